@@ -1,0 +1,2 @@
+//! Codec.
+fn main() {}

@@ -1,0 +1,2 @@
+//! pktxpmgr.
+fn main() {}

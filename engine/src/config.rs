@@ -1,0 +1,112 @@
+//! What the engine needs to run one experiment campaign, already checked: a `Config` that exists can be run.
+//!
+//! Not here: the text of the config file and its errors (`cli`), and reading files.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::proto::trust::VerifiedChain;
+use crate::wire::certificate::Certificate;
+use crate::wire::channel::ChannelId;
+use crate::wire::key::{PrivateKey, PublicKey};
+use crate::wire::name_value::Pair;
+use crate::wire::program::Programs;
+use crate::wire::snikey::SniKey;
+
+/// One campaign: who we are, which experiments we serve and within which limits.
+#[derive(Debug)]
+pub struct Config {
+    /// The controller key; every chain's first certificate belongs to it.
+    pub controller_key: Arc<PrivateKey>,
+    /// `ExpExec` entries in file order; at least one, snikeys distinct, at most one default.
+    pub experiments: Vec<Experiment>,
+    /// Programs of `ProgramDirPath`, by digest.
+    pub programs: Arc<Programs>,
+    /// How endpoints reach us.
+    pub greeting: Greeting,
+    /// `-n`: end after this many sessions whose START succeeded; `None` is unlimited.
+    pub attempts: Option<NonZeroU64>,
+    /// `-s`: one mlet for all sessions instead of one each.
+    pub singleton: bool,
+    /// CPU numbers, one shard each; at least one.
+    pub cores: Vec<usize>,
+    /// Deadlines and sizes.
+    pub limits: Limits,
+}
+
+/// One `ExpExec` entry.
+#[derive(Debug, Clone)]
+pub struct Experiment {
+    /// Line of the config file, for messages.
+    pub line: usize,
+    /// Serves endpoints that send no SNI.
+    pub is_default: bool,
+    /// Server name by which endpoints choose this entry.
+    pub snikey: SniKey,
+    /// Chain as presented in TLS: the controller key's certificate first, the rest in configured
+    /// order (protocol.md 4.8).
+    pub chain: Vec<Certificate>,
+    /// Trusted endpoint operator keys; empty means endpoints may be anonymous (3.5).
+    pub trusted_operators: Vec<PublicKey>,
+    /// Our own chain as verified at start, leaf first; `None` without trusted operators (4.8).
+    pub verified: Option<VerifiedChain>,
+    /// Publication channels in configured order; `None` stands for the key channel (5.4).
+    pub channels: Vec<Option<ChannelId>>,
+    /// `OVERRIDE_XDESCRNVP`, in configured order (1.8).
+    pub overrides: Vec<Pair>,
+}
+
+/// How endpoints reach us.
+#[derive(Debug, Clone)]
+pub enum Greeting {
+    /// Endpoints connect to our own listening sockets (protocol.md 5.1).
+    Passive {
+        /// Where to listen; every shard listens on each.
+        listen: Vec<SocketAddr>,
+    },
+}
+
+/// Every deadline, size and count that bounds the run (reliability.md 5). All can be set on the
+/// command line, none in the config file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Limits {
+    /// From accept to the end of the TLS handshake. Absolute, so that a trickle does not extend it.
+    pub handshake_timeout: Duration,
+    /// From the end of the handshake to the RESULT of START. Absolute; far endpoints may be slow.
+    pub setup_timeout: Duration,
+    /// Longest time without progress while the rest of a session's bytes is delivered.
+    pub drain_timeout: Duration,
+    /// How long input is discarded after the last byte, so that a close does not reset the tail.
+    pub linger_timeout: Duration,
+    /// Pause in accepting after the process ran out of fds or memory.
+    pub accept_pause: Duration,
+    /// Between TERM and KILL when a run is ended by force.
+    pub term_grace: Duration,
+    /// Sessions of one shard that may be in set-up at once; beyond it the kernel's queue waits.
+    pub handshakes_max: usize,
+    /// Sessions of one shard at once; 0 derives it from the fd limit.
+    pub sessions_max: usize,
+    /// Sessions in set-up from one source address; 0 is no limit.
+    pub per_source_max: usize,
+    /// Bytes of one LINFO that are logged; the rest is skipped and "truncated" noted.
+    pub linfo_max: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            handshake_timeout: Duration::from_secs(10),
+            setup_timeout: Duration::from_secs(30),
+            drain_timeout: Duration::from_secs(30),
+            linger_timeout: Duration::from_secs(5),
+            accept_pause: Duration::from_millis(100),
+            term_grace: Duration::from_secs(2),
+            handshakes_max: 1024,
+            sessions_max: 0,
+            per_source_max: 0,
+            linfo_max: 64 * 1024,
+        }
+    }
+}

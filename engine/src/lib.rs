@@ -1,0 +1,14 @@
+//! The engine behind `pktxpmgr`: PacketLab's wire format, its trust rules, the io_uring relay and
+//! mlet supervision.
+//!
+//! ```text
+//! engine.rs  -> control, shard     one control thread, one shard per core
+//! control, shard -> proto -> wire  conversations as state machines, bytes and their meaning
+//! control, shard -> sys            small corners of Linux, the only unsafe code
+//! ```
+//!
+//! `wire` and `proto` are pure: no socket, no clock, no thread, no file.
+
+pub mod proto;
+pub mod sys;
+pub mod wire;

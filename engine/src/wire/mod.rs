@@ -1,0 +1,5 @@
+//! Bytes and their meaning: everything of PacketLab that crosses a process boundary.
+//!
+//! Pure: no socket, no clock, no file. Nothing here imports `proto`, `shard`, `control` or `sys`.
+
+#![forbid(unsafe_code)]

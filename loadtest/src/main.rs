@@ -1,0 +1,2 @@
+//! pktfleet.
+fn main() {}

@@ -1,0 +1,2 @@
+//! mlet.
+fn main() {}
