@@ -3,3 +3,11 @@
 //! Pure: no socket, no clock, no file. Nothing here imports `proto`, `shard`, `control` or `sys`.
 
 #![forbid(unsafe_code)]
+
+pub mod address;
+pub mod channel;
+pub mod frame;
+pub mod message;
+pub mod name_value;
+pub mod snikey;
+pub mod time;
