@@ -5,3 +5,10 @@
 #![forbid(unsafe_code)]
 
 pub mod cut;
+pub mod address;
+pub mod channel;
+pub mod frame;
+pub mod message;
+pub mod name_value;
+pub mod snikey;
+pub mod time;
