@@ -4,5 +4,9 @@
 
 #![forbid(unsafe_code)]
 
+pub mod certificate;
+pub mod issue;
 pub mod key;
+pub mod name_value;
 pub mod program;
+pub mod time;
