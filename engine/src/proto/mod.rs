@@ -3,3 +3,12 @@
 //! Pure: a machine owns no socket, thread or file, and time is an argument.
 
 #![forbid(unsafe_code)]
+
+pub mod greeting;
+pub mod linfo;
+pub mod outbox;
+pub mod relay;
+pub mod serving;
+pub mod session;
+pub mod tls;
+pub mod trust;

@@ -5,9 +5,14 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod certificate;
 pub mod channel;
+pub mod cut;
 pub mod frame;
+pub mod issue;
+pub mod key;
 pub mod message;
 pub mod name_value;
+pub mod program;
 pub mod snikey;
 pub mod time;
