@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_given_path_wins_and_need_not_be_absolute() {
+    fn a_given_path_wins() {
         let own = std::env::current_exe().unwrap();
         assert_eq!(find("other", Some(&own), "--mlet").unwrap(), own);
         assert_eq!(find("sh", Some(Path::new("/bin/sh")), "--mlet").unwrap(), Path::new("/bin/sh"));

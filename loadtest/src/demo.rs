@@ -232,11 +232,8 @@ impl Run<'_> {
         let identities = self.home.identities().iter();
         let rows = identities.zip(&sessions).map(|(identity, session)| {
             let address = identity.address;
-            let expected = Expected {
-                key: identity.key_id().to_string(),
-                address,
-                page: web.page(address),
-            };
+            let expected =
+                Expected { key: identity.key_id().to_string(), address, page: web.page(address) };
             let judged = pages.take(&expected).and_then(|()| match web.connections(address) {
                 1 => Ok(expected.page),
                 count => Err(format!("{count} connections to the server instead of one")),
@@ -363,7 +360,8 @@ impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, failed) = (self.rows.len(), self.failed());
         write!(f, "demo: {count} endpoints, {} ok, {failed} failed, set-up ", count - failed)?;
-        let mut histogram = Histogram::<u64>::new_with_max(3_600_000_000, 3).map_err(|_| fmt::Error)?;
+        let mut histogram =
+            Histogram::<u64>::new_with_max(3_600_000_000, 3).map_err(|_| fmt::Error)?;
         for setup in &self.setups {
             histogram.saturating_record(u64::try_from(setup.as_micros()).unwrap_or(u64::MAX));
         }

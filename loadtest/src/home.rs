@@ -87,7 +87,11 @@ impl fmt::Display for HomeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, cause } => {
-                write!(f, "{} cannot be written: {cause}; set TMPDIR to another place", path.display())
+                write!(
+                    f,
+                    "{} cannot be written: {cause}; set TMPDIR to another place",
+                    path.display()
+                )
             }
             Self::BadPath(path) => write!(
                 f,
@@ -147,8 +151,9 @@ impl Home {
         let operator = PrivateKey::generate()?;
         let directory = Directory::create(keep)?;
         write_controller(&directory, &issuer, &operator)?;
-        let identities =
-            (1..=count).map(|number| issuer.endpoint(number, &operator)).collect::<Result<_, _>>()?;
+        let identities = (1..=count)
+            .map(|number| issuer.endpoint(number, &operator))
+            .collect::<Result<_, _>>()?;
         Ok(Self { directory, operator: operator.public_key(), identities })
     }
 
@@ -224,7 +229,11 @@ impl Issuer {
     }
 
     /// Key and certificate of endpoint `number`, which has the address of that number.
-    fn endpoint(&self, number: usize, operator: &PrivateKey) -> Result<EndpointIdentity, HomeError> {
+    fn endpoint(
+        &self,
+        number: usize,
+        operator: &PrivateKey,
+    ) -> Result<EndpointIdentity, HomeError> {
         let key = PrivateKey::generate()?;
         let none = CertificateLimits::default();
         let subject = key.public_key();
@@ -278,8 +287,8 @@ impl Directory {
     /// A new one in the system's directory for such things, under a name that nobody can foretell.
     fn create(keep: bool) -> Result<Self, HomeError> {
         let parent = std::env::temp_dir();
-        let parent = fs::canonicalize(&parent)
-            .map_err(|cause| HomeError::File { path: parent, cause })?;
+        let parent =
+            fs::canonicalize(&parent).map_err(|cause| HomeError::File { path: parent, cause })?;
         let name = format!("pktfleet-demo-{:016x}", RandomState::new().hash_one("pktfleet"));
         let path = parent.join(name);
         config_text(&path)?;
@@ -333,33 +342,37 @@ fn config_text(path: &Path) -> Result<String, HomeError> {
 }
 
 #[cfg(test)]
+impl Home {
+    /// The controller's chain, its key and the operator's key, as `pktxpmgr` would read them.
+    pub(crate) fn controller(&self) -> (Vec<Certificate>, PrivateKey, PublicKey) {
+        let read = |name| fs::read(self.directory.path.join(name)).unwrap();
+        let certificate = |name| Certificate::from_pem(&read(name)).unwrap();
+        (
+            vec![certificate("pubcmd.cert"), certificate("exppriv.cert")],
+            PrivateKey::from_pem(&read("controller.key"), None).unwrap(),
+            PublicKey::from_pem(&read("operator.pub")).unwrap(),
+        )
+    }
+}
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use engine::proto::trust::verify_chain;
     use std::collections::HashSet;
     use std::os::unix::fs::PermissionsExt;
 
-    fn controller_chain(home: &Home) -> Vec<Certificate> {
-        ["pubcmd.cert", "exppriv.cert"]
-            .map(|name| {
-                let pem = fs::read(home.directory.path.join(name)).unwrap();
-                Certificate::from_pem(&pem).unwrap()
-            })
-            .into()
-    }
-
     #[test]
     fn the_controllers_chain_verifies_and_demands_the_program_in_the_home() {
         let home = Home::create(1, false).unwrap();
         let now = Ticks::from_system_time(SystemTime::now());
         let mode = TrustMode::EndpointAuthenticatesController;
-        let verified = verify_chain(&controller_chain(&home), &[home.operator], mode, now).unwrap();
+        let (chain, key, operator) = home.controller();
+        assert_eq!(operator, home.operator);
+        let verified = verify_chain(&chain, &[operator], mode, now).unwrap();
         let text = fs::read(home.directory.path.join("programs/pass_all.ebpf")).unwrap();
         let program = Program::from_ebpf_text(&text).unwrap();
         assert_eq!(verified.monitor_digests().collect::<Vec<_>>(), [program.digest()]);
-
-        let key = fs::read(home.directory.path.join("controller.key")).unwrap();
-        let key = PrivateKey::from_pem(&key, None).unwrap();
         assert_eq!(verified.leaf().unwrap().subject_key, key.public_key());
     }
 

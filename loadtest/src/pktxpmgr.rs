@@ -128,9 +128,7 @@ impl Pktxpmgr {
         let log = tokio::spawn(watch(stderr, log_tail.clone(), found));
         match timeout(START_TIMEOUT, listening).await {
             Ok(Ok(address)) => Ok(Self { child, address, output, log, log_tail }),
-            Ok(Err(_)) | Err(_) => {
-                Err(PktxpmgrError::NotListening { log_tail: log_tail.lines() })
-            }
+            Ok(Err(_)) | Err(_) => Err(PktxpmgrError::NotListening { log_tail: log_tail.lines() }),
         }
     }
 
@@ -282,7 +280,8 @@ mod tests {
 
     #[tokio::test]
     async fn stop_ends_a_manager_that_would_run_for_ever() {
-        let script = "trap 'exit 143' TERM; echo 'listening on 127.0.0.1:9' >&2; while :; do :; done";
+        let script =
+            "trap 'exit 143' TERM; echo 'listening on 127.0.0.1:9' >&2; while :; do :; done";
         let ended = start(script).await.unwrap().stop().await.unwrap();
         assert_eq!(ended.status.code(), Some(143));
     }

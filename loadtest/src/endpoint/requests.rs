@@ -85,9 +85,7 @@ fn answer(sockets: &mut Sockets, request: &Message<'_>) -> Answer {
                 _ => Status::ECTLNOTSUP.into(),
             }
         }
-        Message::Ncap { socket, .. } => {
-            sockets.check(socket).and(Err(Status::ESKTNOPROTO)).into()
-        }
+        Message::Ncap { socket, .. } => sockets.check(socket).and(Err(Status::ESKTNOPROTO)).into(),
         Message::Yield { .. } => Answer { status: Status::SUCCESS, end: Some(Ok(End::Yielded)) },
         Message::Raw { malformed: true, message_type, .. } => Answer {
             status: Status::ECTLBADMSG,

@@ -96,7 +96,7 @@ impl Sockets {
         let tcp = self.bind(local)?;
         self.opened_count += 1;
         let number = self.opened_count;
-        let socket = Socket { sktid, family: open.family(), protocol: open.protocol() };
+        let socket = open.socket(sktid);
         let reporter = Reporter {
             socket,
             number: SocketNumber { sktid, number },
@@ -123,7 +123,8 @@ impl Sockets {
         packet: &Packet<'_>,
     ) -> Result<(), Status> {
         let open = self.find(packet.socket(sktid))?;
-        let (Packet::Tcp { data, .. } | Packet::Raw { data, .. } | Packet::Udp { data, .. }) = *packet;
+        let (Packet::Tcp { data, .. } | Packet::Raw { data, .. } | Packet::Udp { data, .. }) =
+            *packet;
         let room = u32::try_from(data.len() + ORDER_LEN).map_err(|_| Status::ESYSNOBUFS)?;
         let room = Arc::clone(&open.send_queue)
             .try_acquire_many_owned(room)

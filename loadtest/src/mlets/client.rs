@@ -98,6 +98,15 @@ impl std::error::Error for ClientError {
     }
 }
 
+impl ClientError {
+    fn from_io(cause: io::Error) -> Self {
+        match cause.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::EndpointLeft,
+            _ => Self::Io(cause),
+        }
+    }
+}
+
 impl From<FrameError> for ClientError {
     fn from(cause: FrameError) -> Self {
         Self::Frame(cause)
@@ -120,7 +129,11 @@ impl Client {
         Self::new(UnixStream::from(fd), silence_max)
     }
 
-    fn new(stream: UnixStream, silence_max: Duration) -> Result<Self, ClientError> {
+    /// The session on `stream`, as [`Client::on_stdin`].
+    ///
+    /// # Errors
+    /// The socket refuses a limit for reading.
+    pub(crate) fn new(stream: UnixStream, silence_max: Duration) -> Result<Self, ClientError> {
         stream.set_read_timeout(Some(silence_max)).map_err(ClientError::Io)?;
         let framer = Framer::new(PAYLOAD_LEN_MAX);
         Ok(Self { stream, framer, notifications: VecDeque::new() })
@@ -133,11 +146,8 @@ impl Client {
     pub(crate) fn request(&mut self, request: &Message<'_>) -> Result<(), ClientError> {
         let mut encoded = Vec::new();
         request.encode(&mut encoded)?;
-        self.stream.write_all(&encoded).map_err(|error| match error.kind() {
-            // SIGPIPE is ignored in mlets, so that this is how a session's end is seen.
-            io::ErrorKind::BrokenPipe => ClientError::EndpointLeft,
-            _ => ClientError::Io(error),
-        })?;
+        // SIGPIPE is ignored in mlets, so that a session's end shows as an error.
+        self.stream.write_all(&encoded).map_err(ClientError::from_io)?;
         loop {
             let received = self.receive()?;
             match received.message() {
@@ -183,9 +193,74 @@ impl Client {
                         let limit = self.stream.read_timeout().ok().flatten();
                         return Err(ClientError::Silence(limit.unwrap_or_default()));
                     }
-                    _ => return Err(ClientError::Io(error)),
+                    _ => return Err(ClientError::from_io(error)),
                 },
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::wire::message::Status;
+
+    /// A client whose endpoint has already sent `messages` and, with `leave`, left.
+    fn client(messages: &[Message<'_>], leave: bool) -> (Client, UnixStream) {
+        let (near, mut far) = UnixStream::pair().unwrap();
+        let mut bytes = Vec::new();
+        for message in messages {
+            message.encode(&mut bytes).unwrap();
+        }
+        far.write_all(&bytes).unwrap();
+        if leave {
+            far.shutdown(std::net::Shutdown::Both).unwrap();
+        }
+        (Client::new(near, Duration::from_secs(60)).unwrap(), far)
+    }
+
+    const OK: Message<'static> = Message::Result(Outcome::SUCCESS);
+    const CLOSE: Message<'static> = Message::Nclose { sktid: 1 };
+
+    #[test]
+    fn notifications_before_an_answer_are_kept_in_order() {
+        let linfo = |name| Message::Linfo { name, auxiliary: b"", info: b"" };
+        let (mut client, mut endpoint) =
+            client(&[linfo(b"one"), linfo(b"two"), OK, linfo(b"three")], false);
+        client.request(&CLOSE).unwrap();
+        for name in [&b"one"[..], b"two", b"three"] {
+            assert_eq!(client.notification().unwrap().message(), linfo(name));
+        }
+        let mut request = [0; 5];
+        endpoint.read_exact(&mut request).unwrap();
+        assert_eq!(request, [0x2B, 0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn a_refusal_names_request_and_reason() {
+        let refusal = Message::Result(Outcome::Status(Status::ESKTNOTOPEN));
+        let (mut client, _endpoint) = client(&[refusal], false);
+        let error = client.request(&CLOSE).unwrap_err().to_string();
+        assert!(error.contains("NCLOSE") && error.contains("ESKTNOTOPEN"), "{error}");
+    }
+
+    #[test]
+    fn an_endpoint_that_leaves_or_is_suspended_or_errs_ends_the_experiment() {
+        let (mut gone, _endpoint) = client(&[], true);
+        assert!(matches!(gone.notification(), Err(ClientError::EndpointLeft)));
+        assert!(matches!(gone.request(&CLOSE), Err(ClientError::EndpointLeft)));
+        let (mut suspended, _endpoint) = client(&[Message::Suspd], false);
+        assert!(matches!(suspended.request(&CLOSE), Err(ClientError::Suspended)));
+        let (mut client, mut endpoint) = client(&[], false);
+        endpoint.write_all(&[0x40, 0, 0, 1, 0]).unwrap();
+        let error = client.notification().unwrap_err();
+        assert!(matches!(error, ClientError::Malformed(MessageType::RESULT)), "{error}");
+    }
+
+    #[test]
+    fn silence_has_a_limit() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let mut client = Client::new(near, Duration::from_millis(10)).unwrap();
+        assert!(matches!(client.notification(), Err(ClientError::Silence(_))));
     }
 }

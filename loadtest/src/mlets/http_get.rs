@@ -27,8 +27,10 @@ const DEFAULT_DOMAIN: &str = "www.example.com";
 const HTTP_PORT: u16 = 80;
 /// The only socket this mlet opens.
 const SKTID: u8 = 1;
+/// The only thing it sends.
+const TAG: u16 = 1234;
 /// Receive buffer asked for, in bytes.
-const RECEIVE_BUFFER_LEN: u32 = 64 * 1024;
+const RECEIVE_BUFFER_LEN: u32 = 4096;
 /// Longest wait for anything from the endpoint.
 const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A write of so many bytes to a pipe is not mixed with others (`PIPE_BUF` on Linux).
@@ -126,7 +128,7 @@ fn fetch(
 
     let request = format!("GET {path} HTTP/1.0\r\nHost: {domain}\r\n\r\n");
     let packet = Packet::Tcp { family: Family::of(server.ip()), data: request.as_bytes() };
-    client.request(&Message::Nsend { sktid: SKTID, time: Ticks(0), tag: 1, packet })?;
+    client.request(&Message::Nsend { sktid: SKTID, time: Ticks(0), tag: TAG, packet })?;
     let answer = collect(client)?;
     client.request(&Message::Nclose { sktid: SKTID })?;
     Ok(answer)
@@ -174,8 +176,7 @@ fn line(endpoint: &str, key: &str, answer: &[u8]) -> String {
         None => (answer, &[][..]),
     };
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
-    let mut line =
-        format!("{endpoint}\t{key}\t{}\t{}", status.escape_ascii(), page.escape_ascii());
+    let mut line = format!("{endpoint}\t{key}\t{}\t{}", status.escape_ascii(), page.escape_ascii());
     if line.len() >= LINE_LEN_MAX {
         // Escaped text is ASCII, so that every length is a character boundary; the rest is too.
         let mut end = LINE_LEN_MAX - 1 - CUT_MARK.len();
@@ -198,6 +199,54 @@ fn print_line(line: &str) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::io::Read;
+    use std::os::unix::net::UnixStream;
+
+    /// `(from the mlet, message)` as recorded between the original's example mlet and the original's
+    /// endpoint, the page shortened.
+    const TRANSCRIPT: [(bool, &str); 9] = [
+        (true, "2a000013010406000010000000000000007f4d00010050"),
+        (false, "40000000"),
+        (false, "6100001101040618eaad6144af894d7f4d00010050"),
+        (
+            true,
+            "2c000031010406000000000000000004d2474554202f20485454502f312e300d0a486f73743a20\
+             3132372e37372e302e310d0a0d0a",
+        ),
+        (false, "40000000"),
+        (false, "6000000b0104d218eaad61474ddb46"),
+        (false, "6200002401040618eaad61479cf2f3485454502f312e3020323030204f4b0d0a0d0a68656c6c6f0a"),
+        (false, "6100000c01040618eaad61479d2e6003"),
+        (true, "2b00000101"),
+    ];
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<char> = hex.chars().collect();
+        let byte = |pair: &[char]| u8::from_str_radix(&String::from_iter(pair), 16).unwrap();
+        digits.chunks(2).map(byte).collect()
+    }
+
+    #[test]
+    fn the_conversation_is_that_of_the_originals_example() {
+        let (near, mut endpoint) = UnixStream::pair().unwrap();
+        let mut client = Client::new(near, SILENCE_MAX).unwrap();
+        let fetching = std::thread::spawn(move || {
+            let domain = "127.77.0.1";
+            fetch(&mut client, resolve(domain).unwrap(), domain, "/").unwrap()
+        });
+        for (from_mlet, message) in TRANSCRIPT {
+            let expected = bytes(message);
+            if from_mlet {
+                let mut sent = vec![0; expected.len()];
+                endpoint.read_exact(&mut sent).unwrap();
+                assert_eq!(sent, expected);
+            } else {
+                endpoint.write_all(&expected).unwrap();
+            }
+        }
+        endpoint.write_all(&bytes("40000000")).unwrap();
+        assert_eq!(fetching.join().unwrap(), b"HTTP/1.0 200 OK\r\n\r\nhello\n");
+    }
 
     #[test]
     fn a_page_becomes_one_line() {

@@ -7,6 +7,7 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
+use der::pem::LineEnding;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
@@ -127,6 +128,14 @@ impl Certificate {
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateError> {
         let der = CertificateDer::from_pem_slice(pem).map_err(|_| CertificateError::NotPem)?;
         Self::from_der(&der)
+    }
+
+    /// The certificate as a PEM file.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        // The length overflows only for a certificate of more than half the address space.
+        der::pem::encode_string("CERTIFICATE", LineEnding::LF, &self.der)
+            .expect("a certificate is short enough for PEM")
     }
 
     /// The certificate exactly as it was received.
