@@ -9,6 +9,9 @@
 //!
 //! `wire` and `proto` are pure: no socket, no clock, no thread, no file.
 
+pub mod config;
+mod mailbox;
 pub mod proto;
+mod shard;
 pub mod sys;
 pub mod wire;

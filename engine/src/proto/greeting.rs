@@ -226,7 +226,7 @@ impl Greeting {
         let payload = &self.answer[HEADER_LEN..self.answer_len];
         self.answer_len = 0;
         match Message::decode(MessageType::RESULT, payload) {
-            Message::Result(result) => Ok(Some(result.status)),
+            Message::Result(result) => Ok(Some(result.status())),
             _ => Err(GreetingError::Unexpected {
                 what,
                 message_type: MessageType::RESULT,

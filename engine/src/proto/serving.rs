@@ -88,7 +88,7 @@ impl ServedExperiment {
     /// Why it does not.
     pub fn check_own_chain(&self, now: Ticks) -> Result<(), ChainError> {
         match &self.verified {
-            Some(verified) if verified.valid_at(now) => Ok(()),
+            Some(verified) if verified.is_valid_at(now) => Ok(()),
             _ => own_chain(&self.chain, now).map(drop),
         }
     }
@@ -103,10 +103,9 @@ fn own_chain(chain: &[Certificate], now: Ticks) -> Result<VerifiedChain, ChainEr
 /// without a program is skipped, and a digest listed twice is sent twice.
 fn demanded_programs(chain: Option<&VerifiedChain>, programs: &Programs) -> Arc<[Arc<[u8]>]> {
     chain
-        .map(VerifiedChain::monitor_digests)
-        .unwrap_or_default()
-        .iter()
-        .filter_map(|digest| programs.by_digest(digest))
-        .map(|program| Arc::clone(&program.encoded))
+        .into_iter()
+        .flat_map(VerifiedChain::monitor_digests)
+        .filter_map(|digest| programs.find(digest))
+        .map(|program| Arc::clone(program.encoded()))
         .collect()
 }

@@ -109,19 +109,6 @@ pub enum Outcome {
     Cancelled,
 }
 
-impl Outcome {
-    /// The session's mlet was started.
-    pub fn is_served(&self) -> bool {
-        matches!(
-            self,
-            Self::MletEnded
-                | Self::EndpointEnded(_)
-                | Self::UndeliveredToEndpoint
-                | Self::UndeliveredToMlet
-        )
-    }
-}
-
 impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -174,6 +161,7 @@ pub struct Session {
     requests: Vec<Request>,
     deadline: Option<Instant>,
     outcome: Option<Outcome>,
+    served: bool,
 }
 
 enum State {
@@ -209,12 +197,14 @@ impl Session {
             requests: Vec::new(),
             deadline,
             outcome: None,
+            served: false,
         }
     }
 
-    /// Still before the end of START: it may be cancelled and counts as a set-up.
-    pub fn is_in_set_up(&self) -> bool {
-        matches!(self.state, State::Hello(_) | State::Handshake(_) | State::Greeting(..))
+    /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
+    /// an alert is delivered, and may be cancelled.
+    pub fn is_served(&self) -> bool {
+        self.served
     }
 
     /// The endpoint sent `input`.
@@ -328,8 +318,9 @@ impl Session {
 
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        if self.is_in_set_up() {
-            self.finish(Outcome::Cancelled);
+        if !self.served {
+            let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
+            self.finish(outcome);
             self.advance(cx);
         }
     }
@@ -374,7 +365,7 @@ impl Session {
                 self.to_endpoint.is_empty()
             }
             State::Relay(_, relay) => relay.wants_endpoint_input(&self.to_mlet),
-            State::Closing { input_ended } => !input_ended,
+            State::Closing(closing) => !closing.input_ended,
             State::Over => false,
         }
     }
@@ -466,6 +457,7 @@ impl Session {
                     snikey: self.serving.experiment(self.experiment).snikey.clone(),
                 }));
                 self.state = State::Relay(tls, Relay::default());
+                self.served = true;
                 self.deadline = None;
             }
             Err(error) => self.close(Some(tls), Outcome::Greeting(error), cx.now),

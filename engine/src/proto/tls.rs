@@ -15,7 +15,7 @@ use rustls::client::Resumption;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
 use rustls::pki_types::{
-    CertificateDer, PrivateKeyDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+    CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
 };
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
 use rustls::server::{Accepted, AcceptedAlert, Acceptor, NoServerSessionStorage};
@@ -112,7 +112,10 @@ pub fn warm_up() -> Result<(), SetupError> {
 ///
 /// # Errors
 /// The identity cannot be used.
-pub fn server_config(identity: &Identity<'_>, rule: PeerRule) -> Result<Arc<ServerConfig>, SetupError> {
+pub fn server_config(
+    identity: &Identity<'_>,
+    rule: PeerRule,
+) -> Result<Arc<ServerConfig>, SetupError> {
     let provider = Arc::new(aws_lc_rs::default_provider());
     let resolver = certified_key(identity)?;
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
@@ -167,11 +170,7 @@ fn certified_key(identity: &Identity<'_>) -> Result<SingleCertAndKey, SetupError
         return Err(SetupError::KeyMismatch { certificate: first.subject_key_id, key });
     }
     let der = identity.key.pkcs8_der();
-    let der = PrivateKeyDer::Pkcs8(PrivatePkcs8KeyDer::from(&der[..]));
-    let key = rustls::crypto::aws_lc_rs::sign::any_eddsa_type(match &der {
-        PrivateKeyDer::Pkcs8(der) => der,
-        _ => return Err(Error::General("not PKCS#8".into()).into()),
-    })?;
+    let key = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(&der[..]))?;
     let chain =
         identity.chain.iter().map(|cert| CertificateDer::from(cert.der().to_vec())).collect();
     Ok(SingleCertAndKey::from(CertifiedKey::new(chain, key)))
@@ -210,7 +209,7 @@ impl ChainVerifier {
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
         let leaf = Certificate::from_der(leaf).map_err(|error| refuse(Arc::new(error)))?;
-        let spki = leaf.subject_key.spki_der();
+        let spki = leaf.subject_key.to_spki();
         verify_tls13_signature_with_raw_key(
             message,
             &SubjectPublicKeyInfoDer::from(&spki[..]),

@@ -13,12 +13,12 @@ mod timers;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use nix::sys::socket::{SockaddrLike, SockaddrStorage, getpeername, shutdown};
 use slab::Slab;
+use socket2::SockRef;
 
 use self::connection::{Connection, Permit, UnderWay};
 use self::listeners::Listeners;
@@ -147,6 +147,7 @@ impl Shard {
             self.take_completions();
             self.take_set_up_steps();
             self.take_due_timers();
+            self.wake_for_buffers();
         }
         self.mailer.flush();
         Ok(())
@@ -248,7 +249,6 @@ impl Shard {
                 }
                 self.ring.give_back(received);
                 self.settle(slot);
-                self.wake_for_buffers();
             }
             Err(error) if is_no_buffers(&error) => {
                 let group = group_of(connection);
@@ -262,13 +262,15 @@ impl Shard {
         }
     }
 
-    /// A buffer is back: the session that waits longest for one may receive again.
+    /// Buffers are back at the end of a turn: as many of the sessions that wait for one, longest first,
+    /// may receive again.
     fn wake_for_buffers(&mut self) {
-        for group in 0..self.awaiting_buffer.len() {
-            if let Some((slot, id)) = self.awaiting_buffer[group].pop_front()
-                && self.holds(slot, id)
-            {
-                self.settle(slot);
+        for (group, size) in GROUPS.iter().enumerate() {
+            for _ in 0..size.count {
+                let Some((slot, id)) = self.awaiting_buffer[group].pop_front() else { break };
+                if self.holds(slot, id) {
+                    self.settle(slot);
+                }
             }
         }
     }
@@ -358,7 +360,7 @@ impl Shard {
             self.grant(slot, request);
         }
         let connection = &mut *self.connections[slot];
-        if connection.in_set_up && !connection.session.is_in_set_up() {
+        if connection.in_set_up && connection.session.is_served() {
             connection.in_set_up = false;
             self.in_set_up -= 1;
         }
@@ -507,7 +509,7 @@ fn group_of(connection: &Connection) -> u16 {
 
 /// Shuts down the write side; the peer may be gone already, which is as good.
 fn end_output(socket: &OwnedFd) {
-    let _ = shutdown(socket.as_raw_fd(), nix::sys::socket::Shutdown::Write);
+    let _ = SockRef::from(socket).shutdown(Shutdown::Write);
 }
 
 fn is_no_buffers(error: &io::Error) -> bool {
@@ -519,10 +521,5 @@ fn is_interrupted(error: &io::Error) -> bool {
 }
 
 fn peer_of(endpoint: &OwnedFd) -> Option<IpAddr> {
-    let address: SockaddrStorage = getpeername(endpoint.as_raw_fd()).ok()?;
-    match (address.as_sockaddr_in(), address.as_sockaddr_in6()) {
-        (Some(address), _) => Some(IpAddr::V4(address.ip())),
-        (_, Some(address)) => Some(IpAddr::V6(address.ip())),
-        _ => None,
-    }
+    Some(SockRef::from(endpoint).peer_addr().ok()?.as_socket()?.ip())
 }

@@ -4,6 +4,7 @@ pub mod children;
 pub mod cpu;
 pub mod fd_passing;
 pub mod limits;
+pub mod ring;
 pub mod signals;
 pub mod socket;
 pub mod stdin;
