@@ -4,9 +4,17 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
 pub mod certificate;
+pub mod channel;
+pub mod frame;
 pub mod issue;
 pub mod key;
+pub mod message;
 pub mod name_value;
 pub mod program;
+pub mod snikey;
 pub mod time;
+
+#[cfg(test)]
+pub(crate) mod golden;
