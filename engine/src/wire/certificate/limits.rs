@@ -170,19 +170,17 @@ fn write_digests(digests: &[ProgramDigest]) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// As C's strtoull over the whole value: empty is 0, and blanks and a sign may lead (Q33).
+/// As C's strtoull over the whole value: empty is 0, and blanks and a minus may lead (Q33; the grammar has no plus).
 fn read_number(value: &str) -> Option<Option<u64>> {
     if value.is_empty() {
         return Some(Some(0));
     }
     let value = value.trim_start();
-    let (negative, digits) = match value.as_bytes().first()? {
-        b'-' => (true, value.get(1..)?),
-        b'+' => (false, value.get(1..)?),
-        _ => (false, value),
+    let number = match value.strip_prefix('-') {
+        Some(digits) => decimal(digits)?.wrapping_neg(),
+        None => decimal(value)?,
     };
-    let magnitude = decimal(digits)?;
-    Some(Some(if negative { magnitude.wrapping_neg() } else { magnitude }))
+    Some(Some(number))
 }
 
 /// Plain decimal digits only.
@@ -254,4 +252,67 @@ fn read_flag(value: &str) -> Option<Option<bool>> {
 
 fn write_flag(flag: &Option<bool>) -> Option<String> {
     flag.map(|flag| u8::from(flag).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_values_follow_their_grammar() {
+        for (text, expected) in [
+            ("monitor=;", 0),
+            ("monitor=00;", 17),
+            ("max_num_priority=18446744073709551616;", 16),
+            ("max_num_priority=1x;", 16),
+            ("max_socket_count=1.5;", 23),
+            ("max_exp_period=--1;", 24),
+            ("max_send_byte= ;", 25),
+            ("max_send_pkt=-;", 26),
+            ("max_recv_byte=1 ;", 27),
+            ("max_recv_pkt=0x1;", 28),
+            ("max_burst_rate_byte=;", 22),
+            ("max_burst_rate_byte=1/0;", 22),
+            ("max_burst_rate_pkt=1;", 22),
+            ("max_burst_rate_pkt=1/2,;", 22),
+            ("valid_dest=;", 20),
+            ("valid_dest=10.0.0.0/33;", 20),
+            ("valid_dest=::1/129;", 20),
+            ("valid_dest=10.0.0.0/;", 20),
+            ("valid_dest=example.org;", 20),
+            ("valid_dest=0.0.0.0/0,::/0;", 0),
+            ("src_ip_spoofing=2;", 21),
+            ("src_ip_spoofing=;", 21),
+            ("filter=anything goes;*filter2=;", 0),
+            ("max_send_pkt=1;*max_send_pkt=2;", 15),
+            ("x=1;*x=2;", 0),
+        ] {
+            let result = CertificateLimits::parse(text.as_bytes());
+            assert_eq!(result.map_or_else(|error| error.code(), |_| 0), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_the_original_reads_them() {
+        for (value, expected) in [
+            ("", 0),
+            (" 5", 5),
+            ("\t5", 5),
+            ("007", 7),
+            ("-1", u64::MAX),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            let limits =
+                CertificateLimits::parse(format!("max_send_pkt={value};").as_bytes()).unwrap();
+            assert_eq!(limits.max_send_pkt, Some(expected), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn digests_may_have_digits_of_either_case() {
+        let text = format!("monitor={}{};", "aB".repeat(32), "01".repeat(32));
+        let limits = CertificateLimits::parse(text.as_bytes()).unwrap();
+        assert_eq!(limits.monitor, [[0xab; 32], [0x01; 32]]);
+        assert_eq!(limits.to_text(), text.to_lowercase());
+    }
 }
