@@ -155,7 +155,8 @@ impl Cast {
         [self.root.public_key()]
     }
 
-    /// `types` leaf first; `change` sees the level (0 is the leaf) and may change everything above the leaf's type.
+    /// `types` leaf first; `change` sees the level (0 is the leaf) and may change everything above
+    /// the leaf's type.
     fn chain(
         &self,
         types: &[CertificateType],
@@ -245,7 +246,8 @@ fn a_path_length_counts_the_delegations_below_without_the_leaf() {
         let result = verify_chain(&chain, &cast.anchors(), Mode1, NOW).map(|_| ());
         assert_eq!(result.map_err(|e| e.code()), expected, "{path_len} {delegations}");
     }
-    // A delegation with path length 0 stands directly above the leaf, so it may; the one above it may not.
+    // A delegation with path length 0 stands directly above the leaf, so it may; the one above it
+    // may not.
     let limited = |limited_level| {
         let chain = cast.controller_chain(2, |level, fields| {
             if level == limited_level {

@@ -87,7 +87,8 @@ impl fmt::Display for CertificateError {
             Self::UnknownType(Some(name)) => write!(f, "cert_type `{name}` is unknown"),
             Self::KeyUsage(kind) if kind.signs_certificates() => write!(
                 f,
-                "keyUsage must be exactly keyCertSign, with or without cRLSign, in certificates of type {kind}"
+                "keyUsage must be exactly keyCertSign, with or without cRLSign, \
+                 in certificates of type {kind}"
             ),
             Self::KeyUsage(kind) => {
                 write!(

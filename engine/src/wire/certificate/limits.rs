@@ -10,7 +10,8 @@ use super::super::name_value::{self, Dialect, Pair};
 use super::super::program::ProgramDigest;
 use super::CertificateError;
 
-/// Limits of one certificate; absent ones limit nothing. All certificates of a chain limit together.
+/// Limits of one certificate; absent ones limit nothing. All certificates of a chain limit
+/// together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CertificateLimits {
     /// Digests of the programs that the controller must supply, in order.
@@ -39,8 +40,8 @@ pub struct CertificateLimits {
     pub src_ip_spoofing: Option<bool>,
     /// Limits without meaning to PacketLab, in order, with the `*` of optional ones.
     pub auxiliary: Vec<Pair>,
-    /// Known limits that were written as optional (`*name`). They are read like the others, but the original crashes
-    /// on them (Q2): never present such a certificate to it.
+    /// Known limits that were written as optional (`*name`). They are read like the others, but the
+    /// original crashes on them (Q2): never present such a certificate to it.
     pub optional_known_limits: Vec<&'static str>,
 }
 
@@ -105,7 +106,8 @@ impl CertificateLimits {
     /// Reads the text of a cert_limit extension.
     ///
     /// # Errors
-    /// The text is not name-value pairs, a name is repeated, or a known limit has an unreadable value.
+    /// The text is not name-value pairs, a name is repeated, or a known limit has an
+    /// unreadable value.
     pub fn parse(text: &[u8]) -> Result<Self, CertificateError> {
         let bad = CertificateError::Limits;
         let pairs = name_value::parse(Dialect::CertLimit, text).map_err(|e| bad(e.to_string()))?;
@@ -133,7 +135,8 @@ impl CertificateLimits {
         Ok(limits)
     }
 
-    /// The text of a cert_limit extension; empty if nothing is limited. Known limits are never written as optional.
+    /// The text of a cert_limit extension; empty if nothing is limited. Known limits are never
+    /// written as optional.
     #[must_use]
     pub fn to_text(&self) -> String {
         let known = KNOWN.iter().filter_map(|known| {
@@ -170,7 +173,8 @@ fn write_digests(digests: &[ProgramDigest]) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// As C's strtoull over the whole value: empty is 0, and blanks and a minus may lead (Q33; the grammar has no plus).
+/// As C's strtoull over the whole value: empty is 0, and blanks and a minus may lead (Q33; the
+/// grammar has no plus).
 fn read_number(value: &str) -> Option<Option<u64>> {
     if value.is_empty() {
         return Some(Some(0));

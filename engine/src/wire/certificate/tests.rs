@@ -1,4 +1,5 @@
-//! The golden certificates field by field, each rule of protocol.md 4.4 broken once, and mutated bytes.
+//! The golden certificates field by field, each rule of protocol.md 4.4 broken once, and mutated
+//! bytes.
 
 use proptest::prelude::*;
 
@@ -10,7 +11,8 @@ mod rules;
 
 const YEAR_2038: Ticks = Ticks(2_147_483_647_000_000_000);
 
-/// Name, DER length, type, delegation bits (exppriv, reppriv), signer, subject, path length, serial.
+/// Name, DER length, type, delegation bits (exppriv, reppriv), signer, subject, path length,
+/// serial.
 type Row = (
     &'static str,
     usize,
