@@ -4,10 +4,11 @@
 //! follows (RESULT, NCTL).
 
 use super::reader::Reader;
-use super::socket::{Open, Packet, Protocol, Socket, StateChange};
+use super::socket::{Family, Open, Packet, Protocol, Socket, StateChange};
 use super::{Message, MessageType, Outcome, Status};
 use crate::wire::channel::{ChannelId, ChannelList};
-use crate::wire::name_value::{self, Dialect};
+use crate::wire::name_value;
+use crate::wire::name_value::Dialect::{self, Attributes, Descriptor};
 use crate::wire::snikey;
 use crate::wire::time::Ticks;
 
@@ -15,10 +16,7 @@ use crate::wire::time::Ticks;
 pub(super) fn decode(message_type: MessageType, payload: &[u8]) -> Option<Message<'_>> {
     let reader = &mut Reader::new(payload);
     let message = match message_type {
-        MessageType::CDATA => {
-            let hint_len = reader.u8()?;
-            Message::Cdata { hint: reader.bytes(hint_len.into())?, data: reader.rest() }
-        }
+        MessageType::CDATA => decode_cdata(reader)?,
         MessageType::START => Message::Start,
         MessageType::END => Message::End,
         MessageType::YIELD => Message::Yield { resume: reader.ticks()? },
@@ -58,18 +56,14 @@ pub(super) fn decode(message_type: MessageType, payload: &[u8]) -> Option<Messag
 pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'static str> {
     match message {
         Message::Start | Message::End | Message::Cont | Message::Suspd | Message::Resumd => {}
-        Message::Cdata { hint, data } => {
-            let hint_len = u8::try_from(hint.len()).or(Err("a hint has at most 255 bytes"))?;
-            put(out, [&[hint_len], hint, data]);
-        }
+        Message::Cdata { hint, data } => encode_cdata(out, hint, data)?,
         Message::Yield { resume } => put(out, [&resume.0.to_be_bytes()]),
-        Message::Mread { address, len } => {
-            let fits = *len > 0 && in_memory(*address, (*len).into());
-            rule(fits, "a read is of at least one byte and ends below 0xffffffff")?;
-            put(out, [&address.to_be_bytes(), &len.to_be_bytes()]);
-        }
+        Message::Mread { address, len } => encode_mread(out, *address, *len)?,
         Message::Mwrite { address, data } => {
-            rule(in_memory(*address, data.len()), "a write ends below 0xffffffff")?;
+            rule(
+                in_memory(*address, data.len()),
+                "address plus length of a write is at most 0xffffffff",
+            )?;
             put(out, [&address.to_be_bytes(), data]);
         }
         Message::Nopen { sktid, receive_buffer_len, open } => {
@@ -87,18 +81,17 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
             put(out, [&socket.encoded(), &end.0.to_be_bytes(), *filter]);
         }
         Message::Nctl { sktid, family, time, command } => {
-            let socket = Socket { sktid: *sktid, family: *family, protocol: Protocol::Tcp };
-            put(out, [&socket.encoded()[..], &time.0.to_be_bytes(), &[*command]]);
+            encode_nctl(out, *sktid, *family, *time, *command);
         }
         Message::Xcert { certificate } => {
             rule(!certificate.is_empty(), "a certificate has at least one byte")?;
             put(out, [certificate]);
         }
         Message::Xpub { channels, operator_key, xdescr } => {
-            put(out, [channels.encoded(), operator_key, text(Dialect::Descriptor, xdescr)?]);
+            put(out, [channels.encoded(), operator_key, text(Descriptor, xdescr)?]);
         }
         Message::Xsub { channels, operator_key, dattr } => {
-            put(out, [channels.encoded(), operator_key, text(Dialect::Attributes, dattr)?]);
+            put(out, [channels.encoded(), operator_key, text(Attributes, dattr)?]);
         }
         Message::Result(outcome) => outcome.write(out)?,
         Message::Mdata { address, data } => put(out, [&address.to_be_bytes(), data]),
@@ -122,8 +115,7 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
         }
         Message::Linfo { name, auxiliary, info } => encode_linfo(out, [name, auxiliary, info])?,
         Message::Xnotify { channel, xdescr } => {
-            let id = channel.as_bytes();
-            put(out, [&[channel.len_byte()], id, text(Dialect::Descriptor, xdescr)?]);
+            put(out, [&[channel.len_byte()], channel.as_bytes(), text(Descriptor, xdescr)?]);
         }
         Message::Xreg { snikey } => {
             let snikey = snikey::check(snikey.as_bytes());
@@ -134,9 +126,27 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
     Ok(())
 }
 
+fn decode_cdata<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+    let hint_len = reader.u8()?;
+    Some(Message::Cdata { hint: reader.bytes(hint_len.into())?, data: reader.rest() })
+}
+
+fn encode_cdata(out: &mut Vec<u8>, hint: &[u8], data: &[u8]) -> Result<(), &'static str> {
+    let hint_len = u8::try_from(hint.len()).or(Err("a hint has at most 255 bytes"))?;
+    put(out, [&[hint_len], hint, data]);
+    Ok(())
+}
+
 fn decode_mread<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     let (address, len) = (reader.u32()?, reader.u16()?);
     (len > 0 && in_memory(address, len.into())).then_some(Message::Mread { address, len })
+}
+
+fn encode_mread(out: &mut Vec<u8>, address: u32, len: u16) -> Result<(), &'static str> {
+    let fits = len > 0 && in_memory(address, len.into());
+    rule(fits, "address plus length of a read, at least 1, is at most 0xffffffff")?;
+    put(out, [&address.to_be_bytes()[..], &len.to_be_bytes()]);
+    Ok(())
 }
 
 fn decode_mwrite<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
@@ -170,17 +180,22 @@ fn decode_nctl<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     Some(Message::Nctl { sktid, family, time, command })
 }
 
+fn encode_nctl(out: &mut Vec<u8>, sktid: u8, family: Family, time: Ticks, command: u8) {
+    let socket = Socket { sktid, family, protocol: Protocol::Tcp };
+    put(out, [&socket.encoded()[..], &time.0.to_be_bytes(), &[command]]);
+}
+
 fn decode_xpub<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     let (channels, rest) = ChannelList::decode_front(reader.rest()).ok()?;
     let (operator_key, xdescr) = rest.split_first_chunk()?;
-    let xdescr = name_value::check(Dialect::Descriptor, xdescr).ok()?;
+    let xdescr = name_value::check(Descriptor, xdescr).ok()?;
     Some(Message::Xpub { channels, operator_key: *operator_key, xdescr })
 }
 
 fn decode_xsub<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     let (channels, rest) = ChannelList::decode_front(reader.rest()).ok()?;
     let (operator_key, dattr) = rest.split_first_chunk()?;
-    let dattr = name_value::check(Dialect::Attributes, dattr).ok()?;
+    let dattr = name_value::check(Attributes, dattr).ok()?;
     Some(Message::Xsub { channels, operator_key: *operator_key, dattr })
 }
 
@@ -238,7 +253,7 @@ fn encode_linfo(out: &mut Vec<u8>, parts: [&[u8]; 3]) -> Result<(), &'static str
 fn decode_xnotify<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     let id_len = reader.u8()?;
     let channel = ChannelId::new(reader.bytes(id_len.into())?).ok()?;
-    let xdescr = name_value::check(Dialect::Descriptor, reader.rest()).ok()?;
+    let xdescr = name_value::check(Descriptor, reader.rest()).ok()?;
     Some(Message::Xnotify { channel, xdescr })
 }
 
