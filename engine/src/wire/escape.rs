@@ -1,0 +1,77 @@
+//! Text from outside, made safe to show on a terminal and to write into a log line.
+//!
+//! Not a wire encoding: nothing parses what comes out of here. The invariant: the output holds no
+//! control character (C0, DEL, C1, so no ESC and no line break), no bidirectional override and no
+//! invisible formatting character, whatever the bytes are.
+
+use std::fmt;
+
+/// Shows bytes as text: printable UTF-8 as it is, a backslash doubled, anything that could steer a
+/// terminal or break a line as `\n`, `\xNN` (bytes that are not UTF-8) or `\u{NN}`.
+#[derive(Debug, Clone, Copy)]
+pub struct Escaped<'a>(pub &'a [u8]);
+
+impl fmt::Display for Escaped<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for chunk in self.0.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character {
+                    // Quotes are harmless in a log line and escaping them only hurts the reader.
+                    '\'' | '"' => write!(f, "{character}")?,
+                    // `escape_debug` covers controls and unprintables of every plane, by Unicode data.
+                    _ => write!(f, "{}", character.escape_debug())?,
+                }
+            }
+            for byte in chunk.invalid() {
+                write!(f, "\\x{byte:02x}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Escaped;
+    use proptest::prelude::*;
+
+    #[test]
+    fn printable_text_passes_unchanged() {
+        let text = "an endpoint's \"name\": Zürich 東京 [::1]:20556";
+        assert_eq!(Escaped(text.as_bytes()).to_string(), text);
+    }
+
+    #[test]
+    fn controls_invalid_bytes_and_backslashes_become_visible() {
+        let cases: [(&[u8], &str); 7] = [
+            (b"a\x1b[2Jb", "a\\u{1b}[2Jb"),
+            (b"one\r\ntwo\tthree", "one\\r\\ntwo\\tthree"),
+            (b"nul\0del\x7f", "nul\\0del\\u{7f}"),
+            ("c1 \u{9b}31m".as_bytes(), "c1 \\u{9b}31m"),
+            ("bidi \u{202e}x\u{2066}".as_bytes(), "bidi \\u{202e}x\\u{2066}"),
+            (b"\xff\xc3", "\\xff\\xc3"),
+            (b"C:\\x", "C:\\\\x"),
+        ];
+        for (bytes, shown) in cases {
+            assert_eq!(Escaped(bytes).to_string(), shown);
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn no_character_that_steers_a_terminal_ever_comes_out(bytes in any::<Vec<u8>>()) {
+            let shown = Escaped(&bytes).to_string();
+            prop_assert!(!shown.chars().any(|c| c.is_control() || is_invisible(c)));
+        }
+
+        #[test]
+        fn no_invisible_character_passes(c in any::<char>()) {
+            let shown = Escaped(c.to_string().as_bytes()).to_string();
+            prop_assert!(!shown.chars().any(|c| c.is_control() || is_invisible(c)));
+        }
+    }
+
+    fn is_invisible(c: char) -> bool {
+        matches!(c, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    }
+}
