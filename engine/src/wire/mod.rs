@@ -3,3 +3,6 @@
 //! Pure: no socket, no clock, no file. Nothing here imports `proto`, `shard`, `control` or `sys`.
 
 #![forbid(unsafe_code)]
+
+pub mod key;
+pub mod program;
