@@ -4,5 +4,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod address;
+pub mod channel;
+pub mod escape;
+pub mod frame;
 pub mod key;
+pub mod message;
+pub mod name_value;
 pub mod program;
+pub mod snikey;
+pub mod time;

@@ -1,0 +1,295 @@
+//! What messages say about an endpoint's sockets: families, protocols, addresses, packets, events
+//! (protocol.md 1.3, 1.4).
+//!
+//! Addresses carry their family, so that a layout and its addresses cannot disagree. Scope and flow of
+//! an IPv6 socket address do not exist on the wire.
+
+use std::net::{IpAddr, SocketAddr};
+
+use super::reader::Reader;
+
+/// Address family, by its number on the wire (protocol.md 1.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Family {
+    /// Addresses of 4 bytes.
+    Ipv4 = 4,
+    /// Addresses of 16 bytes.
+    Ipv6 = 6,
+}
+
+impl Family {
+    /// The family of an address.
+    #[must_use]
+    pub fn of(address: IpAddr) -> Self {
+        match address {
+            IpAddr::V4(_) => Self::Ipv4,
+            IpAddr::V6(_) => Self::Ipv6,
+        }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        match reader.u8()? {
+            4 => Some(Self::Ipv4),
+            6 => Some(Self::Ipv6),
+            _ => None,
+        }
+    }
+}
+
+/// Transport protocol, by its number on the wire (protocol.md 1.3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// Whole IP packets.
+    Raw = 0x00,
+    /// TCP.
+    Tcp = 0x06,
+    /// UDP.
+    Udp = 0x11,
+}
+
+impl Protocol {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        match reader.u8()? {
+            0x00 => Some(Self::Raw),
+            0x06 => Some(Self::Tcp),
+            0x11 => Some(Self::Udp),
+            _ => None,
+        }
+    }
+}
+
+/// A socket of an endpoint, as most messages name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Socket {
+    /// Chosen by the controller at NOPEN.
+    pub sktid: u8,
+    /// Its address family.
+    pub family: Family,
+    /// Its protocol.
+    pub protocol: Protocol,
+}
+
+impl Socket {
+    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+        Some(Self {
+            sktid: reader.u8()?,
+            family: Family::read(reader)?,
+            protocol: Protocol::read(reader)?,
+        })
+    }
+
+    pub(super) fn encoded(self) -> [u8; 3] {
+        [self.sktid, self.family as u8, self.protocol as u8]
+    }
+}
+
+/// What NOPEN opens (protocol.md 1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Open {
+    /// Whole IP packets from and to a local address.
+    Raw {
+        /// Local address.
+        local: IpAddr,
+    },
+    /// A UDP socket.
+    Udp {
+        /// Local address and port.
+        local: SocketAddr,
+    },
+    /// A listening TCP socket.
+    TcpListen {
+        /// Local address and port.
+        local: SocketAddr,
+    },
+    /// A TCP connection to a peer.
+    TcpConnect {
+        /// Local address and port.
+        local: SocketAddr,
+        /// The peer; of the same family as `local`.
+        remote: SocketAddr,
+    },
+}
+
+impl Open {
+    /// The socket that it opens.
+    #[must_use]
+    pub fn socket(&self, sktid: u8) -> Socket {
+        let (local, protocol) = match self {
+            Self::Raw { local } => (*local, Protocol::Raw),
+            Self::Udp { local } => (local.ip(), Protocol::Udp),
+            Self::TcpListen { local } | Self::TcpConnect { local, .. } => {
+                (local.ip(), Protocol::Tcp)
+            }
+        };
+        Socket { sktid, family: Family::of(local), protocol }
+    }
+
+    /// The addresses after the fixed part; whether TCP listens or connects shows in the length alone.
+    pub(super) fn read(reader: &mut Reader<'_>, socket: Socket) -> Option<Self> {
+        let family = socket.family;
+        match socket.protocol {
+            Protocol::Raw => Some(Self::Raw { local: reader.ip_address(family)? }),
+            Protocol::Udp => Some(Self::Udp { local: reader.socket_address(family)? }),
+            Protocol::Tcp => {
+                let local = reader.socket_address(family)?;
+                if reader.is_empty() {
+                    return Some(Self::TcpListen { local });
+                }
+                Some(Self::TcpConnect { local, remote: reader.socket_address(family)? })
+            }
+        }
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), &'static str> {
+        match self {
+            Self::Raw { local } => write_ip_address(*local, out),
+            Self::Udp { local } | Self::TcpListen { local } => write_socket_address(*local, out),
+            Self::TcpConnect { local, remote } => {
+                if local.is_ipv4() != remote.is_ipv4() {
+                    return Err("local and remote address must be of one family");
+                }
+                write_socket_address(*local, out);
+                write_socket_address(*remote, out);
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Data of NSEND and NDATA with what their layout depends on (protocol.md 1.4). Data may be empty.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Packet<'a> {
+    /// A whole IP packet.
+    Raw {
+        /// Family of the socket.
+        family: Family,
+        /// The packet.
+        data: &'a [u8],
+    },
+    /// A piece of a TCP stream.
+    Tcp {
+        /// Family of the socket.
+        family: Family,
+        /// The piece.
+        data: &'a [u8],
+    },
+    /// A UDP datagram.
+    Udp {
+        /// Where it goes to (NSEND) or came from (NDATA).
+        remote: SocketAddr,
+        /// Its payload.
+        data: &'a [u8],
+    },
+}
+
+impl<'a> Packet<'a> {
+    /// The socket that sends or has received it.
+    #[must_use]
+    pub fn socket(&self, sktid: u8) -> Socket {
+        let (family, protocol) = match self {
+            Self::Raw { family, .. } => (*family, Protocol::Raw),
+            Self::Tcp { family, .. } => (*family, Protocol::Tcp),
+            Self::Udp { remote, .. } => (Family::of(remote.ip()), Protocol::Udp),
+        };
+        Socket { sktid, family, protocol }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'a>, socket: Socket) -> Option<Self> {
+        let family = socket.family;
+        Some(match socket.protocol {
+            Protocol::Raw => Self::Raw { family, data: reader.rest() },
+            Protocol::Tcp => Self::Tcp { family, data: reader.rest() },
+            Protocol::Udp => {
+                Self::Udp { remote: reader.socket_address(family)?, data: reader.rest() }
+            }
+        })
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) {
+        match self {
+            Self::Raw { data, .. } | Self::Tcp { data, .. } => out.extend_from_slice(data),
+            Self::Udp { remote, data } => {
+                write_socket_address(*remote, out);
+                out.extend_from_slice(data);
+            }
+        }
+    }
+}
+
+/// What an NSTAT reports (protocol.md 1.3, 1.4).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum StateChange {
+    /// A TCP connection stands; this form carries the peer's address instead of a code.
+    TcpEstablished {
+        /// The peer.
+        remote: SocketAddr,
+    },
+    /// Any other event. Code `ESTABLISHED` for TCP has no encoding: it needs the address.
+    Code {
+        /// Family of the socket.
+        family: Family,
+        /// Protocol of the socket.
+        protocol: Protocol,
+        /// One of the codes of [`StateChange`], or one unknown to us.
+        code: u8,
+    },
+}
+
+impl StateChange {
+    /// Established.
+    pub const ESTABLISHED: u8 = 0;
+    /// The connection was reset.
+    pub const RESET: u8 = 1;
+    /// The connection timed out.
+    pub const TIMEOUT: u8 = 2;
+    /// The peer closed its side.
+    pub const PEER_CLOSED: u8 = 3;
+    /// Something else happened.
+    pub const UNKNOWN: u8 = 0xFF;
+
+    /// The socket that changed its state.
+    #[must_use]
+    pub fn socket(&self, sktid: u8) -> Socket {
+        let (family, protocol) = match self {
+            Self::TcpEstablished { remote } => (Family::of(remote.ip()), Protocol::Tcp),
+            Self::Code { family, protocol, .. } => (*family, *protocol),
+        };
+        Socket { sktid, family, protocol }
+    }
+
+    pub(super) fn read(reader: &mut Reader<'_>, socket: Socket) -> Option<Self> {
+        let Socket { family, protocol, .. } = socket;
+        let mut rest = Reader::new(reader.rest());
+        if let (Protocol::Tcp, Some(remote)) = (protocol, rest.socket_address(family)) {
+            return rest.is_empty().then_some(Self::TcpEstablished { remote });
+        }
+        let code = rest.u8()?;
+        let lacks_address = protocol == Protocol::Tcp && code == Self::ESTABLISHED;
+        (rest.is_empty() && !lacks_address).then_some(Self::Code { family, protocol, code })
+    }
+
+    pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), &'static str> {
+        match self {
+            Self::TcpEstablished { remote } => write_socket_address(*remote, out),
+            Self::Code { protocol: Protocol::Tcp, code: Self::ESTABLISHED, .. } => {
+                return Err("an established TCP connection must name its peer");
+            }
+            Self::Code { code, .. } => out.push(*code),
+        }
+        Ok(())
+    }
+}
+
+fn write_ip_address(address: IpAddr, out: &mut Vec<u8>) {
+    match address {
+        IpAddr::V4(address) => out.extend_from_slice(&address.octets()),
+        IpAddr::V6(address) => out.extend_from_slice(&address.octets()),
+    }
+}
+
+fn write_socket_address(address: SocketAddr, out: &mut Vec<u8>) {
+    write_ip_address(address.ip(), out);
+    out.extend_from_slice(&address.port().to_be_bytes());
+}

@@ -1,0 +1,259 @@
+//! `name=value;` text: experiment descriptors, endpoint attributes, certificate fields (protocol.md 1.7).
+//!
+//! Not here: what the names mean. There is no escaping and no trimming, so text and pairs are each
+//! other's exact image: encoding what was parsed gives the same text.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+/// Which of the four forms of the text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Dialect {
+    /// `xdescr`: values may hold the wildcards `*` and `?`, names may repeat.
+    Descriptor,
+    /// `dattr`: no wildcards, every name once.
+    Attributes,
+    /// `cert_info`: no wildcards, every name once.
+    CertInfo,
+    /// `cert_limit`: as `CertInfo`, and a name may start with `*`, "optional". `x` and `*x` are two names.
+    CertLimit,
+}
+
+/// One `name=value;`.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// Case counts. In certificate limits it keeps its leading `*`.
+    pub name: String,
+    /// May be empty.
+    pub value: String,
+}
+
+impl Pair {
+    /// A pair whose two parts are checked.
+    ///
+    /// # Errors
+    /// The name is empty, or a character is not allowed in its place.
+    pub fn new(dialect: Dialect, name: &str, value: &str) -> Result<Self, NameValueError> {
+        dialect.check_name(name.as_bytes(), 0)?;
+        dialect.check_value(value.as_bytes(), name.len() + 1)?;
+        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+    }
+
+    /// The name of a certificate limit without its `*`, and whether it had one, that is, is optional.
+    #[must_use]
+    pub fn limit_name(&self) -> (&str, bool) {
+        self.name.strip_prefix('*').map_or((&self.name, false), |name| (name, true))
+    }
+}
+
+/// The pairs of a text, in order.
+///
+/// # Errors
+/// The text breaks the grammar of its dialect.
+pub fn parse(dialect: Dialect, text: &[u8]) -> Result<Vec<Pair>, NameValueError> {
+    let text = check(dialect, text)?;
+    let owned = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
+    Ok(pairs(text).map(owned).collect())
+}
+
+/// The same text, known to keep the grammar of its dialect.
+///
+/// # Errors
+/// The text breaks the grammar of its dialect.
+pub fn check(dialect: Dialect, text: &[u8]) -> Result<&str, NameValueError> {
+    let mut names = BTreeSet::new();
+    let mut offset = 0;
+    let mut rest = text;
+    while !rest.is_empty() {
+        let Some(end) = rest.iter().position(|c| *c == b';') else {
+            return Err(NameValueError::Unterminated { offset });
+        };
+        let (pair, after) = (&rest[..end], &rest[end + 1..]);
+        let Some(equals) = pair.iter().position(|c| *c == b'=') else {
+            return Err(NameValueError::NoEquals { offset });
+        };
+        let (name, value) = (&pair[..equals], &pair[equals + 1..]);
+        dialect.check_name(name, offset)?;
+        dialect.check_value(value, offset + equals + 1)?;
+        if dialect != Dialect::Descriptor && !names.insert(name) {
+            return Err(NameValueError::Repeated { offset });
+        }
+        offset += end + 1;
+        rest = after;
+    }
+    // Only ASCII gets this far; the error cannot come up.
+    str::from_utf8(text).map_err(|error| NameValueError::BadCharacter {
+        byte: text.get(error.valid_up_to()).copied().unwrap_or_default(),
+        offset: error.valid_up_to(),
+    })
+}
+
+/// The text of pairs that keep their dialect's rules ([`parse`] or [`Pair::new`] made them).
+#[must_use]
+pub fn encode(pairs: &[Pair]) -> String {
+    let mut text = String::new();
+    for Pair { name, value } in pairs {
+        text.extend([name, "=", value, ";"]);
+    }
+    text
+}
+
+/// Whether an experiment's descriptor accepts an endpoint's attributes, as a broker decides it.
+///
+/// For every attribute, no descriptor pair of its name may exist or at least one must match its value;
+/// in descriptor values `*` is any run of characters and `?` any one. An empty text accepts everything,
+/// a malformed one nothing.
+///
+/// Takes time proportional to the sizes of the texts, and at worst to pattern times value for one
+/// value that nearly repeats its pattern.
+#[must_use]
+pub fn descriptor_matches(xdescr: &[u8], dattr: &[u8]) -> bool {
+    let (Ok(xdescr), Ok(dattr)) =
+        (check(Dialect::Descriptor, xdescr), check(Dialect::Attributes, dattr))
+    else {
+        return false;
+    };
+    let mut patterns = BTreeMap::<_, Vec<_>>::new();
+    for (name, pattern) in pairs(xdescr) {
+        patterns.entry(name).or_default().push(pattern);
+    }
+    pairs(dattr).all(|(name, value)| {
+        let matches = |pattern: &&str| wildcard_matches(pattern.as_bytes(), value.as_bytes());
+        patterns.get(name).is_none_or(|patterns| patterns.iter().any(matches))
+    })
+}
+
+/// The pairs of a text that was checked.
+fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+    text.split_terminator(';').filter_map(|pair| pair.split_once('='))
+}
+
+/// Whole-string match without recursion: on a mismatch only the latest `*` takes one character more,
+/// because an earlier one could never find what a later one cannot.
+fn wildcard_matches(pattern: &[u8], value: &[u8]) -> bool {
+    let (mut p, mut v) = (0, 0);
+    let mut retry = None;
+    while let Some(character) = value.get(v) {
+        match pattern.get(p) {
+            Some(b'*') => {
+                p += 1;
+                retry = Some((p, v));
+            }
+            Some(wanted) if *wanted == b'?' || wanted == character => (p, v) = (p + 1, v + 1),
+            _ => {
+                let Some((after_star, taken)) = retry else { return false };
+                (p, v) = (after_star, taken + 1);
+                retry = Some((p, v));
+            }
+        }
+    }
+    pattern.iter().skip(p).all(|c| *c == b'*')
+}
+
+impl Dialect {
+    fn check_name(self, name: &[u8], offset: usize) -> Result<(), NameValueError> {
+        if name.is_empty() {
+            return Err(NameValueError::NoName { offset });
+        }
+        let star = usize::from(self == Self::CertLimit && name.starts_with(b"*"));
+        check_characters(name, star, offset, is_name_character)
+    }
+
+    fn check_value(self, value: &[u8], offset: usize) -> Result<(), NameValueError> {
+        let wildcards = self == Self::Descriptor;
+        check_characters(value, 0, offset, |c| {
+            is_value_character(c) || wildcards && matches!(c, b'*' | b'?')
+        })
+    }
+}
+
+fn check_characters(
+    text: &[u8],
+    skip: usize,
+    offset: usize,
+    allowed: impl Fn(u8) -> bool,
+) -> Result<(), NameValueError> {
+    let mut characters = text.iter().copied().enumerate().skip(skip);
+    match characters.find(|(_, c)| !allowed(*c)) {
+        None => Ok(()),
+        Some((at, byte)) => Err(NameValueError::BadCharacter { byte, offset: offset + at }),
+    }
+}
+
+fn is_name_character(c: u8) -> bool {
+    c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-')
+}
+
+fn is_value_character(c: u8) -> bool {
+    is_name_character(c)
+        || matches!(c, b'.' | b':' | b'[' | b']' | b',' | b'/' | b'(' | b')' | b' ' | b'\t')
+}
+
+/// Why a text is not well formed. Offsets are in bytes from the start of the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum NameValueError {
+    /// A byte that is not allowed in its place.
+    BadCharacter {
+        /// Which.
+        byte: u8,
+        /// Where.
+        offset: usize,
+    },
+    /// A pair without `=`.
+    NoEquals {
+        /// Start of the pair.
+        offset: usize,
+    },
+    /// Nothing before the `=`.
+    NoName {
+        /// Start of the pair.
+        offset: usize,
+    },
+    /// The last pair does not end in `;`.
+    Unterminated {
+        /// Start of the pair.
+        offset: usize,
+    },
+    /// The name came before, and may not in this dialect.
+    Repeated {
+        /// Start of the second pair.
+        offset: usize,
+    },
+}
+
+impl fmt::Display for NameValueError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::BadCharacter { byte, offset } => write!(
+                f,
+                "'{}' at position {} is not allowed there; names are of [A-Za-z0-9_-], values also of \
+                 . : [ ] , / ( ) blank and tab, those of descriptors also of * and ?",
+                byte.escape_ascii(),
+                offset + 1
+            ),
+            Self::NoEquals { offset } => {
+                write!(f, "the pair at position {} has no '='; write name=value;", offset + 1)
+            }
+            Self::NoName { offset } => {
+                write!(f, "the pair at position {} has no name before its '='", offset + 1)
+            }
+            Self::Unterminated { offset } => write!(
+                f,
+                "the pair at position {} does not end in ';'; the last one must, too",
+                offset + 1
+            ),
+            Self::Repeated { offset } => {
+                write!(
+                    f,
+                    "the pair at position {} repeats an earlier name; name it once",
+                    offset + 1
+                )
+            }
+        }
+    }
+}
+
+impl std::error::Error for NameValueError {}
+
+#[cfg(test)]
+mod tests;

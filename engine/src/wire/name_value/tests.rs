@@ -1,0 +1,212 @@
+use proptest::prelude::*;
+
+use super::Dialect::{Attributes, CertInfo, CertLimit, Descriptor};
+use super::*;
+
+const ALL: [Dialect; 4] = [Descriptor, Attributes, CertInfo, CertLimit];
+
+/// The text that the original published for the configuration shown with it (protocol.md 1.8).
+const PUBLISHED: &str = "hostid=HOST-1;endpoint_location=BK29;endpoint_location=IO91*;\
+     endpoint_country=DEU;endpoint_country=USA;exp_priority=7;pub_end=1795434141288556833;\
+     controller_addr=198.51.100.7:5555;sni_key=hello;baz=q*;foo=bar;";
+
+fn pairs_of(dialect: Dialect, text: &str) -> Vec<(String, String)> {
+    let pairs = parse(dialect, text.as_bytes()).unwrap_or_else(|e| panic!("{text}: {e}"));
+    pairs.into_iter().map(|Pair { name, value }| (name, value)).collect()
+}
+
+#[test]
+fn the_published_descriptor_of_the_original_is_read_and_written_alike() {
+    let pairs = parse(Descriptor, PUBLISHED.as_bytes()).unwrap();
+    assert_eq!(pairs.len(), 11);
+    assert_eq!(pairs[2], Pair::new(Descriptor, "endpoint_location", "IO91*").unwrap());
+    assert_eq!(encode(&pairs), PUBLISHED);
+}
+
+#[test]
+fn an_empty_text_has_no_pairs_and_a_value_may_be_empty() {
+    for dialect in ALL {
+        assert_eq!(pairs_of(dialect, ""), []);
+        assert_eq!(pairs_of(dialect, "a=;"), [("a".into(), String::new())]);
+    }
+}
+
+/// Item 43.
+#[test]
+fn ill_formed_text_is_refused_with_its_place_in_every_dialect() {
+    for (text, error) in [
+        ("=b;", NameValueError::NoName { offset: 0 }),
+        ("a=b", NameValueError::Unterminated { offset: 0 }),
+        ("a=b;c=d", NameValueError::Unterminated { offset: 4 }),
+        ("a=b;;", NameValueError::NoEquals { offset: 4 }),
+        ("a=b=c;", NameValueError::BadCharacter { byte: b'=', offset: 3 }),
+        ("a b=c;", NameValueError::BadCharacter { byte: b' ', offset: 1 }),
+        (";", NameValueError::NoEquals { offset: 0 }),
+        ("ab;", NameValueError::NoEquals { offset: 0 }),
+        ("a=b#;", NameValueError::BadCharacter { byte: b'#', offset: 3 }),
+        ("x=y;a=ä;", NameValueError::BadCharacter { byte: 0xc3, offset: 6 }),
+        (" a=b;", NameValueError::BadCharacter { byte: b' ', offset: 0 }),
+    ] {
+        for dialect in ALL {
+            assert_eq!(parse(dialect, text.as_bytes()), Err(error.clone()), "{text} {dialect:?}");
+        }
+    }
+}
+
+#[test]
+fn values_may_hold_these_characters_and_no_others() {
+    let allowed: Vec<u8> =
+        (0..=255).filter(|c| check(CertInfo, &[b'a', b'=', *c, b';']).is_ok()).collect();
+    let letters = (b'0'..=b'9').chain(b'A'..=b'Z').chain(b'a'..=b'z');
+    let mut expected: Vec<u8> = letters.chain(*b"_-.:[],/() \t").collect();
+    expected.sort_unstable();
+    assert_eq!(allowed, expected);
+    let in_names: Vec<u8> =
+        (0..=255).filter(|c| check(CertInfo, &[*c, b'=', b';']).is_ok()).collect();
+    assert!(in_names.iter().all(|c| c.is_ascii_alphanumeric() || b"_-".contains(c)));
+    assert_eq!(in_names.len(), 64);
+}
+
+#[test]
+fn wildcards_are_for_descriptors_and_duplicates_too() {
+    for text in ["a=*;", "a=x?;", "a=1;a=2;"] {
+        for dialect in ALL {
+            assert_eq!(check(dialect, text.as_bytes()).is_ok(), dialect == Descriptor, "{text}");
+        }
+    }
+    assert_eq!(parse(Attributes, b"a=1;b=2;a=1;"), Err(NameValueError::Repeated { offset: 8 }));
+}
+
+#[test]
+fn a_star_before_a_limit_name_makes_it_optional_and_another_name() {
+    assert!(check(CertInfo, b"*a=1;").is_err());
+    assert!(check(Descriptor, b"*a=1;").is_err());
+    let pairs = parse(CertLimit, b"*a=1;a=2;").unwrap();
+    assert_eq!(pairs[0].limit_name(), ("a", true));
+    assert_eq!(pairs[1].limit_name(), ("a", false));
+    assert_eq!(encode(&pairs), "*a=1;a=2;");
+    assert!(check(CertLimit, b"*=1;").is_ok(), "as the original does (Q33)");
+    assert!(check(CertLimit, b"**a=1;").is_err());
+    assert!(check(CertLimit, b"a*=1;").is_err());
+}
+
+#[test]
+fn a_pair_cannot_smuggle_in_another() {
+    assert!(Pair::new(Descriptor, "hostid", "x;sni_key=y").is_err());
+    assert!(Pair::new(Descriptor, "hostid", "100%").is_err());
+    assert!(Pair::new(Descriptor, "", "x").is_err());
+    assert!(Pair::new(Attributes, "hostid", "HOST*").is_err());
+    assert!(Pair::new(Descriptor, "hostid", "HOST*").is_ok());
+}
+
+#[test]
+fn a_descriptor_matches_when_every_attribute_finds_its_name_satisfied_or_absent() {
+    for (xdescr, dattr, matches) in [
+        ("endpoint_country=DEU;endpoint_country=USA;", "endpoint_country=USA;", true),
+        ("endpoint_country=DEU;", "endpoint_country=USA;", false),
+        ("endpoint_country=USA;hostid=EP?;", "endpoint_country=USA;hostid=EP1;", true),
+        ("endpoint_country=USA;hostid=EP?;", "endpoint_country=USA;hostid=EP12;", false),
+        ("endpoint_country=USA;", "hostid=EP1;", true),
+        ("Hostid=x;", "hostid=EP1;", true),
+        ("exp_priority=7;sni_key=hello;", "endpoint_country=USA;", true),
+        ("", "a=b;", true),
+        ("a=b;", "", true),
+        ("", "", true),
+        ("a=b", "a=b;", false),
+        ("a=b;", "a=b", false),
+        ("a=b;", "a=*;", false),
+        ("a=;", "a=;", true),
+        ("a=;", "a=b;", false),
+        ("a=*;", "a=;", true),
+    ] {
+        assert_eq!(
+            descriptor_matches(xdescr.as_bytes(), dattr.as_bytes()),
+            matches,
+            "{xdescr} {dattr}"
+        );
+    }
+}
+
+#[test]
+fn a_star_is_any_run_and_a_question_mark_any_one_character() {
+    for (pattern, value, matches) in [
+        ("IO91*", "IO91WM", true),
+        ("IO91*", "IO91", true),
+        ("IO91*", "IO9", false),
+        ("*WM", "IO91WM", true),
+        ("*a*b*", "xaxbx", true),
+        ("*a*b*", "xbxax", false),
+        ("a?c", "abc", true),
+        ("a?c", "ac", false),
+        ("*?", "", false),
+        ("?*", "x", true),
+        ("a*bc", "abcbc", true),
+        ("a*bcb", "abcbc", false),
+        ("**", "", true),
+        ("abc", "ABC", false),
+    ] {
+        assert_eq!(
+            wildcard_matches(pattern.as_bytes(), value.as_bytes()),
+            matches,
+            "{pattern} {value}"
+        );
+    }
+}
+
+/// With backtracking over every `*` this would take longer than the universe will.
+#[test]
+fn many_stars_cost_no_exponential_time() {
+    let xdescr = format!("a={}b;", "*a".repeat(2000));
+    let dattr = format!("a={};", "a".repeat(4000));
+    assert!(!descriptor_matches(xdescr.as_bytes(), dattr.as_bytes()));
+}
+
+/// The definition of matching, by recursion.
+fn matches_by_definition(pattern: &[u8], value: &[u8]) -> bool {
+    match (pattern, value) {
+        ([], []) => true,
+        ([b'*', rest @ ..], _) => {
+            (0..=value.len()).any(|n| matches_by_definition(rest, &value[n..]))
+        }
+        ([p, pattern @ ..], [v, value @ ..]) => {
+            (*p == b'?' || p == v) && matches_by_definition(pattern, value)
+        }
+        _ => false,
+    }
+}
+
+proptest! {
+    #[test]
+    fn matching_agrees_with_its_definition(pattern in "[ab*?]{0,7}", value in "[ab]{0,8}") {
+        prop_assert_eq!(
+            wildcard_matches(pattern.as_bytes(), value.as_bytes()),
+            matches_by_definition(pattern.as_bytes(), value.as_bytes())
+        );
+    }
+
+    #[test]
+    fn pairs_survive_their_encoding(
+        pairs in prop::collection::vec(("[A-Za-z0-9_-]{1,5}", "[a-zA-Z0-9*?_.:,/() \t\\[\\]-]{0,5}"), 0..6),
+    ) {
+        let pairs: Vec<_> =
+            pairs.iter().map(|(name, value)| Pair::new(Descriptor, name, value).unwrap()).collect();
+        prop_assert_eq!(parse(Descriptor, encode(&pairs).as_bytes()), Ok(pairs));
+    }
+
+    #[test]
+    fn what_parses_encodes_to_the_same_text(text in "[ab=;*?# ]{0,12}") {
+        for dialect in ALL {
+            if let Ok(pairs) = parse(dialect, text.as_bytes()) {
+                prop_assert_eq!(encode(&pairs), text.clone());
+            }
+        }
+    }
+
+    #[test]
+    fn no_bytes_make_it_panic(text: Vec<u8>, other: Vec<u8>) {
+        for dialect in ALL {
+            let _ = parse(dialect, &text);
+        }
+        let _ = descriptor_matches(&text, &other);
+    }
+}

@@ -1,0 +1,228 @@
+//! snikeys: the TLS server names by which endpoints choose an experiment (protocol.md 1.9).
+//!
+//! Not here: the lookup (`proto`). On the wire a snikey is 1 to 63 of `[0-9a-z]`. TLS refuses some of
+//! these as server names (design.md 9), so a [`SniKey`] that exists can also be asked for in TLS.
+
+use std::fmt;
+
+use aws_lc_rs::rand;
+
+/// Most characters of a snikey; a random one has exactly as many.
+pub const SNIKEY_LEN_MAX: usize = 63;
+
+const SYMBOLS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
+
+/// A snikey that works as a TLS server name.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SniKey(Box<str>);
+
+impl SniKey {
+    /// A snikey by its text.
+    ///
+    /// # Errors
+    /// The text is no snikey, or none that TLS accepts as a server name.
+    pub fn parse(text: &str) -> Result<Self, SniKeyError> {
+        check(text.as_bytes())?;
+        if text.bytes().all(|c| c.is_ascii_digit()) {
+            return Err(SniKeyError::DigitsOnly);
+        }
+        let hex = text.strip_prefix("0x");
+        if hex.is_some_and(|digits| digits.bytes().all(|c| c.is_ascii_hexdigit())) {
+            return Err(SniKeyError::HexNumber);
+        }
+        Ok(Self(text.into()))
+    }
+
+    /// A fresh snikey of 63 characters, each uniform over the 36 symbols.
+    ///
+    /// # Errors
+    /// The random generator failed.
+    pub fn random() -> Result<Self, SniKeyError> {
+        loop {
+            // A draw that TLS would refuse is as good as never (1 in 10^35), but must not come out.
+            if let Ok(snikey) = Self::parse(&random_text()?) {
+                return Ok(snikey);
+            }
+        }
+    }
+
+    /// Its text, 1 to 63 of `[0-9a-z]`.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+/// The text of a snikey as the wire allows it, TLS or not (protocol.md 1.4, XREG).
+///
+/// # Errors
+/// Empty, too long, or a character outside `[0-9a-z]`.
+pub fn check(text: &[u8]) -> Result<&str, SniKeyError> {
+    if text.is_empty() {
+        return Err(SniKeyError::Empty);
+    }
+    let is_symbol = |c: &u8| c.is_ascii_digit() || c.is_ascii_lowercase();
+    if let Some(position) = text.iter().position(|c| !is_symbol(c)) {
+        let byte = text.get(position).copied().unwrap_or_default();
+        return Err(SniKeyError::BadCharacter { byte, position });
+    }
+    if text.len() > SNIKEY_LEN_MAX {
+        return Err(SniKeyError::TooLong { len: text.len() });
+    }
+    str::from_utf8(text).or(Err(SniKeyError::Empty))
+}
+
+fn random_text() -> Result<String, SniKeyError> {
+    // Bytes above the last multiple of 36 are drawn again: a plain remainder would favour some symbols.
+    const FAIR: u8 = u8::MAX - u8::MAX % SYMBOLS.len() as u8;
+    let mut text = String::with_capacity(SNIKEY_LEN_MAX);
+    while text.len() < SNIKEY_LEN_MAX {
+        let mut bytes = [0; SNIKEY_LEN_MAX];
+        rand::fill(&mut bytes).or(Err(SniKeyError::NoRandomness))?;
+        let fair = bytes.iter().filter(|byte| **byte < FAIR);
+        let symbols = fair.map(|byte| char::from(SYMBOLS[usize::from(*byte) % SYMBOLS.len()]));
+        text.extend(symbols.take(SNIKEY_LEN_MAX - text.len()));
+    }
+    Ok(text)
+}
+
+impl fmt::Display for SniKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why a text is no snikey.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SniKeyError {
+    /// No character at all.
+    Empty,
+    /// More than [`SNIKEY_LEN_MAX`] characters.
+    TooLong {
+        /// How many.
+        len: usize,
+    },
+    /// A character outside `[0-9a-z]`.
+    BadCharacter {
+        /// Its (first) byte.
+        byte: u8,
+        /// Its position, counted from 0 in bytes.
+        position: usize,
+    },
+    /// TLS takes digits alone for a part of an IP address.
+    DigitsOnly,
+    /// TLS takes `0x` and hexadecimal digits for a part of an IP address.
+    HexNumber,
+    /// The random generator failed.
+    NoRandomness,
+}
+
+impl fmt::Display for SniKeyError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => {
+                write!(f, "the snikey is empty; give it 1 to {SNIKEY_LEN_MAX} of [0-9a-z]")
+            }
+            Self::TooLong { len } => {
+                write!(f, "the snikey has {len} characters; give it at most {SNIKEY_LEN_MAX}")
+            }
+            Self::BadCharacter { byte, position } => write!(
+                f,
+                "'{}' at position {} of the snikey is not allowed; use lower-case letters and digits",
+                byte.escape_ascii(),
+                position + 1
+            ),
+            Self::DigitsOnly => write!(
+                f,
+                "the snikey is a number, which TLS refuses as a server name; put a letter into it"
+            ),
+            Self::HexNumber => write!(
+                f,
+                "the snikey is a hexadecimal number (0x...), which TLS refuses as a server name; \
+                 put a letter above f into it or drop the 0x"
+            ),
+            Self::NoRandomness => {
+                write!(f, "cannot draw a random snikey: the system's random generator failed")
+            }
+        }
+    }
+}
+
+impl std::error::Error for SniKeyError {}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use rustls_pki_types::DnsName;
+
+    use super::*;
+
+    /// Item 39.
+    #[test]
+    fn a_snikey_is_1_to_63_lower_case_letters_and_digits() {
+        let longest = "a".repeat(63);
+        for good in ["hello", "a", "0y", "1z0", &longest] {
+            assert_eq!(SniKey::parse(good).unwrap().as_str(), good);
+        }
+        assert_eq!(SniKey::parse(""), Err(SniKeyError::Empty));
+        assert_eq!(SniKey::parse(&"a".repeat(64)), Err(SniKeyError::TooLong { len: 64 }));
+        for (bad, byte, position) in [
+            ("Hello", b'H', 0),
+            ("a-b", b'-', 1),
+            ("ab.c", b'.', 2),
+            ("aä", 0xc3, 1),
+            ("a\0-", 0, 1),
+        ] {
+            assert_eq!(SniKey::parse(bad), Err(SniKeyError::BadCharacter { byte, position }));
+        }
+    }
+
+    #[test]
+    fn numbers_are_refused_because_tls_refuses_them() {
+        for number in ["0", "7", "123", "00"] {
+            assert_eq!(SniKey::parse(number), Err(SniKeyError::DigitsOnly), "{number}");
+            assert!(check(number.as_bytes()).is_ok(), "the wire allows {number}");
+        }
+        for number in ["0x", "0x1", "0xbeef"] {
+            assert_eq!(SniKey::parse(number), Err(SniKeyError::HexNumber), "{number}");
+        }
+        for other in ["0xg", "x", "00x1", "1x0", "0a"] {
+            assert!(SniKey::parse(other).is_ok(), "{other}");
+        }
+        let reason = SniKeyError::DigitsOnly.to_string();
+        assert!(reason.contains("TLS refuses"), "{reason}");
+    }
+
+    /// Items 39, 60.
+    #[test]
+    fn random_snikeys_have_63_characters_of_all_36_symbols_and_differ() {
+        let mut counts = [0_u32; 36];
+        let mut seen = std::collections::HashSet::new();
+        for _ in 0..1000 {
+            let snikey = SniKey::random().unwrap();
+            assert_eq!(snikey.as_str().len(), 63);
+            for c in snikey.as_str().chars() {
+                counts[c.to_digit(36).unwrap() as usize] += 1;
+            }
+            assert!(seen.insert(snikey));
+        }
+        // 63,000 draws: 1,750 of each symbol, with a standard deviation of 41; eight of them each way.
+        assert!(counts.iter().all(|count| (1420..=2080).contains(count)), "{counts:?}");
+    }
+
+    proptest! {
+        #[test]
+        fn exactly_the_snikeys_that_tls_takes_are_taken(text in "(0x)?[0-9a-gx]{0,5}") {
+            let in_tls = DnsName::try_from(text.as_str()).is_ok();
+            prop_assert_eq!(SniKey::parse(&text).is_ok(), in_tls);
+        }
+
+        #[test]
+        fn what_is_taken_prints_as_it_was(text in ".{0,70}") {
+            if let Ok(snikey) = SniKey::parse(&text) {
+                prop_assert!(text.bytes().all(|c| SYMBOLS.contains(&c)) && text.len() <= 63);
+                prop_assert_eq!(snikey.to_string(), text);
+            }
+        }
+    }
+}
