@@ -26,6 +26,8 @@ pub struct Config {
     pub programs: Arc<Programs>,
     /// How endpoints reach us.
     pub greeting: Greeting,
+    /// Publication to a broker; `None` if endpoints learn of the experiments in another way.
+    pub publication: Option<Publication>,
     /// `-n`: end after this many sessions whose START succeeded; `None` is unlimited.
     pub attempts: Option<NonZeroU64>,
     /// `-s`: one mlet for all sessions instead of one each.
@@ -63,9 +65,67 @@ pub struct Experiment {
 pub enum Greeting {
     /// Endpoints connect to our own listening sockets (protocol.md 5.1).
     Passive {
-        /// Where to listen; every shard listens on each.
+        /// Where to listen; every shard listens on each. At least one; an IPv6 wildcard beside an
+        /// IPv4 wildcard asks for `IPV6_V6ONLY`.
         listen: Vec<SocketAddr>,
     },
+    /// Endpoints come through connections that we keep registered at a proxy (protocol.md 5.2).
+    Proxy(Proxy),
+}
+
+/// The proxy and the backlog of connections registered there.
+#[derive(Debug, Clone)]
+pub struct Proxy {
+    /// Set-up address, all that its name resolved to, in the resolver's order; at least one.
+    pub addresses: Vec<SocketAddr>,
+    /// Its name, for messages.
+    pub name: String,
+    /// Agent certificate of the controller key; `None`: no client certificate is shown.
+    pub certificate: Option<Certificate>,
+    /// Keys that may have signed the proxy's certificate; empty: its signature is not checked.
+    pub proxy_roots: Vec<PublicKey>,
+    /// `TargetBacklogConn`: connections to keep registered for each snikey; at least 1.
+    pub backlog_target: usize,
+    /// `BacklogConnTimeout`: limit of each step of setting one up.
+    pub step_timeout: Duration,
+    /// `BootstrapBacklogTimeout`: limit of filling the backlog at start.
+    pub bootstrap_timeout: Duration,
+}
+
+/// What is published, where and for how long (protocol.md 5.4).
+#[derive(Debug, Clone)]
+pub struct Publication {
+    /// The broker, all addresses of its name, in the resolver's order; at least one.
+    pub broker: Vec<SocketAddr>,
+    /// Its name, for messages.
+    pub broker_name: String,
+    /// Agent certificate of the controller key.
+    pub certificate: Certificate,
+    /// Keys that may have signed the broker's certificate; empty: its signature is not checked.
+    pub broker_roots: Vec<PublicKey>,
+    /// Default of the pair `controller_addr`.
+    pub controller_addr: ControllerAddr,
+    /// `PubPeriod`: from now to `pub_end`; `None` is no end.
+    pub period: Option<Duration>,
+    /// `GreetPeriodAfterPubEnd`: from the latest `pub_end` to the end of greeting.
+    pub greet_after: Duration,
+    /// Default of the pair `exp_priority`.
+    pub priority: Option<u64>,
+    /// Defaults of the pairs `endpoint_country`, in configured order.
+    pub countries: Vec<String>,
+    /// Defaults of the pairs `endpoint_location`, in configured order.
+    pub locations: Vec<String>,
+    /// `-i`: default of the pair `hostid`.
+    pub hostid: Option<String>,
+}
+
+/// Where endpoints are told to connect to (protocol.md 1.8).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ControllerAddr {
+    /// This text; a descriptor can carry it.
+    Text(String),
+    /// Our own IP address as the connection to the broker shows it, without a port.
+    BrokerSide,
 }
 
 /// Every deadline, size and count that bounds the run (reliability.md 5). All can be set on the
