@@ -9,6 +9,7 @@
 //!
 //! `wire` and `proto` are pure: no socket, no clock, no thread, no file.
 
+pub mod config;
 pub mod proto;
 pub mod sys;
 pub mod wire;

@@ -3,3 +3,5 @@
 //! Pure: a machine owns no socket, thread or file, and time is an argument.
 
 #![forbid(unsafe_code)]
+
+pub mod trust;

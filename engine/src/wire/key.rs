@@ -167,12 +167,11 @@ impl PrivateKey {
             Some(_) => KeyError::WrongPassphrase,
             None => KeyError::PassphraseNeeded,
         };
-        let plain =
-            decrypt(document.as_bytes(), passphrase.unwrap_or_default())?.ok_or(wrong.clone())?;
-        match Self::from_pkcs8(plain.as_bytes()) {
+        let plain = decrypt(document.as_bytes(), passphrase.unwrap_or_default())?;
+        match plain.map(|plain| Self::from_pkcs8(plain.as_bytes())) {
             // One wrong passphrase in 256 leaves valid padding around noise.
-            Err(KeyError::Malformed) => Err(wrong),
-            result => result,
+            None | Some(Err(KeyError::Malformed)) => Err(wrong),
+            Some(result) => result,
         }
     }
 

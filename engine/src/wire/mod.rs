@@ -5,9 +5,11 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+pub mod certificate;
 pub mod channel;
 pub mod escape;
 pub mod frame;
+pub mod issue;
 pub mod key;
 pub mod message;
 pub mod name_value;

@@ -1,0 +1,257 @@
+//! The limits of `cert_limit` (protocol.md 4.3): their values, read and written.
+//!
+//! Only `monitor` matters to a controller; endpoints enforce the rest.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use super::super::key::Hex;
+use super::super::name_value::{self, Dialect, Pair};
+use super::super::program::ProgramDigest;
+use super::CertificateError;
+
+/// Limits of one certificate; absent ones limit nothing. All certificates of a chain limit together.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct CertificateLimits {
+    /// Digests of the programs that the controller must supply, in order.
+    pub monitor: Vec<ProgramDigest>,
+    /// Highest allowed experiment priority.
+    pub max_num_priority: Option<u64>,
+    /// Most sockets open at once.
+    pub max_socket_count: Option<u64>,
+    /// Longest experiment in ticks.
+    pub max_exp_period: Option<u64>,
+    /// Most bytes sent.
+    pub max_send_byte: Option<u64>,
+    /// Most packets sent.
+    pub max_send_pkt: Option<u64>,
+    /// Most bytes received.
+    pub max_recv_byte: Option<u64>,
+    /// Most packets received.
+    pub max_recv_pkt: Option<u64>,
+    /// Bytes per window; all apply.
+    pub max_burst_rate_byte: Vec<BurstRate>,
+    /// Packets per window; all apply.
+    pub max_burst_rate_pkt: Vec<BurstRate>,
+    /// Allowed destinations; empty allows all.
+    pub valid_dest: Vec<Destination>,
+    /// Whether packets may carry foreign source addresses.
+    pub src_ip_spoofing: Option<bool>,
+    /// Limits without meaning to PacketLab, in order, with the `*` of optional ones.
+    pub auxiliary: Vec<Pair>,
+    /// Known limits that were written as optional (`*name`). They are read like the others, but the original crashes
+    /// on them (Q2): never present such a certificate to it.
+    pub optional_known_limits: Vec<&'static str>,
+}
+
+/// At most `count` within every `window`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct BurstRate {
+    /// Bytes or packets.
+    pub count: u64,
+    /// Ticks, more than zero.
+    pub window: u64,
+}
+
+/// A network or host, e.g. `10.0.0.0/8` or `2001:db8::1`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Destination {
+    /// The address as written, also its host bits.
+    pub address: IpAddr,
+    /// Leading bits that count; all of them for a host.
+    pub prefix_len: u8,
+}
+
+/// A limit that PacketLab knows: how to read and write the field of the same name.
+struct Known {
+    name: &'static str,
+    /// Result code for a value that cannot be read (protocol.md 4.4).
+    code: u8,
+    read: fn(&mut CertificateLimits, &str) -> Option<()>,
+    write: fn(&CertificateLimits) -> Option<String>,
+}
+
+macro_rules! known {
+    ($field:ident, $code:literal, $read:expr, $write:expr) => {
+        Known {
+            name: stringify!($field),
+            code: $code,
+            read: |limits, value| {
+                limits.$field = $read(value)?;
+                Some(())
+            },
+            write: |limits| $write(&limits.$field),
+        }
+    };
+}
+
+/// In the order in which they are written (protocol.md 4.3).
+const KNOWN: [Known; 12] = [
+    known!(monitor, 17, read_digests, write_digests),
+    known!(max_num_priority, 16, read_number, write_number),
+    known!(max_socket_count, 23, read_number, write_number),
+    known!(max_exp_period, 24, read_number, write_number),
+    known!(max_send_byte, 25, read_number, write_number),
+    known!(max_send_pkt, 26, read_number, write_number),
+    known!(max_recv_byte, 27, read_number, write_number),
+    known!(max_recv_pkt, 28, read_number, write_number),
+    known!(max_burst_rate_byte, 22, read_rates, write_list),
+    known!(max_burst_rate_pkt, 22, read_rates, write_list),
+    known!(valid_dest, 20, read_destinations, write_list),
+    known!(src_ip_spoofing, 21, read_flag, write_flag),
+];
+
+impl CertificateLimits {
+    /// Reads the text of a cert_limit extension.
+    ///
+    /// # Errors
+    /// The text is not name-value pairs, a name is repeated, or a known limit has an unreadable value.
+    pub fn parse(text: &[u8]) -> Result<Self, CertificateError> {
+        let bad = CertificateError::Limits;
+        let pairs = name_value::parse(Dialect::CertLimit, text).map_err(|e| bad(e.to_string()))?;
+        let mut limits = Self::default();
+        let mut seen = Vec::new();
+        for pair in pairs {
+            let (plain, optional) = pair.limit_name();
+            let Some(known) = KNOWN.iter().find(|known| known.name == plain) else {
+                limits.auxiliary.push(pair);
+                continue;
+            };
+            let (name, code) = (known.name, known.code);
+            // The grammar takes `x` and `*x` for two names, but which of them should hold?
+            if seen.contains(&name) {
+                return Err(bad(format!("has {name} twice, once as optional")));
+            }
+            seen.push(name);
+            if (known.read)(&mut limits, &pair.value).is_none() {
+                return Err(CertificateError::Limit { name, code, value: pair.value });
+            }
+            if optional {
+                limits.optional_known_limits.push(name);
+            }
+        }
+        Ok(limits)
+    }
+
+    /// The text of a cert_limit extension; empty if nothing is limited. Known limits are never written as optional.
+    #[must_use]
+    pub fn to_text(&self) -> String {
+        let known = KNOWN.iter().filter_map(|known| {
+            let value = (known.write)(self)?;
+            Some(Pair { name: known.name.to_owned(), value })
+        });
+        let pairs: Vec<Pair> = known.chain(self.auxiliary.iter().cloned()).collect();
+        name_value::encode(&pairs)
+    }
+}
+
+/// Zero or more digests of 64 hexadecimal digits, one after the other.
+fn read_digests(value: &str) -> Option<Vec<ProgramDigest>> {
+    let (digests, rest) = value.as_bytes().as_chunks::<64>();
+    if !rest.is_empty() {
+        return None;
+    }
+    digests
+        .iter()
+        .map(|digits| {
+            let mut digest = [0; 32];
+            let (pairs, _) = digits.as_chunks::<2>();
+            for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+                let digit = |d: u8| char::from(d).to_digit(16).and_then(|d| u8::try_from(d).ok());
+                *byte = digit(*high)? << 4 | digit(*low)?;
+            }
+            Some(digest)
+        })
+        .collect()
+}
+
+fn write_digests(digests: &[ProgramDigest]) -> Option<String> {
+    let text: String = digests.iter().map(|digest| Hex(digest).to_string()).collect();
+    Some(text).filter(|text| !text.is_empty())
+}
+
+/// As C's strtoull over the whole value: empty is 0, and blanks and a sign may lead (Q33).
+fn read_number(value: &str) -> Option<Option<u64>> {
+    if value.is_empty() {
+        return Some(Some(0));
+    }
+    let value = value.trim_start();
+    let (negative, digits) = match value.as_bytes().first()? {
+        b'-' => (true, value.get(1..)?),
+        b'+' => (false, value.get(1..)?),
+        _ => (false, value),
+    };
+    let magnitude = decimal(digits)?;
+    Some(Some(if negative { magnitude.wrapping_neg() } else { magnitude }))
+}
+
+/// Plain decimal digits only.
+fn decimal(digits: &str) -> Option<u64> {
+    digits.bytes().all(|b| b.is_ascii_digit()).then(|| digits.parse().ok()).flatten()
+}
+
+fn write_number(number: &Option<u64>) -> Option<String> {
+    number.map(|number| number.to_string())
+}
+
+fn read_rates(value: &str) -> Option<Vec<BurstRate>> {
+    let rate = |text: &str| {
+        let (count, window) = text.split_once('/')?;
+        let (count, window) = (decimal(count)?, decimal(window)?);
+        (window > 0).then_some(BurstRate { count, window })
+    };
+    value.split(',').map(rate).collect()
+}
+
+fn read_destinations(value: &str) -> Option<Vec<Destination>> {
+    let destination = |text: &str| {
+        let (address, prefix) = match text.split_once('/') {
+            Some((address, prefix)) => (address, Some(prefix)),
+            None => (text, None),
+        };
+        let address: IpAddr = address.parse().ok()?;
+        let longest = address_bits(&address);
+        let prefix_len = match prefix {
+            Some(prefix) => u8::try_from(decimal(prefix)?).ok().filter(|len| *len <= longest)?,
+            None => longest,
+        };
+        Some(Destination { address, prefix_len })
+    };
+    value.split(',').map(destination).collect()
+}
+
+fn address_bits(address: &IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+fn write_list<T: fmt::Display>(items: &[T]) -> Option<String> {
+    let texts: Vec<String> = items.iter().map(T::to_string).collect();
+    (!texts.is_empty()).then(|| texts.join(","))
+}
+
+impl fmt::Display for BurstRate {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.count, self.window)
+    }
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.prefix_len == address_bits(&self.address) {
+            return self.address.fmt(f);
+        }
+        write!(f, "{}/{}", self.address, self.prefix_len)
+    }
+}
+
+fn read_flag(value: &str) -> Option<Option<bool>> {
+    match value {
+        "0" => Some(Some(false)),
+        "1" => Some(Some(true)),
+        _ => None,
+    }
+}
+
+fn write_flag(flag: &Option<bool>) -> Option<String> {
+    flag.map(|flag| u8::from(flag).to_string())
+}
