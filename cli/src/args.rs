@@ -151,7 +151,7 @@ impl Args {
 
     /// The mlet as typed.
     pub(crate) fn mlet(&self) -> &Path {
-        self.mlet_and_arguments.first().map_or(Path::new(""), Path::new)
+        self.mlet_and_arguments.first().map_or_else(|| Path::new(""), Path::new)
     }
 
     /// The words for the mlet.
@@ -242,9 +242,8 @@ mod tests {
 
     #[test]
     fn the_seven_short_options_of_the_original_are_understood() {
-        let args = parsed(&[
-            "-a", "h:1", "-c", "f", "-p", "q:2", "-n", "7", "-i", "HOST*", "-s", "./m",
-        ]);
+        let args =
+            parsed(&["-a", "h:1", "-c", "f", "-p", "q:2", "-n", "7", "-i", "HOST*", "-s", "./m"]);
         assert_eq!(args.addr.as_deref(), Some("h:1"));
         assert_eq!(args.config.as_deref(), Some(Path::new("f")));
         assert_eq!(args.publish_addr.as_deref(), Some("q:2"));
@@ -351,7 +350,9 @@ mod tests {
     fn counts_read_as_in_c() {
         let count = |text| parse(&["-n", text, "./m"]).map(|args| args.count.unwrap());
         let of = |n| Count { sessions: NonZeroU64::new(n), ignored: String::new() };
-        for (text, expected) in [("1", 1), ("0x10", 16), ("010", 8), (" +3", 3), ("-2", u64::MAX - 1)] {
+        for (text, expected) in
+            [("1", 1), ("0x10", 16), ("010", 8), (" +3", 3), ("-2", u64::MAX - 1)]
+        {
             assert_eq!(count(text).unwrap(), of(expected), "{text:?}");
         }
         for unlimited in ["-1", "18446744073709551615", "99999999999999999999"] {
@@ -360,7 +361,11 @@ mod tests {
         let with_rest = Count { sessions: NonZeroU64::new(10), ignored: "k".into() };
         assert_eq!(count("10k").unwrap(), with_rest);
         for refused in ["0", "abc", "", "-", "0x0", "-0"] {
-            assert_eq!(count(refused).unwrap_err().kind(), ErrorKind::ValueValidation, "{refused:?}");
+            assert_eq!(
+                count(refused).unwrap_err().kind(),
+                ErrorKind::ValueValidation,
+                "{refused:?}"
+            );
         }
     }
 
@@ -397,7 +402,9 @@ mod tests {
             linfo_max: 10 << 10,
         };
         assert_eq!(args.limits(), expected);
-        for bad in ["--handshake-timeout=10", "--accept-pause=0s", "--handshakes-max=0", "--linfo-max=x"] {
+        for bad in
+            ["--handshake-timeout=10", "--accept-pause=0s", "--handshakes-max=0", "--linfo-max=x"]
+        {
             assert_eq!(refused(&[bad, "./m"]), ErrorKind::ValueValidation, "{bad}");
         }
     }

@@ -19,7 +19,9 @@ impl Cores {
     pub(crate) fn parse(text: &str) -> Result<Self, String> {
         if !text.contains([',', '-']) {
             return match text.parse() {
-                Ok(0) | Err(_) => Err(format!("'{text}' is neither a count such as 3 nor a list such as 0,2-3")),
+                Ok(0) | Err(_) => {
+                    Err(format!("'{text}' is neither a count such as 3 nor a list such as 0,2-3"))
+                }
                 Ok(count) => Ok(Self::Count(count)),
             };
         }
@@ -39,7 +41,10 @@ impl Cores {
     }
 
     /// The CPUs to use among those `allowed` (ascending); all of them if nothing was typed.
-    pub(crate) fn choose(wanted: Option<&Self>, allowed: &[usize]) -> Result<Vec<usize>, CoresError> {
+    pub(crate) fn choose(
+        wanted: Option<&Self>,
+        allowed: &[usize],
+    ) -> Result<Vec<usize>, CoresError> {
         match wanted {
             None => Ok(allowed.to_vec()),
             Some(Self::Count(count)) => match allowed.get(..*count) {
@@ -108,7 +113,8 @@ mod tests {
         assert_eq!(Cores::parse("0,2-3"), Ok(Cores::List(vec![0, 2, 3])));
         assert_eq!(Cores::parse("2-2"), Ok(Cores::List(vec![2])));
         assert_eq!(Cores::parse("3,1-3"), Ok(Cores::List(vec![3, 1, 2])));
-        for bad in ["", "0", "x", "-1", "1,", ",", "3-1", "1-2-3", "0-18446744073709551615", "1,x"] {
+        for bad in ["", "0", "x", "-1", "1,", ",", "3-1", "1-2-3", "0-18446744073709551615", "1,x"]
+        {
             assert!(Cores::parse(bad).is_err(), "{bad:?}");
         }
     }
@@ -125,7 +131,10 @@ mod tests {
             "--cores 4: this process may run on 3 CPUs only; choose among 1,2,5"
         );
         let barred = Cores::choose(Some(&Cores::List(vec![1, 3])), &allowed).unwrap_err();
-        assert_eq!(barred.to_string(), "--cores: this process may not run on CPU 3; choose among 1,2,5");
+        assert_eq!(
+            barred.to_string(),
+            "--cores: this process may not run on CPU 3; choose among 1,2,5"
+        );
     }
 
     #[test]

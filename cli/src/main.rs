@@ -35,17 +35,8 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Exit, Failure> {
     check_mlet(args.mlet())?;
     logging::start(args.verbose, args.quiet);
-    if let Some(count) = args.count.as_ref().filter(|count| !count.ignored.is_empty()) {
-        let ignored = Escaped(count.ignored.as_bytes());
-        tracing::warn!("-n: '{ignored}' behind the number is ignored");
-    }
     let config = load::load(args, SystemTime::now())?;
-    tracing::info!(
-        "loaded {} experiments and {} programs; {} cores",
-        config.experiments.len(),
-        config.programs.len(),
-        config.cores.len()
-    );
+    report::loaded(args, &config);
     Ok(Exit::Success)
 }
 

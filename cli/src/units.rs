@@ -27,7 +27,9 @@ pub(crate) fn duration(text: &str) -> Result<Duration, String> {
 /// As [`duration`], but longer than zero: for limits that would otherwise strike at once.
 pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
     match duration(text)? {
-        Duration::ZERO => Err("a limit of zero would end everything at once; write 1s or more".into()),
+        Duration::ZERO => {
+            Err("a limit of zero would end everything at once; write 1s or more".into())
+        }
         limit => Ok(limit),
     }
 }

@@ -10,8 +10,14 @@ use engine::wire::snikey::SniKey;
 use super::text::{Complaint, Located, Place, Value};
 use super::value;
 
-const FIELDS: [&str; 6] =
-    ["IS_DEFAULT", "SNIKEY", "EXPPRIVCHAIN_PATH", "TRUSTEDEOP_PATH", "PUB_CHANNEL", "OVERRIDE_XDESCRNVP"];
+const FIELDS: [&str; 6] = [
+    "IS_DEFAULT",
+    "SNIKEY",
+    "EXPPRIVCHAIN_PATH",
+    "TRUSTEDEOP_PATH",
+    "PUB_CHANNEL",
+    "OVERRIDE_XDESCRNVP",
+];
 
 /// One `ExpExec` line.
 #[derive(Debug)]
@@ -48,10 +54,14 @@ pub(crate) struct Override {
 /// Reads the value of one `ExpExec` line.
 pub(super) fn exp_exec(line: Value<'_>) -> Result<ExperimentSettings, Complaint> {
     let fields = line.split(b':', FIELDS.len());
-    let Ok([is_default, snikey, chain, trusted, channels, overrides]) = <[Value<'_>; 6]>::try_from(fields.as_slice())
+    let Ok([is_default, snikey, chain, trusted, channels, overrides]) =
+        <[Value<'_>; 6]>::try_from(fields.as_slice())
     else {
         let problem = format!("ExpExec has {} of its six fields", fields.len());
-        return Err(line.complain(problem, format!("write {}; empty fields keep their colon", FIELDS.join(":"))));
+        return Err(line.complain(
+            problem,
+            format!("write {}; empty fields keep their colon", FIELDS.join(":")),
+        ));
     };
     let settings = ExperimentSettings {
         is_default: is_default.located(value::switch(is_default)?),
@@ -82,12 +92,14 @@ fn server_name(field: Value<'_>) -> Result<Option<Located<SniKey>>, Complaint> {
 /// Without trusted operator keys there is no key channel, and 32-byte channels belong to keys.
 /// As in the original this holds also when nothing is published.
 fn check_vouched(settings: &ExperimentSettings, field: Value<'_>) -> Result<(), Complaint> {
-    let needs_operator = |channel: &Option<ChannelId>| {
-        channel.as_ref().is_none_or(ChannelId::is_private)
-    };
+    let needs_operator =
+        |channel: &Option<ChannelId>| channel.as_ref().is_none_or(ChannelId::is_private);
     if settings.trusted_operators.is_empty() && settings.channels.iter().any(needs_operator) {
-        let problem = "without TRUSTEDEOP_PATH every channel must be given and shorter than 32 bytes";
-        return Err(field.complain(problem, "name an operator key in field 4, or a channel such as 0102"));
+        let problem =
+            "without TRUSTEDEOP_PATH every channel must be given and shorter than 32 bytes";
+        return Err(
+            field.complain(problem, "name an operator key in field 4, or a channel such as 0102")
+        );
     }
     Ok(())
 }
@@ -123,15 +135,18 @@ fn offset_of(error: &NameValueError) -> usize {
 /// Checks a pair whose name the manager itself would write (protocol.md 1.8); other names pass.
 fn predefined(pair: Pair, value: Value<'_>, repeated: bool) -> Override {
     let mut address = None;
-    let checked = match pair.name.as_str() {
-        "sni_key" => Err(value.complain("sni_key cannot be overridden", "write the key into field 2, SNIKEY")),
-        "controller_addr" => value::address(value).map(|found| address = Some(found.value)),
-        "pub_end" | "exp_priority" => value::number(value).map(drop),
-        "endpoint_country" => value::country(value).map(drop),
-        "endpoint_location" => value::location(value).map(drop),
-        _ => Ok(()),
-    };
-    let single = matches!(pair.name.as_str(), "controller_addr" | "pub_end" | "exp_priority" | "hostid");
+    let checked =
+        match pair.name.as_str() {
+            "sni_key" => Err(value
+                .complain("sni_key cannot be overridden", "write the key into field 2, SNIKEY")),
+            "controller_addr" => value::address(value).map(|found| address = Some(found.value)),
+            "pub_end" | "exp_priority" => value::number(value).map(drop),
+            "endpoint_country" => value::country(value).map(drop),
+            "endpoint_location" => value::location(value).map(drop),
+            _ => Ok(()),
+        };
+    let single =
+        matches!(pair.name.as_str(), "controller_addr" | "pub_end" | "exp_priority" | "hostid");
     let checked = match checked {
         Ok(()) if single && repeated => {
             Err(value.complain(format!("{} is overridden twice", pair.name), "keep one of them"))

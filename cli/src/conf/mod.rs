@@ -16,7 +16,7 @@ use std::time::Duration;
 use engine::wire::address::HostPort;
 
 pub(crate) use exp_exec::{ExperimentSettings, Override};
-pub(crate) use text::{Complaint, Located, Place, Source};
+pub(crate) use text::{Complaint, Located, Source};
 use text::{Entry, Value, entries};
 
 /// What the file says.
@@ -139,8 +139,11 @@ impl<'a> Reader<'a> {
         let uses_proxy = self.switch("EnableProxyMode") == Some(true);
         let proxy = self.proxy();
         let controller_key = self.scalar("ControllerPrivkeyPath", value::file);
-        let controller_key =
-            self.required("ControllerPrivkeyPath", controller_key, "name the PEM file of the controller key");
+        let controller_key = self.required(
+            "ControllerPrivkeyPath",
+            controller_key,
+            "name the PEM file of the controller key",
+        );
         let program_directory = self.scalar("ProgramDirPath", value::directory);
         let experiments = self.experiments(publishes == Some(true));
         if publishes? {
@@ -167,7 +170,11 @@ impl<'a> Reader<'a> {
         let greet_after = self.scalar("GreetPeriodAfterPubEnd", value::time).unwrap_or_default();
         let (mut broker, mut agent_certificate) = (broker, agent_certificate);
         if enabled {
-            broker = self.required("BrokerAddr", broker, "EnableExpPublication 1 needs the broker's host[:port]");
+            broker = self.required(
+                "BrokerAddr",
+                broker,
+                "EnableExpPublication 1 needs the broker's host[:port]",
+            );
             agent_certificate = self.required(
                 "PubAgentCertPath",
                 agent_certificate,
@@ -195,7 +202,9 @@ impl<'a> Reader<'a> {
         ProxySettings {
             agent_certificate: self.scalar("BacklogConnAgentCertPath", value::file),
             proxy_roots: self.scalar("ProxyCertRootPath", value::files).unwrap_or_default(),
-            backlog_target: self.scalar("TargetBacklogConn", backlog_target).unwrap_or(BACKLOG_TARGET),
+            backlog_target: self
+                .scalar("TargetBacklogConn", backlog_target)
+                .unwrap_or(BACKLOG_TARGET),
             step_timeout: self.scalar("BacklogConnTimeout", value::time).unwrap_or(STEP_TIMEOUT),
             bootstrap_timeout: self
                 .scalar("BootstrapBacklogTimeout", value::time)
@@ -218,7 +227,11 @@ impl<'a> Reader<'a> {
         self.check_across(&experiments);
         let complaints = experiments.iter_mut().flat_map(|experiment| &mut experiment.overrides);
         let complaints = complaints.filter_map(|pair| pair.complaint.take());
-        if publishes { self.errors.extend(complaints) } else { self.warnings.extend(complaints) }
+        if publishes {
+            self.errors.extend(complaints)
+        } else {
+            self.warnings.extend(complaints)
+        }
         experiments
     }
 
@@ -234,7 +247,8 @@ impl<'a> Reader<'a> {
         }
         let named: Vec<_> = experiments.iter().filter_map(|entry| entry.snikey.as_ref()).collect();
         for (index, key) in named.iter().enumerate() {
-            if let Some(earlier) = named[..index].iter().find(|earlier| earlier.value == key.value) {
+            if let Some(earlier) = named[..index].iter().find(|earlier| earlier.value == key.value)
+            {
                 let problem = format!("line {} has the same SNIKEY", earlier.place.line);
                 self.errors.push(key.complain(problem, "give each ExpExec a SNIKEY of its own"));
             }
@@ -296,13 +310,16 @@ impl<'a> Reader<'a> {
     }
 
     fn warn_of_unknown_keys(&mut self) {
-        let unknown = |entry: &&Entry<'_>| !KEYS.iter().any(|key| key.as_bytes() == entry.key.bytes);
+        let unknown =
+            |entry: &&Entry<'_>| !KEYS.iter().any(|key| key.as_bytes() == entry.key.bytes);
         let warnings = self.entries.iter().filter(unknown).map(|Entry { key, value }| {
             if key.bytes.is_empty() {
-                return value.complain("the line begins with a blank and is ignored", "remove the blank");
+                return value
+                    .complain("the line begins with a blank and is ignored", "remove the blank");
             }
             let near = KEYS.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(key.bytes));
-            let advice = near.map_or("check the spelling".into(), |known| format!("write {known}"));
+            let advice =
+                near.map_or_else(|| "check the spelling".into(), |known| format!("write {known}"));
             key.complain(format!("unknown key '{key}' with value '{value}' is ignored"), advice)
         });
         self.warnings.extend(warnings);

@@ -71,7 +71,7 @@ impl<'a> Value<'a> {
     }
 
     /// Splits at each separator into at most `parts_max` parts, the last of which keeps the rest.
-    pub(crate) fn split(&self, separator: u8, parts_max: usize) -> Vec<Value<'a>> {
+    pub(crate) fn split(&self, separator: u8, parts_max: usize) -> Vec<Self> {
         let mut offset = 0;
         self.bytes
             .splitn(parts_max, |byte| *byte == separator)
@@ -90,7 +90,11 @@ impl<'a> Value<'a> {
     }
 
     /// A complaint about this value.
-    pub(crate) fn complain(&self, problem: impl Into<String>, advice: impl Into<String>) -> Complaint {
+    pub(crate) fn complain(
+        &self,
+        problem: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Complaint {
         Complaint { place: Some(self.place), problem: problem.into(), advice: advice.into() }
     }
 
@@ -108,7 +112,11 @@ impl fmt::Display for Value<'_> {
 
 impl<T> Located<T> {
     /// A complaint about it.
-    pub(crate) fn complain(&self, problem: impl Into<String>, advice: impl Into<String>) -> Complaint {
+    pub(crate) fn complain(
+        &self,
+        problem: impl Into<String>,
+        advice: impl Into<String>,
+    ) -> Complaint {
         Complaint { place: Some(self.place), problem: problem.into(), advice: advice.into() }
     }
 }
@@ -244,7 +252,8 @@ mod tests {
     /// Items 28, 29.
     #[test]
     fn comments_and_empty_lines_are_skipped_and_blanks_separate() {
-        let (entries, warnings) = read(b"# c\n\nA 1\nB\t2\nC \t \t3 # not a comment \nD\nE  \n F 1\n");
+        let (entries, warnings) =
+            read(b"# c\n\nA 1\nB\t2\nC \t \t3 # not a comment \nD\nE  \n F 1\n");
         assert_eq!(
             entries,
             [
@@ -291,7 +300,8 @@ mod tests {
 
     #[test]
     fn what_is_missing_from_the_file_has_no_line() {
-        let complaint = Complaint { place: None, problem: "no key".into(), advice: "add it".into() };
+        let complaint =
+            Complaint { place: None, problem: "no key".into(), advice: "add it".into() };
         assert_eq!(source(b"").with_caret(&complaint), "x.conf: no key\n     = add it");
     }
 

@@ -20,7 +20,8 @@ pub(super) fn switch(value: Value<'_>) -> Result<bool, Complaint> {
         b"0" => Ok(false),
         b"1" => Ok(true),
         b"" => Err(value.complain("a value is missing", "write 0 or 1")),
-        _ => Err(value.complain(format!("'{value}' is neither 0 nor 1"), blank_hint(value, "write 0 or 1"))),
+        _ => Err(value
+            .complain(format!("'{value}' is neither 0 nor 1"), blank_hint(value, "write 0 or 1"))),
     }
 }
 
@@ -39,7 +40,8 @@ pub(super) fn number(value: Value<'_>) -> Result<u64, Complaint> {
 /// Nanoseconds, as in the original, or a number with a unit.
 pub(super) fn time(value: Value<'_>) -> Result<Duration, Complaint> {
     number(value).map(Duration::from_nanos).or_else(|_| {
-        let advice = blank_hint(value, "write nanoseconds, or a unit as in 500ms, 10s, 5m, 2h, 365d");
+        let advice =
+            blank_hint(value, "write nanoseconds, or a unit as in 500ms, 10s, 5m, 2h, 365d");
         units::duration(value.text()?)
             .map_err(|_| value.complain(format!("'{value}' is no length of time"), advice))
     })
@@ -108,7 +110,8 @@ pub(super) fn locations(value: Value<'_>) -> Result<Vec<String>, Complaint> {
 /// One location.
 pub(super) fn location(value: Value<'_>) -> Result<String, Complaint> {
     let text = value.text()?;
-    let allowed = |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"*?".contains(&byte);
+    let allowed =
+        |byte: u8| byte.is_ascii_uppercase() || byte.is_ascii_digit() || b"*?".contains(&byte);
     if !text.is_empty() && text.bytes().all(allowed) {
         Ok(text.to_owned())
     } else {
@@ -152,7 +155,9 @@ fn elements<'a>(value: Value<'a>, advice: &str) -> Result<Vec<Value<'a>>, Compla
 /// The commonest mistake that cannot be seen: blanks at the end belong to the value.
 fn blank_hint(value: Value<'_>, advice: &str) -> String {
     match value.bytes.last() {
-        Some(b' ' | b'\t') => format!("{advice}; blanks at the end of the line belong to the value"),
+        Some(b' ' | b'\t') => {
+            format!("{advice}; blanks at the end of the line belong to the value")
+        }
         _ => advice.to_owned(),
     }
 }

@@ -58,12 +58,17 @@ impl Loader<'_> {
     }
 
     /// The certificates in configured order, with the controller key's swapped to the front.
-    fn chain(&self, settings: &ExperimentSettings, owner: &PublicKey) -> Result<Vec<Certificate>, Failure> {
+    fn chain(
+        &self,
+        settings: &ExperimentSettings,
+        owner: &PublicKey,
+    ) -> Result<Vec<Certificate>, Failure> {
         let read = |path: &Located<PathBuf>| self.certificate(path);
         let mut chain = settings.chain.iter().map(read).collect::<Result<Vec<_>, _>>()?;
         let key_id = owner.key_id();
         let Some(ours) = chain.iter().position(|entry| entry.subject_key_id == key_id) else {
-            let problem = format!("none of these certificates is for the controller key (key id {key_id})");
+            let problem =
+                format!("none of these certificates is for the controller key (key id {key_id})");
             let advice = "add the pubcmd certificate that the experimenter issued for this key";
             return Err(self.chain_failure(settings, problem, advice));
         };
@@ -71,7 +76,12 @@ impl Loader<'_> {
         Ok(chain)
     }
 
-    fn chain_failure(&self, settings: &ExperimentSettings, problem: String, advice: &str) -> Failure {
+    fn chain_failure(
+        &self,
+        settings: &ExperimentSettings,
+        problem: String,
+        advice: &str,
+    ) -> Failure {
         let place = Some(settings.chain_place);
         self.fail(&Complaint { place, problem, advice: advice.to_owned() })
     }

@@ -108,7 +108,8 @@ fn read_settings(source: &Source) -> Result<Settings, Failure> {
         tracing::warn!("{}", source.one_line(warning));
     }
     outcome.settings.map_err(|complaints| {
-        let shown: Vec<_> = complaints.iter().map(|complaint| source.with_caret(complaint)).collect();
+        let shown: Vec<_> =
+            complaints.iter().map(|complaint| source.with_caret(complaint)).collect();
         Failure::new(Exit::Config, shown.join("\n"))
     })
 }
@@ -140,7 +141,8 @@ impl Loader<'_> {
         let Some(settings) = proxy else {
             let default = (Ipv4Addr::UNSPECIFIED, address::EXPERIMENT_PORT).into();
             let Some(name) = name else { return Ok(Approach::Passive { listen: vec![default] }) };
-            let found = address::resolve_to_listen(&name).map_err(|error| unusable(text, &error))?;
+            let found =
+                address::resolve_to_listen(&name).map_err(|error| unusable(text, &error))?;
             return Ok(Approach::Passive { listen: usable(text, found)? });
         };
         let Some(name) = name else {
@@ -176,7 +178,7 @@ impl Loader<'_> {
             Approach::Proxy { name, addresses, settings } => (name, addresses, settings),
         };
         let certificate = settings.agent_certificate.as_ref();
-        Ok(Greeting::Proxy(Proxy {
+        Ok(Greeting::Proxy(Box::new(Proxy {
             addresses,
             name: name.to_string(),
             certificate: certificate.map(|path| self.agent_certificate(path, owner)).transpose()?,
@@ -184,16 +186,22 @@ impl Loader<'_> {
             backlog_target: settings.backlog_target,
             step_timeout: settings.step_timeout,
             bootstrap_timeout: settings.bootstrap_timeout,
-        }))
+        })))
     }
 
     /// An agent certificate must belong to the controller key. That it may still be refused by whom
     /// it is shown to is only warned of, as the clock or the peer's roots decide it.
-    fn agent_certificate(&self, path: &Located<PathBuf>, owner: &PublicKey) -> Result<Certificate, Failure> {
+    fn agent_certificate(
+        &self,
+        path: &Located<PathBuf>,
+        owner: &PublicKey,
+    ) -> Result<Certificate, Failure> {
         let certificate = self.certificate(path)?;
         if certificate.subject_key_id != owner.key_id() {
             let problem = "this certificate does not belong to the controller key";
-            return Err(self.fail(&path.complain(problem, "name the one issued for ControllerPrivkeyPath")));
+            return Err(
+                self.fail(&path.complain(problem, "name the one issued for ControllerPrivkeyPath"))
+            );
         }
         let mut flaws = Vec::new();
         if certificate.certificate_type != CertificateType::Agent {

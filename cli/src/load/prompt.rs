@@ -40,7 +40,9 @@ pub(super) enum PromptError {
 impl fmt::Display for PromptError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NoTerminal(error) => write!(f, "there is no terminal to ask for the passphrase ({error})"),
+            Self::NoTerminal(error) => {
+                write!(f, "there is no terminal to ask for the passphrase ({error})")
+            }
             Self::Interrupted(signal) => write!(f, "{signal} came instead of the passphrase"),
             Self::Ended => f.write_str("the terminal ended before the passphrase"),
             Self::TooLong => write!(f, "the passphrase is longer than {PASSPHRASE_LEN_MAX} bytes"),
@@ -99,7 +101,8 @@ fn read_line(mut tty: &File, signals: &SignalFd) -> Result<Zeroizing<Vec<u8>>, P
         if fds[1].any() != Some(true) {
             continue;
         }
-        let room = line.get_mut(len..).filter(|room| !room.is_empty()).ok_or(PromptError::TooLong)?;
+        let room =
+            line.get_mut(len..).filter(|room| !room.is_empty()).ok_or(PromptError::TooLong)?;
         match tty.read(room)? {
             0 => return Err(PromptError::Ended),
             read => len += read,

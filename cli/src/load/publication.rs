@@ -29,7 +29,8 @@ impl Loader<'_> {
         let broker = address::resolve(&settings.broker.value, address::EXPERIMENT_PORT);
         let broker = broker.map_err(|error| {
             let problem = format!("cannot find the broker {}: {error}", settings.broker.value);
-            let complaint = settings.broker.complain(problem, "check the name and the name servers");
+            let complaint =
+                settings.broker.complain(problem, "check the name and the name servers");
             Failure::new(Exit::Publication, self.source.with_caret(&complaint))
         })?;
         let controller_addr = self.controller_addr(&settings, approach)?;
@@ -74,7 +75,11 @@ impl Loader<'_> {
     }
 
     /// Reads the certificate and keys that publication needs.
-    pub(super) fn publication(&self, from: Addressed, owner: &PublicKey) -> Result<Publication, Failure> {
+    pub(super) fn publication(
+        &self,
+        from: Addressed,
+        owner: &PublicKey,
+    ) -> Result<Publication, Failure> {
         let Addressed { settings, broker, controller_addr } = from;
         Ok(Publication {
             broker,
@@ -96,7 +101,8 @@ impl Loader<'_> {
 fn publishable(text: &str) -> Result<(), String> {
     let pair = Pair::new(Dialect::Descriptor, "value", text);
     pair.map(drop).map_err(|_| {
-        "it cannot be published: descriptors hold letters, digits, blanks and _-.:[],/()*? only".to_owned()
+        "it cannot be published: descriptors hold letters, digits, blanks and _-.:[],/()*? only"
+            .to_owned()
     })
 }
 

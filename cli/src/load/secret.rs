@@ -21,14 +21,19 @@ const SECRET_LEN_MAX: usize = 64 * 1024;
 
 /// Reads the controller key. If it is encrypted the passphrase comes from `passphrase_file`, or else
 /// from one prompt on the terminal.
-pub(super) fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PrivateKey, SecretError> {
+pub(super) fn private_key(
+    path: &Path,
+    passphrase_file: Option<&Path>,
+) -> Result<PrivateKey, SecretError> {
     let pem = read(path)?;
     match PrivateKey::from_pem(&pem, None) {
         Err(KeyError::PassphraseNeeded) => {}
         unencrypted => return unencrypted.map_err(SecretError::Key),
     }
     let passphrase = match passphrase_file {
-        Some(file) => first_line(read(file).map_err(|error| SecretError::Passphrase(error.into()))?),
+        Some(file) => {
+            first_line(read(file).map_err(|error| SecretError::Passphrase(error.into()))?)
+        }
         None => prompt::ask(path.as_os_str().as_bytes()).map_err(SecretError::Prompt)?,
     };
     PrivateKey::from_pem(&pem, Some(&passphrase)).map_err(SecretError::Key)
@@ -51,7 +56,8 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let mut bytes = Zeroizing::new(vec![0; SECRET_LEN_MAX]);
     let mut len = 0;
     loop {
-        let room = bytes.get_mut(len..).filter(|room| !room.is_empty()).ok_or(SecretError::TooLong)?;
+        let room =
+            bytes.get_mut(len..).filter(|room| !room.is_empty()).ok_or(SecretError::TooLong)?;
         match file.read(room) {
             Ok(0) => break,
             Ok(read) => len += read,
