@@ -16,3 +16,6 @@ pub mod name_value;
 pub mod program;
 pub mod snikey;
 pub mod time;
+
+#[cfg(test)]
+pub(crate) mod golden;
