@@ -278,7 +278,7 @@ mod tests {
 
         #[test]
         fn every_socket_address_of_the_standard_library_is_taken(
-            address: std::net::Ipv6Addr, port: u16,
+            address: Ipv6Addr, port: u16,
         ) {
             let with_port = std::net::SocketAddr::from((address, port)).to_string();
             prop_assert_eq!(parsed(&with_port), (address.to_string(), Some(port)));

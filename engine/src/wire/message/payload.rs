@@ -4,7 +4,7 @@
 //! follows (RESULT, NCTL).
 
 use super::reader::Reader;
-use super::socket::{Open, Packet, Protocol, Socket, StateChange};
+use super::socket::{Family, Open, Packet, Protocol, Socket, StateChange};
 use super::{Message, MessageType, Outcome, Status};
 use crate::wire::channel::{ChannelId, ChannelList};
 use crate::wire::name_value::{self, Dialect};
@@ -15,10 +15,7 @@ use crate::wire::time::Ticks;
 pub(super) fn decode(message_type: MessageType, payload: &[u8]) -> Option<Message<'_>> {
     let reader = &mut Reader::new(payload);
     let message = match message_type {
-        MessageType::CDATA => {
-            let hint_len = reader.u8()?;
-            Message::Cdata { hint: reader.bytes(hint_len.into())?, data: reader.rest() }
-        }
+        MessageType::CDATA => decode_cdata(reader)?,
         MessageType::START => Message::Start,
         MessageType::END => Message::End,
         MessageType::YIELD => Message::Yield { resume: reader.ticks()? },
@@ -58,16 +55,9 @@ pub(super) fn decode(message_type: MessageType, payload: &[u8]) -> Option<Messag
 pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'static str> {
     match message {
         Message::Start | Message::End | Message::Cont | Message::Suspd | Message::Resumd => {}
-        Message::Cdata { hint, data } => {
-            let hint_len = u8::try_from(hint.len()).or(Err("a hint has at most 255 bytes"))?;
-            put(out, [&[hint_len], hint, data]);
-        }
+        Message::Cdata { hint, data } => encode_cdata(out, hint, data)?,
         Message::Yield { resume } => put(out, [&resume.0.to_be_bytes()]),
-        Message::Mread { address, len } => {
-            let fits = *len > 0 && in_memory(*address, (*len).into());
-            rule(fits, "a read is of at least one byte and ends below 0xffffffff")?;
-            put(out, [&address.to_be_bytes(), &len.to_be_bytes()]);
-        }
+        Message::Mread { address, len } => encode_mread(out, *address, *len)?,
         Message::Mwrite { address, data } => {
             rule(in_memory(*address, data.len()), "a write ends below 0xffffffff")?;
             put(out, [&address.to_be_bytes(), data]);
@@ -87,8 +77,7 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
             put(out, [&socket.encoded(), &end.0.to_be_bytes(), *filter]);
         }
         Message::Nctl { sktid, family, time, command } => {
-            let socket = Socket { sktid: *sktid, family: *family, protocol: Protocol::Tcp };
-            put(out, [&socket.encoded()[..], &time.0.to_be_bytes(), &[*command]]);
+            encode_nctl(out, *sktid, *family, *time, *command);
         }
         Message::Xcert { certificate } => {
             rule(!certificate.is_empty(), "a certificate has at least one byte")?;
@@ -134,9 +123,27 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
     Ok(())
 }
 
+fn decode_cdata<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+    let hint_len = reader.u8()?;
+    Some(Message::Cdata { hint: reader.bytes(hint_len.into())?, data: reader.rest() })
+}
+
+fn encode_cdata(out: &mut Vec<u8>, hint: &[u8], data: &[u8]) -> Result<(), &'static str> {
+    let hint_len = u8::try_from(hint.len()).or(Err("a hint has at most 255 bytes"))?;
+    put(out, [&[hint_len], hint, data]);
+    Ok(())
+}
+
 fn decode_mread<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     let (address, len) = (reader.u32()?, reader.u16()?);
     (len > 0 && in_memory(address, len.into())).then_some(Message::Mread { address, len })
+}
+
+fn encode_mread(out: &mut Vec<u8>, address: u32, len: u16) -> Result<(), &'static str> {
+    let fits = len > 0 && in_memory(address, len.into());
+    rule(fits, "a read is of at least one byte and ends below 0xffffffff")?;
+    put(out, [&address.to_be_bytes()[..], &len.to_be_bytes()]);
+    Ok(())
 }
 
 fn decode_mwrite<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
@@ -168,6 +175,11 @@ fn decode_nctl<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     let (time, command) = (reader.ticks()?, reader.u8()?);
     reader.rest();
     Some(Message::Nctl { sktid, family, time, command })
+}
+
+fn encode_nctl(out: &mut Vec<u8>, sktid: u8, family: Family, time: Ticks, command: u8) {
+    let socket = Socket { sktid, family, protocol: Protocol::Tcp };
+    put(out, [&socket.encoded()[..], &time.0.to_be_bytes(), &[command]]);
 }
 
 fn decode_xpub<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {

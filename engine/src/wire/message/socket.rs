@@ -261,13 +261,16 @@ impl StateChange {
 
     pub(super) fn read(reader: &mut Reader<'_>, socket: Socket) -> Option<Self> {
         let Socket { family, protocol, .. } = socket;
-        let mut rest = Reader::new(reader.rest());
-        if let (Protocol::Tcp, Some(remote)) = (protocol, rest.socket_address(family)) {
-            return rest.is_empty().then_some(Self::TcpEstablished { remote });
+        match (protocol, reader.rest()) {
+            (Protocol::Tcp, [Self::ESTABLISHED]) => None,
+            (_, [code]) => Some(Self::Code { family, protocol, code: *code }),
+            (Protocol::Tcp, address) => {
+                let mut address = Reader::new(address);
+                let remote = address.socket_address(family)?;
+                address.is_empty().then_some(Self::TcpEstablished { remote })
+            }
+            _ => None,
         }
-        let code = rest.u8()?;
-        let lacks_address = protocol == Protocol::Tcp && code == Self::ESTABLISHED;
-        (rest.is_empty() && !lacks_address).then_some(Self::Code { family, protocol, code })
     }
 
     pub(super) fn write(&self, out: &mut Vec<u8>) -> Result<(), &'static str> {
