@@ -132,6 +132,13 @@ impl Certificate {
         Self::from_der(&der)
     }
 
+    /// The certificate as a PEM file holds it.
+    #[must_use]
+    pub fn to_pem(&self) -> String {
+        der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, &self.der)
+            .expect("a certificate that was read is short enough for PEM")
+    }
+
     /// The certificate exactly as it was received.
     #[must_use]
     pub fn der(&self) -> &[u8] {
