@@ -14,6 +14,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use engine::sys::supervisor::{self, MletCommand, Supervisor};
+use engine::sys::{signals, stdin};
 use engine::wire::escape::Escaped;
 use nix::fcntl::{AT_FDCWD, AtFlags};
 use nix::unistd::{AccessFlags, faccessat};
@@ -35,9 +37,24 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Exit, Failure> {
     check_mlet(args.mlet())?;
     logging::start(args.verbose, args.quiet);
+    // Before keys are read and threads run: mlets descend from this process as it is now.
+    let supervisor = start_supervisor(args)?;
     let config = load::load(args, SystemTime::now())?;
     report::loaded(args, &config);
+    engine::engine::run(&config, supervisor)?;
     Ok(Exit::Success)
+}
+
+fn start_supervisor(args: &Args) -> Result<Supervisor, Failure> {
+    let unusable = |error: std::io::Error| Failure::new(Exit::Resource, error.to_string());
+    stdin::discard().map_err(unusable)?;
+    signals::ignore_broken_pipe().map_err(unusable)?;
+    let command = MletCommand {
+        path: args.mlet().to_owned(),
+        arguments: args.mlet_arguments().to_vec(),
+        term_grace: args.limits().term_grace,
+    };
+    supervisor::start(&command).map_err(|error| Failure::new(Exit::Resource, error.to_string()))
 }
 
 /// Better now than at the first endpoint: a mlet that is missing or not executable.
