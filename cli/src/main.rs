@@ -1,2 +1,76 @@
-//! pktxpmgr.
-fn main() {}
+//! `pktxpmgr`, the PacketLab experiment manager: runs one mlet against many measurement endpoints.
+
+mod args;
+mod conf;
+mod cores;
+mod exit;
+mod load;
+mod logging;
+mod report;
+mod units;
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::process::ExitCode;
+use std::time::SystemTime;
+
+use engine::sys::supervisor::{self, MletCommand, Supervisor};
+use engine::sys::{signals, stdin};
+use engine::wire::escape::Escaped;
+use nix::fcntl::{AT_FDCWD, AtFlags};
+use nix::unistd::{AccessFlags, faccessat};
+
+use args::Args;
+use exit::{Exit, Failure};
+
+fn main() -> ExitCode {
+    let args = Args::read();
+    match run(&args) {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            report::failure(&failure);
+            failure.exit.into()
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<Exit, Failure> {
+    check_mlet(args.mlet())?;
+    logging::start(args.verbose, args.quiet);
+    // Before keys are read and threads run: mlets descend from this process as it is now.
+    let supervisor = start_supervisor(args)?;
+    let config = load::load(args, SystemTime::now())?;
+    report::loaded(args, &config);
+    engine::engine::run(&config, supervisor)?;
+    Ok(Exit::Success)
+}
+
+fn start_supervisor(args: &Args) -> Result<Supervisor, Failure> {
+    let unusable = |error: std::io::Error| Failure::new(Exit::Resource, error.to_string());
+    stdin::discard().map_err(unusable)?;
+    signals::ignore_broken_pipe().map_err(unusable)?;
+    let command = MletCommand {
+        path: args.mlet().to_owned(),
+        arguments: args.mlet_arguments().to_vec(),
+        term_grace: args.limits().term_grace,
+    };
+    supervisor::start(&command).map_err(|error| Failure::new(Exit::Resource, error.to_string()))
+}
+
+/// Better now than at the first endpoint: a mlet that is missing or not executable.
+fn check_mlet(path: &Path) -> Result<(), Failure> {
+    let shown = Escaped(path.as_os_str().as_bytes());
+    let refuse = |problem: &str| {
+        let hint = "; it is a path, not searched in PATH";
+        Err(Failure::new(Exit::Config, format!("cannot run the mlet {shown}: {problem}{hint}")))
+    };
+    match path.metadata() {
+        Err(error) => return refuse(&error.to_string()),
+        Ok(found) if !found.is_file() => return refuse("it is not a regular file"),
+        Ok(_) => {}
+    }
+    match faccessat(AT_FDCWD, path, AccessFlags::X_OK, AtFlags::AT_EACCESS) {
+        Err(_) => refuse("it is not executable"),
+        Ok(()) => Ok(()),
+    }
+}

@@ -70,7 +70,7 @@ pub enum Greeting {
         listen: Vec<SocketAddr>,
     },
     /// Endpoints come through connections that we keep registered at a proxy (protocol.md 5.2).
-    Proxy(Proxy),
+    Proxy(Box<Proxy>),
 }
 
 /// The proxy and the backlog of connections registered there.

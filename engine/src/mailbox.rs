@@ -17,27 +17,28 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::proto::linfo::Linfo;
 use crate::proto::session::{MletFacts, Outcome};
+use crate::sys::ring::RingError;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
 const QUEUE_LEN: usize = 1024;
 
 /// Names a session for log lines and mlets; unique in a run.
-pub type SessionId = u64;
+pub(crate) type SessionId = u64;
 
 /// A session's place on its shard, for answers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionPlace {
+pub(crate) struct SessionPlace {
     /// The shard's number.
-    pub shard: usize,
+    pub(crate) shard: usize,
     /// Its slot there.
-    pub slot: usize,
+    pub(crate) slot: usize,
     /// Tells a later session in the same slot apart.
-    pub id: SessionId,
+    pub(crate) id: SessionId,
 }
 
 /// From the control thread to a shard.
 #[derive(Debug)]
-pub enum ToShard {
+pub(crate) enum ToShard {
     /// A permit for START has become free for this session.
     Permit(SessionPlace),
     /// Stop accepting, end sessions that have not sent START, and end when the others are over.
@@ -46,7 +47,7 @@ pub enum ToShard {
 
 /// From a shard to the control thread.
 #[derive(Debug)]
-pub enum FromShard {
+pub(crate) enum FromShard {
     /// Start a mlet with this socket as its fd 0.
     StartMlet {
         /// The session.
@@ -81,19 +82,25 @@ pub enum FromShard {
         lasted: Duration,
     },
     /// Accepting failed for want of a resource and pauses.
-    AcceptPaused(io::ErrorKind, String),
-    /// The shard has ended; with an error it ended before its time.
-    Stopped {
-        /// The shard's number.
-        shard: usize,
-        /// Why it could not go on.
-        error: Option<String>,
+    AcceptPaused(io::Error),
+    /// A session past START is lost because no socket pair could be made for its mlet.
+    NoSocketPair {
+        /// The session.
+        id: SessionId,
+        /// Why not.
+        error: io::Error,
     },
+    /// The shard has its ring and takes connections.
+    Ready,
+    /// The shard could not begin.
+    NoRing(RingError),
+    /// The shard has ended; with an error it ended before its time and lost its sessions.
+    Stopped(Result<(), String>),
 }
 
 /// The sending side of a queue.
 #[derive(Debug)]
-pub struct Mailer<T> {
+pub(crate) struct Mailer<T> {
     sender: SyncSender<T>,
     bell: Arc<EventFd>,
     kept: VecDeque<T>,
@@ -102,7 +109,7 @@ pub struct Mailer<T> {
 
 /// The receiving side of a queue.
 #[derive(Debug)]
-pub struct Inbox<T> {
+pub(crate) struct Inbox<T> {
     receiver: Receiver<T>,
     bell: Arc<EventFd>,
 }
@@ -111,7 +118,7 @@ pub struct Inbox<T> {
 ///
 /// # Errors
 /// No eventfd can be made.
-pub fn mailbox<T>() -> io::Result<(Mailer<T>, Inbox<T>)> {
+pub(crate) fn mailbox<T>() -> io::Result<(Mailer<T>, Inbox<T>)> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
     let (sender, receiver) = sync_channel(QUEUE_LEN);
@@ -128,12 +135,12 @@ impl<T> Clone for Mailer<T> {
 
 impl<T> Mailer<T> {
     /// Queues a message; [`Self::flush`] sends it.
-    pub fn push(&mut self, message: T) {
+    pub(crate) fn push(&mut self, message: T) {
         self.kept.push_back(message);
     }
 
     /// Sends what the queue has room for and rings once. True when nothing is left.
-    pub fn flush(&mut self) -> bool {
+    pub(crate) fn flush(&mut self) -> bool {
         while let Some(message) = self.kept.pop_front() {
             match self.sender.try_send(message) {
                 Ok(()) => self.rang_for += 1,
@@ -155,7 +162,7 @@ impl<T> Mailer<T> {
 
 impl<T> Inbox<T> {
     /// The next message. Silence the bell first, so that none is missed.
-    pub fn next(&self) -> Option<T> {
+    pub(crate) fn next(&self) -> Option<T> {
         match self.receiver.try_recv() {
             Ok(message) => Some(message),
             Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
@@ -163,7 +170,7 @@ impl<T> Inbox<T> {
     }
 
     /// Makes the bell unreadable until it rings again.
-    pub fn silence(&self) {
+    pub(crate) fn silence(&self) {
         // It fails only when the bell has not rung.
         let _ = self.bell.read();
     }
@@ -177,7 +184,7 @@ impl<T> AsFd for Inbox<T> {
 
 /// What shards count together: attempts (`-n`) and open sessions.
 #[derive(Debug)]
-pub struct Counts {
+pub(crate) struct Counts {
     attempts_max: Option<u32>,
     /// Permits out in the upper half, attempts done in the lower: one atomic pair.
     attempts: AtomicU64,
@@ -190,7 +197,7 @@ const ONE_RESERVED: u64 = 1 << 32;
 impl Counts {
     /// Counts up to `attempts_max` attempts (more than 2^32 - 1 is as good as no limit) and
     /// `sessions_max` open sessions.
-    pub fn new(attempts_max: Option<NonZeroU64>, sessions_max: usize) -> Self {
+    pub(crate) fn new(attempts_max: Option<NonZeroU64>, sessions_max: usize) -> Self {
         Self {
             attempts_max: attempts_max.and_then(|max| u32::try_from(max.get()).ok()),
             attempts: AtomicU64::new(0),
@@ -200,7 +207,7 @@ impl Counts {
     }
 
     /// Takes a permit for one START, if one is free.
-    pub fn reserve(&self) -> bool {
+    pub(crate) fn reserve(&self) -> bool {
         let Some(max) = self.attempts_max else { return true };
         let room = |pair: u64| (pair >> 32) + (pair & u64::from(u32::MAX)) < u64::from(max);
         self.attempts
@@ -211,36 +218,36 @@ impl Counts {
     }
 
     /// Gives a permit back unused.
-    pub fn release(&self) {
+    pub(crate) fn release(&self) {
         if self.attempts_max.is_some() {
             self.attempts.fetch_sub(ONE_RESERVED, Ordering::AcqRel);
         }
     }
 
     /// Counts a permit's attempt as done. True when it was the last one.
-    pub fn complete(&self) -> bool {
+    pub(crate) fn complete(&self) -> bool {
         let Some(max) = self.attempts_max else { return false };
         let before = self.attempts.fetch_sub(ONE_RESERVED - 1, Ordering::AcqRel);
         (before & u64::from(u32::MAX)) + 1 == u64::from(max)
     }
 
     /// Permits are limited, so that one held in vain matters to somebody.
-    pub fn are_limited(&self) -> bool {
+    pub(crate) fn are_limited(&self) -> bool {
         self.attempts_max.is_some()
     }
 
     /// A session was opened.
-    pub fn open_session(&self) {
+    pub(crate) fn open_session(&self) {
         self.sessions.fetch_add(1, Ordering::Relaxed);
     }
 
     /// A session was closed.
-    pub fn close_session(&self) {
+    pub(crate) fn close_session(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
     }
 
     /// There is room for another session.
-    pub fn has_room(&self) -> bool {
+    pub(crate) fn has_room(&self) -> bool {
         self.sessions.load(Ordering::Relaxed) < self.sessions_max
     }
 }

@@ -12,8 +12,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::tls::{Plaintext, ServerStream};
-use crate::wire::cut::HEADER_LEN;
-use crate::wire::message::{Message, MessageType, PAYLOAD_LEN_MAX, Status};
+
+use crate::wire::message::{HEADER_LEN, Message, MessageType, PAYLOAD_LEN_MAX, Status};
 
 /// The hint under which monitor programs are submitted, behind its length.
 const HINT: &[u8] = b"\x07monitor";

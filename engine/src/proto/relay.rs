@@ -16,7 +16,8 @@
 use super::linfo::{Linfo, LinfoFilter};
 use super::outbox::{BLOCK_LEN, BlockPool, Outbox};
 use super::tls::{Plaintext, ServerStream};
-use crate::wire::cut::{Cutter, HEADER_LEN};
+use crate::wire::cut::Cutter;
+use crate::wire::message::HEADER_LEN;
 
 /// The most a TLS 1.3 record adds to its plaintext: header, content type and tag.
 const RECORD_OVERHEAD: usize = 5 + 1 + 16;

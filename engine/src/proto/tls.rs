@@ -26,7 +26,7 @@ use rustls::{
     ServerConfig, ServerConnection, SignatureScheme,
 };
 
-use super::trust::{ChainError, TrustMode, verify_chain};
+use super::trust::{TrustMode, decode_chain, verify_chain};
 use crate::wire::certificate::Certificate;
 use crate::wire::key::{KeyId, PrivateKey, PublicKey};
 use crate::wire::time::Ticks;
@@ -190,14 +190,12 @@ impl ChainVerifier {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<(), Error> {
-        let mut chain = Vec::with_capacity(1 + rest.len());
-        for der in std::iter::once(leaf).chain(rest) {
-            chain.push(Certificate::from_der(der).map_err(|error| refuse(Arc::new(error)))?);
-        }
         let now = Ticks(now.as_secs().saturating_mul(1_000_000_000));
-        verify_chain(&chain, &self.rule.anchors, self.rule.mode, now)
+        let ders: Vec<&[u8]> = std::iter::once(leaf).chain(rest).map(|der| &der[..]).collect();
+        decode_chain(ders.into_iter(), self.rule.mode)
+            .and_then(|chain| verify_chain(&chain, &self.rule.anchors, self.rule.mode, now))
             .map(drop)
-            .map_err(|error: ChainError| refuse(Arc::new(error)))
+            .map_err(|error| refuse(Arc::new(error)))
     }
 
     /// The CertificateVerify signature, checked with the raw key because webpki cannot parse the

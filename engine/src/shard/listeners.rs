@@ -84,7 +84,7 @@ impl Shard {
             Err(error) if is_passing(&error) => {}
             Err(error) => {
                 self.listeners.paused_until = Some(self.now + self.serving.limits.accept_pause);
-                self.mailer.push(FromShard::AcceptPaused(error.kind(), error.to_string()));
+                self.mailer.push(FromShard::AcceptPaused(error));
             }
         }
         if self.draining {

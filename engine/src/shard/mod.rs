@@ -58,25 +58,25 @@ enum Token {
 }
 
 /// What a shard is made of.
-pub struct Parts {
+pub(crate) struct Parts {
     /// Its number, from 0.
-    pub number: usize,
+    pub(crate) number: usize,
     /// How many shards there are.
-    pub count: usize,
+    pub(crate) count: usize,
     /// Its own listening sockets.
-    pub listeners: Vec<TcpListener>,
+    pub(crate) listeners: Vec<TcpListener>,
     /// The experiments.
-    pub serving: Arc<Serving>,
+    pub(crate) serving: Arc<Serving>,
     /// Attempts and open sessions of all shards.
-    pub counts: Arc<Counts>,
+    pub(crate) counts: Arc<Counts>,
     /// Where its messages come from.
-    pub inbox: Inbox<ToShard>,
+    pub(crate) inbox: Inbox<ToShard>,
     /// Where its messages go.
-    pub mailer: Mailer<FromShard>,
+    pub(crate) mailer: Mailer<FromShard>,
 }
 
 /// One core's share of the run.
-pub struct Shard {
+pub(crate) struct Shard {
     number: usize,
     count: usize,
     sessions_begun: u64,
@@ -109,7 +109,7 @@ impl Shard {
     ///
     /// # Errors
     /// No ring can be had.
-    pub fn new(parts: Parts) -> Result<Self, RingError> {
+    pub(crate) fn new(parts: Parts) -> Result<Self, RingError> {
         let (now, wall) = clocks();
         Ok(Self {
             number: parts.number,
@@ -137,7 +137,7 @@ impl Shard {
     ///
     /// # Errors
     /// The ring broke down; the sessions of this shard are lost.
-    pub fn run(mut self) -> io::Result<()> {
+    pub(crate) fn run(mut self) -> io::Result<()> {
         self.ring.watch(self.inbox.as_fd(), Token::Mail);
         while !self.is_done() {
             self.arm_accepts();
@@ -452,7 +452,7 @@ impl Shard {
                 self.mailer.push(FromShard::StartMlet { id: connection.id, socket, facts });
             }
             Err(error) => {
-                self.mailer.push(FromShard::AcceptPaused(error.kind(), error.to_string()));
+                self.mailer.push(FromShard::NoSocketPair { id: connection.id, error });
                 let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
                 connection.session.handle_mlet_end(&mut cx);
             }

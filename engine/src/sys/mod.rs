@@ -9,3 +9,4 @@ pub mod signals;
 pub mod socket;
 pub mod stdin;
 pub mod supervisor;
+pub mod watch;

@@ -2,6 +2,7 @@
 //!
 //! No work is ever done in a signal handler: there is none.
 
+use std::fmt;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
@@ -16,6 +17,15 @@ pub enum StopSignal {
     Interrupt,
     /// SIGTERM.
     Terminate,
+}
+
+impl fmt::Display for StopSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
 }
 
 /// SIGINT and SIGTERM of this process, readable.

@@ -7,8 +7,7 @@
 //!
 //! Not here: the meaning of a payload (`message`) and whole messages (`frame`).
 
-/// Bytes of a message header: one of type, three of payload length (protocol.md 1.1).
-pub const HEADER_LEN: usize = 4;
+use super::message::HEADER_LEN;
 
 /// Where a byte stream stands between the headers and payloads of messages.
 #[derive(Debug, Default, Clone)]

@@ -10,6 +10,7 @@
 //! Numbers are big-endian, times in nanoseconds. Both ends are one program, so there is no version; what does not
 //! decode to its last byte is refused whole.
 
+use std::fmt;
 use std::time::Duration;
 
 /// Longest message; the two ends receive into a buffer of this size.
@@ -78,6 +79,15 @@ pub enum MletStatus {
     Code(i32),
     /// By this signal.
     Signal(i32),
+}
+
+impl fmt::Display for MletStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
 }
 
 impl Request {

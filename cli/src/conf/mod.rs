@@ -1,0 +1,334 @@
+//! The config file: text in, settings out, every mistake with its place (pktxpmgr.md 2).
+//!
+//! Stays within the one file: paths are looked up but nothing they name is read, and no name is
+//! resolved (`load` does both). The invariant: settings that exist have every key their mode needs.
+
+mod exp_exec;
+mod text;
+mod value;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use engine::wire::address::HostPort;
+
+pub(crate) use exp_exec::{ExperimentSettings, Override};
+pub(crate) use text::{Complaint, Located, Source};
+use text::{Entry, Value, entries};
+
+/// What the file says.
+#[derive(Debug)]
+pub(crate) struct Settings {
+    /// `EnableExpPublication 1` and what belongs to it.
+    pub(crate) publication: Option<PublicationSettings>,
+    /// `EnableProxyMode 1` and what belongs to it.
+    pub(crate) proxy: Option<ProxySettings>,
+    /// `ControllerPrivkeyPath`.
+    pub(crate) controller_key: Located<PathBuf>,
+    /// `ExpExec` lines in file order; at least one, at most one of them default, snikeys distinct.
+    pub(crate) experiments: Vec<ExperimentSettings>,
+    /// `ProgramDirPath`.
+    pub(crate) program_directory: Option<Located<PathBuf>>,
+}
+
+/// How the experiments are published.
+#[derive(Debug)]
+pub(crate) struct PublicationSettings {
+    /// `BrokerAddr`.
+    pub(crate) broker: Located<HostPort>,
+    /// `PubAgentCertPath`.
+    pub(crate) agent_certificate: Located<PathBuf>,
+    /// `BrokerCertRootPath`; empty: the signature of the broker's certificate is not checked.
+    pub(crate) broker_roots: Vec<Located<PathBuf>>,
+    /// `PubControllerAddr`, as written and as read.
+    pub(crate) controller_addr: Option<(String, Located<HostPort>)>,
+    /// `PubPeriod`; `None` is no end.
+    pub(crate) period: Option<Duration>,
+    /// `GreetPeriodAfterPubEnd`.
+    pub(crate) greet_after: Duration,
+    /// `PubExpPriority`.
+    pub(crate) priority: Option<u64>,
+    /// `PubCountry`.
+    pub(crate) countries: Vec<String>,
+    /// `PubLocation`.
+    pub(crate) locations: Vec<String>,
+}
+
+/// How endpoints are served through a proxy.
+#[derive(Debug)]
+pub(crate) struct ProxySettings {
+    /// `BacklogConnAgentCertPath`; `None`: no client certificate is shown.
+    pub(crate) agent_certificate: Option<Located<PathBuf>>,
+    /// `ProxyCertRootPath`; empty: the signature of the proxy's certificate is not checked.
+    pub(crate) proxy_roots: Vec<Located<PathBuf>>,
+    /// `TargetBacklogConn`: registered connections per snikey.
+    pub(crate) backlog_target: usize,
+    /// `BacklogConnTimeout`, for each step of setting one up.
+    pub(crate) step_timeout: Duration,
+    /// `BootstrapBacklogTimeout`.
+    pub(crate) bootstrap_timeout: Duration,
+}
+
+/// What reading gave: warnings either way.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    /// What is odd but does no harm, in file order.
+    pub(crate) warnings: Vec<Complaint>,
+    /// The settings, or everything that is wrong in file order.
+    pub(crate) settings: Result<Settings, Vec<Complaint>>,
+}
+
+/// Reads a config file.
+pub(crate) fn read(source: &Source) -> Outcome {
+    let mut warnings = Vec::new();
+    let entries = entries(source, &mut warnings);
+    let mut reader = Reader { entries, warnings, errors: Vec::new() };
+    reader.warn_of_unknown_keys();
+    let settings = reader.settings();
+    let Reader { mut warnings, mut errors, .. } = reader;
+    let line = |complaint: &Complaint| complaint.place.map_or(usize::MAX, |place| place.line);
+    warnings.sort_by_key(line);
+    errors.sort_by_key(line);
+    let settings = match settings {
+        Some(settings) if errors.is_empty() => Ok(settings),
+        _ => Err(errors),
+    };
+    Outcome { warnings, settings }
+}
+
+const KEYS: [&str; 19] = [
+    "EnableExpPublication",
+    "BrokerAddr",
+    "PubAgentCertPath",
+    "BrokerCertRootPath",
+    "PubControllerAddr",
+    "PubPeriod",
+    "PubExpPriority",
+    "PubCountry",
+    "PubLocation",
+    "GreetPeriodAfterPubEnd",
+    "ControllerPrivkeyPath",
+    "ExpExec",
+    "ProgramDirPath",
+    "EnableProxyMode",
+    "BacklogConnAgentCertPath",
+    "ProxyCertRootPath",
+    "TargetBacklogConn",
+    "BacklogConnTimeout",
+    "BootstrapBacklogTimeout",
+];
+
+/// Collects complaints while the keys are read one by one, so that all are told at once.
+struct Reader<'a> {
+    entries: Vec<Entry<'a>>,
+    warnings: Vec<Complaint>,
+    errors: Vec<Complaint>,
+}
+
+impl<'a> Reader<'a> {
+    /// `None` means that something required is missing or wrong, and that an error says so.
+    fn settings(&mut self) -> Option<Settings> {
+        let publishes = self.switch("EnableExpPublication");
+        if self.values("EnableExpPublication").is_empty() {
+            self.missing("EnableExpPublication", "1 publishes to a broker, 0 does not");
+        }
+        let publication = self.publication(publishes == Some(true));
+        let uses_proxy = self.switch("EnableProxyMode") == Some(true);
+        let proxy = self.proxy();
+        let controller_key = self.scalar("ControllerPrivkeyPath", value::file);
+        let controller_key = self.required(
+            "ControllerPrivkeyPath",
+            controller_key,
+            "name the PEM file of the controller key",
+        );
+        let program_directory = self.scalar("ProgramDirPath", value::directory);
+        let experiments = self.experiments(publishes == Some(true));
+        if publishes? {
+            publication.as_ref()?;
+        }
+        Some(Settings {
+            publication: publication.filter(|_| publishes == Some(true)),
+            proxy: uses_proxy.then_some(proxy),
+            controller_key: controller_key?,
+            experiments,
+            program_directory,
+        })
+    }
+
+    fn publication(&mut self, enabled: bool) -> Option<PublicationSettings> {
+        let broker = self.address("BrokerAddr", enabled);
+        let agent_certificate = self.scalar("PubAgentCertPath", value::file);
+        let broker_roots = self.scalar("BrokerCertRootPath", value::files).unwrap_or_default();
+        let controller_addr = self.address("PubControllerAddr", enabled);
+        let period = self.scalar("PubPeriod", value::time);
+        let priority = self.scalar("PubExpPriority", value::number);
+        let countries = self.scalar("PubCountry", value::countries).unwrap_or_default();
+        let locations = self.scalar("PubLocation", value::locations).unwrap_or_default();
+        let greet_after = self.scalar("GreetPeriodAfterPubEnd", value::time).unwrap_or_default();
+        let (mut broker, mut agent_certificate) = (broker, agent_certificate);
+        if enabled {
+            broker = self.required(
+                "BrokerAddr",
+                broker,
+                "EnableExpPublication 1 needs the broker's host[:port]",
+            );
+            agent_certificate = self.required(
+                "PubAgentCertPath",
+                agent_certificate,
+                "EnableExpPublication 1 needs an agent certificate for the controller key",
+            );
+        }
+        Some(PublicationSettings {
+            broker: broker?.1,
+            agent_certificate: agent_certificate?,
+            broker_roots,
+            controller_addr,
+            period,
+            greet_after,
+            priority,
+            countries,
+            locations,
+        })
+    }
+
+    /// Read also when the mode is off, since a wrong value is an error either way (pktxpmgr.md 2.3).
+    fn proxy(&mut self) -> ProxySettings {
+        const STEP_TIMEOUT: Duration = Duration::from_secs(2);
+        const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(5);
+        const BACKLOG_TARGET: usize = 2;
+        ProxySettings {
+            agent_certificate: self.scalar("BacklogConnAgentCertPath", value::file),
+            proxy_roots: self.scalar("ProxyCertRootPath", value::files).unwrap_or_default(),
+            backlog_target: self
+                .scalar("TargetBacklogConn", backlog_target)
+                .unwrap_or(BACKLOG_TARGET),
+            step_timeout: self.scalar("BacklogConnTimeout", value::time).unwrap_or(STEP_TIMEOUT),
+            bootstrap_timeout: self
+                .scalar("BootstrapBacklogTimeout", value::time)
+                .unwrap_or(BOOTSTRAP_TIMEOUT),
+        }
+    }
+
+    fn experiments(&mut self, publishes: bool) -> Vec<ExperimentSettings> {
+        let mut experiments = Vec::new();
+        let lines = self.values("ExpExec");
+        for line in lines.iter().filter(|line| !line.bytes.is_empty()) {
+            match exp_exec::exp_exec(*line) {
+                Ok(experiment) => experiments.push(experiment),
+                Err(complaint) => self.errors.push(complaint),
+            }
+        }
+        if lines.iter().all(|line| line.bytes.is_empty()) {
+            self.missing("ExpExec", "at least one experiment is needed");
+        }
+        self.check_across(&experiments);
+        let complaints = experiments.iter_mut().flat_map(|experiment| &mut experiment.overrides);
+        let complaints = complaints.filter_map(|pair| pair.complaint.take());
+        if publishes {
+            self.errors.extend(complaints)
+        } else {
+            self.warnings.extend(complaints)
+        }
+        experiments
+    }
+
+    /// At most one default, and no server name twice: it could not be told which entry is meant.
+    fn check_across(&mut self, experiments: &[ExperimentSettings]) {
+        let defaults: Vec<_> = experiments.iter().filter(|entry| entry.is_default.value).collect();
+        if let [first, rest @ ..] = &defaults[..] {
+            let line = first.is_default.place.line;
+            self.errors.extend(rest.iter().map(|entry| {
+                let problem = format!("line {line} is the default ExpExec already");
+                entry.is_default.complain(problem, "write 1 into one of them and 0 into the others")
+            }));
+        }
+        let named: Vec<_> = experiments.iter().filter_map(|entry| entry.snikey.as_ref()).collect();
+        for (index, key) in named.iter().enumerate() {
+            if let Some(earlier) = named[..index].iter().find(|earlier| earlier.value == key.value)
+            {
+                let problem = format!("line {} has the same SNIKEY", earlier.place.line);
+                self.errors.push(key.complain(problem, "give each ExpExec a SNIKEY of its own"));
+            }
+        }
+    }
+
+    /// A key of which the last non-empty line counts and earlier ones are not even looked at.
+    fn scalar<T>(&mut self, key: &str, read: fn(Value<'a>) -> Result<T, Complaint>) -> Option<T> {
+        let value = self.last_value(key)?;
+        read(value).map_err(|complaint| self.errors.push(complaint)).ok()
+    }
+
+    /// A 0/1 key: the last line counts, and must not be empty.
+    fn switch(&mut self, key: &str) -> Option<bool> {
+        let value = *self.values(key).last()?;
+        value::switch(value).map_err(|complaint| self.errors.push(complaint)).ok()
+    }
+
+    /// An address, as written and as read. Where it is not going to be used a bad one only earns a warning.
+    fn address(&mut self, key: &str, used: bool) -> Option<(String, Located<HostPort>)> {
+        let value = self.last_value(key)?;
+        match value::address(value) {
+            Ok(address) => Some((value.text().ok()?.to_owned(), address)),
+            Err(complaint) if used => {
+                self.errors.push(complaint);
+                None
+            }
+            Err(mut complaint) => {
+                complaint.problem.push_str(" (harmless: nothing is published)");
+                self.warnings.push(complaint);
+                None
+            }
+        }
+    }
+
+    /// Complains about a key that no line gives a value; a wrong value has been complained about.
+    fn required<T>(&mut self, key: &str, found: Option<T>, why: &str) -> Option<T> {
+        if found.is_none() && self.values(key).iter().all(|value| value.bytes.is_empty()) {
+            self.missing(key, why);
+        }
+        found
+    }
+
+    fn missing(&mut self, key: &str, why: &str) {
+        self.errors.push(Complaint {
+            place: None,
+            problem: format!("{key} is missing"),
+            advice: format!("add a line '{key} ...': {why}"),
+        });
+    }
+
+    fn values(&self, key: &str) -> Vec<Value<'a>> {
+        let named = self.entries.iter().filter(|entry| entry.key.bytes == key.as_bytes());
+        named.map(|entry| entry.value).collect()
+    }
+
+    fn last_value(&self, key: &str) -> Option<Value<'a>> {
+        self.values(key).into_iter().rfind(|value| !value.bytes.is_empty())
+    }
+
+    fn warn_of_unknown_keys(&mut self) {
+        let unknown =
+            |entry: &&Entry<'_>| !KEYS.iter().any(|key| key.as_bytes() == entry.key.bytes);
+        let warnings = self.entries.iter().filter(unknown).map(|Entry { key, value }| {
+            if key.bytes.is_empty() {
+                return value
+                    .complain("the line begins with a blank and is ignored", "remove the blank");
+            }
+            let near = KEYS.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(key.bytes));
+            let advice =
+                near.map_or_else(|| "check the spelling".into(), |known| format!("write {known}"));
+            key.complain(format!("unknown key '{key}' with value '{value}' is ignored"), advice)
+        });
+        self.warnings.extend(warnings);
+    }
+}
+
+fn backlog_target(value: Value<'_>) -> Result<usize, Complaint> {
+    match value::number(value)? {
+        0 => Err(value.complain("TargetBacklogConn must be more than 0", "2 is the default")),
+        target => Ok(usize::try_from(target).unwrap_or(usize::MAX)),
+    }
+}

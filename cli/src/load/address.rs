@@ -1,0 +1,47 @@
+//! Names to socket addresses, before anything is opened.
+
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+
+use engine::wire::address::HostPort;
+
+/// Port of endpoints towards us and of a broker for publishers (protocol.md 7).
+pub(super) const EXPERIMENT_PORT: u16 = 20556;
+/// Port of a proxy for controllers (protocol.md 7).
+pub(super) const PROXY_PORT: u16 = 20557;
+
+/// All addresses of a name, in the resolver's order, without duplicates; never empty.
+pub(super) fn resolve(address: &HostPort, default_port: u16) -> io::Result<Vec<SocketAddr>> {
+    let port = address.port.unwrap_or(default_port);
+    distinct((address.host.as_str(), port).to_socket_addrs()?)
+}
+
+/// As [`resolve`], but `*` is the wildcard of IPv4 and IPv6.
+pub(super) fn resolve_to_listen(address: &HostPort) -> io::Result<Vec<SocketAddr>> {
+    if address.host != "*" {
+        return resolve(address, EXPERIMENT_PORT);
+    }
+    let port = address.port.unwrap_or(EXPERIMENT_PORT);
+    Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()])
+}
+
+/// Whether an address is one of this machine, so that it makes sense to listen there. Asks the
+/// kernel with a throw-away UDP socket; the port itself is tried when listening starts.
+pub(super) fn is_ours(address: SocketAddr) -> io::Result<()> {
+    let mut any_port = address;
+    any_port.set_port(0);
+    UdpSocket::bind(any_port).map(drop)
+}
+
+fn distinct(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Vec<SocketAddr>> {
+    let mut distinct = Vec::new();
+    for address in addresses {
+        if !distinct.contains(&address) {
+            distinct.push(address);
+        }
+    }
+    if distinct.is_empty() {
+        return Err(io::Error::new(io::ErrorKind::NotFound, "the name has no address"));
+    }
+    Ok(distinct)
+}

@@ -1,0 +1,108 @@
+//! `ExpExec` entries: certificates and keys read, the chain put in order and verified (protocol.md 4.8).
+
+use std::path::PathBuf;
+
+use engine::config::Experiment;
+use engine::proto::trust::{TrustMode, verify_chain};
+use engine::wire::certificate::Certificate;
+use engine::wire::key::PublicKey;
+use engine::wire::name_value::Pair;
+use engine::wire::snikey::SniKey;
+
+use super::Loader;
+use super::publication::resolvable;
+use crate::conf::{Complaint, ExperimentSettings, Located, Override};
+use crate::exit::{Exit, Failure};
+
+impl Loader<'_> {
+    /// Loads all entries in file order.
+    pub(super) fn experiments(
+        &self,
+        settings: Vec<ExperimentSettings>,
+        owner: &PublicKey,
+        publishes: bool,
+    ) -> Result<Vec<Experiment>, Failure> {
+        settings.into_iter().map(|settings| self.experiment(settings, owner, publishes)).collect()
+    }
+
+    fn experiment(
+        &self,
+        settings: ExperimentSettings,
+        owner: &PublicKey,
+        publishes: bool,
+    ) -> Result<Experiment, Failure> {
+        let line = settings.is_default.place.line;
+        let chain = self.chain(&settings, owner)?;
+        let trusted_operators = self.public_keys(&settings.trusted_operators)?;
+        let mut verified = None;
+        if !trusted_operators.is_empty() {
+            let mode = TrustMode::EndpointAuthenticatesController;
+            let found = verify_chain(&chain, &trusted_operators, mode, self.now);
+            verified = Some(found.map_err(|error| {
+                let problem = format!("endpoints would refuse this chain: {error}");
+                let advice = "it needs pubcmd for the controller key, delpriv for each delegation and \
+                              exppriv of a key in TRUSTEDEOP_PATH, all valid now";
+                self.chain_failure(&settings, problem, advice)
+            })?);
+        }
+        Ok(Experiment {
+            line,
+            is_default: settings.is_default.value,
+            snikey: self.snikey(settings.snikey, line)?,
+            chain,
+            trusted_operators,
+            verified,
+            channels: settings.channels,
+            overrides: self.overrides(settings.overrides, publishes)?,
+        })
+    }
+
+    /// The certificates in configured order, with the controller key's swapped to the front.
+    fn chain(
+        &self,
+        settings: &ExperimentSettings,
+        owner: &PublicKey,
+    ) -> Result<Vec<Certificate>, Failure> {
+        let read = |path: &Located<PathBuf>| self.certificate(path);
+        let mut chain = settings.chain.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let key_id = owner.key_id();
+        let Some(ours) = chain.iter().position(|entry| entry.subject_key_id == key_id) else {
+            let problem =
+                format!("none of these certificates is for the controller key (key id {key_id})");
+            let advice = "add the pubcmd certificate that the experimenter issued for this key";
+            return Err(self.chain_failure(settings, problem, advice));
+        };
+        chain.swap(0, ours);
+        Ok(chain)
+    }
+
+    fn chain_failure(
+        &self,
+        settings: &ExperimentSettings,
+        problem: String,
+        advice: &str,
+    ) -> Failure {
+        let place = Some(settings.chain_place);
+        self.fail(&Complaint { place, problem, advice: advice.to_owned() })
+    }
+
+    fn snikey(&self, given: Option<Located<SniKey>>, line: usize) -> Result<SniKey, Failure> {
+        if let Some(given) = given {
+            return Ok(given.value);
+        }
+        let drawn = SniKey::random();
+        let drawn = drawn.map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+        tracing::info!("line {line}: random snikey {drawn}");
+        Ok(drawn)
+    }
+
+    fn overrides(&self, overrides: Vec<Override>, publishes: bool) -> Result<Vec<Pair>, Failure> {
+        for pair in overrides.iter().filter(|_| publishes) {
+            if let Some(Err(problem)) = pair.address.as_ref().map(resolvable) {
+                let advice = "name the address at which endpoints reach us".to_owned();
+                return Err(self.fail(&Complaint { place: Some(pair.place), problem, advice }));
+            }
+        }
+        Ok(overrides.into_iter().map(|pair| pair.pair).collect())
+    }
+}

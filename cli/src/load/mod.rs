@@ -1,0 +1,287 @@
+//! Command line and config file to what the engine runs: names are resolved, keys, certificates and
+//! programs read and checked, in the order of pktxpmgr.md 3.1, so that the passphrase is asked for
+//! only when everything that can be known before is known to be right.
+
+mod address;
+mod experiment;
+mod programs;
+mod prompt;
+mod publication;
+mod secret;
+
+use std::fs;
+use std::io::{self, Read};
+use std::net::{Ipv4Addr, SocketAddr};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use engine::config::{Config, Greeting, Proxy};
+use engine::wire::address::HostPort;
+use engine::wire::certificate::{Certificate, CertificateType};
+use engine::wire::escape::Escaped;
+use engine::wire::key::{PrivateKey, PublicKey};
+use engine::wire::program::Programs;
+use engine::wire::time::Ticks;
+use nix::sys::signal::Signal;
+
+use self::prompt::PromptError;
+use self::secret::SecretError;
+use crate::args::Args;
+use crate::conf::{self, Complaint, Located, ProxySettings, Settings, Source};
+use crate::cores::{self, Cores};
+use crate::exit::{Exit, Failure};
+
+/// Largest config, certificate or public key file.
+const FILE_LEN_MAX: u64 = 16 << 20;
+
+/// Loads everything that the command line and the config file name.
+///
+/// # Errors
+/// Anything missing or wrong, with the exit code that belongs to it.
+pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
+    let allowed = cores::allowed().map_err(|error| {
+        Failure::new(Exit::Usage, format!("cannot find out which CPUs we may use: {error}"))
+    })?;
+    let cores = Cores::choose(args.cores.as_ref(), &allowed)
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
+    let source = read_config(args)?;
+    let settings = read_settings(&source)?;
+    let loader = Loader { args, source: &source, now: Ticks::from_system_time(now) };
+
+    let approach = loader.approach(settings.proxy)?;
+    let publication = match settings.publication {
+        Some(publication) => Some(loader.publication_addresses(publication, &approach)?),
+        None => None,
+    };
+    let controller_key = Arc::new(loader.controller_key(&settings.controller_key)?);
+    let owner = controller_key.public_key();
+    let publication =
+        publication.map(|publication| loader.publication(publication, &owner)).transpose()?;
+    let greeting = loader.greeting(approach, &owner)?;
+    let experiments = loader.experiments(settings.experiments, &owner, publication.is_some())?;
+    let programs = match &settings.program_directory {
+        Some(directory) => loader.programs(directory)?,
+        None => Programs::default(),
+    };
+    Ok(Config {
+        controller_key,
+        experiments,
+        programs: Arc::new(programs),
+        greeting,
+        publication,
+        attempts: args.count.as_ref().and_then(|count| count.sessions),
+        singleton: args.single,
+        cores,
+        limits: args.limits(),
+    })
+}
+
+/// Opens the file of `-c`, or the usual one (pktxpmgr.md 1.2).
+fn read_config(args: &Args) -> Result<Source, Failure> {
+    let path = match (&args.config, std::env::var_os("HOME")) {
+        (Some(path), _) => path.clone(),
+        (None, Some(home)) => {
+            // Appended, not joined: an empty HOME means /.pktlab, as in the original.
+            let mut path = home;
+            path.push("/.pktlab/xpmgr.conf");
+            path.into()
+        }
+        (None, None) => {
+            tracing::warn!("HOME is not set, so there is no ~/.pktlab/xpmgr.conf");
+            tracing::warn!("reading xpmgr.conf of the current directory instead; -c names another");
+            PathBuf::from("xpmgr.conf")
+        }
+    };
+    let text = read_file(&path).map_err(|error| {
+        let shown = Escaped(path.as_os_str().as_bytes());
+        let hint = if args.config.is_some() { "" } else { "; name another file with -c" };
+        Failure::new(Exit::Config, format!("cannot read the config file {shown}: {error}{hint}"))
+    })?;
+    Ok(Source { path, text })
+}
+
+fn read_settings(source: &Source) -> Result<Settings, Failure> {
+    let outcome = conf::read(source);
+    for warning in &outcome.warnings {
+        tracing::warn!("{}", source.one_line(warning));
+    }
+    outcome.settings.map_err(|complaints| {
+        let shown: Vec<_> =
+            complaints.iter().map(|complaint| source.with_caret(complaint)).collect();
+        Failure::new(Exit::Config, shown.join("\n"))
+    })
+}
+
+/// Where endpoints reach us, before any key is read.
+enum Approach {
+    Passive { listen: Vec<SocketAddr> },
+    Proxy { name: HostPort, addresses: Vec<SocketAddr>, settings: ProxySettings },
+}
+
+/// What every step of loading needs.
+struct Loader<'a> {
+    args: &'a Args,
+    source: &'a Source,
+    now: Ticks,
+}
+
+impl Loader<'_> {
+    /// Resolves `-a`: where to listen, or the proxy.
+    fn approach(&self, proxy: Option<ProxySettings>) -> Result<Approach, Failure> {
+        let unusable = |text: &str, error: &dyn std::fmt::Display| {
+            Failure::new(Exit::Listen, format!("-a {}: {error}", Escaped(text.as_bytes())))
+        };
+        let name = match &self.args.addr {
+            Some(text) => Some(HostPort::parse(text).map_err(|error| unusable(text, &error))?),
+            None => None,
+        };
+        let text = self.args.addr.as_deref().unwrap_or_default();
+        let Some(settings) = proxy else {
+            let default = (Ipv4Addr::UNSPECIFIED, address::EXPERIMENT_PORT).into();
+            let Some(name) = name else { return Ok(Approach::Passive { listen: vec![default] }) };
+            let found =
+                address::resolve_to_listen(&name).map_err(|error| unusable(text, &error))?;
+            return Ok(Approach::Passive { listen: usable(text, found)? });
+        };
+        let Some(name) = name else {
+            let message = "EnableProxyMode 1 needs the proxy's address; add -a HOST[:PORT]";
+            return Err(Failure::new(Exit::Usage, message));
+        };
+        let addresses = address::resolve(&name, address::PROXY_PORT);
+        let addresses = addresses.map_err(|error| unusable(text, &error))?;
+        Ok(Approach::Proxy { name, addresses, settings })
+    }
+
+    fn controller_key(&self, path: &Located<PathBuf>) -> Result<PrivateKey, Failure> {
+        secret::private_key(&path.value, self.args.passphrase_file.as_deref()).map_err(|error| {
+            let exit = match &error {
+                SecretError::Prompt(PromptError::Interrupted(Signal::SIGINT)) => Exit::Interrupted,
+                SecretError::Prompt(PromptError::Interrupted(_)) => Exit::Terminated,
+                _ => Exit::Config,
+            };
+            let problem = format!("the controller key cannot be used: {error}");
+            let advice = match &error {
+                SecretError::Prompt(PromptError::NoTerminal(_)) => {
+                    "give the passphrase with --passphrase-file"
+                }
+                _ => "ControllerPrivkeyPath is a PKCS#8 PEM file with an Ed25519 key, encrypted or not",
+            };
+            Failure::new(exit, self.source.with_caret(&path.complain(problem, advice)))
+        })
+    }
+
+    fn greeting(&self, approach: Approach, owner: &PublicKey) -> Result<Greeting, Failure> {
+        let (name, addresses, settings) = match approach {
+            Approach::Passive { listen } => return Ok(Greeting::Passive { listen }),
+            Approach::Proxy { name, addresses, settings } => (name, addresses, settings),
+        };
+        let certificate = settings.agent_certificate.as_ref();
+        Ok(Greeting::Proxy(Box::new(Proxy {
+            addresses,
+            name: name.to_string(),
+            certificate: certificate.map(|path| self.agent_certificate(path, owner)).transpose()?,
+            proxy_roots: self.public_keys(&settings.proxy_roots)?,
+            backlog_target: settings.backlog_target,
+            step_timeout: settings.step_timeout,
+            bootstrap_timeout: settings.bootstrap_timeout,
+        })))
+    }
+
+    /// An agent certificate must belong to the controller key. That it may still be refused by whom
+    /// it is shown to is only warned of, as the clock or the peer's roots decide it.
+    fn agent_certificate(
+        &self,
+        path: &Located<PathBuf>,
+        owner: &PublicKey,
+    ) -> Result<Certificate, Failure> {
+        let certificate = self.certificate(path)?;
+        if certificate.subject_key_id != owner.key_id() {
+            let problem = "this certificate does not belong to the controller key";
+            return Err(
+                self.fail(&path.complain(problem, "name the one issued for ControllerPrivkeyPath"))
+            );
+        }
+        let mut flaws = Vec::new();
+        if certificate.certificate_type != CertificateType::Agent {
+            flaws.push(format!("it is of type {}, not agent", certificate.certificate_type.name()));
+        }
+        if !certificate.is_valid_at(self.now) {
+            flaws.push("now is not within its dates".to_owned());
+        }
+        for flaw in flaws {
+            let complaint = path.complain("the agent certificate will be refused", flaw);
+            tracing::warn!("{}", self.source.one_line(&complaint));
+        }
+        Ok(certificate)
+    }
+
+    fn certificate(&self, path: &Located<PathBuf>) -> Result<Certificate, Failure> {
+        let pem = self.file(path)?;
+        Certificate::from_pem(&pem).map_err(|error| {
+            let problem = format!("this is no PacketLab certificate: {error}");
+            self.fail(&path.complain(problem, "name a PEM file with one certificate"))
+        })
+    }
+
+    fn public_keys(&self, paths: &[Located<PathBuf>]) -> Result<Vec<PublicKey>, Failure> {
+        paths.iter().map(|path| self.public_key(path)).collect()
+    }
+
+    fn public_key(&self, path: &Located<PathBuf>) -> Result<PublicKey, Failure> {
+        let pem = self.file(path)?;
+        PublicKey::from_pem(&pem).map_err(|error| {
+            let problem = format!("this is no public key: {error}");
+            self.fail(&path.complain(problem, "name a PEM file with an Ed25519 PUBLIC KEY"))
+        })
+    }
+
+    fn programs(&self, path: &Located<PathBuf>) -> Result<Programs, Failure> {
+        programs::load(&path.value).map_err(|error| {
+            let problem = format!("cannot read the program directory: {error}");
+            self.fail(&path.complain(problem, "make it readable, or remove the line"))
+        })
+    }
+
+    fn file(&self, path: &Located<PathBuf>) -> Result<Vec<u8>, Failure> {
+        read_file(&path.value).map_err(|error| {
+            let shown = Escaped(path.value.as_os_str().as_bytes());
+            self.fail(&path.complain(format!("cannot read {shown}: {error}"), "make it readable"))
+        })
+    }
+
+    fn fail(&self, complaint: &Complaint) -> Failure {
+        Failure::new(Exit::Config, self.source.with_caret(complaint))
+    }
+}
+
+/// Keeps the addresses on which this machine can listen; there must be one.
+fn usable(text: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
+    let mut listen = Vec::new();
+    let mut last_error = String::new();
+    for address in addresses {
+        match address::is_ours(address) {
+            Ok(()) => listen.push(address),
+            Err(error) => last_error = format!("cannot listen on {address}: {error}"),
+        }
+    }
+    let text = Escaped(text.as_bytes());
+    if listen.is_empty() {
+        let message = format!("-a {text}: {last_error}; name an address of this machine");
+        return Err(Failure::new(Exit::Listen, message));
+    }
+    if !last_error.is_empty() {
+        tracing::warn!("-a {text}: {last_error}; listening on the other addresses");
+    }
+    Ok(listen)
+}
+
+fn read_file(path: &Path) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        return Err(io::Error::other(format!("it is longer than {FILE_LEN_MAX} bytes")));
+    }
+    Ok(bytes)
+}

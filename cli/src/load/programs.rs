@@ -1,0 +1,65 @@
+//! `ProgramDirPath`: the monitor programs that certificates may demand (protocol.md 6.1).
+
+use std::fs;
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use engine::wire::escape::Escaped;
+use engine::wire::program::{Program, Programs};
+
+/// Largest program file. The largest program of about two million eBPF instructions, as text with
+/// some comment, stays below it.
+const FILE_LEN_MAX: u64 = 128 << 20;
+
+/// Loads every program of a directory, not of those below it. What is no program or a bad one is
+/// skipped with a warning.
+///
+/// # Errors
+/// The directory cannot be read.
+pub(super) fn load(directory: &Path) -> io::Result<Programs> {
+    let mut programs = Programs::default();
+    for entry in fs::read_dir(directory)? {
+        let entry = entry?;
+        let name = entry.file_name();
+        let name = name.as_bytes();
+        if name.starts_with(b".") {
+            continue;
+        }
+        let path = entry.path();
+        match program(&path, name) {
+            Ok(program) => programs.insert(program),
+            Err(problem) => {
+                let path = Escaped(path.as_os_str().as_bytes());
+                tracing::warn!("program {path} is skipped: {problem}");
+            }
+        }
+    }
+    Ok(programs)
+}
+
+fn program(path: &Path, name: &[u8]) -> Result<Program, String> {
+    let suffix = name.iter().rposition(|byte| *byte == b'.').map(|dot| &name[dot..]);
+    let decode = match suffix {
+        None | Some(b".ebpf") => Program::from_ebpf_text,
+        Some(b".wasm") => Program::from_wasm,
+        Some(other) => {
+            return Err(format!("unknown suffix {}; known are .ebpf and .wasm", Escaped(other)));
+        }
+    };
+    let file = read(path).map_err(|error| error.to_string())?;
+    decode(&file).map_err(|error| error.to_string())
+}
+
+/// Reads a regular file; anything else (a pipe, say) could make us wait for ever.
+fn read(path: &Path) -> io::Result<Vec<u8>> {
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut bytes = Vec::new();
+    fs::File::open(path)?.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > FILE_LEN_MAX {
+        return Err(io::Error::other(format!("it is longer than {FILE_LEN_MAX} bytes")));
+    }
+    Ok(bytes)
+}

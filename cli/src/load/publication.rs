@@ -1,0 +1,117 @@
+//! What is published: the broker, and the address and host ids in the descriptor (pktxpmgr.md 4.4).
+
+use std::net::SocketAddr;
+
+use engine::config::{ControllerAddr, Publication};
+use engine::wire::address::HostPort;
+use engine::wire::escape::Escaped;
+use engine::wire::key::PublicKey;
+use engine::wire::name_value::{Dialect, Pair};
+
+use super::{Approach, Loader, address};
+use crate::conf::PublicationSettings;
+use crate::exit::{Exit, Failure};
+
+/// A publication of which the addresses are known and nothing else was read.
+pub(super) struct Addressed {
+    settings: PublicationSettings,
+    broker: Vec<SocketAddr>,
+    controller_addr: ControllerAddr,
+}
+
+impl Loader<'_> {
+    /// Resolves the broker and decides which address of ours is published.
+    pub(super) fn publication_addresses(
+        &self,
+        settings: PublicationSettings,
+        approach: &Approach,
+    ) -> Result<Addressed, Failure> {
+        let broker = address::resolve(&settings.broker.value, address::EXPERIMENT_PORT);
+        let broker = broker.map_err(|error| {
+            let problem = format!("cannot find the broker {}: {error}", settings.broker.value);
+            let complaint =
+                settings.broker.complain(problem, "check the name and the name servers");
+            Failure::new(Exit::Publication, self.source.with_caret(&complaint))
+        })?;
+        let controller_addr = self.controller_addr(&settings, approach)?;
+        if let Some(hostid) = &self.args.hostid {
+            publishable(hostid).map_err(|problem| usage("-i", hostid, &problem))?;
+        }
+        Ok(Addressed { settings, broker, controller_addr })
+    }
+
+    /// `-p`, else `PubControllerAddr`, else what `-a` says, else what the broker connection shows.
+    fn controller_addr(
+        &self,
+        settings: &PublicationSettings,
+        approach: &Approach,
+    ) -> Result<ControllerAddr, Failure> {
+        if let Some(text) = &self.args.publish_addr {
+            HostPort::parse(text)
+                .map_err(|error| error.to_string())
+                .and_then(|name| resolvable(&name))
+                .and_then(|()| publishable(text))
+                .map_err(|problem| usage("-p", text, &problem))?;
+            return Ok(ControllerAddr::Text(text.clone()));
+        }
+        if let Some((text, name)) = &settings.controller_addr {
+            resolvable(&name.value).and_then(|()| publishable(text)).map_err(|problem| {
+                self.fail(&name.complain(problem, "name the address at which endpoints reach us"))
+            })?;
+            return Ok(ControllerAddr::Text(text.clone()));
+        }
+        let text = match (approach, &self.args.addr) {
+            (Approach::Proxy { name, .. }, _) => &name.host,
+            (Approach::Passive { listen }, Some(text)) => {
+                if listen.iter().any(|address| address.ip().is_unspecified()) {
+                    tracing::warn!("-a {text} is published as it is; give a real address with -p");
+                }
+                text
+            }
+            (Approach::Passive { .. }, None) => return Ok(ControllerAddr::BrokerSide),
+        };
+        publishable(text).map_err(|problem| usage("-a", text, &problem))?;
+        Ok(ControllerAddr::Text(text.clone()))
+    }
+
+    /// Reads the certificate and keys that publication needs.
+    pub(super) fn publication(
+        &self,
+        from: Addressed,
+        owner: &PublicKey,
+    ) -> Result<Publication, Failure> {
+        let Addressed { settings, broker, controller_addr } = from;
+        Ok(Publication {
+            broker,
+            broker_name: settings.broker.value.to_string(),
+            certificate: self.agent_certificate(&settings.agent_certificate, owner)?,
+            broker_roots: self.public_keys(&settings.broker_roots)?,
+            controller_addr,
+            period: settings.period,
+            greet_after: settings.greet_after,
+            priority: settings.priority,
+            countries: settings.countries,
+            locations: settings.locations,
+            hostid: self.args.hostid.clone(),
+        })
+    }
+}
+
+/// Whether an experiment descriptor can carry the text.
+fn publishable(text: &str) -> Result<(), String> {
+    let pair = Pair::new(Dialect::Descriptor, "value", text);
+    pair.map(drop).map_err(|_| {
+        "it cannot be published: descriptors hold letters, digits, blanks and _-.:[],/()*? only"
+            .to_owned()
+    })
+}
+
+/// What endpoints are to connect to must at least be known here.
+pub(super) fn resolvable(name: &HostPort) -> Result<(), String> {
+    let found = address::resolve(name, address::EXPERIMENT_PORT);
+    found.map(drop).map_err(|error| format!("cannot find {name}: {error}"))
+}
+
+fn usage(option: &str, text: &str, problem: &str) -> Failure {
+    Failure::new(Exit::Usage, format!("{option} {}: {problem}", Escaped(text.as_bytes())))
+}

@@ -1,0 +1,49 @@
+//! What the program tells its user: what it was asked to do, and why it cannot go on.
+//!
+//! Nothing here or in `logging` may fail because nobody reads: a closed pipe or a full disk behind
+//! stderr loses the text and nothing else.
+
+use std::io::Write;
+use std::os::unix::ffi::OsStrExt;
+
+use engine::config::{Config, ControllerAddr, Greeting, Publication};
+use engine::wire::escape::Escaped;
+
+use crate::args::Args;
+use crate::exit::Failure;
+
+/// Logs what is going to be done, once everything is loaded.
+pub(crate) fn loaded(args: &Args, config: &Config) {
+    if let Some(count) = args.count.as_ref().filter(|count| !count.ignored.is_empty()) {
+        let ignored = Escaped(count.ignored.as_bytes());
+        tracing::warn!("-n: '{ignored}' behind the number is ignored");
+    }
+    let words = std::iter::once(args.mlet().as_os_str())
+        .chain(args.mlet_arguments().iter().map(|word| &**word));
+    let words: Vec<_> = words.map(|word| Escaped(word.as_bytes()).to_string()).collect();
+    let mode = if config.singleton { "one for all sessions" } else { "one for each session" };
+    tracing::info!("mlet, {mode}: {}", words.join(" "));
+    match &config.greeting {
+        Greeting::Passive { listen } => tracing::info!("endpoints connect to us: {listen:?}"),
+        Greeting::Proxy(proxy) => tracing::info!("endpoints come through the proxy {}", proxy.name),
+    }
+    if let Some(Publication { broker_name, controller_addr, .. }) = &config.publication {
+        match controller_addr {
+            ControllerAddr::Text(text) => tracing::info!("published to {broker_name} as {text}"),
+            ControllerAddr::BrokerSide => tracing::info!("published to {broker_name}"),
+        }
+    }
+    match config.attempts {
+        Some(count) => tracing::info!("ends after {count} successful sessions"),
+        None => tracing::info!("ends when interrupted"),
+    }
+    let (experiments, programs) = (config.experiments.len(), config.programs.len());
+    tracing::info!("configuration loaded: {experiments} experiments, {programs} programs");
+}
+
+/// Prints why the program ends. `FATAL` is the word the original used and scripts look for.
+pub(crate) fn failure(failure: &Failure) {
+    let text = format!("pktxpmgr: FATAL: {failure}\n");
+    // One write, so that lines of mlets on the same stream do not cut it.
+    let _ = std::io::stderr().write_all(text.as_bytes());
+}

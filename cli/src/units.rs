@@ -1,0 +1,158 @@
+//! Quantities as typed: durations such as `10s`, sizes such as `64k`, and the numbers of C.
+
+use std::time::Duration;
+
+/// Units of a duration, each with its length in nanoseconds.
+const DURATION_UNITS: [(&str, u64); 7] = [
+    ("ns", 1),
+    ("us", 1_000),
+    ("ms", 1_000_000),
+    ("s", 1_000_000_000),
+    ("m", 60 * 1_000_000_000),
+    ("h", 3_600 * 1_000_000_000),
+    ("d", 86_400 * 1_000_000_000),
+];
+
+/// Units of a size, in bytes. Powers of two, as everywhere in networking code.
+const SIZE_UNITS: [(&str, u64); 4] = [("", 1), ("k", 1 << 10), ("m", 1 << 20), ("g", 1 << 30)];
+
+/// Reads a duration: digits and one of `ns us ms s m h d`. A bare number is refused, since the
+/// config file counts nanoseconds and people count seconds.
+pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+    scaled(text, &DURATION_UNITS)
+        .map(Duration::from_nanos)
+        .ok_or_else(|| format!("'{text}' is no duration; write 500ms, 10s, 5m or 2h"))
+}
+
+/// As [`duration`], but longer than zero: for limits that would otherwise strike at once.
+pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        Duration::ZERO => {
+            Err("a limit of zero would end everything at once; write 1s or more".into())
+        }
+        limit => Ok(limit),
+    }
+}
+
+/// Reads a size in bytes: digits and optionally `k`, `m` or `g` (either case).
+pub(crate) fn size(text: &str) -> Result<usize, String> {
+    scaled(&text.to_ascii_lowercase(), &SIZE_UNITS)
+        .and_then(|bytes| usize::try_from(bytes).ok())
+        .ok_or_else(|| format!("'{text}' is no size; write 4096, 64k or 2m"))
+}
+
+/// Number and unit; `None` also when the product does not fit.
+fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
+    let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+    let (number, unit) = text.split_at(digits);
+    let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
+    number.parse::<u64>().ok()?.checked_mul(*factor)
+}
+
+/// A number as C's `strtoumax` reads it: the value, and what follows it in the text.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct CNumber<'a> {
+    /// The value; 0 if there is no number; the maximum if it is too large. A minus sign negates modulo 2^64.
+    pub(crate) value: u64,
+    /// What was not read.
+    pub(crate) rest: &'a str,
+}
+
+/// C's `strtoumax` with this base; 0 chooses by prefix: `0x` hexadecimal, `0` octal, else decimal.
+pub(crate) fn c_number(text: &str, base: u32) -> CNumber<'_> {
+    let none = CNumber { value: 0, rest: text };
+    let unsigned = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
+    let (negative, unsigned) = match unsigned.as_bytes().first() {
+        Some(b'-') => (true, &unsigned[1..]),
+        Some(b'+') => (false, &unsigned[1..]),
+        _ => (false, unsigned),
+    };
+    let hexadecimal = unsigned
+        .strip_prefix("0x")
+        .or_else(|| unsigned.strip_prefix("0X"))
+        .filter(|digits| base == 0 && digits.starts_with(|c: char| c.is_ascii_hexdigit()));
+    let (base, digits) = match hexadecimal {
+        Some(digits) => (16, digits),
+        None if base == 0 && unsigned.starts_with('0') => (8, unsigned),
+        None => (if base == 0 { 10 } else { base }, unsigned),
+    };
+    let end = digits.find(|c: char| !c.is_digit(base)).unwrap_or(digits.len());
+    if end == 0 {
+        return none;
+    }
+    let (digits, rest) = digits.split_at(end);
+    let value = match u64::from_str_radix(digits, base) {
+        Ok(value) if negative => value.wrapping_neg(),
+        Ok(value) => value,
+        // Only too many digits can fail here, and C then saturates whatever the sign.
+        Err(_) => u64::MAX,
+    };
+    CNumber { value, rest }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_duration_needs_a_number_and_a_known_unit() {
+        assert_eq!(duration("10s"), Ok(Duration::from_secs(10)));
+        assert_eq!(duration("0ns"), Ok(Duration::ZERO));
+        assert_eq!(duration("7us"), Ok(Duration::from_micros(7)));
+        assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
+        assert_eq!(duration("5m"), Ok(Duration::from_secs(300)));
+        assert_eq!(duration("2h"), Ok(Duration::from_secs(7200)));
+        assert_eq!(duration("365d"), Ok(Duration::from_secs(365 * 86_400)));
+        for bad in ["", "10", "s", "1.5s", "-1s", " 1s", "1s ", "10 s", "1S", "584543d", "1é"] {
+            assert!(duration(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn a_time_limit_is_never_zero() {
+        assert!(time_limit("0s").is_err());
+        assert_eq!(time_limit("1ns"), Ok(Duration::from_nanos(1)));
+    }
+
+    #[test]
+    fn a_size_counts_in_powers_of_two() {
+        assert_eq!(size("0"), Ok(0));
+        assert_eq!(size("65536"), Ok(65536));
+        assert_eq!(size("64k"), Ok(65536));
+        assert_eq!(size("2M"), Ok(2 << 20));
+        assert_eq!(size("1g"), Ok(1 << 30));
+        for bad in ["", "k", "64kb", "-1", "1.5k", "99999999999999999999", "18014398509481984k"] {
+            assert!(size(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    /// Items 5, 6.
+    #[test]
+    fn c_numbers_take_prefixes_signs_blanks_and_leave_the_rest() {
+        let cases = [
+            ("16", 0, 16, ""),
+            ("0x10", 0, 16, ""),
+            ("0X1f", 0, 31, ""),
+            ("010", 0, 8, ""),
+            ("0", 0, 0, ""),
+            ("08", 0, 0, "8"),
+            ("0x", 0, 0, "x"),
+            ("0xg", 0, 0, "xg"),
+            (" \t+5", 0, 5, ""),
+            ("-1", 0, u64::MAX, ""),
+            ("-0x2", 0, u64::MAX - 1, ""),
+            ("10k", 0, 10, "k"),
+            ("1é", 0, 1, "é"),
+            ("99999999999999999999", 0, u64::MAX, ""),
+            ("-99999999999999999999", 0, u64::MAX, ""),
+            ("abc", 0, 0, "abc"),
+            ("", 0, 0, ""),
+            ("-", 0, 0, "-"),
+            ("010", 10, 10, ""),
+            ("0x10", 10, 0, "x10"),
+        ];
+        for (text, base, value, rest) in cases {
+            assert_eq!(c_number(text, base), CNumber { value, rest }, "{text:?} base {base}");
+        }
+    }
+}
