@@ -17,6 +17,8 @@ pub(crate) enum Exit {
     Listen = 4,
     /// The broker refused the publication or cannot be reached.
     Publication = 5,
+    /// Something that cannot happen did.
+    Internal = 70,
     /// Ended by SIGINT.
     Interrupted = 130,
     /// Ended by SIGTERM.

@@ -9,6 +9,7 @@ mod logging;
 mod report;
 mod units;
 
+use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
@@ -16,7 +17,7 @@ use std::time::SystemTime;
 
 use engine::wire::escape::Escaped;
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::{AccessFlags, faccessat};
+use nix::unistd::{AccessFlags, dup2_stdin, faccessat};
 
 use args::Args;
 use exit::{Exit, Failure};
@@ -36,8 +37,18 @@ fn run(args: &Args) -> Result<Exit, Failure> {
     check_mlet(args.mlet())?;
     logging::start(args.verbose, args.quiet);
     let config = load::load(args, SystemTime::now())?;
+    leave_stdin()?;
     report::loaded(args, &config);
     Ok(Exit::Success)
+}
+
+/// Nothing reads stdin from here on, and whoever is at its other end may go (pktxpmgr.md 1.4). Fd 0
+/// stays taken, so that no socket ever gets that number. After loading, as `--passphrase-file
+/// /dev/stdin` makes sense.
+fn leave_stdin() -> Result<(), Failure> {
+    File::open("/dev/null")
+        .and_then(|null| Ok(dup2_stdin(null)?))
+        .map_err(|error| Failure::new(Exit::Internal, format!("cannot leave stdin: {error}")))
 }
 
 /// Better now than at the first endpoint: a mlet that is missing or not executable.

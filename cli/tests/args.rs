@@ -1,6 +1,8 @@
 //! The command line as a user meets it: exit codes, and what goes to which stream. How words are
 //! understood is tested beside `args.rs`.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::os::unix::fs::symlink;

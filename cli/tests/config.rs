@@ -1,6 +1,8 @@
 //! Config files and what they name, through the real program. Every single mistake in a line is
 //! tested beside `conf`; here is what needs files, keys, certificates and names.
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::path::Path;

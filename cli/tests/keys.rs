@@ -3,6 +3,8 @@
 //! The prompt is tested on a real pseudo-terminal. To give it to `pktxpmgr` as controlling terminal
 //! without unsafe code, this test program starts itself again ([`become_pktxpmgr`]).
 
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
 mod common;
 
 use std::fs::File;
