@@ -73,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N|LIST", value_parser = Cores::parse)]
     pub(crate) cores: Option<Cores>,
 
-    /// Its first line opens the controller key; else we ask on /dev/tty
+    /// Its first line is the passphrase of the key [default: ask]
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
 
@@ -118,7 +118,7 @@ struct LimitArgs {
     /// Sessions in set-up at once, per core
     #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
     handshakes_max: usize,
-    /// Sessions at once, per core; 0 derives it from the fd limit
+    /// Sessions at once, per core; 0: as many as fds allow
     #[arg(long, value_name = "N", default_value = "0")]
     sessions_max: usize,
     /// In set-up from one source address; 0 is no limit
