@@ -106,7 +106,7 @@ struct LimitArgs {
     /// Without progress while the last bytes are delivered
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_limit)]
     drain_timeout: Duration,
-    /// Discarding input after our last byte, before the close
+    /// Discarding input between our last byte and close
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time_limit)]
     linger_timeout: Duration,
     /// Pause in accepting when fds or memory ran out

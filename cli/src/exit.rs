@@ -3,6 +3,9 @@
 use std::fmt;
 use std::process::ExitCode;
 
+use engine::engine::RunError;
+use engine::sys::signals::StopSignal;
+
 /// How the process ends (documented for scripts; numbers never change meaning).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(u8)]
@@ -17,7 +20,9 @@ pub(crate) enum Exit {
     Listen = 4,
     /// The broker refused the publication or cannot be reached.
     Publication = 5,
-    /// Something that cannot happen did.
+    /// The system lacks something every run needs: io_uring, open files, processes.
+    Resource = 6,
+    /// A part of pktxpmgr or its mlet broke a promise.
     Internal = 70,
     /// Ended by SIGINT.
     Interrupted = 130,
@@ -44,6 +49,22 @@ impl Failure {
     /// A failure with this code and text.
     pub(crate) fn new(exit: Exit, message: impl Into<String>) -> Self {
         Self { exit, message: message.into() }
+    }
+}
+
+impl From<RunError> for Failure {
+    fn from(error: RunError) -> Self {
+        let exit = match &error {
+            RunError::Tls(_) => Exit::Config,
+            RunError::Listen(..) | RunError::SingletonNotStarted(_) => Exit::Listen,
+            RunError::Ring(_) | RunError::Local(_) => Exit::Resource,
+            RunError::SingletonSpoke | RunError::SupervisorLost | RunError::Internal(_) => {
+                Exit::Internal
+            }
+            RunError::Forced(StopSignal::Interrupt) => Exit::Interrupted,
+            RunError::Forced(StopSignal::Terminate) => Exit::Terminated,
+        };
+        Self::new(exit, error.to_string())
     }
 }
 

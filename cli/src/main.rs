@@ -9,15 +9,16 @@ mod logging;
 mod report;
 mod units;
 
-use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
 
+use engine::sys::supervisor::{self, MletCommand, Supervisor};
+use engine::sys::{signals, stdin};
 use engine::wire::escape::Escaped;
 use nix::fcntl::{AT_FDCWD, AtFlags};
-use nix::unistd::{AccessFlags, dup2_stdin, faccessat};
+use nix::unistd::{AccessFlags, faccessat};
 
 use args::Args;
 use exit::{Exit, Failure};
@@ -36,19 +37,28 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<Exit, Failure> {
     check_mlet(args.mlet())?;
     logging::start(args.verbose, args.quiet);
+    // Before keys are read and threads run: mlets descend from this process as it is now.
+    let supervisor = start_supervisor(args)?;
     let config = load::load(args, SystemTime::now())?;
-    leave_stdin()?;
+    // Only now, as `--passphrase-file /dev/stdin` makes sense.
+    stdin::discard().map_err(resource)?;
     report::loaded(args, &config);
+    engine::engine::run(&config, supervisor)?;
     Ok(Exit::Success)
 }
 
-/// Nothing reads stdin from here on, and whoever is at its other end may go (pktxpmgr.md 1.4). Fd 0
-/// stays taken, so that no socket ever gets that number. After loading, as `--passphrase-file
-/// /dev/stdin` makes sense.
-fn leave_stdin() -> Result<(), Failure> {
-    File::open("/dev/null")
-        .and_then(|null| Ok(dup2_stdin(null)?))
-        .map_err(|error| Failure::new(Exit::Internal, format!("cannot leave stdin: {error}")))
+fn start_supervisor(args: &Args) -> Result<Supervisor, Failure> {
+    signals::ignore_broken_pipe().map_err(resource)?;
+    let command = MletCommand {
+        path: args.mlet().to_owned(),
+        arguments: args.mlet_arguments().to_vec(),
+        term_grace: args.limits().term_grace,
+    };
+    supervisor::start(&command).map_err(|error| Failure::new(Exit::Resource, error.to_string()))
+}
+
+fn resource(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Resource, error.to_string())
 }
 
 /// Better now than at the first endpoint: a mlet that is missing or not executable.

@@ -146,7 +146,7 @@ pub struct Limits {
     pub term_grace: Duration,
     /// Sessions of one shard that may be in set-up at once; beyond it the kernel's queue waits.
     pub handshakes_max: usize,
-    /// Sessions of one shard at once; 0 derives it from the fd limit.
+    /// Sessions at once, of all shards together; 0 derives it from the limit of open files.
     pub sessions_max: usize,
     /// Sessions in set-up from one source address; 0 is no limit.
     pub per_source_max: usize,

@@ -10,6 +10,10 @@
 //! `wire` and `proto` are pure: no socket, no clock, no thread, no file.
 
 pub mod config;
+mod control;
+pub mod engine;
+mod mailbox;
 pub mod proto;
+mod shard;
 pub mod sys;
 pub mod wire;

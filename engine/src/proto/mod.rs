@@ -4,4 +4,11 @@
 
 #![forbid(unsafe_code)]
 
+pub mod greeting;
+pub mod linfo;
+pub mod outbox;
+pub mod relay;
+pub mod serving;
+pub mod session;
+pub mod tls;
 pub mod trust;

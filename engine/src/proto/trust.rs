@@ -1,8 +1,9 @@
 //! Which certificate chains are believed (protocol.md 4.5 to 4.7).
 //!
-//! Not here: decoding one certificate (`wire::certificate`), TLS. Invariant: every certificate of a [`VerifiedChain`]
-//! was valid at the time of the check and signed by the next one, and the last one by the matched anchor, if anchors
-//! were given. The work is bounded: at most one signature check per placed certificate and one per possible end.
+//! Not here: decoding one certificate (`wire::certificate`), TLS. Invariant: every certificate of a
+//! [`VerifiedChain`] was valid at the time of the check and signed by the next one, and the last
+//! one by the matched anchor, if anchors were given. The work is bounded: at most one signature
+//! check per placed certificate and one per possible end.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -15,9 +16,11 @@ use crate::wire::time::Ticks;
 /// Who is being judged (protocol.md 4.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrustMode {
-    /// A controller judges an endpoint: `subcmd`, then any number of `delpriv` of the representation kind.
+    /// A controller judges an endpoint: `subcmd`, then any number of `delpriv` of the
+    /// representation kind.
     ControllerAuthenticatesEndpoint,
-    /// An endpoint judges a controller: `pubcmd`, any number of `delpriv` of the experiment kind, `exppriv`.
+    /// An endpoint judges a controller: `pubcmd`, any number of `delpriv` of the experiment kind,
+    /// `exppriv`.
     EndpointAuthenticatesController,
     /// Either side of a connection to broker or proxy: one `agent`.
     Agent,
@@ -96,8 +99,8 @@ impl VerifiedChain {
         self.certificates.first()
     }
 
-    /// Key id of the key that signed the last certificate: for a controller's chain the endpoint operator's, which
-    /// names the private channel (protocol.md 4.7).
+    /// Key id of the key that signed the last certificate: for a controller's chain the endpoint
+    /// operator's, which names the private channel (protocol.md 4.7).
     #[must_use]
     pub fn root_key_id(&self) -> Option<KeyId> {
         self.certificates.last().map(|certificate| certificate.authority_key_id)
@@ -109,8 +112,8 @@ impl VerifiedChain {
         (self.not_before..=self.not_after).contains(&now)
     }
 
-    /// Digests of the programs that must be supplied, leaf to top and in each certificate's order; a digest that is
-    /// demanded twice is here twice (pktxpmgr.md 7.2).
+    /// Digests of the programs that must be supplied, leaf to top and in each certificate's order;
+    /// a digest that is demanded twice is here twice (pktxpmgr.md 7.2).
     pub fn monitor_digests(&self) -> impl Iterator<Item = &ProgramDigest> {
         self.certificates.iter().flat_map(|certificate| &certificate.limits.monitor)
     }
@@ -119,7 +122,8 @@ impl VerifiedChain {
 /// Decodes the certificates that a peer presents, leaf first.
 ///
 /// # Errors
-/// Their count does not fit the mode (this comes first and costs nothing), or one does not decode, used or not.
+/// Their count does not fit the mode (this comes first and costs nothing), or one does not
+/// decode, used or not.
 pub fn decode_chain<'a>(
     ders: impl ExactSizeIterator<Item = &'a [u8]>,
     mode: TrustMode,
@@ -131,10 +135,12 @@ pub fn decode_chain<'a>(
     ders.enumerate().map(decode).collect()
 }
 
-/// Verifies a chain as protocol.md 4.6 says: `chain` is leaf first, the others in any order, unrelated ones allowed;
-/// `anchors` are the trusted keys, and without any the last signature is not checked.
+/// Verifies a chain as protocol.md 4.6 says: `chain` is leaf first, the others in any order,
+/// unrelated ones allowed; `anchors` are the trusted keys, and without any the last signature is
+/// not checked.
 ///
-/// The next certificate is always the first unused one of the right key, without backtracking (Q22).
+/// The next certificate is always the first unused one of the right key, without backtracking
+/// (Q22).
 ///
 /// # Errors
 /// Why no chain could be completed.
@@ -177,7 +183,8 @@ struct Search<'a> {
 }
 
 impl<'a> Search<'a> {
-    /// Places certificates until it cannot go on, and says why; what was complete by then is remembered.
+    /// Places certificates until it cannot go on, and says why; what was complete by then is
+    /// remembered.
     fn run(&mut self, mode: TrustMode) -> Result<Infallible, ChainError> {
         let mut phases = mode.phases();
         let mut index = 0;
@@ -283,7 +290,8 @@ impl<'a> Search<'a> {
     }
 }
 
-/// The phases from the one on that this certificate belongs to. A phase that repeats is over when it does not fit.
+/// The phases from the one on that this certificate belongs to. A phase that repeats is over when
+/// it does not fit.
 fn skip_to_fitting<'p>(
     mut phases: &'p [Phase],
     mode: TrustMode,
@@ -423,7 +431,8 @@ impl fmt::Display for ChainError {
             }
             Self::NoSigner { index, signer } => write!(
                 f,
-                "certificate {index} was signed by the key {signer}, which is neither trusted nor among the certificates"
+                "certificate {index} was signed by the key {signer}, \
+                 which is neither trusted nor among the certificates"
             ),
             Self::PathTooLong { index, between } => {
                 write!(

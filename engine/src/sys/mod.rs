@@ -1,1 +1,12 @@
 //! Small corners of Linux: processes, descriptors, CPUs, signals, the ring. The only place where unsafe is allowed.
+
+pub mod children;
+pub mod cpu;
+pub mod fd_passing;
+pub mod limits;
+pub mod ring;
+pub mod signals;
+pub mod socket;
+pub mod stdin;
+pub mod supervisor;
+pub mod watch;

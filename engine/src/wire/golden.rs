@@ -1,4 +1,5 @@
-//! The golden credentials of protocol.md 8, for tests: throw-away keys and certificates made by the Python tool.
+//! The golden credentials of protocol.md 8, for tests: throw-away keys and certificates made by the
+//! Python tool.
 
 use super::certificate::Certificate;
 use super::key::{PrivateKey, PublicKey};

@@ -1,7 +1,8 @@
 //! Making certificates in exactly the DER form of protocol.md 4.2.
 //!
-//! Not here: reading certificates (`wire::certificate`), files and prompts (`cli`). Invariant: whatever [`issue`]
-//! returns decodes to the very fields that were asked for, and no original program crashes on it.
+//! Not here: reading certificates (`wire::certificate`), files and prompts (`cli`). Invariant:
+//! whatever [`issue`] returns decodes to the very fields that were asked for, and no original
+//! program crashes on it.
 
 use std::fmt;
 use std::time::Duration;
@@ -69,7 +70,8 @@ impl From<&Certificate> for CertificateFields {
     }
 }
 
-/// Makes a certificate for `subject`, signed by `signer`, with a random serial number; returns its DER.
+/// Makes a certificate for `subject`, signed by `signer`, with a random serial number; returns its
+/// DER.
 ///
 /// # Errors
 /// The fields do not make a valid certificate of their type, or the random generator fails.
@@ -296,12 +298,14 @@ impl fmt::Display for IssueError {
         match self {
             Self::OptionalLimit(name) => write!(
                 f,
-                "the limit {name} cannot be optional: original PacketLab programs crash on such a certificate"
+                "the limit {name} cannot be optional: \
+                 original PacketLab programs crash on such a certificate"
             ),
             Self::EndsBeforeItStarts => f.write_str("the certificate would end before it starts"),
             Self::Invalid(error) => write!(f, "the certificate would be invalid: {error}"),
             Self::Ambiguous => f.write_str(
-                "the description, an additional pair or a limit would be read as something else; names and values cannot hold `=` or `;`, and reserved names cannot be used",
+                "the description, an additional pair or a limit would be read as something \
+                 else; names and values cannot hold `=` or `;`, and reserved names cannot be used",
             ),
             Self::Unencodable(error) => write!(f, "the certificate cannot be encoded: {error}"),
             Self::NoRandomness => f.write_str("the system's random generator failed"),

@@ -1,7 +1,8 @@
 //! Ed25519 keys and key ids, and their PEM files (protocol.md 4.1).
 //!
-//! Not here: reading files, asking for a passphrase (`cli`), certificates. Invariant: a [`PrivateKey`] that exists is a
-//! usable Ed25519 key, its secret bytes lie in memory that is wiped when dropped, and nothing prints them.
+//! Not here: reading files, asking for a passphrase (`cli`), certificates. Invariant: a
+//! [`PrivateKey`] that exists is a usable Ed25519 key, its secret bytes lie in memory that is wiped
+//! when dropped, and nothing prints them.
 
 use std::fmt;
 
@@ -23,7 +24,8 @@ pub const KEY_LEN: usize = 32;
 pub const SIGNATURE_LEN: usize = 64;
 /// Length of a public key as SubjectPublicKeyInfo in bytes (protocol.md 4.1).
 pub const SPKI_LEN: usize = SPKI_PREFIX.len() + KEY_LEN;
-/// Most PBKDF2 iterations that a key file may ask for, so that a hostile file costs about a second at most.
+/// Most PBKDF2 iterations that a key file may ask for, so that a hostile file costs about a second
+/// at most.
 pub const PBKDF2_ITERATIONS_MAX: u32 = 2_000_000;
 /// Largest product N * r * p of scrypt that a key file may ask for: 256 MiB, and about a second.
 pub const SCRYPT_COST_MAX: u64 = 1 << 21;
@@ -40,7 +42,8 @@ const ENCRYPTED_LABEL: &str = "ENCRYPTED PRIVATE KEY";
 /// What we write when encrypting: the iterations OWASP recommends for PBKDF2 with SHA-256.
 const PBKDF2_ITERATIONS: u32 = 600_000;
 
-/// A raw Ed25519 public key (protocol.md 4.1). Any 32 bytes: a point that is no point fails at verification.
+/// A raw Ed25519 public key (protocol.md 4.1). Any 32 bytes: a point that is no point fails at
+/// verification.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicKey(pub [u8; KEY_LEN]);
 
@@ -149,10 +152,12 @@ pub struct PrivateKey {
 }
 
 impl PrivateKey {
-    /// Reads the first private key of a PEM file: PKCS#8, plain or encrypted with PBES2 (protocol.md 4.1).
+    /// Reads the first private key of a PEM file: PKCS#8, plain or encrypted with PBES2
+    /// (protocol.md 4.1).
     ///
-    /// With `passphrase: None` an encrypted key is tried with the empty passphrase, as the original does before it
-    /// prompts; [`KeyError::PassphraseNeeded`] then says that a real one must be asked for.
+    /// With `passphrase: None` an encrypted key is tried with the empty passphrase, as the original
+    /// does before it prompts; [`KeyError::PassphraseNeeded`] then says that a real one must be
+    /// asked for.
     ///
     /// # Errors
     /// See [`KeyError`]; each variant that the caller must tell apart is its own.
@@ -237,7 +242,8 @@ impl PrivateKey {
             .expect("48 bytes of DER are a PEM document")
     }
 
-    /// The key as a PEM file encrypted with PBES2 (PBKDF2 with SHA-256, AES-256-CBC), which the original reads too.
+    /// The key as a PEM file encrypted with PBES2 (PBKDF2 with SHA-256, AES-256-CBC), which the
+    /// original reads too.
     ///
     /// # Errors
     /// The system's random generator fails.
@@ -268,8 +274,9 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// Copies the first private-key section of a PEM file into the one layout that the strict decoder reads, because key
-/// files come with notes around the section, other sections behind it, and lines of any length.
+/// Copies the first private-key section of a PEM file into the one layout that the strict decoder
+/// reads, because key files come with notes around the section, other sections behind it, and lines
+/// of any length.
 fn private_section(pem: &[u8]) -> Option<Zeroizing<String>> {
     let mut lines = pem.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
     let label = lines.by_ref().find_map(|line| {
@@ -381,11 +388,13 @@ impl fmt::Display for KeyError {
             Self::WrongPassphrase => f.write_str("the passphrase does not open the private key"),
             Self::UnsupportedEncryption(detail) => write!(
                 f,
-                "the private key is encrypted in an unsupported way ({detail}); re-encrypt it, e.g. with `openssl pkcs8 -topk8`"
+                "the private key is encrypted in an unsupported way ({detail}); \
+                 re-encrypt it, e.g. with `openssl pkcs8 -topk8`"
             ),
             Self::TooCostly(detail) => write!(
                 f,
-                "opening the private key asks for unreasonable work ({detail}); re-encrypt it with smaller parameters"
+                "opening the private key asks for unreasonable work ({detail}); \
+                 re-encrypt it with smaller parameters"
             ),
             Self::NoRandomness => f.write_str("the system's random generator failed"),
         }

@@ -7,6 +7,7 @@
 pub mod address;
 pub mod certificate;
 pub mod channel;
+pub mod cut;
 pub mod escape;
 pub mod frame;
 pub mod issue;

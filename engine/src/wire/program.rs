@@ -1,8 +1,9 @@
-//! Programs (monitors and filters): their two file formats, the encoded form that is sent and hashed, and the set a
-//! controller has loaded (protocol.md 6).
+//! Programs (monitors and filters): their two file formats, the encoded form that is sent and
+//! hashed, and the set a controller has loaded (protocol.md 6).
 //!
-//! Not here: reading the program directory (`cli`), running programs. Invariant: the digest of a [`Program`] is the
-//! SHA-256 of its encoded form, and the encoded form fits into one CDATA message.
+//! Not here: reading the program directory (`cli`), running programs. Invariant: the digest of a
+//! [`Program`] is the SHA-256 of its encoded form, and the encoded form fits into one CDATA
+//! message.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -37,8 +38,9 @@ pub struct Program {
 }
 
 impl Program {
-    /// Reads eBPF text: per line five unsigned numbers `opcode dst src offset imm` in C notation (protocol.md 6.1).
-    /// Blank lines and lines that start with `#` are skipped; so is what follows the fifth number.
+    /// Reads eBPF text: per line five unsigned numbers `opcode dst src offset imm` in C notation
+    /// (protocol.md 6.1). Blank lines and lines that start with `#` are skipped; so is what follows
+    /// the fifth number.
     ///
     /// # Errors
     /// The first bad line, by number, or a program too large to send.
@@ -62,7 +64,8 @@ impl Program {
         Self::from_encoded([&[WASM_TYPE], file].concat())
     }
 
-    /// Checks a received encoded form: a known type byte and, for eBPF, whole instructions (protocol.md 6.2).
+    /// Checks a received encoded form: a known type byte and, for eBPF, whole instructions
+    /// (protocol.md 6.2).
     ///
     /// # Errors
     /// It is empty, of unknown type, cut short, or larger than can be sent.
@@ -230,7 +233,8 @@ impl fmt::Display for ProgramError {
         match self {
             Self::BadLine { line, problem: LineProblem::NotANumber(field) } => write!(
                 f,
-                "line {line}: {field} is missing or not an unsigned number; a line is `opcode dst src offset imm`"
+                "line {line}: {field} is missing or not an unsigned number; \
+                 a line is `opcode dst src offset imm`"
             ),
             Self::BadLine { line, problem: LineProblem::TooBig { field, max } } => {
                 write!(f, "line {line}: {field} is larger than {max}")

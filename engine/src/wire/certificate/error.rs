@@ -85,14 +85,16 @@ impl fmt::Display for CertificateError {
             Self::Extensions(why) => f.write_str(why),
             Self::UnknownType(None) => f.write_str("cert_info names no cert_type"),
             Self::UnknownType(Some(name)) => write!(f, "cert_type `{name}` is unknown"),
-            Self::KeyUsage(kind) if kind.signs_certificates() => {
+            Self::KeyUsage(kind) if kind.signs_certificates() => write!(
+                f,
+                "keyUsage must be exactly keyCertSign, with or without cRLSign, \
+                 in certificates of type {kind}"
+            ),
+            Self::KeyUsage(kind) => {
                 write!(
                     f,
-                    "keyUsage of a {kind} certificate must be exactly keyCertSign, with or without cRLSign"
+                    "keyUsage must be exactly digitalSignature in certificates of type {kind}"
                 )
-            }
-            Self::KeyUsage(kind) => {
-                write!(f, "keyUsage of a {kind} certificate must be exactly digitalSignature")
             }
             Self::Serial => f.write_str("the serial number is zero or unreadable"),
             Self::Validity => f.write_str("a date of its validity cannot be read"),

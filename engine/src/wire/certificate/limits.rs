@@ -10,7 +10,8 @@ use super::super::name_value::{self, Dialect, Pair};
 use super::super::program::ProgramDigest;
 use super::CertificateError;
 
-/// Limits of one certificate; absent ones limit nothing. All certificates of a chain limit together.
+/// Limits of one certificate; absent ones limit nothing. All certificates of a chain limit
+/// together.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct CertificateLimits {
     /// Digests of the programs that the controller must supply, in order.
@@ -39,8 +40,8 @@ pub struct CertificateLimits {
     pub src_ip_spoofing: Option<bool>,
     /// Limits without meaning to PacketLab, in order, with the `*` of optional ones.
     pub auxiliary: Vec<Pair>,
-    /// Known limits that were written as optional (`*name`). They are read like the others, but the original crashes
-    /// on them (Q2): never present such a certificate to it.
+    /// Known limits that were written as optional (`*name`). They are read like the others, but the
+    /// original crashes on them (Q2): never present such a certificate to it.
     pub optional_known_limits: Vec<&'static str>,
 }
 
@@ -105,7 +106,8 @@ impl CertificateLimits {
     /// Reads the text of a cert_limit extension.
     ///
     /// # Errors
-    /// The text is not name-value pairs, a name is repeated, or a known limit has an unreadable value.
+    /// The text is not name-value pairs, a name is repeated, or a known limit has an
+    /// unreadable value.
     pub fn parse(text: &[u8]) -> Result<Self, CertificateError> {
         let bad = CertificateError::Limits;
         let pairs = name_value::parse(Dialect::CertLimit, text).map_err(|e| bad(e.to_string()))?;
@@ -133,7 +135,8 @@ impl CertificateLimits {
         Ok(limits)
     }
 
-    /// The text of a cert_limit extension; empty if nothing is limited. Known limits are never written as optional.
+    /// The text of a cert_limit extension; empty if nothing is limited. Known limits are never
+    /// written as optional.
     #[must_use]
     pub fn to_text(&self) -> String {
         let known = KNOWN.iter().filter_map(|known| {
@@ -170,19 +173,18 @@ fn write_digests(digests: &[ProgramDigest]) -> Option<String> {
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// As C's strtoull over the whole value: empty is 0, and blanks and a sign may lead (Q33).
+/// As C's strtoull over the whole value: empty is 0, and blanks and a minus may lead (Q33; the
+/// grammar has no plus).
 fn read_number(value: &str) -> Option<Option<u64>> {
     if value.is_empty() {
         return Some(Some(0));
     }
     let value = value.trim_start();
-    let (negative, digits) = match value.as_bytes().first()? {
-        b'-' => (true, value.get(1..)?),
-        b'+' => (false, value.get(1..)?),
-        _ => (false, value),
+    let number = match value.strip_prefix('-') {
+        Some(digits) => decimal(digits)?.wrapping_neg(),
+        None => decimal(value)?,
     };
-    let magnitude = decimal(digits)?;
-    Some(Some(if negative { magnitude.wrapping_neg() } else { magnitude }))
+    Some(Some(number))
 }
 
 /// Plain decimal digits only.
@@ -254,4 +256,67 @@ fn read_flag(value: &str) -> Option<Option<bool>> {
 
 fn write_flag(flag: &Option<bool>) -> Option<String> {
     flag.map(|flag| u8::from(flag).to_string())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn limit_values_follow_their_grammar() {
+        for (text, expected) in [
+            ("monitor=;", 0),
+            ("monitor=00;", 17),
+            ("max_num_priority=18446744073709551616;", 16),
+            ("max_num_priority=1x;", 16),
+            ("max_socket_count=1.5;", 23),
+            ("max_exp_period=--1;", 24),
+            ("max_send_byte= ;", 25),
+            ("max_send_pkt=-;", 26),
+            ("max_recv_byte=1 ;", 27),
+            ("max_recv_pkt=0x1;", 28),
+            ("max_burst_rate_byte=;", 22),
+            ("max_burst_rate_byte=1/0;", 22),
+            ("max_burst_rate_pkt=1;", 22),
+            ("max_burst_rate_pkt=1/2,;", 22),
+            ("valid_dest=;", 20),
+            ("valid_dest=10.0.0.0/33;", 20),
+            ("valid_dest=::1/129;", 20),
+            ("valid_dest=10.0.0.0/;", 20),
+            ("valid_dest=example.org;", 20),
+            ("valid_dest=0.0.0.0/0,::/0;", 0),
+            ("src_ip_spoofing=2;", 21),
+            ("src_ip_spoofing=;", 21),
+            ("filter=anything goes;*filter2=;", 0),
+            ("max_send_pkt=1;*max_send_pkt=2;", 15),
+            ("x=1;*x=2;", 0),
+        ] {
+            let result = CertificateLimits::parse(text.as_bytes());
+            assert_eq!(result.map_or_else(|error| error.code(), |_| 0), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn numbers_are_read_as_the_original_reads_them() {
+        for (value, expected) in [
+            ("", 0),
+            (" 5", 5),
+            ("\t5", 5),
+            ("007", 7),
+            ("-1", u64::MAX),
+            ("18446744073709551615", u64::MAX),
+        ] {
+            let limits =
+                CertificateLimits::parse(format!("max_send_pkt={value};").as_bytes()).unwrap();
+            assert_eq!(limits.max_send_pkt, Some(expected), "{value:?}");
+        }
+    }
+
+    #[test]
+    fn digests_may_have_digits_of_either_case() {
+        let text = format!("monitor={}{};", "aB".repeat(32), "01".repeat(32));
+        let limits = CertificateLimits::parse(text.as_bytes()).unwrap();
+        assert_eq!(limits.monitor, [[0xab; 32], [0x01; 32]]);
+        assert_eq!(limits.to_text(), text.to_lowercase());
+    }
 }

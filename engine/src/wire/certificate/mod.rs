@@ -1,7 +1,8 @@
 //! The PacketLab view of an X.509 certificate (protocol.md 4.2 to 4.4).
 //!
-//! Not here: chains and trust (`proto::trust`), making certificates (`wire::issue`). Invariant: a [`Certificate`] that
-//! exists has passed every rule of protocol.md 4.4 except the signature, and keeps its DER byte for byte.
+//! Not here: chains and trust (`proto::trust`), making certificates (`wire::issue`). Invariant: a
+//! [`Certificate`] that exists has passed every rule of protocol.md 4.4 except the signature, and
+//! keeps its DER byte for byte.
 
 use std::fmt;
 use std::ops::Range;
@@ -70,7 +71,8 @@ impl fmt::Display for CertificateType {
     }
 }
 
-/// What a `delpriv` certificate delegates, its `del_type` (protocol.md 4.3). Neither bit in all other types.
+/// What a `delpriv` certificate delegates, its `del_type` (protocol.md 4.3). Neither bit in all
+/// other types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Delegation {
     /// The experiment privilege; not to be confused with the certificate type of that name.
@@ -99,7 +101,8 @@ pub struct Certificate {
     pub authority_key_id: KeyId,
     /// First moment of validity; times before 1970 count as 1970.
     pub not_before: Ticks,
-    /// Last moment of validity, inclusive; times that ticks cannot hold (the year 9999) are [`Ticks::MAX`], never.
+    /// Last moment of validity, inclusive; times that ticks cannot hold (the year 9999) are
+    /// [`Ticks::MAX`], never.
     pub not_after: Ticks,
     /// How many delegations may stand between this certificate and the leaf; `None` is any number.
     pub path_len: Option<u32>,

@@ -1,4 +1,5 @@
-//! From DER to [`Certificate`]: the rules of protocol.md 4.4, in their order. The only user of x509-parser.
+//! From DER to [`Certificate`]: the rules of protocol.md 4.4, in their order. The only user of
+//! x509-parser.
 
 use std::ops::Range;
 
@@ -38,11 +39,13 @@ const ALLOWED: [&[u8]; 10] = [
     &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x01],
     &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x0b],
 ];
-/// What stands between the signed part and the 64 signature bytes: the algorithm and the head of a BIT STRING.
+/// What stands between the signed part and the 64 signature bytes: the algorithm and the head of a
+/// BIT STRING.
 const SIGNATURE_PREFIX: [u8; 10] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x41, 0x00];
 
 pub(super) fn decode(der: &[u8]) -> Result<Certificate> {
-    // Extensions are parsed one by one below: those that PacketLab does not read need not make sense.
+    // Extensions are parsed one by one below: those that PacketLab does not read need not make
+    // sense.
     let (rest, x509) = X509CertificateParser::new()
         .with_deep_parse_extensions(false)
         .parse(der)
@@ -129,8 +132,8 @@ fn check_head(x509: &X509Certificate<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Finds the signed bytes and the signature, which also proves that nothing hides behind the elements: the parser
-/// ignores what follows the last element of a sequence.
+/// Finds the signed bytes and the signature, which also proves that nothing hides behind the
+/// elements: the parser ignores what follows the last element of a sequence.
 fn split_signature(
     der: &[u8],
     x509: &X509Certificate<'_>,

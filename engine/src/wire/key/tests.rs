@@ -46,7 +46,8 @@ fn an_unencrypted_key_loads_without_a_passphrase_and_writes_the_same_file() {
     assert_eq!(key.pkcs8_der().len(), 48);
 }
 
-/// Item 49: the passphrase of an encrypted key is asked for, the right one works, a wrong one does not.
+/// Item 49: the passphrase of an encrypted key is asked for, the right one works, a wrong one does
+/// not.
 #[test]
 fn an_encrypted_key_wants_its_passphrase() {
     assert_eq!(PrivateKey::from_pem(ENC, None).unwrap_err(), KeyError::PassphraseNeeded);

@@ -7,7 +7,8 @@ use super::reader::Reader;
 use super::socket::{Family, Open, Packet, Protocol, Socket, StateChange};
 use super::{Message, MessageType, Outcome, Status};
 use crate::wire::channel::{ChannelId, ChannelList};
-use crate::wire::name_value::{self, Dialect};
+use crate::wire::name_value;
+use crate::wire::name_value::Dialect::{self, Attributes, Descriptor};
 use crate::wire::snikey;
 use crate::wire::time::Ticks;
 
@@ -59,7 +60,10 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
         Message::Yield { resume } => put(out, [&resume.0.to_be_bytes()]),
         Message::Mread { address, len } => encode_mread(out, *address, *len)?,
         Message::Mwrite { address, data } => {
-            rule(in_memory(*address, data.len()), "a write ends below 0xffffffff")?;
+            rule(
+                in_memory(*address, data.len()),
+                "address plus length of a write is at most 0xffffffff",
+            )?;
             put(out, [&address.to_be_bytes(), data]);
         }
         Message::Nopen { sktid, receive_buffer_len, open } => {
@@ -84,10 +88,10 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
             put(out, [certificate]);
         }
         Message::Xpub { channels, operator_key, xdescr } => {
-            put(out, [channels.encoded(), operator_key, text(Dialect::Descriptor, xdescr)?]);
+            put(out, [channels.encoded(), operator_key, text(Descriptor, xdescr)?]);
         }
         Message::Xsub { channels, operator_key, dattr } => {
-            put(out, [channels.encoded(), operator_key, text(Dialect::Attributes, dattr)?]);
+            put(out, [channels.encoded(), operator_key, text(Attributes, dattr)?]);
         }
         Message::Result(outcome) => outcome.write(out)?,
         Message::Mdata { address, data } => put(out, [&address.to_be_bytes(), data]),
@@ -111,8 +115,7 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
         }
         Message::Linfo { name, auxiliary, info } => encode_linfo(out, [name, auxiliary, info])?,
         Message::Xnotify { channel, xdescr } => {
-            let id = channel.as_bytes();
-            put(out, [&[channel.len_byte()], id, text(Dialect::Descriptor, xdescr)?]);
+            put(out, [&[channel.len_byte()], channel.as_bytes(), text(Descriptor, xdescr)?]);
         }
         Message::Xreg { snikey } => {
             let snikey = snikey::check(snikey.as_bytes());
@@ -141,7 +144,7 @@ fn decode_mread<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
 
 fn encode_mread(out: &mut Vec<u8>, address: u32, len: u16) -> Result<(), &'static str> {
     let fits = len > 0 && in_memory(address, len.into());
-    rule(fits, "a read is of at least one byte and ends below 0xffffffff")?;
+    rule(fits, "address plus length of a read, at least 1, is at most 0xffffffff")?;
     put(out, [&address.to_be_bytes()[..], &len.to_be_bytes()]);
     Ok(())
 }
@@ -185,14 +188,14 @@ fn encode_nctl(out: &mut Vec<u8>, sktid: u8, family: Family, time: Ticks, comman
 fn decode_xpub<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     let (channels, rest) = ChannelList::decode_front(reader.rest()).ok()?;
     let (operator_key, xdescr) = rest.split_first_chunk()?;
-    let xdescr = name_value::check(Dialect::Descriptor, xdescr).ok()?;
+    let xdescr = name_value::check(Descriptor, xdescr).ok()?;
     Some(Message::Xpub { channels, operator_key: *operator_key, xdescr })
 }
 
 fn decode_xsub<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     let (channels, rest) = ChannelList::decode_front(reader.rest()).ok()?;
     let (operator_key, dattr) = rest.split_first_chunk()?;
-    let dattr = name_value::check(Dialect::Attributes, dattr).ok()?;
+    let dattr = name_value::check(Attributes, dattr).ok()?;
     Some(Message::Xsub { channels, operator_key: *operator_key, dattr })
 }
 
@@ -250,7 +253,7 @@ fn encode_linfo(out: &mut Vec<u8>, parts: [&[u8]; 3]) -> Result<(), &'static str
 fn decode_xnotify<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     let id_len = reader.u8()?;
     let channel = ChannelId::new(reader.bytes(id_len.into())?).ok()?;
-    let xdescr = name_value::check(Dialect::Descriptor, reader.rest()).ok()?;
+    let xdescr = name_value::check(Descriptor, reader.rest()).ok()?;
     Some(Message::Xnotify { channel, xdescr })
 }
 

@@ -1,0 +1,476 @@
+//! The control thread: what concerns the whole run and no single session's bytes.
+//!
+//! It starts mlets through the supervisor, hands out permits that were waited for, follows signals,
+//! and ends the run. It waits on descriptors only, on tokio-uring's runtime, and never blocks a shard.
+//!
+//! ```text
+//!  Running --signal, -n reached, singleton closed--> Draining --shards and mlets ended--> over
+//!                                                        | second signal
+//!                                                        +--> Forced: TERM, grace, KILL --> over
+//! ```
+
+mod log_limit;
+mod sessions;
+mod singleton;
+
+use std::collections::VecDeque;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::io::Interest;
+use tokio::time::sleep_until;
+use tracing::{error, info, warn};
+
+use self::log_limit::{LogLimit, Verdict};
+pub use self::sessions::Report;
+use self::sessions::{Sessions, log_linfo};
+use self::singleton::{Heard, Singleton};
+use crate::engine::RunError;
+use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
+use crate::proto::session::MletFacts;
+use crate::sys::children;
+use crate::sys::signals::{StopSignal, StopSignals};
+use crate::sys::socket;
+use crate::sys::supervisor::{Event, Flushed, Supervisor};
+use crate::sys::watch::Watched;
+
+/// The supervisor's name for the one mlet of singleton mode; sessions count from 1.
+const SINGLETON_ID: u64 = 0;
+
+/// How soon a send is tried again that waits for something no descriptor announces.
+const SEND_RETRY: Duration = Duration::from_millis(10);
+
+/// What the control thread works with.
+pub(crate) struct Parts {
+    pub(crate) supervisor: Supervisor,
+    pub(crate) signals: StopSignals,
+    pub(crate) inbox: Inbox<FromShard>,
+    pub(crate) counts: Arc<Counts>,
+    pub(crate) term_grace: Duration,
+}
+
+/// The control thread's state.
+pub(crate) struct Control {
+    supervisor: Watched<Supervisor>,
+    /// The supervisor is gone; nothing more comes from it.
+    supervisor_lost: bool,
+    signals: Watched<StopSignals>,
+    inbox: Watched<Inbox<FromShard>>,
+    shards: Vec<Mailer<ToShard>>,
+    shards_running: usize,
+    counts: Arc<Counts>,
+    /// Sessions that wait for a permit, longest first.
+    permit_queue: VecDeque<SessionPlace>,
+    singleton: Option<Watched<Singleton>>,
+    singleton_runs: bool,
+    sessions: Sessions,
+    accept_pauses: LogLimit,
+    phase: Phase,
+    /// What the run ends with, if not well.
+    failure: Option<RunError>,
+    retry_at: Option<Instant>,
+    term_grace: Duration,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    Running,
+    Draining,
+    Forced { until: Instant },
+}
+
+#[expect(clippy::disallowed_methods, reason = "the control thread reads the clock here alone")]
+fn now() -> Instant {
+    Instant::now()
+}
+
+impl Control {
+    /// Takes over; must be called within the runtime.
+    ///
+    /// # Errors
+    /// A descriptor cannot be watched.
+    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
+        Ok(Self {
+            supervisor: Watched::new(parts.supervisor)?,
+            supervisor_lost: false,
+            signals: Watched::new(parts.signals)?,
+            inbox: Watched::new(parts.inbox)?,
+            shards: Vec::new(),
+            shards_running: 0,
+            counts: parts.counts,
+            permit_queue: VecDeque::new(),
+            singleton: None,
+            singleton_runs: false,
+            sessions: Sessions::default(),
+            accept_pauses: LogLimit::default(),
+            phase: Phase::Running,
+            failure: None,
+            retry_at: None,
+            term_grace: parts.term_grace,
+        })
+    }
+
+    /// Starts the one mlet of singleton mode, and waits until it runs.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) async fn start_singleton(&mut self) -> Result<(), RunError> {
+        let (ours, theirs) = socket::session_pair().map_err(RunError::Local)?;
+        self.spawn(SINGLETON_ID, Vec::new(), theirs);
+        self.singleton_runs = true;
+        while !self.supervisor_lost {
+            self.supervisor
+                .ready(Interest::READABLE | Interest::WRITABLE)
+                .await
+                .map_err(RunError::Local)?;
+            self.flush_supervisor();
+            match self.supervisor.inner.receive() {
+                Ok(None) => {}
+                Ok(Some(Event::Spawned { pid, .. })) => {
+                    info!("singleton mlet runs as process {pid}");
+                    self.singleton =
+                        Some(Watched::new(Singleton::new(ours)).map_err(RunError::Local)?);
+                    return Ok(());
+                }
+                Ok(Some(Event::SpawnFailed { errno, .. })) => {
+                    return Err(RunError::SingletonNotStarted(io::Error::from_raw_os_error(errno)));
+                }
+                Ok(Some(event)) => self.take_event(event),
+                Err(error) => self.lose_supervisor(&error),
+            }
+        }
+        Err(RunError::SupervisorLost)
+    }
+
+    /// Waits until every shard takes connections.
+    ///
+    /// # Errors
+    /// One cannot.
+    pub(crate) async fn await_shards(
+        &mut self,
+        shards: Vec<Mailer<ToShard>>,
+    ) -> Result<(), RunError> {
+        self.shards_running = shards.len();
+        self.shards = shards;
+        let mut ready = 0;
+        while ready < self.shards.len() {
+            self.inbox.ready(Interest::READABLE).await.map_err(RunError::Local)?;
+            self.inbox.inner.silence();
+            while let Some(message) = self.inbox.inner.next() {
+                match message {
+                    FromShard::Ready => ready += 1,
+                    FromShard::NoRing(error) => return Err(RunError::Ring(error)),
+                    message => self.take_mail(message),
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs until the run is over.
+    ///
+    /// # Errors
+    /// What the run ends with, if not well.
+    pub(crate) async fn run(mut self) -> Result<Report, RunError> {
+        while !self.is_over() {
+            self.wait().await.map_err(RunError::Local)?;
+            self.take_signals();
+            self.take_all_mail();
+            self.take_events();
+            self.hear_singleton();
+            self.flush();
+        }
+        self.end().await
+    }
+
+    /// Waits until there may be something to do.
+    async fn wait(&mut self) -> io::Result<()> {
+        let timer = [self.retry_at, self.force_until()].into_iter().flatten().min();
+        let supervisor_interest = match self.supervisor.inner.wants_write() {
+            true if self.retry_at.is_none() => Interest::READABLE | Interest::WRITABLE,
+            _ => Interest::READABLE,
+        };
+        let singleton_interest = match &self.singleton {
+            Some(singleton) if singleton.inner.wants_write() && self.retry_at.is_none() => {
+                Interest::READABLE | Interest::WRITABLE
+            }
+            _ => Interest::READABLE,
+        };
+        // Only readiness is waited for, so a wait that loses the race loses nothing.
+        tokio::select! {
+            ready = self.inbox.ready(Interest::READABLE) => ready?,
+            ready = self.signals.ready(Interest::READABLE) => ready?,
+            ready = self.supervisor.ready(supervisor_interest), if !self.supervisor_lost => ready?,
+            ready = ready_of(self.singleton.as_ref(), singleton_interest) => ready?,
+            () = at(timer) => self.retry_at = None,
+        }
+        Ok(())
+    }
+
+    fn force_until(&self) -> Option<Instant> {
+        match self.phase {
+            Phase::Forced { until } => Some(until),
+            Phase::Running | Phase::Draining => None,
+        }
+    }
+
+    fn is_over(&self) -> bool {
+        let mlets_ended = self.sessions.running_mlets() == 0;
+        match self.phase {
+            Phase::Running => false,
+            Phase::Draining => self.shards_running == 0 && mlets_ended,
+            Phase::Forced { until } => {
+                mlets_ended && !self.singleton_runs || now() >= until || self.supervisor_lost
+            }
+        }
+    }
+
+    /// Closes the singleton's control socket and waits for that mlet, then for the supervisor.
+    async fn end(mut self) -> Result<Report, RunError> {
+        self.singleton = None;
+        while self.singleton_runs && !self.supervisor_lost && self.force_until().is_none() {
+            self.wait().await.map_err(RunError::Local)?;
+            self.take_signals();
+            self.take_events();
+            self.flush();
+        }
+        while self.singleton_runs
+            && !self.supervisor_lost
+            && self.force_until().is_some_and(|until| now() < until)
+        {
+            self.wait().await.map_err(RunError::Local)?;
+            self.take_events();
+            self.flush();
+        }
+        let report = self.sessions.report();
+        info!(
+            "run over: {} sessions served, {} connections failed in set-up, \
+             {} mlets succeeded, {} failed",
+            report.served, report.failed_in_set_up, report.mlets_succeeded, report.mlets_failed
+        );
+        if !self.supervisor_lost {
+            self.supervisor.into_inner().end();
+        }
+        self.failure.map_or(Ok(report), Err)
+    }
+
+    fn take_signals(&mut self) {
+        while let Ok(Some(signal)) = self.signals.inner.receive() {
+            match self.phase {
+                Phase::Running => {
+                    info!("{signal}: no new endpoints; waiting for running sessions to end");
+                    self.drain();
+                }
+                Phase::Draining => {
+                    warn!("second signal, {signal}: ending every mlet");
+                    self.force(signal);
+                }
+                Phase::Forced { .. } => {}
+            }
+        }
+    }
+
+    fn force(&mut self, signal: StopSignal) {
+        self.failure = Some(RunError::Forced(signal));
+        self.supervisor.inner.end_all(self.term_grace);
+        // After KILL a mlet is gone in no time; the second more is for a machine that is very busy.
+        let until = now() + self.term_grace + Duration::from_secs(1);
+        self.phase = Phase::Forced { until };
+    }
+
+    fn drain(&mut self) {
+        if self.phase == Phase::Running {
+            self.phase = Phase::Draining;
+            for shard in &mut self.shards {
+                shard.push(ToShard::Drain);
+            }
+        }
+    }
+
+    fn take_all_mail(&mut self) {
+        self.inbox.inner.silence();
+        while let Some(message) = self.inbox.inner.next() {
+            self.take_mail(message);
+        }
+    }
+
+    fn take_mail(&mut self, message: FromShard) {
+        match message {
+            FromShard::StartMlet { id, socket, facts } => self.start_mlet(id, socket, &facts),
+            FromShard::PermitWanted(place) => {
+                if self.counts.reserve() {
+                    self.shards[place.shard].push(ToShard::Permit(place));
+                } else {
+                    self.permit_queue.push_back(place);
+                }
+            }
+            FromShard::PermitFreed => match self.permit_queue.pop_front() {
+                Some(place) => self.shards[place.shard].push(ToShard::Permit(place)),
+                None => self.counts.release(),
+            },
+            FromShard::AttemptsUsedUp => {
+                info!("all attempts of -n are made; no new endpoints");
+                self.drain();
+            }
+            FromShard::Linfo { id, linfo } => log_linfo(id, &linfo),
+            FromShard::Ended { id, peer, outcome, lasted } => {
+                self.sessions.ended(id, peer, outcome, lasted, now());
+            }
+            FromShard::AcceptPaused(error) => self.log_accept_pause(&error),
+            FromShard::NoSocketPair { id, error } => {
+                warn!(session = id, "no socket pair for the mlet: {error}; the session ends");
+            }
+            FromShard::Ready => {}
+            FromShard::NoRing(error) => self.lose_shard(error.to_string()),
+            FromShard::Stopped(Ok(())) => self.shards_running -= 1,
+            FromShard::Stopped(Err(error)) => self.lose_shard(error),
+        }
+    }
+
+    fn lose_shard(&mut self, error: String) {
+        error!("a shard broke down and its sessions are lost: {error}");
+        self.shards_running -= 1;
+        self.failure = Some(RunError::Internal(error));
+        self.drain();
+    }
+
+    fn log_accept_pause(&mut self, error: &io::Error) {
+        if let Verdict::Write { left_out } = self.accept_pauses.check(now()) {
+            let more = match left_out {
+                0 => String::new(),
+                _ => format!(" ({left_out} more like it not shown)"),
+            };
+            warn!("accepting pauses: {error}; raise `ulimit -n` if endpoints wait too long{more}");
+        }
+    }
+
+    fn start_mlet(&mut self, id: SessionId, socket: OwnedFd, facts: &MletFacts) {
+        self.sessions.begin(id, facts, !self.singleton_runs);
+        match &mut self.singleton {
+            Some(singleton) => singleton.inner.push(facts.peer, socket),
+            // Its control socket is closed already: the session ends as its mlet's socket closes.
+            None if self.singleton_runs => drop(socket),
+            None => self.spawn(id, environment(id, facts), socket),
+        }
+    }
+
+    fn spawn(&mut self, id: u64, environment: Vec<(String, String)>, socket: OwnedFd) {
+        if self.supervisor_lost {
+            self.sessions.lose_mlets();
+            return;
+        }
+        if let Err(error) = self.supervisor.inner.spawn(id, environment, socket) {
+            self.sessions.mlet_not_started(id, error.raw_os_error().unwrap_or(nix::libc::EINVAL));
+        }
+    }
+
+    fn take_events(&mut self) {
+        while !self.supervisor_lost {
+            match self.supervisor.inner.receive() {
+                Ok(Some(event)) => self.take_event(event),
+                Ok(None) => return,
+                Err(error) => self.lose_supervisor(&error),
+            }
+        }
+    }
+
+    fn take_event(&mut self, event: Event) {
+        match event {
+            Event::Spawned { id, pid } => {
+                tracing::debug!(session = id, "mlet runs as process {pid}");
+            }
+            Event::SpawnFailed { id, errno } => self.sessions.mlet_not_started(id, errno),
+            Event::Exited { id: SINGLETON_ID, status, run_time, .. } => {
+                self.singleton_runs = false;
+                info!("singleton mlet ended: {status} after {:.3} s", run_time.as_secs_f64());
+            }
+            Event::Exited { id, status, run_time, .. } => {
+                self.sessions.mlet_ended(id, status, run_time);
+            }
+        }
+    }
+
+    /// The supervisor died: its mlets are ours now, and nobody can start more.
+    fn lose_supervisor(&mut self, error: &io::Error) {
+        error!("the supervisor of mlets is gone ({error}); ending every mlet and the run");
+        self.supervisor_lost = true;
+        self.singleton_runs = false;
+        self.failure = Some(RunError::SupervisorLost);
+        if let Err(error) = children::end_all_children(self.term_grace) {
+            error!("mlets may be left behind: {error}");
+        }
+        self.sessions.lose_mlets();
+        self.drain();
+    }
+
+    fn hear_singleton(&mut self) {
+        let Some(singleton) = &self.singleton else { return };
+        match singleton.inner.listen() {
+            Heard::Nothing => {}
+            Heard::Closed => {
+                info!("the singleton mlet closed its control socket; no new endpoints");
+                self.singleton = None;
+                self.drain();
+            }
+            Heard::Bytes => {
+                error!("the singleton mlet wrote on its control socket, which it must not");
+                self.singleton = None;
+                self.failure = Some(RunError::SingletonSpoke);
+                self.drain();
+            }
+        }
+    }
+
+    fn flush(&mut self) {
+        let mut waits = false;
+        for shard in &mut self.shards {
+            waits |= !shard.flush();
+        }
+        if let Some(singleton) = &mut self.singleton {
+            singleton.inner.flush();
+        }
+        if waits || self.flush_supervisor() == Flushed::AfterPause {
+            self.retry_at = Some(now() + SEND_RETRY);
+        }
+    }
+
+    fn flush_supervisor(&mut self) -> Flushed {
+        if self.supervisor_lost {
+            return Flushed::All;
+        }
+        match self.supervisor.inner.flush() {
+            Ok(flushed) => flushed,
+            Err(error) => {
+                self.lose_supervisor(&error);
+                Flushed::All
+            }
+        }
+    }
+}
+
+async fn ready_of(singleton: Option<&Watched<Singleton>>, interest: Interest) -> io::Result<()> {
+    match singleton {
+        Some(singleton) => singleton.ready(interest).await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn at(timer: Option<Instant>) {
+    match timer {
+        Some(timer) => sleep_until(timer.into()).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// What a mlet finds in its environment (design section 3).
+fn environment(id: SessionId, facts: &MletFacts) -> Vec<(String, String)> {
+    let key = facts.endpoint_key.map_or_else(String::new, |key| key.to_string());
+    vec![
+        ("EPADDR".into(), facts.peer.to_string()),
+        ("PKTLAB_SESSION".into(), id.to_string()),
+        ("PKTLAB_ENDPOINT_KEY".into(), key),
+        ("PKTLAB_SNIKEY".into(), facts.snikey.to_string()),
+    ]
+}

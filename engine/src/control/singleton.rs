@@ -1,0 +1,86 @@
+//! The one mlet of singleton mode and the sessions handed to it (pktxpmgr.md 7.6).
+//!
+//! For each session one message goes out on the control socket: the peer's address as text, a NUL,
+//! and the session's socket. First come, first served. The mlet sends nothing back: its end of the
+//! control socket ends the run, and a byte on it is an error.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use crate::sys::fd_passing;
+
+/// What the mlet did on its control socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Heard {
+    /// Nothing.
+    Nothing,
+    /// It closed: it wants no more sessions.
+    Closed,
+    /// It wrote something, which it must not.
+    Bytes,
+}
+
+/// Our end of the control socket, and the sessions that wait for room in it.
+#[derive(Debug)]
+pub(super) struct Singleton {
+    socket: OwnedFd,
+    waiting: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+}
+
+impl Singleton {
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self { socket, waiting: VecDeque::new() }
+    }
+
+    /// Queues a session for the mlet.
+    pub(super) fn push(&mut self, peer: IpAddr, session: OwnedFd) {
+        let mut text = peer.to_string().into_bytes();
+        text.push(0);
+        self.waiting.push_back((text, Some(session)));
+    }
+
+    /// Sessions wait for room.
+    pub(super) fn wants_write(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Hands over what there is room for. True when everything is handed over or the mlet is gone.
+    pub(super) fn flush(&mut self) -> bool {
+        while let Some((text, session)) = self.waiting.front_mut() {
+            let fd = session.as_ref().map(AsFd::as_fd);
+            match fd_passing::send(self.socket.as_fd(), text, fd) {
+                Ok(sent) => {
+                    // The socket goes with the first byte; what is left of the text follows alone.
+                    *session = None;
+                    text.drain(..sent);
+                    if text.is_empty() {
+                        self.waiting.pop_front();
+                    }
+                }
+                Err(error) if fd_passing::is_later(&error) => return false,
+                // The mlet is gone, which its end of the socket tells as well: no session waits on.
+                Err(_) => self.waiting.clear(),
+            }
+        }
+        true
+    }
+
+    /// What the mlet did. Never blocks.
+    pub(super) fn listen(&self) -> Heard {
+        let mut byte = [0];
+        match fd_passing::receive(self.socket.as_fd(), &mut byte) {
+            Ok(received) if received.len == 0 => Heard::Closed,
+            Ok(_) => Heard::Bytes,
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Heard::Closed,
+            Err(_) => Heard::Nothing,
+        }
+    }
+}
+
+impl AsFd for Singleton {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
+    }
+}

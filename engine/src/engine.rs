@@ -1,0 +1,225 @@
+//! A whole run: one control thread, one shard per core, from the first bind to the last mlet's end.
+
+use std::fmt;
+use std::io;
+use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+use std::time::SystemTime;
+
+use tracing::{info, warn};
+
+use crate::config::{Config, Greeting};
+pub use crate::control::Report;
+use crate::control::{Control, Parts as ControlParts};
+use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
+use crate::proto::serving::Serving;
+use crate::proto::tls;
+use crate::shard::{Parts as ShardParts, Shard};
+use crate::sys::ring::{Ring, RingError};
+use crate::sys::signals::{StopSignal, StopSignals};
+use crate::sys::socket::{self, BoundSocket};
+use crate::sys::supervisor::Supervisor;
+use crate::sys::{children, cpu, limits};
+use crate::wire::time::Ticks;
+
+/// Descriptors the process needs beside those of sessions: standard streams, rings, bells, listeners.
+const OTHER_FDS: u64 = 128;
+
+/// Descriptors of one session: the endpoint's socket and our end of the mlet's.
+const FDS_PER_SESSION: u64 = 2;
+
+/// How a run ended that did not end well.
+#[derive(Debug)]
+pub enum RunError {
+    /// This address cannot be listened on.
+    Listen(SocketAddr, io::Error),
+    /// The kernel gives no io_uring.
+    Ring(RingError),
+    /// A controller identity cannot be used.
+    Tls(tls::SetupError),
+    /// The singleton mlet could not be started.
+    SingletonNotStarted(io::Error),
+    /// The singleton mlet wrote on its control socket.
+    SingletonSpoke,
+    /// The supervisor died.
+    SupervisorLost,
+    /// The second signal ended the run.
+    Forced(StopSignal),
+    /// The operating system refused something every run needs.
+    Local(io::Error),
+    /// A part of pktxpmgr itself broke down.
+    Internal(String),
+}
+
+impl fmt::Display for RunError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Listen(address, error) => write!(
+                f,
+                "cannot listen on {address}: {error}; choose another address with -a, or end the \
+                 program that uses this one"
+            ),
+            Self::Ring(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
+            Self::SingletonNotStarted(error) => {
+                write!(f, "the singleton mlet could not be started: {error}")
+            }
+            Self::SingletonSpoke => f.write_str(
+                "the singleton mlet wrote on its control socket (fd 0), on which it may only receive",
+            ),
+            Self::SupervisorLost => {
+                f.write_str("the supervisor process was lost, and with it every mlet")
+            }
+            Self::Forced(signal) => write!(f, "ended by a second signal, {signal}"),
+            Self::Local(error) => write!(f, "the operating system refuses: {error}"),
+            Self::Internal(error) => write!(f, "internal error: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for RunError {}
+
+/// Serves endpoints until the run ends. `supervisor` was started before any thread.
+///
+/// # Errors
+/// Why the run could not begin, or ended before its time.
+pub fn run(config: &Config, supervisor: Supervisor) -> Result<Report, RunError> {
+    let signals = StopSignals::block().map_err(RunError::Local)?;
+    children::become_subreaper().map_err(RunError::Local)?;
+    // Asked first because tokio-uring would panic where a ring is refused.
+    drop(Ring::<()>::new(&[]).map_err(RunError::Ring)?);
+    tls::warm_up().map_err(RunError::Tls)?;
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(RunError::Local)?;
+    runtime.block_on(serve(config, supervisor, signals))
+}
+
+async fn serve(
+    config: &Config,
+    supervisor: Supervisor,
+    signals: StopSignals,
+) -> Result<Report, RunError> {
+    let serving = Serving::new(config, now()).map_err(RunError::Tls)?;
+    let counts = Arc::new(Counts::new(config.attempts, sessions_max(config)?));
+    let (mailer, inbox) = mailbox().map_err(RunError::Local)?;
+    let mut control = Control::new(ControlParts {
+        supervisor,
+        signals,
+        inbox,
+        counts: Arc::clone(&counts),
+        term_grace: config.limits.term_grace,
+    })
+    .map_err(RunError::Local)?;
+    if config.singleton {
+        control.start_singleton().await?;
+    }
+    let Greeting::Passive { listen } = &config.greeting else {
+        return Err(RunError::Internal("proxy mode is not there yet".into()));
+    };
+    let bound = bind(listen, config.cores.len())?;
+    let shards = start_shards(config, bound, &Arc::new(serving), &counts, &mailer)?;
+    control.await_shards(shards).await?;
+    control.run().await
+}
+
+#[expect(clippy::disallowed_methods, reason = "the start of the run")]
+fn now() -> Ticks {
+    Ticks::from_system_time(SystemTime::now())
+}
+
+/// How many sessions the limit of open files allows, after raising it as far as may be.
+fn sessions_max(config: &Config) -> Result<usize, RunError> {
+    let open_files = limits::raise_open_files().map_err(RunError::Local)?;
+    let room = usize::try_from(open_files.saturating_sub(OTHER_FDS) / FDS_PER_SESSION)
+        .unwrap_or(usize::MAX)
+        .max(1);
+    let wanted = config.limits.sessions_max;
+    if wanted > room {
+        warn!(
+            "--sessions-max {wanted} needs `ulimit -n {}`, but it is {open_files}: at most {room} \
+             sessions at once",
+            wanted as u64 * FDS_PER_SESSION + OTHER_FDS
+        );
+    }
+    let max = if wanted == 0 { room } else { wanted.min(room) };
+    info!("room for {max} sessions at once ({FDS_PER_SESSION} of {open_files} open files each)");
+    Ok(max)
+}
+
+/// For each address the sockets of all shards, all bound before any listens.
+fn bind(addresses: &[SocketAddr], shards: usize) -> Result<Vec<Vec<BoundSocket>>, RunError> {
+    let per_shard = socket::listeners_per_shard(shards, socket::somaxconn());
+    addresses
+        .iter()
+        .map(|address| {
+            socket::bind_all(*address, per_shard * shards)
+                .map_err(|error| RunError::Listen(*address, error))
+        })
+        .collect()
+}
+
+fn start_shards(
+    config: &Config,
+    bound: Vec<Vec<BoundSocket>>,
+    serving: &Arc<Serving>,
+    counts: &Arc<Counts>,
+    mailer: &Mailer<FromShard>,
+) -> Result<Vec<Mailer<ToShard>>, RunError> {
+    let mut listeners: Vec<Vec<_>> = config.cores.iter().map(|_| Vec::new()).collect();
+    for sockets in bound {
+        let address = sockets.first().map(BoundSocket::local_address).transpose();
+        for (index, socket) in sockets.into_iter().enumerate() {
+            let listener = socket.listen().map_err(RunError::Local)?;
+            listeners[index % config.cores.len()].push(listener);
+        }
+        if let Some(address) = address.map_err(RunError::Local)? {
+            info!("listening on {address}");
+        }
+    }
+    let mut mailers = Vec::new();
+    for (number, (core, listeners)) in config.cores.iter().zip(listeners).enumerate() {
+        let (to_shard, inbox) = mailbox().map_err(RunError::Local)?;
+        mailers.push(to_shard);
+        let parts = ShardParts {
+            number,
+            count: config.cores.len(),
+            listeners,
+            serving: Arc::clone(serving),
+            counts: Arc::clone(counts),
+            inbox,
+            mailer: mailer.clone(),
+        };
+        let core = *core;
+        thread::Builder::new()
+            .name(format!("shard-{number}"))
+            .spawn(move || run_shard(core, parts))
+            .map_err(RunError::Local)?;
+    }
+    Ok(mailers)
+}
+
+/// The body of a shard's thread. Whatever happens, the control thread hears of its end.
+fn run_shard(core: usize, parts: ShardParts) {
+    let mut mailer = parts.mailer.clone();
+    if let Err(error) = cpu::pin_this_thread(core) {
+        warn!("shard {} cannot be pinned to core {core}: {error}", parts.number);
+    }
+    let last = match Shard::new(parts) {
+        Err(error) => FromShard::NoRing(error),
+        Ok(shard) => {
+            mailer.push(FromShard::Ready);
+            mailer.flush();
+            let ran = catch_unwind(AssertUnwindSafe(|| shard.run()));
+            FromShard::Stopped(match ran {
+                Ok(Ok(())) => Ok(()),
+                Ok(Err(error)) => Err(error.to_string()),
+                Err(_) => Err("it panicked".into()),
+            })
+        }
+    };
+    mailer.push(last);
+    while !mailer.flush() {
+        thread::yield_now();
+    }
+}

@@ -1,0 +1,299 @@
+//! All that passes between the control thread and the shards: messages, and the attempts they count.
+//!
+//! Queues are bounded. A shard never waits for room: what does not fit stays with it and goes out in a
+//! later turn. Whoever sends rings the receiver's bell once for all messages of a turn.
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::IpAddr;
+use std::num::NonZeroU64;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::time::Duration;
+
+use nix::sys::eventfd::{EfdFlags, EventFd};
+
+use crate::proto::linfo::Linfo;
+use crate::proto::session::{MletFacts, Outcome};
+use crate::sys::ring::RingError;
+
+/// Messages that wait in a queue; a shard keeps more by itself.
+const QUEUE_LEN: usize = 1024;
+
+/// Names a session for log lines and mlets; unique in a run.
+pub(crate) type SessionId = u64;
+
+/// A session's place on its shard, for answers to it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct SessionPlace {
+    /// The shard's number.
+    pub(crate) shard: usize,
+    /// Its slot there.
+    pub(crate) slot: usize,
+    /// Tells a later session in the same slot apart.
+    pub(crate) id: SessionId,
+}
+
+/// From the control thread to a shard.
+#[derive(Debug)]
+pub(crate) enum ToShard {
+    /// A permit for START has become free for this session.
+    Permit(SessionPlace),
+    /// Stop accepting, end sessions that have not sent START, and end when the others are over.
+    Drain,
+}
+
+/// From a shard to the control thread.
+#[derive(Debug)]
+pub(crate) enum FromShard {
+    /// Start a mlet with this socket as its fd 0.
+    StartMlet {
+        /// The session.
+        id: SessionId,
+        /// The mlet's end of the socket pair.
+        socket: OwnedFd,
+        /// What the mlet is told.
+        facts: MletFacts,
+    },
+    /// A session waits for a permit.
+    PermitWanted(SessionPlace),
+    /// A permit was held in vain; the longest waiting session gets it.
+    PermitFreed,
+    /// The last permitted session has been started.
+    AttemptsUsedUp,
+    /// An endpoint logged something.
+    Linfo {
+        /// The session.
+        id: SessionId,
+        /// What it logged.
+        linfo: Linfo,
+    },
+    /// A session is over.
+    Ended {
+        /// The session.
+        id: SessionId,
+        /// The TCP peer.
+        peer: IpAddr,
+        /// How it ended.
+        outcome: Outcome,
+        /// From accept to end.
+        lasted: Duration,
+    },
+    /// Accepting failed for want of a resource and pauses.
+    AcceptPaused(io::Error),
+    /// A session past START is lost because no socket pair could be made for its mlet.
+    NoSocketPair {
+        /// The session.
+        id: SessionId,
+        /// Why not.
+        error: io::Error,
+    },
+    /// The shard has its ring and takes connections.
+    Ready,
+    /// The shard could not begin.
+    NoRing(RingError),
+    /// The shard has ended; with an error it ended before its time and lost its sessions.
+    Stopped(Result<(), String>),
+}
+
+/// The sending side of a queue.
+#[derive(Debug)]
+pub(crate) struct Mailer<T> {
+    sender: SyncSender<T>,
+    bell: Arc<EventFd>,
+    kept: VecDeque<T>,
+    rang_for: usize,
+}
+
+/// The receiving side of a queue.
+#[derive(Debug)]
+pub(crate) struct Inbox<T> {
+    receiver: Receiver<T>,
+    bell: Arc<EventFd>,
+}
+
+/// A queue; clone the mailer for more senders.
+///
+/// # Errors
+/// No eventfd can be made.
+pub(crate) fn mailbox<T>() -> io::Result<(Mailer<T>, Inbox<T>)> {
+    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
+    let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+    let (sender, receiver) = sync_channel(QUEUE_LEN);
+    let inbox = Inbox { receiver, bell: Arc::clone(&bell) };
+    Ok((Mailer { sender, bell, kept: VecDeque::new(), rang_for: 0 }, inbox))
+}
+
+impl<T> Clone for Mailer<T> {
+    fn clone(&self) -> Self {
+        let (sender, bell) = (self.sender.clone(), Arc::clone(&self.bell));
+        Self { sender, bell, kept: VecDeque::new(), rang_for: 0 }
+    }
+}
+
+impl<T> Mailer<T> {
+    /// Queues a message; [`Self::flush`] sends it.
+    pub(crate) fn push(&mut self, message: T) {
+        self.kept.push_back(message);
+    }
+
+    /// Sends what the queue has room for and rings once. True when nothing is left.
+    pub(crate) fn flush(&mut self) -> bool {
+        while let Some(message) = self.kept.pop_front() {
+            match self.sender.try_send(message) {
+                Ok(()) => self.rang_for += 1,
+                Err(TrySendError::Full(message)) => {
+                    self.kept.push_front(message);
+                    break;
+                }
+                // The receiver has ended, and with it the run.
+                Err(TrySendError::Disconnected(_)) => {}
+            }
+        }
+        if std::mem::take(&mut self.rang_for) > 0 {
+            // It fails only when the bell has rung 2^64 times unheard.
+            let _ = self.bell.write(1);
+        }
+        self.kept.is_empty()
+    }
+}
+
+impl<T> Inbox<T> {
+    /// The next message. Silence the bell first, so that none is missed.
+    pub(crate) fn next(&self) -> Option<T> {
+        match self.receiver.try_recv() {
+            Ok(message) => Some(message),
+            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
+        }
+    }
+
+    /// Makes the bell unreadable until it rings again.
+    pub(crate) fn silence(&self) {
+        // It fails only when the bell has not rung.
+        let _ = self.bell.read();
+    }
+}
+
+impl<T> AsFd for Inbox<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
+}
+
+/// What shards count together: attempts (`-n`) and open sessions.
+#[derive(Debug)]
+pub(crate) struct Counts {
+    attempts_max: Option<u32>,
+    /// Permits out in the upper half, attempts done in the lower: one atomic pair.
+    attempts: AtomicU64,
+    sessions_max: usize,
+    sessions: AtomicUsize,
+}
+
+const ONE_RESERVED: u64 = 1 << 32;
+
+impl Counts {
+    /// Counts up to `attempts_max` attempts (more than 2^32 - 1 is as good as no limit) and
+    /// `sessions_max` open sessions.
+    pub(crate) fn new(attempts_max: Option<NonZeroU64>, sessions_max: usize) -> Self {
+        Self {
+            attempts_max: attempts_max.and_then(|max| u32::try_from(max.get()).ok()),
+            attempts: AtomicU64::new(0),
+            sessions_max,
+            sessions: AtomicUsize::new(0),
+        }
+    }
+
+    /// Takes a permit for one START, if one is free.
+    pub(crate) fn reserve(&self) -> bool {
+        let Some(max) = self.attempts_max else { return true };
+        let room = |pair: u64| (pair >> 32) + (pair & u64::from(u32::MAX)) < u64::from(max);
+        self.attempts
+            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |pair| {
+                room(pair).then_some(pair + ONE_RESERVED)
+            })
+            .is_ok()
+    }
+
+    /// Gives a permit back unused.
+    pub(crate) fn release(&self) {
+        if self.attempts_max.is_some() {
+            self.attempts.fetch_sub(ONE_RESERVED, Ordering::AcqRel);
+        }
+    }
+
+    /// Counts a permit's attempt as done. True when it was the last one.
+    pub(crate) fn complete(&self) -> bool {
+        let Some(max) = self.attempts_max else { return false };
+        let before = self.attempts.fetch_sub(ONE_RESERVED - 1, Ordering::AcqRel);
+        (before & u64::from(u32::MAX)) + 1 == u64::from(max)
+    }
+
+    /// Permits are limited, so that one held in vain matters to somebody.
+    pub(crate) fn are_limited(&self) -> bool {
+        self.attempts_max.is_some()
+    }
+
+    /// A session was opened.
+    pub(crate) fn open_session(&self) {
+        self.sessions.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// A session was closed.
+    pub(crate) fn close_session(&self) {
+        self.sessions.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// There is room for another session.
+    pub(crate) fn has_room(&self) -> bool {
+        self.sessions.load(Ordering::Relaxed) < self.sessions_max
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn permits_and_done_attempts_together_never_exceed_the_count() {
+        let counts = Counts::new(NonZeroU64::new(2), 10);
+        assert!(counts.reserve());
+        assert!(counts.reserve());
+        assert!(!counts.reserve(), "two are out");
+        counts.release();
+        assert!(counts.reserve());
+        assert!(!counts.complete(), "one of two");
+        assert!(!counts.reserve(), "one done, one out");
+        assert!(counts.complete(), "two of two");
+        assert!(!counts.reserve());
+    }
+
+    #[test]
+    fn without_a_count_permits_are_always_free() {
+        let counts = Counts::new(None, 10);
+        for _ in 0..1000 {
+            assert!(counts.reserve());
+            assert!(!counts.complete());
+        }
+    }
+
+    #[test]
+    fn a_full_queue_keeps_messages_with_the_sender_in_order() {
+        let (mut mailer, inbox) = mailbox().expect("an eventfd");
+        for number in 0..QUEUE_LEN + 3 {
+            mailer.push(number);
+        }
+        assert!(!mailer.flush(), "three do not fit");
+        assert_eq!(inbox.next(), Some(0));
+        assert!(!mailer.flush(), "two do not fit");
+        for number in 1..QUEUE_LEN + 1 {
+            assert_eq!(inbox.next(), Some(number));
+        }
+        assert!(mailer.flush());
+        assert_eq!(inbox.next(), Some(QUEUE_LEN + 1));
+        assert_eq!(inbox.next(), Some(QUEUE_LEN + 2));
+        assert_eq!(inbox.next(), None);
+    }
+}

@@ -1,0 +1,123 @@
+//! Bytes that wait to be sent, in blocks that belong to a shard's pool.
+//!
+//! An outbox takes a block only while it holds bytes, so an idle session holds none, and is filled
+//! only while it is empty, so a session never holds more than one block for each direction.
+//!
+//! Invariant: bytes in flight belong to whoever transmits them, so they cannot move or change.
+
+/// Bytes of one block. A relay receive of [`RECEIVE_LEN`] always fits behind what TLS may still hold
+/// of the record before it.
+pub const BLOCK_LEN: usize = RECEIVE_LEN + 20 * 1024;
+
+/// The most bytes one relay receive delivers.
+pub const RECEIVE_LEN: usize = 16 * 1024;
+
+/// Blocks a shard keeps for reuse; more are given back to the allocator.
+const KEPT_BLOCKS_MAX: usize = 64;
+
+/// One shard's reusable blocks.
+#[derive(Debug, Default)]
+pub struct BlockPool {
+    free: Vec<Box<[u8]>>,
+}
+
+impl BlockPool {
+    fn take(&mut self) -> Box<[u8]> {
+        self.free.pop().unwrap_or_else(|| vec![0; BLOCK_LEN].into_boxed_slice())
+    }
+
+    fn give_back(&mut self, block: Box<[u8]>) {
+        if self.free.len() < KEPT_BLOCKS_MAX {
+            self.free.push(block);
+        }
+    }
+}
+
+/// Bytes on their way: whoever transmits them owns the block until it is given back.
+#[derive(Debug)]
+pub struct Transmission {
+    /// The block.
+    pub block: Box<[u8]>,
+    /// First byte to send.
+    pub start: usize,
+    /// One past the last byte to send.
+    pub end: usize,
+}
+
+/// The bytes one direction has to send.
+#[derive(Debug, Default)]
+pub struct Outbox {
+    block: Option<Box<[u8]>>,
+    start: usize,
+    end: usize,
+    in_flight: bool,
+    discarded: bool,
+}
+
+impl Outbox {
+    /// Nothing waits to be sent and nothing is on its way.
+    pub fn is_empty(&self) -> bool {
+        self.block.is_none() && !self.in_flight
+    }
+
+    /// Lets `write` append to the bytes held; it returns how many bytes it wrote.
+    ///
+    /// Must not be called while a transmission is in flight.
+    pub fn append(&mut self, pool: &mut BlockPool, write: impl FnOnce(&mut [u8]) -> usize) {
+        assert!(!self.in_flight, "bytes are added only to an outbox at rest");
+        let block = self.block.get_or_insert_with(|| pool.take());
+        self.end += write(&mut block[self.end..]);
+        self.release_if_empty(pool);
+    }
+
+    /// The bytes held, other than those in flight.
+    pub fn bytes(&self) -> &[u8] {
+        self.block.as_ref().map_or(&[], |block| &block[self.start..self.end])
+    }
+
+    /// Takes bytes from the front without sending them.
+    pub fn consume(&mut self, len: usize, pool: &mut BlockPool) {
+        self.start += len;
+        debug_assert!(self.start <= self.end);
+        self.release_if_empty(pool);
+    }
+
+    /// Hands out all bytes held, which are then in flight until [`Self::sent`]; `None` when there are
+    /// none or some are in flight already.
+    pub fn transmit(&mut self) -> Option<Transmission> {
+        let block = self.block.take()?;
+        self.in_flight = true;
+        Some(Transmission { block, start: self.start, end: self.end })
+    }
+
+    /// The transmission in flight ended after `len` bytes.
+    pub fn sent(&mut self, block: Box<[u8]>, len: usize, pool: &mut BlockPool) {
+        debug_assert!(self.in_flight);
+        self.in_flight = false;
+        self.block = Some(block);
+        self.start += len;
+        if std::mem::take(&mut self.discarded) {
+            self.start = self.end;
+        }
+        self.release_if_empty(pool);
+    }
+
+    /// Forgets all bytes; those in flight once their transmission has ended.
+    pub fn discard(&mut self, pool: &mut BlockPool) {
+        if self.in_flight {
+            self.discarded = true;
+        } else {
+            self.start = self.end;
+            self.release_if_empty(pool);
+        }
+    }
+
+    fn release_if_empty(&mut self, pool: &mut BlockPool) {
+        if self.start == self.end {
+            if let Some(block) = self.block.take() {
+                pool.give_back(block);
+            }
+            (self.start, self.end) = (0, 0);
+        }
+    }
+}

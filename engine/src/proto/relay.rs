@@ -1,0 +1,249 @@
+//! A session after START: messages pass between an endpoint and its mlet, opaque and cut through.
+//!
+//! ```text
+//!            mlet EOF                        delivered
+//!  Open ------------------> DrainingToEndpoint ------> Done(CloseEndpoint)
+//!   |   endpoint's end                       delivered               mlet EOF, or silence
+//!   +---------------------> DrainingToMlet ------> DiscardingMlet -----------------> Done(Over)
+//! ```
+//!
+//! Each direction runs on its own and asks for input only while nothing of it waits to be sent, so
+//! one block per direction bounds a session's memory whatever either side does. Towards the endpoint
+//! every piece of a message is sealed into records of its own (protocol.md 1.6).
+//!
+//! Not here: sockets, deadlines (the session sets them by [`Phase`]) and the close after the last byte.
+
+use super::linfo::{Linfo, LinfoFilter};
+use super::outbox::{BLOCK_LEN, BlockPool, Outbox};
+use super::tls::{Plaintext, ServerStream};
+use crate::wire::cut::Cutter;
+use crate::wire::message::HEADER_LEN;
+
+/// The most a TLS 1.3 record adds to its plaintext: header, content type and tag.
+const RECORD_OVERHEAD: usize = 5 + 1 + 16;
+
+/// Where the relay stands; see the diagram above.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Phase {
+    /// Both directions run.
+    Open,
+    /// The mlet ended: what it wrote is being delivered.
+    DrainingToEndpoint,
+    /// The endpoint ended: what it sent is being delivered.
+    DrainingToMlet,
+    /// The mlet has been told the end; what it still writes is discarded until it closes.
+    DiscardingMlet,
+}
+
+/// What a step of the relay led to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Step {
+    /// Go on.
+    Continue,
+    /// Everything has reached the mlet: end its input.
+    EndMletInput,
+    /// The endpoint has everything and its close_notify: close its connection.
+    CloseEndpoint,
+    /// Nothing is left to do.
+    Over,
+}
+
+/// Both directions of one session.
+#[derive(Debug)]
+pub struct Relay {
+    phase: Phase,
+    cutter: Cutter,
+    linfo: LinfoFilter,
+    /// Plaintext from the mlet for which the outbox had no room.
+    stash: Outbox,
+    /// The mlet takes no more; what the endpoint sends is dropped.
+    mlet_is_deaf: bool,
+    /// Nothing more comes from the endpoint.
+    endpoint_input_over: bool,
+    /// Nothing more comes from the mlet.
+    mlet_output_over: bool,
+    close_notify_sent: bool,
+}
+
+/// The buffers around the relay.
+pub struct Buffers<'a> {
+    /// Sealed bytes for the endpoint.
+    pub to_endpoint: &'a mut Outbox,
+    /// Plain bytes for the mlet.
+    pub to_mlet: &'a mut Outbox,
+    /// Where blocks come from.
+    pub pool: &'a mut BlockPool,
+}
+
+impl Default for Relay {
+    fn default() -> Self {
+        Self {
+            phase: Phase::Open,
+            cutter: Cutter::default(),
+            linfo: LinfoFilter::default(),
+            stash: Outbox::default(),
+            mlet_is_deaf: false,
+            endpoint_input_over: false,
+            mlet_output_over: false,
+            close_notify_sent: false,
+        }
+    }
+}
+
+impl Relay {
+    /// Where the relay stands.
+    pub fn phase(&self) -> Phase {
+        self.phase
+    }
+
+    /// The endpoint's bytes are wanted.
+    pub fn wants_endpoint_input(&self, to_mlet: &Outbox) -> bool {
+        !self.endpoint_input_over && to_mlet.is_empty()
+    }
+
+    /// The mlet's bytes are wanted.
+    pub fn wants_mlet_input(&self, to_endpoint: &Outbox) -> bool {
+        !self.mlet_output_over
+            && (self.phase != Phase::Open || self.stash.is_empty() && to_endpoint.is_empty())
+    }
+
+    /// Takes what `tls` has decrypted. Returns whether the endpoint has closed its side of TLS.
+    pub fn take_plaintext(
+        &mut self,
+        tls: &mut ServerStream,
+        buffers: &mut Buffers<'_>,
+        linfo_max: usize,
+        mut log: impl FnMut(Linfo),
+    ) -> bool {
+        let keep = !self.mlet_is_deaf && self.phase == Phase::Open;
+        loop {
+            let mut outcome = Plaintext::Empty;
+            let linfo = &mut self.linfo;
+            let read = |into: &mut [u8]| {
+                outcome = tls.read(into);
+                match outcome {
+                    Plaintext::Bytes(len) => linfo.filter(&mut into[..len], linfo_max, &mut log),
+                    Plaintext::Empty | Plaintext::Closed => 0,
+                }
+            };
+            if keep {
+                buffers.to_mlet.append(buffers.pool, read);
+            } else {
+                let mut dropped = Outbox::default();
+                dropped.append(buffers.pool, read);
+                dropped.discard(buffers.pool);
+            }
+            match outcome {
+                Plaintext::Bytes(_) => {}
+                Plaintext::Empty => return false,
+                Plaintext::Closed => return true,
+            }
+        }
+    }
+
+    /// The endpoint sends nothing more: it closed, or its connection broke.
+    pub fn handle_endpoint_end(&mut self, buffers: &mut Buffers<'_>) {
+        self.endpoint_input_over = true;
+        if self.phase == Phase::Open {
+            self.phase = Phase::DrainingToMlet;
+            self.stash.discard(buffers.pool);
+        }
+    }
+
+    /// The mlet wrote `bytes`.
+    pub fn handle_mlet_bytes(
+        &mut self,
+        bytes: &[u8],
+        tls: &mut ServerStream,
+        buffers: &mut Buffers<'_>,
+    ) {
+        if self.phase != Phase::Open {
+            return;
+        }
+        debug_assert!(self.stash.is_empty(), "no input is taken while some waits");
+        let rest = self.seal(bytes, tls);
+        if !rest.is_empty() {
+            self.stash.append(buffers.pool, |room| {
+                room[..rest.len()].copy_from_slice(rest);
+                rest.len()
+            });
+        }
+    }
+
+    /// The mlet writes nothing more. A half-close looks the same, so this ends the session.
+    pub fn handle_mlet_end(&mut self) {
+        self.mlet_output_over = true;
+        if self.phase == Phase::Open {
+            self.phase = Phase::DrainingToEndpoint;
+        }
+    }
+
+    /// The mlet's socket takes no more bytes; what it wrote is still delivered.
+    pub fn handle_mlet_deaf(&mut self, buffers: &mut Buffers<'_>) {
+        self.mlet_is_deaf = true;
+        buffers.to_mlet.discard(buffers.pool);
+    }
+
+    /// Moves what can be moved after input arrived or output left.
+    pub fn advance(&mut self, tls: &mut ServerStream, buffers: &mut Buffers<'_>) -> Step {
+        if buffers.to_endpoint.is_empty() && !self.stash.is_empty() {
+            let stash = std::mem::take(&mut self.stash);
+            let rest = self.seal(stash.bytes(), tls).len();
+            self.stash = stash;
+            let sealed = self.stash.bytes().len() - rest;
+            self.stash.consume(sealed, buffers.pool);
+        }
+        match self.phase {
+            Phase::Open => Step::Continue,
+            Phase::DrainingToEndpoint => self.drain_to_endpoint(tls, buffers),
+            Phase::DrainingToMlet => {
+                self.close_tls(tls);
+                if !buffers.to_mlet.is_empty() {
+                    return Step::Continue;
+                }
+                self.phase = Phase::DiscardingMlet;
+                if self.mlet_output_over { Step::Over } else { Step::EndMletInput }
+            }
+            Phase::DiscardingMlet if self.mlet_output_over => Step::Over,
+            Phase::DiscardingMlet => Step::Continue,
+        }
+    }
+
+    fn drain_to_endpoint(&mut self, tls: &mut ServerStream, buffers: &mut Buffers<'_>) -> Step {
+        if !self.stash.is_empty() {
+            return Step::Continue;
+        }
+        if !self.close_notify_sent {
+            // The stream may have ended inside a header: its bytes are the last piece.
+            if !self.cutter.kept_back().is_empty() {
+                tls.write_piece(self.cutter.kept_back());
+            }
+            self.close_tls(tls);
+        }
+        if tls.has_output() || !buffers.to_endpoint.is_empty() {
+            return Step::Continue;
+        }
+        if self.endpoint_input_over { Step::Over } else { Step::CloseEndpoint }
+    }
+
+    fn close_tls(&mut self, tls: &mut ServerStream) {
+        if !self.close_notify_sent {
+            self.close_notify_sent = true;
+            tls.close();
+        }
+    }
+
+    /// Seals pieces of `bytes` while their records fit into a block; returns what is left.
+    fn seal<'a>(&mut self, bytes: &'a [u8], tls: &mut ServerStream) -> &'a [u8] {
+        let mut rest = bytes;
+        let mut sealed_len = 0;
+        // A piece is no longer than what is left and a header kept back, so room for those is enough.
+        while sealed_len + RECORD_OVERHEAD + HEADER_LEN + rest.len() <= BLOCK_LEN {
+            let Some(piece) = self.cutter.next_piece(&mut rest) else { break };
+            let taken = tls.write_piece(piece);
+            debug_assert_eq!(taken, piece.len(), "a block is smaller than rustls's own limit");
+            sealed_len += piece.len() + RECORD_OVERHEAD;
+        }
+        rest
+    }
+}

@@ -1,0 +1,111 @@
+//! What every session of a run shares: the experiments with their TLS configurations and programs.
+//!
+//! Built once at start and never changed, so that shards share it without locks.
+
+use std::sync::Arc;
+
+use rustls::ServerConfig;
+
+use super::tls::{self, Identity, PeerRule, SetupError};
+use super::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
+use crate::config::{Config, Experiment, Limits};
+use crate::wire::certificate::Certificate;
+use crate::wire::program::Programs;
+use crate::wire::snikey::SniKey;
+use crate::wire::time::Ticks;
+
+/// The experiments of a run, ready to be served.
+pub struct Serving {
+    entries: Vec<ServedExperiment>,
+    /// Deadlines and sizes.
+    pub limits: Limits,
+}
+
+/// One experiment, ready to be served.
+pub struct ServedExperiment {
+    /// Name under which endpoints ask for it.
+    pub snikey: SniKey,
+    is_default: bool,
+    /// Our side of TLS.
+    pub tls: Arc<ServerConfig>,
+    /// Encoded monitor programs to submit, in order (pktxpmgr.md 7.2).
+    pub programs: Arc<[Arc<[u8]>]>,
+    chain: Vec<Certificate>,
+    verified: Option<VerifiedChain>,
+}
+
+impl Serving {
+    /// Prepares every experiment of `config`.
+    ///
+    /// # Errors
+    /// The controller key and a chain do not fit together.
+    pub fn new(config: &Config, now: Ticks) -> Result<Self, SetupError> {
+        let entries = config
+            .experiments
+            .iter()
+            .map(|experiment| ServedExperiment::new(config, experiment, now))
+            .collect::<Result<_, _>>()?;
+        Ok(Self { entries, limits: config.limits.clone() })
+    }
+
+    /// The experiment for a server name, or the default one for none (protocol.md 3.4).
+    pub fn choose(&self, server_name: Option<&str>) -> Option<usize> {
+        self.entries.iter().position(|entry| match server_name {
+            Some(name) => entry.snikey.as_str() == name,
+            None => entry.is_default,
+        })
+    }
+
+    /// The experiment at an index that [`Self::choose`] gave.
+    pub fn experiment(&self, index: usize) -> &ServedExperiment {
+        &self.entries[index]
+    }
+}
+
+impl ServedExperiment {
+    fn new(config: &Config, experiment: &Experiment, now: Ticks) -> Result<Self, SetupError> {
+        let rule = PeerRule {
+            mode: TrustMode::ControllerAuthenticatesEndpoint,
+            anchors: experiment.trusted_operators.clone(),
+            mandatory: !experiment.trusted_operators.is_empty(),
+        };
+        let identity = Identity { chain: &experiment.chain, key: &config.controller_key };
+        let verified = own_chain(&experiment.chain, now).ok();
+        Ok(Self {
+            snikey: experiment.snikey.clone(),
+            is_default: experiment.is_default,
+            tls: tls::server_config(&identity, rule)?,
+            programs: demanded_programs(verified.as_ref(), &config.programs),
+            chain: experiment.chain.clone(),
+            verified,
+        })
+    }
+
+    /// Whether our own chain holds now; it is checked again for every endpoint, because certificates
+    /// expire while we run (protocol.md 5.1).
+    ///
+    /// # Errors
+    /// Why it does not.
+    pub fn check_own_chain(&self, now: Ticks) -> Result<(), ChainError> {
+        match &self.verified {
+            Some(verified) if verified.is_valid_at(now) => Ok(()),
+            _ => own_chain(&self.chain, now).map(drop),
+        }
+    }
+}
+
+/// Our chain as an endpoint would see it, but without roots: those are the endpoint's affair.
+fn own_chain(chain: &[Certificate], now: Ticks) -> Result<VerifiedChain, ChainError> {
+    verify_chain(chain, &[], TrustMode::EndpointAuthenticatesController, now)
+}
+
+/// The programs that the chain demands, leaf to root, each certificate's list in order; a digest
+/// without a program is skipped, and a digest listed twice is sent twice.
+fn demanded_programs(chain: Option<&VerifiedChain>, programs: &Programs) -> Arc<[Arc<[u8]>]> {
+    chain
+        .into_iter()
+        .flat_map(VerifiedChain::monitor_digests)
+        .filter_map(|digest| programs.find(digest))
+        .map(|program| Arc::clone(program.encoded()))
+        .collect()
+}

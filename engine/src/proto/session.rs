@@ -1,0 +1,574 @@
+//! One endpoint's session from accept to close, without its sockets.
+//!
+//! ```text
+//!  Hello --ClientHello--> Handshake --TLS done--> Greeting --RESULT of START--> Relay
+//!    |                        |                      |                            |
+//!    +------ failure ---------+----------------------+---> Closing <--delivered---+
+//!                                                             |                   |
+//!                       endpoint's end, or linger limit ------+--> Over <---------+
+//! ```
+//!
+//! The owner of the sockets calls `handle_*` with what happened, then reads what is wanted:
+//! [`Session::take_requests`], [`Session::transmit_to_endpoint`], [`Session::transmit_to_mlet`],
+//! [`Session::wants_endpoint_input`], [`Session::wants_mlet_input`] and [`Session::deadline`]. After
+//! [`Request::Over`] nothing is wanted any more.
+//!
+//! Invariant: at most one transmission and one receive are under way per socket, and a receive only
+//! while nothing of its direction waits to be sent.
+
+use std::fmt;
+use std::io::ErrorKind;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::greeting::{Greeting, GreetingError, Progress};
+use super::linfo::Linfo;
+use super::outbox::{BlockPool, Outbox, Transmission};
+use super::relay::{Buffers, Phase, Relay, Step};
+use super::serving::Serving;
+use super::tls::{Greeted, HandshakeError, Hello, ServerStream};
+use super::trust::ChainError;
+use crate::wire::key::KeyId;
+use crate::wire::snikey::SniKey;
+use crate::wire::time::Ticks;
+
+/// What one call needs from outside: the time and the shard's blocks.
+pub struct Context<'a> {
+    /// The monotonic clock, for deadlines.
+    pub now: Instant,
+    /// The wall clock, for certificates.
+    pub wall: Ticks,
+    /// Blocks for bytes that wait to be sent.
+    pub pool: &'a mut BlockPool,
+}
+
+/// How a peer's byte stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed.
+    Closed,
+    /// The connection broke.
+    Broken(ErrorKind),
+}
+
+/// What a session asks of the owner of its sockets.
+#[derive(Debug)]
+pub enum Request {
+    /// A permit to send START; answered with [`Session::handle_permit`], or never.
+    Permit,
+    /// A mlet: make a socket pair and start one. The session goes on at once.
+    Mlet(MletFacts),
+    /// Shut down the write side towards the mlet.
+    EndMletInput,
+    /// Shut down the write side towards the endpoint.
+    EndEndpointInput,
+    /// Log this LINFO of the endpoint.
+    Linfo(Linfo),
+    /// Close both sockets.
+    Over(Outcome),
+}
+
+/// What a mlet is told about its session (design section 3).
+#[derive(Debug, Clone)]
+pub struct MletFacts {
+    /// Address of the TCP peer.
+    pub peer: IpAddr,
+    /// Key id of the endpoint's first certificate, if it presented one.
+    pub endpoint_key: Option<KeyId>,
+    /// The experiment's snikey.
+    pub snikey: SniKey,
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The mlet closed and everything it wrote was delivered.
+    MletEnded,
+    /// The endpoint closed; the mlet got everything it had sent.
+    EndpointEnded(End),
+    /// The mlet closed, but the endpoint did not take the rest in time or broke off.
+    UndeliveredToEndpoint,
+    /// The endpoint closed, but the mlet did not take the rest in time.
+    UndeliveredToMlet,
+    /// The endpoint left before START was answered.
+    LeftInSetUp(End),
+    /// No complete handshake in time.
+    HandshakeTimeout,
+    /// No answer to programs or START in time, or no permit.
+    SetUpTimeout,
+    /// No experiment has this server name (`None`: there is no default one).
+    NoExperiment(Option<String>),
+    /// TLS failed: another version, bytes that are no TLS, a refused certificate.
+    Tls(rustls::Error),
+    /// Our own chain no longer holds.
+    OwnChain(SniKey, ChainError),
+    /// The greeting failed.
+    Greeting(GreetingError),
+    /// The run ended before START.
+    Cancelled,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed"),
+            Self::Broken(kind) => write!(f, "broke off ({kind})"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MletEnded => f.write_str("the mlet ended"),
+            Self::EndpointEnded(end) => write!(f, "the endpoint {end}"),
+            Self::UndeliveredToEndpoint => {
+                f.write_str("the mlet ended, but the endpoint did not take all it wrote")
+            }
+            Self::UndeliveredToMlet => {
+                f.write_str("the endpoint closed, but the mlet did not take all it sent")
+            }
+            Self::LeftInSetUp(end) => write!(f, "the endpoint {end} before START"),
+            Self::HandshakeTimeout => {
+                f.write_str("no complete TLS handshake in time (--handshake-timeout)")
+            }
+            Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
+            Self::NoExperiment(Some(name)) => {
+                write!(f, "no ExpExec has the snikey {:?}", name.escape_default().to_string())
+            }
+            Self::NoExperiment(None) => {
+                f.write_str("the endpoint sent no server name and no ExpExec is the default")
+            }
+            Self::Tls(error) => write!(f, "TLS failed: {error}"),
+            Self::OwnChain(snikey, error) => {
+                write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
+            }
+            Self::Greeting(error) => error.fmt(f),
+            Self::Cancelled => f.write_str("the run ended before START"),
+        }
+    }
+}
+
+/// One session.
+pub struct Session {
+    peer: IpAddr,
+    serving: Arc<Serving>,
+    experiment: usize,
+    state: State,
+    to_endpoint: Outbox,
+    to_mlet: Outbox,
+    requests: Vec<Request>,
+    deadline: Option<Instant>,
+    outcome: Option<Outcome>,
+    served: bool,
+}
+
+enum State {
+    Hello(Hello),
+    Handshake(ServerStream),
+    Greeting(ServerStream, Greeting),
+    Relay(ServerStream, Relay),
+    Closing(Closing),
+    Over,
+}
+
+/// The last bytes leave, such as an alert; then input is discarded until the endpoint closes, because
+/// a close with unread input would reset the connection and lose them.
+struct Closing {
+    /// Sealed bytes may still be in here.
+    tls: Option<ServerStream>,
+    /// Our write side is shut down.
+    ended: bool,
+    input_ended: bool,
+}
+
+impl Session {
+    /// A session with the peer that was just accepted.
+    pub fn new(peer: IpAddr, serving: Arc<Serving>, now: Instant) -> Self {
+        let deadline = Some(now + serving.limits.handshake_timeout);
+        Self {
+            peer,
+            serving,
+            experiment: 0,
+            state: State::Hello(Hello::default()),
+            to_endpoint: Outbox::default(),
+            to_mlet: Outbox::default(),
+            requests: Vec::new(),
+            deadline,
+            outcome: None,
+            served: false,
+        }
+    }
+
+    /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
+    /// an alert is delivered, and may be cancelled.
+    pub fn is_served(&self) -> bool {
+        self.served
+    }
+
+    /// The endpoint sent `input`.
+    pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
+        while !input.is_empty() {
+            let received = match &mut self.state {
+                State::Hello(hello) => match hello.receive(&mut input) {
+                    Ok(None) => Ok(()),
+                    Ok(Some(greeted)) => {
+                        self.accept(greeted, cx);
+                        Ok(())
+                    }
+                    Err(error) => {
+                        self.fail_hello(error, cx);
+                        Ok(())
+                    }
+                },
+                State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => {
+                    tls.receive(&mut input)
+                }
+                State::Closing(_) | State::Over => break,
+            };
+            self.take_received(cx);
+            if let Err(error) = received {
+                self.fail_tls(error, cx);
+            }
+        }
+        self.advance(cx);
+    }
+
+    /// The endpoint's side of the connection ended.
+    pub fn handle_endpoint_end(&mut self, end: End, cx: &mut Context<'_>) {
+        self.end_endpoint_input(end, cx);
+        self.advance(cx);
+    }
+
+    /// The mlet wrote `bytes`.
+    pub fn handle_mlet_bytes(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
+        if let State::Relay(tls, relay) = &mut self.state {
+            let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
+            let mut buffers = Buffers { to_endpoint, to_mlet, pool: cx.pool };
+            relay.handle_mlet_bytes(bytes, tls, &mut buffers);
+            if relay.phase() == Phase::DiscardingMlet {
+                self.deadline = Some(cx.now + self.serving.limits.linger_timeout);
+            }
+        }
+        self.advance(cx);
+    }
+
+    /// The mlet's side of its socket ended, or its socket broke, which is the same.
+    pub fn handle_mlet_end(&mut self, cx: &mut Context<'_>) {
+        if let State::Relay(_, relay) = &mut self.state {
+            relay.handle_mlet_end();
+            if self.outcome.is_none() {
+                self.outcome = Some(Outcome::MletEnded);
+                self.deadline = Some(cx.now + self.serving.limits.drain_timeout);
+            }
+        }
+        self.advance(cx);
+    }
+
+    /// The transmission to the endpoint ended: so many bytes left, or its connection broke.
+    pub fn handle_sent_to_endpoint(
+        &mut self,
+        block: Box<[u8]>,
+        sent: Result<usize, ErrorKind>,
+        cx: &mut Context<'_>,
+    ) {
+        self.to_endpoint.sent(block, sent.unwrap_or(0), cx.pool);
+        match sent {
+            Ok(_) => {
+                let drained = |relay: &Relay| relay.phase() == Phase::DrainingToEndpoint;
+                if matches!(&self.state, State::Relay(_, relay) if drained(relay)) {
+                    self.deadline = Some(cx.now + self.serving.limits.drain_timeout);
+                }
+            }
+            Err(kind) => {
+                self.to_endpoint.discard(cx.pool);
+                self.end_endpoint_input(End::Broken(kind), cx);
+            }
+        }
+        self.advance(cx);
+    }
+
+    /// The transmission to the mlet ended: so many bytes left, or it takes no more.
+    pub fn handle_sent_to_mlet(
+        &mut self,
+        block: Box<[u8]>,
+        sent: Result<usize, ErrorKind>,
+        cx: &mut Context<'_>,
+    ) {
+        self.to_mlet.sent(block, sent.unwrap_or(0), cx.pool);
+        if let State::Relay(_, relay) = &mut self.state {
+            if sent.is_err() {
+                let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
+                relay.handle_mlet_deaf(&mut Buffers { to_endpoint, to_mlet, pool: cx.pool });
+            } else if relay.phase() == Phase::DrainingToMlet {
+                self.deadline = Some(cx.now + self.serving.limits.drain_timeout);
+            }
+        }
+        self.advance(cx);
+    }
+
+    /// The permit that was asked for is granted. Returns false when the session needs it no more.
+    pub fn handle_permit(&mut self, cx: &mut Context<'_>) -> bool {
+        let State::Greeting(tls, greeting) = &mut self.state else { return false };
+        greeting.start(tls);
+        self.advance(cx);
+        true
+    }
+
+    /// The run is ending: a session that has not sent START ends, others go on.
+    pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
+        if !self.served {
+            let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
+            self.finish(outcome);
+            self.advance(cx);
+        }
+    }
+
+    /// The deadline has passed.
+    pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        self.deadline = None;
+        match &self.state {
+            State::Hello(_) | State::Handshake(_) => self.finish(Outcome::HandshakeTimeout),
+            State::Greeting(..) => self.finish(Outcome::SetUpTimeout),
+            State::Relay(_, relay) => match relay.phase() {
+                Phase::Open => {}
+                Phase::DrainingToEndpoint => self.finish(Outcome::UndeliveredToEndpoint),
+                Phase::DrainingToMlet => self.finish(Outcome::UndeliveredToMlet),
+                Phase::DiscardingMlet => self.state = State::Over,
+            },
+            State::Closing(_) => self.state = State::Over,
+            State::Over => {}
+        }
+        self.advance(cx);
+    }
+
+    /// What is asked of the owner of the sockets since the last call.
+    pub fn take_requests(&mut self) -> Vec<Request> {
+        std::mem::take(&mut self.requests)
+    }
+
+    /// Bytes to send to the endpoint now; they are in flight until [`Self::handle_sent_to_endpoint`].
+    pub fn transmit_to_endpoint(&mut self) -> Option<Transmission> {
+        if matches!(self.state, State::Over) { None } else { self.to_endpoint.transmit() }
+    }
+
+    /// Bytes to send to the mlet now; they are in flight until [`Self::handle_sent_to_mlet`].
+    pub fn transmit_to_mlet(&mut self) -> Option<Transmission> {
+        if matches!(self.state, State::Over) { None } else { self.to_mlet.transmit() }
+    }
+
+    /// A receive from the endpoint is wanted.
+    pub fn wants_endpoint_input(&self) -> bool {
+        match &self.state {
+            State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+                self.to_endpoint.is_empty()
+            }
+            State::Relay(_, relay) => relay.wants_endpoint_input(&self.to_mlet),
+            State::Closing(closing) => !closing.input_ended,
+            State::Over => false,
+        }
+    }
+
+    /// A receive from the mlet is wanted.
+    pub fn wants_mlet_input(&self) -> bool {
+        match &self.state {
+            State::Relay(_, relay) => relay.wants_mlet_input(&self.to_endpoint),
+            _ => false,
+        }
+    }
+
+    /// When [`Self::handle_timeout`] is to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    fn accept(&mut self, greeted: Greeted, cx: &mut Context<'_>) {
+        let name = greeted.server_name();
+        let Some(index) = self.serving.choose(name.as_deref()) else {
+            // As the original: the connection closes without an alert (protocol.md 3.4).
+            self.finish(Outcome::NoExperiment(name));
+            return;
+        };
+        self.experiment = index;
+        match greeted.accept(Arc::clone(&self.serving.experiment(index).tls)) {
+            Ok(tls) => self.state = State::Handshake(tls),
+            Err(error) => self.fail_hello(error, cx),
+        }
+    }
+
+    fn fail_hello(&mut self, failed: HandshakeError, cx: &mut Context<'_>) {
+        let alert = &failed.alert;
+        self.to_endpoint.append(cx.pool, |room| {
+            let len = alert.len().min(room.len());
+            room[..len].copy_from_slice(&alert[..len]);
+            len
+        });
+        self.close(None, Outcome::Tls(failed.error), cx.now);
+    }
+
+    /// Looks at what TLS has made of the bytes just received.
+    fn take_received(&mut self, cx: &mut Context<'_>) {
+        if matches!(&self.state, State::Handshake(tls) if !tls.is_handshaking()) {
+            self.begin_greeting(cx);
+        }
+        if matches!(self.state, State::Greeting(..)) {
+            self.advance_greeting(cx);
+        }
+        let State::Relay(tls, relay) = &mut self.state else { return };
+        let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
+        let mut buffers = Buffers { to_endpoint, to_mlet, pool: cx.pool };
+        let requests = &mut self.requests;
+        let log = |linfo| requests.push(Request::Linfo(linfo));
+        if relay.take_plaintext(tls, &mut buffers, self.serving.limits.linfo_max, log) {
+            self.end_endpoint_input(End::Closed, cx);
+        }
+    }
+
+    fn begin_greeting(&mut self, cx: &Context<'_>) {
+        let State::Handshake(tls) = std::mem::replace(&mut self.state, State::Over) else { return };
+        let experiment = self.serving.experiment(self.experiment);
+        if let Err(error) = experiment.check_own_chain(cx.wall) {
+            let snikey = experiment.snikey.clone();
+            self.close(Some(tls), Outcome::OwnChain(snikey, error), cx.now);
+            return;
+        }
+        let greeting = Greeting::new(Arc::clone(&experiment.programs));
+        self.state = State::Greeting(tls, greeting);
+        self.deadline = Some(cx.now + self.serving.limits.setup_timeout);
+    }
+
+    fn advance_greeting(&mut self, cx: &mut Context<'_>) {
+        let State::Greeting(mut tls, mut greeting) =
+            std::mem::replace(&mut self.state, State::Over)
+        else {
+            return;
+        };
+        match greeting.advance(&mut tls) {
+            Ok(Progress::Waiting) => self.state = State::Greeting(tls, greeting),
+            Ok(Progress::WantsPermit) => {
+                self.requests.push(Request::Permit);
+                self.state = State::Greeting(tls, greeting);
+            }
+            Ok(Progress::Started) => {
+                self.requests.push(Request::Mlet(MletFacts {
+                    peer: self.peer,
+                    endpoint_key: tls.peer_key_id(),
+                    snikey: self.serving.experiment(self.experiment).snikey.clone(),
+                }));
+                self.state = State::Relay(tls, Relay::default());
+                self.served = true;
+                self.deadline = None;
+            }
+            Err(error) => self.close(Some(tls), Outcome::Greeting(error), cx.now),
+        }
+    }
+
+    /// TLS broke down: the peer gets the alert that says so.
+    fn fail_tls(&mut self, error: rustls::Error, cx: &mut Context<'_>) {
+        if matches!(self.state, State::Relay(..)) {
+            // The mlet still gets what arrived before the damage.
+            self.end_endpoint_input(End::Broken(ErrorKind::InvalidData), cx);
+        } else if let State::Handshake(tls) | State::Greeting(tls, _) =
+            std::mem::replace(&mut self.state, State::Over)
+        {
+            self.close(Some(tls), Outcome::Tls(error), cx.now);
+        }
+    }
+
+    fn end_endpoint_input(&mut self, end: End, cx: &mut Context<'_>) {
+        let broken = matches!(end, End::Broken(_));
+        match &mut self.state {
+            State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+                self.finish(Outcome::LeftInSetUp(end));
+            }
+            State::Relay(_, relay) if broken && relay.phase() == Phase::DrainingToEndpoint => {
+                self.finish(Outcome::UndeliveredToEndpoint);
+            }
+            State::Relay(_, relay) => {
+                let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
+                relay.handle_endpoint_end(&mut Buffers { to_endpoint, to_mlet, pool: cx.pool });
+                if self.outcome.is_none() {
+                    self.outcome = Some(Outcome::EndpointEnded(end));
+                    self.deadline = Some(cx.now + self.serving.limits.drain_timeout);
+                }
+            }
+            State::Closing(_) if broken => self.state = State::Over,
+            State::Closing(closing) => closing.input_ended = true,
+            State::Over => {}
+        }
+    }
+
+    /// Moves on as far as output has left.
+    fn advance(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.state, State::Greeting(..)) {
+            self.advance_greeting(cx);
+        }
+        if let State::Relay(tls, relay) = &mut self.state {
+            let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
+            let step = relay.advance(tls, &mut Buffers { to_endpoint, to_mlet, pool: cx.pool });
+            self.take_step(step, cx.now);
+        }
+        self.fill_to_endpoint(cx.pool);
+        if let State::Closing(closing) = &mut self.state
+            && self.to_endpoint.is_empty()
+        {
+            closing.tls = None;
+            if !closing.ended {
+                closing.ended = true;
+                self.requests.push(Request::EndEndpointInput);
+            }
+            if closing.input_ended {
+                self.state = State::Over;
+            }
+        }
+        if matches!(self.state, State::Over)
+            && let Some(outcome) = self.outcome.take()
+        {
+            self.deadline = None;
+            self.requests.push(Request::Over(outcome));
+        }
+    }
+
+    fn take_step(&mut self, step: Step, now: Instant) {
+        match step {
+            Step::Continue => {}
+            Step::EndMletInput => {
+                self.requests.push(Request::EndMletInput);
+                self.deadline = Some(now + self.serving.limits.linger_timeout);
+            }
+            Step::CloseEndpoint => {
+                self.requests.push(Request::EndMletInput);
+                self.close(None, Outcome::MletEnded, now);
+            }
+            Step::Over => self.state = State::Over,
+        }
+    }
+
+    /// Moves sealed bytes to where they can be sent from.
+    fn fill_to_endpoint(&mut self, pool: &mut BlockPool) {
+        let tls = match &mut self.state {
+            State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => tls,
+            State::Closing(Closing { tls: Some(tls), .. }) => tls,
+            State::Hello(_) | State::Closing(_) | State::Over => return,
+        };
+        if self.to_endpoint.is_empty() && tls.has_output() {
+            self.to_endpoint.append(pool, |room| tls.write_output(room));
+        }
+    }
+
+    /// Ends the connection once the last bytes, such as an alert or close_notify, have left.
+    fn close(&mut self, mut tls: Option<ServerStream>, outcome: Outcome, now: Instant) {
+        if let Some(tls) = &mut tls {
+            tls.close();
+        }
+        self.outcome = Some(outcome);
+        self.state = State::Closing(Closing { tls, ended: false, input_ended: false });
+        self.deadline = Some(now + self.serving.limits.linger_timeout);
+    }
+
+    fn finish(&mut self, outcome: Outcome) {
+        self.outcome = Some(outcome);
+        self.state = State::Over;
+    }
+}

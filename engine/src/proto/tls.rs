@@ -1,0 +1,466 @@
+//! TLS 1.3 as PacketLab uses it (protocol.md 3): certificates are PacketLab chains, keys are Ed25519,
+//! and nothing of the web's certificate rules applies.
+//!
+//! The only file that names rustls connection types. [`server_config`] and [`client_config`] serve
+//! every role; [`Hello`] and [`ServerStream`] are the controller's side of one connection, fed with
+//! bytes by whoever owns the socket.
+//!
+//! Invariant: every [`ServerStream::write_piece`] becomes records of its own, so records never hold
+//! bytes of two pieces (1.6); and no read swallows a byte that the peer did not put into TLS.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+
+use rustls::client::Resumption;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, aws_lc_rs, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{
+    CertificateDer, PrivatePkcs8KeyDer, ServerName, SubjectPublicKeyInfoDer, UnixTime,
+};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::server::{Accepted, AcceptedAlert, Acceptor, NoServerSessionStorage};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use rustls::version::TLS13;
+use rustls::{
+    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
+    ServerConfig, ServerConnection, SignatureScheme,
+};
+
+use super::trust::{TrustMode, decode_chain, verify_chain};
+use crate::wire::certificate::Certificate;
+use crate::wire::key::{KeyId, PrivateKey, PublicKey};
+use crate::wire::time::Ticks;
+
+/// A private key with the certificates presented for it.
+#[derive(Debug)]
+pub struct Identity<'a> {
+    /// Certificates in the order they are presented; the first belongs to `key`.
+    pub chain: &'a [Certificate],
+    /// The key that signs the handshake.
+    pub key: &'a PrivateKey,
+}
+
+/// How the peer's chain is judged.
+#[derive(Debug, Clone)]
+pub struct PeerRule {
+    /// Which chains are good (protocol.md 4.6).
+    pub mode: TrustMode,
+    /// Keys in which a chain must end; empty accepts any end.
+    pub anchors: Vec<PublicKey>,
+    /// A server refuses clients without a certificate. A client always demands one.
+    pub mandatory: bool,
+}
+
+/// A TLS identity or rule that cannot be used.
+#[derive(Debug)]
+pub enum SetupError {
+    /// The first certificate is for another key, so every peer would refuse the handshake.
+    KeyMismatch {
+        /// Key id of the first certificate.
+        certificate: KeyId,
+        /// Key id of the private key.
+        key: KeyId,
+    },
+    /// The chain is empty.
+    NoCertificate,
+    /// rustls refused the configuration.
+    Rustls(Error),
+}
+
+impl std::fmt::Display for SetupError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::KeyMismatch { certificate, key } => write!(
+                f,
+                "the first certificate is for key {certificate}, but the private key is {key}; \
+                 use the certificate that was issued for this key"
+            ),
+            Self::NoCertificate => f.write_str("there is no certificate to present; name one"),
+            Self::Rustls(error) => write!(f, "TLS cannot be set up: {error}"),
+        }
+    }
+}
+
+impl std::error::Error for SetupError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Rustls(error) => Some(error),
+            _ => None,
+        }
+    }
+}
+
+impl From<Error> for SetupError {
+    fn from(error: Error) -> Self {
+        Self::Rustls(error)
+    }
+}
+
+/// Makes the random generator ready; its first use takes 35 ms, which no endpoint should wait for.
+///
+/// # Errors
+/// The operating system gives no randomness.
+pub fn warm_up() -> Result<(), SetupError> {
+    let mut byte = [0];
+    aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut byte)
+        .map_err(|_| Error::FailedToGetRandomBytes.into())
+}
+
+/// A server that presents `identity` and judges clients by `rule`; no tickets, no resumption.
+///
+/// # Errors
+/// The identity cannot be used.
+pub fn server_config(
+    identity: &Identity<'_>,
+    rule: PeerRule,
+) -> Result<Arc<ServerConfig>, SetupError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let resolver = certified_key(identity)?;
+    let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&TLS13])?
+        .with_client_cert_verifier(Arc::new(ChainVerifier { rule, provider }))
+        .with_cert_resolver(Arc::new(resolver));
+    config.send_tls13_tickets = 0;
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    Ok(Arc::new(config))
+}
+
+/// A client that judges the server by `rule` and presents `identity`, if any, when asked.
+///
+/// SNI is sent when the connection's name is a DNS name; see [`server_name`].
+///
+/// # Errors
+/// The identity cannot be used.
+pub fn client_config(
+    identity: Option<&Identity<'_>>,
+    rule: PeerRule,
+) -> Result<Arc<ClientConfig>, SetupError> {
+    let provider = Arc::new(aws_lc_rs::default_provider());
+    let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
+        .with_protocol_versions(&[&TLS13])?
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(ChainVerifier { rule, provider }));
+    let mut config = match identity {
+        Some(identity) => builder.with_client_cert_resolver(Arc::new(certified_key(identity)?)),
+        None => builder.with_no_client_auth(),
+    };
+    config.resumption = Resumption::disabled();
+    Ok(Arc::new(config))
+}
+
+/// The name a client connects under: the snikey, or an address literal, for which no SNI is sent.
+///
+/// # Errors
+/// The name is one that rustls refuses, such as digits only.
+pub fn server_name(snikey: Option<&str>) -> Result<ServerName<'static>, SetupError> {
+    match snikey {
+        Some(snikey) => ServerName::try_from(snikey.to_owned())
+            .map_err(|error| Error::General(format!("snikey {snikey}: {error}")).into()),
+        None => Ok(ServerName::IpAddress(std::net::Ipv4Addr::UNSPECIFIED.into())),
+    }
+}
+
+fn certified_key(identity: &Identity<'_>) -> Result<SingleCertAndKey, SetupError> {
+    let first = identity.chain.first().ok_or(SetupError::NoCertificate)?;
+    let key = identity.key.public_key().key_id();
+    // rustls would compare them through webpki, which refuses PacketLab's critical extensions.
+    if first.subject_key_id != key {
+        return Err(SetupError::KeyMismatch { certificate: first.subject_key_id, key });
+    }
+    let der = identity.key.pkcs8_der();
+    let key = aws_lc_rs::sign::any_eddsa_type(&PrivatePkcs8KeyDer::from(&der[..]))?;
+    let chain =
+        identity.chain.iter().map(|cert| CertificateDer::from(cert.der().to_vec())).collect();
+    Ok(SingleCertAndKey::from(CertifiedKey::new(chain, key)))
+}
+
+/// Judges a peer by its PacketLab chain alone, in either role.
+#[derive(Debug)]
+struct ChainVerifier {
+    rule: PeerRule,
+    provider: Arc<CryptoProvider>,
+}
+
+impl ChainVerifier {
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let now = Ticks(now.as_secs().saturating_mul(1_000_000_000));
+        let ders: Vec<&[u8]> = std::iter::once(leaf).chain(rest).map(|der| &der[..]).collect();
+        decode_chain(ders.into_iter(), self.rule.mode)
+            .and_then(|chain| verify_chain(&chain, &self.rule.anchors, self.rule.mode, now))
+            .map(drop)
+            .map_err(|error| refuse(Arc::new(error)))
+    }
+
+    /// The CertificateVerify signature, checked with the raw key because webpki cannot parse the
+    /// certificate; without it any stolen public chain would be a login.
+    fn verify_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let leaf = Certificate::from_der(leaf).map_err(|error| refuse(Arc::new(error)))?;
+        let spki = leaf.subject_key.to_spki();
+        verify_tls13_signature_with_raw_key(
+            message,
+            &SubjectPublicKeyInfoDer::from(&spki[..]),
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+}
+
+/// Alert 46, certificate_unknown, as the original sends for every chain failure (protocol.md 3.5).
+fn refuse(reason: Arc<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))
+}
+
+fn tls12_is_off() -> Error {
+    Error::General("TLS 1.2 is not offered".into())
+}
+
+impl ClientCertVerifier for ChainVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.rule.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.verify(leaf, rest, now).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _leaf: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12_is_off())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verify_signature(message, leaf, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+impl ServerCertVerifier for ChainVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.verify(leaf, rest, now).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _leaf: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12_is_off())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verify_signature(message, leaf, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+/// A connection of which the ClientHello is still awaited.
+#[derive(Default)]
+pub struct Hello {
+    acceptor: Acceptor,
+}
+
+/// A ClientHello that has arrived; the server name chooses the configuration.
+pub struct Greeted {
+    accepted: Accepted,
+}
+
+/// A failed handshake: the reason, and the alert the peer should still get.
+#[derive(Debug)]
+pub struct HandshakeError {
+    /// Why it failed.
+    pub error: Error,
+    /// Bytes to send before closing; may be empty.
+    pub alert: Vec<u8>,
+}
+
+impl HandshakeError {
+    fn new((error, mut alert): (Error, AcceptedAlert)) -> Self {
+        let mut bytes = Vec::new();
+        // Writing to a Vec cannot fail, and an alert that is cut short only costs the peer its reason.
+        let _ = alert.write_all(&mut bytes);
+        Self { error, alert: bytes }
+    }
+}
+
+impl Hello {
+    /// Feeds bytes from the peer, advancing `input`; `Some` once the ClientHello is whole.
+    ///
+    /// # Errors
+    /// What arrived is no acceptable ClientHello.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Greeted>, HandshakeError> {
+        while !input.is_empty() {
+            self.acceptor.read_tls(input).map_err(|error| HandshakeError {
+                error: Error::General(error.to_string()),
+                alert: Vec::new(),
+            })?;
+            if let Some(accepted) = self.acceptor.accept().map_err(HandshakeError::new)? {
+                return Ok(Some(Greeted { accepted }));
+            }
+        }
+        Ok(None)
+    }
+}
+
+impl Greeted {
+    /// The server name asked for; `None` when there was none.
+    pub fn server_name(&self) -> Option<String> {
+        self.accepted.client_hello().server_name().map(str::to_owned)
+    }
+
+    /// Goes on with the handshake under `config`.
+    ///
+    /// # Errors
+    /// The ClientHello does not fit the configuration, such as one without TLS 1.3.
+    pub fn accept(self, config: Arc<ServerConfig>) -> Result<ServerStream, HandshakeError> {
+        let connection = self.accepted.into_connection(config).map_err(HandshakeError::new)?;
+        Ok(ServerStream { connection: Box::new(connection) })
+    }
+}
+
+/// What reading plaintext gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plaintext {
+    /// This many bytes.
+    Bytes(usize),
+    /// Nothing more until more is received.
+    Empty,
+    /// The peer sent close_notify and everything before it has been read.
+    Closed,
+}
+
+/// The controller's side of one TLS connection.
+pub struct ServerStream {
+    connection: Box<ServerConnection>,
+}
+
+impl ServerStream {
+    /// Feeds one step's worth of bytes, advancing `input`, and processes them.
+    ///
+    /// Call again with what is left after draining [`Self::read`]. Bytes behind a close_notify are
+    /// skipped.
+    ///
+    /// # Errors
+    /// The peer broke the protocol; what [`Self::write_output`] gives next is the alert for it.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<(), Error> {
+        debug_assert!(!input.is_empty(), "rustls takes an empty read for the end of the stream");
+        match self.connection.read_tls(input) {
+            Ok(0) => *input = &[],
+            Ok(_) => {}
+            Err(error) => return Err(Error::General(error.to_string())),
+        }
+        self.connection.process_new_packets().map(drop)
+    }
+
+    /// The handshake is not over.
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Takes decrypted bytes.
+    pub fn read(&mut self, into: &mut [u8]) -> Plaintext {
+        match self.connection.reader().read(into) {
+            Ok(0) if into.is_empty() => Plaintext::Empty,
+            Ok(0) => Plaintext::Closed,
+            Ok(len) => Plaintext::Bytes(len),
+            // WouldBlock; the end of the TCP stream is never told to rustls, so no other error comes.
+            Err(_) => Plaintext::Empty,
+        }
+    }
+
+    /// Seals `piece` into records of its own; returns how many bytes were taken, fewer than given when
+    /// the sealed bytes wait to be sent.
+    pub fn write_piece(&mut self, piece: &[u8]) -> usize {
+        self.connection.writer().write(piece).unwrap_or(0)
+    }
+
+    /// Sealed bytes wait to be sent.
+    pub fn has_output(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// Takes sealed bytes to be sent; returns how many.
+    pub fn write_output(&mut self, into: &mut [u8]) -> usize {
+        let room = into.len();
+        let mut rest = into;
+        while !rest.is_empty() && self.connection.wants_write() {
+            match self.connection.write_tls(&mut rest) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        room - rest.len()
+    }
+
+    /// Announces the end of what we send. Nothing may be written afterwards.
+    pub fn close(&mut self) {
+        self.connection.send_close_notify();
+    }
+
+    /// Key id of the peer's first certificate; `None` when it presented none.
+    pub fn peer_key_id(&self) -> Option<KeyId> {
+        let leaf = self.connection.peer_certificates()?.first()?;
+        // The verifier has parsed it once already, so it parses.
+        Certificate::from_der(leaf).ok().map(|leaf| leaf.subject_key_id)
+    }
+
+    /// Gives back what a burst made the receive buffer grow to, once it has been drained.
+    pub fn shrink(&mut self) {
+        struct Nothing;
+        impl Read for Nothing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        }
+        // It always "fails" with WouldBlock; rustls resizes its buffer on the way.
+        let _ = self.connection.read_tls(&mut Nothing);
+    }
+}

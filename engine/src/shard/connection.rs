@@ -1,0 +1,63 @@
+//! A session with its two sockets and the operations under way on them.
+
+use std::net::IpAddr;
+use std::os::fd::OwnedFd;
+use std::time::Instant;
+
+use crate::mailbox::SessionId;
+use crate::proto::session::{Outcome, Session};
+
+/// A session's sockets and what is under way on them.
+pub(super) struct Connection {
+    pub(super) id: SessionId,
+    pub(super) peer: IpAddr,
+    pub(super) accepted: Instant,
+    pub(super) session: Session,
+    pub(super) endpoint: OwnedFd,
+    /// Our end of the mlet's socket pair, once START was answered.
+    pub(super) mlet: Option<OwnedFd>,
+    pub(super) under_way: UnderWay,
+    pub(super) permit: Permit,
+    /// When the timer entry that counts is due.
+    pub(super) timer: Option<Instant>,
+    /// Counts among the set-ups of its shard.
+    pub(super) in_set_up: bool,
+    /// The session is over; only operations under way keep the sockets open.
+    pub(super) over: Option<Outcome>,
+}
+
+/// Which operations are under way; each at most once.
+#[derive(Debug, Default)]
+pub(super) struct UnderWay {
+    pub(super) endpoint_receive: bool,
+    pub(super) endpoint_send: bool,
+    pub(super) mlet_receive: bool,
+    pub(super) mlet_send: bool,
+    /// Cancellations of the above; both sockets' at most.
+    pub(super) cancels: u8,
+}
+
+impl UnderWay {
+    pub(super) fn is_nothing(&self) -> bool {
+        !self.on_endpoint() && !self.on_mlet() && self.cancels == 0
+    }
+
+    pub(super) fn on_endpoint(&self) -> bool {
+        self.endpoint_receive || self.endpoint_send
+    }
+
+    pub(super) fn on_mlet(&self) -> bool {
+        self.mlet_receive || self.mlet_send
+    }
+}
+
+/// A session's claim to be one of the `-n` attempts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Permit {
+    /// Not asked for yet, or used.
+    None,
+    /// Asked for at the control thread.
+    Awaited,
+    /// Held for a START that is under way.
+    Held,
+}

@@ -1,0 +1,525 @@
+//! One core's share of the run: its listening sockets and sessions on one io_uring, in one thread.
+//!
+//! A turn takes every completion there is, moves the sessions they belong to, starts what those want,
+//! and enters the kernel once. Relayed sessions come before handshakes, of which a turn takes only a
+//! few, so that a flood of new endpoints does not hold up the running ones.
+//!
+//! Invariant: a socket is closed only when no operation on it is under way.
+
+mod connection;
+mod listeners;
+mod timers;
+
+use std::collections::VecDeque;
+use std::io;
+use std::net::{IpAddr, Shutdown, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use slab::Slab;
+use socket2::SockRef;
+
+use self::connection::{Connection, Permit, UnderWay};
+use self::listeners::Listeners;
+use self::timers::Timers;
+use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
+use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
+use crate::proto::serving::Serving;
+use crate::proto::session::{Context, End, MletFacts, Request, Session};
+use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
+use crate::sys::socket;
+use crate::wire::time::Ticks;
+
+/// Receive buffers of relayed sessions: 1 MiB.
+const RELAY_GROUP: u16 = 0;
+/// Receive buffers of sessions in set-up, apart so that a flood of handshakes does not starve relays.
+const SET_UP_GROUP: u16 = 1;
+const GROUPS: [GroupSize; 2] =
+    [GroupSize { count: 64, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
+
+/// Set-up receives that a turn takes; a handshake costs some 200 us, which running sessions wait.
+const SET_UP_STEPS_PER_TURN: usize = 4;
+
+/// How soon a turn follows while messages wait for room in the control thread's queue.
+const MAIL_RETRY: Duration = Duration::from_millis(1);
+
+/// What an operation of the ring was started for.
+#[derive(Debug, Clone, Copy)]
+enum Token {
+    Accept(usize),
+    CancelAccept,
+    EndpointReceive(usize),
+    EndpointSend(usize),
+    MletReceive(usize),
+    MletSend(usize),
+    Cancel(usize),
+    Mail,
+}
+
+/// What a shard is made of.
+pub(crate) struct Parts {
+    /// Its number, from 0.
+    pub(crate) number: usize,
+    /// How many shards there are.
+    pub(crate) count: usize,
+    /// Its own listening sockets.
+    pub(crate) listeners: Vec<TcpListener>,
+    /// The experiments.
+    pub(crate) serving: Arc<Serving>,
+    /// Attempts and open sessions of all shards.
+    pub(crate) counts: Arc<Counts>,
+    /// Where its messages come from.
+    pub(crate) inbox: Inbox<ToShard>,
+    /// Where its messages go.
+    pub(crate) mailer: Mailer<FromShard>,
+}
+
+/// One core's share of the run.
+pub(crate) struct Shard {
+    number: usize,
+    count: usize,
+    sessions_begun: u64,
+    ring: Ring<Token>,
+    listeners: Listeners,
+    connections: Slab<Box<Connection>>,
+    in_set_up: usize,
+    /// Set-up receives left for a later turn.
+    set_up_backlog: VecDeque<(usize, io::Result<Received>)>,
+    /// Sessions that found no receive buffer, by group.
+    awaiting_buffer: [VecDeque<(usize, SessionId)>; 2],
+    timers: Timers,
+    pool: BlockPool,
+    serving: Arc<Serving>,
+    counts: Arc<Counts>,
+    inbox: Inbox<ToShard>,
+    mailer: Mailer<FromShard>,
+    draining: bool,
+    now: Instant,
+    wall: Ticks,
+}
+
+#[expect(clippy::disallowed_methods, reason = "the shard reads the clock once a turn")]
+fn clocks() -> (Instant, Ticks) {
+    (Instant::now(), Ticks::from_system_time(SystemTime::now()))
+}
+
+impl Shard {
+    /// Makes the shard on the calling thread, which must be the one that runs it.
+    ///
+    /// # Errors
+    /// No ring can be had.
+    pub(crate) fn new(parts: Parts) -> Result<Self, RingError> {
+        let (now, wall) = clocks();
+        Ok(Self {
+            number: parts.number,
+            count: parts.count,
+            sessions_begun: 0,
+            ring: Ring::new(&GROUPS)?,
+            listeners: Listeners::new(parts.listeners),
+            connections: Slab::new(),
+            in_set_up: 0,
+            set_up_backlog: VecDeque::new(),
+            awaiting_buffer: Default::default(),
+            timers: Timers::default(),
+            pool: BlockPool::default(),
+            serving: parts.serving,
+            counts: parts.counts,
+            inbox: parts.inbox,
+            mailer: parts.mailer,
+            draining: false,
+            now,
+            wall,
+        })
+    }
+
+    /// Serves until it has been drained.
+    ///
+    /// # Errors
+    /// The ring broke down; the sessions of this shard are lost.
+    pub(crate) fn run(mut self) -> io::Result<()> {
+        self.ring.watch(self.inbox.as_fd(), Token::Mail);
+        while !self.is_done() {
+            self.arm_accepts();
+            let mail_is_out = self.mailer.flush();
+            self.ring.wait(self.patience(mail_is_out))?;
+            (self.now, self.wall) = clocks();
+            self.take_completions();
+            self.take_set_up_steps();
+            self.take_due_timers();
+            self.wake_for_buffers();
+        }
+        self.mailer.flush();
+        Ok(())
+    }
+
+    fn is_done(&self) -> bool {
+        self.draining && self.connections.is_empty() && self.listeners.are_closed()
+    }
+
+    /// How long the turn may wait for a completion.
+    fn patience(&self, mail_is_out: bool) -> Option<Duration> {
+        let due = [self.timers.next_due(), self.listeners.paused_until()];
+        let due = due.into_iter().flatten().min();
+        let until_due = due.map(|due| due.saturating_duration_since(self.now));
+        match (mail_is_out, self.set_up_backlog.is_empty()) {
+            (_, false) => Some(Duration::ZERO),
+            (false, true) => Some(until_due.map_or(MAIL_RETRY, |until| until.min(MAIL_RETRY))),
+            (true, true) => until_due,
+        }
+    }
+
+    fn take_completions(&mut self) {
+        while let Some(Completion { token, event }) = self.ring.next_completion() {
+            match (token, event) {
+                (Token::Accept(listener), Event::Accepted(accepted)) => {
+                    self.take_accepted(listener, accepted);
+                }
+                (Token::EndpointReceive(slot), Event::Received(received)) => {
+                    if self.connections[slot].in_set_up {
+                        self.set_up_backlog.push_back((slot, received));
+                    } else {
+                        self.take_endpoint_bytes(slot, received);
+                    }
+                }
+                (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
+                    self.connections[slot].under_way.endpoint_send = false;
+                    let sent = sent.map_err(|error| error.kind());
+                    self.move_session(slot, |session, cx| {
+                        session.handle_sent_to_endpoint(block, sent, cx);
+                    });
+                }
+                (Token::MletReceive(slot), Event::Received(received)) => {
+                    self.take_mlet_bytes(slot, received);
+                }
+                (Token::MletSend(slot), Event::Sent(block, sent)) => {
+                    self.connections[slot].under_way.mlet_send = false;
+                    let sent = sent.map_err(|error| error.kind());
+                    self.move_session(slot, |session, cx| {
+                        session.handle_sent_to_mlet(block, sent, cx);
+                    });
+                }
+                (Token::Cancel(slot), _) => {
+                    self.connections[slot].under_way.cancels -= 1;
+                    self.settle(slot);
+                }
+                (Token::Mail, _) => self.take_mail(),
+                (Token::CancelAccept, _) => {}
+                (token, event) => unreachable!("{token:?} completed with {event:?}"),
+            }
+        }
+    }
+
+    fn take_set_up_steps(&mut self) {
+        for _ in 0..SET_UP_STEPS_PER_TURN {
+            let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
+            self.take_endpoint_bytes(slot, received);
+        }
+    }
+
+    fn take_endpoint_bytes(&mut self, slot: usize, received: io::Result<Received>) {
+        self.connections[slot].under_way.endpoint_receive = false;
+        self.take_received(slot, received, Session::handle_endpoint_bytes, |session, end, cx| {
+            session.handle_endpoint_end(end, cx);
+        });
+    }
+
+    fn take_mlet_bytes(&mut self, slot: usize, received: io::Result<Received>) {
+        self.connections[slot].under_way.mlet_receive = false;
+        self.take_received(slot, received, Session::handle_mlet_bytes, |session, _, cx| {
+            session.handle_mlet_end(cx);
+        });
+    }
+
+    fn take_received(
+        &mut self,
+        slot: usize,
+        received: io::Result<Received>,
+        on_bytes: fn(&mut Session, &[u8], &mut Context<'_>),
+        on_end: fn(&mut Session, End, &mut Context<'_>),
+    ) {
+        let connection = &mut self.connections[slot];
+        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+        match received {
+            Ok(received) => {
+                if received.is_empty() {
+                    on_end(&mut connection.session, End::Closed, &mut cx);
+                } else {
+                    on_bytes(&mut connection.session, self.ring.bytes(&received), &mut cx);
+                }
+                self.ring.give_back(received);
+                self.settle(slot);
+            }
+            Err(error) if is_no_buffers(&error) => {
+                let group = group_of(connection);
+                self.awaiting_buffer[usize::from(group)].push_back((slot, connection.id));
+            }
+            Err(error) if is_interrupted(&error) => self.settle(slot),
+            Err(error) => {
+                on_end(&mut connection.session, End::Broken(error.kind()), &mut cx);
+                self.settle(slot);
+            }
+        }
+    }
+
+    /// Buffers are back at the end of a turn: as many of the sessions that wait for one, longest first,
+    /// may receive again.
+    fn wake_for_buffers(&mut self) {
+        for (group, size) in GROUPS.iter().enumerate() {
+            for _ in 0..size.count {
+                let Some((slot, id)) = self.awaiting_buffer[group].pop_front() else { break };
+                if self.holds(slot, id) {
+                    self.settle(slot);
+                }
+            }
+        }
+    }
+
+    fn take_due_timers(&mut self) {
+        while let Some((slot, id)) = self.timers.pop_due(self.now) {
+            if !self.holds(slot, id) {
+                continue;
+            }
+            let connection = &mut self.connections[slot];
+            connection.timer = None;
+            if connection.session.deadline().is_some_and(|deadline| deadline <= self.now) {
+                self.move_session(slot, Session::handle_timeout);
+            } else {
+                self.settle(slot);
+            }
+        }
+    }
+
+    fn take_mail(&mut self) {
+        self.inbox.silence();
+        while let Some(message) = self.inbox.next() {
+            match message {
+                ToShard::Drain => self.drain(),
+                ToShard::Permit(place) => {
+                    if self.holds(place.slot, place.id)
+                        && self.connections[place.slot].permit == Permit::Awaited
+                    {
+                        self.give_permit(place.slot);
+                    } else {
+                        self.mailer.push(FromShard::PermitFreed);
+                    }
+                }
+            }
+        }
+        self.ring.watch(self.inbox.as_fd(), Token::Mail);
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.close_listeners();
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.move_session(slot, Session::handle_stop);
+        }
+    }
+
+    fn holds(&self, slot: usize, id: SessionId) -> bool {
+        self.connections.get(slot).is_some_and(|connection| connection.id == id)
+    }
+
+    fn open(&mut self, endpoint: OwnedFd) {
+        let Some(peer) = peer_of(&endpoint) else {
+            // It has disconnected already.
+            return;
+        };
+        let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
+        self.sessions_begun += 1;
+        self.counts.open_session();
+        self.in_set_up += 1;
+        let slot = self.connections.insert(Box::new(Connection {
+            id,
+            peer,
+            accepted: self.now,
+            session: Session::new(peer, Arc::clone(&self.serving), self.now),
+            endpoint,
+            mlet: None,
+            under_way: UnderWay::default(),
+            permit: Permit::None,
+            timer: None,
+            in_set_up: true,
+            over: None,
+        }));
+        self.settle(slot);
+    }
+
+    /// Lets the session take a step, then does what it wants.
+    fn move_session(&mut self, slot: usize, step: impl FnOnce(&mut Session, &mut Context<'_>)) {
+        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+        step(&mut self.connections[slot].session, &mut cx);
+        self.settle(slot);
+    }
+
+    /// Does what the session in `slot` wants, and closes it when it is over.
+    fn settle(&mut self, slot: usize) {
+        for request in self.connections[slot].session.take_requests() {
+            self.grant(slot, request);
+        }
+        let connection = &mut *self.connections[slot];
+        if connection.in_set_up && connection.session.is_served() {
+            connection.in_set_up = false;
+            self.in_set_up -= 1;
+        }
+        if connection.over.is_some() {
+            self.close_when_quiet(slot);
+            return;
+        }
+        self.start_operations(slot);
+        let connection = &mut *self.connections[slot];
+        if let Some(deadline) = connection.session.deadline()
+            && connection.timer.is_none_or(|timer| deadline < timer)
+        {
+            connection.timer = Some(deadline);
+            self.timers.add(deadline, slot, connection.id);
+        }
+    }
+
+    fn start_operations(&mut self, slot: usize) {
+        let connection = &mut *self.connections[slot];
+        let (session, under_way) = (&mut connection.session, &mut connection.under_way);
+        let endpoint = connection.endpoint.as_fd();
+        if !under_way.endpoint_send
+            && let Some(transmission) = session.transmit_to_endpoint()
+        {
+            under_way.endpoint_send = true;
+            self.ring.send(endpoint, outgoing(transmission), Token::EndpointSend(slot));
+        }
+        if !under_way.endpoint_receive && session.wants_endpoint_input() {
+            under_way.endpoint_receive = true;
+            let group = if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP };
+            self.ring.receive(endpoint, group, Token::EndpointReceive(slot));
+        }
+        let Some(mlet) = &connection.mlet else { return };
+        if !under_way.mlet_send
+            && let Some(transmission) = session.transmit_to_mlet()
+        {
+            under_way.mlet_send = true;
+            self.ring.send(mlet.as_fd(), outgoing(transmission), Token::MletSend(slot));
+        }
+        if !under_way.mlet_receive && session.wants_mlet_input() {
+            under_way.mlet_receive = true;
+            self.ring.receive(mlet.as_fd(), RELAY_GROUP, Token::MletReceive(slot));
+        }
+    }
+
+    fn grant(&mut self, slot: usize, request: Request) {
+        match request {
+            Request::Permit => self.ask_permit(slot),
+            Request::Mlet(facts) => self.start_mlet(slot, facts),
+            Request::EndMletInput => {
+                if let Some(mlet) = &self.connections[slot].mlet {
+                    end_output(mlet);
+                }
+            }
+            Request::EndEndpointInput => end_output(&self.connections[slot].endpoint),
+            Request::Linfo(linfo) => {
+                let id = self.connections[slot].id;
+                self.mailer.push(FromShard::Linfo { id, linfo });
+            }
+            Request::Over(outcome) => self.connections[slot].over = Some(outcome),
+        }
+    }
+
+    fn ask_permit(&mut self, slot: usize) {
+        if self.counts.reserve() {
+            self.give_permit(slot);
+            return;
+        }
+        let connection = &mut self.connections[slot];
+        connection.permit = Permit::Awaited;
+        let place = SessionPlace { shard: self.number, slot, id: connection.id };
+        self.mailer.push(FromShard::PermitWanted(place));
+    }
+
+    fn give_permit(&mut self, slot: usize) {
+        self.connections[slot].permit = Permit::Held;
+        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+        self.connections[slot].session.handle_permit(&mut cx);
+        self.settle(slot);
+    }
+
+    /// START was answered with success: the attempt counts, whatever becomes of the mlet.
+    fn start_mlet(&mut self, slot: usize, facts: MletFacts) {
+        let connection = &mut self.connections[slot];
+        connection.permit = Permit::None;
+        match socket::session_pair() {
+            Ok((ours, socket)) => {
+                connection.mlet = Some(ours);
+                self.mailer.push(FromShard::StartMlet { id: connection.id, socket, facts });
+            }
+            Err(error) => {
+                self.mailer.push(FromShard::NoSocketPair { id: connection.id, error });
+                let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+                connection.session.handle_mlet_end(&mut cx);
+            }
+        }
+        if self.counts.complete() {
+            self.mailer.push(FromShard::AttemptsUsedUp);
+        }
+    }
+
+    /// Closes the sockets of a session that is over, once nothing is under way on them.
+    fn close_when_quiet(&mut self, slot: usize) {
+        let connection = &mut *self.connections[slot];
+        if connection.under_way.is_nothing() {
+            self.forget(slot);
+        } else if connection.under_way.cancels == 0 {
+            if connection.under_way.on_endpoint() {
+                connection.under_way.cancels += 1;
+                self.ring.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));
+            }
+            if connection.under_way.on_mlet()
+                && let Some(mlet) = &connection.mlet
+            {
+                connection.under_way.cancels += 1;
+                self.ring.cancel(mlet.as_fd(), Token::Cancel(slot));
+            }
+        }
+    }
+
+    fn forget(&mut self, slot: usize) {
+        let connection = self.connections.remove(slot);
+        self.counts.close_session();
+        match connection.permit {
+            Permit::Held if self.counts.are_limited() => self.mailer.push(FromShard::PermitFreed),
+            Permit::Held | Permit::Awaited | Permit::None => {}
+        }
+        if let Some(outcome) = connection.over {
+            self.mailer.push(FromShard::Ended {
+                id: connection.id,
+                peer: connection.peer,
+                outcome,
+                lasted: self.now.saturating_duration_since(connection.accepted),
+            });
+        }
+    }
+}
+
+fn outgoing(Transmission { block, start, end }: Transmission) -> Outgoing {
+    Outgoing { block, start, end }
+}
+
+fn group_of(connection: &Connection) -> u16 {
+    if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP }
+}
+
+/// Shuts down the write side; the peer may be gone already, which is as good.
+fn end_output(socket: &OwnedFd) {
+    let _ = SockRef::from(socket).shutdown(Shutdown::Write);
+}
+
+fn is_no_buffers(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::ENOBUFS)
+}
+
+fn is_interrupted(error: &io::Error) -> bool {
+    error.kind() == io::ErrorKind::Interrupted
+}
+
+fn peer_of(endpoint: &OwnedFd) -> Option<IpAddr> {
+    Some(SockRef::from(endpoint).peer_addr().ok()?.as_socket()?.ip())
+}

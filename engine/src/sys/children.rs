@@ -1,0 +1,201 @@
+//! Ending every child of this process, adopted ones too.
+//!
+//! As a subreaper a process inherits the orphans below it, so killing its direct children over and over reaches every
+//! descendant, also one that forked twice and left session and group. Shared by the supervisor, whose manager may
+//! be killed, and the manager, whose supervisor may be.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+use std::{fs, io, thread};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::signal::{Signal, kill, killpg};
+use nix::unistd::{Pid, getpgid};
+
+/// Pause between two looks for children that were adopted meanwhile; nothing announces those.
+const PASS_INTERVAL: Duration = Duration::from_millis(20);
+/// A grace beyond a year is for ever; the cap keeps the sum with the present within the clock.
+const GRACE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
+
+/// Makes this process the one that adopts the orphans among its descendants.
+///
+/// # Errors
+/// As the kernel says.
+pub fn become_subreaper() -> io::Result<()> {
+    Ok(set_child_subreaper(true)?)
+}
+
+/// Ends every child of this process: TERM, after `grace` KILL, until none is left or none may be signalled.
+///
+/// For a manager whose supervisor is gone, after [`become_subreaper`]. Blocks, up to `grace` and the moment that
+/// killing takes.
+///
+/// # Errors
+/// When `/proc` cannot be read to find them.
+pub fn end_all_children(grace: Duration) -> io::Result<()> {
+    let mut ending = Ending::new(now(), grace);
+    loop {
+        let now = now();
+        if reap(|_, _| ()) == Reaped::NoneLeft || !ending.pass(now)? {
+            return Ok(());
+        }
+        thread::sleep(ending.next_pass_in(now));
+    }
+}
+
+/// What [`reap`] left.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Reaped {
+    /// Children that still run.
+    SomeLeft,
+    /// No child at all.
+    NoneLeft,
+}
+
+/// Reaps every child that has ended and tells its wait status to `ended`.
+#[allow(unsafe_code)]
+pub(super) fn reap(mut ended: impl FnMut(Pid, i32)) -> Reaped {
+    loop {
+        let mut status = 0;
+        // Not nix's waitpid, which loses the child when a real-time signal killed it.
+        // SAFETY: status is a valid place for the wait status.
+        let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
+        match pid {
+            0 => return Reaped::SomeLeft,
+            1.. => ended(Pid::from_raw(pid), status),
+            _ if Errno::last() == Errno::EINTR => {}
+            _ => return Reaped::NoneLeft,
+        }
+    }
+}
+
+/// The steps of ending all children, without waiting between them.
+#[derive(Debug)]
+pub(super) struct Ending {
+    kill_at: Instant,
+    next_pass_at: Instant,
+    /// Who has had TERM; a second one might be taken for impatience.
+    warned: HashSet<Pid>,
+}
+
+impl Ending {
+    /// Starts with TERM; KILL follows after `grace`.
+    pub(super) fn new(now: Instant, grace: Duration) -> Self {
+        Self { kill_at: now + grace.min(GRACE_MAX), next_pass_at: now, warned: HashSet::new() }
+    }
+
+    /// Lets KILL follow after `grace` from now if that is sooner.
+    pub(super) fn hurry(&mut self, now: Instant, grace: Duration) {
+        self.kill_at = self.kill_at.min(now + grace.min(GRACE_MAX));
+    }
+
+    /// Signals the children there are, if it is time for that. False when there is no point in going on: only
+    /// children are left that we may not even kill (a mlet that changed its user).
+    pub(super) fn pass(&mut self, now: Instant) -> io::Result<bool> {
+        if now < self.next_pass_at {
+            return Ok(true);
+        }
+        let kills = now >= self.kill_at;
+        let children = children()?;
+        let mut reached_any = children.is_empty();
+        for child in children {
+            reached_any |= if kills {
+                signal_child(child, Signal::SIGKILL)
+            } else {
+                self.warned.insert(child) && signal_child(child, Signal::SIGTERM)
+            };
+        }
+        self.next_pass_at = now + PASS_INTERVAL;
+        if !kills {
+            self.next_pass_at = self.next_pass_at.min(self.kill_at);
+        }
+        Ok(reached_any || !kills)
+    }
+
+    /// Time until `pass` has something to do.
+    pub(super) fn next_pass_in(&self, now: Instant) -> Duration {
+        self.next_pass_at.saturating_duration_since(now)
+    }
+}
+
+/// Monotonic time, for the two processes that have children.
+#[expect(clippy::disallowed_methods, reason = "supervisor and last resort are shells of their own")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+/// Signals a child, with its whole group if it leads one; an unreaped child keeps its numbers, so this cannot hit
+/// a stranger. False if we may not.
+fn signal_child(child: Pid, signal: Signal) -> bool {
+    let leads_group = getpgid(Some(child)) == Ok(child);
+    let sent = if leads_group { killpg(child, signal) } else { kill(child, signal) };
+    sent != Err(Errno::EPERM)
+}
+
+/// Direct children of this process, ended ones that are not reaped included.
+fn children() -> io::Result<Vec<Pid>> {
+    if !fs::exists("/proc/thread-self/children")? {
+        return children_by_parent();
+    }
+    let mut children = Vec::new();
+    for task in fs::read_dir("/proc/self/task")? {
+        // A thread that ended meanwhile has handed its children to another; the next pass sees them.
+        let list = fs::read_to_string(task?.path().join("children")).unwrap_or_default();
+        children.extend(list.split_ascii_whitespace().filter_map(parse_pid));
+    }
+    Ok(children)
+}
+
+/// As [`children`], for kernels built without CONFIG_PROC_CHILDREN: every process whose parent we are.
+fn children_by_parent() -> io::Result<Vec<Pid>> {
+    let own = Pid::this();
+    let mut children = Vec::new();
+    for entry in fs::read_dir("/proc")? {
+        let entry = entry?;
+        let Some(pid) = entry.file_name().to_str().and_then(parse_pid) else { continue };
+        let stat = fs::read(entry.path().join("stat")).unwrap_or_default();
+        if parent_in_stat(&stat) == Some(own) {
+            children.push(pid);
+        }
+    }
+    Ok(children)
+}
+
+fn parse_pid(text: &str) -> Option<Pid> {
+    text.parse().ok().filter(|&pid| pid > 0).map(Pid::from_raw)
+}
+
+/// The parent's number in `/proc/PID/stat`: second field after the name, which ends at the last `)`.
+fn parent_in_stat(stat: &[u8]) -> Option<Pid> {
+    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+    let fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?;
+    fields.split_ascii_whitespace().nth(1).and_then(parse_pid)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Command, Stdio};
+
+    use super::*;
+
+    #[test]
+    fn both_ways_to_find_children_find_a_child() {
+        let mut child =
+            Command::new("/bin/cat").stdin(Stdio::piped()).stdout(Stdio::null()).spawn().unwrap();
+        let pid = Pid::from_raw(child.id().try_into().unwrap());
+        assert!(children().unwrap().contains(&pid));
+        assert!(children_by_parent().unwrap().contains(&pid));
+        drop(child.stdin.take());
+        child.wait().unwrap();
+        assert!(!children().unwrap().contains(&pid));
+    }
+
+    #[test]
+    fn the_parent_is_found_behind_a_name_with_brackets_and_spaces() {
+        assert_eq!(parent_in_stat(b"12 (a) b) S 7 12 12 0"), Some(Pid::from_raw(7)));
+        assert_eq!(parent_in_stat(b"12 (a) S"), None);
+        assert_eq!(parent_in_stat(b""), None);
+    }
+}

@@ -1,0 +1,38 @@
+//! The limit on open files, which bounds the number of sessions.
+
+use std::io;
+
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+
+/// How many files this process may have open now (the soft limit).
+///
+/// # Errors
+/// As the kernel says.
+pub fn open_files() -> io::Result<u64> {
+    Ok(getrlimit(Resource::RLIMIT_NOFILE)?.0)
+}
+
+/// Raises the soft limit on open files to the hard one and returns it. Mlets must not inherit that (they may use
+/// `select`), so the supervisor is forked first.
+///
+/// # Errors
+/// As the kernel says; the old limit stays then.
+pub fn raise_open_files() -> io::Result<u64> {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    if soft < hard {
+        setrlimit(Resource::RLIMIT_NOFILE, hard, hard)?;
+    }
+    Ok(hard)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soft_limit_is_the_hard_one_after_raising() {
+        let raised = raise_open_files().unwrap();
+        assert_eq!(open_files().unwrap(), raised);
+        assert_eq!(getrlimit(Resource::RLIMIT_NOFILE).unwrap(), (raised, raised));
+    }
+}

@@ -1,0 +1,435 @@
+//! One thread's io_uring: operations go in with a token, completions come out with it.
+//!
+//! The ring owns whatever the kernel may touch. A block to send moves in and comes back with the
+//! completion; receives draw from buffer groups that live as long as the ring. So nothing that is
+//! safe to call can leave the kernel with memory that is gone.
+//!
+//! Not here: what a completion means. Fds are the caller's: one must stay open until every operation
+//! on it has completed, or a later descriptor of the same number would be meant.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+use std::sync::atomic::{AtomicU16, Ordering};
+use std::time::{Duration, Instant};
+
+use io_uring::types::{BufRingEntry, CancelBuilder, Fd, SubmitArgs, Timespec};
+use io_uring::{IoUring, cqueue, opcode, squeue};
+use nix::libc;
+use slab::Slab;
+
+/// Submission queue entries; a fuller turn submits in between.
+const SUBMISSION_ENTRIES: u32 = 256;
+
+/// Completion queue entries: many times the submissions, so that a burst does not overflow.
+const COMPLETION_ENTRIES: u32 = 4096;
+
+/// Why there is no ring, and what to do about it.
+#[derive(Debug)]
+pub struct RingError {
+    doing: &'static str,
+    source: io::Error,
+}
+
+impl fmt::Display for RingError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let cure = match self.source.raw_os_error() {
+            Some(libc::ENOSYS) => {
+                "this kernel has no io_uring; run Linux 6.1 or newer with CONFIG_IO_URING"
+            }
+            Some(libc::EPERM) => {
+                "io_uring is barred: set `sysctl kernel.io_uring_disabled=0`, and in a container \
+                 allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile"
+            }
+            Some(libc::ENOMEM) => "raise the locked-memory limit (`ulimit -l`)",
+            Some(libc::EINVAL) => "this kernel's io_uring is too old; run Linux 6.1 or newer",
+            Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (`ulimit -n`)",
+            _ => "see the system's log",
+        };
+        write!(f, "io_uring cannot be used ({}: {}); {cure}", self.doing, self.source)
+    }
+}
+
+impl std::error::Error for RingError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// A block to send, or the part of it between `start` and `end`.
+#[derive(Debug)]
+pub struct Outgoing {
+    /// The memory.
+    pub block: Box<[u8]>,
+    /// First byte to send.
+    pub start: usize,
+    /// One past the last byte to send.
+    pub end: usize,
+}
+
+/// How many buffers of which size a group holds.
+#[derive(Debug, Clone, Copy)]
+pub struct GroupSize {
+    /// Buffers; a power of two, at most 256.
+    pub count: u16,
+    /// Bytes of each.
+    pub len: u32,
+}
+
+/// Bytes that a receive delivered, in a buffer of the ring; to be given back.
+#[derive(Debug)]
+pub struct Received {
+    group: u16,
+    buffer: Option<u16>,
+    len: usize,
+}
+
+impl Received {
+    /// How many bytes; 0 is the end of the stream.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The stream has ended.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
+/// What an operation led to.
+#[derive(Debug)]
+pub enum Event {
+    /// A connection, or why there is none.
+    Accepted(io::Result<OwnedFd>),
+    /// Bytes, or why there are none. ENOBUFS: the group is empty; try again when a buffer is back.
+    Received(io::Result<Received>),
+    /// The block, and how many bytes were sent.
+    Sent(Box<[u8]>, io::Result<usize>),
+    /// The watched descriptor can be read.
+    Readable,
+    /// A cancellation has been looked at; the cancelled operations complete by themselves.
+    CancelDone,
+}
+
+/// A completed operation.
+#[derive(Debug)]
+pub struct Completion<T> {
+    /// The token the operation was started with.
+    pub token: T,
+    /// What it led to.
+    pub event: Event,
+}
+
+enum Kind {
+    Accept,
+    Receive { group: u16 },
+    Send(Box<[u8]>),
+    Watch,
+    Cancel,
+}
+
+struct Operation<T> {
+    token: T,
+    kind: Kind,
+}
+
+/// The ring of the calling thread. It must be used from the thread that made it.
+pub struct Ring<T> {
+    ring: IoUring,
+    operations: Slab<Operation<T>>,
+    groups: Vec<BufferGroup>,
+    enters: u64,
+}
+
+impl<T: Copy> Ring<T> {
+    /// A ring with the given buffer groups, numbered from 0.
+    ///
+    /// # Errors
+    /// The kernel refuses; the message names the cure.
+    pub fn new(groups: &[GroupSize]) -> Result<Self, RingError> {
+        let ring = Self::set_up()?;
+        let groups = groups
+            .iter()
+            .enumerate()
+            .map(|(index, size)| BufferGroup::register(&ring, index as u16, *size))
+            .collect::<io::Result<_>>()
+            .map_err(|source| RingError { doing: "registering receive buffers", source })?;
+        Ok(Self { ring, operations: Slab::new(), groups, enters: 0 })
+    }
+
+    /// Tries for up to a second: the kernel frees the locked memory of a ring some milliseconds after
+    /// its process ended, so a restart right behind another may find none.
+    fn set_up() -> Result<IoUring, RingError> {
+        const PATIENCE: Duration = Duration::from_secs(1);
+        #[expect(clippy::disallowed_methods, reason = "this is the shell, before any machine runs")]
+        let started = Instant::now();
+        loop {
+            let made = IoUring::builder()
+                .setup_cqsize(COMPLETION_ENTRIES)
+                .setup_submit_all()
+                .setup_single_issuer()
+                .setup_defer_taskrun()
+                .build(SUBMISSION_ENTRIES);
+            match made {
+                Err(error)
+                    if error.raw_os_error() == Some(libc::ENOMEM)
+                        && started.elapsed() < PATIENCE =>
+                {
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                made => {
+                    return made.map_err(|source| RingError { doing: "io_uring_setup", source });
+                }
+            }
+        }
+    }
+
+    /// How often the kernel was entered.
+    pub fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    /// No operation is under way.
+    pub fn is_idle(&self) -> bool {
+        self.operations.is_empty()
+    }
+
+    /// Accepts one connection; the new descriptor is close-on-exec and blocking, as the ring wants it.
+    pub fn accept(&mut self, listener: BorrowedFd<'_>, token: T) {
+        let entry = opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
+            .flags(libc::SOCK_CLOEXEC)
+            .build();
+        self.start(entry, token, Kind::Accept);
+    }
+
+    /// Receives once, into a buffer of `group`.
+    pub fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: T) {
+        let len = self.groups[usize::from(group)].size.len;
+        let entry = opcode::Recv::new(fd(socket), std::ptr::null_mut(), len)
+            .buf_group(group)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT);
+        self.start(entry, token, Kind::Receive { group });
+    }
+
+    /// Sends; fewer bytes than given may leave.
+    pub fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: T) {
+        let Outgoing { block, start, end } = outgoing;
+        let bytes = &block[start..end];
+        let entry = opcode::Send::new(fd(socket), bytes.as_ptr(), bytes.len() as u32)
+            .flags(libc::MSG_NOSIGNAL)
+            .build();
+        self.start(entry, token, Kind::Send(block));
+    }
+
+    /// Tells once when `watched` can be read.
+    pub fn watch(&mut self, watched: BorrowedFd<'_>, token: T) {
+        let entry = opcode::PollAdd::new(fd(watched), libc::POLLIN as u32).build();
+        self.start(entry, token, Kind::Watch);
+    }
+
+    /// Cancels every operation on `target`; each still completes by itself.
+    pub fn cancel(&mut self, target: BorrowedFd<'_>, token: T) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(fd(target)).all()).build();
+        self.start(entry, token, Kind::Cancel);
+    }
+
+    /// Hands the queued operations to the kernel and waits for a completion, at most for `timeout`.
+    ///
+    /// # Errors
+    /// The kernel refuses to go on.
+    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.enters += 1;
+        let entered = match timeout {
+            None => self.ring.submit_and_wait(1),
+            Some(timeout) => {
+                let timespec = Timespec::from(timeout);
+                self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timespec))
+            }
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            // A timeout, a signal, or completions that must be taken first: all are reasons to look.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The next completion, if one is there.
+    pub fn next_completion(&mut self) -> Option<Completion<T>> {
+        let entry = self.ring.completion().next()?;
+        let operation = self.operations.remove(entry.user_data() as usize);
+        let event = self.interpret(&entry, operation.kind);
+        Some(Completion { token: operation.token, event })
+    }
+
+    /// The bytes of a receive.
+    pub fn bytes(&self, received: &Received) -> &[u8] {
+        match received.buffer {
+            Some(buffer) => self.groups[usize::from(received.group)].bytes(buffer, received.len),
+            None => &[],
+        }
+    }
+
+    /// Gives a buffer back to its group.
+    pub fn give_back(&mut self, received: Received) {
+        if let Some(buffer) = received.buffer {
+            self.groups[usize::from(received.group)].give(buffer);
+        }
+    }
+
+    fn interpret(&mut self, entry: &cqueue::Entry, kind: Kind) -> Event {
+        let result = match entry.result() {
+            errno if errno < 0 => Err(io::Error::from_raw_os_error(-errno)),
+            value => Ok(value as usize),
+        };
+        match kind {
+            Kind::Accept => Event::Accepted(result.map(|fd| owned(fd as RawFd))),
+            Kind::Send(block) => Event::Sent(block, result),
+            Kind::Watch => Event::Readable,
+            Kind::Cancel => Event::CancelDone,
+            Kind::Receive { group } => {
+                let buffer = cqueue::buffer_select(entry.flags());
+                match result {
+                    Ok(len) => Event::Received(Ok(Received { group, buffer, len })),
+                    Err(error) => {
+                        self.give_back(Received { group, buffer, len: 0 });
+                        Event::Received(Err(error))
+                    }
+                }
+            }
+        }
+    }
+
+    fn start(&mut self, entry: squeue::Entry, token: T, kind: Kind) {
+        let key = self.operations.insert(Operation { token, kind });
+        let entry = entry.user_data(key as u64);
+        while !self.push(&entry) {
+            self.enters += 1;
+            // Nothing is lost when this fails: the entries stay queued and the next wait tells why.
+            let _ = self.ring.submit();
+        }
+    }
+
+    #[allow(unsafe_code)]
+    fn push(&mut self, entry: &squeue::Entry) -> bool {
+        // SAFETY: what an entry points to is a block that `operations` owns until the entry's completion,
+        // or a buffer group that lives as long as the ring; `Drop` leaks both if some are in flight.
+        unsafe { self.ring.submission().push(entry) }.is_ok()
+    }
+}
+
+impl<T> Drop for Ring<T> {
+    fn drop(&mut self) {
+        if !self.operations.is_empty() {
+            // The kernel may go on using them for a while after the ring is closed.
+            std::mem::forget(std::mem::take(&mut self.operations));
+            std::mem::forget(std::mem::take(&mut self.groups));
+        }
+    }
+}
+
+fn fd(borrowed: BorrowedFd<'_>) -> Fd {
+    Fd(borrowed.as_raw_fd())
+}
+
+#[allow(unsafe_code)]
+fn owned(fd: RawFd) -> OwnedFd {
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    unsafe { OwnedFd::from_raw_fd(fd) }
+}
+
+/// Entries of the largest group; they fill one page.
+const GROUP_ENTRIES_MAX: usize = 256;
+
+/// The ring of a group's entries, on a page of its own as the kernel wants it.
+#[repr(C, align(4096))]
+struct EntryPage([[u64; 2]; GROUP_ENTRIES_MAX]);
+
+/// Receive buffers that the kernel picks from.
+struct BufferGroup {
+    size: GroupSize,
+    entries: NonNull<EntryPage>,
+    memory: NonNull<u8>,
+    tail: u16,
+}
+
+impl BufferGroup {
+    fn register(ring: &IoUring, group: u16, size: GroupSize) -> io::Result<Self> {
+        assert!(size.count.is_power_of_two() && usize::from(size.count) <= GROUP_ENTRIES_MAX);
+        let entries = Box::new(EntryPage([[0; 2]; GROUP_ENTRIES_MAX]));
+        let memory = vec![0_u8; usize::from(size.count) * size.len as usize].into_boxed_slice();
+        let mut made = Self {
+            size,
+            entries: NonNull::from(Box::leak(entries)),
+            memory: NonNull::from(Box::leak(memory)).cast(),
+            tail: 0,
+        };
+        made.hand_to_kernel(ring, group)?;
+        for buffer in 0..size.count {
+            made.give(buffer);
+        }
+        Ok(made)
+    }
+
+    #[allow(unsafe_code)]
+    fn hand_to_kernel(&self, ring: &IoUring, group: u16) -> io::Result<()> {
+        let address = self.entries.as_ptr() as u64;
+        // SAFETY: the page holds at least `count` entries and is freed only after the ring is closed.
+        unsafe { ring.submitter().register_buf_ring_with_flags(address, self.size.count, group, 0) }
+    }
+
+    /// Offers `buffer` to the kernel.
+    #[allow(unsafe_code)]
+    fn give(&mut self, buffer: u16) {
+        let base: *mut BufRingEntry = self.entries.as_ptr().cast();
+        let slot = usize::from(self.tail & (self.size.count - 1));
+        // SAFETY: `slot` is below `count`, so the entry lies in the page.
+        let entry = unsafe { base.add(slot) };
+        // SAFETY: the kernel reads an entry only after the tail has moved past it, which is below.
+        let entry = unsafe { &mut *entry };
+        entry.set_addr(self.address(buffer) as u64);
+        entry.set_len(self.size.len);
+        entry.set_bid(buffer);
+        self.tail = self.tail.wrapping_add(1);
+        // SAFETY: `base` is the address of the first entry of a registered ring.
+        let tail = unsafe { BufRingEntry::tail(base) };
+        // SAFETY: the tail is a u16 in the page that the kernel only reads, atomically.
+        let tail = unsafe { AtomicU16::from_ptr(tail.cast_mut()) };
+        tail.store(self.tail, Ordering::Release);
+    }
+
+    fn address(&self, buffer: u16) -> *mut u8 {
+        debug_assert!(buffer < self.size.count);
+        self.memory.as_ptr().wrapping_add(usize::from(buffer) * self.size.len as usize)
+    }
+
+    #[allow(unsafe_code)]
+    fn bytes(&self, buffer: u16, len: usize) -> &[u8] {
+        assert!(buffer < self.size.count && len <= self.size.len as usize);
+        // SAFETY: the range lies in the group's memory, and the kernel does not write to a buffer
+        // between its completion and its return through `give`, which needs `&mut self`.
+        unsafe { std::slice::from_raw_parts(self.address(buffer), len) }
+    }
+}
+
+impl Drop for BufferGroup {
+    #[allow(unsafe_code)]
+    fn drop(&mut self) {
+        // SAFETY: it was leaked from a Box of this type, and no operation can use it any more: the ring
+        // is dropped first, and leaks its groups if operations are in flight.
+        drop(unsafe { Box::from_raw(self.entries.as_ptr()) });
+        let len = usize::from(self.size.count) * self.size.len as usize;
+        let memory = std::ptr::slice_from_raw_parts_mut(self.memory.as_ptr(), len);
+        // SAFETY: as above; pointer and length are those of the leaked slice.
+        drop(unsafe { Box::from_raw(memory) });
+    }
+}

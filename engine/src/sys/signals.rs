@@ -1,0 +1,113 @@
+//! SIGINT and SIGTERM as something to read instead of something that interrupts, and SIGPIPE out of the way.
+//!
+//! No work is ever done in a signal handler: there is none.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+
+use nix::libc;
+use nix::sys::signal::{SigHandler, SigSet, Signal, signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+
+/// A request to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StopSignal {
+    /// SIGINT, usually Ctrl-C.
+    Interrupt,
+    /// SIGTERM.
+    Terminate,
+}
+
+impl fmt::Display for StopSignal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Interrupt => "SIGINT",
+            Self::Terminate => "SIGTERM",
+        })
+    }
+}
+
+/// SIGINT and SIGTERM of this process, readable.
+#[derive(Debug)]
+pub struct StopSignals(SignalFd);
+
+impl StopSignals {
+    /// Blocks both signals in the calling thread and makes them readable here. Call it before other threads
+    /// start, for they inherit the mask and a thread that lacks it would be killed by the signal; and after the
+    /// supervisor is forked.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn block() -> io::Result<Self> {
+        let mut signals = SigSet::empty();
+        signals.add(Signal::SIGINT);
+        signals.add(Signal::SIGTERM);
+        signals.thread_block()?;
+        Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
+    }
+
+    /// The next signal that arrived, `None` when there is none. Never blocks.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn receive(&self) -> io::Result<Option<StopSignal>> {
+        let received = self.0.read_signal()?;
+        Ok(received.map(|info| match info.ssi_signo.cast_signed() {
+            libc::SIGINT => StopSignal::Interrupt,
+            _ => StopSignal::Terminate,
+        }))
+    }
+}
+
+impl AsFd for StopSignals {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
+
+impl AsRawFd for StopSignals {
+    fn as_raw_fd(&self) -> RawFd {
+        self.0.as_raw_fd()
+    }
+}
+
+/// Ignores SIGPIPE: writing to a peer that is gone is an error to handle, not a reason to die. Mlets inherit it,
+/// and the mlets of the original count on that (pktxpmgr.md 1.5).
+///
+/// # Errors
+/// As the kernel says.
+pub fn ignore_broken_pipe() -> io::Result<()> {
+    set_disposition(Signal::SIGPIPE, SigHandler::SigIgn)
+}
+
+/// Ignores a signal or gives it its default action.
+#[allow(unsafe_code)]
+pub(super) fn set_disposition(number: Signal, disposition: SigHandler) -> io::Result<()> {
+    debug_assert!(matches!(disposition, SigHandler::SigIgn | SigHandler::SigDfl));
+    // SAFETY: neither disposition runs code of ours, which is what could go wrong here.
+    unsafe { signal(number, disposition) }?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use nix::sys::signal::raise;
+
+    use super::*;
+
+    #[test]
+    fn blocked_stop_signals_are_read_in_the_thread_that_was_to_get_them() {
+        std::thread::spawn(|| {
+            let signals = StopSignals::block().unwrap();
+            assert_eq!(signals.receive().unwrap(), None);
+            raise(Signal::SIGTERM).unwrap();
+            assert_eq!(signals.receive().unwrap(), Some(StopSignal::Terminate));
+            raise(Signal::SIGINT).unwrap();
+            assert_eq!(signals.receive().unwrap(), Some(StopSignal::Interrupt));
+            assert_eq!(signals.receive().unwrap(), None);
+        })
+        .join()
+        .unwrap();
+    }
+}

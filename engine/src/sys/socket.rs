@@ -1,0 +1,227 @@
+//! Sockets as pktxpmgr makes them: the pair between a session and its mlet, the listening sockets, and the options
+//! of every TCP connection. All are close-on-exec and blocking; waiting is the ring's business.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::Duration;
+
+use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
+
+/// Connects that may arrive at once without one being dropped and sent again a second later.
+const STORM: usize = 5_000;
+/// More listening sockets than this a shard never needs, however short the kernel keeps its queues.
+const LISTENERS_PER_SHARD_MAX: usize = 64;
+/// Linux's own default for `net.core.somaxconn`, for when it cannot be read.
+const SOMAXCONN_DEFAULT: usize = 4096;
+
+/// Silence on a connection before the peer is probed, pause between probes, and probes that may stay unanswered:
+/// a dead endpoint is noticed in two minutes though a session may be silent for ever (reliability.md 5).
+const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
+const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVE_PROBES: u32 = 6;
+/// How long sent bytes may stay unacknowledged before the connection counts as dead.
+const USER_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// The socket between a session and its mlet: ours first, then the one that becomes the mlet's descriptor 0.
+///
+/// # Errors
+/// As the kernel says; EMFILE at the open-file limit.
+pub fn session_pair() -> io::Result<(OwnedFd, OwnedFd)> {
+    let (ours, mlets) = UnixStream::pair()?;
+    Ok((ours.into(), mlets.into()))
+}
+
+/// Sets what every TCP connection of ours has: no delay of small messages, keepalive, and a limit on
+/// unacknowledged bytes. A connection accepted by a socket of [`bind_all`] has it from the start.
+///
+/// # Errors
+/// As the kernel says.
+pub fn set_connection_options(socket: &impl AsFd) -> io::Result<()> {
+    let socket = SockRef::from(socket);
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE_IDLE)
+        .with_interval(KEEPALIVE_INTERVAL)
+        .with_retries(KEEPALIVE_PROBES);
+    socket.set_tcp_nodelay(true)?;
+    socket.set_tcp_keepalive(&keepalive)?;
+    socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
+}
+
+/// A TCP socket that has its address but takes no connection yet, so that all shards can have theirs before the
+/// first endpoint gets in.
+#[derive(Debug)]
+pub struct BoundSocket(Socket);
+
+impl BoundSocket {
+    /// The address, with the port the kernel chose where 0 was asked for.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn local_address(&self) -> io::Result<SocketAddr> {
+        let address = self.0.local_addr()?;
+        address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// Takes connections from now on, as many waiting as the kernel allows.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn listen(self) -> io::Result<TcpListener> {
+        // The kernel lowers this to net.core.somaxconn.
+        self.0.listen(i32::MAX)?;
+        Ok(self.0.into())
+    }
+}
+
+/// Binds `count` sockets to one address, among which the kernel will spread the connections; with port 0 the
+/// kernel chooses one for all.
+///
+/// # Errors
+/// `AddrInUse` when another program, even another pktxpmgr of this user, listens there: the sockets share the port
+/// with one another only, or two managers would get half the endpoints each. Otherwise as the kernel says.
+pub fn bind_all(address: SocketAddr, count: usize) -> io::Result<Vec<BoundSocket>> {
+    // Refused beside any listener, unlike a bind with SO_REUSEPORT.
+    drop(bind(address, false)?);
+    let mut sockets = Vec::new();
+    let mut address = address;
+    for _ in 0..count {
+        let socket = BoundSocket(bind(address, true)?);
+        address = socket.local_address()?;
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port whose old connections are in TIME_WAIT is free for us: a restart works at once.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shared)?;
+    set_connection_options(&socket)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// How many listening sockets each of `shards` needs so that 5,000 connects at once overflow none, when the
+/// kernel queues up to `somaxconn` on each.
+///
+/// The kernel picks a socket by hash, so the fullest one gets more than its share; five standard deviations more are
+/// as good as never exceeded.
+pub fn listeners_per_shard(shards: usize, somaxconn: usize) -> usize {
+    let holds_the_storm = |&per_shard: &usize| {
+        let share = STORM as f64 / (per_shard * shards.max(1)) as f64;
+        share + 5.0 * share.sqrt() <= somaxconn as f64
+    };
+    (1..LISTENERS_PER_SHARD_MAX).find(holds_the_storm).unwrap_or(LISTENERS_PER_SHARD_MAX)
+}
+
+/// Connections the kernel lets wait at one listening socket (`net.core.somaxconn`).
+pub fn somaxconn() -> usize {
+    let text = std::fs::read_to_string("/proc/sys/net/core/somaxconn").unwrap_or_default();
+    text.trim().parse().unwrap_or(SOMAXCONN_DEFAULT)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+    use std::net::TcpStream;
+
+    use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+
+    use super::*;
+
+    fn any_port() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    #[test]
+    fn both_ends_of_a_session_pair_block_and_close_on_exec() {
+        let (ours, mlets) = session_pair().unwrap();
+        for fd in [&ours, &mlets] {
+            let flags = FdFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFD).unwrap());
+            assert!(flags.contains(FdFlag::FD_CLOEXEC));
+            let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap());
+            assert!(!flags.contains(OFlag::O_NONBLOCK));
+        }
+    }
+
+    #[test]
+    fn an_accepted_connection_has_the_options_from_the_start() {
+        let socket = bind_all(any_port(), 1).unwrap().remove(0);
+        let address = socket.local_address().unwrap();
+        let listener = socket.listen().unwrap();
+        let _client = TcpStream::connect(address).unwrap();
+        let (accepted, _) = listener.accept().unwrap();
+        let accepted = SockRef::from(&accepted);
+        assert!(accepted.tcp_nodelay().unwrap());
+        assert!(accepted.keepalive().unwrap());
+        assert_eq!(accepted.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(accepted.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(accepted.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+        assert_eq!(accepted.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+    }
+
+    #[test]
+    fn sockets_of_one_call_share_a_port_chosen_by_the_kernel_and_all_get_connections() {
+        let sockets = bind_all(any_port(), 3).unwrap();
+        let addresses: Vec<_> = sockets.iter().map(|s| s.local_address().unwrap()).collect();
+        assert_ne!(addresses[0].port(), 0);
+        assert_eq!(addresses, [addresses[0]; 3]);
+
+        let listeners: Vec<_> = sockets.into_iter().map(|s| s.listen().unwrap()).collect();
+        let clients: Vec<_> = (0..100).map(|_| TcpStream::connect(addresses[0]).unwrap()).collect();
+        let mut accepted = Vec::new();
+        for listener in &listeners {
+            listener.set_nonblocking(true).unwrap();
+            let before = accepted.len();
+            accepted.extend(listener.incoming().map_while(Result::ok));
+            assert!(accepted.len() > before, "a hash that leaves one of three without any of 100");
+        }
+        assert_eq!(accepted.len(), clients.len());
+    }
+
+    #[test]
+    fn a_second_manager_on_the_same_port_is_refused() {
+        let sockets = bind_all(any_port(), 2).unwrap();
+        let address = sockets[0].local_address().unwrap();
+        let _listeners: Vec<_> = sockets.into_iter().map(|s| s.listen().unwrap()).collect();
+        assert_eq!(bind_all(address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+    }
+
+    /// Item 96.
+    #[test]
+    fn the_same_port_is_free_again_right_after_the_end() {
+        let socket = bind_all(any_port(), 1).unwrap().remove(0);
+        let address = socket.local_address().unwrap();
+        let listener = socket.listen().unwrap();
+        let mut client = TcpStream::connect(address).unwrap();
+        let (mut accepted, _) = listener.accept().unwrap();
+        accepted.write_all(b"x").unwrap();
+        // Closing first puts our side into TIME_WAIT.
+        drop((accepted, listener));
+        client.read_exact(&mut [0]).unwrap();
+        assert_eq!(client.read(&mut [0]).unwrap(), 0);
+        drop(client);
+        assert_eq!(bind_all(address, 2).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_socket_that_is_only_bound_refuses_connections() {
+        let socket = bind_all(any_port(), 1).unwrap().remove(0);
+        let refused = TcpStream::connect(socket.local_address().unwrap()).unwrap_err();
+        assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
+    }
+
+    #[test]
+    fn a_storm_fits_into_the_queues_of_all_listeners_with_room_for_an_uneven_hash() {
+        assert_eq!(listeners_per_shard(1, 4096), 2);
+        assert_eq!(listeners_per_shard(2, 4096), 1);
+        assert_eq!(listeners_per_shard(64, 4096), 1);
+        assert_eq!(listeners_per_shard(2, 1024), 3);
+        assert_eq!(listeners_per_shard(2, 128), 31);
+        assert_eq!(listeners_per_shard(1, 1), LISTENERS_PER_SHARD_MAX);
+        assert!(somaxconn() > 0);
+    }
+}

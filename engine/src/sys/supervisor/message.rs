@@ -1,0 +1,360 @@
+//! Messages between manager and supervisor, one per packet of their SOCK_SEQPACKET pair.
+//!
+//! ```text
+//! SPAWN        1 | id 8 | stdio 1 | variables 1 | { name length 1 | name | value length 2 | value }   + one descriptor
+//! END ALL      2 | grace 8
+//! SPAWNED      1 | id 8 | pid 4
+//! SPAWN FAILED 2 | id 8 | errno 4
+//! EXITED       3 | id 8 | pid 4 | how 1 | code or signal 4 | run time 8
+//! ```
+//! Numbers are big-endian, times in nanoseconds. Both ends are one program, so there is no version; what does not
+//! decode to its last byte is refused whole.
+
+use std::fmt;
+use std::time::Duration;
+
+/// Longest message; the two ends receive into a buffer of this size.
+pub(super) const LEN_MAX: usize = 4096;
+
+const SPAWN: u8 = 1;
+const END_ALL: u8 = 2;
+const SPAWNED: u8 = 1;
+const SPAWN_FAILED: u8 = 2;
+const EXITED: u8 = 3;
+const INHERIT: u8 = 0;
+const BY_CODE: u8 = 0;
+const BY_SIGNAL: u8 = 1;
+
+/// Manager to supervisor.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Request {
+    /// Start a mlet whose descriptor 0 comes with this message.
+    Spawn { id: u64, environment: Vec<(String, String)>, stdio: Stdio },
+    /// TERM to every mlet, KILL after `grace`; no mlet is started any more.
+    EndAll { grace: Duration },
+}
+
+/// What a mlet's descriptors 1 and 2 are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stdio {
+    /// The ones pktxpmgr was started with.
+    Inherit,
+}
+
+/// What the supervisor tells of one mlet; `id` is the one it was asked for with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The mlet runs: exec has succeeded.
+    Spawned {
+        /// As asked for.
+        id: u64,
+        /// Its process, which is also its process group.
+        pid: i32,
+    },
+    /// There is no mlet; its socket is closed.
+    SpawnFailed {
+        /// As asked for.
+        id: u64,
+        /// Why: ENOENT, EACCES, ENOEXEC and others of exec, EAGAIN of fork, ECANCELED after
+        /// [`end_all`](super::Supervisor::end_all).
+        errno: i32,
+    },
+    /// The mlet has ended. Comes exactly once for each `Spawned`, after it.
+    Exited {
+        /// As asked for.
+        id: u64,
+        /// Its former process.
+        pid: i32,
+        /// How it ended.
+        status: MletStatus,
+        /// From before it was started until it was reaped.
+        run_time: Duration,
+    },
+}
+
+/// How a mlet ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MletStatus {
+    /// By itself, with this code.
+    Code(i32),
+    /// By this signal.
+    Signal(i32),
+}
+
+impl fmt::Display for MletStatus {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code(code) => write!(f, "exit code {code}"),
+            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+        }
+    }
+}
+
+impl Request {
+    /// The bytes of this request, `None` if it cannot be said: a variable name that is empty or holds `=`, a NUL, or
+    /// more than fits one message.
+    pub(super) fn encode(&self) -> Option<Vec<u8>> {
+        let mut out = Vec::new();
+        match self {
+            Self::Spawn { id, environment, stdio: Stdio::Inherit } => {
+                out.push(SPAWN);
+                out.extend(id.to_be_bytes());
+                out.push(INHERIT);
+                out.push(u8::try_from(environment.len()).ok()?);
+                for (name, value) in environment {
+                    if !is_variable(name, value) {
+                        return None;
+                    }
+                    out.push(u8::try_from(name.len()).ok()?);
+                    out.extend(name.as_bytes());
+                    out.extend(u16::try_from(value.len()).ok()?.to_be_bytes());
+                    out.extend(value.as_bytes());
+                }
+            }
+            Self::EndAll { grace } => {
+                out.push(END_ALL);
+                out.extend(nanoseconds(*grace));
+            }
+        }
+        (out.len() <= LEN_MAX).then_some(out)
+    }
+
+    /// The request in these bytes, `None` if they are none.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let request = match reader.u8()? {
+            SPAWN => {
+                let id = reader.u64()?;
+                if reader.u8()? != INHERIT {
+                    return None;
+                }
+                let count = reader.u8()?;
+                let environment = (0..count).map(|_| reader.variable()).collect::<Option<_>>()?;
+                Self::Spawn { id, environment, stdio: Stdio::Inherit }
+            }
+            END_ALL => Self::EndAll { grace: reader.duration()? },
+            _ => return None,
+        };
+        reader.is_at_end().then_some(request)
+    }
+}
+
+impl Event {
+    /// The bytes of this event.
+    pub(super) fn encode(&self) -> Vec<u8> {
+        let mut out = Vec::new();
+        match *self {
+            Self::Spawned { id, pid } => {
+                out.push(SPAWNED);
+                out.extend(id.to_be_bytes());
+                out.extend(pid.to_be_bytes());
+            }
+            Self::SpawnFailed { id, errno } => {
+                out.push(SPAWN_FAILED);
+                out.extend(id.to_be_bytes());
+                out.extend(errno.to_be_bytes());
+            }
+            Self::Exited { id, pid, status, run_time } => {
+                let (how, number) = match status {
+                    MletStatus::Code(code) => (BY_CODE, code),
+                    MletStatus::Signal(signal) => (BY_SIGNAL, signal),
+                };
+                out.push(EXITED);
+                out.extend(id.to_be_bytes());
+                out.extend(pid.to_be_bytes());
+                out.push(how);
+                out.extend(number.to_be_bytes());
+                out.extend(nanoseconds(run_time));
+            }
+        }
+        out
+    }
+
+    /// The event in these bytes, `None` if they are none.
+    pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader(bytes);
+        let kind = reader.u8()?;
+        let id = reader.u64()?;
+        let event = match kind {
+            SPAWNED => Self::Spawned { id, pid: reader.i32()? },
+            SPAWN_FAILED => Self::SpawnFailed { id, errno: reader.i32()? },
+            EXITED => {
+                let pid = reader.i32()?;
+                let how = reader.u8()?;
+                let number = reader.i32()?;
+                let status = match how {
+                    BY_CODE => MletStatus::Code(number),
+                    BY_SIGNAL => MletStatus::Signal(number),
+                    _ => return None,
+                };
+                Self::Exited { id, pid, status, run_time: reader.duration()? }
+            }
+            _ => return None,
+        };
+        reader.is_at_end().then_some(event)
+    }
+}
+
+/// True if the environment of a process can hold it.
+fn is_variable(name: &str, value: &str) -> bool {
+    !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+}
+
+/// 584 years are as good as any longer time.
+fn nanoseconds(duration: Duration) -> [u8; 8] {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).to_be_bytes()
+}
+
+/// The bytes of a message that are not read yet.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
+        let (head, tail) = self.0.split_at_checked(len)?;
+        self.0 = tail;
+        Some(head)
+    }
+
+    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
+        self.bytes(N)?.try_into().ok()
+    }
+
+    fn u8(&mut self) -> Option<u8> {
+        self.array().map(u8::from_be_bytes)
+    }
+
+    fn i32(&mut self) -> Option<i32> {
+        self.array().map(i32::from_be_bytes)
+    }
+
+    fn u64(&mut self) -> Option<u64> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn duration(&mut self) -> Option<Duration> {
+        self.u64().map(Duration::from_nanos)
+    }
+
+    fn variable(&mut self) -> Option<(String, String)> {
+        let name_len = usize::from(self.u8()?);
+        let name = std::str::from_utf8(self.bytes(name_len)?).ok()?;
+        let value_len = usize::from(u16::from_be_bytes(self.array()?));
+        let value = std::str::from_utf8(self.bytes(value_len)?).ok()?;
+        is_variable(name, value).then(|| (name.to_owned(), value.to_owned()))
+    }
+
+    fn is_at_end(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn spawn(environment: &[(&str, &str)]) -> Request {
+        let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        let environment = environment.iter().map(own).collect();
+        Request::Spawn { id: 7, environment, stdio: Stdio::Inherit }
+    }
+
+    #[test]
+    fn a_spawn_request_has_these_bytes() {
+        let bytes = b"\x01\0\0\0\0\0\0\0\x07\0\x01\x06EPADDR\0\x03::1";
+        let request = spawn(&[("EPADDR", "::1")]);
+        assert_eq!(request.encode().unwrap(), bytes);
+        assert_eq!(Request::decode(bytes), Some(request));
+    }
+
+    #[test]
+    fn an_environment_that_no_process_can_have_is_not_encoded() {
+        for bad in [("", "x"), ("A=B", "x"), ("A\0", "x"), ("A", "x\0")] {
+            assert_eq!(spawn(&[bad]).encode(), None, "{bad:?}");
+        }
+        let long = "x".repeat(LEN_MAX);
+        assert_eq!(spawn(&[("A", &long)]).encode(), None);
+        assert_eq!(spawn(&[(&long[..256], "")]).encode(), None);
+        assert!(spawn(&[(&long[..255], &long[..2000])]).encode().is_some());
+        assert_eq!(spawn(&[("A", ""); 256]).encode(), None);
+    }
+
+    #[test]
+    fn an_environment_that_no_process_can_have_is_not_decoded() {
+        for (name, value) in [("", "x"), ("=", "x"), ("\0", "x"), ("A", "\0")] {
+            let mut bytes = spawn(&[]).encode().unwrap();
+            *bytes.last_mut().unwrap() = 1;
+            bytes.push(name.len() as u8);
+            bytes.extend(name.as_bytes());
+            bytes.extend((value.len() as u16).to_be_bytes());
+            bytes.extend(value.as_bytes());
+            assert_eq!(Request::decode(&bytes), None, "{name:?}={value:?}");
+        }
+    }
+
+    fn any_request() -> impl Strategy<Value = Request> {
+        let variable = ("[^=\0]{1,60}", "[^\0]{0,60}");
+        let environment = prop::collection::vec(variable, 0..5);
+        prop_oneof![
+            (any::<u64>(), environment).prop_map(|(id, environment)| Request::Spawn {
+                id,
+                environment,
+                stdio: Stdio::Inherit
+            }),
+            any::<u64>().prop_map(|ns| Request::EndAll { grace: Duration::from_nanos(ns) }),
+        ]
+    }
+
+    fn any_event() -> impl Strategy<Value = Event> {
+        let status = prop_oneof![
+            any::<i32>().prop_map(MletStatus::Code),
+            any::<i32>().prop_map(MletStatus::Signal)
+        ];
+        prop_oneof![
+            any::<(u64, i32)>().prop_map(|(id, pid)| Event::Spawned { id, pid }),
+            any::<(u64, i32)>().prop_map(|(id, errno)| Event::SpawnFailed { id, errno }),
+            (any::<(u64, i32, u64)>(), status).prop_map(|((id, pid, ns), status)| {
+                Event::Exited { id, pid, status, run_time: Duration::from_nanos(ns) }
+            }),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn requests_survive_the_way_there_and_no_shorter_or_longer_form_does(
+            request in any_request()
+        ) {
+            let mut bytes = request.encode().unwrap();
+            prop_assert_eq!(Request::decode(&bytes), Some(request));
+            for len in 0..bytes.len() {
+                prop_assert_eq!(Request::decode(&bytes[..len]), None);
+            }
+            bytes.push(0);
+            prop_assert_eq!(Request::decode(&bytes), None);
+        }
+
+        #[test]
+        fn events_survive_the_way_back_and_no_shorter_or_longer_form_does(event in any_event()) {
+            let mut bytes = event.encode();
+            prop_assert_eq!(Event::decode(&bytes), Some(event));
+            for len in 0..bytes.len() {
+                prop_assert_eq!(Event::decode(&bytes[..len]), None);
+            }
+            bytes.push(0);
+            prop_assert_eq!(Event::decode(&bytes), None);
+        }
+
+        #[test]
+        fn any_bytes_decode_to_nothing_or_to_what_encodes_to_them(
+            bytes in prop::collection::vec(any::<u8>(), 0..80)
+        ) {
+            if let Some(request) = Request::decode(&bytes) {
+                prop_assert_eq!(request.encode(), Some(bytes.clone()));
+            }
+            if let Some(event) = Event::decode(&bytes) {
+                prop_assert_eq!(event.encode(), bytes);
+            }
+        }
+    }
+}

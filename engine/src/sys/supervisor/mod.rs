@@ -1,0 +1,221 @@
+//! The supervisor: a process with one thread, no keys and no ring that starts and reaps the mlets.
+//!
+//! ```text
+//!  manager  --- SPAWN + session socket, END ALL --->  supervisor --posix_spawn--> mlet
+//!           <--- SPAWNED, SPAWN FAILED, EXITED ----              <---SIGCHLD-----
+//! ```
+//!
+//! It exists because forking a process with threads, rings and keys is slow and unsafe (reliability.md 4). It is forked
+//! first of all, so mlets get the limits, affinity and signal state pktxpmgr was started with, and nothing that
+//! pktxpmgr opened since. When its end of the pair tells that the manager is gone, for whatever reason, it ends every
+//! mlet and their orphans, then itself; after a normal end there are none and it ends at once.
+//!
+//! Here is the manager's side. Invariant: for each spawn asked for come exactly one `Spawned` or `SpawnFailed`, and
+//! after `Spawned` exactly one `Exited`, unless the supervisor is lost.
+
+mod message;
+mod outbox;
+mod process;
+mod spawn;
+
+use std::ffi::OsString;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::path::PathBuf;
+use std::time::Duration;
+use std::{fmt, fs, io};
+
+use nix::errno::Errno;
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::waitpid;
+use nix::unistd::{ForkResult, Pid, fork};
+
+pub use self::message::{Event, MletStatus};
+use self::message::{Request, Stdio};
+pub use self::outbox::Flushed;
+use self::outbox::Outbox;
+use self::spawn::Program;
+use crate::sys::fd_passing;
+
+/// The program every session gets an instance of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MletCommand {
+    /// Its file, never searched in PATH. `#!` scripts work.
+    pub path: PathBuf,
+    /// Its arguments without the zeroth, which is the text after the last `/` of the path.
+    pub arguments: Vec<OsString>,
+    /// Between TERM and KILL when the manager is gone and mlets are left.
+    pub term_grace: Duration,
+}
+
+/// Forks the supervisor. Call it before keys are read, limits raised, signals blocked or threads started.
+///
+/// # Errors
+/// [`StartError`]; no process is left then.
+pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
+    let program = Program::new(command).map_err(|_| StartError::NulInCommand)?;
+    let threads = fs::read_dir("/proc/self/task").map_err(StartError::Proc)?.count();
+    if threads != 1 {
+        return Err(StartError::ManyThreads(threads));
+    }
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
+        .map_err(StartError::Pair)?;
+    #[allow(unsafe_code)]
+    // SAFETY: this process has one thread, as just counted, so the child is a whole process and may do anything.
+    match unsafe { fork() }.map_err(StartError::Fork)? {
+        ForkResult::Parent { child } => {
+            Ok(Supervisor { pair: ours, pid: child, outbox: Outbox::default() })
+        }
+        // Our end is closed in the child with everything else; the child never returns to drop it.
+        ForkResult::Child => process::run(program, command.term_grace, theirs),
+    }
+}
+
+/// Why there is no supervisor.
+#[derive(Debug)]
+pub enum StartError {
+    /// The mlet's path or an argument holds a NUL.
+    NulInCommand,
+    /// `/proc` cannot be read.
+    Proc(io::Error),
+    /// So many threads run already; fork would copy only one of them.
+    ManyThreads(usize),
+    /// The socket pair cannot be made.
+    Pair(Errno),
+    /// The process cannot be made.
+    Fork(Errno),
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "cannot start the supervisor of mlets: ")?;
+        match self {
+            Self::NulInCommand => {
+                write!(f, "the mlet's path or an argument holds a NUL byte; remove it")
+            }
+            Self::Proc(error) => {
+                write!(f, "/proc/self/task is not readable ({error}); mount /proc")
+            }
+            Self::ManyThreads(threads) => {
+                write!(
+                    f,
+                    "{threads} threads run already; it must be started before any other thread"
+                )
+            }
+            Self::Pair(errno) => {
+                write!(f, "no socket pair ({errno}); raise the limit on open files")
+            }
+            Self::Fork(errno) => {
+                write!(f, "no process ({errno}); raise the limit on processes or free memory")
+            }
+        }
+    }
+}
+
+impl std::error::Error for StartError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Proc(error) => Some(error),
+            Self::Pair(errno) | Self::Fork(errno) => Some(errno),
+            Self::NulInCommand | Self::ManyThreads(_) => None,
+        }
+    }
+}
+
+/// The manager's end. Nothing here blocks but [`Supervisor::end`]; wait for the descriptor to become readable, and
+/// writable when a flush says so. Any error of [`flush`](Self::flush) or [`receive`](Self::receive) means that the
+/// supervisor is lost: [`end_all_children`](crate::sys::children::end_all_children) then ends the mlets.
+///
+/// Dropping it ends the supervisor, and with it every mlet that is left.
+#[derive(Debug)]
+pub struct Supervisor {
+    pair: OwnedFd,
+    pid: Pid,
+    outbox: Outbox,
+}
+
+impl Supervisor {
+    /// The supervisor's process number.
+    pub fn pid(&self) -> i32 {
+        self.pid.as_raw()
+    }
+
+    /// Queues a request for one mlet: `session` becomes its descriptor 0, `environment` its whole environment. `id`
+    /// is the caller's, to know the events by; unique among the mlets that run. [`flush`](Self::flush) sends it.
+    ///
+    /// # Errors
+    /// `InvalidInput` when the environment cannot be had by a process (a name with `=`, a NUL) or is longer than
+    /// 4 kB; `session` is closed then, and no event comes.
+    pub fn spawn(
+        &mut self,
+        id: u64,
+        environment: Vec<(String, String)>,
+        session: OwnedFd,
+    ) -> io::Result<()> {
+        let request = Request::Spawn { id, environment, stdio: Stdio::Inherit };
+        let message = request.encode().ok_or(io::ErrorKind::InvalidInput)?;
+        self.outbox.push(message, Some(session));
+        Ok(())
+    }
+
+    /// Queues the request to end every mlet: TERM now, KILL after `grace`. Their `Exited` events come as ever; mlets
+    /// asked for from now on fail with ECANCELED.
+    pub fn end_all(&mut self, grace: Duration) {
+        // This request always fits.
+        self.outbox.push(Request::EndAll { grace }.encode().unwrap_or_default(), None);
+    }
+
+    /// Sends what is queued, as much as goes without waiting.
+    ///
+    /// # Errors
+    /// The supervisor is lost.
+    pub fn flush(&mut self) -> io::Result<Flushed> {
+        self.outbox.flush(self.pair.as_fd())
+    }
+
+    /// True if something is queued that the last flush could not send.
+    pub fn wants_write(&self) -> bool {
+        !self.outbox.is_empty()
+    }
+
+    /// The next event, `None` when none has arrived; call it until then.
+    ///
+    /// # Errors
+    /// `UnexpectedEof` when the supervisor has ended, `InvalidData` when it talks nonsense: it is lost either way.
+    pub fn receive(&mut self) -> io::Result<Option<Event>> {
+        let mut buffer = [0; message::LEN_MAX];
+        let received = match fd_passing::receive(self.pair.as_fd(), &mut buffer) {
+            Ok(received) if received.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+            Ok(received) => received,
+            Err(error) if fd_passing::is_later(&error) => return Ok(None),
+            // It ended with requests of ours unread.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+            Err(error) => return Err(error),
+        };
+        let bytes = buffer.get(..received.len).unwrap_or_default();
+        let event = Event::decode(bytes).filter(|_| !received.cut);
+        event.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+    }
+
+    /// Closes the pair and waits until the supervisor has ended: at once if no mlet or orphan of one is left,
+    /// otherwise up to the grace of its [`MletCommand`].
+    pub fn end(self) {
+        drop(self.pair);
+        // An error says that there is no such child any more.
+        while waitpid(self.pid, None) == Err(Errno::EINTR) {}
+    }
+}
+
+impl AsFd for Supervisor {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pair.as_fd()
+    }
+}
+
+impl AsRawFd for Supervisor {
+    fn as_raw_fd(&self) -> RawFd {
+        self.pair.as_raw_fd()
+    }
+}

@@ -1,0 +1,288 @@
+//! What runs in the supervisor process, from fork to exit. Nothing here returns to the caller of `start`.
+//!
+//! ```text
+//!  serving --manager gone or talks nonsense--> ending (TERM, grace, KILL) --no child left--> exit
+//!     '------------END ALL---> ending, manager there --manager gone-----------^
+//! ```
+//! Invariant: an unreadable request never starts a mlet, and the process never exits while a child is left that it
+//! may signal.
+
+use std::collections::HashMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::process::ExitStatusExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::ExitStatus;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::prctl;
+use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::{Pid, setpgid};
+
+use super::message::{self, Event, MletStatus, Request, Stdio};
+use super::outbox::{Flushed, Outbox};
+use super::spawn::{Program, Spawner};
+use crate::sys::children::{Ending, Reaped, become_subreaper, now, reap};
+use crate::sys::fd_passing;
+use crate::sys::signals::{ignore_broken_pipe, set_disposition};
+use crate::sys::stdin;
+
+/// Requests are left in the socket while so many events wait for the manager to read them.
+const EVENTS_MAX: usize = 1024;
+/// Pause before sending again when memory was short.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
+/// Exit code when the supervisor could not set itself up or panicked (EX_SOFTWARE); nobody reads it.
+const EXIT_INTERNAL: i32 = 70;
+
+/// What a terminal or an operator sends to all of pktxpmgr's group. The manager decides what it means for mlets.
+const IGNORED: [Signal; 7] = [
+    Signal::SIGHUP,
+    Signal::SIGINT,
+    Signal::SIGQUIT,
+    Signal::SIGTERM,
+    Signal::SIGTSTP,
+    Signal::SIGTTIN,
+    Signal::SIGTTOU,
+];
+
+/// Is the supervisor until it exits.
+pub(super) fn run(program: Program, term_grace: Duration, pair: OwnedFd) -> ! {
+    // A panic must not unwind into the caller, which is the manager's main function.
+    let code = catch_unwind(AssertUnwindSafe(|| match become_supervisor(&pair) {
+        Ok(signals) => match Spawner::new(program) {
+            Ok(spawner) => Process::new(spawner, term_grace, pair, signals).run(),
+            Err(_) => EXIT_INTERNAL,
+        },
+        Err(_) => EXIT_INTERNAL,
+    }));
+    exit(code.unwrap_or(EXIT_INTERNAL))
+}
+
+/// Sheds what was inherited: descriptors, terminal signals, process group.
+fn become_supervisor(pair: &OwnedFd) -> io::Result<SignalFd> {
+    for signal in IGNORED {
+        set_disposition(signal, SigHandler::SigIgn)?;
+    }
+    ignore_broken_pipe()?;
+    // If SIGCHLD came ignored, the kernel would throw the exit statuses away.
+    set_disposition(Signal::SIGCHLD, SigHandler::SigDfl)?;
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    mask.thread_set_mask()?;
+    close_all_but(pair.as_fd())?;
+    stdin::discard()?;
+    // Out of the manager's group, so that killing that whole group leaves somebody to end the mlets.
+    setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
+    become_subreaper()?;
+    prctl::set_name(c"pktx-supervisor")?;
+    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+}
+
+/// Closes every descriptor from 3 upwards except `kept`.
+fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
+    let kept = kept.as_raw_fd().unsigned_abs();
+    close_range(3, kept.saturating_sub(1))?;
+    close_range(kept + 1, u32::MAX)
+}
+
+#[allow(unsafe_code)]
+fn close_range(first: u32, last: u32) -> io::Result<()> {
+    if first > last {
+        return Ok(());
+    }
+    // SAFETY: the descriptors belong to values of the caller of fork, which this process never touches or drops.
+    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Without destructors and buffered output of the manager, whose copies this process holds.
+#[allow(unsafe_code)]
+fn exit(code: i32) -> ! {
+    // SAFETY: _exit may be called at any time.
+    unsafe { libc::_exit(code) }
+}
+
+/// A mlet that runs.
+struct Mlet {
+    id: u64,
+    started: Instant,
+}
+
+struct Process {
+    spawner: Spawner,
+    term_grace: Duration,
+    /// `None` once the manager is gone.
+    pair: Option<OwnedFd>,
+    signals: SignalFd,
+    mlets: HashMap<Pid, Mlet>,
+    events: Outbox,
+    ending: Option<Ending>,
+}
+
+impl Process {
+    fn new(spawner: Spawner, term_grace: Duration, pair: OwnedFd, signals: SignalFd) -> Self {
+        Self {
+            spawner,
+            term_grace,
+            pair: Some(pair),
+            signals,
+            mlets: HashMap::new(),
+            events: Outbox::default(),
+            ending: None,
+        }
+    }
+
+    /// Serves until nothing is left to do and returns the exit code.
+    fn run(mut self) -> i32 {
+        loop {
+            let mut timeout = None;
+            let now = now();
+            if self.ending.is_some() {
+                let left = self.reap(now) == Reaped::SomeLeft;
+                timeout = self.end_children(left, now);
+                if timeout.is_none() && self.pair.is_none() {
+                    return 0;
+                }
+            }
+            if self.flush() == Flushed::AfterPause {
+                timeout = Some(timeout.map_or(RETRY_PAUSE, |timeout| timeout.min(RETRY_PAUSE)));
+            }
+            self.wait(timeout);
+        }
+    }
+
+    /// Signals the children that are left. Returns when to do so again, `None` if there is no point.
+    fn end_children(&mut self, left: bool, now: Instant) -> Option<Duration> {
+        let ending = self.ending.as_mut()?;
+        // Without /proc the mlets cannot be found as children, nor could this process have been started.
+        let goes_on = left && ending.pass(now).unwrap_or(false);
+        goes_on.then(|| ending.next_pass_in(now))
+    }
+
+    /// Waits for the manager, a mlet's end or the time, and handles the first two.
+    fn wait(&mut self, timeout: Option<Duration>) {
+        let mut wanted = PollFlags::empty();
+        if self.events.len() < EVENTS_MAX {
+            wanted |= PollFlags::POLLIN;
+        }
+        if !self.events.is_empty() {
+            wanted |= PollFlags::POLLOUT;
+        }
+        let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
+            // Rounded up, so that waiting for less than a millisecond does not become spinning.
+            let timeout = timeout + Duration::from_micros(999);
+            PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)
+        });
+        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
+        if let Some(pair) = &self.pair {
+            fds.push(PollFd::new(pair.as_fd(), wanted));
+        }
+        if poll(&mut fds, timeout).is_err() {
+            return;
+        }
+        let ready = |fd: &PollFd<'_>| fd.revents().unwrap_or(PollFlags::empty());
+        let signalled = fds.first().is_some_and(|fd| !ready(fd).is_empty());
+        let pair = fds.get(1).map_or(PollFlags::empty(), ready);
+        if signalled {
+            // One SIGCHLD may stand for many.
+            while let Ok(Some(_)) = self.signals.read_signal() {}
+            self.reap(now());
+        }
+        if pair.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+            // Requests still in the socket are for sessions that have ended with the manager.
+            self.lose_manager();
+        } else if pair.contains(PollFlags::POLLIN) {
+            self.handle_request();
+        }
+    }
+
+    fn lose_manager(&mut self) {
+        self.pair = None;
+        self.events = Outbox::default();
+        let now = now();
+        let ending = self.ending.get_or_insert_with(|| Ending::new(now, self.term_grace));
+        ending.hurry(now, self.term_grace);
+    }
+
+    fn handle_request(&mut self) {
+        let Some(pair) = &self.pair else { return };
+        let mut buffer = [0; message::LEN_MAX];
+        let mut received = match fd_passing::receive(pair.as_fd(), &mut buffer) {
+            Ok(received) => received,
+            Err(error) if fd_passing::is_later(&error) => return,
+            Err(_) => return self.lose_manager(),
+        };
+        let bytes = buffer.get(..received.len).unwrap_or_default();
+        // A manager that sends anything else is not the one we were forked from: as good as gone.
+        let request = Request::decode(bytes).filter(|_| !received.cut);
+        match (request, received.fds.pop(), received.fds.is_empty()) {
+            (Some(Request::Spawn { id, environment, stdio: Stdio::Inherit }), Some(fd), true) => {
+                self.spawn(id, &environment, fd);
+            }
+            (Some(Request::Spawn { id, .. }), None, _) if received.fds_lost => {
+                self.tell(Event::SpawnFailed { id, errno: libc::EMFILE });
+            }
+            (Some(Request::EndAll { grace }), None, _) => {
+                let now = now();
+                self.ending.get_or_insert_with(|| Ending::new(now, grace)).hurry(now, grace);
+            }
+            _ => self.lose_manager(),
+        }
+    }
+
+    fn spawn(&mut self, id: u64, environment: &[(String, String)], session: OwnedFd) {
+        let started = now();
+        let spawned = match self.ending {
+            Some(_) => Err(Errno::ECANCELED),
+            None => self.spawner.spawn(environment, session),
+        };
+        let event = match spawned {
+            Ok(pid) => {
+                self.mlets.insert(pid, Mlet { id, started });
+                Event::Spawned { id, pid: pid.as_raw() }
+            }
+            Err(errno) => Event::SpawnFailed { id, errno: errno as i32 },
+        };
+        self.tell(event);
+    }
+
+    /// Tells of every mlet that has ended; adopted orphans end unnoticed.
+    fn reap(&mut self, now: Instant) -> Reaped {
+        let Self { mlets, events, pair, .. } = self;
+        reap(|pid, status| {
+            if let Some(mlet) = mlets.remove(&pid)
+                && pair.is_some()
+            {
+                let status = mlet_status(status);
+                let run_time = now.saturating_duration_since(mlet.started);
+                let event = Event::Exited { id: mlet.id, pid: pid.as_raw(), status, run_time };
+                events.push(event.encode(), None);
+            }
+        })
+    }
+
+    fn tell(&mut self, event: Event) {
+        self.events.push(event.encode(), None);
+    }
+
+    fn flush(&mut self) -> Flushed {
+        let Some(pair) = &self.pair else { return Flushed::All };
+        self.events.flush(pair.as_fd()).unwrap_or_else(|_| {
+            self.lose_manager();
+            // Nothing is left to send, but the ending begins at once.
+            Flushed::AfterPause
+        })
+    }
+}
+
+fn mlet_status(wait_status: i32) -> MletStatus {
+    let status = ExitStatus::from_raw(wait_status);
+    match status.signal() {
+        Some(signal) => MletStatus::Signal(signal),
+        None => MletStatus::Code(status.code().unwrap_or_default()),
+    }
+}

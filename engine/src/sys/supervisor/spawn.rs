@@ -1,0 +1,103 @@
+//! Starting one mlet, with exactly what its contract says (pktxpmgr.md 7.4, changed by design.md 3).
+
+use std::ffi::{CString, NulError, OsStr};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_spawn};
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::Pid;
+
+use super::MletCommand;
+
+/// The mlet's program and arguments in the form the kernel takes.
+#[derive(Debug)]
+pub(super) struct Program {
+    path: CString,
+    arguments: Vec<CString>,
+}
+
+impl Program {
+    /// Refuses only what no program can be given: a NUL.
+    pub(super) fn new(command: &MletCommand) -> Result<Self, NulError> {
+        let path = command.path.as_os_str().as_bytes();
+        let name = path.rsplit(|&byte| byte == b'/').next().unwrap_or(path);
+        let words = command.arguments.iter().map(|word| OsStr::as_bytes(word));
+        let arguments =
+            std::iter::once(name).chain(words).map(CString::new).collect::<Result<_, _>>()?;
+        Ok(Self { path: CString::new(path)?, arguments })
+    }
+}
+
+/// Starts mlets from this process.
+#[derive(Debug)]
+pub(super) struct Spawner {
+    program: Program,
+    attributes: PosixSpawnAttr,
+}
+
+impl Spawner {
+    /// SIGPIPE is left as it is here, which must be ignored.
+    pub(super) fn new(program: Program) -> Result<Self, Errno> {
+        let mut defaults = SigSet::all();
+        defaults.remove(Signal::SIGPIPE);
+        let mut attributes = PosixSpawnAttr::init()?;
+        attributes.set_sigdefault(&defaults)?;
+        attributes.set_sigmask(&SigSet::empty())?;
+        // 0: a group of its own, with the mlet's own number.
+        attributes.set_pgroup(Pid::from_raw(0))?;
+        attributes.set_flags(
+            PosixSpawnFlags::POSIX_SPAWN_SETSIGDEF
+                | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
+                | PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
+        )?;
+        Ok(Self { program, attributes })
+    }
+
+    /// Starts one mlet on `session` and returns when its exec has succeeded or failed. `session` is closed here
+    /// either way, or its other end would not see the mlet close it.
+    pub(super) fn spawn(
+        &self,
+        environment: &[(String, String)],
+        session: OwnedFd,
+    ) -> Result<Pid, Errno> {
+        let variables: Vec<CString> = environment
+            .iter()
+            .map(|(name, value)| CString::new(format!("{name}={value}")).map_err(|_| Errno::EINVAL))
+            .collect::<Result<_, _>>()?;
+        let mut actions = PosixSpawnFileActions::init()?;
+        actions.add_dup2(session.as_raw_fd(), libc::STDIN_FILENO)?;
+        let Program { path, arguments } = &self.program;
+        posix_spawn(path.as_c_str(), &actions, &self.attributes, arguments, &variables)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn arguments(path: &str, words: &[&str]) -> Option<Vec<String>> {
+        let arguments = words.iter().map(Into::into).collect();
+        let command = MletCommand { path: path.into(), arguments, term_grace: Duration::ZERO };
+        let program = Program::new(&command).ok()?;
+        Some(program.arguments.into_iter().map(|word| word.into_string().unwrap()).collect())
+    }
+
+    /// Item 79.
+    #[test]
+    fn the_first_argument_is_the_text_after_the_last_slash() {
+        assert_eq!(arguments("/opt/mlets/ping", &["-c", "3"]).unwrap(), ["ping", "-c", "3"]);
+        assert_eq!(arguments("./ping", &[]).unwrap(), ["ping"]);
+        assert_eq!(arguments("ping", &[]).unwrap(), ["ping"]);
+    }
+
+    #[test]
+    fn a_nul_in_path_or_argument_is_refused() {
+        assert_eq!(arguments("/opt/pi\0ng", &[]), None);
+        assert_eq!(arguments("/opt/ping", &["\0"]), None);
+    }
+}

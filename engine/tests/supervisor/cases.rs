@@ -1,0 +1,431 @@
+//! The cases.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use engine::sys::supervisor::{Event, MletCommand, MletStatus, StartError, start};
+use engine::sys::{children, cpu, fd_passing, limits};
+use nix::libc;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::prctl::set_child_subreaper;
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, getpgid};
+
+use crate::rig::{self, PATIENCE, Rig};
+
+macro_rules! all {
+    ($($name:ident),* $(,)?) => { &[$((stringify!($name), $name as fn())),*] };
+}
+
+pub(crate) const ALL: &[(&str, fn())] = all![
+    a_mlet_has_three_descriptors_and_the_given_environment_also_when_64_start_at_once,
+    a_mlet_has_sigpipe_ignored_and_every_other_signal_at_default_whatever_we_were_started_with,
+    a_mlet_has_its_own_group_and_the_limits_affinity_and_directory_of_the_start,
+    every_way_to_end_is_told_once_and_right,
+    a_failed_exec_is_told_with_its_reason_and_ends_the_session,
+    a_script_runs_and_an_argument_arrives_as_given,
+    a_thousand_mlets_leave_no_zombie_and_no_descriptor,
+    the_end_of_a_mlet_is_seen_at_once_while_its_siblings_live,
+    ending_all_asks_first_and_then_kills_and_starts_none_any_more,
+    an_orphan_is_reaped_unnoticed,
+    terminal_signals_reach_neither_supervisor_nor_mlet,
+    nonsense_starts_nothing_and_ends_the_supervisor,
+    a_killed_manager_leaves_nothing,
+    a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended,
+    the_supervisor_is_not_started_beside_another_thread,
+];
+
+fn own_program() -> String {
+    std::env::current_exe().unwrap().to_str().unwrap().to_owned()
+}
+
+/// A directory for files of one case, gone at its end.
+struct Scratch(PathBuf);
+
+impl Scratch {
+    fn new() -> Self {
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        Self(path)
+    }
+
+    fn file(&self, name: &str, content: &str, mode: u32) -> String {
+        let path = self.0.join(name);
+        fs::write(&path, content).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        fs::remove_dir_all(&self.0).unwrap();
+    }
+}
+
+/// Items 79, 80.
+fn a_mlet_has_three_descriptors_and_the_given_environment_also_when_64_start_at_once() {
+    // A descriptor that is not close-on-exec, as a careless shell would pass on to us.
+    let careless = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+    let careless = nix::unistd::dup(&careless).unwrap();
+    let mut rig = Rig::new(&own_program(), &["role=dump"]);
+    let sessions: Vec<_> =
+        (0..64).map(|n| rig.ask(&[("EPADDR", &format!("::{n}")), ("PKTLAB_SNIKEY", "")])).collect();
+    let stdio = [1, 2].map(|fd| fs::read_link(format!("/proc/self/fd/{fd}")).unwrap());
+    let program = own_program();
+    for (n, (_, mut session)) in sessions.into_iter().enumerate() {
+        let mut report = String::new();
+        session.read_to_string(&mut report).unwrap();
+        let (fd_0, rest) = report.split_once('\n').unwrap();
+        assert!(fd_0.starts_with("fd 0 socket:["), "{report}");
+        let wanted = format!(
+            "fd 1 {}\nfd 2 {}\nenv EPADDR=::{n}\nenv PKTLAB_SNIKEY=\narg {}\narg role=dump\n",
+            stdio[0].display(),
+            stdio[1].display(),
+            program.rsplit('/').next().unwrap(),
+        );
+        assert_eq!(rest, wanted);
+    }
+    let exits = (0..128).map(|_| rig.event()).filter(|event| matches!(event, Event::Exited { .. }));
+    assert_eq!(exits.count(), 64);
+    drop(careless);
+    rig.supervisor.end();
+}
+
+/// Item 81.
+fn a_mlet_has_sigpipe_ignored_and_every_other_signal_at_default_whatever_we_were_started_with() {
+    // As under nohup, in the background of a script, and below a careless parent.
+    let script = r#"trap '' HUP INT TERM CHLD USR1; exec "$0" role=status"#;
+    let manager = Command::new("/bin/sh").args(["-c", script, &own_program()]).output().unwrap();
+    assert!(manager.status.success(), "{manager:?}");
+    let sigchld = libc::SIGCHLD;
+    let wanted_of_mlet =
+        format!("mlet SigBlk []\nmlet SigIgn [{}]\nmlet SigCgt []\n", libc::SIGPIPE);
+    let report = String::from_utf8(manager.stdout).unwrap();
+    assert!(report.ends_with(&wanted_of_mlet), "{report}");
+    assert!(report.contains(&format!("supervisor SigBlk [{sigchld}]\n")), "{report}");
+}
+
+fn a_mlet_has_its_own_group_and_the_limits_affinity_and_directory_of_the_start() {
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, 200, hard).unwrap();
+    let mut rig = Rig::new("/bin/cat", &[]);
+    // As the manager does after the start.
+    assert_eq!(limits::raise_open_files().unwrap(), hard);
+    let cores = cpu::allowed_cores().unwrap();
+    cpu::pin_this_thread(cores[0]).unwrap();
+
+    let (mlet, session) = rig.spawn(&[]);
+    let group = getpgid(Some(Pid::from_raw(mlet))).unwrap();
+    assert_eq!(group.as_raw(), mlet);
+    let limit = fs::read_to_string(format!("/proc/{mlet}/limits")).unwrap();
+    let limit = limit.lines().find_map(|line| line.strip_prefix("Max open files")).unwrap();
+    assert_eq!(limit.split_ascii_whitespace().next(), Some("200"));
+    let directory = fs::read_link(format!("/proc/{mlet}/cwd")).unwrap();
+    assert_eq!(directory, std::env::current_dir().unwrap());
+    let own_cores = rig::status_of(rig.supervisor.pid(), "Cpus_allowed_list");
+    assert_eq!(rig::status_of(mlet, "Cpus_allowed_list"), own_cores);
+    if cores.len() > 1 {
+        assert_ne!(own_cores, cores[0].to_string());
+    }
+
+    drop(session);
+    assert_eq!(rig.exit(), MletStatus::Code(0));
+    rig.supervisor.end();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    let mut all = CpuSet::new();
+    cores.iter().for_each(|&core| all.set(core).unwrap());
+    sched_setaffinity(Pid::from_raw(0), &all).unwrap();
+}
+
+fn every_way_to_end_is_told_once_and_right() {
+    let mut rig = Rig::of_script(r#"eval "$DO""#);
+    let table = [
+        ("exit 0", MletStatus::Code(0)),
+        ("exit 1", MletStatus::Code(1)),
+        ("exit 255", MletStatus::Code(255)),
+        ("kill -TERM $$", MletStatus::Signal(libc::SIGTERM)),
+        ("kill -KILL $$", MletStatus::Signal(libc::SIGKILL)),
+        ("ulimit -c 0; kill -SEGV $$", MletStatus::Signal(libc::SIGSEGV)),
+        ("ulimit -c 0; kill -ABRT $$", MletStatus::Signal(libc::SIGABRT)),
+        ("kill -40 $$", MletStatus::Signal(40)),
+    ];
+    let began = rig::now();
+    let sessions: Vec<_> = table.iter().map(|(text, _)| rig.ask(&[("DO", text)])).collect();
+    let mut pids = std::collections::HashMap::new();
+    let mut ended = HashSet::new();
+    for _ in 0..2 * table.len() {
+        match rig.event() {
+            Event::Spawned { id, pid } => assert!(pids.insert(id, pid).is_none()),
+            Event::Exited { id, pid, status, run_time } => {
+                assert_eq!(pids.get(&id), Some(&pid));
+                let (text, wanted) = table[id as usize];
+                assert_eq!(status, wanted, "{text}");
+                assert!(ended.insert(id), "{text} twice");
+                assert!(run_time > Duration::ZERO && run_time <= began.elapsed(), "{run_time:?}");
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert_eq!(ended.len(), sessions.len());
+    rig.supervisor.end();
+}
+
+/// Item 89, as far as it is the supervisor's.
+fn a_failed_exec_is_told_with_its_reason_and_ends_the_session() {
+    let scratch = Scratch::new();
+    let table = [
+        (scratch.0.join("absent").to_str().unwrap().to_owned(), libc::ENOENT),
+        (scratch.file("not-executable", "#!/bin/sh\n", 0o644), libc::EACCES),
+        (scratch.file("no-interpreter", "#!/nonexistent/sh\n", 0o755), libc::ENOENT),
+        (scratch.file("no-format", "exit 0\n", 0o755), libc::ENOEXEC),
+        ("/".to_owned(), libc::EACCES),
+        // A program in PATH, but not in this directory.
+        ("cat".to_owned(), libc::ENOENT),
+    ];
+    for (path, wanted) in table {
+        let mut rig = Rig::new(&path, &[]);
+        for _ in 0..3 {
+            let (asked, mut session) = rig.ask(&[]);
+            match rig.event() {
+                Event::SpawnFailed { id, errno } => {
+                    assert_eq!((id, errno), (asked, wanted), "{path}")
+                }
+                other => panic!("{path}: {other:?}"),
+            }
+            assert_eq!(session.read(&mut [0]).unwrap(), 0, "the session is closed");
+        }
+        assert_eq!(rig::children_of(rig.supervisor.pid()), []);
+        rig.supervisor.end();
+    }
+}
+
+fn a_script_runs_and_an_argument_arrives_as_given() {
+    let scratch = Scratch::new();
+    let script = scratch.file("script", "#!/bin/sh\nprintf '%s|' \"$@\" >&0\n", 0o755);
+    let mut rig = Rig::new(&script, &["-x", "", "two words", "\u{20ac}"]);
+    let (_, session) = rig.spawn(&[]);
+    assert_eq!(rig::read_to_end(session), "-x||two words|\u{20ac}|");
+    assert_eq!(rig.exit(), MletStatus::Code(0));
+    rig.supervisor.end();
+}
+
+/// Item 90; promise P8. Prints the rate, which depends on the machine.
+fn a_thousand_mlets_leave_no_zombie_and_no_descriptor() {
+    const MLETS: usize = 1000;
+    const AT_ONCE: usize = 100;
+    let mut rig = Rig::new("/bin/true", &[]);
+    let supervisor = rig.supervisor.pid();
+    let fds = |pid: i32| fs::read_dir(format!("/proc/{pid}/fd")).unwrap().count();
+    let (_, session) = rig.spawn(&[]);
+    rig.exit();
+    drop(session);
+    let fds_before = fds(supervisor);
+    assert_eq!(fds_before, 5, "stdio, pair, signals");
+    let began = rig::now();
+    let mut spawned = 0;
+    let mut exited = 0;
+    for _ in 0..MLETS / AT_ONCE {
+        let _sessions: Vec<_> = (0..AT_ONCE).map(|_| rig.ask(&[])).collect();
+        for _ in 0..2 * AT_ONCE {
+            match rig.event() {
+                Event::Spawned { .. } => spawned += 1,
+                Event::Exited { status: MletStatus::Code(0), .. } => exited += 1,
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+    let took = began.elapsed();
+    println!(
+        "{MLETS} mlets started and reaped in {took:?}: {:.0}/s",
+        MLETS as f64 / took.as_secs_f64()
+    );
+    assert_eq!((spawned, exited), (MLETS, MLETS));
+    assert_eq!(rig::children_of(supervisor), []);
+    assert_eq!(fds(supervisor), fds_before);
+    rig.supervisor.end();
+}
+
+/// Promise P15.
+fn the_end_of_a_mlet_is_seen_at_once_while_its_siblings_live() {
+    let mut rig = Rig::of_script("read line; exec /bin/true");
+    let mut mlets: Vec<_> = (0..64).map(|_| rig.spawn(&[])).collect();
+    // Each in turn, the oldest first: every later one might have inherited its session.
+    for (pid, mut session) in mlets.drain(..) {
+        session.write_all(b"\n").unwrap();
+        assert_eq!(session.read(&mut [0]).unwrap(), 0);
+        match rig.event() {
+            Event::Exited { pid: ended, status: MletStatus::Code(0), .. } => assert_eq!(ended, pid),
+            other => panic!("{other:?}"),
+        }
+    }
+    rig.supervisor.end();
+}
+
+fn ending_all_asks_first_and_then_kills_and_starts_none_any_more() {
+    let mut rig =
+        Rig::of_script(r#"[ "$KIND" = stubborn ] && trap '' TERM; echo >&0; exec /bin/sleep 1000"#);
+    let mut mlets = Vec::new();
+    for kind in ["plain", "stubborn", "plain"] {
+        let (pid, mut session) = rig.spawn(&[("KIND", kind)]);
+        // Its trap is set.
+        session.read_exact(&mut [0]).unwrap();
+        mlets.push((pid, session));
+    }
+    let grace = Duration::from_millis(200);
+    let began = rig::now();
+    rig.supervisor.end_all(grace);
+    let (refused, _session) = rig.ask(&[]);
+    let mut ends = Vec::new();
+    let mut refusals = 0;
+    for _ in 0..4 {
+        match rig.event() {
+            Event::Exited { pid, status, .. } => ends.push((pid, status)),
+            event => {
+                assert_eq!(event, Event::SpawnFailed { id: refused, errno: libc::ECANCELED });
+                refusals += 1;
+            }
+        }
+        assert!(ends.len() < 3 || began.elapsed() >= grace, "killed before its grace was over");
+    }
+    assert_eq!(refusals, 1);
+    let term = MletStatus::Signal(libc::SIGTERM);
+    let ended: HashSet<_> = ends[..2].iter().map(|&(pid, _)| pid).collect();
+    assert_eq!(ended, HashSet::from([mlets[0].0, mlets[2].0]));
+    assert!(ends[..2].iter().all(|&(_, status)| status == term), "{ends:?}");
+    assert_eq!(ends[2], (mlets[1].0, MletStatus::Signal(libc::SIGKILL)));
+    rig.supervisor.end();
+}
+
+fn an_orphan_is_reaped_unnoticed() {
+    // The orphan holds its session until it reads a line; its parent has ended by then.
+    // A shell gives its background commands another stdin unless told otherwise.
+    let mut rig = Rig::of_script(
+        "exec 3<&0; (/usr/bin/setsid /bin/sh -c 'read line; exit 3' <&3 &) ; exit 7",
+    );
+    let supervisor = rig.supervisor.pid();
+    let (mlet, mut session) = rig.spawn(&[]);
+    assert_eq!(rig.exit(), MletStatus::Code(7));
+    let deadline = rig::now() + PATIENCE;
+    while rig::children_of(supervisor).is_empty() {
+        assert!(rig::now() < deadline, "adopted by somebody else");
+    }
+    assert!(!rig::children_of(supervisor).contains(&mlet));
+    session.write_all(b"\n").unwrap();
+    assert_eq!(session.read(&mut [0]).unwrap(), 0);
+    while !rig::children_of(supervisor).is_empty() {
+        assert!(rig::now() < deadline, "not reaped");
+    }
+    // The next event is not of the orphan.
+    let (_, _session) = rig.spawn(&[]);
+    rig.supervisor.end();
+}
+
+fn terminal_signals_reach_neither_supervisor_nor_mlet() {
+    let mut rig = Rig::new("/bin/cat", &[]);
+    let (_, session) = rig.spawn(&[]);
+    let supervisor = Pid::from_raw(rig.supervisor.pid());
+    assert_eq!(getpgid(Some(supervisor)), Ok(supervisor), "a group of its own");
+    for signal in ["HUP", "INT", "QUIT", "TERM", "TSTP", "TTIN", "TTOU", "PIPE"] {
+        let signal: Signal = format!("SIG{signal}").parse().unwrap();
+        kill(supervisor, signal).unwrap();
+    }
+    // It still works, after all of them.
+    let (_, other) = rig.spawn(&[]);
+    drop((session, other));
+    assert_eq!(rig.exit(), MletStatus::Code(0));
+    assert_eq!(rig.exit(), MletStatus::Code(0));
+    rig.supervisor.end();
+}
+
+fn nonsense_starts_nothing_and_ends_the_supervisor() {
+    let spawn_without_variables = b"\x01\0\0\0\0\0\0\0\x07\0\0";
+    let table: [(&[u8], bool); 6] = [
+        (b"\x09", false),
+        (b"\x09", true),
+        (&[1; 5000], true),
+        // Without a session, and with something behind it.
+        (spawn_without_variables, false),
+        (b"\x01\0\0\0\0\0\0\0\x07\0\0\0", true),
+        (b"\x01\0\0\0\0\0\0\0\x07\x01\0", true),
+    ];
+    for (bytes, with_fd) in table {
+        let mut rig = Rig::new("/bin/cat", &[]);
+        let (ours, mlets) = engine::sys::socket::session_pair().unwrap();
+        let fd = with_fd.then_some(mlets.as_fd());
+        fd_passing::send(rig.supervisor.as_fd(), bytes, fd).unwrap();
+        drop(mlets);
+        assert_eq!(rig::read_to_end(ours), "", "the session is closed");
+        assert_eq!(rig.loss().kind(), std::io::ErrorKind::UnexpectedEof);
+        rig.supervisor.end();
+    }
+    // The same with a session is a request.
+    let mut rig = Rig::new("/bin/true", &[]);
+    let (_ours, mlets) = engine::sys::socket::session_pair().unwrap();
+    fd_passing::send(rig.supervisor.as_fd(), spawn_without_variables, Some(mlets.as_fd())).unwrap();
+    assert!(matches!(rig.event(), Event::Spawned { id: 7, .. }));
+    rig.exit();
+    rig.supervisor.end();
+}
+
+/// Promise P9: mlets that ignore TERM and orphans in a session of their own included, at several moments of the
+/// starting of mlets.
+fn a_killed_manager_leaves_nothing() {
+    const MLETS: usize = 30;
+    for killed_after in [0, 1, 7, 20, MLETS] {
+        let mut manager = Command::new(own_program())
+            .args(["role=manager", &MLETS.to_string()])
+            .env(rig::MARK, rig::mark())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(manager.stdout.take().unwrap()).lines();
+        assert_eq!(lines.by_ref().take(killed_after).map(Result::unwrap).count(), killed_after);
+        assert!(rig::marked().len() > killed_after);
+        manager.kill().unwrap();
+        assert_eq!(manager.wait().unwrap().signal(), Some(libc::SIGKILL));
+        let took = rig::wait_until_none_is_marked();
+        assert!(took < Duration::from_secs(3), "{took:?}");
+    }
+}
+
+/// Promise P10, as far as it is the supervisor's.
+fn a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended() {
+    children::become_subreaper().unwrap();
+    let mut rig = Rig::of_script(
+        r#"[ "$KIND" = stubborn ] && trap '' TERM; (/usr/bin/setsid /bin/sleep 1000 &); exec /bin/sleep 1000"#,
+    );
+    let _sessions: Vec<_> =
+        (0..10).map(|n| rig.spawn(&[("KIND", ["plain", "stubborn"][n % 2])])).collect();
+    kill(Pid::from_raw(rig.supervisor.pid()), Signal::SIGKILL).unwrap();
+    assert_eq!(rig.loss().kind(), std::io::ErrorKind::UnexpectedEof);
+    assert!(rig.supervisor.flush().is_ok(), "nothing to send");
+    let (_ours, mlets) = engine::sys::socket::session_pair().unwrap();
+    rig.supervisor.spawn(99, Vec::new(), mlets).unwrap();
+    assert!(rig.supervisor.flush().is_err());
+
+    let began = rig::now();
+    children::end_all_children(Duration::from_millis(200)).unwrap();
+    assert!(began.elapsed() < Duration::from_secs(3));
+    assert_eq!(rig::marked(), []);
+    set_child_subreaper(false).unwrap();
+}
+
+fn the_supervisor_is_not_started_beside_another_thread() {
+    let (hold, held) = std::sync::mpsc::channel::<()>();
+    let thread = std::thread::spawn(move || held.recv());
+    let command =
+        MletCommand { path: "/bin/true".into(), arguments: Vec::new(), term_grace: PATIENCE };
+    let error = start(&command).unwrap_err();
+    assert!(matches!(error, StartError::ManyThreads(2)), "{error}");
+    drop(hold);
+    thread.join().unwrap().unwrap_err();
+}

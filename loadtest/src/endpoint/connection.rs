@@ -1,0 +1,95 @@
+//! The connection to the controller: TCP from the endpoint's own address, TLS 1.3 with its own
+//! certificate, and what the controller's chain demands (protocol.md 3, 5.1).
+//!
+//! Not here: messages.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::{Duration, Instant};
+
+use engine::proto::trust::{TrustMode, decode_chain, verify_chain};
+use engine::wire::key::PublicKey;
+use engine::wire::program::ProgramDigest;
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::{sleep, timeout};
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+
+use super::{Endpoint, EndpointError, now};
+
+/// One try to connect (protocol.md 5.1).
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// All tries together; a controller that is just starting refuses connections for a moment.
+const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// Pause after the first refused try; it doubles with every further one.
+const FIRST_PAUSE: Duration = Duration::from_millis(20);
+/// The whole handshake. Long, because a fleet on one machine shakes hands all at once.
+const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connects and shakes hands; the instant is that of the connect() that succeeded.
+pub(super) async fn connect(
+    endpoint: &Endpoint,
+) -> Result<(TlsStream<TcpStream>, Instant), EndpointError> {
+    let controller = endpoint.controller;
+    let (stream, connecting_since) = connect_tcp(endpoint)
+        .await
+        .map_err(|cause| EndpointError::Connect { controller, cause })?;
+    let connector = TlsConnector::from(endpoint.tls.clone());
+    let handshake = connector.connect(endpoint.server_name.clone(), stream);
+    let limit = HANDSHAKE_TIMEOUT;
+    let stream = timeout(limit, handshake)
+        .await
+        .map_err(|_| EndpointError::TimedOut { awaited: "the TLS handshake", limit })?
+        .map_err(EndpointError::Handshake)?;
+    Ok((stream, connecting_since))
+}
+
+/// Digests of the programs the controller must supply, over its whole verified chain.
+pub(super) fn demanded_programs(
+    stream: &TlsStream<TcpStream>,
+    operators: &[PublicKey],
+) -> Result<Vec<ProgramDigest>, EndpointError> {
+    let (_, connection) = stream.get_ref();
+    let presented = connection.peer_certificates().unwrap_or_default();
+    let ders = presented.iter().map(|certificate| certificate.as_ref());
+    // The handshake has verified the same chain, but keeps only that it is good.
+    let mode = TrustMode::EndpointAuthenticatesController;
+    let verified = decode_chain(ders, mode)
+        .and_then(|chain| verify_chain(&chain, operators, mode, now()))
+        .map_err(EndpointError::Chain)?;
+    Ok(verified.monitor_digests().copied().collect())
+}
+
+async fn connect_tcp(endpoint: &Endpoint) -> io::Result<(TcpStream, Instant)> {
+    let first_try = Instant::now();
+    let mut pause = FIRST_PAUSE;
+    loop {
+        let connecting_since = Instant::now();
+        let error = match timeout(CONNECT_TIMEOUT, try_connect(endpoint)).await {
+            Ok(Ok(stream)) => return Ok((stream, connecting_since)),
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+        let may_pass = matches!(
+            error.kind(),
+            io::ErrorKind::ConnectionRefused
+                | io::ErrorKind::ConnectionReset
+                | io::ErrorKind::TimedOut
+        );
+        if !may_pass || first_try.elapsed() + pause > CONNECT_TIME_MAX {
+            return Err(error);
+        }
+        sleep(pause).await;
+        pause *= 2;
+    }
+}
+
+async fn try_connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
+    let socket =
+        if endpoint.controller.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    socket.bind(SocketAddr::new(endpoint.address, 0))?;
+    let stream = socket.connect(endpoint.controller).await?;
+    // Answers are small and awaited; Nagle would hold them back.
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
