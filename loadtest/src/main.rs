@@ -13,6 +13,7 @@ mod endpoint;
 mod home;
 mod page;
 mod pktxpmgr;
+mod report;
 mod web;
 
 /// Simulated PacketLab endpoints for pktxpmgr
