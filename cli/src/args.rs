@@ -17,18 +17,16 @@ use crate::units::{c_number, size, time_limit};
 
 const EXAMPLES: &str = "\
 Examples:
-  pktxpmgr ./mlet                              listen on 0.0.0.0:20556, until Ctrl-C
-  pktxpmgr -c lab.conf -n 20 ./mlet 192.0.2.1  end after 20 endpoints; the mlet gets one argument
-  pktxpmgr -a '[::]:4000' -p lab.example:4000 ./mlet   listen here, publish another address
-  pktxpmgr -c proxy.conf -a proxy.example ./mlet       endpoints come through a proxy
-  pktxpmgr --cores 0,2-3 --passphrase-file pass ./mlet -v   '-v' belongs to the mlet";
+  pktxpmgr ./mlet                                 listen on 0.0.0.0:20556, until Ctrl-C
+  pktxpmgr -c lab.conf -n 20 ./mlet 192.0.2.1     end after 20 endpoints; one word for the mlet
+  pktxpmgr -a '[::]:4000' -p lab.net:4000 ./mlet  listen here, publish another address
+  pktxpmgr -c proxy.conf -a proxy.example ./mlet  endpoints come through a proxy
+  pktxpmgr --cores 0,2-3 ./mlet -v                on CPUs 0, 2 and 3; -v belongs to the mlet";
 
 const TEMPLATE: &str = "\
 {name} {version}: {about}
 
-{before-help}
-
-{usage-heading} {usage}
+{before-help}{usage-heading} {usage}
 
 {all-args}
 
@@ -43,10 +41,11 @@ Exit codes: 0 ended as asked, 2 usage, 3 config or credentials, 4 cannot listen 
     about = "runs one measurement applet (mlet) against many PacketLab endpoints",
     before_help = EXAMPLES,
     help_template = TEMPLATE,
+    override_usage = "pktxpmgr [OPTIONS] MLET [ARG]...",
     args_override_self = true
 )]
 pub(crate) struct Args {
-    /// Where to listen; in proxy mode the proxy's set-up address [default: 0.0.0.0:20556]
+    /// Where to listen, or the proxy [default: 0.0.0.0:20556]
     #[arg(short = 'a', long, value_name = "HOST[:PORT]", allow_hyphen_values = true)]
     pub(crate) addr: Option<String>,
 
@@ -54,11 +53,11 @@ pub(crate) struct Args {
     #[arg(short = 'c', long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) config: Option<PathBuf>,
 
-    /// Address to publish, instead of PubControllerAddr or the one found out
+    /// Address to publish, whatever the config file says
     #[arg(short = 'p', long, value_name = "HOST[:PORT]", allow_hyphen_values = true)]
     pub(crate) publish_addr: Option<String>,
 
-    /// End after this many successful sessions, -1 is no limit; 0x and 0 prefixes as in C
+    /// End after this many sessions; as in C: 0x10, 010; -1 is no limit
     #[arg(short = 'n', long, value_name = "COUNT", allow_hyphen_values = true, value_parser = Count::parse)]
     pub(crate) count: Option<Count>,
 
@@ -74,7 +73,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N|LIST", value_parser = Cores::parse)]
     pub(crate) cores: Option<Cores>,
 
-    /// First line is the passphrase of the controller key; without it the terminal is asked
+    /// Its first line is the passphrase of the key [default: ask]
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
 
@@ -86,12 +85,12 @@ pub(crate) struct Args {
     #[arg(short = 'q', long, action = ArgAction::Count)]
     pub(crate) quiet: u8,
 
-    #[command(flatten)]
-    limits: LimitArgs,
-
-    /// The mlet: a path, never searched in PATH; the words behind it are its arguments
+    /// The mlet, a path that is never searched in PATH; what follows it is for the mlet
     #[arg(value_name = "MLET", required = true, trailing_var_arg = true)]
     mlet_and_arguments: Vec<OsString>,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 }
 
 /// One option for each field of [`Limits`]. A test holds the defaults equal.
@@ -107,22 +106,22 @@ struct LimitArgs {
     /// Without progress while the last bytes are delivered
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_limit)]
     drain_timeout: Duration,
-    /// Discarding input after our last byte, before the close
+    /// Discarding input between our last byte and close
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time_limit)]
     linger_timeout: Duration,
     /// Pause in accepting when fds or memory ran out
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time_limit)]
     accept_pause: Duration,
-    /// Between TERM and KILL for mlets when a run is forced to end
+    /// Between TERM and KILL for mlets at a forced end
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time_limit)]
     term_grace: Duration,
     /// Sessions in set-up at once, per core
     #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
     handshakes_max: usize,
-    /// Sessions at once, per core; 0 derives it from the fd limit
+    /// Sessions at once, per core; 0: as many as fds allow
     #[arg(long, value_name = "N", default_value = "0")]
     sessions_max: usize,
-    /// Sessions in set-up from one source address; 0 is no limit
+    /// In set-up from one source address; 0 is no limit
     #[arg(long, value_name = "N", default_value = "0")]
     per_source_max: usize,
     /// Bytes of one LINFO message that are logged
@@ -138,7 +137,9 @@ impl Args {
     }
 
     /// Reads these words; the first is the name of the program.
-    fn parse_words(words: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+    pub(crate) fn parse_words(
+        words: impl IntoIterator<Item = OsString>,
+    ) -> Result<Self, clap::Error> {
         let words: Vec<_> = words.into_iter().collect();
         let matches = Self::command().try_get_matches_from(&words)?;
         let mut args = Self::from_arg_matches(&matches)?;
@@ -414,6 +415,6 @@ mod tests {
         let help = parse(&["--help"]).unwrap_err().to_string();
         assert!(help.find("Examples:").unwrap() < help.find("Usage:").unwrap());
         assert!(help.lines().count() <= 60, "{} lines", help.lines().count());
-        assert!(help.lines().all(|line| line.len() <= 120), "{help}");
+        assert!(help.lines().all(|line| line.len() <= 100), "{help}");
     }
 }

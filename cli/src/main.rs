@@ -40,21 +40,25 @@ fn run(args: &Args) -> Result<Exit, Failure> {
     // Before keys are read and threads run: mlets descend from this process as it is now.
     let supervisor = start_supervisor(args)?;
     let config = load::load(args, SystemTime::now())?;
+    // Only now, as `--passphrase-file /dev/stdin` makes sense.
+    stdin::discard().map_err(resource)?;
     report::loaded(args, &config);
     engine::engine::run(&config, supervisor)?;
     Ok(Exit::Success)
 }
 
 fn start_supervisor(args: &Args) -> Result<Supervisor, Failure> {
-    let unusable = |error: std::io::Error| Failure::new(Exit::Resource, error.to_string());
-    stdin::discard().map_err(unusable)?;
-    signals::ignore_broken_pipe().map_err(unusable)?;
+    signals::ignore_broken_pipe().map_err(resource)?;
     let command = MletCommand {
         path: args.mlet().to_owned(),
         arguments: args.mlet_arguments().to_vec(),
         term_grace: args.limits().term_grace,
     };
     supervisor::start(&command).map_err(|error| Failure::new(Exit::Resource, error.to_string()))
+}
+
+fn resource(error: std::io::Error) -> Failure {
+    Failure::new(Exit::Resource, error.to_string())
 }
 
 /// Better now than at the first endpoint: a mlet that is missing or not executable.

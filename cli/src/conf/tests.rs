@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Any regular file will do: nothing here looks inside.
@@ -415,4 +417,30 @@ fn bytes_that_are_no_text_are_complained_about_without_harm() {
     let complaints = read(&source).settings.unwrap_err();
     let shown = source.with_caret(&complaints[0]);
     assert!(shown.contains("\\xff\\xfe\\u{1b}[2J") && !shown.contains('\x1b'), "{shown}");
+}
+
+/// Words of the grammar between arbitrary bytes, so that the deeper parsers are reached.
+fn any_config() -> impl Strategy<Value = Vec<u8>> {
+    let word = prop_oneof![
+        proptest::sample::select(&KEYS[..]).prop_map(|key| key.as_bytes().to_vec()),
+        proptest::sample::select(
+            &["1:", ":", ",", ";", "=", " ", "\t", "\n", "\r\n", FILE, "0102"][..]
+        )
+        .prop_map(|word| word.as_bytes().to_vec()),
+        proptest::collection::vec(any::<u8>(), 0..20),
+    ];
+    proptest::collection::vec(word, 0..60).prop_map(|words| words.concat())
+}
+
+proptest! {
+    #[test]
+    fn whatever_the_file_holds_every_complaint_can_be_shown(text in any_config()) {
+        let source = Source { path: "x.conf".into(), text };
+        let outcome = read(&source);
+        let errors = outcome.settings.err().unwrap_or_default();
+        for complaint in outcome.warnings.iter().chain(&errors) {
+            let shown = source.with_caret(complaint) + &source.one_line(complaint);
+            prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
+        }
+    }
 }

@@ -9,6 +9,9 @@ mod prompt;
 mod publication;
 mod secret;
 
+#[cfg(test)]
+mod tests;
+
 use std::fs;
 use std::io::{self, Read};
 use std::net::{Ipv4Addr, SocketAddr};

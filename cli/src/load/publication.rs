@@ -28,7 +28,8 @@ impl Loader<'_> {
     ) -> Result<Addressed, Failure> {
         let broker = address::resolve(&settings.broker.value, address::EXPERIMENT_PORT);
         let broker = broker.map_err(|error| {
-            let problem = format!("cannot find the broker {}: {error}", settings.broker.value);
+            let name = settings.broker.value.to_string();
+            let problem = format!("cannot find the broker {}: {error}", Escaped(name.as_bytes()));
             let complaint =
                 settings.broker.complain(problem, "check the name and the name servers");
             Failure::new(Exit::Publication, self.source.with_caret(&complaint))
@@ -109,7 +110,9 @@ fn publishable(text: &str) -> Result<(), String> {
 /// What endpoints are to connect to must at least be known here.
 pub(super) fn resolvable(name: &HostPort) -> Result<(), String> {
     let found = address::resolve(name, address::EXPERIMENT_PORT);
-    found.map(drop).map_err(|error| format!("cannot find {name}: {error}"))
+    found
+        .map(drop)
+        .map_err(|error| format!("cannot find {}: {error}", Escaped(name.to_string().as_bytes())))
 }
 
 fn usage(option: &str, text: &str, problem: &str) -> Failure {

@@ -10,7 +10,8 @@ mod connection;
 mod listeners;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -84,6 +85,8 @@ pub(crate) struct Shard {
     listeners: Listeners,
     connections: Slab<Box<Connection>>,
     in_set_up: usize,
+    /// How many of them come from each address; kept only when that is limited.
+    sources: HashMap<IpAddr, usize>,
     /// Set-up receives left for a later turn.
     set_up_backlog: VecDeque<(usize, io::Result<Received>)>,
     /// Sessions that found no receive buffer, by group.
@@ -119,6 +122,7 @@ impl Shard {
             listeners: Listeners::new(parts.listeners),
             connections: Slab::new(),
             in_set_up: 0,
+            sources: HashMap::new(),
             set_up_backlog: VecDeque::new(),
             awaiting_buffer: Default::default(),
             timers: Timers::default(),
@@ -327,6 +331,9 @@ impl Shard {
             // It has disconnected already.
             return;
         };
+        if !self.admits(peer) {
+            return;
+        }
         let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         self.sessions_begun += 1;
         self.counts.open_session();
@@ -347,6 +354,30 @@ impl Shard {
         self.settle(slot);
     }
 
+    /// Whether one more session in set-up may come from `source`; if so, it is counted.
+    fn admits(&mut self, source: IpAddr) -> bool {
+        let max = self.serving.limits.per_source_max;
+        if max == 0 {
+            return true;
+        }
+        let count = self.sources.entry(source).or_default();
+        let admitted = *count < max;
+        *count += usize::from(admitted);
+        admitted
+    }
+
+    fn leave_set_up(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        connection.in_set_up = false;
+        self.in_set_up -= 1;
+        if let Entry::Occupied(mut count) = self.sources.entry(connection.peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
     /// Lets the session take a step, then does what it wants.
     fn move_session(&mut self, slot: usize, step: impl FnOnce(&mut Session, &mut Context<'_>)) {
         let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
@@ -361,9 +392,9 @@ impl Shard {
         }
         let connection = &mut *self.connections[slot];
         if connection.in_set_up && connection.session.is_served() {
-            connection.in_set_up = false;
-            self.in_set_up -= 1;
+            self.leave_set_up(slot);
         }
+        let connection = &mut *self.connections[slot];
         if connection.over.is_some() {
             self.close_when_quiet(slot);
             return;
@@ -482,6 +513,9 @@ impl Shard {
     }
 
     fn forget(&mut self, slot: usize) {
+        if self.connections[slot].in_set_up {
+            self.leave_set_up(slot);
+        }
         let connection = self.connections.remove(slot);
         self.counts.close_session();
         match connection.permit {

@@ -1,0 +1,82 @@
+//! Where endpoints reach us: what `-a` means, without opening anything.
+
+use std::ffi::OsString;
+use std::time::Duration;
+
+use super::*;
+
+fn approach(addr: Option<&str>, proxy: bool) -> Result<Approach, Failure> {
+    let mut words = vec!["pktxpmgr"];
+    words.extend(addr.iter().flat_map(|addr| ["-a", addr]));
+    words.push("./m");
+    let args = Args::parse_words(words.into_iter().map(OsString::from)).unwrap();
+    let source = Source { path: "x.conf".into(), text: Vec::new() };
+    let loader = Loader { args: &args, source: &source, now: Ticks(0) };
+    loader.approach(proxy.then(|| ProxySettings {
+        agent_certificate: None,
+        proxy_roots: Vec::new(),
+        backlog_target: 2,
+        step_timeout: Duration::from_secs(2),
+        bootstrap_timeout: Duration::from_secs(5),
+    }))
+}
+
+fn listen(addr: Option<&str>) -> Vec<String> {
+    match approach(addr, false).unwrap_or_else(|failure| panic!("{addr:?}: {failure}")) {
+        Approach::Passive { listen } => listen.iter().map(ToString::to_string).collect(),
+        Approach::Proxy { .. } => panic!("passive was asked for"),
+    }
+}
+
+fn proxy(addr: &str) -> Vec<String> {
+    match approach(Some(addr), true).unwrap_or_else(|failure| panic!("{addr}: {failure}")) {
+        Approach::Proxy { addresses, .. } => addresses.iter().map(ToString::to_string).collect(),
+        Approach::Passive { .. } => panic!("a proxy was asked for"),
+    }
+}
+
+/// Item 21.
+#[test]
+fn without_an_address_we_listen_on_every_ipv4_address() {
+    assert_eq!(listen(None), ["0.0.0.0:20556"]);
+}
+
+/// Items 22, 23, 24.
+#[test]
+fn the_default_port_depends_on_what_is_at_the_other_end() {
+    assert_eq!(listen(Some("127.0.0.1")), ["127.0.0.1:20556"]);
+    assert_eq!(listen(Some("127.0.0.1:4000")), ["127.0.0.1:4000"]);
+    assert_eq!(listen(Some("127.0.0.1:")), ["127.0.0.1:0"]);
+    assert_eq!(proxy("127.0.0.1"), ["127.0.0.1:20557"]);
+    assert_eq!(proxy("127.0.0.1:4000"), ["127.0.0.1:4000"]);
+    for (text, expected) in [
+        ("::1", "[::1]:20557"),
+        ("[::1]", "[::1]:20557"),
+        ("[::1]:4000", "[::1]:4000"),
+        ("2001:db8:0:0:0:0:0:1", "[2001:db8::1]:20557"),
+    ] {
+        assert_eq!(proxy(text), [expected]);
+    }
+}
+
+#[test]
+fn all_addresses_of_a_name_are_kept() {
+    let addresses = proxy("localhost:4000");
+    assert!(addresses.contains(&"127.0.0.1:4000".to_owned()), "{addresses:?}");
+    let mut distinct = addresses.clone();
+    distinct.dedup();
+    assert_eq!(addresses, distinct);
+}
+
+#[test]
+fn a_star_listens_on_both_families_where_there_are_both() {
+    let addresses = listen(Some("*:4000"));
+    assert_eq!(addresses[0], "0.0.0.0:4000");
+    assert!(addresses[1..].iter().all(|address| address == "[::]:4000"), "{addresses:?}");
+}
+
+#[test]
+fn a_proxy_needs_an_address() {
+    let Err(failure) = approach(None, true) else { panic!("it must fail") };
+    assert_eq!(failure.exit, Exit::Usage);
+}

@@ -1,0 +1,143 @@
+//! The command line as a user meets it: exit codes, and what goes to which stream. How words are
+//! understood is tested beside `args.rs`.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::os::unix::fs::symlink;
+use std::process::{Command, Stdio};
+
+use common::{Home, PKTXPMGR, assert_says, full, run};
+
+fn run_words(words: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(PKTXPMGR).args(words).env_clear().output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+/// Items 1, 3, 4.
+#[test]
+fn usage_errors_go_to_stderr_with_code_2() {
+    let cases: [&[&str]; 9] = [
+        &[],
+        &["-s"],
+        &["-x", "./m"],
+        &["--unknown", "./m"],
+        &["-n", "0", "./m"],
+        &["-n", "abc", "./m"],
+        &["-n"],
+        &["--cores", "0", "./m"],
+        &["--handshake-timeout", "10", "./m"],
+    ];
+    for words in cases {
+        let (code, stdout, stderr) = run_words(words);
+        assert_eq!((code, &*stdout), (Some(2), ""), "{words:?}");
+        assert_says(&stderr, &["error: "]);
+    }
+    assert_says(&run_words(&["-x", "./m"]).2, &["-x", "Usage: pktxpmgr"]);
+    assert_says(&run_words(&[]).2, &["MLET", "Usage: pktxpmgr"]);
+}
+
+/// Item 2, as changed by the design.
+#[test]
+fn help_and_version_go_to_stdout_with_code_0() {
+    for words in [["-h"], ["--help"]] {
+        let (code, stdout, stderr) = run_words(&words);
+        assert_eq!((code, &*stderr), (Some(0), ""));
+        assert_says(
+            &stdout,
+            &["Examples:", "Usage: pktxpmgr", "--handshake-timeout", "Exit codes:"],
+        );
+        assert!(!stdout.contains('\x1b'), "no colour in a pipe");
+    }
+    for words in [["-V"], ["--version"]] {
+        let (code, stdout, _) = run_words(&words);
+        assert_eq!(code, Some(0));
+        assert!(stdout.starts_with("pktxpmgr "), "{stdout}");
+    }
+}
+
+#[test]
+fn help_into_a_full_disk_or_closed_pipe_does_not_panic() {
+    let status = Command::new(PKTXPMGR).arg("-h").stdout(full()).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let status = Command::new(PKTXPMGR).arg("-h").stdout(writer).status().unwrap();
+    assert_eq!(status.code(), Some(0));
+}
+
+#[test]
+fn a_mlet_that_cannot_run_is_code_3_before_anything_else() {
+    let home = Home::new();
+    home.make_directory("folder");
+    home.write("plain", b"#!/bin/sh\n");
+    for (mlet, reason) in [
+        ("./nowhere", "No such file"),
+        ("./folder", "it is not a regular file"),
+        ("./plain", "it is not executable"),
+        ("true", "not searched in PATH"),
+        ("", "No such file"),
+    ] {
+        let ended = run(home.bare_command().args(["-c", "nowhere.conf", "--", mlet]));
+        assert_eq!(ended.code, Some(3), "{mlet}");
+        assert_says(&ended.stderr, &["FATAL", "mlet", reason]);
+    }
+    symlink("mlet", home.path("link")).unwrap();
+    assert!(run(home.command().arg("./link")).loaded);
+}
+
+/// Items 13, 14.
+#[test]
+fn neither_stdin_nor_stdout_is_used() {
+    let home = Home::new();
+    let ended = run(home.command().arg("./mlet").stdin(Stdio::null()));
+    assert!(ended.loaded);
+    assert_eq!(ended.stdout, "");
+    // A shell closes fd 0 for us.
+    let script = "exec \"$0\" -c xpmgr.conf -a 127.0.0.1: ./mlet <&-";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script, PKTXPMGR]).current_dir(home.path("")).env_clear();
+    assert!(run(&mut command).loaded);
+}
+
+#[test]
+fn a_stderr_that_nobody_reads_changes_nothing() {
+    let home = Home::new();
+    let run = |stderr: Stdio| {
+        let mut command = home.bare_command();
+        command.args(["-vv", "-c", "nowhere.conf", "./mlet"]).stderr(stderr);
+        command.status().unwrap().code()
+    };
+    assert_eq!(run(full().into()), Some(3));
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    assert_eq!(run(writer.into()), Some(3));
+}
+
+#[test]
+fn log_lines_carry_a_time_a_level_and_no_colour() {
+    let home = Home::new();
+    let ended = run(home.command().arg("./mlet"));
+    let line = ended.stderr.lines().find(|line| line.contains("configuration loaded")).unwrap();
+    let (time, rest) = line.split_once(' ').unwrap();
+    assert!(time.len() == 27 && time.starts_with("20") && time.ends_with('Z'), "{line}");
+    assert!(rest.trim_start().starts_with("INFO configuration loaded"), "{line}");
+    assert!(!ended.stderr.contains('\x1b'));
+}
+
+#[test]
+fn cores_beyond_those_allowed_are_a_usage_error() {
+    let home = Home::new();
+    let ended = run(home.command().args(["--cores", "1023-1023", "./mlet"]));
+    assert_eq!(ended.code, Some(2));
+    assert_says(&ended.stderr, &["may not run on CPU 1023", "choose among"]);
+}
+
+#[test]
+fn what_stands_behind_the_number_of_n_is_warned_of() {
+    let home = Home::new();
+    let ended = run(home.command().args(["-n", "10k", "./mlet", "-x\x1b[2J"]));
+    assert_says(&ended.stderr, &["WARN -n: 'k'", "ends after 10 successful", "-x\\u{1b}[2J"]);
+}

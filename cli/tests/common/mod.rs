@@ -1,0 +1,261 @@
+//! A home for one test: a folder with keys, certificates, a mlet and config files, and `pktxpmgr`
+//! running in it. Not every test file uses everything.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file compiles this module on its own")]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, SystemTime};
+
+use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use engine::wire::issue::{CertificateFields, issue};
+use engine::wire::key::{PrivateKey, PublicKey};
+use engine::wire::time::Ticks;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+
+/// Longest that anything here may take.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What the program says when everything is loaded.
+const LOADED: &str = "configuration loaded";
+
+/// The program under test.
+pub const PKTXPMGR: &str = env!("CARGO_BIN_EXE_pktxpmgr");
+
+/// A folder that disappears with the value, holding:
+/// `xc` the controller key, `enc` the same encrypted with `hunter2`; `eop.pub`, `bop.pub`;
+/// `exppriv.cert` eop -> exper, `pubcmd.cert` exper -> xc, `agent.cert` xc; `mlet`.
+pub struct Home {
+    folder: PathBuf,
+    pub keys: Keys,
+}
+
+/// Everybody's keys.
+pub struct Keys {
+    pub controller: PrivateKey,
+    pub operator: PrivateKey,
+    pub experimenter: PrivateKey,
+    pub delegate: PrivateKey,
+}
+
+impl Home {
+    pub fn new() -> Self {
+        static COUNTER: AtomicU32 = AtomicU32::new(0);
+        let name =
+            format!("pktxpmgr-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let folder = std::env::temp_dir().join(name);
+        fs::DirBuilder::new().mode(0o700).create(&folder).expect("a fresh folder");
+        let keys = Keys {
+            controller: PrivateKey::generate().unwrap(),
+            operator: PrivateKey::generate().unwrap(),
+            experimenter: PrivateKey::generate().unwrap(),
+            delegate: PrivateKey::generate().unwrap(),
+        };
+        let home = Self { folder, keys };
+        home.fill();
+        home
+    }
+
+    fn fill(&self) {
+        let keys = &self.keys;
+        self.write("xc", keys.controller.to_pem().as_bytes());
+        self.write("enc", keys.controller.to_encrypted_pem(b"hunter2").unwrap().as_bytes());
+        self.write("eop.pub", keys.operator.public_key().to_pem().as_bytes());
+        self.write("exper.pub", keys.experimenter.public_key().to_pem().as_bytes());
+        let (controller, experimenter) =
+            (keys.controller.public_key(), keys.experimenter.public_key());
+        self.issue("exppriv.cert", CertificateType::Exppriv, &experimenter, &keys.operator);
+        self.issue("pubcmd.cert", CertificateType::Pubcmd, &controller, &keys.experimenter);
+        self.issue("agent.cert", CertificateType::Agent, &controller, &keys.controller);
+        self.write("mlet", b"#!/bin/sh\n");
+        self.chmod("mlet", 0o700);
+        self.write("xpmgr.conf", self.least().as_bytes());
+    }
+
+    /// The least config that loads.
+    pub fn least(&self) -> String {
+        "EnableExpPublication 0\nControllerPrivkeyPath xc\n\
+         ExpExec 1:hello:exppriv.cert,pubcmd.cert:eop.pub::\n"
+            .to_owned()
+    }
+
+    /// The path of something in the folder.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.folder.join(name)
+    }
+
+    /// Writes a file that only we may read.
+    pub fn write(&self, name: &str, bytes: &[u8]) {
+        let mut options = OpenOptions::new();
+        options.write(true).create(true).truncate(true).mode(0o600);
+        options.open(self.path(name)).unwrap().write_all(bytes).unwrap();
+    }
+
+    pub fn chmod(&self, name: &str, mode: u32) {
+        fs::set_permissions(self.path(name), fs::Permissions::from_mode(mode)).unwrap();
+    }
+
+    pub fn make_directory(&self, name: &str) {
+        fs::DirBuilder::new().mode(0o700).create(self.path(name)).unwrap();
+    }
+
+    /// Writes a certificate that is valid from 1970 on for ever.
+    pub fn issue(
+        &self,
+        name: &str,
+        kind: CertificateType,
+        subject: &PublicKey,
+        signer: &PrivateKey,
+    ) {
+        self.issue_until(name, kind, subject, signer, Ticks::MAX);
+    }
+
+    /// Writes a certificate that is valid from 1970 on.
+    pub fn issue_until(
+        &self,
+        name: &str,
+        certificate_type: CertificateType,
+        subject: &PublicKey,
+        signer: &PrivateKey,
+        not_after: Ticks,
+    ) {
+        let is_delegation = certificate_type == CertificateType::Delpriv;
+        let fields = CertificateFields {
+            certificate_type,
+            delegation: Delegation { exppriv: is_delegation, reppriv: false },
+            path_len: None,
+            not_before: Ticks(0),
+            not_after,
+            description: None,
+            auxiliary: Vec::new(),
+            limits: CertificateLimits::default(),
+        };
+        let der = issue(&fields, subject, signer).unwrap();
+        self.write(name, Certificate::from_der(&der).unwrap().to_pem().as_bytes());
+    }
+
+    /// `pktxpmgr` in this folder with an empty environment, listening on a free port of loopback;
+    /// options and mlet are still to be added.
+    pub fn command(&self) -> Command {
+        let mut command = self.bare_command();
+        command.args(["-c", "xpmgr.conf", "-a", "127.0.0.1:"]);
+        command
+    }
+
+    /// `pktxpmgr` in this folder with an empty environment and no option at all.
+    pub fn bare_command(&self) -> Command {
+        let mut command = Command::new(PKTXPMGR);
+        command.current_dir(&self.folder).env_clear().stdin(Stdio::null());
+        command
+    }
+
+    /// Runs with this config file.
+    pub fn run_with(&self, config: &str) -> Ended {
+        self.write("xpmgr.conf", config.as_bytes());
+        run(self.command().arg("./mlet"))
+    }
+
+    /// Asserts that this config is refused with code 3 and returns what was said.
+    pub fn refused(&self, config: &str) -> String {
+        let ended = self.run_with(config);
+        assert_eq!((ended.code, ended.loaded), (Some(3), false), "{}", ended.stderr);
+        ended.stderr
+    }
+
+    /// Asserts that this config loads and returns what was said.
+    pub fn loads(&self, config: &str) -> String {
+        let ended = self.run_with(config);
+        assert!(ended.loaded, "{}", ended.stderr);
+        ended.stderr
+    }
+}
+
+impl Drop for Home {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A moment in the past, after 1970.
+pub fn an_hour_ago() -> Ticks {
+    Ticks::from_system_time(SystemTime::now() - Duration::from_secs(3600))
+}
+
+/// A run that is over.
+#[derive(Debug)]
+pub struct Ended {
+    /// Exit code; `None` after a signal.
+    pub code: Option<i32>,
+    /// Whether everything was loaded.
+    pub loaded: bool,
+    pub stdout: String,
+    pub stderr: String,
+}
+
+/// Runs the program until it ends, or until everything is loaded: then SIGINT ends it.
+pub fn run(command: &mut Command) -> Ended {
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let (loaded, code, stderr) = watch(&mut child);
+    let mut stdout = String::new();
+    child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    Ended { code, loaded, stdout, stderr }
+}
+
+/// Waits as [`run`] does for a child with piped stderr: whether it loaded, its exit code, its stderr.
+pub fn watch(child: &mut Child) -> (bool, Option<i32>, String) {
+    let (lines, received) = mpsc::channel();
+    let stderr = BufReader::new(child.stderr.take().unwrap());
+    thread::spawn(move || {
+        stderr.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
+    });
+    let mut said = String::new();
+    let mut loaded = false;
+    loop {
+        match received.recv_timeout(PATIENCE) {
+            Ok(line) => {
+                if line.contains(LOADED) {
+                    loaded = true;
+                    // It may be gone already, which is as good.
+                    let _ = kill(pid(child), Signal::SIGINT);
+                }
+                said.push_str(&line);
+                said.push('\n');
+            }
+            Err(mpsc::RecvTimeoutError::Disconnected) => break,
+            Err(mpsc::RecvTimeoutError::Timeout) => {
+                let _ = child.kill();
+                panic!("it hangs after saying\n{said}");
+            }
+        }
+    }
+    (loaded, child.wait().unwrap().code(), said)
+}
+
+pub fn pid(child: &Child) -> Pid {
+    Pid::from_raw(child.id().try_into().unwrap())
+}
+
+/// Asserts that the text contains every one of these.
+#[track_caller]
+pub fn assert_says(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(part), "{part:?} is not in\n{text}");
+    }
+}
+
+/// An open `/dev/full`, which refuses every write.
+pub fn full() -> File {
+    File::options().write(true).open("/dev/full").unwrap()
+}
+
+/// The bytes of a file.
+pub fn read(path: &Path) -> Vec<u8> {
+    fs::read(path).unwrap()
+}

@@ -1,0 +1,330 @@
+//! The controller key: who may read its file, and where its passphrase comes from.
+//!
+//! The prompt is tested on a real pseudo-terminal. To give it to `pktxpmgr` as controlling terminal
+//! without unsafe code, this test program starts itself again ([`become_pktxpmgr`]).
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::fd::OwnedFd;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::{Home, PKTXPMGR, assert_says, pid, run};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::pty::openpty;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::termios::{LocalFlags, tcgetattr};
+use nix::unistd::{setsid, ttyname};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn with_key(home: &Home, key: &str) -> String {
+    home.least().replace("ControllerPrivkeyPath xc", &format!("ControllerPrivkeyPath {key}"))
+}
+
+/// Item 48.
+#[test]
+fn an_unencrypted_key_needs_no_terminal() {
+    let home = Home::new();
+    let mut command = without_terminal(&home);
+    assert!(run(&mut command).loaded);
+}
+
+/// Item 50.
+#[test]
+fn an_encrypted_key_without_a_terminal_is_code_3_at_once() {
+    let home = Home::new();
+    home.write("xpmgr.conf", with_key(&home, "enc").as_bytes());
+    let ended = run(&mut without_terminal(&home));
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert_says(&ended.stderr, &["xpmgr.conf:2:23", "no terminal", "--passphrase-file"]);
+}
+
+/// A key encrypted with nothing loads silently, as in the original.
+#[test]
+fn an_empty_passphrase_is_tried_before_asking() {
+    let home = Home::new();
+    let pem = home.keys.controller.to_encrypted_pem(b"").unwrap();
+    home.write("xc", pem.as_bytes());
+    assert!(run(&mut without_terminal(&home)).loaded);
+}
+
+#[test]
+fn a_passphrase_file_replaces_the_prompt() {
+    let home = Home::new();
+    home.write("xpmgr.conf", with_key(&home, "enc").as_bytes());
+    for right in ["hunter2", "hunter2\n", "hunter2\r\nmore\n"] {
+        home.write("pass", right.as_bytes());
+        let ended = run_with_passphrase_file(&home, "pass");
+        assert!(ended.loaded, "{right:?}: {}", ended.stderr);
+    }
+    for wrong in ["hunter3\n", "hunter2 \n", "\nhunter2\n"] {
+        home.write("pass", wrong.as_bytes());
+        let ended = run_with_passphrase_file(&home, "pass");
+        assert_eq!(ended.code, Some(3), "{wrong:?}: {}", ended.stderr);
+        assert_says(&ended.stderr, &["passphrase does not open"]);
+        assert!(!ended.stderr.contains("hunter"), "{}", ended.stderr);
+    }
+    let ended = run_with_passphrase_file(&home, "nowhere");
+    assert_says(&ended.stderr, &["cannot use the passphrase file", "No such file"]);
+    home.write("pass", b"hunter2\n");
+    home.chmod("pass", 0o644);
+    let ended = run_with_passphrase_file(&home, "pass");
+    assert_says(&ended.stderr, &["cannot use the passphrase file", "mode 0644", "chmod 600"]);
+}
+
+#[test]
+fn a_passphrase_may_come_through_a_pipe() {
+    let home = Home::new();
+    home.write("xpmgr.conf", with_key(&home, "enc").as_bytes());
+    let (reader, mut writer) = std::io::pipe().unwrap();
+    writer.write_all(b"hunter2\n").unwrap();
+    drop(writer);
+    let mut command =
+        without_terminal_running(&home, &["--passphrase-file", "/dev/stdin", "./mlet"]);
+    let ended = run(command.stdin(reader));
+    assert!(ended.loaded, "{}", ended.stderr);
+}
+
+#[test]
+fn a_key_that_is_no_key_is_told_apart() {
+    let home = Home::new();
+    let cut = &home.keys.controller.to_pem()[..60];
+    for (pem, expected) in [
+        ("", "holds no readable PEM section"),
+        (cut, "holds no readable PEM section"),
+        (&home.keys.controller.public_key().to_pem(), "holds no readable PEM section"),
+    ] {
+        home.write("xc", pem.as_bytes());
+        let ended = run(&mut without_terminal(&home));
+        assert_eq!(ended.code, Some(3));
+        assert_says(
+            &ended.stderr,
+            &["xpmgr.conf:2:23: the controller key cannot be used", expected],
+        );
+    }
+}
+
+#[test]
+fn a_key_that_others_may_touch_is_refused_and_a_group_warned_of() {
+    let home = Home::new();
+    for mode in [0o604, 0o602, 0o644, 0o666, 0o777] {
+        home.chmod("xc", mode);
+        let said = home.refused(&home.least());
+        assert_says(
+            &said,
+            &["everybody may read or write it", &format!("mode {mode:04o}"), "chmod 600"],
+        );
+    }
+    for (mode, warns) in
+        [(0o640, true), (0o660, true), (0o600, false), (0o400, false), (0o711, false)]
+    {
+        home.chmod("xc", mode);
+        let said = home.loads(&home.least());
+        assert_eq!(said.contains("WARN xc: its group may use"), warns, "{mode:o}: {said}");
+    }
+}
+
+#[test]
+fn a_key_in_a_directory_that_everybody_may_write_is_refused() {
+    let home = Home::new();
+    home.make_directory("open");
+    home.write("open/xc", home.keys.controller.to_pem().as_bytes());
+    std::os::unix::fs::symlink("open/xc", home.path("link")).unwrap();
+    let config = with_key(&home, "link");
+    home.chmod("open", 0o777);
+    assert_says(
+        &home.refused(&config),
+        &["everybody may write to its directory", "/open; chmod o-w"],
+    );
+    home.chmod("open", 0o1777);
+    home.loads(&config);
+    home.chmod("open", 0o770);
+    home.loads(&config);
+}
+
+/// Item 49.
+#[test]
+fn the_prompt_takes_the_right_passphrase_without_echo() {
+    let home = Home::new();
+    let mut terminal = Terminal::start(&home, &with_key(&home, "enc"));
+    let shown = terminal.read_until("Passphrase for enc: ");
+    assert_eq!(shown, "Passphrase for enc: ");
+    assert!(!terminal.echoes());
+    terminal.type_in("hunter2\n");
+    let (loaded, code, said) = terminal.end();
+    assert!(loaded, "{code:?} {said}");
+    assert!(terminal.echoes());
+    let shown = terminal.read_rest();
+    assert_eq!(shown, "\r\n", "only the line's end is shown");
+}
+
+/// Item 49.
+#[test]
+fn the_prompt_refuses_a_wrong_passphrase_after_one_try() {
+    let home = Home::new();
+    let mut terminal = Terminal::start(&home, &with_key(&home, "enc"));
+    terminal.read_until("Passphrase for enc: ");
+    terminal.type_in("hunter3\n");
+    let (_, code, said) = terminal.end();
+    assert_eq!(code, Some(3));
+    assert_says(&said, &["the passphrase does not open the private key"]);
+    assert!(terminal.echoes());
+}
+
+#[test]
+fn no_prompt_comes_up_for_an_unencrypted_or_broken_key() {
+    let home = Home::new();
+    let mut terminal = Terminal::start(&home, &home.least());
+    assert!(terminal.end().0);
+    assert_eq!(terminal.read_rest(), "");
+    let mut terminal = Terminal::start(&home, &with_key(&home, "eop.pub"));
+    assert_eq!(terminal.end().1, Some(3));
+    assert_eq!(terminal.read_rest(), "");
+}
+
+#[test]
+fn a_signal_at_the_prompt_ends_it_and_restores_the_echo() {
+    for (signal, expected) in [
+        (Signal::SIGINT, 130),
+        (Signal::SIGTERM, 143),
+        (Signal::SIGQUIT, 143),
+        (Signal::SIGHUP, 143),
+    ] {
+        let home = Home::new();
+        let mut terminal = Terminal::start(&home, &with_key(&home, "enc"));
+        terminal.read_until("Passphrase for enc: ");
+        assert!(!terminal.echoes());
+        kill(pid(&terminal.child), signal).unwrap();
+        let (_, code, said) = terminal.end();
+        assert_eq!(code, Some(expected), "{signal}: {said}");
+        assert_says(&said, &[signal.as_str()]);
+        assert!(terminal.echoes(), "{signal}");
+    }
+}
+
+#[test]
+fn ctrl_c_and_ctrl_d_at_the_prompt_end_it_and_restore_the_echo() {
+    for (key, expected) in [("\x03", 130), ("hun\x03", 130), ("\x04", 3)] {
+        let home = Home::new();
+        let mut terminal = Terminal::start(&home, &with_key(&home, "enc"));
+        terminal.read_until("Passphrase for enc: ");
+        terminal.type_in(key);
+        assert_eq!(terminal.end().1, Some(expected), "{key:?}");
+        assert!(terminal.echoes(), "{key:?}");
+    }
+}
+
+/// `pktxpmgr` in a session of its own, so that `/dev/tty` does not exist for it.
+fn without_terminal(home: &Home) -> Command {
+    without_terminal_running(home, &["./mlet"])
+}
+
+fn without_terminal_running(home: &Home, words: &[&str]) -> Command {
+    let mut command = itself(home, "");
+    command.env("TEST_WORDS", words.join(" "));
+    command
+}
+
+fn run_with_passphrase_file(home: &Home, name: &str) -> common::Ended {
+    run(&mut without_terminal_running(home, &["--passphrase-file", name, "./mlet"]))
+}
+
+/// This test program, told to become `pktxpmgr` on this terminal.
+fn itself(home: &Home, terminal: &str) -> Command {
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args(["--exact", "become_pktxpmgr", "--nocapture", "--quiet"]);
+    command.current_dir(home.path("")).env_clear().stdin(Stdio::null());
+    command.env("TEST_TERMINAL", terminal).env("TEST_WORDS", "./mlet");
+    command
+}
+
+/// Not a test but the child of one: leaves the session of the test run, opens the terminal it is
+/// given, which thereby becomes its controlling terminal, and executes the program under test.
+#[test]
+fn become_pktxpmgr() {
+    let (Ok(terminal), Ok(words)) = (std::env::var("TEST_TERMINAL"), std::env::var("TEST_WORDS"))
+    else {
+        return;
+    };
+    setsid().unwrap();
+    let _terminal = (!terminal.is_empty())
+        .then(|| File::options().read(true).write(true).open(terminal).unwrap());
+    let mut command = Command::new(PKTXPMGR);
+    command.args(["-c", "xpmgr.conf", "-a", "127.0.0.1:"]).args(words.split(' ')).env_clear();
+    panic!("cannot execute {PKTXPMGR}: {}", command.exec());
+}
+
+/// `pktxpmgr` on a pseudo-terminal.
+struct Terminal {
+    child: Child,
+    keyboard: File,
+    /// Kept open so that the terminal's settings outlive the program.
+    line: OwnedFd,
+    shown: mpsc::Receiver<Vec<u8>>,
+    pending: Vec<u8>,
+}
+
+impl Terminal {
+    fn start(home: &Home, config: &str) -> Self {
+        home.write("xpmgr.conf", config.as_bytes());
+        let pty = openpty(None, None).unwrap();
+        for fd in [&pty.master, &pty.slave] {
+            fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
+        }
+        let name = ttyname(&pty.slave).unwrap();
+        let mut command = itself(home, name.to_str().unwrap());
+        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let keyboard = File::from(pty.master);
+        let mut screen = keyboard.try_clone().unwrap();
+        let (sender, shown) = mpsc::channel();
+        thread::spawn(move || {
+            let mut bytes = [0; 256];
+            while let Ok(len @ 1..) = screen.read(&mut bytes) {
+                if sender.send(bytes[..len].to_vec()).is_err() {
+                    break;
+                }
+            }
+        });
+        Self { child, keyboard, line: pty.slave, shown, pending: Vec::new() }
+    }
+
+    /// What the terminal shows up to and with this text.
+    fn read_until(&mut self, end: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        while !String::from_utf8_lossy(&self.pending).ends_with(end) {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let bytes = self.shown.recv_timeout(left).unwrap_or_else(|_| {
+                panic!("{end:?} is not shown, only {:?}", String::from_utf8_lossy(&self.pending))
+            });
+            self.pending.extend(bytes);
+        }
+        String::from_utf8(std::mem::take(&mut self.pending)).unwrap()
+    }
+
+    /// What the terminal shows after the program ended. A mark behind it tells when that is all.
+    fn read_rest(&mut self) -> String {
+        File::from(self.line.try_clone().unwrap()).write_all(b"<end>").unwrap();
+        self.read_until("<end>").trim_end_matches("<end>").to_owned()
+    }
+
+    fn type_in(&mut self, keys: &str) {
+        self.keyboard.write_all(keys.as_bytes()).unwrap();
+    }
+
+    fn echoes(&self) -> bool {
+        tcgetattr(&self.line).unwrap().local_flags.contains(LocalFlags::ECHO)
+    }
+
+    /// Waits for the end: whether it loaded, its exit code and what it said on stderr.
+    fn end(&mut self) -> (bool, Option<i32>, String) {
+        common::watch(&mut self.child)
+    }
+}
