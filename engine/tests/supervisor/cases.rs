@@ -233,6 +233,8 @@ fn a_thousand_mlets_leave_no_zombie_and_no_descriptor() {
     drop(session);
     let fds_before = fds(supervisor);
     assert_eq!(fds_before, 5, "stdio, pair, signals");
+    let stdin = fs::read_link(format!("/proc/{supervisor}/fd/0")).unwrap();
+    assert_eq!(stdin, Path::new("/dev/null"));
     let began = rig::now();
     let mut spawned = 0;
     let mut exited = 0;
