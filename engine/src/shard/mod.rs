@@ -37,7 +37,7 @@ const RELAY_GROUP: u16 = 0;
 /// Receive buffers of sessions in set-up, apart so that a flood of handshakes does not starve relays.
 const SET_UP_GROUP: u16 = 1;
 const GROUPS: [GroupSize; 2] =
-    [GroupSize { count: 64, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
+    [GroupSize { count: 32, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
 
 /// Set-up receives that a turn takes; a handshake costs some 200 us, which running sessions wait.
 const SET_UP_STEPS_PER_TURN: usize = 4;
