@@ -11,6 +11,7 @@ mod binaries;
 mod demo;
 mod endpoint;
 mod home;
+mod link;
 mod page;
 mod pktxpmgr;
 mod report;

@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use engine::wire::message::{Message, MessageType, NCTL_FIN, Outcome, Protocol, Socket, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::link::{Link, Received};
+use crate::link::{Link, Received};
 use super::sockets::Sockets;
 use super::{End, EndpointError};
 

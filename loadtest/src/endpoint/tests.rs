@@ -14,7 +14,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::link::{Link, LinkError};
+use crate::link::{Link, LinkError};
 use super::{End, EndpointError, now, requests, setup};
 use crate::web::Web;
 
