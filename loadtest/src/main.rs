@@ -12,6 +12,7 @@ mod demo;
 mod endpoint;
 mod home;
 mod link;
+mod load;
 mod page;
 mod pktxpmgr;
 mod report;
@@ -29,10 +30,13 @@ struct CommandLine {
 enum Command {
     /// Run a whole experiment on loopback and show the page that came back through each endpoint
     Demo(demo::Options),
+    /// Measure what many endpoints cost a pktxpmgr
+    Load(load::Options),
 }
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::Load(options) => load::run(&options),
     }
 }

@@ -154,6 +154,8 @@ impl Shard {
             self.wake_for_buffers();
         }
         self.mailer.flush();
+        let (enters, sessions) = (self.ring.enters(), self.sessions_begun);
+        tracing::debug!("shard {}: ring entered {enters} times, {sessions} sessions", self.number);
         Ok(())
     }
 
