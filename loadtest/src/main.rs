@@ -8,14 +8,18 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod binaries;
+mod broker;
 mod demo;
 mod endpoint;
+#[cfg(test)]
+mod golden;
 mod home;
 mod link;
 mod load;
 mod page;
 mod pktxpmgr;
 mod report;
+mod units;
 mod web;
 
 /// Simulated PacketLab endpoints for pktxpmgr

@@ -1,0 +1,5 @@
+//! `pktfleet broker`.
+mod board;
+mod limits;
+mod refusal;
+mod rules;
