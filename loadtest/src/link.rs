@@ -136,6 +136,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         self.stream
     }
 
+    /// Closes our side and waits for nothing.
+    pub(crate) async fn shut_down(&mut self) -> io::Result<()> {
+        self.stream.shutdown().await
+    }
+
     /// Closes our side and waits, not for long, for the other: closing before the other side has read
     /// all could turn unread input of ours into a reset, and lose the last message.
     pub(crate) async fn close(mut self) {

@@ -89,9 +89,7 @@ impl Refusal {
             | Self::CertificatesTooLarge { .. } => Status::ECRTNOSPACE,
             Self::Malformed(_) | Self::TooLarge(_) => Status::ECTLBADMSG,
             Self::Unsupported(_) => Status::ECTLNOTSUP,
-            Self::Certificate(_) | Self::Chain(_) | Self::ForeignChain { .. } => {
-                Status::ECRTBADFRM
-            }
+            Self::Certificate(_) | Self::Chain(_) | Self::ForeignChain { .. } => Status::ECRTBADFRM,
             Self::ChannelList(role, _) | Self::NoChannel(role) => {
                 by_role(role, Status::EPUBBADCHL, Status::ESUBBADCHL)
             }
@@ -125,7 +123,10 @@ impl fmt::Display for Refusal {
             }
             Self::Chain(error) => write!(f, "chain not trusted: {error}"),
             Self::ForeignChain { key } => {
-                write!(f, "the chain belongs to another key than {key}, which opened the connection")
+                write!(
+                    f,
+                    "the chain belongs to another key than {key}, which opened the connection"
+                )
             }
             Self::ChannelList(_, error) => error.fmt(f),
             Self::NoChannel(_) => write!(f, "the channel list is empty"),
@@ -140,7 +141,10 @@ impl fmt::Display for Refusal {
             }
             Self::Descriptor(reason) => write!(f, "descriptor refused: {reason}"),
             Self::Address => {
-                write!(f, "the descriptor has no controller_addr, several, or one that is no address")
+                write!(
+                    f,
+                    "the descriptor has no controller_addr, several, or one that is no address"
+                )
             }
             Self::Priority => write!(f, "exp_priority is no number, or there are several"),
         }
