@@ -19,13 +19,14 @@ use std::time::Duration;
 use clap::Args;
 use engine::wire::message::MessageType;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::binaries::{self, BinaryError};
 use crate::endpoint::{Endpoint, Session};
 use crate::home::{Home, HomeError};
+use crate::interrupts::Interrupts;
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::{Ended, Pktxpmgr, PktxpmgrError};
 use crate::report::{Report, Row};
@@ -303,32 +304,6 @@ impl Fleet {
     async fn leave(mut self) -> Vec<Option<Session>> {
         self.running.shutdown().await;
         self.sessions
-    }
-}
-
-/// INT, TERM and HUP, turned into something to wait for.
-#[derive(Debug)]
-struct Interrupts {
-    int: Signal,
-    term: Signal,
-    hup: Signal,
-}
-
-impl Interrupts {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            int: signal(SignalKind::interrupt())?,
-            term: signal(SignalKind::terminate())?,
-            hup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> SignalKind {
-        tokio::select! {
-            _ = self.int.recv() => SignalKind::interrupt(),
-            _ = self.term.recv() => SignalKind::terminate(),
-            _ = self.hup.recv() => SignalKind::hangup(),
-        }
     }
 }
 

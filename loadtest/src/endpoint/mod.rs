@@ -3,7 +3,6 @@
 //!
 //! ```text
 //! connection   TCP and TLS to the controller, the programs its chain demands
-//! link         whole messages over that stream
 //! setup        CDATA and START
 //! requests     the requests of the mlet, in order
 //! sockets      the sockets those requests open, and their notifications
@@ -14,7 +13,6 @@
 //! Invariant: all that an endpoint opens belongs to the future of [`Endpoint::run`] and ends with it.
 
 mod connection;
-mod link;
 mod requests;
 mod setup;
 mod sockets;
@@ -38,7 +36,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use link::{Link, LinkError};
+use crate::link::{Link, LinkError};
 
 /// From the end of the handshake to START (protocol.md 5.1).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use engine::wire::message::{Message, MessageType, NCTL_FIN, Outcome, Protocol, Socket, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::link::{Link, Received};
 use super::sockets::Sockets;
 use super::{End, EndpointError};
+use crate::link::{Link, Received};
 
 /// What follows a request.
 struct Answer {

@@ -14,8 +14,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::link::{Link, LinkError};
 use super::{End, EndpointError, now, requests, setup};
+use crate::link::{Link, LinkError};
 use crate::web::Web;
 
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 8, 0, 1));

@@ -15,10 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::super::link::{Link, LinkError};
 use super::super::{End, Endpoint, EndpointError};
 use super::{LOOPBACK, PASS_ALL, connect};
 use crate::home::Home;
+use crate::link::{Link, LinkError};
 
 /// A controller for one endpoint of `home`, which it judges by `operator`.
 struct Controller {
