@@ -13,6 +13,7 @@
 //! Invariant: all that an endpoint opens belongs to the future of [`Endpoint::run`] and ends with it.
 
 mod connection;
+mod filter;
 mod requests;
 mod setup;
 mod sockets;
