@@ -195,7 +195,8 @@ impl Instruction {
     /// `register = number`, which takes two instructions.
     fn load_wide(register: u8, number: u64) -> [Self; 2] {
         let [h1, h2, h3, h4, l1, l2, l3, l4] = number.to_be_bytes();
-        let (high, low) = (i32::from_be_bytes([h1, h2, h3, h4]), i32::from_be_bytes([l1, l2, l3, l4]));
+        let (high, low) =
+            (i32::from_be_bytes([h1, h2, h3, h4]), i32::from_be_bytes([l1, l2, l3, l4]));
         let first = Self { opcode: opcode::LOAD_WIDE, destination: register, ..Self::default() };
         [Self { constant: low, ..first }, Self { constant: high, ..Self::default() }]
     }
