@@ -21,6 +21,7 @@ mod link;
 mod load;
 mod page;
 mod pktxpmgr;
+mod proxy;
 mod report;
 mod units;
 mod web;
@@ -39,6 +40,8 @@ enum Command {
     Demo(demo::Options),
     /// Carry published experiments to the endpoints that subscribe
     Broker(broker::Options),
+    /// Bring controllers and endpoints together that cannot reach one another
+    Proxy(proxy::Options),
     /// Measure what many endpoints cost a pktxpmgr
     Load(load::Options),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Broker(options) => broker::run(&options),
+        Command::Proxy(options) => proxy::run(&options),
         Command::Load(options) => load::run(&options),
     }
 }
