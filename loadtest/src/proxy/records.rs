@@ -80,10 +80,11 @@ impl<'s> Records<'s> {
     async fn receive(&mut self) -> io::Result<()> {
         let mut record = vec![0; HEADER_LEN];
         self.stream.read_exact(&mut record).await?;
-        let [_, _, _, high, low] = record[..] else { return Err(io::ErrorKind::Other.into()) };
+        // Content types and the major version of TLS: whatever else speaks here is not waited for.
+        let [20..=23, 3, _, high, low] = record[..] else { return Err(not_tls()) };
         let len = usize::from(u16::from_be_bytes([high, low]));
         if len > RECORD_LEN_MAX {
-            return Err(io::Error::new(io::ErrorKind::InvalidData, "not TLS"));
+            return Err(not_tls());
         }
         record.resize(HEADER_LEN + len, 0);
         if let Some(body) = record.get_mut(HEADER_LEN..) {
@@ -107,4 +108,8 @@ impl<'s> Records<'s> {
         }
         self.stream.write_all(&sealed).await
     }
+}
+
+fn not_tls() -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, "this is not TLS")
 }
