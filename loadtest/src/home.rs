@@ -181,7 +181,7 @@ impl Home {
             };
             Ok(Endpoint {
                 address: identity.address,
-                controller,
+                controllers: vec![controller],
                 server_name: server_name.clone(),
                 tls: tls::client_config(Some(&Identity { chain, key: &identity.key }), rule)?,
                 operators: vec![self.operator],

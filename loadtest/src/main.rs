@@ -42,6 +42,8 @@ enum Command {
     Broker(broker::Options),
     /// Bring controllers and endpoints together that cannot reach one another
     Proxy(proxy::Options),
+    /// Be an endpoint: subscribe at a broker and serve what it tells of, or serve one controller
+    Endpoint(endpoint::hosted::Options),
     /// Measure what many endpoints cost a pktxpmgr
     Load(load::Options),
 }
@@ -51,6 +53,7 @@ fn main() -> ExitCode {
         Command::Demo(options) => demo::run(&options),
         Command::Broker(options) => broker::run(&options),
         Command::Proxy(options) => proxy::run(&options),
+        Command::Endpoint(options) => endpoint::hosted::run(&options),
         Command::Load(options) => load::run(&options),
     }
 }

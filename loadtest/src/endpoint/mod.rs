@@ -2,20 +2,24 @@
 //! goes through the set-up and serves requests with real sockets (protocol.md 5.1, endpoint side).
 //!
 //! ```text
+//! hosted       `pktfleet endpoint`: an endpoint with credentials from files
+//! subscribe    how it hears of experiments from a broker
 //! connection   TCP and TLS to the controller, the programs its chain demands
 //! setup        CDATA and START
 //! requests     the requests of the mlet, in order
 //! sockets      the sockets those requests open, and their notifications
 //! ```
 //!
-//! Not here: brokers (the controller's address is given), credentials (`home`), running monitors.
+//! Not here: throw-away credentials (`home`), running monitors.
 //!
 //! Invariant: all that an endpoint opens belongs to the future of [`Endpoint::run`] and ends with it.
 
 mod connection;
+pub(crate) mod hosted;
 mod requests;
 mod setup;
 mod sockets;
+pub(crate) mod subscribe;
 #[cfg(test)]
 mod tests;
 
@@ -46,8 +50,8 @@ const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 pub(crate) struct Endpoint {
     /// Its own address: where it connects from, and the default local address of its sockets.
     pub(crate) address: IpAddr,
-    /// The controller.
-    pub(crate) controller: SocketAddr,
+    /// The controller, all addresses of its name.
+    pub(crate) controllers: Vec<SocketAddr>,
     /// The snikey, or an IP address for none.
     pub(crate) server_name: ServerName<'static>,
     /// Presents the endpoint's chain; accepts controllers that `operators` let run experiments.
@@ -75,7 +79,10 @@ pub(crate) enum End {
     /// The controller closed between two messages; with or without close_notify (protocol.md 3.6).
     Closed,
     /// The controller sent YIELD.
-    Yielded,
+    Yielded {
+        /// When it wants the endpoint back.
+        resume: Ticks,
+    },
     /// The endpoint vanished, as it was told to.
     Left,
 }
@@ -85,8 +92,8 @@ pub(crate) enum End {
 pub(crate) enum EndpointError {
     /// No connection to the controller.
     Connect {
-        /// The controller.
-        controller: SocketAddr,
+        /// The addresses that were tried.
+        controllers: Vec<SocketAddr>,
         /// Of the last try.
         cause: io::Error,
     },
@@ -118,7 +125,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Closed => "the controller closed the session",
-            Self::Yielded => "the mlet yielded",
+            Self::Yielded { .. } => "the mlet yielded",
             Self::Left => "the endpoint was ended on purpose",
         })
     }
@@ -127,8 +134,8 @@ impl fmt::Display for End {
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connect { controller, cause } => {
-                write!(f, "no connection to the controller at {controller}: {cause}")
+            Self::Connect { controllers, cause } => {
+                write!(f, "no connection to the controller at {controllers:?}: {cause}")
             }
             Self::Handshake(cause) => write!(f, "the TLS handshake failed: {cause}"),
             Self::Chain(cause) => write!(f, "the controller's chain is not trusted: {cause}"),

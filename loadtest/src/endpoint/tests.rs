@@ -292,7 +292,7 @@ async fn more_waiting_data_than_the_queue_holds_is_refused() {
 async fn yield_is_acknowledged_and_ends_the_session() {
     let mut script = Script::new();
     assert_eq!(script.ask(Message::Yield { resume: Ticks(0) }).await, Status::SUCCESS);
-    assert!(matches!(script.leave().await, Ok(End::Yielded)));
+    assert!(matches!(script.leave().await, Ok(End::Yielded { .. })));
 }
 
 #[tokio::test]

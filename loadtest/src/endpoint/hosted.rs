@@ -1,0 +1,351 @@
+//! `pktfleet endpoint`: one endpoint that a group hosts. It serves the controller it is told of, or all
+//! experiments that a broker tells it of.
+//!
+//! Not here: the parts themselves (`subscribe`, and [`Endpoint`] for one session).
+//!
+//! Invariant: an experiment is served by one session at a time, and one that was served is not served
+//! again before its publication has ended: brokers tell of it again whenever somebody has to reconnect.
+
+use std::collections::{HashMap, HashSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use engine::proto::tls::{self, Identity, PeerRule};
+use engine::proto::trust::TrustMode;
+use engine::wire::address::HostPort;
+use engine::wire::channel::ChannelId;
+use engine::wire::key::{PrivateKey, PublicKey};
+use engine::wire::snikey::SniKey;
+use engine::wire::time::Ticks;
+use rustls::ClientConfig;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::subscribe::{CONTROLLER_PORT, Experiment, Interest, Subscriber};
+use super::{End, Endpoint, Session, now};
+use crate::credentials::{self, CredentialError, KeyOptions};
+use crate::hosting::{self, HostError, LogOptions, resolve};
+use crate::units::count;
+
+/// Pause after a broker could not be reached or refused us. The original pauses after failed connects
+/// only, and so asks a broker that refuses it some hundred times a second.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// A subscription that has ended is made again at once, but no more often than this.
+const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Experiments that may wait for their turn; further ones are forgotten.
+const WAITING_MAX: usize = 1000;
+
+/// What `pktfleet endpoint` can be told.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").required(true))]
+pub(crate) struct Options {
+    /// Serve the experiments that this broker tells of, until a signal [default port: 20557]
+    #[arg(long, value_name = "HOST[:PORT]", group = "source", requires = "agent")]
+    subscribe: Option<HostPort>,
+    /// Serve one session of this controller, or through this proxy [default port: 20556]
+    #[arg(long, value_name = "HOST[:PORT]", group = "source")]
+    controller: Option<HostPort>,
+    /// Server name to ask the controller for [default: none]
+    #[arg(long, value_name = "SNIKEY", requires = "controller", value_parser = SniKey::parse)]
+    snikey: Option<SniKey>,
+    #[command(flatten)]
+    key: KeyOptions,
+    /// Certificate by which the endpoint represents its operator; repeatable: subcmd, then delpriv
+    /// upwards
+    #[arg(long, value_name = "FILE")]
+    subcmd: Vec<PathBuf>,
+    /// Public key of an endpoint operator whose experiments are served; repeatable
+    #[arg(long, value_name = "FILE", required = true)]
+    operator: Vec<PathBuf>,
+    /// Agent certificate of the key, for the broker
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// Public key that may have signed the broker's agent certificate; repeatable [default: any]
+    #[arg(long, value_name = "FILE")]
+    broker_root: Vec<PathBuf>,
+    /// Channel to subscribe to, in hexadecimal, or `key` for the private ones; repeatable
+    /// [default: key]
+    #[arg(long, value_name = "CHANNEL", value_parser = channel)]
+    channel: Vec<Channel>,
+    /// What the endpoint is, such as `hostid=EP1;endpoint_country=DEU;`
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    attributes: String,
+    /// Own address, from which everything is done [default: as the system chooses]
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), hide_default_value = true)]
+    address: IpAddr,
+    /// Experiments served at once; further ones wait for their turn
+    #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
+    experiments_max: usize,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+/// A channel as typed.
+#[derive(Debug, Clone, Copy)]
+enum Channel {
+    Private,
+    Named(ChannelId),
+}
+
+fn channel(text: &str) -> Result<Channel, String> {
+    match text {
+        "key" => Ok(Channel::Private),
+        hex => ChannelId::from_hex(hex).map(Channel::Named).map_err(|error| error.to_string()),
+    }
+}
+
+/// Serves until a signal, or until the one session has ended.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    hosting::run_alone(&options.log, async || serve(options).await)
+}
+
+async fn serve(options: &Options) -> Result<(), HostError> {
+    let key = options.key.read()?;
+    let host = Host::new(options, &key)?;
+    if let Some(controller) = &options.controller {
+        let endpoint = host.endpoint(controller, options.snikey.as_ref()).await?;
+        tracing::info!("connecting to the controller {controller}");
+        return match endpoint.run().await.end {
+            Ok(end) => {
+                tracing::info!("{end}");
+                Ok(())
+            }
+            Err(error) => Err(HostError::Session(error.to_string())),
+        };
+    }
+    let subscriber = subscriber(options, &key)?;
+    let (sender, experiments) = mpsc::channel(1);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_subscribed(subscriber, sender));
+    Sessions::new(host, options.experiments_max).serve(experiments).await;
+    Ok(())
+}
+
+fn subscriber(options: &Options, key: &PrivateKey) -> Result<Subscriber, HostError> {
+    // clap has seen to it that both are there.
+    let (Some(broker), Some(agent)) = (&options.subscribe, &options.agent) else {
+        return Err(HostError::Usage("--subscribe needs --agent".to_owned()));
+    };
+    let chain = [credentials::certificate(agent)?];
+    let rule = PeerRule {
+        mode: TrustMode::Agent,
+        anchors: credentials::public_keys(&options.broker_root)?,
+        mandatory: true,
+    };
+    if rule.anchors.is_empty() {
+        tracing::warn!("any broker is believed; --broker-root allows only those of an operator");
+    }
+    let tls = tls::client_config(Some(&Identity { chain: &chain, key }), rule)
+        .map_err(|cause| CredentialError::unusable(agent, cause))?;
+    let private_only = [Channel::Private];
+    let channels = if options.channel.is_empty() { &private_only[..] } else { &options.channel };
+    let channels: Vec<_> = channels
+        .iter()
+        .map(|channel| match channel {
+            Channel::Private => None,
+            Channel::Named(id) => Some(*id),
+        })
+        .collect();
+    let interest = Interest {
+        certificates: &credentials::certificates(&options.subcmd)?,
+        operators: &credentials::public_keys(&options.operator)?,
+        channels: &channels,
+        attributes: &options.attributes,
+    };
+    Subscriber::new(broker.clone(), options.address, tls, &interest)
+        .map_err(|error| HostError::Usage(error.to_string()))
+}
+
+/// Subscribes, and again whenever that has ended; passes on every experiment.
+async fn keep_subscribed(subscriber: Subscriber, experiments: mpsc::Sender<Experiment>) {
+    let broker = &subscriber.broker;
+    loop {
+        let started = Instant::now();
+        let pause = match subscriber.open().await {
+            Err(error) => {
+                tracing::warn!("broker {broker}: {error}; next try in {RETRY_PAUSE:?}");
+                RETRY_PAUSE
+            }
+            Ok(mut subscription) => {
+                tracing::info!("subscribed at the broker {broker}");
+                let error = loop {
+                    match subscription.next().await {
+                        Ok(experiment) => {
+                            if experiments.send(experiment).await.is_err() {
+                                return;
+                            }
+                        }
+                        Err(error) => break error,
+                    }
+                };
+                tracing::warn!("broker {broker}: {error}; subscribing again");
+                RESUBSCRIBE_INTERVAL.saturating_sub(started.elapsed())
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+/// Who the endpoint is.
+struct Host {
+    address: IpAddr,
+    operators: Vec<PublicKey>,
+    tls: Arc<ClientConfig>,
+}
+
+impl Host {
+    fn new(options: &Options, key: &PrivateKey) -> Result<Self, HostError> {
+        let chain = credentials::certificates(&options.subcmd)?;
+        let operators = credentials::public_keys(&options.operator)?;
+        let identity = options.subcmd.first().map(|path| (path, Identity { chain: &chain, key }));
+        let rule = PeerRule {
+            mode: TrustMode::EndpointAuthenticatesController,
+            anchors: operators.clone(),
+            mandatory: true,
+        };
+        let tls = match &identity {
+            Some((path, identity)) => tls::client_config(Some(identity), rule)
+                .map_err(|cause| CredentialError::unusable(path, cause))?,
+            None => tls::client_config(None, rule)
+                .map_err(|cause| HostError::Usage(cause.to_string()))?,
+        };
+        Ok(Self { address: options.address, operators, tls })
+    }
+
+    /// The endpoint for one session with this controller.
+    async fn endpoint(
+        &self,
+        controller: &HostPort,
+        snikey: Option<&SniKey>,
+    ) -> Result<Endpoint, HostError> {
+        let server_name = tls::server_name(snikey.map(SniKey::as_str));
+        Ok(Endpoint {
+            address: self.address,
+            controllers: resolve(controller, CONTROLLER_PORT).await?,
+            server_name: server_name.map_err(|cause| HostError::Usage(cause.to_string()))?,
+            tls: Arc::clone(&self.tls),
+            operators: self.operators.clone(),
+            leave_at: None,
+        })
+    }
+}
+
+/// The experiments that are served, wait, or were served.
+struct Sessions {
+    host: Arc<Host>,
+    running_max: usize,
+    running: JoinSet<(Experiment, Served)>,
+    /// Those that run or wait, by controller and server name.
+    known: HashSet<(HostPort, Option<SniKey>)>,
+    waiting: VecDeque<Experiment>,
+    /// Descriptors that were served and whose publication has not ended.
+    served: HashMap<String, Ticks>,
+}
+
+/// What became of an experiment.
+enum Served {
+    No(String),
+    Yes,
+}
+
+impl Sessions {
+    fn new(host: Host, running_max: usize) -> Self {
+        Self {
+            host: Arc::new(host),
+            running_max,
+            running: JoinSet::new(),
+            known: HashSet::new(),
+            waiting: VecDeque::new(),
+            served: HashMap::new(),
+        }
+    }
+
+    async fn serve(mut self, mut experiments: mpsc::Receiver<Experiment>) {
+        loop {
+            tokio::select! {
+                experiment = experiments.recv() => match experiment {
+                    Some(experiment) => self.admit(experiment),
+                    None => return,
+                },
+                Some(ended) = self.running.join_next() => {
+                    if let Ok((experiment, served)) = ended {
+                        self.finish(experiment, served);
+                    }
+                }
+            }
+            while self.running.len() < self.running_max
+                && let Some(experiment) = self.waiting.pop_front()
+            {
+                let host = Arc::clone(&self.host);
+                self.running.spawn(async move {
+                    let served = serve_experiment(&host, &experiment).await;
+                    (experiment, served)
+                });
+            }
+        }
+    }
+
+    fn admit(&mut self, experiment: Experiment) {
+        let now = now();
+        self.served.retain(|_, pub_end| now < *pub_end);
+        let controller = &experiment.controller;
+        if self.served.contains_key(&experiment.xdescr) {
+            return tracing::info!("already served: the experiment of {controller}");
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            return tracing::warn!("too many experiments wait; forgotten: {}", experiment.xdescr);
+        }
+        let name = (controller.clone(), experiment.snikey.clone());
+        if !self.known.insert(name) {
+            return tracing::debug!("already being served: the experiment of {controller}");
+        }
+        self.waiting.push_back(experiment);
+    }
+
+    fn finish(&mut self, experiment: Experiment, served: Served) {
+        let controller = experiment.controller;
+        match served {
+            Served::Yes => {
+                tracing::info!("the experiment of {controller} has been served");
+                if let Some(pub_end) = experiment.pub_end {
+                    self.served.insert(experiment.xdescr, pub_end);
+                }
+            }
+            Served::No(reason) => {
+                tracing::warn!("the experiment of {controller} was not served: {reason}");
+            }
+        }
+        self.known.remove(&(controller, experiment.snikey));
+    }
+}
+
+/// One session, and further ones as long as the controller only yields.
+async fn serve_experiment(host: &Host, experiment: &Experiment) -> Served {
+    let Experiment { controller, snikey, .. } = experiment;
+    tracing::info!("connecting back to {controller}: {}", experiment.xdescr);
+    loop {
+        let endpoint = match host.endpoint(controller, snikey.as_ref()).await {
+            Ok(endpoint) => endpoint,
+            Err(error) => return Served::No(error.to_string()),
+        };
+        match endpoint.run().await {
+            Session { end: Ok(End::Yielded { resume }), .. } => {
+                let pause = resume.saturating_duration_since(now());
+                tracing::info!("{controller} wants us back in {pause:?}");
+                sleep(pause).await;
+            }
+            Session { end: Ok(_), started: true, .. } => return Served::Yes,
+            Session { end: Ok(end), .. } => return Served::No(end.to_string()),
+            // A session that broke is over for the controller, too.
+            Session { end: Err(error), started, .. } => {
+                tracing::info!("session with {controller}: {error}");
+                return if started { Served::Yes } else { Served::No(error.to_string()) };
+            }
+        }
+    }
+}
