@@ -27,7 +27,7 @@ use super::linfo::Linfo;
 use super::outbox::{BlockPool, Outbox, Transmission};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::serving::Serving;
-use super::tls::{Greeted, HandshakeError, Hello, ServerStream};
+use super::tls::{self, Greeted, HandshakeError, Hello, ServerStream};
 use super::trust::ChainError;
 use crate::wire::key::KeyId;
 use crate::wire::snikey::SniKey;
@@ -140,7 +140,7 @@ impl fmt::Display for Outcome {
             Self::NoExperiment(None) => {
                 f.write_str("the endpoint sent no server name and no ExpExec is the default")
             }
-            Self::Tls(error) => write!(f, "TLS failed: {error}"),
+            Self::Tls(error) => write!(f, "TLS failed: {}", tls::reason(error)),
             Self::OwnChain(snikey, error) => {
                 write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
             }
