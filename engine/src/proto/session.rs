@@ -318,7 +318,9 @@ impl Session {
 
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        if !self.served {
+        let start_is_sent =
+            matches!(&self.state, State::Greeting(_, greeting) if greeting.has_sent_start());
+        if !self.served && !start_is_sent {
             let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
             self.finish(outcome);
             self.advance(cx);
