@@ -35,7 +35,6 @@ pub struct Manager {
     ended: mpsc::Receiver<()>,
     log: Arc<Log>,
     stdout: PathBuf,
-    home: PathBuf,
     pub address: SocketAddr,
 }
 
@@ -88,7 +87,7 @@ impl Manager {
             let _ = tell.send(());
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { child, ended, log, stdout, home: home.path(""), address }
+        Self { child, ended, log, stdout, address }
     }
 
     /// Waits until a line contains this, and returns the first that does.
@@ -123,6 +122,12 @@ impl Manager {
         self.log.lines.lock().unwrap().join("\n")
     }
 
+    /// The end of the log, for a panic.
+    fn last_lines(&self) -> String {
+        let lines = self.log.lines.lock().unwrap();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
     pub fn pid(&self) -> i32 {
         pid(&self.child).as_raw()
     }
@@ -140,11 +145,11 @@ impl Manager {
     #[track_caller]
     pub fn ends(mut self) -> Ended {
         if self.ended.recv_timeout(PATIENCE).is_err() {
-            panic!("it does not end:\n{}", self.log());
+            panic!("it does not end");
         }
         let status = self.child.wait().unwrap();
         if let Some(signal) = status.signal() {
-            assert_eq!(signal, 9, "killed by a signal that nobody sent:\n{}", self.log());
+            assert_eq!(signal, 9, "killed by a signal that nobody sent");
         }
         let stdout = fs::read_to_string(&self.stdout).unwrap();
         Ended { code: status.code(), loaded: true, stdout, stderr: self.log() }
@@ -167,6 +172,11 @@ impl Manager {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
     }
 
+    /// Threads that run; when the shards have ended only the control thread is left.
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count()
+    }
+
     /// Processor time it has used, all threads together.
     pub fn cpu_time(&self) -> Duration {
         let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
@@ -180,15 +190,11 @@ impl Manager {
 
 impl Drop for Manager {
     fn drop(&mut self) {
-        // It is not reaped yet, or this fails. What is left of it then is ended by its supervisor.
+        // It is not reaped yet, or this fails. Its supervisor then ends what is left.
         let _ = self.child.kill();
         let _ = self.child.wait();
-        let deadline = Instant::now() + Duration::from_secs(5);
-        while Instant::now() < deadline && !processes_in(&self.home).is_empty() {
-            thread::sleep(LOOK_INTERVAL);
-        }
         if thread::panicking() {
-            eprintln!("{}", self.log());
+            eprintln!("{}", self.last_lines());
         }
     }
 }
