@@ -10,7 +10,7 @@ use std::num::NonZeroU64;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TryRecvError, TrySendError, sync_channel};
+use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
@@ -163,10 +163,8 @@ impl<T> Mailer<T> {
 impl<T> Inbox<T> {
     /// The next message. Silence the bell first, so that none is missed.
     pub(crate) fn next(&self) -> Option<T> {
-        match self.receiver.try_recv() {
-            Ok(message) => Some(message),
-            Err(TryRecvError::Empty | TryRecvError::Disconnected) => None,
-        }
+        // No sender left is as good as no message: the threads' ends are told by messages.
+        self.receiver.try_recv().ok()
     }
 
     /// Makes the bell unreadable until it rings again.

@@ -9,16 +9,15 @@
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
-use std::process::{ExitCode, ExitStatus};
+use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
 use engine::wire::message::MessageType;
-use hdrhistogram::Histogram;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinSet;
@@ -29,16 +28,15 @@ use crate::endpoint::{Endpoint, Session};
 use crate::home::{Home, HomeError};
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::{Ended, Pktxpmgr, PktxpmgrError};
+use crate::report::{Report, Row};
 use crate::web::Web;
 
 /// Most endpoints: their addresses are 127.1.0.1 and the 65,534 after it.
 const ENDPOINTS_MAX: usize = 0xFFFF;
+/// Cores for pktxpmgr if the machine has that many.
+const CORES_DEFAULT: usize = 2;
 /// Fds this process holds beside three for each endpoint (its session, its connection, the server's).
 const FDS_BASE: u64 = 64;
-/// More endpoints than this are shown shortened.
-const ROWS_MAX: usize = 20;
-/// How many good endpoints and how many failed ones a shortened table shows.
-const ROWS_SHORTENED: usize = 10;
 
 /// What `pktfleet demo` can be told.
 #[derive(Debug, Args)]
@@ -46,9 +44,9 @@ pub(crate) struct Options {
     /// Number of endpoints, each with its own key and its own 127.x address
     #[arg(long, value_name = "N", default_value = "10", value_parser = endpoint_count)]
     endpoints: usize,
-    /// Cores for pktxpmgr: a count, or a list such as 0,2-3
-    #[arg(long, value_name = "N", default_value = "2")]
-    cores: String,
+    /// Cores for pktxpmgr: a count, or a list such as 0,2-3 [default: 2, or 1 if there is only 1]
+    #[arg(long, value_name = "N")]
+    cores: Option<String>,
     /// The pktxpmgr to run [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
     pktxpmgr: Option<PathBuf>,
@@ -74,14 +72,8 @@ enum DemoError {
     Pktxpmgr(PktxpmgrError),
     FewFds { needed: u64, limit: u64 },
     Io(io::Error),
-    Interrupted(Interrupt),
-}
-
-/// A signal that asked us to end.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Interrupt {
-    Int,
-    Term,
+    Interrupted(SignalKind),
+    NoSuchEndpoint(usize),
 }
 
 impl fmt::Display for DemoError {
@@ -96,7 +88,8 @@ impl fmt::Display for DemoError {
                  raise the hard limit (`ulimit -Hn`) or use fewer --endpoints"
             ),
             Self::Io(error) => write!(f, "{error}"),
-            Self::Interrupted(_) => write!(f, "interrupted; all was ended and removed"),
+            Self::Interrupted(_) => write!(f, "interrupted; everything was ended"),
+            Self::NoSuchEndpoint(number) => write!(f, "there is no endpoint {number} to fail"),
         }
     }
 }
@@ -128,13 +121,14 @@ impl From<io::Error> for DemoError {
 }
 
 impl DemoError {
-    /// As pktxpmgr's own codes: 3 for something missing, 6 for a limit, 128 + n for a signal.
+    /// As pktxpmgr's own codes: 2 for wrong usage, 3 for something missing, 6 for a limit, 128 and
+    /// its number for a signal.
     fn exit_code(&self) -> u8 {
         match self {
+            Self::NoSuchEndpoint(_) => 2,
             Self::Binary(_) => 3,
             Self::FewFds { .. } => 6,
-            Self::Interrupted(Interrupt::Int) => 130,
-            Self::Interrupted(Interrupt::Term) => 143,
+            Self::Interrupted(signal) => u8::try_from(128 + signal.as_raw_value()).unwrap_or(255),
             Self::Home(_) | Self::Pktxpmgr(_) | Self::Io(_) => 70,
         }
     }
@@ -153,6 +147,11 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn try_run(options: &Options) -> Result<Report, DemoError> {
+    if let Some(number) = options.fail_endpoint
+        && !(1..=options.endpoints).contains(&number)
+    {
+        return Err(DemoError::NoSuchEndpoint(number));
+    }
     let pktxpmgr = binaries::find("pktxpmgr", options.pktxpmgr.as_deref(), "--pktxpmgr")?;
     let mlet = binaries::find("mlet-http-get", options.mlet.as_deref(), "--mlet")?;
     raise_fd_limit(options.endpoints)?;
@@ -161,8 +160,13 @@ fn try_run(options: &Options) -> Result<Report, DemoError> {
         // Before there is anything to clean up: from here on a signal only asks.
         let mut interrupts = Interrupts::listen()?;
         let home = Home::create(options.endpoints, options.keep)?;
+        if options.keep {
+            eprintln!("demo: the config file is {}", home.config_path().display());
+        }
         let run = Run { options, pktxpmgr, mlet, home };
         let report = run.campaign(&mut interrupts).await?;
+        // The summary is the last word, also when the home cannot be removed.
+        drop(run);
         report.print(&mut io::stdout().lock())?;
         eprintln!("{report}");
         Ok(report)
@@ -198,7 +202,9 @@ impl Run<'_> {
             Ok(Some(ended)) => Ok(self.report(&web, sessions, ended?)),
             Ok(None) => Ok(self.report(&web, sessions, pktxpmgr.stop().await?)),
             Err(interrupt) => {
-                pktxpmgr.stop().await?;
+                if let Err(error) = pktxpmgr.stop().await {
+                    eprintln!("demo: {error}");
+                }
                 Err(DemoError::Interrupted(interrupt))
             }
         }
@@ -208,7 +214,8 @@ impl Run<'_> {
     fn arguments(&self, web: SocketAddr) -> Vec<OsString> {
         let count = self.options.endpoints.to_string();
         let web = web.to_string();
-        let texts = ["-a", "127.0.0.1:0", "-n", &count, "--cores", &self.options.cores, "-c"];
+        let cores = self.options.cores.clone().unwrap_or_else(default_cores);
+        let texts = ["-a", "127.0.0.1:0", "-n", &count, "--cores", &cores, "-c"];
         let mut arguments: Vec<OsString> = texts.iter().map(OsString::from).collect();
         arguments.push(self.home.config_path().into());
         arguments.push("--".into());
@@ -247,8 +254,13 @@ impl Run<'_> {
         });
         let rows = rows.collect();
         let setups = sessions.iter().flatten().filter_map(|session| session.setup).collect();
-        let log_tail = if ended.status.success() { Vec::new() } else { ended.log_tail };
-        Report { rows, setups, strays: pages.into_strays(), status: ended.status, log_tail }
+        Report {
+            rows,
+            setups,
+            strays: pages.into_strays(),
+            status: ended.status,
+            log_tail: ended.log_tail,
+        }
     }
 }
 
@@ -294,98 +306,28 @@ impl Fleet {
     }
 }
 
-/// One endpoint in the table.
-#[derive(Debug)]
-struct Row {
-    address: IpAddr,
-    key: String,
-    /// The page, or why there is no right one.
-    result: Result<String, String>,
-}
-
-/// What came of the run.
-#[derive(Debug)]
-struct Report {
-    rows: Vec<Row>,
-    setups: Vec<Duration>,
-    strays: Vec<String>,
-    status: ExitStatus,
-    /// End of pktxpmgr's log, if it failed.
-    log_tail: Vec<String>,
-}
-
-impl Report {
-    fn failed(&self) -> usize {
-        self.rows.iter().filter(|row| row.result.is_err()).count()
-    }
-
-    /// All pages right and pktxpmgr content too.
-    fn is_good(&self) -> bool {
-        self.failed() == 0 && self.status.success()
-    }
-
-    /// The table and whatever else somebody should see.
-    fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "{:>8}  {:<15}  {:<12}  page", "endpoint", "address", "key")?;
-        let shortened = self.rows.len() > ROWS_MAX;
-        let (mut good, mut failed, mut hidden) = (0, 0, 0);
-        for (index, row) in self.rows.iter().enumerate() {
-            let shown = if row.result.is_ok() { &mut good } else { &mut failed };
-            *shown += 1;
-            if shortened && *shown > ROWS_SHORTENED {
-                hidden += 1;
-                continue;
-            }
-            let text = match &row.result {
-                Ok(page) => page.trim_end().to_owned(),
-                Err(reason) => format!("FAILED: {reason}"),
-            };
-            let key = row.key.get(..12).unwrap_or(&row.key);
-            writeln!(out, "{:>8}  {:<15}  {key}  {text}", index + 1, row.address)?;
-        }
-        if hidden > 0 {
-            writeln!(out, "     ...  {hidden} more of {} endpoints", self.rows.len())?;
-        }
-        for stray in self.strays.iter().take(ROWS_SHORTENED) {
-            writeln!(out, "unexpected output: {stray}")?;
-        }
-        if !self.status.success() {
-            writeln!(out, "pktxpmgr ended with {}; the end of its log:", self.status)?;
-        }
-        self.log_tail.iter().try_for_each(|line| writeln!(out, "  {line}"))
-    }
-}
-
-impl fmt::Display for Report {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (count, failed) = (self.rows.len(), self.failed());
-        write!(f, "demo: {count} endpoints, {} ok, {failed} failed, set-up ", count - failed)?;
-        let mut histogram =
-            Histogram::<u64>::new_with_max(3_600_000_000, 3).map_err(|_| fmt::Error)?;
-        for setup in &self.setups {
-            histogram.saturating_record(u64::try_from(setup.as_micros()).unwrap_or(u64::MAX));
-        }
-        let quantile_ms = |quantile| histogram.value_at_quantile(quantile) as f64 / 1000.0;
-        write!(f, "p50 {:.1} ms p99 {:.1} ms", quantile_ms(0.5), quantile_ms(0.99))
-    }
-}
-
-/// INT and TERM, turned into something to wait for.
+/// INT, TERM and HUP, turned into something to wait for.
 #[derive(Debug)]
 struct Interrupts {
     int: Signal,
     term: Signal,
+    hup: Signal,
 }
 
 impl Interrupts {
     fn listen() -> io::Result<Self> {
-        Ok(Self { int: signal(SignalKind::interrupt())?, term: signal(SignalKind::terminate())? })
+        Ok(Self {
+            int: signal(SignalKind::interrupt())?,
+            term: signal(SignalKind::terminate())?,
+            hup: signal(SignalKind::hangup())?,
+        })
     }
 
-    async fn next(&mut self) -> Interrupt {
+    async fn next(&mut self) -> SignalKind {
         tokio::select! {
-            _ = self.int.recv() => Interrupt::Int,
-            _ = self.term.recv() => Interrupt::Term,
+            _ = self.int.recv() => SignalKind::interrupt(),
+            _ = self.term.recv() => SignalKind::terminate(),
+            _ = self.hup.recv() => SignalKind::hangup(),
         }
     }
 }
@@ -401,6 +343,12 @@ fn raise_fd_limit(endpoints: usize) -> Result<(), DemoError> {
         setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(io::Error::from)?;
     }
     Ok(())
+}
+
+fn default_cores() -> String {
+    std::thread::available_parallelism()
+        .map_or(1, |cores| cores.get().min(CORES_DEFAULT))
+        .to_string()
 }
 
 fn endpoint_count(text: &str) -> Result<usize, String> {

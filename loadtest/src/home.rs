@@ -141,8 +141,7 @@ impl EndpointIdentity {
 }
 
 impl Home {
-    /// Makes the credentials of `count` endpoints and the config file. With `keep` the directory stays,
-    /// and standard error says where.
+    /// Makes the credentials of `count` endpoints and the config file. With `keep` the directory stays.
     ///
     /// # Errors
     /// A file cannot be written, or cannot be named in a config file.
@@ -317,11 +316,10 @@ impl Directory {
 
 impl Drop for Directory {
     fn drop(&mut self) {
-        let path = self.path.display();
-        if self.keep {
-            eprintln!("demo: the credentials are kept in {path}");
-        } else if let Err(error) = fs::remove_dir_all(&self.path) {
-            eprintln!("demo: {path} cannot be removed: {error}");
+        if !self.keep
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            eprintln!("demo: {} cannot be removed: {error}", self.path.display());
         }
     }
 }

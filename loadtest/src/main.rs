@@ -11,8 +11,10 @@ mod binaries;
 mod demo;
 mod endpoint;
 mod home;
+mod load;
 mod page;
 mod pktxpmgr;
+mod report;
 mod web;
 
 /// Simulated PacketLab endpoints for pktxpmgr
@@ -27,10 +29,13 @@ struct CommandLine {
 enum Command {
     /// Run a whole experiment on loopback and show the page that came back through each endpoint
     Demo(demo::Options),
+    /// Measure what many endpoints cost a pktxpmgr
+    Load(load::Options),
 }
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::Load(options) => load::run(&options),
     }
 }

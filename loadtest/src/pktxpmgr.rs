@@ -75,7 +75,9 @@ impl fmt::Display for PktxpmgrError {
         match self {
             Self::Process(cause) => write!(f, "pktxpmgr cannot be run: {cause}"),
             Self::NotListening { log_tail } => {
-                write!(f, "pktxpmgr did not begin to listen; the end of its log:")?;
+                let log =
+                    if log_tail.is_empty() { "its log is empty" } else { "the end of its log:" };
+                write!(f, "pktxpmgr did not begin to listen; {log}")?;
                 log_tail.iter().try_for_each(|line| write!(f, "\n  {line}"))
             }
             Self::OutputHeld => write!(
@@ -130,6 +132,11 @@ impl Pktxpmgr {
             Ok(Ok(address)) => Ok(Self { child, address, output, log, log_tail }),
             Ok(Err(_)) | Err(_) => Err(PktxpmgrError::NotListening { log_tail: log_tail.lines() }),
         }
+    }
+
+    /// Its process number; 0 once it has been waited for.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or(0)
     }
 
     /// Where it listens.

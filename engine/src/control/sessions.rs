@@ -50,6 +50,8 @@ struct Session {
 #[derive(Default)]
 pub(super) struct Sessions {
     open: HashMap<SessionId, Session>,
+    /// Of these, how many have a mlet that may still run.
+    running_mlets: usize,
     report: Report,
     set_up_failures: LogLimit,
 }
@@ -59,14 +61,15 @@ impl Sessions {
     pub(super) fn begin(&mut self, id: SessionId, facts: &MletFacts, own_mlet: bool) {
         self.report.served += 1;
         let mlet = if own_mlet { Mlet::Running } else { Mlet::NotOurs };
+        self.running_mlets += usize::from(own_mlet);
         self.open.insert(id, Session { peer: facts.peer, mlet, outcome: None });
         let key = facts.endpoint_key.map_or_else(|| "none".into(), |key| key.to_string());
         info!(session = id, "endpoint {} is ready, key {key}, snikey {}", facts.peer, facts.snikey);
     }
 
-    /// Mlets of sessions that may still run.
+    /// Mlets that may still run.
     pub(super) fn running_mlets(&self) -> usize {
-        self.open.values().filter(|session| session.mlet == Mlet::Running).count()
+        self.running_mlets
     }
 
     pub(super) fn mlet_not_started(&mut self, id: SessionId, errno: i32) {
@@ -99,6 +102,7 @@ impl Sessions {
 
     fn set_mlet(&mut self, id: SessionId, mlet: Mlet) {
         if let Some(session) = self.open.get_mut(&id) {
+            self.running_mlets -= usize::from(session.mlet == Mlet::Running);
             session.mlet = mlet;
             self.close_if_over(id);
         }

@@ -10,7 +10,8 @@ mod connection;
 mod listeners;
 mod timers;
 
-use std::collections::VecDeque;
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, Shutdown, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +37,7 @@ const RELAY_GROUP: u16 = 0;
 /// Receive buffers of sessions in set-up, apart so that a flood of handshakes does not starve relays.
 const SET_UP_GROUP: u16 = 1;
 const GROUPS: [GroupSize; 2] =
-    [GroupSize { count: 64, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
+    [GroupSize { count: 32, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
 
 /// Set-up receives that a turn takes; a handshake costs some 200 us, which running sessions wait.
 const SET_UP_STEPS_PER_TURN: usize = 4;
@@ -84,6 +85,8 @@ pub(crate) struct Shard {
     listeners: Listeners,
     connections: Slab<Box<Connection>>,
     in_set_up: usize,
+    /// How many of them come from each address; kept only when that is limited.
+    sources: HashMap<IpAddr, usize>,
     /// Set-up receives left for a later turn.
     set_up_backlog: VecDeque<(usize, io::Result<Received>)>,
     /// Sessions that found no receive buffer, by group.
@@ -119,6 +122,7 @@ impl Shard {
             listeners: Listeners::new(parts.listeners),
             connections: Slab::new(),
             in_set_up: 0,
+            sources: HashMap::new(),
             set_up_backlog: VecDeque::new(),
             awaiting_buffer: Default::default(),
             timers: Timers::default(),
@@ -150,6 +154,8 @@ impl Shard {
             self.wake_for_buffers();
         }
         self.mailer.flush();
+        let (enters, sessions) = (self.ring.enters(), self.sessions_begun);
+        tracing::debug!("shard {}: ring entered {enters} times, {sessions} sessions", self.number);
         Ok(())
     }
 
@@ -327,6 +333,9 @@ impl Shard {
             // It has disconnected already.
             return;
         };
+        if !self.admits(peer) {
+            return;
+        }
         let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         self.sessions_begun += 1;
         self.counts.open_session();
@@ -347,6 +356,30 @@ impl Shard {
         self.settle(slot);
     }
 
+    /// Whether one more session in set-up may come from `source`; if so, it is counted.
+    fn admits(&mut self, source: IpAddr) -> bool {
+        let max = self.serving.limits.per_source_max;
+        if max == 0 {
+            return true;
+        }
+        let count = self.sources.entry(source).or_default();
+        let admitted = *count < max;
+        *count += usize::from(admitted);
+        admitted
+    }
+
+    fn leave_set_up(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        connection.in_set_up = false;
+        self.in_set_up -= 1;
+        if let Entry::Occupied(mut count) = self.sources.entry(connection.peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
+    }
+
     /// Lets the session take a step, then does what it wants.
     fn move_session(&mut self, slot: usize, step: impl FnOnce(&mut Session, &mut Context<'_>)) {
         let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
@@ -361,9 +394,9 @@ impl Shard {
         }
         let connection = &mut *self.connections[slot];
         if connection.in_set_up && connection.session.is_served() {
-            connection.in_set_up = false;
-            self.in_set_up -= 1;
+            self.leave_set_up(slot);
         }
+        let connection = &mut *self.connections[slot];
         if connection.over.is_some() {
             self.close_when_quiet(slot);
             return;
@@ -382,24 +415,41 @@ impl Shard {
         let connection = &mut *self.connections[slot];
         let (session, under_way) = (&mut connection.session, &mut connection.under_way);
         let endpoint = connection.endpoint.as_fd();
+        let mlet = connection.mlet.as_ref().map(AsFd::as_fd);
         if !under_way.endpoint_send
             && let Some(transmission) = session.transmit_to_endpoint()
         {
             under_way.endpoint_send = true;
-            self.ring.send(endpoint, outgoing(transmission), Token::EndpointSend(slot));
+            let send = (endpoint, outgoing(transmission), Token::EndpointSend(slot));
+            match mlet {
+                Some(mlet) if !under_way.mlet_receive && session.wants_mlet_input_next() => {
+                    under_way.mlet_receive = true;
+                    let receive = (mlet, RELAY_GROUP, Token::MletReceive(slot));
+                    self.ring.send_then_receive(send, receive);
+                }
+                _ => self.ring.send(send.0, send.1, send.2),
+            }
+        }
+        if let Some(mlet) = mlet
+            && !under_way.mlet_send
+            && let Some(transmission) = session.transmit_to_mlet()
+        {
+            under_way.mlet_send = true;
+            let send = (mlet, outgoing(transmission), Token::MletSend(slot));
+            if !under_way.endpoint_receive && session.wants_endpoint_input_next() {
+                under_way.endpoint_receive = true;
+                let receive = (endpoint, RELAY_GROUP, Token::EndpointReceive(slot));
+                self.ring.send_then_receive(send, receive);
+            } else {
+                self.ring.send(send.0, send.1, send.2);
+            }
         }
         if !under_way.endpoint_receive && session.wants_endpoint_input() {
             under_way.endpoint_receive = true;
             let group = if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP };
             self.ring.receive(endpoint, group, Token::EndpointReceive(slot));
         }
-        let Some(mlet) = &connection.mlet else { return };
-        if !under_way.mlet_send
-            && let Some(transmission) = session.transmit_to_mlet()
-        {
-            under_way.mlet_send = true;
-            self.ring.send(mlet.as_fd(), outgoing(transmission), Token::MletSend(slot));
-        }
+        let Some(mlet) = mlet else { return };
         if !under_way.mlet_receive && session.wants_mlet_input() {
             under_way.mlet_receive = true;
             self.ring.receive(mlet.as_fd(), RELAY_GROUP, Token::MletReceive(slot));
@@ -482,6 +532,9 @@ impl Shard {
     }
 
     fn forget(&mut self, slot: usize) {
+        if self.connections[slot].in_set_up {
+            self.leave_set_up(slot);
+        }
         let connection = self.connections.remove(slot);
         self.counts.close_session();
         match connection.permit {
@@ -516,8 +569,9 @@ fn is_no_buffers(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::libc::ENOBUFS)
 }
 
+/// Interrupted, or cancelled with the send it was linked to: it may be started again.
 fn is_interrupted(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Interrupted
+    matches!(error.raw_os_error(), Some(nix::libc::EINTR | nix::libc::ECANCELED))
 }
 
 fn peer_of(endpoint: &OwnedFd) -> Option<IpAddr> {

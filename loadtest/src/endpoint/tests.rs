@@ -1,26 +1,21 @@
-//! The endpoint against scripted controllers: over a pipe for its requests, over TLS for all of it.
+//! The endpoint's set-up and requests against scripted controllers, over a pipe.
+
+mod session;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use engine::proto::tls::{self, Identity, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::message::{
     Family, Message, MessageType, NCTL_FIN, Open, Packet, StateChange, Status,
 };
 use engine::wire::program::Program;
 use engine::wire::time::Ticks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
-use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
 use super::link::{Link, LinkError};
-use super::{End, Endpoint, EndpointError, now, requests, setup};
-use crate::home::Home;
+use super::{End, EndpointError, now, requests, setup};
 use crate::web::Web;
 
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 8, 0, 1));
@@ -388,142 +383,4 @@ async fn a_controller_that_never_sends_start_is_left_in_time() {
     let end = setup::run(&mut Link::new(far), &[], Duration::from_millis(20)).await;
     assert!(matches!(end, Err(EndpointError::TimedOut { .. })), "{end:?}");
     drop(near);
-}
-
-/// A controller for one endpoint of `home`, which it judges by `operator`.
-struct Controller {
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-}
-
-impl Controller {
-    async fn new(home: &Home, operator: PublicKey) -> Self {
-        let (chain, key, _) = home.controller();
-        let rule = PeerRule {
-            mode: TrustMode::ControllerAuthenticatesEndpoint,
-            anchors: vec![operator],
-            mandatory: true,
-        };
-        let config = tls::server_config(&Identity { chain: &chain, key: &key }, rule).unwrap();
-        let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-        Self { listener, acceptor: TlsAcceptor::from(config) }
-    }
-
-    fn address(&self) -> SocketAddr {
-        self.listener.local_addr().unwrap()
-    }
-
-    async fn accept(&self) -> std::io::Result<TlsStream<TcpStream>> {
-        let (stream, _) = self.listener.accept().await?;
-        self.acceptor.accept(stream).await
-    }
-}
-
-/// The only endpoint of `home`.
-fn endpoint(home: &Home, controller: SocketAddr) -> Endpoint {
-    home.endpoints(controller).unwrap().remove(0)
-}
-
-async fn request(link: &mut Link<TlsStream<TcpStream>>, message: &Message<'_>) -> Status {
-    link.send(message).await.unwrap();
-    let (message_type, payload) = link.receive().await.unwrap().unwrap();
-    match Message::decode(message_type, &payload) {
-        Message::Result(outcome) => outcome.status(),
-        other => panic!("RESULT expected, not {other:?}"),
-    }
-}
-
-#[tokio::test]
-async fn a_whole_session_over_tls_shows_key_address_and_snikey_and_ends_with_the_controller() {
-    let home = Home::create(1, false).unwrap();
-    let controller = Controller::new(&home, home.controller().2).await;
-    let session = tokio::spawn(endpoint(&home, controller.address()).run());
-
-    let stream = controller.accept().await.unwrap();
-    let (tcp, tls) = stream.get_ref();
-    assert_eq!(tcp.peer_addr().unwrap().ip(), home.identities()[0].address);
-    assert_eq!(tls.server_name(), Some("demo"));
-    let leaf = Certificate::from_der(&tls.peer_certificates().unwrap()[0]).unwrap();
-    assert_eq!(leaf.subject_key_id, home.identities()[0].key_id());
-
-    let mut link = Link::new(stream);
-    let program = Program::from_ebpf_text(PASS_ALL).unwrap();
-    let cdata = Message::Cdata { hint: b"monitor", data: program.encoded() };
-    assert_eq!(request(&mut link, &cdata).await, Status::SUCCESS);
-    assert_eq!(request(&mut link, &Message::Start).await, Status::SUCCESS);
-    assert_eq!(request(&mut link, &Message::End).await, Status::ECTLNOTSUP);
-    link.close().await;
-
-    let session = session.await.unwrap();
-    assert!(matches!(session.end, Ok(End::Closed)), "{session:?}");
-    assert!(session.started);
-    assert!(session.setup.is_some());
-}
-
-#[tokio::test]
-async fn a_missing_close_notify_is_an_end_too() {
-    let home = Home::create(1, false).unwrap();
-    let controller = Controller::new(&home, home.controller().2).await;
-    let session = tokio::spawn(endpoint(&home, controller.address()).run());
-    let mut link = Link::new(controller.accept().await.unwrap());
-    let program = Program::from_ebpf_text(PASS_ALL).unwrap();
-    let cdata = Message::Cdata { hint: b"monitor", data: program.encoded() };
-    assert_eq!(request(&mut link, &cdata).await, Status::SUCCESS);
-    assert_eq!(request(&mut link, &Message::Start).await, Status::SUCCESS);
-    drop(link);
-    let session = session.await.unwrap();
-    assert!(matches!(session.end, Ok(End::Closed)), "{session:?}");
-    assert!(session.started && session.setup.is_none(), "{session:?}");
-}
-
-#[tokio::test]
-async fn the_programs_of_the_controllers_chain_must_come_before_start() {
-    let home = Home::create(1, false).unwrap();
-    let controller = Controller::new(&home, home.controller().2).await;
-    let session = tokio::spawn(endpoint(&home, controller.address()).run());
-    let mut link = Link::new(controller.accept().await.unwrap());
-    assert_eq!(request(&mut link, &Message::Start).await, Status::ECRTNOHDAT);
-    assert!(link.receive().await.unwrap().is_none());
-    link.close().await;
-    let session = session.await.unwrap();
-    assert!(matches!(session.end, Err(EndpointError::ProgramsMissing { count: 1 })), "{session:?}");
-    assert!(!session.started);
-}
-
-#[tokio::test]
-async fn an_endpoint_of_another_operator_is_refused() {
-    let home = Home::create(1, false).unwrap();
-    let stranger = PrivateKey::generate().unwrap().public_key();
-    let controller = Controller::new(&home, stranger).await;
-    let session = tokio::spawn(endpoint(&home, controller.address()).run());
-    assert!(controller.accept().await.is_err());
-    let session = session.await.unwrap();
-    // In TLS 1.3 the client learns of it only after its own handshake.
-    assert!(matches!(session.end, Err(EndpointError::Link(LinkError::Io(_)))), "{session:?}");
-}
-
-#[tokio::test]
-async fn a_controller_without_the_operators_privilege_is_refused() {
-    let home = Home::create(1, false).unwrap();
-    let other = Home::create(1, false).unwrap();
-    let controller = Controller::new(&other, home.controller().2).await;
-    let session = tokio::spawn(endpoint(&home, controller.address()).run());
-    assert!(controller.accept().await.is_err());
-    let session = session.await.unwrap();
-    assert!(matches!(session.end, Err(EndpointError::Handshake(_))), "{session:?}");
-}
-
-#[tokio::test]
-async fn a_refused_connection_is_tried_again_until_the_controller_listens() {
-    let home = Home::create(1, false).unwrap();
-    let socket = tokio::net::TcpSocket::new_v4().unwrap();
-    socket.bind(LOOPBACK).unwrap();
-    let session = tokio::spawn(endpoint(&home, socket.local_addr().unwrap()).run());
-    // Lets the first try happen; on a current-thread runtime it runs to its first wait.
-    tokio::task::yield_now().await;
-    let listener = socket.listen(1).unwrap();
-    let (stream, _) = listener.accept().await.unwrap();
-    drop(stream);
-    let session = session.await.unwrap();
-    assert!(matches!(session.end, Err(EndpointError::Handshake(_))), "{session:?}");
 }
