@@ -185,7 +185,7 @@ impl Home {
         for folder in [KEYS, CERTIFICATES, REQUESTS, PROGRAMS] {
             make_directory(&staging.path.join(folder))?;
         }
-        for (name, contents) in &files {
+        for HomeFile { name, contents } in &files {
             let path = staging.path.join(name);
             file::create(&path, contents).map_err(|cause| HomeError::file(&path, cause))?;
         }
@@ -196,10 +196,11 @@ impl Home {
     fn files(
         &self,
         passphrase: impl Fn(&str) -> Option<Zeroizing<Vec<u8>>>,
-    ) -> Result<Vec<(PathBuf, Zeroizing<Vec<u8>>)>, HomeError> {
+    ) -> Result<Vec<HomeFile>, HomeError> {
         let mut files = Vec::new();
         let mut add = |folder: &str, name: &str, contents: &[u8]| {
-            files.push((Path::new(folder).join(name), Zeroizing::new(contents.to_vec())));
+            let contents = Zeroizing::new(contents.to_vec());
+            files.push(HomeFile { name: Path::new(folder).join(name), contents });
         };
         let keys = [&self.experimenter, &self.controller, &self.operator, &self.endpoint];
         for (name, key) in KEY_NAMES.into_iter().zip(keys) {
@@ -247,6 +248,13 @@ impl Settings {
             limits: CertificateLimits::default(),
         }
     }
+}
+
+/// One file of a home.
+struct HomeFile {
+    /// Within the home.
+    name: PathBuf,
+    contents: Zeroizing<Vec<u8>>,
 }
 
 /// The absolute path of a home that is to be made, if nothing is in its place.
