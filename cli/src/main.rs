@@ -7,7 +7,6 @@ mod exit;
 mod load;
 mod logging;
 mod report;
-mod units;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;

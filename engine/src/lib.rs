@@ -12,6 +12,7 @@
 pub mod config;
 mod control;
 mod engine;
+pub mod home;
 mod mailbox;
 pub mod proto;
 mod shard;
