@@ -358,6 +358,7 @@ impl Shard {
             timer: None,
             in_set_up: true,
             over: None,
+            cancelled: false,
         }));
         self.settle(slot);
     }
@@ -523,7 +524,7 @@ impl Shard {
         let connection = &mut *self.connections[slot];
         if connection.under_way.is_nothing() {
             self.forget(slot);
-        } else if connection.under_way.cancels == 0 {
+        } else if !std::mem::replace(&mut connection.cancelled, true) {
             if connection.under_way.on_endpoint() {
                 connection.under_way.cancels += 1;
                 self.ring.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));
