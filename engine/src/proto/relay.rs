@@ -103,6 +103,11 @@ impl Relay {
         self.phase
     }
 
+    /// close_notify was sent. What still comes is not for TLS: an alert must not follow it.
+    pub fn has_closed_tls(&self) -> bool {
+        self.close_notify_sent
+    }
+
     /// The endpoint's bytes are wanted.
     pub fn wants_endpoint_input(&self, buffers: &Buffers) -> bool {
         !self.endpoint_input_over
@@ -214,15 +219,20 @@ impl Relay {
         match self.phase {
             Phase::Open => Step::Continue,
             Phase::DrainingToEndpoint => self.drain_to_endpoint(tls, buffers),
+            Phase::DrainingToMlet if !self.endpoint_input_over => Step::Continue,
             Phase::DrainingToMlet => {
                 self.close_tls(tls);
-                if !self.endpoint_input_over || !buffers.to_mlet.is_empty() {
+                if !buffers.to_mlet.is_empty() {
                     return Step::Continue;
                 }
                 self.phase = Phase::DiscardingMlet;
-                if self.mlet_output_over { Step::Over } else { Step::EndMletInput }
+                if self.mlet_output_over {
+                    Self::await_last_bytes(tls, buffers)
+                } else {
+                    Step::EndMletInput
+                }
             }
-            Phase::DiscardingMlet if self.mlet_output_over => Step::Over,
+            Phase::DiscardingMlet if self.mlet_output_over => Self::await_last_bytes(tls, buffers),
             Phase::DiscardingMlet => Step::Continue,
         }
     }
@@ -242,6 +252,15 @@ impl Relay {
             return Step::Continue;
         }
         if self.endpoint_input_over { Step::Over } else { Step::CloseEndpoint }
+    }
+
+    /// Nobody writes any more, but our close_notify, or an alert, may still be on its way.
+    fn await_last_bytes(tls: &ServerStream, buffers: &Buffers) -> Step {
+        if tls.has_output() || !buffers.to_endpoint.is_empty() {
+            Step::Continue
+        } else {
+            Step::Over
+        }
     }
 
     fn close_tls(&mut self, tls: &mut ServerStream) {

@@ -230,6 +230,7 @@ impl Session {
                     }
                     continue;
                 }
+                State::Relay(_, relay) if relay.has_closed_tls() => break,
                 State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => {
                     tls.receive(&mut input)
                 }

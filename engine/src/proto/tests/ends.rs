@@ -331,6 +331,27 @@ fn a_damaged_record_in_a_full_receive_ends_the_session() {
     assert!(pair.mlet().is_at_eof);
 }
 
+/// An alert behind our close_notify would be as wrong as a second one; the pair looks for both.
+#[test]
+fn bytes_that_are_no_tls_may_come_while_the_last_bytes_leave() {
+    for seed in 0..50 {
+        let reply = filled(MessageType::MDATA, 7000);
+        let mut pair = Pair::served();
+        pair.chunks = Chunks::Random(super::Random(seed));
+        pair.mlet().write(&reply);
+        pair.mlet().has_ended = true;
+        pair.endpoint.write_raw(&[0xff; 3000]);
+        match pair.finish() {
+            Outcome::MletEnded => assert_eq!(pair.endpoint.received, reply, "seed {seed}"),
+            Outcome::EndpointEnded(End::Broken(ErrorKind::InvalidData)) => {
+                assert!(pair.endpoint.alert.is_some(), "seed {seed}: {}", pair.told());
+            }
+            Outcome::UndeliveredToEndpoint => {}
+            outcome => panic!("seed {seed}: {outcome:?}"),
+        }
+    }
+}
+
 #[test]
 fn both_sides_may_end_at_once() {
     for seed in 0..50 {

@@ -88,8 +88,4 @@ impl Random {
         let magnitude = self.below(bits as usize);
         (1 + self.below(2 << magnitude)).min(max)
     }
-
-    fn bytes(&mut self, len: usize) -> Vec<u8> {
-        (0..len).map(|_| self.next() as u8).collect()
-    }
 }

@@ -9,8 +9,8 @@ use super::success;
 use crate::proto::session::End;
 use crate::wire::message::{HEADER_LEN, MessageType};
 
-/// How many bytes a socket holds for a peer that does not read.
-const SOCKET_LEN: usize = 64 * 1024;
+/// How many bytes a socket holds for a peer that does not read: more than the longest record.
+const SOCKET_LEN: usize = 20 * 1024;
 
 /// Length of a TLS record's header.
 const RECORD_HEADER_LEN: usize = 5;
@@ -40,6 +40,8 @@ pub(super) struct Endpoint {
     pub(super) is_silent: bool,
     /// START was answered with success: what follows is the mlet's.
     pub(super) is_relayed: bool,
+    /// What it has said since.
+    pub(super) said: Vec<u8>,
     /// Decrypted bytes, since START or of the unfinished set-up message.
     pub(super) received: Vec<u8>,
     /// Plaintext lengths of the records that brought them, other than close_notify.
@@ -70,6 +72,7 @@ impl Endpoint {
             answers: VecDeque::new(),
             is_silent: false,
             is_relayed: false,
+            said: Vec::new(),
             received: Vec::new(),
             record_lens: Vec::new(),
             raw: Vec::new(),
@@ -85,6 +88,9 @@ impl Endpoint {
 
     /// Seals `bytes` into one record, or more if they are many, and sends them.
     pub(super) fn write(&mut self, bytes: &[u8]) {
+        if self.is_relayed && self.end.is_none() {
+            self.said.extend_from_slice(bytes);
+        }
         self.tls.as_mut().unwrap().writer().write_all(bytes).unwrap();
         self.flush();
     }
@@ -235,9 +241,9 @@ impl Endpoint {
             self.notes.push(format!("endpoint: {name} of {payload_len} bytes"));
             if !self.is_silent {
                 let answer = self.answers.pop_front().unwrap_or_else(success);
+                self.write(&answer);
                 self.is_relayed =
                     message_type == MessageType::START && answer.starts_with(&success());
-                self.write(&answer);
             }
         }
     }
