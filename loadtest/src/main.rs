@@ -16,6 +16,7 @@ mod endpoint;
 mod golden;
 mod home;
 mod hosting;
+mod hosts;
 mod interrupts;
 mod link;
 mod load;

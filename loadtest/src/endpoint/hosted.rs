@@ -10,26 +10,24 @@ use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use engine::proto::tls::{self, Identity, PeerRule};
+use engine::proto::tls::{self, Identity, PeerRule, SetupError};
 use engine::proto::trust::TrustMode;
 use engine::wire::address::HostPort;
 use engine::wire::channel::ChannelId;
-use engine::wire::key::{PrivateKey, PublicKey};
+use engine::wire::key::PrivateKey;
 use engine::wire::snikey::SniKey;
 use engine::wire::time::Ticks;
-use rustls::ClientConfig;
 use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
-use super::subscribe::{CONTROLLER_PORT, Experiment, Interest, Subscriber};
-use super::{End, Endpoint, Session, now};
+use super::subscribe::{Controller, Experiment, Interest, Subscriber};
+use super::{End, Endpoint, EndpointError, Session, now};
 use crate::credentials::{self, CredentialError, KeyOptions};
-use crate::hosting::{self, HostError, LogOptions, resolve};
+use crate::hosting::{self, HostError, LogOptions};
 use crate::units::count;
 
 /// Pause after a broker could not be reached or refused us. The original pauses after failed connects
@@ -106,24 +104,42 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 
 async fn serve(options: &Options) -> Result<(), HostError> {
     let key = options.key.read()?;
-    let host = Host::new(options, &key)?;
-    if let Some(controller) = &options.controller {
-        let endpoint = host.endpoint(controller, options.snikey.as_ref()).await?;
+    let endpoint = endpoint(options, &key)?;
+    if let Some(address) = &options.controller {
+        let controller = Controller { address: address.clone(), snikey: options.snikey.clone() };
         tracing::info!("connecting to the controller {controller}");
-        return match endpoint.run().await.end {
-            Ok(end) => {
-                tracing::info!("{end}");
-                Ok(())
-            }
-            Err(error) => Err(HostError::Session(error.to_string())),
-        };
+        let end = endpoint.run_for(&controller).await.end;
+        return end
+            .map(|end| tracing::info!("{end}"))
+            .map_err(|error| HostError::Session(error.to_string()));
     }
     let subscriber = subscriber(options, &key)?;
     let (sender, experiments) = mpsc::channel(1);
-    let mut tasks = JoinSet::new();
-    tasks.spawn(keep_subscribed(subscriber, sender));
-    Sessions::new(host, options.experiments_max).serve(experiments).await;
+    let mut subscription = JoinSet::new();
+    subscription.spawn(keep_subscribed(subscriber, sender));
+    Sessions::new(endpoint, options.experiments_max).serve(experiments).await;
     Ok(())
+}
+
+/// The endpoint before it knows of any controller.
+fn endpoint(options: &Options, key: &PrivateKey) -> Result<Endpoint, HostError> {
+    let chain = credentials::certificates(&options.subcmd)?;
+    let operators = credentials::public_keys(&options.operator)?;
+    let identity = options.subcmd.first().map(|path| (path, Identity { chain: &chain, key }));
+    let rule = PeerRule {
+        mode: TrustMode::EndpointAuthenticatesController,
+        anchors: operators.clone(),
+        mandatory: true,
+    };
+    let usage = |cause: SetupError| HostError::Usage(cause.to_string());
+    let tls = match &identity {
+        Some((path, identity)) => tls::client_config(Some(identity), rule)
+            .map_err(|cause| CredentialError::unusable(path, cause))?,
+        None => tls::client_config(None, rule).map_err(usage)?,
+    };
+    let server_name = tls::server_name(None).map_err(usage)?;
+    let address = options.address;
+    Ok(Endpoint { address, controllers: Vec::new(), server_name, tls, operators, leave_at: None })
 }
 
 fn subscriber(options: &Options, key: &PrivateKey) -> Result<Subscriber, HostError> {
@@ -191,57 +207,13 @@ async fn keep_subscribed(subscriber: Subscriber, experiments: mpsc::Sender<Exper
     }
 }
 
-/// Who the endpoint is.
-struct Host {
-    address: IpAddr,
-    operators: Vec<PublicKey>,
-    tls: Arc<ClientConfig>,
-}
-
-impl Host {
-    fn new(options: &Options, key: &PrivateKey) -> Result<Self, HostError> {
-        let chain = credentials::certificates(&options.subcmd)?;
-        let operators = credentials::public_keys(&options.operator)?;
-        let identity = options.subcmd.first().map(|path| (path, Identity { chain: &chain, key }));
-        let rule = PeerRule {
-            mode: TrustMode::EndpointAuthenticatesController,
-            anchors: operators.clone(),
-            mandatory: true,
-        };
-        let tls = match &identity {
-            Some((path, identity)) => tls::client_config(Some(identity), rule)
-                .map_err(|cause| CredentialError::unusable(path, cause))?,
-            None => tls::client_config(None, rule)
-                .map_err(|cause| HostError::Usage(cause.to_string()))?,
-        };
-        Ok(Self { address: options.address, operators, tls })
-    }
-
-    /// The endpoint for one session with this controller.
-    async fn endpoint(
-        &self,
-        controller: &HostPort,
-        snikey: Option<&SniKey>,
-    ) -> Result<Endpoint, HostError> {
-        let server_name = tls::server_name(snikey.map(SniKey::as_str));
-        Ok(Endpoint {
-            address: self.address,
-            controllers: resolve(controller, CONTROLLER_PORT).await?,
-            server_name: server_name.map_err(|cause| HostError::Usage(cause.to_string()))?,
-            tls: Arc::clone(&self.tls),
-            operators: self.operators.clone(),
-            leave_at: None,
-        })
-    }
-}
-
 /// The experiments that are served, wait, or were served.
 struct Sessions {
-    host: Arc<Host>,
+    endpoint: Endpoint,
     running_max: usize,
     running: JoinSet<(Experiment, Served)>,
-    /// Those that run or wait, by controller and server name.
-    known: HashSet<(HostPort, Option<SniKey>)>,
+    /// The controllers of those that run or wait.
+    known: HashSet<Controller>,
     waiting: VecDeque<Experiment>,
     /// Descriptors that were served and whose publication has not ended.
     served: HashMap<String, Ticks>,
@@ -254,9 +226,9 @@ enum Served {
 }
 
 impl Sessions {
-    fn new(host: Host, running_max: usize) -> Self {
+    fn new(endpoint: Endpoint, running_max: usize) -> Self {
         Self {
-            host: Arc::new(host),
+            endpoint,
             running_max,
             running: JoinSet::new(),
             known: HashSet::new(),
@@ -281,9 +253,9 @@ impl Sessions {
             while self.running.len() < self.running_max
                 && let Some(experiment) = self.waiting.pop_front()
             {
-                let host = Arc::clone(&self.host);
+                let endpoint = self.endpoint.clone();
                 self.running.spawn(async move {
-                    let served = serve_experiment(&host, &experiment).await;
+                    let served = serve_experiment(&endpoint, &experiment).await;
                     (experiment, served)
                 });
             }
@@ -300,8 +272,7 @@ impl Sessions {
         if self.waiting.len() >= WAITING_MAX {
             return tracing::warn!("too many experiments wait; forgotten: {}", experiment.xdescr);
         }
-        let name = (controller.clone(), experiment.snikey.clone());
-        if !self.known.insert(name) {
+        if !self.known.insert(controller.clone()) {
             return tracing::debug!("already being served: the experiment of {controller}");
         }
         self.waiting.push_back(experiment);
@@ -320,32 +291,33 @@ impl Sessions {
                 tracing::warn!("the experiment of {controller} was not served: {reason}");
             }
         }
-        self.known.remove(&(controller, experiment.snikey));
+        self.known.remove(&controller);
     }
 }
 
 /// One session, and further ones as long as the controller only yields.
-async fn serve_experiment(host: &Host, experiment: &Experiment) -> Served {
-    let Experiment { controller, snikey, .. } = experiment;
+async fn serve_experiment(endpoint: &Endpoint, experiment: &Experiment) -> Served {
+    let controller = &experiment.controller;
     tracing::info!("connecting back to {controller}: {}", experiment.xdescr);
     loop {
-        let endpoint = match host.endpoint(controller, snikey.as_ref()).await {
-            Ok(endpoint) => endpoint,
-            Err(error) => return Served::No(error.to_string()),
-        };
-        match endpoint.run().await {
-            Session { end: Ok(End::Yielded { resume }), .. } => {
+        let Session { started, end, .. } = endpoint.clone().run_for(controller).await;
+        match end {
+            Ok(End::Yielded { resume }) => {
                 let pause = resume.saturating_duration_since(now());
                 tracing::info!("{controller} wants us back in {pause:?}");
                 sleep(pause).await;
             }
-            Session { end: Ok(_), started: true, .. } => return Served::Yes,
-            Session { end: Ok(end), .. } => return Served::No(end.to_string()),
+            _ if !started => return Served::No(reason(end)),
             // A session that broke is over for the controller, too.
-            Session { end: Err(error), started, .. } => {
+            Ok(_) => return Served::Yes,
+            Err(error) => {
                 tracing::info!("session with {controller}: {error}");
-                return if started { Served::Yes } else { Served::No(error.to_string()) };
+                return Served::Yes;
             }
         }
     }
+}
+
+fn reason(end: Result<End, EndpointError>) -> String {
+    end.map_or_else(|error| error.to_string(), |end| end.to_string())
 }

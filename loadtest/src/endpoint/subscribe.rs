@@ -8,10 +8,11 @@
 
 use std::fmt;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::proto::tls::{self, SetupError};
 use engine::wire::address::HostPort;
 use engine::wire::certificate::Certificate;
 use engine::wire::channel::{ChannelId, ChannelList};
@@ -31,7 +32,7 @@ use super::connection::connect_any;
 use crate::link::{Link, LinkError};
 
 /// Where subscribers find a broker (protocol.md 7).
-pub(crate) const BROKER_PORT: u16 = 20557;
+const BROKER_PORT: u16 = 20557;
 /// One try to connect (protocol.md 5.5).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// From there to the answer to XSUB.
@@ -41,7 +42,7 @@ const XDESCR_LEN_MAX: usize = 4094;
 /// Larger messages have no place here: a channel and a descriptor.
 const PAYLOAD_LEN_MAX: usize = 64 * 1024;
 /// Where controllers are found when the descriptor names no port (protocol.md 1.8).
-pub(crate) const CONTROLLER_PORT: u16 = 20556;
+const CONTROLLER_PORT: u16 = 20556;
 
 /// Whoever subscribes, and to what.
 #[derive(Debug, Clone)]
@@ -61,12 +62,19 @@ pub(crate) struct Subscriber {
 pub(crate) struct Experiment {
     /// The whole descriptor.
     pub(crate) xdescr: String,
-    /// Where the controller, or its proxy, is found.
-    pub(crate) controller: HostPort,
-    /// The server name to ask for.
-    pub(crate) snikey: Option<SniKey>,
+    /// Who runs it.
+    pub(crate) controller: Controller,
     /// When the publication ends.
     pub(crate) pub_end: Option<Ticks>,
+}
+
+/// How a controller is found and asked for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Controller {
+    /// Its address, or its proxy's.
+    pub(crate) address: HostPort,
+    /// The server name to ask for.
+    pub(crate) snikey: Option<SniKey>,
 }
 
 /// A subscription that a broker has accepted.
@@ -275,6 +283,34 @@ impl Subscription {
     }
 }
 
+impl Controller {
+    /// All its addresses.
+    ///
+    /// # Errors
+    /// Its name has none.
+    pub(crate) async fn resolve(&self) -> io::Result<Vec<SocketAddr>> {
+        let port = self.address.port.unwrap_or(CONTROLLER_PORT);
+        Ok(lookup_host((self.address.host.as_str(), port)).await?.collect())
+    }
+
+    /// The server name, or an address for none.
+    ///
+    /// # Errors
+    /// TLS refuses it.
+    pub(crate) fn server_name(&self) -> Result<ServerName<'static>, SetupError> {
+        tls::server_name(self.snikey.as_ref().map(SniKey::as_str))
+    }
+}
+
+impl fmt::Display for Controller {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.snikey {
+            Some(snikey) => write!(f, "{snikey} at {}", self.address),
+            None => self.address.fmt(f),
+        }
+    }
+}
+
 impl Experiment {
     /// What a descriptor says of how to find the controller (protocol.md 1.8).
     fn parse(xdescr: &str) -> Result<Self, String> {
@@ -284,12 +320,12 @@ impl Experiment {
         let pairs = name_value::parse(Dialect::Descriptor, xdescr.as_bytes())
             .map_err(|error| error.to_string())?;
         let value = |name: &str| pairs.iter().find(|pair| pair.name == name).map(|p| &*p.value);
-        let controller = value("controller_addr").ok_or("it has no controller_addr")?;
-        let controller = HostPort::parse(controller).map_err(|error| error.to_string())?;
+        let address = value("controller_addr").ok_or("it has no controller_addr")?;
+        let address = HostPort::parse(address).map_err(|error| error.to_string())?;
         let snikey = value("sni_key").map(SniKey::parse).transpose();
+        let snikey = snikey.map_err(|error| error.to_string())?;
         Ok(Self {
-            controller,
-            snikey: snikey.map_err(|error| error.to_string())?,
+            controller: Controller { address, snikey },
             pub_end: value("pub_end").and_then(|end| end.parse().ok()).map(Ticks),
             xdescr: xdescr.to_owned(),
         })
@@ -365,11 +401,13 @@ mod tests {
     fn a_descriptor_tells_where_to_connect_and_which_name_to_ask_for() {
         let xdescr = "hostid=H*;pub_end=17;controller_addr=198.51.100.7:5555;sni_key=hello;x=y;";
         let experiment = Experiment::parse(xdescr).unwrap();
-        assert_eq!(experiment.controller, HostPort::parse("198.51.100.7:5555").unwrap());
-        assert_eq!(experiment.snikey, Some(SniKey::parse("hello").unwrap()));
+        let Controller { address, snikey } = experiment.controller;
+        assert_eq!(address, HostPort::parse("198.51.100.7:5555").unwrap());
+        assert_eq!(snikey, Some(SniKey::parse("hello").unwrap()));
         assert_eq!(experiment.pub_end, Some(Ticks(17)));
         let experiment = Experiment::parse("controller_addr=host;").unwrap();
-        assert_eq!((experiment.controller.port, experiment.snikey), (None, None));
+        assert_eq!(experiment.controller.address.port, None);
+        assert_eq!(experiment.controller.snikey, None);
     }
 
     #[test]

@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::credentials::CredentialError;
 use crate::interrupts::Interrupts;
-pub(crate) use listen::{Listening, resolve};
+pub(crate) use listen::Listening;
 pub(crate) use service::{Ending, Service};
 
 /// Open files of a process beside those of its connections.
