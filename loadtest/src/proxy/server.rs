@@ -119,7 +119,9 @@ async fn serve_controller(
         true => Ok(()),
         false => Err(BacklogFull),
     };
-    let setting_up = set_up(&mut stream, Arc::clone(&shared.tls), limits.preamble_max, admit);
+    // Boxed, as is what follows the wait: the task of a connection that waits stays small.
+    let tls = Arc::clone(&shared.tls);
+    let setting_up = Box::pin(set_up(&mut stream, tls, limits.preamble_max, admit));
     let snikey = match timeout(limits.setup_timeout, setting_up).await {
         Ok(Ok(snikey)) => snikey,
         // Anybody can cause this, as often as they like.
@@ -135,7 +137,7 @@ async fn serve_controller(
     if let Some(call) = wait_for_endpoint(&shared, &stream, peer, &snikey).await {
         // From here on it counts as a part of the endpoint's connection.
         drop(permit);
-        join(&shared, call, stream, peer).await;
+        Box::pin(join(&shared, call, stream, peer)).await;
     }
 }
 
@@ -157,7 +159,7 @@ async fn wait_for_endpoint(
             () = heard_of(stream) => {
                 tracing::debug!("controller {peer} has left the backlog of {snikey}");
                 if let Some(call) = place.give_up() {
-                    find_controller(shared, call).await;
+                    Box::pin(find_controller(shared, call)).await;
                 }
                 return None;
             }
@@ -165,7 +167,7 @@ async fn wait_for_endpoint(
         match call {
             Some(call) if is_silent(stream) => return Some(call),
             Some(call) => {
-                find_controller(shared, call).await;
+                Box::pin(find_controller(shared, call)).await;
                 return None;
             }
             // The endpoint left in this very moment.
