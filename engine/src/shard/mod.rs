@@ -144,7 +144,7 @@ impl Shard {
     pub(crate) fn run(mut self) -> io::Result<()> {
         self.ring.watch(self.inbox.as_fd(), Token::Mail);
         while !self.is_done() {
-            self.arm_accepts();
+            self.admit();
             let mail_is_out = self.mailer.flush();
             self.ring.wait(self.patience(mail_is_out))?;
             (self.now, self.wall) = clocks();
@@ -334,17 +334,18 @@ impl Shard {
         self.connections.get(slot).is_some_and(|connection| connection.id == id)
     }
 
+    /// Begins the session of an accepted connection; it is counted as open already.
     fn open(&mut self, endpoint: OwnedFd) {
         let Some(peer) = peer_of(&endpoint) else {
             // It has disconnected already.
-            return;
+            return self.counts.close_session();
         };
         if !self.admits(peer) {
-            return;
+            self.mailer.push(FromShard::SourceRefused(peer));
+            return self.counts.close_session();
         }
         let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         self.sessions_begun += 1;
-        self.counts.open_session();
         self.in_set_up += 1;
         let slot = self.connections.insert(Box::new(Connection {
             id,
