@@ -8,13 +8,17 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Shard, Token};
 use crate::mailbox::FromShard;
 
 /// Accepts under way on one listening socket, so that a storm is taken in several steps per turn.
-pub(crate) const ACCEPTS_PER_LISTENER: usize = 8;
+const ACCEPTS_PER_LISTENER: usize = 8;
+
+/// How soon a shard looks again for room among the sessions of all; when one ends on another shard,
+/// nothing tells this one.
+const ROOM_RETRY: Duration = Duration::from_millis(10);
 
 /// The listening sockets of one shard.
 pub(super) struct Listeners {
@@ -56,8 +60,7 @@ impl Shard {
             let Some(endpoint) = self.listeners.waiting.pop_front() else { break };
             if !self.counts.open_session() {
                 self.listeners.waiting.push_front(endpoint);
-                // Another shard's session may end, of which nothing tells this one.
-                self.pause_accepting();
+                self.listeners.paused_until = Some(self.now + ROOM_RETRY);
                 break;
             }
             self.open(endpoint);
@@ -78,10 +81,6 @@ impl Shard {
         }
     }
 
-    fn pause_accepting(&mut self) {
-        self.listeners.paused_until = Some(self.now + self.serving.limits.accept_pause);
-    }
-
     pub(super) fn take_accepted(&mut self, listener: usize, accepted: io::Result<OwnedFd>) {
         self.listeners.sockets[listener].under_way -= 1;
         match accepted {
@@ -90,7 +89,7 @@ impl Shard {
             Ok(endpoint) => self.listeners.waiting.push_back(endpoint),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
-                self.pause_accepting();
+                self.listeners.paused_until = Some(self.now + self.serving.limits.accept_pause);
                 self.mailer.push(FromShard::AcceptPaused(error));
             }
         }

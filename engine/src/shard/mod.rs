@@ -192,7 +192,7 @@ impl Shard {
                     }
                 }
                 (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
-                    self.connections[slot].under_way.endpoint_send = false;
+                    self.end_send(slot).endpoint_send = false;
                     let sent = sent.map_err(|error| error.kind());
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_endpoint(block, sent, cx);
@@ -202,7 +202,7 @@ impl Shard {
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
-                    self.connections[slot].under_way.mlet_send = false;
+                    self.end_send(slot).mlet_send = false;
                     let sent = sent.map_err(|error| error.kind());
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_mlet(block, sent, cx);
@@ -217,6 +217,14 @@ impl Shard {
                 (token, event) => unreachable!("{token:?} completed with {event:?}"),
             }
         }
+    }
+
+    /// What is under way in `slot`, where a send has completed. The receive linked to it may have begun
+    /// behind the back of a cancellation, which must be repeated then.
+    fn end_send(&mut self, slot: usize) -> &mut UnderWay {
+        let connection = &mut *self.connections[slot];
+        connection.cancelled = false;
+        &mut connection.under_way
     }
 
     fn take_set_up_steps(&mut self) {
@@ -359,6 +367,7 @@ impl Shard {
             timer: None,
             in_set_up: true,
             over: None,
+            cancelled: false,
         }));
         self.settle(slot);
     }
@@ -524,7 +533,7 @@ impl Shard {
         let connection = &mut *self.connections[slot];
         if connection.under_way.is_nothing() {
             self.forget(slot);
-        } else if connection.under_way.cancels == 0 {
+        } else if !std::mem::replace(&mut connection.cancelled, true) {
             if connection.under_way.on_endpoint() {
                 connection.under_way.cancels += 1;
                 self.ring.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));
