@@ -184,7 +184,7 @@ impl PrivateKey {
     /// passphrase.
     ///
     /// # Errors
-    /// No private key in PEM, or no PKCS#8.
+    /// No private key in PEM.
     pub fn encryption(pem: &[u8]) -> Result<Option<String>, KeyError> {
         let section = private_section(pem).ok_or(KeyError::NotPem { wanted: PRIVATE_LABEL })?;
         let (label, document) = SecretDocument::from_pem(&section)
@@ -192,12 +192,12 @@ impl PrivateKey {
         if label == PRIVATE_LABEL {
             return Ok(None);
         }
-        let info = EncryptedPrivateKeyInfoRef::from_der(document.as_bytes())
-            .map_err(|_| KeyError::Malformed)?;
-        let EncryptionScheme::Pbes2(parameters) = &info.encryption_algorithm else {
-            return Ok(Some("PBES1, which is not supported".to_owned()));
+        let info = EncryptedPrivateKeyInfoRef::from_der(document.as_bytes()).ok();
+        let Some(EncryptionScheme::Pbes2(parameters)) = info.map(|info| info.encryption_algorithm)
+        else {
+            return Ok(Some("in a way that is not supported".to_owned()));
         };
-        Ok(Some(in_words(parameters)))
+        Ok(Some(in_words(&parameters)))
     }
 
     /// Reads a PKCS#8 document, version 1 or 2.

@@ -246,7 +246,7 @@ fn how_a_key_is_encrypted_is_told_without_its_passphrase() {
         ("aes_192", "PBES2: PBKDF2 with SHA-256 and 2048 iterations, AES-192-CBC"),
         ("pbkdf2_hmacWithSHA1", "PBES2: PBKDF2 with SHA-1 and 2048 iterations, AES-256-CBC"),
         ("scrypt", "PBES2: scrypt with N = 16384, r = 8, p = 1, AES-256-CBC"),
-        ("pbes1", "PBES1, which is not supported"),
+        ("pbes1", "in a way that is not supported"),
     ] {
         assert_eq!(read(name), Ok(Some(expected.to_owned())), "{name}");
     }
