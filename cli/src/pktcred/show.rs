@@ -15,7 +15,7 @@ use engine::wire::request::SigningRequest;
 use engine::wire::time::Ticks;
 
 use crate::facts::{Fact, Facts};
-use crate::failure::{Exit, Failure, print, shown};
+use crate::failure::{Exit, Failure, print};
 use crate::files::{self, Place};
 
 #[derive(Debug, Args)]
@@ -36,7 +36,7 @@ pub(crate) fn run(options: &Options, place: &Place, now: Ticks) -> Result<Exit, 
     let mut all = Vec::new();
     for name in &options.files {
         let mut facts = Facts::default();
-        facts.add("file", shown(name));
+        facts.add("file", name.to_string_lossy().into_owned());
         match decode(name, options, place, now) {
             Ok((kind, decoded)) => {
                 facts.add("kind", kind);
