@@ -13,7 +13,7 @@ use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser};
 use engine::config::Limits;
 
 use crate::cores::Cores;
-use crate::units::{c_number, size, time_limit};
+use cli::units::{c_number, size, time_limit};
 
 const EXAMPLES: &str = "\
 Examples:

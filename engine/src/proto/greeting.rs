@@ -173,6 +173,11 @@ impl Greeting {
         self.step = Step::Starting;
     }
 
+    /// START has been sent: the endpoint may have begun the experiment.
+    pub fn has_sent_start(&self) -> bool {
+        self.step == Step::Starting
+    }
+
     /// Seals the current program piece by piece while rustls takes it; tells whether all is sealed.
     fn submit(&mut self, tls: &mut ServerStream) -> bool {
         let Step::Submitting { index, written } = &mut self.step else { return true };

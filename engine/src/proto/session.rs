@@ -14,7 +14,7 @@
 //! [`Request::Over`] nothing is wanted any more.
 //!
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
-//! while nothing of its direction waits to be sent.
+//! while nothing of its direction waits to be sent, or linked behind the transmission of all of it.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -27,7 +27,7 @@ use super::linfo::Linfo;
 use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::serving::Serving;
-use super::tls::{Greeted, HandshakeError, Hello, ServerStream};
+use super::tls::{self, Greeted, HandshakeError, Hello, ServerStream};
 use super::trust::ChainError;
 use crate::wire::key::KeyId;
 use crate::wire::snikey::SniKey;
@@ -152,7 +152,7 @@ impl fmt::Display for Outcome {
             Self::NoExperiment(None) => {
                 f.write_str("the endpoint sent no server name and no ExpExec is the default")
             }
-            Self::Tls(error) => write!(f, "TLS failed: {error}"),
+            Self::Tls(error) => write!(f, "TLS failed: {}", tls::reason(error)),
             Self::OwnChain(snikey, error) => {
                 write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
             }
@@ -314,7 +314,12 @@ impl Session {
 
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        if !self.served && !matches!(self.state, State::Over) {
+        let goes_on = match &self.state {
+            State::Greeting(_, greeting) => greeting.has_sent_start(),
+            State::Over => true,
+            _ => self.served,
+        };
+        if !goes_on {
             let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
             self.finish(outcome);
             self.advance(cx);
@@ -385,6 +390,17 @@ impl Session {
             State::Relay(_, relay) => relay.wants_mlet_input(&self.buffers),
             _ => false,
         }
+    }
+
+    /// A receive from the endpoint will be wanted when the transmission to the mlet has wholly left, so
+    /// the two may be started together.
+    pub fn wants_endpoint_input_next(&self) -> bool {
+        matches!(&self.state, State::Relay(_, relay) if relay.wants_endpoint_input_next())
+    }
+
+    /// As [`Self::wants_endpoint_input_next`], for the mlet's input and the transmission to the endpoint.
+    pub fn wants_mlet_input_next(&self) -> bool {
+        matches!(&self.state, State::Relay(tls, relay) if relay.wants_mlet_input_next(tls, &self.buffers))
     }
 
     /// When [`Self::handle_timeout`] is to be called.
