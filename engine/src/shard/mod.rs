@@ -27,7 +27,7 @@ use self::timers::Timers;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, End, MletFacts, Request, Session};
+use crate::proto::session::{Context, End, HangUps, MletFacts, Request, Session};
 use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
 use crate::sys::socket;
 use crate::wire::time::Ticks;
@@ -153,6 +153,7 @@ impl Shard {
             self.take_due_timers();
             self.wake_for_buffers();
         }
+        debug_assert_eq!(self.pool.lent(), 0, "the sessions are gone, so their blocks are back");
         self.mailer.flush();
         let (enters, sessions) = (self.ring.enters(), self.sessions_begun);
         tracing::debug!("shard {}: ring entered {enters} times, {sessions} sessions", self.number);
@@ -476,6 +477,14 @@ impl Shard {
             Request::Linfo(linfo) => {
                 let id = self.connections[slot].id;
                 self.mailer.push(FromShard::Linfo { id, linfo });
+            }
+            Request::LookForHangUps => {
+                let connection = &self.connections[slot];
+                let hang_ups = HangUps {
+                    endpoint: socket::has_hung_up(&connection.endpoint),
+                    mlet: connection.mlet.as_ref().is_none_or(socket::has_hung_up),
+                };
+                self.move_session(slot, |session, cx| session.handle_hang_ups(hang_ups, cx));
             }
             Request::Over(outcome) => self.connections[slot].over = Some(outcome),
         }
