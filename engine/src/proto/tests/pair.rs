@@ -227,7 +227,7 @@ impl Pair {
             able.push(Operation::EndpointSend);
         }
         let Some(mlet) = &self.mlet else { return able };
-        if self.mlet_receive && !(mlet.sent.is_empty() && !mlet.has_ended) {
+        if self.mlet_receive && (mlet.has_ended || !mlet.sent.is_empty()) {
             able.push(Operation::MletReceive);
         }
         if self.mlet_send.is_some() && mlet.room() != Ok(0) {
