@@ -202,8 +202,7 @@ fn read_rates(value: &str) -> Option<Vec<BurstRate>> {
 
 impl BurstRate {
     /// Reads `count/window`: plain decimal digits, the window in ticks and not zero.
-    #[must_use]
-    pub fn parse(text: &str) -> Option<Self> {
+    fn parse(text: &str) -> Option<Self> {
         let (count, window) = text.split_once('/')?;
         let (count, window) = (decimal(count)?, decimal(window)?);
         (window > 0).then_some(Self { count, window })
