@@ -16,11 +16,13 @@ mod endpoint;
 mod golden;
 mod home;
 mod hosting;
+mod hosts;
 mod interrupts;
 mod link;
 mod load;
 mod page;
 mod pktxpmgr;
+mod proxy;
 mod report;
 mod units;
 mod web;
@@ -39,6 +41,10 @@ enum Command {
     Demo(demo::Options),
     /// Carry published experiments to the endpoints that subscribe
     Broker(broker::Options),
+    /// Bring controllers and endpoints together that cannot reach one another
+    Proxy(proxy::Options),
+    /// Be an endpoint: subscribe at a broker and serve what it tells of, or serve one controller
+    Endpoint(endpoint::hosted::Options),
     /// Measure what many endpoints cost a pktxpmgr
     Load(load::Options),
 }
@@ -47,6 +53,8 @@ fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Demo(options) => demo::run(&options),
         Command::Broker(options) => broker::run(&options),
+        Command::Proxy(options) => proxy::run(&options),
+        Command::Endpoint(options) => endpoint::hosted::run(&options),
         Command::Load(options) => load::run(&options),
     }
 }

@@ -5,9 +5,7 @@
 mod address;
 mod experiment;
 mod programs;
-mod prompt;
 mod publication;
-mod secret;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cli::prompt::PromptError;
+use cli::secret::{self, SecretError};
 use engine::config::{Config, Greeting, Proxy};
 use engine::wire::address::HostPort;
 use engine::wire::certificate::{Certificate, CertificateType};
@@ -29,8 +29,6 @@ use engine::wire::program::Programs;
 use engine::wire::time::Ticks;
 use nix::sys::signal::Signal;
 
-use self::prompt::PromptError;
-use self::secret::SecretError;
 use crate::args::Args;
 use crate::conf::{self, Complaint, Located, ProxySettings, Settings, Source};
 use crate::cores::{self, Cores};
@@ -68,6 +66,9 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
         Some(directory) => loader.programs(directory)?,
         None => Programs::default(),
     };
+    for experiment in &experiments {
+        loader.warn_of_chain(experiment, &programs);
+    }
     Ok(Config {
         controller_key,
         experiments,
@@ -181,6 +182,11 @@ impl Loader<'_> {
             Approach::Proxy { name, addresses, settings } => (name, addresses, settings),
         };
         let certificate = settings.agent_certificate.as_ref();
+        if settings.proxy_roots.is_empty() {
+            tracing::warn!(
+                "without ProxyCertRootPath the signature of the proxy's certificate is not checked"
+            );
+        }
         Ok(Greeting::Proxy(Box::new(Proxy {
             addresses,
             name: name.to_string(),

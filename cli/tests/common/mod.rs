@@ -3,6 +3,10 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file compiles this module on its own")]
 
+pub mod endpoint;
+pub mod manager;
+pub mod terminal;
+
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
@@ -28,6 +32,8 @@ const LOADED: &str = "configuration loaded";
 
 /// The program under test.
 pub const PKTXPMGR: &str = env!("CARGO_BIN_EXE_pktxpmgr");
+/// The other program under test.
+pub const PKTCRED: &str = env!("CARGO_BIN_EXE_pktcred");
 
 /// A folder that disappears with the value, holding:
 /// `xc` the controller key, `enc` the same encrypted with `hunter2`; `eop.pub`, `bop.pub`;

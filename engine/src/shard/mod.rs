@@ -27,7 +27,7 @@ use self::timers::Timers;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, End, MletFacts, Request, Session};
+use crate::proto::session::{Context, End, HangUps, MletFacts, Request, Session};
 use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
 use crate::sys::socket;
 use crate::wire::time::Ticks;
@@ -144,7 +144,7 @@ impl Shard {
     pub(crate) fn run(mut self) -> io::Result<()> {
         self.ring.watch(self.inbox.as_fd(), Token::Mail);
         while !self.is_done() {
-            self.arm_accepts();
+            self.admit();
             let mail_is_out = self.mailer.flush();
             self.ring.wait(self.patience(mail_is_out))?;
             (self.now, self.wall) = clocks();
@@ -153,6 +153,7 @@ impl Shard {
             self.take_due_timers();
             self.wake_for_buffers();
         }
+        debug_assert_eq!(self.pool.lent(), 0, "the sessions are gone, so their blocks are back");
         self.mailer.flush();
         let (enters, sessions) = (self.ring.enters(), self.sessions_begun);
         tracing::debug!("shard {}: ring entered {enters} times, {sessions} sessions", self.number);
@@ -176,20 +177,23 @@ impl Shard {
     }
 
     fn take_completions(&mut self) {
-        while let Some(Completion { token, event }) = self.ring.next_completion() {
+        // No more than there are now: what these start may complete at once, and a turn must end.
+        for _ in 0..self.ring.completions() {
+            let Some(Completion { token, event }) = self.ring.next_completion() else { return };
             match (token, event) {
                 (Token::Accept(listener), Event::Accepted(accepted)) => {
                     self.take_accepted(listener, accepted);
                 }
                 (Token::EndpointReceive(slot), Event::Received(received)) => {
-                    if self.connections[slot].in_set_up {
+                    let connection = &self.connections[slot];
+                    if connection.in_set_up && connection.over.is_none() {
                         self.set_up_backlog.push_back((slot, received));
                     } else {
                         self.take_endpoint_bytes(slot, received);
                     }
                 }
                 (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
-                    self.connections[slot].under_way.endpoint_send = false;
+                    self.end_send(slot).endpoint_send = false;
                     let sent = sent.map_err(|error| error.kind());
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_endpoint(block, sent, cx);
@@ -199,7 +203,7 @@ impl Shard {
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
-                    self.connections[slot].under_way.mlet_send = false;
+                    self.end_send(slot).mlet_send = false;
                     let sent = sent.map_err(|error| error.kind());
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_mlet(block, sent, cx);
@@ -216,9 +220,20 @@ impl Shard {
         }
     }
 
+    /// What is under way in `slot`, where a send has completed. The receive linked to it may have begun
+    /// behind the back of a cancellation, which must be repeated then.
+    fn end_send(&mut self, slot: usize) -> &mut UnderWay {
+        let connection = &mut *self.connections[slot];
+        connection.cancelled = false;
+        &mut connection.under_way
+    }
+
     fn take_set_up_steps(&mut self) {
-        for _ in 0..SET_UP_STEPS_PER_TURN {
+        let mut steps = 0;
+        while steps < SET_UP_STEPS_PER_TURN {
             let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
+            // A session that is over takes no step; it only waits to be closed.
+            steps += usize::from(self.connections[slot].over.is_none());
             self.take_endpoint_bytes(slot, received);
         }
     }
@@ -328,17 +343,18 @@ impl Shard {
         self.connections.get(slot).is_some_and(|connection| connection.id == id)
     }
 
+    /// Begins the session of an accepted connection; it is counted as open already.
     fn open(&mut self, endpoint: OwnedFd) {
         let Some(peer) = peer_of(&endpoint) else {
             // It has disconnected already.
-            return;
+            return self.counts.close_session();
         };
         if !self.admits(peer) {
-            return;
+            self.mailer.push(FromShard::SourceRefused(peer));
+            return self.counts.close_session();
         }
         let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         self.sessions_begun += 1;
-        self.counts.open_session();
         self.in_set_up += 1;
         let slot = self.connections.insert(Box::new(Connection {
             id,
@@ -352,6 +368,7 @@ impl Shard {
             timer: None,
             in_set_up: true,
             over: None,
+            cancelled: false,
         }));
         self.settle(slot);
     }
@@ -470,6 +487,14 @@ impl Shard {
                 let id = self.connections[slot].id;
                 self.mailer.push(FromShard::Linfo { id, linfo });
             }
+            Request::LookForHangUps => {
+                let connection = &self.connections[slot];
+                let hang_ups = HangUps {
+                    endpoint: socket::has_hung_up(&connection.endpoint),
+                    mlet: connection.mlet.as_ref().is_none_or(socket::has_hung_up),
+                };
+                self.move_session(slot, |session, cx| session.handle_hang_ups(hang_ups, cx));
+            }
             Request::Over(outcome) => self.connections[slot].over = Some(outcome),
         }
     }
@@ -517,7 +542,7 @@ impl Shard {
         let connection = &mut *self.connections[slot];
         if connection.under_way.is_nothing() {
             self.forget(slot);
-        } else if connection.under_way.cancels == 0 {
+        } else if !std::mem::replace(&mut connection.cancelled, true) {
             if connection.under_way.on_endpoint() {
                 connection.under_way.cancels += 1;
                 self.ring.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));

@@ -94,7 +94,7 @@ impl Role {
         let signers = chain.certificates.iter().map(|certificate| certificate.authority_key_id);
         let channels = signers.filter_map(|signer| ChannelId::new(&signer.0).ok());
         match self {
-            Self::Publisher => channels.last().into_iter().collect(),
+            Self::Publisher => channels.rev().take(1).collect(),
             Self::Subscriber => channels.collect(),
         }
     }

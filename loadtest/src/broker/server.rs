@@ -178,7 +178,8 @@ async fn converse(
     let limit = shared.limits.handshake_timeout;
     let stream = tokio::select! {
         () = ending.wait() => return Ok(()),
-        accepted = timeout(limit, shared.tls.accept(stream)) => accepted
+        // Boxed, so that it costs nothing once it is over.
+        accepted = timeout(limit, Box::pin(shared.tls.accept(stream))) => accepted
             .map_err(|_| Failure::Handshake(io::ErrorKind::TimedOut.into()))?
             .map_err(Failure::Handshake)?,
     };

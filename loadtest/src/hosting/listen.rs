@@ -47,10 +47,7 @@ impl Listening {
 ///
 /// # Errors
 /// The name has none.
-pub(crate) async fn resolve(
-    address: &HostPort,
-    default_port: u16,
-) -> Result<Vec<SocketAddr>, HostError> {
+async fn resolve(address: &HostPort, default_port: u16) -> Result<Vec<SocketAddr>, HostError> {
     let failed = |cause| HostError::Resolve { address: address.to_string(), cause };
     let port = address.port.unwrap_or(default_port);
     let found: Vec<_> = lookup_host((address.host.as_str(), port)).await.map_err(failed)?.collect();

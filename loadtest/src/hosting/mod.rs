@@ -21,7 +21,7 @@ use tracing::level_filters::LevelFilter;
 
 use crate::credentials::CredentialError;
 use crate::interrupts::Interrupts;
-pub(crate) use listen::{Listening, resolve};
+pub(crate) use listen::Listening;
 pub(crate) use service::{Ending, Service};
 
 /// Open files of a process beside those of its connections.
@@ -59,6 +59,8 @@ pub(crate) enum HostError {
         /// Why not.
         cause: io::Error,
     },
+    /// The one thing that was to be done has failed.
+    Session(String),
     /// The kernel refuses something every program needs.
     Resource(io::Error),
 }
@@ -67,7 +69,7 @@ impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credential(cause) => cause.fmt(f),
-            Self::Usage(text) => f.write_str(text),
+            Self::Usage(text) | Self::Session(text) => f.write_str(text),
             Self::Resolve { address, cause } => write!(f, "no address for {address}: {cause}"),
             Self::Listen { address, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
                 write!(f, "another program listens on {address}; end it or choose another port")
@@ -96,6 +98,7 @@ impl HostError {
     /// As pktxpmgr's own codes.
     fn exit_code(&self) -> u8 {
         match self {
+            Self::Session(_) => 1,
             Self::Usage(_) => 2,
             Self::Credential(_) => 3,
             Self::Resolve { .. } | Self::Listen { .. } => 4,
@@ -111,22 +114,53 @@ pub(crate) fn run<S>(
     start: impl AsyncFnOnce() -> Result<S, HostError>,
     end: impl AsyncFnOnce(S),
 ) -> ExitCode {
+    run_with(log, async |interrupts| {
+        let service = tokio::select! {
+            started = start() => started?,
+            _ = interrupts.next() => return Ok(()),
+        };
+        interrupts.next().await;
+        tracing::info!("ending, as asked by a signal");
+        end(service).await;
+        Ok(())
+    })
+}
+
+/// Runs a program that may end by itself; a signal ends it as well, with exit code 0.
+pub(crate) fn run_alone(
+    log: &LogOptions,
+    work: impl AsyncFnOnce() -> Result<(), HostError>,
+) -> ExitCode {
+    run_with(log, async |interrupts| {
+        tokio::select! {
+            done = work() => done,
+            _ = interrupts.next() => {
+                tracing::info!("ending, as asked by a signal");
+                Ok(())
+            }
+        }
+    })
+}
+
+fn run_with(
+    log: &LogOptions,
+    main: impl AsyncFnOnce(&mut Interrupts) -> Result<(), HostError>,
+) -> ExitCode {
     start_log(log);
-    let served = tokio::runtime::Builder::new_multi_thread()
+    let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
         .map_err(HostError::from)
         .and_then(|runtime| {
-            runtime.block_on(async {
+            let ended = runtime.block_on(async {
                 let mut interrupts = Interrupts::listen()?;
-                let service = start().await?;
-                interrupts.next().await;
-                tracing::info!("ending, as asked by a signal");
-                end(service).await;
-                Ok(())
-            })
+                main(&mut interrupts).await
+            });
+            // A name that is still being resolved would hold up the exit.
+            runtime.shutdown_background();
+            ended
         });
-    match served {
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");

@@ -11,6 +11,7 @@
 //! be compared with one another, not with those of another machine or day.
 
 mod bare;
+mod exit_mlet;
 mod modes;
 mod process;
 mod report;
@@ -26,7 +27,7 @@ use clap::{Args, ValueEnum};
 use engine::sys::{cpu, limits};
 
 use crate::binaries::{self, BinaryError};
-use crate::home::{Home, HomeError};
+use crate::home::{Home, HomeError, Surroundings};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
 use report::Report;
 
@@ -60,7 +61,7 @@ pub(crate) struct Options {
     /// The pktxpmgr to run [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
     pktxpmgr: Option<PathBuf>,
-    /// The mlet to run [default: mlet-load beside this program]
+    /// The mlet to run [default: mlet-load beside this program; for short one without libc]
     #[arg(long, value_name = "PATH")]
     mlet: Option<PathBuf>,
 }
@@ -174,16 +175,23 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
     if needed > limit {
         return Err(LoadError::FewFds { needed, limit });
     }
-    let home = Home::create(options.endpoints, false)?;
+    let home = Home::create(options.endpoints, false, Surroundings::default())?;
+    let mlet = match (options.mode, &options.mlet) {
+        (Mode::Short, None) => {
+            let tiny = home.config_path().with_file_name("mlet-exit");
+            if exit_mlet::write(&tiny)? { tiny } else { mlet }
+        }
+        _ => mlet,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let arguments = arguments(options, &home, mlet);
-        let pktxpmgr = Pktxpmgr::start(&program, arguments).await?;
+        let (pktxpmgr, controller) = Pktxpmgr::listening(&program, arguments).await?;
         if let Some(core) = options.own_core {
             // After the start, for mlets run where pktxpmgr was started.
             cpu::pin_this_thread(core)?;
         }
-        let endpoints = home.endpoints(pktxpmgr.address())?;
+        let endpoints = home.endpoints(controller)?;
         let duration = Duration::from_secs(options.seconds);
         let measured =
             modes::measure(options.mode, endpoints, options.size, duration, pktxpmgr.pid()).await;
