@@ -98,6 +98,7 @@ pub(crate) struct Shard {
     inbox: Inbox<ToShard>,
     mailer: Mailer<FromShard>,
     draining: bool,
+    linfos_lost: u64,
     now: Instant,
     wall: Ticks,
 }
@@ -132,6 +133,7 @@ impl Shard {
             inbox: parts.inbox,
             mailer: parts.mailer,
             draining: false,
+            linfos_lost: 0,
             now,
             wall,
         })
@@ -483,9 +485,12 @@ impl Shard {
                 }
             }
             Request::EndEndpointInput => end_output(&self.connections[slot].endpoint),
+            // An endpoint that logs faster than we do must not fill our memory.
+            Request::Linfo(_) if self.mailer.is_far_behind() => self.linfos_lost += 1,
             Request::Linfo(linfo) => {
                 let id = self.connections[slot].id;
-                self.mailer.push(FromShard::Linfo { id, linfo });
+                let lost_before = std::mem::take(&mut self.linfos_lost);
+                self.mailer.push(FromShard::Linfo { id, linfo, lost_before });
             }
             Request::LookForHangUps => {
                 let connection = &self.connections[slot];
