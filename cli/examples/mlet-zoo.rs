@@ -182,7 +182,7 @@ fn ignore_term() -> io::Result<()> {
     Ok(signals.thread_block()?)
 }
 
-/// Starts a process that leaves group and session and is no child any more, says its pid and echoes.
+/// Starts a process that leaves group and session and becomes an orphan, says its pid and echoes.
 fn parent() -> io::Result<()> {
     let myself = std::env::current_exe()?;
     let output = Command::new(myself)

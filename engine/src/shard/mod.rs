@@ -412,6 +412,10 @@ impl Shard {
             self.grant(slot, request);
         }
         let connection = &mut *self.connections[slot];
+        if connection.permit == Permit::Held && !connection.session.awaits_start() {
+            self.free_permit(slot);
+        }
+        let connection = &mut *self.connections[slot];
         if connection.in_set_up && connection.session.is_served() {
             self.leave_set_up(slot);
         }
@@ -522,6 +526,14 @@ impl Shard {
         self.settle(slot);
     }
 
+    /// START failed: whoever waits for its permit shall not wait until this endpoint has closed.
+    fn free_permit(&mut self, slot: usize) {
+        self.connections[slot].permit = Permit::None;
+        if self.counts.are_limited() {
+            self.mailer.push(FromShard::PermitFreed);
+        }
+    }
+
     /// START was answered with success: the attempt counts, whatever becomes of the mlet.
     fn start_mlet(&mut self, slot: usize, facts: MletFacts) {
         let connection = &mut self.connections[slot];
@@ -567,10 +579,6 @@ impl Shard {
         }
         let connection = self.connections.remove(slot);
         self.counts.close_session();
-        match connection.permit {
-            Permit::Held if self.counts.are_limited() => self.mailer.push(FromShard::PermitFreed),
-            Permit::Held | Permit::Awaited | Permit::None => {}
-        }
         if let Some(outcome) = connection.over {
             self.mailer.push(FromShard::Ended {
                 id: connection.id,
