@@ -27,7 +27,7 @@ use self::timers::Timers;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, End, HangUps, MletFacts, Request, Session};
+use crate::proto::session::{Context, End, Look, MletFacts, Request, Session, Standing};
 use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
 use crate::sys::socket;
 use crate::wire::time::Ticks;
@@ -496,13 +496,13 @@ impl Shard {
                 let lost_before = std::mem::take(&mut self.linfos_lost);
                 self.mailer.push(FromShard::Linfo { id, linfo, lost_before });
             }
-            Request::LookForHangUps => {
+            Request::Look => {
                 let connection = &self.connections[slot];
-                let hang_ups = HangUps {
-                    endpoint: socket::has_hung_up(&connection.endpoint),
-                    mlet: connection.mlet.as_ref().is_none_or(socket::has_hung_up),
-                };
-                self.move_session(slot, |session, cx| session.handle_hang_ups(hang_ups, cx));
+                let endpoint = standing(&connection.endpoint);
+                let gone = Standing { has_hung_up: true, untaken_len: 0 };
+                let mlet = connection.mlet.as_ref().map_or(gone, standing);
+                let look = Look { endpoint, mlet };
+                self.move_session(slot, |session, cx| session.handle_look(look, cx));
             }
             Request::Over(outcome) => self.connections[slot].over = Some(outcome),
         }
@@ -592,6 +592,10 @@ impl Shard {
 
 fn outgoing(Transmission { block, start, end }: Transmission) -> Outgoing {
     Outgoing { block, start, end }
+}
+
+fn standing(peer: &OwnedFd) -> Standing {
+    Standing { has_hung_up: socket::has_hung_up(peer), untaken_len: socket::untaken_len(peer) }
 }
 
 fn group_of(connection: &Connection) -> u16 {
