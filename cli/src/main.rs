@@ -42,7 +42,7 @@ fn run(args: &Args) -> Result<Exit, Failure> {
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(resource)?;
     report::loaded(args, &config);
-    engine::engine::run(&config, supervisor)?;
+    engine::run(&config, supervisor)?;
     Ok(Exit::Success)
 }
 

@@ -149,11 +149,13 @@ fn sessions_max(config: &Config) -> Result<usize, RunError> {
 
 /// For each address the sockets of all shards, all bound before any listens.
 fn bind(addresses: &[SocketAddr], shards: usize) -> Result<Vec<Vec<BoundSocket>>, RunError> {
+    // An IPv6 wildcard would take the port of an IPv4 one as well.
+    let v6_only = addresses.iter().any(SocketAddr::is_ipv4);
     let per_shard = socket::listeners_per_shard(shards, socket::somaxconn());
     addresses
         .iter()
         .map(|address| {
-            socket::bind_all(*address, per_shard * shards)
+            socket::bind_all(*address, v6_only, per_shard * shards)
                 .map_err(|error| RunError::Listen(*address, error))
         })
         .collect()

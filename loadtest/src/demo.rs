@@ -33,6 +33,8 @@ use crate::web::Web;
 
 /// Most endpoints: their addresses are 127.1.0.1 and the 65,534 after it.
 const ENDPOINTS_MAX: usize = 0xFFFF;
+/// Cores for pktxpmgr if the machine has that many.
+const CORES_DEFAULT: usize = 2;
 /// Fds this process holds beside three for each endpoint (its session, its connection, the server's).
 const FDS_BASE: u64 = 64;
 
@@ -42,9 +44,9 @@ pub(crate) struct Options {
     /// Number of endpoints, each with its own key and its own 127.x address
     #[arg(long, value_name = "N", default_value = "10", value_parser = endpoint_count)]
     endpoints: usize,
-    /// Cores for pktxpmgr: a count, or a list such as 0,2-3
-    #[arg(long, value_name = "N", default_value = "2")]
-    cores: String,
+    /// Cores for pktxpmgr: a count, or a list such as 0,2-3 [default: 2, or 1 if there is only 1]
+    #[arg(long, value_name = "N")]
+    cores: Option<String>,
     /// The pktxpmgr to run [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
     pktxpmgr: Option<PathBuf>,
@@ -212,7 +214,8 @@ impl Run<'_> {
     fn arguments(&self, web: SocketAddr) -> Vec<OsString> {
         let count = self.options.endpoints.to_string();
         let web = web.to_string();
-        let texts = ["-a", "127.0.0.1:0", "-n", &count, "--cores", &self.options.cores, "-c"];
+        let cores = self.options.cores.clone().unwrap_or_else(default_cores);
+        let texts = ["-a", "127.0.0.1:0", "-n", &count, "--cores", &cores, "-c"];
         let mut arguments: Vec<OsString> = texts.iter().map(OsString::from).collect();
         arguments.push(self.home.config_path().into());
         arguments.push("--".into());
@@ -340,6 +343,12 @@ fn raise_fd_limit(endpoints: usize) -> Result<(), DemoError> {
         setrlimit(Resource::RLIMIT_NOFILE, needed, hard).map_err(io::Error::from)?;
     }
     Ok(())
+}
+
+fn default_cores() -> String {
+    std::thread::available_parallelism()
+        .map_or(1, |cores| cores.get().min(CORES_DEFAULT))
+        .to_string()
 }
 
 fn endpoint_count(text: &str) -> Result<usize, String> {

@@ -11,6 +11,7 @@ mod binaries;
 mod demo;
 mod endpoint;
 mod home;
+mod load;
 mod page;
 mod pktxpmgr;
 mod report;
@@ -28,10 +29,13 @@ struct CommandLine {
 enum Command {
     /// Run a whole experiment on loopback and show the page that came back through each endpoint
     Demo(demo::Options),
+    /// Measure what many endpoints cost a pktxpmgr
+    Load(load::Options),
 }
 
 fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::Load(options) => load::run(&options),
     }
 }

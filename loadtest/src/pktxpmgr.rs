@@ -134,6 +134,11 @@ impl Pktxpmgr {
         }
     }
 
+    /// Its process number; 0 once it has been waited for.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id().unwrap_or(0)
+    }
+
     /// Where it listens.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address

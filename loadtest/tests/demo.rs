@@ -167,7 +167,7 @@ fn ending_one_endpoint_fails_exactly_its_page() {
 }
 
 #[test]
-fn five_hundred_endpoints_have_a_mlet_process_each() {
+fn five_hundred_endpoints_all_get_their_pages() {
     let scene = Scene::new("many");
     let outcome = scene.run(&["--endpoints", "500"]);
     assert_counts(&outcome, "500 endpoints, 500 ok, 0 failed");

@@ -3,6 +3,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file compiles this module on its own")]
 
+pub mod endpoint;
+pub mod manager;
 pub mod terminal;
 
 use std::fs::{self, File, OpenOptions};

@@ -12,3 +12,6 @@ pub mod serving;
 pub mod session;
 pub mod tls;
 pub mod trust;
+
+#[cfg(test)]
+mod tests;

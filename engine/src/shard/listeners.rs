@@ -41,10 +41,6 @@ impl Listeners {
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
     }
-
-    fn under_way(&self) -> usize {
-        self.sockets.iter().map(|listener| listener.under_way).sum()
-    }
 }
 
 impl Shard {
@@ -57,19 +53,15 @@ impl Shard {
             return;
         }
         self.listeners.paused_until = None;
-        let limits = &self.serving.limits;
-        let mut room = limits
-            .handshakes_max
-            .saturating_sub(self.in_set_up)
-            .saturating_sub(self.listeners.under_way());
-        if !self.counts.has_room() {
+        // Accepts under way are not counted: a socket without one would starve its own queue. So a limit
+        // may be exceeded by as many as are under way at once.
+        if self.in_set_up >= self.serving.limits.handshakes_max || !self.counts.has_room() {
             return;
         }
         for (index, listener) in self.listeners.sockets.iter_mut().enumerate() {
             let Some(socket) = &listener.socket else { continue };
-            while listener.under_way < ACCEPTS_PER_LISTENER && room > 0 {
+            while listener.under_way < ACCEPTS_PER_LISTENER {
                 listener.under_way += 1;
-                room -= 1;
                 self.ring.accept(socket.as_fd(), Token::Accept(index));
             }
         }

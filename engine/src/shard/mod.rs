@@ -27,7 +27,7 @@ use self::timers::Timers;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, End, MletFacts, Request, Session};
+use crate::proto::session::{Context, End, HangUps, MletFacts, Request, Session};
 use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
 use crate::sys::socket;
 use crate::wire::time::Ticks;
@@ -37,7 +37,7 @@ const RELAY_GROUP: u16 = 0;
 /// Receive buffers of sessions in set-up, apart so that a flood of handshakes does not starve relays.
 const SET_UP_GROUP: u16 = 1;
 const GROUPS: [GroupSize; 2] =
-    [GroupSize { count: 64, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
+    [GroupSize { count: 32, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
 
 /// Set-up receives that a turn takes; a handshake costs some 200 us, which running sessions wait.
 const SET_UP_STEPS_PER_TURN: usize = 4;
@@ -153,7 +153,10 @@ impl Shard {
             self.take_due_timers();
             self.wake_for_buffers();
         }
+        debug_assert_eq!(self.pool.lent(), 0, "the sessions are gone, so their blocks are back");
         self.mailer.flush();
+        let (enters, sessions) = (self.ring.enters(), self.sessions_begun);
+        tracing::debug!("shard {}: ring entered {enters} times, {sessions} sessions", self.number);
         Ok(())
     }
 
@@ -174,13 +177,16 @@ impl Shard {
     }
 
     fn take_completions(&mut self) {
-        while let Some(Completion { token, event }) = self.ring.next_completion() {
+        // No more than there are now: what these start may complete at once, and a turn must end.
+        for _ in 0..self.ring.completions() {
+            let Some(Completion { token, event }) = self.ring.next_completion() else { return };
             match (token, event) {
                 (Token::Accept(listener), Event::Accepted(accepted)) => {
                     self.take_accepted(listener, accepted);
                 }
                 (Token::EndpointReceive(slot), Event::Received(received)) => {
-                    if self.connections[slot].in_set_up {
+                    let connection = &self.connections[slot];
+                    if connection.in_set_up && connection.over.is_none() {
                         self.set_up_backlog.push_back((slot, received));
                     } else {
                         self.take_endpoint_bytes(slot, received);
@@ -215,8 +221,11 @@ impl Shard {
     }
 
     fn take_set_up_steps(&mut self) {
-        for _ in 0..SET_UP_STEPS_PER_TURN {
+        let mut steps = 0;
+        while steps < SET_UP_STEPS_PER_TURN {
             let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
+            // A session that is over takes no step; it only waits to be closed.
+            steps += usize::from(self.connections[slot].over.is_none());
             self.take_endpoint_bytes(slot, received);
         }
     }
@@ -350,6 +359,7 @@ impl Shard {
             timer: None,
             in_set_up: true,
             over: None,
+            cancelled: false,
         }));
         self.settle(slot);
     }
@@ -413,24 +423,41 @@ impl Shard {
         let connection = &mut *self.connections[slot];
         let (session, under_way) = (&mut connection.session, &mut connection.under_way);
         let endpoint = connection.endpoint.as_fd();
+        let mlet = connection.mlet.as_ref().map(AsFd::as_fd);
         if !under_way.endpoint_send
             && let Some(transmission) = session.transmit_to_endpoint()
         {
             under_way.endpoint_send = true;
-            self.ring.send(endpoint, outgoing(transmission), Token::EndpointSend(slot));
+            let send = (endpoint, outgoing(transmission), Token::EndpointSend(slot));
+            match mlet {
+                Some(mlet) if !under_way.mlet_receive && session.wants_mlet_input_next() => {
+                    under_way.mlet_receive = true;
+                    let receive = (mlet, RELAY_GROUP, Token::MletReceive(slot));
+                    self.ring.send_then_receive(send, receive);
+                }
+                _ => self.ring.send(send.0, send.1, send.2),
+            }
+        }
+        if let Some(mlet) = mlet
+            && !under_way.mlet_send
+            && let Some(transmission) = session.transmit_to_mlet()
+        {
+            under_way.mlet_send = true;
+            let send = (mlet, outgoing(transmission), Token::MletSend(slot));
+            if !under_way.endpoint_receive && session.wants_endpoint_input_next() {
+                under_way.endpoint_receive = true;
+                let receive = (endpoint, RELAY_GROUP, Token::EndpointReceive(slot));
+                self.ring.send_then_receive(send, receive);
+            } else {
+                self.ring.send(send.0, send.1, send.2);
+            }
         }
         if !under_way.endpoint_receive && session.wants_endpoint_input() {
             under_way.endpoint_receive = true;
             let group = if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP };
             self.ring.receive(endpoint, group, Token::EndpointReceive(slot));
         }
-        let Some(mlet) = &connection.mlet else { return };
-        if !under_way.mlet_send
-            && let Some(transmission) = session.transmit_to_mlet()
-        {
-            under_way.mlet_send = true;
-            self.ring.send(mlet.as_fd(), outgoing(transmission), Token::MletSend(slot));
-        }
+        let Some(mlet) = mlet else { return };
         if !under_way.mlet_receive && session.wants_mlet_input() {
             under_way.mlet_receive = true;
             self.ring.receive(mlet.as_fd(), RELAY_GROUP, Token::MletReceive(slot));
@@ -450,6 +477,14 @@ impl Shard {
             Request::Linfo(linfo) => {
                 let id = self.connections[slot].id;
                 self.mailer.push(FromShard::Linfo { id, linfo });
+            }
+            Request::LookForHangUps => {
+                let connection = &self.connections[slot];
+                let hang_ups = HangUps {
+                    endpoint: socket::has_hung_up(&connection.endpoint),
+                    mlet: connection.mlet.as_ref().is_none_or(socket::has_hung_up),
+                };
+                self.move_session(slot, |session, cx| session.handle_hang_ups(hang_ups, cx));
             }
             Request::Over(outcome) => self.connections[slot].over = Some(outcome),
         }
@@ -498,7 +533,7 @@ impl Shard {
         let connection = &mut *self.connections[slot];
         if connection.under_way.is_nothing() {
             self.forget(slot);
-        } else if connection.under_way.cancels == 0 {
+        } else if !std::mem::replace(&mut connection.cancelled, true) {
             if connection.under_way.on_endpoint() {
                 connection.under_way.cancels += 1;
                 self.ring.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));
@@ -550,8 +585,9 @@ fn is_no_buffers(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::libc::ENOBUFS)
 }
 
+/// Interrupted, or cancelled with the send it was linked to: it may be started again.
 fn is_interrupted(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Interrupted
+    matches!(error.raw_os_error(), Some(nix::libc::EINTR | nix::libc::ECANCELED))
 }
 
 fn peer_of(endpoint: &OwnedFd) -> Option<IpAddr> {

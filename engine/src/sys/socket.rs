@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connects that may arrive at once without one being dropped and sent again a second later.
@@ -31,6 +32,14 @@ const USER_TIMEOUT: Duration = Duration::from_secs(120);
 pub fn session_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, mlets) = UnixStream::pair()?;
     Ok((ours.into(), mlets.into()))
+}
+
+/// Whether the peer has closed its side or is gone, also when what it wrote has not been received yet.
+pub fn has_hung_up(socket: &OwnedFd) -> bool {
+    // nix does not name it. An end of both sides and an error are told unasked.
+    let closed = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
+    // A poll that fails tells nothing; the caller asks again later.
+    poll(&mut [PollFd::new(socket.as_fd(), closed)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Sets what every TCP connection of ours has: no delay of small messages, keepalive, and a limit on
@@ -81,24 +90,29 @@ impl BoundSocket {
 /// # Errors
 /// `AddrInUse` when another program, even another pktxpmgr of this user, listens there: the sockets share the port
 /// with one another only, or two managers would get half the endpoints each. Otherwise as the kernel says.
-pub fn bind_all(address: SocketAddr, count: usize) -> io::Result<Vec<BoundSocket>> {
+///
+/// `v6_only`: an IPv6 wildcard leaves IPv4 to other sockets; otherwise the system's default holds.
+pub fn bind_all(address: SocketAddr, v6_only: bool, count: usize) -> io::Result<Vec<BoundSocket>> {
     // Refused beside any listener, unlike a bind with SO_REUSEPORT.
-    drop(bind(address, false)?);
+    drop(bind(address, v6_only, false)?);
     let mut sockets = Vec::new();
     let mut address = address;
     for _ in 0..count {
-        let socket = BoundSocket(bind(address, true)?);
+        let socket = BoundSocket(bind(address, v6_only, true)?);
         address = socket.local_address()?;
         sockets.push(socket);
     }
     Ok(sockets)
 }
 
-fn bind(address: SocketAddr, shared: bool) -> io::Result<Socket> {
+fn bind(address: SocketAddr, v6_only: bool, shared: bool) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     // A port whose old connections are in TIME_WAIT is free for us: a restart works at once.
     socket.set_reuse_address(true)?;
     socket.set_reuse_port(shared)?;
+    if v6_only && address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
     set_connection_options(&socket)?;
     socket.bind(&address.into())?;
     Ok(socket)
@@ -148,8 +162,27 @@ mod tests {
     }
 
     #[test]
+    fn a_hang_up_is_seen_before_what_was_written_is_received() {
+        let socket = bind_all(any_port(), false, 1).unwrap().remove(0);
+        let address = socket.local_address().unwrap();
+        let listener = socket.listen().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let (ours, mlets) = session_pair().unwrap();
+        let pairs = [(listener.accept().unwrap().0.into(), OwnedFd::from(client)), (ours, mlets)];
+        for (ours, peers) in pairs {
+            assert!(!has_hung_up(&ours));
+            (&std::fs::File::from(peers.try_clone().unwrap())).write_all(b"unread").unwrap();
+            assert!(!has_hung_up(&ours));
+            SockRef::from(&peers).shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(has_hung_up(&ours), "half-closed");
+            drop(peers);
+            assert!(has_hung_up(&ours), "gone");
+        }
+    }
+
+    #[test]
     fn an_accepted_connection_has_the_options_from_the_start() {
-        let socket = bind_all(any_port(), 1).unwrap().remove(0);
+        let socket = bind_all(any_port(), false, 1).unwrap().remove(0);
         let address = socket.local_address().unwrap();
         let listener = socket.listen().unwrap();
         let _client = TcpStream::connect(address).unwrap();
@@ -165,7 +198,7 @@ mod tests {
 
     #[test]
     fn sockets_of_one_call_share_a_port_chosen_by_the_kernel_and_all_get_connections() {
-        let sockets = bind_all(any_port(), 3).unwrap();
+        let sockets = bind_all(any_port(), false, 3).unwrap();
         let addresses: Vec<_> = sockets.iter().map(|s| s.local_address().unwrap()).collect();
         assert_ne!(addresses[0].port(), 0);
         assert_eq!(addresses, [addresses[0]; 3]);
@@ -184,16 +217,16 @@ mod tests {
 
     #[test]
     fn a_second_manager_on_the_same_port_is_refused() {
-        let sockets = bind_all(any_port(), 2).unwrap();
+        let sockets = bind_all(any_port(), false, 2).unwrap();
         let address = sockets[0].local_address().unwrap();
         let _listeners: Vec<_> = sockets.into_iter().map(|s| s.listen().unwrap()).collect();
-        assert_eq!(bind_all(address, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
+        assert_eq!(bind_all(address, false, 2).unwrap_err().kind(), io::ErrorKind::AddrInUse);
     }
 
     /// Item 96.
     #[test]
     fn the_same_port_is_free_again_right_after_the_end() {
-        let socket = bind_all(any_port(), 1).unwrap().remove(0);
+        let socket = bind_all(any_port(), false, 1).unwrap().remove(0);
         let address = socket.local_address().unwrap();
         let listener = socket.listen().unwrap();
         let mut client = TcpStream::connect(address).unwrap();
@@ -204,12 +237,12 @@ mod tests {
         client.read_exact(&mut [0]).unwrap();
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         drop(client);
-        assert_eq!(bind_all(address, 2).unwrap().len(), 2);
+        assert_eq!(bind_all(address, false, 2).unwrap().len(), 2);
     }
 
     #[test]
     fn a_socket_that_is_only_bound_refuses_connections() {
-        let socket = bind_all(any_port(), 1).unwrap().remove(0);
+        let socket = bind_all(any_port(), false, 1).unwrap().remove(0);
         let refused = TcpStream::connect(socket.local_address().unwrap()).unwrap_err();
         assert_eq!(refused.kind(), io::ErrorKind::ConnectionRefused);
     }

@@ -122,6 +122,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Ok(())
     }
 
+    /// The bare stream.
+    pub(super) fn into_stream(self) -> S {
+        self.stream
+    }
+
     /// Closes our side and waits, not for long, for the other: closing before the other side has read
     /// all could turn unread input of ours into a reset, and lose the last message.
     pub(super) async fn close(mut self) {
@@ -133,13 +138,5 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         };
         // Whatever goes wrong now, the session is over.
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
-    }
-}
-
-#[cfg(test)]
-impl<S> Link<S> {
-    /// What is beneath.
-    pub(super) fn into_stream(self) -> S {
-        self.stream
     }
 }

@@ -35,6 +35,8 @@ use engine::wire::time::Ticks;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio_rustls::client::TlsStream;
 
 use link::{Link, LinkError};
 
@@ -172,6 +174,16 @@ impl Endpoint {
         let mut session = Session { started: false, setup: None, end: Ok(End::Closed) };
         session.end = self.converse(&mut session).await;
         session
+    }
+
+    /// Connects and goes through the set-up, for whoever wants the bare stream to the mlet. The mlet must
+    /// not speak first: what it sent with START's answer still under way would be lost.
+    pub(crate) async fn open(&self) -> Result<TlsStream<TcpStream>, EndpointError> {
+        let (stream, _) = connection::connect(self).await?;
+        let demanded = connection::demanded_programs(&stream, &self.operators)?;
+        let mut link = Link::new(stream);
+        setup::run(&mut link, &demanded, SETUP_TIMEOUT).await?;
+        Ok(link.into_stream())
     }
 
     async fn converse(&self, session: &mut Session) -> Result<End, EndpointError> {
