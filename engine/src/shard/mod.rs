@@ -144,7 +144,7 @@ impl Shard {
     pub(crate) fn run(mut self) -> io::Result<()> {
         self.ring.watch(self.inbox.as_fd(), Token::Mail);
         while !self.is_done() {
-            self.arm_accepts();
+            self.admit();
             let mail_is_out = self.mailer.flush();
             self.ring.wait(self.patience(mail_is_out))?;
             (self.now, self.wall) = clocks();
@@ -193,7 +193,7 @@ impl Shard {
                     }
                 }
                 (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
-                    self.connections[slot].under_way.endpoint_send = false;
+                    self.end_send(slot).endpoint_send = false;
                     let sent = sent.map_err(|error| error.kind());
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_endpoint(block, sent, cx);
@@ -203,7 +203,7 @@ impl Shard {
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
-                    self.connections[slot].under_way.mlet_send = false;
+                    self.end_send(slot).mlet_send = false;
                     let sent = sent.map_err(|error| error.kind());
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_mlet(block, sent, cx);
@@ -218,6 +218,14 @@ impl Shard {
                 (token, event) => unreachable!("{token:?} completed with {event:?}"),
             }
         }
+    }
+
+    /// What is under way in `slot`, where a send has completed. The receive linked to it may have begun
+    /// behind the back of a cancellation, which must be repeated then.
+    fn end_send(&mut self, slot: usize) -> &mut UnderWay {
+        let connection = &mut *self.connections[slot];
+        connection.cancelled = false;
+        &mut connection.under_way
     }
 
     fn take_set_up_steps(&mut self) {
@@ -335,17 +343,18 @@ impl Shard {
         self.connections.get(slot).is_some_and(|connection| connection.id == id)
     }
 
+    /// Begins the session of an accepted connection; it is counted as open already.
     fn open(&mut self, endpoint: OwnedFd) {
         let Some(peer) = peer_of(&endpoint) else {
             // It has disconnected already.
-            return;
+            return self.counts.close_session();
         };
         if !self.admits(peer) {
-            return;
+            self.mailer.push(FromShard::SourceRefused(peer));
+            return self.counts.close_session();
         }
         let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         self.sessions_begun += 1;
-        self.counts.open_session();
         self.in_set_up += 1;
         let slot = self.connections.insert(Box::new(Connection {
             id,
