@@ -248,6 +248,30 @@ fn a_slow_mlet_gets_everything_as_long_as_it_takes_some_in_time() {
     assert!(pair.mlet().received == last);
 }
 
+/// Sends complete only when a socket has much room again, so they tell little about a slow peer.
+#[test]
+fn what_a_slow_mlet_takes_from_its_socket_counts_though_no_send_moves() {
+    let last = filled(MessageType::MDATA, 60_000);
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.write(&last);
+    pair.endpoint.close_notify();
+    pair.endpoint.end(End::Closed);
+    pair.run();
+    let mut waits = 0;
+    while !pair.told().contains("mlet's input ended") {
+        pair.pass(DRAIN_TIMEOUT / 3);
+        pair.mlet().taste(700);
+        pair.run();
+        assert!(pair.over.is_none(), "{}", pair.told());
+        waits += 1;
+    }
+    assert!(waits > 50, "{waits}");
+    pair.mlet().reads = true;
+    assert!(matches!(pair.finish(), Outcome::EndpointEnded(End::Closed)), "{}", pair.told());
+    assert!(pair.mlet().received == last);
+}
+
 #[test]
 fn an_end_inside_a_message_delivers_the_piece_that_came() {
     let whole = filled(MessageType::MDATA, 1000);

@@ -10,7 +10,7 @@ use super::credentials::{Login, NOW, TRUSTING, endpoint_tls, plain_serving};
 use super::peers::{Endpoint, Mlet};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, HangUps, MletFacts, Outcome, Request, Session};
+use crate::proto::session::{Context, Look, MletFacts, Outcome, Request, Session};
 use crate::wire::time::Ticks;
 
 /// More operations than any scenario needs; beyond it one runs in circles.
@@ -394,11 +394,10 @@ impl Pair {
                 self.endpoint.arrive_eof();
             }
             Request::Linfo(linfo) => self.transcript.push(format!("{linfo:?}")),
-            Request::LookForHangUps => {
-                let hang_ups =
-                    HangUps { endpoint: self.endpoint.end.is_some(), mlet: self.mlet().has_ended };
+            Request::Look => {
+                let (endpoint, mlet) = (self.endpoint.standing(), self.mlet().standing());
                 let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-                self.session.handle_hang_ups(hang_ups, &mut cx);
+                self.session.handle_look(Look { endpoint, mlet }, &mut cx);
             }
             Request::Over(outcome) => {
                 self.transcript.push(format!("over: {outcome}"));
