@@ -298,9 +298,8 @@ impl Sessions {
 
     /// Which of those that wait has its turn: the first of the highest priority.
     fn next(&self) -> Option<usize> {
-        let by_turn = |(index, experiment): &(usize, &Experiment)| {
-            (experiment.priority, usize::MAX - index)
-        };
+        let by_turn =
+            |(index, experiment): &(usize, &Experiment)| (experiment.priority, usize::MAX - index);
         self.waiting.iter().enumerate().max_by_key(by_turn).map(|(index, _)| index)
     }
 
