@@ -58,8 +58,10 @@ fn main() -> ExitCode {
 }
 
 fn measure(client: &mut Client, options: &Options) -> Result<Histogram<u64>, MletError> {
-    let mut latencies =
-        Histogram::new(3).map_err(|error| MletError::Failed(format!("no histogram: {error}")))?;
+    // Longer ones count as the longest that a mlet waits.
+    let longest = u64::try_from(mlet::SILENCE_MAX.as_nanos()).unwrap_or(u64::MAX);
+    let mut latencies = Histogram::new_with_bounds(1, longest, 3)
+        .map_err(|error| MletError::Failed(format!("no histogram: {error}")))?;
     let interval = options.rate.map(|rate| Duration::from_secs(1) / rate);
     let mut due = Instant::now();
     for _ in 0..options.count {
@@ -130,7 +132,9 @@ mod tests {
 
     #[test]
     fn every_request_is_counted() {
-        assert_eq!(measured(&["--count", "50", "--size", "65535"]).len(), 50);
+        let latencies = measured(&["--count", "50", "--size", "65535"]);
+        assert_eq!(latencies.len(), 50);
+        assert!(latencies.min() > 100 && latencies.max() < 60_000_000_000);
     }
 
     #[test]
