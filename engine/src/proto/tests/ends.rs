@@ -308,9 +308,14 @@ fn a_mlet_that_exits_with_unread_input_still_has_its_output_delivered() {
     assert!(pair.endpoint.received == last && pair.endpoint.close_notify);
 }
 
-/// A pair whose mlet has ended its writing, and whose endpoint's socket is full but for close_notify.
+/// A pair whose mlet has ended its writing and does not read, and whose endpoint has no room for more
+/// than the mlet wrote, so that close_notify waits.
 fn pair_before_close_notify() -> (Pair, Vec<u8>) {
     let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.write(&filled(MessageType::MDATA, 100_000));
+    pair.run();
+    assert!(!pair.session.wants_endpoint_input());
     pair.endpoint.reads = false;
     // Two records of a message fill the socket to the last byte.
     let answer = filled(MessageType::MDATA, SOCKET_LEN - 2 * 22 - 4);
@@ -327,7 +332,6 @@ fn pair_before_close_notify() -> (Pair, Vec<u8>) {
 #[test]
 fn a_half_closed_mlet_that_does_not_read_holds_up_no_endpoint_that_writes_first() {
     let (mut pair, answer) = pair_before_close_notify();
-    pair.mlet().reads = false;
     pair.endpoint.write(&filled(MessageType::MDATA, 2 * MIB));
     pair.run();
     assert!(pair.endpoint.sent.is_empty() && pair.over.is_none(), "{}", pair.told());
