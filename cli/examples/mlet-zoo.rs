@@ -48,14 +48,14 @@ fn main() -> ExitCode {
         ["single", "leave", count] => single_leave(number(count)),
         ["single", "speak"] => single_speak(),
         _ => {
-            eprintln!("mlet-zoo: no such kind: {words:?}");
+            say(&format!("mlet-zoo: no such kind: {words:?}"));
             return ExitCode::from(64);
         }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mlet-zoo {words:?}: {error}");
+            say(&format!("mlet-zoo {words:?}: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -117,7 +117,7 @@ fn sink() -> io::Result<()> {
         messages += 1;
         bytes += payload.len();
     }
-    eprintln!("sank {messages} messages with {bytes} bytes");
+    say(&format!("sank {messages} messages with {bytes} bytes"));
     Ok(())
 }
 
@@ -182,7 +182,7 @@ fn ignore_term() -> io::Result<()> {
     Ok(signals.thread_block()?)
 }
 
-/// Starts a process that leaves group and session and is no child any more, says its pid and echoes.
+/// Starts a process that leaves group and session and becomes an orphan, says its pid and echoes.
 fn parent() -> io::Result<()> {
     let myself = std::env::current_exe()?;
     let output = Command::new(myself)
@@ -314,12 +314,12 @@ fn echo_on(fd: RawFd) -> JoinHandle<()> {
 /// Echoes on every session, side by side, until the control socket ends.
 fn single_echo() -> io::Result<()> {
     let variables = std::env::vars().count();
-    eprintln!("zoo: singleton with {variables} variables");
+    say(&format!("zoo: singleton with {variables} variables"));
     let mut sessions = Vec::new();
     while let Some(handed) = next_session()? {
         sessions.push(echo_on(introduce(&handed, sessions.len())));
     }
-    eprintln!("zoo: control socket at its end");
+    say("zoo: control socket at its end");
     join(sessions);
     Ok(())
 }
@@ -364,4 +364,9 @@ fn join(sessions: Vec<JoinHandle<()>>) {
     for session in sessions {
         let _ = session.join();
     }
+}
+
+/// One write, so that log lines of the manager on the same stream do not cut it.
+fn say(text: &str) {
+    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }

@@ -14,7 +14,7 @@ use common::manager::{Manager, wait_until, zoo};
 use common::{Home, PKTXPMGR, assert_says};
 use engine::sys::limits::raise_open_files;
 
-/// `--handshake-timeout` (promise P2, item 93). It is absolute: one byte now and then gains no time.
+/// `--handshake-timeout` (promise P2, item 93). It is absolute: a byte now and then gains no time.
 #[test]
 fn a_handshake_has_a_deadline_that_a_trickle_does_not_move() {
     let home = Home::new();
@@ -87,8 +87,8 @@ fn a_mlet_that_takes_nothing_stops_its_endpoint() {
     assert!(memory < 64 * 1024, "{memory} KiB");
 }
 
-/// `--drain-timeout` towards the mlet. The end is seen only when it comes with the last bytes that the
-/// mlet's socket has no room for, which is so for one of many lengths.
+/// `--drain-timeout` towards the mlet. The end is seen only when it comes with the last bytes that
+/// the mlet's socket has no room for, which is so for one of many lengths.
 #[test]
 fn a_mlet_that_takes_nothing_is_given_up() {
     let home = Home::new();

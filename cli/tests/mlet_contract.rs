@@ -230,8 +230,8 @@ fn session_ending_so(dial: &Dial, order: &str) {
     endpoint.close();
 }
 
-/// Item 89, and promise P8: the storm is of some hundred mlets, eight at a time, beside a session that
-/// lives through it.
+/// Item 89, and promise P8: some hundred mlets, eight at a time, beside a session that lives through
+/// it.
 #[test]
 fn a_storm_of_crashing_mlets_is_reported_one_by_one_and_leaves_nothing() {
     const ROUNDS: usize = 50;

@@ -132,9 +132,10 @@ fn a_bad_peer_loses_its_own_connection_and_nothing_else() {
         bystander.echoes(b"before");
         let end = part();
         assert!(expected.contains(&end), "{what}: {end:?}");
-        manager.says(reason);
-        bystander.echoes(b"after");
         count += 1;
+        let said = manager.says_times("dropped 127.0.0.1", count);
+        assert_says(&said, &[reason]);
+        bystander.echoes(b"after");
     }
     good.is_served();
     bystander.close();
@@ -219,6 +220,7 @@ fn bad_handshakes(home: &Home, good: &Dial) -> Vec<Case> {
                     let mut endpoint = dial.connect();
                     let hello = endpoint.hello();
                     endpoint.send_raw(&hello);
+                    endpoint.tcp.peek(&mut [0]).unwrap();
                     endpoint.send_raw(&[0x17, 3, 3, 0, 20, 1, 2, 3, 4, 5]);
                     endpoint.send_raw(&[0xaa; 15]);
                     until_the_end(&mut endpoint)

@@ -1,4 +1,4 @@
-//! Python's ssl module as the endpoint: sessions over another TLS, with every record seen on the wire.
+//! Python's ssl module as the endpoint: sessions over another TLS, every record seen on the wire.
 //! What each scenario proves stands in `python/endpoint.py`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

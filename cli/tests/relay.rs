@@ -1,4 +1,5 @@
-//! Messages between endpoints and mlets through the running program: whole, in order, to the last byte.
+//! Messages between endpoints and mlets through the running program: whole, in order, to the last
+//! byte.
 //!
 //! Every endpoint here also holds the records it gets to the rule of protocol.md 1.6 (item 85).
 
@@ -127,7 +128,7 @@ fn a_mlet_that_pauses_inside_a_frame_goes_on_receiving() {
     endpoint.echoes(b"and so on");
 }
 
-/// Items 91, 119 (the original deadlocks): both sides write more than all buffers hold before they read.
+/// Items 91, 119 (the original deadlocks): both sides write more than buffers hold before they read.
 #[test]
 fn both_sides_may_write_first_and_read_later() {
     let home = Home::new();

@@ -1,7 +1,7 @@
 //! Singleton mode (`-s`): one mlet for all sessions, each handed over on its control socket.
 //!
-//! Item 103, with the original's own mlet, needs its C library; the zoo's `single` kinds do byte for byte
-//! what its receiver does (pktxpmgr.md 7.6).
+//! Item 103, with the original's own mlet, needs its C library; the zoo's `single` kinds do byte for
+//! byte what its receiver does (pktxpmgr.md 7.6).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -73,8 +73,8 @@ fn control_sockets(pid: i32) -> usize {
     targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
 }
 
-/// Item 98: first come, first served (the original was last in, first out), also when more sessions wait
-/// than the control socket holds.
+/// Item 98: first come, first served (the original was last in, first out), also when more sessions
+/// wait than the control socket holds.
 #[test]
 fn sessions_are_handed_over_in_the_order_of_their_start() {
     const COUNT: usize = 400;

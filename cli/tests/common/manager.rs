@@ -34,6 +34,8 @@ pub struct Manager {
     child: Child,
     ended: mpsc::Receiver<()>,
     log: Arc<Log>,
+    /// Tells when the log has been read to its end.
+    log_read: mpsc::Receiver<()>,
     stdout: PathBuf,
     pub address: SocketAddr,
 }
@@ -72,11 +74,13 @@ impl Manager {
         let log = Arc::new(Log::default());
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let writer = Arc::clone(&log);
+        let (tell_read, log_read) = mpsc::channel();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 writer.lines.lock().unwrap().push(line);
                 writer.grown.notify_all();
             }
+            let _ = tell_read.send(());
         });
         let (tell, ended) = mpsc::channel();
         let id = pid(&child);
@@ -87,7 +91,7 @@ impl Manager {
             let _ = tell.send(());
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { child, ended, log, stdout, address }
+        Self { child, ended, log, log_read, stdout, address }
     }
 
     /// Waits until a line contains this, and returns the first that does.
@@ -151,6 +155,8 @@ impl Manager {
         if let Some(signal) = status.signal() {
             assert_eq!(signal, 9, "killed by a signal that nobody sent");
         }
+        // A process left behind on purpose may hold the stream; then what was read so far must do.
+        let _ = self.log_read.recv_timeout(Duration::from_secs(5));
         let stdout = fs::read_to_string(&self.stdout).unwrap();
         Ended { code: status.code(), loaded: true, stdout, stderr: self.log() }
     }

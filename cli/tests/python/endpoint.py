@@ -2,7 +2,8 @@
 
     endpoint.py SCENARIO PORT CERTIFICATE KEY
 
-Run by cli/tests/python.rs. A scenario that ends without an exception has proved what its docstring says.
+Run by cli/tests/python.rs. A scenario that ends without an exception has proved what its docstring
+says.
 """
 
 import socket
@@ -71,7 +72,7 @@ class Endpoint:
         self.tls_is_up = True
 
     def read(self, length):
-        """Exactly so many bytes of plaintext; None if the peer closed by close_notify before any."""
+        """Exactly so many bytes of plaintext; None after close_notify."""
         while len(self.plaintext) < length:
             try:
                 more = self.tls.read(1 << 16)
@@ -103,7 +104,6 @@ class Endpoint:
         self.handshake()
         assert self.read(4) == START
         self.send(RESULT_OK)
-        # An empty message makes no more sense than any; it is there to have had an answer.
         self.records.clear()
 
     def close(self):

@@ -330,14 +330,14 @@ impl Session {
         true
     }
 
+    /// START has been sent and may still be answered: the permit for it is in use.
+    pub fn awaits_start(&self) -> bool {
+        matches!(&self.state, State::Greeting(_, greeting) if greeting.has_sent_start())
+    }
+
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        let goes_on = match &self.state {
-            State::Greeting(_, greeting) => greeting.has_sent_start(),
-            State::Over => true,
-            _ => self.served,
-        };
-        if !goes_on {
+        if !self.served && !self.awaits_start() && !matches!(self.state, State::Over) {
             let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
             self.finish(outcome);
             self.advance(cx);

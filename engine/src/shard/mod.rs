@@ -98,6 +98,7 @@ pub(crate) struct Shard {
     inbox: Inbox<ToShard>,
     mailer: Mailer<FromShard>,
     draining: bool,
+    linfos_lost: u64,
     now: Instant,
     wall: Ticks,
 }
@@ -132,6 +133,7 @@ impl Shard {
             inbox: parts.inbox,
             mailer: parts.mailer,
             draining: false,
+            linfos_lost: 0,
             now,
             wall,
         })
@@ -410,6 +412,10 @@ impl Shard {
             self.grant(slot, request);
         }
         let connection = &mut *self.connections[slot];
+        if connection.permit == Permit::Held && !connection.session.awaits_start() {
+            self.free_permit(slot);
+        }
+        let connection = &mut *self.connections[slot];
         if connection.in_set_up && connection.session.is_served() {
             self.leave_set_up(slot);
         }
@@ -483,9 +489,12 @@ impl Shard {
                 }
             }
             Request::EndEndpointInput => end_output(&self.connections[slot].endpoint),
+            // An endpoint that logs faster than we do must not fill our memory.
+            Request::Linfo(_) if self.mailer.is_far_behind() => self.linfos_lost += 1,
             Request::Linfo(linfo) => {
                 let id = self.connections[slot].id;
-                self.mailer.push(FromShard::Linfo { id, linfo });
+                let lost_before = std::mem::take(&mut self.linfos_lost);
+                self.mailer.push(FromShard::Linfo { id, linfo, lost_before });
             }
             Request::Look => {
                 let connection = &self.connections[slot];
@@ -515,6 +524,14 @@ impl Shard {
         let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
         self.connections[slot].session.handle_permit(&mut cx);
         self.settle(slot);
+    }
+
+    /// START failed: whoever waits for its permit shall not wait until this endpoint has closed.
+    fn free_permit(&mut self, slot: usize) {
+        self.connections[slot].permit = Permit::None;
+        if self.counts.are_limited() {
+            self.mailer.push(FromShard::PermitFreed);
+        }
     }
 
     /// START was answered with success: the attempt counts, whatever becomes of the mlet.
@@ -562,10 +579,6 @@ impl Shard {
         }
         let connection = self.connections.remove(slot);
         self.counts.close_session();
-        match connection.permit {
-            Permit::Held if self.counts.are_limited() => self.mailer.push(FromShard::PermitFreed),
-            Permit::Held | Permit::Awaited | Permit::None => {}
-        }
         if let Some(outcome) = connection.over {
             self.mailer.push(FromShard::Ended {
                 id: connection.id,

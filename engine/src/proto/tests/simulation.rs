@@ -174,7 +174,8 @@ fn allowed(pair: &Pair, fault: Option<Fault>) -> Vec<Class> {
         Class::UndeliveredToEndpoint,
         Class::UndeliveredToMlet,
     ];
-    if fault == Some(Fault::Stop) && !pair.start_is_sent {
+    let goes_on = pair.session.is_served() || pair.session.awaits_start();
+    if fault == Some(Fault::Stop) && !goes_on {
         return vec![Class::Cancelled];
     }
     if pair.endpoint.is_relayed {
