@@ -48,17 +48,22 @@ fn main() -> ExitCode {
         ["single", "leave", count] => single_leave(number(count)),
         ["single", "speak"] => single_speak(),
         _ => {
-            eprintln!("mlet-zoo: no such kind: {words:?}");
+            say(&format!("mlet-zoo: no such kind: {words:?}"));
             return ExitCode::from(64);
         }
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mlet-zoo {words:?}: {error}");
+            say(&format!("mlet-zoo {words:?}: {error}"));
             ExitCode::FAILURE
         }
     }
+}
+
+/// Writes a line into the log in one piece, which `eprintln!` does not.
+fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
 }
 
 fn number(word: &str) -> usize {
@@ -117,7 +122,7 @@ fn sink() -> io::Result<()> {
         messages += 1;
         bytes += payload.len();
     }
-    eprintln!("sank {messages} messages with {bytes} bytes");
+    say(&format!("sank {messages} messages with {bytes} bytes"));
     Ok(())
 }
 
@@ -314,12 +319,12 @@ fn echo_on(fd: RawFd) -> JoinHandle<()> {
 /// Echoes on every session, side by side, until the control socket ends.
 fn single_echo() -> io::Result<()> {
     let variables = std::env::vars().count();
-    eprintln!("zoo: singleton with {variables} variables");
+    say(&format!("zoo: singleton with {variables} variables"));
     let mut sessions = Vec::new();
     while let Some(handed) = next_session()? {
         sessions.push(echo_on(introduce(&handed, sessions.len())));
     }
-    eprintln!("zoo: control socket at its end");
+    say("zoo: control socket at its end");
     join(sessions);
     Ok(())
 }

@@ -34,6 +34,7 @@ pub struct Manager {
     child: Child,
     ended: mpsc::Receiver<()>,
     log: Arc<Log>,
+    log_ended: mpsc::Receiver<()>,
     stdout: PathBuf,
     pub address: SocketAddr,
 }
@@ -72,11 +73,13 @@ impl Manager {
         let log = Arc::new(Log::default());
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let writer = Arc::clone(&log);
+        let (tell_end, log_ended) = mpsc::channel();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 writer.lines.lock().unwrap().push(line);
                 writer.grown.notify_all();
             }
+            let _ = tell_end.send(());
         });
         let (tell, ended) = mpsc::channel();
         let id = pid(&child);
@@ -87,7 +90,7 @@ impl Manager {
             let _ = tell.send(());
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { child, ended, log, stdout, address }
+        Self { child, ended, log, log_ended, stdout, address }
     }
 
     /// Waits until a line contains this, and returns the first that does.
@@ -141,11 +144,14 @@ impl Manager {
         kill(pid(&self.child), signal).unwrap();
     }
 
-    /// Waits until the process is over.
+    /// Waits until the process is over, and whoever else writes to its log.
     #[track_caller]
     pub fn ends(mut self) -> Ended {
         if self.ended.recv_timeout(PATIENCE).is_err() {
             panic!("it does not end");
+        }
+        if self.log_ended.recv_timeout(PATIENCE).is_err() {
+            panic!("its supervisor or a mlet does not end");
         }
         let status = self.child.wait().unwrap();
         if let Some(signal) = status.signal() {
