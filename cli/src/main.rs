@@ -9,6 +9,7 @@ mod logging;
 mod report;
 
 use std::os::unix::ffi::OsStrExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -24,7 +25,9 @@ use exit::{Exit, Failure};
 
 fn main() -> ExitCode {
     let args = Args::read();
-    match run(&args) {
+    // A panic of ours is told by the exit code as well; the message has been printed by then.
+    let ran = catch_unwind(AssertUnwindSafe(|| run(&args)));
+    match ran.unwrap_or(Ok(Exit::Internal)) {
         Ok(exit) => exit.into(),
         Err(failure) => {
             report::failure(&failure);

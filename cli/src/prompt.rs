@@ -140,7 +140,7 @@ impl Drop for Quiet<'_> {
 }
 
 /// The signals that end a program are blocked while this lives: for what must not be left half-done.
-/// In a prompt it is made before [`Quiet`] and dropped after it.
+/// In a prompt it is made before `Quiet` and dropped after it.
 #[derive(Debug)]
 pub struct Blocked {
     set: SigSet,

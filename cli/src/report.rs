@@ -29,8 +29,10 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
     }
     if let Some(Publication { broker_name, controller_addr, .. }) = &config.publication {
         match controller_addr {
-            ControllerAddr::Text(text) => tracing::info!("published to {broker_name} as {text}"),
-            ControllerAddr::BrokerSide => tracing::info!("published to {broker_name}"),
+            ControllerAddr::Text(text) => {
+                tracing::info!("to be published at {broker_name} as {text}")
+            }
+            ControllerAddr::BrokerSide => tracing::info!("to be published at {broker_name}"),
         }
     }
     match config.attempts {

@@ -5,6 +5,7 @@
 //! engine.rs  -> control, shard     one control thread, one shard per core
 //! control, shard -> proto -> wire  conversations as state machines, bytes and their meaning
 //! control, shard -> sys            small corners of Linux, the only unsafe code
+//! home -> wire                     credentials and config files of a new home; no part of a run
 //! ```
 //!
 //! `wire` and `proto` are pure: no socket, no clock, no thread, no file.

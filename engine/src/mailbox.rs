@@ -69,6 +69,8 @@ pub(crate) enum FromShard {
         id: SessionId,
         /// What it logged.
         linfo: Linfo,
+        /// LINFOs of this shard before it that were lost, because they came faster than they are logged.
+        lost_before: u64,
     },
     /// A session is over.
     Ended {
@@ -139,6 +141,11 @@ impl<T> Mailer<T> {
     /// Queues a message; [`Self::flush`] sends it.
     pub(crate) fn push(&mut self, message: T) {
         self.kept.push_back(message);
+    }
+
+    /// More waits here than a queue holds: messages that may be lost had better be.
+    pub(crate) fn is_far_behind(&self) -> bool {
+        self.kept.len() >= QUEUE_LEN
     }
 
     /// Sends what the queue has room for and rings once. True when nothing is left.

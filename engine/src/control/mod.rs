@@ -70,6 +70,8 @@ pub(crate) struct Control {
     accept_pauses: LogLimit,
     refusals: LogLimit,
     phase: Phase,
+    /// A first signal has come; the next one ends the run by force.
+    signalled: bool,
     /// What the run ends with, if not well.
     failure: Option<RunError>,
     retry_at: Option<Instant>,
@@ -109,6 +111,7 @@ impl Control {
             accept_pauses: LogLimit::default(),
             refusals: LogLimit::default(),
             phase: Phase::Running,
+            signalled: false,
             failure: None,
             retry_at: None,
             term_grace: parts.term_grace,
@@ -261,16 +264,16 @@ impl Control {
 
     fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.inner.receive() {
-            match self.phase {
-                Phase::Running => {
+            match (self.phase, std::mem::replace(&mut self.signalled, true)) {
+                (Phase::Forced { .. }, _) => {}
+                (Phase::Running | Phase::Draining, false) => {
                     info!("{signal}: no new endpoints; waiting for running sessions to end");
                     self.drain();
                 }
-                Phase::Draining => {
+                (Phase::Running | Phase::Draining, true) => {
                     warn!("second signal, {signal}: ending every mlet");
                     self.force(signal);
                 }
-                Phase::Forced { .. } => {}
             }
         }
     }
@@ -317,7 +320,7 @@ impl Control {
                 info!("all attempts of -n are made; no new endpoints");
                 self.drain();
             }
-            FromShard::Linfo { id, linfo } => log_linfo(id, &linfo),
+            FromShard::Linfo { id, linfo, lost_before } => log_linfo(id, &linfo, lost_before),
             FromShard::Ended { id, peer, outcome, lasted } => {
                 self.sessions.ended(id, peer, outcome, lasted, now());
             }

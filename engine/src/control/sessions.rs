@@ -166,7 +166,10 @@ impl Sessions {
 }
 
 /// Writes an endpoint's LINFO to the log, escaped.
-pub(super) fn log_linfo(id: SessionId, linfo: &Linfo) {
+pub(super) fn log_linfo(id: SessionId, linfo: &Linfo, lost_before: u64) {
+    if lost_before > 0 {
+        warn!("{lost_before} LINFOs came faster than they could be logged, and are lost");
+    }
     let cut = if linfo.truncated { " (truncated)" } else { "" };
     match Message::decode(MessageType::LINFO, &linfo.payload) {
         Message::Linfo { name, auxiliary, info } => info!(

@@ -14,7 +14,7 @@
 //! [`Request::Over`] nothing is wanted any more.
 //!
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
-//! while nothing of its direction waits to be sent.
+//! while nothing of its direction waits to be sent, or linked behind the transmission of all of it.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -65,9 +65,8 @@ pub enum Request {
     EndEndpointInput,
     /// Log this LINFO of the endpoint.
     Linfo(Linfo),
-    /// Look whether a peer has hung up, because nothing moves and its end would be seen only behind
-    /// what it wrote; answered with [`Session::handle_hang_ups`].
-    LookForHangUps,
+    /// Look at the sockets, because nothing moves; answered with [`Session::handle_look`].
+    Look,
     /// Close both sockets.
     Over(Outcome),
 }
@@ -83,14 +82,27 @@ pub struct MletFacts {
     pub snikey: SniKey,
 }
 
-/// Which peers have closed their side or are gone, whether or not all they wrote has been received.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct HangUps {
-    /// The endpoint has.
-    pub endpoint: bool,
-    /// The mlet has.
-    pub mlet: bool,
+/// What a look at the sockets shows that operations on them do not.
+#[derive(Debug, Clone, Copy)]
+pub struct Look {
+    /// The endpoint's.
+    pub endpoint: Standing,
+    /// The mlet's.
+    pub mlet: Standing,
 }
+
+/// How things stand with one peer.
+#[derive(Debug, Clone, Copy)]
+pub struct Standing {
+    /// It has closed its side or is gone, whether or not all it wrote has been received.
+    pub has_hung_up: bool,
+    /// Bytes that the kernel still holds for it. They move while no send does: sockets hold megabytes,
+    /// and tell of room only when they have a lot.
+    pub untaken_len: usize,
+}
+
+/// How often a session in which nothing moves looks at its sockets before it has waited long enough.
+const LOOKS: u32 = 4;
 
 /// How a session ended.
 #[derive(Debug)]
@@ -173,6 +185,10 @@ pub struct Session {
     deadline: Option<Instant>,
     outcome: Option<Outcome>,
     served: bool,
+    /// Looks in a row that saw nothing move.
+    vain_looks: u32,
+    /// What the kernel held for both peers at the last of them.
+    untaken: Option<(usize, usize)>,
 }
 
 enum State {
@@ -208,6 +224,8 @@ impl Session {
             deadline,
             outcome: None,
             served: false,
+            vain_looks: 0,
+            untaken: None,
         }
     }
 
@@ -333,10 +351,8 @@ impl Session {
             State::Hello(_) | State::Handshake(_) => self.finish(Outcome::HandshakeTimeout),
             State::Greeting(..) => self.finish(Outcome::SetUpTimeout),
             State::Relay(_, relay) => match relay.phase() {
-                Phase::Open => self.requests.push(Request::LookForHangUps),
-                Phase::DrainingToEndpoint => self.finish(Outcome::UndeliveredToEndpoint),
-                Phase::DrainingToMlet => self.finish(Outcome::UndeliveredToMlet),
                 Phase::DiscardingMlet => self.state = State::Over,
+                _ => self.requests.push(Request::Look),
             },
             State::Closing(_) => self.state = State::Over,
             State::Over => {}
@@ -344,13 +360,25 @@ impl Session {
         self.advance(cx);
     }
 
-    /// What was found when this was asked for: a peer that is gone has waited long enough for what it
-    /// wrote to be taken.
-    pub fn handle_hang_ups(&mut self, hang_ups: HangUps, cx: &mut Context<'_>) {
-        if matches!(&self.state, State::Relay(_, relay) if relay.phase() == Phase::Open) {
-            if hang_ups.mlet && !self.buffers.to_endpoint.is_empty() {
+    /// The look that was asked for. A peer that takes nothing is waited for as long as the other one is
+    /// there; one that is gone has its last words kept for a limited time.
+    pub fn handle_look(&mut self, look: Look, cx: &mut Context<'_>) {
+        let State::Relay(_, relay) = &self.state else { return };
+        let untaken = (look.endpoint.untaken_len, look.mlet.untaken_len);
+        let moves = self.untaken.replace(untaken).is_some_and(|before| before != untaken);
+        self.vain_looks = if moves { 0 } else { (self.vain_looks + 1).min(LOOKS) };
+        if self.vain_looks == LOOKS {
+            let waits_for_endpoint = match relay.phase() {
+                Phase::Open => look.mlet.has_hung_up && !self.buffers.to_endpoint.is_empty(),
+                phase => phase == Phase::DrainingToEndpoint,
+            };
+            let waits_for_mlet = match relay.phase() {
+                Phase::Open => look.endpoint.has_hung_up && !self.buffers.to_mlet.is_empty(),
+                phase => phase == Phase::DrainingToMlet,
+            };
+            if waits_for_endpoint {
                 self.finish(Outcome::UndeliveredToEndpoint);
-            } else if hang_ups.endpoint && !self.buffers.to_mlet.is_empty() {
+            } else if waits_for_mlet {
                 self.finish(Outcome::UndeliveredToMlet);
             }
         }
@@ -528,16 +556,17 @@ impl Session {
     fn note_progress(&mut self) {
         if matches!(self.state, State::Relay(..)) {
             self.deadline = None;
+            (self.vain_looks, self.untaken) = (0, None);
         }
     }
 
-    /// The longest wait without progress for where the relay stands now.
+    /// How long nothing may move where the relay stands now, until the next look or for good.
     fn patience(&self, phase: Phase) -> Option<Duration> {
         let idle = self.buffers.to_endpoint.is_empty() && self.buffers.to_mlet.is_empty();
         match phase {
             Phase::Open if idle => None,
             Phase::DiscardingMlet => Some(self.serving.limits.linger_timeout),
-            _ => Some(self.serving.limits.drain_timeout),
+            _ => Some(self.serving.limits.drain_timeout / LOOKS),
         }
     }
 

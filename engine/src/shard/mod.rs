@@ -27,7 +27,7 @@ use self::timers::Timers;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, End, HangUps, MletFacts, Request, Session};
+use crate::proto::session::{Context, End, Look, MletFacts, Request, Session, Standing};
 use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
 use crate::sys::socket;
 use crate::wire::time::Ticks;
@@ -98,6 +98,7 @@ pub(crate) struct Shard {
     inbox: Inbox<ToShard>,
     mailer: Mailer<FromShard>,
     draining: bool,
+    linfos_lost: u64,
     now: Instant,
     wall: Ticks,
 }
@@ -132,6 +133,7 @@ impl Shard {
             inbox: parts.inbox,
             mailer: parts.mailer,
             draining: false,
+            linfos_lost: 0,
             now,
             wall,
         })
@@ -487,17 +489,20 @@ impl Shard {
                 }
             }
             Request::EndEndpointInput => end_output(&self.connections[slot].endpoint),
+            // An endpoint that logs faster than we do must not fill our memory.
+            Request::Linfo(_) if self.mailer.is_far_behind() => self.linfos_lost += 1,
             Request::Linfo(linfo) => {
                 let id = self.connections[slot].id;
-                self.mailer.push(FromShard::Linfo { id, linfo });
+                let lost_before = std::mem::take(&mut self.linfos_lost);
+                self.mailer.push(FromShard::Linfo { id, linfo, lost_before });
             }
-            Request::LookForHangUps => {
+            Request::Look => {
                 let connection = &self.connections[slot];
-                let hang_ups = HangUps {
-                    endpoint: socket::has_hung_up(&connection.endpoint),
-                    mlet: connection.mlet.as_ref().is_none_or(socket::has_hung_up),
-                };
-                self.move_session(slot, |session, cx| session.handle_hang_ups(hang_ups, cx));
+                let endpoint = standing(&connection.endpoint);
+                let gone = Standing { has_hung_up: true, untaken_len: 0 };
+                let mlet = connection.mlet.as_ref().map_or(gone, standing);
+                let look = Look { endpoint, mlet };
+                self.move_session(slot, |session, cx| session.handle_look(look, cx));
             }
             Request::Over(outcome) => self.connections[slot].over = Some(outcome),
         }
@@ -587,6 +592,10 @@ impl Shard {
 
 fn outgoing(Transmission { block, start, end }: Transmission) -> Outgoing {
     Outgoing { block, start, end }
+}
+
+fn standing(peer: &OwnedFd) -> Standing {
+    Standing { has_hung_up: socket::has_hung_up(peer), untaken_len: socket::untaken_len(peer) }
 }
 
 fn group_of(connection: &Connection) -> u16 {

@@ -3,10 +3,11 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -37,9 +38,19 @@ pub fn session_pair() -> io::Result<(OwnedFd, OwnedFd)> {
 /// Whether the peer has closed its side or is gone, also when what it wrote has not been received yet.
 pub fn has_hung_up(socket: &OwnedFd) -> bool {
     // nix does not name it. An end of both sides and an error are told unasked.
-    let closed = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
+    let closed = PollFlags::from_bits_retain(libc::POLLRDHUP);
     // A poll that fails tells nothing; the caller asks again later.
     poll(&mut [PollFd::new(socket.as_fd(), closed)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+}
+
+/// How many bytes of what was sent the peer has not taken yet: not acknowledged over TCP, not read over a
+/// socket pair, where their bookkeeping is counted too.
+pub fn untaken_len(socket: &OwnedFd) -> usize {
+    let mut len: libc::c_int = 0;
+    #[allow(unsafe_code)]
+    // SAFETY: TIOCOUTQ, which is SIOCOUTQ on sockets, writes one int, and `len` is one.
+    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut len) };
+    if result == 0 { usize::try_from(len).unwrap_or(0) } else { 0 }
 }
 
 /// Sets what every TCP connection of ours has: no delay of small messages, keepalive, and a limit on
@@ -178,6 +189,27 @@ mod tests {
             drop(peers);
             assert!(has_hung_up(&ours), "gone");
         }
+    }
+
+    #[test]
+    fn what_the_peer_has_not_taken_is_known() {
+        let (ours, mlets) = session_pair().unwrap();
+        let (mut sender, mut reader) = (std::fs::File::from(ours), std::fs::File::from(mlets));
+        sender.write_all(&[7; 10_000]).unwrap();
+        let ours = OwnedFd::from(sender);
+        let before = untaken_len(&ours);
+        assert!(before >= 10_000, "{before}");
+        reader.read_exact(&mut [0; 10_000]).unwrap();
+        assert!(untaken_len(&ours) < before);
+
+        let socket = bind_all(any_port(), false, 1).unwrap().remove(0);
+        let address = socket.local_address().unwrap();
+        let _listener = socket.listen().unwrap();
+        let mut client = TcpStream::connect(address).unwrap();
+        // More than the receiver's window, for a connection that nobody reads.
+        client.set_nonblocking(true).unwrap();
+        while client.write(&[7; 100_000]).is_ok() {}
+        assert!(untaken_len(&OwnedFd::from(client)) > 0);
     }
 
     #[test]

@@ -69,9 +69,6 @@ impl SigningRequest {
             .ok_or_else(|| not("its parts do not fill it exactly"))?;
         let subject_key =
             PublicKey::from_spki(info.subject_pki.raw).map_err(|_| RequestError::Algorithm)?;
-        if !subject_key.verify(info.raw, &signature) {
-            return Err(RequestError::Signature);
-        }
         let mut extensions =
             info.iter_attributes().filter_map(|attribute| match attribute.parsed_attribute() {
                 ParsedCriAttribute::ExtensionRequest(requested) => Some(&requested.extensions),
@@ -80,7 +77,14 @@ impl SigningRequest {
         let (Some(extensions), None) = (extensions.next(), extensions.next()) else {
             return Err(not("it must hold exactly one extensionRequest attribute"));
         };
-        Self::from_extensions(der, subject_key, extensions).map_err(RequestError::Invalid)
+        let read =
+            Self::from_extensions(der, subject_key, extensions).map_err(RequestError::Invalid)?;
+        // Last, so that fuzzing reaches all of the above.
+        if subject_key.verify(info.raw, &signature) {
+            Ok(read)
+        } else {
+            Err(RequestError::Signature)
+        }
     }
 
     fn from_extensions(

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use rustls::{AlertDescription, ClientConnection, Error};
 
 use super::success;
-use crate::proto::session::End;
+use crate::proto::session::{End, Standing};
 use crate::wire::message::{HEADER_LEN, MessageType};
 
 /// How many bytes a socket holds for a peer that does not read: more than the longest record.
@@ -147,6 +147,10 @@ impl Endpoint {
     /// How many bytes its socket takes now.
     pub(super) fn room(&self) -> usize {
         if self.reads { usize::MAX } else { SOCKET_LEN.saturating_sub(self.waiting.len()) }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing { has_hung_up: self.end.is_some(), untaken_len: self.waiting.len() }
     }
 
     pub(super) fn arrive(&mut self, bytes: &[u8]) {
@@ -300,8 +304,20 @@ impl Mlet {
                 Err(ErrorKind::BrokenPipe)
             }
             Self { reads: true, .. } => Ok(usize::MAX),
-            _ => Ok(SOCKET_LEN.saturating_sub(self.waiting.len())),
+            // As the kernel, it tells of room only when there is a lot.
+            _ if self.waiting.len() > SOCKET_LEN / 2 => Ok(0),
+            _ => Ok(SOCKET_LEN - self.waiting.len()),
         }
+    }
+
+    pub(super) fn standing(&self) -> Standing {
+        Standing { has_hung_up: self.has_ended, untaken_len: self.waiting.len() }
+    }
+
+    /// Takes a little, though it does not read all the time.
+    pub(super) fn taste(&mut self, len: usize) {
+        let len = len.min(self.waiting.len());
+        self.received.extend(self.waiting.drain(..len));
     }
 
     pub(super) fn arrive(&mut self, bytes: &[u8]) {
