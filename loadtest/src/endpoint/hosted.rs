@@ -321,3 +321,6 @@ async fn serve_experiment(endpoint: &Endpoint, experiment: &Experiment) -> Serve
 fn reason(end: Result<End, EndpointError>) -> String {
     end.map_or_else(|error| error.to_string(), |end| end.to_string())
 }
+
+#[cfg(test)]
+mod tests;
