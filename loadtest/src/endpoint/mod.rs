@@ -2,22 +2,24 @@
 //! goes through the set-up and serves requests with real sockets (protocol.md 5.1, endpoint side).
 //!
 //! ```text
+//! hosted       `pktfleet endpoint`: an endpoint with credentials from files
+//! subscribe    how it hears of experiments from a broker
 //! connection   TCP and TLS to the controller, the programs its chain demands
-//! link         whole messages over that stream
 //! setup        CDATA and START
 //! requests     the requests of the mlet, in order
 //! sockets      the sockets those requests open, and their notifications
 //! ```
 //!
-//! Not here: brokers (the controller's address is given), credentials (`home`), running monitors.
+//! Not here: throw-away credentials (`home`), running monitors.
 //!
 //! Invariant: all that an endpoint opens belongs to the future of [`Endpoint::run`] and ends with it.
 
 mod connection;
-mod link;
+pub(crate) mod hosted;
 mod requests;
 mod setup;
 mod sockets;
+pub(crate) mod subscribe;
 #[cfg(test)]
 mod tests;
 
@@ -27,6 +29,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
+use engine::proto::tls::SetupError;
 use engine::proto::trust::ChainError;
 use engine::wire::key::PublicKey;
 use engine::wire::message::MessageType;
@@ -38,18 +41,19 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
-use link::{Link, LinkError};
+use crate::link::{Link, LinkError};
+use subscribe::{Controller, SubscribeError, Subscriber, Subscription};
 
 /// From the end of the handshake to START (protocol.md 5.1).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An endpoint that is ready to connect.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
     /// Its own address: where it connects from, and the default local address of its sockets.
     pub(crate) address: IpAddr,
-    /// The controller.
-    pub(crate) controller: SocketAddr,
+    /// The controller, all addresses of its name.
+    pub(crate) controllers: Vec<SocketAddr>,
     /// The snikey, or an IP address for none.
     pub(crate) server_name: ServerName<'static>,
     /// Presents the endpoint's chain; accepts controllers that `operators` let run experiments.
@@ -77,7 +81,10 @@ pub(crate) enum End {
     /// The controller closed between two messages; with or without close_notify (protocol.md 3.6).
     Closed,
     /// The controller sent YIELD.
-    Yielded,
+    Yielded {
+        /// When it wants the endpoint back.
+        resume: Ticks,
+    },
     /// The endpoint vanished, as it was told to.
     Left,
 }
@@ -87,11 +94,17 @@ pub(crate) enum End {
 pub(crate) enum EndpointError {
     /// No connection to the controller.
     Connect {
-        /// The controller.
-        controller: SocketAddr,
+        /// The addresses that were tried.
+        controllers: Vec<SocketAddr>,
         /// Of the last try.
         cause: io::Error,
     },
+    /// The broker did not tell of an experiment.
+    Subscription(SubscribeError),
+    /// The controller's name means nothing.
+    Resolve(io::Error),
+    /// The server name cannot be asked for.
+    ServerName(SetupError),
     /// The handshake failed.
     Handshake(io::Error),
     /// The controller's chain does not let it run experiments here.
@@ -120,7 +133,7 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Closed => "the controller closed the session",
-            Self::Yielded => "the mlet yielded",
+            Self::Yielded { .. } => "the mlet yielded",
             Self::Left => "the endpoint was ended on purpose",
         })
     }
@@ -129,9 +142,12 @@ impl fmt::Display for End {
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connect { controller, cause } => {
-                write!(f, "no connection to the controller at {controller}: {cause}")
+            Self::Connect { controllers, cause } => {
+                write!(f, "no connection to the controller at {controllers:?}: {cause}")
             }
+            Self::Subscription(cause) => write!(f, "no word from the broker: {cause}"),
+            Self::Resolve(cause) => write!(f, "the controller's name has no address: {cause}"),
+            Self::ServerName(cause) => cause.fmt(f),
             Self::Handshake(cause) => write!(f, "the TLS handshake failed: {cause}"),
             Self::Chain(cause) => write!(f, "the controller's chain is not trusted: {cause}"),
             Self::TimedOut { awaited, limit } => {
@@ -154,7 +170,11 @@ impl fmt::Display for EndpointError {
 impl std::error::Error for EndpointError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Connect { cause, .. } | Self::Handshake(cause) => Some(cause),
+            Self::Connect { cause, .. } | Self::Handshake(cause) | Self::Resolve(cause) => {
+                Some(cause)
+            }
+            Self::Subscription(cause) => Some(cause),
+            Self::ServerName(cause) => Some(cause),
             Self::Chain(cause) => Some(cause),
             Self::Link(cause) => Some(cause),
             _ => None,
@@ -168,12 +188,49 @@ impl From<LinkError> for EndpointError {
     }
 }
 
+impl Session {
+    /// It came to nothing.
+    fn failed(error: EndpointError) -> Self {
+        Self { started: false, setup: None, end: Err(error) }
+    }
+}
+
 impl Endpoint {
     /// Connects once and serves until either side ends the session. Abandoning it closes everything.
     pub(crate) async fn run(self) -> Session {
         let mut session = Session { started: false, setup: None, end: Ok(End::Closed) };
         session.end = self.converse(&mut session).await;
         session
+    }
+
+    /// Subscribes, and then serves the first experiment that the broker tells of.
+    pub(crate) async fn run_subscribed(mut self, subscriber: &Subscriber) -> Session {
+        match self.follow(subscriber).await {
+            // The subscription lasts as long as the session.
+            Ok(_subscription) => self.run().await,
+            Err(error) => Session::failed(error),
+        }
+    }
+
+    /// Finds the controller, connects once and serves as [`Self::run`] does.
+    pub(crate) async fn run_for(mut self, controller: &Controller) -> Session {
+        match self.aim_at(controller).await {
+            Ok(()) => self.run().await,
+            Err(error) => Session::failed(error),
+        }
+    }
+
+    async fn follow(&mut self, subscriber: &Subscriber) -> Result<Subscription, EndpointError> {
+        let mut subscription = subscriber.open().await.map_err(EndpointError::Subscription)?;
+        let experiment = subscription.next().await.map_err(EndpointError::Subscription)?;
+        self.aim_at(&experiment.controller).await?;
+        Ok(subscription)
+    }
+
+    async fn aim_at(&mut self, controller: &Controller) -> Result<(), EndpointError> {
+        self.controllers = controller.resolve().await.map_err(EndpointError::Resolve)?;
+        self.server_name = controller.server_name().map_err(EndpointError::ServerName)?;
+        Ok(())
     }
 
     /// Connects and goes through the set-up, for whoever wants the bare stream to the mlet. The mlet must

@@ -10,9 +10,9 @@ use std::net::IpAddr;
 use engine::wire::message::{Message, MessageType, NCTL_FIN, Outcome, Protocol, Socket, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::link::{Link, Received};
 use super::sockets::Sockets;
 use super::{End, EndpointError};
+use crate::link::{Link, Received};
 
 /// What follows a request.
 struct Answer {
@@ -86,7 +86,9 @@ fn answer(sockets: &mut Sockets, request: &Message<'_>) -> Answer {
             }
         }
         Message::Ncap { socket, .. } => sockets.check(socket).and(Err(Status::ESKTNOPROTO)).into(),
-        Message::Yield { .. } => Answer { status: Status::SUCCESS, end: Some(Ok(End::Yielded)) },
+        Message::Yield { resume } => {
+            Answer { status: Status::SUCCESS, end: Some(Ok(End::Yielded { resume })) }
+        }
         Message::Raw { malformed: true, message_type, .. } => Answer {
             status: Status::ECTLBADMSG,
             end: Some(Err(EndpointError::Malformed(message_type))),

@@ -12,7 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::EndpointError;
-use super::link::Link;
+use crate::link::Link;
 
 /// The CDATA hints there are (protocol.md 1.4).
 const HINTS: [&[u8]; 2] = [b"monitor", b"filter"];

@@ -15,8 +15,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 
-use super::link::{Link, LinkError};
 use super::{End, EndpointError, now, requests, setup};
+use crate::link::{Link, LinkError};
 use crate::web::Web;
 
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 8, 0, 1));
@@ -293,7 +293,7 @@ async fn more_waiting_data_than_the_queue_holds_is_refused() {
 async fn yield_is_acknowledged_and_ends_the_session() {
     let mut script = Script::new();
     assert_eq!(script.ask(Message::Yield { resume: Ticks(0) }).await, Status::SUCCESS);
-    assert!(matches!(script.leave().await, Ok(End::Yielded)));
+    assert!(matches!(script.leave().await, Ok(End::Yielded { .. })));
 }
 
 #[tokio::test]
