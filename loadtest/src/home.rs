@@ -276,7 +276,11 @@ impl Home {
                 controllers: vec![controller],
                 server_name: server_name.clone(),
                 tls: tls::client_config(Some(&Identity { chain, key: &identity.agent.key }), rule)?,
+                host_id: identity.key_id().to_string(),
                 operators: vec![self.operator],
+                priority: None,
+                // The program of the demo lets everything pass.
+                monitors_not_enforced: true,
                 leave_at: None,
             })
         };

@@ -1,5 +1,5 @@
 //! The connection to the controller: TCP from the endpoint's own address, TLS 1.3 with its own
-//! certificate, and what the controller's chain demands (protocol.md 3, 5.1).
+//! certificate, and the chain that the controller presents (protocol.md 3, 5.1).
 //!
 //! Not here: messages.
 
@@ -7,10 +7,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use engine::proto::trust::{TrustMode, decode_chain, verify_chain};
+use engine::proto::trust::{TrustMode, VerifiedChain, decode_chain, verify_chain};
 use engine::sys::socket::set_connection_options;
 use engine::wire::key::PublicKey;
-use engine::wire::program::ProgramDigest;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
@@ -44,20 +43,19 @@ pub(super) async fn connect(
     Ok((stream, connecting_since))
 }
 
-/// Digests of the programs the controller must supply, over its whole verified chain.
-pub(super) fn demanded_programs(
+/// The chain with which the controller has shown that it may run experiments here.
+pub(super) fn controllers_chain(
     stream: &TlsStream<TcpStream>,
     operators: &[PublicKey],
-) -> Result<Vec<ProgramDigest>, EndpointError> {
+) -> Result<VerifiedChain, EndpointError> {
     let (_, connection) = stream.get_ref();
     let presented = connection.peer_certificates().unwrap_or_default();
     let ders = presented.iter().map(|certificate| certificate.as_ref());
     // The handshake has verified the same chain, but keeps only that it is good.
     let mode = TrustMode::EndpointAuthenticatesController;
-    let verified = decode_chain(ders, mode)
+    decode_chain(ders, mode)
         .and_then(|chain| verify_chain(&chain, operators, mode, now()))
-        .map_err(EndpointError::Chain)?;
-    Ok(verified.monitor_digests().copied().collect())
+        .map_err(EndpointError::Chain)
 }
 
 /// Tries all addresses in turn, again and again for a while.

@@ -5,8 +5,9 @@
 //!
 //! Invariant: an experiment is served by one session at a time, and one that was served is not served
 //! again before its publication has ended: brokers tell of it again whenever somebody has to reconnect.
+//! No experiment waits while one of lower priority runs, but for the time that this one takes to end.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -18,9 +19,10 @@ use engine::proto::trust::TrustMode;
 use engine::wire::address::HostPort;
 use engine::wire::channel::ChannelId;
 use engine::wire::key::PrivateKey;
+use engine::wire::name_value::{self, Dialect};
 use engine::wire::snikey::SniKey;
 use engine::wire::time::Ticks;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -76,9 +78,13 @@ pub(crate) struct Options {
     /// Own address, from which everything is done [default: as the system chooses]
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), hide_default_value = true)]
     address: IpAddr,
-    /// Experiments served at once; further ones wait for their turn
+    /// Experiments served at once; further ones wait for their turn, or take the place of one of lower
+    /// priority
     #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
     experiments_max: usize,
+    /// Serve experiments whose chain demands monitor programs, without running them
+    #[arg(long)]
+    monitors_not_enforced: bool,
     #[command(flatten)]
     log: LogOptions,
 }
@@ -108,7 +114,7 @@ async fn serve(options: &Options) -> Result<(), HostError> {
     if let Some(address) = &options.controller {
         let controller = Controller { address: address.clone(), snikey: options.snikey.clone() };
         tracing::info!("connecting to the controller {controller}");
-        let end = endpoint.run_for(&controller).await.end;
+        let end = endpoint.run_for(&controller, None, std::future::pending()).await.end;
         return end
             .map(|end| tracing::info!("{end}"))
             .map_err(|error| HostError::Session(error.to_string()));
@@ -138,8 +144,24 @@ fn endpoint(options: &Options, key: &PrivateKey) -> Result<Endpoint, HostError> 
         None => tls::client_config(None, rule).map_err(usage)?,
     };
     let server_name = tls::server_name(None).map_err(usage)?;
-    let address = options.address;
-    Ok(Endpoint { address, controllers: Vec::new(), server_name, tls, operators, leave_at: None })
+    Ok(Endpoint {
+        address: options.address,
+        host_id: host_id(&options.attributes),
+        controllers: Vec::new(),
+        server_name,
+        tls,
+        operators,
+        priority: None,
+        monitors_not_enforced: options.monitors_not_enforced,
+        leave_at: None,
+    })
+}
+
+/// The name by which the attributes tell the endpoint apart; mlets can read it.
+fn host_id(attributes: &str) -> String {
+    let pairs = name_value::parse(Dialect::Attributes, attributes.as_bytes()).unwrap_or_default();
+    let host_id = pairs.into_iter().find(|pair| pair.name == "hostid");
+    host_id.map(|pair| pair.value).unwrap_or_default()
 }
 
 fn subscriber(options: &Options, key: &PrivateKey) -> Result<Subscriber, HostError> {
@@ -212,17 +234,29 @@ struct Sessions {
     endpoint: Endpoint,
     running_max: usize,
     running: JoinSet<(Experiment, Served)>,
+    /// How those that run are told to make room.
+    places: HashMap<Controller, Place>,
     /// The controllers of those that run or wait.
     known: HashSet<Controller>,
-    waiting: VecDeque<Experiment>,
+    /// In the order in which they came.
+    waiting: Vec<Experiment>,
     /// Descriptors that were served and whose publication has not ended.
     served: HashMap<String, Ticks>,
+}
+
+/// The place that a running experiment takes.
+struct Place {
+    priority: u64,
+    /// True once it has to be given up.
+    preempted: watch::Sender<bool>,
 }
 
 /// What became of an experiment.
 enum Served {
     No(String),
     Yes,
+    /// It made room for another one, and may come again.
+    InPart,
 }
 
 impl Sessions {
@@ -231,8 +265,9 @@ impl Sessions {
             endpoint,
             running_max,
             running: JoinSet::new(),
+            places: HashMap::new(),
             known: HashSet::new(),
-            waiting: VecDeque::new(),
+            waiting: Vec::new(),
             served: HashMap::new(),
         }
     }
@@ -250,15 +285,47 @@ impl Sessions {
                     }
                 }
             }
-            while self.running.len() < self.running_max
-                && let Some(experiment) = self.waiting.pop_front()
-            {
-                let endpoint = self.endpoint.clone();
-                self.running.spawn(async move {
-                    let served = serve_experiment(&endpoint, &experiment).await;
-                    (experiment, served)
-                });
+            while let Some(next) = self.next() {
+                if self.running.len() == self.running_max {
+                    self.make_room(next);
+                    break;
+                }
+                let experiment = self.waiting.remove(next);
+                self.start(experiment);
             }
+        }
+    }
+
+    /// Which of those that wait has its turn: the first of the highest priority.
+    fn next(&self) -> Option<usize> {
+        let by_turn =
+            |(index, experiment): &(usize, &Experiment)| (experiment.priority, usize::MAX - index);
+        self.waiting.iter().enumerate().max_by_key(by_turn).map(|(index, _)| index)
+    }
+
+    fn start(&mut self, experiment: Experiment) {
+        let (preempted, asked) = watch::channel(false);
+        let place = Place { priority: experiment.priority, preempted };
+        self.places.insert(experiment.controller.clone(), place);
+        let endpoint = self.endpoint.clone();
+        self.running.spawn(async move {
+            let served = serve_experiment(&endpoint, &experiment, asked).await;
+            (experiment, served)
+        });
+    }
+
+    /// Asks the least important experiment to leave, if it is less important than the one that waits;
+    /// one at a time.
+    fn make_room(&self, next: usize) {
+        if self.places.values().any(|place| *place.preempted.borrow()) {
+            return;
+        }
+        let least = self.places.iter().min_by_key(|(_, place)| place.priority);
+        if let (Some(waiting), Some((controller, place))) = (self.waiting.get(next), least)
+            && place.priority < waiting.priority
+        {
+            tracing::info!("{controller} makes room for {}", waiting.controller);
+            place.preempted.send_replace(true);
         }
     }
 
@@ -275,17 +342,22 @@ impl Sessions {
         if !self.known.insert(controller.clone()) {
             return tracing::debug!("already being served: the experiment of {controller}");
         }
-        self.waiting.push_back(experiment);
+        self.waiting.push(experiment);
     }
 
     fn finish(&mut self, experiment: Experiment, served: Served) {
-        let controller = experiment.controller;
+        let controller = experiment.controller.clone();
+        self.places.remove(&controller);
         match served {
             Served::Yes => {
                 tracing::info!("the experiment of {controller} has been served");
                 if let Some(pub_end) = experiment.pub_end {
                     self.served.insert(experiment.xdescr, pub_end);
                 }
+            }
+            Served::InPart => {
+                tracing::info!("the experiment of {controller} waits for its turn again");
+                return self.waiting.push(experiment);
             }
             Served::No(reason) => {
                 tracing::warn!("the experiment of {controller} was not served: {reason}");
@@ -295,18 +367,28 @@ impl Sessions {
     }
 }
 
-/// One session, and further ones as long as the controller only yields.
-async fn serve_experiment(endpoint: &Endpoint, experiment: &Experiment) -> Served {
+/// One session, and further ones as long as the controller only yields; until `asked` to make room.
+async fn serve_experiment(
+    endpoint: &Endpoint,
+    experiment: &Experiment,
+    mut asked: watch::Receiver<bool>,
+) -> Served {
     let controller = &experiment.controller;
     tracing::info!("connecting back to {controller}: {}", experiment.xdescr);
     loop {
-        let Session { started, end, .. } = endpoint.clone().run_for(controller).await;
+        let preempted = preempted(&mut asked);
+        let running = endpoint.clone().run_for(controller, Some(experiment.priority), preempted);
+        let Session { started, end, .. } = running.await;
         match end {
             Ok(End::Yielded { resume }) => {
                 let pause = resume.saturating_duration_since(now());
                 tracing::info!("{controller} wants us back in {pause:?}");
-                sleep(pause).await;
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = self::preempted(&mut asked) => return Served::InPart,
+                }
             }
+            Ok(End::Preempted) => return Served::InPart,
             _ if !started => return Served::No(reason(end)),
             // A session that broke is over for the controller, too.
             Ok(_) => return Served::Yes,
@@ -316,6 +398,11 @@ async fn serve_experiment(endpoint: &Endpoint, experiment: &Experiment) -> Serve
             }
         }
     }
+}
+
+async fn preempted(asked: &mut watch::Receiver<bool>) {
+    // Without anybody to ask everything ends.
+    let _ = asked.wait_for(|asked| *asked).await;
 }
 
 fn reason(end: Result<End, EndpointError>) -> String {

@@ -66,6 +66,8 @@ pub(crate) struct Experiment {
     pub(crate) controller: Controller,
     /// When the publication ends.
     pub(crate) pub_end: Option<Ticks>,
+    /// Larger is more important; 0 if the descriptor names none.
+    pub(crate) priority: u64,
 }
 
 /// How a controller is found and asked for.
@@ -327,6 +329,7 @@ impl Experiment {
         Ok(Self {
             controller: Controller { address, snikey },
             pub_end: value("pub_end").and_then(|end| end.parse().ok()).map(Ticks),
+            priority: value("exp_priority").and_then(|text| text.parse().ok()).unwrap_or(0),
             xdescr: xdescr.to_owned(),
         })
     }
@@ -399,12 +402,12 @@ mod tests {
 
     #[test]
     fn a_descriptor_tells_where_to_connect_and_which_name_to_ask_for() {
-        let xdescr = "hostid=H*;pub_end=17;controller_addr=198.51.100.7:5555;sni_key=hello;x=y;";
+        let xdescr = "hostid=H*;exp_priority=7;pub_end=17;controller_addr=198.51.100.7:5555;sni_key=hello;x=y;";
         let experiment = Experiment::parse(xdescr).unwrap();
         let Controller { address, snikey } = experiment.controller;
         assert_eq!(address, HostPort::parse("198.51.100.7:5555").unwrap());
         assert_eq!(snikey, Some(SniKey::parse("hello").unwrap()));
-        assert_eq!(experiment.pub_end, Some(Ticks(17)));
+        assert_eq!((experiment.pub_end, experiment.priority), (Some(Ticks(17)), 7));
         let experiment = Experiment::parse("controller_addr=host;").unwrap();
         assert_eq!(experiment.controller.address.port, None);
         assert_eq!(experiment.controller.snikey, None);

@@ -37,10 +37,13 @@ fn endpoint(home: &Path, controller: std::net::SocketAddr) -> (Endpoint, String)
     };
     let endpoint = Endpoint {
         address: OWN,
+        host_id: String::new(),
         controllers: vec![controller],
         server_name: tls::server_name(None).unwrap(),
         tls: tls::client_config(Some(&Identity { chain: &chain, key: &key }), rule).unwrap(),
         operators: vec![operator],
+        priority: None,
+        monitors_not_enforced: false,
         leave_at: None,
     };
     (endpoint, key.public_key().key_id().to_string())
