@@ -192,7 +192,7 @@ async fn ask(link: &mut Link<TlsStream<TcpStream>>, request: &Message<'_>) -> St
 fn experiment(listener: &TcpListener, pub_end: Option<Ticks>) -> Experiment {
     let address = host_port(listener.local_addr().unwrap());
     let xdescr = format!("controller_addr={address};pub_end={pub_end:?};");
-    Experiment { xdescr, controller: Controller { address, snikey: None }, pub_end }
+    Experiment { xdescr, controller: Controller { address, snikey: None }, pub_end, priority: 0 }
 }
 
 /// A second in which the endpoint does not connect.

@@ -287,7 +287,7 @@ async fn raw_sockets_send_whole_packets_and_capture_what_the_filter_wants() {
     let mut script = Script::new();
     script.open(Open::Raw { local: ANY.ip() }, 4096).await;
     // The first 24 bytes of every ICMP packet.
-    let filter = engine::wire::program::Program::from_ebpf_text(
+    let filter = Program::from_ebpf_text(
         b"0x30 0 0 0 9\n0x15 0 0 2 1\n0xb7 0 0 0 0\n0x95 0 0 0 0\n0xb7 0 0 0 24\n0x95 0 0 0 0",
     )
     .unwrap();
