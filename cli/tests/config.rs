@@ -300,7 +300,10 @@ fn a_publication_loads_with_everything_it_names() {
     assert_says(&home.loads(&with_controller), &["to be published at 127.0.0.1 as 127.0.0.9:7"]);
     home.write("xpmgr.conf", with_controller.as_bytes());
     let ended = run(home.command().args(["-p", "127.0.0.8:9", "-i", "HOST-*", "./mlet"]));
-    assert_says(&ended.stderr, &["to be published at 127.0.0.1 as 127.0.0.8:9", "configuration loaded"]);
+    assert_says(
+        &ended.stderr,
+        &["to be published at 127.0.0.1 as 127.0.0.8:9", "configuration loaded"],
+    );
 }
 
 #[test]
