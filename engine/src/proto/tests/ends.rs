@@ -8,7 +8,7 @@ use super::credentials::{DRAIN_TIMEOUT, LINGER_TIMEOUT};
 use super::pair::{Chunks, Pair};
 use super::peers::SOCKET_LEN;
 use super::{assert_records_hold_one_message_each, filled, success};
-use crate::proto::session::{End, Outcome};
+use crate::proto::outcome::{End, Outcome};
 use crate::wire::message::MessageType;
 
 const MIB: usize = 1024 * 1024;

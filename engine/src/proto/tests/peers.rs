@@ -6,7 +6,8 @@ use std::io::{ErrorKind, Read, Write};
 use rustls::{AlertDescription, ClientConnection, Error};
 
 use super::success;
-use crate::proto::session::{End, Standing};
+use crate::proto::outcome::End;
+use crate::proto::session::Standing;
 use crate::wire::message::{HEADER_LEN, MessageType};
 
 /// How many bytes a socket holds for a peer that does not read: more than the longest record.
