@@ -318,6 +318,7 @@ fn running_out_of_descriptors_pauses_accepting() {
     drop(manager);
     let options = ["--cores", "1", "--accept-pause", "50ms", "--handshake-timeout", "1s"];
     let manager = start_with_fds(&home, fds + 9, &options);
+    let sockets = manager.open_sockets();
     let dial = home.dial(&manager);
     let crowd: Vec<Endpoint> = (0..20).map(|_| dial.connect()).collect();
     manager.says("accepting pauses");
@@ -326,6 +327,8 @@ fn running_out_of_descriptors_pauses_accepting() {
     assert!(lines <= 10, "{lines} lines in a second");
     drop(crowd);
     let start = Instant::now();
+    // Those that have been accepted and are gone would take the descriptors of its mlet.
+    wait_until("the crowd is gone", || manager.open_sockets() == sockets);
     dial.is_served();
     assert!(start.elapsed() < Duration::from_secs(1), "back after {:?}", start.elapsed());
     assert_eq!(manager.interrupted().code, Some(0));
