@@ -365,8 +365,3 @@ fn join(sessions: Vec<JoinHandle<()>>) {
         let _ = session.join();
     }
 }
-
-/// One write, so that log lines of the manager on the same stream do not cut it.
-fn say(text: &str) {
-    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
-}

@@ -1,7 +1,8 @@
 //! `pktfleet demo`: one whole experiment on loopback, with nothing installed: throw-away credentials, a
-//! small HTTP server, N endpoints, the built `pktxpmgr` and one mlet process for each endpoint.
+//! small HTTP server, a broker and perhaps a proxy, N endpoints, the built `pktxpmgr` and one mlet
+//! process for each endpoint.
 //!
-//! Not here: the parts themselves (`home`, `web`, `endpoint`, `pktxpmgr`).
+//! Not here: the parts themselves (`home`, `web`, `hosts`, `endpoint`, `pktxpmgr`).
 //!
 //! Invariant: a page counts only when the mlet that printed it served that endpoint (by key and
 //! address), the text is the one made for that endpoint's address, and exactly one connection to the
@@ -10,7 +11,7 @@
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -19,13 +20,16 @@ use std::time::Duration;
 use clap::Args;
 use engine::wire::message::MessageType;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::signal::unix::SignalKind;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::binaries::{self, BinaryError};
+use crate::endpoint::subscribe::Subscriber;
 use crate::endpoint::{Endpoint, Session};
 use crate::home::{Home, HomeError};
+use crate::hosts::{Hosts, HostsError, Way};
+use crate::interrupts::Interrupts;
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::{Ended, Pktxpmgr, PktxpmgrError};
 use crate::report::{Report, Row};
@@ -35,8 +39,13 @@ use crate::web::Web;
 const ENDPOINTS_MAX: usize = 0xFFFF;
 /// Cores for pktxpmgr if the machine has that many.
 const CORES_DEFAULT: usize = 2;
-/// Fds this process holds beside three for each endpoint (its session, its connection, the server's).
-const FDS_BASE: u64 = 64;
+/// An address for endpoints that are still to be told one.
+const NOWHERE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+/// Fds this process holds beside those for its endpoints.
+const FDS_BASE: u64 = 128;
+/// Fds for one endpoint: its session, its connection and the server's end of it; both ends of its
+/// subscription; both sides of its session at the proxy.
+const FDS_PER_ENDPOINT: u64 = 3 + 2 + 2;
 
 /// What `pktfleet demo` can be told.
 #[derive(Debug, Args)]
@@ -53,6 +62,12 @@ pub(crate) struct Options {
     /// The mlet to run, started as `MLET HOST:PORT` [default: mlet-http-get beside this program]
     #[arg(long, value_name = "PATH")]
     mlet: Option<PathBuf>,
+    /// Tell the endpoints the controller's address, without a broker
+    #[arg(long, conflicts_with = "proxy")]
+    direct: bool,
+    /// Let the endpoints come through a proxy
+    #[arg(long)]
+    proxy: bool,
     /// End the run after this many seconds; pages that have not come by then have failed
     #[arg(long, value_name = "SECONDS", default_value = "120")]
     timeout: NonZeroU64,
@@ -69,6 +84,7 @@ pub(crate) struct Options {
 enum DemoError {
     Binary(BinaryError),
     Home(HomeError),
+    Hosts(HostsError),
     Pktxpmgr(PktxpmgrError),
     FewFds { needed: u64, limit: u64 },
     Io(io::Error),
@@ -81,6 +97,7 @@ impl fmt::Display for DemoError {
         match self {
             Self::Binary(error) => error.fmt(f),
             Self::Home(error) => error.fmt(f),
+            Self::Hosts(error) => error.fmt(f),
             Self::Pktxpmgr(error) => error.fmt(f),
             Self::FewFds { needed, limit } => write!(
                 f,
@@ -108,6 +125,12 @@ impl From<HomeError> for DemoError {
     }
 }
 
+impl From<HostsError> for DemoError {
+    fn from(error: HostsError) -> Self {
+        Self::Hosts(error)
+    }
+}
+
 impl From<PktxpmgrError> for DemoError {
     fn from(error: PktxpmgrError) -> Self {
         Self::Pktxpmgr(error)
@@ -129,7 +152,7 @@ impl DemoError {
             Self::Binary(_) => 3,
             Self::FewFds { .. } => 6,
             Self::Interrupted(signal) => u8::try_from(128 + signal.as_raw_value()).unwrap_or(255),
-            Self::Home(_) | Self::Pktxpmgr(_) | Self::Io(_) => 70,
+            Self::Home(_) | Self::Hosts(_) | Self::Pktxpmgr(_) | Self::Io(_) => 70,
         }
     }
 }
@@ -159,11 +182,12 @@ fn try_run(options: &Options) -> Result<Report, DemoError> {
     runtime.block_on(async {
         // Before there is anything to clean up: from here on a signal only asks.
         let mut interrupts = Interrupts::listen()?;
-        let home = Home::create(options.endpoints, options.keep)?;
+        let hosts = Hosts::start(options.way()).await?;
+        let home = Home::create(options.endpoints, options.keep, hosts.surroundings())?;
+        let run = Run { options, pktxpmgr, mlet, hosts, home };
         if options.keep {
-            eprintln!("demo: the config file is {}", home.config_path().display());
+            eprintln!("demo: the config file is {}", run.config_path().display());
         }
-        let run = Run { options, pktxpmgr, mlet, home };
         let report = run.campaign(&mut interrupts).await?;
         // The summary is the last word, also when the home cannot be removed.
         drop(run);
@@ -173,11 +197,22 @@ fn try_run(options: &Options) -> Result<Report, DemoError> {
     })
 }
 
+impl Options {
+    fn way(&self) -> Way {
+        match (self.direct, self.proxy) {
+            (true, _) => Way::Direct,
+            (false, true) => Way::Proxy,
+            (false, false) => Way::Broker,
+        }
+    }
+}
+
 /// One run and what it needs; the home is removed with it.
 struct Run<'a> {
     options: &'a Options,
     pktxpmgr: PathBuf,
     mlet: PathBuf,
+    hosts: Hosts,
     home: Home,
 }
 
@@ -185,13 +220,11 @@ impl Run<'_> {
     async fn campaign(&self, interrupts: &mut Interrupts) -> Result<Report, DemoError> {
         let deadline = Instant::now() + Duration::from_secs(self.options.timeout.get());
         let web = Web::start(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)).await?;
-        let mut pktxpmgr = tokio::select! {
-            started = Pktxpmgr::start(&self.pktxpmgr, self.arguments(web.address())) => started?,
+        let (mut pktxpmgr, visitors) = tokio::select! {
+            started = self.start(web.address()) => started?,
             interrupt = interrupts.next() => return Err(DemoError::Interrupted(interrupt)),
         };
-        eprintln!("demo: pktxpmgr listens on {}", pktxpmgr.address());
-
-        let mut fleet = Fleet::start(self.endpoints(pktxpmgr.address())?);
+        let mut fleet = Fleet::start(visitors);
         let ended = tokio::select! {
             ended = timeout_at(deadline, fleet.finish(&mut pktxpmgr)) => Ok(ended.ok().flatten()),
             interrupt = interrupts.next() => Err(interrupt),
@@ -210,14 +243,63 @@ impl Run<'_> {
         }
     }
 
+    /// Starts pktxpmgr; the endpoints, ready to come.
+    async fn start(&self, web: SocketAddr) -> Result<(Pktxpmgr, Vec<Visitor>), DemoError> {
+        let (endpoints, subscribers);
+        let pktxpmgr = match self.hosts.subscribe_address() {
+            None => {
+                let arguments = self.arguments(&["-a", "127.0.0.1:0"], web);
+                let (pktxpmgr, address) = Pktxpmgr::listening(&self.pktxpmgr, arguments).await?;
+                eprintln!("demo: pktxpmgr listens on {address}");
+                (endpoints, subscribers) = (self.endpoints(address)?, Vec::new());
+                pktxpmgr
+            }
+            Some(broker) => {
+                let addresses = self.published_addresses()?;
+                let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
+                let arguments = self.arguments(&addresses, web);
+                let pktxpmgr = Pktxpmgr::published(&self.pktxpmgr, arguments).await?;
+                eprintln!("demo: pktxpmgr has published; endpoints subscribe at {broker}");
+                // Whom to connect to they learn from the broker.
+                (endpoints, subscribers) =
+                    (self.endpoints(NOWHERE)?, self.home.subscribers(broker)?);
+                pktxpmgr
+            }
+        };
+        let subscribers = subscribers.into_iter().map(Some).chain(std::iter::repeat(None));
+        let visitors = endpoints.into_iter().zip(subscribers);
+        let visitors = visitors.map(|(endpoint, subscriber)| Visitor { endpoint, subscriber });
+        Ok((pktxpmgr, visitors.collect()))
+    }
+
+    fn config_path(&self) -> PathBuf {
+        match self.hosts.proxy_addresses() {
+            Some(_) => self.home.proxy_config_path(),
+            None => self.home.config_path(),
+        }
+    }
+
+    /// Options that say where pktxpmgr listens or registers, and what is published.
+    fn published_addresses(&self) -> io::Result<Vec<String>> {
+        if let Some((controllers, endpoints)) = self.hosts.proxy_addresses() {
+            let (controllers, endpoints) = (controllers.to_string(), endpoints.to_string());
+            return Ok(vec!["-a".into(), controllers, "-p".into(), endpoints]);
+        }
+        // The address is published as it is typed, so the port must be a real one. Nobody else gets
+        // it in the meantime: the kernel hands such ports out in turn.
+        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
+        Ok(vec!["-a".into(), format!("127.0.0.1:{port}")])
+    }
+
     /// The command line of pktxpmgr: one attempt for each endpoint, and the mlet with its target.
-    fn arguments(&self, web: SocketAddr) -> Vec<OsString> {
+    fn arguments(&self, addresses: &[&str], web: SocketAddr) -> Vec<OsString> {
         let count = self.options.endpoints.to_string();
         let web = web.to_string();
         let cores = self.options.cores.clone().unwrap_or_else(default_cores);
-        let texts = ["-a", "127.0.0.1:0", "-n", &count, "--cores", &cores, "-c"];
-        let mut arguments: Vec<OsString> = texts.iter().map(OsString::from).collect();
-        arguments.push(self.home.config_path().into());
+        let texts = ["-n", &count, "--cores", &cores, "-c"];
+        let mut arguments: Vec<OsString> =
+            addresses.iter().chain(&texts).map(OsString::from).collect();
+        arguments.push(self.config_path().into());
         arguments.push("--".into());
         arguments.push(self.mlet.clone().into());
         arguments.push(web.into());
@@ -237,10 +319,15 @@ impl Run<'_> {
     fn report(&self, web: &Web, sessions: Vec<Option<Session>>, ended: Ended) -> Report {
         let mut pages = Pages::parse(&ended.output);
         let identities = self.home.identities().iter();
+        let proxy = self.hosts.proxy_addresses().map(|(controllers, _)| controllers.ip());
         let rows = identities.zip(&sessions).map(|(identity, session)| {
             let address = identity.address;
-            let expected =
-                Expected { key: identity.key_id().to_string(), address, page: web.page(address) };
+            let expected = Expected {
+                key: identity.key_id().to_string(),
+                // All that pktxpmgr can tell its mlets behind a proxy.
+                address: proxy.unwrap_or(address),
+                page: web.page(address),
+            };
             let judged = pages.take(&expected).and_then(|()| match web.connections(address) {
                 1 => Ok(expected.page),
                 count => Err(format!("{count} connections to the server instead of one")),
@@ -264,6 +351,23 @@ impl Run<'_> {
     }
 }
 
+/// An endpoint that is about to come.
+#[derive(Debug)]
+struct Visitor {
+    endpoint: Endpoint,
+    /// How it learns where to; `None` if it knows.
+    subscriber: Option<Subscriber>,
+}
+
+impl Visitor {
+    async fn come(self) -> Session {
+        match &self.subscriber {
+            Some(subscriber) => self.endpoint.run_subscribed(subscriber).await,
+            None => self.endpoint.run().await,
+        }
+    }
+}
+
 /// All endpoints, each its own task.
 #[derive(Debug)]
 struct Fleet {
@@ -272,11 +376,11 @@ struct Fleet {
 }
 
 impl Fleet {
-    fn start(endpoints: Vec<Endpoint>) -> Self {
-        let sessions = endpoints.iter().map(|_| None).collect();
+    fn start(visitors: Vec<Visitor>) -> Self {
+        let sessions = visitors.iter().map(|_| None).collect();
         let mut running = JoinSet::new();
-        for (index, endpoint) in endpoints.into_iter().enumerate() {
-            running.spawn(async move { (index, endpoint.run().await) });
+        for (index, visitor) in visitors.into_iter().enumerate() {
+            running.spawn(async move { (index, visitor.come().await) });
         }
         Self { running, sessions }
     }
@@ -306,35 +410,9 @@ impl Fleet {
     }
 }
 
-/// INT, TERM and HUP, turned into something to wait for.
-#[derive(Debug)]
-struct Interrupts {
-    int: Signal,
-    term: Signal,
-    hup: Signal,
-}
-
-impl Interrupts {
-    fn listen() -> io::Result<Self> {
-        Ok(Self {
-            int: signal(SignalKind::interrupt())?,
-            term: signal(SignalKind::terminate())?,
-            hup: signal(SignalKind::hangup())?,
-        })
-    }
-
-    async fn next(&mut self) -> SignalKind {
-        tokio::select! {
-            _ = self.int.recv() => SignalKind::interrupt(),
-            _ = self.term.recv() => SignalKind::terminate(),
-            _ = self.hup.recv() => SignalKind::hangup(),
-        }
-    }
-}
-
 /// Raises the soft limit to what the run needs.
 fn raise_fd_limit(endpoints: usize) -> Result<(), DemoError> {
-    let needed = FDS_BASE + 3 * endpoints as u64;
+    let needed = FDS_BASE + FDS_PER_ENDPOINT * endpoints as u64;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).map_err(io::Error::from)?;
     if needed > hard {
         return Err(DemoError::FewFds { needed, limit: hard });

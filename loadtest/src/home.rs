@@ -1,5 +1,5 @@
 //! Throw-away credentials for one run: a home as `pktcred init` makes it (`engine::home`), and beside it
-//! N endpoints of its operator.
+//! N endpoints of its operator, and agents for a broker and a proxy.
 //!
 //! The keys of the endpoints stay in memory.
 //!
@@ -13,9 +13,10 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use engine::home::{self, CONFIG, ProgramFile, Settings};
+use engine::home::{self, CONFIG, PROXY_CONFIG, ProgramFile, Settings};
 use engine::proto::tls::{self, Identity, PeerRule, SetupError};
 use engine::proto::trust::TrustMode;
+use engine::wire::address::HostPort;
 use engine::wire::certificate::{Certificate, CertificateError, CertificateType};
 use engine::wire::issue::{IssueError, issue};
 use engine::wire::key::{KeyError, KeyId, PrivateKey, PublicKey};
@@ -24,6 +25,7 @@ use engine::wire::snikey::{SniKey, SniKeyError};
 use engine::wire::time::Ticks;
 
 use crate::endpoint::Endpoint;
+use crate::endpoint::subscribe::{Interest, InterestError, Subscriber};
 
 /// The name by which endpoints choose the experiment.
 const SNIKEY: &str = "demo";
@@ -41,6 +43,25 @@ pub(crate) struct Home {
     directory: Directory,
     operator: PublicKey,
     identities: Vec<EndpointIdentity>,
+    broker: Option<home::Broker>,
+}
+
+/// The key and certificate of a broker, proxy or endpoint towards the others; signed by itself.
+#[derive(Debug)]
+pub(crate) struct Agent {
+    /// The key.
+    pub(crate) key: PrivateKey,
+    /// Its certificate.
+    pub(crate) certificate: Certificate,
+}
+
+/// What is around a home: who serves it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Surroundings {
+    /// Where experiments are published.
+    pub(crate) broker: Option<home::Broker>,
+    /// The key that signs the proxy's certificate.
+    pub(crate) proxy_root: Option<PublicKey>,
 }
 
 /// Who one endpoint is.
@@ -48,7 +69,7 @@ pub(crate) struct Home {
 pub(crate) struct EndpointIdentity {
     /// Its own address.
     pub(crate) address: IpAddr,
-    key: PrivateKey,
+    agent: Agent,
     certificate: Certificate,
 }
 
@@ -69,6 +90,8 @@ pub(crate) enum HomeError {
     Certificate(CertificateError),
     /// TLS refuses an identity.
     Tls(SetupError),
+    /// The endpoints cannot subscribe.
+    Interest(InterestError),
 }
 
 impl fmt::Display for HomeError {
@@ -80,7 +103,8 @@ impl fmt::Display for HomeError {
             Self::Program(cause) => write!(f, "the program is unusable: {cause}"),
             Self::Issue(cause) => write!(f, "no certificate can be issued: {cause}"),
             Self::Certificate(cause) => write!(f, "an issued certificate is unusable: {cause}"),
-            Self::Tls(cause) => write!(f, "an endpoint cannot use TLS: {cause}"),
+            Self::Tls(cause) => write!(f, "an identity cannot be used in TLS: {cause}"),
+            Self::Interest(cause) => write!(f, "an endpoint cannot subscribe: {cause}"),
         }
     }
 }
@@ -129,6 +153,33 @@ impl From<SetupError> for HomeError {
     }
 }
 
+impl From<InterestError> for HomeError {
+    fn from(cause: InterestError) -> Self {
+        Self::Interest(cause)
+    }
+}
+
+impl Agent {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The system's random generator fails.
+    pub(crate) fn new() -> Result<Self, HomeError> {
+        Self::issue(&settings(Surroundings::default())?)
+    }
+
+    fn issue(settings: &Settings) -> Result<Self, HomeError> {
+        let key = PrivateKey::generate()?;
+        let der = issue(&settings.fields(CertificateType::Agent), &key.public_key(), &key)?;
+        Ok(Self { certificate: Certificate::from_der(&der)?, key })
+    }
+
+    /// As TLS presents it.
+    pub(crate) fn identity(&self) -> Identity<'_> {
+        Identity { chain: std::slice::from_ref(&self.certificate), key: &self.key }
+    }
+}
+
 impl EndpointIdentity {
     /// Its key id, as `PKTLAB_ENDPOINT_KEY` tells mlets.
     pub(crate) fn key_id(&self) -> KeyId {
@@ -137,11 +188,12 @@ impl EndpointIdentity {
 
     /// Key and certificate of endpoint `number`, which has the address of that number.
     fn issue(number: usize, settings: &Settings, operator: &PrivateKey) -> Result<Self, HomeError> {
-        let key = PrivateKey::generate()?;
-        let der = issue(&settings.fields(CertificateType::Subcmd), &key.public_key(), operator)?;
+        let agent = Agent::issue(settings)?;
+        let subject = agent.key.public_key();
+        let der = issue(&settings.fields(CertificateType::Subcmd), &subject, operator)?;
         let offset = u32::try_from(number).unwrap_or(u32::MAX);
         let address = Ipv4Addr::from_bits(ADDRESS_BASE.to_bits().saturating_add(offset)).into();
-        Ok(Self { address, key, certificate: Certificate::from_der(&der)? })
+        Ok(Self { address, agent, certificate: Certificate::from_der(&der)? })
     }
 }
 
@@ -150,15 +202,20 @@ impl Home {
     ///
     /// # Errors
     /// A file cannot be written, or cannot be named in a config file.
-    pub(crate) fn create(count: usize, keep: bool) -> Result<Self, HomeError> {
-        let settings = settings()?;
+    pub(crate) fn create(
+        count: usize,
+        keep: bool,
+        surroundings: Surroundings,
+    ) -> Result<Self, HomeError> {
+        let settings = settings(surroundings)?;
         let home = home::Home::draw(settings.clone())?;
         home.write(|_| None)?;
         let directory = Directory { path: settings.directory.clone(), keep };
         let identities = (1..=count)
             .map(|number| EndpointIdentity::issue(number, &settings, &home.operator))
             .collect::<Result<_, _>>()?;
-        Ok(Self { directory, operator: home.operator.public_key(), identities })
+        let operator = home.operator.public_key();
+        Ok(Self { directory, operator, identities, broker: settings.broker })
     }
 
     /// The config file for `pktxpmgr -c`.
@@ -166,9 +223,39 @@ impl Home {
         self.directory.path.join(CONFIG)
     }
 
+    /// The config file for a `pktxpmgr` whose endpoints come through a proxy.
+    pub(crate) fn proxy_config_path(&self) -> PathBuf {
+        self.directory.path.join(PROXY_CONFIG)
+    }
+
     /// Who the endpoints are; endpoint 1 first.
     pub(crate) fn identities(&self) -> &[EndpointIdentity] {
         &self.identities
+    }
+
+    /// How each endpoint subscribes at the broker; endpoint 1 first.
+    ///
+    /// # Errors
+    /// TLS refuses an identity.
+    pub(crate) fn subscribers(&self, broker: SocketAddr) -> Result<Vec<Subscriber>, HomeError> {
+        let address = HostPort { host: broker.ip().to_string(), port: Some(broker.port()) };
+        let root = self.broker.as_ref().and_then(|broker| broker.root);
+        let subscriber = |identity: &EndpointIdentity| {
+            let rule = PeerRule {
+                mode: TrustMode::Agent,
+                anchors: root.into_iter().collect(),
+                mandatory: true,
+            };
+            let tls = tls::client_config(Some(&identity.agent.identity()), rule)?;
+            let interest = Interest {
+                certificates: std::slice::from_ref(&identity.certificate),
+                operators: &[self.operator],
+                channels: &[None],
+                attributes: "",
+            };
+            Ok(Subscriber::new(address.clone(), identity.address, tls, &interest)?)
+        };
+        self.identities.iter().map(subscriber).collect()
     }
 
     /// The endpoints, ready to connect to `controller`.
@@ -186,10 +273,14 @@ impl Home {
             };
             Ok(Endpoint {
                 address: identity.address,
-                controller,
+                controllers: vec![controller],
                 server_name: server_name.clone(),
-                tls: tls::client_config(Some(&Identity { chain, key: &identity.key }), rule)?,
+                tls: tls::client_config(Some(&Identity { chain, key: &identity.agent.key }), rule)?,
+                host_id: identity.key_id().to_string(),
                 operators: vec![self.operator],
+                priority: None,
+                // The program of the demo lets everything pass.
+                monitors_not_enforced: true,
                 leave_at: None,
             })
         };
@@ -198,7 +289,7 @@ impl Home {
 }
 
 /// A new place in the system's directory for such things, under a name that nobody can foretell.
-fn settings() -> Result<Settings, HomeError> {
+fn settings(surroundings: Surroundings) -> Result<Settings, HomeError> {
     let name = format!("pktfleet-demo-{:016x}", RandomState::new().hash_one("pktfleet"));
     let now = SystemTime::now();
     let before = now.checked_sub(VALIDITY).unwrap_or(SystemTime::UNIX_EPOCH);
@@ -213,8 +304,8 @@ fn settings() -> Result<Settings, HomeError> {
         not_after: Ticks::from_system_time(now).saturating_add(VALIDITY),
         snikey: Some(SniKey::parse(SNIKEY)?),
         program: Some(program),
-        broker: None,
-        proxy_root: None,
+        broker: surroundings.broker,
+        proxy_root: surroundings.proxy_root,
     })
 }
 
@@ -261,7 +352,7 @@ mod tests {
 
     #[test]
     fn the_controllers_chain_verifies_and_demands_the_program_in_the_home() {
-        let home = Home::create(1, false).unwrap();
+        let home = Home::create(1, false, Surroundings::default()).unwrap();
         let now = Ticks::from_system_time(SystemTime::now());
         let mode = TrustMode::EndpointAuthenticatesController;
         let (chain, key, operator) = home.controller();
@@ -275,14 +366,14 @@ mod tests {
 
     #[test]
     fn every_endpoint_has_its_own_key_address_and_verifying_certificate() {
-        let home = Home::create(300, false).unwrap();
+        let home = Home::create(300, false, Surroundings::default()).unwrap();
         let now = Ticks::from_system_time(SystemTime::now());
         let mode = TrustMode::ControllerAuthenticatesEndpoint;
         let (mut keys, mut addresses) = (HashSet::new(), HashSet::new());
         for identity in home.identities() {
             let chain = std::slice::from_ref(&identity.certificate);
             assert!(verify_chain(chain, &[home.operator], mode, now).is_ok());
-            assert_eq!(identity.key.public_key(), identity.certificate.subject_key);
+            assert_eq!(identity.agent.key.public_key(), identity.certificate.subject_key);
             keys.insert(identity.key_id().to_string());
             addresses.insert(identity.address);
         }
@@ -293,7 +384,7 @@ mod tests {
 
     #[test]
     fn the_directory_is_private_and_goes_with_the_home_unless_kept() {
-        let home = Home::create(1, false).unwrap();
+        let home = Home::create(1, false, Surroundings::default()).unwrap();
         let path = home.directory.path.clone();
         let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
         assert_eq!((mode(""), mode("keys/k_xc")), (0o700, 0o600));
@@ -301,7 +392,7 @@ mod tests {
         drop(home);
         assert!(!path.exists());
 
-        let home = Home::create(1, true).unwrap();
+        let home = Home::create(1, true, Surroundings::default()).unwrap();
         let path = home.directory.path.clone();
         drop(home);
         assert!(path.join("xpmgr.conf").exists());

@@ -8,13 +8,23 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod binaries;
+mod broker;
+mod credentials;
 mod demo;
 mod endpoint;
+#[cfg(test)]
+mod golden;
 mod home;
+mod hosting;
+mod hosts;
+mod interrupts;
+mod link;
 mod load;
 mod page;
 mod pktxpmgr;
+mod proxy;
 mod report;
+mod units;
 mod web;
 
 /// Simulated PacketLab endpoints for pktxpmgr
@@ -29,6 +39,12 @@ struct CommandLine {
 enum Command {
     /// Run a whole experiment on loopback and show the page that came back through each endpoint
     Demo(demo::Options),
+    /// Carry published experiments to the endpoints that subscribe
+    Broker(broker::Options),
+    /// Bring controllers and endpoints together that cannot reach one another
+    Proxy(proxy::Options),
+    /// Be an endpoint: subscribe at a broker and serve what it tells of, or serve one controller
+    Endpoint(endpoint::hosted::Options),
     /// Measure what many endpoints cost a pktxpmgr
     Load(load::Options),
 }
@@ -36,6 +52,9 @@ enum Command {
 fn main() -> ExitCode {
     match CommandLine::parse().command {
         Command::Demo(options) => demo::run(&options),
+        Command::Broker(options) => broker::run(&options),
+        Command::Proxy(options) => proxy::run(&options),
+        Command::Endpoint(options) => endpoint::hosted::run(&options),
         Command::Load(options) => load::run(&options),
     }
 }

@@ -24,7 +24,7 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-/// From the start of the process to its `listening on ADDR`.
+/// From the start of the process to the log line that says it is ready.
 const START_TIMEOUT: Duration = Duration::from_secs(30);
 /// After its exit, for its output to end: longer means that a child of its has outlived it.
 const OUTPUT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -34,12 +34,13 @@ const STOP_GRACE: Duration = Duration::from_secs(5);
 const LOG_LINES_MAX: usize = 20;
 /// The log line that tells where it listens contains this, then the address.
 const LISTENING: &str = "listening on ";
+/// The log line that tells of the publication contains this.
+const PUBLISHED: &str = "published at the broker ";
 
 /// A running `pktxpmgr`.
 #[derive(Debug)]
 pub(crate) struct Pktxpmgr {
     child: Child,
-    address: SocketAddr,
     output: JoinHandle<io::Result<Vec<String>>>,
     log: JoinHandle<()>,
     log_tail: LogTail,
@@ -61,8 +62,8 @@ pub(crate) struct Ended {
 pub(crate) enum PktxpmgrError {
     /// The process could not be started or watched.
     Process(io::Error),
-    /// It ended, or stayed silent, before it listened.
-    NotListening {
+    /// It ended, or stayed silent, before it was ready.
+    NotReady {
         /// The last lines of its log.
         log_tail: Vec<String>,
     },
@@ -74,10 +75,10 @@ impl fmt::Display for PktxpmgrError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(cause) => write!(f, "pktxpmgr cannot be run: {cause}"),
-            Self::NotListening { log_tail } => {
+            Self::NotReady { log_tail } => {
                 let log =
                     if log_tail.is_empty() { "its log is empty" } else { "the end of its log:" };
-                write!(f, "pktxpmgr did not begin to listen; {log}")?;
+                write!(f, "pktxpmgr did not get ready; {log}")?;
                 log_tail.iter().try_for_each(|line| write!(f, "\n  {line}"))
             }
             Self::OutputHeld => write!(
@@ -93,7 +94,7 @@ impl std::error::Error for PktxpmgrError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Process(cause) => Some(cause),
-            Self::NotListening { .. } | Self::OutputHeld => None,
+            Self::NotReady { .. } | Self::OutputHeld => None,
         }
     }
 }
@@ -105,14 +106,44 @@ impl From<io::Error> for PktxpmgrError {
 }
 
 impl Pktxpmgr {
-    /// Starts `program` with `arguments` and waits until it listens.
+    /// Starts `program` with `arguments` and waits until it listens; returns where, too.
     ///
     /// # Errors
     /// It cannot be started, or does not say `listening on ADDR` on standard error within 30 s.
-    pub(crate) async fn start<I, A>(program: &Path, arguments: I) -> Result<Self, PktxpmgrError>
+    pub(crate) async fn listening<I, A>(
+        program: &Path,
+        arguments: I,
+    ) -> Result<(Self, SocketAddr), PktxpmgrError>
     where
         I: IntoIterator<Item = A>,
         A: AsRef<OsStr>,
+    {
+        Self::start(program, arguments, listening_address).await
+    }
+
+    /// Starts `program` with `arguments` and waits until it has published its experiments.
+    ///
+    /// # Errors
+    /// As [`Self::listening`], with `published at the broker`.
+    pub(crate) async fn published<I, A>(program: &Path, arguments: I) -> Result<Self, PktxpmgrError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+    {
+        let is_published = |line: &str| line.contains(PUBLISHED).then_some(());
+        Self::start(program, arguments, is_published).await.map(|(started, ())| started)
+    }
+
+    /// Waits for a log line that makes it `ready`.
+    async fn start<I, A, R>(
+        program: &Path,
+        arguments: I,
+        ready: fn(&str) -> Option<R>,
+    ) -> Result<(Self, R), PktxpmgrError>
+    where
+        I: IntoIterator<Item = A>,
+        A: AsRef<OsStr>,
+        R: Send + 'static,
     {
         let mut child = Command::new(program)
             .args(arguments)
@@ -126,22 +157,17 @@ impl Pktxpmgr {
         };
         let output = tokio::spawn(collect(stdout));
         let log_tail = LogTail::default();
-        let (found, listening) = oneshot::channel();
-        let log = tokio::spawn(watch(stderr, log_tail.clone(), found));
-        match timeout(START_TIMEOUT, listening).await {
-            Ok(Ok(address)) => Ok(Self { child, address, output, log, log_tail }),
-            Ok(Err(_)) | Err(_) => Err(PktxpmgrError::NotListening { log_tail: log_tail.lines() }),
+        let (found, awaited) = oneshot::channel();
+        let log = tokio::spawn(watch(stderr, log_tail.clone(), ready, found));
+        match timeout(START_TIMEOUT, awaited).await {
+            Ok(Ok(found)) => Ok((Self { child, output, log, log_tail }, found)),
+            Ok(Err(_)) | Err(_) => Err(PktxpmgrError::NotReady { log_tail: log_tail.lines() }),
         }
     }
 
     /// Its process number; 0 once it has been waited for.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id().unwrap_or(0)
-    }
-
-    /// Where it listens.
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
     }
 
     /// Waits for it to end by itself and for its output to end; without limit, so give it one.
@@ -213,19 +239,24 @@ async fn collect(output: impl AsyncRead + Unpin) -> io::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Keeps the end of the log and reports the first address it names. Reads until the log ends, so
+/// Keeps the end of the log and reports the first line that is `ready`. Reads until the log ends, so
 /// that the manager never blocks on a full pipe.
-async fn watch(log: impl AsyncRead + Unpin, tail: LogTail, found: oneshot::Sender<SocketAddr>) {
+async fn watch<R>(
+    log: impl AsyncRead + Unpin,
+    tail: LogTail,
+    ready: fn(&str) -> Option<R>,
+    found: oneshot::Sender<R>,
+) {
     let mut reader = BufReader::new(log);
     let mut line = Vec::new();
     let mut found = Some(found);
     while let Ok(1..) = reader.read_until(b'\n', &mut line).await {
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-        if let Some(address) = listening_address(&text)
+        if let Some(wanted) = ready(&text)
             && let Some(found) = found.take()
         {
             // Nobody waits any more when the start has been given up.
-            let _ = found.send(address);
+            let _ = found.send(wanted);
         }
         tail.push(text);
         line.clear();
@@ -243,8 +274,8 @@ mod tests {
     use super::*;
 
     /// A shell script in the place of pktxpmgr: what is tested here is only how a child is handled.
-    async fn start(script: &str) -> Result<Pktxpmgr, PktxpmgrError> {
-        Pktxpmgr::start(Path::new("/bin/sh"), ["-c", script]).await
+    async fn start(script: &str) -> Result<(Pktxpmgr, SocketAddr), PktxpmgrError> {
+        Pktxpmgr::listening(Path::new("/bin/sh"), ["-c", script]).await
     }
 
     #[test]
@@ -264,12 +295,22 @@ mod tests {
     #[tokio::test]
     async fn output_and_exit_status_are_collected_whole() {
         let script = "echo 'INFO listening on 127.0.0.1:9' >&2; echo one; echo two; exit 3";
-        let mut child = start(script).await.unwrap();
-        assert_eq!(child.address(), "127.0.0.1:9".parse().unwrap());
+        let (mut child, address) = start(script).await.unwrap();
+        assert_eq!(address, "127.0.0.1:9".parse().unwrap());
         let ended = child.finish().await.unwrap();
         assert_eq!(ended.status.code(), Some(3));
         assert_eq!(ended.output, ["one", "two"]);
         assert_eq!(ended.log_tail, ["INFO listening on 127.0.0.1:9"]);
+    }
+
+    #[tokio::test]
+    async fn a_manager_is_ready_when_it_has_published() {
+        let script = "echo 'INFO listening on 127.0.0.1:9' >&2
+            echo 'INFO published at the broker 127.0.0.1:8, without end' >&2";
+        let mut child = Pktxpmgr::published(Path::new("/bin/sh"), ["-c", script]).await.unwrap();
+        assert_eq!(child.finish().await.unwrap().status.code(), Some(0));
+        let error = Pktxpmgr::published(Path::new("/bin/sh"), ["-c", "exit 5"]).await.unwrap_err();
+        assert!(matches!(error, PktxpmgrError::NotReady { .. }), "{error}");
     }
 
     #[tokio::test]
@@ -281,7 +322,7 @@ mod tests {
     #[tokio::test]
     async fn a_program_that_is_not_there_is_an_error() {
         let missing = Path::new("/nonexistent/pktxpmgr");
-        let error = Pktxpmgr::start(missing, ["x"]).await.unwrap_err();
+        let error = Pktxpmgr::listening(missing, ["x"]).await.unwrap_err();
         assert!(matches!(error, PktxpmgrError::Process(_)), "{error}");
     }
 
@@ -289,7 +330,7 @@ mod tests {
     async fn stop_ends_a_manager_that_would_run_for_ever() {
         let script =
             "trap 'exit 143' TERM; echo 'listening on 127.0.0.1:9' >&2; while :; do :; done";
-        let ended = start(script).await.unwrap().stop().await.unwrap();
+        let ended = start(script).await.unwrap().0.stop().await.unwrap();
         assert_eq!(ended.status.code(), Some(143));
     }
 }

@@ -136,10 +136,10 @@ fn assert_counts(outcome: &Outcome, counts: &str) {
     assert!(0.0 < p50 && p50 <= p99, "{line}");
 }
 
-#[test]
-fn twenty_pages_come_back_through_their_own_endpoints() {
-    let scene = Scene::new("twenty");
-    let outcome = scene.run(&["--endpoints", "20"]);
+/// Each of twenty endpoints has its own key and its own page.
+fn assert_twenty_pages(name: &str, arguments: &[&str]) {
+    let scene = Scene::new(name);
+    let outcome = scene.run(&[&["--endpoints", "20"], arguments].concat());
     assert_counts(&outcome, "20 endpoints, 20 ok, 0 failed");
     assert_eq!(outcome.code, Some(0));
     let mut nonces = HashSet::new();
@@ -152,6 +152,21 @@ fn twenty_pages_come_back_through_their_own_endpoints() {
     }
     assert_eq!((nonces.len(), keys.len()), (20, 20));
     scene.assert_nothing_left();
+}
+
+#[test]
+fn twenty_endpoints_hear_from_the_broker_and_connect_back() {
+    assert_twenty_pages("broker", &[]);
+}
+
+#[test]
+fn twenty_endpoints_come_through_a_proxy() {
+    assert_twenty_pages("proxy", &["--proxy"]);
+}
+
+#[test]
+fn twenty_endpoints_come_to_an_address_they_were_given() {
+    assert_twenty_pages("direct", &["--direct"]);
 }
 
 #[test]
@@ -198,14 +213,20 @@ fn a_run_that_takes_too_long_is_ended_and_has_failed() {
 
 #[test]
 fn an_interrupt_ends_and_removes_everything() {
-    for (signal, code) in [(Signal::SIGINT, 130), (Signal::SIGTERM, 143)] {
-        let scene = Scene::new(&format!("interrupt-{code}"));
+    for (signal, code, way) in [
+        (Signal::SIGINT, 130, &[][..]),
+        (Signal::SIGTERM, 143, &[]),
+        (Signal::SIGINT, 130, &["--proxy"]),
+        (Signal::SIGTERM, 143, &["--direct"]),
+    ] {
+        let scene = Scene::new(&format!("interrupt-{code}{}", way.concat()));
         let mlet = scene.waiting_mlet();
-        let mut child = scene.command(&["--endpoints", "4", "--mlet", &mlet]).spawn().unwrap();
+        let arguments = [&["--endpoints", "4", "--mlet", &mlet], way].concat();
+        let mut child = scene.command(&arguments).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
-        assert!(line.contains("pktxpmgr listens on 127.0.0.1:"), "{line}");
+        assert!(line.contains("127.0.0.1:"), "{line}");
         wait_for_mlets(&scene, 4, &mut child);
         kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
         let status = child.wait().unwrap();

@@ -1,15 +1,15 @@
 //! The connection to the controller: TCP from the endpoint's own address, TLS 1.3 with its own
-//! certificate, and what the controller's chain demands (protocol.md 3, 5.1).
+//! certificate, and the chain that the controller presents (protocol.md 3, 5.1).
 //!
 //! Not here: messages.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use engine::proto::trust::{TrustMode, decode_chain, verify_chain};
+use engine::proto::trust::{TrustMode, VerifiedChain, decode_chain, verify_chain};
+use engine::sys::socket::set_connection_options;
 use engine::wire::key::PublicKey;
-use engine::wire::program::ProgramDigest;
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
@@ -30,10 +30,9 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 pub(super) async fn connect(
     endpoint: &Endpoint,
 ) -> Result<(TlsStream<TcpStream>, Instant), EndpointError> {
-    let controller = endpoint.controller;
-    let (stream, connecting_since) = connect_tcp(endpoint)
-        .await
-        .map_err(|cause| EndpointError::Connect { controller, cause })?;
+    let (stream, connecting_since) = connect_tcp(endpoint).await.map_err(|cause| {
+        EndpointError::Connect { controllers: endpoint.controllers.clone(), cause }
+    })?;
     let connector = TlsConnector::from(endpoint.tls.clone());
     let handshake = connector.connect(endpoint.server_name.clone(), stream);
     let limit = HANDSHAKE_TIMEOUT;
@@ -44,32 +43,32 @@ pub(super) async fn connect(
     Ok((stream, connecting_since))
 }
 
-/// Digests of the programs the controller must supply, over its whole verified chain.
-pub(super) fn demanded_programs(
+/// The chain with which the controller has shown that it may run experiments here.
+pub(super) fn controllers_chain(
     stream: &TlsStream<TcpStream>,
     operators: &[PublicKey],
-) -> Result<Vec<ProgramDigest>, EndpointError> {
+) -> Result<VerifiedChain, EndpointError> {
     let (_, connection) = stream.get_ref();
     let presented = connection.peer_certificates().unwrap_or_default();
     let ders = presented.iter().map(|certificate| certificate.as_ref());
     // The handshake has verified the same chain, but keeps only that it is good.
     let mode = TrustMode::EndpointAuthenticatesController;
-    let verified = decode_chain(ders, mode)
+    decode_chain(ders, mode)
         .and_then(|chain| verify_chain(&chain, operators, mode, now()))
-        .map_err(EndpointError::Chain)?;
-    Ok(verified.monitor_digests().copied().collect())
+        .map_err(EndpointError::Chain)
 }
 
+/// Tries all addresses in turn, again and again for a while.
 async fn connect_tcp(endpoint: &Endpoint) -> io::Result<(TcpStream, Instant)> {
     let first_try = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
         let connecting_since = Instant::now();
-        let error = match timeout(CONNECT_TIMEOUT, try_connect(endpoint)).await {
-            Ok(Ok(stream)) => return Ok((stream, connecting_since)),
-            Ok(Err(error)) => error,
-            Err(_) => io::ErrorKind::TimedOut.into(),
-        };
+        let error =
+            match connect_any(endpoint.address, &endpoint.controllers, CONNECT_TIMEOUT).await {
+                Ok(stream) => return Ok((stream, connecting_since)),
+                Err(error) => error,
+            };
         let may_pass = matches!(
             error.kind(),
             io::ErrorKind::ConnectionRefused
@@ -84,12 +83,39 @@ async fn connect_tcp(endpoint: &Endpoint) -> io::Result<(TcpStream, Instant)> {
     }
 }
 
-async fn try_connect(endpoint: &Endpoint) -> io::Result<TcpStream> {
-    let socket =
-        if endpoint.controller.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    socket.bind(SocketAddr::new(endpoint.address, 0))?;
-    let stream = socket.connect(endpoint.controller).await?;
-    // Answers are small and awaited; Nagle would hold them back.
-    stream.set_nodelay(true)?;
+/// Connects from `own` address to the first of the others that answers, each within `limit`; the
+/// error is that of the last one.
+pub(super) async fn connect_any(
+    own: IpAddr,
+    remotes: &[SocketAddr],
+    limit: Duration,
+) -> io::Result<TcpStream> {
+    let mut last_error = io::Error::new(
+        io::ErrorKind::AddrNotAvailable,
+        format!("there is no address that can be reached from {own}"),
+    );
+    for remote in remotes.iter().filter(|remote| can_reach(own, remote.ip())) {
+        last_error = match timeout(limit, connect_one(own, *remote)).await {
+            Ok(Ok(stream)) => return Ok(stream),
+            Ok(Err(error)) => error,
+            Err(_) => io::ErrorKind::TimedOut.into(),
+        };
+    }
+    Err(last_error)
+}
+
+/// An unspecified address of our own means any, of either family.
+fn can_reach(own: IpAddr, remote: IpAddr) -> bool {
+    own.is_unspecified() || own.is_ipv4() == remote.is_ipv4()
+}
+
+async fn connect_one(own: IpAddr, remote: SocketAddr) -> io::Result<TcpStream> {
+    let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
+    if !own.is_unspecified() {
+        socket.bind(SocketAddr::new(own, 0))?;
+    }
+    let stream = socket.connect(remote).await?;
+    // Small messages that are waited for (Nagle would hold them back), and peers that may vanish.
+    set_connection_options(&stream)?;
     Ok(stream)
 }

@@ -2,22 +2,28 @@
 //! goes through the set-up and serves requests with real sockets (protocol.md 5.1, endpoint side).
 //!
 //! ```text
+//! hosted       `pktfleet endpoint`: an endpoint with credentials from files
+//! subscribe    how it hears of experiments from a broker
 //! connection   TCP and TLS to the controller, the programs its chain demands
-//! link         whole messages over that stream
 //! setup        CDATA and START
 //! requests     the requests of the mlet, in order
 //! sockets      the sockets those requests open, and their notifications
 //! ```
 //!
-//! Not here: brokers (the controller's address is given), credentials (`home`), running monitors.
+//! Not here: throw-away credentials (`home`), running monitors.
 //!
 //! Invariant: all that an endpoint opens belongs to the future of [`Endpoint::run`] and ends with it.
 
 mod connection;
-mod link;
+mod filter;
+pub(crate) mod hosted;
+mod limits;
+mod machine;
+mod memory;
 mod requests;
 mod setup;
 mod sockets;
+pub(crate) mod subscribe;
 #[cfg(test)]
 mod tests;
 
@@ -25,37 +31,52 @@ use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, SystemTime};
 
-use engine::proto::trust::ChainError;
+use engine::proto::tls::SetupError;
+use engine::proto::trust::{ChainError, VerifiedChain};
 use engine::wire::key::PublicKey;
 use engine::wire::message::MessageType;
-use engine::wire::program::ProgramDigest;
 use engine::wire::time::Ticks;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
+use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
-use link::{Link, LinkError};
+use crate::link::{Link, LinkError};
+use limits::Limits;
+use machine::Machine;
+use requests::Service;
+use subscribe::{Controller, SubscribeError, Subscriber, Subscription};
 
 /// From the end of the handshake to START (protocol.md 5.1).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
+/// A session that has to make room for another experiment ends by itself within this time, or is ended.
+const PREEMPTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// An endpoint that is ready to connect.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Endpoint {
-    /// Its own address: where it connects from, and the default local address of its sockets.
+    /// Its own address: where it connects from, and the default local address of its sockets. If it is
+    /// unspecified, the address towards the controller, unless that is on loopback.
     pub(crate) address: IpAddr,
-    /// The controller.
-    pub(crate) controller: SocketAddr,
+    /// Its name, which mlets can read; at most 256 bytes count.
+    pub(crate) host_id: String,
+    /// The controller, all addresses of its name.
+    pub(crate) controllers: Vec<SocketAddr>,
     /// The snikey, or an IP address for none.
     pub(crate) server_name: ServerName<'static>,
     /// Presents the endpoint's chain; accepts controllers that `operators` let run experiments.
     pub(crate) tls: Arc<ClientConfig>,
     /// The endpoint operators it serves.
     pub(crate) operators: Vec<PublicKey>,
+    /// Priority of the experiment, from its descriptor; none if that names none.
+    pub(crate) priority: Option<u64>,
+    /// Serve experiments whose chain demands monitor programs, without running these. Otherwise such an
+    /// experiment is refused: what its operator wanted to be checked would not be.
+    pub(crate) monitors_not_enforced: bool,
     /// Fault: vanish, without a word, when a request of this type arrives.
     pub(crate) leave_at: Option<MessageType>,
 }
@@ -77,7 +98,14 @@ pub(crate) enum End {
     /// The controller closed between two messages; with or without close_notify (protocol.md 3.6).
     Closed,
     /// The controller sent YIELD.
-    Yielded,
+    Yielded {
+        /// When it wants the endpoint back.
+        resume: Ticks,
+    },
+    /// Another experiment needs the endpoint.
+    Preempted,
+    /// The experiment took as long as its chain allows.
+    PeriodOver,
     /// The endpoint vanished, as it was told to.
     Left,
 }
@@ -87,11 +115,17 @@ pub(crate) enum End {
 pub(crate) enum EndpointError {
     /// No connection to the controller.
     Connect {
-        /// The controller.
-        controller: SocketAddr,
+        /// The addresses that were tried.
+        controllers: Vec<SocketAddr>,
         /// Of the last try.
         cause: io::Error,
     },
+    /// The broker did not tell of an experiment.
+    Subscription(SubscribeError),
+    /// The controller's name means nothing.
+    Resolve(io::Error),
+    /// The server name cannot be asked for.
+    ServerName(SetupError),
     /// The handshake failed.
     Handshake(io::Error),
     /// The controller's chain does not let it run experiments here.
@@ -102,6 +136,23 @@ pub(crate) enum EndpointError {
         awaited: &'static str,
         /// How long.
         limit: Duration,
+    },
+    /// The chain does not allow experiments of this priority.
+    PriorityTooHigh {
+        /// That of the experiment.
+        priority: u64,
+        /// The highest allowed.
+        max: u64,
+    },
+    /// The chain demands monitor programs, which this endpoint does not run.
+    MonitorsNotRun {
+        /// How many.
+        count: usize,
+    },
+    /// The chain demands more programs than an endpoint keeps track of.
+    TooManyPrograms {
+        /// How many.
+        count: usize,
     },
     /// START came although the chain demands programs that did not.
     ProgramsMissing {
@@ -120,7 +171,9 @@ impl fmt::Display for End {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Closed => "the controller closed the session",
-            Self::Yielded => "the mlet yielded",
+            Self::Yielded { .. } => "the mlet yielded",
+            Self::Preempted => "another experiment needs the endpoint",
+            Self::PeriodOver => "the experiment took as long as its chain allows",
             Self::Left => "the endpoint was ended on purpose",
         })
     }
@@ -129,14 +182,31 @@ impl fmt::Display for End {
 impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Connect { controller, cause } => {
-                write!(f, "no connection to the controller at {controller}: {cause}")
+            Self::Connect { controllers, cause } => {
+                write!(f, "no connection to the controller at {controllers:?}: {cause}")
             }
+            Self::Subscription(cause) => write!(f, "no word from the broker: {cause}"),
+            Self::Resolve(cause) => write!(f, "the controller's name has no address: {cause}"),
+            Self::ServerName(cause) => cause.fmt(f),
             Self::Handshake(cause) => write!(f, "the TLS handshake failed: {cause}"),
             Self::Chain(cause) => write!(f, "the controller's chain is not trusted: {cause}"),
             Self::TimedOut { awaited, limit } => {
                 write!(f, "the controller did not complete {awaited} in {} s", limit.as_secs())
             }
+            Self::PriorityTooHigh { priority, max } => write!(
+                f,
+                "the experiment has priority {priority}, but its chain allows {max} at most"
+            ),
+            Self::MonitorsNotRun { count } => write!(
+                f,
+                "the controller's chain demands that {count} monitor programs be run, which this \
+                 endpoint does not do; start it with --monitors-not-enforced to serve it without"
+            ),
+            Self::TooManyPrograms { count } => write!(
+                f,
+                "the controller's chain demands {count} programs, more than {}",
+                setup::PROGRAMS_MAX
+            ),
             Self::ProgramsMissing { count } => write!(
                 f,
                 "START came but {count} programs that the chain demands did not; \
@@ -154,7 +224,11 @@ impl fmt::Display for EndpointError {
 impl std::error::Error for EndpointError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Connect { cause, .. } | Self::Handshake(cause) => Some(cause),
+            Self::Connect { cause, .. } | Self::Handshake(cause) | Self::Resolve(cause) => {
+                Some(cause)
+            }
+            Self::Subscription(cause) => Some(cause),
+            Self::ServerName(cause) => Some(cause),
             Self::Chain(cause) => Some(cause),
             Self::Link(cause) => Some(cause),
             _ => None,
@@ -168,47 +242,139 @@ impl From<LinkError> for EndpointError {
     }
 }
 
+impl Session {
+    /// It came to nothing.
+    fn failed(error: EndpointError) -> Self {
+        Self { started: false, setup: None, end: Err(error) }
+    }
+}
+
 impl Endpoint {
     /// Connects once and serves until either side ends the session. Abandoning it closes everything.
     pub(crate) async fn run(self) -> Session {
+        self.run_until(std::future::pending()).await
+    }
+
+    /// The same, but ends the session when `preempted` is done: another experiment needs the endpoint.
+    pub(crate) async fn run_until(self, preempted: impl Future<Output = ()>) -> Session {
         let mut session = Session { started: false, setup: None, end: Ok(End::Closed) };
-        session.end = self.converse(&mut session).await;
+        let asked = Notify::new();
+        let forced = async {
+            preempted.await;
+            asked.notify_one();
+            sleep(PREEMPTION_TIMEOUT).await;
+        };
+        session.end = tokio::select! {
+            end = self.converse(&mut session, &asked) => end,
+            () = forced => Ok(End::Preempted),
+        };
         session
+    }
+
+    /// Subscribes, and then serves the first experiment that the broker tells of.
+    pub(crate) async fn run_subscribed(mut self, subscriber: &Subscriber) -> Session {
+        match self.follow(subscriber).await {
+            // The subscription lasts as long as the session.
+            Ok(_subscription) => self.run().await,
+            Err(error) => Session::failed(error),
+        }
+    }
+
+    /// Finds the controller, connects once and serves as [`Self::run_until`] does, an experiment of this
+    /// priority.
+    pub(crate) async fn run_for(
+        mut self,
+        controller: &Controller,
+        priority: Option<u64>,
+        preempted: impl Future<Output = ()>,
+    ) -> Session {
+        self.priority = priority;
+        match self.aim_at(controller).await {
+            Ok(()) => self.run_until(preempted).await,
+            Err(error) => Session::failed(error),
+        }
+    }
+
+    async fn follow(&mut self, subscriber: &Subscriber) -> Result<Subscription, EndpointError> {
+        let mut subscription = subscriber.open().await.map_err(EndpointError::Subscription)?;
+        let experiment = subscription.next().await.map_err(EndpointError::Subscription)?;
+        self.priority = Some(experiment.priority);
+        self.aim_at(&experiment.controller).await?;
+        Ok(subscription)
+    }
+
+    async fn aim_at(&mut self, controller: &Controller) -> Result<(), EndpointError> {
+        self.controllers = controller.resolve().await.map_err(EndpointError::Resolve)?;
+        self.server_name = controller.server_name().map_err(EndpointError::ServerName)?;
+        Ok(())
     }
 
     /// Connects and goes through the set-up, for whoever wants the bare stream to the mlet. The mlet must
     /// not speak first: what it sent with START's answer still under way would be lost.
     pub(crate) async fn open(&self) -> Result<TlsStream<TcpStream>, EndpointError> {
         let (stream, _) = connection::connect(self).await?;
-        let demanded = connection::demanded_programs(&stream, &self.operators)?;
-        let mut link = Link::new(stream);
-        setup::run(&mut link, &demanded, SETUP_TIMEOUT).await?;
+        let (link, _) = self.set_up(stream).await?;
         Ok(link.into_stream())
     }
 
-    async fn converse(&self, session: &mut Session) -> Result<End, EndpointError> {
-        let (stream, connecting_since) = connection::connect(self).await?;
-        let demanded = connection::demanded_programs(&stream, &self.operators)?;
-        let mut link = Link::new(stream);
-        let end = self.serve(&mut link, &demanded, connecting_since, session).await;
+    async fn converse(
+        &self,
+        session: &mut Session,
+        preempted: &Notify,
+    ) -> Result<End, EndpointError> {
+        let set_up = async {
+            let (stream, connecting_since) = connection::connect(self).await?;
+            let own = self.own_address(stream.get_ref().0);
+            let (link, chain) = self.set_up(stream).await?;
+            Ok::<_, EndpointError>((link, chain, own, connecting_since))
+        };
+        let (mut link, chain, own, connecting_since) = tokio::select! {
+            ready = set_up => ready?,
+            () = preempted.notified() => return Ok(End::Preempted),
+        };
+        session.started = true;
+        let service = Service {
+            machine: Machine::new(own, self.host_id.clone()),
+            limits: Limits::of(&chain),
+            leave_at: self.leave_at,
+        };
+        let first = || session.setup = Some(connecting_since.elapsed());
+        let end = requests::serve(&mut link, service, preempted.notified(), first).await;
         if !matches!(end, Ok(End::Left)) {
             link.close().await;
         }
         end
     }
 
-    async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
+    /// What follows the handshake, up to START.
+    async fn set_up(
         &self,
-        link: &mut Link<S>,
-        demanded: &[ProgramDigest],
-        connecting_since: Instant,
-        session: &mut Session,
-    ) -> Result<End, EndpointError> {
-        setup::run(link, demanded, SETUP_TIMEOUT).await?;
-        session.started = true;
-        let Some(first) = link.receive().await? else { return Ok(End::Closed) };
-        session.setup = Some(connecting_since.elapsed());
-        requests::serve(link, first, self.address, self.leave_at).await
+        stream: TlsStream<TcpStream>,
+    ) -> Result<(Link<TlsStream<TcpStream>>, VerifiedChain), EndpointError> {
+        let chain = connection::controllers_chain(&stream, &self.operators)?;
+        if let (Some(priority), Some(max)) = (self.priority, Limits::of(&chain).priority_max())
+            && priority > max
+        {
+            return Err(EndpointError::PriorityTooHigh { priority, max });
+        }
+        let demanded = chain.monitor_digests().copied().collect::<Vec<_>>();
+        let mut link = Link::new(stream);
+        match setup::run(&mut link, &demanded, self.monitors_not_enforced, SETUP_TIMEOUT).await {
+            Ok(()) => Ok((link, chain)),
+            Err(error) => {
+                link.close().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// The address that stands for the endpoint. One on loopback would not reach the world, and the
+    /// controller being here does not mean that its targets are.
+    fn own_address(&self, stream: &TcpStream) -> IpAddr {
+        match stream.local_addr() {
+            Ok(local) if self.address.is_unspecified() && !local.ip().is_loopback() => local.ip(),
+            _ => self.address,
+        }
     }
 }
 

@@ -1,96 +1,157 @@
 //! The requests of a mlet, one after the other, and the notifications between the answers.
 //!
-//! Not here: what sockets do. Memory (MREAD, MWRITE) and capture filters are answered as unsupported.
+//! Not here: what sockets do and what memory holds.
 //!
 //! Invariant: every request is answered once, in order; a notification never follows the answer to the
-//! NCLOSE of its socket.
+//! NCLOSE of its socket. The connection is left between two messages, whatever ends the session.
 
-use std::net::IpAddr;
+use std::time::Duration;
 
 use engine::wire::message::{Message, MessageType, NCTL_FIN, Outcome, Protocol, Socket, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::time::{sleep, timeout};
 
-use super::link::{Link, Received};
+use super::limits::Limits;
+use super::machine::Machine;
 use super::sockets::Sockets;
-use super::{End, EndpointError};
+use super::{End, EndpointError, memory, now};
+use crate::link::{Link, Received};
 
-/// What follows a request.
+/// The last words of a session must not wait for a controller that does not listen.
+const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What a session's requests are served with.
+#[derive(Debug)]
+pub(super) struct Service {
+    /// The machine as the mlet sees it.
+    pub(super) machine: Machine,
+    /// What the controller's chain allows.
+    pub(super) limits: Limits,
+    /// Fault: vanish, without a word, when a request of this type arrives.
+    pub(super) leave_at: Option<MessageType>,
+}
+
+/// What is sent back for a request, and whether the session goes on.
 struct Answer {
-    status: Status,
+    message: Vec<u8>,
     /// Set if the session ends with this answer.
     end: Option<Result<End, EndpointError>>,
 }
 
-impl From<Status> for Answer {
-    fn from(status: Status) -> Self {
-        Self { status, end: None }
-    }
+/// What happens next in a session.
+enum Event {
+    Request(Option<Received>),
+    Notification(Vec<u8>),
+    Preempted,
+    PeriodOver,
 }
 
-impl From<Result<(), Status>> for Answer {
-    fn from(result: Result<(), Status>) -> Self {
-        result.err().unwrap_or(Status::SUCCESS).into()
-    }
-}
-
-/// Serves from the `first` request on until the session ends. `address` is the endpoint's own;
-/// a request of type `leave_at` ends everything at once.
+/// Serves from START on until the session ends, which `preempted` makes it do. `first` is called when
+/// the first request comes.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
-    first: Received,
-    address: IpAddr,
-    leave_at: Option<MessageType>,
+    service: Service,
+    preempted: impl Future<Output = ()>,
+    first: impl FnOnce(),
 ) -> Result<End, EndpointError> {
-    let (mut sockets, mut notifications) = Sockets::new(address);
-    let mut next = Some(first);
-    loop {
-        let received = match next.take() {
-            Some(received) => received,
-            None => tokio::select! {
-                received = link.receive() => match received? {
-                    Some(received) => received,
-                    None => return Ok(End::Closed),
-                },
-                Some(notification) = notifications.recv() => {
-                    if sockets.is_open(notification.socket) {
-                        link.send_encoded(&notification.message).await?;
-                    }
-                    continue;
-                }
-            },
-        };
-        let (message_type, payload) = received;
-        if leave_at == Some(message_type) {
-            return Ok(End::Left);
+    let Service { machine, limits, leave_at } = service;
+    let period = limits.period();
+    let mut sockets = Sockets::new(machine, limits);
+    let period_over = async {
+        match period {
+            Some(period) => sleep(period).await,
+            None => std::future::pending().await,
         }
-        let answer = answer(&mut sockets, &Message::decode(message_type, &payload));
-        link.send(&Message::Result(Outcome::Status(answer.status))).await?;
-        if let Some(end) = answer.end {
-            return end;
+    };
+    tokio::pin!(preempted, period_over);
+    let mut first = Some(first);
+    loop {
+        let backlogged = sockets.table().is_backlogged();
+        let event = tokio::select! {
+            received = link.receive(), if !backlogged => Event::Request(received?),
+            message = sockets.next_message() => Event::Notification(message),
+            () = &mut preempted => Event::Preempted,
+            () = &mut period_over => Event::PeriodOver,
+        };
+        match event {
+            Event::Request(None) => return Ok(End::Closed),
+            Event::Request(Some((message_type, _))) if leave_at == Some(message_type) => {
+                return Ok(End::Left);
+            }
+            Event::Request(Some((message_type, payload))) => {
+                if let Some(first) = first.take() {
+                    first();
+                }
+                let request = Message::decode(message_type, &payload);
+                let Answer { message, end } = answer(&mut sockets, &request).await?;
+                link.send_encoded(&message).await?;
+                if let Some(end) = end {
+                    return end;
+                }
+            }
+            Event::Notification(message) => link.send_encoded(&message).await?,
+            Event::Preempted => {
+                last_words(link, &Message::Suspd).await;
+                return Ok(End::Preempted);
+            }
+            Event::PeriodOver => {
+                let info = b"the experiment has lasted as long as its chain allows";
+                let words = Message::Linfo { name: b"pktfleet", auxiliary: b"", info };
+                last_words(link, &words).await;
+                return Ok(End::PeriodOver);
+            }
         }
     }
 }
 
-fn answer(sockets: &mut Sockets, request: &Message<'_>) -> Answer {
-    match *request {
-        Message::Nopen { sktid, open, .. } => sockets.open(sktid, &open).into(),
-        Message::Nclose { sktid } => sockets.close(sktid).into(),
-        Message::Nsend { sktid, time, tag, packet } => {
-            sockets.send(sktid, time, tag, &packet).into()
+async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, message: &Message<'_>) {
+    // Said or not, the session is over.
+    let _ = timeout(LAST_WORDS_TIMEOUT, link.send(message)).await;
+}
+
+async fn answer(sockets: &mut Sockets, request: &Message<'_>) -> Result<Answer, EndpointError> {
+    let (result, end) = match *request {
+        Message::Mread { address, len } => {
+            let data = memory::read(&sockets.table(), sockets.machine(), now(), address, len);
+            return encoded(&Message::Mdata { address, data: &data }, None);
         }
+        Message::Yield { resume } => (Ok(()), Some(Ok(End::Yielded { resume }))),
+        Message::Raw { malformed: true, message_type, .. } => {
+            (Err(Status::ECTLBADMSG), Some(Err(EndpointError::Malformed(message_type))))
+        }
+        _ => (carry_out(sockets, request).await, None),
+    };
+    let status = result.err().unwrap_or(Status::SUCCESS);
+    encoded(&Message::Result(Outcome::Status(status)), end)
+}
+
+fn encoded(
+    message: &Message<'_>,
+    end: Option<Result<End, EndpointError>>,
+) -> Result<Answer, EndpointError> {
+    let mut encoded = Vec::new();
+    message.encode(&mut encoded).map_err(crate::link::LinkError::from)?;
+    Ok(Answer { message: encoded, end })
+}
+
+/// The requests that only succeed or fail.
+async fn carry_out(sockets: &mut Sockets, request: &Message<'_>) -> Result<(), Status> {
+    match *request {
+        Message::Nopen { sktid, receive_buffer_len, open } => {
+            sockets.open(sktid, &open, receive_buffer_len)
+        }
+        Message::Nclose { sktid } => sockets.close(sktid).await,
+        Message::Nsend { sktid, time, tag, packet } => sockets.send(sktid, time, tag, &packet),
+        Message::Ncap { socket, end, filter } => sockets.capture(socket, end, filter),
         Message::Nctl { sktid, family, time, command } => {
             let socket = Socket { sktid, family, protocol: Protocol::Tcp };
+            sockets.table().check(socket)?;
             match command {
-                NCTL_FIN => sockets.finish(socket, time).into(),
-                _ => Status::ECTLNOTSUP.into(),
+                NCTL_FIN => sockets.finish(socket, time),
+                _ => Err(Status::ECTLNOTSUP),
             }
         }
-        Message::Ncap { socket, .. } => sockets.check(socket).and(Err(Status::ESKTNOPROTO)).into(),
-        Message::Yield { .. } => Answer { status: Status::SUCCESS, end: Some(Ok(End::Yielded)) },
-        Message::Raw { malformed: true, message_type, .. } => Answer {
-            status: Status::ECTLBADMSG,
-            end: Some(Err(EndpointError::Malformed(message_type))),
-        },
-        _ => Status::ECTLNOTSUP.into(),
+        Message::Mwrite { address, data } => memory::write(&mut sockets.table(), address, data),
+        _ => Err(Status::ECTLNOTSUP),
     }
 }

@@ -1,6 +1,7 @@
 //! The set-up before the mlet: programs, then START (protocol.md 5.1).
 //!
-//! Not here: running the programs; an endpoint for tests only checks that they came.
+//! Not here: running the programs. Because monitors are not run, an experiment that demands any is
+//! refused at START, unless that is not wanted.
 //!
 //! Invariant: START succeeds only after every demanded program has come.
 
@@ -12,18 +13,26 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
 use super::EndpointError;
-use super::link::Link;
+use crate::link::Link;
 
 /// The CDATA hints there are (protocol.md 1.4).
 const HINTS: [&[u8]; 2] = [b"monitor", b"filter"];
+
+/// Most programs that a chain may demand (protocol.md 5.1).
+pub(super) const PROGRAMS_MAX: usize = 100;
 
 /// Answers the controller until START has succeeded, which must be within `limit`.
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     demanded: &[ProgramDigest],
+    monitors_not_enforced: bool,
     limit: Duration,
 ) -> Result<(), EndpointError> {
-    timeout(limit, answer_until_start(link, demanded))
+    let count = demanded.len();
+    if count > PROGRAMS_MAX {
+        return Err(EndpointError::TooManyPrograms { count });
+    }
+    timeout(limit, answer_until_start(link, demanded, monitors_not_enforced))
         .await
         .map_err(|_| EndpointError::TimedOut { awaited: "the set-up", limit })?
 }
@@ -31,31 +40,38 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
 async fn answer_until_start<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     demanded: &[ProgramDigest],
+    monitors_not_enforced: bool,
 ) -> Result<(), EndpointError> {
     let mut missing = demanded.to_vec();
     loop {
         let Some((message_type, payload)) = link.receive().await? else {
             return Err(EndpointError::ClosedInSetup);
         };
-        let (status, done) = match Message::decode(message_type, &payload) {
+        let (outcome, done) = match Message::decode(message_type, &payload) {
             Message::Cdata { hint, data } => match admit(hint, data, demanded) {
                 Ok(digest) => {
                     missing.retain(|demanded| *demanded != digest);
-                    (Status::SUCCESS, None)
+                    (Outcome::SUCCESS, None)
                 }
-                Err(status) => (status, None),
+                Err(status) => (Outcome::Status(status), None),
             },
-            Message::Start if missing.is_empty() => (Status::SUCCESS, Some(Ok(()))),
-            Message::Start => {
+            Message::Start if !missing.is_empty() => {
                 let count = missing.len();
-                (Status::ECRTNOHDAT, Some(Err(EndpointError::ProgramsMissing { count })))
+                let error = EndpointError::ProgramsMissing { count };
+                (Outcome::Status(Status::ECRTNOHDAT), Some(Err(error)))
             }
+            Message::Start if !(demanded.is_empty() || monitors_not_enforced) => {
+                let error = EndpointError::MonitorsNotRun { count: demanded.len() };
+                (Outcome::MonitorFailed { monitor_index: 0 }, Some(Err(error)))
+            }
+            Message::Start => (Outcome::SUCCESS, Some(Ok(()))),
             Message::Raw { malformed: true, .. } => {
-                (Status::ECTLBADMSG, Some(Err(EndpointError::Malformed(message_type))))
+                let error = EndpointError::Malformed(message_type);
+                (Outcome::Status(Status::ECTLBADMSG), Some(Err(error)))
             }
-            _ => (Status::ECTLNOTSUP, None),
+            _ => (Outcome::Status(Status::ECTLNOTSUP), None),
         };
-        link.send(&Message::Result(Outcome::Status(status))).await?;
+        link.send(&Message::Result(outcome)).await?;
         if let Some(result) = done {
             return result;
         }

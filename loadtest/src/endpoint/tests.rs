@@ -1,7 +1,11 @@
 //! The endpoint's set-up and requests against scripted controllers, over a pipe.
 
+mod datagrams;
+mod denied;
+mod golden;
 mod own_home;
 mod session;
+mod statuses;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
@@ -13,10 +17,14 @@ use engine::wire::program::Program;
 use engine::wire::time::Ticks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
+use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
-use super::link::{Link, LinkError};
-use super::{End, EndpointError, now, requests, setup};
+use super::limits::Limits;
+use super::machine::Machine;
+use super::requests::{self, Service};
+use super::{End, EndpointError, now, setup};
+use crate::link::{Link, LinkError};
 use crate::web::Web;
 
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 8, 0, 1));
@@ -34,21 +42,34 @@ type Served = JoinHandle<Result<End, EndpointError>>;
 struct Script {
     link: Link<DuplexStream>,
     served: Served,
+    preempt: oneshot::Sender<()>,
 }
 
 impl Script {
     fn new() -> Self {
-        Self::leaving_at(None)
+        Self::start(OWN, "", None)
     }
 
-    fn leaving_at(leave_at: Option<MessageType>) -> Self {
+    /// With the limits of a chain.
+    fn limited(limits: &str) -> Self {
+        Self::start(OWN, limits, None)
+    }
+
+    fn start(own: IpAddr, limits: &str, leave_at: Option<MessageType>) -> Self {
         let (near, far) = tokio::io::duplex(64 * 1024);
+        let (preempt, preempted) = oneshot::channel();
+        let limits = Limits::of_text(limits);
+        let service = Service { machine: Machine::new(own, "host".to_owned()), limits, leave_at };
         let served = tokio::spawn(async move {
             let mut link = Link::new(far);
-            let Some(first) = link.receive().await? else { return Ok(End::Closed) };
-            requests::serve(&mut link, first, OWN, leave_at).await
+            let preempted = async {
+                if preempted.await.is_err() {
+                    std::future::pending().await
+                }
+            };
+            requests::serve(&mut link, service, preempted, || ()).await
         });
-        Self { link: Link::new(near), served }
+        Self { link: Link::new(near), served, preempt }
     }
 
     /// The next message.
@@ -144,59 +165,6 @@ async fn a_page_comes_from_the_endpoints_own_address_with_all_notifications() {
 }
 
 #[tokio::test]
-async fn what_is_not_supported_is_answered_with_its_own_status() {
-    let tcp = |data| Packet::Tcp { family: Family::Ipv4, data };
-    let udp = Packet::Udp { remote: LOOPBACK, data: b"x" };
-    let foreign = SocketAddr::from(([192, 0, 2, 1], 0));
-    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
-    let server = listener.local_addr().unwrap();
-    let mut script = Script::new();
-    let nsend = |packet| Message::Nsend { sktid: 1, time: Ticks(0), tag: 1, packet };
-    for (request, status) in [
-        (nopen(1, Open::Udp { local: ANY }), Status::ESKTNOPROTO),
-        (nopen(1, Open::Raw { local: ANY.ip() }), Status::ESKTNOPROTO),
-        (nopen(1, Open::TcpListen { local: ANY }), Status::ESKTNOPROTO),
-        (nopen(1, Open::TcpConnect { local: foreign, remote: server }), Status::ESKTNOADDR),
-        (nsend(tcp(b"x")), Status::ESKTNOTOPEN),
-        (Message::Nclose { sktid: 1 }, Status::ESKTNOTOPEN),
-        (Message::Mread { address: 0x1001_0000, len: 8 }, Status::ECTLNOTSUP),
-        (Message::Mwrite { address: 0x2000_0070, data: b"\0>" }, Status::ECTLNOTSUP),
-        (Message::End, Status::ECTLNOTSUP),
-        (Message::Cont, Status::ECTLNOTSUP),
-        (Message::Start, Status::ECTLNOTSUP),
-    ] {
-        assert_eq!(script.ask(request.clone()).await, status, "{request:?}");
-    }
-    script.connect(server).await;
-    let socket = udp.socket(1);
-    let tcp_socket = tcp(b"").socket(1);
-    let nctl = |command| Message::Nctl { sktid: 1, family: Family::Ipv4, time: Ticks(0), command };
-    let ncap = |socket| Message::Ncap { socket, end: Ticks::MAX, filter: b"\0" };
-    for (request, status) in [
-        (connect(1, server), Status::ESKTINUSE),
-        (nsend(udp), Status::ESKTNOMATCH),
-        (ncap(socket), Status::ESKTNOMATCH),
-        (ncap(tcp_socket), Status::ESKTNOPROTO),
-        (nctl(NCTL_FIN + 1), Status::ECTLNOTSUP),
-    ] {
-        assert_eq!(script.ask(request.clone()).await, status, "{request:?}");
-    }
-    script.link.send_encoded(&[0x99, 0, 0, 1, 7]).await.unwrap();
-    assert_eq!(script.next().await, (MessageType::RESULT, vec![0, 0x11]));
-    assert!(matches!(script.leave().await, Ok(End::Closed)));
-}
-
-#[tokio::test]
-async fn a_malformed_request_is_answered_and_ends_the_session() {
-    let mut script = Script::new();
-    script.link.send_encoded(&[0x2B, 0, 0, 2, 1, 2]).await.unwrap();
-    assert_eq!(script.next().await, (MessageType::RESULT, vec![0, 0x10]));
-    assert!(script.link.receive().await.unwrap().is_none());
-    let end = script.served.await.unwrap();
-    assert!(matches!(end, Err(EndpointError::Malformed(MessageType::NCLOSE))), "{end:?}");
-}
-
-#[tokio::test]
 async fn a_refused_connection_is_a_reset_and_its_socket_takes_no_data() {
     // Bound but not listening, so that nobody else can listen there.
     let closed = tokio::net::TcpSocket::new_v4().unwrap();
@@ -274,8 +242,7 @@ async fn a_broken_connection_is_reported_as_a_reset() {
     server.set_zero_linger().unwrap();
     drop(server);
     assert_eq!(script.change().await, code(StateChange::RESET));
-    assert_eq!(script.ask(send(Ticks(0), 9, b"x")).await, Status::SUCCESS);
-    assert_eq!(script.tag().await.2, Status::EPKTNOTSENT);
+    assert_eq!(script.ask(send(Ticks(0), 9, b"x")).await, Status::ESKTNOTOPEN);
 }
 
 #[tokio::test]
@@ -292,13 +259,34 @@ async fn more_waiting_data_than_the_queue_holds_is_refused() {
 #[tokio::test]
 async fn yield_is_acknowledged_and_ends_the_session() {
     let mut script = Script::new();
-    assert_eq!(script.ask(Message::Yield { resume: Ticks(0) }).await, Status::SUCCESS);
-    assert!(matches!(script.leave().await, Ok(End::Yielded)));
+    assert_eq!(script.ask(Message::Yield { resume: Ticks(9) }).await, Status::SUCCESS);
+    assert!(matches!(script.leave().await, Ok(End::Yielded { resume: Ticks(9) })));
+}
+
+#[tokio::test]
+async fn a_preempted_session_says_so_and_ends() {
+    let mut script = Script::new();
+    assert_eq!(script.ask(Message::End).await, Status::ECTLNOTSUP);
+    script.preempt.send(()).unwrap();
+    assert_eq!(script.link.receive().await.unwrap(), Some((MessageType::SUSPD, vec![])));
+    assert!(script.link.receive().await.unwrap().is_none());
+    assert!(matches!(script.served.await.unwrap(), Ok(End::Preempted)));
+}
+
+#[tokio::test]
+async fn a_session_ends_when_its_period_is_over_and_leaves_a_line_for_the_log() {
+    let mut script = Script::limited("max_exp_period=1000000;");
+    let (message_type, payload) = script.next().await;
+    let Message::Linfo { info, .. } = Message::decode(message_type, &payload) else {
+        panic!("LINFO expected, not {message_type}");
+    };
+    assert!(info.ends_with(b"as long as its chain allows"), "{}", info.escape_ascii());
+    assert!(matches!(script.leave().await, Ok(End::PeriodOver)));
 }
 
 #[tokio::test]
 async fn an_endpoint_told_to_leave_vanishes_without_an_answer() {
-    let mut script = Script::leaving_at(Some(MessageType::NCLOSE));
+    let mut script = Script::start(OWN, "", Some(MessageType::NCLOSE));
     assert_eq!(script.ask(Message::End).await, Status::ECTLNOTSUP);
     script.link.send(&Message::Nclose { sktid: 1 }).await.unwrap();
     assert!(script.link.receive().await.unwrap().is_none());
@@ -316,11 +304,14 @@ async fn an_end_inside_a_message_is_an_error() {
 /// Sends the messages of a set-up one by one; the answers' payloads and how the set-up ended.
 async fn set_up(
     demanded: &[Program],
+    monitors_not_enforced: bool,
     requests: &[Message<'_>],
 ) -> (Vec<Vec<u8>>, Result<(), EndpointError>) {
     let (near, far) = tokio::io::duplex(64 * 1024);
     let digests: Vec<_> = demanded.iter().map(|program| *program.digest()).collect();
-    let set_up = tokio::spawn(async move { setup::run(&mut Link::new(far), &digests, LONG).await });
+    let set_up = tokio::spawn(async move {
+        setup::run(&mut Link::new(far), &digests, monitors_not_enforced, LONG).await
+    });
     let mut link = Link::new(near);
     let mut answers = Vec::new();
     for request in requests {
@@ -341,13 +332,14 @@ async fn start_succeeds_once_every_demanded_program_has_come() {
     let leak = |program: &Program| &*program.encoded().to_vec().leak();
     let (pass_bytes, block_bytes) = (leak(&pass), leak(&block));
 
-    let (answers, end) = set_up(&[], &[Message::Start]).await;
+    let (answers, end) = set_up(&[], false, &[Message::Start]).await;
     assert_eq!(answers, [vec![]]);
     assert!(end.is_ok());
 
     let both = [pass.clone(), block.clone()];
     let (answers, end) = set_up(
         &both,
+        true,
         &[
             cdata(b"monitor", pass_bytes),
             cdata(b"monitor", pass_bytes),
@@ -366,14 +358,37 @@ async fn start_succeeds_once_every_demanded_program_has_come() {
         Message::Nclose { sktid: 1 },
         Message::Start,
     ];
-    let (answers, end) = set_up(&[pass], &requests).await;
+    let (answers, end) = set_up(&[pass], false, &requests).await;
     assert_eq!(answers, [[0, 0x24], [0, 0x20], [0, 0x20], [0, 0x11], [0, 0x21]]);
     assert!(matches!(end, Err(EndpointError::ProgramsMissing { count: 1 })), "{end:?}");
 }
 
 #[tokio::test]
+async fn an_experiment_whose_monitors_should_be_run_is_refused_unless_told_otherwise() {
+    let pass = Program::from_ebpf_text(PASS_ALL).unwrap();
+    let encoded: &[u8] = pass.encoded().to_vec().leak();
+    let requests = [Message::Cdata { hint: b"monitor", data: encoded }, Message::Start];
+    let (answers, end) = set_up(std::slice::from_ref(&pass), false, &requests).await;
+    assert_eq!(answers, [vec![], vec![0, 0x13, 0, 0]]);
+    let error = end.unwrap_err().to_string();
+    assert!(error.contains("--monitors-not-enforced"), "{error}");
+    let (answers, end) = set_up(&[pass], true, &requests).await;
+    assert!(answers.iter().all(Vec::is_empty) && end.is_ok(), "{answers:?} {end:?}");
+}
+
+#[tokio::test]
+async fn a_chain_may_demand_a_hundred_programs_and_no_more() {
+    let program = Program::from_ebpf_text(PASS_ALL).unwrap();
+    let (answers, end) = set_up(&vec![program.clone(); 101], true, &[]).await;
+    assert!(answers.is_empty());
+    assert!(matches!(end, Err(EndpointError::TooManyPrograms { count: 101 })), "{end:?}");
+    let (_, end) = set_up(&vec![program; 100], true, &[]).await;
+    assert!(matches!(end, Err(EndpointError::ClosedInSetup)), "{end:?}");
+}
+
+#[tokio::test]
 async fn a_controller_that_closes_before_start_is_an_error() {
-    let (answers, end) = set_up(&[], &[]).await;
+    let (answers, end) = set_up(&[], false, &[]).await;
     assert!(answers.is_empty());
     assert!(matches!(end, Err(EndpointError::ClosedInSetup)), "{end:?}");
 }
@@ -381,7 +396,7 @@ async fn a_controller_that_closes_before_start_is_an_error() {
 #[tokio::test]
 async fn a_controller_that_never_sends_start_is_left_in_time() {
     let (near, far) = tokio::io::duplex(1024);
-    let end = setup::run(&mut Link::new(far), &[], Duration::from_millis(20)).await;
+    let end = setup::run(&mut Link::new(far), &[], false, Duration::from_millis(20)).await;
     assert!(matches!(end, Err(EndpointError::TimedOut { .. })), "{end:?}");
     drop(near);
 }

@@ -27,7 +27,7 @@ use clap::{Args, ValueEnum};
 use engine::sys::{cpu, limits};
 
 use crate::binaries::{self, BinaryError};
-use crate::home::{Home, HomeError};
+use crate::home::{Home, HomeError, Surroundings};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
 use report::Report;
 
@@ -175,7 +175,7 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
     if needed > limit {
         return Err(LoadError::FewFds { needed, limit });
     }
-    let home = Home::create(options.endpoints, false)?;
+    let home = Home::create(options.endpoints, false, Surroundings::default())?;
     let mlet = match (options.mode, &options.mlet) {
         (Mode::Short, None) => {
             let tiny = home.config_path().with_file_name("mlet-exit");
@@ -186,12 +186,12 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let arguments = arguments(options, &home, mlet);
-        let pktxpmgr = Pktxpmgr::start(&program, arguments).await?;
+        let (pktxpmgr, controller) = Pktxpmgr::listening(&program, arguments).await?;
         if let Some(core) = options.own_core {
             // After the start, for mlets run where pktxpmgr was started.
             cpu::pin_this_thread(core)?;
         }
-        let endpoints = home.endpoints(pktxpmgr.address())?;
+        let endpoints = home.endpoints(controller)?;
         let duration = Duration::from_secs(options.seconds);
         let measured =
             modes::measure(options.mode, endpoints, options.size, duration, pktxpmgr.pid()).await;

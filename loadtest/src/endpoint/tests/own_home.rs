@@ -37,10 +37,13 @@ fn endpoint(home: &Path, controller: std::net::SocketAddr) -> (Endpoint, String)
     };
     let endpoint = Endpoint {
         address: OWN,
-        controller,
+        host_id: String::new(),
+        controllers: vec![controller],
         server_name: tls::server_name(None).unwrap(),
         tls: tls::client_config(Some(&Identity { chain: &chain, key: &key }), rule).unwrap(),
         operators: vec![operator],
+        priority: None,
+        monitors_not_enforced: false,
         leave_at: None,
     };
     (endpoint, key.public_key().key_id().to_string())
@@ -68,8 +71,9 @@ async fn a_home_of_pktcred_runs_an_experiment_with_nothing_edited() {
         program("mlet-http-get").into_os_string(),
         web.address().to_string().into(),
     ];
-    let mut pktxpmgr = Pktxpmgr::start(&program("pktxpmgr"), words).await.unwrap();
-    let (endpoint, key) = endpoint(&home, pktxpmgr.address());
+    let (mut pktxpmgr, controller) =
+        Pktxpmgr::listening(&program("pktxpmgr"), words).await.unwrap();
+    let (endpoint, key) = endpoint(&home, controller);
     let session = endpoint.run().await;
     assert!(session.started, "{session:?}");
     let ended = pktxpmgr.finish().await.unwrap();

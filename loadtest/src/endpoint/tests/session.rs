@@ -15,10 +15,10 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::super::link::{Link, LinkError};
 use super::super::{End, Endpoint, EndpointError};
 use super::{LOOPBACK, PASS_ALL, connect};
-use crate::home::Home;
+use crate::home::{Home, Surroundings};
+use crate::link::{Link, LinkError};
 
 /// A controller for one endpoint of `home`, which it judges by `operator`.
 struct Controller {
@@ -108,7 +108,7 @@ async fn request(link: &mut Link<TlsStream<Tapped>>, message: &Message<'_>) -> S
 
 #[tokio::test]
 async fn a_whole_session_over_tls_shows_key_address_and_snikey_and_ends_with_the_controller() {
-    let home = Home::create(1, false).unwrap();
+    let home = Home::create(1, false, Surroundings::default()).unwrap();
     let controller = Controller::new(&home, home.controller().2).await;
     let session = tokio::spawn(endpoint(&home, controller.address()).run());
 
@@ -135,7 +135,7 @@ async fn a_whole_session_over_tls_shows_key_address_and_snikey_and_ends_with_the
 
 #[tokio::test]
 async fn a_missing_close_notify_is_an_end_too() {
-    let home = Home::create(1, false).unwrap();
+    let home = Home::create(1, false, Surroundings::default()).unwrap();
     let controller = Controller::new(&home, home.controller().2).await;
     let session = tokio::spawn(endpoint(&home, controller.address()).run());
     let mut link = Link::new(controller.accept().await.unwrap());
@@ -151,7 +151,7 @@ async fn a_missing_close_notify_is_an_end_too() {
 
 #[tokio::test]
 async fn the_programs_of_the_controllers_chain_must_come_before_start() {
-    let home = Home::create(1, false).unwrap();
+    let home = Home::create(1, false, Surroundings::default()).unwrap();
     let controller = Controller::new(&home, home.controller().2).await;
     let session = tokio::spawn(endpoint(&home, controller.address()).run());
     let mut link = Link::new(controller.accept().await.unwrap());
@@ -165,7 +165,7 @@ async fn the_programs_of_the_controllers_chain_must_come_before_start() {
 
 #[tokio::test]
 async fn an_endpoint_of_another_operator_is_refused() {
-    let home = Home::create(1, false).unwrap();
+    let home = Home::create(1, false, Surroundings::default()).unwrap();
     let stranger = PrivateKey::generate().unwrap().public_key();
     let controller = Controller::new(&home, stranger).await;
     let session = tokio::spawn(endpoint(&home, controller.address()).run());
@@ -177,8 +177,8 @@ async fn an_endpoint_of_another_operator_is_refused() {
 
 #[tokio::test]
 async fn a_controller_without_the_operators_privilege_is_refused() {
-    let home = Home::create(1, false).unwrap();
-    let other = Home::create(1, false).unwrap();
+    let home = Home::create(1, false, Surroundings::default()).unwrap();
+    let other = Home::create(1, false, Surroundings::default()).unwrap();
     let controller = Controller::new(&other, home.controller().2).await;
     let session = tokio::spawn(endpoint(&home, controller.address()).run());
     assert!(controller.accept().await.is_err());
@@ -188,7 +188,7 @@ async fn a_controller_without_the_operators_privilege_is_refused() {
 
 #[tokio::test]
 async fn a_refused_connection_is_tried_again_until_the_controller_listens() {
-    let home = Home::create(1, false).unwrap();
+    let home = Home::create(1, false, Surroundings::default()).unwrap();
     let socket = tokio::net::TcpSocket::new_v4().unwrap();
     socket.bind(LOOPBACK).unwrap();
     let session = tokio::spawn(endpoint(&home, socket.local_addr().unwrap()).run());
@@ -218,7 +218,7 @@ fn record_lengths(mut stream: &[u8]) -> Vec<usize> {
 #[tokio::test]
 async fn no_tls_record_holds_bytes_of_two_messages() {
     const FLOOD_LEN: usize = 300_000;
-    let home = Home::create(1, false).unwrap();
+    let home = Home::create(1, false, Surroundings::default()).unwrap();
     let controller = Controller::new(&home, home.controller().2).await;
     let session = tokio::spawn(endpoint(&home, controller.address()).run());
     let stream = controller.accept().await.unwrap();

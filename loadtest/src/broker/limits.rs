@@ -1,0 +1,66 @@
+//! What a broker allows, each an option of the command line.
+//!
+//! Not here: who watches over them (`rules`, `server`).
+
+use std::time::Duration;
+
+use clap::{Args, Parser};
+
+use crate::units::{count, size, time_limit};
+
+/// Every size, count and deadline of a broker.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)")]
+pub(crate) struct Limits {
+    /// Publishers and subscribers connected at once; further ones wait in the kernel's queue
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = count)]
+    pub(crate) connections_max: usize,
+    /// Certificates of one client before its XPUB or XSUB
+    #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
+    pub(crate) certificates_max: usize,
+    /// Size of these certificates together
+    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
+    pub(crate) certificates_size_max: usize,
+    /// Publications of one client that live at once
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
+    pub(crate) publications_max: usize,
+    /// Channels of one client, those of all its living publications together
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
+    pub(crate) channels_max: usize,
+    /// Size of a descriptor, and of an endpoint's attributes
+    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = size)]
+    pub(crate) descriptor_max: usize,
+    /// A subscriber that takes nothing for so long while notifications wait is disconnected
+    #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time_limit)]
+    pub(crate) unread_timeout: Duration,
+    /// From accept to the end of the TLS handshake
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
+    pub(crate) handshake_timeout: Duration,
+    /// From there to the first accepted XPUB or XSUB
+    #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_limit)]
+    pub(crate) request_timeout: Duration,
+}
+
+/// The defaults of the command line, which are written there and nowhere else.
+impl Default for Limits {
+    fn default() -> Self {
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            limits: Limits,
+        }
+        Alone::parse_from(["broker"]).limits
+    }
+}
+
+impl Limits {
+    /// The largest payload any request needs: a certificate that fills all the room there is, or the
+    /// longest list of channels with an operator's key and a descriptor.
+    pub(crate) fn payload_len_max(&self) -> usize {
+        const CHANNEL_LEN_MAX: usize = 33;
+        const LIST_END_AND_KEY_LEN: usize = 33;
+        let request =
+            self.channels_max * CHANNEL_LEN_MAX + LIST_END_AND_KEY_LEN + self.descriptor_max;
+        request.max(self.certificates_size_max)
+    }
+}

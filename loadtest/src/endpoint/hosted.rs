@@ -1,0 +1,413 @@
+//! `pktfleet endpoint`: one endpoint that a group hosts. It serves the controller it is told of, or all
+//! experiments that a broker tells it of.
+//!
+//! Not here: the parts themselves (`subscribe`, and [`Endpoint`] for one session).
+//!
+//! Invariant: an experiment is served by one session at a time, and one that was served is not served
+//! again before its publication has ended: brokers tell of it again whenever somebody has to reconnect.
+//! No experiment waits while one of lower priority runs, but for the time that this one takes to end.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::{ArgGroup, Args};
+use engine::proto::tls::{self, Identity, PeerRule, SetupError};
+use engine::proto::trust::TrustMode;
+use engine::wire::address::HostPort;
+use engine::wire::channel::ChannelId;
+use engine::wire::key::PrivateKey;
+use engine::wire::name_value::{self, Dialect};
+use engine::wire::snikey::SniKey;
+use engine::wire::time::Ticks;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use super::subscribe::{Controller, Experiment, Interest, Subscriber};
+use super::{End, Endpoint, EndpointError, Session, now};
+use crate::credentials::{self, CredentialError, KeyOptions};
+use crate::hosting::{self, HostError, LogOptions};
+use crate::units::count;
+
+/// Pause after a broker could not be reached or refused us. The original pauses after failed connects
+/// only, and so asks a broker that refuses it some hundred times a second.
+const RETRY_PAUSE: Duration = Duration::from_secs(5);
+/// A subscription that has ended is made again at once, but no more often than this.
+const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Experiments that may wait for their turn; further ones are forgotten.
+const WAITING_MAX: usize = 1000;
+
+/// What `pktfleet endpoint` can be told.
+#[derive(Debug, Args)]
+#[command(group = ArgGroup::new("source").required(true))]
+pub(crate) struct Options {
+    /// Serve the experiments that this broker tells of, until a signal [default port: 20557]
+    #[arg(long, value_name = "HOST[:PORT]", group = "source", requires = "agent")]
+    subscribe: Option<HostPort>,
+    /// Serve one session of this controller, or through this proxy [default port: 20556]
+    #[arg(long, value_name = "HOST[:PORT]", group = "source")]
+    controller: Option<HostPort>,
+    /// Server name to ask the controller for [default: none]
+    #[arg(long, value_name = "SNIKEY", requires = "controller", value_parser = SniKey::parse)]
+    snikey: Option<SniKey>,
+    #[command(flatten)]
+    key: KeyOptions,
+    /// Certificate by which the endpoint represents its operator; repeatable: subcmd, then delpriv
+    /// upwards
+    #[arg(long, value_name = "FILE")]
+    subcmd: Vec<PathBuf>,
+    /// Public key of an endpoint operator whose experiments are served; repeatable
+    #[arg(long, value_name = "FILE", required = true)]
+    operator: Vec<PathBuf>,
+    /// Agent certificate of the key, for the broker
+    #[arg(long, value_name = "FILE")]
+    agent: Option<PathBuf>,
+    /// Public key that may have signed the broker's agent certificate; repeatable [default: any]
+    #[arg(long, value_name = "FILE")]
+    broker_root: Vec<PathBuf>,
+    /// Channel to subscribe to, in hexadecimal, or `key` for the private ones; repeatable
+    /// [default: key]
+    #[arg(long, value_name = "CHANNEL", value_parser = channel)]
+    channel: Vec<Channel>,
+    /// What the endpoint is, such as `hostid=EP1;endpoint_country=DEU;`
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    attributes: String,
+    /// Own address, from which everything is done [default: as the system chooses]
+    #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), hide_default_value = true)]
+    address: IpAddr,
+    /// Experiments served at once; further ones wait for their turn, or take the place of one of lower
+    /// priority
+    #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
+    experiments_max: usize,
+    /// Serve experiments whose chain demands monitor programs, without running them
+    #[arg(long)]
+    monitors_not_enforced: bool,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+/// A channel as typed.
+#[derive(Debug, Clone, Copy)]
+enum Channel {
+    Private,
+    Named(ChannelId),
+}
+
+fn channel(text: &str) -> Result<Channel, String> {
+    match text {
+        "key" => Ok(Channel::Private),
+        hex => ChannelId::from_hex(hex).map(Channel::Named).map_err(|error| error.to_string()),
+    }
+}
+
+/// Serves until a signal, or until the one session has ended.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    hosting::run_alone(&options.log, async || serve(options).await)
+}
+
+async fn serve(options: &Options) -> Result<(), HostError> {
+    let key = options.key.read()?;
+    let endpoint = endpoint(options, &key)?;
+    if let Some(address) = &options.controller {
+        let controller = Controller { address: address.clone(), snikey: options.snikey.clone() };
+        tracing::info!("connecting to the controller {controller}");
+        let end = endpoint.run_for(&controller, None, std::future::pending()).await.end;
+        return end
+            .map(|end| tracing::info!("{end}"))
+            .map_err(|error| HostError::Session(error.to_string()));
+    }
+    let subscriber = subscriber(options, &key)?;
+    let (sender, experiments) = mpsc::channel(1);
+    let mut subscription = JoinSet::new();
+    subscription.spawn(keep_subscribed(subscriber, sender));
+    Sessions::new(endpoint, options.experiments_max).serve(experiments).await;
+    Ok(())
+}
+
+/// The endpoint before it knows of any controller.
+fn endpoint(options: &Options, key: &PrivateKey) -> Result<Endpoint, HostError> {
+    let chain = credentials::certificates(&options.subcmd)?;
+    let operators = credentials::public_keys(&options.operator)?;
+    let identity = options.subcmd.first().map(|path| (path, Identity { chain: &chain, key }));
+    let rule = PeerRule {
+        mode: TrustMode::EndpointAuthenticatesController,
+        anchors: operators.clone(),
+        mandatory: true,
+    };
+    let usage = |cause: SetupError| HostError::Usage(cause.to_string());
+    let tls = match &identity {
+        Some((path, identity)) => tls::client_config(Some(identity), rule)
+            .map_err(|cause| CredentialError::unusable(path, cause))?,
+        None => tls::client_config(None, rule).map_err(usage)?,
+    };
+    let server_name = tls::server_name(None).map_err(usage)?;
+    Ok(Endpoint {
+        address: options.address,
+        host_id: host_id(&options.attributes),
+        controllers: Vec::new(),
+        server_name,
+        tls,
+        operators,
+        priority: None,
+        monitors_not_enforced: options.monitors_not_enforced,
+        leave_at: None,
+    })
+}
+
+/// The name by which the attributes tell the endpoint apart; mlets can read it.
+fn host_id(attributes: &str) -> String {
+    let pairs = name_value::parse(Dialect::Attributes, attributes.as_bytes()).unwrap_or_default();
+    let host_id = pairs.into_iter().find(|pair| pair.name == "hostid");
+    host_id.map(|pair| pair.value).unwrap_or_default()
+}
+
+fn subscriber(options: &Options, key: &PrivateKey) -> Result<Subscriber, HostError> {
+    // clap has seen to it that both are there.
+    let (Some(broker), Some(agent)) = (&options.subscribe, &options.agent) else {
+        return Err(HostError::Usage("--subscribe needs --agent".to_owned()));
+    };
+    let chain = [credentials::certificate(agent)?];
+    let rule = PeerRule {
+        mode: TrustMode::Agent,
+        anchors: credentials::public_keys(&options.broker_root)?,
+        mandatory: true,
+    };
+    if rule.anchors.is_empty() {
+        tracing::warn!("any broker is believed; --broker-root allows only those of an operator");
+    }
+    let tls = tls::client_config(Some(&Identity { chain: &chain, key }), rule)
+        .map_err(|cause| CredentialError::unusable(agent, cause))?;
+    let private_only = [Channel::Private];
+    let channels = if options.channel.is_empty() { &private_only[..] } else { &options.channel };
+    let channels: Vec<_> = channels
+        .iter()
+        .map(|channel| match channel {
+            Channel::Private => None,
+            Channel::Named(id) => Some(*id),
+        })
+        .collect();
+    let interest = Interest {
+        certificates: &credentials::certificates(&options.subcmd)?,
+        operators: &credentials::public_keys(&options.operator)?,
+        channels: &channels,
+        attributes: &options.attributes,
+    };
+    Subscriber::new(broker.clone(), options.address, tls, &interest)
+        .map_err(|error| HostError::Usage(error.to_string()))
+}
+
+/// Subscribes, and again whenever that has ended; passes on every experiment.
+async fn keep_subscribed(subscriber: Subscriber, experiments: mpsc::Sender<Experiment>) {
+    let broker = &subscriber.broker;
+    loop {
+        let started = Instant::now();
+        let pause = match subscriber.open().await {
+            Err(error) => {
+                tracing::warn!("broker {broker}: {error}; next try in {RETRY_PAUSE:?}");
+                RETRY_PAUSE
+            }
+            Ok(mut subscription) => {
+                tracing::info!("subscribed at the broker {broker}");
+                let error = loop {
+                    match subscription.next().await {
+                        Ok(experiment) => {
+                            if experiments.send(experiment).await.is_err() {
+                                return;
+                            }
+                        }
+                        Err(error) => break error,
+                    }
+                };
+                tracing::warn!("broker {broker}: {error}; subscribing again");
+                RESUBSCRIBE_INTERVAL.saturating_sub(started.elapsed())
+            }
+        };
+        sleep(pause).await;
+    }
+}
+
+/// The experiments that are served, wait, or were served.
+struct Sessions {
+    endpoint: Endpoint,
+    running_max: usize,
+    running: JoinSet<(Experiment, Served)>,
+    /// How those that run are told to make room.
+    places: HashMap<Controller, Place>,
+    /// The controllers of those that run or wait.
+    known: HashSet<Controller>,
+    /// In the order in which they came.
+    waiting: Vec<Experiment>,
+    /// Descriptors that were served and whose publication has not ended.
+    served: HashMap<String, Ticks>,
+}
+
+/// The place that a running experiment takes.
+struct Place {
+    priority: u64,
+    /// True once it has to be given up.
+    preempted: watch::Sender<bool>,
+}
+
+/// What became of an experiment.
+enum Served {
+    No(String),
+    Yes,
+    /// It made room for another one, and may come again.
+    InPart,
+}
+
+impl Sessions {
+    fn new(endpoint: Endpoint, running_max: usize) -> Self {
+        Self {
+            endpoint,
+            running_max,
+            running: JoinSet::new(),
+            places: HashMap::new(),
+            known: HashSet::new(),
+            waiting: Vec::new(),
+            served: HashMap::new(),
+        }
+    }
+
+    async fn serve(mut self, mut experiments: mpsc::Receiver<Experiment>) {
+        loop {
+            tokio::select! {
+                experiment = experiments.recv() => match experiment {
+                    Some(experiment) => self.admit(experiment),
+                    None => return,
+                },
+                Some(ended) = self.running.join_next() => {
+                    if let Ok((experiment, served)) = ended {
+                        self.finish(experiment, served);
+                    }
+                }
+            }
+            while let Some(next) = self.next() {
+                if self.running.len() == self.running_max {
+                    self.make_room(next);
+                    break;
+                }
+                let experiment = self.waiting.remove(next);
+                self.start(experiment);
+            }
+        }
+    }
+
+    /// Which of those that wait has its turn: the first of the highest priority.
+    fn next(&self) -> Option<usize> {
+        let by_turn =
+            |(index, experiment): &(usize, &Experiment)| (experiment.priority, usize::MAX - index);
+        self.waiting.iter().enumerate().max_by_key(by_turn).map(|(index, _)| index)
+    }
+
+    fn start(&mut self, experiment: Experiment) {
+        let (preempted, asked) = watch::channel(false);
+        let place = Place { priority: experiment.priority, preempted };
+        self.places.insert(experiment.controller.clone(), place);
+        let endpoint = self.endpoint.clone();
+        self.running.spawn(async move {
+            let served = serve_experiment(&endpoint, &experiment, asked).await;
+            (experiment, served)
+        });
+    }
+
+    /// Asks the least important experiment to leave, if it is less important than the one that waits;
+    /// one at a time.
+    fn make_room(&self, next: usize) {
+        if self.places.values().any(|place| *place.preempted.borrow()) {
+            return;
+        }
+        let least = self.places.iter().min_by_key(|(_, place)| place.priority);
+        if let (Some(waiting), Some((controller, place))) = (self.waiting.get(next), least)
+            && place.priority < waiting.priority
+        {
+            tracing::info!("{controller} makes room for {}", waiting.controller);
+            place.preempted.send_replace(true);
+        }
+    }
+
+    fn admit(&mut self, experiment: Experiment) {
+        let now = now();
+        self.served.retain(|_, pub_end| now < *pub_end);
+        let controller = &experiment.controller;
+        if self.served.contains_key(&experiment.xdescr) {
+            return tracing::info!("already served: the experiment of {controller}");
+        }
+        if self.waiting.len() >= WAITING_MAX {
+            return tracing::warn!("too many experiments wait; forgotten: {}", experiment.xdescr);
+        }
+        if !self.known.insert(controller.clone()) {
+            return tracing::debug!("already being served: the experiment of {controller}");
+        }
+        self.waiting.push(experiment);
+    }
+
+    fn finish(&mut self, experiment: Experiment, served: Served) {
+        let controller = experiment.controller.clone();
+        self.places.remove(&controller);
+        match served {
+            Served::Yes => {
+                tracing::info!("the experiment of {controller} has been served");
+                if let Some(pub_end) = experiment.pub_end {
+                    self.served.insert(experiment.xdescr, pub_end);
+                }
+            }
+            Served::InPart => {
+                tracing::info!("the experiment of {controller} waits for its turn again");
+                return self.waiting.push(experiment);
+            }
+            Served::No(reason) => {
+                tracing::warn!("the experiment of {controller} was not served: {reason}");
+            }
+        }
+        self.known.remove(&controller);
+    }
+}
+
+/// One session, and further ones as long as the controller only yields; until `asked` to make room.
+async fn serve_experiment(
+    endpoint: &Endpoint,
+    experiment: &Experiment,
+    mut asked: watch::Receiver<bool>,
+) -> Served {
+    let controller = &experiment.controller;
+    tracing::info!("connecting back to {controller}: {}", experiment.xdescr);
+    loop {
+        let preempted = preempted(&mut asked);
+        let running = endpoint.clone().run_for(controller, Some(experiment.priority), preempted);
+        let Session { started, end, .. } = running.await;
+        match end {
+            Ok(End::Yielded { resume }) => {
+                let pause = resume.saturating_duration_since(now());
+                tracing::info!("{controller} wants us back in {pause:?}");
+                tokio::select! {
+                    () = sleep(pause) => {}
+                    () = self::preempted(&mut asked) => return Served::InPart,
+                }
+            }
+            Ok(End::Preempted) => return Served::InPart,
+            _ if !started => return Served::No(reason(end)),
+            // A session that broke is over for the controller, too.
+            Ok(_) => return Served::Yes,
+            Err(error) => {
+                tracing::info!("session with {controller}: {error}");
+                return Served::Yes;
+            }
+        }
+    }
+}
+
+async fn preempted(asked: &mut watch::Receiver<bool>) {
+    // Without anybody to ask everything ends.
+    let _ = asked.wait_for(|asked| *asked).await;
+}
+
+fn reason(end: Result<End, EndpointError>) -> String {
+    end.map_or_else(|error| error.to_string(), |end| end.to_string())
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,258 @@
+//! The endpoint's virtual memory, which MREAD and MWRITE see (protocol.md 1.12).
+//!
+//! ```text
+//! 0x1000_0000  address counts, protocols, buffers    0x1000_0100 IPv4 list   0x1000_1000 IPv6 list
+//! 0x1001_0000  clock, buffers in all and in use
+//! 0x1002_0000  DNS server counts                     +0x010 IPv4 list        +0x100 IPv6 list
+//! 0x1003_0000  host id
+//! 0x2000_0000  sockets, 0x400 each by sktid: state, addresses, buffer, drops, failed send, mask, controls
+//! 0x3000_0000  time of the latest send, 8 bytes each by tag
+//! ```
+//!
+//! Everything else reads as zeros, the bytes on raw headers too, whose meaning nobody has written down.
+//! Only a socket's mask and control bytes can be written.
+
+use std::net::IpAddr;
+
+use engine::wire::message::Status;
+use engine::wire::time::Ticks;
+
+use super::machine::Machine;
+use super::sockets::{BUFFERS_LEN_MAX, Table};
+
+const ADDRESS_COUNTS: u32 = 0x1000_0000;
+const IPV4_LIST: u32 = 0x1000_0100;
+const IPV6_LIST: u32 = 0x1000_1000;
+const CLOCK: u32 = 0x1001_0000;
+const BUFFERS: u32 = 0x1001_0010;
+const DNS_COUNTS: u32 = 0x1002_0000;
+const DNS_IPV4_LIST: u32 = 0x1002_0010;
+const DNS_IPV6_LIST: u32 = 0x1002_0100;
+const HOST_ID: u32 = 0x1003_0000;
+const HOST_ID_LEN: usize = 256;
+const SOCKETS: u32 = 0x2000_0000;
+const SOCKET_LEN: u32 = 0x400;
+const SOCKETS_END: u32 = SOCKETS + 256 * SOCKET_LEN;
+/// From the start of a socket.
+const MASK: u32 = 0x70;
+const CONTROL_BYTES: u32 = 0x100;
+const SEND_TIMES: u32 = 0x3000_0000;
+
+/// Bits of the supported protocols.
+const RAW_TCP_UDP: u32 = 0b111;
+
+/// What is at `address` now, `len` bytes of it.
+pub(super) fn read(
+    table: &Table,
+    machine: &Machine,
+    now: Ticks,
+    address: u32,
+    len: u16,
+) -> Vec<u8> {
+    let mut view = View { start: address, bytes: vec![0; len.into()] };
+    if view.overlaps(ADDRESS_COUNTS, HOST_ID + 0x1000) {
+        show_machine(&mut view, table, machine, now);
+    }
+    for sktid in view.overlapping(SOCKETS, SOCKET_LEN, 256) {
+        show_socket(&mut view, table, u8::try_from(sktid).unwrap_or(u8::MAX));
+    }
+    for tag in view.overlapping(SEND_TIMES, 8, 0x1_0000) {
+        let tag = u16::try_from(tag).unwrap_or(u16::MAX);
+        if let Some(time) = table.send_time(tag) {
+            view.show(SEND_TIMES + 8 * u32::from(tag), &time.0.to_be_bytes());
+        }
+    }
+    view.bytes
+}
+
+/// Writes `data` to the memory at `address`.
+///
+/// # Errors
+/// `EMEMBADADR`, and nothing is written, unless all of it goes to one socket's mask or control bytes.
+pub(super) fn write(table: &mut Table, address: u32, data: &[u8]) -> Result<(), Status> {
+    if !(SOCKETS..SOCKETS_END).contains(&address) {
+        return Err(Status::EMEMBADADR);
+    }
+    let sktid = u8::try_from((address - SOCKETS) / SOCKET_LEN).map_err(|_| Status::EMEMBADADR)?;
+    let offset = (address - SOCKETS) % SOCKET_LEN;
+    let mut controls = table.controls(sktid);
+    let mut mask = controls.mask.to_be_bytes();
+    let (cell, start) = if offset < CONTROL_BYTES {
+        (&mut mask[..], MASK)
+    } else {
+        (&mut controls.bytes[..], CONTROL_BYTES)
+    };
+    offset
+        .checked_sub(start)
+        .and_then(|at| cell.get_mut(at as usize..)?.get_mut(..data.len()))
+        .ok_or(Status::EMEMBADADR)?
+        .copy_from_slice(data);
+    controls.mask = u16::from_be_bytes(mask);
+    *table.controls_mut(sktid) = controls;
+    Ok(())
+}
+
+fn show_machine(view: &mut View, table: &Table, machine: &Machine, now: Ticks) {
+    let facts = machine.facts();
+    let buffers_max = BUFFERS_LEN_MAX.to_be_bytes();
+    view.show(ADDRESS_COUNTS, &[count(facts.ipv4.len()), count(facts.ipv6.len())]);
+    view.show(ADDRESS_COUNTS + 2, &RAW_TCP_UDP.to_be_bytes());
+    view.show(ADDRESS_COUNTS + 6, &buffers_max);
+    let masked = facts.ipv4.iter().flat_map(|(address, mask)| [address.octets(), mask.octets()]);
+    view.show(IPV4_LIST, &masked.flatten().collect::<Vec<u8>>());
+    view.show(IPV6_LIST, &facts.ipv6.iter().flat_map(|a| a.octets()).collect::<Vec<u8>>());
+    view.show(CLOCK, &now.0.to_be_bytes());
+    view.show(BUFFERS, &buffers_max);
+    view.show(BUFFERS + 4, &table.buffers_len().to_be_bytes());
+    view.show(DNS_COUNTS, &[count(facts.dns_ipv4.len()), count(facts.dns_ipv6.len())]);
+    view.show(DNS_IPV4_LIST, &facts.dns_ipv4.iter().flat_map(|a| a.octets()).collect::<Vec<u8>>());
+    view.show(DNS_IPV6_LIST, &facts.dns_ipv6.iter().flat_map(|a| a.octets()).collect::<Vec<u8>>());
+    let host_id = machine.host_id().as_bytes();
+    view.show(HOST_ID, host_id.get(..HOST_ID_LEN).unwrap_or(host_id));
+}
+
+fn show_socket(view: &mut View, table: &Table, sktid: u8) {
+    let base = SOCKETS + SOCKET_LEN * u32::from(sktid);
+    let controls = table.controls(sktid);
+    view.show(base + MASK, &controls.mask.to_be_bytes());
+    view.show(base + CONTROL_BYTES, &controls.bytes);
+    let Some(entry) = table.entry(sktid) else { return };
+    let [state] = (entry.state as i8).to_be_bytes();
+    view.show(base, &[entry.socket.family as u8, entry.socket.protocol as u8, state]);
+    let remote = entry.remote;
+    view.show(base + 0x10, &octets(entry.local.ip()));
+    view.show(base + 0x20, &remote.map(|remote| octets(remote.ip())).unwrap_or_default());
+    view.show(base + 0x30, &entry.local.port().to_be_bytes());
+    view.show(base + 0x32, &remote.map_or(0, |remote| remote.port()).to_be_bytes());
+    view.show(base + 0x40, &entry.buffer_len.to_be_bytes());
+    view.show(base + 0x44, &entry.used.to_be_bytes());
+    let (bytes, packets) = entry.dropped;
+    view.show(base + 0x50, &bytes.to_be_bytes());
+    view.show(base + 0x54, &packets.to_be_bytes());
+    if let Some((status, tag)) = entry.send_error {
+        // A cell of one byte; every status of a packet fits.
+        let [_, status] = status.0.to_be_bytes();
+        view.show(base + 0x60, &[status]);
+        view.show(base + 0x61, &tag.to_be_bytes());
+    }
+}
+
+fn octets(address: IpAddr) -> Vec<u8> {
+    match address {
+        IpAddr::V4(address) => address.octets().to_vec(),
+        IpAddr::V6(address) => address.octets().to_vec(),
+    }
+}
+
+/// A full list of 256 shows as 255: the cell has one byte.
+fn count(len: usize) -> u8 {
+    u8::try_from(len).unwrap_or(u8::MAX)
+}
+
+/// A piece of memory that is being read.
+struct View {
+    start: u32,
+    bytes: Vec<u8>,
+}
+
+impl View {
+    /// Shows `content`, which is at `address`, as far as it is in view.
+    fn show(&mut self, address: u32, content: &[u8]) {
+        let hidden = self.start.saturating_sub(address) as usize;
+        let at = address.saturating_sub(self.start) as usize;
+        let Some(content) = content.get(hidden..) else { return };
+        let Some(target) = self.bytes.get_mut(at..) else { return };
+        let len = content.len().min(target.len());
+        if let (Some(target), Some(content)) = (target.get_mut(..len), content.get(..len)) {
+            target.copy_from_slice(content);
+        }
+    }
+
+    fn overlaps(&self, start: u32, end: u32) -> bool {
+        let (from, to) = (u64::from(self.start), u64::from(self.start) + self.bytes.len() as u64);
+        from < end.into() && to > start.into()
+    }
+
+    /// Which of the `count` cells of `len` bytes from `start` on are in view, at least in part.
+    fn overlapping(&self, start: u32, len: u32, count: u32) -> std::ops::Range<u32> {
+        let end = u64::from(self.start) + self.bytes.len() as u64;
+        let first = self.start.saturating_sub(start) / len;
+        let beyond = end.saturating_sub(start.into()).div_ceil(len.into()).min(count.into());
+        first.min(count)..u32::try_from(beyond).unwrap_or(count)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::limits::Limits;
+    use super::*;
+
+    fn machine() -> Machine {
+        Machine::new([127, 8, 0, 1].into(), "endpoint 7".to_owned())
+    }
+
+    fn see(table: &Table, address: u32, len: u16) -> Vec<u8> {
+        read(table, &machine(), Ticks(0x0102_0304_0506_0708), address, len)
+    }
+
+    #[test]
+    fn the_clock_can_be_read_whole_and_in_part() {
+        let table = Table::default();
+        assert_eq!(see(&table, CLOCK, 8), [1, 2, 3, 4, 5, 6, 7, 8]);
+        assert_eq!(see(&table, CLOCK - 2, 4), [0, 0, 1, 2]);
+        assert_eq!(see(&table, CLOCK + 6, 4), [7, 8, 0, 0]);
+    }
+
+    #[test]
+    fn the_machine_shows_itself() {
+        let table = Table::new(Limits::default());
+        let counts = see(&table, ADDRESS_COUNTS, 10);
+        assert_eq!(counts[0], count(machine().facts().ipv4.len()));
+        assert_eq!(counts[2..], [0, 0, 0, 7, 4, 0, 0, 0]);
+        assert_eq!(see(&table, IPV4_LIST, 8), [127, 8, 0, 1, 255, 0, 0, 0]);
+        assert_eq!(see(&table, HOST_ID, 12), b"endpoint 7\0\0");
+        assert_eq!(see(&table, BUFFERS, 8), [4, 0, 0, 0, 0, 0, 0, 0]);
+        let counts = see(&table, DNS_COUNTS, 2);
+        assert_eq!(counts[0], count(machine().facts().dns_ipv4.len()));
+        assert_eq!(see(&table, DNS_IPV4_LIST, 0x40).len(), 0x40);
+    }
+
+    #[test]
+    fn unmapped_memory_is_zeros_up_to_its_end() {
+        let table = Table::default();
+        for (address, len) in
+            [(0, 100), (0x1002_0200, 20), (0x4000_0000, 0xFFFF), (0xFFFF_0000, 0xFFFF)]
+        {
+            assert_eq!(see(&table, address, len), vec![0; len.into()], "{address:#x}");
+        }
+    }
+
+    #[test]
+    fn only_masks_and_control_bytes_can_be_written() {
+        let mut table = Table::default();
+        let socket_7 = SOCKETS + 7 * SOCKET_LEN;
+        for (address, data, result) in [
+            (socket_7 + MASK, &[0, 0x3E][..], Ok(())),
+            (socket_7 + MASK + 1, &[0x3C], Ok(())),
+            (socket_7 + CONTROL_BYTES, &[1; 128], Ok(())),
+            (socket_7 + CONTROL_BYTES + 127, &[2], Ok(())),
+            (socket_7 + MASK, &[], Ok(())),
+            (socket_7 + MASK, &[0; 3], Err(Status::EMEMBADADR)),
+            (socket_7 + MASK + 1, &[0; 2], Err(Status::EMEMBADADR)),
+            (socket_7 + MASK + 2, &[0], Err(Status::EMEMBADADR)),
+            (socket_7 + CONTROL_BYTES, &[0; 129], Err(Status::EMEMBADADR)),
+            (socket_7, &[0], Err(Status::EMEMBADADR)),
+            (socket_7 + CONTROL_BYTES + 128, &[0], Err(Status::EMEMBADADR)),
+            (CLOCK, &[0; 8], Err(Status::EMEMBADADR)),
+            (SOCKETS_END, &[0; 2], Err(Status::EMEMBADADR)),
+            (0, &[0], Err(Status::EMEMBADADR)),
+            (0xFFFF_FFFE, &[0], Err(Status::EMEMBADADR)),
+        ] {
+            assert_eq!(write(&mut table, address, data), result, "{address:#x} {data:?}");
+        }
+        assert_eq!(table.controls(7).mask, 0x003C);
+        assert_eq!(see(&table, socket_7 + MASK, 3), [0, 0x3C, 0]);
+        assert_eq!(see(&table, socket_7 + CONTROL_BYTES + 126, 3), [1, 2, 0]);
+        assert_eq!(table.controls(6).mask, 0);
+    }
+}

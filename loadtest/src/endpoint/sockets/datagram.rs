@@ -1,0 +1,219 @@
+//! The life of a UDP or raw socket.
+//!
+//! Packets are sent at their times, and received with the time at which the kernel got them. Raw
+//! packets are captured where the kernel passes them on to and from its network devices, so that those
+//! that leave are seen as well, as by the original's endpoint: on loopback every packet is seen twice.
+//!
+//! Not here: which packets may be sent (`table`), which are wanted (`filter`).
+//!
+//! Invariant: sending and receiving are one task, so that the news of a packet sent comes before that of
+//! the answer to it.
+
+use std::io::{self, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::AsRawFd;
+use std::time::Duration;
+
+use engine::wire::message::{Family, Packet, Status};
+use engine::wire::time::Ticks;
+use nix::libc;
+use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
+use nix::sys::time::TimeSpec;
+use socket2::Socket;
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::super::now;
+use super::bind::Capture;
+use super::schedule::{Action, Alarm, Schedule};
+use super::{Instruction, Reporter};
+
+/// Largest packet.
+const PACKET_LEN_MAX: usize = 0x1_0000;
+/// Packets received in one turn; then others have theirs.
+const BATCH_MAX: usize = 64;
+
+/// Sends and receives datagrams until the socket is closed.
+pub(super) async fn run_udp(
+    socket: AsyncFd<Socket>,
+    reporter: Reporter,
+    mut instructions: UnboundedReceiver<Instruction>,
+) {
+    let (mut schedule, mut alarm) = (Schedule::default(), Alarm::default());
+    loop {
+        tokio::select! {
+            instruction = instructions.recv() => match instruction {
+                Some(Instruction::Order(order)) => schedule.push(order),
+                Some(Instruction::Capture(_)) => {}
+                None => return,
+            },
+            () = alarm.wait(schedule.next_time()) => send(&socket, schedule.pop(), &reporter).await,
+            result = socket.readable() => {
+                let Ok(mut ready) = result else { return };
+                let drained = receive(socket.get_ref(), |data, from, time| {
+                    let Some(remote) = from.and_then(internet_address) else { return };
+                    let packet = Packet::Udp { remote, data };
+                    reporter.report(|table, number| table.received(number, time, packet));
+                });
+                if drained {
+                    ready.clear_ready();
+                }
+            }
+        }
+    }
+}
+
+/// Sends whole packets, and receives those from and to `local` that are captured, until the socket is
+/// closed.
+pub(super) async fn run_raw(
+    socket: AsyncFd<Socket>,
+    local: IpAddr,
+    reporter: Reporter,
+    mut instructions: UnboundedReceiver<Instruction>,
+) {
+    let (mut schedule, mut alarm) = (Schedule::default(), Alarm::default());
+    let mut capture: Option<Capture> = None;
+    loop {
+        tokio::select! {
+            instruction = instructions.recv() => match instruction {
+                Some(Instruction::Order(order)) => schedule.push(order),
+                Some(Instruction::Capture(new)) => capture = Some(new),
+                None => return,
+            },
+            () = alarm.wait(schedule.next_time()) => send(&socket, schedule.pop(), &reporter).await,
+            () = readable(capture.as_ref()) => {
+                if let Some(current) = &mut capture {
+                    take_captured(current, local, &reporter).await;
+                    if now() >= current.end {
+                        capture = None;
+                    }
+                }
+            }
+        }
+    }
+}
+
+async fn readable(capture: Option<&Capture>) {
+    match capture {
+        // What went wrong shows when it is read.
+        Some(capture) => drop(capture.socket.readable().await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn take_captured(capture: &mut Capture, local: IpAddr, reporter: &Reporter) {
+    let Capture { socket, filter, end } = capture;
+    let Ok(mut ready) = socket.readable().await else { return };
+    let family = reporter.socket.family;
+    let drained = receive(socket.get_ref(), |frame, from, time| {
+        let of_family = from.and_then(link_family) == Some(family);
+        let Some(packet) = ip_packet(family, local, frame).filter(|_| of_family && time < *end)
+        else {
+            return;
+        };
+        let wanted = filter.wanted_len(packet);
+        if let Some(data) = packet.get(..wanted).filter(|data| !data.is_empty()) {
+            let packet = Packet::Raw { family, data };
+            reporter.report(|table, number| table.received(number, time, packet));
+        }
+    });
+    if drained {
+        ready.clear_ready();
+    }
+}
+
+/// Carries out NSEND.
+async fn send(socket: &AsyncFd<Socket>, action: Option<Action>, reporter: &Reporter) {
+    let Some(Action::Send { tag, remote: Some(remote), data }) = action else { return };
+    let mut time = now();
+    let admitted = reporter.shared.table().limits().take_burst(time, data.len());
+    let result = match admitted {
+        Ok(()) => {
+            let to = remote.into();
+            let mut attempt = |socket: &Socket| {
+                // Just before, for the answer of a near peer may be here when this returns.
+                time = now();
+                socket.send_to(&data, &to)
+            };
+            // At once: asking for readiness first would cost a turn of the runtime.
+            let sent = match attempt(socket.get_ref()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    socket.async_io(Interest::WRITABLE, attempt).await
+                }
+                sent => sent,
+            };
+            sent.map(drop).map_err(|_| Status::EPKTNOTSENT)
+        }
+        Err(status) => Err(status),
+    };
+    reporter.report(|table, number| table.sent(number, tag, data.len(), time, result));
+}
+
+/// Receives what is there, at most a batch: payload, sender, time. True if nothing is left.
+fn receive(socket: &Socket, mut take: impl FnMut(&[u8], Option<&SockaddrStorage>, Ticks)) -> bool {
+    let mut bytes = vec![0; PACKET_LEN_MAX];
+    let mut control = nix::cmsg_space!(TimeSpec);
+    for _ in 0..BATCH_MAX {
+        let (len, from, time) = {
+            let mut parts = [IoSliceMut::new(&mut bytes)];
+            let flags = MsgFlags::MSG_DONTWAIT;
+            let message = recvmsg::<SockaddrStorage>(
+                socket.as_raw_fd(),
+                &mut parts,
+                Some(&mut control),
+                flags,
+            );
+            let Ok(message) = message else { return true };
+            let stamp = message.cmsgs().into_iter().flatten().find_map(|control| match control {
+                ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
+                _ => None,
+            });
+            let time = stamp.map_or_else(now, |since_1970| Ticks(0).saturating_add(since_1970));
+            (message.bytes, message.address, time)
+        };
+        take(bytes.get(..len).unwrap_or_default(), from.as_ref(), time);
+    }
+    false
+}
+
+fn internet_address(address: &SockaddrStorage) -> Option<SocketAddr> {
+    address
+        .as_sockaddr_in()
+        .map(|address| SocketAddr::V4((*address).into()))
+        .or_else(|| address.as_sockaddr_in6().map(|address| SocketAddr::V6((*address).into())))
+}
+
+/// What a link says that its frame carries.
+fn link_family(address: &SockaddrStorage) -> Option<Family> {
+    match i32::from(u16::from_be(address.as_link_addr()?.protocol())) {
+        libc::ETH_P_IP => Some(Family::Ipv4),
+        libc::ETH_P_IPV6 => Some(Family::Ipv6),
+        _ => None,
+    }
+}
+
+/// The packet in a frame, if it is from or to `local`, which may be any: without the padding of short
+/// frames.
+fn ip_packet(family: Family, local: IpAddr, frame: &[u8]) -> Option<&[u8]> {
+    let u16_at = |at: usize| {
+        let bytes = frame.get(at..)?.first_chunk::<2>()?;
+        Some(usize::from(u16::from_be_bytes(*bytes)))
+    };
+    let (announced, source, destination) = match family {
+        Family::Ipv4 => {
+            let address = |at: usize| frame.get(at..)?.first_chunk::<4>().map(|a| IpAddr::from(*a));
+            (u16_at(2)?, address(12)?, address(16)?)
+        }
+        Family::Ipv6 => {
+            let address =
+                |at: usize| frame.get(at..)?.first_chunk::<16>().map(|a| IpAddr::from(*a));
+            (40 + u16_at(4)?, address(8)?, address(24)?)
+        }
+    };
+    if !local.is_unspecified() && source != local && destination != local {
+        return None;
+    }
+    // A packet that the kernel or the device has put together announces no length or a wrong one.
+    Some(frame.get(..announced).filter(|packet| packet.len() >= 20).unwrap_or(frame))
+}

@@ -1,0 +1,237 @@
+//! The sockets a mlet opens at the endpoint: one task each, which waits for send times, moves the
+//! bytes and reports what happens (protocol.md 1.3, 1.4).
+//!
+//! ```text
+//! table      states, buffers, what waits to be told          (pure)
+//! schedule   what a socket has to do, by time; the alarm
+//! bind       a socket at its local address, or the status that says why not
+//! tcp        the life of a connection
+//! datagram   the life of a UDP or raw socket
+//! ```
+//!
+//! Not here: requests and their answers, what the chain allows (`limits`).
+//!
+//! Invariant: a task lives as long as its socket is open here; [`Sockets`] dropped, all are closed.
+
+mod bind;
+mod datagram;
+mod schedule;
+mod table;
+mod tcp;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use engine::wire::message::{Open, Packet, Protocol, Socket, Status};
+use engine::wire::time::Ticks;
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+
+use super::filter::Filter;
+use super::limits::Limits;
+use super::machine::Machine;
+use bind::Capture;
+use schedule::{Action, Order};
+pub(super) use table::{BUFFERS_LEN_MAX, Table};
+use table::{SocketNumber, State};
+
+/// The open sockets of one session.
+#[derive(Debug)]
+pub(super) struct Sockets {
+    machine: Machine,
+    shared: Arc<Shared>,
+    tasks: HashMap<u8, Task>,
+}
+
+/// What the tasks of the sockets and their session have in common.
+#[derive(Debug)]
+struct Shared {
+    table: Mutex<Table>,
+    /// Something is to be told.
+    news: Notify,
+    /// There is room again in a receive buffer, for all that wait.
+    room: Notify,
+}
+
+impl Shared {
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// What a socket's task is told.
+#[derive(Debug)]
+enum Instruction {
+    /// NSEND or NCTL.
+    Order(Order),
+    /// NCAP.
+    Capture(Capture),
+}
+
+/// The task of an open socket; dropped, it ends.
+#[derive(Debug)]
+struct Task {
+    instructions: mpsc::UnboundedSender<Instruction>,
+    handle: JoinHandle<()>,
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+/// What a task knows of its socket and tells about it.
+#[derive(Debug, Clone)]
+struct Reporter {
+    shared: Arc<Shared>,
+    number: SocketNumber,
+    socket: Socket,
+}
+
+impl Reporter {
+    /// Makes an entry and wakes the session.
+    fn report(&self, entry: impl FnOnce(&mut Table, SocketNumber)) {
+        entry(&mut self.shared.table(), self.number);
+        self.shared.news.notify_one();
+    }
+}
+
+impl Sockets {
+    /// No sockets yet, on a machine as it shows itself to the mlet.
+    pub(super) fn new(machine: Machine, limits: Limits) -> Self {
+        let shared = Shared {
+            table: Mutex::new(Table::new(limits)),
+            news: Notify::new(),
+            room: Notify::new(),
+        };
+        Self { machine, shared: Arc::new(shared), tasks: HashMap::new() }
+    }
+
+    /// The sockets' states.
+    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+        self.shared.table()
+    }
+
+    /// The machine they are on.
+    pub(super) fn machine(&self) -> &Machine {
+        &self.machine
+    }
+
+    /// The next message to the controller. May be abandoned.
+    pub(super) async fn next_message(&self) -> Vec<u8> {
+        loop {
+            if let Some(message) = self.table().pop() {
+                self.shared.room.notify_waiters();
+                return message;
+            }
+            self.shared.news.notified().await;
+        }
+    }
+
+    /// NOPEN. A connection is established later, and NSTAT tells.
+    pub(super) fn open(&mut self, sktid: u8, open: &Open, buffer_len: u32) -> Result<(), Status> {
+        self.table().check_open(sktid, open, buffer_len)?;
+        let own = |local: SocketAddr| self.machine.bound_to(local);
+        match *open {
+            Open::TcpConnect { local, remote } => {
+                let (tcp, local) = bind::tcp(own(local), false)?;
+                let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Opening);
+                self.run(sktid, |orders| tcp::connect(tcp, remote, reporter, orders));
+            }
+            Open::TcpListen { local } => {
+                let (tcp, local) = bind::tcp(own(local), true)?;
+                let listener = tcp.listen(1).map_err(|error| bind::tcp_status(&error))?;
+                let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Opening);
+                self.run(sktid, |orders| tcp::accept(listener, reporter, orders));
+            }
+            Open::Udp { local } => {
+                let (udp, local) = bind::udp(own(local))?;
+                let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Open);
+                self.run(sktid, |orders| datagram::run_udp(udp, reporter, orders));
+            }
+            Open::Raw { local } => {
+                let local = own(SocketAddr::new(local, 0));
+                let raw = bind::raw(local).inspect_err(|status| {
+                    if *status == Status::ESYSNOPERM {
+                        self.table().log("raw sockets need CAP_NET_RAW, which this endpoint lacks");
+                    }
+                })?;
+                let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Open);
+                self.run(sktid, |orders| datagram::run_raw(raw, local.ip(), reporter, orders));
+            }
+        }
+        Ok(())
+    }
+
+    /// NCLOSE. What has not been sent by now is lost; the local port is free when this returns.
+    pub(super) async fn close(&mut self, sktid: u8) -> Result<(), Status> {
+        self.table().remove(sktid)?;
+        if let Some(mut task) = self.tasks.remove(&sktid) {
+            task.handle.abort();
+            // It ends at its next wait, in whatever way.
+            let _ = (&mut task.handle).await;
+        }
+        Ok(())
+    }
+
+    /// NSEND. It is sent at its time, and NTAG tells; a stream's after what was to be sent before.
+    pub(super) fn send(
+        &mut self,
+        sktid: u8,
+        time: Ticks,
+        tag: u16,
+        packet: &Packet<'_>,
+    ) -> Result<(), Status> {
+        let is_own = |address: IpAddr| self.machine.has(address);
+        let remote = self.table().admit_send(sktid, packet, is_own)?;
+        let (Packet::Raw { data, .. } | Packet::Tcp { data, .. } | Packet::Udp { data, .. }) =
+            *packet;
+        let action = Action::Send { tag, remote, data: data.to_vec() };
+        self.instruct(sktid, Instruction::Order(Order { time, action }))
+    }
+
+    /// NCTL FIN: shuts down the write side at its time, after what was to be sent before.
+    pub(super) fn finish(&mut self, socket: Socket, time: Ticks) -> Result<(), Status> {
+        self.table().admit_finish(socket)?;
+        let order = Order { time, action: Action::Finish };
+        self.instruct(socket.sktid, Instruction::Order(order))
+    }
+
+    /// NCAP: raw packets that the filter wants are received from now on until `end`. Other sockets
+    /// receive without being asked, and cannot be asked.
+    pub(super) fn capture(
+        &mut self,
+        socket: Socket,
+        end: Ticks,
+        filter: &[u8],
+    ) -> Result<(), Status> {
+        self.table().check(socket)?;
+        if socket.protocol != Protocol::Raw {
+            return Err(Status::ESKTNOPROTO);
+        }
+        let filter = Filter::decode(filter).map_err(|_| Status::ESKTBADFILT)?;
+        let capture = Capture::open(filter, end)?;
+        self.instruct(socket.sktid, Instruction::Capture(capture))
+    }
+
+    fn insert(&self, socket: Socket, buffer_len: u32, local: SocketAddr, state: State) -> Reporter {
+        let number = self.table().insert(socket, buffer_len, local, state);
+        Reporter { shared: Arc::clone(&self.shared), number, socket }
+    }
+
+    fn run<F>(&mut self, sktid: u8, life: impl FnOnce(mpsc::UnboundedReceiver<Instruction>) -> F)
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let (instructions, receiver) = mpsc::unbounded_channel();
+        let handle = tokio::spawn(life(receiver));
+        self.tasks.insert(sktid, Task { instructions, handle });
+    }
+
+    fn instruct(&self, sktid: u8, instruction: Instruction) -> Result<(), Status> {
+        let task = self.tasks.get(&sktid).ok_or(Status::ESKTNOTOPEN)?;
+        task.instructions.send(instruction).map_err(|_| Status::ESKTNOTOPEN)
+    }
+}

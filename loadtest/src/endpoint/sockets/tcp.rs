@@ -1,0 +1,178 @@
+//! The life of a TCP connection, made or waited for.
+//!
+//! A listening socket takes one connection and becomes it, because that is all that a message can name.
+//!
+//! Not here: buffers and notifications (`table`). Invariant: data is read only while the receive buffer
+//! has room, so that a slow controller slows the peer down.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use engine::wire::message::{Packet, Status};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::tcp::{ReadHalf, WriteHalf};
+use tokio::net::{TcpListener, TcpSocket, TcpStream};
+use tokio::sync::mpsc::UnboundedReceiver;
+
+use super::super::now;
+use super::schedule::{Action, Alarm, Schedule};
+use super::table::State;
+use super::{Instruction, Reporter};
+
+/// Data of one NDATA: with header and fields it fills one TLS record.
+const DATA_LEN_MAX: usize = 16 * 1024 - 15;
+/// Longest wait for a peer to accept.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Connects, and lives.
+pub(super) async fn connect(
+    socket: TcpSocket,
+    remote: SocketAddr,
+    reporter: Reporter,
+    instructions: UnboundedReceiver<Instruction>,
+) {
+    let connecting = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(remote)).await;
+    match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
+        Ok(stream) => live(stream, remote, &reporter, instructions).await,
+        Err(error) => fail(&error, &reporter, instructions).await,
+    }
+}
+
+/// Waits for one peer that the chain allows, and lives.
+pub(super) async fn accept(
+    listener: TcpListener,
+    reporter: Reporter,
+    instructions: UnboundedReceiver<Instruction>,
+) {
+    let accepted = loop {
+        match listener.accept().await {
+            Ok((_, peer)) if !reporter.shared.table().limits().allows_destination(peer.ip()) => {}
+            accepted => break accepted,
+        }
+    };
+    drop(listener);
+    match accepted {
+        Ok((stream, remote)) => live(stream, remote, &reporter, instructions).await,
+        Err(error) => fail(&error, &reporter, instructions).await,
+    }
+}
+
+/// There is no connection; whatever was to be sent was not.
+async fn fail(
+    error: &io::Error,
+    reporter: &Reporter,
+    mut instructions: UnboundedReceiver<Instruction>,
+) {
+    reporter.report(|table, number| table.ended(number, state_after(error), now()));
+    instructions.close();
+    while let Some(instruction) = instructions.recv().await {
+        if let Instruction::Order(order) = instruction
+            && let Action::Send { tag, data, .. } = order.action
+        {
+            reporter.report(|table, number| {
+                table.sent(number, tag, data.len(), now(), Err(Status::EPKTNOTSENT));
+            });
+        }
+    }
+}
+
+async fn live(
+    mut stream: TcpStream,
+    remote: SocketAddr,
+    reporter: &Reporter,
+    instructions: UnboundedReceiver<Instruction>,
+) {
+    // Send times mean the wire, not the moment Nagle lets go.
+    let _ = stream.set_nodelay(true);
+    if let Ok(local) = stream.local_addr() {
+        reporter.report(|table, number| table.established(number, local, remote, now()));
+    }
+    let (reader, writer) = stream.split();
+    tokio::join!(receive(reader, reporter), send(writer, reporter, instructions));
+}
+
+/// Reports all data, then how the stream ended.
+async fn receive(mut reader: ReadHalf<'_>, reporter: &Reporter) {
+    let state = loop {
+        let Some(room) = room(reporter).await else {
+            reporter.report(|table, _| table.log("the chain allows no more data to be received"));
+            break State::Unknown;
+        };
+        // Memory is taken only once there is something to read: most sockets wait most of the time.
+        if let Err(error) = reader.readable().await {
+            break state_after(&error);
+        }
+        let mut data = Vec::with_capacity(room.min(DATA_LEN_MAX));
+        match (&mut reader).take(data.capacity() as u64).read_buf(&mut data).await {
+            Ok(0) => break State::PeerClosed,
+            Ok(_) => reporter.report(|table, number| {
+                let packet = Packet::Tcp { family: reporter.socket.family, data: &data };
+                table.received(number, now(), packet);
+            }),
+            Err(error) => break state_after(&error),
+        }
+    };
+    reporter.report(|table, number| table.ended(number, state, now()));
+}
+
+/// How much may be read, once that is something; `None` if never again.
+async fn room(reporter: &Reporter) -> Option<usize> {
+    loop {
+        // Made before the look, so that no news of room is missed.
+        let news = reporter.shared.room.notified();
+        match reporter.shared.table().readable_len(reporter.number) {
+            Some(0) => {}
+            known => return known,
+        }
+        news.await;
+    }
+}
+
+/// Carries out orders until the socket is closed.
+async fn send(
+    mut writer: WriteHalf<'_>,
+    reporter: &Reporter,
+    mut instructions: UnboundedReceiver<Instruction>,
+) {
+    let (mut schedule, mut alarm) = (Schedule::of_stream(), Alarm::default());
+    loop {
+        tokio::select! {
+            instruction = instructions.recv() => match instruction {
+                Some(Instruction::Order(order)) => schedule.push(order),
+                Some(Instruction::Capture(_)) => {}
+                None => return,
+            },
+            () = alarm.wait(schedule.next_time()) => match schedule.pop() {
+                Some(Action::Send { tag, data, .. }) => {
+                    let time = now();
+                    let result = write(&mut writer, &data, reporter).await;
+                    reporter.report(|table, number| {
+                        table.sent(number, tag, data.len(), time, result);
+                    });
+                }
+                Some(Action::Finish) => {
+                    // A connection that is gone has no write side to shut down.
+                    let _ = writer.shutdown().await;
+                    reporter.report(|table, number| table.ended(number, State::WriteClosed, now()));
+                }
+                None => {}
+            },
+        }
+    }
+}
+
+async fn write(writer: &mut WriteHalf<'_>, data: &[u8], reporter: &Reporter) -> Result<(), Status> {
+    reporter.shared.table().limits().take_burst(now(), data.len())?;
+    writer.write_all(data).await.map_err(|_| Status::EPKTNOTSENT)
+}
+
+fn state_after(error: &io::Error) -> State {
+    match error.kind() {
+        io::ErrorKind::ConnectionRefused => State::Refused,
+        io::ErrorKind::ConnectionReset | io::ErrorKind::ConnectionAborted => State::Reset,
+        io::ErrorKind::TimedOut => State::TimedOut,
+        io::ErrorKind::HostUnreachable | io::ErrorKind::NetworkUnreachable => State::Unreachable,
+        _ => State::Unknown,
+    }
+}

@@ -1,0 +1,153 @@
+//! What the limits of a chain deny (protocol.md 4.3).
+
+use tokio::net::UdpSocket;
+
+use super::*;
+
+fn udp(tag: u16, remote: SocketAddr, data: &[u8]) -> Message<'_> {
+    Message::Nsend { sktid: 1, time: Ticks(0), tag, packet: Packet::Udp { remote, data } }
+}
+
+fn raw(data: &[u8]) -> Message<'_> {
+    let packet = Packet::Raw { family: Family::Ipv4, data };
+    Message::Nsend { sktid: 1, time: Ticks(0), tag: 1, packet }
+}
+
+#[tokio::test]
+async fn destinations_outside_the_chain_are_denied_for_connections_and_packets() {
+    let allowed = TcpListener::bind("127.9.0.1:0").await.unwrap().local_addr().unwrap();
+    let denied = TcpListener::bind("127.9.0.2:0").await.unwrap().local_addr().unwrap();
+    let mut script = Script::limited("valid_dest=127.9.0.1;");
+    assert_eq!(script.ask(connect(1, denied)).await, Status::ESKTOPNDENY);
+    assert_eq!(script.ask(connect(1, allowed)).await, Status::SUCCESS);
+    assert!(matches!(
+        script.change().await,
+        StateChange::TcpEstablished { .. } | StateChange::Code { .. }
+    ));
+    assert_eq!(script.ask(Message::Nclose { sktid: 1 }).await, Status::SUCCESS);
+    assert_eq!(script.ask(nopen(1, Open::Udp { local: ANY })).await, Status::SUCCESS);
+    assert_eq!(script.ask(udp(1, denied, b"x")).await, Status::ESKTPKTDENY);
+    assert_eq!(script.ask(udp(2, allowed, b"x")).await, Status::SUCCESS);
+    assert_eq!(script.tag().await.0, 2);
+}
+
+#[tokio::test]
+async fn a_peer_outside_the_chain_is_not_accepted() {
+    let mut script = Script::limited("valid_dest=127.9.0.1;");
+    assert_eq!(script.ask(nopen(1, Open::TcpListen { local: ANY })).await, Status::SUCCESS);
+    script.link.send(&Message::Mread { address: 0x2000_0430, len: 2 }).await.unwrap();
+    let (_, payload) = script.next().await;
+    let address = SocketAddr::new(OWN, u16::from_be_bytes([payload[4], payload[5]]));
+    let connect_from = async |source: &str| {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.bind(source.parse().unwrap()).unwrap();
+        socket.connect(address).await.unwrap()
+    };
+    let mut stranger = connect_from("127.9.0.2:0").await;
+    assert_eq!(stranger.read(&mut [0; 1]).await.unwrap_or(0), 0);
+    let welcome = connect_from("127.9.0.1:0").await;
+    let remote = welcome.local_addr().unwrap();
+    assert_eq!(script.change().await, StateChange::TcpEstablished { remote });
+}
+
+#[tokio::test]
+async fn sockets_are_limited_while_they_are_open() {
+    let mut script = Script::limited("max_socket_count=2;");
+    let open = |sktid| nopen(sktid, Open::Udp { local: ANY });
+    assert_eq!(script.ask(open(1)).await, Status::SUCCESS);
+    assert_eq!(script.ask(open(2)).await, Status::SUCCESS);
+    assert_eq!(script.ask(open(3)).await, Status::ESKTOPNDENY);
+    assert_eq!(script.ask(Message::Nclose { sktid: 1 }).await, Status::SUCCESS);
+    assert_eq!(script.ask(open(3)).await, Status::SUCCESS);
+}
+
+#[tokio::test]
+async fn totals_of_bytes_and_packets_are_denied_at_the_request() {
+    let server = UdpSocket::bind(LOOPBACK).await.unwrap();
+    let remote = server.local_addr().unwrap();
+    for limits in ["max_send_byte=5;", "max_send_pkt=2;"] {
+        let mut script = Script::limited(limits);
+        assert_eq!(script.ask(nopen(1, Open::Udp { local: ANY })).await, Status::SUCCESS);
+        for (tag, data) in [(1, &b"123"[..]), (2, b"45")] {
+            assert_eq!(script.ask(udp(tag, remote, data)).await, Status::SUCCESS, "{limits}");
+            assert_eq!(script.tag().await.0, tag);
+        }
+        assert_eq!(script.ask(udp(3, remote, b"6")).await, Status::ESKTPKTDENY, "{limits}");
+    }
+}
+
+#[tokio::test]
+async fn a_burst_is_denied_when_it_would_leave() {
+    let server = UdpSocket::bind(LOOPBACK).await.unwrap();
+    let remote = server.local_addr().unwrap();
+    let an_hour = "3600000000000";
+    for limits in
+        [format!("max_burst_rate_pkt=2/{an_hour};"), format!("max_burst_rate_byte=6/{an_hour};")]
+    {
+        let mut script = Script::limited(&limits);
+        assert_eq!(script.ask(nopen(1, Open::Udp { local: ANY })).await, Status::SUCCESS);
+        for (tag, status) in [(1, Status::SUCCESS), (2, Status::SUCCESS), (3, Status::ESKTPKTDENY)]
+        {
+            assert_eq!(script.ask(udp(tag, remote, b"abc")).await, Status::SUCCESS, "{limits}");
+            let (told, _, result) = script.tag().await;
+            assert_eq!((told, result), (tag, status), "{limits}");
+        }
+        // The failure is in memory: its status, then the tag.
+        script.link.send(&Message::Mread { address: 0x2000_0460, len: 3 }).await.unwrap();
+        assert_eq!(script.next().await.1, [0x20, 0, 4, 0x60, 0x39, 0, 3]);
+    }
+}
+
+#[tokio::test]
+async fn what_may_not_be_received_is_dropped_or_ends_the_stream() {
+    let sender = UdpSocket::bind(LOOPBACK).await.unwrap();
+    let mut script = Script::limited("max_recv_pkt=1;");
+    assert_eq!(script.ask(nopen(1, Open::Udp { local: ANY })).await, Status::SUCCESS);
+    script.link.send(&Message::Mread { address: 0x2000_0430, len: 2 }).await.unwrap();
+    let (_, payload) = script.next().await;
+    let socket_1 = SocketAddr::new(OWN, u16::from_be_bytes([payload[4], payload[5]]));
+    for data in [b"one", b"two"] {
+        sender.send_to(data, socket_1).await.unwrap();
+    }
+    assert_eq!(script.next().await.0, MessageType::NDATA);
+    assert_eq!(script.next().await.0, MessageType::NDROP);
+
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let mut script = Script::limited("max_recv_byte=3;");
+    script.connect(listener.local_addr().unwrap()).await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    server.write_all(b"1234").await.unwrap();
+    // The log does not wait for its turn.
+    assert_eq!(script.next().await.0, MessageType::LINFO);
+    let (message_type, payload) = script.next().await;
+    let Message::Ndata { packet, .. } = Message::decode(message_type, &payload) else {
+        panic!("data expected, not {message_type} {payload:?}");
+    };
+    assert_eq!(packet, Packet::Tcp { family: Family::Ipv4, data: b"123" });
+    assert_eq!(script.change().await, code(StateChange::UNKNOWN));
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_NET_RAW"]
+async fn foreign_source_addresses_need_the_chains_leave() {
+    let mut packet = vec![0x45, 0, 0, 20, 0, 0, 0, 0, 30, 253, 0, 0];
+    packet.extend_from_slice(&[192, 0, 2, 1, 127, 9, 0, 1]);
+    for (limits, status) in
+        [("src_ip_spoofing=0;", Status::ESKTPKTDENY), ("src_ip_spoofing=1;", Status::SUCCESS)]
+    {
+        let mut script = Script::limited(limits);
+        assert_eq!(script.ask(nopen(1, Open::Raw { local: ANY.ip() })).await, Status::SUCCESS);
+        assert_eq!(script.ask(raw(&packet)).await, status, "{limits}");
+    }
+    // The own address and none are never foreign.
+    for source in [[127, 8, 0, 1], [0; 4]] {
+        packet[12..16].copy_from_slice(&source);
+        let mut script = Script::limited("src_ip_spoofing=0;");
+        assert_eq!(script.ask(nopen(1, Open::Raw { local: ANY.ip() })).await, Status::SUCCESS);
+        assert_eq!(script.ask(raw(&packet)).await, Status::SUCCESS);
+    }
+    // The destination of a raw packet counts as well.
+    let mut script = Script::limited("valid_dest=127.9.0.2;");
+    assert_eq!(script.ask(nopen(1, Open::Raw { local: ANY.ip() })).await, Status::SUCCESS);
+    assert_eq!(script.ask(raw(&packet)).await, Status::ESKTPKTDENY);
+}

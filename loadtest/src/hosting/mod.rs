@@ -1,0 +1,216 @@
+//! What programs that a group hosts have in common: log, exit codes, open files, and the end by signal.
+//!
+//! ```text
+//! listen   addresses as typed, listening sockets
+//! service  accepting, limits, and a tidy end
+//! ```
+//!
+//! Not here: what is served (`broker`, `proxy`, `endpoint`).
+
+mod listen;
+mod service;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+
+use clap::{ArgAction, Args};
+use engine::sys::limits;
+use tracing::level_filters::LevelFilter;
+
+use crate::credentials::CredentialError;
+use crate::interrupts::Interrupts;
+pub(crate) use listen::Listening;
+pub(crate) use service::{Ending, Service};
+
+/// Open files of a process beside those of its connections.
+const FDS_BASE: u64 = 64;
+
+/// How much is logged.
+#[derive(Debug, Args)]
+pub(crate) struct LogOptions {
+    /// Log more: -v debug, -vv everything
+    #[arg(short = 'v', long, action = ArgAction::Count)]
+    verbose: u8,
+    /// Log less: -q warnings, -qq errors
+    #[arg(short = 'q', long, action = ArgAction::Count)]
+    quiet: u8,
+}
+
+/// Why a program cannot do its work.
+#[derive(Debug)]
+pub(crate) enum HostError {
+    /// A key or certificate is missing or unusable.
+    Credential(CredentialError),
+    /// What was typed makes no sense together.
+    Usage(String),
+    /// An address means nothing here.
+    Resolve {
+        /// As typed.
+        address: String,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// An address cannot be listened on.
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The one thing that was to be done has failed.
+    Session(String),
+    /// The kernel refuses something every program needs.
+    Resource(io::Error),
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(cause) => cause.fmt(f),
+            Self::Usage(text) | Self::Session(text) => f.write_str(text),
+            Self::Resolve { address, cause } => write!(f, "no address for {address}: {cause}"),
+            Self::Listen { address, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
+                write!(f, "another program listens on {address}; end it or choose another port")
+            }
+            Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
+            Self::Resource(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for HostError {}
+
+impl From<CredentialError> for HostError {
+    fn from(cause: CredentialError) -> Self {
+        Self::Credential(cause)
+    }
+}
+
+impl From<io::Error> for HostError {
+    fn from(cause: io::Error) -> Self {
+        Self::Resource(cause)
+    }
+}
+
+impl HostError {
+    /// As pktxpmgr's own codes.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Session(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Credential(_) => 3,
+            Self::Resolve { .. } | Self::Listen { .. } => 4,
+            Self::Resource(_) => 6,
+        }
+    }
+}
+
+/// Runs a program until a signal: `start` makes what serves, `end` ends it tidily; the exit code is
+/// 0 then.
+pub(crate) fn run<S>(
+    log: &LogOptions,
+    start: impl AsyncFnOnce() -> Result<S, HostError>,
+    end: impl AsyncFnOnce(S),
+) -> ExitCode {
+    run_with(log, async |interrupts| {
+        let service = tokio::select! {
+            started = start() => started?,
+            _ = interrupts.next() => return Ok(()),
+        };
+        interrupts.next().await;
+        tracing::info!("ending, as asked by a signal");
+        end(service).await;
+        Ok(())
+    })
+}
+
+/// Runs a program that may end by itself; a signal ends it as well, with exit code 0.
+pub(crate) fn run_alone(
+    log: &LogOptions,
+    work: impl AsyncFnOnce() -> Result<(), HostError>,
+) -> ExitCode {
+    run_with(log, async |interrupts| {
+        tokio::select! {
+            done = work() => done,
+            _ = interrupts.next() => {
+                tracing::info!("ending, as asked by a signal");
+                Ok(())
+            }
+        }
+    })
+}
+
+fn run_with(
+    log: &LogOptions,
+    main: impl AsyncFnOnce(&mut Interrupts) -> Result<(), HostError>,
+) -> ExitCode {
+    start_log(log);
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(HostError::from)
+        .and_then(|runtime| {
+            let ended = runtime.block_on(async {
+                let mut interrupts = Interrupts::listen()?;
+                main(&mut interrupts).await
+            });
+            // A name that is still being resolved would hold up the exit.
+            runtime.shutdown_background();
+            ended
+        });
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            error.exit_code().into()
+        }
+    }
+}
+
+/// Raises the soft limit on open files, and says so if even the hard one is too low for `connections`.
+pub(crate) fn allow_connections(connections: usize) -> io::Result<()> {
+    let needed = connections as u64 + FDS_BASE;
+    let limit = limits::raise_open_files()?;
+    if needed > limit {
+        tracing::warn!(
+            "{connections} connections need {needed} open files and {limit} are allowed; beyond \
+             that new ones have to wait: raise the hard limit (`ulimit -Hn {needed}`) or lower \
+             the limits of this program"
+        );
+    }
+    Ok(())
+}
+
+fn start_log(options: &LogOptions) {
+    let level = match i16::from(options.verbose) - i16::from(options.quiet) {
+        ..=-2 => LevelFilter::ERROR,
+        -1 => LevelFilter::WARN,
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        2.. => LevelFilter::TRACE,
+    };
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_target(false)
+        .with_writer(|| Stderr)
+        .log_internal_errors(false)
+        .finish();
+    // It fails only if there is a log already.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// stderr that never fails: what nobody can read is lost.
+struct Stderr;
+
+impl Write for Stderr {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let _ = io::stderr().write_all(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}

@@ -1,0 +1,55 @@
+//! What a proxy allows, each an option of the command line.
+//!
+//! Not here: who watches over them.
+
+use std::time::Duration;
+
+use clap::{Args, Parser};
+
+use crate::units::{count, size, time_limit};
+
+/// Every size, count and deadline of a proxy.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)")]
+pub(crate) struct Limits {
+    /// Controller connections in set-up or waiting for an endpoint; further ones wait in the
+    /// kernel's queue
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
+    pub(crate) controllers_max: usize,
+    /// Controller connections that wait under one snikey; further ones are refused
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
+    pub(crate) backlog_max: usize,
+    /// Endpoint connections, those in a session included; further ones wait in the kernel's queue
+    #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
+    pub(crate) endpoints_max: usize,
+    /// From accepting a controller to its `PKTLAB`
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
+    pub(crate) setup_timeout: Duration,
+    /// Bytes of a controller that are skipped before its `PKTLAB`
+    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = size)]
+    pub(crate) preamble_max: usize,
+    /// From accepting an endpoint to the end of its ClientHello
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
+    pub(crate) hello_timeout: Duration,
+    /// Size of a ClientHello
+    #[arg(long, value_name = "SIZE", default_value = "16k", value_parser = size)]
+    pub(crate) hello_max: usize,
+    /// How long an endpoint waits when no controller connection waits under its snikey
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time_limit)]
+    pub(crate) wait_timeout: Duration,
+    /// Without progress once one side of a session has closed
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = time_limit)]
+    pub(crate) half_closed_timeout: Duration,
+}
+
+/// The defaults of the command line, which are written there and nowhere else.
+impl Default for Limits {
+    fn default() -> Self {
+        #[derive(Parser)]
+        struct Alone {
+            #[command(flatten)]
+            limits: Limits,
+        }
+        Alone::parse_from(["proxy"]).limits
+    }
+}

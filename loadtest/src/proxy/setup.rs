@@ -1,0 +1,175 @@
+//! A controller registers a connection: TLS, XREG, RESULT, the end of TLS, both preambles
+//! (protocol.md 5.2, 5.3, proxy side).
+//!
+//! Not here: deadlines, and what comes of the connection (`server`).
+//!
+//! Invariant: when [`set_up`] has succeeded, the controller has said nothing but its preamble.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+
+use engine::wire::frame::{FrameError, Framer};
+use engine::wire::message::{Message, MessageType, Outcome, Status};
+use engine::wire::snikey::{SNIKEY_LEN_MAX, SniKey, SniKeyError};
+use rustls::ServerConfig;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use super::preamble::{self, Finder, PREAMBLE};
+use super::records::Records;
+use super::switchboard::BacklogFull;
+
+/// Raw bytes taken at once while the preamble is awaited.
+const RAW_READ_LEN: usize = 256;
+
+/// Why a connection was not registered.
+#[derive(Debug)]
+pub(super) enum SetupError {
+    /// TLS failed, in the handshake or later.
+    Tls(io::Error),
+    /// The controller asked for something that is not served here.
+    Refused(Refusal),
+    /// The connection broke after TLS was over.
+    Raw(io::Error),
+    /// Too many bytes came instead of the preamble.
+    NoPreamble {
+        /// How many were allowed.
+        max: usize,
+    },
+    /// The controller said more than its preamble although no endpoint had come.
+    SpokeFirst,
+}
+
+/// Why a registration was answered with an error.
+#[derive(Debug)]
+pub(super) enum Refusal {
+    /// Too large for an XREG.
+    TooLarge(FrameError),
+    /// A malformed XREG.
+    Malformed,
+    /// A message other than XREG.
+    Unsupported(MessageType),
+    /// No endpoint could ask for this snikey in TLS.
+    SniKey(SniKeyError),
+    /// Too many connections wait.
+    BacklogFull(BacklogFull),
+}
+
+impl Refusal {
+    fn status(&self) -> Status {
+        match self {
+            Self::TooLarge(_) | Self::Malformed | Self::SniKey(_) => Status::ECTLBADMSG,
+            Self::Unsupported(_) => Status::ECTLNOTSUP,
+            Self::BacklogFull(_) => Status::ENORES,
+        }
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::TooLarge(error) => error.fmt(f),
+            Self::Malformed => f.write_str("a malformed XREG"),
+            Self::Unsupported(message_type) => write!(f, "{message_type} instead of XREG"),
+            Self::SniKey(error) => error.fmt(f),
+            Self::BacklogFull(error) => error.fmt(f),
+        }
+    }
+}
+
+impl fmt::Display for SetupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Tls(cause) => write!(f, "TLS failed: {cause}"),
+            Self::Refused(refusal) => {
+                write!(f, "registration refused with {}: {refusal}", refusal.status())
+            }
+            Self::Raw(cause) => write!(f, "closed before its preamble: {cause}"),
+            Self::NoPreamble { max } => write!(f, "no preamble in {max} bytes"),
+            Self::SpokeFirst => f.write_str("it spoke before an endpoint came"),
+        }
+    }
+}
+
+/// Takes a connection from accept to the controller's preamble; returns the snikey it serves.
+/// `admit` may refuse a snikey before the controller is told that all is well.
+pub(super) async fn set_up(
+    stream: &mut TcpStream,
+    tls: Arc<ServerConfig>,
+    preamble_max: usize,
+    admit: impl FnOnce(&SniKey) -> Result<(), BacklogFull>,
+) -> Result<SniKey, SetupError> {
+    let mut records = Records::accept(stream, tls).await.map_err(SetupError::Tls)?;
+    let asked = read_registration(&mut records).await.map_err(SetupError::Tls)?;
+    let admitted =
+        asked.and_then(|snikey| admit(&snikey).map(|()| snikey).map_err(Refusal::BacklogFull));
+    let status = admitted.as_ref().map_or_else(Refusal::status, |_| Status::SUCCESS);
+    records.write(&result(status)).await.map_err(SetupError::Tls)?;
+    let mut farewell = records.into_close_notify().map_err(SetupError::Tls)?;
+    let snikey = match admitted {
+        Ok(snikey) => snikey,
+        Err(refusal) => {
+            // It is refused whether or not it hears of it.
+            let _ = stream.write_all(&farewell).await;
+            let _ = stream.shutdown().await;
+            return Err(SetupError::Refused(refusal));
+        }
+    };
+    if !preamble::is_seen_by_the_original_after(&farewell) {
+        farewell.clear();
+    }
+    farewell.extend_from_slice(PREAMBLE);
+    stream.write_all(&farewell).await.map_err(SetupError::Raw)?;
+    skip_to_preamble(stream, preamble_max).await?;
+    Ok(snikey)
+}
+
+async fn read_registration(records: &mut Records<'_>) -> io::Result<Result<SniKey, Refusal>> {
+    let mut framer = Framer::new(SNIKEY_LEN_MAX);
+    loop {
+        framer.push(&records.read().await?);
+        match framer.next() {
+            Ok(Some((message_type, payload))) => return Ok(registration(message_type, payload)),
+            Ok(None) => {}
+            Err(error) => return Ok(Err(Refusal::TooLarge(error))),
+        }
+    }
+}
+
+fn registration(message_type: MessageType, payload: &[u8]) -> Result<SniKey, Refusal> {
+    match Message::decode(message_type, payload) {
+        Message::Xreg { snikey } => SniKey::parse(snikey).map_err(Refusal::SniKey),
+        Message::Raw { malformed: true, .. } if message_type == MessageType::XREG => {
+            Err(Refusal::Malformed)
+        }
+        _ => Err(Refusal::Unsupported(message_type)),
+    }
+}
+
+fn result(status: Status) -> Vec<u8> {
+    let mut encoded = Vec::new();
+    // Only statuses that blame a monitor have no encoding of this form.
+    let _ = Message::Result(Outcome::Status(status)).encode(&mut encoded);
+    encoded
+}
+
+/// The controller's close_notify comes first (protocol.md 5.2).
+async fn skip_to_preamble(stream: &mut TcpStream, max: usize) -> Result<(), SetupError> {
+    let mut finder = Finder::default();
+    let mut skipped = 0;
+    let mut bytes = [0; RAW_READ_LEN];
+    while skipped <= max {
+        let count = match stream.read(&mut bytes).await {
+            Ok(0) => return Err(SetupError::Raw(io::ErrorKind::UnexpectedEof.into())),
+            Ok(count) => count,
+            Err(error) => return Err(SetupError::Raw(error)),
+        };
+        match finder.find(bytes.get(..count).unwrap_or_default()) {
+            Some(end) if end == count => return Ok(()),
+            Some(_) => return Err(SetupError::SpokeFirst),
+            None => skipped += count,
+        }
+    }
+    Err(SetupError::NoPreamble { max })
+}

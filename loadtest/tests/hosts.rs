@@ -1,0 +1,456 @@
+//! `pktfleet broker`, `proxy` and `endpoint` as a group runs them: one process each, credentials in
+//! files, a real `pktxpmgr` with real mlets, and an end by signal.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
+
+use std::fs::{self, Permissions};
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Output, Stdio};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use engine::proto::tls::{self, PeerRule};
+use engine::proto::trust::TrustMode;
+use engine::sys::limits;
+use engine::wire::certificate::{CertificateLimits, CertificateType, Delegation};
+use engine::wire::issue::{CertificateFields, issue};
+use engine::wire::key::PrivateKey;
+use engine::wire::message::Message;
+use engine::wire::time::Ticks;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use rustls::ClientConnection;
+
+/// Longest that anything here may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+const PKTFLEET: &str = env!("CARGO_BIN_EXE_pktfleet");
+const PREAMBLE: &[u8] = b"PKTLAB";
+
+/// A folder with the credentials of the original's tools (protocol.md 8), which goes with its test.
+struct Scene {
+    folder: PathBuf,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("hosts-{name}"));
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir_all(&folder).unwrap();
+        let scene = Self { folder };
+        let credentials =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/testdata/credentials");
+        for directory in [credentials.join("keys"), credentials] {
+            for entry in fs::read_dir(directory).unwrap() {
+                let path = entry.unwrap().path();
+                if path.is_file() {
+                    let name = path.file_name().unwrap().to_str().unwrap();
+                    scene.write(name, &fs::read(&path).unwrap(), 0o600);
+                }
+            }
+        }
+        scene
+    }
+
+    fn path(&self, name: &str) -> String {
+        self.folder.join(name).to_str().unwrap().to_owned()
+    }
+
+    fn write(&self, name: &str, contents: &[u8], mode: u32) -> String {
+        fs::write(self.path(name), contents).unwrap();
+        fs::set_permissions(self.path(name), Permissions::from_mode(mode)).unwrap();
+        self.path(name)
+    }
+
+    /// A new endpoint of the operator eop: NAME, NAME.agent and NAME.subcmd.
+    fn endpoint(&self, name: &str) -> String {
+        let key = PrivateKey::generate().unwrap();
+        self.write(name, key.to_pem().as_bytes(), 0o600);
+        let operator = PrivateKey::from_pem(&fs::read(self.path("eop")).unwrap(), None).unwrap();
+        for (suffix, certificate_type, signer) in [
+            ("agent", CertificateType::Agent, &key),
+            ("subcmd", CertificateType::Subcmd, &operator),
+        ] {
+            let fields = CertificateFields {
+                certificate_type,
+                delegation: Delegation::default(),
+                path_len: None,
+                not_before: Ticks(0),
+                not_after: Ticks::MAX,
+                description: None,
+                auxiliary: Vec::new(),
+                limits: CertificateLimits::default(),
+            };
+            let der = issue(&fields, &key.public_key(), signer).unwrap();
+            let certificate = engine::wire::certificate::Certificate::from_der(&der).unwrap();
+            self.write(&format!("{name}.{suffix}"), certificate.to_pem().as_bytes(), 0o600);
+        }
+        key.public_key().key_id().to_string()
+    }
+
+    fn pktfleet(&self, words: &[&str]) -> Command {
+        let mut command = Command::new(PKTFLEET);
+        // A word that names a file of this scene is its path.
+        let words = words.iter().map(|word| match word.strip_prefix('@') {
+            Some(name) => self.path(name),
+            None => (*word).to_owned(),
+        });
+        command.args(words).current_dir(&self.folder);
+        command
+    }
+
+    fn broker(&self) -> Running {
+        let words = [
+            "broker",
+            "--key",
+            "@rv",
+            "--agent",
+            "@agent_bop_rv.cert",
+            "--publish",
+            "127.0.0.1:0",
+            "--subscribe",
+            "127.0.0.1:0",
+        ];
+        Running::start(self.pktfleet(&words))
+    }
+
+    fn proxy(&self, more: &[&str]) -> Running {
+        let words = [
+            "proxy",
+            "--key",
+            "@prx",
+            "--agent",
+            "@agent_prx.cert",
+            "--controllers",
+            "127.0.0.1:0",
+            "--endpoints",
+            "127.0.0.1:0",
+        ];
+        Running::start(self.pktfleet(&[&words[..], more].concat()))
+    }
+
+    /// An endpoint made by [`Self::endpoint`] that subscribes.
+    fn subscribed(&self, name: &str, broker: SocketAddr) -> Running {
+        let (key, agent) = (format!("@{name}"), format!("@{name}.agent"));
+        let (subcmd, broker) = (format!("@{name}.subcmd"), broker.to_string());
+        let words = [
+            "endpoint",
+            "--subscribe",
+            &broker,
+            "--key",
+            &key,
+            "--agent",
+            &agent,
+            "--subcmd",
+            &subcmd,
+            "--operator",
+            "@eop.pub",
+            "--broker-root",
+            "@bop.pub",
+        ];
+        let mut endpoint = Running::start(self.pktfleet(&words));
+        endpoint.wait_for("subscribed at the broker");
+        endpoint
+    }
+
+    /// The config of a `pktxpmgr` that publishes; with `proxy`, through it.
+    fn config(&self, snikey: &str, broker: SocketAddr, proxy: bool) -> String {
+        let chain = [self.path("exppriv_eop_exper.cert"), self.path("pubcmd_exper_xc.cert")];
+        let mut config = format!(
+            "EnableExpPublication 1\nBrokerAddr {broker}\nPubAgentCertPath {}\n\
+             BrokerCertRootPath {}\nControllerPrivkeyPath {}\nExpExec 0:{snikey}:{}:{}::\n",
+            self.path("agent_xc.cert"),
+            self.path("bop.pub"),
+            self.path("xc"),
+            chain.join(","),
+            self.path("eop.pub"),
+        );
+        if proxy {
+            let (agent, root) = (self.path("agent_xc.cert"), self.path("prx.pub"));
+            config.push_str(&format!(
+                "EnableProxyMode 1\nBacklogConnAgentCertPath {agent}\nProxyCertRootPath {root}\n"
+            ));
+        }
+        self.write(&format!("{snikey}.conf"), config.as_bytes(), 0o600)
+    }
+
+    /// A `pktxpmgr` whose mlet prints what it was told of its session.
+    fn pktxpmgr(&self, config: &str, words: &[&str]) -> Child {
+        let program = Path::new(PKTFLEET).with_file_name("pktxpmgr");
+        assert!(program.exists(), "{} is missing: run `cargo build` first", program.display());
+        let script = b"#!/bin/sh\necho \"$PKTLAB_SNIKEY $PKTLAB_ENDPOINT_KEY\"\n";
+        let mlet = self.write("mlet", script, 0o755);
+        Command::new(program)
+            .args(["-c", config, "--cores", "1"])
+            .args(words)
+            .arg(mlet)
+            .stdin(Stdio::null())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap()
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// A `pktfleet` that serves, and its log.
+struct Running {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    seen: Vec<String>,
+}
+
+impl Running {
+    fn start(mut command: Command) -> Self {
+        let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+        let (sender, lines) = mpsc::channel();
+        let log = BufReader::new(child.stderr.take().unwrap());
+        thread::spawn(move || log.lines().map_while(Result::ok).try_for_each(|l| sender.send(l)));
+        Self { child, lines, seen: Vec::new() }
+    }
+
+    /// The first log line that holds `text`.
+    fn wait_for(&mut self, text: &str) -> String {
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
+                return line.clone();
+            }
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.lines.recv_timeout(left) {
+                Ok(line) => self.seen.push(line),
+                Err(_) => panic!("no {text:?} in the log:\n{}", self.seen.join("\n")),
+            }
+        }
+    }
+
+    /// Where it listens for `whom`.
+    fn address(&mut self, whom: &str) -> SocketAddr {
+        let line = self.wait_for(&format!(" for {whom}"));
+        let (_, after) = line.split_once("listening on ").unwrap();
+        after.split(' ').next().unwrap().parse().unwrap()
+    }
+
+    /// Asks it to end: it does so with exit code 0.
+    fn end(mut self, signal: Signal) {
+        kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
+        let status = self.child.wait().unwrap();
+        assert_eq!(status.code(), Some(0), "{:?} {:?}", self.seen, self.lines.try_iter());
+    }
+
+    fn proc(&self, entry: &str) -> PathBuf {
+        Path::new("/proc").join(self.child.id().to_string()).join(entry)
+    }
+
+    fn open_files(&self) -> usize {
+        fs::read_dir(self.proc("fd")).unwrap().count()
+    }
+
+    fn resident_kib(&self) -> usize {
+        let status = fs::read_to_string(self.proc("status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The lines that the mlets of this `pktxpmgr` printed, sorted; it has ended as it should.
+fn printed(pktxpmgr: Child) -> Vec<String> {
+    let output = pktxpmgr.wait_with_output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{log}");
+    let text = String::from_utf8(output.stdout).unwrap();
+    let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
+    lines.sort();
+    lines
+}
+
+fn expected(snikey: &str, keys: &[&str]) -> Vec<String> {
+    let mut lines: Vec<_> = keys.iter().map(|key| format!("{snikey} {key}")).collect();
+    lines.sort();
+    lines
+}
+
+#[test]
+fn an_endpoint_hears_of_an_experiment_and_connects_back() {
+    let scene = Scene::new("broker");
+    let mut broker = scene.broker();
+    let (publish, subscribe) = (broker.address("publishers"), broker.address("subscribers"));
+    let key = scene.endpoint("ep1");
+    let endpoint = scene.subscribed("ep1", subscribe);
+    let config = scene.config("one", publish, false);
+    let manager = scene.pktxpmgr(&config, &["-a", &free_address(), "-n", "1"]);
+    assert_eq!(printed(manager), expected("one", &[&key]));
+    endpoint.end(Signal::SIGINT);
+    broker.end(Signal::SIGTERM);
+}
+
+/// Two managers, two endpoints, one broker, one proxy: everybody meets everybody, each manager under its
+/// own snikey.
+#[test]
+fn two_managers_on_one_broker_and_one_proxy_do_not_disturb_each_other() {
+    let scene = Scene::new("proxy");
+    let (mut broker, mut proxy) = (scene.broker(), scene.proxy(&[]));
+    let (publish, subscribe) = (broker.address("publishers"), broker.address("subscribers"));
+    let register = proxy.address("controllers").to_string();
+    let through = proxy.address("endpoints").to_string();
+    let keys = [scene.endpoint("ep1"), scene.endpoint("ep2")];
+    let keys = keys.each_ref().map(String::as_str);
+    let endpoints = ["ep1", "ep2"].map(|name| scene.subscribed(name, subscribe));
+    let managers = ["one", "two"].map(|snikey| {
+        let config = scene.config(snikey, publish, true);
+        (snikey, scene.pktxpmgr(&config, &["-a", &register, "-p", &through, "-n", "2"]))
+    });
+    for (snikey, manager) in managers {
+        assert_eq!(printed(manager), expected(snikey, &keys));
+    }
+    for endpoint in endpoints {
+        endpoint.end(Signal::SIGTERM);
+    }
+    proxy.end(Signal::SIGINT);
+    broker.end(Signal::SIGINT);
+}
+
+/// An address of this machine that is free, as far as can be known.
+fn free_address() -> String {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    listener.local_addr().unwrap().to_string()
+}
+
+#[test]
+fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
+    let scene = Scene::new("errors");
+    scene.endpoint("ep1");
+    fs::set_permissions(scene.path("prx"), Permissions::from_mode(0o644)).unwrap();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let endpoint = ["endpoint", "--key", "@ep1", "--operator", "@eop.pub"];
+    let direct = [&endpoint[..], &["--controller", "127.0.0.1:1"]].concat();
+    let subscribed = [&endpoint[..], &["--subscribe", "127.0.0.1:1"]].concat();
+    let agent = [&subscribed[..], &["--agent", "@ep1.agent"]].concat();
+    let broker = ["broker", "--key", "@rv", "--agent", "@agent_bop_rv.cert"];
+    for (words, code, said) in [
+        (vec!["broker"], 2, "--key"),
+        ([&broker[..], &["--channels-max", "0"]].concat(), 2, "no number above 0"),
+        ([&broker[..], &["--unread-timeout", "1"]].concat(), 2, "no duration above zero"),
+        (subscribed.clone(), 2, "--agent"),
+        (endpoint.to_vec(), 2, "--subscribe"),
+        ([&agent[..], &["--subcmd", "@subcmd_del_ep.cert"]].concat(), 3, "private key"),
+        ([&agent[..], &["--channel", "0"]].concat(), 2, "hexadecimal"),
+        (agent.clone(), 2, "name a public channel"),
+        (vec!["broker", "--key", "/nonexistent", "--agent", "x"], 3, "/nonexistent: "),
+        (vec!["proxy", "--key", "@prx", "--agent", "@agent_prx.cert"], 3, "chmod 600"),
+        (vec!["broker", "--key", "@rv", "--agent", "@agent_xc.cert"], 3, "agent_xc.cert: "),
+        ([&broker[..], &["--publish", &taken]].concat(), 4, "another program listens on"),
+        ([&broker[..], &["--publish", "192.0.2.1:1"]].concat(), 4, "cannot listen on 192.0.2.1:1"),
+        (direct, 1, "no connection to the controller"),
+    ] {
+        let Output { status, stderr, .. } = scene.pktfleet(&words).output().unwrap();
+        let log = String::from_utf8(stderr).unwrap();
+        assert_eq!(status.code(), Some(code), "{words:?}: {log}");
+        assert!(log.contains(said), "{words:?}: {log}");
+    }
+}
+
+/// A connection registered under `snikey`, as a controller does it, up to both preambles.
+fn register(
+    proxy: SocketAddr,
+    tls: &std::sync::Arc<rustls::ClientConfig>,
+    snikey: &str,
+) -> TcpStream {
+    let mut stream = TcpStream::connect(proxy).unwrap();
+    stream.set_nodelay(true).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut tls = ClientConnection::new(tls.clone(), tls::server_name(None).unwrap()).unwrap();
+    while tls.is_handshaking() {
+        tls.complete_io(&mut stream).unwrap();
+    }
+    let mut xreg = Vec::new();
+    Message::Xreg { snikey }.encode(&mut xreg).unwrap();
+    tls.writer().write_all(&xreg).unwrap();
+    tls.write_tls(&mut stream).unwrap();
+    // Everything up to the preamble comes at once or in pieces; nothing follows it.
+    let (mut received, mut piece) = (Vec::new(), [0; 512]);
+    while !received.ends_with(PREAMBLE) {
+        let len = stream.read(&mut piece).unwrap();
+        assert!(len > 0, "closed");
+        received.extend_from_slice(&piece[..len]);
+    }
+    received.truncate(received.len() - PREAMBLE.len());
+    tls.read_tls(&mut &received[..]).unwrap();
+    tls.process_new_packets().unwrap();
+    let mut answer = [0; 4];
+    tls.reader().read_exact(&mut answer).unwrap();
+    assert_eq!(answer, [0x40, 0, 0, 0]);
+    tls.send_close_notify();
+    let mut farewell = Vec::new();
+    tls.write_tls(&mut farewell).unwrap();
+    farewell.extend_from_slice(PREAMBLE);
+    stream.write_all(&farewell).unwrap();
+    stream
+}
+
+#[test]
+fn a_proxy_holds_ten_thousand_waiting_connections() {
+    const COUNT: usize = 10_000;
+    const KIB_PER_CONNECTION_MAX: usize = 8;
+    let limit = limits::raise_open_files().unwrap();
+    assert!(limit > COUNT as u64 + 100, "`ulimit -Hn` is {limit}, too low for this test");
+    let scene = Scene::new("backlog");
+    let mut proxy = scene.proxy(&[]);
+    let (controllers, endpoints) = (proxy.address("controllers"), proxy.address("endpoints"));
+    let rule = PeerRule { mode: TrustMode::Agent, anchors: Vec::new(), mandatory: true };
+    let tls = tls::client_config(None, rule).unwrap();
+    let (files_before, kib_before) = (proxy.open_files(), proxy.resident_kib());
+
+    let mut waiting: Vec<TcpStream> = thread::scope(|scope| {
+        let fill = || (0..COUNT / 2).map(|_| register(controllers, &tls, "one")).collect();
+        let halves: [_; 2] = std::array::from_fn(|_| scope.spawn(fill));
+        halves.into_iter().flat_map(|half| -> Vec<TcpStream> { half.join().unwrap() }).collect()
+    });
+    let files = proxy.open_files() - files_before;
+    let kib = proxy.resident_kib() - kib_before;
+    println!("{files} open files and {kib} KiB for {COUNT} waiting connections");
+    assert_eq!(files, COUNT, "one for each");
+    assert!(kib < KIB_PER_CONNECTION_MAX * COUNT, "{kib} KiB");
+
+    let server_name = tls::server_name(Some("one")).unwrap();
+    let mut endpoint_tls = ClientConnection::new(tls.clone(), server_name).unwrap();
+    let mut hello = Vec::new();
+    endpoint_tls.write_tls(&mut hello).unwrap();
+    let mut endpoint = TcpStream::connect(endpoints).unwrap();
+    endpoint.write_all(&hello).unwrap();
+    // One of the two threads has registered the connection that waits longest.
+    let oldest = [0, COUNT / 2].map(|index| waiting[index].try_clone().unwrap());
+    let (sender, reached) = mpsc::channel();
+    for mut stream in oldest {
+        let (sender, mut heard) = (sender.clone(), vec![0; hello.len()]);
+        thread::spawn(move || stream.read_exact(&mut heard).map(|()| sender.send(heard)));
+    }
+    assert_eq!(reached.recv_timeout(PATIENCE).unwrap(), hello);
+    drop(endpoint);
+    for stream in waiting.drain(..) {
+        stream.shutdown(std::net::Shutdown::Both).unwrap_or_default();
+    }
+
+    let deadline = Instant::now() + PATIENCE;
+    while proxy.open_files() > files_before {
+        assert!(Instant::now() < deadline, "{} open files are left", proxy.open_files());
+        thread::yield_now();
+    }
+    proxy.end(Signal::SIGTERM);
+}
