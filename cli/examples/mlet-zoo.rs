@@ -61,6 +61,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Writes a line into the log in one piece, which `eprintln!` does not.
+fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 fn number(word: &str) -> usize {
     word.parse().unwrap_or_else(|_| panic!("no number: {word}"))
 }
