@@ -4,9 +4,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backlog;
+pub mod backoff;
+pub mod descriptor;
 pub mod greeting;
 pub mod linfo;
 pub mod outbox;
+pub mod publisher;
 pub mod relay;
 pub mod serving;
 pub mod session;

@@ -1,12 +1,17 @@
 //! One endpoint's session from accept to close, without its sockets.
 //!
 //! ```text
+//!  Backlog --first byte--+
+//!                        v
 //!  Hello --ClientHello--> Handshake --TLS done--> Greeting --RESULT of START--> Relay
 //!    |                        |                      |                            |
 //!    +------ failure ---------+----------------------+---> Closing <--delivered---+
 //!                                                             |                   |
 //!                       endpoint's end, or linger limit ------+--> Over <---------+
 //! ```
+//!
+//! A session begins in Hello with a peer that connected to us, and in Backlog on a connection that
+//! waits at a proxy for its endpoint, for as long as it takes.
 //!
 //! The owner of the sockets calls `handle_*` with what happened, then reads what is wanted:
 //! [`Session::take_requests`], [`Session::transmit_to_endpoint`], [`Session::transmit_to_mlet`],
@@ -55,6 +60,8 @@ pub enum End {
 /// What a session asks of the owner of its sockets.
 #[derive(Debug)]
 pub enum Request {
+    /// The endpoint has come through the proxy: this is no backlog connection any more.
+    LeaveBacklog,
     /// A permit to send START; answered with [`Session::handle_permit`], or never.
     Permit,
     /// A mlet: make a socket pair and start one. The session goes on at once.
@@ -105,6 +112,8 @@ pub enum Outcome {
     OwnChain(SniKey, ChainError),
     /// The greeting failed.
     Greeting(GreetingError),
+    /// The proxy ended a connection on which no endpoint had come.
+    BacklogLost(End),
     /// The run ended before START.
     Cancelled,
 }
@@ -145,6 +154,7 @@ impl fmt::Display for Outcome {
                 write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
             }
             Self::Greeting(error) => error.fmt(f),
+            Self::BacklogLost(end) => write!(f, "the proxy {end}"),
             Self::Cancelled => f.write_str("the run ended before START"),
         }
     }
@@ -165,7 +175,8 @@ pub struct Session {
 }
 
 enum State {
-    Hello(Hello),
+    Backlog,
+    Hello(Box<Hello>),
     Handshake(ServerStream),
     Greeting(ServerStream, Greeting),
     Relay(ServerStream, Relay),
@@ -191,7 +202,7 @@ impl Session {
             peer,
             serving,
             experiment: 0,
-            state: State::Hello(Hello::default()),
+            state: State::Hello(Box::default()),
             to_endpoint: Outbox::default(),
             to_mlet: Outbox::default(),
             requests: Vec::new(),
@@ -199,6 +210,11 @@ impl Session {
             outcome: None,
             served: false,
         }
+    }
+
+    /// A session on a connection registered at the proxy `peer`; its endpoint is still to come.
+    pub fn in_backlog(peer: IpAddr, serving: Arc<Serving>, now: Instant) -> Self {
+        Self { state: State::Backlog, deadline: None, ..Self::new(peer, serving, now) }
     }
 
     /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
@@ -209,6 +225,11 @@ impl Session {
 
     /// The endpoint sent `input`.
     pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
+        if matches!(self.state, State::Backlog) {
+            self.state = State::Hello(Box::default());
+            self.requests.push(Request::LeaveBacklog);
+            self.deadline = Some(cx.now + self.serving.limits.handshake_timeout);
+        }
         while !input.is_empty() {
             let received = match &mut self.state {
                 State::Hello(hello) => match hello.receive(&mut input) {
@@ -225,7 +246,7 @@ impl Session {
                 State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => {
                     tls.receive(&mut input)
                 }
-                State::Closing(_) | State::Over => break,
+                State::Backlog | State::Closing(_) | State::Over => break,
             };
             self.take_received(cx);
             if let Err(error) = received {
@@ -338,7 +359,7 @@ impl Session {
                 Phase::DiscardingMlet => self.state = State::Over,
             },
             State::Closing(_) => self.state = State::Over,
-            State::Over => {}
+            State::Backlog | State::Over => {}
         }
         self.advance(cx);
     }
@@ -361,7 +382,7 @@ impl Session {
     /// A receive from the endpoint is wanted.
     pub fn wants_endpoint_input(&self) -> bool {
         match &self.state {
-            State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+            State::Backlog | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
                 self.to_endpoint.is_empty()
             }
             State::Relay(_, relay) => relay.wants_endpoint_input(&self.to_mlet),
@@ -479,6 +500,7 @@ impl Session {
     fn end_endpoint_input(&mut self, end: End, cx: &mut Context<'_>) {
         let broken = matches!(end, End::Broken(_));
         match &mut self.state {
+            State::Backlog => self.finish(Outcome::BacklogLost(end)),
             State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
                 self.finish(Outcome::LeftInSetUp(end));
             }
@@ -550,7 +572,7 @@ impl Session {
         let tls = match &mut self.state {
             State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => tls,
             State::Closing(Closing { tls: Some(tls), .. }) => tls,
-            State::Hello(_) | State::Closing(_) | State::Over => return,
+            State::Backlog | State::Hello(_) | State::Closing(_) | State::Over => return,
         };
         if self.to_endpoint.is_empty() && tls.has_output() {
             self.to_endpoint.append(pool, |room| tls.write_output(room));
