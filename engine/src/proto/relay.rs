@@ -107,6 +107,16 @@ impl Relay {
             && (self.phase != Phase::Open || self.stash.is_empty() && to_endpoint.is_empty())
     }
 
+    /// More of the endpoint's bytes are wanted as soon as those held for the mlet have left.
+    pub fn wants_endpoint_input_next(&self) -> bool {
+        self.phase == Phase::Open && !self.endpoint_input_over
+    }
+
+    /// More of the mlet's bytes are wanted as soon as those held for the endpoint have left.
+    pub fn wants_mlet_input_next(&self, tls: &ServerStream) -> bool {
+        self.phase == Phase::Open && self.stash.is_empty() && !tls.has_output()
+    }
+
     /// Takes what `tls` has decrypted. Returns whether the endpoint has closed its side of TLS.
     pub fn take_plaintext(
         &mut self,

@@ -399,6 +399,17 @@ impl Session {
         }
     }
 
+    /// A receive from the endpoint will be wanted when the transmission to the mlet has wholly left, so
+    /// the two may be started together.
+    pub fn wants_endpoint_input_next(&self) -> bool {
+        matches!(&self.state, State::Relay(_, relay) if relay.wants_endpoint_input_next())
+    }
+
+    /// As [`Self::wants_endpoint_input_next`], for the mlet's input and the transmission to the endpoint.
+    pub fn wants_mlet_input_next(&self) -> bool {
+        matches!(&self.state, State::Relay(tls, relay) if relay.wants_mlet_input_next(tls))
+    }
+
     /// When [`Self::handle_timeout`] is to be called.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline

@@ -39,7 +39,7 @@ const RELAY_GROUP: u16 = 0;
 /// Receive buffers of sessions in set-up, apart so that a flood of handshakes does not starve relays.
 const SET_UP_GROUP: u16 = 1;
 const GROUPS: [GroupSize; 2] =
-    [GroupSize { count: 64, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
+    [GroupSize { count: 32, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
 
 /// Set-up receives that a turn takes; a handshake costs some 200 us, which running sessions wait.
 const SET_UP_STEPS_PER_TURN: usize = 4;
@@ -446,24 +446,41 @@ impl Shard {
         let connection = &mut *self.connections[slot];
         let (session, under_way) = (&mut connection.session, &mut connection.under_way);
         let endpoint = connection.endpoint.as_fd();
+        let mlet = connection.mlet.as_ref().map(AsFd::as_fd);
         if !under_way.endpoint_send
             && let Some(transmission) = session.transmit_to_endpoint()
         {
             under_way.endpoint_send = true;
-            self.ring.send(endpoint, outgoing(transmission), Token::EndpointSend(slot));
+            let send = (endpoint, outgoing(transmission), Token::EndpointSend(slot));
+            match mlet {
+                Some(mlet) if !under_way.mlet_receive && session.wants_mlet_input_next() => {
+                    under_way.mlet_receive = true;
+                    let receive = (mlet, RELAY_GROUP, Token::MletReceive(slot));
+                    self.ring.send_then_receive(send, receive);
+                }
+                _ => self.ring.send(send.0, send.1, send.2),
+            }
+        }
+        if let Some(mlet) = mlet
+            && !under_way.mlet_send
+            && let Some(transmission) = session.transmit_to_mlet()
+        {
+            under_way.mlet_send = true;
+            let send = (mlet, outgoing(transmission), Token::MletSend(slot));
+            if !under_way.endpoint_receive && session.wants_endpoint_input_next() {
+                under_way.endpoint_receive = true;
+                let receive = (endpoint, RELAY_GROUP, Token::EndpointReceive(slot));
+                self.ring.send_then_receive(send, receive);
+            } else {
+                self.ring.send(send.0, send.1, send.2);
+            }
         }
         if !under_way.endpoint_receive && session.wants_endpoint_input() {
             under_way.endpoint_receive = true;
             let group = if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP };
             self.ring.receive(endpoint, group, Token::EndpointReceive(slot));
         }
-        let Some(mlet) = &connection.mlet else { return };
-        if !under_way.mlet_send
-            && let Some(transmission) = session.transmit_to_mlet()
-        {
-            under_way.mlet_send = true;
-            self.ring.send(mlet.as_fd(), outgoing(transmission), Token::MletSend(slot));
-        }
+        let Some(mlet) = mlet else { return };
         if !under_way.mlet_receive && session.wants_mlet_input() {
             under_way.mlet_receive = true;
             self.ring.receive(mlet.as_fd(), RELAY_GROUP, Token::MletReceive(slot));
@@ -591,8 +608,9 @@ fn is_no_buffers(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::libc::ENOBUFS)
 }
 
+/// Interrupted, or cancelled with the send it was linked to: it may be started again.
 fn is_interrupted(error: &io::Error) -> bool {
-    error.kind() == io::ErrorKind::Interrupted
+    matches!(error.raw_os_error(), Some(nix::libc::EINTR | nix::libc::ECANCELED))
 }
 
 fn peer_of(endpoint: &OwnedFd) -> Option<IpAddr> {

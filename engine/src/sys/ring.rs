@@ -205,22 +205,29 @@ impl<T: Copy> Ring<T> {
 
     /// Receives once, into a buffer of `group`.
     pub fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: T) {
-        let len = self.groups[usize::from(group)].size.len;
-        let entry = opcode::Recv::new(fd(socket), std::ptr::null_mut(), len)
-            .buf_group(group)
-            .build()
-            .flags(squeue::Flags::BUFFER_SELECT);
+        let entry = self.receive_entry(socket, group);
         self.start(entry, token, Kind::Receive { group });
     }
 
     /// Sends; fewer bytes than given may leave.
     pub fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: T) {
-        let Outgoing { block, start, end } = outgoing;
-        let bytes = &block[start..end];
-        let entry = opcode::Send::new(fd(socket), bytes.as_ptr(), bytes.len() as u32)
-            .flags(libc::MSG_NOSIGNAL)
-            .build();
-        self.start(entry, token, Kind::Send(block));
+        let entry = send_entry(socket, &outgoing, 0);
+        self.start(entry, token, Kind::Send(outgoing.block));
+    }
+
+    /// Sends everything, then receives once from another socket, without a turn in between. When the
+    /// send fails the receive is cancelled.
+    pub fn send_then_receive(
+        &mut self,
+        (socket, outgoing, send_token): (BorrowedFd<'_>, Outgoing, T),
+        (source, group, receive_token): (BorrowedFd<'_>, u16, T),
+    ) {
+        // Only a send that must be whole breaks the link when it is short.
+        let send = send_entry(socket, &outgoing, libc::MSG_WAITALL).flags(squeue::Flags::IO_LINK);
+        let send = self.enroll(send, send_token, Kind::Send(outgoing.block));
+        let receive = self.receive_entry(source, group);
+        let receive = self.enroll(receive, receive_token, Kind::Receive { group });
+        self.queue(&[send, receive]);
     }
 
     /// Tells once when `watched` can be read.
@@ -309,10 +316,28 @@ impl<T: Copy> Ring<T> {
         }
     }
 
+    fn receive_entry(&self, socket: BorrowedFd<'_>, group: u16) -> squeue::Entry {
+        let len = self.groups[usize::from(group)].size.len;
+        opcode::Recv::new(fd(socket), std::ptr::null_mut(), len)
+            .buf_group(group)
+            .build()
+            .flags(squeue::Flags::BUFFER_SELECT)
+    }
+
     fn start(&mut self, entry: squeue::Entry, token: T, kind: Kind) {
+        let entry = self.enroll(entry, token, kind);
+        self.queue(&[entry]);
+    }
+
+    /// Notes an operation, to be known by its completion.
+    fn enroll(&mut self, entry: squeue::Entry, token: T, kind: Kind) -> squeue::Entry {
         let key = self.operations.insert(Operation { token, kind });
-        let entry = entry.user_data(key as u64);
-        while !self.push(&entry) {
+        entry.user_data(key as u64)
+    }
+
+    /// Queues entries for one submission: links must not be torn.
+    fn queue(&mut self, entries: &[squeue::Entry]) {
+        while !self.push(entries) {
             self.enters += 1;
             // Nothing is lost when this fails: the entries stay queued and the next wait tells why.
             let _ = self.ring.submit();
@@ -320,10 +345,10 @@ impl<T: Copy> Ring<T> {
     }
 
     #[allow(unsafe_code)]
-    fn push(&mut self, entry: &squeue::Entry) -> bool {
+    fn push(&mut self, entries: &[squeue::Entry]) -> bool {
         // SAFETY: what an entry points to is a block that `operations` owns until the entry's completion,
         // or a buffer group that lives as long as the ring; `Drop` leaks both if some are in flight.
-        unsafe { self.ring.submission().push(entry) }.is_ok()
+        unsafe { self.ring.submission().push_multiple(entries) }.is_ok()
     }
 }
 
@@ -335,6 +360,13 @@ impl<T> Drop for Ring<T> {
             std::mem::forget(std::mem::take(&mut self.groups));
         }
     }
+}
+
+fn send_entry(socket: BorrowedFd<'_>, outgoing: &Outgoing, flags: i32) -> squeue::Entry {
+    let bytes = &outgoing.block[outgoing.start..outgoing.end];
+    opcode::Send::new(fd(socket), bytes.as_ptr(), bytes.len() as u32)
+        .flags(libc::MSG_NOSIGNAL | flags)
+        .build()
 }
 
 fn fd(borrowed: BorrowedFd<'_>) -> Fd {

@@ -103,8 +103,11 @@ fn a_mlet_has_three_descriptors_and_the_given_environment_also_when_64_start_at_
 /// Item 81.
 fn a_mlet_has_sigpipe_ignored_and_every_other_signal_at_default_whatever_we_were_started_with() {
     // As under nohup, in the background of a script, and below a careless parent.
-    let script = r#"trap '' HUP INT TERM CHLD USR1; exec "$0" role=status"#;
-    let manager = Command::new("/bin/sh").args(["-c", script, &own_program()]).output().unwrap();
+    let manager = Command::new("/usr/bin/env")
+        .args(["--ignore-signal=HUP,INT,TERM,CHLD,USR1", "--block-signal=USR2,CHLD"])
+        .args([&own_program(), "role=status"])
+        .output()
+        .unwrap();
     assert!(manager.status.success(), "{manager:?}");
     let sigchld = libc::SIGCHLD;
     let wanted_of_mlet =
@@ -230,6 +233,8 @@ fn a_thousand_mlets_leave_no_zombie_and_no_descriptor() {
     drop(session);
     let fds_before = fds(supervisor);
     assert_eq!(fds_before, 5, "stdio, pair, signals");
+    let stdin = fs::read_link(format!("/proc/{supervisor}/fd/0")).unwrap();
+    assert_eq!(stdin, Path::new("/dev/null"));
     let began = rig::now();
     let mut spawned = 0;
     let mut exited = 0;

@@ -32,6 +32,8 @@ fn main() -> ExitCode {
     println!("\nrunning {} tests", cases.len());
     let mut failed = 0;
     for (name, case) in &cases {
+        // A case that hangs ends the whole program by SIGALRM.
+        nix::unistd::alarm::set(60);
         // Nothing is shared between cases that a panic could leave half done.
         let passed = catch_unwind(AssertUnwindSafe(case)).is_ok();
         let passed = if passed { rig::nothing_is_left(name) } else { rig::await_the_rest() };

@@ -36,7 +36,8 @@ fn median<S: Read + Write + Send + 'static>(
         }
         Ok(())
     });
-    let mut histogram = Histogram::<u64>::new(3).map_err(io::Error::other)?;
+    let mut histogram =
+        Histogram::<u64>::new_with_max(60_000_000_000, 3).map_err(io::Error::other)?;
     let mut bytes = vec![0; len];
     for _ in 0..ROUND_TRIPS {
         let began = Instant::now();

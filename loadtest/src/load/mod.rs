@@ -49,7 +49,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     seconds: u64,
     /// Cores for pktxpmgr: a count, or a list such as 0,2-3
-    #[arg(long, value_name = "N", default_value = "0,")]
+    #[arg(long, value_name = "N", default_value = "1")]
     cores: String,
     /// The core this program runs on [default: any]
     #[arg(long, value_name = "CORE")]
@@ -202,7 +202,7 @@ fn arguments(options: &Options, home: &Home, mlet: PathBuf) -> Vec<OsString> {
         "-a".into(),
         "127.0.0.1:0".into(),
         "--cores".into(),
-        options.cores.trim_end_matches(',').into(),
+        options.cores.clone().into(),
         "--".into(),
         mlet.into(),
         options.mode.mlet_role().into(),

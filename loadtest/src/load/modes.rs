@@ -50,7 +50,8 @@ fn message(size: usize) -> Vec<u8> {
 }
 
 fn histogram() -> Result<Histogram<u64>, LoadError> {
-    Histogram::new(3).map_err(|error| LoadError::Io(io::Error::other(error)))
+    Histogram::new_with_max(60_000_000_000, 3)
+        .map_err(|error| LoadError::Io(io::Error::other(error)))
 }
 
 /// Awaits every task; the first failure is the run's.
