@@ -140,11 +140,3 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
     }
 }
-
-#[cfg(test)]
-impl<S> Link<S> {
-    /// What is beneath.
-    pub(super) fn into_stream(self) -> S {
-        self.stream
-    }
-}
