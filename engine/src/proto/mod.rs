@@ -15,4 +15,6 @@ pub mod relay;
 pub mod serving;
 pub mod session;
 pub mod tls;
+#[cfg(test)]
+mod tls_server;
 pub mod trust;

@@ -378,4 +378,4 @@ impl Publisher {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
