@@ -179,6 +179,11 @@ impl Greeting {
         self.step = Step::Starting;
     }
 
+    /// START has been sent: the endpoint may have begun the experiment.
+    pub fn has_sent_start(&self) -> bool {
+        self.step == Step::Starting
+    }
+
     /// Seals the current program piece by piece while nothing else waits to be sent; tells whether
     /// all of it is sealed.
     fn submit(&mut self, tls: &mut ServerStream) -> Result<bool, GreetingError> {

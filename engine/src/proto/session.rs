@@ -32,7 +32,7 @@ use super::linfo::Linfo;
 use super::outbox::{BlockPool, Outbox, Transmission};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::serving::Serving;
-use super::tls::{Greeted, HandshakeError, Hello, ServerStream};
+use super::tls::{self, Greeted, HandshakeError, Hello, ServerStream};
 use super::trust::ChainError;
 use crate::wire::key::KeyId;
 use crate::wire::snikey::SniKey;
@@ -149,7 +149,7 @@ impl fmt::Display for Outcome {
             Self::NoExperiment(None) => {
                 f.write_str("the endpoint sent no server name and no ExpExec is the default")
             }
-            Self::Tls(error) => write!(f, "TLS failed: {error}"),
+            Self::Tls(error) => write!(f, "TLS failed: {}", tls::reason(error)),
             Self::OwnChain(snikey, error) => {
                 write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
             }
@@ -339,7 +339,9 @@ impl Session {
 
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        if !self.served {
+        let start_is_sent =
+            matches!(&self.state, State::Greeting(_, greeting) if greeting.has_sent_start());
+        if !self.served && !start_is_sent {
             let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
             self.finish(outcome);
             self.advance(cx);

@@ -223,6 +223,16 @@ fn refuse(reason: Arc<dyn std::error::Error + Send + Sync>) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))
 }
 
+/// Why TLS failed, in words: the reason of [`refuse`] is our own, which rustls would show as code.
+pub fn reason(error: &Error) -> String {
+    match error {
+        Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
+            format!("the endpoint's certificates are refused: {reason}")
+        }
+        error => error.to_string(),
+    }
+}
+
 fn tls12_is_off() -> Error {
     Error::General("TLS 1.2 is not offered".into())
 }

@@ -178,13 +178,16 @@ impl Shard {
     }
 
     fn take_completions(&mut self) {
-        while let Some(Completion { token, event }) = self.ring.next_completion() {
+        // No more than there are now: what these start may complete at once, and a turn must end.
+        for _ in 0..self.ring.completions() {
+            let Some(Completion { token, event }) = self.ring.next_completion() else { return };
             match (token, event) {
                 (Token::Accept(listener), Event::Accepted(accepted)) => {
                     self.take_accepted(listener, accepted);
                 }
                 (Token::EndpointReceive(slot), Event::Received(received)) => {
-                    if self.connections[slot].in_set_up {
+                    let connection = &self.connections[slot];
+                    if connection.in_set_up && connection.over.is_none() {
                         self.set_up_backlog.push_back((slot, received));
                     } else {
                         self.take_endpoint_bytes(slot, received);
@@ -219,8 +222,11 @@ impl Shard {
     }
 
     fn take_set_up_steps(&mut self) {
-        for _ in 0..SET_UP_STEPS_PER_TURN {
+        let mut steps = 0;
+        while steps < SET_UP_STEPS_PER_TURN {
             let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
+            // A session that is over takes no step; it only waits to be closed.
+            steps += usize::from(self.connections[slot].over.is_none());
             self.take_endpoint_bytes(slot, received);
         }
     }

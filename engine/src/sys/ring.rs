@@ -270,6 +270,11 @@ impl<T: Copy> Ring<T> {
         }
     }
 
+    /// How many completions are there to be taken.
+    pub fn completions(&mut self) -> usize {
+        self.ring.completion().len()
+    }
+
     /// The next completion, if one is there.
     pub fn next_completion(&mut self) -> Option<Completion<T>> {
         let entry = self.ring.completion().next()?;

@@ -1,0 +1,366 @@
+//! One mlet of every kind, for the tests of `pktxpmgr`: well-behaved, rude and dead ones.
+//!
+//! The first argument chooses the kind. Whatever waits here ends when the session does, or after a
+//! minute, so that a failed test leaves nothing behind for long.
+
+use std::fs;
+use std::io::{self, ErrorKind, IoSliceMut, Read, Write};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::process::{Command, ExitCode, Stdio};
+use std::thread::{self, JoinHandle};
+use std::time::Duration;
+
+use nix::fcntl::{FcntlArg, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::resource::{Resource, getrlimit};
+use nix::sys::signal::{SigSet, Signal, raise};
+use nix::sys::socket::{
+    ControlMessageOwned, MsgFlags, SockType, getsockopt, recv, recvmsg, send, sockopt,
+};
+use nix::unistd::{close, getpgrp, setsid};
+
+/// Type of the messages that the zoo makes up itself (MDATA).
+const MADE_UP: u8 = 0x41;
+
+/// Longest that anything here stays when nobody ends it.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+fn main() -> ExitCode {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    let words: Vec<&str> = words.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["dump"] => dump(),
+        ["echo"] => echo(&mut session()),
+        ["sink"] => sink(),
+        ["silent"] => wait_for(PollFlags::empty()),
+        ["flood", count, len] => flood(number(count), number(len)),
+        ["leave", count, len] => leave(number(count), number(len)),
+        ["half"] => half(),
+        ["obey"] => return obey(),
+        ["stubborn"] => stubborn(),
+        ["parent"] => parent(),
+        ["daemon"] => daemon(),
+        ["orphan"] => orphan(),
+        ["single", "echo"] => single_echo(),
+        ["single", "late"] => single_late(),
+        ["single", "leave", count] => single_leave(number(count)),
+        ["single", "speak"] => single_speak(),
+        _ => {
+            eprintln!("mlet-zoo: no such kind: {words:?}");
+            return ExitCode::from(64);
+        }
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mlet-zoo {words:?}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn number(word: &str) -> usize {
+    word.parse().unwrap_or_else(|_| panic!("no number: {word}"))
+}
+
+/// The session as something to read and write; the descriptor is a second one for fd 0.
+fn session() -> UnixStream {
+    let fd = io::stdin().as_fd().try_clone_to_owned().expect("fd 0 is open");
+    UnixStream::from(fd)
+}
+
+/// Reads one message; `None` at the end of the stream.
+fn receive(stream: &mut impl Read) -> io::Result<Option<(u8, Vec<u8>)>> {
+    let mut header = [0; 4];
+    match stream.read_exact(&mut header[..1]) {
+        Err(error) if error.kind() == ErrorKind::UnexpectedEof => return Ok(None),
+        done => done?,
+    }
+    stream.read_exact(&mut header[1..])?;
+    let [message_type, high, middle, low] = header;
+    let mut payload = vec![0; u32::from_be_bytes([0, high, middle, low]) as usize];
+    stream.read_exact(&mut payload)?;
+    Ok(Some((message_type, payload)))
+}
+
+fn message(payload: &[u8]) -> Vec<u8> {
+    let len = u32::try_from(payload.len()).expect("a short payload").to_be_bytes();
+    [&[MADE_UP], &len[1..], payload].concat()
+}
+
+/// Waits, not for ever, until fd 0 is as wanted or both its directions are over.
+fn wait_for(wanted: PollFlags) -> io::Result<()> {
+    let stdin = io::stdin();
+    let timeout = PollTimeout::try_from(PATIENCE).unwrap_or(PollTimeout::MAX);
+    poll(&mut [PollFd::new(stdin.as_fd(), wanted)], timeout)?;
+    Ok(())
+}
+
+/// Gives everything back.
+fn echo(session: &mut UnixStream) -> io::Result<()> {
+    let mut bytes = vec![0; 64 * 1024];
+    loop {
+        match session.read(&mut bytes)? {
+            0 => return Ok(()),
+            len => session.write_all(&bytes[..len])?,
+        }
+    }
+}
+
+/// Reads to the end, then says on stderr what came.
+fn sink() -> io::Result<()> {
+    let mut session = session();
+    let (mut messages, mut bytes) = (0, 0);
+    while let Some((_, payload)) = receive(&mut session)? {
+        messages += 1;
+        bytes += payload.len();
+    }
+    eprintln!("sank {messages} messages with {bytes} bytes");
+    Ok(())
+}
+
+/// Writes messages that are numbered from 0, and exits right after.
+fn flood(count: usize, len: usize) -> io::Result<()> {
+    let mut session = session();
+    for index in 0..count {
+        let mut payload = vec![index.to_le_bytes()[0]; len];
+        payload[..4].copy_from_slice(&u32::try_from(index).unwrap_or(u32::MAX).to_be_bytes());
+        session.write_all(&message(&payload))?;
+    }
+    Ok(())
+}
+
+/// Floods and exits with input unread.
+fn leave(count: usize, len: usize) -> io::Result<()> {
+    wait_for(PollFlags::POLLIN)?;
+    flood(count, len)
+}
+
+/// Writes half a frame, and the rest when three messages have come.
+fn half() -> io::Result<()> {
+    let mut session = session();
+    let frame = message(b"a frame in two halves");
+    session.write_all(&frame[..9])?;
+    for _ in 0..3 {
+        receive(&mut session)?;
+    }
+    session.write_all(&frame[9..])?;
+    echo(&mut session)
+}
+
+/// Ends as the first message says: `exit CODE` or `signal NUMBER`.
+fn obey() -> ExitCode {
+    let order = receive(&mut session()).ok().flatten().map(|(_, order)| order).unwrap_or_default();
+    let order = String::from_utf8_lossy(&order).into_owned();
+    match order.split_once(' ') {
+        Some(("exit", code)) => ExitCode::from(u8::try_from(number(code)).unwrap_or(u8::MAX)),
+        Some(("signal", signal)) => {
+            let signal = i32::try_from(number(signal)).unwrap_or_default();
+            let signal = Signal::try_from(signal).expect("a signal number");
+            // The first SIGSEGV only makes Rust's own handler step aside.
+            let _ = raise(signal).and_then(|()| raise(signal));
+            ExitCode::from(99)
+        }
+        _ => ExitCode::from(65),
+    }
+}
+
+/// Takes no notice of TERM, nor of the end of its session, after one message that says so.
+fn stubborn() -> io::Result<()> {
+    ignore_term()?;
+    session().write_all(&message(b"try me"))?;
+    thread::sleep(PATIENCE);
+    Ok(())
+}
+
+/// Blocked is as good as ignored.
+fn ignore_term() -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    Ok(signals.thread_block()?)
+}
+
+/// Starts a process that leaves group and session and is no child any more, says its pid and echoes.
+fn parent() -> io::Result<()> {
+    let myself = std::env::current_exe()?;
+    let output = Command::new(myself)
+        .arg("daemon")
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .output()?;
+    let mut session = session();
+    session.write_all(&message(&output.stdout))?;
+    echo(&mut session)
+}
+
+fn daemon() -> io::Result<()> {
+    setsid()?;
+    let myself = std::env::current_exe()?;
+    let orphan = Command::new(myself).arg("orphan").stdout(Stdio::null()).spawn()?;
+    print!("{}", orphan.id());
+    Ok(())
+}
+
+fn orphan() -> io::Result<()> {
+    ignore_term()?;
+    thread::sleep(PATIENCE);
+    Ok(())
+}
+
+/// Sends one message with all that a mlet can see of how it was started, then echoes.
+fn dump() -> io::Result<()> {
+    let mut report = String::new();
+    for entry in fs::read_dir("/proc/self/fd")? {
+        let entry = entry?;
+        let target = fs::read_link(entry.path())?;
+        // The descriptor that reads this directory.
+        if !target.starts_with("/proc") {
+            report += &format!("fd {} {}\n", entry.file_name().display(), target.display());
+        }
+    }
+    for (name, value) in std::env::vars() {
+        report += &format!("env {name}={value}\n");
+    }
+    for word in std::env::args() {
+        report += &format!("arg {word}\n");
+    }
+    let session = session();
+    let flags = OFlag::from_bits_retain(fcntl(&session, FcntlArg::F_GETFL)?);
+    let is_stream = getsockopt(&session, sockopt::SockType)? == SockType::Stream;
+    // Fails for a socket that is not AF_UNIX.
+    session.local_addr()?;
+    report += &format!("blocking {}\n", !flags.contains(OFlag::O_NONBLOCK));
+    report += &format!("unix stream {is_stream}\n");
+    report += &format!("pid {}\npgid {}\n", std::process::id(), getpgrp());
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    report += &format!("nofile {soft} {hard}\n");
+    let status = fs::read_to_string("/proc/self/status")?;
+    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
+    report += &format!("cpus {}\n", allowed.unwrap_or_default().trim());
+    report += &format!("cwd {}\n", std::env::current_dir()?.display());
+    let mut session = session;
+    session.write_all(&message(report.as_bytes()))?;
+    echo(&mut session)
+}
+
+/// One session of singleton mode as it came over the control socket. Only nix's calls on plain
+/// numbers are used: making an owned descriptor of one is not safe, and this is a test of numbers.
+struct Handed {
+    text: Vec<u8>,
+    fds: Vec<RawFd>,
+}
+
+/// The next session; `None` when the control socket is at its end.
+fn next_session() -> io::Result<Option<Handed>> {
+    let mut text = [0; 256];
+    let mut room = nix::cmsg_space!([RawFd; 4]);
+    let control = io::stdin().as_raw_fd();
+    let (len, fds) = {
+        let mut parts = [IoSliceMut::new(&mut text)];
+        let received = recvmsg::<()>(control, &mut parts, Some(&mut room), MsgFlags::empty())?;
+        let mut fds = Vec::new();
+        for part in received.cmsgs()? {
+            if let ControlMessageOwned::ScmRights(rights) = part {
+                fds.extend(rights);
+            }
+        }
+        (received.bytes, fds)
+    };
+    Ok((len > 0).then(|| Handed { text: text[..len].to_vec(), fds }))
+}
+
+/// Tells the session what was handed over for it, as its `index`th.
+fn introduce(handed: &Handed, index: usize) -> RawFd {
+    let Handed { text, fds } = handed;
+    let report = format!(
+        "index {index}\ntext {}\nfds {}\nblocking {}\n",
+        text.escape_ascii(),
+        fds.len(),
+        blocks(fds[0])
+    );
+    send_all(fds[0], &message(report.as_bytes()));
+    fds[0]
+}
+
+fn blocks(fd: RawFd) -> bool {
+    let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}")).unwrap_or_default();
+    let flags = info.lines().find_map(|line| line.strip_prefix("flags:")).unwrap_or_default();
+    let flags = i32::from_str_radix(flags.trim(), 8).expect("flags in octal");
+    !OFlag::from_bits_retain(flags).contains(OFlag::O_NONBLOCK)
+}
+
+fn send_all(fd: RawFd, mut bytes: &[u8]) {
+    while !bytes.is_empty() {
+        match send(fd, bytes, MsgFlags::empty()) {
+            Ok(len) => bytes = &bytes[len..],
+            Err(_) => return,
+        }
+    }
+}
+
+fn echo_on(fd: RawFd) -> JoinHandle<()> {
+    thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(len @ 1..) = recv(fd, &mut bytes, MsgFlags::empty()) {
+            send_all(fd, &bytes[..len]);
+        }
+        let _ = close(fd);
+    })
+}
+
+/// Echoes on every session, side by side, until the control socket ends.
+fn single_echo() -> io::Result<()> {
+    let variables = std::env::vars().count();
+    eprintln!("zoo: singleton with {variables} variables");
+    let mut sessions = Vec::new();
+    while let Some(handed) = next_session()? {
+        sessions.push(echo_on(introduce(&handed, sessions.len())));
+    }
+    eprintln!("zoo: control socket at its end");
+    join(sessions);
+    Ok(())
+}
+
+/// Takes the second session and those after it only when the first has sent something.
+fn single_late() -> io::Result<()> {
+    let first = next_session()?.ok_or(ErrorKind::UnexpectedEof)?;
+    let mut sessions = vec![];
+    let fd = introduce(&first, 0);
+    recv(fd, &mut [0; 1], MsgFlags::empty())?;
+    sessions.push(echo_on(fd));
+    while let Some(handed) = next_session()? {
+        sessions.push(echo_on(introduce(&handed, sessions.len())));
+    }
+    join(sessions);
+    Ok(())
+}
+
+/// Takes `count` sessions, closes the control socket and serves those to their ends.
+fn single_leave(count: usize) -> io::Result<()> {
+    let mut sessions = Vec::new();
+    while sessions.len() < count {
+        let handed = next_session()?.ok_or(ErrorKind::UnexpectedEof)?;
+        sessions.push(echo_on(introduce(&handed, sessions.len())));
+    }
+    let null: OwnedFd = fs::File::open("/dev/null")?.into();
+    nix::unistd::dup2_stdin(null)?;
+    join(sessions);
+    Ok(())
+}
+
+/// Writes on the control socket, which is forbidden.
+fn single_speak() -> io::Result<()> {
+    let handed = next_session()?.ok_or(ErrorKind::UnexpectedEof)?;
+    let session = echo_on(introduce(&handed, 0));
+    send(io::stdin().as_raw_fd(), b"x", MsgFlags::empty())?;
+    join(vec![session]);
+    Ok(())
+}
+
+fn join(sessions: Vec<JoinHandle<()>>) {
+    for session in sessions {
+        let _ = session.join();
+    }
+}

@@ -1,0 +1,242 @@
+//! A running `pktxpmgr`: started on a free port of loopback, its log read line by line as it comes,
+//! and killed when the test is over, whatever became of it.
+
+use std::fs::{self, File};
+use std::io::{BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{Id, WaitPidFlag, waitid};
+use nix::unistd::Pid;
+
+use super::{Ended, Home, pid};
+
+/// Longest that any single wait may take.
+pub const PATIENCE: Duration = Duration::from_secs(20);
+
+/// The mlet of many kinds (`cli/examples/mlet-zoo.rs`), which `cargo test` builds beside the tests.
+pub fn zoo() -> PathBuf {
+    let test = std::env::current_exe().unwrap();
+    let zoo = test.parent().unwrap().with_file_name("examples").join("mlet-zoo");
+    assert!(zoo.exists(), "{} is missing; `cargo build --examples` makes it", zoo.display());
+    zoo
+}
+
+/// A `pktxpmgr` that listens.
+pub struct Manager {
+    child: Child,
+    ended: mpsc::Receiver<()>,
+    log: Arc<Log>,
+    stdout: PathBuf,
+    pub address: SocketAddr,
+}
+
+/// The lines said so far.
+#[derive(Default)]
+struct Log {
+    lines: Mutex<Vec<String>>,
+    grown: Condvar,
+}
+
+impl Home {
+    /// Starts `pktxpmgr` with these options and a mlet of the zoo of this kind.
+    pub fn start(&self, options: &[&str], kind: &[&str]) -> Manager {
+        let mut command = self.command();
+        command.args(options).arg(zoo()).args(kind);
+        Manager::start(self, command)
+    }
+}
+
+impl Manager {
+    /// Runs this command and waits until it listens.
+    pub fn start(home: &Home, command: Command) -> Self {
+        let mut manager = Self::spawn(home, command);
+        let line = manager.says("listening on ");
+        let address = line.rsplit(' ').next().unwrap();
+        manager.address = address.parse().unwrap();
+        manager
+    }
+
+    /// Runs this command, which may end before it listens. The address is not known then.
+    pub fn spawn(home: &Home, mut command: Command) -> Self {
+        let stdout = home.path("stdout");
+        let file = File::options().append(true).create(true).open(&stdout).unwrap();
+        let mut child = command.stdout(file).stderr(Stdio::piped()).spawn().unwrap();
+        let log = Arc::new(Log::default());
+        let lines = BufReader::new(child.stderr.take().unwrap()).lines();
+        let writer = Arc::clone(&log);
+        thread::spawn(move || {
+            for line in lines.map_while(Result::ok) {
+                writer.lines.lock().unwrap().push(line);
+                writer.grown.notify_all();
+            }
+        });
+        let (tell, ended) = mpsc::channel();
+        let id = pid(&child);
+        thread::spawn(move || {
+            // Not reaped here, so that the number stays its own until it is.
+            let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
+            while waitid(Id::Pid(id), flags) == Err(Errno::EINTR) {}
+            let _ = tell.send(());
+        });
+        let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        Self { child, ended, log, stdout, address }
+    }
+
+    /// Waits until a line contains this, and returns the first that does.
+    #[track_caller]
+    pub fn says(&self, part: &str) -> String {
+        self.says_times(part, 1)
+    }
+
+    /// Waits until so many lines contain this, and returns the last of them.
+    #[track_caller]
+    pub fn says_times(&self, part: &str, times: usize) -> String {
+        let found = |lines: &[String]| {
+            lines.iter().filter(|line| line.contains(part)).nth(times - 1).cloned()
+        };
+        let lines = self.log.lines.lock().unwrap();
+        let (lines, _) = self
+            .log
+            .grown
+            .wait_timeout_while(lines, PATIENCE, |lines| found(lines).is_none())
+            .unwrap();
+        let line = found(&lines);
+        drop(lines);
+        line.unwrap_or_else(|| panic!("{part:?} was not said {times} times"))
+    }
+
+    /// How many lines contain this so far.
+    pub fn said(&self, part: &str) -> usize {
+        self.log.lines.lock().unwrap().iter().filter(|line| line.contains(part)).count()
+    }
+
+    pub fn log(&self) -> String {
+        self.log.lines.lock().unwrap().join("\n")
+    }
+
+    /// The end of the log, for a panic.
+    fn last_lines(&self) -> String {
+        let lines = self.log.lines.lock().unwrap();
+        lines[lines.len().saturating_sub(30)..].join("\n")
+    }
+
+    pub fn pid(&self) -> i32 {
+        pid(&self.child).as_raw()
+    }
+
+    /// The process that starts the mlets.
+    pub fn supervisor(&self) -> i32 {
+        *children_of(self.pid()).first().expect("a supervisor")
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill(pid(&self.child), signal).unwrap();
+    }
+
+    /// Waits until the process is over.
+    #[track_caller]
+    pub fn ends(mut self) -> Ended {
+        if self.ended.recv_timeout(PATIENCE).is_err() {
+            panic!("it does not end");
+        }
+        let status = self.child.wait().unwrap();
+        if let Some(signal) = status.signal() {
+            assert_eq!(signal, 9, "killed by a signal that nobody sent");
+        }
+        let stdout = fs::read_to_string(&self.stdout).unwrap();
+        Ended { code: status.code(), loaded: true, stdout, stderr: self.log() }
+    }
+
+    /// Sends SIGINT and waits until the process is over.
+    #[track_caller]
+    pub fn interrupted(self) -> Ended {
+        self.signal(Signal::SIGINT);
+        self.ends()
+    }
+
+    /// Whether it runs.
+    pub fn is_running(&self) -> bool {
+        matches!(self.ended.try_recv(), Err(mpsc::TryRecvError::Empty))
+    }
+
+    /// Descriptors it has open.
+    pub fn open_fds(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Threads that run; when the shards have ended only the control thread is left.
+    pub fn threads(&self) -> usize {
+        fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count()
+    }
+
+    /// Processor time it has used, all threads together.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
+        let fields = stat.rsplit(") ").next().unwrap();
+        let ticks: u64 =
+            fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+        // The kernel tells it in hundredths of a second on every Linux there is.
+        Duration::from_millis(ticks * 10)
+    }
+}
+
+impl Drop for Manager {
+    fn drop(&mut self) {
+        // It is not reaped yet, or this fails. Its supervisor then ends what is left.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if thread::panicking() {
+            eprintln!("{}", self.last_lines());
+        }
+    }
+}
+
+/// Pause between two looks at what nothing announces.
+const LOOK_INTERVAL: Duration = Duration::from_millis(5);
+
+/// Looks until this holds, for as long as patience lasts; returns how long it took. For states of
+/// the kernel that no descriptor announces.
+#[track_caller]
+pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
+    let start = Instant::now();
+    while !holds() {
+        assert!(start.elapsed() < PATIENCE, "in vain: {what}");
+        thread::sleep(LOOK_INTERVAL);
+    }
+    start.elapsed()
+}
+
+/// Every process that runs in this folder: manager, supervisor, mlets and what those left.
+pub fn processes_in(home: &Path) -> Vec<i32> {
+    let home = home.canonicalize().unwrap_or_default();
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
+    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == home))
+        .collect()
+}
+
+/// Processes whose parent is `parent`, zombies too.
+pub fn children_of(parent: i32) -> Vec<i32> {
+    let tasks = fs::read_dir(format!("/proc/{parent}/task")).unwrap();
+    let lists = tasks.flatten().map(|task| fs::read_to_string(task.path().join("children")));
+    let lists: Vec<String> = lists.map(Result::unwrap_or_default).collect();
+    lists.join(" ").split_ascii_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// Whether there is such a process; a zombie is none.
+pub fn is_alive(pid: i32) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/stat"))
+        .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('Z'))
+}
+
+pub fn kill_hard(pid: i32) {
+    kill(Pid::from_raw(pid), Signal::SIGKILL).unwrap();
+}

@@ -1,0 +1,273 @@
+//! Signals: what one SIGINT or SIGTERM leaves alone, what the second ends, and that nothing is left
+//! behind when a process is killed outright.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::io::Read;
+use std::os::unix::process::CommandExt;
+use std::time::{Duration, Instant};
+
+use common::endpoint::{End, START, SUCCESS};
+use common::manager::{Manager, kill_hard, processes_in, wait_until, zoo};
+use common::{Home, assert_says};
+use nix::sys::signal::Signal::{self, SIGINT, SIGTERM};
+use nix::sys::signal::killpg;
+use nix::unistd::Pid;
+
+/// Items 16, 18.
+#[test]
+fn one_signal_without_sessions_ends_the_run_with_code_0() {
+    for signal in [SIGINT, SIGTERM] {
+        let home = Home::new();
+        let manager = home.start(&[], &["echo"]);
+        let start = Instant::now();
+        manager.signal(signal);
+        let ended = manager.ends();
+        assert_eq!((ended.code, &*ended.stdout), (Some(0), ""));
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+/// Item 17.
+#[test]
+fn a_running_session_outlives_the_first_signal_and_new_endpoints_are_refused() {
+    for signal in [SIGINT, SIGTERM] {
+        let home = Home::new();
+        let manager = home.start(&[], &["echo"]);
+        let dial = home.dial(&manager);
+        let mut endpoint = dial.session();
+        endpoint.echoes(b"before");
+        manager.signal(signal);
+        manager.says(&format!("{}: no new endpoints", signal.as_str()));
+        let refused = || dial.try_connect().is_err_and(|error| error.raw_os_error() == Some(111));
+        let waited = wait_until("connections are refused", refused);
+        assert!(waited < Duration::from_millis(500), "{waited:?}");
+        endpoint.echoes(b"after");
+        assert!(manager.is_running());
+        endpoint.close();
+        assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+        drop(endpoint);
+        let start = Instant::now();
+        let ended = manager.ends();
+        assert_eq!(ended.code, Some(0));
+        assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+        assert_says(&ended.stderr, &["1 sessions served", "1 mlets succeeded, 0 failed"]);
+    }
+}
+
+/// Item 18. The second signal gives the code.
+#[test]
+fn the_second_signal_ends_mlets_and_the_run() {
+    for (first, second, code) in
+        [(SIGINT, SIGINT, 130), (SIGTERM, SIGTERM, 143), (SIGINT, SIGTERM, 143)]
+    {
+        let home = Home::new();
+        let manager = home.start(&["--term-grace", "10s"], &["echo"]);
+        let mut endpoint = home.dial(&manager).session();
+        endpoint.echoes(b"it runs");
+        manager.signal(first);
+        manager.says("no new endpoints");
+        let start = Instant::now();
+        manager.signal(second);
+        let ended = manager.ends();
+        assert_eq!(ended.code, Some(code));
+        assert!(start.elapsed() < Duration::from_secs(2), "the mlet obeys: {:?}", start.elapsed());
+        assert!(processes_in(&home.path("")).is_empty());
+        assert_says(&ended.stderr, &["0 mlets succeeded, 1 failed", "FATAL"]);
+        assert_ne!(endpoint.receive(), Err(End::Silence));
+    }
+}
+
+/// Both signals at once, before anything could be done about the first.
+#[test]
+fn signals_that_come_together_are_both_heeded() {
+    let home = Home::new();
+    let manager = home.start(&["--term-grace", "200ms"], &["stubborn"]);
+    home.dial(&manager).session().receive().unwrap();
+    manager.signal(SIGINT);
+    manager.signal(SIGTERM);
+    let code = manager.ends().code;
+    assert!(matches!(code, Some(130 | 143)), "{code:?}");
+}
+
+/// Promise P23: escalation is exact.
+#[test]
+fn a_mlet_that_ignores_term_is_killed_after_the_grace() {
+    let home = Home::new();
+    let manager = home.start(&["--term-grace", "600ms"], &["stubborn"]);
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.receive().unwrap();
+    manager.signal(SIGINT);
+    manager.says("no new endpoints");
+    let start = Instant::now();
+    manager.signal(SIGINT);
+    assert_eq!(manager.ends().code, Some(130));
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(600) && took < Duration::from_millis(1600), "{took:?}");
+    assert!(processes_in(&home.path("")).is_empty());
+}
+
+/// Design section 8: mlets are waited for without limit after the first signal.
+#[test]
+fn a_mlet_that_stays_after_its_session_is_waited_for() {
+    let home = Home::new();
+    let manager =
+        home.start(&["--linger-timeout", "100ms", "--term-grace", "200ms"], &["stubborn"]);
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.receive().unwrap();
+    endpoint.close();
+    assert_eq!(endpoint.read_to_end().1, End::CloseNotify);
+    endpoint.tcp.read(&mut [0]).unwrap();
+    manager.signal(SIGINT);
+    manager.says("no new endpoints");
+    wait_until("the shards have ended", || manager.threads() == 1);
+    assert!(manager.is_running());
+    manager.signal(SIGINT);
+    assert_eq!(manager.ends().code, Some(130));
+}
+
+/// D8: Ctrl-C in a terminal goes to the whole foreground group.
+#[test]
+fn ctrl_c_does_not_reach_the_mlets() {
+    let home = Home::new();
+    let mut command = home.command();
+    command.arg(zoo()).arg("echo").process_group(0);
+    let manager = Manager::start(&home, command);
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.echoes(b"before");
+    killpg(Pid::from_raw(manager.pid()), SIGINT).unwrap();
+    manager.says("no new endpoints");
+    endpoint.echoes(b"after");
+    endpoint.close();
+    assert_eq!(manager.ends().code, Some(0));
+}
+
+/// Item 93: a peer that says nothing, or not enough, cannot delay the end.
+#[test]
+fn silent_peers_do_not_delay_the_end() {
+    let home = Home::new();
+    let manager = home.start(&[], &["echo"]);
+    let dial = home.dial(&manager);
+    let silent: Vec<_> = (0..10).map(|_| dial.connect()).collect();
+    let mut half = dial.connect();
+    let hello = half.hello();
+    half.send_raw(&hello[..100]);
+    let mut helloed = dial.connect();
+    let hello = helloed.hello();
+    helloed.send_raw(&hello);
+    helloed.tcp.peek(&mut [0]).unwrap();
+    let start = Instant::now();
+    let ended = manager.interrupted();
+    assert_eq!(ended.code, Some(0));
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    drop((silent, half, helloed));
+}
+
+/// Design section 8: only sessions that have not sent START are cancelled.
+#[test]
+fn an_endpoint_that_was_sent_start_may_still_answer_after_the_signal() {
+    let home = Home::new();
+    let manager = home.start(&[], &["echo"]);
+    let mut endpoint = home.dial(&manager).handshake();
+    assert_eq!(endpoint.receive().unwrap(), (START, Vec::new()));
+    manager.signal(SIGINT);
+    manager.says("no new endpoints");
+    let refused = || home.dial(&manager).try_connect().is_err();
+    wait_until("the shards know", refused);
+    endpoint.send(&SUCCESS);
+    endpoint.echoes(b"served");
+    endpoint.close();
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0));
+    assert_says(&ended.stderr, &["1 sessions served", "1 mlets succeeded"]);
+}
+
+/// Sessions of a manager with plain mlets, some that ignore TERM, or some with orphans.
+fn sessions(home: &Home, manager: &Manager, count: usize) {
+    let dial = home.dial(manager);
+    for _ in 0..count {
+        // Leaked on purpose: their ends are the manager's affair.
+        let mut endpoint = dial.session();
+        endpoint.receive().unwrap();
+        std::mem::forget(endpoint);
+    }
+}
+
+/// Promise P9.
+#[test]
+fn killing_the_manager_leaves_no_process() {
+    for (kind, grace) in [("dump", "5s"), ("stubborn", "300ms"), ("parent", "300ms")] {
+        let home = Home::new();
+        let manager = home.start(&["--term-grace", grace], &[kind]);
+        sessions(&home, &manager, 8);
+        assert!(processes_in(&home.path("")).len() >= 10, "{kind}");
+        let start = Instant::now();
+        manager.signal(Signal::SIGKILL);
+        assert_eq!(manager.ends().code, None);
+        wait_until("all are gone", || processes_in(&home.path("")).is_empty());
+        assert!(start.elapsed() < Duration::from_secs(2), "{kind}: {:?}", start.elapsed());
+    }
+}
+
+/// P9 at a bad moment: while mlets are being started.
+#[test]
+fn killing_the_manager_in_a_burst_of_starts_leaves_no_process() {
+    let home = Home::new();
+    for _ in 0..5 {
+        let manager = home.start(&["--term-grace", "300ms"], &["stubborn"]);
+        let dial = home.dial(&manager);
+        for _ in 0..10 {
+            std::mem::forget(dial.session());
+        }
+        manager.signal(Signal::SIGKILL);
+        manager.ends();
+        wait_until("all are gone", || processes_in(&home.path("")).is_empty());
+    }
+}
+
+/// Promise P10.
+#[test]
+fn killing_the_supervisor_ends_the_run_with_code_70() {
+    let home = Home::new();
+    let manager = home.start(&["--term-grace", "500ms"], &["parent"]);
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.text();
+    let start = Instant::now();
+    kill_hard(manager.supervisor());
+    assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+    endpoint.close();
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(70));
+    assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
+    assert_says(&ended.stderr, &["the supervisor of mlets is gone", "1 sessions served"]);
+    assert!(processes_in(&home.path("")).is_empty());
+}
+
+/// Item 96, design section 8.
+#[test]
+fn a_port_is_free_at_once_after_the_end_and_never_shared() {
+    let home = Home::new();
+    let manager = home.start(&[], &["echo"]);
+    home.dial(&manager).is_served();
+    let address = manager.address.to_string();
+    let on_same_port = || {
+        let mut command = home.bare_command();
+        command.args(["-c", "xpmgr.conf", "-a", &address]).arg(zoo()).arg("echo");
+        command
+    };
+    let second = Manager::spawn(&home, on_same_port()).ends();
+    assert_eq!(second.code, Some(4));
+    assert_says(&second.stderr, &["cannot listen on", &address]);
+    // Its side closes first, so the port has connections in TIME_WAIT.
+    let mut endpoint = home.dial(&manager).session();
+    manager.signal(SIGINT);
+    manager.says("no new endpoints");
+    manager.signal(SIGINT);
+    assert_eq!(manager.ends().code, Some(130));
+    let _ = endpoint.receive();
+    let manager = Manager::start(&home, on_same_port());
+    assert_eq!(manager.address.to_string(), address);
+    home.dial(&manager).is_served();
+}
