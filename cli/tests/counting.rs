@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::endpoint::{Dial, End, Endpoint, START, SUCCESS, message, NDATA};
+use common::endpoint::{Dial, End, Endpoint, NDATA, START, SUCCESS, message};
 use common::manager::Manager;
 use common::{Home, assert_says};
 use engine::sys::limits::raise_open_files;

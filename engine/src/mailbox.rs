@@ -64,7 +64,7 @@ pub(crate) struct BacklogConnection {
 /// From a shard to the control thread.
 #[derive(Debug)]
 pub(crate) enum FromShard {
-    /// The endpoint came on a connection of the backlog.
+    /// An endpoint has come on a connection of the backlog: its ClientHello is whole.
     BacklogTaken {
         /// For which snikey.
         snikey: usize,

@@ -224,3 +224,85 @@ async fn finish<T>(
     operation.await;
     Err(error)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::TcpListener;
+
+    use super::*;
+
+    const TIMEOUT: Duration = Duration::from_secs(10);
+
+    fn any_port() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    /// An address at which nobody listens.
+    fn dead() -> SocketAddr {
+        TcpListener::bind(any_port()).unwrap().local_addr().unwrap()
+    }
+
+    #[test]
+    fn all_addresses_are_tried_in_order_and_the_first_that_answers_is_taken() {
+        let listener = TcpListener::bind(any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio_uring::start(async {
+            let (_stopper, stop) = Stop::new();
+            let peer = Peer::connect(&[dead(), address, dead()], TIMEOUT, &stop).await.unwrap();
+            assert_eq!(peer.address(), address);
+            assert_eq!(peer.local_ip().unwrap(), address.ip());
+            let dead = dead();
+            let error = Peer::connect(&[dead], TIMEOUT, &stop).await.err().unwrap();
+            assert!(error.to_string().contains(&dead.to_string()), "{error}");
+        });
+    }
+
+    #[test]
+    fn a_silent_peer_is_given_up_at_the_deadline_and_can_still_be_taken_leave_of() {
+        let listener = TcpListener::bind(any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio_uring::start(async {
+            let (_stopper, stop) = Stop::new();
+            let mut peer = Peer::connect(&[address], TIMEOUT, &stop).await.unwrap();
+            let start = now();
+            let ended = peer.read(start + Duration::from_millis(50)).await;
+            assert!(matches!(ended, Err(PeerError::TimedOut)));
+            assert!(start.elapsed() >= Duration::from_millis(50));
+            peer.close(b"farewell".to_vec()).await;
+        });
+        let (mut accepted, _) = listener.accept().unwrap();
+        let mut said = String::new();
+        accepted.read_to_string(&mut said).unwrap();
+        assert_eq!(said, "farewell");
+    }
+
+    #[test]
+    fn a_peer_that_takes_no_more_is_given_up_at_the_deadline() {
+        let listener = TcpListener::bind(any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio_uring::start(async {
+            let (_stopper, stop) = Stop::new();
+            let mut peer = Peer::connect(&[address], TIMEOUT, &stop).await.unwrap();
+            let more_than_buffers_hold = vec![0; 64 << 20];
+            let deadline = now() + Duration::from_millis(50);
+            let ended = peer.write(more_than_buffers_hold, deadline).await;
+            assert!(matches!(ended, Err(PeerError::TimedOut)));
+        });
+    }
+
+    #[test]
+    fn a_stop_ends_a_read_at_once_and_whatever_comes_after_it() {
+        let listener = TcpListener::bind(any_port()).unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio_uring::start(async {
+            let (stopper, stop) = Stop::new();
+            let mut peer = Peer::connect(&[address], TIMEOUT, &stop).await.unwrap();
+            let reading =
+                async { matches!(peer.read(now() + TIMEOUT).await, Err(PeerError::Stopped)) };
+            let stopping = async { stopper.send(true).unwrap() };
+            let (stopped, ()) = tokio::join!(reading, stopping);
+            assert!(stopped);
+        });
+    }
+}

@@ -60,7 +60,7 @@ pub enum End {
 /// What a session asks of the owner of its sockets.
 #[derive(Debug)]
 pub enum Request {
-    /// The endpoint has come through the proxy: this is no backlog connection any more.
+    /// The ClientHello is whole: if this was a connection of the backlog, its endpoint has come.
     LeaveBacklog,
     /// A permit to send START; answered with [`Session::handle_permit`], or never.
     Permit,
@@ -227,7 +227,6 @@ impl Session {
     pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
         if matches!(self.state, State::Backlog) {
             self.state = State::Hello(Box::default());
-            self.requests.push(Request::LeaveBacklog);
             self.deadline = Some(cx.now + self.serving.limits.handshake_timeout);
         }
         while !input.is_empty() {
@@ -418,6 +417,7 @@ impl Session {
     }
 
     fn accept(&mut self, greeted: Greeted, cx: &mut Context<'_>) {
+        self.requests.push(Request::LeaveBacklog);
         let name = greeted.server_name();
         let Some(index) = self.serving.choose(name.as_deref()) else {
             // As the original: the connection closes without an alert (protocol.md 3.4).

@@ -515,8 +515,8 @@ impl Shard {
     /// The endpoint of a backlog connection is here; what follows is counted from now.
     fn leave_backlog(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        connection.accepted = self.now;
         if let Some(snikey) = connection.in_backlog.take() {
+            connection.accepted = self.now;
             self.mailer.push(FromShard::BacklogTaken { snikey });
         }
     }

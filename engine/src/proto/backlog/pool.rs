@@ -140,9 +140,13 @@ impl Pool {
         entry.hold(failure, now, random)
     }
 
-    /// An endpoint came through a registered connection.
+    /// An endpoint came through a registered connection: the proxy works, and may have room again if
+    /// it had none.
     pub fn handle_taken(&mut self, index: usize) {
-        self.entries[index].ready -= 1;
+        let entry = &mut self.entries[index];
+        entry.ready -= 1;
+        entry.wait_until = None;
+        entry.backoff = Backoff::default();
     }
 
     /// A registered connection was lost before an endpoint came, after `lived`. The wait that follows,

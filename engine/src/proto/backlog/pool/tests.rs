@@ -95,6 +95,25 @@ fn tries_at_a_proxy_that_refuses_become_rare() {
 }
 
 #[test]
+fn an_endpoint_that_comes_ends_the_wait_for_a_proxy_that_had_no_room() {
+    let start = start();
+    let mut pool = Pool::new(1, 2);
+    assert_eq!(begun(&mut pool, start), [0, 0]);
+    pool.handle_ready(0);
+    for _ in 0..5 {
+        pool.handle_failed(0, Failure::Refused, pool.next_due(start).unwrap_or(start), u32::MAX);
+        let due = pool.next_due(start).unwrap();
+        assert_eq!(begun(&mut pool, due), [0]);
+    }
+    pool.handle_failed(0, Failure::Refused, start, u32::MAX);
+    assert_eq!(begun(&mut pool, start), []);
+    pool.handle_taken(0);
+    assert_eq!(begun(&mut pool, start), [0], "one alone feels its way");
+    let wait = pool.handle_failed(0, Failure::Refused, start, u32::MAX);
+    assert_eq!(wait, Some(1000 * MS), "and it is the first failure again");
+}
+
+#[test]
 fn of_set_ups_that_fail_together_only_the_first_counts() {
     let start = start();
     let mut pool = Pool::new(1, 8);
