@@ -36,6 +36,7 @@ fn main() -> ExitCode {
         ["silent"] => wait_for(PollFlags::empty()),
         ["flood", count, len] => flood(number(count), number(len)),
         ["leave", count, len] => leave(number(count), number(len)),
+        ["both", count, len] => flood(number(count), number(len)).and_then(|()| sink()),
         ["half"] => half(),
         ["obey"] => return obey(),
         ["stubborn"] => stubborn(),

@@ -13,7 +13,7 @@ use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser};
 use engine::config::Limits;
 
 use crate::cores::Cores;
-use crate::units::{c_number, size, time_limit};
+use cli::units::{c_number, size, time_limit};
 
 const EXAMPLES: &str = "\
 Examples:
@@ -121,10 +121,10 @@ struct LimitArgs {
     /// Sessions in set-up at once, per core
     #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
     handshakes_max: usize,
-    /// Sessions at once, per core; 0: as many as fds allow
+    /// Sessions at once; 0: as many as fds allow
     #[arg(long, value_name = "N", default_value = "0")]
     sessions_max: usize,
-    /// In set-up from one source address; 0 is no limit
+    /// In set-up from one address, per core; 0: no limit
     #[arg(long, value_name = "N", default_value = "0")]
     per_source_max: usize,
     /// Bytes of one LINFO message that are logged

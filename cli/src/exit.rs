@@ -3,7 +3,7 @@
 use std::fmt;
 use std::process::ExitCode;
 
-use engine::engine::RunError;
+use engine::RunError;
 use engine::sys::signals::StopSignal;
 
 /// How the process ends (documented for scripts; numbers never change meaning).

@@ -7,7 +7,6 @@ mod exit;
 mod load;
 mod logging;
 mod report;
-mod units;
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -43,7 +42,7 @@ fn run(args: &Args) -> Result<Exit, Failure> {
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(resource)?;
     report::loaded(args, &config);
-    engine::engine::run(&config, supervisor)?;
+    engine::run(&config, supervisor)?;
     Ok(Exit::Success)
 }
 

@@ -18,14 +18,20 @@ const SIZE_UNITS: [(&str, u64); 4] = [("", 1), ("k", 1 << 10), ("m", 1 << 20), (
 
 /// Reads a duration: digits and one of `ns us ms s m h d`. A bare number is refused, since the
 /// config file counts nanoseconds and people count seconds.
-pub(crate) fn duration(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// Anything else, in words.
+pub fn duration(text: &str) -> Result<Duration, String> {
     scaled(text, &DURATION_UNITS)
         .map(Duration::from_nanos)
         .ok_or_else(|| format!("'{text}' is no duration; write 500ms, 10s, 5m or 2h"))
 }
 
 /// As [`duration`], but longer than zero: for limits that would otherwise strike at once.
-pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
+///
+/// # Errors
+/// Anything else, in words.
+pub fn time_limit(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => {
             Err("a limit of zero would end everything at once; write 1s or more".into())
@@ -35,7 +41,10 @@ pub(crate) fn time_limit(text: &str) -> Result<Duration, String> {
 }
 
 /// Reads a size in bytes: digits and optionally `k`, `m` or `g` (either case).
-pub(crate) fn size(text: &str) -> Result<usize, String> {
+///
+/// # Errors
+/// Anything else, in words.
+pub fn size(text: &str) -> Result<usize, String> {
     scaled(&text.to_ascii_lowercase(), &SIZE_UNITS)
         .and_then(|bytes| usize::try_from(bytes).ok())
         .ok_or_else(|| format!("'{text}' is no size; write 4096, 64k or 2m"))
@@ -51,15 +60,15 @@ fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
 
 /// A number as C's `strtoumax` reads it: the value, and what follows it in the text.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct CNumber<'a> {
+pub struct CNumber<'a> {
     /// The value; 0 if there is no number; the maximum if it is too large. A minus sign negates modulo 2^64.
-    pub(crate) value: u64,
+    pub value: u64,
     /// What was not read.
-    pub(crate) rest: &'a str,
+    pub rest: &'a str,
 }
 
 /// C's `strtoumax` with this base; 0 chooses by prefix: `0x` hexadecimal, `0` octal, else decimal.
-pub(crate) fn c_number(text: &str, base: u32) -> CNumber<'_> {
+pub fn c_number(text: &str, base: u32) -> CNumber<'_> {
     let none = CNumber { value: 0, rest: text };
     let unsigned = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
     let (negative, unsigned) = match unsigned.as_bytes().first() {

@@ -7,23 +7,13 @@
 
 mod common;
 
-use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::OwnedFd;
+use std::io::Write;
 use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::thread;
-use std::time::{Duration, Instant};
+use std::process::{Command, Stdio};
 
+use common::terminal::{Terminal, take_terminal};
 use common::{Home, PKTXPMGR, assert_says, pid, run};
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
-use nix::sys::termios::{LocalFlags, tcgetattr};
-use nix::unistd::{setsid, ttyname};
-
-const PATIENCE: Duration = Duration::from_secs(30);
 
 fn with_key(home: &Home, key: &str) -> String {
     home.least().replace("ControllerPrivkeyPath xc", &format!("ControllerPrivkeyPath {key}"))
@@ -154,7 +144,7 @@ fn a_key_in_a_directory_that_everybody_may_write_is_refused() {
 #[test]
 fn the_prompt_takes_the_right_passphrase_without_echo() {
     let home = Home::new();
-    let mut terminal = Terminal::start(&home, &with_key(&home, "enc"));
+    let mut terminal = on_terminal(&home, &with_key(&home, "enc"));
     let shown = terminal.read_until("Passphrase for enc: ");
     assert_eq!(shown, "Passphrase for enc: ");
     assert!(!terminal.echoes());
@@ -170,7 +160,7 @@ fn the_prompt_takes_the_right_passphrase_without_echo() {
 #[test]
 fn the_prompt_refuses_a_wrong_passphrase_after_one_try() {
     let home = Home::new();
-    let mut terminal = Terminal::start(&home, &with_key(&home, "enc"));
+    let mut terminal = on_terminal(&home, &with_key(&home, "enc"));
     terminal.read_until("Passphrase for enc: ");
     terminal.type_in("hunter3\n");
     let (_, code, said) = terminal.end();
@@ -182,10 +172,10 @@ fn the_prompt_refuses_a_wrong_passphrase_after_one_try() {
 #[test]
 fn no_prompt_comes_up_for_an_unencrypted_or_broken_key() {
     let home = Home::new();
-    let mut terminal = Terminal::start(&home, &home.least());
+    let mut terminal = on_terminal(&home, &home.least());
     assert!(terminal.end().0);
     assert_eq!(terminal.read_rest(), "");
-    let mut terminal = Terminal::start(&home, &with_key(&home, "eop.pub"));
+    let mut terminal = on_terminal(&home, &with_key(&home, "eop.pub"));
     assert_eq!(terminal.end().1, Some(3));
     assert_eq!(terminal.read_rest(), "");
 }
@@ -199,7 +189,7 @@ fn a_signal_at_the_prompt_ends_it_and_restores_the_echo() {
         (Signal::SIGHUP, 143),
     ] {
         let home = Home::new();
-        let mut terminal = Terminal::start(&home, &with_key(&home, "enc"));
+        let mut terminal = on_terminal(&home, &with_key(&home, "enc"));
         terminal.read_until("Passphrase for enc: ");
         assert!(!terminal.echoes());
         kill(pid(&terminal.child), signal).unwrap();
@@ -214,7 +204,7 @@ fn a_signal_at_the_prompt_ends_it_and_restores_the_echo() {
 fn ctrl_c_and_ctrl_d_at_the_prompt_end_it_and_restore_the_echo() {
     for (key, expected) in [("\x03", 130), ("hun\x03", 130), ("\x04", 3)] {
         let home = Home::new();
-        let mut terminal = Terminal::start(&home, &with_key(&home, "enc"));
+        let mut terminal = on_terminal(&home, &with_key(&home, "enc"));
         terminal.read_until("Passphrase for enc: ");
         terminal.type_in(key);
         assert_eq!(terminal.end().1, Some(expected), "{key:?}");
@@ -237,6 +227,12 @@ fn run_with_passphrase_file(home: &Home, name: &str) -> common::Ended {
     run(&mut without_terminal_running(home, &["--passphrase-file", name, "./mlet"]))
 }
 
+/// `pktxpmgr` with this config on a terminal of its own.
+fn on_terminal(home: &Home, config: &str) -> Terminal {
+    home.write("xpmgr.conf", config.as_bytes());
+    Terminal::start(|terminal| itself(home, terminal))
+}
+
 /// This test program, told to become `pktxpmgr` on this terminal.
 fn itself(home: &Home, terminal: &str) -> Command {
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -254,77 +250,8 @@ fn become_pktxpmgr() {
     else {
         return;
     };
-    setsid().unwrap();
-    let _terminal = (!terminal.is_empty())
-        .then(|| File::options().read(true).write(true).open(terminal).unwrap());
+    let _terminal = take_terminal(&terminal);
     let mut command = Command::new(PKTXPMGR);
     command.args(["-c", "xpmgr.conf", "-a", "127.0.0.1:"]).args(words.split(' ')).env_clear();
     panic!("cannot execute {PKTXPMGR}: {}", command.exec());
-}
-
-/// `pktxpmgr` on a pseudo-terminal.
-struct Terminal {
-    child: Child,
-    keyboard: File,
-    /// Kept open so that the terminal's settings outlive the program.
-    line: OwnedFd,
-    shown: mpsc::Receiver<Vec<u8>>,
-    pending: Vec<u8>,
-}
-
-impl Terminal {
-    fn start(home: &Home, config: &str) -> Self {
-        home.write("xpmgr.conf", config.as_bytes());
-        let pty = openpty(None, None).unwrap();
-        for fd in [&pty.master, &pty.slave] {
-            fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC)).unwrap();
-        }
-        let name = ttyname(&pty.slave).unwrap();
-        let mut command = itself(home, name.to_str().unwrap());
-        let child = command.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
-        let keyboard = File::from(pty.master);
-        let mut screen = keyboard.try_clone().unwrap();
-        let (sender, shown) = mpsc::channel();
-        thread::spawn(move || {
-            let mut bytes = [0; 256];
-            while let Ok(len @ 1..) = screen.read(&mut bytes) {
-                if sender.send(bytes[..len].to_vec()).is_err() {
-                    break;
-                }
-            }
-        });
-        Self { child, keyboard, line: pty.slave, shown, pending: Vec::new() }
-    }
-
-    /// What the terminal shows up to and with this text.
-    fn read_until(&mut self, end: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
-        while !String::from_utf8_lossy(&self.pending).ends_with(end) {
-            let left = deadline.saturating_duration_since(Instant::now());
-            let bytes = self.shown.recv_timeout(left).unwrap_or_else(|_| {
-                panic!("{end:?} is not shown, only {:?}", String::from_utf8_lossy(&self.pending))
-            });
-            self.pending.extend(bytes);
-        }
-        String::from_utf8(std::mem::take(&mut self.pending)).unwrap()
-    }
-
-    /// What the terminal shows after the program ended. A mark behind it tells when that is all.
-    fn read_rest(&mut self) -> String {
-        File::from(self.line.try_clone().unwrap()).write_all(b"<end>").unwrap();
-        self.read_until("<end>").trim_end_matches("<end>").to_owned()
-    }
-
-    fn type_in(&mut self, keys: &str) {
-        self.keyboard.write_all(keys.as_bytes()).unwrap();
-    }
-
-    fn echoes(&self) -> bool {
-        tcgetattr(&self.line).unwrap().local_flags.contains(LocalFlags::ECHO)
-    }
-
-    /// Waits for the end: whether it loaded, its exit code and what it said on stderr.
-    fn end(&mut self) -> (bool, Option<i32>, String) {
-        common::watch(&mut self.child)
-    }
 }

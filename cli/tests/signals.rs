@@ -5,7 +5,6 @@
 
 mod common;
 
-use std::io::Read;
 use std::os::unix::process::CommandExt;
 use std::time::{Duration, Instant};
 
@@ -119,7 +118,7 @@ fn a_mlet_that_stays_after_its_session_is_waited_for() {
     endpoint.receive().unwrap();
     endpoint.close();
     assert_eq!(endpoint.read_to_end().1, End::CloseNotify);
-    endpoint.tcp.read(&mut [0]).unwrap();
+    endpoint.raw_rest().unwrap();
     manager.signal(SIGINT);
     manager.says("no new endpoints");
     wait_until("the shards have ended", || manager.threads() == 1);

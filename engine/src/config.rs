@@ -150,7 +150,8 @@ pub struct Limits {
     pub handshakes_max: usize,
     /// Sessions at once, of all shards together; 0 derives it from the limit of open files.
     pub sessions_max: usize,
-    /// Sessions in set-up from one source address; 0 is no limit.
+    /// Sessions of one shard in set-up from one source address; beyond it a connection is closed at
+    /// once. 0 is no limit.
     pub per_source_max: usize,
     /// Bytes of one LINFO that are logged; the rest is skipped and "truncated" noted.
     pub linfo_max: usize,

@@ -11,9 +11,12 @@
 
 pub mod config;
 mod control;
-pub mod engine;
+mod engine;
+pub mod home;
 mod mailbox;
 pub mod proto;
 mod shard;
 pub mod sys;
 pub mod wire;
+
+pub use crate::engine::{Report, RunError, run};

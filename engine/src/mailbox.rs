@@ -111,6 +111,8 @@ pub(crate) enum FromShard {
         /// From accept to end.
         lasted: Duration,
     },
+    /// A connection was closed because too many of its source are in set-up.
+    SourceRefused(IpAddr),
     /// Accepting failed for want of a resource and pauses.
     AcceptPaused(io::Error),
     /// A session past START is lost because no socket pair could be made for its mlet.
@@ -264,19 +266,15 @@ impl Counts {
         self.attempts_max.is_some()
     }
 
-    /// A session was opened.
-    pub(crate) fn open_session(&self) {
-        self.sessions.fetch_add(1, Ordering::Relaxed);
+    /// Counts one more session as open, if there is room for it.
+    pub(crate) fn open_session(&self) -> bool {
+        let room = |sessions: usize| (sessions < self.sessions_max).then_some(sessions + 1);
+        self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
     /// A session was closed.
     pub(crate) fn close_session(&self) {
         self.sessions.fetch_sub(1, Ordering::Relaxed);
-    }
-
-    /// There is room for another session.
-    pub(crate) fn has_room(&self) -> bool {
-        self.sessions.load(Ordering::Relaxed) < self.sessions_max
     }
 }
 
@@ -305,6 +303,17 @@ mod tests {
             assert!(counts.reserve());
             assert!(!counts.complete());
         }
+    }
+
+    #[test]
+    fn sessions_are_opened_up_to_the_limit_and_again_when_one_has_closed() {
+        let counts = Counts::new(None, 2);
+        assert!(counts.open_session());
+        assert!(counts.open_session());
+        assert!(!counts.open_session());
+        counts.close_session();
+        assert!(counts.open_session());
+        assert!(!counts.open_session());
     }
 
     #[test]

@@ -1,33 +1,26 @@
-//! Throw-away credentials for one run: an endpoint operator, an experimenter, a controller, N endpoints,
-//! and the config file with which `pktxpmgr` serves them.
+//! Throw-away credentials for one run: a home as `pktcred init` makes it (`engine::home`), and beside it
+//! N endpoints of its operator.
 //!
-//! ```text
-//! operator   -> exppriv -> experimenter -> pubcmd -> controller     (what pktxpmgr presents)
-//! operator   -> subcmd  -> endpoint 1..N                            (what endpoints present)
-//! ```
-//!
-//! Only what `pktxpmgr` reads becomes a file; the keys of the endpoints stay in memory.
+//! The keys of the endpoints stay in memory.
 //!
 //! Invariant: the directory is readable by its owner alone, and goes with the [`Home`] unless it is
 //! to be kept.
 
 use std::fmt;
-use std::fs::{self, DirBuilder, OpenOptions};
+use std::fs;
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use engine::home::{self, CONFIG, ProgramFile, Settings};
 use engine::proto::tls::{self, Identity, PeerRule, SetupError};
 use engine::proto::trust::TrustMode;
-use engine::wire::certificate::{
-    Certificate, CertificateError, CertificateLimits, CertificateType, Delegation,
-};
-use engine::wire::issue::{CertificateFields, IssueError, issue};
+use engine::wire::certificate::{Certificate, CertificateError, CertificateType};
+use engine::wire::issue::{IssueError, issue};
 use engine::wire::key::{KeyError, KeyId, PrivateKey, PublicKey};
 use engine::wire::program::{Program, ProgramError};
+use engine::wire::snikey::{SniKey, SniKeyError};
 use engine::wire::time::Ticks;
 
 use crate::endpoint::Endpoint;
@@ -62,15 +55,10 @@ pub(crate) struct EndpointIdentity {
 /// Why there are no credentials.
 #[derive(Debug)]
 pub(crate) enum HomeError {
-    /// A file or directory cannot be made.
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        cause: io::Error,
-    },
-    /// A path that the config file cannot express.
-    BadPath(PathBuf),
+    /// The directory cannot be made or written.
+    Home(home::HomeError),
+    /// The name by which endpoints choose is none.
+    SniKey(SniKeyError),
     /// A key cannot be made.
     Key(KeyError),
     /// The program is none.
@@ -86,18 +74,8 @@ pub(crate) enum HomeError {
 impl fmt::Display for HomeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::File { path, cause } => {
-                write!(
-                    f,
-                    "{} cannot be written: {cause}; set TMPDIR to another place",
-                    path.display()
-                )
-            }
-            Self::BadPath(path) => write!(
-                f,
-                "a config file cannot name {}; set TMPDIR to a path without ',', ':' and line ends",
-                path.display()
-            ),
+            Self::Home(cause) => write!(f, "{cause} (TMPDIR names another place)"),
+            Self::SniKey(cause) => write!(f, "the snikey is unusable: {cause}"),
             Self::Key(cause) => write!(f, "no key can be made: {cause}"),
             Self::Program(cause) => write!(f, "the program is unusable: {cause}"),
             Self::Issue(cause) => write!(f, "no certificate can be issued: {cause}"),
@@ -109,9 +87,27 @@ impl fmt::Display for HomeError {
 
 impl std::error::Error for HomeError {}
 
+impl From<home::HomeError> for HomeError {
+    fn from(cause: home::HomeError) -> Self {
+        Self::Home(cause)
+    }
+}
+
+impl From<SniKeyError> for HomeError {
+    fn from(cause: SniKeyError) -> Self {
+        Self::SniKey(cause)
+    }
+}
+
 impl From<KeyError> for HomeError {
     fn from(cause: KeyError) -> Self {
         Self::Key(cause)
+    }
+}
+
+impl From<ProgramError> for HomeError {
+    fn from(cause: ProgramError) -> Self {
+        Self::Program(cause)
     }
 }
 
@@ -138,6 +134,15 @@ impl EndpointIdentity {
     pub(crate) fn key_id(&self) -> KeyId {
         self.certificate.subject_key_id
     }
+
+    /// Key and certificate of endpoint `number`, which has the address of that number.
+    fn issue(number: usize, settings: &Settings, operator: &PrivateKey) -> Result<Self, HomeError> {
+        let key = PrivateKey::generate()?;
+        let der = issue(&settings.fields(CertificateType::Subcmd), &key.public_key(), operator)?;
+        let offset = u32::try_from(number).unwrap_or(u32::MAX);
+        let address = Ipv4Addr::from_bits(ADDRESS_BASE.to_bits().saturating_add(offset)).into();
+        Ok(Self { address, key, certificate: Certificate::from_der(&der)? })
+    }
 }
 
 impl Home {
@@ -146,19 +151,19 @@ impl Home {
     /// # Errors
     /// A file cannot be written, or cannot be named in a config file.
     pub(crate) fn create(count: usize, keep: bool) -> Result<Self, HomeError> {
-        let issuer = Issuer { validity: validity() };
-        let operator = PrivateKey::generate()?;
-        let directory = Directory::create(keep)?;
-        write_controller(&directory, &issuer, &operator)?;
+        let settings = settings()?;
+        let home = home::Home::draw(settings.clone())?;
+        home.write(|_| None)?;
+        let directory = Directory { path: settings.directory.clone(), keep };
         let identities = (1..=count)
-            .map(|number| issuer.endpoint(number, &operator))
+            .map(|number| EndpointIdentity::issue(number, &settings, &home.operator))
             .collect::<Result<_, _>>()?;
-        Ok(Self { directory, operator: operator.public_key(), identities })
+        Ok(Self { directory, operator: home.operator.public_key(), identities })
     }
 
     /// The config file for `pktxpmgr -c`.
     pub(crate) fn config_path(&self) -> PathBuf {
-        self.directory.path.join("xpmgr.conf")
+        self.directory.path.join(CONFIG)
     }
 
     /// Who the endpoints are; endpoint 1 first.
@@ -192,87 +197,25 @@ impl Home {
     }
 }
 
-/// First and last moment of everything that is issued for one run.
-fn validity() -> (Ticks, Ticks) {
+/// A new place in the system's directory for such things, under a name that nobody can foretell.
+fn settings() -> Result<Settings, HomeError> {
+    let name = format!("pktfleet-demo-{:016x}", RandomState::new().hash_one("pktfleet"));
     let now = SystemTime::now();
     let before = now.checked_sub(VALIDITY).unwrap_or(SystemTime::UNIX_EPOCH);
-    (Ticks::from_system_time(before), Ticks::from_system_time(now).saturating_add(VALIDITY))
-}
-
-/// Issues certificates that differ in type, limits and keys only.
-struct Issuer {
-    validity: (Ticks, Ticks),
-}
-
-impl Issuer {
-    fn issue(
-        &self,
-        certificate_type: CertificateType,
-        limits: CertificateLimits,
-        subject: &PublicKey,
-        signer: &PrivateKey,
-    ) -> Result<Certificate, HomeError> {
-        let (not_before, not_after) = self.validity;
-        let fields = CertificateFields {
-            certificate_type,
-            delegation: Delegation::default(),
-            path_len: None,
-            not_before,
-            not_after,
-            description: None,
-            auxiliary: Vec::new(),
-            limits,
-        };
-        let der = issue(&fields, subject, signer)?;
-        Ok(Certificate::from_der(&der)?)
-    }
-
-    /// Key and certificate of endpoint `number`, which has the address of that number.
-    fn endpoint(
-        &self,
-        number: usize,
-        operator: &PrivateKey,
-    ) -> Result<EndpointIdentity, HomeError> {
-        let key = PrivateKey::generate()?;
-        let none = CertificateLimits::default();
-        let subject = key.public_key();
-        let certificate = self.issue(CertificateType::Subcmd, none, &subject, operator)?;
-        let offset = u32::try_from(number).unwrap_or(u32::MAX);
-        let address = Ipv4Addr::from_bits(ADDRESS_BASE.to_bits().saturating_add(offset)).into();
-        Ok(EndpointIdentity { address, key, certificate })
-    }
-}
-
-/// Writes all that `pktxpmgr` reads: its key, its chain, the operator's key, the program, the config.
-fn write_controller(
-    directory: &Directory,
-    issuer: &Issuer,
-    operator: &PrivateKey,
-) -> Result<(), HomeError> {
-    let (experimenter, controller) = (PrivateKey::generate()?, PrivateKey::generate()?);
-    let program = Program::from_ebpf_text(PROGRAM.as_bytes()).map_err(HomeError::Program)?;
-    let demands =
-        CertificateLimits { monitor: vec![*program.digest()], ..CertificateLimits::default() };
-    let subject = experimenter.public_key();
-    let exppriv = issuer.issue(CertificateType::Exppriv, demands, &subject, operator)?;
-    let none = CertificateLimits::default();
-    let subject = controller.public_key();
-    let pubcmd = issuer.issue(CertificateType::Pubcmd, none, &subject, &experimenter)?;
-
-    let key = directory.write("controller.key", controller.to_pem().as_bytes())?;
-    let pubcmd = directory.write("pubcmd.cert", pubcmd.to_pem().as_bytes())?;
-    let exppriv = directory.write("exppriv.cert", exppriv.to_pem().as_bytes())?;
-    let operator = directory.write("operator.pub", operator.public_key().to_pem().as_bytes())?;
-    let programs = directory.create_directory("programs")?;
-    directory.write("programs/pass_all.ebpf", PROGRAM.as_bytes())?;
-    let config = format!(
-        "EnableExpPublication 0\n\
-         ControllerPrivkeyPath {key}\n\
-         ProgramDirPath {programs}\n\
-         ExpExec 1:{SNIKEY}:{pubcmd},{exppriv}:{operator}::\n"
-    );
-    directory.write("xpmgr.conf", config.as_bytes())?;
-    Ok(())
+    let program = ProgramFile {
+        name: "pass_all.ebpf".to_owned(),
+        contents: PROGRAM.as_bytes().to_vec(),
+        program: Program::from_ebpf_text(PROGRAM.as_bytes())?,
+    };
+    Ok(Settings {
+        directory: home::vacant_place(&std::env::temp_dir().join(name))?,
+        not_before: Ticks::from_system_time(before),
+        not_after: Ticks::from_system_time(now).saturating_add(VALIDITY),
+        snikey: Some(SniKey::parse(SNIKEY)?),
+        program: Some(program),
+        broker: None,
+        proxy_root: None,
+    })
 }
 
 /// A directory for the run, removed when dropped.
@@ -280,38 +223,6 @@ fn write_controller(
 struct Directory {
     path: PathBuf,
     keep: bool,
-}
-
-impl Directory {
-    /// A new one in the system's directory for such things, under a name that nobody can foretell.
-    fn create(keep: bool) -> Result<Self, HomeError> {
-        let parent = std::env::temp_dir();
-        let parent =
-            fs::canonicalize(&parent).map_err(|cause| HomeError::File { path: parent, cause })?;
-        let name = format!("pktfleet-demo-{:016x}", RandomState::new().hash_one("pktfleet"));
-        let path = parent.join(name);
-        config_text(&path)?;
-        create_private_directory(&path)?;
-        Ok(Self { path, keep })
-    }
-
-    /// Writes a file for its owner alone; its path as the config file names it.
-    fn write(&self, name: &str, contents: &[u8]) -> Result<String, HomeError> {
-        let path = self.path.join(name);
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        let written = options.open(&path).and_then(|mut file| file.write_all(contents));
-        match written {
-            Ok(()) => config_text(&path),
-            Err(cause) => Err(HomeError::File { path, cause }),
-        }
-    }
-
-    fn create_directory(&self, name: &str) -> Result<String, HomeError> {
-        let path = self.path.join(name);
-        create_private_directory(&path)?;
-        config_text(&path)
-    }
 }
 
 impl Drop for Directory {
@@ -324,21 +235,6 @@ impl Drop for Directory {
     }
 }
 
-fn create_private_directory(path: &Path) -> Result<(), HomeError> {
-    DirBuilder::new()
-        .mode(0o700)
-        .create(path)
-        .map_err(|cause| HomeError::File { path: path.to_owned(), cause })
-}
-
-/// The path as text for the config file, whose lists have no way to quote (pktxpmgr.md 2.5).
-fn config_text(path: &Path) -> Result<String, HomeError> {
-    match path.to_str() {
-        Some(text) if !text.contains([',', ':', '\n', '\r']) => Ok(text.to_owned()),
-        _ => Err(HomeError::BadPath(path.to_owned())),
-    }
-}
-
 #[cfg(test)]
 impl Home {
     /// The controller's chain, its key and the operator's key, as `pktxpmgr` would read them.
@@ -346,9 +242,12 @@ impl Home {
         let read = |name| fs::read(self.directory.path.join(name)).unwrap();
         let certificate = |name| Certificate::from_pem(&read(name)).unwrap();
         (
-            vec![certificate("pubcmd.cert"), certificate("exppriv.cert")],
-            PrivateKey::from_pem(&read("controller.key"), None).unwrap(),
-            PublicKey::from_pem(&read("operator.pub")).unwrap(),
+            vec![
+                certificate("certs/pubcmd_exper_xc.cert"),
+                certificate("certs/exppriv_eop_exper.cert"),
+            ],
+            PrivateKey::from_pem(&read("keys/k_xc"), None).unwrap(),
+            PublicKey::from_pem(&read("keys/k_eop.pub")).unwrap(),
         )
     }
 }
@@ -368,7 +267,7 @@ mod tests {
         let (chain, key, operator) = home.controller();
         assert_eq!(operator, home.operator);
         let verified = verify_chain(&chain, &[operator], mode, now).unwrap();
-        let text = fs::read(home.directory.path.join("programs/pass_all.ebpf")).unwrap();
+        let text = fs::read(home.directory.path.join("progs/pass_all.ebpf")).unwrap();
         let program = Program::from_ebpf_text(&text).unwrap();
         assert_eq!(verified.monitor_digests().collect::<Vec<_>>(), [program.digest()]);
         assert_eq!(verified.leaf().unwrap().subject_key, key.public_key());
@@ -397,7 +296,7 @@ mod tests {
         let home = Home::create(1, false).unwrap();
         let path = home.directory.path.clone();
         let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!((mode(""), mode("controller.key")), (0o700, 0o600));
+        assert_eq!((mode(""), mode("keys/k_xc")), (0o700, 0o600));
         assert_eq!(home.config_path(), path.join("xpmgr.conf"));
         drop(home);
         assert!(!path.exists());
@@ -407,13 +306,5 @@ mod tests {
         drop(home);
         assert!(path.join("xpmgr.conf").exists());
         fs::remove_dir_all(path).unwrap();
-    }
-
-    #[test]
-    fn paths_that_a_config_cannot_name_are_refused() {
-        for path in ["/tmp/a,b", "/tmp/a:b", "/tmp/a\nb"] {
-            assert!(matches!(config_text(Path::new(path)), Err(HomeError::BadPath(_))), "{path}");
-        }
-        assert_eq!(config_text(Path::new("/tmp/a b")).unwrap(), "/tmp/a b");
     }
 }

@@ -12,7 +12,7 @@ use engine::wire::channel::ChannelId;
 use engine::wire::escape::Escaped;
 
 use super::text::{Complaint, Located, Value};
-use crate::units;
+use cli::units;
 
 /// `0` or `1`, nothing else.
 pub(super) fn switch(value: Value<'_>) -> Result<bool, Complaint> {

@@ -5,9 +5,7 @@
 mod address;
 mod experiment;
 mod programs;
-mod prompt;
 mod publication;
-mod secret;
 
 #[cfg(test)]
 mod tests;
@@ -20,6 +18,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use cli::prompt::PromptError;
+use cli::secret::{self, SecretError};
 use engine::config::{Config, Greeting, Proxy};
 use engine::wire::address::HostPort;
 use engine::wire::certificate::{Certificate, CertificateType};
@@ -29,8 +29,6 @@ use engine::wire::program::Programs;
 use engine::wire::time::Ticks;
 use nix::sys::signal::Signal;
 
-use self::prompt::PromptError;
-use self::secret::SecretError;
 use crate::args::Args;
 use crate::conf::{self, Complaint, Located, ProxySettings, Settings, Source};
 use crate::cores::{self, Cores};

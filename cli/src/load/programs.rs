@@ -6,7 +6,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use engine::wire::escape::Escaped;
-use engine::wire::program::{Program, Programs};
+use engine::wire::program::{Program, ProgramLanguage, Programs};
 
 /// Largest program file. The largest program of about two million eBPF instructions, as text with
 /// some comment, stays below it.
@@ -39,16 +39,11 @@ pub(super) fn load(directory: &Path) -> io::Result<Programs> {
 }
 
 fn program(path: &Path, name: &[u8]) -> Result<Program, String> {
-    let suffix = name.iter().rposition(|byte| *byte == b'.').map(|dot| &name[dot..]);
-    let decode = match suffix {
-        None | Some(b".ebpf") => Program::from_ebpf_text,
-        Some(b".wasm") => Program::from_wasm,
-        Some(other) => {
-            return Err(format!("unknown suffix {}; known are .ebpf and .wasm", Escaped(other)));
-        }
-    };
+    let language = ProgramLanguage::from_file_name(name).map_err(|suffix| {
+        format!("unknown suffix {}; known are .ebpf and .wasm", Escaped(suffix))
+    })?;
     let file = read(path).map_err(|error| error.to_string())?;
-    decode(&file).map_err(|error| error.to_string())
+    Program::from_file(language, &file).map_err(|error| error.to_string())
 }
 
 /// Reads a regular file; anything else (a pipe, say) could make us wait for ever.

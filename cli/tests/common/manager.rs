@@ -167,9 +167,23 @@ impl Manager {
         matches!(self.ended.try_recv(), Err(mpsc::TryRecvError::Empty))
     }
 
-    /// Descriptors it has open.
+    /// Descriptors it has open. Some are of its start, and gone once a session has run.
     pub fn open_fds(&self) -> usize {
         fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+    }
+
+    /// Sockets among them.
+    pub fn open_sockets(&self) -> usize {
+        let fds = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
+        let targets = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
+        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+    }
+
+    /// Memory of its own that it has in use, in KiB.
+    pub fn memory_kib(&self) -> usize {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
+        line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
     /// Threads that run; when the shards have ended only the control thread is left.

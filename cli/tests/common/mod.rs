@@ -7,6 +7,7 @@ pub mod broker;
 pub mod endpoint;
 pub mod manager;
 pub mod proxy;
+pub mod terminal;
 pub mod tls_peer;
 
 use std::fs::{self, File, OpenOptions};
@@ -34,6 +35,8 @@ const LOADED: &str = "configuration loaded";
 
 /// The program under test.
 pub const PKTXPMGR: &str = env!("CARGO_BIN_EXE_pktxpmgr");
+/// The other program under test.
+pub const PKTCRED: &str = env!("CARGO_BIN_EXE_pktcred");
 
 /// A folder that disappears with the value, holding:
 /// `xc` the controller key, `enc` the same encrypted with `hunter2`; `eop.pub`, `bop.pub`;

@@ -288,10 +288,12 @@ impl Control {
         let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) else {
             return;
         };
-        while self.counts.has_room()
-            && let Some(snikey) = backlog.pool.begin(now())
-        {
-            self.counts.open_session();
+        // Without room it goes on when a session has ended.
+        while self.counts.open_session() {
+            let Some(snikey) = backlog.pool.begin(now()) else {
+                self.counts.close_session();
+                break;
+            };
             backlog.begin_set_up(snikey);
         }
         if backlog.complained && backlog.bootstrap_until.is_none() && backlog.pool.is_full() {

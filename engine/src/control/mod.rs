@@ -20,6 +20,7 @@ mod singleton;
 
 use std::collections::VecDeque;
 use std::io;
+use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -93,6 +94,7 @@ pub(crate) struct Control {
     singleton_runs: bool,
     sessions: Sessions,
     accept_pauses: LogLimit,
+    refusals: LogLimit,
     phase: Phase,
     /// What the run ends with, if not well.
     failure: Option<RunError>,
@@ -160,6 +162,7 @@ impl Control {
             singleton_runs: false,
             sessions: Sessions::default(),
             accept_pauses: LogLimit::default(),
+            refusals: LogLimit::default(),
             phase: Phase::Running,
             failure: None,
             retry_at: None,
@@ -441,6 +444,7 @@ impl Control {
             FromShard::Ended { id, peer, outcome, lasted } => {
                 self.sessions.ended(id, peer, outcome, lasted, now());
             }
+            FromShard::SourceRefused(source) => self.log_refusal(source),
             FromShard::AcceptPaused(error) => self.log_accept_pause(&error),
             FromShard::NoSocketPair { id, error } => {
                 warn!(session = id, "no socket pair for the mlet: {error}; the session ends");
@@ -461,11 +465,15 @@ impl Control {
 
     fn log_accept_pause(&mut self, error: &io::Error) {
         if let Verdict::Write { left_out } = self.accept_pauses.check(now()) {
-            let more = match left_out {
-                0 => String::new(),
-                _ => format!(" ({left_out} more like it not shown)"),
-            };
+            let more = more_like_it(left_out);
             warn!("accepting pauses: {error}; raise `ulimit -n` if endpoints wait too long{more}");
+        }
+    }
+
+    fn log_refusal(&mut self, source: IpAddr) {
+        if let Verdict::Write { left_out } = self.refusals.check(now()) {
+            let more = more_like_it(left_out);
+            warn!("refused {source}: too many of it are in set-up (--per-source-max){more}");
         }
     }
 
@@ -570,6 +578,14 @@ impl Control {
                 Flushed::All
             }
         }
+    }
+}
+
+/// The end of a line of which so many more were left out.
+fn more_like_it(left_out: u64) -> String {
+    match left_out {
+        0 => String::new(),
+        _ => format!(" ({left_out} more like it not shown)"),
     }
 }
 

@@ -12,11 +12,13 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::tls::{Plaintext, ServerStream};
-
 use crate::wire::message::{HEADER_LEN, Message, MessageType, PAYLOAD_LEN_MAX, Status};
+use crate::wire::program::{ENCODED_LEN_MAX, Program};
 
 /// The hint under which monitor programs are submitted, behind its length.
-const HINT: &[u8] = b"\x07monitor";
+const HINT: [u8; 8] = *b"\x07monitor";
+
+const _: () = assert!(HINT.len() + ENCODED_LEN_MAX <= PAYLOAD_LEN_MAX, "every program can be sent");
 
 /// The largest payload of a RESULT (protocol.md 1.4).
 const RESULT_PAYLOAD_MAX: usize = 6;
@@ -27,7 +29,7 @@ const PIECE_LEN: usize = 16 * 1024;
 /// Where the greeting stands.
 #[derive(Debug)]
 pub struct Greeting {
-    programs: Arc<[Arc<[u8]>]>,
+    programs: Arc<[Program]>,
     step: Step,
     answer: [u8; HEADER_LEN + RESULT_PAYLOAD_MAX],
     answer_len: usize,
@@ -52,6 +54,8 @@ pub enum Progress {
     WantsPermit,
     /// START was answered with success.
     Started,
+    /// Nothing more: the endpoint closed its side of TLS.
+    Left,
 }
 
 /// Why a greeting failed.
@@ -75,11 +79,6 @@ pub enum GreetingError {
     },
     /// The endpoint spoke while nothing was asked of it.
     Unasked,
-    /// A program is larger than a message can carry.
-    ProgramTooLarge {
-        /// Its encoded length in bytes.
-        len: usize,
-    },
 }
 
 /// A request of the greeting.
@@ -110,11 +109,6 @@ impl fmt::Display for GreetingError {
                  instead of a RESULT"
             ),
             Self::Unasked => f.write_str("the endpoint sent a message before START"),
-            Self::ProgramTooLarge { len } => write!(
-                f,
-                "a monitor program of {len} bytes does not fit into a message; \
-                 take it out of the program directory"
-            ),
         }
     }
 }
@@ -123,7 +117,7 @@ impl std::error::Error for GreetingError {}
 
 impl Greeting {
     /// A greeting that will submit `programs`.
-    pub fn new(programs: Arc<[Arc<[u8]>]>) -> Self {
+    pub fn new(programs: Arc<[Program]>) -> Self {
         Self {
             programs,
             step: Step::Submitting { index: 0, written: 0 },
@@ -141,24 +135,24 @@ impl Greeting {
             let what = match self.step {
                 Step::Submitting { index, .. } if index == self.programs.len() => {
                     self.step = Step::AwaitingPermit;
-                    return Ok(Progress::WantsPermit);
+                    return match expect_silence(tls)? {
+                        Progress::Waiting => Ok(Progress::WantsPermit),
+                        progress => Ok(progress),
+                    };
                 }
                 Step::Submitting { index, .. } => {
-                    if !self.submit(tls)? {
+                    if !self.submit(tls) {
                         return Ok(Progress::Waiting);
                     }
                     Request::Program(index)
                 }
-                Step::AwaitingPermit => {
-                    return match tls.read(&mut self.answer) {
-                        Plaintext::Bytes(_) => Err(GreetingError::Unasked),
-                        _ => Ok(Progress::Waiting),
-                    };
-                }
+                Step::AwaitingPermit => return expect_silence(tls),
                 Step::Starting => Request::Start,
             };
-            let Some(status) = self.read_answer(tls, what)? else {
-                return Ok(Progress::Waiting);
+            let status = match self.read_answer(tls, what)? {
+                Answer::Status(status) => status,
+                Answer::Incomplete => return Ok(Progress::Waiting),
+                Answer::Left => return Ok(Progress::Left),
             };
             if status != Status::SUCCESS {
                 return Err(GreetingError::Refused { what, status });
@@ -184,40 +178,32 @@ impl Greeting {
         self.step == Step::Starting
     }
 
-    /// Seals the current program piece by piece while nothing else waits to be sent; tells whether
-    /// all of it is sealed.
-    fn submit(&mut self, tls: &mut ServerStream) -> Result<bool, GreetingError> {
-        let Step::Submitting { index, written } = &mut self.step else { return Ok(true) };
-        let program = &self.programs[*index];
-        let payload_len = HINT.len() + program.len();
-        if payload_len > PAYLOAD_LEN_MAX {
-            return Err(GreetingError::ProgramTooLarge { len: program.len() });
-        }
-        if *written == 0 {
-            let mut head = vec![MessageType::CDATA.0];
-            head.extend_from_slice(&(payload_len as u32).to_be_bytes()[1..]);
-            head.extend_from_slice(HINT);
-            tls.write_piece(&head);
-            *written = head.len();
-        }
-        let head_len = HEADER_LEN + HINT.len();
-        while *written < head_len + program.len() {
-            let rest = &program[*written - head_len..];
+    /// Seals the current program piece by piece while rustls takes it; tells whether all is sealed.
+    fn submit(&mut self, tls: &mut ServerStream) -> bool {
+        let Step::Submitting { index, written } = &mut self.step else { return true };
+        let program = self.programs[*index].encoded();
+        let head = cdata_head(program.len());
+        let message_len = head.len() + program.len();
+        while *written < message_len {
+            let rest = match written.checked_sub(head.len()) {
+                None => &head[*written..],
+                Some(position) => &program[position..],
+            };
             match tls.write_piece(&rest[..rest.len().min(PIECE_LEN)]) {
                 // The rest follows when what is sealed has been sent.
-                0 => break,
+                0 => return false,
                 len => *written += len,
             }
         }
-        Ok(*written == head_len + program.len())
+        true
     }
 
-    /// Reads one message, and not a byte more; `None` until it is whole.
+    /// Reads one message, and not a byte more.
     fn read_answer(
         &mut self,
         tls: &mut ServerStream,
         what: Request,
-    ) -> Result<Option<Status>, GreetingError> {
+    ) -> Result<Answer, GreetingError> {
         loop {
             let wanted = self.answer_wanted(what)?;
             if self.answer_len == wanted {
@@ -225,13 +211,14 @@ impl Greeting {
             }
             match tls.read(&mut self.answer[self.answer_len..wanted]) {
                 Plaintext::Bytes(len) => self.answer_len += len,
-                _ => return Ok(None),
+                Plaintext::Empty => return Ok(Answer::Incomplete),
+                Plaintext::Closed => return Ok(Answer::Left),
             }
         }
         let payload = &self.answer[HEADER_LEN..self.answer_len];
         self.answer_len = 0;
         match Message::decode(MessageType::RESULT, payload) {
-            Message::Result(result) => Ok(Some(result.status())),
+            Message::Result(result) => Ok(Answer::Status(result.status())),
             _ => Err(GreetingError::Unexpected {
                 what,
                 message_type: MessageType::RESULT,
@@ -253,4 +240,30 @@ impl Greeting {
         }
         Ok(HEADER_LEN + payload_len)
     }
+}
+
+/// What there is of an awaited RESULT.
+enum Answer {
+    Status(Status),
+    Incomplete,
+    /// The endpoint closed its side of TLS instead.
+    Left,
+}
+
+/// Nothing was asked of the endpoint, so any byte from it is an error.
+fn expect_silence(tls: &mut ServerStream) -> Result<Progress, GreetingError> {
+    match tls.read(&mut [0]) {
+        Plaintext::Bytes(_) => Err(GreetingError::Unasked),
+        Plaintext::Empty => Ok(Progress::Waiting),
+        Plaintext::Closed => Ok(Progress::Left),
+    }
+}
+
+/// The bytes of a CDATA before those of the program: header and hint (protocol.md 6.4).
+fn cdata_head(program_len: usize) -> [u8; HEADER_LEN + HINT.len()] {
+    let [_, high, middle, low] = ((HINT.len() + program_len) as u32).to_be_bytes();
+    let mut head = [0; HEADER_LEN + HINT.len()];
+    head[..HEADER_LEN].copy_from_slice(&[MessageType::CDATA.0, high, middle, low]);
+    head[HEADER_LEN..].copy_from_slice(&HINT);
+    head
 }

@@ -18,3 +18,6 @@ pub mod tls;
 #[cfg(test)]
 mod tls_server;
 pub mod trust;
+
+#[cfg(test)]
+mod tests;

@@ -22,14 +22,22 @@ const KEPT_BLOCKS_MAX: usize = 64;
 #[derive(Debug, Default)]
 pub struct BlockPool {
     free: Vec<Box<[u8]>>,
+    lent: usize,
 }
 
 impl BlockPool {
+    /// Blocks that sessions hold now, or whoever transmits for them.
+    pub fn lent(&self) -> usize {
+        self.lent
+    }
+
     fn take(&mut self) -> Box<[u8]> {
+        self.lent += 1;
         self.free.pop().unwrap_or_else(|| vec![0; BLOCK_LEN].into_boxed_slice())
     }
 
     fn give_back(&mut self, block: Box<[u8]>) {
+        self.lent -= 1;
         if self.free.len() < KEPT_BLOCKS_MAX {
             self.free.push(block);
         }

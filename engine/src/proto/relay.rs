@@ -54,8 +54,6 @@ pub struct Relay {
     phase: Phase,
     cutter: Cutter,
     linfo: LinfoFilter,
-    /// Plaintext from the mlet for which the outbox had no room.
-    stash: Outbox,
     /// The mlet takes no more; what the endpoint sends is dropped.
     mlet_is_deaf: bool,
     /// Nothing more comes from the endpoint.
@@ -65,14 +63,24 @@ pub struct Relay {
     close_notify_sent: bool,
 }
 
-/// The buffers around the relay.
-pub struct Buffers<'a> {
+/// The bytes of one session that wait to be sent.
+#[derive(Debug, Default)]
+pub struct Buffers {
     /// Sealed bytes for the endpoint.
-    pub to_endpoint: &'a mut Outbox,
+    pub to_endpoint: Outbox,
     /// Plain bytes for the mlet.
-    pub to_mlet: &'a mut Outbox,
-    /// Where blocks come from.
-    pub pool: &'a mut BlockPool,
+    pub to_mlet: Outbox,
+    /// Plain bytes from the mlet that wait until `to_endpoint` has room for their records.
+    pub stash: Outbox,
+}
+
+impl Buffers {
+    /// Forgets everything.
+    pub fn discard(&mut self, pool: &mut BlockPool) {
+        self.to_endpoint.discard(pool);
+        self.to_mlet.discard(pool);
+        self.stash.discard(pool);
+    }
 }
 
 impl Default for Relay {
@@ -81,7 +89,6 @@ impl Default for Relay {
             phase: Phase::Open,
             cutter: Cutter::default(),
             linfo: LinfoFilter::default(),
-            stash: Outbox::default(),
             mlet_is_deaf: false,
             endpoint_input_over: false,
             mlet_output_over: false,
@@ -96,15 +103,21 @@ impl Relay {
         self.phase
     }
 
+    /// close_notify was sent. What still comes is not for TLS: an alert must not follow it.
+    pub fn has_closed_tls(&self) -> bool {
+        self.close_notify_sent
+    }
+
     /// The endpoint's bytes are wanted.
-    pub fn wants_endpoint_input(&self, to_mlet: &Outbox) -> bool {
-        !self.endpoint_input_over && to_mlet.is_empty()
+    pub fn wants_endpoint_input(&self, buffers: &Buffers) -> bool {
+        !self.endpoint_input_over
+            && (self.phase == Phase::DrainingToEndpoint || buffers.to_mlet.is_empty())
     }
 
     /// The mlet's bytes are wanted.
-    pub fn wants_mlet_input(&self, to_endpoint: &Outbox) -> bool {
-        !self.mlet_output_over
-            && (self.phase != Phase::Open || self.stash.is_empty() && to_endpoint.is_empty())
+    pub fn wants_mlet_input(&self, buffers: &Buffers) -> bool {
+        let is_sent = || buffers.stash.is_empty() && buffers.to_endpoint.is_empty();
+        !self.mlet_output_over && (self.phase != Phase::Open || is_sent())
     }
 
     /// More of the endpoint's bytes are wanted as soon as those held for the mlet have left.
@@ -113,19 +126,20 @@ impl Relay {
     }
 
     /// More of the mlet's bytes are wanted as soon as those held for the endpoint have left.
-    pub fn wants_mlet_input_next(&self, tls: &ServerStream) -> bool {
-        self.phase == Phase::Open && self.stash.is_empty() && !tls.has_output()
+    pub fn wants_mlet_input_next(&self, tls: &ServerStream, buffers: &Buffers) -> bool {
+        self.phase == Phase::Open && buffers.stash.is_empty() && !tls.has_output()
     }
 
     /// Takes what `tls` has decrypted. Returns whether the endpoint has closed its side of TLS.
     pub fn take_plaintext(
         &mut self,
         tls: &mut ServerStream,
-        buffers: &mut Buffers<'_>,
+        buffers: &mut Buffers,
+        pool: &mut BlockPool,
         linfo_max: usize,
         mut log: impl FnMut(Linfo),
     ) -> bool {
-        let keep = !self.mlet_is_deaf && self.phase == Phase::Open;
+        let keep = !self.mlet_is_deaf && self.phase != Phase::DrainingToEndpoint;
         loop {
             let mut outcome = Plaintext::Empty;
             let linfo = &mut self.linfo;
@@ -137,11 +151,11 @@ impl Relay {
                 }
             };
             if keep {
-                buffers.to_mlet.append(buffers.pool, read);
+                buffers.to_mlet.append(pool, read);
             } else {
                 let mut dropped = Outbox::default();
-                dropped.append(buffers.pool, read);
-                dropped.discard(buffers.pool);
+                dropped.append(pool, read);
+                dropped.discard(pool);
             }
             match outcome {
                 Plaintext::Bytes(_) => {}
@@ -152,11 +166,16 @@ impl Relay {
     }
 
     /// The endpoint sends nothing more: it closed, or its connection broke.
-    pub fn handle_endpoint_end(&mut self, buffers: &mut Buffers<'_>) {
+    pub fn handle_endpoint_end(&mut self, buffers: &mut Buffers, pool: &mut BlockPool) {
         self.endpoint_input_over = true;
+        self.handle_endpoint_deaf(buffers, pool);
+    }
+
+    /// The endpoint's connection takes no more bytes; what it sent before is still delivered.
+    pub fn handle_endpoint_deaf(&mut self, buffers: &mut Buffers, pool: &mut BlockPool) {
         if self.phase == Phase::Open {
             self.phase = Phase::DrainingToMlet;
-            self.stash.discard(buffers.pool);
+            buffers.stash.discard(pool);
         }
     }
 
@@ -165,15 +184,16 @@ impl Relay {
         &mut self,
         bytes: &[u8],
         tls: &mut ServerStream,
-        buffers: &mut Buffers<'_>,
+        buffers: &mut Buffers,
+        pool: &mut BlockPool,
     ) {
         if self.phase != Phase::Open {
             return;
         }
-        debug_assert!(self.stash.is_empty(), "no input is taken while some waits");
+        debug_assert!(buffers.stash.is_empty(), "no input is taken while some waits");
         let rest = self.seal(bytes, tls);
         if !rest.is_empty() {
-            self.stash.append(buffers.pool, |room| {
+            buffers.stash.append(pool, |room| {
                 room[..rest.len()].copy_from_slice(rest);
                 rest.len()
             });
@@ -189,38 +209,46 @@ impl Relay {
     }
 
     /// The mlet's socket takes no more bytes; what it wrote is still delivered.
-    pub fn handle_mlet_deaf(&mut self, buffers: &mut Buffers<'_>) {
+    pub fn handle_mlet_deaf(&mut self) {
         self.mlet_is_deaf = true;
-        buffers.to_mlet.discard(buffers.pool);
     }
 
     /// Moves what can be moved after input arrived or output left.
-    pub fn advance(&mut self, tls: &mut ServerStream, buffers: &mut Buffers<'_>) -> Step {
-        if buffers.to_endpoint.is_empty() && !self.stash.is_empty() {
-            let stash = std::mem::take(&mut self.stash);
-            let rest = self.seal(stash.bytes(), tls).len();
-            self.stash = stash;
-            let sealed = self.stash.bytes().len() - rest;
-            self.stash.consume(sealed, buffers.pool);
+    pub fn advance(
+        &mut self,
+        tls: &mut ServerStream,
+        buffers: &mut Buffers,
+        pool: &mut BlockPool,
+    ) -> Step {
+        // What is sealed goes first: more on top of it would not fit into rustls's own buffer.
+        if buffers.to_endpoint.is_empty() && !tls.has_output() && !buffers.stash.is_empty() {
+            let waiting = buffers.stash.bytes();
+            let sealed = waiting.len() - self.seal(waiting, tls).len();
+            buffers.stash.consume(sealed, pool);
         }
         match self.phase {
             Phase::Open => Step::Continue,
             Phase::DrainingToEndpoint => self.drain_to_endpoint(tls, buffers),
+            Phase::DrainingToMlet if !self.endpoint_input_over => Step::Continue,
             Phase::DrainingToMlet => {
                 self.close_tls(tls);
                 if !buffers.to_mlet.is_empty() {
                     return Step::Continue;
                 }
                 self.phase = Phase::DiscardingMlet;
-                if self.mlet_output_over { Step::Over } else { Step::EndMletInput }
+                if self.mlet_output_over {
+                    Self::await_last_bytes(tls, buffers)
+                } else {
+                    Step::EndMletInput
+                }
             }
-            Phase::DiscardingMlet if self.mlet_output_over => Step::Over,
+            Phase::DiscardingMlet if self.mlet_output_over => Self::await_last_bytes(tls, buffers),
             Phase::DiscardingMlet => Step::Continue,
         }
     }
 
-    fn drain_to_endpoint(&mut self, tls: &mut ServerStream, buffers: &mut Buffers<'_>) -> Step {
-        if !self.stash.is_empty() {
+    fn drain_to_endpoint(&mut self, tls: &mut ServerStream, buffers: &Buffers) -> Step {
+        if !buffers.stash.is_empty() {
             return Step::Continue;
         }
         if !self.close_notify_sent {
@@ -234,6 +262,15 @@ impl Relay {
             return Step::Continue;
         }
         if self.endpoint_input_over { Step::Over } else { Step::CloseEndpoint }
+    }
+
+    /// Nobody writes any more, but our close_notify, or an alert, may still be on its way.
+    fn await_last_bytes(tls: &ServerStream, buffers: &Buffers) -> Step {
+        if tls.has_output() || !buffers.to_endpoint.is_empty() {
+            Step::Continue
+        } else {
+            Step::Over
+        }
     }
 
     fn close_tls(&mut self, tls: &mut ServerStream) {

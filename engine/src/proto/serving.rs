@@ -10,7 +10,7 @@ use super::tls::{self, Identity, PeerRule, SetupError};
 use super::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 use crate::config::{Config, Experiment, Limits};
 use crate::wire::certificate::Certificate;
-use crate::wire::program::Programs;
+use crate::wire::program::{Program, Programs};
 use crate::wire::snikey::SniKey;
 use crate::wire::time::Ticks;
 
@@ -28,8 +28,8 @@ pub struct ServedExperiment {
     is_default: bool,
     /// Our side of TLS.
     pub tls: Arc<ServerConfig>,
-    /// Encoded monitor programs to submit, in order (pktxpmgr.md 7.2).
-    pub programs: Arc<[Arc<[u8]>]>,
+    /// Monitor programs to submit, in order (pktxpmgr.md 7.2).
+    pub programs: Arc<[Program]>,
     chain: Vec<Certificate>,
     verified: Option<VerifiedChain>,
 }
@@ -101,11 +101,11 @@ fn own_chain(chain: &[Certificate], now: Ticks) -> Result<VerifiedChain, ChainEr
 
 /// The programs that the chain demands, leaf to root, each certificate's list in order; a digest
 /// without a program is skipped, and a digest listed twice is sent twice.
-fn demanded_programs(chain: Option<&VerifiedChain>, programs: &Programs) -> Arc<[Arc<[u8]>]> {
+fn demanded_programs(chain: Option<&VerifiedChain>, programs: &Programs) -> Arc<[Program]> {
     chain
         .into_iter()
         .flat_map(VerifiedChain::monitor_digests)
         .filter_map(|digest| programs.find(digest))
-        .map(|program| Arc::clone(program.encoded()))
+        .cloned()
         .collect()
 }

@@ -25,11 +25,11 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::greeting::{Greeting, GreetingError, Progress};
 use super::linfo::Linfo;
-use super::outbox::{BlockPool, Outbox, Transmission};
+use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::serving::Serving;
 use super::tls::{self, Greeted, HandshakeError, Hello, ServerStream};
@@ -60,7 +60,7 @@ pub enum End {
 /// What a session asks of the owner of its sockets.
 #[derive(Debug)]
 pub enum Request {
-    /// The ClientHello is whole: if this was a connection of the backlog, its endpoint has come.
+    /// The ClientHello is whole: this is no connection of the backlog any more, its endpoint has come.
     LeaveBacklog,
     /// A permit to send START; answered with [`Session::handle_permit`], or never.
     Permit,
@@ -72,6 +72,9 @@ pub enum Request {
     EndEndpointInput,
     /// Log this LINFO of the endpoint.
     Linfo(Linfo),
+    /// Look whether a peer has hung up, because nothing moves and its end would be seen only behind
+    /// what it wrote; answered with [`Session::handle_hang_ups`].
+    LookForHangUps,
     /// Close both sockets.
     Over(Outcome),
 }
@@ -85,6 +88,15 @@ pub struct MletFacts {
     pub endpoint_key: Option<KeyId>,
     /// The experiment's snikey.
     pub snikey: SniKey,
+}
+
+/// Which peers have closed their side or are gone, whether or not all they wrote has been received.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HangUps {
+    /// The endpoint has.
+    pub endpoint: bool,
+    /// The mlet has.
+    pub mlet: bool,
 }
 
 /// How a session ended.
@@ -166,12 +178,13 @@ pub struct Session {
     serving: Arc<Serving>,
     experiment: usize,
     state: State,
-    to_endpoint: Outbox,
-    to_mlet: Outbox,
+    buffers: Buffers,
     requests: Vec<Request>,
     deadline: Option<Instant>,
     outcome: Option<Outcome>,
     served: bool,
+    /// It counts among the connections that wait at the proxy.
+    in_backlog: bool,
 }
 
 enum State {
@@ -203,18 +216,19 @@ impl Session {
             serving,
             experiment: 0,
             state: State::Hello(Box::default()),
-            to_endpoint: Outbox::default(),
-            to_mlet: Outbox::default(),
+            buffers: Buffers::default(),
             requests: Vec::new(),
             deadline,
             outcome: None,
             served: false,
+            in_backlog: false,
         }
     }
 
     /// A session on a connection registered at the proxy `peer`; its endpoint is still to come.
     pub fn in_backlog(peer: IpAddr, serving: Arc<Serving>, now: Instant) -> Self {
-        Self { state: State::Backlog, deadline: None, ..Self::new(peer, serving, now) }
+        let begun = Self::new(peer, serving, now);
+        Self { state: State::Backlog, deadline: None, in_backlog: true, ..begun }
     }
 
     /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
@@ -223,25 +237,24 @@ impl Session {
         self.served
     }
 
-    /// The endpoint sent `input`.
+    /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
     pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
+        debug_assert!(input.len() <= RECEIVE_LEN, "more might not fit into a block");
         if matches!(self.state, State::Backlog) {
             self.state = State::Hello(Box::default());
             self.deadline = Some(cx.now + self.serving.limits.handshake_timeout);
         }
         while !input.is_empty() {
             let received = match &mut self.state {
-                State::Hello(hello) => match hello.receive(&mut input) {
-                    Ok(None) => Ok(()),
-                    Ok(Some(greeted)) => {
-                        self.accept(greeted, cx);
-                        Ok(())
+                State::Hello(hello) => {
+                    match hello.receive(&mut input) {
+                        Ok(None) => {}
+                        Ok(Some(greeted)) => self.accept(greeted, cx),
+                        Err(error) => self.fail_hello(error, cx),
                     }
-                    Err(error) => {
-                        self.fail_hello(error, cx);
-                        Ok(())
-                    }
-                },
+                    continue;
+                }
+                State::Relay(_, relay) if relay.has_closed_tls() => break,
                 State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => {
                     tls.receive(&mut input)
                 }
@@ -250,6 +263,8 @@ impl Session {
             self.take_received(cx);
             if let Err(error) = received {
                 self.fail_tls(error, cx);
+                // TLS consumes nothing any more, so the rest would never end.
+                break;
             }
         }
         self.advance(cx);
@@ -264,12 +279,8 @@ impl Session {
     /// The mlet wrote `bytes`.
     pub fn handle_mlet_bytes(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
         if let State::Relay(tls, relay) = &mut self.state {
-            let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
-            let mut buffers = Buffers { to_endpoint, to_mlet, pool: cx.pool };
-            relay.handle_mlet_bytes(bytes, tls, &mut buffers);
-            if relay.phase() == Phase::DiscardingMlet {
-                self.deadline = Some(cx.now + self.serving.limits.linger_timeout);
-            }
+            relay.handle_mlet_bytes(bytes, tls, &mut self.buffers, cx.pool);
+            self.note_progress();
         }
         self.advance(cx);
     }
@@ -278,10 +289,7 @@ impl Session {
     pub fn handle_mlet_end(&mut self, cx: &mut Context<'_>) {
         if let State::Relay(_, relay) = &mut self.state {
             relay.handle_mlet_end();
-            if self.outcome.is_none() {
-                self.outcome = Some(Outcome::MletEnded);
-                self.deadline = Some(cx.now + self.serving.limits.drain_timeout);
-            }
+            self.begin_drain(Outcome::MletEnded);
         }
         self.advance(cx);
     }
@@ -293,18 +301,10 @@ impl Session {
         sent: Result<usize, ErrorKind>,
         cx: &mut Context<'_>,
     ) {
-        self.to_endpoint.sent(block, sent.unwrap_or(0), cx.pool);
+        self.buffers.to_endpoint.sent(block, sent.unwrap_or(0), cx.pool);
         match sent {
-            Ok(_) => {
-                let drained = |relay: &Relay| relay.phase() == Phase::DrainingToEndpoint;
-                if matches!(&self.state, State::Relay(_, relay) if drained(relay)) {
-                    self.deadline = Some(cx.now + self.serving.limits.drain_timeout);
-                }
-            }
-            Err(kind) => {
-                self.to_endpoint.discard(cx.pool);
-                self.end_endpoint_input(End::Broken(kind), cx);
-            }
+            Ok(_) => self.note_progress(),
+            Err(kind) => self.lose_endpoint(kind, cx),
         }
         self.advance(cx);
     }
@@ -316,13 +316,13 @@ impl Session {
         sent: Result<usize, ErrorKind>,
         cx: &mut Context<'_>,
     ) {
-        self.to_mlet.sent(block, sent.unwrap_or(0), cx.pool);
-        if let State::Relay(_, relay) = &mut self.state {
-            if sent.is_err() {
-                let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
-                relay.handle_mlet_deaf(&mut Buffers { to_endpoint, to_mlet, pool: cx.pool });
-            } else if relay.phase() == Phase::DrainingToMlet {
-                self.deadline = Some(cx.now + self.serving.limits.drain_timeout);
+        self.buffers.to_mlet.sent(block, sent.unwrap_or(0), cx.pool);
+        if sent.is_ok() {
+            self.note_progress();
+        } else {
+            self.buffers.to_mlet.discard(cx.pool);
+            if let State::Relay(_, relay) = &mut self.state {
+                relay.handle_mlet_deaf();
             }
         }
         self.advance(cx);
@@ -340,7 +340,7 @@ impl Session {
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
         let start_is_sent =
             matches!(&self.state, State::Greeting(_, greeting) if greeting.has_sent_start());
-        if !self.served && !start_is_sent {
+        if !self.served && !start_is_sent && !matches!(self.state, State::Over) {
             let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
             self.finish(outcome);
             self.advance(cx);
@@ -354,13 +354,26 @@ impl Session {
             State::Hello(_) | State::Handshake(_) => self.finish(Outcome::HandshakeTimeout),
             State::Greeting(..) => self.finish(Outcome::SetUpTimeout),
             State::Relay(_, relay) => match relay.phase() {
-                Phase::Open => {}
+                Phase::Open => self.requests.push(Request::LookForHangUps),
                 Phase::DrainingToEndpoint => self.finish(Outcome::UndeliveredToEndpoint),
                 Phase::DrainingToMlet => self.finish(Outcome::UndeliveredToMlet),
                 Phase::DiscardingMlet => self.state = State::Over,
             },
             State::Closing(_) => self.state = State::Over,
             State::Backlog | State::Over => {}
+        }
+        self.advance(cx);
+    }
+
+    /// What was found when this was asked for: a peer that is gone has waited long enough for what it
+    /// wrote to be taken.
+    pub fn handle_hang_ups(&mut self, hang_ups: HangUps, cx: &mut Context<'_>) {
+        if matches!(&self.state, State::Relay(_, relay) if relay.phase() == Phase::Open) {
+            if hang_ups.mlet && !self.buffers.to_endpoint.is_empty() {
+                self.finish(Outcome::UndeliveredToEndpoint);
+            } else if hang_ups.endpoint && !self.buffers.to_mlet.is_empty() {
+                self.finish(Outcome::UndeliveredToMlet);
+            }
         }
         self.advance(cx);
     }
@@ -372,21 +385,21 @@ impl Session {
 
     /// Bytes to send to the endpoint now; they are in flight until [`Self::handle_sent_to_endpoint`].
     pub fn transmit_to_endpoint(&mut self) -> Option<Transmission> {
-        if matches!(self.state, State::Over) { None } else { self.to_endpoint.transmit() }
+        if matches!(self.state, State::Over) { None } else { self.buffers.to_endpoint.transmit() }
     }
 
     /// Bytes to send to the mlet now; they are in flight until [`Self::handle_sent_to_mlet`].
     pub fn transmit_to_mlet(&mut self) -> Option<Transmission> {
-        if matches!(self.state, State::Over) { None } else { self.to_mlet.transmit() }
+        if matches!(self.state, State::Over) { None } else { self.buffers.to_mlet.transmit() }
     }
 
     /// A receive from the endpoint is wanted.
     pub fn wants_endpoint_input(&self) -> bool {
         match &self.state {
             State::Backlog | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
-                self.to_endpoint.is_empty()
+                self.buffers.to_endpoint.is_empty()
             }
-            State::Relay(_, relay) => relay.wants_endpoint_input(&self.to_mlet),
+            State::Relay(_, relay) => relay.wants_endpoint_input(&self.buffers),
             State::Closing(closing) => !closing.input_ended,
             State::Over => false,
         }
@@ -395,7 +408,7 @@ impl Session {
     /// A receive from the mlet is wanted.
     pub fn wants_mlet_input(&self) -> bool {
         match &self.state {
-            State::Relay(_, relay) => relay.wants_mlet_input(&self.to_endpoint),
+            State::Relay(_, relay) => relay.wants_mlet_input(&self.buffers),
             _ => false,
         }
     }
@@ -408,7 +421,7 @@ impl Session {
 
     /// As [`Self::wants_endpoint_input_next`], for the mlet's input and the transmission to the endpoint.
     pub fn wants_mlet_input_next(&self) -> bool {
-        matches!(&self.state, State::Relay(tls, relay) if relay.wants_mlet_input_next(tls))
+        matches!(&self.state, State::Relay(tls, relay) if relay.wants_mlet_input_next(tls, &self.buffers))
     }
 
     /// When [`Self::handle_timeout`] is to be called.
@@ -417,7 +430,9 @@ impl Session {
     }
 
     fn accept(&mut self, greeted: Greeted, cx: &mut Context<'_>) {
-        self.requests.push(Request::LeaveBacklog);
+        if std::mem::take(&mut self.in_backlog) {
+            self.requests.push(Request::LeaveBacklog);
+        }
         let name = greeted.server_name();
         let Some(index) = self.serving.choose(name.as_deref()) else {
             // As the original: the connection closes without an alert (protocol.md 3.4).
@@ -433,7 +448,7 @@ impl Session {
 
     fn fail_hello(&mut self, failed: HandshakeError, cx: &mut Context<'_>) {
         let alert = &failed.alert;
-        self.to_endpoint.append(cx.pool, |room| {
+        self.buffers.to_endpoint.append(cx.pool, |room| {
             let len = alert.len().min(room.len());
             room[..len].copy_from_slice(&alert[..len]);
             len
@@ -450,11 +465,10 @@ impl Session {
             self.advance_greeting(cx);
         }
         let State::Relay(tls, relay) = &mut self.state else { return };
-        let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
-        let mut buffers = Buffers { to_endpoint, to_mlet, pool: cx.pool };
         let requests = &mut self.requests;
         let log = |linfo| requests.push(Request::Linfo(linfo));
-        if relay.take_plaintext(tls, &mut buffers, self.serving.limits.linfo_max, log) {
+        let linfo_max = self.serving.limits.linfo_max;
+        if relay.take_plaintext(tls, &mut self.buffers, cx.pool, linfo_max, log) {
             self.end_endpoint_input(End::Closed, cx);
         }
     }
@@ -492,7 +506,10 @@ impl Session {
                 }));
                 self.state = State::Relay(tls, Relay::default());
                 self.served = true;
-                self.deadline = None;
+                self.note_progress();
+            }
+            Ok(Progress::Left) => {
+                self.close(Some(tls), Outcome::LeftInSetUp(End::Closed), cx.now);
             }
             Err(error) => self.close(Some(tls), Outcome::Greeting(error), cx.now),
         }
@@ -510,6 +527,44 @@ impl Session {
         }
     }
 
+    /// The connection to the endpoint takes no more bytes. What the endpoint sent before may still
+    /// wait in the socket, and the mlet gets it.
+    fn lose_endpoint(&mut self, kind: ErrorKind, cx: &mut Context<'_>) {
+        self.buffers.to_endpoint.discard(cx.pool);
+        match &mut self.state {
+            State::Relay(_, relay) if relay.phase() != Phase::DrainingToEndpoint => {
+                relay.handle_endpoint_deaf(&mut self.buffers, cx.pool);
+                self.begin_drain(Outcome::EndpointEnded(End::Broken(kind)));
+            }
+            _ => self.end_endpoint_input(End::Broken(kind), cx),
+        }
+    }
+
+    /// One side of a relayed session ended; the first to do so decides the outcome.
+    fn begin_drain(&mut self, outcome: Outcome) {
+        if self.outcome.is_none() {
+            self.outcome = Some(outcome);
+            self.note_progress();
+        }
+    }
+
+    /// Something moved in a relayed session: waits begin anew.
+    fn note_progress(&mut self) {
+        if matches!(self.state, State::Relay(..)) {
+            self.deadline = None;
+        }
+    }
+
+    /// The longest wait without progress for where the relay stands now.
+    fn patience(&self, phase: Phase) -> Option<Duration> {
+        let idle = self.buffers.to_endpoint.is_empty() && self.buffers.to_mlet.is_empty();
+        match phase {
+            Phase::Open if idle => None,
+            Phase::DiscardingMlet => Some(self.serving.limits.linger_timeout),
+            _ => Some(self.serving.limits.drain_timeout),
+        }
+    }
+
     fn end_endpoint_input(&mut self, end: End, cx: &mut Context<'_>) {
         let broken = matches!(end, End::Broken(_));
         match &mut self.state {
@@ -521,12 +576,8 @@ impl Session {
                 self.finish(Outcome::UndeliveredToEndpoint);
             }
             State::Relay(_, relay) => {
-                let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
-                relay.handle_endpoint_end(&mut Buffers { to_endpoint, to_mlet, pool: cx.pool });
-                if self.outcome.is_none() {
-                    self.outcome = Some(Outcome::EndpointEnded(end));
-                    self.deadline = Some(cx.now + self.serving.limits.drain_timeout);
-                }
+                relay.handle_endpoint_end(&mut self.buffers, cx.pool);
+                self.begin_drain(Outcome::EndpointEnded(end));
             }
             State::Closing(_) if broken => self.state = State::Over,
             State::Closing(closing) => closing.input_ended = true,
@@ -540,13 +591,17 @@ impl Session {
             self.advance_greeting(cx);
         }
         if let State::Relay(tls, relay) = &mut self.state {
-            let (to_endpoint, to_mlet) = (&mut self.to_endpoint, &mut self.to_mlet);
-            let step = relay.advance(tls, &mut Buffers { to_endpoint, to_mlet, pool: cx.pool });
+            let step = relay.advance(tls, &mut self.buffers, cx.pool);
             self.take_step(step, cx.now);
         }
         self.fill_to_endpoint(cx.pool);
+        if let State::Relay(_, relay) = &self.state {
+            let patience = self.patience(relay.phase());
+            let deadline = patience.map(|patience| self.deadline.unwrap_or(cx.now + patience));
+            self.deadline = deadline;
+        }
         if let State::Closing(closing) = &mut self.state
-            && self.to_endpoint.is_empty()
+            && self.buffers.to_endpoint.is_empty()
         {
             closing.tls = None;
             if !closing.ended {
@@ -561,6 +616,7 @@ impl Session {
             && let Some(outcome) = self.outcome.take()
         {
             self.deadline = None;
+            self.buffers.discard(cx.pool);
             self.requests.push(Request::Over(outcome));
         }
     }
@@ -570,7 +626,7 @@ impl Session {
             Step::Continue => {}
             Step::EndMletInput => {
                 self.requests.push(Request::EndMletInput);
-                self.deadline = Some(now + self.serving.limits.linger_timeout);
+                self.note_progress();
             }
             Step::CloseEndpoint => {
                 self.requests.push(Request::EndMletInput);
@@ -587,8 +643,8 @@ impl Session {
             State::Closing(Closing { tls: Some(tls), .. }) => tls,
             State::Backlog | State::Hello(_) | State::Closing(_) | State::Over => return,
         };
-        if self.to_endpoint.is_empty() && tls.has_output() {
-            self.to_endpoint.append(pool, |room| tls.write_output(room));
+        if self.buffers.to_endpoint.is_empty() && tls.has_output() {
+            self.buffers.to_endpoint.append(pool, |room| tls.write_output(room));
         }
     }
 

@@ -316,7 +316,8 @@ impl ServerCertVerifier for ChainVerifier {
 /// A connection of which the ClientHello is still awaited.
 #[derive(Default)]
 pub struct Hello {
-    acceptor: Acceptor,
+    /// Boxed, because it is many times larger than the later states of a session.
+    acceptor: Box<Acceptor>,
 }
 
 /// A ClientHello that has arrived; the server name chooses the configuration.

@@ -387,6 +387,22 @@ pub enum ChainError {
 }
 
 impl ChainError {
+    /// Which certificate breaks the rule, if it is one.
+    #[must_use]
+    pub fn index(&self) -> Option<usize> {
+        match *self {
+            Self::TooFew { .. } | Self::TooMany { .. } => None,
+            Self::BadCertificate { index, .. }
+            | Self::BadSignature { index }
+            | Self::UnexpectedType { index, .. }
+            | Self::NotValidNow { index, .. }
+            | Self::NoSigner { index, .. }
+            | Self::PathTooLong { index, .. }
+            | Self::EndOfPhases { index }
+            | Self::WrongDelegation { index } => Some(index),
+        }
+    }
+
     /// The result code of the original's library (protocol.md 4.6).
     #[must_use]
     pub fn code(&self) -> u8 {

@@ -27,6 +27,8 @@ pub(super) struct Connection {
     pub(super) in_set_up: bool,
     /// The session is over; only operations under way keep the sockets open.
     pub(super) over: Option<Outcome>,
+    /// What was under way then has been cancelled.
+    pub(super) cancelled: bool,
 }
 
 /// Which operations are under way; each at most once.

@@ -1,11 +1,14 @@
 //! Accepting: a shard's own listening sockets, and when not to accept.
 //!
-//! At a limit nothing is refused: the shard stops accepting and the kernel's queue waits.
+//! At a limit nothing is refused: what was accepted meanwhile waits here, first come first served, the
+//! shard accepts no more, and the kernel's queue waits. Only a source with too many connections in
+//! set-up is turned away.
 
+use std::collections::VecDeque;
 use std::io;
 use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::{Shard, Token};
 use crate::mailbox::FromShard;
@@ -13,9 +16,15 @@ use crate::mailbox::FromShard;
 /// Accepts under way on one listening socket, so that a storm is taken in several steps per turn.
 const ACCEPTS_PER_LISTENER: usize = 8;
 
+/// How soon a shard looks again for room among the sessions of all; when one ends on another shard,
+/// nothing tells this one.
+const ROOM_RETRY: Duration = Duration::from_millis(10);
+
 /// The listening sockets of one shard.
 pub(super) struct Listeners {
     sockets: Vec<Listener>,
+    /// Accepted, but a limit is reached; no more than were under way when it was.
+    waiting: VecDeque<OwnedFd>,
     paused_until: Option<Instant>,
 }
 
@@ -29,7 +38,7 @@ impl Listeners {
     pub(super) fn new(sockets: Vec<TcpListener>) -> Self {
         let sockets =
             sockets.into_iter().map(|socket| Listener { socket: Some(socket), under_way: 0 });
-        Self { sockets: sockets.collect(), paused_until: None }
+        Self { sockets: sockets.collect(), waiting: VecDeque::new(), paused_until: None }
     }
 
     /// No socket is left, nor an accept on one.
@@ -41,35 +50,32 @@ impl Listeners {
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
     }
-
-    fn under_way(&self) -> usize {
-        self.sockets.iter().map(|listener| listener.under_way).sum()
-    }
 }
 
 impl Shard {
-    /// Accepts as many connections as the limits allow.
-    pub(super) fn arm_accepts(&mut self) {
-        if self.draining {
+    /// Opens sessions for those who wait, as many as the limits allow, and accepts more when nobody
+    /// waits any longer.
+    pub(super) fn admit(&mut self) {
+        while self.in_set_up < self.serving.limits.handshakes_max {
+            let Some(endpoint) = self.listeners.waiting.pop_front() else { break };
+            if !self.counts.open_session() {
+                self.listeners.waiting.push_front(endpoint);
+                self.listeners.paused_until = Some(self.now + ROOM_RETRY);
+                break;
+            }
+            self.open(endpoint);
+        }
+        if self.listeners.paused_until.is_some_and(|until| until <= self.now) {
+            self.listeners.paused_until = None;
+        }
+        let listeners = &mut self.listeners;
+        if self.draining || listeners.paused_until.is_some() || !listeners.waiting.is_empty() {
             return;
         }
-        if self.listeners.paused_until.is_some_and(|until| self.now < until) {
-            return;
-        }
-        self.listeners.paused_until = None;
-        let limits = &self.serving.limits;
-        let mut room = limits
-            .handshakes_max
-            .saturating_sub(self.in_set_up)
-            .saturating_sub(self.listeners.under_way());
-        if !self.counts.has_room() {
-            return;
-        }
-        for (index, listener) in self.listeners.sockets.iter_mut().enumerate() {
+        for (index, listener) in listeners.sockets.iter_mut().enumerate() {
             let Some(socket) = &listener.socket else { continue };
-            while listener.under_way < ACCEPTS_PER_LISTENER && room > 0 {
+            while listener.under_way < ACCEPTS_PER_LISTENER {
                 listener.under_way += 1;
-                room -= 1;
                 self.ring.accept(socket.as_fd(), Token::Accept(index));
             }
         }
@@ -80,7 +86,7 @@ impl Shard {
         match accepted {
             // One that was accepted while the run was ending: its close tells the endpoint.
             Ok(_) if self.draining => {}
-            Ok(endpoint) => self.open(endpoint),
+            Ok(endpoint) => self.listeners.waiting.push_back(endpoint),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
                 self.listeners.paused_until = Some(self.now + self.serving.limits.accept_pause);
@@ -94,6 +100,7 @@ impl Shard {
 
     /// Cancels the accepts, and closes each socket as soon as none is under way on it.
     pub(super) fn close_listeners(&mut self) {
+        self.listeners.waiting.clear();
         for listener in &mut self.listeners.sockets {
             match &listener.socket {
                 Some(_) if listener.under_way == 0 => listener.socket = None,

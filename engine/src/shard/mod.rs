@@ -29,7 +29,7 @@ use crate::mailbox::{
 };
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, End, MletFacts, Request, Session};
+use crate::proto::session::{Context, End, HangUps, MletFacts, Request, Session};
 use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
 use crate::sys::socket;
 use crate::wire::time::Ticks;
@@ -146,7 +146,7 @@ impl Shard {
     pub(crate) fn run(mut self) -> io::Result<()> {
         self.ring.watch(self.inbox.as_fd(), Token::Mail);
         while !self.is_done() {
-            self.arm_accepts();
+            self.admit();
             let mail_is_out = self.mailer.flush();
             self.ring.wait(self.patience(mail_is_out))?;
             (self.now, self.wall) = clocks();
@@ -155,6 +155,7 @@ impl Shard {
             self.take_due_timers();
             self.wake_for_buffers();
         }
+        debug_assert_eq!(self.pool.lent(), 0, "the sessions are gone, so their blocks are back");
         self.mailer.flush();
         let (enters, sessions) = (self.ring.enters(), self.sessions_begun);
         tracing::debug!("shard {}: ring entered {enters} times, {sessions} sessions", self.number);
@@ -194,7 +195,7 @@ impl Shard {
                     }
                 }
                 (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
-                    self.connections[slot].under_way.endpoint_send = false;
+                    self.end_send(slot).endpoint_send = false;
                     let sent = sent.map_err(|error| error.kind());
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_endpoint(block, sent, cx);
@@ -204,7 +205,7 @@ impl Shard {
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
-                    self.connections[slot].under_way.mlet_send = false;
+                    self.end_send(slot).mlet_send = false;
                     let sent = sent.map_err(|error| error.kind());
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_mlet(block, sent, cx);
@@ -219,6 +220,14 @@ impl Shard {
                 (token, event) => unreachable!("{token:?} completed with {event:?}"),
             }
         }
+    }
+
+    /// What is under way in `slot`, where a send has completed. The receive linked to it may have begun
+    /// behind the back of a cancellation, which must be repeated then.
+    fn end_send(&mut self, slot: usize) -> &mut UnderWay {
+        let connection = &mut *self.connections[slot];
+        connection.cancelled = false;
+        &mut connection.under_way
     }
 
     fn take_set_up_steps(&mut self) {
@@ -337,15 +346,16 @@ impl Shard {
         self.connections.get(slot).is_some_and(|connection| connection.id == id)
     }
 
+    /// Begins the session of an accepted connection; it is counted as open already.
     fn open(&mut self, endpoint: OwnedFd) {
         let Some(peer) = peer_of(&endpoint) else {
             // It has disconnected already.
-            return;
+            return self.counts.close_session();
         };
         if !self.admits(peer) {
-            return;
+            self.mailer.push(FromShard::SourceRefused(peer));
+            return self.counts.close_session();
         }
-        self.counts.open_session();
         let session = Session::new(peer, Arc::clone(&self.serving), self.now);
         let slot = self.insert(endpoint, peer, session, None);
         self.settle(slot);
@@ -390,6 +400,7 @@ impl Shard {
             timer: None,
             in_set_up: true,
             over: None,
+            cancelled: false,
         }))
     }
 
@@ -508,6 +519,14 @@ impl Shard {
                 let id = self.connections[slot].id;
                 self.mailer.push(FromShard::Linfo { id, linfo });
             }
+            Request::LookForHangUps => {
+                let connection = &self.connections[slot];
+                let hang_ups = HangUps {
+                    endpoint: socket::has_hung_up(&connection.endpoint),
+                    mlet: connection.mlet.as_ref().is_none_or(socket::has_hung_up),
+                };
+                self.move_session(slot, |session, cx| session.handle_hang_ups(hang_ups, cx));
+            }
             Request::Over(outcome) => self.connections[slot].over = Some(outcome),
         }
     }
@@ -515,8 +534,8 @@ impl Shard {
     /// The endpoint of a backlog connection is here; what follows is counted from now.
     fn leave_backlog(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
+        connection.accepted = self.now;
         if let Some(snikey) = connection.in_backlog.take() {
-            connection.accepted = self.now;
             self.mailer.push(FromShard::BacklogTaken { snikey });
         }
     }
@@ -564,7 +583,7 @@ impl Shard {
         let connection = &mut *self.connections[slot];
         if connection.under_way.is_nothing() {
             self.forget(slot);
-        } else if connection.under_way.cancels == 0 {
+        } else if !std::mem::replace(&mut connection.cancelled, true) {
             if connection.under_way.on_endpoint() {
                 connection.under_way.cancels += 1;
                 self.ring.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));

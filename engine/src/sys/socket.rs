@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connects that may arrive at once without one being dropped and sent again a second later.
@@ -31,6 +32,14 @@ const USER_TIMEOUT: Duration = Duration::from_secs(120);
 pub fn session_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, mlets) = UnixStream::pair()?;
     Ok((ours.into(), mlets.into()))
+}
+
+/// Whether the peer has closed its side or is gone, also when what it wrote has not been received yet.
+pub fn has_hung_up(socket: &OwnedFd) -> bool {
+    // nix does not name it. An end of both sides and an error are told unasked.
+    let closed = PollFlags::from_bits_retain(nix::libc::POLLRDHUP);
+    // A poll that fails tells nothing; the caller asks again later.
+    poll(&mut [PollFd::new(socket.as_fd(), closed)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
 }
 
 /// Sets what every TCP connection of ours has: no delay of small messages, keepalive, and a limit on
@@ -179,6 +188,25 @@ mod tests {
             assert!(flags.contains(FdFlag::FD_CLOEXEC));
             let flags = OFlag::from_bits_retain(fcntl(fd, FcntlArg::F_GETFL).unwrap());
             assert!(!flags.contains(OFlag::O_NONBLOCK));
+        }
+    }
+
+    #[test]
+    fn a_hang_up_is_seen_before_what_was_written_is_received() {
+        let socket = bind_all(any_port(), false, 1).unwrap().remove(0);
+        let address = socket.local_address().unwrap();
+        let listener = socket.listen().unwrap();
+        let client = TcpStream::connect(address).unwrap();
+        let (ours, mlets) = session_pair().unwrap();
+        let pairs = [(listener.accept().unwrap().0.into(), OwnedFd::from(client)), (ours, mlets)];
+        for (ours, peers) in pairs {
+            assert!(!has_hung_up(&ours));
+            (&std::fs::File::from(peers.try_clone().unwrap())).write_all(b"unread").unwrap();
+            assert!(!has_hung_up(&ours));
+            SockRef::from(&peers).shutdown(std::net::Shutdown::Write).unwrap();
+            assert!(has_hung_up(&ours), "half-closed");
+            drop(peers);
+            assert!(has_hung_up(&ours), "gone");
         }
     }
 

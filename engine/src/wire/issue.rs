@@ -1,6 +1,7 @@
 //! Making certificates in exactly the DER form of protocol.md 4.2.
 //!
-//! Not here: reading certificates (`wire::certificate`), files and prompts (`cli`). Invariant:
+//! Not here: reading certificates (`wire::certificate`), asking for them (`wire::request`), files and
+//! prompts (`home`, `cli`). Invariant:
 //! whatever [`issue`] returns decodes to the very fields that were asked for, and no original
 //! program crashes on it.
 
@@ -31,7 +32,7 @@ const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29
 const CERT_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.3.1");
 const CERT_LIMIT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.3.3");
 /// Issuer and subject: a common name of one space (protocol.md 4.2).
-const EMPTY_NAME: [u8; 14] =
+pub(super) const EMPTY_NAME: [u8; 14] =
     [0x30, 0x0c, 0x31, 0x0a, 0x30, 0x08, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x01, 0x20];
 
 /// What a certificate shall say, beside its keys (protocol.md 4.3).
@@ -142,9 +143,18 @@ fn encode(
         extensions: extensions(fields, subject.key_id(), signer.public_key().key_id())?,
     }
     .to_der()?;
-    let signature = signer.sign(&tbs);
-    let tbs = AnyRef::from_der(&tbs)?;
-    Signed { tbs, algorithm: ED25519, signature: BitStringRef::from_bytes(&signature)? }.to_der()
+    sign(&tbs, signer)
+}
+
+/// The signed form of a certificate or signing request.
+pub(super) fn sign(content: &[u8], signer: &PrivateKey) -> der::Result<Vec<u8>> {
+    let signature = signer.sign(content);
+    Signed {
+        content: AnyRef::from_der(content)?,
+        algorithm: ED25519,
+        signature: BitStringRef::from_bytes(&signature)?,
+    }
+    .to_der()
 }
 
 /// In the order of protocol.md 4.2.
@@ -155,7 +165,6 @@ fn extensions(
 ) -> der::Result<Vec<Extension>> {
     let signs = fields.certificate_type.signs_certificates();
     let key_usage: &[u8] = if signs { &[3, 2, 2, 4] } else { &[3, 2, 7, 0x80] };
-    let constraints = Constraints { ca: signs, path_len: fields.path_len };
     let mut extensions = vec![
         Extension::new(
             AUTHORITY_KEY_ID,
@@ -164,9 +173,31 @@ fn extensions(
         )?,
         Extension::new(SUBJECT_KEY_ID, false, OctetStringRef::new(&subject.0)?.to_der()?)?,
         Extension::new(KEY_USAGE, true, key_usage.to_vec())?,
-        Extension::new(BASIC_CONSTRAINTS, true, constraints.to_der()?)?,
-        Extension::text(CERT_INFO, &info(fields))?,
+        constraints(fields)?,
     ];
+    extensions.extend(texts(fields)?);
+    Ok(extensions)
+}
+
+/// What a signing request holds of them (protocol.md 4.9).
+pub(super) fn requested_extensions(fields: &CertificateFields) -> der::Result<Vec<Extension>> {
+    let mut extensions = match fields.path_len {
+        Some(_) => vec![constraints(fields)?],
+        None => Vec::new(),
+    };
+    extensions.extend(texts(fields)?);
+    Ok(extensions)
+}
+
+fn constraints(fields: &CertificateFields) -> der::Result<Extension> {
+    let ca = fields.certificate_type.signs_certificates();
+    let constraints = Constraints { ca, path_len: fields.path_len };
+    Extension::new(BASIC_CONSTRAINTS, true, constraints.to_der()?)
+}
+
+/// cert_info, and cert_limit if anything is limited.
+fn texts(fields: &CertificateFields) -> der::Result<Vec<Extension>> {
+    let mut extensions = vec![Extension::text(CERT_INFO, &info(fields))?];
     let limits = fields.limits.to_text();
     if !limits.is_empty() {
         extensions.push(Extension::text(CERT_LIMIT, &limits)?);
@@ -197,7 +228,7 @@ fn info(fields: &CertificateFields) -> String {
 
 #[derive(Sequence)]
 struct Signed<'a> {
-    tbs: AnyRef<'a>,
+    content: AnyRef<'a>,
     algorithm: Algorithm,
     signature: BitStringRef<'a>,
 }
@@ -258,7 +289,7 @@ struct Constraints {
 }
 
 #[derive(Sequence)]
-struct Extension {
+pub(super) struct Extension {
     id: ObjectIdentifier,
     #[asn1(default = "Default::default")]
     critical: bool,

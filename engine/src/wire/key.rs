@@ -12,7 +12,7 @@ use der::asn1::{ObjectIdentifier, OctetStringRef};
 use der::pem::LineEnding;
 use der::{Decode as _, SecretDocument};
 use pkcs8::pkcs5::EncryptionScheme;
-use pkcs8::pkcs5::pbes2::{Kdf, Parameters};
+use pkcs8::pkcs5::pbes2::{self, Kdf, Parameters, Pbkdf2Prf};
 use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
 use rustls_pki_types::SubjectPublicKeyInfoDer;
 use rustls_pki_types::pem::PemObject as _;
@@ -180,6 +180,26 @@ impl PrivateKey {
         }
     }
 
+    /// How the first private key of a PEM file is encrypted, in words; `None` if it is not. Needs no
+    /// passphrase.
+    ///
+    /// # Errors
+    /// No private key in PEM.
+    pub fn encryption(pem: &[u8]) -> Result<Option<String>, KeyError> {
+        let section = private_section(pem).ok_or(KeyError::NotPem { wanted: PRIVATE_LABEL })?;
+        let (label, document) = SecretDocument::from_pem(&section)
+            .map_err(|_| KeyError::NotPem { wanted: PRIVATE_LABEL })?;
+        if label == PRIVATE_LABEL {
+            return Ok(None);
+        }
+        let info = EncryptedPrivateKeyInfoRef::from_der(document.as_bytes()).ok();
+        let Some(EncryptionScheme::Pbes2(parameters)) = info.map(|info| info.encryption_algorithm)
+        else {
+            return Ok(Some("in a way that is not supported".to_owned()));
+        };
+        Ok(Some(in_words(&parameters)))
+    }
+
     /// Reads a PKCS#8 document, version 1 or 2.
     fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, KeyError> {
         let info = PrivateKeyInfoRef::from_der(pkcs8).map_err(|_| KeyError::Malformed)?;
@@ -325,6 +345,34 @@ fn decrypt(encrypted: &[u8], passphrase: &[u8]) -> Result<Option<SecretDocument>
         | Err(pkcs8::Error::Asn1(_)) => Ok(None),
         Err(e) => Err(unsupported(&e)),
     }
+}
+
+fn in_words(parameters: &Parameters) -> String {
+    let derivation = match &parameters.kdf {
+        Kdf::Pbkdf2(p) => {
+            let hash = match p.prf {
+                Pbkdf2Prf::HmacWithSha1 => "SHA-1",
+                Pbkdf2Prf::HmacWithSha224 => "SHA-224",
+                Pbkdf2Prf::HmacWithSha256 => "SHA-256",
+                Pbkdf2Prf::HmacWithSha384 => "SHA-384",
+                Pbkdf2Prf::HmacWithSha512 => "SHA-512",
+                _ => "an unknown hash",
+            };
+            format!("PBKDF2 with {hash} and {} iterations", p.iteration_count)
+        }
+        Kdf::Scrypt(p) => format!(
+            "scrypt with N = {}, r = {}, p = {}",
+            p.cost_parameter, p.block_size, p.parallelization
+        ),
+        _ => "an unknown key derivation".to_owned(),
+    };
+    let cipher = match parameters.encryption {
+        pbes2::EncryptionScheme::Aes128Cbc { .. } => "AES-128-CBC",
+        pbes2::EncryptionScheme::Aes192Cbc { .. } => "AES-192-CBC",
+        pbes2::EncryptionScheme::Aes256Cbc { .. } => "AES-256-CBC",
+        _ => "another cipher",
+    };
+    format!("PBES2: {derivation}, {cipher}")
 }
 
 /// Refuses parameters that would burn seconds, or that the library would stumble over.

@@ -15,6 +15,7 @@ pub mod key;
 pub mod message;
 pub mod name_value;
 pub mod program;
+pub mod request;
 pub mod snikey;
 pub mod time;
 

@@ -30,6 +30,22 @@ pub enum ProgramLanguage {
     Wasm,
 }
 
+impl ProgramLanguage {
+    /// The language of a file, from its name: none or `.ebpf` behind the last dot is eBPF text,
+    /// `.wasm` is WebAssembly (protocol.md 6.1).
+    ///
+    /// # Errors
+    /// Any other suffix is no program; it is given back with its dot.
+    pub fn from_file_name(name: &[u8]) -> Result<Self, &[u8]> {
+        let suffix = name.iter().rposition(|byte| *byte == b'.').and_then(|dot| name.get(dot..));
+        match suffix {
+            None | Some(b".ebpf") => Ok(Self::Ebpf),
+            Some(b".wasm") => Ok(Self::Wasm),
+            Some(other) => Err(other),
+        }
+    }
+}
+
 /// One program in its encoded form. Cloning shares the bytes.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Program {
@@ -38,6 +54,17 @@ pub struct Program {
 }
 
 impl Program {
+    /// Reads a file of this language.
+    ///
+    /// # Errors
+    /// As [`Program::from_ebpf_text`] and [`Program::from_wasm`].
+    pub fn from_file(language: ProgramLanguage, contents: &[u8]) -> Result<Self, ProgramError> {
+        match language {
+            ProgramLanguage::Ebpf => Self::from_ebpf_text(contents),
+            ProgramLanguage::Wasm => Self::from_wasm(contents),
+        }
+    }
+
     /// Reads eBPF text: per line five unsigned numbers `opcode dst src offset imm` in C notation
     /// (protocol.md 6.1). Blank lines and lines that start with `#` are skipped; so is what follows
     /// the fifth number.
@@ -374,6 +401,22 @@ mod tests {
         let len_bytes = ENCODED_LEN_MAX + 1;
         let error = Program::from_wasm(&vec![0; ENCODED_LEN_MAX]).unwrap_err();
         assert_eq!(error, ProgramError::TooLarge { len_bytes });
+    }
+
+    #[test]
+    fn the_suffix_of_a_file_tells_its_language() {
+        for (name, expected) in [
+            ("monitor", Ok(ProgramLanguage::Ebpf)),
+            ("monitor.ebpf", Ok(ProgramLanguage::Ebpf)),
+            ("a.txt.wasm", Ok(ProgramLanguage::Wasm)),
+            ("a.wasm.txt", Err(&b".txt"[..])),
+            ("monitor.", Err(b".")),
+        ] {
+            assert_eq!(ProgramLanguage::from_file_name(name.as_bytes()), expected, "{name}");
+        }
+        let file = |language| Program::from_file(language, EXAMPLE).unwrap().language();
+        assert_eq!(file(ProgramLanguage::Ebpf), ProgramLanguage::Ebpf);
+        assert_eq!(file(ProgramLanguage::Wasm), ProgramLanguage::Wasm);
     }
 
     #[test]

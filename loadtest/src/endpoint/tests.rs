@@ -1,5 +1,6 @@
 //! The endpoint's set-up and requests against scripted controllers, over a pipe.
 
+mod own_home;
 mod session;
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};

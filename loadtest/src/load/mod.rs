@@ -11,6 +11,7 @@
 //! be compared with one another, not with those of another machine or day.
 
 mod bare;
+mod exit_mlet;
 mod modes;
 mod process;
 mod report;
@@ -60,7 +61,7 @@ pub(crate) struct Options {
     /// The pktxpmgr to run [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
     pktxpmgr: Option<PathBuf>,
-    /// The mlet to run [default: mlet-load beside this program]
+    /// The mlet to run [default: mlet-load beside this program; for short one without libc]
     #[arg(long, value_name = "PATH")]
     mlet: Option<PathBuf>,
 }
@@ -175,6 +176,13 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
         return Err(LoadError::FewFds { needed, limit });
     }
     let home = Home::create(options.endpoints, false)?;
+    let mlet = match (options.mode, &options.mlet) {
+        (Mode::Short, None) => {
+            let tiny = home.config_path().with_file_name("mlet-exit");
+            if exit_mlet::write(&tiny)? { tiny } else { mlet }
+        }
+        _ => mlet,
+    };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let arguments = arguments(options, &home, mlet);

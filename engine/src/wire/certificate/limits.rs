@@ -197,16 +197,26 @@ fn write_number(number: &Option<u64>) -> Option<String> {
 }
 
 fn read_rates(value: &str) -> Option<Vec<BurstRate>> {
-    let rate = |text: &str| {
+    value.split(',').map(BurstRate::parse).collect()
+}
+
+impl BurstRate {
+    /// Reads `count/window`: plain decimal digits, the window in ticks and not zero.
+    fn parse(text: &str) -> Option<Self> {
         let (count, window) = text.split_once('/')?;
         let (count, window) = (decimal(count)?, decimal(window)?);
-        (window > 0).then_some(BurstRate { count, window })
-    };
-    value.split(',').map(rate).collect()
+        (window > 0).then_some(Self { count, window })
+    }
 }
 
 fn read_destinations(value: &str) -> Option<Vec<Destination>> {
-    let destination = |text: &str| {
+    value.split(',').map(Destination::parse).collect()
+}
+
+impl Destination {
+    /// Reads `address` or `address/prefix`, of IPv4 or IPv6.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -217,9 +227,19 @@ fn read_destinations(value: &str) -> Option<Vec<Destination>> {
             Some(prefix) => u8::try_from(decimal(prefix)?).ok().filter(|len| *len <= longest)?,
             None => longest,
         };
-        Some(Destination { address, prefix_len })
-    };
-    value.split(',').map(destination).collect()
+        Some(Self { address, prefix_len })
+    }
+
+    /// Whether bits behind the prefix are set: original endpoints then match nothing (Q3).
+    #[must_use]
+    pub fn has_host_bits(&self) -> bool {
+        let (bits, longest) = match self.address {
+            IpAddr::V4(address) => (u128::from(address.to_bits()), 32),
+            IpAddr::V6(address) => (address.to_bits(), 128),
+        };
+        let host_len = longest - u32::from(self.prefix_len).min(longest);
+        bits.checked_shl(128 - host_len).is_some_and(|host_bits| host_bits != 0)
+    }
 }
 
 fn address_bits(address: &IpAddr) -> u8 {
@@ -318,5 +338,22 @@ mod tests {
         let limits = CertificateLimits::parse(text.as_bytes()).unwrap();
         assert_eq!(limits.monitor, [[0xab; 32], [0x01; 32]]);
         assert_eq!(limits.to_text(), text.to_lowercase());
+    }
+
+    #[test]
+    fn host_bits_behind_the_prefix_are_seen() {
+        for (text, expected) in [
+            ("10.0.0.0/8", false),
+            ("10.0.0.1/8", true),
+            ("10.0.0.1", false),
+            ("0.0.0.0/0", false),
+            ("128.0.0.0/0", true),
+            ("2001:db8::/32", false),
+            ("2001:db8::1/32", true),
+            ("::1/128", false),
+            ("8000::/0", true),
+        ] {
+            assert_eq!(Destination::parse(text).unwrap().has_host_bits(), expected, "{text}");
+        }
     }
 }

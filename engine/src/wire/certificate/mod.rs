@@ -17,7 +17,7 @@ use super::time::Ticks;
 
 mod error;
 mod limits;
-mod x509;
+pub(in crate::wire) mod x509;
 
 pub use error::CertificateError;
 pub use limits::{BurstRate, CertificateLimits, Destination};

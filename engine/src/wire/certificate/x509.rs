@@ -1,11 +1,11 @@
-//! From DER to [`Certificate`]: the rules of protocol.md 4.4, in their order. The only user of
-//! x509-parser.
+//! From DER to [`Certificate`]: the rules of protocol.md 4.4, in their order, and their parts that
+//! hold for signing requests too. With `wire::request` the only user of x509-parser.
 
 use std::ops::Range;
 
 use der::Decode as _;
 use der::asn1::OctetStringRef;
-use x509_parser::certificate::{TbsCertificate, X509Certificate, X509CertificateParser};
+use x509_parser::certificate::{X509Certificate, X509CertificateParser};
 use x509_parser::error::X509Error;
 use x509_parser::extensions::{AuthorityKeyIdentifier, BasicConstraints, KeyUsage, X509Extension};
 use x509_parser::nom::{self, Parser as _};
@@ -19,13 +19,13 @@ use super::{Certificate, CertificateError, CertificateLimits, CertificateType, D
 
 type Result<T, E = CertificateError> = std::result::Result<T, E>;
 
-const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
+pub(in crate::wire) const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
 const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
 const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
 const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
-const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
-const CERT_INFO: &[u8] = &[0x2a, 0x03, 0x01];
-const CERT_LIMIT: &[u8] = &[0x2a, 0x03, 0x03];
+pub(in crate::wire) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+pub(in crate::wire) const CERT_INFO: &[u8] = &[0x2a, 0x03, 0x01];
+pub(in crate::wire) const CERT_LIMIT: &[u8] = &[0x2a, 0x03, 0x03];
 /// Extensions that may be present (protocol.md 4.2); the last four are not looked into.
 const ALLOWED: [&[u8]; 10] = [
     AUTHORITY_KEY_ID,
@@ -54,20 +54,22 @@ pub(super) fn decode(der: &[u8]) -> Result<Certificate> {
         return Err(CertificateError::NotX509("bytes follow the certificate"));
     }
     check_head(&x509)?;
-    let (tbs, signature) = split_signature(der, &x509)?;
+    let (tbs, signature) = split_signature(der, x509.tbs_certificate.as_ref())
+        .ok_or(CertificateError::NotX509("its parts do not fill it exactly"))?;
 
-    let info = parse_info(&x509)?;
+    let extensions = x509.extensions();
+    let info = parse_info(extensions)?;
     let certificate_type = info.certificate_type;
-    check_key_usage(&x509, certificate_type)?;
+    check_key_usage(extensions, certificate_type)?;
     if x509.raw_serial().iter().all(|&byte| byte == 0) {
         return Err(CertificateError::Serial);
     }
     let subject_key =
         PublicKey::from_spki(x509.subject_pki.raw).map_err(|_| CertificateError::SubjectKey)?;
-    let authority_key_id = parse_authority_key_id(&x509)?;
-    let subject_key_id = parse_subject_key_id(&x509, &subject_key)?;
-    let path_len = parse_basic_constraints(&x509, certificate_type)?;
-    let limits = parse_limits(&x509, certificate_type)?;
+    let authority_key_id = parse_authority_key_id(extensions)?;
+    let subject_key_id = parse_subject_key_id(extensions, &subject_key)?;
+    let path_len = parse_basic_constraints(extensions, certificate_type)?;
+    let limits = parse_limits(extensions, certificate_type)?;
     let delegation = parse_delegation(info.delegation.as_deref(), certificate_type)?;
 
     Ok(Certificate {
@@ -132,35 +134,29 @@ fn check_head(x509: &X509Certificate<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Finds the signed bytes and the signature, which also proves that nothing hides behind the
-/// elements: the parser ignores what follows the last element of a sequence.
-fn split_signature(
+/// Finds the signed bytes and the signature within a certificate or signing request, which also
+/// proves that nothing hides behind the elements: the parser ignores what follows the last element
+/// of a sequence. `None`: something does.
+pub(in crate::wire) fn split_signature(
     der: &[u8],
-    x509: &X509Certificate<'_>,
-) -> Result<(Range<usize>, [u8; SIGNATURE_LEN])> {
-    let wrong = CertificateError::NotX509("its parts do not fill it exactly");
+    signed: &[u8],
+) -> Option<(Range<usize>, [u8; SIGNATURE_LEN])> {
     let head_len = match der.get(1) {
         Some(&long @ 0x80..) => 2 + usize::from(long & 0x7f),
         _ => 2,
     };
-    let tbs_bytes = x509.tbs_certificate.as_ref();
-    let tbs = head_len..head_len.saturating_add(tbs_bytes.len());
-    let signature = der
-        .get(tbs.end..)
-        .and_then(|rest| rest.strip_prefix(&SIGNATURE_PREFIX))
-        .and_then(|rest| rest.try_into().ok());
-    match signature {
-        Some(signature) if der.get(tbs.clone()) == Some(tbs_bytes) => Ok((tbs, signature)),
-        _ => Err(wrong),
-    }
+    let range = head_len..head_len.saturating_add(signed.len());
+    let rest = der.get(range.end..)?.strip_prefix(&SIGNATURE_PREFIX)?;
+    let signature = rest.try_into().ok()?;
+    (der.get(range.clone()) == Some(signed)).then_some((range, signature))
 }
 
 /// The one extension of that id, `None` if it is absent, an error if it is there twice.
-fn find<'a>(
-    x509: &'a TbsCertificate<'_>,
+fn find<'a, 'b>(
+    extensions: &'a [X509Extension<'b>],
     oid: &[u8],
-) -> Result<Option<&'a X509Extension<'a>>, &'static str> {
-    let mut found = x509.iter_extensions().filter(|extension| extension.oid.as_bytes() == oid);
+) -> Result<Option<&'a X509Extension<'b>>, &'static str> {
+    let mut found = extensions.iter().filter(|extension| extension.oid.as_bytes() == oid);
     match (found.next(), found.next()) {
         (_, Some(_)) => Err("is there twice"),
         (first, None) => Ok(first),
@@ -169,11 +165,11 @@ fn find<'a>(
 
 /// The value of an extension that must be there, critical or not as told.
 fn required<'a>(
-    x509: &'a TbsCertificate<'_>,
+    extensions: &[X509Extension<'a>],
     oid: &[u8],
     critical: bool,
 ) -> Result<&'a [u8], &'static str> {
-    match find(x509, oid)? {
+    match find(extensions, oid)? {
         None => Err("is missing"),
         Some(extension) if critical && !extension.critical => Err("must be critical"),
         Some(extension) if !critical && extension.critical => Err("must not be critical"),
@@ -192,21 +188,22 @@ fn octets(value: &[u8]) -> Option<&[u8]> {
 }
 
 /// Text of cert_info or cert_limit: critical, and wrapped in a second OCTET STRING (Q20).
-fn text<'a>(x509: &'a TbsCertificate<'_>, oid: &[u8]) -> Result<&'a [u8], &'static str> {
-    octets(required(x509, oid, true)?).ok_or("must hold exactly one OCTET STRING within its value")
+fn text<'a>(extensions: &[X509Extension<'a>], oid: &[u8]) -> Result<&'a [u8], &'static str> {
+    octets(required(extensions, oid, true)?)
+        .ok_or("must hold exactly one OCTET STRING within its value")
 }
 
 /// Rule 3, and what `cert_info` says beside the type.
-struct Info {
-    certificate_type: CertificateType,
-    delegation: Option<String>,
-    description: Option<String>,
-    auxiliary: Vec<Pair>,
+pub(in crate::wire) struct Info {
+    pub(in crate::wire) certificate_type: CertificateType,
+    pub(in crate::wire) delegation: Option<String>,
+    pub(in crate::wire) description: Option<String>,
+    pub(in crate::wire) auxiliary: Vec<Pair>,
 }
 
-fn parse_info(x509: &TbsCertificate<'_>) -> Result<Info> {
+pub(in crate::wire) fn parse_info(extensions: &[X509Extension<'_>]) -> Result<Info> {
     let bad = CertificateError::Info;
-    let text = text(x509, CERT_INFO).map_err(|why| bad(why.to_owned()))?;
+    let text = text(extensions, CERT_INFO).map_err(|why| bad(why.to_owned()))?;
     let pairs = name_value::parse(Dialect::CertInfo, text).map_err(|e| bad(e.to_string()))?;
     let (mut kind, mut delegation, mut description) = (None, None, None);
     let mut auxiliary = Vec::new();
@@ -224,8 +221,8 @@ fn parse_info(x509: &TbsCertificate<'_>) -> Result<Info> {
 }
 
 /// Rule 4; whether the extension is critical does not matter (Q18).
-fn check_key_usage(x509: &TbsCertificate<'_>, kind: CertificateType) -> Result<()> {
-    let usage = find(x509, KEY_USAGE).ok().flatten().and_then(|e| whole::<KeyUsage>(e.value));
+fn check_key_usage(extensions: &[X509Extension<'_>], kind: CertificateType) -> Result<()> {
+    let usage = find(extensions, KEY_USAGE).ok().flatten().and_then(|e| whole::<KeyUsage>(e.value));
     let (digital_signature, key_cert_sign, crl_sign) = (0b1, 0b10_0000, 0b100_0000);
     let fits = match usage {
         None => false,
@@ -236,9 +233,9 @@ fn check_key_usage(x509: &TbsCertificate<'_>, kind: CertificateType) -> Result<(
 }
 
 /// Rule 6, first half.
-fn parse_authority_key_id(x509: &TbsCertificate<'_>) -> Result<KeyId> {
+fn parse_authority_key_id(extensions: &[X509Extension<'_>]) -> Result<KeyId> {
     let bad = CertificateError::AuthorityKeyId;
-    let value = required(x509, AUTHORITY_KEY_ID, false).map_err(bad)?;
+    let value = required(extensions, AUTHORITY_KEY_ID, false).map_err(bad)?;
     whole::<AuthorityKeyIdentifier<'_>>(value)
         .and_then(|id| id.key_identifier)
         .and_then(|id| id.0.try_into().ok())
@@ -247,9 +244,12 @@ fn parse_authority_key_id(x509: &TbsCertificate<'_>) -> Result<KeyId> {
 }
 
 /// Rule 6, second half.
-fn parse_subject_key_id(x509: &TbsCertificate<'_>, subject_key: &PublicKey) -> Result<KeyId> {
+fn parse_subject_key_id(
+    extensions: &[X509Extension<'_>],
+    subject_key: &PublicKey,
+) -> Result<KeyId> {
     let bad = CertificateError::SubjectKeyId;
-    let value = required(x509, SUBJECT_KEY_ID, false).map_err(bad)?;
+    let value = required(extensions, SUBJECT_KEY_ID, false).map_err(bad)?;
     let key_id = subject_key.key_id();
     if octets(value) == Some(&key_id.0) {
         Ok(key_id)
@@ -259,12 +259,12 @@ fn parse_subject_key_id(x509: &TbsCertificate<'_>, subject_key: &PublicKey) -> R
 }
 
 /// Rule 7: compulsory and critical on leaves too (Q18).
-fn parse_basic_constraints(
-    x509: &TbsCertificate<'_>,
+pub(in crate::wire) fn parse_basic_constraints(
+    extensions: &[X509Extension<'_>],
     kind: CertificateType,
 ) -> Result<Option<u32>> {
     let bad = CertificateError::BasicConstraints;
-    let value = required(x509, BASIC_CONSTRAINTS, true).map_err(bad)?;
+    let value = required(extensions, BASIC_CONSTRAINTS, true).map_err(bad)?;
     let constraints: BasicConstraints = whole(value).ok_or_else(|| bad("cannot be read"))?;
     match (kind.signs_certificates(), constraints.ca, constraints.path_len_constraint) {
         (true, false, _) => Err(bad("must say that this certificate may sign others")),
@@ -275,19 +275,25 @@ fn parse_basic_constraints(
 }
 
 /// Rule 8 and the values of the limits.
-fn parse_limits(x509: &TbsCertificate<'_>, kind: CertificateType) -> Result<CertificateLimits> {
+pub(in crate::wire) fn parse_limits(
+    extensions: &[X509Extension<'_>],
+    kind: CertificateType,
+) -> Result<CertificateLimits> {
     let bad = |why: &str| CertificateError::Limits(why.to_owned());
-    if find(x509, CERT_LIMIT).is_ok_and(|extension| extension.is_none()) {
+    if find(extensions, CERT_LIMIT).is_ok_and(|extension| extension.is_none()) {
         return Ok(CertificateLimits::default());
     }
     if !kind.signs_certificates() {
         return Err(bad("is allowed in exppriv and delpriv certificates only"));
     }
-    CertificateLimits::parse(text(x509, CERT_LIMIT).map_err(bad)?)
+    CertificateLimits::parse(text(extensions, CERT_LIMIT).map_err(bad)?)
 }
 
 /// Rule 9.
-fn parse_delegation(del_type: Option<&str>, kind: CertificateType) -> Result<Delegation> {
+pub(in crate::wire) fn parse_delegation(
+    del_type: Option<&str>,
+    kind: CertificateType,
+) -> Result<Delegation> {
     let bad = CertificateError::Delegation;
     let words = match (del_type, kind) {
         (Some(words), CertificateType::Delpriv) => words,

@@ -235,3 +235,22 @@ fn a_version_two_key_with_its_public_half_is_read() {
     let pem = document.to_pem("PRIVATE KEY", LineEnding::LF).unwrap();
     assert_eq!(PrivateKey::from_pem(pem.as_bytes(), None).unwrap().public_key(), public);
 }
+
+#[test]
+fn how_a_key_is_encrypted_is_told_without_its_passphrase() {
+    let read = |name: &str| {
+        let path = format!("{}/testdata/encrypted_keys/{name}.pem", env!("CARGO_MANIFEST_DIR"));
+        PrivateKey::encryption(&std::fs::read(path).unwrap())
+    };
+    for (name, expected) in [
+        ("aes_192", "PBES2: PBKDF2 with SHA-256 and 2048 iterations, AES-192-CBC"),
+        ("pbkdf2_hmacWithSHA1", "PBES2: PBKDF2 with SHA-1 and 2048 iterations, AES-256-CBC"),
+        ("scrypt", "PBES2: scrypt with N = 16384, r = 8, p = 1, AES-256-CBC"),
+        ("pbes1", "in a way that is not supported"),
+    ] {
+        assert_eq!(read(name), Ok(Some(expected.to_owned())), "{name}");
+    }
+    assert_eq!(PrivateKey::encryption(golden!("xc")), Ok(None));
+    let public = PrivateKey::encryption(golden!("xc.pub"));
+    assert_eq!(public, Err(KeyError::NotPem { wanted: PRIVATE_LABEL }));
+}

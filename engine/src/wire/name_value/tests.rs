@@ -1,3 +1,5 @@
+//! Tests of `name_value`.
+
 use proptest::prelude::*;
 
 use super::Dialect::{Attributes, CertInfo, CertLimit, Descriptor};

@@ -8,7 +8,6 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 
-use engine::wire::escape::Escaped;
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{SigSet, SigmaskHow, Signal};
@@ -24,7 +23,7 @@ const ENDING: [Signal; 4] = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGQUIT, S
 
 /// Why there is no passphrase.
 #[derive(Debug)]
-pub(super) enum PromptError {
+pub enum PromptError {
     /// There is no controlling terminal to ask on.
     NoTerminal(io::Error),
     /// A signal came instead.
@@ -65,15 +64,18 @@ impl From<io::Error> for PromptError {
     }
 }
 
-/// Asks once for the passphrase of the key in `path` on `/dev/tty`, without echo. Waits for as long
-/// as the user takes.
-pub(super) fn ask(path: &[u8]) -> Result<Zeroizing<Vec<u8>>, PromptError> {
+/// Asks once for a passphrase on `/dev/tty`, without echo. Waits for as long as the user takes.
+/// `question` is shown as it is: escape what comes from outside.
+///
+/// # Errors
+/// There is no terminal, it ends, or a signal comes.
+pub fn ask(question: &str) -> Result<Zeroizing<Vec<u8>>, PromptError> {
     let tty = OpenOptions::new().read(true).write(true).open("/dev/tty");
     let tty = tty.map_err(PromptError::NoTerminal)?;
     let blocked = Blocked::new()?;
     let signals = SignalFd::with_flags(&blocked.set, SfdFlags::SFD_CLOEXEC)?;
     let quiet = Quiet::new(&tty)?;
-    (&tty).write_all(format!("Passphrase for {}: ", Escaped(path)).as_bytes())?;
+    (&tty).write_all(question.as_bytes())?;
     let line = read_line(&tty, &signals);
     drop(quiet);
     let _ = (&tty).write_all(b"\n");
@@ -137,14 +139,20 @@ impl Drop for Quiet<'_> {
     }
 }
 
-/// The ending signals are blocked while this lives. Made before [`Quiet`] and dropped after it.
-struct Blocked {
+/// The signals that end a program are blocked while this lives: for what must not be left half-done.
+/// In a prompt it is made before [`Quiet`] and dropped after it.
+#[derive(Debug)]
+pub struct Blocked {
     set: SigSet,
     before: SigSet,
 }
 
 impl Blocked {
-    fn new() -> Result<Self, Errno> {
+    /// Blocks them for this thread.
+    ///
+    /// # Errors
+    /// The system refuses.
+    pub fn new() -> Result<Self, Errno> {
         let set = SigSet::from_iter(ENDING);
         let before = set.thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         Ok(Self { set, before })

@@ -1,4 +1,4 @@
-//! Secret files: the controller key and the file with its passphrase.
+//! Secret files: private keys and the files with their passphrases.
 //!
 //! The invariant: bytes read here live only in buffers that are wiped when dropped.
 
@@ -14,29 +14,38 @@ use engine::wire::key::{KeyError, PrivateKey};
 use nix::unistd::geteuid;
 use zeroize::Zeroizing;
 
-use super::prompt::{self, PromptError};
+use crate::prompt::{self, PromptError};
 
 /// Largest secret file. An encrypted key has about 300 bytes.
 const SECRET_LEN_MAX: usize = 64 * 1024;
 
-/// Reads the controller key. If it is encrypted the passphrase comes from `passphrase_file`, or else
-/// from one prompt on the terminal.
-pub(super) fn private_key(
-    path: &Path,
-    passphrase_file: Option<&Path>,
-) -> Result<PrivateKey, SecretError> {
+/// Reads a private key. If it is encrypted the passphrase comes from `passphrase_file`, or else from
+/// one prompt on the terminal.
+///
+/// # Errors
+/// The key cannot be read, is open to others, or not to be had with this passphrase.
+pub fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PrivateKey, SecretError> {
     let pem = read(path)?;
     match PrivateKey::from_pem(&pem, None) {
         Err(KeyError::PassphraseNeeded) => {}
         unencrypted => return unencrypted.map_err(SecretError::Key),
     }
     let passphrase = match passphrase_file {
-        Some(file) => {
-            first_line(read(file).map_err(|error| SecretError::Passphrase(error.into()))?)
+        Some(file) => passphrase(file)?,
+        None => {
+            let shown = Escaped(path.as_os_str().as_bytes());
+            prompt::ask(&format!("Passphrase for {shown}: ")).map_err(SecretError::Prompt)?
         }
-        None => prompt::ask(path.as_os_str().as_bytes()).map_err(SecretError::Prompt)?,
     };
     PrivateKey::from_pem(&pem, Some(&passphrase)).map_err(SecretError::Key)
+}
+
+/// Reads a passphrase: the first line of a file.
+///
+/// # Errors
+/// The file cannot be read, or is open to others.
+pub fn passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    read(file).map(first_line).map_err(|error| SecretError::Passphrase(error.into()))
 }
 
 fn first_line(mut text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
@@ -102,7 +111,7 @@ fn check_directory(path: &Path) -> Result<(), SecretError> {
 
 /// Why a secret cannot be used.
 #[derive(Debug)]
-pub(super) enum SecretError {
+pub enum SecretError {
     /// The file cannot be read.
     Io(io::Error),
     /// Larger than any key.

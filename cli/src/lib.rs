@@ -1,0 +1,7 @@
+//! What `pktxpmgr` and `pktcred` share: passphrases, secret files, quantities as typed.
+//!
+//! Not a library for others.
+
+pub mod prompt;
+pub mod secret;
+pub mod units;

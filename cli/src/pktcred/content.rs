@@ -1,0 +1,297 @@
+//! What a certificate shall say, as typed: everything but its type, keys and dates (protocol.md 4.3).
+//!
+//! Values are stricter here than when reading: what original programs misread is refused.
+
+use std::path::{Path, PathBuf};
+
+use clap::{Args, ValueEnum};
+use cli::units;
+use engine::wire::certificate::{
+    BurstRate, CertificateLimits, CertificateType, Delegation, Destination,
+};
+use engine::wire::issue::CertificateFields;
+use engine::wire::name_value::{Dialect, Pair};
+use engine::wire::program::ProgramDigest;
+
+use crate::failure::Failure;
+use crate::files::Place;
+
+/// The five types.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum TypeWord {
+    /// An endpoint may represent its endpoint operator
+    Subcmd,
+    /// A controller may run the experimenter's experiments
+    Pubcmd,
+    /// Experiment privilege, from an endpoint operator to an experimenter
+    Exppriv,
+    /// Delegation of a privilege; needs --delegate
+    Delpriv,
+    /// Identity for connections to broker and proxy
+    Agent,
+}
+
+impl From<TypeWord> for CertificateType {
+    fn from(word: TypeWord) -> Self {
+        match word {
+            TypeWord::Subcmd => Self::Subcmd,
+            TypeWord::Pubcmd => Self::Pubcmd,
+            TypeWord::Exppriv => Self::Exppriv,
+            TypeWord::Delpriv => Self::Delpriv,
+            TypeWord::Agent => Self::Agent,
+        }
+    }
+}
+
+/// What a `delpriv` may delegate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum DelegationWord {
+    /// The experiment privilege
+    Exppriv,
+    /// The right to represent the endpoint operator
+    Reppriv,
+}
+
+/// Everything that any type may say; the rules of the type are checked when it is made.
+#[derive(Debug, Default, Args)]
+pub(crate) struct Content {
+    /// What a delpriv delegates: exppriv, reppriv or both
+    #[arg(long, value_name = "WHAT,...", value_delimiter = ',')]
+    delegate: Vec<DelegationWord>,
+    /// Most delegations below (exppriv, delpriv) [default: any number]
+    #[arg(long, value_name = "N")]
+    path_len: Option<u32>,
+    /// Description, free text
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Further information without effect; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = info)]
+    info: Vec<Pair>,
+    #[command(flatten)]
+    limits: Limits,
+}
+
+#[derive(Debug, Default, Args)]
+#[command(next_help_heading = "Limits (exppriv, delpriv)")]
+struct Limits {
+    /// Program that the controller must supply: file or digest; may be repeated
+    #[arg(long, value_name = "PROGRAM|DIGEST")]
+    monitor: Vec<PathBuf>,
+    /// Highest priority of experiments
+    #[arg(long, value_name = "N")]
+    max_num_priority: Option<u64>,
+    /// Most sockets open at once
+    #[arg(long, value_name = "N")]
+    max_socket_count: Option<u64>,
+    /// Longest experiment: 1h, or a number of nanoseconds
+    #[arg(long, value_name = "TIME", value_parser = ticks)]
+    max_exp_period: Option<u64>,
+    /// Most bytes sent
+    #[arg(long, value_name = "N")]
+    max_send_byte: Option<u64>,
+    /// Most packets sent
+    #[arg(long, value_name = "N")]
+    max_send_pkt: Option<u64>,
+    /// Most bytes received
+    #[arg(long, value_name = "N")]
+    max_recv_byte: Option<u64>,
+    /// Most packets received
+    #[arg(long, value_name = "N")]
+    max_recv_pkt: Option<u64>,
+    /// Most bytes within every window, such as 1000/1s; all of a list apply
+    #[arg(long, value_name = "N/TIME,...", value_delimiter = ',', value_parser = rate)]
+    max_burst_rate_byte: Vec<BurstRate>,
+    /// Most packets within every window; all of a list apply
+    #[arg(long, value_name = "N/TIME,...", value_delimiter = ',', value_parser = rate)]
+    max_burst_rate_pkt: Vec<BurstRate>,
+    /// Allowed destinations: addresses and networks such as 192.0.2.0/24
+    #[arg(long, value_name = "NET,...", value_delimiter = ',', value_parser = destination)]
+    valid_dest: Vec<Destination>,
+    /// Whether packets may carry foreign source addresses
+    #[arg(long, value_name = "0|1", value_parser = switch)]
+    src_ip_spoofing: Option<bool>,
+    /// A limit unknown to PacketLab, *NAME if it is optional; may be repeated
+    #[arg(long, value_name = "NAME=VALUE", value_parser = own_limit)]
+    limit: Vec<Pair>,
+}
+
+impl Content {
+    /// Writes what was typed over these fields; the rest of them stays.
+    pub(crate) fn apply(
+        &self,
+        fields: &mut CertificateFields,
+        place: &Place,
+    ) -> Result<(), Failure> {
+        if !self.delegate.is_empty() {
+            let delegates = |word| self.delegate.contains(&word);
+            fields.delegation = Delegation {
+                exppriv: delegates(DelegationWord::Exppriv),
+                reppriv: delegates(DelegationWord::Reppriv),
+            };
+        }
+        fields.path_len = self.path_len.or(fields.path_len);
+        if self.description.is_some() {
+            fields.description.clone_from(&self.description);
+        }
+        set_list(&mut fields.auxiliary, &self.info);
+        self.limits.apply(&mut fields.limits, place)
+    }
+}
+
+impl Limits {
+    fn apply(&self, limits: &mut CertificateLimits, place: &Place) -> Result<(), Failure> {
+        let monitor = self.monitor.iter().map(|word| monitor(word, place));
+        set_list(&mut limits.monitor, &monitor.collect::<Result<Vec<_>, _>>()?);
+        for (limit, typed) in [
+            (&mut limits.max_num_priority, self.max_num_priority),
+            (&mut limits.max_socket_count, self.max_socket_count),
+            (&mut limits.max_exp_period, self.max_exp_period),
+            (&mut limits.max_send_byte, self.max_send_byte),
+            (&mut limits.max_send_pkt, self.max_send_pkt),
+            (&mut limits.max_recv_byte, self.max_recv_byte),
+            (&mut limits.max_recv_pkt, self.max_recv_pkt),
+        ] {
+            *limit = typed.or(*limit);
+        }
+        set_list(&mut limits.max_burst_rate_byte, &self.max_burst_rate_byte);
+        set_list(&mut limits.max_burst_rate_pkt, &self.max_burst_rate_pkt);
+        set_list(&mut limits.valid_dest, &self.valid_dest);
+        limits.src_ip_spoofing = self.src_ip_spoofing.or(limits.src_ip_spoofing);
+        set_list(&mut limits.auxiliary, &self.limit);
+        Ok(())
+    }
+}
+
+fn set_list<T: Clone>(list: &mut Vec<T>, typed: &[T]) {
+    if !typed.is_empty() {
+        *list = typed.to_vec();
+    }
+}
+
+/// 64 hexadecimal digits are a digest, anything else names a file.
+fn monitor(word: &Path, place: &Place) -> Result<ProgramDigest, Failure> {
+    let text = format!("monitor={};", word.display());
+    let digests = CertificateLimits::parse(text.as_bytes()).map(|limits| limits.monitor);
+    match digests.as_deref() {
+        Ok([digest]) => Ok(*digest),
+        _ => place.program(word).map(|program| *program.digest()),
+    }
+}
+
+/// A pair behind the reserved names of cert_info.
+fn info(text: &str) -> Result<Pair, String> {
+    let pair = pair(Dialect::CertInfo, text)?;
+    match pair.name.as_str() {
+        "cert_type" | "del_type" => Err("the type and --delegate say that".to_owned()),
+        "cert_desc" => Err("--description says that".to_owned()),
+        _ => Ok(pair),
+    }
+}
+
+fn own_limit(text: &str) -> Result<Pair, String> {
+    let pair = pair(Dialect::CertLimit, text)?;
+    let (name, optional) = pair.limit_name();
+    // Any value will do to learn whether the name is known.
+    let known = CertificateLimits::parse(format!("{name}=;").as_bytes())
+        .map_or(true, |limits| limits.auxiliary.is_empty());
+    if known && optional {
+        return Err(format!(
+            "{name} is known, and original programs crash on a known limit that is optional"
+        ));
+    }
+    if known {
+        return Err(format!("{name} is known; --{} sets it", name.replace('_', "-")));
+    }
+    Ok(pair)
+}
+
+fn pair(dialect: Dialect, text: &str) -> Result<Pair, String> {
+    let (name, value) = text.split_once('=').ok_or("write NAME=VALUE")?;
+    Pair::new(dialect, name, value).map_err(|error| error.to_string())
+}
+
+/// A period in nanoseconds, with a unit or as a plain number of them.
+fn ticks(text: &str) -> Result<u64, String> {
+    if let Ok(ticks) = text.parse() {
+        return Ok(ticks);
+    }
+    let period = units::duration(text)?;
+    u64::try_from(period.as_nanos()).map_err(|_| format!("'{text}' is too long"))
+}
+
+fn rate(text: &str) -> Result<BurstRate, String> {
+    let (count, window) = text.split_once('/').ok_or("write COUNT/WINDOW, such as 1000/1s")?;
+    let count = count.parse().map_err(|_| format!("'{count}' is no count"))?;
+    match ticks(window)? {
+        0 => Err("a window is longer than zero".to_owned()),
+        window => Ok(BurstRate { count, window }),
+    }
+}
+
+fn destination(text: &str) -> Result<Destination, String> {
+    let destination = Destination::parse(text)
+        .ok_or_else(|| format!("'{text}' is no address or network; write 192.0.2.0/24 or ::1"))?;
+    if destination.has_host_bits() {
+        return Err(format!(
+            "'{text}' has bits set behind its prefix, and original endpoints would match nothing"
+        ));
+    }
+    Ok(destination)
+}
+
+fn switch(text: &str) -> Result<bool, String> {
+    match text {
+        "0" => Ok(false),
+        "1" => Ok(true),
+        _ => Err("write 0 or 1".to_owned()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn periods_have_a_unit_or_are_nanoseconds() {
+        assert_eq!(ticks("1h"), Ok(3_600_000_000_000));
+        assert_eq!(ticks("3600000000000"), Ok(3_600_000_000_000));
+        for bad in ["", "-1", " 1", "1x", "18446744073709551616", "584543d"] {
+            assert!(ticks(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn rates_are_counts_within_windows() {
+        assert_eq!(rate("1000/1s"), Ok(BurstRate { count: 1000, window: 1_000_000_000 }));
+        assert_eq!(rate("5/7"), Ok(BurstRate { count: 5, window: 7 }));
+        for bad in ["", "5", "5/", "/5", "5/0", "5/0s", "-1/5", "5/5/5", "5 /5"] {
+            assert!(rate(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn destinations_have_no_bits_behind_their_prefix() {
+        for good in ["192.0.2.0/24", "192.0.2.1", "2001:db8::/32", "::1", "0.0.0.0/0"] {
+            assert_eq!(destination(good).map(|found| found.to_string()), Ok(good.to_owned()));
+        }
+        for bad in ["192.0.2.1/24", "2001:db8::1/32", "example.org", "192.0.2.0/33", ""] {
+            assert!(destination(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn own_pairs_may_not_take_a_reserved_name() {
+        assert!(info("note=hello").is_ok());
+        for bad in ["cert_type=agent", "del_type=exppriv", "cert_desc=x", "note", "=x", "a=b;c=d"] {
+            assert!(info(bad).is_err(), "{bad:?}");
+        }
+        for good in ["filter=x", "*own=x", "own="] {
+            assert!(own_limit(good).is_ok(), "{good:?}");
+        }
+        for bad in ["max_send_pkt=1", "monitor=", "valid_dest=::1", "own", "**own=x", "a=b;c=d"] {
+            assert!(own_limit(bad).is_err(), "{bad:?}");
+        }
+        let refused = own_limit("*max_send_pkt=7").unwrap_err();
+        assert!(refused.contains("original programs crash"), "{refused}");
+    }
+}

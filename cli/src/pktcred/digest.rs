@@ -1,0 +1,25 @@
+//! `pktcred digest`: the digest by which certificates demand a program (protocol.md 6.3).
+
+use std::path::PathBuf;
+
+use clap::Args;
+use engine::wire::key::Hex;
+
+use crate::failure::{Exit, Failure, print, shown};
+use crate::files::Place;
+
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Program files: eBPF text (.ebpf or no suffix) or WebAssembly (.wasm)
+    #[arg(value_name = "PROGRAM", required = true)]
+    programs: Vec<PathBuf>,
+}
+
+/// Prints lines as `sha256sum` does.
+pub(crate) fn run(options: &Options, place: &Place) -> Result<Exit, Failure> {
+    for name in &options.programs {
+        let program = place.program(name)?;
+        print(&format!("{}  {}\n", Hex(program.digest()), shown(name)))?;
+    }
+    Ok(Exit::Success)
+}

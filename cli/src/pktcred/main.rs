@@ -1,0 +1,134 @@
+//! `pktcred`: keys, certificates, signing requests and homes for PacketLab, exchangeable with those of
+//! the original's Python tool.
+
+mod content;
+mod digest;
+mod facts;
+mod failure;
+mod files;
+mod init;
+mod issue;
+mod key;
+mod passphrase;
+mod privilege;
+mod show;
+mod validity;
+mod verify;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use engine::wire::time::Ticks;
+use tracing_subscriber::filter::LevelFilter;
+
+use failure::Failure;
+use files::Place;
+
+const EXAMPLES: &str = "\
+Examples:
+  pktcred init                                        make ~/.pktlab: keys, certificates, config files
+  pktcred sign exppriv --signer k_eop --csr their.csr --max-send-pkt 1000 -o their.cert
+  pktcred add-privilege --cert exppriv.cert --eop-key eop.pub
+  pktcred verify --as controller --root eop.pub pubcmd.cert exppriv.cert
+  pktcred show --json ~/.pktlab/certs/*.cert";
+
+const TEMPLATE: &str = "\
+{name} {version}: {about}
+
+{before-help}{usage-heading} {usage}
+
+{all-args}
+
+Exit codes: 0 done, 1 a verified chain or a shown file is not right, 2 usage, 3 a file or key cannot
+be used or written, 130/143 interrupted at the passphrase prompt.";
+
+/// Makes, shows and checks PacketLab keys and certificates.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pktcred",
+    version,
+    about = "makes, shows and checks PacketLab keys and certificates",
+    before_help = EXAMPLES,
+    help_template = TEMPLATE
+)]
+struct Args {
+    #[command(flatten)]
+    place: Place,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Make a home: keys, certificates, signing requests and config files
+    Init(init::Options),
+    /// Make a key pair
+    Key(key::Options),
+    /// Make a signing request, for somebody else to sign
+    Csr(issue::CsrOptions),
+    /// Sign a certificate, from a signing request or for a public key
+    Sign(issue::SignOptions),
+    /// Decode keys, certificates, signing requests and programs
+    Show(show::Options),
+    /// Check a chain of certificates as its peer would
+    Verify(verify::Options),
+    /// Print the digests of programs, as certificates name them
+    Digest(digest::Options),
+    /// Put a privilege that an endpoint operator gave into the home and its config files
+    AddPrivilege(privilege::Options),
+}
+
+fn main() -> ExitCode {
+    let args = Args::parse();
+    warn_on_stderr();
+    match run(&args) {
+        Ok(exit) => exit.into(),
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(args: &Args) -> Result<failure::Exit, Failure> {
+    let now = Ticks::from_system_time(std::time::SystemTime::now());
+    match &args.command {
+        Command::Init(options) => init::run(options, &args.place),
+        Command::Key(options) => key::run(options, &args.place),
+        Command::Csr(options) => issue::request(options, &args.place),
+        Command::Sign(options) => issue::sign(options, &args.place, now),
+        Command::Show(options) => show::run(options, &args.place, now),
+        Command::Verify(options) => verify::run(options, &args.place, now),
+        Command::Digest(options) => digest::run(options, &args.place),
+        Command::AddPrivilege(options) => privilege::run(options, &args.place, now),
+    }
+}
+
+/// What the shared modules log, such as a key that a group may read.
+fn warn_on_stderr() {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(LevelFilter::WARN)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .log_internal_errors(false)
+        .finish();
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_understood() {
+        for line in EXAMPLES.lines().skip(1) {
+            let command = line.trim().split("   ").next().unwrap_or_default();
+            let parsed = Args::try_parse_from(command.split(' '));
+            assert!(parsed.is_ok(), "{command}: {parsed:?}");
+        }
+    }
+}

@@ -1,0 +1,353 @@
+//! Every limit there is, made to fire: deadlines, sizes, counts, and too few descriptors.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::io::{ErrorKind, Write};
+use std::process::Command;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::endpoint::{Dial, End, Endpoint, LINFO, NDATA, message};
+use common::manager::{Manager, wait_until, zoo};
+use common::{Home, PKTXPMGR, assert_says};
+use engine::sys::limits::raise_open_files;
+
+/// `--handshake-timeout` (promise P2, item 93). It is absolute: one byte now and then gains no time.
+#[test]
+fn a_handshake_has_a_deadline_that_a_trickle_does_not_move() {
+    let home = Home::new();
+    let manager = home.start(&["--handshake-timeout", "500ms"], &["echo"]);
+    let dial = home.dial(&manager);
+    let mut bystander = dial.session();
+    let start = Instant::now();
+    let mut silent = dial.connect();
+    let mut trickling = dial.connect();
+    let hello = trickling.hello();
+    let mut bytes = hello.iter();
+    let mut ended = false;
+    while !ended {
+        assert!(start.elapsed() < Duration::from_secs(3), "it trickles on");
+        // Fails when the manager has closed.
+        ended = trickling.tcp.write_all(&[*bytes.next().unwrap()]).is_err();
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(start.elapsed() >= Duration::from_millis(500), "{:?}", start.elapsed());
+    assert_eq!(silent.raw_rest(), Ok(Vec::new()));
+    manager.says_times("no complete TLS handshake in time", 2);
+    bystander.echoes(b"past the handshake there is no such deadline");
+}
+
+/// `--setup-timeout`.
+#[test]
+fn start_must_be_answered_in_time() {
+    let home = Home::new();
+    let manager = home.start(&["--setup-timeout", "300ms"], &["echo"]);
+    let mut endpoint = home.dial(&manager).handshake();
+    endpoint.receive().unwrap();
+    let start = Instant::now();
+    endpoint.receive().unwrap_err();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    manager.says("START was not answered in time");
+    home.dial(&manager).is_served();
+}
+
+/// `--drain-timeout` is about progress: a slow reader that keeps reading gets everything.
+#[test]
+fn an_endpoint_that_reads_slowly_is_not_given_up() {
+    let home = Home::new();
+    let manager = home.start(&["--drain-timeout", "400ms", "-n", "1"], &["flood", "60", "100000"]);
+    let mut endpoint = home.dial(&manager).session();
+    let start = Instant::now();
+    for index in 0..60_u32 {
+        let (_, payload) = endpoint.receive().unwrap();
+        assert_eq!((payload.len(), &payload[..4]), (100_000, &index.to_be_bytes()[..]));
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+    assert!(start.elapsed() > Duration::from_millis(800), "{:?}", start.elapsed());
+    endpoint.close();
+    assert_says(&manager.ends().stderr, &["over: the mlet ended; mlet exit code 0"]);
+}
+
+/// Promise P11: a mlet that takes nothing stops its endpoint and costs no memory.
+#[test]
+fn a_mlet_that_takes_nothing_stops_its_endpoint() {
+    let home = Home::new();
+    let manager = home.start(&[], &["silent"]);
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.tcp.set_write_timeout(Some(Duration::from_millis(200))).unwrap();
+    let stopped = (0..10_000).any(|_| {
+        let sent = endpoint.try_send(&message(NDATA, &[7; 16_000]));
+        sent.is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+    });
+    assert!(stopped, "the manager took 160 MB for a mlet that reads nothing");
+    let memory = manager.memory_kib();
+    assert!(memory < 64 * 1024, "{memory} KiB");
+}
+
+/// `--drain-timeout` towards the mlet. The end is seen only when it comes with the last bytes that the
+/// mlet's socket has no room for, which is so for one of many lengths.
+#[test]
+fn a_mlet_that_takes_nothing_is_given_up() {
+    let home = Home::new();
+    let manager = home.start(&["-v", "--drain-timeout", "300ms"], &["silent"]);
+    let dial = home.dial(&manager);
+    let mut sessions: Vec<Endpoint> = Vec::new();
+    for number in 1..=24 {
+        let mut endpoint = dial.session();
+        endpoint.send(&message(NDATA, &vec![7; 16_384 * number]));
+        endpoint.close();
+        sessions.push(endpoint);
+    }
+    manager.says("endpoint closed, but the mlet did not take all it sent");
+}
+
+/// `--linger-timeout` for an endpoint that does not close.
+#[test]
+fn an_endpoint_that_never_closes_is_closed() {
+    let home = Home::new();
+    let manager = home.start(&["--linger-timeout", "300ms", "-n", "1"], &["flood", "3", "100"]);
+    let mut endpoint = home.dial(&manager).session();
+    let start = Instant::now();
+    assert_eq!(endpoint.read_to_end(), (3, End::CloseNotify));
+    assert_eq!(manager.ends().code, Some(0));
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(2), "{took:?}");
+}
+
+/// `--linger-timeout` for a mlet that does not close.
+#[test]
+fn a_mlet_that_never_closes_loses_its_session() {
+    let home = Home::new();
+    let options = ["--linger-timeout", "300ms", "--term-grace", "100ms"];
+    let manager = home.start(&options, &["stubborn"]);
+    let sockets = manager.open_sockets();
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.receive().unwrap();
+    endpoint.close();
+    let start = Instant::now();
+    wait_until("the session's are closed", || manager.open_sockets() == sockets);
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}
+
+/// `--handshakes-max`: the kernel's queue waits, nobody is refused.
+#[test]
+fn beyond_the_limit_of_handshakes_endpoints_wait_for_their_turn() {
+    let home = Home::new();
+    let options = ["--cores", "1", "--handshakes-max", "2", "--handshake-timeout", "800ms"];
+    let manager = home.start(&options, &["echo"]);
+    let dial = home.dial(&manager);
+    let mut bystander = dial.session();
+    let silent = [dial.connect(), dial.connect()];
+    let start = Instant::now();
+    dial.is_served();
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(700) && took < Duration::from_secs(3), "{took:?}");
+    bystander.echoes(b"not in set-up, so not counted");
+    drop(silent);
+}
+
+/// `--sessions-max`: exact, and the place of a session that is over goes to the next.
+#[test]
+fn beyond_the_limit_of_sessions_endpoints_wait_for_their_turn() {
+    let home = Home::new();
+    let manager = home.start(&["--cores", "1", "--sessions-max", "2"], &["echo"]);
+    let dial = home.dial(&manager);
+    let mut first = dial.session();
+    let mut second = dial.session();
+    let mut third = dial.connect();
+    let hello = third.hello();
+    third.send_raw(&hello);
+    third.is_silent_for(Duration::from_millis(300));
+    first.echoes(b"first");
+    second.echoes(b"second");
+    first.close();
+    assert_eq!(first.receive(), Err(End::CloseNotify));
+    drop(first);
+    let start = Instant::now();
+    third.tcp.peek(&mut [0]).unwrap();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    second.echoes(b"second");
+}
+
+/// `--sessions-max` with two shards: a place that becomes free on one is taken on the other.
+#[test]
+fn a_place_that_is_free_again_is_seen_by_every_shard() {
+    let home = Home::new();
+    let manager = home.start(&["--sessions-max", "1"], &["echo"]);
+    let dial = home.dial(&manager);
+    for _ in 0..12 {
+        dial.is_served();
+    }
+    assert_says(&manager.interrupted().stderr, &["12 sessions served"]);
+}
+
+/// `--per-source-max`: one source that holds everything up is refused, others are not.
+#[test]
+fn one_source_cannot_hold_up_the_others() {
+    raise_open_files().unwrap();
+    let home = Home::new();
+    let options = ["--cores", "1", "--handshakes-max", "40", "--per-source-max", "30"];
+    let manager = home.start(&options, &["echo"]);
+    let dial = home.dial(&manager);
+    let silent: Vec<Endpoint> = (0..500).map(|_| dial.clone().from(2).connect()).collect();
+    let start = Instant::now();
+    dial.clone().from(3).is_served();
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    manager.says("--per-source-max");
+    let kept = silent.iter().filter(|endpoint| is_open(endpoint)).count();
+    assert_eq!(kept, 30);
+    // Sessions past their set-up are not counted, and places become free again.
+    drop(silent);
+    let mut sessions: Vec<Endpoint> = Vec::new();
+    wait_until("the places are free", || dial.clone().from(2).connect().handshake().is_ok());
+    for _ in 0..35 {
+        sessions.push(dial.clone().from(2).session());
+    }
+    for session in &mut sessions {
+        session.echoes(b"all here");
+    }
+}
+
+/// Whether the manager has left the connection open.
+fn is_open(endpoint: &Endpoint) -> bool {
+    endpoint.tcp.set_nonblocking(true).unwrap();
+    endpoint.tcp.peek(&mut [0]).is_err_and(|error| error.kind() == ErrorKind::WouldBlock)
+}
+
+/// `--linfo-max` (item 83).
+#[test]
+fn a_long_linfo_is_cut_in_the_log_and_none_reaches_the_mlet() {
+    let home = Home::new();
+    let manager = home.start(&["--linfo-max", "1k"], &["echo"]);
+    let mut endpoint = home.dial(&manager).session();
+    let linfo = |len: usize| {
+        let text = vec![b'x'; len];
+        message(LINFO, &[b"\x04name", &[0, 0, 0, 0][..], &text[..]].concat())
+    };
+    for bytes in [linfo(100), linfo(100_000), linfo(1_000_000)] {
+        endpoint.send(&bytes);
+        endpoint.echoes(b"the mlet sees only this");
+    }
+    manager.says_times("endpoint logs", 3);
+    let cut = manager.says_times("endpoint logs (truncated)", 2);
+    assert!(cut.len() < 5_000, "{} bytes", cut.len());
+    assert_eq!(manager.said("endpoint logs (truncated)"), 2, "the short one is whole");
+}
+
+/// Starts a manager that may open only so many files.
+fn start_with_fds(home: &Home, fds: usize, options: &[&str]) -> Manager {
+    let script = format!("ulimit -n {fds}; exec \"$0\" \"$@\"");
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", &script, PKTXPMGR, "-c", "xpmgr.conf", "-a", "127.0.0.1:"]);
+    command.args(options).arg(zoo()).arg("echo").current_dir(home.path("")).env_clear();
+    Manager::start(home, command)
+}
+
+/// The processor time and log lines of one second.
+fn cost_of_a_second(manager: &Manager) -> (Duration, usize) {
+    let (cpu, lines) = (manager.cpu_time(), manager.said(""));
+    thread::sleep(Duration::from_secs(1));
+    (manager.cpu_time() - cpu, manager.said("") - lines)
+}
+
+/// Promise P26 (D4, item 95): 200 connections for a manager that may open 64 files.
+#[test]
+fn too_few_descriptors_are_neither_spun_on_nor_logged_without_end() {
+    let home = Home::new();
+    let manager = start_with_fds(&home, 64, &["--handshake-timeout", "2s"]);
+    let dial = home.dial(&manager);
+    let crowd: Vec<Endpoint> = (0..200).map(|_| dial.connect()).collect();
+    let (cpu, lines) = cost_of_a_second(&manager);
+    assert!(cpu < Duration::from_millis(200), "{cpu:?} in a second");
+    assert!(lines <= 10, "{lines} lines in a second");
+    assert!(manager.is_running());
+    drop(crowd);
+    let start = Instant::now();
+    dial.is_served();
+    assert!(start.elapsed() < Duration::from_secs(1), "back after {:?}", start.elapsed());
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// `--accept-pause`: the manager has a few descriptors more than it needs for itself.
+#[test]
+fn running_out_of_descriptors_pauses_accepting() {
+    let home = Home::new();
+    let manager = home.start(&["--cores", "1"], &["echo"]);
+    let fds = manager.open_fds();
+    drop(manager);
+    let options = ["--cores", "1", "--accept-pause", "50ms", "--handshake-timeout", "1s"];
+    let manager = start_with_fds(&home, fds + 9, &options);
+    let dial = home.dial(&manager);
+    let crowd: Vec<Endpoint> = (0..20).map(|_| dial.connect()).collect();
+    manager.says("accepting pauses");
+    let (cpu, lines) = cost_of_a_second(&manager);
+    assert!(cpu < Duration::from_millis(200), "{cpu:?} in a second");
+    assert!(lines <= 10, "{lines} lines in a second");
+    drop(crowd);
+    let start = Instant::now();
+    dial.is_served();
+    assert!(start.elapsed() < Duration::from_secs(1), "back after {:?}", start.elapsed());
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// Promise P13 (D11): a header that announces 16 MiB costs nothing.
+#[test]
+fn a_header_alone_costs_nothing() {
+    const COUNT: usize = 200;
+    raise_open_files().unwrap();
+    let home = Home::new();
+    let manager = home.start(&[], &["sink"]);
+    let dial = home.dial(&manager);
+    let mut sessions: Vec<Endpoint> = (0..COUNT).map(|_| dial.session()).collect();
+    manager.says_times("is ready", COUNT);
+    let before = manager.memory_kib();
+    for session in &mut sessions {
+        session.send(&[NDATA, 0xff, 0xff, 0xff]);
+    }
+    // Answered only after all of the headers have been taken.
+    dial.session().close();
+    manager.says("sank 0 messages");
+    let grown = manager.memory_kib().saturating_sub(before);
+    assert!(grown < 5 * 1024, "{grown} KiB for {COUNT} headers");
+}
+
+/// Promise P2: slow, silent and garbage peers beside real ones, which notice nothing.
+#[test]
+fn a_crowd_of_bad_peers_does_not_disturb_real_ones() {
+    raise_open_files().unwrap();
+    let home = Home::new();
+    let manager = home.start(&["--handshake-timeout", "1s"], &["echo"]);
+    let dial = home.dial(&manager);
+    let sockets = manager.open_sockets();
+    let median = |dial: &Dial| {
+        let mut times: Vec<Duration> = (0..21)
+            .map(|_| {
+                let start = Instant::now();
+                dial.is_served();
+                start.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        times[times.len() / 2]
+    };
+    let alone = median(&dial);
+    let silent: Vec<Endpoint> = (0..200).map(|_| dial.connect()).collect();
+    let garbage: Vec<Endpoint> = (0..50)
+        .map(|_| {
+            let mut endpoint = dial.connect();
+            endpoint.send_raw(b"\x16\x03\x01\x00\x05hello");
+            endpoint
+        })
+        .collect();
+    let in_a_crowd = median(&dial);
+    assert!(in_a_crowd < alone * 3 + Duration::from_millis(5), "{alone:?}, then {in_a_crowd:?}");
+    // The garbage lingers until it closes.
+    drop(garbage);
+    for mut endpoint in silent {
+        assert_eq!(endpoint.raw_rest(), Ok(Vec::new()));
+    }
+    wait_until("no socket is left", || manager.open_sockets() == sockets);
+}

@@ -1,0 +1,158 @@
+//! `openssl s_client` as the endpoint: another TLS, at the level of bytes.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::io::{Read, Write};
+use std::process::{Child, ChildStdout, Command, Stdio};
+use std::sync::mpsc;
+use std::thread;
+
+use common::endpoint::{CDATA, Identity, NDATA, SUCCESS, message};
+use common::manager::{Manager, PATIENCE};
+use common::{Home, assert_says};
+
+/// START as it stands on the wire.
+const START: [u8; 4] = [0x21, 0, 0, 0];
+
+/// A running `openssl s_client` whose standard streams are the plaintext.
+struct Client {
+    child: Child,
+    received: mpsc::Receiver<Vec<u8>>,
+}
+
+impl Client {
+    /// Connects with the certificate of an endpoint of this home's operator.
+    fn connect(home: &Home, manager: &Manager, options: &[&str]) -> Self {
+        let identity = Identity::of(&home.keys.operator);
+        home.write("ep.cert", identity.chain[0].to_pem().as_bytes());
+        home.write("ep", identity.key.to_pem().as_bytes());
+        let mut child = Command::new("openssl")
+            .args(["s_client", "-quiet", "-connect", &manager.address.to_string()])
+            .args(["-cert", "ep.cert", "-key", "ep"])
+            .args(options)
+            .current_dir(home.path(""))
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("openssl is installed");
+        let received = read_in_background(child.stdout.take().unwrap());
+        Self { child, received }
+    }
+
+    /// Exactly these bytes come next.
+    #[track_caller]
+    fn receives(&self, expected: &[u8]) {
+        let mut bytes = Vec::new();
+        while bytes.len() < expected.len() {
+            match self.received.recv_timeout(PATIENCE) {
+                Ok(more) => bytes.extend(more),
+                Err(error) => panic!("{error} after {bytes:?}"),
+            }
+        }
+        assert_eq!(bytes, expected);
+    }
+
+    fn sends(&mut self, bytes: &[u8]) {
+        let stdin = self.child.stdin.as_mut().unwrap();
+        stdin.write_all(bytes).unwrap();
+        stdin.flush().unwrap();
+    }
+
+    /// Waits for its end and returns everything it still received and its complaints.
+    fn ends(mut self) -> (Vec<u8>, String) {
+        let rest = self.received.iter().flatten().collect();
+        drop(self.child.stdin.take());
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        self.child.wait().unwrap();
+        (rest, stderr)
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_in_background(mut stdout: ChildStdout) -> mpsc::Receiver<Vec<u8>> {
+    let (send, received) = mpsc::channel();
+    thread::spawn(move || {
+        let mut bytes = [0; 4096];
+        while let Ok(len @ 1..) = stdout.read(&mut bytes) {
+            let _ = send.send(bytes[..len].to_vec());
+        }
+    });
+    received
+}
+
+/// Items 72, 79, 82.
+#[test]
+#[ignore = "needs openssl"]
+fn openssl_goes_through_set_up_and_gets_its_echo() {
+    let home = Home::new();
+    let manager = home.start(&["-n", "1"], &["echo"]);
+    let mut client = Client::connect(&home, &manager, &["-servername", "hello"]);
+    client.receives(&START);
+    client.sends(&SUCCESS);
+    for len in [0, 1, 100, 3000] {
+        let bytes = message(NDATA, &vec![b'Q'; len]);
+        client.sends(&bytes);
+        client.receives(&bytes);
+    }
+    // Its end without close_notify: `-quiet` keeps the connection when stdin ends, so it is killed.
+    drop(client);
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0));
+    assert_says(&ended.stderr, &["over: the endpoint closed; mlet exit code 0"]);
+}
+
+/// Item 87: the mlet ends first, and openssl takes the close_notify for what it is.
+#[test]
+#[ignore = "needs openssl"]
+fn openssl_sees_a_clean_end_with_everything_before_it() {
+    let home = Home::new();
+    let manager = home.start(&["-n", "1"], &["flood", "50", "1000"]);
+    let mut client = Client::connect(&home, &manager, &["-servername", "hello"]);
+    client.receives(&START);
+    client.sends(&SUCCESS);
+    let (rest, stderr) = client.ends();
+    assert_eq!(rest.len(), 50 * 1004);
+    assert!(!stderr.contains("unexpected eof"), "{stderr}");
+    assert_eq!(manager.ends().code, Some(0));
+}
+
+/// Item 75.
+#[test]
+#[ignore = "needs openssl"]
+fn openssl_with_tls_1_2_is_told_the_version_is_wrong() {
+    let home = Home::new();
+    let manager = home.start(&[], &["echo"]);
+    let client = Client::connect(&home, &manager, &["-servername", "hello", "-tls1_2"]);
+    let (rest, stderr) = client.ends();
+    assert!(rest.is_empty());
+    assert_says(&stderr, &["alert protocol version"]);
+    manager.says("TLS failed");
+    home.dial(&manager).is_served();
+}
+
+/// Items 72, 73.
+#[test]
+#[ignore = "needs openssl"]
+fn openssl_is_refused_as_any_other_endpoint() {
+    let home = Home::new();
+    let manager = home.start(&[], &["echo"]);
+    let unknown = Client::connect(&home, &manager, &["-servername", "nobody"]).ends();
+    assert_says(&unknown.1, &["unexpected eof"]);
+    manager.says("no ExpExec has the snikey \"nobody\"");
+    // The default entry is for those who send no name.
+    let mut client = Client::connect(&home, &manager, &["-noservername"]);
+    client.receives(&START);
+    client.sends(&SUCCESS);
+    client.sends(&message(CDATA, b"anything"));
+    client.receives(&message(CDATA, b"anything"));
+}

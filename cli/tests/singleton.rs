@@ -1,0 +1,213 @@
+//! Singleton mode (`-s`): one mlet for all sessions, each handed over on its control socket.
+//!
+//! Item 103, with the original's own mlet, needs its C library; the zoo's `single` kinds do byte for byte
+//! what its receiver does (pktxpmgr.md 7.6).
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs;
+use std::time::{Duration, Instant};
+
+use common::endpoint::{Dial, End, Endpoint, NDATA, message};
+use common::manager::{Manager, children_of, wait_until};
+use common::{Home, assert_says};
+use engine::sys::limits::raise_open_files;
+use nix::sys::signal::Signal;
+
+/// A session, and what the mlet says was handed over for it.
+fn introduced(dial: &Dial) -> (Endpoint, String) {
+    let mut endpoint = dial.session();
+    let handed = endpoint.text();
+    (endpoint, handed)
+}
+
+/// Items 97, 98, 101.
+#[test]
+fn one_mlet_gets_every_session_as_address_nul_and_one_descriptor() {
+    let home = Home::new();
+    let manager = home.start(&["-s"], &["single", "echo"]);
+    manager.says("zoo: singleton with 0 variables");
+    // It runs before anybody can connect.
+    let (spawned, listening) = (manager.says("singleton mlet runs as"), manager.says("listening"));
+    assert!(spawned < listening, "log lines begin with their time");
+    let mlets = children_of(manager.supervisor());
+    assert_eq!(mlets.len(), 1);
+    assert_eq!(control_sockets(mlets[0]), 1, "fd 0 and nothing but the streams");
+    let dial = home.dial(&manager);
+    let mut sessions: Vec<Endpoint> = Vec::new();
+    for index in 0..3 {
+        let (endpoint, handed) = introduced(&dial.clone().from(index + 1));
+        assert_eq!(
+            handed,
+            format!("index {index}\ntext 127.0.0.{}\\x00\nfds 1\nblocking true\n", index + 1)
+        );
+        sessions.push(endpoint);
+    }
+    for endpoint in sessions.iter_mut().rev() {
+        endpoint.echoes(b"side by side");
+    }
+    assert_eq!(children_of(manager.supervisor()), mlets, "still one mlet");
+    for mut endpoint in sessions {
+        endpoint.close();
+        assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+    }
+    let ended = manager.interrupted();
+    assert_eq!(ended.code, Some(0));
+    assert_says(
+        &ended.stderr,
+        &[
+            "zoo: control socket at its end",
+            "singleton mlet ended: exit code 0",
+            "3 sessions served",
+        ],
+    );
+}
+
+/// Sockets that a process has open; asserts that it has no descriptor beyond 2.
+fn control_sockets(pid: i32) -> usize {
+    let fds: Vec<_> = fs::read_dir(format!("/proc/{pid}/fd")).unwrap().flatten().collect();
+    assert_eq!(fds.len(), 3, "{fds:?}");
+    let targets = fds.iter().filter_map(|fd| fs::read_link(fd.path()).ok());
+    targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+}
+
+/// Item 98: first come, first served (the original was last in, first out), also when more sessions wait
+/// than the control socket holds.
+#[test]
+fn sessions_are_handed_over_in_the_order_of_their_start() {
+    const COUNT: usize = 400;
+    raise_open_files().unwrap();
+    let home = Home::new();
+    let manager = home.start(&["-s", "--cores", "1"], &["single", "late"]);
+    let sockets = manager.open_sockets();
+    let dial = home.dial(&manager);
+    let (mut first, _) = introduced(&dial);
+    let mut waiting: Vec<Endpoint> = (1..COUNT).map(|_| dial.session()).collect();
+    manager.says_times("is ready", COUNT);
+    let kept = manager.open_sockets() - sockets - 2 * COUNT;
+    assert!(kept > 0, "the control socket held them all, which proves nothing");
+    first.send(&message(NDATA, b"go on"));
+    for (index, endpoint) in waiting.iter_mut().enumerate() {
+        let handed = endpoint.text();
+        assert!(handed.starts_with(&format!("index {}\n", index + 1)), "{index}: {handed}");
+    }
+    for endpoint in &mut waiting {
+        endpoint.echoes(b"all are there");
+    }
+}
+
+/// Items 99, 101.
+#[test]
+fn a_mlet_that_closes_its_control_socket_ends_the_run_when_its_sessions_end() {
+    let home = Home::new();
+    let manager = home.start(&["-s"], &["single", "leave", "2"]);
+    let dial = home.dial(&manager);
+    let (mut first, _) = introduced(&dial);
+    let (mut second, _) = introduced(&dial);
+    manager.says("closed its control socket");
+    wait_until("connections are refused", || dial.try_connect().is_err());
+    first.echoes(b"still served");
+    second.echoes(b"still served");
+    assert!(manager.is_running());
+    for mut endpoint in [first, second] {
+        endpoint.close();
+        assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+    }
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0));
+    assert_says(&ended.stderr, &["2 sessions served", "singleton mlet ended: exit code 0"]);
+}
+
+/// Item 99: the same when it simply exits, with sessions that it never took.
+#[test]
+fn sessions_that_the_mlet_never_took_are_closed_when_it_exits() {
+    let home = Home::new();
+    let manager = home.start(&["-s"], &["single", "late"]);
+    let dial = home.dial(&manager);
+    let (mut first, _) = introduced(&dial);
+    let mut never = dial.session();
+    manager.says_times("is ready", 2);
+    let mlet = children_of(manager.supervisor())[0];
+    common::manager::kill_hard(mlet);
+    assert_eq!(first.receive(), Err(End::CloseNotify));
+    assert_eq!(never.receive(), Err(End::CloseNotify));
+    drop((first, never));
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0));
+    assert_says(&ended.stderr, &["singleton mlet ended: killed by signal 9", "2 sessions served"]);
+}
+
+/// Item 100, with the code of ecosystem.md 5.5.
+#[test]
+fn a_byte_on_the_control_socket_is_code_70() {
+    let home = Home::new();
+    let manager = home.start(&["-s"], &["single", "speak"]);
+    let (mut endpoint, _) = introduced(&home.dial(&manager));
+    manager.says("wrote on its control socket");
+    endpoint.close();
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(70));
+    assert_says(&ended.stderr, &["FATAL", "control socket"]);
+}
+
+/// Item 102.
+#[test]
+fn a_singleton_that_cannot_be_started_is_code_4() {
+    let home = Home::new();
+    home.write("mlet", b"#!/nowhere/interpreter\n");
+    let mut command = home.command();
+    command.args(["-s", "./mlet"]);
+    let ended = Manager::spawn(&home, command).ends();
+    assert_eq!(ended.code, Some(4));
+    assert_says(&ended.stderr, &["FATAL", "the singleton mlet could not be started: No such file"]);
+    assert!(!ended.stderr.contains("listening on"), "nobody was let in");
+}
+
+/// Item 92 in singleton mode: the mlet is told the end when the counted sessions have ended.
+#[test]
+fn a_count_ends_the_run_in_singleton_mode_too() {
+    let home = Home::new();
+    let manager = home.start(&["-s", "-n", "2"], &["single", "echo"]);
+    let dial = home.dial(&manager);
+    for _ in 0..2 {
+        let (mut endpoint, _) = introduced(&dial);
+        endpoint.echoes(b"served");
+        endpoint.close();
+        assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+    }
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0));
+    assert_says(&ended.stderr, &["zoo: control socket at its end", "2 sessions served"]);
+}
+
+/// Item 99: one session's end is that session's affair.
+#[test]
+fn an_endpoint_that_leaves_does_not_touch_the_other_sessions() {
+    let home = Home::new();
+    let manager = home.start(&["-s"], &["single", "echo"]);
+    let dial = home.dial(&manager);
+    let (mut stays, _) = introduced(&dial);
+    for _ in 0..20 {
+        let (endpoint, _) = introduced(&dial);
+        endpoint.reset();
+        stays.echoes(b"here");
+    }
+    assert!(manager.is_running());
+}
+
+/// Item 18 in singleton mode: a mlet that stays is ended by the second signal.
+#[test]
+fn the_second_signal_ends_the_singleton_too() {
+    let home = Home::new();
+    let manager = home.start(&["-s", "--term-grace", "200ms"], &["single", "echo"]);
+    let (mut endpoint, _) = introduced(&home.dial(&manager));
+    manager.signal(Signal::SIGTERM);
+    manager.says("no new endpoints");
+    endpoint.echoes(b"not yet");
+    let start = Instant::now();
+    manager.signal(Signal::SIGTERM);
+    assert_eq!(manager.ends().code, Some(143));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+}

@@ -1,0 +1,153 @@
+//! Who the sessions of the tests are between: the golden controller and endpoint (protocol.md 8).
+
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use rustls::{ClientConfig, ClientConnection};
+
+use crate::config::{Config, Experiment, Greeting, Limits};
+use crate::proto::serving::Serving;
+use crate::proto::tls::{self, Identity, PeerRule};
+use crate::proto::trust::TrustMode;
+use crate::wire::certificate::{Certificate, CertificateLimits};
+use crate::wire::golden;
+use crate::wire::issue::{CertificateFields, issue};
+use crate::wire::program::{Program, Programs};
+use crate::wire::snikey::SniKey;
+use crate::wire::time::Ticks;
+
+/// 2023, within the validity of all golden certificates.
+pub(super) const NOW: Ticks = Ticks(1_700_000_000_000_000_000);
+/// 2040, when they have expired.
+pub(super) const TOO_LATE: Ticks = Ticks(2_208_988_800_000_000_000);
+/// Another time limit for each wait, so that a test sees which one ran.
+pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(40);
+pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The snikey of the experiment with trusted operators.
+pub(super) const TRUSTING: &str = "trusting";
+/// The snikey of the experiment that anonymous endpoints may join, which is the default one.
+pub(super) const OPEN: &str = "open";
+
+/// Which experiments there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Stage {
+    /// [`TRUSTING`] and, as default, [`OPEN`].
+    WithDefault,
+    /// [`TRUSTING`] alone.
+    WithoutDefault,
+}
+
+/// A program of `len` bytes.
+pub(super) fn program(len: usize) -> Program {
+    Program::from_wasm(&vec![len as u8; len]).unwrap()
+}
+
+/// The experiments, whose chains demand `programs` of `supplied` ones.
+pub(super) fn serving(stage: Stage, demanded: &[Program], supplied: &[Program]) -> Arc<Serving> {
+    let mut programs = Programs::default();
+    supplied.iter().for_each(|program| programs.insert(program.clone()));
+    let mut experiments = vec![experiment(TRUSTING, false, demanded)];
+    if stage == Stage::WithDefault {
+        experiments.push(experiment(OPEN, true, demanded));
+    }
+    let config = Config {
+        controller_key: Arc::new(golden::private_key("xc")),
+        experiments,
+        programs: Arc::new(programs),
+        greeting: Greeting::Passive { listen: Vec::new() },
+        publication: None,
+        attempts: None,
+        singleton: false,
+        cores: vec![0],
+        limits: Limits {
+            handshake_timeout: HANDSHAKE_TIMEOUT,
+            setup_timeout: SETUP_TIMEOUT,
+            drain_timeout: DRAIN_TIMEOUT,
+            linger_timeout: LINGER_TIMEOUT,
+            linfo_max: 8,
+            ..Limits::default()
+        },
+    };
+    Arc::new(Serving::new(&config, NOW).unwrap())
+}
+
+/// The experiments without programs, made once.
+pub(super) fn plain_serving() -> Arc<Serving> {
+    static SERVING: OnceLock<Arc<Serving>> = OnceLock::new();
+    Arc::clone(SERVING.get_or_init(|| serving(Stage::WithDefault, &[], &[])))
+}
+
+fn experiment(snikey: &str, is_default: bool, demanded: &[Program]) -> Experiment {
+    let operators = if snikey == TRUSTING { vec![golden::public_key("eop")] } else { Vec::new() };
+    Experiment {
+        line: 1,
+        is_default,
+        snikey: SniKey::parse(snikey).unwrap(),
+        chain: vec![golden::certificate("pubcmd_exper_xc"), privilege(demanded)],
+        trusted_operators: operators,
+        verified: None,
+        channels: Vec::new(),
+        overrides: Vec::new(),
+    }
+}
+
+/// The operator's permission for the experimenter, with the programs it demands.
+fn privilege(demanded: &[Program]) -> Certificate {
+    let golden = golden::certificate("exppriv_eop_exper");
+    if demanded.is_empty() {
+        return golden;
+    }
+    let monitor = demanded.iter().map(|program| *program.digest()).collect();
+    let fields = CertificateFields {
+        limits: CertificateLimits { monitor, ..CertificateLimits::default() },
+        ..CertificateFields::from(&golden)
+    };
+    let operator = golden::private_key("eop");
+    Certificate::from_der(&issue(&fields, &golden.subject_key, &operator).unwrap()).unwrap()
+}
+
+/// What an endpoint presents.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Login {
+    /// The chain of the trusted operator.
+    Operator,
+    /// A chain that ends in a key nobody trusts here.
+    Stranger,
+    /// A chain of another kind.
+    WrongKind,
+    /// Nothing.
+    Anonymous,
+}
+
+/// An endpoint's TLS, asking for `snikey`.
+pub(super) fn endpoint_tls(login: Login, snikey: Option<&str>) -> ClientConnection {
+    let name = tls::server_name(snikey).unwrap();
+    let mut tls = ClientConnection::new(client_config(login), name).unwrap();
+    tls.set_buffer_limit(None);
+    tls
+}
+
+fn client_config(login: Login) -> Arc<ClientConfig> {
+    static CONFIGS: [OnceLock<Arc<ClientConfig>>; 4] = [const { OnceLock::new() }; 4];
+    let make = || {
+        let chain = match login {
+            Login::Operator => Some(golden::certificate("subcmd_eop_ep")),
+            Login::Stranger => Some(golden::certificate("subcmd_del_ep")),
+            Login::WrongKind => Some(golden::certificate("agent_ep")),
+            Login::Anonymous => None,
+        };
+        let key = golden::private_key("ep");
+        let identity =
+            chain.as_ref().map(|chain| Identity { chain: std::slice::from_ref(chain), key: &key });
+        let rule = PeerRule {
+            mode: TrustMode::EndpointAuthenticatesController,
+            anchors: vec![golden::public_key("eop")],
+            mandatory: true,
+        };
+        tls::client_config(identity.as_ref(), rule).unwrap()
+    };
+    Arc::clone(CONFIGS[login as usize].get_or_init(make))
+}

@@ -1,0 +1,374 @@
+//! How sessions end: what was written before is delivered, each side is told once, and nothing waits
+//! for ever.
+
+use std::io::ErrorKind;
+use std::time::Duration;
+
+use super::credentials::{DRAIN_TIMEOUT, LINGER_TIMEOUT};
+use super::pair::{Chunks, Pair};
+use super::{assert_records_hold_one_message_each, filled, success};
+use crate::proto::session::{End, Outcome};
+use crate::wire::message::MessageType;
+
+const MIB: usize = 1024 * 1024;
+const SECOND: Duration = Duration::from_secs(1);
+const RESET: End = End::Broken(ErrorKind::ConnectionReset);
+
+/// Item 87.
+#[test]
+fn what_the_mlet_wrote_before_it_exited_is_delivered_and_then_close_notify() {
+    let last = filled(MessageType::MDATA, MIB);
+    for chunks in [Chunks::Whole, Chunks::UpTo(1000)] {
+        let mut pair = Pair::served();
+        pair.chunks = chunks;
+        pair.mlet().write(&last);
+        pair.mlet().exit();
+        assert!(matches!(pair.finish(), Outcome::MletEnded));
+        assert!(pair.endpoint.received == last);
+        assert_records_hold_one_message_each(&pair.endpoint.record_lens, &last);
+        let mut told = pair.transcript.clone();
+        told.sort_unstable_by_key(|line| line.starts_with("endpoint: "));
+        assert_eq!(
+            told,
+            [
+                "mlet's input ended",
+                "endpoint's input ended",
+                "over: the mlet ended",
+                "endpoint: close_notify",
+                "endpoint: EOF",
+            ]
+        );
+    }
+}
+
+#[test]
+fn input_after_the_mlets_end_is_discarded_until_the_endpoint_closes() {
+    let mut pair = Pair::served();
+    pair.endpoint.closes_back = false;
+    pair.mlet().exit();
+    pair.run();
+    assert!(pair.endpoint.is_at_eof, "{}", pair.told());
+    pair.pass(SECOND);
+    pair.endpoint.write(&filled(MessageType::MDATA, MIB));
+    pair.run();
+    assert!(pair.endpoint.sent.is_empty() && pair.over.is_none(), "{}", pair.told());
+    pair.endpoint.end(End::Closed);
+    assert!(matches!(pair.finish(), Outcome::MletEnded));
+    assert_eq!(pair.elapsed(), SECOND);
+}
+
+#[test]
+fn an_endpoint_that_never_closes_is_left_after_the_linger_limit() {
+    let mut pair = Pair::served();
+    pair.endpoint.closes_back = false;
+    pair.mlet().exit();
+    pair.run();
+    for _ in 0..100 {
+        // Whatever it sends, the limit stays.
+        pair.endpoint.write(&success());
+        pair.run();
+        pair.pass(SECOND / 10);
+    }
+    assert!(matches!(pair.over, Some(Outcome::MletEnded)));
+    assert!(matches!(pair.finish(), Outcome::MletEnded));
+    assert!(!pair.endpoint.sent.is_empty(), "what came later stayed unread");
+}
+
+#[test]
+fn a_slow_endpoint_gets_everything_as_long_as_it_takes_some_in_time() {
+    let last = filled(MessageType::MDATA, 300_000);
+    let mut pair = Pair::served();
+    pair.endpoint.reads = false;
+    pair.mlet().write(&last);
+    pair.mlet().exit();
+    pair.run();
+    let mut waits = 0;
+    while pair.endpoint.received.len() < last.len() - 60_000 {
+        pair.pass(DRAIN_TIMEOUT - SECOND);
+        assert!(pair.over.is_none(), "{}", pair.told());
+        pair.endpoint.reads = true;
+        pair.endpoint.take();
+        pair.endpoint.reads = false;
+        pair.run();
+        waits += 1;
+    }
+    assert!(waits > 2, "it took longer than the limit for one wait");
+    pair.endpoint.reads = true;
+    assert!(matches!(pair.finish(), Outcome::MletEnded));
+    assert!(pair.endpoint.received == last);
+}
+
+#[test]
+fn an_endpoint_that_takes_nothing_more_from_a_mlet_that_is_gone_is_given_up() {
+    let mut pair = Pair::served();
+    pair.endpoint.reads = false;
+    pair.mlet().write(&filled(MessageType::MDATA, MIB));
+    pair.run();
+    // As long as the mlet is there, nobody knows better than it how long to wait.
+    pair.pass(10 * DRAIN_TIMEOUT);
+    assert!(pair.over.is_none(), "{}", pair.told());
+    pair.mlet().exit();
+    let before = pair.elapsed();
+    assert!(matches!(pair.finish(), Outcome::UndeliveredToEndpoint));
+    assert!(pair.elapsed() - before <= DRAIN_TIMEOUT);
+}
+
+#[test]
+fn a_mlet_that_takes_nothing_more_from_an_endpoint_that_is_gone_is_given_up() {
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.write(&filled(MessageType::MDATA, MIB));
+    pair.run();
+    pair.pass(10 * DRAIN_TIMEOUT);
+    assert!(pair.over.is_none(), "{}", pair.told());
+    pair.endpoint.end(End::Closed);
+    let before = pair.elapsed();
+    assert!(matches!(pair.finish(), Outcome::UndeliveredToMlet));
+    assert!(pair.elapsed() - before <= DRAIN_TIMEOUT);
+}
+
+/// Item 88.
+#[test]
+fn what_the_endpoint_sent_before_it_closed_is_delivered_and_then_the_end() {
+    let last = filled(MessageType::MDATA, MIB);
+    type Close = fn(&mut Pair);
+    let closes: [(Close, End); 4] = [
+        (|pair| pair.endpoint.close_notify(), End::Closed),
+        (|pair| pair.endpoint.end(End::Closed), End::Closed),
+        (
+            |pair| {
+                pair.endpoint.close_notify();
+                pair.endpoint.end(End::Closed);
+            },
+            End::Closed,
+        ),
+        (|pair| pair.endpoint.end(RESET), RESET),
+    ];
+    for (close, end) in closes {
+        for chunks in [Chunks::Whole, Chunks::UpTo(1000)] {
+            let mut pair = Pair::served();
+            pair.chunks = chunks;
+            pair.endpoint.write(&last);
+            close(&mut pair);
+            assert!(matches!(pair.finish(), Outcome::EndpointEnded(found) if *found == end));
+            assert!(pair.mlet().received == last && pair.mlet().is_at_eof);
+            let told = format!("mlet's input ended\nover: the endpoint {end}");
+            let session_told: Vec<_> = pair
+                .transcript
+                .iter()
+                .filter(|line| !line.starts_with("endpoint: "))
+                .cloned()
+                .collect();
+            assert_eq!(session_told.join("\n"), told);
+        }
+    }
+}
+
+/// The endpoint sends its last messages and closes, while the mlet is slow and still writes: the first
+/// bytes that the closed connection answers with a reset must not cost the mlet what waits for it.
+#[test]
+fn a_send_that_fails_loses_nothing_that_the_endpoint_had_sent() {
+    let last = filled(MessageType::MDATA, MIB);
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.write(&last);
+    pair.endpoint.end(RESET);
+    pair.run();
+    pair.mlet().write(&filled(MessageType::MDATA, 100));
+    pair.run();
+    assert!(pair.over.is_none(), "{}", pair.told());
+    pair.pass(DRAIN_TIMEOUT - SECOND);
+    pair.mlet().reads = true;
+    let outcome = pair.finish();
+    assert!(
+        matches!(outcome, Outcome::EndpointEnded(End::Broken(ErrorKind::BrokenPipe))),
+        "{outcome:?}"
+    );
+    assert!(pair.mlet().received == last && pair.mlet().is_at_eof);
+}
+
+#[test]
+fn a_broken_connection_and_a_mlet_that_does_not_read_end_after_the_drain_limit() {
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.write(&filled(MessageType::MDATA, MIB));
+    pair.endpoint.end(RESET);
+    pair.run();
+    pair.mlet().write(&success());
+    assert!(matches!(pair.finish(), Outcome::UndeliveredToMlet));
+    assert_eq!(pair.elapsed(), DRAIN_TIMEOUT);
+}
+
+#[test]
+fn after_the_endpoints_end_the_mlet_may_write_as_long_as_it_does_not_fall_silent() {
+    let mut pair = Pair::served();
+    pair.mlet().exits_at_eof = false;
+    pair.endpoint.end(End::Closed);
+    pair.run();
+    assert!(pair.mlet().is_at_eof);
+    for _ in 0..5 {
+        pair.pass(LINGER_TIMEOUT - SECOND);
+        pair.mlet().write(&filled(MessageType::MDATA, 100_000));
+        pair.run();
+        assert!(pair.mlet().sent.is_empty() && pair.over.is_none(), "{}", pair.told());
+    }
+    let before = pair.elapsed();
+    assert!(matches!(pair.finish(), Outcome::EndpointEnded(End::Closed)));
+    assert_eq!(pair.elapsed() - before, LINGER_TIMEOUT);
+}
+
+#[test]
+fn a_slow_mlet_gets_everything_as_long_as_it_takes_some_in_time() {
+    let last = filled(MessageType::MDATA, 300_000);
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.write(&last);
+    pair.endpoint.close_notify();
+    pair.endpoint.end(End::Closed);
+    pair.run();
+    let mut waits = 0;
+    while !pair.mlet().is_at_eof {
+        pair.pass(DRAIN_TIMEOUT - SECOND);
+        assert!(pair.over.is_none(), "{}", pair.told());
+        pair.mlet().reads = true;
+        pair.mlet().take();
+        pair.mlet().reads = false;
+        pair.run();
+        pair.mlet().reads = pair.told().contains("mlet's input ended");
+        pair.run();
+        waits += 1;
+    }
+    assert!(waits > 3, "it took longer than the limit for one wait");
+    assert!(matches!(pair.finish(), Outcome::EndpointEnded(End::Closed)), "{}", pair.told());
+    assert!(pair.mlet().received == last);
+}
+
+#[test]
+fn an_end_inside_a_message_delivers_the_piece_that_came() {
+    let whole = filled(MessageType::MDATA, 1000);
+    for len in [1, 3, 4, 5, 600] {
+        let mut pair = Pair::served();
+        pair.endpoint.write(&whole[..len]);
+        pair.endpoint.end(End::Closed);
+        assert!(matches!(pair.finish(), Outcome::EndpointEnded(End::Closed)));
+        assert_eq!(pair.mlet().received, whole[..len]);
+
+        let mut pair = Pair::served();
+        pair.chunks = Chunks::UpTo(100);
+        pair.mlet().write(&[&*whole, &whole[..len]].concat());
+        pair.mlet().exit();
+        assert!(matches!(pair.finish(), Outcome::MletEnded));
+        assert_eq!(pair.endpoint.received[whole.len()..], whole[..len]);
+        assert!(pair.endpoint.close_notify);
+    }
+}
+
+/// Item 120.
+#[test]
+fn a_mlet_that_exits_with_unread_input_still_has_its_output_delivered() {
+    let last = filled(MessageType::MDATA, MIB);
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.write(&last);
+    pair.run();
+    assert!(!pair.session.wants_endpoint_input());
+    pair.mlet().write(&last);
+    pair.mlet().exit();
+    assert!(matches!(pair.finish(), Outcome::MletEnded));
+    assert!(pair.endpoint.received == last && pair.endpoint.close_notify);
+}
+
+/// A mlet that has ended its writing but lives on without reading would otherwise hold up an endpoint
+/// that writes before it reads.
+#[test]
+fn a_half_closed_mlet_that_does_not_read_holds_up_no_endpoint_that_writes_first() {
+    let (question, answer) = (filled(MessageType::MDATA, 2 * MIB), filled(MessageType::MDATA, MIB));
+    let mut pair = Pair::served();
+    pair.endpoint.reads = false;
+    pair.mlet().reads = false;
+    pair.mlet().write(&answer[..200_000]);
+    pair.endpoint.write(&question);
+    pair.mlet().has_ended = true;
+    pair.run();
+    // It reads a little, so that the end of the mlet is reached.
+    pair.endpoint.reads = true;
+    pair.run();
+    assert!(pair.endpoint.sent.is_empty(), "{}", pair.told());
+    assert!(pair.endpoint.received == answer[..200_000]);
+    assert!(matches!(pair.finish(), Outcome::MletEnded));
+}
+
+#[test]
+fn a_mlet_that_dies_while_the_connection_lingers_is_not_written_to_again() {
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.closes_back = false;
+    pair.endpoint.write(&filled(MessageType::MDATA, 90_000));
+    pair.run();
+    pair.mlet().has_ended = true;
+    pair.run();
+    pair.mlet().exit();
+    assert!(matches!(pair.finish(), Outcome::MletEnded));
+    assert_eq!(pair.elapsed(), LINGER_TIMEOUT);
+}
+
+/// A damaged record at the front of a full receive must end the session, not hang it: TLS takes no
+/// more bytes once it has failed.
+#[test]
+fn a_damaged_record_in_a_full_receive_ends_the_session() {
+    let good = filled(MessageType::MDATA, 1000);
+    let mut pair = Pair::served();
+    pair.endpoint.write(&good);
+    pair.run();
+    pair.endpoint.set_dam(Some(0));
+    pair.endpoint.write(&vec![5; 100_000]);
+    let mut damaged: Vec<u8> = std::mem::take(&mut pair.endpoint.held).into();
+    damaged[100] ^= 1;
+    pair.endpoint.set_dam(None);
+    pair.endpoint.write_raw(&damaged);
+    assert!(matches!(pair.finish(), Outcome::EndpointEnded(End::Broken(ErrorKind::InvalidData))));
+    assert_eq!(pair.mlet().received, good);
+    assert!(pair.mlet().is_at_eof);
+}
+
+/// An alert behind our close_notify would be as wrong as a second one; the pair looks for both.
+#[test]
+fn bytes_that_are_no_tls_may_come_while_the_last_bytes_leave() {
+    for seed in 0..50 {
+        let reply = filled(MessageType::MDATA, 7000);
+        let mut pair = Pair::served();
+        pair.chunks = Chunks::Random(super::Random(seed));
+        pair.mlet().write(&reply);
+        pair.mlet().has_ended = true;
+        pair.endpoint.write_raw(&[0xff; 3000]);
+        match pair.finish() {
+            Outcome::MletEnded => assert_eq!(pair.endpoint.received, reply, "seed {seed}"),
+            Outcome::EndpointEnded(End::Broken(ErrorKind::InvalidData)) => {
+                assert!(pair.endpoint.alert.is_some(), "seed {seed}: {}", pair.told());
+            }
+            Outcome::UndeliveredToEndpoint => {}
+            outcome => panic!("seed {seed}: {outcome:?}"),
+        }
+    }
+}
+
+#[test]
+fn both_sides_may_end_at_once() {
+    for seed in 0..50 {
+        let (last, reply) = (filled(MessageType::MDATA, 5000), filled(MessageType::MDATA, 7000));
+        let mut pair = Pair::served();
+        pair.chunks = Chunks::Random(super::Random(seed));
+        pair.endpoint.write(&last);
+        pair.endpoint.close_notify();
+        pair.endpoint.end(End::Closed);
+        pair.mlet().write(&reply);
+        pair.mlet().has_ended = true;
+        match pair.finish() {
+            Outcome::MletEnded => assert_eq!(pair.endpoint.received, reply, "seed {seed}"),
+            Outcome::EndpointEnded(End::Closed) => {
+                assert_eq!(pair.mlet().received, last, "seed {seed}")
+            }
+            outcome => panic!("seed {seed}: {outcome:?}"),
+        }
+    }
+}

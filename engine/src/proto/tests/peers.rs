@@ -1,0 +1,328 @@
+//! The two peers of a session under test, each with the socket between.
+
+use std::collections::VecDeque;
+use std::io::{ErrorKind, Read, Write};
+
+use rustls::{AlertDescription, ClientConnection, Error};
+
+use super::success;
+use crate::proto::session::End;
+use crate::wire::message::{HEADER_LEN, MessageType};
+
+/// How many bytes a socket holds for a peer that does not read: more than the longest record.
+const SOCKET_LEN: usize = 20 * 1024;
+
+/// Length of a TLS record's header.
+const RECORD_HEADER_LEN: usize = 5;
+
+/// The endpoint: a TLS client that answers set-up messages, and its TCP connection.
+pub(super) struct Endpoint {
+    /// `None` speaks raw bytes.
+    pub(super) tls: Option<ClientConnection>,
+    /// Bytes in the network that the session has not received.
+    pub(super) sent: VecDeque<u8>,
+    /// Bytes behind a dam, and how many it still lets pass.
+    pub(super) held: VecDeque<u8>,
+    pub(super) dam: Option<usize>,
+    /// It has said something that ends the session's interest in its input.
+    pub(super) has_parted: bool,
+    /// How the connection ends behind `sent`.
+    pub(super) end: Option<End>,
+    /// Bytes from the session that TLS has not taken.
+    waiting: Vec<u8>,
+    /// It takes what arrives.
+    pub(super) reads: bool,
+    /// It closes when the session has ended its side.
+    pub(super) closes_back: bool,
+    /// Answers to set-up messages; success when there are none left.
+    pub(super) answers: VecDeque<Vec<u8>>,
+    /// It does not answer set-up messages.
+    pub(super) is_silent: bool,
+    /// START was answered with success: what follows is the mlet's.
+    pub(super) is_relayed: bool,
+    /// What it has said since.
+    pub(super) said: Vec<u8>,
+    /// Decrypted bytes, since START or of the unfinished set-up message.
+    pub(super) received: Vec<u8>,
+    /// Plaintext lengths of the records that brought them, other than close_notify.
+    pub(super) record_lens: Vec<usize>,
+    /// Everything that came, when it speaks raw bytes.
+    pub(super) raw: Vec<u8>,
+    /// What came other than data.
+    pub(super) close_notify: bool,
+    pub(super) alert: Option<AlertDescription>,
+    pub(super) is_at_eof: bool,
+    eof_follows: bool,
+    /// What it noticed since last asked.
+    pub(super) notes: Vec<String>,
+}
+
+impl Endpoint {
+    pub(super) fn new(tls: Option<ClientConnection>) -> Self {
+        let mut endpoint = Self {
+            tls,
+            sent: VecDeque::new(),
+            held: VecDeque::new(),
+            dam: None,
+            has_parted: false,
+            end: None,
+            waiting: Vec::new(),
+            reads: true,
+            closes_back: true,
+            answers: VecDeque::new(),
+            is_silent: false,
+            is_relayed: false,
+            said: Vec::new(),
+            received: Vec::new(),
+            record_lens: Vec::new(),
+            raw: Vec::new(),
+            close_notify: false,
+            alert: None,
+            is_at_eof: false,
+            eof_follows: false,
+            notes: Vec::new(),
+        };
+        endpoint.flush();
+        endpoint
+    }
+
+    /// Seals `bytes` into one record, or more if they are many, and sends them.
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        if self.is_relayed && self.end.is_none() {
+            self.said.extend_from_slice(bytes);
+        }
+        self.tls.as_mut().unwrap().writer().write_all(bytes).unwrap();
+        self.flush();
+    }
+
+    /// Sends bytes as they are.
+    pub(super) fn write_raw(&mut self, bytes: &[u8]) {
+        self.has_parted = true;
+        self.held.extend(bytes);
+        self.release();
+    }
+
+    /// Lets bytes pass that wait at a dam, up to `dam` of them.
+    pub(super) fn set_dam(&mut self, dam: Option<usize>) {
+        self.dam = dam;
+        self.release();
+    }
+
+    pub(super) fn close_notify(&mut self) {
+        self.has_parted = true;
+        self.tls.as_mut().unwrap().send_close_notify();
+        self.flush();
+    }
+
+    /// Ends the connection: bytes in the network still arrive, those behind the dam never will.
+    pub(super) fn end(&mut self, end: End) {
+        self.held.clear();
+        self.end = Some(end);
+    }
+
+    pub(super) fn is_broken(&self) -> bool {
+        matches!(self.end, Some(End::Broken(_)))
+    }
+
+    /// Sends what TLS wants to send.
+    pub(super) fn flush(&mut self) {
+        let Some(tls) = &mut self.tls else { return };
+        if self.end.is_some() {
+            return;
+        }
+        while tls.wants_write() {
+            tls.write_tls(&mut self.held).unwrap();
+        }
+        self.release();
+    }
+
+    fn release(&mut self) {
+        let len = self.dam.map_or(self.held.len(), |dam| dam.min(self.held.len()));
+        self.sent.extend(self.held.drain(..len));
+        if let Some(dam) = &mut self.dam {
+            *dam -= len;
+        }
+    }
+
+    /// How many bytes its socket takes now.
+    pub(super) fn room(&self) -> usize {
+        if self.reads { usize::MAX } else { SOCKET_LEN.saturating_sub(self.waiting.len()) }
+    }
+
+    pub(super) fn arrive(&mut self, bytes: &[u8]) {
+        assert!(!self.eof_follows, "nothing is sent after the end of output");
+        self.waiting.extend_from_slice(bytes);
+    }
+
+    pub(super) fn arrive_eof(&mut self) {
+        assert!(!self.eof_follows, "output ends once");
+        self.eof_follows = true;
+    }
+
+    /// Takes what has arrived, if it reads at all.
+    pub(super) fn take(&mut self) {
+        if !self.reads {
+            return;
+        }
+        let waiting = std::mem::take(&mut self.waiting);
+        let rest = if self.tls.is_some() { self.take_records(&waiting) } else { waiting.len() };
+        if self.tls.is_none() {
+            self.raw.extend_from_slice(&waiting);
+        }
+        self.waiting = waiting[rest..].to_vec();
+        if self.eof_follows && !self.is_at_eof {
+            assert!(self.waiting.is_empty(), "no record is cut");
+            self.is_at_eof = true;
+            self.notes.push("endpoint: EOF".into());
+            if self.closes_back && self.end.is_none() {
+                self.end(End::Closed);
+            }
+        }
+    }
+
+    /// Feeds whole records one at a time; returns how many bytes they were.
+    fn take_records(&mut self, bytes: &[u8]) -> usize {
+        let mut position = 0;
+        while let Some(header) = bytes[position..].first_chunk::<RECORD_HEADER_LEN>() {
+            let len = usize::from(u16::from_be_bytes([header[3], header[4]]));
+            let end = position + RECORD_HEADER_LEN + len;
+            let Some(record) = bytes.get(position..end) else { break };
+            self.take_record(record);
+            position = end;
+        }
+        position
+    }
+
+    fn take_record(&mut self, mut record: &[u8]) {
+        assert!(!self.close_notify, "nothing comes after close_notify, and no second one");
+        let tls = self.tls.as_mut().unwrap();
+        let was_handshaking = tls.is_handshaking();
+        while !record.is_empty() {
+            assert!(tls.read_tls(&mut record).unwrap() > 0);
+        }
+        match tls.process_new_packets() {
+            Ok(state) => {
+                let mut bytes = vec![0; state.plaintext_bytes_to_read()];
+                tls.reader().read_exact(&mut bytes).unwrap();
+                if state.peer_has_closed() {
+                    self.close_notify = true;
+                    self.notes.push("endpoint: close_notify".into());
+                } else if !was_handshaking {
+                    self.record_lens.push(bytes.len());
+                    self.received.extend_from_slice(&bytes);
+                }
+            }
+            Err(Error::AlertReceived(alert)) => {
+                self.alert = Some(alert);
+                self.notes.push(format!("endpoint: alert {alert:?}"));
+            }
+            Err(error) => self.notes.push(format!("endpoint: {error}")),
+        }
+        self.flush();
+        self.answer();
+    }
+
+    /// Answers the set-up message that is whole now.
+    fn answer(&mut self) {
+        while !self.is_relayed {
+            let Some([message_type, high, middle, low]) = self.received.first_chunk() else {
+                return;
+            };
+            let payload_len = u32::from_be_bytes([0, *high, *middle, *low]) as usize;
+            let message_type = MessageType(*message_type);
+            if self.received.len() < HEADER_LEN + payload_len {
+                return;
+            }
+            let name = message_type.name().unwrap_or("unknown type");
+            let rest = self.received.split_off(HEADER_LEN + payload_len);
+            let whole = std::mem::replace(&mut self.received, rest);
+            super::assert_records_hold_one_message_each(&self.record_lens, &whole);
+            self.record_lens.clear();
+            self.notes.push(format!("endpoint: {name} of {payload_len} bytes"));
+            if !self.is_silent {
+                let answer = self.answers.pop_front().unwrap_or_else(success);
+                self.write(&answer);
+                self.is_relayed =
+                    message_type == MessageType::START && answer.starts_with(&success());
+            }
+        }
+    }
+}
+
+/// The mlet's end of its socket pair.
+#[derive(Debug)]
+pub(super) struct Mlet {
+    /// Bytes that the session has not received.
+    pub(super) sent: VecDeque<u8>,
+    /// Its writing has ended behind `sent`.
+    pub(super) has_ended: bool,
+    /// It takes no more bytes at all.
+    pub(super) is_deaf: bool,
+    /// It takes what arrives.
+    pub(super) reads: bool,
+    /// It exits when it reads the end.
+    pub(super) exits_at_eof: bool,
+    waiting: VecDeque<u8>,
+    pub(super) received: Vec<u8>,
+    pub(super) is_at_eof: bool,
+    eof_follows: bool,
+}
+
+impl Mlet {
+    pub(super) fn new() -> Self {
+        Self {
+            sent: VecDeque::new(),
+            has_ended: false,
+            is_deaf: false,
+            reads: true,
+            exits_at_eof: true,
+            waiting: VecDeque::new(),
+            received: Vec::new(),
+            is_at_eof: false,
+            eof_follows: false,
+        }
+    }
+
+    pub(super) fn write(&mut self, bytes: &[u8]) {
+        self.sent.extend(bytes);
+    }
+
+    /// Closes its socket: what it wrote can still be read.
+    pub(super) fn exit(&mut self) {
+        self.has_ended = true;
+        self.is_deaf = true;
+    }
+
+    /// How many bytes its socket takes now; an error when it takes none ever again.
+    pub(super) fn room(&self) -> Result<usize, ErrorKind> {
+        match self {
+            Self { is_deaf: true, .. } | Self { eof_follows: true, .. } => {
+                Err(ErrorKind::BrokenPipe)
+            }
+            Self { reads: true, .. } => Ok(usize::MAX),
+            _ => Ok(SOCKET_LEN.saturating_sub(self.waiting.len())),
+        }
+    }
+
+    pub(super) fn arrive(&mut self, bytes: &[u8]) {
+        self.waiting.extend(bytes);
+    }
+
+    pub(super) fn arrive_eof(&mut self) {
+        assert!(!self.eof_follows, "its input ends once");
+        self.eof_follows = true;
+    }
+
+    pub(super) fn take(&mut self) {
+        if !self.reads || self.is_deaf {
+            return;
+        }
+        self.received.extend(self.waiting.drain(..));
+        if self.eof_follows && !self.is_at_eof {
+            self.is_at_eof = true;
+            if self.exits_at_eof {
+                self.exit();
+            }
+        }
+    }
+}

@@ -1,0 +1,380 @@
+//! From accept to the mlet: handshake, choice of the experiment, programs, START.
+
+use std::time::Duration;
+
+use super::credentials::{
+    HANDSHAKE_TIMEOUT, Login, OPEN, SETUP_TIMEOUT, Stage, TOO_LATE, TRUSTING, plain_serving,
+    program, serving,
+};
+use super::pair::{Chunks, Pair};
+use super::{message, success};
+use crate::proto::greeting::{GreetingError, Request};
+use crate::proto::session::{End, Outcome, Session};
+use crate::wire::golden;
+use crate::wire::message::{MessageType, Status};
+use crate::wire::program::Program;
+
+const SECOND: Duration = Duration::from_secs(1);
+
+fn pair_with_programs(programs: &[Program]) -> Pair {
+    let serving = serving(Stage::WithDefault, programs, programs);
+    Pair::with(serving, Login::Operator, Some(TRUSTING))
+}
+
+fn assert_refused(pair: &mut Pair, error: &GreetingError) {
+    match pair.finish() {
+        Outcome::Greeting(found) => assert_eq!(found, error),
+        outcome => panic!("{outcome:?}"),
+    }
+    assert!(pair.endpoint.close_notify && pair.endpoint.is_at_eof, "{}", pair.told());
+    assert!(pair.mlet.is_none());
+}
+
+/// Items 72, 76.
+#[test]
+fn programs_are_submitted_in_order_and_then_start() {
+    let programs = [program(3), program(1024 * 1024), program(700)];
+    for count in 0..=programs.len() {
+        for chunks in [Chunks::Whole, Chunks::UpTo(1000)] {
+            let mut pair = pair_with_programs(&programs[..count]);
+            pair.chunks = chunks;
+            pair.run();
+            let mut expected: Vec<_> = [12, 1_048_585, 709][..count]
+                .iter()
+                .map(|len| format!("endpoint: CDATA of {len} bytes"))
+                .collect();
+            expected.extend(
+                ["permit wanted", "endpoint: START of 0 bytes", "mlet started"].map(String::from),
+            );
+            assert_eq!(pair.transcript, expected);
+            let facts = pair.facts.as_ref().unwrap();
+            assert_eq!(facts.snikey.as_str(), TRUSTING);
+            assert_eq!(facts.endpoint_key, Some(golden::public_key("ep").key_id()));
+        }
+    }
+}
+
+/// Item 76.
+#[test]
+fn a_program_waits_for_the_answer_to_the_one_before() {
+    let programs = [program(3), program(4), program(5)];
+    let mut pair = pair_with_programs(&programs[..2]);
+    pair.endpoint.is_silent = true;
+    let mut expected = Vec::new();
+    for step in ["endpoint: CDATA of 12 bytes", "endpoint: CDATA of 13 bytes"] {
+        pair.run();
+        expected.push(step);
+        assert_eq!(pair.transcript, expected);
+        pair.endpoint.write(&success());
+    }
+    pair.run();
+    expected.extend(["permit wanted", "endpoint: START of 0 bytes"]);
+    assert_eq!(pair.transcript, expected);
+}
+
+/// Item 76.
+#[test]
+fn a_demanded_program_that_is_not_supplied_is_skipped_and_a_repeated_one_sent_twice() {
+    let (missing, twice) = (program(3), program(4));
+    let demanded = [twice.clone(), missing, twice.clone()];
+    let serving = serving(Stage::WithDefault, &demanded, &[twice]);
+    let mut pair = Pair::with(serving, Login::Operator, Some(TRUSTING));
+    pair.run();
+    assert_eq!(pair.transcript[..2], ["endpoint: CDATA of 13 bytes"; 2]);
+    assert_eq!(pair.transcript[2], "permit wanted");
+}
+
+#[test]
+fn the_set_up_works_byte_by_byte() {
+    let mut pair = pair_with_programs(&[program(3)]);
+    pair.chunks = Chunks::UpTo(1);
+    pair.run();
+    assert!(pair.mlet.is_some(), "{}", pair.told());
+}
+
+/// Items 78, 125.
+#[test]
+fn any_answer_but_success_ends_the_session() {
+    let error = Status(0x21).0.to_be_bytes();
+    let refused = |what| GreetingError::Refused { what, status: Status(u16::from_be_bytes(error)) };
+    let unexpected = |what, message_type, payload_len| GreetingError::Unexpected {
+        what,
+        message_type,
+        payload_len,
+    };
+    let huge = vec![MessageType::RESULT.0, 0xff, 0xff, 0xff];
+    for (nth, what) in
+        [Request::Program(0), Request::Program(1), Request::Start].into_iter().enumerate()
+    {
+        for (answer, error) in [
+            (message(MessageType::RESULT, &error), refused(what)),
+            (message(MessageType::LINFO, b"hello"), unexpected(what, MessageType::LINFO, 5)),
+            (message(MessageType::MDATA, &[]), unexpected(what, MessageType::MDATA, 0)),
+            (message(MessageType::RESULT, &[0]), unexpected(what, MessageType::RESULT, 1)),
+            (message(MessageType::RESULT, &[0; 7]), unexpected(what, MessageType::RESULT, 7)),
+            (huge.clone(), unexpected(what, MessageType::RESULT, 0xff_ffff)),
+        ] {
+            let mut pair = pair_with_programs(&[program(3), program(4)]);
+            pair.endpoint.answers = std::iter::repeat_n(success(), nth).chain([answer]).collect();
+            assert_refused(&mut pair, &error);
+        }
+    }
+}
+
+#[test]
+fn a_result_of_success_may_say_so_in_two_bytes() {
+    let mut pair = Pair::new();
+    pair.endpoint.answers = [message(MessageType::RESULT, &[0, 0])].into();
+    pair.run();
+    assert!(pair.mlet.is_some(), "{}", pair.told());
+}
+
+/// Item 78.
+#[test]
+fn an_endpoint_that_speaks_unasked_is_dropped() {
+    for answers in [vec![[success(), success()].concat()], vec![]] {
+        let mut pair = pair_with_programs(&[program(3)]);
+        pair.has_permits = false;
+        pair.endpoint.answers = answers.into();
+        pair.run();
+        if pair.over.is_none() {
+            assert_eq!(pair.told(), "endpoint: CDATA of 12 bytes\npermit wanted");
+            pair.endpoint.write(&message(MessageType::LINFO, &[]));
+        }
+        assert_refused(&mut pair, &GreetingError::Unasked);
+        assert!(!pair.grant_permit(), "it needs no permit any more");
+    }
+}
+
+#[test]
+fn an_answer_ahead_of_its_question_is_never_taken_for_one() {
+    let mut pair = pair_with_programs(&[program(3)]);
+    // Both answers at once: the permit must not be spent on the second.
+    pair.endpoint.answers = [[success(), success()].concat()].into();
+    assert_refused(&mut pair, &GreetingError::Unasked);
+    assert!(!pair.told().contains("permit"), "{}", pair.told());
+}
+
+#[test]
+fn what_follows_the_answer_to_start_in_the_same_record_reaches_the_mlet() {
+    let first = message(MessageType::MDATA, b"early");
+    let mut pair = Pair::new();
+    pair.endpoint.answers = [[success(), first.clone()].concat()].into();
+    pair.run();
+    assert_eq!(pair.mlet().received, first);
+}
+
+#[test]
+fn a_permit_may_come_late_but_not_later_than_the_set_up_limit() {
+    let mut pair = Pair::new();
+    pair.has_permits = false;
+    pair.pass(SECOND);
+    pair.run();
+    pair.pass(SETUP_TIMEOUT - 2 * SECOND);
+    assert!(pair.over.is_none());
+    assert!(pair.grant_permit());
+    pair.run();
+    assert!(pair.mlet.is_some(), "{}", pair.told());
+    assert_eq!(pair.session.deadline(), None, "a session may idle as long as it likes");
+
+    let mut pair = Pair::new();
+    pair.has_permits = false;
+    pair.pass(SECOND);
+    assert!(matches!(pair.finish(), Outcome::SetUpTimeout));
+    assert_eq!(pair.elapsed(), SECOND + SETUP_TIMEOUT);
+}
+
+/// Item 73.
+#[test]
+fn an_endpoint_that_is_not_of_a_trusted_operator_gets_an_alert() {
+    for (login, alert) in [
+        (Login::Stranger, "CertificateUnknown"),
+        (Login::WrongKind, "CertificateUnknown"),
+        (Login::Anonymous, "CertificateRequired"),
+    ] {
+        let mut pair = Pair::with(plain_serving(), login, Some(TRUSTING));
+        assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
+        let seen = ["endpoint's input ended", &format!("endpoint: alert {alert}"), "endpoint: EOF"];
+        assert_eq!(pair.transcript[..3], seen);
+    }
+}
+
+/// Item 74.
+#[test]
+fn an_anonymous_endpoint_may_join_an_experiment_without_trusted_operators() {
+    let mut pair = Pair::with(plain_serving(), Login::Anonymous, Some(OPEN));
+    pair.run();
+    let facts = pair.facts.as_ref().unwrap();
+    assert_eq!((facts.snikey.as_str(), facts.endpoint_key), (OPEN, None));
+}
+
+/// Item 74.
+#[test]
+fn whoever_presents_a_chain_must_present_a_good_one() {
+    let mut pair = Pair::with(plain_serving(), Login::WrongKind, Some(OPEN));
+    assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
+    // Any operator is good enough here.
+    let mut pair = Pair::with(plain_serving(), Login::Stranger, Some(OPEN));
+    pair.run();
+    assert!(pair.mlet.is_some(), "{}", pair.told());
+}
+
+/// Item 72.
+#[test]
+fn without_a_server_name_the_default_experiment_is_served_if_there_is_one() {
+    let mut pair = Pair::with(plain_serving(), Login::Operator, None);
+    pair.run();
+    assert_eq!(pair.facts.as_ref().unwrap().snikey.as_str(), OPEN);
+
+    let serving = serving(Stage::WithoutDefault, &[], &[]);
+    let mut pair = Pair::with(serving, Login::Operator, None);
+    assert!(matches!(pair.finish(), Outcome::NoExperiment(None)));
+    assert_eq!(pair.told(), "over: the endpoint sent no server name and no ExpExec is the default");
+}
+
+/// Item 72.
+#[test]
+fn an_unknown_server_name_ends_the_session_without_a_byte() {
+    let mut pair = Pair::with(plain_serving(), Login::Operator, Some("nobody"));
+    assert!(matches!(pair.finish(), Outcome::NoExperiment(Some(name)) if name == "nobody"));
+    assert_eq!(pair.told(), "over: no ExpExec has the snikey \"nobody\"");
+}
+
+#[test]
+fn a_chain_of_ours_that_expired_meanwhile_ends_sessions_after_the_handshake() {
+    let mut pair = Pair::new();
+    pair.wall = TOO_LATE;
+    match pair.finish() {
+        Outcome::OwnChain(snikey, _) => assert_eq!(snikey.as_str(), TRUSTING),
+        outcome => panic!("{outcome:?}"),
+    }
+    assert!(pair.endpoint.close_notify, "{}", pair.told());
+    assert!(!pair.told().contains("endpoint: START"), "no message is sent");
+}
+
+/// Item 75.
+#[test]
+fn a_client_without_tls_1_3_gets_the_alert_for_its_version() {
+    let mut pair = Pair::raw();
+    pair.endpoint.write_raw(&client_hello_of_tls_1_2());
+    assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
+    // Fatal, protocol_version.
+    assert_eq!(pair.endpoint.raw, [21, 3, 3, 0, 2, 2, 70]);
+    assert!(pair.endpoint.is_at_eof);
+}
+
+fn client_hello_of_tls_1_2() -> Vec<u8> {
+    let mut body = vec![3, 3];
+    body.extend([7; 32]);
+    // No session id, one cipher suite (ECDHE-ECDSA-AES128-GCM), no compression.
+    body.extend([0, 0, 2, 0xc0, 0x2b, 1, 0]);
+    // Extensions: signature_algorithms (Ed25519), supported_groups (x25519), point formats.
+    body.extend([0, 22]);
+    body.extend([0, 13, 0, 4, 0, 2, 8, 7]);
+    body.extend([0, 10, 0, 4, 0, 2, 0, 29]);
+    body.extend([0, 11, 0, 2, 1, 0]);
+    let mut hello = vec![1, 0, 0, body.len() as u8];
+    hello.extend(body);
+    let mut record = vec![22, 3, 1, 0, hello.len() as u8];
+    record.extend(hello);
+    record
+}
+
+#[test]
+fn bytes_that_are_no_tls_end_the_session_with_an_alert() {
+    for garbage in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0xff; 3000], &[0; 64]] {
+        for chunks in [Chunks::Whole, Chunks::UpTo(1)] {
+            let mut pair = Pair::raw();
+            pair.chunks = chunks;
+            pair.endpoint.write_raw(garbage);
+            assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
+            assert_eq!(pair.endpoint.raw[..6], [21, 3, 3, 0, 2, 2], "a fatal alert");
+        }
+    }
+}
+
+/// Item 93.
+#[test]
+fn a_trickle_does_not_extend_the_handshake() {
+    let mut pair = Pair::new();
+    pair.endpoint.set_dam(Some(0));
+    // Before the dam stood the ClientHello had passed.
+    let hello: Vec<u8> = pair.endpoint.sent.drain(..).collect();
+    for byte in hello {
+        pair.endpoint.sent.push_back(byte);
+        pair.run();
+        pair.pass(SECOND);
+        if pair.over.is_some() {
+            break;
+        }
+    }
+    assert!(matches!(pair.finish(), Outcome::HandshakeTimeout));
+    assert_eq!(pair.elapsed(), HANDSHAKE_TIMEOUT);
+}
+
+/// Item 93.
+#[test]
+fn a_trickle_does_not_extend_the_set_up() {
+    let mut pair = pair_with_programs(&[program(3)]);
+    pair.endpoint.is_silent = true;
+    pair.run();
+    pair.endpoint.set_dam(Some(0));
+    pair.endpoint.write(&success());
+    while pair.over.is_none() {
+        pair.endpoint.set_dam(Some(1));
+        pair.run();
+        pair.pass(2 * SECOND);
+    }
+    assert!(matches!(pair.finish(), Outcome::SetUpTimeout));
+    assert_eq!(pair.elapsed(), SETUP_TIMEOUT);
+    assert!(!pair.endpoint.held.is_empty(), "its answer was still under way");
+}
+
+#[test]
+fn an_endpoint_that_closes_tls_in_set_up_has_left_at_once() {
+    for has_programs in [false, true] {
+        let programs = [program(3)];
+        let mut pair = pair_with_programs(if has_programs { &programs } else { &[] });
+        (pair.has_permits, pair.endpoint.is_silent) = (false, true);
+        pair.run();
+        // It closes TLS alone, and waits for our end.
+        pair.endpoint.close_notify();
+        assert!(matches!(pair.finish(), Outcome::LeftInSetUp(End::Closed)), "{}", pair.told());
+        assert_eq!(pair.elapsed(), Duration::ZERO);
+        assert!(pair.endpoint.close_notify, "{}", pair.told());
+    }
+}
+
+#[test]
+fn a_stop_ends_a_session_in_set_up_and_only_once() {
+    let mut pair = Pair::new();
+    pair.has_permits = false;
+    pair.run();
+    pair.with_session(Session::handle_stop);
+    assert!(matches!(pair.finish(), Outcome::Cancelled));
+    pair.with_session(Session::handle_stop);
+    assert_eq!(pair.told(), "permit wanted\nover: the run ended before START");
+
+    let mut pair = Pair::with(plain_serving(), Login::Operator, Some("nobody"));
+    pair.finish();
+    pair.with_session(Session::handle_stop);
+    assert_eq!(pair.told(), "over: no ExpExec has the snikey \"nobody\"");
+}
+
+#[test]
+fn a_stop_leaves_a_served_session_alone() {
+    let mut pair = Pair::served();
+    pair.with_session(Session::handle_stop);
+    pair.mlet().write(&success());
+    pair.mlet().exit();
+    assert!(matches!(pair.finish(), Outcome::MletEnded));
+    assert_eq!(pair.endpoint.received, success());
+}
+
+#[test]
+fn half_of_a_large_program_can_be_sent_when_the_endpoint_breaks_off() {
+    let mut pair = pair_with_programs(&[program(1024 * 1024)]);
+    pair.run_until(|pair| pair.endpoint.received.len() > 500_000);
+    pair.endpoint.end(End::Broken(std::io::ErrorKind::ConnectionReset));
+    assert!(matches!(pair.finish(), Outcome::LeftInSetUp(End::Broken(_))), "{}", pair.told());
+}
