@@ -354,3 +354,38 @@ fn golden_credentials_of_the_original_tools_load() {
          ExpExec 1::exppriv_eop_exper.cert,pubcmd_exper_xc.cert:keys/eop.pub::\n",
     );
 }
+
+/// What is accepted as in the original, but better not overlooked (Q2, Q21; pktxpmgr.md 7.2, step 3).
+#[test]
+fn unchecked_peers_and_chains_that_endpoints_fail_on_are_warned_of() {
+    let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/testdata/credentials");
+    let home = Home::new();
+    home.make_directory("keys");
+    for name in [
+        "exppriv_eop_exper_full.cert",
+        "pubcmd_exper_xc.cert",
+        "agent_xc.cert",
+        "keys/xc",
+        "keys/bop.pub",
+    ] {
+        home.write(name, &common::read(&data.join(name)));
+    }
+    let config = "EnableExpPublication 1\nBrokerAddr 127.0.0.1\nPubAgentCertPath agent_xc.cert\n\
+                  ControllerPrivkeyPath keys/xc\n\
+                  ExpExec 1::exppriv_eop_exper_full.cert,pubcmd_exper_xc.cert::0102:\n";
+    let said = home.loads(config);
+    assert_says(
+        &said,
+        &[
+            "WARN without BrokerCertRootPath",
+            "WARN line 5: without TRUSTEDEOP_PATH endpoints need no certificate",
+            "WARN line 5: the chain demands the monitor program 3a3dff7a950ab7ca",
+            "WARN line 5: the chain demands the monitor program d026e605f222124d",
+        ],
+    );
+    let said = home.loads(&format!("{config}BrokerCertRootPath keys/bop.pub\n"));
+    assert!(!said.contains("BrokerCertRootPath"), "{said}");
+    home.write("optional.cert", &common::read(&data.join("exppriv_opt.cert")));
+    let said = home.loads(&config.replace("exppriv_eop_exper_full.cert", "optional.cert"));
+    assert_says(&said, &["WARN line 5: the chain holds the optional limit *max_send_pkt"]);
+}

@@ -146,6 +146,7 @@ fn a_bad_peer_loses_its_own_connection_and_nothing_else() {
 
 type Case = (&'static str, Vec<End>, &'static str, Part);
 
+#[expect(clippy::too_many_lines, reason = "one table")]
 fn bad_handshakes(home: &Home, good: &Dial) -> Vec<Case> {
     let with = |identity: &Identity| good.clone().with(identity);
     let refused = |dial: Dial| -> Part { Box::new(move || dial.refusal()) };

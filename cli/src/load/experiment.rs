@@ -5,8 +5,9 @@ use std::path::PathBuf;
 use engine::config::Experiment;
 use engine::proto::trust::{TrustMode, verify_chain};
 use engine::wire::certificate::Certificate;
-use engine::wire::key::PublicKey;
+use engine::wire::key::{Hex, PublicKey};
 use engine::wire::name_value::Pair;
+use engine::wire::program::Programs;
 use engine::wire::snikey::SniKey;
 
 use super::Loader;
@@ -35,7 +36,12 @@ impl Loader<'_> {
         let chain = self.chain(&settings, owner)?;
         let trusted_operators = self.public_keys(&settings.trusted_operators)?;
         let mut verified = None;
-        if !trusted_operators.is_empty() {
+        if trusted_operators.is_empty() {
+            tracing::warn!(
+                "line {line}: without TRUSTEDEOP_PATH endpoints need no certificate: anybody who knows \
+                 the snikey is served"
+            );
+        } else {
             let mode = TrustMode::EndpointAuthenticatesController;
             let found = verify_chain(&chain, &trusted_operators, mode, self.now);
             verified = Some(found.map_err(|error| {
@@ -55,6 +61,28 @@ impl Loader<'_> {
             channels: settings.channels,
             overrides: self.overrides(settings.overrides, publishes)?,
         })
+    }
+
+    /// Warns of what endpoints will not put up with: they refuse START when a program that the chain
+    /// demands was not sent (protocol.md 5.1), and original ones crash on optional limits (Q2).
+    pub(super) fn warn_of_chain(&self, experiment: &Experiment, programs: &Programs) {
+        let line = experiment.line;
+        for name in experiment.chain.iter().flat_map(|one| &one.limits.optional_known_limits) {
+            tracing::warn!(
+                "line {line}: the chain holds the optional limit *{name}, on which original endpoints \
+                 crash; ask its issuer for one without the *"
+            );
+        }
+        let mode = TrustMode::EndpointAuthenticatesController;
+        // Without anchors as for each endpoint; a chain that does not hold is complained of there.
+        let Ok(chain) = verify_chain(&experiment.chain, &[], mode, self.now) else { return };
+        for digest in chain.monitor_digests().filter(|digest| programs.find(digest).is_none()) {
+            tracing::warn!(
+                "line {line}: the chain demands the monitor program {}, which was not loaded; endpoints \
+                 will refuse START",
+                Hex(digest)
+            );
+        }
     }
 
     /// The certificates in configured order, with the controller key's swapped to the front.

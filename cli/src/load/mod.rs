@@ -66,6 +66,9 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
         Some(directory) => loader.programs(directory)?,
         None => Programs::default(),
     };
+    for experiment in &experiments {
+        loader.warn_of_chain(experiment, &programs);
+    }
     Ok(Config {
         controller_key,
         experiments,
@@ -179,6 +182,11 @@ impl Loader<'_> {
             Approach::Proxy { name, addresses, settings } => (name, addresses, settings),
         };
         let certificate = settings.agent_certificate.as_ref();
+        if settings.proxy_roots.is_empty() {
+            tracing::warn!(
+                "without ProxyCertRootPath the signature of the proxy's certificate is not checked"
+            );
+        }
         Ok(Greeting::Proxy(Box::new(Proxy {
             addresses,
             name: name.to_string(),

@@ -82,6 +82,11 @@ impl Loader<'_> {
         owner: &PublicKey,
     ) -> Result<Publication, Failure> {
         let Addressed { settings, broker, controller_addr } = from;
+        if settings.broker_roots.is_empty() {
+            tracing::warn!(
+                "without BrokerCertRootPath the signature of the broker's certificate is not checked"
+            );
+        }
         Ok(Publication {
             broker,
             broker_name: settings.broker.value.to_string(),

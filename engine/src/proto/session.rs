@@ -19,7 +19,7 @@
 //! [`Request::Over`] nothing is wanted any more.
 //!
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
-//! while nothing of its direction waits to be sent.
+//! while nothing of its direction waits to be sent, or linked behind the transmission of all of it.
 
 use std::fmt;
 use std::io::ErrorKind;
@@ -338,9 +338,12 @@ impl Session {
 
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        let start_is_sent =
-            matches!(&self.state, State::Greeting(_, greeting) if greeting.has_sent_start());
-        if !self.served && !start_is_sent && !matches!(self.state, State::Over) {
+        let goes_on = match &self.state {
+            State::Greeting(_, greeting) => greeting.has_sent_start(),
+            State::Over => true,
+            _ => self.served,
+        };
+        if !goes_on {
             let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
             self.finish(outcome);
             self.advance(cx);

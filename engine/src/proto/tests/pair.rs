@@ -29,6 +29,18 @@ pub(super) enum Chunks {
     Random(Random),
 }
 
+impl Chunks {
+    /// How many of `available` bytes an operation moves.
+    fn of(&mut self, available: usize) -> usize {
+        match self {
+            Self::Whole => available,
+            Self::UpTo(len) => available.min(*len),
+            Self::Random(_) if available == 0 => 0,
+            Self::Random(random) => random.size(available),
+        }
+    }
+}
+
 /// An operation that can complete.
 #[derive(Debug, Clone, Copy)]
 enum Operation {
@@ -36,6 +48,26 @@ enum Operation {
     EndpointSend,
     MletReceive,
     MletSend,
+}
+
+/// A transmission under way.
+struct Send {
+    transmission: Transmission,
+    /// Bytes that have left.
+    sent: usize,
+    /// A receive of the other socket follows once all has left; until then the send goes on.
+    then_receive: bool,
+}
+
+impl Send {
+    fn new(transmission: Transmission, then_receive: bool) -> Self {
+        Self { transmission, sent: 0, then_receive }
+    }
+
+    fn waiting(&self) -> &[u8] {
+        let Transmission { block, start, end } = &self.transmission;
+        &block[start + self.sent..*end]
+    }
 }
 
 /// A session with its two peers.
@@ -58,8 +90,10 @@ pub(super) struct Pair {
     now: Instant,
     endpoint_receive: bool,
     mlet_receive: bool,
-    endpoint_send: Option<Transmission>,
-    mlet_send: Option<Transmission>,
+    endpoint_send: Option<Send>,
+    mlet_send: Option<Send>,
+    /// A permit was granted, so START has been sent.
+    pub(super) start_is_sent: bool,
     /// The session was told an end, so it discards input from now on.
     ended: bool,
     endpoint_end_told: bool,
@@ -113,6 +147,7 @@ impl Pair {
             mlet_receive: false,
             endpoint_send: None,
             mlet_send: None,
+            start_is_sent: false,
             ended: false,
             endpoint_end_told: false,
             mlet_end_told: false,
@@ -227,7 +262,7 @@ impl Pair {
             able.push(Operation::EndpointSend);
         }
         let Some(mlet) = &self.mlet else { return able };
-        if self.mlet_receive && !(mlet.sent.is_empty() && !mlet.has_ended) {
+        if self.mlet_receive && (mlet.has_ended || !mlet.sent.is_empty()) {
             able.push(Operation::MletReceive);
         }
         if self.mlet_send.is_some() && mlet.room() != Ok(0) {
@@ -241,7 +276,7 @@ impl Pair {
         match operation {
             Operation::EndpointReceive => {
                 self.endpoint_receive = false;
-                let len = chunk(&mut self.chunks, self.endpoint.sent.len().min(RECEIVE_LEN));
+                let len = self.chunks.of(self.endpoint.sent.len().min(RECEIVE_LEN));
                 let bytes: Vec<u8> = self.endpoint.sent.drain(..len).collect();
                 match self.endpoint.end {
                     Some(end) if bytes.is_empty() => {
@@ -252,21 +287,27 @@ impl Pair {
                 }
             }
             Operation::EndpointSend => {
-                let Transmission { block, start, end } = self.endpoint_send.take().unwrap();
-                let sent = if self.endpoint.is_broken() {
-                    self.ended = true;
-                    Err(ErrorKind::BrokenPipe)
-                } else {
-                    let len = (end - start).min(self.endpoint.room());
-                    Ok(chunk(&mut self.chunks, len))
-                };
-                self.endpoint.arrive(&block[start..start + sent.unwrap_or(0)]);
-                self.session.handle_sent_to_endpoint(block, sent, &mut cx);
+                let mut send = self.endpoint_send.take().unwrap();
+                let room =
+                    if self.endpoint.is_broken() { Err(ErrorKind::BrokenPipe) } else { Ok(()) };
+                let room = room.map(|()| self.endpoint.room());
+                self.ended |= room.is_err();
+                let moved = self.chunks.of(room.unwrap_or(0).min(send.waiting().len()));
+                self.endpoint.arrive(&send.waiting()[..moved]);
+                send.sent += moved;
+                let has_left = send.waiting().is_empty();
+                if room.is_ok() && send.then_receive && !has_left {
+                    self.endpoint_send = Some(send);
+                    return;
+                }
+                self.mlet_receive |= send.then_receive && has_left;
+                let sent = if send.sent > 0 { Ok(send.sent) } else { room };
+                self.session.handle_sent_to_endpoint(send.transmission.block, sent, &mut cx);
             }
             Operation::MletReceive => {
                 self.mlet_receive = false;
                 let mlet = self.mlet.as_mut().unwrap();
-                let len = chunk(&mut self.chunks, mlet.sent.len().min(RECEIVE_LEN));
+                let len = self.chunks.of(mlet.sent.len().min(RECEIVE_LEN));
                 let bytes: Vec<u8> = mlet.sent.drain(..len).collect();
                 if bytes.is_empty() {
                     (self.ended, self.mlet_end_told) = (true, true);
@@ -276,11 +317,20 @@ impl Pair {
                 }
             }
             Operation::MletSend => {
-                let Transmission { block, start, end } = self.mlet_send.take().unwrap();
+                let mut send = self.mlet_send.take().unwrap();
                 let mlet = self.mlet.as_mut().unwrap();
-                let sent = mlet.room().map(|room| chunk(&mut self.chunks, room.min(end - start)));
-                mlet.arrive(&block[start..start + sent.unwrap_or(0)]);
-                self.session.handle_sent_to_mlet(block, sent, &mut cx);
+                let room = mlet.room();
+                let moved = self.chunks.of(room.unwrap_or(0).min(send.waiting().len()));
+                mlet.arrive(&send.waiting()[..moved]);
+                send.sent += moved;
+                let has_left = send.waiting().is_empty();
+                if room.is_ok() && send.then_receive && !has_left {
+                    self.mlet_send = Some(send);
+                    return;
+                }
+                self.endpoint_receive |= send.then_receive && has_left;
+                let sent = if send.sent > 0 { Ok(send.sent) } else { room };
+                self.session.handle_sent_to_mlet(send.transmission.block, sent, &mut cx);
             }
         }
     }
@@ -294,15 +344,28 @@ impl Pair {
             }
             requests.into_iter().for_each(|request| self.grant(request));
         }
-        if self.endpoint_send.is_none() {
-            self.endpoint_send = self.session.transmit_to_endpoint();
+        if self.endpoint_send.is_none()
+            && let Some(transmission) = self.session.transmit_to_endpoint()
+        {
+            let then_receive = !self.mlet_receive && self.session.wants_mlet_input_next();
+            self.endpoint_send = Some(Send::new(transmission, then_receive));
         }
-        if self.mlet.is_some() && self.mlet_send.is_none() {
-            self.mlet_send = self.session.transmit_to_mlet();
+        if self.mlet.is_some()
+            && self.mlet_send.is_none()
+            && let Some(transmission) = self.session.transmit_to_mlet()
+        {
+            let then_receive = !self.endpoint_receive && self.session.wants_endpoint_input_next();
+            self.mlet_send = Some(Send::new(transmission, then_receive));
         }
         self.assert_invariants();
-        self.endpoint_receive |= self.session.wants_endpoint_input();
-        self.mlet_receive |= self.session.wants_mlet_input();
+        // A receive that follows a send is under way already.
+        let follows = |send: &Option<Send>| send.as_ref().is_some_and(|send| send.then_receive);
+        if !follows(&self.mlet_send) {
+            self.endpoint_receive |= self.session.wants_endpoint_input();
+        }
+        if !follows(&self.endpoint_send) {
+            self.mlet_receive |= self.session.wants_mlet_input();
+        }
     }
 
     fn grant(&mut self, request: Request) {
@@ -314,7 +377,7 @@ impl Pair {
                 if self.has_permits {
                     let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
                     // What came behind may have failed the session already.
-                    self.session.handle_permit(&mut cx);
+                    self.start_is_sent |= self.session.handle_permit(&mut cx);
                 }
             }
             Request::Mlet(facts) => {
@@ -371,29 +434,18 @@ impl Pair {
 
     /// Ends what is under way, as the owner of the sockets does, and looks for forgotten blocks.
     fn assert_nothing_is_left(&mut self) {
-        let cancelled = ErrorKind::Other;
-        if let Some(Transmission { block, .. }) = self.endpoint_send.take() {
-            self.with_session(|session, cx| {
-                session.handle_sent_to_endpoint(block, Err(cancelled), cx);
-            });
+        let cancelled = Err(ErrorKind::Other);
+        if let Some(send) = self.endpoint_send.take() {
+            let block = send.transmission.block;
+            self.with_session(|session, cx| session.handle_sent_to_endpoint(block, cancelled, cx));
         }
-        if let Some(Transmission { block, start, end }) = self.mlet_send.take() {
-            self.with_session(|session, cx| {
-                session.handle_sent_to_mlet(block, Ok(1.min(end - start)), cx);
-            });
+        if let Some(send) = self.mlet_send.take() {
+            let some = Ok(send.sent.max(1));
+            let block = send.transmission.block;
+            self.with_session(|session, cx| session.handle_sent_to_mlet(block, some, cx));
         }
         self.with_session(Session::handle_stop);
         assert_eq!(self.pool.lent(), 0, "blocks are missing:\n{}", self.told());
         assert!(self.endpoint_send.is_none() && self.mlet_send.is_none());
-    }
-}
-
-/// How many of `available` bytes an operation moves.
-fn chunk(chunks: &mut Chunks, available: usize) -> usize {
-    match chunks {
-        Chunks::Whole => available,
-        Chunks::UpTo(len) => available.min(*len),
-        Chunks::Random(_) if available == 0 => 0,
-        Chunks::Random(random) => random.size(available),
     }
 }

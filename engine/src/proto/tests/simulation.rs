@@ -174,7 +174,7 @@ fn allowed(pair: &Pair, fault: Option<Fault>) -> Vec<Class> {
         Class::UndeliveredToEndpoint,
         Class::UndeliveredToMlet,
     ];
-    if fault == Some(Fault::Stop) && !pair.session.is_served() {
+    if fault == Some(Fault::Stop) && !pair.start_is_sent {
         return vec![Class::Cancelled];
     }
     if pair.endpoint.is_relayed {
