@@ -112,7 +112,7 @@ struct LimitArgs {
     /// Pause in accepting when fds or memory ran out
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time_limit)]
     accept_pause: Duration,
-    /// Connecting to the broker, its handshake, and each of its answers
+    /// Connecting to the broker, its handshake and answers
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     broker_timeout: Duration,
     /// Between TERM and KILL for mlets at a forced end
@@ -387,6 +387,7 @@ mod tests {
             "--drain-timeout=3s",
             "--linger-timeout=4s",
             "--accept-pause=5ms",
+            "--broker-timeout=9s",
             "--term-grace=6s",
             "--handshakes-max=7",
             "--sessions-max=8",

@@ -319,6 +319,8 @@ fn assert_survived(step: Step, faults: &[Fault]) {
     let manager = rig.start(&[]);
     let mut bystander = rig.proxy.session(&rig.dial());
     rig.proxy.holds(2);
+    wait_until("two idle connections", || manager.said("is ready") == 1);
+    let sockets = manager.open_sockets();
     for fault in faults {
         let complaints = manager.said("WARN");
         rig.proxy.fail(step, fault.clone(), 1);
@@ -330,6 +332,7 @@ fn assert_survived(step: Step, faults: &[Fault]) {
         bystander.echoes(format!("{step:?} {fault:?}").as_bytes());
         assert!(manager.is_running(), "{step:?} {fault:?}");
     }
+    wait_until("no socket is left behind", || manager.open_sockets() == sockets);
     rig.serves();
     bystander.close();
     let ended = manager.interrupted();
@@ -407,6 +410,30 @@ fn a_connect_that_gets_no_answer_is_given_up_in_time() {
     let ended = Manager::spawn(&home, command).ends();
     assert_eq!(ended.code, Some(4), "{}", ended.stderr);
     assert_says(&ended.stderr, &["cannot connect to", "timed out"]);
+}
+
+/// The deadline of a step is absolute: a proxy that trickles does not extend it.
+#[test]
+fn a_proxy_that_sends_a_byte_now_and_then_is_given_up_in_time() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let home = Home::new();
+    let more = "BootstrapBacklogTimeout 2s\nBacklogConnTimeout 300ms\nTargetBacklogConn 1";
+    home.write("xpmgr.conf", home.behind_proxy(more).as_bytes());
+    let mut command = home.bare_command();
+    command.args(["-c", "xpmgr.conf", "-a", &address.to_string()]).arg(zoo()).arg("echo");
+    let manager = Manager::spawn(&home, command);
+    let (mut tcp, _) = listener.accept().unwrap();
+    let start = Instant::now();
+    // The beginning of a record that would hold 16 KiB.
+    let mut bytes = [0x16, 3, 3, 0x40].into_iter().chain(std::iter::repeat(0));
+    while tcp.write_all(&[bytes.next().unwrap()]).is_ok() {
+        assert!(start.elapsed() < Duration::from_secs(2), "it is not given up");
+        thread::sleep(Duration::from_millis(20));
+    }
+    assert!(start.elapsed() >= Duration::from_millis(250), "{:?}", start.elapsed());
+    manager.says("the TLS handshake: no answer in time");
+    assert_eq!(manager.interrupted().code, Some(0));
 }
 
 /// A connection that is lost while it waits is replaced; many at once are no storm.

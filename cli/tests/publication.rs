@@ -337,16 +337,21 @@ fn the_connection_ends_at_pub_end_and_greeting_some_time_later() {
 #[test]
 fn the_latest_end_of_all_experiments_is_the_end() {
     let at = |after: u64| now().saturating_add(Duration::from_millis(after));
-    let (soon, later) = (at(300), at(1500));
+    let (soon, later) = (at(1500), at(2500));
     let rig = Rig::new(&format!(
         "ExpExec 1:one:exppriv.cert,pubcmd.cert:eop.pub::pub_end={later};\n\
-         ExpExec 0:two:exppriv.cert,pubcmd.cert:eop.pub::pub_end={soon};"
+         ExpExec 0:two:exppriv.cert,pubcmd.cert:eop.pub::pub_end={soon};\n\
+         ExpExec 0:over:exppriv.cert,pubcmd.cert:eop.pub::pub_end=1;"
     ));
     let manager = rig.start(&[]);
-    let (mut peer, _) = rig.broker.take_publication(2);
+    let (mut peer, published) = rig.broker.take_publication(2);
+    let snikeys: Vec<_> = published.iter().map(|published| published.value("sni_key")).collect();
+    assert_eq!(snikeys, ["two", "one"]);
     assert_eq!(peer.receive(), Err(End::CloseNotify));
     assert!(now() >= later);
-    assert_eq!(manager.ends().code, Some(0));
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0));
+    assert_says(&ended.stderr, &["snikey over is not published: its pub_end has passed"]);
 }
 
 /// Item 69.

@@ -21,6 +21,9 @@ use super::{Ended, Home, pid};
 /// Longest that any single wait may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
 
+/// Longest wait for the last lines of a process that is over.
+const LAST_LINES_PATIENCE: Duration = Duration::from_secs(2);
+
 /// The mlet of many kinds (`cli/examples/mlet-zoo.rs`), which `cargo test` builds beside the tests.
 pub fn zoo() -> PathBuf {
     let test = std::env::current_exe().unwrap();
@@ -34,6 +37,7 @@ pub struct Manager {
     child: Child,
     ended: mpsc::Receiver<()>,
     log: Arc<Log>,
+    log_ended: mpsc::Receiver<()>,
     stdout: PathBuf,
     pub address: SocketAddr,
 }
@@ -72,11 +76,13 @@ impl Manager {
         let log = Arc::new(Log::default());
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
         let writer = Arc::clone(&log);
+        let (tell_log_ended, log_ended) = mpsc::channel();
         thread::spawn(move || {
             for line in lines.map_while(Result::ok) {
                 writer.lines.lock().unwrap().push(line);
                 writer.grown.notify_all();
             }
+            let _ = tell_log_ended.send(());
         });
         let (tell, ended) = mpsc::channel();
         let id = pid(&child);
@@ -87,7 +93,7 @@ impl Manager {
             let _ = tell.send(());
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
-        Self { child, ended, log, stdout, address }
+        Self { child, ended, log, log_ended, stdout, address }
     }
 
     /// Waits until a line contains this, and returns the first that does.
@@ -151,6 +157,8 @@ impl Manager {
         if let Some(signal) = status.signal() {
             assert_eq!(signal, 9, "killed by a signal that nobody sent");
         }
+        // Its last lines may still be on their way here; a mlet that outlives it may keep the log open.
+        let _ = self.log_ended.recv_timeout(LAST_LINES_PATIENCE);
         let stdout = fs::read_to_string(&self.stdout).unwrap();
         Ended { code: status.code(), loaded: true, stdout, stderr: self.log() }
     }

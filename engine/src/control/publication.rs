@@ -255,11 +255,13 @@ impl Plan {
             let published =
                 PublishedExperiment::new(&self.publication, experiment, controller_addr, pub_end)
                     .map_err(Trouble::Encode)?;
-            if published.end.is_none_or(|end| end == last_end || wall() < end) {
-                let PublishedExperiment { channels, xdescr, .. } = &published;
-                info!("publishing on channels {channels:?}: {xdescr}");
-                requests.extend(published.requests);
+            if published.end.is_some_and(|end| end != last_end && end <= wall()) {
+                info!("snikey {} is not published: its pub_end has passed", experiment.snikey);
+                continue;
             }
+            let PublishedExperiment { channels, xdescr, requests: more, .. } = published;
+            info!("publishing on channels {channels:?}: {xdescr}");
+            requests.extend(more);
         }
         Ok(requests)
     }

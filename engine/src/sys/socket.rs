@@ -271,6 +271,23 @@ mod tests {
     }
 
     #[test]
+    fn a_connection_of_ours_has_the_options_and_blocks_once_it_is_made() {
+        let listener = TcpListener::bind(any_port()).unwrap();
+        let socket = start_connecting(listener.local_addr().unwrap()).unwrap();
+        let _accepted = listener.accept().unwrap();
+        assert!(finish_connecting(&socket).unwrap());
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL).unwrap());
+        assert!(!flags.contains(OFlag::O_NONBLOCK));
+        let flags = FdFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC));
+    }
+
+    #[test]
     fn a_socket_that_is_only_bound_refuses_connections() {
         let socket = bind_all(any_port(), false, 1).unwrap().remove(0);
         let refused = TcpStream::connect(socket.local_address().unwrap()).unwrap_err();
