@@ -44,6 +44,8 @@ pub enum Outcome {
     OwnChain(SniKey, ChainError),
     /// The greeting failed.
     Greeting(GreetingError),
+    /// The proxy ended a connection on which no endpoint had come.
+    BacklogLost(End),
     /// The run ended before START.
     Cancelled,
 }
@@ -84,6 +86,7 @@ impl fmt::Display for Outcome {
                 write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
             }
             Self::Greeting(error) => error.fmt(f),
+            Self::BacklogLost(end) => write!(f, "the proxy {end}"),
             Self::Cancelled => f.write_str("the run ended before START"),
         }
     }

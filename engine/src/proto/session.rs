@@ -1,12 +1,17 @@
 //! One endpoint's session from accept to close, without its sockets.
 //!
 //! ```text
+//!  Backlog --first byte--+
+//!                        v
 //!  Hello --ClientHello--> Handshake --TLS done--> Greeting --RESULT of START--> Relay
 //!    |                        |                      |                            |
 //!    +------ failure ---------+----------------------+---> Closing <--delivered---+
 //!                                                             |                   |
 //!                       endpoint's end, or linger limit ------+--> Over <---------+
 //! ```
+//!
+//! A session begins in Hello with a peer that connected to us, and in Backlog on a connection that
+//! waits at a proxy for its endpoint, for as long as it takes.
 //!
 //! The owner of the sockets calls `handle_*` with what happened, then reads what is wanted:
 //! [`Session::take_requests`], [`Session::transmit_to_endpoint`], [`Session::transmit_to_mlet`],
@@ -45,6 +50,8 @@ pub struct Context<'a> {
 /// What a session asks of the owner of its sockets.
 #[derive(Debug)]
 pub enum Request {
+    /// The ClientHello is whole: this is no connection of the backlog any more, its endpoint has come.
+    LeaveBacklog,
     /// A permit to send START; answered with [`Session::handle_permit`], or never.
     Permit,
     /// A mlet: make a socket pair and start one. The session goes on at once.
@@ -109,10 +116,13 @@ pub struct Session {
     vain_looks: u32,
     /// What the kernel held for both peers at the last of them.
     untaken: Option<(usize, usize)>,
+    /// It counts among the connections that wait at the proxy.
+    in_backlog: bool,
 }
 
 enum State {
-    Hello(Hello),
+    Backlog,
+    Hello(Box<Hello>),
     Handshake(ServerStream),
     Greeting(ServerStream, Greeting),
     Relay(ServerStream, Relay),
@@ -138,7 +148,7 @@ impl Session {
             peer,
             serving,
             experiment: 0,
-            state: State::Hello(Hello::default()),
+            state: State::Hello(Box::default()),
             buffers: Buffers::default(),
             requests: Vec::new(),
             deadline,
@@ -146,7 +156,14 @@ impl Session {
             served: false,
             vain_looks: 0,
             untaken: None,
+            in_backlog: false,
         }
+    }
+
+    /// A session on a connection registered at the proxy `peer`; its endpoint is still to come.
+    pub fn in_backlog(peer: IpAddr, serving: Arc<Serving>, now: Instant) -> Self {
+        let begun = Self::new(peer, serving, now);
+        Self { state: State::Backlog, deadline: None, in_backlog: true, ..begun }
     }
 
     /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
@@ -158,6 +175,10 @@ impl Session {
     /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
     pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
         debug_assert!(input.len() <= RECEIVE_LEN, "more might not fit into a block");
+        if matches!(self.state, State::Backlog) {
+            self.state = State::Hello(Box::default());
+            self.deadline = Some(cx.now + self.serving.limits.handshake_timeout);
+        }
         while !input.is_empty() {
             let received = match &mut self.state {
                 State::Hello(hello) => {
@@ -172,7 +193,7 @@ impl Session {
                 State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => {
                     tls.receive(&mut input)
                 }
-                State::Closing(_) | State::Over => break,
+                State::Backlog | State::Closing(_) | State::Over => break,
             };
             self.take_received(cx);
             if let Err(error) = received {
@@ -275,7 +296,7 @@ impl Session {
                 _ => self.requests.push(Request::Look),
             },
             State::Closing(_) => self.state = State::Over,
-            State::Over => {}
+            State::Backlog | State::Over => {}
         }
         self.advance(cx);
     }
@@ -323,7 +344,7 @@ impl Session {
     /// A receive from the endpoint is wanted.
     pub fn wants_endpoint_input(&self) -> bool {
         match &self.state {
-            State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+            State::Backlog | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
                 self.buffers.to_endpoint.is_empty()
             }
             State::Relay(_, relay) => relay.wants_endpoint_input(&self.buffers),
@@ -357,6 +378,9 @@ impl Session {
     }
 
     fn accept(&mut self, greeted: Greeted, cx: &mut Context<'_>) {
+        if std::mem::take(&mut self.in_backlog) {
+            self.requests.push(Request::LeaveBacklog);
+        }
         let name = greeted.server_name();
         let Some(index) = self.serving.choose(name.as_deref()) else {
             // As the original: the connection closes without an alert (protocol.md 3.4).
@@ -493,6 +517,7 @@ impl Session {
     fn end_endpoint_input(&mut self, end: End, cx: &mut Context<'_>) {
         let broken = matches!(end, End::Broken(_));
         match &mut self.state {
+            State::Backlog => self.finish(Outcome::BacklogLost(end)),
             State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
                 self.finish(Outcome::LeftInSetUp(end));
             }
@@ -565,7 +590,7 @@ impl Session {
         let tls = match &mut self.state {
             State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => tls,
             State::Closing(Closing { tls: Some(tls), .. }) => tls,
-            State::Hello(_) | State::Closing(_) | State::Over => return,
+            State::Backlog | State::Hello(_) | State::Closing(_) | State::Over => return,
         };
         if self.buffers.to_endpoint.is_empty() && tls.has_output() {
             self.buffers.to_endpoint.append(pool, |room| tls.write_output(room));

@@ -12,7 +12,10 @@ use crate::proto::session::Session;
 pub(super) struct Connection {
     pub(super) id: SessionId,
     pub(super) peer: IpAddr,
+    /// When it was accepted; for one of the backlog, when it was adopted and then when its endpoint came.
     pub(super) accepted: Instant,
+    /// It waits at the proxy for its endpoint, or for the rest of a ClientHello; for which snikey.
+    pub(super) in_backlog: Option<usize>,
     pub(super) session: Session,
     pub(super) endpoint: OwnedFd,
     /// Our end of the mlet's socket pair, once START was answered.

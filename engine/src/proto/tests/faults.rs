@@ -80,7 +80,9 @@ impl From<&Outcome> for Class {
             Outcome::MletEnded => Self::MletEnded,
             Outcome::UndeliveredToEndpoint => Self::UndeliveredToEndpoint,
             Outcome::UndeliveredToMlet => Self::UndeliveredToMlet,
-            Outcome::NoExperiment(_) | Outcome::OwnChain(..) => Self::Other,
+            Outcome::NoExperiment(_) | Outcome::OwnChain(..) | Outcome::BacklogLost(_) => {
+                Self::Other
+            }
         }
     }
 }
