@@ -18,7 +18,7 @@ use engine::proto::trust::TrustMode;
 use engine::sys::limits;
 use engine::wire::certificate::{CertificateLimits, CertificateType, Delegation};
 use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::key::PrivateKey;
+use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::message::Message;
 use engine::wire::time::Ticks;
 use nix::sys::signal::{Signal, kill};
@@ -323,6 +323,76 @@ fn two_managers_on_one_broker_and_one_proxy_do_not_disturb_each_other() {
     }
     proxy.end(Signal::SIGINT);
     broker.end(Signal::SIGINT);
+}
+
+/// The way of docs/operating.md, with credentials of `pktcred` and three homes instead of three hosts.
+#[test]
+fn a_group_with_credentials_of_its_own_has_its_own_packetlab() {
+    let scene = Scene::new("group");
+    let home = |host: &str| format!("--home={}", scene.path(host));
+    let pktcred = |words: &[&str]| {
+        let program = Path::new(PKTFLEET).with_file_name("pktcred");
+        assert!(program.exists(), "{} is missing: run `cargo build` first", program.display());
+        let output = Command::new(program).args(words).current_dir(&scene.folder).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mut hosts = ["broker", "proxy"].map(|host| {
+        pktcred(&["key", host, "--dir", ".", "--no-passphrase"]);
+        let (key, subject) = (format!("./{host}"), format!("./{host}.pub"));
+        let certificate = format!("{host}.cert");
+        pktcred(&["sign", "agent", "--signer", &key, "--subject", &subject, "-o", &certificate]);
+        let ports = match host {
+            "broker" => ["--publish", "127.0.0.1:0", "--subscribe", "127.0.0.1:0"],
+            _ => ["--controllers", "127.0.0.1:0", "--endpoints", "127.0.0.1:0"],
+        };
+        let words = [&[host, "--key", host, "--agent", &certificate][..], &ports].concat();
+        Running::start(scene.pktfleet(&words))
+    });
+    let [publish, subscribe] = ["publishers", "subscribers"].map(|whom| hosts[0].address(whom));
+    let [register, through] = ["controllers", "endpoints"].map(|whom| hosts[1].address(whom));
+
+    pktcred(&["init", "--no-passphrase", "--no-broker", &home("operator")]);
+    let endpoint = scene.pktfleet(&[
+        "endpoint",
+        "--subscribe",
+        &subscribe.to_string(),
+        "--broker-root=broker.pub",
+        "--key=operator/keys/k_ep",
+        "--agent=operator/certs/agent_ep_ep.cert",
+        "--subcmd=operator/certs/subcmd_eop_ep.cert",
+        "--operator=operator/keys/k_eop.pub",
+        "--attributes=hostid=EP1;endpoint_country=DEU;",
+    ]);
+    let mut endpoint = Running::start(endpoint);
+    endpoint.wait_for("subscribed at the broker");
+
+    let roots = ["--broker-root=broker.pub", "--proxy-root=proxy.pub"];
+    let broker = format!("--broker={publish}");
+    pktcred(&["init", "--no-passphrase", &broker, roots[0], roots[1], &home("lab")]);
+    let csr = scene.path("lab/csrs/exppriv_exper.csr");
+    let signed = ["--csr", &csr, "-o", "exppriv.cert"];
+    pktcred(&[&["sign", "exppriv", &home("operator"), "--signer=k_eop"][..], &signed].concat());
+    let operator = scene.path("operator/keys/k_eop.pub");
+    pktcred(&["add-privilege", &home("lab"), "--cert=./exppriv.cert", "--eop-key", &operator]);
+
+    let key = PublicKey::from_pem(&fs::read(scene.path("operator/keys/k_ep.pub")).unwrap());
+    let key = key.unwrap().key_id().to_string();
+    for (config, words) in [
+        ("lab/xpmgr.conf", vec!["-a".to_owned(), free_address()]),
+        (
+            "lab/xpmgr.proxy.conf",
+            vec!["-a".to_owned(), register.to_string(), "-p".to_owned(), through.to_string()],
+        ),
+    ] {
+        let words: Vec<_> = words.iter().map(String::as_str).chain(["-n", "1"]).collect();
+        let lines = printed(scene.pktxpmgr(&scene.path(config), &words));
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert!(line.ends_with(&format!(" {key}")), "{line}");
+    }
+    endpoint.end(Signal::SIGINT);
+    for host in hosts {
+        host.end(Signal::SIGINT);
+    }
 }
 
 /// An address of this machine that is free, as far as can be known.
