@@ -16,7 +16,8 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::proto::linfo::Linfo;
-use crate::proto::session::{MletFacts, Outcome};
+use crate::proto::outcome::Outcome;
+use crate::proto::session::MletFacts;
 use crate::sys::ring::RingError;
 
 /// Messages that wait in a queue; a shard keeps more by itself.

@@ -7,6 +7,7 @@
 pub mod greeting;
 pub mod linfo;
 pub mod outbox;
+pub mod outcome;
 pub mod relay;
 pub mod serving;
 pub mod session;

@@ -16,19 +16,18 @@
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
 //! while nothing of its direction waits to be sent, or linked behind the transmission of all of it.
 
-use std::fmt;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::greeting::{Greeting, GreetingError, Progress};
+use super::greeting::{Greeting, Progress};
 use super::linfo::Linfo;
 use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
+use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::serving::Serving;
-use super::tls::{self, Greeted, HandshakeError, Hello, ServerStream};
-use super::trust::ChainError;
+use super::tls::{Greeted, HandshakeError, Hello, ServerStream};
 use crate::wire::key::KeyId;
 use crate::wire::snikey::SniKey;
 use crate::wire::time::Ticks;
@@ -41,15 +40,6 @@ pub struct Context<'a> {
     pub wall: Ticks,
     /// Blocks for bytes that wait to be sent.
     pub pool: &'a mut BlockPool,
-}
-
-/// How a peer's byte stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The peer closed.
-    Closed,
-    /// The connection broke.
-    Broken(ErrorKind),
 }
 
 /// What a session asks of the owner of its sockets.
@@ -103,76 +93,6 @@ pub struct Standing {
 
 /// How often a session in which nothing moves looks at its sockets before it has waited long enough.
 const LOOKS: u32 = 4;
-
-/// How a session ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The mlet closed and everything it wrote was delivered.
-    MletEnded,
-    /// The endpoint closed; the mlet got everything it had sent.
-    EndpointEnded(End),
-    /// The mlet closed, but the endpoint did not take the rest in time or broke off.
-    UndeliveredToEndpoint,
-    /// The endpoint closed, but the mlet did not take the rest in time.
-    UndeliveredToMlet,
-    /// The endpoint left before START was answered.
-    LeftInSetUp(End),
-    /// No complete handshake in time.
-    HandshakeTimeout,
-    /// No answer to programs or START in time, or no permit.
-    SetUpTimeout,
-    /// No experiment has this server name (`None`: there is no default one).
-    NoExperiment(Option<String>),
-    /// TLS failed: another version, bytes that are no TLS, a refused certificate.
-    Tls(rustls::Error),
-    /// Our own chain no longer holds.
-    OwnChain(SniKey, ChainError),
-    /// The greeting failed.
-    Greeting(GreetingError),
-    /// The run ended before START.
-    Cancelled,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed => f.write_str("closed"),
-            Self::Broken(kind) => write!(f, "broke off ({kind})"),
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MletEnded => f.write_str("the mlet ended"),
-            Self::EndpointEnded(end) => write!(f, "the endpoint {end}"),
-            Self::UndeliveredToEndpoint => {
-                f.write_str("the mlet ended, but the endpoint did not take all it wrote")
-            }
-            Self::UndeliveredToMlet => {
-                f.write_str("the endpoint closed, but the mlet did not take all it sent")
-            }
-            Self::LeftInSetUp(end) => write!(f, "the endpoint {end} before START"),
-            Self::HandshakeTimeout => {
-                f.write_str("no complete TLS handshake in time (--handshake-timeout)")
-            }
-            Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
-            Self::NoExperiment(Some(name)) => {
-                write!(f, "no ExpExec has the snikey {:?}", name.escape_default().to_string())
-            }
-            Self::NoExperiment(None) => {
-                f.write_str("the endpoint sent no server name and no ExpExec is the default")
-            }
-            Self::Tls(error) => write!(f, "TLS failed: {}", tls::reason(error)),
-            Self::OwnChain(snikey, error) => {
-                write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
-            }
-            Self::Greeting(error) => error.fmt(f),
-            Self::Cancelled => f.write_str("the run ended before START"),
-        }
-    }
-}
 
 /// One session.
 pub struct Session {

@@ -5,7 +5,8 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use crate::mailbox::SessionId;
-use crate::proto::session::{Outcome, Session};
+use crate::proto::outcome::Outcome;
+use crate::proto::session::Session;
 
 /// A session's sockets and what is under way on them.
 pub(super) struct Connection {
