@@ -61,6 +61,11 @@ fn main() -> ExitCode {
     }
 }
 
+/// Writes a line into the log in one piece, which `eprintln!` does not.
+fn say(line: &str) {
+    let _ = io::stderr().write_all(format!("{line}\n").as_bytes());
+}
+
 fn number(word: &str) -> usize {
     word.parse().unwrap_or_else(|_| panic!("no number: {word}"))
 }
@@ -364,9 +369,4 @@ fn join(sessions: Vec<JoinHandle<()>>) {
     for session in sessions {
         let _ = session.join();
     }
-}
-
-/// One write, so that log lines of the manager on the same stream do not cut it.
-fn say(text: &str) {
-    let _ = io::stderr().write_all(format!("{text}\n").as_bytes());
 }

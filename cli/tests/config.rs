@@ -295,12 +295,15 @@ fn a_publication_loads_with_everything_it_names() {
     let more =
         "BrokerCertRootPath eop.pub,exper.pub\nPubPeriod 1h\nPubExpPriority 7\nPubCountry USA\n";
     let config = format!("{}{more}", publishing(&home));
-    assert_says(&home.loads(&config), &["published to 127.0.0.1 as 127.0.0.1:"]);
+    assert_says(&home.loads(&config), &["to be published at 127.0.0.1 as 127.0.0.1:"]);
     let with_controller = format!("{config}PubControllerAddr 127.0.0.9:7\n");
-    assert_says(&home.loads(&with_controller), &["published to 127.0.0.1 as 127.0.0.9:7"]);
+    assert_says(&home.loads(&with_controller), &["to be published at 127.0.0.1 as 127.0.0.9:7"]);
     home.write("xpmgr.conf", with_controller.as_bytes());
     let ended = run(home.command().args(["-p", "127.0.0.8:9", "-i", "HOST-*", "./mlet"]));
-    assert_says(&ended.stderr, &["published to 127.0.0.1 as 127.0.0.8:9", "configuration loaded"]);
+    assert_says(
+        &ended.stderr,
+        &["to be published at 127.0.0.1 as 127.0.0.8:9", "configuration loaded"],
+    );
 }
 
 #[test]

@@ -4,13 +4,14 @@
 
 mod common;
 
+use std::fs;
 use std::io::{ErrorKind, Write};
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::endpoint::{Dial, End, Endpoint, LINFO, NDATA, message};
-use common::manager::{Manager, wait_until, zoo};
+use common::manager::{Manager, children_of, kill_hard, wait_until, zoo};
 use common::{Home, PKTXPMGR, assert_says};
 use engine::sys::limits::raise_open_files;
 
@@ -51,6 +52,43 @@ fn start_must_be_answered_in_time() {
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
     manager.says("START was not answered in time");
     home.dial(&manager).is_served();
+}
+
+/// `--drain-timeout` towards the endpoint (promise P12): the mlet is killed while all buffers are full.
+#[test]
+fn an_endpoint_that_takes_nothing_is_given_up() {
+    let home = Home::new();
+    let manager = home.start(&["--drain-timeout", "300ms", "-n", "1"], &["flood", "2000", "60000"]);
+    let endpoint = home.dial(&manager).session();
+    manager.says("is ready");
+    let mlet = || children_of(manager.supervisor()).first().copied();
+    wait_until("the mlet runs", || mlet().is_some());
+    let mlet = mlet().unwrap();
+    await_standstill(mlet);
+    let memory = manager.memory_kib();
+    assert!(memory < 64 * 1024, "{memory} KiB");
+    kill_hard(mlet);
+    let start = Instant::now();
+    manager.says("mlet ended, but the endpoint did not take all it wrote");
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_eq!(manager.ends().code, Some(0));
+    drop(endpoint);
+}
+
+/// Waits until a mlet has written nothing for a while: its output is full up to the endpoint.
+fn await_standstill(mlet: i32) {
+    let written = || {
+        let io = fs::read_to_string(format!("/proc/{mlet}/io")).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().to_owned()
+    };
+    let (mut last, mut since) = (written(), Instant::now());
+    wait_until("the mlet can write no more", || {
+        let now = written();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        since.elapsed() > Duration::from_millis(200)
+    });
 }
 
 /// `--drain-timeout` is about progress: a slow reader that keeps reading gets everything.
@@ -278,7 +316,7 @@ fn running_out_of_descriptors_pauses_accepting() {
     let manager = home.start(&["--cores", "1"], &["echo"]);
     let fds = manager.open_fds();
     drop(manager);
-    let options = ["--cores", "1", "--accept-pause", "50ms", "--handshake-timeout", "1s"];
+    let options = ["-v", "--cores", "1", "--accept-pause", "50ms", "--handshake-timeout", "2s"];
     let manager = start_with_fds(&home, fds + 9, &options);
     let dial = home.dial(&manager);
     let crowd: Vec<Endpoint> = (0..20).map(|_| dial.connect()).collect();
@@ -288,6 +326,8 @@ fn running_out_of_descriptors_pauses_accepting() {
     assert!(lines <= 10, "{lines} lines in a second");
     drop(crowd);
     let start = Instant::now();
+    // Those that have been accepted and are gone would take the descriptors of its mlet.
+    manager.says_times("dropped 127.0.0.1", 20);
     dial.is_served();
     assert!(start.elapsed() < Duration::from_secs(1), "back after {:?}", start.elapsed());
     assert_eq!(manager.interrupted().code, Some(0));
@@ -343,7 +383,7 @@ fn a_crowd_of_bad_peers_does_not_disturb_real_ones() {
         })
         .collect();
     let in_a_crowd = median(&dial);
-    assert!(in_a_crowd < alone * 3 + Duration::from_millis(5), "{alone:?}, then {in_a_crowd:?}");
+    assert!(in_a_crowd < alone * 4 + Duration::from_millis(50), "{alone:?}, then {in_a_crowd:?}");
     // The garbage lingers until it closes.
     drop(garbage);
     for mut endpoint in silent {

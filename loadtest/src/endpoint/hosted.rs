@@ -408,3 +408,6 @@ async fn preempted(asked: &mut watch::Receiver<bool>) {
 fn reason(end: Result<End, EndpointError>) -> String {
     end.map_or_else(|error| error.to_string(), |end| end.to_string())
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,271 @@
+//! An endpoint that subscribes, with brokers that say exactly what a test wants, and controllers that
+//! run one session after the other.
+
+use std::net::SocketAddr;
+
+use engine::wire::certificate::Certificate;
+use engine::wire::key::{PrivateKey, PublicKey};
+use engine::wire::message::{Message, Outcome, Status};
+use engine::wire::program::Program;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::timeout;
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::*;
+use crate::golden::{certificate, private_key, public_key};
+use crate::home::{Home, Surroundings};
+use crate::link::Link;
+
+/// Far longer than anything here takes; a test that runs into it has failed.
+const LONG: Duration = Duration::from_secs(30);
+const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
+
+async fn within<T>(future: impl Future<Output = T>) -> T {
+    timeout(LONG, future).await.expect("nothing here takes so long")
+}
+
+async fn listen() -> TcpListener {
+    TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap()
+}
+
+fn host_port(address: SocketAddr) -> HostPort {
+    HostPort { host: address.ip().to_string(), port: Some(address.port()) }
+}
+
+/// A broker of which a test plays the part.
+struct Broker {
+    listener: TcpListener,
+    tls: TlsAcceptor,
+}
+
+impl Broker {
+    async fn new() -> Self {
+        let chain = [certificate("agent_bop_rv")];
+        let identity = Identity { chain: &chain, key: &private_key("rv") };
+        let rule = PeerRule { mode: TrustMode::Agent, anchors: Vec::new(), mandatory: true };
+        let tls = tls::server_config(&identity, rule).unwrap();
+        Self { listener: listen().await, tls: TlsAcceptor::from(tls) }
+    }
+
+    /// The endpoint `ep` of `eop`, which subscribes here.
+    fn subscriber(&self) -> Subscriber {
+        let chain = [certificate("agent_ep")];
+        let anchors = vec![public_key("bop")];
+        let rule = PeerRule { mode: TrustMode::Agent, anchors, mandatory: true };
+        let identity = Identity { chain: &chain, key: &private_key("ep") };
+        let tls = tls::client_config(Some(&identity), rule).unwrap();
+        let interest = Interest {
+            certificates: &[certificate("subcmd_eop_ep")],
+            operators: &[public_key("eop")],
+            channels: &[None],
+            attributes: "",
+        };
+        let address = host_port(self.listener.local_addr().unwrap());
+        Subscriber::new(address, ANYWHERE, tls, &interest).unwrap()
+    }
+
+    async fn accept(&self) -> Link<TlsStream<TcpStream>> {
+        let (stream, _) = within(self.listener.accept()).await.unwrap();
+        Link::new(within(self.tls.accept(stream)).await.unwrap())
+    }
+
+    /// Takes XCERT and XSUB, and answers them with these.
+    async fn answer(&self, statuses: [Status; 2]) -> Link<TlsStream<TcpStream>> {
+        let mut link = self.accept().await;
+        for _ in 0..2 {
+            within(link.receive()).await.unwrap().unwrap();
+        }
+        for status in statuses {
+            link.send(&Message::Result(Outcome::Status(status))).await.unwrap();
+        }
+        link
+    }
+}
+
+async fn notify(link: &mut Link<TlsStream<TcpStream>>, xdescr: &str) {
+    let channel = ChannelId::new(&public_key("eop").key_id().0).unwrap();
+    link.send(&Message::Xnotify { channel, xdescr }).await.unwrap();
+}
+
+/// An endpoint that keeps subscribing; what it is told of.
+fn keep(subscriber: Subscriber) -> (JoinSet<()>, mpsc::Receiver<Experiment>) {
+    let (sender, experiments) = mpsc::channel(1);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(keep_subscribed(subscriber, sender));
+    (tasks, experiments)
+}
+
+#[tokio::test]
+async fn a_subscription_that_has_ended_is_made_again_at_once() {
+    let broker = Broker::new().await;
+    let (_tasks, mut experiments) = keep(broker.subscriber());
+    for number in 0..3 {
+        let mut link = broker.answer([Status::SUCCESS; 2]).await;
+        let xdescr = format!("controller_addr=192.0.2.1:{number};");
+        notify(&mut link, &xdescr).await;
+        assert_eq!(within(experiments.recv()).await.unwrap().xdescr, xdescr);
+        match number {
+            // Whatever a broker may not say ends it as well.
+            0 => link.send(&Message::Result(Outcome::SUCCESS)).await.unwrap(),
+            1 => link.send(&Message::Start).await.unwrap(),
+            _ => {}
+        }
+    }
+}
+
+#[tokio::test]
+async fn descriptors_that_cannot_be_followed_are_passed_over() {
+    let broker = Broker::new().await;
+    let (_tasks, mut experiments) = keep(broker.subscriber());
+    let mut link = broker.answer([Status::SUCCESS; 2]).await;
+    for xdescr in ["", "sni_key=a;", "controller_addr=h;sni_key=42;", "controller_addr=h:1;"] {
+        notify(&mut link, xdescr).await;
+    }
+    assert_eq!(within(experiments.recv()).await.unwrap().xdescr, "controller_addr=h:1;");
+}
+
+#[tokio::test]
+async fn a_broker_that_refuses_is_not_asked_again_for_a_while() {
+    for statuses in [[Status::ECRTBADFRM, Status::SUCCESS], [Status::SUCCESS, Status::ESUBBADCHN]] {
+        let broker = Broker::new().await;
+        let (_tasks, _experiments) = keep(broker.subscriber());
+        let mut link = broker.answer(statuses).await;
+        assert_eq!(within(link.receive()).await.unwrap(), None, "it leaves");
+        let again = timeout(Duration::from_secs(1), broker.listener.accept()).await;
+        assert!(again.is_err(), "it came back at once");
+    }
+}
+
+/// Controllers of one home, each with a port of its own.
+struct Controllers {
+    home: Home,
+    chain: Vec<Certificate>,
+    key: PrivateKey,
+    operator: PublicKey,
+}
+
+impl Controllers {
+    fn new() -> Self {
+        let home = Home::create(1, false, Surroundings::default()).unwrap();
+        let (chain, key, operator) = home.controller();
+        Self { home, chain, key, operator }
+    }
+
+    /// Answers one connection with a session; how far the endpoint came then is awaited with the link.
+    async fn start_session(&self, listener: &TcpListener) -> Link<TlsStream<TcpStream>> {
+        let mode = TrustMode::ControllerAuthenticatesEndpoint;
+        let rule = PeerRule { mode, anchors: vec![self.operator], mandatory: true };
+        let identity = Identity { chain: &self.chain, key: &self.key };
+        let acceptor = TlsAcceptor::from(tls::server_config(&identity, rule).unwrap());
+        let (stream, _) = within(listener.accept()).await.unwrap();
+        let mut link = Link::new(within(acceptor.accept(stream)).await.unwrap());
+        let program = Program::from_ebpf_text(b"0xb7 0 0 0 1\n0x95 0 0 0 0\n").unwrap();
+        let cdata = Message::Cdata { hint: b"monitor", data: program.encoded() };
+        for request in [cdata, Message::Start] {
+            assert_eq!(ask(&mut link, &request).await, Status::SUCCESS);
+        }
+        link
+    }
+
+    /// The endpoint, which serves what is sent to it.
+    fn serve(&self, running_max: usize) -> (JoinSet<()>, mpsc::Sender<Experiment>) {
+        let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+        let endpoint = self.home.endpoints(nowhere).unwrap().remove(0);
+        let (sender, experiments) = mpsc::channel(1);
+        let mut tasks = JoinSet::new();
+        tasks.spawn(Sessions::new(endpoint, running_max).serve(experiments));
+        (tasks, sender)
+    }
+}
+
+async fn ask(link: &mut Link<TlsStream<TcpStream>>, request: &Message<'_>) -> Status {
+    link.send(request).await.unwrap();
+    let (message_type, payload) = within(link.receive()).await.unwrap().unwrap();
+    match Message::decode(message_type, &payload) {
+        Message::Result(outcome) => outcome.status(),
+        other => panic!("{other:?}"),
+    }
+}
+
+/// An experiment of the controller that listens here.
+fn experiment(listener: &TcpListener, pub_end: Option<Ticks>) -> Experiment {
+    let address = host_port(listener.local_addr().unwrap());
+    let xdescr = format!("controller_addr={address};pub_end={pub_end:?};");
+    Experiment { xdescr, controller: Controller { address, snikey: None }, pub_end, priority: 0 }
+}
+
+/// A second in which the endpoint does not connect.
+async fn assert_left_alone(listener: &TcpListener) {
+    assert!(timeout(Duration::from_secs(1), listener.accept()).await.is_err());
+}
+
+#[tokio::test]
+async fn several_experiments_are_served_at_once_up_to_the_limit() {
+    let controllers = Controllers::new();
+    let listeners = [listen().await, listen().await, listen().await];
+    let (_tasks, experiments) = controllers.serve(2);
+    for listener in &listeners {
+        experiments.send(experiment(listener, None)).await.unwrap();
+    }
+    let first = controllers.start_session(&listeners[0]).await;
+    let _second = controllers.start_session(&listeners[1]).await;
+    assert_left_alone(&listeners[2]).await;
+    first.close().await;
+    let _third = controllers.start_session(&listeners[2]).await;
+}
+
+#[tokio::test]
+async fn an_experiment_is_served_once_until_its_publication_ends() {
+    let controllers = Controllers::new();
+    let (lasting, endless, marker) = (listen().await, listen().await, listen().await);
+    let (_tasks, experiments) = controllers.serve(9);
+    let later = now().saturating_add(LONG);
+    let told = [experiment(&lasting, Some(later)), experiment(&endless, None)];
+    // Told twice while it runs, it is served once.
+    for experiment in told.iter().chain(&told) {
+        experiments.send(experiment.clone()).await.unwrap();
+    }
+    for listener in [&lasting, &endless] {
+        controllers.start_session(listener).await.close().await;
+    }
+    // A session is over for the endpoint when it is for us; this one comes after both.
+    experiments.send(experiment(&marker, None)).await.unwrap();
+    controllers.start_session(&marker).await.close().await;
+    // Told again afterwards, only what has no end that would tell it apart is served again.
+    for experiment in told {
+        experiments.send(experiment).await.unwrap();
+    }
+    controllers.start_session(&endless).await.close().await;
+    assert_left_alone(&lasting).await;
+}
+
+#[tokio::test]
+async fn a_controller_that_yields_gets_the_endpoint_back_at_its_time() {
+    let controllers = Controllers::new();
+    let listener = listen().await;
+    let (_tasks, experiments) = controllers.serve(1);
+    experiments.send(experiment(&listener, None)).await.unwrap();
+    let mut link = controllers.start_session(&listener).await;
+    let resume = now().saturating_add(Duration::from_millis(500));
+    assert_eq!(ask(&mut link, &Message::Yield { resume }).await, Status::SUCCESS);
+    link.close().await;
+    controllers.start_session(&listener).await.close().await;
+    assert!(now() >= resume);
+}
+
+#[tokio::test]
+async fn an_experiment_that_could_not_be_served_may_be_told_again() {
+    let controllers = Controllers::new();
+    let listener = listen().await;
+    let (_tasks, experiments) = controllers.serve(1);
+    let later = Some(now().saturating_add(LONG));
+    experiments.send(experiment(&listener, later)).await.unwrap();
+    // No session: the controller closes before START.
+    drop(within(listener.accept()).await.unwrap());
+    let other = listen().await;
+    experiments.send(experiment(&other, None)).await.unwrap();
+    controllers.start_session(&other).await.close().await;
+    experiments.send(experiment(&listener, later)).await.unwrap();
+    controllers.start_session(&listener).await.close().await;
+}
