@@ -86,13 +86,14 @@ fn ten_thousand_crashes_at_five_hundred_a_second_are_each_reported_once() {
         with_mlet(&homes[2], b"#!/bin/sh\n", 0o644),
     ];
     let dials = [0, 1, 2].map(|index| homes[index].dial(&managers[index]));
+    let supervisor = managers[0].supervisor();
     let zombies_max = AtomicUsize::new(0);
     let is_over = AtomicBool::new(false);
     let (next, start) = (AtomicUsize::new(0), Instant::now());
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
-                zombies_max.fetch_max(zombies(&managers[0]), Ordering::Relaxed);
+                zombies_max.fetch_max(zombies(supervisor), Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(50));
             }
         });
@@ -155,8 +156,8 @@ fn crash(dials: &[Dial; 3], number: usize) {
     endpoint.close();
 }
 
-fn zombies(manager: &Manager) -> usize {
-    let children = children_of(manager.supervisor());
+fn zombies(supervisor: i32) -> usize {
+    let children = children_of(supervisor);
     let stats = children.iter().map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")));
     stats.flatten().filter(|stat| stat.rsplit(") ").next().unwrap().starts_with('Z')).count()
 }

@@ -17,6 +17,7 @@ use common::endpoint::{
 use common::{Home, an_hour_ago, assert_says};
 use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType};
 use engine::wire::key::PrivateKey;
+use engine::wire::program::Program;
 use engine::wire::time::Ticks;
 use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};

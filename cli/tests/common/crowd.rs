@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Home;
 use super::endpoint::{Dial, Endpoint, NDATA, message};
-use super::manager::{Manager, children_of, wait_until};
+use super::manager::{Manager, children_of, kill_hard, wait_until};
 
 /// Pause between two round trips of an honest session, and between two attempts of the flood.
 const PAUSE: Duration = Duration::from_millis(5);
@@ -36,22 +36,26 @@ impl Figures {
 /// Measures so many honest sessions in windows with and without so many others, by turns.
 pub fn measure(honest: usize, others: usize, rounds: usize, window: Duration) -> Figures {
     let home = Home::new();
-    let options = ["--drain-timeout", "500ms", "--linger-timeout", "500ms"];
-    let manager = home.start(&options, &["obey"]);
+    let manager = home.start(&[], &["obey"]);
     let dial = home.dial(&manager);
     let mut sessions: Vec<Endpoint> = (0..honest).map(|_| told(&dial, b"echo")).collect();
+    wait_until("their mlets run", || mlets(&manager).len() == honest);
     let mut figures = Figures::default();
     for _ in 0..rounds {
         figures.alone.push(p99(&mut sessions, window));
+        let kept = mlets(&manager);
         let flooding: Vec<Endpoint> = (0..others).map(|_| told(&dial, b"silent")).collect();
         beside_a_flood(flooding, &mut figures, &mut sessions, window);
-        wait_until("only the honest are left", || mlets(&manager) == honest);
+        // A mlet that never reads hides the end of its endpoint, so that only its own end ends it.
+        let others = mlets(&manager).into_iter().filter(|pid| !kept.contains(pid));
+        others.for_each(kill_hard);
+        wait_until("only the honest are left", || mlets(&manager).len() == kept.len());
     }
     figures
 }
 
-fn mlets(manager: &Manager) -> usize {
-    children_of(manager.supervisor()).len()
+fn mlets(manager: &Manager) -> Vec<i32> {
+    children_of(manager.supervisor())
 }
 
 fn told(dial: &Dial, order: &[u8]) -> Endpoint {
