@@ -112,6 +112,9 @@ struct LimitArgs {
     /// Pause in accepting when fds or memory ran out
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time_limit)]
     accept_pause: Duration,
+    /// Connecting to the broker, its handshake and answers
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
+    broker_timeout: Duration,
     /// Between TERM and KILL for mlets at a forced end
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time_limit)]
     term_grace: Duration,
@@ -169,6 +172,7 @@ impl Args {
             drain_timeout: typed.drain_timeout,
             linger_timeout: typed.linger_timeout,
             accept_pause: typed.accept_pause,
+            broker_timeout: typed.broker_timeout,
             term_grace: typed.term_grace,
             handshakes_max: typed.handshakes_max,
             sessions_max: typed.sessions_max,
@@ -383,6 +387,7 @@ mod tests {
             "--drain-timeout=3s",
             "--linger-timeout=4s",
             "--accept-pause=5ms",
+            "--broker-timeout=9s",
             "--term-grace=6s",
             "--handshakes-max=7",
             "--sessions-max=8",
@@ -396,6 +401,7 @@ mod tests {
             drain_timeout: Duration::from_secs(3),
             linger_timeout: Duration::from_secs(4),
             accept_pause: Duration::from_millis(5),
+            broker_timeout: Duration::from_secs(9),
             term_grace: Duration::from_secs(6),
             handshakes_max: 7,
             sessions_max: 8,

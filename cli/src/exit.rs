@@ -56,7 +56,10 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let exit = match &error {
             RunError::Tls(_) => Exit::Config,
-            RunError::Listen(..) | RunError::SingletonNotStarted(_) => Exit::Listen,
+            RunError::Listen(..) | RunError::SingletonNotStarted(_) | RunError::Proxy { .. } => {
+                Exit::Listen
+            }
+            RunError::Publication { .. } => Exit::Publication,
             RunError::Ring(_) | RunError::Local(_) => Exit::Resource,
             RunError::SingletonSpoke | RunError::SupervisorLost | RunError::Internal(_) => {
                 Exit::Internal

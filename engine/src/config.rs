@@ -142,6 +142,8 @@ pub struct Limits {
     pub linger_timeout: Duration,
     /// Pause in accepting after the process ran out of fds or memory.
     pub accept_pause: Duration,
+    /// Of connecting to one address of the broker, of the handshake with it and of each answer.
+    pub broker_timeout: Duration,
     /// Between TERM and KILL when a run is ended by force.
     pub term_grace: Duration,
     /// Sessions of one shard that may be in set-up at once; beyond it the kernel's queue waits.
@@ -163,6 +165,7 @@ impl Default for Limits {
             drain_timeout: Duration::from_secs(30),
             linger_timeout: Duration::from_secs(5),
             accept_pause: Duration::from_millis(100),
+            broker_timeout: Duration::from_secs(10),
             term_grace: Duration::from_secs(2),
             handshakes_max: 1024,
             sessions_max: 0,

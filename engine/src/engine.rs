@@ -14,6 +14,7 @@ use crate::config::{Config, Greeting};
 pub use crate::control::Report;
 use crate::control::{Control, Parts as ControlParts};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
+use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::serving::Serving;
 use crate::proto::tls;
 use crate::shard::{Parts as ShardParts, Shard};
@@ -30,11 +31,28 @@ const OTHER_FDS: u64 = 128;
 /// Descriptors of one session: the endpoint's socket and our end of the mlet's.
 const FDS_PER_SESSION: u64 = 2;
 
+/// Descriptors of one connection on its way to the backlog: the socket, and once more for the runtime.
+const FDS_PER_SET_UP: u64 = 2;
+
 /// How a run ended that did not end well.
 #[derive(Debug)]
 pub enum RunError {
     /// This address cannot be listened on.
     Listen(SocketAddr, io::Error),
+    /// The proxy registered no connection within the bootstrap time.
+    Proxy {
+        /// The proxy's name.
+        name: String,
+        /// What went wrong last.
+        reason: String,
+    },
+    /// The experiments cannot be published.
+    Publication {
+        /// The broker's name.
+        broker: String,
+        /// What went wrong.
+        reason: String,
+    },
     /// The kernel gives no io_uring.
     Ring(RingError),
     /// A controller identity cannot be used.
@@ -61,6 +79,14 @@ impl fmt::Display for RunError {
                 "cannot listen on {address}: {error}; choose another address with -a, or end the \
                  program that uses this one"
             ),
+            Self::Proxy { name, reason } => write!(
+                f,
+                "no connection could be registered at the proxy {name} in time: {reason}; check -a, \
+                 or give it longer with BootstrapBacklogTimeout"
+            ),
+            Self::Publication { broker, reason } => {
+                write!(f, "cannot publish at the broker {broker}: {reason}")
+            }
             Self::Ring(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::SingletonNotStarted(error) => {
@@ -114,12 +140,13 @@ async fn serve(
     if config.singleton {
         control.start_singleton().await?;
     }
-    let Greeting::Passive { listen } = &config.greeting else {
-        return Err(RunError::Internal("proxy mode is not there yet".into()));
+    let bound = match &config.greeting {
+        Greeting::Passive { listen } => bind(listen, config.cores.len())?,
+        Greeting::Proxy(_) => Vec::new(),
     };
-    let bound = bind(listen, config.cores.len())?;
     let shards = start_shards(config, bound, &Arc::new(serving), &counts, &mailer)?;
     control.await_shards(shards).await?;
+    control.greet(config).map_err(RunError::Tls)?;
     control.run().await
 }
 
@@ -131,7 +158,14 @@ fn now() -> Ticks {
 /// How many sessions the limit of open files allows, after raising it as far as may be.
 fn sessions_max(config: &Config) -> Result<usize, RunError> {
     let open_files = limits::raise_open_files().map_err(RunError::Local)?;
-    let room = usize::try_from(open_files.saturating_sub(OTHER_FDS) / FDS_PER_SESSION)
+    let (backlog, other_fds) = match &config.greeting {
+        Greeting::Passive { .. } => (0, OTHER_FDS),
+        Greeting::Proxy(proxy) => (
+            proxy.backlog_target.saturating_mul(config.experiments.len()),
+            OTHER_FDS + SET_UPS_MAX as u64 * FDS_PER_SET_UP,
+        ),
+    };
+    let room = usize::try_from(open_files.saturating_sub(other_fds) / FDS_PER_SESSION)
         .unwrap_or(usize::MAX)
         .max(1);
     let wanted = config.limits.sessions_max;
@@ -139,11 +173,17 @@ fn sessions_max(config: &Config) -> Result<usize, RunError> {
         warn!(
             "--sessions-max {wanted} needs `ulimit -n {}`, but it is {open_files}: at most {room} \
              sessions at once",
-            wanted as u64 * FDS_PER_SESSION + OTHER_FDS
+            wanted as u64 * FDS_PER_SESSION + other_fds
         );
     }
     let max = if wanted == 0 { room } else { wanted.min(room) };
     info!("room for {max} sessions at once ({FDS_PER_SESSION} of {open_files} open files each)");
+    if backlog > max {
+        warn!(
+            "TargetBacklogConn asks for {backlog} connections, but there is room for {max}; raise \
+             `ulimit -n` or --sessions-max"
+        );
+    }
     Ok(max)
 }
 

@@ -16,7 +16,8 @@ use std::time::Duration;
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::proto::linfo::Linfo;
-use crate::proto::session::{MletFacts, Outcome};
+use crate::proto::outcome::Outcome;
+use crate::proto::session::MletFacts;
 use crate::sys::ring::RingError;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
@@ -39,15 +40,45 @@ pub(crate) struct SessionPlace {
 /// From the control thread to a shard.
 #[derive(Debug)]
 pub(crate) enum ToShard {
+    /// Take over a connection that is registered at the proxy.
+    Adopt(BacklogConnection),
     /// A permit for START has become free for this session.
     Permit(SessionPlace),
     /// Stop accepting, end sessions that have not sent START, and end when the others are over.
     Drain,
 }
 
+/// A connection registered at the proxy, on which an endpoint will come. It is counted as an open
+/// session already.
+#[derive(Debug)]
+pub(crate) struct BacklogConnection {
+    /// Nothing is under way on it, and it blocks.
+    pub(crate) socket: OwnedFd,
+    /// The proxy.
+    pub(crate) peer: IpAddr,
+    /// For which snikey, as a number in file order.
+    pub(crate) snikey: usize,
+    /// What the endpoint has sent already.
+    pub(crate) received: Vec<u8>,
+}
+
 /// From a shard to the control thread.
 #[derive(Debug)]
 pub(crate) enum FromShard {
+    /// An endpoint has come on a connection of the backlog: its ClientHello is whole.
+    BacklogTaken {
+        /// For which snikey.
+        snikey: usize,
+    },
+    /// A connection of the backlog ended before an endpoint came.
+    BacklogLost {
+        /// For which snikey.
+        snikey: usize,
+        /// How it ended.
+        outcome: Outcome,
+        /// From hand-over to end.
+        lived: Duration,
+    },
     /// Start a mlet with this socket as its fd 0.
     StartMlet {
         /// The session.

@@ -9,16 +9,17 @@ use std::net::{SocketAddr, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::proto::tls::{self, PeerRule};
 use engine::proto::trust::TrustMode;
 use engine::sys::limits;
-use engine::wire::certificate::{CertificateLimits, CertificateType, Delegation};
+use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use engine::wire::channel::{ChannelId, ChannelList};
 use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::key::PrivateKey;
+use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::message::Message;
 use engine::wire::time::Ticks;
 use nix::sys::signal::{Signal, kill};
@@ -85,7 +86,7 @@ impl Scene {
                 limits: CertificateLimits::default(),
             };
             let der = issue(&fields, &key.public_key(), signer).unwrap();
-            let certificate = engine::wire::certificate::Certificate::from_der(&der).unwrap();
+            let certificate = Certificate::from_der(&der).unwrap();
             self.write(&format!("{name}.{suffix}"), certificate.to_pem().as_bytes(), 0o600);
         }
         key.public_key().key_id().to_string()
@@ -325,6 +326,76 @@ fn two_managers_on_one_broker_and_one_proxy_do_not_disturb_each_other() {
     broker.end(Signal::SIGINT);
 }
 
+/// The way of docs/operating.md, with credentials of `pktcred` and three homes instead of three hosts.
+#[test]
+fn a_group_with_credentials_of_its_own_has_its_own_packetlab() {
+    let scene = Scene::new("group");
+    let home = |host: &str| format!("--home={}", scene.path(host));
+    let pktcred = |words: &[&str]| {
+        let program = Path::new(PKTFLEET).with_file_name("pktcred");
+        assert!(program.exists(), "{} is missing: run `cargo build` first", program.display());
+        let output = Command::new(program).args(words).current_dir(&scene.folder).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let mut hosts = ["broker", "proxy"].map(|host| {
+        pktcred(&["key", host, "--dir", ".", "--no-passphrase"]);
+        let (key, subject) = (format!("./{host}"), format!("./{host}.pub"));
+        let certificate = format!("{host}.cert");
+        pktcred(&["sign", "agent", "--signer", &key, "--subject", &subject, "-o", &certificate]);
+        let ports = match host {
+            "broker" => ["--publish", "127.0.0.1:0", "--subscribe", "127.0.0.1:0"],
+            _ => ["--controllers", "127.0.0.1:0", "--endpoints", "127.0.0.1:0"],
+        };
+        let words = [&[host, "--key", host, "--agent", &certificate][..], &ports].concat();
+        Running::start(scene.pktfleet(&words))
+    });
+    let [publish, subscribe] = ["publishers", "subscribers"].map(|whom| hosts[0].address(whom));
+    let [register, through] = ["controllers", "endpoints"].map(|whom| hosts[1].address(whom));
+
+    pktcred(&["init", "--no-passphrase", "--no-broker", &home("operator")]);
+    let endpoint = scene.pktfleet(&[
+        "endpoint",
+        "--subscribe",
+        &subscribe.to_string(),
+        "--broker-root=broker.pub",
+        "--key=operator/keys/k_ep",
+        "--agent=operator/certs/agent_ep_ep.cert",
+        "--subcmd=operator/certs/subcmd_eop_ep.cert",
+        "--operator=operator/keys/k_eop.pub",
+        "--attributes=hostid=EP1;endpoint_country=DEU;",
+    ]);
+    let mut endpoint = Running::start(endpoint);
+    endpoint.wait_for("subscribed at the broker");
+
+    let roots = ["--broker-root=broker.pub", "--proxy-root=proxy.pub"];
+    let broker = format!("--broker={publish}");
+    pktcred(&["init", "--no-passphrase", &broker, roots[0], roots[1], &home("lab")]);
+    let csr = scene.path("lab/csrs/exppriv_exper.csr");
+    let signed = ["--csr", &csr, "-o", "exppriv.cert"];
+    pktcred(&[&["sign", "exppriv", &home("operator"), "--signer=k_eop"][..], &signed].concat());
+    let operator = scene.path("operator/keys/k_eop.pub");
+    pktcred(&["add-privilege", &home("lab"), "--cert=./exppriv.cert", "--eop-key", &operator]);
+
+    let key = PublicKey::from_pem(&fs::read(scene.path("operator/keys/k_ep.pub")).unwrap());
+    let key = key.unwrap().key_id().to_string();
+    for (config, words) in [
+        ("lab/xpmgr.conf", vec!["-a".to_owned(), free_address()]),
+        (
+            "lab/xpmgr.proxy.conf",
+            vec!["-a".to_owned(), register.to_string(), "-p".to_owned(), through.to_string()],
+        ),
+    ] {
+        let words: Vec<_> = words.iter().map(String::as_str).chain(["-n", "1"]).collect();
+        let lines = printed(scene.pktxpmgr(&scene.path(config), &words));
+        let [line] = &lines[..] else { panic!("{lines:?}") };
+        assert!(line.ends_with(&format!(" {key}")), "{line}");
+    }
+    endpoint.end(Signal::SIGINT);
+    for host in hosts {
+        host.end(Signal::SIGINT);
+    }
+}
+
 /// An address of this machine that is free, as far as can be known.
 fn free_address() -> String {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -367,11 +438,7 @@ fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
 }
 
 /// A connection registered under `snikey`, as a controller does it, up to both preambles.
-fn register(
-    proxy: SocketAddr,
-    tls: &std::sync::Arc<rustls::ClientConfig>,
-    snikey: &str,
-) -> TcpStream {
+fn register(proxy: SocketAddr, tls: &Arc<rustls::ClientConfig>, snikey: &str) -> TcpStream {
     let mut stream = TcpStream::connect(proxy).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -453,4 +520,70 @@ fn a_proxy_holds_ten_thousand_waiting_connections() {
         thread::yield_now();
     }
     proxy.end(Signal::SIGTERM);
+}
+
+/// A client of a broker: sends one request and reads messages.
+struct BrokerClient {
+    stream: TcpStream,
+    tls: ClientConnection,
+}
+
+impl BrokerClient {
+    fn open(broker: SocketAddr, tls: &Arc<rustls::ClientConfig>, request: &Message<'_>) -> Self {
+        let stream = TcpStream::connect(broker).unwrap();
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let tls = ClientConnection::new(tls.clone(), tls::server_name(None).unwrap()).unwrap();
+        let mut client = Self { stream, tls };
+        let mut encoded = Vec::new();
+        request.encode(&mut encoded).unwrap();
+        rustls::Stream::new(&mut client.tls, &mut client.stream).write_all(&encoded).unwrap();
+        assert_eq!(client.read(4), [0x40, 0, 0, 0], "RESULT 0");
+        client
+    }
+
+    fn read(&mut self, len: usize) -> Vec<u8> {
+        let mut bytes = vec![0; len];
+        rustls::Stream::new(&mut self.tls, &mut self.stream).read_exact(&mut bytes).unwrap();
+        bytes
+    }
+}
+
+#[test]
+fn a_broker_tells_two_thousand_subscribers_of_one_publication() {
+    const COUNT: usize = 2_000;
+    const KIB_PER_CONNECTION_MAX: usize = 24;
+    let limit = limits::raise_open_files().unwrap();
+    assert!(limit > COUNT as u64 + 100, "`ulimit -Hn` is {limit}, too low for this test");
+    let scene = Scene::new("subscribers");
+    let mut broker = scene.broker();
+    let (publish, subscribe) = (broker.address("publishers"), broker.address("subscribers"));
+    let chain = [Certificate::from_pem(&fs::read(scene.path("agent_ep.cert")).unwrap()).unwrap()];
+    let key = PrivateKey::from_pem(&fs::read(scene.path("ep")).unwrap(), None).unwrap();
+    let rule = PeerRule { mode: TrustMode::Agent, anchors: Vec::new(), mandatory: true };
+    let identity = tls::Identity { chain: &chain, key: &key };
+    let tls = tls::client_config(Some(&identity), rule).unwrap();
+    let channels = ChannelList::new(&[ChannelId::new(b"all").unwrap()]);
+    let operator_key = [0; 32];
+    let xsub = Message::Xsub { channels: channels.clone(), operator_key, dattr: "hostid=EP1;" };
+
+    let kib_before = broker.resident_kib();
+    let mut subscribers: Vec<_> =
+        (0..COUNT).map(|_| BrokerClient::open(subscribe, &tls, &xsub)).collect();
+    let kib = broker.resident_kib() - kib_before;
+    println!("{kib} KiB for {COUNT} subscribers");
+    assert!(kib < KIB_PER_CONNECTION_MAX * COUNT, "{kib} KiB");
+
+    let xdescr = "controller_addr=192.0.2.1;";
+    let xpub = Message::Xpub { channels, operator_key, xdescr };
+    let started = Instant::now();
+    let _publisher = BrokerClient::open(publish, &tls, &xpub);
+    let channel = ChannelId::new(b"all").unwrap();
+    let mut expected = Vec::new();
+    Message::Xnotify { channel, xdescr }.encode(&mut expected).unwrap();
+    for subscriber in &mut subscribers {
+        assert_eq!(subscriber.read(expected.len()), expected);
+    }
+    println!("all told after {:?}", started.elapsed());
+    broker.end(Signal::SIGTERM);
 }

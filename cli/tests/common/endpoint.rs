@@ -159,7 +159,11 @@ impl Dial {
             socket.bind(&SocketAddr::new(source, 0).into())?;
         }
         socket.connect_timeout(&self.address.into(), PATIENCE)?;
-        let tcp = TcpStream::from(socket);
+        self.over(socket.into())
+    }
+
+    /// An endpoint that a proxy has connected with the manager through this.
+    pub fn over(&self, tcp: TcpStream) -> io::Result<Endpoint> {
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(PATIENCE))?;
         tcp.set_write_timeout(Some(PATIENCE))?;
@@ -438,13 +442,13 @@ impl Endpoint {
 
 /// Holds records to the rule that none has bytes of two messages.
 #[derive(Default)]
-struct RecordRule {
+pub struct RecordRule {
     header: Vec<u8>,
     payload_left: usize,
 }
 
 impl RecordRule {
-    fn check(&mut self, mut piece: &[u8]) {
+    pub fn check(&mut self, mut piece: &[u8]) {
         let header_len = piece.len().min(4 - self.header.len());
         self.header.extend_from_slice(&piece[..header_len]);
         if header_len > 0 && self.header.len() == 4 {

@@ -3,13 +3,16 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test file compiles this module on its own")]
 
+pub mod broker;
 pub mod churn;
 pub mod crowd;
 pub mod dump;
 pub mod endpoint;
 pub mod manager;
+pub mod proxy;
 pub mod tail;
 pub mod terminal;
+pub mod tls_peer;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};

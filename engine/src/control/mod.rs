@@ -1,7 +1,9 @@
 //! The control thread: what concerns the whole run and no single session's bytes.
 //!
-//! It starts mlets through the supervisor, hands out permits that were waited for, follows signals,
-//! and ends the run. It waits on descriptors only, on tokio-uring's runtime, and never blocks a shard.
+//! It starts mlets through the supervisor, hands out permits that were waited for, keeps the backlog at
+//! the proxy and the publication, follows signals, and ends the run. Its loop waits on tokio-uring's
+//! runtime and never blocks a shard; conversations with broker and proxy are tasks of their own, which
+//! send the loop their news.
 //!
 //! ```text
 //!  Running --signal, -n reached, singleton closed--> Draining --shards and mlets ended--> over
@@ -9,7 +11,10 @@
 //!                                                        +--> Forced: TERM, grace, KILL --> over
 //! ```
 
+mod backlog;
 mod log_limit;
+mod peer;
+mod publication;
 mod sessions;
 mod singleton;
 
@@ -18,30 +23,51 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
+use aws_lc_rs::rand;
 use tokio::io::Interest;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
+use self::backlog::{Backlog, SetUpEnd};
 use self::log_limit::{LogLimit, Verdict};
+use self::peer::Stop;
+use self::publication::{Publication, Told};
 pub use self::sessions::Report;
 use self::sessions::{Sessions, log_linfo};
 use self::singleton::{Heard, Singleton};
+use crate::config::{Config, Greeting};
 use crate::engine::RunError;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
 use crate::proto::session::MletFacts;
+use crate::proto::tls::SetupError;
 use crate::sys::children;
 use crate::sys::signals::{StopSignal, StopSignals};
 use crate::sys::socket;
 use crate::sys::supervisor::{Event, Flushed, Supervisor};
 use crate::sys::watch::Watched;
+use crate::wire::time::Ticks;
 
 /// The supervisor's name for the one mlet of singleton mode; sessions count from 1.
 const SINGLETON_ID: u64 = 0;
 
 /// How soon a send is tried again that waits for something no descriptor announces.
 const SEND_RETRY: Duration = Duration::from_millis(10);
+
+/// How often the wall clock is looked at while one of its times is waited for, because it may be set.
+const WALL_CHECK: Duration = Duration::from_secs(60);
+
+/// What a task of the control thread tells its loop.
+enum News {
+    /// The set-up of a backlog connection has ended.
+    SetUp(SetUpEnd),
+    /// About the publication.
+    Publication(Told),
+}
+
+type NewsSender = mpsc::UnboundedSender<News>;
 
 /// What the control thread works with.
 pub(crate) struct Parts {
@@ -76,6 +102,15 @@ pub(crate) struct Control {
     failure: Option<RunError>,
     retry_at: Option<Instant>,
     term_grace: Duration,
+    backlog: Option<Backlog>,
+    publication: Option<Publication>,
+    /// Not bounded: a task sends one or two, and there are few tasks.
+    news: mpsc::UnboundedReceiver<News>,
+    news_sender: NewsSender,
+    /// News that ended a wait.
+    heard: Option<News>,
+    stop_tasks: watch::Sender<bool>,
+    stop: Stop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,12 +125,32 @@ fn now() -> Instant {
     Instant::now()
 }
 
+#[expect(clippy::disallowed_methods, reason = "the control thread reads the clock here alone")]
+fn wall() -> Ticks {
+    Ticks::from_system_time(SystemTime::now())
+}
+
+/// How long until the wall clock may show `time`; never long, because it may be set.
+fn until_wall(time: Ticks) -> Duration {
+    time.saturating_duration_since(wall()).min(WALL_CHECK)
+}
+
+/// Any number, for jitter.
+fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness the waits lose their jitter and nothing else; TLS would have failed before.
+    let _ = rand::fill(&mut bytes);
+    u32::from_be_bytes(bytes)
+}
+
 impl Control {
     /// Takes over; must be called within the runtime.
     ///
     /// # Errors
     /// A descriptor cannot be watched.
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
+        let (news_sender, news) = mpsc::unbounded_channel();
+        let (stop_tasks, stop) = Stop::new();
         Ok(Self {
             supervisor: Watched::new(parts.supervisor)?,
             supervisor_lost: false,
@@ -115,6 +170,13 @@ impl Control {
             failure: None,
             retry_at: None,
             term_grace: parts.term_grace,
+            backlog: None,
+            publication: None,
+            news,
+            news_sender,
+            heard: None,
+            stop_tasks,
+            stop,
         })
     }
 
@@ -175,25 +237,51 @@ impl Control {
         Ok(())
     }
 
+    /// Begins to greet endpoints, whom the shards can serve: publishes, in proxy mode once the backlog
+    /// is filled.
+    ///
+    /// # Errors
+    /// An agent certificate cannot be used.
+    pub(crate) fn greet(&mut self, config: &Config) -> Result<(), SetupError> {
+        if let Some(publication) = &config.publication {
+            let (news, stop) = (self.news_sender.clone(), self.stop.clone());
+            self.publication = Some(Publication::new(config, publication, news, stop)?);
+        }
+        match &config.greeting {
+            Greeting::Passive { .. } => self.publish(),
+            Greeting::Proxy(proxy) => {
+                let (news, stop) = (self.news_sender.clone(), self.stop.clone());
+                self.backlog = Some(Backlog::new(config, proxy, news, stop)?);
+            }
+        }
+        Ok(())
+    }
+
     /// Runs until the run is over.
     ///
     /// # Errors
     /// What the run ends with, if not well.
     pub(crate) async fn run(mut self) -> Result<Report, RunError> {
         while !self.is_over() {
-            self.wait().await.map_err(RunError::Local)?;
             self.take_signals();
             self.take_all_mail();
             self.take_events();
             self.hear_singleton();
+            self.take_news();
+            self.tend_backlog();
+            self.tend_greeting();
             self.flush();
+            if !self.is_over() {
+                self.wait().await.map_err(RunError::Local)?;
+            }
         }
         self.end().await
     }
 
     /// Waits until there may be something to do.
     async fn wait(&mut self) -> io::Result<()> {
-        let timer = [self.retry_at, self.force_until()].into_iter().flatten().min();
+        let timer = [self.retry_at, self.force_until(), self.greeting_due()];
+        let timer = timer.into_iter().flatten().min();
         let supervisor_interest = match self.supervisor.inner.wants_write() {
             true if self.retry_at.is_none() => Interest::READABLE | Interest::WRITABLE,
             _ => Interest::READABLE,
@@ -210,9 +298,20 @@ impl Control {
             ready = self.signals.ready(Interest::READABLE) => ready?,
             ready = self.supervisor.ready(supervisor_interest), if !self.supervisor_lost => ready?,
             ready = ready_of(self.singleton.as_ref(), singleton_interest) => ready?,
+            news = self.news.recv() => self.heard = news,
             () = at(timer) => self.retry_at = None,
         }
         Ok(())
+    }
+
+    /// When something about backlog or publication is due by itself.
+    fn greeting_due(&self) -> Option<Instant> {
+        if self.phase != Phase::Running {
+            return None;
+        }
+        let backlog = self.backlog.as_ref().and_then(Backlog::next_due);
+        let publication = self.publication.as_ref().and_then(Publication::next_due);
+        [backlog, publication].into_iter().flatten().min()
     }
 
     fn force_until(&self) -> Option<Instant> {
@@ -249,6 +348,9 @@ impl Control {
             self.wait().await.map_err(RunError::Local)?;
             self.take_events();
             self.flush();
+        }
+        if let Some(publication) = self.publication.take() {
+            publication.end().await;
         }
         let report = self.sessions.report();
         info!(
@@ -289,8 +391,25 @@ impl Control {
     fn drain(&mut self) {
         if self.phase == Phase::Running {
             self.phase = Phase::Draining;
+            // It fails only when no task is left to hear it.
+            let _ = self.stop_tasks.send(true);
             for shard in &mut self.shards {
                 shard.push(ToShard::Drain);
+            }
+        }
+    }
+
+    /// Ends the run with an error, unless there is one already.
+    fn fail(&mut self, error: RunError) {
+        self.failure.get_or_insert(error);
+        self.drain();
+    }
+
+    fn take_news(&mut self) {
+        while let Some(news) = self.heard.take().or_else(|| self.news.try_recv().ok()) {
+            match news {
+                News::SetUp(end) => self.take_set_up(end),
+                News::Publication(told) => self.take_publication_news(told),
             }
         }
     }
@@ -321,6 +440,10 @@ impl Control {
                 self.drain();
             }
             FromShard::Linfo { id, linfo, lost_before } => log_linfo(id, &linfo, lost_before),
+            FromShard::BacklogTaken { snikey } => self.take_backlog_taken(snikey),
+            FromShard::BacklogLost { snikey, outcome, lived } => {
+                self.take_backlog_lost(snikey, &outcome, lived);
+            }
             FromShard::Ended { id, peer, outcome, lasted } => {
                 self.sessions.ended(id, peer, outcome, lasted, now());
             }

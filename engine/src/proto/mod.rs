@@ -4,13 +4,20 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backlog;
+pub mod backoff;
+pub mod descriptor;
 pub mod greeting;
 pub mod linfo;
 pub mod outbox;
+pub mod outcome;
+pub mod publisher;
 pub mod relay;
 pub mod serving;
 pub mod session;
 pub mod tls;
+#[cfg(test)]
+mod tls_server;
 pub mod trust;
 
 #[cfg(test)]

@@ -110,8 +110,7 @@ impl Relay {
 
     /// The endpoint's bytes are wanted.
     pub fn wants_endpoint_input(&self, buffers: &Buffers) -> bool {
-        !self.endpoint_input_over
-            && (self.phase == Phase::DrainingToEndpoint || buffers.to_mlet.is_empty())
+        !self.endpoint_input_over && buffers.to_mlet.is_empty()
     }
 
     /// The mlet's bytes are wanted.

@@ -1,12 +1,17 @@
 //! One endpoint's session from accept to close, without its sockets.
 //!
 //! ```text
+//!  Backlog --first byte--+
+//!                        v
 //!  Hello --ClientHello--> Handshake --TLS done--> Greeting --RESULT of START--> Relay
 //!    |                        |                      |                            |
 //!    +------ failure ---------+----------------------+---> Closing <--delivered---+
 //!                                                             |                   |
 //!                       endpoint's end, or linger limit ------+--> Over <---------+
 //! ```
+//!
+//! A session begins in Hello with a peer that connected to us, and in Backlog on a connection that
+//! waits at a proxy for its endpoint, for as long as it takes.
 //!
 //! The owner of the sockets calls `handle_*` with what happened, then reads what is wanted:
 //! [`Session::take_requests`], [`Session::transmit_to_endpoint`], [`Session::transmit_to_mlet`],
@@ -16,19 +21,18 @@
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
 //! while nothing of its direction waits to be sent, or linked behind the transmission of all of it.
 
-use std::fmt;
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::greeting::{Greeting, GreetingError, Progress};
+use super::greeting::{Greeting, Progress};
 use super::linfo::Linfo;
 use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
+use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::serving::Serving;
-use super::tls::{self, Greeted, HandshakeError, Hello, ServerStream};
-use super::trust::ChainError;
+use super::tls::{Greeted, HandshakeError, Hello, ServerStream};
 use crate::wire::key::KeyId;
 use crate::wire::snikey::SniKey;
 use crate::wire::time::Ticks;
@@ -43,18 +47,11 @@ pub struct Context<'a> {
     pub pool: &'a mut BlockPool,
 }
 
-/// How a peer's byte stream ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The peer closed.
-    Closed,
-    /// The connection broke.
-    Broken(ErrorKind),
-}
-
 /// What a session asks of the owner of its sockets.
 #[derive(Debug)]
 pub enum Request {
+    /// The ClientHello is whole: this is no connection of the backlog any more, its endpoint has come.
+    LeaveBacklog,
     /// A permit to send START; answered with [`Session::handle_permit`], or never.
     Permit,
     /// A mlet: make a socket pair and start one. The session goes on at once.
@@ -104,76 +101,6 @@ pub struct Standing {
 /// How often a session in which nothing moves looks at its sockets before it has waited long enough.
 const LOOKS: u32 = 4;
 
-/// How a session ended.
-#[derive(Debug)]
-pub enum Outcome {
-    /// The mlet closed and everything it wrote was delivered.
-    MletEnded,
-    /// The endpoint closed; the mlet got everything it had sent.
-    EndpointEnded(End),
-    /// The mlet closed, but the endpoint did not take the rest in time or broke off.
-    UndeliveredToEndpoint,
-    /// The endpoint closed, but the mlet did not take the rest in time.
-    UndeliveredToMlet,
-    /// The endpoint left before START was answered.
-    LeftInSetUp(End),
-    /// No complete handshake in time.
-    HandshakeTimeout,
-    /// No answer to programs or START in time, or no permit.
-    SetUpTimeout,
-    /// No experiment has this server name (`None`: there is no default one).
-    NoExperiment(Option<String>),
-    /// TLS failed: another version, bytes that are no TLS, a refused certificate.
-    Tls(rustls::Error),
-    /// Our own chain no longer holds.
-    OwnChain(SniKey, ChainError),
-    /// The greeting failed.
-    Greeting(GreetingError),
-    /// The run ended before START.
-    Cancelled,
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Closed => f.write_str("closed"),
-            Self::Broken(kind) => write!(f, "broke off ({kind})"),
-        }
-    }
-}
-
-impl fmt::Display for Outcome {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::MletEnded => f.write_str("the mlet ended"),
-            Self::EndpointEnded(end) => write!(f, "the endpoint {end}"),
-            Self::UndeliveredToEndpoint => {
-                f.write_str("the mlet ended, but the endpoint did not take all it wrote")
-            }
-            Self::UndeliveredToMlet => {
-                f.write_str("the endpoint closed, but the mlet did not take all it sent")
-            }
-            Self::LeftInSetUp(end) => write!(f, "the endpoint {end} before START"),
-            Self::HandshakeTimeout => {
-                f.write_str("no complete TLS handshake in time (--handshake-timeout)")
-            }
-            Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
-            Self::NoExperiment(Some(name)) => {
-                write!(f, "no ExpExec has the snikey {:?}", name.escape_default().to_string())
-            }
-            Self::NoExperiment(None) => {
-                f.write_str("the endpoint sent no server name and no ExpExec is the default")
-            }
-            Self::Tls(error) => write!(f, "TLS failed: {}", tls::reason(error)),
-            Self::OwnChain(snikey, error) => {
-                write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
-            }
-            Self::Greeting(error) => error.fmt(f),
-            Self::Cancelled => f.write_str("the run ended before START"),
-        }
-    }
-}
-
 /// One session.
 pub struct Session {
     peer: IpAddr,
@@ -189,10 +116,13 @@ pub struct Session {
     vain_looks: u32,
     /// What the kernel held for both peers at the last of them.
     untaken: Option<(usize, usize)>,
+    /// It counts among the connections that wait at the proxy.
+    in_backlog: bool,
 }
 
 enum State {
-    Hello(Hello),
+    Backlog,
+    Hello(Box<Hello>),
     Handshake(ServerStream),
     Greeting(ServerStream, Greeting),
     Relay(ServerStream, Relay),
@@ -218,7 +148,7 @@ impl Session {
             peer,
             serving,
             experiment: 0,
-            state: State::Hello(Hello::default()),
+            state: State::Hello(Box::default()),
             buffers: Buffers::default(),
             requests: Vec::new(),
             deadline,
@@ -226,7 +156,14 @@ impl Session {
             served: false,
             vain_looks: 0,
             untaken: None,
+            in_backlog: false,
         }
+    }
+
+    /// A session on a connection registered at the proxy `peer`; its endpoint is still to come.
+    pub fn in_backlog(peer: IpAddr, serving: Arc<Serving>, now: Instant) -> Self {
+        let begun = Self::new(peer, serving, now);
+        Self { state: State::Backlog, deadline: None, in_backlog: true, ..begun }
     }
 
     /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
@@ -238,6 +175,10 @@ impl Session {
     /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
     pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
         debug_assert!(input.len() <= RECEIVE_LEN, "more might not fit into a block");
+        if matches!(self.state, State::Backlog) {
+            self.state = State::Hello(Box::default());
+            self.deadline = Some(cx.now + self.serving.limits.handshake_timeout);
+        }
         while !input.is_empty() {
             let received = match &mut self.state {
                 State::Hello(hello) => {
@@ -252,7 +193,7 @@ impl Session {
                 State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => {
                     tls.receive(&mut input)
                 }
-                State::Closing(_) | State::Over => break,
+                State::Backlog | State::Closing(_) | State::Over => break,
             };
             self.take_received(cx);
             if let Err(error) = received {
@@ -355,7 +296,7 @@ impl Session {
                 _ => self.requests.push(Request::Look),
             },
             State::Closing(_) => self.state = State::Over,
-            State::Over => {}
+            State::Backlog | State::Over => {}
         }
         self.advance(cx);
     }
@@ -403,7 +344,7 @@ impl Session {
     /// A receive from the endpoint is wanted.
     pub fn wants_endpoint_input(&self) -> bool {
         match &self.state {
-            State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+            State::Backlog | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
                 self.buffers.to_endpoint.is_empty()
             }
             State::Relay(_, relay) => relay.wants_endpoint_input(&self.buffers),
@@ -437,6 +378,9 @@ impl Session {
     }
 
     fn accept(&mut self, greeted: Greeted, cx: &mut Context<'_>) {
+        if std::mem::take(&mut self.in_backlog) {
+            self.requests.push(Request::LeaveBacklog);
+        }
         let name = greeted.server_name();
         let Some(index) = self.serving.choose(name.as_deref()) else {
             // As the original: the connection closes without an alert (protocol.md 3.4).
@@ -573,6 +517,7 @@ impl Session {
     fn end_endpoint_input(&mut self, end: End, cx: &mut Context<'_>) {
         let broken = matches!(end, End::Broken(_));
         match &mut self.state {
+            State::Backlog => self.finish(Outcome::BacklogLost(end)),
             State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
                 self.finish(Outcome::LeftInSetUp(end));
             }
@@ -645,7 +590,7 @@ impl Session {
         let tls = match &mut self.state {
             State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => tls,
             State::Closing(Closing { tls: Some(tls), .. }) => tls,
-            State::Hello(_) | State::Closing(_) | State::Over => return,
+            State::Backlog | State::Hello(_) | State::Closing(_) | State::Over => return,
         };
         if self.buffers.to_endpoint.is_empty() && tls.has_output() {
             self.buffers.to_endpoint.append(pool, |room| tls.write_output(room));

@@ -2,13 +2,14 @@
 //! and nothing of the web's certificate rules applies.
 //!
 //! The only file that names rustls connection types. [`server_config`] and [`client_config`] serve
-//! every role; [`Hello`] and [`ServerStream`] are the controller's side of one connection, fed with
-//! bytes by whoever owns the socket.
+//! every role; [`Hello`] and [`ServerStream`] are the controller's side towards an endpoint,
+//! [`ClientStream`] its side towards a broker or proxy, fed with bytes by whoever owns the socket.
 //!
-//! Invariant: every [`ServerStream::write_piece`] becomes records of its own, so records never hold
+//! Invariant: every [`TlsStream::write_piece`] becomes records of its own, so records never hold
 //! bytes of two pieces (1.6); and no read swallows a byte that the peer did not put into TLS.
 
 use std::io::{self, Read, Write};
+use std::ops::DerefMut;
 use std::sync::Arc;
 
 use rustls::client::Resumption;
@@ -22,8 +23,8 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, ClientConfig, DigitallySignedStruct, DistinguishedName, Error, OtherError,
-    ServerConfig, ServerConnection, SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, ConnectionCommon, DigitallySignedStruct,
+    DistinguishedName, Error, OtherError, ServerConfig, ServerConnection, SignatureScheme,
 };
 
 use super::trust::{TrustMode, decode_chain, verify_chain};
@@ -373,7 +374,7 @@ impl Greeted {
     /// The ClientHello does not fit the configuration, such as one without TLS 1.3.
     pub fn accept(self, config: Arc<ServerConfig>) -> Result<ServerStream, HandshakeError> {
         let connection = self.accepted.into_connection(config).map_err(HandshakeError::new)?;
-        Ok(ServerStream { connection: Box::new(connection) })
+        Ok(TlsStream { connection: Box::new(connection) })
     }
 }
 
@@ -388,12 +389,56 @@ pub enum Plaintext {
     Closed,
 }
 
-/// The controller's side of one TLS connection.
-pub struct ServerStream {
-    connection: Box<ServerConnection>,
+/// Our side of one TLS connection.
+pub struct TlsStream<C> {
+    connection: Box<C>,
 }
 
-impl ServerStream {
+/// The controller's side of a connection with an endpoint.
+pub type ServerStream = TlsStream<ServerConnection>;
+
+/// The controller's side of a connection with a broker or proxy.
+pub type ClientStream = TlsStream<ClientConnection>;
+
+/// Bytes before the body of a TLS record.
+const RECORD_HEADER_LEN: usize = 5;
+
+/// The longest body of a record that TLS 1.3 allows (RFC 8446 5.2).
+const RECORD_BODY_LEN_MAX: usize = (1 << 14) + 256;
+
+/// How many bytes the TLS record at the front of `bytes` has; `None` until its header is whole.
+///
+/// For a stream that turns from TLS to raw bytes: rustls takes all it is given, so it must be given
+/// no byte behind the last record (protocol.md 5.3).
+///
+/// # Errors
+/// No record is that long.
+pub fn record_len(bytes: &[u8]) -> Result<Option<usize>, Error> {
+    let Some([_, _, _, high, low]) = bytes.first_chunk::<RECORD_HEADER_LEN>() else {
+        return Ok(None);
+    };
+    let body_len = usize::from(u16::from_be_bytes([*high, *low]));
+    if body_len > RECORD_BODY_LEN_MAX {
+        return Err(Error::PeerSentOversizedRecord);
+    }
+    Ok(Some(RECORD_HEADER_LEN + body_len))
+}
+
+impl ClientStream {
+    /// Begins a handshake without a server name; [`TlsStream::take_output`] gives the ClientHello.
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub fn connect(config: Arc<ClientConfig>) -> Result<Self, SetupError> {
+        let connection = ClientConnection::new(config, server_name(None)?)?;
+        Ok(Self { connection: Box::new(connection) })
+    }
+}
+
+impl<C, S> TlsStream<C>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+{
     /// Feeds one step's worth of bytes, advancing `input`, and processes them.
     ///
     /// Call again with what is left after draining [`Self::read`]. Bytes behind a close_notify are
@@ -449,6 +494,11 @@ impl ServerStream {
             }
         }
         room - rest.len()
+    }
+
+    /// Appends all sealed bytes that wait to be sent to `into`.
+    pub fn take_output(&mut self, into: &mut Vec<u8>) {
+        while self.connection.wants_write() && self.connection.write_tls(into).is_ok() {}
     }
 
     /// Announces the end of what we send. Nothing may be written afterwards.

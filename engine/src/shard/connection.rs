@@ -5,13 +5,17 @@ use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use crate::mailbox::SessionId;
-use crate::proto::session::{Outcome, Session};
+use crate::proto::outcome::Outcome;
+use crate::proto::session::Session;
 
 /// A session's sockets and what is under way on them.
 pub(super) struct Connection {
     pub(super) id: SessionId,
     pub(super) peer: IpAddr,
+    /// When it was accepted; for one of the backlog, when it was adopted and then when its endpoint came.
     pub(super) accepted: Instant,
+    /// It waits at the proxy for its endpoint, or for the rest of a ClientHello; for which snikey.
+    pub(super) in_backlog: Option<usize>,
     pub(super) session: Session,
     pub(super) endpoint: OwnedFd,
     /// Our end of the mlet's socket pair, once START was answered.

@@ -24,10 +24,13 @@ use socket2::SockRef;
 use self::connection::{Connection, Permit, UnderWay};
 use self::listeners::Listeners;
 use self::timers::Timers;
-use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
+use crate::mailbox::{
+    BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard,
+};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
+use crate::proto::outcome::End;
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, End, Look, MletFacts, Request, Session, Standing};
+use crate::proto::session::{Context, Look, MletFacts, Request, Session, Standing};
 use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
 use crate::sys::socket;
 use crate::wire::time::Ticks;
@@ -317,6 +320,7 @@ impl Shard {
         self.inbox.silence();
         while let Some(message) = self.inbox.next() {
             match message {
+                ToShard::Adopt(connection) => self.adopt(connection),
                 ToShard::Drain => self.drain(),
                 ToShard::Permit(place) => {
                     if self.holds(place.slot, place.id)
@@ -355,14 +359,43 @@ impl Shard {
             self.mailer.push(FromShard::SourceRefused(peer));
             return self.counts.close_session();
         }
+        let session = Session::new(peer, Arc::clone(&self.serving), self.now);
+        let slot = self.insert(endpoint, peer, session, None);
+        self.settle(slot);
+    }
+
+    /// Takes over a connection that waits at the proxy for its endpoint.
+    fn adopt(&mut self, connection: BacklogConnection) {
+        let BacklogConnection { socket, peer, snikey, received } = connection;
+        if self.draining {
+            self.counts.close_session();
+            return;
+        }
+        let session = Session::in_backlog(peer, Arc::clone(&self.serving), self.now);
+        let slot = self.insert(socket, peer, session, Some(snikey));
+        if received.is_empty() {
+            self.settle(slot);
+        } else {
+            self.move_session(slot, |session, cx| session.handle_endpoint_bytes(&received, cx));
+        }
+    }
+
+    fn insert(
+        &mut self,
+        endpoint: OwnedFd,
+        peer: IpAddr,
+        session: Session,
+        in_backlog: Option<usize>,
+    ) -> usize {
         let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         self.sessions_begun += 1;
         self.in_set_up += 1;
-        let slot = self.connections.insert(Box::new(Connection {
+        self.connections.insert(Box::new(Connection {
             id,
             peer,
             accepted: self.now,
-            session: Session::new(peer, Arc::clone(&self.serving), self.now),
+            in_backlog,
+            session,
             endpoint,
             mlet: None,
             under_way: UnderWay::default(),
@@ -371,8 +404,7 @@ impl Shard {
             in_set_up: true,
             over: None,
             cancelled: false,
-        }));
-        self.settle(slot);
+        }))
     }
 
     /// Whether one more session in set-up may come from `source`; if so, it is counted.
@@ -481,6 +513,7 @@ impl Shard {
 
     fn grant(&mut self, slot: usize, request: Request) {
         match request {
+            Request::LeaveBacklog => self.leave_backlog(slot),
             Request::Permit => self.ask_permit(slot),
             Request::Mlet(facts) => self.start_mlet(slot, facts),
             Request::EndMletInput => {
@@ -505,6 +538,15 @@ impl Shard {
                 self.move_session(slot, |session, cx| session.handle_look(look, cx));
             }
             Request::Over(outcome) => self.connections[slot].over = Some(outcome),
+        }
+    }
+
+    /// The endpoint of a backlog connection is here; what follows is counted from now.
+    fn leave_backlog(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        connection.accepted = self.now;
+        if let Some(snikey) = connection.in_backlog.take() {
+            self.mailer.push(FromShard::BacklogTaken { snikey });
         }
     }
 
@@ -579,14 +621,12 @@ impl Shard {
         }
         let connection = self.connections.remove(slot);
         self.counts.close_session();
-        if let Some(outcome) = connection.over {
-            self.mailer.push(FromShard::Ended {
-                id: connection.id,
-                peer: connection.peer,
-                outcome,
-                lasted: self.now.saturating_duration_since(connection.accepted),
-            });
-        }
+        let Some(outcome) = connection.over else { return };
+        let lasted = self.now.saturating_duration_since(connection.accepted);
+        self.mailer.push(match connection.in_backlog {
+            Some(snikey) => FromShard::BacklogLost { snikey, outcome, lived: lasted },
+            None => FromShard::Ended { id: connection.id, peer: connection.peer, outcome, lasted },
+        });
     }
 }
 

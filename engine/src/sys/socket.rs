@@ -69,6 +69,36 @@ pub fn set_connection_options(socket: &impl AsFd) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
+/// Begins to connect, without waiting. The socket can be written to when that has ended; see
+/// [`finish_connecting`].
+///
+/// # Errors
+/// As the kernel says; it may know already that there is no way to the address.
+pub fn start_connecting(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    set_connection_options(&socket)?;
+    socket.set_nonblocking(true)?;
+    match socket.connect(&address.into()) {
+        Err(error) if error.raw_os_error() != Some(libc::EINPROGRESS) => Err(error),
+        _ => Ok(socket),
+    }
+}
+
+/// Whether the connection is made. If so the socket blocks from now on, as a ring wants it.
+///
+/// # Errors
+/// Why it cannot be made.
+pub fn finish_connecting(socket: &Socket) -> io::Result<bool> {
+    if let Some(error) = socket.take_error()? {
+        return Err(error);
+    }
+    match socket.peer_addr() {
+        Ok(_) => socket.set_nonblocking(false).map(|()| true),
+        Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
+        Err(error) => Err(error),
+    }
+}
+
 /// A TCP socket that has its address but takes no connection yet, so that all shards can have theirs before the
 /// first endpoint gets in.
 #[derive(Debug)]
@@ -270,6 +300,23 @@ mod tests {
         assert_eq!(client.read(&mut [0]).unwrap(), 0);
         drop(client);
         assert_eq!(bind_all(address, false, 2).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_connection_of_ours_has_the_options_and_blocks_once_it_is_made() {
+        let listener = TcpListener::bind(any_port()).unwrap();
+        let socket = start_connecting(listener.local_addr().unwrap()).unwrap();
+        let _accepted = listener.accept().unwrap();
+        assert!(finish_connecting(&socket).unwrap());
+        assert!(socket.tcp_nodelay().unwrap());
+        assert_eq!(socket.tcp_keepalive_time().unwrap(), KEEPALIVE_IDLE);
+        assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
+        assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
+        assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
+        let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL).unwrap());
+        assert!(!flags.contains(OFlag::O_NONBLOCK));
+        let flags = FdFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFD).unwrap());
+        assert!(flags.contains(FdFlag::FD_CLOEXEC));
     }
 
     #[test]

@@ -269,14 +269,14 @@ impl Conversation {
                 if publication.until <= now() {
                     tracing::warn!("{peer} publishes what has already ended: {xdescr}");
                 } else {
-                    tracing::info!("{peer} publishes on {count} channels: {xdescr}");
+                    tracing::info!("{peer} publishes ({count} channels): {xdescr}");
                 }
                 self.published.add(publication);
                 self.has_requested = true;
             }
             Ok(Accepted::Subscription(subscription)) => {
                 let (count, dattr) = (subscription.channels.len(), &subscription.dattr);
-                tracing::info!("{peer} subscribes to {count} channels: {dattr}");
+                tracing::info!("{peer} subscribes ({count} channels): {dattr}");
                 self.subscription = Some(subscription);
                 self.has_requested = true;
             }

@@ -3,6 +3,7 @@
 mod datagrams;
 mod denied;
 mod golden;
+mod mlets;
 mod own_home;
 mod session;
 mod statuses;

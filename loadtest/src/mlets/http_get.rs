@@ -8,20 +8,13 @@
 //! Invariant: one page is one line and one write of at most `PIPE_BUF` bytes, so that the lines of many
 //! mlets with one standard output never mix.
 
-use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs};
+use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::process::ExitCode;
-use std::time::Duration;
 
-use engine::wire::message::{Family, Message, Open, Packet, StateChange, Status};
-use engine::wire::time::Ticks;
-
-mod client;
-
-use client::{Client, ClientError};
+use mlet::{Client, Family, Message, MletError, Packet, StateChange, Status, Ticks, resolve};
 
 const DEFAULT_DOMAIN: &str = "www.example.com";
 const HTTP_PORT: u16 = 80;
@@ -31,80 +24,19 @@ const SKTID: u8 = 1;
 const TAG: u16 = 1234;
 /// Receive buffer asked for, in bytes.
 const RECEIVE_BUFFER_LEN: u32 = 4096;
-/// Longest wait for anything from the endpoint.
-const SILENCE_MAX: Duration = Duration::from_secs(60);
 /// A write of so many bytes to a pipe is not mixed with others (`PIPE_BUF` on Linux).
 const LINE_LEN_MAX: usize = 4096;
 /// Ends a line whose page was cut.
 const CUT_MARK: &str = " [cut]";
 
-/// Why there is no page.
-#[derive(Debug)]
-enum GetError {
-    Client(ClientError),
-    Resolve { domain: String, cause: io::Error },
-    NoAddress { domain: String },
-    NotConnected { code: u8 },
-    NotSent(Status),
-    Cut { code: u8 },
-    Print(io::Error),
-}
-
-impl fmt::Display for GetError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Client(cause) => cause.fmt(f),
-            Self::Resolve { domain, cause } => write!(f, "{domain} has no address: {cause}"),
-            Self::NoAddress { domain } => write!(f, "{domain} has no address"),
-            Self::NotConnected { code } => write!(f, "no connection, NSTAT code {code}"),
-            Self::NotSent(status) => write!(f, "the request was not sent: {status}"),
-            Self::Cut { code } => write!(f, "the connection broke, NSTAT code {code}"),
-            Self::Print(cause) => write!(f, "the page cannot be printed: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for GetError {}
-
-impl From<ClientError> for GetError {
-    fn from(cause: ClientError) -> Self {
-        Self::Client(cause)
-    }
-}
-
 fn main() -> ExitCode {
-    let mut arguments = std::env::args().skip(1);
-    let domain = arguments.next().unwrap_or_else(|| DEFAULT_DOMAIN.to_owned());
-    let path = arguments.next().unwrap_or_else(|| "/".to_owned());
-    let Ok(endpoint) = std::env::var("EPADDR") else {
-        eprintln!("mlet-http-get: EPADDR is not set; a mlet is started by pktxpmgr");
-        return ExitCode::FAILURE;
-    };
-    match run(&endpoint, &domain, &path) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("mlet-http-get: endpoint {endpoint}: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(endpoint: &str, domain: &str, path: &str) -> Result<(), GetError> {
-    let mut client = Client::on_stdin(SILENCE_MAX)?;
-    let answer = fetch(&mut client, resolve(domain)?, domain, path)?;
-    let key = std::env::var("PKTLAB_ENDPOINT_KEY").unwrap_or_default();
-    print_line(&line(endpoint, &key, &answer)).map_err(GetError::Print)
-}
-
-/// `domain` may end in `:PORT`.
-fn resolve(domain: &str) -> Result<SocketAddr, GetError> {
-    let addresses = match domain.rsplit_once(':') {
-        Some(_) => domain.to_socket_addrs(),
-        None => (domain, HTTP_PORT).to_socket_addrs(),
-    };
-    let mut addresses =
-        addresses.map_err(|cause| GetError::Resolve { domain: domain.to_owned(), cause })?;
-    addresses.next().ok_or_else(|| GetError::NoAddress { domain: domain.to_owned() })
+    mlet::run("mlet-http-get", |client, endpoint, arguments| {
+        let domain = arguments.first().map_or(DEFAULT_DOMAIN, String::as_str);
+        let path = arguments.get(1).map_or("/", String::as_str);
+        let answer = fetch(client, resolve(domain, HTTP_PORT)?, domain, path)?;
+        let key = std::env::var("PKTLAB_ENDPOINT_KEY").unwrap_or_default();
+        Ok(print_line(&line(endpoint, &key, &answer))?)
+    })
 }
 
 /// Everything the server sent.
@@ -113,41 +45,18 @@ fn fetch(
     server: SocketAddr,
     domain: &str,
     path: &str,
-) -> Result<Vec<u8>, GetError> {
-    let any = match server {
-        SocketAddr::V4(_) => IpAddr::from(Ipv4Addr::UNSPECIFIED),
-        SocketAddr::V6(_) => IpAddr::from(Ipv6Addr::UNSPECIFIED),
-    };
-    let open = Open::TcpConnect { local: SocketAddr::new(any, 0), remote: server };
-    client.request(&Message::Nopen {
-        sktid: SKTID,
-        receive_buffer_len: RECEIVE_BUFFER_LEN,
-        open,
-    })?;
-    wait_until_established(client)?;
-
+) -> Result<Vec<u8>, MletError> {
+    client.connect(SKTID, server, RECEIVE_BUFFER_LEN)?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: {domain}\r\n\r\n");
     let packet = Packet::Tcp { family: Family::of(server.ip()), data: request.as_bytes() };
-    client.request(&Message::Nsend { sktid: SKTID, time: Ticks(0), tag: TAG, packet })?;
+    client.send(SKTID, Ticks(0), TAG, packet)?;
     let answer = collect(client)?;
-    client.request(&Message::Nclose { sktid: SKTID })?;
+    client.close(SKTID)?;
     Ok(answer)
 }
 
-fn wait_until_established(client: &mut Client) -> Result<(), GetError> {
-    loop {
-        match client.notification()?.message() {
-            Message::Nstat { change: StateChange::TcpEstablished { .. }, .. } => return Ok(()),
-            Message::Nstat { change: StateChange::Code { code, .. }, .. } => {
-                return Err(GetError::NotConnected { code });
-            }
-            _ => {}
-        }
-    }
-}
-
 /// All data until the server closes.
-fn collect(client: &mut Client) -> Result<Vec<u8>, GetError> {
+fn collect(client: &mut Client) -> Result<Vec<u8>, MletError> {
     let mut answer = Vec::new();
     loop {
         match client.notification()?.message() {
@@ -155,12 +64,12 @@ fn collect(client: &mut Client) -> Result<Vec<u8>, GetError> {
                 answer.extend_from_slice(data);
             }
             Message::Ntag { status, .. } if status != Status::SUCCESS => {
-                return Err(GetError::NotSent(status));
+                return Err(MletError::Failed(format!("the request was not sent: {status}")));
             }
             Message::Nstat { change: StateChange::Code { code, .. }, .. } => {
                 return match code {
                     StateChange::PEER_CLOSED => Ok(answer),
-                    code => Err(GetError::Cut { code }),
+                    code => Err(MletError::Failed(format!("the connection broke (code {code})"))),
                 };
             }
             _ => {}
@@ -229,10 +138,10 @@ mod tests {
     #[test]
     fn the_conversation_is_that_of_the_originals_example() {
         let (near, mut endpoint) = UnixStream::pair().unwrap();
-        let mut client = Client::new(near, SILENCE_MAX).unwrap();
+        let mut client = Client::new(near, mlet::SILENCE_MAX).unwrap();
         let fetching = std::thread::spawn(move || {
             let domain = "127.77.0.1";
-            fetch(&mut client, resolve(domain).unwrap(), domain, "/").unwrap()
+            fetch(&mut client, resolve(domain, HTTP_PORT).unwrap(), domain, "/").unwrap()
         });
         for (from_mlet, message) in TRANSCRIPT {
             let expected = bytes(message);
@@ -265,12 +174,5 @@ mod tests {
         let line = line("127.1.0.1", "aa", &answer);
         assert_eq!(line.len(), LINE_LEN_MAX);
         assert!(line.ends_with("xxx [cut]\n"));
-    }
-
-    #[test]
-    fn a_domain_may_name_its_port() {
-        assert_eq!(resolve("127.0.0.1:8080").unwrap(), "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(resolve("127.77.0.1").unwrap(), "127.77.0.1:80".parse().unwrap());
-        assert!(resolve("127.0.0.1:http").is_err());
     }
 }

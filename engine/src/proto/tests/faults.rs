@@ -13,7 +13,8 @@ use super::credentials::{
 };
 use super::pair::Pair;
 use super::{filled, message, success};
-use crate::proto::session::{End, Outcome, Session};
+use crate::proto::outcome::{End, Outcome};
+use crate::proto::session::Session;
 use crate::wire::message::MessageType;
 
 /// How far a session has come when the fault strikes.
@@ -79,7 +80,9 @@ impl From<&Outcome> for Class {
             Outcome::MletEnded => Self::MletEnded,
             Outcome::UndeliveredToEndpoint => Self::UndeliveredToEndpoint,
             Outcome::UndeliveredToMlet => Self::UndeliveredToMlet,
-            Outcome::NoExperiment(_) | Outcome::OwnChain(..) => Self::Other,
+            Outcome::NoExperiment(_) | Outcome::OwnChain(..) | Outcome::BacklogLost(_) => {
+                Self::Other
+            }
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Sessions in memory: a [`pair::Pair`] joins one to a real TLS client and a mlet's socket, with a
 //! clock that only jumps. Every scenario checks the machine's invariants after every step.
 
+mod backlog;
 mod credentials;
 mod ends;
 mod faults;

@@ -9,8 +9,9 @@ use super::Random;
 use super::credentials::{Login, NOW, TRUSTING, endpoint_tls, plain_serving};
 use super::peers::{Endpoint, Mlet};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
+use crate::proto::outcome::Outcome;
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, Look, MletFacts, Outcome, Request, Session};
+use crate::proto::session::{Context, Look, MletFacts, Request, Session};
 use crate::wire::time::Ticks;
 
 /// More operations than any scenario needs; beyond it one runs in circles.
@@ -371,6 +372,7 @@ impl Pair {
     fn grant(&mut self, request: Request) {
         assert!(self.over.is_none(), "{request:?} after the session was over");
         match request {
+            Request::LeaveBacklog => self.transcript.push("left the backlog".into()),
             Request::Permit => {
                 self.transcript.push("permit wanted".into());
                 if self.has_permits {

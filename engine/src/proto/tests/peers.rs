@@ -6,11 +6,12 @@ use std::io::{ErrorKind, Read, Write};
 use rustls::{AlertDescription, ClientConnection, Error};
 
 use super::success;
-use crate::proto::session::{End, Standing};
+use crate::proto::outcome::End;
+use crate::proto::session::Standing;
 use crate::wire::message::{HEADER_LEN, MessageType};
 
 /// How many bytes a socket holds for a peer that does not read: more than the longest record.
-const SOCKET_LEN: usize = 20 * 1024;
+pub(super) const SOCKET_LEN: usize = 20 * 1024;
 
 /// Length of a TLS record's header.
 const RECORD_HEADER_LEN: usize = 5;

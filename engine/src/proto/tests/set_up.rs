@@ -9,7 +9,8 @@ use super::credentials::{
 use super::pair::{Chunks, Pair};
 use super::{message, success};
 use crate::proto::greeting::{GreetingError, Request};
-use crate::proto::session::{End, Outcome, Session};
+use crate::proto::outcome::{End, Outcome};
+use crate::proto::session::Session;
 use crate::wire::golden;
 use crate::wire::message::{MessageType, Status};
 use crate::wire::program::Program;

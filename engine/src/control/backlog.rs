@@ -1,0 +1,309 @@
+//! Keeps connections registered at the proxy and hands them to the shards (pktxpmgr.md 6).
+//!
+//! Every set-up is a task of its own, which tells the control thread how it ended. No fault of one, nor
+//! the loss of the whole proxy, ends anything but itself: it is tried again, at the pace of the pool.
+//! Only a proxy of which nothing is to be had within the bootstrap time ends the run.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use tracing::{debug, info, warn};
+
+use super::log_limit::{LogLimit, Verdict};
+use super::peer::{Peer, PeerError, Stop};
+use super::{Control, News, NewsSender, Phase, now, random};
+use crate::config::{Config, Proxy};
+use crate::engine::RunError;
+use crate::mailbox::{BacklogConnection, ToShard};
+use crate::proto::backlog::{Failure, Pool, SetUp, SetUpError, Step};
+use crate::proto::outcome::Outcome;
+use crate::proto::tls::{self, Identity, PeerRule, SetupError};
+use crate::proto::trust::TrustMode;
+use crate::wire::snikey::SniKey;
+
+/// The backlog of a run in proxy mode.
+pub(super) struct Backlog {
+    proxy: Rc<ProxySide>,
+    snikeys: Vec<SniKey>,
+    pool: Pool,
+    /// While the backlog is filled for the first time: until when that may take.
+    bootstrap_until: Option<Instant>,
+    /// Something was registered once.
+    worked: bool,
+    last_failure: Option<SetUpFailure>,
+    failure_log: LogLimit,
+    /// Something was complained of since the backlog was full.
+    complained: bool,
+    /// For each snikey the shard that gets the next connection.
+    next_shard: Vec<usize>,
+    news: NewsSender,
+    stop: Stop,
+}
+
+/// What all set-ups share.
+struct ProxySide {
+    addresses: Vec<SocketAddr>,
+    name: String,
+    tls: Arc<ClientConfig>,
+    step_timeout: Duration,
+}
+
+/// How a set-up ended.
+pub(super) struct SetUpEnd {
+    snikey: usize,
+    result: Result<BacklogConnection, SetUpFailure>,
+}
+
+/// Why a set-up failed, and where.
+#[derive(Debug)]
+struct SetUpFailure {
+    step: Step,
+    cause: Cause,
+}
+
+#[derive(Debug)]
+enum Cause {
+    Peer(PeerError),
+    Protocol(SetUpError),
+    Local(SetupError),
+}
+
+impl fmt::Display for SetUpFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.cause {
+            Cause::Peer(PeerError::Connect(..)) => {}
+            _ => write!(f, "{}: ", self.step)?,
+        }
+        match &self.cause {
+            Cause::Peer(error) => error.fmt(f),
+            Cause::Protocol(error) => error.fmt(f),
+            Cause::Local(error) => error.fmt(f),
+        }
+    }
+}
+
+impl SetUpFailure {
+    fn kind(&self) -> Failure {
+        match &self.cause {
+            Cause::Peer(_) | Cause::Protocol(SetUpError::Closed) => Failure::Gone,
+            Cause::Protocol(_) | Cause::Local(_) => Failure::Refused,
+        }
+    }
+}
+
+impl Backlog {
+    /// An empty backlog, to be filled from now on.
+    ///
+    /// # Errors
+    /// The agent certificate cannot be used.
+    pub(super) fn new(
+        config: &Config,
+        proxy: &Proxy,
+        news: NewsSender,
+        stop: Stop,
+    ) -> Result<Self, SetupError> {
+        let identity = proxy.certificate.as_ref().map(|certificate| Identity {
+            chain: std::slice::from_ref(certificate),
+            key: &config.controller_key,
+        });
+        let rule = PeerRule {
+            mode: TrustMode::Agent,
+            anchors: proxy.proxy_roots.clone(),
+            mandatory: true,
+        };
+        let snikeys: Vec<_> = config.experiments.iter().map(|one| one.snikey.clone()).collect();
+        info!(
+            "registering {} connections for each snikey at the proxy {}",
+            proxy.backlog_target, proxy.name
+        );
+        Ok(Self {
+            proxy: Rc::new(ProxySide {
+                addresses: proxy.addresses.clone(),
+                name: proxy.name.clone(),
+                tls: tls::client_config(identity.as_ref(), rule)?,
+                step_timeout: proxy.step_timeout,
+            }),
+            pool: Pool::new(snikeys.len(), proxy.backlog_target),
+            bootstrap_until: Some(now() + proxy.bootstrap_timeout),
+            worked: false,
+            last_failure: None,
+            failure_log: LogLimit::default(),
+            complained: false,
+            next_shard: vec![0; snikeys.len()],
+            snikeys,
+            news,
+            stop,
+        })
+    }
+
+    /// When [`Control::tend_backlog`] is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        [self.pool.next_due(now()), self.bootstrap_until].into_iter().flatten().min()
+    }
+
+    fn begin_set_up(&self, snikey: usize) {
+        let (proxy, name) = (Rc::clone(&self.proxy), self.snikeys[snikey].clone());
+        let (news, stop) = (self.news.clone(), self.stop.clone());
+        tokio_uring::spawn(async move {
+            let result = proxy.set_up(snikey, &name, &stop).await;
+            // Nobody listens when the run is over.
+            let _ = news.send(News::SetUp(SetUpEnd { snikey, result }));
+        });
+    }
+
+    fn complain(&mut self, snikey: usize, what: &dyn fmt::Display, wait: Option<Duration>) {
+        self.complained = true;
+        let snikey = &self.snikeys[snikey];
+        let wait = wait.map_or_else(String::new, |wait| {
+            format!("; the next try is in {:.1} s", wait.as_secs_f64())
+        });
+        match self.failure_log.check(now()) {
+            Verdict::LeaveOut => debug!("proxy, snikey {snikey}: {what}{wait}"),
+            Verdict::Write { left_out: 0 } => warn!("proxy, snikey {snikey}: {what}{wait}"),
+            Verdict::Write { left_out } => {
+                warn!("proxy, snikey {snikey}: {what}{wait} ({left_out} more like it not shown)")
+            }
+        }
+    }
+
+    /// Whether the first filling is over with this call, and how.
+    fn end_bootstrap(&mut self) -> Option<Result<(), RunError>> {
+        let until = self.bootstrap_until?;
+        let (ready, wanted) = (self.pool.ready(), self.pool.wanted());
+        if self.pool.is_full() {
+            info!("backlog filled: {ready} connections are registered at {}", self.proxy.name);
+        } else if now() < until {
+            return None;
+        } else if self.worked {
+            warn!(
+                "only {ready} of {wanted} connections are registered at {} within \
+                 BootstrapBacklogTimeout; going on",
+                self.proxy.name
+            );
+        } else {
+            let reason = match &self.last_failure {
+                Some(failure) => failure.to_string(),
+                None => "no connection could be set up in time".into(),
+            };
+            return Some(Err(RunError::Proxy { name: self.proxy.name.clone(), reason }));
+        }
+        self.bootstrap_until = None;
+        Some(Ok(()))
+    }
+}
+
+impl ProxySide {
+    /// Sets up one connection for `snikey`, as far as the wait for its endpoint.
+    async fn set_up(
+        &self,
+        index: usize,
+        snikey: &SniKey,
+        stop: &Stop,
+    ) -> Result<BacklogConnection, SetUpFailure> {
+        let connected = Peer::connect(&self.addresses, self.step_timeout, stop).await;
+        let mut peer = connected
+            .map_err(|error| SetUpFailure { step: Step::Connect, cause: Cause::Peer(error) })?;
+        let local = |error| SetUpFailure { step: Step::Handshake, cause: Cause::Local(error) };
+        let mut set_up = SetUp::new(Arc::clone(&self.tls), snikey).map_err(local)?;
+        let (mut last, mut deadline) = (Step::Connect, now());
+        while let Some(step) = set_up.step() {
+            if step != last {
+                (last, deadline) = (step, now() + self.step_timeout);
+            }
+            if let Err(cause) = take_step(&mut peer, &mut set_up, deadline).await {
+                peer.close(set_up.take_output()).await;
+                return Err(SetUpFailure { step, cause });
+            }
+        }
+        let address = peer.address().ip();
+        Ok(BacklogConnection {
+            socket: peer.into_socket(),
+            peer: address,
+            snikey: index,
+            received: set_up.into_endpoint_bytes(),
+        })
+    }
+}
+
+/// Sends what is to be sent, else receives.
+async fn take_step(peer: &mut Peer, set_up: &mut SetUp, deadline: Instant) -> Result<(), Cause> {
+    let output = set_up.take_output();
+    if !output.is_empty() {
+        peer.write(output, deadline).await.map_err(Cause::Peer)?;
+        set_up.handle_sent();
+        return Ok(());
+    }
+    match peer.read(deadline).await.map_err(Cause::Peer)? {
+        [] => Err(Cause::Protocol(SetUpError::Closed)),
+        bytes => set_up.handle_bytes(bytes).map_err(Cause::Protocol),
+    }
+}
+
+impl Control {
+    /// Takes the end of a set-up: a connection goes to its shard, a failure to the pool.
+    pub(super) fn take_set_up(&mut self, SetUpEnd { snikey, result }: SetUpEnd) {
+        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) else {
+            self.counts.close_session();
+            return;
+        };
+        match result {
+            Ok(connection) => {
+                backlog.worked = true;
+                backlog.pool.handle_ready(snikey);
+                let shard = backlog.next_shard[snikey] % self.shards.len();
+                backlog.next_shard[snikey] = shard + 1;
+                self.shards[shard].push(ToShard::Adopt(connection));
+            }
+            Err(failure) => {
+                self.counts.close_session();
+                let wait = backlog.pool.handle_failed(snikey, failure.kind(), now(), random());
+                backlog.complain(snikey, &failure, wait);
+                backlog.last_failure = Some(failure);
+            }
+        }
+    }
+
+    /// An endpoint came through a connection of the backlog.
+    pub(super) fn take_backlog_taken(&mut self, snikey: usize) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.pool.handle_taken(snikey);
+        }
+    }
+
+    /// A connection of the backlog ended without an endpoint.
+    pub(super) fn take_backlog_lost(&mut self, snikey: usize, outcome: &Outcome, lived: Duration) {
+        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) else {
+            return;
+        };
+        let wait = backlog.pool.handle_lost(snikey, lived, now(), random());
+        backlog.complain(snikey, &format!("a registered connection is lost: {outcome}"), wait);
+    }
+
+    /// Begins the set-ups that are due, and what follows when the backlog is filled for the first time.
+    pub(super) fn tend_backlog(&mut self) {
+        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) else {
+            return;
+        };
+        // Without room it goes on when a session has ended.
+        while self.counts.open_session() {
+            let Some(snikey) = backlog.pool.begin(now()) else {
+                self.counts.close_session();
+                break;
+            };
+            backlog.begin_set_up(snikey);
+        }
+        if backlog.complained && backlog.bootstrap_until.is_none() && backlog.pool.is_full() {
+            backlog.complained = false;
+            info!("the backlog at {} is full again", backlog.proxy.name);
+        }
+        match backlog.end_bootstrap() {
+            None => {}
+            Some(Ok(())) => self.publish(),
+            Some(Err(error)) => self.fail(error),
+        }
+    }
+}

@@ -1,0 +1,325 @@
+//! Publishes the experiments, and keeps them published (pktxpmgr.md 4.3 to 4.5).
+//!
+//! One task holds the conversation with the broker: it publishes, keeps the connection open until the
+//! latest `pub_end`, and ends it with close_notify. If the broker is lost before, it comes back with a
+//! wait between tries and publishes what is left, with the same ends. Only the first publication must
+//! succeed: a run whose experiments nobody hears of is not begun.
+
+use std::fmt;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use rustls::ClientConfig;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, sleep_until};
+use tracing::{info, warn};
+
+use super::log_limit::{LogLimit, Verdict};
+use super::peer::{Peer, PeerError, Stop};
+use super::{Control, News, NewsSender, now, random, until_wall, wall};
+use crate::config::{self, Config, ControllerAddr, Experiment};
+use crate::engine::RunError;
+use crate::proto::backoff::{Backoff, WAIT_MAX};
+use crate::proto::descriptor::publication_end;
+use crate::proto::publisher::{Event, PublishError, PublishedExperiment, Publisher, Request};
+use crate::proto::tls::{self, Identity, PeerRule, SetupError};
+use crate::proto::trust::TrustMode;
+use crate::wire::message::EncodeError;
+use crate::wire::time::Ticks;
+
+/// What is to be published, and the task that does it.
+pub(super) struct Publication {
+    plan: Rc<Plan>,
+    news: NewsSender,
+    stop: Stop,
+    task: Option<JoinHandle<()>>,
+    /// When greeting ends; `None` is never, or not known before the first publication.
+    greet_end: Option<Ticks>,
+}
+
+/// All that publishing needs.
+struct Plan {
+    publication: config::Publication,
+    experiments: Vec<Experiment>,
+    tls: Arc<ClientConfig>,
+    /// Limit of connecting to one address, of the handshake and of each answer.
+    timeout: Duration,
+}
+
+/// What the task tells the control thread.
+pub(super) enum Told {
+    /// Everything is published for the first time, until then; `None` is without end.
+    Published(Option<Ticks>),
+    /// The first publication failed.
+    Failed(String),
+}
+
+/// Why a conversation ended before its time.
+#[derive(Debug)]
+enum Trouble {
+    Peer(PeerError),
+    Protocol(PublishError),
+    Tls(SetupError),
+    Encode(EncodeError),
+}
+
+impl fmt::Display for Trouble {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Peer(error) => error.fmt(f),
+            Self::Protocol(error) => error.fmt(f),
+            Self::Tls(error) => error.fmt(f),
+            Self::Encode(error) => error.fmt(f),
+        }
+    }
+}
+
+impl From<PeerError> for Trouble {
+    fn from(error: PeerError) -> Self {
+        Self::Peer(error)
+    }
+}
+
+impl From<PublishError> for Trouble {
+    fn from(error: PublishError) -> Self {
+        Self::Protocol(error)
+    }
+}
+
+impl Publication {
+    /// Prepares what `publication` asks for; nothing is published yet.
+    ///
+    /// # Errors
+    /// The agent certificate cannot be used.
+    pub(super) fn new(
+        config: &Config,
+        publication: &config::Publication,
+        news: NewsSender,
+        stop: Stop,
+    ) -> Result<Self, SetupError> {
+        let identity = Identity {
+            chain: std::slice::from_ref(&publication.certificate),
+            key: &config.controller_key,
+        };
+        let rule = PeerRule {
+            mode: TrustMode::Agent,
+            anchors: publication.broker_roots.clone(),
+            mandatory: true,
+        };
+        let plan = Plan {
+            publication: publication.clone(),
+            experiments: config.experiments.clone(),
+            tls: tls::client_config(Some(&identity), rule)?,
+            timeout: config.limits.broker_timeout,
+        };
+        Ok(Self { plan: Rc::new(plan), news, stop, task: None, greet_end: None })
+    }
+
+    /// How long until greeting may be over, as far as is known.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.greet_end.map(|end| now() + until_wall(end))
+    }
+
+    /// Waits until the task has taken leave of the broker; it has been told to.
+    pub(super) async fn end(self) {
+        if let Some(task) = self.task {
+            // It fails only if the task panicked, and then there is nobody to take leave.
+            let _ = task.await;
+        }
+    }
+}
+
+impl Control {
+    /// Begins to publish; endpoints can be served.
+    pub(super) fn publish(&mut self) {
+        if let Some(publication) = &mut self.publication
+            && publication.task.is_none()
+        {
+            let (plan, news) = (Rc::clone(&publication.plan), publication.news.clone());
+            let stop = publication.stop.clone();
+            publication.task = Some(tokio_uring::spawn(keep_published(plan, news, stop)));
+        }
+    }
+
+    pub(super) fn take_publication_news(&mut self, told: Told) {
+        let Some(publication) = &mut self.publication else { return };
+        let settings = &publication.plan.publication;
+        match told {
+            Told::Published(end) => {
+                publication.greet_end = end.map(|end| end.saturating_add(settings.greet_after));
+            }
+            Told::Failed(reason) => {
+                let broker = settings.broker_name.clone();
+                self.fail(RunError::Publication { broker, reason });
+            }
+        }
+    }
+
+    /// Ends the greeting when its time is over.
+    pub(super) fn tend_greeting(&mut self) {
+        let Some(publication) = &mut self.publication else { return };
+        if publication.greet_end.is_some_and(|end| wall() >= end) {
+            publication.greet_end = None;
+            info!("the publication has ended, and so does greeting: no new endpoints");
+            self.drain();
+        }
+    }
+}
+
+/// Publishes until the latest end, again and again if need be.
+async fn keep_published(plan: Rc<Plan>, news: NewsSender, mut stop: Stop) {
+    let broker = &plan.publication.broker_name;
+    // The ends stay the same however often it is published.
+    let pub_end = plan.publication.period.map(|period| wall().saturating_add(period));
+    let ends = plan.experiments.iter().map(|one| publication_end(one, pub_end));
+    // No end is later than any.
+    let end = ends.map(|end| end.unwrap_or(Ticks::MAX)).max().unwrap_or(Ticks::MAX);
+    let mut backoff = Backoff::default();
+    let mut first = true;
+    while first || wall() < end {
+        let mut published = || {
+            if std::mem::take(&mut first) {
+                let end = Some(end).filter(|end| *end != Ticks::MAX);
+                // Nobody listens when the run is over.
+                let _ = news.send(News::Publication(Told::Published(end)));
+            }
+        };
+        let trouble = match plan.publish_once(pub_end, end, &mut published, &stop).await {
+            Ok(()) | Err(Trouble::Peer(PeerError::Stopped)) => return,
+            Err(trouble) => trouble,
+        };
+        if first {
+            // Nobody listens when the run is over.
+            let _ = news.send(News::Publication(Told::Failed(trouble.to_string())));
+            return;
+        }
+        let wait = backoff.fail(now(), WAIT_MAX, random());
+        let seconds = wait.as_secs_f64();
+        warn!("broker {broker}: {trouble}; publishing again in {seconds:.1} s, sessions go on");
+        tokio::select! {
+            () = sleep_until((now() + wait).into()) => {}
+            () = stop.given() => return,
+        }
+    }
+}
+
+impl Plan {
+    /// One conversation with the broker, to the latest end. Calls `published` when that is so.
+    async fn publish_once(
+        &self,
+        pub_end: Option<Ticks>,
+        end: Ticks,
+        published: &mut dyn FnMut(),
+        stop: &Stop,
+    ) -> Result<(), Trouble> {
+        let mut peer = Peer::connect(&self.publication.broker, self.timeout, stop).await?;
+        let controller_addr = match &self.publication.controller_addr {
+            ControllerAddr::Text(text) => text.clone(),
+            ControllerAddr::BrokerSide => peer.local_ip()?.to_string(),
+        };
+        let requests = self.requests(&controller_addr, pub_end, end)?;
+        let mut publisher =
+            Publisher::new(Arc::clone(&self.tls), requests).map_err(Trouble::Tls)?;
+
+        if let Err(trouble) = self.converse(&mut peer, &mut publisher).await {
+            peer.close(publisher.take_output()).await;
+            return Err(trouble);
+        }
+        let broker = &self.publication.broker_name;
+        if end == Ticks::MAX {
+            info!("published at the broker {broker}, without end");
+        } else {
+            let left = end.saturating_duration_since(wall()).as_secs_f64();
+            info!("published at the broker {broker}, for {left:.1} s");
+        }
+        published();
+        let held = self.hold(&mut peer, &mut publisher, end).await;
+        if let Err(Trouble::Peer(PeerError::Stopped)) | Ok(()) = held {
+            publisher.close();
+        }
+        peer.close(publisher.take_output()).await;
+        held
+    }
+
+    /// What publishes the experiments, last in the file first. Those whose end has passed while others
+    /// go on are left out.
+    fn requests(
+        &self,
+        controller_addr: &str,
+        pub_end: Option<Ticks>,
+        last_end: Ticks,
+    ) -> Result<Vec<Request>, Trouble> {
+        let mut requests = Vec::new();
+        for experiment in self.experiments.iter().rev() {
+            let published =
+                PublishedExperiment::new(&self.publication, experiment, controller_addr, pub_end)
+                    .map_err(Trouble::Encode)?;
+            if published.end.is_some_and(|end| end != last_end && end <= wall()) {
+                info!("snikey {} is not published: its pub_end has passed", experiment.snikey);
+                continue;
+            }
+            let PublishedExperiment { channels, xdescr, requests: more, .. } = published;
+            info!("publishing on channels {channels:?}: {xdescr}");
+            requests.extend(more);
+        }
+        Ok(requests)
+    }
+
+    /// Speaks with the broker until everything is published.
+    async fn converse(&self, peer: &mut Peer, publisher: &mut Publisher) -> Result<(), Trouble> {
+        let mut deadline = now() + self.timeout;
+        loop {
+            let output = publisher.take_output();
+            if !output.is_empty() {
+                // The broker's turn ends with its answer, however many pieces that comes in.
+                deadline = now() + self.timeout;
+                peer.write(output, deadline).await?;
+            }
+            match publisher.poll_event() {
+                Some(Event::Published) => return Ok(()),
+                Some(Event::Ignored(_)) => {}
+                None => match peer.read(deadline).await? {
+                    [] => return Err(publisher.handle_end().into()),
+                    bytes => publisher.handle_bytes(bytes)?,
+                },
+            }
+        }
+    }
+
+    /// Keeps the connection open until `end`, and what is published with it.
+    async fn hold(
+        &self,
+        peer: &mut Peer,
+        publisher: &mut Publisher,
+        end: Ticks,
+    ) -> Result<(), Trouble> {
+        let mut ignored = LogLimit::default();
+        loop {
+            while let Some(event) = publisher.poll_event() {
+                if let Event::Ignored(message_type) = event
+                    && ignored.check(now()) != Verdict::LeaveOut
+                {
+                    warn!("the broker sent {message_type}, which is not for us; ignored");
+                }
+            }
+            let output = publisher.take_output();
+            if !output.is_empty() {
+                peer.write(output, now() + self.timeout).await?;
+            }
+            match peer.read_unless(reached(end)).await {
+                Ok([]) => return Err(publisher.handle_end().into()),
+                Ok(bytes) => publisher.handle_bytes(bytes)?,
+                Err(PeerError::TimedOut) => return Ok(()),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+}
+
+/// Waits until the wall clock shows `end`.
+async fn reached(end: Ticks) {
+    while wall() < end {
+        sleep(until_wall(end)).await;
+    }
+}

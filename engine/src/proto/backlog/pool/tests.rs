@@ -1,0 +1,193 @@
+//! The pool under a clock of its own.
+
+use super::*;
+
+#[expect(clippy::disallowed_methods, reason = "any instant will do to count from")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+/// Begins all set-ups that are due, and tells for which snikeys.
+fn begun(pool: &mut Pool, now: Instant) -> Vec<usize> {
+    std::iter::from_fn(|| pool.begin(now)).collect()
+}
+
+const MS: Duration = Duration::from_millis(1);
+
+/// Item 107.
+#[test]
+fn set_ups_begin_breadth_first_in_file_order() {
+    let mut pool = Pool::new(3, 2);
+    assert_eq!(begun(&mut pool, start()), [0, 1, 2, 0, 1, 2]);
+    assert_eq!(pool.in_set_up(), 6);
+    assert!(!pool.is_full());
+    for snikey in [0, 1, 2, 0, 1, 2] {
+        pool.handle_ready(snikey);
+    }
+    assert!(pool.is_full());
+    assert_eq!((pool.ready(), pool.wanted()), (6, 6));
+}
+
+/// Item 107.
+#[test]
+fn a_taken_connection_is_replaced_at_once() {
+    let mut pool = Pool::new(2, 2);
+    for snikey in begun(&mut pool, start()) {
+        pool.handle_ready(snikey);
+    }
+    assert_eq!(begun(&mut pool, start()), []);
+    pool.handle_taken(1);
+    assert_eq!(begun(&mut pool, start()), [1]);
+    assert_eq!(pool.next_due(start()), None);
+}
+
+#[test]
+fn the_window_opens_with_every_success_up_to_the_limit_of_all() {
+    let mut pool = Pool::new(1, 2000);
+    let mut rounds = Vec::new();
+    while !pool.is_full() {
+        let round = begun(&mut pool, start());
+        rounds.push(round.len());
+        round.into_iter().for_each(|snikey| pool.handle_ready(snikey));
+    }
+    assert_eq!(rounds[..5], [8, 16, 32, 64, 64]);
+    assert!(rounds.len() < 40, "2000 are filled in few rounds");
+    let mut pool = Pool::new(20, 100);
+    assert_eq!(begun(&mut pool, start()).len(), SET_UPS_MAX);
+}
+
+/// Item 110.
+#[test]
+fn a_proxy_that_is_gone_sees_at_most_two_tries_a_second_and_one_at_least_every_two() {
+    for random in [0, u32::MAX / 3, u32::MAX] {
+        let start = start();
+        let mut pool = Pool::new(1, 100);
+        let mut tries = Vec::new();
+        for tick in 0..60_000 {
+            let now = start + tick * MS;
+            for snikey in begun(&mut pool, now) {
+                tries.push(tick);
+                pool.handle_failed(snikey, Failure::Gone, now, random);
+            }
+        }
+        // Before anything was known some began at once.
+        assert_eq!(tries[..WINDOW_AT_START], [0; WINDOW_AT_START]);
+        let tries = &tries[WINDOW_AT_START - 1..];
+        let gaps: Vec<_> = tries.windows(2).map(|pair| pair[1] - pair[0]).collect();
+        assert!(gaps.iter().all(|gap| (500..=2001).contains(gap)), "{random}: {gaps:?}");
+        assert!(gaps.len() >= 29);
+    }
+}
+
+#[test]
+fn tries_at_a_proxy_that_refuses_become_rare() {
+    let start = start();
+    let mut pool = Pool::new(1, 1);
+    let mut tries = 0;
+    for tick in 0..600 {
+        let now = start + tick * 100 * MS;
+        for snikey in begun(&mut pool, now) {
+            tries += 1;
+            pool.handle_failed(snikey, Failure::Refused, now, u32::MAX);
+        }
+    }
+    assert_eq!(tries, 6, "at 0, 1, 3, 7, 15 and 31 s of a minute");
+}
+
+#[test]
+fn an_endpoint_that_comes_ends_the_wait_for_a_proxy_that_had_no_room() {
+    let start = start();
+    let mut pool = Pool::new(1, 2);
+    assert_eq!(begun(&mut pool, start), [0, 0]);
+    pool.handle_ready(0);
+    for _ in 0..5 {
+        pool.handle_failed(0, Failure::Refused, pool.next_due(start).unwrap_or(start), u32::MAX);
+        let due = pool.next_due(start).unwrap();
+        assert_eq!(begun(&mut pool, due), [0]);
+    }
+    pool.handle_failed(0, Failure::Refused, start, u32::MAX);
+    assert_eq!(begun(&mut pool, start), []);
+    pool.handle_taken(0);
+    assert_eq!(begun(&mut pool, start), [0], "one alone feels its way");
+    let wait = pool.handle_failed(0, Failure::Refused, start, u32::MAX);
+    assert_eq!(wait, Some(1000 * MS), "and it is the first failure again");
+}
+
+#[test]
+fn of_set_ups_that_fail_together_only_the_first_counts() {
+    let start = start();
+    let mut pool = Pool::new(1, 8);
+    for snikey in begun(&mut pool, start) {
+        let wait = pool.handle_failed(snikey, Failure::Gone, start, u32::MAX);
+        assert_eq!(wait.is_some(), pool.in_set_up() == 7);
+    }
+    assert_eq!(pool.next_due(start), Some(start + 1000 * MS));
+    assert_eq!(begun(&mut pool, start + 999 * MS), []);
+    assert_eq!(begun(&mut pool, start + 1000 * MS), [0], "one alone feels its way");
+}
+
+#[test]
+fn a_proxy_that_is_back_is_filled_within_few_rounds() {
+    let start = start();
+    let mut pool = Pool::new(2, 100);
+    for snikey in begun(&mut pool, start) {
+        pool.handle_failed(snikey, Failure::Gone, start, 0);
+    }
+    let now = pool.next_due(start).unwrap();
+    let mut rounds = 0;
+    while !pool.is_full() {
+        rounds += 1;
+        begun(&mut pool, now).into_iter().for_each(|snikey| pool.handle_ready(snikey));
+    }
+    assert!(rounds < 12, "{rounds}");
+}
+
+#[test]
+fn a_proxy_that_registers_and_drops_at_once_is_not_stormed() {
+    let start = start();
+    let mut pool = Pool::new(1, 10);
+    let mut registered = 0;
+    for tick in 0..10_000 {
+        let now = start + tick * MS;
+        for snikey in begun(&mut pool, now) {
+            registered += 1;
+            pool.handle_ready(snikey);
+            pool.handle_lost(snikey, MS, now, 0);
+        }
+    }
+    assert!((10..=WINDOW_AT_START + 20).contains(&registered), "{registered} in 10 s");
+}
+
+#[test]
+fn old_connections_that_end_are_replaced_at_once_but_carefully() {
+    let start = start();
+    let mut pool = Pool::new(1, 64);
+    while !pool.is_full() {
+        begun(&mut pool, start).into_iter().for_each(|snikey| pool.handle_ready(snikey));
+    }
+    assert_eq!(pool.handle_lost(0, YOUNG, start, 0), None);
+    assert_eq!(begun(&mut pool, start), [0]);
+    for _ in 0..20 {
+        assert_eq!(pool.handle_lost(0, YOUNG, start, 0), None);
+    }
+    assert_eq!(begun(&mut pool, start), [], "one is under way already");
+    pool.handle_ready(0);
+    assert_eq!(begun(&mut pool, start), [0, 0], "and each that works lets two follow");
+}
+
+#[test]
+fn a_snikey_in_trouble_does_not_hold_up_another() {
+    let start = start();
+    let mut pool = Pool::new(2, 3);
+    let mut served = [0, 0];
+    for tick in 0..100 {
+        for snikey in begun(&mut pool, start + tick * MS) {
+            served[snikey] += 1;
+            match snikey {
+                0 => drop(pool.handle_failed(0, Failure::Refused, start + tick * MS, 0)),
+                _ => pool.handle_ready(1),
+            }
+        }
+    }
+    assert_eq!(served, [3, 3], "three at once at first, and no more within the wait");
+}

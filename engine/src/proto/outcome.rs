@@ -1,0 +1,93 @@
+//! How a session ended, in words for the log.
+//!
+//! Not here: what becomes of the mlet's exit status (`control`).
+
+use std::fmt;
+use std::io::ErrorKind;
+
+use super::greeting::GreetingError;
+use super::tls;
+use super::trust::ChainError;
+use crate::wire::snikey::SniKey;
+
+/// How a peer's byte stream ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum End {
+    /// The peer closed.
+    Closed,
+    /// The connection broke.
+    Broken(ErrorKind),
+}
+
+/// How a session ended.
+#[derive(Debug)]
+pub enum Outcome {
+    /// The mlet closed and everything it wrote was delivered.
+    MletEnded,
+    /// The endpoint closed; the mlet got everything it had sent.
+    EndpointEnded(End),
+    /// The mlet closed, but the endpoint did not take the rest in time or broke off.
+    UndeliveredToEndpoint,
+    /// The endpoint closed, but the mlet did not take the rest in time.
+    UndeliveredToMlet,
+    /// The endpoint left before START was answered.
+    LeftInSetUp(End),
+    /// No complete handshake in time.
+    HandshakeTimeout,
+    /// No answer to programs or START in time, or no permit.
+    SetUpTimeout,
+    /// No experiment has this server name (`None`: there is no default one).
+    NoExperiment(Option<String>),
+    /// TLS failed: another version, bytes that are no TLS, a refused certificate.
+    Tls(rustls::Error),
+    /// Our own chain no longer holds.
+    OwnChain(SniKey, ChainError),
+    /// The greeting failed.
+    Greeting(GreetingError),
+    /// The proxy ended a connection on which no endpoint had come.
+    BacklogLost(End),
+    /// The run ended before START.
+    Cancelled,
+}
+
+impl fmt::Display for End {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("closed"),
+            Self::Broken(kind) => write!(f, "broke off ({kind})"),
+        }
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::MletEnded => f.write_str("the mlet ended"),
+            Self::EndpointEnded(end) => write!(f, "the endpoint {end}"),
+            Self::UndeliveredToEndpoint => {
+                f.write_str("the mlet ended, but the endpoint did not take all it wrote")
+            }
+            Self::UndeliveredToMlet => {
+                f.write_str("the endpoint closed, but the mlet did not take all it sent")
+            }
+            Self::LeftInSetUp(end) => write!(f, "the endpoint {end} before START"),
+            Self::HandshakeTimeout => {
+                f.write_str("no complete TLS handshake in time (--handshake-timeout)")
+            }
+            Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
+            Self::NoExperiment(Some(name)) => {
+                write!(f, "no ExpExec has the snikey {:?}", name.escape_default().to_string())
+            }
+            Self::NoExperiment(None) => {
+                f.write_str("the endpoint sent no server name and no ExpExec is the default")
+            }
+            Self::Tls(error) => write!(f, "TLS failed: {}", tls::reason(error)),
+            Self::OwnChain(snikey, error) => {
+                write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
+            }
+            Self::Greeting(error) => error.fmt(f),
+            Self::BacklogLost(end) => write!(f, "the proxy {end}"),
+            Self::Cancelled => f.write_str("the run ended before START"),
+        }
+    }
+}

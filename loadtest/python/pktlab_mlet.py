@@ -1,0 +1,555 @@
+"""Write PacketLab mlets in Python: one file, no dependencies, Python 3.8 or newer.
+
+A mlet is a program that pktxpmgr starts for every endpoint that connects. Put this file beside yours and
+run `pktxpmgr ... ./your_mlet.py`. Ten lines fetch a page from every endpoint:
+
+    #!/usr/bin/env python3
+    import sys
+    from pktlab_mlet import Session
+
+    host = sys.argv[1]
+    with Session() as endpoint:
+        with endpoint.connect(host, 80) as server:
+            server.send(f"GET / HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n".encode())
+            page = server.receive_all()
+    print(endpoint.address, page)
+
+A Session asks the endpoint for things; a request that fails raises Refused with PacketLab's status.
+Everything else that the endpoint sends is a notification and waits, in order, until it is asked for: by a
+socket for its own, by Session.notification for any. Times are the endpoint's clock, in nanoseconds since
+1970; 0 means at once.
+
+In singleton mode (`pktxpmgr -s`) one process serves all endpoints; sessions() yields them.
+
+Names are resolved here, at the controller, unless the mlet asks a DNS server through the endpoint.
+"""
+
+from __future__ import annotations
+
+import array
+import ipaddress
+import os
+import socket
+import struct
+import time
+from collections import deque
+from dataclasses import dataclass
+from typing import (
+    Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple, Type, TypeVar, Union,
+)  # fmt: skip
+
+NEVER = 0xFFFFFFFFFFFFFFFF
+"""The time that is never reached."""
+
+RAW, TCP, UDP = 0x00, 0x06, 0x11
+"""Protocols, as messages number them."""
+
+CLOCK = 0x10010000
+"""Where the endpoint's clock is in its memory; 8 bytes."""
+
+Address = Tuple[str, int]
+"""IP address and port."""
+
+_Self = TypeVar("_Self", bound="_Socket")
+
+_MREAD, _MWRITE, _NOPEN, _NCLOSE, _NSEND, _NCAP, _NCTL, _YIELD = (
+    0x28, 0x29, 0x2A, 0x2B, 0x2C, 0x2D, 0x2E, 0x23,
+)  # fmt: skip
+_RESULT, _MDATA, _NTAG, _NSTAT, _NDATA, _NDROP, _NBLOCK, _SUSPD = (
+    0x40, 0x41, 0x60, 0x61, 0x62, 0x63, 0x64, 0x68,
+)  # fmt: skip
+
+STATUS: Dict[int, str] = {
+    0x0000: "SUCCESS", 0x0010: "ECTLBADMSG", 0x0011: "ECTLNOTSUP", 0x0012: "ECTLMONREJ",
+    0x0013: "ECTLMONUKN", 0x0020: "ECRTBADHDAT", 0x0021: "ECRTNOHDAT", 0x0022: "ECRTBADFRM",
+    0x0023: "ECRTNOSPACE", 0x0024: "ECRTBADHINT", 0x0030: "ESYSNOBUFS", 0x0031: "ESYSNOPERM",
+    0x0032: "ESKTINUSE", 0x0033: "ESKTNOTOPEN", 0x0034: "ESKTNOPRFAM", 0x0035: "ESKTNOPROTO",
+    0x0036: "ESKTNOADDR", 0x0037: "ESKTNOMATCH", 0x0038: "ESKTBADFILT", 0x0039: "ESKTPKTDENY",
+    0x003A: "ESKTOPNDENY", 0x0040: "ETCPNOPORT", 0x0041: "EPKTNOTSENT", 0x0042: "EUDPNOPORT",
+    0x0043: "EPKTTRUNC", 0x0044: "ENORES", 0x0048: "EMEMBADADR", 0xFFFF: "EUNKFAULT",
+}  # fmt: skip
+"""Names of statuses (`errid`)."""
+
+
+class MletError(Exception):
+    """Why a measurement cannot go on; the base of all errors here."""
+
+
+class EndpointLeft(MletError):
+    """The session is over: the endpoint or the controller has ended it."""
+
+
+class Suspended(MletError):
+    """The endpoint serves a more important experiment now; the session is over."""
+
+
+class Silence(MletError):
+    """Nothing came for as long as the mlet is willing to wait."""
+
+
+class Refused(MletError):
+    """The endpoint refused a request, or could not send a packet."""
+
+    def __init__(self, what: str, status: int) -> None:
+        super().__init__(f"{what}: {STATUS.get(status, 'unnamed status')} (0x{status:04x})")
+        self.status = status
+
+
+class ConnectionFailed(MletError):
+    """A TCP connection was not made, or broke; `code` is NSTAT's."""
+
+    def __init__(self, code: int) -> None:
+        reasons = {1: "refused or reset", 2: "timed out", 3: "closed by the peer"}
+        super().__init__(f"no connection: {reasons.get(code, 'for an unknown reason')}")
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Sent:
+    """NTAG: a packet was sent, or not."""
+
+    sktid: int
+    tag: int
+    time: int
+    status: int
+
+
+@dataclass(frozen=True)
+class Changed:
+    """NSTAT: a connection stands (`remote` is set) or ended (`code`: 1 reset, 2 timeout, 3 closed)."""
+
+    sktid: int
+    time: int
+    remote: Optional[Address]
+    code: int
+
+
+@dataclass(frozen=True)
+class Received:
+    """NDATA: a piece of a stream, a datagram (`remote` is its sender) or a whole packet."""
+
+    sktid: int
+    time: int
+    remote: Optional[Address]
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Dropped:
+    """NDROP: the socket's receive buffer was full."""
+
+    sktid: int
+    first: int
+    last: int
+    packets: int
+    bytes: int
+
+
+@dataclass(frozen=True)
+class Blocked:
+    """NBLOCK: a monitor of the endpoint's operator blocked something."""
+
+    sktid: int
+    time: int
+    code: int
+
+
+@dataclass(frozen=True)
+class Unknown:
+    """A message of a type that this module does not know; `sktid` is -1."""
+
+    sktid: int
+    type: int
+    payload: bytes
+
+
+Notification = Union[Sent, Changed, Received, Dropped, Blocked, Unknown]
+
+
+class Session:
+    """The session with one endpoint, on fd 0 unless told otherwise.
+
+    `address` is the endpoint's, as pktxpmgr sees it. `timeout` is the longest wait for anything, in
+    seconds; None waits for ever.
+    """
+
+    def __init__(
+        self,
+        stream: Union[int, socket.socket] = 0,
+        address: Optional[str] = None,
+        timeout: Optional[float] = 60.0,
+    ) -> None:
+        if isinstance(stream, int):
+            stream = socket.socket(fileno=os.dup(stream))
+        self.address: str = os.environ.get("EPADDR", "") if address is None else address
+        self.timeout = timeout
+        self._stream = stream
+        self._pending = bytearray()
+        self._notifications: Deque[Notification] = deque()
+        self._open: Set[int] = set()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.end()
+
+    def end(self) -> None:
+        """Ends the session."""
+        self._stream.close()
+
+    # Sockets at the endpoint.
+
+    def connect(self, host: str, port: int, buffer: int = 0x10000) -> Stream:
+        """A TCP connection to `host`, once it stands."""
+        remote = _resolve(host, port)
+        stream = Stream(self, remote, TCP)
+        stream._nopen(buffer, _local(remote, 0) + _address(remote))
+        stream._wait_until_established()
+        return stream
+
+    def listen(self, port: int, address: str = "0.0.0.0", buffer: int = 0x10000) -> Stream:
+        """A listening TCP socket, which becomes the first connection it accepts: see Stream.accept."""
+        local = (address, port)
+        stream = Stream(self, local, TCP)
+        stream._nopen(buffer, _address(local))
+        return stream
+
+    def udp(self, port: int = 0, address: str = "0.0.0.0", buffer: int = 0x10000) -> Datagrams:
+        """A UDP socket; port 0 lets the endpoint choose. Address `::` makes it one of IPv6."""
+        local = (address, port)
+        datagrams = Datagrams(self, local, UDP)
+        datagrams._nopen(buffer, _address(local))
+        return datagrams
+
+    def raw(self, address: str = "0.0.0.0", buffer: int = 0x10000) -> Packets:
+        """A raw socket, if the endpoint may open one: whole IP packets. See Packets.capture."""
+        packets = Packets(self, (address, 0), RAW)
+        packets._nopen(buffer, ipaddress.ip_address(address).packed)
+        return packets
+
+    # Memory of the endpoint.
+
+    def read_memory(self, address: int, length: int) -> bytes:
+        """`length` bytes (1 to 65535) of the endpoint's memory."""
+        answer = self.request(_MREAD, struct.pack("!IH", address, length), "MREAD")
+        return answer[4:]
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        """Writes to the endpoint's memory."""
+        self.request(_MWRITE, struct.pack("!I", address) + data, "MWRITE")
+
+    def clock(self) -> int:
+        """The endpoint's clock, in nanoseconds since 1970."""
+        return int.from_bytes(self.read_memory(CLOCK, 8), "big")
+
+    def yield_until(self, resume: int) -> None:
+        """Lets the endpoint go, and asks it to come back at `resume`; ends the session."""
+        self.request(_YIELD, struct.pack("!Q", resume), "YIELD")
+        self.end()
+
+    # Notifications.
+
+    def notification(self, timeout: Optional[float] = None) -> Notification:
+        """The next notification, of any socket; Silence if none comes in time."""
+        return self._notification(lambda _: True, timeout)
+
+    # What all of the above is made of.
+
+    def request(self, message_type: int, payload: bytes, what: str) -> bytes:
+        """Sends any request and returns the payload of its answer; `what` names it if it is refused."""
+        header = struct.pack("!I", message_type << 24 | len(payload))
+        try:
+            self._stream.settimeout(self.timeout)
+            self._stream.sendall(header + payload)
+        except socket.timeout:
+            raise Silence("the endpoint reads nothing") from None
+        except OSError as error:
+            raise EndpointLeft(str(error)) from None
+        while True:
+            answer_type, answer = self._receive(self.timeout)
+            if answer_type == _MDATA:
+                return answer
+            if answer_type == _RESULT:
+                status = struct.unpack("!H", answer[:2])[0] if answer else 0
+                if status != 0:
+                    raise Refused(what, status)
+                return b""
+            self._notifications.append(_notification(answer_type, answer))
+
+    def _notification(
+        self, wanted: Callable[[Notification], bool], timeout: Optional[float]
+    ) -> Notification:
+        """The next one that is wanted; the others before it are kept."""
+        for index, kept in enumerate(self._notifications):
+            if wanted(kept):
+                del self._notifications[index]
+                return kept
+        limit = self.timeout if timeout is None else timeout
+        deadline = None if limit is None else time.monotonic() + limit
+        while True:
+            left = None if deadline is None else max(deadline - time.monotonic(), 1e-6)
+            notification = _notification(*self._receive(left))
+            if wanted(notification):
+                return notification
+            self._notifications.append(notification)
+
+    def _forget(self, sktid: int) -> None:
+        """Drops what was kept for a socket that is closed."""
+        kept = [one for one in self._notifications if one.sktid != sktid]
+        self._notifications = deque(kept)
+        self._open.discard(sktid)
+
+    def _receive(self, timeout: Optional[float]) -> Tuple[int, bytes]:
+        """The next message."""
+        while True:
+            if len(self._pending) >= 4:
+                end = 4 + int.from_bytes(self._pending[1:4], "big")
+                if len(self._pending) >= end:
+                    message_type, payload = self._pending[0], bytes(self._pending[4:end])
+                    del self._pending[:end]
+                    if message_type == _SUSPD:
+                        raise Suspended("the endpoint serves a more important experiment now")
+                    return message_type, payload
+            try:
+                self._stream.settimeout(timeout)
+                data = self._stream.recv(0x10000)
+            except socket.timeout:
+                raise Silence(f"nothing came for {timeout:.3f} s") from None
+            except OSError as error:
+                raise EndpointLeft(str(error)) from None
+            if not data:
+                raise EndpointLeft("the endpoint has left")
+            self._pending += data
+
+
+class _Socket:
+    """What all sockets at the endpoint have in common. Leaving a `with` closes them."""
+
+    def __init__(self, session: Session, named: Address, protocol: int) -> None:
+        free = [number for number in range(256) if number not in session._open]
+        if not free:
+            raise MletError("an endpoint has 256 sockets at most; close one")
+        self.session = session
+        self.sktid = free[0]
+        self.family = ipaddress.ip_address(named[0]).version
+        self.protocol = protocol
+        self._tag = 0
+        self._head = bytes([self.sktid, self.family, protocol])
+
+    def __enter__(self: _Self) -> _Self:
+        return self
+
+    def __exit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
+        # A session that is over has closed everything.
+        if kind is None or not issubclass(kind, (EndpointLeft, Suspended)):
+            self.close()
+
+    def close(self) -> None:
+        """Closes it; what it has not sent yet is lost, and what it has received is forgotten."""
+        if self.sktid in self.session._open:
+            self.session.request(_NCLOSE, self._head[:1], "NCLOSE")
+            self.session._forget(self.sktid)
+
+    def wait_until_sent(self, tag: int, timeout: Optional[float] = None) -> int:
+        """When the packet of this tag left; raises Refused if it could not."""
+        news = self._next((Sent,), timeout, lambda sent: isinstance(sent, Sent) and sent.tag == tag)
+        assert isinstance(news, Sent)
+        if news.status != 0:
+            raise Refused("not sent", news.status)
+        return news.time
+
+    def _nopen(self, buffer: int, addresses: bytes) -> None:
+        self.session.request(_NOPEN, self._head + struct.pack("!I", buffer) + addresses, "NOPEN")
+        self.session._open.add(self.sktid)
+
+    def _nsend(self, data: bytes, when: int, tag: Optional[int], remote: bytes = b"") -> int:
+        if tag is None:
+            self._tag = tag = self._tag % 0xFFFF + 1
+        head = self._head + struct.pack("!QH", when, tag)
+        self.session.request(_NSEND, head + remote + data, "NSEND")
+        return tag
+
+    def _next(
+        self,
+        kinds: Tuple[type, ...],
+        timeout: Optional[float],
+        wanted: Callable[[Notification], bool] = lambda _: True,
+    ) -> Notification:
+        """The next notification about this socket of these kinds."""
+
+        def is_ours(news: Notification) -> bool:
+            return news.sktid == self.sktid and isinstance(news, kinds) and wanted(news)
+
+        return self.session._notification(is_ours, timeout)
+
+
+class Stream(_Socket):
+    """A TCP connection of the endpoint."""
+
+    remote: Optional[Address] = None
+    _end: Optional[Changed] = None
+
+    def accept(self, timeout: Optional[float] = None) -> Address:
+        """Waits until a listening socket has become a connection; with whom."""
+        self._wait_until_established(timeout)
+        assert self.remote is not None
+        return self.remote
+
+    def send(self, data: bytes, when: int = 0, tag: Optional[int] = None) -> int:
+        """Sends `data` at a time; the tag by which wait_until_sent knows it."""
+        return self._nsend(data, when, tag)
+
+    def receive(self, timeout: Optional[float] = None) -> bytes:
+        """The next piece; empty once the peer has closed its side."""
+        if self._end is None:
+            news = self._next((Received, Changed), timeout)
+            if isinstance(news, Received):
+                return news.data
+            assert isinstance(news, Changed)
+            self._end = news
+        if self._end.code != 3:
+            raise ConnectionFailed(self._end.code)
+        return b""
+
+    def receive_all(self, timeout: Optional[float] = None) -> bytes:
+        """Everything until the peer closes its side; `timeout` is for each piece."""
+        pieces: List[bytes] = []
+        while True:
+            piece = self.receive(timeout)
+            if not piece:
+                return b"".join(pieces)
+            pieces.append(piece)
+
+    def finish(self, when: int = 0) -> None:
+        """Closes our side, after everything that was to be sent."""
+        self.session.request(_NCTL, self._head + struct.pack("!QB", when, 1), "NCTL")
+
+    def _wait_until_established(self, timeout: Optional[float] = None) -> None:
+        news = self._next((Changed,), timeout)
+        assert isinstance(news, Changed)
+        if news.remote is None:
+            self.close()
+            raise ConnectionFailed(news.code)
+        self.remote = news.remote
+
+
+class Datagrams(_Socket):
+    """A UDP socket of the endpoint."""
+
+    def send(
+        self, data: bytes, host: str, port: int, when: int = 0, tag: Optional[int] = None
+    ) -> int:
+        """Sends a datagram at a time; the tag by which wait_until_sent knows it."""
+        return self._nsend(data, when, tag, _address(_resolve(host, port)))
+
+    def receive(self, timeout: Optional[float] = None) -> Received:
+        """The next datagram, with its sender and the time at which it came."""
+        news = self._next((Received,), timeout)
+        assert isinstance(news, Received)
+        return news
+
+
+class Packets(_Socket):
+    """A raw socket of the endpoint: whole IP packets, which are received only after capture()."""
+
+    def capture(self, program: bytes, until: int = NEVER) -> None:
+        """Receives from now on what the filter wants, an encoded program: see ebpf()."""
+        head = self._head + struct.pack("!Q", until)
+        self.session.request(_NCAP, head + program, "NCAP")
+
+    def send(self, packet: bytes, when: int = 0, tag: Optional[int] = None) -> int:
+        """Sends a packet at a time; the tag by which wait_until_sent knows it."""
+        return self._nsend(packet, when, tag)
+
+    def receive(self, timeout: Optional[float] = None) -> Received:
+        """The next packet, with the time at which it came."""
+        news = self._next((Received,), timeout)
+        assert isinstance(news, Received)
+        return news
+
+
+def ebpf(*instructions: Tuple[int, int, int, int, int]) -> bytes:
+    """An eBPF program of (opcode, destination, source, offset, constant) each, encoded as PacketLab does."""
+    body = b"".join(
+        struct.pack("!BBHI", opcode, to << 4 | source, offset & 0xFFFF, constant & 0xFFFFFFFF)
+        for opcode, to, source, offset, constant in instructions
+    )
+    return b"\x00" + body
+
+
+def sessions(control: Union[int, socket.socket] = 0) -> Iterator[Session]:
+    """The sessions of a mlet in singleton mode, as endpoints connect; ends when there are no more."""
+    if isinstance(control, int):
+        control = socket.socket(fileno=os.dup(control))
+    descriptors: List[int] = []
+    address = b""
+    while True:
+        data, ancillary, _, _ = control.recvmsg(64, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
+        for level, kind, content in ancillary:
+            if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
+                numbers = array.array("i")
+                numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
+                descriptors.extend(numbers)
+        if not data:
+            return
+        # Every record carries a descriptor, so that one read never brings bytes of two records.
+        address += data
+        if address.endswith(b"\x00"):
+            if len(descriptors) != 1:
+                raise MletError(f"{len(descriptors)} sessions came with one address")
+            stream = socket.socket(fileno=descriptors.pop())
+            yield Session(stream, address=address[:-1].decode())
+            address = b""
+
+
+def _notification(message_type: int, payload: bytes) -> Notification:
+    try:
+        if message_type == _NTAG:
+            sktid, tag, when = struct.unpack_from("!BHQ", payload)
+            status = struct.unpack_from("!H", payload, 11)[0] if len(payload) > 11 else 0
+            return Sent(sktid, tag, when, status)
+        if message_type in (_NSTAT, _NDATA):
+            sktid, family, protocol, when = struct.unpack_from("!BBBQ", payload)
+            rest = payload[11:]
+            if message_type == _NSTAT:
+                if len(rest) == 1:
+                    return Changed(sktid, when, None, rest[0])
+                return Changed(sktid, when, _peer(family, rest)[0], 0)
+            if protocol == UDP:
+                remote, data = _peer(family, rest)
+                return Received(sktid, when, remote, data)
+            return Received(sktid, when, None, rest)
+        if message_type == _NDROP:
+            sktid, _, _, first, last, units, count = struct.unpack("!BBBQQII", payload)
+            return Dropped(sktid, first, last, units, count)
+        if message_type == _NBLOCK:
+            sktid, _, _, code, when = struct.unpack("!BBBHQ", payload)
+            return Blocked(sktid, when, code)
+    except (struct.error, ValueError) as error:
+        raise MletError(f"the endpoint sent a malformed 0x{message_type:02x}: {error}") from None
+    return Unknown(-1, message_type, payload)
+
+
+def _peer(family: int, data: bytes) -> Tuple[Address, bytes]:
+    """Address and port at the front of `data`, and the rest."""
+    end = 4 if family == 4 else 16
+    port = struct.unpack_from("!H", data, end)[0]
+    return (str(ipaddress.ip_address(data[:end])), port), data[end + 2 :]
+
+
+def _address(address: Address) -> bytes:
+    return ipaddress.ip_address(address[0]).packed + struct.pack("!H", address[1])
+
+
+def _local(remote: Address, port: int) -> bytes:
+    """Any address in the family of `remote`."""
+    return _address(("::" if ":" in remote[0] else "0.0.0.0", port))
+
+
+def _resolve(host: str, port: int) -> Address:
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise MletError(f"{host} has no address: {error}") from None
+    return str(found[0][4][0]), port

@@ -1,0 +1,214 @@
+//! The example mlets, each run by the real `pktxpmgr` at real endpoints.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use tokio::net::UdpSocket;
+use tokio::task::JoinSet;
+
+use super::*;
+use crate::home::{Home, Surroundings};
+use crate::page::{Expected, Pages};
+use crate::pktxpmgr::Pktxpmgr;
+
+/// A server for mlets, and what the original's recorded DNS server answers.
+const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 77, 0, 1)), 0);
+const DNS_ANSWER: &[u8] =
+    b"\x15\xbe\x85\x80\0\x01\0\x01\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01\
+    \xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\xc0\0\x02\x07";
+
+/// A program of the same build: tests lie in a directory below the programs.
+fn program(name: &str) -> PathBuf {
+    let itself = std::env::current_exe().unwrap();
+    let path = itself.parent().unwrap().with_file_name(name);
+    assert!(path.exists(), "{} is missing: run `cargo build` first", path.display());
+    path
+}
+
+/// Runs a mlet at `count` endpoints; the home and what was printed, one line each.
+async fn run(
+    count: usize,
+    options: &[&str],
+    mlet: &Path,
+    arguments: &[&str],
+) -> (Home, Vec<String>) {
+    let home = Home::create(count, false, Surroundings::default()).unwrap();
+    let number = count.to_string();
+    let before = ["-a", "127.0.0.1:0", "-n", &number, "--cores", "1"].map(OsString::from);
+    let mut words: Vec<OsString> = before.to_vec();
+    words.extend(options.iter().map(OsString::from));
+    words.extend(["-c".into(), home.config_path().into(), "--".into(), mlet.into()]);
+    words.extend(arguments.iter().map(OsString::from));
+    let (mut pktxpmgr, address) = Pktxpmgr::listening(&program("pktxpmgr"), words).await.unwrap();
+    let endpoints = home.endpoints(address).unwrap();
+    let mut running: JoinSet<_> = endpoints.into_iter().map(super::super::Endpoint::run).collect();
+    while let Some(session) = running.join_next().await {
+        let session = session.unwrap();
+        assert!(session.started && session.end.is_ok(), "{session:?}");
+    }
+    let ended = pktxpmgr.finish().await.unwrap();
+    assert!(ended.status.success(), "{ended:?}");
+    (home, ended.output)
+}
+
+/// The tab-separated columns of a line.
+fn columns(line: &str) -> Vec<&str> {
+    line.split('\t').collect()
+}
+
+async fn dns_server() -> SocketAddr {
+    let server = UdpSocket::bind(TARGET).await.unwrap();
+    let address = server.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (_, mlet) = server.recv_from(&mut [0; 512]).await.unwrap();
+            server.send_to(DNS_ANSWER, mlet).await.unwrap();
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn dns_finds_the_address() {
+    let server = dns_server().await.to_string();
+    let (_home, output) = run(2, &[], &program("mlet-dns"), &["www.example.com", &server]).await;
+    let mut endpoints: Vec<&str> = output.iter().map(|line| columns(line)[0]).collect();
+    endpoints.sort_unstable();
+    assert_eq!(endpoints, ["127.1.0.1", "127.1.0.2"]);
+    for line in &output {
+        let columns = columns(line);
+        assert_eq!(columns[1..3], ["www.example.com", server.as_str()]);
+        assert!(columns[3].parse::<f64>().unwrap() >= 0.0, "{line}");
+        assert_eq!(columns[4], "192.0.2.7");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_NET_RAW"]
+async fn ping_times_every_reply() {
+    let (_home, output) = run(1, &[], &program("mlet-ping"), &["127.77.0.1", "2"]).await;
+    assert_eq!(output.len(), 2, "{output:?}");
+    for (sequence, line) in output.iter().enumerate() {
+        let columns = columns(line);
+        assert_eq!(columns[..3], ["127.1.0.1", "127.77.0.1", &sequence.to_string()]);
+        assert!(columns[3].parse::<f64>().unwrap() > 0.0, "{line}");
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_NET_RAW"]
+async fn traceroute_reaches_its_target() {
+    let (_home, output) = run(1, &[], &program("mlet-traceroute"), &["127.77.0.1"]).await;
+    assert_eq!(output.len(), 1, "{output:?}");
+    let columns = columns(&output[0]);
+    assert_eq!(columns[..4], ["127.1.0.1", "127.77.0.1", "1", "127.77.0.1"]);
+    assert!(columns[4].parse::<f64>().unwrap() > 0.0, "{output:?}");
+}
+
+#[tokio::test]
+async fn echo_summarises_its_latencies_and_prints_the_log() {
+    let arguments = ["--count", "200", "--size", "1000", "--hlog"];
+    let (_home, output) = run(1, &[], &program("mlet-echo"), &arguments).await;
+    let columns = columns(&output[0]);
+    assert_eq!(columns[..2], ["127.1.0.1", "200"]);
+    let quantiles: Vec<f64> = columns[2..].iter().map(|text| text.parse().unwrap()).collect();
+    assert_eq!(quantiles.len(), 5);
+    assert!(quantiles[0] > 0.0 && quantiles.is_sorted(), "{output:?}");
+    assert!(output.iter().any(|line| line.starts_with("Tag=127.1.0.1,")), "{output:?}");
+}
+
+#[tokio::test]
+async fn bulk_moves_bytes_either_way() {
+    const BYTES: usize = 3_000_000;
+    let listener = TcpListener::bind(TARGET).await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    // The source sends first and the sink reads first, whichever comes first.
+    let serving = tokio::spawn(async move {
+        let (mut source, _) = listener.accept().await.unwrap();
+        source.write_all(&vec![1; BYTES]).await.unwrap();
+        drop(source);
+        let (mut sink, _) = listener.accept().await.unwrap();
+        let mut received = Vec::new();
+        sink.read_to_end(&mut received).await.unwrap();
+        received.len()
+    });
+    let bytes = BYTES.to_string();
+    for (direction, limit) in [("down", None), ("up", Some(bytes.as_str()))] {
+        let arguments: Vec<&str> = [direction, &server].into_iter().chain(limit).collect();
+        let (_home, output) = run(1, &[], &program("mlet-bulk"), &arguments).await;
+        let columns = columns(&output[0]);
+        assert_eq!(columns[..3], ["127.1.0.1", direction, &bytes], "{output:?}");
+        assert!(columns[4].parse::<f64>().unwrap() > 0.0);
+    }
+    assert_eq!(serving.await.unwrap(), BYTES);
+}
+
+#[tokio::test]
+async fn one_mlet_can_run_another_for_every_endpoint() {
+    let web = Web::start(LOOPBACK).await.unwrap();
+    let http_get = program("mlet-http-get").into_os_string().into_string().unwrap();
+    let arguments = [http_get.as_str(), &web.address().to_string()];
+    let (home, output) = run(3, &["-s"], &program("mlet-single"), &arguments).await;
+    // In singleton mode mlets do not learn keys.
+    for identity in home.identities() {
+        let address = identity.address;
+        let page = web.page(address).trim_end().to_owned() + "\\n";
+        let line = format!("{address}\t\tHTTP/1.0 200 OK\t{page}");
+        assert_eq!(output.iter().filter(|printed| **printed == line).count(), 1, "{output:?}");
+    }
+}
+
+/// The interpreter: a mlet's environment has no PATH to find it by.
+fn python() -> PathBuf {
+    let path = std::env::var_os("PATH").unwrap();
+    let found =
+        std::env::split_paths(&path).map(|place| place.join("python3")).find(|p| p.exists());
+    found.expect("python3 should be installed")
+}
+
+fn script(name: &str) -> String {
+    format!("{}/python/{name}", env!("CARGO_MANIFEST_DIR"))
+}
+
+#[tokio::test]
+#[ignore = "needs python3"]
+async fn a_page_can_be_fetched_in_ten_lines_of_python() {
+    let web = Web::start(LOOPBACK).await.unwrap();
+    let arguments = [script("fetch_page.py"), web.address().to_string()];
+    let arguments = arguments.each_ref().map(String::as_str);
+    let (home, output) = run(3, &[], &python(), &arguments).await;
+    let mut pages = Pages::parse(&output);
+    for identity in home.identities() {
+        let (key, address) = (identity.key_id().to_string(), identity.address);
+        pages.take(&Expected { key, address, page: web.page(address) }).unwrap();
+    }
+}
+
+#[tokio::test]
+#[ignore = "needs python3"]
+async fn python_serves_all_endpoints_from_one_process() {
+    let server = UdpSocket::bind(LOOPBACK).await.unwrap();
+    let port = server.local_addr().unwrap().port().to_string();
+    tokio::spawn(async move {
+        let mut data = [0; 16];
+        loop {
+            let (len, peer) = server.recv_from(&mut data).await.unwrap();
+            server.send_to(&data[..len], peer).await.unwrap();
+        }
+    });
+    let script = script("time_datagrams.py");
+    let arguments = [script.as_str(), "127.0.0.1", &port, "4"];
+    let (home, output) = run(2, &["-s"], &python(), &arguments).await;
+    assert_eq!(output.len(), 8, "{output:?}");
+    for identity in home.identities() {
+        let address = identity.address.to_string();
+        let own = output.iter().map(|line| columns(line)).filter(|columns| columns[0] == address);
+        let numbers: Vec<String> = own
+            .map(|columns| {
+                assert!(columns[2].parse::<f64>().unwrap() > 0.0, "{output:?}");
+                columns[1].to_owned()
+            })
+            .collect();
+        assert_eq!(numbers, ["0", "1", "2", "3"]);
+    }
+}

@@ -1,0 +1,103 @@
+//! `mlet-bulk down|up HOST:PORT [BYTES]`: how fast bytes go between a server and the mlet, over a TCP
+//! connection of the endpoint and through the relay. Down ends when the server closes or BYTES have come;
+//! up sends BYTES, half-closes and waits for the server to close.
+//!
+//! ```text
+//! EPADDR <TAB> down or up <TAB> bytes <TAB> seconds <TAB> megabytes a second
+//! ```
+
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use mlet::{Client, Family, Message, MletError, Packet, StateChange, Status, Ticks, resolve};
+
+const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]";
+const SKTID: u8 = 1;
+const RECEIVE_BUFFER_LEN: u32 = 1 << 20;
+/// Bytes of one NSEND, and how many of them may be on their way: enough for the connection never to
+/// wait for us, and far from what an endpoint may refuse.
+const CHUNK_LEN: usize = 256 * 1024;
+const CHUNKS_MAX: u64 = 8;
+const BYTES_DEFAULT: u64 = 100_000_000;
+
+fn main() -> ExitCode {
+    mlet::run("mlet-bulk", |client, endpoint, arguments| {
+        let [direction, server, rest @ ..] = arguments else { return Err(MletError::Usage(USAGE)) };
+        let bytes = rest.first().map(|text| text.parse::<u64>()).transpose();
+        let bytes = bytes.map_err(|_| MletError::Usage(USAGE))?;
+        let server = resolve(server, 80)?;
+        let started = Instant::now();
+        let bytes = match direction.as_str() {
+            "down" => receive(client, server, bytes.unwrap_or(u64::MAX))?,
+            "up" => send(client, server, bytes.unwrap_or(BYTES_DEFAULT))?,
+            _ => return Err(MletError::Usage(USAGE)),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let rate = bytes as f64 / seconds / 1e6;
+        println!("{endpoint}\t{direction}\t{bytes}\t{seconds:.3}\t{rate:.1}");
+        Ok(())
+    })
+}
+
+/// How many bytes came.
+fn receive(client: &mut Client, server: SocketAddr, limit: u64) -> Result<u64, MletError> {
+    client.connect(SKTID, server, RECEIVE_BUFFER_LEN)?;
+    let mut received = 0;
+    while received < limit {
+        match client.notification()?.message() {
+            Message::Ndata { packet: Packet::Tcp { data, .. }, .. } => {
+                received += data.len() as u64
+            }
+            Message::Nstat { change, .. } => {
+                check_closed(change)?;
+                break;
+            }
+            _ => {}
+        }
+    }
+    client.close(SKTID)?;
+    Ok(received)
+}
+
+/// How many bytes went.
+fn send(client: &mut Client, server: SocketAddr, bytes: u64) -> Result<u64, MletError> {
+    client.connect(SKTID, server, RECEIVE_BUFFER_LEN)?;
+    let family = Family::of(server.ip());
+    let data = vec![0x5A; CHUNK_LEN];
+    let (mut left, mut on_their_way) = (bytes, 0);
+    while left > 0 || on_their_way > 0 {
+        if left > 0 && on_their_way < CHUNKS_MAX {
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_LEN);
+            let packet = Packet::Tcp { family, data: data.get(..len).unwrap_or(&data) };
+            client.send(SKTID, Ticks(0), 0, packet)?;
+            left -= len as u64;
+            on_their_way += 1;
+            continue;
+        }
+        match client.notification()?.message() {
+            Message::Ntag { status: Status::SUCCESS, .. } => on_their_way -= 1,
+            Message::Ntag { status, .. } => {
+                return Err(MletError::Failed(format!("the server takes no more: {status}")));
+            }
+            _ => {}
+        }
+    }
+    let time = Ticks(0);
+    client.request(&Message::Nctl { sktid: SKTID, family, time, command: mlet::NCTL_FIN })?;
+    loop {
+        if let Message::Nstat { change, .. } = client.notification()?.message() {
+            check_closed(change)?;
+            break;
+        }
+    }
+    client.close(SKTID)?;
+    Ok(bytes)
+}
+
+fn check_closed(change: StateChange) -> Result<(), MletError> {
+    match change {
+        StateChange::Code { code: StateChange::PEER_CLOSED, .. } => Ok(()),
+        other => Err(MletError::Failed(format!("the connection broke: {other:?}"))),
+    }
+}

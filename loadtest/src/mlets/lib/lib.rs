@@ -1,0 +1,193 @@
+//! How to write a mlet in Rust.
+//!
+//! A mlet is a program that `pktxpmgr` starts for every endpoint that connects. It finds a session with
+//! that endpoint on fd 0 and the endpoint's address in `EPADDR`; what it asks for over the session, the
+//! endpoint does: open sockets, send at a given time, capture, read memory (protocol.md 1.4). Three lines
+//! that matter make one:
+//!
+//! ```no_run
+//! use std::process::ExitCode;
+//!
+//! fn main() -> ExitCode {
+//!     mlet::run("mlet-clock", |client, endpoint, _arguments| {
+//!         let clock = client.clock()?;
+//!         println!("{endpoint}\t{clock}");
+//!         Ok(())
+//!     })
+//! }
+//! ```
+//!
+//! Requests are answered one by one. Everything else that the endpoint sends is a notification: a packet
+//! was sent (NTAG) or received (NDATA), a connection changed (NSTAT). They wait in the [`Client`], in
+//! order, until the mlet asks for them. Times are the endpoint's clock, in nanoseconds since 1970.
+//!
+//! A mlet needs neither PacketLab nor an endpoint to be tested; any stream socket is a session:
+//!
+//! ```
+//! use std::io::Write;
+//! use std::net::SocketAddr;
+//! use std::os::unix::net::UnixStream;
+//! use std::time::Duration;
+//!
+//! use mlet::{Client, Message, Open, Packet, Ticks};
+//!
+//! /// Asks a UDP server through the endpoint and waits for what it answers.
+//! fn ask(client: &mut Client, server: SocketAddr) -> Result<Vec<u8>, mlet::MletError> {
+//!     client.open(1, Open::Udp { local: "0.0.0.0:0".parse().unwrap() }, 4096)?;
+//!     client.send(1, Ticks(0), 7, Packet::Udp { remote: server, data: b"question" })?;
+//!     loop {
+//!         if let Message::Ndata { packet: Packet::Udp { data, .. }, .. } =
+//!             client.notification()?.message()
+//!         {
+//!             return Ok(data.to_vec());
+//!         }
+//!     }
+//! }
+//!
+//! let (session, mut endpoint) = UnixStream::pair()?;
+//! // This endpoint has answered before it was asked: success twice, then NDATA.
+//! let server: SocketAddr = "192.0.2.53:53".parse()?;
+//! let mut answers = vec![0x40, 0, 0, 0, 0x40, 0, 0, 0];
+//! let packet = Packet::Udp { remote: server, data: b"answer" };
+//! Message::Ndata { sktid: 1, time: Ticks(0), packet }.encode(&mut answers)?;
+//! endpoint.write_all(&answers)?;
+//!
+//! let mut client = Client::new(session, Duration::from_secs(1))?;
+//! assert_eq!(ask(&mut client, server)?, b"answer");
+//! # Ok::<(), Box<dyn std::error::Error>>(())
+//! ```
+//!
+//! One process for all endpoints instead of one for each is called singleton mode (`pktxpmgr -s`); its
+//! sessions come from [`Sessions`].
+//!
+//! Not here: anything that runs at the endpoint. The examples beside this library are its users.
+
+mod client;
+pub mod ipv4;
+mod singleton;
+
+use std::fmt;
+use std::io;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::process::ExitCode;
+use std::time::Duration;
+
+pub use client::{Client, ClientError, Notification};
+pub use engine::wire::message::{
+    Family, Message, NCTL_FIN, Open, Packet, Protocol, Socket, StateChange, Status,
+};
+pub use engine::wire::program::Program;
+pub use engine::wire::time::Ticks;
+pub use singleton::{Sessions, SingletonError};
+
+/// Longest wait of a mlet for anything from its endpoint, unless it says otherwise.
+pub const SILENCE_MAX: Duration = Duration::from_secs(60);
+
+/// Why a mlet gives up.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MletError {
+    /// The session ended, or a request was refused.
+    Client(ClientError),
+    /// The command line is no good; how it should be.
+    Usage(&'static str),
+    /// A name has no address.
+    Resolve {
+        /// The name.
+        name: String,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// Something at the controller failed, such as standard output.
+    Io(io::Error),
+    /// The measurement failed; why.
+    Failed(String),
+}
+
+impl fmt::Display for MletError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(cause) => cause.fmt(f),
+            Self::Usage(usage) => write!(f, "usage: {usage}"),
+            Self::Resolve { name, cause } => write!(f, "{name} has no address: {cause}"),
+            Self::Io(cause) => cause.fmt(f),
+            Self::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for MletError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Client(cause) => Some(cause),
+            Self::Resolve { cause, .. } | Self::Io(cause) => Some(cause),
+            Self::Usage(_) | Self::Failed(_) => None,
+        }
+    }
+}
+
+impl From<ClientError> for MletError {
+    fn from(cause: ClientError) -> Self {
+        Self::Client(cause)
+    }
+}
+
+impl From<io::Error> for MletError {
+    fn from(cause: io::Error) -> Self {
+        Self::Io(cause)
+    }
+}
+
+/// Runs a mlet on the session of fd 0: its client, the endpoint's address, its arguments. What goes
+/// wrong is told on standard error, with the endpoint, and is a failure of the process.
+pub fn run(
+    name: &str,
+    mlet: impl FnOnce(&mut Client, &str, &[String]) -> Result<(), MletError>,
+) -> ExitCode {
+    let Ok(endpoint) = std::env::var("EPADDR") else {
+        eprintln!("{name}: EPADDR is not set; a mlet is started by pktxpmgr");
+        return ExitCode::FAILURE;
+    };
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let result = Client::on_stdin(SILENCE_MAX)
+        .map_err(MletError::from)
+        .and_then(|mut client| mlet(&mut client, &endpoint, &arguments));
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{name}: endpoint {endpoint}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// The first address of `name`, found at the controller: `HOST`, which gets `default_port`, or
+/// `HOST:PORT`.
+///
+/// # Errors
+/// It has none.
+pub fn resolve(name: &str, default_port: u16) -> Result<SocketAddr, MletError> {
+    let failed = |cause| MletError::Resolve { name: name.to_owned(), cause };
+    let addresses = match name.rsplit_once(':') {
+        Some(_) if name.parse::<std::net::Ipv6Addr>().is_err() => name.to_socket_addrs(),
+        _ => (name, default_port).to_socket_addrs(),
+    };
+    let first = addresses.map_err(failed)?.next();
+    first.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_may_come_with_its_port() {
+        let found = |name| resolve(name, 80).unwrap();
+        assert_eq!(found("127.0.0.1:8080"), "127.0.0.1:8080".parse().unwrap());
+        assert_eq!(found("127.77.0.1"), "127.77.0.1:80".parse().unwrap());
+        assert_eq!(found("::1"), "[::1]:80".parse().unwrap());
+        assert_eq!(found("[::1]:8080"), "[::1]:8080".parse().unwrap());
+        let error = resolve("127.0.0.1:http", 80).unwrap_err();
+        assert!(error.to_string().starts_with("127.0.0.1:http has no address"), "{error}");
+    }
+}

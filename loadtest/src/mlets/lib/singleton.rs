@@ -1,0 +1,191 @@
+//! The sessions of a mlet in singleton mode: they come over a socket on fd 0, each with the address of its
+//! endpoint (protocol.md 2.2, pktxpmgr.md 7.6).
+//!
+//! Not here: what is done with them. Invariant: nothing is ever written to that socket, which the manager
+//! would take for a fault.
+
+use std::fmt;
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use engine::sys::fd_passing;
+use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+
+/// The longest address is an IPv6 one that holds an IPv4 one, and its NUL.
+const ADDRESS_LEN_MAX: usize = 46;
+
+/// Where the sessions come from.
+#[derive(Debug)]
+pub struct Sessions {
+    control: UnixStream,
+    /// The next session's, as far as it has come.
+    address: Vec<u8>,
+    session: Option<OwnedFd>,
+}
+
+/// Why no more sessions come, other than that there are no more.
+#[derive(Debug)]
+pub enum SingletonError {
+    /// Fd 0 is no control socket, or it broke.
+    Io(io::Error),
+    /// This process has too many open files to take another session; end some.
+    TooManyFiles,
+    /// The manager broke the rules; how.
+    Unexpected(&'static str),
+}
+
+impl fmt::Display for SingletonError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Io(cause) => {
+                write!(f, "fd 0 brings no sessions: {cause}; start this mlet with pktxpmgr -s")
+            }
+            Self::TooManyFiles => {
+                f.write_str("a session was lost: too many open files (raise `ulimit -n`)")
+            }
+            Self::Unexpected(what) => write!(f, "the manager sent {what}"),
+        }
+    }
+}
+
+impl std::error::Error for SingletonError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Io(cause) => Some(cause),
+            _ => None,
+        }
+    }
+}
+
+impl Sessions {
+    /// Those that come over fd 0.
+    ///
+    /// # Errors
+    /// Fd 0 is not open.
+    pub fn on_stdin() -> Result<Self, SingletonError> {
+        let fd = io::stdin().as_fd().try_clone_to_owned().map_err(SingletonError::Io)?;
+        Ok(Self::new(UnixStream::from(fd)))
+    }
+
+    /// Those that come over `control`.
+    #[must_use]
+    pub fn new(control: UnixStream) -> Self {
+        Self { control, address: Vec::new(), session: None }
+    }
+
+    /// Waits for the next session; with the endpoint's address, which is empty if it is not known.
+    /// `None` when the manager has no more.
+    ///
+    /// # Errors
+    /// See [`SingletonError`].
+    #[expect(clippy::should_implement_trait, reason = "a for loop would hide the errors")]
+    pub fn next(&mut self) -> Result<Option<(UnixStream, String)>, SingletonError> {
+        loop {
+            self.wait()?;
+            // Every record carries an fd, so that one read never brings bytes of two records.
+            let mut bytes = [0; ADDRESS_LEN_MAX];
+            let received = match fd_passing::receive(self.control.as_fd(), &mut bytes) {
+                Ok(received) => received,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
+                Err(error) => return Err(SingletonError::Io(error)),
+            };
+            if received.fds_lost {
+                return Err(SingletonError::TooManyFiles);
+            }
+            for fd in received.fds {
+                if self.session.replace(fd).is_some() {
+                    return Err(SingletonError::Unexpected("two sessions with one address"));
+                }
+            }
+            if received.len == 0 {
+                return match (self.address.is_empty(), &self.session) {
+                    (true, None) => Ok(None),
+                    _ => Err(SingletonError::Unexpected("half a session and left")),
+                };
+            }
+            self.address.extend_from_slice(bytes.get(..received.len).unwrap_or_default());
+            if let Some((0, address)) = self.address.split_last() {
+                let address = String::from_utf8_lossy(address).into_owned();
+                self.address.clear();
+                let session = self.session.take();
+                let session = session.ok_or(SingletonError::Unexpected("no session"))?;
+                return Ok(Some((UnixStream::from(session), address)));
+            }
+            if self.address.len() >= ADDRESS_LEN_MAX {
+                return Err(SingletonError::Unexpected("something that is no address"));
+            }
+        }
+    }
+
+    fn wait(&self) -> Result<(), SingletonError> {
+        let mut fds = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut fds, PollTimeout::NONE) {
+            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Err(errno) => Err(SingletonError::Io(errno.into())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, Write};
+
+    use super::*;
+
+    fn pair() -> (Sessions, UnixStream) {
+        let (control, manager) = UnixStream::pair().unwrap();
+        (Sessions::new(control), manager)
+    }
+
+    /// Sends `bytes` with one end of a session; the other end.
+    fn hand_over(manager: &UnixStream, bytes: &[u8]) -> UnixStream {
+        let (near, far) = UnixStream::pair().unwrap();
+        assert_eq!(
+            fd_passing::send(manager.as_fd(), bytes, Some(far.as_fd())).unwrap(),
+            bytes.len()
+        );
+        near
+    }
+
+    #[test]
+    fn sessions_come_in_order_with_their_addresses() {
+        let (mut sessions, manager) = pair();
+        let mut first = hand_over(&manager, b"127.0.0.1\0");
+        let _second = hand_over(&manager, b"\0");
+        let (mut session, address) = sessions.next().unwrap().unwrap();
+        assert_eq!(address, "127.0.0.1");
+        first.write_all(b"x").unwrap();
+        session.read_exact(&mut [0]).unwrap();
+        assert_eq!(sessions.next().unwrap().unwrap().1, "");
+        drop(manager);
+        assert!(sessions.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn an_address_may_come_in_pieces() {
+        let (mut sessions, mut manager) = pair();
+        let _session = hand_over(&manager, b"2001:db8:");
+        manager.write_all(b":1\0").unwrap();
+        assert_eq!(sessions.next().unwrap().unwrap().1, "2001:db8::1");
+    }
+
+    #[test]
+    fn what_breaks_the_rules_is_an_error() {
+        let (mut sessions, manager) = pair();
+        let _one = hand_over(&manager, b"1");
+        let _two = hand_over(&manager, b"2\0");
+        assert!(matches!(sessions.next(), Err(SingletonError::Unexpected(_))));
+        let (mut sessions, mut manager) = pair();
+        manager.write_all(b"127.0.0.1\0").unwrap();
+        assert!(matches!(sessions.next(), Err(SingletonError::Unexpected("no session"))));
+        let (mut sessions, manager) = pair();
+        let _session = hand_over(&manager, &[b'1'; ADDRESS_LEN_MAX]);
+        assert!(matches!(sessions.next(), Err(SingletonError::Unexpected(_))));
+        let (mut sessions, manager) = pair();
+        let _session = hand_over(&manager, b"127");
+        drop(manager);
+        assert!(matches!(sessions.next(), Err(SingletonError::Unexpected(_))));
+    }
+}
