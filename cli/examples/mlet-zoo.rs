@@ -35,6 +35,7 @@ fn main() -> ExitCode {
         ["sink"] => sink(),
         ["silent"] => wait_for(PollFlags::empty()),
         ["flood", count, len] => flood(number(count), number(len)),
+        ["pieces", piece, count, len] => pieces(number(piece), number(count), number(len)),
         ["leave", count, len] => leave(number(count), number(len)),
         ["both", count, len] => flood(number(count), number(len)).and_then(|()| sink()),
         ["half"] => half(),
@@ -130,11 +131,24 @@ fn sink() -> io::Result<()> {
 fn flood(count: usize, len: usize) -> io::Result<()> {
     let mut session = session();
     for index in 0..count {
-        let mut payload = vec![index.to_le_bytes()[0]; len];
-        payload[..4].copy_from_slice(&u32::try_from(index).unwrap_or(u32::MAX).to_be_bytes());
-        session.write_all(&message(&payload))?;
+        session.write_all(&message(&payload(index, len)))?;
     }
     Ok(())
+}
+
+/// A number, then bytes that are another at each place (`made_up` of the tests).
+fn payload(index: usize, len: usize) -> Vec<u8> {
+    let mut payload: Vec<u8> =
+        (0..len).map(|at| (index ^ at ^ (at >> 8)).to_le_bytes()[0]).collect();
+    payload[..4].copy_from_slice(&u32::try_from(index).unwrap_or(u32::MAX).to_be_bytes());
+    payload
+}
+
+/// Writes what `flood` writes in pieces of this length, whatever messages they cut or join.
+fn pieces(piece: usize, count: usize, len: usize) -> io::Result<()> {
+    let stream: Vec<u8> = (0..count).flat_map(|index| message(&payload(index, len))).collect();
+    let mut session = session();
+    stream.chunks(piece).try_for_each(|piece| session.write_all(piece))
 }
 
 /// Floods and exits with input unread.
@@ -155,20 +169,35 @@ fn half() -> io::Result<()> {
     echo(&mut session)
 }
 
-/// Ends as the first message says: `exit CODE` or `signal NUMBER`.
+/// Does as its messages say: `say` gives that message back, `echo` all that follow, `silent` reads no
+/// more, `flood COUNT LEN` writes and exits, `exit CODE` and `signal NUMBER` end it.
 fn obey() -> ExitCode {
-    let order = receive(&mut session()).ok().flatten().map(|(_, order)| order).unwrap_or_default();
-    let order = String::from_utf8_lossy(&order).into_owned();
-    match order.split_once(' ') {
-        Some(("exit", code)) => ExitCode::from(u8::try_from(number(code)).unwrap_or(u8::MAX)),
-        Some(("signal", signal)) => {
-            let signal = i32::try_from(number(signal)).unwrap_or_default();
-            let signal = Signal::try_from(signal).expect("a signal number");
-            // The first SIGSEGV only makes Rust's own handler step aside.
-            let _ = raise(signal).and_then(|()| raise(signal));
-            ExitCode::from(99)
-        }
-        _ => ExitCode::from(65),
+    let mut session = session();
+    loop {
+        let order = receive(&mut session).ok().flatten().map(|(_, order)| order);
+        let order = String::from_utf8_lossy(&order.unwrap_or_default()).into_owned();
+        let words: Vec<&str> = order.split(' ').collect();
+        let done = match words[..] {
+            ["say"] => {
+                if session.write_all(&message(order.as_bytes())).is_ok() {
+                    continue;
+                }
+                return ExitCode::FAILURE;
+            }
+            ["echo"] => echo(&mut session),
+            ["silent"] => wait_for(PollFlags::empty()),
+            ["flood", count, len] => flood(number(count), number(len)),
+            ["exit", code] => return ExitCode::from(u8::try_from(number(code)).unwrap_or(u8::MAX)),
+            ["signal", signal] => {
+                let signal = i32::try_from(number(signal)).unwrap_or_default();
+                let signal = Signal::try_from(signal).expect("a signal number");
+                // The first SIGSEGV only makes Rust's own handler step aside.
+                let _ = raise(signal).and_then(|()| raise(signal));
+                return ExitCode::from(99);
+            }
+            _ => return ExitCode::from(65),
+        };
+        return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
 }
 

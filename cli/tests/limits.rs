@@ -10,6 +10,8 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::churn::{self, Holdings, KINDS};
+use common::crowd;
 use common::endpoint::{Dial, End, Endpoint, LINFO, NDATA, message};
 use common::manager::{Manager, children_of, kill_hard, wait_until, zoo};
 use common::{Home, PKTXPMGR, assert_says};
@@ -352,6 +354,29 @@ fn a_header_alone_costs_nothing() {
     manager.says("sank 0 messages");
     let grown = manager.memory_kib().saturating_sub(before);
     assert!(grown < 5 * 1024, "{grown} KiB for {COUNT} headers");
+}
+
+/// Promises P5, P6: each fault at each step once, beside as many sessions without one.
+#[test]
+fn sessions_broken_at_any_step_leave_nothing() {
+    let (home, manager) = churn::start();
+    let dial = home.dial(&manager);
+    dial.obeys();
+    wait_until("its mlet is gone", || children_of(manager.supervisor()).is_empty());
+    let before = Holdings::of(&manager);
+    churn::churn(&dial, 2 * KINDS, 2);
+    before.are_back(&manager);
+    dial.obeys();
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// Promise P11: mlets that never read, whose endpoints flood, beside honest sessions.
+#[test]
+fn mlets_that_never_read_do_not_slow_the_others() {
+    let figures = crowd::measure(5, 20, 1, Duration::from_millis(500));
+    assert!(figures.flooded_len > 20 * 100_000, "the floods did not come");
+    let noise = Duration::from_millis(20);
+    assert!(figures.median_crowded() <= figures.worst_alone() * 3 / 2 + noise, "{figures:?}");
 }
 
 /// Promise P2: slow, silent and garbage peers beside real ones, which notice nothing.

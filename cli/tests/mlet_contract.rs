@@ -4,51 +4,17 @@
 
 mod common;
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::dump::Dump;
 use common::endpoint::{Dial, End, Identity, NDATA, message};
 use common::manager::{Manager, children_of, is_alive, wait_until, zoo};
 use common::{Home, PKTXPMGR, assert_says};
 use nix::sys::resource::{Resource, getrlimit};
-
-/// What the zoo's `dump` reports: values by name, several of them for some.
-struct Dump(BTreeMap<String, Vec<String>>);
-
-impl Dump {
-    fn of(dial: &Dial) -> Self {
-        let mut endpoint = dial.session();
-        let text = endpoint.text();
-        endpoint.close();
-        let mut dump = BTreeMap::<String, Vec<String>>::new();
-        for line in text.lines() {
-            let (name, value) = line.split_once(' ').unwrap();
-            dump.entry(name.into()).or_default().push(value.into());
-        }
-        Self(dump)
-    }
-
-    fn all(&self, name: &str) -> &[String] {
-        self.0.get(name).map_or(&[], |values| values)
-    }
-
-    fn one(&self, name: &str) -> &str {
-        let [value] = self.all(name) else { panic!("{name}: {:?}", self.all(name)) };
-        value
-    }
-
-    /// Descriptor numbers, in order.
-    fn fds(&self) -> Vec<&str> {
-        let mut fds: Vec<&str> =
-            self.all("fd").iter().map(|fd| fd.split_once(' ').unwrap().0).collect();
-        fds.sort_unstable();
-        fds
-    }
-}
 
 /// Items 79, 80.
 #[test]

@@ -354,38 +354,10 @@ fn copy(key: &PrivateKey) -> PrivateKey {
     PrivateKey::from_pem(key.to_pem().as_bytes(), None).unwrap()
 }
 
-/// A home whose chain demands two programs that are there and one that is not, one of them twice.
-fn home_with_programs() -> (Home, [Program; 2]) {
-    let home = Home::new();
-    home.make_directory("progs");
-    let ebpf = b"# accept everything\n0xb7 0 0 0 1\n0x95 0 0 0 0 exit\n";
-    let wasm = b"\0asm\x01\0\0\0";
-    home.write("progs/accept.ebpf", ebpf);
-    home.write("progs/empty.wasm", wasm);
-    home.write("progs/notes.txt", b"not a program");
-    home.write("progs/.hidden", b"not a program");
-    let programs = [Program::from_ebpf_text(ebpf).unwrap(), Program::from_wasm(wasm).unwrap()];
-    let digests = programs.each_ref().map(|program| *program.digest());
-    let monitor = vec![digests[0], [7; 32], digests[1], digests[0]];
-    let limits = CertificateLimits { monitor, ..CertificateLimits::default() };
-    let (experimenter, operator) = (&home.keys.experimenter, &home.keys.operator);
-    let exppriv = certificate_with(
-        CertificateType::Exppriv,
-        &experimenter.public_key(),
-        operator,
-        limits,
-        Ticks::MAX,
-    );
-    home.write("exppriv.cert", exppriv.to_pem().as_bytes());
-    let config = format!("ProgramDirPath progs\n{}", home.least());
-    home.write("xpmgr.conf", config.as_bytes());
-    (home, programs)
-}
-
 /// Items 76, 77.
 #[test]
 fn monitor_programs_come_in_lock_step_before_start() {
-    let (home, [ebpf, wasm]) = home_with_programs();
+    let (home, [ebpf, wasm]) = Home::with_programs();
     let manager = home.start(&[], &["echo"]);
     manager.says("notes.txt");
     let mut endpoint = home.dial(&manager).handshake();
@@ -404,7 +376,7 @@ fn monitor_programs_come_in_lock_step_before_start() {
 /// Item 125.
 #[test]
 fn a_refused_program_ends_the_session_and_nothing_is_sent_after_it() {
-    let (home, _) = home_with_programs();
+    let (home, _) = Home::with_programs();
     let manager = home.start(&[], &["echo"]);
     let dial = home.dial(&manager);
     let mut endpoint = dial.handshake();

@@ -319,8 +319,9 @@ fn assert_survived(step: Step, faults: &[Fault]) {
     let manager = rig.start(&[]);
     let mut bystander = rig.proxy.session(&rig.dial());
     rig.proxy.holds(2);
-    wait_until("two idle connections", || manager.said("is ready") == 1);
-    let sockets = manager.open_sockets();
+    // Two that wait, the bystander's two, and the one to the supervisor, twice.
+    const SOCKETS: usize = 6;
+    wait_until("nothing but what must be", || manager.open_sockets() == SOCKETS);
     for fault in faults {
         let complaints = manager.said("WARN");
         rig.proxy.fail(step, fault.clone(), 1);
@@ -332,7 +333,7 @@ fn assert_survived(step: Step, faults: &[Fault]) {
         bystander.echoes(format!("{step:?} {fault:?}").as_bytes());
         assert!(manager.is_running(), "{step:?} {fault:?}");
     }
-    wait_until("no socket is left behind", || manager.open_sockets() == sockets);
+    wait_until("no socket is left behind", || manager.open_sockets() == SOCKETS);
     rig.serves();
     bystander.close();
     let ended = manager.interrupted();

@@ -422,7 +422,7 @@ fn a_broker_that_is_lost_later_gets_everything_again_with_the_same_end() {
 #[test]
 fn a_broker_that_stays_away_is_tried_with_growing_waits_and_disturbs_nobody() {
     let mut rig = Rig::new(EXPERIMENT);
-    let manager = rig.start(&["--broker-timeout", "200ms"]);
+    let manager = rig.start(&["--broker-timeout", "1s"]);
     let mut session = rig.home.dial(&manager).session();
     let (peer, published) = rig.broker.take_publication(1);
     rig.broker.go_down();

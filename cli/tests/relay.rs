@@ -9,11 +9,9 @@ mod common;
 
 use std::time::{Duration, Instant};
 
-use common::endpoint::{End, LINFO, NDATA, message};
+use common::endpoint::{End, LINFO, MADE_UP, NDATA, made_up, message};
+use common::tail::a_slow_endpoint_gets_every_byte;
 use common::{Home, assert_says};
-
-/// The type of what the zoo makes up.
-const MADE_UP: u8 = 0x41;
 
 /// Items 82, 121: whatever the type and however senseless the payload. LINFO alone stays behind.
 #[test]
@@ -55,8 +53,7 @@ fn what_a_mlet_wrote_before_it_ended_arrives_to_the_last_message() {
         let mut endpoint = home.dial(&manager).session();
         for index in 0..count {
             let (message_type, payload) = endpoint.receive().unwrap();
-            assert_eq!((message_type, payload.len()), (MADE_UP, len));
-            assert_eq!(payload[..4], u32::try_from(index).unwrap().to_be_bytes());
+            assert!(message_type == MADE_UP && payload == made_up(index, len), "message {index}");
         }
         assert_eq!(endpoint.receive(), Err(End::CloseNotify));
         endpoint.close();
@@ -76,6 +73,12 @@ fn a_mlet_that_leaves_its_input_unread_loses_nothing_of_its_output() {
     assert_eq!(endpoint.read_to_end(), (100, End::CloseNotify));
     endpoint.close();
     assert_says(&manager.ends().stderr, &["over: the mlet ended; mlet exit code 0"]);
+}
+
+/// Promise P14, items 84, 88, 120: the endpoint reads at 1 MB/s and has sent what the mlet never reads.
+#[test]
+fn a_slow_endpoint_gets_the_last_byte_of_a_mlet_that_is_long_gone_whatever_it_does_then() {
+    a_slow_endpoint_gets_every_byte(24);
 }
 
 /// Item 88.

@@ -39,6 +39,17 @@ pub fn message(message_type: u8, payload: &[u8]) -> Vec<u8> {
     [&[message_type], &len[1..], payload].concat()
 }
 
+/// Type of what the zoo makes up.
+pub const MADE_UP: u8 = 0x41;
+
+/// The payload of the zoo's message of this number (`payload` of `mlet-zoo.rs`).
+pub fn made_up(index: usize, len: usize) -> Vec<u8> {
+    let mut payload: Vec<u8> =
+        (0..len).map(|at| (index ^ at ^ (at >> 8)).to_le_bytes()[0]).collect();
+    payload[..4].copy_from_slice(&u32::try_from(index).unwrap().to_be_bytes());
+    payload
+}
+
 /// Who an endpoint is.
 pub struct Identity {
     pub chain: Vec<Certificate>,
@@ -343,6 +354,17 @@ impl Endpoint {
     /// Sends bytes that are no TLS.
     pub fn send_raw(&mut self, bytes: &[u8]) {
         self.tcp.write_all(bytes).unwrap();
+    }
+
+    /// Reads the controller's flight and returns the answer to it, unsent.
+    pub fn second_flight(&mut self) -> io::Result<Vec<u8>> {
+        while self.tls.is_handshaking() {
+            if self.tls.read_tls(&mut self.tcp)? == 0 {
+                return Err(ErrorKind::UnexpectedEof.into());
+            }
+            self.tls.process_new_packets().map_err(io::Error::other)?;
+        }
+        Ok(self.hello())
     }
 
     /// The ClientHello as it would be sent.

@@ -4,9 +4,13 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file compiles this module on its own")]
 
 pub mod broker;
+pub mod churn;
+pub mod crowd;
+pub mod dump;
 pub mod endpoint;
 pub mod manager;
 pub mod proxy;
+pub mod tail;
 pub mod terminal;
 pub mod tls_peer;
 
@@ -23,6 +27,7 @@ use std::time::{Duration, SystemTime};
 use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
 use engine::wire::issue::{CertificateFields, issue};
 use engine::wire::key::{PrivateKey, PublicKey};
+use engine::wire::program::Program;
 use engine::wire::time::Ticks;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -86,6 +91,34 @@ impl Home {
         self.write("mlet", b"#!/bin/sh\n");
         self.chmod("mlet", 0o700);
         self.write("xpmgr.conf", self.least().as_bytes());
+    }
+
+    /// A home whose chain demands two programs that are there and one that is not, one of them twice.
+    pub fn with_programs() -> (Self, [Program; 2]) {
+        let home = Self::new();
+        home.make_directory("progs");
+        let ebpf = b"# accept everything\n0xb7 0 0 0 1\n0x95 0 0 0 0 exit\n";
+        let wasm = b"\0asm\x01\0\0\0";
+        home.write("progs/accept.ebpf", ebpf);
+        home.write("progs/empty.wasm", wasm);
+        home.write("progs/notes.txt", b"not a program");
+        home.write("progs/.hidden", b"not a program");
+        let programs = [Program::from_ebpf_text(ebpf).unwrap(), Program::from_wasm(wasm).unwrap()];
+        let digests = programs.each_ref().map(|program| *program.digest());
+        let monitor = vec![digests[0], [7; 32], digests[1], digests[0]];
+        let limits = CertificateLimits { monitor, ..CertificateLimits::default() };
+        let (experimenter, operator) = (&home.keys.experimenter, &home.keys.operator);
+        let exppriv = endpoint::certificate_with(
+            CertificateType::Exppriv,
+            &experimenter.public_key(),
+            operator,
+            limits,
+            Ticks::MAX,
+        );
+        home.write("exppriv.cert", exppriv.to_pem().as_bytes());
+        let config = format!("ProgramDirPath progs\n{}", home.least());
+        home.write("xpmgr.conf", config.as_bytes());
+        (home, programs)
     }
 
     /// The least config that loads.

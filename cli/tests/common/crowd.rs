@@ -1,0 +1,128 @@
+//! Honest sessions beside mlets that never read while their endpoints flood (promise P11).
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::Home;
+use super::endpoint::{Dial, Endpoint, NDATA, message};
+use super::manager::{Manager, children_of, kill_hard, wait_until};
+
+/// Pause between two round trips of an honest session, and between two attempts of the flood.
+const PAUSE: Duration = Duration::from_millis(5);
+
+/// The 99th percentiles of the honest sessions' round trips, one of each for every round.
+#[derive(Debug, Default)]
+pub struct Figures {
+    pub alone: Vec<Duration>,
+    pub crowded: Vec<Duration>,
+    /// Bytes that the floods brought under, all rounds together.
+    pub flooded_len: usize,
+}
+
+impl Figures {
+    /// The worst without the others: what is between it and the best is noise of the machine.
+    pub fn worst_alone(&self) -> Duration {
+        *self.alone.iter().max().unwrap()
+    }
+
+    pub fn median_crowded(&self) -> Duration {
+        let mut crowded = self.crowded.clone();
+        crowded.sort_unstable();
+        crowded[crowded.len() / 2]
+    }
+}
+
+/// Measures so many honest sessions in windows with and without so many others, by turns.
+pub fn measure(honest: usize, others: usize, rounds: usize, window: Duration) -> Figures {
+    let home = Home::new();
+    let manager = home.start(&[], &["obey"]);
+    let dial = home.dial(&manager);
+    let mut sessions: Vec<Endpoint> = (0..honest).map(|_| told(&dial, b"echo")).collect();
+    wait_until("their mlets run", || mlets(&manager).len() == honest);
+    let mut figures = Figures::default();
+    for _ in 0..rounds {
+        figures.alone.push(p99(&mut sessions, window));
+        let kept = mlets(&manager);
+        let flooding: Vec<Endpoint> = (0..others).map(|_| told(&dial, b"silent")).collect();
+        beside_a_flood(flooding, &mut figures, &mut sessions, window);
+        // A mlet that never reads hides the end of its endpoint, so that only its own end ends it.
+        let others = mlets(&manager).into_iter().filter(|pid| !kept.contains(pid));
+        others.for_each(kill_hard);
+        wait_until("only the honest are left", || mlets(&manager).len() == kept.len());
+    }
+    figures
+}
+
+fn mlets(manager: &Manager) -> Vec<i32> {
+    children_of(manager.supervisor())
+}
+
+fn told(dial: &Dial, order: &[u8]) -> Endpoint {
+    let mut endpoint = dial.session();
+    endpoint.send(&message(NDATA, order));
+    endpoint
+}
+
+fn p99(sessions: &mut [Endpoint], window: Duration) -> Duration {
+    let end = Instant::now() + window;
+    let mut times: Vec<Duration> = thread::scope(|scope| {
+        let threads: Vec<_> = sessions
+            .iter_mut()
+            .map(|session| {
+                scope.spawn(move || {
+                    let mut times = Vec::new();
+                    while Instant::now() < end {
+                        let start = Instant::now();
+                        session.echoes(&[7; 64]);
+                        times.push(start.elapsed());
+                        thread::sleep(PAUSE);
+                    }
+                    times
+                })
+            })
+            .collect();
+        threads.into_iter().flat_map(|thread| thread.join().unwrap()).collect()
+    });
+    times.sort_unstable();
+    times[times.len() * 99 / 100]
+}
+
+/// Measures when every flood has come to a stand, and goes on trying to send meanwhile: what the
+/// filling of all the buffers costs the sender would be measured otherwise.
+fn beside_a_flood(
+    mut flooding: Vec<Endpoint>,
+    figures: &mut Figures,
+    sessions: &mut [Endpoint],
+    window: Duration,
+) {
+    let (is_over, standing, sent) =
+        (AtomicBool::new(false), AtomicUsize::new(0), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                let len: usize = flooding.iter_mut().map(flood).sum();
+                sent.fetch_add(len, Ordering::Relaxed);
+                if len == 0 {
+                    standing.fetch_add(1, Ordering::Relaxed);
+                }
+                thread::sleep(PAUSE);
+            }
+        });
+        wait_until("the floods have come to a stand", || standing.load(Ordering::Relaxed) >= 5);
+        figures.crowded.push(p99(sessions, window));
+        is_over.store(true, Ordering::Relaxed);
+    });
+    figures.flooded_len += sent.into_inner();
+}
+
+/// Sends until nothing more is taken, and returns how much was.
+fn flood(endpoint: &mut Endpoint) -> usize {
+    let piece = message(NDATA, &[7; 16_000]);
+    endpoint.tcp.set_nonblocking(true).unwrap();
+    let mut len = 0;
+    while endpoint.try_send(&piece).is_ok() {
+        len += piece.len();
+    }
+    len
+}

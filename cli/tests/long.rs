@@ -1,0 +1,304 @@
+//! The promises of issue 3 at full size, for a machine that has time: docs/reliability.md says how to
+//! run them and what they gave. Each prints its figures. Small versions run with the other tests.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Barrier, Mutex};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use common::Home;
+use common::churn::{self, Holdings, KINDS};
+use common::crowd;
+use common::dump::Dump;
+use common::endpoint::{Dial, End, NDATA, message};
+use common::manager::{Manager, children_of, wait_until, zoo};
+use common::tail::a_slow_endpoint_gets_every_byte;
+use engine::sys::limits::raise_open_files;
+
+/// Promises P5, P6.
+#[test]
+fn twenty_thousand_sessions_a_tenth_of_them_broken_leave_nothing() {
+    const HALF: usize = 10_000;
+    /// What two looks at a quiet manager may differ by: pages that the allocator keeps or returns.
+    const NOISE_KIB: usize = 512;
+    let (home, manager) = churn::start();
+    let dial = home.dial(&manager);
+    churn::churn(&dial, KINDS * 10, 10);
+    wait_until("the mlets are gone", || children_of(manager.supervisor()).is_empty());
+    let mut before = Holdings::of(&manager);
+    // Sessions of the first round that linger are not of what it holds at rest.
+    wait_until("it is at rest", || {
+        thread::sleep(Duration::from_millis(1500));
+        let last = std::mem::replace(&mut before, Holdings::of(&manager));
+        last == before
+    });
+    let start = Instant::now();
+    let memory = [(); 2].map(|()| {
+        churn::churn(&dial, HALF, 10);
+        before.are_back(&manager);
+        manager.memory_kib()
+    });
+    println!(
+        "leaks: {} sessions in {:.0?}; held before and after: {before:?}; RssAnon after the first \
+         half {} KiB, after the second {} KiB (noise {NOISE_KIB} KiB)",
+        2 * HALF,
+        start.elapsed(),
+        memory[0],
+        memory[1]
+    );
+    assert!(memory[1] <= memory[0] + NOISE_KIB);
+    dial.obeys();
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// How mlets of the storm end when told so, and what the log says of it.
+const ENDS: [(&str, &str); 8] = [
+    ("exit 0", "mlet exit code 0"),
+    ("exit 1", "mlet exit code 1"),
+    ("exit 255", "mlet exit code 255"),
+    ("signal 11", "mlet killed by signal 11"),
+    ("signal 6", "mlet killed by signal 6"),
+    ("signal 8", "mlet killed by signal 8"),
+    ("signal 9", "mlet killed by signal 9"),
+    ("signal 15", "mlet killed by signal 15"),
+];
+
+/// Promise P8. The manager runs one program, so those that cannot be executed have managers of their
+/// own, and get a tenth of the storm each.
+#[test]
+fn ten_thousand_crashes_at_five_hundred_a_second_are_each_reported_once() {
+    const COUNT: usize = 10_000;
+    const INTERVAL: Duration = Duration::from_millis(2);
+    let homes = [Home::new(), Home::new(), Home::new()];
+    let mut options = homes[0].command();
+    options.arg(zoo()).arg("obey");
+    let managers = [
+        Manager::start(&homes[0], options),
+        with_mlet(&homes[1], b"#!/no/such/interpreter\n", 0o755),
+        with_mlet(&homes[2], b"#!/bin/sh\n", 0o644),
+    ];
+    let dials = [0, 1, 2].map(|index| homes[index].dial(&managers[index]));
+    let supervisor = managers[0].supervisor();
+    let zombies_max = AtomicUsize::new(0);
+    let is_over = AtomicBool::new(false);
+    let (next, start) = (AtomicUsize::new(0), Instant::now());
+    thread::scope(|scope| {
+        scope.spawn(|| {
+            while !is_over.load(Ordering::Relaxed) {
+                zombies_max.fetch_max(zombies(supervisor), Ordering::Relaxed);
+                thread::sleep(Duration::from_millis(50));
+            }
+        });
+        let storm = (0..16).map(|_| {
+            scope.spawn(|| {
+                loop {
+                    let number = next.fetch_add(1, Ordering::Relaxed);
+                    if number >= COUNT {
+                        break;
+                    }
+                    let due = INTERVAL * u32::try_from(number).unwrap();
+                    thread::sleep(due.saturating_sub(start.elapsed()));
+                    crash(&dials, number);
+                }
+            })
+        });
+        let storm: Vec<_> = storm.collect();
+        storm.into_iter().for_each(|thread| thread.join().unwrap());
+        is_over.store(true, Ordering::Relaxed);
+    });
+    let took = start.elapsed();
+    for manager in &managers {
+        wait_until("no child is left", || children_of(manager.supervisor()).is_empty());
+    }
+    println!(
+        "storm: {COUNT} in {took:.1?}, {:.0} a second (asked for 500); at most {} zombies at a look",
+        COUNT as f64 / took.as_secs_f64(),
+        zombies_max.into_inner()
+    );
+    let expected = ENDS.iter().map(|(_, said)| ((*said).to_owned(), COUNT / 10)).collect();
+    let [obedient, no_interpreter, not_executable] = managers;
+    assert_eq!(reported(obedient), expected);
+    let only = |said: &str| BTreeMap::from([(said.to_owned(), COUNT / 10)]);
+    assert_eq!(
+        reported(no_interpreter),
+        only("mlet not started: No such file or directory (os error 2)")
+    );
+    assert_eq!(reported(not_executable), only("mlet not started: Permission denied (os error 13)"));
+}
+
+/// A manager whose mlet is replaced by this once it listens.
+fn with_mlet(home: &Home, bytes: &[u8], mode: u32) -> Manager {
+    let mut command = home.command();
+    command.arg("./mlet");
+    let manager = Manager::start(home, command);
+    home.write("other", bytes);
+    fs::set_permissions(home.path("other"), fs::Permissions::from_mode(mode)).unwrap();
+    fs::rename(home.path("other"), home.path("mlet")).unwrap();
+    manager
+}
+
+fn crash(dials: &[Dial; 3], number: usize) {
+    let kind = number % 10;
+    let dial = &dials[kind.saturating_sub(ENDS.len() - 1)];
+    let mut endpoint = dial.session();
+    if let Some((order, _)) = ENDS.get(kind) {
+        endpoint.send(&message(NDATA, order.as_bytes()));
+    }
+    assert_eq!(endpoint.receive(), Err(End::CloseNotify), "number {number}");
+    endpoint.close();
+}
+
+fn zombies(supervisor: i32) -> usize {
+    let children = children_of(supervisor);
+    let stats = children.iter().map(|pid| fs::read_to_string(format!("/proc/{pid}/stat")));
+    stats.flatten().filter(|stat| stat.rsplit(") ").next().unwrap().starts_with('Z')).count()
+}
+
+/// Ends the run; how often its log tells of each end of a mlet. No session has two.
+fn reported(manager: Manager) -> BTreeMap<String, usize> {
+    let ended = manager.interrupted();
+    assert_eq!(ended.code, Some(0));
+    let mut counts = BTreeMap::new();
+    let mut sessions = BTreeSet::new();
+    for line in ended.stderr.lines().filter(|line| line.contains(" over: ")) {
+        let Some((before, said)) = line.split_once("; ") else { continue };
+        let said = said.split(" after ").next().unwrap().split(" session=").next().unwrap();
+        *counts.entry(said.to_owned()).or_default() += 1;
+        let peer = before.split(" over: ").next().unwrap().rsplit(' ').next().unwrap();
+        let session = line.split("session=").nth(1).unwrap().split(' ').next().unwrap();
+        assert!(sessions.insert(session.to_owned()), "session {session} with {peer} is told twice");
+    }
+    counts
+}
+
+/// Promise P15, items 79, 80.
+#[test]
+fn sixty_four_spawns_at_once_two_hundred_times_keep_the_mlet_contract() {
+    const ROUNDS: usize = 200;
+    const AT_ONCE: usize = 64;
+    let home = Home::new();
+    let manager = home.start(&[], &["dump"]);
+    let dial = home.dial(&manager);
+    let (barrier, sessions) = (Barrier::new(AT_ONCE), Mutex::new(BTreeSet::new()));
+    let limits =
+        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    let start = Instant::now();
+    thread::scope(|scope| {
+        for _ in 0..AT_ONCE {
+            scope.spawn(|| {
+                for _ in 0..ROUNDS {
+                    barrier.wait();
+                    let dump = Dump::of(&dial);
+                    let session = assert_contract(&dump, &home, limits);
+                    assert!(sessions.lock().unwrap().insert(session), "a number given twice");
+                }
+            });
+        }
+    });
+    println!("contract: {ROUNDS} rounds of {AT_ONCE} spawns at once in {:.0?}", start.elapsed());
+    let ended = manager.interrupted();
+    common::assert_says(
+        &ended.stderr,
+        &[&format!("{} mlets succeeded, 0 failed", ROUNDS * AT_ONCE)],
+    );
+}
+
+/// Returns the number of the session.
+fn assert_contract(dump: &Dump, home: &Home, (soft, hard): (u64, u64)) -> String {
+    assert_eq!(dump.fds(), ["0", "1", "2"]);
+    assert!(dump.all("fd").iter().any(|fd| fd.starts_with("0 socket:")), "{:?}", dump.all("fd"));
+    assert_eq!((dump.one("blocking"), dump.one("unix")), ("true", "stream true"));
+    assert_eq!(dump.one("pgid"), dump.one("pid"));
+    assert_eq!(dump.one("nofile"), format!("{soft} {hard}"));
+    let folder = home.path("").canonicalize().unwrap();
+    assert_eq!(Path::new(dump.one("cwd")), folder);
+    let mut variables: Vec<&str> = dump.all("env").iter().map(String::as_str).collect();
+    variables.sort_unstable();
+    let names =
+        ["EPADDR=127.0.0.1", "PKTLAB_ENDPOINT_KEY=", "PKTLAB_SESSION=", "PKTLAB_SNIKEY=hello"];
+    assert_eq!(variables.len(), names.len(), "{variables:?}");
+    for (variable, name) in variables.iter().zip(names) {
+        assert!(variable.starts_with(name), "{variable}");
+    }
+    variables[2].to_owned()
+}
+
+/// Promise P14, items 84, 120.
+#[test]
+fn twelve_mebibytes_arrive_to_the_last_byte_at_one_megabyte_a_second() {
+    let took = a_slow_endpoint_gets_every_byte(192);
+    println!("tail: 3 endpoints each got 12 MiB of a mlet that was gone, in {took:.1?}");
+}
+
+/// Promise P11.
+#[test]
+fn two_hundred_mlets_that_never_read_do_not_slow_twenty_honest_sessions() {
+    raise_open_files().unwrap();
+    let figures = crowd::measure(20, 200, 5, Duration::from_secs(3));
+    println!("crowd: p99 of 20 echo sessions, in windows of 3 s by turns: {figures:?}");
+    assert!(figures.flooded_len > 5 * 200 * 100_000, "the floods did not come");
+    assert!(figures.median_crowded() <= figures.worst_alone() * 3 / 2);
+}
+
+/// Design 7: 5,000 endpoints that connect in one instant.
+#[test]
+fn five_thousand_connections_in_one_instant_are_all_served() {
+    const COUNT: usize = 5_000;
+    let fds = raise_open_files().unwrap();
+    let needed = 2 * COUNT as u64 + 200;
+    assert!(
+        fds >= needed,
+        "this machine allows {fds} open files; {needed} are needed (ulimit -Hn)"
+    );
+    let home = Home::new();
+    let options = ["--handshake-timeout", "120s", "--setup-timeout", "120s"];
+    let manager = home.start(&options, &["obey"]);
+    let dial = home.dial(&manager);
+    let start = Instant::now();
+    let connected = Mutex::new(Vec::new());
+    thread::scope(|scope| {
+        for _ in 0..8 {
+            scope.spawn(|| {
+                for _ in 0..COUNT / 8 {
+                    let start = Instant::now();
+                    let endpoint = dial.connect();
+                    connected.lock().unwrap().push((endpoint, start.elapsed()));
+                }
+            });
+        }
+    });
+    let all_connected = start.elapsed();
+    let mut connected = connected.into_inner().unwrap();
+    let slowest = connected.iter().map(|(_, took)| *took).max().unwrap();
+    thread::scope(|scope| {
+        for part in connected.chunks_mut(COUNT.div_ceil(16)) {
+            scope.spawn(move || {
+                for (endpoint, _) in part {
+                    endpoint.tcp.set_read_timeout(Some(Duration::from_secs(120))).unwrap();
+                    endpoint.handshake().unwrap();
+                    endpoint.set_up().unwrap();
+                    endpoint.send(&message(NDATA, b"say"));
+                    assert_eq!(endpoint.receive().unwrap().1, b"say");
+                }
+            });
+        }
+    });
+    println!(
+        "instant: {COUNT} connected within {all_connected:.2?} (slowest {slowest:.2?}; a lost SYN costs \
+         1 s), all in sessions with a mlet each after {:.1?}",
+        start.elapsed()
+    );
+    assert!(slowest < Duration::from_secs(1), "a SYN was lost");
+    assert_eq!(children_of(manager.supervisor()).len(), COUNT);
+    drop(connected);
+    wait_until("all mlets are gone", || children_of(manager.supervisor()).is_empty());
+    assert_eq!(manager.interrupted().code, Some(0));
+}
