@@ -17,8 +17,11 @@ use engine::home::{self, CONFIG, PROXY_CONFIG, ProgramFile, Settings};
 use engine::proto::tls::{self, Identity, PeerRule, SetupError};
 use engine::proto::trust::TrustMode;
 use engine::wire::address::HostPort;
-use engine::wire::certificate::{Certificate, CertificateError, CertificateType};
-use engine::wire::issue::{IssueError, issue};
+use engine::wire::certificate::{
+    Certificate, CertificateError, CertificateLimits, CertificateType, Delegation,
+};
+use engine::wire::channel::ChannelId;
+use engine::wire::issue::{CertificateFields, IssueError, issue};
 use engine::wire::key::{KeyError, KeyId, PrivateKey, PublicKey};
 use engine::wire::program::{Program, ProgramError};
 use engine::wire::snikey::{SniKey, SniKeyError};
@@ -29,8 +32,10 @@ use crate::endpoint::subscribe::{Interest, InterestError, Subscriber};
 
 /// The name by which endpoints choose the experiment.
 const SNIKEY: &str = "demo";
-/// How long the credentials are valid, and how far before now they begin to be: clocks may be set back.
+/// How long the credentials of a home are valid.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
+/// The same for endpoints, which may be part of a fleet that runs for long.
+const IDENTITY_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The program that the experimenter's privilege demands of the controller: `r0 = 1; exit`, which
 /// lets everything pass.
 const PROGRAM: &str = "0xb7 0 0 0 1\n0x95 0 0 0 0\n";
@@ -165,12 +170,12 @@ impl Agent {
     /// # Errors
     /// The system's random generator fails.
     pub(crate) fn new() -> Result<Self, HomeError> {
-        Self::issue(&settings(Surroundings::default())?)
+        Self::issue(&settings(Surroundings::default())?.fields(CertificateType::Agent))
     }
 
-    fn issue(settings: &Settings) -> Result<Self, HomeError> {
+    fn issue(fields: &CertificateFields) -> Result<Self, HomeError> {
         let key = PrivateKey::generate()?;
-        let der = issue(&settings.fields(CertificateType::Agent), &key.public_key(), &key)?;
+        let der = issue(fields, &key.public_key(), &key)?;
         Ok(Self { certificate: Certificate::from_der(&der)?, key })
     }
 
@@ -186,14 +191,70 @@ impl EndpointIdentity {
         self.certificate.subject_key_id
     }
 
-    /// Key and certificate of endpoint `number`, which has the address of that number.
-    fn issue(number: usize, settings: &Settings, operator: &PrivateKey) -> Result<Self, HomeError> {
-        let agent = Agent::issue(settings)?;
+    /// A new endpoint at `address`, which represents `operator` for a year from now.
+    ///
+    /// # Errors
+    /// The system's random generator fails.
+    pub(crate) fn new(address: IpAddr, operator: &PrivateKey) -> Result<Self, HomeError> {
+        let (not_before, not_after) = validity(IDENTITY_VALIDITY);
+        let fields = |certificate_type| CertificateFields {
+            certificate_type,
+            delegation: Delegation::default(),
+            path_len: None,
+            not_before,
+            not_after,
+            description: None,
+            auxiliary: Vec::new(),
+            limits: CertificateLimits::default(),
+        };
+        let agent = Agent::issue(&fields(CertificateType::Agent))?;
         let subject = agent.key.public_key();
-        let der = issue(&settings.fields(CertificateType::Subcmd), &subject, operator)?;
-        let offset = u32::try_from(number).unwrap_or(u32::MAX);
-        let address = Ipv4Addr::from_bits(ADDRESS_BASE.to_bits().saturating_add(offset)).into();
+        let der = issue(&fields(CertificateType::Subcmd), &subject, operator)?;
         Ok(Self { address, agent, certificate: Certificate::from_der(&der)? })
+    }
+
+    /// How it subscribes at a broker whose certificate one of `roots` has signed, to the private channels
+    /// of its operator or to those named.
+    ///
+    /// # Errors
+    /// TLS refuses the identity, or the interest makes no request.
+    pub(crate) fn subscriber(
+        &self,
+        broker: HostPort,
+        roots: Vec<PublicKey>,
+        operators: &[PublicKey],
+        channels: &[Option<ChannelId>],
+        attributes: &str,
+    ) -> Result<Subscriber, HomeError> {
+        let rule = PeerRule { mode: TrustMode::Agent, anchors: roots, mandatory: true };
+        let tls = tls::client_config(Some(&self.agent.identity()), rule)?;
+        let certificates = std::slice::from_ref(&self.certificate);
+        let interest = Interest { certificates, operators, channels, attributes };
+        Ok(Subscriber::new(broker, self.address, tls, &interest)?)
+    }
+
+    /// The endpoint, which serves experiments that `operators` let run; monitors are not run.
+    ///
+    /// # Errors
+    /// TLS refuses the identity.
+    pub(crate) fn endpoint(&self, operators: &[PublicKey]) -> Result<Endpoint, HomeError> {
+        let chain = std::slice::from_ref(&self.certificate);
+        let rule = PeerRule {
+            mode: TrustMode::EndpointAuthenticatesController,
+            anchors: operators.to_vec(),
+            mandatory: true,
+        };
+        Ok(Endpoint {
+            address: self.address,
+            host_id: self.key_id().to_string(),
+            controllers: Vec::new(),
+            server_name: tls::server_name(None)?,
+            tls: tls::client_config(Some(&Identity { chain, key: &self.agent.key }), rule)?,
+            operators: operators.to_vec(),
+            priority: None,
+            monitors_not_enforced: false,
+            leave_at: None,
+        })
     }
 }
 
@@ -212,7 +273,11 @@ impl Home {
         home.write(|_| None)?;
         let directory = Directory { path: settings.directory.clone(), keep };
         let identities = (1..=count)
-            .map(|number| EndpointIdentity::issue(number, &settings, &home.operator))
+            .map(|number| {
+                let offset = u32::try_from(number).unwrap_or(u32::MAX);
+                let address = Ipv4Addr::from_bits(ADDRESS_BASE.to_bits().saturating_add(offset));
+                EndpointIdentity::new(address.into(), &home.operator)
+            })
             .collect::<Result<_, _>>()?;
         let operator = home.operator.public_key();
         Ok(Self { directory, operator, identities, broker: settings.broker })
@@ -240,20 +305,9 @@ impl Home {
     pub(crate) fn subscribers(&self, broker: SocketAddr) -> Result<Vec<Subscriber>, HomeError> {
         let address = HostPort { host: broker.ip().to_string(), port: Some(broker.port()) };
         let root = self.broker.as_ref().and_then(|broker| broker.root);
+        let (roots, operators): (Vec<_>, _) = (root.into_iter().collect(), [self.operator]);
         let subscriber = |identity: &EndpointIdentity| {
-            let rule = PeerRule {
-                mode: TrustMode::Agent,
-                anchors: root.into_iter().collect(),
-                mandatory: true,
-            };
-            let tls = tls::client_config(Some(&identity.agent.identity()), rule)?;
-            let interest = Interest {
-                certificates: std::slice::from_ref(&identity.certificate),
-                operators: &[self.operator],
-                channels: &[None],
-                attributes: "",
-            };
-            Ok(Subscriber::new(address.clone(), identity.address, tls, &interest)?)
+            identity.subscriber(address.clone(), roots.clone(), &operators, &[None], "")
         };
         self.identities.iter().map(subscriber).collect()
     }
@@ -265,34 +319,30 @@ impl Home {
     pub(crate) fn endpoints(&self, controller: SocketAddr) -> Result<Vec<Endpoint>, HomeError> {
         let server_name = tls::server_name(Some(SNIKEY))?;
         let endpoint = |identity: &EndpointIdentity| {
-            let chain = std::slice::from_ref(&identity.certificate);
-            let rule = PeerRule {
-                mode: TrustMode::EndpointAuthenticatesController,
-                anchors: vec![self.operator],
-                mandatory: true,
-            };
             Ok(Endpoint {
-                address: identity.address,
                 controllers: vec![controller],
                 server_name: server_name.clone(),
-                tls: tls::client_config(Some(&Identity { chain, key: &identity.agent.key }), rule)?,
-                host_id: identity.key_id().to_string(),
-                operators: vec![self.operator],
-                priority: None,
                 // The program of the demo lets everything pass.
                 monitors_not_enforced: true,
-                leave_at: None,
+                ..identity.endpoint(&[self.operator])?
             })
         };
         self.identities.iter().map(endpoint).collect()
     }
 }
 
+/// First and last moment of everything that is made here.
+fn validity(period: Duration) -> (Ticks, Ticks) {
+    let now = SystemTime::now();
+    // Clocks may be set back.
+    let before = now.checked_sub(VALIDITY).unwrap_or(SystemTime::UNIX_EPOCH);
+    (Ticks::from_system_time(before), Ticks::from_system_time(now).saturating_add(period))
+}
+
 /// A new place in the system's directory for such things, under a name that nobody can foretell.
 fn settings(surroundings: Surroundings) -> Result<Settings, HomeError> {
     let name = format!("pktfleet-demo-{:016x}", RandomState::new().hash_one("pktfleet"));
-    let now = SystemTime::now();
-    let before = now.checked_sub(VALIDITY).unwrap_or(SystemTime::UNIX_EPOCH);
+    let (not_before, not_after) = validity(VALIDITY);
     let program = ProgramFile {
         name: "pass_all.ebpf".to_owned(),
         contents: PROGRAM.as_bytes().to_vec(),
@@ -300,8 +350,8 @@ fn settings(surroundings: Surroundings) -> Result<Settings, HomeError> {
     };
     Ok(Settings {
         directory: home::vacant_place(&std::env::temp_dir().join(name))?,
-        not_before: Ticks::from_system_time(before),
-        not_after: Ticks::from_system_time(now).saturating_add(VALIDITY),
+        not_before,
+        not_after,
         snikey: Some(SniKey::parse(SNIKEY)?),
         program: Some(program),
         broker: surroundings.broker,

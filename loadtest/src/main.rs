@@ -12,6 +12,7 @@ mod broker;
 mod credentials;
 mod demo;
 mod endpoint;
+mod fleet;
 #[cfg(test)]
 mod golden;
 mod home;
@@ -45,6 +46,8 @@ enum Command {
     Proxy(proxy::Options),
     /// Be an endpoint: subscribe at a broker and serve what it tells of, or serve one controller
     Endpoint(endpoint::hosted::Options),
+    /// Be many endpoints of one operator in one process, which subscribe at a broker
+    Fleet(fleet::Options),
     /// Measure what many endpoints cost a pktxpmgr
     Load(load::Options),
 }
@@ -55,6 +58,7 @@ fn main() -> ExitCode {
         Command::Broker(options) => broker::run(&options),
         Command::Proxy(options) => proxy::run(&options),
         Command::Endpoint(options) => endpoint::hosted::run(&options),
+        Command::Fleet(options) => fleet::run(&options),
         Command::Load(options) => load::run(&options),
     }
 }

@@ -11,6 +11,7 @@ use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
@@ -18,11 +19,11 @@ use engine::proto::tls::{self, Identity, PeerRule, SetupError};
 use engine::proto::trust::TrustMode;
 use engine::wire::address::HostPort;
 use engine::wire::channel::ChannelId;
-use engine::wire::key::PrivateKey;
+use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::name_value::{self, Dialect};
 use engine::wire::snikey::SniKey;
 use engine::wire::time::Ticks;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 
@@ -37,6 +38,9 @@ use crate::units::count;
 const RETRY_PAUSE: Duration = Duration::from_secs(5);
 /// A subscription that has ended is made again at once, but no more often than this.
 const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(1);
+/// Endpoints of this process that subscribe at the same time; the others would only run into the time
+/// limits.
+static SUBSCRIBING: Semaphore = Semaphore::const_new(100);
 /// Experiments that may wait for their turn; further ones are forgotten.
 const WAITING_MAX: usize = 1000;
 
@@ -65,33 +69,64 @@ pub(crate) struct Options {
     /// Agent certificate of the key, for the broker
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
-    /// Public key that may have signed the broker's agent certificate; repeatable [default: any]
-    #[arg(long, value_name = "FILE")]
-    broker_root: Vec<PathBuf>,
-    /// Channel to subscribe to, in hexadecimal, or `key` for the private ones; repeatable
-    /// [default: key]
-    #[arg(long, value_name = "CHANNEL", value_parser = channel)]
-    channel: Vec<Channel>,
     /// What the endpoint is, such as `hostid=EP1;endpoint_country=DEU;`
     #[arg(long, value_name = "TEXT", default_value = "")]
     attributes: String,
     /// Own address, from which everything is done [default: as the system chooses]
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), hide_default_value = true)]
     address: IpAddr,
-    /// Experiments served at once; further ones wait for their turn, or take the place of one of lower
-    /// priority
-    #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
-    experiments_max: usize,
-    /// Serve experiments whose chain demands monitor programs, without running them
-    #[arg(long)]
-    monitors_not_enforced: bool,
+    #[command(flatten)]
+    serving: ServingOptions,
     #[command(flatten)]
     log: LogOptions,
 }
 
+/// Where experiments are heard of, and which are served.
+#[derive(Debug, Args)]
+pub(crate) struct ServingOptions {
+    /// Public key that may have signed the broker's agent certificate; repeatable [default: any]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) broker_root: Vec<PathBuf>,
+    /// Channel to subscribe to, in hexadecimal, or `key` for the private ones; repeatable
+    /// [default: key]
+    #[arg(long, value_name = "CHANNEL", value_parser = channel)]
+    pub(crate) channel: Vec<Channel>,
+    /// Experiments served at once; further ones wait for their turn, or take the place of one of lower
+    /// priority
+    #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
+    pub(crate) experiments_max: usize,
+    /// Serve experiments whose chain demands monitor programs, without running them
+    #[arg(long)]
+    pub(crate) monitors_not_enforced: bool,
+}
+
+impl ServingOptions {
+    /// The broker's roots; with a warning if every broker is believed.
+    pub(crate) fn broker_roots(&self) -> Result<Vec<PublicKey>, CredentialError> {
+        if self.broker_root.is_empty() {
+            tracing::warn!(
+                "any broker is believed; --broker-root allows only those of an operator"
+            );
+        }
+        credentials::public_keys(&self.broker_root)
+    }
+
+    /// The channels to subscribe to; `None` stands for the private ones.
+    pub(crate) fn channels(&self) -> Vec<Option<ChannelId>> {
+        let channel = |channel: &Channel| match channel {
+            Channel::Private => None,
+            Channel::Named(id) => Some(*id),
+        };
+        match self.channel.as_slice() {
+            [] => vec![None],
+            channels => channels.iter().map(channel).collect(),
+        }
+    }
+}
+
 /// A channel as typed.
 #[derive(Debug, Clone, Copy)]
-enum Channel {
+pub(crate) enum Channel {
     Private,
     Named(ChannelId),
 }
@@ -120,11 +155,24 @@ async fn serve(options: &Options) -> Result<(), HostError> {
             .map_err(|error| HostError::Session(error.to_string()));
     }
     let subscriber = subscriber(options, &key)?;
-    let (sender, experiments) = mpsc::channel(1);
-    let mut subscription = JoinSet::new();
-    subscription.spawn(keep_subscribed(subscriber, sender));
-    Sessions::new(endpoint, options.experiments_max).serve(experiments).await;
+    let count = options.serving.experiments_max;
+    serve_subscribed(endpoint, subscriber, count, &AtomicUsize::new(0)).await;
     Ok(())
+}
+
+/// Serves the experiments that a broker tells of, for ever. `subscribed` is one more while there is a
+/// subscription.
+pub(crate) async fn serve_subscribed(
+    endpoint: Endpoint,
+    subscriber: Subscriber,
+    experiments_max: usize,
+    subscribed: &AtomicUsize,
+) {
+    let (sender, experiments) = mpsc::channel(1);
+    tokio::join!(
+        keep_subscribed(subscriber, sender, subscribed),
+        Sessions::new(endpoint, experiments_max).serve(experiments),
+    );
 }
 
 /// The endpoint before it knows of any controller.
@@ -152,13 +200,13 @@ fn endpoint(options: &Options, key: &PrivateKey) -> Result<Endpoint, HostError> 
         tls,
         operators,
         priority: None,
-        monitors_not_enforced: options.monitors_not_enforced,
+        monitors_not_enforced: options.serving.monitors_not_enforced,
         leave_at: None,
     })
 }
 
 /// The name by which the attributes tell the endpoint apart; mlets can read it.
-fn host_id(attributes: &str) -> String {
+pub(crate) fn host_id(attributes: &str) -> String {
     let pairs = name_value::parse(Dialect::Attributes, attributes.as_bytes()).unwrap_or_default();
     let host_id = pairs.into_iter().find(|pair| pair.name == "hostid");
     host_id.map(|pair| pair.value).unwrap_or_default()
@@ -172,27 +220,15 @@ fn subscriber(options: &Options, key: &PrivateKey) -> Result<Subscriber, HostErr
     let chain = [credentials::certificate(agent)?];
     let rule = PeerRule {
         mode: TrustMode::Agent,
-        anchors: credentials::public_keys(&options.broker_root)?,
+        anchors: options.serving.broker_roots()?,
         mandatory: true,
     };
-    if rule.anchors.is_empty() {
-        tracing::warn!("any broker is believed; --broker-root allows only those of an operator");
-    }
     let tls = tls::client_config(Some(&Identity { chain: &chain, key }), rule)
         .map_err(|cause| CredentialError::unusable(agent, cause))?;
-    let private_only = [Channel::Private];
-    let channels = if options.channel.is_empty() { &private_only[..] } else { &options.channel };
-    let channels: Vec<_> = channels
-        .iter()
-        .map(|channel| match channel {
-            Channel::Private => None,
-            Channel::Named(id) => Some(*id),
-        })
-        .collect();
     let interest = Interest {
         certificates: &credentials::certificates(&options.subcmd)?,
         operators: &credentials::public_keys(&options.operator)?,
-        channels: &channels,
+        channels: &options.serving.channels(),
         attributes: &options.attributes,
     };
     Subscriber::new(broker.clone(), options.address, tls, &interest)
@@ -200,17 +236,27 @@ fn subscriber(options: &Options, key: &PrivateKey) -> Result<Subscriber, HostErr
 }
 
 /// Subscribes, and again whenever that has ended; passes on every experiment.
-async fn keep_subscribed(subscriber: Subscriber, experiments: mpsc::Sender<Experiment>) {
+async fn keep_subscribed(
+    subscriber: Subscriber,
+    experiments: mpsc::Sender<Experiment>,
+    subscribed: &AtomicUsize,
+) {
     let broker = &subscriber.broker;
     loop {
         let started = Instant::now();
-        let pause = match subscriber.open().await {
+        let opened = {
+            // The semaphore is never closed.
+            let _turn = SUBSCRIBING.acquire().await;
+            subscriber.open().await
+        };
+        let pause = match opened {
             Err(error) => {
                 tracing::warn!("broker {broker}: {error}; next try in {RETRY_PAUSE:?}");
                 RETRY_PAUSE
             }
             Ok(mut subscription) => {
                 tracing::info!("subscribed at the broker {broker}");
+                subscribed.fetch_add(1, Ordering::Relaxed);
                 let error = loop {
                     match subscription.next().await {
                         Ok(experiment) => {
@@ -221,6 +267,7 @@ async fn keep_subscribed(subscriber: Subscriber, experiments: mpsc::Sender<Exper
                         Err(error) => break error,
                     }
                 };
+                subscribed.fetch_sub(1, Ordering::Relaxed);
                 tracing::warn!("broker {broker}: {error}; subscribing again");
                 RESUBSCRIBE_INTERVAL.saturating_sub(started.elapsed())
             }

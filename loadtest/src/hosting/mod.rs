@@ -38,6 +38,13 @@ pub(crate) struct LogOptions {
     quiet: u8,
 }
 
+impl LogOptions {
+    /// More than usual is asked for.
+    pub(crate) fn is_verbose(&self) -> bool {
+        self.verbose > self.quiet
+    }
+}
+
 /// Why a program cannot do its work.
 #[derive(Debug)]
 pub(crate) enum HostError {

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use engine::wire::certificate::Certificate;
 use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::message::{Message, Outcome, Status};
+use engine::wire::message::{Message, MessageType, Outcome, Status};
 use engine::wire::program::Program;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::timeout;
@@ -92,7 +92,7 @@ async fn notify(link: &mut Link<TlsStream<TcpStream>>, xdescr: &str) {
 fn keep(subscriber: Subscriber) -> (JoinSet<()>, mpsc::Receiver<Experiment>) {
     let (sender, experiments) = mpsc::channel(1);
     let mut tasks = JoinSet::new();
-    tasks.spawn(keep_subscribed(subscriber, sender));
+    tasks.spawn(async move { keep_subscribed(subscriber, sender, &AtomicUsize::new(0)).await });
     (tasks, experiments)
 }
 
@@ -195,6 +195,11 @@ fn experiment(listener: &TcpListener, pub_end: Option<Ticks>) -> Experiment {
     Experiment { xdescr, controller: Controller { address, snikey: None }, pub_end, priority: 0 }
 }
 
+/// The same, of this priority.
+fn important(listener: &TcpListener, priority: u64) -> Experiment {
+    Experiment { priority, ..experiment(listener, None) }
+}
+
 /// A second in which the endpoint does not connect.
 async fn assert_left_alone(listener: &TcpListener) {
     assert!(timeout(Duration::from_secs(1), listener.accept()).await.is_err());
@@ -213,6 +218,34 @@ async fn several_experiments_are_served_at_once_up_to_the_limit() {
     assert_left_alone(&listeners[2]).await;
     first.close().await;
     let _third = controllers.start_session(&listeners[2]).await;
+}
+
+#[tokio::test]
+async fn a_more_important_experiment_takes_the_place_of_the_least_important_one() {
+    let controllers = Controllers::new();
+    let listeners = [listen().await, listen().await, listen().await, listen().await];
+    let (_tasks, experiments) = controllers.serve(2);
+    for (listener, priority) in listeners.iter().zip([5, 3]) {
+        experiments.send(important(listener, priority)).await.unwrap();
+    }
+    let first = controllers.start_session(&listeners[0]).await;
+    let mut second = controllers.start_session(&listeners[1]).await;
+    // One that is not more important than any waits.
+    experiments.send(important(&listeners[2], 3)).await.unwrap();
+    assert_left_alone(&listeners[2]).await;
+
+    experiments.send(important(&listeners[3], 4)).await.unwrap();
+    let (message_type, _) = within(second.receive()).await.unwrap().unwrap();
+    assert_eq!(message_type, MessageType::SUSPD);
+    assert!(within(second.receive()).await.unwrap().is_none());
+    second.close().await;
+    let fourth = controllers.start_session(&listeners[3]).await;
+    // Those that wait have their turn as the others end, also the one that had to leave.
+    first.close().await;
+    let third = controllers.start_session(&listeners[2]).await;
+    fourth.close().await;
+    let _second = controllers.start_session(&listeners[1]).await;
+    drop(third);
 }
 
 #[tokio::test]

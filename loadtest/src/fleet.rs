@@ -1,0 +1,201 @@
+//! `pktfleet fleet`: many endpoints of one operator in one process, each with its own key, certificates
+//! and subscription at a broker.
+//!
+//! Identities are made at the start, with the operator's private key, and are gone with the process.
+//!
+//! Not here: what an endpoint does (`endpoint`). What goes on at the endpoints is logged for the first of
+//! them, which speaks for all; `-v` logs it for every one.
+
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use engine::sys::limits;
+use engine::wire::address::HostPort;
+use engine::wire::key::{PrivateKey, PublicKey};
+use tokio::task::JoinSet;
+use tokio::time::interval;
+use tracing::Dispatch;
+use tracing::instrument::WithSubscriber;
+
+use crate::credentials::{self, KeyOptions};
+use crate::endpoint::Endpoint;
+use crate::endpoint::hosted::{self, ServingOptions};
+use crate::endpoint::subscribe::Subscriber;
+use crate::home::{EndpointIdentity, HomeError};
+use crate::hosting::{self, HostError, LogOptions};
+use crate::units::count;
+
+/// Files that are open beside those of endpoints.
+const FDS_BASE: usize = 64;
+/// Files of an endpoint that measures: its subscription, its session and one socket.
+const FDS_MEASURING: usize = 3;
+/// How often progress is looked at, and logged if there is any.
+const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
+/// Stands for an endpoint's number in its attributes. No attribute may contain it otherwise.
+const NUMBER: &str = "{}";
+
+/// What `pktfleet fleet` can be told.
+#[derive(Debug, Args)]
+pub(crate) struct Options {
+    /// Number of endpoints
+    #[arg(long, value_name = "N", value_parser = count)]
+    endpoints: usize,
+    /// Serve the experiments that this broker tells of, until a signal [default port: 20557]
+    #[arg(long, value_name = "HOST[:PORT]")]
+    subscribe: HostPort,
+    /// The operator's, which signs the endpoints' certificates
+    #[command(flatten)]
+    key: KeyOptions,
+    /// Public key of a further endpoint operator whose experiments are served; repeatable
+    #[arg(long, value_name = "FILE")]
+    operator: Vec<PathBuf>,
+    /// What the endpoints are; {} stands for the number of each, such as `hostid=EP{};`
+    #[arg(long, value_name = "TEXT", default_value = "")]
+    attributes: String,
+    /// Address of endpoint 1, from which everything is done; each further one has the next address
+    /// [default: as the system chooses]
+    #[arg(long, value_name = "IP")]
+    address: Option<IpAddr>,
+    #[command(flatten)]
+    serving: ServingOptions,
+    #[command(flatten)]
+    log: LogOptions,
+}
+
+/// Serves until a signal.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    hosting::run_alone(&options.log, async || serve(options).await)
+}
+
+async fn serve(options: &Options) -> Result<(), HostError> {
+    allow_files(options.endpoints)?;
+    let started = Instant::now();
+    let members = members(options)?;
+    let total = members.len();
+    tracing::info!("{total} endpoints have their identities, after {:.1?}", started.elapsed());
+    let subscribed = Arc::new(AtomicUsize::new(0));
+    let mut fleet = JoinSet::new();
+    for (index, (endpoint, subscriber)) in members.into_iter().enumerate() {
+        let subscribed = Arc::clone(&subscribed);
+        let experiments_max = options.serving.experiments_max;
+        let serving = async move {
+            hosted::serve_subscribed(endpoint, subscriber, experiments_max, &subscribed).await;
+        };
+        if index == 0 || options.log.is_verbose() {
+            fleet.spawn(serving);
+        } else {
+            fleet.spawn(serving.with_subscriber(Dispatch::none()));
+        }
+    }
+    report(&subscribed, total, started).await;
+    Ok(())
+}
+
+/// Logs how many are subscribed, whenever that has changed; for ever.
+async fn report(subscribed: &AtomicUsize, total: usize, started: Instant) {
+    let mut ticks = interval(PROGRESS_INTERVAL);
+    let mut last = usize::MAX;
+    loop {
+        ticks.tick().await;
+        let now = subscribed.load(Ordering::Relaxed);
+        if now != last {
+            tracing::info!(
+                "{now} of {total} endpoints are subscribed, after {:.1?}",
+                started.elapsed()
+            );
+            last = now;
+        }
+    }
+}
+
+/// Makes all endpoints.
+fn members(options: &Options) -> Result<Vec<(Endpoint, Subscriber)>, HostError> {
+    let key = options.key.read()?;
+    let mut operators = vec![key.public_key()];
+    operators.extend(credentials::public_keys(&options.operator)?);
+    let roots = options.serving.broker_roots()?;
+    let failed = |error: HomeError| HostError::Usage(error.to_string());
+    (0..options.endpoints)
+        .map(|index| member(options, index, &key, &operators, &roots).map_err(failed))
+        .collect()
+}
+
+fn member(
+    options: &Options,
+    index: usize,
+    key: &PrivateKey,
+    operators: &[PublicKey],
+    roots: &[PublicKey],
+) -> Result<(Endpoint, Subscriber), HomeError> {
+    let address =
+        options.address.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), |first| nth(first, index));
+    let identity = EndpointIdentity::new(address, key)?;
+    let attributes = options.attributes.replace(NUMBER, &(index + 1).to_string());
+    let subscriber = identity.subscriber(
+        options.subscribe.clone(),
+        roots.to_vec(),
+        operators,
+        &options.serving.channels(),
+        &attributes,
+    )?;
+    let endpoint = Endpoint {
+        host_id: hosted::host_id(&attributes),
+        monitors_not_enforced: options.serving.monitors_not_enforced,
+        ..identity.endpoint(operators)?
+    };
+    Ok((endpoint, subscriber))
+}
+
+/// The address `index` after the first.
+fn nth(first: IpAddr, index: usize) -> IpAddr {
+    match first {
+        IpAddr::V4(first) => {
+            let index = u32::try_from(index).unwrap_or(u32::MAX);
+            Ipv4Addr::from_bits(first.to_bits().saturating_add(index)).into()
+        }
+        IpAddr::V6(first) => {
+            Ipv6Addr::from_bits(first.to_bits().saturating_add(index as u128)).into()
+        }
+    }
+}
+
+/// Raises the soft limit on open files. One for each endpoint is needed, more while they measure.
+fn allow_files(endpoints: usize) -> Result<(), HostError> {
+    let limit = usize::try_from(limits::raise_open_files()?).unwrap_or(usize::MAX);
+    let idle = endpoints + FDS_BASE;
+    let measuring = endpoints * FDS_MEASURING + FDS_BASE;
+    if limit < idle {
+        return Err(HostError::Resource(io::Error::other(format!(
+            "{endpoints} endpoints need {idle} open files even when idle, and {limit} are allowed; \
+             raise the hard limit (`ulimit -Hn {measuring}`) or use fewer --endpoints"
+        ))));
+    }
+    if limit < measuring {
+        let at_once = (limit - idle) / (FDS_MEASURING - 1);
+        tracing::warn!(
+            "about {at_once} of {endpoints} endpoints can measure at once: all of them need \
+             {measuring} open files and {limit} are allowed; raise the hard limit \
+             (`ulimit -Hn {measuring}`)"
+        );
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_endpoint_has_the_next_address() {
+        let nth = |first: &str, index| nth(first.parse().unwrap(), index).to_string();
+        assert_eq!(nth("127.1.0.1", 0), "127.1.0.1");
+        assert_eq!(nth("127.1.0.1", 299), "127.1.1.44");
+        assert_eq!(nth("2001:db8::ffff", 1), "2001:db8::1:0");
+    }
+}
