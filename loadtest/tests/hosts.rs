@@ -157,6 +157,29 @@ impl Scene {
         endpoint
     }
 
+    /// So many endpoints of the operator eop in one process, once all of them are subscribed.
+    fn fleet(&self, count: usize, broker: SocketAddr) -> Running {
+        let (count, broker) = (count.to_string(), broker.to_string());
+        let words = [
+            "fleet",
+            "--endpoints",
+            &count,
+            "--subscribe",
+            &broker,
+            "--key",
+            "@eop",
+            "--broker-root",
+            "@bop.pub",
+            "--address",
+            "127.2.0.1",
+            "--attributes",
+            "hostid=EP{};",
+        ];
+        let mut fleet = Running::start(self.pktfleet(&words));
+        fleet.wait_for(&format!("{count} of {count} endpoints are subscribed"));
+        fleet
+    }
+
     /// The config of a `pktxpmgr` that publishes; with `proxy`, through it.
     fn config(&self, snikey: &str, broker: SocketAddr, proxy: bool) -> String {
         let chain = [self.path("exppriv_eop_exper.cert"), self.path("pubcmd_exper_xc.cert")];
@@ -298,6 +321,55 @@ fn an_endpoint_hears_of_an_experiment_and_connects_back() {
     assert_eq!(printed(manager), expected("one", &[&key]));
     endpoint.end(Signal::SIGINT);
     broker.end(Signal::SIGTERM);
+}
+
+#[test]
+fn every_endpoint_of_a_fleet_connects_back_with_a_key_of_its_own() {
+    const COUNT: usize = 20;
+    let scene = Scene::new("fleet");
+    let mut broker = scene.broker();
+    let (publish, subscribe) = (broker.address("publishers"), broker.address("subscribers"));
+    let fleet = scene.fleet(COUNT, subscribe);
+    let config = scene.config("fleet", publish, false);
+    let count = COUNT.to_string();
+    let manager = scene.pktxpmgr(&config, &["-a", &free_address(), "-n", &count]);
+    let mut lines = printed(manager);
+    let is_whole = |line: &String| line.starts_with("fleet ") && line.len() == 6 + 64;
+    assert!(lines.iter().all(is_whole), "{lines:?}");
+    lines.dedup();
+    assert_eq!(lines.len(), COUNT);
+    fleet.end(Signal::SIGINT);
+    broker.end(Signal::SIGTERM);
+}
+
+#[test]
+fn ten_thousand_idle_endpoints_fit_into_a_gib() {
+    const COUNT: usize = 10_000;
+    const KIB_MAX: usize = 1 << 20;
+    let limit = limits::raise_open_files().unwrap();
+    assert!(limit > COUNT as u64 + 100, "`ulimit -Hn` is {limit}, too low for this test");
+    let scene = Scene::new("idle");
+    let mut broker = scene.broker();
+    let fleet = scene.fleet(COUNT, broker.address("subscribers"));
+    let (files, kib) = (fleet.open_files(), fleet.resident_kib());
+    println!("{COUNT} idle endpoints: {kib} KiB resident, {files} open files");
+    assert!(kib < KIB_MAX, "{kib} KiB");
+    assert!((COUNT..COUNT + 64).contains(&files), "{files} open files");
+    fleet.end(Signal::SIGINT);
+    broker.end(Signal::SIGTERM);
+}
+
+#[test]
+fn a_fleet_says_which_limit_on_open_files_it_needs() {
+    let scene = Scene::new("limit");
+    let key = scene.path("eop");
+    let limited = ["-c", "ulimit -n 100 && exec \"$0\" \"$@\"", PKTFLEET];
+    let fleet = ["fleet", "--endpoints", "1000", "--subscribe", "127.0.0.1:1", "--key", &key];
+    let output = Command::new("/bin/sh").args(limited).args(fleet).output().unwrap();
+    let log = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{log}");
+    let needed = "1000 endpoints need 1064 open files even when idle, and 100 are allowed";
+    assert!(log.contains(needed) && log.contains("ulimit -Hn 3064"), "{log}");
 }
 
 /// Two managers, two endpoints, one broker, one proxy: everybody meets everybody, each manager under its
