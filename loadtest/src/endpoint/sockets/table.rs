@@ -549,3 +549,6 @@ fn data<'a>(packet: &Packet<'a>) -> &'a [u8] {
         Packet::Raw { data, .. } | Packet::Tcp { data, .. } | Packet::Udp { data, .. } => data,
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,88 @@
+//! The table without sockets: fairness, and what bounds its memory.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use engine::wire::message::{MessageType, Protocol};
+
+use super::*;
+
+const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
+
+/// A table with these UDP sockets, each with room for 100 bytes.
+fn table(sktids: &[u8]) -> (Table, Vec<SocketNumber>) {
+    let mut table = Table::default();
+    let numbers = sktids
+        .iter()
+        .map(|&sktid| {
+            let socket = Socket { sktid, family: Family::Ipv4, protocol: Protocol::Udp };
+            table.insert(socket, 100, ANY, State::Open)
+        })
+        .collect();
+    (table, numbers)
+}
+
+fn receive(table: &mut Table, number: SocketNumber, data: &[u8]) {
+    table.received(number, Ticks(1), Packet::Udp { remote: ANY, data });
+}
+
+/// Types and sktids of all messages that can be told now.
+fn told(table: &mut Table) -> Vec<(MessageType, u8)> {
+    std::iter::from_fn(|| table.pop())
+        .map(|message| (MessageType(message[0]), message[4]))
+        .collect()
+}
+
+#[test]
+fn sockets_take_turns_so_that_a_flooded_one_does_not_silence_the_others() {
+    let (mut table, numbers) = table(&[7, 1, 255]);
+    for _ in 0..3 {
+        receive(&mut table, numbers[0], b"flood");
+    }
+    receive(&mut table, numbers[1], b"x");
+    receive(&mut table, numbers[2], b"x");
+    let sktids: Vec<u8> = told(&mut table).iter().map(|(_, sktid)| *sktid).collect();
+    assert_eq!(sktids, [1, 7, 255, 7, 7]);
+}
+
+#[test]
+fn a_late_report_finds_no_socket_of_its_number() {
+    let (mut table, numbers) = table(&[1]);
+    receive(&mut table, numbers[0], b"x");
+    table.remove(1).unwrap();
+    let socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Udp };
+    let new = table.insert(socket, 100, ANY, State::Open);
+    receive(&mut table, numbers[0], b"late");
+    table.sent(numbers[0], 7, 4, Ticks(1), Ok(()));
+    table.ended(numbers[0], State::Reset, Ticks(1));
+    assert_eq!(told(&mut table), []);
+    assert_eq!((table.send_time(7), table.find(new).unwrap().state), (None, State::Open));
+}
+
+#[test]
+fn however_small_only_so_many_packets_wait() {
+    let (mut table, numbers) = table(&[1]);
+    for _ in 0..UNITS_MAX + 5 {
+        receive(&mut table, numbers[0], b"");
+    }
+    let told = told(&mut table);
+    assert_eq!(told.len(), UNITS_MAX + 1);
+    assert_eq!(told.last(), Some(&(MessageType::NDROP, 1)));
+    assert_eq!(table.entry(1).unwrap().dropped, (0, 5));
+}
+
+#[test]
+fn of_events_that_are_held_back_the_oldest_are_forgotten() {
+    let (mut table, numbers) = table(&[1]);
+    table.controls_mut(1).mask = hold_back::NTAG;
+    for tag in 0..UNITS_MAX + 5 {
+        table.sent(numbers[0], u16::try_from(tag).unwrap(), 1, Ticks(1), Ok(()));
+    }
+    assert!(!table.is_backlogged());
+    assert_eq!(told(&mut table), []);
+    table.controls_mut(1).mask = 0;
+    assert!(table.is_backlogged());
+    let first = table.pop().unwrap();
+    assert_eq!(first[5..7], [0, 5]);
+    assert_eq!(told(&mut table).len(), UNITS_MAX - 1);
+    assert!(!table.is_backlogged());
+}
