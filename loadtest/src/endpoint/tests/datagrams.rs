@@ -336,6 +336,40 @@ async fn raw_sockets_send_whole_packets_and_capture_what_the_filter_wants() {
 }
 
 #[tokio::test]
+#[ignore = "needs CAP_NET_RAW"]
+async fn raw_sockets_of_ipv6_send_and_capture_as_well() {
+    let mut script = Script::new();
+    script.open(Open::Raw { local: LOOPBACK6.ip() }, 4096).await;
+    let all = Program::from_ebpf_text(b"0xb7 0 0 0 0xffff\n0x95 0 0 0 0").unwrap();
+    let raw = engine::wire::message::Protocol::Raw;
+    let socket = Socket { sktid: 1, family: Family::Ipv6, protocol: raw };
+    let capture = Message::Ncap { socket, end: Ticks::MAX, filter: all.encoded() };
+    assert_eq!(script.ask(capture).await, Status::SUCCESS);
+    // Version, payload of 3 bytes, nothing next, hop limit; from and to ::1.
+    let mut packet = vec![0x60, 0, 0, 0, 0, 3, 59, 9];
+    packet.extend_from_slice(&[Ipv6Addr::LOCALHOST.octets(); 2].concat());
+    packet.extend_from_slice(b"abc");
+    let send = |data| {
+        let packet = Packet::Raw { family: Family::Ipv6, data };
+        Message::Nsend { sktid: 1, time: Ticks(0), tag: 9, packet }
+    };
+    assert_eq!(script.ask(send(&packet[..39])).await, Status::EPKTTRUNC);
+    assert_eq!(script.ask(send(&packet)).await, Status::SUCCESS);
+    assert_eq!(script.tag().await.2, Status::SUCCESS);
+    // Others may use ::1 at the same time; ours is seen as it leaves and as it arrives.
+    let mut seen = 0;
+    while seen < 2 {
+        let (message_type, payload) = script.next().await;
+        let Message::Ndata { packet: Packet::Raw { data, .. }, .. } =
+            Message::decode(message_type, &payload)
+        else {
+            panic!("a packet expected, not {message_type}");
+        };
+        seen += usize::from(data == packet);
+    }
+}
+
+#[tokio::test]
 async fn an_endpoint_that_may_not_open_raw_sockets_says_so() {
     if may_open_raw_sockets() {
         // Then the refusal cannot be had; the other half is tested above.

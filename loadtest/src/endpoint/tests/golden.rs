@@ -1,6 +1,6 @@
 //! The conversations of the original's mlets with the original's endpoint, held again with ours: the
 //! same answers and notifications in the same order, of the same lengths and with the same statuses.
-//! Times differ, and so do the ports of the servers, which take any that is free.
+//! Times differ, and so do the servers' addresses.
 
 use std::net::UdpSocket as BlockingUdpSocket;
 
@@ -12,6 +12,8 @@ use super::*;
 const ENDPOINT: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 /// Where the recorded targets were.
 const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 77, 0, 1)), 0);
+/// Where ours are: a port of theirs must not be one that the traceroute finds closed.
+const SERVER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 77, 0, 2)), 0);
 
 macro_rules! transcript {
     ($name:literal) => {
@@ -60,16 +62,15 @@ fn received(steps: &[Step]) -> Vec<u8> {
     steps.iter().filter_map(data).flatten().collect()
 }
 
-/// The mlet's message, to a server at another port.
-fn redirected<'a>(message: Message<'a>, port: u16) -> Message<'a> {
-    let moved = |remote: SocketAddr| SocketAddr::new(remote.ip(), port);
+/// The mlet's message, to this server.
+fn redirected<'a>(message: Message<'a>, remote: SocketAddr) -> Message<'a> {
     match message {
-        Message::Nopen { sktid, receive_buffer_len, open: Open::TcpConnect { local, remote } } => {
-            let open = Open::TcpConnect { local, remote: moved(remote) };
+        Message::Nopen { sktid, receive_buffer_len, open: Open::TcpConnect { local, .. } } => {
+            let open = Open::TcpConnect { local, remote };
             Message::Nopen { sktid, receive_buffer_len, open }
         }
-        Message::Nsend { sktid, time, tag, packet: Packet::Udp { remote, data } } => {
-            let packet = Packet::Udp { remote: moved(remote), data };
+        Message::Nsend { sktid, time, tag, packet: Packet::Udp { data, .. } } => {
+            let packet = Packet::Udp { remote, data };
             Message::Nsend { sktid, time, tag, packet }
         }
         other => other,
@@ -105,7 +106,7 @@ fn essence<'a>(message: &Message<'a>) -> Message<'a> {
 }
 
 /// Says what the mlet said, and hears what it heard.
-async fn replay(steps: Vec<Step>, port: u16) {
+async fn replay(steps: Vec<Step>, server: SocketAddr) {
     let mut script = Script::start(ENDPOINT, "", None);
     for (number, Step { from_mlet, message }) in steps.into_iter().enumerate() {
         match (from_mlet, message) {
@@ -114,7 +115,7 @@ async fn replay(steps: Vec<Step>, port: u16) {
                 return;
             }
             (true, Some((message_type, payload))) => {
-                let request = redirected(Message::decode(message_type, &payload), port);
+                let request = redirected(Message::decode(message_type, &payload), server);
                 script.link.send(&request).await.unwrap();
             }
             (false, Some((message_type, payload))) => {
@@ -136,8 +137,8 @@ async fn replay(steps: Vec<Step>, port: u16) {
 async fn fetching_a_page_goes_as_with_the_original() {
     let steps = transcript!("http_get");
     let page = received(&steps);
-    let listener = TcpListener::bind(TARGET).await.unwrap();
-    let port = listener.local_addr().unwrap().port();
+    let listener = TcpListener::bind(SERVER).await.unwrap();
+    let address = listener.local_addr().unwrap();
     let serving = tokio::spawn(async move {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = Vec::new();
@@ -146,21 +147,21 @@ async fn fetching_a_page_goes_as_with_the_original() {
         }
         stream.write_all(&page).await.unwrap();
     });
-    replay(steps, port).await;
+    replay(steps, address).await;
     serving.await.unwrap();
 }
 
 /// One question, one answer.
 async fn replay_dns(steps: Vec<Step>) {
     let answer = received(&steps);
-    let server = UdpSocket::bind(TARGET).await.unwrap();
-    let port = server.local_addr().unwrap().port();
+    let server = UdpSocket::bind(SERVER).await.unwrap();
+    let address = server.local_addr().unwrap();
     let serving = tokio::spawn(async move {
         let (len, mlet) = server.recv_from(&mut [0; 512]).await.unwrap();
         assert_eq!(len, 33);
         server.send_to(&answer, mlet).await.unwrap();
     });
-    replay(steps, port).await;
+    replay(steps, address).await;
     serving.await.unwrap();
 }
 
@@ -177,7 +178,7 @@ async fn asking_a_dns_server_with_the_originals_interface_library_goes_as_with_t
 #[tokio::test]
 #[ignore = "needs CAP_NET_RAW"]
 async fn a_ping_goes_as_with_the_original() {
-    replay(transcript!("icmp_echo"), 0).await;
+    replay(transcript!("icmp_echo"), TARGET).await;
 }
 
 #[tokio::test]
@@ -185,5 +186,5 @@ async fn a_ping_goes_as_with_the_original() {
 async fn a_traceroute_goes_as_with_the_original() {
     // Its probes go to ports 33434 and up, where nobody must listen.
     assert!((33_434..33_524).all(|port| BlockingUdpSocket::bind((TARGET.ip(), port)).is_ok()));
-    replay(transcript!("traceroute"), 0).await;
+    replay(transcript!("traceroute"), TARGET).await;
 }

@@ -12,7 +12,7 @@ use crate::page::{Expected, Pages};
 use crate::pktxpmgr::Pktxpmgr;
 
 /// A server for mlets, and what the original's recorded DNS server answers.
-const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 77, 0, 1)), 0);
+const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 77, 0, 3)), 0);
 const DNS_ANSWER: &[u8] =
     b"\x15\xbe\x85\x80\0\x01\0\x01\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01\
     \xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\xc0\0\x02\x07";
