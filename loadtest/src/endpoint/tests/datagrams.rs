@@ -286,9 +286,11 @@ fn may_open_raw_sockets() -> bool {
 async fn raw_sockets_send_whole_packets_and_capture_what_the_filter_wants() {
     let mut script = Script::new();
     script.open(Open::Raw { local: ANY.ip() }, 4096).await;
-    // The first 24 bytes of every ICMP packet.
+    // The first 24 bytes of every ICMP packet, but for "unreachable": other tests' targets send those.
     let filter = Program::from_ebpf_text(
-        b"0x30 0 0 0 9\n0x15 0 0 2 1\n0xb7 0 0 0 0\n0x95 0 0 0 0\n0xb7 0 0 0 24\n0x95 0 0 0 0",
+        b"0x30 0 0 0 9\n0x15 0 0 2 1\n0xb7 0 0 0 0\n0x95 0 0 0 0\n\
+          0x30 0 0 0 20\n0x55 0 0 2 3\n0xb7 0 0 0 0\n0x95 0 0 0 0\n\
+          0xb7 0 0 0 24\n0x95 0 0 0 0",
     )
     .unwrap();
     let raw = engine::wire::message::Protocol::Raw;
