@@ -223,7 +223,7 @@ fn refuse(reason: Arc<dyn std::error::Error + Send + Sync>) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))
 }
 
-/// Why TLS failed, in words: the reason of [`refuse`] is our own, which rustls would show as code.
+/// Why TLS failed, in words: the reason of `refuse` is our own, which rustls would show as code.
 pub fn reason(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
