@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::io::{ErrorKind, Write};
+use std::net::Shutdown;
 use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -127,21 +128,36 @@ fn a_mlet_that_takes_nothing_stops_its_endpoint() {
     assert!(memory < 64 * 1024, "{memory} KiB");
 }
 
-/// `--drain-timeout` towards the mlet. The end is seen only when it comes with the last bytes that
-/// the mlet's socket has no room for, which is so for one of many lengths.
+/// `--drain-timeout` towards the mlet: whatever of an endpoint's last bytes fits into the mlet's socket, and
+/// wherever its end stands behind them, the session does not wait for a mlet that never reads.
 #[test]
 fn a_mlet_that_takes_nothing_is_given_up() {
     let home = Home::new();
-    let manager = home.start(&["-v", "--drain-timeout", "300ms"], &["silent"]);
+    let limits = ["--drain-timeout", "300ms", "--linger-timeout", "300ms", "--term-grace", "100ms"];
+    let manager = home.start(&limits, &["silent"]);
     let dial = home.dial(&manager);
+    let sockets = manager.open_sockets();
+    let ends: [fn(Endpoint) -> Endpoint; 2] = [
+        |mut endpoint| {
+            endpoint.close();
+            endpoint
+        },
+        |endpoint| {
+            endpoint.tcp.shutdown(Shutdown::Write).unwrap();
+            endpoint
+        },
+    ];
     let mut sessions: Vec<Endpoint> = Vec::new();
-    for number in 1..=24 {
-        let mut endpoint = dial.session();
-        endpoint.send(&message(NDATA, &vec![7; 16_384 * number]));
-        endpoint.close();
-        sessions.push(endpoint);
+    for number in 1..=20 {
+        for end in ends {
+            let mut endpoint = dial.session();
+            endpoint.send(&message(NDATA, &vec![7; 16_384 * number]));
+            sessions.push(end(endpoint));
+        }
     }
+    wait_until("every session is over", || manager.open_sockets() == sockets);
     manager.says("endpoint closed, but the mlet did not take all it sent");
+    manager.says_times("is ready", sessions.len());
 }
 
 /// `--linger-timeout` for an endpoint that does not close.
