@@ -563,7 +563,8 @@ impl Control {
             waits |= !shard.flush();
         }
         if let Some(singleton) = &mut self.singleton {
-            singleton.inner.flush();
+            // As for the supervisor, no descriptor tells when fewer descriptors are in flight.
+            waits |= singleton.inner.flush() == Flushed::AfterPause;
         }
         if waits || self.flush_supervisor() == Flushed::AfterPause {
             self.retry_at = Some(now() + SEND_RETRY);

@@ -10,6 +10,7 @@ use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use crate::sys::fd_passing;
+use crate::sys::supervisor::Flushed;
 
 /// What the mlet did on its control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -46,8 +47,8 @@ impl Singleton {
         !self.waiting.is_empty()
     }
 
-    /// Hands over what there is room for. True when everything is handed over or the mlet is gone.
-    pub(super) fn flush(&mut self) -> bool {
+    /// Hands over what there is room for. Nothing is left when the mlet is gone.
+    pub(super) fn flush(&mut self) -> Flushed {
         while let Some((text, session)) = self.waiting.front_mut() {
             let fd = session.as_ref().map(AsFd::as_fd);
             match fd_passing::send(self.socket.as_fd(), text, fd) {
@@ -59,12 +60,15 @@ impl Singleton {
                         self.waiting.pop_front();
                     }
                 }
-                Err(error) if fd_passing::is_later(&error) => return false,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Flushed::WhenWritable;
+                }
+                Err(error) if fd_passing::is_later(&error) => return Flushed::AfterPause,
                 // The mlet is gone, which its end of the socket tells as well: no session waits on.
                 Err(_) => self.waiting.clear(),
             }
         }
-        true
+        Flushed::All
     }
 
     /// What the mlet did. Never blocks.
