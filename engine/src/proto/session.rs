@@ -215,7 +215,10 @@ impl Session {
     pub fn handle_mlet_bytes(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
         if let State::Relay(tls, relay) = &mut self.state {
             relay.handle_mlet_bytes(bytes, tls, &mut self.buffers, cx.pool);
-            self.note_progress();
+            // While the endpoint's last words wait for the mlet, what it writes brings them no further.
+            if relay.phase() != Phase::DrainingToMlet {
+                self.note_progress();
+            }
         }
         self.advance(cx);
     }

@@ -204,6 +204,21 @@ fn a_broken_connection_and_a_mlet_that_does_not_read_end_after_the_drain_limit()
 }
 
 #[test]
+fn a_mlet_that_writes_but_does_not_read_gains_no_time_for_what_its_endpoint_sent() {
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.write(&filled(MessageType::MDATA, MIB));
+    pair.endpoint.end(RESET);
+    pair.run();
+    let before = pair.elapsed();
+    while pair.over.is_none() && pair.elapsed() - before < 2 * DRAIN_TIMEOUT {
+        pair.mlet().write(&success());
+        pair.pass(SECOND);
+    }
+    assert!(matches!(pair.over, Some(Outcome::UndeliveredToMlet)), "{}", pair.told());
+}
+
+#[test]
 fn after_the_endpoints_end_the_mlet_may_write_as_long_as_it_does_not_fall_silent() {
     let mut pair = Pair::served();
     pair.mlet().exits_at_eof = false;
