@@ -130,6 +130,9 @@ struct LimitArgs {
     /// Bytes of one LINFO message that are logged
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
     linfo_max: usize,
+    /// LINFO messages of a session logged in a second
+    #[arg(long, value_name = "N", default_value = "100")]
+    linfos_per_second: u32,
 }
 
 impl Args {
@@ -178,6 +181,7 @@ impl Args {
             sessions_max: typed.sessions_max,
             per_source_max: typed.per_source_max,
             linfo_max: typed.linfo_max,
+            linfos_per_second: typed.linfos_per_second,
         }
     }
 }
@@ -393,6 +397,7 @@ mod tests {
             "--sessions-max=8",
             "--per-source-max=9",
             "--linfo-max=10k",
+            "--linfos-per-second=11",
             "./m",
         ]);
         let expected = Limits {
@@ -407,6 +412,7 @@ mod tests {
             sessions_max: 8,
             per_source_max: 9,
             linfo_max: 10 << 10,
+            linfos_per_second: 11,
         };
         assert_eq!(args.limits(), expected);
         for bad in

@@ -13,10 +13,12 @@ use std::time::{Duration, Instant};
 
 use common::churn::{self, Holdings, KINDS};
 use common::crowd;
-use common::endpoint::{Dial, End, Endpoint, LINFO, NDATA, message};
+use common::endpoint::{Dial, End, Endpoint, LINFO, NDATA, START, SUCCESS, message};
 use common::manager::{Manager, children_of, kill_hard, wait_until, zoo};
 use common::{Home, PKTXPMGR, assert_says};
 use engine::sys::limits::raise_open_files;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 /// `--handshake-timeout` (promise P2, item 93). It is absolute: a byte now and then gains no time.
 #[test]
@@ -293,6 +295,27 @@ fn a_long_linfo_is_cut_in_the_log_and_none_reaches_the_mlet() {
     assert_eq!(manager.said("endpoint logs (truncated)"), 2, "the short one is whole");
 }
 
+/// `--linfos-per-second`: an endpoint that logs without end loses lines, and nobody else loses time.
+#[test]
+fn an_endpoint_that_floods_the_log_is_cut_short_and_the_next_line_tells_of_it() {
+    let home = Home::new();
+    let manager = home.start(&["--linfos-per-second", "5"], &["echo"]);
+    let dial = home.dial(&manager);
+    let mut flood = dial.session();
+    let linfo = message(LINFO, b"\x04name\0\0\0\0text");
+    flood.send(&linfo.repeat(5_000));
+    flood.echoes(b"all of them have passed");
+    dial.is_served();
+    // Not more than five of each second that this took.
+    wait_until("a second is over", || {
+        flood.send(&linfo);
+        flood.echoes(b"passed");
+        manager.said("LINFOs came too fast to be logged") > 0
+    });
+    let logged = manager.said("endpoint logs");
+    assert!(logged < 500, "{logged} lines");
+}
+
 /// Starts a manager that may open only so many files.
 fn start_with_fds(home: &Home, fds: usize, options: &[&str]) -> Manager {
     let script = format!("ulimit -n {fds}; exec \"$0\" \"$@\"");
@@ -325,6 +348,35 @@ fn too_few_descriptors_are_neither_spun_on_nor_logged_without_end() {
     dial.is_served();
     assert!(start.elapsed() < Duration::from_secs(1), "back after {:?}", start.elapsed());
     assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// Design section 7: the limit of open files allows so many sessions, also when all of them start at once, which
+/// takes a third descriptor of each until the supervisor has it.
+#[test]
+fn as_many_sessions_as_descriptors_allow_may_start_in_one_instant() {
+    const COUNT: usize = 400;
+    const FDS: usize = 2 * COUNT + 128;
+    raise_open_files().unwrap();
+    let home = Home::new();
+    let manager = start_with_fds(&home, FDS, &[]);
+    manager.says(&format!("room for {COUNT} sessions"));
+    let dial = home.dial(&manager);
+    let mut endpoints: Vec<Endpoint> = (0..COUNT).map(|_| dial.handshake()).collect();
+    for endpoint in &mut endpoints {
+        assert_eq!(endpoint.receive(), Ok((START, Vec::new())));
+    }
+    let supervisor = Pid::from_raw(manager.supervisor());
+    kill(supervisor, Signal::SIGSTOP).unwrap();
+    for endpoint in &mut endpoints {
+        endpoint.send(&SUCCESS);
+    }
+    // A pair takes two.
+    wait_until("no pair of descriptors is left", || manager.open_fds() >= FDS - 1);
+    kill(supervisor, Signal::SIGCONT).unwrap();
+    for endpoint in &mut endpoints {
+        endpoint.echoes(b"served");
+    }
+    assert_eq!(manager.said("no socket pair"), 0);
 }
 
 /// `--accept-pause`: the manager has a few descriptors more than it needs for itself.

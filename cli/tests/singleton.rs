@@ -10,7 +10,7 @@ mod common;
 use std::fs;
 use std::time::{Duration, Instant};
 
-use common::endpoint::{Dial, End, Endpoint, NDATA, message};
+use common::endpoint::{Dial, End, Endpoint, NDATA, START, SUCCESS, message};
 use common::manager::{Manager, children_of, wait_until};
 use common::{Home, assert_says};
 use engine::sys::limits::raise_open_files;
@@ -137,6 +137,24 @@ fn sessions_that_the_mlet_never_took_are_closed_when_it_exits() {
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0));
     assert_says(&ended.stderr, &["singleton mlet ended: killed by signal 9", "2 sessions served"]);
+}
+
+/// START is answered when the mlet is gone: its program must not be run again, as a mlet of this session alone.
+#[test]
+fn a_session_that_starts_after_the_singleton_has_ended_is_closed_without_a_mlet() {
+    let home = Home::new();
+    let manager = home.start(&["-s"], &["single", "echo"]);
+    let mut endpoint = home.dial(&manager).handshake();
+    assert_eq!(endpoint.receive(), Ok((START, Vec::new())));
+    common::manager::kill_hard(children_of(manager.supervisor())[0]);
+    manager.says("singleton mlet ended");
+    endpoint.send(&SUCCESS);
+    assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+    endpoint.close();
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0));
+    assert_says(&ended.stderr, &["1 sessions served", "0 mlets succeeded, 0 failed"]);
+    assert_eq!(ended.stderr.matches("zoo: singleton").count(), 1);
 }
 
 /// Item 100, with the code of ecosystem.md 5.5.

@@ -155,6 +155,9 @@ pub struct Limits {
     pub per_source_max: usize,
     /// Bytes of one LINFO that are logged; the rest is skipped and "truncated" noted.
     pub linfo_max: usize,
+    /// LINFOs of one session that are logged in a second; those beyond are lost, and counted. Logging costs the
+    /// one control thread that all sessions share.
+    pub linfos_per_second: u32,
 }
 
 impl Default for Limits {
@@ -171,6 +174,7 @@ impl Default for Limits {
             sessions_max: 0,
             per_source_max: 0,
             linfo_max: 64 * 1024,
+            linfos_per_second: 100,
         }
     }
 }

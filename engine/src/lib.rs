@@ -14,6 +14,7 @@ pub mod config;
 mod control;
 mod engine;
 pub mod home;
+mod log_limit;
 mod mailbox;
 pub mod proto;
 mod shard;

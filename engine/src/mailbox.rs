@@ -21,7 +21,7 @@ use crate::proto::session::MletFacts;
 use crate::sys::ring::RingError;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
-const QUEUE_LEN: usize = 1024;
+pub(crate) const QUEUE_LEN: usize = 1024;
 
 /// Names a session for log lines and mlets; unique in a run.
 pub(crate) type SessionId = u64;
@@ -100,7 +100,7 @@ pub(crate) enum FromShard {
         id: SessionId,
         /// What it logged.
         linfo: Linfo,
-        /// LINFOs of this shard before it that were lost, because they came faster than they are logged.
+        /// LINFOs of this session before it that were lost, because they came faster than they are logged.
         lost_before: u64,
     },
     /// A session is over.
@@ -205,6 +205,12 @@ impl<T> Inbox<T> {
     pub(crate) fn next(&self) -> Option<T> {
         // No sender left is as good as no message: the threads' ends are told by messages.
         self.receiver.try_recv().ok()
+    }
+
+    /// Rings the bell: there is more than was taken.
+    pub(crate) fn ring(&self) {
+        // It fails only when the bell has rung 2^64 times unheard.
+        let _ = self.bell.write(1);
     }
 
     /// Makes the bell unreadable until it rings again.

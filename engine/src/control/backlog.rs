@@ -13,11 +13,11 @@ use std::time::{Duration, Instant};
 use rustls::ClientConfig;
 use tracing::{debug, info, warn};
 
-use super::log_limit::{LogLimit, Verdict};
 use super::peer::{Peer, PeerError, Stop};
 use super::{Control, News, NewsSender, Phase, now, random};
 use crate::config::{Config, Proxy};
 use crate::engine::RunError;
+use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
 use crate::mailbox::{BacklogConnection, ToShard};
 use crate::proto::backlog::{Failure, Pool, SetUp, SetUpError, Step};
 use crate::proto::outcome::Outcome;
@@ -161,7 +161,7 @@ impl Backlog {
         let wait = wait.map_or_else(String::new, |wait| {
             format!("; the next try is in {:.1} s", wait.as_secs_f64())
         });
-        match self.failure_log.check(now()) {
+        match self.failure_log.check(now(), LINES_PER_SECOND) {
             Verdict::LeaveOut => debug!("proxy, snikey {snikey}: {what}{wait}"),
             Verdict::Write { left_out: 0 } => warn!("proxy, snikey {snikey}: {what}{wait}"),
             Verdict::Write { left_out } => {

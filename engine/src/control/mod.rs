@@ -12,7 +12,6 @@
 //! ```
 
 mod backlog;
-mod log_limit;
 mod peer;
 mod publication;
 mod sessions;
@@ -32,7 +31,6 @@ use tokio::time::sleep_until;
 use tracing::{error, info, warn};
 
 use self::backlog::{Backlog, SetUpEnd};
-use self::log_limit::{LogLimit, Verdict};
 use self::peer::Stop;
 use self::publication::{Publication, Told};
 pub use self::sessions::Report;
@@ -40,7 +38,10 @@ use self::sessions::{Sessions, log_linfo};
 use self::singleton::{Heard, Singleton};
 use crate::config::{Config, Greeting};
 use crate::engine::RunError;
-use crate::mailbox::{Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard};
+use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
+use crate::mailbox::{
+    Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionId, SessionPlace, ToShard,
+};
 use crate::proto::session::MletFacts;
 use crate::proto::tls::SetupError;
 use crate::sys::children;
@@ -90,6 +91,8 @@ pub(crate) struct Control {
     counts: Arc<Counts>,
     /// Sessions that wait for a permit, longest first.
     permit_queue: VecDeque<SessionPlace>,
+    /// One mlet serves all sessions, also those that start when it is gone.
+    singleton_mode: bool,
     singleton: Option<Watched<Singleton>>,
     singleton_runs: bool,
     sessions: Sessions,
@@ -160,6 +163,7 @@ impl Control {
             shards_running: 0,
             counts: parts.counts,
             permit_queue: VecDeque::new(),
+            singleton_mode: false,
             singleton: None,
             singleton_runs: false,
             sessions: Sessions::default(),
@@ -187,6 +191,7 @@ impl Control {
     pub(crate) async fn start_singleton(&mut self) -> Result<(), RunError> {
         let (ours, theirs) = socket::session_pair().map_err(RunError::Local)?;
         self.spawn(SINGLETON_ID, Vec::new(), theirs);
+        self.singleton_mode = true;
         self.singleton_runs = true;
         while !self.supervisor_lost {
             self.supervisor
@@ -414,11 +419,15 @@ impl Control {
         }
     }
 
+    /// No more than fits into the queue at once: shards that keep filling it must not keep the loop from signals
+    /// and mlets.
     fn take_all_mail(&mut self) {
         self.inbox.inner.silence();
-        while let Some(message) = self.inbox.inner.next() {
+        for _ in 0..QUEUE_LEN {
+            let Some(message) = self.inbox.inner.next() else { return };
             self.take_mail(message);
         }
+        self.inbox.inner.ring();
     }
 
     fn take_mail(&mut self, message: FromShard) {
@@ -467,25 +476,25 @@ impl Control {
     }
 
     fn log_accept_pause(&mut self, error: &io::Error) {
-        if let Verdict::Write { left_out } = self.accept_pauses.check(now()) {
+        if let Verdict::Write { left_out } = self.accept_pauses.check(now(), LINES_PER_SECOND) {
             let more = more_like_it(left_out);
             warn!("accepting pauses: {error}; raise `ulimit -n` if endpoints wait too long{more}");
         }
     }
 
     fn log_refusal(&mut self, source: IpAddr) {
-        if let Verdict::Write { left_out } = self.refusals.check(now()) {
+        if let Verdict::Write { left_out } = self.refusals.check(now(), LINES_PER_SECOND) {
             let more = more_like_it(left_out);
             warn!("refused {source}: too many of it are in set-up (--per-source-max){more}");
         }
     }
 
     fn start_mlet(&mut self, id: SessionId, socket: OwnedFd, facts: &MletFacts) {
-        self.sessions.begin(id, facts, !self.singleton_runs);
+        self.sessions.begin(id, facts, !self.singleton_mode);
         match &mut self.singleton {
             Some(singleton) => singleton.inner.push(facts.peer, socket),
             // Its control socket is closed already: the session ends as its mlet's socket closes.
-            None if self.singleton_runs => drop(socket),
+            None if self.singleton_mode => drop(socket),
             None => self.spawn(id, environment(id, facts), socket),
         }
     }

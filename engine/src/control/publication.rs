@@ -15,11 +15,11 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
-use super::log_limit::{LogLimit, Verdict};
 use super::peer::{Peer, PeerError, Stop};
 use super::{Control, News, NewsSender, now, random, until_wall, wall};
 use crate::config::{self, Config, ControllerAddr, Experiment};
 use crate::engine::RunError;
+use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 use crate::proto::descriptor::publication_end;
 use crate::proto::publisher::{Event, PublishError, PublishedExperiment, Publisher, Request};
@@ -298,7 +298,7 @@ impl Plan {
         loop {
             while let Some(event) = publisher.poll_event() {
                 if let Event::Ignored(message_type) = event
-                    && ignored.check(now()) != Verdict::LeaveOut
+                    && ignored.check(now(), LINES_PER_SECOND) != Verdict::LeaveOut
                 {
                     warn!("the broker sent {message_type}, which is not for us; ignored");
                 }

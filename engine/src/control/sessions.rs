@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::log_limit::{LogLimit, Verdict};
+use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
 use crate::mailbox::SessionId;
 use crate::proto::linfo::Linfo;
 use crate::proto::outcome::Outcome;
@@ -126,7 +126,7 @@ impl Sessions {
         self.report.failed_in_set_up += 1;
         let reason = Escaped(outcome.to_string().as_bytes()).to_string();
         let lasted = lasted.as_secs_f64();
-        match (&outcome, self.set_up_failures.check(now)) {
+        match (&outcome, self.set_up_failures.check(now, LINES_PER_SECOND)) {
             (Outcome::Cancelled, _) | (_, Verdict::LeaveOut) => {
                 debug!(session = id, "dropped {peer} after {lasted:.3} s: {reason}");
             }
@@ -169,7 +169,7 @@ impl Sessions {
 /// Writes an endpoint's LINFO to the log, escaped.
 pub(super) fn log_linfo(id: SessionId, linfo: &Linfo, lost_before: u64) {
     if lost_before > 0 {
-        warn!("{lost_before} LINFOs came faster than they could be logged, and are lost");
+        warn!(session = id, "{lost_before} LINFOs came too fast to be logged, and are lost");
     }
     let cut = if linfo.truncated { " (truncated)" } else { "" };
     match Message::decode(MessageType::LINFO, &linfo.payload) {

@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use crate::log_limit::LogLimit;
 use crate::mailbox::SessionId;
 use crate::proto::outcome::Outcome;
 use crate::proto::session::Session;
@@ -20,8 +21,12 @@ pub(super) struct Connection {
     pub(super) endpoint: OwnedFd,
     /// Our end of the mlet's socket pair, once START was answered.
     pub(super) mlet: Option<OwnedFd>,
+    /// The mlet has got all it will get, or is to be told so as soon as it has a socket.
+    pub(super) mlet_input_ended: bool,
     pub(super) under_way: UnderWay,
     pub(super) permit: Permit,
+    /// Of its LINFOs, which may flood the log.
+    pub(super) linfos: LogLimit,
     /// When the timer entry that counts is due.
     pub(super) timer: Option<Instant>,
     /// Counts among the set-ups of its shard.

@@ -8,6 +8,7 @@
 
 mod connection;
 mod listeners;
+mod start;
 mod timers;
 
 use std::collections::hash_map::Entry;
@@ -23,14 +24,15 @@ use socket2::SockRef;
 
 use self::connection::{Connection, Permit, UnderWay};
 use self::listeners::Listeners;
+use self::start::AwaitedPair;
 use self::timers::Timers;
-use crate::mailbox::{
-    BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard,
-};
+use crate::log_limit::{LogLimit, Verdict};
+use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, ToShard};
+use crate::proto::linfo::Linfo;
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::outcome::End;
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, Look, MletFacts, Request, Session, Standing};
+use crate::proto::session::{Context, Look, Request, Session, Standing};
 use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
 use crate::sys::socket;
 use crate::wire::time::Ticks;
@@ -45,8 +47,9 @@ const GROUPS: [GroupSize; 2] =
 /// Set-up receives that a turn takes; a handshake costs some 200 us, which running sessions wait.
 const SET_UP_STEPS_PER_TURN: usize = 4;
 
-/// How soon a turn follows while messages wait for room in the control thread's queue.
-const MAIL_RETRY: Duration = Duration::from_millis(1);
+/// How soon a turn follows while something waits for the control thread: messages for room in its queue, mlets
+/// for the descriptors it passes on.
+const RETRY: Duration = Duration::from_millis(1);
 
 /// What an operation of the ring was started for.
 #[derive(Debug, Clone, Copy)]
@@ -94,6 +97,8 @@ pub(crate) struct Shard {
     set_up_backlog: VecDeque<(usize, io::Result<Received>)>,
     /// Sessions that found no receive buffer, by group.
     awaiting_buffer: [VecDeque<(usize, SessionId)>; 2],
+    /// Sessions past START for whose mlet there was no socket pair yet, longest first.
+    awaiting_pair: VecDeque<AwaitedPair>,
     timers: Timers,
     pool: BlockPool,
     serving: Arc<Serving>,
@@ -101,7 +106,6 @@ pub(crate) struct Shard {
     inbox: Inbox<ToShard>,
     mailer: Mailer<FromShard>,
     draining: bool,
-    linfos_lost: u64,
     now: Instant,
     wall: Ticks,
 }
@@ -129,6 +133,7 @@ impl Shard {
             sources: HashMap::new(),
             set_up_backlog: VecDeque::new(),
             awaiting_buffer: Default::default(),
+            awaiting_pair: VecDeque::new(),
             timers: Timers::default(),
             pool: BlockPool::default(),
             serving: parts.serving,
@@ -136,7 +141,6 @@ impl Shard {
             inbox: parts.inbox,
             mailer: parts.mailer,
             draining: false,
-            linfos_lost: 0,
             now,
             wall,
         })
@@ -150,6 +154,7 @@ impl Shard {
         self.ring.watch(self.inbox.as_fd(), Token::Mail);
         while !self.is_done() {
             self.admit();
+            self.start_waiting_mlets();
             let mail_is_out = self.mailer.flush();
             self.ring.wait(self.patience(mail_is_out))?;
             (self.now, self.wall) = clocks();
@@ -174,10 +179,11 @@ impl Shard {
         let due = [self.timers.next_due(), self.listeners.paused_until()];
         let due = due.into_iter().flatten().min();
         let until_due = due.map(|due| due.saturating_duration_since(self.now));
-        match (mail_is_out, self.set_up_backlog.is_empty()) {
+        let retries = !mail_is_out || !self.awaiting_pair.is_empty();
+        match (retries, self.set_up_backlog.is_empty()) {
             (_, false) => Some(Duration::ZERO),
-            (false, true) => Some(until_due.map_or(MAIL_RETRY, |until| until.min(MAIL_RETRY))),
-            (true, true) => until_due,
+            (true, true) => Some(until_due.map_or(RETRY, |until| until.min(RETRY))),
+            (false, true) => until_due,
         }
     }
 
@@ -400,6 +406,8 @@ impl Shard {
             mlet: None,
             under_way: UnderWay::default(),
             permit: Permit::None,
+            linfos: LogLimit::default(),
+            mlet_input_ended: false,
             timer: None,
             in_set_up: true,
             over: None,
@@ -517,18 +525,14 @@ impl Shard {
             Request::Permit => self.ask_permit(slot),
             Request::Mlet(facts) => self.start_mlet(slot, facts),
             Request::EndMletInput => {
-                if let Some(mlet) = &self.connections[slot].mlet {
+                let connection = &mut self.connections[slot];
+                connection.mlet_input_ended = true;
+                if let Some(mlet) = &connection.mlet {
                     end_output(mlet);
                 }
             }
             Request::EndEndpointInput => end_output(&self.connections[slot].endpoint),
-            // An endpoint that logs faster than we do must not fill our memory.
-            Request::Linfo(_) if self.mailer.is_far_behind() => self.linfos_lost += 1,
-            Request::Linfo(linfo) => {
-                let id = self.connections[slot].id;
-                let lost_before = std::mem::take(&mut self.linfos_lost);
-                self.mailer.push(FromShard::Linfo { id, linfo, lost_before });
-            }
+            Request::Linfo(linfo) => self.pass_linfo(slot, linfo),
             Request::Look => {
                 let connection = &self.connections[slot];
                 let endpoint = standing(&connection.endpoint);
@@ -541,58 +545,27 @@ impl Shard {
         }
     }
 
+    /// Passes a LINFO on to the log. An endpoint that logs without end must not fill our memory, nor keep the
+    /// control thread from other sessions.
+    fn pass_linfo(&mut self, slot: usize, linfo: Linfo) {
+        let connection = &mut *self.connections[slot];
+        let per_second = self.serving.limits.linfos_per_second;
+        let verdict = if self.mailer.is_far_behind() {
+            connection.linfos.leave_out()
+        } else {
+            connection.linfos.check(self.now, per_second)
+        };
+        if let Verdict::Write { left_out: lost_before } = verdict {
+            self.mailer.push(FromShard::Linfo { id: connection.id, linfo, lost_before });
+        }
+    }
+
     /// The endpoint of a backlog connection is here; what follows is counted from now.
     fn leave_backlog(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         connection.accepted = self.now;
         if let Some(snikey) = connection.in_backlog.take() {
             self.mailer.push(FromShard::BacklogTaken { snikey });
-        }
-    }
-
-    fn ask_permit(&mut self, slot: usize) {
-        if self.counts.reserve() {
-            self.give_permit(slot);
-            return;
-        }
-        let connection = &mut self.connections[slot];
-        connection.permit = Permit::Awaited;
-        let place = SessionPlace { shard: self.number, slot, id: connection.id };
-        self.mailer.push(FromShard::PermitWanted(place));
-    }
-
-    fn give_permit(&mut self, slot: usize) {
-        self.connections[slot].permit = Permit::Held;
-        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-        self.connections[slot].session.handle_permit(&mut cx);
-        self.settle(slot);
-    }
-
-    /// START failed: whoever waits for its permit shall not wait until this endpoint has closed.
-    fn free_permit(&mut self, slot: usize) {
-        self.connections[slot].permit = Permit::None;
-        if self.counts.are_limited() {
-            self.mailer.push(FromShard::PermitFreed);
-        }
-    }
-
-    /// START was answered with success: the attempt counts, whatever becomes of the mlet.
-    fn start_mlet(&mut self, slot: usize, facts: MletFacts) {
-        let connection = &mut self.connections[slot];
-        connection.permit = Permit::None;
-        match socket::session_pair() {
-            Ok((ours, socket)) => {
-                connection.mlet = Some(ours);
-                self.mailer.push(FromShard::StartMlet { id: connection.id, socket, facts });
-            }
-            Err(error) => {
-                self.mailer.push(FromShard::NoSocketPair { id: connection.id, error });
-                let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-                connection.session.handle_mlet_end(&mut cx);
-            }
-        }
-        if self.counts.complete() {
-            self.mailer.push(FromShard::AttemptsUsedUp);
         }
     }
 

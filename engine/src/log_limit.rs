@@ -1,13 +1,15 @@
-//! Keeps a repeated log line from flooding the log: a few a second, then a count.
+//! Keeps a repeated log line from flooding the log: so many a second, then a count.
+//!
+//! Not here: which lines repeat, and the text that tells the count.
 
 use std::time::{Duration, Instant};
 
-/// Lines of one kind that are written in one second.
-const LINES_PER_SECOND: u32 = 5;
+/// Lines of one kind of trouble that are written in one second.
+pub(crate) const LINES_PER_SECOND: u32 = 5;
 
 /// What to do with a line.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// Write it; so many like it were left out since the last one.
     Write {
         /// Lines left out.
@@ -19,15 +21,15 @@ pub(super) enum Verdict {
 
 /// The state of one kind of line.
 #[derive(Debug, Default)]
-pub(super) struct LogLimit {
+pub(crate) struct LogLimit {
     second_began: Option<Instant>,
     written: u32,
     left_out: u64,
 }
 
 impl LogLimit {
-    /// A line of this kind is due at `now`.
-    pub(super) fn check(&mut self, now: Instant) -> Verdict {
+    /// A line of this kind is due at `now`; at most `per_second` are written.
+    pub(crate) fn check(&mut self, now: Instant, per_second: u32) -> Verdict {
         let second_is_over = self
             .second_began
             .is_none_or(|began| now.duration_since(began) >= Duration::from_secs(1));
@@ -35,12 +37,17 @@ impl LogLimit {
             self.second_began = Some(now);
             self.written = 0;
         }
-        if self.written == LINES_PER_SECOND {
-            self.left_out += 1;
-            return Verdict::LeaveOut;
+        if self.written >= per_second {
+            return self.leave_out();
         }
         self.written += 1;
         Verdict::Write { left_out: std::mem::take(&mut self.left_out) }
+    }
+
+    /// A line of this kind cannot be written, for another reason than their number.
+    pub(crate) fn leave_out(&mut self) -> Verdict {
+        self.left_out += 1;
+        Verdict::LeaveOut
     }
 }
 
@@ -54,13 +61,13 @@ mod tests {
         let start = Instant::now();
         let mut limit = LogLimit::default();
         for _ in 0..5 {
-            assert_eq!(limit.check(start), Verdict::Write { left_out: 0 });
+            assert_eq!(limit.check(start, 5), Verdict::Write { left_out: 0 });
         }
         for _ in 0..7 {
-            assert_eq!(limit.check(start + Duration::from_millis(999)), Verdict::LeaveOut);
+            assert_eq!(limit.check(start + Duration::from_millis(999), 5), Verdict::LeaveOut);
         }
         let next = start + Duration::from_secs(1);
-        assert_eq!(limit.check(next), Verdict::Write { left_out: 7 });
-        assert_eq!(limit.check(next), Verdict::Write { left_out: 0 });
+        assert_eq!(limit.check(next, 5), Verdict::Write { left_out: 7 });
+        assert_eq!(limit.check(next, 5), Verdict::Write { left_out: 0 });
     }
 }

@@ -1,0 +1,111 @@
+//! From the permit for START to the mlet.
+//!
+//! Not here: START itself (`proto/greeting.rs`) and the mlet's process (the control thread's).
+
+use std::io;
+use std::time::Instant;
+
+use super::connection::Permit;
+use super::{Shard, end_output};
+use crate::mailbox::{FromShard, SessionId, SessionPlace};
+use crate::proto::session::{Context, MletFacts};
+use crate::sys::socket;
+
+/// A session past START for whose mlet there was no socket pair yet.
+pub(super) struct AwaitedPair {
+    slot: usize,
+    id: SessionId,
+    facts: MletFacts,
+    /// The session is given up then.
+    until: Instant,
+}
+
+impl Shard {
+    pub(super) fn ask_permit(&mut self, slot: usize) {
+        if self.counts.reserve() {
+            self.give_permit(slot);
+            return;
+        }
+        let connection = &mut self.connections[slot];
+        connection.permit = Permit::Awaited;
+        let place = SessionPlace { shard: self.number, slot, id: connection.id };
+        self.mailer.push(FromShard::PermitWanted(place));
+    }
+
+    pub(super) fn give_permit(&mut self, slot: usize) {
+        self.connections[slot].permit = Permit::Held;
+        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+        self.connections[slot].session.handle_permit(&mut cx);
+        self.settle(slot);
+    }
+
+    /// START failed: whoever waits for its permit shall not wait until this endpoint has closed.
+    pub(super) fn free_permit(&mut self, slot: usize) {
+        self.connections[slot].permit = Permit::None;
+        if self.counts.are_limited() {
+            self.mailer.push(FromShard::PermitFreed);
+        }
+    }
+
+    /// START was answered with success: the attempt counts, whatever becomes of the mlet.
+    pub(super) fn start_mlet(&mut self, slot: usize, facts: MletFacts) {
+        let connection = &mut self.connections[slot];
+        connection.permit = Permit::None;
+        let until = self.now + self.serving.limits.setup_timeout;
+        let awaited = AwaitedPair { slot, id: connection.id, facts, until };
+        match self.make_pair(awaited) {
+            Ok(()) => {}
+            Err((awaited, error)) if is_shortage(&error) => self.awaiting_pair.push_back(awaited),
+            Err((awaited, error)) => self.fail_mlet(&awaited, error),
+        }
+        if self.counts.complete() {
+            self.mailer.push(FromShard::AttemptsUsedUp);
+        }
+    }
+
+    /// Makes the socket pairs that are waited for, as far as there are descriptors. Until the supervisor has it, the
+    /// mlet's end takes one of ours, so that many starts at once may reach the limit for some milliseconds.
+    pub(super) fn start_waiting_mlets(&mut self) {
+        while let Some(awaited) = self.awaiting_pair.pop_front() {
+            let slot = awaited.slot;
+            if !self.holds(slot, awaited.id) {
+                continue;
+            }
+            match self.make_pair(awaited) {
+                Ok(()) => {}
+                Err((awaited, error)) if is_shortage(&error) && self.now < awaited.until => {
+                    return self.awaiting_pair.push_front(awaited);
+                }
+                Err((awaited, error)) => self.fail_mlet(&awaited, error),
+            }
+            self.settle(slot);
+        }
+    }
+
+    fn make_pair(&mut self, awaited: AwaitedPair) -> Result<(), (AwaitedPair, io::Error)> {
+        let (ours, socket) = match socket::session_pair() {
+            Ok(pair) => pair,
+            Err(error) => return Err((awaited, error)),
+        };
+        let AwaitedPair { slot, id, facts, .. } = awaited;
+        let connection = &mut self.connections[slot];
+        if connection.mlet_input_ended {
+            end_output(&ours);
+        }
+        connection.mlet = Some(ours);
+        self.mailer.push(FromShard::StartMlet { id, socket, facts });
+        Ok(())
+    }
+
+    fn fail_mlet(&mut self, awaited: &AwaitedPair, error: io::Error) {
+        self.mailer.push(FromShard::NoSocketPair { id: awaited.id, error });
+        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+        self.connections[awaited.slot].session.handle_mlet_end(&mut cx);
+    }
+}
+
+/// No descriptor or memory is free; one may be soon.
+fn is_shortage(error: &io::Error) -> bool {
+    use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
+    matches!(error.raw_os_error(), Some(EMFILE | ENFILE | ENOBUFS | ENOMEM))
+}
