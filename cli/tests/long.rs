@@ -181,8 +181,8 @@ fn reported(manager: Manager) -> BTreeMap<String, usize> {
 
 /// Promise P15, items 79, 80.
 #[test]
-fn sixty_four_spawns_at_once_two_hundred_times_keep_the_mlet_contract() {
-    const ROUNDS: usize = 200;
+fn sixty_four_spawns_at_once_a_thousand_times_keep_the_mlet_contract() {
+    const ROUNDS: usize = 1_000;
     const AT_ONCE: usize = 64;
     let home = Home::new();
     let manager = home.start(&[], &["dump"]);

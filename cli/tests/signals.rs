@@ -5,14 +5,17 @@
 
 mod common;
 
-use std::os::unix::process::CommandExt;
+use std::io::Read;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::Stdio;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::endpoint::{End, START, SUCCESS};
 use common::manager::{Manager, kill_hard, processes_in, wait_until, zoo};
 use common::{Home, assert_says};
 use nix::sys::signal::Signal::{self, SIGINT, SIGTERM};
-use nix::sys::signal::killpg;
+use nix::sys::signal::{kill, killpg};
 use nix::unistd::Pid;
 
 /// Items 16, 18.
@@ -26,6 +29,33 @@ fn one_signal_without_sessions_ends_the_run_with_code_0() {
         let ended = manager.ends();
         assert_eq!((ended.code, &*ended.stdout), (Some(0), ""));
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+    }
+}
+
+/// A signal at any moment of the start ends it within a second and leaves nothing: by its default action
+/// before the run has begun, as the first signal of a run afterwards.
+#[test]
+fn a_signal_at_any_moment_of_the_start_ends_the_start_and_leaves_nothing() {
+    let home = Home::new();
+    for (mode, kind) in [(&[][..], &["echo"][..]), (&["-s"], &["single", "echo"])] {
+        let mut before_it_listened = 0;
+        for milliseconds in (0..60).step_by(3) {
+            let mut command = home.command();
+            command.args(mode).arg(zoo()).args(kind).stderr(Stdio::piped());
+            let mut child = command.spawn().unwrap();
+            thread::sleep(Duration::from_millis(milliseconds));
+            kill(Pid::from_raw(child.id() as i32), SIGINT).unwrap();
+            let start = Instant::now();
+            let mut log = String::new();
+            child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+            let status = child.wait().unwrap();
+            assert!(start.elapsed() < Duration::from_secs(5), "{:?}: {log}", start.elapsed());
+            let ended_well = status.code() == Some(0) || status.signal() == Some(SIGINT as i32);
+            assert!(ended_well, "after {milliseconds} ms: {status}: {log}");
+            before_it_listened += usize::from(!log.contains("listening on"));
+            wait_until("nothing is left", || processes_in(&home.path("")).is_empty());
+        }
+        assert!(before_it_listened > 0, "no signal came during the start");
     }
 }
 

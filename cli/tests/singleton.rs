@@ -77,7 +77,7 @@ fn control_sockets(pid: i32) -> usize {
 /// wait than the control socket holds.
 #[test]
 fn sessions_are_handed_over_in_the_order_of_their_start() {
-    const COUNT: usize = 400;
+    const COUNT: usize = 1_000;
     raise_open_files().unwrap();
     let home = Home::new();
     let manager = home.start(&["-s", "--cores", "1"], &["single", "late"]);
