@@ -12,6 +12,7 @@ use std::time::{Duration, Instant};
 use common::endpoint::{End, LINFO, MADE_UP, NDATA, made_up, message};
 use common::tail::a_slow_endpoint_gets_every_byte;
 use common::{Home, assert_says};
+use engine::wire::message::PAYLOAD_LEN_MAX;
 
 /// Items 82, 121: whatever the type and however senseless the payload. LINFO alone stays behind.
 #[test]
@@ -23,6 +24,41 @@ fn every_type_passes_byte_for_byte_both_ways() {
         let payload = vec![message_type ^ 0x5a; usize::from(message_type) % 9];
         endpoint.send(&message(message_type, &payload));
         assert_eq!(endpoint.receive().unwrap(), (message_type, payload));
+    }
+}
+
+/// Item 82: a message of the largest size either way, whole and costing no more memory than its pieces.
+#[test]
+fn the_largest_message_passes_both_ways() {
+    let home = Home::new();
+    let manager = home.start(&[], &["both", "1", &PAYLOAD_LEN_MAX.to_string()]);
+    let mut endpoint = home.dial(&manager).session();
+    let largest = made_up(0, PAYLOAD_LEN_MAX);
+    let before = manager.memory_kib();
+    assert!(
+        endpoint.receive() == Ok((MADE_UP, largest.clone())),
+        "not the message that was made up"
+    );
+    endpoint.send(&message(NDATA, &largest));
+    endpoint.close();
+    manager.says(&format!("sank 1 messages with {PAYLOAD_LEN_MAX} bytes"));
+    let grown = manager.memory_kib().saturating_sub(before);
+    assert!(grown < 2 * 1024, "{grown} KiB for messages of 16 MiB");
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// Item 82: every byte of three messages in a record of its own.
+#[test]
+fn messages_in_pieces_of_one_byte_pass_whole() {
+    let home = Home::new();
+    let manager = home.start(&[], &["echo"]);
+    let mut endpoint = home.dial(&manager).session();
+    let payloads = [&b"first"[..], b"", b"third"];
+    for byte in payloads.map(|payload| message(NDATA, payload)).concat() {
+        endpoint.send(&[byte]);
+    }
+    for payload in payloads {
+        assert_eq!(endpoint.receive(), Ok((NDATA, payload.to_vec())));
     }
 }
 
