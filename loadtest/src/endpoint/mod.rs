@@ -317,6 +317,11 @@ impl Endpoint {
         Ok(link.into_stream())
     }
 
+    /// Connects, for whoever wants a TLS stream without any set-up.
+    pub(crate) async fn connect(&self) -> Result<TlsStream<TcpStream>, EndpointError> {
+        Ok(connection::connect(self).await?.0)
+    }
+
     async fn converse(
         &self,
         session: &mut Session,

@@ -1,10 +1,12 @@
 //! `pktfleet load`: many endpoints against a running `pktxpmgr`, and what that costs it.
 //!
 //! ```text
-//! modes    what the endpoints do: short, storm, idle, echo, up, down
-//! process  what the manager uses, read from /proc
-//! bare     the same round trip without a relay, to compare with
-//! report   the table and the JSON
+//! modes      what the endpoints do: short, storm, idle, echo, up, down
+//! relays     what they are put in front of instead of pktxpmgr, to compare with
+//! placement  on which cores
+//! process    what the relay uses, read from /proc
+//! bare       the same round trip without a relay, to compare with
+//! report     the table and the JSON
 //! ```
 //!
 //! Every mode is a closed loop: a session sends again when the answer has come. Figures of one run may
@@ -13,13 +15,16 @@
 mod bare;
 mod exit_mlet;
 mod modes;
+mod placement;
 mod process;
+mod relays;
 mod report;
 
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
-use std::path::PathBuf;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -29,6 +34,8 @@ use engine::sys::{cpu, limits};
 use crate::binaries::{self, BinaryError};
 use crate::home::{Home, HomeError, Surroundings};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
+use placement::Placement;
+use relays::{Foreign, Relay};
 use report::Report;
 
 /// Open files of this process beside one for each endpoint.
@@ -55,6 +62,15 @@ pub(crate) struct Options {
     /// The core this program runs on [default: any]
     #[arg(long, value_name = "CORE")]
     own_core: Option<usize>,
+    /// The core that mlet-load runs on [default: any]
+    #[arg(long, value_name = "CORE")]
+    mlet_core: Option<usize>,
+    /// What stands between endpoints and mlets
+    #[arg(long, value_enum, default_value = "pktxpmgr")]
+    relay: Relay,
+    /// One mlet for all sessions (storm, idle, echo with pktxpmgr)
+    #[arg(long)]
+    singleton: bool,
     /// Print JSON instead of a table
     #[arg(long)]
     json: bool,
@@ -102,9 +118,11 @@ pub(crate) enum LoadError {
     Home(HomeError),
     Pktxpmgr(PktxpmgrError),
     FewFds {
-        needed: u64,
+        endpoints: u64,
         limit: u64,
     },
+    /// Options that do not go together.
+    Unfit(&'static str),
     /// An endpoint could not be set up or its session ended early.
     Endpoint(String),
     Io(io::Error),
@@ -116,11 +134,15 @@ impl fmt::Display for LoadError {
             Self::Binary(error) => error.fmt(f),
             Self::Home(error) => error.fmt(f),
             Self::Pktxpmgr(error) => error.fmt(f),
-            Self::FewFds { needed, limit } => write!(
+            Self::FewFds { endpoints, limit } => write!(
                 f,
-                "{needed} open files are needed but only {limit} are allowed; \
-                 raise the hard limit (`ulimit -Hn`) or use fewer --endpoints"
+                "{endpoints} sessions need {} open files in pktxpmgr (2 each and {FDS_BASE} more; 1 each \
+                 here and in the mlet of a singleton), but a process may have only {limit}, which is \
+                 enough for {}; raise the hard limit (`ulimit -Hn`) or use fewer --endpoints",
+                fds_needed(*endpoints),
+                limit.saturating_sub(FDS_BASE) / 2
             ),
+            Self::Unfit(why) => f.write_str(why),
             Self::Endpoint(error) => f.write_str(error),
             Self::Io(error) => error.fmt(f),
         }
@@ -168,52 +190,136 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
+/// Open files of the relay, which needs the most, at two a session.
+const fn fds_needed(endpoints: u64) -> u64 {
+    endpoints * 2 + FDS_BASE
+}
+
 fn try_run(options: &Options) -> Result<Report, LoadError> {
-    let program = binaries::find("pktxpmgr", options.pktxpmgr.as_deref(), "--pktxpmgr")?;
-    let mlet = binaries::find("mlet-load", options.mlet.as_deref(), "--mlet")?;
-    let (needed, limit) = (options.endpoints as u64 * 2 + FDS_BASE, limits::raise_open_files()?);
-    if needed > limit {
-        return Err(LoadError::FewFds { needed, limit });
+    if !options.relay.can(options.mode) {
+        return Err(LoadError::Unfit("this relay cannot be measured in this mode; see --help"));
     }
+    if options.singleton
+        && (options.relay != Relay::Pktxpmgr
+            || !matches!(options.mode, Mode::Storm | Mode::Idle | Mode::Echo))
+    {
+        return Err(LoadError::Unfit("--singleton goes with storm, idle and echo of pktxpmgr"));
+    }
+    let (endpoints, limit) = (options.endpoints as u64, limits::raise_open_files()?);
+    if fds_needed(endpoints) > limit {
+        return Err(LoadError::FewFds { endpoints, limit });
+    }
+    let placement = Placement::new(&options.cores, options.own_core, options.mlet_core)?;
     let home = Home::create(options.endpoints, false, Surroundings::default())?;
-    let mlet = match (options.mode, &options.mlet) {
-        (Mode::Short, None) => {
-            let tiny = home.config_path().with_file_name("mlet-exit");
-            if exit_mlet::write(&tiny)? { tiny } else { mlet }
-        }
-        _ => mlet,
-    };
+    let mlet = mlet(options, &home)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let arguments = arguments(options, &home, mlet);
-        let (pktxpmgr, controller) = Pktxpmgr::listening(&program, arguments).await?;
+        let (relay, controller) = start(options, placement, &home, mlet).await?;
         if let Some(core) = options.own_core {
             // After the start, for mlets run where pktxpmgr was started.
             cpu::pin_this_thread(core)?;
         }
         let endpoints = home.endpoints(controller)?;
         let duration = Duration::from_secs(options.seconds);
-        let measured =
-            modes::measure(options.mode, endpoints, options.size, duration, pktxpmgr.pid()).await;
-        let ended = pktxpmgr.stop().await?;
+        let what = (options.mode, options.relay, placement);
+        let measured = modes::measure(what, endpoints, options.size, duration, relay.pid()).await;
+        let log_tail = relay.stop().await?;
         let mut report = measured?;
-        report.take_log(&ended.log_tail);
+        if counts_enters(options) {
+            report.take_log(&log_tail);
+        }
         Ok(report)
     })
 }
 
-fn arguments(options: &Options, home: &Home, mlet: PathBuf) -> Vec<OsString> {
-    vec![
-        "-v".into(),
-        "-c".into(),
-        home.config_path().into(),
-        "-a".into(),
-        "127.0.0.1:0".into(),
-        "--cores".into(),
-        options.cores.clone().into(),
-        "--".into(),
-        mlet.into(),
-        options.mode.mlet_role().into(),
-        options.size.to_string().into(),
-    ]
+/// Whether the ring is asked how often it was entered; that costs debug lines for each session.
+fn counts_enters(options: &Options) -> bool {
+    options.relay == Relay::Pktxpmgr && options.mode == Mode::Echo
+}
+
+fn mlet(options: &Options, home: &Home) -> Result<PathBuf, LoadError> {
+    let mlet = binaries::find("mlet-load", options.mlet.as_deref(), "--mlet")?;
+    if options.mode == Mode::Short && options.mlet.is_none() {
+        let tiny = home.config_path().with_file_name("mlet-exit");
+        if exit_mlet::write(&tiny)? {
+            return Ok(tiny);
+        }
+    }
+    Ok(mlet)
+}
+
+/// A relay that has been started.
+enum Started {
+    /// `pktxpmgr` or `tokio-relay`, which tell where they listen.
+    Ours(Pktxpmgr),
+    Foreign(Foreign),
+}
+
+impl Started {
+    fn pid(&self) -> u32 {
+        match self {
+            Self::Ours(relay) => relay.pid(),
+            Self::Foreign(relay) => relay.pid(),
+        }
+    }
+
+    /// Ends it; the last lines of its log.
+    async fn stop(self) -> Result<Vec<String>, LoadError> {
+        match self {
+            Self::Ours(relay) => Ok(relay.stop().await?.log_tail),
+            Self::Foreign(relay) => {
+                relay.stop().await?;
+                Ok(Vec::new())
+            }
+        }
+    }
+}
+
+async fn start(
+    options: &Options,
+    placement: Placement,
+    home: &Home,
+    mlet: PathBuf,
+) -> Result<(Started, SocketAddr), LoadError> {
+    let config = home.config_path();
+    let directory = config.parent().unwrap_or(Path::new("/"));
+    let role = if options.singleton { "echo-all" } else { options.mode.mlet_role() };
+    let core = options.mlet_core.map_or("any".to_owned(), |core| core.to_string());
+    let mlet_arguments = vec![role.into(), options.size.to_string().into(), core.into()];
+    let (program, mut arguments): (_, Vec<OsString>) = match options.relay {
+        Relay::Socat => {
+            let (relay, address) = Foreign::socat(directory, &mlet, placement).await?;
+            return Ok((Started::Foreign(relay), address));
+        }
+        Relay::Haproxy => {
+            let (relay, address) =
+                Foreign::haproxy(directory, &mlet, mlet_arguments, placement).await?;
+            return Ok((Started::Foreign(relay), address));
+        }
+        Relay::Tokio => {
+            let core = placement.relay.map_or("any".to_owned(), |core| core.to_string());
+            let program = binaries::find("tokio-relay", None, "--relay")?;
+            (program, vec![directory.into(), core.into(), mlet.into()])
+        }
+        Relay::Pktxpmgr => {
+            let program = binaries::find("pktxpmgr", options.pktxpmgr.as_deref(), "--pktxpmgr")?;
+            (program, pktxpmgr_arguments(options, config, mlet))
+        }
+    };
+    arguments.extend(mlet_arguments);
+    let (relay, address) = Pktxpmgr::listening(&program, arguments).await?;
+    Ok((Started::Ours(relay), address))
+}
+
+fn pktxpmgr_arguments(options: &Options, config: PathBuf, mlet: PathBuf) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["-c".into(), config.into()];
+    arguments.extend(["-a", "127.0.0.1:0", "--cores", &options.cores].map(OsString::from));
+    if counts_enters(options) {
+        arguments.push("-v".into());
+    }
+    if options.singleton {
+        arguments.push("-s".into());
+    }
+    arguments.extend(["--".into(), mlet.into()]);
+    arguments
 }

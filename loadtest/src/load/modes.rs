@@ -9,7 +9,9 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
+use super::placement::Placement;
 use super::process::{Usage, syns_sent_again};
+use super::relays::Relay;
 use super::report::Report;
 use super::{LoadError, Mode, bare};
 use crate::endpoint::Endpoint;
@@ -23,7 +25,7 @@ const READ_LEN: usize = 64 * 1024;
 type Stream = TlsStream<TcpStream>;
 
 pub(super) async fn measure(
-    mode: Mode,
+    (mode, relay, placement): (Mode, Relay, Placement),
     endpoints: Vec<Endpoint>,
     size: usize,
     duration: Duration,
@@ -32,12 +34,18 @@ pub(super) async fn measure(
     let mut report = Report::default();
     report.add("endpoints", endpoints.len() as f64, "");
     match mode {
-        Mode::Short => short(&mut report, endpoints, duration, pid).await?,
+        Mode::Short => short(&mut report, relay, endpoints, duration, pid).await?,
         Mode::Storm => storm(&mut report, endpoints, size, pid).await?,
         Mode::Idle => idle(&mut report, endpoints, duration, pid).await?,
-        Mode::Echo => echo(&mut report, endpoints, size, duration, pid).await?,
-        Mode::Up => bulk(&mut report, endpoints, size, duration, pid, send_until).await?,
-        Mode::Down => bulk(&mut report, endpoints, size, duration, pid, take_until).await?,
+        Mode::Echo => echo(&mut report, placement, endpoints, size, duration, pid).await?,
+        Mode::Up => {
+            bulk(&mut report, open_all(endpoints, relay).await?, size, duration, pid, send_until)
+                .await?;
+        }
+        Mode::Down => {
+            bulk(&mut report, open_all(endpoints, relay).await?, size, duration, pid, take_until)
+                .await?;
+        }
     }
     Ok(report)
 }
@@ -63,14 +71,18 @@ async fn join<T: 'static>(mut tasks: JoinSet<Result<T, LoadError>>) -> Result<Ve
     Ok(results)
 }
 
-async fn open(endpoint: &Endpoint) -> Result<Stream, LoadError> {
-    endpoint.open().await.map_err(|error| LoadError::Endpoint(error.to_string()))
+async fn open(endpoint: &Endpoint, relay: Relay) -> Result<Stream, LoadError> {
+    let opened = match relay {
+        Relay::Pktxpmgr | Relay::Tokio => endpoint.open().await,
+        Relay::Socat | Relay::Haproxy => endpoint.connect().await,
+    };
+    opened.map_err(|error| LoadError::Endpoint(error.to_string()))
 }
 
-async fn open_all(endpoints: Vec<Endpoint>) -> Result<Vec<Stream>, LoadError> {
+async fn open_all(endpoints: Vec<Endpoint>, relay: Relay) -> Result<Vec<Stream>, LoadError> {
     let mut streams = Vec::new();
     for endpoint in &endpoints {
-        streams.push(open(endpoint).await?);
+        streams.push(open(endpoint, relay).await?);
     }
     Ok(streams)
 }
@@ -84,6 +96,7 @@ async fn read_to_end(stream: &mut Stream) -> Result<(), LoadError> {
 
 async fn short(
     report: &mut Report,
+    relay: Relay,
     endpoints: Vec<Endpoint>,
     duration: Duration,
     pid: u32,
@@ -95,7 +108,7 @@ async fn short(
             let mut times = Vec::new();
             while began.elapsed() < duration {
                 let session_began = Instant::now();
-                let mut stream = open(&endpoint).await?;
+                let mut stream = open(&endpoint, relay).await?;
                 read_to_end(&mut stream).await?;
                 // It is the endpoint's turn to close, or the manager would linger.
                 stream.shutdown().await?;
@@ -130,7 +143,7 @@ async fn storm(
     for endpoint in endpoints {
         let message = message.clone();
         tasks.spawn(async move {
-            let stream = open(&endpoint).await?;
+            let stream = open(&endpoint, Relay::Pktxpmgr).await?;
             Ok((stream, began.elapsed(), message))
         });
     }
@@ -170,7 +183,7 @@ async fn idle(
     pid: u32,
 ) -> Result<(), LoadError> {
     let before = Usage::of(pid)?;
-    let streams = open_all(endpoints).await?;
+    let streams = open_all(endpoints, Relay::Pktxpmgr).await?;
     tokio::time::sleep(Duration::from_secs(1)).await;
     let held = Usage::of(pid)?;
     tokio::time::sleep(duration).await;
@@ -182,14 +195,16 @@ async fn idle(
 
 async fn echo(
     report: &mut Report,
+    placement: Placement,
     endpoints: Vec<Endpoint>,
     size: usize,
     duration: Duration,
     pid: u32,
 ) -> Result<(), LoadError> {
-    let streams = open_all(endpoints).await?;
+    // Those that echo do START.
+    let streams = open_all(endpoints, Relay::Pktxpmgr).await?;
     let message = message(size);
-    let bare = bare::round_trip(message.len())?;
+    let bare = bare::round_trip(message.len(), placement)?;
     let (before, began) = (Usage::of(pid)?, Instant::now());
     let mut tasks = JoinSet::new();
     for mut stream in streams {
@@ -222,7 +237,7 @@ async fn echo(
 /// One direction at full speed; `transfer` tells how many bytes it moved.
 async fn bulk<F>(
     report: &mut Report,
-    endpoints: Vec<Endpoint>,
+    streams: Vec<Stream>,
     size: usize,
     duration: Duration,
     pid: u32,
@@ -231,7 +246,6 @@ async fn bulk<F>(
 where
     F: Future<Output = Result<u64, LoadError>> + 'static + Send,
 {
-    let streams = open_all(endpoints).await?;
     let (before, began) = (Usage::of(pid)?, Instant::now());
     let mut tasks = JoinSet::new();
     for stream in streams {

@@ -12,7 +12,8 @@ pub(super) struct Report {
 
 impl Report {
     pub(super) fn add(&mut self, name: &'static str, value: f64, unit: &'static str) {
-        self.figures.push((name, value, unit));
+        // JSON has no others; a quotient of nothing is nothing.
+        self.figures.push((name, if value.is_finite() { value } else { 0.0 }, unit));
     }
 
     pub(super) fn add_time(&mut self, name: &'static str, time: Duration) {

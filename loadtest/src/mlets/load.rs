@@ -1,30 +1,55 @@
-//! `mlet-load ROLE [SIZE]`: the other side of `pktfleet load`. Bytes on fd 0, nothing more.
+//! `mlet-load ROLE [SIZE [CORE [PATH]]]`: the other side of `pktfleet load`. Bytes on fd 0, nothing more; on
+//! the connections to a unix socket at PATH, when there is one.
 //!
-//! Roles: `exit` at once, `echo` what comes, `sink` it, or be the `source` of messages of SIZE bytes.
+//! Roles: `exit` at once, `echo` what comes, `sink` it, be the `source` of messages of SIZE bytes, or
+//! `echo-all` sessions of a singleton. CORE is the core to run on, or `any`.
 
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
+use std::thread;
+
+use engine::sys::{cpu, limits};
+use mlet::Sessions;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 /// Bytes read or written at once.
 const CHUNK_LEN: usize = 64 * 1024;
 
+/// Bytes read at once of each of many sessions.
+const SHARED_CHUNK_LEN: usize = 4 * 1024;
+
 fn main() -> ExitCode {
-    let role = std::env::args().nth(1).unwrap_or_default();
-    let size = std::env::args().nth(2).and_then(|text| text.parse().ok()).unwrap_or(60);
-    match run(&role, size) {
+    let mut arguments = std::env::args().skip(1);
+    let role = arguments.next().unwrap_or_default();
+    let size = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let core = arguments.next().and_then(|text| text.parse().ok());
+    if let Err(error) = core.map_or(Ok(()), cpu::pin_this_thread) {
+        eprintln!("mlet-load: it cannot run on this core: {error}");
+        return ExitCode::FAILURE;
+    }
+    let ran = match (arguments.next(), role.as_str()) {
+        (Some(path), _) => listen(&path, &role, size),
+        (None, "echo-all") => echo_all(),
+        (None, "exit") => Ok(()),
         // The session ends when the endpoint wants it; that is no failure of ours.
-        Ok(()) | Err(_) if role != "help" => ExitCode::SUCCESS,
-        _ => ExitCode::FAILURE,
+        (None, "echo" | "sink" | "source") => {
+            let session = io::stdin().as_fd().try_clone_to_owned();
+            session.map(|session| drop(serve(UnixStream::from(session), &role, size)))
+        }
+        _ => Err(io::Error::other("usage: mlet-load ROLE [SIZE [CORE [PATH]]]")),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("mlet-load: {error}");
+            ExitCode::FAILURE
+        }
     }
 }
 
-fn run(role: &str, size: u32) -> io::Result<()> {
-    if role == "exit" {
-        return Ok(());
-    }
-    let mut session = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+fn serve(mut session: UnixStream, role: &str, size: u32) -> io::Result<()> {
     let mut bytes = vec![0; CHUNK_LEN];
     if role == "source" {
         let mut message = vec![0x90];
@@ -44,4 +69,36 @@ fn run(role: &str, size: u32) -> io::Result<()> {
             session.write_all(&bytes[..len])?;
         }
     }
+}
+
+/// Serves whoever connects, until killed.
+fn listen(path: &str, role: &str, size: u32) -> io::Result<()> {
+    for session in UnixListener::bind(path)?.incoming() {
+        let (session, role) = (session?, role.to_owned());
+        thread::spawn(move || serve(session, &role, size));
+    }
+    Ok(())
+}
+
+/// Echoes on every session that the manager hands over, until it has no more.
+fn echo_all() -> io::Result<()> {
+    limits::raise_open_files()?;
+    let mut sessions = Sessions::on_stdin().map_err(io::Error::other)?;
+    // Its thread inherits the core.
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    while let Some((session, _)) = sessions.next().map_err(io::Error::other)? {
+        session.set_nonblocking(true)?;
+        runtime.spawn(async move {
+            let mut session = tokio::net::UnixStream::from_std(session)?;
+            let mut bytes = vec![0; SHARED_CHUNK_LEN];
+            loop {
+                match session.read(&mut bytes).await? {
+                    0 => return Ok::<_, io::Error>(()),
+                    len => session.write_all(&bytes[..len]).await?,
+                }
+            }
+        });
+    }
+    Ok(())
 }
