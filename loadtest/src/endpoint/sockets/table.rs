@@ -7,8 +7,8 @@
 //! wait where they are and the others overtake them.
 //!
 //! Invariant: nothing is told about a socket after its NCLOSE; a late report finds no socket of its
-//! number. Memory is bounded by the buffers that NOPEN reserved, [`UNITS_MAX`] units each, and
-//! [`SEND_QUEUE_LEN`].
+//! number. Memory is bounded by the buffers that NOPEN reserved, [`UNITS_MAX`] packets and as many
+//! events each, and [`SEND_QUEUE_LEN`].
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -21,8 +21,8 @@ use super::super::limits::Limits;
 
 /// All receive buffers together, in bytes.
 pub(crate) const BUFFERS_LEN_MAX: u32 = 64 << 20;
-/// Notifications of one socket that wait: beyond, packets are dropped however small they are, and of the
-/// other notifications, which then are held back by mask, the oldest are forgotten.
+/// Packets of one socket that wait, and as many other notifications: beyond, packets are dropped however
+/// small they are, and of the others, which then are held back by mask, the oldest are forgotten.
 const UNITS_MAX: usize = 0x1000;
 /// Notifications other than data that may wait before requests have to (protocol.md 1.2).
 const BACKLOG_MAX: usize = 100;
@@ -457,7 +457,9 @@ impl Table {
 
 impl Entry {
     fn has_room(&self, len: usize) -> bool {
-        self.waiting.len() < UNITS_MAX && len <= (self.buffer_len - self.used) as usize
+        // Events do not count: a mlet that holds NTAG back for good must go on to get its data.
+        let packets = self.waiting.len() - self.events;
+        packets < UNITS_MAX && len <= (self.buffer_len - self.used) as usize
     }
 
     fn has_news(&self) -> bool {

@@ -86,3 +86,16 @@ fn of_events_that_are_held_back_the_oldest_are_forgotten() {
     assert_eq!(told(&mut table).len(), UNITS_MAX - 1);
     assert!(!table.is_backlogged());
 }
+
+#[test]
+fn data_is_received_however_many_events_are_held_back() {
+    let (mut table, numbers) = table(&[1]);
+    table.controls_mut(1).mask = hold_back::NTAG;
+    for _ in 0..UNITS_MAX {
+        table.sent(numbers[0], 7, 4, Ticks(1), Ok(()));
+    }
+    assert_eq!(table.entry(1).unwrap().events, UNITS_MAX);
+    assert_eq!(table.readable_len(numbers[0]), Some(100));
+    receive(&mut table, numbers[0], b"x");
+    assert_eq!(told(&mut table), [(MessageType::NDATA, 1)]);
+}
