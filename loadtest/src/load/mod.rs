@@ -282,9 +282,9 @@ async fn start(
     mlet: PathBuf,
 ) -> Result<(Started, SocketAddr), LoadError> {
     let config = home.config_path();
-    let directory = config.parent().unwrap_or(Path::new("/"));
+    let directory = config.parent().unwrap_or_else(|| Path::new("/"));
     let role = if options.singleton { "echo-all" } else { options.mode.mlet_role() };
-    let core = options.mlet_core.map_or("any".to_owned(), |core| core.to_string());
+    let core = core_name(options.mlet_core);
     let mlet_arguments = vec![role.into(), options.size.to_string().into(), core.into()];
     let (program, mut arguments): (_, Vec<OsString>) = match options.relay {
         Relay::Socat => {
@@ -297,7 +297,7 @@ async fn start(
             return Ok((Started::Foreign(relay), address));
         }
         Relay::Tokio => {
-            let core = placement.relay.map_or("any".to_owned(), |core| core.to_string());
+            let core = core_name(placement.relay);
             let program = binaries::find("tokio-relay", None, "--relay")?;
             (program, vec![directory.into(), core.into(), mlet.into()])
         }
@@ -309,6 +309,11 @@ async fn start(
     arguments.extend(mlet_arguments);
     let (relay, address) = Pktxpmgr::listening(&program, arguments).await?;
     Ok((Started::Ours(relay), address))
+}
+
+/// A core as `mlet-load` and `tokio-relay` take it.
+fn core_name(core: Option<usize>) -> String {
+    core.map_or_else(|| "any".to_owned(), |core| core.to_string())
 }
 
 fn pktxpmgr_arguments(options: &Options, config: PathBuf, mlet: PathBuf) -> Vec<OsString> {
