@@ -3,8 +3,9 @@
 //! Not here: what sockets do and what memory holds.
 //!
 //! Invariant: every request is answered once, in order; a notification never follows the answer to the
-//! NCLOSE of its socket. The connection is left between two messages, whatever ends the session.
+//! NCLOSE of its socket. Nothing follows a message that could not be sent whole.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use engine::wire::message::{Message, MessageType, NCTL_FIN, Outcome, Protocol, Socket, Status};
@@ -42,8 +43,6 @@ struct Answer {
 enum Event {
     Request(Option<Received>),
     Notification(Vec<u8>),
-    Preempted,
-    PeriodOver,
 }
 
 /// Serves from START on until the session ends, which `preempted` makes it do. `first` is called when
@@ -63,17 +62,42 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
             None => std::future::pending().await,
         }
     };
-    tokio::pin!(preempted, period_over);
+    let in_message = AtomicBool::new(false);
+    // Whatever the conversation waits for, a controller that does not read included, these end it.
+    let end = tokio::select! {
+        end = converse(link, &mut sockets, leave_at, first, &in_message) => return end,
+        () = preempted => End::Preempted,
+        () = period_over => End::PeriodOver,
+    };
+    let info = b"the experiment has lasted as long as its chain allows";
+    let words = match end {
+        End::Preempted => Message::Suspd,
+        _ => Message::Linfo { name: b"pktfleet", auxiliary: b"", info },
+    };
+    if !in_message.load(Ordering::Relaxed) {
+        // Said or not, the session is over.
+        let _ = timeout(LAST_WORDS_TIMEOUT, link.send(&words)).await;
+    }
+    Ok(end)
+}
+
+/// Answers and notifies until the mlet or the controller ends the session. `in_message` is set while a message
+/// is on its way: nothing may follow when this is abandoned then.
+async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
+    link: &mut Link<S>,
+    sockets: &mut Sockets,
+    leave_at: Option<MessageType>,
+    first: impl FnOnce(),
+    in_message: &AtomicBool,
+) -> Result<End, EndpointError> {
     let mut first = Some(first);
     loop {
         let backlogged = sockets.table().is_backlogged();
         let event = tokio::select! {
             received = link.receive(), if !backlogged => Event::Request(received?),
             message = sockets.next_message() => Event::Notification(message),
-            () = &mut preempted => Event::Preempted,
-            () = &mut period_over => Event::PeriodOver,
         };
-        match event {
+        let Answer { message, end } = match event {
             Event::Request(None) => return Ok(End::Closed),
             Event::Request(Some((message_type, _))) if leave_at == Some(message_type) => {
                 return Ok(End::Left);
@@ -82,31 +106,17 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
                 if let Some(first) = first.take() {
                     first();
                 }
-                let request = Message::decode(message_type, &payload);
-                let Answer { message, end } = answer(&mut sockets, &request).await?;
-                link.send_encoded(&message).await?;
-                if let Some(end) = end {
-                    return end;
-                }
+                answer(sockets, &Message::decode(message_type, &payload)).await?
             }
-            Event::Notification(message) => link.send_encoded(&message).await?,
-            Event::Preempted => {
-                last_words(link, &Message::Suspd).await;
-                return Ok(End::Preempted);
-            }
-            Event::PeriodOver => {
-                let info = b"the experiment has lasted as long as its chain allows";
-                let words = Message::Linfo { name: b"pktfleet", auxiliary: b"", info };
-                last_words(link, &words).await;
-                return Ok(End::PeriodOver);
-            }
+            Event::Notification(message) => Answer { message, end: None },
+        };
+        in_message.store(true, Ordering::Relaxed);
+        link.send_encoded(&message).await?;
+        in_message.store(false, Ordering::Relaxed);
+        if let Some(end) = end {
+            return end;
         }
     }
-}
-
-async fn last_words<S: AsyncRead + AsyncWrite + Unpin>(link: &mut Link<S>, message: &Message<'_>) {
-    // Said or not, the session is over.
-    let _ = timeout(LAST_WORDS_TIMEOUT, link.send(message)).await;
 }
 
 async fn answer(sockets: &mut Sockets, request: &Message<'_>) -> Result<Answer, EndpointError> {

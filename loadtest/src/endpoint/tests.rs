@@ -285,6 +285,36 @@ async fn a_session_ends_when_its_period_is_over_and_leaves_a_line_for_the_log() 
     assert!(matches!(script.leave().await, Ok(End::PeriodOver)));
 }
 
+/// A controller that does not read stops the endpoint inside an answer; neither its period nor a preemption waits
+/// for that, and nothing follows the half message.
+#[tokio::test]
+async fn a_controller_that_does_not_read_holds_no_session_beyond_its_end() {
+    let flood = async |script: &mut Script| {
+        let request = Message::Mread { address: 0, len: 0xffff };
+        // Until the endpoint, stopped inside an answer, takes no more requests.
+        while tokio::time::timeout(Duration::from_millis(100), script.link.send(&request))
+            .await
+            .is_ok()
+        {}
+    };
+    let mut script = Script::limited("max_exp_period=300000000;");
+    flood(&mut script).await;
+    let end =
+        tokio::time::timeout(LONG, &mut script.served).await.expect("the period ends the session");
+    assert!(matches!(end.unwrap(), Ok(End::PeriodOver)));
+    let mut script = Script::new();
+    flood(&mut script).await;
+    script.preempt.send(()).unwrap();
+    let end = tokio::time::timeout(LONG, &mut script.served)
+        .await
+        .expect("a preemption ends the session");
+    assert!(matches!(end.unwrap(), Ok(End::Preempted)));
+    // What has arrived is whole answers and the beginning of one.
+    while let Ok(Some((message_type, _))) = script.link.receive().await {
+        assert_eq!(message_type, MessageType::MDATA);
+    }
+}
+
 #[tokio::test]
 async fn an_endpoint_told_to_leave_vanishes_without_an_answer() {
     let mut script = Script::start(OWN, "", Some(MessageType::NCLOSE));

@@ -83,11 +83,10 @@ pub(super) async fn run_raw(
             },
             () = alarm.wait(schedule.next_time()) => send(&socket, schedule.pop(), &reporter).await,
             () = readable(capture.as_ref()) => {
-                if let Some(current) = &mut capture {
-                    take_captured(current, local, &reporter).await;
-                    if now() >= current.end {
-                        capture = None;
-                    }
+                if let Some(current) = &mut capture
+                    && take_captured(current, local, &reporter).await
+                {
+                    capture = None;
                 }
             }
         }
@@ -102,11 +101,15 @@ async fn readable(capture: Option<&Capture>) {
     }
 }
 
-async fn take_captured(capture: &mut Capture, local: IpAddr, reporter: &Reporter) {
+/// Takes a batch of what is captured. True if the capture is over: its end has come, and what the kernel had
+/// stamped before is taken.
+async fn take_captured(capture: &mut Capture, local: IpAddr, reporter: &Reporter) -> bool {
     let Capture { socket, filter, end } = capture;
-    let Ok(mut ready) = socket.readable().await else { return };
+    let Ok(mut ready) = socket.readable().await else { return true };
     let family = reporter.socket.family;
+    let mut is_past_end = false;
     let drained = receive(socket.get_ref(), |frame, from, time| {
+        is_past_end |= time >= *end;
         let of_family = from.and_then(link_family) == Some(family);
         let Some(packet) = ip_packet(family, local, frame).filter(|_| of_family && time < *end)
         else {
@@ -121,6 +124,7 @@ async fn take_captured(capture: &mut Capture, local: IpAddr, reporter: &Reporter
     if drained {
         ready.clear_ready();
     }
+    is_past_end || drained && now() >= *end
 }
 
 /// Carries out NSEND.
@@ -164,7 +168,12 @@ fn receive(socket: &Socket, mut take: impl FnMut(&[u8], Option<&SockaddrStorage>
                 Some(&mut control),
                 flags,
             );
-            let Ok(message) = message else { return true };
+            let message = match message {
+                Ok(message) => message,
+                Err(nix::errno::Errno::EWOULDBLOCK) => return true,
+                // An interruption, or an error of what was sent before: packets may wait behind it.
+                Err(_) => continue,
+            };
             let stamp = message.cmsgs().into_iter().flatten().find_map(|control| match control {
                 ControlMessageOwned::ScmTimestampns(time) => Some(Duration::from(time)),
                 _ => None,
