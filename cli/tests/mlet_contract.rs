@@ -5,7 +5,6 @@
 mod common;
 
 use std::fs;
-use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -91,13 +90,10 @@ fn the_key_variable_is_empty_for_an_endpoint_without_certificate() {
     assert!(dump.all("env").contains(&"PKTLAB_SNIKEY=open".to_owned()));
 }
 
-/// Item 122. Where the machine has no IPv6 there is no such endpoint either.
+/// Item 122.
 #[test]
+#[ignore = "needs IPv6 on loopback"]
 fn the_address_of_an_ipv6_endpoint_stands_without_brackets() {
-    if TcpListener::bind("[::1]:0").is_err() {
-        eprintln!("no IPv6 here");
-        return;
-    }
     let home = Home::new();
     let mut command = home.bare_command();
     command.args(["-c", "xpmgr.conf", "-a", "[::1]:0"]).arg(zoo()).arg("dump");

@@ -575,7 +575,8 @@ impl Control {
             // As for the supervisor, no descriptor tells when fewer descriptors are in flight.
             waits |= singleton.inner.flush() == Flushed::AfterPause;
         }
-        if waits || self.flush_supervisor() == Flushed::AfterPause {
+        waits |= self.flush_supervisor() == Flushed::AfterPause;
+        if waits {
             self.retry_at = Some(now() + SEND_RETRY);
         }
     }

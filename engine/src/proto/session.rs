@@ -112,6 +112,8 @@ pub struct Session {
     deadline: Option<Instant>,
     outcome: Option<Outcome>,
     served: bool,
+    /// When a mlet that goes on writing without its endpoint is left, however much it writes.
+    discard_until: Option<Instant>,
     /// Looks in a row that saw nothing move.
     vain_looks: u32,
     /// What the kernel held for both peers at the last of them.
@@ -154,6 +156,7 @@ impl Session {
             deadline,
             outcome: None,
             served: false,
+            discard_until: None,
             vain_looks: 0,
             untaken: None,
             in_backlog: false,
@@ -551,6 +554,10 @@ impl Session {
             let patience = self.patience(relay.phase());
             let deadline = patience.map(|patience| self.deadline.unwrap_or(cx.now + patience));
             self.deadline = deadline;
+            if relay.phase() == Phase::DiscardingMlet {
+                let latest = cx.now + self.serving.limits.drain_timeout;
+                self.deadline = deadline.min(Some(*self.discard_until.get_or_insert(latest)));
+            }
         }
         if let State::Closing(closing) = &mut self.state
             && self.buffers.to_endpoint.is_empty()

@@ -179,11 +179,13 @@ impl Shard {
         let due = [self.timers.next_due(), self.listeners.paused_until()];
         let due = due.into_iter().flatten().min();
         let until_due = due.map(|due| due.saturating_duration_since(self.now));
-        let retries = !mail_is_out || !self.awaiting_pair.is_empty();
-        match (retries, self.set_up_backlog.is_empty()) {
-            (_, false) => Some(Duration::ZERO),
-            (true, true) => Some(until_due.map_or(RETRY, |until| until.min(RETRY))),
-            (false, true) => until_due,
+        // All buffers are back, so that whoever still waits for one can be helped at once.
+        let has_work = !self.set_up_backlog.is_empty()
+            || self.awaiting_buffer.iter().any(|waiting| !waiting.is_empty());
+        match (has_work, !mail_is_out || !self.awaiting_pair.is_empty()) {
+            (true, _) => Some(Duration::ZERO),
+            (false, true) => Some(until_due.map_or(RETRY, |until| until.min(RETRY))),
+            (false, false) => until_due,
         }
     }
 

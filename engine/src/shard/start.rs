@@ -3,7 +3,6 @@
 //! Not here: START itself (`proto/greeting.rs`) and the mlet's process (the control thread's).
 
 use std::io;
-use std::time::Instant;
 
 use super::connection::Permit;
 use super::{Shard, end_output};
@@ -16,8 +15,6 @@ pub(super) struct AwaitedPair {
     slot: usize,
     id: SessionId,
     facts: MletFacts,
-    /// The session is given up then.
-    until: Instant,
 }
 
 impl Shard {
@@ -51,8 +48,7 @@ impl Shard {
     pub(super) fn start_mlet(&mut self, slot: usize, facts: MletFacts) {
         let connection = &mut self.connections[slot];
         connection.permit = Permit::None;
-        let until = self.now + self.serving.limits.setup_timeout;
-        let awaited = AwaitedPair { slot, id: connection.id, facts, until };
+        let awaited = AwaitedPair { slot, id: connection.id, facts };
         match self.make_pair(awaited) {
             Ok(()) => {}
             Err((awaited, error)) if is_shortage(&error) => self.awaiting_pair.push_back(awaited),
@@ -63,8 +59,9 @@ impl Shard {
         }
     }
 
-    /// Makes the socket pairs that are waited for, as far as there are descriptors. Until the supervisor has it, the
-    /// mlet's end takes one of ours, so that many starts at once may reach the limit for some milliseconds.
+    /// Makes the socket pairs that are waited for, as far as there are descriptors. Until the supervisor has it, or
+    /// the mlet of singleton mode has taken it, the mlet's end takes one of ours, so that many starts at once may reach
+    /// the limit. A session waits as long as its endpoint does: some milliseconds, or for a slow singleton mlet.
     pub(super) fn start_waiting_mlets(&mut self) {
         while let Some(awaited) = self.awaiting_pair.pop_front() {
             let slot = awaited.slot;
@@ -73,7 +70,7 @@ impl Shard {
             }
             match self.make_pair(awaited) {
                 Ok(()) => {}
-                Err((awaited, error)) if is_shortage(&error) && self.now < awaited.until => {
+                Err((awaited, error)) if is_shortage(&error) => {
                     return self.awaiting_pair.push_front(awaited);
                 }
                 Err((awaited, error)) => self.fail_mlet(&awaited, error),
@@ -87,7 +84,7 @@ impl Shard {
             Ok(pair) => pair,
             Err(error) => return Err((awaited, error)),
         };
-        let AwaitedPair { slot, id, facts, .. } = awaited;
+        let AwaitedPair { slot, id, facts } = awaited;
         let connection = &mut self.connections[slot];
         if connection.mlet_input_ended {
             end_output(&ours);

@@ -237,6 +237,21 @@ fn after_the_endpoints_end_the_mlet_may_write_as_long_as_it_does_not_fall_silent
 }
 
 #[test]
+fn a_mlet_that_writes_without_end_is_left_after_the_drain_limit() {
+    let mut pair = Pair::served();
+    pair.mlet().exits_at_eof = false;
+    pair.endpoint.end(End::Closed);
+    pair.run();
+    let before = pair.elapsed();
+    while pair.over.is_none() && pair.elapsed() - before < 2 * DRAIN_TIMEOUT {
+        pair.mlet().write(&success());
+        pair.pass(SECOND);
+    }
+    assert!(matches!(pair.over, Some(Outcome::EndpointEnded(End::Closed))), "{}", pair.told());
+    assert!(pair.elapsed() - before <= DRAIN_TIMEOUT + SECOND);
+}
+
+#[test]
 fn a_slow_mlet_gets_everything_as_long_as_it_takes_some_in_time() {
     let last = filled(MessageType::MDATA, 300_000);
     let mut pair = Pair::served();
