@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Fetches a page from every endpoint, and prints it as mlet-http-get does: fetch_page.py HOST[:PORT] [PATH]"""
+"""Fetches a page from every endpoint, printed as by mlet-http-get: fetch_page.py HOST[:PORT] [PATH]"""
 import os
 import sys
 
@@ -10,7 +10,7 @@ path = sys.argv[2] if len(sys.argv) > 2 else "/"
 with Session() as endpoint:
     with endpoint.connect(host, int(port or 80)) as server:
         server.send(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-        head, _, page = server.receive_all().partition(b"\r\n\r\n")
+        head, _blank, page = server.receive_all().partition(b"\r\n\r\n")
 status = head.split(b"\r\n")[0].decode()
 text = page.decode("latin-1").encode("unicode_escape").decode()
 print(endpoint.address, os.environ.get("PKTLAB_ENDPOINT_KEY", ""), status, text, sep="\t")

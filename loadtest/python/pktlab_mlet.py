@@ -14,14 +14,16 @@ run `pktxpmgr ... ./your_mlet.py`. Ten lines fetch a page from every endpoint:
             page = server.receive_all()
     print(endpoint.address, page)
 
-A Session asks the endpoint for things; a request that fails raises Refused with PacketLab's status.
+A Session asks the endpoint for things; a request that fails raises Refused with PacketLab's status. All
+errors are MletErrors; one that nobody catches ends the mlet with one line on standard error.
 Everything else that the endpoint sends is a notification and waits, in order, until it is asked for: by a
 socket for its own, by Session.notification for any. Times are the endpoint's clock, in nanoseconds since
 1970; 0 means at once.
 
 In singleton mode (`pktxpmgr -s`) one process serves all endpoints; sessions() yields them.
 
-Names are resolved here, at the controller, unless the mlet asks a DNS server through the endpoint.
+Names are resolved here, at the controller, unless the mlet asks a DNS server through the endpoint. Of a
+name's addresses an IPv4 one is preferred, because an endpoint may have no IPv6.
 """
 
 from __future__ import annotations
@@ -31,9 +33,11 @@ import ipaddress
 import os
 import socket
 import struct
+import sys
 import time
 from collections import deque
 from dataclasses import dataclass
+from types import TracebackType
 from typing import (
     Callable, Deque, Dict, Iterator, List, Optional, Set, Tuple, Type, TypeVar, Union,
 )  # fmt: skip
@@ -49,6 +53,8 @@ CLOCK = 0x10010000
 
 Address = Tuple[str, int]
 """IP address and port."""
+
+_PAYLOAD_MAX = 0xFFFFFF
 
 _Self = TypeVar("_Self", bound="_Socket")
 
@@ -90,8 +96,9 @@ class Silence(MletError):
 class Refused(MletError):
     """The endpoint refused a request, or could not send a packet."""
 
-    def __init__(self, what: str, status: int) -> None:
-        super().__init__(f"{what}: {STATUS.get(status, 'unnamed status')} (0x{status:04x})")
+    def __init__(self, what: str, status: int, detail: str = "") -> None:
+        name = STATUS.get(status, "unnamed status")
+        super().__init__(f"{what}: {name} (0x{status:04x}){detail}")
         self.status = status
 
 
@@ -180,7 +187,7 @@ class Session:
         timeout: Optional[float] = 60.0,
     ) -> None:
         if isinstance(stream, int):
-            stream = socket.socket(fileno=os.dup(stream))
+            stream = _socket_of(stream)
         self.address: str = os.environ.get("EPADDR", "") if address is None else address
         self.timeout = timeout
         self._stream = stream
@@ -205,7 +212,11 @@ class Session:
         remote = _resolve(host, port)
         stream = Stream(self, remote, TCP)
         stream._nopen(buffer, _local(remote, 0) + _address(remote))
-        stream._wait_until_established()
+        try:
+            stream._wait_until_established()
+        except (ConnectionFailed, Silence):
+            stream.close()
+            raise
         return stream
 
     def listen(self, port: int, address: str = "0.0.0.0", buffer: int = 0x10000) -> Stream:
@@ -258,6 +269,9 @@ class Session:
 
     def request(self, message_type: int, payload: bytes, what: str) -> bytes:
         """Sends any request and returns the payload of its answer; `what` names it if it is refused."""
+        if len(payload) > _PAYLOAD_MAX:
+            excess = f"{len(payload)} bytes, a message holds {_PAYLOAD_MAX}; send less at once"
+            raise MletError(f"{what}: {excess}")
         header = struct.pack("!I", message_type << 24 | len(payload))
         try:
             self._stream.settimeout(self.timeout)
@@ -268,13 +282,12 @@ class Session:
             raise EndpointLeft(str(error)) from None
         while True:
             answer_type, answer = self._receive(self.timeout)
-            if answer_type == _MDATA:
-                return answer
             if answer_type == _RESULT:
-                status = struct.unpack("!H", answer[:2])[0] if answer else 0
-                if status != 0:
-                    raise Refused(what, status)
-                return b""
+                _check_result(what, answer)
+            if answer_type in (_RESULT, _MDATA):
+                if (answer_type == _MDATA) != (message_type == _MREAD):
+                    raise MletError(f"the endpoint answered {what} with 0x{answer_type:02x}")
+                return answer
             self._notifications.append(_notification(answer_type, answer))
 
     def _notification(
@@ -429,7 +442,6 @@ class Stream(_Socket):
         news = self._next((Changed,), timeout)
         assert isinstance(news, Changed)
         if news.remote is None:
-            self.close()
             raise ConnectionFailed(news.code)
         self.remote = news.remote
 
@@ -441,7 +453,7 @@ class Datagrams(_Socket):
         self, data: bytes, host: str, port: int, when: int = 0, tag: Optional[int] = None
     ) -> int:
         """Sends a datagram at a time; the tag by which wait_until_sent knows it."""
-        return self._nsend(data, when, tag, _address(_resolve(host, port)))
+        return self._nsend(data, when, tag, _address(_resolve(host, port, self.family)))
 
     def receive(self, timeout: Optional[float] = None) -> Received:
         """The next datagram, with its sender and the time at which it came."""
@@ -481,17 +493,21 @@ def ebpf(*instructions: Tuple[int, int, int, int, int]) -> bytes:
 def sessions(control: Union[int, socket.socket] = 0) -> Iterator[Session]:
     """The sessions of a mlet in singleton mode, as endpoints connect; ends when there are no more."""
     if isinstance(control, int):
-        control = socket.socket(fileno=os.dup(control))
+        control = _socket_of(control)
     descriptors: List[int] = []
     address = b""
     while True:
-        data, ancillary, _, _ = control.recvmsg(64, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = control.recvmsg(64, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 numbers = array.array("i")
                 numbers.frombytes(content[: len(content) - len(content) % numbers.itemsize])
                 descriptors.extend(numbers)
+        if flags & socket.MSG_CTRUNC:
+            raise MletError("a session was lost: too many open files (raise `ulimit -n`)")
         if not data:
+            if address or descriptors:
+                raise MletError("the manager sent half a session and left")
             return
         # Every record carries a descriptor, so that one read never brings bytes of two records.
         address += data
@@ -501,6 +517,25 @@ def sessions(control: Union[int, socket.socket] = 0) -> Iterator[Session]:
             stream = socket.socket(fileno=descriptors.pop())
             yield Session(stream, address=address[:-1].decode())
             address = b""
+
+
+def _socket_of(descriptor: int) -> socket.socket:
+    try:
+        return socket.socket(fileno=os.dup(descriptor))
+    except OSError as error:
+        reason = f"fd {descriptor} is no socket: {error.strerror}; a mlet is started by pktxpmgr"
+        raise MletError(reason) from None
+
+
+def _check_result(what: str, payload: bytes) -> None:
+    """Raises unless a RESULT says success."""
+    if len(payload) not in (0, 2, 4, 6):
+        raise MletError(f"{what}: the endpoint sent a malformed RESULT")
+    status, *monitor = struct.unpack(f"!{len(payload) // 2}H", payload) or (0,)
+    if status != 0:
+        words = ("monitor", "its code")
+        detail = ", ".join(f"{word} {number}" for word, number in zip(words, monitor))
+        raise Refused(what, status, detail and f" ({detail})")
 
 
 def _notification(message_type: int, payload: bytes) -> Notification:
@@ -547,9 +582,30 @@ def _local(remote: Address, port: int) -> bytes:
     return _address(("::" if ":" in remote[0] else "0.0.0.0", port))
 
 
-def _resolve(host: str, port: int) -> Address:
+def _resolve(host: str, port: int, family: Optional[int] = None) -> Address:
+    """An address of `host`, of IP version `family` if that is given."""
+    wanted = {4: socket.AF_INET, 6: socket.AF_INET6}
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except OSError as error:
         raise MletError(f"{host} has no address: {error}") from None
-    return str(found[0][4][0]), port
+    for version in (4, 6) if family is None else (family,):
+        for kind, _, _, _, address in found:
+            if kind == wanted[version]:
+                return str(address[0]), port
+    raise MletError(f"{host} has no IPv{family or ''} address")
+
+
+def _excepthook(
+    kind: Type[BaseException], error: BaseException, traceback: Optional[TracebackType]
+) -> None:
+    """One line for what went wrong in the measurement; a fault of the mlet itself keeps its traceback."""
+    if not issubclass(kind, MletError):
+        sys.__excepthook__(kind, error, traceback)
+        return
+    name = os.path.basename(sys.argv[0])
+    endpoint = os.environ.get("EPADDR")
+    print(f"{name}: {f'endpoint {endpoint}: ' if endpoint else ''}{error}", file=sys.stderr)
+
+
+sys.excepthook = _excepthook

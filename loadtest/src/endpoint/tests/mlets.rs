@@ -170,6 +170,16 @@ fn script(name: &str) -> String {
     format!("{}/python/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
+#[test]
+#[ignore = "needs python3"]
+fn the_python_module_passes_its_own_tests() {
+    let tests = script("test_pktlab_mlet.py");
+    let ended = std::process::Command::new(python()).args(["-W", "ignore", &tests]).output();
+    let ended = ended.unwrap();
+    let report = String::from_utf8_lossy(&ended.stderr).into_owned();
+    assert!(ended.status.success() && report.contains("Ran "), "{report}");
+}
+
 #[tokio::test]
 #[ignore = "needs python3"]
 async fn a_page_can_be_fetched_in_ten_lines_of_python() {
