@@ -10,7 +10,9 @@ use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::time::Instant;
 
-use mlet::{Client, Family, Message, MletError, Packet, StateChange, Status, Ticks, resolve};
+use mlet::{
+    Client, Family, Message, MletError, Packet, Status, Ticks, check_closed, print_line, resolve,
+};
 
 const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]";
 const SKTID: u8 = 1;
@@ -22,21 +24,20 @@ const CHUNKS_MAX: u64 = 8;
 const BYTES_DEFAULT: u64 = 100_000_000;
 
 fn main() -> ExitCode {
-    mlet::run("mlet-bulk", |client, endpoint, arguments| {
-        let [direction, server, rest @ ..] = arguments else { return Err(MletError::Usage(USAGE)) };
+    mlet::run(USAGE, |client, endpoint, arguments| {
+        let [direction, server, rest @ ..] = arguments else { return Err(MletError::Usage) };
         let bytes = rest.first().map(|text| text.parse::<u64>()).transpose();
-        let bytes = bytes.map_err(|_| MletError::Usage(USAGE))?;
+        let bytes = bytes.map_err(|_| MletError::Usage)?;
         let server = resolve(server, 80)?;
         let started = Instant::now();
         let bytes = match direction.as_str() {
             "down" => receive(client, server, bytes.unwrap_or(u64::MAX))?,
             "up" => send(client, server, bytes.unwrap_or(BYTES_DEFAULT))?,
-            _ => return Err(MletError::Usage(USAGE)),
+            _ => return Err(MletError::Usage),
         };
         let seconds = started.elapsed().as_secs_f64();
         let rate = bytes as f64 / seconds / 1e6;
-        println!("{endpoint}\t{direction}\t{bytes}\t{seconds:.3}\t{rate:.1}");
-        Ok(())
+        print_line(&format!("{endpoint}\t{direction}\t{bytes}\t{seconds:.3}\t{rate:.1}"))
     })
 }
 
@@ -66,6 +67,8 @@ fn send(client: &mut Client, server: SocketAddr, bytes: u64) -> Result<u64, Mlet
     let family = Family::of(server.ip());
     let data = vec![0x5A; CHUNK_LEN];
     let (mut left, mut on_their_way) = (bytes, 0);
+    // The server may close its side before it has read all.
+    let mut is_closed = false;
     while left > 0 || on_their_way > 0 {
         if left > 0 && on_their_way < CHUNKS_MAX {
             let len = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_LEN);
@@ -80,24 +83,21 @@ fn send(client: &mut Client, server: SocketAddr, bytes: u64) -> Result<u64, Mlet
             Message::Ntag { status, .. } => {
                 return Err(MletError::Failed(format!("the server takes no more: {status}")));
             }
+            Message::Nstat { change, .. } => {
+                check_closed(change)?;
+                is_closed = true;
+            }
             _ => {}
         }
     }
     let time = Ticks(0);
     client.request(&Message::Nctl { sktid: SKTID, family, time, command: mlet::NCTL_FIN })?;
-    loop {
+    while !is_closed {
         if let Message::Nstat { change, .. } = client.notification()?.message() {
             check_closed(change)?;
-            break;
+            is_closed = true;
         }
     }
     client.close(SKTID)?;
     Ok(bytes)
-}
-
-fn check_closed(change: StateChange) -> Result<(), MletError> {
-    match change {
-        StateChange::Code { code: StateChange::PEER_CLOSED, .. } => Ok(()),
-        other => Err(MletError::Failed(format!("the connection broke: {other:?}"))),
-    }
 }

@@ -17,7 +17,7 @@ use clap::Parser;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
-use mlet::{Client, MletError};
+use mlet::{Client, MletError, print_line};
 
 /// Any readable memory will do; this is where the clock is.
 const ADDRESS: u32 = 0x1001_0000;
@@ -49,7 +49,7 @@ fn main() -> ExitCode {
         let quantiles = [0.5, 0.9, 0.99, 0.999].map(|q| format!("{:.1}", microseconds(q)));
         let (count, quantiles) = (latencies.len(), quantiles.join("\t"));
         let max = latencies.max() as f64 / 1e3;
-        println!("{endpoint}\t{count}\t{quantiles}\t{max:.1}");
+        print_line(&format!("{endpoint}\t{count}\t{quantiles}\t{max:.1}"))?;
         if options.hlog {
             io::stdout().write_all(&log(&latencies, endpoint, started)?)?;
         }

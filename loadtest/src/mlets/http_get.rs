@@ -8,14 +8,14 @@
 //! Invariant: one page is one line and one write of at most `PIPE_BUF` bytes, so that the lines of many
 //! mlets with one standard output never mix.
 
-use std::fs::File;
-use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 
-use mlet::{Client, Family, Message, MletError, Packet, StateChange, Status, Ticks, resolve};
+use mlet::{
+    Client, Family, Message, MletError, Packet, Status, Ticks, check_closed, print_line, resolve,
+};
 
+const USAGE: &str = "mlet-http-get [DOMAIN[:PORT] [PATH]]";
 const DEFAULT_DOMAIN: &str = "www.example.com";
 const HTTP_PORT: u16 = 80;
 /// The only socket this mlet opens.
@@ -30,12 +30,12 @@ const LINE_LEN_MAX: usize = 4096;
 const CUT_MARK: &str = " [cut]";
 
 fn main() -> ExitCode {
-    mlet::run("mlet-http-get", |client, endpoint, arguments| {
+    mlet::run(USAGE, |client, endpoint, arguments| {
         let domain = arguments.first().map_or(DEFAULT_DOMAIN, String::as_str);
         let path = arguments.get(1).map_or("/", String::as_str);
         let answer = fetch(client, resolve(domain, HTTP_PORT)?, domain, path)?;
         let key = std::env::var("PKTLAB_ENDPOINT_KEY").unwrap_or_default();
-        Ok(print_line(&line(endpoint, &key, &answer))?)
+        print_line(&line(endpoint, &key, &answer))
     })
 }
 
@@ -66,11 +66,11 @@ fn collect(client: &mut Client) -> Result<Vec<u8>, MletError> {
             Message::Ntag { status, .. } if status != Status::SUCCESS => {
                 return Err(MletError::Failed(format!("the request was not sent: {status}")));
             }
-            Message::Nstat { change: StateChange::Code { code, .. }, .. } => {
-                return match code {
-                    StateChange::PEER_CLOSED => Ok(answer),
-                    code => Err(MletError::Failed(format!("the connection broke (code {code})"))),
-                };
+            Message::Nstat { change, .. } => return check_closed(change).map(|()| answer),
+            Message::Nblock { monitor_errid, .. } => {
+                return Err(MletError::Failed(format!(
+                    "a monitor blocks it (code {monitor_errid})"
+                )));
             }
             _ => {}
         }
@@ -95,20 +95,13 @@ fn line(endpoint: &str, key: &str, answer: &[u8]) -> String {
         line.truncate(end);
         line.push_str(CUT_MARK);
     }
-    line.push('\n');
     line
-}
-
-/// One write, past the buffering of `io::stdout`, which may split it.
-fn print_line(line: &str) -> io::Result<()> {
-    let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-    stdout.write_all(line.as_bytes())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::io::Read;
+    use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
 
     /// `(from the mlet, message)` as recorded between the original's example mlet and the original's
@@ -162,17 +155,17 @@ mod tests {
         let answer = b"HTTP/1.0 200 OK\r\nServer: x\r\n\r\none\ntwo\tthree\xff";
         assert_eq!(
             line("127.1.0.1", "aa", answer),
-            "127.1.0.1\taa\tHTTP/1.0 200 OK\tone\\ntwo\\tthree\\xff\n"
+            "127.1.0.1\taa\tHTTP/1.0 200 OK\tone\\ntwo\\tthree\\xff"
         );
-        assert_eq!(line("a", "", b"garbage"), "a\t\tgarbage\t\n");
-        assert_eq!(line("a", "", b""), "a\t\t\t\n");
+        assert_eq!(line("a", "", b"garbage"), "a\t\tgarbage\t");
+        assert_eq!(line("a", "", b""), "a\t\t\t");
     }
 
     #[test]
     fn a_long_page_is_cut_to_one_write() {
         let answer = [b"HTTP/1.0 200 OK\r\n\r\n", &[b'x'; 10_000][..]].concat();
         let line = line("127.1.0.1", "aa", &answer);
-        assert_eq!(line.len(), LINE_LEN_MAX);
-        assert!(line.ends_with("xxx [cut]\n"));
+        assert_eq!(line.len(), LINE_LEN_MAX - 1);
+        assert!(line.ends_with("xxx [cut]"));
     }
 }

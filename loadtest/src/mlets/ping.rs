@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use mlet::ipv4::{self, Header};
 use mlet::{
     Client, Family, Message, MletError, Open, Packet, Program, Protocol, Socket, Status, Ticks,
-    resolve,
+    print_line, resolve,
 };
 
 const USAGE: &str = "mlet-ping [TARGET [COUNT]], an IPv4 target";
@@ -31,19 +31,19 @@ struct Exchange {
 }
 
 fn main() -> ExitCode {
-    mlet::run("mlet-ping", |client, endpoint, arguments| {
+    mlet::run(USAGE, |client, endpoint, arguments| {
         let target = arguments.first().map_or("www.example.com", String::as_str);
         let SocketAddr::V4(address) = resolve(target, 0)? else {
-            return Err(MletError::Usage(USAGE));
+            return Err(MletError::Usage);
         };
         let count = arguments.get(1).map_or(Ok(4), |text| text.parse());
-        let count = count.map_err(|_| MletError::Usage(USAGE))?;
+        let count = count.map_err(|_| MletError::Usage)?;
         for (sequence, exchange) in ping(client, *address.ip(), count, INTERVAL)? {
             let latency = exchange.sent.zip(exchange.replied).map(|(sent, replied)| {
                 format!("{:.3}", replied.saturating_duration_since(sent).as_secs_f64() * 1e3)
             });
             let latency = latency.unwrap_or_else(|| "-".to_owned());
-            println!("{endpoint}\t{target}\t{sequence}\t{latency}");
+            print_line(&format!("{endpoint}\t{target}\t{sequence}\t{latency}"))?;
         }
         Ok(())
     })
@@ -70,12 +70,16 @@ fn ping(
         time = time.saturating_add(interval);
     }
     let deadline = Instant::now() + interval * u32::from(count) + REPLY_TIMEOUT;
-    while exchanges.values().any(|exchange| exchange.replied.is_none())
+    // A reply may be told before its request's departure.
+    while exchanges.values().any(|exchange| exchange.replied.is_none() || exchange.sent.is_none())
         && let Some(notification) = client.notification_before(deadline)?
     {
         match notification.message() {
             Message::Ntag { tag, time, status: Status::SUCCESS, .. } => {
                 exchanges.entry(tag).or_default().sent = Some(time);
+            }
+            Message::Ntag { tag, status, .. } => {
+                return Err(MletError::Failed(format!("request {tag} was not sent: {status}")));
             }
             Message::Ndata { time, packet: Packet::Raw { data, .. }, .. } => {
                 if let Some(exchange) = sequence(data).and_then(|number| exchanges.get_mut(&number))

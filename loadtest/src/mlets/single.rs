@@ -13,8 +13,9 @@ use mlet::Sessions;
 
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((mlet, arguments)) = arguments.split_first() else {
-        eprintln!("usage: mlet-single MLET [ARGUMENT..]");
+    let Some((mlet, arguments)) = arguments.split_first().filter(|(mlet, _)| *mlet != "--help")
+    else {
+        eprintln!("usage: pktxpmgr -s [OPTIONS] mlet-single MLET [ARGUMENT..]");
         return ExitCode::FAILURE;
     };
     let mut sessions = match Sessions::on_stdin() {

@@ -13,9 +13,10 @@ use std::time::{Duration, Instant};
 use mlet::ipv4::{self, Header};
 use mlet::{
     Client, Family, Message, MletError, Open, Packet, Program, Protocol, Socket, Status, Ticks,
-    resolve,
+    print_line, resolve,
 };
 
+const USAGE: &str = "mlet-traceroute [TARGET], an IPv4 target";
 const SOCKET: Socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
 const HOPS_MAX: u8 = 30;
 /// The probe with this port has hop 0; nobody should listen from here on.
@@ -35,10 +36,10 @@ struct Hop {
 }
 
 fn main() -> ExitCode {
-    mlet::run("mlet-traceroute", |client, endpoint, arguments| {
+    mlet::run(USAGE, |client, endpoint, arguments| {
         let target = arguments.first().map_or("www.example.com", String::as_str);
         let SocketAddr::V4(address) = resolve(target, 0)? else {
-            return Err(MletError::Usage("mlet-traceroute [TARGET], an IPv4 target"));
+            return Err(MletError::Usage);
         };
         for (number, hop) in trace(client, *address.ip())? {
             let router =
@@ -47,7 +48,7 @@ fn main() -> ExitCode {
                 format!("{:.3}", answered.saturating_duration_since(sent).as_secs_f64() * 1e3)
             });
             let latency = latency.unwrap_or_else(|| "-".to_owned());
-            println!("{endpoint}\t{target}\t{number}\t{router}\t{latency}");
+            print_line(&format!("{endpoint}\t{target}\t{number}\t{router}\t{latency}"))?;
             if hop.is_last {
                 break;
             }
@@ -77,6 +78,9 @@ fn trace(client: &mut Client, target: Ipv4Addr) -> Result<BTreeMap<u8, Hop>, Mle
                 if let Some(hop) = u8::try_from(tag).ok().and_then(|tag| hops.get_mut(&tag)) {
                     hop.sent = Some(time);
                 }
+            }
+            Message::Ntag { tag, status, .. } => {
+                return Err(MletError::Failed(format!("probe {tag} was not sent: {status}")));
             }
             Message::Ndata { time, packet: Packet::Raw { data, .. }, .. } => {
                 if let Some((number, router, is_last)) = answered(data, target)

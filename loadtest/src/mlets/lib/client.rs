@@ -61,6 +61,8 @@ pub enum ClientError {
     EndpointLeft,
     /// Nothing came for this long.
     Silence(Duration),
+    /// Nothing of a request was taken for this long.
+    Unread(Duration),
     /// The endpoint refused a request.
     Refused {
         /// What was asked for.
@@ -70,6 +72,8 @@ pub enum ClientError {
     },
     /// A connection could not be made, or broke at once; the code is NSTAT's (protocol.md 1.3).
     NotConnected {
+        /// With whom.
+        remote: SocketAddr,
         /// See [`StateChange`].
         code: u8,
     },
@@ -90,11 +94,16 @@ impl fmt::Display for ClientError {
                 write!(f, "fd 0 is no session: {cause}; a mlet is started by pktxpmgr")
             }
             Self::EndpointLeft => f.write_str("the endpoint left"),
-            Self::Silence(limit) => write!(f, "nothing came for {} s", limit.as_secs()),
+            Self::Silence(limit) => write!(f, "nothing came for {} s", limit.as_secs_f64()),
+            Self::Unread(limit) => {
+                write!(f, "the endpoint took nothing for {} s", limit.as_secs_f64())
+            }
             Self::Refused { request, outcome } => {
                 write!(f, "the endpoint refused {request}: {outcome}")
             }
-            Self::NotConnected { code } => write!(f, "no connection: {}", change_name(*code)),
+            Self::NotConnected { remote, code } => {
+                write!(f, "no connection to {remote}: {}", change_name(*code))
+            }
             Self::Suspended => f.write_str("the endpoint serves another experiment now"),
             Self::Malformed(message_type) => {
                 write!(f, "the endpoint sent a malformed {message_type}")
@@ -150,9 +159,10 @@ impl Client {
     /// The session on `stream`, as [`Client::on_stdin`].
     ///
     /// # Errors
-    /// The socket refuses a limit for reading.
+    /// The socket refuses limits for reading and writing.
     pub fn new(stream: UnixStream, silence_max: Duration) -> Result<Self, ClientError> {
         stream.set_read_timeout(Some(silence_max)).map_err(ClientError::Io)?;
+        stream.set_write_timeout(Some(silence_max)).map_err(ClientError::Io)?;
         Ok(Self {
             stream,
             framer: Framer::new(PAYLOAD_LEN_MAX),
@@ -192,7 +202,7 @@ impl Client {
         let is_news = |message: &Message<'_>| matches!(message, Message::Nstat { sktid: this, .. } if *this == sktid);
         match self.wait_for(is_news)?.message() {
             Message::Nstat { change: StateChange::Code { code, .. }, .. } => {
-                Err(ClientError::NotConnected { code })
+                Err(ClientError::NotConnected { remote, code })
             }
             _ => Ok(()),
         }
@@ -330,7 +340,10 @@ impl Client {
         let mut encoded = Vec::new();
         request.encode(&mut encoded)?;
         // SIGPIPE is ignored in mlets, so that a session's end shows as an error.
-        self.stream.write_all(&encoded).map_err(ClientError::from_io)?;
+        self.stream.write_all(&encoded).map_err(|error| match error.kind() {
+            io::ErrorKind::WouldBlock => ClientError::Unread(self.silence_max),
+            _ => ClientError::from_io(error),
+        })?;
         loop {
             let received = self.receive(None)?;
             match received.message_type {
@@ -485,7 +498,7 @@ mod tests {
             client(&[OK, nstat(2, reset), nstat(1, established), OK, nstat(1, reset)], false);
         client.connect(1, remote, 4096).unwrap();
         let refused = client.connect(1, remote, 4096).unwrap_err();
-        assert!(matches!(refused, ClientError::NotConnected { code: StateChange::RESET }));
+        assert!(matches!(refused, ClientError::NotConnected { code: StateChange::RESET, .. }));
         assert_eq!(client.notification().unwrap().message(), nstat(2, reset));
     }
 
@@ -505,5 +518,14 @@ mod tests {
         let (near, _far) = UnixStream::pair().unwrap();
         let mut client = Client::new(near, Duration::from_millis(10)).unwrap();
         assert!(matches!(client.notification(), Err(ClientError::Silence(_))));
+    }
+
+    #[test]
+    fn an_endpoint_that_reads_nothing_is_not_waited_for_without_limit() {
+        let (near, _far) = UnixStream::pair().unwrap();
+        let mut client = Client::new(near, Duration::from_millis(10)).unwrap();
+        // More than any socket buffer holds.
+        let written = client.write_memory(0, &vec![0; 15_000_000]);
+        assert!(matches!(written, Err(ClientError::Unread(_))), "{written:?}");
     }
 }

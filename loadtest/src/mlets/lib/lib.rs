@@ -11,8 +11,7 @@
 //! fn main() -> ExitCode {
 //!     mlet::run("mlet-clock", |client, endpoint, _arguments| {
 //!         let clock = client.clock()?;
-//!         println!("{endpoint}\t{clock}");
-//!         Ok(())
+//!         mlet::print_line(&format!("{endpoint}\t{clock}"))
 //!     })
 //! }
 //! ```
@@ -67,8 +66,10 @@ pub mod ipv4;
 mod singleton;
 
 use std::fmt;
-use std::io;
+use std::fs::File;
+use std::io::{self, Write};
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -89,8 +90,8 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 pub enum MletError {
     /// The session ended, or a request was refused.
     Client(ClientError),
-    /// The command line is no good; how it should be.
-    Usage(&'static str),
+    /// The command line is no good; [`run`] tells how it should be.
+    Usage,
     /// A name has no address.
     Resolve {
         /// The name.
@@ -108,7 +109,7 @@ impl fmt::Display for MletError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Client(cause) => cause.fmt(f),
-            Self::Usage(usage) => write!(f, "usage: {usage}"),
+            Self::Usage => f.write_str("these are not its arguments"),
             Self::Resolve { name, cause } => write!(f, "{name} has no address: {cause}"),
             Self::Io(cause) => cause.fmt(f),
             Self::Failed(reason) => f.write_str(reason),
@@ -121,7 +122,7 @@ impl std::error::Error for MletError {
         match self {
             Self::Client(cause) => Some(cause),
             Self::Resolve { cause, .. } | Self::Io(cause) => Some(cause),
-            Self::Usage(_) | Self::Failed(_) => None,
+            Self::Usage | Self::Failed(_) => None,
         }
     }
 }
@@ -140,20 +141,35 @@ impl From<io::Error> for MletError {
 
 /// Runs a mlet on the session of fd 0: its client, the endpoint's address, its arguments. What goes
 /// wrong is told on standard error, with the endpoint, and is a failure of the process.
+///
+/// `usage` is how it is called, its name first; `--help` prints it.
 pub fn run(
-    name: &str,
+    usage: &str,
     mlet: impl FnOnce(&mut Client, &str, &[String]) -> Result<(), MletError>,
 ) -> ExitCode {
+    let name = usage.split(' ').next().unwrap_or(usage);
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let Some("--help" | "-h") = arguments.first().map(String::as_str) {
+        return match print_line(&format!("usage: pktxpmgr [OPTIONS] {usage}")) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    }
     let Ok(endpoint) = std::env::var("EPADDR") else {
-        eprintln!("{name}: EPADDR is not set; a mlet is started by pktxpmgr");
+        eprintln!(
+            "{name}: EPADDR is not set; a mlet is started by pktxpmgr (with -s, by mlet-single)"
+        );
         return ExitCode::FAILURE;
     };
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
     let result = Client::on_stdin(SILENCE_MAX)
         .map_err(MletError::from)
         .and_then(|mut client| mlet(&mut client, &endpoint, &arguments));
     match result {
         Ok(()) => ExitCode::SUCCESS,
+        Err(MletError::Usage) => {
+            eprintln!("{name}: {}; usage: {usage}", MletError::Usage);
+            ExitCode::FAILURE
+        }
         Err(error) => {
             eprintln!("{name}: endpoint {endpoint}: {error}");
             ExitCode::FAILURE
@@ -161,8 +177,38 @@ pub fn run(
     }
 }
 
-/// The first address of `name`, found at the controller: `HOST`, which gets `default_port`, or
-/// `HOST:PORT`.
+/// Prints `line` in one write, so that lines of up to 4096 bytes (`PIPE_BUF`, the end of line included)
+/// never mix with those of other mlets.
+///
+/// # Errors
+/// Nobody reads standard output any more, or it cannot be written.
+pub fn print_line(line: &str) -> Result<(), MletError> {
+    let print = || {
+        // Past the buffering of `io::stdout`, which may split it.
+        let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        stdout.write_all(format!("{line}\n").as_bytes())
+    };
+    print().map_err(|cause| MletError::Failed(format!("standard output: {cause}")))
+}
+
+/// Whether a connection ended as it should, because the peer closed its side.
+///
+/// # Errors
+/// It did not; why.
+pub fn check_closed(change: StateChange) -> Result<(), MletError> {
+    match change {
+        StateChange::Code { code: StateChange::PEER_CLOSED, .. } => Ok(()),
+        StateChange::Code { code, .. } => {
+            Err(MletError::Failed(format!("the connection broke: {}", client::change_name(code))))
+        }
+        StateChange::TcpEstablished { remote } => {
+            Err(MletError::Failed(format!("the endpoint connected to {remote} once more")))
+        }
+    }
+}
+
+/// The address of `name`, found at the controller: `HOST`, which gets `default_port`, or `HOST:PORT`. Of
+/// several the first IPv4 one is taken, because an endpoint may have no IPv6.
 ///
 /// # Errors
 /// It has none.
@@ -172,8 +218,13 @@ pub fn resolve(name: &str, default_port: u16) -> Result<SocketAddr, MletError> {
         Some(_) if name.parse::<std::net::Ipv6Addr>().is_err() => name.to_socket_addrs(),
         _ => (name, default_port).to_socket_addrs(),
     };
-    let first = addresses.map_err(failed)?.next();
-    first.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+    let preferred = preferred(addresses.map_err(failed)?);
+    preferred.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+fn preferred(addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
+    // The first of equals.
+    addresses.min_by_key(SocketAddr::is_ipv6)
 }
 
 #[cfg(test)]
@@ -189,5 +240,14 @@ mod tests {
         assert_eq!(found("[::1]:8080"), "[::1]:8080".parse().unwrap());
         let error = resolve("127.0.0.1:http", 80).unwrap_err();
         assert!(error.to_string().starts_with("127.0.0.1:http has no address"), "{error}");
+    }
+
+    #[test]
+    fn an_ipv4_address_is_preferred() {
+        let addresses = ["[2001:db8::1]:80", "192.0.2.1:80", "192.0.2.2:80"];
+        let addresses = addresses.map(|text| text.parse().unwrap());
+        assert_eq!(preferred(addresses.into_iter()), Some(addresses[1]));
+        assert_eq!(preferred(addresses[..1].iter().copied()), Some(addresses[0]));
+        assert_eq!(preferred([].into_iter()), None);
     }
 }
