@@ -56,6 +56,52 @@ fn columns(line: &str) -> Vec<&str> {
     line.split('\t').collect()
 }
 
+#[test]
+fn every_mlet_says_how_it_is_used_without_an_endpoint() {
+    for name in ["http-get", "dns", "ping", "traceroute", "echo", "bulk", "single"] {
+        let name = format!("mlet-{name}");
+        let ended = std::process::Command::new(program(&name)).arg("--help").output().unwrap();
+        let text = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+        assert!(text.to_lowercase().contains("usage: ") && text.contains(&name), "{text}");
+    }
+}
+
+#[test]
+fn a_mlet_whose_output_nobody_reads_ends_with_one_line() {
+    let (session, _endpoint) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let ended = std::process::Command::new(program("mlet-echo"))
+        .args(["--count", "0"])
+        .env("EPADDR", "192.0.2.1")
+        .stdin(std::os::fd::OwnedFd::from(session))
+        .stdout(writer)
+        .output()
+        .unwrap();
+    let text = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!(ended.status.code(), Some(1), "{text}");
+    let expected = "mlet-echo: endpoint 192.0.2.1: standard output: ";
+    assert!(text.starts_with(expected) && text.lines().count() == 1, "{text}");
+}
+
+#[tokio::test]
+async fn bulk_goes_on_when_the_server_closes_its_side_first() {
+    const BYTES: usize = 3_000_000;
+    let listener = TcpListener::bind(TARGET).await.unwrap();
+    let server = listener.local_addr().unwrap().to_string();
+    let serving = tokio::spawn(async move {
+        let (mut sink, _) = listener.accept().await.unwrap();
+        sink.shutdown().await.unwrap();
+        let mut received = Vec::new();
+        sink.read_to_end(&mut received).await.unwrap();
+        received.len()
+    });
+    let arguments = ["up", &server, &BYTES.to_string()];
+    let (_home, output) = run(1, &[], &program("mlet-bulk"), &arguments).await;
+    assert_eq!(columns(&output[0])[..3], ["127.1.0.1", "up", arguments[2]], "{output:?}");
+    assert_eq!(serving.await.unwrap(), BYTES);
+}
+
 async fn dns_server() -> SocketAddr {
     let server = UdpSocket::bind(TARGET).await.unwrap();
     let address = server.local_addr().unwrap();
