@@ -144,6 +144,7 @@ fn sessions_that_the_mlet_never_took_are_closed_when_it_exits() {
 fn a_session_that_starts_after_the_singleton_has_ended_is_closed_without_a_mlet() {
     let home = Home::new();
     let manager = home.start(&["-s"], &["single", "echo"]);
+    manager.says("zoo: singleton");
     let mut endpoint = home.dial(&manager).handshake();
     assert_eq!(endpoint.receive(), Ok((START, Vec::new())));
     common::manager::kill_hard(children_of(manager.supervisor())[0]);

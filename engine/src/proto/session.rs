@@ -98,6 +98,9 @@ pub struct Standing {
     pub untaken_len: usize,
 }
 
+/// A timer must not be due again in the turn it was set in, however short the drain timeout.
+const LOOK_PERIOD_MIN: Duration = Duration::from_millis(1);
+
 /// How often a session in which nothing moves looks at its sockets before it has waited long enough.
 const LOOKS: u32 = 4;
 
@@ -516,7 +519,7 @@ impl Session {
         match phase {
             Phase::Open if idle => None,
             Phase::DiscardingMlet => Some(self.serving.limits.linger_timeout),
-            _ => Some(self.serving.limits.drain_timeout / LOOKS),
+            _ => Some((self.serving.limits.drain_timeout / LOOKS).max(LOOK_PERIOD_MIN)),
         }
     }
 

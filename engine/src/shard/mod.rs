@@ -164,7 +164,10 @@ impl Shard {
             self.wake_for_buffers();
         }
         debug_assert_eq!(self.pool.lent(), 0, "the sessions are gone, so their blocks are back");
-        self.mailer.flush();
+        // The ends of the last sessions, of which the queue may not have room for all at once.
+        while !self.mailer.flush() {
+            std::thread::yield_now();
+        }
         let (enters, sessions) = (self.ring.enters(), self.sessions_begun);
         tracing::debug!("shard {}: ring entered {enters} times, {sessions} sessions", self.number);
         Ok(())
@@ -335,6 +338,7 @@ impl Shard {
                         && self.connections[place.slot].permit == Permit::Awaited
                     {
                         self.give_permit(place.slot);
+                        self.settle(place.slot);
                     } else {
                         self.mailer.push(FromShard::PermitFreed);
                     }
@@ -448,10 +452,16 @@ impl Shard {
         self.settle(slot);
     }
 
-    /// Does what the session in `slot` wants, and closes it when it is over.
+    /// Does what the session in `slot` wants, and closes it when it is over; the slot may be empty afterwards.
     fn settle(&mut self, slot: usize) {
-        for request in self.connections[slot].session.take_requests() {
-            self.grant(slot, request);
+        loop {
+            let requests = self.connections[slot].session.take_requests();
+            if requests.is_empty() {
+                break;
+            }
+            for request in requests {
+                self.grant(slot, request);
+            }
         }
         let connection = &mut *self.connections[slot];
         if connection.permit == Permit::Held && !connection.session.awaits_start() {
@@ -521,6 +531,7 @@ impl Shard {
         }
     }
 
+    /// Must not settle the session: that is under way, and the slot must not become empty meanwhile.
     fn grant(&mut self, slot: usize, request: Request) {
         match request {
             Request::LeaveBacklog => self.leave_backlog(slot),
@@ -541,7 +552,8 @@ impl Shard {
                 let gone = Standing { has_hung_up: true, untaken_len: 0 };
                 let mlet = connection.mlet.as_ref().map_or(gone, standing);
                 let look = Look { endpoint, mlet };
-                self.move_session(slot, |session, cx| session.handle_look(look, cx));
+                let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+                self.connections[slot].session.handle_look(look, &mut cx);
             }
             Request::Over(outcome) => self.connections[slot].over = Some(outcome),
         }

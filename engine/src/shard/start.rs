@@ -29,11 +29,11 @@ impl Shard {
         self.mailer.push(FromShard::PermitWanted(place));
     }
 
+    /// The session must be settled afterwards.
     pub(super) fn give_permit(&mut self, slot: usize) {
         self.connections[slot].permit = Permit::Held;
         let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
         self.connections[slot].session.handle_permit(&mut cx);
-        self.settle(slot);
     }
 
     /// START failed: whoever waits for its permit shall not wait until this endpoint has closed.
