@@ -337,7 +337,7 @@ fn the_connection_ends_at_pub_end_and_greeting_some_time_later() {
 #[test]
 fn the_latest_end_of_all_experiments_is_the_end() {
     let at = |after: u64| now().saturating_add(Duration::from_millis(after));
-    let (soon, later) = (at(1500), at(2500));
+    let (soon, later) = (at(6000), at(8000));
     let rig = Rig::new(&format!(
         "ExpExec 1:one:exppriv.cert,pubcmd.cert:eop.pub::pub_end={later};\n\
          ExpExec 0:two:exppriv.cert,pubcmd.cert:eop.pub::pub_end={soon};\n\
