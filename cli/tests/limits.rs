@@ -175,6 +175,29 @@ fn an_endpoint_that_never_closes_is_closed() {
     assert!(took >= Duration::from_millis(250) && took < Duration::from_secs(2), "{took:?}");
 }
 
+/// `--linger-timeout` begins when the endpoint has taken everything: what it sends meanwhile must not make TCP reset
+/// the connection and lose the rest.
+#[test]
+fn an_endpoint_that_reads_slowly_and_goes_on_sending_gets_the_last_byte() {
+    const COUNT: usize = 40;
+    let home = Home::new();
+    let words = ["flood", &COUNT.to_string(), "100000"];
+    let manager = home.start(&["--linger-timeout", "200ms", "-n", "1"], &words);
+    let mut endpoint = home.dial(&manager).session();
+    let start = Instant::now();
+    for index in 0..COUNT {
+        let (_, payload) = endpoint.receive().unwrap_or_else(|end| panic!("{index}: {end:?}"));
+        assert_eq!(payload[..4], u32::try_from(index).unwrap().to_be_bytes());
+        endpoint.send(&message(NDATA, b"nobody reads this"));
+        // In the middle it pauses for longer than that limit.
+        thread::sleep(Duration::from_millis(if index == COUNT / 2 { 600 } else { 40 }));
+    }
+    assert!(start.elapsed() > Duration::from_secs(1), "{:?}", start.elapsed());
+    assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+    endpoint.close();
+    assert_says(&manager.ends().stderr, &["over: the mlet ended; mlet exit code 0"]);
+}
+
 /// `--linger-timeout` for a mlet that does not close.
 #[test]
 fn a_mlet_that_never_closes_loses_its_session() {

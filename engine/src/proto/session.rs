@@ -136,13 +136,16 @@ enum State {
 }
 
 /// The last bytes leave, such as an alert; then input is discarded until the endpoint closes, because
-/// a close with unread input would reset the connection and lose them.
+/// a close with unread input would reset the connection and lose them. While the kernel still holds
+/// some of what a mlet wrote, the endpoint has the drain limit to take more of it.
 struct Closing {
     /// Sealed bytes may still be in here.
     tls: Option<ServerStream>,
     /// Our write side is shut down.
     ended: bool,
     input_ended: bool,
+    /// What the kernel still held for the endpoint at the last look, and since when.
+    untaken: (usize, Instant),
 }
 
 impl Session {
@@ -304,6 +307,8 @@ impl Session {
                 Phase::DiscardingMlet => self.state = State::Over,
                 _ => self.requests.push(Request::Look),
             },
+            // Of a mlet's last words the kernel holds megabytes, and an alert is a few bytes.
+            State::Closing(_) if self.served => self.requests.push(Request::Look),
             State::Closing(_) => self.state = State::Over,
             State::Backlog | State::Over => {}
         }
@@ -313,6 +318,21 @@ impl Session {
     /// The look that was asked for. A peer that takes nothing is waited for as long as the other one is
     /// there; one that is gone has its last words kept for a limited time.
     pub fn handle_look(&mut self, look: Look, cx: &mut Context<'_>) {
+        if let State::Closing(closing) = &mut self.state {
+            let untaken_len = look.endpoint.untaken_len;
+            if untaken_len != closing.untaken.0 {
+                closing.untaken = (untaken_len, cx.now);
+            }
+            let limits = &self.serving.limits;
+            let patience =
+                if untaken_len == 0 { limits.linger_timeout } else { limits.drain_timeout };
+            if cx.now < closing.untaken.1 + patience {
+                self.deadline = Some(cx.now + limits.linger_timeout);
+            } else {
+                self.state = State::Over;
+            }
+            return self.advance(cx);
+        }
         let State::Relay(_, relay) = &self.state else { return };
         let untaken = (look.endpoint.untaken_len, look.mlet.untaken_len);
         let moves = self.untaken.replace(untaken).is_some_and(|before| before != untaken);
@@ -616,7 +636,8 @@ impl Session {
             tls.close();
         }
         self.outcome = Some(outcome);
-        self.state = State::Closing(Closing { tls, ended: false, input_ended: false });
+        self.state =
+            State::Closing(Closing { tls, ended: false, input_ended: false, untaken: (0, now) });
         self.deadline = Some(now + self.serving.limits.linger_timeout);
     }
 
