@@ -351,6 +351,14 @@ fn start_with_fds(home: &Home, fds: usize, options: &[&str]) -> Manager {
     Manager::start(home, command)
 }
 
+/// Open files that a manager with these options sets aside for itself.
+fn set_aside(home: &Home, options: &[&str]) -> usize {
+    let told = home.start(options, &["echo"]).says("set aside");
+    let words: Vec<&str> = told.split_whitespace().collect();
+    let at = words.windows(2).position(|pair| pair == ["set", "aside)"]).unwrap();
+    words[at - 1].parse().unwrap()
+}
+
 /// The processor time and log lines of one second.
 fn cost_of_a_second(manager: &Manager) -> (Duration, usize) {
     let (cpu, lines) = (manager.cpu_time(), manager.said(""));
@@ -358,21 +366,30 @@ fn cost_of_a_second(manager: &Manager) -> (Duration, usize) {
     (manager.cpu_time() - cpu, manager.said("") - lines)
 }
 
-/// Promise P26 (D4, item 95): 200 connections for a manager that may open 64 files.
+/// Promise P26 (D4): 200 connections for a manager that may open 64 files, which serves several at once.
 #[test]
 fn too_few_descriptors_are_neither_spun_on_nor_logged_without_end() {
+    const FDS: usize = 64;
     let home = Home::new();
-    let manager = start_with_fds(&home, 64, &["--handshake-timeout", "2s"]);
+    let options = ["--cores", "1", "--handshake-timeout", "2s"];
+    let room = (FDS - set_aside(&home, &options)) / 2;
+    assert!(room >= 4, "room for {room}");
+    let manager = start_with_fds(&home, FDS, &options);
+    manager.says(&format!("room for {room} sessions at once (2 of 64 open files each"));
     let dial = home.dial(&manager);
+    let mut sessions: Vec<Endpoint> = (0..room - 1).map(|_| dial.session()).collect();
     let crowd: Vec<Endpoint> = (0..200).map(|_| dial.connect()).collect();
     let (cpu, lines) = cost_of_a_second(&manager);
     assert!(cpu < Duration::from_millis(200), "{cpu:?} in a second");
-    assert!(lines <= 10, "{lines} lines in a second");
-    assert!(manager.is_running());
+    assert!(lines <= 5, "{lines} lines in a second");
+    for session in &mut sessions {
+        session.echoes(b"not disturbed");
+    }
     drop(crowd);
     let start = Instant::now();
     dial.is_served();
     assert!(start.elapsed() < Duration::from_secs(1), "back after {:?}", start.elapsed());
+    drop(sessions);
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
@@ -381,10 +398,10 @@ fn too_few_descriptors_are_neither_spun_on_nor_logged_without_end() {
 #[test]
 fn as_many_sessions_as_descriptors_allow_may_start_in_one_instant() {
     const COUNT: usize = 400;
-    const FDS: usize = 2 * COUNT + 128;
     raise_open_files().unwrap();
     let home = Home::new();
-    let manager = start_with_fds(&home, FDS, &[]);
+    let fds = 2 * COUNT + set_aside(&home, &[]);
+    let manager = start_with_fds(&home, fds, &[]);
     manager.says(&format!("room for {COUNT} sessions"));
     let dial = home.dial(&manager);
     let mut endpoints: Vec<Endpoint> = (0..COUNT).map(|_| dial.handshake()).collect();
@@ -397,7 +414,7 @@ fn as_many_sessions_as_descriptors_allow_may_start_in_one_instant() {
         endpoint.send(&SUCCESS);
     }
     // A pair takes two.
-    wait_until("no pair of descriptors is left", || manager.open_fds() >= FDS - 1);
+    wait_until("no pair of descriptors is left", || manager.open_fds() >= fds - 1);
     kill(supervisor, Signal::SIGCONT).unwrap();
     for endpoint in &mut endpoints {
         endpoint.echoes(b"served");
@@ -405,14 +422,15 @@ fn as_many_sessions_as_descriptors_allow_may_start_in_one_instant() {
     assert_eq!(manager.said("no socket pair"), 0);
 }
 
-/// Sessions whose mlet still waits for a descriptor when their endpoint has left end alone.
+/// Sessions whose mlet still waits for a descriptor when their endpoint has left end alone, and use up none of `-n`.
 #[test]
 fn endpoints_that_leave_while_no_descriptor_is_free_end_their_own_sessions() {
     const COUNT: usize = 800;
-    const FDS: usize = 2 * COUNT + 128;
     raise_open_files().unwrap();
     let home = Home::new();
-    let manager = start_with_fds(&home, FDS, &["--drain-timeout", "400ms"]);
+    let fds = 2 * COUNT + set_aside(&home, &[]);
+    let attempts = COUNT.to_string();
+    let manager = start_with_fds(&home, fds, &["-v", "--drain-timeout", "400ms", "-n", &attempts]);
     let dial = home.dial(&manager);
     let mut endpoints: Vec<Endpoint> = (0..COUNT).map(|_| dial.handshake()).collect();
     let supervisor = Pid::from_raw(manager.supervisor());
@@ -421,7 +439,7 @@ fn endpoints_that_leave_while_no_descriptor_is_free_end_their_own_sessions() {
         assert_eq!(endpoint.receive(), Ok((START, Vec::new())));
         endpoint.send(&SUCCESS);
     }
-    wait_until("no pair of descriptors is left", || manager.open_fds() >= FDS - 1);
+    wait_until("no pair of descriptors is left", || manager.open_fds() >= fds - 1);
     // Some two hundred have no pair, most of them among those that answered last; the others stay.
     for mut endpoint in endpoints.split_off(COUNT - 200) {
         endpoint.send(&message(NDATA, b"nobody reads this"));
@@ -432,23 +450,38 @@ fn endpoints_that_leave_while_no_descriptor_is_free_end_their_own_sessions() {
     for endpoint in &mut endpoints {
         endpoint.echoes(b"served");
     }
+    drop(endpoints);
+    // Not cut short, for debug lines are written.
+    let dropped = || manager.said("dropped 127.0.0.1");
+    wait_until("each had a mlet or left", || manager.said("is ready") + dropped() == COUNT);
+    for _ in 0..dropped() {
+        assert!(manager.is_running());
+        dial.is_served();
+    }
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.stderr.matches("is ready").count(), COUNT, "mlets");
 }
 
-/// `--accept-pause`: the manager has a few descriptors more than it needs for itself.
+/// `--accept-pause` (item 95): the manager has a few descriptors more than it needs for itself.
 #[test]
 fn running_out_of_descriptors_pauses_accepting() {
     let home = Home::new();
     let manager = home.start(&["--cores", "1"], &["echo"]);
     let fds = manager.open_fds();
     drop(manager);
-    let options = ["-v", "--cores", "1", "--accept-pause", "50ms", "--handshake-timeout", "2s"];
-    let manager = start_with_fds(&home, fds + 9, &options);
+    let options = ["-v", "--cores", "1", "--accept-pause", "500ms", "--handshake-timeout", "2s"];
+    let manager = start_with_fds(&home, fds + 5, &options);
     let dial = home.dial(&manager);
     let crowd: Vec<Endpoint> = (0..20).map(|_| dial.connect()).collect();
     manager.says("accepting pauses");
+    let start = Instant::now();
     let (cpu, lines) = cost_of_a_second(&manager);
     assert!(cpu < Duration::from_millis(200), "{cpu:?} in a second");
-    assert!(lines <= 10, "{lines} lines in a second");
+    assert!(lines <= 5, "{lines} lines in a second");
+    // Without the pause there would be five a second, the most that are logged.
+    let pauses = start.elapsed().as_millis() / 500 + 1;
+    assert!(lines as u128 <= pauses, "{lines} lines, {pauses} pauses");
     drop(crowd);
     let start = Instant::now();
     // Those that have been accepted and are gone would take the descriptors of its mlet.

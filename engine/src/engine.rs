@@ -17,7 +17,7 @@ use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::serving::Serving;
 use crate::proto::tls;
-use crate::shard::{Parts as ShardParts, Shard};
+use crate::shard::{Parts as ShardParts, Shard, accepts_at_once};
 use crate::sys::ring::{Ring, RingError};
 use crate::sys::signals::{StopSignal, StopSignals};
 use crate::sys::socket::{self, BoundSocket};
@@ -25,14 +25,18 @@ use crate::sys::supervisor::Supervisor;
 use crate::sys::{children, cpu, limits};
 use crate::wire::time::Ticks;
 
-/// Descriptors the process needs beside those of sessions: standard streams, rings, bells, listeners.
-const OTHER_FDS: u64 = 128;
+/// Descriptors of one shard beside its listening sockets, which are open when they are counted: ring and bell.
+const FDS_PER_SHARD: usize = 2;
+
+/// Descriptors that come and go: the broker's connection, a name that is looked up, the singleton's control socket,
+/// the starts of some mlets at once.
+const PASSING_FDS: usize = 16;
 
 /// Descriptors of one session: the endpoint's socket and our end of the mlet's.
-const FDS_PER_SESSION: u64 = 2;
+const FDS_PER_SESSION: usize = 2;
 
 /// Descriptors of one connection on its way to the backlog: the socket, and once more for the runtime.
-const FDS_PER_SET_UP: u64 = 2;
+const FDS_PER_SET_UP: usize = 2;
 
 /// How a run ended that did not end well.
 #[derive(Debug)]
@@ -127,8 +131,14 @@ async fn serve(
     signals: StopSignals,
 ) -> Result<Report, RunError> {
     let serving = Serving::new(config, now()).map_err(RunError::Tls)?;
-    let counts = Arc::new(Counts::new(config.attempts, sessions_max(config)?));
+    let open_files = limits::raise_open_files().map_err(RunError::Local)?;
+    let bound = match &config.greeting {
+        Greeting::Passive { listen } => bind(listen, config.cores.len())?,
+        Greeting::Proxy(_) => Vec::new(),
+    };
     let (mailer, inbox) = mailbox().map_err(RunError::Local)?;
+    let own_fds = own_fds(config, &bound).map_err(RunError::Local)?;
+    let counts = Arc::new(Counts::new(config.attempts, sessions_max(config, open_files, own_fds)));
     let mut control = Control::new(ControlParts {
         supervisor,
         signals,
@@ -140,10 +150,6 @@ async fn serve(
     if config.singleton {
         control.start_singleton().await?;
     }
-    let bound = match &config.greeting {
-        Greeting::Passive { listen } => bind(listen, config.cores.len())?,
-        Greeting::Proxy(_) => Vec::new(),
-    };
     let shards = start_shards(config, bound, &Arc::new(serving), &counts, &mailer)?;
     control.await_shards(shards).await?;
     control.greet(config).map_err(RunError::Tls)?;
@@ -155,36 +161,52 @@ fn now() -> Ticks {
     Ticks::from_system_time(SystemTime::now())
 }
 
-/// How many sessions the limit of open files allows, after raising it as far as may be.
-fn sessions_max(config: &Config) -> Result<usize, RunError> {
-    let open_files = limits::raise_open_files().map_err(RunError::Local)?;
-    let (backlog, other_fds) = match &config.greeting {
-        Greeting::Passive { .. } => (0, OTHER_FDS),
-        Greeting::Proxy(proxy) => (
-            proxy.backlog_target.saturating_mul(config.experiments.len()),
-            OTHER_FDS + SET_UPS_MAX as u64 * FDS_PER_SET_UP,
-        ),
+/// Descriptors that pktxpmgr needs for itself, from those that are open now.
+fn own_fds(config: &Config, bound: &[Vec<BoundSocket>]) -> io::Result<usize> {
+    let shards = config.cores.len();
+    let listeners = bound.iter().map(Vec::len).sum::<usize>() / shards;
+    let greeting = match &config.greeting {
+        Greeting::Passive { .. } => shards * accepts_at_once(listeners),
+        Greeting::Proxy(_) => SET_UPS_MAX * FDS_PER_SET_UP,
     };
-    let room = usize::try_from(open_files.saturating_sub(other_fds) / FDS_PER_SESSION)
-        .unwrap_or(usize::MAX)
-        .max(1);
+    Ok(limits::files_open()? + shards * FDS_PER_SHARD + greeting + PASSING_FDS)
+}
+
+/// How many sessions the limit of open files allows.
+fn sessions_max(config: &Config, open_files: u64, own_fds: usize) -> usize {
+    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    let room = open_files.saturating_sub(own_fds) / FDS_PER_SESSION;
+    if room == 0 {
+        warn!(
+            "`ulimit -n {open_files}` leaves no room for a session beside the {own_fds} open files \
+             set aside for pktxpmgr itself; one at a time is tried. Raise it"
+        );
+    }
+    let room = room.max(1);
     let wanted = config.limits.sessions_max;
     if wanted > room {
         warn!(
             "--sessions-max {wanted} needs `ulimit -n {}`, but it is {open_files}: at most {room} \
              sessions at once",
-            wanted as u64 * FDS_PER_SESSION + other_fds
+            wanted.saturating_mul(FDS_PER_SESSION).saturating_add(own_fds)
         );
     }
     let max = if wanted == 0 { room } else { wanted.min(room) };
-    info!("room for {max} sessions at once ({FDS_PER_SESSION} of {open_files} open files each)");
+    info!(
+        "room for {max} sessions at once ({FDS_PER_SESSION} of {open_files} open files each, \
+         {own_fds} set aside)"
+    );
+    let backlog = match &config.greeting {
+        Greeting::Passive { .. } => 0,
+        Greeting::Proxy(proxy) => proxy.backlog_target.saturating_mul(config.experiments.len()),
+    };
     if backlog > max {
         warn!(
             "TargetBacklogConn asks for {backlog} connections, but there is room for {max}; raise \
              `ulimit -n` or --sessions-max"
         );
     }
-    Ok(max)
+    max
 }
 
 /// For each address the sockets of all shards, all bound before any listens.

@@ -65,10 +65,12 @@ impl UnderWay {
 /// A session's claim to be one of the `-n` attempts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Permit {
-    /// Not asked for yet, or used.
+    /// Not asked for yet, used, or given back.
     None,
     /// Asked for at the control thread.
     Awaited,
     /// Held for a START that is under way.
     Held,
+    /// Held for a mlet: START has succeeded, and descriptors for the mlet are waited for.
+    Starting,
 }

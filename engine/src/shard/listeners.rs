@@ -13,8 +13,17 @@ use std::time::{Duration, Instant};
 use super::{Shard, Token};
 use crate::mailbox::FromShard;
 
-/// Accepts under way on one listening socket, so that a storm is taken in several steps per turn.
-const ACCEPTS_PER_LISTENER: usize = 8;
+/// Accepts under way on one shard, so that a storm is taken in several steps per turn.
+const ACCEPTS: usize = 8;
+
+/// How many connections a shard with so many listening sockets may have accepted and not begun to serve.
+pub(crate) fn accepts_at_once(listeners: usize) -> usize {
+    accepts_per_listener(listeners) * listeners
+}
+
+fn accepts_per_listener(listeners: usize) -> usize {
+    ACCEPTS.div_ceil(listeners.max(1))
+}
 
 /// How soon a shard looks again for room among the sessions of all; when one ends on another shard,
 /// nothing tells this one.
@@ -72,9 +81,10 @@ impl Shard {
         if self.draining || listeners.paused_until.is_some() || !listeners.waiting.is_empty() {
             return;
         }
+        let accepts = accepts_per_listener(listeners.sockets.len());
         for (index, listener) in listeners.sockets.iter_mut().enumerate() {
             let Some(socket) = &listener.socket else { continue };
-            while listener.under_way < ACCEPTS_PER_LISTENER {
+            while listener.under_way < accepts {
                 listener.under_way += 1;
                 self.ring.accept(socket.as_fd(), Token::Accept(index));
             }

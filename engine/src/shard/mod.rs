@@ -24,6 +24,7 @@ use socket2::SockRef;
 
 use self::connection::{Connection, Permit, UnderWay};
 use self::listeners::Listeners;
+pub(crate) use self::listeners::accepts_at_once;
 use self::start::AwaitedPair;
 use self::timers::Timers;
 use crate::log_limit::{LogLimit, Verdict};
@@ -463,10 +464,7 @@ impl Shard {
                 self.grant(slot, request);
             }
         }
-        let connection = &mut *self.connections[slot];
-        if connection.permit == Permit::Held && !connection.session.awaits_start() {
-            self.free_permit(slot);
-        }
+        self.free_vain_permit(slot);
         let connection = &mut *self.connections[slot];
         if connection.in_set_up && connection.session.is_served() {
             self.leave_set_up(slot);

@@ -36,26 +36,33 @@ impl Shard {
         self.connections[slot].session.handle_permit(&mut cx);
     }
 
-    /// START failed: whoever waits for its permit shall not wait until this endpoint has closed.
-    pub(super) fn free_permit(&mut self, slot: usize) {
-        self.connections[slot].permit = Permit::None;
+    /// Gives back a permit that no mlet will come of: START failed, or the endpoint has left before descriptors for
+    /// its mlet were free. Whoever waits for it shall not wait until this endpoint has closed.
+    pub(super) fn free_vain_permit(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        let is_in_vain = match connection.permit {
+            Permit::None | Permit::Awaited => false,
+            Permit::Held => !connection.session.awaits_start(),
+            Permit::Starting => connection.over.is_some(),
+        };
+        if !is_in_vain {
+            return;
+        }
+        connection.permit = Permit::None;
         if self.counts.are_limited() {
             self.mailer.push(FromShard::PermitFreed);
         }
     }
 
-    /// START was answered with success: the attempt counts, whatever becomes of the mlet.
+    /// START was answered with success.
     pub(super) fn start_mlet(&mut self, slot: usize, facts: MletFacts) {
         let connection = &mut self.connections[slot];
-        connection.permit = Permit::None;
+        connection.permit = Permit::Starting;
         let awaited = AwaitedPair { slot, id: connection.id, facts };
         match self.make_pair(awaited) {
             Ok(()) => {}
             Err((awaited, error)) if is_shortage(&error) => self.awaiting_pair.push_back(awaited),
             Err((awaited, error)) => self.fail_mlet(&awaited, error),
-        }
-        if self.counts.complete() {
-            self.mailer.push(FromShard::AttemptsUsedUp);
         }
     }
 
@@ -79,6 +86,7 @@ impl Shard {
         }
     }
 
+    /// From here on the attempt counts, whatever becomes of the mlet.
     fn make_pair(&mut self, awaited: AwaitedPair) -> Result<(), (AwaitedPair, io::Error)> {
         let (ours, socket) = match socket::session_pair() {
             Ok(pair) => pair,
@@ -90,7 +98,11 @@ impl Shard {
             end_output(&ours);
         }
         connection.mlet = Some(ours);
+        connection.permit = Permit::None;
         self.mailer.push(FromShard::StartMlet { id, socket, facts });
+        if self.counts.complete() {
+            self.mailer.push(FromShard::AttemptsUsedUp);
+        }
         Ok(())
     }
 
