@@ -1,10 +1,11 @@
-//! Log lines: `2026-11-23T11:40:02.113204Z  INFO text field=value` on stderr, one write each.
+//! Log lines: `2026-11-23T11:40:02.113204Z  INFO text field=value` on stderr.
 //!
 //! Levels: `-q` warnings and errors, default information, `-v` debug, `-vv` everything. Colour only
 //! on a terminal and never with `NO_COLOR` set.
 
 use std::fmt;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
+use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
 use tracing::{Event, Level, Subscriber};
@@ -13,16 +14,21 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// Starts logging for the whole process. To be called once; a second call changes nothing.
-pub(crate) fn start(verbose: u8, quiet: u8) {
+use crate::log_writer::LogWriter;
+
+/// Starts logging for the whole process. To be called once, after the supervisor was forked, for it begins a thread.
+///
+/// # Errors
+/// No thread can be had.
+pub(crate) fn start(verbose: u8, quiet: u8) -> io::Result<Arc<LogWriter>> {
+    let writer = Arc::new(LogWriter::start(io::stderr())?);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level(verbose, quiet))
-        .with_writer(|| Stderr)
-        // By default a failed write is reported with `eprintln!`, which panics on a closed stderr.
-        .log_internal_errors(false)
+        .with_writer(Arc::clone(&writer))
         .event_format(Line { colour: wants_colour() })
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
+    Ok(writer)
 }
 
 fn level(verbose: u8, quiet: u8) -> LevelFilter {
@@ -38,20 +44,6 @@ fn level(verbose: u8, quiet: u8) -> LevelFilter {
 fn wants_colour() -> bool {
     let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stderr().is_terminal() && !forbidden
-}
-
-/// stderr that never fails: what nobody can read is lost.
-struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
 }
 
 /// Layout of one line.

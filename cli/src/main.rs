@@ -5,6 +5,7 @@ mod conf;
 mod cores;
 mod exit;
 mod load;
+mod log_writer;
 mod logging;
 mod report;
 
@@ -12,7 +13,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::process::ExitCode;
-use std::time::SystemTime;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
 
 use engine::sys::supervisor::{self, MletCommand, Supervisor};
 use engine::sys::{signals, stdin};
@@ -22,25 +24,31 @@ use nix::unistd::{AccessFlags, faccessat};
 
 use args::Args;
 use exit::{Exit, Failure};
+use log_writer::LogWriter;
+
+/// How long the end waits for whoever reads the log.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
     let args = Args::read();
+    let mut log = None;
     // A panic of ours is told by the exit code as well; the message has been printed by then.
-    let ran = catch_unwind(AssertUnwindSafe(|| run(&args)));
-    match ran.unwrap_or(Ok(Exit::Internal)) {
-        Ok(exit) => exit.into(),
-        Err(failure) => {
-            report::failure(&failure);
-            failure.exit.into()
-        }
+    let ran = catch_unwind(AssertUnwindSafe(|| run(&args, &mut log)));
+    let exit = ran.unwrap_or(Ok(Exit::Internal)).unwrap_or_else(|failure| {
+        report::failure(&failure, log.as_deref());
+        failure.exit
+    });
+    if let Some(log) = log {
+        log.finish(LOG_PATIENCE);
     }
+    exit.into()
 }
 
-fn run(args: &Args) -> Result<Exit, Failure> {
+fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     check_mlet(args.mlet())?;
-    logging::start(args.verbose, args.quiet);
     // Before keys are read and threads run: mlets descend from this process as it is now.
     let supervisor = start_supervisor(args)?;
+    *log = Some(logging::start(args.verbose, args.quiet).map_err(resource)?);
     let config = load::load(args, SystemTime::now())?;
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(resource)?;

@@ -11,6 +11,7 @@ use engine::wire::escape::Escaped;
 
 use crate::args::Args;
 use crate::exit::Failure;
+use crate::log_writer::LogWriter;
 
 /// Logs what is going to be done, once everything is loaded.
 pub(crate) fn loaded(args: &Args, config: &Config) {
@@ -43,9 +44,12 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
     tracing::info!("configuration loaded: {experiments} experiments, {programs} programs");
 }
 
-/// Prints why the program ends. `FATAL` is the word the original used and scripts look for.
-pub(crate) fn failure(failure: &Failure) {
+/// Prints why the program ends, behind what was logged. `FATAL` is the word the original used and scripts look for.
+pub(crate) fn failure(failure: &Failure, log: Option<&LogWriter>) {
     let text = format!("pktxpmgr: FATAL: {failure}\n");
     // One write, so that lines of mlets on the same stream do not cut it.
-    let _ = std::io::stderr().write_all(text.as_bytes());
+    let _ = match log {
+        Some(mut log) => log.write_all(text.as_bytes()),
+        None => std::io::stderr().write_all(text.as_bytes()),
+    };
 }

@@ -161,7 +161,7 @@ fn a_mlet_that_stays_after_its_session_is_waited_for() {
     endpoint.raw_rest().unwrap();
     manager.signal(SIGINT);
     manager.says("no new endpoints");
-    wait_until("the shards have ended", || manager.threads() == 1);
+    wait_until("the shards have ended", || manager.threads() == 2);
     assert!(manager.is_running());
     manager.signal(SIGINT);
     assert_eq!(manager.ends().code, Some(130));

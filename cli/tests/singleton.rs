@@ -168,7 +168,8 @@ fn a_byte_on_the_control_socket_is_code_70() {
     endpoint.close();
     let ended = manager.ends();
     assert_eq!(ended.code, Some(70));
-    assert_says(&ended.stderr, &["FATAL", "control socket"]);
+    let last = ended.stderr.lines().last().unwrap();
+    assert_says(last, &["pktxpmgr: FATAL: ", "control socket"]);
 }
 
 /// Item 102.

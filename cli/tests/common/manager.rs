@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Condvar, Mutex, mpsc};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -122,6 +122,11 @@ impl Manager {
         self.log.lines.lock().unwrap().iter().filter(|line| line.contains(part)).count()
     }
 
+    /// Reads no more of its log until the guard is dropped; nothing may wait for a line meanwhile.
+    pub fn hold_log(&self) -> MutexGuard<'_, Vec<String>> {
+        self.log.lines.lock().unwrap()
+    }
+
     pub fn log(&self) -> String {
         self.log.lines.lock().unwrap().join("\n")
     }
@@ -192,7 +197,7 @@ impl Manager {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Threads that run; when the shards have ended only the control thread is left.
+    /// Threads that run; when the shards have ended only the control thread and the one that writes the log are left.
     pub fn threads(&self) -> usize {
         fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count()
     }
