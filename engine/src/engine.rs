@@ -276,7 +276,7 @@ fn run_shard(core: usize, parts: ShardParts) {
             mailer.flush();
             let ran = catch_unwind(AssertUnwindSafe(|| shard.run()));
             FromShard::Stopped(match ran {
-                Ok(Ok(())) => Ok(()),
+                Ok(Ok(totals)) => Ok(totals),
                 Ok(Err(error)) => Err(error.to_string()),
                 Err(_) => Err("it panicked".into()),
             })

@@ -130,7 +130,18 @@ pub(crate) enum FromShard {
     /// The shard could not begin.
     NoRing(RingError),
     /// The shard has ended; with an error it ended before its time and lost its sessions.
-    Stopped(Result<(), String>),
+    Stopped(Result<ShardTotals, String>),
+}
+
+/// What a shard has done in a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShardTotals {
+    /// Its number.
+    pub(crate) number: usize,
+    /// How often it entered its ring.
+    pub(crate) ring_enters: u64,
+    /// Sessions it began.
+    pub(crate) sessions: u64,
 }
 
 /// The sending side of a queue.

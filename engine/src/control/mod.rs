@@ -28,7 +28,7 @@ use aws_lc_rs::rand;
 use tokio::io::Interest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use self::backlog::{Backlog, SetUpEnd};
 use self::peer::Stop;
@@ -40,7 +40,7 @@ use crate::config::{Config, Greeting};
 use crate::engine::RunError;
 use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
 use crate::mailbox::{
-    Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionId, SessionPlace, ToShard,
+    Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionId, SessionPlace, ShardTotals, ToShard,
 };
 use crate::proto::session::MletFacts;
 use crate::proto::tls::SetupError;
@@ -88,6 +88,7 @@ pub(crate) struct Control {
     inbox: Watched<Inbox<FromShard>>,
     shards: Vec<Mailer<ToShard>>,
     shards_running: usize,
+    shard_totals: Vec<ShardTotals>,
     counts: Arc<Counts>,
     /// Sessions that wait for a permit, longest first.
     permit_queue: VecDeque<SessionPlace>,
@@ -161,6 +162,7 @@ impl Control {
             inbox: Watched::new(parts.inbox)?,
             shards: Vec::new(),
             shards_running: 0,
+            shard_totals: Vec::new(),
             counts: parts.counts,
             permit_queue: VecDeque::new(),
             singleton_mode: false,
@@ -357,6 +359,9 @@ impl Control {
         if let Some(publication) = self.publication.take() {
             publication.end().await;
         }
+        for ShardTotals { number, ring_enters, sessions } in &self.shard_totals {
+            debug!("shard {number}: ring entered {ring_enters} times, {sessions} sessions");
+        }
         let report = self.sessions.report();
         info!(
             "run over: {} sessions served, {} connections failed in set-up, \
@@ -463,7 +468,10 @@ impl Control {
             }
             FromShard::Ready => {}
             FromShard::NoRing(error) => self.lose_shard(error.to_string()),
-            FromShard::Stopped(Ok(())) => self.shards_running -= 1,
+            FromShard::Stopped(Ok(totals)) => {
+                self.shards_running -= 1;
+                self.shard_totals.push(totals);
+            }
             FromShard::Stopped(Err(error)) => self.lose_shard(error),
         }
     }
@@ -522,7 +530,7 @@ impl Control {
     fn take_event(&mut self, event: Event) {
         match event {
             Event::Spawned { id, pid } => {
-                tracing::debug!(session = id, "mlet runs as process {pid}");
+                debug!(session = id, "mlet runs as process {pid}");
             }
             Event::SpawnFailed { id, errno } => self.sessions.mlet_not_started(id, errno),
             Event::Exited { id: SINGLETON_ID, status, run_time, .. } => {

@@ -28,7 +28,9 @@ pub(crate) use self::listeners::accepts_at_once;
 use self::start::AwaitedPair;
 use self::timers::Timers;
 use crate::log_limit::{LogLimit, Verdict};
-use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, ToShard};
+use crate::mailbox::{
+    BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, ShardTotals, ToShard,
+};
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::outcome::End;
@@ -151,7 +153,7 @@ impl Shard {
     ///
     /// # Errors
     /// The ring broke down; the sessions of this shard are lost.
-    pub(crate) fn run(mut self) -> io::Result<()> {
+    pub(crate) fn run(mut self) -> io::Result<ShardTotals> {
         self.ring.watch(self.inbox.as_fd(), Token::Mail);
         while !self.is_done() {
             self.admit();
@@ -169,9 +171,11 @@ impl Shard {
         while !self.mailer.flush() {
             std::thread::yield_now();
         }
-        let (enters, sessions) = (self.ring.enters(), self.sessions_begun);
-        tracing::debug!("shard {}: ring entered {enters} times, {sessions} sessions", self.number);
-        Ok(())
+        Ok(ShardTotals {
+            number: self.number,
+            ring_enters: self.ring.enters(),
+            sessions: self.sessions_begun,
+        })
     }
 
     fn is_done(&self) -> bool {

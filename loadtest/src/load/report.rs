@@ -27,17 +27,20 @@ impl Report {
         }
     }
 
-    /// Adds what the manager's debug log tells at its end: how often its rings were entered.
+    /// Adds what the manager's debug log tells at its end: how often its rings were entered, and how evenly sessions
+    /// were spread over its shards.
     pub(super) fn take_log(&mut self, log: &[String]) {
-        let entered = log.iter().filter_map(|line| {
-            line.split_once("ring entered ")?.1.split_whitespace().next()?.parse::<f64>().ok()
-        });
-        let entered: f64 = entered.sum();
+        let shards: Vec<(f64, f64)> = log.iter().filter_map(|line| shard_counts(line)).collect();
+        let entered: f64 = shards.iter().map(|(entered, _)| entered).sum();
         self.add("ring enters", entered, "");
         if let Some((_, trips, _)) = self.figures.iter().find(|(name, ..)| *name == "round trips") {
             let trips = *trips;
             self.add("ring enters per round trip", entered / trips, "");
         }
+        let sessions: f64 = shards.iter().map(|(_, sessions)| sessions).sum();
+        let smallest = shards.iter().map(|(_, sessions)| *sessions).fold(f64::INFINITY, f64::min);
+        self.add("shards", shards.len() as f64, "");
+        self.add("smallest shard of the mean", smallest * shards.len() as f64 / sessions, "");
     }
 
     pub(super) fn table(&self) -> String {
@@ -52,5 +55,33 @@ impl Report {
             format!("\"{name}{unit}\": {value}")
         };
         format!("{{{}}}", self.figures.iter().map(member).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// How often the ring was entered and how many sessions there were, if this line tells it of a shard.
+fn shard_counts(line: &str) -> Option<(f64, f64)> {
+    let mut words = line.split_once("ring entered ")?.1.split_whitespace();
+    let entered = words.next()?.parse().ok()?;
+    let sessions = words.find_map(|word| word.parse().ok())?;
+    Some((entered, sessions))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_the_shards_tell_at_their_end_is_added_up() {
+        let mut report = Report::default();
+        report.add("round trips", 1000.0, "");
+        let log = ["DEBUG shard 0: ring entered 300 times, 30 sessions", "INFO run over", ""]
+            .into_iter()
+            .chain(["DEBUG shard 1: ring entered 200 times, 10 sessions"])
+            .map(str::to_owned);
+        report.take_log(&log.collect::<Vec<_>>());
+        let json = report.json();
+        for figure in ["\"ring enters\": 500", "trip\": 0.5", "\"shards\": 2", "mean\": 0.5"] {
+            assert!(json.contains(figure), "{figure} in {json}");
+        }
     }
 }
