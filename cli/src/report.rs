@@ -25,7 +25,10 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
     let mode = if config.singleton { "one for all sessions" } else { "one for each session" };
     tracing::info!("mlet, {mode}: {}", words.join(" "));
     match &config.greeting {
-        Greeting::Passive { listen } => tracing::info!("endpoints connect to us: {listen:?}"),
+        Greeting::Passive { listen } => {
+            let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
+            tracing::info!("endpoints connect to us, at {}", addresses.join(" and "));
+        }
         Greeting::Proxy(proxy) => tracing::info!("endpoints come through the proxy {}", proxy.name),
     }
     if let Some(Publication { broker_name, controller_addr, .. }) = &config.publication {

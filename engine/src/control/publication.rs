@@ -260,7 +260,9 @@ impl Plan {
                 continue;
             }
             let PublishedExperiment { channels, xdescr, requests: more, .. } = published;
-            info!("publishing on channels {channels:?}: {xdescr}");
+            let channels: Vec<String> =
+                channels.iter().map(|channel| channel.to_string()).collect();
+            info!("publishing on {}: {xdescr}", channels.join(", "));
             requests.extend(more);
         }
         Ok(requests)
