@@ -7,6 +7,7 @@
 //! again before its publication has ended: brokers tell of it again whenever somebody has to reconnect.
 //! No experiment waits while one of lower priority runs, but for the time that this one takes to end.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -286,9 +287,22 @@ struct Sessions {
     /// The controllers of those that run or wait.
     known: HashSet<Controller>,
     /// In the order in which they came.
-    waiting: Vec<Experiment>,
+    waiting: Vec<Waiting>,
     /// Descriptors that were served and whose publication has not ended.
     served: HashMap<String, Ticks>,
+}
+
+/// An experiment that waits for a place.
+struct Waiting {
+    experiment: Experiment,
+    /// It wants none before: its mlet has yielded until then.
+    not_before: Ticks,
+}
+
+impl Waiting {
+    fn at_once(experiment: Experiment) -> Self {
+        Self { experiment, not_before: Ticks(0) }
+    }
 }
 
 /// The place that a running experiment takes.
@@ -302,8 +316,10 @@ struct Place {
 enum Served {
     No(String),
     Yes,
-    /// It made room for another one, and may come again.
-    InPart,
+    /// It made room for another one, or its mlet has yielded, and it may come again then.
+    InPart {
+        not_before: Ticks,
+    },
 }
 
 impl Sessions {
@@ -321,6 +337,7 @@ impl Sessions {
 
     async fn serve(mut self, mut experiments: mpsc::Receiver<Experiment>) {
         loop {
+            let later = self.next_time();
             tokio::select! {
                 experiment = experiments.recv() => match experiment {
                     Some(experiment) => self.admit(experiment),
@@ -331,23 +348,37 @@ impl Sessions {
                         self.finish(experiment, served);
                     }
                 }
+                () = sleep_until(later) => {}
             }
             while let Some(next) = self.next() {
                 if self.running.len() == self.running_max {
-                    self.make_room(next);
+                    self.make_room();
                     break;
                 }
-                let experiment = self.waiting.remove(next);
+                let Waiting { experiment, .. } = self.waiting.remove(next);
                 self.start(experiment);
             }
         }
+    }
+
+    /// Those that want a place now, with where they are among those that wait.
+    fn wanting(&self) -> impl Iterator<Item = (usize, &Experiment)> {
+        let (waiting, now) = (self.waiting.iter().enumerate(), now());
+        let wanting = waiting.filter(move |(_, waiting)| waiting.not_before <= now);
+        wanting.map(|(index, waiting)| (index, &waiting.experiment))
+    }
+
+    /// When the next of the others will.
+    fn next_time(&self) -> Option<Ticks> {
+        let now = now();
+        self.waiting.iter().map(|waiting| waiting.not_before).filter(|time| *time > now).min()
     }
 
     /// Which of those that wait has its turn: the first of the highest priority.
     fn next(&self) -> Option<usize> {
         let by_turn =
             |(index, experiment): &(usize, &Experiment)| (experiment.priority, usize::MAX - index);
-        self.waiting.iter().enumerate().max_by_key(by_turn).map(|(index, _)| index)
+        self.wanting().max_by_key(by_turn).map(|(index, _)| index)
     }
 
     fn start(&mut self, experiment: Experiment) {
@@ -361,17 +392,21 @@ impl Sessions {
         });
     }
 
-    /// Asks the least important experiment to leave, if it is less important than the one that waits;
-    /// one at a time.
-    fn make_room(&self, next: usize) {
-        if self.places.values().any(|place| *place.preempted.borrow()) {
-            return;
-        }
-        let least = self.places.iter().min_by_key(|(_, place)| place.priority);
-        if let (Some(waiting), Some((controller, place))) = (self.waiting.get(next), least)
-            && place.priority < waiting.priority
+    /// Asks the least important experiments to leave, one for each more important one that waits.
+    fn make_room(&self) {
+        let (leaving, mut staying): (Vec<_>, Vec<_>) =
+            self.places.iter().partition(|(_, place)| *place.preempted.borrow());
+        staying.sort_by_key(|(_, place)| place.priority);
+        let mut wanting: Vec<_> = self.wanting().map(|(_, experiment)| experiment).collect();
+        wanting.sort_by_key(|experiment| Reverse(experiment.priority));
+        // The places that are being given up are for the first of them.
+        for (experiment, (controller, place)) in
+            wanting.into_iter().skip(leaving.len()).zip(staying)
         {
-            tracing::info!("{controller} makes room for {}", waiting.controller);
+            if place.priority >= experiment.priority {
+                return;
+            }
+            tracing::info!("{controller} makes room for {}", experiment.controller);
             place.preempted.send_replace(true);
         }
     }
@@ -389,7 +424,7 @@ impl Sessions {
         if !self.known.insert(controller.clone()) {
             return tracing::debug!("already being served: the experiment of {controller}");
         }
-        self.waiting.push(experiment);
+        self.waiting.push(Waiting::at_once(experiment));
     }
 
     fn finish(&mut self, experiment: Experiment, served: Served) {
@@ -402,9 +437,9 @@ impl Sessions {
                     self.served.insert(experiment.xdescr, pub_end);
                 }
             }
-            Served::InPart => {
+            Served::InPart { not_before } => {
                 tracing::info!("the experiment of {controller} waits for its turn again");
-                return self.waiting.push(experiment);
+                return self.waiting.push(Waiting { experiment, not_before });
             }
             Served::No(reason) => {
                 tracing::warn!("the experiment of {controller} was not served: {reason}");
@@ -414,7 +449,7 @@ impl Sessions {
     }
 }
 
-/// One session, and further ones as long as the controller only yields; until `asked` to make room.
+/// One session, until `asked` to make room.
 async fn serve_experiment(
     endpoint: &Endpoint,
     experiment: &Experiment,
@@ -422,28 +457,31 @@ async fn serve_experiment(
 ) -> Served {
     let controller = &experiment.controller;
     tracing::info!("connecting back to {controller}: {}", experiment.xdescr);
-    loop {
-        let preempted = preempted(&mut asked);
-        let running = endpoint.clone().run_for(controller, Some(experiment.priority), preempted);
-        let Session { started, end, .. } = running.await;
-        match end {
-            Ok(End::Yielded { resume }) => {
-                let pause = resume.saturating_duration_since(now());
-                tracing::info!("{controller} wants us back in {pause:?}");
-                tokio::select! {
-                    () = sleep(pause) => {}
-                    () = self::preempted(&mut asked) => return Served::InPart,
-                }
-            }
-            Ok(End::Preempted) => return Served::InPart,
-            _ if !started => return Served::No(reason(end)),
-            // A session that broke is over for the controller, too.
-            Ok(_) => return Served::Yes,
-            Err(error) => {
-                tracing::info!("session with {controller}: {error}");
-                return Served::Yes;
-            }
+    let preempted = preempted(&mut asked);
+    let running = endpoint.clone().run_for(controller, Some(experiment.priority), preempted);
+    let Session { started, end, .. } = running.await;
+    match end {
+        Ok(End::Yielded { resume }) => {
+            let pause = resume.saturating_duration_since(now());
+            tracing::info!("{controller} wants us back in {pause:?}");
+            Served::InPart { not_before: resume }
         }
+        Ok(End::Preempted) => Served::InPart { not_before: Ticks(0) },
+        _ if !started => Served::No(reason(end)),
+        // A session that broke is over for the controller, too.
+        Ok(_) => Served::Yes,
+        Err(error) => {
+            tracing::info!("session with {controller}: {error}");
+            Served::Yes
+        }
+    }
+}
+
+/// For ever without a time.
+async fn sleep_until(time: Option<Ticks>) {
+    match time {
+        Some(time) => sleep(time.saturating_duration_since(now())).await,
+        None => std::future::pending().await,
     }
 }
 

@@ -249,6 +249,33 @@ async fn a_more_important_experiment_takes_the_place_of_the_least_important_one(
 }
 
 #[tokio::test]
+async fn two_more_important_experiments_need_not_wait_for_each_others_places() {
+    let controllers = Controllers::new();
+    let listeners = [listen().await, listen().await, listen().await, listen().await];
+    let (_tasks, experiments) = controllers.serve(2);
+    for (listener, priority) in listeners.iter().zip([1, 2]) {
+        experiments.send(important(listener, priority)).await.unwrap();
+    }
+    let mut less_important = [
+        controllers.start_session(&listeners[0]).await,
+        controllers.start_session(&listeners[1]).await,
+    ];
+    for listener in &listeners[2..] {
+        experiments.send(important(listener, 3)).await.unwrap();
+    }
+    // Neither leaves its place before this controller has closed, or for 5 s.
+    let suspended = async {
+        for link in &mut less_important {
+            assert_eq!(link.receive().await.unwrap().unwrap().0, MessageType::SUSPD);
+        }
+    };
+    timeout(Duration::from_secs(4), suspended).await.expect("both should be asked to leave");
+    drop(less_important);
+    let _third = controllers.start_session(&listeners[2]).await;
+    let _fourth = controllers.start_session(&listeners[3]).await;
+}
+
+#[tokio::test]
 async fn an_experiment_is_served_once_until_its_publication_ends() {
     let controllers = Controllers::new();
     let (lasting, endless, marker) = (listen().await, listen().await, listen().await);
@@ -285,6 +312,20 @@ async fn a_controller_that_yields_gets_the_endpoint_back_at_its_time() {
     link.close().await;
     controllers.start_session(&listener).await.close().await;
     assert!(now() >= resume);
+}
+
+#[tokio::test]
+async fn a_controller_that_has_yielded_takes_no_place_meanwhile() {
+    let controllers = Controllers::new();
+    let (yielding, other) = (listen().await, listen().await);
+    let (_tasks, experiments) = controllers.serve(1);
+    experiments.send(experiment(&yielding, None)).await.unwrap();
+    let mut link = controllers.start_session(&yielding).await;
+    let resume = now().saturating_add(Duration::from_secs(3600));
+    assert_eq!(ask(&mut link, &Message::Yield { resume }).await, Status::SUCCESS);
+    link.close().await;
+    experiments.send(experiment(&other, None)).await.unwrap();
+    controllers.start_session(&other).await.close().await;
 }
 
 #[tokio::test]
