@@ -26,6 +26,8 @@ const TAG: u16 = 1234;
 const RECEIVE_BUFFER_LEN: u32 = 4096;
 /// A write of so many bytes to a pipe is not mixed with others (`PIPE_BUF` on Linux).
 const LINE_LEN_MAX: usize = 4096;
+/// Of an answer no more than so many bytes are fetched; a page alone fills its line long before.
+const ANSWER_LEN_MAX: usize = 64 * 1024;
 /// Ends a line whose page was cut.
 const CUT_MARK: &str = " [cut]";
 
@@ -39,7 +41,7 @@ fn main() -> ExitCode {
     })
 }
 
-/// Everything the server sent.
+/// What the server sent, up to [`ANSWER_LEN_MAX`].
 fn fetch(
     client: &mut Client,
     server: SocketAddr,
@@ -55,10 +57,10 @@ fn fetch(
     Ok(answer)
 }
 
-/// All data until the server closes.
+/// All data until the server closes or enough has come.
 fn collect(client: &mut Client) -> Result<Vec<u8>, MletError> {
     let mut answer = Vec::new();
-    loop {
+    while answer.len() < ANSWER_LEN_MAX {
         match client.notification()?.message() {
             Message::Ndata { packet: Packet::Tcp { data, .. }, .. } => {
                 answer.extend_from_slice(data);
@@ -75,6 +77,7 @@ fn collect(client: &mut Client) -> Result<Vec<u8>, MletError> {
             _ => {}
         }
     }
+    Ok(answer)
 }
 
 /// The line for one answer, cut to what one write to a pipe keeps together.
@@ -86,9 +89,9 @@ fn line(endpoint: &str, key: &str, answer: &[u8]) -> String {
     };
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut line = format!("{endpoint}\t{key}\t{}\t{}", status.escape_ascii(), page.escape_ascii());
-    if line.len() >= LINE_LEN_MAX {
+    if line.len() >= LINE_LEN_MAX || answer.len() >= ANSWER_LEN_MAX {
         // Escaped text is ASCII, so that every length is a character boundary; the rest is too.
-        let mut end = LINE_LEN_MAX - 1 - CUT_MARK.len();
+        let mut end = line.len().min(LINE_LEN_MAX - 1 - CUT_MARK.len());
         while !line.is_char_boundary(end) {
             end -= 1;
         }
@@ -159,6 +162,23 @@ mod tests {
         );
         assert_eq!(line("a", "", b"garbage"), "a\t\tgarbage\t");
         assert_eq!(line("a", "", b""), "a\t\t\t");
+    }
+
+    #[test]
+    fn a_page_without_end_is_not_fetched_to_its_end() {
+        let (near, mut endpoint) = UnixStream::pair().unwrap();
+        let mut client = Client::new(near, mlet::SILENCE_MAX).unwrap();
+        let flooding = std::thread::spawn(move || {
+            let packet = Packet::Tcp { family: Family::Ipv4, data: &[b'x'; 4096] };
+            let mut message = Vec::new();
+            Message::Ndata { sktid: SKTID, time: Ticks(0), packet }.encode(&mut message).unwrap();
+            while endpoint.write_all(&message).is_ok() {}
+        });
+        let answer = collect(&mut client).unwrap();
+        drop(client);
+        flooding.join().unwrap();
+        assert_eq!(answer.len(), ANSWER_LEN_MAX);
+        assert!(line("127.1.0.1", "", &answer).ends_with(CUT_MARK));
     }
 
     #[test]
