@@ -65,7 +65,14 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let in_message = AtomicBool::new(false);
     // Whatever the conversation waits for, a controller that does not read included, these end it.
     let end = tokio::select! {
-        end = converse(link, &mut sockets, leave_at, first, &in_message) => return end,
+        end = converse(link, &mut sockets, leave_at, first, &in_message) => {
+            if matches!(end, Ok(End::Closed | End::Yielded { .. })) {
+                // The controller need not wait for what the sockets have still to send.
+                let closing = timeout(LAST_WORDS_TIMEOUT, link.shut_down());
+                let _ = tokio::join!(closing, sockets.close_all());
+            }
+            return end;
+        }
         () = preempted => End::Preempted,
         () = period_over => End::PeriodOver,
     };

@@ -11,7 +11,8 @@
 //!
 //! Not here: requests and their answers, what the chain allows (`limits`).
 //!
-//! Invariant: a task lives as long as its socket is open here; [`Sockets`] dropped, all are closed.
+//! Invariant: a task lives as long as its socket is open here, and that of a closed connection not longer
+//! than [`LINGER_TIMEOUT`] beyond; [`Sockets`] dropped, all are closed.
 
 mod bind;
 mod datagram;
@@ -22,11 +23,13 @@ mod tcp;
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use engine::wire::message::{Open, Packet, Protocol, Socket, Status};
 use engine::wire::time::Ticks;
 use tokio::sync::{Notify, mpsc};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::timeout;
 
 use super::filter::Filter;
 use super::limits::Limits;
@@ -36,12 +39,18 @@ use schedule::{Action, Order};
 pub(super) use table::{BUFFERS_LEN_MAX, Table};
 use table::{SocketNumber, State};
 
-/// The open sockets of one session.
+/// How long a closed connection may go on sending, and wait for its peer to close.
+const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+/// Connections that may do so at the same time, as many as there are socket numbers; a further one is cut.
+const LINGERING_MAX: usize = 256;
+
+/// The sockets of one session.
 #[derive(Debug)]
 pub(super) struct Sockets {
     machine: Machine,
     shared: Arc<Shared>,
     tasks: HashMap<u8, Task>,
+    lingering: JoinSet<()>,
 }
 
 /// What the tasks of the sockets and their session have in common.
@@ -56,8 +65,12 @@ struct Shared {
 
 impl Shared {
     fn table(&self) -> MutexGuard<'_, Table> {
-        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+        locked(&self.table)
     }
+}
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// What a socket's task is told.
@@ -69,16 +82,20 @@ enum Instruction {
     Capture(Capture),
 }
 
-/// The task of an open socket; dropped, it ends.
+/// The task of an open socket.
 #[derive(Debug)]
 struct Task {
     instructions: mpsc::UnboundedSender<Instruction>,
-    handle: JoinHandle<()>,
+    life: Life,
 }
 
-impl Drop for Task {
+/// A task that ends when this is dropped.
+#[derive(Debug)]
+struct Life(JoinHandle<()>);
+
+impl Drop for Life {
     fn drop(&mut self) {
-        self.handle.abort();
+        self.0.abort();
     }
 }
 
@@ -106,7 +123,8 @@ impl Sockets {
             news: Notify::new(),
             room: Notify::new(),
         };
-        Self { machine, shared: Arc::new(shared), tasks: HashMap::new() }
+        let (tasks, lingering) = (HashMap::new(), JoinSet::new());
+        Self { machine, shared: Arc::new(shared), tasks, lingering }
     }
 
     /// The sockets' states.
@@ -138,18 +156,18 @@ impl Sockets {
             Open::TcpConnect { local, remote } => {
                 let (tcp, local) = bind::tcp(own(local), false)?;
                 let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Opening);
-                self.run(sktid, |orders| tcp::connect(tcp, remote, reporter, orders));
+                self.run(reporter, |reporter, orders| tcp::connect(tcp, remote, reporter, orders));
             }
             Open::TcpListen { local } => {
                 let (tcp, local) = bind::tcp(own(local), true)?;
                 let listener = tcp.listen(1).map_err(|error| bind::tcp_status(&error))?;
                 let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Opening);
-                self.run(sktid, |orders| tcp::accept(listener, reporter, orders));
+                self.run(reporter, |reporter, orders| tcp::accept(listener, reporter, orders));
             }
             Open::Udp { local } => {
                 let (udp, local) = bind::udp(own(local))?;
                 let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Open);
-                self.run(sktid, |orders| datagram::run_udp(udp, reporter, orders));
+                self.run(reporter, |reporter, orders| datagram::run_udp(udp, reporter, orders));
             }
             Open::Raw { local } => {
                 let local = own(SocketAddr::new(local, 0));
@@ -159,21 +177,52 @@ impl Sockets {
                     }
                 })?;
                 let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Open);
-                self.run(sktid, |orders| datagram::run_raw(raw, local.ip(), reporter, orders));
+                let local = local.ip();
+                self.run(reporter, |reporter, orders| {
+                    datagram::run_raw(raw, local, reporter, orders)
+                });
             }
         }
         Ok(())
     }
 
-    /// NCLOSE. What has not been sent by now is lost; the local port is free when this returns.
+    /// NCLOSE. What was to be sent later is not. A connection still sends what is due, and lingers until its
+    /// peer has read that; the local port of any other socket is free when this returns.
     pub(super) async fn close(&mut self, sktid: u8) -> Result<(), Status> {
-        self.table().remove(sktid)?;
-        if let Some(mut task) = self.tasks.remove(&sktid) {
-            task.handle.abort();
-            // It ends at its next wait, in whatever way.
-            let _ = (&mut task.handle).await;
+        let lingers = self.table().remove(sktid)?;
+        let Some(Task { instructions, mut life }) = self.tasks.remove(&sktid) else {
+            return Ok(());
+        };
+        while self.lingering.try_join_next().is_some() {}
+        let may_linger = self.lingering.len() < LINGERING_MAX;
+        if let Some(number) = lingers.filter(|_| may_linger) {
+            // By this the task learns of it, or by its entry's absence if it waits for room.
+            drop(instructions);
+            self.shared.room.notify_waiters();
+            let shared = Arc::clone(&self.shared);
+            self.lingering.spawn(async move {
+                let _ = timeout(LINGER_TIMEOUT, &mut life.0).await;
+                drop(life);
+                shared.table().forget(number);
+            });
+            return Ok(());
+        }
+        life.0.abort();
+        // It ends at its next wait, in whatever way.
+        let _ = (&mut life.0).await;
+        if let Some(number) = lingers {
+            self.table().forget(number);
         }
         Ok(())
+    }
+
+    /// Closes all sockets and waits, [`LINGER_TIMEOUT`] at most, for the connections that linger.
+    pub(super) async fn close_all(&mut self) {
+        for sktid in self.tasks.keys().copied().collect::<Vec<u8>>() {
+            // It is open.
+            let _ = self.close(sktid).await;
+        }
+        while self.lingering.join_next().await.is_some() {}
     }
 
     /// NSEND. It is sent at its time, and NTAG tells; a stream's after what was to be sent before.
@@ -221,13 +270,17 @@ impl Sockets {
         Reporter { shared: Arc::clone(&self.shared), number, socket }
     }
 
-    fn run<F>(&mut self, sktid: u8, life: impl FnOnce(mpsc::UnboundedReceiver<Instruction>) -> F)
-    where
+    fn run<F>(
+        &mut self,
+        reporter: Reporter,
+        life: impl FnOnce(Reporter, mpsc::UnboundedReceiver<Instruction>) -> F,
+    ) where
         F: Future<Output = ()> + Send + 'static,
     {
         let (instructions, receiver) = mpsc::unbounded_channel();
-        let handle = tokio::spawn(life(receiver));
-        self.tasks.insert(sktid, Task { instructions, handle });
+        let sktid = reporter.socket.sktid;
+        let life = Life(tokio::spawn(life(reporter, receiver)));
+        self.tasks.insert(sktid, Task { instructions, life });
     }
 
     fn instruct(&self, sktid: u8, instruction: Instruction) -> Result<(), Status> {

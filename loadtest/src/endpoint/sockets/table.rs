@@ -8,13 +8,13 @@
 //!
 //! Invariant: nothing is told about a socket after its NCLOSE; a late report finds no socket of its
 //! number. Memory is bounded by the buffers that NOPEN reserved, [`UNITS_MAX`] packets and as many
-//! events each, and [`SEND_QUEUE_LEN`].
+//! events each, and [`SEND_QUEUE_LEN`], in which closed connections that still send have their share.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 
-use engine::wire::message::{Family, Message, Open, Packet, Socket, StateChange, Status};
+use engine::wire::message::{Family, Message, Open, Packet, Protocol, Socket, StateChange, Status};
 use engine::wire::time::Ticks;
 
 use super::super::limits::Limits;
@@ -151,6 +151,8 @@ struct Drops {
 #[derive(Debug, Default)]
 pub(crate) struct Table {
     sockets: BTreeMap<u8, Entry>,
+    /// What waits to be sent by connections that linger, by their numbers.
+    lingering: HashMap<u64, usize>,
     controls: HashMap<u8, Controls>,
     send_times: HashMap<u16, Ticks>,
     limits: Limits,
@@ -220,11 +222,21 @@ impl Table {
         SocketNumber { sktid: socket.sktid, number }
     }
 
-    /// NCLOSE; whatever waits is forgotten.
-    pub(crate) fn remove(&mut self, sktid: u8) -> Result<(), Status> {
-        self.sockets.remove(&sktid).ok_or(Status::ESKTNOTOPEN)?;
+    /// NCLOSE; whatever waits to be told is forgotten. With a number the connection has to linger, or what
+    /// was sent could be lost; [`Table::forget`] ends that.
+    pub(crate) fn remove(&mut self, sktid: u8) -> Result<Option<SocketNumber>, Status> {
+        let entry = self.sockets.remove(&sktid).ok_or(Status::ESKTNOTOPEN)?;
         self.controls.remove(&sktid);
-        Ok(())
+        if !entry.lingers() {
+            return Ok(None);
+        }
+        self.lingering.insert(entry.number, entry.send_queue_len);
+        Ok(Some(SocketNumber { sktid, number: entry.number }))
+    }
+
+    /// A connection that lingered is gone.
+    pub(crate) fn forget(&mut self, number: SocketNumber) {
+        self.lingering.remove(&number.number);
     }
 
     /// Whether a request may name this socket.
@@ -274,7 +286,8 @@ impl Table {
             return Err(Status::ESKTPKTDENY);
         }
         let cost = data(packet).len() + ORDER_LEN;
-        let waiting: usize = self.sockets.values().map(|entry| entry.send_queue_len).sum();
+        let open = self.sockets.values().map(|entry| entry.send_queue_len);
+        let waiting: usize = open.chain(self.lingering.values().copied()).sum();
         if waiting + cost > SEND_QUEUE_LEN {
             return Err(Status::ESYSNOBUFS);
         }
@@ -352,6 +365,9 @@ impl Table {
         time: Ticks,
         result: Result<(), Status>,
     ) {
+        if let Some(waiting) = self.lingering.get_mut(&number.number) {
+            *waiting = waiting.saturating_sub(len + ORDER_LEN);
+        }
         let Some(entry) = self.find(number) else { return };
         entry.send_queue_len = entry.send_queue_len.saturating_sub(len + ORDER_LEN);
         let status = result.err().unwrap_or(Status::SUCCESS);
@@ -382,14 +398,12 @@ impl Table {
         entry.tell(hold_back::NDATA, data_len, &Message::Ndata { sktid, time, packet });
     }
 
-    /// How many bytes of a stream may be read now: 0 means later, `None` never again.
+    /// How many bytes of a stream may be read now: 0 means later, `None` never again. What a closed one
+    /// brings is told to nobody and has no limit.
     pub(crate) fn readable_len(&mut self, number: SocketNumber) -> Option<usize> {
+        let Some(entry) = self.find(number) else { return Some(usize::MAX) };
+        let room = if entry.has_room(0) { entry.buffer_len - entry.used } else { 0 };
         let allowed = self.limits.receivable_len()?;
-        let entry = self.find(number)?;
-        if !entry.has_room(0) {
-            return Some(0);
-        }
-        let room = entry.buffer_len - entry.used;
         Some(usize::try_from(allowed.min(room.into())).unwrap_or(usize::MAX))
     }
 
@@ -456,6 +470,18 @@ impl Table {
 }
 
 impl Entry {
+    /// Whether closing it at once could lose what was sent: a connection is reset if input is unread then,
+    /// or comes later, and what the peer has not read yet is gone.
+    fn lingers(&self) -> bool {
+        self.socket.protocol == Protocol::Tcp
+            && match self.state {
+                // The last, if the chain allowed no more input.
+                State::Open | State::WriteClosed | State::Unknown => true,
+                State::PeerClosed => self.send_queue_len > 0,
+                _ => false,
+            }
+    }
+
     fn has_room(&self, len: usize) -> bool {
         // Events do not count: a mlet that holds NTAG back for good must go on to get its data.
         let packets = self.waiting.len() - self.events;

@@ -2,8 +2,12 @@
 //!
 //! A listening socket takes one connection and becomes it, because that is all that a message can name.
 //!
-//! Not here: buffers and notifications (`table`). Invariant: data is read only while the receive buffer
-//! has room, so that a slow controller slows the peer down.
+//! When it is closed, what is due is still sent, then the FIN, and input is discarded until the peer has
+//! closed too: a close with unread input would make the kernel reset the connection, and lose what the peer
+//! has not read yet.
+//!
+//! Not here: buffers and notifications (`table`); how long a closed connection may take. Invariant: data is
+//! read only while the receive buffer has room, so that a slow controller slows the peer down.
 
 use std::io;
 use std::net::SocketAddr;
@@ -48,6 +52,8 @@ pub(super) async fn accept(
     let accepted = loop {
         match listener.accept().await {
             Ok((_, peer)) if !reporter.shared.table().limits().allows_destination(peer.ip()) => {}
+            // That peer has given up; another may come.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
             accepted => break accepted,
         }
     };
@@ -88,12 +94,15 @@ async fn live(
     if let Ok(local) = stream.local_addr() {
         reporter.report(|table, number| table.established(number, local, remote, now()));
     }
-    let (reader, writer) = stream.split();
-    tokio::join!(receive(reader, reporter), send(writer, reporter, instructions));
+    let (mut reader, writer) = stream.split();
+    tokio::join!(receive(&mut reader, reporter), send(writer, reporter, instructions));
+    // Closed by now; and not read to its end if the chain allowed no more.
+    let mut rest = vec![0; DATA_LEN_MAX];
+    while matches!(reader.read(&mut rest).await, Ok(1..)) {}
 }
 
 /// Reports all data, then how the stream ended.
-async fn receive(mut reader: ReadHalf<'_>, reporter: &Reporter) {
+async fn receive(reader: &mut ReadHalf<'_>, reporter: &Reporter) {
     let state = loop {
         let Some(room) = room(reporter).await else {
             reporter.report(|table, _| table.log("the chain allows no more data to be received"));
@@ -104,7 +113,7 @@ async fn receive(mut reader: ReadHalf<'_>, reporter: &Reporter) {
             break state_after(&error);
         }
         let mut data = Vec::with_capacity(room.min(DATA_LEN_MAX));
-        match (&mut reader).take(data.capacity() as u64).read_buf(&mut data).await {
+        match (&mut *reader).take(data.capacity() as u64).read_buf(&mut data).await {
             Ok(0) => break State::PeerClosed,
             Ok(_) => reporter.report(|table, number| {
                 let packet = Packet::Tcp { family: reporter.socket.family, data: &data };
@@ -129,7 +138,7 @@ async fn room(reporter: &Reporter) -> Option<usize> {
     }
 }
 
-/// Carries out orders until the socket is closed.
+/// Carries out orders until the socket is closed, then those that are due, and sends the FIN.
 async fn send(
     mut writer: WriteHalf<'_>,
     reporter: &Reporter,
@@ -141,24 +150,32 @@ async fn send(
             instruction = instructions.recv() => match instruction {
                 Some(Instruction::Order(order)) => schedule.push(order),
                 Some(Instruction::Capture(_)) => {}
-                None => return,
+                None => break,
             },
-            () = alarm.wait(schedule.next_time()) => match schedule.pop() {
-                Some(Action::Send { tag, data, .. }) => {
-                    let time = now();
-                    let result = write(&mut writer, &data, reporter).await;
-                    reporter.report(|table, number| {
-                        table.sent(number, tag, data.len(), time, result);
-                    });
-                }
-                Some(Action::Finish) => {
-                    // A connection that is gone has no write side to shut down.
-                    let _ = writer.shutdown().await;
-                    reporter.report(|table, number| table.ended(number, State::WriteClosed, now()));
-                }
-                None => {}
-            },
+            () = alarm.wait(schedule.next_time()) => {
+                carry_out(schedule.pop(), &mut writer, reporter).await;
+            }
         }
+    }
+    while schedule.next_time().is_some_and(|time| time <= now()) {
+        carry_out(schedule.pop(), &mut writer, reporter).await;
+    }
+    let _ = writer.shutdown().await;
+}
+
+async fn carry_out(action: Option<Action>, writer: &mut WriteHalf<'_>, reporter: &Reporter) {
+    match action {
+        Some(Action::Send { tag, data, .. }) => {
+            let time = now();
+            let result = write(writer, &data, reporter).await;
+            reporter.report(|table, number| table.sent(number, tag, data.len(), time, result));
+        }
+        Some(Action::Finish) => {
+            // A connection that is gone has no write side to shut down.
+            let _ = writer.shutdown().await;
+            reporter.report(|table, number| table.ended(number, State::WriteClosed, now()));
+        }
+        None => {}
     }
 }
 

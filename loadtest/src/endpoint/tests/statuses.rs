@@ -4,6 +4,7 @@
 use std::net::Ipv6Addr;
 
 use engine::wire::message::{Protocol, Socket};
+use tokio::task::JoinSet;
 
 use super::*;
 
@@ -75,26 +76,34 @@ fn bytes(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-/// Sends each of the requests to an endpoint of its own and compares the answer.
+/// Sends each of the requests to an endpoint of its own and compares the answer. All at once: an endpoint
+/// whose mlet leaves waits a while for a server that does not close.
 async fn check(rows: Vec<(Given, Vec<u8>, Status)>, server: SocketAddr, closed: SocketAddr) {
-    for (state, request, status) in rows {
-        let mut script = given(state, server, closed).await;
-        script.link.send_encoded(&request).await.unwrap();
-        let (message_type, payload) = script.next().await;
-        let row = format!("{state:?}: {}", request.escape_ascii());
-        assert_eq!(message_type, MessageType::RESULT, "{row}");
-        assert_eq!(Message::decode(message_type, &payload), result(status), "{row}");
-        let end = if status == MALFORMED {
-            assert!(script.link.receive().await.unwrap().is_none(), "{row}: still open");
-            script.leave().await.map_err(|error| matches!(error, EndpointError::Malformed(_)))
-        } else {
-            // The session goes on.
-            assert_eq!(script.ask(Message::End).await, Status::ECTLNOTSUP, "{row}");
-            script.leave().await.map_err(|_| false)
-        };
-        let expected = if status == MALFORMED { Err(true) } else { Ok(End::Closed) };
-        assert_eq!(end, expected, "{row}");
-    }
+    let checks = rows.into_iter().map(|row| check_row(row, server, closed));
+    checks.collect::<JoinSet<()>>().join_all().await;
+}
+
+async fn check_row(
+    (state, request, status): (Given, Vec<u8>, Status),
+    server: SocketAddr,
+    closed: SocketAddr,
+) {
+    let mut script = given(state, server, closed).await;
+    script.link.send_encoded(&request).await.unwrap();
+    let (message_type, payload) = script.next().await;
+    let row = format!("{state:?}: {}", request.escape_ascii());
+    assert_eq!(message_type, MessageType::RESULT, "{row}");
+    assert_eq!(Message::decode(message_type, &payload), result(status), "{row}");
+    let end = if status == MALFORMED {
+        assert!(script.link.receive().await.unwrap().is_none(), "{row}: still open");
+        script.leave().await.map_err(|error| matches!(error, EndpointError::Malformed(_)))
+    } else {
+        // The session goes on.
+        assert_eq!(script.ask(Message::End).await, Status::ECTLNOTSUP, "{row}");
+        script.leave().await.map_err(|_| false)
+    };
+    let expected = if status == MALFORMED { Err(true) } else { Ok(End::Closed) };
+    assert_eq!(end, expected, "{row}");
 }
 
 fn result(status: Status) -> Message<'static> {

@@ -59,6 +59,40 @@ fn a_late_report_finds_no_socket_of_its_number() {
 }
 
 #[test]
+fn what_a_closed_connection_has_still_to_send_counts_until_it_is_gone() {
+    const LEN: usize = SEND_QUEUE_LEN - ORDER_LEN;
+    let mut table = Table::default();
+    let open = |table: &mut Table, sktid, state| {
+        let socket = Socket { sktid, family: Family::Ipv4, protocol: Protocol::Tcp };
+        table.insert(socket, 100, ANY, state)
+    };
+    let data = vec![0; LEN];
+    let packet = Packet::Tcp { family: Family::Ipv4, data: &data };
+    let admit = |table: &mut Table, sktid| table.admit_send(sktid, &packet, |_| false);
+    let full = Err(Status::ESYSNOBUFS);
+    for told in [false, true] {
+        let number = open(&mut table, 1, State::PeerClosed);
+        assert_eq!(admit(&mut table, 1), Ok(None));
+        assert_eq!(table.remove(1), Ok(Some(number)));
+        open(&mut table, 2, State::Open);
+        assert_eq!(admit(&mut table, 2), full);
+        if told {
+            table.sent(number, 7, LEN, Ticks(1), Ok(()));
+        } else {
+            table.forget(number);
+        }
+        assert_eq!(admit(&mut table, 2), Ok(None));
+        let number = table.remove(2).unwrap().unwrap();
+        table.forget(number);
+    }
+    // Nothing is lost of these.
+    for state in [State::PeerClosed, State::Ended, State::Reset, State::Opening] {
+        open(&mut table, 3, state);
+        assert_eq!(table.remove(3), Ok(None), "{state:?}");
+    }
+}
+
+#[test]
 fn however_small_only_so_many_packets_wait() {
     let (mut table, numbers) = table(&[1]);
     for _ in 0..UNITS_MAX + 5 {
