@@ -45,7 +45,7 @@ pub(super) async fn run_udp(
         tokio::select! {
             instruction = instructions.recv() => match instruction {
                 Some(Instruction::Order(order)) => schedule.push(order),
-                Some(Instruction::Capture(_)) => {}
+                Some(Instruction::Capture) => {}
                 None => return,
             },
             () = alarm.wait(schedule.next_time()) => send(&socket, schedule.pop(), &reporter).await,
@@ -78,7 +78,7 @@ pub(super) async fn run_raw(
         tokio::select! {
             instruction = instructions.recv() => match instruction {
                 Some(Instruction::Order(order)) => schedule.push(order),
-                Some(Instruction::Capture(new)) => capture = Some(new),
+                Some(Instruction::Capture) => capture = reporter.take_capture().or(capture),
                 None => return,
             },
             () = alarm.wait(schedule.next_time()) => send(&socket, schedule.pop(), &reporter).await,

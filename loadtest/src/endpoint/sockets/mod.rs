@@ -76,16 +76,21 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// What a socket's task is told.
 #[derive(Debug)]
 enum Instruction {
-    /// NSEND or NCTL.
+    /// NSEND or NCTL. The table bounds how many wait.
     Order(Order),
-    /// NCAP.
-    Capture(Capture),
+    /// NCAP: a capture is there to be taken.
+    Capture,
 }
+
+/// The latest capture that was asked for, until the socket's task takes it. Only one is kept: each holds a
+/// descriptor, and a mlet can ask for them faster than a task that is stopped in sending takes them.
+type NextCapture = Arc<Mutex<Option<Capture>>>;
 
 /// The task of an open socket.
 #[derive(Debug)]
 struct Task {
     instructions: mpsc::UnboundedSender<Instruction>,
+    next_capture: NextCapture,
     life: Life,
 }
 
@@ -105,9 +110,15 @@ struct Reporter {
     shared: Arc<Shared>,
     number: SocketNumber,
     socket: Socket,
+    next_capture: NextCapture,
 }
 
 impl Reporter {
+    /// The capture that an [`Instruction::Capture`] announced.
+    fn take_capture(&self) -> Option<Capture> {
+        locked(&self.next_capture).take()
+    }
+
     /// Makes an entry and wakes the session.
     fn report(&self, entry: impl FnOnce(&mut Table, SocketNumber)) {
         entry(&mut self.shared.table(), self.number);
@@ -190,7 +201,7 @@ impl Sockets {
     /// peer has read that; the local port of any other socket is free when this returns.
     pub(super) async fn close(&mut self, sktid: u8) -> Result<(), Status> {
         let lingers = self.table().remove(sktid)?;
-        let Some(Task { instructions, mut life }) = self.tasks.remove(&sktid) else {
+        let Some(Task { instructions, mut life, .. }) = self.tasks.remove(&sktid) else {
             return Ok(());
         };
         while self.lingering.try_join_next().is_some() {}
@@ -262,12 +273,18 @@ impl Sockets {
         }
         let filter = Filter::decode(filter).map_err(|_| Status::ESKTBADFILT)?;
         let capture = Capture::open(filter, end)?;
-        self.instruct(socket.sktid, Instruction::Capture(capture))
+        let task = self.tasks.get(&socket.sktid).ok_or(Status::ESKTNOTOPEN)?;
+        match locked(&task.next_capture).replace(capture) {
+            // The task knows already that there is one.
+            Some(_) => Ok(()),
+            None => self.instruct(socket.sktid, Instruction::Capture),
+        }
     }
 
     fn insert(&self, socket: Socket, buffer_len: u32, local: SocketAddr, state: State) -> Reporter {
         let number = self.table().insert(socket, buffer_len, local, state);
-        Reporter { shared: Arc::clone(&self.shared), number, socket }
+        let next_capture = NextCapture::default();
+        Reporter { shared: Arc::clone(&self.shared), number, socket, next_capture }
     }
 
     fn run<F>(
@@ -278,9 +295,9 @@ impl Sockets {
         F: Future<Output = ()> + Send + 'static,
     {
         let (instructions, receiver) = mpsc::unbounded_channel();
-        let sktid = reporter.socket.sktid;
+        let (sktid, next_capture) = (reporter.socket.sktid, Arc::clone(&reporter.next_capture));
         let life = Life(tokio::spawn(life(reporter, receiver)));
-        self.tasks.insert(sktid, Task { instructions, life });
+        self.tasks.insert(sktid, Task { instructions, next_capture, life });
     }
 
     fn instruct(&self, sktid: u8, instruction: Instruction) -> Result<(), Status> {

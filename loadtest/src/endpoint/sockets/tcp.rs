@@ -149,7 +149,7 @@ async fn send(
         tokio::select! {
             instruction = instructions.recv() => match instruction {
                 Some(Instruction::Order(order)) => schedule.push(order),
-                Some(Instruction::Capture(_)) => {}
+                Some(Instruction::Capture) => {}
                 None => break,
             },
             () = alarm.wait(schedule.next_time()) => {

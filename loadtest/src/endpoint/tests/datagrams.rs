@@ -3,8 +3,10 @@
 use std::net::Ipv6Addr;
 
 use engine::wire::message::Socket;
+use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
 use tokio::net::UdpSocket;
 
+use super::super::sockets::Sockets;
 use super::*;
 
 const ANY6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
@@ -369,6 +371,35 @@ async fn raw_sockets_of_ipv6_send_and_capture_as_well() {
         };
         seen += usize::from(data == packet);
     }
+}
+
+/// How many packet sockets this process has open.
+fn packet_sockets() -> usize {
+    let fds = std::fs::read_dir("/proc/self/fd").unwrap().flatten();
+    let fds = fds.filter_map(|fd| fd.file_name().to_str()?.parse().ok());
+    fds.filter(|fd| {
+        let address = getsockname::<SockaddrStorage>(*fd);
+        address.is_ok_and(|address| address.family() == Some(AddressFamily::Packet))
+    })
+    .count()
+}
+
+/// The socket's task cannot run between these requests, as if it were stopped in sending.
+#[tokio::test]
+#[ignore = "needs CAP_NET_RAW"]
+async fn of_captures_that_are_asked_for_faster_than_they_begin_only_the_latest_is_kept() {
+    let machine = Machine::new(OWN, "host".to_owned());
+    let mut sockets = Sockets::new(machine, Limits::default());
+    sockets.open(1, &Open::Raw { local: ANY.ip() }, 4096).unwrap();
+    let protocol = engine::wire::message::Protocol::Raw;
+    let socket = Socket { sktid: 1, family: Family::Ipv4, protocol };
+    let all = Program::from_ebpf_text(b"0xb7 0 0 0 0xffff\n0x95 0 0 0 0").unwrap();
+    for _ in 0..100 {
+        sockets.capture(socket, Ticks::MAX, all.encoded()).unwrap();
+    }
+    // Tests at the same time may have a few of their own.
+    assert!((1..50).contains(&packet_sockets()), "{}", packet_sockets());
+    sockets.close(1).await.unwrap();
 }
 
 #[tokio::test]
