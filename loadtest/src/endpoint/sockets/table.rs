@@ -440,7 +440,7 @@ impl Table {
             let held_back = self.controls(*sktid).mask & (hold_back::NTAG | hold_back::NSTAT) != 0;
             if held_back { 0 } else { entry.events }
         };
-        self.sockets.iter().map(told).sum::<usize>() >= BACKLOG_MAX
+        self.log.len() + self.sockets.iter().map(told).sum::<usize>() >= BACKLOG_MAX
     }
 
     /// The socket of this number in memory.

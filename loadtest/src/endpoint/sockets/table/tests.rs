@@ -93,6 +93,15 @@ fn what_a_closed_connection_has_still_to_send_counts_until_it_is_gone() {
 }
 
 #[test]
+fn lines_for_the_log_that_nobody_takes_hold_up_requests() {
+    let mut table = Table::default();
+    (0..BACKLOG_MAX).for_each(|_| table.log("raw sockets"));
+    assert!(table.is_backlogged());
+    table.pop().unwrap();
+    assert!(!table.is_backlogged());
+}
+
+#[test]
 fn however_small_only_so_many_packets_wait() {
     let (mut table, numbers) = table(&[1]);
     for _ in 0..UNITS_MAX + 5 {
