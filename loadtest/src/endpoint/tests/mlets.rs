@@ -1,5 +1,6 @@
 //! The example mlets, each run by the real `pktxpmgr` at real endpoints.
 
+use std::collections::HashSet;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -245,11 +246,20 @@ async fn a_page_can_be_fetched_in_ten_lines_of_python() {
 async fn python_serves_all_endpoints_from_one_process() {
     let server = UdpSocket::bind(LOOPBACK).await.unwrap();
     let port = server.local_addr().unwrap().port().to_string();
+    // Nobody is answered before both endpoints have asked: they are served at the same time.
     tokio::spawn(async move {
         let mut data = [0; 16];
+        let mut unanswered = Vec::new();
+        let mut endpoints = HashSet::new();
         loop {
             let (len, peer) = server.recv_from(&mut data).await.unwrap();
-            server.send_to(&data[..len], peer).await.unwrap();
+            unanswered.push((data[..len].to_vec(), peer));
+            endpoints.insert(peer);
+            if endpoints.len() == 2 {
+                for (data, peer) in unanswered.drain(..) {
+                    server.send_to(&data, peer).await.unwrap();
+                }
+            }
         }
     });
     let script = script("time_datagrams.py");
