@@ -1,4 +1,4 @@
-//! `mlet-ping [TARGET [COUNT]]`: pings through the endpoint, which must offer raw sockets. All requests are
+//! `mlet-ping [TARGET [COUNT]]`: pings an IPv4 target through the endpoint, which must offer raw sockets. All requests are
 //! ordered at once and leave one a second by the endpoint's clock; only the replies come back here.
 //!
 //! ```text
@@ -6,17 +6,17 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use mlet::ipv4::{self, Header};
 use mlet::{
     Client, Family, Message, MletError, Open, Packet, Program, Protocol, Socket, Status, Ticks,
-    print_line, resolve,
+    print_line, resolve_ipv4,
 };
 
-const USAGE: &str = "mlet-ping [TARGET [COUNT]], an IPv4 target";
+const USAGE: &str = "mlet-ping [TARGET [COUNT]], a target with an IPv4 address";
 const SOCKET: Socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for a reply.
@@ -33,12 +33,10 @@ struct Exchange {
 fn main() -> ExitCode {
     mlet::run(USAGE, |client, endpoint, arguments| {
         let target = arguments.first().map_or("www.example.com", String::as_str);
-        let SocketAddr::V4(address) = resolve(target, 0)? else {
-            return Err(MletError::Usage);
-        };
+        let address = resolve_ipv4(target)?;
         let count = arguments.get(1).map_or(Ok(4), |text| text.parse());
         let count = count.map_err(|_| MletError::Usage)?;
-        for (sequence, exchange) in ping(client, *address.ip(), count, INTERVAL)? {
+        for (sequence, exchange) in ping(client, address, count, INTERVAL)? {
             let latency = exchange.sent.zip(exchange.replied).map(|(sent, replied)| {
                 format!("{:.3}", replied.saturating_duration_since(sent).as_secs_f64() * 1e3)
             });

@@ -6,17 +6,17 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use mlet::ipv4::{self, Header};
 use mlet::{
     Client, Family, Message, MletError, Open, Packet, Program, Protocol, Socket, Status, Ticks,
-    print_line, resolve,
+    print_line, resolve_ipv4,
 };
 
-const USAGE: &str = "mlet-traceroute [TARGET], an IPv4 target";
+const USAGE: &str = "mlet-traceroute [TARGET], a target with an IPv4 address";
 const SOCKET: Socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
 const HOPS_MAX: u8 = 30;
 /// The probe with this port has hop 0; nobody should listen from here on.
@@ -38,10 +38,8 @@ struct Hop {
 fn main() -> ExitCode {
     mlet::run(USAGE, |client, endpoint, arguments| {
         let target = arguments.first().map_or("www.example.com", String::as_str);
-        let SocketAddr::V4(address) = resolve(target, 0)? else {
-            return Err(MletError::Usage);
-        };
-        for (number, hop) in trace(client, *address.ip())? {
+        let address = resolve_ipv4(target)?;
+        for (number, hop) in trace(client, address)? {
             let router =
                 hop.answered.map_or_else(|| "-".to_owned(), |(_, router)| router.to_string());
             let latency = hop.sent.zip(hop.answered).map(|(sent, (answered, _))| {

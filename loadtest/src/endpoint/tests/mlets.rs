@@ -2,6 +2,8 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
 use tokio::net::UdpSocket;
@@ -69,13 +71,13 @@ fn every_mlet_says_how_it_is_used_without_an_endpoint() {
 
 #[test]
 fn a_mlet_whose_output_nobody_reads_ends_with_one_line() {
-    let (session, _endpoint) = std::os::unix::net::UnixStream::pair().unwrap();
+    let (session, _endpoint) = UnixStream::pair().unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let ended = std::process::Command::new(program("mlet-echo"))
         .args(["--count", "0"])
         .env("EPADDR", "192.0.2.1")
-        .stdin(std::os::fd::OwnedFd::from(session))
+        .stdin(OwnedFd::from(session))
         .stdout(writer)
         .output()
         .unwrap();
@@ -101,6 +103,24 @@ async fn bulk_goes_on_when_the_server_closes_its_side_first() {
     let (_home, output) = run(1, &[], &program("mlet-bulk"), &arguments).await;
     assert_eq!(columns(&output[0])[..3], ["127.1.0.1", "up", arguments[2]], "{output:?}");
     assert_eq!(serving.await.unwrap(), BYTES);
+}
+
+#[test]
+fn mlets_that_speak_ipv4_alone_say_so() {
+    for name in ["mlet-ping", "mlet-traceroute"] {
+        let (session, _endpoint) = UnixStream::pair().unwrap();
+        let ended = std::process::Command::new(program(name))
+            .arg("2001:db8::7")
+            .env("EPADDR", "192.0.2.1")
+            .stdin(OwnedFd::from(session))
+            .output()
+            .unwrap();
+        let text = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!(ended.status.code(), Some(1), "{text}");
+        let reason =
+            "2001:db8::7 has no IPv4 address, only 2001:db8::7, and this mlet speaks IPv4 alone";
+        assert!(text.contains(reason), "{text}");
+    }
 }
 
 async fn dns_server() -> SocketAddr {

@@ -68,7 +68,7 @@ mod singleton;
 use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
-use std::net::{SocketAddr, ToSocketAddrs};
+use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -220,6 +220,20 @@ pub fn resolve(name: &str, default_port: u16) -> Result<SocketAddr, MletError> {
     };
     let preferred = preferred(addresses.map_err(failed)?);
     preferred.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+}
+
+/// As [`resolve`], for mlets that speak IPv4 alone because they make whole packets with [`ipv4`].
+///
+/// # Errors
+/// It has none, or none of IPv4.
+pub fn resolve_ipv4(name: &str) -> Result<Ipv4Addr, MletError> {
+    match resolve(name, 0)? {
+        SocketAddr::V4(address) => Ok(*address.ip()),
+        SocketAddr::V6(address) => Err(MletError::Failed(format!(
+            "{name} has no IPv4 address, only {}, and this mlet speaks IPv4 alone",
+            address.ip()
+        ))),
+    }
 }
 
 fn preferred(addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
