@@ -2,54 +2,104 @@
 //! (`pktxpmgr -s`): that one gets the session on fd 0 and the address in `EPADDR`, as if `pktxpmgr` had
 //! started it.
 //!
-//! Only SIGPIPE has its default there and is not ignored, because that is how Rust starts programs; mlets
-//! in Rust and Python ignore it themselves.
+//! A session that is lost, or whose mlet cannot be started or fails, is told on standard error and the
+//! others go on. The exit code is 0 only if there was a session and none of them failed.
 
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, ExitCode, Stdio};
+use std::collections::HashMap;
+use std::ffi::CString;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStringExt;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
 
-use mlet::Sessions;
+use mlet::{Sessions, SingletonError};
+use nix::errno::Errno;
+use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+
+/// What runs, and what has become of the rest.
+#[derive(Default)]
+struct Mlets {
+    /// Endpoints' addresses.
+    running: HashMap<Pid, String>,
+    succeeded: usize,
+    failed: usize,
+}
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let Some((mlet, arguments)) = arguments.split_first().filter(|(mlet, _)| *mlet != "--help")
-    else {
+    // A C string each: no argument holds a NUL.
+    let words = std::env::args_os().skip(1).map(|word| CString::new(word.into_vec()));
+    let words: Vec<CString> = words.collect::<Result<_, _>>().unwrap_or_default();
+    if words.first().is_none_or(|mlet| mlet.as_bytes() == b"--help") {
         eprintln!("usage: pktxpmgr -s [OPTIONS] mlet-single MLET [ARGUMENT..]");
         return ExitCode::FAILURE;
-    };
-    let mut sessions = match Sessions::on_stdin() {
-        Ok(sessions) => sessions,
-        Err(error) => {
-            eprintln!("mlet-single: {error}");
-            return ExitCode::FAILURE;
-        }
-    };
-    let mut running: Vec<Child> = Vec::new();
-    let end = loop {
-        let (session, endpoint) = match sessions.next() {
-            Ok(Some(session)) => session,
-            Ok(None) => break ExitCode::SUCCESS,
-            Err(error) => {
-                eprintln!("mlet-single: {error}");
-                break ExitCode::FAILURE;
-            }
-        };
-        let session = Stdio::from(OwnedFd::from(session));
-        let mut command = Command::new(mlet);
-        command.arg0(mlet.rsplit('/').next().unwrap_or(mlet)).args(arguments);
-        command.env_clear().env("EPADDR", &endpoint).stdin(session);
-        match command.spawn() {
-            Ok(child) => running.push(child),
-            // The session closes, and with it the experiment at this endpoint.
-            Err(error) => eprintln!("mlet-single: {mlet} cannot run for {endpoint}: {error}"),
-        }
-        // Those that have ended are not kept.
-        running.retain_mut(|child| matches!(child.try_wait(), Ok(None)));
-    };
-    for mut child in running {
-        // Each tells itself what went wrong.
-        let _ = child.wait();
     }
-    end
+    let mut mlets = Mlets::default();
+    if let Err(error) = mlets.serve(&words) {
+        mlets.failure(&error.to_string());
+    }
+    mlets.reap(WaitPidFlag::empty());
+    if mlets.succeeded > 0 && mlets.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+impl Mlets {
+    /// Starts a mlet for every session, until there are no more.
+    fn serve(&mut self, words: &[CString]) -> Result<(), SingletonError> {
+        let mut sessions = Sessions::on_stdin()?;
+        loop {
+            match sessions.next() {
+                Ok(Some((session, endpoint))) => match spawn(words, &session, &endpoint) {
+                    Ok(mlet) => drop(self.running.insert(mlet, endpoint)),
+                    // The session closes, and with it the experiment at this endpoint.
+                    Err(errno) => {
+                        self.failure(&format!("endpoint {endpoint}: the mlet cannot run: {errno}"));
+                    }
+                },
+                Ok(None) => return Ok(()),
+                // There may be room for the next one.
+                Err(error @ SingletonError::TooManyFiles) => self.failure(&error.to_string()),
+                Err(error) => return Err(error),
+            }
+            self.reap(WaitPidFlag::WNOHANG);
+        }
+    }
+
+    /// Takes in those that have ended; with no flag, waits for all.
+    fn reap(&mut self, flag: WaitPidFlag) {
+        loop {
+            let (mlet, end) = match waitpid(None, Some(flag)) {
+                Ok(WaitStatus::Exited(mlet, 0)) => (mlet, None),
+                Ok(WaitStatus::Exited(mlet, code)) => (mlet, Some(format!("exit code {code}"))),
+                Ok(WaitStatus::Signaled(mlet, signal, _)) => (mlet, Some(signal.to_string())),
+                Err(Errno::EINTR) => continue,
+                // The others still run, or none is left.
+                Ok(_) | Err(_) => return,
+            };
+            let endpoint = self.running.remove(&mlet).unwrap_or_default();
+            match end {
+                None => self.succeeded += 1,
+                Some(end) => self.failure(&format!("endpoint {endpoint}: the mlet ended: {end}")),
+            }
+        }
+    }
+
+    fn failure(&mut self, what: &str) {
+        eprintln!("mlet-single: {what}");
+        self.failed += 1;
+    }
+}
+
+/// Unlike the standard library's way of starting programs this one leaves SIGPIPE ignored, on which mlets
+/// rely.
+fn spawn(words: &[CString], session: &UnixStream, endpoint: &str) -> Result<Pid, Errno> {
+    let [mlet, arguments @ ..] = words else { return Err(Errno::ENOENT) };
+    let name = mlet.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
+    let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
+    let arguments: Vec<_> = std::iter::once(&name).chain(arguments).collect();
+    let address = CString::new(format!("EPADDR={endpoint}")).map_err(|_| Errno::EINVAL)?;
+    let mut actions = PosixSpawnFileActions::init()?;
+    actions.add_dup2(session.as_raw_fd(), 0)?;
+    let attributes = PosixSpawnAttr::init()?;
+    posix_spawn(mlet.as_c_str(), &actions, &attributes, &arguments, &[address])
 }

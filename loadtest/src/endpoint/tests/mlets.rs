@@ -2,10 +2,12 @@
 
 use std::collections::HashSet;
 use std::ffi::OsString;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 
+use engine::sys::fd_passing;
+use nix::sys::signal::Signal;
 use tokio::net::UdpSocket;
 use tokio::task::JoinSet;
 
@@ -103,6 +105,59 @@ async fn bulk_goes_on_when_the_server_closes_its_side_first() {
     let (_home, output) = run(1, &[], &program("mlet-bulk"), &arguments).await;
     assert_eq!(columns(&output[0])[..3], ["127.1.0.1", "up", arguments[2]], "{output:?}");
     assert_eq!(serving.await.unwrap(), BYTES);
+}
+
+/// Runs mlet-single with so many sessions and no more; its exit code, what it told and what its mlets
+/// printed. `limit` is its `ulimit -n`.
+fn single(sessions: usize, limit: usize, mlet: &[&str]) -> (Option<i32>, String, String) {
+    let (control, manager) = UnixStream::pair().unwrap();
+    for _ in 0..sessions {
+        let (_near, far) = UnixStream::pair().unwrap();
+        fd_passing::send(manager.as_fd(), b"192.0.2.7\0", Some(far.as_fd())).unwrap();
+    }
+    drop(manager);
+    let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");
+    let ended = std::process::Command::new("/bin/sh")
+        .args(["-c", &script])
+        .arg(program("mlet-single"))
+        .args(mlet)
+        .stdin(OwnedFd::from(control))
+        .output()
+        .unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (ended.status.code(), text(ended.stderr), text(ended.stdout))
+}
+
+#[test]
+fn mlet_single_fails_if_nothing_ran_or_something_failed_and_says_for_which_endpoint() {
+    for (sessions, limit, mlet, code, told) in [
+        (3, 64, &["/bin/true"][..], 0, ""),
+        (0, 64, &["/bin/true"], 1, ""),
+        (2, 64, &["/nonexistent"], 1, "endpoint 192.0.2.7: the mlet cannot run: ENOENT"),
+        (2, 64, &["/bin/false"], 1, "endpoint 192.0.2.7: the mlet ended: exit code 1"),
+        (2, 64, &["/bin/sh", "-c", "kill $$"], 1, "the mlet ended: SIGTERM"),
+        // No room for a session beside fds 0 to 2 and a copy of 0.
+        (2, 4, &["/bin/true"], 1, "a session was lost: too many open files"),
+    ] {
+        let (ended, log, _) = single(sessions, limit, mlet);
+        assert_eq!(ended, Some(code), "{mlet:?}: {log}");
+        let lines = if told.is_empty() { 0 } else { sessions };
+        assert_eq!(log.lines().filter(|line| line.contains(told)).count(), lines, "{log}");
+    }
+}
+
+#[test]
+fn mlet_single_starts_mlets_as_pktxpmgr_does() {
+    let (code, log, status) = single(1, 64, &["/bin/cat", "/proc/self/status"]);
+    assert_eq!(code, Some(0), "{log}");
+    let ignored = status.lines().find_map(|line| line.strip_prefix("SigIgn:")).unwrap();
+    let ignored = u64::from_str_radix(ignored.trim(), 16).unwrap();
+    assert_ne!(ignored & 1 << (Signal::SIGPIPE as u64 - 1), 0, "{status}");
+    let script = "echo \"$EPADDR\"; /bin/ls -l /proc/self/fd/0";
+    let (_, _, printed) = single(1, 64, &["/bin/sh", "-c", script]);
+    let lines: Vec<&str> = printed.lines().collect();
+    assert_eq!(lines[0], "192.0.2.7");
+    assert!(lines[1].contains("socket:"), "{printed}");
 }
 
 #[test]

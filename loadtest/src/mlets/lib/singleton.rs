@@ -23,6 +23,8 @@ pub struct Sessions {
     /// The next session's, as far as it has come.
     address: Vec<u8>,
     session: Option<OwnedFd>,
+    /// The session was sent, but this process had no room for it.
+    is_lost: bool,
 }
 
 /// Why no more sessions come, other than that there are no more.
@@ -30,7 +32,7 @@ pub struct Sessions {
 pub enum SingletonError {
     /// Fd 0 is no control socket, or it broke.
     Io(io::Error),
-    /// This process has too many open files to take another session; end some.
+    /// This process has too many open files to take the session; end some. Others may follow.
     TooManyFiles,
     /// The manager broke the rules; how.
     Unexpected(&'static str),
@@ -72,7 +74,7 @@ impl Sessions {
     /// Those that come over `control`.
     #[must_use]
     pub fn new(control: UnixStream) -> Self {
-        Self { control, address: Vec::new(), session: None }
+        Self { control, address: Vec::new(), session: None, is_lost: false }
     }
 
     /// Waits for the next session; with the endpoint's address, which is empty if it is not known.
@@ -91,9 +93,7 @@ impl Sessions {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
                 Err(error) => return Err(SingletonError::Io(error)),
             };
-            if received.fds_lost {
-                return Err(SingletonError::TooManyFiles);
-            }
+            self.is_lost |= received.fds_lost;
             for fd in received.fds {
                 if self.session.replace(fd).is_some() {
                     return Err(SingletonError::Unexpected("two sessions with one address"));
@@ -109,6 +109,10 @@ impl Sessions {
             if let Some((0, address)) = self.address.split_last() {
                 let address = String::from_utf8_lossy(address).into_owned();
                 self.address.clear();
+                if std::mem::take(&mut self.is_lost) {
+                    self.session = None;
+                    return Err(SingletonError::TooManyFiles);
+                }
                 let session = self.session.take();
                 let session = session.ok_or(SingletonError::Unexpected("no session"))?;
                 return Ok(Some((UnixStream::from(session), address)));
