@@ -22,6 +22,7 @@ use tokio::task::JoinSet;
 use tokio::time::interval;
 use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
+use tracing::subscriber::NoSubscriber;
 
 use crate::credentials::{self, KeyOptions};
 use crate::endpoint::Endpoint;
@@ -81,6 +82,8 @@ async fn serve(options: &Options) -> Result<(), HostError> {
     tracing::info!("{total} endpoints have their identities, after {:.1?}", started.elapsed());
     let subscribed = Arc::new(AtomicUsize::new(0));
     let mut fleet = JoinSet::new();
+    // Not `Dispatch::none`: what that is not interested in first would never be logged by anybody.
+    let silent = Dispatch::new(NoSubscriber::default());
     for (index, (endpoint, subscriber)) in members.into_iter().enumerate() {
         let subscribed = Arc::clone(&subscribed);
         let experiments_max = options.serving.experiments_max;
@@ -90,7 +93,7 @@ async fn serve(options: &Options) -> Result<(), HostError> {
         if index == 0 || options.log.is_verbose() {
             fleet.spawn(serving);
         } else {
-            fleet.spawn(serving.with_subscriber(Dispatch::none()));
+            fleet.spawn(serving.with_subscriber(silent.clone()));
         }
     }
     report(&subscribed, total, started).await;

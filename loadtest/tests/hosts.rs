@@ -263,11 +263,13 @@ impl Running {
         after.split(' ').next().unwrap().parse().unwrap()
     }
 
-    /// Asks it to end: it does so with exit code 0.
-    fn end(mut self, signal: Signal) {
+    /// Asks it to end: it does so with exit code 0. All of its log.
+    fn end(mut self, signal: Signal) -> Vec<String> {
         kill(Pid::from_raw(self.child.id().try_into().unwrap()), signal).unwrap();
         let status = self.child.wait().unwrap();
-        assert_eq!(status.code(), Some(0), "{:?} {:?}", self.seen, self.lines.try_iter());
+        self.seen.extend(self.lines.iter());
+        assert_eq!(status.code(), Some(0), "{:?}", self.seen);
+        std::mem::take(&mut self.seen)
     }
 
     fn proc(&self, entry: &str) -> PathBuf {
@@ -338,7 +340,10 @@ fn every_endpoint_of_a_fleet_connects_back_with_a_key_of_its_own() {
     assert!(lines.iter().all(is_whole), "{lines:?}");
     lines.dedup();
     assert_eq!(lines.len(), COUNT);
-    fleet.end(Signal::SIGINT);
+    // The first endpoint speaks for all.
+    let log = fleet.end(Signal::SIGINT);
+    let connecting = log.iter().filter(|line| line.contains("connecting back to"));
+    assert_eq!(connecting.count(), 1, "{log:?}");
     broker.end(Signal::SIGTERM);
 }
 

@@ -27,6 +27,7 @@ use engine::wire::time::Ticks;
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
+use tracing::instrument::WithSubscriber;
 
 use super::subscribe::{Controller, Experiment, Interest, Subscriber};
 use super::{End, Endpoint, EndpointError, Session, now};
@@ -386,10 +387,12 @@ impl Sessions {
         let place = Place { priority: experiment.priority, preempted };
         self.places.insert(experiment.controller.clone(), place);
         let endpoint = self.endpoint.clone();
-        self.running.spawn(async move {
+        let serving = async move {
             let served = serve_experiment(&endpoint, &experiment, asked).await;
             (experiment, served)
-        });
+        };
+        // A task of its own would log for every endpoint of a fleet.
+        self.running.spawn(serving.with_current_subscriber());
     }
 
     /// Asks the least important experiments to leave, one for each more important one that waits.
