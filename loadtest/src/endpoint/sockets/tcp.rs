@@ -104,25 +104,42 @@ async fn live(
 /// Reports all data, then how the stream ended.
 async fn receive(reader: &mut ReadHalf<'_>, reporter: &Reporter) {
     let state = loop {
-        let Some(room) = room(reporter).await else {
+        if room(reporter).await.is_none() {
             reporter.report(|table, _| table.log("the chain allows no more data to be received"));
             break State::Unknown;
-        };
+        }
         // Memory is taken only once there is something to read: most sockets wait most of the time.
         if let Err(error) = reader.readable().await {
             break state_after(&error);
         }
-        let mut data = Vec::with_capacity(room.min(DATA_LEN_MAX));
-        match (&mut *reader).take(data.capacity() as u64).read_buf(&mut data).await {
+        match take(reader, reporter) {
             Ok(0) => break State::PeerClosed,
-            Ok(_) => reporter.report(|table, number| {
-                let packet = Packet::Tcp { family: reporter.socket.family, data: &data };
-                table.received(number, now(), packet);
-            }),
+            Ok(_) => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
             Err(error) => break state_after(&error),
         }
     };
     reporter.report(|table, number| table.ended(number, state, now()));
+}
+
+/// Reads what is there as far as there is room; how much. The table is locked meanwhile, or another socket could
+/// use up what the chain allows for all of them, and a part of the stream had to be dropped.
+fn take(reader: &ReadHalf<'_>, reporter: &Reporter) -> io::Result<usize> {
+    let mut table = reporter.shared.table();
+    let room = table.readable_len(reporter.number).unwrap_or(0);
+    if room == 0 {
+        // Not any more.
+        return Err(io::ErrorKind::WouldBlock.into());
+    }
+    let mut data = vec![0; room.min(DATA_LEN_MAX)];
+    let len = reader.try_read(&mut data)?;
+    data.truncate(len);
+    if len > 0 {
+        let packet = Packet::Tcp { family: reporter.socket.family, data: &data };
+        table.received(reporter.number, now(), packet);
+        reporter.shared.news.notify_one();
+    }
+    Ok(len)
 }
 
 /// How much may be read, once that is something; `None` if never again.

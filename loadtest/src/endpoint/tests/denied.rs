@@ -128,6 +128,34 @@ async fn what_may_not_be_received_is_dropped_or_ends_the_stream() {
 }
 
 #[tokio::test]
+async fn streams_that_share_what_may_be_received_are_cut_short_and_have_no_holes() {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let remote = listener.local_addr().unwrap();
+    let mut script = Script::limited("max_recv_byte=500;");
+    let mut servers = Vec::new();
+    for sktid in [1, 2] {
+        assert_eq!(script.ask(connect(sktid, remote)).await, Status::SUCCESS);
+        assert_eq!(script.next().await.0, MessageType::NSTAT);
+        servers.push(listener.accept().await.unwrap().0);
+    }
+    // Both wait for input by now, when all of it would be allowed to either.
+    for (sktid, allowed) in [(1, 400), (2, 100)] {
+        servers[usize::from(sktid) - 1].write_all(&[sktid; 400]).await.unwrap();
+        loop {
+            let (message_type, payload) = script.next().await;
+            match Message::decode(message_type, &payload) {
+                Message::Ndata { sktid: from, packet: Packet::Tcp { data, .. }, .. } => {
+                    assert_eq!((from, data), (sktid, &[sktid; 400][..allowed]));
+                    break;
+                }
+                Message::Linfo { .. } => {}
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+}
+
+#[tokio::test]
 #[ignore = "needs CAP_NET_RAW"]
 async fn foreign_source_addresses_need_the_chains_leave() {
     let mut packet = vec![0x45, 0, 0, 20, 0, 0, 0, 0, 30, 253, 0, 0];
