@@ -45,11 +45,11 @@ pub fn has_hung_up(socket: &OwnedFd) -> bool {
 
 /// How many bytes of what was sent the peer has not taken yet: not acknowledged over TCP, not read over a
 /// socket pair, where their bookkeeping is counted too.
-pub fn untaken_len(socket: &OwnedFd) -> usize {
+pub fn untaken_len(socket: &impl AsFd) -> usize {
     let mut len: libc::c_int = 0;
     #[allow(unsafe_code)]
     // SAFETY: TIOCOUTQ, which is SIOCOUTQ on sockets, writes one int, and `len` is one.
-    let result = unsafe { libc::ioctl(socket.as_raw_fd(), libc::TIOCOUTQ, &raw mut len) };
+    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut len) };
     if result == 0 { usize::try_from(len).unwrap_or(0) } else { 0 }
 }
 

@@ -4,7 +4,7 @@
 //!
 //! When it is closed, what is due is still sent, then the FIN, and input is discarded until the peer has
 //! closed too: a close with unread input would make the kernel reset the connection, and lose what the peer
-//! has not read yet.
+//! has not read yet. A peer that goes on sending is cut once it has acknowledged everything.
 //!
 //! Not here: buffers and notifications (`table`); how long a closed connection may take. Invariant: data is
 //! read only while the receive buffer has room, so that a slow controller slows the peer down.
@@ -13,6 +13,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use engine::sys::socket::untaken_len;
 use engine::wire::message::{Packet, Status};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
@@ -26,6 +27,8 @@ use super::{Instruction, Reporter};
 
 /// Data of one NDATA: with header and fields it fills one TLS record.
 const DATA_LEN_MAX: usize = 16 * 1024 - 15;
+/// Input of a closed connection that is discarded without asking what the peer has acknowledged.
+const DISCARDED_LEN_MAX: usize = 1 << 20;
 /// Longest wait for a peer to accept.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
@@ -94,15 +97,30 @@ async fn live(
     if let Ok(local) = stream.local_addr() {
         reporter.report(|table, number| table.established(number, local, remote, now()));
     }
-    let (mut reader, writer) = stream.split();
-    tokio::join!(receive(&mut reader, reporter), send(writer, reporter, instructions));
-    // Closed by now; and not read to its end if the chain allowed no more.
-    let mut rest = vec![0; DATA_LEN_MAX];
-    while matches!(reader.read(&mut rest).await, Ok(1..)) {}
+    let (reader, writer) = stream.split();
+    let receiving = async {
+        receive(reader, reporter).await;
+        std::future::pending::<()>().await;
+    };
+    tokio::select! {
+        () = receiving => {}
+        () = send(writer, reporter, instructions) => {}
+    }
+    discard(&mut stream).await;
+}
+
+async fn discard(stream: &mut TcpStream) {
+    let (mut input, mut discarded_len) = (vec![0; DATA_LEN_MAX], 0);
+    while let Ok(len @ 1..) = stream.read(&mut input).await {
+        discarded_len += len;
+        if discarded_len > DISCARDED_LEN_MAX && untaken_len(stream) == 0 {
+            return;
+        }
+    }
 }
 
 /// Reports all data, then how the stream ended.
-async fn receive(reader: &mut ReadHalf<'_>, reporter: &Reporter) {
+async fn receive(reader: ReadHalf<'_>, reporter: &Reporter) {
     let state = loop {
         if room(reporter).await.is_none() {
             reporter.report(|table, _| table.log("the chain allows no more data to be received"));
@@ -112,7 +130,7 @@ async fn receive(reader: &mut ReadHalf<'_>, reporter: &Reporter) {
         if let Err(error) = reader.readable().await {
             break state_after(&error);
         }
-        match take(reader, reporter) {
+        match take(&reader, reporter) {
             Ok(0) => break State::PeerClosed,
             Ok(_) => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
