@@ -73,6 +73,8 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
+use engine::wire::address::HostPort;
+
 pub use client::{Client, ClientError, Notification};
 pub use engine::wire::message::{
     Family, Message, NCTL_FIN, Open, Packet, Protocol, Socket, StateChange, Status,
@@ -207,17 +209,17 @@ pub fn check_closed(change: StateChange) -> Result<(), MletError> {
     }
 }
 
-/// The address of `name`, found at the controller: `HOST`, which gets `default_port`, or `HOST:PORT`. Of
-/// several the first IPv4 one is taken, because an endpoint may have no IPv6.
+/// The address of `name`, found at the controller: `HOST`, which gets `default_port`, or `HOST:PORT`; an IPv6
+/// address before a port stands in brackets. Of several the first IPv4 one is taken, because an endpoint may
+/// have no IPv6.
 ///
 /// # Errors
 /// It has none.
 pub fn resolve(name: &str, default_port: u16) -> Result<SocketAddr, MletError> {
     let failed = |cause| MletError::Resolve { name: name.to_owned(), cause };
-    let addresses = match name.rsplit_once(':') {
-        Some(_) if name.parse::<std::net::Ipv6Addr>().is_err() => name.to_socket_addrs(),
-        _ => (name, default_port).to_socket_addrs(),
-    };
+    let HostPort { host, port } =
+        HostPort::parse(name).map_err(|error| failed(io::Error::other(error)))?;
+    let addresses = (host, port.unwrap_or(default_port)).to_socket_addrs();
     let preferred = preferred(addresses.map_err(failed)?);
     preferred.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
 }
@@ -251,6 +253,7 @@ mod tests {
         assert_eq!(found("127.0.0.1:8080"), "127.0.0.1:8080".parse().unwrap());
         assert_eq!(found("127.77.0.1"), "127.77.0.1:80".parse().unwrap());
         assert_eq!(found("::1"), "[::1]:80".parse().unwrap());
+        assert_eq!(found("[::1]"), "[::1]:80".parse().unwrap());
         assert_eq!(found("[::1]:8080"), "[::1]:8080".parse().unwrap());
         let error = resolve("127.0.0.1:http", 80).unwrap_err();
         assert!(error.to_string().starts_with("127.0.0.1:http has no address"), "{error}");
