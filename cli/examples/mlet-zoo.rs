@@ -38,6 +38,11 @@ fn main() -> ExitCode {
         ["pieces", piece, count, len] => pieces(number(piece), number(count), number(len)),
         ["leave", count, len] => leave(number(count), number(len)),
         ["both", count, len] => flood(number(count), number(len)).and_then(|()| sink()),
+        ["both", count, len, theirs] => {
+            flood(number(count), number(len)).and_then(|()| check(number(theirs)))
+        }
+        ["check", len] => check(number(len)),
+        ["swap", count, len] => swap(number(count), number(len)),
         ["half"] => half(),
         ["obey"] => return obey(),
         ["stubborn"] => stubborn(),
@@ -125,6 +130,28 @@ fn sink() -> io::Result<()> {
     }
     say(&format!("sank {messages} messages with {bytes} bytes"));
     Ok(())
+}
+
+/// Reads to the end what must be the messages that `flood` writes, then says how many came from whom.
+fn check(len: usize) -> io::Result<()> {
+    let mut session = session();
+    let mut count = 0;
+    while let Some((message_type, came)) = receive(&mut session)? {
+        if message_type != MADE_UP || came != payload(count, len) {
+            return Err(io::Error::other(format!("what came is not message {count}")));
+        }
+        count += 1;
+    }
+    let peer = std::env::var("EPADDR").unwrap_or_default();
+    say(&format!("{peer} sent {count} messages in order"));
+    Ok(())
+}
+
+/// Writes what `flood` writes all at once, and meanwhile reads the same.
+fn swap(count: usize, len: usize) -> io::Result<()> {
+    let writer = thread::spawn(move || pieces(usize::MAX, count, len));
+    check(len)?;
+    writer.join().expect("the writer does not panic")
 }
 
 /// Writes messages that are numbered from 0, and exits right after.

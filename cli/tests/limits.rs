@@ -4,7 +4,6 @@
 
 mod common;
 
-use std::fs;
 use std::io::{ErrorKind, Write};
 use std::net::Shutdown;
 use std::process::Command;
@@ -14,7 +13,7 @@ use std::time::{Duration, Instant};
 use common::churn::{self, Holdings, KINDS};
 use common::crowd;
 use common::endpoint::{Dial, End, Endpoint, LINFO, NDATA, START, SUCCESS, message};
-use common::manager::{Manager, children_of, kill_hard, wait_until, zoo};
+use common::manager::{Manager, await_standstill, children_of, kill_hard, wait_until, zoo};
 use common::{Home, PKTXPMGR, assert_says};
 use engine::sys::limits::raise_open_files;
 use nix::sys::signal::{Signal, kill};
@@ -78,22 +77,6 @@ fn an_endpoint_that_takes_nothing_is_given_up() {
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
     assert_eq!(manager.ends().code, Some(0));
     drop(endpoint);
-}
-
-/// Waits until a mlet has written nothing for a while: its output is full up to the endpoint.
-fn await_standstill(mlet: i32) {
-    let written = || {
-        let io = fs::read_to_string(format!("/proc/{mlet}/io")).unwrap();
-        io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().to_owned()
-    };
-    let (mut last, mut since) = (written(), Instant::now());
-    wait_until("the mlet can write no more", || {
-        let now = written();
-        if now != last {
-            (last, since) = (now, Instant::now());
-        }
-        since.elapsed() > Duration::from_millis(200)
-    });
 }
 
 /// `--drain-timeout` is about progress: a slow reader that keeps reading gets everything.

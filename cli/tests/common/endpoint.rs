@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use engine::proto::tls::{self, PeerRule};
 use engine::proto::trust::TrustMode;
+use engine::sys::socket;
 use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
 use engine::wire::frame::Framer;
 use engine::wire::issue::{CertificateFields, issue};
@@ -22,7 +23,7 @@ use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Home;
-use super::manager::{Manager, PATIENCE};
+use super::manager::{Manager, PATIENCE, wait_until};
 
 pub const CDATA: u8 = 0x20;
 pub const START: u8 = 0x21;
@@ -351,6 +352,33 @@ impl Endpoint {
         Ok(())
     }
 
+    /// Sends these bytes in one record, which they must fit into; returns its length on the wire.
+    pub fn send_record(&mut self, plaintext: &[u8]) -> usize {
+        assert!(plaintext.len() <= 1 << 14);
+        self.tls.writer().write_all(plaintext).unwrap();
+        let record = self.unsent();
+        self.send_raw(&record);
+        record.len()
+    }
+
+    /// Bytes sent that the manager's kernel has not acknowledged.
+    pub fn untaken_len(&self) -> usize {
+        socket::untaken_len(&self.tcp.try_clone().unwrap().into())
+    }
+
+    /// Waits until the manager's kernel takes no more of what was sent; returns how much it has not taken.
+    pub fn await_full_receiver(&self) -> usize {
+        let (mut last, mut since) = (self.untaken_len(), Instant::now());
+        wait_until("the manager's kernel takes no more", || {
+            let now = self.untaken_len();
+            if now != last {
+                (last, since) = (now, Instant::now());
+            }
+            since.elapsed() > Duration::from_millis(200)
+        });
+        last
+    }
+
     /// Sends bytes that are no TLS.
     pub fn send_raw(&mut self, bytes: &[u8]) {
         self.tcp.write_all(bytes).unwrap();
@@ -369,6 +397,11 @@ impl Endpoint {
 
     /// The ClientHello as it would be sent.
     pub fn hello(&mut self) -> Vec<u8> {
+        self.unsent()
+    }
+
+    /// What TLS wants to send.
+    fn unsent(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while self.tls.wants_write() {
             self.tls.write_tls(&mut bytes).unwrap();
@@ -390,11 +423,15 @@ impl Endpoint {
         assert_eq!(self.receive().unwrap(), (NDATA, payload.to_vec()));
     }
 
-    /// close_notify and FIN.
-    pub fn close(&mut self) {
+    pub fn send_close_notify(&mut self) {
         self.tls.send_close_notify();
         // The controller may be gone already.
         let _ = self.flush();
+    }
+
+    /// close_notify and FIN.
+    pub fn close(&mut self) {
+        self.send_close_notify();
         let _ = self.tcp.shutdown(Shutdown::Write);
     }
 

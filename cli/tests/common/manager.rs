@@ -239,6 +239,22 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     start.elapsed()
 }
 
+/// Waits until a mlet has written nothing for a while: its output is full up to the endpoint.
+pub fn await_standstill(mlet: i32) {
+    let written = || {
+        let io = fs::read_to_string(format!("/proc/{mlet}/io")).unwrap();
+        io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().to_owned()
+    };
+    let (mut last, mut since) = (written(), Instant::now());
+    wait_until("the mlet can write no more", || {
+        let now = written();
+        if now != last {
+            (last, since) = (now, Instant::now());
+        }
+        since.elapsed() > Duration::from_millis(200)
+    });
+}
+
 /// Every process that runs in this folder: manager, supervisor, mlets and what those left.
 pub fn processes_in(home: &Path) -> Vec<i32> {
     let home = home.canonicalize().unwrap_or_default();

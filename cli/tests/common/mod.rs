@@ -13,6 +13,7 @@ pub mod proxy;
 pub mod tail;
 pub mod terminal;
 pub mod tls_peer;
+pub mod told;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
