@@ -13,7 +13,6 @@ use std::time::Duration;
 
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::resource::{Resource, getrlimit};
 use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockType, getsockopt, recv, recvmsg, send, sockopt,
@@ -296,11 +295,14 @@ fn dump() -> io::Result<()> {
     report += &format!("blocking {}\n", !flags.contains(OFlag::O_NONBLOCK));
     report += &format!("unix stream {is_stream}\n");
     report += &format!("pid {}\npgid {}\n", std::process::id(), getpgrp());
-    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    report += &format!("nofile {soft} {hard}\n");
+    for line in fs::read_to_string("/proc/self/limits")?.lines() {
+        report += &format!("limit {line}\n");
+    }
     let status = fs::read_to_string("/proc/self/status")?;
-    let allowed = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:"));
-    report += &format!("cpus {}\n", allowed.unwrap_or_default().trim());
+    for name in ["Cpus_allowed_list", "SigBlk", "SigIgn"] {
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        report += &format!("{name} {}\n", line.unwrap_or_default().trim());
+    }
     report += &format!("cwd {}\n", std::env::current_dir()?.display());
     let mut session = session;
     session.write_all(&message(report.as_bytes()))?;

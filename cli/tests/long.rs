@@ -8,19 +8,18 @@ mod common;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Barrier, Mutex};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::Home;
 use common::churn::{self, Holdings, KINDS};
 use common::crowd;
-use common::dump::Dump;
+use common::dump::{Contract, Dump};
 use common::endpoint::{Dial, End, NDATA, message};
 use common::manager::{Manager, children_of, wait_until, zoo};
 use common::tail::a_slow_endpoint_gets_every_byte;
+use common::{Home, told};
 use engine::sys::limits::raise_open_files;
 
 /// Promises P5, P6.
@@ -167,14 +166,8 @@ fn reported(manager: Manager) -> BTreeMap<String, usize> {
     let ended = manager.interrupted();
     assert_eq!(ended.code, Some(0));
     let mut counts = BTreeMap::new();
-    let mut sessions = BTreeSet::new();
-    for line in ended.stderr.lines().filter(|line| line.contains(" over: ")) {
-        let Some((before, said)) = line.split_once("; ") else { continue };
-        let said = said.split(" after ").next().unwrap().split(" session=").next().unwrap();
-        *counts.entry(said.to_owned()).or_default() += 1;
-        let peer = before.split(" over: ").next().unwrap().rsplit(' ').next().unwrap();
-        let session = line.split("session=").nth(1).unwrap().split(' ').next().unwrap();
-        assert!(sessions.insert(session.to_owned()), "session {session} with {peer} is told twice");
+    for told in told::sessions(&ended.stderr) {
+        *counts.entry(format!("mlet {}", told.mlet)).or_default() += 1;
     }
     counts
 }
@@ -188,8 +181,7 @@ fn sixty_four_spawns_at_once_a_thousand_times_keep_the_mlet_contract() {
     let manager = home.start(&[], &["dump"]);
     let dial = home.dial(&manager);
     let (barrier, sessions) = (Barrier::new(AT_ONCE), Mutex::new(BTreeSet::new()));
-    let limits =
-        nix::sys::resource::getrlimit(nix::sys::resource::Resource::RLIMIT_NOFILE).unwrap();
+    let contract = Contract::behind("", &home);
     let start = Instant::now();
     thread::scope(|scope| {
         for _ in 0..AT_ONCE {
@@ -197,7 +189,7 @@ fn sixty_four_spawns_at_once_a_thousand_times_keep_the_mlet_contract() {
                 for _ in 0..ROUNDS {
                     barrier.wait();
                     let dump = Dump::of(&dial);
-                    let session = assert_contract(&dump, &home, limits);
+                    let session = contract.is_kept(&dump);
                     assert!(sessions.lock().unwrap().insert(session), "a number given twice");
                 }
             });
@@ -209,26 +201,6 @@ fn sixty_four_spawns_at_once_a_thousand_times_keep_the_mlet_contract() {
         &ended.stderr,
         &[&format!("{} mlets succeeded, 0 failed", ROUNDS * AT_ONCE)],
     );
-}
-
-/// Returns the number of the session.
-fn assert_contract(dump: &Dump, home: &Home, (soft, hard): (u64, u64)) -> String {
-    assert_eq!(dump.fds(), ["0", "1", "2"]);
-    assert!(dump.all("fd").iter().any(|fd| fd.starts_with("0 socket:")), "{:?}", dump.all("fd"));
-    assert_eq!((dump.one("blocking"), dump.one("unix")), ("true", "stream true"));
-    assert_eq!(dump.one("pgid"), dump.one("pid"));
-    assert_eq!(dump.one("nofile"), format!("{soft} {hard}"));
-    let folder = home.path("").canonicalize().unwrap();
-    assert_eq!(Path::new(dump.one("cwd")), folder);
-    let mut variables: Vec<&str> = dump.all("env").iter().map(String::as_str).collect();
-    variables.sort_unstable();
-    let names =
-        ["EPADDR=127.0.0.1", "PKTLAB_ENDPOINT_KEY=", "PKTLAB_SESSION=", "PKTLAB_SNIKEY=hello"];
-    assert_eq!(variables.len(), names.len(), "{variables:?}");
-    for (variable, name) in variables.iter().zip(names) {
-        assert!(variable.starts_with(name), "{variable}");
-    }
-    variables[2].to_owned()
 }
 
 /// Promise P14, items 84, 120.

@@ -4,74 +4,73 @@
 
 mod common;
 
+use std::collections::BTreeSet;
 use std::fs;
-use std::process::{Command, Stdio};
+use std::sync::Barrier;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::dump::Dump;
-use common::endpoint::{Dial, End, Identity, NDATA, message};
+use common::dump::{Contract, Dump, SIGPIPE_ALONE, signals};
+use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, message};
 use common::manager::{Manager, children_of, is_alive, wait_until, zoo};
-use common::{Home, PKTXPMGR, assert_says};
-use nix::sys::resource::{Resource, getrlimit};
+use common::{Home, assert_says, told};
 
-/// Items 79, 80.
+/// What a shell does before it starts the manager of these tests: lower limits than its own, ignored signals,
+/// an open descriptor and a variable.
+const SCRIPT: &str = "ulimit -S -n 256; ulimit -S -c 0; ulimit -S -s 4096; trap '' USR1 HUP; \
+                      exec 9</dev/null; export SURPLUS=1;";
+
+/// Mlets that start at the same moment.
+const AT_ONCE: usize = 64;
+
+/// Item 79.
 #[test]
-fn a_mlet_gets_its_session_four_variables_and_nothing_else() {
+fn a_mlet_gets_its_session_four_variables_and_its_arguments() {
     let home = Home::new();
-    // As a shell with a lower limit, a variable and an open descriptor would start it.
-    let script = "ulimit -S -n 256; exec 9</dev/null; exec \"$0\" \"$@\"";
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script, PKTXPMGR, "-c", "xpmgr.conf", "-a", "127.0.0.1:"]);
-    command.arg(zoo()).args(["dump"]).current_dir(home.path("")).env("SURPLUS", "1");
-    let manager = Manager::start(&home, command);
+    let contract = Contract::behind(SCRIPT, &home);
+    let manager = home.start_behind(SCRIPT, &[zoo().to_str().unwrap(), "dump"]);
     let identity = Identity::of(&home.keys.operator);
     let dump = Dump::of(&Dial::to(manager.address).with(&identity));
-
-    assert_eq!(dump.fds(), ["0", "1", "2"]);
-    assert!(dump.all("fd").iter().any(|fd| fd.starts_with("0 socket:")), "{:?}", dump.all("fd"));
-    assert_eq!((dump.one("blocking"), dump.one("unix")), ("true", "stream true"));
+    let session = contract.is_kept(&dump);
+    let number = session.strip_prefix("PKTLAB_SESSION=").unwrap();
+    manager.says(&format!("session={number}"));
+    let key = identity.chain[0].subject_key_id;
     let mut environment = dump.all("env").to_vec();
     environment.sort_unstable();
-    let key = identity.chain[0].subject_key_id;
     let expected = [
-        "EPADDR=127.0.0.1".to_owned(),
-        format!("PKTLAB_ENDPOINT_KEY={key}"),
-        environment[2].clone(),
-        "PKTLAB_SNIKEY=hello".to_owned(),
+        "EPADDR=127.0.0.1",
+        &format!("PKTLAB_ENDPOINT_KEY={key}"),
+        &session,
+        "PKTLAB_SNIKEY=hello",
     ];
     assert_eq!(environment, expected);
-    let session = environment[2].strip_prefix("PKTLAB_SESSION=").unwrap();
-    manager.says(&format!("session={session}"));
     assert_eq!(dump.all("arg"), ["mlet-zoo", "dump"]);
-    assert_eq!(dump.one("pgid"), dump.one("pid"));
-    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
-    assert_eq!(dump.one("nofile"), format!("256 {hard}"));
-    let status = fs::read_to_string("/proc/self/status").unwrap();
-    let cpus = status.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).unwrap();
-    assert_eq!(dump.one("cpus"), cpus.trim(), "not the one core of its shard");
-    let folder = home.path("").canonicalize().unwrap();
-    assert_eq!(dump.one("cwd"), folder.to_str().unwrap());
 }
 
-/// Item 80.
-#[test]
-fn mlets_that_start_at_the_same_moment_inherit_nothing_of_one_another() {
-    let home = Home::new();
-    let manager = home.start(&[], &["dump"]);
-    let dial = home.dial(&manager);
-    let dumps: Vec<Dump> = thread::scope(|scope| {
-        let threads: Vec<_> = (0..64).map(|_| scope.spawn(|| Dump::of(&dial))).collect();
+/// Runs so many endpoints that answer START at the same moment.
+fn at_once<T: Send>(dial: &Dial, part: impl Fn(Endpoint) -> T + Sync) -> Vec<T> {
+    let barrier = Barrier::new(AT_ONCE);
+    thread::scope(|scope| {
+        let run = || {
+            let mut endpoint = dial.handshake();
+            barrier.wait();
+            endpoint.set_up().unwrap();
+            part(endpoint)
+        };
+        let threads: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(run)).collect();
         threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    });
-    let mut sessions = Vec::new();
-    for dump in &dumps {
-        assert_eq!(dump.fds(), ["0", "1", "2"]);
-        sessions.extend(dump.all("env").iter().filter(|pair| pair.starts_with("PKTLAB_SESSION=")));
-    }
-    sessions.sort_unstable();
-    sessions.dedup();
-    assert_eq!(sessions.len(), 64, "every session has a number of its own");
+    })
+}
+
+/// Item 80, promise P15: everything that design section 3 names, in each of them.
+#[test]
+fn mlets_that_start_at_the_same_moment_get_just_what_one_gets_and_nothing_of_one_another() {
+    let home = Home::new();
+    let contract = Contract::behind(SCRIPT, &home);
+    let manager = home.start_behind(SCRIPT, &[zoo().to_str().unwrap(), "dump"]);
+    let dumps = at_once(&home.dial(&manager), Dump::read);
+    let sessions: BTreeSet<String> = dumps.iter().map(|dump| contract.is_kept(dump)).collect();
+    assert_eq!(sessions.len(), AT_ONCE, "every session has a number of its own");
     assert_says(&manager.interrupted().stderr, &["64 sessions served", "64 mlets succeeded"]);
 }
 
@@ -102,25 +101,33 @@ fn the_address_of_an_ipv6_endpoint_stands_without_brackets() {
     assert!(dump.all("env").contains(&"EPADDR=::1".to_owned()), "{:?}", dump.all("env"));
 }
 
-/// Item 81. Not asked of the zoo, for Rust programs ignore SIGPIPE by themselves.
+/// Item 81, promise P15. Not asked of the zoo, for Rust programs ignore SIGPIPE by themselves. What was ignored
+/// when the manager was started is not any more.
 #[test]
 fn sigpipe_is_ignored_and_no_other_signal_is_touched() {
     let home = Home::new();
-    let mut command = home.command();
-    command.args(["-n", "1", "/bin/cat", "/proc/self/status"]);
-    let manager = Manager::start(&home, command);
-    let mut endpoint = home.dial(&manager).session();
-    assert_eq!(endpoint.receive(), Err(End::CloseNotify));
-    endpoint.close();
-    let ended = manager.ends();
+    let contract = Contract::behind(SCRIPT, &home);
+    let manager =
+        home.start_behind(SCRIPT, &["/bin/cat", "/proc/self/limits", "/proc/self/status"]);
+    at_once(&home.dial(&manager), |mut endpoint| {
+        assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+        endpoint.close();
+    });
+    let ended = manager.interrupted();
     assert_eq!(ended.code, Some(0));
-    let set = |name: &str| {
-        let line = ended.stdout.lines().find_map(|line| line.strip_prefix(name)).unwrap();
-        // 32 and 33 are the C library's own.
-        u64::from_str_radix(line.trim(), 16).unwrap() & !(0b11 << 31)
+    // `cat` writes each file in one piece, so lines of different mlets do not mix.
+    let all = |name: &str| -> Vec<&str> {
+        let lines = ended.stdout.lines().filter_map(|line| line.strip_prefix(name));
+        lines.map(str::trim).collect()
     };
-    assert_eq!(set("SigIgn:"), 1 << (13 - 1));
-    assert_eq!((set("SigBlk:"), set("SigCgt:")), (0, 0));
+    for (name, expected) in [("SigIgn:", SIGPIPE_ALONE), ("SigBlk:", 0), ("SigCgt:", 0)] {
+        let sets: Vec<u64> = all(name).into_iter().map(signals).collect();
+        assert_eq!(sets, [expected; AT_ONCE], "{name}");
+    }
+    assert_eq!(all("Cpus_allowed_list:"), [&*contract.cpus; AT_ONCE]);
+    for limit in contract.limits.lines() {
+        assert_eq!(ended.stdout.lines().filter(|line| *line == limit).count(), AT_ONCE, "{limit}");
+    }
 }
 
 /// Items 7, 8, 14: a script runs, its arguments arrive as typed, what it prints is all there is on
@@ -144,11 +151,7 @@ fn a_script_gets_its_arguments_and_the_streams_of_the_manager() {
 #[test]
 fn sessions_run_with_stdin_closed_and_nothing_is_printed() {
     let home = Home::new();
-    let script = "exec \"$0\" \"$@\" <&-";
-    let mut command = Command::new("/bin/sh");
-    command.args(["-c", script, PKTXPMGR, "-c", "xpmgr.conf", "-a", "127.0.0.1:"]);
-    command.arg(zoo()).arg("echo").current_dir(home.path("")).env_clear().stdin(Stdio::null());
-    let manager = Manager::start(&home, command);
+    let manager = home.start_behind("exec <&-;", &[zoo().to_str().unwrap(), "echo"]);
     home.dial(&manager).is_served();
     let ended = manager.interrupted();
     assert_eq!((ended.code, &*ended.stdout), (Some(0), ""));
@@ -217,6 +220,7 @@ fn a_storm_of_crashing_mlets_is_reported_one_by_one_and_leaves_nothing() {
         manager.says_times(said, ROUNDS);
         assert_eq!(manager.said(said), ROUNDS, "{said}");
     }
+    assert_eq!(told::sessions(&manager.log()).len(), ROUNDS * ENDS.len(), "none is told twice");
     assert_eq!(children_of(manager.supervisor()).len(), 1, "all but the bystander's are reaped");
     wait_until("no descriptor is left", || manager.open_fds() == fds);
     bystander.send(&message(NDATA, b"exit 0"));
@@ -225,6 +229,50 @@ fn a_storm_of_crashing_mlets_is_reported_one_by_one_and_leaves_nothing() {
     let ended = manager.interrupted();
     assert_eq!(ended.code, Some(0));
     assert_says(&ended.stderr, &["301 sessions served", "51 mlets succeeded, 250 failed"]);
+}
+
+/// Promise P8: the log tells how long each ran. Theirs are the times between what the test sees
+/// before and after their starts and ends; the first lives on while the second comes and goes.
+#[test]
+fn the_log_tells_once_how_long_each_mlet_ran() {
+    /// The log has whole milliseconds.
+    const GRAIN: Duration = Duration::from_millis(1);
+    let home = Home::new();
+    let manager = home.start(&["-n", "2"], &["obey"]);
+    let dial = home.dial(&manager);
+    let begin = |last| {
+        let asked_for = Instant::now();
+        let mut endpoint = dial.clone().from(last).session();
+        endpoint.send(&message(NDATA, b"say"));
+        endpoint.receive().unwrap();
+        (endpoint, asked_for, Instant::now())
+    };
+    let end = |(mut endpoint, asked_for, seen): (Endpoint, Instant, Instant), order: &str| {
+        // Not a wait for anything: this is how long it lives.
+        thread::sleep(Duration::from_millis(200));
+        let least = seen.elapsed();
+        endpoint.send(&message(NDATA, order.as_bytes()));
+        assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+        endpoint.close();
+        manager.says(&format!("{order} after").replace("exit", "exit code"));
+        least - GRAIN..=asked_for.elapsed() + GRAIN
+    };
+    let first = begin(1);
+    let second = begin(2);
+    let second = end(second, "exit 5");
+    let first = end(first, "exit 0");
+    let ended = manager.ends();
+    let told = told::sessions(&ended.stderr);
+    let told: Vec<_> = told.iter().map(|told| (&*told.peer, &*told.mlet, told.run_time)).collect();
+    let [
+        ("127.0.0.2", "exit code 5", Some(of_second)),
+        ("127.0.0.1", "exit code 0", Some(of_first)),
+    ] = told[..]
+    else {
+        panic!("{told:?}");
+    };
+    assert!(first.contains(&of_first), "{of_first:?} is not in {first:?}");
+    assert!(second.contains(&of_second), "{of_second:?} is not in {second:?}");
 }
 
 /// Item 90. The mlet of the original's user who has none: `true` ends before a byte is passed.

@@ -16,7 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
-use super::{Ended, Home, pid};
+use super::{Ended, Home, PKTXPMGR, pid};
 
 /// Longest that any single wait may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -52,6 +52,17 @@ impl Home {
     pub fn start(&self, options: &[&str], kind: &[&str]) -> Manager {
         let mut command = self.command();
         command.args(options).arg(zoo()).args(kind);
+        Manager::start(self, command)
+    }
+}
+
+impl Home {
+    /// Starts `pktxpmgr` from a shell, behind this script, with this mlet.
+    pub fn start_behind(&self, script: &str, mlet: &[&str]) -> Manager {
+        let script = format!("{script} exec \"$0\" \"$@\"");
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", &script, PKTXPMGR, "-c", "xpmgr.conf", "-a", "127.0.0.1:"]);
+        command.args(mlet).current_dir(self.path("")).env_clear().stdin(Stdio::null());
         Manager::start(self, command)
     }
 }
