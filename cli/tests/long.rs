@@ -22,10 +22,14 @@ use common::tail::a_slow_endpoint_gets_every_byte;
 use common::{Home, told};
 use engine::sys::limits::raise_open_files;
 
-/// Promises P5, P6.
+/// Promises P5, P6. Memory is told by the page, and the allocator keeps some, so a leak shows by how often it
+/// happens: in the second half of the mixed sessions from 52 bytes a session on, in the second half of those that
+/// are all broken from 2.6 KiB on in a single one of their kinds.
 #[test]
 fn twenty_thousand_sessions_a_tenth_of_them_broken_leave_nothing() {
     const HALF: usize = 10_000;
+    /// Two hundred of each kind.
+    const BROKEN_HALF: usize = 200 * KINDS;
     /// What two looks at a quiet manager may differ by: pages that the allocator keeps or returns.
     const NOISE_KIB: usize = 512;
     let (home, manager) = churn::start();
@@ -39,21 +43,23 @@ fn twenty_thousand_sessions_a_tenth_of_them_broken_leave_nothing() {
         let last = std::mem::replace(&mut before, Holdings::of(&manager));
         last == before
     });
-    let start = Instant::now();
-    let memory = [(); 2].map(|()| {
-        churn::churn(&dial, HALF, 10);
-        before.are_back(&manager);
-        manager.memory_kib()
-    });
-    println!(
-        "leaks: {} sessions in {:.0?}; held before and after: {before:?}; RssAnon after the first \
-         half {} KiB, after the second {} KiB (noise {NOISE_KIB} KiB)",
-        2 * HALF,
-        start.elapsed(),
-        memory[0],
-        memory[1]
-    );
-    assert!(memory[1] <= memory[0] + NOISE_KIB);
+    for (sessions, every) in [(HALF, 10), (BROKEN_HALF, 1)] {
+        let start = Instant::now();
+        let memory = [(); 2].map(|()| {
+            churn::churn(&dial, sessions, every);
+            before.are_back(&manager);
+            manager.memory_kib()
+        });
+        println!(
+            "leaks: {} sessions, one of {every} broken, in {:.0?}; held before and after: {before:?}; \
+             RssAnon after the first half {} KiB, after the second {} KiB (noise {NOISE_KIB} KiB)",
+            2 * sessions,
+            start.elapsed(),
+            memory[0],
+            memory[1]
+        );
+        assert!(memory[1] <= memory[0] + NOISE_KIB);
+    }
     dial.obeys();
     assert_eq!(manager.interrupted().code, Some(0));
 }
@@ -76,6 +82,10 @@ const ENDS: [(&str, &str); 8] = [
 fn ten_thousand_crashes_at_five_hundred_a_second_are_each_reported_once() {
     const COUNT: usize = 10_000;
     const INTERVAL: Duration = Duration::from_millis(2);
+    /// Crashes in a second that must be reached; 500 are asked for.
+    const RATE_MIN: usize = 475;
+    /// What may end in the 100 ms until it is reaped.
+    const ZOMBIES_MAX: usize = 50;
     let homes = [Home::new(), Home::new(), Home::new()];
     let mut options = homes[0].command();
     options.arg(zoo()).arg("obey");
@@ -86,13 +96,14 @@ fn ten_thousand_crashes_at_five_hundred_a_second_are_each_reported_once() {
     ];
     let dials = [0, 1, 2].map(|index| homes[index].dial(&managers[index]));
     let supervisor = managers[0].supervisor();
-    let zombies_max = AtomicUsize::new(0);
+    let (zombies_max, looks) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let is_over = AtomicBool::new(false);
     let (next, start) = (AtomicUsize::new(0), Instant::now());
     thread::scope(|scope| {
         scope.spawn(|| {
             while !is_over.load(Ordering::Relaxed) {
                 zombies_max.fetch_max(zombies(supervisor), Ordering::Relaxed);
+                looks.fetch_add(1, Ordering::Relaxed);
                 thread::sleep(Duration::from_millis(50));
             }
         });
@@ -117,11 +128,14 @@ fn ten_thousand_crashes_at_five_hundred_a_second_are_each_reported_once() {
     for manager in &managers {
         wait_until("no child is left", || children_of(manager.supervisor()).is_empty());
     }
+    let (zombies_max, looks) = (zombies_max.into_inner(), looks.into_inner());
     println!(
-        "storm: {COUNT} in {took:.1?}, {:.0} a second (asked for 500); at most {} zombies at a look",
-        COUNT as f64 / took.as_secs_f64(),
-        zombies_max.into_inner()
+        "storm: {COUNT} in {took:.1?}, {:.0} a second (asked for 500); at most {zombies_max} zombies at any \
+         of {looks} looks, none afterwards",
+        COUNT as f64 / took.as_secs_f64()
     );
+    assert!(took.as_secs_f64() * RATE_MIN as f64 <= COUNT as f64, "fewer than {RATE_MIN} a second");
+    assert!(looks >= 100 && zombies_max <= ZOMBIES_MAX, "{zombies_max} zombies at {looks} looks");
     let expected = ENDS.iter().map(|(_, said)| ((*said).to_owned(), COUNT / 10)).collect();
     let [obedient, no_interpreter, not_executable] = managers;
     assert_eq!(reported(obedient), expected);
@@ -214,10 +228,10 @@ fn twelve_mebibytes_arrive_to_the_last_byte_at_one_megabyte_a_second() {
 #[test]
 fn two_hundred_mlets_that_never_read_do_not_slow_twenty_honest_sessions() {
     raise_open_files().unwrap();
-    let figures = crowd::measure(20, 200, 5, Duration::from_secs(3));
+    let figures = crowd::measure(20, 200, 5, Duration::from_secs(3), |_| false);
     println!("crowd: p99 of 20 echo sessions, in windows of 3 s by turns: {figures:?}");
     assert!(figures.flooded_len > 5 * 200 * 100_000, "the floods did not come");
-    assert!(figures.median_crowded() <= figures.worst_alone() * 3 / 2);
+    assert!(figures.median_holds());
 }
 
 /// Design 7: 5,000 endpoints that connect in one instant.

@@ -195,7 +195,7 @@ fn session_ending_so(dial: &Dial, order: &str) {
     endpoint.close();
 }
 
-/// Item 89, and promise P8: some hundred mlets, eight at a time, beside a session that lives through
+/// Items 89, 90, and promise P8: some hundred mlets, eight at a time, beside a session that lives through
 /// it.
 #[test]
 fn a_storm_of_crashing_mlets_is_reported_one_by_one_and_leaves_nothing() {
@@ -275,7 +275,7 @@ fn the_log_tells_once_how_long_each_mlet_ran() {
     assert!(second.contains(&of_second), "{of_second:?} is not in {second:?}");
 }
 
-/// Item 90. The mlet of the original's user who has none: `true` ends before a byte is passed.
+/// Item 87. The mlet of the original's user who has none: `true` ends before a byte is passed.
 #[test]
 fn a_mlet_that_ends_at_once_closes_its_session_at_once() {
     let home = Home::new();

@@ -44,7 +44,7 @@ fn no_record_on_the_wire_holds_bytes_of_two_messages() {
     }
 }
 
-/// Items 82, 85. Empty messages, and such as the endpoint packed into one record, LINFO among them.
+/// Items 82, 85, 86. Empty messages, and such as the endpoint packed into one record, LINFO among them.
 #[test]
 fn what_a_peer_packs_into_one_record_comes_back_in_records_of_one_message_each() {
     let messages: Vec<Vec<u8>> =

@@ -200,10 +200,13 @@ fn both_sides_may_write_first_and_read_later() {
     let home = Home::new();
     let manager = home.start(&["-n", "1"], &["both", "200", "60000"]);
     let mut endpoint = home.dial(&manager).session();
+    let before = manager.memory_kib();
     endpoint.send(&message(NDATA, &vec![9; 1_000_000]));
     for _ in 0..200 {
         assert_eq!(endpoint.receive().unwrap().1.len(), 60_000);
     }
+    let grown = manager.memory_kib().saturating_sub(before);
+    assert!(grown < 2 * 1024, "{grown} KiB for 13 MB");
     endpoint.close();
     manager.says("sank 1 messages with 1000000 bytes");
     assert_eq!(manager.ends().code, Some(0));
