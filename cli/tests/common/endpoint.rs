@@ -363,7 +363,7 @@ impl Endpoint {
 
     /// Bytes sent that the manager's kernel has not acknowledged.
     pub fn untaken_len(&self) -> usize {
-        socket::untaken_len(&self.tcp.try_clone().unwrap().into())
+        socket::untaken_len(&self.tcp)
     }
 
     /// Waits until the manager's kernel takes no more of what was sent; returns how much it has not taken.
