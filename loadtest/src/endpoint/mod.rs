@@ -30,6 +30,7 @@ mod tests;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
@@ -289,7 +290,16 @@ impl Endpoint {
         preempted: impl Future<Output = ()>,
     ) -> Session {
         self.priority = priority;
-        match self.aim_at(controller).await {
+        let mut preempted = pin!(preempted);
+        // A name server that does not answer must not keep the endpoint from others.
+        let aimed = tokio::select! {
+            biased;
+            () = &mut preempted => {
+                return Session { started: false, setup: None, end: Ok(End::Preempted) };
+            }
+            aimed = self.aim_at(controller) => aimed,
+        };
+        match aimed {
             Ok(()) => self.run_until(preempted).await,
             Err(error) => Session::failed(error),
         }

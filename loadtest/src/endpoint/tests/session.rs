@@ -6,6 +6,7 @@ use std::task::{Context, Poll};
 
 use engine::proto::tls::{self, Identity, PeerRule};
 use engine::proto::trust::TrustMode;
+use engine::wire::address::HostPort;
 use engine::wire::certificate::Certificate;
 use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::message::{Message, Packet, StateChange, Status};
@@ -15,7 +16,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::super::{End, Endpoint, EndpointError};
+use super::super::{End, Endpoint, EndpointError, subscribe};
 use super::{LOOPBACK, PASS_ALL, connect};
 use crate::home::{Home, Surroundings};
 use crate::link::{Link, LinkError};
@@ -199,6 +200,16 @@ async fn a_refused_connection_is_tried_again_until_the_controller_listens() {
     drop(stream);
     let session = session.await.unwrap();
     assert!(matches!(session.end, Err(EndpointError::Handshake(_))), "{session:?}");
+}
+
+#[tokio::test]
+async fn an_endpoint_that_must_make_room_does_not_wait_for_a_name_server() {
+    let home = Home::create(1, false, Surroundings::default()).unwrap();
+    let address = HostPort::parse("controller.invalid").unwrap();
+    let controller = subscribe::Controller { address, snikey: None };
+    let asked = std::future::ready(());
+    let session = endpoint(&home, LOOPBACK).run_for(&controller, None, asked).await;
+    assert!(matches!(session.end, Ok(End::Preempted)) && !session.started, "{session:?}");
 }
 
 /// Plaintext bytes of each TLS record in `stream`: a record is 5 bytes of header, then the plaintext
