@@ -3,9 +3,10 @@
 //!
 //! Not here: the parts themselves (`subscribe`, and [`Endpoint`] for one session).
 //!
-//! Invariant: an experiment is served by one session at a time, and one that was served is not served
-//! again before its publication has ended: brokers tell of it again whenever somebody has to reconnect.
-//! No experiment waits while one of lower priority runs, but for the time that this one takes to end.
+//! Invariant: a controller is served by one session at a time, and an experiment that was served is not
+//! served again before its publication has ended: brokers tell of it again whenever somebody has to
+//! reconnect. No experiment waits while one of lower priority runs, but for the time that this one takes to
+//! end.
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
@@ -285,8 +286,8 @@ struct Sessions {
     running: JoinSet<(Experiment, Served)>,
     /// How those that run are told to make room.
     places: HashMap<Controller, Place>,
-    /// The controllers of those that run or wait.
-    known: HashSet<Controller>,
+    /// The descriptors of those that run or wait.
+    known: HashSet<String>,
     /// In the order in which they came.
     waiting: Vec<Waiting>,
     /// Descriptors that were served and whose publication has not ended.
@@ -362,10 +363,13 @@ impl Sessions {
         }
     }
 
-    /// Those that want a place now, with where they are among those that wait.
+    /// Those that want a place now, with where they are among those that wait. The next experiment of a
+    /// controller may be told while we are still leaving its last one.
     fn wanting(&self) -> impl Iterator<Item = (usize, &Experiment)> {
-        let (waiting, now) = (self.waiting.iter().enumerate(), now());
-        let wanting = waiting.filter(move |(_, waiting)| waiting.not_before <= now);
+        let now = now();
+        let wanting = self.waiting.iter().enumerate().filter(move |(_, waiting)| {
+            waiting.not_before <= now && !self.places.contains_key(&waiting.experiment.controller)
+        });
         wanting.map(|(index, waiting)| (index, &waiting.experiment))
     }
 
@@ -424,14 +428,14 @@ impl Sessions {
         if self.waiting.len() >= WAITING_MAX {
             return tracing::warn!("too many experiments wait; forgotten: {}", experiment.xdescr);
         }
-        if !self.known.insert(controller.clone()) {
+        if !self.known.insert(experiment.xdescr.clone()) {
             return tracing::debug!("already being served: the experiment of {controller}");
         }
         self.waiting.push(Waiting::at_once(experiment));
     }
 
     fn finish(&mut self, experiment: Experiment, served: Served) {
-        let controller = experiment.controller.clone();
+        let (controller, xdescr) = (experiment.controller.clone(), experiment.xdescr.clone());
         self.places.remove(&controller);
         match served {
             Served::Yes => {
@@ -448,7 +452,7 @@ impl Sessions {
                 tracing::warn!("the experiment of {controller} was not served: {reason}");
             }
         }
-        self.known.remove(&controller);
+        self.known.remove(&xdescr);
     }
 }
 

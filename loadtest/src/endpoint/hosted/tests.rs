@@ -301,6 +301,20 @@ async fn an_experiment_is_served_once_until_its_publication_ends() {
 }
 
 #[tokio::test]
+async fn the_next_experiment_of_a_controller_waits_for_the_end_of_its_last_one() {
+    let controllers = Controllers::new();
+    let listener = listen().await;
+    let (_tasks, experiments) = controllers.serve(9);
+    let ends = [1, 2].map(|minutes| now().saturating_add(Duration::from_secs(60 * minutes)));
+    experiments.send(experiment(&listener, Some(ends[0]))).await.unwrap();
+    let link = controllers.start_session(&listener).await;
+    experiments.send(experiment(&listener, Some(ends[1]))).await.unwrap();
+    assert_left_alone(&listener).await;
+    link.close().await;
+    controllers.start_session(&listener).await.close().await;
+}
+
+#[tokio::test]
 async fn a_controller_that_yields_gets_the_endpoint_back_at_its_time() {
     let controllers = Controllers::new();
     let listener = listen().await;
