@@ -1,5 +1,6 @@
-//! `mlet-ping [TARGET [COUNT]]`: pings an IPv4 target through the endpoint, which must offer raw sockets. All requests are
-//! ordered at once and leave one a second by the endpoint's clock; only the replies come back here.
+//! `mlet-ping [TARGET [COUNT]]`: pings an IPv4 target through the endpoint, which must offer raw sockets. All
+//! requests are ordered at once and leave one a second by the endpoint's clock; only the replies come back
+//! here.
 //!
 //! ```text
 //! EPADDR <TAB> TARGET <TAB> sequence number <TAB> milliseconds, or - without a reply

@@ -140,8 +140,8 @@ async fn receive(reader: ReadHalf<'_>, reporter: &Reporter) {
     reporter.report(|table, number| table.ended(number, state, now()));
 }
 
-/// Reads what is there as far as there is room; how much. The table is locked meanwhile, or another socket could
-/// use up what the chain allows for all of them, and a part of the stream had to be dropped.
+/// Reads what is there as far as there is room; how much. The table is locked meanwhile, or another socket
+/// could use up what the chain allows for all of them, and a part of the stream had to be dropped.
 fn take(reader: &ReadHalf<'_>, reporter: &Reporter) -> io::Result<usize> {
     let mut table = reporter.shared.table();
     let room = table.readable_len(reporter.number).unwrap_or(0);
