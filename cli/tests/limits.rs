@@ -68,7 +68,7 @@ fn an_endpoint_that_takes_nothing_is_given_up() {
     let mlet = || children_of(manager.supervisor()).first().copied();
     wait_until("the mlet runs", || mlet().is_some());
     let mlet = mlet().unwrap();
-    await_standstill(mlet);
+    await_standstill(&manager, mlet);
     let memory = manager.memory_kib();
     assert!(memory < 64 * 1024, "{memory} KiB");
     kill_hard(mlet);

@@ -7,12 +7,11 @@
 
 mod common;
 
-use std::fs;
 use std::net::Shutdown;
 use std::time::{Duration, Instant};
 
 use common::endpoint::{End, Endpoint, LINFO, MADE_UP, NDATA, made_up, message};
-use common::manager::{await_standstill, children_of, wait_until};
+use common::manager::{await_standstill, children_of, is_all, wait_until};
 use common::tail::a_slow_endpoint_gets_every_byte;
 use common::{Home, assert_says, told};
 use engine::wire::message::PAYLOAD_LEN_MAX;
@@ -338,7 +337,9 @@ fn a_mlet_whose_output_nobody_reads_reads_everything_and_eof_all_the_same() {
     let dial = home.dial(&manager);
     let endpoints = [1, 2, 3, 4, 5, 6].map(|last| dial.clone().from(last).session());
     manager.says_times("mlet runs as process", endpoints.len());
-    children_of(manager.supervisor()).into_iter().for_each(await_standstill);
+    for mlet in children_of(manager.supervisor()) {
+        await_standstill(&manager, mlet);
+    }
     let mut open = Vec::new();
     let sent: Vec<Sent> = endpoints
         .into_iter()
@@ -386,7 +387,7 @@ fn more_sessions_than_a_shard_has_buffers_may_send_in_the_same_instant() {
     for _ in 0..3 {
         // What is sent to a stopped manager is all there in the instant that it goes on.
         manager.signal(Signal::SIGSTOP);
-        wait_until("the manager stands", || is_stopped(manager.pid()));
+        wait_until("the manager is stopped", || is_all(manager.pid(), 'T'));
         for endpoint in &mut endpoints {
             send_numbered(endpoint, 0, COUNT);
         }
@@ -398,12 +399,4 @@ fn more_sessions_than_a_shard_has_buffers_may_send_in_the_same_instant() {
             }
         }
     }
-}
-
-/// Whether every thread of this process stands still by SIGSTOP.
-fn is_stopped(pid: i32) -> bool {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
-    let mut stats =
-        tasks.map(|task| fs::read_to_string(task.path().join("stat")).unwrap_or_default());
-    stats.all(|stat| stat.rsplit(") ").next().unwrap_or_default().starts_with('T'))
 }

@@ -250,8 +250,9 @@ pub fn wait_until(what: &str, mut holds: impl FnMut() -> bool) -> Duration {
     start.elapsed()
 }
 
-/// Waits until a mlet has written nothing for a while: its output is full up to the endpoint.
-pub fn await_standstill(mlet: i32) {
+/// Waits until a mlet has written nothing for a while, and neither it nor the manager has lacked processor time
+/// for it: its output is full up to the endpoint.
+pub fn await_standstill(manager: &Manager, mlet: i32) {
     let written = || {
         let io = fs::read_to_string(format!("/proc/{mlet}/io")).unwrap();
         io.lines().find_map(|line| line.strip_prefix("wchar: ")).unwrap().to_owned()
@@ -259,11 +260,20 @@ pub fn await_standstill(mlet: i32) {
     let (mut last, mut since) = (written(), Instant::now());
     wait_until("the mlet can write no more", || {
         let now = written();
-        if now != last {
+        let all_wait = [manager.pid(), mlet].into_iter().all(|pid| is_all(pid, 'S'));
+        if now != last || !all_wait {
             (last, since) = (now, Instant::now());
         }
         since.elapsed() > Duration::from_millis(200)
     });
+}
+
+/// Whether every thread of this process is in this state, such as `S`, which is asleep (proc(5)).
+pub fn is_all(pid: i32, state: char) -> bool {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+    let mut stats =
+        tasks.map(|task| fs::read_to_string(task.path().join("stat")).unwrap_or_default());
+    stats.all(|stat| stat.rsplit(") ").next().unwrap_or_default().starts_with(state))
 }
 
 /// Every process that runs in this folder: manager, supervisor, mlets and what those left.
