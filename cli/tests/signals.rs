@@ -161,7 +161,7 @@ fn a_mlet_that_stays_after_its_session_is_waited_for() {
     endpoint.raw_rest().unwrap();
     manager.signal(SIGINT);
     manager.says("no new endpoints");
-    wait_until("the shards have ended", || manager.threads() == 2);
+    manager.await_end_of_shards();
     assert!(manager.is_running());
     manager.signal(SIGINT);
     assert_eq!(manager.ends().code, Some(130));
@@ -191,7 +191,7 @@ fn end_without_a_session() -> Duration {
     endpoint.close();
     endpoint.raw_rest().unwrap();
     manager.signal(SIGINT);
-    wait_until("the shards have ended", || manager.threads() == 1);
+    manager.await_end_of_shards();
     let start = end_of_last_mlet(&manager);
     assert_eq!(manager.ends().code, Some(0));
     start.elapsed()

@@ -208,9 +208,21 @@ impl Manager {
         line.trim().trim_end_matches(" kB").parse().unwrap()
     }
 
-    /// Threads that run; when the shards have ended only the control thread and the one that writes the log are left.
+    /// Threads that run.
     pub fn threads(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().count()
+        self.thread_names().len()
+    }
+
+    /// Waits until no shard runs any more.
+    #[track_caller]
+    pub fn await_end_of_shards(&self) {
+        let is_shard = |name: &String| name.starts_with("shard-");
+        wait_until("the shards have ended", || !self.thread_names().iter().any(is_shard));
+    }
+
+    fn thread_names(&self) -> Vec<String> {
+        let threads = fs::read_dir(format!("/proc/{}/task", self.pid())).unwrap().flatten();
+        threads.filter_map(|thread| fs::read_to_string(thread.path().join("comm")).ok()).collect()
     }
 
     /// Processor time it has used, all threads together.
