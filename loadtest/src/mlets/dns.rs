@@ -7,11 +7,14 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use mlet::{Client, Message, MletError, Open, Packet, Status, Ticks, print_line, resolve};
 
 const USAGE: &str = "mlet-dns [DOMAIN [SERVER]]";
 const DNS_PORT: u16 = 53;
+/// How long a server may take to answer, way and back through the endpoint included.
+const PATIENCE: Duration = Duration::from_secs(5);
 /// Bytes before the question, and of the longest name (RFC 1035).
 const HEADER_LEN: usize = 12;
 const NAME_LEN_MAX: usize = 255;
@@ -54,6 +57,7 @@ fn ask(client: &mut Client, server: SocketAddr, query: &[u8]) -> Result<(Vec<u8>
     };
     client.open(SKTID, Open::Udp { local: any }, 4096)?;
     client.send(SKTID, Ticks(0), TAG, Packet::Udp { remote: server, data: query })?;
+    let deadline = Instant::now() + PATIENCE;
     // In either order.
     let (mut sent, mut answered) = (None, None);
     loop {
@@ -62,7 +66,11 @@ fn ask(client: &mut Client, server: SocketAddr, query: &[u8]) -> Result<(Vec<u8>
             let latency = Ticks::saturating_duration_since(*time, sent);
             return Ok((std::mem::take(answer), latency.as_secs_f64() * 1e3));
         }
-        match client.notification()?.message() {
+        let Some(notification) = client.notification_before(deadline)? else {
+            let limit = PATIENCE.as_secs();
+            return Err(MletError::Failed(format!("{server} did not answer within {limit} s")));
+        };
+        match notification.message() {
             Message::Ntag { status: Status::SUCCESS, time, .. } => sent = Some(time),
             Message::Ntag { status, .. } => {
                 return Err(MletError::Failed(format!("the question was not sent: {status}")));

@@ -206,6 +206,17 @@ async fn dns_finds_the_address() {
 }
 
 #[tokio::test]
+async fn dns_gives_up_on_a_server_that_does_not_answer() {
+    let server = UdpSocket::bind(TARGET).await.unwrap();
+    let address = server.local_addr().unwrap();
+    let script = format!("{} www.example.com {address} 2>&1; true", program("mlet-dns").display());
+    let (_home, output) = run(1, &[], Path::new("/bin/sh"), &["-c", &script]).await;
+    let told = format!("mlet-dns: endpoint 127.1.0.1: {address} did not answer within 5 s");
+    assert_eq!(output, [told]);
+    assert!(server.try_recv(&mut [0; 512]).is_ok(), "it was asked");
+}
+
+#[tokio::test]
 #[ignore = "needs CAP_NET_RAW"]
 async fn ping_times_every_reply() {
     let (_home, output) = run(1, &[], &program("mlet-ping"), &["127.77.0.1", "2"]).await;
