@@ -12,6 +12,7 @@
 //! ```
 
 mod backlog;
+mod mlets;
 mod peer;
 mod publication;
 mod sessions;
@@ -20,7 +21,6 @@ mod singleton;
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -35,24 +35,18 @@ use self::peer::Stop;
 use self::publication::{Publication, Told};
 pub use self::sessions::Report;
 use self::sessions::{Sessions, log_linfo};
-use self::singleton::{Heard, Singleton};
+use self::singleton::Singleton;
 use crate::config::{Config, Greeting};
 use crate::engine::RunError;
 use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
 use crate::mailbox::{
-    Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionId, SessionPlace, ShardTotals, ToShard,
+    Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ShardTotals, ToShard,
 };
-use crate::proto::session::MletFacts;
 use crate::proto::tls::SetupError;
-use crate::sys::children;
 use crate::sys::signals::{StopSignal, StopSignals};
-use crate::sys::socket;
-use crate::sys::supervisor::{Event, Flushed, Supervisor};
+use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
 use crate::wire::time::Ticks;
-
-/// The supervisor's name for the one mlet of singleton mode; sessions count from 1.
-const SINGLETON_ID: u64 = 0;
 
 /// How soon a send is tried again that waits for something no descriptor announces.
 const SEND_RETRY: Duration = Duration::from_millis(10);
@@ -184,39 +178,6 @@ impl Control {
             stop_tasks,
             stop,
         })
-    }
-
-    /// Starts the one mlet of singleton mode, and waits until it runs.
-    ///
-    /// # Errors
-    /// It cannot be started.
-    pub(crate) async fn start_singleton(&mut self) -> Result<(), RunError> {
-        let (ours, theirs) = socket::session_pair().map_err(RunError::Local)?;
-        self.spawn(SINGLETON_ID, Vec::new(), theirs);
-        self.singleton_mode = true;
-        self.singleton_runs = true;
-        while !self.supervisor_lost {
-            self.supervisor
-                .ready(Interest::READABLE | Interest::WRITABLE)
-                .await
-                .map_err(RunError::Local)?;
-            self.flush_supervisor();
-            match self.supervisor.inner.receive() {
-                Ok(None) => {}
-                Ok(Some(Event::Spawned { pid, .. })) => {
-                    info!("singleton mlet runs as process {pid}");
-                    self.singleton =
-                        Some(Watched::new(Singleton::new(ours)).map_err(RunError::Local)?);
-                    return Ok(());
-                }
-                Ok(Some(Event::SpawnFailed { errno, .. })) => {
-                    return Err(RunError::SingletonNotStarted(io::Error::from_raw_os_error(errno)));
-                }
-                Ok(Some(event)) => self.take_event(event),
-                Err(error) => self.lose_supervisor(&error),
-            }
-        }
-        Err(RunError::SupervisorLost)
     }
 
     /// Waits until every shard takes connections.
@@ -497,83 +458,6 @@ impl Control {
         }
     }
 
-    fn start_mlet(&mut self, id: SessionId, socket: OwnedFd, facts: &MletFacts) {
-        self.sessions.begin(id, facts, !self.singleton_mode);
-        match &mut self.singleton {
-            Some(singleton) => singleton.inner.push(facts.peer, socket),
-            // Its control socket is closed already: the session ends as its mlet's socket closes.
-            None if self.singleton_mode => drop(socket),
-            None => self.spawn(id, environment(id, facts), socket),
-        }
-    }
-
-    fn spawn(&mut self, id: u64, environment: Vec<(String, String)>, socket: OwnedFd) {
-        if self.supervisor_lost {
-            self.sessions.lose_mlets();
-            return;
-        }
-        if let Err(error) = self.supervisor.inner.spawn(id, environment, socket) {
-            self.sessions.mlet_not_started(id, error.raw_os_error().unwrap_or(nix::libc::EINVAL));
-        }
-    }
-
-    fn take_events(&mut self) {
-        while !self.supervisor_lost {
-            match self.supervisor.inner.receive() {
-                Ok(Some(event)) => self.take_event(event),
-                Ok(None) => return,
-                Err(error) => self.lose_supervisor(&error),
-            }
-        }
-    }
-
-    fn take_event(&mut self, event: Event) {
-        match event {
-            Event::Spawned { id, pid } => {
-                debug!(session = id, "mlet runs as process {pid}");
-            }
-            Event::SpawnFailed { id, errno } => self.sessions.mlet_not_started(id, errno),
-            Event::Exited { id: SINGLETON_ID, status, run_time, .. } => {
-                self.singleton_runs = false;
-                info!("singleton mlet ended: {status} after {:.3} s", run_time.as_secs_f64());
-            }
-            Event::Exited { id, status, run_time, .. } => {
-                self.sessions.mlet_ended(id, status, run_time);
-            }
-        }
-    }
-
-    /// The supervisor died: its mlets are ours now, and nobody can start more.
-    fn lose_supervisor(&mut self, error: &io::Error) {
-        error!("the supervisor of mlets is gone ({error}); ending every mlet and the run");
-        self.supervisor_lost = true;
-        self.singleton_runs = false;
-        self.failure = Some(RunError::SupervisorLost);
-        if let Err(error) = children::end_all_children(self.term_grace) {
-            error!("mlets may be left behind: {error}");
-        }
-        self.sessions.lose_mlets();
-        self.drain();
-    }
-
-    fn hear_singleton(&mut self) {
-        let Some(singleton) = &self.singleton else { return };
-        match singleton.inner.listen() {
-            Heard::Nothing => {}
-            Heard::Closed => {
-                info!("the singleton mlet closed its control socket; no new endpoints");
-                self.singleton = None;
-                self.drain();
-            }
-            Heard::Bytes => {
-                error!("the singleton mlet wrote on its control socket, which it must not");
-                self.singleton = None;
-                self.failure = Some(RunError::SingletonSpoke);
-                self.drain();
-            }
-        }
-    }
-
     fn flush(&mut self) {
         let mut waits = false;
         for shard in &mut self.shards {
@@ -586,19 +470,6 @@ impl Control {
         waits |= self.flush_supervisor() == Flushed::AfterPause;
         if waits {
             self.retry_at = Some(now() + SEND_RETRY);
-        }
-    }
-
-    fn flush_supervisor(&mut self) -> Flushed {
-        if self.supervisor_lost {
-            return Flushed::All;
-        }
-        match self.supervisor.inner.flush() {
-            Ok(flushed) => flushed,
-            Err(error) => {
-                self.lose_supervisor(&error);
-                Flushed::All
-            }
         }
     }
 }
@@ -623,15 +494,4 @@ async fn at(timer: Option<Instant>) {
         Some(timer) => sleep_until(timer.into()).await,
         None => std::future::pending().await,
     }
-}
-
-/// What a mlet finds in its environment (design section 3).
-fn environment(id: SessionId, facts: &MletFacts) -> Vec<(String, String)> {
-    let key = facts.endpoint_key.map_or_else(String::new, |key| key.to_string());
-    vec![
-        ("EPADDR".into(), facts.peer.to_string()),
-        ("PKTLAB_SESSION".into(), id.to_string()),
-        ("PKTLAB_ENDPOINT_KEY".into(), key),
-        ("PKTLAB_SNIKEY".into(), facts.snikey.to_string()),
-    ]
 }

@@ -8,13 +8,14 @@
 
 mod connection;
 mod listeners;
+mod settle;
 mod start;
 mod timers;
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Shutdown, TcpListener};
+use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -27,17 +28,15 @@ use self::listeners::Listeners;
 pub(crate) use self::listeners::accepts_at_once;
 use self::start::AwaitedPair;
 use self::timers::Timers;
-use crate::log_limit::{LogLimit, Verdict};
+use crate::log_limit::LogLimit;
 use crate::mailbox::{
     BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, ShardTotals, ToShard,
 };
-use crate::proto::linfo::Linfo;
-use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
+use crate::proto::outbox::{BlockPool, RECEIVE_LEN};
 use crate::proto::outcome::End;
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, Look, Request, Session, Standing};
-use crate::sys::ring::{Completion, Event, GroupSize, Outgoing, Received, Ring, RingError};
-use crate::sys::socket;
+use crate::proto::session::{Context, Session};
+use crate::sys::ring::{Completion, Event, GroupSize, Received, Ring, RingError};
 use crate::wire::time::Ticks;
 
 /// Receive buffers of relayed sessions: 1 MiB.
@@ -449,191 +448,10 @@ impl Shard {
             }
         }
     }
-
-    /// Lets the session take a step, then does what it wants.
-    fn move_session(&mut self, slot: usize, step: impl FnOnce(&mut Session, &mut Context<'_>)) {
-        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-        step(&mut self.connections[slot].session, &mut cx);
-        self.settle(slot);
-    }
-
-    /// Does what the session in `slot` wants, and closes it when it is over; the slot may be empty afterwards.
-    fn settle(&mut self, slot: usize) {
-        loop {
-            let requests = self.connections[slot].session.take_requests();
-            if requests.is_empty() {
-                break;
-            }
-            for request in requests {
-                self.grant(slot, request);
-            }
-        }
-        self.free_vain_permit(slot);
-        let connection = &mut *self.connections[slot];
-        if connection.in_set_up && connection.session.is_served() {
-            self.leave_set_up(slot);
-        }
-        let connection = &mut *self.connections[slot];
-        if connection.over.is_some() {
-            self.close_when_quiet(slot);
-            return;
-        }
-        self.start_operations(slot);
-        let connection = &mut *self.connections[slot];
-        if let Some(deadline) = connection.session.deadline()
-            && connection.timer.is_none_or(|timer| deadline < timer)
-        {
-            connection.timer = Some(deadline);
-            self.timers.add(deadline, slot, connection.id);
-        }
-    }
-
-    fn start_operations(&mut self, slot: usize) {
-        let connection = &mut *self.connections[slot];
-        let (session, under_way) = (&mut connection.session, &mut connection.under_way);
-        let endpoint = connection.endpoint.as_fd();
-        let mlet = connection.mlet.as_ref().map(AsFd::as_fd);
-        if !under_way.endpoint_send
-            && let Some(transmission) = session.transmit_to_endpoint()
-        {
-            under_way.endpoint_send = true;
-            let send = (endpoint, outgoing(transmission), Token::EndpointSend(slot));
-            match mlet {
-                Some(mlet) if !under_way.mlet_receive && session.wants_mlet_input_next() => {
-                    under_way.mlet_receive = true;
-                    let receive = (mlet, RELAY_GROUP, Token::MletReceive(slot));
-                    self.ring.send_then_receive(send, receive);
-                }
-                _ => self.ring.send(send.0, send.1, send.2),
-            }
-        }
-        if let Some(mlet) = mlet
-            && !under_way.mlet_send
-            && let Some(transmission) = session.transmit_to_mlet()
-        {
-            under_way.mlet_send = true;
-            let send = (mlet, outgoing(transmission), Token::MletSend(slot));
-            if !under_way.endpoint_receive && session.wants_endpoint_input_next() {
-                under_way.endpoint_receive = true;
-                let receive = (endpoint, RELAY_GROUP, Token::EndpointReceive(slot));
-                self.ring.send_then_receive(send, receive);
-            } else {
-                self.ring.send(send.0, send.1, send.2);
-            }
-        }
-        if !under_way.endpoint_receive && session.wants_endpoint_input() {
-            under_way.endpoint_receive = true;
-            let group = if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP };
-            self.ring.receive(endpoint, group, Token::EndpointReceive(slot));
-        }
-        let Some(mlet) = mlet else { return };
-        if !under_way.mlet_receive && session.wants_mlet_input() {
-            under_way.mlet_receive = true;
-            self.ring.receive(mlet.as_fd(), RELAY_GROUP, Token::MletReceive(slot));
-        }
-    }
-
-    /// Must not settle the session: that is under way, and the slot must not become empty meanwhile.
-    fn grant(&mut self, slot: usize, request: Request) {
-        match request {
-            Request::LeaveBacklog => self.leave_backlog(slot),
-            Request::Permit => self.ask_permit(slot),
-            Request::Mlet(facts) => self.start_mlet(slot, facts),
-            Request::EndMletInput => {
-                let connection = &mut self.connections[slot];
-                connection.mlet_input_ended = true;
-                if let Some(mlet) = &connection.mlet {
-                    end_output(mlet);
-                }
-            }
-            Request::EndEndpointInput => end_output(&self.connections[slot].endpoint),
-            Request::Linfo(linfo) => self.pass_linfo(slot, linfo),
-            Request::Look => {
-                let connection = &self.connections[slot];
-                let endpoint = standing(&connection.endpoint);
-                let gone = Standing { has_hung_up: true, untaken_len: 0 };
-                let mlet = connection.mlet.as_ref().map_or(gone, standing);
-                let look = Look { endpoint, mlet };
-                let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-                self.connections[slot].session.handle_look(look, &mut cx);
-            }
-            Request::Over(outcome) => self.connections[slot].over = Some(outcome),
-        }
-    }
-
-    /// Passes a LINFO on to the log. An endpoint that logs without end must not fill our memory, nor keep the
-    /// control thread from other sessions.
-    fn pass_linfo(&mut self, slot: usize, linfo: Linfo) {
-        let connection = &mut *self.connections[slot];
-        let per_second = self.serving.limits.linfos_per_second;
-        let verdict = if self.mailer.is_far_behind() {
-            connection.linfos.leave_out()
-        } else {
-            connection.linfos.check(self.now, per_second)
-        };
-        if let Verdict::Write { left_out: lost_before } = verdict {
-            self.mailer.push(FromShard::Linfo { id: connection.id, linfo, lost_before });
-        }
-    }
-
-    /// The endpoint of a backlog connection is here; what follows is counted from now.
-    fn leave_backlog(&mut self, slot: usize) {
-        let connection = &mut self.connections[slot];
-        connection.accepted = self.now;
-        if let Some(snikey) = connection.in_backlog.take() {
-            self.mailer.push(FromShard::BacklogTaken { snikey });
-        }
-    }
-
-    /// Closes the sockets of a session that is over, once nothing is under way on them.
-    fn close_when_quiet(&mut self, slot: usize) {
-        let connection = &mut *self.connections[slot];
-        if connection.under_way.is_nothing() {
-            self.forget(slot);
-        } else if !std::mem::replace(&mut connection.cancelled, true) {
-            if connection.under_way.on_endpoint() {
-                connection.under_way.cancels += 1;
-                self.ring.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));
-            }
-            if connection.under_way.on_mlet()
-                && let Some(mlet) = &connection.mlet
-            {
-                connection.under_way.cancels += 1;
-                self.ring.cancel(mlet.as_fd(), Token::Cancel(slot));
-            }
-        }
-    }
-
-    fn forget(&mut self, slot: usize) {
-        if self.connections[slot].in_set_up {
-            self.leave_set_up(slot);
-        }
-        let connection = self.connections.remove(slot);
-        self.counts.close_session();
-        let Some(outcome) = connection.over else { return };
-        let lasted = self.now.saturating_duration_since(connection.accepted);
-        self.mailer.push(match connection.in_backlog {
-            Some(snikey) => FromShard::BacklogLost { snikey, outcome, lived: lasted },
-            None => FromShard::Ended { id: connection.id, peer: connection.peer, outcome, lasted },
-        });
-    }
-}
-
-fn outgoing(Transmission { block, start, end }: Transmission) -> Outgoing {
-    Outgoing { block, start, end }
-}
-
-fn standing(peer: &OwnedFd) -> Standing {
-    Standing { has_hung_up: socket::has_hung_up(peer), untaken_len: socket::untaken_len(peer) }
 }
 
 fn group_of(connection: &Connection) -> u16 {
     if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP }
-}
-
-/// Shuts down the write side; the peer may be gone already, which is as good.
-fn end_output(socket: &OwnedFd) {
-    let _ = SockRef::from(socket).shutdown(Shutdown::Write);
 }
 
 fn is_no_buffers(error: &io::Error) -> bool {

@@ -4,8 +4,9 @@
 
 use std::io;
 
+use super::Shard;
 use super::connection::Permit;
-use super::{Shard, end_output};
+use super::settle::end_output;
 use crate::mailbox::{FromShard, SessionId, SessionPlace};
 use crate::proto::session::{Context, MletFacts};
 use crate::sys::socket;
