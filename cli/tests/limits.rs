@@ -133,16 +133,24 @@ fn a_mlet_that_takes_nothing_is_given_up() {
         },
     ];
     let mut sessions: Vec<Endpoint> = Vec::new();
-    for number in 1..=14 {
+    // A mlet's socket holds some 160 to 265 KB, so the last of these leave some behind in any case.
+    for number in 1..=17 {
         for end in ends {
             let mut endpoint = dial.session();
             endpoint.send(&message(NDATA, &vec![7; 16_384 * number]));
             sessions.push(end(endpoint));
         }
     }
-    wait_until("every session is over", || manager.open_sockets() == sockets);
-    manager.says("endpoint closed, but the mlet did not take all it sent");
     manager.says_times("is ready", sessions.len());
+    let (over, start) = (|| manager.open_sockets() == sockets, Instant::now());
+    wait_until("some time has passed", || over() || start.elapsed() > Duration::from_secs(3));
+    // No look can show an end that the endpoint's own kernel must hold back, for want of room in our window.
+    let hidden: Vec<Endpoint> =
+        sessions.into_iter().filter(|endpoint| endpoint.untaken_len() > 0).collect();
+    assert!(hidden.len() <= 4, "{} of 34 have not arrived", hidden.len());
+    hidden.into_iter().for_each(Endpoint::reset);
+    wait_until("every session is over", over);
+    manager.says("endpoint closed, but the mlet did not take all it sent");
 }
 
 /// `--linger-timeout` for an endpoint that does not close.
