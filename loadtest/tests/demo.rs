@@ -10,7 +10,7 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{self, Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
@@ -35,9 +35,10 @@ impl Outcome {
 }
 
 impl Scene {
-    /// `name` tells the tests of this file apart.
+    /// `name` tells the tests of this file apart, the process two runs of it at the same time.
     fn new(name: &str) -> Self {
-        let base = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("demo-{name}"));
+        let base =
+            Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("demo-{name}-{}", process::id()));
         let _ = fs::remove_dir_all(&base);
         for directory in ["tmp", "bin"] {
             fs::create_dir_all(base.join(directory)).unwrap();
@@ -87,7 +88,7 @@ impl Scene {
 
     /// Processes that run one of this scene's programs, or were told a path of it.
     fn processes(&self) -> Vec<String> {
-        let own_pid = std::process::id().to_string();
+        let own_pid = process::id().to_string();
         let entries = fs::read_dir("/proc").unwrap().flatten();
         let paths = entries.map(|entry| entry.path()).filter(|path| !path.ends_with(&own_pid));
         paths.filter_map(|path| self.trace_in(&path)).collect()
