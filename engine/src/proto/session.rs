@@ -327,7 +327,7 @@ impl Session {
             let patience =
                 if untaken_len == 0 { limits.linger_timeout } else { limits.drain_timeout };
             if cx.now < closing.untaken.1 + patience {
-                self.deadline = Some(cx.now + limits.linger_timeout);
+                self.deadline = Some(cx.now + limits.linger_timeout.max(LOOK_PERIOD_MIN));
             } else {
                 self.state = State::Over;
             }
