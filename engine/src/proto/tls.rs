@@ -8,6 +8,7 @@
 //! Invariant: every [`TlsStream::write_piece`] becomes records of its own, so records never hold
 //! bytes of two pieces (1.6); and no read swallows a byte that the peer did not put into TLS.
 
+use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::ops::DerefMut;
 use std::sync::Arc;
@@ -23,11 +24,12 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{
-    CertificateError, ClientConfig, ClientConnection, ConnectionCommon, DigitallySignedStruct,
-    DistinguishedName, Error, OtherError, ServerConfig, ServerConnection, SignatureScheme,
+    AlertDescription, CertificateError, ClientConfig, ClientConnection, ConnectionCommon,
+    DigitallySignedStruct, DistinguishedName, Error, OtherError, ServerConfig, ServerConnection,
+    SignatureScheme,
 };
 
-use super::trust::{TrustMode, decode_chain, verify_chain};
+use super::trust::{Judge, TrustMode};
 use crate::wire::certificate::Certificate;
 use crate::wire::key::{KeyId, PrivateKey, PublicKey};
 use crate::wire::time::Ticks;
@@ -121,7 +123,7 @@ pub fn server_config(
     let resolver = certified_key(identity)?;
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])?
-        .with_client_cert_verifier(Arc::new(ChainVerifier { rule, provider }))
+        .with_client_cert_verifier(Arc::new(ChainVerifier::new(rule, provider)))
         .with_cert_resolver(Arc::new(resolver));
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
@@ -142,7 +144,7 @@ pub fn client_config(
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
-        .with_custom_certificate_verifier(Arc::new(ChainVerifier { rule, provider }));
+        .with_custom_certificate_verifier(Arc::new(ChainVerifier::new(rule, provider)));
     let mut config = match identity {
         Some(identity) => builder.with_client_cert_resolver(Arc::new(certified_key(identity)?)),
         None => builder.with_no_client_auth(),
@@ -180,11 +182,44 @@ fn certified_key(identity: &Identity<'_>) -> Result<SingleCertAndKey, SetupError
 /// Judges a peer by its PacketLab chain alone, in either role.
 #[derive(Debug)]
 struct ChainVerifier {
-    rule: PeerRule,
+    judge: Judge,
+    mandatory: bool,
     provider: Arc<CryptoProvider>,
 }
 
+/// The first certificate of a peer that was just believed. rustls asks for the chain and for the signature of
+/// one handshake in two calls, mostly one right after the other, and [`TlsStream::peer_key_id`] follows.
+struct Leaf {
+    der: CertificateDer<'static>,
+    subject_key: PublicKey,
+    subject_key_id: KeyId,
+}
+
+thread_local! {
+    /// So that a leaf need not be decoded three times. It is known again by all its bytes.
+    static LATEST_LEAF: RefCell<Option<Leaf>> = const { RefCell::new(None) };
+}
+
+/// What `read` finds in the certificate `leaf`, which was believed before.
+fn leaf_part<T>(leaf: &CertificateDer<'_>, read: fn(&PublicKey, &KeyId) -> T) -> Result<T, Error> {
+    let latest = LATEST_LEAF.with_borrow(|latest| {
+        let latest = latest.as_ref().filter(|latest| latest.der == *leaf)?;
+        Some(read(&latest.subject_key, &latest.subject_key_id))
+    });
+    match latest {
+        Some(part) => Ok(part),
+        None => Certificate::from_der(leaf)
+            .map(|leaf| read(&leaf.subject_key, &leaf.subject_key_id))
+            .map_err(|error| refuse(Arc::new(error))),
+    }
+}
+
 impl ChainVerifier {
+    fn new(rule: PeerRule, provider: Arc<CryptoProvider>) -> Self {
+        let judge = Judge::new(rule.mode, &rule.anchors);
+        Self { judge, mandatory: rule.mandatory, provider }
+    }
+
     fn verify(
         &self,
         leaf: &CertificateDer<'_>,
@@ -193,10 +228,14 @@ impl ChainVerifier {
     ) -> Result<(), Error> {
         let now = Ticks(now.as_secs().saturating_mul(1_000_000_000));
         let ders: Vec<&[u8]> = std::iter::once(leaf).chain(rest).map(|der| &der[..]).collect();
-        decode_chain(ders.into_iter(), self.rule.mode)
-            .and_then(|chain| verify_chain(&chain, &self.rule.anchors, self.rule.mode, now))
-            .map(drop)
-            .map_err(|error| refuse(Arc::new(error)))
+        let judged =
+            self.judge.judge(ders.into_iter(), now).map_err(|error| refuse(Arc::new(error)))?;
+        LATEST_LEAF.set(Some(Leaf {
+            der: leaf.clone().into_owned(),
+            subject_key: judged.subject_key,
+            subject_key_id: judged.subject_key_id,
+        }));
+        Ok(())
     }
 
     /// The CertificateVerify signature, checked with the raw key because webpki cannot parse the
@@ -207,8 +246,7 @@ impl ChainVerifier {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let leaf = Certificate::from_der(leaf).map_err(|error| refuse(Arc::new(error)))?;
-        let spki = leaf.subject_key.to_spki();
+        let spki = leaf_part(leaf, |key, _| key.to_spki())?;
         verify_tls13_signature_with_raw_key(
             message,
             &SubjectPublicKeyInfoDer::from(&spki[..]),
@@ -223,14 +261,29 @@ fn refuse(reason: Arc<dyn std::error::Error + Send + Sync>) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))
 }
 
-/// Why TLS failed, in words: the reason of `refuse` is our own, which rustls would show as code.
+/// Why TLS failed, in words of our own where those of rustls would show code.
 pub fn reason(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
             format!("the endpoint's certificates are refused: {reason}")
         }
+        Error::AlertReceived(alert) => {
+            format!("the endpoint sent the alert {}", alert_name(*alert))
+        }
         error => error.to_string(),
     }
+}
+
+/// The number and the name of an alert as RFC 8446 6 writes it: `10, unexpected_message`.
+fn alert_name(alert: AlertDescription) -> String {
+    let mut name = format!("{}, ", u8::from(alert));
+    for (index, letter) in alert.as_str().unwrap_or("of unknown meaning").chars().enumerate() {
+        if letter.is_ascii_uppercase() && index > 0 {
+            name.push('_');
+        }
+        name.push(letter.to_ascii_lowercase());
+    }
+    name
 }
 
 fn tls12_is_off() -> Error {
@@ -239,7 +292,7 @@ fn tls12_is_off() -> Error {
 
 impl ClientCertVerifier for ChainVerifier {
     fn client_auth_mandatory(&self) -> bool {
-        self.rule.mandatory
+        self.mandatory
     }
 
     fn root_hint_subjects(&self) -> &[DistinguishedName] {
@@ -392,6 +445,8 @@ pub enum Plaintext {
 /// Our side of one TLS connection.
 pub struct TlsStream<C> {
     connection: Box<C>,
+    /// The peer broke the protocol, or told us that we did.
+    has_failed: bool,
 }
 
 /// The controller's side of a connection with an endpoint.

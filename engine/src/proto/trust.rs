@@ -2,16 +2,29 @@
 //!
 //! Not here: decoding one certificate (`wire::certificate`), TLS. Invariant: every certificate of a
 //! [`VerifiedChain`] was valid at the time of the check and signed by the next one, and the last
-//! one by the matched anchor, if anchors were given. The work is bounded: at most one signature
-//! check per placed certificate and one per possible end.
+//! one by the matched anchor, if anchors were given. The work is bounded (promise P20): a chain is small
+//! ([`check_size`]), it is followed by key ids alone first, and only one that leads to an anchor costs signature checks,
+//! from the anchor down, at most one for each of its certificates.
 
+mod error;
+mod judge;
+
+use std::borrow::Borrow;
 use std::convert::Infallible;
-use std::fmt;
 
-use crate::wire::certificate::{Certificate, CertificateError, CertificateType};
+pub use self::error::ChainError;
+pub use self::judge::Judge;
+use crate::wire::certificate::{Certificate, CertificateType};
 use crate::wire::key::{KeyId, PublicKey};
 use crate::wire::program::ProgramDigest;
 use crate::wire::time::Ticks;
+
+/// Most certificates of a chain, those included that do not belong to it. Real chains have two to four
+/// (reliability.md 5).
+pub const CERTIFICATES_MAX: usize = 10;
+
+/// Longest message of a TLS handshake that rustls takes; the original takes 102,400 bytes.
+const HANDSHAKE_MESSAGE_LEN_MAX: usize = 0xffff;
 
 /// Who is being judged (protocol.md 4.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,8 +70,8 @@ impl TrustMode {
 
     fn check_count(self, count: usize) -> Result<(), ChainError> {
         let (min, max) = match self {
-            Self::ControllerAuthenticatesEndpoint => (1, usize::MAX),
-            Self::EndpointAuthenticatesController => (2, usize::MAX),
+            Self::ControllerAuthenticatesEndpoint => (1, CERTIFICATES_MAX),
+            Self::EndpointAuthenticatesController => (2, CERTIFICATES_MAX),
             Self::Agent => (1, 1),
         };
         if count < min {
@@ -119,16 +132,36 @@ impl VerifiedChain {
     }
 }
 
+/// Checks what can be said of a chain before any certificate is decoded: how many there are, and how long they are
+/// together.
+///
+/// # Errors
+/// The count does not fit the mode, or no peer could receive a TLS Certificate message with all of them.
+pub fn check_size<'a>(
+    ders: impl ExactSizeIterator<Item = &'a [u8]>,
+    mode: TrustMode,
+) -> Result<(), ChainError> {
+    /// Header of the message, length of the context, length of the list (RFC 8446 4.4.2).
+    const MESSAGE_OVERHEAD: usize = 4 + 1 + 3;
+    /// Lengths of a certificate and of its extensions.
+    const ENTRY_OVERHEAD: usize = 3 + 2;
+    mode.check_count(ders.len())?;
+    let len = MESSAGE_OVERHEAD + ders.map(|der| ENTRY_OVERHEAD + der.len()).sum::<usize>();
+    if len > HANDSHAKE_MESSAGE_LEN_MAX {
+        return Err(ChainError::TooLong { len, max: HANDSHAKE_MESSAGE_LEN_MAX });
+    }
+    Ok(())
+}
+
 /// Decodes the certificates that a peer presents, leaf first.
 ///
 /// # Errors
-/// Their count does not fit the mode (this comes first and costs nothing), or one does not
-/// decode, used or not.
+/// What [`check_size`] says (this comes first and costs nothing), or one does not decode, used or not.
 pub fn decode_chain<'a>(
-    ders: impl ExactSizeIterator<Item = &'a [u8]>,
+    ders: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
     mode: TrustMode,
 ) -> Result<Vec<Certificate>, ChainError> {
-    mode.check_count(ders.len())?;
+    check_size(ders.clone(), mode)?;
     let decode = |(index, der)| {
         Certificate::from_der(der).map_err(|error| ChainError::BadCertificate { index, error })
     };
@@ -150,62 +183,129 @@ pub fn verify_chain(
     mode: TrustMode,
     now: Ticks,
 ) -> Result<VerifiedChain, ChainError> {
-    mode.check_count(chain.len())?;
-    let mut search = Search {
-        chain,
-        anchors: anchors.iter().map(|anchor| (anchor.key_id(), anchor)).collect(),
-        now,
-        used: vec![false; chain.len()],
-        placed: Vec::new(),
-        complete: None,
-    };
-    let Err(stopped) = search.run(mode);
-    search.complete.map(|complete| search.verified(complete)).ok_or(stopped)
+    let anchors: Vec<Anchor> = anchors.iter().copied().map(Anchor::from).collect();
+    let is_signed =
+        |_, certificate: &Certificate, key: &PublicKey| certificate.verify_signature(key);
+    let found = find_chain(chain, &anchors, mode, now, is_signed)?;
+    let certificates: Vec<Certificate> =
+        found.links.iter().map(|link| link.certificate.clone()).collect();
+    let starts = certificates.iter().map(|certificate| certificate.not_before);
+    let ends = certificates.iter().map(|certificate| certificate.not_after);
+    let (not_before, not_after) =
+        (starts.max().unwrap_or_default(), ends.min().unwrap_or(Ticks::MAX));
+    Ok(VerifiedChain { certificates, anchor: found.anchor, not_before, not_after })
 }
 
-/// How much of the placed certificates is a complete chain.
-#[derive(Clone, Copy)]
-struct Complete {
-    len: usize,
+/// A trusted key, with its key id, which is a digest.
+#[derive(Debug, Clone, Copy)]
+struct Anchor {
+    key: PublicKey,
+    key_id: KeyId,
+}
+
+impl From<PublicKey> for Anchor {
+    fn from(key: PublicKey) -> Self {
+        Self { key, key_id: key.key_id() }
+    }
+}
+
+/// A chain that holds.
+struct Found<'a> {
+    /// Leaf first.
+    links: Vec<Link<'a>>,
+    /// Index of the anchor that signed the last certificate.
     anchor: Option<usize>,
 }
 
-struct Search<'a> {
-    chain: &'a [Certificate],
-    anchors: Vec<(KeyId, &'a PublicKey)>,
-    now: Ticks,
-    /// By index into the chain.
-    used: Vec<bool>,
-    /// Indices into the chain and their certificates, leaf first.
-    placed: Vec<(usize, &'a Certificate)>,
-    /// The longest complete chain so far.
-    complete: Option<Complete>,
+/// One certificate in its place.
+#[derive(Clone, Copy)]
+struct Link<'a> {
+    /// In the presented list.
+    index: usize,
+    certificate: &'a Certificate,
+    /// The key that signed it: the subject key of the next certificate, or the anchor; `None` at the top of a chain
+    /// without anchors.
+    signer: Option<&'a PublicKey>,
 }
 
-impl<'a> Search<'a> {
-    /// Places certificates until it cannot go on, and says why; what was complete by then is
-    /// remembered.
-    fn run(&mut self, mode: TrustMode) -> Result<Infallible, ChainError> {
+/// Verifies a chain; `is_signed` tells whether a key signed the certificate at an index.
+///
+/// Signatures are looked at when the chain has been followed to an anchor, from there down, so that a stranger who
+/// claims to be of that anchor costs one check, and one who does not costs none. The verdict is the one of protocol.md 4.6,
+/// where they are looked at on the way; only which of several faults is named may differ.
+fn find_chain<'a, C: Borrow<Certificate>>(
+    chain: &'a [C],
+    anchors: &'a [Anchor],
+    mode: TrustMode,
+    now: Ticks,
+    is_signed: impl Fn(usize, &Certificate, &PublicKey) -> bool,
+) -> Result<Found<'a>, ChainError> {
+    check_size(chain.iter().map(|certificate| certificate.borrow().der()), mode)?;
+    let mut path = Path { links: Vec::new(), ends: Vec::new() };
+    let Err(stopped) = path.follow(chain, anchors, mode, now);
+    let mut lowest_unsigned = None;
+    for end in path.ends.iter().rev() {
+        let links = &path.links[..end.len];
+        let is_sound = |link: &Link<'_>| {
+            link.signer.is_none_or(|signer| is_signed(link.index, link.certificate, signer))
+        };
+        // Without anchors the last one's signature is not checked, even if a certificate follows that could.
+        let checked_len = if anchors.is_empty() { end.len - 1 } else { end.len };
+        if lowest_unsigned.is_some_and(|unsigned| unsigned < checked_len) {
+            continue;
+        }
+        match links[..checked_len].iter().rposition(|link| !is_sound(link)) {
+            Some(unsigned) => lowest_unsigned = Some(unsigned),
+            None => return Ok(Found { links: links.to_vec(), anchor: end.anchor }),
+        }
+    }
+    Err(match lowest_unsigned.and_then(|unsigned| path.links.get(unsigned)) {
+        Some(link) => ChainError::BadSignature { index: link.index },
+        None => stopped,
+    })
+}
+
+/// A chain as far as it can be followed by key ids.
+struct Path<'a> {
+    /// Leaf first.
+    links: Vec<Link<'a>>,
+    /// Where it may end, shortest first.
+    ends: Vec<PathEnd>,
+}
+
+struct PathEnd {
+    /// Certificates up to here.
+    len: usize,
+    /// The anchor whose key id the last of them names.
+    anchor: Option<usize>,
+}
+
+impl<'a> Path<'a> {
+    /// Follows the chain until it cannot go on, and says why.
+    fn follow<C: Borrow<Certificate>>(
+        &mut self,
+        chain: &'a [C],
+        anchors: &'a [Anchor],
+        mode: TrustMode,
+        now: Ticks,
+    ) -> Result<Infallible, ChainError> {
+        let mut used = vec![false; chain.len()];
         let mut phases = mode.phases();
         let mut index = 0;
         loop {
-            let certificate = self.chain.get(index).ok_or(ChainError::EndOfPhases { index })?;
-            self.check_dates(index, certificate)?;
+            let certificate = chain.get(index).ok_or(ChainError::EndOfPhases { index })?.borrow();
+            check_dates(index, certificate, now)?;
             phases = skip_to_fitting(phases, mode, index, certificate)?;
-            self.check_link(index, certificate)?;
-            self.place(index, certificate);
+            self.place(index, certificate)?;
+            used[index] = true;
 
             let Some((phase, later)) = phases.split_first() else {
                 return Err(ChainError::EndOfPhases { index });
             };
             let must_end = later.is_empty() && !phase.repeats;
-            if phase.may_end {
-                match self.find_anchor(index, certificate) {
-                    Ok(anchor) => self.complete = Some(Complete { len: self.placed.len(), anchor }),
-                    // A chain that may go on finds its anchor further up.
-                    Err(ChainError::NoSigner { .. }) if !must_end => {}
-                    Err(error) => return Err(error),
-                }
+            if phase.may_end && !self.may_end(certificate, anchors) && must_end {
+                let signer = certificate.authority_key_id;
+                return Err(ChainError::NoSigner { index, signer });
             }
             if must_end {
                 return Err(ChainError::EndOfPhases { index });
@@ -213,81 +313,59 @@ impl<'a> Search<'a> {
             if !phase.repeats {
                 phases = later;
             }
-            index = self.find_next(index, certificate)?;
+            index = find_next(chain, &used, index, certificate)?;
         }
     }
 
-    fn check_dates(&self, index: usize, certificate: &Certificate) -> Result<(), ChainError> {
-        if certificate.is_valid_at(self.now) {
-            return Ok(());
-        }
-        Err(ChainError::NotValidNow { index, expired: certificate.not_after < self.now })
-    }
-
-    /// Checks a certificate above the leaf against those placed below it.
-    fn check_link(&self, index: usize, certificate: &Certificate) -> Result<(), ChainError> {
-        let Some((lower_index, lower)) = self.placed.last() else {
-            return Ok(());
-        };
+    /// Puts a certificate above those placed so far.
+    fn place(&mut self, index: usize, certificate: &'a Certificate) -> Result<(), ChainError> {
         // The leaf does not count.
-        let between = self.placed.len() - 1;
-        if certificate
-            .path_len
-            .is_some_and(|max| between > usize::try_from(max).unwrap_or(usize::MAX))
-        {
+        let between = self.links.len().saturating_sub(1);
+        let path_len = certificate.path_len.map(|max| usize::try_from(max).unwrap_or(usize::MAX));
+        if path_len.is_some_and(|max| between > max) {
             return Err(ChainError::PathTooLong { index, between });
         }
-        if !lower.verify_signature(&certificate.subject_key) {
-            return Err(ChainError::BadSignature { index: *lower_index });
+        if let Some(lower) = self.links.last_mut() {
+            lower.signer = Some(&certificate.subject_key);
         }
+        self.links.push(Link { index, certificate, signer: None });
         Ok(())
     }
 
-    fn place(&mut self, index: usize, certificate: &'a Certificate) {
-        self.placed.push((index, certificate));
-        if let Some(used) = self.used.get_mut(index) {
-            *used = true;
-        }
-    }
-
-    /// The anchor that signed the last certificate; without any anchors nothing is checked.
-    fn find_anchor(
-        &self,
-        index: usize,
-        certificate: &Certificate,
-    ) -> Result<Option<usize>, ChainError> {
-        if self.anchors.is_empty() {
-            return Ok(None);
-        }
+    /// Notes that the chain may end here, if the last certificate names an anchor or there are none.
+    fn may_end(&mut self, certificate: &Certificate, anchors: &'a [Anchor]) -> bool {
         let signer = certificate.authority_key_id;
-        let mut anchors = self.anchors.iter().enumerate();
-        let Some((anchor, (_, key))) = anchors.find(|(_, (key_id, _))| *key_id == signer) else {
-            return Err(ChainError::NoSigner { index, signer });
-        };
-        if certificate.verify_signature(key) {
-            Ok(Some(anchor))
-        } else {
-            Err(ChainError::BadSignature { index })
+        let anchor = anchors.iter().position(|anchor| anchor.key_id == signer);
+        if anchor.is_none() && !anchors.is_empty() {
+            return false;
         }
+        if let (Some(last), Some(anchor)) = (self.links.last_mut(), anchor) {
+            last.signer = Some(&anchors[anchor].key);
+        }
+        self.ends.push(PathEnd { len: self.links.len(), anchor });
+        true
     }
+}
 
-    /// The first unused certificate whose key should have signed this one; never the leaf.
-    fn find_next(&self, index: usize, certificate: &Certificate) -> Result<usize, ChainError> {
-        let signer = certificate.authority_key_id;
-        let mut candidates = self.chain.iter().zip(&self.used).skip(1);
-        let next = candidates.position(|(other, used)| !used && other.subject_key_id == signer);
-        next.map(|position| position + 1).ok_or(ChainError::NoSigner { index, signer })
+fn check_dates(index: usize, certificate: &Certificate, now: Ticks) -> Result<(), ChainError> {
+    if certificate.is_valid_at(now) {
+        return Ok(());
     }
+    Err(ChainError::NotValidNow { index, expired: certificate.not_after < now })
+}
 
-    fn verified(&self, Complete { len, anchor }: Complete) -> VerifiedChain {
-        let placed = self.placed.iter().take(len);
-        let certificates: Vec<Certificate> = placed.map(|(_, one)| (*one).clone()).collect();
-        let starts = certificates.iter().map(|certificate| certificate.not_before);
-        let ends = certificates.iter().map(|certificate| certificate.not_after);
-        let (not_before, not_after) =
-            (starts.max().unwrap_or_default(), ends.min().unwrap_or(Ticks::MAX));
-        VerifiedChain { certificates, anchor, not_before, not_after }
-    }
+/// The first unused certificate whose key should have signed this one; never the leaf.
+fn find_next<C: Borrow<Certificate>>(
+    chain: &[C],
+    used: &[bool],
+    index: usize,
+    certificate: &Certificate,
+) -> Result<usize, ChainError> {
+    let signer = certificate.authority_key_id;
+    let mut candidates = chain.iter().zip(used).skip(1);
+    let next =
+        candidates.position(|(other, used)| !used && other.borrow().subject_key_id == signer);
+    next.map(|position| position + 1).ok_or(ChainError::NoSigner { index, signer })
 }
 
 /// The phases from the one on that this certificate belongs to. A phase that repeats is over when
@@ -314,159 +392,6 @@ fn skip_to_fitting<'p>(
     }
     Err(ChainError::EndOfPhases { index })
 }
-
-/// Why a chain is not believed. `index` counts in the presented list, the leaf being 0.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum ChainError {
-    /// A certificate does not decode.
-    BadCertificate {
-        /// Which one.
-        index: usize,
-        /// What is wrong with it.
-        error: CertificateError,
-    },
-    /// A certificate was not signed by the key it names.
-    BadSignature {
-        /// Which one.
-        index: usize,
-    },
-    /// Fewer certificates than a chain needs.
-    TooFew {
-        /// Presented.
-        count: usize,
-        /// Needed.
-        min: usize,
-    },
-    /// More certificates than a chain may have.
-    TooMany {
-        /// Presented.
-        count: usize,
-        /// Allowed.
-        max: usize,
-    },
-    /// A certificate of another type was needed in its place.
-    UnexpectedType {
-        /// Which one.
-        index: usize,
-        /// Its type.
-        found: CertificateType,
-        /// The needed type.
-        expected: CertificateType,
-    },
-    /// A certificate is not valid at this time.
-    NotValidNow {
-        /// Which one.
-        index: usize,
-        /// Whether its time is over, rather than still to come.
-        expired: bool,
-    },
-    /// The key that signed a certificate is neither among the presented certificates nor trusted.
-    NoSigner {
-        /// Which certificate.
-        index: usize,
-        /// The key id it names.
-        signer: KeyId,
-    },
-    /// More delegations stand below a certificate than it allows.
-    PathTooLong {
-        /// Which one.
-        index: usize,
-        /// Certificates between it and the leaf.
-        between: usize,
-    },
-    /// The chain goes on where it should have ended.
-    EndOfPhases {
-        /// The certificate that has no place.
-        index: usize,
-    },
-    /// A `delpriv` delegates something else than the chain needs.
-    WrongDelegation {
-        /// Which one.
-        index: usize,
-    },
-}
-
-impl ChainError {
-    /// Which certificate breaks the rule, if it is one.
-    #[must_use]
-    pub fn index(&self) -> Option<usize> {
-        match *self {
-            Self::TooFew { .. } | Self::TooMany { .. } => None,
-            Self::BadCertificate { index, .. }
-            | Self::BadSignature { index }
-            | Self::UnexpectedType { index, .. }
-            | Self::NotValidNow { index, .. }
-            | Self::NoSigner { index, .. }
-            | Self::PathTooLong { index, .. }
-            | Self::EndOfPhases { index }
-            | Self::WrongDelegation { index } => Some(index),
-        }
-    }
-
-    /// The result code of the original's library (protocol.md 4.6).
-    #[must_use]
-    pub fn code(&self) -> u8 {
-        match self {
-            Self::BadCertificate { .. } | Self::BadSignature { .. } => 2,
-            Self::TooFew { .. } => 3,
-            Self::TooMany { .. } => 4,
-            Self::UnexpectedType { .. } => 5,
-            Self::NotValidNow { .. } => 6,
-            Self::NoSigner { .. } => 7,
-            Self::PathTooLong { .. } => 8,
-            Self::EndOfPhases { .. } => 9,
-            Self::WrongDelegation { .. } => 10,
-        }
-    }
-}
-
-impl fmt::Display for ChainError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::BadCertificate { index, error } => write!(f, "certificate {index}: {error}"),
-            Self::BadSignature { index } => {
-                write!(f, "certificate {index} was not signed by the key it names")
-            }
-            Self::TooFew { count, min } => {
-                write!(f, "{count} certificates, but a chain needs at least {min}")
-            }
-            Self::TooMany { count, max } => {
-                write!(f, "{count} certificates, but a chain may have {max} at most")
-            }
-            Self::UnexpectedType { index, found, expected } => {
-                write!(
-                    f,
-                    "certificate {index} is of type {found}, but {expected} is needed in its place"
-                )
-            }
-            Self::NotValidNow { index, expired: true } => {
-                write!(f, "certificate {index} has expired")
-            }
-            Self::NotValidNow { index, expired: false } => {
-                write!(f, "certificate {index} is not valid yet")
-            }
-            Self::NoSigner { index, signer } => write!(
-                f,
-                "certificate {index} was signed by the key {signer}, \
-                 which is neither trusted nor among the certificates"
-            ),
-            Self::PathTooLong { index, between } => {
-                write!(
-                    f,
-                    "certificate {index} allows fewer than the {between} delegations below it"
-                )
-            }
-            Self::EndOfPhases { index } => {
-                write!(f, "the chain goes on with certificate {index}, which has no place in it")
-            }
-            Self::WrongDelegation { index } => {
-                write!(f, "certificate {index} delegates something else than this chain needs")
-            }
-        }
-    }
-}
-
-impl std::error::Error for ChainError {}
 
 #[cfg(test)]
 mod tests;

@@ -56,11 +56,21 @@ pub fn parse(dialect: Dialect, text: &[u8]) -> Result<Vec<Pair>, NameValueError>
     Ok(pairs(text).map(owned).collect())
 }
 
+/// Most pairs in a text of a certificate. It names each once, and the original knows thirteen of them
+/// (reliability.md 5).
+pub const CERTIFICATE_PAIRS_MAX: usize = 64;
+
 /// The same text, known to keep the grammar of its dialect.
 ///
 /// # Errors
-/// The text breaks the grammar of its dialect.
+/// The text breaks the grammar of its dialect, or has more than [`CERTIFICATE_PAIRS_MAX`] pairs in a certificate.
 pub fn check(dialect: Dialect, text: &[u8]) -> Result<&str, NameValueError> {
+    if matches!(dialect, Dialect::CertInfo | Dialect::CertLimit) {
+        let count = text.iter().filter(|c| **c == b';').count();
+        if count > CERTIFICATE_PAIRS_MAX {
+            return Err(NameValueError::TooMany { count });
+        }
+    }
     let mut names = BTreeSet::new();
     let mut offset = 0;
     let mut rest = text;
@@ -219,6 +229,11 @@ pub enum NameValueError {
         /// Start of the second pair.
         offset: usize,
     },
+    /// More pairs than a certificate may have.
+    TooMany {
+        /// How many.
+        count: usize,
+    },
 }
 
 impl fmt::Display for NameValueError {
@@ -249,6 +264,10 @@ impl fmt::Display for NameValueError {
                     offset + 1
                 )
             }
+            Self::TooMany { count } => write!(
+                f,
+                "{count} pairs, but a certificate may have {CERTIFICATE_PAIRS_MAX} in one text"
+            ),
         }
     }
 }

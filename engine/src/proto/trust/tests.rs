@@ -3,6 +3,8 @@
 use super::TrustMode::{
     Agent, ControllerAuthenticatesEndpoint as Mode0, EndpointAuthenticatesController as Mode1,
 };
+use std::time::Duration;
+
 use super::*;
 use crate::wire::certificate::{CertificateLimits, Delegation};
 use crate::wire::golden;
@@ -370,15 +372,186 @@ fn certificates_that_sign_each_other_in_a_circle_end_the_search() {
     assert_eq!(error.code(), 7);
 }
 
-/// As many as fit into one TLS Certificate message.
 #[test]
-fn a_chain_of_170_certificates_is_verified_whole() {
+fn a_chain_of_ten_certificates_is_verified_whole_and_one_more_is_too_many() {
     let cast = Cast::new();
-    let mut chain = cast.endpoint_chain(169);
+    let mut chain = cast.endpoint_chain(CERTIFICATES_MAX - 1);
     chain[1..].reverse();
     let verified = verify_chain(&chain, &cast.anchors(), Mode0, NOW).unwrap();
-    assert_eq!(verified.certificates.len(), 170);
+    assert_eq!(verified.certificates.len(), CERTIFICATES_MAX);
     assert_eq!(verified.anchor, Some(0));
+
+    let too_many = ChainError::TooMany { count: CERTIFICATES_MAX + 1, max: CERTIFICATES_MAX };
+    let chain = cast.endpoint_chain(CERTIFICATES_MAX);
+    assert_eq!(verify_chain(&chain, &cast.anchors(), Mode0, NOW), Err(too_many.clone()));
+    let ders = vec![&b"junk"[..]; CERTIFICATES_MAX + 1];
+    assert_eq!(decode_chain(ders.into_iter(), Mode0), Err(too_many), "before any is decoded");
+}
+
+/// A certificate of about `len` bytes.
+fn long(
+    certificate_type: CertificateType,
+    subject: &PrivateKey,
+    signer: &PrivateKey,
+    len: usize,
+) -> Certificate {
+    let description = Some("x".repeat(len));
+    signed(&CertificateFields { description, ..fields(certificate_type) }, subject, signer)
+}
+
+#[test]
+fn a_chain_that_no_peer_could_receive_is_refused_with_its_length() {
+    let cast = Cast::new();
+    let chain_of = |len| {
+        let delegate = PrivateKey::generate().unwrap();
+        [
+            long(CertificateType::Subcmd, &cast.leaf, &delegate, 10),
+            long(CertificateType::Delpriv, &delegate, &cast.root, len),
+        ]
+    };
+    let fitting = chain_of(60_000);
+    assert!(verify_chain(&fitting, &cast.anchors(), Mode0, NOW).is_ok());
+    let error = verify_chain(&chain_of(65_000), &cast.anchors(), Mode0, NOW).unwrap_err();
+    assert!(matches!(error, ChainError::TooLong { len: 65_536.., max: 65_535 }), "{error}");
+    assert!(error.to_string().contains("65535"), "{error}");
+}
+
+/// How many signatures were checked for a chain, and whether it was believed.
+fn signatures_checked(chain: &[Certificate], anchors: &[PublicKey]) -> (usize, bool) {
+    let checked = std::cell::Cell::new(0);
+    let anchors: Vec<Anchor> = anchors.iter().copied().map(Anchor::from).collect();
+    let found = find_chain(chain, &anchors, Mode0, NOW, |_, certificate, key| {
+        checked.set(checked.get() + 1);
+        certificate.verify_signature(key)
+    });
+    (checked.get(), found.is_ok())
+}
+
+/// Promise P20.
+#[test]
+fn a_strangers_chain_costs_no_signature_and_one_that_claims_an_anchor_costs_one() {
+    let (cast, stranger) = (Cast::new(), Cast::new());
+    let chain = stranger.endpoint_chain(CERTIFICATES_MAX - 1);
+    assert_eq!(signatures_checked(&chain, &cast.anchors()), (0, false));
+    assert_eq!(signatures_checked(&chain, &stranger.anchors()), (CERTIFICATES_MAX, true));
+
+    // Its top names the anchor's key, which did not sign it.
+    let mut claiming = chain;
+    let top = claiming.last_mut().unwrap();
+    let mut der = top.der().to_vec();
+    let foreign = top.authority_key_id.0;
+    let at = der.windows(32).position(|window| window == foreign).unwrap();
+    der[at..at + 32].copy_from_slice(&cast.root.public_key().key_id().0);
+    *top = Certificate::from_der(&der).unwrap();
+    assert_eq!(signatures_checked(&claiming, &cast.anchors()), (1, false));
+}
+
+/// Promise P20: whatever is presented, no certificate's signature is checked twice.
+#[test]
+fn circles_and_crowds_of_one_subject_cost_at_most_one_signature_a_certificate() {
+    let cast = Cast::new();
+    let one = PrivateKey::generate().unwrap();
+    let delpriv = fields(CertificateType::Delpriv);
+    // Every one of them could follow every other, and each names the anchor as well.
+    let mut crowd = vec![signed(&fields(CertificateType::Subcmd), &cast.leaf, &cast.root)];
+    crowd.resize(CERTIFICATES_MAX, signed(&delpriv, &cast.root, &cast.root));
+    let (checked, believed) = signatures_checked(&crowd, &cast.anchors());
+    assert!(believed);
+    assert_eq!(checked, CERTIFICATES_MAX);
+    let mut forged = crowd[1].der().to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    crowd[1..].fill(Certificate::from_der(&forged).unwrap());
+    let (checked, believed) = signatures_checked(&crowd, &cast.anchors());
+    assert!(believed, "the leaf alone is a chain");
+    assert!(checked <= CERTIFICATES_MAX, "{checked}");
+
+    let circle = [
+        signed(&fields(CertificateType::Subcmd), &cast.leaf, &one),
+        signed(&delpriv, &one, &one),
+        signed(&delpriv, &one, &one),
+    ];
+    assert_eq!(signatures_checked(&circle, &cast.anchors()), (0, false));
+}
+
+/// Promise P20: 2 ms of processor time, in a build that is optimised, for the worst that fits into a handshake.
+#[test]
+fn judging_the_costliest_chains_takes_no_more_than_two_milliseconds() {
+    let allowed = Duration::from_millis(if cfg!(debug_assertions) { 40 } else { 2 });
+    let cast = Cast::new();
+    let limits = |text: &str| CertificateLimits::parse(text.as_bytes()).unwrap();
+    let destinations = format!("valid_dest={};", ["::/0"; 1_200].join(","));
+    let digests = format!("monitor={};", "ab".repeat(32 * 95));
+    let pairs: String = (0..64).map(|pair| format!("name-{pair}=value;")).collect();
+    for text in [&*destinations, &digests, &pairs, ""] {
+        let types = [&[CertificateType::Subcmd][..], &[CertificateType::Delpriv; 9]].concat();
+        let chain = cast.chain(&types, |_, fields| fields.limits = limits(text));
+        let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
+        for anchors in [&cast.anchors()[..], &[PrivateKey::generate().unwrap().public_key()], &[]] {
+            // The least of several, because other tests share the processor's caches.
+            let cost = (0..5).map(|_| {
+                let before = processor_time();
+                let _ = Judge::new(Mode0, anchors).judge(ders.iter().copied(), NOW);
+                processor_time() - before
+            });
+            let cost = cost.min().unwrap();
+            assert!(cost <= allowed, "{cost:?} for 10 certificates with {} bytes each", text.len());
+        }
+    }
+}
+
+/// Of this thread.
+fn processor_time() -> Duration {
+    let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
+    nix::time::clock_gettime(clock).unwrap().into()
+}
+
+fn judge(judge: &Judge, chain: &[Certificate], now: Ticks) -> Result<KeyId, ChainError> {
+    let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
+    judge.judge(ders.into_iter(), now).map(|leaf| leaf.subject_key_id)
+}
+
+#[test]
+fn a_judge_remembers_who_signed_the_upper_certificates_and_nothing_else() {
+    let cast = Cast::new();
+    let types = [CertificateType::Subcmd, CertificateType::Delpriv, CertificateType::Delpriv];
+    let end = Ticks(NOW.0 + 10 * SECOND);
+    let chain = cast.chain(&types, |_, fields| fields.not_after = end);
+    let by_root = Judge::new(Mode0, &cast.anchors());
+    assert_eq!(by_root.remembered_count(), 0);
+    let leaf = chain[0].subject_key_id;
+    assert_eq!(judge(&by_root, &chain, NOW), Ok(leaf));
+    assert_eq!(by_root.remembered_count(), 2, "the two above the leaf");
+    assert_eq!(judge(&by_root, &chain, NOW), Ok(leaf));
+    assert_eq!(by_root.remembered_count(), 2);
+
+    // A forged certificate that differs in its signature alone is not taken for the known one.
+    let mut forged = chain.clone();
+    let mut der = forged[2].der().to_vec();
+    *der.last_mut().unwrap() ^= 1;
+    forged[2] = Certificate::from_der(&der).unwrap();
+    assert_eq!(judge(&by_root, &forged, NOW), Err(ChainError::BadSignature { index: 2 }));
+    // Dates are looked at each time.
+    let late = Ticks(end.0 + SECOND);
+    assert!(matches!(judge(&by_root, &chain, late), Err(ChainError::NotValidNow { .. })));
+    // So are types and places: the same upper certificates under a leaf they did not sign.
+    let other = Cast::new().endpoint_chain(0);
+    let mixed = [&other[..], &chain[1..]].concat();
+    assert!(matches!(judge(&by_root, &mixed, NOW), Err(ChainError::NoSigner { index: 0, .. })));
+}
+
+#[test]
+fn strangers_do_not_fill_a_judges_memory_and_it_is_bounded() {
+    let (cast, stranger) = (Cast::new(), Cast::new());
+    let by_root = Judge::new(Mode0, &cast.anchors());
+    assert!(judge(&by_root, &stranger.endpoint_chain(2), NOW).is_err());
+    assert_eq!(by_root.remembered_count(), 0);
+    let by_nobody = Judge::new(Mode0, &[]);
+    assert!(judge(&by_nobody, &stranger.endpoint_chain(2), NOW).is_ok());
+    assert_eq!(by_nobody.remembered_count(), 0, "its end was not checked");
+    for _ in 0..20 {
+        assert!(judge(&by_root, &cast.endpoint_chain(CERTIFICATES_MAX - 1), NOW).is_ok());
+    }
+    assert_eq!(by_root.remembered_count(), 64);
 }
 
 #[test]
