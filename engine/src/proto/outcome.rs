@@ -27,6 +27,8 @@ pub enum Outcome {
     /// The endpoint closed; the mlet got everything it had sent.
     EndpointEnded(End),
     /// The mlet closed, but the endpoint did not take the rest in time or broke off.
+    /// The endpoint broke TLS, or told us that we did; the mlet got everything it had sent before.
+    EndpointBrokeTls(rustls::Error),
     UndeliveredToEndpoint,
     /// The endpoint closed, but the mlet did not take the rest in time.
     UndeliveredToMlet,
@@ -69,6 +71,7 @@ impl fmt::Display for Outcome {
             }
             Self::UndeliveredToMlet => {
                 f.write_str("the endpoint closed, but the mlet did not take all it sent")
+            Self::EndpointBrokeTls(error) => write!(f, "TLS broke off: {}", tls::reason(error)),
             }
             Self::LeftInSetUp(end) => write!(f, "the endpoint {end} before START"),
             Self::HandshakeTimeout => {

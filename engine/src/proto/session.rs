@@ -562,6 +562,7 @@ impl Session {
             State::Over => {}
         }
     }
+            self.begin_drain(Outcome::EndpointBrokeTls(error));
 
     /// Moves on as far as output has left.
     fn advance(&mut self, cx: &mut Context<'_>) {

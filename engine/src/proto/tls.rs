@@ -392,7 +392,17 @@ impl HandshakeError {
         let mut bytes = Vec::new();
         // Writing to a Vec cannot fail, and an alert that is cut short only costs the peer its reason.
         let _ = alert.write_all(&mut bytes);
+        if bytes.is_empty() {
+            return Self::unexpected(error);
+        }
         Self { error, alert: bytes }
+    }
+
+    /// rustls has no alert for some of what may come instead of a ClientHello. Nothing is encrypted yet, so ours is
+    /// as good.
+    fn unexpected(error: Error) -> Self {
+        const FATAL_UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
+        Self { error, alert: FATAL_UNEXPECTED_MESSAGE.to_vec() }
     }
 }
 
@@ -403,10 +413,9 @@ impl Hello {
     /// What arrived is no acceptable ClientHello.
     pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Greeted>, HandshakeError> {
         while !input.is_empty() {
-            self.acceptor.read_tls(input).map_err(|error| HandshakeError {
-                error: Error::General(error.to_string()),
-                alert: Vec::new(),
-            })?;
+            self.acceptor
+                .read_tls(input)
+                .map_err(|error| HandshakeError::unexpected(Error::General(error.to_string())))?;
             if let Some(accepted) = self.acceptor.accept().map_err(HandshakeError::new)? {
                 return Ok(Some(Greeted { accepted }));
             }
@@ -427,7 +436,7 @@ impl Greeted {
     /// The ClientHello does not fit the configuration, such as one without TLS 1.3.
     pub fn accept(self, config: Arc<ServerConfig>) -> Result<ServerStream, HandshakeError> {
         let connection = self.accepted.into_connection(config).map_err(HandshakeError::new)?;
-        Ok(TlsStream { connection: Box::new(connection) })
+        Ok(TlsStream { connection: Box::new(connection), has_failed: false })
     }
 }
 
@@ -486,7 +495,7 @@ impl ClientStream {
     /// The operating system gives no randomness.
     pub fn connect(config: Arc<ClientConfig>) -> Result<Self, SetupError> {
         let connection = ClientConnection::new(config, server_name(None)?)?;
-        Ok(Self { connection: Box::new(connection) })
+        Ok(Self { connection: Box::new(connection), has_failed: false })
     }
 }
 
@@ -503,12 +512,17 @@ where
     /// The peer broke the protocol; what [`Self::write_output`] gives next is the alert for it.
     pub fn receive(&mut self, input: &mut &[u8]) -> Result<(), Error> {
         debug_assert!(!input.is_empty(), "rustls takes an empty read for the end of the stream");
-        match self.connection.read_tls(input) {
-            Ok(0) => *input = &[],
-            Ok(_) => {}
-            Err(error) => return Err(Error::General(error.to_string())),
-        }
-        self.connection.process_new_packets().map(drop)
+        let received = match self.connection.read_tls(input) {
+            Ok(0) => {
+                *input = &[];
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::General(error.to_string())),
+        };
+        let processed = received.and_then(|()| self.connection.process_new_packets().map(drop));
+        self.has_failed |= processed.is_err();
+        processed
     }
 
     /// The handshake is not over.
@@ -556,16 +570,19 @@ where
         while self.connection.wants_write() && self.connection.write_tls(into).is_ok() {}
     }
 
-    /// Announces the end of what we send. Nothing may be written afterwards.
+    /// Announces the end of what we send, unless TLS has failed: then the connection ends with the alert that says
+    /// why, or without a word, but not as if all were well (RFC 8446 6.2). Nothing may be written afterwards.
     pub fn close(&mut self) {
-        self.connection.send_close_notify();
+        if !self.has_failed {
+            self.connection.send_close_notify();
+        }
     }
 
     /// Key id of the peer's first certificate; `None` when it presented none.
     pub fn peer_key_id(&self) -> Option<KeyId> {
         let leaf = self.connection.peer_certificates()?.first()?;
-        // The verifier has parsed it once already, so it parses.
-        Certificate::from_der(leaf).ok().map(|leaf| leaf.subject_key_id)
+        // The verifier has decoded it once already, so it decodes.
+        leaf_part(leaf, |_, key_id| *key_id).ok()
     }
 
     /// Gives back what a burst made the receive buffer grow to, once it has been drained.

@@ -385,9 +385,32 @@ fn a_damaged_record_in_a_full_receive_ends_the_session() {
     damaged[100] ^= 1;
     pair.endpoint.set_dam(None);
     pair.endpoint.write_raw(&damaged);
-    assert!(matches!(pair.finish(), Outcome::EndpointEnded(End::Broken(ErrorKind::InvalidData))));
+    assert!(matches!(pair.finish(), Outcome::EndpointBrokeTls(rustls::Error::DecryptError)));
+    assert_eq!(pair.endpoint.alert, Some(rustls::AlertDescription::BadRecordMac));
     assert_eq!(pair.mlet().received, good);
     assert!(pair.mlet().is_at_eof);
+}
+
+/// The endpoint's TLS finds fault with what it gets and says so.
+#[test]
+fn an_alert_of_the_endpoint_ends_the_session_with_its_reason_and_is_not_answered() {
+    let mut pair = Pair::served();
+    pair.endpoint.write(b"\x62\0\0\x04said");
+    let tls = pair.endpoint.tls.as_mut().unwrap();
+    tls.read_tls(
+        &mut &[0x17, 3, 3, 0, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9][..],
+    )
+    .unwrap();
+    tls.process_new_packets().unwrap_err();
+    pair.endpoint.flush();
+    let outcome = pair.finish();
+    assert_eq!(
+        outcome.to_string(),
+        "TLS broke off: the endpoint sent the alert 20, bad_record_mac"
+    );
+    assert_eq!(pair.mlet().received, b"\x62\0\0\x04said", "what it had sent before is delivered");
+    assert!(pair.mlet().is_at_eof);
+    assert!(!pair.endpoint.close_notify, "it has closed in anger, and gets no friendly end");
 }
 
 #[test]

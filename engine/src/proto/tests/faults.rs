@@ -61,6 +61,7 @@ pub(super) enum Class {
     Greeting,
     Cancelled,
     EndpointEnded,
+    EndpointBrokeTls,
     MletEnded,
     UndeliveredToEndpoint,
     UndeliveredToMlet,
@@ -77,6 +78,7 @@ impl From<&Outcome> for Class {
             Outcome::Greeting(_) => Self::Greeting,
             Outcome::Cancelled => Self::Cancelled,
             Outcome::EndpointEnded(_) => Self::EndpointEnded,
+            Outcome::EndpointBrokeTls(_) => Self::EndpointBrokeTls,
             Outcome::MletEnded => Self::MletEnded,
             Outcome::UndeliveredToEndpoint => Self::UndeliveredToEndpoint,
             Outcome::UndeliveredToMlet => Self::UndeliveredToMlet,
@@ -87,8 +89,8 @@ impl From<&Outcome> for Class {
     }
 }
 
-/// Words of the table: `runs` goes on as if nothing had happened; `lingers` ends like `endpoint`, once the
-/// time for the last bytes to an endpoint that does not read is over; `-` makes no sense, because there is
+/// Words of the table: `runs` goes on as if nothing had happened; `broken` is TLS broken by the endpoint;
+/// `lingers` and `broken-l` end like `endpoint` and `broken`, once the time for the last bytes to an endpoint that does not read is over; `-` makes no sense, because there is
 /// no message before TLS is up, no mlet before START, or no peer left that could do it.
 const TABLE: &str = "
                   silence   fin      reset    garbage  cut      huge     type     error    trickle   stop      mlet
@@ -99,11 +101,11 @@ PartOfTheirFlight handshake left     left     tls      left     -        -      
 AwaitingPermit    setup     left     left     tls      left     greeting greeting greeting setup     cancelled -
 Submitting        setup     left     left     tls      left     greeting greeting greeting setup     cancelled -
 Starting          setup     left     left     tls      left     greeting greeting greeting setup     setup     -
-MletAsked         runs      endpoint endpoint endpoint endpoint runs     runs     runs     runs      runs      mlet
-Idle              runs      endpoint endpoint endpoint endpoint runs     runs     runs     runs      runs      mlet
-MidMessageIn      runs      endpoint endpoint endpoint endpoint runs     runs     runs     runs      runs      mlet
-MidMessageOut     runs      endpoint endpoint endpoint endpoint runs     runs     runs     runs      runs      mlet
-MletGone          lost-e    lingers  endpoint lingers  lingers  lost-e   lost-e   lost-e   lost-e    lost-e    -
+MletAsked         runs      endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
+Idle              runs      endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
+MidMessageIn      runs      endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
+MidMessageOut     runs      endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
+MletGone          lost-e    lingers  endpoint broken-l lingers  lost-e   lost-e   lost-e   lost-e    lost-e    -
 EndpointGone      lost-m    -        -        -        -        -        -        -        -         lost-m    mlet
 ";
 
@@ -201,6 +203,8 @@ fn check(step: Step, fault: Fault, word: &str) {
         "endpoint" => (Class::EndpointEnded, Duration::ZERO),
         "lingers" => (Class::EndpointEnded, LINGER_TIMEOUT),
         "runs" => (Class::MletEnded, pair.elapsed() - struck_at),
+        "broken" => (Class::EndpointBrokeTls, Duration::ZERO),
+        "broken-l" => (Class::EndpointBrokeTls, LINGER_TIMEOUT),
         "mlet" => (Class::MletEnded, Duration::ZERO),
         "lost-e" => (Class::UndeliveredToEndpoint, DRAIN_TIMEOUT),
         "lost-m" => (Class::UndeliveredToMlet, DRAIN_TIMEOUT),
@@ -219,10 +223,12 @@ fn assert_told(pair: &Pair, class: Class, case: &str) {
         Class::Tls => (true, false),
         Class::Greeting | Class::MletEnded => (false, true),
         Class::EndpointEnded | Class::UndeliveredToEndpoint | Class::UndeliveredToMlet => told,
+        // One that does not read cannot be told.
+        Class::EndpointBrokeTls => (pair.endpoint.reads, false),
         _ => (false, false),
     };
     assert_eq!(told, expected, "{case}: alert, close_notify; {}", pair.told());
-    if class == Class::EndpointEnded {
+    if matches!(class, Class::EndpointEnded | Class::EndpointBrokeTls) {
         assert!(pair.told().contains("mlet's input ended"), "{case}: {}", pair.told());
     }
 }

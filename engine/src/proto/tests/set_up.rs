@@ -185,6 +185,35 @@ fn a_permit_may_come_late_but_not_later_than_the_set_up_limit() {
     assert_eq!(pair.elapsed(), SECOND + SETUP_TIMEOUT);
 }
 
+/// Also where rustls has none for it.
+#[test]
+fn whatever_comes_instead_of_a_client_hello_is_answered_with_a_fatal_alert() {
+    let part_of_hello = [&[22, 3, 1, 0, 8, 1, 0, 0, 40][..], &[3; 4]].concat();
+    let data = [23, 3, 3, 0, 2, 7, 7];
+    for input in [
+        &b"GET / HTTP/1.1\r\n\r\n"[..],
+        &[0xff; 5000],
+        &data,
+        // An alert of the endpoint's own.
+        &[21, 3, 1, 0, 2, 2, 40],
+        // Data between the parts of a message.
+        &[&part_of_hello[..], &data].concat(),
+        // Records without a byte.
+        &[22, 3, 1, 0, 0].repeat(40),
+        // Other handshake messages.
+        &[22, 3, 1, 0, 4, 20, 0, 0, 0],
+        &[20, 3, 1, 0, 1, 1].repeat(3),
+    ] {
+        let mut pair = Pair::raw();
+        pair.endpoint.write_raw(input);
+        assert!(matches!(pair.finish(), Outcome::Tls(_)), "{input:?}: {}", pair.told());
+        let [21, 3, _, 0, 2, 2, alert] = pair.endpoint.raw[..] else {
+            panic!("{input:?} is answered with {:?}", pair.endpoint.raw);
+        };
+        assert_ne!(alert, 0, "close_notify");
+    }
+}
+
 /// Item 73.
 #[test]
 fn an_endpoint_that_is_not_of_a_trusted_operator_gets_an_alert() {
