@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         ["both", count, len, theirs] => {
             flood(number(count), number(len)).and_then(|()| check(number(theirs)))
         }
+        ["answer", messages] => answer(number(messages)),
         ["check", len] => check(number(len)),
         ["swap", count, len] => swap(number(count), number(len)),
         ["half"] => half(),
@@ -128,6 +129,19 @@ fn sink() -> io::Result<()> {
         bytes += payload.len();
     }
     say(&format!("sank {messages} messages with {bytes} bytes"));
+    Ok(())
+}
+
+/// Writes one message for every so many that have come whole.
+fn answer(messages: usize) -> io::Result<()> {
+    let mut session = session();
+    let mut count = 0;
+    while receive(&mut session)?.is_some() {
+        count += 1;
+        if count % messages == 0 {
+            session.write_all(&message(b"answer"))?;
+        }
+    }
     Ok(())
 }
 

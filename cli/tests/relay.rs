@@ -51,6 +51,35 @@ fn the_largest_message_passes_both_ways() {
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
+/// Original endpoints write a message in pieces with Nagle's algorithm on, so the second piece leaves when the first is
+/// acknowledged; and messages that are whole wait for one another in the same way.
+#[test]
+fn an_endpoint_with_nagle_on_does_not_wait_for_delayed_acknowledgements() {
+    const ROUNDS: usize = 41;
+    let home = Home::new();
+    // Messages for which there is one answer, and the pieces they are sent in.
+    for (messages, pieces) in [
+        ("1", vec![&message(NDATA, &[7; 60])[..4], &[7; 60]]),
+        ("2", vec![&message(0x40, b""), &message(0x60, &[0; 11])]),
+    ] {
+        let manager = home.start(&[], &["answer", messages]);
+        let mut endpoint = home.dial(&manager).session();
+        endpoint.tcp.set_nodelay(false).unwrap();
+        let mut times: Vec<Duration> = (0..ROUNDS)
+            .map(|_| {
+                let start = Instant::now();
+                pieces.iter().for_each(|piece| endpoint.send(piece));
+                assert_eq!(endpoint.receive().unwrap(), (MADE_UP, b"answer".to_vec()));
+                start.elapsed()
+            })
+            .collect();
+        times.sort_unstable();
+        let median = times[ROUNDS / 2];
+        // Linux delays an acknowledgement by 40 ms, so that each round would take that long.
+        assert!(median < Duration::from_millis(20), "{messages}: {median:?} of {times:?}");
+    }
+}
+
 /// Item 82: every byte of three messages in a record of its own.
 #[test]
 fn messages_in_pieces_of_one_byte_pass_whole() {

@@ -59,6 +59,11 @@ impl LinfoFilter {
         }
         kept
     }
+
+    /// A message has begun and not ended yet.
+    pub fn is_inside_message(&self) -> bool {
+        !self.boundaries.between_messages()
+    }
 }
 
 #[cfg(test)]

@@ -14,6 +14,7 @@ pub mod outcome;
 pub mod publisher;
 pub mod relay;
 pub mod serving;
+pub mod rhythm;
 pub mod session;
 pub mod tls;
 #[cfg(test)]

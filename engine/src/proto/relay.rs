@@ -108,6 +108,11 @@ impl Relay {
         self.close_notify_sent
     }
 
+    /// The endpoint has sent a part of a message and not the rest of it.
+    pub fn is_inside_message(&self) -> bool {
+        self.linfo.is_inside_message()
+    }
+
     /// The endpoint's bytes are wanted.
     pub fn wants_endpoint_input(&self, buffers: &Buffers) -> bool {
         !self.endpoint_input_over && buffers.to_mlet.is_empty()

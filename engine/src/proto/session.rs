@@ -29,6 +29,7 @@ use std::time::{Duration, Instant};
 use super::greeting::{Greeting, Progress};
 use super::linfo::Linfo;
 use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
+use super::rhythm::Rhythm;
 use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::serving::Serving;
@@ -121,6 +122,11 @@ pub struct Session {
     vain_looks: u32,
     /// What the kernel held for both peers at the last of them.
     untaken: Option<(usize, usize)>,
+    /// Its place among the sessions of its key.
+    place: Option<KeyPlace>,
+    rhythm: Rhythm,
+    /// What came last must be acknowledged at once.
+    acknowledges: bool,
     /// It counts among the connections that wait at the proxy.
     in_backlog: bool,
 }
@@ -165,6 +171,9 @@ impl Session {
             discard_until: None,
             vain_looks: 0,
             untaken: None,
+            place: None,
+            rhythm: Rhythm::default(),
+            acknowledges: false,
             in_backlog: false,
         }
     }
@@ -180,11 +189,47 @@ impl Session {
     pub fn is_served(&self) -> bool {
         self.served
     }
+    /// The endpoint has sent something and its set-up is under way, which takes work and memory.
+    pub fn occupies_set_up(&self) -> bool {
+        matches!(self.state, State::Hello(_) | State::Handshake(_) | State::Greeting(..))
+    }
+
+    /// What comes next from the endpoint costs a key exchange or the check of signatures.
+    pub fn is_handshaking(&self) -> bool {
+        matches!(self.state, State::Silent | State::Hello(_) | State::Handshake(_))
+    }
+
+    /// Nothing has come of this connection, so it makes room if others wait: its endpoint has not sent a whole
+    /// ClientHello, or its set-up has failed and only the endpoint's end is awaited.
+    pub fn may_make_room(&self) -> bool {
+        match self.state {
+            State::Silent | State::Hello(_) => !self.in_backlog,
+            State::Closing(_) => !self.served,
+            State::Handshake(_) | State::Greeting(..) | State::Relay(..) | State::Over => false,
+        }
+    }
+
+    /// Others wait for what this session holds: it ends at once, if it still [`Self::may_make_room`].
+    pub fn handle_make_room(&mut self, cx: &mut Context<'_>) {
+        if self.may_make_room() {
+            let outcome = self.outcome.take().unwrap_or(Outcome::MadeRoom);
+            self.finish(outcome);
+            self.advance(cx);
+        }
+    }
+
+    /// Whether the bytes that came last must be acknowledged at once, without waiting for an answer that would
+    /// carry the acknowledgement. Told once.
+    pub fn take_acknowledgement(&mut self) -> bool {
+        std::mem::take(&mut self.acknowledges)
+    }
+
 
     /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
     pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
         debug_assert!(input.len() <= RECEIVE_LEN, "more might not fit into a block");
-        if matches!(self.state, State::Backlog) {
+        let received_len = input.len();
+        if matches!(self.state, State::Silent) {
             self.state = State::Hello(Box::default());
             self.deadline = Some(cx.now + self.serving.limits.handshake_timeout);
         }
@@ -210,6 +255,10 @@ impl Session {
                 // TLS consumes nothing any more, so the rest would never end.
                 break;
             }
+        }
+        if let State::Relay(_, relay) = &self.state {
+            let inside_message = relay.is_inside_message();
+            self.acknowledges = self.rhythm.note_received(received_len, inside_message, cx.now);
         }
         self.advance(cx);
     }
@@ -362,7 +411,14 @@ impl Session {
 
     /// Bytes to send to the endpoint now; they are in flight until [`Self::handle_sent_to_endpoint`].
     pub fn transmit_to_endpoint(&mut self) -> Option<Transmission> {
-        if matches!(self.state, State::Over) { None } else { self.buffers.to_endpoint.transmit() }
+        let transmission = match self.state {
+            State::Over => None,
+            _ => self.buffers.to_endpoint.transmit(),
+        };
+        if transmission.is_some() {
+            self.rhythm.note_sent();
+        }
+        transmission
     }
 
     /// Bytes to send to the mlet now; they are in flight until [`Self::handle_sent_to_mlet`].

@@ -308,6 +308,9 @@ impl Shard {
     fn wake_for_buffers(&mut self) {
         for (group, size) in GROUPS.iter().enumerate() {
             for _ in 0..size.count {
+                if connection.session.take_acknowledgement() {
+                    socket::acknowledge_at_once(&connection.endpoint);
+                }
                 let Some((slot, id)) = self.awaiting_buffer[group].pop_front() else { break };
                 if self.holds(slot, id) {
                     self.settle(slot);

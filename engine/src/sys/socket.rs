@@ -69,6 +69,13 @@ pub fn set_connection_options(socket: &impl AsFd) -> io::Result<()> {
     socket.set_tcp_user_timeout(Some(USER_TIMEOUT))
 }
 
+/// Acknowledges what has come on a TCP connection, where the kernel would wait for data to send along. It holds for
+/// what has come so far; the kernel goes back to waiting by itself (tcp(7), TCP_QUICKACK).
+pub fn acknowledge_at_once(socket: &impl AsFd) {
+    // Where it fails the acknowledgement is late, and nothing else.
+    let _ = SockRef::from(socket).set_tcp_quickack(true);
+}
+
 /// Begins to connect, without waiting. The socket can be written to when that has ended; see
 /// [`finish_connecting`].
 ///
