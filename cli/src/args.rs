@@ -124,6 +124,9 @@ struct LimitArgs {
     /// Sessions at once; 0: as many as fds allow
     #[arg(long, value_name = "N", default_value = "0")]
     sessions_max: usize,
+    /// Sessions of one endpoint key at once; 0: no limit [default: a quarter of all, at least 16]
+    #[arg(long, value_name = "N")]
+    sessions_per_key_max: Option<usize>,
     /// In set-up from one address, per core; 0: no limit
     #[arg(long, value_name = "N", default_value = "0")]
     per_source_max: usize,
@@ -179,6 +182,7 @@ impl Args {
             term_grace: typed.term_grace,
             handshakes_max: typed.handshakes_max,
             sessions_max: typed.sessions_max,
+            sessions_per_key_max: typed.sessions_per_key_max,
             per_source_max: typed.per_source_max,
             linfo_max: typed.linfo_max,
             linfos_per_second: typed.linfos_per_second,
@@ -395,6 +399,7 @@ mod tests {
             "--term-grace=6s",
             "--handshakes-max=7",
             "--sessions-max=8",
+            "--sessions-per-key-max=12",
             "--per-source-max=9",
             "--linfo-max=10k",
             "--linfos-per-second=11",
@@ -410,6 +415,7 @@ mod tests {
             term_grace: Duration::from_secs(6),
             handshakes_max: 7,
             sessions_max: 8,
+            sessions_per_key_max: Some(12),
             per_source_max: 9,
             linfo_max: 10 << 10,
             linfos_per_second: 11,

@@ -151,6 +151,10 @@ pub struct Limits {
     /// Sessions at once, of all shards together; 0 derives it from the limit of open files.
     pub sessions_max: usize,
     /// Sessions of one shard in set-up from one source address; beyond it a connection is closed at
+    /// Sessions that one endpoint key may have at once, of all shards together; beyond it a session ends after the
+    /// handshake. 0 is no limit; `None` is a quarter of all sessions, at least 16: one endpoint must not hold all there is
+    /// room for, and those of a testbed may share a key.
+    pub sessions_per_key_max: Option<usize>,
     /// once. 0 is no limit.
     pub per_source_max: usize,
     /// Bytes of one LINFO that are logged; the rest is skipped and "truncated" noted.
@@ -161,6 +165,21 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+/// The least that [`Limits::sessions_per_key_max`] is by default.
+const SESSIONS_PER_KEY_MIN: usize = 16;
+
+impl Limits {
+    /// How many sessions one endpoint key may have where there is room for `sessions_max` in all; `None` is no limit.
+    #[must_use]
+    pub fn sessions_of_a_key(&self, sessions_max: usize) -> Option<usize> {
+        match self.sessions_per_key_max {
+            Some(0) => None,
+            Some(max) => Some(max),
+            None => Some((sessions_max / 4).max(SESSIONS_PER_KEY_MIN)),
+        }
+    }
+}
+
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),
@@ -173,6 +192,7 @@ impl Default for Limits {
             handshakes_max: 1024,
             sessions_max: 0,
             per_source_max: 0,
+            sessions_per_key_max: None,
             linfo_max: 64 * 1024,
             linfos_per_second: 100,
         }

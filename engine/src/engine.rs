@@ -15,6 +15,7 @@ pub use crate::control::Report;
 use crate::control::{Control, Parts as ControlParts};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::proto::backlog::SET_UPS_MAX;
+use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
 use crate::proto::tls;
 use crate::shard::{Parts as ShardParts, Shard, accepts_at_once};
@@ -130,7 +131,6 @@ async fn serve(
     supervisor: Supervisor,
     signals: StopSignals,
 ) -> Result<Report, RunError> {
-    let serving = Serving::new(config, now()).map_err(RunError::Tls)?;
     let open_files = limits::raise_open_files().map_err(RunError::Local)?;
     let bound = match &config.greeting {
         Greeting::Passive { listen } => bind(listen, config.cores.len())?,
@@ -138,7 +138,10 @@ async fn serve(
     };
     let (mailer, inbox) = mailbox().map_err(RunError::Local)?;
     let own_fds = own_fds(config, &bound).map_err(RunError::Local)?;
-    let counts = Arc::new(Counts::new(config.attempts, sessions_max(config, open_files, own_fds)));
+    let sessions_max = sessions_max(config, open_files, own_fds);
+    let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
+    let serving = Serving::new(config, keys, now()).map_err(RunError::Tls)?;
+    let counts = Arc::new(Counts::new(config.attempts, sessions_max));
     let mut control = Control::new(ControlParts {
         supervisor,
         signals,

@@ -8,6 +8,7 @@ pub mod backlog;
 pub mod backoff;
 pub mod descriptor;
 pub mod greeting;
+pub mod keys;
 pub mod linfo;
 pub mod outbox;
 pub mod outcome;

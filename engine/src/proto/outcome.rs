@@ -37,6 +37,10 @@ pub enum Outcome {
     /// No complete handshake in time.
     HandshakeTimeout,
     /// No answer to programs or START in time, or no permit.
+    /// No whole ClientHello for a while, and others waited for the place.
+    MadeRoom,
+    /// Its key has as many sessions as one key may have.
+    TooManyOfKey(KeyId),
     SetUpTimeout,
     /// No experiment has this server name (`None`: there is no default one).
     NoExperiment(Option<String>),
@@ -78,6 +82,13 @@ impl fmt::Display for Outcome {
                 f.write_str("no complete TLS handshake in time (--handshake-timeout)")
             }
             Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
+            Self::MadeRoom => f.write_str(
+                "no whole ClientHello yet, and others waited for the place (--handshakes-max, --sessions-max)",
+            ),
+            Self::TooManyOfKey(key) => write!(
+                f,
+                "the endpoint's key {key} has as many sessions as one key may have (--sessions-per-key-max)"
+            ),
             Self::NoExperiment(Some(name)) => {
                 write!(f, "no ExpExec has the snikey {:?}", name.escape_default().to_string())
             }

@@ -1,11 +1,12 @@
 //! What every session of a run shares: the experiments with their TLS configurations and programs.
 //!
-//! Built once at start and never changed, so that shards share it without locks.
+//! Built once at start. But for the counts of sessions by key it never changes, so that shards share it without locks.
 
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 
+use super::keys::Keys;
 use super::tls::{self, Identity, PeerRule, SetupError};
 use super::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 use crate::config::{Config, Experiment, Limits};
@@ -19,6 +20,8 @@ pub struct Serving {
     entries: Vec<ServedExperiment>,
     /// Deadlines and sizes.
     pub limits: Limits,
+    /// How many sessions each endpoint key has.
+    pub keys: Arc<Keys>,
 }
 
 /// One experiment, ready to be served.
@@ -35,17 +38,17 @@ pub struct ServedExperiment {
 }
 
 impl Serving {
-    /// Prepares every experiment of `config`.
+    /// Prepares every experiment of `config`; `keys` counts the sessions of each endpoint key.
     ///
     /// # Errors
     /// The controller key and a chain do not fit together.
-    pub fn new(config: &Config, now: Ticks) -> Result<Self, SetupError> {
+    pub fn new(config: &Config, keys: Arc<Keys>, now: Ticks) -> Result<Self, SetupError> {
         let entries = config
             .experiments
             .iter()
             .map(|experiment| ServedExperiment::new(config, experiment, now))
             .collect::<Result<_, _>>()?;
-        Ok(Self { entries, limits: config.limits.clone() })
+        Ok(Self { entries, limits: config.limits.clone(), keys })
     }
 
     /// The experiment for a server name, or the default one for none (protocol.md 3.4).

@@ -24,6 +24,7 @@
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
+use super::keys::KeyPlace;
 use std::time::{Duration, Instant};
 
 use super::greeting::{Greeting, Progress};
@@ -515,6 +516,14 @@ impl Session {
             return;
         }
         let greeting = Greeting::new(Arc::clone(&experiment.programs));
+        if let Some(key) = tls.peer_key_id() {
+            self.place = self.serving.keys.open(key);
+            if self.place.is_none() {
+                self.close(Some(tls), Outcome::TooManyOfKey(key), cx.now);
+                return;
+            }
+        }
+        let experiment = self.serving.experiment(self.experiment);
         self.state = State::Greeting(tls, greeting);
         self.deadline = Some(cx.now + self.serving.limits.setup_timeout);
     }
@@ -656,6 +665,7 @@ impl Session {
         {
             self.deadline = None;
             self.buffers.discard(cx.pool);
+            self.place = None;
             self.requests.push(Request::Over(outcome));
         }
     }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use rustls::{ClientConfig, ClientConnection};
 
 use crate::config::{Config, Experiment, Greeting, Limits};
+use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
 use crate::proto::tls::{self, Identity, PeerRule};
 use crate::proto::trust::TrustMode;
@@ -71,7 +72,7 @@ pub(super) fn serving(stage: Stage, demanded: &[Program], supplied: &[Program]) 
             ..Limits::default()
         },
     };
-    Arc::new(Serving::new(&config, NOW).unwrap())
+    Arc::new(Serving::new(&config, Keys::new(None), NOW).unwrap())
 }
 
 /// The experiments without programs, made once.

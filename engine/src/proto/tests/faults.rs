@@ -82,9 +82,11 @@ impl From<&Outcome> for Class {
             Outcome::MletEnded => Self::MletEnded,
             Outcome::UndeliveredToEndpoint => Self::UndeliveredToEndpoint,
             Outcome::UndeliveredToMlet => Self::UndeliveredToMlet,
-            Outcome::NoExperiment(_) | Outcome::OwnChain(..) | Outcome::BacklogLost(_) => {
-                Self::Other
-            }
+            Outcome::NoExperiment(_)
+            | Outcome::OwnChain(..)
+            | Outcome::BacklogLost(_)
+            | Outcome::MadeRoom
+            | Outcome::TooManyOfKey(_) => Self::Other,
         }
     }
 }
