@@ -146,15 +146,16 @@ pub struct Limits {
     pub broker_timeout: Duration,
     /// Between TERM and KILL when a run is ended by force.
     pub term_grace: Duration,
-    /// Sessions of one shard that may be in set-up at once; beyond it the kernel's queue waits.
+    /// Sessions of one shard that may be in set-up at once; beyond it the kernel's queue waits. A connection counts from
+    /// its first byte.
     pub handshakes_max: usize,
     /// Sessions at once, of all shards together; 0 derives it from the limit of open files.
     pub sessions_max: usize,
-    /// Sessions of one shard in set-up from one source address; beyond it a connection is closed at
     /// Sessions that one endpoint key may have at once, of all shards together; beyond it a session ends after the
     /// handshake. 0 is no limit; `None` is a quarter of all sessions, at least 16: one endpoint must not hold all there is
     /// room for, and those of a testbed may share a key.
     pub sessions_per_key_max: Option<usize>,
+    /// Sessions of one shard in set-up from one source address; beyond it a connection is closed at
     /// once. 0 is no limit.
     pub per_source_max: usize,
     /// Bytes of one LINFO that are logged; the rest is skipped and "truncated" noted.
@@ -164,7 +165,6 @@ pub struct Limits {
     pub linfos_per_second: u32,
 }
 
-impl Default for Limits {
 /// The least that [`Limits::sessions_per_key_max`] is by default.
 const SESSIONS_PER_KEY_MIN: usize = 16;
 
@@ -180,6 +180,7 @@ impl Limits {
     }
 }
 
+impl Default for Limits {
     fn default() -> Self {
         Self {
             handshake_timeout: Duration::from_secs(10),
@@ -191,8 +192,8 @@ impl Limits {
             term_grace: Duration::from_secs(2),
             handshakes_max: 1024,
             sessions_max: 0,
-            per_source_max: 0,
             sessions_per_key_max: None,
+            per_source_max: 0,
             linfo_max: 64 * 1024,
             linfos_per_second: 100,
         }

@@ -129,6 +129,8 @@ fn offset_of(error: &NameValueError) -> usize {
         | NameValueError::NoName { offset }
         | NameValueError::Unterminated { offset }
         | NameValueError::Repeated { offset } => offset,
+        // Of certificates alone.
+        NameValueError::TooMany { .. } => 0,
     }
 }
 

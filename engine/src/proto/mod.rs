@@ -14,8 +14,8 @@ pub mod outbox;
 pub mod outcome;
 pub mod publisher;
 pub mod relay;
-pub mod serving;
 pub mod rhythm;
+pub mod serving;
 pub mod session;
 pub mod tls;
 #[cfg(test)]

@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use super::greeting::GreetingError;
 use super::tls;
 use super::trust::ChainError;
+use crate::wire::key::KeyId;
 use crate::wire::snikey::SniKey;
 
 /// How a peer's byte stream ended.
@@ -26,9 +27,9 @@ pub enum Outcome {
     MletEnded,
     /// The endpoint closed; the mlet got everything it had sent.
     EndpointEnded(End),
-    /// The mlet closed, but the endpoint did not take the rest in time or broke off.
     /// The endpoint broke TLS, or told us that we did; the mlet got everything it had sent before.
     EndpointBrokeTls(rustls::Error),
+    /// The mlet closed, but the endpoint did not take the rest in time or broke off.
     UndeliveredToEndpoint,
     /// The endpoint closed, but the mlet did not take the rest in time.
     UndeliveredToMlet,
@@ -36,11 +37,11 @@ pub enum Outcome {
     LeftInSetUp(End),
     /// No complete handshake in time.
     HandshakeTimeout,
-    /// No answer to programs or START in time, or no permit.
     /// No whole ClientHello for a while, and others waited for the place.
     MadeRoom,
     /// Its key has as many sessions as one key may have.
     TooManyOfKey(KeyId),
+    /// No answer to programs or START in time, or no permit.
     SetUpTimeout,
     /// No experiment has this server name (`None`: there is no default one).
     NoExperiment(Option<String>),
@@ -70,18 +71,17 @@ impl fmt::Display for Outcome {
         match self {
             Self::MletEnded => f.write_str("the mlet ended"),
             Self::EndpointEnded(end) => write!(f, "the endpoint {end}"),
+            Self::EndpointBrokeTls(error) => write!(f, "TLS broke off: {}", tls::reason(error)),
             Self::UndeliveredToEndpoint => {
                 f.write_str("the mlet ended, but the endpoint did not take all it wrote")
             }
             Self::UndeliveredToMlet => {
                 f.write_str("the endpoint closed, but the mlet did not take all it sent")
-            Self::EndpointBrokeTls(error) => write!(f, "TLS broke off: {}", tls::reason(error)),
             }
             Self::LeftInSetUp(end) => write!(f, "the endpoint {end} before START"),
             Self::HandshakeTimeout => {
                 f.write_str("no complete TLS handshake in time (--handshake-timeout)")
             }
-            Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
             Self::MadeRoom => f.write_str(
                 "no whole ClientHello yet, and others waited for the place (--handshakes-max, --sessions-max)",
             ),
@@ -89,6 +89,7 @@ impl fmt::Display for Outcome {
                 f,
                 "the endpoint's key {key} has as many sessions as one key may have (--sessions-per-key-max)"
             ),
+            Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
             Self::NoExperiment(Some(name)) => {
                 write!(f, "no ExpExec has the snikey {:?}", name.escape_default().to_string())
             }

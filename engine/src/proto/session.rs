@@ -1,17 +1,14 @@
 //! One endpoint's session from accept to close, without its sockets.
 //!
 //! ```text
-//!  Backlog --first byte--+
-//!                        v
-//!  Hello --ClientHello--> Handshake --TLS done--> Greeting --RESULT of START--> Relay
-//!    |                        |                      |                            |
-//!    +------ failure ---------+----------------------+---> Closing <--delivered---+
-//!                                                             |                   |
-//!                       endpoint's end, or linger limit ------+--> Over <---------+
+//!  Silent --first byte--> Hello --ClientHello--> Handshake --TLS done--> Greeting --RESULT of START--> Relay
+//!    |                      |                        |                      |                            |
+//!    +------ failure -------+------------------------+----------------------+---> Closing <--delivered---+
+//!                                                                                    |                   |
+//!                                             endpoint's end, or linger limit -------+--> Over <---------+
 //! ```
 //!
-//! A session begins in Hello with a peer that connected to us, and in Backlog on a connection that
-//! waits at a proxy for its endpoint, for as long as it takes.
+//! On a connection that waits at a proxy for its endpoint, a session is Silent for as long as it takes.
 //!
 //! The owner of the sockets calls `handle_*` with what happened, then reads what is wanted:
 //! [`Session::take_requests`], [`Session::transmit_to_endpoint`], [`Session::transmit_to_mlet`],
@@ -24,15 +21,15 @@
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
-use super::keys::KeyPlace;
 use std::time::{Duration, Instant};
 
 use super::greeting::{Greeting, Progress};
+use super::keys::KeyPlace;
 use super::linfo::Linfo;
 use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
-use super::rhythm::Rhythm;
 use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
+use super::rhythm::Rhythm;
 use super::serving::Serving;
 use super::tls::{Greeted, HandshakeError, Hello, ServerStream};
 use crate::wire::key::KeyId;
@@ -123,17 +120,18 @@ pub struct Session {
     vain_looks: u32,
     /// What the kernel held for both peers at the last of them.
     untaken: Option<(usize, usize)>,
+    /// It counts among the connections that wait at the proxy.
+    in_backlog: bool,
     /// Its place among the sessions of its key.
     place: Option<KeyPlace>,
     rhythm: Rhythm,
     /// What came last must be acknowledged at once.
     acknowledges: bool,
-    /// It counts among the connections that wait at the proxy.
-    in_backlog: bool,
 }
 
 enum State {
-    Backlog,
+    /// No byte of the endpoint has come.
+    Silent,
     Hello(Box<Hello>),
     Handshake(ServerStream),
     Greeting(ServerStream, Greeting),
@@ -163,7 +161,7 @@ impl Session {
             peer,
             serving,
             experiment: 0,
-            state: State::Hello(Box::default()),
+            state: State::Silent,
             buffers: Buffers::default(),
             requests: Vec::new(),
             deadline,
@@ -172,17 +170,17 @@ impl Session {
             discard_until: None,
             vain_looks: 0,
             untaken: None,
+            in_backlog: false,
             place: None,
             rhythm: Rhythm::default(),
             acknowledges: false,
-            in_backlog: false,
         }
     }
 
     /// A session on a connection registered at the proxy `peer`; its endpoint is still to come.
     pub fn in_backlog(peer: IpAddr, serving: Arc<Serving>, now: Instant) -> Self {
         let begun = Self::new(peer, serving, now);
-        Self { state: State::Backlog, deadline: None, in_backlog: true, ..begun }
+        Self { deadline: None, in_backlog: true, ..begun }
     }
 
     /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
@@ -190,6 +188,7 @@ impl Session {
     pub fn is_served(&self) -> bool {
         self.served
     }
+
     /// The endpoint has sent something and its set-up is under way, which takes work and memory.
     pub fn occupies_set_up(&self) -> bool {
         matches!(self.state, State::Hello(_) | State::Handshake(_) | State::Greeting(..))
@@ -225,14 +224,14 @@ impl Session {
         std::mem::take(&mut self.acknowledges)
     }
 
-
     /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
     pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
         debug_assert!(input.len() <= RECEIVE_LEN, "more might not fit into a block");
         let received_len = input.len();
         if matches!(self.state, State::Silent) {
             self.state = State::Hello(Box::default());
-            self.deadline = Some(cx.now + self.serving.limits.handshake_timeout);
+            let deadline = cx.now + self.serving.limits.handshake_timeout;
+            self.deadline.get_or_insert(deadline);
         }
         while !input.is_empty() {
             let received = match &mut self.state {
@@ -248,7 +247,7 @@ impl Session {
                 State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => {
                     tls.receive(&mut input)
                 }
-                State::Backlog | State::Closing(_) | State::Over => break,
+                State::Silent | State::Closing(_) | State::Over => break,
             };
             self.take_received(cx);
             if let Err(error) = received {
@@ -351,7 +350,9 @@ impl Session {
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         self.deadline = None;
         match &self.state {
-            State::Hello(_) | State::Handshake(_) => self.finish(Outcome::HandshakeTimeout),
+            State::Silent | State::Hello(_) | State::Handshake(_) => {
+                self.finish(Outcome::HandshakeTimeout);
+            }
             State::Greeting(..) => self.finish(Outcome::SetUpTimeout),
             State::Relay(_, relay) => match relay.phase() {
                 Phase::DiscardingMlet => self.state = State::Over,
@@ -360,7 +361,7 @@ impl Session {
             // Of a mlet's last words the kernel holds megabytes, and an alert is a few bytes.
             State::Closing(_) if self.served => self.requests.push(Request::Look),
             State::Closing(_) => self.state = State::Over,
-            State::Backlog | State::Over => {}
+            State::Over => {}
         }
         self.advance(cx);
     }
@@ -430,7 +431,7 @@ impl Session {
     /// A receive from the endpoint is wanted.
     pub fn wants_endpoint_input(&self) -> bool {
         match &self.state {
-            State::Backlog | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+            State::Silent | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
                 self.buffers.to_endpoint.is_empty()
             }
             State::Relay(_, relay) => relay.wants_endpoint_input(&self.buffers),
@@ -515,7 +516,6 @@ impl Session {
             self.close(Some(tls), Outcome::OwnChain(snikey, error), cx.now);
             return;
         }
-        let greeting = Greeting::new(Arc::clone(&experiment.programs));
         if let Some(key) = tls.peer_key_id() {
             self.place = self.serving.keys.open(key);
             if self.place.is_none() {
@@ -524,6 +524,7 @@ impl Session {
             }
         }
         let experiment = self.serving.experiment(self.experiment);
+        let greeting = Greeting::new(Arc::clone(&experiment.programs));
         self.state = State::Greeting(tls, greeting);
         self.deadline = Some(cx.now + self.serving.limits.setup_timeout);
     }
@@ -561,6 +562,7 @@ impl Session {
     fn fail_tls(&mut self, error: rustls::Error, cx: &mut Context<'_>) {
         if matches!(self.state, State::Relay(..)) {
             // The mlet still gets what arrived before the damage.
+            self.begin_drain(Outcome::EndpointBrokeTls(error));
             self.end_endpoint_input(End::Broken(ErrorKind::InvalidData), cx);
         } else if let State::Handshake(tls) | State::Greeting(tls, _) =
             std::mem::replace(&mut self.state, State::Over)
@@ -611,8 +613,8 @@ impl Session {
     fn end_endpoint_input(&mut self, end: End, cx: &mut Context<'_>) {
         let broken = matches!(end, End::Broken(_));
         match &mut self.state {
-            State::Backlog => self.finish(Outcome::BacklogLost(end)),
-            State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+            State::Silent if self.in_backlog => self.finish(Outcome::BacklogLost(end)),
+            State::Silent | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
                 self.finish(Outcome::LeftInSetUp(end));
             }
             State::Relay(_, relay) if broken && relay.phase() == Phase::DrainingToEndpoint => {
@@ -627,7 +629,6 @@ impl Session {
             State::Over => {}
         }
     }
-            self.begin_drain(Outcome::EndpointBrokeTls(error));
 
     /// Moves on as far as output has left.
     fn advance(&mut self, cx: &mut Context<'_>) {
@@ -664,8 +665,8 @@ impl Session {
             && let Some(outcome) = self.outcome.take()
         {
             self.deadline = None;
-            self.buffers.discard(cx.pool);
             self.place = None;
+            self.buffers.discard(cx.pool);
             self.requests.push(Request::Over(outcome));
         }
     }
@@ -690,7 +691,7 @@ impl Session {
         let tls = match &mut self.state {
             State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => tls,
             State::Closing(Closing { tls: Some(tls), .. }) => tls,
-            State::Backlog | State::Hello(_) | State::Closing(_) | State::Over => return,
+            State::Silent | State::Hello(_) | State::Closing(_) | State::Over => return,
         };
         if self.buffers.to_endpoint.is_empty() && tls.has_output() {
             self.buffers.to_endpoint.append(pool, |room| tls.write_output(room));

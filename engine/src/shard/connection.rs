@@ -29,8 +29,12 @@ pub(super) struct Connection {
     pub(super) linfos: LogLimit,
     /// When the timer entry that counts is due.
     pub(super) timer: Option<Instant>,
-    /// Counts among the set-ups of its shard.
+    /// Before START was answered; its source counts, and it receives into the buffers of set-up.
     pub(super) in_set_up: bool,
+    /// Counts among the set-ups that take work and memory.
+    pub(super) occupies_set_up: bool,
+    /// It was ended because others wait for its place.
+    pub(super) makes_room: bool,
     /// The session is over; only operations under way keep the sockets open.
     pub(super) over: Option<Outcome>,
     /// What was under way then has been cancelled.

@@ -1,8 +1,8 @@
 //! Accepting: a shard's own listening sockets, and when not to accept.
 //!
-//! At a limit nothing is refused: what was accepted meanwhile waits here, first come first served, the
-//! shard accepts no more, and the kernel's queue waits. Only a source with too many connections in
-//! set-up is turned away.
+//! At a limit nobody who comes is refused: what was accepted meanwhile waits here, first come first served, the
+//! shard accepts no more, and the kernel's queue waits. Those who have taken a place and said nothing make room
+//! (`admission.rs`), and a source with too many connections in set-up is turned away.
 
 use std::collections::VecDeque;
 use std::io;
@@ -59,20 +59,29 @@ impl Listeners {
     pub(super) fn paused_until(&self) -> Option<Instant> {
         self.paused_until
     }
+
+    /// Connections that were accepted and find no place.
+    pub(super) fn waiting(&self) -> usize {
+        self.waiting.len()
+    }
 }
 
 impl Shard {
     /// Opens sessions for those who wait, as many as the limits allow, and accepts more when nobody
     /// waits any longer.
     pub(super) fn admit(&mut self) {
-        while self.in_set_up < self.serving.limits.handshakes_max {
-            let Some(endpoint) = self.listeners.waiting.pop_front() else { break };
-            if !self.counts.open_session() {
-                self.listeners.waiting.push_front(endpoint);
-                self.listeners.paused_until = Some(self.now + ROOM_RETRY);
-                break;
+        while let Some(endpoint) = self.listeners.waiting.pop_front() {
+            let has_room = self.has_room_for_set_up();
+            if has_room && self.counts.open_session() {
+                self.open(endpoint);
+                continue;
             }
-            self.open(endpoint);
+            self.listeners.waiting.push_front(endpoint);
+            self.make_room();
+            if has_room {
+                self.listeners.paused_until = Some(self.now + ROOM_RETRY);
+            }
+            break;
         }
         if self.listeners.paused_until.is_some_and(|until| until <= self.now) {
             self.listeners.paused_until = None;

@@ -6,6 +6,7 @@
 //!
 //! Invariant: a socket is closed only when no operation on it is under way.
 
+mod admission;
 mod connection;
 mod listeners;
 mod settle;
@@ -37,6 +38,7 @@ use crate::proto::outcome::End;
 use crate::proto::serving::Serving;
 use crate::proto::session::{Context, Session};
 use crate::sys::ring::{Completion, Event, GroupSize, Received, Ring, RingError};
+use crate::sys::socket;
 use crate::wire::time::Ticks;
 
 /// Receive buffers of relayed sessions: 1 MiB.
@@ -46,8 +48,9 @@ const SET_UP_GROUP: u16 = 1;
 const GROUPS: [GroupSize; 2] =
     [GroupSize { count: 32, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
 
-/// Set-up receives that a turn takes; a handshake costs some 200 us, which running sessions wait.
-const SET_UP_STEPS_PER_TURN: usize = 4;
+/// Steps of handshakes that a turn takes, each some 100 us; while sessions relay only one, because they wait for it.
+const HANDSHAKE_STEPS_PER_TURN: usize = 4;
+const HANDSHAKE_STEPS_BESIDE_RELAYS: usize = 1;
 
 /// How soon a turn follows while something waits for the control thread: messages for room in its queue, mlets
 /// for the descriptors it passes on.
@@ -92,9 +95,16 @@ pub(crate) struct Shard {
     ring: Ring<Token>,
     listeners: Listeners,
     connections: Slab<Box<Connection>>,
-    in_set_up: usize,
-    /// How many of them come from each address; kept only when that is limited.
+    /// Set-ups that take work and memory: something has come, and START was not answered.
+    set_ups: usize,
+    /// Accepted connections without a whole ClientHello, oldest first; those that have got further are still here.
+    unheard: VecDeque<(Instant, usize, SessionId)>,
+    /// Connections that were ended to make room and are not closed yet.
+    making_room: usize,
+    /// How many connections in set-up come from each address; kept only when that is limited.
     sources: HashMap<IpAddr, usize>,
+    /// Bytes of a running session were relayed in this turn.
+    relays: bool,
     /// Set-up receives left for a later turn.
     set_up_backlog: VecDeque<(usize, io::Result<Received>)>,
     /// Sessions that found no receive buffer, by group.
@@ -131,8 +141,11 @@ impl Shard {
             ring: Ring::new(&GROUPS)?,
             listeners: Listeners::new(parts.listeners),
             connections: Slab::new(),
-            in_set_up: 0,
+            set_ups: 0,
+            unheard: VecDeque::new(),
+            making_room: 0,
             sources: HashMap::new(),
+            relays: false,
             set_up_backlog: VecDeque::new(),
             awaiting_buffer: Default::default(),
             awaiting_pair: VecDeque::new(),
@@ -183,7 +196,7 @@ impl Shard {
 
     /// How long the turn may wait for a completion.
     fn patience(&self, mail_is_out: bool) -> Option<Duration> {
-        let due = [self.timers.next_due(), self.listeners.paused_until()];
+        let due = [self.timers.next_due(), self.listeners.paused_until(), self.room_due()];
         let due = due.into_iter().flatten().min();
         let until_due = due.map(|due| due.saturating_duration_since(self.now));
         // All buffers are back, so that whoever still waits for one can be helped at once.
@@ -209,6 +222,7 @@ impl Shard {
                     if connection.in_set_up && connection.over.is_none() {
                         self.set_up_backlog.push_back((slot, received));
                     } else {
+                        self.relays |= connection.over.is_none();
                         self.take_endpoint_bytes(slot, received);
                     }
                 }
@@ -220,6 +234,7 @@ impl Shard {
                     });
                 }
                 (Token::MletReceive(slot), Event::Received(received)) => {
+                    self.relays = true;
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
@@ -249,11 +264,16 @@ impl Shard {
     }
 
     fn take_set_up_steps(&mut self) {
+        let steps_max = match std::mem::take(&mut self.relays) {
+            true => HANDSHAKE_STEPS_BESIDE_RELAYS,
+            false => HANDSHAKE_STEPS_PER_TURN,
+        };
         let mut steps = 0;
-        while steps < SET_UP_STEPS_PER_TURN {
+        while steps < steps_max {
             let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
-            // A session that is over takes no step; it only waits to be closed.
-            steps += usize::from(self.connections[slot].over.is_none());
+            // A session that is over, or past its handshake, costs next to nothing.
+            let connection = &self.connections[slot];
+            steps += usize::from(connection.over.is_none() && connection.session.is_handshaking());
             self.take_endpoint_bytes(slot, received);
         }
     }
@@ -288,6 +308,9 @@ impl Shard {
                 } else {
                     on_bytes(&mut connection.session, self.ring.bytes(&received), &mut cx);
                 }
+                if connection.session.take_acknowledgement() {
+                    socket::acknowledge_at_once(&connection.endpoint);
+                }
                 self.ring.give_back(received);
                 self.settle(slot);
             }
@@ -308,9 +331,6 @@ impl Shard {
     fn wake_for_buffers(&mut self) {
         for (group, size) in GROUPS.iter().enumerate() {
             for _ in 0..size.count {
-                if connection.session.take_acknowledgement() {
-                    socket::acknowledge_at_once(&connection.endpoint);
-                }
                 let Some((slot, id)) = self.awaiting_buffer[group].pop_front() else { break };
                 if self.holds(slot, id) {
                     self.settle(slot);
@@ -380,6 +400,7 @@ impl Shard {
         }
         let session = Session::new(peer, Arc::clone(&self.serving), self.now);
         let slot = self.insert(endpoint, peer, session, None);
+        self.note_unheard(slot);
         self.settle(slot);
     }
 
@@ -408,7 +429,6 @@ impl Shard {
     ) -> usize {
         let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         self.sessions_begun += 1;
-        self.in_set_up += 1;
         self.connections.insert(Box::new(Connection {
             id,
             peer,
@@ -423,6 +443,8 @@ impl Shard {
             mlet_input_ended: false,
             timer: None,
             in_set_up: true,
+            occupies_set_up: false,
+            makes_room: false,
             over: None,
             cancelled: false,
         }))
@@ -443,7 +465,7 @@ impl Shard {
     fn leave_set_up(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         connection.in_set_up = false;
-        self.in_set_up -= 1;
+        self.set_ups -= usize::from(std::mem::take(&mut connection.occupies_set_up));
         if let Entry::Occupied(mut count) = self.sources.entry(connection.peer) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

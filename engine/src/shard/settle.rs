@@ -42,8 +42,8 @@ impl Shard {
         }
         self.free_vain_permit(slot);
         let connection = &mut *self.connections[slot];
-        if connection.in_set_up && connection.session.is_served() {
-            self.leave_set_up(slot);
+        if connection.in_set_up {
+            self.count_set_up(slot);
         }
         let connection = &mut *self.connections[slot];
         if connection.over.is_some() {
@@ -181,6 +181,7 @@ impl Shard {
             self.leave_set_up(slot);
         }
         let connection = self.connections.remove(slot);
+        self.making_room -= usize::from(connection.makes_room);
         self.counts.close_session();
         let Some(outcome) = connection.over else { return };
         let lasted = self.now.saturating_duration_since(connection.accepted);

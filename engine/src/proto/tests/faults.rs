@@ -203,10 +203,10 @@ fn check(step: Step, fault: Fault, word: &str) {
         "greeting" => (Class::Greeting, Duration::ZERO),
         "cancelled" => (Class::Cancelled, Duration::ZERO),
         "endpoint" => (Class::EndpointEnded, Duration::ZERO),
-        "lingers" => (Class::EndpointEnded, LINGER_TIMEOUT),
-        "runs" => (Class::MletEnded, pair.elapsed() - struck_at),
         "broken" => (Class::EndpointBrokeTls, Duration::ZERO),
         "broken-l" => (Class::EndpointBrokeTls, LINGER_TIMEOUT),
+        "lingers" => (Class::EndpointEnded, LINGER_TIMEOUT),
+        "runs" => (Class::MletEnded, pair.elapsed() - struck_at),
         "mlet" => (Class::MletEnded, Duration::ZERO),
         "lost-e" => (Class::UndeliveredToEndpoint, DRAIN_TIMEOUT),
         "lost-m" => (Class::UndeliveredToMlet, DRAIN_TIMEOUT),
@@ -223,10 +223,10 @@ fn assert_told(pair: &Pair, class: Class, case: &str) {
     let told = (pair.endpoint.alert.is_some(), pair.endpoint.close_notify);
     let expected = match class {
         Class::Tls => (true, false),
-        Class::Greeting | Class::MletEnded => (false, true),
-        Class::EndpointEnded | Class::UndeliveredToEndpoint | Class::UndeliveredToMlet => told,
         // One that does not read cannot be told.
         Class::EndpointBrokeTls => (pair.endpoint.reads, false),
+        Class::Greeting | Class::MletEnded => (false, true),
+        Class::EndpointEnded | Class::UndeliveredToEndpoint | Class::UndeliveredToMlet => told,
         _ => (false, false),
     };
     assert_eq!(told, expected, "{case}: alert, close_notify; {}", pair.told());
