@@ -8,6 +8,8 @@
 //! Invariant: every [`TlsStream::write_piece`] becomes records of its own, so records never hold
 //! bytes of two pieces (1.6); and no read swallows a byte that the peer did not put into TLS.
 
+pub(in crate::proto) mod alert;
+
 use std::cell::RefCell;
 use std::io::{self, Read, Write};
 use std::ops::DerefMut;
@@ -24,9 +26,8 @@ use rustls::server::{Accepted, AcceptedAlert, Acceptor, NoServerSessionStorage};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 use rustls::version::TLS13;
 use rustls::{
-    AlertDescription, CertificateError, ClientConfig, ClientConnection, ConnectionCommon,
-    DigitallySignedStruct, DistinguishedName, Error, OtherError, ServerConfig, ServerConnection,
-    SignatureScheme,
+    CertificateError, ClientConfig, ClientConnection, ConnectionCommon, DigitallySignedStruct,
+    DistinguishedName, Error, OtherError, ServerConfig, ServerConnection, SignatureScheme,
 };
 
 use super::trust::{Judge, TrustMode};
@@ -119,7 +120,7 @@ pub fn server_config(
     identity: &Identity<'_>,
     rule: PeerRule,
 ) -> Result<Arc<ServerConfig>, SetupError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(alert::provider());
     let resolver = certified_key(identity)?;
     let mut config = ServerConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])?
@@ -140,7 +141,7 @@ pub fn client_config(
     identity: Option<&Identity<'_>>,
     rule: PeerRule,
 ) -> Result<Arc<ClientConfig>, SetupError> {
-    let provider = Arc::new(aws_lc_rs::default_provider());
+    let provider = Arc::new(alert::provider());
     let builder = ClientConfig::builder_with_provider(Arc::clone(&provider))
         .with_protocol_versions(&[&TLS13])?
         .dangerous()
@@ -268,22 +269,19 @@ pub fn reason(error: &Error) -> String {
             format!("the endpoint's certificates are refused: {reason}")
         }
         Error::AlertReceived(alert) => {
-            format!("the endpoint sent the alert {}", alert_name(*alert))
+            format!("the endpoint sent the alert {}", alert::name(*alert))
+        }
+        Error::PeerMisbehaved(how) => {
+            format!("the peer broke the protocol: {}", alert::words(&format!("{how:?}")))
+        }
+        Error::PeerIncompatible(how) => {
+            format!("the peer is incompatible: {}", alert::words(&format!("{how:?}")))
+        }
+        Error::InvalidMessage(how) => {
+            format!("a corrupt message came: {}", alert::words(&format!("{how:?}")))
         }
         error => error.to_string(),
     }
-}
-
-/// The number and the name of an alert as RFC 8446 6 writes it: `10, unexpected_message`.
-fn alert_name(alert: AlertDescription) -> String {
-    let mut name = format!("{}, ", u8::from(alert));
-    for (index, letter) in alert.as_str().unwrap_or("of unknown meaning").chars().enumerate() {
-        if letter.is_ascii_uppercase() && index > 0 {
-            name.push('_');
-        }
-        name.push(letter.to_ascii_lowercase());
-    }
-    name
 }
 
 fn tls12_is_off() -> Error {
@@ -521,7 +519,13 @@ where
             Err(error) => Err(Error::General(error.to_string())),
         };
         let processed = received.and_then(|()| self.connection.process_new_packets().map(drop));
-        self.has_failed |= processed.is_err();
+        if let Err(error) = &processed
+            && !std::mem::replace(&mut self.has_failed, true)
+            && let Some(alert) = alert::unanswered(error)
+        {
+            // Nothing is sent if rustls has an alert of its own on the way.
+            alert::seal_instead(alert::fatal(alert), || self.connection.send_close_notify());
+        }
         processed
     }
 
@@ -570,8 +574,8 @@ where
         while self.connection.wants_write() && self.connection.write_tls(into).is_ok() {}
     }
 
-    /// Announces the end of what we send, unless TLS has failed: then the connection ends with the alert that says
-    /// why, or without a word, but not as if all were well (RFC 8446 6.2). Nothing may be written afterwards.
+    /// Announces the end of what we send, unless TLS has failed: then the connection ends with the alert that says why,
+    /// and not as if all were well (RFC 8446 6.2). Nothing may be written afterwards.
     pub fn close(&mut self) {
         if !self.has_failed {
             self.connection.send_close_notify();

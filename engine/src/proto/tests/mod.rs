@@ -10,6 +10,7 @@ mod peers;
 mod relaying;
 mod set_up;
 mod simulation;
+mod violations;
 
 use std::ops::Range;
 
