@@ -7,6 +7,7 @@
 //! ```
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -16,6 +17,8 @@ use mlet::{
 
 const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]";
 const SKTID: u8 = 1;
+/// Of every chunk: that one has left is all there is to know.
+const TAG: NonZeroU16 = NonZeroU16::MIN;
 const RECEIVE_BUFFER_LEN: u32 = 1 << 20;
 /// Bytes of one NSEND, and how many of them may be on their way: enough for the connection never to
 /// wait for us, and far from what an endpoint may refuse.
@@ -47,10 +50,10 @@ fn receive(client: &mut Client, server: SocketAddr, limit: u64) -> Result<u64, M
     let mut received = 0;
     while received < limit {
         match client.notification()?.message() {
-            Message::Ndata { packet: Packet::Tcp { data, .. }, .. } => {
+            Message::Ndata { sktid: SKTID, packet: Packet::Tcp { data, .. }, .. } => {
                 received += data.len() as u64
             }
-            Message::Nstat { change, .. } => {
+            Message::Nstat { sktid: SKTID, change, .. } => {
                 check_closed(change)?;
                 break;
             }
@@ -73,17 +76,17 @@ fn send(client: &mut Client, server: SocketAddr, bytes: u64) -> Result<u64, Mlet
         if left > 0 && on_their_way < CHUNKS_MAX {
             let len = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_LEN);
             let packet = Packet::Tcp { family, data: data.get(..len).unwrap_or(&data) };
-            client.send(SKTID, Ticks(0), 0, packet)?;
+            client.send(SKTID, Ticks(0), TAG, packet)?;
             left -= len as u64;
             on_their_way += 1;
             continue;
         }
         match client.notification()?.message() {
-            Message::Ntag { status: Status::SUCCESS, .. } => on_their_way -= 1,
-            Message::Ntag { status, .. } => {
+            Message::Ntag { sktid: SKTID, status: Status::SUCCESS, .. } => on_their_way -= 1,
+            Message::Ntag { sktid: SKTID, status, .. } => {
                 return Err(MletError::Failed(format!("the server takes no more: {status}")));
             }
-            Message::Nstat { change, .. } => {
+            Message::Nstat { sktid: SKTID, change, .. } => {
                 check_closed(change)?;
                 is_closed = true;
             }
@@ -93,7 +96,7 @@ fn send(client: &mut Client, server: SocketAddr, bytes: u64) -> Result<u64, Mlet
     let time = Ticks(0);
     client.request(&Message::Nctl { sktid: SKTID, family, time, command: mlet::NCTL_FIN })?;
     while !is_closed {
-        if let Message::Nstat { change, .. } = client.notification()?.message() {
+        if let Message::Nstat { sktid: SKTID, change, .. } = client.notification()?.message() {
             check_closed(change)?;
             is_closed = true;
         }

@@ -6,6 +6,7 @@
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const HEADER_LEN: usize = 12;
 const NAME_LEN_MAX: usize = 255;
 const SKTID: u8 = 1;
-const TAG: u16 = 1234;
+const TAG: NonZeroU16 = NonZeroU16::new(1234).unwrap();
 /// The endpoint's DNS servers: their count, and the list of 4 bytes each (protocol.md 1.12).
 const SERVER_COUNT: u32 = 0x1002_0000;
 const SERVERS: u32 = 0x1002_0010;
@@ -236,7 +237,7 @@ mod tests {
         let time = Ticks(1_003_000_000);
         Message::Ndata { sktid: SKTID, time, packet }.encode(&mut sent).unwrap();
         let (time, status) = (Ticks(1_000_000_000), Status::SUCCESS);
-        Message::Ntag { sktid: SKTID, tag: TAG, time, status }.encode(&mut sent).unwrap();
+        Message::Ntag { sktid: SKTID, tag: TAG.get(), time, status }.encode(&mut sent).unwrap();
         sent.extend_from_slice(&[0x40, 0, 0, 0]);
         endpoint.write_all(&sent).unwrap();
         let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();

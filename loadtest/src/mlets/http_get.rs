@@ -9,6 +9,7 @@
 //! mlets with one standard output never mix.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 
 use mlet::{
@@ -21,7 +22,7 @@ const HTTP_PORT: u16 = 80;
 /// The only socket this mlet opens.
 const SKTID: u8 = 1;
 /// The only thing it sends.
-const TAG: u16 = 1234;
+const TAG: NonZeroU16 = NonZeroU16::new(1234).unwrap();
 /// Receive buffer asked for, in bytes.
 const RECEIVE_BUFFER_LEN: u32 = 4096;
 /// A write of so many bytes to a pipe is not mixed with others (`PIPE_BUF` on Linux).

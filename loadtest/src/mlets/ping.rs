@@ -8,6 +8,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -64,7 +65,7 @@ fn ping(
     for sequence in 0..count {
         let packet = ipv4::packet(ipv4::ICMP, 64, target, &echo_request(identifier, sequence));
         let packet = Packet::Raw { family: Family::Ipv4, data: &packet };
-        client.send(SOCKET.sktid, time, sequence, packet)?;
+        client.send(SOCKET.sktid, time, NonZeroU16::MIN.saturating_add(sequence), packet)?;
         exchanges.insert(sequence, Exchange::default());
         time = time.saturating_add(interval);
     }
@@ -75,7 +76,7 @@ fn ping(
     {
         match notification.message() {
             Message::Ntag { tag, time, status: Status::SUCCESS, .. } => {
-                exchanges.entry(tag).or_default().sent = Some(time);
+                exchanges.entry(tag.wrapping_sub(1)).or_default().sent = Some(time);
             }
             Message::Ntag { tag, status, .. } => {
                 return Err(MletError::Failed(format!("request {tag} was not sent: {status}")));
@@ -111,7 +112,7 @@ fn sequence(packet: &[u8]) -> Option<u16> {
 /// Wants the whole of ICMP echo replies with this identifier, and nothing of anything else. A line is
 /// `opcode destination source offset constant` (protocol.md 6.1).
 fn echo_replies(identifier: u16) -> Result<Program, MletError> {
-    let text = format!(
+    mlet::filter(&format!(
         "# r0 = protocol; not ICMP: no\n\
          0x30 0 0 0 9\n0x55 0 0 10 1\n\
          # r7 = length of the header; r0 = type; no echo reply: no\n\
@@ -122,9 +123,7 @@ fn echo_replies(identifier: u16) -> Result<Program, MletError> {
          0xb7 0 0 0 0xffff\n0x95 0 0 0 0\n\
          # no\n\
          0xb7 0 0 0 0\n0x95 0 0 0 0\n"
-    );
-    let program = Program::from_ebpf_text(text.as_bytes());
-    program.map_err(|error| MletError::Failed(format!("the filter is unusable: {error}")))
+    ))
 }
 
 #[cfg(test)]

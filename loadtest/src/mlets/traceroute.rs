@@ -7,6 +7,7 @@
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -63,7 +64,7 @@ fn trace(client: &mut Client, target: Ipv4Addr) -> Result<BTreeMap<u8, Hop>, Mle
     for hop in 1..=HOPS_MAX {
         let packet = ipv4::packet(ipv4::UDP, hop, target, &probe(hop));
         let packet = Packet::Raw { family: Family::Ipv4, data: &packet };
-        client.send(SOCKET.sktid, time, hop.into(), packet)?;
+        client.send(SOCKET.sktid, time, NonZeroU16::MIN.saturating_add(hop.into()), packet)?;
         hops.insert(hop, Hop::default());
         time = time.saturating_add(INTERVAL);
     }
@@ -73,7 +74,9 @@ fn trace(client: &mut Client, target: Ipv4Addr) -> Result<BTreeMap<u8, Hop>, Mle
     {
         match notification.message() {
             Message::Ntag { tag, time, status: Status::SUCCESS, .. } => {
-                if let Some(hop) = u8::try_from(tag).ok().and_then(|tag| hops.get_mut(&tag)) {
+                if let Some(hop) =
+                    u8::try_from(tag.wrapping_sub(1)).ok().and_then(|hop| hops.get_mut(&hop))
+                {
                     hop.sent = Some(time);
                 }
             }
@@ -136,8 +139,7 @@ fn icmp_errors() -> Result<Program, MletError> {
         0xb7 0 0 0 0xffff\n0x95 0 0 0 0\n\
         # no\n\
         0xb7 0 0 0 0\n0x95 0 0 0 0\n";
-    let program = Program::from_ebpf_text(TEXT.as_bytes());
-    program.map_err(|error| MletError::Failed(format!("the filter is unusable: {error}")))
+    mlet::filter(TEXT)
 }
 
 #[cfg(test)]

@@ -3,8 +3,14 @@
 //! The endpoint's kernel fills in what is 0 here: source address, identification, checksum of the header.
 //!
 //! Not here: IPv6, options, fragments.
+//!
+//! Invariant: what is read of a received packet lies within what the packet says of its own length, so that bytes
+//! which a link has padded it with are none of it.
 
 use std::net::Ipv4Addr;
+
+/// Bytes of a header without options.
+const HEADER_LEN: u16 = 20;
 
 /// Protocol number of ICMP.
 pub const ICMP: u8 = 1;
@@ -14,7 +20,6 @@ pub const UDP: u8 = 17;
 /// A packet to `destination`. A payload that no packet can hold is cut.
 #[must_use]
 pub fn packet(protocol: u8, ttl: u8, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
-    const HEADER_LEN: u16 = 20;
     let payload_len = u16::try_from(payload.len()).unwrap_or(u16::MAX).min(u16::MAX - HEADER_LEN);
     let mut packet = vec![0x45, 0];
     packet.extend_from_slice(&(HEADER_LEN + payload_len).to_be_bytes());
@@ -54,13 +59,19 @@ pub struct Header<'a> {
 }
 
 impl<'a> Header<'a> {
-    /// Takes a packet apart; `None` if it is none.
+    /// Takes a packet apart, of which the end may be missing; `None` if it is none, or a later fragment of one,
+    /// which does not hold the beginning of the payload.
     #[must_use]
     pub fn read(packet: &'a [u8]) -> Option<Self> {
-        let header_len = usize::from(packet.first()? & 0x0F) * 4;
-        let (header, payload) = packet.split_at_checked(header_len)?;
-        let address = |at: usize| header.get(at..)?.first_chunk::<4>().copied().map(Ipv4Addr::from);
-        let protocol = *header.get(9)?;
+        let u16_at = |at: usize| packet.get(at..)?.first_chunk().copied().map(u16::from_be_bytes);
+        let address = |at: usize| packet.get(at..)?.first_chunk::<4>().copied().map(Ipv4Addr::from);
+        let (version, header_len) = (packet.first()? >> 4, usize::from(packet.first()? & 0x0F) * 4);
+        let (len, fragment_offset) = (usize::from(u16_at(2)?), u16_at(6)? & 0x1FFF);
+        if version != 4 || header_len < usize::from(HEADER_LEN) || fragment_offset != 0 {
+            return None;
+        }
+        let payload = packet.get(header_len..len.min(packet.len()))?;
+        let protocol = *packet.get(9)?;
         Some(Self { protocol, source: address(12)?, destination: address(16)?, payload })
     }
 }
@@ -80,8 +91,25 @@ mod tests {
             header,
             Header { protocol: ICMP, source, destination: target, payload: &[8, 0, 1] }
         );
-        assert_eq!(Header::read(&packet[..19]), None);
-        assert_eq!(Header::read(&[]), None);
+        for len in 0..20 {
+            assert_eq!(Header::read(&packet[..len]), None, "{len}");
+        }
+    }
+
+    #[test]
+    fn what_pads_a_packet_is_none_of_it_and_later_fragments_have_no_beginning() {
+        let packet = packet(ICMP, 30, Ipv4Addr::LOCALHOST, &[8, 0, 1]);
+        let payload = |packet: &[u8]| Header::read(packet).map(|header| header.payload.to_vec());
+        assert_eq!(payload(&[&packet[..], &[0; 23]].concat()), Some(vec![8, 0, 1]));
+        assert_eq!(payload(&packet[..22]), Some(vec![8, 0]));
+        // The first fragment; the next one; IPv6; no header; shorter than its header.
+        for (at, byte, expected) in
+            [(6, 0x20, true), (7, 1, false), (0, 0x65, false), (0, 0x44, false), (3, 19, false)]
+        {
+            let mut changed = packet.clone();
+            changed[at] = byte;
+            assert_eq!(payload(&changed).is_some(), expected, "byte {at} is {byte:#x}");
+        }
     }
 
     #[test]

@@ -16,7 +16,7 @@
 //! }
 //! ```
 //!
-//! Requests are answered one by one. Everything else that the endpoint sends is a notification: a packet
+//! Requests are answered one by one; an answer that comes after its request was given up is dropped. Everything else that the endpoint sends is a notification: a packet
 //! was sent (NTAG) or received (NDATA), a connection changed (NSTAT). They wait in the [`Client`], in
 //! order, until the mlet asks for them. Times are the endpoint's clock, in nanoseconds since 1970.
 //!
@@ -25,6 +25,7 @@
 //! ```
 //! use std::io::Write;
 //! use std::net::SocketAddr;
+//! use std::num::NonZeroU16;
 //! use std::os::unix::net::UnixStream;
 //! use std::time::Duration;
 //!
@@ -33,12 +34,14 @@
 //! /// Asks a UDP server through the endpoint and waits for what it answers.
 //! fn ask(client: &mut Client, server: SocketAddr) -> Result<Vec<u8>, mlet::MletError> {
 //!     client.open(1, Open::Udp { local: "0.0.0.0:0".parse().unwrap() }, 4096)?;
-//!     client.send(1, Ticks(0), 7, Packet::Udp { remote: server, data: b"question" })?;
+//!     client.send(1, Ticks(0), NonZeroU16::MIN, Packet::Udp { remote: server, data: b"question" })?;
 //!     loop {
-//!         if let Message::Ndata { packet: Packet::Udp { data, .. }, .. } =
-//!             client.notification()?.message()
-//!         {
-//!             return Ok(data.to_vec());
+//!         // Whoever knows the port can send to it; a real mlet looks at the data as well.
+//!         match client.notification()?.message() {
+//!             Message::Ndata { packet: Packet::Udp { remote, data }, .. } if remote == server => {
+//!                 return Ok(data.to_vec());
+//!             }
+//!             _ => {}
 //!         }
 //!     }
 //! }
@@ -62,11 +65,18 @@
 //! Not here: anything that runs at the endpoint. The examples beside this library are its users.
 
 mod client;
+mod client_error;
+mod conversation;
 pub mod ipv4;
+#[cfg(test)]
+#[path = "../scripted_endpoint.rs"]
+mod scripted_endpoint;
 mod singleton;
 
+use std::collections::hash_map::RandomState;
 use std::fmt;
 use std::fs::File;
+use std::hash::{BuildHasher, Hasher};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::os::fd::AsFd;
@@ -75,7 +85,9 @@ use std::time::Duration;
 
 use engine::wire::address::HostPort;
 
-pub use client::{Client, ClientError, Notification};
+pub use client::Client;
+pub use client_error::{ClientError, ConnectionEnd};
+pub use conversation::Notification;
 pub use engine::wire::message::{
     Family, Message, NCTL_FIN, Open, Packet, Protocol, Socket, StateChange, Status,
 };
@@ -144,18 +156,15 @@ impl From<io::Error> for MletError {
 /// Runs a mlet on the session of fd 0: its client, the endpoint's address, its arguments. What goes
 /// wrong is told on standard error, with the endpoint, and is a failure of the process.
 ///
-/// `usage` is how it is called, its name first; `--help` prints it.
+/// `usage` is how it is called, its name first; `--help` prints it, and `--version` the name and the version.
 pub fn run(
     usage: &str,
     mlet: impl FnOnce(&mut Client, &str, &[String]) -> Result<(), MletError>,
 ) -> ExitCode {
     let name = usage.split(' ').next().unwrap_or(usage);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some("--help" | "-h") = arguments.first().map(String::as_str) {
-        return match print_line(&format!("usage: pktxpmgr [OPTIONS] {usage}")) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(_) => ExitCode::FAILURE,
-        };
+    if let Some(told) = tell_about_itself(usage, "", arguments.first().map(String::as_str)) {
+        return told;
     }
     let Ok(endpoint) = std::env::var("EPADDR") else {
         eprintln!(
@@ -179,6 +188,36 @@ pub fn run(
     }
 }
 
+/// Answers `--help` and `--version`, for mlets that [`run`] does not run: `options` of the manager stand before
+/// `usage`, whose first word is the mlet's name. `None` if `word` is neither of them.
+pub fn tell_about_itself(usage: &str, options: &str, word: Option<&str>) -> Option<ExitCode> {
+    let name = usage.split(' ').next().unwrap_or(usage);
+    let text = match word? {
+        "--help" | "-h" => format!("usage: pktxpmgr {options}[OPTIONS] {usage}"),
+        "--version" | "-V" => format!("{name} {}", env!("CARGO_PKG_VERSION")),
+        _ => return None,
+    };
+    Some(if print_line(&text).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// A number that nobody else draws: it tells the answers to a mlet's own packets from those to others'.
+#[must_use]
+pub fn random() -> u64 {
+    // The standard library draws the keys of its hashes at random.
+    RandomState::new().build_hasher().finish()
+}
+
+/// A filter for [`Client::capture`]: a program, as text of one `opcode destination source offset constant` a line
+/// (protocol.md 6.1), that returns how many bytes of a packet are wanted. It finds its context in r6, without
+/// which no kernel takes the loads of packet bytes.
+///
+/// # Errors
+/// A line is none.
+pub fn filter(text: &str) -> Result<Program, MletError> {
+    let program = Program::from_ebpf_text(format!("0xbf 6 1 0 0\n{text}").as_bytes());
+    program.map_err(|error| MletError::Failed(format!("the filter is unusable: {error}")))
+}
+
 /// Prints `line` in one write, so that lines of up to 4096 bytes (`PIPE_BUF`, the end of line included)
 /// never mix with those of other mlets.
 ///
@@ -198,11 +237,12 @@ pub fn print_line(line: &str) -> Result<(), MletError> {
 /// # Errors
 /// It did not; why.
 pub fn check_closed(change: StateChange) -> Result<(), MletError> {
+    let broke = |end| Err(MletError::Failed(format!("the connection broke: {end}")));
     match change {
         StateChange::Code { code: StateChange::PEER_CLOSED, .. } => Ok(()),
-        StateChange::Code { code, .. } => {
-            Err(MletError::Failed(format!("the connection broke: {}", client::change_name(code))))
-        }
+        // What stood cannot have been refused.
+        StateChange::Code { code: StateChange::RESET, .. } => broke(ConnectionEnd::Reset),
+        StateChange::Code { code, .. } => broke(ConnectionEnd::from_code(code)),
         StateChange::TcpEstablished { remote } => {
             Err(MletError::Failed(format!("the endpoint connected to {remote} once more")))
         }
