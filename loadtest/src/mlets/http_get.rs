@@ -16,6 +16,9 @@ use mlet::{
     Client, Family, Message, MletError, Packet, Status, Ticks, check_closed, print_line, resolve,
 };
 
+#[cfg(test)]
+mod scripted_endpoint;
+
 const USAGE: &str = "mlet-http-get [DOMAIN[:PORT] [PATH]]";
 const DEFAULT_DOMAIN: &str = "www.example.com";
 const HTTP_PORT: u16 = 80;
@@ -37,6 +40,7 @@ fn main() -> ExitCode {
         let domain = arguments.first().map_or(DEFAULT_DOMAIN, String::as_str);
         let path = arguments.get(1).map_or("/", String::as_str);
         let answer = fetch(client, resolve(domain, HTTP_PORT)?, domain, path)?;
+        check(&answer).map_err(MletError::Failed)?;
         let key = std::env::var("PKTLAB_ENDPOINT_KEY").unwrap_or_default();
         print_line(&line(endpoint, &key, &answer))
     })
@@ -63,13 +67,15 @@ fn collect(client: &mut Client) -> Result<Vec<u8>, MletError> {
     let mut answer = Vec::new();
     while answer.len() < ANSWER_LEN_MAX {
         match client.notification()?.message() {
-            Message::Ndata { packet: Packet::Tcp { data, .. }, .. } => {
+            Message::Ndata { sktid: SKTID, packet: Packet::Tcp { data, .. }, .. } => {
                 answer.extend_from_slice(data);
             }
-            Message::Ntag { status, .. } if status != Status::SUCCESS => {
+            Message::Ntag { sktid: SKTID, status, .. } if status != Status::SUCCESS => {
                 return Err(MletError::Failed(format!("the request was not sent: {status}")));
             }
-            Message::Nstat { change, .. } => return check_closed(change).map(|()| answer),
+            Message::Nstat { sktid: SKTID, change, .. } => {
+                return check_closed(change).map(|()| answer);
+            }
             Message::Nblock { monitor_errid, .. } => {
                 return Err(MletError::Failed(format!(
                     "a monitor blocks it (code {monitor_errid})"
@@ -81,13 +87,49 @@ fn collect(client: &mut Client) -> Result<Vec<u8>, MletError> {
     Ok(answer)
 }
 
+/// Whether an answer is one, and whole as far as it was fetched.
+///
+/// # Errors
+/// It is not; why.
+fn check(answer: &[u8]) -> Result<(), String> {
+    if answer.is_empty() {
+        return Err("the server closed without an answer".to_owned());
+    }
+    if !answer.starts_with(b"HTTP/") {
+        return Err("what the server sent is no answer of HTTP".to_owned());
+    }
+    if answer.len() >= ANSWER_LEN_MAX {
+        return Ok(());
+    }
+    let (head, Some(page)) = split(answer) else {
+        return Err("the server closed before the page began".to_owned());
+    };
+    let lens = head.split(|&byte| byte == b'\n').filter_map(|line| {
+        let (name, value) = line.split_at(line.iter().position(|&byte| byte == b':')?);
+        let value = str::from_utf8(value.get(1..)?).ok()?;
+        name.eq_ignore_ascii_case(b"content-length").then(|| value.trim().parse().ok())?
+    });
+    match lens.max() {
+        Some(len) if page.len() < len => {
+            Err(format!("the server closed after {} of {len} bytes of the page", page.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Head and page; the latter follows a blank line.
+fn split(answer: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let blank = answer.windows(4).position(|window| window == b"\r\n\r\n");
+    match blank.and_then(|at| Some((answer.get(..at)?, answer.get(at + 4..)?))) {
+        Some((head, page)) => (head, Some(page)),
+        None => (answer, None),
+    }
+}
+
 /// The line for one answer, cut to what one write to a pipe keeps together.
 fn line(endpoint: &str, key: &str, answer: &[u8]) -> String {
-    let blank = answer.windows(4).position(|window| window == b"\r\n\r\n");
-    let (head, page) = match blank {
-        Some(at) => (&answer[..at], &answer[at + 4..]),
-        None => (answer, &[][..]),
-    };
+    let (head, page) = split(answer);
+    let page = page.unwrap_or_default();
     let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
     let mut line = format!("{endpoint}\t{key}\t{}\t{}", status.escape_ascii(), page.escape_ascii());
     if line.len() >= LINE_LEN_MAX || answer.len() >= ANSWER_LEN_MAX {
@@ -152,6 +194,46 @@ mod tests {
         }
         endpoint.write_all(&bytes("40000000")).unwrap();
         assert_eq!(fetching.join().unwrap(), b"HTTP/1.0 200 OK\r\n\r\nhello\n");
+    }
+
+    /// The original's endpoints tell of a refused connection in the socket's memory alone.
+    #[test]
+    fn at_the_originals_endpoint_a_refused_connection_is_one_within_seconds() {
+        let session = scripted_endpoint::start(|request, answers| match request {
+            Message::Mread { address: 0x2000_0402, len: 1 } => {
+                Message::Mdata { address: 0x2000_0402, data: &[0xFF] }.encode(answers).unwrap();
+            }
+            other => scripted_endpoint::original(other, answers),
+        });
+        let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
+        let started = std::time::Instant::now();
+        let error = fetch(&mut client, "192.0.2.7:81".parse().unwrap(), "x", "/").unwrap_err();
+        assert_eq!(error.to_string(), "no connection to 192.0.2.7:81: refused");
+        assert!(started.elapsed() < mlet::SILENCE_MAX / 2);
+    }
+
+    #[test]
+    fn what_is_no_whole_answer_of_http_is_none() {
+        let head = "HTTP/1.0 200 OK\r\nContent-LENGTH: 5";
+        for (answer, problem) in [
+            (format!("{head}\r\n\r\nhello"), None),
+            (format!("{head}\r\n\r\nhello and more"), None),
+            ("HTTP/1.0 200 OK\r\n\r\n".to_owned(), None),
+            (format!("{head}\r\n\r\nhell"), Some("closed after 4 of 5 bytes of the page")),
+            (head.to_owned(), Some("closed before the page began")),
+            ("220 ready\r\n".to_owned(), Some("no answer of HTTP")),
+            (String::new(), Some("closed without an answer")),
+        ] {
+            let checked = check(answer.as_bytes()).err();
+            assert_eq!(checked.is_some(), problem.is_some(), "{answer}");
+            assert!(checked.unwrap_or_default().contains(problem.unwrap_or_default()), "{answer}");
+        }
+        let cut_by_us = format!(
+            "{}{}",
+            "HTTP/1.0 200 OK\r\nContent-Length: 999999\r\n\r\n",
+            "x".repeat(ANSWER_LEN_MAX)
+        );
+        assert_eq!(check(cut_by_us.as_bytes()), Ok(()));
     }
 
     #[test]
