@@ -9,9 +9,10 @@
 //! EPADDR <TAB> count <TAB> p50 <TAB> p90 <TAB> p99 <TAB> p99.9 <TAB> max, in microseconds
 //! ```
 
-use std::io::{self, Write};
+use std::fmt::Display;
+use std::io;
 use std::process::ExitCode;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
 use hdrhistogram::Histogram;
@@ -19,12 +20,18 @@ use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use mlet::{Client, MletError, print_line};
 
+#[cfg(test)]
+mod scripted_endpoint;
+
 /// Any readable memory will do; this is where the clock is.
 const ADDRESS: u32 = 0x1001_0000;
 
+/// A write of so many bytes to a pipe is not mixed with others (`PIPE_BUF` on Linux).
+const LOG_LEN_MAX: usize = 4096;
+
 /// Request/response latency between a mlet and its endpoint, through pktxpmgr's relay
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "mlet-echo", version)]
 struct Options {
     /// Requests to send
     #[arg(long, value_name = "N", default_value = "1000")]
@@ -43,25 +50,25 @@ struct Options {
 fn main() -> ExitCode {
     let options = Options::parse();
     mlet::run("mlet-echo", |client, endpoint, _| {
-        let started = (SystemTime::now(), Instant::now());
+        let (date, started) = (SystemTime::now(), Instant::now());
         let latencies = measure(client, &options)?;
+        let time = (date, started.elapsed());
         let microseconds = |quantile| latencies.value_at_quantile(quantile) as f64 / 1e3;
         let quantiles = [0.5, 0.9, 0.99, 0.999].map(|q| format!("{:.1}", microseconds(q)));
         let (count, quantiles) = (latencies.len(), quantiles.join("\t"));
         let max = latencies.max() as f64 / 1e3;
         print_line(&format!("{endpoint}\t{count}\t{quantiles}\t{max:.1}"))?;
         if options.hlog {
-            io::stdout().write_all(&log(&latencies, endpoint, started)?)?;
+            for log in logs(&latencies, endpoint, time)? {
+                print_line(log.trim_end())?;
+            }
         }
         Ok(())
     })
 }
 
 fn measure(client: &mut Client, options: &Options) -> Result<Histogram<u64>, MletError> {
-    // Longer ones count as the longest that a mlet waits.
-    let longest = u64::try_from(mlet::SILENCE_MAX.as_nanos()).unwrap_or(u64::MAX);
-    let mut latencies = Histogram::new_with_bounds(1, longest, 3)
-        .map_err(|error| MletError::Failed(format!("no histogram: {error}")))?;
+    let mut latencies = histogram()?;
     let interval = options.rate.map(|rate| Duration::from_secs(1) / rate);
     let mut due = Instant::now();
     for _ in 0..options.count {
@@ -77,57 +84,77 @@ fn measure(client: &mut Client, options: &Options) -> Result<Histogram<u64>, Mle
     Ok(latencies)
 }
 
+fn histogram() -> Result<Histogram<u64>, MletError> {
+    // Longer ones count as the longest that a mlet waits.
+    let longest = u64::try_from(mlet::SILENCE_MAX.as_nanos()).unwrap_or(u64::MAX);
+    Histogram::new_with_bounds(1, longest, 3).map_err(no_log)
+}
+
+fn no_log(cause: impl Display) -> MletError {
+    MletError::Failed(format!("no histogram can be made: {cause}"))
+}
+
+/// One log, or several with a part of the values each: what is printed in one piece never mixes with the logs of
+/// other mlets.
+fn logs(
+    latencies: &Histogram<u64>,
+    endpoint: &str,
+    time: (SystemTime, Duration),
+) -> Result<Vec<String>, MletError> {
+    let whole = log(latencies, endpoint, time)?;
+    if whole.len() <= LOG_LEN_MAX {
+        return Ok(vec![whole]);
+    }
+    let values: Vec<_> = latencies.iter_recorded().collect();
+    let (low, high) = values.split_at(values.len() / 2);
+    let mut logs = Vec::new();
+    for half in [low, high] {
+        let mut part = histogram()?;
+        for value in half {
+            let (value, count) = (value.value_iterated_to(), value.count_at_value());
+            part.record_n(value, count).map_err(no_log)?;
+        }
+        logs.extend(self::logs(&part, endpoint, time)?);
+    }
+    Ok(logs)
+}
+
 /// One interval, tagged with the endpoint's address.
+///
+/// Readers take logs that follow one another, of any mlets and in any order: times are absolute, as the base time
+/// says, and the interval begins at the start time before it, since readers pass over what begins earlier.
 fn log(
     latencies: &Histogram<u64>,
     endpoint: &str,
-    (date, start): (SystemTime, Instant),
-) -> Result<Vec<u8>, MletError> {
-    let failed = |what: &str| MletError::Failed(format!("no log: {what}"));
+    (date, duration): (SystemTime, Duration),
+) -> Result<String, MletError> {
     // Commas and blanks end a tag.
-    let tag = Tag::new(endpoint).ok_or_else(|| failed("the address is no tag"))?;
+    let tag = Tag::new(endpoint).ok_or_else(|| no_log("the address is no tag"))?;
+    let since_1970 = date.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut serializer = V2DeflateSerializer::new();
     let mut log = Vec::new();
     IntervalLogWriterBuilder::new()
         .with_start_time(date)
+        .with_base_time(UNIX_EPOCH)
         .begin_log_with(&mut log, &mut serializer)
         .and_then(|mut writer| {
-            let written =
-                writer.write_histogram(latencies, Duration::ZERO, start.elapsed(), Some(tag));
-            written.map_err(|_| io::ErrorKind::InvalidData.into())
+            let written = writer.write_histogram(latencies, since_1970, duration, Some(tag));
+            written.map_err(io::Error::other)
         })
-        .map_err(|error| failed(&error.to_string()))?;
-    Ok(log)
+        .map_err(no_log)?;
+    String::from_utf8(log).map_err(no_log)
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::Read;
-    use std::os::unix::net::UnixStream;
-
-    use mlet::Message;
-
     use super::*;
 
     /// Measures with an endpoint that answers everything at once.
     fn measured(arguments: &[&str]) -> Histogram<u64> {
         let options = Options::parse_from([&["mlet-echo"], arguments].concat());
-        let (session, mut endpoint) = UnixStream::pair().unwrap();
-        let size = options.size;
-        let answering = std::thread::spawn(move || {
-            let mut request = [0; 10];
-            while endpoint.read_exact(&mut request).is_ok() {
-                let mut answer = Vec::new();
-                let data = vec![0; size.into()];
-                Message::Mdata { address: ADDRESS, data: &data }.encode(&mut answer).unwrap();
-                endpoint.write_all(&answer).unwrap();
-            }
-        });
+        let session = scripted_endpoint::start(scripted_endpoint::original);
         let mut client = Client::new(session, Duration::from_secs(60)).unwrap();
-        let latencies = measure(&mut client, &options).unwrap();
-        drop(client);
-        answering.join().unwrap();
-        latencies
+        measure(&mut client, &options).unwrap()
     }
 
     #[test]
@@ -144,12 +171,38 @@ mod tests {
         assert!(started.elapsed() >= Duration::from_millis(25));
     }
 
+    /// The interval of a log, without its tag.
+    fn interval(log: &str) -> Vec<&str> {
+        let line = log.lines().find_map(|line| line.strip_prefix("Tag=127.1.0.1,"));
+        line.unwrap().split(',').collect()
+    }
+
     #[test]
-    fn the_log_can_be_read_again() {
+    fn an_interval_begins_at_its_absolute_start_time() {
         let latencies = measured(&["--count", "5"]);
-        let bytes = log(&latencies, "127.1.0.1", (SystemTime::now(), Instant::now())).unwrap();
-        let text = String::from_utf8(bytes).unwrap();
-        let line = text.lines().find(|line| line.starts_with("Tag=127.1.0.1,")).unwrap();
-        assert!(line.rsplit(',').next().unwrap().starts_with("HIST"), "{line}");
+        let date = UNIX_EPOCH + Duration::from_millis(1_700_000_000_987);
+        let text = log(&latencies, "127.1.0.1", (date, Duration::from_secs(1))).unwrap();
+        let head: Vec<&str> = text.lines().take(2).collect();
+        let start = "#[StartTime: 1700000000.987 (seconds since epoch)]";
+        assert_eq!(head, [start, "#[BaseTime: 0.000 (seconds since epoch)]"]);
+        let interval = interval(&text);
+        assert_eq!(interval[0], "1700000000.987");
+        assert!(interval[3].starts_with("HIST"), "{text}");
+    }
+
+    #[test]
+    fn however_many_latencies_there_are_every_log_is_printed_in_one_piece() {
+        let mut latencies = histogram().unwrap();
+        // Every value that three digits tell apart, in numbers that hardly compress.
+        let mut value = 1_000;
+        while value < 59_000_000_000 {
+            latencies.record_n(value, (value % 99_991).pow(2) % 100_003).unwrap();
+            value += value / 1_000;
+        }
+        let logs =
+            logs(&latencies, "127.1.0.1", (SystemTime::now(), Duration::from_secs(1))).unwrap();
+        assert!(logs.len() > 1);
+        let too_long = logs.iter().filter(|log| log.len() > LOG_LEN_MAX).count();
+        assert_eq!(too_long, 0);
     }
 }
