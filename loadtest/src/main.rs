@@ -30,7 +30,7 @@ mod web;
 
 /// Simulated PacketLab endpoints for pktxpmgr
 #[derive(Debug, Parser)]
-#[command(version)]
+#[command(name = "pktfleet", version, propagate_version = true)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,

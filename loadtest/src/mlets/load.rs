@@ -14,6 +14,8 @@ use engine::sys::{cpu, limits};
 use mlet::Sessions;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
+const USAGE: &str = "mlet-load ROLE [SIZE [CORE [PATH]]]";
+
 /// Bytes read or written at once.
 const CHUNK_LEN: usize = 64 * 1024;
 
@@ -23,6 +25,9 @@ const SHARED_CHUNK_LEN: usize = 4 * 1024;
 fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let role = arguments.next().unwrap_or_default();
+    if let Some(told) = mlet::tell_about_itself(USAGE, "", Some(&role)) {
+        return told;
+    }
     let size = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(60);
     let core = arguments.next().and_then(|text| text.parse().ok());
     if let Err(error) = core.map_or(Ok(()), cpu::pin_this_thread) {
@@ -38,7 +43,7 @@ fn main() -> ExitCode {
             let session = io::stdin().as_fd().try_clone_to_owned();
             session.map(|session| drop(serve(UnixStream::from(session), &role, size)))
         }
-        _ => Err(io::Error::other("usage: mlet-load ROLE [SIZE [CORE [PATH]]]")),
+        _ => Err(io::Error::other(format!("usage: {USAGE}"))),
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

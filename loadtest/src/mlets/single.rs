@@ -18,6 +18,8 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::Pid;
 
+const USAGE: &str = "mlet-single MLET [ARGUMENT..]";
+
 /// What runs, and what has become of the rest.
 #[derive(Default)]
 struct Mlets {
@@ -31,8 +33,12 @@ fn main() -> ExitCode {
     // A C string each: no argument holds a NUL.
     let words = std::env::args_os().skip(1).map(|word| CString::new(word.into_vec()));
     let words: Vec<CString> = words.collect::<Result<_, _>>().unwrap_or_default();
-    if words.first().is_none_or(|mlet| mlet.as_bytes() == b"--help") {
-        eprintln!("usage: pktxpmgr -s [OPTIONS] mlet-single MLET [ARGUMENT..]");
+    let first = words.first().and_then(|word| word.to_str().ok());
+    if let Some(told) = mlet::tell_about_itself(USAGE, "-s ", first) {
+        return told;
+    }
+    if words.is_empty() {
+        eprintln!("mlet-single: the mlet is missing; usage: pktxpmgr -s [OPTIONS] {USAGE}");
         return ExitCode::FAILURE;
     }
     let mut mlets = Mlets::default();
