@@ -3,14 +3,17 @@
 import os
 import sys
 
-from pktlab_mlet import Session
+from pktlab_mlet import MletError, Session
 
 host, _, port = sys.argv[1].partition(":")
 path = sys.argv[2] if len(sys.argv) > 2 else "/"
 with Session() as endpoint:
     with endpoint.connect(host, int(port or 80)) as server:
         server.send(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-        head, _blank, page = server.receive_all().partition(b"\r\n\r\n")
-status = head.split(b"\r\n")[0].decode()
-text = page.decode("latin-1").encode("unicode_escape").decode()
+        head, blank, page = server.receive_all().partition(b"\r\n\r\n")
+if not (head.startswith(b"HTTP/") and blank):
+    raise MletError("what the server sent is no answer of HTTP")
+status, text = (
+    part.decode("latin-1").encode("unicode_escape").decode() for part in (head.split(b"\r\n")[0], page)
+)
 print(endpoint.address, os.environ.get("PKTLAB_ENDPOINT_KEY", ""), status, text, sep="\t")

@@ -14,7 +14,8 @@ run `pktxpmgr ... ./your_mlet.py`. Ten lines fetch a page from every endpoint:
             page = server.receive_all()
     print(endpoint.address, page)
 
-A Session asks the endpoint for things; a request that fails raises Refused with PacketLab's status. All
+A Session asks the endpoint for things; a request that fails raises Refused with PacketLab's status, one
+that is not answered in time Silence: its answer is dropped when it comes, and the mlet may go on. All
 errors are MletErrors; one that nobody catches ends the mlet with one line on standard error.
 Everything else that the endpoint sends is a notification and waits, in order, until it is asked for: by a
 socket for its own, by Session.notification for any. Times are the endpoint's clock, in nanoseconds since
@@ -50,6 +51,13 @@ RAW, TCP, UDP = 0x00, 0x06, 0x11
 
 CLOCK = 0x10010000
 """Where the endpoint's clock is in its memory; 8 bytes."""
+
+_SOCKET_STATES = 0x20000002
+"""Where the state of socket 0 is in memory; those of the others follow, 0x400 bytes apart."""
+
+_LOOK_INTERVAL = 0.5
+"""Seconds for which a connection that nothing is heard of is waited for before its state is looked at:
+the original's endpoints tell of a refused one nowhere else."""
 
 Address = Tuple[str, int]
 """IP address and port."""
@@ -93,6 +101,10 @@ class Silence(MletError):
     """Nothing came for as long as the mlet is willing to wait."""
 
 
+class CutRequest(MletError):
+    """A part of an earlier request was sent and the rest was not: the session is of no more use."""
+
+
 class Refused(MletError):
     """The endpoint refused a request, or could not send a packet."""
 
@@ -103,12 +115,21 @@ class Refused(MletError):
 
 
 class ConnectionFailed(MletError):
-    """A TCP connection was not made, or broke; `code` is NSTAT's."""
+    """A TCP connection was not made, or broke; `code` is NSTAT's, and `reason` says it in words."""
 
-    def __init__(self, code: int) -> None:
+    def __init__(self, code: int, reason: str = "", what: str = "no connection") -> None:
         reasons = {1: "refused or reset", 2: "timed out", 3: "closed by the peer"}
-        super().__init__(f"no connection: {reasons.get(code, 'for an unknown reason')}")
         self.code = code
+        self.reason = reason or reasons.get(code, _UNKNOWN_REASON)
+        super().__init__(f"{what}: {self.reason}")
+
+
+_UNKNOWN_REASON = "for an unknown reason"
+
+_FAILURES: Dict[int, Tuple[int, str]] = {
+    -1: (1, "refused"), -2: (1, "reset"), -3: (2, "timed out"), -4: (0xFF, "unreachable"),
+}  # fmt: skip
+"""The code and the reason of a socket's states in memory."""
 
 
 @dataclass(frozen=True)
@@ -192,6 +213,10 @@ class Session:
         self.timeout = timeout
         self._stream = stream
         self._pending = bytearray()
+        # Requests that were sent and whose answers have not come.
+        self._unanswered = 0
+        # A part of a request was sent, and the rest never will be.
+        self._cut = False
         self._notifications: Deque[Notification] = deque()
         self._open: Set[int] = set()
 
@@ -209,11 +234,11 @@ class Session:
 
     def connect(self, host: str, port: int, buffer: int = 0x10000) -> Stream:
         """A TCP connection to `host`, once it stands."""
-        remote = _resolve(host, port)
+        remote = resolve(host, port)
         stream = Stream(self, remote, TCP)
         stream._nopen(buffer, _local(remote, 0) + _address(remote))
         try:
-            stream._wait_until_established()
+            stream._wait_until_connected()
         except (ConnectionFailed, Silence):
             stream.close()
             raise
@@ -243,7 +268,14 @@ class Session:
 
     def read_memory(self, address: int, length: int) -> bytes:
         """`length` bytes (1 to 65535) of the endpoint's memory."""
-        answer = self.request(_MREAD, struct.pack("!IH", address, length), "MREAD")
+        return self._read_memory(address, length, None)
+
+    def _read_memory(self, address: int, length: int, deadline: Optional[float]) -> bytes:
+        where = struct.pack("!I", address)
+        request = where + struct.pack("!H", length)
+        answer = self._exchange(_MREAD, request, "MREAD", deadline)
+        if answer[:4] != where or len(answer) != 4 + length:
+            raise MletError("the endpoint answered MREAD with other memory")
         return answer[4:]
 
     def write_memory(self, address: int, data: bytes) -> None:
@@ -269,31 +301,56 @@ class Session:
 
     def request(self, message_type: int, payload: bytes, what: str) -> bytes:
         """Sends any request and returns the payload of its answer; `what` names it if it is refused."""
+        return self._exchange(message_type, payload, what, None)
+
+    def _exchange(
+        self, message_type: int, payload: bytes, what: str, deadline: Optional[float]
+    ) -> bytes:
+        """As request; Silence at the deadline, and without one after the session's timeout."""
         if len(payload) > _PAYLOAD_MAX:
             excess = f"{len(payload)} bytes, a message holds {_PAYLOAD_MAX}; send less at once"
             raise MletError(f"{what}: {excess}")
-        header = struct.pack("!I", message_type << 24 | len(payload))
+        self._check_uncut()
+        self._write(struct.pack("!I", message_type << 24 | len(payload)) + payload)
+        self._unanswered += 1
+        while True:
+            answer_type, answer = self._receive(self.timeout if deadline is None else _left(deadline))
+            if answer_type not in (_RESULT, _MDATA):
+                self._notifications.append(_notification(answer_type, answer))
+                continue
+            if self._unanswered > 0:
+                # To a request that was given up: answers come in the order of the requests.
+                continue
+            if answer_type == _RESULT:
+                _check_result(what, answer)
+            if (answer_type == _MDATA) != (message_type == _MREAD):
+                raise MletError(f"the endpoint answered {what} with 0x{answer_type:02x}")
+            return answer
+
+    def _write(self, message: bytes) -> None:
+        """Sends all of it, or nothing, or the session is cut."""
+        view, sent = memoryview(message), 0
         try:
             self._stream.settimeout(self.timeout)
-            self._stream.sendall(header + payload)
+            while sent < len(view):
+                sent += self._stream.send(view[sent:])
         except socket.timeout:
             raise Silence("the endpoint reads nothing") from None
         except OSError as error:
             raise EndpointLeft(str(error)) from None
-        while True:
-            answer_type, answer = self._receive(self.timeout)
-            if answer_type == _RESULT:
-                _check_result(what, answer)
-            if answer_type in (_RESULT, _MDATA):
-                if (answer_type == _MDATA) != (message_type == _MREAD):
-                    raise MletError(f"the endpoint answered {what} with 0x{answer_type:02x}")
-                return answer
-            self._notifications.append(_notification(answer_type, answer))
+        finally:
+            self._cut = 0 < sent < len(view)
+
+    def _check_uncut(self) -> None:
+        if self._cut:
+            part = "the endpoint took only a part of an earlier request"
+            raise CutRequest(f"{part}, so that nothing can be asked any more; end the session")
 
     def _notification(
         self, wanted: Callable[[Notification], bool], timeout: Optional[float]
     ) -> Notification:
         """The next one that is wanted; the others before it are kept."""
+        self._check_uncut()
         for index, kept in enumerate(self._notifications):
             if wanted(kept):
                 del self._notifications[index]
@@ -301,8 +358,11 @@ class Session:
         limit = self.timeout if timeout is None else timeout
         deadline = None if limit is None else time.monotonic() + limit
         while True:
-            left = None if deadline is None else max(deadline - time.monotonic(), 1e-6)
-            notification = _notification(*self._receive(left))
+            message_type, payload = self._receive(None if deadline is None else _left(deadline))
+            if message_type in (_RESULT, _MDATA):
+                # To a request that was given up.
+                continue
+            notification = _notification(message_type, payload)
             if wanted(notification):
                 return notification
             self._notifications.append(notification)
@@ -323,6 +383,10 @@ class Session:
                     del self._pending[:end]
                     if message_type == _SUSPD:
                         raise Suspended("the endpoint serves a more important experiment now")
+                    if message_type in (_RESULT, _MDATA):
+                        if self._unanswered == 0:
+                            raise MletError("the endpoint sent an answer to no request")
+                        self._unanswered -= 1
                     return message_type, payload
             try:
                 self._stream.settimeout(timeout)
@@ -354,8 +418,9 @@ class _Socket:
         return self
 
     def __exit__(self, kind: Optional[Type[BaseException]], *_: object) -> None:
-        # A session that is over has closed everything.
-        if kind is None or not issubclass(kind, (EndpointLeft, Suspended)):
+        # A session that is over has closed everything, and at one that is cut nothing can be closed.
+        is_over = kind is not None and issubclass(kind, (EndpointLeft, Suspended))
+        if not is_over and not self.session._cut:
             self.close()
 
     def close(self) -> None:
@@ -373,12 +438,19 @@ class _Socket:
         return news.time
 
     def _nopen(self, buffer: int, addresses: bytes) -> None:
-        self.session.request(_NOPEN, self._head + struct.pack("!I", buffer) + addresses, "NOPEN")
+        # It may be open as well if no answer comes.
         self.session._open.add(self.sktid)
+        try:
+            self.session.request(_NOPEN, self._head + struct.pack("!I", buffer) + addresses, "NOPEN")
+        except Refused:
+            self.session._open.discard(self.sktid)
+            raise
 
     def _nsend(self, data: bytes, when: int, tag: Optional[int], remote: bytes = b"") -> int:
         if tag is None:
             self._tag = tag = self._tag % 0xFFFF + 1
+        if not 1 <= tag <= 0xFFFF:
+            raise MletError(f"NSEND: tag {tag} is not from 1 to 65535 (of tag 0 endpoints tell nothing)")
         head = self._head + struct.pack("!QH", when, tag)
         self.session.request(_NSEND, head + remote + data, "NSEND")
         return tag
@@ -422,7 +494,9 @@ class Stream(_Socket):
             assert isinstance(news, Changed)
             self._end = news
         if self._end.code != 3:
-            raise ConnectionFailed(self._end.code)
+            # What stood cannot have been refused.
+            reason = "reset" if self._end.code == 1 else ""
+            raise ConnectionFailed(self._end.code, reason, "the connection broke")
         return b""
 
     def receive_all(self, timeout: Optional[float] = None) -> bytes:
@@ -440,10 +514,51 @@ class Stream(_Socket):
 
     def _wait_until_established(self, timeout: Optional[float] = None) -> None:
         news = self._next((Changed,), timeout)
+        if not self._stands(news):
+            assert isinstance(news, Changed)
+            raise ConnectionFailed(news.code)
+
+    def _wait_until_connected(self) -> None:
+        """As above, and looks into the endpoint's memory, which may be all that tells of a failure."""
+        limit = self.session.timeout
+        deadline = None if limit is None else time.monotonic() + limit
+        while True:
+            wait = _LOOK_INTERVAL if deadline is None else min(_LOOK_INTERVAL, _left(deadline))
+            try:
+                news: Optional[Notification] = self._next((Changed,), wait)
+            except Silence:
+                news = None
+            if news is not None and self._stands(news):
+                return
+            try:
+                state = self._state(deadline)
+            except MletError:
+                if news is None:
+                    raise
+                state = 0
+            if state < 0:
+                raise ConnectionFailed(*_FAILURES.get(state, (0xFF, _UNKNOWN_REASON)))
+            if news is not None:
+                assert isinstance(news, Changed)
+                raise ConnectionFailed(news.code)
+            if deadline is not None and time.monotonic() >= deadline:
+                raise Silence(f"no connection: the endpoint told nothing of it for {limit:.3f} s")
+
+    def _stands(self, news: Notification) -> bool:
         assert isinstance(news, Changed)
         if news.remote is None:
-            raise ConnectionFailed(news.code)
+            return False
         self.remote = news.remote
+        return True
+
+    def _state(self, deadline: Optional[float]) -> int:
+        """The socket's state in memory; 0 if the endpoint does not tell in time."""
+        address = _SOCKET_STATES + 0x400 * self.sktid
+        try:
+            state = self.session._read_memory(address, 1, deadline)
+        except (Refused, Silence):
+            return 0
+        return int.from_bytes(state, "big", signed=True)
 
 
 class Datagrams(_Socket):
@@ -453,7 +568,7 @@ class Datagrams(_Socket):
         self, data: bytes, host: str, port: int, when: int = 0, tag: Optional[int] = None
     ) -> int:
         """Sends a datagram at a time; the tag by which wait_until_sent knows it."""
-        return self._nsend(data, when, tag, _address(_resolve(host, port, self.family)))
+        return self._nsend(data, when, tag, _address(resolve(host, port, self.family)))
 
     def receive(self, timeout: Optional[float] = None) -> Received:
         """The next datagram, with its sender and the time at which it came."""
@@ -482,7 +597,11 @@ class Packets(_Socket):
 
 
 def ebpf(*instructions: Tuple[int, int, int, int, int]) -> bytes:
-    """An eBPF program of (opcode, destination, source, offset, constant) each, encoded as PacketLab does."""
+    """An eBPF program of (opcode, destination, source, offset, constant) each, encoded as PacketLab does.
+
+    It returns how many bytes of a packet are wanted. One that loads bytes of the packet begins with
+    (0xBF, 6, 1, 0, 0), r6 = context: no kernel takes these loads without.
+    """
     body = b"".join(
         struct.pack("!BBHI", opcode, to << 4 | source, offset & 0xFFFF, constant & 0xFFFFFFFF)
         for opcode, to, source, offset, constant in instructions
@@ -566,6 +685,11 @@ def _notification(message_type: int, payload: bytes) -> Notification:
     return Unknown(-1, message_type, payload)
 
 
+def _left(deadline: float) -> float:
+    """Seconds until then; never 0, which would mean not to wait but to look."""
+    return max(deadline - time.monotonic(), 1e-6)
+
+
 def _peer(family: int, data: bytes) -> Tuple[Address, bytes]:
     """Address and port at the front of `data`, and the rest."""
     end = 4 if family == 4 else 16
@@ -582,8 +706,8 @@ def _local(remote: Address, port: int) -> bytes:
     return _address(("::" if ":" in remote[0] else "0.0.0.0", port))
 
 
-def _resolve(host: str, port: int, family: Optional[int] = None) -> Address:
-    """An address of `host`, of IP version `family` if that is given."""
+def resolve(host: str, port: int, family: Optional[int] = None) -> Address:
+    """An address of `host`, of IP version `family` if that is given; as notifications show it."""
     wanted = {4: socket.AF_INET, 6: socket.AF_INET6}
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

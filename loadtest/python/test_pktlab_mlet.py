@@ -1,6 +1,7 @@
 """What pktlab_mlet does with endpoints and managers that are not as they should be. Each test is one end of a
 socket pair; mlets with a real pktxpmgr and real endpoints are tested elsewhere."""
 
+import random
 import socket
 import struct
 import subprocess
@@ -8,9 +9,11 @@ import sys
 import threading
 import unittest
 from pathlib import Path
-from typing import Tuple
+from typing import Callable, List, Tuple
 
-from pktlab_mlet import MletError, Refused, Session, Silence, _resolve, sessions
+from pktlab_mlet import (
+    ConnectionFailed, CutRequest, MletError, Refused, Sent, Session, Silence, resolve, sessions,
+)  # fmt: skip
 
 HERE = Path(__file__).parent
 OK = b"\x40\0\0\0"
@@ -25,6 +28,11 @@ def session(answers: bytes, timeout: float = 30.0) -> Tuple[Session, socket.sock
 
 def message(message_type: int, payload: bytes) -> bytes:
     return struct.pack("!I", message_type << 24 | len(payload)) + payload
+
+
+def memory(address: int, data: bytes) -> bytes:
+    """MDATA."""
+    return message(0x41, struct.pack("!I", address) + data)
 
 
 class SessionTest(unittest.TestCase):
@@ -64,22 +72,180 @@ class SessionTest(unittest.TestCase):
         self.assertEqual(far.recv(100)[0], 0x2A)
         self.assertRaises(BlockingIOError, far.recv, 1)
 
-    def test_a_connection_that_does_not_come_leaves_no_socket_open(self) -> None:
-        endpoint, far = session(b"", timeout=1.0)
-        requests = []
+    def test_an_answer_that_nobody_asked_for_is_an_error(self) -> None:
+        endpoint, _far = session(OK)
+        with self.assertRaisesRegex(MletError, "answer to no request"):
+            endpoint.notification()
 
-        def answer() -> None:
-            for _ in ("NOPEN", "NCLOSE"):
-                requests.append(far.recv(100))
-                far.sendall(OK)
+    def test_other_memory_is_no_answer_to_a_memory_read(self) -> None:
+        for answer in (memory(8, bytes(4)), memory(0, bytes(3)), memory(0, bytes(5))):
+            endpoint, _far = session(answer)
+            with self.assertRaisesRegex(MletError, "other memory"):
+                endpoint.read_memory(0, 4)
 
-        answering = threading.Thread(target=answer, daemon=True)
-        answering.start()
-        with self.assertRaises(Silence):
+    def test_of_tag_0_nothing_is_told_so_it_is_none(self) -> None:
+        endpoint, far = session(OK + OK + OK)
+        udp = endpoint.udp()
+        for tag in (0, -1, 0x10000):
+            with self.assertRaisesRegex(MletError, "from 1 to 65535"):
+                udp.send(b"data", "192.0.2.7", 53, tag=tag)
+        self.assertEqual(udp.send(b"data", "192.0.2.7", 53), 1)
+        udp._tag = 0xFFFF
+        self.assertEqual(udp.send(b"data", "192.0.2.7", 53), 1)
+
+    def test_the_number_of_a_socket_that_may_be_open_is_not_used_again(self) -> None:
+        endpoint, far = session(b"", timeout=0.01)
+        self.assertRaises(Silence, endpoint.udp)
+        far.sendall(OK + OK)
+        self.assertEqual(endpoint.udp().sktid, 1)
+
+
+class LateAnswersTest(unittest.TestCase):
+    def test_every_answer_is_that_of_its_request_however_late_the_others_come(self) -> None:
+        for seed in range(60):
+            with self.subTest(seed=seed):
+                self.converse(random.Random(seed))
+
+    def converse(self, draw: random.Random) -> None:
+        """Draws notifications before each answer, and how much of all that the endpoint says has come when the
+        client waits for it: often all, and often a part that ends within a message."""
+        endpoint, far = session(b"", timeout=0.001)
+        said = b""
+        come = told = 0
+        heard: List[int] = []
+        for number in range(draw.randrange(1, 16)):
+            for _ in range(draw.randrange(3)):
+                said += message(0x60, struct.pack("!BHQ", 1, told, 0))
+                told += 1
+            reads = draw.random() < 0.5
+            data = struct.pack("!I", number)
+            said += memory(number, data) if reads else message(0x40, struct.pack("!H", 0x7000 + number))
+            to = draw.choice((len(said), draw.randrange(come, len(said) + 1)))
+            far.sendall(said[come:to])
+            come = to
+            try:
+                if reads:
+                    self.assertEqual(endpoint.read_memory(number, 4), data)
+                else:
+                    with self.assertRaises(Refused) as refused:
+                        endpoint.write_memory(number, data)
+                    self.assertEqual(refused.exception.status, 0x7000 + number)
+                self.assertEqual(come, len(said))
+            except Silence:
+                self.assertLess(come, len(said))
+            if draw.random() < 0.5:
+                self.listen(endpoint, heard)
+        far.sendall(said[come:] + OK)
+        endpoint.write_memory(0, b"x")
+        self.listen(endpoint, heard)
+        self.assertEqual(heard, list(range(told)))
+
+    def listen(self, endpoint: Session, heard: List[int]) -> None:
+        try:
+            while True:
+                news = endpoint.notification(0)
+                assert isinstance(news, Sent)
+                heard.append(news.tag)
+        except Silence:
+            pass
+
+    def test_a_session_with_half_a_request_says_so_at_every_further_call(self) -> None:
+        endpoint, far = session(OK, timeout=0.01)
+        with self.assertRaisesRegex(Silence, "reads nothing"):
+            with endpoint.udp():
+                endpoint.write_memory(0, bytes(15_000_000))
+        far.sendall(OK + OK)
+        for _ in range(2):
+            self.assertRaises(CutRequest, endpoint.clock)
+            self.assertRaises(CutRequest, endpoint.notification)
+
+    def test_a_session_of_whose_request_nothing_was_taken_goes_on(self) -> None:
+        endpoint, far = session(b"", timeout=0.01)
+        endpoint._stream.setblocking(False)
+        waiting = 0
+        try:
+            while True:
+                waiting += endpoint._stream.send(bytes(4096))
+        except BlockingIOError:
+            pass
+        self.assertRaises(Silence, endpoint.write_memory, 0, b"x")
+        while waiting > 0:
+            waiting -= len(far.recv(waiting))
+        far.sendall(OK)
+        endpoint.write_memory(0, b"x")
+
+
+def established(sktid: int) -> bytes:
+    return message(0x61, struct.pack("!BBBQ4sH", sktid, 4, 6, 0, bytes((192, 0, 2, 7)), 80))
+
+
+class ConnectTest(unittest.TestCase):
+    """Each endpoint answers looks at the state of socket 0 as its test says, and everything else with success."""
+
+    late = b""
+    """What is said before the next answer to anything but a look."""
+
+    def connect(self, look: Callable[[], bytes], timeout: float = 30.0) -> Session:
+        endpoint, far = session(b"", timeout)
+
+        def serve() -> None:
+            while request := far.recv(100):
+                is_look = request == bytes.fromhex("28000006200000020001")
+                if is_look:
+                    far.sendall(look())
+                else:
+                    far.sendall(self.late + OK)
+                    self.late = b""
+
+        serving = threading.Thread(target=serve, daemon=True)
+        serving.start()
+        self.endpoint = endpoint
+        endpoint.connect("192.0.2.7", 80)
+        return endpoint
+
+    def failure(self, answer: bytes) -> ConnectionFailed:
+        with self.assertRaises(ConnectionFailed) as failed:
+            self.connect(lambda: answer)
+        # The socket is closed, with an answer of its own.
+        self.assertEqual(self.endpoint._open, set())
+        self.endpoint.write_memory(0, b"x")
+        return failed.exception
+
+    def state(self, number: int) -> bytes:
+        return memory(0x20000002, struct.pack("!b", number))
+
+    def test_the_originals_endpoints_tell_of_a_refused_connection_in_memory_alone(self) -> None:
+        for number, code, reason in (
+            (-1, 1, "refused"),
+            (-2, 1, "reset"),
+            (-3, 2, "timed out"),
+            (-4, 0xFF, "unreachable"),
+            (-128, 0xFF, "for an unknown reason"),
+        ):
+            failed = self.failure(self.state(number))
+            self.assertEqual((failed.code, failed.reason), (code, reason))
+
+    def test_a_code_is_believed_if_memory_tells_nothing(self) -> None:
+        endpoint, far = session(OK + message(0x61, struct.pack("!BBBQB", 0, 4, 6, 0, 1)))
+        far.sendall(message(0x40, b"\0\x48") + OK)
+        with self.assertRaisesRegex(ConnectionFailed, "no connection: refused or reset"):
             endpoint.connect("192.0.2.7", 80)
-        answering.join(30)
-        self.assertEqual(requests[1:], [b"\x2b\0\0\1\0"])
-        self.assertEqual(endpoint._open, set())
+
+    def test_a_connection_may_be_made_after_some_looks(self) -> None:
+        looks = [self.state(1), self.state(1) + established(0)]
+        endpoint = self.connect(lambda: looks.pop(0))
+        endpoint.write_memory(0, b"x")
+
+    def test_a_look_that_is_answered_too_late_shifts_no_answer(self) -> None:
+        def look() -> bytes:
+            self.late += self.state(1)
+            return b""
+
+        with self.assertRaisesRegex(Silence, "told nothing of it"):
+            self.connect(look, timeout=0.7)
+        self.assertEqual(self.endpoint._open, set())
+        self.assertEqual(self.endpoint._unanswered, 0)
+        self.endpoint.write_memory(0, b"x")
 
 
 class NamesTest(unittest.TestCase):
@@ -93,8 +259,8 @@ class NamesTest(unittest.TestCase):
 
         original, socket.getaddrinfo = socket.getaddrinfo, both  # type: ignore[assignment]
         try:
-            self.assertEqual(_resolve("both.example", 80), ("192.0.2.1", 80))
-            self.assertEqual(_resolve("both.example", 80, 6), ("2001:db8::1", 80))
+            self.assertEqual(resolve("both.example", 80), ("192.0.2.1", 80))
+            self.assertEqual(resolve("both.example", 80, 6), ("2001:db8::1", 80))
         finally:
             socket.getaddrinfo = original
 

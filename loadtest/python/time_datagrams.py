@@ -1,26 +1,40 @@
 #!/usr/bin/env python3
 """Round trips to a UDP echo server, from one process for all endpoints (pktxpmgr -s), each in its thread:
 time_datagrams.py HOST PORT [COUNT]. The datagrams leave 10 ms apart by the endpoint's clock."""
+import os
 import sys
 from threading import Thread
+from time import monotonic
 from typing import Dict
 
-from pktlab_mlet import MletError, Session, sessions
+from pktlab_mlet import MletError, Session, resolve, sessions
+
+PATIENCE = 60.0
+"""Seconds to wait for datagrams to come back."""
 
 
 def measure(endpoint: Session, host: str, port: int, count: int) -> None:
+    server = resolve(host, port, 4)
+    # What nobody else sends: datagrams of others may come to the same socket.
+    mark = os.urandom(8)
     with endpoint.udp() as socket:
         start = endpoint.clock() + 10_000_000
+        sent: Dict[bytes, int] = {}
         for number in range(count):
-            data = number.to_bytes(2, "big")
-            socket.send(data, host, port, when=start + number * 10_000_000, tag=number)
-        sent: Dict[int, int] = {tag: socket.wait_until_sent(tag) for tag in range(count)}
-        for _ in range(count):
-            answer = socket.receive()
-            number = int.from_bytes(answer.data[:2], "big")
-            line = f"{endpoint.address}\t{number}\t{(answer.time - sent[number]) / 1e6:.3f}\n"
+            data = mark + number.to_bytes(2, "big")
+            sent[data] = socket.send(data, *server, when=start + number * 10_000_000)
+        give_up = monotonic() + count * 0.01 + PATIENCE
+        while sent:
+            left = give_up - monotonic()
+            if left < 0:
+                raise MletError(f"{len(sent)} datagrams did not come back")
+            answer = socket.receive(left)
+            if answer.remote != server or answer.data not in sent:
+                continue
+            number = int.from_bytes(answer.data[len(mark) :], "big")
+            nanoseconds = answer.time - socket.wait_until_sent(sent.pop(answer.data))
             # In one piece, or lines of different threads could mix.
-            print(line, end="", flush=True)
+            print(f"{endpoint.address}\t{number}\t{nanoseconds / 1e6:.3f}\n", end="", flush=True)
 
 
 def serve(endpoint: Session, host: str, port: int, count: int) -> None:
