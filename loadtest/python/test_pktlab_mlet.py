@@ -107,8 +107,8 @@ class LateAnswersTest(unittest.TestCase):
                 self.converse(random.Random(seed))
 
     def converse(self, draw: random.Random) -> None:
-        """Draws notifications before each answer, and how much of all that the endpoint says has come when the
-        client waits for it: often all, and often a part that ends within a message."""
+        """Draws notifications before each answer, and how much of all that the endpoint says has come when
+        the client waits for it, and when it listens: often all, and often a part that ends in a message."""
         endpoint, far = session(b"", timeout=0.001)
         said = b""
         come = told = 0
@@ -134,6 +134,9 @@ class LateAnswersTest(unittest.TestCase):
             except Silence:
                 self.assertLess(come, len(said))
             if draw.random() < 0.5:
+                to = draw.randrange(come, len(said) + 1)
+                far.sendall(said[come:to])
+                come = to
                 self.listen(endpoint, heard)
         far.sendall(said[come:] + OK)
         endpoint.write_memory(0, b"x")
@@ -180,7 +183,8 @@ def established(sktid: int) -> bytes:
 
 
 class ConnectTest(unittest.TestCase):
-    """Each endpoint answers looks at the state of socket 0 as its test says, and everything else with success."""
+    """Each endpoint answers looks at the state of socket 0 as its test says, and everything else with
+    success."""
 
     late = b""
     """What is said before the next answer to anything but a look."""

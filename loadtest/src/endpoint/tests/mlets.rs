@@ -1,6 +1,6 @@
 //! The example mlets, each run by the real `pktxpmgr` at real endpoints.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ use crate::home::{Home, Surroundings};
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::Pktxpmgr;
 
-/// A server for mlets, and what the original's recorded DNS server answers.
+/// A server for mlets, and what the original's recorded DNS server answers, to a question of this number.
 const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 77, 0, 3)), 0);
 const DNS_ANSWER: &[u8] =
     b"\x15\xbe\x85\x80\0\x01\0\x01\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01\
@@ -63,10 +63,11 @@ fn columns(line: &str) -> Vec<&str> {
 
 #[test]
 fn every_mlet_says_how_it_is_used_without_an_endpoint() {
-    for name in ["http-get", "dns", "ping", "traceroute", "echo", "bulk", "single"] {
+    for name in ["http-get", "dns", "ping", "traceroute", "echo", "bulk", "single", "load"] {
         let name = format!("mlet-{name}");
         let ended = std::process::Command::new(program(&name)).arg("--help").output().unwrap();
-        let text = String::from_utf8([ended.stdout, ended.stderr].concat()).unwrap();
+        let text = String::from_utf8(ended.stdout).unwrap();
+        assert!(ended.status.success() && ended.stderr.is_empty(), "{name}: {text}");
         assert!(text.to_lowercase().contains("usage: ") && text.contains(&name), "{text}");
     }
 }
@@ -178,13 +179,29 @@ fn mlets_that_speak_ipv4_alone_say_so() {
     }
 }
 
+/// Answers with lies first: from another port, to another question, and with an address of five bytes. None of
+/// them is the right answer's address.
 async fn dns_server() -> SocketAddr {
     let server = UdpSocket::bind(TARGET).await.unwrap();
+    let stranger = UdpSocket::bind(TARGET).await.unwrap();
     let address = server.local_addr().unwrap();
     tokio::spawn(async move {
+        let mut question = [0; 512];
         loop {
-            let (_, mlet) = server.recv_from(&mut [0; 512]).await.unwrap();
-            server.send_to(DNS_ANSWER, mlet).await.unwrap();
+            let (_, mlet) = server.recv_from(&mut question).await.unwrap();
+            let mut right = DNS_ANSWER.to_vec();
+            right[..2].copy_from_slice(&question[..2]);
+            let mut lie = right.clone();
+            *lie.last_mut().unwrap() = 66;
+            let mut other_number = lie.clone();
+            other_number[1] ^= 1;
+            let mut five_bytes = [&lie[..], &[66]].concat();
+            let len_at = five_bytes.len() - 6;
+            five_bytes[len_at] = 5;
+            stranger.send_to(&lie, mlet).await.unwrap();
+            for answer in [other_number, five_bytes, right] {
+                server.send_to(&answer, mlet).await.unwrap();
+            }
         }
     });
     address
@@ -248,6 +265,58 @@ async fn echo_summarises_its_latencies_and_prints_the_log() {
     assert_eq!(quantiles.len(), 5);
     assert!(quantiles[0] > 0.0 && quantiles.is_sorted(), "{output:?}");
     assert!(output.iter().any(|line| line.starts_with("Tag=127.1.0.1,")), "{output:?}");
+}
+
+/// Prints tag, count, and when each interval of a log began and ended, in milliseconds since 1970.
+const READ_LOG: &str = "\
+import sys
+from hdrh.histogram import HdrHistogram
+from hdrh.log import HistogramLogReader
+reader = HistogramLogReader('/dev/stdin', HdrHistogram(1, 60_000_000_000, 3))
+while True:
+    read = reader.get_next_interval_histogram()
+    if read is None:
+        break
+    start, end = read.get_start_time_stamp(), read.get_end_time_stamp()
+    print(read.get_tag(), read.get_total_count(), int(start), int(end))
+";
+
+#[tokio::test]
+#[ignore = "needs python3 with hdrhistogram"]
+async fn pythons_hdrhistogram_reads_the_logs_of_all_mlets_in_any_order() {
+    const COUNT: u64 = 4000;
+    let now_ms = || now().0 / 1_000_000;
+    let before = now_ms();
+    let arguments = ["--count", &COUNT.to_string(), "--hlog"];
+    let (home, output) = run(4, &[], &program("mlet-echo"), &arguments).await;
+    let after = now_ms();
+    let lines: Vec<String> = output.iter().map(|line| format!("{line}\n")).collect();
+    let mut logs: Vec<&[String]> =
+        lines.chunk_by(|_, next| !next.starts_with("#[StartTime")).collect();
+    let in_order = logs.concat().concat();
+    logs.reverse();
+    for file in [in_order, logs.concat().concat()] {
+        let interpreter = std::env::var_os("PKTLAB_PYTHON").map_or_else(python, PathBuf::from);
+        let mut reader = std::process::Command::new(interpreter)
+            .args(["-c", READ_LOG])
+            .stdin(std::process::Stdio::piped())
+            .stdout(std::process::Stdio::piped())
+            .spawn()
+            .unwrap();
+        std::io::Write::write_all(&mut reader.stdin.take().unwrap(), file.as_bytes()).unwrap();
+        let read = reader.wait_with_output().unwrap();
+        assert!(read.status.success());
+        let mut counts: HashMap<String, u64> = HashMap::new();
+        for line in String::from_utf8(read.stdout).unwrap().lines() {
+            let columns: Vec<&str> = line.split(' ').collect();
+            let numbers: Vec<u64> = columns[1..].iter().map(|text| text.parse().unwrap()).collect();
+            *counts.entry(columns[0].to_owned()).or_default() += numbers[0];
+            assert!(before <= numbers[1] && numbers[1] <= numbers[2], "{line}");
+            assert!(numbers[2] <= after, "{line}");
+        }
+        let expected = home.identities().iter().map(|one| (one.address.to_string(), COUNT));
+        assert_eq!(counts, expected.collect());
+    }
 }
 
 #[tokio::test]
@@ -332,7 +401,8 @@ async fn a_page_can_be_fetched_in_ten_lines_of_python() {
 async fn python_serves_all_endpoints_from_one_process() {
     let server = UdpSocket::bind(LOOPBACK).await.unwrap();
     let port = server.local_addr().unwrap().port().to_string();
-    // Nobody is answered before both endpoints have asked: they are served at the same time.
+    // Nobody is answered before both endpoints have asked: they are served at the same time. Before every answer
+    // comes what is none: with another run's mark.
     tokio::spawn(async move {
         let mut data = [0; 16];
         let mut unanswered = Vec::new();
@@ -343,6 +413,9 @@ async fn python_serves_all_endpoints_from_one_process() {
             endpoints.insert(peer);
             if endpoints.len() == 2 {
                 for (data, peer) in unanswered.drain(..) {
+                    let mut other = data.clone();
+                    other[0] ^= 1;
+                    server.send_to(&other, peer).await.unwrap();
                     server.send_to(&data, peer).await.unwrap();
                 }
             }
