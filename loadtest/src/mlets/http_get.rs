@@ -40,7 +40,6 @@ fn main() -> ExitCode {
         let domain = arguments.first().map_or(DEFAULT_DOMAIN, String::as_str);
         let path = arguments.get(1).map_or("/", String::as_str);
         let answer = fetch(client, resolve(domain, HTTP_PORT)?, domain, path)?;
-        check(&answer).map_err(MletError::Failed)?;
         let key = std::env::var("PKTLAB_ENDPOINT_KEY").unwrap_or_default();
         print_line(&line(endpoint, &key, &answer))
     })
@@ -59,6 +58,7 @@ fn fetch(
     client.send(SKTID, Ticks(0), TAG, packet)?;
     let answer = collect(client)?;
     client.close(SKTID)?;
+    check(&answer).map_err(MletError::Failed)?;
     Ok(answer)
 }
 
@@ -146,6 +146,8 @@ fn line(endpoint: &str, key: &str, answer: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use mlet::{Socket, StateChange};
+
     use super::*;
     use std::io::{Read, Write};
     use std::os::unix::net::UnixStream;
@@ -210,6 +212,38 @@ mod tests {
         let error = fetch(&mut client, "192.0.2.7:81".parse().unwrap(), "x", "/").unwrap_err();
         assert_eq!(error.to_string(), "no connection to 192.0.2.7:81: refused");
         assert!(started.elapsed() < mlet::SILENCE_MAX / 2);
+    }
+
+    #[test]
+    fn a_server_that_breaks_off_inside_the_page_is_a_failure() {
+        let remote: SocketAddr = "192.0.2.7:80".parse().unwrap();
+        let time = Ticks(0);
+        let nstat = move |change| Message::Nstat { sktid: SKTID, time, change };
+        let session = scripted_endpoint::start(move |request, answers| {
+            scripted_endpoint::original(request, answers);
+            let mut tell = |message: Message<'_>| message.encode(answers).unwrap();
+            match request {
+                Message::Nopen { .. } => tell(nstat(StateChange::TcpEstablished { remote })),
+                Message::Nsend { packet, .. } => {
+                    let data = b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nhello";
+                    let Socket { family, protocol, .. } = packet.socket(SKTID);
+                    tell(Message::Ndata {
+                        sktid: SKTID,
+                        time,
+                        packet: Packet::Tcp { family, data },
+                    });
+                    tell(nstat(StateChange::Code {
+                        family,
+                        protocol,
+                        code: StateChange::PEER_CLOSED,
+                    }));
+                }
+                _ => {}
+            }
+        });
+        let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
+        let error = fetch(&mut client, remote, "x", "/").unwrap_err().to_string();
+        assert_eq!(error, "the server closed after 5 of 100 bytes of the page");
     }
 
     #[test]

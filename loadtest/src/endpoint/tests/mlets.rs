@@ -234,6 +234,18 @@ async fn dns_gives_up_on_a_server_that_does_not_answer() {
 }
 
 #[tokio::test]
+async fn a_refused_connection_is_told_from_one_that_was_reset() {
+    // Bound but not listening, so that nobody else can listen there.
+    let closed = tokio::net::TcpSocket::new_v4().unwrap();
+    closed.bind(TARGET).unwrap();
+    let address = closed.local_addr().unwrap();
+    let script = format!("{} {address} 2>&1; true", program("mlet-http-get").display());
+    let (_home, output) = run(1, &[], Path::new("/bin/sh"), &["-c", &script]).await;
+    let told = format!("mlet-http-get: endpoint 127.1.0.1: no connection to {address}: refused");
+    assert_eq!(output, [told]);
+}
+
+#[tokio::test]
 #[ignore = "needs CAP_NET_RAW"]
 async fn ping_times_every_reply() {
     let (_home, output) = run(1, &[], &program("mlet-ping"), &["127.77.0.1", "2"]).await;
