@@ -303,6 +303,18 @@ class ErrorsTest(unittest.TestCase):
         self.assertRegex(ended.stderr, r"\Afetch_page.py: endpoint 192.0.2.9: NOPEN: ESYSNOPERM .*\n\Z")
 
 
+class ExamplesTest(unittest.TestCase):
+    def test_a_page_that_is_none_is_a_failure(self) -> None:
+        for data in (b"220 ready\r\n\r\n", b"HTTP/1.0 200 OK\r\n", b""):
+            near, far = socket.socketpair()
+            piece = message(0x62, struct.pack("!BBBQ", 0, 4, 6, 0) + data)
+            closed = message(0x61, struct.pack("!BBBQB", 0, 4, 6, 0, 3))
+            far.sendall(OK + established(0) + OK + (piece if data else b"") + closed + OK)
+            ended = run([str(HERE / "fetch_page.py"), "192.0.2.7"], stdin=near.fileno())
+            self.assertEqual((ended.returncode, ended.stdout), (1, ""))
+            self.assertRegex(ended.stderr, r"\Afetch_page.py: endpoint 192.0.2.9: .* no answer of HTTP\n\Z")
+
+
 def run(arguments: "list[str]", stdin: int) -> "subprocess.CompletedProcess[str]":
     """A mlet in a process of its own."""
     return subprocess.run(
