@@ -15,6 +15,9 @@ use mlet::{
     Client, Family, Message, MletError, Packet, Status, Ticks, check_closed, print_line, resolve,
 };
 
+#[cfg(test)]
+mod scripted_endpoint;
+
 const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]";
 const SKTID: u8 = 1;
 /// Of every chunk: that one has left is all there is to know.
@@ -103,4 +106,30 @@ fn send(client: &mut Client, server: SocketAddr, bytes: u64) -> Result<u64, Mlet
     }
     client.close(SKTID)?;
     Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use mlet::{Protocol, StateChange};
+
+    use super::*;
+
+    /// The original's endpoints tell nothing of tag 0; see [`scripted_endpoint`].
+    #[test]
+    fn at_the_originals_endpoint_every_chunk_is_told_of() {
+        let remote: SocketAddr = "192.0.2.7:80".parse().unwrap();
+        let session = scripted_endpoint::start(move |request, answers| {
+            scripted_endpoint::original(request, answers);
+            let (family, protocol, code) = (Family::Ipv4, Protocol::Tcp, StateChange::PEER_CLOSED);
+            let change = match request {
+                Message::Nopen { .. } => StateChange::TcpEstablished { remote },
+                Message::Nctl { .. } => StateChange::Code { family, protocol, code },
+                _ => return,
+            };
+            Message::Nstat { sktid: SKTID, time: Ticks(0), change }.encode(answers).unwrap();
+        });
+        let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
+        let bytes = (CHUNKS_MAX + 2) * CHUNK_LEN as u64 + 1;
+        assert_eq!(send(&mut client, remote, bytes).unwrap(), bytes);
+    }
 }
