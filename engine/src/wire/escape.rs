@@ -14,25 +14,44 @@ pub struct Escaped<'a>(pub &'a [u8]);
 impl fmt::Display for Escaped<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for chunk in self.0.utf8_chunks() {
-            for character in chunk.valid().chars() {
-                match character {
-                    // Quotes are harmless in a log line and escaping them only hurts the reader.
-                    '\'' | '"' => write!(f, "{character}")?,
-                    // `escape_debug` covers controls and unprintables of every plane, by Unicode data.
-                    _ => write!(f, "{}", character.escape_debug())?,
+            let mut rest = chunk.valid();
+            while !rest.is_empty() {
+                // Most text passes as it is, in runs: a peer must not make each byte of it cost a call.
+                let run_len = rest.bytes().take_while(|byte| is_plain(*byte)).count();
+                let (run, others) = rest.split_at(run_len);
+                f.write_str(run)?;
+                let mut others = others.chars();
+                if let Some(character) = others.next() {
+                    // It covers controls and unprintables of every plane, by Unicode data.
+                    character.escape_debug().fmt(f)?;
                 }
+                rest = others.as_str();
             }
             for byte in chunk.invalid() {
-                write!(f, "\\x{byte:02x}")?;
+                byte.escape_ascii().fmt(f)?;
             }
         }
         Ok(())
     }
 }
 
+/// Printable ASCII but the backslash. Quotes are harmless in a log line and escaping them only hurts the reader.
+fn is_plain(byte: u8) -> bool {
+    matches!(byte, b' '..=b'~') && byte != b'\\'
+}
+
+/// The front of a text that a message repeats, so that whoever wrote the text does not choose the message's length.
+#[must_use]
+pub fn clipped(text: &str, len_max: usize) -> String {
+    if text.len() <= len_max {
+        return text.to_owned();
+    }
+    format!("{}...", &text[..text.floor_char_boundary(len_max)])
+}
+
 #[cfg(test)]
 mod tests {
-    use super::Escaped;
+    use super::{Escaped, clipped};
     use proptest::prelude::*;
 
     #[test]
@@ -57,7 +76,35 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_text_is_clipped_between_characters_and_says_so() {
+        assert_eq!(clipped("short", 5), "short");
+        assert_eq!(clipped("a longer one", 5), "a lon...");
+        assert_eq!(clipped("a\u{e9}\u{e9}", 2), "a...");
+    }
+
+    /// Each character by itself, as plainly as it can be said.
+    fn escaped_one_by_one(bytes: &[u8]) -> String {
+        let mut shown = String::new();
+        for chunk in bytes.utf8_chunks() {
+            for character in chunk.valid().chars() {
+                match character {
+                    '\'' | '"' => shown.push(character),
+                    _ => shown.extend(character.escape_debug()),
+                }
+            }
+            shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
+        }
+        shown
+    }
+
     proptest! {
+        #[test]
+        fn runs_come_out_as_their_characters_do(bytes in any::<Vec<u8>>(), text in ".*") {
+            prop_assert_eq!(Escaped(&bytes).to_string(), escaped_one_by_one(&bytes));
+            prop_assert_eq!(Escaped(text.as_bytes()).to_string(), escaped_one_by_one(text.as_bytes()));
+        }
+
         #[test]
         fn no_character_that_steers_a_terminal_ever_comes_out(bytes in any::<Vec<u8>>()) {
             let shown = Escaped(&bytes).to_string();

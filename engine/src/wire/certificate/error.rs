@@ -4,6 +4,9 @@ use std::fmt;
 
 use super::CertificateType;
 
+/// How much of a text in a certificate is repeated in an error: whoever presents it chooses how long it is.
+pub(super) const SHOWN_LEN: usize = 64;
+
 /// The rule of protocol.md 4.4 that a certificate breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateError {

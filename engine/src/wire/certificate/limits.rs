@@ -5,10 +5,12 @@
 use std::fmt;
 use std::net::IpAddr;
 
+use super::super::escape::clipped;
 use super::super::key::Hex;
 use super::super::name_value::{self, Dialect, Pair};
 use super::super::program::ProgramDigest;
 use super::CertificateError;
+use super::error::SHOWN_LEN;
 
 /// Limits of one certificate; absent ones limit nothing. All certificates of a chain limit
 /// together.
@@ -126,7 +128,8 @@ impl CertificateLimits {
             }
             seen.push(name);
             if (known.read)(&mut limits, &pair.value).is_none() {
-                return Err(CertificateError::Limit { name, code, value: pair.value });
+                let value = clipped(&pair.value, SHOWN_LEN);
+                return Err(CertificateError::Limit { name, code, value });
             }
             if optional {
                 limits.optional_known_limits.push(name);

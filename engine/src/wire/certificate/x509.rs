@@ -12,9 +12,11 @@ use x509_parser::nom::{self, Parser as _};
 use x509_parser::prelude::FromDer;
 use x509_parser::x509::{AlgorithmIdentifier, X509Version};
 
+use super::super::escape::clipped;
 use super::super::key::{KeyId, PublicKey, SIGNATURE_LEN};
 use super::super::name_value::{self, Dialect, Pair};
 use super::super::time::Ticks;
+use super::error::SHOWN_LEN;
 use super::{Certificate, CertificateError, CertificateLimits, CertificateType, Delegation};
 
 type Result<T, E = CertificateError> = std::result::Result<T, E>;
@@ -216,7 +218,9 @@ pub(in crate::wire) fn parse_info(extensions: &[X509Extension<'_>]) -> Result<In
         }
     }
     let certificate_type = kind.as_deref().and_then(CertificateType::from_name);
-    let certificate_type = certificate_type.ok_or(CertificateError::UnknownType(kind))?;
+    let certificate_type = certificate_type.ok_or_else(|| {
+        CertificateError::UnknownType(kind.as_deref().map(|kind| clipped(kind, SHOWN_LEN)))
+    })?;
     Ok(Info { certificate_type, delegation, description, auxiliary })
 }
 

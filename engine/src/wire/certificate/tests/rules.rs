@@ -302,3 +302,17 @@ fn an_error_says_in_words_what_is_wrong() {
         "keyUsage must be exactly digitalSignature in certificates of type agent"
     );
 }
+
+/// Issue 11: a stranger chooses how long the texts in its certificate are, not how long the log line about them is.
+#[test]
+fn an_error_repeats_no_more_of_a_certificate_than_its_reader_needs() {
+    let long = "x".repeat(50_000);
+    let mut unknown = Parts::agent();
+    unknown.extensions[INFO] = info(&format!("cert_type={long};"));
+    let mut unreadable = Parts::exppriv();
+    unreadable.extensions[LIMIT] = limit(&format!("max_socket_count={long};"));
+    for parts in [unknown, unreadable] {
+        let error = Certificate::from_der(&parts.der()).unwrap_err().to_string();
+        assert!(error.contains("xxx...`") && error.len() < 200, "{error}");
+    }
+}
