@@ -14,7 +14,7 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
 
-use crate::log_writer::LogWriter;
+use crate::log_writer::{Lines, LogWriter};
 
 /// Starts logging for the whole process. To be called once, after the supervisor was forked, for it begins a thread.
 ///
@@ -24,7 +24,7 @@ pub(crate) fn start(verbose: u8, quiet: u8) -> io::Result<Arc<LogWriter>> {
     let writer = Arc::new(LogWriter::start(io::stderr())?);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level(verbose, quiet))
-        .with_writer(Arc::clone(&writer))
+        .with_writer(Lines(Arc::clone(&writer)))
         .event_format(Line { colour: wants_colour() })
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber);

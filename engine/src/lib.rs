@@ -22,3 +22,7 @@ pub mod sys;
 pub mod wire;
 
 pub use crate::engine::{Report, RunError, run};
+
+/// Target of the tracing events with which endpoints' LINFOs are logged: of all that is logged, what a peer says at its
+/// own will.
+pub const LINFO_TARGET: &str = "engine::linfo";
