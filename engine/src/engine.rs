@@ -140,12 +140,13 @@ async fn serve(
     let own_fds = own_fds(config, &bound).map_err(RunError::Local)?;
     let sessions_max = sessions_max(config, open_files, own_fds);
     let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
-    let serving = Serving::new(config, keys, now()).map_err(RunError::Tls)?;
+    let serving = Arc::new(Serving::new(config, keys, now()).map_err(RunError::Tls)?);
     let counts = Arc::new(Counts::new(config.attempts, sessions_max));
     let mut control = Control::new(ControlParts {
         supervisor,
         signals,
         inbox,
+        serving: Arc::clone(&serving),
         counts: Arc::clone(&counts),
         term_grace: config.limits.term_grace,
     })
@@ -153,7 +154,7 @@ async fn serve(
     if config.singleton {
         control.start_singleton().await?;
     }
-    let shards = start_shards(config, bound, &Arc::new(serving), &counts, &mailer)?;
+    let shards = start_shards(config, bound, &serving, &counts, &mailer)?;
     control.await_shards(shards).await?;
     control.greet(config).map_err(RunError::Tls)?;
     control.run().await

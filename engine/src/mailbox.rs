@@ -15,10 +15,10 @@ use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::proto::linfo::Linfo;
 use crate::proto::outcome::Outcome;
 use crate::proto::session::MletFacts;
 use crate::sys::ring::RingError;
+use crate::wire::key::KeyId;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
 pub(crate) const QUEUE_LEN: usize = 1024;
@@ -94,26 +94,8 @@ pub(crate) enum FromShard {
     PermitFreed,
     /// The last permitted session has been started.
     AttemptsUsedUp,
-    /// An endpoint logged something.
-    Linfo {
-        /// The session.
-        id: SessionId,
-        /// What it logged.
-        linfo: Linfo,
-        /// LINFOs of this session before it that were lost, because they came faster than they are logged.
-        lost_before: u64,
-    },
     /// A session is over.
-    Ended {
-        /// The session.
-        id: SessionId,
-        /// The TCP peer.
-        peer: IpAddr,
-        /// How it ended.
-        outcome: Outcome,
-        /// From accept to end.
-        lasted: Duration,
-    },
+    Ended(Ended),
     /// A connection was closed because too many of its source are in set-up.
     SourceRefused(IpAddr),
     /// Accepting failed for want of a resource and pauses.
@@ -131,6 +113,23 @@ pub(crate) enum FromShard {
     NoRing(RingError),
     /// The shard has ended; with an error it ended before its time and lost its sessions.
     Stopped(Result<ShardTotals, String>),
+}
+
+/// A session that is over.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// The session.
+    pub(crate) id: SessionId,
+    /// The TCP peer.
+    pub(crate) peer: IpAddr,
+    /// Key id of the endpoint's first certificate, if it presented one that was verified.
+    pub(crate) endpoint_key: Option<KeyId>,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// From accept to end.
+    pub(crate) lasted: Duration,
+    /// LINFOs of the endpoint that were not logged.
+    pub(crate) linfos_lost: u64,
 }
 
 /// What a shard has done in a run.
@@ -183,11 +182,6 @@ impl<T> Mailer<T> {
     /// Queues a message; [`Self::flush`] sends it.
     pub(crate) fn push(&mut self, message: T) {
         self.kept.push_back(message);
-    }
-
-    /// More waits here than a queue holds: messages that may be lost had better be.
-    pub(crate) fn is_far_behind(&self) -> bool {
-        self.kept.len() >= QUEUE_LEN
     }
 
     /// Sends what the queue has room for and rings once. True when nothing is left.

@@ -21,10 +21,11 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::task::{Context, Poll, ready};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use std::{env, fs, future, thread};
 
-use engine::proto::linfo::LinfoFilter;
+use engine::config::Limits;
+use engine::proto::linfo::{LinfoBudget, LinfoFilter};
 use engine::proto::tls::{self, Identity, PeerRule};
 use engine::proto::trust::TrustMode;
 use engine::sys::{cpu, limits, socket};
@@ -224,6 +225,9 @@ struct Relay {
     up: Block,
     down: Vec<u8>,
     linfo: LinfoFilter,
+    /// No LINFO is logged.
+    nothing: LinfoBudget,
+    began: Instant,
     cutter: Cutter,
     unsent: bool,
     endpoint_ended: bool,
@@ -238,6 +242,8 @@ impl Relay {
             up: Block::new(),
             down: vec![0; READ_LEN],
             linfo: LinfoFilter::default(),
+            nothing: LinfoBudget::new(&Limits { linfos_per_second: 0, ..Limits::default() }),
+            began: Instant::now(),
             cutter: Cutter::default(),
             unsent: false,
             endpoint_ended: false,
@@ -288,7 +294,8 @@ impl Relay {
         }
         let filled = buffer.filled().len();
         self.up.start = 0;
-        self.up.end = self.linfo.filter(&mut self.up.bytes[..filled], 0, drop);
+        self.up.end =
+            self.linfo.filter(&mut self.up.bytes[..filled], self.began, &self.nothing, drop);
         Poll::Ready(Ok(()))
     }
 

@@ -17,7 +17,7 @@ use super::peer::{Peer, PeerError, Stop};
 use super::{Control, News, NewsSender, Phase, now, random};
 use crate::config::{Config, Proxy};
 use crate::engine::RunError;
-use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
+use crate::log_limit::LogLimit;
 use crate::mailbox::{BacklogConnection, ToShard};
 use crate::proto::backlog::{Failure, Pool, SetUp, SetUpError, Step};
 use crate::proto::outcome::Outcome;
@@ -131,7 +131,7 @@ impl Backlog {
             bootstrap_until: Some(now() + proxy.bootstrap_timeout),
             worked: false,
             last_failure: None,
-            failure_log: LogLimit::default(),
+            failure_log: LogLimit::new("failures at the proxy"),
             complained: false,
             next_shard: vec![0; snikeys.len()],
             snikeys,
@@ -143,6 +143,11 @@ impl Backlog {
     /// When [`Control::tend_backlog`] is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         [self.pool.next_due(now()), self.bootstrap_until].into_iter().flatten().min()
+    }
+
+    /// The warnings that may be left out.
+    pub(super) fn log_limit(&mut self) -> &mut LogLimit {
+        &mut self.failure_log
     }
 
     fn begin_set_up(&self, snikey: usize) {
@@ -161,12 +166,9 @@ impl Backlog {
         let wait = wait.map_or_else(String::new, |wait| {
             format!("; the next try is in {:.1} s", wait.as_secs_f64())
         });
-        match self.failure_log.check(now(), LINES_PER_SECOND) {
-            Verdict::LeaveOut => debug!("proxy, snikey {snikey}: {what}{wait}"),
-            Verdict::Write { left_out: 0 } => warn!("proxy, snikey {snikey}: {what}{wait}"),
-            Verdict::Write { left_out } => {
-                warn!("proxy, snikey {snikey}: {what}{wait} ({left_out} more like it not shown)")
-            }
+        match self.failure_log.admit(now()) {
+            Some(left_out) => warn!("proxy, snikey {snikey}: {what}{wait}{left_out}"),
+            None => debug!("proxy, snikey {snikey}: {what}{wait}"),
         }
     }
 

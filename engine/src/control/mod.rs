@@ -17,10 +17,10 @@ mod peer;
 mod publication;
 mod sessions;
 mod singleton;
+mod warnings;
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
@@ -34,14 +34,15 @@ use self::backlog::{Backlog, SetUpEnd};
 use self::peer::Stop;
 use self::publication::{Publication, Told};
 pub use self::sessions::Report;
-use self::sessions::{Sessions, log_linfo};
+use self::sessions::{Sessions, lost_shown};
 use self::singleton::Singleton;
 use crate::config::{Config, Greeting};
 use crate::engine::RunError;
-use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
+use crate::log_limit::LogLimit;
 use crate::mailbox::{
     Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ShardTotals, ToShard,
 };
+use crate::proto::serving::Serving;
 use crate::proto::tls::SetupError;
 use crate::sys::signals::{StopSignal, StopSignals};
 use crate::sys::supervisor::{Flushed, Supervisor};
@@ -69,6 +70,7 @@ pub(crate) struct Parts {
     pub(crate) supervisor: Supervisor,
     pub(crate) signals: StopSignals,
     pub(crate) inbox: Inbox<FromShard>,
+    pub(crate) serving: Arc<Serving>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) term_grace: Duration,
 }
@@ -83,6 +85,7 @@ pub(crate) struct Control {
     shards: Vec<Mailer<ToShard>>,
     shards_running: usize,
     shard_totals: Vec<ShardTotals>,
+    serving: Arc<Serving>,
     counts: Arc<Counts>,
     /// Sessions that wait for a permit, longest first.
     permit_queue: VecDeque<SessionPlace>,
@@ -157,14 +160,15 @@ impl Control {
             shards: Vec::new(),
             shards_running: 0,
             shard_totals: Vec::new(),
+            serving: parts.serving,
             counts: parts.counts,
             permit_queue: VecDeque::new(),
             singleton_mode: false,
             singleton: None,
             singleton_runs: false,
-            sessions: Sessions::default(),
-            accept_pauses: LogLimit::default(),
-            refusals: LogLimit::default(),
+            sessions: Sessions::new(),
+            accept_pauses: LogLimit::new("pauses in accepting"),
+            refusals: LogLimit::new("refused connections"),
             phase: Phase::Running,
             signalled: false,
             failure: None,
@@ -238,6 +242,7 @@ impl Control {
             self.take_news();
             self.tend_backlog();
             self.tend_greeting();
+            self.tend_log();
             self.flush();
             if !self.is_over() {
                 self.wait().await.map_err(RunError::Local)?;
@@ -248,7 +253,7 @@ impl Control {
 
     /// Waits until there may be something to do.
     async fn wait(&mut self) -> io::Result<()> {
-        let timer = [self.retry_at, self.force_until(), self.greeting_due()];
+        let timer = [self.retry_at, self.force_until(), self.greeting_due(), self.log_due()];
         let timer = timer.into_iter().flatten().min();
         let supervisor_interest = match self.supervisor.inner.wants_write() {
             true if self.retry_at.is_none() => Interest::READABLE | Interest::WRITABLE,
@@ -320,14 +325,20 @@ impl Control {
         if let Some(publication) = self.publication.take() {
             publication.end().await;
         }
+        self.tell_left_out();
         for ShardTotals { number, ring_enters, sessions } in &self.shard_totals {
             debug!("shard {number}: ring entered {ring_enters} times, {sessions} sessions");
         }
-        let report = self.sessions.report();
+        let linfos_lost = self.serving.linfo_budget.lost();
+        let report = Report { linfos_lost, ..self.sessions.report() };
         info!(
             "run over: {} sessions served, {} connections failed in set-up, \
-             {} mlets succeeded, {} failed",
-            report.served, report.failed_in_set_up, report.mlets_succeeded, report.mlets_failed
+             {} mlets succeeded, {} failed{}",
+            report.served,
+            report.failed_in_set_up,
+            report.mlets_succeeded,
+            report.mlets_failed,
+            lost_shown(linfos_lost)
         );
         if !self.supervisor_lost {
             self.supervisor.into_inner().end();
@@ -414,14 +425,11 @@ impl Control {
                 info!("all attempts of -n are made; no new endpoints");
                 self.drain();
             }
-            FromShard::Linfo { id, linfo, lost_before } => log_linfo(id, &linfo, lost_before),
             FromShard::BacklogTaken { snikey } => self.take_backlog_taken(snikey),
             FromShard::BacklogLost { snikey, outcome, lived } => {
                 self.take_backlog_lost(snikey, &outcome, lived);
             }
-            FromShard::Ended { id, peer, outcome, lasted } => {
-                self.sessions.ended(id, peer, outcome, lasted, now());
-            }
+            FromShard::Ended(ended) => self.sessions.ended(ended, now()),
             FromShard::SourceRefused(source) => self.log_refusal(source),
             FromShard::AcceptPaused(error) => self.log_accept_pause(&error),
             FromShard::NoSocketPair { id, error } => {
@@ -444,20 +452,6 @@ impl Control {
         self.drain();
     }
 
-    fn log_accept_pause(&mut self, error: &io::Error) {
-        if let Verdict::Write { left_out } = self.accept_pauses.check(now(), LINES_PER_SECOND) {
-            let more = more_like_it(left_out);
-            warn!("accepting pauses: {error}; raise `ulimit -n` if endpoints wait too long{more}");
-        }
-    }
-
-    fn log_refusal(&mut self, source: IpAddr) {
-        if let Verdict::Write { left_out } = self.refusals.check(now(), LINES_PER_SECOND) {
-            let more = more_like_it(left_out);
-            warn!("refused {source}: too many of it are in set-up (--per-source-max){more}");
-        }
-    }
-
     fn flush(&mut self) {
         let mut waits = false;
         for shard in &mut self.shards {
@@ -471,14 +465,6 @@ impl Control {
         if waits {
             self.retry_at = Some(now() + SEND_RETRY);
         }
-    }
-}
-
-/// The end of a line of which so many more were left out.
-fn more_like_it(left_out: u64) -> String {
-    match left_out {
-        0 => String::new(),
-        _ => format!(" ({left_out} more like it not shown)"),
     }
 }
 

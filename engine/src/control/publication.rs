@@ -19,7 +19,7 @@ use super::peer::{Peer, PeerError, Stop};
 use super::{Control, News, NewsSender, now, random, until_wall, wall};
 use crate::config::{self, Config, ControllerAddr, Experiment};
 use crate::engine::RunError;
-use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
+use crate::log_limit::LogLimit;
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 use crate::proto::descriptor::publication_end;
 use crate::proto::publisher::{Event, PublishError, PublishedExperiment, Publisher, Request};
@@ -234,7 +234,9 @@ impl Plan {
             info!("published at the broker {broker}, for {left:.1} s");
         }
         published();
-        let held = self.hold(&mut peer, &mut publisher, end).await;
+        let mut ignored = LogLimit::new("messages of the broker that are not for us");
+        let held = self.hold(&mut peer, &mut publisher, end, &mut ignored).await;
+        ignored.tell();
         if let Err(Trouble::Peer(PeerError::Stopped)) | Ok(()) = held {
             publisher.close();
         }
@@ -295,21 +297,27 @@ impl Plan {
         peer: &mut Peer,
         publisher: &mut Publisher,
         end: Ticks,
+        ignored: &mut LogLimit,
     ) -> Result<(), Trouble> {
-        let mut ignored = LogLimit::default();
         loop {
             while let Some(event) = publisher.poll_event() {
                 if let Event::Ignored(message_type) = event
-                    && ignored.check(now(), LINES_PER_SECOND) != Verdict::LeaveOut
+                    && let Some(left_out) = ignored.admit(now())
                 {
-                    warn!("the broker sent {message_type}, which is not for us; ignored");
+                    warn!("the broker sent {message_type}, which is not for us; ignored{left_out}");
                 }
             }
             let output = publisher.take_output();
             if !output.is_empty() {
                 peer.write(output, now() + self.timeout).await?;
             }
-            match peer.read_unless(reached(end)).await {
+            let over = async {
+                tokio::select! {
+                    () = reached(end) => {}
+                    () = tell_when_quiet(ignored) => {}
+                }
+            };
+            match peer.read_unless(over).await {
                 Ok([]) => return Err(publisher.handle_end().into()),
                 Ok(bytes) => publisher.handle_bytes(bytes)?,
                 Err(PeerError::TimedOut) => return Ok(()),
@@ -317,6 +325,15 @@ impl Plan {
             }
         }
     }
+}
+
+/// Tells what was left out once it is due, and never returns.
+async fn tell_when_quiet(limit: &mut LogLimit) {
+    if let Some(due) = limit.due() {
+        sleep_until(due.into()).await;
+        limit.tell();
+    }
+    std::future::pending().await
 }
 
 /// Waits until the wall clock shows `end`.

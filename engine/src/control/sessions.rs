@@ -6,14 +6,12 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use crate::log_limit::{LINES_PER_SECOND, LogLimit, Verdict};
-use crate::mailbox::SessionId;
-use crate::proto::linfo::Linfo;
+use crate::log_limit::LogLimit;
+use crate::mailbox::{Ended, SessionId};
 use crate::proto::outcome::Outcome;
 use crate::proto::session::MletFacts;
 use crate::sys::supervisor::MletStatus;
 use crate::wire::escape::Escaped;
-use crate::wire::message::{Message, MessageType};
 
 /// Counts of a run, told at its end.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -26,6 +24,8 @@ pub struct Report {
     pub mlets_succeeded: u64,
     /// Mlets that ended in another way, or could not be started.
     pub mlets_failed: u64,
+    /// LINFOs of endpoints that came too fast to be logged.
+    pub linfos_lost: u64,
 }
 
 /// A mlet's part of a session.
@@ -44,28 +44,36 @@ enum Mlet {
 struct Session {
     peer: IpAddr,
     mlet: Mlet,
-    outcome: Option<Outcome>,
+    /// How it ended, and how many of its LINFOs were lost.
+    end: Option<(Outcome, u64)>,
 }
 
 /// The sessions past START that have not ended in every respect.
-#[derive(Default)]
 pub(super) struct Sessions {
     open: HashMap<SessionId, Session>,
     /// Of these, how many have a mlet that may still run.
     running_mlets: usize,
     report: Report,
-    set_up_failures: LogLimit,
+    /// Of connections that ended before START.
+    pub(super) dropped: LogLimit,
 }
 
 impl Sessions {
+    pub(super) fn new() -> Self {
+        Self {
+            open: HashMap::new(),
+            running_mlets: 0,
+            report: Report::default(),
+            dropped: LogLimit::new("dropped connections"),
+        }
+    }
+
     /// A session's START succeeded. `own_mlet`: a mlet is started for it alone.
     pub(super) fn begin(&mut self, id: SessionId, facts: &MletFacts, own_mlet: bool) {
         self.report.served += 1;
         let mlet = if own_mlet { Mlet::Running } else { Mlet::NotOurs };
         self.running_mlets += usize::from(own_mlet);
-        self.open.insert(id, Session { peer: facts.peer, mlet, outcome: None });
-        let key = facts.endpoint_key.map_or_else(|| "none".into(), |key| key.to_string());
-        info!(session = id, "endpoint {} is ready, key {key}, snikey {}", facts.peer, facts.snikey);
+        self.open.insert(id, Session { peer: facts.peer, mlet, end: None });
     }
 
     /// Mlets that may still run.
@@ -110,42 +118,32 @@ impl Sessions {
     }
 
     /// A connection's sockets are closed.
-    pub(super) fn ended(
-        &mut self,
-        id: SessionId,
-        peer: IpAddr,
-        outcome: Outcome,
-        lasted: Duration,
-        now: Instant,
-    ) {
-        if let Some(session) = self.open.get_mut(&id) {
-            session.outcome = Some(outcome);
-            self.close_if_over(id);
+    pub(super) fn ended(&mut self, ended: Ended, now: Instant) {
+        if let Some(session) = self.open.get_mut(&ended.id) {
+            session.end = Some((ended.outcome, ended.linfos_lost));
+            self.close_if_over(ended.id);
             return;
         }
         self.report.failed_in_set_up += 1;
-        let reason = Escaped(outcome.to_string().as_bytes()).to_string();
-        let lasted = lasted.as_secs_f64();
-        match (&outcome, self.set_up_failures.check(now, LINES_PER_SECOND)) {
-            (Outcome::Cancelled, _) | (_, Verdict::LeaveOut) => {
-                debug!(session = id, "dropped {peer} after {lasted:.3} s: {reason}");
-            }
-            (_, Verdict::Write { left_out: 0 }) => {
-                warn!(session = id, "dropped {peer} after {lasted:.3} s: {reason}");
-            }
-            (_, Verdict::Write { left_out }) => warn!(
-                session = id,
-                "dropped {peer} after {lasted:.3} s: {reason} ({left_out} more like it not shown)"
-            ),
+        let Ended { id, peer, lasted, outcome, .. } = &ended;
+        let key = ended.endpoint_key.map_or_else(String::new, |key| format!(", key {key}"));
+        let (lasted, reason) = (lasted.as_secs_f64(), outcome.to_string());
+        let reason = Escaped(reason.as_bytes());
+        let dropped = format!("dropped {peer} after {lasted:.3} s{key}: {reason}");
+        let is_trouble = !matches!(outcome, Outcome::Cancelled);
+        match is_trouble.then(|| self.dropped.admit(now)).flatten() {
+            Some(left_out) => warn!(session = id, "{dropped}{left_out}"),
+            None => debug!(session = id, "{dropped}"),
         }
     }
 
     fn close_if_over(&mut self, id: SessionId) {
-        let over = |session: &Session| session.outcome.is_some() && session.mlet != Mlet::Running;
+        let over = |session: &Session| session.end.is_some() && session.mlet != Mlet::Running;
         if !self.open.get(&id).is_some_and(over) {
             return;
         }
-        let Some(Session { peer, mlet, outcome: Some(outcome) }) = self.open.remove(&id) else {
+        let Some(Session { peer, mlet, end: Some((outcome, linfos_lost)) }) = self.open.remove(&id)
+        else {
             return;
         };
         let mlet = match mlet {
@@ -157,7 +155,8 @@ impl Sessions {
             }
             Mlet::NotOurs | Mlet::Running => String::new(),
         };
-        info!(session = id, "session with {peer} over: {outcome}{mlet}");
+        let lost = lost_shown(linfos_lost);
+        info!(session = id, "session with {peer} over: {outcome}{mlet}{lost}");
     }
 
     /// The sums.
@@ -166,20 +165,11 @@ impl Sessions {
     }
 }
 
-/// Writes an endpoint's LINFO to the log, escaped.
-pub(super) fn log_linfo(id: SessionId, linfo: &Linfo, lost_before: u64) {
-    if lost_before > 0 {
-        warn!(session = id, "{lost_before} LINFOs came too fast to be logged, and are lost");
-    }
-    let cut = if linfo.truncated { " (truncated)" } else { "" };
-    match Message::decode(MessageType::LINFO, &linfo.payload) {
-        Message::Linfo { name, auxiliary, info } => info!(
-            session = id,
-            "endpoint logs{cut}: name \"{}\", aux \"{}\", info \"{}\"",
-            Escaped(name),
-            Escaped(auxiliary),
-            Escaped(info)
-        ),
-        _ => info!(session = id, "endpoint logs{cut}: \"{}\"", Escaped(&linfo.payload)),
+/// The end of a line about something of which so many LINFOs were lost.
+pub(super) fn lost_shown(linfos: u64) -> String {
+    match linfos {
+        0 => String::new(),
+        1 => "; 1 LINFO lost".into(),
+        _ => format!("; {linfos} LINFOs lost"),
     }
 }

@@ -2,34 +2,141 @@
 //! 2.1, design section 8).
 //!
 //! Bytes of all other messages stay where they are. A message is known by its first byte, so nothing
-//! is held back; of a LINFO at most a set number of payload bytes is kept, as they arrive.
+//! is held back. What an endpoint has the log take is paid from a budget: of one LINFO, of its session in a second,
+//! and of all sessions in a second, in bytes of log, which may be six times those of the message. A LINFO that finds
+//! its budget used up is skipped as it streams past, and counted.
+//!
+//! Not here: the log.
 
+use std::fmt::{self, Write};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::config::Limits;
+use crate::log_limit::Second;
 use crate::wire::cut::Boundaries;
-use crate::wire::message::MessageType;
+use crate::wire::escape::{Escaped, front};
+use crate::wire::message::{Message, MessageType};
 
-/// A LINFO payload as far as it was kept.
+/// What a line takes beside its text: time, session, fixed words.
+const LINE_LEN: usize = 128;
+
+/// What the words around the three parts add to their text.
+const LABELS_LEN: usize = r#"name "", aux "", info """#.len();
+
+/// The most bytes of log that one byte of a payload becomes beyond itself: `\u{1b}`.
+const ESCAPE_GROWTH: usize = 5;
+
+/// A session that has logged no more than this in a second draws on all that sessions may log together, one that has
+/// on half of it: those that log much leave room for those that log little.
+const MODEST_LEN: usize = 1024;
+
+/// How long a LINFO may take to arrive. One that is never finished must not hold memory for as long as its session.
+const ARRIVAL_TIME: Duration = Duration::from_secs(5);
+
+/// A LINFO as it is to be logged.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Linfo {
-    /// The payload, up to the limit.
-    pub payload: Vec<u8>,
-    /// The payload was longer than the limit.
+    /// Its parts, escaped.
+    pub text: String,
+    /// There was more of it.
     pub truncated: bool,
+    /// LINFOs of this session before it that are lost, and have not been told of.
+    pub lost_before: u64,
 }
 
-/// The filter's place in the endpoint's byte stream.
+/// What the sessions of a run may log, and what they have lost.
+#[derive(Debug)]
+pub struct LinfoBudget {
+    payload_max: usize,
+    lines_per_second: u32,
+    session_bytes_per_second: usize,
+    total_bytes_per_second: usize,
+    spent: Mutex<Spent>,
+    lost: AtomicU64,
+}
+
+#[derive(Debug, Default)]
+struct Spent {
+    second: Second,
+    bytes: usize,
+}
+
+impl LinfoBudget {
+    /// A budget of which nothing has been spent.
+    pub fn new(limits: &Limits) -> Self {
+        Self {
+            payload_max: limits.linfo_max,
+            lines_per_second: limits.linfos_per_second,
+            session_bytes_per_second: limits.linfo_rate_max,
+            total_bytes_per_second: limits.linfo_rate_total,
+            spent: Mutex::default(),
+            lost: AtomicU64::new(0),
+        }
+    }
+
+    /// LINFOs of the run that were lost.
+    pub fn lost(&self) -> u64 {
+        self.lost.load(Ordering::Relaxed)
+    }
+
+    /// Grants up to `wanted` bytes to a session that has spent so many in this second.
+    fn take(&self, wanted: usize, spent_by_session: usize, now: Instant) -> usize {
+        if wanted == 0 {
+            return 0;
+        }
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        if spent.second.has_turned(now) {
+            spent.bytes = 0;
+        }
+        let total = self.total_bytes_per_second;
+        let room = (total / 2).saturating_sub(spent.bytes);
+        let modest = MODEST_LEN.saturating_sub(spent_by_session);
+        let modest = modest.min(total.saturating_sub(spent.bytes));
+        let granted = wanted.min(room.max(modest));
+        spent.bytes += granted;
+        granted
+    }
+
+    fn give_back(&self, unused: usize) {
+        let mut spent = self.spent.lock().unwrap_or_else(PoisonError::into_inner);
+        spent.bytes = spent.bytes.saturating_sub(unused);
+    }
+}
+
+/// A LINFO that is arriving, and is to be logged.
+#[derive(Debug)]
+struct Arriving {
+    payload: Vec<u8>,
+    truncated: bool,
+    since: Instant,
+}
+
+/// The filter's place in the endpoint's byte stream, and what the endpoint has logged.
 #[derive(Debug, Default)]
 pub struct LinfoFilter {
     boundaries: Boundaries,
-    collecting: Option<Box<Linfo>>,
+    /// `None` also while one is skipped.
+    arriving: Option<Box<Arriving>>,
+    second: Second,
+    /// Bytes of log in this second.
+    spent: usize,
+    /// Lines in this second.
+    lines: u32,
+    lost: u64,
+    /// Of those that are lost.
+    told: u64,
 }
 
 impl LinfoFilter {
     /// Moves the bytes that the mlet gets to the front of `bytes`, tells how many they are, and gives
-    /// every LINFO that ended here to `log`. Keeps at most `payload_max` bytes of each.
+    /// every LINFO that ended here and that `budget` has room for to `log`.
     pub fn filter(
         &mut self,
         bytes: &mut [u8],
-        payload_max: usize,
+        now: Instant,
+        budget: &LinfoBudget,
         mut log: impl FnMut(Linfo),
     ) -> usize {
         let mut kept = 0;
@@ -37,17 +144,14 @@ impl LinfoFilter {
         while let Some(run) = self.boundaries.next_run(&bytes[position..]) {
             let end = position + run.len;
             if run.message_type == MessageType::LINFO.0 {
-                let linfo = self.collecting.get_or_insert_with(|| {
-                    Box::new(Linfo { payload: Vec::new(), truncated: false })
-                });
-                let payload = &bytes[position + run.header_len..end];
-                let room = payload_max.saturating_sub(linfo.payload.len());
-                linfo.payload.extend_from_slice(&payload[..payload.len().min(room)]);
-                linfo.truncated |= payload.len() > room;
+                if run.starts {
+                    self.begin(now, budget);
+                }
+                self.collect(&bytes[position + run.header_len..end], now, budget);
                 if run.ends
-                    && let Some(linfo) = self.collecting.take()
+                    && let Some(arrived) = self.arriving.take()
                 {
-                    log(*linfo);
+                    log(self.finish(*arrived, now, budget));
                 }
             } else {
                 if kept != position {
@@ -64,65 +168,112 @@ impl LinfoFilter {
     pub fn is_inside_message(&self) -> bool {
         !self.boundaries.between_messages()
     }
+
+    /// LINFOs that were lost because they came faster than they may be logged.
+    pub fn lost(&self) -> u64 {
+        self.lost
+    }
+
+    /// When [`Self::cut`] is to be called.
+    pub fn due(&self) -> Option<Instant> {
+        self.arriving.as_ref().map(|arriving| arriving.since + ARRIVAL_TIME)
+    }
+
+    /// Gives a LINFO that takes too long to arrive as far as it has come, and skips the rest.
+    pub fn cut(&mut self, now: Instant, budget: &LinfoBudget) -> Option<Linfo> {
+        let arriving = self.arriving.take_if(|arriving| now >= arriving.since + ARRIVAL_TIME)?;
+        Some(self.finish(Arriving { truncated: true, ..*arriving }, now, budget))
+    }
+
+    fn begin(&mut self, now: Instant, budget: &LinfoBudget) {
+        self.turn(now);
+        let may_log = self.lines < budget.lines_per_second;
+        if !may_log || self.take(LINE_LEN, now, budget) < LINE_LEN {
+            self.lost += 1;
+            budget.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        self.lines += 1;
+        let arriving = Arriving { payload: Vec::new(), truncated: false, since: now };
+        self.arriving = Some(Box::new(arriving));
+    }
+
+    fn collect(&mut self, payload: &[u8], now: Instant, budget: &LinfoBudget) {
+        let Some(mut arriving) = self.arriving.take() else { return };
+        if !arriving.truncated {
+            let room = budget.payload_max.saturating_sub(arriving.payload.len());
+            let granted = self.take(payload.len().min(room), now, budget);
+            arriving.payload.extend_from_slice(&payload[..granted]);
+            arriving.truncated = granted < payload.len();
+        }
+        self.arriving = Some(arriving);
+    }
+
+    /// Escapes what has arrived, as far as there is room for the bytes that this adds.
+    fn finish(&mut self, arrived: Arriving, now: Instant, budget: &LinfoBudget) -> Linfo {
+        let Arriving { payload, truncated, .. } = arrived;
+        let growth = self.take(payload.len() * ESCAPE_GROWTH, now, budget);
+        let paid_len = payload.len() + LABELS_LEN;
+        let (text, is_whole) = shown(&payload, paid_len + growth);
+        let unused = growth - text.len().saturating_sub(paid_len);
+        self.spent = self.spent.saturating_sub(unused);
+        budget.give_back(unused);
+        let lost_before = self.lost - std::mem::replace(&mut self.told, self.lost);
+        Linfo { text, truncated: truncated || !is_whole, lost_before }
+    }
+
+    /// Grants up to `wanted` bytes of log.
+    fn take(&mut self, wanted: usize, now: Instant, budget: &LinfoBudget) -> usize {
+        self.turn(now);
+        let room = budget.session_bytes_per_second.saturating_sub(self.spent);
+        let granted = budget.take(wanted.min(room), self.spent, now);
+        self.spent += granted;
+        granted
+    }
+
+    fn turn(&mut self, now: Instant) {
+        if self.second.has_turned(now) {
+            (self.spent, self.lines) = (0, 0);
+        }
+    }
+}
+
+/// The payload as text of `len_max` bytes at most, and whether that is all of it.
+fn shown(payload: &[u8], len_max: usize) -> (String, bool) {
+    let mut text = Clipped { text: String::new(), len_max };
+    let written = match Message::decode(MessageType::LINFO, payload) {
+        Message::Linfo { name, auxiliary, info } => write!(
+            text,
+            "name \"{}\", aux \"{}\", info \"{}\"",
+            Escaped(name),
+            Escaped(auxiliary),
+            Escaped(info)
+        ),
+        _ => write!(text, "\"{}\"", Escaped(payload)),
+    };
+    (text.text, written.is_ok())
+}
+
+/// Takes text up to a length, and fails at what goes beyond, so that whoever writes it stops there.
+struct Clipped {
+    text: String,
+    len_max: usize,
+}
+
+impl Write for Clipped {
+    fn write_str(&mut self, piece: &str) -> fmt::Result {
+        let room = self.len_max - self.text.len();
+        if piece.len() <= room {
+            self.text.push_str(piece);
+            return Ok(());
+        }
+        // Half an escape would say something else.
+        if !piece.starts_with('\\') {
+            self.text.push_str(front(piece, room));
+        }
+        Err(fmt::Error)
+    }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    fn message(message_type: u8, payload: &[u8]) -> Vec<u8> {
-        let mut bytes = vec![message_type];
-        bytes.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
-        bytes.extend_from_slice(payload);
-        bytes
-    }
-
-    fn run(chunks: &[Vec<u8>], payload_max: usize) -> (Vec<u8>, Vec<Linfo>) {
-        let (mut filter, mut passed, mut logged) = (LinfoFilter::default(), Vec::new(), Vec::new());
-        for chunk in chunks {
-            let mut bytes = chunk.clone();
-            let kept = filter.filter(&mut bytes, payload_max, |linfo| logged.push(linfo));
-            passed.extend_from_slice(&bytes[..kept]);
-        }
-        (passed, logged)
-    }
-
-    /// Item 83.
-    #[test]
-    fn a_linfo_between_messages_is_taken_out_and_logged() {
-        let chunk = [message(0x62, b"data"), message(0x65, b"log"), message(0x61, b"")].concat();
-        let (passed, logged) = run(&[chunk], 100);
-        assert_eq!(passed, [message(0x62, b"data"), message(0x61, b"")].concat());
-        assert_eq!(logged, [Linfo { payload: b"log".to_vec(), truncated: false }]);
-    }
-
-    #[test]
-    fn a_linfo_longer_than_the_limit_is_kept_up_to_it() {
-        let (passed, logged) = run(&[message(0x65, &[7; 50])], 8);
-        assert!(passed.is_empty());
-        assert_eq!(logged, [Linfo { payload: vec![7; 8], truncated: true }]);
-    }
-
-    proptest! {
-        #[test]
-        fn chunking_changes_nothing(
-            messages in prop::collection::vec(
-                (prop::sample::select(vec![0x65u8, 0x62, 0x99]), prop::collection::vec(any::<u8>(), 0..30)),
-                0..12,
-            ),
-            chunk_len in 1usize..20,
-        ) {
-            let stream: Vec<u8> =
-                messages.iter().flat_map(|(kind, payload)| message(*kind, payload)).collect();
-            let expected: Vec<u8> = messages.iter().filter(|(kind, _)| *kind != 0x65)
-                .flat_map(|(kind, payload)| message(*kind, payload)).collect();
-            let chunks: Vec<_> = stream.chunks(chunk_len).map(<[u8]>::to_vec).collect();
-            let (passed, logged) = run(&chunks, 1000);
-            prop_assert_eq!(passed, expected);
-            let payloads: Vec<_> = messages.iter().filter(|(kind, _)| *kind == 0x65)
-                .map(|(_, payload)| payload.clone()).collect();
-            prop_assert_eq!(logged.into_iter().map(|linfo| linfo.payload).collect::<Vec<_>>(), payloads);
-        }
-    }
-}
+mod tests;

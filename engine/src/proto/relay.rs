@@ -13,7 +13,9 @@
 //!
 //! Not here: sockets, deadlines (the session sets them by [`Phase`]) and the close after the last byte.
 
-use super::linfo::{Linfo, LinfoFilter};
+use std::time::Instant;
+
+use super::linfo::{Linfo, LinfoBudget, LinfoFilter};
 use super::outbox::{BLOCK_LEN, BlockPool, Outbox};
 use super::tls::{Plaintext, ServerStream};
 use crate::wire::cut::Cutter;
@@ -140,7 +142,8 @@ impl Relay {
         tls: &mut ServerStream,
         buffers: &mut Buffers,
         pool: &mut BlockPool,
-        linfo_max: usize,
+        now: Instant,
+        budget: &LinfoBudget,
         mut log: impl FnMut(Linfo),
     ) -> bool {
         let keep = !self.mlet_is_deaf && self.phase != Phase::DrainingToEndpoint;
@@ -150,7 +153,7 @@ impl Relay {
             let read = |into: &mut [u8]| {
                 outcome = tls.read(into);
                 match outcome {
-                    Plaintext::Bytes(len) => linfo.filter(&mut into[..len], linfo_max, &mut log),
+                    Plaintext::Bytes(len) => linfo.filter(&mut into[..len], now, budget, &mut log),
                     Plaintext::Empty | Plaintext::Closed => 0,
                 }
             };
@@ -167,6 +170,16 @@ impl Relay {
                 Plaintext::Closed => return true,
             }
         }
+    }
+
+    /// The endpoint's LINFOs.
+    pub fn linfo(&self) -> &LinfoFilter {
+        &self.linfo
+    }
+
+    /// Gives a LINFO that takes too long to arrive as far as it has come.
+    pub fn cut_linfo(&mut self, now: Instant, budget: &LinfoBudget) -> Option<Linfo> {
+        self.linfo.cut(now, budget)
     }
 
     /// The endpoint sends nothing more: it closed, or its connection broke.

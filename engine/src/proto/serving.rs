@@ -1,12 +1,14 @@
 //! What every session of a run shares: the experiments with their TLS configurations and programs.
 //!
-//! Built once at start. But for the counts of sessions by key it never changes, so that shards share it without locks.
+//! Built once at start. But for the counts of sessions by key, and of what endpoints have logged, it never changes, so that
+//! shards share it without locks.
 
 use std::sync::Arc;
 
 use rustls::ServerConfig;
 
 use super::keys::Keys;
+use super::linfo::LinfoBudget;
 use super::tls::{self, Identity, PeerRule, SetupError};
 use super::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 use crate::config::{Config, Experiment, Limits};
@@ -22,6 +24,8 @@ pub struct Serving {
     pub limits: Limits,
     /// How many sessions each endpoint key has.
     pub keys: Arc<Keys>,
+    /// What endpoints may log.
+    pub linfo_budget: LinfoBudget,
 }
 
 /// One experiment, ready to be served.
@@ -48,7 +52,8 @@ impl Serving {
             .iter()
             .map(|experiment| ServedExperiment::new(config, experiment, now))
             .collect::<Result<_, _>>()?;
-        Ok(Self { entries, limits: config.limits.clone(), keys })
+        let linfo_budget = LinfoBudget::new(&config.limits);
+        Ok(Self { entries, limits: config.limits.clone(), keys, linfo_budget })
     }
 
     /// The experiment for a server name, or the default one for none (protocol.md 3.4).

@@ -127,6 +127,9 @@ pub struct Session {
     rhythm: Rhythm,
     /// What came last must be acknowledged at once.
     acknowledges: bool,
+    /// Of the endpoint's first certificate, since it was verified.
+    endpoint_key: Option<KeyId>,
+    linfos_lost: u64,
 }
 
 enum State {
@@ -174,6 +177,8 @@ impl Session {
             place: None,
             rhythm: Rhythm::default(),
             acknowledges: false,
+            endpoint_key: None,
+            linfos_lost: 0,
         }
     }
 
@@ -222,6 +227,16 @@ impl Session {
     /// carry the acknowledgement. Told once.
     pub fn take_acknowledgement(&mut self) -> bool {
         std::mem::take(&mut self.acknowledges)
+    }
+
+    /// Key id of the endpoint's first certificate, once it was verified; `None` also without one.
+    pub fn endpoint_key(&self) -> Option<KeyId> {
+        self.endpoint_key
+    }
+
+    /// LINFOs of the endpoint that were not logged.
+    pub fn linfos_lost(&self) -> u64 {
+        self.linfos_lost
     }
 
     /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
@@ -348,6 +363,15 @@ impl Session {
 
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
+        let (linfo, budget) = (self.linfo_due(), &self.serving.linfo_budget);
+        if let State::Relay(_, relay) = &mut self.state
+            && linfo.is_some_and(|due| due <= cx.now)
+        {
+            self.requests.extend(relay.cut_linfo(cx.now, budget).map(Request::Linfo));
+            if self.deadline.is_none_or(|deadline| deadline > cx.now) {
+                return;
+            }
+        }
         self.deadline = None;
         match &self.state {
             State::Silent | State::Hello(_) | State::Handshake(_) => {
@@ -461,7 +485,14 @@ impl Session {
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        self.deadline
+        [self.deadline, self.linfo_due()].into_iter().flatten().min()
+    }
+
+    fn linfo_due(&self) -> Option<Instant> {
+        match &self.state {
+            State::Relay(_, relay) => relay.linfo().due(),
+            _ => None,
+        }
     }
 
     fn accept(&mut self, greeted: Greeted, cx: &mut Context<'_>) {
@@ -502,21 +533,24 @@ impl Session {
         let State::Relay(tls, relay) = &mut self.state else { return };
         let requests = &mut self.requests;
         let log = |linfo| requests.push(Request::Linfo(linfo));
-        let linfo_max = self.serving.limits.linfo_max;
-        if relay.take_plaintext(tls, &mut self.buffers, cx.pool, linfo_max, log) {
+        let budget = &self.serving.linfo_budget;
+        let closed = relay.take_plaintext(tls, &mut self.buffers, cx.pool, cx.now, budget, log);
+        self.linfos_lost = relay.linfo().lost();
+        if closed {
             self.end_endpoint_input(End::Closed, cx);
         }
     }
 
     fn begin_greeting(&mut self, cx: &Context<'_>) {
         let State::Handshake(tls) = std::mem::replace(&mut self.state, State::Over) else { return };
+        self.endpoint_key = tls.peer_key_id();
         let experiment = self.serving.experiment(self.experiment);
         if let Err(error) = experiment.check_own_chain(cx.wall) {
             let snikey = experiment.snikey.clone();
             self.close(Some(tls), Outcome::OwnChain(snikey, error), cx.now);
             return;
         }
-        if let Some(key) = tls.peer_key_id() {
+        if let Some(key) = self.endpoint_key {
             self.place = self.serving.keys.open(key);
             if self.place.is_none() {
                 self.close(Some(tls), Outcome::TooManyOfKey(key), cx.now);
@@ -544,7 +578,7 @@ impl Session {
             Ok(Progress::Started) => {
                 self.requests.push(Request::Mlet(MletFacts {
                     peer: self.peer,
-                    endpoint_key: tls.peer_key_id(),
+                    endpoint_key: self.endpoint_key,
                     snikey: self.serving.experiment(self.experiment).snikey.clone(),
                 }));
                 self.state = State::Relay(tls, Relay::default());

@@ -4,7 +4,6 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use crate::log_limit::LogLimit;
 use crate::mailbox::SessionId;
 use crate::proto::outcome::Outcome;
 use crate::proto::session::Session;
@@ -25,8 +24,6 @@ pub(super) struct Connection {
     pub(super) mlet_input_ended: bool,
     pub(super) under_way: UnderWay,
     pub(super) permit: Permit,
-    /// Of its LINFOs, which may flood the log.
-    pub(super) linfos: LogLimit,
     /// When the timer entry that counts is due.
     pub(super) timer: Option<Instant>,
     /// Before START was answered; its source counts, and it receives into the buffers of set-up.

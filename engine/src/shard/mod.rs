@@ -29,7 +29,6 @@ use self::listeners::Listeners;
 pub(crate) use self::listeners::accepts_at_once;
 use self::start::AwaitedPair;
 use self::timers::Timers;
-use crate::log_limit::LogLimit;
 use crate::mailbox::{
     BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, ShardTotals, ToShard,
 };
@@ -439,7 +438,6 @@ impl Shard {
             mlet: None,
             under_way: UnderWay::default(),
             permit: Permit::None,
-            linfos: LogLimit::default(),
             mlet_input_ended: false,
             timer: None,
             in_set_up: true,

@@ -7,10 +7,11 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 
 use socket2::SockRef;
+use tracing::{info, warn};
 
 use super::{RELAY_GROUP, SET_UP_GROUP, Shard, Token};
-use crate::log_limit::Verdict;
-use crate::mailbox::FromShard;
+use crate::LINFO_TARGET;
+use crate::mailbox::{Ended, FromShard, SessionId};
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::Transmission;
 use crate::proto::session::{Context, Look, Request, Session, Standing};
@@ -119,7 +120,7 @@ impl Shard {
                 }
             }
             Request::EndEndpointInput => end_output(&self.connections[slot].endpoint),
-            Request::Linfo(linfo) => self.pass_linfo(slot, linfo),
+            Request::Linfo(linfo) => log_linfo(self.connections[slot].id, &linfo),
             Request::Look => {
                 let connection = &self.connections[slot];
                 let endpoint = standing(&connection.endpoint);
@@ -130,21 +131,6 @@ impl Shard {
                 self.connections[slot].session.handle_look(look, &mut cx);
             }
             Request::Over(outcome) => self.connections[slot].over = Some(outcome),
-        }
-    }
-
-    /// Passes a LINFO on to the log. An endpoint that logs without end must not fill our memory, nor keep the
-    /// control thread from other sessions.
-    fn pass_linfo(&mut self, slot: usize, linfo: Linfo) {
-        let connection = &mut *self.connections[slot];
-        let per_second = self.serving.limits.linfos_per_second;
-        let verdict = if self.mailer.is_far_behind() {
-            connection.linfos.leave_out()
-        } else {
-            connection.linfos.check(self.now, per_second)
-        };
-        if let Verdict::Write { left_out: lost_before } = verdict {
-            self.mailer.push(FromShard::Linfo { id: connection.id, linfo, lost_before });
         }
     }
 
@@ -187,9 +173,31 @@ impl Shard {
         let lasted = self.now.saturating_duration_since(connection.accepted);
         self.mailer.push(match connection.in_backlog {
             Some(snikey) => FromShard::BacklogLost { snikey, outcome, lived: lasted },
-            None => FromShard::Ended { id: connection.id, peer: connection.peer, outcome, lasted },
+            None => FromShard::Ended(Ended {
+                id: connection.id,
+                peer: connection.peer,
+                endpoint_key: connection.session.endpoint_key(),
+                outcome,
+                lasted,
+                linfos_lost: connection.session.linfos_lost(),
+            }),
         });
     }
+}
+
+/// Writes an endpoint's LINFO to the log, here and not on the control thread, which starts the mlets of all sessions
+/// and must not wait for what one of them logs. Nothing waits here either: the log never does.
+fn log_linfo(id: SessionId, linfo: &Linfo) {
+    let Linfo { text, truncated, lost_before } = linfo;
+    if *lost_before > 0 {
+        warn!(
+            target: LINFO_TARGET,
+            session = id,
+            "{lost_before} LINFOs came too fast to be logged, and are lost"
+        );
+    }
+    let cut = if *truncated { " (truncated)" } else { "" };
+    info!(target: LINFO_TARGET, session = id, "endpoint logs{cut}: {text}");
 }
 
 fn outgoing(Transmission { block, start, end }: Transmission) -> Outgoing {

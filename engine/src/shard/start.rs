@@ -4,6 +4,8 @@
 
 use std::io;
 
+use tracing::info;
+
 use super::Shard;
 use super::connection::Permit;
 use super::settle::end_output;
@@ -94,6 +96,9 @@ impl Shard {
             Err(error) => return Err((awaited, error)),
         };
         let AwaitedPair { slot, id, facts } = awaited;
+        // Logged here, so that it stands before what the endpoint logs.
+        let key = facts.endpoint_key.map_or_else(|| "none".into(), |key| key.to_string());
+        info!(session = id, "endpoint {} is ready, key {key}, snikey {}", facts.peer, facts.snikey);
         let connection = &mut self.connections[slot];
         if connection.mlet_input_ended {
             end_output(&ours);

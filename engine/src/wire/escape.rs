@@ -46,7 +46,13 @@ pub fn clipped(text: &str, len_max: usize) -> String {
     if text.len() <= len_max {
         return text.to_owned();
     }
-    format!("{}...", &text[..text.floor_char_boundary(len_max)])
+    format!("{}...", front(text, len_max))
+}
+
+/// As much of a text as fits into so many bytes, in whole characters.
+pub(crate) fn front(text: &str, len_max: usize) -> &str {
+    let end = (0..=len_max.min(text.len())).rev().find(|end| text.is_char_boundary(*end));
+    &text[..end.unwrap_or(0)]
 }
 
 #[cfg(test)]

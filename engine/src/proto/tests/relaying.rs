@@ -1,6 +1,8 @@
 //! While both sides are there: bytes pass whole and in order, records keep messages apart, LINFO is
 //! taken out, and whoever does not read stops only what is meant for it.
 
+use std::time::Duration;
+
 use proptest::prelude::*;
 
 use super::pair::{Chunks, Pair};
@@ -125,7 +127,7 @@ fn linfo_is_logged_instead_of_forwarded_and_cut_at_its_limit() {
         message(MessageType::LINFO, b"short"),
         message(MessageType::LINFO, b""),
         message(MessageType::MDATA, b"between"),
-        message(MessageType::LINFO, &[7; 40_000]),
+        message(MessageType::LINFO, &[b'7'; 40_000]),
         message(MessageType::MDATA, b"after"),
     ];
     for chunks in [Chunks::Whole, Chunks::UpTo(7)] {
@@ -136,15 +138,32 @@ fn linfo_is_logged_instead_of_forwarded_and_cut_at_its_limit() {
         assert_eq!(pair.mlet().received, [&*parts[0], &*parts[3], &*parts[5]].concat());
         assert_eq!(
             pair.told(),
-            "Linfo { payload: [115, 104, 111, 114, 116], truncated: false }\n\
-             Linfo { payload: [], truncated: false }\n\
-             Linfo { payload: [7, 7, 7, 7, 7, 7, 7, 7], truncated: true }"
+            r#"Linfo { text: "\"short\"", truncated: false, lost_before: 0 }
+Linfo { text: "\"\"", truncated: false, lost_before: 0 }
+Linfo { text: "\"77777777\"", truncated: true, lost_before: 0 }"#
         );
         // The mlet's LINFO is a message like any other.
         pair.mlet().write(&parts[1]);
         pair.run();
         assert_eq!(pair.endpoint.received, parts[1]);
     }
+}
+
+/// Half a LINFO holds memory for a limited time, and nothing else up.
+#[test]
+fn a_linfo_that_does_not_arrive_whole_is_logged_as_far_as_it_came() {
+    let bytes = message(MessageType::LINFO, b"half");
+    let mut pair = Pair::served();
+    pair.endpoint.write(&bytes[..6]);
+    pair.run();
+    assert_eq!(pair.told(), "");
+    pair.pass(Duration::from_secs(5));
+    assert_eq!(pair.told(), r#"Linfo { text: "\"ha\"", truncated: true, lost_before: 0 }"#);
+    assert_eq!(pair.session.deadline(), None);
+    let after = message(MessageType::MDATA, b"after");
+    pair.endpoint.write(&[&bytes[6..], &after].concat());
+    pair.run();
+    assert_eq!(pair.mlet().received, after);
 }
 
 /// Items 91, 119; promise P11.

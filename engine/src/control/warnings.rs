@@ -1,0 +1,55 @@
+//! Warnings that a peer may cause as often as it likes, and what is told of those that are left out.
+//!
+//! Not here: how many are written (`log_limit.rs`). Invariant: the number of every one that was left out is told by the
+//! end of the run.
+
+use std::io;
+use std::net::IpAddr;
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::backlog::Backlog;
+use super::{Control, now};
+use crate::log_limit::LogLimit;
+
+impl Control {
+    pub(super) fn log_accept_pause(&mut self, error: &io::Error) {
+        if let Some(left_out) = self.accept_pauses.admit(now()) {
+            warn!(
+                "accepting pauses: {error}; raise `ulimit -n` if endpoints wait too long{left_out}"
+            );
+        }
+    }
+
+    pub(super) fn log_refusal(&mut self, source: IpAddr) {
+        if let Some(left_out) = self.refusals.admit(now()) {
+            warn!("refused {source}: too many of it are in set-up (--per-source-max){left_out}");
+        }
+    }
+
+    fn log_limits(&mut self) -> impl Iterator<Item = &mut LogLimit> {
+        let own = [&mut self.accept_pauses, &mut self.refusals, &mut self.sessions.dropped];
+        own.into_iter().chain(self.backlog.as_mut().map(Backlog::log_limit))
+    }
+
+    /// When [`Self::tend_log`] is due.
+    pub(super) fn log_due(&mut self) -> Option<Instant> {
+        self.log_limits().filter_map(|limit| limit.due()).min()
+    }
+
+    /// Tells what has been left out and is not to be told by a warning that follows.
+    pub(super) fn tend_log(&mut self) {
+        let now = now();
+        for limit in self.log_limits() {
+            limit.tell_when_quiet(now);
+        }
+    }
+
+    /// Tells all that has been left out.
+    pub(super) fn tell_left_out(&mut self) {
+        for limit in self.log_limits() {
+            limit.tell();
+        }
+    }
+}
