@@ -7,6 +7,8 @@ use std::fmt;
 use std::net::Ipv6Addr;
 use std::str::FromStr;
 
+use super::escape::Escaped;
+
 /// A host and perhaps a port, not resolved.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct HostPort {
@@ -143,27 +145,36 @@ pub enum AddressError {
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        const SHOWN_MAX: usize = 100;
+        let cut = |text: &str| Escaped(text.as_bytes()).cut(SHOWN_MAX);
         match self {
             Self::Empty => write!(f, "the address is empty; write host or host:port"),
-            Self::NoHost { text } => {
-                write!(
-                    f,
-                    "address {text:?} has no host; write host or host:port, * for every address"
-                )
-            }
-            Self::BadPort { text, port } => {
-                write!(f, "address {text:?} has the port {port:?}; write a number from 0 to 65535")
-            }
-            Self::OpenBracket { text } => {
-                write!(f, "address {text:?} lacks the closing bracket; write [v6] or [v6]:port")
-            }
-            Self::AfterBracket { text } => {
-                write!(f, "address {text:?} goes on after its bracket; write [v6] or [v6]:port")
-            }
+            Self::NoHost { text } => write!(
+                f,
+                "address \"{}\" has no host; write host or host:port, * for every address",
+                cut(text)
+            ),
+            Self::BadPort { text, port } => write!(
+                f,
+                "address \"{}\" has the port \"{}\"; write a number from 0 to 65535",
+                cut(text),
+                cut(port)
+            ),
+            Self::OpenBracket { text } => write!(
+                f,
+                "address \"{}\" lacks the closing bracket; write [v6] or [v6]:port",
+                cut(text)
+            ),
+            Self::AfterBracket { text } => write!(
+                f,
+                "address \"{}\" goes on after its bracket; write [v6] or [v6]:port",
+                cut(text)
+            ),
             Self::BadHost { text } => write!(
                 f,
-                "address {text:?} is no IPv6 literal and has more than a port's colon or bracket; \
-                 write host:port, [v6]:port or an IPv6 literal alone"
+                "address \"{}\" is no IPv6 literal and has more than a port's colon or bracket; \
+                 write host:port, [v6]:port or an IPv6 literal alone",
+                cut(text)
             ),
         }
     }
@@ -251,6 +262,13 @@ mod tests {
             let error = HostPort::parse(text).unwrap_err().to_string();
             assert!(error.contains(reason), "{text:?} gave: {error}");
         }
+    }
+
+    #[test]
+    fn an_error_shows_no_megabyte_and_steers_no_terminal() {
+        let error = HostPort::parse(&format!("{}:80", "a:\x1b".repeat(1 << 19))).unwrap_err();
+        let shown = error.to_string();
+        assert!(shown.len() < 400 && !shown.contains('\x1b'), "{shown}");
     }
 
     #[test]

@@ -201,7 +201,8 @@ impl fmt::Display for ChannelError {
                 write!(f, "the channel has {len} bytes; give it at most {CHANNEL_ID_LEN_MAX}")
             }
             Self::NotHex { character } => {
-                write!(f, "{character:?} in the channel is no hexadecimal digit")
+                let character = character.escape_default();
+                write!(f, "'{character}' in the channel is no hexadecimal digit")
             }
             Self::OddHex { len } => {
                 write!(f, "the channel has {len} hexadecimal digits; write two for every byte")

@@ -55,6 +55,25 @@ pub(crate) fn front(text: &str, len_max: usize) -> &str {
     &text[..end.unwrap_or(0)]
 }
 
+impl Escaped<'_> {
+    /// At most so many characters of what would be shown, with dots for the rest: for messages, in
+    /// which a megabyte helps nobody.
+    #[must_use]
+    pub fn cut(&self, chars_max: usize) -> String {
+        let mut shown = String::new();
+        // No character is shown by none, so more of them need not be looked at.
+        let bytes = self.0.get(..4 * chars_max + 4).unwrap_or(self.0);
+        for (index, character) in Escaped(bytes).to_string().chars().enumerate() {
+            if index == chars_max {
+                shown.push_str("...");
+                break;
+            }
+            shown.push(character);
+        }
+        shown
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::{Escaped, clipped};
@@ -102,6 +121,16 @@ mod tests {
             shown.extend(chunk.invalid().iter().map(|byte| format!("\\x{byte:02x}")));
         }
         shown
+    }
+
+    #[test]
+    fn long_text_is_cut_with_dots() {
+        assert_eq!(Escaped(b"12345").cut(5), "12345");
+        assert_eq!(Escaped(b"123456").cut(5), "12345...");
+        assert_eq!(Escaped("äöüßÄÖ".as_bytes()).cut(5), "äöüßÄ...");
+        assert_eq!(Escaped(&[0; 3]).cut(5), "\\0\\0\\...");
+        let megabyte = vec![b'x'; 1 << 20];
+        assert_eq!(Escaped(&megabyte).cut(8), "xxxxxxxx...");
     }
 
     proptest! {

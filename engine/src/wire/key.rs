@@ -8,15 +8,15 @@ use std::fmt;
 
 use aws_lc_rs::signature::{ED25519, Ed25519KeyPair, KeyPair as _, UnparsedPublicKey};
 use aws_lc_rs::{digest, rand};
-use der::asn1::{ObjectIdentifier, OctetStringRef};
+use der::SecretDocument;
+use der::asn1::ObjectIdentifier;
 use der::pem::LineEnding;
-use der::{Decode as _, SecretDocument};
-use pkcs8::pkcs5::EncryptionScheme;
-use pkcs8::pkcs5::pbes2::{self, Kdf, Parameters, Pbkdf2Prf};
-use pkcs8::{EncryptedPrivateKeyInfoRef, PrivateKeyInfoRef};
-use rustls_pki_types::SubjectPublicKeyInfoDer;
-use rustls_pki_types::pem::PemObject as _;
 use zeroize::Zeroizing;
+
+use super::pem::{self, PemError};
+use super::strict_der::{BIT_STRING, Flaw, INTEGER, OBJECT_ID, OCTET_STRING, Reader, SEQUENCE};
+
+mod encryption;
 
 /// Length of a raw public key, a seed and a key id in bytes (protocol.md 7).
 pub const KEY_LEN: usize = 32;
@@ -24,13 +24,8 @@ pub const KEY_LEN: usize = 32;
 pub const SIGNATURE_LEN: usize = 64;
 /// Length of a public key as SubjectPublicKeyInfo in bytes (protocol.md 4.1).
 pub const SPKI_LEN: usize = SPKI_PREFIX.len() + KEY_LEN;
-/// Most PBKDF2 iterations that a key file may ask for, so that a hostile file costs about a second
-/// at most.
-pub const PBKDF2_ITERATIONS_MAX: u32 = 2_000_000;
-/// Largest product N * r * p of scrypt that a key file may ask for: 256 MiB, and about a second.
-pub const SCRYPT_COST_MAX: u64 = 1 << 21;
 
-const ED25519_OID: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
+const ED25519_OID: &[u8] = &[0x2b, 0x65, 0x70];
 const SPKI_PREFIX: [u8; 12] =
     [0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00];
 const PKCS8_PREFIX: [u8; 16] = [
@@ -39,8 +34,6 @@ const PKCS8_PREFIX: [u8; 16] = [
 const PUBLIC_LABEL: &str = "PUBLIC KEY";
 const PRIVATE_LABEL: &str = "PRIVATE KEY";
 const ENCRYPTED_LABEL: &str = "ENCRYPTED PRIVATE KEY";
-/// What we write when encrypting: the iterations OWASP recommends for PBKDF2 with SHA-256.
-const PBKDF2_ITERATIONS: u32 = 600_000;
 
 /// A raw Ed25519 public key (protocol.md 4.1). Any 32 bytes: a point that is no point fails at
 /// verification.
@@ -48,14 +41,22 @@ const PBKDF2_ITERATIONS: u32 = 600_000;
 pub struct PublicKey(pub [u8; KEY_LEN]);
 
 impl PublicKey {
-    /// Reads the first `PUBLIC KEY` section of a PEM file (protocol.md 4.1).
+    /// Reads the one `PUBLIC KEY` section of a PEM file (protocol.md 4.1).
     ///
     /// # Errors
-    /// No such section, or it holds something else than an Ed25519 key in its one 44-byte form.
+    /// No such section or several, or it holds something else than an Ed25519 key in its one 44-byte
+    /// form.
     pub fn from_pem(pem: &[u8]) -> Result<Self, KeyError> {
-        let spki = SubjectPublicKeyInfoDer::from_pem_slice(pem)
-            .map_err(|_| KeyError::NotPem { wanted: PUBLIC_LABEL })?;
+        let (_, spki) = pem::one(pem, &[PUBLIC_LABEL])?;
         Self::from_spki(&spki)
+    }
+
+    /// Reads every `PUBLIC KEY` section of a PEM file, at least one.
+    ///
+    /// # Errors
+    /// No such section, or one that [`PublicKey::from_pem`] refuses.
+    pub fn list_from_pem(pem: &[u8]) -> Result<Vec<Self>, KeyError> {
+        pem::list(pem, PUBLIC_LABEL)?.iter().map(|spki| Self::from_spki(spki)).collect()
     }
 
     /// Reads a SubjectPublicKeyInfo: exactly the 44 bytes of protocol.md 4.1.
@@ -66,7 +67,7 @@ impl PublicKey {
         spki.strip_prefix(&SPKI_PREFIX)
             .and_then(|raw| raw.try_into().ok())
             .map(Self)
-            .ok_or_else(|| KeyError::NotEd25519 { algorithm: "an unknown one".to_owned() })
+            .ok_or_else(|| not_ed25519(spki))
     }
 
     /// The key as SubjectPublicKeyInfo (protocol.md 4.1), as TLS libraries want it.
@@ -152,7 +153,7 @@ pub struct PrivateKey {
 }
 
 impl PrivateKey {
-    /// Reads the first private key of a PEM file: PKCS#8, plain or encrypted with PBES2
+    /// Reads the one private key of a PEM file: PKCS#8, plain or encrypted with PBES2
     /// (protocol.md 4.1).
     ///
     /// With `passphrase: None` an encrypted key is tried with the empty passphrase, as the original
@@ -162,59 +163,79 @@ impl PrivateKey {
     /// # Errors
     /// See [`KeyError`]; each variant that the caller must tell apart is its own.
     pub fn from_pem(pem: &[u8], passphrase: Option<&[u8]>) -> Result<Self, KeyError> {
-        let section = private_section(pem).ok_or(KeyError::NotPem { wanted: PRIVATE_LABEL })?;
-        let (label, document) = SecretDocument::from_pem(&section)
-            .map_err(|_| KeyError::NotPem { wanted: PRIVATE_LABEL })?;
+        let (label, document) = pem::one(pem, &[PRIVATE_LABEL, ENCRYPTED_LABEL])?;
         if label == PRIVATE_LABEL {
-            return Self::from_pkcs8(document.as_bytes());
+            return Self::from_pkcs8(&document);
         }
         let wrong = match passphrase {
             Some(_) => KeyError::WrongPassphrase,
             None => KeyError::PassphraseNeeded,
         };
-        let plain = decrypt(document.as_bytes(), passphrase.unwrap_or_default())?;
+        let plain = encryption::decrypt(&document, passphrase.unwrap_or_default())?;
         match plain.map(|plain| Self::from_pkcs8(plain.as_bytes())) {
             // One wrong passphrase in 256 leaves valid padding around noise.
-            None | Some(Err(KeyError::Malformed)) => Err(wrong),
+            None | Some(Err(KeyError::Malformed(_))) => Err(wrong),
             Some(result) => result,
         }
     }
 
-    /// How the first private key of a PEM file is encrypted, in words; `None` if it is not. Needs no
+    /// How the one private key of a PEM file is encrypted, in words; `None` if it is not. Needs no
     /// passphrase.
     ///
     /// # Errors
-    /// No private key in PEM.
+    /// No private key in PEM, or several.
     pub fn encryption(pem: &[u8]) -> Result<Option<String>, KeyError> {
-        let section = private_section(pem).ok_or(KeyError::NotPem { wanted: PRIVATE_LABEL })?;
-        let (label, document) = SecretDocument::from_pem(&section)
-            .map_err(|_| KeyError::NotPem { wanted: PRIVATE_LABEL })?;
-        if label == PRIVATE_LABEL {
-            return Ok(None);
-        }
-        let info = EncryptedPrivateKeyInfoRef::from_der(document.as_bytes()).ok();
-        let Some(EncryptionScheme::Pbes2(parameters)) = info.map(|info| info.encryption_algorithm)
-        else {
-            return Ok(Some("in a way that is not supported".to_owned()));
-        };
-        Ok(Some(in_words(&parameters)))
+        let (label, document) = pem::one(pem, &[PRIVATE_LABEL, ENCRYPTED_LABEL])?;
+        Ok((label == ENCRYPTED_LABEL).then(|| encryption::in_words(&document)))
     }
 
-    /// Reads a PKCS#8 document, version 1 or 2.
+    /// Reads a PKCS#8 document (RFC 5958) of version 1, or of version 2 with or without the public
+    /// half.
     fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, KeyError> {
-        let info = PrivateKeyInfoRef::from_der(pkcs8).map_err(|_| KeyError::Malformed)?;
-        if info.algorithm.oid != ED25519_OID {
-            return Err(KeyError::NotEd25519 { algorithm: info.algorithm.oid.to_string() });
+        let mut file = Reader::new(pkcs8);
+        let mut info = file.take(SEQUENCE)?.inside();
+        file.end()?;
+        let version = info.take(INTEGER)?;
+        if !matches!(version.content, [0 | 1]) {
+            let problem = "the version of a private key is 0 or 1";
+            return Err(KeyError::Malformed(Flaw { offset: version.offset, problem }));
         }
-        let seed = <&OctetStringRef>::from_der(info.private_key.as_bytes())
-            .ok()
-            .and_then(|seed| <[u8; KEY_LEN]>::try_from(seed.as_bytes()).ok())
-            .ok_or(KeyError::Malformed)?;
-        Self::from_seed(Zeroizing::new(seed))
+        let mut algorithm = info.take(SEQUENCE)?.inside();
+        let id = algorithm.take(OBJECT_ID)?;
+        if id.content != ED25519_OID {
+            return Err(KeyError::NotEd25519 { algorithm: algorithm_name(id.content) });
+        }
+        if !algorithm.is_empty() {
+            let flaw = algorithm.flaw("an Ed25519 key has no parameters, not even NULL");
+            return Err(KeyError::Malformed(flaw));
+        }
+        let mut wrapped = info.take(OCTET_STRING)?.inside();
+        let seed = wrapped.take(OCTET_STRING)?;
+        wrapped.end()?;
+        if seed.content.len() != KEY_LEN {
+            let problem = "an Ed25519 key has 32 bytes";
+            return Err(KeyError::Malformed(Flaw { offset: seed.offset, problem }));
+        }
+        let mut bytes = Zeroizing::new([0; KEY_LEN]);
+        bytes.copy_from_slice(seed.content);
+        if let Some(attributes) = info.optional(0xa0)? {
+            attributes.check_within()?;
+        }
+        let public = if version.content == [1] { info.optional(0x81)? } else { None };
+        info.end()?;
+        let key = Self::from_seed(bytes)?;
+        if let Some(public) = public {
+            public.check_as(BIT_STRING)?;
+            let half = key.public_key().0;
+            if public.content.split_first() != Some((&0, half.as_slice())) {
+                return Err(KeyError::OtherHalf);
+            }
+        }
+        Ok(key)
     }
 
     fn from_seed(seed: Zeroizing<[u8; KEY_LEN]>) -> Result<Self, KeyError> {
-        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeyError::Malformed)?;
+        let pair = Ed25519KeyPair::from_seed_unchecked(&*seed).map_err(|_| KeyError::Unusable)?;
         Ok(Self { seed, pair })
     }
 
@@ -268,23 +289,7 @@ impl PrivateKey {
     /// # Errors
     /// The system's random generator fails.
     pub fn to_encrypted_pem(&self, passphrase: &[u8]) -> Result<String, KeyError> {
-        let (mut salt, mut iv) = ([0; 16], [0; 16]);
-        rand::fill(&mut salt).map_err(|_| KeyError::NoRandomness)?;
-        rand::fill(&mut iv).map_err(|_| KeyError::NoRandomness)?;
-        let pem = Parameters::generate_pbkdf2_sha256_aes256cbc(PBKDF2_ITERATIONS, &salt, iv)
-            .and_then(|parameters| {
-                let encrypted = parameters.encrypt(passphrase, &self.pkcs8_der())?;
-                Ok((parameters, encrypted))
-            })
-            .map_err(pkcs8::Error::from)
-            .and_then(|(parameters, encrypted)| {
-                let document = SecretDocument::encode_msg(&EncryptedPrivateKeyInfoRef {
-                    encryption_algorithm: parameters.into(),
-                    encrypted_data: OctetStringRef::new(&encrypted)?,
-                })?;
-                Ok(document.to_pem(ENCRYPTED_LABEL, LineEnding::LF)?)
-            });
-        Ok(pem.expect("fixed parameters and a 48-byte key always encrypt").to_string())
+        encryption::encrypt(&self.pkcs8_der(), passphrase)
     }
 }
 
@@ -294,120 +299,47 @@ impl fmt::Debug for PrivateKey {
     }
 }
 
-/// Copies the first private-key section of a PEM file into the one layout that the strict decoder
-/// reads, because key files come with notes around the section, other sections behind it, and lines
-/// of any length.
-fn private_section(pem: &[u8]) -> Option<Zeroizing<String>> {
-    let mut lines = pem.split(|byte| matches!(byte, b'\n' | b'\r')).map(<[u8]>::trim_ascii);
-    let label = lines.by_ref().find_map(|line| {
-        [PRIVATE_LABEL, ENCRYPTED_LABEL].into_iter().find(|label| boundary(line, "BEGIN", label))
-    })?;
-    let mut section = Zeroizing::new(String::with_capacity(pem.len() + pem.len() / 64 + 128));
-    section.push_str(&format!("-----BEGIN {label}-----\n"));
-    let mut column = 0;
-    for line in lines {
-        if boundary(line, "END", label) {
-            section.push_str(&format!("\n-----END {label}-----\n"));
-            return Some(section);
-        }
-        for &byte in line.iter().filter(|byte| byte.is_ascii_graphic()) {
-            if column == 64 {
-                section.push('\n');
-                column = 0;
-            }
-            section.push(char::from(byte));
-            column += 1;
-        }
-    }
-    None
-}
-
-fn boundary(line: &[u8], edge: &str, label: &str) -> bool {
-    line.strip_prefix(b"-----")
-        .and_then(|rest| rest.strip_prefix(edge.as_bytes()))
-        .and_then(|rest| rest.strip_prefix(b" "))
-        .and_then(|rest| rest.strip_prefix(label.as_bytes()))
-        .is_some_and(|rest| rest == b"-----")
-}
-
-/// Decrypts an EncryptedPrivateKeyInfo; `None` means that the passphrase is wrong.
-fn decrypt(encrypted: &[u8], passphrase: &[u8]) -> Result<Option<SecretDocument>, KeyError> {
-    let unsupported =
-        |detail: &dyn fmt::Display| KeyError::UnsupportedEncryption(detail.to_string());
-    let info = EncryptedPrivateKeyInfoRef::from_der(encrypted).map_err(|e| unsupported(&e))?;
-    let EncryptionScheme::Pbes2(parameters) = &info.encryption_algorithm else {
-        return Err(unsupported(&"its scheme is PBES1"));
+fn not_ed25519(spki: &[u8]) -> KeyError {
+    let id = || {
+        let mut key = Reader::new(spki).take(SEQUENCE).ok()?.inside();
+        key.take(SEQUENCE).ok()?.inside().take(OBJECT_ID).ok()
     };
-    check_cost(&parameters.kdf)?;
-    match info.decrypt(passphrase) {
-        Ok(document) => Ok(Some(document)),
-        Err(pkcs8::Error::EncryptedPrivateKey(pkcs8::pkcs5::Error::DecryptFailed))
-        | Err(pkcs8::Error::Asn1(_)) => Ok(None),
-        Err(e) => Err(unsupported(&e)),
-    }
+    let algorithm = match id() {
+        Some(id) if id.content == ED25519_OID => {
+            "Ed25519, but not in its one form of 44 bytes".into()
+        }
+        Some(id) => algorithm_name(id.content),
+        None => "an unknown one".to_owned(),
+    };
+    KeyError::NotEd25519 { algorithm }
 }
 
-fn in_words(parameters: &Parameters) -> String {
-    let derivation = match &parameters.kdf {
-        Kdf::Pbkdf2(p) => {
-            let hash = match p.prf {
-                Pbkdf2Prf::HmacWithSha1 => "SHA-1",
-                Pbkdf2Prf::HmacWithSha224 => "SHA-224",
-                Pbkdf2Prf::HmacWithSha256 => "SHA-256",
-                Pbkdf2Prf::HmacWithSha384 => "SHA-384",
-                Pbkdf2Prf::HmacWithSha512 => "SHA-512",
-                _ => "an unknown hash",
-            };
-            format!("PBKDF2 with {hash} and {} iterations", p.iteration_count)
-        }
-        Kdf::Scrypt(p) => format!(
-            "scrypt with N = {}, r = {}, p = {}",
-            p.cost_parameter, p.block_size, p.parallelization
-        ),
-        _ => "an unknown key derivation".to_owned(),
+/// Its name, or its object identifier for those that nobody will meet.
+fn algorithm_name(id: &[u8]) -> String {
+    let Ok(id) = ObjectIdentifier::from_bytes(id) else { return "an unknown one".to_owned() };
+    let dotted = id.to_string();
+    let name = match dotted.as_str() {
+        "1.2.840.113549.1.1.1" => "RSA",
+        "1.2.840.10045.2.1" => "ECDSA",
+        "1.3.101.110" => "X25519",
+        "1.3.101.113" => "Ed448",
+        _ => return dotted,
     };
-    let cipher = match parameters.encryption {
-        pbes2::EncryptionScheme::Aes128Cbc { .. } => "AES-128-CBC",
-        pbes2::EncryptionScheme::Aes192Cbc { .. } => "AES-192-CBC",
-        pbes2::EncryptionScheme::Aes256Cbc { .. } => "AES-256-CBC",
-        _ => "another cipher",
-    };
-    format!("PBES2: {derivation}, {cipher}")
-}
-
-/// Refuses parameters that would burn seconds, or that the library would stumble over.
-fn check_cost(kdf: &Kdf) -> Result<(), KeyError> {
-    match kdf {
-        Kdf::Pbkdf2(p) if !(1..=PBKDF2_ITERATIONS_MAX).contains(&p.iteration_count) => {
-            Err(KeyError::TooCostly(format!("PBKDF2 with {} iterations", p.iteration_count)))
-        }
-        Kdf::Scrypt(p) => {
-            let (r, p_) = (u64::from(p.block_size), u64::from(p.parallelization));
-            let cost = p.cost_parameter.saturating_mul(r).saturating_mul(p_);
-            let well_formed = p.cost_parameter.is_power_of_two() && cost > 0;
-            if well_formed && cost <= SCRYPT_COST_MAX {
-                return Ok(());
-            }
-            let n = p.cost_parameter;
-            Err(KeyError::TooCostly(format!("scrypt with N = {n}, r = {r}, p = {p_}")))
-        }
-        _ => Ok(()),
-    }
+    format!("{name}, {dotted}")
 }
 
 /// Why a key could not be read or made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyError {
-    /// The file has no readable PEM section of the wanted label.
-    NotPem {
-        /// The label looked for.
-        wanted: &'static str,
-    },
+    /// The file does not hold the one PEM section that is wanted.
+    Pem(PemError),
     /// The section is not a PKCS#8 private key.
-    Malformed,
+    Malformed(Flaw),
+    /// The public half that is stored with the private key belongs to another one.
+    OtherHalf,
     /// A key, but not Ed25519, which is all that PacketLab uses.
     NotEd25519 {
-        /// Object identifier of its algorithm.
+        /// Name and object identifier of its algorithm.
         algorithm: String,
     },
     /// The key is encrypted and the empty passphrase does not open it.
@@ -416,8 +348,12 @@ pub enum KeyError {
     WrongPassphrase,
     /// The key is encrypted in a way that is not supported.
     UnsupportedEncryption(String),
-    /// Its key derivation would take too long, or has senseless parameters.
+    /// Its key derivation would take too long.
     TooCostly(String),
+    /// Its key derivation has parameters that cannot be used, such as 0 iterations.
+    Senseless(String),
+    /// The library cannot use the key.
+    Unusable,
     /// The system's random generator failed.
     NoRandomness,
 }
@@ -425,8 +361,13 @@ pub enum KeyError {
 impl fmt::Display for KeyError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotPem { wanted } => write!(f, "holds no readable PEM section `{wanted}`"),
-            Self::Malformed => f.write_str("the private key section is not a PKCS#8 key"),
+            Self::Pem(error) => error.fmt(f),
+            Self::Malformed(flaw) => {
+                write!(f, "the private key section is not a PKCS#8 key: {flaw}")
+            }
+            Self::OtherHalf => f.write_str(
+                "the public half in the private key section belongs to another private key",
+            ),
             Self::NotEd25519 { algorithm } => {
                 write!(f, "is not an Ed25519 key (algorithm: {algorithm}); PacketLab uses no other")
             }
@@ -444,12 +385,30 @@ impl fmt::Display for KeyError {
                 "opening the private key asks for unreasonable work ({detail}); \
                  re-encrypt it with smaller parameters"
             ),
+            Self::Senseless(detail) => write!(
+                f,
+                "the private key is encrypted with parameters that make no sense ({detail}); \
+                 re-encrypt it, e.g. with `openssl pkcs8 -topk8`"
+            ),
+            Self::Unusable => f.write_str("the key cannot be used"),
             Self::NoRandomness => f.write_str("the system's random generator failed"),
         }
     }
 }
 
 impl std::error::Error for KeyError {}
+
+impl From<PemError> for KeyError {
+    fn from(error: PemError) -> Self {
+        Self::Pem(error)
+    }
+}
+
+impl From<Flaw> for KeyError {
+    fn from(flaw: Flaw) -> Self {
+        Self::Malformed(flaw)
+    }
+}
 
 #[cfg(test)]
 mod tests;

@@ -9,14 +9,17 @@ pub mod certificate;
 pub mod channel;
 pub mod cut;
 pub mod escape;
+pub mod foreign;
 pub mod frame;
 pub mod issue;
 pub mod key;
 pub mod message;
 pub mod name_value;
+pub mod pem;
 pub mod program;
 pub mod request;
 pub mod snikey;
+pub mod strict_der;
 pub mod time;
 
 #[cfg(test)]

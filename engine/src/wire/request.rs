@@ -8,17 +8,19 @@ use std::fmt;
 
 use der::asn1::{AnyRef, ObjectIdentifier, SetOfVec};
 use der::{Decode as _, Encode as _, Sequence, ValueOrd};
-use rustls_pki_types::CertificateSigningRequestDer;
-use rustls_pki_types::pem::PemObject as _;
 use x509_parser::certification_request::X509CertificationRequest;
 use x509_parser::cri_attributes::ParsedCriAttribute;
 use x509_parser::extensions::X509Extension;
 use x509_parser::prelude::FromDer as _;
 
-use super::certificate::{CertificateError, CertificateLimits, CertificateType, Delegation, x509};
+use super::certificate::{
+    CertificateError, CertificateLimits, CertificateType, Delegation, form, x509,
+};
 use super::issue::{self, CertificateFields, IssueError};
 use super::key::{PrivateKey, PublicKey};
 use super::name_value::Pair;
+use super::pem::{self, PemError};
+use super::strict_der::Flaw;
 use super::time::Ticks;
 
 const LABEL: &str = "CERTIFICATE REQUEST";
@@ -53,6 +55,10 @@ impl SigningRequest {
     /// The first rule that is broken. Bytes behind the request are an error too.
     pub fn from_der(der: &[u8]) -> Result<Self, RequestError> {
         let not = RequestError::NotRequest;
+        form::check_request(der).map_err(|error| match error {
+            CertificateError::NotDer { code: 1, flaw } => RequestError::NotDer(flaw),
+            error => RequestError::Invalid(error),
+        })?;
         let (rest, request) = X509CertificationRequest::from_der(der)
             .map_err(|_| not("its DER cannot be read as PKCS#10"))?;
         if !rest.is_empty() {
@@ -114,13 +120,12 @@ impl SigningRequest {
         })
     }
 
-    /// Decodes the first `CERTIFICATE REQUEST` section of a PEM file.
+    /// Decodes the one `CERTIFICATE REQUEST` section of a PEM file.
     ///
     /// # Errors
-    /// No such section, or a request that [`SigningRequest::from_der`] refuses.
+    /// No such section or several, or a request that [`SigningRequest::from_der`] refuses.
     pub fn from_pem(pem: &[u8]) -> Result<Self, RequestError> {
-        let der =
-            CertificateSigningRequestDer::from_pem_slice(pem).map_err(|_| RequestError::NotPem)?;
+        let (_, der) = pem::one(pem, &[LABEL]).map_err(RequestError::Pem)?;
         Self::from_der(&der)
     }
 
@@ -203,10 +208,12 @@ struct Attribute<'a> {
 /// Why a signing request is refused, or was not made.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RequestError {
-    /// A file without a readable `CERTIFICATE REQUEST` section.
-    NotPem,
+    /// A file that does not hold the one `CERTIFICATE REQUEST` section that is wanted.
+    Pem(PemError),
     /// Not one signing request in DER.
     NotRequest(&'static str),
+    /// Not what DER demands, or not the elements of a request.
+    NotDer(Flaw),
     /// Its key or signature is not Ed25519.
     Algorithm,
     /// It was not signed by the key it asks for.
@@ -224,8 +231,9 @@ pub enum RequestError {
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotPem => write!(f, "holds no readable PEM section `{LABEL}`"),
+            Self::Pem(error) => error.fmt(f),
             Self::NotRequest(why) => write!(f, "not a signing request: {why}"),
+            Self::NotDer(flaw) => flaw.fmt(f),
             Self::Algorithm => f.write_str("the request is not for, and by, an Ed25519 key"),
             Self::Signature => f.write_str("the request was not signed by the key it asks for"),
             Self::Invalid(error) => write!(f, "the certificate asked for is invalid: {error}"),

@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::super::pem::PemError;
+use super::super::strict_der::Flaw;
 use super::CertificateType;
 
 /// How much of a text in a certificate is repeated in an error: whoever presents it chooses how long it is.
@@ -10,10 +12,17 @@ pub(super) const SHOWN_LEN: usize = 64;
 /// The rule of protocol.md 4.4 that a certificate breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateError {
-    /// A file without a readable `CERTIFICATE` section.
-    NotPem,
+    /// A file that does not hold the `CERTIFICATE` section that is wanted.
+    Pem(PemError),
     /// Not one X.509 certificate in DER.
     NotX509(&'static str),
+    /// Not what DER demands, or not the elements of a certificate.
+    NotDer {
+        /// Result code of the rule to which the flawed part belongs.
+        code: u8,
+        /// What is wrong and where.
+        flaw: Flaw,
+    },
     /// Signed with something else than Ed25519.
     Algorithm,
     /// Not X.509 version 3.
@@ -58,7 +67,8 @@ impl CertificateError {
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {
-            Self::NotPem | Self::NotX509(_) => 1,
+            Self::Pem(_) | Self::NotX509(_) => 1,
+            Self::NotDer { code, .. } => *code,
             Self::Algorithm => 2,
             Self::Version => 4,
             Self::Extensions(_) => 5,
@@ -81,8 +91,9 @@ impl CertificateError {
 impl fmt::Display for CertificateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::NotPem => f.write_str("holds no readable PEM section `CERTIFICATE`"),
+            Self::Pem(error) => error.fmt(f),
             Self::NotX509(why) => write!(f, "not an X.509 certificate: {why}"),
+            Self::NotDer { flaw, .. } => flaw.fmt(f),
             Self::Algorithm => f.write_str("not signed with Ed25519"),
             Self::Version => f.write_str("not an X.509 certificate of version 3"),
             Self::Extensions(why) => f.write_str(why),
@@ -116,3 +127,9 @@ impl fmt::Display for CertificateError {
 }
 
 impl std::error::Error for CertificateError {}
+
+impl From<PemError> for CertificateError {
+    fn from(error: PemError) -> Self {
+        Self::Pem(error)
+    }
+}

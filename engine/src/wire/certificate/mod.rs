@@ -8,19 +8,20 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use rustls_pki_types::CertificateDer;
-use rustls_pki_types::pem::PemObject as _;
-
 use super::key::{KeyId, PublicKey, SIGNATURE_LEN};
 use super::name_value::Pair;
+use super::pem;
 use super::time::Ticks;
 
 mod error;
+pub(in crate::wire) mod form;
 mod limits;
 pub(in crate::wire) mod x509;
 
 pub use error::CertificateError;
 pub use limits::{BurstRate, CertificateLimits, Destination};
+
+const LABEL: &str = "CERTIFICATE";
 
 /// What a certificate entitles its subject to (protocol.md 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -123,19 +124,27 @@ impl Certificate {
         x509::decode(der)
     }
 
-    /// Decodes the first `CERTIFICATE` section of a PEM file (protocol.md 4.1).
+    /// Decodes the one `CERTIFICATE` section of a PEM file (protocol.md 4.1).
     ///
     /// # Errors
-    /// No such section, or a certificate that [`Certificate::from_der`] refuses.
+    /// No such section or several, or a certificate that [`Certificate::from_der`] refuses.
     pub fn from_pem(pem: &[u8]) -> Result<Self, CertificateError> {
-        let der = CertificateDer::from_pem_slice(pem).map_err(|_| CertificateError::NotPem)?;
+        let (_, der) = pem::one(pem, &[LABEL])?;
         Self::from_der(&der)
+    }
+
+    /// Decodes every `CERTIFICATE` section of a PEM file, at least one.
+    ///
+    /// # Errors
+    /// No such section, or one that [`Certificate::from_pem`] refuses.
+    pub fn list_from_pem(pem: &[u8]) -> Result<Vec<Self>, CertificateError> {
+        pem::list(pem, LABEL)?.iter().map(|der| Self::from_der(der)).collect()
     }
 
     /// The certificate as a PEM file holds it.
     #[must_use]
     pub fn to_pem(&self) -> String {
-        der::pem::encode_string("CERTIFICATE", der::pem::LineEnding::LF, &self.der)
+        der::pem::encode_string(LABEL, der::pem::LineEnding::LF, &self.der)
             .expect("a certificate that was read is short enough for PEM")
     }
 

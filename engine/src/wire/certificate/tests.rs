@@ -8,6 +8,7 @@ use super::super::key::{Hex, PrivateKey};
 use super::*;
 
 mod rules;
+mod strict;
 
 const YEAR_2038: Ticks = Ticks(2_147_483_647_000_000_000);
 
@@ -184,12 +185,25 @@ fn a_known_limit_written_as_optional_is_read_and_flagged() {
 }
 
 #[test]
-fn the_first_certificate_of_a_file_counts() {
+fn one_of_several_certificates_is_never_picked_silently() {
     let both = [golden::read("agent_xc.cert"), golden::read("agent_ep.cert")].concat();
-    assert_eq!(Certificate::from_pem(&both), Ok(golden::certificate("agent_xc")));
+    let error = Certificate::from_pem(&both).unwrap_err();
+    assert_eq!(
+        (error.code(), error.to_string()),
+        (
+            1,
+            "holds 2 PEM sections `CERTIFICATE`, and one is meant; split it into files of one each"
+                .to_owned()
+        )
+    );
+    let all = [golden::certificate("agent_xc"), golden::certificate("agent_ep")];
+    assert_eq!(Certificate::list_from_pem(&both).as_deref(), Ok(&all[..]));
+    let marked = [&b"\xef\xbb\xbf"[..], &golden::read("agent_xc.cert")].concat();
+    assert_eq!(Certificate::from_pem(&marked).as_ref(), Ok(&all[0]));
     for not_a_certificate in [golden::read("keys/xc"), golden::read("delpriv.csr"), Vec::new()] {
         let error = Certificate::from_pem(&not_a_certificate).unwrap_err();
-        assert_eq!(error, CertificateError::NotPem);
+        assert!(matches!(error, CertificateError::Pem(_)), "{error}");
+        assert!(Certificate::list_from_pem(&not_a_certificate).is_err());
     }
 }
 

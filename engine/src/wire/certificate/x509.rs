@@ -1,5 +1,6 @@
 //! From DER to [`Certificate`]: the rules of protocol.md 4.4, in their order, and their parts that
-//! hold for signing requests too. With `wire::request` the only user of x509-parser.
+//! hold for signing requests too. With `wire::request` the only user of x509-parser, which reads only
+//! what `form` has found to be strict DER.
 
 use std::ops::Range;
 
@@ -17,14 +18,14 @@ use super::super::key::{KeyId, PublicKey, SIGNATURE_LEN};
 use super::super::name_value::{self, Dialect, Pair};
 use super::super::time::Ticks;
 use super::error::SHOWN_LEN;
-use super::{Certificate, CertificateError, CertificateLimits, CertificateType, Delegation};
+use super::{Certificate, CertificateError, CertificateLimits, CertificateType, Delegation, form};
 
 type Result<T, E = CertificateError> = std::result::Result<T, E>;
 
 pub(in crate::wire) const ED25519: &[u8] = &[0x2b, 0x65, 0x70];
-const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
-const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
-const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+pub(super) const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
+pub(super) const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
+pub(super) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 pub(in crate::wire) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 pub(in crate::wire) const CERT_INFO: &[u8] = &[0x2a, 0x03, 0x01];
 pub(in crate::wire) const CERT_LIMIT: &[u8] = &[0x2a, 0x03, 0x03];
@@ -46,6 +47,7 @@ const ALLOWED: [&[u8]; 10] = [
 const SIGNATURE_PREFIX: [u8; 10] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x41, 0x00];
 
 pub(super) fn decode(der: &[u8]) -> Result<Certificate> {
+    form::check_certificate(der)?;
     // Extensions are parsed one by one below: those that PacketLab does not read need not make
     // sense.
     let (rest, x509) = X509CertificateParser::new()

@@ -142,11 +142,16 @@ fn no_changed_and_no_cut_byte_goes_unnoticed() {
 #[test]
 fn only_the_right_pem_section_is_read() {
     let certificate = golden::read("agent_xc.cert");
-    assert_eq!(SigningRequest::from_pem(&certificate), Err(RequestError::NotPem));
+    assert!(matches!(SigningRequest::from_pem(&certificate), Err(RequestError::Pem(_))));
     let request = golden_request("exppriv.csr");
     assert_eq!(request.to_pem().as_bytes(), golden::read("exppriv.csr"));
     let behind = [&certificate[..], request.to_pem().as_bytes()].concat();
-    assert_eq!(SigningRequest::from_pem(&behind), Ok(request));
+    assert_eq!(SigningRequest::from_pem(&behind).as_ref(), Ok(&request));
+    let marked = [&b"\xef\xbb\xbf"[..], &golden::read("exppriv.csr")].concat();
+    assert_eq!(SigningRequest::from_pem(&marked), Ok(request));
+    let two = [golden::read("exppriv.csr"), golden::read("delpriv.csr")].concat();
+    let error = SigningRequest::from_pem(&two).unwrap_err().to_string();
+    assert!(error.contains("holds 2 PEM sections `CERTIFICATE REQUEST`"), "{error}");
 }
 
 proptest! {
