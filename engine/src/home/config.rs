@@ -4,7 +4,7 @@ use std::path::Path;
 
 use super::{
     AGENT_CONTROLLER, BROKER_ROOT, CERTIFICATES, EXPPRIV, HomeError, KEYS, PROGRAMS, PROXY_ROOT,
-    PUBCMD, Settings,
+    PUBCMD, Settings, caida,
 };
 
 /// How long an experiment is published, in nanoseconds: 365 days.
@@ -67,7 +67,11 @@ fn publication(settings: &Settings, home: &str) -> String {
         return "EnableExpPublication 0\n".to_owned();
     };
     let root = match broker.root {
-        Some(_) => format!("BrokerCertRootPath {home}/{KEYS}/{BROKER_ROOT}\n"),
+        Some(root) => {
+            let is_caidas = root == caida::broker_operator();
+            let file = if is_caidas { caida::BROKER_OPERATOR_FILE } else { BROKER_ROOT };
+            format!("BrokerCertRootPath {home}/{KEYS}/{file}\n")
+        }
         None => unchecked("BrokerCertRootPath", "broker"),
     };
     format!(

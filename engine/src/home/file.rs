@@ -1,13 +1,108 @@
-//! Files for their owner alone, written whole or not at all.
+//! Files read without waiting, and files for their owner alone, written whole or not at all.
 //!
 //! Not here: what is in them. Invariant: under the final name there is never a part of a file, also
-//! after a crash, and [`create`] never overwrites one.
+//! after a crash, and [`create`] never overwrites one. No FIFO or device holds up a reader.
 
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, RandomState};
-use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::io::{self, Read, Write};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::fcntl::OFlag;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use zeroize::Zeroizing;
+
+/// Reads a whole regular file, which may be secret.
+///
+/// # Errors
+/// It cannot be read, is no regular file, or is longer than this.
+pub fn read(path: &Path, len_bytes_max: u64) -> io::Result<Zeroizing<Vec<u8>>> {
+    let file = open(path)?;
+    let expected = usize::try_from(file.metadata()?.len().min(len_bytes_max)).unwrap_or(0);
+    // Room for all at once: growing would leave copies behind that nobody wipes.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 64));
+    file.take(len_bytes_max + 1).read_to_end(&mut bytes)?;
+    if bytes.len() as u64 > len_bytes_max {
+        return Err(io::Error::other(format!("it is longer than {len_bytes_max} bytes")));
+    }
+    Ok(bytes)
+}
+
+/// Opens a regular file to read it. Nothing else is opened, and a FIFO without a writer is not waited
+/// for.
+///
+/// # Errors
+/// It cannot be opened, or is no regular file.
+pub fn open(path: &Path) -> io::Result<File> {
+    let file = open_at_once(path)?;
+    let kind = file.metadata()?.file_type();
+    if kind.is_file() {
+        return Ok(file);
+    }
+    let what = match kind {
+        _ if kind.is_dir() => "a directory",
+        _ if kind.is_fifo() => "a FIFO",
+        _ => "a device",
+    };
+    Err(io::Error::other(format!("it is not a regular file but {what}")))
+}
+
+fn open_at_once(path: &Path) -> io::Result<File> {
+    let mut options = OpenOptions::new();
+    options.read(true).custom_flags((OFlag::O_NONBLOCK | OFlag::O_NOCTTY).bits()).open(path)
+}
+
+/// A file, or a pipe into which somebody is about to write.
+#[derive(Debug)]
+pub struct Patient {
+    file: File,
+    patience: PollTimeout,
+}
+
+impl Patient {
+    /// Opens it. In a pipe each read waits for so long at most; a terminal waits for its user.
+    ///
+    /// # Errors
+    /// It cannot be opened.
+    pub fn open(path: &Path, patience: Duration) -> io::Result<Self> {
+        let file = open_at_once(path)?;
+        let patience = match file.metadata()?.file_type().is_char_device() {
+            true => PollTimeout::NONE,
+            false => PollTimeout::try_from(patience).unwrap_or(PollTimeout::MAX),
+        };
+        Ok(Self { file, patience })
+    }
+
+    /// The opened file, to ask who may use it.
+    #[must_use]
+    pub fn file(&self) -> &File {
+        &self.file
+    }
+}
+
+/// A regular file never waits.
+impl From<File> for Patient {
+    fn from(file: File) -> Self {
+        Self { file, patience: PollTimeout::ZERO }
+    }
+}
+
+impl Read for Patient {
+    fn read(&mut self, room: &mut [u8]) -> io::Result<usize> {
+        // Also before the first read, which would find the end of a pipe that nobody has opened yet.
+        let mut waits = [PollFd::new(self.file.as_fd(), PollFlags::POLLIN)];
+        match poll(&mut waits, self.patience)? {
+            0 => Err(io::Error::new(
+                io::ErrorKind::TimedOut,
+                "nothing came out of this pipe in time",
+            )),
+            _ => self.file.read(room),
+        }
+    }
+}
 
 /// Makes a file of mode 0600.
 ///
@@ -108,6 +203,35 @@ mod tests {
         assert_eq!(fs::read(&path).unwrap(), b"contents");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
         assert_eq!(scratch.names(), ["a"]);
+    }
+
+    #[test]
+    fn only_regular_files_are_read_and_no_fifo_is_waited_for() {
+        let scratch = Scratch::new();
+        let (path, fifo) = (scratch.0.join("a"), scratch.0.join("b"));
+        create(&path, b"contents").unwrap();
+        assert_eq!(**read(&path, 8).unwrap(), *b"contents");
+        let problem = |path: &Path| read(path, 7).unwrap_err().to_string();
+        assert_eq!(problem(&path), "it is longer than 7 bytes");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        assert_eq!(problem(&fifo), "it is not a regular file but a FIFO");
+        assert_eq!(problem(&scratch.0), "it is not a regular file but a directory");
+        assert_eq!(problem(Path::new("/dev/zero")), "it is not a regular file but a device");
+        let mut nobody = Patient::open(&fifo, Duration::from_millis(1)).unwrap();
+        assert_eq!(nobody.read(&mut [0]).unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[test]
+    fn what_is_written_into_a_pipe_is_waited_for() {
+        let scratch = Scratch::new();
+        let fifo = scratch.0.join("a");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        let mut reader = Patient::open(&fifo, Duration::from_secs(60)).unwrap();
+        let writer = std::thread::spawn(move || fs::write(fifo, b"contents").unwrap());
+        let mut bytes = Vec::new();
+        reader.read_to_end(&mut bytes).unwrap();
+        writer.join().unwrap();
+        assert_eq!(bytes, b"contents");
     }
 
     #[test]

@@ -2,7 +2,8 @@
 //! endpoint need to begin with, under the names of the original's example configs (pktxpmgr.md 2.6).
 //!
 //! ```text
-//! keys/   k_exper k_xc k_eop k_ep, each with its .pub; roots of broker and proxy if given
+//! keys/   k_exper k_xc k_eop k_ep, each with its .pub; CAIDA's public keys; roots of broker and proxy
+//!         if given
 //! certs/  operator -> exppriv -> experimenter -> pubcmd -> controller; operator -> subcmd -> endpoint;
 //!         agents of controller and endpoint, signed by themselves
 //! csrs/   what the experimenter and the operator may send to others to be signed
@@ -34,6 +35,7 @@ use crate::wire::request::{RequestError, SigningRequest, request};
 use crate::wire::snikey::SniKey;
 use crate::wire::time::Ticks;
 
+pub mod caida;
 mod config;
 pub mod file;
 
@@ -212,9 +214,14 @@ impl Home {
             add(KEYS, &format!("{name}.pub"), key.public_key().to_pem().as_bytes());
         }
         let broker_root = self.settings.broker.as_ref().and_then(|broker| broker.root);
-        for (name, root) in [(BROKER_ROOT, broker_root), (PROXY_ROOT, self.settings.proxy_root)] {
-            if let Some(root) = root {
-                add(KEYS, name, root.to_pem().as_bytes());
+        for (name, key) in [
+            (caida::BROKER_OPERATOR_FILE, Some(caida::broker_operator())),
+            (caida::ENDPOINT_OPERATOR_FILE, Some(caida::endpoint_operator())),
+            (BROKER_ROOT, broker_root.filter(|root| *root != caida::broker_operator())),
+            (PROXY_ROOT, self.settings.proxy_root),
+        ] {
+            if let Some(key) = key {
+                add(KEYS, name, key.to_pem().as_bytes());
             }
         }
         for (name, certificate) in &self.certificates {

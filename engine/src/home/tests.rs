@@ -78,7 +78,18 @@ fn a_home_holds_the_files_of_the_example_configs() {
     );
     assert_eq!(
         names(&directory.join("keys")),
-        ["k_eop", "k_eop.pub", "k_ep", "k_ep.pub", "k_exper", "k_exper.pub", "k_xc", "k_xc.pub"]
+        [
+            "caida_k_bop.pub",
+            "caida_k_eop.pub",
+            "k_eop",
+            "k_eop.pub",
+            "k_ep",
+            "k_ep.pub",
+            "k_exper",
+            "k_exper.pub",
+            "k_xc",
+            "k_xc.pub"
+        ]
     );
     assert_eq!(
         names(&directory.join("certs")),
@@ -105,7 +116,7 @@ fn only_the_owner_may_read_a_home() {
     home.write(open).unwrap();
     let mut found = BTreeMap::new();
     modes(&scratch.0, &mut found);
-    assert_eq!(found.len(), 23);
+    assert_eq!(found.len(), 25);
     for (path, mode) in found {
         assert_eq!(mode, if path.is_dir() { 0o700 } else { 0o600 }, "{}", path.display());
     }
@@ -255,6 +266,22 @@ fn without_a_root_the_config_says_that_nothing_is_checked_and_why() {
     home.write(open).unwrap();
     let config = fs::read_to_string(home.directory().join(CONFIG)).unwrap();
     assert!(config.starts_with("EnableExpPublication 0\nControllerPrivkeyPath "), "{config}");
+}
+
+#[test]
+fn the_public_brokers_root_is_named_by_its_own_file() {
+    let scratch = Scratch::new();
+    let address = HostPort::parse(caida::BROKER).unwrap();
+    let broker = Broker { address, root: Some(caida::broker_operator()) };
+    let home = Home::draw(Settings { broker: Some(broker), ..scratch.settings() }).unwrap();
+    home.write(open).unwrap();
+    let at = home.directory().join(KEYS);
+    let config = fs::read_to_string(home.directory().join(CONFIG)).unwrap();
+    let line = format!("\nBrokerCertRootPath {}/caida_k_bop.pub\n", at.display());
+    assert!(config.contains(&line), "{config}");
+    assert!(!at.join(BROKER_ROOT).exists());
+    let key = PublicKey::from_pem(&fs::read(at.join("caida_k_bop.pub")).unwrap());
+    assert_eq!(key, Ok(caida::broker_operator()));
 }
 
 #[test]
