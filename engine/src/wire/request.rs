@@ -233,7 +233,7 @@ impl fmt::Display for RequestError {
         match self {
             Self::Pem(error) => error.fmt(f),
             Self::NotRequest(why) => write!(f, "not a signing request: {why}"),
-            Self::NotDer(flaw) => flaw.fmt(f),
+            Self::NotDer(flaw) => write!(f, "not a signing request: {flaw}"),
             Self::Algorithm => f.write_str("the request is not for, and by, an Ed25519 key"),
             Self::Signature => f.write_str("the request was not signed by the key it asks for"),
             Self::Invalid(error) => write!(f, "the certificate asked for is invalid: {error}"),

@@ -214,7 +214,7 @@ const LONG_LENGTH: &str = "this length is written longer than it must be";
 fn is_constructed_type(tag: u8) -> Option<bool> {
     let universal = tag & 0xc0 == 0 && tag & 0x1f != 0x1f;
     // EXTERNAL, EMBEDDED PDV, SEQUENCE, SET, CHARACTER STRING.
-    universal.then(|| matches!(tag & 0x1f, 8 | 11 | 16 | 17 | 29))
+    universal.then_some(matches!(tag & 0x1f, 8 | 11 | 16 | 17 | 29))
 }
 
 fn expected(tag: u8) -> &'static str {

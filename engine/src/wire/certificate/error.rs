@@ -93,6 +93,7 @@ impl fmt::Display for CertificateError {
         match self {
             Self::Pem(error) => error.fmt(f),
             Self::NotX509(why) => write!(f, "not an X.509 certificate: {why}"),
+            Self::NotDer { code: 1, flaw } => write!(f, "not an X.509 certificate: {flaw}"),
             Self::NotDer { flaw, .. } => flaw.fmt(f),
             Self::Algorithm => f.write_str("not signed with Ed25519"),
             Self::Version => f.write_str("not an X.509 certificate of version 3"),

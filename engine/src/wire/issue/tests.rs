@@ -180,6 +180,26 @@ prop_compose! {
 }
 
 proptest! {
+    /// Whatever the random serial number is, also with zeros in front or its highest bit set, what is
+    /// written is strict DER. The readers of `issue` check the rest of each certificate.
+    #[test]
+    fn no_serial_number_makes_a_certificate_lax(
+        zeros in 0..SERIAL_LEN,
+        digits in any::<[u8; SERIAL_LEN]>(),
+    ) {
+        let mut serial = digits;
+        serial[..zeros].fill(0);
+        serial[SERIAL_LEN - 1] |= 1;
+        let agent = fields(CertificateType::Agent);
+        let key = private_key("eop");
+        let der = issue_with_serial(&agent, &key.public_key(), &key, &serial).unwrap();
+        let read = Certificate::from_der(&der).unwrap();
+        let number = |serial: &[u8]| serial.iter().skip_while(|b| **b == 0).copied().collect::<Vec<_>>();
+        prop_assert_eq!(number(&read.serial), number(&serial));
+        // The other strict reader agrees.
+        prop_assert!(der::asn1::AnyRef::from_der(&der).is_ok());
+    }
+
     #[test]
     fn what_is_issued_reads_back_as_asked(
         limits in any_limits(),

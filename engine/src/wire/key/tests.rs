@@ -307,6 +307,13 @@ fn the_cipher_of_a_key_that_cannot_be_opened_is_named() {
 }
 
 #[test]
+fn no_iterations_are_not_called_too_many() {
+    let (_, pem) = encrypted!("zero_iterations");
+    let error = PrivateKey::from_pem(pem, Some(b"hunter2")).unwrap_err();
+    assert_eq!(error, KeyError::Senseless("PBKDF2 with 0 iterations".to_owned()));
+}
+
+#[test]
 fn how_a_key_is_encrypted_is_told_without_its_passphrase() {
     let read = |name: &str| {
         let path = format!("{}/testdata/encrypted_keys/{name}.pem", env!("CARGO_MANIFEST_DIR"));

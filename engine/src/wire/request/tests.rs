@@ -139,6 +139,41 @@ fn no_changed_and_no_cut_byte_goes_unnoticed() {
     }
 }
 
+/// Laxness is refused before the signature is looked at, and where it stands.
+#[test]
+fn a_request_in_lax_der_is_refused_with_its_byte() {
+    let der = golden_request("exppriv.csr").der().to_vec();
+    // Its outer sequence, its version, the set of its attribute's values.
+    for (at, byte, problem) in [
+        (0, 0x10, "constructed bit"),
+        (5, 0x22, "constructed bit"),
+        (81, 0x30, "a SET must stand here"),
+    ] {
+        let mut lax = der.clone();
+        lax[at] = byte;
+        match SigningRequest::from_der(&lax) {
+            Err(RequestError::NotDer(flaw)) => {
+                assert_eq!(flaw.offset, at, "{flaw}");
+                assert!(flaw.problem.contains(problem), "{flaw}");
+            }
+            other => panic!("{at}: {other:?}"),
+        }
+    }
+    let critical = 94;
+    assert_eq!(der[critical], 0xff);
+    for (byte, problem) in [(0, "FALSE is the default"), (1, "00 or ff")] {
+        let mut lax = der.clone();
+        lax[critical] = byte;
+        match SigningRequest::from_der(&lax) {
+            Err(RequestError::Invalid(CertificateError::NotDer { code: 5, flaw })) => {
+                assert_eq!(flaw.offset, critical, "{flaw}");
+                assert!(flaw.problem.contains(problem), "{flaw}");
+            }
+            other => panic!("{byte}: {other:?}"),
+        }
+    }
+}
+
 #[test]
 fn only_the_right_pem_section_is_read() {
     let certificate = golden::read("agent_xc.cert");

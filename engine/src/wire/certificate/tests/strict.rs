@@ -241,7 +241,8 @@ fn an_error_of_der_names_its_byte() {
     let mut der = golden::certificate("agent_xc").der().to_vec();
     der[0] = 0x10;
     let error = Certificate::from_der(&der).unwrap_err();
-    let text = "its DER is wrong at byte 0: the constructed bit of this tag is wrong";
+    let text = "not an X.509 certificate: its DER is wrong at byte 0: \
+                the constructed bit of this tag is wrong";
     assert_eq!((error.code(), error.to_string()), (1, text.to_owned()));
     der[0] = 0x30;
     der.insert(4, 0);
