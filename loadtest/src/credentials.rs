@@ -3,16 +3,22 @@
 //! Not here: throw-away credentials (`home`), making any.
 
 use std::fmt;
-use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::Args;
+use engine::home::file::{self, Patient};
 use engine::proto::tls::SetupError;
-use engine::wire::certificate::{Certificate, CertificateError};
+use engine::wire::certificate::{Certificate, CertificateError, CertificateType};
 use engine::wire::key::{KeyError, PrivateKey, PublicKey};
 use zeroize::Zeroizing;
+
+/// Largest file of certificates or public keys.
+const FILE_LEN_MAX: u64 = 16 << 20;
+/// How long a pipe with a passphrase may say nothing.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The private key of a broker, proxy or endpoint.
 #[derive(Debug, Args)]
@@ -31,52 +37,69 @@ impl KeyOptions {
     /// # Errors
     /// A file cannot be read, others may read it, or it holds no such key.
     pub(crate) fn read(&self) -> Result<PrivateKey, CredentialError> {
-        let pem = read_secret(&self.key)?;
-        let passphrase = self.passphrase_file.as_deref().map(read_secret).transpose()?;
+        let pem = read_secret(&self.key, file::open(&self.key).map(Patient::from))?;
+        let passphrase = self.passphrase_file.as_deref();
+        let passphrase =
+            passphrase.map(|path| read_secret(path, Patient::open(path, PATIENCE))).transpose()?;
         let passphrase = passphrase.as_ref().map(|text| first_line(text));
         PrivateKey::from_pem(&pem, passphrase)
             .map_err(|cause| CredentialError::new(&self.key, Cause::Key(cause)))
     }
 }
 
-/// The certificate in a PEM file.
+/// The one certificate of a broker, proxy or endpoint that connects or is connected to (`--agent`),
+/// which no peer accepts unless it is of type agent.
 ///
 /// # Errors
-/// The file cannot be read or holds no PacketLab certificate.
+/// The file cannot be read or holds no such certificate.
 pub(crate) fn certificate(path: &Path) -> Result<Certificate, CredentialError> {
-    Certificate::from_pem(&read(path)?)
-        .map_err(|cause| CredentialError::new(path, Cause::Certificate(cause)))
+    let certificate = Certificate::from_pem(&read(path)?)
+        .map_err(|cause| CredentialError::new(path, Cause::Certificate(cause)))?;
+    match certificate.certificate_type {
+        CertificateType::Agent => Ok(certificate),
+        other => Err(CredentialError::new(path, Cause::NoAgent(other))),
+    }
 }
 
-/// The certificates in PEM files, in that order.
+/// The certificates in PEM files, in that order; each may hold several.
 ///
 /// # Errors
-/// As [`certificate`].
+/// A file cannot be read or holds something else than PacketLab certificates.
 pub(crate) fn certificates(paths: &[PathBuf]) -> Result<Vec<Certificate>, CredentialError> {
-    paths.iter().map(|path| certificate(path)).collect()
+    read_all(paths, |pem| Certificate::list_from_pem(pem).map_err(Cause::Certificate))
 }
 
-/// The public keys in PEM files, in that order.
+/// The public keys in PEM files, in that order; each may hold several.
 ///
 /// # Errors
-/// A file cannot be read or holds no Ed25519 key.
+/// A file cannot be read or holds something else than Ed25519 keys.
 pub(crate) fn public_keys(paths: &[PathBuf]) -> Result<Vec<PublicKey>, CredentialError> {
-    let public_key = |path: &PathBuf| {
-        PublicKey::from_pem(&read(path)?)
-            .map_err(|cause| CredentialError::new(path, Cause::Key(cause)))
-    };
-    paths.iter().map(public_key).collect()
+    read_all(paths, |pem| PublicKey::list_from_pem(pem).map_err(Cause::Key))
 }
 
-fn read(path: &Path) -> Result<Vec<u8>, CredentialError> {
-    std::fs::read(path).map_err(|cause| CredentialError::new(path, Cause::File(cause)))
+fn read_all<T>(
+    paths: &[PathBuf],
+    list: impl Fn(&[u8]) -> Result<Vec<T>, Cause>,
+) -> Result<Vec<T>, CredentialError> {
+    let mut all = Vec::new();
+    for path in paths {
+        all.extend(list(&read(path)?).map_err(|cause| CredentialError::new(path, cause))?);
+    }
+    Ok(all)
+}
+
+fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
+    file::read(path, FILE_LEN_MAX).map_err(|cause| CredentialError::new(path, Cause::File(cause)))
 }
 
 /// Asks the opened file rather than its path, which could be exchanged in between.
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
+fn read_secret(
+    path: &Path,
+    opened: io::Result<Patient>,
+) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
     let failed = |cause| CredentialError::new(path, cause);
-    let mut file = File::open(path).map_err(|cause| failed(Cause::File(cause)))?;
-    let mode = file.metadata().map_err(|cause| failed(Cause::File(cause)))?.mode();
+    let mut file = opened.map_err(|cause| failed(Cause::File(cause)))?;
+    let mode = file.file().metadata().map_err(|cause| failed(Cause::File(cause)))?.mode();
     if mode & 0o006 != 0 {
         return Err(failed(Cause::OpenToOthers { mode: mode & 0o7777 }));
     }
@@ -103,6 +126,7 @@ enum Cause {
     OpenToOthers { mode: u32 },
     Key(KeyError),
     Certificate(CertificateError),
+    NoAgent(CertificateType),
     Tls(SetupError),
 }
 
@@ -130,6 +154,11 @@ impl fmt::Display for CredentialError {
             }
             Cause::Key(cause) => cause.fmt(f),
             Cause::Certificate(cause) => cause.fmt(f),
+            Cause::NoAgent(other) => write!(
+                f,
+                "is a certificate of type {other}, and every peer refuses it as an agent's; \
+                 `pktcred sign agent` makes one for this key"
+            ),
             Cause::Tls(cause) => cause.fmt(f),
         }
     }
@@ -197,6 +226,45 @@ mod tests {
         let open = directory.write("open", key.to_pem().as_bytes(), 0o644);
         let error = read_key(&open, None).unwrap_err();
         assert!(error.contains("mode 0644") && error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn only_an_agent_certificate_is_taken_for_one() {
+        let directory = Directory::new("agent");
+        for (name, is_agent) in [("agent_ep", true), ("subcmd_eop_ep", false)] {
+            let certificate_of = crate::golden::certificate(name);
+            let file = directory.write(name, certificate_of.to_pem().as_bytes(), 0o600);
+            match certificate(&file) {
+                Ok(found) => assert!(is_agent && found == certificate_of, "{name}"),
+                Err(error) => {
+                    let error = error.to_string();
+                    assert!(!is_agent && error.contains("type subcmd"), "{error}");
+                    assert!(error.contains("pktcred sign agent"), "{error}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn every_section_of_a_file_counts_and_a_fifo_is_not_waited_for() {
+        let directory = Directory::new("bundle");
+        let bundle = ["delpriv_eop_del_rep", "subcmd_del_ep"].map(crate::golden::certificate);
+        let pem = bundle[0].to_pem() + &bundle[1].to_pem();
+        let file = directory.write("chain", pem.as_bytes(), 0o600);
+        assert_eq!(certificates(std::slice::from_ref(&file)).unwrap(), bundle);
+        let error = certificate(&file).unwrap_err().to_string();
+        assert!(error.contains("holds 2 PEM sections `CERTIFICATE`, and one is meant"), "{error}");
+        let keys = [0, 1].map(|_| PrivateKey::generate().unwrap().public_key());
+        let pem = keys[0].to_pem() + &keys[1].to_pem();
+        let file = directory.write("operators", pem.as_bytes(), 0o600);
+        assert_eq!(public_keys(&[file]).unwrap(), keys);
+        let fifo = directory.0.join("fifo");
+        nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+        for error in
+            [certificate(&fifo).unwrap_err().to_string(), read_key(&fifo, None).unwrap_err()]
+        {
+            assert!(error.contains("not a regular file but a FIFO"), "{error}");
+        }
     }
 
     #[test]
