@@ -8,7 +8,9 @@ use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
+use std::time::Duration;
 
+use engine::home::file::{self, Patient};
 use engine::wire::escape::Escaped;
 use engine::wire::key::{KeyError, PrivateKey};
 use nix::unistd::geteuid;
@@ -18,6 +20,8 @@ use crate::prompt::{self, PromptError};
 
 /// Largest secret file. An encrypted key has about 300 bytes.
 const SECRET_LEN_MAX: usize = 64 * 1024;
+/// How long a pipe with a passphrase may say nothing: whoever writes into it may have to start first.
+const PIPE_PATIENCE: Duration = Duration::from_secs(10);
 
 /// Reads a private key. If it is encrypted the passphrase comes from `passphrase_file`, or else from
 /// one prompt on the terminal.
@@ -25,7 +29,7 @@ const SECRET_LEN_MAX: usize = 64 * 1024;
 /// # Errors
 /// The key cannot be read, is open to others, or not to be had with this passphrase.
 pub fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PrivateKey, SecretError> {
-    let pem = read(path)?;
+    let pem = read(path, file::open(path).map(Patient::from))?;
     match PrivateKey::from_pem(&pem, None) {
         Err(KeyError::PassphraseNeeded) => {}
         unencrypted => return unencrypted.map_err(SecretError::Key),
@@ -40,12 +44,14 @@ pub fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<Privat
     PrivateKey::from_pem(&pem, Some(&passphrase)).map_err(SecretError::Key)
 }
 
-/// Reads a passphrase: the first line of a file.
+/// Reads a passphrase: the first line of a file, or of what comes out of a pipe.
 ///
 /// # Errors
 /// The file cannot be read, or is open to others.
 pub fn passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    read(file).map(first_line).map_err(|error| SecretError::Passphrase(error.into()))
+    read(file, Patient::open(file, PIPE_PATIENCE))
+        .map(first_line)
+        .map_err(|error| SecretError::Passphrase(error.into()))
 }
 
 fn first_line(mut text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
@@ -58,9 +64,9 @@ fn first_line(mut text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
 }
 
 /// Reads a file that only we and root may read.
-fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let mut file = File::open(path).map_err(SecretError::Io)?;
-    check_owner_and_mode(&file, path)?;
+fn read(path: &Path, opened: io::Result<Patient>) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    let mut file = opened.map_err(SecretError::Io)?;
+    check_owner_and_mode(file.file(), path)?;
     // Full length from the start: growing would leave copies behind that nobody wipes.
     let mut bytes = Zeroizing::new(vec![0; SECRET_LEN_MAX]);
     let mut len = 0;

@@ -22,9 +22,12 @@ const SIZE_UNITS: [(&str, u64); 4] = [("", 1), ("k", 1 << 10), ("m", 1 << 20), (
 /// # Errors
 /// Anything else, in words.
 pub fn duration(text: &str) -> Result<Duration, String> {
-    scaled(text, &DURATION_UNITS)
-        .map(Duration::from_nanos)
-        .ok_or_else(|| format!("'{text}' is no duration; write 500ms, 10s, 5m or 2h"))
+    scaled(text, &DURATION_UNITS).map(Duration::from_nanos).ok_or_else(|| {
+        if !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()) {
+            return format!("'{text}' lacks its unit; write {text}s, {text}m, {text}h or {text}d");
+        }
+        format!("'{text}' is no duration; write 500ms, 10s, 5m or 2h")
+    })
 }
 
 /// As [`duration`], but longer than zero: for limits that would otherwise strike at once.
@@ -115,6 +118,13 @@ mod tests {
         for bad in ["", "10", "s", "1.5s", "-1s", " 1s", "1s ", "10 s", "1S", "584543d", "1é"] {
             assert!(duration(bad).is_err(), "{bad:?}");
         }
+    }
+
+    #[test]
+    fn a_duration_without_a_unit_is_told_that_it_lacks_one() {
+        let error = duration("365").unwrap_err();
+        assert_eq!(error, "'365' lacks its unit; write 365s, 365m, 365h or 365d");
+        assert!(duration("1.5s").unwrap_err().contains("is no duration"));
     }
 
     #[test]

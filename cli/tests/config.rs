@@ -99,18 +99,29 @@ fn proxy_mode_needs_the_address_of_the_proxy() {
 
 /// Items 25, 27: told before the passphrase is asked for, which would be code 3 here.
 #[test]
-fn an_address_that_cannot_be_used_is_code_4() {
+fn an_address_that_is_none_is_code_2_and_one_that_cannot_be_used_code_4() {
     let home = Home::new();
     for proxy in [0, 1] {
         let config = home.least().replace("xc", "enc") + &format!("EnableProxyMode {proxy}\n");
         home.write("xpmgr.conf", config.as_bytes());
-        for address in
-            ["", "127.0.0.1:port", "127.0.0.1:65536", "[::1", ":5", "nowhere.invalid", "a b"]
-        {
+        for (address, code, expected) in [
+            ("", 2, "is empty"),
+            ("127.0.0.1:port", 2, "from 0 to 65535"),
+            ("127.0.0.1:65536", 2, "from 0 to 65535"),
+            ("[::1", 2, "closing bracket"),
+            (":5", 2, "has no host"),
+            ("nowhere.invalid", 4, ""),
+            ("a b", 4, ""),
+            ("fe80::1", 4, "fe80::1 is a link-local address"),
+            ("[fe80::1]:4000", 4, "add the zone, as in fe80::1%eth0"),
+            ("224.0.0.251", 4, "224.0.0.251 is a multicast address, which has no connections"),
+            ("[ff02::1]:4000", 4, "ff02::1 is a multicast address"),
+            ("255.255.255.255", 4, "the broadcast address"),
+        ] {
             let ended =
                 run(home.bare_command().args(["-c", "xpmgr.conf", "-a", address, "./mlet"]));
-            assert_eq!(ended.code, Some(4), "{address}: {}", ended.stderr);
-            assert_says(&ended.stderr, &["FATAL: -a ", address]);
+            assert_eq!(ended.code, Some(code), "{address}: {}", ended.stderr);
+            assert_says(&ended.stderr, &["FATAL: -a ", address, expected]);
         }
     }
     // Not an address of this machine (TEST-NET-1): a proxy may have it, we cannot listen there.
@@ -123,6 +134,18 @@ fn an_address_that_cannot_be_used_is_code_4() {
         &ended.stderr,
         &["cannot listen on 192.0.2.1:20556", "name an address of this machine"],
     );
+}
+
+#[test]
+fn a_broker_at_an_address_without_connections_is_code_5() {
+    let home = Home::new();
+    for (address, expected) in [("fe80::1", "add the zone"), ("239.1.2.3", "multicast address")] {
+        let ended = home.run_with(
+            &publishing(&home).replace("BrokerAddr 127.0.0.1", &format!("BrokerAddr {address}")),
+        );
+        assert_eq!(ended.code, Some(5), "{address}: {}", ended.stderr);
+        assert_says(&ended.stderr, &["cannot find the broker", address, expected]);
+    }
 }
 
 /// Item 51.
@@ -149,7 +172,7 @@ fn an_agent_certificate_must_match_the_controller_key() {
 }
 
 #[test]
-fn an_agent_certificate_that_will_be_refused_earns_a_warning() {
+fn an_agent_certificate_that_will_be_refused_is_told_at_start() {
     let home = Home::new();
     let controller = &home.keys.controller;
     home.issue_until(
@@ -159,9 +182,99 @@ fn an_agent_certificate_that_will_be_refused_earns_a_warning() {
         controller,
         an_hour_ago(),
     );
+    // By the peer's clock it may be valid.
     let proxy = format!("{}EnableProxyMode 1\nBacklogConnAgentCertPath ", home.least());
     assert_says(&home.loads(&format!("{proxy}old.cert\n")), &["WARN", "not within its dates"]);
-    assert_says(&home.loads(&format!("{proxy}pubcmd.cert\n")), &["WARN", "type pubcmd, not agent"]);
+    // But no peer takes another type.
+    home.issue("subcmd.cert", CertificateType::Subcmd, &controller.public_key(), controller);
+    let on = publishing(&home);
+    for (config, place) in [
+        (format!("{proxy}subcmd.cert\n"), "xpmgr.conf:5:26: "),
+        (on.replace("Path agent.cert", "Path subcmd.cert"), "xpmgr.conf:3:18: "),
+    ] {
+        let said = home.refused(&config);
+        let problem =
+            format!("{place}this is a certificate of type subcmd, and every peer refuses");
+        assert_says(&said, &[&problem, "`pktcred sign agent` makes it"]);
+    }
+    assert_says(&home.refused(&format!("{proxy}pubcmd.cert\n")), &["of type pubcmd"]);
+}
+
+#[test]
+fn every_section_of_a_file_counts_where_a_list_is_meant() {
+    let home = Home::new();
+    let read = |name: &str| common::read(&home.path(name));
+    let chain = [&b"\xef\xbb\xbf"[..], &read("exppriv.cert"), &read("pubcmd.cert")].concat();
+    home.write("chain.pem", &chain);
+    home.write("operators.pem", &[read("exper.pub"), read("eop.pub")].concat());
+    let config = home.least().replace("exppriv.cert,pubcmd.cert", "chain.pem");
+    home.loads(&config.replace(":eop.pub:", ":operators.pem:"));
+    let agents = [read("agent.cert"), read("pubcmd.cert")].concat();
+    home.write("agents.pem", &agents);
+    let said = home.refused(&publishing(&home).replace("Path agent.cert", "Path agents.pem"));
+    let expected = "holds 2 PEM sections `CERTIFICATE`, and one is meant; split it";
+    assert_says(&said, &["xpmgr.conf:3:18: ", expected]);
+    // Nothing that cannot be read is left out.
+    home.write("chain.pem", &chain[..chain.len() - 40]);
+    assert_says(&home.refused(&config), &["this is no PacketLab certificate", "it is cut"]);
+    let keys = [read("xc"), read("xc")].concat();
+    home.write("xc", &keys);
+    assert_says(&home.refused(&home.least()), &["holds 2 PEM sections `PRIVATE KEY`"]);
+}
+
+#[test]
+fn a_file_in_another_form_is_named_with_the_command_that_converts_it() {
+    let home = Home::new();
+    home.write("der", &home.keys.controller.pkcs8_der());
+    let said = home
+        .refused(&home.least().replace("ControllerPrivkeyPath xc", "ControllerPrivkeyPath der"));
+    assert_says(
+        &said,
+        &["it is a private key in DER, not PEM", "openssl pkey -inform DER -in FILE"],
+    );
+    home.write("spki", &home.keys.operator.public_key().to_spki());
+    let said = home.refused(&home.least().replace(":eop.pub:", ":spki:"));
+    assert_says(&said, &["it is a public key in DER, not PEM; `openssl pkey -pubin -inform DER"]);
+}
+
+#[test]
+fn a_fifo_is_not_waited_for() {
+    let home = Home::new();
+    nix::unistd::mkfifo(&home.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let ended = run(home.bare_command().args(["-c", "fifo", "./mlet"]));
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert_says(
+        &ended.stderr,
+        &["cannot read the config file fifo: it is not a regular file but a FIFO"],
+    );
+}
+
+#[test]
+fn a_pattern_with_classes_and_a_period_of_nanoseconds_are_warned_of() {
+    let home = Home::new();
+    let config = publishing(&home) + "PubPeriod 10\n";
+    home.write("xpmgr.conf", config.as_bytes());
+    let ended = run(home.command().args(["-i", "EP[12]", "./mlet"]));
+    assert!(ended.loaded, "{}", ended.stderr);
+    assert_says(
+        &ended.stderr,
+        &[
+            "WARN -i EP[12]: [ and ] stand for themselves",
+            "WARN xpmgr.conf:6:11: PubPeriod of 10 nanoseconds is surely a mistake; a number without",
+        ],
+    );
+    let ended = run(home.command().args(["-i", "EP?", "./mlet"]));
+    assert!(ended.loaded && !ended.stderr.contains("-i EP"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_value_of_a_megabyte_is_not_repeated() {
+    let home = Home::new();
+    for key in ["ExpExec 1:hello:", "BrokerAddr ", "PubPeriod ", "ProgramDirPath ", "PubCountry "] {
+        let ended = home.run_with(&format!("{}{key}{}\n", publishing(&home), "x:".repeat(1 << 19)));
+        assert_eq!(ended.code, Some(3), "{key}");
+        assert!(ended.stderr.len() < 4000, "{key}: {} bytes", ended.stderr.len());
+    }
 }
 
 /// Item 52.

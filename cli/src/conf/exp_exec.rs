@@ -51,6 +51,16 @@ pub(crate) struct Override {
     pub(crate) complaint: Option<Complaint>,
 }
 
+impl Override {
+    /// What is odd about a pattern of host ids.
+    pub(super) fn pattern_complaint(&self) -> Option<Complaint> {
+        let problem =
+            value::pattern_flaw(&self.pair.value).filter(|_| self.pair.name == "hostid")?;
+        let advice = "write * or ? in their place";
+        Some(Complaint { place: Some(self.place), problem: problem.into(), advice: advice.into() })
+    }
+}
+
 /// Reads the value of one `ExpExec` line.
 pub(super) fn exp_exec(line: Value<'_>) -> Result<ExperimentSettings, Complaint> {
     let fields = line.split(b':', FIELDS.len());

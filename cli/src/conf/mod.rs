@@ -18,6 +18,7 @@ use engine::wire::address::HostPort;
 pub(crate) use exp_exec::{ExperimentSettings, Override};
 pub(crate) use text::{Complaint, Located, Source};
 use text::{Entry, Value, entries};
+pub(crate) use value::pattern_flaw;
 
 /// What the file says.
 #[derive(Debug)]
@@ -163,11 +164,12 @@ impl<'a> Reader<'a> {
         let agent_certificate = self.scalar("PubAgentCertPath", value::file);
         let broker_roots = self.scalar("BrokerCertRootPath", value::files).unwrap_or_default();
         let controller_addr = self.address("PubControllerAddr", enabled);
-        let period = self.scalar("PubPeriod", value::time);
+        let period = self.time("PubPeriod", Duration::from_secs(1));
         let priority = self.scalar("PubExpPriority", value::number);
         let countries = self.scalar("PubCountry", value::countries).unwrap_or_default();
         let locations = self.scalar("PubLocation", value::locations).unwrap_or_default();
-        let greet_after = self.scalar("GreetPeriodAfterPubEnd", value::time).unwrap_or_default();
+        let greet_after =
+            self.time("GreetPeriodAfterPubEnd", Duration::from_secs(1)).unwrap_or_default();
         let (mut broker, mut agent_certificate) = (broker, agent_certificate);
         if enabled {
             broker = self.required(
@@ -199,15 +201,16 @@ impl<'a> Reader<'a> {
         const STEP_TIMEOUT: Duration = Duration::from_secs(2);
         const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(5);
         const BACKLOG_TARGET: usize = 2;
+        const LEAST: Duration = Duration::from_millis(1);
         ProxySettings {
             agent_certificate: self.scalar("BacklogConnAgentCertPath", value::file),
             proxy_roots: self.scalar("ProxyCertRootPath", value::files).unwrap_or_default(),
             backlog_target: self
                 .scalar("TargetBacklogConn", backlog_target)
                 .unwrap_or(BACKLOG_TARGET),
-            step_timeout: self.scalar("BacklogConnTimeout", value::time).unwrap_or(STEP_TIMEOUT),
+            step_timeout: self.time("BacklogConnTimeout", LEAST).unwrap_or(STEP_TIMEOUT),
             bootstrap_timeout: self
-                .scalar("BootstrapBacklogTimeout", value::time)
+                .time("BootstrapBacklogTimeout", LEAST)
                 .unwrap_or(BOOTSTRAP_TIMEOUT),
         }
     }
@@ -225,6 +228,10 @@ impl<'a> Reader<'a> {
             self.missing("ExpExec", "at least one experiment is needed");
         }
         self.check_across(&experiments);
+        if publishes {
+            let pairs = experiments.iter().flat_map(|experiment| &experiment.overrides);
+            self.warnings.extend(pairs.filter_map(Override::pattern_complaint));
+        }
         let complaints = experiments.iter_mut().flat_map(|experiment| &mut experiment.overrides);
         let complaints = complaints.filter_map(|pair| pair.complaint.take());
         if publishes {
@@ -259,6 +266,20 @@ impl<'a> Reader<'a> {
     fn scalar<T>(&mut self, key: &str, read: fn(Value<'a>) -> Result<T, Complaint>) -> Option<T> {
         let value = self.last_value(key)?;
         read(value).map_err(|complaint| self.errors.push(complaint)).ok()
+    }
+
+    /// A time. A number without a unit counts nanoseconds, which whoever writes fewer than `least` of
+    /// them has not thought of.
+    fn time(&mut self, key: &str, least: Duration) -> Option<Duration> {
+        let time = self.scalar(key, value::time)?;
+        let value = self.last_value(key)?;
+        if value::number(value).is_ok() && !time.is_zero() && time < least {
+            self.warnings.push(value.complain(
+                format!("{key} of {value} nanoseconds is surely a mistake"),
+                "a number without a unit counts nanoseconds; write a unit, as in 10s, 10m, 10h or 10d",
+            ));
+        }
+        Some(time)
     }
 
     /// A 0/1 key: the last line counts, and must not be empty.

@@ -322,6 +322,49 @@ fn numbers_read_as_in_c_and_times_also_take_units() {
     }
 }
 
+#[test]
+fn a_time_of_too_few_nanoseconds_is_warned_of() {
+    let publishing = format!(
+        "EnableExpPublication 1\nBrokerAddr b\nPubAgentCertPath {FILE}\n{}",
+        LEAST.replace("EnableExpPublication 0\n", "")
+    );
+    for (line, warned) in [
+        ("PubPeriod 10", true),
+        ("PubPeriod 31536000", true),
+        ("PubPeriod 999999999", true),
+        ("PubPeriod 1000000000", false),
+        ("PubPeriod 10ns", false),
+        ("PubPeriod 0", false),
+        ("PubPeriod -1", false),
+        ("GreetPeriodAfterPubEnd 60", true),
+        ("BacklogConnTimeout 2000", true),
+        ("BacklogConnTimeout 500000000", false),
+        ("BootstrapBacklogTimeout 5", true),
+    ] {
+        let warnings = warnings(&format!("{publishing}{line}\n"));
+        assert_eq!(warnings.len(), usize::from(warned), "{line}: {warnings:?}");
+        let says = |warning: &String| warning.contains("nanoseconds is surely a mistake");
+        assert!(warnings.iter().all(says), "{line}: {warnings:?}");
+    }
+}
+
+#[test]
+fn a_pattern_of_host_ids_knows_no_classes() {
+    let overriding = |pair: &str, publishes: u8| {
+        let line = format!("ExpExec 1:hello:{FILE}:{FILE}::{pair}\n");
+        warnings(&format!(
+            "EnableExpPublication {publishes}\nBrokerAddr b\nPubAgentCertPath {FILE}\n\
+             ControllerPrivkeyPath {FILE}\n{line}"
+        ))
+    };
+    let said = overriding("hostid=EP[12];", 1);
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("[ and ] stand for themselves"), "{said:?}");
+    for (pair, publishes) in [("hostid=EP*;", 1), ("other=EP[12];", 1), ("hostid=EP[12];", 0)] {
+        assert!(overriding(pair, publishes).is_empty(), "{pair}");
+    }
+}
+
 /// Item 45.
 #[test]
 fn countries_and_locations_are_checked_also_when_nothing_is_published() {

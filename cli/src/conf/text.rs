@@ -11,6 +11,8 @@ use engine::wire::escape::Escaped;
 
 /// Most characters of a line that are shown before, in and after the marked part.
 const SHOWN_MAX: usize = 48;
+/// Most characters of a value that a message repeats. Real paths and addresses are shorter.
+const VALUE_SHOWN_MAX: usize = 200;
 
 /// A config file as read.
 #[derive(Debug)]
@@ -104,9 +106,10 @@ impl<'a> Value<'a> {
     }
 }
 
+/// For messages: escaped and cut.
 impl fmt::Display for Value<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        Escaped(self.bytes).fmt(f)
+        f.write_str(&Escaped(self.bytes).cut(VALUE_SHOWN_MAX))
     }
 }
 
@@ -238,9 +241,10 @@ mod tests {
     fn read(text: &[u8]) -> (Vec<(usize, String, String)>, Vec<String>) {
         let source = source(text);
         let mut warnings = Vec::new();
+        let text = |value: Value<'_>| String::from_utf8(value.bytes.to_vec()).unwrap();
         let entries = entries(&source, &mut warnings)
             .iter()
-            .map(|entry| (entry.key.place.line, entry.key.to_string(), entry.value.to_string()))
+            .map(|entry| (entry.key.place.line, text(entry.key), text(entry.value)))
             .collect();
         (entries, warnings.iter().map(|warning| source.one_line(warning)).collect())
     }
@@ -311,6 +315,18 @@ mod tests {
         let entries = entries(&source, &mut Vec::new());
         let shown = source.with_caret(&entries[0].value.complain("empty", "fill in"));
         assert_eq!(shown, "x.conf:1:4: empty\n 1 | Key\n   |    ^\n   = fill in");
+    }
+
+    #[test]
+    fn a_value_of_a_megabyte_is_cut_in_messages() {
+        let source = source(format!("Key {}", "x".repeat(1 << 20)).as_bytes());
+        let entries = entries(&source, &mut Vec::new());
+        let value = entries[0].value;
+        let complaint = value.complain(format!("'{value}' is wrong"), "y");
+        for shown in [source.one_line(&complaint), source.with_caret(&complaint)] {
+            assert!(shown.len() < 500, "{} bytes", shown.len());
+            assert!(shown.contains("xxx...' is wrong"), "{shown}");
+        }
     }
 
     #[test]

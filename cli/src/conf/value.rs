@@ -143,6 +143,14 @@ pub(super) fn address(value: Value<'_>) -> Result<Located<HostPort>, Complaint> 
     })
 }
 
+/// What a pattern of host ids cannot mean, in words: matching knows `*` and `?` alone.
+pub(crate) fn pattern_flaw(pattern: &str) -> Option<&'static str> {
+    pattern.contains(['[', ']']).then_some(
+        "[ and ] stand for themselves, as there are no classes of characters: * and ? are all that \
+         matches others",
+    )
+}
+
 /// Parts between commas, none of them empty.
 fn elements<'a>(value: Value<'a>, advice: &str) -> Result<Vec<Value<'a>>, Complaint> {
     let elements = value.split(b',', usize::MAX);

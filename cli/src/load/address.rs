@@ -10,10 +10,37 @@ pub(super) const EXPERIMENT_PORT: u16 = 20556;
 /// Port of a proxy for controllers (protocol.md 7).
 pub(super) const PROXY_PORT: u16 = 20557;
 
-/// All addresses of a name, in the resolver's order, without duplicates; never empty.
+/// All addresses of a name at which there can be a connection, in the resolver's order, without
+/// duplicates; never empty.
 pub(super) fn resolve(address: &HostPort, default_port: u16) -> io::Result<Vec<SocketAddr>> {
     let port = address.port.unwrap_or(default_port);
-    distinct((address.host.as_str(), port).to_socket_addrs()?)
+    let mut found = distinct((address.host.as_str(), port).to_socket_addrs()?)?;
+    let flaw = found.iter().find_map(flaw);
+    found.retain(|address| self::flaw(address).is_none());
+    match flaw {
+        Some(flaw) if found.is_empty() => Err(io::Error::new(io::ErrorKind::InvalidInput, flaw)),
+        _ => Ok(found),
+    }
+}
+
+/// Why nobody can listen at, or connect to, an address of this kind.
+fn flaw(address: &SocketAddr) -> Option<String> {
+    let ip = address.ip();
+    match address {
+        _ if ip.is_multicast() => Some(format!(
+            "{ip} is a multicast address, which has no connections; name the address of one host"
+        )),
+        SocketAddr::V4(v4) if v4.ip().is_broadcast() => Some(format!(
+            "{ip} is the broadcast address, which has no connections; name the address of one host"
+        )),
+        SocketAddr::V6(v6) if v6.ip().is_unicast_link_local() && v6.scope_id() == 0 => {
+            Some(format!(
+                "{ip} is a link-local address, which is another on each interface; add the zone, as in \
+             {ip}%eth0"
+            ))
+        }
+        _ => None,
+    }
 }
 
 /// As [`resolve`], but `*` is the wildcard of IPv4 and IPv6.

@@ -1,7 +1,5 @@
 //! `ExpExec` entries: certificates and keys read, the chain put in order and verified (protocol.md 4.8).
 
-use std::path::PathBuf;
-
 use engine::config::Experiment;
 use engine::proto::trust::{TrustMode, verify_chain};
 use engine::wire::certificate::Certificate;
@@ -91,8 +89,7 @@ impl Loader<'_> {
         settings: &ExperimentSettings,
         owner: &PublicKey,
     ) -> Result<Vec<Certificate>, Failure> {
-        let read = |path: &Located<PathBuf>| self.certificate(path);
-        let mut chain = settings.chain.iter().map(read).collect::<Result<Vec<_>, _>>()?;
+        let mut chain = self.certificates(&settings.chain)?;
         let key_id = owner.key_id();
         let Some(ours) = chain.iter().position(|entry| entry.subject_key_id == key_id) else {
             let problem =

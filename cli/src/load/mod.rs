@@ -10,24 +10,25 @@ mod publication;
 #[cfg(test)]
 mod tests;
 
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
 use cli::prompt::PromptError;
 use cli::secret::{self, SecretError};
 use engine::config::{Config, Greeting, Proxy};
+use engine::home::file;
 use engine::wire::address::HostPort;
-use engine::wire::certificate::{Certificate, CertificateType};
+use engine::wire::certificate::{Certificate, CertificateError, CertificateType};
 use engine::wire::escape::Escaped;
 use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::program::Programs;
 use engine::wire::time::Ticks;
 use nix::sys::signal::Signal;
+use zeroize::Zeroizing;
 
 use crate::args::Args;
 use crate::conf::{self, Complaint, Located, ProxySettings, Settings, Source};
@@ -98,12 +99,12 @@ fn read_config(args: &Args) -> Result<Source, Failure> {
             PathBuf::from("xpmgr.conf")
         }
     };
-    let text = read_file(&path).map_err(|error| {
+    let text = file::read(&path, FILE_LEN_MAX).map_err(|error| {
         let shown = Escaped(path.as_os_str().as_bytes());
         let hint = if args.config.is_some() { "" } else { "; name another file with -c" };
         Failure::new(Exit::Config, format!("cannot read the config file {shown}: {error}{hint}"))
     })?;
-    Ok(Source { path, text })
+    Ok(Source { path, text: text.to_vec() })
 }
 
 fn read_settings(source: &Source) -> Result<Settings, Failure> {
@@ -134,19 +135,17 @@ struct Loader<'a> {
 impl Loader<'_> {
     /// Resolves `-a`: where to listen, or the proxy.
     fn approach(&self, proxy: Option<ProxySettings>) -> Result<Approach, Failure> {
-        let unusable = |text: &str, error: &dyn std::fmt::Display| {
-            Failure::new(Exit::Listen, format!("-a {}: {error}", Escaped(text.as_bytes())))
-        };
-        let name = match &self.args.addr {
-            Some(text) => Some(HostPort::parse(text).map_err(|error| unusable(text, &error))?),
-            None => None,
-        };
         let text = self.args.addr.as_deref().unwrap_or_default();
+        let failure = |exit, error: &dyn std::fmt::Display| {
+            Failure::new(exit, format!("-a {}: {error}", shown(text)))
+        };
+        let unusable = |error: io::Error| failure(Exit::Listen, &error);
+        let name = self.args.addr.as_deref().map(HostPort::parse).transpose();
+        let name = name.map_err(|error| failure(Exit::Usage, &error))?;
         let Some(settings) = proxy else {
             let default = (Ipv4Addr::UNSPECIFIED, address::EXPERIMENT_PORT).into();
             let Some(name) = name else { return Ok(Approach::Passive { listen: vec![default] }) };
-            let found =
-                address::resolve_to_listen(&name).map_err(|error| unusable(text, &error))?;
+            let found = address::resolve_to_listen(&name).map_err(unusable)?;
             return Ok(Approach::Passive { listen: usable(text, found)? });
         };
         let Some(name) = name else {
@@ -154,7 +153,7 @@ impl Loader<'_> {
             return Err(Failure::new(Exit::Usage, message));
         };
         let addresses = address::resolve(&name, address::PROXY_PORT);
-        let addresses = addresses.map_err(|error| unusable(text, &error))?;
+        let addresses = addresses.map_err(unusable)?;
         Ok(Approach::Proxy { name, addresses, settings })
     }
 
@@ -198,8 +197,8 @@ impl Loader<'_> {
         })))
     }
 
-    /// An agent certificate must belong to the controller key. That it may still be refused by whom
-    /// it is shown to is only warned of, as the clock or the peer's roots decide it.
+    /// An agent certificate must be one, and belong to the controller key. That it may still be
+    /// refused by whom it is shown to is only warned of, as the peer's clock decides it.
     fn agent_certificate(
         &self,
         path: &Located<PathBuf>,
@@ -212,38 +211,53 @@ impl Loader<'_> {
                 self.fail(&path.complain(problem, "name the one issued for ControllerPrivkeyPath"))
             );
         }
-        let mut flaws = Vec::new();
         if certificate.certificate_type != CertificateType::Agent {
-            flaws.push(format!("it is of type {}, not agent", certificate.certificate_type.name()));
+            let kind = certificate.certificate_type;
+            let problem = format!(
+                "this is a certificate of type {kind}, and every peer refuses it as an agent's"
+            );
+            let advice = "name one of type agent; `pktcred sign agent` makes it";
+            return Err(self.fail(&path.complain(problem, advice)));
         }
         if !certificate.is_valid_at(self.now) {
-            flaws.push("now is not within its dates".to_owned());
-        }
-        for flaw in flaws {
+            let flaw = "now is not within its dates";
             let complaint = path.complain("the agent certificate will be refused", flaw);
             tracing::warn!("{}", self.source.one_line(&complaint));
         }
         Ok(certificate)
     }
 
+    /// The one certificate in a file.
     fn certificate(&self, path: &Located<PathBuf>) -> Result<Certificate, Failure> {
-        let pem = self.file(path)?;
-        Certificate::from_pem(&pem).map_err(|error| {
-            let problem = format!("this is no PacketLab certificate: {error}");
-            self.fail(&path.complain(problem, "name a PEM file with one certificate"))
-        })
+        Certificate::from_pem(&self.file(path)?).map_err(|error| self.no_certificate(path, &error))
     }
 
+    /// Every certificate in these files.
+    fn certificates(&self, paths: &[Located<PathBuf>]) -> Result<Vec<Certificate>, Failure> {
+        let mut all = Vec::new();
+        for path in paths {
+            let listed = Certificate::list_from_pem(&self.file(path)?);
+            all.extend(listed.map_err(|error| self.no_certificate(path, &error))?);
+        }
+        Ok(all)
+    }
+
+    fn no_certificate(&self, path: &Located<PathBuf>, error: &CertificateError) -> Failure {
+        let problem = format!("this is no PacketLab certificate: {error}");
+        self.fail(&path.complain(problem, "name a PEM file with a CERTIFICATE"))
+    }
+
+    /// Every public key in these files.
     fn public_keys(&self, paths: &[Located<PathBuf>]) -> Result<Vec<PublicKey>, Failure> {
-        paths.iter().map(|path| self.public_key(path)).collect()
-    }
-
-    fn public_key(&self, path: &Located<PathBuf>) -> Result<PublicKey, Failure> {
-        let pem = self.file(path)?;
-        PublicKey::from_pem(&pem).map_err(|error| {
-            let problem = format!("this is no public key: {error}");
-            self.fail(&path.complain(problem, "name a PEM file with an Ed25519 PUBLIC KEY"))
-        })
+        let mut all = Vec::new();
+        for path in paths {
+            let listed = PublicKey::list_from_pem(&self.file(path)?);
+            all.extend(listed.map_err(|error| {
+                let problem = format!("this is no public key: {error}");
+                self.fail(&path.complain(problem, "name a PEM file with an Ed25519 PUBLIC KEY"))
+            })?);
+        }
+        Ok(all)
     }
 
     fn programs(&self, path: &Located<PathBuf>) -> Result<Programs, Failure> {
@@ -253,8 +267,8 @@ impl Loader<'_> {
         })
     }
 
-    fn file(&self, path: &Located<PathBuf>) -> Result<Vec<u8>, Failure> {
-        read_file(&path.value).map_err(|error| {
+    fn file(&self, path: &Located<PathBuf>) -> Result<Zeroizing<Vec<u8>>, Failure> {
+        file::read(&path.value, FILE_LEN_MAX).map_err(|error| {
             let shown = Escaped(path.value.as_os_str().as_bytes());
             self.fail(&path.complain(format!("cannot read {shown}: {error}"), "make it readable"))
         })
@@ -275,7 +289,7 @@ fn usable(text: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Fai
             Err(error) => last_error = format!("cannot listen on {address}: {error}"),
         }
     }
-    let text = Escaped(text.as_bytes());
+    let text = shown(text);
     if listen.is_empty() {
         let message = format!("-a {text}: {last_error}; name an address of this machine");
         return Err(Failure::new(Exit::Listen, message));
@@ -286,11 +300,7 @@ fn usable(text: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Fai
     Ok(listen)
 }
 
-fn read_file(path: &Path) -> io::Result<Vec<u8>> {
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_LEN_MAX {
-        return Err(io::Error::other(format!("it is longer than {FILE_LEN_MAX} bytes")));
-    }
-    Ok(bytes)
+/// An option as a message repeats it.
+fn shown(text: &str) -> String {
+    Escaped(text.as_bytes()).cut(200)
 }

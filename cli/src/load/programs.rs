@@ -1,10 +1,11 @@
 //! `ProgramDirPath`: the monitor programs that certificates may demand (protocol.md 6.1).
 
 use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use engine::home::file;
 use engine::wire::escape::Escaped;
 use engine::wire::program::{Program, ProgramLanguage, Programs};
 
@@ -42,19 +43,6 @@ fn program(path: &Path, name: &[u8]) -> Result<Program, String> {
     let language = ProgramLanguage::from_file_name(name).map_err(|suffix| {
         format!("unknown suffix {}; known are .ebpf and .wasm", Escaped(suffix))
     })?;
-    let file = read(path).map_err(|error| error.to_string())?;
+    let file = file::read(path, FILE_LEN_MAX).map_err(|error| error.to_string())?;
     Program::from_file(language, &file).map_err(|error| error.to_string())
-}
-
-/// Reads a regular file; anything else (a pipe, say) could make us wait for ever.
-fn read(path: &Path) -> io::Result<Vec<u8>> {
-    if !fs::metadata(path)?.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
-    let mut bytes = Vec::new();
-    fs::File::open(path)?.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_LEN_MAX {
-        return Err(io::Error::other(format!("it is longer than {FILE_LEN_MAX} bytes")));
-    }
-    Ok(bytes)
 }

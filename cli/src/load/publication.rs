@@ -8,8 +8,8 @@ use engine::wire::escape::Escaped;
 use engine::wire::key::PublicKey;
 use engine::wire::name_value::{Dialect, Pair};
 
-use super::{Approach, Loader, address};
-use crate::conf::PublicationSettings;
+use super::{Approach, Loader, address, shown};
+use crate::conf::{self, PublicationSettings};
 use crate::exit::{Exit, Failure};
 
 /// A publication of which the addresses are known and nothing else was read.
@@ -37,6 +37,9 @@ impl Loader<'_> {
         let controller_addr = self.controller_addr(&settings, approach)?;
         if let Some(hostid) = &self.args.hostid {
             publishable(hostid).map_err(|problem| usage("-i", hostid, &problem))?;
+            if let Some(flaw) = conf::pattern_flaw(hostid) {
+                tracing::warn!("-i {hostid}: {flaw}; write * or ? in their place");
+            }
         }
         Ok(Addressed { settings, broker, controller_addr })
     }
@@ -121,5 +124,5 @@ pub(super) fn resolvable(name: &HostPort) -> Result<(), String> {
 }
 
 fn usage(option: &str, text: &str, problem: &str) -> Failure {
-    Failure::new(Exit::Usage, format!("{option} {}: {problem}", Escaped(text.as_bytes())))
+    Failure::new(Exit::Usage, format!("{option} {}: {problem}", shown(text)))
 }

@@ -80,3 +80,25 @@ fn a_proxy_needs_an_address() {
     let Err(failure) = approach(None, true) else { panic!("it must fail") };
     assert_eq!(failure.exit, Exit::Usage);
 }
+
+#[test]
+fn addresses_without_connections_are_refused_and_a_zone_makes_link_local_ones_usable() {
+    let refused = |addr| match approach(Some(addr), true) {
+        Err(failure) => (failure.exit, failure.message),
+        Ok(_) => panic!("{addr} must be refused"),
+    };
+    for (addr, exit, expected) in [
+        ("fe80::1", Exit::Listen, "add the zone"),
+        ("[fe80::1]:7", Exit::Listen, "add the zone"),
+        ("224.0.0.1", Exit::Listen, "multicast"),
+        ("ff02::1", Exit::Listen, "multicast"),
+        ("255.255.255.255", Exit::Listen, "broadcast"),
+        ("h:65536", Exit::Usage, "from 0 to 65535"),
+        ("h:x", Exit::Usage, "from 0 to 65535"),
+    ] {
+        let (found, message) = refused(addr);
+        assert_eq!(found, exit, "{message}");
+        assert!(message.contains(expected), "{message}");
+    }
+    assert_eq!(proxy("[fe80::1%lo]:7"), ["[fe80::1%1]:7"]);
+}
