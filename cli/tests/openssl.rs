@@ -1,4 +1,5 @@
-//! `openssl s_client` as the endpoint: another TLS, at the level of bytes.
+//! `openssl s_client` as the endpoint: another TLS, at the level of bytes; and `openssl` as the
+//! converter that our messages name.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -11,7 +12,7 @@ use std::thread;
 
 use common::endpoint::{CDATA, Identity, NDATA, SUCCESS, message};
 use common::manager::{Manager, PATIENCE};
-use common::{Home, assert_says};
+use common::{Home, PKTCRED, assert_says};
 
 /// START as it stands on the wire.
 const START: [u8; 4] = [0x21, 0, 0, 0];
@@ -155,4 +156,71 @@ fn openssl_is_refused_as_any_other_endpoint() {
     client.sends(&SUCCESS);
     client.sends(&message(CDATA, b"anything"));
     client.receives(&message(CDATA, b"anything"));
+}
+
+/// How a form is made from `key.pem`, `cert.pem` and `csr.pem`; what `pktcred show` calls it; and what
+/// it says of what the command in its message made of it.
+const FORMS: [(&str, &str, &str); 11] = [
+    ("x509 -in cert.pem -outform DER", "a certificate in DER", "kind: certificate"),
+    (
+        "x509 -in cert.pem -trustout -addtrust clientAuth",
+        "TRUSTED CERTIFICATE",
+        "kind: certificate",
+    ),
+    ("crl2pkcs7 -nocrl -certfile cert.pem", "a PKCS#7 bundle", "kind: certificate"),
+    ("crl2pkcs7 -nocrl -certfile cert.pem -outform DER", "PKCS#7", "kind: certificate"),
+    ("req -in csr.pem -outform DER", "a signing request in DER", "kind: signing request"),
+    ("pkey -in key.pem -outform DER", "a private key in DER", "kind: private key"),
+    (
+        "pkcs8 -topk8 -in key.pem -outform DER -passout pass:hunter2",
+        "an encrypted private key in DER",
+        "kind: private key\nencrypted: PBES2",
+    ),
+    ("pkey -in key.pem -pubout -outform DER", "a public key in DER", "kind: public key"),
+    (
+        "pkcs12 -export -inkey key.pem -in cert.pem -passout pass:hunter2",
+        "a PKCS#12 file",
+        "kind: private key\nencrypted: PBES2",
+    ),
+    ("genrsa -traditional 2048", "a traditional RSA key", "kind: private key\nencrypted: PBES2"),
+    (
+        "ecparam -genkey -noout -name prime256v1",
+        "EC PRIVATE KEY",
+        "kind: private key\nencrypted: PBES2",
+    ),
+];
+
+#[test]
+#[ignore = "needs openssl"]
+fn openssl_converts_each_form_as_the_message_says() {
+    let home = Home::new();
+    let golden = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/testdata/credentials");
+    for (name, file) in
+        [("key.pem", "keys/xc"), ("cert.pem", "agent_xc.cert"), ("csr.pem", "exppriv.csr")]
+    {
+        home.write(name, &std::fs::read(format!("{golden}/{file}")).unwrap());
+    }
+    let shell = |command: &str| {
+        let output =
+            Command::new("sh").args(["-c", command]).current_dir(home.path("")).output().unwrap();
+        assert!(output.status.success(), "{command}: {output:?}");
+        output.stdout
+    };
+    let show = |file: &str| {
+        let mut command = Command::new(PKTCRED);
+        let output = command.args(["show", file]).current_dir(home.path("")).output().unwrap();
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for (make, what, becomes) in FORMS {
+        home.write("form", &shell(&format!("openssl {make}")));
+        let said = show("form");
+        assert_says(&said, &["error: it is ", what]);
+        let command = said.split('`').nth(1).unwrap();
+        let mut command = command.replace("FILE", "form").replace("NEW", "converted");
+        if command.starts_with("openssl pkcs") && !command.contains("pkcs7") {
+            command += " -passout pass:hunter2 -passin pass:hunter2";
+        }
+        shell(&command);
+        assert_says(&show("converted"), &[becomes]);
+    }
 }

@@ -4,8 +4,7 @@
 //! the home.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io::{self, Read};
+use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -68,16 +67,22 @@ impl Place {
             .map_err(|error| Failure::of_secret(&path, &error))
     }
 
-    /// A public key, by path or by its name in the home.
+    /// The one public key of a file, by path or by its name in the home.
     pub(crate) fn public_key(&self, name: &Path) -> Result<PublicKey, Failure> {
         let path = self.find(KEYS, name)?;
         PublicKey::from_pem(&read(&path)?).map_err(|error| Failure::of_file(&path, error))
     }
 
-    /// A certificate, by path or by its name in the home.
-    pub(crate) fn certificate(&self, name: &Path) -> Result<Certificate, Failure> {
+    /// Every public key of a file, by path or by its name in the home.
+    pub(crate) fn public_keys(&self, name: &Path) -> Result<Vec<PublicKey>, Failure> {
+        let path = self.find(KEYS, name)?;
+        PublicKey::list_from_pem(&read(&path)?).map_err(|error| Failure::of_file(&path, error))
+    }
+
+    /// Every certificate of a file, by path or by its name in the home.
+    pub(crate) fn certificates(&self, name: &Path) -> Result<Vec<Certificate>, Failure> {
         let path = self.find(CERTIFICATES, name)?;
-        Certificate::from_pem(&read(&path)?).map_err(|error| Failure::of_file(&path, error))
+        Certificate::list_from_pem(&read(&path)?).map_err(|error| Failure::of_file(&path, error))
     }
 
     /// A program, by path or by its name in the home.
@@ -98,19 +103,7 @@ pub(crate) fn program(path: &Path, contents: &[u8]) -> Result<Program, String> {
 
 /// Reads a file that may hold a secret.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    read_bounded(path).map_err(|error| Failure::of_file(path, error))
-}
-
-fn read_bounded(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
-    let file = fs::File::open(path)?;
-    let expected = usize::try_from(file.metadata()?.len().min(FILE_LEN_MAX)).unwrap_or(0);
-    // Room for all at once: growing would leave copies behind that nobody wipes.
-    let mut bytes = Zeroizing::new(Vec::with_capacity(expected + 64));
-    file.take(FILE_LEN_MAX + 1).read_to_end(&mut bytes)?;
-    if bytes.len() as u64 > FILE_LEN_MAX {
-        return Err(io::Error::other(format!("it is longer than {FILE_LEN_MAX} bytes")));
-    }
-    Ok(bytes)
+    file::read(path, FILE_LEN_MAX).map_err(|error| Failure::of_file(path, error))
 }
 
 /// Where a result goes.

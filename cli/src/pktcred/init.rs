@@ -1,10 +1,11 @@
-//! `pktcred init`: a home, as the original's `pktlab_init` makes it.
+//! `pktcred init`: a home, as the original's `pktlab_init` makes it, for CAIDA's public broker unless
+//! another is named.
 
 use std::path::PathBuf;
 
 use clap::Args;
 use cli::prompt::Blocked;
-use engine::home::{self, Broker, CONFIG, Home, KEY_NAMES, PROXY_CONFIG, Settings};
+use engine::home::{self, Broker, CONFIG, Home, KEY_NAMES, PROXY_CONFIG, Settings, caida};
 use engine::wire::address::HostPort;
 use engine::wire::time::Ticks;
 
@@ -13,19 +14,26 @@ use crate::files::Place;
 use crate::passphrase::NewPassphrase;
 use crate::validity::Validity;
 
-/// The public broker (protocol.md 7).
-const PUBLIC_BROKER: &str = "pktbrokr.caida.org";
 /// 1970 to 2038-01-19, as the original's.
 const VALIDITY: (Ticks, Ticks) = (Ticks(0), Ticks(0x7FFF_FFFF * 1_000_000_000));
 
+const KEYS_OF_OTHERS: &str = "\
+Keys of the public deployment, put into the home's folder of keys:
+  caida_k_bop.pub  the broker operator's, by which the public broker is known
+  caida_k_eop.pub  the endpoint operator's. With the certificate that it gave you for your
+                   exppriv_exper.csr:
+                   pktcred add-privilege --cert exppriv.cert --eop-key caida_k_eop.pub";
+
 #[derive(Debug, Args)]
+#[command(after_help = KEYS_OF_OTHERS)]
 pub(crate) struct Options {
     #[command(flatten)]
     passphrase: NewPassphrase,
     /// Broker to which the config files publish
-    #[arg(long, value_name = "HOST[:PORT]", default_value = PUBLIC_BROKER, value_parser = address)]
+    #[arg(long, value_name = "HOST[:PORT]", default_value = caida::BROKER, value_parser = address)]
     broker: HostPort,
-    /// Public key of the broker's operator; without it the broker's signature is not checked
+    /// Public key of the broker's operator; that of the public broker is known. Without it the
+    /// broker's signature is not checked
     #[arg(long, value_name = "FILE")]
     broker_root: Option<PathBuf>,
     /// Publish nothing: endpoints are told the address in another way
@@ -46,7 +54,10 @@ pub(crate) fn run(options: &Options, place: &Place) -> Result<Exit, Failure> {
     let directory = home::vacant_place(&place.home()?)?;
     let root =
         |name: &Option<PathBuf>| name.as_ref().map(|name| place.public_key(name)).transpose();
-    let broker_root = root(&options.broker_root)?;
+    let broker_root = match root(&options.broker_root)? {
+        None if options.broker.host == caida::BROKER => Some(caida::broker_operator()),
+        root => root,
+    };
     let proxy_root = root(&options.proxy_root)?;
     let broker = Broker { address: options.broker.clone(), root: broker_root };
     let (not_before, not_after) = options.validity.resolve(VALIDITY)?;

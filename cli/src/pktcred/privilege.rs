@@ -21,10 +21,12 @@ use crate::show;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The exppriv certificate, and the delpriv ones if the privilege was delegated; may be repeated
+    /// The exppriv certificate, and the delpriv ones if the privilege was delegated, in one file or
+    /// several; may be repeated
     #[arg(long, value_name = "FILE", required = true)]
     cert: Vec<PathBuf>,
-    /// Public key of the endpoint operator
+    /// Public key of the endpoint operator; caida_k_eop.pub in a new home is that of the public
+    /// endpoints
     #[arg(long, value_name = "PUBKEY")]
     eop_key: PathBuf,
     /// Use it for endpoints that ask for no experiment by name, instead of the present default
@@ -38,11 +40,15 @@ pub(crate) fn run(options: &Options, place: &Place, now: Ticks) -> Result<Exit, 
         .map_err(|error| Failure::of_file(&home, format!("{error}; pktcred init makes a home")))?;
     let operator = place.public_key(&options.eop_key)?;
     let pubcmd_path = home.join(CERTIFICATES).join(PUBCMD);
-    let mut chain = vec![place.certificate(&pubcmd_path)?];
+    let mut chain = place.certificates(&pubcmd_path)?;
     for name in &options.cert {
-        chain.push(place.certificate(name)?);
+        let certificates = place.certificates(name)?;
+        for warning in certificates.iter().flat_map(|one| show::warnings(&one.limits)) {
+            note(format!("warning: {}: {warning}", shown(name)));
+        }
+        chain.extend(certificates);
     }
-    check(&chain, &operator, options, now)?;
+    check(&chain, &operator, now)?;
     let configs = [CONFIG, PROXY_CONFIG].map(|name| home.join(name));
     if configs.iter().all(|path| !path.exists()) {
         let problem = format!("holds neither {CONFIG} nor {PROXY_CONFIG}");
@@ -67,27 +73,19 @@ pub(crate) fn run(options: &Options, place: &Place, now: Ticks) -> Result<Exit, 
 }
 
 /// Whether endpoints of this operator will accept the chain.
-fn check(
-    chain: &[Certificate],
-    operator: &PublicKey,
-    options: &Options,
-    now: Ticks,
-) -> Result<(), Failure> {
-    for (name, certificate) in options.cert.iter().zip(chain.iter().skip(1)) {
-        for warning in show::warnings(&certificate.limits) {
-            note(format!("warning: {}: {warning}", shown(name)));
-        }
-    }
+fn check(chain: &[Certificate], operator: &PublicKey, now: Ticks) -> Result<(), Failure> {
     let mode = TrustMode::EndpointAuthenticatesController;
     let verified = verify_chain(chain, std::slice::from_ref(operator), mode, now);
     let verified = verified.map_err(|error| {
         Failure::unusable(format!(
             "endpoints of this operator would refuse the chain: {error} (0 is the home's {PUBCMD}, \
-             then come the --cert files); nothing was changed"
+             then come those of the --cert files); nothing was changed"
         ))
     })?;
     if verified.certificates.len() < chain.len() {
-        return Err(Failure::usage("a --cert file has no place in the chain; leave it out"));
+        return Err(Failure::usage(
+            "a certificate of --cert has no place in the chain; leave it out",
+        ));
     }
     Ok(())
 }

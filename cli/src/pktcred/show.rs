@@ -13,6 +13,7 @@ use engine::wire::name_value::Pair;
 use engine::wire::program::{Program, ProgramLanguage};
 use engine::wire::request::SigningRequest;
 use engine::wire::time::Ticks;
+use engine::wire::{foreign, pem};
 
 use crate::facts::{Fact, Facts};
 use crate::failure::{Exit, Failure, print};
@@ -23,7 +24,7 @@ pub(crate) struct Options {
     /// Keys, certificates, signing requests, programs
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
-    /// Print a JSON array with one object for each file
+    /// Print a JSON array with one object for each file, or for each section of a file with several
     #[arg(long)]
     json: bool,
     /// Its first line is the passphrase of encrypted keys, which are not opened otherwise
@@ -35,19 +36,26 @@ pub(crate) fn run(options: &Options, place: &Place, now: Ticks) -> Result<Exit, 
     let mut exit = Exit::Success;
     let mut all = Vec::new();
     for name in &options.files {
-        let mut facts = Facts::default();
-        facts.add("file", name.to_string_lossy().into_owned());
-        match decode(name, options, place, now) {
-            Ok((kind, decoded)) => {
-                facts.add("kind", kind);
-                facts.extend(decoded);
+        let parts = decode(name, options, place, now);
+        let several = parts.len() > 1;
+        for (number, part) in (1_u64..).zip(parts) {
+            let mut facts = Facts::default();
+            facts.add("file", name.to_string_lossy().into_owned());
+            if several {
+                facts.add("section", number);
             }
-            Err(problem) => {
-                exit = Exit::Refuted;
-                facts.add("error", problem);
+            match part {
+                Ok((kind, decoded)) => {
+                    facts.add("kind", kind);
+                    facts.extend(decoded);
+                }
+                Err(problem) => {
+                    exit = Exit::Refuted;
+                    facts.add("error", problem);
+                }
             }
+            all.push(facts);
         }
-        all.push(facts);
     }
     if options.json {
         let objects: Vec<_> = all.iter().map(Facts::json).collect();
@@ -59,54 +67,52 @@ pub(crate) fn run(options: &Options, place: &Place, now: Ticks) -> Result<Exit, 
     Ok(exit)
 }
 
-/// The sections that are looked for, in PEM files that may hold notes before them.
-const SECTIONS: [(&str, &str); 5] = [
-    ("-----BEGIN CERTIFICATE-----", "certificate"),
-    ("-----BEGIN CERTIFICATE REQUEST-----", "signing request"),
-    ("-----BEGIN PUBLIC KEY-----", "public key"),
-    ("-----BEGIN PRIVATE KEY-----", "private key"),
-    ("-----BEGIN ENCRYPTED PRIVATE KEY-----", "private key"),
-];
+/// What is known about one section, or about a file that has none; in words if it cannot be used.
+type Part = Result<(&'static str, Facts), String>;
 
-fn decode(
-    name: &Path,
-    options: &Options,
-    place: &Place,
-    now: Ticks,
-) -> Result<(&'static str, Facts), String> {
+/// Every part of a file: its sections, or what it is as a whole.
+fn decode(name: &Path, options: &Options, place: &Place, now: Ticks) -> Vec<Part> {
     let path = find_anywhere(name, place);
-    let contents = files::read(&path).map_err(|failure| failure.to_string())?;
-    let kind = kind_of(&path, &contents);
-    let facts = match kind {
-        "certificate" => {
-            let decoded = Certificate::from_pem(&contents);
-            decoded.map(|found| certificate(&found, now)).map_err(|error| error.to_string())
-        }
-        "signing request" => {
-            let decoded = SigningRequest::from_pem(&contents);
-            decoded.map(|found| request(&found)).map_err(|error| error.to_string())
-        }
-        "public key" => {
-            let decoded = PublicKey::from_pem(&contents);
-            decoded.map(|found| public_key(&found)).map_err(|error| error.to_string())
-        }
-        "private key" => private_key(&path, &contents, options.passphrase_file.as_deref()),
-        _ => files::program(&path, &contents).map(|found| program(&found)),
+    let contents = match files::read(&path) {
+        Ok(contents) => contents,
+        Err(failure) => return vec![Err(failure.to_string())],
     };
-    facts.map(|facts| (kind, facts))
+    // A program may well hold a certificate as data.
+    let is_program = path.extension().is_some_and(|suffix| suffix == "wasm" || suffix == "ebpf");
+    let sections = if is_program { Vec::new() } else { pem::sections(&contents) };
+    if !sections.is_empty() {
+        return sections.into_iter().map(|one| section(one, &path, options, now)).collect();
+    }
+    if !is_program && let Some(foreign) = foreign::recognise(&contents) {
+        return vec![Err(foreign.to_string())];
+    }
+    vec![files::program(&path, &contents).map(|found| ("program", program(&found)))]
 }
 
-/// What the name says, or else the first section.
-fn kind_of(path: &Path, contents: &[u8]) -> &'static str {
-    // A program may well hold a certificate as data.
-    if path.extension().is_some_and(|suffix| suffix == "wasm" || suffix == "ebpf") {
-        return "program";
+fn section(section: pem::Section<'_>, path: &Path, options: &Options, now: Ticks) -> Part {
+    let text = section.text;
+    let part = |kind, facts: Result<Facts, String>| facts.map(|facts| (kind, facts));
+    match section.label {
+        "CERTIFICATE" => {
+            let decoded = Certificate::from_pem(text).map_err(|error| error.to_string());
+            part("certificate", decoded.map(|found| certificate(&found, now)))
+        }
+        "CERTIFICATE REQUEST" => {
+            let decoded = SigningRequest::from_pem(text).map_err(|error| error.to_string());
+            part("signing request", decoded.map(|found| request(&found)))
+        }
+        "PUBLIC KEY" => {
+            let decoded = PublicKey::from_pem(text).map_err(|error| error.to_string());
+            part("public key", decoded.map(|found| public_key(&found)))
+        }
+        "PRIVATE KEY" | "ENCRYPTED PRIVATE KEY" => {
+            part("private key", private_key(path, text, options.passphrase_file.as_deref()))
+        }
+        label => Err(match foreign::recognise(text) {
+            Some(foreign) => foreign.to_string(),
+            None => format!("a PEM section `{label}`, for which PacketLab has no use"),
+        }),
     }
-    let found = SECTIONS.into_iter().filter_map(|(begin, kind)| {
-        let at = contents.windows(begin.len()).position(|bytes| bytes == begin.as_bytes())?;
-        Some((at, kind))
-    });
-    found.min().map_or("program", |(_, kind)| kind)
 }
 
 /// A bare name may lie in any folder of the home.

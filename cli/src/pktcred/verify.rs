@@ -2,12 +2,13 @@
 //! certificate breaks which rule.
 
 use std::fmt::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use engine::home::CERTIFICATES;
 use engine::proto::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 use engine::wire::certificate::{Certificate, CertificateType};
+use engine::wire::key::PublicKey;
 use engine::wire::time::Ticks;
 
 use crate::failure::{Exit, Failure, note, print, shown};
@@ -20,14 +21,14 @@ pub(crate) struct Options {
     /// Who presents the chain
     #[arg(long = "as", value_name = "WHO")]
     presenter: Presenter,
-    /// Public key that may have signed the last certificate; may be repeated. Without any that
+    /// Public keys that may have signed the last certificate; may be repeated. Without any that
     /// signature is not checked
     #[arg(long, value_name = "PUBKEY")]
     root: Vec<PathBuf>,
     /// Check for this moment instead of now
     #[arg(long, value_name = "DATE", value_parser = date)]
     at: Option<Ticks>,
-    /// Certificates; the presenter's own one first, the others in any order
+    /// Certificates, one or several in a file; the presenter's own one first, the others in any order
     #[arg(value_name = "FILE", required = true)]
     files: Vec<PathBuf>,
 }
@@ -61,70 +62,102 @@ impl Presenter {
     }
 }
 
+/// Things from files, each with the name of its file.
+struct Named<'a, T> {
+    names: Vec<&'a Path>,
+    things: Vec<T>,
+}
+
+impl<'a, T> Named<'a, T> {
+    fn new() -> Self {
+        Self { names: Vec::new(), things: Vec::new() }
+    }
+
+    fn extend(&mut self, name: &'a Path, things: Vec<T>) {
+        self.names.extend(things.iter().map(|_| name));
+        self.things.extend(things);
+    }
+
+    /// The file of the thing with this index.
+    fn shown(&self, index: usize) -> String {
+        self.names.get(index).map(|name| shown(name)).unwrap_or_default()
+    }
+}
+
 pub(crate) fn run(options: &Options, place: &Place, now: Ticks) -> Result<Exit, Failure> {
-    let roots =
-        options.root.iter().map(|name| place.public_key(name)).collect::<Result<Vec<_>, _>>()?;
+    let mut roots = Named::new();
+    for name in &options.root {
+        roots.extend(name, place.public_keys(name)?);
+    }
     let Some(chain) = decode(&options.files, place)? else {
         print("FAILED: every certificate presented must be readable [code 2]\n")?;
         return Ok(Exit::Refuted);
     };
-    for (name, certificate) in options.files.iter().zip(&chain) {
+    for (name, certificate) in chain.names.iter().zip(&chain.things) {
         for warning in show::warnings(&certificate.limits) {
             note(format!("warning: {}: {warning}", shown(name)));
         }
     }
-    if roots.is_empty() {
+    if roots.things.is_empty() {
         note("warning: without --root the signature of the last certificate is not checked");
     }
     let now = options.at.unwrap_or(now);
-    match verify_chain(&chain, &roots, options.presenter.mode(), now) {
+    match verify_chain(&chain.things, &roots.things, options.presenter.mode(), now) {
         Ok(verified) => {
-            print(&verdict(&verified, &chain, options))?;
+            print(&verdict(&verified, &chain, &roots))?;
             Ok(Exit::Success)
         }
         Err(error) => {
-            let reason = explain(&error, &options.files);
-            let hint = hint(&error, options, &chain, now);
+            let reason = explain(&error, &chain);
+            let hint = hint(&error, options, &chain.things, now);
             print(&format!("FAILED: {reason} [code {}]{hint}\n", error.code()))?;
             Ok(Exit::Refuted)
         }
     }
 }
 
-/// All certificates, or `None` after telling which of them cannot be read and by which rule.
-fn decode(names: &[PathBuf], place: &Place) -> Result<Option<Vec<Certificate>>, Failure> {
-    let mut chain = Vec::new();
-    for (index, name) in names.iter().enumerate() {
+/// All certificates, or `None` after telling which file cannot be read and by which rule.
+fn decode<'a>(
+    names: &'a [PathBuf],
+    place: &Place,
+) -> Result<Option<Named<'a, Certificate>>, Failure> {
+    let mut chain = Named::new();
+    let mut unreadable = 0;
+    for name in names {
         let path = place.find(CERTIFICATES, name)?;
-        match Certificate::from_pem(&files::read(&path)?) {
-            Ok(certificate) => chain.push(certificate),
+        match Certificate::list_from_pem(&files::read(&path)?) {
+            Ok(certificates) => chain.extend(name, certificates),
             Err(error) => {
+                let index = chain.things.len() + unreadable;
+                unreadable += 1;
                 let (path, code) = (shown(&path), error.code());
                 print(&format!("certificate {index} ({path}): {error} [rule code {code}]\n"))?;
             }
         }
     }
-    Ok((chain.len() == names.len()).then_some(chain))
+    Ok((unreadable == 0).then_some(chain))
 }
 
 /// The chain from leaf to root, one line each.
-fn verdict(verified: &VerifiedChain, presented: &[Certificate], options: &Options) -> String {
+fn verdict(
+    verified: &VerifiedChain,
+    presented: &Named<'_, Certificate>,
+    roots: &Named<'_, PublicKey>,
+) -> String {
     let mut text = String::from("OK:");
     for certificate in &verified.certificates {
-        let index = presented.iter().position(|one| one == certificate);
-        let name = index.and_then(|index| options.files.get(index));
-        let name = name.map(|name| shown(name)).unwrap_or_default();
+        let index = presented.things.iter().position(|one| one == certificate);
+        let name = index.map(|index| presented.shown(index)).unwrap_or_default();
         let (kind, subject) = (certificate.certificate_type, certificate.subject_key_id);
         let _ = writeln!(text, " {name}: {kind} for {subject}");
         text.push_str("  <-");
     }
-    let root = verified.anchor.and_then(|index| options.root.get(index));
-    let _ = match (root, verified.root_key_id()) {
-        (Some(root), _) => writeln!(text, " root {}", shown(root)),
+    let _ = match (verified.anchor, verified.root_key_id()) {
+        (Some(root), _) => writeln!(text, " root {}", roots.shown(root)),
         (None, Some(key_id)) => writeln!(text, " root {key_id}, unchecked"),
         (None, None) => writeln!(text, " no root"),
     };
-    let unused = presented.len().saturating_sub(verified.certificates.len());
+    let unused = presented.things.len().saturating_sub(verified.certificates.len());
     if unused > 0 {
         let _ = writeln!(text, "{unused} of the certificates are not needed");
     }
@@ -134,12 +167,11 @@ fn verdict(verified: &VerifiedChain, presented: &[Certificate], options: &Option
 }
 
 /// The error with the file's name beside its number.
-fn explain(error: &ChainError, names: &[PathBuf]) -> String {
+fn explain(error: &ChainError, chain: &Named<'_, Certificate>) -> String {
     let text = error.to_string();
     let Some(index) = error.index() else { return text };
-    let name = names.get(index).map(|name| shown(name)).unwrap_or_default();
     let number = format!("certificate {index}");
-    text.replacen(&number, &format!("{number} ({name})"), 1)
+    text.replacen(&number, &format!("{number} ({})", chain.shown(index)), 1)
 }
 
 /// What would probably help.

@@ -64,6 +64,25 @@ fn both_configs_get_the_line_and_a_second_run_changes_nothing() {
 }
 
 #[test]
+fn a_bundle_is_taken_as_a_whole_and_two_operators_are_not() {
+    let scratch = scene();
+    scratch.done(&["key", "other", "--no-passphrase", "--dir", "."]);
+    let two = scratch.read("eop.pub") + &scratch.read("other.pub");
+    scratch.write("two.pub", two);
+    let words = ["add-privilege", "--cert", "exppriv.cert", "--eop-key", "two.pub"];
+    let said = scratch.refused(&words, 3);
+    assert_says(&said, &["two.pub: holds 2 PEM sections `PUBLIC KEY`, and one is meant"]);
+    // The privilege given to `other`, who hands it on.
+    let words = ["sign", "exppriv", "--signer", "eop", "--subject", "other.pub", "-o", "first"];
+    scratch.done(&words);
+    let words = ["sign", "delpriv", "--delegate", "exppriv", "--signer", "other", "--subject"];
+    scratch.done(&[&words[..], &["home/keys/k_exper.pub", "-o", "second"]].concat());
+    scratch.write("bundle.cert", scratch.read("first") + &scratch.read("second"));
+    scratch.done(&["add-privilege", "--cert", "bundle.cert", "--eop-key", "eop.pub"]);
+    assert!(loads(&scratch.path("home/xpmgr.conf")));
+}
+
+#[test]
 fn the_default_moves_and_stays_the_only_one() {
     let scratch = scene();
     scratch.done(&[&ADD[..], &["--default"]].concat());

@@ -41,9 +41,12 @@ fn the_home_is_where_pktxpmgr_looks_for_it() {
     let output = command.output().unwrap();
     assert!(output.status.success(), "{output:?}");
     let config = scratch.read(".pktlab/xpmgr.conf");
-    assert_says(&config, &["BrokerAddr pktbrokr.caida.org\n", "# BrokerCertRootPath is left out"]);
+    let root = scratch.path(".pktlab/keys/caida_k_bop.pub");
+    let line = format!("BrokerCertRootPath {}\n", root.display());
+    assert_says(&config, &["BrokerAddr pktbrokr.caida.org\n", &line]);
     let said = String::from_utf8(output.stdout).unwrap();
-    assert_says(&said, &[".pktlab is ready", "The broker's signature will not be checked"]);
+    assert_says(&said, &[".pktlab is ready"]);
+    assert!(!said.contains("will not be checked"), "{said}");
     // Without HOME there must be an option.
     let output = Command::new(PKTCRED).env_clear().arg("init").output().unwrap();
     assert_eq!(output.status.code(), Some(2), "{output:?}");
@@ -53,11 +56,49 @@ fn the_home_is_where_pktxpmgr_looks_for_it() {
 fn everything_is_for_the_owner_alone() {
     let scratch = Scratch::with_home();
     let tree = scratch.tree("home");
-    assert_eq!(tree.len(), 22);
+    assert_eq!(tree.len(), 24);
     for (name, mode) in tree {
         let expected = if scratch.path(&name).is_dir() { 0o700 } else { 0o600 };
         assert_eq!(mode, expected, "{name}");
     }
+}
+
+/// The tutorial of the original downloads both keys; here they are in the home.
+#[test]
+fn the_keys_of_the_public_deployment_are_at_hand() {
+    let scratch = Scratch::with_home();
+    let published = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/src/home/caida");
+    for name in ["caida_k_bop.pub", "caida_k_eop.pub"] {
+        let key = fs::read_to_string(format!("{published}/{name}")).unwrap();
+        assert_eq!(scratch.read(&format!("home/keys/{name}")), key);
+    }
+    let help = scratch.done(&["init", "--help"]);
+    assert_says(&help, &["add-privilege --cert exppriv.cert --eop-key caida_k_eop.pub"]);
+    // Found by its name alone: a chain that it has not signed fails for that and no other reason.
+    let words = ["add-privilege", "--cert", "exppriv_eop_exper.cert", "--eop-key"];
+    let said = scratch.refused(&[&words[..], &["caida_k_eop.pub"]].concat(), 3);
+    assert_says(&said, &["endpoints of this operator would refuse the chain"]);
+}
+
+#[test]
+fn another_brokers_key_is_not_guessed() {
+    for (words, expected) in [
+        (&["--broker", "127.0.0.1:9"][..], "# BrokerCertRootPath is left out"),
+        (&["--broker", "pktbrokr.caida.org:20556"], "/keys/caida_k_bop.pub\n"),
+        (&["--broker-root", "bop.pub"], "/keys/broker_root.pub\n"),
+    ] {
+        let scratch = Scratch::new();
+        scratch.golden_key("bop");
+        scratch.done(&[&["init", "--no-passphrase"], words].concat());
+        assert_says(&scratch.read("home/xpmgr.conf"), &[expected]);
+    }
+}
+
+#[test]
+fn a_period_without_a_unit_is_told_so() {
+    let scratch = Scratch::new();
+    let said = scratch.refused(&["init", "--no-passphrase", "--valid-for", "365"], 2);
+    assert_says(&said, &["'365' lacks its unit; write 365s, 365m, 365h or 365d"]);
 }
 
 #[test]

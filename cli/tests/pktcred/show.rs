@@ -239,6 +239,119 @@ fn a_bad_file_does_not_hide_the_others_and_names_its_flaw() {
 }
 
 #[test]
+fn every_section_of_a_file_is_shown() {
+    let scratch = Scratch::new();
+    let marked = "\u{feff}".to_owned() + &fs::read_to_string(golden("agent_xc.cert")).unwrap();
+    let key = fs::read_to_string(golden("keys/xc.pub")).unwrap();
+    let ec = "-----BEGIN EC PARAMETERS-----\nBggqhkjOPQMBBw==\n-----END EC PARAMETERS-----\n";
+    scratch.write("one", &marked);
+    assert!(!scratch.done(&["show", "one"]).contains("section"));
+    scratch.write("bundle", marked + "a note\n" + &key);
+    let said = scratch.done(&["show", "bundle"]);
+    assert_says(
+        &said,
+        &[
+            "file: bundle\nsection: 1\nkind: certificate\ntype: agent\n",
+            "file: bundle\nsection: 2\nkind: public key\n",
+        ],
+    );
+    let json = scratch.done(&["show", "--json", "bundle"]);
+    assert_says(&json, &["{\"file\":\"bundle\",\"section\":1,", "\"section\":2,"]);
+    scratch.write("odd", key + ec);
+    let said = scratch.refused(&["show", "odd"], 1);
+    assert_says(&said, &["section: 2\nerror: a PEM section `EC PARAMETERS`, for which"]);
+}
+
+#[test]
+fn a_file_in_another_form_is_named_with_the_command_that_converts_it() {
+    let scratch = Scratch::new();
+    let der = |name: &str| pem_contents(&fs::read_to_string(golden(name)).unwrap());
+    let utf_16 = |text: &str| {
+        let units = std::iter::once(0xfeff).chain(text.encode_utf16());
+        units.flat_map(u16::to_le_bytes).collect::<Vec<_>>()
+    };
+    let section = |label: &str| {
+        format!("-----BEGIN {label}-----\nAAAA\n-----END {label}-----\n").into_bytes()
+    };
+    let forms = [
+        (der("agent_xc.cert"), "a certificate in DER, not PEM; `openssl x509 -inform DER -in FILE"),
+        (
+            der("exppriv.csr"),
+            "a signing request in DER, not PEM; `openssl req -inform DER -in FILE",
+        ),
+        (der("keys/xc"), "a private key in DER, not PEM; `openssl pkey -inform DER -in FILE"),
+        (der("keys/xc.pub"), "a public key in DER, not PEM; `openssl pkey -pubin -inform DER"),
+        (der("keys/enc"), "an encrypted private key in DER, not PEM; `openssl pkcs8 -topk8"),
+        (
+            vec![0x30, 0x80, 2, 1, 3, 0x30, 0x80],
+            "a PKCS#12 file; `openssl pkcs12 -in FILE -nocerts",
+        ),
+        (section("OPENSSH PRIVATE KEY"), "a private key of OpenSSH; openssl cannot read it"),
+        (section("RSA PRIVATE KEY"), "a traditional RSA key (RSA PRIVATE KEY); `openssl pkcs8"),
+        (section("EC PRIVATE KEY"), "(EC PRIVATE KEY); `openssl pkcs8 -topk8 -in FILE"),
+        (section("TRUSTED CERTIFICATE"), "(TRUSTED CERTIFICATE); `openssl x509 -in FILE -out NEW`"),
+        (utf_16("-----BEGIN PUBLIC KEY-----\n"), "text in UTF-16; `iconv -f UTF-16 -t UTF-8 FILE"),
+    ];
+    for (contents, expected) in forms {
+        scratch.write("file", contents);
+        let said = scratch.refused(&["show", "file"], 1);
+        assert_says(&said, &["error: it is ", expected]);
+        // Whoever reads keys and certificates says the same.
+        for words in [
+            &["sign", "agent", "--signer", "file", "--subject", "file"][..],
+            &["sign", "agent", "--signer", "file", "--csr", "file"],
+            &["csr", "exppriv", "--key", "file"],
+        ] {
+            assert_says(&scratch.refused(words, 3), &["holds no readable PEM section", expected]);
+        }
+        let said = scratch.refused(&["verify", "--as", "agent", "file"], 1);
+        assert_says(&said, &["holds no readable PEM section `CERTIFICATE`: it is ", expected]);
+    }
+}
+
+/// What a PEM file holds.
+fn pem_contents(pem: &str) -> Vec<u8> {
+    let mut bits = 0_u32;
+    let mut contents = Vec::new();
+    let digits = pem.lines().filter(|line| !line.starts_with('-')).flat_map(str::bytes);
+    for (index, digit) in digits.take_while(|digit| *digit != b'=').enumerate() {
+        const DIGITS: &[u8] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        let value = DIGITS.iter().position(|known| *known == digit).unwrap();
+        bits = bits << 6 | value as u32;
+        if index % 4 > 0 {
+            contents.push((bits >> (6 - 2 * (index % 4))) as u8);
+        }
+    }
+    contents
+}
+
+#[test]
+fn a_fifo_is_not_waited_for() {
+    let scratch = Scratch::new();
+    nix::unistd::mkfifo(&scratch.path("fifo"), nix::sys::stat::Mode::S_IRWXU).unwrap();
+    let refused = "it is not a regular file but a FIFO";
+    assert_says(&scratch.refused(&["show", "fifo"], 1), &[refused]);
+    assert_says(&scratch.refused(&["verify", "--as", "agent", "fifo"], 3), &[refused]);
+    assert_says(&scratch.refused(&["csr", "exppriv", "--key", "fifo"], 3), &[refused]);
+}
+
+#[test]
+fn the_cipher_of_a_key_that_cannot_be_opened_is_named() {
+    let scratch = Scratch::new();
+    scratch.write("pass", "hunter2\n");
+    for (name, shown, refused) in [
+        ("gcm", "not supported: AES-256-GCM", "unsupported way (AES-256-GCM)"),
+        ("zero_iterations", "and 0 iterations, AES-256-CBC", "no sense (PBKDF2 with 0 iterations)"),
+    ] {
+        let file = format!("{}/../encrypted_keys/{name}.pem", golden(""));
+        scratch.write(name, fs::read(file).unwrap());
+        assert_says(&scratch.done(&["show", name]), &[shown]);
+        let words = ["csr", "exppriv", "--passphrase-file", "pass", "--key", name];
+        assert_says(&scratch.refused(&words, 3), &[refused]);
+    }
+}
+
+#[test]
 fn text_from_outside_cannot_steer_the_terminal() {
     let scratch = Scratch::new();
     let name = "a\x1b[2J\"b";

@@ -78,6 +78,33 @@ fn the_failing_certificate_its_file_and_the_reason_are_named() {
 }
 
 #[test]
+fn every_section_of_a_file_counts() {
+    let scratch = Scratch::new();
+    let read = |name: &str| std::fs::read_to_string(golden(name)).unwrap();
+    scratch.write("chain", read("pubcmd_exper_xc.cert") + &read("exppriv_eop_exper.cert"));
+    scratch.write("roots", read("keys/bop.pub") + &read("keys/eop.pub"));
+    let words = ["verify", "--as", "controller", "--root", "roots", "chain"];
+    let said = scratch.done(&words);
+    assert_says(&said, &["OK: chain: pubcmd", "<- chain: exppriv", "<- root roots\n"]);
+    scratch.write("chain", read("exppriv_eop_exper.cert") + &read("pubcmd_exper_xc.cert"));
+    assert_says(&scratch.refused(&words, 1), &["certificate 0 (chain) is of type exppriv"]);
+    // None is left out because it cannot be read.
+    let cut = read("exppriv_eop_exper.cert").replace("-----END", "-----EN");
+    scratch.write("chain", read("pubcmd_exper_xc.cert") + &cut);
+    assert_says(&scratch.refused(&words, 1), &["certificate 0 (chain): holds no readable PEM"]);
+}
+
+#[test]
+fn lax_der_is_refused_with_its_byte() {
+    let scratch = Scratch::new();
+    let pem = std::fs::read_to_string(golden("agent_xc.cert")).unwrap();
+    // The first base64 digit holds the constructed bit of the outer tag.
+    scratch.write("lax", pem.replacen("\nMII", "\nEII", 1));
+    let said = scratch.refused(&["verify", "--as", "agent", "lax"], 1);
+    assert_says(&said, &["certificate 0 (lax): not an X.509 certificate", "byte 0", "rule code 1"]);
+}
+
+#[test]
 fn every_unreadable_certificate_is_told_with_its_rule() {
     let scratch = Scratch::new();
     scratch.write("bad", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
