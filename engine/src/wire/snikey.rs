@@ -153,7 +153,7 @@ impl std::error::Error for SniKeyError {}
 #[cfg(test)]
 mod tests {
     use proptest::prelude::*;
-    use rustls_pki_types::DnsName;
+    use rustls::pki_types::DnsName;
 
     use super::*;
 

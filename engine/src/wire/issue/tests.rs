@@ -197,7 +197,7 @@ proptest! {
         let number = |serial: &[u8]| serial.iter().skip_while(|b| **b == 0).copied().collect::<Vec<_>>();
         prop_assert_eq!(number(&read.serial), number(&serial));
         // The other strict reader agrees.
-        prop_assert!(der::asn1::AnyRef::from_der(&der).is_ok());
+        prop_assert!(AnyRef::from_der(&der).is_ok());
     }
 
     #[test]
