@@ -227,7 +227,8 @@ fn the_module_loads_the_keys_of_a_home_with_and_without_passphrase() {
         scratch.pktcred(&[&["init", "--home", home], protection].concat());
         let folder = format!("{home}/keys/");
         let loaded = scratch.python(LOAD_KEYS, &[&folder, "state/", passphrase], "");
-        assert_eq!(loaded.lines().count(), 8, "{loaded}");
+        // Four pairs, and the public keys of the public deployment.
+        assert_eq!(loaded.lines().count(), 10, "{loaded}");
         for name in ["k_exper", "k_xc", "k_eop", "k_ep"] {
             let key = scratch.public_key(&format!("{folder}{name}.pub"));
             let raw: String = key.0.iter().map(|byte| format!("{byte:02x}")).collect();

@@ -72,7 +72,7 @@ impl SigningRequest {
             return Err(RequestError::Algorithm);
         }
         let (_, signature) = x509::split_signature(der, info.raw)
-            .ok_or_else(|| not("its parts do not fill it exactly"))?;
+            .ok_or_else(|| not("its signature is none of Ed25519, which has 64 bytes"))?;
         let subject_key =
             PublicKey::from_spki(info.subject_pki.raw).map_err(|_| RequestError::Algorithm)?;
         let mut extensions =

@@ -59,7 +59,7 @@ pub(super) fn decode(der: &[u8]) -> Result<Certificate> {
     }
     check_head(&x509)?;
     let (tbs, signature) = split_signature(der, x509.tbs_certificate.as_ref())
-        .ok_or(CertificateError::NotX509("its parts do not fill it exactly"))?;
+        .ok_or(CertificateError::NotX509("its signature is none of Ed25519, which has 64 bytes"))?;
 
     let extensions = x509.extensions();
     let info = parse_info(extensions)?;
@@ -138,9 +138,8 @@ fn check_head(x509: &X509Certificate<'_>) -> Result<()> {
     Ok(())
 }
 
-/// Finds the signed bytes and the signature within a certificate or signing request, which also
-/// proves that nothing hides behind the elements: the parser ignores what follows the last element
-/// of a sequence. `None`: something does.
+/// Finds the signed bytes and the signature within a certificate or signing request. `None`: what
+/// follows the signed bytes is no signature of Ed25519.
 pub(in crate::wire) fn split_signature(
     der: &[u8],
     signed: &[u8],

@@ -128,7 +128,7 @@ fn dates_have_one_form_and_are_in_the_calendar() {
 }
 
 #[test]
-fn surplus_and_default_elements_of_extensions_are_refused_where_they_stand() {
+fn an_extension_is_its_id_true_or_nothing_and_its_value() {
     let table: &[(u8, &[u8], Change)] = &[
         (5, &[0], |p| {
             let parts = [&tlv(6, &[0x55, 0x1d, 31])[..], &[1, 1, 0], &tlv(4, &[])].concat();
@@ -148,6 +148,15 @@ fn surplus_and_default_elements_of_extensions_are_refused_where_they_stand() {
         }),
         (5, &[0x10], |p| p.extensions[AKI][0] = 0x10),
         (5, &[0x31], |p| p.extensions[AKI][0] = 0x31),
+    ];
+    for (row, (code, at, change)) in table.iter().enumerate() {
+        flawed(row, Parts::agent, *code, at, *change);
+    }
+}
+
+#[test]
+fn surplus_and_default_elements_within_extensions_are_refused_where_they_stand() {
+    let table: &[(u8, &[u8], Change)] = &[
         (11, &[0x80, 0x20], |p| {
             let twice = [tlv(0x80, &key_id_of("xc")), tlv(0x80, &key_id_of("ep"))].concat();
             p.extensions[AKI] = aki(false, &tlv(0x30, &twice));
