@@ -1,3 +1,5 @@
+//! What is logged of LINFOs, within which budget, and what is skipped.
+
 use super::*;
 use proptest::prelude::*;
 
