@@ -6,6 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 
+/// How often a character of an attribute's value is looked at, at most, by one descriptor's patterns.
+/// Real ones, such as `IO91*`, cost nothing, `*site*` costs 1.
+pub const SEARCH_COST_MAX: usize = 32;
+
 /// Which of the four forms of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dialect {
@@ -114,8 +118,8 @@ pub fn encode(pairs: &[Pair]) -> String {
 /// in descriptor values `*` is any run of characters and `?` any one. An empty text accepts everything,
 /// a malformed one nothing.
 ///
-/// Takes time proportional to the sizes of the texts, and at worst to pattern times value for one
-/// value that nearly repeats its pattern.
+/// Takes time proportional to the sizes of the two texts (times the logarithm of the number of names),
+/// whatever they hold, if the descriptor passes [`check_search`].
 #[must_use]
 pub fn descriptor_matches(xdescr: &[u8], dattr: &[u8]) -> bool {
     let (Ok(xdescr), Ok(dattr)) =
@@ -128,7 +132,7 @@ pub fn descriptor_matches(xdescr: &[u8], dattr: &[u8]) -> bool {
         patterns.entry(name).or_default().push(pattern);
     }
     pairs(dattr).all(|(name, value)| {
-        let matches = |pattern: &&str| wildcard_matches(pattern.as_bytes(), value.as_bytes());
+        let matches = |pattern: &&str| wildcard_matches(pattern, value);
         patterns.get(name).is_none_or(|patterns| patterns.iter().any(matches))
     })
 }
@@ -138,26 +142,68 @@ fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split_terminator(';').filter_map(|pair| pair.split_once('='))
 }
 
-/// Whole-string match without recursion: on a mismatch only the latest `*` takes one character more,
-/// because an earlier one could never find what a later one cannot.
-fn wildcard_matches(pattern: &[u8], value: &[u8]) -> bool {
-    let (mut p, mut v) = (0, 0);
-    let mut retry = None;
-    while let Some(character) = value.get(v) {
-        match pattern.get(p) {
-            Some(b'*') => {
-                p += 1;
-                retry = Some((p, v));
-            }
-            Some(wanted) if *wanted == b'?' || wanted == character => (p, v) = (p + 1, v + 1),
-            _ => {
-                let Some((after_star, taken)) = retry else { return false };
-                (p, v) = (after_star, taken + 1);
-                retry = Some((p, v));
-            }
+/// Whether a descriptor can be matched in linear time, as brokers want it: how often a character of a
+/// value may be looked at, all patterns together, is at most [`SEARCH_COST_MAX`].
+///
+/// A pattern costs 1 if anything stands between two `*`; if there is a `?` in it, as much as the run has
+/// characters. Others cost nothing, because they are compared in their place.
+///
+/// # Errors
+/// The descriptor costs more.
+pub fn check_search(xdescr: &[Pair]) -> Result<(), SearchError> {
+    let cost: usize = xdescr.iter().map(|pair| search_cost(&pair.value)).sum();
+    if cost > SEARCH_COST_MAX { Err(SearchError { cost }) } else { Ok(()) }
+}
+
+fn search_cost(pattern: &str) -> usize {
+    let mut runs = pattern.split('*');
+    // The first and the last stand at the ends of the value.
+    let _ = (runs.next(), runs.next_back());
+    let cost = |run: &str| match run {
+        "" => 0,
+        run if run.contains('?') => run.len(),
+        _ => 1,
+    };
+    runs.map(cost).max().unwrap_or_default()
+}
+
+/// Whole-string match: what stands before the first `*` and behind the last is compared in its place;
+/// every run between is taken where it is first found, because a later place could only leave less room
+/// to those behind it.
+fn wildcard_matches(pattern: &str, value: &str) -> bool {
+    let mut runs = pattern.split('*');
+    let first = runs.next().unwrap_or_default();
+    let Some(last) = runs.next_back() else {
+        return first.len() == value.len() && fits(first.as_bytes(), value.as_bytes());
+    };
+    let Some((front, rest)) = value.as_bytes().split_at_checked(first.len()) else { return false };
+    let Some(between_len) = rest.len().checked_sub(last.len()) else { return false };
+    let (between, back) = rest.split_at(between_len);
+    let found = || {
+        let mut rest = str::from_utf8(between).ok()?;
+        for run in runs {
+            rest = rest.get(find(run, rest)?..)?;
         }
+        Some(())
+    };
+    fits(first.as_bytes(), front) && fits(last.as_bytes(), back) && found().is_some()
+}
+
+/// Where the first occurrence of `run`, which holds no `*`, ends in `text`.
+///
+/// Without `?` the standard library's search is linear. With `?` every place is tried, which is cheap
+/// for the short runs that [`check_search`] lets pass.
+fn find(run: &str, text: &str) -> Option<usize> {
+    if !run.contains('?') {
+        return text.find(run).map(|at| at + run.len());
     }
-    pattern.iter().skip(p).all(|c| *c == b'*')
+    let mut places = text.as_bytes().windows(run.len());
+    places.position(|place| fits(run.as_bytes(), place)).map(|at| at + run.len())
+}
+
+/// Whether the characters of `run` are those of `text` in their places; both are of the same length.
+fn fits(run: &[u8], text: &[u8]) -> bool {
+    run.iter().zip(text).all(|(wanted, found)| *wanted == b'?' || wanted == found)
 }
 
 impl Dialect {
@@ -273,6 +319,26 @@ impl fmt::Display for NameValueError {
 }
 
 impl std::error::Error for NameValueError {}
+
+/// A descriptor whose patterns take too long to be searched for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SearchError {
+    /// What it costs; see [`check_search`].
+    pub cost: usize,
+}
+
+impl fmt::Display for SearchError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "its patterns cost {} to search for, more than {SEARCH_COST_MAX}: each with text between two \
+             '*' costs 1, or the length of that text if a '?' is in it; use fewer or simpler ones",
+            self.cost
+        )
+    }
+}
+
+impl std::error::Error for SearchError {}
 
 #[cfg(test)]
 mod tests;

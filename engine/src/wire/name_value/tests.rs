@@ -146,21 +146,66 @@ fn a_star_is_any_run_and_a_question_mark_any_one_character() {
         ("a*bcb", "abcbc", false),
         ("**", "", true),
         ("abc", "ABC", false),
+        ("*a?c*", "xxabcx", true),
+        ("*a?c*", "xxabbx", false),
+        ("*??*", "x", false),
+        ("ab*b", "ab", false),
     ] {
-        assert_eq!(
-            wildcard_matches(pattern.as_bytes(), value.as_bytes()),
-            matches,
-            "{pattern} {value}"
-        );
+        assert_eq!(wildcard_matches(pattern, value), matches, "{pattern} {value}");
     }
 }
 
-/// With backtracking over every `*` this would take longer than the universe will.
+/// What a matcher that goes back costs: the first for every `*`, the others for every place in the
+/// value, which is some 16 million steps for each match; the last for every pattern.
 #[test]
-fn many_stars_cost_no_exponential_time() {
-    let xdescr = format!("a={}b;", "*a".repeat(2000));
-    let dattr = format!("a={};", "a".repeat(4000));
-    assert!(!descriptor_matches(xdescr.as_bytes(), dattr.as_bytes()));
+fn no_descriptor_that_may_be_searched_for_costs_more_than_linear_time() {
+    const ROUNDS: usize = 30;
+    let dattr = format!("a={};", "A".repeat(4000));
+    #[expect(clippy::disallowed_methods, reason = "the time itself is what is tested")]
+    let started = std::time::Instant::now();
+    for xdescr in [
+        format!("a={}B;", "*A".repeat(2000)),
+        format!("a=*{}B;", "A".repeat(3990)),
+        format!("a=*{}B*;", "A".repeat(2000)),
+        format!("a=*{}?B*;", "A".repeat(SEARCH_COST_MAX - 2)),
+        "a=*AB*;".repeat(SEARCH_COST_MAX),
+    ] {
+        assert_eq!(check_search(&parse(Descriptor, xdescr.as_bytes()).unwrap()), Ok(()));
+        for _ in 0..ROUNDS {
+            assert!(!descriptor_matches(xdescr.as_bytes(), dattr.as_bytes()), "{xdescr}");
+        }
+    }
+    // 25 ms for each match: it takes 1 ms without optimization, and going back more than 100 ms.
+    let elapsed = started.elapsed();
+    assert!(elapsed < std::time::Duration::from_millis(25 * 5 * ROUNDS as u64), "{elapsed:?}");
+}
+
+#[test]
+fn a_descriptor_costs_as_often_as_its_patterns_look_at_a_value() {
+    for (xdescr, cost) in [
+        ("", 0),
+        (PUBLISHED, 0),
+        ("a=??????????;a=*?????;a=?????*;a=***;a=?*?;", 0),
+        ("a=*x*;a=*xyz*;b=1*2*3;", 3),
+        ("a=*x?*;", 2),
+        ("a=*x*?????*x*;a=*x*;", 6),
+    ] {
+        let pairs = parse(Descriptor, xdescr.as_bytes()).unwrap();
+        assert_eq!(
+            pairs.iter().map(|pair| search_cost(&pair.value)).sum::<usize>(),
+            cost,
+            "{xdescr}"
+        );
+    }
+    let cost = SEARCH_COST_MAX + 1;
+    for xdescr in [format!("a=*{}*;", "?".repeat(cost)), "a=*AB*;".repeat(cost)] {
+        let pairs = parse(Descriptor, xdescr.as_bytes()).unwrap();
+        assert_eq!(check_search(&pairs), Err(SearchError { cost }));
+    }
+    // What costs more is matched all the same.
+    let value = "A".repeat(99);
+    assert!(wildcard_matches(&format!("*{}*", "?".repeat(99)), &value));
+    assert!(!wildcard_matches(&format!("*{}*", "?".repeat(100)), &value));
 }
 
 /// The definition of matching, by recursion.
@@ -179,9 +224,9 @@ fn matches_by_definition(pattern: &[u8], value: &[u8]) -> bool {
 
 proptest! {
     #[test]
-    fn matching_agrees_with_its_definition(pattern in "[ab*?]{0,7}", value in "[ab]{0,8}") {
+    fn matching_agrees_with_its_definition(pattern in "[ab*?]{0,9}", value in "[ab]{0,10}") {
         prop_assert_eq!(
-            wildcard_matches(pattern.as_bytes(), value.as_bytes()),
+            wildcard_matches(&pattern, &value),
             matches_by_definition(pattern.as_bytes(), value.as_bytes())
         );
     }
