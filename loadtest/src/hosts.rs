@@ -14,7 +14,7 @@ use engine::wire::address::HostPort;
 use crate::broker::{self, Broker};
 use crate::home::{Agent, HomeError, Surroundings};
 use crate::hosting::{HostError, Listening};
-use crate::proxy::{self, Proxy};
+use crate::proxy::{self, Proxy, Signers};
 
 /// How long endpoints wait at the proxy: the whole fleet comes at once.
 const ENDPOINT_WAIT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -92,7 +92,7 @@ impl Hosts {
         let rule = PeerRule { mode: TrustMode::Agent, anchors: Vec::new(), mandatory: true };
         let tls = tls::server_config(&agent.identity(), rule).map_err(HomeError::Tls)?;
         let (publish, subscribe) = (loopback().await?, loopback().await?);
-        let broker = Broker::start(publish, subscribe, tls, broker::Limits::default());
+        let broker = Broker::start(publish, subscribe, tls, broker_limits());
         let address = broker.publish_addresses().first().map(host_port);
         let root = Some(agent.key.public_key());
         self.surroundings.broker = address.map(|address| home::Broker { address, root });
@@ -104,9 +104,9 @@ impl Hosts {
         let agent = Agent::new()?;
         let rule = PeerRule { mode: TrustMode::Agent, anchors: Vec::new(), mandatory: false };
         let tls = tls::server_config(&agent.identity(), rule).map_err(HomeError::Tls)?;
-        let limits =
-            proxy::Limits { wait_timeout: ENDPOINT_WAIT_TIMEOUT, ..proxy::Limits::default() };
-        self.proxy = Some(Proxy::start(loopback().await?, loopback().await?, tls, limits));
+        let (controllers, endpoints) = (loopback().await?, loopback().await?);
+        let signers = Signers::Unknown;
+        self.proxy = Some(Proxy::start(controllers, endpoints, tls, signers, proxy_limits()));
         self.surroundings.proxy_root = Some(agent.key.public_key());
         Ok(())
     }
@@ -129,6 +129,20 @@ impl Hosts {
             .first()
             .copied()
             .zip(proxy.endpoint_addresses().first().copied())
+    }
+}
+
+/// All peers of a run come from this host, which may have everything.
+fn broker_limits() -> broker::Limits {
+    broker::Limits { per_source_percent: 100, ..broker::Limits::default() }
+}
+
+fn proxy_limits() -> proxy::Limits {
+    proxy::Limits {
+        wait_timeout: ENDPOINT_WAIT_TIMEOUT,
+        per_source_percent: 100,
+        backlog_per_key_max: 0,
+        ..proxy::Limits::default()
     }
 }
 

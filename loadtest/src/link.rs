@@ -2,6 +2,8 @@
 //!
 //! Not here: what they mean.
 //!
+//! A server bounds what a peer's unfinished message may cost ([`Patience`]).
+//!
 //! Invariant: bytes of two messages are never in one write, and so never in one TLS record
 //! (protocol.md 1.6).
 
@@ -12,13 +14,17 @@ use std::time::Duration;
 use engine::wire::frame::{FrameError, Framer};
 use engine::wire::message::{EncodeError, Message, MessageType, PAYLOAD_LEN_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout, timeout_at};
+
+use crate::hosting::{Charge, MemoryFull, Purse, seconds};
 
 /// Bytes taken from a stream of bulk data at once; one TLS record holds no more.
 const BULK_READ_LEN: usize = 16 * 1024;
 /// Bytes taken at once where messages are small and connections many: each one that waits holds a
 /// buffer of this size.
 const SMALL_READ_LEN: usize = 1024;
+/// A message up to here is paid for with the connection.
+const SMALL_MESSAGE_LEN: usize = 4 * 1024;
 /// How long the other side may take to close after we have.
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -31,6 +37,22 @@ pub(crate) struct Link<S> {
     stream: S,
     framer: Framer,
     read_len: usize,
+    patience: Option<Patience>,
+    /// When the unfinished message began.
+    begun: Option<Instant>,
+    /// For an unfinished message that is large.
+    charge: Option<Charge>,
+}
+
+/// What an unfinished message of a peer may cost.
+#[derive(Debug)]
+pub(crate) struct Patience {
+    /// From its first byte to its last.
+    pub(crate) timeout: Duration,
+    /// Pays for one of more than 4 KiB.
+    pub(crate) purse: Purse,
+    /// How much it pays.
+    pub(crate) charge: usize,
 }
 
 /// A connection that can carry no more messages.
@@ -40,6 +62,13 @@ pub(crate) enum LinkError {
     Io(io::Error),
     /// The stream ended inside a message.
     CutShort,
+    /// A message was not whole in time.
+    TooSlow {
+        /// From its first byte.
+        limit: Duration,
+    },
+    /// There is no memory for a large message.
+    Memory(MemoryFull),
     /// What came cannot be a message.
     Frame(FrameError),
     /// A message of ours cannot be written.
@@ -51,6 +80,8 @@ impl fmt::Display for LinkError {
         match self {
             Self::Io(cause) => write!(f, "the connection broke: {cause}"),
             Self::CutShort => f.write_str("the peer closed inside a message"),
+            Self::TooSlow { limit } => write!(f, "a message took more than {}", seconds(*limit)),
+            Self::Memory(cause) => cause.fmt(f),
             Self::Frame(cause) => cause.fmt(f),
             Self::Encode(cause) => write!(f, "a message cannot be sent: {cause}"),
         }
@@ -61,7 +92,7 @@ impl std::error::Error for LinkError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Io(cause) => Some(cause),
-            Self::CutShort => None,
+            Self::CutShort | Self::TooSlow { .. } | Self::Memory(_) => None,
             Self::Frame(cause) => Some(cause),
             Self::Encode(cause) => Some(cause),
         }
@@ -89,12 +120,21 @@ impl From<EncodeError> for LinkError {
 impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     /// Messages over `stream`, of up to the largest payload the protocol has.
     pub(crate) fn new(stream: S) -> Self {
-        Self { stream, framer: Framer::new(PAYLOAD_LEN_MAX), read_len: BULK_READ_LEN }
+        Self::with(stream, Framer::new(PAYLOAD_LEN_MAX), BULK_READ_LEN)
     }
 
     /// Messages over `stream` whose payloads have at most `payload_len_max` bytes.
     pub(crate) fn small(stream: S, payload_len_max: usize) -> Self {
-        Self { stream, framer: Framer::new(payload_len_max), read_len: SMALL_READ_LEN }
+        Self::with(stream, Framer::new(payload_len_max), SMALL_READ_LEN)
+    }
+
+    fn with(stream: S, framer: Framer, read_len: usize) -> Self {
+        Self { stream, framer, read_len, patience: None, begun: None, charge: None }
+    }
+
+    /// The same with a bound on what an unfinished message costs.
+    pub(crate) fn with_patience(self, patience: Patience) -> Self {
+        Self { patience: Some(patience), ..self }
     }
 
     /// The next message; `None` when the other side closed between messages. Loses nothing when
@@ -102,11 +142,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
     pub(crate) async fn receive(&mut self) -> Result<Option<Received>, LinkError> {
         loop {
             if let Some((message_type, payload)) = self.framer.next()? {
-                return Ok(Some((message_type, payload.to_vec())));
+                let payload = payload.to_vec();
+                (self.begun, self.charge) = (None, None);
+                return Ok(Some((message_type, payload)));
             }
             let mut bytes = Vec::with_capacity(self.read_len);
-            match self.stream.read_buf(&mut bytes).await {
-                Ok(1..) => self.framer.push(&bytes),
+            let reading = self.stream.read_buf(&mut bytes);
+            let read = match (&self.patience, self.begun) {
+                (Some(Patience { timeout: limit, .. }), Some(begun)) => {
+                    let limit = *limit;
+                    timeout_at(begun + limit, reading)
+                        .await
+                        .map_err(|_| LinkError::TooSlow { limit })?
+                }
+                _ => reading.await,
+            };
+            match read {
+                Ok(1..) => self.push(&bytes)?,
                 // rustls calls a missing close_notify an unexpected end; for us it is one (3.6).
                 Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
                     return Err(error.into());
@@ -115,6 +167,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 Ok(0) | Err(_) => return Err(LinkError::CutShort),
             }
         }
+    }
+
+    fn push(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
+        self.framer.push(bytes);
+        let Some(patience) = &self.patience else { return Ok(()) };
+        self.begun.get_or_insert_with(Instant::now);
+        if self.framer.len() > SMALL_MESSAGE_LEN && self.charge.is_none() {
+            let charge = patience.purse.charge(patience.charge).map_err(LinkError::Memory)?;
+            self.charge = Some(charge);
+        }
+        Ok(())
     }
 
     /// Sends one message.

@@ -66,6 +66,12 @@ impl Framer {
         Ok(Some((message_type, payload)))
     }
 
+    /// Bytes that wait.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.received.len() - self.used
+    }
+
     /// No byte waits: the end of the stream would be a clean one here (protocol.md 1.1).
     #[must_use]
     pub fn is_empty(&self) -> bool {

@@ -1,17 +1,37 @@
-//! What is published, and which subscriber has still to hear of it.
+//! What is published, who listens, and which of it a subscription has still to look at.
 //!
-//! Pure: no socket, no clock. There are no queues: publications are numbered in the order they came,
-//! and every subscription remembers the last number it looked at. What has ended is never told.
+//! Pure: no socket, no clock, no lock. There are no queues: publications are numbered in the order they
+//! came, and every subscription remembers up to which number it has looked. Whoever listens on a channel
+//! of a new publication is woken, and nobody else.
+//!
+//! Whether descriptor and attributes match is not decided here but by each subscription for itself
+//! ([`Subscription::look_at`]), so that the board need not be held meanwhile: it does nothing that takes
+//! longer because of what a text says, and only so much at once ([`CHUNK_LEN`]).
 //!
 //! Invariant: a subscription is told of a publication at most once, and only while both live.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
 use engine::wire::channel::ChannelId;
+use engine::wire::key::KeyId;
 use engine::wire::message::{EncodeError, Message};
 use engine::wire::name_value::descriptor_matches;
 use engine::wire::time::Ticks;
+use tokio::sync::Notify;
+
+use super::limits::Limits;
+use super::refusal::Refusal;
+use crate::hosting::Charge;
+
+/// Channels that are looked up while the board is held, and publications of one channel.
+pub(crate) const CHUNK_LEN: usize = 32;
+/// Ended publications that are taken down while the board is held for a new one: more than one comes.
+const TAKEN_DOWN_MAX: usize = 256;
+/// Beside its channels and texts, what a publication or subscription costs in memory, about.
+const BASE_COST: usize = 512;
+/// What a channel of a publication or subscription costs in memory, about: its places in three tables.
+const CHANNEL_COST: usize = 256;
 
 /// An accepted XPUB.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,7 +53,7 @@ pub(crate) struct Subscription {
     pub(crate) dattr: String,
     /// When its certificates expire.
     pub(crate) until: Ticks,
-    /// The last publication it looked at.
+    /// The last publication it has looked at.
     seen: u64,
 }
 
@@ -45,43 +65,189 @@ pub(crate) struct Notification {
     publication: Arc<Publication>,
 }
 
-/// All publications that live.
+/// All publications that live, and who listens.
 #[derive(Debug, Default)]
 pub(crate) struct Board {
-    publications: BTreeMap<u64, Arc<Publication>>,
+    publications: BTreeMap<u64, Held>,
+    by_end: BTreeSet<(Ticks, u64)>,
+    channels: HashMap<ChannelId, Channel>,
+    keys: HashMap<KeyId, Count>,
     /// Number of the latest publication.
     latest: u64,
+    /// Number of the latest listener.
+    latest_listener: u64,
+}
+
+#[derive(Debug)]
+struct Held {
+    publication: Arc<Publication>,
+    key: KeyId,
+    _charge: Charge,
+}
+
+/// What one channel is for.
+#[derive(Debug, Default)]
+struct Channel {
+    publications: BTreeMap<u64, Arc<Publication>>,
+    listeners: HashMap<u64, Arc<Notify>>,
+}
+
+/// What one key has on the board.
+#[derive(Debug, Clone, Copy, Default)]
+struct Count {
+    publications: usize,
+    channels: usize,
+}
+
+/// Publications that a subscription has to look at, in the order they came.
+#[derive(Debug)]
+pub(crate) struct Candidates {
+    publications: BTreeMap<u64, Arc<Publication>>,
+    /// All up to here are among them.
+    up_to: u64,
+}
+
+impl Publication {
+    /// What it costs in memory, in bytes.
+    pub(crate) fn cost(&self) -> usize {
+        BASE_COST + self.channels.len() * CHANNEL_COST + self.xdescr.len()
+    }
 }
 
 impl Board {
-    /// Puts a publication up and returns its number; takes down what has ended by now.
-    pub(crate) fn publish(&mut self, publication: Publication, now: Ticks) -> u64 {
-        self.publications.retain(|_, publication| now < publication.until);
+    /// Puts a publication up and returns its number; takes down some of what has ended by now. Who
+    /// listens has still to be woken ([`Self::listeners`]).
+    ///
+    /// # Errors
+    /// The key has as much on the board as it may have.
+    pub(crate) fn publish(
+        &mut self,
+        publication: Publication,
+        key: KeyId,
+        charge: Charge,
+        limits: &Limits,
+        now: Ticks,
+    ) -> Result<u64, Refusal> {
+        self.take_down_ended(now);
+        let Limits { publications_max, channels_max, .. } = *limits;
+        let count = self.keys.get(&key).copied().unwrap_or_default();
+        let (publications, channels) =
+            (count.publications + 1, count.channels + publication.channels.len());
+        if publications > publications_max {
+            return Err(Refusal::TooManyPublications { max: publications_max });
+        }
+        if channels > channels_max {
+            return Err(Refusal::TooManyChannels { max: channels_max });
+        }
+        self.keys.insert(key, Count { publications, channels });
         self.latest += 1;
-        self.publications.insert(self.latest, Arc::new(publication));
-        self.latest
+        let number = self.latest;
+        let publication = Arc::new(publication);
+        for channel in &publication.channels {
+            let channel = self.channels.entry(*channel).or_default();
+            channel.publications.insert(number, Arc::clone(&publication));
+        }
+        self.by_end.insert((publication.until, number));
+        self.publications.insert(number, Held { publication, key, _charge: charge });
+        Ok(number)
     }
 
     /// Takes a publication down; one that has ended may be gone already.
     pub(crate) fn withdraw(&mut self, number: u64) {
-        self.publications.remove(&number);
-    }
-
-    /// The oldest publication that this subscription has to hear of.
-    pub(crate) fn next_for(
-        &self,
-        subscription: &mut Subscription,
-        now: Ticks,
-    ) -> Option<Notification> {
-        let unseen = subscription.seen.saturating_add(1)..;
-        for (number, publication) in self.publications.range(unseen) {
-            subscription.seen = *number;
-            let live = now < publication.until && now < subscription.until;
-            if live && let Some(channel) = subscription.channel_of(publication) {
-                return Some(Notification { channel, publication: Arc::clone(publication) });
+        let Some(Held { publication, key, .. }) = self.publications.remove(&number) else { return };
+        self.by_end.remove(&(publication.until, number));
+        for id in &publication.channels {
+            self.change_channel(*id, |channel| drop(channel.publications.remove(&number)));
+        }
+        if let Some(count) = self.keys.get_mut(&key) {
+            count.publications -= 1;
+            count.channels -= publication.channels.len();
+            if count.publications == 0 {
+                self.keys.remove(&key);
             }
         }
-        None
+    }
+
+    /// A number for somebody who will listen.
+    pub(crate) fn new_listener(&mut self) -> u64 {
+        self.latest_listener += 1;
+        self.latest_listener
+    }
+
+    /// Wakes a listener from now on whenever something is published on one of these channels.
+    pub(crate) fn listen(&mut self, listener: u64, channels: &[ChannelId], wake: &Arc<Notify>) {
+        for id in channels {
+            let channel = self.channels.entry(*id).or_default();
+            channel.listeners.insert(listener, Arc::clone(wake));
+        }
+    }
+
+    /// Wakes it no longer.
+    pub(crate) fn stop_listening(&mut self, listener: u64, channels: &[ChannelId]) {
+        for id in channels {
+            self.change_channel(*id, |channel| drop(channel.listeners.remove(&listener)));
+        }
+    }
+
+    /// Who listens on a channel.
+    pub(crate) fn listeners(&self, channel: &ChannelId) -> Vec<Arc<Notify>> {
+        let channel = self.channels.get(channel);
+        channel.map_or_else(Vec::new, |one| one.listeners.values().map(Arc::clone).collect())
+    }
+
+    /// Of what was published until now, for [`Self::add_candidates`].
+    pub(crate) fn candidates(&self) -> Candidates {
+        Candidates { publications: BTreeMap::new(), up_to: self.latest }
+    }
+
+    /// Adds what was published on these channels and the subscription has not looked at.
+    pub(crate) fn add_candidates(
+        &self,
+        candidates: &mut Candidates,
+        channels: &[ChannelId],
+        seen: u64,
+    ) {
+        let unseen = seen.saturating_add(1)..;
+        for channel in channels.iter().filter_map(|id| self.channels.get(id)) {
+            let mut found = channel.publications.range(unseen.clone());
+            for (number, publication) in found.by_ref().take(CHUNK_LEN) {
+                candidates.publications.insert(*number, Arc::clone(publication));
+            }
+            if let Some((next, _)) = found.next() {
+                candidates.up_to = candidates.up_to.min(*next - 1);
+            }
+        }
+    }
+
+    fn take_down_ended(&mut self, now: Ticks) {
+        for _ in 0..TAKEN_DOWN_MAX {
+            match self.by_end.first() {
+                Some((until, number)) if *until <= now => self.withdraw(*number),
+                _ => return,
+            }
+        }
+    }
+
+    fn change_channel(&mut self, id: ChannelId, change: impl FnOnce(&mut Channel)) {
+        if let Some(channel) = self.channels.get_mut(&id) {
+            change(channel);
+            if channel.publications.is_empty() && channel.listeners.is_empty() {
+                self.channels.remove(&id);
+            }
+        }
+    }
+}
+
+impl Candidates {
+    /// How far the subscription will have looked.
+    pub(crate) fn up_to(&self) -> u64 {
+        self.up_to
+    }
+
+    /// How far the subscription has looked once it has looked at all of them, and each of them.
+    pub(crate) fn into_parts(self) -> (u64, impl Iterator<Item = Arc<Publication>>) {
+        let Self { publications, up_to } = self;
+        (up_to, publications.into_iter().take_while(move |(n, _)| *n <= up_to).map(|(_, one)| one))
     }
 }
 
@@ -91,11 +257,40 @@ impl Subscription {
         Self { channels, dattr, until, seen: 0 }
     }
 
-    /// The channel by which a publication reaches this subscription (protocol.md 5.5).
-    fn channel_of(&self, publication: &Publication) -> Option<ChannelId> {
+    /// What it costs in memory, in bytes.
+    pub(crate) fn cost(&self) -> usize {
+        BASE_COST + self.channels.len() * CHANNEL_COST + self.dattr.len()
+    }
+
+    /// The last publication it has looked at.
+    pub(crate) fn seen(&self) -> u64 {
+        self.seen
+    }
+
+    /// It has looked at all up to this one.
+    pub(crate) fn has_seen(&mut self, number: u64) {
+        self.seen = self.seen.max(number);
+    }
+
+    /// How many bytes it takes to look at a publication.
+    pub(crate) fn matching_cost(&self, publication: &Publication) -> usize {
+        self.dattr.len() + publication.xdescr.len()
+    }
+
+    /// What it has to hear of a publication (protocol.md 5.5). Takes time proportional to
+    /// [`Self::matching_cost`].
+    pub(crate) fn look_at(
+        &self,
+        publication: &Arc<Publication>,
+        now: Ticks,
+    ) -> Option<Notification> {
+        if now >= publication.until || now >= self.until {
+            return None;
+        }
         let mut channels = publication.channels.iter();
-        let shared = channels.find(|channel| self.channels.contains(*channel))?;
-        descriptor_matches(publication.xdescr.as_bytes(), self.dattr.as_bytes()).then_some(*shared)
+        let channel = *channels.find(|channel| self.channels.contains(*channel))?;
+        descriptor_matches(publication.xdescr.as_bytes(), self.dattr.as_bytes())
+            .then(|| Notification { channel, publication: Arc::clone(publication) })
     }
 }
 
@@ -113,106 +308,4 @@ impl Notification {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const NOW: Ticks = Ticks(1_000);
-
-    fn channel(byte: u8) -> ChannelId {
-        ChannelId::new(&[byte]).unwrap()
-    }
-
-    fn publication(channels: &[u8], xdescr: &str) -> Publication {
-        let channels = channels.iter().map(|byte| channel(*byte)).collect();
-        Publication { channels, xdescr: xdescr.to_owned(), until: Ticks::MAX }
-    }
-
-    fn subscription(channels: &[u8], dattr: &str) -> Subscription {
-        let channels = channels.iter().map(|byte| channel(*byte)).collect();
-        Subscription::new(channels, dattr.to_owned(), Ticks::MAX)
-    }
-
-    /// Everything the subscription has to hear of now: channel and descriptor.
-    fn told(board: &Board, subscription: &mut Subscription, now: Ticks) -> Vec<(u8, String)> {
-        std::iter::from_fn(|| board.next_for(subscription, now))
-            .map(|told| (told.channel.as_bytes()[0], told.publication.xdescr.clone()))
-            .collect()
-    }
-
-    fn pairs(pairs: &[(u8, &str)]) -> Vec<(u8, String)> {
-        pairs.iter().map(|(channel, text)| (*channel, (*text).to_owned())).collect()
-    }
-
-    #[test]
-    fn subscribers_hear_of_what_is_there_and_of_what_comes_once_each_and_in_order() {
-        let mut board = Board::default();
-        let mut early = subscription(&[1], "");
-        board.publish(publication(&[1], "n=1;"), NOW);
-        assert_eq!(told(&board, &mut early, NOW), pairs(&[(1, "n=1;")]));
-        board.publish(publication(&[1], "n=2;"), NOW);
-        board.publish(publication(&[1], "n=3;"), NOW);
-        assert_eq!(told(&board, &mut early, NOW), pairs(&[(1, "n=2;"), (1, "n=3;")]));
-        assert_eq!(told(&board, &mut early, NOW), []);
-        let mut late = subscription(&[1], "");
-        let all = pairs(&[(1, "n=1;"), (1, "n=2;"), (1, "n=3;")]);
-        assert_eq!(told(&board, &mut late, NOW), all);
-    }
-
-    #[test]
-    fn a_foreign_channel_and_other_attributes_hear_nothing() {
-        let mut board = Board::default();
-        board.publish(publication(&[1], "endpoint_country=DEU;"), NOW);
-        let mut foreign = subscription(&[2], "endpoint_country=DEU;");
-        let mut other = subscription(&[1], "endpoint_country=USA;");
-        let mut right = subscription(&[2, 1], "endpoint_country=DEU;");
-        assert_eq!(told(&board, &mut foreign, NOW), []);
-        assert_eq!(told(&board, &mut other, NOW), []);
-        assert_eq!(told(&board, &mut right, NOW), pairs(&[(1, "endpoint_country=DEU;")]));
-    }
-
-    #[test]
-    fn several_shared_channels_give_one_notification_by_the_publications_first() {
-        let mut board = Board::default();
-        board.publish(publication(&[9, 3, 1], "a=b;"), NOW);
-        assert_eq!(told(&board, &mut subscription(&[1, 3], ""), NOW), pairs(&[(3, "a=b;")]));
-    }
-
-    #[test]
-    fn what_was_withdrawn_or_has_ended_is_not_told() {
-        let mut board = Board::default();
-        let number = board.publish(publication(&[1], "n=1;"), NOW);
-        board.publish(Publication { until: Ticks(2_000), ..publication(&[1], "n=2;") }, NOW);
-        board.publish(publication(&[1], "n=3;"), NOW);
-        board.withdraw(number);
-        let fresh = || subscription(&[1], "");
-        let living = pairs(&[(1, "n=2;"), (1, "n=3;")]);
-        assert_eq!(told(&board, &mut fresh(), Ticks(1_999)), living);
-        assert_eq!(told(&board, &mut fresh(), Ticks(2_000)), pairs(&[(1, "n=3;")]));
-        let latest = board.publish(publication(&[1], "n=4;"), Ticks(2_000));
-        assert_eq!(latest, 4);
-        assert_eq!(board.publications.len(), 2, "the ended one was taken down");
-    }
-
-    #[test]
-    fn a_subscription_whose_certificates_have_expired_hears_nothing_more() {
-        let mut board = Board::default();
-        board.publish(publication(&[1], "n=1;"), NOW);
-        let mut expiring = Subscription { until: Ticks(1_001), ..subscription(&[1], "") };
-        assert_eq!(told(&board, &mut expiring, NOW), pairs(&[(1, "n=1;")]));
-        board.publish(publication(&[1], "n=2;"), NOW);
-        assert_eq!(told(&board, &mut expiring, Ticks(1_001)), []);
-    }
-
-    #[test]
-    fn a_notification_looks_as_in_the_specification() {
-        let mut board = Board::default();
-        let channels = vec![ChannelId::new(&[1, 2]).unwrap()];
-        let publication = Publication { channels, ..publication(&[], "a=b;") };
-        board.publish(publication, NOW);
-        let channels = HashSet::from([ChannelId::new(&[1, 2]).unwrap()]);
-        let mut subscription = Subscription::new(channels, String::new(), Ticks::MAX);
-        let told = board.next_for(&mut subscription, NOW).unwrap();
-        let expected = [&[0x70, 0, 0, 7, 2, 1, 2][..], b"a=b;"].concat();
-        assert_eq!(told.encode().unwrap(), expected);
-    }
-}
+mod tests;

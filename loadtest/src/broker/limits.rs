@@ -12,19 +12,41 @@ use crate::units::{count, size, time_limit};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)")]
 pub(crate) struct Limits {
-    /// Publishers and subscribers connected at once; further ones wait in the kernel's queue
+    /// Publishers connected at once; further ones wait in the kernel's queue
+    #[arg(long, value_name = "N", default_value = "2000", value_parser = count)]
+    pub(crate) publishers_max: usize,
+    /// Subscribers connected at once; further ones wait in the kernel's queue
     #[arg(long, value_name = "N", default_value = "20000", value_parser = count)]
-    pub(crate) connections_max: usize,
+    pub(crate) subscribers_max: usize,
+    /// TLS handshakes at once; for further ones the slowest give way
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = count)]
+    pub(crate) handshakes_max: usize,
+    /// What one address may take of the connections of a kind, and of memory; 100: all
+    #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = count)]
+    pub(crate) per_source_percent: usize,
+    /// Memory for what clients send: large messages, certificates, publications, subscriptions
+    #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = size)]
+    pub(crate) memory_max: usize,
     /// Certificates of one client before its XPUB or XSUB
     #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
     pub(crate) certificates_max: usize,
     /// Size of these certificates together
-    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "16k", value_parser = size)]
     pub(crate) certificates_size_max: usize,
-    /// Publications of one client that live at once
+    /// Connections of one key at once; further ones are closed
+    #[arg(long, value_name = "N", default_value = "5000", value_parser = count)]
+    pub(crate) connections_per_key_max: usize,
+    /// Messages of one key in a second, after four times as many at once; further ones wait
+    #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
+    pub(crate) messages_per_second: usize,
+    /// Descriptors and attributes compared for the subscriptions of one key in a second, after four
+    /// times as much at once; more waits
+    #[arg(long, value_name = "SIZE", default_value = "1m", value_parser = size)]
+    pub(crate) matching_per_second: usize,
+    /// Publications of one key that live at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
     pub(crate) publications_max: usize,
-    /// Channels of one client, those of all its living publications together
+    /// Channels of one subscription, and of all living publications of one key together
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
     pub(crate) channels_max: usize,
     /// Size of a descriptor, and of an endpoint's attributes
@@ -36,9 +58,12 @@ pub(crate) struct Limits {
     /// From accept to the end of the TLS handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     pub(crate) handshake_timeout: Duration,
-    /// From there to the first accepted XPUB or XSUB
+    /// From there, or from a certificate, to an XPUB or XSUB that is accepted
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_limit)]
     pub(crate) request_timeout: Duration,
+    /// From the first byte of a message, or of a TLS record, to its last
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
+    pub(crate) message_timeout: Duration,
 }
 
 /// The defaults of the command line, which are written there and nowhere else.

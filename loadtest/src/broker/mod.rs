@@ -4,14 +4,21 @@
 //! ```text
 //! rules    what one client may do        board    who has to hear of what      (pure)
 //! refusal  why not, and which status     limits   every size, count and deadline
-//! server   the sockets
+//! server   the sockets                   conversation  one of them, after its handshake
+//! keys     what the connections of one key may do together
 //! ```
+//!
+//! No client makes another wait: what all share is held for look-ups only. Texts are compared by the
+//! subscriber's own task, so much a second for one key; a client that asks too often is read later; one
+//! that reads too slowly, or writes half a message, is disconnected.
 //!
 //! The original ships no broker; where its clients leave the rules open, ours are these. Certificates
 //! count for the one XPUB or XSUB that follows. Publications add up, a subscription replaces the one
 //! before. A subscriber hears of a publication once, by the first channel they share.
 
 mod board;
+mod conversation;
+mod keys;
 mod limits;
 mod refusal;
 mod rules;
@@ -67,7 +74,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 
 async fn start(options: &Options) -> Result<Broker, HostError> {
     let limits = options.limits.clone();
-    hosting::allow_connections(limits.connections_max)?;
+    hosting::allow_connections(limits.publishers_max + limits.subscribers_max)?;
     let key = options.key.read()?;
     let chain = [credentials::certificate(&options.agent)?];
     let rule = PeerRule {

@@ -10,8 +10,10 @@ use engine::wire::channel::{ChannelError, ChannelId};
 use engine::wire::frame::FrameError;
 use engine::wire::key::KeyId;
 use engine::wire::message::{MessageType, Status};
+use engine::wire::name_value::SearchError;
 
 use super::rules::Role;
+use crate::hosting::MemoryFull;
 
 /// Why a request is refused.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,6 +72,10 @@ pub(crate) enum Refusal {
     },
     /// A descriptor that endpoints cannot use.
     Descriptor(&'static str),
+    /// A descriptor that would take too long to be matched with attributes.
+    Search(SearchError),
+    /// There is no memory to keep it.
+    Memory(MemoryFull),
     /// `controller_addr` is missing, repeated, or no address.
     Address,
     /// `exp_priority` is repeated or no number.
@@ -94,11 +100,13 @@ impl Refusal {
                 by_role(role, Status::EPUBBADCHL, Status::ESUBBADCHL)
             }
             Self::ForeignChannel(role, _) => by_role(role, Status::EPUBBADCHN, Status::ESUBBADCHN),
-            Self::TooManyChannels { .. } | Self::TooManyPublications { .. } => Status::ENORES,
+            Self::TooManyChannels { .. } | Self::TooManyPublications { .. } | Self::Memory(_) => {
+                Status::ENORES
+            }
             Self::MalformedText(role) | Self::TextTooLong { role, .. } => {
                 by_role(role, Status::EPUBBADXD, Status::ESUBBADDA)
             }
-            Self::Descriptor(_) => Status::EPUBBADXD,
+            Self::Descriptor(_) | Self::Search(_) => Status::EPUBBADXD,
             Self::Address => Status::EPUBBADADDR,
             Self::Priority => Status::EPUBBADPR,
         }
@@ -134,12 +142,16 @@ impl fmt::Display for Refusal {
                 write!(f, "the chain gives no right to the private channel {channel}")
             }
             Self::TooManyChannels { max } => write!(f, "more than {max} channels"),
-            Self::TooManyPublications { max } => write!(f, "more than {max} publications"),
+            Self::TooManyPublications { max } => {
+                write!(f, "more than {max} publications of its key")
+            }
             Self::MalformedText(_) => write!(f, "its text is not of the form `name=value;`"),
             Self::TextTooLong { len, max, .. } => {
                 write!(f, "its text has {len} bytes, more than {max}")
             }
             Self::Descriptor(reason) => write!(f, "descriptor refused: {reason}"),
+            Self::Search(error) => write!(f, "descriptor refused: {error}"),
+            Self::Memory(error) => error.fmt(f),
             Self::Address => {
                 write!(
                     f,

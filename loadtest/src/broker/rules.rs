@@ -1,8 +1,8 @@
 //! What one client of a broker may do: certificates, then a publication or a subscription, again and
 //! again (protocol.md 5.4, 5.5).
 //!
-//! Pure: messages and the time in, a verdict out. Not here: who is told of what (`board`), sockets
-//! (`server`).
+//! Pure: messages and the time in, a verdict out. Not here: who is told of what and how much a key may
+//! publish (`board`), how often it may ask (`keys`), sockets (`server`).
 //!
 //! Invariant: whoever names an operator has shown a chain that ends in that operator's key and begins
 //! with the key of its own TLS connection; whoever uses a private channel has derived it from such a
@@ -57,14 +57,6 @@ pub(crate) struct Client {
     key: PublicKey,
     /// Supplied since the last request.
     certificates: Vec<Certificate>,
-    /// Its publications that had not ended when last looked at.
-    living: Vec<Living>,
-}
-
-#[derive(Debug)]
-struct Living {
-    until: Ticks,
-    channel_count: usize,
 }
 
 /// A request that names channels and an operator, of either kind.
@@ -103,7 +95,17 @@ impl Role {
 impl Client {
     /// A client that has said nothing yet; `key` is the one of its TLS connection.
     pub(crate) fn new(role: Role, key: PublicKey) -> Self {
-        Self { role, key, certificates: Vec::new(), living: Vec::new() }
+        Self { role, key, certificates: Vec::new() }
+    }
+
+    /// The certificates it has supplied do not count.
+    pub(crate) fn drop_certificates(&mut self) {
+        self.certificates.clear();
+    }
+
+    /// Bytes of the certificates that it has supplied for its next request.
+    pub(crate) fn certificates_size(&self) -> usize {
+        self.certificates.iter().map(|held| held.der().len()).sum()
     }
 
     /// Judges one message.
@@ -138,11 +140,10 @@ impl Client {
     }
 
     fn take_certificate(&mut self, der: &[u8], limits: &Limits) -> Result<(), Refusal> {
-        let held: usize = self.certificates.iter().map(|held| held.der().len()).sum();
         if self.certificates.len() >= limits.certificates_max {
             return Err(Refusal::TooManyCertificates { max: limits.certificates_max });
         }
-        if held + der.len() > limits.certificates_size_max {
+        if self.certificates_size() + der.len() > limits.certificates_size_max {
             return Err(Refusal::CertificatesTooLarge { max: limits.certificates_size_max });
         }
         self.certificates.push(Certificate::from_der(der).map_err(Refusal::Certificate)?);
@@ -159,14 +160,6 @@ impl Client {
         let channels = permitted(self.role, &request.channels, &rights)?;
         check_size(self.role, &request.text, limits)?;
         let until = check_descriptor(&request.text)?.min(rights.until);
-
-        self.living.retain(|living| now < living.until);
-        if self.living.len() >= limits.publications_max {
-            return Err(Refusal::TooManyPublications { max: limits.publications_max });
-        }
-        let held: usize = self.living.iter().map(|living| living.channel_count).sum();
-        check_channel_count(held + channels.len(), limits)?;
-        self.living.push(Living { until, channel_count: channels.len() });
         Ok(Publication { channels, xdescr: request.text, until })
     }
 
@@ -179,7 +172,9 @@ impl Client {
         let rights = self.rights(&request, now)?;
         let channels = permitted(self.role, &request.channels, &rights)?;
         check_size(self.role, &request.text, limits)?;
-        check_channel_count(channels.len(), limits)?;
+        if channels.len() > limits.channels_max {
+            return Err(Refusal::TooManyChannels { max: limits.channels_max });
+        }
         let channels = HashSet::from_iter(channels);
         Ok(Subscription::new(channels, request.text, rights.until))
     }
@@ -222,11 +217,6 @@ fn permitted(
     }
 }
 
-fn check_channel_count(count: usize, limits: &Limits) -> Result<(), Refusal> {
-    let max = limits.channels_max;
-    if count > max { Err(Refusal::TooManyChannels { max }) } else { Ok(()) }
-}
-
 fn check_size(role: Role, text: &str, limits: &Limits) -> Result<(), Refusal> {
     let (len, max) = (text.len(), limits.descriptor_max);
     if len > max { Err(Refusal::TextTooLong { role, len, max }) } else { Ok(()) }
@@ -238,6 +228,7 @@ fn check_size(role: Role, text: &str, limits: &Limits) -> Result<(), Refusal> {
 fn check_descriptor(xdescr: &str) -> Result<Ticks, Refusal> {
     let pairs = name_value::parse(Dialect::Descriptor, xdescr.as_bytes())
         .map_err(|_| Refusal::Descriptor("it is not well formed"))?;
+    name_value::check_search(&pairs).map_err(Refusal::Search)?;
     match values(&pairs, "controller_addr")[..] {
         [address] if is_reachable(address) => {}
         _ => return Err(Refusal::Address),

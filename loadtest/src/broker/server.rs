@@ -1,8 +1,8 @@
-//! The sockets of a broker: TLS connections that carry the messages of [`rules`](super::rules) in and
-//! the notifications of the [`Board`] out.
+//! The sockets of a broker, and what all its connections share.
 //!
-//! Invariant: the publications of a connection are on the board for no longer than it lives. What a
-//! client has not read is never held in memory beyond one message.
+//! Not here: what is said on a connection (`conversation`).
+//!
+//! Invariant: the board is held for look-ups only, never while texts are compared or anything is sent.
 
 use std::fmt;
 use std::io;
@@ -12,21 +12,24 @@ use std::time::{Duration, SystemTime};
 
 use engine::wire::certificate::Certificate;
 use engine::wire::key::PublicKey;
-use engine::wire::message::{Message, MessageType, Outcome, Status};
 use engine::wire::time::Ticks;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::{Instant, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::board::{Board, Publication, Subscription};
+use super::board::Board;
+use super::conversation::{Conversation, Peer};
+use super::keys::Keys;
 use super::limits::Limits;
 use super::refusal::Refusal;
-use super::rules::{Accepted, Client, Role};
-use crate::hosting::{Ending, Listening, Service};
-use crate::link::{Link, LinkError};
+use super::rules::Role;
+use crate::hosting::{
+    ConnectionLog, Ending, Listening, Memory, Room, Seat, Service, Source, WholeRecords, seconds,
+    share, tls_reason,
+};
+use crate::link::LinkError;
 
 /// A running broker. Dropped, it ends at once.
 #[derive(Debug)]
@@ -49,19 +52,28 @@ impl Broker {
             publish: publish.addresses(),
             subscribe: subscribe.addresses(),
         };
-        let room = Arc::new(Semaphore::new(limits.connections_max));
+        let percent = limits.per_source_percent;
+        let room = |seats: usize| Room::new(seats, share(seats, percent));
+        // Subscribers are many; they must not take the seats of publishers.
+        let rooms = [room(limits.publishers_max), room(limits.subscribers_max)];
         let shared = Arc::new(Shared {
+            handshakes: Room::new(limits.handshakes_max, usize::MAX),
+            memory: Memory::new(limits.memory_max, percent),
             limits,
             tls: TlsAcceptor::from(tls),
             board: Mutex::default(),
-            latest: watch::Sender::new(0),
+            keys: Arc::default(),
         });
-        for (sockets, role, whom) in
-            [(publish, Role::Publisher, "publishers"), (subscribe, Role::Subscriber, "subscribers")]
-        {
-            let (shared, ending) = (Arc::clone(&shared), broker.service.ending());
-            let serve = move |stream, peer, permit| {
-                serve(Arc::clone(&shared), role, stream, peer, ending.clone(), permit)
+        let log = broker.service.log();
+        let doors = [
+            (publish, Role::Publisher, "publishers"),
+            (subscribe, Role::Subscriber, "subscribers"),
+        ];
+        for ((sockets, role, whom), room) in doors.into_iter().zip(rooms) {
+            let (shared, ending, log) =
+                (Arc::clone(&shared), broker.service.ending(), Arc::clone(&log));
+            let serve = move |stream, peer, seat| {
+                serve(Arc::clone(&shared), role, stream, log.of(peer), ending.clone(), seat)
             };
             broker.service.serve(sockets, &room, whom, serve);
         }
@@ -85,61 +97,62 @@ impl Broker {
 }
 
 /// What all connections share.
-struct Shared {
-    limits: Limits,
+pub(super) struct Shared {
+    pub(super) limits: Limits,
+    pub(super) memory: Arc<Memory>,
+    pub(super) keys: Arc<Keys>,
     tls: TlsAcceptor,
+    handshakes: Arc<Room>,
     board: Mutex<Board>,
-    /// Number of the latest publication; a change wakes subscribers.
-    latest: watch::Sender<u64>,
 }
 
 impl Shared {
-    fn board(&self) -> MutexGuard<'_, Board> {
+    /// To be held for a look-up only.
+    pub(super) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// The publications of one connection.
-struct Published {
-    shared: Arc<Shared>,
-    numbers: Vec<u64>,
-}
-
-impl Published {
-    fn add(&mut self, publication: Publication) {
-        let number = self.shared.board().publish(publication, now());
-        self.numbers.push(number);
-        self.shared.latest.send_replace(number);
-    }
-}
-
-impl Drop for Published {
-    fn drop(&mut self) {
-        let mut board = self.shared.board();
-        self.numbers.iter().for_each(|number| board.withdraw(*number));
-    }
-}
+/// A client's connection.
+pub(super) type Stream = TlsStream<WholeRecords>;
 
 /// Why a connection ended before its client wanted.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
+    /// Before it had shown who it is.
     Handshake(io::Error),
+    /// It had to make room for others.
+    Evicted,
     /// The TLS identity is gone although it was verified.
     NoIdentity,
+    /// Its key has too many connections.
+    TooManyOfKey {
+        /// Allowed.
+        max: usize,
+    },
+    /// It did not come in time.
     TooSlow {
+        /// What.
         awaited: &'static str,
+        /// How long it may take.
         limit: Duration,
     },
+    /// What it said makes no sense.
     Refused(Refusal),
+    /// It can carry no more messages.
     Link(LinkError),
 }
 
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Handshake(cause) => write!(f, "TLS handshake failed: {cause}"),
+            Self::Handshake(cause) => write!(f, "TLS handshake failed: {}", tls_reason(cause)),
+            Self::Evicted => f.write_str("its handshake was slow, and others wait"),
             Self::NoIdentity => f.write_str("it has no certificate"),
-            Self::TooSlow { awaited, limit } => write!(f, "{awaited} took more than {limit:?}"),
+            Self::TooManyOfKey { max } => write!(f, "its key has {max} connections already"),
+            Self::TooSlow { awaited, limit } => {
+                write!(f, "{awaited} took more than {}", seconds(*limit))
+            }
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Link(cause) => cause.fmt(f),
         }
@@ -156,15 +169,18 @@ async fn serve(
     shared: Arc<Shared>,
     role: Role,
     stream: TcpStream,
-    peer: SocketAddr,
+    mut log: ConnectionLog,
     mut ending: Ending,
-    _permit: OwnedSemaphorePermit,
+    seat: Seat,
 ) {
-    match converse(shared, role, stream, peer, &mut ending).await {
+    let peer = log.peer();
+    match converse(shared, role, stream, &mut log, &mut ending, &seat).await {
         Ok(()) => tracing::debug!("{peer} has left"),
         // Before the handshake is over anybody can cause this, as often as they like.
-        Err(failure @ Failure::Handshake(_)) => tracing::debug!("{peer}: {failure}"),
-        Err(failure) => tracing::info!("{peer} is disconnected: {failure}"),
+        Err(failure @ (Failure::Handshake(_) | Failure::Evicted)) => {
+            tracing::debug!("{peer}: {failure}");
+        }
+        Err(failure) => log.info(format_args!("{peer} is disconnected: {failure}")),
     }
 }
 
@@ -172,142 +188,48 @@ async fn converse(
     shared: Arc<Shared>,
     role: Role,
     stream: TcpStream,
-    peer: SocketAddr,
+    log: &mut ConnectionLog,
     ending: &mut Ending,
+    seat: &Seat,
 ) -> Result<(), Failure> {
+    let source = Source::of(log.peer().ip());
     let limit = shared.limits.handshake_timeout;
     let stream = tokio::select! {
         () = ending.wait() => return Ok(()),
+        () = seat.must_leave() => return Err(Failure::Evicted),
         // Boxed, so that it costs nothing once it is over.
-        accepted = timeout(limit, Box::pin(shared.tls.accept(stream))) => accepted
-            .map_err(|_| Failure::Handshake(io::ErrorKind::TimedOut.into()))?
-            .map_err(Failure::Handshake)?,
+        accepted = timeout(limit, Box::pin(accept(&shared, stream, source))) => accepted
+            .map_err(|_| Failure::Handshake(io::ErrorKind::TimedOut.into()))??,
     };
+    seat.settle();
     let key = client_key(&stream).ok_or(Failure::NoIdentity)?;
-    tracing::debug!("{peer} has the key {}", key.key_id());
-    let mut conversation = Conversation {
-        latest: shared.latest.subscribe(),
-        published: Published { shared: Arc::clone(&shared), numbers: Vec::new() },
-        peer,
-        link: Link::small(stream, shared.limits.payload_len_max()),
-        client: Client::new(role, key),
-        subscription: None,
-        has_requested: false,
-        shared,
+    tracing::debug!("{} has the key {}", log.peer(), key.key_id());
+    let max = shared.limits.connections_per_key_max;
+    let key_use = shared.keys.enter(key.key_id(), &shared.limits, Instant::now());
+    let key_use = key_use.ok_or(Failure::TooManyOfKey { max })?;
+    let peer = Peer { role, key, key_use, source };
+    Conversation::new(shared, stream, peer, log).run(ending).await
+}
+
+/// Shakes hands. A client that says nothing takes no place of the others' handshakes.
+async fn accept(shared: &Shared, stream: TcpStream, source: Source) -> Result<Stream, Failure> {
+    stream.readable().await.map_err(Failure::Handshake)?;
+    let Ok(place) = shared.handshakes.enter(source).await else { return Err(Failure::Evicted) };
+    let stream = WholeRecords::new(stream, shared.limits.message_timeout);
+    let mut stream = tokio::select! {
+        accepted = shared.tls.accept(stream) => accepted.map_err(Failure::Handshake)?,
+        () = place.must_leave() => return Err(Failure::Evicted),
     };
-    let ended = conversation.run(ending).await;
-    // Gone before the client learns of the end, so that it can rely on it.
-    drop(conversation.published);
-    let limit = conversation.shared.limits.unread_timeout;
-    let _ = timeout(limit, conversation.link.shut_down()).await;
-    ended
+    stream.get_mut().0.has_shaken_hands();
+    Ok(stream)
 }
 
 /// The key of the client's verified agent certificate.
-fn client_key(stream: &TlsStream<TcpStream>) -> Option<PublicKey> {
+fn client_key(stream: &Stream) -> Option<PublicKey> {
     let leaf = stream.get_ref().1.peer_certificates()?.first()?;
     Certificate::from_der(leaf).ok().map(|leaf| leaf.subject_key)
 }
 
-/// One connection after its handshake.
-struct Conversation {
-    shared: Arc<Shared>,
-    peer: SocketAddr,
-    link: Link<TlsStream<TcpStream>>,
-    client: Client,
-    published: Published,
-    subscription: Option<Subscription>,
-    latest: watch::Receiver<u64>,
-    /// An XPUB or XSUB was accepted.
-    has_requested: bool,
-}
-
-impl Conversation {
-    async fn run(&mut self, ending: &mut Ending) -> Result<(), Failure> {
-        let limit = self.shared.limits.request_timeout;
-        let deadline = Instant::now() + limit;
-        loop {
-            self.notify().await?;
-            tokio::select! {
-                received = self.link.receive() => match received {
-                    Ok(Some((message_type, payload))) => self.answer(message_type, &payload).await?,
-                    Ok(None) => return Ok(()),
-                    Err(LinkError::Frame(error)) => self.refuse(Refusal::TooLarge(error)).await?,
-                    Err(error) => return Err(error.into()),
-                },
-                _ = self.latest.changed(), if self.subscription.is_some() => {}
-                () = sleep_until(deadline), if !self.has_requested => {
-                    return Err(Failure::TooSlow { awaited: "the request", limit });
-                }
-                () = ending.wait() => return Ok(()),
-            }
-        }
-    }
-
-    /// Sends what the subscription has not heard of yet.
-    async fn notify(&mut self) -> Result<(), Failure> {
-        let Some(mut subscription) = self.subscription.take() else { return Ok(()) };
-        loop {
-            let next = self.shared.board().next_for(&mut subscription, now());
-            let Some(notification) = next else { break };
-            let encoded = notification.encode().map_err(LinkError::Encode)?;
-            self.send(&encoded, "reading notifications").await?;
-            tracing::debug!("{} is notified on channel {}", self.peer, notification.channel);
-        }
-        self.subscription = Some(subscription);
-        Ok(())
-    }
-
-    async fn answer(&mut self, message_type: MessageType, payload: &[u8]) -> Result<(), Failure> {
-        let accepted = self.client.handle(message_type, payload, &self.shared.limits, now());
-        let peer = self.peer;
-        match accepted {
-            Err(refusal) => return self.refuse(refusal).await,
-            Ok(Accepted::Certificate) => {}
-            Ok(Accepted::Publication(publication)) => {
-                let (count, xdescr) = (publication.channels.len(), &publication.xdescr);
-                if publication.until <= now() {
-                    tracing::warn!("{peer} publishes what has already ended: {xdescr}");
-                } else {
-                    tracing::info!("{peer} publishes ({count} channels): {xdescr}");
-                }
-                self.published.add(publication);
-                self.has_requested = true;
-            }
-            Ok(Accepted::Subscription(subscription)) => {
-                let (count, dattr) = (subscription.channels.len(), &subscription.dattr);
-                tracing::info!("{peer} subscribes ({count} channels): {dattr}");
-                self.subscription = Some(subscription);
-                self.has_requested = true;
-            }
-        }
-        self.send_result(Status::SUCCESS).await
-    }
-
-    async fn refuse(&mut self, refusal: Refusal) -> Result<(), Failure> {
-        self.send_result(refusal.status()).await?;
-        if refusal.ends_the_connection() {
-            return Err(Failure::Refused(refusal));
-        }
-        tracing::info!("{} is refused with {}: {refusal}", self.peer, refusal.status());
-        Ok(())
-    }
-
-    async fn send_result(&mut self, status: Status) -> Result<(), Failure> {
-        let mut encoded = Vec::new();
-        Message::Result(Outcome::Status(status)).encode(&mut encoded).map_err(LinkError::Encode)?;
-        self.send(&encoded, "reading answers").await
-    }
-
-    async fn send(&mut self, message: &[u8], awaited: &'static str) -> Result<(), Failure> {
-        let limit = self.shared.limits.unread_timeout;
-        match timeout(limit, self.link.send_encoded(message)).await {
-            Ok(sent) => sent.map_err(Failure::Link),
-            Err(_) => Err(Failure::TooSlow { awaited, limit }),
-        }
-    }
-}
-
-fn now() -> Ticks {
+pub(super) fn now() -> Ticks {
     Ticks::from_system_time(SystemTime::now())
 }

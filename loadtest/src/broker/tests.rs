@@ -2,6 +2,8 @@
 //!
 //! That somebody receives nothing is shown by what arrives next: a marker published afterwards.
 
+mod attacks;
+
 use std::time::Duration;
 
 use engine::proto::tls::{self, Identity, PeerRule};
@@ -9,7 +11,7 @@ use engine::proto::trust::TrustMode;
 use engine::wire::channel::{ChannelId, ChannelList};
 use engine::wire::key::PublicKey;
 use engine::wire::message::{Message, MessageType, Status};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
@@ -40,6 +42,8 @@ async fn start_for(limits: Limits, roots: Vec<PublicKey>) -> Broker {
     let loopback = HostPort::parse("127.0.0.1:0").unwrap();
     let publish = Listening::open(&loopback, PUBLISH_PORT).await.unwrap();
     let subscribe = Listening::open(&loopback, SUBSCRIBE_PORT).await.unwrap();
+    // All clients of these tests are on one host.
+    let limits = Limits { per_source_percent: 100, ..limits };
     Broker::start(publish, subscribe, tls, limits)
 }
 
@@ -67,6 +71,13 @@ impl Peer {
         let tls = tls::client_config(Some(&identity), rule).unwrap();
         let name = tls::server_name(None).unwrap();
         Ok(Self { link: Link::new(TlsConnector::from(tls).connect(name, stream).await?) })
+    }
+
+    /// Sends the first bytes of a message with a payload of this length.
+    async fn begin(&mut self, payload_len: usize, sent_len: usize) {
+        let [_, bytes @ ..] = u32::try_from(payload_len).unwrap().to_be_bytes();
+        let begun = [&[0x38], &bytes[..], &vec![1; sent_len]].concat();
+        self.link.send_encoded(&begun).await.unwrap();
     }
 
     async fn next(&mut self) -> Option<(MessageType, Vec<u8>)> {
@@ -265,16 +276,19 @@ async fn clients_need_an_agent_certificate_of_a_root_that_the_broker_trusts() {
 
 #[tokio::test]
 async fn beyond_the_connections_allowed_clients_wait_until_one_leaves() {
-    let broker = start(Limits { connections_max: 1, ..Limits::default() }).await;
+    let limits = Limits { publishers_max: 1, subscribers_max: 1, ..Limits::default() };
+    let broker = start(limits).await;
     let mut first = Peer::controller(&broker).await;
     first.publish(1, "").await;
-    let mut second = Box::pin(Peer::endpoint(&broker));
-    // As long as the first is there and the broker answers it, the second gets nowhere.
+    let mut second = Box::pin(Peer::controller(&broker));
+    // As long as the first is there and the broker answers it, the second gets nowhere; a subscriber
+    // has a place of its own.
     let waits = timeout(SHORT, &mut second).await.is_err();
+    timeout(LONG, Peer::endpoint(&broker)).await.unwrap().subscribe(&[1], "").await;
     first.publish(1, "").await;
     assert!(waits);
     drop(first);
-    timeout(LONG, second).await.unwrap().subscribe(&[1], "").await;
+    timeout(LONG, second).await.unwrap().publish(1, "").await;
 }
 
 #[tokio::test]
@@ -296,7 +310,12 @@ async fn a_client_that_does_not_shake_hands_or_ask_in_time_is_disconnected() {
 #[tokio::test]
 async fn a_subscriber_that_does_not_read_its_notifications_is_disconnected() {
     const FLOOD: usize = 1_500;
-    let limits = Limits { publications_max: FLOOD + 1, ..Limits::default() };
+    let limits = Limits {
+        publications_max: FLOOD + 1,
+        messages_per_second: FLOOD,
+        matching_per_second: 100_000_000,
+        ..Limits::default()
+    };
     let broker = start(Limits { unread_timeout: SHORT, channels_max: FLOOD + 1, ..limits }).await;
     // A small receive buffer, so that the kernel holds little for it.
     let socket = TcpSocket::new_v4().unwrap();

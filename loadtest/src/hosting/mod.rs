@@ -1,29 +1,50 @@
 //! What programs that a group hosts have in common: log, exit codes, open files, and the end by signal.
 //!
 //! ```text
-//! listen   addresses as typed, listening sockets
-//! service  accepting, limits, and a tidy end
+//! listen         addresses as typed, listening sockets
+//! service        accepting, and a tidy end      room    how many at once, and who makes room
+//! memory, pace   how much, and how often        source  of whom
+//! whole_records  no half records for long
+//! log_lines      what connections log           log_writer  stderr that holds up nobody
 //! ```
 //!
 //! Not here: what is served (`broker`, `proxy`, `endpoint`).
 
 mod listen;
+mod log_lines;
+mod log_writer;
+mod memory;
+mod pace;
+mod room;
 mod service;
+mod source;
+mod whole_records;
 
 use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use engine::sys::limits;
+use rustls::{CertificateError, OtherError};
 use tracing::level_filters::LevelFilter;
 
 use crate::credentials::CredentialError;
 use crate::interrupts::Interrupts;
 pub(crate) use listen::Listening;
+pub(crate) use log_lines::{Brief, ConnectionLog};
+use log_writer::LogWriter;
+pub(crate) use memory::{Charge, Memory, MemoryFull, Purse};
+pub(crate) use pace::Pace;
+pub(crate) use room::{Room, Seat};
 pub(crate) use service::{Ending, Service};
+pub(crate) use source::{Source, share};
+pub(crate) use whole_records::WholeRecords;
 
+/// How long the end waits for a log that is read slowly.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
 /// Open files of a process beside those of its connections.
 const FDS_BASE: u64 = 64;
 
@@ -153,7 +174,14 @@ fn run_with(
     log: &LogOptions,
     main: impl AsyncFnOnce(&mut Interrupts) -> Result<(), HostError>,
 ) -> ExitCode {
-    start_log(log);
+    let writer = match LogWriter::start(io::stderr()) {
+        Ok(writer) => writer,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "no thread for the log: {error}");
+            return HostError::Resource(error).exit_code().into();
+        }
+    };
+    start_log(log, writer.clone());
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -167,13 +195,15 @@ fn run_with(
             runtime.shutdown_background();
             ended
         });
-    match ended {
+    let code = match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error}");
             error.exit_code().into()
         }
-    }
+    };
+    writer.finish(LOG_PATIENCE);
+    code
 }
 
 /// Raises the soft limit on open files, and says so if even the hard one is too low for `connections`.
@@ -190,7 +220,7 @@ pub(crate) fn allow_connections(connections: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn start_log(options: &LogOptions) {
+fn start_log(options: &LogOptions, writer: LogWriter) {
     let level = match i16::from(options.verbose) - i16::from(options.quiet) {
         ..=-2 => LevelFilter::ERROR,
         -1 => LevelFilter::WARN,
@@ -201,23 +231,26 @@ fn start_log(options: &LogOptions) {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level)
         .with_target(false)
-        .with_writer(|| Stderr)
+        .with_writer(move || writer.clone())
         .log_internal_errors(false)
         .finish();
     // It fails only if there is a log already.
     let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
-/// stderr that never fails: what nobody can read is lost.
-struct Stderr;
-
-impl Write for Stderr {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let _ = io::stderr().write_all(bytes);
-        Ok(bytes.len())
+/// Why a TLS connection broke, in words: the reason why a certificate is refused is our own, which rustls
+/// would show as code.
+pub(crate) fn tls_reason(error: &io::Error) -> String {
+    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    match inner {
+        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))) => {
+            format!("its certificate is refused: {reason}")
+        }
+        _ => error.to_string(),
     }
+}
 
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
+/// A duration in words.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
 }

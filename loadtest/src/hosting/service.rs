@@ -1,19 +1,25 @@
-//! Accepting connections within a limit, and ending them all.
+//! Accepting connections within limits, and ending them all.
 //!
-//! Invariant: every connection is served by a task of the [`Service`], and none outlives it.
+//! Invariant: every connection is served by a task of the [`Service`], and none outlives it. Each has a
+//! seat in a [`Room`].
 
+use std::fmt::Arguments;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::Listening;
+use super::log_lines::LogLines;
+use super::room::{Room, Seat};
+use super::source::Source;
 
 /// Pause in accepting when open files or memory ran out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -21,12 +27,20 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 const LIMIT_LOG_PAUSE: Duration = Duration::from_secs(10);
 /// How long connections may take to end tidily.
 const END_GRACE: Duration = Duration::from_secs(2);
+/// How often it is told that log lines were left out, when no other line tells it.
+const TELL_PAUSE: Duration = Duration::from_secs(10);
+/// A dead peer is found after two minutes, as by pktxpmgr.
+const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
+    .with_time(Duration::from_secs(60))
+    .with_interval(Duration::from_secs(10))
+    .with_retries(6);
 
 /// Listening sockets and the connections that came in through them.
 #[derive(Debug)]
 pub(crate) struct Service {
     ending: watch::Sender<bool>,
     doors: JoinSet<()>,
+    log: Arc<LogLines>,
 }
 
 /// Tells when the service ends.
@@ -44,7 +58,12 @@ impl Ending {
 impl Service {
     /// A service that serves nothing yet.
     pub(crate) fn new() -> Self {
-        Self { ending: watch::Sender::new(false), doors: JoinSet::new() }
+        Self { ending: watch::Sender::new(false), doors: JoinSet::new(), log: LogLines::new() }
+    }
+
+    /// The log of its connections.
+    pub(crate) fn log(&self) -> Arc<LogLines> {
+        Arc::clone(&self.log)
     }
 
     /// Tells when this service ends.
@@ -52,16 +71,17 @@ impl Service {
         Ending(self.ending.subscribe())
     }
 
-    /// Serves connections, each in a task of its own that gives `room` back with its permit. Without
-    /// room nobody is refused: the kernel's queue waits. `whom` is for the log.
+    /// Serves connections, each in a task of its own that gives its seat in `room` back. Without a seat
+    /// nobody is refused: the kernel's queue waits. One of a source that has too many is closed at once.
+    /// `whom` is for the log.
     pub(crate) fn serve<F, S>(
         &mut self,
         sockets: Listening,
-        room: &Arc<Semaphore>,
+        room: &Arc<Room>,
         whom: &'static str,
         serve: F,
     ) where
-        F: Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> S + Clone + Send + 'static,
+        F: Fn(TcpStream, SocketAddr, Seat) -> S + Clone + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
         for address in sockets.addresses() {
@@ -72,6 +92,7 @@ impl Service {
                 listener,
                 room: Arc::clone(room),
                 whom,
+                log: Arc::clone(&self.log),
                 ending: self.ending(),
                 connections: JoinSet::new(),
                 logged: None,
@@ -84,14 +105,16 @@ impl Service {
     pub(crate) async fn end(mut self) {
         self.ending.send_replace(true);
         while self.doors.join_next().await.is_some() {}
+        self.log.tell();
     }
 }
 
 /// One listening socket.
 struct Door {
     listener: TcpListener,
-    room: Arc<Semaphore>,
+    room: Arc<Room>,
     whom: &'static str,
+    log: Arc<LogLines>,
     ending: Ending,
     connections: JoinSet<()>,
     /// When a limit was logged last.
@@ -101,22 +124,26 @@ struct Door {
 impl Door {
     async fn run<F, S>(mut self, serve: F)
     where
-        F: Fn(TcpStream, SocketAddr, OwnedSemaphorePermit) -> S,
+        F: Fn(TcpStream, SocketAddr, Seat) -> S,
         S: Future<Output = ()> + Send + 'static,
     {
         let mut ending = self.ending.clone();
+        let mut telling = interval(TELL_PAUSE);
         loop {
             tokio::select! {
                 () = ending.wait() => break,
                 Some(_) = self.connections.join_next() => {}
+                _ = telling.tick() => self.log.tell(),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        let permit = tokio::select! {
+                        let seat = tokio::select! {
                             () = ending.wait() => break,
-                            permit = self.permit() => permit,
+                            seat = self.seat(peer) => seat,
                         };
-                        if let Some(permit) = permit {
-                            self.connections.spawn(serve(stream, peer, permit));
+                        if let Some(seat) = seat {
+                            // Without it a dead peer is found later.
+                            let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
+                            self.connections.spawn(serve(stream, peer, seat));
                         }
                     }
                     Err(error) => self.pause(&error).await,
@@ -129,13 +156,23 @@ impl Door {
         let _ = timeout(END_GRACE, all_ended).await;
     }
 
-    async fn permit(&mut self) -> Option<OwnedSemaphorePermit> {
-        if let Ok(permit) = Arc::clone(&self.room).try_acquire_owned() {
-            return Some(permit);
+    async fn seat(&mut self, peer: SocketAddr) -> Option<Seat> {
+        let whom = self.whom;
+        if self.room.is_full() {
+            self.log_limit(format_args!(
+                "new {whom} have to wait: all connections that the limits allow are in use"
+            ));
         }
-        self.log_limit("all connections that the limits allow are in use");
-        // The error would be a closed semaphore; nobody closes it.
-        Arc::clone(&self.room).acquire_owned().await.ok()
+        let room = Arc::clone(&self.room);
+        let seat = room.enter(Source::of(peer.ip())).await;
+        if seat.is_err() {
+            let ip = peer.ip();
+            self.log_limit(format_args!(
+                "{ip} is sent away: {whom} of its source have their share of connections in use \
+                 (--per-source-percent)"
+            ));
+        }
+        seat.ok()
     }
 
     /// Errors of one connection pass; a lack of open files or memory takes some time to pass.
@@ -147,16 +184,17 @@ impl Door {
                 | io::ErrorKind::Interrupted
         );
         if !of_one_connection {
-            self.log_limit(&error.to_string());
+            let whom = self.whom;
+            self.log_limit(format_args!("new {whom} have to wait: {error}"));
             sleep(ACCEPT_PAUSE).await;
         }
     }
 
-    fn log_limit(&mut self, what: &str) {
+    fn log_limit(&mut self, what: Arguments<'_>) {
         let now = Instant::now();
         if self.logged.is_none_or(|logged| now - logged >= LIMIT_LOG_PAUSE) {
             self.logged = Some(now);
-            tracing::warn!("new {} have to wait: {what}", self.whom);
+            tracing::warn!("{what}");
         }
     }
 }

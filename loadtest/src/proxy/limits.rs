@@ -19,6 +19,20 @@ pub(crate) struct Limits {
     /// Controller connections that wait under one snikey; further ones are refused
     #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
     pub(crate) backlog_max: usize,
+    /// Of them, those of one owner under all its snikeys; further ones are refused; 0: no limit. An owner
+    /// is the signer of agent certificates, a key, or, without a certificate, an address
+    #[arg(long, value_name = "N", default_value = "2500")]
+    pub(crate) backlog_per_key_max: usize,
+    /// For so long after its last connection a snikey still belongs to its owner
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
+    pub(crate) owner_grace: Duration,
+    /// Set-ups of controllers, and endpoints that are saying their ClientHello, at once of each; for
+    /// further ones the slowest give way
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = count)]
+    pub(crate) handshakes_max: usize,
+    /// What one address may take of the connections of a kind; 100: all
+    #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = count)]
+    pub(crate) per_source_percent: usize,
     /// Endpoint connections, those in a session included; further ones wait in the kernel's queue
     #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
     pub(crate) endpoints_max: usize,

@@ -4,18 +4,20 @@
 //! ```text
 //! setup        a controller registers a connection     records, preamble   its parts
 //! hello        the snikey in an endpoint's ClientHello
-//! switchboard  who waits for whom
+//! switchboard  who waits for whom              owner  whose a snikey is
 //! splice       bytes between the two
 //! server       the sockets
 //! ```
 //!
-//! The original ships no proxy; where its clients leave the rules open, ours are these. Connections of
-//! one snikey are used in the order they were registered, whoever registered them. An endpoint for
+//! The original ships no proxy; where its clients leave the rules open, ours are these. A snikey belongs
+//! to whoever uses it first, as long as it has connections; they are used in the order they were
+//! registered. An endpoint for
 //! which none waits is kept for a while before it is sent away. A snikey that TLS refuses as a server
 //! name, such as a number, is refused at registration, because no endpoint could ask for it here.
 
 mod hello;
 mod limits;
+mod owner;
 mod preamble;
 mod records;
 mod server;
@@ -36,6 +38,7 @@ use engine::wire::address::HostPort;
 use crate::credentials::{self, CredentialError, KeyOptions};
 use crate::hosting::{self, HostError, Listening, LogOptions};
 pub(crate) use limits::Limits;
+pub(crate) use owner::Signers;
 pub(crate) use server::Proxy;
 
 /// Where controllers register (protocol.md 7).
@@ -86,6 +89,10 @@ async fn start(options: &Options) -> Result<Proxy, HostError> {
         anchors: credentials::public_keys(&options.client_root)?,
         mandatory: options.require_client_certificate,
     };
+    let signers = match rule.anchors[..] {
+        [] => Signers::Unknown,
+        _ => Signers::Verified,
+    };
     if rule.anchors.is_empty() || !rule.mandatory {
         tracing::warn!(
             "any controller may register; --client-root with --require-client-certificate allows \
@@ -96,5 +103,5 @@ async fn start(options: &Options) -> Result<Proxy, HostError> {
         .map_err(|cause| CredentialError::unusable(&options.agent, cause))?;
     let controllers = Listening::open(&options.controllers, CONTROLLER_PORT).await?;
     let endpoints = Listening::open(&options.endpoints, ENDPOINT_PORT).await?;
-    Ok(Proxy::start(controllers, endpoints, tls, limits))
+    Ok(Proxy::start(controllers, endpoints, tls, signers, limits))
 }

@@ -8,6 +8,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use engine::wire::certificate::Certificate;
 use rustls::{Connection, ServerConfig, ServerConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -45,6 +46,13 @@ impl<'s> Records<'s> {
             records.receive().await?;
         }
         Ok(records)
+    }
+
+    /// The certificate for the key that the peer has proven, if it showed one.
+    pub(super) fn peer_certificate(&self) -> Option<Certificate> {
+        let leaf = self.tls.peer_certificates()?.first()?;
+        // The handshake would have failed if it did not decode.
+        Certificate::from_der(leaf).ok()
     }
 
     /// The next plaintext there is, not empty; an error at the peer's close_notify.

@@ -1,27 +1,30 @@
 //! The sockets of a proxy: controllers that register connections, endpoints that are given one.
 //!
 //! Invariant: an endpoint is joined only with a connection that was registered under the very snikey
-//! it asks for, and each connection serves one endpoint.
+//! it asks for by that snikey's owner, and each connection serves one endpoint.
 
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
 use std::sync::Arc;
 
+use engine::wire::certificate::Certificate;
 use engine::wire::snikey::SniKey;
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::hello;
+use super::hello::{self, HelloError};
 use super::limits::Limits;
+use super::owner::{Owner, Signers};
 use super::setup::{SetupError, set_up};
 use super::splice::{Passed, splice};
-use super::switchboard::{BacklogFull, Switchboard};
-use crate::hosting::{Ending, Listening, Service};
+use super::switchboard::{Bounds, Claim, Switchboard};
+use crate::hosting::{
+    ConnectionLog, Ending, Listening, Room, Seat, Service, Source, seconds, share,
+};
 
 /// A running proxy. Dropped, it ends at once.
 #[derive(Debug)]
@@ -37,27 +40,47 @@ impl Proxy {
         controllers: Listening,
         endpoints: Listening,
         tls: Arc<ServerConfig>,
+        signers: Signers,
         limits: Limits,
     ) -> Self {
-        let controllers_room = Arc::new(Semaphore::new(limits.controllers_max));
-        let endpoints_room = Arc::new(Semaphore::new(limits.endpoints_max));
-        let shared = Arc::new(Shared { limits, tls, switchboard: Switchboard::new() });
+        let percent = limits.per_source_percent;
+        let room = |seats: usize| Room::new(seats, share(seats, percent));
+        let rooms = [room(limits.controllers_max), room(limits.endpoints_max)];
+        let set_ups = || Room::new(limits.handshakes_max, usize::MAX);
+        let bounds = Bounds {
+            per_snikey_max: limits.backlog_max,
+            per_owner_max: match limits.backlog_per_key_max {
+                0 => usize::MAX,
+                max => max,
+            },
+            grace: limits.owner_grace,
+        };
+        let shared = Arc::new(Shared {
+            set_ups: set_ups(),
+            hellos: set_ups(),
+            limits,
+            tls,
+            signers,
+            switchboard: Switchboard::new(bounds),
+        });
         let mut proxy = Self {
             service: Service::new(),
             controllers: controllers.addresses(),
             endpoints: endpoints.addresses(),
         };
-        let (for_controllers, ending) = (Arc::clone(&shared), proxy.service.ending());
-        proxy.service.serve(controllers, &controllers_room, "controllers", {
-            move |stream, peer, permit| {
-                let serving = serve_controller(Arc::clone(&for_controllers), stream, peer, permit);
+        let (for_controllers, ending, log) =
+            (Arc::clone(&shared), proxy.service.ending(), proxy.service.log());
+        proxy.service.serve(controllers, &rooms[0], "controllers", {
+            move |stream, peer, seat| {
+                let log = log.of(peer);
+                let serving = serve_controller(Arc::clone(&for_controllers), stream, log, seat);
                 until(ending.clone(), serving)
             }
         });
-        let ending = proxy.service.ending();
-        proxy.service.serve(endpoints, &endpoints_room, "endpoints", {
-            move |stream, peer, permit| {
-                let serving = serve_endpoint(Arc::clone(&shared), stream, peer, permit);
+        let (ending, log) = (proxy.service.ending(), proxy.service.log());
+        proxy.service.serve(endpoints, &rooms[1], "endpoints", {
+            move |stream, peer, seat| {
+                let serving = serve_endpoint(Arc::clone(&shared), stream, log.of(peer), seat);
                 until(ending.clone(), serving)
             }
         });
@@ -85,20 +108,25 @@ impl Proxy {
 struct Shared {
     limits: Limits,
     tls: Arc<ServerConfig>,
+    signers: Signers,
     switchboard: Arc<Switchboard<Call>>,
+    /// Of controllers that have begun theirs.
+    set_ups: Arc<Room>,
+    /// Of endpoints that have begun theirs.
+    hellos: Arc<Room>,
 }
 
 /// An endpoint that wants a controller.
 #[derive(Debug)]
 struct Call {
     stream: TcpStream,
-    peer: SocketAddr,
+    log: ConnectionLog,
     snikey: SniKey,
     /// All it has said so far.
     hello: Vec<u8>,
     /// When it is sent away.
     deadline: Instant,
-    _permit: OwnedSemaphorePermit,
+    seat: Seat,
 }
 
 async fn until(mut ending: Ending, serving: impl Future<Output = ()>) {
@@ -111,53 +139,85 @@ async fn until(mut ending: Ending, serving: impl Future<Output = ()>) {
 async fn serve_controller(
     shared: Arc<Shared>,
     mut stream: TcpStream,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    mut log: ConnectionLog,
+    seat: Seat,
 ) {
-    let limits = &shared.limits;
-    let admit = |snikey: &SniKey| match shared.switchboard.waiting(snikey) < limits.backlog_max {
-        true => Ok(()),
-        false => Err(BacklogFull),
-    };
+    let (limits, peer) = (&shared.limits, log.peer());
     // Boxed, as is what follows the wait: the task of a connection that waits stays small.
-    let tls = Arc::clone(&shared.tls);
-    let setting_up = Box::pin(set_up(&mut stream, tls, limits.preamble_max, admit));
-    let snikey = match timeout(limits.setup_timeout, setting_up).await {
-        Ok(Ok(snikey)) => snikey,
+    let setting_up = Box::pin(register(&shared, &mut stream, peer));
+    let registered = tokio::select! {
+        registered = timeout(limits.setup_timeout, setting_up) => registered,
+        () = seat.must_leave() => Ok(None),
+    };
+    let (claim, snikey) = match registered {
+        Ok(Some(Ok(registered))) => registered,
+        Ok(None) => {
+            return tracing::debug!("controller {peer}: its set-up was slow, and others wait");
+        }
         // Anybody can cause this, as often as they like.
-        Ok(Err(error @ SetupError::Tls(_))) => {
+        Ok(Some(Err(error @ SetupError::Tls(_)))) => {
             return tracing::debug!("controller {peer}: {error}");
         }
-        Ok(Err(error)) => return tracing::info!("controller {peer}: {error}"),
+        Ok(Some(Err(error))) => return log.info(format_args!("controller {peer}: {error}")),
         Err(_) => {
-            return tracing::info!("controller {peer}: not set up in {:?}", limits.setup_timeout);
+            let limit = seconds(limits.setup_timeout);
+            return log.info(format_args!("controller {peer}: not set up in {limit}"));
         }
     };
+    seat.settle();
     tracing::debug!("controller {peer} waits under {snikey}");
-    if let Some(call) = wait_for_endpoint(&shared, &stream, peer, &snikey).await {
+    let mut registration = Registration { stream, log, claim };
+    if let Some(call) = wait_for_endpoint(&shared, &mut registration).await {
         // From here on it counts as a part of the endpoint's connection.
-        drop(permit);
-        Box::pin(join(&shared, call, stream, peer)).await;
+        drop(seat);
+        Box::pin(join(&shared, call, registration)).await;
+    }
+}
+
+/// A connection that a controller has registered.
+struct Registration {
+    stream: TcpStream,
+    log: ConnectionLog,
+    claim: Claim<Call>,
+}
+
+/// Sets a connection up; `None` if it had to make room for others. One that says nothing takes no place
+/// of the others' set-ups.
+async fn register(
+    shared: &Shared,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+) -> Option<Result<(Claim<Call>, SniKey), SetupError>> {
+    if let Err(error) = stream.readable().await {
+        return Some(Err(SetupError::Tls(error)));
+    }
+    let place = shared.set_ups.enter(Source::of(peer.ip())).await.ok()?;
+    let admit = |snikey: SniKey, certificate: Option<&Certificate>| {
+        let owner = Owner::of(certificate, shared.signers, peer.ip());
+        let claim = shared.switchboard.claim(&snikey, owner, Instant::now());
+        claim.map(|claim| (claim, snikey))
+    };
+    tokio::select! {
+        set_up = set_up(stream, Arc::clone(&shared.tls), shared.limits.preamble_max, admit) => Some(set_up),
+        () = place.must_leave() => None,
     }
 }
 
 /// Keeps the connection registered until an endpoint comes; `None` when it has ended before.
 async fn wait_for_endpoint(
     shared: &Arc<Shared>,
-    stream: &TcpStream,
-    peer: SocketAddr,
-    snikey: &SniKey,
+    Registration { stream, log, claim }: &mut Registration,
 ) -> Option<Call> {
+    let peer = log.peer();
     loop {
-        let added = shared.switchboard.add_controller(snikey, shared.limits.backlog_max);
-        let Ok(mut place) = added.inspect_err(|full| tracing::info!("controller {peer}: {full}"))
-        else {
-            return None;
-        };
+        let waiting = claim.wait();
+        let mut place = waiting
+            .inspect_err(|reason| log.info(format_args!("controller {peer} is closed: {reason}")))
+            .ok()?;
         let call = tokio::select! {
             call = place.wait() => call,
             () = heard_of(stream) => {
-                tracing::debug!("controller {peer} has left the backlog of {snikey}");
+                tracing::debug!("controller {peer} has left the backlog");
                 if let Some(call) = place.give_up() {
                     Box::pin(find_controller(shared, call)).await;
                 }
@@ -170,7 +230,7 @@ async fn wait_for_endpoint(
                 Box::pin(find_controller(shared, call)).await;
                 return None;
             }
-            // The endpoint left in this very moment.
+            // The endpoint left in this very moment, or the snikey has another owner.
             None => {}
         }
     }
@@ -209,18 +269,43 @@ fn peek(stream: &TcpStream) -> io::Result<usize> {
 async fn serve_endpoint(
     shared: Arc<Shared>,
     mut stream: TcpStream,
-    peer: SocketAddr,
-    permit: OwnedSemaphorePermit,
+    log: ConnectionLog,
+    seat: Seat,
 ) {
-    let limits = &shared.limits;
-    let reading = hello::read(&mut stream, limits.hello_max);
-    let (snikey, hello) = match timeout(limits.hello_timeout, reading).await {
-        Ok(Ok(read)) => read,
-        Ok(Err(error)) => return tracing::debug!("endpoint {peer}: {error}"),
-        Err(_) => return tracing::debug!("endpoint {peer}: no ClientHello in time"),
+    let (limits, peer) = (&shared.limits, log.peer());
+    let leave = seat.must_leave();
+    let serving = async {
+        let reading = greet(&shared, &mut stream, peer);
+        let (snikey, hello) = match timeout(limits.hello_timeout, reading).await {
+            Ok(Some(Ok(read))) => read,
+            Ok(Some(Err(error))) => return tracing::debug!("endpoint {peer}: {error}"),
+            Ok(None) => return tracing::debug!("endpoint {peer} is slow, and others wait"),
+            Err(_) => return tracing::debug!("endpoint {peer}: no ClientHello in time"),
+        };
+        let deadline = Instant::now() + limits.wait_timeout;
+        find_controller(&shared, Call { stream, log, snikey, hello, deadline, seat }).await;
     };
-    let deadline = Instant::now() + limits.wait_timeout;
-    find_controller(&shared, Call { stream, peer, snikey, hello, deadline, _permit: permit }).await;
+    tokio::select! {
+        () = serving => {}
+        () = leave => tracing::debug!("endpoint {peer} had no session, and others wait"),
+    }
+}
+
+/// Takes an endpoint's ClientHello; `None` if it had to make room for others. One that says nothing takes
+/// no place of the others.
+async fn greet(
+    shared: &Shared,
+    stream: &mut TcpStream,
+    peer: SocketAddr,
+) -> Option<Result<(SniKey, Vec<u8>), HelloError>> {
+    if let Err(error) = stream.readable().await {
+        return Some(Err(HelloError::Io(error)));
+    }
+    let place = shared.hellos.enter(Source::of(peer.ip())).await.ok()?;
+    tokio::select! {
+        read = hello::read(stream, shared.limits.hello_max) => Some(read),
+        () = place.must_leave() => None,
+    }
 }
 
 /// Hands an endpoint to a controller that waits for one; if there is none in time, closes it.
@@ -233,18 +318,17 @@ async fn find_controller(shared: &Arc<Shared>, mut call: Call) {
                 Err(_) => place.give_up(),
             },
         };
+        let peer = call.log.peer();
         let Some(slot) = slot else {
             if Instant::now() < call.deadline {
                 continue;
             }
-            return tracing::info!(
-                "endpoint {}: no controller waits under {}",
-                call.peer,
-                call.snikey
-            );
+            let snikey = &call.snikey;
+            call.log.info(format_args!("endpoint {peer}: no controller waits under {snikey}"));
+            return;
         };
         if has_left(&call.stream) {
-            return tracing::debug!("endpoint {} has left", call.peer);
+            return tracing::debug!("endpoint {peer} has left");
         }
         match slot.send(call) {
             Ok(()) => return,
@@ -255,19 +339,23 @@ async fn find_controller(shared: &Arc<Shared>, mut call: Call) {
 }
 
 /// One session: replays what the endpoint has said, then passes on everything.
-async fn join(shared: &Shared, call: Call, mut controller: TcpStream, peer: SocketAddr) {
-    let Call { stream: mut endpoint, peer: endpoint_peer, snikey, hello, _permit, .. } = call;
+async fn join(shared: &Shared, call: Call, registration: Registration) {
+    let Call { stream: mut endpoint, log: mut endpoint_log, snikey, hello, seat, .. } = call;
+    let Registration { stream: mut controller, mut log, mut claim } = registration;
+    let (endpoint_peer, peer) = (endpoint_log.peer(), log.peer());
+    claim.enter_session();
+    seat.settle();
     tracing::debug!("endpoint {endpoint_peer} is joined with controller {peer} of {snikey}");
     let started = Instant::now();
     if let Err(error) = controller.write_all(&hello).await {
-        return tracing::info!("controller {peer} of {snikey} broke: {error}");
+        return log.info(format_args!("controller {peer} of {snikey} broke: {error}"));
     }
     let limit = shared.limits.half_closed_timeout;
     let (Passed { up, down }, ended) = splice(&mut endpoint, &mut controller, limit).await;
     let (up, seconds) = (up + hello.len() as u64, started.elapsed().as_secs_f64());
     let how = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
-    tracing::info!(
+    endpoint_log.info(format_args!(
         "endpoint {endpoint_peer} with controller {peer} of {snikey}: {how} after {seconds:.3} s, \
          {up} bytes up, {down} down"
-    );
+    ));
 }

@@ -9,6 +9,7 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
+use engine::wire::certificate::Certificate;
 use engine::wire::frame::{FrameError, Framer};
 use engine::wire::message::{Message, MessageType, Outcome, Status};
 use engine::wire::snikey::{SNIKEY_LEN_MAX, SniKey, SniKeyError};
@@ -18,7 +19,8 @@ use tokio::net::TcpStream;
 
 use super::preamble::{self, Finder, PREAMBLE};
 use super::records::Records;
-use super::switchboard::BacklogFull;
+use super::switchboard::NotRegistered;
+use crate::hosting::tls_reason;
 
 /// Raw bytes taken at once while the preamble is awaited.
 const RAW_READ_LEN: usize = 256;
@@ -52,8 +54,8 @@ pub(super) enum Refusal {
     Unsupported(MessageType),
     /// No endpoint could ask for this snikey in TLS.
     SniKey(SniKeyError),
-    /// Too many connections wait.
-    BacklogFull(BacklogFull),
+    /// The snikey is another's, or there are too many connections.
+    NotRegistered(NotRegistered),
 }
 
 impl Refusal {
@@ -61,7 +63,8 @@ impl Refusal {
         match self {
             Self::TooLarge(_) | Self::Malformed | Self::SniKey(_) => Status::ECTLBADMSG,
             Self::Unsupported(_) => Status::ECTLNOTSUP,
-            Self::BacklogFull(_) => Status::ENORES,
+            Self::NotRegistered(NotRegistered::Owned) => Status::ESYSNOPERM,
+            Self::NotRegistered(_) => Status::ENORES,
         }
     }
 }
@@ -73,7 +76,7 @@ impl fmt::Display for Refusal {
             Self::Malformed => f.write_str("a malformed XREG"),
             Self::Unsupported(message_type) => write!(f, "{message_type} instead of XREG"),
             Self::SniKey(error) => error.fmt(f),
-            Self::BacklogFull(error) => error.fmt(f),
+            Self::NotRegistered(error) => error.fmt(f),
         }
     }
 }
@@ -81,7 +84,7 @@ impl fmt::Display for Refusal {
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tls(cause) => write!(f, "TLS failed: {cause}"),
+            Self::Tls(cause) => write!(f, "TLS failed: {}", tls_reason(cause)),
             Self::Refused(refusal) => {
                 write!(f, "registration refused with {}: {refusal}", refusal.status())
             }
@@ -92,23 +95,25 @@ impl fmt::Display for SetupError {
     }
 }
 
-/// Takes a connection from accept to the controller's preamble; returns the snikey it serves.
-/// `admit` may refuse a snikey before the controller is told that all is well.
-pub(super) async fn set_up(
+/// Takes a connection from accept to the controller's preamble; returns what `admit` made of the snikey
+/// that it asks for and the certificate that it has shown. `admit` may refuse before the controller is
+/// told that all is well.
+pub(super) async fn set_up<C>(
     stream: &mut TcpStream,
     tls: Arc<ServerConfig>,
     preamble_max: usize,
-    admit: impl FnOnce(&SniKey) -> Result<(), BacklogFull>,
-) -> Result<SniKey, SetupError> {
+    admit: impl FnOnce(SniKey, Option<&Certificate>) -> Result<C, NotRegistered>,
+) -> Result<C, SetupError> {
     let mut records = Records::accept(stream, tls).await.map_err(SetupError::Tls)?;
     let asked = read_registration(&mut records).await.map_err(SetupError::Tls)?;
-    let admitted =
-        asked.and_then(|snikey| admit(&snikey).map(|()| snikey).map_err(Refusal::BacklogFull));
+    let certificate = records.peer_certificate();
+    let admitted = asked
+        .and_then(|snikey| admit(snikey, certificate.as_ref()).map_err(Refusal::NotRegistered));
     let status = admitted.as_ref().map_or_else(Refusal::status, |_| Status::SUCCESS);
     records.write(&result(status)).await.map_err(SetupError::Tls)?;
     let mut farewell = records.into_close_notify().map_err(SetupError::Tls)?;
-    let snikey = match admitted {
-        Ok(snikey) => snikey,
+    let admitted = match admitted {
+        Ok(admitted) => admitted,
         Err(refusal) => {
             // It is refused whether or not it hears of it.
             let _ = stream.write_all(&farewell).await;
@@ -122,7 +127,7 @@ pub(super) async fn set_up(
     farewell.extend_from_slice(PREAMBLE);
     stream.write_all(&farewell).await.map_err(SetupError::Raw)?;
     skip_to_preamble(stream, preamble_max).await?;
-    Ok(snikey)
+    Ok(admitted)
 }
 
 async fn read_registration(records: &mut Records<'_>) -> io::Result<Result<SniKey, Refusal>> {

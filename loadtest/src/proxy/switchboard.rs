@@ -1,29 +1,57 @@
-//! Brings controllers and endpoints of one snikey together, first come first served.
+//! Brings controllers and endpoints of one snikey together, first come first served, and keeps strangers
+//! from a snikey that has an owner.
 //!
 //! Either side may be first: a controller that waits is a [`Slot`] in the queue of its snikey, and an
-//! endpoint that finds none waits for one. Not here: sockets and time; whoever gives up simply drops
+//! endpoint that finds none waits for one. A controller has a [`Claim`] from the moment its registration
+//! is accepted to the end of its session. When one with a key takes a snikey over, the connections of the
+//! one before get no endpoints any more. Not here: sockets and the clock; whoever gives up simply drops
 //! its place.
 //!
 //! Invariant: in no queue do controllers and endpoints wait at once. A place is in a queue only as
-//! long as its owner lives.
+//! long as its owner lives. All controllers in a queue belong to the snikey's owner.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use engine::wire::snikey::SniKey;
 use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::owner::Owner;
+
+/// Snikeys whose grace is over that are forgotten for each that is claimed: more than one comes.
+const FORGOTTEN_AT_ONCE: usize = 4;
 
 /// A waiting controller, as an endpoint gets it: what is sent into it reaches the controller.
 pub(super) type Slot<E> = oneshot::Sender<E>;
 
+/// How many connections may be registered, and for how long a snikey is kept for its owner.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bounds {
+    /// Under one snikey.
+    pub(super) per_snikey_max: usize,
+    /// Of one owner.
+    pub(super) per_owner_max: usize,
+    /// After the owner's last connection.
+    pub(super) grace: Duration,
+}
+
 /// All queues; `E` is what a controller gets of its endpoint.
 #[derive(Debug)]
-pub(super) struct Switchboard<E>(Mutex<Queues<E>>);
+pub(super) struct Switchboard<E> {
+    bounds: Bounds,
+    queues: Mutex<Queues<E>>,
+}
 
 #[derive(Debug)]
 struct Queues<E> {
     by_snikey: HashMap<SniKey, Queue<E>>,
+    /// Connections that are registered, without those in a session.
+    by_owner: HashMap<Owner, usize>,
+    /// Snikeys without connections, in the order in which they become free.
+    lapsing: VecDeque<(Instant, SniKey)>,
     /// Number of the next place; places are served in this order.
     next: u64,
 }
@@ -32,6 +60,31 @@ struct Queues<E> {
 struct Queue<E> {
     controllers: BTreeMap<u64, Slot<E>>,
     endpoints: BTreeMap<u64, oneshot::Sender<Slot<E>>>,
+    owned: Option<Owned>,
+}
+
+#[derive(Debug)]
+struct Owned {
+    owner: Owner,
+    /// Unique to this time of ownership.
+    number: u64,
+    /// Claims of the owner, those of connections in a session included.
+    claims: usize,
+    /// Those that are not in a session.
+    registered: usize,
+    /// When it becomes free, if nobody comes.
+    lapses: Option<Instant>,
+}
+
+/// A connection that its owner has registered.
+#[derive(Debug)]
+pub(super) struct Claim<E> {
+    switchboard: Arc<Switchboard<E>>,
+    snikey: SniKey,
+    owner: Owner,
+    /// Of the time of ownership.
+    number: u64,
+    is_in_session: bool,
 }
 
 /// A place in a queue.
@@ -43,55 +96,115 @@ pub(super) struct Place<E, T> {
     receiver: oneshot::Receiver<T>,
 }
 
-/// More controllers wait under a snikey than are allowed.
+/// Why a connection is not registered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct BacklogFull;
+pub(super) enum NotRegistered {
+    /// The snikey belongs to another.
+    Owned,
+    /// More controllers wait under a snikey than are allowed.
+    SnikeyFull,
+    /// The owner has more connections than are allowed.
+    OwnerFull,
+}
 
-impl fmt::Display for BacklogFull {
+impl fmt::Display for NotRegistered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("as many connections as are allowed wait under its snikey already")
+        f.write_str(match self {
+            Self::Owned => "its snikey belongs to another controller",
+            Self::SnikeyFull => "as many connections as are allowed wait under its snikey already",
+            Self::OwnerFull => "it has as many connections as are allowed (--backlog-per-key-max)",
+        })
     }
 }
 
 impl<E> Default for Queue<E> {
     fn default() -> Self {
-        Self { controllers: BTreeMap::new(), endpoints: BTreeMap::new() }
+        Self { controllers: BTreeMap::new(), endpoints: BTreeMap::new(), owned: None }
+    }
+}
+
+impl<E> Queue<E> {
+    fn is_needed(&self) -> bool {
+        !self.controllers.is_empty() || !self.endpoints.is_empty() || self.owned.is_some()
+    }
+
+    /// The ownership of this number, if it still lasts.
+    fn ownership(&mut self, number: u64) -> Option<&mut Owned> {
+        self.owned.as_mut().filter(|owned| owned.number == number)
+    }
+
+    fn is_owned(&self, number: u64) -> bool {
+        self.owned.as_ref().is_some_and(|owned| owned.number == number)
+    }
+
+    /// One more connection of `owner`: the number of its ownership, `number` if that begins now, and who
+    /// does not wait any more.
+    fn claim(
+        &mut self,
+        owner: Owner,
+        number: u64,
+        max: usize,
+        now: Instant,
+    ) -> Result<(u64, BTreeMap<u64, Slot<E>>), NotRegistered> {
+        if let Some(owned) = &mut self.owned
+            && owned.owner == owner
+        {
+            if owned.registered >= max {
+                return Err(NotRegistered::SnikeyFull);
+            }
+            owned.lapses = None;
+            owned.claims += 1;
+            owned.registered += 1;
+            return Ok((owned.number, BTreeMap::new()));
+        }
+        let is_free = self.owned.as_ref().is_none_or(|owned| {
+            owned.owner.yields_to(owner) || owned.lapses.is_some_and(|lapses| lapses <= now)
+        });
+        if !is_free {
+            return Err(NotRegistered::Owned);
+        }
+        self.owned = Some(Owned { owner, number, claims: 1, registered: 1, lapses: None });
+        Ok((number, std::mem::take(&mut self.controllers)))
     }
 }
 
 impl<E> Switchboard<E> {
     /// Nobody waits.
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self(Mutex::new(Queues { by_snikey: HashMap::new(), next: 0 })))
+    pub(super) fn new(bounds: Bounds) -> Arc<Self> {
+        let queues = Queues {
+            by_snikey: HashMap::new(),
+            by_owner: HashMap::new(),
+            lapsing: VecDeque::new(),
+            next: 0,
+        };
+        Arc::new(Self { bounds, queues: Mutex::new(queues) })
     }
 
-    /// A controller waits from now on.
+    /// A controller registers a connection.
     ///
     /// # Errors
-    /// `max` controllers wait already.
-    pub(super) fn add_controller(
+    /// It may not.
+    pub(super) fn claim(
         self: &Arc<Self>,
         snikey: &SniKey,
-        max: usize,
-    ) -> Result<Place<E, E>, BacklogFull> {
-        let (mut slot, receiver) = oneshot::channel();
+        owner: Owner,
+        now: Instant,
+    ) -> Result<Claim<E>, NotRegistered> {
         let mut queues = self.queues();
+        queues.forget_lapsed(now);
+        let of_owner = queues.by_owner.get(&owner).copied().unwrap_or_default();
+        if of_owner >= self.bounds.per_owner_max {
+            return Err(NotRegistered::OwnerFull);
+        }
         let number = queues.take_number();
         let queue = queues.by_snikey.entry(snikey.clone()).or_default();
-        if queue.controllers.len() >= max {
-            return Err(BacklogFull);
-        }
-        let place =
-            Place { switchboard: Arc::clone(self), snikey: snikey.clone(), number, receiver };
-        while let Some((_, endpoint)) = queue.endpoints.pop_first() {
-            match endpoint.send(slot) {
-                Ok(()) => return Ok(place),
-                // This endpoint has just given up.
-                Err(unused) => slot = unused,
-            }
-        }
-        queue.controllers.insert(number, slot);
-        Ok(place)
+        let (number, evicted) = queue.claim(owner, number, self.bounds.per_snikey_max, now)?;
+        queues.by_owner.insert(owner, of_owner + 1);
+        drop(queues);
+        // Their controllers wake up, which takes a while if they are many.
+        drop(evicted);
+        let (switchboard, snikey) = (Arc::clone(self), snikey.clone());
+        Ok(Claim { switchboard, snikey, owner, number, is_in_session: false })
     }
 
     /// The controller that has waited longest, or else a place to wait for one.
@@ -112,13 +225,8 @@ impl<E> Switchboard<E> {
         Err(Place { switchboard: Arc::clone(self), snikey: snikey.clone(), number, receiver })
     }
 
-    /// Controllers that wait under a snikey.
-    pub(super) fn waiting(&self, snikey: &SniKey) -> usize {
-        self.queues().by_snikey.get(snikey).map_or(0, |queue| queue.controllers.len())
-    }
-
     fn queues(&self) -> MutexGuard<'_, Queues<E>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -126,6 +234,93 @@ impl<E> Queues<E> {
     fn take_number(&mut self) -> u64 {
         self.next += 1;
         self.next
+    }
+
+    fn forget_lapsed(&mut self, now: Instant) {
+        for _ in 0..FORGOTTEN_AT_ONCE {
+            if self.lapsing.front().is_none_or(|(lapses, _)| *lapses > now) {
+                return;
+            }
+            let Some((_, snikey)) = self.lapsing.pop_front() else { return };
+            if let Some(queue) = self.by_snikey.get_mut(&snikey) {
+                let lapses = queue.owned.as_ref().and_then(|owned| owned.lapses);
+                if lapses.is_some_and(|lapses| lapses <= now) {
+                    queue.owned = None;
+                }
+                self.forget_if_unneeded(&snikey);
+            }
+        }
+    }
+
+    fn forget_if_unneeded(&mut self, snikey: &SniKey) {
+        if self.by_snikey.get(snikey).is_some_and(|queue| !queue.is_needed()) {
+            self.by_snikey.remove(snikey);
+        }
+    }
+
+    /// One connection of this owner less is registered.
+    fn unregister(&mut self, owner: Owner) {
+        if let Some(count) = self.by_owner.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.by_owner.remove(&owner);
+            }
+        }
+    }
+}
+
+impl<E> Claim<E> {
+    /// The controller waits from now on.
+    ///
+    /// # Errors
+    /// Its snikey was taken over.
+    pub(super) fn wait(&self) -> Result<Place<E, E>, NotRegistered> {
+        let (mut slot, receiver) = oneshot::channel();
+        let mut queues = self.switchboard.queues();
+        let number = queues.take_number();
+        let queue = queues.by_snikey.get_mut(&self.snikey);
+        let queue = queue.filter(|queue| queue.is_owned(self.number));
+        let queue = queue.ok_or(NotRegistered::Owned)?;
+        let (switchboard, snikey) = (Arc::clone(&self.switchboard), self.snikey.clone());
+        let place = Place { switchboard, snikey, number, receiver };
+        while let Some((_, endpoint)) = queue.endpoints.pop_first() {
+            match endpoint.send(slot) {
+                Ok(()) => return Ok(place),
+                // This endpoint has just given up.
+                Err(unused) => slot = unused,
+            }
+        }
+        queue.controllers.insert(number, slot);
+        Ok(place)
+    }
+
+    /// Its session begins: it keeps the snikey for its owner, but does not count for limits any more.
+    pub(super) fn enter_session(&mut self) {
+        let mut queues = self.switchboard.queues();
+        self.is_in_session = true;
+        queues.unregister(self.owner);
+        let queue = queues.by_snikey.get_mut(&self.snikey);
+        if let Some(owned) = queue.and_then(|queue| queue.ownership(self.number)) {
+            owned.registered -= 1;
+        }
+    }
+}
+
+impl<E> Drop for Claim<E> {
+    fn drop(&mut self) {
+        let lapses = Instant::now() + self.switchboard.bounds.grace;
+        let mut queues = self.switchboard.queues();
+        if !self.is_in_session {
+            queues.unregister(self.owner);
+        }
+        let queue = queues.by_snikey.get_mut(&self.snikey);
+        let Some(owned) = queue.and_then(|queue| queue.ownership(self.number)) else { return };
+        owned.claims -= 1;
+        owned.registered -= usize::from(!self.is_in_session);
+        if owned.claims == 0 {
+            owned.lapses = Some(lapses);
+            queues.lapsing.push_back((lapses, self.snikey.clone()));
+        }
     }
 }
 
@@ -149,106 +344,9 @@ impl<E, T> Drop for Place<E, T> {
         // Numbers are unique, so that at most one of the two is ours.
         queue.controllers.remove(&self.number);
         queue.endpoints.remove(&self.number);
-        if queue.controllers.is_empty() && queue.endpoints.is_empty() {
-            queues.by_snikey.remove(&self.snikey);
-        }
+        queues.forget_if_unneeded(&self.snikey);
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn snikey(text: &str) -> SniKey {
-        SniKey::parse(text).unwrap()
-    }
-
-    fn board() -> Arc<Switchboard<u32>> {
-        Switchboard::new()
-    }
-
-    /// Controllers that wait, and snikeys that anybody waits under.
-    fn count(board: &Switchboard<u32>) -> (usize, usize) {
-        let queues = board.queues();
-        let waiting = queues.by_snikey.values().map(|queue| queue.controllers.len()).sum();
-        (waiting, queues.by_snikey.len())
-    }
-
-    #[tokio::test]
-    async fn controllers_are_taken_in_the_order_they_came_and_by_their_snikey_alone() {
-        let board = board();
-        let mut first = board.add_controller(&snikey("a"), 9).unwrap();
-        let mut second = board.add_controller(&snikey("a"), 9).unwrap();
-        let mut other = board.add_controller(&snikey("b"), 9).unwrap();
-        for endpoint in [1, 2] {
-            board.take_controller(&snikey("a")).unwrap().send(endpoint).unwrap();
-        }
-        assert!(board.take_controller(&snikey("a")).is_err(), "b's controller is not a's");
-        board.take_controller(&snikey("b")).unwrap().send(3).unwrap();
-        assert_eq!(first.wait().await, Some(1));
-        assert_eq!(second.wait().await, Some(2));
-        assert_eq!(other.wait().await, Some(3));
-    }
-
-    #[tokio::test]
-    async fn an_endpoint_that_came_first_gets_the_next_controller() {
-        let board = board();
-        let mut early = board.take_controller(&snikey("a")).unwrap_err();
-        let mut late = board.take_controller(&snikey("a")).unwrap_err();
-        let mut controller = board.add_controller(&snikey("a"), 9).unwrap();
-        early.wait().await.unwrap().send(1).unwrap();
-        assert_eq!(controller.wait().await, Some(1));
-        let mut controller = board.add_controller(&snikey("a"), 9).unwrap();
-        late.wait().await.unwrap().send(2).unwrap();
-        assert_eq!(controller.wait().await, Some(2));
-    }
-
-    #[tokio::test]
-    async fn whoever_gives_up_is_passed_over() {
-        let board = board();
-        drop(board.take_controller(&snikey("a")).unwrap_err());
-        let gone = board.add_controller(&snikey("a"), 9).unwrap();
-        let mut stays = board.add_controller(&snikey("a"), 9).unwrap();
-        drop(gone);
-        board.take_controller(&snikey("a")).unwrap().send(7).unwrap();
-        assert_eq!(stays.wait().await, Some(7));
-    }
-
-    #[tokio::test]
-    async fn an_endpoint_that_came_in_the_last_moment_is_given_back() {
-        let board = board();
-        let controller = board.add_controller(&snikey("a"), 9).unwrap();
-        board.take_controller(&snikey("a")).unwrap().send(7).unwrap();
-        assert_eq!(controller.give_up(), Some(7));
-    }
-
-    #[tokio::test]
-    async fn a_controller_learns_that_its_endpoint_vanished_while_it_was_called() {
-        let board = board();
-        let mut controller = board.add_controller(&snikey("a"), 9).unwrap();
-        drop(board.take_controller(&snikey("a")).unwrap());
-        assert_eq!(controller.wait().await, None);
-    }
-
-    #[test]
-    fn a_full_backlog_refuses_further_controllers_of_that_snikey_only() {
-        let board = board();
-        let one = board.add_controller(&snikey("a"), 2).unwrap();
-        let _two = board.add_controller(&snikey("a"), 2).unwrap();
-        assert_eq!(board.add_controller(&snikey("a"), 2).unwrap_err(), BacklogFull);
-        let _other = board.add_controller(&snikey("b"), 2).unwrap();
-        drop(one);
-        assert!(board.add_controller(&snikey("a"), 2).is_ok());
-    }
-
-    #[test]
-    fn nothing_is_left_when_all_have_gone() {
-        let board = board();
-        let controllers: Vec<_> =
-            (0..9).map(|_| board.add_controller(&snikey("a"), 9).unwrap()).collect();
-        let waiting = board.take_controller(&snikey("b")).unwrap_err();
-        assert_eq!(count(&board), (9, 2));
-        drop((controllers, waiting));
-        assert_eq!(count(&board), (0, 0));
-    }
-}
+mod tests;

@@ -3,13 +3,16 @@
 //! That a controller gets nothing of somebody else's endpoint is shown by what it gets next: the hello
 //! of its own.
 
+mod attacks;
+
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use engine::proto::tls::{self, Identity, PeerRule};
 use engine::proto::trust::TrustMode;
-use engine::wire::key::PublicKey;
+use engine::wire::certificate::Certificate;
+use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::message::{Message, Status};
 use rustls::ClientConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -34,12 +37,15 @@ async fn start(limits: Limits) -> Proxy {
 async fn start_for(limits: Limits, roots: Vec<PublicKey>, mandatory: bool) -> Proxy {
     let chain = [certificate("agent_prx")];
     let identity = Identity { chain: &chain, key: &private_key("prx") };
+    let signers = if roots.is_empty() { Signers::Unknown } else { Signers::Verified };
     let rule = PeerRule { mode: TrustMode::Agent, anchors: roots, mandatory };
     let tls = tls::server_config(&identity, rule).unwrap();
     let loopback = HostPort::parse("127.0.0.1:0").unwrap();
     let controllers = Listening::open(&loopback, CONTROLLER_PORT).await.unwrap();
     let endpoints = Listening::open(&loopback, ENDPOINT_PORT).await.unwrap();
-    Proxy::start(controllers, endpoints, tls, limits)
+    // All peers of these tests are on one host.
+    let limits = Limits { per_source_percent: 100, ..limits };
+    Proxy::start(controllers, endpoints, tls, signers, limits)
 }
 
 async fn within<T>(future: impl Future<Output = T>) -> T {
@@ -59,11 +65,16 @@ async fn assert_closed(stream: &mut TcpStream) {
     assert!(matches!(end, Ok(0) | Err(_)), "{end:?}");
 }
 
+/// A certificate of the golden ones, and the name of its key; or one that a test has made.
 fn client_tls(agent: Option<(&str, &str)>) -> ClientConnection {
-    let chain = agent.map(|(certificate_name, _)| [certificate(certificate_name)]);
-    let key = agent.map(|(_, key_name)| private_key(key_name));
-    let identity = chain.as_ref().zip(key.as_ref());
-    let identity = identity.map(|(chain, key)| Identity { chain, key });
+    let agent = agent.map(|(name, key)| (certificate(name), private_key(key)));
+    client_tls_as(agent.as_ref())
+}
+
+fn client_tls_as(agent: Option<&(Certificate, PrivateKey)>) -> ClientConnection {
+    let chain = agent.map(|(certificate, _)| [certificate.clone()]);
+    let identity = chain.as_ref().zip(agent);
+    let identity = identity.map(|(chain, (_, key))| Identity { chain, key });
     let anchors = vec![public_key("prx")];
     let rule = PeerRule { mode: TrustMode::Agent, anchors, mandatory: true };
     let config = tls::client_config(identity.as_ref(), rule).unwrap();
@@ -86,8 +97,16 @@ async fn ask_as<'s>(
     agent: Option<(&str, &str)>,
     message: &[u8],
 ) -> io::Result<(Status, Records<'s>)> {
+    ask_over(stream, client_tls(agent), message).await
+}
+
+async fn ask_over<'s>(
+    stream: &'s mut TcpStream,
+    tls: ClientConnection,
+    message: &[u8],
+) -> io::Result<(Status, Records<'s>)> {
     within(async {
-        let mut records = Records::shake_hands(stream, client_tls(agent).into()).await?;
+        let mut records = Records::shake_hands(stream, tls.into()).await?;
         records.write(message).await?;
         let answer = records.read().await?;
         let (header, payload) = answer.split_first_chunk::<4>().unwrap();
@@ -109,9 +128,20 @@ fn xreg(snikey: &str) -> Vec<u8> {
 /// A connection up to the proxy's preamble; what the controller is to say next comes with it: its
 /// close_notify.
 async fn registered(proxy: &Proxy, snikey: &str) -> (TcpStream, Vec<u8>) {
+    registered_over(proxy, client_tls(None), snikey).await.unwrap()
+}
+
+/// The same, or the status of the refusal.
+async fn registered_over(
+    proxy: &Proxy,
+    tls: ClientConnection,
+    snikey: &str,
+) -> Result<(TcpStream, Vec<u8>), Status> {
     let mut stream = connect_controller(proxy).await;
-    let (status, records) = ask(&mut stream, &xreg(snikey)).await.unwrap();
-    assert_eq!(status, Status::SUCCESS);
+    let (status, records) = ask_over(&mut stream, tls, &xreg(snikey)).await.unwrap();
+    if status != Status::SUCCESS {
+        return Err(status);
+    }
     let farewell = records.into_close_notify().unwrap();
     let mut seen = Vec::new();
     while !seen.ends_with(PREAMBLE) {
@@ -119,15 +149,24 @@ async fn registered(proxy: &Proxy, snikey: &str) -> (TcpStream, Vec<u8>) {
     }
     // Perhaps a close_notify record, then the preamble and not a byte more.
     assert!(matches!(seen.len(), 6 | 30), "{seen:?}");
-    (stream, farewell)
+    Ok((stream, farewell))
 }
 
 /// A controller's connection that waits for an endpoint.
 async fn waiting(proxy: &Proxy, snikey: &str) -> TcpStream {
-    let (mut stream, mut farewell) = registered(proxy, snikey).await;
+    waiting_as(proxy, None, snikey).await.unwrap()
+}
+
+async fn waiting_as(
+    proxy: &Proxy,
+    agent: Option<&(Certificate, PrivateKey)>,
+    snikey: &str,
+) -> Result<TcpStream, Status> {
+    let registered = registered_over(proxy, client_tls_as(agent), snikey).await;
+    let (mut stream, mut farewell) = registered?;
     farewell.extend_from_slice(PREAMBLE);
     stream.write_all(&farewell).await.unwrap();
-    stream
+    Ok(stream)
 }
 
 /// The ClientHello of an endpoint that asks for `snikey`.

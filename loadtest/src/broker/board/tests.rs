@@ -1,0 +1,202 @@
+//! The board in memory, with a clock of our own.
+
+use std::net::{IpAddr, Ipv4Addr};
+
+use engine::wire::key::PublicKey;
+
+use super::*;
+use crate::hosting::{Memory, Source};
+
+const NOW: Ticks = Ticks(1_000);
+
+fn channel(byte: u8) -> ChannelId {
+    ChannelId::new(&[byte]).unwrap()
+}
+
+fn publication(channels: &[u8], xdescr: &str) -> Publication {
+    let channels = channels.iter().map(|byte| channel(*byte)).collect();
+    Publication { channels, xdescr: xdescr.to_owned(), until: Ticks::MAX }
+}
+
+fn subscription(channels: &[u8], dattr: &str) -> Subscription {
+    let channels = channels.iter().map(|byte| channel(*byte)).collect();
+    Subscription::new(channels, dattr.to_owned(), Ticks::MAX)
+}
+
+fn key(number: u8) -> KeyId {
+    PublicKey([number; 32]).key_id()
+}
+
+fn charge(memory: &Arc<Memory>, bytes: usize) -> Charge {
+    memory.purse(Source::of(IpAddr::V4(Ipv4Addr::LOCALHOST))).charge(bytes).unwrap()
+}
+
+impl Board {
+    /// Publishes for a key that may publish a lot.
+    fn put(&mut self, publication: Publication, now: Ticks) -> u64 {
+        let charge = charge(&Memory::new(1, 100), 1);
+        self.publish(publication, key(1), charge, &Limits::default(), now).unwrap()
+    }
+}
+
+/// Everything the subscription has to hear of now: channel and descriptor.
+fn told(board: &Board, subscription: &mut Subscription, now: Ticks) -> Vec<(u8, String)> {
+    let channels: Vec<_> = subscription.channels.iter().copied().collect();
+    let mut told = Vec::new();
+    loop {
+        let mut candidates = board.candidates();
+        board.add_candidates(&mut candidates, &channels, subscription.seen());
+        let (up_to, publications) = candidates.into_parts();
+        if up_to == subscription.seen() {
+            return told;
+        }
+        let notifications = publications.filter_map(|one| subscription.look_at(&one, now));
+        told.extend(notifications.map(|notification| {
+            (notification.channel.as_bytes()[0], notification.publication.xdescr.clone())
+        }));
+        subscription.has_seen(up_to);
+    }
+}
+
+fn pairs(pairs: &[(u8, &str)]) -> Vec<(u8, String)> {
+    pairs.iter().map(|(channel, text)| (*channel, (*text).to_owned())).collect()
+}
+
+#[test]
+fn subscribers_hear_of_what_is_there_and_of_what_comes_once_each_and_in_order() {
+    let mut board = Board::default();
+    let mut early = subscription(&[1], "");
+    board.put(publication(&[1], "n=1;"), NOW);
+    assert_eq!(told(&board, &mut early, NOW), pairs(&[(1, "n=1;")]));
+    board.put(publication(&[1], "n=2;"), NOW);
+    board.put(publication(&[1], "n=3;"), NOW);
+    assert_eq!(told(&board, &mut early, NOW), pairs(&[(1, "n=2;"), (1, "n=3;")]));
+    assert_eq!(told(&board, &mut early, NOW), []);
+    let mut late = subscription(&[1], "");
+    let all = pairs(&[(1, "n=1;"), (1, "n=2;"), (1, "n=3;")]);
+    assert_eq!(told(&board, &mut late, NOW), all);
+}
+
+#[test]
+fn many_publications_on_several_channels_are_all_told_in_order() {
+    let mut board = Board::default();
+    let count = 3 * CHUNK_LEN;
+    for number in 0..count {
+        // Runs of one channel that are longer than a look takes, then single ones.
+        let channels: &[u8] = if number < 2 * CHUNK_LEN { &[1] } else { &[2, 1] };
+        board.put(publication(channels, &format!("n={number};")), NOW);
+    }
+    let expected: Vec<_> = (0..count).map(|number| format!("n={number};")).collect();
+    let texts =
+        |told: Vec<(u8, String)>| told.into_iter().map(|(_, text)| text).collect::<Vec<_>>();
+    assert_eq!(texts(told(&board, &mut subscription(&[1, 2, 3], ""), NOW)), expected);
+    let of_two = texts(told(&board, &mut subscription(&[2], ""), NOW));
+    assert_eq!(of_two, expected[2 * CHUNK_LEN..]);
+}
+
+#[test]
+fn a_foreign_channel_and_other_attributes_hear_nothing() {
+    let mut board = Board::default();
+    board.put(publication(&[1], "endpoint_country=DEU;"), NOW);
+    let mut foreign = subscription(&[2], "endpoint_country=DEU;");
+    let mut other = subscription(&[1], "endpoint_country=USA;");
+    let mut right = subscription(&[2, 1], "endpoint_country=DEU;");
+    assert_eq!(told(&board, &mut foreign, NOW), []);
+    assert_eq!(told(&board, &mut other, NOW), []);
+    assert_eq!(told(&board, &mut right, NOW), pairs(&[(1, "endpoint_country=DEU;")]));
+}
+
+#[test]
+fn several_shared_channels_give_one_notification_by_the_publications_first() {
+    let mut board = Board::default();
+    board.put(publication(&[9, 3, 1], "a=b;"), NOW);
+    assert_eq!(told(&board, &mut subscription(&[1, 3], ""), NOW), pairs(&[(3, "a=b;")]));
+}
+
+#[test]
+fn what_was_withdrawn_or_has_ended_is_not_told() {
+    let mut board = Board::default();
+    let number = board.put(publication(&[1], "n=1;"), NOW);
+    board.put(Publication { until: Ticks(2_000), ..publication(&[1], "n=2;") }, NOW);
+    board.put(publication(&[1], "n=3;"), NOW);
+    board.withdraw(number);
+    let fresh = || subscription(&[1], "");
+    let living = pairs(&[(1, "n=2;"), (1, "n=3;")]);
+    assert_eq!(told(&board, &mut fresh(), Ticks(1_999)), living);
+    assert_eq!(told(&board, &mut fresh(), Ticks(2_000)), pairs(&[(1, "n=3;")]));
+    let latest = board.put(publication(&[1], "n=4;"), Ticks(2_000));
+    assert_eq!(latest, 4);
+    assert_eq!(board.publications.len(), 2, "the ended one was taken down");
+}
+
+#[test]
+fn a_subscription_whose_certificates_have_expired_hears_nothing_more() {
+    let mut board = Board::default();
+    board.put(publication(&[1], "n=1;"), NOW);
+    let mut expiring = Subscription { until: Ticks(1_001), ..subscription(&[1], "") };
+    assert_eq!(told(&board, &mut expiring, NOW), pairs(&[(1, "n=1;")]));
+    board.put(publication(&[1], "n=2;"), NOW);
+    assert_eq!(told(&board, &mut expiring, Ticks(1_001)), []);
+}
+
+/// A key with a hundred connections has no more than one with a single connection, and another key is
+/// not concerned.
+#[test]
+fn what_a_key_may_publish_is_counted_over_all_its_connections_until_it_ends() {
+    let memory = Memory::new(1 << 20, 100);
+    let limits = Limits { publications_max: 2, channels_max: 3, ..Limits::default() };
+    let mut board = Board::default();
+    let publish = |board: &mut Board, number, channels: &[u8], until, now| {
+        let publication = Publication { until, ..publication(channels, "") };
+        board.publish(publication, key(number), charge(&memory, 1), &limits, now)
+    };
+    let first = publish(&mut board, 1, &[1, 2], Ticks::MAX, NOW).unwrap();
+    let refused = publish(&mut board, 1, &[1, 2], Ticks::MAX, NOW);
+    assert_eq!(refused, Err(Refusal::TooManyChannels { max: 3 }));
+    publish(&mut board, 1, &[1], Ticks(2_000), NOW).unwrap();
+    let refused = publish(&mut board, 1, &[1], Ticks::MAX, NOW);
+    assert_eq!(refused, Err(Refusal::TooManyPublications { max: 2 }));
+    publish(&mut board, 2, &[1, 2, 3], Ticks::MAX, NOW).unwrap();
+    // One has ended, then one is withdrawn.
+    publish(&mut board, 1, &[1], Ticks::MAX, Ticks(2_000)).unwrap();
+    board.withdraw(first);
+    publish(&mut board, 1, &[1, 2], Ticks::MAX, Ticks(2_000)).unwrap();
+}
+
+#[tokio::test]
+async fn only_who_listens_on_a_channel_is_woken_for_it() {
+    let mut board = Board::default();
+    let wake = [Arc::new(Notify::new()), Arc::new(Notify::new())];
+    for (wake, channels) in wake.iter().zip([[channel(1)], [channel(2)]]) {
+        let listener = board.new_listener();
+        board.listen(listener, &channels, wake);
+    }
+    let listeners = board.listeners(&channel(1));
+    assert!(matches!(&listeners[..], [only] if Arc::ptr_eq(only, &wake[0])));
+    assert!(board.listeners(&channel(3)).is_empty());
+}
+
+#[test]
+fn nothing_is_left_of_those_who_have_gone() {
+    let memory = Memory::new(10, 100);
+    let mut board = Board::default();
+    let listener = board.new_listener();
+    board.listen(listener, &[channel(1), channel(2)], &Arc::new(Notify::new()));
+    let limits = Limits::default();
+    let publication = publication(&[2, 3], "");
+    let number = board.publish(publication, key(1), charge(&memory, 10), &limits, NOW).unwrap();
+    board.withdraw(number);
+    board.stop_listening(listener, &[channel(1), channel(2)]);
+    assert!(board.channels.is_empty() && board.keys.is_empty() && board.by_end.is_empty());
+    let _all_memory_is_there_again = charge(&memory, 10);
+}
+
+#[test]
+fn a_notification_looks_as_in_the_specification() {
+    let channel = ChannelId::new(&[1, 2]).unwrap();
+    let publication = Publication { channels: vec![channel], ..publication(&[], "a=b;") };
+    let subscription = Subscription::new(HashSet::from([channel]), String::new(), Ticks::MAX);
+    let told = subscription.look_at(&Arc::new(publication), NOW).unwrap();
+    let expected = [&[0x70, 0, 0, 7, 2, 1, 2][..], b"a=b;"].concat();
+    assert_eq!(told.encode().unwrap(), expected);
+}

@@ -1,0 +1,312 @@
+//! One connection of a broker after its handshake: messages of [`rules`](super::rules) in, notifications
+//! of the [`Board`](super::board::Board) out.
+//!
+//! Invariant: the publications and the subscription of a connection are on the board for no longer than
+//! it lives. What a client has not read is never held in memory beyond one message; what it has not
+//! finished writing is held for a while, and paid for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::wire::channel::ChannelId;
+use engine::wire::key::PublicKey;
+use engine::wire::message::{Message, MessageType, Outcome, Status};
+use tokio::sync::Notify;
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+
+use super::board::{CHUNK_LEN, Publication, Subscription};
+use super::keys::KeyUse;
+use super::refusal::Refusal;
+use super::rules::{self, Accepted, Role};
+use super::server::{Failure, Shared, Stream, now};
+use crate::hosting::{Brief, Charge, ConnectionLog, Ending, Purse, Source};
+use crate::link::{Link, LinkError, Patience};
+
+/// What a certificate costs in memory, as a multiple of its size: it is kept as it came and decoded.
+const CERTIFICATE_COST: usize = 4;
+/// What waking a listener, and looking up a channel, is worth in bytes of matching.
+const WAKING_COST: usize = 16;
+/// So many bytes are compared before others have their turn.
+const TURN_COST: usize = 4 * 1024;
+
+/// Who is connected.
+pub(super) struct Peer {
+    pub(super) role: Role,
+    /// Of its TLS connection.
+    pub(super) key: PublicKey,
+    pub(super) key_use: KeyUse,
+    pub(super) source: Source,
+}
+
+/// One connection after its handshake.
+pub(super) struct Conversation<'l> {
+    shared: Arc<Shared>,
+    log: &'l mut ConnectionLog,
+    link: Link<Stream>,
+    key: PublicKey,
+    key_use: KeyUse,
+    purse: Purse,
+    rules: rules::Client,
+    published: Published,
+    subscribed: Option<Subscribed>,
+    /// For the certificates it has supplied.
+    certificates: Option<Charge>,
+    wake: Arc<Notify>,
+    /// An XPUB or XSUB was accepted.
+    has_requested: bool,
+    /// When the next one has to be there.
+    deadline: Option<Instant>,
+}
+
+/// The publications of one connection.
+struct Published {
+    shared: Arc<Shared>,
+    numbers: Vec<u64>,
+}
+
+impl Drop for Published {
+    fn drop(&mut self) {
+        // One at a time, so that others are not kept waiting.
+        self.numbers.iter().for_each(|number| self.shared.board().withdraw(*number));
+    }
+}
+
+/// The subscription of one connection.
+struct Subscribed {
+    shared: Arc<Shared>,
+    listener: u64,
+    channels: Vec<ChannelId>,
+    subscription: Subscription,
+    _charge: Charge,
+}
+
+impl Subscribed {
+    fn new(
+        shared: &Arc<Shared>,
+        subscription: Subscription,
+        wake: &Arc<Notify>,
+        charge: Charge,
+    ) -> Self {
+        let listener = shared.board().new_listener();
+        let channels: Vec<_> = subscription.channels.iter().copied().collect();
+        for some in channels.chunks(CHUNK_LEN) {
+            shared.board().listen(listener, some, wake);
+        }
+        Self { shared: Arc::clone(shared), listener, channels, subscription, _charge: charge }
+    }
+}
+
+impl Drop for Subscribed {
+    fn drop(&mut self) {
+        for some in self.channels.chunks(CHUNK_LEN) {
+            self.shared.board().stop_listening(self.listener, some);
+        }
+    }
+}
+
+impl<'l> Conversation<'l> {
+    /// Nothing was said yet.
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        stream: Stream,
+        Peer { role, key, key_use, source }: Peer,
+        log: &'l mut ConnectionLog,
+    ) -> Self {
+        let purse = shared.memory.purse(source);
+        let (timeout, charge) = (shared.limits.message_timeout, shared.limits.payload_len_max());
+        let patience = Patience { timeout, purse: purse.clone(), charge };
+        Self {
+            link: Link::small(stream, charge).with_patience(patience),
+            log,
+            rules: rules::Client::new(role, key),
+            key,
+            key_use,
+            purse,
+            published: Published { shared: Arc::clone(&shared), numbers: Vec::new() },
+            subscribed: None,
+            certificates: None,
+            wake: Arc::new(Notify::new()),
+            has_requested: false,
+            deadline: Some(Instant::now() + shared.limits.request_timeout),
+            shared,
+        }
+    }
+
+    /// Serves the client until either side ends the connection.
+    pub(super) async fn run(mut self, ending: &mut Ending) -> Result<(), Failure> {
+        let ended = tokio::select! {
+            ended = self.serve() => ended,
+            () = ending.wait() => Ok(()),
+        };
+        // Gone before the client learns of the end, so that it can rely on it.
+        drop((self.published, self.subscribed));
+        let _ = timeout(self.shared.limits.unread_timeout, self.link.shut_down()).await;
+        ended
+    }
+
+    async fn serve(&mut self) -> Result<(), Failure> {
+        loop {
+            self.notify().await?;
+            tokio::select! {
+                received = self.link.receive() => match received {
+                    Ok(Some((message_type, payload))) => self.answer(message_type, &payload).await?,
+                    Ok(None) => return Ok(()),
+                    Err(LinkError::Frame(error)) => self.refuse(Refusal::TooLarge(error)).await?,
+                    Err(error) => return Err(error.into()),
+                },
+                () = self.wake.notified() => {}
+                () = sleep_until(self.deadline.unwrap_or_else(Instant::now)), if self.deadline.is_some() => {
+                    let limit = self.shared.limits.request_timeout;
+                    return Err(Failure::TooSlow { awaited: "the request", limit });
+                }
+            }
+        }
+    }
+
+    /// Sends what the subscription has not heard of yet.
+    async fn notify(&mut self) -> Result<(), Failure> {
+        // Taken out, so that it can be looked at while something is sent.
+        let Some(mut subscribed) = self.subscribed.take() else { return Ok(()) };
+        let told = self.tell(&mut subscribed).await;
+        self.subscribed = Some(subscribed);
+        told
+    }
+
+    async fn tell(&mut self, subscribed: &mut Subscribed) -> Result<(), Failure> {
+        let Subscribed { channels, subscription, .. } = subscribed;
+        loop {
+            let mut candidates = self.shared.board().candidates();
+            if candidates.up_to() == subscription.seen() {
+                return Ok(());
+            }
+            for some in channels.chunks(CHUNK_LEN) {
+                self.shared.board().add_candidates(&mut candidates, some, subscription.seen());
+            }
+            self.pay(channels.len() * WAKING_COST).await;
+            let (up_to, publications) = candidates.into_parts();
+            let mut turn = 0;
+            for publication in publications {
+                let cost = subscription.matching_cost(&publication);
+                self.pay(cost).await;
+                turn += cost;
+                if turn >= TURN_COST {
+                    turn = 0;
+                    tokio::task::yield_now().await;
+                }
+                let Some(notification) = subscription.look_at(&publication, now()) else {
+                    continue;
+                };
+                let encoded = notification.encode().map_err(LinkError::Encode)?;
+                self.send(&encoded, "reading notifications").await?;
+                tracing::debug!(
+                    "{} is notified on channel {}",
+                    self.log.peer(),
+                    notification.channel
+                );
+            }
+            subscription.has_seen(up_to);
+        }
+    }
+
+    /// Waits until so much may be done for this key.
+    async fn pay(&self, cost: usize) {
+        pause(self.key_use.matching(cost, Instant::now())).await;
+    }
+
+    async fn answer(&mut self, message_type: MessageType, payload: &[u8]) -> Result<(), Failure> {
+        // Nothing more is read meanwhile, so that the client's own kernel holds it back.
+        pause(self.key_use.message(Instant::now())).await;
+        let accepted = self.rules.handle(message_type, payload, &self.shared.limits, now());
+        let taken = match accepted {
+            Ok(Accepted::Certificate) => Ok(()),
+            Ok(Accepted::Publication(publication)) => self.publish(publication).await,
+            Ok(Accepted::Subscription(subscription)) => self.subscribe(subscription),
+            Err(refusal) => Err(refusal),
+        };
+        let paid = self.pay_for_certificates();
+        match taken.and(paid) {
+            Ok(()) => self.send_result(Status::SUCCESS).await,
+            Err(refusal) => self.refuse(refusal).await,
+        }
+    }
+
+    async fn publish(&mut self, publication: Publication) -> Result<(), Refusal> {
+        let (peer, count) = (self.log.peer(), publication.channels.len());
+        let xdescr = Brief(&publication.xdescr);
+        if publication.until <= now() {
+            self.log.warn(format_args!("{peer} publishes what has already ended: {xdescr}"));
+        } else {
+            self.log.info(format_args!("{peer} publishes ({count} channels): {xdescr}"));
+        }
+        let charge = self.purse.charge(publication.cost()).map_err(Refusal::Memory)?;
+        let channels = publication.channels.clone();
+        let Shared { limits, .. } = &*self.shared;
+        let key = self.key.key_id();
+        let published = self.shared.board().publish(publication, key, charge, limits, now());
+        self.published.numbers.push(published?);
+        self.has_requested = true;
+        for channel in &channels {
+            let listeners = self.shared.board().listeners(channel);
+            self.pay((1 + listeners.len()) * WAKING_COST).await;
+            listeners.iter().for_each(|listener| listener.notify_one());
+        }
+        Ok(())
+    }
+
+    fn subscribe(&mut self, subscription: Subscription) -> Result<(), Refusal> {
+        let (peer, count) = (self.log.peer(), subscription.channels.len());
+        let dattr = Brief(&subscription.dattr);
+        self.log.info(format_args!("{peer} subscribes ({count} channels): {dattr}"));
+        // The one before goes first, so that nobody pays for two.
+        self.subscribed = None;
+        let charge = self.purse.charge(subscription.cost()).map_err(Refusal::Memory)?;
+        self.subscribed = Some(Subscribed::new(&self.shared, subscription, &self.wake, charge));
+        self.has_requested = true;
+        Ok(())
+    }
+
+    /// Certificates that wait for their request cost memory and have a deadline.
+    fn pay_for_certificates(&mut self) -> Result<(), Refusal> {
+        let size = self.rules.certificates_size();
+        self.certificates = None;
+        if size > 0 {
+            let charge = self.purse.charge(size * CERTIFICATE_COST).map_err(Refusal::Memory);
+            self.certificates = Some(charge.inspect_err(|_| self.rules.drop_certificates())?);
+            let limit = self.shared.limits.request_timeout;
+            self.deadline.get_or_insert_with(|| Instant::now() + limit);
+        } else if self.has_requested {
+            self.deadline = None;
+        }
+        Ok(())
+    }
+
+    async fn refuse(&mut self, refusal: Refusal) -> Result<(), Failure> {
+        self.send_result(refusal.status()).await?;
+        if refusal.ends_the_connection() {
+            return Err(Failure::Refused(refusal));
+        }
+        let (peer, status) = (self.log.peer(), refusal.status());
+        self.log.info(format_args!("{peer} is refused with {status}: {refusal}"));
+        Ok(())
+    }
+
+    async fn send_result(&mut self, status: Status) -> Result<(), Failure> {
+        let mut encoded = Vec::new();
+        Message::Result(Outcome::Status(status)).encode(&mut encoded).map_err(LinkError::Encode)?;
+        self.send(&encoded, "reading answers").await
+    }
+
+    async fn send(&mut self, message: &[u8], awaited: &'static str) -> Result<(), Failure> {
+        let limit = self.shared.limits.unread_timeout;
+        match timeout(limit, self.link.send_encoded(message)).await {
+            Ok(sent) => sent.map_err(Failure::Link),
+            Err(_) => Err(Failure::TooSlow { awaited, limit }),
+        }
+    }
+}
+
+async fn pause(duration: Duration) {
+    if !duration.is_zero() {
+        sleep(duration).await;
+    }
+}

@@ -1,0 +1,188 @@
+//! What hostile clients can do, and what others notice of it.
+
+use super::*;
+
+/// The attack of 17 seconds: a hundred descriptors that nearly match. What they match with is done by the
+/// subscriber's own task, so much a second; another client does not wait for it.
+#[tokio::test]
+async fn nobody_waits_while_others_match_what_nearly_matches() {
+    let broker = start(Limits::default()).await;
+    let mut attacker = Peer::controller(&broker).await;
+    let nearly = format!("a=*{}B;", "A".repeat(2000));
+    for _ in 0..100 {
+        attacker.publish(1, &nearly).await;
+    }
+    let attributes = format!("a={};", "A".repeat(4000));
+    let mut matching = Vec::new();
+    for _ in 0..10 {
+        let mut endpoint = Peer::endpoint(&broker).await;
+        endpoint.subscribe(&[1], &attributes).await;
+        matching.push(endpoint);
+    }
+    let started = std::time::Instant::now();
+    let (mut endpoint, mut controller) =
+        (Peer::endpoint(&broker).await, other_controller(&broker).await);
+    endpoint.subscribe(&[2], "a=A;").await;
+    controller.publish(2, "a=*A;").await;
+    assert_eq!(endpoint.notified().await.0, "a=*A");
+    let elapsed = started.elapsed();
+    println!("an honest subscription, publication and notification: {elapsed:?}");
+    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
+}
+
+/// A controller with another key than [`Peer::controller`].
+async fn other_controller(broker: &Broker) -> Peer {
+    let stream = TcpStream::connect(broker.publish_addresses()[0]).await.unwrap();
+    Peer::open(stream, "agent_prx", "prx").await.unwrap()
+}
+
+#[tokio::test]
+async fn a_descriptor_that_is_searched_for_too_long_is_refused() {
+    let broker = start(Limits::default()).await;
+    let mut controller = Peer::controller(&broker).await;
+    let channels = ChannelList::new(&[ChannelId::new(&[1]).unwrap()]);
+    let xdescr = format!("{}controller_addr=h;", "a=*b*;".repeat(33));
+    let xpub = Message::Xpub { channels, operator_key: NO_OPERATOR, xdescr: &xdescr };
+    assert_eq!(controller.ask(&xpub).await, Status::EPUBBADXD);
+    controller.publish(1, &"a=*b*;".repeat(32)).await;
+}
+
+#[tokio::test]
+async fn a_key_that_asks_too_often_is_heard_later_and_others_at_once() {
+    let limits = Limits { messages_per_second: 2, ..Limits::default() };
+    let broker = start(limits).await;
+    let (mut first, mut second) =
+        (Peer::controller(&broker).await, Peer::controller(&broker).await);
+    let mut other = other_controller(&broker).await;
+    let started = std::time::Instant::now();
+    // Eight at once, over all its connections.
+    for _ in 0..4 {
+        first.publish(1, "").await;
+        second.publish(1, "").await;
+    }
+    let mut late = tokio::spawn(async move {
+        first.publish(1, "").await;
+        second.publish(1, "").await;
+    });
+    assert!(timeout(SHORT, &mut late).await.is_err(), "heard at once");
+    other.publish(1, "").await;
+    assert!(!late.is_finished());
+    timeout(LONG, late).await.unwrap().unwrap();
+    assert!(started.elapsed() >= Duration::from_secs(1));
+}
+
+#[tokio::test]
+async fn what_a_key_may_publish_is_counted_over_its_connections() {
+    let limits = Limits { publications_max: 2, ..Limits::default() };
+    let broker = start(limits).await;
+    let (mut first, mut second) =
+        (Peer::controller(&broker).await, Peer::controller(&broker).await);
+    let mut other = other_controller(&broker).await;
+    first.publish(1, "").await;
+    second.publish(1, "").await;
+    let channels = ChannelList::new(&[ChannelId::new(&[1]).unwrap()]);
+    let xdescr = "controller_addr=h;";
+    let xpub = Message::Xpub { channels, operator_key: NO_OPERATOR, xdescr };
+    assert_eq!(first.ask(&xpub).await, Status::ENORES);
+    other.publish(1, "").await;
+    second.link.shut_down().await.unwrap();
+    assert_eq!(second.next().await, None);
+    first.publish(1, "").await;
+}
+
+#[tokio::test]
+async fn a_key_has_only_so_many_connections() {
+    let limits = Limits { connections_per_key_max: 2, ..Limits::default() };
+    let broker = start(limits).await;
+    let mut peers = [Peer::endpoint(&broker).await, Peer::endpoint(&broker).await];
+    for peer in &mut peers {
+        peer.subscribe(&[1], "").await;
+    }
+    let mut third = Peer::endpoint(&broker).await;
+    assert!(matches!(timeout(LONG, third.link.receive()).await.unwrap(), Ok(None) | Err(_)));
+    other_controller(&broker).await.publish(1, "").await;
+}
+
+/// A thousand subscribers with half a message each would keep 92 KiB each for ever.
+#[tokio::test]
+async fn half_a_message_is_not_waited_for_long() {
+    let broker = start(Limits { message_timeout: SHORT, ..Limits::default() }).await;
+    let mut endpoint = Peer::endpoint(&broker).await;
+    endpoint.subscribe(&[1], "").await;
+    assert!(
+        timeout(2 * SHORT, endpoint.link.receive()).await.is_err(),
+        "silence is no half message"
+    );
+    endpoint.begin(30_000, 3_000).await;
+    assert_eq!(endpoint.next().await, None);
+
+    // Half a TLS record is no message yet, but it is kept as well.
+    let mut endpoint = Peer::endpoint(&broker).await;
+    endpoint.subscribe(&[1], "").await;
+    let mut raw = endpoint.link.into_stream();
+    raw.get_mut().0.write_all(&[23, 3, 3, 0x40, 0, 1, 2, 3]).await.unwrap();
+    let ended = timeout(LONG, raw.read(&mut [0])).await.unwrap();
+    assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+}
+
+#[tokio::test]
+async fn certificates_without_a_request_have_a_deadline_too() {
+    let broker = start(Limits { request_timeout: SHORT, ..Limits::default() }).await;
+    let mut controller = Peer::controller(&broker).await;
+    controller.publish(1, "").await;
+    controller.supply(&CONTROLLER_CHAIN[..1]).await;
+    assert_eq!(controller.next().await, None);
+    // A request uses them up, even one that is refused.
+    let mut controller = Peer::controller(&broker).await;
+    controller.publish(1, "").await;
+    controller.supply(&CONTROLLER_CHAIN[..1]).await;
+    let channels = ChannelList::new(&[eop_channel()]);
+    let operator_key = public_key("eop").0;
+    let xpub = Message::Xpub { channels, operator_key, xdescr: "controller_addr=h;" };
+    assert_eq!(controller.ask(&xpub).await, Status::ECRTBADFRM);
+    assert!(timeout(3 * SHORT, controller.link.receive()).await.is_err());
+}
+
+#[tokio::test]
+async fn what_clients_make_the_broker_keep_is_bounded_in_all() {
+    let broker = start(Limits { memory_max: 64 << 10, ..Limits::default() }).await;
+    let mut controller = Peer::controller(&broker).await;
+    let filler = format!("filler={};", "x".repeat(4000));
+    for _ in 0..13 {
+        controller.publish(1, &filler).await;
+    }
+    let channels = ChannelList::new(&[ChannelId::new(&[1]).unwrap()]);
+    let xdescr = format!("{filler}controller_addr=h;");
+    let xpub = Message::Xpub { channels, operator_key: NO_OPERATOR, xdescr: &xdescr };
+    assert_eq!(controller.ask(&xpub).await, Status::ENORES);
+    let mut endpoint = Peer::endpoint(&broker).await;
+    let dattr = "x=y;";
+    let many: Vec<_> = (1..=20).map(|c| ChannelId::new(&[c]).unwrap()).collect();
+    let xsub =
+        Message::Xsub { channels: ChannelList::new(&many), operator_key: NO_OPERATOR, dattr };
+    assert_eq!(endpoint.ask(&xsub).await, Status::ENORES);
+    // A large message that has begun costs as well.
+    let mut large = Peer::endpoint(&broker).await;
+    large.subscribe(&[1], "").await;
+    large.notified().await;
+    large.begin(30_000, 8_000).await;
+    let ended = async { while let Ok(Some(_)) = large.link.receive().await {} };
+    timeout(LONG, ended).await.unwrap();
+    drop(controller);
+    while endpoint.ask(&xsub).await != Status::SUCCESS {}
+}
+
+/// With all places taken by clients that say nothing, or have begun and go on no further, one that does
+/// what it came for has its turn after a second and not after the deadline.
+#[tokio::test]
+async fn silent_and_half_hearted_clients_make_room_for_others() {
+    let limits = Limits { subscribers_max: 3, handshakes_max: 2, ..Limits::default() };
+    let broker = start(Limits { handshake_timeout: 4 * LONG, ..limits }).await;
+    let mut idle = Vec::new();
+    for begun in [&[][..], &[22, 3, 1], &[22, 3, 1]] {
+        let mut stream = TcpStream::connect(broker.subscribe_addresses()[0]).await.unwrap();
+        stream.write_all(begun).await.unwrap();
+        idle.push(stream);
+    }
+    timeout(LONG, Peer::endpoint(&broker)).await.unwrap().subscribe(&[1], "").await;
+}
