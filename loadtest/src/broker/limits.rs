@@ -19,7 +19,7 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value = "20000", value_parser = count)]
     pub(crate) subscribers_max: usize,
     /// TLS handshakes at once; for further ones the slowest give way
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "512", value_parser = count)]
     pub(crate) handshakes_max: usize,
     /// What one address may take of the connections of a kind, and of memory; 100: all
     #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = count)]

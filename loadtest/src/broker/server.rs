@@ -57,7 +57,7 @@ impl Broker {
         // Subscribers are many; they must not take the seats of publishers.
         let rooms = [room(limits.publishers_max), room(limits.subscribers_max)];
         let shared = Arc::new(Shared {
-            handshakes: Room::new(limits.handshakes_max, usize::MAX),
+            handshakes: Room::for_handshakes(limits.handshakes_max),
             memory: Memory::new(limits.memory_max, percent),
             limits,
             tls: TlsAcceptor::from(tls),

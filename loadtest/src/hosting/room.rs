@@ -8,7 +8,7 @@
 //!
 //! So those that say nothing, or little and slowly, cannot keep others out. Not here: deadlines.
 //!
-//! Invariant: nobody has to leave before [`UNDISTURBED`], and no more have to than newcomers wait.
+//! Invariant: nobody has to leave before [`UNDISTURBED`] (a handshake: [`HANDSHAKE_UNDISTURBED`]), and no more have to than newcomers wait.
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
@@ -23,11 +23,16 @@ use super::source::Source;
 /// Nobody has to leave who came later than so long ago: a peer far away takes some 300 ms for a round trip.
 pub(crate) const UNDISTURBED: Duration = Duration::from_secs(1);
 
+/// The same for handshakes. It is we who may be slow in one: on a busy host, with all of them under way, one
+/// can take as long without any fault of its peer, and who is sent away comes again and costs another.
+const HANDSHAKE_UNDISTURBED: Duration = Duration::from_secs(3);
+
 /// The seats.
 #[derive(Debug)]
 pub(crate) struct Room {
     seats: Arc<Semaphore>,
     per_source_max: usize,
+    undisturbed: Duration,
     guests: Mutex<Guests>,
 }
 
@@ -64,7 +69,15 @@ impl Room {
     /// So many seats, of which one source may take so many.
     pub(crate) fn new(seats: usize, per_source_max: usize) -> Arc<Self> {
         let seats = Arc::new(Semaphore::new(seats.min(Semaphore::MAX_PERMITS)));
-        Arc::new(Self { seats, per_source_max, guests: Mutex::default() })
+        let undisturbed = UNDISTURBED;
+        Arc::new(Self { seats, per_source_max, undisturbed, guests: Mutex::default() })
+    }
+
+    /// Room for so many handshakes.
+    pub(crate) fn for_handshakes(seats: usize) -> Arc<Self> {
+        let seats = Arc::new(Semaphore::new(seats.min(Semaphore::MAX_PERMITS)));
+        let (per_source_max, undisturbed) = (usize::MAX, HANDSHAKE_UNDISTURBED);
+        Arc::new(Self { seats, per_source_max, undisturbed, guests: Mutex::default() })
     }
 
     /// No seat is free.
@@ -106,8 +119,10 @@ impl Room {
     /// Makes one guest leave; if that cannot be, says when to try again.
     fn make_room(&self, now: Instant) -> Option<Instant> {
         let mut guests = self.guests();
-        let Some(oldest) = guests.unsettled.first_entry() else { return Some(now + UNDISTURBED) };
-        let disturbed = oldest.get().since + UNDISTURBED;
+        let Some(oldest) = guests.unsettled.first_entry() else {
+            return Some(now + self.undisturbed);
+        };
+        let disturbed = oldest.get().since + self.undisturbed;
         if now < disturbed {
             return Some(disturbed);
         }

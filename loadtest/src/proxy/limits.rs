@@ -28,7 +28,7 @@ pub(crate) struct Limits {
     pub(crate) owner_grace: Duration,
     /// Set-ups of controllers, and endpoints that are saying their ClientHello, at once of each; for
     /// further ones the slowest give way
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "512", value_parser = count)]
     pub(crate) handshakes_max: usize,
     /// What one address may take of the connections of a kind; 100: all
     #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = count)]

@@ -46,7 +46,7 @@ impl Proxy {
         let percent = limits.per_source_percent;
         let room = |seats: usize| Room::new(seats, share(seats, percent));
         let rooms = [room(limits.controllers_max), room(limits.endpoints_max)];
-        let set_ups = || Room::new(limits.handshakes_max, usize::MAX);
+        let set_ups = || Room::for_handshakes(limits.handshakes_max);
         let bounds = Bounds {
             per_snikey_max: limits.backlog_max,
             per_owner_max: match limits.backlog_per_key_max {
