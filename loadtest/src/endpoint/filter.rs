@@ -5,10 +5,17 @@
 //! big-endian, counted from the packet's first byte, a load past the end rejects the packet. rbpf's own
 //! version of these loads has neither property, so that each becomes plain instructions here.
 //!
+//! ```text
+//! verify   the kernel's rules, which the original's endpoints hold filters to
+//! ```
+//!
 //! Not here: where packets come from; WebAssembly, which endpoints do not run as filters.
 //!
-//! Invariant: a translated filter ends, whatever the packet, because it only ever jumps forward; and it
-//! sees nothing but a copy of the packet and its own stack.
+//! Invariant: a translated filter ends, whatever the packet: it may jump back, and before it does it counts how
+//! far, up to [`BUDGET`]. It sees nothing but a copy of the packet, its length and its own stack, without the
+//! two cells below that which the count needs.
+
+mod verify;
 
 use engine::wire::program::{Program, ProgramLanguage};
 use rbpf::EbpfVmMbuff;
@@ -18,10 +25,21 @@ const LEN_MAX: usize = 0x1_0000;
 /// Most instructions after translation: rbpf computes jumps with 16-bit numbers.
 const INSTRUCTIONS_MAX: usize = 0x7FFF;
 const INSTRUCTION_LEN: usize = 8;
+/// Instructions that one packet may cost beyond going through the filter once. The kernel allows as many as it
+/// looks at, a million; here they take longer.
+const BUDGET: i32 = 1 << 18;
+/// Bytes of stack that a filter has: the kernel's 512 without the two cells.
+const STACK_LEN: i32 = 512 - 16;
+/// What the count saves from a register, and the count itself, from the end of the stack.
+const SAVED: i16 = -512;
+const COUNT: i16 = -504;
 
 /// Opcodes that mean more than themselves here.
 mod opcode {
     pub(super) const LOAD_WIDE: u8 = 0x18;
+    pub(super) const LOAD: u8 = 0x79;
+    pub(super) const STORE: u8 = 0x7B;
+    pub(super) const MOVE_CONSTANT: u8 = 0xB7;
     pub(super) const MOVE_32: u8 = 0xBC;
     pub(super) const ADD: u8 = 0x0F;
     pub(super) const ADD_CONSTANT: u8 = 0x07;
@@ -30,6 +48,13 @@ mod opcode {
     pub(super) const BIG_ENDIAN: u8 = 0xDC;
     pub(super) const CALL: u8 = 0x85;
     pub(super) const EXIT: u8 = 0x95;
+    pub(super) const JUMP: u8 = 0x05;
+    pub(super) const JUMP_UNLESS_ABOVE_CONSTANT: u8 = 0xB5;
+    /// The second operand of a calculation or jump is a register and not a constant.
+    pub(super) const BY_REGISTER: u8 = 0x08;
+    /// Jumps that compare 64 bits with a constant, without regard to a sign: if equal, above, not below, unequal,
+    /// below, not above.
+    pub(super) const JUMPS_BY_CONSTANT: [u8; 6] = [0x15, 0x25, 0x35, 0x55, 0xA5, 0xB5];
     /// Classes of jumps, comparing 64 and 32 bits.
     pub(super) const JUMP_CLASSES: [u8; 2] = [0x05, 0x06];
 }
@@ -48,6 +73,8 @@ const PACKET_LOADS: [(u8, bool, i32, u8); 8] = [
 ];
 /// A register that packet loads may change: by their definition all of r1 to r5 are lost.
 const SCRATCH: u8 = 5;
+/// The end of the stack.
+const STACK_END: u8 = 10;
 
 /// A filter that can run.
 #[derive(Debug)]
@@ -66,7 +93,8 @@ impl Filter {
     /// Translates the encoded form that NCAP carries.
     ///
     /// # Errors
-    /// It is no eBPF program, too long, or not one that surely ends and calls nobody.
+    /// It is no eBPF program, too long, calls somebody, breaks the kernel's rules, or already goes in circles on a
+    /// packet of zeros.
     pub(super) fn decode(encoded: &[u8]) -> Result<Self, BadFilter> {
         let program = Program::decode(encoded).map_err(|_| BadFilter)?;
         if encoded.len() > LEN_MAX || program.language() != ProgramLanguage::Ebpf {
@@ -78,24 +106,41 @@ impl Filter {
         let program = translate(&instructions, packet.as_ptr() as u64)?;
         // rbpf checks opcodes, registers and where jumps lead.
         EbpfVmMbuff::new(Some(&program)).map_err(|_| BadFilter)?;
-        Ok(Self { program, packet })
+        verify::verify(&instructions)?;
+        let mut filter = Self { program, packet };
+        match filter.result(&[0; LEN_MAX]) {
+            Some(result) if u32::try_from(result).is_err() => Err(BadFilter),
+            _ => Ok(filter),
+        }
     }
 
     /// How many bytes of `packet` are wanted; 0 if it is not.
     pub(super) fn wanted_len(&mut self, packet: &[u8]) -> usize {
-        let Some(copy) = self.packet.get_mut(..packet.len()) else { return 0 };
-        copy.copy_from_slice(packet);
-        // The machine borrows the program, and so cannot be kept beside it.
-        let wanted = EbpfVmMbuff::new(Some(&self.program))
-            .and_then(|machine| machine.execute_program(copy, &[]));
-        // An error is a load from outside the packet: it is not of the kind looked for.
+        let wanted = self.result(packet).and_then(|result| u32::try_from(result).ok());
         usize::try_from(wanted.unwrap_or(0)).unwrap_or(usize::MAX).min(packet.len())
+    }
+
+    /// What the filter returns: a number of 32 bits, or a larger one if its budget was used up. `None` is a load
+    /// from outside the packet, which is not of the kind looked for then.
+    fn result(&mut self, packet: &[u8]) -> Option<u64> {
+        let copy = self.packet.get_mut(..packet.len())?;
+        copy.copy_from_slice(packet);
+        #[expect(
+            clippy::host_endian_bytes,
+            reason = "a filter reads it as a number, as in the kernel"
+        )]
+        let context = u32::try_from(packet.len()).ok()?.to_ne_bytes();
+        // The machine borrows the program, and so cannot be kept beside it.
+        EbpfVmMbuff::new(Some(&self.program))
+            .and_then(|machine| machine.execute_program(copy, &context))
+            .ok()
     }
 }
 
 /// The whole program for rbpf.
 fn translate(instructions: &[Instruction], packet: u64) -> Result<Vec<u8>, BadFilter> {
-    if instructions.last().is_none_or(|last| last.opcode != opcode::EXIT) {
+    let ends = |last: &Instruction| matches!(last.opcode, opcode::EXIT | opcode::JUMP);
+    if !instructions.last().is_some_and(ends) {
         return Err(BadFilter);
     }
     // Where each instruction starts after translation.
@@ -114,12 +159,19 @@ fn translate(instructions: &[Instruction], packet: u64) -> Result<Vec<u8>, BadFi
     if translated.len() > INSTRUCTIONS_MAX {
         return Err(BadFilter);
     }
-    for (index, instruction) in instructions.iter().enumerate().filter(|(_, i)| i.jumps()) {
-        let distance = usize::try_from(instruction.offset).map_err(|_| BadFilter)?;
-        let target = *starts.get(index + 1 + distance).ok_or(BadFilter)?;
-        let start = starts.get(index).copied().ok_or(BadFilter)?;
-        let jump = translated.get_mut(start).ok_or(BadFilter)?;
-        jump.offset = i16::try_from(target - start - 1).map_err(|_| BadFilter)?;
+    // Where each ends.
+    let ends = starts.iter().copied().skip(1).chain([translated.len()]);
+    for ((index, instruction), end) in instructions.iter().enumerate().zip(ends) {
+        if !instruction.jumps() {
+            continue;
+        }
+        let target = (index + 1).checked_add_signed(instruction.offset.into()).ok_or(BadFilter)?;
+        let target = starts.get(target).copied().ok_or(BadFilter)?;
+        // The jump itself is the last of what it was translated to.
+        let jump = translated.get_mut(end - 1).ok_or(BadFilter)?;
+        let distance = i64::try_from(target).ok().zip(i64::try_from(end).ok());
+        let distance = distance.map(|(target, end)| target - end).ok_or(BadFilter)?;
+        jump.offset = i16::try_from(distance).map_err(|_| BadFilter)?;
     }
     Ok(translated.into_iter().flat_map(Instruction::encode).collect())
 }
@@ -169,6 +221,15 @@ impl Instruction {
                 Self { opcode: opcode::ADD_CONSTANT, constant: 1, ..self },
             ];
         }
+        if self.opcode == opcode::EXIT {
+            // A result has 32 bits; that leaves others for what is not one.
+            return vec![Self { opcode: opcode::MOVE_32, ..Self::default() }, self];
+        }
+        if self.jumps() {
+            let mut instructions = if self.offset < 0 { self.counting() } else { Vec::new() };
+            instructions.extend(self.comparing());
+            return instructions;
+        }
         let Some((_, indexed, bits, plain)) =
             PACKET_LOADS.into_iter().find(|(opcode, ..)| *opcode == self.opcode)
         else {
@@ -190,6 +251,54 @@ impl Instruction {
             instructions.push(r0(opcode::BIG_ENDIAN, 0, bits));
         }
         instructions
+    }
+
+    /// Before a jump back: adds how far to the count, and ends the filter, with a result that is none, once that
+    /// is more than the budget.
+    fn counting(self) -> Vec<Self> {
+        let r0 = |opcode, offset, constant| Self { opcode, offset, constant, ..Self::default() };
+        vec![
+            Self::store(SAVED, 0),
+            Self::load(0, COUNT),
+            r0(opcode::ADD_CONSTANT, 0, -i32::from(self.offset)),
+            Self::store(COUNT, 0),
+            r0(opcode::JUMP_UNLESS_ABOVE_CONSTANT, 2, BUDGET),
+            r0(opcode::MOVE_CONSTANT, 0, -1),
+            r0(opcode::EXIT, 0, 0),
+            Self::load(0, SAVED),
+        ]
+    }
+
+    /// The jump itself, last. Linux compares 64 bits with the constant's, which are ones where it is negative; rbpf
+    /// has zeros there, and so compares with a register then.
+    fn comparing(self) -> Vec<Self> {
+        let by_register = self.opcode | opcode::BY_REGISTER;
+        if self.constant >= 0 || !opcode::JUMPS_BY_CONSTANT.contains(&self.opcode) {
+            return vec![self];
+        }
+        let source = u8::from(self.destination == 0);
+        let jump = |opcode, offset| Self { opcode, offset, ..Self::default() };
+        vec![
+            Self::store(SAVED, source),
+            Self { opcode: opcode::MOVE_CONSTANT, destination: source, offset: 0, ..self },
+            Self { opcode: by_register, source, offset: 2, constant: 0, ..self },
+            Self::load(source, SAVED),
+            jump(opcode::JUMP, 2),
+            Self::load(source, SAVED),
+            jump(opcode::JUMP, self.offset),
+        ]
+    }
+
+    /// `register = stack[offset]`
+    fn load(register: u8, offset: i16) -> Self {
+        let (destination, source) = (register, STACK_END);
+        Self { opcode: opcode::LOAD, destination, source, offset, constant: 0 }
+    }
+
+    /// `stack[offset] = register`
+    fn store(offset: i16, register: u8) -> Self {
+        let (destination, source) = (STACK_END, register);
+        Self { opcode: opcode::STORE, destination, source, offset, constant: 0 }
     }
 
     /// `register = number`, which takes two instructions.
@@ -244,7 +353,7 @@ mod tests {
         // if load == expected { return 9 } else { return 0 }
         let text = |load: &str, low: &str, high: &str| {
             format!(
-                "0xb7 6 0 0 1\n{load}\n0x18 1 0 0 {low}\n0 0 0 0 {high}\n0x1d 0 1 2 0\n\
+                "0xbf 6 1 0 0\n0xb7 7 0 0 1\n{load}\n0x18 1 0 0 {low}\n0 0 0 0 {high}\n0x1d 0 1 2 0\n\
                  0xb7 0 0 0 0\n0x95 0 0 0 0\n0xb7 0 0 0 9\n0x95 0 0 0 0"
             )
         };
@@ -253,16 +362,16 @@ mod tests {
             ("0x28 0 0 0 7", "0x0809", "0"),
             ("0x20 0 0 0 1", "0x02030405", "0"),
             ("0x38 0 0 0 1", "0x06070809", "0x02030405"),
-            ("0x50 0 6 0 7", "9", "0"),
-            ("0x48 0 6 0 0", "0x0203", "0"),
-            ("0x40 0 6 0 0xffffffff", "0x01020304", "0"),
-            ("0x58 0 6 0 0", "0x06070809", "0x02030405"),
+            ("0x50 0 7 0 7", "9", "0"),
+            ("0x48 0 7 0 0", "0x0203", "0"),
+            ("0x40 0 7 0 0xffffffff", "0x01020304", "0"),
+            ("0x58 0 7 0 0", "0x06070809", "0x02030405"),
         ] {
             let mut filter = filter(&text(load, low, high)).unwrap();
             assert_eq!(filter.wanted_len(&packet), 9, "{load}");
             assert_eq!(filter.wanted_len(&packet[..1]), 0, "{load} past the end");
         }
-        for load in ["0x30 0 0 0 9", "0x30 0 0 0 0xffffffff", "0x28 0 0 0 8", "0x58 0 6 0 1"] {
+        for load in ["0x30 0 0 0 9", "0x30 0 0 0 0xffffffff", "0x28 0 0 0 8", "0x58 0 7 0 1"] {
             let mut filter = filter(&text(load, "0", "0")).unwrap();
             assert_eq!(filter.wanted_len(&packet), 0, "{load}");
         }
@@ -277,30 +386,163 @@ mod tests {
 
     #[test]
     fn the_smallest_number_has_a_negative() {
-        let text = "0x18 0 0 0 0\n0 0 0 0 0x80000000\n0x87 0 0 0 0\n0x95 0 0 0 0";
-        assert_eq!(filter(text).unwrap().wanted_len(&[1]), 1);
+        let text = "0x18 0 0 0 0\n0 0 0 0 0x80000000\n0x87 0 0 0 0\n0x77 0 0 0 63\n0x95 0 0 0 0";
+        assert_eq!(filter(text).unwrap().wanted_len(&[1, 2]), 1);
     }
 
     #[test]
-    fn what_may_not_end_or_is_no_program_is_refused() {
+    fn what_is_no_program_is_refused() {
         let exit = "0x95 0 0 0 0";
         for text in [
             "",
             "0xb7 0 0 0 1",
-            &format!("5 0 0 0xffff 0\n{exit}"),
-            &format!("0xb7 0 0 0 0\n0x15 0 0 0xfffe 0\n{exit}"),
+            &format!("0xb7 0 0 0 0\n0x15 0 0 0xfff0 0\n{exit}"),
             &format!("5 0 0 9 0\n{exit}"),
-            &format!("0x85 0 0 0 1\n{exit}"),
-            &format!("0xff 0 0 0 0\n{exit}"),
-            &format!("0xb7 11 0 0 0\n{exit}"),
+            &format!("0xb7 1 0 0 0\n0x85 0 0 0 1\n{exit}"),
+            &format!("0xb7 0 0 0 0\n0xff 0 0 0 0\n{exit}"),
+            &format!("0xb7 0 0 0 0\n0xb7 11 0 0 0\n{exit}"),
+            &format!("0xb7 0 0 0 0\n0xb7 10 0 0 0\n{exit}"),
             &format!("0x18 0 0 0 0\n0xb7 0 0 0 0\n{exit}"),
             &format!("0xb7 0 0 0 0\n0x15 0 0 1 0\n0x18 0 0 0 0\n0 0 0 0 0\n{exit}"),
+            // A number that names something in the kernel.
+            &format!("0x18 0 1 0 0\n0 0 0 0 0\n{exit}"),
         ] {
             assert_eq!(filter(text).err(), Some(BadFilter), "{text}");
         }
         let wasm = Program::from_wasm(b"\0asm").unwrap();
         assert_eq!(Filter::decode(wasm.encoded()).err(), Some(BadFilter));
-        let long = format!("{}{exit}", "0x30 0 0 0 0\n".repeat(9000));
+        let long = format!("0xbf 6 1 0 0\n{}{exit}", "0x30 0 0 0 0\n".repeat(9000));
         assert_eq!(filter(&long).err(), Some(BadFilter));
+    }
+
+    /// As the kernel does with the original's (monitors.md 12).
+    #[test]
+    fn what_breaks_the_rules_of_the_kernel_is_refused_and_what_keeps_them_is_not() {
+        let (context, exit, zero) = ("0xbf 6 1 0 0", "0x95 0 0 0 0", "0xb7 0 0 0 0");
+        for (lines, accepted) in [
+            // Packet loads want the context in r6, wherever it was put there.
+            (&["0x30 0 0 0 0", exit][..], false),
+            (&["0xb7 6 0 0 1", "0x30 0 0 0 0", exit], false),
+            (&["0xb7 2 0 0 1", context, "0x30 0 0 0 0", exit], true),
+            (&["0xb7 7 0 0 1", "0x50 0 7 0 0", exit], false),
+            (&[context, "0xb7 7 0 0 1", "0x50 0 7 0 0", exit], true),
+            // The context is there on one of two paths only.
+            (&[zero, "0x15 0 0 1 1", context, "0x30 0 0 0 0", exit], false),
+            // A packet load loses r1 to r5.
+            (&[context, "0x30 0 0 0 0", "0xbf 6 1 0 0", zero, exit], false),
+            (&[context, "0xb7 5 0 0 1", "0x30 0 0 0 0", "0xbf 0 5 0 0", exit], false),
+            (&[context, "0xb7 9 0 0 1", "0x30 0 0 0 0", "0xbf 0 9 0 0", exit], true),
+            // Code that is never reached.
+            (&[zero, exit, exit], false),
+            (&[zero, "5 0 0 1 0", zero, exit], false),
+            // What was not set.
+            (&[exit], false),
+            (&["0xbf 0 2 0 0", exit], false),
+            (&["0x07 0 0 0 1", exit], false),
+            (&["0xb7 2 0 0 0", "0x15 2 0 1 0", zero, exit], false),
+            (&["0x15 0 0 0 0", zero, exit], false),
+            // Addresses are no numbers.
+            (&["0xbf 0 1 0 0", exit], false),
+            (&["0xbf 0 10 0 0", exit], false),
+            (&["0x0f 1 1 0 0", zero, exit], false),
+            (&["0x15 1 0 0 0", zero, exit], false),
+            (&["0x7b 10 1 0xfff8 0", zero, exit], false),
+            (&["0xbc 0 10 0 0", exit], false),
+            // The context is read-only, and of it only the length of the packet can be read.
+            (&["0x62 1 0 0 0", zero, exit], false),
+            (&["0x61 0 1 0 0", exit], true),
+            (&["0x61 0 1 4 0", exit], false),
+            (&["0x79 0 1 0 0", exit], false),
+            // Memory is the stack.
+            (&["0x7a 10 0 0xfff8 7", "0x79 0 10 0xfff8 0", exit], true),
+            (
+                &["0xbf 2 10 0 0", "0x07 2 0 0 0xfffffff0", "0x72 2 0 15 7", "0x71 0 2 15 0", exit],
+                true,
+            ),
+            (&["0x7a 10 0 0xfe10 7", zero, exit], true),
+            (&["0x7a 10 0 0xfe08 7", zero, exit], false),
+            (&["0x7a 10 0 0xfff9 7", zero, exit], false),
+            (&["0xb7 2 0 0 4096", "0x79 0 2 0 0", exit], false),
+            // Divisions and shifts.
+            (&["0xb7 0 0 0 1", "0x37 0 0 0 0", exit], false),
+            (&["0xb7 0 0 0 1", "0x94 0 0 0 0", exit], false),
+            (&["0xb7 0 0 0 1", "0x37 0 0 0 3", exit], true),
+            (&["0xb7 0 0 0 1", "0x67 0 0 0 64", exit], false),
+            (&["0xb7 0 0 0 1", "0x64 0 0 0 32", exit], false),
+            (&["0xb7 0 0 0 1", "0x67 0 0 0 32", exit], true),
+            // Operations of later instruction sets, which would mean another one here.
+            (&["0xb7 0 0 0 1", "0x37 0 0 1 3", exit], false),
+        ] {
+            assert_eq!(filter(&lines.join("\n")).is_ok(), accepted, "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_loop_with_an_end_is_run_and_one_without_is_refused_or_takes_no_packet() {
+        // Adds up the first ten bytes.
+        let sum = "0xbf 6 1 0 0\n0xb7 7 0 0 0\n0xb7 8 0 0 0\n\
+                   0x50 0 8 0 0\n0x0f 7 0 0 0\n0x07 8 0 0 1\n0xa5 8 0 0xfffc 10\n\
+                   0xbf 0 7 0 0\n0x95 0 0 0 0";
+        let mut sum = filter(sum).unwrap();
+        assert_eq!(sum.wanted_len(&[2; 30]), 20);
+        assert_eq!(sum.wanted_len(&[2; 9]), 0, "a load past the end");
+        // It may end in the jump back, and the count does not see the filter's own stack.
+        let filled = "0xb7 1 0 0 0\n0x15 1 0 3 5\n0x7a 10 0 0xfe10 0xffffffff\n0x07 1 0 0 1\n\
+                      5 0 0 0xfffc 0\n0xbf 0 1 0 0\n0x95 0 0 0 0";
+        assert_eq!(filter(filled).unwrap().wanted_len(&[0; 9]), 5);
+        let last = "5 0 0 2 0\n0xb7 0 0 0 3\n0x95 0 0 0 0\n5 0 0 0xfffd 0";
+        assert_eq!(filter(last).unwrap().wanted_len(&[0; 9]), 3);
+        // Nothing changes in this one.
+        let endless = "0xb7 0 0 0 0\n0x15 0 0 0xfffe 0\n0x95 0 0 0 0";
+        assert_eq!(filter(endless).err(), Some(BadFilter));
+        // This one goes in circles as long as the first byte is no zero.
+        let circling = "0xbf 6 1 0 0\n0x30 0 0 0 0\n0x55 0 0 0xfffe 0\n0xb7 0 0 0 9\n0x95 0 0 0 0";
+        let mut circling = filter(circling).unwrap();
+        assert_eq!(circling.wanted_len(&[0; 9]), 9);
+        assert_eq!(circling.wanted_len(&[1; 9]), 0);
+    }
+
+    /// As in the kernel: the constant's sign fills the upper 32 bits. An address compared so is never equal.
+    #[test]
+    fn negative_constants_have_64_bits_in_comparisons() {
+        // r7 = 64 bits; r0 and r1 are kept; 1 + 2 + 4 if the jump is taken, 1 + 2 if not.
+        let text = |jump: &str, low: &str, high: &str| {
+            format!(
+                "0xb7 0 0 0 1\n0xb7 1 0 0 2\n0x18 7 0 0 {low}\n0 0 0 0 {high}\n{jump}\n5 0 0 1 0\n\
+                 0x07 0 0 0 4\n0x0f 0 1 0 0\n0x95 0 0 0 0"
+            )
+        };
+        for (jump, low, high, taken) in [
+            ("0x15 7 0 1 0xc0000201", "0xc0000201", "0", false),
+            ("0x15 7 0 1 0xc0000201", "0xc0000201", "0xffffffff", true),
+            ("0x55 7 0 1 0xc0000201", "0xc0000201", "0", true),
+            ("0x25 7 0 1 0xfffffffe", "0", "1", false),
+            ("0x25 7 0 1 0xfffffffe", "0xffffffff", "0xffffffff", true),
+            ("0x35 7 0 1 0xffffffff", "0", "1", false),
+            ("0xa5 7 0 1 0xffffffff", "0", "1", true),
+            ("0xb5 7 0 1 0xffffffff", "0", "1", true),
+            // 32 bits are compared with 32.
+            ("0x16 7 0 1 0xc0000201", "0xc0000201", "7", true),
+            ("0x15 7 0 1 0x40000201", "0x40000201", "0", true),
+        ] {
+            let wanted = filter(&text(jump, low, high)).unwrap().wanted_len(&[0; 30]);
+            assert_eq!(wanted, if taken { 7 } else { 3 }, "{jump} of {high} {low}");
+        }
+        // Of r0 itself, and backward.
+        let r0 = "0xb7 0 0 0 0xffffffff\n0x15 0 0 1 0xffffffff\n0xb7 0 0 0 1\n0x95 0 0 0 0";
+        assert_eq!(filter(r0).unwrap().wanted_len(&[0; 9]), 9);
+        let back = "0xb7 0 0 0 3\n0xb7 7 0 0 0xfffffffd\n0x07 7 0 0 1\n0xa5 7 0 0xfffe 0xffffffff\n\
+                    0x95 0 0 0 0";
+        assert_eq!(filter(back).unwrap().wanted_len(&[0; 9]), 3);
+    }
+
+    #[test]
+    fn a_result_has_32_bits_and_the_length_of_the_packet_can_be_read() {
+        let mut all = filter("0xb7 0 0 0 0xffffffff\n0x95 0 0 0 0").unwrap();
+        assert_eq!(all.wanted_len(&[0; 9]), 9);
+        let mut none = filter("0x18 0 0 0 0\n0 0 0 0 1\n0x95 0 0 0 0").unwrap();
+        assert_eq!(none.wanted_len(&[0; 9]), 0);
+        let mut half = filter("0x61 0 1 0 0\n0x77 0 0 0 1\n0x95 0 0 0 0").unwrap();
+        assert_eq!(half.wanted_len(&[0; 8]), 4);
     }
 }

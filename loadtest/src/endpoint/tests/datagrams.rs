@@ -290,7 +290,7 @@ async fn raw_sockets_send_whole_packets_and_capture_what_the_filter_wants() {
     script.open(Open::Raw { local: ANY.ip() }, 4096).await;
     // The first 24 bytes of every ICMP packet, but for "unreachable": other tests' targets send those.
     let filter = Program::from_ebpf_text(
-        b"0x30 0 0 0 9\n0x15 0 0 2 1\n0xb7 0 0 0 0\n0x95 0 0 0 0\n\
+        b"0xbf 6 1 0 0\n0x30 0 0 0 9\n0x15 0 0 2 1\n0xb7 0 0 0 0\n0x95 0 0 0 0\n\
           0x30 0 0 0 20\n0x55 0 0 2 3\n0xb7 0 0 0 0\n0x95 0 0 0 0\n\
           0xb7 0 0 0 24\n0x95 0 0 0 0",
     )
@@ -305,6 +305,9 @@ async fn raw_sockets_send_whole_packets_and_capture_what_the_filter_wants() {
     let request = echo_request([127, 77, 0, 1]);
     assert_eq!(script.ask(capture(Ticks::MAX, b"\x01\0asm")).await, Status::ESKTBADFILT);
     assert_eq!(script.ask(capture(Ticks::MAX, b"\x00")).await, Status::ESKTBADFILT);
+    let without_context = Program::from_ebpf_text(b"0x30 0 0 0 9\n0x95 0 0 0 0").unwrap();
+    let refused = script.ask(capture(Ticks::MAX, without_context.encoded())).await;
+    assert_eq!(refused, Status::ESKTBADFILT);
     assert_eq!(script.ask(send(&request[..19])).await, Status::EPKTTRUNC);
     assert_eq!(script.ask(send(&[])).await, Status::EPKTTRUNC);
     assert_eq!(script.ask(send(&[0x60; 40])).await, Status::ESKTNOMATCH);
