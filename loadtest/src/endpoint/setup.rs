@@ -15,8 +15,9 @@ use tokio::time::timeout;
 use super::EndpointError;
 use crate::link::Link;
 
-/// The CDATA hints there are (protocol.md 1.4).
-const HINTS: [&[u8]; 2] = [b"monitor", b"filter"];
+/// The CDATA hints there are (protocol.md 1.4). No certificate can demand filters.
+const MONITOR: &[u8] = b"monitor";
+const FILTER: &[u8] = b"filter";
 
 /// Most programs that a chain may demand (protocol.md 5.1).
 pub(super) const PROGRAMS_MAX: usize = 100;
@@ -80,9 +81,11 @@ async fn answer_until_start<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// The digest of a program that is welcome.
 fn admit(hint: &[u8], data: &[u8], demanded: &[ProgramDigest]) -> Result<ProgramDigest, Status> {
-    if !HINTS.contains(&hint) {
-        return Err(Status::ECRTBADHINT);
-    }
+    let demanded = match hint {
+        MONITOR => demanded,
+        FILTER => &[],
+        _ => return Err(Status::ECRTBADHINT),
+    };
     let program = Program::decode(data).map_err(|_| Status::ECRTBADHDAT)?;
     let digest = program.digest();
     if demanded.contains(digest) { Ok(*digest) } else { Err(Status::ECRTBADHDAT) }

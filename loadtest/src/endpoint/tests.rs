@@ -375,7 +375,7 @@ async fn start_succeeds_once_every_demanded_program_has_come() {
         &[
             cdata(b"monitor", pass_bytes),
             cdata(b"monitor", pass_bytes),
-            cdata(b"filter", block_bytes),
+            cdata(b"monitor", block_bytes),
             Message::Start,
         ],
     )
@@ -387,11 +387,13 @@ async fn start_succeeds_once_every_demanded_program_has_come() {
         cdata(b"screen", pass_bytes),
         cdata(b"monitor", block_bytes),
         cdata(b"monitor", b"\x09"),
+        // The program of a monitor is no filter, which no certificate can demand.
+        cdata(b"filter", pass_bytes),
         Message::Nclose { sktid: 1 },
         Message::Start,
     ];
     let (answers, end) = set_up(&[pass], false, &requests).await;
-    assert_eq!(answers, [[0, 0x24], [0, 0x20], [0, 0x20], [0, 0x11], [0, 0x21]]);
+    assert_eq!(answers, [[0, 0x24], [0, 0x20], [0, 0x20], [0, 0x20], [0, 0x11], [0, 0x21]]);
     assert!(matches!(end, Err(EndpointError::ProgramsMissing { count: 1 })), "{end:?}");
 }
 
