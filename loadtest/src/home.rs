@@ -11,6 +11,7 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use engine::home::{self, CONFIG, PROXY_CONFIG, ProgramFile, Settings};
@@ -253,6 +254,8 @@ impl EndpointIdentity {
             operators: operators.to_vec(),
             priority: None,
             monitors_not_enforced: false,
+            ledger: Arc::default(),
+            ran: Duration::ZERO,
             leave_at: None,
         })
     }

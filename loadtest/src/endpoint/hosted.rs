@@ -10,9 +10,11 @@
 
 use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
+use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -30,6 +32,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tracing::instrument::WithSubscriber;
 
+use super::ledger::Ledger;
 use super::subscribe::{Controller, Experiment, Interest, Subscriber};
 use super::{End, Endpoint, EndpointError, Session, now};
 use crate::credentials::{self, CredentialError, KeyOptions};
@@ -78,6 +81,10 @@ pub(crate) struct Options {
     /// Own address, from which everything is done [default: as the system chooses]
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), hide_default_value = true)]
     address: IpAddr,
+    /// Keep what controllers' certificates have used up in this directory, or it is forgotten when the endpoint
+    /// ends; it is made if there is none
+    #[arg(long, value_name = "DIR")]
+    state: Option<PathBuf>,
     #[command(flatten)]
     serving: ServingOptions,
     #[command(flatten)]
@@ -148,16 +155,44 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 
 async fn serve(options: &Options) -> Result<(), HostError> {
     let key = options.key.read()?;
-    let endpoint = endpoint(options, &key)?;
+    let ledger = match &options.state {
+        Some(directory) => Ledger::open(directory)
+            .map_err(|error| HostError::Resource(io::Error::other(error.to_string())))?,
+        None => Ledger::default(),
+    };
+    let ledger = SavedAtEnd(Arc::new(ledger));
+    tokio::select! {
+        served = serve_with(options, &key, &ledger.0) => served,
+        () = ledger.0.keep_saved() => Ok(()),
+    }
+}
+
+/// Writes the totals for the last time when the endpoint ends, by a signal, too.
+struct SavedAtEnd(Arc<Ledger>);
+
+impl Drop for SavedAtEnd {
+    fn drop(&mut self) {
+        if let Err(error) = self.0.save() {
+            tracing::error!("{error}");
+        }
+    }
+}
+
+async fn serve_with(
+    options: &Options,
+    key: &PrivateKey,
+    ledger: &Arc<Ledger>,
+) -> Result<(), HostError> {
+    let endpoint = endpoint(options, key, ledger)?;
     if let Some(address) = &options.controller {
         let controller = Controller { address: address.clone(), snikey: options.snikey.clone() };
         tracing::info!("connecting to the controller {controller}");
-        let end = endpoint.run_for(&controller, None, std::future::pending()).await.end;
+        let end = endpoint.run_for(&controller, std::future::pending()).await.end;
         return end
             .map(|end| tracing::info!("{end}"))
             .map_err(|error| HostError::Session(error.to_string()));
     }
-    let subscriber = subscriber(options, &key)?;
+    let subscriber = subscriber(options, key)?;
     let count = options.serving.experiments_max;
     serve_subscribed(endpoint, subscriber, count, &AtomicUsize::new(0)).await;
     Ok(())
@@ -179,7 +214,11 @@ pub(crate) async fn serve_subscribed(
 }
 
 /// The endpoint before it knows of any controller.
-fn endpoint(options: &Options, key: &PrivateKey) -> Result<Endpoint, HostError> {
+fn endpoint(
+    options: &Options,
+    key: &PrivateKey,
+    ledger: &Arc<Ledger>,
+) -> Result<Endpoint, HostError> {
     let chain = credentials::certificates(&options.subcmd)?;
     let operators = credentials::public_keys(&options.operator)?;
     let identity = options.subcmd.first().map(|path| (path, Identity { chain: &chain, key }));
@@ -204,6 +243,8 @@ fn endpoint(options: &Options, key: &PrivateKey) -> Result<Endpoint, HostError> 
         operators,
         priority: None,
         monitors_not_enforced: options.serving.monitors_not_enforced,
+        ledger: Arc::clone(ledger),
+        ran: Duration::ZERO,
         leave_at: None,
     })
 }
@@ -299,11 +340,13 @@ struct Waiting {
     experiment: Experiment,
     /// It wants none before: its mlet has yielded until then.
     not_before: Ticks,
+    /// How long it has run already.
+    ran: Duration,
 }
 
 impl Waiting {
     fn at_once(experiment: Experiment) -> Self {
-        Self { experiment, not_before: Ticks(0) }
+        Self { experiment, not_before: Ticks(0), ran: Duration::ZERO }
     }
 }
 
@@ -321,6 +364,7 @@ enum Served {
     /// It made room for another one, or its mlet has yielded, and it may come again then.
     InPart {
         not_before: Ticks,
+        ran: Duration,
     },
 }
 
@@ -357,8 +401,8 @@ impl Sessions {
                     self.make_room();
                     break;
                 }
-                let Waiting { experiment, .. } = self.waiting.remove(next);
-                self.start(experiment);
+                let waiting = self.waiting.remove(next);
+                self.start(waiting);
             }
         }
     }
@@ -386,13 +430,14 @@ impl Sessions {
         self.wanting().max_by_key(by_turn).map(|(index, _)| index)
     }
 
-    fn start(&mut self, experiment: Experiment) {
+    fn start(&mut self, Waiting { experiment, ran, .. }: Waiting) {
         let (preempted, asked) = watch::channel(false);
         let place = Place { priority: experiment.priority, preempted };
         self.places.insert(experiment.controller.clone(), place);
-        let endpoint = self.endpoint.clone();
+        let priority = Some(experiment.priority);
+        let endpoint = Endpoint { priority, ran, ..self.endpoint.clone() };
         let serving = async move {
-            let served = serve_experiment(&endpoint, &experiment, asked).await;
+            let served = serve_experiment(endpoint, &experiment, asked).await;
             (experiment, served)
         };
         // A task of its own would log for every endpoint of a fleet.
@@ -444,9 +489,9 @@ impl Sessions {
                     self.served.insert(experiment.xdescr, pub_end);
                 }
             }
-            Served::InPart { not_before } => {
+            Served::InPart { not_before, ran } => {
                 tracing::info!("the experiment of {controller} waits for its turn again");
-                return self.waiting.push(Waiting { experiment, not_before });
+                return self.waiting.push(Waiting { experiment, not_before, ran });
             }
             Served::No(reason) => {
                 tracing::warn!("the experiment of {controller} was not served: {reason}");
@@ -458,22 +503,21 @@ impl Sessions {
 
 /// One session, until `asked` to make room.
 async fn serve_experiment(
-    endpoint: &Endpoint,
+    endpoint: Endpoint,
     experiment: &Experiment,
     mut asked: watch::Receiver<bool>,
 ) -> Served {
     let controller = &experiment.controller;
     tracing::info!("connecting back to {controller}: {}", experiment.xdescr);
     let preempted = preempted(&mut asked);
-    let running = endpoint.clone().run_for(controller, Some(experiment.priority), preempted);
-    let Session { started, end, .. } = running.await;
+    let Session { started, ran, end, .. } = endpoint.run_for(controller, preempted).await;
     match end {
         Ok(End::Yielded { resume }) => {
             let pause = resume.saturating_duration_since(now());
             tracing::info!("{controller} wants us back in {pause:?}");
-            Served::InPart { not_before: resume }
+            Served::InPart { not_before: resume, ran }
         }
-        Ok(End::Preempted) => Served::InPart { not_before: Ticks(0) },
+        Ok(End::Preempted) => Served::InPart { not_before: Ticks(0), ran },
         _ if !started => Served::No(reason(end)),
         // A session that broke is over for the controller, too.
         Ok(_) => Served::Yes,

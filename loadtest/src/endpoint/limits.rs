@@ -1,74 +1,107 @@
-//! What the controller's chain allows, and how much of it is used up (protocol.md 4.3, `cert_limit`).
+//! What the controller's chain allows (protocol.md 4.3, `cert_limit`).
 //!
-//! The limits of every certificate of the chain hold together. Totals count from START to the end of
-//! the session: bytes are the payloads of NSEND and NDATA, and each of those is a packet, TCP's too. An
-//! absent limit limits nothing, and neither does an absent `src_ip_spoofing`.
+//! The limits of every certificate of the chain hold together, and each certificate counts for itself (`ledger`).
+//! Bytes are the payloads of NSEND and NDATA, and each of those is a packet, TCP's too. An absent limit limits
+//! nothing. Foreign source addresses are another matter: every certificate that grants or passes on the privilege
+//! has to allow them.
 //!
 //! Not here: the clock, and what becomes of what is denied.
+//!
+//! Invariant: what is asked of all certificates is entered for all of them, or for none.
 
-use std::collections::VecDeque;
+use std::io;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use engine::proto::trust::VerifiedChain;
-use engine::wire::certificate::{BurstRate, CertificateLimits, Destination};
+use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Destination};
 use engine::wire::message::Status;
 use engine::wire::time::Ticks;
 
-/// Entries one burst rate remembers. Beyond, the oldest are taken together, as if all had been at the
-/// latest of their times: that may deny a little more, and never allows more.
-const REMEMBERED_MAX: usize = 0x1_0000;
+use super::ledger::{Account, Accounts, CertificateId, Ledger, LedgerFull, Turn};
+
+/// Highest priority that a chain allows an experiment to have.
+pub(super) fn priority_max(chain: &VerifiedChain) -> Option<u64> {
+    chain.certificates.iter().filter_map(|certificate| certificate.limits.max_num_priority).min()
+}
 
 /// The limits of one session.
 #[derive(Debug, Default)]
 pub(super) struct Limits {
-    priority_max: Option<u64>,
     period: Option<Duration>,
-    sockets_max: Option<u64>,
-    sent_bytes: Budget,
-    sent_packets: Budget,
-    received_bytes: Budget,
-    received_packets: Budget,
-    byte_bursts: Vec<Burst>,
-    packet_bursts: Vec<Burst>,
     /// One list for each certificate that has one; a destination must be in all of them.
     destinations: Vec<Vec<Destination>>,
-    spoofing_forbidden: bool,
+    spoofing_allowed: bool,
+    count: Arc<Count>,
+}
+
+/// The certificates of a session that limit what is counted, and their accounts.
+#[derive(Debug, Default)]
+struct Count {
+    ledger: Arc<Ledger>,
+    certificates: Vec<Counted>,
+}
+
+#[derive(Debug)]
+struct Counted {
+    id: CertificateId,
+    limits: CertificateLimits,
+}
+
+/// A socket that counts as open as long as this lives.
+#[derive(Debug)]
+pub(super) struct SocketPlace(Arc<Count>);
+
+impl Drop for SocketPlace {
+    fn drop(&mut self) {
+        self.0.each(|_, account| account.sockets = account.sockets.saturating_sub(1));
+    }
+}
+
+impl Drop for Count {
+    fn drop(&mut self) {
+        self.ledger.dismiss(self.certificates.iter().map(|certificate| &certificate.id));
+    }
 }
 
 impl Limits {
-    /// Those of a verified chain.
-    pub(super) fn of(chain: &VerifiedChain) -> Self {
-        let mut limits = Self::default();
-        for certificate in &chain.certificates {
-            limits.add(&certificate.limits);
-        }
-        limits
+    /// Those of a verified chain, whose certificates go on with their accounts.
+    ///
+    /// # Errors
+    /// There is no place for their accounts.
+    pub(super) fn of(
+        chain: &VerifiedChain,
+        ledger: &Arc<Ledger>,
+        now: Ticks,
+    ) -> Result<Self, LedgerFull> {
+        Self::of_certificates(&chain.certificates, ledger, now)
     }
 
-    fn add(&mut self, more: &CertificateLimits) {
-        let tighten = |limit: &mut Option<u64>, other: Option<u64>| {
-            *limit = [*limit, other].into_iter().flatten().min();
+    fn of_certificates(
+        certificates: &[Certificate],
+        ledger: &Arc<Ledger>,
+        now: Ticks,
+    ) -> Result<Self, LedgerFull> {
+        let all = || certificates.iter().map(|certificate| &certificate.limits);
+        let period = all().filter_map(|limits| limits.max_exp_period).min();
+        let lists = all().map(|limits| &limits.valid_dest).filter(|list| !list.is_empty());
+        let may_limit = |certificate: &&Certificate| {
+            matches!(
+                certificate.certificate_type,
+                CertificateType::Exppriv | CertificateType::Delpriv
+            )
         };
-        tighten(&mut self.priority_max, more.max_num_priority);
-        tighten(&mut self.sockets_max, more.max_socket_count);
-        tighten(&mut self.sent_bytes.left, more.max_send_byte);
-        tighten(&mut self.sent_packets.left, more.max_send_pkt);
-        tighten(&mut self.received_bytes.left, more.max_recv_byte);
-        tighten(&mut self.received_packets.left, more.max_recv_pkt);
-        let period = more.max_exp_period.map(Duration::from_nanos);
-        self.period = [self.period, period].into_iter().flatten().min();
-        self.byte_bursts.extend(more.max_burst_rate_byte.iter().copied().map(Burst::new));
-        self.packet_bursts.extend(more.max_burst_rate_pkt.iter().copied().map(Burst::new));
-        if !more.valid_dest.is_empty() {
-            self.destinations.push(more.valid_dest.clone());
-        }
-        self.spoofing_forbidden |= more.src_ip_spoofing == Some(false);
-    }
-
-    /// Highest priority an experiment may have.
-    pub(super) fn priority_max(&self) -> Option<u64> {
-        self.priority_max
+        // Without any such certificate nobody has allowed it.
+        let mut granting = certificates.iter().filter(may_limit).peekable();
+        let spoofing_allowed = granting.peek().is_some()
+            && granting.all(|certificate| certificate.limits.src_ip_spoofing == Some(true));
+        Ok(Self {
+            period: period.map(Duration::from_nanos),
+            destinations: lists.cloned().collect(),
+            spoofing_allowed,
+            count: Arc::new(Count::begin(certificates, ledger, now)?),
+        })
     }
 
     /// Longest experiment, from START on.
@@ -76,9 +109,9 @@ impl Limits {
         self.period
     }
 
-    /// Whether packets must carry a source address of this endpoint.
-    pub(super) fn spoofing_forbidden(&self) -> bool {
-        self.spoofing_forbidden
+    /// Whether packets may carry source addresses that are not this endpoint's.
+    pub(super) fn spoofing_allowed(&self) -> bool {
+        self.spoofing_allowed
     }
 
     /// Whether packets and connections may go there.
@@ -86,111 +119,187 @@ impl Limits {
         self.destinations.iter().all(|list| list.iter().any(|network| contains(network, address)))
     }
 
-    /// Whether one more socket may be opened beside `open` ones.
-    pub(super) fn allows_socket(&self, open: usize) -> bool {
-        self.sockets_max.is_none_or(|max| (open as u64) < max)
+    /// A place for one more socket beside those that all sessions of the certificates have open.
+    pub(super) fn take_socket(&self) -> Option<SocketPlace> {
+        let taken = self.count.take_if(
+            |limits, account| limits.max_socket_count.is_none_or(|max| account.sockets < max),
+            |account| account.sockets += 1,
+        );
+        taken.then(|| SocketPlace(Arc::clone(&self.count)))
     }
 
-    /// Takes one packet off the totals of what may be sent.
+    /// Takes one packet off the totals of what may be sent. One that would never have its turn, whole or, if it
+    /// may be cut, in pieces, is denied as well.
     ///
     /// # Errors
     /// `ESKTPKTDENY`, and nothing is taken.
-    pub(super) fn take_send(&mut self, len: usize) -> Result<(), Status> {
+    pub(super) fn take_send(&self, len: usize, may_be_cut: bool) -> Result<(), Status> {
         let len = len as u64;
-        if !self.sent_bytes.allows(len) || !self.sent_packets.allows(1) {
-            return Err(Status::ESKTPKTDENY);
-        }
-        self.sent_bytes.take(len);
-        self.sent_packets.take(1);
-        Ok(())
+        let burst_len = if may_be_cut { len.min(1) } else { len };
+        let taken = self.count.take_if(
+            |limits, account| {
+                fits(account.totals.sent_bytes, len, limits.max_send_byte)
+                    && fits(account.totals.sent_packets, 1, limits.max_send_pkt)
+                    && limits.max_burst_rate_byte.iter().all(|rate| burst_len <= rate.count)
+                    && limits.max_burst_rate_pkt.iter().all(|rate| rate.count > 0)
+            },
+            |account| account.send(len),
+        );
+        if taken { Ok(()) } else { Err(Status::ESKTPKTDENY) }
     }
 
-    /// Counts one packet, which is sent now, against the burst rates.
-    ///
-    /// # Errors
-    /// `ESKTPKTDENY`, and nothing is counted.
-    pub(super) fn take_burst(&mut self, now: Ticks, len: usize) -> Result<(), Status> {
-        let len = len as u64;
-        let bytes_fit = self.byte_bursts.iter_mut().all(|burst| burst.allows(now, len));
-        if !bytes_fit || !self.packet_bursts.iter_mut().all(|burst| burst.allows(now, 1)) {
-            return Err(Status::ESKTPKTDENY);
-        }
-        self.byte_bursts.iter_mut().for_each(|burst| burst.take(now, len));
-        self.packet_bursts.iter_mut().for_each(|burst| burst.take(now, 1));
-        Ok(())
+    /// Most bytes that can leave at one moment.
+    pub(super) fn burst_len_max(&self) -> usize {
+        let limits = self.count.certificates.iter().map(|certificate| &certificate.limits);
+        let rates = limits.flat_map(|limits| &limits.max_burst_rate_byte);
+        let least = rates.map(|rate| rate.count).min().unwrap_or(u64::MAX);
+        usize::try_from(least).unwrap_or(usize::MAX)
+    }
+
+    /// Counts what leaves now against the burst rates, if it is its turn; when that is.
+    pub(super) fn take_turn(&self, now: Ticks, len: usize, packets: u64) -> Turn {
+        let (len, count) = (len as u64, &self.count);
+        let mut turn = Turn::Now;
+        count.with_accounts((), |accounts| {
+            count.each_of(accounts, |_, account| {
+                turn = turn.max(account.bursts.turn(now, len, packets));
+            });
+            if turn == Turn::Now {
+                count.each_of(accounts, |_, account| account.bursts.take(now, len, packets));
+            }
+        });
+        turn
     }
 
     /// Takes one packet off the totals of what may be received; false, and nothing taken, if it
     /// exceeds them.
-    pub(super) fn take_received(&mut self, len: usize) -> bool {
+    pub(super) fn take_received(&self, len: usize) -> bool {
         let len = len as u64;
-        if !self.received_bytes.allows(len) || !self.received_packets.allows(1) {
-            return false;
-        }
-        self.received_bytes.take(len);
-        self.received_packets.take(1);
-        true
+        self.count.take_if(
+            |limits, account| receivable_len(limits, account).is_some_and(|max| len <= max),
+            |account| account.receive(len),
+        )
     }
 
     /// Bytes that one more packet may have; `None` if there may be no more.
     pub(super) fn receivable_len(&self) -> Option<u64> {
-        let bytes = self.received_bytes.left.unwrap_or(u64::MAX);
-        (bytes > 0 && self.received_packets.allows(1)).then_some(bytes)
-    }
-}
-
-/// What is left of a total; `None` is no limit.
-#[derive(Debug, Default)]
-struct Budget {
-    left: Option<u64>,
-}
-
-impl Budget {
-    fn allows(&self, amount: u64) -> bool {
-        self.left.is_none_or(|left| amount <= left)
+        let count = &self.count;
+        let len = count.with_accounts(Some(u64::MAX), |accounts| count.receivable_len(accounts));
+        len.filter(|len| *len > 0)
     }
 
-    fn take(&mut self, amount: u64) {
-        self.left = self.left.map(|left| left.saturating_sub(amount));
-    }
-}
-
-/// A burst rate and what was sent within its window.
-#[derive(Debug)]
-struct Burst {
-    rate: BurstRate,
-    sent: VecDeque<(Ticks, u64)>,
-    /// Sum of `sent`.
-    count: u64,
-}
-
-impl Burst {
-    fn new(rate: BurstRate) -> Self {
-        Self { rate, sent: VecDeque::new(), count: 0 }
-    }
-
-    /// Whether no window that ends now would hold too much.
-    fn allows(&mut self, now: Ticks, amount: u64) -> bool {
-        let window = Duration::from_nanos(self.rate.window);
-        while let Some(&(time, count)) = self.sent.front()
-            && time.saturating_add(window) <= now
-        {
-            self.sent.pop_front();
-            self.count -= count;
+    /// Receives as much as `read` takes of the bytes that it is told it may; 0 takes nothing. Nobody else receives
+    /// meanwhile, or what this one was told would not hold.
+    pub(super) fn receive_by(
+        &self,
+        len_max: usize,
+        read: impl FnOnce(usize) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        if self.count.certificates.is_empty() {
+            return read(len_max);
         }
-        self.count.saturating_add(amount) <= self.rate.count
+        let mut accounts = self.count.ledger.accounts();
+        let allowed = self.count.receivable_len(&mut accounts).unwrap_or(0);
+        let len = read(len_max.min(usize::try_from(allowed).unwrap_or(usize::MAX)))?;
+        if len > 0 {
+            self.count.each_of(&mut accounts, |_, account| account.receive(len as u64));
+        }
+        Ok(len)
+    }
+}
+
+impl Count {
+    fn begin(
+        certificates: &[Certificate],
+        ledger: &Arc<Ledger>,
+        now: Ticks,
+    ) -> Result<Self, LedgerFull> {
+        let counted = || certificates.iter().filter(|certificate| counts(&certificate.limits));
+        let ids: Vec<_> = counted()
+            .map(|certificate| (CertificateId::of(certificate), certificate.not_after))
+            .collect();
+        if let Some(top) = certificates.last() {
+            ledger.admit(&ids, &CertificateId::of(top), now)?;
+        }
+        let certificates = counted()
+            .zip(ids)
+            .map(|(certificate, (id, _))| Counted { id, limits: certificate.limits.clone() });
+        let count = Self { ledger: Arc::clone(ledger), certificates: certificates.collect() };
+        count.each(|limits, account| account.bursts.watch(limits));
+        Ok(count)
     }
 
-    fn take(&mut self, now: Ticks, amount: u64) {
-        self.count += amount;
-        self.sent.push_back((now, amount));
-        if self.sent.len() > REMEMBERED_MAX
-            && let Some((_, oldest)) = self.sent.pop_front()
-            && let Some((_, next)) = self.sent.front_mut()
-        {
-            *next += oldest;
+    /// Does something with all accounts at one moment; what results if there are none.
+    fn with_accounts<R>(&self, without: R, act: impl FnOnce(&mut Accounts) -> R) -> R {
+        if self.certificates.is_empty() { without } else { act(&mut self.ledger.accounts()) }
+    }
+
+    /// Does something with the account of every certificate.
+    fn each(&self, act: impl FnMut(&CertificateLimits, &mut Account)) {
+        self.with_accounts((), |accounts| self.each_of(accounts, act));
+    }
+
+    /// The same; all of them are there while this lives.
+    fn each_of(
+        &self,
+        accounts: &mut Accounts,
+        mut act: impl FnMut(&CertificateLimits, &mut Account),
+    ) {
+        for certificate in &self.certificates {
+            if let Some(account) = accounts.get_mut(&certificate.id) {
+                act(&certificate.limits, account);
+            }
         }
     }
+
+    /// Takes of all accounts, if all of them allow it.
+    fn take_if(
+        &self,
+        allows: impl Fn(&CertificateLimits, &Account) -> bool,
+        take: impl Fn(&mut Account),
+    ) -> bool {
+        self.with_accounts(true, |accounts| {
+            let mut allowed = true;
+            self.each_of(accounts, |limits, account| allowed &= allows(limits, account));
+            if allowed {
+                self.each_of(accounts, |_, account| take(account));
+            }
+            allowed
+        })
+    }
+
+    fn receivable_len(&self, accounts: &mut Accounts) -> Option<u64> {
+        let mut least = Some(u64::MAX);
+        self.each_of(accounts, |limits, account| {
+            least = least.and_then(|least| Some(least.min(receivable_len(limits, account)?)));
+        });
+        least
+    }
+}
+
+/// Whether a certificate limits anything that is counted.
+fn counts(limits: &CertificateLimits) -> bool {
+    let totals = [
+        limits.max_send_byte,
+        limits.max_send_pkt,
+        limits.max_recv_byte,
+        limits.max_recv_pkt,
+        limits.max_socket_count,
+    ];
+    totals.iter().any(Option::is_some)
+        || !limits.max_burst_rate_byte.is_empty()
+        || !limits.max_burst_rate_pkt.is_empty()
+}
+
+fn fits(used: u64, more: u64, max: Option<u64>) -> bool {
+    max.is_none_or(|max| used.saturating_add(more) <= max)
+}
+
+/// Bytes that one more packet may have under one certificate; `None` if there may be no more packet.
+fn receivable_len(limits: &CertificateLimits, account: &Account) -> Option<u64> {
+    let may_have_packet = fits(account.totals.received_packets, 1, limits.max_recv_pkt);
+    let left = |max: u64| max.saturating_sub(account.totals.received_bytes);
+    may_have_packet.then(|| limits.max_recv_byte.map_or(u64::MAX, left))
 }
 
 /// Only the leading bits count: host bits in the certificate are ignored (Q3).
@@ -205,13 +314,45 @@ fn contains(network: &Destination, address: IpAddr) -> bool {
     differing.leading_zeros() >= network.prefix_len.into()
 }
 
+/// Certificates with these limits, such as an operator and delegates issue them.
+#[cfg(test)]
+pub(super) fn certificates(texts: &[&str]) -> Vec<Certificate> {
+    use engine::wire::certificate::Delegation;
+    use engine::wire::issue::{CertificateFields, issue};
+    use engine::wire::key::PrivateKey;
+
+    let certificate = |(index, text): (usize, &&str)| {
+        let is_top = index + 1 == texts.len();
+        let fields = CertificateFields {
+            certificate_type: if is_top {
+                CertificateType::Exppriv
+            } else {
+                CertificateType::Delpriv
+            },
+            delegation: Delegation { exppriv: !is_top, reppriv: false },
+            path_len: None,
+            not_before: Ticks(0),
+            not_after: super::now().saturating_add(Duration::from_secs(3600)),
+            description: None,
+            auxiliary: Vec::new(),
+            limits: CertificateLimits::parse(text.as_bytes()).unwrap(),
+        };
+        let key = PrivateKey::generate().unwrap();
+        Certificate::from_der(&issue(&fields, &key.public_key(), &key).unwrap()).unwrap()
+    };
+    texts.iter().enumerate().map(certificate).collect()
+}
+
 #[cfg(test)]
 impl Limits {
     /// Those of one certificate with this text.
     pub(super) fn of_text(text: &str) -> Self {
-        let mut limits = Self::default();
-        limits.add(&CertificateLimits::parse(text.as_bytes()).unwrap());
-        limits
+        Self::of_session(&certificates(&[text]), &Arc::default())
+    }
+
+    /// Those of a session whose chain has these certificates.
+    pub(super) fn of_session(certificates: &[Certificate], ledger: &Arc<Ledger>) -> Self {
+        Self::of_certificates(certificates, ledger, super::now()).unwrap()
     }
 }
 
@@ -220,49 +361,56 @@ mod tests {
     use super::*;
 
     fn limits(texts: &[&str]) -> Limits {
-        let mut limits = Limits::default();
-        for text in texts {
-            limits.add(&CertificateLimits::parse(text.as_bytes()).unwrap());
-        }
-        limits
+        Limits::of_session(&certificates(texts), &Arc::default())
     }
 
     const DENIED: Result<(), Status> = Err(Status::ESKTPKTDENY);
 
     #[test]
-    fn no_limits_allow_everything() {
-        let mut limits = limits(&[]);
-        assert!(limits.allows_socket(255) && limits.allows_destination([10, 0, 0, 1].into()));
-        assert_eq!((limits.priority_max(), limits.period()), (None, None));
-        assert!(limits.take_send(usize::MAX).is_ok() && limits.take_burst(Ticks(0), 9).is_ok());
-        assert!(limits.take_received(1) && !limits.spoofing_forbidden());
+    fn no_limits_allow_everything_but_foreign_sources() {
+        let limits = limits(&[""]);
+        assert!(limits.take_socket().is_some() && limits.allows_destination([10, 0, 0, 1].into()));
+        assert_eq!(limits.period(), None);
+        assert!(limits.take_send(usize::MAX, false).is_ok());
+        assert_eq!(limits.take_turn(Ticks(0), 9, 1), Turn::Now);
+        assert!(limits.take_received(1) && !limits.spoofing_allowed());
         assert_eq!(limits.receivable_len(), Some(u64::MAX));
     }
 
     #[test]
     fn the_tightest_limit_of_the_chain_holds() {
-        let limits = limits(&[
-            "max_num_priority=9;max_socket_count=2;max_exp_period=5;src_ip_spoofing=1;",
-            "max_num_priority=7;max_socket_count=3;src_ip_spoofing=0;",
-        ]);
-        assert_eq!(
-            (limits.priority_max(), limits.period()),
-            (Some(7), Some(Duration::from_nanos(5)))
-        );
-        assert!(limits.allows_socket(1) && !limits.allows_socket(2));
-        assert!(limits.spoofing_forbidden());
+        let limits = limits(&["max_socket_count=2;max_exp_period=5;", "max_socket_count=3;"]);
+        assert_eq!(limits.period(), Some(Duration::from_nanos(5)));
+        let places = [limits.take_socket(), limits.take_socket()];
+        assert!(places.iter().all(Option::is_some) && limits.take_socket().is_none());
+        drop(places);
+        assert!(limits.take_socket().is_some());
+    }
+
+    #[test]
+    fn every_certificate_that_passes_a_privilege_on_has_to_allow_foreign_sources() {
+        let (yes, no) = ("src_ip_spoofing=1;", "src_ip_spoofing=0;");
+        for (texts, allowed) in [
+            (&[yes][..], true),
+            (&[no], false),
+            (&[""], false),
+            (&["max_send_pkt=9;"], false),
+            (&[yes, yes], true),
+            (&[yes, no], false),
+            (&[no, yes], false),
+            (&[yes, ""], false),
+            (&["", yes], false),
+        ] {
+            assert_eq!(limits(texts).spoofing_allowed(), allowed, "{texts:?}");
+        }
     }
 
     #[test]
     fn totals_are_used_up_and_what_is_denied_costs_nothing() {
-        let mut limits =
-            limits(&["max_send_byte=10;max_send_pkt=3;max_recv_byte=5;max_recv_pkt=2;"]);
-        assert_eq!(limits.take_send(6), Ok(()));
-        assert_eq!(limits.take_send(5), DENIED);
-        assert_eq!(
-            (limits.take_send(4), limits.take_send(0), limits.take_send(0)),
-            (Ok(()), Ok(()), DENIED)
-        );
+        let limits = limits(&["max_send_byte=10;max_send_pkt=3;max_recv_byte=5;max_recv_pkt=2;"]);
+        let send = |len| limits.take_send(len, false);
+        assert_eq!((send(6), send(5)), (Ok(()), DENIED));
+        assert_eq!((send(4), send(0), send(0)), (Ok(()), Ok(()), DENIED));
         assert_eq!(limits.receivable_len(), Some(5));
         assert!(!limits.take_received(6) && limits.take_received(4));
         assert_eq!(limits.receivable_len(), Some(1));
@@ -271,29 +419,69 @@ mod tests {
     }
 
     #[test]
-    fn every_window_holds_no_more_than_its_burst() {
-        let mut limits = limits(&["max_burst_rate_byte=100/10;", "max_burst_rate_pkt=2/5,3/1000;"]);
-        assert_eq!(limits.take_burst(Ticks(0), 101), DENIED);
-        assert_eq!(limits.take_burst(Ticks(0), 60), Ok(()));
-        assert_eq!(limits.take_burst(Ticks(6), 60), DENIED);
-        assert_eq!(limits.take_burst(Ticks(6), 40), Ok(()));
-        assert_eq!(limits.take_burst(Ticks(9), 0), Ok(()));
-        // Two packets within 5, then three within 1000.
-        assert_eq!(limits.take_burst(Ticks(10), 1), DENIED);
-        assert_eq!(limits.take_burst(Ticks(999), 1), DENIED);
-        assert_eq!(limits.take_burst(Ticks(1000), 1), Ok(()));
+    fn what_no_burst_could_ever_hold_is_denied_at_once_unless_it_may_be_cut() {
+        let limits = limits(&["max_burst_rate_byte=10/5;", "max_burst_rate_byte=8/5;"]);
+        assert_eq!((limits.take_send(9, false), limits.take_send(9, true)), (DENIED, Ok(())));
+        assert_eq!((limits.take_send(8, false), limits.burst_len_max()), (Ok(()), 8));
+        for text in ["max_burst_rate_byte=0/5;", "max_burst_rate_pkt=0/5;"] {
+            assert_eq!(self::limits(&[text]).take_send(1, true), DENIED, "{text}");
+        }
     }
 
     #[test]
-    fn a_burst_remembers_only_so_much_and_errs_on_the_safe_side() {
-        let rate = BurstRate { count: u64::MAX, window: 1 << 40 };
-        let mut burst = Burst::new(rate);
-        for time in 0..=REMEMBERED_MAX as u64 {
-            burst.take(Ticks(time), 1);
-        }
-        assert_eq!(burst.sent.len(), REMEMBERED_MAX);
-        assert_eq!(burst.sent.front(), Some(&(Ticks(1), 2)));
-        assert_eq!(burst.count, REMEMBERED_MAX as u64 + 1);
+    fn a_turn_is_taken_of_all_certificates_or_of_none() {
+        let limits = limits(&["max_burst_rate_pkt=3/100;", "max_burst_rate_pkt=1/10;"]);
+        assert_eq!(limits.take_turn(Ticks(0), 1, 1), Turn::Now);
+        assert_eq!(limits.take_turn(Ticks(1), 1, 1), Turn::Later(Ticks(10)));
+        assert_eq!(limits.take_turn(Ticks(10), 1, 1), Turn::Now);
+        assert_eq!(limits.take_turn(Ticks(20), 1, 1), Turn::Now);
+        assert_eq!(limits.take_turn(Ticks(30), 1, 1), Turn::Later(Ticks(100)));
+    }
+
+    #[test]
+    fn a_stream_takes_what_it_reads_and_no_more() {
+        let limits = limits(&["max_recv_byte=10;max_recv_pkt=3;"]);
+        assert_eq!(limits.receive_by(6, Ok).unwrap(), 6);
+        assert_eq!(limits.receive_by(6, |len| Ok(len.min(3))).unwrap(), 3);
+        let nothing = limits.receive_by(6, |_| Err(io::ErrorKind::WouldBlock.into()));
+        assert!(nothing.is_err());
+        assert_eq!(limits.receive_by(6, |_| Ok(0)).unwrap(), 0);
+        assert_eq!(limits.receivable_len(), Some(1));
+        assert_eq!(limits.receive_by(6, Ok).unwrap(), 1);
+        assert_eq!(limits.receivable_len(), None);
+    }
+
+    #[test]
+    fn each_certificate_counts_for_itself_in_every_session_and_chain() {
+        let ledger = Arc::default();
+        let chain = certificates(&["max_send_pkt=3;max_socket_count=2;", "max_send_pkt=4;"]);
+        let (delegated, top) = (&chain[..], &chain[1..]);
+        let session = |certificates| Limits::of_session(certificates, &ledger);
+        let first = session(delegated);
+        let socket = first.take_socket();
+        assert!(socket.is_some() && first.take_send(1, false).is_ok());
+        // Another session at the same time, and others after it.
+        let second = session(delegated);
+        assert!(second.take_socket().is_some() && second.take_send(1, false).is_ok());
+        let both = (second.take_socket(), second.take_socket());
+        assert!(both.0.is_some() && both.1.is_none());
+        drop((first, second, both, socket));
+        let third = session(delegated);
+        assert!(third.take_send(1, false).is_ok() && third.take_send(1, false) == DENIED);
+        // The upper certificate has one packet left, in whatever chain.
+        let fourth = session(top);
+        assert!(fourth.take_send(1, false).is_ok() && fourth.take_send(1, false) == DENIED);
+        // Another certificate with the same limits begins with all of them.
+        let other = certificates(&["max_send_pkt=3;"]);
+        assert!(session(&other).take_send(1, false).is_ok());
+    }
+
+    #[test]
+    fn a_burst_rate_does_not_begin_anew_with_each_session() {
+        let (ledger, chain) = (Arc::default(), certificates(&["max_burst_rate_pkt=1/100;"]));
+        let session = || Limits::of_session(&chain, &ledger);
+        assert_eq!(session().take_turn(Ticks(0), 1, 1), Turn::Now);
+        assert_eq!(session().take_turn(Ticks(1), 1, 1), Turn::Later(Ticks(100)));
     }
 
     #[test]

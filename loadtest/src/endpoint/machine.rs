@@ -65,6 +65,11 @@ impl Machine {
             }
     }
 
+    /// Whether the endpoint has any address of IPv6.
+    pub(super) fn has_ipv6(&self) -> bool {
+        !self.facts().ipv6.is_empty()
+    }
+
     /// Addresses and DNS servers.
     pub(super) fn facts(&self) -> &Facts {
         self.facts.get_or_init(|| {
@@ -127,6 +132,15 @@ impl Facts {
         }
         self.dns_ipv4.truncate(DNS_SERVERS_MAX);
         self.dns_ipv6.truncate(DNS_SERVERS_MAX);
+    }
+}
+
+#[cfg(test)]
+impl Machine {
+    /// One that exports its own address, and these of IPv6.
+    pub(super) fn with_ipv6(own: IpAddr, ipv6: &[Ipv6Addr]) -> Self {
+        let facts = Facts { ipv6: ipv6.to_vec(), ..Facts::default() };
+        Self { own, host_id: String::new(), facts: facts.into() }
     }
 }
 

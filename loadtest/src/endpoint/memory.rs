@@ -4,13 +4,14 @@
 //! 0x1000_0000  address counts, protocols, buffers    0x1000_0100 IPv4 list   0x1000_1000 IPv6 list
 //! 0x1001_0000  clock, buffers in all and in use
 //! 0x1002_0000  DNS server counts                     +0x010 IPv4 list        +0x100 IPv6 list
+//! 0x1002_0200  what becomes of the fields of raw headers, IPv4               +0x010 IPv6
 //! 0x1003_0000  host id
 //! 0x2000_0000  sockets, 0x400 each by sktid: state, addresses, buffer, drops, failed send, mask, controls
 //! 0x3000_0000  time of the latest send, 8 bytes each by tag
 //! ```
 //!
-//! Everything else reads as zeros, the bytes on raw headers too, whose meaning nobody has written down.
-//! Only a socket's mask and control bytes can be written.
+//! Everything else reads as zeros. Only a socket's mask and control bytes can be written, and, while it is open,
+//! the size of its buffer and its failed send.
 
 use std::net::IpAddr;
 
@@ -18,7 +19,7 @@ use engine::wire::message::Status;
 use engine::wire::time::Ticks;
 
 use super::machine::Machine;
-use super::sockets::{BUFFERS_LEN_MAX, Table};
+use super::sockets::{BUFFERS_LEN_MAX, Entry, Table};
 
 const ADDRESS_COUNTS: u32 = 0x1000_0000;
 const IPV4_LIST: u32 = 0x1000_0100;
@@ -28,18 +29,30 @@ const BUFFERS: u32 = 0x1001_0010;
 const DNS_COUNTS: u32 = 0x1002_0000;
 const DNS_IPV4_LIST: u32 = 0x1002_0010;
 const DNS_IPV6_LIST: u32 = 0x1002_0100;
+const IPV4_HEADER: u32 = 0x1002_0200;
+const IPV6_HEADER: u32 = 0x1002_0210;
 const HOST_ID: u32 = 0x1003_0000;
 const HOST_ID_LEN: usize = 256;
 const SOCKETS: u32 = 0x2000_0000;
 const SOCKET_LEN: u32 = 0x400;
 const SOCKETS_END: u32 = SOCKETS + 256 * SOCKET_LEN;
 /// From the start of a socket.
+const BUFFER_LEN: u32 = 0x40;
+const SEND_ERROR: u32 = 0x60;
 const MASK: u32 = 0x70;
 const CONTROL_BYTES: u32 = 0x100;
 const SEND_TIMES: u32 = 0x3000_0000;
 
 /// Bits of the supported protocols.
 const RAW_TCP_UDP: u32 = 0b111;
+
+/// What Linux makes of a raw IPv4 header: version, header length, service, total length, identification, flags,
+/// fragment offset, time to live, protocol, checksum, source, destination. 0 leaves as it is, 1 changes, 2 fills in
+/// if it is zero.
+const IPV4_HEADER_BEHAVIOUR: [u8; 12] = [0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 2, 0];
+/// The same of IPv6: version, traffic class, flow label, payload length, next header, hop limit, source,
+/// destination.
+const IPV6_HEADER_BEHAVIOUR: [u8; 8] = [0; 8];
 
 /// What is at `address` now, `len` bytes of it.
 pub(super) fn read(
@@ -68,28 +81,56 @@ pub(super) fn read(
 /// Writes `data` to the memory at `address`.
 ///
 /// # Errors
-/// `EMEMBADADR`, and nothing is written, unless all of it goes to one socket's mask or control bytes.
+/// `EMEMBADADR`, and nothing is written, unless all of it goes to one cell that can be written.
 pub(super) fn write(table: &mut Table, address: u32, data: &[u8]) -> Result<(), Status> {
+    let bad_address = Status::EMEMBADADR;
     if !(SOCKETS..SOCKETS_END).contains(&address) {
-        return Err(Status::EMEMBADADR);
+        return Err(bad_address);
     }
-    let sktid = u8::try_from((address - SOCKETS) / SOCKET_LEN).map_err(|_| Status::EMEMBADADR)?;
+    let sktid = u8::try_from((address - SOCKETS) / SOCKET_LEN).map_err(|_| bad_address)?;
     let offset = (address - SOCKETS) % SOCKET_LEN;
     let mut controls = table.controls(sktid);
-    let mut mask = controls.mask.to_be_bytes();
-    let (cell, start) = if offset < CONTROL_BYTES {
-        (&mut mask[..], MASK)
-    } else {
-        (&mut controls.bytes[..], CONTROL_BYTES)
-    };
-    offset
-        .checked_sub(start)
-        .and_then(|at| cell.get_mut(at as usize..)?.get_mut(..data.len()))
-        .ok_or(Status::EMEMBADADR)?
-        .copy_from_slice(data);
-    controls.mask = u16::from_be_bytes(mask);
-    *table.controls_mut(sktid) = controls;
+    match offset {
+        CONTROL_BYTES.. => {
+            patch(&mut controls.bytes, offset - CONTROL_BYTES, data)?;
+            *table.controls_mut(sktid) = controls;
+        }
+        MASK.. => {
+            let mut mask = controls.mask.to_be_bytes();
+            patch(&mut mask, offset - MASK, data)?;
+            table.controls_mut(sktid).mask = u16::from_be_bytes(mask);
+        }
+        SEND_ERROR.. => {
+            let entry = table.entry_mut(sktid).ok_or(bad_address)?;
+            let mut cell = send_error(entry);
+            patch(&mut cell, offset - SEND_ERROR, data)?;
+            let [status, tag @ ..] = cell;
+            let is_set = cell != [0; 3];
+            entry.send_error = is_set.then(|| (Status(status.into()), u16::from_be_bytes(tag)));
+        }
+        BUFFER_LEN.. => {
+            let entry = table.entry_mut(sktid).ok_or(bad_address)?;
+            let mut len = entry.buffer_len().to_be_bytes();
+            patch(&mut len, offset - BUFFER_LEN, data)?;
+            entry.set_buffer_len(u32::from_be_bytes(len));
+        }
+        _ => return Err(bad_address),
+    }
     Ok(())
+}
+
+/// Overwrites a part of a cell.
+fn patch(cell: &mut [u8], at: u32, data: &[u8]) -> Result<(), Status> {
+    let part = cell.get_mut(at as usize..).and_then(|rest| rest.get_mut(..data.len()));
+    part.ok_or(Status::EMEMBADADR)?.copy_from_slice(data);
+    Ok(())
+}
+
+/// The latest failed send: its status in one byte, where every status of a packet fits, and its tag.
+fn send_error(entry: &Entry) -> [u8; 3] {
+    let (status, tag) = entry.send_error.unwrap_or((Status::SUCCESS, 0));
+    let ([_, status], [high, low]) = (status.0.to_be_bytes(), tag.to_be_bytes());
+    [status, high, low]
 }
 
 fn show_machine(view: &mut View, table: &Table, machine: &Machine, now: Ticks) {
@@ -103,7 +144,9 @@ fn show_machine(view: &mut View, table: &Table, machine: &Machine, now: Ticks) {
     view.show(IPV6_LIST, &facts.ipv6.iter().flat_map(|a| a.octets()).collect::<Vec<u8>>());
     view.show(CLOCK, &now.0.to_be_bytes());
     view.show(BUFFERS, &buffers_max);
-    view.show(BUFFERS + 4, &table.buffers_len().to_be_bytes());
+    view.show(BUFFERS + 4, &table.buffers_used().to_be_bytes());
+    view.show(IPV4_HEADER, &IPV4_HEADER_BEHAVIOUR);
+    view.show(IPV6_HEADER, &IPV6_HEADER_BEHAVIOUR);
     view.show(DNS_COUNTS, &[count(facts.dns_ipv4.len()), count(facts.dns_ipv6.len())]);
     view.show(DNS_IPV4_LIST, &facts.dns_ipv4.iter().flat_map(|a| a.octets()).collect::<Vec<u8>>());
     view.show(DNS_IPV6_LIST, &facts.dns_ipv6.iter().flat_map(|a| a.octets()).collect::<Vec<u8>>());
@@ -124,17 +167,12 @@ fn show_socket(view: &mut View, table: &Table, sktid: u8) {
     view.show(base + 0x20, &remote.map(|remote| octets(remote.ip())).unwrap_or_default());
     view.show(base + 0x30, &entry.local.port().to_be_bytes());
     view.show(base + 0x32, &remote.map_or(0, |remote| remote.port()).to_be_bytes());
-    view.show(base + 0x40, &entry.buffer_len.to_be_bytes());
+    view.show(base + BUFFER_LEN, &entry.buffer_len().to_be_bytes());
     view.show(base + 0x44, &entry.used.to_be_bytes());
     let (bytes, packets) = entry.dropped;
     view.show(base + 0x50, &bytes.to_be_bytes());
     view.show(base + 0x54, &packets.to_be_bytes());
-    if let Some((status, tag)) = entry.send_error {
-        // A cell of one byte; every status of a packet fits.
-        let [_, status] = status.0.to_be_bytes();
-        view.show(base + 0x60, &[status]);
-        view.show(base + 0x61, &tag.to_be_bytes());
-    }
+    view.show(base + SEND_ERROR, &send_error(entry));
 }
 
 fn octets(address: IpAddr) -> Vec<u8> {
@@ -212,6 +250,8 @@ mod tests {
         assert_eq!(see(&table, IPV4_LIST, 8), [127, 8, 0, 1, 255, 0, 0, 0]);
         assert_eq!(see(&table, HOST_ID, 12), b"endpoint 7\0\0");
         assert_eq!(see(&table, BUFFERS, 8), [4, 0, 0, 0, 0, 0, 0, 0]);
+        assert_eq!(see(&table, IPV4_HEADER, 13), [0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 2, 0, 0]);
+        assert_eq!(see(&table, IPV6_HEADER, 8), [0; 8]);
         let counts = see(&table, DNS_COUNTS, 2);
         assert_eq!(counts[0], count(machine().facts().dns_ipv4.len()));
         assert_eq!(see(&table, DNS_IPV4_LIST, 0x40).len(), 0x40);
@@ -221,14 +261,45 @@ mod tests {
     fn unmapped_memory_is_zeros_up_to_its_end() {
         let table = Table::default();
         for (address, len) in
-            [(0, 100), (0x1002_0200, 20), (0x4000_0000, 0xFFFF), (0xFFFF_0000, 0xFFFF)]
+            [(0, 100), (0x1002_0220, 20), (0x4000_0000, 0xFFFF), (0xFFFF_0000, 0xFFFF)]
         {
             assert_eq!(see(&table, address, len), vec![0; len.into()], "{address:#x}");
         }
     }
 
     #[test]
-    fn only_masks_and_control_bytes_can_be_written() {
+    fn the_size_of_a_buffer_and_a_failed_send_can_be_written_while_the_socket_is_open() {
+        use engine::wire::message::{Family, Protocol, Socket};
+
+        let mut table = Table::default();
+        let socket = Socket { sktid: 7, family: Family::Ipv4, protocol: Protocol::Udp };
+        let socket_7 = SOCKETS + 7 * SOCKET_LEN;
+        let cells = [(BUFFER_LEN, &[0, 0, 1, 2][..]), (SEND_ERROR, &[0x39, 4, 5])];
+        for (cell, data) in cells {
+            assert_eq!(write(&mut table, socket_7 + cell, data), Err(Status::EMEMBADADR));
+        }
+        let place = table.limits().take_socket().unwrap();
+        let local = ([127, 8, 0, 1], 7).into();
+        let number = table.insert(socket, 100, local, super::super::sockets::State::Open, place);
+        for (cell, data) in cells {
+            assert_eq!(write(&mut table, socket_7 + cell, data), Ok(()));
+            assert_eq!(see(&table, socket_7 + cell, 4)[..data.len()], *data);
+        }
+        assert_eq!(table.readable_len(number), Some(0x102));
+        // The mlet has seen it, and makes room for the next.
+        assert_eq!(write(&mut table, socket_7 + SEND_ERROR, &[0; 3]), Ok(()));
+        table.sent(number, 9, 1, Ticks(1), Err(Status::EPKTNOTSENT));
+        assert_eq!(see(&table, socket_7 + SEND_ERROR, 3), [0x41, 0, 9]);
+        assert_eq!(write(&mut table, socket_7 + SEND_ERROR, &[0]), Ok(()));
+        assert_eq!(see(&table, socket_7 + SEND_ERROR, 3), [0, 0, 9]);
+        for (cell, len) in [(BUFFER_LEN, 5), (BUFFER_LEN + 4, 1), (SEND_ERROR, 4), (0x50, 1)] {
+            let result = write(&mut table, socket_7 + cell, &vec![1; len]);
+            assert_eq!(result, Err(Status::EMEMBADADR), "{cell:#x}");
+        }
+    }
+
+    #[test]
+    fn only_masks_and_control_bytes_can_be_written_of_a_socket_that_is_not_open() {
         let mut table = Table::default();
         let socket_7 = SOCKETS + 7 * SOCKET_LEN;
         for (address, data, result) in [

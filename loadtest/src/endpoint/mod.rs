@@ -7,6 +7,8 @@
 //! connection   TCP and TLS to the controller, the programs its chain demands
 //! setup        CDATA and START
 //! requests     the requests of the mlet, in order
+//! limits       what the controller's chain allows
+//! ledger       what its certificates have used up of that, over all sessions
 //! sockets      the sockets those requests open, and their notifications
 //! ```
 //!
@@ -17,6 +19,7 @@
 mod connection;
 mod filter;
 pub(crate) mod hosted;
+pub(crate) mod ledger;
 mod limits;
 mod machine;
 mod memory;
@@ -32,7 +35,7 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use engine::proto::tls::SetupError;
 use engine::proto::trust::{ChainError, VerifiedChain};
@@ -47,6 +50,7 @@ use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
 use crate::link::{Link, LinkError};
+use ledger::{Ledger, LedgerFull, StateError};
 use limits::Limits;
 use machine::Machine;
 use requests::Service;
@@ -78,6 +82,10 @@ pub(crate) struct Endpoint {
     /// Serve experiments whose chain demands monitor programs, without running these. Otherwise such an
     /// experiment is refused: what its operator wanted to be checked would not be.
     pub(crate) monitors_not_enforced: bool,
+    /// What controllers' certificates have used up, which all sessions share.
+    pub(crate) ledger: Arc<Ledger>,
+    /// How long the experiment has run in earlier sessions.
+    pub(crate) ran: Duration,
     /// Fault: vanish, without a word, when a request of this type arrives.
     pub(crate) leave_at: Option<MessageType>,
 }
@@ -89,6 +97,10 @@ pub(crate) struct Session {
     pub(crate) started: bool,
     /// From connect() to the mlet's first message.
     pub(crate) setup: Option<Duration>,
+    /// How long the experiment has run, in earlier sessions and in this one.
+    pub(crate) ran: Duration,
+    /// When START was answered.
+    start: Option<Instant>,
     /// How it ended.
     pub(crate) end: Result<End, EndpointError>,
 }
@@ -107,6 +119,8 @@ pub(crate) enum End {
     Preempted,
     /// The experiment took as long as its chain allows.
     PeriodOver,
+    /// The controller's chain is not valid any more.
+    ChainExpired,
     /// The endpoint vanished, as it was told to.
     Left,
 }
@@ -145,6 +159,10 @@ pub(crate) enum EndpointError {
         /// The highest allowed.
         max: u64,
     },
+    /// There is no place for the accounts of the chain's certificates.
+    Ledger(LedgerFull),
+    /// What the chain's certificates use up cannot be kept.
+    State(StateError),
     /// The chain demands monitor programs, which this endpoint does not run.
     MonitorsNotRun {
         /// How many.
@@ -175,6 +193,7 @@ impl fmt::Display for End {
             Self::Yielded { .. } => "the mlet yielded",
             Self::Preempted => "another experiment needs the endpoint",
             Self::PeriodOver => "the experiment took as long as its chain allows",
+            Self::ChainExpired => "the controller's certificates have expired",
             Self::Left => "the endpoint was ended on purpose",
         })
     }
@@ -198,6 +217,8 @@ impl fmt::Display for EndpointError {
                 f,
                 "the experiment has priority {priority}, but its chain allows {max} at most"
             ),
+            Self::Ledger(cause) => cause.fmt(f),
+            Self::State(cause) => cause.fmt(f),
             Self::MonitorsNotRun { count } => write!(
                 f,
                 "the controller's chain demands that {count} monitor programs be run, which this \
@@ -232,6 +253,7 @@ impl std::error::Error for EndpointError {
             Self::ServerName(cause) => Some(cause),
             Self::Chain(cause) => Some(cause),
             Self::Link(cause) => Some(cause),
+            Self::State(cause) => Some(cause),
             _ => None,
         }
     }
@@ -246,7 +268,12 @@ impl From<LinkError> for EndpointError {
 impl Session {
     /// It came to nothing.
     fn failed(error: EndpointError) -> Self {
-        Self { started: false, setup: None, end: Err(error) }
+        Self::without_start(Err(error))
+    }
+
+    /// There was no START.
+    fn without_start(end: Result<End, EndpointError>) -> Self {
+        Self { started: false, setup: None, ran: Duration::ZERO, start: None, end }
     }
 }
 
@@ -258,7 +285,7 @@ impl Endpoint {
 
     /// The same, but ends the session when `preempted` is done: another experiment needs the endpoint.
     pub(crate) async fn run_until(self, preempted: impl Future<Output = ()>) -> Session {
-        let mut session = Session { started: false, setup: None, end: Ok(End::Closed) };
+        let mut session = Session { ran: self.ran, ..Session::without_start(Ok(End::Closed)) };
         let asked = Notify::new();
         let forced = async {
             preempted.await;
@@ -269,6 +296,12 @@ impl Endpoint {
             end = self.converse(&mut session, &asked) => end,
             () = forced => Ok(End::Preempted),
         };
+        if let Some(start) = session.start {
+            session.ran = session.ran.saturating_add(start.elapsed());
+            if let Err(error) = self.ledger.saved().await {
+                tracing::error!("{error}");
+            }
+        }
         session
     }
 
@@ -281,21 +314,18 @@ impl Endpoint {
         }
     }
 
-    /// Finds the controller, connects once and serves as [`Self::run_until`] does, an experiment of this
-    /// priority.
+    /// Finds the controller, connects once and serves as [`Self::run_until`] does.
     pub(crate) async fn run_for(
         mut self,
         controller: &Controller,
-        priority: Option<u64>,
         preempted: impl Future<Output = ()>,
     ) -> Session {
-        self.priority = priority;
         let mut preempted = pin!(preempted);
         // A name server that does not answer must not keep the endpoint from others.
         let aimed = tokio::select! {
             biased;
             () = &mut preempted => {
-                return Session { started: false, setup: None, end: Ok(End::Preempted) };
+                return Session { ran: self.ran, ..Session::without_start(Ok(End::Preempted)) };
             }
             aimed = self.aim_at(controller) => aimed,
         };
@@ -323,7 +353,7 @@ impl Endpoint {
     /// not speak first: what it sent with START's answer still under way would be lost.
     pub(crate) async fn open(&self) -> Result<TlsStream<TcpStream>, EndpointError> {
         let (stream, _) = connection::connect(self).await?;
-        let (link, _) = self.set_up(stream).await?;
+        let (link, ..) = self.set_up(stream).await?;
         Ok(link.into_stream())
     }
 
@@ -340,19 +370,22 @@ impl Endpoint {
         let set_up = async {
             let (stream, connecting_since) = connection::connect(self).await?;
             let own = self.own_address(stream.get_ref().0);
-            let (link, chain) = self.set_up(stream).await?;
-            Ok::<_, EndpointError>((link, chain, own, connecting_since))
+            let (link, chain, limits) = self.set_up(stream).await?;
+            Ok::<_, EndpointError>((link, chain.not_after, limits, own, connecting_since))
         };
-        let (mut link, chain, own, connecting_since) = tokio::select! {
+        let (mut link, not_after, limits, own, connecting_since) = tokio::select! {
             ready = set_up => ready?,
             () = preempted.notified() => return Ok(End::Preempted),
         };
         session.started = true;
         let service = Service {
             machine: Machine::new(own, self.host_id.clone()),
-            limits: Limits::of(&chain),
+            limits,
+            ran: self.ran,
+            not_after,
             leave_at: self.leave_at,
         };
+        session.start = Some(Instant::now());
         let first = || session.setup = Some(connecting_since.elapsed());
         let end = requests::serve(&mut link, service, preempted.notified(), first).await;
         if !matches!(end, Ok(End::Left)) {
@@ -365,17 +398,20 @@ impl Endpoint {
     async fn set_up(
         &self,
         stream: TlsStream<TcpStream>,
-    ) -> Result<(Link<TlsStream<TcpStream>>, VerifiedChain), EndpointError> {
+    ) -> Result<(Link<TlsStream<TcpStream>>, VerifiedChain, Limits), EndpointError> {
         let chain = connection::controllers_chain(&stream, &self.operators)?;
-        if let (Some(priority), Some(max)) = (self.priority, Limits::of(&chain).priority_max())
+        if let (Some(priority), Some(max)) = (self.priority, limits::priority_max(&chain))
             && priority > max
         {
             return Err(EndpointError::PriorityTooHigh { priority, max });
         }
+        let limits = Limits::of(&chain, &self.ledger, now()).map_err(EndpointError::Ledger)?;
+        // What could not be written at the end could be had again by ending this process.
+        self.ledger.saved().await.map_err(EndpointError::State)?;
         let demanded = chain.monitor_digests().copied().collect::<Vec<_>>();
         let mut link = Link::new(stream);
         match setup::run(&mut link, &demanded, self.monitors_not_enforced, SETUP_TIMEOUT).await {
-            Ok(()) => Ok((link, chain)),
+            Ok(()) => Ok((link, chain, limits)),
             Err(error) => {
                 link.close().await;
                 Err(error)

@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use engine::wire::message::{Message, MessageType, NCTL_FIN, Outcome, Protocol, Socket, Status};
+use engine::wire::time::Ticks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
@@ -21,6 +22,10 @@ use crate::link::{Link, Received};
 /// The last words of a session must not wait for a controller that does not listen.
 const LAST_WORDS_TIMEOUT: Duration = Duration::from_secs(5);
 
+/// Shortest and longest wait between two looks at the clock that says whether certificates have expired.
+const CLOCK_STEP: Duration = Duration::from_millis(1);
+const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
+
 /// What a session's requests are served with.
 #[derive(Debug)]
 pub(super) struct Service {
@@ -28,6 +33,10 @@ pub(super) struct Service {
     pub(super) machine: Machine,
     /// What the controller's chain allows.
     pub(super) limits: Limits,
+    /// How long the experiment has run in earlier sessions, which counts against its period.
+    pub(super) ran: Duration,
+    /// The last moment at which the controller's chain is valid.
+    pub(super) not_after: Ticks,
     /// Fault: vanish, without a word, when a request of this type arrives.
     pub(super) leave_at: Option<MessageType>,
 }
@@ -53,8 +62,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     preempted: impl Future<Output = ()>,
     first: impl FnOnce(),
 ) -> Result<End, EndpointError> {
-    let Service { machine, limits, leave_at } = service;
-    let period = limits.period();
+    let Service { machine, limits, ran, not_after, leave_at } = service;
+    let period = limits.period().map(|period| period.saturating_sub(ran));
     let mut sockets = Sockets::new(machine, limits);
     let period_over = async {
         match period {
@@ -75,17 +84,27 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         }
         () = preempted => End::Preempted,
         () = period_over => End::PeriodOver,
+        () = past(not_after) => End::ChainExpired,
     };
-    let info = b"the experiment has lasted as long as its chain allows";
+    let log = |info| Message::Linfo { name: b"pktfleet", auxiliary: b"", info };
     let words = match end {
         End::Preempted => Message::Suspd,
-        _ => Message::Linfo { name: b"pktfleet", auxiliary: b"", info },
+        End::ChainExpired => log(b"the controller's certificates have expired"),
+        _ => log(b"the experiment has lasted as long as its chain allows"),
     };
     if !in_message.load(Ordering::Relaxed) {
         // Said or not, the session is over.
         let _ = timeout(LAST_WORDS_TIMEOUT, link.send(&words)).await;
     }
     Ok(end)
+}
+
+/// Waits until a moment has passed by the clock of certificates, which may be set meanwhile.
+async fn past(moment: Ticks) {
+    while now() <= moment {
+        let left = moment.saturating_duration_since(now());
+        sleep(left.clamp(CLOCK_STEP, CLOCK_CHECK_INTERVAL)).await;
+    }
 }
 
 /// Answers and notifies until the mlet or the controller ends the session. `in_message` is set while a message
@@ -168,7 +187,7 @@ async fn carry_out(sockets: &mut Sockets, request: &Message<'_>) -> Result<(), S
                 _ => Err(Status::ECTLNOTSUP),
             }
         }
-        Message::Mwrite { address, data } => memory::write(&mut sockets.table(), address, data),
+        Message::Mwrite { address, data } => sockets.write(address, data),
         _ => Err(Status::ECTLNOTSUP),
     }
 }

@@ -6,6 +6,7 @@ mod golden;
 mod lingering;
 mod mlets;
 mod own_home;
+pub(super) mod rights;
 mod session;
 mod statuses;
 
@@ -21,6 +22,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
+use tokio::time::timeout;
 
 use super::limits::Limits;
 use super::machine::Machine;
@@ -32,6 +34,9 @@ use crate::web::Web;
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 8, 0, 1));
 const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 const LOOPBACK: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
+
+/// Where socket 1 is in memory.
+const SOCKET_1: u32 = 0x2000_0400;
 
 const LONG: Duration = Duration::from_secs(60);
 
@@ -58,10 +63,18 @@ impl Script {
     }
 
     fn start(own: IpAddr, limits: &str, leave_at: Option<MessageType>) -> Self {
+        Self::serve(Service {
+            machine: Machine::new(own, "host".to_owned()),
+            limits: Limits::of_text(limits),
+            ran: Duration::ZERO,
+            not_after: Ticks::MAX,
+            leave_at,
+        })
+    }
+
+    fn serve(service: Service) -> Self {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (preempt, preempted) = oneshot::channel();
-        let limits = Limits::of_text(limits);
-        let service = Service { machine: Machine::new(own, "host".to_owned()), limits, leave_at };
         let served = tokio::spawn(async move {
             let mut link = Link::new(far);
             let preempted = async {
@@ -76,7 +89,8 @@ impl Script {
 
     /// The next message.
     async fn next(&mut self) -> (MessageType, Vec<u8>) {
-        self.link.receive().await.unwrap().expect("the endpoint should not close here")
+        let next = timeout(LONG, self.link.receive()).await.expect("a message should come");
+        next.unwrap().expect("the endpoint should not close here")
     }
 
     /// Sends a request whose answer must be the very next message.
@@ -87,6 +101,19 @@ impl Script {
             Message::Result(outcome) => outcome.status(),
             other => panic!("RESULT expected, not {other:?}"),
         }
+    }
+
+    async fn read(&mut self, address: u32, len: u16) -> Vec<u8> {
+        self.link.send(&Message::Mread { address, len }).await.unwrap();
+        let (message_type, payload) = self.next().await;
+        match Message::decode(message_type, &payload) {
+            Message::Mdata { address: same, data } if same == address => data.to_vec(),
+            other => panic!("MDATA expected, not {other:?}"),
+        }
+    }
+
+    async fn write(&mut self, address: u32, data: &[u8]) {
+        assert_eq!(self.ask(Message::Mwrite { address, data }).await, Status::SUCCESS);
     }
 
     async fn change(&mut self) -> StateChange {
@@ -174,6 +201,8 @@ async fn a_refused_connection_is_a_reset_and_its_socket_takes_no_data() {
     let mut script = Script::new();
     assert_eq!(script.ask(connect(1, closed.local_addr().unwrap())).await, Status::SUCCESS);
     assert_eq!(script.change().await, code(StateChange::RESET));
+    // Original endpoints tell of it in memory only.
+    assert_eq!(script.read(SOCKET_1 + 2, 1).await, [0xFF]);
     // The task reports first and refuses orders then; what slips in between is reported as not sent.
     let first = script.ask(send(Ticks(0), 7, b"x")).await;
     if first == Status::SUCCESS {
@@ -214,6 +243,46 @@ async fn data_is_sent_at_its_time_in_order_and_then_the_fin() {
         Message::decode(message_type, &payload),
         Message::Ndata { packet: Packet::Tcp { data: b"bye", .. }, .. }
     ));
+}
+
+#[tokio::test]
+async fn data_may_still_be_sent_before_a_fin_that_is_not_due_yet() {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let mut script = Script::new();
+    script.connect(listener.local_addr().unwrap()).await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    let due = now().saturating_add(Duration::from_millis(300));
+    let fin = |time| Message::Nctl { sktid: 1, family: Family::Ipv4, time, command: NCTL_FIN };
+    assert_eq!(script.ask(fin(due)).await, Status::SUCCESS);
+    assert_eq!(script.ask(fin(Ticks(0))).await, Status::ESKTNOTOPEN, "it ends once");
+    assert_eq!(script.ask(send(Ticks(0), 1, b"before")).await, Status::SUCCESS);
+    let (tag, time, status) = script.tag().await;
+    assert_eq!((tag, status), (1, Status::SUCCESS));
+    assert!(time < due, "{time} is not before {due}");
+    // What is ordered for later than the end has an answer, but does not leave.
+    let later = due.saturating_add(Duration::from_millis(1));
+    assert_eq!(script.ask(send(later, 2, b"after")).await, Status::SUCCESS);
+    let mut received = String::new();
+    server.read_to_string(&mut received).await.unwrap();
+    assert_eq!(received, "before");
+    assert!(now() >= due);
+    let (tag, _, status) = script.tag().await;
+    assert_eq!((tag, status), (2, Status::EPKTNOTSENT));
+    assert_eq!(script.ask(send(Ticks(0), 3, b"x")).await, Status::ESKTNOTOPEN);
+}
+
+#[tokio::test]
+async fn nothing_is_told_of_tag_0() {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let mut script = Script::new();
+    script.connect(listener.local_addr().unwrap()).await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    for tag in [0, 7] {
+        assert_eq!(script.ask(send(Ticks(0), tag, b"x")).await, Status::SUCCESS);
+    }
+    server.read_exact(&mut [0; 2]).await.unwrap();
+    assert_eq!(script.tag().await.0, 7);
+    assert_ne!(script.read(0x3000_0000, 8).await, [0; 8], "the time is in memory");
 }
 
 #[tokio::test]
@@ -293,22 +362,16 @@ async fn a_controller_that_does_not_read_holds_no_session_beyond_its_end() {
     let flood = async |script: &mut Script| {
         let request = Message::Mread { address: 0, len: 0xffff };
         // Until the endpoint, stopped inside an answer, takes no more requests.
-        while tokio::time::timeout(Duration::from_millis(100), script.link.send(&request))
-            .await
-            .is_ok()
-        {}
+        while timeout(Duration::from_millis(100), script.link.send(&request)).await.is_ok() {}
     };
     let mut script = Script::limited("max_exp_period=300000000;");
     flood(&mut script).await;
-    let end =
-        tokio::time::timeout(LONG, &mut script.served).await.expect("the period ends the session");
+    let end = timeout(LONG, &mut script.served).await.expect("the period ends the session");
     assert!(matches!(end.unwrap(), Ok(End::PeriodOver)));
     let mut script = Script::new();
     flood(&mut script).await;
     script.preempt.send(()).unwrap();
-    let end = tokio::time::timeout(LONG, &mut script.served)
-        .await
-        .expect("a preemption ends the session");
+    let end = timeout(LONG, &mut script.served).await.expect("a preemption ends the session");
     assert!(matches!(end.unwrap(), Ok(End::Preempted)));
     // What has arrived is whole answers and the beginning of one.
     while let Ok(Some((message_type, _))) = script.link.receive().await {

@@ -12,6 +12,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::super::tests::rights::{self, Group};
 use super::*;
 use crate::golden::{certificate, private_key, public_key};
 use crate::home::{Home, Surroundings};
@@ -356,4 +357,27 @@ async fn an_experiment_that_could_not_be_served_may_be_told_again() {
     controllers.start_session(&other).await.close().await;
     experiments.send(experiment(&listener, later)).await.unwrap();
     controllers.start_session(&listener).await.close().await;
+}
+
+#[tokio::test]
+async fn the_parts_of_an_experiment_together_take_no_longer_than_its_chain_allows() {
+    let period = Duration::from_secs(2);
+    let group = Group::new("max_exp_period=2000000000;", LONG);
+    let listener = listen().await;
+    let endpoint = group.endpoint(listener.local_addr().unwrap(), &Arc::default());
+    let (sender, experiments) = mpsc::channel(1);
+    let mut tasks = JoinSet::new();
+    tasks.spawn(Sessions::new(endpoint, 1).serve(experiments));
+    sender.send(experiment(&listener, None)).await.unwrap();
+    let mut link = within(group.accept(&listener)).await;
+    sleep(period * 3 / 4).await;
+    let yielding = Message::Yield { resume: Ticks(0) };
+    assert_eq!(rights::ask(&mut link, &yielding).await, Status::SUCCESS);
+    link.close().await;
+    // The second part has what is left, and not all of it again.
+    let mut link = within(group.accept(&listener)).await;
+    let started = Instant::now();
+    let (message_type, _) = within(link.receive()).await.unwrap().unwrap();
+    assert_eq!(message_type, MessageType::LINFO);
+    assert!(started.elapsed() < period * 3 / 4, "{:?}", started.elapsed());
 }

@@ -24,6 +24,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::super::ledger::Turn;
 use super::super::now;
 use super::bind::Capture;
 use super::schedule::{Action, Alarm, Schedule};
@@ -48,7 +49,7 @@ pub(super) async fn run_udp(
                 Some(Instruction::Capture) => {}
                 None => return,
             },
-            () = alarm.wait(schedule.next_time()) => send(&socket, schedule.pop(), &reporter).await,
+            () = alarm.wait(schedule.next_time()) => send(&socket, &mut schedule, &reporter).await,
             result = socket.readable() => {
                 let Ok(mut ready) = result else { return };
                 let drained = receive(socket.get_ref(), |data, from, time| {
@@ -81,7 +82,7 @@ pub(super) async fn run_raw(
                 Some(Instruction::Capture) => capture = reporter.take_capture().or(capture),
                 None => return,
             },
-            () = alarm.wait(schedule.next_time()) => send(&socket, schedule.pop(), &reporter).await,
+            () = alarm.wait(schedule.next_time()) => send(&socket, &mut schedule, &reporter).await,
             () = readable(capture.as_ref()) => {
                 if let Some(current) = &mut capture
                     && take_captured(current, local, &reporter).await
@@ -127,29 +128,32 @@ async fn take_captured(capture: &mut Capture, local: IpAddr, reporter: &Reporter
     is_past_end || drained && now() >= *end
 }
 
-/// Carries out NSEND.
-async fn send(socket: &AsyncFd<Socket>, action: Option<Action>, reporter: &Reporter) {
-    let Some(Action::Send { tag, remote: Some(remote), data }) = action else { return };
+/// Carries out the NSEND that is due, if burst rates allow it; otherwise it is due again when they may.
+async fn send(socket: &AsyncFd<Socket>, schedule: &mut Schedule, reporter: &Reporter) {
+    let Some(Action::Send { data, .. }) = schedule.next() else { return };
+    let turn = reporter.shared.table().limits().take_turn(now(), data.len(), 1);
+    if let Turn::Later(time) = turn {
+        return schedule.hold(time);
+    }
+    let Some(Action::Send { tag, remote: Some(remote), data }) = schedule.pop() else { return };
     let mut time = now();
-    let admitted = reporter.shared.table().limits().take_burst(time, data.len());
-    let result = match admitted {
-        Ok(()) => {
-            let to = remote.into();
-            let mut attempt = |socket: &Socket| {
-                // Just before, for the answer of a near peer may be here when this returns.
-                time = now();
-                socket.send_to(&data, &to)
-            };
-            // At once: asking for readiness first would cost a turn of the runtime.
-            let sent = match attempt(socket.get_ref()) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    socket.async_io(Interest::WRITABLE, attempt).await
-                }
-                sent => sent,
-            };
-            sent.map(drop).map_err(|_| Status::EPKTNOTSENT)
-        }
-        Err(status) => Err(status),
+    let result = if turn == Turn::Now {
+        let to = remote.into();
+        let mut attempt = |socket: &Socket| {
+            // Just before, for the answer of a near peer may be here when this returns.
+            time = now();
+            socket.send_to(&data, &to)
+        };
+        // At once: asking for readiness first would cost a turn of the runtime.
+        let sent = match attempt(socket.get_ref()) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                socket.async_io(Interest::WRITABLE, attempt).await
+            }
+            sent => sent,
+        };
+        sent.map(drop).map_err(|_| Status::EPKTNOTSENT)
+    } else {
+        Err(Status::ESKTPKTDENY)
     };
     reporter.report(|table, number| table.sent(number, tag, data.len(), time, result));
 }

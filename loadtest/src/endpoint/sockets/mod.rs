@@ -32,12 +32,13 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
 use super::filter::Filter;
-use super::limits::Limits;
+use super::limits::{Limits, SocketPlace};
 use super::machine::Machine;
+use super::{memory, now};
 use bind::Capture;
 use schedule::{Action, Order};
-pub(super) use table::{BUFFERS_LEN_MAX, Table};
-use table::{SocketNumber, State};
+use table::SocketNumber;
+pub(super) use table::{BUFFERS_LEN_MAX, Entry, State, Table};
 
 /// How long a closed connection may go on sending, and wait for its peer to close.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -161,23 +162,26 @@ impl Sockets {
 
     /// NOPEN. A connection is established later, and NSTAT tells.
     pub(super) fn open(&mut self, sktid: u8, open: &Open, buffer_len: u32) -> Result<(), Status> {
-        self.table().check_open(sktid, open, buffer_len)?;
+        let place = self.table().check_open(sktid, open)?;
+        self.check_local(open)?;
         let own = |local: SocketAddr| self.machine.bound_to(local);
+        let insert =
+            |local, state| self.insert(open.socket(sktid), buffer_len, local, state, place);
         match *open {
             Open::TcpConnect { local, remote } => {
                 let (tcp, local) = bind::tcp(own(local), false)?;
-                let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Opening);
+                let reporter = insert(local, State::Opening);
                 self.run(reporter, |reporter, orders| tcp::connect(tcp, remote, reporter, orders));
             }
             Open::TcpListen { local } => {
                 let (tcp, local) = bind::tcp(own(local), true)?;
                 let listener = tcp.listen(1).map_err(|error| bind::tcp_status(&error))?;
-                let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Opening);
+                let reporter = insert(local, State::Opening);
                 self.run(reporter, |reporter, orders| tcp::accept(listener, reporter, orders));
             }
             Open::Udp { local } => {
                 let (udp, local) = bind::udp(own(local))?;
-                let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Open);
+                let reporter = insert(local, State::Open);
                 self.run(reporter, |reporter, orders| datagram::run_udp(udp, reporter, orders));
             }
             Open::Raw { local } => {
@@ -187,12 +191,31 @@ impl Sockets {
                         self.table().log("raw sockets need CAP_NET_RAW, which this endpoint lacks");
                     }
                 })?;
-                let reporter = self.insert(open.socket(sktid), buffer_len, local, State::Open);
+                let reporter = insert(local, State::Open);
                 let local = local.ip();
                 self.run(reporter, |reporter, orders| {
                     datagram::run_raw(raw, local, reporter, orders)
                 });
             }
+        }
+        Ok(())
+    }
+
+    /// Whether the endpoint has such a local address, as far as memory tells: an address family without any is none,
+    /// and a raw socket sends and sees packets of exported addresses only.
+    fn check_local(&self, open: &Open) -> Result<(), Status> {
+        let (local, is_raw) = match *open {
+            Open::Raw { local } => (local, true),
+            Open::Udp { local } | Open::TcpListen { local } | Open::TcpConnect { local, .. } => {
+                (local.ip(), false)
+            }
+        };
+        if local.is_ipv6() && !self.machine.has_ipv6() {
+            return Err(Status::ESKTNOPRFAM);
+        }
+        let must_be_exported = is_raw || local.is_ipv6();
+        if must_be_exported && !local.is_unspecified() && !self.machine.has(local) {
+            return Err(Status::ESKTNOADDR);
         }
         Ok(())
     }
@@ -245,18 +268,26 @@ impl Sockets {
         packet: &Packet<'_>,
     ) -> Result<(), Status> {
         let is_own = |address: IpAddr| self.machine.has(address);
-        let remote = self.table().admit_send(sktid, packet, is_own)?;
+        let remote = self.table().admit_send(sktid, time, now(), packet, is_own)?;
         let (Packet::Raw { data, .. } | Packet::Tcp { data, .. } | Packet::Udp { data, .. }) =
             *packet;
         let action = Action::Send { tag, remote, data: data.to_vec() };
         self.instruct(sktid, Instruction::Order(Order { time, action }))
     }
 
-    /// NCTL FIN: shuts down the write side at its time, after what was to be sent before.
+    /// NCTL FIN: shuts down the write side at its time, after what was ordered to be sent before, and after what
+    /// is still ordered meanwhile, for an earlier time.
     pub(super) fn finish(&mut self, socket: Socket, time: Ticks) -> Result<(), Status> {
-        self.table().admit_finish(socket)?;
+        self.table().admit_finish(socket, time)?;
         let order = Order { time, action: Action::Finish };
         self.instruct(socket.sktid, Instruction::Order(order))
+    }
+
+    /// MWRITE. A buffer may be larger after that.
+    pub(super) fn write(&self, address: u32, data: &[u8]) -> Result<(), Status> {
+        memory::write(&mut self.table(), address, data)?;
+        self.shared.room.notify_waiters();
+        Ok(())
     }
 
     /// NCAP: raw packets that the filter wants are received from now on until `end`. Other sockets
@@ -281,8 +312,15 @@ impl Sockets {
         }
     }
 
-    fn insert(&self, socket: Socket, buffer_len: u32, local: SocketAddr, state: State) -> Reporter {
-        let number = self.table().insert(socket, buffer_len, local, state);
+    fn insert(
+        &self,
+        socket: Socket,
+        buffer_len: u32,
+        local: SocketAddr,
+        state: State,
+        place: SocketPlace,
+    ) -> Reporter {
+        let number = self.table().insert(socket, buffer_len, local, state, place);
         let next_capture = NextCapture::default();
         Reporter { shared: Arc::clone(&self.shared), number, socket, next_capture }
     }

@@ -1,29 +1,41 @@
 //! The open sockets of one session: their states, their receive buffers and what waits to be told
 //! about them (protocol.md 1.3, 1.4, 1.12). No socket, no clock: time is an argument.
 //!
-//! A socket's data waits in its receive buffer, which has the size that NOPEN asked for. Datagrams that
+//! ```text
+//! entry    one socket
+//! header   where a raw packet comes from and goes to
+//! ```
+//!
+//! A socket's data waits in its receive buffer, which has the size that NOPEN asked for, or as much as there is: of
+//! [`BUFFERS_LEN_MAX`] each socket has [`BUFFER_SHARE`] for itself, and the rest is common. Datagrams that
 //! do not fit are dropped and counted, and one NDROP tells of all of them once the data before them is
 //! gone; a stream is not read while its buffer is full. Notifications that the mlet holds back by mask
 //! wait where they are and the others overtake them.
 //!
 //! Invariant: nothing is told about a socket after its NCLOSE; a late report finds no socket of its
-//! number. Memory is bounded by the buffers that NOPEN reserved, [`UNITS_MAX`] packets and as many
-//! events each, and [`SEND_QUEUE_LEN`], in which closed connections that still send have their share.
+//! number. Memory is bounded by [`BUFFERS_LEN_MAX`], [`entry::UNITS_MAX`] packets and as many events of each
+//! socket, and [`SEND_QUEUE_LEN`], in which closed connections that still send have their share.
+
+mod entry;
+mod header;
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 
-use engine::wire::message::{Family, Message, Open, Packet, Protocol, Socket, StateChange, Status};
+use engine::wire::message::{Message, Open, Packet, Socket, StateChange, Status};
 use engine::wire::time::Ticks;
 
-use super::super::limits::Limits;
+use super::super::limits::{Limits, SocketPlace};
+pub(crate) use entry::{Entry, State};
+use header::IpHeader;
 
 /// All receive buffers together, in bytes.
 pub(crate) const BUFFERS_LEN_MAX: u32 = 64 << 20;
-/// Packets of one socket that wait, and as many other notifications: beyond, packets are dropped however
-/// small they are, and of the others, which then are held back by mask, the oldest are forgotten.
-const UNITS_MAX: usize = 0x1000;
+/// Bytes of its receive buffer that a socket need not share: half of all for 256 sockets, and each more than the
+/// largest packet. The other half is for whoever comes first.
+const BUFFER_SHARE: u32 = BUFFERS_LEN_MAX / 2 / 256;
 /// Notifications other than data that may wait before requests have to (protocol.md 1.2).
 const BACKLOG_MAX: usize = 100;
 /// Bytes of all sockets that wait to be sent; room for the largest NSEND.
@@ -37,43 +49,6 @@ mod hold_back {
     pub(super) const NSTAT: u16 = 0x04;
     pub(super) const NDATA: u16 = 0x08;
     pub(super) const NDROP: u16 = 0x10;
-}
-
-/// State of a socket, by its number in memory (1.12).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(i8)]
-pub(crate) enum State {
-    /// A connection is being made, or waited for.
-    Opening = 1,
-    /// It can send and receive.
-    Open = 2,
-    /// The peer has closed its side.
-    PeerClosed = 3,
-    /// We have closed our side.
-    WriteClosed = 4,
-    /// Both sides are closed.
-    Ended = 5,
-    /// The peer refused.
-    Refused = -1,
-    /// The connection was reset.
-    Reset = -2,
-    /// The peer did not answer.
-    TimedOut = -3,
-    /// There is no way to the peer.
-    Unreachable = -4,
-    /// Something else went wrong.
-    Unknown = -128,
-}
-
-impl State {
-    /// Whether a send can still succeed.
-    fn may_send(self) -> bool {
-        matches!(self, Self::Opening | Self::Open | Self::PeerClosed)
-    }
-
-    fn is_error(self) -> bool {
-        (self as i8) < 0
-    }
 }
 
 /// Which of all the sockets that have been open under one sktid.
@@ -98,53 +73,6 @@ impl Default for Controls {
     fn default() -> Self {
         Self { mask: 0, bytes: [0; 128] }
     }
-}
-
-/// One open socket.
-#[derive(Debug)]
-pub(crate) struct Entry {
-    number: u64,
-    /// Its name in messages.
-    pub(crate) socket: Socket,
-    /// Where it stands.
-    pub(crate) state: State,
-    /// Where it is bound.
-    pub(crate) local: SocketAddr,
-    /// Its peer, if it has one.
-    pub(crate) remote: Option<SocketAddr>,
-    /// Size of its receive buffer.
-    pub(crate) buffer_len: u32,
-    /// How much of it is in use.
-    pub(crate) used: u32,
-    /// Bytes and packets dropped since it was opened.
-    pub(crate) dropped: (u32, u32),
-    /// The latest NSEND that failed: why, and its tag.
-    pub(crate) send_error: Option<(Status, u16)>,
-    /// The write side was closed, or will be.
-    finishing: bool,
-    send_queue_len: usize,
-    waiting: VecDeque<Waiting>,
-    /// How many of `waiting` are no NDATA.
-    events: usize,
-    untold_drops: Option<Drops>,
-}
-
-/// A notification that waits.
-#[derive(Debug)]
-struct Waiting {
-    hold_back: u16,
-    /// What it takes of the receive buffer.
-    data_len: u32,
-    message: Vec<u8>,
-}
-
-/// Packets dropped since the last NDROP.
-#[derive(Debug, Clone, Copy)]
-struct Drops {
-    first: Ticks,
-    last: Ticks,
-    units: u32,
-    bytes: u32,
 }
 
 /// All sockets of a session.
@@ -172,24 +100,20 @@ impl Table {
         &mut self.limits
     }
 
-    /// Whether such a socket may be opened.
+    /// A place for such a socket, if it may be opened.
     ///
     /// # Errors
-    /// The number is in use, the chain does not allow it, or the buffers are used up.
-    pub(crate) fn check_open(&self, sktid: u8, open: &Open, buffer_len: u32) -> Result<(), Status> {
+    /// The number is in use, or the chain does not allow it.
+    pub(crate) fn check_open(&self, sktid: u8, open: &Open) -> Result<SocketPlace, Status> {
         if self.sockets.contains_key(&sktid) {
             return Err(Status::ESKTINUSE);
         }
-        let denied = !self.limits.allows_socket(self.sockets.len())
-            || matches!(open, Open::TcpConnect { remote, .. }
-                if !self.limits.allows_destination(remote.ip()));
-        if denied {
+        if let Open::TcpConnect { remote, .. } = open
+            && !self.limits.allows_destination(remote.ip())
+        {
             return Err(Status::ESKTOPNDENY);
         }
-        if buffer_len > BUFFERS_LEN_MAX - self.buffers_len() {
-            return Err(Status::ESYSNOBUFS);
-        }
-        Ok(())
+        self.limits.take_socket().ok_or(Status::ESKTOPNDENY)
     }
 
     /// Takes in a socket that was opened.
@@ -199,25 +123,12 @@ impl Table {
         buffer_len: u32,
         local: SocketAddr,
         state: State,
+        place: SocketPlace,
     ) -> SocketNumber {
         self.opened_count += 1;
         let number = self.opened_count;
-        let entry = Entry {
-            number,
-            socket,
-            state,
-            local,
-            remote: None,
-            buffer_len,
-            used: 0,
-            dropped: (0, 0),
-            send_error: None,
-            finishing: false,
-            send_queue_len: 0,
-            waiting: VecDeque::new(),
-            events: 0,
-            untold_drops: None,
-        };
+        let mut entry = Entry::new(number, socket, local, state, place);
+        entry.set_buffer_len(buffer_len);
         self.sockets.insert(socket.sktid, entry);
         SocketNumber { sktid: socket.sktid, number }
     }
@@ -254,20 +165,22 @@ impl Table {
         Ok(entry)
     }
 
-    /// Whether a packet may be sent; it then counts as waiting. `is_own` tells the endpoint's addresses.
-    /// Returns where to, unless the socket is connected.
+    /// Whether a packet may be sent at its time; it then counts as waiting. `is_own` tells the endpoint's
+    /// addresses. Returns where to, unless the socket is connected.
     ///
     /// # Errors
-    /// As for [`Table::check`]; the write side is closed, a raw packet has no whole header or one of
+    /// As for [`Table::check`]; the write side is closed by `now`, a raw packet has no whole header or one of
     /// another family, the chain does not allow it, or too much waits.
     pub(crate) fn admit_send(
         &mut self,
         sktid: u8,
+        time: Ticks,
+        now: Ticks,
         packet: &Packet<'_>,
         is_own: impl Fn(IpAddr) -> bool,
     ) -> Result<Option<SocketAddr>, Status> {
         let entry = self.check(packet.socket(sktid))?;
-        if !entry.state.may_send() || entry.finishing {
+        if !entry.state.may_send() || entry.finish_at.is_some_and(|finish| finish <= now) {
             return Err(Status::ESKTNOTOPEN);
         }
         let destination = match packet {
@@ -276,7 +189,7 @@ impl Table {
             Packet::Raw { family, data } => {
                 let header = IpHeader::read(*family, data)?;
                 let foreign = !header.source.is_unspecified() && !is_own(header.source);
-                if foreign && self.limits.spoofing_forbidden() {
+                if foreign && !self.limits.spoofing_allowed() {
                     return Err(Status::ESKTPKTDENY);
                 }
                 Some(SocketAddr::new(header.destination, 0))
@@ -285,29 +198,32 @@ impl Table {
         if destination.is_some_and(|remote| !self.limits.allows_destination(remote.ip())) {
             return Err(Status::ESKTPKTDENY);
         }
-        let cost = data(packet).len() + ORDER_LEN;
+        let len = data(packet).len();
+        let cost = len + ORDER_LEN;
         let open = self.sockets.values().map(|entry| entry.send_queue_len);
         let waiting: usize = open.chain(self.lingering.values().copied()).sum();
         if waiting + cost > SEND_QUEUE_LEN {
             return Err(Status::ESYSNOBUFS);
         }
-        self.limits.take_send(data(packet).len())?;
+        // A stream can leave in pieces.
+        self.limits.take_send(len, destination.is_none())?;
         if let Some(entry) = self.sockets.get_mut(&sktid) {
             entry.send_queue_len += cost;
+            entry.latest_send = entry.latest_send.max(time);
         }
         Ok(destination)
     }
 
-    /// Whether the write side may be closed; from now on nothing more is sent.
+    /// Whether the write side may be closed at that time, after what was to be sent before the request.
     ///
     /// # Errors
-    /// As for [`Table::admit_send`].
-    pub(crate) fn admit_finish(&mut self, socket: Socket) -> Result<(), Status> {
+    /// As for [`Table::check`]; it is closed, or will be by an earlier request.
+    pub(crate) fn admit_finish(&mut self, socket: Socket, time: Ticks) -> Result<(), Status> {
         let entry = self.check(socket)?;
-        if !entry.state.may_send() || entry.finishing {
+        if !entry.state.may_send() || entry.finish_at.is_some() {
             return Err(Status::ESKTNOTOPEN);
         }
-        entry.finishing = true;
+        entry.finish_at = Some(time.max(entry.latest_send));
         Ok(())
     }
 
@@ -375,7 +291,10 @@ impl Table {
             entry.send_error = Some((status, tag));
         }
         let sktid = number.sktid;
-        entry.tell(hold_back::NTAG, 0, &Message::Ntag { sktid, tag, time, status });
+        // Nobody waits for the news of tag 0: original endpoints do not tell it.
+        if tag != 0 {
+            entry.tell(hold_back::NTAG, 0, &Message::Ntag { sktid, tag, time, status });
+        }
         if status == Status::SUCCESS {
             self.send_times.insert(tag, time);
         }
@@ -384,27 +303,68 @@ impl Table {
     /// A datagram or a raw packet was received.
     pub(crate) fn received(&mut self, number: SocketNumber, time: Ticks, packet: Packet<'_>) {
         let len = data(&packet).len();
-        let sktid = number.sktid;
-        // Not by `find`: the limits are needed at the same time.
-        let entry = self.sockets.get_mut(&sktid).filter(|entry| entry.number == number.number);
-        let Some(entry) = entry else { return };
-        if !entry.has_room(len) || !self.limits.take_received(len) {
-            return entry.count_drop(time, len);
+        let fits = self.room(number).is_some_and(|room| len <= room as usize);
+        let allowed = fits && self.limits.take_received(len);
+        let Some(entry) = self.find(number) else { return };
+        if allowed {
+            entry.receive(time, packet);
+        } else {
+            entry.count_drop(time, len);
         }
-        entry.tell_drops();
-        // It fits into a buffer whose size is a u32.
-        let data_len = u32::try_from(len).unwrap_or(u32::MAX);
-        entry.used = entry.used.saturating_add(data_len);
-        entry.tell(hold_back::NDATA, data_len, &Message::Ndata { sktid, time, packet });
     }
 
-    /// How many bytes of a stream may be read now: 0 means later, `None` never again. What a closed one
+    /// Whether a stream may be read now: 0 means later, `None` never again. What a closed one
     /// brings is told to nobody and has no limit.
     pub(crate) fn readable_len(&mut self, number: SocketNumber) -> Option<usize> {
-        let Some(entry) = self.find(number) else { return Some(usize::MAX) };
-        let room = if entry.has_room(0) { entry.buffer_len - entry.used } else { 0 };
+        if self.find(number).is_none() {
+            return Some(usize::MAX);
+        }
         let allowed = self.limits.receivable_len()?;
+        let room = self.room(number).unwrap_or(0);
         Some(usize::try_from(allowed.min(room.into())).unwrap_or(usize::MAX))
+    }
+
+    /// Takes as much of a stream as `read` has, there is room for and the chain allows, at most `len_max`; an error
+    /// of kind `WouldBlock` without any of these.
+    pub(crate) fn read(
+        &mut self,
+        number: SocketNumber,
+        time: Ticks,
+        len_max: usize,
+        read: impl FnOnce(&mut [u8]) -> io::Result<usize>,
+    ) -> io::Result<usize> {
+        let mut data = Vec::new();
+        let fill = |len| {
+            if len == 0 {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            data.resize(len, 0);
+            read(&mut data)
+        };
+        if self.find(number).is_none() {
+            return fill(len_max);
+        }
+        let room = self.room(number).unwrap_or(0) as usize;
+        let len = self.limits.receive_by(room.min(len_max), fill)?;
+        data.truncate(len);
+        if let Some(entry) = self.find(number).filter(|_| len > 0) {
+            let packet = Packet::Tcp { family: entry.socket.family, data: &data };
+            entry.receive(time, packet);
+        }
+        Ok(len)
+    }
+
+    /// Bytes that the next packet of a socket may have; `None` if there may be none, however small.
+    fn room(&self, number: SocketNumber) -> Option<u32> {
+        let entry = self.entry(number.sktid).filter(|entry| entry.number == number.number)?;
+        let (free, own) = (entry.free()?, BUFFER_SHARE.saturating_sub(entry.used));
+        // Most packets need none of the common part.
+        if free <= own {
+            return Some(free);
+        }
+        let beyond = |entry: &Entry| entry.used.saturating_sub(BUFFER_SHARE);
+        let taken: u32 = self.sockets.values().map(beyond).sum();
+        Some(free.min(own + (BUFFERS_LEN_MAX / 2).saturating_sub(taken)))
     }
 
     /// Leaves a line for the controller's log (LINFO).
@@ -463,112 +423,14 @@ impl Table {
         self.send_times.get(&tag).copied()
     }
 
-    /// Bytes of all receive buffers.
-    pub(crate) fn buffers_len(&self) -> u32 {
-        self.sockets.values().map(|entry| entry.buffer_len).sum()
-    }
-}
-
-impl Entry {
-    /// Whether closing it at once could lose what was sent: a connection is reset if input is unread then,
-    /// or comes later, and what the peer has not read yet is gone.
-    fn lingers(&self) -> bool {
-        self.socket.protocol == Protocol::Tcp
-            && match self.state {
-                // The last, if the chain allowed no more input.
-                State::Open | State::WriteClosed | State::Unknown => true,
-                State::PeerClosed => self.send_queue_len > 0,
-                _ => false,
-            }
+    /// The same, to write to.
+    pub(crate) fn entry_mut(&mut self, sktid: u8) -> Option<&mut Entry> {
+        self.sockets.get_mut(&sktid)
     }
 
-    fn has_room(&self, len: usize) -> bool {
-        // Events do not count: a mlet that holds NTAG back for good must go on to get its data.
-        let packets = self.waiting.len() - self.events;
-        packets < UNITS_MAX && len <= (self.buffer_len - self.used) as usize
-    }
-
-    fn has_news(&self) -> bool {
-        !self.waiting.is_empty() || self.untold_drops.is_some()
-    }
-
-    fn count_drop(&mut self, time: Ticks, len: usize) {
-        let len = u32::try_from(len).unwrap_or(u32::MAX);
-        let (bytes, units) = &mut self.dropped;
-        (*bytes, *units) = (bytes.saturating_add(len), units.saturating_add(1));
-        let drops =
-            self.untold_drops.get_or_insert(Drops { first: time, last: time, units: 0, bytes: 0 });
-        drops.last = time;
-        drops.units = drops.units.saturating_add(1);
-        drops.bytes = drops.bytes.saturating_add(len);
-    }
-
-    /// Puts the news of dropped packets where they are missing.
-    fn tell_drops(&mut self) {
-        if let Some(Drops { first, last, units, bytes }) = self.untold_drops.take() {
-            let socket = self.socket;
-            let message = Message::Ndrop { socket, first, last, units, bytes };
-            self.tell(hold_back::NDROP, 0, &message);
-        }
-    }
-
-    fn tell(&mut self, hold_back: u16, data_len: u32, message: &Message<'_>) {
-        let mut encoded = Vec::new();
-        // Whatever was received or measured has an encoding.
-        if message.encode(&mut encoded).is_err() {
-            return;
-        }
-        if hold_back != hold_back::NDATA {
-            let is_event = |waiting: &Waiting| waiting.hold_back != hold_back::NDATA;
-            if self.events == UNITS_MAX
-                && let Some(oldest) = self.waiting.iter().position(is_event)
-            {
-                self.waiting.remove(oldest);
-                self.events -= 1;
-            }
-            self.events += 1;
-        }
-        self.waiting.push_back(Waiting { hold_back, data_len, message: encoded });
-    }
-
-    fn pop(&mut self, mask: u16) -> Option<Vec<u8>> {
-        if self.waiting.len() == self.events {
-            self.tell_drops();
-        }
-        let first = self.waiting.iter().position(|waiting| waiting.hold_back & mask == 0)?;
-        let waiting = self.waiting.remove(first)?;
-        self.used -= waiting.data_len;
-        self.events -= usize::from(waiting.hold_back != hold_back::NDATA);
-        Some(waiting.message)
-    }
-}
-
-/// What matters here of a raw packet's header.
-struct IpHeader {
-    source: IpAddr,
-    destination: IpAddr,
-}
-
-impl IpHeader {
-    /// # Errors
-    /// `EPKTTRUNC` without a whole header, `ESKTNOMATCH` for another family.
-    fn read(family: Family, packet: &[u8]) -> Result<Self, Status> {
-        let version = packet.first().ok_or(Status::EPKTTRUNC)? >> 4;
-        if version != family as u8 {
-            return Err(Status::ESKTNOMATCH);
-        }
-        let addresses = match family {
-            Family::Ipv4 => packet.get(..20).and_then(|header| {
-                let (source, rest) = header.get(12..)?.split_first_chunk::<4>()?;
-                Some((IpAddr::from(*source), IpAddr::from(*rest.first_chunk::<4>()?)))
-            }),
-            Family::Ipv6 => packet.get(..40).and_then(|header| {
-                let (source, rest) = header.get(8..)?.split_first_chunk::<16>()?;
-                Some((IpAddr::from(*source), IpAddr::from(*rest.first_chunk::<16>()?)))
-            }),
-        };
-        let (source, destination) = addresses.ok_or(Status::EPKTTRUNC)?;
-        Ok(Self { source, destination })
+    /// Bytes in all receive buffers.
+    pub(crate) fn buffers_used(&self) -> u32 {
+        self.sockets.values().map(|entry| entry.used).sum()
     }
 }
 

@@ -14,19 +14,22 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use engine::sys::socket::untaken_len;
-use engine::wire::message::{Packet, Status};
+use engine::wire::message::Status;
+use engine::wire::time::Ticks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::super::ledger::Turn;
 use super::super::now;
 use super::schedule::{Action, Alarm, Schedule};
 use super::table::State;
 use super::{Instruction, Reporter};
 
-/// Data of one NDATA: with header and fields it fills one TLS record.
-const DATA_LEN_MAX: usize = 16 * 1024 - 15;
+/// Largest data of one NDATA (protocol.md 7). Whoever judges pieces, as monitors do, gets as few as with the
+/// original.
+const DATA_LEN_MAX: usize = 0x1_0000;
 /// Input of a closed connection that is discarded without asking what the peer has acknowledged.
 const DISCARDED_LEN_MAX: usize = 1 << 20;
 /// Longest wait for a peer to accept.
@@ -144,17 +147,9 @@ async fn receive(reader: ReadHalf<'_>, reporter: &Reporter) {
 /// could use up what the chain allows for all of them, and a part of the stream had to be dropped.
 fn take(reader: &ReadHalf<'_>, reporter: &Reporter) -> io::Result<usize> {
     let mut table = reporter.shared.table();
-    let room = table.readable_len(reporter.number).unwrap_or(0);
-    if room == 0 {
-        // Not any more.
-        return Err(io::ErrorKind::WouldBlock.into());
-    }
-    let mut data = vec![0; room.min(DATA_LEN_MAX)];
-    let len = reader.try_read(&mut data)?;
-    data.truncate(len);
+    let read = |data: &mut [u8]| reader.try_read(data);
+    let len = table.read(reporter.number, now(), DATA_LEN_MAX, read)?;
     if len > 0 {
-        let packet = Packet::Tcp { family: reporter.socket.family, data: &data };
-        table.received(reporter.number, now(), packet);
         reporter.shared.news.notify_one();
     }
     Ok(len)
@@ -188,21 +183,25 @@ async fn send(
                 None => break,
             },
             () = alarm.wait(schedule.next_time()) => {
-                carry_out(schedule.pop(), &mut writer, reporter).await;
+                carry_out(schedule.pop(), &mut writer, &mut alarm, reporter).await;
             }
         }
     }
     while schedule.next_time().is_some_and(|time| time <= now()) {
-        carry_out(schedule.pop(), &mut writer, reporter).await;
+        carry_out(schedule.pop(), &mut writer, &mut alarm, reporter).await;
     }
     let _ = writer.shutdown().await;
 }
 
-async fn carry_out(action: Option<Action>, writer: &mut WriteHalf<'_>, reporter: &Reporter) {
+async fn carry_out(
+    action: Option<Action>,
+    writer: &mut WriteHalf<'_>,
+    alarm: &mut Alarm,
+    reporter: &Reporter,
+) {
     match action {
         Some(Action::Send { tag, data, .. }) => {
-            let time = now();
-            let result = write(writer, &data, reporter).await;
+            let (time, result) = write(writer, &data, alarm, reporter).await;
             reporter.report(|table, number| table.sent(number, tag, data.len(), time, result));
         }
         Some(Action::Finish) => {
@@ -214,9 +213,35 @@ async fn carry_out(action: Option<Action>, writer: &mut WriteHalf<'_>, reporter:
     }
 }
 
-async fn write(writer: &mut WriteHalf<'_>, data: &[u8], reporter: &Reporter) -> Result<(), Status> {
-    reporter.shared.table().limits().take_burst(now(), data.len())?;
-    writer.write_all(data).await.map_err(|_| Status::EPKTNOTSENT)
+/// Writes all data, in pieces that burst rates allow, each when it is its turn; when the first one left, or none.
+async fn write(
+    writer: &mut WriteHalf<'_>,
+    data: &[u8],
+    alarm: &mut Alarm,
+    reporter: &Reporter,
+) -> (Ticks, Result<(), Status>) {
+    let piece_len_max = reporter.shared.table().limits().burst_len_max().max(1);
+    let mut pieces = data.chunks(piece_len_max);
+    // No data at all is a packet, too.
+    let mut piece = pieces.next().or(Some(data));
+    let (mut left_at, mut packets) = (None, 1);
+    while let Some(next) = piece {
+        let turn = reporter.shared.table().limits().take_turn(now(), next.len(), packets);
+        match turn {
+            Turn::Now => {}
+            Turn::Later(time) => {
+                alarm.wait(Some(time)).await;
+                continue;
+            }
+            Turn::Never => return (left_at.unwrap_or_else(now), Err(Status::ESKTPKTDENY)),
+        }
+        let time = *left_at.get_or_insert_with(now);
+        if writer.write_all(next).await.is_err() {
+            return (time, Err(Status::EPKTNOTSENT));
+        }
+        (piece, packets) = (pieces.next(), 0);
+    }
+    (left_at.unwrap_or_else(now), Ok(()))
 }
 
 fn state_after(error: &io::Error) -> State {

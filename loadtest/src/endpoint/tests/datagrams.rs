@@ -11,8 +11,6 @@ use super::*;
 
 const ANY6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::UNSPECIFIED), 0);
 const LOOPBACK6: SocketAddr = SocketAddr::new(IpAddr::V6(Ipv6Addr::LOCALHOST), 0);
-/// Where socket 1 is in memory.
-const SOCKET_1: u32 = 0x2000_0400;
 
 impl Script {
     async fn open(&mut self, open: Open, receive_buffer_len: u32) {
@@ -30,25 +28,17 @@ impl Script {
         }
     }
 
-    async fn read(&mut self, address: u32, len: u16) -> Vec<u8> {
-        self.link.send(&Message::Mread { address, len }).await.unwrap();
-        let (message_type, payload) = self.next().await;
-        match Message::decode(message_type, &payload) {
-            Message::Mdata { address: same, data } if same == address => data.to_vec(),
-            other => panic!("MDATA expected, not {other:?}"),
-        }
-    }
-
-    async fn write(&mut self, address: u32, data: &[u8]) {
-        assert_eq!(self.ask(Message::Mwrite { address, data }).await, Status::SUCCESS);
-    }
-
     /// Where socket 1 is bound, of IPv4.
     async fn local(&mut self) -> SocketAddr {
         let address: [u8; 4] = self.read(SOCKET_1 + 0x10, 4).await.try_into().unwrap();
         let port: [u8; 2] = self.read(SOCKET_1 + 0x30, 2).await.try_into().unwrap();
         SocketAddr::from((address, u16::from_be_bytes(port)))
     }
+}
+
+/// An endpoint that has addresses of this family.
+fn at(any: SocketAddr) -> Script {
+    Script::start(if any.is_ipv4() { OWN } else { LOOPBACK6.ip() }, "", None)
 }
 
 fn udp(time: Ticks, tag: u16, remote: SocketAddr, data: &[u8]) -> Message<'_> {
@@ -60,7 +50,7 @@ async fn a_datagram_goes_and_its_answer_comes_with_peer_and_times_in_order() {
     for (any, loopback) in [(ANY, LOOPBACK), (ANY6, LOOPBACK6)] {
         let server = UdpSocket::bind(loopback).await.unwrap();
         let remote = server.local_addr().unwrap();
-        let mut script = Script::new();
+        let mut script = at(any);
         script.open(Open::Udp { local: any }, 4096).await;
         let before = now();
         assert_eq!(script.ask(udp(Ticks(0), 1234, remote, b"question")).await, Status::SUCCESS);
@@ -111,7 +101,7 @@ async fn packets_leave_close_to_their_times() {
     let mut script = Script::new();
     script.open(Open::Udp { local: ANY }, 4096).await;
     let mut late: Vec<Duration> = Vec::new();
-    for tag in 0..1000 {
+    for tag in 1..=1000 {
         let ahead = Duration::from_micros(1000 + u64::from(tag) * 7919 % 2000);
         let time = now().saturating_add(ahead);
         assert_eq!(script.ask(udp(time, tag, remote, b"x")).await, Status::SUCCESS);
@@ -184,7 +174,7 @@ async fn notifications_are_held_back_by_mask_and_others_overtake_them() {
 #[tokio::test]
 async fn a_listening_socket_becomes_the_connection_it_accepts() {
     for (any, loopback) in [(ANY, LOOPBACK), (ANY6, LOOPBACK6)] {
-        let mut script = Script::new();
+        let mut script = at(any);
         script.open(Open::TcpListen { local: any }, 4096).await;
         let port: [u8; 2] = script.read(SOCKET_1 + 0x30, 2).await.try_into().unwrap();
         assert_eq!(script.read(SOCKET_1 + 2, 1).await, [1]);
@@ -345,7 +335,7 @@ async fn raw_sockets_send_whole_packets_and_capture_what_the_filter_wants() {
 #[tokio::test]
 #[ignore = "needs CAP_NET_RAW"]
 async fn raw_sockets_of_ipv6_send_and_capture_as_well() {
-    let mut script = Script::new();
+    let mut script = at(ANY6);
     script.open(Open::Raw { local: LOOPBACK6.ip() }, 4096).await;
     let all = Program::from_ebpf_text(b"0xb7 0 0 0 0xffff\n0x95 0 0 0 0").unwrap();
     let raw = engine::wire::message::Protocol::Raw;
@@ -374,6 +364,121 @@ async fn raw_sockets_of_ipv6_send_and_capture_as_well() {
         };
         seen += usize::from(data == packet);
     }
+}
+
+/// What memory says of the fields of raw headers.
+#[tokio::test]
+#[ignore = "needs CAP_NET_RAW"]
+async fn headers_of_raw_packets_become_what_memory_says() {
+    let mut script = Script::new();
+    assert_eq!(script.read(0x1002_0200, 12).await, [0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 2, 0]);
+    assert_eq!(script.read(0x1002_0210, 8).await, [0; 8]);
+    let all = Program::from_ebpf_text(b"0xb7 0 0 0 0xffff\n0x95 0 0 0 0").unwrap();
+    let protocol = engine::wire::message::Protocol::Raw;
+    let socket = Socket { sktid: 1, family: Family::Ipv4, protocol };
+    // Service 4, length 999, an identification or none, time to live 30, a protocol for tests, a wrong checksum,
+    // the own source or none; to an address of loopback.
+    for (identification, source) in [([0, 0], [0; 4]), ([1, 2], [127, 8, 0, 1])] {
+        let mut packet = vec![0x45, 4, 3, 231];
+        packet.extend_from_slice(&identification);
+        packet.extend_from_slice(&[0, 0, 30, 253, 9, 9]);
+        packet.extend_from_slice(&source);
+        packet.extend_from_slice(&[127, 77, 0, 9]);
+        packet.extend_from_slice(b"data");
+        let mut script = Script::new();
+        script.open(Open::Raw { local: OWN }, 4096).await;
+        let capture = Message::Ncap { socket, end: Ticks::MAX, filter: all.encoded() };
+        assert_eq!(script.ask(capture).await, Status::SUCCESS);
+        let raw = Packet::Raw { family: Family::Ipv4, data: &packet };
+        let send = Message::Nsend { sktid: 1, time: Ticks(0), tag: 9, packet: raw };
+        assert_eq!(script.ask(send).await, Status::SUCCESS);
+        let seen = loop {
+            let (message_type, payload) = script.next().await;
+            match Message::decode(message_type, &payload) {
+                Message::Ndata { packet: Packet::Raw { data, .. }, .. } if data[9] == 253 => {
+                    break data.to_vec();
+                }
+                Message::Ntag { .. } | Message::Ndata { .. } => {}
+                other => panic!("unexpected {other:?}"),
+            }
+        };
+        let field = |range: std::ops::Range<usize>| &seen[range];
+        assert_eq!((field(0..2), field(2..4)), (&packet[0..2], &[0, 24][..]), "length changed");
+        let identified = if identification == [0, 0] { field(4..6) } else { &identification[..] };
+        assert_eq!(field(4..6), identified, "identification filled in");
+        assert_eq!(field(6..10), &packet[6..10]);
+        let words =
+            seen[..20].chunks(2).map(|word| u32::from(u16::from_be_bytes([word[0], word[1]])));
+        assert_eq!(words.sum::<u32>() % 0xFFFF, 0, "checksum changed");
+        assert_eq!(field(12..16), [127, 8, 0, 1], "source filled in");
+        assert_eq!(field(16..24), &packet[16..24]);
+    }
+}
+
+#[tokio::test]
+async fn addresses_that_memory_does_not_export_are_not_available() {
+    let exported: Ipv6Addr = "2001:db8::7".parse().unwrap();
+    let (udp6, tcp6) = (Open::Udp { local: ANY6 }, Open::TcpListen { local: ANY6 });
+    let connect6 = Open::TcpConnect { local: ANY6, remote: LOOPBACK6 };
+    let raw = |address: &str| Open::Raw { local: address.parse().unwrap() };
+    for (ipv6, open, status) in [
+        // Without IPv6 in memory there is none, whatever the machine has.
+        (&[][..], udp6, Status::ESKTNOPRFAM),
+        (&[], tcp6, Status::ESKTNOPRFAM),
+        (&[], connect6, Status::ESKTNOPRFAM),
+        (&[], raw("::"), Status::ESKTNOPRFAM),
+        (&[exported], udp6, Status::SUCCESS),
+        (&[exported], tcp6, Status::SUCCESS),
+        (&[exported], Open::Udp { local: LOOPBACK6 }, Status::ESKTNOADDR),
+        (&[exported], raw("::1"), Status::ESKTNOADDR),
+        // Raw sockets see what passes, so that an address has to be the endpoint's.
+        (&[], raw("127.8.0.2"), Status::ESKTNOADDR),
+        (&[], Open::Udp { local: "127.8.0.2:0".parse().unwrap() }, Status::SUCCESS),
+    ] {
+        let mut sockets = Sockets::new(Machine::with_ipv6(OWN, ipv6), Limits::default());
+        let opened = sockets.open(1, &open, 4096);
+        assert_eq!(opened.err().unwrap_or(Status::SUCCESS), status, "{open:?} with {ipv6:?}");
+    }
+}
+
+#[tokio::test]
+async fn a_stream_comes_in_pieces_of_up_to_64_kib_and_as_large_as_its_buffer_is_made() {
+    const LEN: u32 = 48 << 10;
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let remote = listener.local_addr().unwrap();
+    let mut script = Script::new();
+    script.open(Open::TcpConnect { local: ANY, remote }, 0).await;
+    assert_eq!(script.change().await, StateChange::TcpEstablished { remote });
+    let (mut server, _) = listener.accept().await.unwrap();
+    server.write_all(&[7; LEN as usize]).await.unwrap();
+    // All of it is there, and without a buffer nothing is read.
+    while engine::sys::socket::untaken_len(&server) > 0 {
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(script.read(SOCKET_1 + 0x40, 8).await, [0; 8]);
+    script.write(SOCKET_1 + 0x40, &LEN.to_be_bytes()).await;
+    let (message_type, payload) = script.next().await;
+    let Message::Ndata { packet, .. } = Message::decode(message_type, &payload) else {
+        panic!("data expected, not {message_type}");
+    };
+    assert_eq!(packet, Packet::Tcp { family: Family::Ipv4, data: &[7; LEN as usize] });
+}
+
+#[tokio::test]
+async fn buffers_larger_than_all_there_is_are_as_much_as_there_is() {
+    let mut script = Script::new();
+    for sktid in [1, 2] {
+        let receive_buffer_len = u32::MAX;
+        let open = Message::Nopen { sktid, receive_buffer_len, open: Open::Udp { local: ANY } };
+        assert_eq!(script.ask(open).await, Status::SUCCESS);
+    }
+    assert_eq!(script.read(SOCKET_1 + 0x40, 4).await, [4, 0, 0, 0]);
+    script.write(SOCKET_1 + 0x42, &[1, 2]).await;
+    assert_eq!(script.read(SOCKET_1 + 0x40, 4).await, [4, 0, 0, 0]);
+    script.write(SOCKET_1 + 0x40, &[0, 0, 1, 2]).await;
+    assert_eq!(script.read(SOCKET_1 + 0x40, 4).await, [0, 0, 1, 2]);
+    let beyond = Message::Mwrite { address: SOCKET_1 + 0x42, data: &[0; 3] };
+    assert_eq!(script.ask(beyond).await, Status::EMEMBADADR);
 }
 
 /// How many packet sockets this process has open.

@@ -77,25 +77,66 @@ async fn totals_of_bytes_and_packets_are_denied_at_the_request() {
 }
 
 #[tokio::test]
-async fn a_burst_is_denied_when_it_would_leave() {
+async fn a_burst_waits_until_its_rate_allows_it_and_nothing_overtakes() {
     let server = UdpSocket::bind(LOOPBACK).await.unwrap();
     let remote = server.local_addr().unwrap();
-    let an_hour = "3600000000000";
-    for limits in
-        [format!("max_burst_rate_pkt=2/{an_hour};"), format!("max_burst_rate_byte=6/{an_hour};")]
-    {
-        let mut script = Script::limited(&limits);
+    let window = Duration::from_millis(300);
+    for limits in ["max_burst_rate_pkt=2/300000000;", "max_burst_rate_byte=7/300000000;"] {
+        let mut script = Script::limited(limits);
         assert_eq!(script.ask(nopen(1, Open::Udp { local: ANY })).await, Status::SUCCESS);
-        for (tag, status) in [(1, Status::SUCCESS), (2, Status::SUCCESS), (3, Status::ESKTPKTDENY)]
-        {
-            assert_eq!(script.ask(udp(tag, remote, b"abc")).await, Status::SUCCESS, "{limits}");
-            let (told, _, result) = script.tag().await;
-            assert_eq!((told, result), (tag, status), "{limits}");
+        script.write(SOCKET_1 + 0x70, &[0, 0x02]).await;
+        let data = [&b"abc"[..], b"def", b"ghi", b"j"];
+        for (tag, data) in (1..).zip(data) {
+            assert_eq!(script.ask(udp(tag, remote, data)).await, Status::SUCCESS, "{limits}");
         }
-        // The failure is in memory: its status, then the tag.
-        script.link.send(&Message::Mread { address: 0x2000_0460, len: 3 }).await.unwrap();
-        assert_eq!(script.next().await.1, [0x20, 0, 4, 0x60, 0x39, 0, 3]);
+        script.write(SOCKET_1 + 0x70, &[0, 0]).await;
+        let mut times = Vec::new();
+        for (tag, data) in (1..).zip(data) {
+            let mut received = [0; 8];
+            let len = timeout(LONG, server.recv(&mut received)).await.expect(limits).unwrap();
+            assert_eq!(&received[..len], data, "{limits}");
+            let (told, time, status) = script.tag().await;
+            assert_eq!((told, status), (tag, Status::SUCCESS), "{limits}");
+            times.push(time);
+        }
+        // NTAG has the time at which it left, and the mlet was not told of any failure.
+        assert!(times[2] >= times[0].saturating_add(window), "{limits}: {times:?}");
+        assert!(times[3] >= times[2]);
+        assert_eq!(script.read(SOCKET_1 + 0x60, 3).await, [0; 3]);
     }
+}
+
+#[tokio::test]
+async fn a_stream_leaves_in_pieces_that_its_rate_allows() {
+    let listener = TcpListener::bind(LOOPBACK).await.unwrap();
+    let mut script = Script::limited("max_burst_rate_byte=4/100000000;");
+    script.connect(listener.local_addr().unwrap()).await;
+    let (mut server, _) = listener.accept().await.unwrap();
+    let before = now();
+    for (tag, data) in [(1, &b"0123456789"[..]), (2, b""), (3, b"end")] {
+        assert_eq!(script.ask(send(Ticks(0), tag, data)).await, Status::SUCCESS);
+    }
+    for tag in 1..=3 {
+        let (told, _, status) = script.tag().await;
+        assert_eq!((told, status), (tag, Status::SUCCESS));
+    }
+    let mut received = [0; 13];
+    server.read_exact(&mut received).await.unwrap();
+    assert_eq!(&received, b"0123456789end");
+    // 4 + 4 + 2 and then 3, of which 2 fit beside the 2 before: no window of 100 ms holds more than 4.
+    assert!(now() >= before.saturating_add(Duration::from_millis(300)));
+}
+
+#[tokio::test]
+async fn a_datagram_larger_than_any_burst_is_denied_at_the_request() {
+    let mut script = Script::limited("max_burst_rate_byte=4/1000;max_send_pkt=1;");
+    assert_eq!(script.ask(nopen(1, Open::Udp { local: ANY })).await, Status::SUCCESS);
+    assert_eq!(script.ask(udp(1, LOOPBACK, b"12345")).await, Status::ESKTPKTDENY);
+    let server = UdpSocket::bind(LOOPBACK).await.unwrap();
+    // It has not used up the only packet.
+    let remote = server.local_addr().unwrap();
+    assert_eq!(script.ask(udp(2, remote, b"1234")).await, Status::SUCCESS);
+    assert_eq!(script.tag().await.2, Status::SUCCESS);
 }
 
 #[tokio::test]
@@ -160,9 +201,11 @@ async fn streams_that_share_what_may_be_received_are_cut_short_and_have_no_holes
 async fn foreign_source_addresses_need_the_chains_leave() {
     let mut packet = vec![0x45, 0, 0, 20, 0, 0, 0, 0, 30, 253, 0, 0];
     packet.extend_from_slice(&[192, 0, 2, 1, 127, 9, 0, 1]);
-    for (limits, status) in
-        [("src_ip_spoofing=0;", Status::ESKTPKTDENY), ("src_ip_spoofing=1;", Status::SUCCESS)]
-    {
+    for (limits, status) in [
+        ("src_ip_spoofing=0;", Status::ESKTPKTDENY),
+        ("", Status::ESKTPKTDENY),
+        ("src_ip_spoofing=1;", Status::SUCCESS),
+    ] {
         let mut script = Script::limited(limits);
         assert_eq!(script.ask(nopen(1, Open::Raw { local: ANY.ip() })).await, Status::SUCCESS);
         assert_eq!(script.ask(raw(&packet)).await, status, "{limits}");
@@ -170,7 +213,7 @@ async fn foreign_source_addresses_need_the_chains_leave() {
     // The own address and none are never foreign.
     for source in [[127, 8, 0, 1], [0; 4]] {
         packet[12..16].copy_from_slice(&source);
-        let mut script = Script::limited("src_ip_spoofing=0;");
+        let mut script = Script::limited("");
         assert_eq!(script.ask(nopen(1, Open::Raw { local: ANY.ip() })).await, Status::SUCCESS);
         assert_eq!(script.ask(raw(&packet)).await, Status::SUCCESS);
     }

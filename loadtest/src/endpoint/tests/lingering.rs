@@ -109,7 +109,7 @@ async fn a_peer_that_goes_on_sending_is_cut_but_not_before_it_has_got_everything
 #[tokio::test]
 async fn a_peer_that_does_not_close_holds_no_session_for_long() {
     let (script, server) = connected("").await;
-    let end = tokio::time::timeout(LONG, script.leave()).await.expect("the session should end");
+    let end = timeout(LONG, script.leave()).await.expect("the session should end");
     assert!(matches!(end, Ok(End::Closed)));
     drop(server);
 }

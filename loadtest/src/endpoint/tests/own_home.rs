@@ -44,6 +44,8 @@ fn endpoint(home: &Path, controller: std::net::SocketAddr) -> (Endpoint, String)
         operators: vec![operator],
         priority: None,
         monitors_not_enforced: false,
+        ledger: std::sync::Arc::default(),
+        ran: std::time::Duration::ZERO,
         leave_at: None,
     };
     (endpoint, key.public_key().key_id().to_string())

@@ -2,8 +2,9 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use engine::wire::message::{MessageType, Protocol};
+use engine::wire::message::{Family, MessageType, Protocol};
 
+use super::entry::UNITS_MAX;
 use super::*;
 
 const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
@@ -15,10 +16,15 @@ fn table(sktids: &[u8]) -> (Table, Vec<SocketNumber>) {
         .iter()
         .map(|&sktid| {
             let socket = Socket { sktid, family: Family::Ipv4, protocol: Protocol::Udp };
-            table.insert(socket, 100, ANY, State::Open)
+            insert(&mut table, socket, 100, State::Open)
         })
         .collect();
     (table, numbers)
+}
+
+fn insert(table: &mut Table, socket: Socket, buffer_len: u32, state: State) -> SocketNumber {
+    let place = table.limits().take_socket().unwrap();
+    table.insert(socket, buffer_len, ANY, state, place)
 }
 
 fn receive(table: &mut Table, number: SocketNumber, data: &[u8]) {
@@ -50,7 +56,7 @@ fn a_late_report_finds_no_socket_of_its_number() {
     receive(&mut table, numbers[0], b"x");
     table.remove(1).unwrap();
     let socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Udp };
-    let new = table.insert(socket, 100, ANY, State::Open);
+    let new = insert(&mut table, socket, 100, State::Open);
     receive(&mut table, numbers[0], b"late");
     table.sent(numbers[0], 7, 4, Ticks(1), Ok(()));
     table.ended(numbers[0], State::Reset, Ticks(1));
@@ -64,11 +70,12 @@ fn what_a_closed_connection_has_still_to_send_counts_until_it_is_gone() {
     let mut table = Table::default();
     let open = |table: &mut Table, sktid, state| {
         let socket = Socket { sktid, family: Family::Ipv4, protocol: Protocol::Tcp };
-        table.insert(socket, 100, ANY, state)
+        insert(table, socket, 100, state)
     };
     let data = vec![0; LEN];
     let packet = Packet::Tcp { family: Family::Ipv4, data: &data };
-    let admit = |table: &mut Table, sktid| table.admit_send(sktid, &packet, |_| false);
+    let admit =
+        |table: &mut Table, sktid| table.admit_send(sktid, Ticks(0), Ticks(0), &packet, |_| false);
     let full = Err(Status::ESYSNOBUFS);
     for told in [false, true] {
         let number = open(&mut table, 1, State::PeerClosed);
@@ -117,7 +124,7 @@ fn however_small_only_so_many_packets_wait() {
 fn of_events_that_are_held_back_the_oldest_are_forgotten() {
     let (mut table, numbers) = table(&[1]);
     table.controls_mut(1).mask = hold_back::NTAG;
-    for tag in 0..UNITS_MAX + 5 {
+    for tag in 1..=UNITS_MAX + 5 {
         table.sent(numbers[0], u16::try_from(tag).unwrap(), 1, Ticks(1), Ok(()));
     }
     assert!(!table.is_backlogged());
@@ -125,7 +132,7 @@ fn of_events_that_are_held_back_the_oldest_are_forgotten() {
     table.controls_mut(1).mask = 0;
     assert!(table.is_backlogged());
     let first = table.pop().unwrap();
-    assert_eq!(first[5..7], [0, 5]);
+    assert_eq!(first[5..7], [0, 6]);
     assert_eq!(told(&mut table).len(), UNITS_MAX - 1);
     assert!(!table.is_backlogged());
 }
@@ -140,5 +147,53 @@ fn data_is_received_however_many_events_are_held_back() {
     assert_eq!(table.entry(1).unwrap().events, UNITS_MAX);
     assert_eq!(table.readable_len(numbers[0]), Some(100));
     receive(&mut table, numbers[0], b"x");
+    assert_eq!(told(&mut table), [(MessageType::NDATA, 1)]);
+}
+
+#[test]
+fn buffers_as_large_as_there_is_share_it_and_each_socket_keeps_a_part() {
+    const PACKET: u32 = 1 << 14;
+    let mut table = Table::default();
+    let open = |table: &mut Table, sktid| {
+        let socket = Socket { sktid, family: Family::Ipv4, protocol: Protocol::Udp };
+        insert(table, socket, u32::MAX, State::Open)
+    };
+    // The first two take all they can get.
+    let data = vec![0; PACKET as usize];
+    for sktid in [0, 1] {
+        let number = open(&mut table, sktid);
+        while table.entry(sktid).unwrap().dropped == (0, 0) {
+            receive(&mut table, number, &data);
+        }
+    }
+    let used = |table: &Table, sktid| table.entry(sktid).unwrap().used;
+    assert_eq!(used(&table, 0), BUFFERS_LEN_MAX / 2 + BUFFER_SHARE);
+    assert_eq!(used(&table, 1), BUFFER_SHARE);
+    // All others have their parts.
+    for sktid in 2..=255 {
+        let number = open(&mut table, sktid);
+        assert_eq!(table.readable_len(number), Some(BUFFER_SHARE as usize));
+        for _ in 0..=BUFFER_SHARE / PACKET {
+            receive(&mut table, number, &data);
+        }
+        assert_eq!(used(&table, sktid), BUFFER_SHARE);
+    }
+    assert_eq!(table.buffers_used(), BUFFERS_LEN_MAX);
+    // What one gives back another can have.
+    table.remove(0).unwrap();
+    let number = SocketNumber { sktid: 1, number: 2 };
+    assert_eq!(table.readable_len(number), Some((BUFFERS_LEN_MAX / 2) as usize));
+}
+
+#[test]
+fn a_buffer_made_smaller_than_its_content_takes_no_more_and_loses_nothing() {
+    let (mut table, numbers) = table(&[1]);
+    receive(&mut table, numbers[0], b"12345678");
+    table.entry_mut(1).unwrap().set_buffer_len(4);
+    assert_eq!(table.readable_len(numbers[0]), Some(0));
+    receive(&mut table, numbers[0], b"9");
+    assert_eq!(table.entry(1).unwrap().dropped, (1, 1));
+    assert_eq!(told(&mut table), [(MessageType::NDATA, 1), (MessageType::NDROP, 1)]);
+    receive(&mut table, numbers[0], b"1234");
     assert_eq!(told(&mut table), [(MessageType::NDATA, 1)]);
 }

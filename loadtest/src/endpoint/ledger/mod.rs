@@ -1,0 +1,237 @@
+//! What controllers have used up of what their certificates allow, over all sessions of an endpoint
+//! (protocol.md 4.3, `cert_limit`).
+//!
+//! Each certificate of a chain counts for itself, by the key that signed it and its serial number: whatever a
+//! chain does is entered for all of its certificates, and a certificate that is part of many chains has one
+//! account for all of them. Totals and burst rates go on from session to session, and sessions at the same time
+//! share them, and the sockets that may be open. With a [`Store`] totals outlive the process.
+//!
+//! ```text
+//! store    the totals in a file
+//! burst    what was sent within the windows of burst rates
+//! ```
+//!
+//! Not here: which limits there are (`limits`); the clock.
+//!
+//! Invariant: there are at most [`ACCOUNTS_MAX`] accounts, at most [`ACCOUNTS_PER_PRIVILEGE_MAX`] of chains that
+//! end in one certificate; one is forgotten only when its certificate has expired or has used nothing up.
+
+mod burst;
+mod store;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use engine::wire::certificate::Certificate;
+use engine::wire::key::{Hex, KeyId};
+use engine::wire::time::Ticks;
+
+pub(super) use burst::{Bursts, Turn};
+pub(crate) use store::StateError;
+use store::Store;
+
+/// Certificates with accounts. A line of the file has some 300 bytes.
+const ACCOUNTS_MAX: usize = 4096;
+/// The same of chains whose last certificate is the same one. Whoever holds a privilege can make certificates without
+/// end, by delegating, and must not take the place of others by that.
+const ACCOUNTS_PER_PRIVILEGE_MAX: usize = 256;
+/// How often totals are written while they change.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A certificate, by its signer and the number that the signer gave it.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct CertificateId {
+    authority: KeyId,
+    serial: Vec<u8>,
+}
+
+impl CertificateId {
+    /// That of a certificate.
+    pub(super) fn of(certificate: &Certificate) -> Self {
+        Self { authority: certificate.authority_key_id, serial: certificate.serial.clone() }
+    }
+}
+
+impl fmt::Display for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.authority, Hex(&self.serial))
+    }
+}
+
+/// What has been sent and received, over all time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Payload bytes of NSEND.
+    pub(super) sent_bytes: u64,
+    /// NSENDs.
+    pub(super) sent_packets: u64,
+    /// Payload bytes of NDATA.
+    pub(super) received_bytes: u64,
+    /// NDATAs.
+    pub(super) received_packets: u64,
+}
+
+/// The account of one certificate.
+#[derive(Debug)]
+pub(super) struct Account {
+    /// The last certificate of its chain.
+    privilege: CertificateId,
+    /// When the certificate expires.
+    not_after: Ticks,
+    /// What has been used up.
+    pub(super) totals: Totals,
+    /// What was sent lately.
+    pub(super) bursts: Bursts,
+    /// Sockets that are open.
+    pub(super) sockets: u64,
+    /// Sessions that go on.
+    sessions: usize,
+}
+
+impl Account {
+    fn new(privilege: CertificateId, not_after: Ticks) -> Self {
+        let (totals, bursts) = (Totals::default(), Bursts::default());
+        Self { privilege, not_after, totals, bursts, sockets: 0, sessions: 0 }
+    }
+
+    /// One packet of so many bytes is to be sent.
+    pub(super) fn send(&mut self, len: u64) {
+        self.totals.sent_bytes = self.totals.sent_bytes.saturating_add(len);
+        self.totals.sent_packets = self.totals.sent_packets.saturating_add(1);
+    }
+
+    /// One packet of so many bytes was received.
+    pub(super) fn receive(&mut self, len: u64) {
+        self.totals.received_bytes = self.totals.received_bytes.saturating_add(len);
+        self.totals.received_packets = self.totals.received_packets.saturating_add(1);
+    }
+
+    /// Whether nothing is lost if it is forgotten.
+    fn is_idle(&mut self, now: Ticks) -> bool {
+        let unused = self.totals == Totals::default() && self.bursts.are_over(now);
+        self.sessions == 0 && (unused || self.not_after < now)
+    }
+}
+
+/// The accounts, by certificate.
+pub(super) type Accounts = HashMap<CertificateId, Account>;
+
+/// The accounts of all certificates, which the sessions of an endpoint share.
+#[derive(Debug, Default)]
+pub(crate) struct Ledger {
+    accounts: Mutex<Accounts>,
+    store: Option<Store>,
+}
+
+/// There is no place for one more account.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LedgerFull;
+
+impl fmt::Display for LedgerFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "too many certificates have used up a part of what they allow (at most {ACCOUNTS_MAX}, and \
+             {ACCOUNTS_PER_PRIVILEGE_MAX} below one privilege); they count until they expire"
+        )
+    }
+}
+
+impl Ledger {
+    /// One whose totals are kept in this directory, which is made if there is none.
+    ///
+    /// # Errors
+    /// The directory is unusable, in use by another endpoint, or what is in it cannot be read.
+    pub(crate) fn open(directory: &Path) -> Result<Self, StateError> {
+        let (store, accounts) = Store::open(directory)?;
+        Ok(Self { accounts: Mutex::new(accounts), store: Some(store) })
+    }
+
+    /// Its accounts.
+    pub(super) fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to accounts for a session of these certificates, leaf first, which expire then.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub(super) fn admit(
+        &self,
+        ids: &[(CertificateId, Ticks)],
+        privilege: &CertificateId,
+        now: Ticks,
+    ) -> Result<(), LedgerFull> {
+        let mut accounts = self.accounts();
+        let missing =
+            |accounts: &Accounts| ids.iter().filter(|(id, _)| !accounts.contains_key(id)).count();
+        let is_full = |accounts: &Accounts| {
+            let below = accounts.values().filter(|account| account.privilege == *privilege).count();
+            let missing = missing(accounts);
+            missing > 0
+                && (accounts.len() + missing > ACCOUNTS_MAX
+                    || below + missing > ACCOUNTS_PER_PRIVILEGE_MAX)
+        };
+        if is_full(&accounts) {
+            accounts.retain(|_, account| !account.is_idle(now));
+            if is_full(&accounts) {
+                return Err(LedgerFull);
+            }
+        }
+        for (id, not_after) in ids {
+            let new = || Account::new(privilege.clone(), *not_after);
+            accounts.entry(id.clone()).or_insert_with(new).sessions += 1;
+        }
+        Ok(())
+    }
+
+    /// A session of these certificates is over.
+    pub(super) fn dismiss<'a>(&self, ids: impl Iterator<Item = &'a CertificateId>) {
+        let mut accounts = self.accounts();
+        for id in ids {
+            if let Some(account) = accounts.get_mut(id) {
+                account.sessions = account.sessions.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Writes the totals, if they are kept and were not written yet. Takes the time that the disk takes.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) fn save(&self) -> Result<(), StateError> {
+        match &self.store {
+            Some(store) => store.save(|| self.accounts()),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, off the runtime's threads.
+    ///
+    /// # Errors
+    /// As for [`Self::save`].
+    pub(super) async fn saved(self: &Arc<Self>) -> Result<(), StateError> {
+        if self.store.is_none() {
+            return Ok(());
+        }
+        let ledger = Arc::clone(self);
+        // It is not abandoned and does not panic.
+        tokio::task::spawn_blocking(move || ledger.save()).await.unwrap_or(Ok(()))
+    }
+
+    /// Writes the totals again and again while they change, for ever.
+    pub(super) async fn keep_saved(self: &Arc<Self>) {
+        loop {
+            tokio::time::sleep(SAVE_INTERVAL).await;
+            if let Err(error) = self.saved().await {
+                tracing::error!("{error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

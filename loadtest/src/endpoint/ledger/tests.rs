@@ -1,0 +1,176 @@
+//! Accounts and their file.
+
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
+
+use super::*;
+
+/// A directory that is not there yet, and goes with the test.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new() -> Self {
+        let name = format!("pktfleet-ledger-{:016x}", RandomState::new().hash_one(0));
+        Self(std::env::temp_dir().join(name))
+    }
+
+    fn file(&self) -> PathBuf {
+        self.0.join("totals")
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn id(number: u16) -> CertificateId {
+    CertificateId { authority: KeyId([7; 32]), serial: number.to_be_bytes().to_vec() }
+}
+
+const TOTALS: Totals =
+    Totals { sent_bytes: u64::MAX, sent_packets: 2, received_bytes: 3, received_packets: 4 };
+
+/// A ledger with an account of these totals under certificate 1, which expires then.
+fn used(ledger: Ledger, not_after: Ticks) -> Ledger {
+    ledger.admit(&[(id(1), not_after)], &id(0), Ticks(0)).unwrap();
+    ledger.accounts().get_mut(&id(1)).unwrap().totals = TOTALS;
+    ledger
+}
+
+#[test]
+fn totals_outlive_the_process() {
+    let directory = Directory::new();
+    let ledger = used(Ledger::open(&directory.0).unwrap(), Ticks::MAX);
+    ledger.save().unwrap();
+    drop(ledger);
+    assert!(!directory.0.join("totals.new").exists());
+    let ledger = Ledger::open(&directory.0).unwrap();
+    let accounts = ledger.accounts();
+    let account = accounts.get(&id(1)).unwrap();
+    assert_eq!(
+        (account.totals, &account.privilege, account.not_after),
+        (TOTALS, &id(0), Ticks::MAX)
+    );
+    assert_eq!((accounts.len(), account.sessions), (1, 0));
+}
+
+#[test]
+fn a_crash_while_the_file_is_written_leaves_the_old_one() {
+    let directory = Directory::new();
+    used(Ledger::open(&directory.0).unwrap(), Ticks::MAX).save().unwrap();
+    // As far as it came.
+    fs::write(directory.0.join("totals.new"), "pktfleet totals 1\n07").unwrap();
+    let ledger = Ledger::open(&directory.0).unwrap();
+    assert_eq!(ledger.accounts().get(&id(1)).unwrap().totals, TOTALS);
+    ledger.accounts().get_mut(&id(1)).unwrap().totals.sent_packets = 9;
+    ledger.save().unwrap();
+    drop(ledger);
+    assert_eq!(Ledger::open(&directory.0).unwrap().accounts()[&id(1)].totals.sent_packets, 9);
+}
+
+#[test]
+fn one_process_alone_keeps_its_totals_in_a_directory() {
+    let directory = Directory::new();
+    let first = Ledger::open(&directory.0).unwrap();
+    let error = Ledger::open(&directory.0).unwrap_err().to_string();
+    assert!(error.contains("another endpoint"), "{error}");
+    drop(first);
+    Ledger::open(&directory.0).unwrap();
+}
+
+#[test]
+fn a_damaged_file_is_an_error_that_names_the_line_and_stays_as_it_is() {
+    let directory = Directory::new();
+    used(Ledger::open(&directory.0).unwrap(), Ticks::MAX).save().unwrap();
+    let whole = fs::read_to_string(directory.file()).unwrap();
+    let lines: Vec<&str> = whole.split_inclusive('\n').collect();
+    assert_eq!(lines.len(), 3, "{whole}");
+    for (text, problem) in [
+        (String::new(), "line 1 is no pktfleet totals 1"),
+        ("\u{0}".repeat(whole.len()), "line 1 is no pktfleet totals 1"),
+        (whole.replace("totals 1", "totals 2"), "line 1 is no pktfleet totals 1"),
+        (lines[0].to_owned(), "line 2 is no count of the lines before"),
+        (lines[..2].concat(), "line 3 is no count of the lines before"),
+        (whole[..whole.len() - 1].to_owned(), "line 3 is no whole line"),
+        (whole.replace("end 1", "end 2"), "line 3 is no count of the lines before"),
+        (format!("{whole}\n"), "line 4 is no end of the file"),
+        (whole.replace(" 2 3 4", " 2 3"), "line 2 is no account of a certificate"),
+        (whole.replace(" 2 3 4", " 2 3 4 5"), "line 2 is no account of a certificate"),
+        (whole.replace(" 2 3 4", " +2 3 4"), "line 2 is no account of a certificate"),
+        (whole.replace(" 2 3 4", " 2 3 99999999999999999999"), "line 2 is no account"),
+        (whole.replacen("07", "7", 1), "line 2 is no account of a certificate"),
+        (whole.replacen("07", "0G", 1), "line 2 is no account of a certificate"),
+        (
+            [lines[0], lines[1], lines[1], "end 2\n"].concat(),
+            "line 3 is no account that there can be",
+        ),
+    ] {
+        fs::write(directory.file(), &text).unwrap();
+        let error = Ledger::open(&directory.0).unwrap_err().to_string();
+        assert!(error.contains(problem), "{text:?}: {error}");
+        assert!(error.contains("Put a copy back"), "{error}");
+        assert_eq!(fs::read_to_string(directory.file()).unwrap(), text);
+    }
+    fs::write(directory.file(), vec![b'\n'; 5 << 20]).unwrap();
+    let error = Ledger::open(&directory.0).unwrap_err().to_string();
+    assert!(error.contains("more than 4194304 bytes"), "{error}");
+    fs::remove_file(directory.file()).unwrap();
+    fs::create_dir(directory.file()).unwrap();
+    let error = Ledger::open(&directory.0).unwrap_err().to_string();
+    assert!(error.contains("no regular file"), "{error}");
+}
+
+#[test]
+fn what_cannot_be_written_is_an_error_and_written_later() {
+    let directory = Directory::new();
+    let ledger = used(Ledger::open(&directory.0).unwrap(), Ticks::MAX);
+    // Nothing can be written where a directory is, not even by root.
+    fs::create_dir(directory.0.join("totals.new")).unwrap();
+    let error = ledger.save().unwrap_err().to_string();
+    assert!(error.contains("cannot be written"), "{error}");
+    fs::remove_dir(directory.0.join("totals.new")).unwrap();
+    ledger.save().unwrap();
+    assert!(directory.file().exists());
+}
+
+#[test]
+fn the_holder_of_one_privilege_cannot_take_the_place_of_all_others() {
+    let ledger = Ledger::default();
+    let admit = |number: usize, privilege: u16, not_after| {
+        let certificate = id(u16::try_from(number).unwrap());
+        let result = ledger.admit(&[(certificate.clone(), not_after)], &id(privilege), Ticks(5));
+        if result.is_ok() {
+            ledger.accounts().get_mut(&certificate).unwrap().totals = TOTALS;
+            ledger.dismiss([&certificate].into_iter());
+        }
+        result
+    };
+    for number in 0..ACCOUNTS_PER_PRIVILEGE_MAX {
+        assert_eq!(admit(number, 0, Ticks(10)), Ok(()));
+    }
+    assert_eq!(admit(1000, 0, Ticks(10)), Err(LedgerFull));
+    // What is known goes on, and so do others.
+    assert_eq!((admit(0, 0, Ticks(10)), admit(1000, 1, Ticks(10))), (Ok(()), Ok(())));
+    // Those that have expired make room.
+    ledger.accounts().get_mut(&id(7)).unwrap().not_after = Ticks(4);
+    assert_eq!(admit(2000, 0, Ticks(10)), Ok(()));
+    assert!(!ledger.accounts().contains_key(&id(7)));
+    assert_eq!(admit(3000, 0, Ticks(10)), Err(LedgerFull));
+}
+
+#[test]
+fn certificates_that_have_used_nothing_up_make_room_and_those_in_use_do_not() {
+    let ledger = Ledger::default();
+    for number in 0..ACCOUNTS_MAX {
+        let number = u16::try_from(number).unwrap();
+        ledger.admit(&[(id(number), Ticks::MAX)], &id(number % 64), Ticks(0)).unwrap();
+    }
+    let one_more = || ledger.admit(&[(id(u16::MAX), Ticks::MAX)], &id(u16::MAX), Ticks(0));
+    assert_eq!(one_more(), Err(LedgerFull));
+    ledger.dismiss([&id(9)].into_iter());
+    assert_eq!(one_more(), Ok(()));
+    assert!(!ledger.accounts().contains_key(&id(9)));
+}
