@@ -14,6 +14,7 @@ use engine::config::Limits;
 
 use crate::cores::Cores;
 use cli::units::{c_number, size, time_limit};
+use cli::usage;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -148,7 +149,7 @@ impl Args {
     /// Reads the command line of this process. Help, version and usage errors end the process here,
     /// with code 0, 0 and 2.
     pub(crate) fn read() -> Self {
-        Self::parse_words(std::env::args_os()).unwrap_or_else(|error| error.exit())
+        Self::parse_words(std::env::args_os()).unwrap_or_else(|said| usage::told("pktxpmgr", &said))
     }
 
     /// Reads these words; the first is the name of the program.

@@ -8,11 +8,16 @@ mod common;
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
-use common::{Home, PKTXPMGR, assert_says, full, run};
+use common::debug_forms::assert_no_debug_form;
+use common::{Home, PKTCRED, PKTXPMGR, assert_says, full, run};
 
 fn run_words(words: &[&str]) -> (Option<i32>, String, String) {
     let output = Command::new(PKTXPMGR).args(words).env_clear().output().unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
+    let text = |bytes| {
+        let text = String::from_utf8(bytes).unwrap();
+        assert_no_debug_form(&text);
+        text
+    };
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
@@ -37,6 +42,20 @@ fn usage_errors_go_to_stderr_with_code_2() {
     }
     assert_says(&run_words(&["-x", "./m"]).2, &["-x", "Usage: pktxpmgr"]);
     assert_says(&run_words(&[]).2, &["MLET", "Usage: pktxpmgr"]);
+}
+
+/// A script that asks for it gets it or hears that it did not.
+#[test]
+fn help_and_version_that_cannot_be_written_are_a_failure_with_its_reason() {
+    for program in [PKTXPMGR, PKTCRED] {
+        for word in ["--help", "--version"] {
+            let mut command = Command::new(program);
+            let output = command.arg(word).env_clear().stdout(full()).output().unwrap();
+            assert_eq!(output.status.code(), Some(1), "{program} {word}");
+            let said = String::from_utf8(output.stderr).unwrap();
+            assert_says(&said, &["cannot write to standard output: No space left on device"]);
+        }
+    }
 }
 
 /// Item 2, as changed by the design.

@@ -12,6 +12,7 @@ use std::process::Stdio;
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use common::debug_forms::assert_no_debug_form;
 use common::endpoint::{End, Endpoint, START, SUCCESS};
 use common::manager::{Manager, children_of, is_alive, kill_hard, processes_in, wait_until, zoo};
 use common::{Home, assert_says};
@@ -51,6 +52,7 @@ fn a_signal_at_any_moment_of_the_start_ends_the_start_and_leaves_nothing() {
             let start = Instant::now();
             let mut log = String::new();
             child.stderr.take().unwrap().read_to_string(&mut log).unwrap();
+            assert_no_debug_form(&log);
             let status = child.wait().unwrap();
             assert!(start.elapsed() < Duration::from_secs(5), "{:?}: {log}", start.elapsed());
             let ended_well = status.code() == Some(0) || status.signal() == Some(SIGINT as i32);

@@ -25,6 +25,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
 use crate::binaries::{self, BinaryError};
+use crate::console;
 use crate::endpoint::subscribe::Subscriber;
 use crate::endpoint::{Endpoint, Session};
 use crate::home::{Home, HomeError};
@@ -163,7 +164,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
         Ok(report) if report.is_good() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
-            eprintln!("demo: {error}");
+            console::note(format_args!("demo: {error}"));
             error.exit_code().into()
         }
     }
@@ -186,13 +187,14 @@ fn try_run(options: &Options) -> Result<Report, DemoError> {
         let home = Home::create(options.endpoints, options.keep, hosts.surroundings())?;
         let run = Run { options, pktxpmgr, mlet, hosts, home };
         if options.keep {
-            eprintln!("demo: the config file is {}", run.config_path().display());
+            let path = run.config_path();
+            console::note(format_args!("demo: the config file is {}", path.display()));
         }
         let report = run.campaign(&mut interrupts).await?;
         // The summary is the last word, also when the home cannot be removed.
         drop(run);
         report.print(&mut io::stdout().lock())?;
-        eprintln!("{report}");
+        console::note(&report);
         Ok(report)
     })
 }
@@ -236,7 +238,7 @@ impl Run<'_> {
             Ok(None) => Ok(self.report(&web, sessions, pktxpmgr.stop().await?)),
             Err(interrupt) => {
                 if let Err(error) = pktxpmgr.stop().await {
-                    eprintln!("demo: {error}");
+                    console::note(format_args!("demo: {error}"));
                 }
                 Err(DemoError::Interrupted(interrupt))
             }
@@ -250,7 +252,7 @@ impl Run<'_> {
             None => {
                 let arguments = self.arguments(&["-a", "127.0.0.1:0"], web);
                 let (pktxpmgr, address) = Pktxpmgr::listening(&self.pktxpmgr, arguments).await?;
-                eprintln!("demo: pktxpmgr listens on {address}");
+                console::note(format_args!("demo: pktxpmgr listens on {address}"));
                 (endpoints, subscribers) = (self.endpoints(address)?, Vec::new());
                 pktxpmgr
             }
@@ -259,7 +261,9 @@ impl Run<'_> {
                 let addresses: Vec<_> = addresses.iter().map(String::as_str).collect();
                 let arguments = self.arguments(&addresses, web);
                 let pktxpmgr = Pktxpmgr::published(&self.pktxpmgr, arguments).await?;
-                eprintln!("demo: pktxpmgr has published; endpoints subscribe at {broker}");
+                console::note(format_args!(
+                    "demo: pktxpmgr has published; endpoints subscribe at {broker}"
+                ));
                 // Whom to connect to they learn from the broker.
                 (endpoints, subscribers) =
                     (self.endpoints(NOWHERE)?, self.home.subscribers(broker)?);

@@ -28,11 +28,12 @@ use engine::wire::program::{Program, ProgramError};
 use engine::wire::snikey::{SniKey, SniKeyError};
 use engine::wire::time::Ticks;
 
+use crate::console;
 use crate::endpoint::Endpoint;
 use crate::endpoint::subscribe::{Interest, InterestError, Subscriber};
 
 /// The name by which endpoints choose the experiment.
-const SNIKEY: &str = "demo";
+pub(crate) const SNIKEY: &str = "demo";
 /// How long the credentials of a home are valid.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
 /// The same for endpoints, which may be part of a fleet that runs for long.
@@ -374,7 +375,8 @@ impl Drop for Directory {
         if !self.keep
             && let Err(error) = fs::remove_dir_all(&self.path)
         {
-            eprintln!("demo: {} cannot be removed: {error}", self.path.display());
+            let path = self.path.display();
+            console::note(format_args!("demo: {path} cannot be removed: {error}"));
         }
     }
 }

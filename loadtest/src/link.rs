@@ -18,6 +18,8 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::hosting::{Charge, MemoryFull, Purse, seconds};
 
+use crate::tls_reason;
+
 /// Bytes taken from a stream of bulk data at once; one TLS record holds no more.
 const BULK_READ_LEN: usize = 16 * 1024;
 /// Bytes taken at once where messages are small and connections many: each one that waits holds a
@@ -78,7 +80,7 @@ pub(crate) enum LinkError {
 impl fmt::Display for LinkError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Io(cause) => write!(f, "the connection broke: {cause}"),
+            Self::Io(cause) => write!(f, "the connection broke: {}", tls_reason::reason(cause)),
             Self::CutShort => f.write_str("the peer closed inside a message"),
             Self::TooSlow { limit } => write!(f, "a message took more than {}", seconds(*limit)),
             Self::Memory(cause) => cause.fmt(f),

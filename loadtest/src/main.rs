@@ -9,6 +9,7 @@ use clap::{Parser, Subcommand};
 
 mod binaries;
 mod broker;
+mod console;
 mod credentials;
 mod demo;
 mod endpoint;
@@ -25,6 +26,7 @@ mod page;
 mod pktxpmgr;
 mod proxy;
 mod report;
+mod tls_reason;
 mod units;
 mod web;
 
@@ -53,7 +55,11 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match CommandLine::parse().command {
+    let command_line = match CommandLine::try_parse() {
+        Ok(command_line) => command_line,
+        Err(said) => return console::tell_usage(&said),
+    };
+    match command_line.command {
         Command::Demo(options) => demo::run(&options),
         Command::Broker(options) => broker::run(&options),
         Command::Proxy(options) => proxy::run(&options),

@@ -5,6 +5,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
 
+#[path = "../../engine/tests/common/debug_forms.rs"]
+mod debug_forms;
+
 use std::collections::HashSet;
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
@@ -71,10 +74,15 @@ impl Scene {
 
     fn run(&self, arguments: &[&str]) -> Outcome {
         let output = self.command(arguments).output().unwrap();
+        let text = |bytes| {
+            let text = String::from_utf8(bytes).unwrap();
+            debug_forms::assert_no_debug_form(&text);
+            text
+        };
         Outcome {
             code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
         }
     }
 
@@ -233,6 +241,7 @@ fn an_interrupt_ends_and_removes_everything() {
         let status = child.wait().unwrap();
         let mut rest = String::new();
         stderr.read_to_string(&mut rest).unwrap();
+        debug_forms::assert_no_debug_form(&rest);
         assert_eq!(status.code(), Some(code), "{rest}");
         scene.assert_nothing_left();
     }

@@ -5,6 +5,8 @@
 
 #[path = "hosts/attacks.rs"]
 mod attacks;
+#[path = "../../engine/tests/common/debug_forms.rs"]
+mod debug_forms;
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};
@@ -276,6 +278,7 @@ impl Running {
         let status = self.child.wait().unwrap();
         self.seen.extend(self.lines.iter());
         assert_eq!(status.code(), Some(0), "{:?}", self.seen);
+        debug_forms::assert_no_debug_form(&self.seen.join("\n"));
         std::mem::take(&mut self.seen)
     }
 
@@ -298,6 +301,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         let _ = self.child.kill();
         let _ = self.child.wait();
+        if !thread::panicking() {
+            self.seen.extend(self.lines.try_iter());
+            debug_forms::assert_no_debug_form(&self.seen.join("\n"));
+        }
     }
 }
 
@@ -306,6 +313,7 @@ fn printed(pktxpmgr: Child) -> Vec<String> {
     let output = pktxpmgr.wait_with_output().unwrap();
     let log = String::from_utf8_lossy(&output.stderr);
     assert_eq!(output.status.code(), Some(0), "{log}");
+    debug_forms::assert_no_debug_form(&log);
     let text = String::from_utf8(output.stdout).unwrap();
     let mut lines: Vec<_> = text.lines().map(str::to_owned).collect();
     lines.sort();
@@ -516,6 +524,7 @@ fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
     ] {
         let Output { status, stderr, .. } = scene.pktfleet(&words).output().unwrap();
         let log = String::from_utf8(stderr).unwrap();
+        debug_forms::assert_no_debug_form(&log);
         assert_eq!(status.code(), Some(code), "{words:?}: {log}");
         assert!(log.contains(said), "{words:?}: {log}");
     }

@@ -3,6 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
 
+#[path = "../../engine/tests/common/debug_forms.rs"]
+mod debug_forms;
+
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
@@ -62,6 +65,8 @@ impl Home {
         let manager = ended(manager);
         let log = log.try_iter().collect::<Vec<_>>().join("\n");
         assert!(endpoint.status.success() && manager.status.success(), "{log}\n{said}");
+        debug_forms::assert_no_debug_form(&log);
+        debug_forms::assert_no_debug_form(&said);
         String::from_utf8(manager.stdout).unwrap()
     }
 }

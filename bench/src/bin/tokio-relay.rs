@@ -193,9 +193,10 @@ async fn request(tls: &mut Tls, message: &[u8]) -> Result<(), Error> {
     tls.read_exact(&mut header).await?;
     let mut payload = vec![0; usize::from(header[3])];
     tls.read_exact(&mut payload).await?;
+    let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
     match (header, payload.iter().all(|byte| *byte == 0)) {
         ([0x40, 0, 0, _], true) => Ok(()),
-        _ => Err(format!("answered {header:?} {payload:?}").into()),
+        _ => Err(format!("answered with {} and {}", hex(&header), hex(&payload)).into()),
     }
 }
 

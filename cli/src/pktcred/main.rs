@@ -18,6 +18,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use cli::usage;
 use engine::wire::time::Ticks;
 use tracing_subscriber::filter::LevelFilter;
 
@@ -79,7 +80,7 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let args = Args::parse();
+    let args = Args::try_parse().unwrap_or_else(|said| usage::told("pktcred", &said));
     warn_on_stderr();
     match run(&args) {
         Ok(exit) => exit.into(),

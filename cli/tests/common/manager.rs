@@ -16,6 +16,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
+use super::debug_forms::assert_no_debug_form;
 use super::{Ended, Home, PKTXPMGR, pid};
 
 /// Longest that any single wait may take.
@@ -174,6 +175,7 @@ impl Manager {
         // A process left behind on purpose may hold the stream; then what was read so far must do.
         let _ = self.log_read.recv_timeout(Duration::from_secs(5));
         let stdout = fs::read_to_string(&self.stdout).unwrap();
+        assert_no_debug_form(&stdout);
         Ended { code: status.code(), loaded: true, stdout, stderr: self.log() }
     }
 
@@ -243,6 +245,8 @@ impl Drop for Manager {
         let _ = self.child.wait();
         if thread::panicking() {
             eprintln!("{}", self.last_lines());
+        } else {
+            assert_no_debug_form(&self.log());
         }
     }
 }

@@ -6,6 +6,8 @@
 pub mod broker;
 pub mod churn;
 pub mod crowd;
+#[path = "../../../engine/tests/common/debug_forms.rs"]
+pub mod debug_forms;
 pub mod dump;
 pub mod endpoint;
 pub mod manager;
@@ -32,6 +34,8 @@ use engine::wire::program::Program;
 use engine::wire::time::Ticks;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+
+use debug_forms::assert_no_debug_form;
 
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -248,6 +252,7 @@ pub fn run(command: &mut Command) -> Ended {
     let (loaded, code, stderr) = watch(&mut child);
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
+    assert_no_debug_form(&stdout);
     Ended { code, loaded, stdout, stderr }
 }
 
@@ -278,6 +283,7 @@ pub fn watch(child: &mut Child) -> (bool, Option<i32>, String) {
             }
         }
     }
+    assert_no_debug_form(&said);
     (loaded, child.wait().unwrap().code(), said)
 }
 

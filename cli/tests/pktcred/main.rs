@@ -20,6 +20,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use common::PKTCRED;
+use common::debug_forms::assert_no_debug_form;
 
 /// The golden credentials of protocol.md 8.
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/testdata/credentials");
@@ -75,10 +76,15 @@ impl Scratch {
 
     fn run(&self, words: &[&str]) -> Ended {
         let output = self.command(words).output().unwrap();
+        let text = |bytes| {
+            let text = String::from_utf8(bytes).unwrap();
+            assert_no_debug_form(&text);
+            text
+        };
         Ended {
             code: output.status.code(),
-            stdout: String::from_utf8(output.stdout).unwrap(),
-            stderr: String::from_utf8(output.stderr).unwrap(),
+            stdout: text(output.stdout),
+            stderr: text(output.stderr),
         }
     }
 

@@ -7,6 +7,7 @@ use engine::wire::certificate::Certificate;
 use engine::wire::key::{PrivateKey, PublicKey};
 
 use super::Scratch;
+use crate::common::debug_forms::assert_no_debug_form;
 use crate::common::terminal::{Terminal, take_terminal};
 use crate::common::{PKTCRED, assert_says};
 
@@ -102,6 +103,8 @@ fn without_a_terminal_the_options_are_named() {
     ] {
         let output = itself(&scratch, "", words).output().unwrap();
         assert_eq!(output.status.code(), Some(3), "{words}: {output:?}");
-        assert_says(&String::from_utf8(output.stderr).unwrap(), &["no terminal", expected]);
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_no_debug_form(&said);
+        assert_says(&said, &["no terminal", expected]);
     }
 }

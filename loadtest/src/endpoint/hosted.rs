@@ -295,7 +295,7 @@ async fn keep_subscribed(
         };
         let pause = match opened {
             Err(error) => {
-                tracing::warn!("broker {broker}: {error}; next try in {RETRY_PAUSE:?}");
+                tracing::warn!("broker {broker}: {error}; next try in {} s", RETRY_PAUSE.as_secs());
                 RETRY_PAUSE
             }
             Ok(mut subscription) => {
@@ -514,7 +514,7 @@ async fn serve_experiment(
     match end {
         Ok(End::Yielded { resume }) => {
             let pause = resume.saturating_duration_since(now());
-            tracing::info!("{controller} wants us back in {pause:?}");
+            tracing::info!("{controller} wants us back in {:.3} s", pause.as_secs_f64());
             Served::InPart { not_before: resume, ran }
         }
         Ok(End::Preempted) => Served::InPart { not_before: Ticks(0), ran },

@@ -51,6 +51,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::link::{Link, LinkError};
 use ledger::{Ledger, LedgerFull, StateError};
+use crate::tls_reason;
 use limits::Limits;
 use machine::Machine;
 use requests::Service;
@@ -203,12 +204,16 @@ impl fmt::Display for EndpointError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect { controllers, cause } => {
-                write!(f, "no connection to the controller at {controllers:?}: {cause}")
+                let controllers: Vec<_> = controllers.iter().map(SocketAddr::to_string).collect();
+                let controllers = controllers.join(", ");
+                write!(f, "no connection to the controller at {controllers}: {cause}")
             }
             Self::Subscription(cause) => write!(f, "no word from the broker: {cause}"),
             Self::Resolve(cause) => write!(f, "the controller's name has no address: {cause}"),
             Self::ServerName(cause) => cause.fmt(f),
-            Self::Handshake(cause) => write!(f, "the TLS handshake failed: {cause}"),
+            Self::Handshake(cause) => {
+                write!(f, "the TLS handshake failed: {}", tls_reason::reason(cause))
+            }
             Self::Chain(cause) => write!(f, "the controller's chain is not trusted: {cause}"),
             Self::TimedOut { awaited, limit } => {
                 write!(f, "the controller did not complete {awaited} in {} s", limit.as_secs())

@@ -30,6 +30,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::connection::connect_any;
 use crate::link::{Link, LinkError};
+use crate::tls_reason;
 
 /// Where subscribers find a broker (protocol.md 7).
 const BROKER_PORT: u16 = 20557;
@@ -152,10 +153,12 @@ impl fmt::Display for SubscribeError {
         match self {
             Self::Resolve(cause) => write!(f, "its name has no address: {cause}"),
             Self::Connect(cause) => write!(f, "no connection: {cause}"),
-            Self::Handshake(cause) => write!(f, "the TLS handshake failed: {cause}"),
+            Self::Handshake(cause) => {
+                write!(f, "the TLS handshake failed: {}", tls_reason::reason(cause))
+            }
             Self::Refused(status) => write!(f, "it refused the subscription: {status}"),
             Self::Unexpected(message_type) => write!(f, "it sent {message_type} out of place"),
-            Self::TimedOut => write!(f, "no answer in {ANSWER_TIMEOUT:?}"),
+            Self::TimedOut => write!(f, "no answer in {} s", ANSWER_TIMEOUT.as_secs()),
             Self::Closed => f.write_str("it closed the connection"),
             Self::Link(cause) => cause.fmt(f),
         }

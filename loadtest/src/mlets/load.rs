@@ -31,7 +31,7 @@ fn main() -> ExitCode {
     let size = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(60);
     let core = arguments.next().and_then(|text| text.parse().ok());
     if let Err(error) = core.map_or(Ok(()), cpu::pin_this_thread) {
-        eprintln!("mlet-load: it cannot run on this core: {error}");
+        let _ = writeln!(io::stderr(), "mlet-load: it cannot run on this core: {error}");
         return ExitCode::FAILURE;
     }
     let ran = match (arguments.next(), role.as_str()) {
@@ -48,7 +48,7 @@ fn main() -> ExitCode {
     match ran {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("mlet-load: {error}");
+            let _ = writeln!(io::stderr(), "mlet-load: {error}");
             ExitCode::FAILURE
         }
     }
