@@ -1,5 +1,6 @@
 //! `pktxpmgr` as a child process: starts it, learns where it listens, collects what its mlets print,
-//! and ends it in the order that lets it end its own children.
+//! and ends it in the order that lets it end its own children. `pktfleet broker` and `pktfleet proxy` are
+//! started and ended by the same means where a run needs them as processes of their own (`load`).
 //!
 //! Not here: its configuration (`home`) and what the output means (`demo`).
 //!
@@ -13,6 +14,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +22,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::io::{AsyncBufReadExt, AsyncRead, BufReader};
 use tokio::process::{Child, Command};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
@@ -44,6 +46,7 @@ pub(crate) struct Pktxpmgr {
     output: JoinHandle<io::Result<Vec<String>>>,
     log: JoinHandle<()>,
     log_tail: LogTail,
+    log_flow: LogFlow,
 }
 
 /// What is left of a `pktxpmgr` that has ended.
@@ -64,6 +67,8 @@ pub(crate) enum PktxpmgrError {
     Process(io::Error),
     /// It ended, or stayed silent, before it was ready.
     NotReady {
+        /// The file that was run.
+        program: String,
         /// The last lines of its log.
         log_tail: Vec<String>,
     },
@@ -75,10 +80,10 @@ impl fmt::Display for PktxpmgrError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Process(cause) => write!(f, "pktxpmgr cannot be run: {cause}"),
-            Self::NotReady { log_tail } => {
+            Self::NotReady { program, log_tail } => {
                 let log =
                     if log_tail.is_empty() { "its log is empty" } else { "the end of its log:" };
-                write!(f, "pktxpmgr did not get ready; {log}")?;
+                write!(f, "{program} did not get ready; {log}")?;
                 log_tail.iter().try_for_each(|line| write!(f, "\n  {line}"))
             }
             Self::OutputHeld => write!(
@@ -134,11 +139,15 @@ impl Pktxpmgr {
         Self::start(program, arguments, is_published).await.map(|(started, ())| started)
     }
 
-    /// Waits for a log line that makes it `ready`.
-    async fn start<I, A, R>(
+    /// Starts `program` with `arguments` and waits for the log line that makes it `ready`, which is shown
+    /// every line until then.
+    ///
+    /// # Errors
+    /// As [`Self::listening`].
+    pub(crate) async fn start<I, A, R>(
         program: &Path,
         arguments: I,
-        ready: fn(&str) -> Option<R>,
+        ready: impl FnMut(&str) -> Option<R> + Send + 'static,
     ) -> Result<(Self, R), PktxpmgrError>
     where
         I: IntoIterator<Item = A>,
@@ -156,13 +165,27 @@ impl Pktxpmgr {
             return Err(io::Error::other("its output is not connected").into());
         };
         let output = tokio::spawn(collect(stdout));
-        let log_tail = LogTail::default();
+        let (log_tail, log_flow) = (LogTail::default(), LogFlow::default());
         let (found, awaited) = oneshot::channel();
-        let log = tokio::spawn(watch(stderr, log_tail.clone(), ready, found));
+        let log = tokio::spawn(follow(stderr, (log_tail.clone(), log_flow.clone()), ready, found));
         match timeout(START_TIMEOUT, awaited).await {
-            Ok(Ok(found)) => Ok((Self { child, output, log, log_tail }, found)),
-            Ok(Err(_)) | Err(_) => Err(PktxpmgrError::NotReady { log_tail: log_tail.lines() }),
+            Ok(Ok(found)) => Ok((Self { child, output, log, log_tail, log_flow }, found)),
+            Ok(Err(_)) | Err(_) => {
+                let program = program.file_name().unwrap_or(program.as_os_str());
+                let program = program.to_string_lossy().into_owned();
+                Err(PktxpmgrError::NotReady { program, log_tail: log_tail.lines() })
+            }
         }
+    }
+
+    /// How many bytes of its log have been read.
+    pub(crate) fn log_bytes(&self) -> u64 {
+        self.log_flow.bytes.load(Ordering::Relaxed)
+    }
+
+    /// Whether its log is read from now on; one that is not fills its pipe. [`Self::stop`] reads the rest.
+    pub(crate) fn read_log(&self, is_read: bool) {
+        self.log_flow.is_read.send_replace(is_read);
     }
 
     /// Its process number; 0 once it has been waited for.
@@ -176,6 +199,7 @@ impl Pktxpmgr {
     /// # Errors
     /// Its output stays open after its exit.
     pub(crate) async fn finish(&mut self) -> Result<Ended, PktxpmgrError> {
+        self.read_log(true);
         let status = self.child.wait().await?;
         let output = timeout(OUTPUT_TIMEOUT, &mut self.output).await;
         let output = output.map_err(|_| PktxpmgrError::OutputHeld)?.map_err(io::Error::other)??;
@@ -189,6 +213,7 @@ impl Pktxpmgr {
     /// # Errors
     /// As [`Self::finish`].
     pub(crate) async fn stop(mut self) -> Result<Ended, PktxpmgrError> {
+        self.read_log(true);
         for _ in 0..2 {
             self.signal(Signal::SIGTERM);
             if let Ok(status) = timeout(STOP_GRACE, self.child.wait()).await {
@@ -228,6 +253,19 @@ impl LogTail {
     }
 }
 
+/// How the log flows, shared with the task that reads it.
+#[derive(Debug, Clone)]
+struct LogFlow {
+    bytes: Arc<AtomicU64>,
+    is_read: watch::Sender<bool>,
+}
+
+impl Default for LogFlow {
+    fn default() -> Self {
+        Self { bytes: Arc::default(), is_read: watch::Sender::new(true) }
+    }
+}
+
 /// Every line of `output`. Bytes that are not UTF-8 are replaced: one odd mlet must not hide the rest.
 async fn collect(output: impl AsyncRead + Unpin) -> io::Result<Vec<String>> {
     let mut reader = BufReader::new(output);
@@ -239,20 +277,26 @@ async fn collect(output: impl AsyncRead + Unpin) -> io::Result<Vec<String>> {
     Ok(lines)
 }
 
-/// Keeps the end of the log and reports the first line that is `ready`. Reads until the log ends, so
-/// that the manager never blocks on a full pipe.
-async fn watch<R>(
+/// Keeps the end of the log and reports what the first line that is `ready` tells. Reads until the log
+/// ends, so that the manager never blocks on a full pipe, unless told to let it.
+async fn follow<R>(
     log: impl AsyncRead + Unpin,
-    tail: LogTail,
-    ready: fn(&str) -> Option<R>,
+    (tail, flow): (LogTail, LogFlow),
+    mut ready: impl FnMut(&str) -> Option<R>,
     found: oneshot::Sender<R>,
 ) {
     let mut reader = BufReader::new(log);
     let mut line = Vec::new();
     let mut found = Some(found);
-    while let Ok(1..) = reader.read_until(b'\n', &mut line).await {
+    let mut is_read = flow.is_read.subscribe();
+    // An error would mean that the flow is gone; it is ours.
+    while is_read.wait_for(|is_read| *is_read).await.is_ok()
+        && let Ok(len @ 1..) = reader.read_until(b'\n', &mut line).await
+    {
+        flow.bytes.fetch_add(len as u64, Ordering::Relaxed);
         let text = String::from_utf8_lossy(line.trim_ascii_end()).into_owned();
-        if let Some(wanted) = ready(&text)
+        if found.is_some()
+            && let Some(wanted) = ready(&text)
             && let Some(found) = found.take()
         {
             // Nobody waits any more when the start has been given up.
@@ -311,6 +355,30 @@ mod tests {
         assert_eq!(child.finish().await.unwrap().status.code(), Some(0));
         let error = Pktxpmgr::published(Path::new("/bin/sh"), ["-c", "exit 5"]).await.unwrap_err();
         assert!(matches!(error, PktxpmgrError::NotReady { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn what_is_said_is_counted_and_a_log_that_is_not_read_holds_its_writer_up() {
+        let name = |what| format!("pktfleet-log-{what}-{}", std::process::id());
+        let [go, done] = ["go", "done"].map(|what| std::env::temp_dir().join(name(what)));
+        // More than a pipe holds.
+        let script = format!(
+            "echo 'listening on 127.0.0.1:9' >&2; until [ -e {} ]; do sleep 0.01; done
+            yes '' | head -c 300000 >&2; : > {}",
+            go.display(),
+            done.display()
+        );
+        let mut child = start(&script).await.unwrap().0;
+        assert_eq!(child.log_bytes(), 25);
+        child.read_log(false);
+        std::fs::write(&go, "").unwrap();
+        let ended = timeout(Duration::from_millis(300), child.child.wait()).await;
+        assert!(ended.is_err() && !done.exists(), "it has ended although nobody reads its log");
+        let ended = child.finish().await.unwrap();
+        assert_eq!((ended.status.code(), child.log_bytes()), (Some(0), 25 + 300_000));
+        for path in [go, done] {
+            std::fs::remove_file(path).unwrap();
+        }
     }
 
     #[tokio::test]

@@ -4,14 +4,27 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
 
-use std::process::Command;
+#[path = "../../engine/tests/common/debug_forms.rs"]
+mod debug_forms;
 
-/// Runs `pktfleet load` with these words; its exit code, JSON and errors.
+use std::fs::File;
+use std::process::{Command, Stdio};
+
+/// Runs `pktfleet load` for a second with these words; its exit code, JSON and errors.
 fn load(words: &[&str]) -> (Option<i32>, String, String) {
+    run(&[words, &["--seconds", "1", "--json"]].concat(), Stdio::piped())
+}
+
+/// Runs `pktfleet load` with these words; its exit code, what it printed, and errors.
+fn run(words: &[&str], stdout: Stdio) -> (Option<i32>, String, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_pktfleet"));
-    let output = command.arg("load").args(words).args(["--seconds", "1", "--json"]).output();
-    let output = output.unwrap();
-    let text = |bytes| String::from_utf8(bytes).unwrap();
+    command.arg("load").args(words).stdin(Stdio::null()).stdout(stdout).stderr(Stdio::piped());
+    let output = command.spawn().unwrap().wait_with_output().unwrap();
+    let text = |bytes| {
+        let text = String::from_utf8(bytes).unwrap();
+        debug_forms::assert_no_debug_form(&text);
+        text
+    };
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
@@ -20,9 +33,16 @@ fn load(words: &[&str]) -> (Option<i32>, String, String) {
 fn figure(words: &[&str], name: &str) -> f64 {
     let (code, json, errors) = load(words);
     assert_eq!(code, Some(0), "{words:?}: {errors}");
-    let (_, behind) = json.split_once(&format!("\"{name}")).unwrap();
+    value(&json, name).unwrap()
+}
+
+/// The figure of this name; `None` if there was nothing to measure.
+#[track_caller]
+fn value(json: &str, name: &str) -> Option<f64> {
+    let (_, behind) =
+        json.split_once(&format!("\"{name}")).unwrap_or_else(|| panic!("{name}: {json}"));
     let (_, value) = behind.split_once("\": ").unwrap();
-    value.split([',', '}']).next().unwrap().parse().unwrap()
+    value.split([',', '}']).next().unwrap().parse().ok()
 }
 
 #[test]
@@ -46,16 +66,145 @@ fn a_singleton_answers_in_every_session() {
 
 #[test]
 fn what_cannot_be_measured_is_said_and_is_a_failure() {
-    let cases: [(&[&str], &str); 3] = [
-        (&["up", "--singleton"], "--singleton goes with storm, idle and echo"),
-        (&["idle", "--relay", "haproxy"], "this relay cannot be measured in this mode"),
-        (&["storm", "--endpoints", "100000000"], "200000064 open files"),
+    let cases: [(&[&str], i32, &str); 10] = [
+        (&["up", "--singleton"], 2, "--singleton goes with storm, idle and echo"),
+        (&["idle", "--relay", "haproxy"], 2, "this relay cannot be measured in this mode"),
+        (&["idle", "--attack", "silent"], 2, "--attack goes with short and echo"),
+        (&["echo", "--attack", "broker"], 2, "--attack proxy go with short"),
+        (&["echo", "--attack", "linfo", "--endpoints", "1"], 2, "needs two --endpoints"),
+        (&["short", "--attack", "silent", "--relay", "tokio"], 2, "--attack goes with pktxpmgr"),
+        (&["short", "--attack-rate", "1"], 2, "--attack <KIND>"),
+        (&["short", "--no-such-option"], 2, "--no-such-option"),
+        (&["short", "--cores", "1023-1023"], 1, "may not run on CPU 1023"),
+        (&["storm", "--endpoints", "100000000"], 1, "200000064 open files"),
     ];
-    for (words, reason) in cases {
+    for (words, expected, reason) in cases {
         let (code, json, errors) = load(words);
-        assert_eq!((code, &*json), (Some(1), ""), "{words:?}");
+        assert_eq!((code, &*json), (Some(expected), ""), "{words:?}: {errors}");
         assert!(errors.contains(reason), "{errors}");
     }
+}
+
+#[test]
+fn a_core_that_is_not_there_is_named_with_those_that_are() {
+    let allowed = engine::sys::cpu::allowed_cores().unwrap();
+    let allowed = allowed.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
+    for (option, more) in
+        [("--own-core", &[][..]), ("--mlet-core", &[]), ("--attack-core", &["--attack", "silent"])]
+    {
+        let (code, _, errors) = load(&[&["short", option, "1023"], more].concat());
+        assert_eq!(code, Some(2), "{errors}");
+        let expected = format!(
+            "load: {option} 1023: there is no such core here; those to be used are {allowed}\n"
+        );
+        assert_eq!(errors, expected);
+    }
+}
+
+#[test]
+fn a_run_in_which_nothing_was_measured_fails_and_says_so() {
+    for (words, what) in [
+        (["short", "--seconds", "0", "--endpoints", "1"], "session"),
+        (["echo", "--seconds", "0", "--endpoints", "1"], "round trip"),
+        (["up", "--seconds", "0", "--endpoints", "1"], "message"),
+        (["down", "--seconds", "0", "--endpoints", "1"], "message"),
+        (["idle", "--seconds", "0", "--endpoints", "1"], "idle session"),
+        (["storm", "--seconds", "1", "--endpoints", "0"], "session"),
+        (["short", "--seconds", "1", "--endpoints", "0"], "session"),
+        (["echo", "--seconds", "1", "--endpoints", "0"], "round trip"),
+    ] {
+        let (code, result, errors) = run(&words, Stdio::piped());
+        assert_eq!((code, &*result), (Some(1), ""), "{words:?}: {errors}");
+        let reason = format!("there is no result, because not one {what} was measured");
+        assert!(errors.contains(&reason), "{words:?}: {errors}");
+    }
+}
+
+#[test]
+fn a_result_that_cannot_be_written_is_a_failure_with_its_reason() {
+    let words = ["short", "--endpoints", "1", "--seconds", "1"];
+    let full = File::options().write(true).open("/dev/full").unwrap();
+    let (code, _, errors) = run(&words, full.into());
+    assert_eq!(code, Some(1), "{errors}");
+    let reason = "load: the result cannot be written: No space left on device";
+    assert!(errors.starts_with(reason), "{errors}");
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let (code, _, errors) = run(&words, writer.into());
+    assert_eq!(code, Some(1), "{errors}");
+    assert!(errors.contains("the result cannot be written: Broken pipe"), "{errors}");
+}
+
+#[test]
+fn no_program_of_pktfleet_panics_on_a_full_disk_or_takes_it_for_success() {
+    let cases: [(&[&str], i32); 4] = [
+        (&["--help"], 1),
+        (&["load", "--help"], 1),
+        (&["--version"], 1),
+        (&["demo", "--direct", "--endpoints", "1"], 70),
+    ];
+    for (words, expected) in cases {
+        let full = || File::options().write(true).open("/dev/full").unwrap();
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pktfleet"));
+        let output = command.args(words).stdout(full()).output().unwrap();
+        let errors = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(expected), "{words:?}: {errors}");
+        assert!(errors.contains("No space left on device"), "{words:?}: {errors}");
+        // Where even that cannot be told, the exit code tells it.
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pktfleet"));
+        let status = command.args(words).stdout(full()).stderr(full()).status().unwrap();
+        assert_eq!(status.code(), Some(expected), "{words:?}");
+    }
+}
+
+/// Runs this attack in small beside honest sessions.
+#[track_caller]
+fn attacked(words: &[&str]) -> String {
+    let small = ["--rounds", "1", "--endpoints", "3"];
+    let (code, json, errors) = load(&[words, &small[..]].concat());
+    assert_eq!(code, Some(0), "{words:?}: {errors}");
+    for phase in ["alone", "base"] {
+        assert!(value(&json, &format!("{phase} set-up p99")).unwrap() > 0.0, "{json}");
+        assert_eq!(value(&json, &format!("{phase} set-up failures")), Some(0.0), "{json}");
+    }
+    assert!(value(&json, "attack RSS at most").unwrap() > 0.0, "{json}");
+    // The base is the same attack, but comes to nothing more than connections.
+    assert!(value(&json, "base connections of attacker").unwrap() > 0.0, "{json}");
+    assert!(value(&json, "attack steps of attacker").unwrap() > 0.0, "{json}");
+    json
+}
+
+#[test]
+fn attacks_in_sessions_are_measured_beside_their_base() {
+    let linfo = ["echo", "--attack", "linfo", "--attack-count", "2", "--attack-rate", "20"];
+    let json = attacked(&linfo);
+    assert_eq!(value(&json, "base steps of attacker"), Some(0.0), "{json}");
+    assert!(value(&json, "attack round trip p99").unwrap() > 0.0, "{json}");
+    // Two endpoints have something logged; how much of it is the manager's affair.
+    let log = |phase| value(&json, &format!("{phase} log")).unwrap();
+    assert!(log("attack") > log("alone"), "{json}");
+    let unread = attacked(&[&linfo[..], &["--log-unread"]].concat());
+    assert_eq!(value(&unread, "attack log"), Some(0.0));
+    let json = attacked(&["short", "--attack", "onekey", "--attack-count", "5"]);
+    assert!(value(&json, "attack fds at end").unwrap() > value(&json, "base fds at end").unwrap());
+}
+
+#[test]
+fn attacks_in_set_ups_are_measured_beside_their_base() {
+    let long = ["short", "--attack", "longchain", "--chain-len", "10", "--attack-rate", "20"];
+    let json = attacked(&long);
+    assert_eq!(value(&json, "base steps of attacker"), Some(0.0), "{json}");
+    let json = attacked(&["echo", "--attack", "silent", "--attack-count", "50"]);
+    assert!(value(&json, "attack round trip p50").unwrap() > 0.0, "{json}");
+}
+
+#[test]
+fn attacks_at_a_broker_and_a_proxy_are_measured_beside_their_base() {
+    let json = attacked(&["short", "--attack", "broker", "--attack-count", "20"]);
+    assert_eq!(value(&json, "base steps of attacker"), Some(0.0), "{json}");
+    let json = attacked(&["short", "--attack", "proxy", "--attack-count", "20"]);
+    let served = value(&json, "attack served").unwrap();
+    assert!((0.0..=100.0).contains(&served), "{json}");
 }
 
 #[test]

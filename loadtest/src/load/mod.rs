@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! modes      what the endpoints do: short, storm, idle, echo, up, down
+//! attack     the same (short, echo) while somebody attacks
 //! relays     what they are put in front of instead of pktxpmgr, to compare with
 //! placement  on which cores
 //! process    what the relay uses, read from /proc
@@ -12,6 +13,7 @@
 //! Every mode is a closed loop: a session sends again when the answer has come. Figures of one run may
 //! be compared with one another, not with those of another machine or day.
 
+mod attack;
 mod bare;
 mod exit_mlet;
 mod modes;
@@ -22,7 +24,7 @@ mod report;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -32,8 +34,10 @@ use clap::{Args, ValueEnum};
 use engine::sys::{cpu, limits};
 
 use crate::binaries::{self, BinaryError};
+use crate::console;
 use crate::home::{Home, HomeError, Surroundings};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
+use crate::tls_reason;
 use placement::Placement;
 use relays::{Foreign, Relay};
 use report::Report;
@@ -80,6 +84,8 @@ pub(crate) struct Options {
     /// The mlet to run [default: mlet-load beside this program; for short one without libc]
     #[arg(long, value_name = "PATH")]
     mlet: Option<PathBuf>,
+    #[command(flatten)]
+    attack: attack::AttackOptions,
 }
 
 /// What the endpoints do.
@@ -123,6 +129,23 @@ pub(crate) enum LoadError {
     },
     /// Options that do not go together.
     Unfit(&'static str),
+    /// A core that this process may not use, or that is not there.
+    NoCore {
+        option: &'static str,
+        core: usize,
+        allowed: Vec<usize>,
+    },
+    /// Not one of these was measured.
+    NoSample(&'static str),
+    /// The attack that was to be measured has done nothing.
+    NoAttack,
+    /// What a process uses cannot be told.
+    Usage {
+        pid: u32,
+        cause: io::Error,
+    },
+    /// The result cannot be written.
+    Output(io::Error),
     /// An endpoint could not be set up or its session ended early.
     Endpoint(String),
     Io(io::Error),
@@ -143,8 +166,30 @@ impl fmt::Display for LoadError {
                 limit.saturating_sub(FDS_BASE) / 2
             ),
             Self::Unfit(why) => f.write_str(why),
+            Self::NoCore { option, core, allowed } => {
+                let allowed: Vec<_> = allowed.iter().map(usize::to_string).collect();
+                let allowed = allowed.join(", ");
+                write!(
+                    f,
+                    "{option} {core}: there is no such core here; those to be used are {allowed}"
+                )
+            }
+            Self::NoSample(what) => write!(
+                f,
+                "there is no result, because not one {what} was measured; give it more --seconds, or more \
+                 --endpoints"
+            ),
+            Self::NoAttack => f.write_str(
+                "there is no result, because the attack has done nothing; give it more --seconds",
+            ),
+            Self::Usage { pid, cause } => write!(
+                f,
+                "what process {pid} uses cannot be read from /proc/{pid} ({cause}); if it runs and may not \
+                 be looked into, start this as root (CAP_SYS_PTRACE)"
+            ),
+            Self::Output(cause) => write!(f, "the result cannot be written: {cause}"),
             Self::Endpoint(error) => f.write_str(error),
-            Self::Io(error) => error.fmt(f),
+            Self::Io(error) => f.write_str(&tls_reason::reason(error)),
         }
     }
 }
@@ -175,19 +220,31 @@ impl From<io::Error> for LoadError {
     }
 }
 
-/// Runs one measurement: 0 when it came about.
-pub(crate) fn run(options: &Options) -> ExitCode {
-    match try_run(options) {
-        Ok(report) => {
-            let text = if options.json { report.json() } else { report.table() };
-            println!("{text}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("load: {error}");
-            ExitCode::FAILURE
+impl LoadError {
+    /// 2 for what was typed wrong, as with all programs here.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Unfit(_) | Self::NoCore { .. } => 2,
+            _ => 1,
         }
     }
+}
+
+/// Runs one measurement: 0 when it came about and was told.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    match try_run(options).and_then(|report| tell(options, &report)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            console::note(format_args!("load: {error}"));
+            error.exit_code().into()
+        }
+    }
+}
+
+fn tell(options: &Options, report: &Report) -> Result<(), LoadError> {
+    let text = if options.json { report.json() } else { report.table() };
+    let mut out = io::stdout().lock();
+    writeln!(out, "{text}").and_then(|()| out.flush()).map_err(LoadError::Output)
 }
 
 /// Open files of the relay, which needs the most, at two a session.
@@ -205,9 +262,20 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
     {
         return Err(LoadError::Unfit("--singleton goes with storm, idle and echo of pktxpmgr"));
     }
+    let attacker = options.attack.core();
+    for (option, core) in [
+        ("--own-core", options.own_core),
+        ("--mlet-core", options.mlet_core),
+        ("--attack-core", attacker),
+    ] {
+        check_core(option, core)?;
+    }
     let (endpoints, limit) = (options.endpoints as u64, limits::raise_open_files()?);
     if fds_needed(endpoints) > limit {
         return Err(LoadError::FewFds { endpoints, limit });
+    }
+    if let Some(kind) = options.attack.kind() {
+        return attack::run(options, kind);
     }
     let placement = Placement::new(&options.cores, options.own_core, options.mlet_core)?;
     let home = Home::create(options.endpoints, false, Surroundings::default())?;
@@ -230,6 +298,14 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
         }
         Ok(report)
     })
+}
+
+fn check_core(option: &'static str, core: Option<usize>) -> Result<(), LoadError> {
+    let allowed = cpu::allowed_cores()?;
+    match core {
+        Some(core) if !allowed.contains(&core) => Err(LoadError::NoCore { option, core, allowed }),
+        _ => Ok(()),
+    }
 }
 
 /// Whether the ring is asked how often it was entered; that costs debug lines for each session.

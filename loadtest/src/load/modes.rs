@@ -22,7 +22,7 @@ const MESSAGE_TYPE: u8 = 0x90;
 /// Bytes taken from a stream at once.
 const READ_LEN: usize = 64 * 1024;
 
-type Stream = TlsStream<TcpStream>;
+pub(super) type Stream = TlsStream<TcpStream>;
 
 pub(super) async fn measure(
     (mode, relay, placement): (Mode, Relay, Placement),
@@ -50,14 +50,19 @@ pub(super) async fn measure(
     Ok(report)
 }
 
-fn message(size: usize) -> Vec<u8> {
+/// That something was measured: without a sample there are no figures.
+fn is_sampled(count: u64, what: &'static str) -> Result<(), LoadError> {
+    if count > 0 { Ok(()) } else { Err(LoadError::NoSample(what)) }
+}
+
+pub(super) fn message(size: usize) -> Vec<u8> {
     let mut message = vec![MESSAGE_TYPE];
     message.extend_from_slice(&(size as u32).to_be_bytes()[1..]);
     message.resize(message.len() + size, 0xa5);
     message
 }
 
-fn histogram() -> Result<Histogram<u64>, LoadError> {
+pub(super) fn histogram() -> Result<Histogram<u64>, LoadError> {
     Histogram::new_with_max(60_000_000_000, 3)
         .map_err(|error| LoadError::Io(io::Error::other(error)))
 }
@@ -88,7 +93,7 @@ async fn open_all(endpoints: Vec<Endpoint>, relay: Relay) -> Result<Vec<Stream>,
 }
 
 /// Reads until the other side closes.
-async fn read_to_end(stream: &mut Stream) -> Result<(), LoadError> {
+pub(super) async fn read_to_end(stream: &mut Stream) -> Result<(), LoadError> {
     let mut bytes = vec![0; 1024];
     while stream.read(&mut bytes).await? > 0 {}
     Ok(())
@@ -122,6 +127,7 @@ async fn short(
         histogram.saturating_record(time.as_nanos() as u64);
     }
     let (elapsed, used) = (began.elapsed(), Usage::of(pid)?);
+    is_sampled(histogram.len(), "session")?;
     report.add("sessions", histogram.len() as f64, "");
     report.add("sessions per second", histogram.len() as f64 / elapsed.as_secs_f64(), "/s");
     report.add_times(&histogram);
@@ -167,6 +173,7 @@ async fn storm(
         });
     }
     let answered = join(requests).await?;
+    is_sampled(answered.len() as u64, "session")?;
     report.add("answered", answered.len() as f64, "");
     report.add_time("all answered after", began.elapsed());
     report.add("SYNs sent again", (syns_sent_again()? - syns_before) as f64, "");
@@ -188,6 +195,7 @@ async fn idle(
     let held = Usage::of(pid)?;
     tokio::time::sleep(duration).await;
     let after = Usage::of(pid)?;
+    is_sampled(streams.len() as u64 * u64::from(!duration.is_zero()), "idle session")?;
     add_held(report, before, held, streams.len());
     report.add("cpu while idle", 100.0 * (after.cpu - held.cpu).div_duration_f64(duration), "%");
     Ok(())
@@ -226,6 +234,7 @@ async fn echo(
         histogram.saturating_record(time.as_nanos() as u64);
     }
     let (elapsed, used) = (began.elapsed(), Usage::of(pid)?);
+    is_sampled(histogram.len(), "round trip")?;
     report.add("round trips", histogram.len() as f64, "");
     report.add("round trips per second", histogram.len() as f64 / elapsed.as_secs_f64(), "/s");
     report.add_times(&histogram);
@@ -254,6 +263,7 @@ where
     let bytes: u64 = join(tasks).await?.into_iter().sum();
     let (elapsed, used) = (began.elapsed(), Usage::of(pid)?);
     let messages = bytes / (size as u64 + 4);
+    is_sampled(messages, "message")?;
     report.add("throughput", bytes as f64 / 1e6 / elapsed.as_secs_f64(), "MB/s");
     report.add("messages per second", messages as f64 / elapsed.as_secs_f64(), "/s");
     let cpu = used.cpu - before.cpu;

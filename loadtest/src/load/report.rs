@@ -1,5 +1,6 @@
 //! Named figures, as a table for people and as JSON for programs.
 
+use std::borrow::Cow;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
@@ -7,13 +8,25 @@ use hdrhistogram::Histogram;
 /// The figures of one run, in order.
 #[derive(Debug, Default)]
 pub(super) struct Report {
-    figures: Vec<(&'static str, f64, &'static str)>,
+    figures: Vec<Figure>,
+}
+
+#[derive(Debug)]
+struct Figure {
+    name: Cow<'static, str>,
+    /// Of nothing there is no quotient and no quantile: such a figure is not finite.
+    value: f64,
+    unit: &'static str,
 }
 
 impl Report {
-    pub(super) fn add(&mut self, name: &'static str, value: f64, unit: &'static str) {
-        // JSON has no others; a quotient of nothing is nothing.
-        self.figures.push((name, if value.is_finite() { value } else { 0.0 }, unit));
+    pub(super) fn add(
+        &mut self,
+        name: impl Into<Cow<'static, str>>,
+        value: f64,
+        unit: &'static str,
+    ) {
+        self.figures.push(Figure { name: name.into(), value, unit });
     }
 
     pub(super) fn add_time(&mut self, name: &'static str, time: Duration) {
@@ -33,9 +46,9 @@ impl Report {
         let shards: Vec<(f64, f64)> = log.iter().filter_map(|line| shard_counts(line)).collect();
         let entered: f64 = shards.iter().map(|(entered, _)| entered).sum();
         self.add("ring enters", entered, "");
-        if let Some((_, trips, _)) = self.figures.iter().find(|(name, ..)| *name == "round trips") {
-            let trips = *trips;
-            self.add("ring enters per round trip", entered / trips, "");
+        if let Some(trips) = self.figures.iter().find(|figure| figure.name == "round trips") {
+            let per_trip = entered / trips.value;
+            self.add("ring enters per round trip", per_trip, "");
         }
         let sessions: f64 = shards.iter().map(|(_, sessions)| sessions).sum();
         let smallest = shards.iter().map(|(_, sessions)| *sessions).fold(f64::INFINITY, f64::min);
@@ -43,15 +56,21 @@ impl Report {
         self.add("smallest shard of the mean", smallest * shards.len() as f64 / sessions, "");
     }
 
+    /// One figure a line, `-` for one that was not measured.
     pub(super) fn table(&self) -> String {
-        let line =
-            |(name, value, unit): &(&str, f64, &str)| format!("{name:<28} {value:>14.3} {unit}");
+        let width = self.figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
+        let line = |Figure { name, value, unit }: &Figure| match value.is_finite() {
+            true => format!("{name:<width$} {value:>14.3} {unit}"),
+            false => format!("{name:<width$} {:>14} {unit}", "-"),
+        };
         self.figures.iter().map(line).collect::<Vec<_>>().join("\n")
     }
 
+    /// One object, the units in the keys, `null` for a figure that was not measured.
     pub(super) fn json(&self) -> String {
-        let member = |(name, value, unit): &(&str, f64, &str)| {
+        let member = |Figure { name, value, unit }: &Figure| {
             let unit = if unit.is_empty() { String::new() } else { format!(" [{unit}]") };
+            let value = if value.is_finite() { value.to_string() } else { "null".to_owned() };
             format!("\"{name}{unit}\": {value}")
         };
         format!("{{{}}}", self.figures.iter().map(member).collect::<Vec<_>>().join(", "))
@@ -83,5 +102,14 @@ mod tests {
         for figure in ["\"ring enters\": 500", "trip\": 0.5", "\"shards\": 2", "mean\": 0.5"] {
             assert!(json.contains(figure), "{figure} in {json}");
         }
+    }
+
+    #[test]
+    fn a_figure_that_was_not_measured_is_told_as_such() {
+        let mut report = Report::default();
+        report.add("p99", f64::NAN, "us");
+        report.add(format!("{} p99", "base"), 2.5, "us");
+        assert_eq!(report.json(), r#"{"p99 [us]": null, "base p99 [us]": 2.5}"#);
+        assert_eq!(report.table(), "p99                   - us\nbase p99          2.500 us");
     }
 }

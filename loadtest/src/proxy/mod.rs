@@ -39,6 +39,7 @@ use crate::credentials::{self, CredentialError, KeyOptions};
 use crate::hosting::{self, HostError, Listening, LogOptions};
 pub(crate) use limits::Limits;
 pub(crate) use owner::Signers;
+pub(crate) use preamble::PREAMBLE;
 pub(crate) use server::Proxy;
 
 /// Where controllers register (protocol.md 7).

@@ -1,0 +1,284 @@
+//! `pktfleet load MODE --attack KIND`: what honest endpoints get while somebody attacks.
+//!
+//! ```text
+//! honest     who is measured: endpoints, or clients of a broker
+//! victim     what is attacked, as processes of its own: pktxpmgr, pktfleet broker, pktfleet proxy
+//! attacker   the attacker's thread, and the listener that accepts and closes
+//! plan       what the attacker does
+//! sessions   attacks at pktxpmgr: linfo, longchain, silent, onekey
+//! hosts      attacks at a broker and a proxy
+//! rounds     the figures of all rounds as a report
+//! ```
+//!
+//! The attacker takes processor time from the victim, so honest figures are compared with those beside
+//! the same attack at a listener that accepts and closes. Each round has three phases, by turns and each
+//! with a fresh victim: alone, that base, and the attack.
+//!
+//! Invariant: an attack goes to loopback only, and ends by itself.
+
+mod attacker;
+mod honest;
+mod hosts;
+mod plan;
+mod rounds;
+mod sessions;
+mod victim;
+
+use std::time::{Duration, Instant};
+
+use clap::{Args, ValueEnum};
+use engine::sys::cpu;
+use tokio::runtime::{self, Runtime};
+use tokio::time::sleep;
+
+use super::report::Report;
+use super::{LoadError, Mode, Options, Relay};
+use crate::home::{Agent, Home, Surroundings};
+use attacker::Running;
+use honest::Honest;
+use plan::Plan;
+use rounds::{Figures, Phase};
+use victim::{Victim, Watch};
+
+/// How long an attack runs before anything is measured.
+const LEAD: Duration = Duration::from_millis(500);
+/// After the attack, until the memory is looked at again.
+const SETTLE: Duration = Duration::from_secs(1);
+/// Sessions of the manager under `onekey`: one key must be able to take them all.
+const ONEKEY_SESSIONS_MAX: &str = "256";
+
+/// What is attacked, and how.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Attack {
+    /// Endpoints send LINFOs of 64 KiB of ESC in their sessions
+    Linfo,
+    /// Handshakes with long self-made chains that lead nowhere
+    Longchain,
+    /// Connections that say nothing, reopened when they are closed
+    Silent,
+    /// One endpoint key opens as many sessions as it can
+    Onekey,
+    /// At `pktfleet broker`: hostile descriptors, a flood of log lines, half messages
+    Broker,
+    /// At `pktfleet proxy`: a stranger registers connections under another's snikey
+    Proxy,
+}
+
+/// What of an attack can be told.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Attack (on loopback only)")]
+pub(crate) struct AttackOptions {
+    /// Measure short or echo without this attack, with it at a listener that accepts and closes, and
+    /// with it at the real one
+    #[arg(long, value_enum, value_name = "KIND")]
+    attack: Option<Attack>,
+    /// Rounds of these three
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
+    #[arg(requires = "attack")]
+    rounds: u32,
+    /// Connections of the attacker at once [default: linfo 20, longchain 16, silent 5000, onekey 500,
+    /// broker 100, proxy 300]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
+    #[arg(requires = "attack")]
+    attack_count: Option<u32>,
+    /// LINFOs a second of each endpoint, handshakes a second of longchain; 0 is as many as go
+    /// [default: linfo 100, longchain 38]
+    #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(0..=10_000))]
+    #[arg(requires = "attack")]
+    attack_rate: Option<u32>,
+    /// Certificates in the chains of longchain
+    #[arg(long, value_name = "N", default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=150))]
+    #[arg(requires = "attack")]
+    chain_len: u32,
+    /// The core the attacker runs on [default: any]
+    #[arg(long, value_name = "CORE", requires = "attack")]
+    attack_core: Option<usize>,
+    /// Leave the victim's log unread while it is attacked
+    #[arg(long, requires = "attack")]
+    log_unread: bool,
+    /// Pause of an honest endpoint between two round trips or sessions
+    #[arg(long, value_name = "MS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=10_000))]
+    #[arg(requires = "attack")]
+    pause: u64,
+}
+
+impl AttackOptions {
+    /// The attack that is asked for.
+    pub(super) fn kind(&self) -> Option<Attack> {
+        self.attack
+    }
+
+    /// The core of the attacker.
+    pub(super) fn core(&self) -> Option<usize> {
+        self.attack_core
+    }
+
+    fn count(&self, kind: Attack) -> usize {
+        let default = match kind {
+            Attack::Linfo => 20,
+            Attack::Longchain => 16,
+            Attack::Silent => 5_000,
+            Attack::Onekey => 500,
+            Attack::Broker => 100,
+            Attack::Proxy => 300,
+        };
+        self.attack_count.unwrap_or(default) as usize
+    }
+
+    /// Steps a second; `None` is without limit.
+    fn rate(&self, kind: Attack) -> Option<u32> {
+        let default = if kind == Attack::Linfo { 100 } else { 38 };
+        Some(self.attack_rate.unwrap_or(default)).filter(|rate| *rate > 0)
+    }
+}
+
+/// One run and what it needs.
+struct Run<'a> {
+    options: &'a Options,
+    kind: Attack,
+    home: Home,
+    /// Of broker or proxy.
+    agent: Agent,
+    /// Starts the victim and reads its log, so that this costs the honest nothing.
+    background: Runtime,
+}
+
+/// Measures all rounds.
+pub(super) fn run(options: &Options, kind: Attack) -> Result<Report, LoadError> {
+    if options.relay != Relay::Pktxpmgr || options.singleton {
+        return Err(LoadError::Unfit("--attack goes with pktxpmgr, and without --singleton"));
+    }
+    match (options.mode, kind) {
+        (Mode::Short, _) => {}
+        (Mode::Echo, Attack::Broker | Attack::Proxy) => {
+            return Err(LoadError::Unfit("--attack broker and --attack proxy go with short"));
+        }
+        (Mode::Echo, _) if options.endpoints < 2 => {
+            return Err(LoadError::Unfit(
+                "echo with --attack needs two --endpoints: one of them opens new sessions",
+            ));
+        }
+        (Mode::Echo, _) => {}
+        _ => return Err(LoadError::Unfit("--attack goes with short and echo")),
+    }
+    let agent = Agent::new()?;
+    let proxy_root = (kind == Attack::Proxy).then(|| agent.key.public_key());
+    // The attackers' keys behind those of the honest.
+    let identities = options.endpoints + options.attack.count(kind).min(500);
+    let home = Home::create(identities, false, Surroundings { broker: None, proxy_root })?;
+    let background = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
+    let run = Run { options, kind, home, agent, background };
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    // The worker of the background is started by now, and runs where it likes.
+    run.background.block_on(async { tokio::task::yield_now().await });
+    if let Some(core) = options.own_core {
+        cpu::pin_this_thread(core)?;
+    }
+    let mut figures = Vec::new();
+    for _ in 0..options.attack.rounds {
+        for phase in Phase::ALL {
+            figures.push((phase, runtime.block_on(run.measure(phase))?));
+        }
+    }
+    rounds::report(&figures)
+}
+
+impl Run<'_> {
+    async fn measure(&self, phase: Phase) -> Result<Figures, LoadError> {
+        let victim = self.in_background(self.victim()).await?;
+        let measured = self.measure_at(phase, &victim).await;
+        let stopped = self.in_background(victim.stop()).await;
+        let figures = measured?;
+        stopped.map(|()| figures)
+    }
+
+    async fn measure_at(&self, phase: Phase, victim: &Victim) -> Result<Figures, LoadError> {
+        let options = &self.options.attack;
+        let duration = Duration::from_secs(self.options.seconds);
+        let mut honest = self.honest(victim)?;
+        honest.prepare().await?;
+        let before = victim.usage()?;
+        let attack = match phase {
+            Phase::Alone => None,
+            Phase::Base => Some(self.attack(None)?),
+            Phase::Attack => Some(self.attack(Some(victim.attacked()))?),
+        };
+        victim.read_log(!(options.log_unread && phase == Phase::Attack));
+        sleep(LEAD).await;
+        let watch = Watch::start(&self.background, victim.pid());
+        let (log_bytes, began) = (victim.log_bytes(), Instant::now());
+        let measured = honest.measure(duration, Duration::from_millis(options.pause)).await?;
+        let elapsed = began.elapsed();
+        let log_bytes = victim.log_bytes() - log_bytes;
+        let during = victim.usage()?;
+        let tally = match attack {
+            Some(attack) => attack.stop().await?,
+            None => attacker::Tally::default(),
+        };
+        victim.read_log(true);
+        sleep(SETTLE).await;
+        let resident_max_bytes = watch.stop().await;
+        let after = victim.usage()?;
+        Ok(Figures {
+            measured,
+            window: duration,
+            elapsed,
+            before,
+            during,
+            after,
+            resident_max_bytes,
+            log_bytes_per_s: log_bytes as f64 / elapsed.as_secs_f64(),
+            tally,
+        })
+    }
+
+    /// Runs this where the victim's log is read.
+    async fn in_background<T: Send + 'static>(
+        &self,
+        work: impl Future<Output = Result<T, LoadError>> + Send + 'static,
+    ) -> Result<T, LoadError> {
+        self.background.spawn(work).await.map_err(std::io::Error::other)?
+    }
+
+    /// Starts the attack, at what is attacked or at a listener that accepts and closes.
+    fn attack(&self, at: Option<victim::Doors>) -> Result<Running, LoadError> {
+        let options = &self.options.attack;
+        let longest = Duration::from_secs(self.options.seconds) + LEAD + 2 * honest::PATIENCE;
+        Running::start(&self.background, self.plan()?, at, options.attack_core, longest)
+    }
+
+    fn plan(&self) -> Result<Plan, LoadError> {
+        let options = &self.options.attack;
+        let (count, rate) = (options.count(self.kind), options.rate(self.kind));
+        // Where they go is told when they are started.
+        let nowhere = ([127, 0, 0, 1], 0).into();
+        let endpoints = || -> Result<Vec<_>, LoadError> {
+            let mut endpoints = self.home.endpoints(nowhere)?;
+            Ok(endpoints.split_off(self.options.endpoints))
+        };
+        Ok(match self.kind {
+            Attack::Linfo => Plan::linfo(endpoints()?, count, rate),
+            Attack::Longchain => Plan::long_chain(endpoints()?, count, rate, options.chain_len)?,
+            Attack::Silent => Plan::Silent { count },
+            Attack::Onekey => Plan::one_key(endpoints()?, count)?,
+            Attack::Broker => Plan::broker(count)?,
+            Attack::Proxy => Plan::proxy(count)?,
+        })
+    }
+
+    fn honest(&self, victim: &Victim) -> Result<Honest, LoadError> {
+        if self.kind == Attack::Broker {
+            return Honest::at_broker(self.options.endpoints, victim.honest());
+        }
+        let [address, _] = victim.honest();
+        let mut endpoints = self.home.endpoints(address)?;
+        endpoints.truncate(self.options.endpoints);
+        Ok(Honest::at_manager(endpoints, self.options.mode == Mode::Echo, self.options.size))
+    }
+
+    /// Starts what is to be attacked. The future borrows nothing, so that it can run elsewhere.
+    fn victim(&self) -> impl Future<Output = Result<Victim, LoadError>> + Send + 'static + use<> {
+        let parts = victim::Parts::new(self.options, self.kind, &self.home, &self.agent);
+        async move { Victim::start(parts?).await }
+    }
+}

@@ -1,0 +1,216 @@
+//! Attacks at `pktxpmgr`, each as one connection that is reopened when it ends.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use engine::wire::issue::{CertificateFields, issue};
+use engine::wire::key::PrivateKey;
+use engine::wire::message::{Message, MessageType};
+use engine::wire::time::Ticks;
+use rustls::ClientConfig;
+use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
+use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
+use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::{
+    Instant, Interval, MissedTickBehavior, interval_at, sleep, sleep_until, timeout,
+};
+use tokio_rustls::TlsConnector;
+
+use super::attacker::Count;
+use crate::endpoint::Endpoint;
+use crate::home::HomeError;
+use crate::load::LoadError;
+
+/// Longest that one connection or handshake of an attacker may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Before an endpoint whose session was refused or ended tries again.
+const REFUSED_PAUSE: Duration = Duration::from_secs(1);
+/// After a handshake that was refused; at a listener that closes at once it alone bounds the rate.
+const HANDSHAKE_PAUSE: Duration = Duration::from_millis(10);
+/// From one connection that says nothing to the next in its place. A listener that closes at once would
+/// otherwise be a flood of connections, which is another attack.
+const REOPEN_PAUSE: Duration = Duration::from_secs(1);
+/// Payload of a LINFO; of ESC, which is four bytes in the log.
+const LINFO_LEN: usize = 64 * 1024;
+const ESC: u8 = 0x1b;
+
+/// When the steps of one connection are due.
+pub(super) struct Pace(Option<Interval>);
+
+impl Pace {
+    /// The part of connection `number` of `count` in so many steps a second together, evenly spread.
+    pub(super) fn of(per_second: Option<u32>, number: usize, count: usize) -> Self {
+        Self(per_second.map(|per_second| {
+            let between = Duration::from_secs(1) / per_second;
+            let period = between * u32::try_from(count).unwrap_or(u32::MAX);
+            let first = between * u32::try_from(number).unwrap_or(u32::MAX);
+            let mut due = interval_at(Instant::now() + first, period);
+            // What was held up is not made up for.
+            due.set_missed_tick_behavior(MissedTickBehavior::Skip);
+            due
+        }))
+    }
+
+    async fn due(&mut self) {
+        match &mut self.0 {
+            Some(interval) => drop(interval.tick().await),
+            // There are others on this thread.
+            None => tokio::task::yield_now().await,
+        }
+    }
+}
+
+/// An endpoint that sends LINFOs in its session, so many a second.
+pub(super) async fn send_linfos(endpoint: Endpoint, per_second: Option<u32>, count: Count) {
+    let linfo = linfo();
+    loop {
+        count.connection();
+        let mut pace = Pace::of(per_second, 0, 1);
+        if let Ok(Ok(mut stream)) = timeout(PATIENCE, endpoint.open()).await {
+            loop {
+                pace.due().await;
+                // One message at a time, so that no record holds bytes of two.
+                if stream.write_all(&linfo).await.is_err() || stream.flush().await.is_err() {
+                    break;
+                }
+                count.step();
+            }
+        }
+        sleep(REFUSED_PAUSE).await;
+    }
+}
+
+fn linfo() -> Vec<u8> {
+    let header_len = u32::try_from(LINFO_LEN).unwrap_or(u32::MAX).to_be_bytes();
+    let mut linfo = vec![MessageType::LINFO.0];
+    linfo.extend_from_slice(&header_len[1..]);
+    linfo.resize(linfo.len() + LINFO_LEN, ESC);
+    debug_assert!(!matches!(
+        Message::decode(MessageType::LINFO, &linfo[4..]),
+        Message::Raw { malformed: false, .. }
+    ));
+    linfo
+}
+
+/// Handshakes with the chain that `tls` presents, each until the refusal.
+pub(super) async fn present_chains(
+    (tls, name, door): (Arc<ClientConfig>, ServerName<'static>, SocketAddr),
+    mut pace: Pace,
+    count: Count,
+) {
+    let connector = TlsConnector::from(tls);
+    loop {
+        pace.due().await;
+        count.connection();
+        let handshake = async {
+            let tcp = TcpStream::connect(door).await?;
+            let mut stream = connector.connect(name.clone(), tcp).await?;
+            // The chain has been sent; now it is judged.
+            count.step();
+            stream.read(&mut [0]).await
+        };
+        let _ = timeout(PATIENCE, handshake).await;
+        sleep(HANDSHAKE_PAUSE).await;
+    }
+}
+
+/// `tls` with a chain of `len` certificates of strangers in which each has signed the one before, and that
+/// ends in a key nobody knows. It is put together here, because what makes identities elsewhere may refuse
+/// chains of such length.
+pub(super) fn with_long_chain(
+    tls: &ClientConfig,
+    len: u32,
+) -> Result<Arc<ClientConfig>, LoadError> {
+    let key = PrivateKey::generate().map_err(HomeError::from)?;
+    let chain = strangers_chain(&key, len)?;
+    let chain = chain.iter().map(|certificate| CertificateDer::from(certificate.der().to_vec()));
+    let der = key.pkcs8_der();
+    let key = any_eddsa_type(&PrivatePkcs8KeyDer::from(&der[..])).map_err(std::io::Error::other)?;
+    let mut tls = tls.clone();
+    let identity = SingleCertAndKey::from(CertifiedKey::new(chain.collect(), key));
+    tls.client_auth_cert_resolver = Arc::new(identity);
+    Ok(Arc::new(tls))
+}
+
+/// The certificate of `key` first, then what makes it valid, upwards.
+fn strangers_chain(key: &PrivateKey, len: u32) -> Result<Vec<Certificate>, HomeError> {
+    let fields = |certificate_type| CertificateFields {
+        certificate_type,
+        delegation: Delegation {
+            exppriv: false,
+            reppriv: certificate_type == CertificateType::Delpriv,
+        },
+        path_len: None,
+        not_before: Ticks(0),
+        not_after: Ticks::MAX,
+        description: None,
+        auxiliary: Vec::new(),
+        limits: CertificateLimits::default(),
+    };
+    let (mut subject, mut kind) = (key.public_key(), CertificateType::Subcmd);
+    let certificate = |_| {
+        let signer = PrivateKey::generate()?;
+        let der = issue(&fields(kind), &subject, &signer)?;
+        (subject, kind) = (signer.public_key(), CertificateType::Delpriv);
+        Ok(Certificate::from_der(&der)?)
+    };
+    (0..len).map(certificate).collect()
+}
+
+/// A connection that says nothing, and the next when it is closed.
+pub(super) async fn say_nothing(door: SocketAddr, count: Count) {
+    loop {
+        let next = Instant::now() + REOPEN_PAUSE;
+        count.connection();
+        if let Ok(Ok(mut stream)) = timeout(PATIENCE, TcpStream::connect(door)).await {
+            count.step();
+            // Nothing comes but the end.
+            let _ = stream.read(&mut [0]).await;
+        }
+        sleep_until(next).await;
+    }
+}
+
+/// A session that is held for as long as the manager lets it.
+pub(super) async fn hold_sessions(endpoint: Endpoint, count: Count) {
+    loop {
+        count.connection();
+        if let Ok(Ok(mut stream)) = timeout(PATIENCE, endpoint.open()).await {
+            count.step();
+            let mut bytes = [0; 1024];
+            while let Ok(1..) = stream.read(&mut bytes).await {}
+        }
+        sleep(REFUSED_PAUSE).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use engine::proto::trust::{TrustMode, verify_chain};
+
+    #[test]
+    fn the_long_chain_is_a_good_one_but_for_its_anchor() {
+        let key = PrivateKey::generate().unwrap();
+        let chain = strangers_chain(&key, 10).unwrap();
+        let mode = TrustMode::ControllerAuthenticatesEndpoint;
+        assert_eq!(chain[0].subject_key, key.public_key());
+        // Any anchor will do if none is demanded.
+        assert!(verify_chain(&chain, &[], mode, Ticks(1)).is_ok());
+        assert!(verify_chain(&chain, &[key.public_key()], mode, Ticks(1)).is_err());
+        let len: usize =
+            strangers_chain(&key, 150).unwrap().iter().map(|one| one.der().len()).sum();
+        assert!((55_000..65_000).contains(&len), "{len} bytes");
+    }
+
+    #[test]
+    fn a_linfo_is_one_message_of_64_kib() {
+        let linfo = linfo();
+        assert_eq!(linfo[..4], [0x65, 1, 0, 0]);
+        assert_eq!(linfo.len(), 4 + LINFO_LEN);
+    }
+}

@@ -1,0 +1,213 @@
+//! What is attacked, as processes of its own, on free ports of loopback: `pktxpmgr`, or `pktfleet broker`,
+//! or `pktfleet proxy` with a `pktxpmgr` whose snikey a stranger wants.
+
+use std::ffi::OsString;
+use std::fs;
+use std::io;
+use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use engine::wire::key::PrivateKey;
+use tokio::runtime::Runtime;
+use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+
+use super::{Attack, ONEKEY_SESSIONS_MAX};
+use crate::binaries;
+use crate::home::{Agent, Home};
+use crate::load::process::{Usage, resident_bytes};
+use crate::load::{LoadError, Mode, Options, core_name};
+use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
+
+/// Between two looks at the resident memory.
+const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Any free port of loopback.
+const FREE: &str = "127.0.0.1:0";
+
+/// The addresses of a victim: a broker's for publishers and for subscribers, or twice the same.
+pub(super) type Doors = [SocketAddr; 2];
+
+/// What is to be started.
+pub(super) struct Parts {
+    kind: Attack,
+    pktxpmgr: PathBuf,
+    pktfleet: PathBuf,
+    /// Options of pktxpmgr, and its mlet behind them; where it listens or registers is still to be said.
+    options: Vec<OsString>,
+    mlet: Vec<OsString>,
+    /// Key and certificate of broker or proxy.
+    agent: [PathBuf; 2],
+}
+
+impl Parts {
+    pub(super) fn new(
+        options: &Options,
+        kind: Attack,
+        home: &Home,
+        agent: &Agent,
+    ) -> Result<Self, LoadError> {
+        let config = match kind {
+            Attack::Proxy => home.proxy_config_path(),
+            _ => home.config_path(),
+        };
+        let mut words: Vec<OsString> = vec!["-c".into(), config.into()];
+        words.extend(["--cores", &options.cores].map(OsString::from));
+        if kind == Attack::Onekey {
+            words.extend(["--sessions-max", ONEKEY_SESSIONS_MAX].map(OsString::from));
+        }
+        // One that lives for as long as its session, for attackers hold theirs.
+        let role = Mode::Echo.mlet_role();
+        let program = binaries::find("mlet-load", options.mlet.as_deref(), "--mlet")?;
+        let core = core_name(options.mlet_core);
+        Ok(Self {
+            kind,
+            pktxpmgr: binaries::find("pktxpmgr", options.pktxpmgr.as_deref(), "--pktxpmgr")?,
+            pktfleet: std::env::current_exe()?,
+            options: words,
+            mlet: vec![program.into(), role.into(), options.size.to_string().into(), core.into()],
+            agent: agent_files(home, agent)?,
+        })
+    }
+}
+
+/// Writes what broker and proxy read.
+fn agent_files(home: &Home, agent: &Agent) -> io::Result<[PathBuf; 2]> {
+    let path = |name| home.config_path().with_file_name(name);
+    let [key, certificate] = [path("host.key"), path("host.cert")];
+    write_private(&key, &agent.key)?;
+    fs::write(&certificate, agent.certificate.to_pem())?;
+    Ok([key, certificate])
+}
+
+fn write_private(path: &Path, key: &PrivateKey) -> io::Result<()> {
+    let mut options = fs::OpenOptions::new();
+    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
+    io::Write::write_all(&mut { file }, key.to_pem().as_bytes())
+}
+
+/// A running victim.
+pub(super) struct Victim {
+    /// Whose memory and log count.
+    main: Pktxpmgr,
+    /// The manager behind a proxy.
+    manager: Option<Pktxpmgr>,
+    honest: Doors,
+    attacked: Doors,
+}
+
+impl Victim {
+    pub(super) async fn start(parts: Parts) -> Result<Self, LoadError> {
+        let manager = |at: &str| {
+            let mut words: Vec<OsString> = ["-a", at].map(OsString::from).into();
+            words.extend(parts.options.iter().cloned());
+            words.push("--".into());
+            words.extend(parts.mlet.iter().cloned());
+            words
+        };
+        match parts.kind {
+            Attack::Broker => {
+                let words = ["broker", "--publish", FREE, "--subscribe", FREE];
+                let (main, doors) = parts.host(&words).await?;
+                Ok(Self { main, manager: None, honest: doors, attacked: doors })
+            }
+            Attack::Proxy => {
+                let words = ["proxy", "--controllers", FREE, "--endpoints", FREE];
+                let (main, [controllers, endpoints]) = parts.host(&words).await?;
+                let filled = |line: &str| line.contains("backlog filled").then_some(());
+                let words = manager(&controllers.to_string());
+                let (owner, ()) = Pktxpmgr::start(&parts.pktxpmgr, words, filled).await?;
+                let (honest, attacked) = ([endpoints; 2], [controllers; 2]);
+                Ok(Self { main, manager: Some(owner), honest, attacked })
+            }
+            _ => {
+                let (main, at) = Pktxpmgr::listening(&parts.pktxpmgr, manager(FREE)).await?;
+                Ok(Self { main, manager: None, honest: [at; 2], attacked: [at; 2] })
+            }
+        }
+    }
+
+    /// Where those come who are measured.
+    pub(super) fn honest(&self) -> Doors {
+        self.honest
+    }
+
+    /// Where attackers come.
+    pub(super) fn attacked(&self) -> Doors {
+        self.attacked
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.main.pid()
+    }
+
+    pub(super) fn usage(&self) -> Result<Usage, LoadError> {
+        Usage::of(self.pid())
+    }
+
+    pub(super) fn log_bytes(&self) -> u64 {
+        self.main.log_bytes()
+    }
+
+    pub(super) fn read_log(&self, is_read: bool) {
+        self.main.read_log(is_read);
+    }
+
+    /// Ends it, the owner of the snikey first.
+    pub(super) async fn stop(self) -> Result<(), LoadError> {
+        if let Some(manager) = self.manager {
+            manager.stop().await?;
+        }
+        self.main.stop().await?;
+        Ok(())
+    }
+}
+
+impl Parts {
+    /// Starts a broker or proxy with two doors, which it tells in the order they are asked for.
+    async fn host(&self, words: &[&str]) -> Result<(Pktxpmgr, Doors), PktxpmgrError> {
+        let mut words: Vec<OsString> = words.iter().map(OsString::from).collect();
+        let [key, certificate] = &self.agent;
+        words.extend(["--key".into(), key.into(), "--agent".into(), certificate.into()]);
+        let mut first = None;
+        let doors = move |line: &str| {
+            let (_, told) = line.split_once("listening on ")?;
+            let door = told.split_ascii_whitespace().next()?.parse().ok()?;
+            let first = *first.get_or_insert(door);
+            (first != door).then_some([first, door])
+        };
+        Pktxpmgr::start(&self.pktfleet, words, doors).await
+    }
+}
+
+/// Looks at the resident memory of a process again and again.
+pub(super) struct Watch {
+    stop: oneshot::Sender<()>,
+    most: JoinHandle<u64>,
+}
+
+impl Watch {
+    pub(super) fn start(background: &Runtime, pid: u32) -> Self {
+        let (stop, mut stopped) = oneshot::channel();
+        let most = background.spawn(async move {
+            let mut most = 0;
+            loop {
+                most = most.max(resident_bytes(pid));
+                tokio::select! {
+                    _ = &mut stopped => return most,
+                    () = sleep(LOOK_INTERVAL) => {}
+                }
+            }
+        });
+        Self { stop, most }
+    }
+
+    /// The most bytes it had.
+    pub(super) async fn stop(self) -> u64 {
+        // It ends with this message only.
+        let _ = self.stop.send(());
+        self.most.await.unwrap_or(0)
+    }
+}
