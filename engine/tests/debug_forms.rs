@@ -14,6 +14,7 @@ fn debug_forms_are_found_wherever_they_stand() {
         ("Err(ParseIntError { kind: Empty })", "Err("),
         ("value=Custom { kind: Other, error: \"x\" }", "Custom { kind"),
         ("corrupt message of type MissingData(\"Hello\")", "MissingData("),
+        ("b\"hello\"", "b\"hello"),
         ("it said b\"hello\\x1b\"", "b\"hello"),
         ("T { _private: () }, Tt { _private: () }", "Tt { _private"),
     ] {
@@ -30,6 +31,7 @@ fn prose_json_and_names_of_things_pass() {
         r#"{"name": {"kind": 1}, "Other": [{"x": 2}], "a": {"Big": {"small": 3}}}"#,
         "Usage: pktxpmgr [OPTIONS] MLET [ARG]... (see --help)",
         "set ControllerPrivkeyPath (a file) in proc(5), README(1), or ENOSYS(38)",
+        r#"address "a:b" has the port "b"; write a number"#,
         "Linux (6.1 or newer): {a: b} and Zürich (東京)",
         "r0 = 1; exit } Foo {bar} Foo { Bar: 1 } Foo {} it's rb \"quoted\" 3b \"x\"",
     ] {

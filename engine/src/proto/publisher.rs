@@ -19,7 +19,7 @@ use std::sync::Arc;
 use rustls::ClientConfig;
 
 use super::descriptor::{descriptor, publication_end};
-use super::tls::{ClientStream, Plaintext, SetupError};
+use super::tls::{self, ClientStream, Plaintext, SetupError};
 use crate::config::{Experiment, Publication};
 use crate::wire::channel::{ChannelId, ChannelList};
 use crate::wire::frame::{FrameError, Framer};
@@ -185,8 +185,9 @@ impl fmt::Display for PublishError {
         match self {
             Self::Tls(error) => write!(
                 f,
-                "TLS failed: {error}; both sides must accept the other's agent certificate \
-                 (PubAgentCertPath, BrokerCertRootPath)"
+                "TLS failed: {}; both sides must accept the other's agent certificate \
+                 (PubAgentCertPath, BrokerCertRootPath)",
+                tls::reason(error)
             ),
             Self::Refused { what, outcome } => {
                 write!(f, "it refused {what}: {outcome}; {}", advice(outcome.status()))

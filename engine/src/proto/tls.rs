@@ -266,7 +266,7 @@ fn refuse(reason: Arc<dyn std::error::Error + Send + Sync>) -> Error {
 pub fn reason(error: &Error) -> String {
     match error {
         Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
-            format!("the endpoint's certificates are refused: {reason}")
+            format!("the peer's certificates are refused: {reason}")
         }
         Error::AlertReceived(alert) => {
             format!("the endpoint sent the alert {}", alert::name(*alert))

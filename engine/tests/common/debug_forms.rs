@@ -16,7 +16,8 @@ pub(crate) fn debug_form(line: &str) -> Option<&str> {
             end += 1;
         }
         let (word, behind) = (line.get(start..end)?, line.get(end..)?);
-        if is_form(word, behind) {
+        let before = line.get(..start)?;
+        if is_form(before, word, behind) {
             return line.get(start..).map(|form| form.get(..80).unwrap_or(form));
         }
     }
@@ -27,7 +28,7 @@ fn is_word_part(c: char) -> bool {
     c.is_ascii_alphanumeric() || c == '_'
 }
 
-fn is_form(word: &str, behind: &str) -> bool {
+fn is_form(before: &str, word: &str, behind: &str) -> bool {
     let is_type = word.starts_with(|c: char| c.is_ascii_uppercase())
         && word.contains(|c: char| c.is_ascii_lowercase());
     let has_fields = |behind: &str| {
@@ -36,7 +37,9 @@ fn is_form(word: &str, behind: &str) -> bool {
         starts_small && field.starts_with(": ")
     };
     let shows_value = behind.starts_with('(') || behind.strip_prefix(" { ").is_some_and(has_fields);
-    (is_type && shows_value) || (word == "b" && behind.starts_with('"'))
+    // A quote in front of it would make the letter a text of its own.
+    let begins = before.chars().next_back().is_none_or(|c| " ([=".contains(c));
+    (is_type && shows_value) || (begins && word == "b" && behind.starts_with('"'))
 }
 
 /// Fails, naming the line, if one of these holds a Debug form.
