@@ -161,7 +161,8 @@ impl fmt::Display for LoadError {
                 f,
                 "{endpoints} sessions need {} open files in pktxpmgr (2 each and {FDS_BASE} more; 1 each \
                  here and in the mlet of a singleton), but a process may have only {limit}, which is \
-                 enough for {}; raise the hard limit (`ulimit -Hn`) or use fewer --endpoints",
+                 enough for {}; raise the hard limit (`ulimit -Hn`) or use fewer --endpoints (or a \
+                 smaller --attack-count)",
                 fds_needed(*endpoints),
                 limit.saturating_sub(FDS_BASE) / 2
             ),
@@ -249,7 +250,7 @@ fn tell(options: &Options, report: &Report) -> Result<(), LoadError> {
 
 /// Open files of the relay, which needs the most, at two a session.
 const fn fds_needed(endpoints: u64) -> u64 {
-    endpoints * 2 + FDS_BASE
+    endpoints.saturating_mul(2).saturating_add(FDS_BASE)
 }
 
 fn try_run(options: &Options) -> Result<Report, LoadError> {
@@ -270,7 +271,8 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
     ] {
         check_core(option, core)?;
     }
-    let (endpoints, limit) = (options.endpoints as u64, limits::raise_open_files()?);
+    let endpoints = options.endpoints.saturating_add(options.attack.connections()) as u64;
+    let limit = limits::raise_open_files()?;
     if fds_needed(endpoints) > limit {
         return Err(LoadError::FewFds { endpoints, limit });
     }

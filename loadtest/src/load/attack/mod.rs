@@ -113,6 +113,11 @@ impl AttackOptions {
         self.attack_core
     }
 
+    /// Connections of the attacker at once.
+    pub(super) fn connections(&self) -> usize {
+        self.attack.map_or(0, |kind| self.count(kind))
+    }
+
     fn count(&self, kind: Attack) -> usize {
         let default = match kind {
             Attack::Linfo => 20,
