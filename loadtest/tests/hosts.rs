@@ -341,6 +341,21 @@ fn an_endpoint_hears_of_an_experiment_and_connects_back() {
 }
 
 #[test]
+fn why_a_broker_is_not_trusted_is_told_in_words() {
+    let scene = Scene::new("untrusted");
+    let mut broker = scene.broker();
+    let address = broker.address("subscribers").to_string();
+    scene.endpoint("ep1");
+    let words = ["endpoint", "--subscribe", &address, "--key", "@ep1", "--agent", "@ep1.agent"];
+    let more = ["--subcmd", "@ep1.subcmd", "--operator", "@eop.pub", "--broker-root", "@prx.pub"];
+    let mut endpoint = Running::start(scene.pktfleet(&[&words[..], &more].concat()));
+    endpoint
+        .wait_for("the TLS handshake failed: the peer's certificates are refused: certificate 0");
+    endpoint.end(Signal::SIGINT);
+    broker.end(Signal::SIGTERM);
+}
+
+#[test]
 fn every_endpoint_of_a_fleet_connects_back_with_a_key_of_its_own() {
     const COUNT: usize = 20;
     let scene = Scene::new("fleet");
