@@ -27,7 +27,7 @@ pub(super) struct Tally {
     /// Connections begun.
     pub(super) connections: u64,
     /// What the attack is made of: LINFOs sent, chains presented, connections or sessions had, messages
-    /// sent, connections registered.
+    /// sent, registrations answered, be it with a refusal.
     pub(super) steps: u64,
     pub(super) lasted: Duration,
 }

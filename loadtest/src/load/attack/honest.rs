@@ -20,7 +20,8 @@ use crate::load::modes::{Stream, message, read_to_end};
 
 /// Longest that one session, round trip or publication may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
-/// Pause of the endpoint that opens new sessions beside those that hold theirs.
+/// Least pause of an endpoint that opens new sessions beside those that hold theirs, and of a client of a broker,
+/// which limits how much one key may ask of it in a second.
 const NEWCOMER_PAUSE: Duration = Duration::from_millis(50);
 
 /// Everybody who is measured.
@@ -82,14 +83,17 @@ impl Honest {
         pause: Duration,
     ) -> Result<Measured, LoadError> {
         let end = Instant::now() + duration;
-        let newcomer_pause =
-            if self.holders.is_empty() { pause } else { pause.max(NEWCOMER_PAUSE) };
+        let has_holders = !self.holders.is_empty();
         let mut tasks = JoinSet::new();
         for (endpoint, session) in self.holders.drain(..) {
             tasks.spawn(hold((endpoint, session), self.message.clone(), pause, end));
         }
         for newcomer in &self.newcomers {
-            tasks.spawn(come(newcomer.clone(), self.message.clone(), newcomer_pause, end));
+            let pause = match newcomer {
+                Newcomer::Endpoint(_) if !has_holders => pause,
+                Newcomer::Endpoint(_) | Newcomer::Client(_) => pause.max(NEWCOMER_PAUSE),
+            };
+            tasks.spawn(come(newcomer.clone(), self.message.clone(), pause, end));
         }
         let mut all = Measured::default();
         // Kept, so that the memory after the attack is that of the same sessions.

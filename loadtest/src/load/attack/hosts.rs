@@ -266,8 +266,8 @@ pub(super) async fn register(
 ) {
     loop {
         count.connection();
-        if let Ok(Ok(mut registered)) = timeout(PATIENCE, try_register(&tls, &snikey, door)).await {
-            count.step();
+        let registering = try_register(&tls, &snikey, door, &count);
+        if let Ok(Ok(mut registered)) = timeout(PATIENCE, registering).await {
             // What may be left of TLS and the preamble is shorter than any ClientHello.
             let mut bytes = [0; 4096];
             while let Ok(1..64) = registered.read(&mut bytes).await {}
@@ -280,10 +280,15 @@ async fn try_register(
     tls: &Arc<ClientConfig>,
     snikey: &SniKey,
     door: SocketAddr,
+    count: &Count,
 ) -> Result<TcpStream, ClientError> {
     let mut peer = Link::small(tls_to(door, tls).await?, PAYLOAD_LEN_MAX);
     peer.send(&Message::Xreg { snikey: snikey.as_str() }).await?;
-    expect(&mut peer, MessageType::RESULT).await?;
+    let answer = expect(&mut peer, MessageType::RESULT).await;
+    if matches!(answer, Ok(()) | Err(ClientError::Answer(Some(_)))) {
+        count.step();
+    }
+    answer?;
     // TLS ends, the connection does not.
     let mut stream = peer.into_stream();
     stream.get_mut().1.send_close_notify();
