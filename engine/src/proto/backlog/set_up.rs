@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, Error};
 
-use crate::proto::tls::{self, ClientStream, Plaintext, SetupError, record_len};
+use crate::proto::tls::{ClientStream, Plaintext, SetupError, reason, record_len};
 use crate::wire::frame::Framer;
 use crate::wire::message::{Message, MessageType, Outcome};
 use crate::wire::snikey::SniKey;
@@ -88,7 +88,7 @@ impl fmt::Display for SetUpError {
                 f,
                 "TLS failed: {}; both sides must accept the other's agent certificate \
                  (BacklogConnAgentCertPath, ProxyCertRootPath)",
-                tls::reason(error)
+                reason(error)
             ),
             Self::Refused(outcome) => write!(f, "the proxy refused the registration: {outcome}"),
             Self::Unexpected { message_type, payload_len } => write!(
