@@ -269,7 +269,7 @@ pub fn reason(error: &Error) -> String {
             format!("the peer's certificates are refused: {reason}")
         }
         Error::AlertReceived(alert) => {
-            format!("the endpoint sent the alert {}", alert::name(*alert))
+            format!("the peer sent the alert {}", alert::name(*alert))
         }
         Error::PeerMisbehaved(how) => {
             format!("the peer broke the protocol: {}", alert::words(&format!("{how:?}")))
@@ -279,6 +279,9 @@ pub fn reason(error: &Error) -> String {
         }
         Error::InvalidMessage(how) => {
             format!("a corrupt message came: {}", alert::words(&format!("{how:?}")))
+        }
+        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
+            alert::words(&error.to_string())
         }
         error => error.to_string(),
     }

@@ -27,9 +27,10 @@ use super::refusal::Refusal;
 use super::rules::Role;
 use crate::hosting::{
     ConnectionLog, Ending, Listening, Memory, Room, Seat, Service, Source, WholeRecords, seconds,
-    share, tls_reason,
+    share,
 };
 use crate::link::LinkError;
+use crate::tls_reason;
 
 /// A running broker. Dropped, it ends at once.
 #[derive(Debug)]
@@ -146,7 +147,9 @@ pub(super) enum Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Handshake(cause) => write!(f, "TLS handshake failed: {}", tls_reason(cause)),
+            Self::Handshake(cause) => {
+                write!(f, "TLS handshake failed: {}", tls_reason::reason(cause))
+            }
             Self::Evicted => f.write_str("its handshake was slow, and others wait"),
             Self::NoIdentity => f.write_str("it has no certificate"),
             Self::TooManyOfKey { max } => write!(f, "its key has {max} connections already"),

@@ -50,8 +50,8 @@ use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
 use crate::link::{Link, LinkError};
-use ledger::{Ledger, LedgerFull, StateError};
 use crate::tls_reason;
+use ledger::{Ledger, LedgerFull, StateError};
 use limits::Limits;
 use machine::Machine;
 use requests::Service;

@@ -28,7 +28,6 @@ use std::time::Duration;
 
 use clap::{ArgAction, Args};
 use engine::sys::limits;
-use rustls::{CertificateError, OtherError};
 use tracing::level_filters::LevelFilter;
 
 use crate::credentials::CredentialError;
@@ -236,18 +235,6 @@ fn start_log(options: &LogOptions, writer: LogWriter) {
         .finish();
     // It fails only if there is a log already.
     let _ = tracing::subscriber::set_global_default(subscriber);
-}
-
-/// Why a TLS connection broke, in words: the reason why a certificate is refused is our own, which rustls
-/// would show as code.
-pub(crate) fn tls_reason(error: &io::Error) -> String {
-    let inner = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    match inner {
-        Some(rustls::Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))) => {
-            format!("its certificate is refused: {reason}")
-        }
-        _ => error.to_string(),
-    }
 }
 
 /// A duration in words.

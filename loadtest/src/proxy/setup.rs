@@ -20,7 +20,7 @@ use tokio::net::TcpStream;
 use super::preamble::{self, Finder, PREAMBLE};
 use super::records::Records;
 use super::switchboard::NotRegistered;
-use crate::hosting::tls_reason;
+use crate::tls_reason;
 
 /// Raw bytes taken at once while the preamble is awaited.
 const RAW_READ_LEN: usize = 256;
@@ -84,7 +84,7 @@ impl fmt::Display for Refusal {
 impl fmt::Display for SetupError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Tls(cause) => write!(f, "TLS failed: {}", tls_reason(cause)),
+            Self::Tls(cause) => write!(f, "TLS failed: {}", tls_reason::reason(cause)),
             Self::Refused(refusal) => {
                 write!(f, "registration refused with {}: {refusal}", refusal.status())
             }

@@ -155,3 +155,52 @@ impl MessageEncrypter for Encrypter {
         self.0.encrypted_payload_len(payload_len)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use rustls::{CertificateError, InvalidMessage, OtherError, PeerMisbehaved};
+
+    use super::super::reason;
+    use super::*;
+    use crate::proto::trust::ChainError;
+
+    #[test]
+    fn no_failure_of_tls_is_shown_as_code() {
+        let no_signer = Arc::new(ChainError::BadSignature { index: 0 });
+        let refusal = CertificateError::Other(OtherError(no_signer));
+        for (error, shown) in [
+            (
+                Error::InvalidCertificate(refusal),
+                "the peer's certificates are refused: \
+                 certificate 0 was not signed by the key it names",
+            ),
+            (
+                Error::AlertReceived(AlertDescription::CertificateUnknown),
+                "the peer sent the alert 46, certificate_unknown",
+            ),
+            (
+                Error::AlertReceived(AlertDescription::Unknown(0x77)),
+                "the peer sent the alert 119, of_unknown_meaning",
+            ),
+            (
+                Error::InvalidMessage(InvalidMessage::MissingData("ServerHello")),
+                "a corrupt message came: missing data server hello",
+            ),
+            (
+                Error::PeerMisbehaved(PeerMisbehaved::IllegalMiddleboxChangeCipherSpec),
+                "the peer broke the protocol: illegal middlebox change cipher spec",
+            ),
+            (
+                Error::InappropriateMessage {
+                    expect_types: vec![ContentType::Handshake],
+                    got_type: ContentType::ApplicationData,
+                },
+                "received unexpected message: got application data when expecting handshake",
+            ),
+        ] {
+            assert_eq!(reason(&error), shown);
+        }
+    }
+}
