@@ -2,7 +2,7 @@
 //!
 //! Not here: what certificates, requests and keys are made of (`certificate::form`, `key`). x509-parser
 //! reads their contents, but it is lax: it overlooks surplus elements, wrong constructed bits and
-//! numbers with padding. Invariant: an [`Element`] that exists has the one tag, length and, if it is
+//! numbers with padding. Invariant: an `Element` that exists has the one tag, length and, if it is
 //! primitive, content that DER allows. Each byte is looked at once a level.
 
 use std::fmt;
