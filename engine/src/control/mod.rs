@@ -12,6 +12,7 @@
 //! ```
 
 mod backlog;
+mod ending;
 mod mlets;
 mod peer;
 mod publication;
@@ -28,13 +29,13 @@ use aws_lc_rs::rand;
 use tokio::io::Interest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
-use tracing::{debug, error, info, warn};
+use tracing::{error, info, warn};
 
 use self::backlog::{Backlog, SetUpEnd};
 use self::peer::Stop;
 use self::publication::{Publication, Told};
 pub use self::sessions::Report;
-use self::sessions::{Sessions, lost_shown};
+use self::sessions::Sessions;
 use self::singleton::Singleton;
 use crate::config::{Config, Greeting};
 use crate::engine::RunError;
@@ -44,7 +45,7 @@ use crate::mailbox::{
 };
 use crate::proto::serving::Serving;
 use crate::proto::tls::SetupError;
-use crate::sys::signals::{StopSignal, StopSignals};
+use crate::sys::signals::StopSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
 use crate::wire::time::Ticks;
@@ -285,106 +286,6 @@ impl Control {
         let backlog = self.backlog.as_ref().and_then(Backlog::next_due);
         let publication = self.publication.as_ref().and_then(Publication::next_due);
         [backlog, publication].into_iter().flatten().min()
-    }
-
-    fn force_until(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Forced { until } => Some(until),
-            Phase::Running | Phase::Draining => None,
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        let mlets_ended = self.sessions.running_mlets() == 0;
-        match self.phase {
-            Phase::Running => false,
-            Phase::Draining => self.shards_running == 0 && mlets_ended,
-            Phase::Forced { until } => {
-                mlets_ended && !self.singleton_runs || now() >= until || self.supervisor_lost
-            }
-        }
-    }
-
-    /// Closes the singleton's control socket and waits for that mlet, then for the supervisor.
-    async fn end(mut self) -> Result<Report, RunError> {
-        self.singleton = None;
-        while self.singleton_runs && !self.supervisor_lost && self.force_until().is_none() {
-            self.wait().await.map_err(RunError::Local)?;
-            self.take_signals();
-            self.take_events();
-            self.flush();
-        }
-        while self.singleton_runs
-            && !self.supervisor_lost
-            && self.force_until().is_some_and(|until| now() < until)
-        {
-            self.wait().await.map_err(RunError::Local)?;
-            self.take_events();
-            self.flush();
-        }
-        if let Some(publication) = self.publication.take() {
-            publication.end().await;
-        }
-        self.tell_left_out();
-        for ShardTotals { number, ring_enters, sessions } in &self.shard_totals {
-            debug!("shard {number}: ring entered {ring_enters} times, {sessions} sessions");
-        }
-        let linfos_lost = self.serving.linfo_budget.lost();
-        let report = Report { linfos_lost, ..self.sessions.report() };
-        info!(
-            "run over: {} sessions served, {} connections failed in set-up, \
-             {} mlets succeeded, {} failed{}",
-            report.served,
-            report.failed_in_set_up,
-            report.mlets_succeeded,
-            report.mlets_failed,
-            lost_shown(linfos_lost)
-        );
-        if !self.supervisor_lost {
-            self.supervisor.into_inner().end();
-        }
-        self.failure.map_or(Ok(report), Err)
-    }
-
-    fn take_signals(&mut self) {
-        while let Ok(Some(signal)) = self.signals.inner.receive() {
-            match (self.phase, std::mem::replace(&mut self.signalled, true)) {
-                (Phase::Forced { .. }, _) => {}
-                (Phase::Running | Phase::Draining, false) => {
-                    info!("{signal}: no new endpoints; waiting for running sessions to end");
-                    self.drain();
-                }
-                (Phase::Running | Phase::Draining, true) => {
-                    warn!("second signal, {signal}: ending every mlet");
-                    self.force(signal);
-                }
-            }
-        }
-    }
-
-    fn force(&mut self, signal: StopSignal) {
-        self.failure = Some(RunError::Forced(signal));
-        self.supervisor.inner.end_all(self.term_grace);
-        // After KILL a mlet is gone in no time; the second more is for a machine that is very busy.
-        let until = now() + self.term_grace + Duration::from_secs(1);
-        self.phase = Phase::Forced { until };
-    }
-
-    fn drain(&mut self) {
-        if self.phase == Phase::Running {
-            self.phase = Phase::Draining;
-            // It fails only when no task is left to hear it.
-            let _ = self.stop_tasks.send(true);
-            for shard in &mut self.shards {
-                shard.push(ToShard::Drain);
-            }
-        }
-    }
-
-    /// Ends the run with an error, unless there is one already.
-    fn fail(&mut self, error: RunError) {
-        self.failure.get_or_insert(error);
-        self.drain();
     }
 
     fn take_news(&mut self) {
