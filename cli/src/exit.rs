@@ -4,6 +4,7 @@ use std::fmt;
 use std::process::ExitCode;
 
 use engine::RunError;
+use engine::sys::lack::Lack;
 use engine::sys::signals::StopSignal;
 
 /// How the process ends (documented for scripts; numbers never change meaning).
@@ -60,7 +61,7 @@ impl From<RunError> for Failure {
                 Exit::Listen
             }
             RunError::Publication { .. } => Exit::Publication,
-            RunError::Ring(_) | RunError::Local(_) => Exit::Resource,
+            RunError::Ring(_) | RunError::Lack(_) => Exit::Resource,
             RunError::SingletonSpoke | RunError::SupervisorLost | RunError::Internal(_) => {
                 Exit::Internal
             }
@@ -68,6 +69,12 @@ impl From<RunError> for Failure {
             RunError::Forced(StopSignal::Terminate) => Exit::Terminated,
         };
         Self::new(exit, error.to_string())
+    }
+}
+
+impl From<Lack> for Failure {
+    fn from(lack: Lack) -> Self {
+        Self::new(Exit::Resource, lack.to_string())
     }
 }
 

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::SystemTime;
 
@@ -19,11 +20,12 @@ use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
 use crate::proto::tls;
 use crate::shard::{Parts as ShardParts, Shard, accepts_at_once};
+use crate::sys::lack::Lack;
 use crate::sys::ring::{Ring, RingError};
 use crate::sys::signals::{StopSignal, StopSignals};
 use crate::sys::socket::{self, BoundSocket};
-use crate::sys::supervisor::Supervisor;
-use crate::sys::{children, cpu, limits};
+use crate::sys::supervisor::{ADOPTING, Supervisor};
+use crate::sys::{children, cpu, limits, watch};
 use crate::wire::time::Ticks;
 
 /// Descriptors of one shard beside its listening sockets, which are open when they are counted: ring and bell.
@@ -38,6 +40,13 @@ const FDS_PER_SESSION: usize = 2;
 
 /// Descriptors of one connection on its way to the backlog: the socket, and once more for the runtime.
 const FDS_PER_SET_UP: usize = 2;
+
+/// For [`lack`]: what the two sides of a mailbox do.
+const TALKING: &str = "let threads talk to each other (eventfd2)";
+
+/// For [`lack`]: what the control thread does when there is nothing to do.
+pub(crate) const WAITING: &str =
+    "wait for events (epoll_create1, epoll_wait, eventfd2, io_uring_setup)";
 
 /// How a run ended that did not end well.
 #[derive(Debug)]
@@ -70,8 +79,8 @@ pub enum RunError {
     SupervisorLost,
     /// The second signal ended the run.
     Forced(StopSignal),
-    /// The operating system refused something every run needs.
-    Local(io::Error),
+    /// The machine lacks something every run needs.
+    Lack(Lack),
     /// A part of pktxpmgr itself broke down.
     Internal(String),
 }
@@ -104,7 +113,7 @@ impl fmt::Display for RunError {
                 f.write_str("the supervisor process was lost, and with it every mlet")
             }
             Self::Forced(signal) => write!(f, "ended by a second signal, {signal}"),
-            Self::Local(error) => write!(f, "the operating system refuses: {error}"),
+            Self::Lack(lack) => lack.fmt(f),
             Self::Internal(error) => write!(f, "internal error: {error}"),
         }
     }
@@ -112,17 +121,24 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
+/// For `map_err`: the machine refuses this, which every run does; see [`Lack::new`].
+pub(crate) fn lack(doing: &str) -> impl FnOnce(io::Error) -> RunError {
+    move |error| RunError::Lack(Lack::new(doing, error))
+}
+
 /// Serves endpoints until the run ends. `supervisor` was started before any thread.
 ///
 /// # Errors
 /// Why the run could not begin, or ended before its time.
 pub fn run(config: &Config, supervisor: Supervisor) -> Result<Report, RunError> {
-    let signals = StopSignals::block().map_err(RunError::Local)?;
-    children::become_subreaper().map_err(RunError::Local)?;
-    // Asked first because tokio-uring would panic where a ring is refused.
+    let signals = StopSignals::block().map_err(lack("read signals (signalfd4)"))?;
+    children::become_subreaper().map_err(lack(ADOPTING))?;
+    // Asked first because tokio-uring would panic where these are refused.
+    watch::prove().map_err(lack(WAITING))?;
     drop(Ring::<()>::new(&[]).map_err(RunError::Ring)?);
     tls::warm_up().map_err(RunError::Tls)?;
-    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder()).map_err(RunError::Local)?;
+    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder());
+    let runtime = runtime.map_err(lack(WAITING))?;
     runtime.block_on(serve(config, supervisor, signals))
 }
 
@@ -131,13 +147,13 @@ async fn serve(
     supervisor: Supervisor,
     signals: StopSignals,
 ) -> Result<Report, RunError> {
-    let open_files = limits::raise_open_files().map_err(RunError::Local)?;
+    let open_files = limits::raise_open_files().map_err(lack("raise `ulimit -n` (prlimit64)"))?;
     let bound = match &config.greeting {
         Greeting::Passive { listen } => bind(listen, config.cores.len())?,
         Greeting::Proxy(_) => Vec::new(),
     };
-    let (mailer, inbox) = mailbox().map_err(RunError::Local)?;
-    let own_fds = own_fds(config, &bound).map_err(RunError::Local)?;
+    let (mailer, inbox) = mailbox().map_err(lack(TALKING))?;
+    let own_fds = own_fds(config, &bound).map_err(lack("count open files in /proc/self/fd"))?;
     let sessions_max = sessions_max(config, open_files, own_fds);
     let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
     let serving = Arc::new(Serving::new(config, keys, now()).map_err(RunError::Tls)?);
@@ -150,12 +166,17 @@ async fn serve(
         counts: Arc::clone(&counts),
         term_grace: config.limits.term_grace,
     })
-    .map_err(RunError::Local)?;
+    .map_err(lack("watch a descriptor (epoll_ctl)"))?;
+    let shards = start_shards(config, &serving, &counts, &mailer)?;
+    let (mailers, openers) = shards.into_iter().unzip();
+    control.await_shards(mailers).await?;
+    // Now that every thread there will be has been started: who lets endpoints in can serve them.
     if config.singleton {
         control.start_singleton().await?;
+    } else {
+        control.prove_mlets().await?;
     }
-    let shards = start_shards(config, bound, &serving, &counts, &mailer)?;
-    control.await_shards(shards).await?;
+    listen(bound, openers)?;
     control.greet(config).map_err(RunError::Tls)?;
     control.run().await
 }
@@ -221,38 +242,31 @@ fn bind(addresses: &[SocketAddr], shards: usize) -> Result<Vec<Vec<BoundSocket>>
     addresses
         .iter()
         .map(|address| {
-            socket::bind_all(*address, v6_only, per_shard * shards)
-                .map_err(|error| RunError::Listen(*address, error))
+            let sockets = socket::bind_all(*address, v6_only, per_shard * shards);
+            sockets.map_err(|error| match Lack::is_why(&error) {
+                true => lack("bind a socket (socket, setsockopt, bind)")(error),
+                false => RunError::Listen(*address, error),
+            })
         })
         .collect()
 }
 
+/// Where a shard gets its listening sockets, and with them the word to begin.
+type Opener = SyncSender<Vec<TcpListener>>;
+
+/// Starts the shards' threads, which make their rings and wait for their openers.
 fn start_shards(
     config: &Config,
-    bound: Vec<Vec<BoundSocket>>,
     serving: &Arc<Serving>,
     counts: &Arc<Counts>,
     mailer: &Mailer<FromShard>,
-) -> Result<Vec<Mailer<ToShard>>, RunError> {
-    let mut listeners: Vec<Vec<_>> = config.cores.iter().map(|_| Vec::new()).collect();
-    for sockets in bound {
-        let address = sockets.first().map(BoundSocket::local_address).transpose();
-        for (index, socket) in sockets.into_iter().enumerate() {
-            let listener = socket.listen().map_err(RunError::Local)?;
-            listeners[index % config.cores.len()].push(listener);
-        }
-        if let Some(address) = address.map_err(RunError::Local)? {
-            info!("listening on {address}");
-        }
-    }
-    let mut mailers = Vec::new();
-    for (number, (core, listeners)) in config.cores.iter().zip(listeners).enumerate() {
-        let (to_shard, inbox) = mailbox().map_err(RunError::Local)?;
-        mailers.push(to_shard);
+) -> Result<Vec<(Mailer<ToShard>, Opener)>, RunError> {
+    let start = |(number, core): (usize, &usize)| {
+        let (to_shard, inbox) = mailbox().map_err(lack(TALKING))?;
+        let (opener, opened) = sync_channel(1);
         let parts = ShardParts {
             number,
             count: config.cores.len(),
-            listeners,
             serving: Arc::clone(serving),
             counts: Arc::clone(counts),
             inbox,
@@ -261,14 +275,38 @@ fn start_shards(
         let core = *core;
         thread::Builder::new()
             .name(format!("shard-{number}"))
-            .spawn(move || run_shard(core, parts))
-            .map_err(RunError::Local)?;
+            .spawn(move || run_shard(core, parts, &opened))
+            .map_err(lack("start a thread for each core (clone3)"))?;
+        Ok((to_shard, opener))
+    };
+    config.cores.iter().enumerate().map(start).collect()
+}
+
+/// Lets endpoints in: spreads the listening sockets over the shards. Returns the port, 0 if there is none.
+fn listen(bound: Vec<Vec<BoundSocket>>, openers: Vec<Opener>) -> Result<u16, RunError> {
+    let listening = lack("listen for endpoints (listen)");
+    let mut listeners: Vec<Vec<_>> = openers.iter().map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    let spread = bound.into_iter().try_for_each(|sockets| {
+        addresses.extend(sockets.first().map(BoundSocket::local_address).transpose()?);
+        for (index, socket) in sockets.into_iter().enumerate() {
+            listeners[index % openers.len()].push(socket.listen()?);
+        }
+        Ok(())
+    });
+    spread.map_err(listening)?;
+    for address in &addresses {
+        info!("listening on {address}");
     }
-    Ok(mailers)
+    for (opener, listeners) in openers.into_iter().zip(listeners) {
+        // A shard that has died since it was ready tells of that itself.
+        let _ = opener.send(listeners);
+    }
+    Ok(addresses.first().map_or(0, SocketAddr::port))
 }
 
 /// The body of a shard's thread. Whatever happens, the control thread hears of its end.
-fn run_shard(core: usize, parts: ShardParts) {
+fn run_shard(core: usize, parts: ShardParts, opened: &Receiver<Vec<TcpListener>>) {
     let mut mailer = parts.mailer.clone();
     if let Err(error) = cpu::pin_this_thread(core) {
         warn!("shard {} cannot be pinned to core {core}: {error}", parts.number);
@@ -278,7 +316,9 @@ fn run_shard(core: usize, parts: ShardParts) {
         Ok(shard) => {
             mailer.push(FromShard::Ready);
             mailer.flush();
-            let ran = catch_unwind(AssertUnwindSafe(|| shard.run()));
+            // Without them the run has ended before it began.
+            let Ok(listeners) = opened.recv() else { return };
+            let ran = catch_unwind(AssertUnwindSafe(|| shard.run(listeners)));
             FromShard::Stopped(match ran {
                 Ok(Ok(totals)) => Ok(totals),
                 Ok(Err(error)) => Err(error.to_string()),

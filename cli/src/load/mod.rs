@@ -21,6 +21,7 @@ use cli::prompt::PromptError;
 use cli::secret::{self, SecretError};
 use engine::config::{Config, Greeting, Proxy};
 use engine::home::file;
+use engine::sys::lack::Lack;
 use engine::wire::address::HostPort;
 use engine::wire::certificate::{Certificate, CertificateError, CertificateType};
 use engine::wire::escape::Escaped;
@@ -43,9 +44,8 @@ const FILE_LEN_MAX: u64 = 16 << 20;
 /// # Errors
 /// Anything missing or wrong, with the exit code that belongs to it.
 pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
-    let allowed = cores::allowed().map_err(|error| {
-        Failure::new(Exit::Usage, format!("cannot find out which CPUs we may use: {error}"))
-    })?;
+    let allowed = cores::allowed()
+        .map_err(Lack::when("find out which CPUs we may use (sched_getaffinity)"))?;
     let cores = Cores::choose(args.cores.as_ref(), &allowed)
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
     let source = read_config(args)?;
@@ -286,6 +286,9 @@ fn usable(text: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Fai
     for address in addresses {
         match address::is_ours(address) {
             Ok(()) => listen.push(address),
+            Err(error) if Lack::is_why(&error) => {
+                return Err(Lack::new("bind a socket (socket, bind)", error).into());
+            }
             Err(error) => last_error = format!("cannot listen on {address}: {error}"),
         }
     }

@@ -24,10 +24,19 @@ pub const PATIENCE: Duration = Duration::from_secs(20);
 
 /// The mlet of many kinds (`cli/examples/mlet-zoo.rs`), which `cargo test` builds beside the tests.
 pub fn zoo() -> PathBuf {
+    example("mlet-zoo")
+}
+
+/// A program of `cli/examples`.
+pub fn example(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let zoo = test.parent().unwrap().with_file_name("examples").join("mlet-zoo");
-    assert!(zoo.exists(), "{} is missing; `cargo build --examples` makes it", zoo.display());
-    zoo
+    let program = test.parent().unwrap().with_file_name("examples").join(name);
+    assert!(
+        program.exists(),
+        "{} is missing; `cargo build --examples` makes it",
+        program.display()
+    );
+    program
 }
 
 /// A `pktxpmgr` that listens.
@@ -60,11 +69,18 @@ impl Home {
 impl Home {
     /// Starts `pktxpmgr` from a shell, behind this script, with this mlet.
     pub fn start_behind(&self, script: &str, mlet: &[&str]) -> Manager {
+        let mut manager = self.spawn_behind(script, mlet);
+        manager.await_listening();
+        manager
+    }
+
+    /// The same, where it may end before it listens.
+    pub fn spawn_behind(&self, script: &str, mlet: &[&str]) -> Manager {
         let script = format!("{script} exec \"$0\" \"$@\"");
         let mut command = Command::new("/bin/sh");
         command.args(["-c", &script, PKTXPMGR, "-c", "xpmgr.conf", "-a", "127.0.0.1:"]);
         command.args(mlet).current_dir(self.path("")).env_clear().stdin(Stdio::null());
-        Manager::start(self, command)
+        Manager::spawn(self, command)
     }
 }
 
@@ -72,10 +88,16 @@ impl Manager {
     /// Runs this command and waits until it listens.
     pub fn start(home: &Home, command: Command) -> Self {
         let mut manager = Self::spawn(home, command);
-        let line = manager.says("listening on ");
-        let address = line.rsplit(' ').next().unwrap();
-        manager.address = address.parse().unwrap();
+        manager.await_listening();
         manager
+    }
+
+    /// Waits until it listens; then its address is known.
+    #[track_caller]
+    pub fn await_listening(&mut self) {
+        let line = self.says("listening on ");
+        let address = line.rsplit(' ').next().unwrap();
+        self.address = address.parse().unwrap();
     }
 
     /// Runs this command, which may end before it listens. The address is not known then.

@@ -19,7 +19,8 @@ pub mod told;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -33,7 +34,7 @@ use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::program::Program;
 use engine::wire::time::Ticks;
 use nix::sys::signal::{Signal, kill};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, geteuid};
 
 use debug_forms::assert_no_debug_form;
 
@@ -53,6 +54,8 @@ pub const PKTCRED: &str = env!("CARGO_BIN_EXE_pktcred");
 /// `exppriv.cert` eop -> exper, `pubcmd.cert` exper -> xc, `agent.cert` xc; `mlet`.
 pub struct Home {
     folder: PathBuf,
+    /// A user of whom nothing else runs.
+    stranger: u32,
     pub keys: Keys,
 }
 
@@ -67,8 +70,8 @@ pub struct Keys {
 impl Home {
     pub fn new() -> Self {
         static COUNTER: AtomicU32 = AtomicU32::new(0);
-        let name =
-            format!("pktxpmgr-{}-{}", std::process::id(), COUNTER.fetch_add(1, Ordering::Relaxed));
+        let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+        let name = format!("pktxpmgr-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
         fs::DirBuilder::new().mode(0o700).create(&folder).expect("a fresh folder");
         let keys = Keys {
@@ -77,7 +80,9 @@ impl Home {
             experimenter: PrivateKey::generate().unwrap(),
             delegate: PrivateKey::generate().unwrap(),
         };
-        let home = Self { folder, keys };
+        // Neither a user of this machine nor one of another home; containers often know no more than 65,536.
+        let stranger = 20_000 + std::process::id() % 400 * 100 + number % 100;
+        let home = Self { folder, stranger, keys };
         home.fill();
         home
     }
@@ -200,6 +205,33 @@ impl Home {
     pub fn bare_command(&self) -> Command {
         let mut command = Command::new(PKTXPMGR);
         command.current_dir(&self.folder).env_clear().stdin(Stdio::null());
+        command
+    }
+
+    /// Gives the folder, with programs in it that it can reach, to somebody without rights, and returns who that is: to
+    /// root the kernel bars nothing. Whoever runs the tests without rights is somebody like that already.
+    pub fn give_away(&self) -> Option<u32> {
+        for program in [Path::new(PKTXPMGR), &manager::zoo(), &manager::example("barred")] {
+            fs::copy(program, self.path(program.file_name()?.to_str()?)).unwrap();
+        }
+        if !geteuid().is_root() {
+            return None;
+        }
+        for entry in fs::read_dir(&self.folder).unwrap() {
+            chown(entry.unwrap().path(), Some(self.stranger), Some(self.stranger)).unwrap();
+        }
+        chown(&self.folder, Some(self.stranger), Some(self.stranger)).unwrap();
+        Some(self.stranger)
+    }
+
+    /// A program of a folder that was given away, run in it with an empty environment by whom it was given to.
+    pub fn command_of(&self, stranger: Option<u32>, program: &str) -> Command {
+        // An absolute path stays what it is.
+        let mut command = Command::new(self.path(program));
+        command.current_dir(&self.folder).env_clear().stdin(Stdio::null());
+        if let Some(user) = stranger {
+            command.uid(user).gid(user);
+        }
         command
     }
 

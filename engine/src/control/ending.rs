@@ -9,7 +9,7 @@ use tracing::{debug, info, warn};
 use super::sessions::lost_shown;
 use super::{Control, Phase, now};
 use crate::control::Report;
-use crate::engine::RunError;
+use crate::engine::{RunError, WAITING, lack};
 use crate::mailbox::{ShardTotals, ToShard};
 use crate::sys::signals::StopSignal;
 
@@ -76,17 +76,12 @@ impl Control {
     /// Closes the singleton's control socket and waits for that mlet, then for the supervisor.
     pub(super) async fn end(mut self) -> Result<Report, RunError> {
         self.singleton = None;
-        while self.singleton_runs && !self.supervisor_lost && self.force_until().is_none() {
-            self.wait().await.map_err(RunError::Local)?;
-            self.take_signals();
-            self.take_events();
-            self.flush();
-        }
         while self.singleton_runs
             && !self.supervisor_lost
-            && self.force_until().is_some_and(|until| now() < until)
+            && self.force_until().is_none_or(|until| now() < until)
         {
-            self.wait().await.map_err(RunError::Local)?;
+            self.wait().await.map_err(lack(WAITING))?;
+            self.take_signals();
             self.take_events();
             self.flush();
         }

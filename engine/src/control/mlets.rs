@@ -11,12 +11,12 @@ use tracing::{debug, error, info};
 
 use super::Control;
 use super::singleton::{Heard, Singleton};
-use crate::engine::RunError;
+use crate::engine::{RunError, WAITING, lack};
 use crate::mailbox::SessionId;
 use crate::proto::session::MletFacts;
 use crate::sys::children;
 use crate::sys::socket;
-use crate::sys::supervisor::{Event, Flushed};
+use crate::sys::supervisor::{Event, Flushed, STARTING_A_MLET};
 use crate::sys::watch::Watched;
 
 /// The supervisor's name for the one mlet of singleton mode; sessions count from 1.
@@ -28,28 +28,54 @@ impl Control {
     /// # Errors
     /// It cannot be started.
     pub(crate) async fn start_singleton(&mut self) -> Result<(), RunError> {
-        let (ours, theirs) = socket::session_pair().map_err(RunError::Local)?;
+        let pair = socket::session_pair();
+        let (ours, theirs) = pair.map_err(lack("talk to the singleton mlet (socketpair)"))?;
         self.spawn(SINGLETON_ID, Vec::new(), theirs);
         self.singleton_mode = true;
         self.singleton_runs = true;
+        loop {
+            match self.await_event().await? {
+                Event::Spawned { pid, .. } => {
+                    info!("singleton mlet runs as process {pid}");
+                    let singleton = Watched::new(Singleton::new(ours));
+                    self.singleton =
+                        Some(singleton.map_err(lack("watch a descriptor (epoll_ctl)"))?);
+                    return Ok(());
+                }
+                Event::SpawnFailed { errno, .. } => {
+                    return Err(RunError::SingletonNotStarted(io::Error::from_raw_os_error(errno)));
+                }
+                event => self.take_event(event),
+            }
+        }
+    }
+
+    /// Makes sure that a mlet could be started now.
+    ///
+    /// # Errors
+    /// None could.
+    pub(crate) async fn prove_mlets(&mut self) -> Result<(), RunError> {
+        self.supervisor.inner.prove();
+        loop {
+            match self.await_event().await? {
+                Event::Proved { errno: 0 } => return Ok(()),
+                Event::Proved { errno } => {
+                    return Err(lack(STARTING_A_MLET)(io::Error::from_raw_os_error(errno)));
+                }
+                event => self.take_event(event),
+            }
+        }
+    }
+
+    /// The next event of the supervisor, before the run.
+    async fn await_event(&mut self) -> Result<Event, RunError> {
         while !self.supervisor_lost {
-            self.supervisor
-                .ready(Interest::READABLE | Interest::WRITABLE)
-                .await
-                .map_err(RunError::Local)?;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            self.supervisor.ready(interest).await.map_err(lack(WAITING))?;
             self.flush_supervisor();
             match self.supervisor.inner.receive() {
                 Ok(None) => {}
-                Ok(Some(Event::Spawned { pid, .. })) => {
-                    info!("singleton mlet runs as process {pid}");
-                    self.singleton =
-                        Some(Watched::new(Singleton::new(ours)).map_err(RunError::Local)?);
-                    return Ok(());
-                }
-                Ok(Some(Event::SpawnFailed { errno, .. })) => {
-                    return Err(RunError::SingletonNotStarted(io::Error::from_raw_os_error(errno)));
-                }
-                Ok(Some(event)) => self.take_event(event),
+                Ok(Some(event)) => return Ok(event),
                 Err(error) => self.lose_supervisor(&error),
             }
         }
@@ -96,6 +122,8 @@ impl Control {
                 self.singleton_runs = false;
                 info!("singleton mlet ended: {status} after {:.3} s", run_time.as_secs_f64());
             }
+            // Nobody waits for this answer any more.
+            Event::Proved { .. } => {}
             Event::Exited { id, status, run_time, .. } => {
                 self.sessions.mlet_ended(id, status, run_time);
             }

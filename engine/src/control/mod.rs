@@ -38,7 +38,7 @@ pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::Singleton;
 use crate::config::{Config, Greeting};
-use crate::engine::RunError;
+use crate::engine::{RunError, WAITING, lack};
 use crate::log_limit::LogLimit;
 use crate::mailbox::{
     Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ShardTotals, ToShard,
@@ -185,7 +185,7 @@ impl Control {
         })
     }
 
-    /// Waits until every shard takes connections.
+    /// Waits until every shard is ready to take connections.
     ///
     /// # Errors
     /// One cannot.
@@ -197,7 +197,7 @@ impl Control {
         self.shards = shards;
         let mut ready = 0;
         while ready < self.shards.len() {
-            self.inbox.ready(Interest::READABLE).await.map_err(RunError::Local)?;
+            self.inbox.ready(Interest::READABLE).await.map_err(lack(WAITING))?;
             self.inbox.inner.silence();
             while let Some(message) = self.inbox.inner.next() {
                 match message {
@@ -246,7 +246,7 @@ impl Control {
             self.tend_log();
             self.flush();
             if !self.is_over() {
-                self.wait().await.map_err(RunError::Local)?;
+                self.wait().await.map_err(lack(WAITING))?;
             }
         }
         self.end().await

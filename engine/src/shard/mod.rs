@@ -74,8 +74,6 @@ pub(crate) struct Parts {
     pub(crate) number: usize,
     /// How many shards there are.
     pub(crate) count: usize,
-    /// Its own listening sockets.
-    pub(crate) listeners: Vec<TcpListener>,
     /// The experiments.
     pub(crate) serving: Arc<Serving>,
     /// Attempts and open sessions of all shards.
@@ -138,7 +136,7 @@ impl Shard {
             count: parts.count,
             sessions_begun: 0,
             ring: Ring::new(&GROUPS)?,
-            listeners: Listeners::new(parts.listeners),
+            listeners: Listeners::new(Vec::new()),
             connections: Slab::new(),
             set_ups: 0,
             unheard: VecDeque::new(),
@@ -160,11 +158,12 @@ impl Shard {
         })
     }
 
-    /// Serves until it has been drained.
+    /// Serves those who come to its own `listeners`, until it has been drained.
     ///
     /// # Errors
     /// The ring broke down; the sessions of this shard are lost.
-    pub(crate) fn run(mut self) -> io::Result<ShardTotals> {
+    pub(crate) fn run(mut self, listeners: Vec<TcpListener>) -> io::Result<ShardTotals> {
+        self.listeners = Listeners::new(listeners);
         self.ring.watch(self.inbox.as_fd(), Token::Mail);
         while !self.is_done() {
             self.admit();

@@ -3,6 +3,7 @@
 pub mod children;
 pub mod cpu;
 pub mod fd_passing;
+pub mod lack;
 pub mod limits;
 pub mod ring;
 pub mod signals;

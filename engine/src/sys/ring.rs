@@ -36,7 +36,8 @@ impl fmt::Display for RingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let cure = match self.source.raw_os_error() {
             Some(libc::ENOSYS) => {
-                "this kernel has no io_uring; run Linux 6.1 or newer with CONFIG_IO_URING"
+                "this kernel has no io_uring, or a seccomp profile hides it: run Linux 6.1 or newer with \
+                 CONFIG_IO_URING, and allow io_uring_setup, io_uring_enter and io_uring_register"
             }
             Some(libc::EPERM) => {
                 "io_uring is barred: set `sysctl kernel.io_uring_disabled=0`, and in a container \
@@ -148,13 +149,14 @@ impl<T: Copy> Ring<T> {
     /// # Errors
     /// The kernel refuses; the message names the cure.
     pub fn new(groups: &[GroupSize]) -> Result<Self, RingError> {
-        let ring = Self::set_up()?;
+        let mut ring = Self::set_up()?;
+        prove(&mut ring).map_err(|source| RingError { doing: "io_uring_enter", source })?;
         let groups = groups
             .iter()
             .enumerate()
             .map(|(index, size)| BufferGroup::register(&ring, index as u16, *size))
             .collect::<io::Result<_>>()
-            .map_err(|source| RingError { doing: "registering receive buffers", source })?;
+            .map_err(|source| RingError { doing: "io_uring_register", source })?;
         Ok(Self { ring, operations: Slab::new(), groups, enters: 0 })
     }
 
@@ -365,6 +367,22 @@ impl<T> Drop for Ring<T> {
             std::mem::forget(std::mem::take(&mut self.groups));
         }
     }
+}
+
+/// Does nothing with the ring, once: it may be barred from being entered though it could be set up.
+#[allow(unsafe_code)]
+fn prove(ring: &mut IoUring) -> io::Result<()> {
+    let nothing = opcode::Nop::new().build();
+    // SAFETY: this operation uses no memory.
+    let pushed = unsafe { ring.submission().push(&nothing) };
+    pushed.map_err(io::Error::other)?;
+    while ring.completion().next().is_none() {
+        match ring.submit_and_wait(1) {
+            Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+            _ => {}
+        }
+    }
+    Ok(())
 }
 
 fn send_entry(socket: BorrowedFd<'_>, outgoing: &Outgoing, flags: i32) -> squeue::Entry {

@@ -3,24 +3,33 @@
 //! ```text
 //! SPAWN        1 | id 8 | stdio 1 | variables 1 | { name length 1 | name | value length 2 | value }   + one descriptor
 //! END ALL      2 | grace 8
+//! PROVE        3
+//! SET UP       4 | errno 4 | what cannot be done
 //! SPAWNED      1 | id 8 | pid 4
 //! SPAWN FAILED 2 | id 8 | errno 4
 //! EXITED       3 | id 8 | pid 4 | how 1 | code or signal 4 | run time 8
+//! PROVED       5 | errno 4
 //! ```
+//! The supervisor's first message is SET UP, and only that is. An errno of 0 says that all is well.
 //! Numbers are big-endian, times in nanoseconds. Both ends are one program, so there is no version; what does not
 //! decode to its last byte is refused whole.
 
 use std::fmt;
 use std::time::Duration;
 
+use crate::sys::lack::Lack;
+
 /// Longest message; the two ends receive into a buffer of this size.
 pub(super) const LEN_MAX: usize = 4096;
 
 const SPAWN: u8 = 1;
 const END_ALL: u8 = 2;
+const PROVE: u8 = 3;
 const SPAWNED: u8 = 1;
 const SPAWN_FAILED: u8 = 2;
 const EXITED: u8 = 3;
+const SET_UP: u8 = 4;
+const PROVED: u8 = 5;
 const INHERIT: u8 = 0;
 const BY_CODE: u8 = 0;
 const BY_SIGNAL: u8 = 1;
@@ -32,6 +41,8 @@ pub(super) enum Request {
     Spawn { id: u64, environment: Vec<(String, String)>, stdio: Stdio },
     /// TERM to every mlet, KILL after `grace`; no mlet is started any more.
     EndAll { grace: Duration },
+    /// Find out whether a mlet could be started now.
+    Prove,
 }
 
 /// What a mlet's descriptors 1 and 2 are.
@@ -69,6 +80,11 @@ pub enum Event {
         status: MletStatus,
         /// From before it was started until it was reaped.
         run_time: Duration,
+    },
+    /// Answers [`prove`](super::Supervisor::prove).
+    Proved {
+        /// Why no mlet could be started; 0 if one could.
+        errno: i32,
     },
 }
 
@@ -115,6 +131,7 @@ impl Request {
                 out.push(END_ALL);
                 out.extend(nanoseconds(*grace));
             }
+            Self::Prove => out.push(PROVE),
         }
         (out.len() <= LEN_MAX).then_some(out)
     }
@@ -132,6 +149,7 @@ impl Request {
                 let environment = (0..count).map(|_| reader.variable()).collect::<Option<_>>()?;
                 Self::Spawn { id, environment, stdio: Stdio::Inherit }
             }
+            PROVE => Self::Prove,
             END_ALL => Self::EndAll { grace: reader.duration()? },
             _ => return None,
         };
@@ -166,6 +184,10 @@ impl Event {
                 out.extend(number.to_be_bytes());
                 out.extend(nanoseconds(run_time));
             }
+            Self::Proved { errno } => {
+                out.push(PROVED);
+                out.extend(errno.to_be_bytes());
+            }
         }
         out
     }
@@ -173,13 +195,12 @@ impl Event {
     /// The event in these bytes, `None` if they are none.
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
-        let kind = reader.u8()?;
-        let id = reader.u64()?;
-        let event = match kind {
-            SPAWNED => Self::Spawned { id, pid: reader.i32()? },
-            SPAWN_FAILED => Self::SpawnFailed { id, errno: reader.i32()? },
+        let event = match reader.u8()? {
+            SPAWNED => Self::Spawned { id: reader.u64()?, pid: reader.i32()? },
+            SPAWN_FAILED => Self::SpawnFailed { id: reader.u64()?, errno: reader.i32()? },
+            PROVED => Self::Proved { errno: reader.i32()? },
             EXITED => {
-                let pid = reader.i32()?;
+                let (id, pid) = (reader.u64()?, reader.i32()?);
                 let how = reader.u8()?;
                 let number = reader.i32()?;
                 let status = match how {
@@ -193,6 +214,24 @@ impl Event {
         };
         reader.is_at_end().then_some(event)
     }
+}
+
+/// The bytes of SET UP.
+pub(super) fn encode_set_up(lack: Option<&Lack>) -> Vec<u8> {
+    let mut out = vec![SET_UP];
+    out.extend(lack.map_or(0, Lack::errno).to_be_bytes());
+    out.extend(lack.map_or("", Lack::doing).as_bytes());
+    out
+}
+
+/// What SET UP tells, `None` if these bytes are none.
+pub(super) fn decode_set_up(bytes: &[u8]) -> Option<Result<(), Lack>> {
+    let mut reader = Reader(bytes);
+    let kind = reader.u8()?;
+    let errno = reader.i32()?;
+    let doing = String::from_utf8(reader.0.to_vec()).ok()?;
+    let lack = || Lack::new(doing, std::io::Error::from_raw_os_error(errno));
+    (kind == SET_UP).then(|| if errno == 0 { Ok(()) } else { Err(lack()) })
 }
 
 /// True if the environment of a process can hold it.
@@ -250,6 +289,7 @@ impl<'a> Reader<'a> {
 
 #[cfg(test)]
 mod tests {
+    use nix::errno::Errno;
     use proptest::prelude::*;
 
     use super::*;
@@ -293,6 +333,17 @@ mod tests {
         }
     }
 
+    #[test]
+    fn what_the_supervisor_lacks_is_told_in_the_same_words() {
+        let lack = Lack::new("close what was inherited", Errno::EPERM);
+        let told = decode_set_up(&encode_set_up(Some(&lack))).unwrap().unwrap_err();
+        assert_eq!(told.to_string(), lack.to_string());
+        assert!(decode_set_up(&encode_set_up(None)).unwrap().is_ok());
+        for nonsense in [&b""[..], b"\x04\0\0", b"\x05\0\0\0\0", b"\x04\0\0\0\x01\xff"] {
+            assert!(decode_set_up(nonsense).is_none(), "{nonsense:?}");
+        }
+    }
+
     fn any_request() -> impl Strategy<Value = Request> {
         let variable = ("[^=\0]{1,60}", "[^\0]{0,60}");
         let environment = prop::collection::vec(variable, 0..5);
@@ -303,6 +354,7 @@ mod tests {
                 stdio: Stdio::Inherit
             }),
             any::<u64>().prop_map(|ns| Request::EndAll { grace: Duration::from_nanos(ns) }),
+            Just(Request::Prove),
         ]
     }
 
@@ -317,6 +369,7 @@ mod tests {
             (any::<(u64, i32, u64)>(), status).prop_map(|((id, pid, ns), status)| {
                 Event::Exited { id, pid, status, run_time: Duration::from_nanos(ns) }
             }),
+            any::<i32>().prop_map(|errno| Event::Proved { errno }),
         ]
     }
 

@@ -25,6 +25,8 @@ use std::time::Duration;
 use std::{fmt, fs, io};
 
 use nix::errno::Errno;
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
@@ -35,6 +37,7 @@ pub use self::outbox::Flushed;
 use self::outbox::Outbox;
 use self::spawn::Program;
 use crate::sys::fd_passing;
+use crate::sys::lack::Lack;
 
 /// The program every session gets an instance of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,7 +50,16 @@ pub struct MletCommand {
     pub term_grace: Duration,
 }
 
-/// Forks the supervisor. Call it before keys are read, limits raised, signals blocked or threads started.
+/// How long a supervisor may take to set itself up.
+const SET_UP_PATIENCE: Duration = Duration::from_secs(10);
+
+/// For [`Lack`]: what a mlet's process takes.
+pub const STARTING_A_MLET: &str = "start a process for a mlet (clone3, execve)";
+
+/// For [`Lack`]: what a subreaper takes.
+pub const ADOPTING: &str = "adopt the orphans of mlets (prctl)";
+
+/// Forks the supervisor and waits until it can start mlets. Call it before keys are read, limits raised, signals blocked or threads started.
 ///
 /// # Errors
 /// [`StartError`]; no process is left then.
@@ -59,12 +71,22 @@ pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
     }
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
-        .map_err(StartError::Pair)?;
+        .map_err(Lack::when("talk to the supervisor of mlets (socketpair)"))?;
     #[allow(unsafe_code)]
     // SAFETY: this process has one thread, as just counted, so the child is a whole process and may do anything.
-    match unsafe { fork() }.map_err(StartError::Fork)? {
+    match unsafe { fork() }.map_err(Lack::when("start the supervisor of mlets (clone)"))? {
         ForkResult::Parent { child } => {
-            Ok(Supervisor { pair: ours, pid: child, outbox: Outbox::default() })
+            // Only the child holds its end now, so that its death shows.
+            drop(theirs);
+            let supervisor = Supervisor { pair: ours, pid: child, outbox: Outbox::default() };
+            match supervisor.await_set_up() {
+                Ok(()) => Ok(supervisor),
+                Err(error) => {
+                    let _ = kill(child, Signal::SIGKILL);
+                    supervisor.end();
+                    Err(error)
+                }
+            }
         }
         // Our end is closed in the child with everything else; the child never returns to drop it.
         ForkResult::Child => process::run(program, command.term_grace, theirs),
@@ -80,34 +102,38 @@ pub enum StartError {
     Proc(io::Error),
     /// So many threads run already; fork would copy only one of them.
     ManyThreads(usize),
-    /// The socket pair cannot be made.
-    Pair(Errno),
-    /// The process cannot be made.
-    Fork(Errno),
+    /// The machine lacks something that it needs.
+    Lack(Lack),
+    /// It ended or was silent while it set itself up, for this reason.
+    Lost(io::Error),
+}
+
+impl From<Lack> for StartError {
+    fn from(lack: Lack) -> Self {
+        Self::Lack(lack)
+    }
 }
 
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "cannot start the supervisor of mlets: ")?;
+        let start = "cannot start the supervisor of mlets";
         match self {
             Self::NulInCommand => {
-                write!(f, "the mlet's path or an argument holds a NUL byte; remove it")
+                write!(f, "{start}: the mlet's path or an argument holds a NUL byte; remove it")
             }
             Self::Proc(error) => {
-                write!(f, "/proc/self/task is not readable ({error}); mount /proc")
+                write!(f, "{start}: /proc/self/task is not readable ({error}); mount /proc")
             }
-            Self::ManyThreads(threads) => {
-                write!(
-                    f,
-                    "{threads} threads run already; it must be started before any other thread"
-                )
-            }
-            Self::Pair(errno) => {
-                write!(f, "no socket pair ({errno}); raise the limit on open files")
-            }
-            Self::Fork(errno) => {
-                write!(f, "no process ({errno}); raise the limit on processes or free memory")
-            }
+            Self::ManyThreads(threads) => write!(
+                f,
+                "{start}: {threads} threads run already; it must be started before any other thread"
+            ),
+            Self::Lost(error) => write!(
+                f,
+                "{start}: its process has ended or cannot be talked to ({error}); allow poll, sendmsg and recvmsg \
+                 in the seccomp profile if there is one, or see the system's log"
+            ),
+            Self::Lack(lack) => lack.fmt(f),
         }
     }
 }
@@ -115,8 +141,8 @@ impl fmt::Display for StartError {
 impl std::error::Error for StartError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Proc(error) => Some(error),
-            Self::Pair(errno) | Self::Fork(errno) => Some(errno),
+            Self::Proc(error) | Self::Lost(error) => Some(error),
+            Self::Lack(lack) => lack.source(),
             Self::NulInCommand | Self::ManyThreads(_) => None,
         }
     }
@@ -163,6 +189,31 @@ impl Supervisor {
     pub fn end_all(&mut self, grace: Duration) {
         // This request always fits.
         self.outbox.push(Request::EndAll { grace }.encode().unwrap_or_default(), None);
+    }
+
+    /// Queues the question whether a mlet could be started now; [`Event::Proved`] answers.
+    pub fn prove(&mut self) {
+        // This request always fits.
+        self.outbox.push(Request::Prove.encode().unwrap_or_default(), None);
+    }
+
+    /// Waits for the supervisor's first message.
+    fn await_set_up(&self) -> Result<(), StartError> {
+        // More than zero, as any time that is not negative.
+        let patience = PollTimeout::try_from(SET_UP_PATIENCE).unwrap_or(PollTimeout::MAX);
+        while poll(&mut [PollFd::new(self.pair.as_fd(), PollFlags::POLLIN)], patience)
+            == Err(Errno::EINTR)
+        {}
+        let mut buffer = [0; message::LEN_MAX];
+        let received = fd_passing::receive(self.pair.as_fd(), &mut buffer);
+        let received = received.map_err(|error| {
+            let late = fd_passing::is_later(&error);
+            StartError::Lost(if late { io::ErrorKind::TimedOut.into() } else { error })
+        })?;
+        match message::decode_set_up(buffer.get(..received.len).unwrap_or_default()) {
+            Some(told) => Ok(told?),
+            None => Err(StartError::Lost(io::ErrorKind::UnexpectedEof.into())),
+        }
     }
 
     /// Sends what is queued, as much as goes without waiting.

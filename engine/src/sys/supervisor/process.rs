@@ -8,12 +8,12 @@
 //! may signal.
 
 use std::collections::HashMap;
-use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::os::unix::process::ExitStatusExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
+use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::libc;
@@ -21,13 +21,15 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::prctl;
 use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Pid, setpgid};
+use nix::unistd::{Pid, close, setpgid};
 
 use super::message::{self, Event, MletStatus, Request, Stdio};
 use super::outbox::{Flushed, Outbox};
 use super::spawn::{Program, Spawner};
+use super::{ADOPTING, STARTING_A_MLET};
 use crate::sys::children::{Ending, Reaped, become_subreaper, now, reap};
 use crate::sys::fd_passing;
+use crate::sys::lack::Lack;
 use crate::sys::signals::{ignore_broken_pipe, set_disposition};
 use crate::sys::stdin;
 
@@ -52,18 +54,46 @@ const IGNORED: [Signal; 7] = [
 /// Is the supervisor until it exits.
 pub(super) fn run(program: Program, term_grace: Duration, pair: OwnedFd) -> ! {
     // A panic must not unwind into the caller, which is the manager's main function.
-    let code = catch_unwind(AssertUnwindSafe(|| match become_supervisor(&pair) {
-        Ok(signals) => match Spawner::new(program) {
-            Ok(spawner) => Process::new(spawner, term_grace, pair, signals).run(),
-            Err(_) => EXIT_INTERNAL,
-        },
-        Err(_) => EXIT_INTERNAL,
+    let code = catch_unwind(AssertUnwindSafe(|| {
+        let set_up = set_up(program, &pair);
+        let told = message::encode_set_up(set_up.as_ref().err());
+        // There is room for a first message; a manager that gets none does not go on.
+        let is_told = fd_passing::send(pair.as_fd(), &told, None).is_ok();
+        match set_up {
+            Ok((spawner, signals)) if is_told => Process::new(spawner, term_grace, pair, signals).run(),
+            _ => EXIT_INTERNAL,
+        }
     }));
     exit(code.unwrap_or(EXIT_INTERNAL))
 }
 
+fn set_up(program: Program, pair: &OwnedFd) -> Result<(Spawner, SignalFd), Lack> {
+    let signals = become_supervisor(pair)?;
+    let spawner = Spawner::new(program).map_err(Lack::when("prepare the start of mlets"))?;
+    spawner.prove().map_err(Lack::when(STARTING_A_MLET))?;
+    Ok((spawner, signals))
+}
+
 /// Sheds what was inherited: descriptors, terminal signals, process group.
-fn become_supervisor(pair: &OwnedFd) -> io::Result<SignalFd> {
+fn become_supervisor(pair: &OwnedFd) -> Result<SignalFd, Lack> {
+    let mask = set_signals()
+        .map_err(Lack::when("set the supervisor's signals (rt_sigaction, rt_sigprocmask)"))?;
+    close_all_but(pair.as_fd()).map_err(Lack::when(
+        "close what the supervisor has inherited (close_range, or /proc/self/fd)",
+    ))?;
+    stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
+    // Out of the manager's group, so that killing that whole group leaves somebody to end the mlets.
+    let group = setpgid(Pid::from_raw(0), Pid::from_raw(0));
+    group.map_err(Lack::when("give the supervisor a process group (setpgid)"))?;
+    become_subreaper().map_err(Lack::when(ADOPTING))?;
+    // A name is for those who look at the list of processes, and nothing depends on it.
+    let _ = prctl::set_name(c"pktx-supervisor");
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(Lack::when("read signals (signalfd4)"))
+}
+
+/// Ignores what is for the manager, and blocks what is to be read.
+fn set_signals() -> io::Result<SigSet> {
     for signal in IGNORED {
         set_disposition(signal, SigHandler::SigIgn)?;
     }
@@ -73,20 +103,16 @@ fn become_supervisor(pair: &OwnedFd) -> io::Result<SignalFd> {
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     mask.thread_set_mask()?;
-    close_all_but(pair.as_fd())?;
-    stdin::discard()?;
-    // Out of the manager's group, so that killing that whole group leaves somebody to end the mlets.
-    setpgid(Pid::from_raw(0), Pid::from_raw(0))?;
-    become_subreaper()?;
-    prctl::set_name(c"pktx-supervisor")?;
-    Ok(SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?)
+    Ok(mask)
 }
 
 /// Closes every descriptor from 3 upwards except `kept`.
 fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
-    let kept = kept.as_raw_fd().unsigned_abs();
-    close_range(3, kept.saturating_sub(1))?;
-    close_range(kept + 1, u32::MAX)
+    let number = kept.as_raw_fd().unsigned_abs();
+    let closed =
+        close_range(3, number.saturating_sub(1)).and_then(|()| close_range(number + 1, u32::MAX));
+    // Old sandboxes bar this call, or do not know it.
+    closed.or_else(|_| close_one_by_one(kept))
 }
 
 #[allow(unsafe_code)]
@@ -97,6 +123,20 @@ fn close_range(first: u32, last: u32) -> io::Result<()> {
     // SAFETY: the descriptors belong to values of the caller of fork, which this process never touches or drops.
     let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+fn close_one_by_one(kept: BorrowedFd<'_>) -> io::Result<()> {
+    let listed = fs::read_dir("/proc/self/fd")?;
+    let numbers =
+        listed.map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())));
+    let numbers: Vec<Option<RawFd>> = numbers.collect::<io::Result<_>>()?;
+    for number in numbers.into_iter().flatten() {
+        if number > 2 && number != kept.as_raw_fd() {
+            // The one that listed them is closed already.
+            let _ = close(number);
+        }
+    }
+    Ok(())
 }
 
 /// Without destructors and buffered output of the manager, whose copies this process holds.
@@ -229,6 +269,10 @@ impl Process {
             (Some(Request::EndAll { grace }), None, _) => {
                 let now = now();
                 self.ending.get_or_insert_with(|| Ending::new(now, grace)).hurry(now, grace);
+            }
+            (Some(Request::Prove), None, _) => {
+                let errno = self.spawner.prove().err().map_or(0, |errno| errno as i32);
+                self.tell(Event::Proved { errno });
             }
             _ => self.lose_manager(),
         }

@@ -72,6 +72,17 @@ impl Spawner {
         let Program { path, arguments } = &self.program;
         posix_spawn(path.as_c_str(), &actions, &self.attributes, arguments, &variables)
     }
+
+    /// Makes a process that finds no program to become: whether one can be made at all.
+    pub(super) fn prove(&self) -> Result<(), Errno> {
+        let actions = PosixSpawnFileActions::init()?;
+        let nothing: [CString; 0] = [];
+        // No program has the empty name.
+        match posix_spawn(c"", &actions, &self.attributes, &nothing, &nothing) {
+            Ok(_) | Err(Errno::ENOENT) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
 }
 
 #[cfg(test)]

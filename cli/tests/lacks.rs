@@ -1,0 +1,213 @@
+//! What the machine lacks: a run that cannot be is not begun, and the reason names the call or the limit and what to do
+//! about it. What can be done in another way is.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::dump::{Contract, Dump};
+use common::manager::{Manager, example, wait_until, zoo};
+use common::{Ended, Home, PKTXPMGR, assert_says};
+use nix::libc;
+
+/// Exits with the code for what the machine lacks, before anybody is let in, and says so.
+#[track_caller]
+fn assert_lacks(ended: &Ended, said: &[&str]) {
+    assert_eq!(ended.code, Some(6), "{}", ended.stderr);
+    assert!(!ended.stderr.contains("listening on"), "{}", ended.stderr);
+    let last = ended.stderr.lines().last().unwrap();
+    assert_says(last, &["pktxpmgr: FATAL: "]);
+    assert_says(last, said);
+}
+
+/// Waits until the manager lets endpoints in, or has given up.
+fn lets_in(manager: &Manager) -> bool {
+    wait_until("it listens or gives up", || {
+        manager.said("listening on ") + manager.said("FATAL") > 0
+    });
+    manager.said("FATAL") == 0
+}
+
+/// A `pktxpmgr` in which this call is barred, and which inherits a descriptor that is not for mlets.
+fn barred(home: &Home, call: libc::c_long, errno: i32, mlet: &str) -> Manager {
+    let script = "exec 9</dev/null; exec \"$0\" \"$@\"";
+    let mut command = Command::new("/bin/sh");
+    command.args(["-c", script]).arg(example("barred"));
+    command.args([&call.to_string(), &errno.to_string(), PKTXPMGR]);
+    command.args(["-c", "xpmgr.conf", "-a", "127.0.0.1:"]).arg(zoo()).arg(mlet);
+    command.current_dir(home.path("")).env_clear();
+    Manager::spawn(home, command)
+}
+
+/// Both ways in which sandboxes bar a call.
+const WAYS: [i32; 2] = [libc::EPERM, libc::ENOSYS];
+
+#[test]
+fn a_call_without_which_nothing_runs_is_named_before_anybody_is_let_in() {
+    let home = Home::new();
+    let calls: &[(&str, libc::c_long)] = &[
+        ("io_uring_setup", libc::SYS_io_uring_setup),
+        ("io_uring_enter", libc::SYS_io_uring_enter),
+        ("io_uring_register", libc::SYS_io_uring_register),
+        ("socketpair", libc::SYS_socketpair),
+        ("signalfd4", libc::SYS_signalfd4),
+        ("eventfd2", libc::SYS_eventfd2),
+        ("epoll_create1", libc::SYS_epoll_create1),
+        // Others have epoll_pwait alone.
+        #[cfg(target_arch = "x86_64")]
+        ("epoll_wait", libc::SYS_epoll_wait),
+        ("sched_getaffinity", libc::SYS_sched_getaffinity),
+        ("socket", libc::SYS_socket),
+        ("setpgid", libc::SYS_setpgid),
+        ("prctl", libc::SYS_prctl),
+    ];
+    for &(name, call) in calls {
+        for errno in WAYS {
+            let ended = barred(&home, call, errno, "echo").ends();
+            assert_lacks(&ended, &[name, "seccomp profile"]);
+        }
+    }
+}
+
+/// The C library takes an older call where this one is unknown, but not where it is forbidden.
+#[test]
+fn clone3_is_needed_where_it_is_forbidden_and_not_where_it_is_unknown() {
+    let home = Home::new();
+    let ended = barred(&home, libc::SYS_clone3, libc::EPERM, "echo").ends();
+    assert_lacks(&ended, &["clone3", "Operation not permitted", "seccomp profile"]);
+    is_served_without(&home, libc::SYS_clone3, libc::ENOSYS);
+}
+
+/// A mlet gets what its contract says, whichever of these calls is barred.
+#[test]
+fn calls_for_which_there_is_another_are_not_missed() {
+    let home = Home::new();
+    let calls = [
+        libc::SYS_close_range,
+        libc::SYS_faccessat2,
+        libc::SYS_faccessat,
+        libc::SYS_pidfd_open,
+        libc::SYS_mlock,
+    ];
+    for call in calls {
+        for errno in WAYS {
+            is_served_without(&home, call, errno);
+        }
+    }
+}
+
+#[track_caller]
+fn is_served_without(home: &Home, call: libc::c_long, errno: i32) {
+    let contract = Contract::behind("", home);
+    let mut manager = barred(home, call, errno, "dump");
+    manager.await_listening();
+    contract.is_kept(&Dump::of(&home.dial(&manager)));
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// A manager of somebody without rights, to whom the limits apply that this script sets.
+fn limited(home: &Home, stranger: Option<u32>, script: &str) -> Manager {
+    let mut shell = home.command_of(stranger, "/bin/sh");
+    let script = format!("{script}; exec ./pktxpmgr -c xpmgr.conf -a 127.0.0.1: \"$@\"");
+    shell.args(["-c", &script, "sh", "--cores", "1"]).args(["./mlet-zoo", "echo"]);
+    Manager::spawn(home, shell)
+}
+
+/// From none at all up to as many as one session takes: each step of the start, and the first mlet, lacks them once.
+#[test]
+fn too_few_processes_are_noticed_at_the_start() {
+    let home = Home::new();
+    let stranger = home.give_away();
+    for allowed in 1..20 {
+        // Shells do not agree on its name.
+        let mut manager = limited(
+            &home,
+            stranger,
+            &format!("ulimit -u {allowed} 2>/dev/null || ulimit -p {allowed}"),
+        );
+        if lets_in(&manager) {
+            assert!(allowed > 3, "it takes a manager, a supervisor and threads");
+            manager.await_listening();
+            home.dial(&manager).is_served();
+            return;
+        }
+        assert_lacks(&manager.ends(), &["ulimit -u", "pids.max"]);
+    }
+    panic!("no run begins with 20 processes");
+}
+
+/// The same limit of a cgroup, which applies to root as well.
+#[test]
+#[ignore = "needs root and a cgroup of its own"]
+fn too_few_processes_of_a_cgroup_are_noticed_at_the_start() {
+    let home = Home::new();
+    let group = Cgroup::new();
+    for allowed in 1..20 {
+        fs::write(group.0.join("pids.max"), allowed.to_string()).unwrap();
+        let script = format!("echo $$ > {};", group.0.join("cgroup.procs").display());
+        let zoo = zoo();
+        let words = ["--cores", "1", zoo.to_str().unwrap(), "echo"];
+        let mut manager = home.spawn_behind(&script, &words);
+        if lets_in(&manager) {
+            assert!(allowed > 3, "it takes a manager, a supervisor and threads");
+            manager.await_listening();
+            home.dial(&manager).is_served();
+            return;
+        }
+        assert_lacks(&manager.ends(), &["ulimit -u", "pids.max"]);
+    }
+    panic!("no run begins with 20 processes");
+}
+
+/// A cgroup with a limit on processes, gone with the value.
+struct Cgroup(PathBuf);
+
+impl Cgroup {
+    fn new() -> Self {
+        // The first version of cgroups has a tree of its own for them.
+        let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
+        let name = format!("pktxpmgr-{}", std::process::id());
+        let made = roots
+            .iter()
+            .map(|root| Path::new(root).join(&name))
+            .find(|group| fs::create_dir(group).is_ok() && group.join("pids.max").exists());
+        Self(made.expect("cgroups that may be written to"))
+    }
+}
+
+impl Drop for Cgroup {
+    fn drop(&mut self) {
+        // The last process may be on its way out.
+        wait_until("the cgroup is empty", || fs::remove_dir(&self.0).is_ok());
+    }
+}
+
+#[test]
+fn too_little_locked_memory_is_noticed_at_the_start() {
+    let home = Home::new();
+    let stranger = home.give_away();
+    for kibibytes in [0, 64, 90] {
+        let manager = limited(&home, stranger, &format!("ulimit -l {kibibytes}"));
+        assert_lacks(&manager.ends(), &["io_uring", "ulimit -l"]);
+    }
+}
+
+/// From none at all up to as many as one session takes.
+#[test]
+fn too_few_open_files_are_noticed_at_the_start() {
+    let home = Home::new();
+    let stranger = home.give_away();
+    for allowed in 4..60 {
+        let manager = limited(&home, stranger, &format!("ulimit -n {allowed}"));
+        if lets_in(&manager) {
+            assert!(allowed > 10, "{allowed}");
+            return;
+        }
+        assert_lacks(&manager.ends(), &["ulimit -n"]);
+    }
+    panic!("no run begins with 60 open files");
+}
