@@ -17,7 +17,7 @@ use nix::sys::signal::{SigSet, Signal, raise};
 use nix::sys::socket::{
     ControlMessageOwned, MsgFlags, SockType, getsockopt, recv, recvmsg, send, sockopt,
 };
-use nix::unistd::{close, getpgrp, setsid};
+use nix::unistd::{close, getpgrp, getppid, setsid};
 
 /// Type of the messages that the zoo makes up itself (MDATA).
 const MADE_UP: u8 = 0x41;
@@ -46,6 +46,10 @@ fn main() -> ExitCode {
         ["half"] => half(),
         ["obey"] => return obey(),
         ["stubborn"] => stubborn(),
+        ["heedless"] => heedless(),
+        ["gather", milliseconds] => gather(number(milliseconds)),
+        ["pry"] => pry(),
+        ["pry", ref pids @ ..] => pry_into(pids).map(|report| say(&report)),
         ["parent"] => parent(),
         ["daemon"] => daemon(),
         ["orphan"] => orphan(),
@@ -53,6 +57,11 @@ fn main() -> ExitCode {
         ["single", "late"] => single_late(),
         ["single", "leave", count] => single_leave(number(count)),
         ["single", "speak"] => single_speak(),
+        ["single", "exit", code] => {
+            return ExitCode::from(u8::try_from(number(code)).unwrap_or(u8::MAX));
+        }
+        ["single", "fail"] => single_fail(),
+        ["single", "deaf"] => single_deaf(),
         _ => {
             say(&format!("mlet-zoo: no such kind: {words:?}"));
             return ExitCode::from(64);
@@ -249,6 +258,59 @@ fn stubborn() -> io::Result<()> {
     Ok(())
 }
 
+/// Takes no notice of the end of its session, after one message that says so.
+fn heedless() -> io::Result<()> {
+    session().write_all(&message(b"try me"))?;
+    thread::sleep(PATIENCE);
+    Ok(())
+}
+
+/// Confirms each message. After the end it takes its time, and only then says on stderr what came.
+fn gather(milliseconds: usize) -> io::Result<()> {
+    let mut session = session();
+    let mut messages = 0;
+    while receive(&mut session)?.is_some() {
+        messages += 1;
+        session.write_all(&message(b"gathered"))?;
+    }
+    thread::sleep(Duration::from_millis(milliseconds as u64));
+    say(&format!("gathered {messages} messages"));
+    Ok(())
+}
+
+/// Says in one message what it may read of itself, the process that started it, and that one's parent. Then echoes.
+fn pry() -> io::Result<()> {
+    let supervisor = getppid();
+    let status = fs::read_to_string(format!("/proc/{supervisor}/status"))?;
+    let manager = status.lines().find_map(|line| line.strip_prefix("PPid:")).unwrap_or_default();
+    let report = pry_into(&["self", &supervisor.to_string(), manager.trim()])?;
+    let mut session = session();
+    session.write_all(&message(report.as_bytes()))?;
+    echo(&mut session)
+}
+
+fn pry_into(pids: &[&str]) -> io::Result<String> {
+    let mut report = String::new();
+    for pid in pids {
+        for file in ["mem", "environ", "maps", "auxv"] {
+            // Some are judged when they are opened, some when they are read. Of memory nothing is at 0.
+            let opened = fs::File::open(format!("/proc/{pid}/{file}"));
+            let read = opened.and_then(|mut opened| match opened.read(&mut [0]) {
+                Err(_) if file == "mem" => Ok(0),
+                read => read,
+            });
+            report += &format!("{pid} {file}: {}\n", read.map_or_else(kind, |_| "read".into()));
+        }
+        let listed = fs::read_dir(format!("/proc/{pid}/fd")).map(|_| "read".into());
+        report += &format!("{pid} fd: {}\n", listed.unwrap_or_else(kind));
+    }
+    Ok(report)
+}
+
+fn kind(error: io::Error) -> String {
+    error.kind().to_string()
+}
+
 /// Blocked is as good as ignored.
 fn ignore_term() -> io::Result<()> {
     let mut signals = SigSet::empty();
@@ -434,6 +496,20 @@ fn single_speak() -> io::Result<()> {
     let session = echo_on(introduce(&handed, 0));
     send(io::stdin().as_raw_fd(), b"x", MsgFlags::empty())?;
     join(vec![session]);
+    Ok(())
+}
+
+/// Echoes on every session until the control socket ends, and fails then.
+fn single_fail() -> io::Result<()> {
+    single_echo()?;
+    Err(io::Error::other("not well done"))
+}
+
+/// Takes notice of nothing, not even of TERM.
+fn single_deaf() -> io::Result<()> {
+    ignore_term()?;
+    say("zoo: deaf");
+    thread::sleep(PATIENCE);
     Ok(())
 }
 

@@ -116,6 +116,9 @@ struct LimitArgs {
     /// Connecting to the broker, its handshake and answers
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     broker_timeout: Duration,
+    /// Between EOF and TERM for mlets at a forced end
+    #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = time_limit)]
+    eof_grace: Duration,
     /// Between TERM and KILL for mlets at a forced end
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time_limit)]
     term_grace: Duration,
@@ -186,6 +189,7 @@ impl Args {
             linger_timeout: typed.linger_timeout,
             accept_pause: typed.accept_pause,
             broker_timeout: typed.broker_timeout,
+            eof_grace: typed.eof_grace,
             term_grace: typed.term_grace,
             handshakes_max: typed.handshakes_max,
             sessions_max: typed.sessions_max,
@@ -405,6 +409,7 @@ mod tests {
             "--linger-timeout=4s",
             "--accept-pause=5ms",
             "--broker-timeout=9s",
+            "--eof-grace=5500ms",
             "--term-grace=6s",
             "--handshakes-max=7",
             "--sessions-max=8",
@@ -423,6 +428,7 @@ mod tests {
             linger_timeout: Duration::from_secs(4),
             accept_pause: Duration::from_millis(5),
             broker_timeout: Duration::from_secs(9),
+            eof_grace: Duration::from_millis(5500),
             term_grace: Duration::from_secs(6),
             handshakes_max: 7,
             sessions_max: 8,

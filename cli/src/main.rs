@@ -16,6 +16,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
 use engine::sys::supervisor::{self, MletCommand, Supervisor};
 use engine::sys::{signals, stdin};
@@ -61,10 +62,11 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
 
 fn start_supervisor(args: &Args) -> Result<Supervisor, Failure> {
     signals::ignore_broken_pipe().map_err(Lack::when("ignore SIGPIPE (rt_sigaction)"))?;
+    let limits = args.limits();
     let command = MletCommand {
         path: args.mlet().to_owned(),
         arguments: args.mlet_arguments().to_vec(),
-        term_grace: args.limits().term_grace,
+        graces: Graces { eof: limits.eof_grace, term: limits.term_grace },
     };
     supervisor::start(&command).map_err(|error| Failure::new(Exit::Resource, error.to_string()))
 }

@@ -13,7 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::debug_forms::assert_no_debug_form;
-use common::endpoint::{End, Endpoint, START, SUCCESS};
+use common::endpoint::{End, Endpoint, NDATA, START, SUCCESS, message};
 use common::manager::{Manager, children_of, is_alive, kill_hard, processes_in, wait_until, zoo};
 use common::{Home, assert_says};
 use nix::sys::signal::Signal::{self, SIGINT, SIGTERM};
@@ -104,14 +104,14 @@ fn a_running_session_outlives_the_first_signal_and_new_endpoints_are_refused() {
     }
 }
 
-/// Item 18. The second signal gives the code.
+/// Item 18. The second signal gives the code. The mlet reads the end and exits, so nothing is waited for.
 #[test]
-fn the_second_signal_ends_mlets_and_the_run() {
+fn the_second_signal_ends_sessions_mlets_and_the_run() {
     for (first, second, code) in
         [(SIGINT, SIGINT, 130), (SIGTERM, SIGTERM, 143), (SIGINT, SIGTERM, 143)]
     {
         let home = Home::new();
-        let manager = home.start(&["--term-grace", "10s"], &["echo"]);
+        let manager = home.start(&["--eof-grace", "10s"], &["echo"]);
         let mut endpoint = home.dial(&manager).session();
         endpoint.echoes(b"it runs");
         manager.signal(first);
@@ -122,9 +122,66 @@ fn the_second_signal_ends_mlets_and_the_run() {
         assert_eq!(ended.code, Some(code));
         assert!(start.elapsed() < Duration::from_secs(2), "the mlet obeys: {:?}", start.elapsed());
         assert!(processes_in(&home.path("")).is_empty());
-        assert_says(&ended.stderr, &["0 mlets succeeded, 1 failed", "FATAL"]);
+        assert_says(&ended.stderr, &["1 mlets succeeded, 0 failed", "FATAL"]);
         assert_ne!(endpoint.receive(), Err(End::Silence));
     }
+}
+
+/// As under the original: what a mlet has gathered when its session ends is not lost.
+#[test]
+fn the_second_signal_lets_mlets_read_the_end_and_finish() {
+    let home = Home::new();
+    let manager = home.start(&["--eof-grace", "10s"], &["gather", "200"]);
+    let mut endpoint = home.dial(&manager).session();
+    for _ in 0..2 {
+        endpoint.send(&message(NDATA, b"result"));
+        assert_eq!(endpoint.text(), "gathered");
+    }
+    manager.signal(SIGTERM);
+    manager.says("no new endpoints");
+    manager.signal(SIGTERM);
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(143));
+    assert_says(&ended.stderr, &["gathered 2 messages", "1 mlets succeeded, 0 failed"]);
+}
+
+/// The session's record tells by whom it was ended, and what the mlet wrote before still arrives. A mlet that
+/// does not read the end is asked by TERM.
+#[test]
+fn a_mlet_that_does_not_heed_the_end_gets_term_after_the_grace() {
+    let home = Home::new();
+    let manager = home.start(&["--eof-grace", "600ms"], &["heedless"]);
+    let mut endpoint = home.dial(&manager).session();
+    manager.says("is ready");
+    manager.signal(SIGINT);
+    manager.says("no new endpoints");
+    let start = Instant::now();
+    manager.signal(SIGINT);
+    assert_eq!(endpoint.text(), "try me");
+    assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+    endpoint.close();
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(130));
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(600) && took < Duration::from_millis(1600), "{took:?}");
+    let over = "over: the run was ended by force; mlet killed by signal 15 after";
+    assert_says(&ended.stderr, &[over, "0 mlets succeeded, 1 failed"]);
+}
+
+#[test]
+fn the_third_signal_kills_at_once() {
+    let home = Home::new();
+    let manager = home.start(&["--eof-grace", "10s", "--term-grace", "10s"], &["stubborn"]);
+    home.dial(&manager).session().receive().unwrap();
+    for said in ["no new endpoints", "second signal", "killing every mlet"] {
+        assert!(manager.is_running());
+        manager.signal(SIGTERM);
+        manager.says(said);
+    }
+    let start = Instant::now();
+    assert_eq!(manager.ends().code, Some(143));
+    assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert!(processes_in(&home.path("")).is_empty());
 }
 
 /// Both signals at once, before anything could be done about the first.
@@ -143,7 +200,7 @@ fn signals_that_come_together_are_both_heeded() {
 #[test]
 fn a_mlet_that_ignores_term_is_killed_after_the_grace() {
     let home = Home::new();
-    let manager = home.start(&["--term-grace", "600ms"], &["stubborn"]);
+    let manager = home.start(&["--eof-grace", "200ms", "--term-grace", "600ms"], &["stubborn"]);
     let mut endpoint = home.dial(&manager).session();
     endpoint.receive().unwrap();
     manager.signal(SIGINT);
@@ -152,7 +209,7 @@ fn a_mlet_that_ignores_term_is_killed_after_the_grace() {
     manager.signal(SIGINT);
     assert_eq!(manager.ends().code, Some(130));
     let took = start.elapsed();
-    assert!(took >= Duration::from_millis(600) && took < Duration::from_millis(1600), "{took:?}");
+    assert!(took >= Duration::from_millis(800) && took < Duration::from_millis(1800), "{took:?}");
     assert!(processes_in(&home.path("")).is_empty());
 }
 
@@ -307,6 +364,21 @@ fn an_endpoint_that_was_sent_start_may_still_answer_after_the_signal() {
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0));
     assert_says(&ended.stderr, &["1 sessions served", "1 mlets succeeded"]);
+}
+
+/// Promise P9: nor does a mlet lose what it has gathered when the manager is killed, as nobody kills it at once.
+#[test]
+fn killing_the_manager_lets_mlets_read_the_end_and_finish() {
+    let home = Home::new();
+    let manager = home.start(&["--eof-grace", "10s"], &["gather", "200"]);
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.send(&message(NDATA, b"result"));
+    assert_eq!(endpoint.text(), "gathered");
+    manager.signal(Signal::SIGKILL);
+    let ended = manager.ends();
+    assert_eq!(ended.code, None);
+    assert_says(&ended.stderr, &["gathered 1 messages"]);
+    wait_until("all are gone", || processes_in(&home.path("")).is_empty());
 }
 
 /// Sessions of a manager with plain mlets, some that ignore TERM, or some with orphans.

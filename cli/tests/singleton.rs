@@ -222,13 +222,34 @@ fn an_endpoint_that_leaves_does_not_touch_the_other_sessions() {
 #[test]
 fn the_second_signal_ends_the_singleton_too() {
     let home = Home::new();
-    let manager = home.start(&["-s", "--term-grace", "200ms"], &["single", "echo"]);
+    let manager = home.start(&["-s", "--eof-grace", "10s"], &["single", "echo"]);
     let (mut endpoint, _) = introduced(&home.dial(&manager));
     manager.signal(Signal::SIGTERM);
     manager.says("no new endpoints");
     endpoint.echoes(b"not yet");
     let start = Instant::now();
     manager.signal(Signal::SIGTERM);
-    assert_eq!(manager.ends().code, Some(143));
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(143));
     assert!(start.elapsed() < Duration::from_secs(2), "{:?}", start.elapsed());
+    assert_says(&ended.stderr, &["zoo: control socket at its end", "mlet ended: exit code 0"]);
+}
+
+/// One that does not read the end of its control socket gets TERM, and then KILL.
+#[test]
+fn a_singleton_that_heeds_nothing_is_killed_after_both_graces() {
+    let home = Home::new();
+    let manager =
+        home.start(&["-s", "--eof-grace", "300ms", "--term-grace", "300ms"], &["single", "deaf"]);
+    manager.says("zoo: deaf");
+    for said in ["no new endpoints", "second signal"] {
+        manager.signal(Signal::SIGINT);
+        manager.says(said);
+    }
+    let start = Instant::now();
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(130));
+    let took = start.elapsed();
+    assert!(took >= Duration::from_millis(500) && took < Duration::from_millis(1600), "{took:?}");
+    assert_says(&ended.stderr, &["singleton mlet ended: killed by signal 9"]);
 }

@@ -144,6 +144,9 @@ pub struct Limits {
     pub accept_pause: Duration,
     /// Of connecting to one address of the broker, of the handshake with it and of each answer.
     pub broker_timeout: Duration,
+    /// Between the end of mlets' sessions and TERM when a run is ended by force: they read that end and write what they
+    /// have gathered.
+    pub eof_grace: Duration,
     /// Between TERM and KILL when a run is ended by force.
     pub term_grace: Duration,
     /// Sessions of one shard that may be in set-up at once; beyond it the kernel's queue waits. A connection counts from
@@ -195,6 +198,7 @@ impl Default for Limits {
             linger_timeout: Duration::from_secs(5),
             accept_pause: Duration::from_millis(100),
             broker_timeout: Duration::from_secs(10),
+            eof_grace: Duration::from_millis(500),
             term_grace: Duration::from_secs(2),
             handshakes_max: 1024,
             sessions_max: 0,

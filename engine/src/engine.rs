@@ -20,12 +20,13 @@ use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
 use crate::proto::tls;
 use crate::shard::{Parts as ShardParts, Shard, accepts_at_once};
+use crate::sys::children::{self, Graces};
 use crate::sys::lack::Lack;
 use crate::sys::ring::{Ring, RingError};
 use crate::sys::signals::{StopSignal, StopSignals};
 use crate::sys::socket::{self, BoundSocket};
 use crate::sys::supervisor::{ADOPTING, Supervisor};
-use crate::sys::{children, cpu, limits, watch};
+use crate::sys::{cpu, limits, watch};
 use crate::wire::time::Ticks;
 
 /// Descriptors of one shard beside its listening sockets, which are open when they are counted: ring and bell.
@@ -164,7 +165,7 @@ async fn serve(
         inbox,
         serving: Arc::clone(&serving),
         counts: Arc::clone(&counts),
-        term_grace: config.limits.term_grace,
+        graces: Graces { eof: config.limits.eof_grace, term: config.limits.term_grace },
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
     let shards = start_shards(config, &serving, &counts, &mailer)?;

@@ -46,6 +46,8 @@ pub(crate) enum ToShard {
     Permit(SessionPlace),
     /// Stop accepting, end sessions that have not sent START, and end when the others are over.
     Drain,
+    /// End the running sessions as well, so that their mlets read the end; they are about to be ended.
+    EndSessions,
 }
 
 /// A connection registered at the proxy, on which an endpoint will come. It is counted as an open

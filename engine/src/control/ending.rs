@@ -11,31 +11,31 @@ use super::{Control, Phase, now};
 use crate::control::Report;
 use crate::engine::{RunError, WAITING, lack};
 use crate::mailbox::{ShardTotals, ToShard};
-use crate::sys::signals::StopSignal;
+use crate::sys::children::Graces;
+
+/// After KILL a mlet is gone in no time; this is for a machine that is very busy.
+const KILL_PATIENCE: Duration = Duration::from_secs(1);
 
 impl Control {
     pub(super) fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.inner.receive() {
             match (self.phase, std::mem::replace(&mut self.signalled, true)) {
-                (Phase::Forced { .. }, _) => {}
+                (Phase::Forced { .. }, _) => {
+                    warn!("one more signal, {signal}: killing every mlet");
+                    self.end_mlets(Graces::NONE);
+                }
                 (Phase::Running | Phase::Draining, false) => {
                     info!("{signal}: no new endpoints; waiting for running sessions to end");
                     self.drain();
                 }
                 (Phase::Running | Phase::Draining, true) => {
-                    warn!("second signal, {signal}: ending every mlet");
-                    self.force(signal);
+                    warn!("second signal, {signal}: ending every session and mlet");
+                    self.failure = Some(RunError::Forced(signal));
+                    self.close_sessions();
+                    self.end_mlets(self.graces);
                 }
             }
         }
-    }
-
-    fn force(&mut self, signal: StopSignal) {
-        self.failure = Some(RunError::Forced(signal));
-        self.supervisor.inner.end_all(self.term_grace);
-        // After KILL a mlet is gone in no time; the second more is for a machine that is very busy.
-        let until = now() + self.term_grace + Duration::from_secs(1);
-        self.phase = Phase::Forced { until };
     }
 
     pub(super) fn drain(&mut self) {
@@ -47,6 +47,23 @@ impl Control {
                 shard.push(ToShard::Drain);
             }
         }
+    }
+
+    /// Lets every mlet read the end of its session, or of its control socket.
+    pub(super) fn close_sessions(&mut self) {
+        self.drain();
+        self.singleton = None;
+        for shard in &mut self.shards {
+            shard.push(ToShard::EndSessions);
+        }
+    }
+
+    /// Has every mlet ended by the supervisor, sooner than asked for before if need be.
+    fn end_mlets(&mut self, graces: Graces) {
+        self.supervisor.inner.end_all(graces);
+        let until = now() + graces.total() + KILL_PATIENCE;
+        let until = self.force_until().map_or(until, |before| before.min(until));
+        self.phase = Phase::Forced { until };
     }
 
     /// Ends the run with an error, unless there is one already.

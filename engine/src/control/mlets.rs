@@ -136,11 +136,12 @@ impl Control {
         self.supervisor_lost = true;
         self.singleton_runs = false;
         self.failure = Some(RunError::SupervisorLost);
-        if let Err(error) = children::end_all_children(self.term_grace) {
+        self.close_sessions();
+        self.flush_shards();
+        if let Err(error) = children::end_all_children(self.graces) {
             error!("mlets may be left behind: {error}");
         }
         self.sessions.lose_mlets();
-        self.drain();
     }
 
     pub(super) fn hear_singleton(&mut self) {

@@ -8,7 +8,8 @@
 //! ```text
 //!  Running --signal, -n reached, singleton closed--> Draining --shards and mlets ended--> over
 //!                                                        | second signal
-//!                                                        +--> Forced: TERM, grace, KILL --> over
+//!                                                        +--> Forced: sessions closed, grace, TERM,
+//!                                                             grace, KILL (third: at once) --> over
 //! ```
 
 mod backlog;
@@ -45,6 +46,7 @@ use crate::mailbox::{
 };
 use crate::proto::serving::Serving;
 use crate::proto::tls::SetupError;
+use crate::sys::children::Graces;
 use crate::sys::signals::StopSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
@@ -73,7 +75,7 @@ pub(crate) struct Parts {
     pub(crate) inbox: Inbox<FromShard>,
     pub(crate) serving: Arc<Serving>,
     pub(crate) counts: Arc<Counts>,
-    pub(crate) term_grace: Duration,
+    pub(crate) graces: Graces,
 }
 
 /// The control thread's state.
@@ -103,7 +105,7 @@ pub(crate) struct Control {
     /// What the run ends with, if not well.
     failure: Option<RunError>,
     retry_at: Option<Instant>,
-    term_grace: Duration,
+    graces: Graces,
     backlog: Option<Backlog>,
     publication: Option<Publication>,
     /// Not bounded: a task sends one or two, and there are few tasks.
@@ -174,7 +176,7 @@ impl Control {
             signalled: false,
             failure: None,
             retry_at: None,
-            term_grace: parts.term_grace,
+            graces: parts.graces,
             backlog: None,
             publication: None,
             news,
@@ -353,11 +355,17 @@ impl Control {
         self.drain();
     }
 
-    fn flush(&mut self) {
-        let mut waits = false;
+    /// True when nothing is left to send to them.
+    fn flush_shards(&mut self) -> bool {
+        let mut is_all = true;
         for shard in &mut self.shards {
-            waits |= !shard.flush();
+            is_all &= shard.flush();
         }
+        is_all
+    }
+
+    fn flush(&mut self) {
+        let mut waits = !self.flush_shards();
         if let Some(singleton) = &mut self.singleton {
             // As for the supervisor, no descriptor tells when fewer descriptors are in flight.
             waits |= singleton.inner.flush() == Flushed::AfterPause;

@@ -55,6 +55,8 @@ pub enum Outcome {
     BacklogLost(End),
     /// The run ended before START.
     Cancelled,
+    /// The run was ended by force, and this session with it.
+    Forced,
 }
 
 impl fmt::Display for End {
@@ -103,6 +105,7 @@ impl fmt::Display for Outcome {
             Self::Greeting(error) => error.fmt(f),
             Self::BacklogLost(end) => write!(f, "the proxy {end}"),
             Self::Cancelled => f.write_str("the run ended before START"),
+            Self::Forced => f.write_str("the run was ended by force"),
         }
     }
 }

@@ -361,6 +361,19 @@ impl Session {
         }
     }
 
+    /// The run is ended by force: a served session loses its mlet, whose end [`Self::handle_mlet_end`] tells behind what
+    /// it wrote before; any other ends.
+    pub fn handle_force(&mut self, cx: &mut Context<'_>) {
+        match self.state {
+            State::Relay(..) => self.begin_drain(Outcome::Forced),
+            State::Closing(_) | State::Over => {}
+            State::Silent | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+                self.finish(Outcome::Cancelled);
+            }
+        }
+        self.advance(cx);
+    }
+
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let (linfo, budget) = (self.linfo_due(), &self.serving.linfo_budget);
@@ -714,7 +727,8 @@ impl Session {
             }
             Step::CloseEndpoint => {
                 self.requests.push(Request::EndMletInput);
-                self.close(None, Outcome::MletEnded, now);
+                let outcome = self.outcome.take().unwrap_or(Outcome::MletEnded);
+                self.close(None, outcome, now);
             }
             Step::Over => self.state = State::Over,
         }

@@ -27,6 +27,7 @@ use socket2::SockRef;
 use self::connection::{Connection, Permit, UnderWay};
 use self::listeners::Listeners;
 pub(crate) use self::listeners::accepts_at_once;
+use self::settle::end_both;
 use self::start::AwaitedPair;
 use self::timers::Timers;
 use crate::mailbox::{
@@ -358,6 +359,7 @@ impl Shard {
             match message {
                 ToShard::Adopt(connection) => self.adopt(connection),
                 ToShard::Drain => self.drain(),
+                ToShard::EndSessions => self.end_sessions(),
                 ToShard::Permit(place) => {
                     if self.holds(place.slot, place.id)
                         && self.connections[place.slot].permit == Permit::Awaited
@@ -379,6 +381,26 @@ impl Shard {
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             self.move_session(slot, Session::handle_stop);
+        }
+    }
+
+    /// Ends every session, so that its mlet reads the end. What the mlet wrote before is still delivered, as far as the
+    /// run lasts.
+    fn end_sessions(&mut self) {
+        // Their mlets would not be started any more.
+        self.awaiting_pair.clear();
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let mlet = self.connections[slot].mlet.as_ref();
+            // A close would tell a mlet whose last words are unread of a reset, not of the end.
+            mlet.inspect(|mlet| end_both(mlet));
+            let has_mlet = mlet.is_some();
+            self.move_session(slot, |session, cx| {
+                session.handle_force(cx);
+                if !has_mlet {
+                    session.handle_mlet_end(cx);
+                }
+            });
         }
     }
 

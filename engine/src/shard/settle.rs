@@ -212,3 +212,8 @@ fn standing(peer: &OwnedFd) -> Standing {
 pub(super) fn end_output(socket: &OwnedFd) {
     let _ = SockRef::from(socket).shutdown(Shutdown::Write);
 }
+
+/// Shuts down both sides: the peer reads what it has not read yet and then the end, and so do we.
+pub(super) fn end_both(socket: &OwnedFd) {
+    let _ = SockRef::from(socket).shutdown(Shutdown::Both);
+}

@@ -19,6 +19,26 @@ const PASS_INTERVAL: Duration = Duration::from_millis(20);
 /// A grace beyond a year is for ever; the cap keeps the sum with the present within the clock.
 const GRACE_MAX: Duration = Duration::from_secs(365 * 24 * 3600);
 
+/// How long processes are given at each step of being ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Graces {
+    /// From the end of their sockets to TERM: to read that end, write what they have gathered, and exit.
+    pub eof: Duration,
+    /// From TERM to KILL.
+    pub term: Duration,
+}
+
+impl Graces {
+    /// KILL at once.
+    pub const NONE: Self = Self { eof: Duration::ZERO, term: Duration::ZERO };
+
+    /// Until KILL.
+    #[must_use]
+    pub fn total(self) -> Duration {
+        self.eof.min(GRACE_MAX) + self.term.min(GRACE_MAX)
+    }
+}
+
 /// Makes this process the one that adopts the orphans among its descendants.
 ///
 /// # Errors
@@ -27,15 +47,16 @@ pub fn become_subreaper() -> io::Result<()> {
     Ok(set_child_subreaper(true)?)
 }
 
-/// Ends every child of this process: TERM, after `grace` KILL, until none is left or none may be signalled.
+/// Ends every child of this process, whose sockets have been closed: TERM after the first grace, KILL after the second,
+/// until none is left or none may be signalled.
 ///
-/// For a manager whose supervisor is gone, after [`become_subreaper`]. Blocks, up to `grace` and the moment that
+/// For a manager whose supervisor is gone, after [`become_subreaper`]. Blocks, up to both graces and the moment that
 /// killing takes.
 ///
 /// # Errors
 /// When `/proc` cannot be read to find them.
-pub fn end_all_children(grace: Duration) -> io::Result<()> {
-    let mut ending = Ending::new(now(), grace);
+pub fn end_all_children(graces: Graces) -> io::Result<()> {
+    let mut ending = Ending::new(now(), graces);
     loop {
         let now = now();
         if reap(|_, _| ()) == Reaped::NoneLeft || !ending.pass(now)? {
@@ -72,8 +93,13 @@ pub(super) fn reap(mut ended: impl FnMut(Pid, i32)) -> Reaped {
 }
 
 /// The steps of ending all children, without waiting between them.
+///
+/// ```text
+///  nothing --eof grace--> TERM --term grace--> KILL
+/// ```
 #[derive(Debug)]
 pub(super) struct Ending {
+    term_at: Instant,
     kill_at: Instant,
     next_pass_at: Instant,
     /// Who has had TERM; a second one might be taken for impatience.
@@ -81,20 +107,33 @@ pub(super) struct Ending {
 }
 
 impl Ending {
-    /// Starts with TERM; KILL follows after `grace`.
-    pub(super) fn new(now: Instant, grace: Duration) -> Self {
-        Self { kill_at: now + grace.min(GRACE_MAX), next_pass_at: now, warned: HashSet::new() }
+    /// Starts with nothing but time; TERM and KILL follow after their graces.
+    pub(super) fn new(now: Instant, graces: Graces) -> Self {
+        let term_at = now + graces.eof.min(GRACE_MAX);
+        let kill_at = now + graces.total();
+        Self { term_at, kill_at, next_pass_at: now, warned: HashSet::new() }
     }
 
-    /// Lets KILL follow after `grace` from now if that is sooner.
-    pub(super) fn hurry(&mut self, now: Instant, grace: Duration) {
-        self.kill_at = self.kill_at.min(now + grace.min(GRACE_MAX));
+    /// Lets TERM and KILL follow as if it began now, where that is sooner.
+    pub(super) fn hurry(&mut self, now: Instant, graces: Graces) {
+        let anew = Self::new(now, graces);
+        self.term_at = self.term_at.min(anew.term_at);
+        self.kill_at = self.kill_at.min(anew.kill_at);
+        self.next_pass_at = now;
     }
 
     /// Signals the children there are, if it is time for that. False when there is no point in going on: only
     /// children are left that we may not even kill (a mlet that changed its user).
     pub(super) fn pass(&mut self, now: Instant) -> io::Result<bool> {
         if now < self.next_pass_at {
+            return Ok(true);
+        }
+        let next_step = [self.term_at, self.kill_at].into_iter().find(|step| now < *step);
+        self.next_pass_at = now + PASS_INTERVAL;
+        if let Some(next_step) = next_step {
+            self.next_pass_at = self.next_pass_at.min(next_step);
+        }
+        if now < self.term_at {
             return Ok(true);
         }
         let kills = now >= self.kill_at;
@@ -106,10 +145,6 @@ impl Ending {
             } else {
                 self.warned.insert(child) && signal_child(child, Signal::SIGTERM)
             };
-        }
-        self.next_pass_at = now + PASS_INTERVAL;
-        if !kills {
-            self.next_pass_at = self.next_pass_at.min(self.kill_at);
         }
         Ok(reached_any || !kills)
     }

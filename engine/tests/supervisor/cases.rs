@@ -5,13 +5,15 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use engine::sys::children::{self, Graces};
 use engine::sys::supervisor::{Event, MletCommand, MletStatus, StartError, start};
-use engine::sys::{children, cpu, fd_passing, limits};
+use engine::sys::{cpu, fd_passing, limits};
 use nix::libc;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_child_subreaper;
@@ -34,7 +36,9 @@ pub(crate) const ALL: &[(&str, fn())] = all![
     a_script_runs_and_an_argument_arrives_as_given,
     a_thousand_mlets_leave_no_zombie_and_no_descriptor,
     the_end_of_a_mlet_is_seen_at_once_while_its_siblings_live,
-    ending_all_asks_first_and_then_kills_and_starts_none_any_more,
+    ending_all_waits_first_then_asks_and_then_kills_and_starts_none_any_more,
+    a_further_request_to_end_all_shortens_what_is_left,
+    a_supervisor_tells_whether_a_mlet_could_be_started,
     an_orphan_is_reaped_unnoticed,
     terminal_signals_reach_neither_supervisor_nor_mlet,
     nonsense_starts_nothing_and_ends_the_supervisor,
@@ -275,38 +279,74 @@ fn the_end_of_a_mlet_is_seen_at_once_while_its_siblings_live() {
     rig.supervisor.end();
 }
 
-fn ending_all_asks_first_and_then_kills_and_starts_none_any_more() {
-    let mut rig =
-        Rig::of_script(r#"[ "$KIND" = stubborn ] && trap '' TERM; echo >&0; exec /bin/sleep 1000"#);
-    let mut mlets = Vec::new();
-    for kind in ["plain", "stubborn", "plain"] {
+/// A mlet for each of these kinds, which run when this returns. One reads to the end of its session.
+fn mlets_of(rig: &mut Rig, kinds: &[&str]) -> Vec<(i32, UnixStream)> {
+    let started = kinds.iter().map(|kind| {
         let (pid, mut session) = rig.spawn(&[("KIND", kind)]);
         // Its trap is set.
         session.read_exact(&mut [0]).unwrap();
-        mlets.push((pid, session));
-    }
-    let grace = Duration::from_millis(200);
+        (pid, session)
+    });
+    started.collect()
+}
+
+const KINDS: &str = r#"[ "$KIND" = stubborn ] && trap '' TERM; echo >&0
+                       [ "$KIND" = reader ] && { read line; exit 5; }; exec /bin/sleep 1000"#;
+
+fn ending_all_waits_first_then_asks_and_then_kills_and_starts_none_any_more() {
+    let mut rig = Rig::of_script(KINDS);
+    let mut mlets = mlets_of(&mut rig, &["plain", "stubborn", "plain", "reader"]);
+    let graces = Graces { eof: Duration::from_secs(1), term: Duration::from_millis(200) };
     let began = rig::now();
-    rig.supervisor.end_all(grace);
+    rig.supervisor.end_all(graces);
     let (refused, _session) = rig.ask(&[]);
+    assert_eq!(rig.event(), Event::SpawnFailed { id: refused, errno: libc::ECANCELED });
+    let reader = mlets.pop().unwrap();
+    drop(reader.1);
+    assert_eq!(rig.exit(), MletStatus::Code(5), "it was let finish");
+    assert!(began.elapsed() < graces.eof, "{:?} are too long to tell", began.elapsed());
     let mut ends = Vec::new();
-    let mut refusals = 0;
-    for _ in 0..4 {
+    for least in [graces.eof, graces.eof, graces.total()] {
         match rig.event() {
             Event::Exited { pid, status, .. } => ends.push((pid, status)),
-            event => {
-                assert_eq!(event, Event::SpawnFailed { id: refused, errno: libc::ECANCELED });
-                refusals += 1;
-            }
+            event => panic!("{event:?}"),
         }
-        assert!(ends.len() < 3 || began.elapsed() >= grace, "killed before its grace was over");
+        assert!(began.elapsed() >= least, "ended before its grace was over: {ends:?}");
     }
-    assert_eq!(refusals, 1);
     let term = MletStatus::Signal(libc::SIGTERM);
     let ended: HashSet<_> = ends[..2].iter().map(|&(pid, _)| pid).collect();
     assert_eq!(ended, HashSet::from([mlets[0].0, mlets[2].0]));
     assert!(ends[..2].iter().all(|&(_, status)| status == term), "{ends:?}");
     assert_eq!(ends[2], (mlets[1].0, MletStatus::Signal(libc::SIGKILL)));
+    rig.supervisor.end();
+}
+
+fn a_further_request_to_end_all_shortens_what_is_left() {
+    let mut rig = Rig::of_script(KINDS);
+    let _mlets = mlets_of(&mut rig, &["plain", "stubborn"]);
+    rig.supervisor.end_all(Graces { eof: PATIENCE, term: PATIENCE });
+    let began = rig::now();
+    rig.supervisor.end_all(Graces::NONE);
+    for _ in 0..2 {
+        assert_eq!(rig.exit(), MletStatus::Signal(libc::SIGKILL));
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
+    // Nor does a longer one lengthen it.
+    rig.supervisor.end_all(Graces { eof: PATIENCE, term: PATIENCE });
+    rig.supervisor.end();
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
+}
+
+/// That one could not be is seen in `cli/tests/lacks.rs`.
+fn a_supervisor_tells_whether_a_mlet_could_be_started() {
+    let mut rig = Rig::new("/bin/cat", &[]);
+    rig.supervisor.prove();
+    assert_eq!(rig.event(), Event::Proved { errno: 0 });
+    let (_mlet, session) = rig.spawn(&[]);
+    rig.supervisor.prove();
+    assert_eq!(rig.event(), Event::Proved { errno: 0 });
+    drop(session);
+    assert_eq!(rig.exit(), MletStatus::Code(0));
     rig.supervisor.end();
 }
 
@@ -418,7 +458,7 @@ fn a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended() {
     assert!(rig.supervisor.flush().is_err());
 
     let began = rig::now();
-    children::end_all_children(Duration::from_millis(200)).unwrap();
+    children::end_all_children(rig::GRACES).unwrap();
     assert!(began.elapsed() < Duration::from_secs(3));
     assert_eq!(rig::marked(), []);
     set_child_subreaper(false).unwrap();
@@ -428,7 +468,7 @@ fn the_supervisor_is_not_started_beside_another_thread() {
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || held.recv());
     let command =
-        MletCommand { path: "/bin/true".into(), arguments: Vec::new(), term_grace: PATIENCE };
+        MletCommand { path: "/bin/true".into(), arguments: Vec::new(), graces: rig::GRACES };
     let error = start(&command).unwrap_err();
     assert!(matches!(error, StartError::ManyThreads(2)), "{error}");
     drop(hold);

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use engine::sys::children::Graces;
 use engine::sys::socket::session_pair;
 use engine::sys::supervisor::{Event, Flushed, MletCommand, MletStatus, Supervisor, start};
 use nix::errno::Errno;
@@ -22,6 +23,10 @@ pub(crate) fn now() -> Instant {
     Instant::now()
 }
 
+/// What mlets are given when their manager is gone.
+pub(crate) const GRACES: Graces =
+    Graces { eof: Duration::from_millis(300), term: Duration::from_millis(300) };
+
 /// A supervisor for `/bin/sh -c SCRIPT` and the events it has sent.
 pub(crate) struct Rig {
     pub(crate) supervisor: Supervisor,
@@ -33,7 +38,7 @@ impl Rig {
         let command = MletCommand {
             path: path.into(),
             arguments: arguments.iter().map(Into::into).collect(),
-            term_grace: Duration::from_millis(300),
+            graces: GRACES,
         };
         Self { supervisor: start(&command).unwrap(), next_id: 0 }
     }

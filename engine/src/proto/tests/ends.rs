@@ -42,6 +42,28 @@ fn what_the_mlet_wrote_before_it_exited_is_delivered_and_then_close_notify() {
     }
 }
 
+/// The run is ended by force: the owner of the sockets shuts the mlet's down for both.
+#[test]
+fn a_session_that_is_ended_by_force_says_so_and_delivers_what_its_mlet_wrote_before() {
+    let last = filled(MessageType::MDATA, MIB);
+    let mut pair = Pair::served();
+    pair.mlet().write(&last);
+    pair.with_session(|session, cx| session.handle_force(cx));
+    pair.run();
+    assert!(pair.over.is_none(), "{}", pair.told());
+    pair.mlet().exit();
+    assert!(matches!(pair.finish(), Outcome::Forced));
+    assert!(pair.endpoint.received == last);
+    assert!(pair.told().contains("endpoint: close_notify"), "{}", pair.told());
+}
+
+#[test]
+fn a_session_in_set_up_that_is_ended_by_force_ends_at_once() {
+    let mut pair = Pair::new();
+    pair.with_session(|session, cx| session.handle_force(cx));
+    assert!(matches!(pair.finish(), Outcome::Cancelled));
+}
+
 #[test]
 fn input_after_the_mlets_end_is_discarded_until_the_endpoint_closes() {
     let mut pair = Pair::served();

@@ -86,7 +86,8 @@ impl From<&Outcome> for Class {
             | Outcome::OwnChain(..)
             | Outcome::BacklogLost(_)
             | Outcome::MadeRoom
-            | Outcome::TooManyOfKey(_) => Self::Other,
+            | Outcome::TooManyOfKey(_)
+            | Outcome::Forced => Self::Other,
         }
     }
 }

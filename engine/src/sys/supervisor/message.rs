@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! SPAWN        1 | id 8 | stdio 1 | variables 1 | { name length 1 | name | value length 2 | value }   + one descriptor
-//! END ALL      2 | grace 8
+//! END ALL      2 | eof grace 8 | term grace 8
 //! PROVE        3
 //! SET UP       4 | errno 4 | what cannot be done
 //! SPAWNED      1 | id 8 | pid 4
@@ -17,6 +17,7 @@
 use std::fmt;
 use std::time::Duration;
 
+use crate::sys::children::Graces;
 use crate::sys::lack::Lack;
 
 /// Longest message; the two ends receive into a buffer of this size.
@@ -39,8 +40,8 @@ const BY_SIGNAL: u8 = 1;
 pub(super) enum Request {
     /// Start a mlet whose descriptor 0 comes with this message.
     Spawn { id: u64, environment: Vec<(String, String)>, stdio: Stdio },
-    /// TERM to every mlet, KILL after `grace`; no mlet is started any more.
-    EndAll { grace: Duration },
+    /// TERM to every mlet after the first grace, KILL after the second; no mlet is started any more.
+    EndAll(Graces),
     /// Find out whether a mlet could be started now.
     Prove,
 }
@@ -127,9 +128,10 @@ impl Request {
                     out.extend(value.as_bytes());
                 }
             }
-            Self::EndAll { grace } => {
+            Self::EndAll(Graces { eof, term }) => {
                 out.push(END_ALL);
-                out.extend(nanoseconds(*grace));
+                out.extend(nanoseconds(*eof));
+                out.extend(nanoseconds(*term));
             }
             Self::Prove => out.push(PROVE),
         }
@@ -150,7 +152,7 @@ impl Request {
                 Self::Spawn { id, environment, stdio: Stdio::Inherit }
             }
             PROVE => Self::Prove,
-            END_ALL => Self::EndAll { grace: reader.duration()? },
+            END_ALL => Self::EndAll(Graces { eof: reader.duration()?, term: reader.duration()? }),
             _ => return None,
         };
         reader.is_at_end().then_some(request)
@@ -353,7 +355,10 @@ mod tests {
                 environment,
                 stdio: Stdio::Inherit
             }),
-            any::<u64>().prop_map(|ns| Request::EndAll { grace: Duration::from_nanos(ns) }),
+            any::<(u64, u64)>().prop_map(|(eof, term)| Request::EndAll(Graces {
+                eof: Duration::from_nanos(eof),
+                term: Duration::from_nanos(term)
+            })),
             Just(Request::Prove),
         ]
     }

@@ -36,6 +36,7 @@ use self::message::{Request, Stdio};
 pub use self::outbox::Flushed;
 use self::outbox::Outbox;
 use self::spawn::Program;
+use crate::sys::children::Graces;
 use crate::sys::fd_passing;
 use crate::sys::lack::Lack;
 
@@ -46,8 +47,8 @@ pub struct MletCommand {
     pub path: PathBuf,
     /// Its arguments without the zeroth, which is the text after the last `/` of the path.
     pub arguments: Vec<OsString>,
-    /// Between TERM and KILL when the manager is gone and mlets are left.
-    pub term_grace: Duration,
+    /// What mlets are given that are left when the manager is gone.
+    pub graces: Graces,
 }
 
 /// How long a supervisor may take to set itself up.
@@ -89,7 +90,7 @@ pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
             }
         }
         // Our end is closed in the child with everything else; the child never returns to drop it.
-        ForkResult::Child => process::run(program, command.term_grace, theirs),
+        ForkResult::Child => process::run(program, command.graces, theirs),
     }
 }
 
@@ -184,11 +185,11 @@ impl Supervisor {
         Ok(())
     }
 
-    /// Queues the request to end every mlet: TERM now, KILL after `grace`. Their `Exited` events come as ever; mlets
-    /// asked for from now on fail with ECANCELED.
-    pub fn end_all(&mut self, grace: Duration) {
+    /// Queues the request to end every mlet, with these graces from now on; a further request can only shorten them.
+    /// Their `Exited` events come as ever; mlets asked for from now on fail with ECANCELED.
+    pub fn end_all(&mut self, graces: Graces) {
         // This request always fits.
-        self.outbox.push(Request::EndAll { grace }.encode().unwrap_or_default(), None);
+        self.outbox.push(Request::EndAll(graces).encode().unwrap_or_default(), None);
     }
 
     /// Queues the question whether a mlet could be started now; [`Event::Proved`] answers.
@@ -251,7 +252,7 @@ impl Supervisor {
     }
 
     /// Closes the pair and waits until the supervisor has ended: at once if no mlet or orphan of one is left,
-    /// otherwise up to the grace of its [`MletCommand`].
+    /// otherwise up to the graces of its [`MletCommand`].
     pub fn end(self) {
         drop(self.pair);
         // An error says that there is no such child any more.

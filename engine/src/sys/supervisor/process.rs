@@ -1,7 +1,7 @@
 //! What runs in the supervisor process, from fork to exit. Nothing here returns to the caller of `start`.
 //!
 //! ```text
-//!  serving --manager gone or talks nonsense--> ending (TERM, grace, KILL) --no child left--> exit
+//!  serving --manager gone or talks nonsense--> ending (grace, TERM, grace, KILL) --no child left--> exit
 //!     '------------END ALL---> ending, manager there --manager gone-----------^
 //! ```
 //! Invariant: an unreadable request never starts a mlet, and the process never exits while a child is left that it
@@ -27,7 +27,7 @@ use super::message::{self, Event, MletStatus, Request, Stdio};
 use super::outbox::{Flushed, Outbox};
 use super::spawn::{Program, Spawner};
 use super::{ADOPTING, STARTING_A_MLET};
-use crate::sys::children::{Ending, Reaped, become_subreaper, now, reap};
+use crate::sys::children::{Ending, Graces, Reaped, become_subreaper, now, reap};
 use crate::sys::fd_passing;
 use crate::sys::lack::Lack;
 use crate::sys::signals::{ignore_broken_pipe, set_disposition};
@@ -52,7 +52,7 @@ const IGNORED: [Signal; 7] = [
 ];
 
 /// Is the supervisor until it exits.
-pub(super) fn run(program: Program, term_grace: Duration, pair: OwnedFd) -> ! {
+pub(super) fn run(program: Program, graces: Graces, pair: OwnedFd) -> ! {
     // A panic must not unwind into the caller, which is the manager's main function.
     let code = catch_unwind(AssertUnwindSafe(|| {
         let set_up = set_up(program, &pair);
@@ -60,7 +60,7 @@ pub(super) fn run(program: Program, term_grace: Duration, pair: OwnedFd) -> ! {
         // There is room for a first message; a manager that gets none does not go on.
         let is_told = fd_passing::send(pair.as_fd(), &told, None).is_ok();
         match set_up {
-            Ok((spawner, signals)) if is_told => Process::new(spawner, term_grace, pair, signals).run(),
+            Ok((spawner, signals)) if is_told => Process::new(spawner, graces, pair, signals).run(),
             _ => EXIT_INTERNAL,
         }
     }));
@@ -154,7 +154,7 @@ struct Mlet {
 
 struct Process {
     spawner: Spawner,
-    term_grace: Duration,
+    graces: Graces,
     /// `None` once the manager is gone.
     pair: Option<OwnedFd>,
     signals: SignalFd,
@@ -164,10 +164,10 @@ struct Process {
 }
 
 impl Process {
-    fn new(spawner: Spawner, term_grace: Duration, pair: OwnedFd, signals: SignalFd) -> Self {
+    fn new(spawner: Spawner, graces: Graces, pair: OwnedFd, signals: SignalFd) -> Self {
         Self {
             spawner,
-            term_grace,
+            graces,
             pair: Some(pair),
             signals,
             mlets: HashMap::new(),
@@ -243,9 +243,17 @@ impl Process {
     fn lose_manager(&mut self) {
         self.pair = None;
         self.events = Outbox::default();
+        let mut graces = self.graces;
+        if self.mlets.is_empty() {
+            // What mlets have left behind has no session whose end it could read.
+            graces.eof = Duration::ZERO;
+        }
+        self.end_all(graces);
+    }
+
+    fn end_all(&mut self, graces: Graces) {
         let now = now();
-        let ending = self.ending.get_or_insert_with(|| Ending::new(now, self.term_grace));
-        ending.hurry(now, self.term_grace);
+        self.ending.get_or_insert_with(|| Ending::new(now, graces)).hurry(now, graces);
     }
 
     fn handle_request(&mut self) {
@@ -266,10 +274,7 @@ impl Process {
             (Some(Request::Spawn { id, .. }), None, _) if received.fds_lost => {
                 self.tell(Event::SpawnFailed { id, errno: libc::EMFILE });
             }
-            (Some(Request::EndAll { grace }), None, _) => {
-                let now = now();
-                self.ending.get_or_insert_with(|| Ending::new(now, grace)).hurry(now, grace);
-            }
+            (Some(Request::EndAll(graces)), None, _) => self.end_all(graces),
             (Some(Request::Prove), None, _) => {
                 let errno = self.spawner.prove().err().map_or(0, |errno| errno as i32);
                 self.tell(Event::Proved { errno });

@@ -87,13 +87,12 @@ impl Spawner {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
+    use crate::sys::children::Graces;
 
     fn arguments(path: &str, words: &[&str]) -> Option<Vec<String>> {
         let arguments = words.iter().map(Into::into).collect();
-        let command = MletCommand { path: path.into(), arguments, term_grace: Duration::ZERO };
+        let command = MletCommand { path: path.into(), arguments, graces: Graces::NONE };
         let program = Program::new(&command).ok()?;
         Some(program.arguments.into_iter().map(|word| word.into_string().unwrap()).collect())
     }
