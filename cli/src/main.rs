@@ -19,7 +19,7 @@ use std::time::{Duration, SystemTime};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
 use engine::sys::supervisor::{self, MletCommand, Supervisor};
-use engine::sys::{signals, stdin};
+use engine::sys::{secrecy, signals, stdin};
 use engine::wire::escape::Escaped;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
@@ -48,6 +48,8 @@ fn main() -> ExitCode {
 
 fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     check_mlet(args.mlet())?;
+    // Before the supervisor descends from this process, and before there is anything to hide.
+    secrecy::hide_memory().map_err(Lack::when("hide memory from mlets (prctl)"))?;
     // Before keys are read and threads run: mlets descend from this process as it is now.
     let supervisor = start_supervisor(args)?;
     let logging = logging::start(args.verbose, args.quiet);

@@ -26,7 +26,7 @@ use crate::sys::ring::{Ring, RingError};
 use crate::sys::signals::{StopSignal, StopSignals};
 use crate::sys::socket::{self, BoundSocket};
 use crate::sys::supervisor::{ADOPTING, Supervisor};
-use crate::sys::{cpu, limits, watch};
+use crate::sys::{cpu, limits, secrecy, watch};
 use crate::wire::time::Ticks;
 
 /// Descriptors of one shard beside its listening sockets, which are open when they are counted: ring and bell.
@@ -132,6 +132,9 @@ pub(crate) fn lack(doing: &str) -> impl FnOnce(io::Error) -> RunError {
 /// # Errors
 /// Why the run could not begin, or ended before its time.
 pub fn run(config: &Config, supervisor: Supervisor) -> Result<Report, RunError> {
+    if let Err(error) = secrecy::hold(&*config.controller_key) {
+        warn!("the controller key may get into swap: {error}; raise `ulimit -l`");
+    }
     let signals = StopSignals::block().map_err(lack("read signals (signalfd4)"))?;
     children::become_subreaper().map_err(lack(ADOPTING))?;
     // Asked first because tokio-uring would panic where these are refused.

@@ -2,7 +2,7 @@
 //! and killed when the test is over, whatever became of it.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
@@ -215,12 +215,12 @@ impl Manager {
 
     /// Descriptors it has open. Some are of its start, and gone once a session has run.
     pub fn open_fds(&self) -> usize {
-        fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().count()
+        readable(fs::read_dir(format!("/proc/{}/fd", self.pid()))).unwrap().count()
     }
 
     /// Sockets among them.
     pub fn open_sockets(&self) -> usize {
-        let fds = fs::read_dir(format!("/proc/{}/fd", self.pid())).unwrap().flatten();
+        let fds = readable(fs::read_dir(format!("/proc/{}/fd", self.pid()))).unwrap().flatten();
         let targets = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
         targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
     }
@@ -319,8 +319,26 @@ pub fn processes_in(home: &Path) -> Vec<i32> {
     let home = home.canonicalize().unwrap_or_default();
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse::<i32>().ok());
-    pids.filter(|pid| fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == home))
-        .collect()
+    let runs_there = |pid: &i32| match fs::read_link(format!("/proc/{pid}/cwd")) {
+        // Others may bar us as well.
+        Err(_) if !is_of_pktxpmgr(*pid) => false,
+        cwd => readable(cwd).is_some_and(|cwd| cwd == home),
+    };
+    pids.filter(runs_there).collect()
+}
+
+/// Whether this is a manager or a supervisor, by its name.
+fn is_of_pktxpmgr(pid: i32) -> bool {
+    let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
+    ["pktxpmgr", "pktx-supervisor"].contains(&name.trim())
+}
+
+/// What was read of a process, `None` if it is gone. A manager shows itself to those only who may look into every
+/// process.
+pub fn readable<T>(read: io::Result<T>) -> Option<T> {
+    let barred = matches!(&read, Err(error) if error.kind() == ErrorKind::PermissionDenied);
+    assert!(!barred, "only CAP_SYS_PTRACE may look into a manager: run the tests as root");
+    read.ok()
 }
 
 /// Processes whose parent is `parent`, zombies too.

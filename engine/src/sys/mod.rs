@@ -6,6 +6,7 @@ pub mod fd_passing;
 pub mod lack;
 pub mod limits;
 pub mod ring;
+pub mod secrecy;
 pub mod signals;
 pub mod socket;
 pub mod stdin;
