@@ -36,6 +36,11 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
             ControllerAddr::Text(text) => {
                 tracing::info!("to be published at {broker_name} as {text}")
             }
+            ControllerAddr::BoundPort(host) => {
+                tracing::info!(
+                    "to be published at {broker_name} as {host} with the port that is bound"
+                )
+            }
             ControllerAddr::BrokerSide => tracing::info!("to be published at {broker_name}"),
         }
     }

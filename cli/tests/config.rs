@@ -408,7 +408,10 @@ fn a_publication_loads_with_everything_it_names() {
     let more =
         "BrokerCertRootPath eop.pub,exper.pub\nPubPeriod 1h\nPubExpPriority 7\nPubCountry USA\n";
     let config = format!("{}{more}", publishing(&home));
-    assert_says(&home.loads(&config), &["to be published at 127.0.0.1 as 127.0.0.1:"]);
+    assert_says(
+        &home.loads(&config),
+        &["to be published at 127.0.0.1 as 127.0.0.1 with the port that is bound"],
+    );
     let with_controller = format!("{config}PubControllerAddr 127.0.0.9:7\n");
     assert_says(&home.loads(&with_controller), &["to be published at 127.0.0.1 as 127.0.0.9:7"]);
     home.write("xpmgr.conf", with_controller.as_bytes());

@@ -102,7 +102,8 @@ fn the_descriptor_says_what_was_configured_and_no_more() {
          PubLocation IO91*,BK29\nPubControllerAddr 127.0.0.3:5"
     );
     for (config, options, expected) in [
-        (EXPERIMENT, &["-a", "127.0.0.1:"][..], "controller_addr=127.0.0.1:;sni_key=hello;"),
+        (EXPERIMENT, &["-a", "127.0.0.1:"][..], "controller_addr=127.0.0.1:PORT;sni_key=hello;"),
+        (EXPERIMENT, &["-a", "localhost:0"], "controller_addr=localhost:PORT;sni_key=hello;"),
         (
             "ExpExec 1:hello:exppriv.cert,pubcmd.cert:eop.pub::\nPubControllerAddr 127.0.0.3:5",
             &["-a", "127.0.0.1:"],
@@ -137,8 +138,54 @@ fn the_descriptor_says_what_was_configured_and_no_more() {
                 _ => format!("{name}={value};"),
             })
             .collect();
-        assert_eq!(xdescr, expected);
+        // The one that was bound, where any free port is asked for; all shards listen on it.
+        let port = manager.address.port().to_string();
+        assert_eq!(xdescr, expected.replace("PORT", &port));
         assert_eq!(manager.interrupted().code, Some(0));
+    }
+}
+
+/// An endpoint connects to what is published, on whichever of the addresses of the name.
+#[test]
+#[ignore = "needs IPv6 on loopback"]
+fn every_address_listens_on_the_port_that_is_published() {
+    let rig = Rig::new(EXPERIMENT);
+    for (listen, addresses) in [("[::1]:0", &["[::1]"][..]), ("*:0", &["127.0.0.1", "[::1]"])] {
+        let mut command = rig.home.bare_command();
+        command.args(["-c", "xpmgr.conf", "-a", listen]).arg(zoo()).arg("echo");
+        let manager = Manager::start(&rig.home, command);
+        let (_peer, published) = rig.broker.take_publication(1);
+        let host = listen.strip_suffix('0').unwrap_or(listen);
+        let port = manager.address.port();
+        assert_eq!(published[0].value("controller_addr"), format!("{host}{port}"));
+        for address in addresses {
+            let mut dial = rig.home.dial(&manager);
+            dial.address = format!("{address}:{port}").parse().unwrap();
+            dial.is_served();
+        }
+        assert_eq!(manager.interrupted().code, Some(0));
+    }
+}
+
+/// Nobody can connect to port 0, wherever it is asked to be published.
+#[test]
+fn port_0_is_not_published() {
+    for (config, options, code, said) in [
+        (EXPERIMENT.to_owned(), &["-p", "127.0.0.1:0"][..], 2, "-p 127.0.0.1:0: nobody can"),
+        (EXPERIMENT.to_owned(), &["-p", "[::1]:0"], 2, "-p [::1]:0: nobody can connect to port 0"),
+        (EXPERIMENT.to_owned(), &["-p", "localhost:"], 2, "-p localhost:: nobody can"),
+        (format!("{EXPERIMENT}\nPubControllerAddr 127.0.0.1:0"), &[], 3, ": nobody can connect"),
+        (
+            EXPERIMENT.replace("::", "::controller_addr=127.0.0.1:0;"),
+            &[],
+            3,
+            ": nobody can connect",
+        ),
+    ] {
+        let rig = Rig::new(&config);
+        let ended = rig.spawn(options).ends();
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        assert_says(&ended.stderr, &[said]);
     }
 }
 

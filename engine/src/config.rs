@@ -124,6 +124,8 @@ pub struct Publication {
 pub enum ControllerAddr {
     /// This text; a descriptor can carry it.
     Text(String),
+    /// This host, without brackets, and the port that is bound where any free one was asked for.
+    BoundPort(String),
     /// Our own IP address as the connection to the broker shows it, without a port.
     BrokerSide,
 }

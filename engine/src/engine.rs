@@ -180,8 +180,8 @@ async fn serve(
     } else {
         control.prove_mlets().await?;
     }
-    listen(bound, openers)?;
-    control.greet(config).map_err(RunError::Tls)?;
+    let port = listen(bound, openers)?;
+    control.greet(config, port).map_err(RunError::Tls)?;
     control.run().await
 }
 
@@ -238,21 +238,47 @@ fn sessions_max(config: &Config, open_files: u64, own_fds: usize) -> usize {
     max
 }
 
-/// For each address the sockets of all shards, all bound before any listens.
+/// For each address the sockets of all shards, all bound before any listens. Where any free port is asked for, all
+/// addresses get the same, because one is published.
 fn bind(addresses: &[SocketAddr], shards: usize) -> Result<Vec<Vec<BoundSocket>>, RunError> {
+    /// A port that is free for the first address is hardly ever taken for another one, too.
+    const TRIES: usize = 10;
+    let any_port = addresses.iter().all(|address| address.port() == 0);
+    let tries = if any_port { TRIES } else { 1 };
+    let mut bound = bind_once(addresses, shards);
+    for _ in 1..tries {
+        match bound {
+            Err(RunError::Listen(_, error)) if error.kind() == io::ErrorKind::AddrInUse => {
+                bound = bind_once(addresses, shards);
+            }
+            _ => break,
+        }
+    }
+    bound
+}
+
+fn bind_once(addresses: &[SocketAddr], shards: usize) -> Result<Vec<Vec<BoundSocket>>, RunError> {
     // An IPv6 wildcard would take the port of an IPv4 one as well.
     let v6_only = addresses.iter().any(SocketAddr::is_ipv4);
     let per_shard = socket::listeners_per_shard(shards, socket::somaxconn());
-    addresses
-        .iter()
-        .map(|address| {
-            let sockets = socket::bind_all(*address, v6_only, per_shard * shards);
-            sockets.map_err(|error| match Lack::is_why(&error) {
-                true => lack("bind a socket (socket, setsockopt, bind)")(error),
-                false => RunError::Listen(*address, error),
-            })
-        })
-        .collect()
+    let mut chosen_port = 0;
+    let mut bound = Vec::new();
+    for address in addresses {
+        let mut address = *address;
+        if address.port() == 0 {
+            address.set_port(chosen_port);
+        }
+        let refused = |error| match Lack::is_why(&error) {
+            true => lack("bind a socket (socket, setsockopt, bind)")(error),
+            false => RunError::Listen(address, error),
+        };
+        let sockets = socket::bind_all(address, v6_only, per_shard * shards).map_err(refused)?;
+        if let Some(socket) = sockets.first() {
+            chosen_port = socket.local_address().map_err(refused)?.port();
+        }
+        bound.push(sockets);
+    }
+    Ok(bound)
 }
 
 /// Where a shard gets its listening sockets, and with them the word to begin.

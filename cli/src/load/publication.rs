@@ -75,7 +75,12 @@ impl Loader<'_> {
             (Approach::Passive { .. }, None) => return Ok(ControllerAddr::BrokerSide),
         };
         publishable(text).map_err(|problem| usage("-a", text, &problem))?;
-        Ok(ControllerAddr::Text(text.clone()))
+        Ok(match (approach, HostPort::parse(text)) {
+            (Approach::Passive { .. }, Ok(HostPort { host, port: Some(0) })) => {
+                ControllerAddr::BoundPort(host)
+            }
+            _ => ControllerAddr::Text(text.clone()),
+        })
     }
 
     /// Reads the certificate and keys that publication needs.
@@ -115,8 +120,11 @@ fn publishable(text: &str) -> Result<(), String> {
     })
 }
 
-/// What endpoints are to connect to must at least be known here.
+/// What endpoints are to connect to must at least be known here, and be a port.
 pub(super) fn resolvable(name: &HostPort) -> Result<(), String> {
+    if name.port == Some(0) {
+        return Err("nobody can connect to port 0; name the one at which endpoints reach us".into());
+    }
     let found = address::resolve(name, address::EXPERIMENT_PORT);
     found
         .map(drop)

@@ -213,14 +213,14 @@ impl Control {
     }
 
     /// Begins to greet endpoints, whom the shards can serve: publishes, in proxy mode once the backlog
-    /// is filled.
+    /// is filled. `port` is the one they listen on; nobody asks for it in proxy mode.
     ///
     /// # Errors
     /// An agent certificate cannot be used.
-    pub(crate) fn greet(&mut self, config: &Config) -> Result<(), SetupError> {
+    pub(crate) fn greet(&mut self, config: &Config, port: u16) -> Result<(), SetupError> {
         if let Some(publication) = &config.publication {
             let (news, stop) = (self.news_sender.clone(), self.stop.clone());
-            self.publication = Some(Publication::new(config, publication, news, stop)?);
+            self.publication = Some(Publication::new(config, publication, port, news, stop)?);
         }
         match &config.greeting {
             Greeting::Passive { .. } => self.publish(),

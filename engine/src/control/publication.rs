@@ -25,6 +25,7 @@ use crate::proto::descriptor::publication_end;
 use crate::proto::publisher::{Event, PublishError, PublishedExperiment, Publisher, Request};
 use crate::proto::tls::{self, Identity, PeerRule, SetupError};
 use crate::proto::trust::TrustMode;
+use crate::wire::address::HostPort;
 use crate::wire::message::EncodeError;
 use crate::wire::time::Ticks;
 
@@ -41,6 +42,8 @@ pub(super) struct Publication {
 /// All that publishing needs.
 struct Plan {
     publication: config::Publication,
+    /// The one that was bound.
+    port: u16,
     experiments: Vec<Experiment>,
     tls: Arc<ClientConfig>,
     /// Limit of connecting to one address, of the handshake and of each answer.
@@ -88,13 +91,14 @@ impl From<PublishError> for Trouble {
 }
 
 impl Publication {
-    /// Prepares what `publication` asks for; nothing is published yet.
+    /// Prepares what `publication` asks for; nothing is published yet. `port` is the one that was bound.
     ///
     /// # Errors
     /// The agent certificate cannot be used.
     pub(super) fn new(
         config: &Config,
         publication: &config::Publication,
+        port: u16,
         news: NewsSender,
         stop: Stop,
     ) -> Result<Self, SetupError> {
@@ -109,6 +113,7 @@ impl Publication {
         };
         let plan = Plan {
             publication: publication.clone(),
+            port,
             experiments: config.experiments.clone(),
             tls: tls::client_config(Some(&identity), rule)?,
             timeout: config.limits.broker_timeout,
@@ -216,6 +221,9 @@ impl Plan {
         let mut peer = Peer::connect(&self.publication.broker, self.timeout, stop).await?;
         let controller_addr = match &self.publication.controller_addr {
             ControllerAddr::Text(text) => text.clone(),
+            ControllerAddr::BoundPort(host) => {
+                HostPort { host: host.clone(), port: Some(self.port) }.to_string()
+            }
             ControllerAddr::BrokerSide => peer.local_ip()?.to_string(),
         };
         let requests = self.requests(&controller_addr, pub_end, end)?;
