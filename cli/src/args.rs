@@ -31,8 +31,9 @@ const TEMPLATE: &str = "\
 
 {all-args}
 
-Exit codes: 0 ended as asked, 2 usage, 3 config or credentials, 4 cannot listen or reach the proxy,
-5 publication, 6 resource missing, 70 internal error, 130/143 forced by the second SIGINT/SIGTERM.";
+Exit codes: 0 ended as asked, 1 the mlet of -s failed, 2 usage, 3 config or credentials, 4 cannot
+listen or reach the proxy, 5 publication, 6 resource missing, 70 internal error, 130/143 forced by
+the second SIGINT/SIGTERM.";
 
 /// Runs one mlet against many PacketLab endpoints.
 #[derive(Debug, Parser)]

@@ -13,6 +13,8 @@ use engine::sys::signals::StopSignal;
 pub(crate) enum Exit {
     /// The campaign ended as asked: count reached, time over, or drained after one signal.
     Success = 0,
+    /// The one mlet of singleton mode failed.
+    Mlet = 1,
     /// The command line cannot be used. The same number as clap's.
     Usage = 2,
     /// Config file, key, certificate, program directory or mlet cannot be used.
@@ -62,6 +64,7 @@ impl From<RunError> for Failure {
             }
             RunError::Publication { .. } => Exit::Publication,
             RunError::Ring(_) | RunError::Lack(_) => Exit::Resource,
+            RunError::SingletonFailed(_) => Exit::Mlet,
             RunError::SingletonSpoke | RunError::SupervisorLost | RunError::Internal(_) => {
                 Exit::Internal
             }

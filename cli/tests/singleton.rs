@@ -8,10 +8,11 @@
 mod common;
 
 use std::fs;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use common::endpoint::{Dial, End, Endpoint, NDATA, START, SUCCESS, message};
-use common::manager::{Manager, children_of, wait_until};
+use common::manager::{Manager, children_of, wait_until, zoo};
 use common::{Home, assert_says};
 use engine::sys::limits::raise_open_files;
 use nix::sys::signal::Signal;
@@ -121,7 +122,7 @@ fn a_mlet_that_closes_its_control_socket_ends_the_run_when_its_sessions_end() {
     assert_says(&ended.stderr, &["2 sessions served", "singleton mlet ended: exit code 0"]);
 }
 
-/// Item 99: the same when it simply exits, with sessions that it never took.
+/// Item 99: the same when it is killed, with sessions that it never took; but then the run has not ended well.
 #[test]
 fn sessions_that_the_mlet_never_took_are_closed_when_it_exits() {
     let home = Home::new();
@@ -136,7 +137,7 @@ fn sessions_that_the_mlet_never_took_are_closed_when_it_exits() {
     assert_eq!(never.receive(), Err(End::CloseNotify));
     drop((first, never));
     let ended = manager.ends();
-    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.code, Some(1));
     assert_says(&ended.stderr, &["singleton mlet ended: killed by signal 9", "2 sessions served"]);
 }
 
@@ -154,9 +155,38 @@ fn a_session_that_starts_after_the_singleton_has_ended_is_closed_without_a_mlet(
     assert_eq!(endpoint.receive(), Err(End::CloseNotify));
     endpoint.close();
     let ended = manager.ends();
-    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.code, Some(1));
     assert_says(&ended.stderr, &["1 sessions served", "0 mlets succeeded, 0 failed"]);
     assert_eq!(ended.stderr.matches("zoo: singleton").count(), 1);
+}
+
+/// A mlet that ends by itself at once, and one that serves to the end and then fails: scripts must see it.
+#[test]
+fn a_singleton_that_fails_is_code_1() {
+    let home = Home::new();
+    let ended = Manager::spawn(&home, singleton(&home, &["exit", "1"])).ends();
+    assert_eq!(ended.code, Some(1));
+    let failed = "pktxpmgr: FATAL: the singleton mlet failed: exit code 1;";
+    assert_says(ended.stderr.lines().last().unwrap(), &[failed]);
+
+    let manager = home.start(&["-s", "-n", "1"], &["single", "fail"]);
+    home.dial(&manager).session().close();
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(1));
+    assert_says(&ended.stderr, &["zoo: control socket at its end", failed]);
+}
+
+#[test]
+fn a_singleton_that_wants_no_session_and_succeeds_is_code_0() {
+    let home = Home::new();
+    let ended = Manager::spawn(&home, singleton(&home, &["exit", "0"])).ends();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+}
+
+fn singleton(home: &Home, words: &[&str]) -> Command {
+    let mut command = home.command();
+    command.arg("-s").arg(zoo()).arg("single").args(words);
+    command
 }
 
 /// Item 100, with the code of ecosystem.md 5.5.

@@ -25,7 +25,7 @@ use crate::sys::lack::Lack;
 use crate::sys::ring::{Ring, RingError};
 use crate::sys::signals::{StopSignal, StopSignals};
 use crate::sys::socket::{self, BoundSocket};
-use crate::sys::supervisor::{ADOPTING, Supervisor};
+use crate::sys::supervisor::{ADOPTING, MletStatus, Supervisor};
 use crate::sys::{cpu, limits, secrecy, watch};
 use crate::wire::time::Ticks;
 
@@ -76,6 +76,8 @@ pub enum RunError {
     SingletonNotStarted(io::Error),
     /// The singleton mlet wrote on its control socket.
     SingletonSpoke,
+    /// The singleton mlet ended like this.
+    SingletonFailed(MletStatus),
     /// The supervisor died.
     SupervisorLost,
     /// The second signal ended the run.
@@ -110,6 +112,9 @@ impl fmt::Display for RunError {
             Self::SingletonSpoke => f.write_str(
                 "the singleton mlet wrote on its control socket (fd 0), on which it may only receive",
             ),
+            Self::SingletonFailed(status) => {
+                write!(f, "the singleton mlet failed: {status}; its own words are further up")
+            }
             Self::SupervisorLost => {
                 f.write_str("the supervisor process was lost, and with it every mlet")
             }

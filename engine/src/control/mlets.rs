@@ -16,7 +16,7 @@ use crate::mailbox::SessionId;
 use crate::proto::session::MletFacts;
 use crate::sys::children;
 use crate::sys::socket;
-use crate::sys::supervisor::{Event, Flushed, STARTING_A_MLET};
+use crate::sys::supervisor::{Event, Flushed, MletStatus, STARTING_A_MLET};
 use crate::sys::watch::Watched;
 
 /// The supervisor's name for the one mlet of singleton mode; sessions count from 1.
@@ -121,6 +121,9 @@ impl Control {
             Event::Exited { id: SINGLETON_ID, status, run_time, .. } => {
                 self.singleton_runs = false;
                 info!("singleton mlet ended: {status} after {:.3} s", run_time.as_secs_f64());
+                if status != MletStatus::Code(0) {
+                    self.failure.get_or_insert(RunError::SingletonFailed(status));
+                }
             }
             // Nobody waits for this answer any more.
             Event::Proved { .. } => {}
