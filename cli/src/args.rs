@@ -230,13 +230,14 @@ pub(crate) struct Count {
 
 impl Count {
     /// C's `strtoumax` base 0, as the original: `0x10`, `010`, blanks and sign allowed, rest ignored,
-    /// `-1` wraps to the maximum, which means no limit. A result of 0 is refused.
+    /// a negative number wraps to what nobody reaches, which means no limit. A result of 0 is refused.
     fn parse(text: &str) -> Result<Self, String> {
         let number = c_number(text, 0);
         if number.value == 0 {
             return Err("give the number of sessions, 1 or more; leave -n out for no limit".into());
         }
-        let sessions = NonZeroU64::new(number.value).filter(|count| *count != NonZeroU64::MAX);
+        let is_limit = number.value != u64::MAX && !text.trim_start().starts_with('-');
+        let sessions = NonZeroU64::new(number.value).filter(|_| is_limit);
         Ok(Self { sessions, ignored: number.rest.to_owned() })
     }
 }
@@ -377,12 +378,10 @@ mod tests {
     fn counts_read_as_in_c() {
         let count = |text| parse(&["-n", text, "./m"]).map(|args| args.count.unwrap());
         let of = |n| Count { sessions: NonZeroU64::new(n), ignored: String::new() };
-        for (text, expected) in
-            [("1", 1), ("0x10", 16), ("010", 8), (" +3", 3), ("-2", u64::MAX - 1)]
-        {
+        for (text, expected) in [("1", 1), ("0x10", 16), ("010", 8), (" +3", 3)] {
             assert_eq!(count(text).unwrap(), of(expected), "{text:?}");
         }
-        for unlimited in ["-1", "18446744073709551615", "99999999999999999999"] {
+        for unlimited in ["-1", "-5", " -0x2", "18446744073709551615", "99999999999999999999"] {
             assert_eq!(count(unlimited).unwrap(), of(0), "{unlimited:?}");
         }
         let with_rest = Count { sessions: NonZeroU64::new(10), ignored: "k".into() };

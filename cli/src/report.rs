@@ -46,6 +46,9 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
     }
     match config.attempts {
         Some(count) => tracing::info!("ends after {count} successful sessions"),
+        None if args.count.is_some() => {
+            tracing::info!("ends when interrupted: the number of -n is no limit")
+        }
         None => tracing::info!("ends when interrupted"),
     }
     let (experiments, programs) = (config.experiments.len(), config.programs.len());

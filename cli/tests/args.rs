@@ -155,3 +155,14 @@ fn what_stands_behind_the_number_of_n_is_warned_of() {
     let ended = run(home.command().args(["-n", "10k", "./mlet", "-x\x1b[2J"]));
     assert_says(&ended.stderr, &["WARN -n: 'k'", "ends after 10 successful", "-x\\u{1b}[2J"]);
 }
+
+/// Item 6: in C a negative number wraps to one that nobody reaches.
+#[test]
+fn a_negative_number_of_n_is_told_to_be_no_limit() {
+    let home = Home::new();
+    for count in ["-5", "-1"] {
+        let ended = run(home.command().args(["-n", count, "./mlet"]));
+        assert_says(&ended.stderr, &["ends when interrupted: the number of -n is no limit"]);
+        assert!(!ended.stderr.contains("ends after"), "{}", ended.stderr);
+    }
+}
