@@ -8,6 +8,7 @@ use std::io::ErrorKind;
 use super::greeting::GreetingError;
 use super::tls;
 use super::trust::ChainError;
+use crate::wire::escape::Escaped;
 use crate::wire::key::KeyId;
 use crate::wire::snikey::SniKey;
 
@@ -93,7 +94,7 @@ impl fmt::Display for Outcome {
             ),
             Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
             Self::NoExperiment(Some(name)) => {
-                write!(f, "no ExpExec has the snikey {:?}", name.escape_default().to_string())
+                write!(f, "no ExpExec has the snikey \"{}\"", Escaped(name.as_bytes()))
             }
             Self::NoExperiment(None) => {
                 f.write_str("the endpoint sent no server name and no ExpExec is the default")

@@ -71,15 +71,3 @@ fn field(text: &str, name: &str) -> Option<u64> {
     let line = text.lines().find_map(|line| line.strip_prefix(name))?;
     line.split_whitespace().next()?.parse().ok()
 }
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_may_not_look_into_a_process_is_told_who_may() {
-        let told = |kind: io::ErrorKind| barred(kind.into(), 7).to_string();
-        assert!(told(io::ErrorKind::PermissionDenied).contains("only CAP_SYS_PTRACE"));
-        assert!(!told(io::ErrorKind::NotFound).contains("CAP_SYS_PTRACE"));
-    }
-}
