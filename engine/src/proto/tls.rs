@@ -272,13 +272,13 @@ pub fn reason(error: &Error) -> String {
             format!("the peer sent the alert {}", alert::name(*alert))
         }
         Error::PeerMisbehaved(how) => {
-            format!("the peer broke the protocol: {}", alert::words(&format!("{how:?}")))
+            format!("the peer broke the protocol: {}", alert::words_of(how))
         }
         Error::PeerIncompatible(how) => {
-            format!("the peer is incompatible: {}", alert::words(&format!("{how:?}")))
+            format!("the peer is incompatible: {}", alert::words_of(how))
         }
         Error::InvalidMessage(how) => {
-            format!("a corrupt message came: {}", alert::words(&format!("{how:?}")))
+            format!("a corrupt message came: {}", alert::words_of(how))
         }
         Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
             alert::words(&error.to_string())

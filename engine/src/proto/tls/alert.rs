@@ -5,6 +5,7 @@
 //! the message that is being sealed becomes another, such as an alert. Keys and sequence numbers stay with rustls.
 
 use std::cell::Cell;
+use std::fmt;
 use std::sync::LazyLock;
 
 use rustls::crypto::cipher::{
@@ -62,7 +63,12 @@ pub(super) fn name(alert: AlertDescription) -> String {
     format!("{}, {}", u8::from(alert), name.replace(' ', "_"))
 }
 
-/// The words of a name of rustls's: `TooManyEmptyFragments` is `too many empty fragments`.
+/// The words of what rustls names in code alone: `TooManyEmptyFragments` is `too many empty fragments`.
+pub(super) fn words_of(named: &dyn fmt::Debug) -> String {
+    words(&format!("{named:?}"))
+}
+
+/// The words of names of code.
 pub(super) fn words(name: &str) -> String {
     let mut words = String::new();
     let mut before = ' ';
