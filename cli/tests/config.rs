@@ -278,6 +278,31 @@ fn a_value_of_a_megabyte_is_not_repeated() {
 }
 
 /// Item 52.
+/// More certificates than any endpoint takes, those included that do not belong to the chain, whether or not the chain is
+/// verified at the start.
+#[test]
+fn a_chain_that_no_endpoint_could_take_is_told_at_start() {
+    let home = Home::new();
+    let read = |name: &str| common::read(&home.path(name));
+    let (exppriv, pubcmd) = (read("exppriv.cert"), read("pubcmd.cert"));
+    home.write("chain.pem", &[&pubcmd[..], &exppriv.repeat(9)].concat());
+    let config = home.least().replace("exppriv.cert,pubcmd.cert", "chain.pem");
+    home.loads(&config);
+    home.write("chain.pem", &[&pubcmd[..], &exppriv.repeat(10)].concat());
+    let unverified = config.replace(":eop.pub::", "::0102:");
+    for config in [config, unverified] {
+        let said = home.refused(&config);
+        assert_says(
+            &said,
+            &[
+                "no endpoint could take this chain: \
+                 11 certificates, but a chain may have 10 at most",
+                "leave out what does not belong",
+            ],
+        );
+    }
+}
+
 #[test]
 fn a_chain_needs_a_certificate_for_the_controller_key() {
     let home = Home::new();

@@ -1,7 +1,7 @@
 //! `ExpExec` entries: certificates and keys read, the chain put in order and verified (protocol.md 4.8).
 
 use engine::config::Experiment;
-use engine::proto::trust::{TrustMode, verify_chain};
+use engine::proto::trust::{ChainError, TrustMode, check_size, verify_chain};
 use engine::wire::certificate::Certificate;
 use engine::wire::key::{Hex, PublicKey};
 use engine::wire::name_value::Pair;
@@ -12,6 +12,9 @@ use super::Loader;
 use super::publication::resolvable;
 use crate::conf::{Complaint, ExperimentSettings, Located, Override};
 use crate::exit::{Exit, Failure};
+
+/// How endpoints judge us.
+const CONTROLLERS_CHAIN: TrustMode = TrustMode::EndpointAuthenticatesController;
 
 impl Loader<'_> {
     /// Loads all entries in file order.
@@ -40,8 +43,7 @@ impl Loader<'_> {
                  the snikey is served"
             );
         } else {
-            let mode = TrustMode::EndpointAuthenticatesController;
-            let found = verify_chain(&chain, &trusted_operators, mode, self.now);
+            let found = verify_chain(&chain, &trusted_operators, CONTROLLERS_CHAIN, self.now);
             verified = Some(found.map_err(|error| {
                 let problem = format!("endpoints would refuse this chain: {error}");
                 let advice = "it needs pubcmd for the controller key, delpriv for each delegation and \
@@ -71,9 +73,10 @@ impl Loader<'_> {
                  crash; ask its issuer for one without the *"
             );
         }
-        let mode = TrustMode::EndpointAuthenticatesController;
         // Without anchors as for each endpoint; a chain that does not hold is complained of there.
-        let Ok(chain) = verify_chain(&experiment.chain, &[], mode, self.now) else { return };
+        let Ok(chain) = verify_chain(&experiment.chain, &[], CONTROLLERS_CHAIN, self.now) else {
+            return;
+        };
         for digest in chain.monitor_digests().filter(|digest| programs.find(digest).is_none()) {
             tracing::warn!(
                 "line {line}: the chain demands the monitor program {}, which was not loaded; endpoints \
@@ -98,6 +101,13 @@ impl Loader<'_> {
             return Err(self.chain_failure(settings, problem, advice));
         };
         chain.swap(0, ours);
+        let size = check_size(chain.iter().map(Certificate::der), CONTROLLERS_CHAIN);
+        // Whether it is a whole chain is asked where it is verified.
+        if let Err(error @ (ChainError::TooMany { .. } | ChainError::TooLong { .. })) = size {
+            let problem = format!("no endpoint could take this chain: {error}");
+            let advice = "leave out what does not belong to the controller key's chain";
+            return Err(self.chain_failure(settings, problem, advice));
+        }
         Ok(chain)
     }
 
