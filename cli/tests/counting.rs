@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::endpoint::{Dial, End, Endpoint, NDATA, START, SUCCESS, message};
+use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, START, SUCCESS, message};
 use common::manager::Manager;
 use common::{Home, assert_says};
 use engine::sys::limits::raise_open_files;
@@ -182,4 +182,27 @@ fn minus_one_is_no_limit() {
     }
     assert!(manager.is_running());
     assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// An endpoint that is started again while a run counts takes another one's place, and somebody must be told.
+#[test]
+fn a_key_that_is_counted_twice_is_told_of() {
+    let home = Home::new();
+    let manager = home.start(&["-n", "2"], &["echo"]);
+    let identity = Identity::of(&home.keys.operator);
+    let key = identity.key.public_key().key_id();
+    let dial = Dial::to(manager.address).with(&identity);
+    dial.is_served();
+    assert_eq!(manager.said("was served before"), 0);
+    dial.is_served();
+    assert_says(
+        &manager.ends().stderr,
+        &[&format!("key {key} was served before in this run; each of its sessions counts for -n")],
+    );
+    // Without -n nobody's place is taken.
+    let manager = home.start(&[], &["echo"]);
+    let dial = Dial::to(manager.address).with(&identity);
+    dial.is_served();
+    dial.is_served();
+    assert!(!manager.interrupted().stderr.contains("was served before"));
 }

@@ -9,8 +9,8 @@ use std::os::fd::OwnedFd;
 use tokio::io::Interest;
 use tracing::{debug, error, info};
 
-use super::Control;
 use super::singleton::{Heard, Singleton};
+use super::{Control, now};
 use crate::engine::{RunError, WAITING, lack};
 use crate::mailbox::SessionId;
 use crate::proto::session::MletFacts;
@@ -83,7 +83,7 @@ impl Control {
     }
 
     pub(super) fn start_mlet(&mut self, id: SessionId, socket: OwnedFd, facts: &MletFacts) {
-        self.sessions.begin(id, facts, !self.singleton_mode);
+        self.sessions.begin(id, facts, !self.singleton_mode, now());
         match &mut self.singleton {
             Some(singleton) => singleton.inner.push(facts.peer, socket),
             // Its control socket is closed already: the session ends as its mlet's socket closes.

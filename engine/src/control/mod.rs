@@ -155,6 +155,7 @@ impl Control {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let (news_sender, news) = mpsc::unbounded_channel();
         let (stop_tasks, stop) = Stop::new();
+        let sessions = Sessions::new(parts.counts.are_limited());
         Ok(Self {
             supervisor: Watched::new(parts.supervisor)?,
             supervisor_lost: false,
@@ -169,7 +170,7 @@ impl Control {
             singleton_mode: false,
             singleton: None,
             singleton_runs: false,
-            sessions: Sessions::new(),
+            sessions,
             accept_pauses: LogLimit::new("pauses in accepting"),
             refusals: LogLimit::new("refused connections"),
             phase: Phase::Running,

@@ -1,6 +1,6 @@
 //! What became of every session and its mlet: one log line each when both have ended, and the sums.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
@@ -12,6 +12,7 @@ use crate::proto::outcome::Outcome;
 use crate::proto::session::MletFacts;
 use crate::sys::supervisor::MletStatus;
 use crate::wire::escape::Escaped;
+use crate::wire::key::KeyId;
 
 /// Counts of a run, told at its end.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
@@ -54,23 +55,46 @@ pub(super) struct Sessions {
     /// Of these, how many have a mlet that may still run.
     running_mlets: usize,
     report: Report,
+    /// Keys of the endpoints that were served, while each session uses up one of `-n`.
+    served_keys: Option<HashSet<KeyId>>,
+    served_again: LogLimit,
     /// Of connections that ended before START.
-    pub(super) dropped: LogLimit,
+    dropped: LogLimit,
+    /// Of those among them for which a limit made no place, so that no other failure hides that it struck.
+    without_place: LogLimit,
 }
 
 impl Sessions {
-    pub(super) fn new() -> Self {
+    /// No session yet; `are_counted` for `-n`.
+    pub(super) fn new(are_counted: bool) -> Self {
         Self {
             open: HashMap::new(),
             running_mlets: 0,
             report: Report::default(),
+            served_keys: are_counted.then(HashSet::new),
+            served_again: LogLimit::new("sessions of keys served before"),
             dropped: LogLimit::new("dropped connections"),
+            without_place: LogLimit::new("connections that a limit made no place for"),
         }
     }
 
+    /// What its lines are limited by.
+    pub(super) fn log_limits(&mut self) -> [&mut LogLimit; 3] {
+        [&mut self.served_again, &mut self.dropped, &mut self.without_place]
+    }
+
     /// A session's START succeeded. `own_mlet`: a mlet is started for it alone.
-    pub(super) fn begin(&mut self, id: SessionId, facts: &MletFacts, own_mlet: bool) {
+    pub(super) fn begin(&mut self, id: SessionId, facts: &MletFacts, own_mlet: bool, now: Instant) {
         self.report.served += 1;
+        if let (Some(keys), Some(key)) = (&mut self.served_keys, facts.endpoint_key)
+            && !keys.insert(key)
+            && let Some(left_out) = self.served_again.admit(now)
+        {
+            warn!(
+                session = id,
+                "key {key} was served before in this run; each of its sessions counts for -n{left_out}"
+            );
+        }
         let mlet = if own_mlet { Mlet::Running } else { Mlet::NotOurs };
         self.running_mlets += usize::from(own_mlet);
         self.open.insert(id, Session { peer: facts.peer, mlet, end: None });
@@ -130,8 +154,12 @@ impl Sessions {
         let (lasted, reason) = (lasted.as_secs_f64(), outcome.to_string());
         let reason = Escaped(reason.as_bytes());
         let dropped = format!("dropped {peer} after {lasted:.3} s{key}: {reason}");
-        let is_trouble = !matches!(outcome, Outcome::Cancelled);
-        match is_trouble.then(|| self.dropped.admit(now)).flatten() {
+        let admitted = match outcome {
+            Outcome::Cancelled => None,
+            Outcome::TooManyOfKey(_) | Outcome::MadeRoom => self.without_place.admit(now),
+            _ => self.dropped.admit(now),
+        };
+        match admitted {
             Some(left_out) => warn!(session = id, "{dropped}{left_out}"),
             None => debug!(session = id, "{dropped}"),
         }

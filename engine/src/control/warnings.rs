@@ -29,8 +29,9 @@ impl Control {
     }
 
     fn log_limits(&mut self) -> impl Iterator<Item = &mut LogLimit> {
-        let own = [&mut self.accept_pauses, &mut self.refusals, &mut self.sessions.dropped];
-        own.into_iter().chain(self.backlog.as_mut().map(Backlog::log_limit))
+        let own = [&mut self.accept_pauses, &mut self.refusals];
+        let others = self.sessions.log_limits();
+        own.into_iter().chain(others).chain(self.backlog.as_mut().map(Backlog::log_limit))
     }
 
     /// When [`Self::tend_log`] is due.
