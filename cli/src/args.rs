@@ -59,7 +59,7 @@ pub(crate) struct Args {
     #[arg(short = 'p', long, value_name = "HOST[:PORT]", allow_hyphen_values = true)]
     pub(crate) publish_addr: Option<String>,
 
-    /// End after so many sessions; as in C: 0x10, 010; below 0: no limit
+    /// End after so many sessions; as in C: 0x10, 010; < 0: no limit
     #[arg(short = 'n', long, value_name = "COUNT", allow_hyphen_values = true, value_parser = Count::parse)]
     pub(crate) count: Option<Count>,
 
