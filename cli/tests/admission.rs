@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::io::Write;
+use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use common::Home;
@@ -91,12 +91,15 @@ fn connections_that_failed_and_do_not_close_make_room() {
         .map(|_| {
             let mut endpoint = dial.connect();
             endpoint.send_raw(&[0xff; 100]);
-            endpoint.tcp.shutdown(std::net::Shutdown::Read).unwrap();
+            let mut alert = [0; 7];
+            endpoint.tcp.read_exact(&mut alert).unwrap();
+            assert_eq!(alert[0], 21, "it has failed, and is told so");
             endpoint
         })
         .collect();
-    is_served_within(&dial, GRACE_AND_MORE);
-    manager.says_times("TLS failed", 1);
+    let took = is_served_within(&dial, GRACE_AND_MORE);
+    assert!(took >= GRACE / 2, "all places were taken: {took:?}");
+    manager.says("TLS failed");
     drop(failed);
 }
 
