@@ -212,13 +212,20 @@ fn beyond_the_limit_of_handshakes_endpoints_wait_for_their_turn() {
     let manager = home.start(&options, &["echo"]);
     let dial = home.dial(&manager);
     let mut bystander = dial.session();
-    let silent = [dial.connect(), dial.connect()];
     let start = Instant::now();
+    // They have sent their ClientHello and go no further.
+    let half_way = [(); 2].map(|()| {
+        let mut endpoint = dial.connect();
+        let hello = endpoint.hello();
+        endpoint.send_raw(&hello);
+        endpoint.tcp.peek(&mut [0]).unwrap();
+        endpoint
+    });
     dial.is_served();
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(700) && took < Duration::from_secs(3), "{took:?}");
     bystander.echoes(b"not in set-up, so not counted");
-    drop(silent);
+    drop(half_way);
 }
 
 /// `--sessions-max`: exact, and the place of a session that is over goes to the next.
@@ -337,12 +344,13 @@ fn an_endpoint_that_floods_the_log_is_cut_short_and_the_next_line_tells_of_it() 
     assert!(logged >= PER_SECOND, "{logged} lines are fewer than the first second allows");
 }
 
-/// Starts a manager that may open only so many files.
+/// Starts a manager that may open only so many files. Its endpoints share a key.
 fn start_with_fds(home: &Home, fds: usize, options: &[&str]) -> Manager {
     let script = format!("ulimit -n {fds}; exec \"$0\" \"$@\"");
     let mut command = Command::new("/bin/sh");
     command.args(["-c", &script, PKTXPMGR, "-c", "xpmgr.conf", "-a", "127.0.0.1:"]);
-    command.args(options).arg(zoo()).arg("echo").current_dir(home.path("")).env_clear();
+    command.args(["--sessions-per-key-max", "0"]).args(options);
+    command.arg(zoo()).arg("echo").current_dir(home.path("")).env_clear();
     Manager::start(home, command)
 }
 

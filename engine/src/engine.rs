@@ -36,6 +36,9 @@ const FDS_PER_SHARD: usize = 2;
 /// the starts of some mlets at once.
 const PASSING_FDS: usize = 16;
 
+/// Descriptors of the control thread's runtime: ring, epoll, its bell, the pair for signals, duplicates of some of them.
+const FDS_OF_RUNTIME: usize = 10;
+
 /// Descriptors of one session: the endpoint's socket and our end of the mlet's.
 const FDS_PER_SESSION: usize = 2;
 
@@ -142,7 +145,8 @@ pub fn run(config: &Config, supervisor: Supervisor) -> Result<Report, RunError> 
     }
     let signals = StopSignals::block().map_err(lack("read signals (signalfd4)"))?;
     children::become_subreaper().map_err(lack(ADOPTING))?;
-    // Asked first because tokio-uring would panic where these are refused.
+    // Asked first because tokio and tokio-uring would panic where these are refused.
+    limits::prove_free_files(FDS_OF_RUNTIME).map_err(lack(WAITING))?;
     watch::prove().map_err(lack(WAITING))?;
     drop(Ring::<()>::new(&[]).map_err(RunError::Ring)?);
     tls::warm_up().map_err(RunError::Tls)?;

@@ -25,6 +25,16 @@ pub fn raise_open_files() -> io::Result<u64> {
     Ok(hard)
 }
 
+/// Makes sure that so many files may be opened now.
+///
+/// # Errors
+/// As the kernel says at the first one too many.
+pub fn prove_free_files(count: usize) -> io::Result<()> {
+    let null = std::fs::File::open("/dev/null")?;
+    // All at once, and closed again.
+    (1..count).map(|_| null.try_clone()).collect::<io::Result<Vec<_>>>().map(drop)
+}
+
 /// How many files this process has open.
 ///
 /// # Errors
@@ -37,6 +47,14 @@ pub fn files_open() -> io::Result<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn as_many_files_as_are_asked_for_are_tried() {
+        prove_free_files(3).unwrap();
+        let limit = usize::try_from(open_files().unwrap()).unwrap();
+        let refused = prove_free_files(limit).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(nix::libc::EMFILE), "some are open already");
+    }
 
     #[test]
     fn the_soft_limit_is_the_hard_one_after_raising() {
