@@ -80,14 +80,15 @@ fn silent_connections_that_hold_every_session_make_room_and_sessions_do_not() {
     drop(silent);
 }
 
-/// An endpoint whose set-up has failed, and which does not close, holds a descriptor only as long as nobody waits for it.
+/// An endpoint whose set-up has failed, and which does not close, holds a descriptor only as long as nobody waits for it,
+/// whichever way it has failed.
 #[test]
 fn connections_that_failed_and_do_not_close_make_room() {
     let home = Home::new();
     let options = ["--cores", "1", "--sessions-max", "4", "--linger-timeout", "60s"];
     let manager = home.start(&options, &["echo"]);
     let dial = home.dial(&manager);
-    let failed: Vec<Endpoint> = (0..4)
+    let mut failed: Vec<Endpoint> = (0..2)
         .map(|_| {
             let mut endpoint = dial.connect();
             endpoint.send_raw(&[0xff; 100]);
@@ -97,10 +98,41 @@ fn connections_that_failed_and_do_not_close_make_room() {
             endpoint
         })
         .collect();
+    let stranger = Identity::of(&home.keys.delegate);
+    failed.extend((0..2).map(|_| {
+        let mut endpoint = Dial::to(manager.address).with(&stranger).handshake();
+        assert_eq!(endpoint.receive(), Err(End::Alert(46)));
+        endpoint
+    }));
     let took = is_served_within(&dial, GRACE_AND_MORE);
     assert!(took >= GRACE / 2, "all places were taken: {took:?}");
     manager.says("TLS failed");
     drop(failed);
+}
+
+/// A ClientHello costs nothing to send again and again, so it does not keep a place for as long as a handshake may take.
+#[test]
+fn handshakes_that_do_not_go_on_make_room_after_three_seconds_if_others_wait() {
+    let home = Home::new();
+    let options = ["--cores", "1", "--handshakes-max", "4", "--handshake-timeout", "60s"];
+    let manager = home.start(&options, &["echo"]);
+    let dial = home.dial(&manager);
+    let mut stopped: Vec<Endpoint> = (0..4)
+        .map(|_| {
+            let mut endpoint = dial.connect();
+            let hello = endpoint.hello();
+            endpoint.send_raw(&hello);
+            endpoint.tcp.peek(&mut [0]).unwrap();
+            endpoint
+        })
+        .collect();
+    // Silent ones hold no place in set-up, so to close them would be in vain.
+    let mut silent = dial.connect();
+    let took = is_served_within(&dial, GRACE_AND_MORE * 2);
+    assert!(took >= GRACE * 2, "all places were taken: {took:?}");
+    manager.says("others waited for the place");
+    assert_eq!(silent.handshake(), Ok(()), "it was left alone");
+    assert!(stopped[0].raw_rest().is_ok(), "the oldest one is closed");
 }
 
 #[test]

@@ -38,7 +38,7 @@ pub enum Outcome {
     LeftInSetUp(End),
     /// No complete handshake in time.
     HandshakeTimeout,
-    /// No whole ClientHello for a while, and others waited for the place.
+    /// Its handshake took long, and others waited for the place.
     MadeRoom,
     /// Its key has as many sessions as one key may have.
     TooManyOfKey(KeyId),
@@ -86,7 +86,7 @@ impl fmt::Display for Outcome {
                 f.write_str("no complete TLS handshake in time (--handshake-timeout)")
             }
             Self::MadeRoom => f.write_str(
-                "no whole ClientHello yet, and others waited for the place (--handshakes-max, --sessions-max)",
+                "its handshake took long, and others waited for the place (--handshakes-max, --sessions-max)",
             ),
             Self::TooManyOfKey(key) => write!(
                 f,

@@ -67,6 +67,31 @@ pub enum Request {
     Over(Outcome),
 }
 
+/// How far the set-up of a session has come, as far as it matters to others who wait for its place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SetUpStage {
+    /// It waits at a proxy for its endpoint, for as long as that takes.
+    Waiting,
+    /// Nothing has come.
+    Silent,
+    /// A part of a ClientHello has come.
+    Hello,
+    /// The ClientHello was answered.
+    Handshake,
+    /// The handshake is over.
+    Greeting,
+    /// It has failed, and the endpoint's end is awaited.
+    Failed,
+}
+
+impl SetUpStage {
+    /// It takes work and memory.
+    #[must_use]
+    pub fn occupies_set_up(self) -> bool {
+        matches!(self, Self::Hello | Self::Handshake | Self::Greeting)
+    }
+}
+
 /// What a mlet is told about its session (design section 3).
 #[derive(Debug, Clone)]
 pub struct MletFacts {
@@ -194,29 +219,26 @@ impl Session {
         self.served
     }
 
-    /// The endpoint has sent something and its set-up is under way, which takes work and memory.
-    pub fn occupies_set_up(&self) -> bool {
-        matches!(self.state, State::Hello(_) | State::Handshake(_) | State::Greeting(..))
-    }
-
     /// What comes next from the endpoint costs a key exchange or the check of signatures.
     pub fn is_handshaking(&self) -> bool {
         matches!(self.state, State::Silent | State::Hello(_) | State::Handshake(_))
     }
 
-    /// Nothing has come of this connection, so it makes room if others wait: its endpoint has not sent a whole
-    /// ClientHello, or its set-up has failed and only the endpoint's end is awaited.
-    pub fn may_make_room(&self) -> bool {
+    /// How far its set-up has come.
+    pub fn set_up_stage(&self) -> SetUpStage {
         match self.state {
-            State::Silent | State::Hello(_) => !self.in_backlog,
-            State::Closing(_) => !self.served,
-            State::Handshake(_) | State::Greeting(..) | State::Relay(..) | State::Over => false,
+            State::Silent if self.in_backlog => SetUpStage::Waiting,
+            State::Silent => SetUpStage::Silent,
+            State::Hello(_) => SetUpStage::Hello,
+            State::Handshake(_) => SetUpStage::Handshake,
+            State::Greeting(..) | State::Relay(..) => SetUpStage::Greeting,
+            State::Closing(_) | State::Over => SetUpStage::Failed,
         }
     }
 
-    /// Others wait for what this session holds: it ends at once, if it still [`Self::may_make_room`].
+    /// Others wait for what this session holds: it ends at once, unless its handshake is over.
     pub fn handle_make_room(&mut self, cx: &mut Context<'_>) {
-        if self.may_make_room() {
+        if !self.served && !matches!(self.state, State::Greeting(..) | State::Over) {
             let outcome = self.outcome.take().unwrap_or(Outcome::MadeRoom);
             self.finish(outcome);
             self.advance(cx);

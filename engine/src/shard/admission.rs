@@ -1,17 +1,26 @@
 //! Which connections in set-up hold a place, and which of them make room for others.
 //!
 //! A connection takes a place among the set-ups of its shard with its first byte, so that silent ones cost a descriptor
-//! and nothing else. Where places or descriptors are used up and somebody waits for one, the oldest connections of which
-//! nothing has come for a while are closed. Everybody else keeps what they have.
+//! and nothing else. Where places or descriptors are used up and somebody waits for one, the connections that have been
+//! waited for longest are closed. Those whose bytes have come and wait to be looked at keep what they have, and so
+//! does everybody past the handshake.
+//!
+//! Invariant: a connection stands in `may_go` at most once, and only while it is in set-up.
 
 use std::time::{Duration, Instant};
 
 use super::{SET_UP_GROUP, Shard};
-use crate::proto::session::Session;
+use crate::proto::session::{Session, SetUpStage};
 
-/// How long a connection may take to send its ClientHello though others wait for its place. It is sent with the first
-/// packet after connecting, so a second is several round trips.
+/// How long a connection may take to send its ClientHello, and to close once its set-up has failed, though others wait
+/// for its place. The ClientHello is sent with the first packet after connecting, so a second is several round trips.
 const HELLO_GRACE: Duration = Duration::from_secs(1);
+
+/// The same for the rest of the handshake, in which we took part.
+const HANDSHAKE_GRACE: Duration = Duration::from_secs(3);
+
+/// Connections that a turn looks at to find some that may go.
+const LOOKS_PER_TURN: usize = 256;
 
 impl Shard {
     /// One more set-up may begin. Those whose bytes have come and wait to be looked at count as begun.
@@ -21,19 +30,31 @@ impl Shard {
         self.set_ups + come < self.serving.limits.handshakes_max
     }
 
-    /// Notes that the connection in `slot` was just accepted.
-    pub(super) fn note_unheard(&mut self, slot: usize) {
-        self.oldest_unheard();
-        self.unheard.push_back((self.now, slot, self.connections[slot].id));
-    }
-
-    /// Brings the count of set-ups up to date with the session in `slot`, which was in set-up when it was last looked at.
-    pub(super) fn count_set_up(&mut self, slot: usize) {
+    /// Brings the count of set-ups, and the time at which the connection in `slot` may go, up to date with its session.
+    /// It was in set-up when it was last looked at.
+    pub(super) fn follow_set_up(&mut self, slot: usize) {
         let connection = &mut *self.connections[slot];
         if connection.session.is_served() {
             return self.leave_set_up(slot);
         }
-        let occupies = connection.session.occupies_set_up();
+        let stage = connection.session.set_up_stage();
+        if stage == connection.stage {
+            return;
+        }
+        connection.stage = stage;
+        let may_go = match stage {
+            SetUpStage::Silent | SetUpStage::Hello => Some(connection.accepted + HELLO_GRACE),
+            SetUpStage::Handshake => Some(connection.accepted + HANDSHAKE_GRACE),
+            SetUpStage::Failed => Some(self.now + HELLO_GRACE),
+            SetUpStage::Waiting | SetUpStage::Greeting => None,
+        };
+        self.count_occupied(slot);
+        self.note_may_go(slot, may_go);
+    }
+
+    fn count_occupied(&mut self, slot: usize) {
+        let connection = &mut *self.connections[slot];
+        let occupies = connection.stage.occupies_set_up();
         match (std::mem::replace(&mut connection.occupies_set_up, occupies), occupies) {
             (false, true) => self.set_ups += 1,
             (true, false) => self.set_ups -= 1,
@@ -41,36 +62,40 @@ impl Shard {
         }
     }
 
-    /// Ends as many of the oldest connections of which nothing has come as others wait.
-    pub(super) fn make_room(&mut self) {
-        while self.making_room < self.listeners.waiting() {
-            let Some((accepted, slot)) = self.oldest_unheard() else { return };
-            if self.now < accepted + HELLO_GRACE {
-                return;
+    /// From when on the connection in `slot` may go, if others wait; `None` is never.
+    pub(super) fn note_may_go(&mut self, slot: usize, may_go: Option<Instant>) {
+        let connection = &mut *self.connections[slot];
+        if let Some(before) = std::mem::replace(&mut connection.may_go, may_go) {
+            self.may_go.remove(&(before, slot));
+        }
+        self.may_go.extend(may_go.map(|from| (from, slot)));
+    }
+
+    /// Ends as many connections as others wait, if so many may go, those first that have been waited for longest.
+    /// `needs_set_up`: places in set-up are used up, so that only one that holds such a place is of use.
+    pub(super) fn make_room(&mut self, needs_set_up: bool) {
+        self.room_due = None;
+        let mut wanted = self.listeners.waiting().saturating_sub(self.making_room);
+        let mut going = Vec::new();
+        for &(from, slot) in self.may_go.iter().take(LOOKS_PER_TURN) {
+            if wanted == 0 {
+                break;
             }
-            self.unheard.pop_front();
+            if self.now < from {
+                self.room_due = Some(from);
+                break;
+            }
+            let connection = &self.connections[slot];
+            let is_awaited = connection.under_way.endpoint_receive && !connection.has_come;
+            if is_awaited && (connection.occupies_set_up || !needs_set_up) {
+                going.push(slot);
+                wanted -= 1;
+            }
+        }
+        for slot in going {
             self.making_room += 1;
             self.connections[slot].makes_room = true;
             self.move_session(slot, Session::handle_make_room);
-        }
-    }
-
-    /// When somebody who waits may get the place of a connection of which nothing has come.
-    pub(super) fn room_due(&self) -> Option<Instant> {
-        let (accepted, ..) = self.unheard.front()?;
-        (self.making_room < self.listeners.waiting()).then_some(*accepted + HELLO_GRACE)
-    }
-
-    /// The oldest connection that may make room: when it was accepted, and its slot. Those before it in the list have got
-    /// further, or are over.
-    fn oldest_unheard(&mut self) -> Option<(Instant, usize)> {
-        loop {
-            let (accepted, slot, id) = *self.unheard.front()?;
-            let connection = self.connections.get(slot).filter(|connection| connection.id == id);
-            if connection.is_some_and(|one| one.over.is_none() && one.session.may_make_room()) {
-                return Some((accepted, slot));
-            }
-            self.unheard.pop_front();
         }
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use crate::mailbox::SessionId;
 use crate::proto::outcome::Outcome;
-use crate::proto::session::Session;
+use crate::proto::session::{Session, SetUpStage};
 
 /// A session's sockets and what is under way on them.
 pub(super) struct Connection {
@@ -28,8 +28,14 @@ pub(super) struct Connection {
     pub(super) timer: Option<Instant>,
     /// Before START was answered; its source counts, and it receives into the buffers of set-up.
     pub(super) in_set_up: bool,
+    /// How far its set-up had come when it was last looked at.
+    pub(super) stage: SetUpStage,
     /// Counts among the set-ups that take work and memory.
     pub(super) occupies_set_up: bool,
+    /// From when on it may be ended if others wait for its place.
+    pub(super) may_go: Option<Instant>,
+    /// Bytes of its set-up have come and wait to be looked at.
+    pub(super) has_come: bool,
     /// It was ended because others wait for its place.
     pub(super) makes_room: bool,
     /// The session is over; only operations under way keep the sockets open.

@@ -70,6 +70,7 @@ impl Shard {
     /// Opens sessions for those who wait, as many as the limits allow, and accepts more when nobody
     /// waits any longer.
     pub(super) fn admit(&mut self) {
+        self.room_due = None;
         while let Some(endpoint) = self.listeners.waiting.pop_front() {
             let has_room = self.has_room_for_set_up();
             if has_room && self.counts.open_session() {
@@ -77,7 +78,7 @@ impl Shard {
                 continue;
             }
             self.listeners.waiting.push_front(endpoint);
-            self.make_room();
+            self.make_room(!has_room);
             if has_room {
                 self.listeners.paused_until = Some(self.now + ROOM_RETRY);
             }

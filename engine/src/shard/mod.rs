@@ -14,7 +14,7 @@ mod start;
 mod timers;
 
 use std::collections::hash_map::Entry;
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -36,7 +36,7 @@ use crate::mailbox::{
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN};
 use crate::proto::outcome::End;
 use crate::proto::serving::Serving;
-use crate::proto::session::{Context, Session};
+use crate::proto::session::{Context, Session, SetUpStage};
 use crate::sys::ring::{Completion, Event, GroupSize, Received, Ring, RingError};
 use crate::sys::socket;
 use crate::wire::time::Ticks;
@@ -95,8 +95,10 @@ pub(crate) struct Shard {
     connections: Slab<Box<Connection>>,
     /// Set-ups that take work and memory: something has come, and START was not answered.
     set_ups: usize,
-    /// Accepted connections without a whole ClientHello, oldest first; those that have got further are still here.
-    unheard: VecDeque<(Instant, usize, SessionId)>,
+    /// From when on a connection in set-up may be ended if others wait for its place, with its slot.
+    may_go: BTreeSet<(Instant, usize)>,
+    /// When the next of them may, while others wait.
+    room_due: Option<Instant>,
     /// Connections that were ended to make room and are not closed yet.
     making_room: usize,
     /// How many connections in set-up come from each address; kept only when that is limited.
@@ -140,7 +142,8 @@ impl Shard {
             listeners: Listeners::new(Vec::new()),
             connections: Slab::new(),
             set_ups: 0,
-            unheard: VecDeque::new(),
+            may_go: BTreeSet::new(),
+            room_due: None,
             making_room: 0,
             sources: HashMap::new(),
             relays: false,
@@ -195,7 +198,7 @@ impl Shard {
 
     /// How long the turn may wait for a completion.
     fn patience(&self, mail_is_out: bool) -> Option<Duration> {
-        let due = [self.timers.next_due(), self.listeners.paused_until(), self.room_due()];
+        let due = [self.timers.next_due(), self.listeners.paused_until(), self.room_due];
         let due = due.into_iter().flatten().min();
         let until_due = due.map(|due| due.saturating_duration_since(self.now));
         // All buffers are back, so that whoever still waits for one can be helped at once.
@@ -217,8 +220,9 @@ impl Shard {
                     self.take_accepted(listener, accepted);
                 }
                 (Token::EndpointReceive(slot), Event::Received(received)) => {
-                    let connection = &self.connections[slot];
+                    let connection = &mut *self.connections[slot];
                     if connection.in_set_up && connection.over.is_none() {
+                        connection.has_come = true;
                         self.set_up_backlog.push_back((slot, received));
                     } else {
                         self.relays |= connection.over.is_none();
@@ -278,7 +282,9 @@ impl Shard {
     }
 
     fn take_endpoint_bytes(&mut self, slot: usize, received: io::Result<Received>) {
-        self.connections[slot].under_way.endpoint_receive = false;
+        let connection = &mut *self.connections[slot];
+        connection.under_way.endpoint_receive = false;
+        connection.has_come = false;
         self.take_received(slot, received, Session::handle_endpoint_bytes, |session, end, cx| {
             session.handle_endpoint_end(end, cx);
         });
@@ -420,7 +426,6 @@ impl Shard {
         }
         let session = Session::new(peer, Arc::clone(&self.serving), self.now);
         let slot = self.insert(endpoint, peer, session, None);
-        self.note_unheard(slot);
         self.settle(slot);
     }
 
@@ -462,7 +467,10 @@ impl Shard {
             mlet_input_ended: false,
             timer: None,
             in_set_up: true,
+            stage: SetUpStage::Waiting,
             occupies_set_up: false,
+            may_go: None,
+            has_come: false,
             makes_room: false,
             over: None,
             cancelled: false,
@@ -485,7 +493,9 @@ impl Shard {
         let connection = &mut self.connections[slot];
         connection.in_set_up = false;
         self.set_ups -= usize::from(std::mem::take(&mut connection.occupies_set_up));
-        if let Entry::Occupied(mut count) = self.sources.entry(connection.peer) {
+        let peer = connection.peer;
+        self.note_may_go(slot, None);
+        if let Entry::Occupied(mut count) = self.sources.entry(peer) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {
                 count.remove();

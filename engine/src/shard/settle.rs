@@ -44,7 +44,7 @@ impl Shard {
         self.free_vain_permit(slot);
         let connection = &mut *self.connections[slot];
         if connection.in_set_up {
-            self.count_set_up(slot);
+            self.follow_set_up(slot);
         }
         let connection = &mut *self.connections[slot];
         if connection.over.is_some() {
