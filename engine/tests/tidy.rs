@@ -156,7 +156,11 @@ fn no_program_prints_debug_forms() {
 }
 
 fn is_debug_form(line: &str) -> bool {
-    let formats = line.contains(":?}") || line.contains(":#?}");
+    let is_format = |(at, _): (usize, &str)| {
+        let braces = line.get(..at).unwrap_or_default().rsplit('{').next().unwrap_or_default();
+        line.contains('{') && braces.contains(':') && !braces.contains('}')
+    };
+    let formats = line.match_indices("?}").any(is_format) || line.contains("dbg!(");
     // In code a question mark stands behind something; in front of a name it is the sigil of tracing.
     let is_sigil = |(at, _): (usize, &str)| {
         let before = line.get(..at).and_then(|text| text.chars().next_back());
@@ -171,6 +175,7 @@ fn debug_forms_are_known_from_other_code() {
     for line in [
         r#"write!(f, "failed: {error:?}")"#,
         r#"println!("{:#?}", x);"#,
+        r#"println!("{x:>8?} {:02x?}", y);"#,
         "tracing::warn!(?error, name)",
         "debug!(cause = ?error.kind());",
         "fn main() -> Result<(), Error> {",

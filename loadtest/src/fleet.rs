@@ -79,7 +79,10 @@ async fn serve(options: &Options) -> Result<(), HostError> {
     let started = Instant::now();
     let members = members(options)?;
     let total = members.len();
-    tracing::info!("{total} endpoints have their identities, after {:.1?}", started.elapsed());
+    tracing::info!(
+        "{total} endpoints have their identities, after {:.1} s",
+        started.elapsed().as_secs_f64()
+    );
     let subscribed = Arc::new(AtomicUsize::new(0));
     let mut fleet = JoinSet::new();
     // Not `Dispatch::none`: what that is not interested in first would never be logged by anybody.

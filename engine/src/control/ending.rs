@@ -100,6 +100,7 @@ impl Control {
             self.wait().await.map_err(lack(WAITING))?;
             self.take_signals();
             self.take_events();
+            self.tend_log();
             self.flush();
         }
         if let Some(publication) = self.publication.take() {

@@ -141,7 +141,9 @@ impl Control {
         self.failure = Some(RunError::SupervisorLost);
         self.close_sessions();
         self.flush_shards();
-        if let Err(error) = children::end_all_children(self.graces) {
+        // A further signal shortens the wait, as it does where the supervisor ends them.
+        let is_hurried = || matches!(self.signals.inner.receive(), Ok(Some(_)));
+        if let Err(error) = children::end_all_children(self.graces, is_hurried) {
             error!("mlets may be left behind: {error}");
         }
         self.sessions.lose_mlets();

@@ -55,10 +55,13 @@ pub fn become_subreaper() -> io::Result<()> {
 ///
 /// # Errors
 /// When `/proc` cannot be read to find them.
-pub fn end_all_children(graces: Graces) -> io::Result<()> {
+pub fn end_all_children(graces: Graces, mut is_hurried: impl FnMut() -> bool) -> io::Result<()> {
     let mut ending = Ending::new(now(), graces);
     loop {
         let now = now();
+        if is_hurried() {
+            ending.hurry(now, Graces::NONE);
+        }
         if reap(|_, _| ()) == Reaped::NoneLeft || !ending.pass(now)? {
             return Ok(());
         }

@@ -31,13 +31,15 @@ pub struct Section<'a> {
 /// missing reaches up to the next.
 #[must_use]
 pub fn sections(file: &[u8]) -> Vec<Section<'_>> {
-    let file = file.strip_prefix(BYTE_ORDER_MARK).unwrap_or(file);
     let mut found: Vec<Section<'_>> = Vec::new();
     // Where the last section begins, while its END has not come.
     let mut open: Option<usize> = None;
     let mut at = 0;
     for line in file.split_inclusive(|byte| matches!(byte, b'\n' | b'\r')) {
-        let (start, end) = (at, at + line.len());
+        let end = at + line.len();
+        // Files that were put together have one before each section.
+        let line = line.strip_prefix(BYTE_ORDER_MARK).unwrap_or(line);
+        let start = end - line.len();
         at = end;
         if let Some(label) = boundary(line, "BEGIN") {
             open = Some(start);
@@ -123,7 +125,7 @@ fn decode(section: Section<'_>, label: &'static str) -> Result<Zeroizing<Vec<u8>
     // Room for all at once: growing would leave copies behind that nobody wipes.
     let mut strict = Zeroizing::new(Vec::with_capacity(2 * text.len() + LINE_LEN));
     strict.extend_from_slice(begin.as_bytes());
-    for (index, byte) in body.iter().filter(|byte| byte.is_ascii_graphic()).enumerate() {
+    for (index, byte) in body.iter().filter(|byte| !byte.is_ascii_whitespace()).enumerate() {
         if index % LINE_LEN == 0 {
             strict.push(b'\n');
         }

@@ -458,7 +458,7 @@ fn a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended() {
     assert!(rig.supervisor.flush().is_err());
 
     let began = rig::now();
-    children::end_all_children(rig::GRACES).unwrap();
+    children::end_all_children(rig::GRACES, || false).unwrap();
     assert!(began.elapsed() < Duration::from_secs(3));
     assert_eq!(rig::marked(), []);
     set_child_subreaper(false).unwrap();

@@ -221,7 +221,12 @@ impl Event {
 /// The bytes of SET UP.
 pub(super) fn encode_set_up(lack: Option<&Lack>) -> Vec<u8> {
     let mut out = vec![SET_UP];
-    out.extend(lack.map_or(0, Lack::errno).to_be_bytes());
+    // 0 is for none, also where the reason is not the kernel's.
+    let errno = lack.map_or(0, |lack| match lack.errno() {
+        0 => nix::libc::EIO,
+        errno => errno,
+    });
+    out.extend(errno.to_be_bytes());
     out.extend(lack.map_or("", Lack::doing).as_bytes());
     out
 }

@@ -37,6 +37,17 @@ fn a_byte_order_mark_notes_and_odd_lines_do_not_matter() {
 }
 
 #[test]
+fn files_with_marks_that_were_put_together_keep_every_section() {
+    let (one, two) = (section(KEY, b"one"), section(KEY, b"two"));
+    let file = format!("\u{feff}{one}\u{feff}{two}");
+    let held = list(file.as_bytes(), KEY).unwrap();
+    assert_eq!(held.iter().map(|held| held.to_vec()).collect::<Vec<_>>(), [b"one", b"two"]);
+    assert!(super::one(file.as_bytes(), &[KEY]).is_err());
+    let noisy = one.replace("\n-----END", "\u{a0}\n-----END");
+    assert!(list(noisy.as_bytes(), KEY).is_err(), "what is no white space is not overlooked");
+}
+
+#[test]
 fn one_of_several_is_never_picked_silently() {
     let two = section(KEY, b"a") + &section("CERTIFICATE", b"c") + &section(KEY, b"b");
     let error = read(two.as_bytes()).unwrap_err();
