@@ -112,8 +112,8 @@ async fn report(subscribed: &AtomicUsize, total: usize, started: Instant) {
         let now = subscribed.load(Ordering::Relaxed);
         if now != last {
             tracing::info!(
-                "{now} of {total} endpoints are subscribed, after {:.1?}",
-                started.elapsed()
+                "{now} of {total} endpoints are subscribed, after {:.1} s",
+                started.elapsed().as_secs_f64()
             );
             last = now;
         }
