@@ -129,7 +129,7 @@ struct LimitArgs {
     /// Sessions at once; 0: as many as fds allow
     #[arg(long, value_name = "N", default_value = "0")]
     sessions_max: usize,
-    /// Sessions of one endpoint key at once; 0: no limit [default: a quarter of all, at least 16]
+    /// Sessions of one key at once; 0: no limit [default: 1/4, >= 16]
     #[arg(long, value_name = "N")]
     sessions_per_key_max: Option<usize>,
     /// In set-up from one address, per core; 0: no limit
