@@ -1,4 +1,4 @@
-//! One connection of a broker after its handshake: messages of [`rules`](super::rules) in, notifications
+//! One connection of a broker after its handshake: messages of [`rules`] in, notifications
 //! of the [`Board`](super::board::Board) out.
 //!
 //! Invariant: the publications and the subscription of a connection are on the board for no longer than
