@@ -148,6 +148,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 (self.begun, self.charge) = (None, None);
                 return Ok(Some((message_type, payload)));
             }
+            self.has_to_wait()?;
             let mut bytes = Vec::with_capacity(self.read_len);
             let reading = self.stream.read_buf(&mut bytes);
             let read = match (&self.patience, self.begun) {
@@ -160,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
                 _ => reading.await,
             };
             match read {
-                Ok(1..) => self.push(&bytes)?,
+                Ok(1..) => self.framer.push(&bytes),
                 // rustls calls a missing close_notify an unexpected end; for us it is one (3.6).
                 Err(error) if error.kind() != io::ErrorKind::UnexpectedEof => {
                     return Err(error.into());
@@ -171,9 +172,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         }
     }
 
-    fn push(&mut self, bytes: &[u8]) -> Result<(), LinkError> {
-        self.framer.push(bytes);
-        let Some(patience) = &self.patience else { return Ok(()) };
+    /// No whole message is there. Of the next one some may be: also when it came together with the last one.
+    fn has_to_wait(&mut self) -> Result<(), LinkError> {
+        let Some(patience) = self.patience.as_ref().filter(|_| !self.framer.is_empty()) else {
+            return Ok(());
+        };
         self.begun.get_or_insert_with(Instant::now);
         if self.framer.len() > SMALL_MESSAGE_LEN && self.charge.is_none() {
             let charge = patience.purse.charge(patience.charge).map_err(LinkError::Memory)?;
@@ -217,5 +220,51 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         };
         // Whatever goes wrong now, the session is over.
         let _ = timeout(CLOSE_TIMEOUT, closing).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::{IpAddr, Ipv4Addr};
+
+    use tokio::io::duplex;
+
+    use super::*;
+    use crate::hosting::{Memory, Source};
+
+    const LONG: Duration = Duration::from_secs(30);
+
+    /// START, and the front of a message of 30,000 bytes.
+    fn one_and_a_part(part_len: usize) -> Vec<u8> {
+        [&[0x20, 0, 0, 0, 0x38, 0, 0x75, 0x30][..], &vec![1; part_len]].concat()
+    }
+
+    fn link(stream: tokio::io::DuplexStream, memory_max: usize) -> Link<tokio::io::DuplexStream> {
+        let source = Source::of(IpAddr::V4(Ipv4Addr::LOCALHOST));
+        let purse = Memory::new(memory_max, 100).purse(source);
+        let timeout = Duration::from_millis(200);
+        Link::small(stream, 65_536).with_patience(Patience { timeout, purse, charge: 1_000 })
+    }
+
+    #[tokio::test]
+    async fn what_has_come_with_the_message_before_has_a_deadline_too() {
+        let (mut peer, stream) = duplex(4096);
+        let mut link = link(stream, 1_000);
+        peer.write_all(&one_and_a_part(1)).await.unwrap();
+        assert!(link.receive().await.unwrap().is_some());
+        let ended = timeout(LONG, link.receive()).await.unwrap();
+        assert!(matches!(ended, Err(LinkError::TooSlow { .. })), "{ended:?}");
+    }
+
+    #[tokio::test]
+    async fn a_large_message_is_paid_for_and_silence_has_no_deadline() {
+        let (mut peer, stream) = duplex(65_536);
+        let mut link = link(stream, 999);
+        peer.write_all(&one_and_a_part(0)[..4]).await.unwrap();
+        assert!(link.receive().await.unwrap().is_some());
+        assert!(timeout(LONG / 60, link.receive()).await.is_err(), "nothing has begun");
+        peer.write_all(&one_and_a_part(8_000)[4..]).await.unwrap();
+        let ended = timeout(LONG, link.receive()).await.unwrap();
+        assert!(matches!(ended, Err(LinkError::Memory(_))), "{ended:?}");
     }
 }
