@@ -6,7 +6,7 @@
 
 use std::fmt::{self, Arguments};
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::time::Instant;
 use tracing::Level;
@@ -36,11 +36,13 @@ pub(crate) struct ConnectionLog {
 struct Limited {
     pace: Pace,
     left_out: u64,
+    /// One of them was a warning, so that their number is told as one.
+    warnings_left_out: bool,
 }
 
 impl Limited {
     fn new((per_second, at_once): (usize, usize)) -> Self {
-        Self { pace: Pace::new(per_second, at_once), left_out: 0 }
+        Self { pace: Pace::new(per_second, at_once), left_out: 0, warnings_left_out: false }
     }
 
     /// Whether one more line may be written, and how many were left out before it.
@@ -50,6 +52,10 @@ impl Limited {
         }
         self.left_out += 1;
         None
+    }
+
+    fn left_out_level(&self) -> Level {
+        if self.warnings_left_out { Level::WARN } else { Level::INFO }
     }
 }
 
@@ -66,20 +72,26 @@ impl LogLines {
 
     /// Tells how many lines were left out since it was told last, if it can be told now.
     pub(crate) fn tell(&self) {
-        let mut limited = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if limited.left_out > 0 {
-            let left_out = limited.next(Instant::now());
+        let mut limited = self.limited();
+        if limited.left_out > 0 && limited.pace.try_use(1, Instant::now()) {
+            let left_out = std::mem::take(&mut limited.left_out);
             drop(limited);
-            tell(left_out);
+            tell(Some(left_out));
         }
     }
 
-    fn write(&self, level: Level, text: Arguments<'_>) {
-        let next = self.0.lock().unwrap_or_else(PoisonError::into_inner).next(Instant::now());
+    /// Whether it was written; if not, it is counted.
+    fn write(&self, level: Level, text: Arguments<'_>) -> bool {
+        let next = self.limited().next(Instant::now());
         if next.is_some() {
             tell(next);
             write(level, text);
         }
+        next.is_some()
+    }
+
+    fn limited(&self) -> MutexGuard<'_, Limited> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -112,17 +124,31 @@ impl ConnectionLog {
 
     /// Something to look into.
     pub(crate) fn warn(&mut self, text: Arguments<'_>) {
-        self.write(Level::WARN, text);
+        if tracing::enabled!(Level::WARN) {
+            self.write(Level::WARN, text);
+        }
     }
 
     fn write(&mut self, level: Level, text: Arguments<'_>) {
-        match self.limited.next(Instant::now()) {
-            None => {}
-            Some(0) => self.all.write(level, text),
-            Some(left_out) => {
-                self.all
-                    .write(level, format_args!("{text} ({left_out} lines of it left out before)"));
+        let left_out = match self.limited.next(Instant::now()) {
+            None => {
+                self.limited.warnings_left_out |= level == Level::WARN;
+                return;
             }
+            Some(0) => {
+                self.all.write(level, text);
+                return;
+            }
+            Some(left_out) => left_out,
+        };
+        // The number of warnings is told as a warning.
+        let level = level.min(self.limited.left_out_level());
+        let text = format_args!("{text} ({left_out} lines of it left out before)");
+        if self.all.write(level, text) {
+            self.limited.warnings_left_out = false;
+        } else {
+            // They are still to be told; the line itself is counted with all others.
+            self.limited.left_out = left_out;
         }
     }
 }
@@ -131,8 +157,11 @@ impl Drop for ConnectionLog {
     fn drop(&mut self) {
         let Limited { left_out, .. } = self.limited;
         if left_out > 0 {
-            self.all
-                .write(Level::INFO, format_args!("{}: {left_out} log lines left out", self.peer));
+            let text = format_args!("{}: {left_out} log lines left out", self.peer);
+            if !self.all.write(self.limited.left_out_level(), text) {
+                // It was counted as one line, and stands for so many.
+                self.all.limited().left_out += left_out - 1;
+            }
         }
     }
 }
@@ -169,6 +198,39 @@ mod tests {
         assert_eq!(first[..20], [Some(0); 20]);
         assert_eq!(first[20..], [None; 80]);
         assert_eq!(lines(1)[..2], [Some(80), None]);
+    }
+
+    /// What a log of this level shows of so many warnings of one connection, and the number of those that
+    /// are not told yet; all connections may write so many lines.
+    fn shown(level: Level, warnings: usize, all: usize) -> (String, u64) {
+        let (reader, writer) = std::io::pipe().unwrap();
+        let writer = move || writer.try_clone().unwrap();
+        let subscriber =
+            tracing_subscriber::fmt().with_max_level(level).with_writer(writer).finish();
+        let lines = Arc::new(LogLines(Mutex::new(Limited::new((1, all)))));
+        tracing::subscriber::with_default(subscriber, || {
+            let mut log = lines.of(([192, 0, 2, 1], 5).into());
+            (0..warnings).for_each(|number| log.warn(format_args!("warning {number}")));
+        });
+        let left_out = lines.limited().left_out;
+        (std::io::read_to_string(reader).unwrap(), left_out)
+    }
+
+    #[test]
+    fn who_asks_for_warnings_only_hears_how_many_were_left_out() {
+        let (log, _) = shown(Level::WARN, 25, 100);
+        assert!(log.contains("warning 19") && !log.contains("warning 20"), "{log}");
+        assert!(log.contains("192.0.2.1:5: 5 log lines left out"), "{log}");
+        assert_eq!(shown(Level::ERROR, 25, 100), (String::new(), 0));
+    }
+
+    #[test]
+    fn what_the_limit_of_all_refuses_stays_counted() {
+        // All lines of the connection but five are left out by its own limit, and their number by that of all.
+        let (_, left_out) = shown(Level::INFO, 25, 20);
+        assert_eq!(left_out, 5);
+        let (_, left_out) = shown(Level::INFO, 25, 7);
+        assert_eq!(left_out, 18);
     }
 
     #[test]
