@@ -71,7 +71,7 @@ pub(crate) struct Board {
     publications: BTreeMap<u64, Held>,
     by_end: BTreeSet<(Ticks, u64)>,
     channels: HashMap<ChannelId, Channel>,
-    keys: HashMap<KeyId, Count>,
+    keys: HashMap<KeyId, OfKey>,
     /// Number of the latest publication.
     latest: u64,
     /// Number of the latest listener.
@@ -93,9 +93,11 @@ struct Channel {
 }
 
 /// What one key has on the board.
-#[derive(Debug, Clone, Copy, Default)]
-struct Count {
-    publications: usize,
+#[derive(Debug, Default)]
+struct OfKey {
+    /// Its publications.
+    by_end: BTreeSet<(Ticks, u64)>,
+    /// Channels of all of them.
     channels: usize,
 }
 
@@ -128,20 +130,22 @@ impl Board {
         limits: &Limits,
         now: Ticks,
     ) -> Result<u64, Refusal> {
-        self.take_down_ended(now);
+        self.take_down_ended(key, now);
         let Limits { publications_max, channels_max, .. } = *limits;
-        let count = self.keys.get(&key).copied().unwrap_or_default();
         let (publications, channels) =
-            (count.publications + 1, count.channels + publication.channels.len());
-        if publications > publications_max {
+            self.keys.get(&key).map_or((0, 0), |of_key| (of_key.by_end.len(), of_key.channels));
+        let channels = channels + publication.channels.len();
+        if publications >= publications_max {
             return Err(Refusal::TooManyPublications { max: publications_max });
         }
         if channels > channels_max {
             return Err(Refusal::TooManyChannels { max: channels_max });
         }
-        self.keys.insert(key, Count { publications, channels });
         self.latest += 1;
         let number = self.latest;
+        let of_key = self.keys.entry(key).or_default();
+        of_key.by_end.insert((publication.until, number));
+        of_key.channels = channels;
         let publication = Arc::new(publication);
         for channel in &publication.channels {
             let channel = self.channels.entry(*channel).or_default();
@@ -159,10 +163,10 @@ impl Board {
         for id in &publication.channels {
             self.change_channel(*id, |channel| drop(channel.publications.remove(&number)));
         }
-        if let Some(count) = self.keys.get_mut(&key) {
-            count.publications -= 1;
-            count.channels -= publication.channels.len();
-            if count.publications == 0 {
+        if let Some(of_key) = self.keys.get_mut(&key) {
+            of_key.by_end.remove(&(publication.until, number));
+            of_key.channels -= publication.channels.len();
+            if of_key.by_end.is_empty() {
                 self.keys.remove(&key);
             }
         }
@@ -219,11 +223,14 @@ impl Board {
         }
     }
 
-    fn take_down_ended(&mut self, now: Ticks) {
+    /// Those of this key first, which must not be refused for what has ended.
+    fn take_down_ended(&mut self, key: KeyId, now: Ticks) {
         for _ in 0..TAKEN_DOWN_MAX {
-            match self.by_end.first() {
-                Some((until, number)) if *until <= now => self.withdraw(*number),
-                _ => return,
+            let own = self.keys.get(&key).and_then(|of_key| of_key.by_end.first());
+            let ended = own.into_iter().chain(self.by_end.first()).find(|(until, _)| *until <= now);
+            match ended.copied() {
+                Some((_, number)) => self.withdraw(number),
+                None => return,
             }
         }
     }

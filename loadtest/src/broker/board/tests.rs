@@ -163,6 +163,29 @@ fn what_a_key_may_publish_is_counted_over_all_its_connections_until_it_ends() {
     publish(&mut board, 1, &[1, 2], Ticks::MAX, Ticks(2_000)).unwrap();
 }
 
+/// Others' publications have ended before, and more of them than are taken down at once.
+#[test]
+fn what_has_ended_of_a_key_does_not_count_for_it_however_much_of_others_has_ended() {
+    let memory = Memory::new(1 << 20, 100);
+    let limits = Limits { publications_max: 2, ..Limits::default() };
+    let mut board = Board::default();
+    let publish = |board: &mut Board, until, now| {
+        let publication = Publication { until, ..publication(&[1], "") };
+        board.publish(publication, key(0), charge(&memory, 1), &limits, now).map(drop)
+    };
+    publish(&mut board, Ticks(2_000), NOW).unwrap();
+    publish(&mut board, Ticks::MAX, NOW).unwrap();
+    assert!(publish(&mut board, Ticks::MAX, Ticks(1_999)).is_err(), "neither has ended");
+    for number in 0..TAKEN_DOWN_MAX {
+        let other =
+            PublicKey([u8::try_from(number / 2).unwrap(), 2].repeat(16).try_into().unwrap());
+        let publication = Publication { until: Ticks(1_500), ..publication(&[1], "") };
+        board.publish(publication, other.key_id(), charge(&memory, 1), &limits, NOW).unwrap();
+    }
+    publish(&mut board, Ticks::MAX, Ticks(2_000)).unwrap();
+    assert_eq!(board.keys[&key(0)].by_end.len(), 2, "the ended one is gone");
+}
+
 #[tokio::test]
 async fn only_who_listens_on_a_channel_is_woken_for_it() {
     let mut board = Board::default();
