@@ -15,7 +15,7 @@ use engine::wire::key::PublicKey;
 use engine::wire::time::Ticks;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
@@ -26,8 +26,8 @@ use super::limits::Limits;
 use super::refusal::Refusal;
 use super::rules::Role;
 use crate::hosting::{
-    ConnectionLog, Ending, Listening, Memory, Room, Seat, Service, Source, WholeRecords, seconds,
-    share,
+    ConnectionLog, Ending, HELD_FOR, Listening, Memory, Room, Seat, Service, Source, WholeRecords,
+    seconds, share, whole_hello,
 };
 use crate::link::LinkError;
 use crate::tls_reason;
@@ -58,7 +58,10 @@ impl Broker {
         // Subscribers are many; they must not take the seats of publishers.
         let rooms = [room(limits.publishers_max), room(limits.subscribers_max)];
         let shared = Arc::new(Shared {
-            handshakes: Room::for_handshakes(limits.handshakes_max),
+            handshakes: Room::for_handshakes(
+                limits.handshakes_max,
+                share(limits.handshakes_max, percent),
+            ),
             memory: Memory::new(limits.memory_max, percent),
             limits,
             tls: TlsAcceptor::from(tls),
@@ -204,19 +207,27 @@ async fn converse(
         accepted = timeout(limit, Box::pin(accept(&shared, stream, source))) => accepted
             .map_err(|_| Failure::Handshake(io::ErrorKind::TimedOut.into()))??,
     };
-    seat.settle();
     let key = client_key(&stream).ok_or(Failure::NoIdentity)?;
     tracing::debug!("{} has the key {}", log.peer(), key.key_id());
     let max = shared.limits.connections_per_key_max;
     let key_use = shared.keys.enter(key.key_id(), &shared.limits, Instant::now());
-    let key_use = key_use.ok_or(Failure::TooManyOfKey { max })?;
+    let Some(key_use) = key_use else {
+        // Not at once, or it would be here again at once; but it keeps nobody else from a seat.
+        tokio::select! {
+            () = ending.wait() => {}
+            () = seat.must_leave() => {}
+            () = sleep(HELD_FOR) => {}
+        }
+        return Err(Failure::TooManyOfKey { max });
+    };
+    seat.settle();
     let peer = Peer { role, key, key_use, source };
     Conversation::new(shared, stream, peer, log).run(ending).await
 }
 
-/// Shakes hands. A client that says nothing takes no place of the others' handshakes.
+/// Shakes hands. A client that says nothing, or half a ClientHello, takes no place of the others' handshakes.
 async fn accept(shared: &Shared, stream: TcpStream, source: Source) -> Result<Stream, Failure> {
-    stream.readable().await.map_err(Failure::Handshake)?;
+    whole_hello(&stream, usize::MAX).await.map_err(Failure::Handshake)?;
     let Ok(place) = shared.handshakes.enter(source).await else { return Err(Failure::Evicted) };
     let stream = WholeRecords::new(stream, shared.limits.message_timeout);
     let mut stream = tokio::select! {

@@ -4,7 +4,7 @@
 //! listen         addresses as typed, listening sockets
 //! service        accepting, and a tidy end      room    how many at once, and who makes room
 //! memory, pace   how much, and how often        source  of whom
-//! whole_records  no half records for long
+//! whole_hello    no place for half a ClientHello    whole_records  no half records for long
 //! log_lines      what connections log           log_writer  stderr that holds up nobody
 //! ```
 //!
@@ -18,6 +18,7 @@ mod pace;
 mod room;
 mod service;
 mod source;
+mod whole_hello;
 mod whole_records;
 
 use std::fmt;
@@ -38,14 +39,16 @@ use log_writer::LogWriter;
 pub(crate) use memory::{Charge, Memory, MemoryFull, Purse};
 pub(crate) use pace::Pace;
 pub(crate) use room::{Room, Seat};
-pub(crate) use service::{Ending, Service};
+pub(crate) use service::{Ending, HELD_FOR, Service};
 pub(crate) use source::{Source, share};
+pub(crate) use whole_hello::whole_hello;
 pub(crate) use whole_records::WholeRecords;
 
 /// How long the end waits for a log that is read slowly.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
-/// Open files of a process beside those of its connections.
-const FDS_BASE: u64 = 64;
+/// Open files of a process beside those of its connections: its own, and those that four listening sockets hold of
+/// connections that are sent away.
+const FDS_BASE: u64 = 64 + 4 * service::HELD_MAX as u64;
 
 /// How much is logged.
 #[derive(Debug, Args)]

@@ -6,13 +6,16 @@
 //! settled  keeps its seat as long as it wants
 //! ```
 //!
-//! So those that say nothing, or little and slowly, cannot keep others out. Not here: deadlines.
+//! So those that say nothing, or little and slowly, cannot keep others out. Who comes from a source that has its
+//! share is sent away; with handshakes, it waits until one of its own source is over, and nobody else with it.
+//! Not here: deadlines.
 //!
-//! Invariant: nobody has to leave before [`UNDISTURBED`] (a handshake: [`HANDSHAKE_UNDISTURBED`]), and no more have to than newcomers wait.
+//! Invariant: nobody has to leave before [`UNDISTURBED`] (a handshake: [`HANDSHAKE_UNDISTURBED`]), and no more
+//! have to than newcomers wait.
 
 use std::collections::{BTreeMap, HashMap};
 use std::pin::pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
@@ -27,11 +30,16 @@ pub(crate) const UNDISTURBED: Duration = Duration::from_secs(1);
 /// can take as long without any fault of its peer, and who is sent away comes again and costs another.
 const HANDSHAKE_UNDISTURBED: Duration = Duration::from_secs(3);
 
+/// So many shares are remembered before those that nobody needs any more are looked for.
+const FORGOTTEN_BEYOND: usize = 1024;
+
 /// The seats.
 #[derive(Debug)]
 pub(crate) struct Room {
     seats: Arc<Semaphore>,
     per_source_max: usize,
+    /// Whoever comes from a source that has its share waits, and is not sent away.
+    shares_are_waited_for: bool,
     undisturbed: Duration,
     guests: Mutex<Guests>,
 }
@@ -39,6 +47,10 @@ pub(crate) struct Room {
 #[derive(Debug, Default)]
 struct Guests {
     by_source: HashMap<Source, usize>,
+    /// Where shares are waited for: those of the sources that are here or wait.
+    shares: HashMap<Source, Weak<Semaphore>>,
+    /// How many shares there may be before the next search for those that nobody needs.
+    forget_at: usize,
     /// In the order they came.
     unsettled: BTreeMap<u64, Unsettled>,
     /// Number of the next one.
@@ -47,6 +59,7 @@ struct Guests {
 
 #[derive(Debug)]
 struct Unsettled {
+    source: Source,
     since: Instant,
     leave: Arc<Notify>,
 }
@@ -59,6 +72,7 @@ pub(crate) struct Seat {
     number: u64,
     leave: Arc<Notify>,
     _permit: OwnedSemaphorePermit,
+    _of_share: Option<OwnedSemaphorePermit>,
 }
 
 /// The source has as many seats as it may have.
@@ -68,16 +82,24 @@ pub(crate) struct SourceFull;
 impl Room {
     /// So many seats, of which one source may take so many.
     pub(crate) fn new(seats: usize, per_source_max: usize) -> Arc<Self> {
-        let seats = Arc::new(Semaphore::new(seats.min(Semaphore::MAX_PERMITS)));
-        let undisturbed = UNDISTURBED;
-        Arc::new(Self { seats, per_source_max, undisturbed, guests: Mutex::default() })
+        Arc::new(Self {
+            seats: semaphore(seats),
+            per_source_max,
+            shares_are_waited_for: false,
+            undisturbed: UNDISTURBED,
+            guests: Mutex::default(),
+        })
     }
 
-    /// Room for so many handshakes.
-    pub(crate) fn for_handshakes(seats: usize) -> Arc<Self> {
-        let seats = Arc::new(Semaphore::new(seats.min(Semaphore::MAX_PERMITS)));
-        let (per_source_max, undisturbed) = (usize::MAX, HANDSHAKE_UNDISTURBED);
-        Arc::new(Self { seats, per_source_max, undisturbed, guests: Mutex::default() })
+    /// Room for so many handshakes, of which one source may have so many under way.
+    pub(crate) fn for_handshakes(seats: usize, per_source_max: usize) -> Arc<Self> {
+        Arc::new(Self {
+            seats: semaphore(seats),
+            per_source_max,
+            shares_are_waited_for: per_source_max < seats,
+            undisturbed: HANDSHAKE_UNDISTURBED,
+            guests: Mutex::default(),
+        })
     }
 
     /// No seat is free.
@@ -88,51 +110,88 @@ impl Room {
     /// Takes a seat as soon as there is one.
     ///
     /// # Errors
-    /// The source has too many already.
+    /// The source has too many already, and its share is not waited for here.
     pub(crate) async fn enter(self: &Arc<Self>, source: Source) -> Result<Seat, SourceFull> {
-        if self.guests().by_source.get(&source).is_some_and(|taken| *taken >= self.per_source_max) {
+        let of_share = if self.shares_are_waited_for {
+            Some(self.permit(self.share_of(source), Some(source)).await?)
+        } else if self.guests().by_source.get(&source).is_some_and(|n| *n >= self.per_source_max) {
             return Err(SourceFull);
-        }
-        let mut permit = pin!(Arc::clone(&self.seats).acquire_owned());
-        let mut look_at = Some(Instant::now());
-        let permit = loop {
-            tokio::select! {
-                biased;
-                permit = &mut permit => break permit,
-                () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
-                    look_at = self.make_room(Instant::now());
-                }
-            }
+        } else {
+            None
         };
-        // The error would be a closed semaphore; nobody closes it.
-        let permit = permit.map_err(|_| SourceFull)?;
+        let permit = self.permit(Arc::clone(&self.seats), None).await?;
         let leave = Arc::new(Notify::new());
         let mut guests = self.guests();
         guests.next += 1;
         let number = guests.next;
         *guests.by_source.entry(source).or_default() += 1;
-        let unsettled = Unsettled { since: Instant::now(), leave: Arc::clone(&leave) };
+        let unsettled = Unsettled { source, since: Instant::now(), leave: Arc::clone(&leave) };
         guests.unsettled.insert(number, unsettled);
-        Ok(Seat { room: Arc::clone(self), source, number, leave, _permit: permit })
+        drop(guests);
+        let room = Arc::clone(self);
+        Ok(Seat { room, source, number, leave, _permit: permit, _of_share: of_share })
     }
 
-    /// Makes one guest leave; if that cannot be, says when to try again.
-    fn make_room(&self, now: Instant) -> Option<Instant> {
+    /// Waits for one of `seats`, which are all of them or the share of one source.
+    async fn permit(
+        &self,
+        seats: Arc<Semaphore>,
+        of: Option<Source>,
+    ) -> Result<OwnedSemaphorePermit, SourceFull> {
+        let mut permit = pin!(seats.acquire_owned());
+        let mut look_at = Some(Instant::now());
+        loop {
+            tokio::select! {
+                biased;
+                // The error would be a closed semaphore; nobody closes it.
+                permit = &mut permit => return permit.map_err(|_| SourceFull),
+                () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
+                    look_at = self.make_room(of, Instant::now());
+                }
+            }
+        }
+    }
+
+    fn share_of(&self, source: Source) -> Arc<Semaphore> {
         let mut guests = self.guests();
-        let Some(oldest) = guests.unsettled.first_entry() else {
+        if let Some(share) = guests.shares.get(&source).and_then(Weak::upgrade) {
+            return share;
+        }
+        if guests.shares.len() >= guests.forget_at.max(FORGOTTEN_BEYOND) {
+            guests.shares.retain(|_, share| share.strong_count() > 0);
+            // At twice as many the next time, so that a search is paid for by those who have come.
+            guests.forget_at = 2 * guests.shares.len();
+        }
+        let share = semaphore(self.per_source_max);
+        guests.shares.insert(source, Arc::downgrade(&share));
+        share
+    }
+
+    /// Makes one guest leave, of a source if one is named; if that cannot be, says when to try again.
+    fn make_room(&self, of: Option<Source>, now: Instant) -> Option<Instant> {
+        let mut guests = self.guests();
+        let is_meant = |guest: &Unsettled| of.is_none_or(|source| guest.source == source);
+        let oldest = guests.unsettled.iter().find(|(_, guest)| is_meant(guest));
+        let Some((number, since)) = oldest.map(|(number, guest)| (*number, guest.since)) else {
             return Some(now + self.undisturbed);
         };
-        let disturbed = oldest.get().since + self.undisturbed;
+        let disturbed = since + self.undisturbed;
         if now < disturbed {
             return Some(disturbed);
         }
-        oldest.remove().leave.notify_one();
+        if let Some(guest) = guests.unsettled.remove(&number) {
+            guest.leave.notify_one();
+        }
         None
     }
 
     fn guests(&self) -> MutexGuard<'_, Guests> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+fn semaphore(seats: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(seats.min(Semaphore::MAX_PERMITS)))
 }
 
 impl Seat {
@@ -195,15 +254,15 @@ mod tests {
         let (settled, oldest, younger) = (enter().await, enter().await, enter().await);
         settled.settle();
         let now = Instant::now();
-        assert!(room.make_room(now).is_some_and(|at| at > now), "nobody leaves at once");
-        assert_eq!(room.make_room(now + UNDISTURBED), None);
+        assert!(room.make_room(None, now).is_some_and(|at| at > now), "nobody leaves at once");
+        assert_eq!(room.make_room(None, now + UNDISTURBED), None);
         let leaving = [&settled, &oldest, &younger].map(has_to_leave);
         let [settled_leaves, oldest_leaves, younger_leaves] = leaving;
         assert!(!settled_leaves.await && oldest_leaves.await && !younger_leaves.await);
-        assert_eq!(room.make_room(now + UNDISTURBED), None, "the next one");
+        assert_eq!(room.make_room(None, now + UNDISTURBED), None, "the next one");
         assert!(has_to_leave(&younger).await);
         let later = now + 9 * UNDISTURBED;
-        assert!(room.make_room(later).is_some_and(|at| at > later), "who has settled stays");
+        assert!(room.make_room(None, later).is_some_and(|at| at > later), "who has settled stays");
     }
 
     #[tokio::test]
@@ -218,5 +277,42 @@ mod tests {
         let (newcomer, ()) = tokio::join!(room.enter(source(2)), leaving);
         assert!(newcomer.is_ok());
         assert!(started.elapsed() >= UNDISTURBED - Duration::from_millis(50));
+    }
+
+    /// Many that have begun and go on no further, all from one address.
+    #[tokio::test]
+    async fn handshakes_of_one_source_beyond_its_share_make_only_that_source_wait() {
+        let room = Room::for_handshakes(4, 2);
+        let first = room.enter(source(1)).await.unwrap();
+        let second = room.enter(source(1)).await.unwrap();
+        let waiting: Vec<_> = (0..200).map(|_| Box::pin(room.enter(source(1)))).collect();
+        let mut waiting = waiting.into_iter();
+        let mut third = waiting.next().unwrap();
+        let mut others: Vec<_> = waiting.collect();
+        assert!(timeout(Duration::ZERO, &mut third).await.is_err(), "its source has its share");
+        for other in &mut others {
+            assert!(timeout(Duration::ZERO, other).await.is_err());
+        }
+        let newcomer = timeout(Duration::from_secs(30), room.enter(source(2)));
+        let started = Instant::now();
+        newcomer.await.unwrap().unwrap();
+        assert!(started.elapsed() < UNDISTURBED, "{:?}", started.elapsed());
+        assert!(!has_to_leave(&first).await, "nobody had to leave for it");
+        drop(second);
+        third.await.unwrap();
+        drop((first, others));
+        assert!(room.enter(source(1)).await.is_ok());
+        assert_eq!(room.guests().by_source.len(), 0);
+    }
+
+    #[tokio::test]
+    async fn for_a_handshake_that_waits_for_its_share_one_of_its_own_source_leaves() {
+        let room = Room::for_handshakes(4, 1);
+        let [foreign, own] = [room.enter(source(1)).await, room.enter(source(2)).await];
+        let (foreign, own) = (foreign.unwrap(), own.unwrap());
+        let later = Instant::now() + HANDSHAKE_UNDISTURBED;
+        assert_eq!(room.make_room(Some(source(2)), later), None);
+        assert!(has_to_leave(&own).await && !has_to_leave(&foreign).await);
+        assert!(room.make_room(Some(source(2)), later).is_some_and(|at| at > later));
     }
 }

@@ -29,6 +29,10 @@ const LIMIT_LOG_PAUSE: Duration = Duration::from_secs(10);
 const END_GRACE: Duration = Duration::from_secs(2);
 /// How often it is told that log lines were left out, when no other line tells it.
 const TELL_PAUSE: Duration = Duration::from_secs(10);
+/// Who is sent away is closed so much later: original endpoints come again at once.
+pub(crate) const HELD_FOR: Duration = Duration::from_secs(1);
+/// So many of a listening socket are held meanwhile; further ones are closed at once.
+pub(super) const HELD_MAX: usize = 64;
 /// A dead peer is found after two minutes, as by pktxpmgr.
 const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
     .with_time(Duration::from_secs(60))
@@ -72,8 +76,8 @@ impl Service {
     }
 
     /// Serves connections, each in a task of its own that gives its seat in `room` back. Without a seat
-    /// nobody is refused: the kernel's queue waits. One of a source that has too many is closed at once.
-    /// `whom` is for the log.
+    /// nobody is refused: the kernel's queue waits. One of a source that has too many is closed
+    /// without a word, after [`HELD_FOR`]. `whom` is for the log.
     pub(crate) fn serve<F, S>(
         &mut self,
         sockets: Listening,
@@ -95,6 +99,7 @@ impl Service {
                 log: Arc::clone(&self.log),
                 ending: self.ending(),
                 connections: JoinSet::new(),
+                sent_away: JoinSet::new(),
                 logged: None,
             };
             self.doors.spawn(door.run(serve.clone()));
@@ -117,6 +122,8 @@ struct Door {
     log: Arc<LogLines>,
     ending: Ending,
     connections: JoinSet<()>,
+    /// At most [`HELD_MAX`].
+    sent_away: JoinSet<()>,
     /// When a limit was logged last.
     logged: Option<Instant>,
 }
@@ -133,6 +140,7 @@ impl Door {
             tokio::select! {
                 () = ending.wait() => break,
                 Some(_) = self.connections.join_next() => {}
+                Some(_) = self.sent_away.join_next() => {}
                 _ = telling.tick() => self.log.tell(),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
@@ -144,6 +152,11 @@ impl Door {
                             // Without it a dead peer is found later.
                             let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
                             self.connections.spawn(serve(stream, peer, seat));
+                        } else if self.sent_away.len() < HELD_MAX {
+                            self.sent_away.spawn(async move {
+                                sleep(HELD_FOR).await;
+                                drop(stream);
+                            });
                         }
                     }
                     Err(error) => self.pause(&error).await,
@@ -196,5 +209,47 @@ impl Door {
             self.logged = Some(now);
             tracing::warn!("{what}");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::wire::address::HostPort;
+    use tokio::io::AsyncReadExt;
+
+    use super::*;
+
+    /// When each of so many connections beside the one that is served was closed.
+    async fn closed_after(count: usize) -> Vec<Duration> {
+        let address = HostPort::parse("127.0.0.1:0").unwrap();
+        let sockets = Listening::open(&address, 0).await.unwrap();
+        let address = sockets.addresses()[0];
+        let mut service = Service::new();
+        let (connected, mut connections) = tokio::sync::mpsc::unbounded_channel();
+        service.serve(sockets, &Room::new(9, 1), "peers", move |stream, _, seat| {
+            let _ = connected.send((stream, seat));
+            std::future::ready(())
+        });
+        let _first = TcpStream::connect(address).await.unwrap();
+        let _served = connections.recv().await.unwrap();
+        let started = Instant::now();
+        let mut closing = JoinSet::new();
+        for _ in 0..count {
+            let mut stream = TcpStream::connect(address).await.unwrap();
+            closing.spawn(async move {
+                let ended = timeout(Duration::from_secs(30), stream.read(&mut [0])).await;
+                assert!(matches!(ended, Ok(Ok(0) | Err(_))), "{ended:?}");
+                started.elapsed()
+            });
+        }
+        closing.join_all().await
+    }
+
+    #[tokio::test]
+    async fn who_is_sent_away_is_held_for_a_second_unless_there_are_too_many() {
+        assert!(closed_after(1).await[0] >= HELD_FOR);
+        let held = closed_after(HELD_MAX + 9).await;
+        let at_once = held.iter().filter(|elapsed| **elapsed < HELD_FOR).count();
+        assert_eq!(at_once, 9, "{held:?}");
     }
 }

@@ -23,7 +23,7 @@ use super::setup::{SetupError, set_up};
 use super::splice::{Passed, splice};
 use super::switchboard::{Bounds, Claim, Switchboard};
 use crate::hosting::{
-    ConnectionLog, Ending, Listening, Room, Seat, Service, Source, seconds, share,
+    ConnectionLog, Ending, Listening, Room, Seat, Service, Source, seconds, share, whole_hello,
 };
 
 /// A running proxy. Dropped, it ends at once.
@@ -46,7 +46,8 @@ impl Proxy {
         let percent = limits.per_source_percent;
         let room = |seats: usize| Room::new(seats, share(seats, percent));
         let rooms = [room(limits.controllers_max), room(limits.endpoints_max)];
-        let set_ups = || Room::for_handshakes(limits.handshakes_max);
+        let handshakes_max = limits.handshakes_max;
+        let set_ups = || Room::for_handshakes(handshakes_max, share(handshakes_max, percent));
         let bounds = Bounds {
             per_snikey_max: limits.backlog_max,
             per_owner_max: match limits.backlog_per_key_max {
@@ -181,14 +182,14 @@ struct Registration {
     claim: Claim<Call>,
 }
 
-/// Sets a connection up; `None` if it had to make room for others. One that says nothing takes no place
-/// of the others' set-ups.
+/// Sets a connection up; `None` if it had to make room for others. One that says nothing, or half a
+/// ClientHello, takes no place of the others' set-ups.
 async fn register(
     shared: &Shared,
     stream: &mut TcpStream,
     peer: SocketAddr,
 ) -> Option<Result<(Claim<Call>, SniKey), SetupError>> {
-    if let Err(error) = stream.readable().await {
+    if let Err(error) = whole_hello(stream, usize::MAX).await {
         return Some(Err(SetupError::Tls(error)));
     }
     let place = shared.set_ups.enter(Source::of(peer.ip())).await.ok()?;
@@ -291,14 +292,14 @@ async fn serve_endpoint(
     }
 }
 
-/// Takes an endpoint's ClientHello; `None` if it had to make room for others. One that says nothing takes
-/// no place of the others.
+/// Takes an endpoint's ClientHello; `None` if it had to make room for others. One that says nothing, or
+/// a half of it, takes no place of the others.
 async fn greet(
     shared: &Shared,
     stream: &mut TcpStream,
     peer: SocketAddr,
 ) -> Option<Result<(SniKey, Vec<u8>), HelloError>> {
-    if let Err(error) = stream.readable().await {
+    if let Err(error) = whole_hello(stream, shared.limits.hello_max).await {
         return Some(Err(HelloError::Io(error)));
     }
     let place = shared.hellos.enter(Source::of(peer.ip())).await.ok()?;
