@@ -14,14 +14,14 @@ use crate::units::{count, size, time_limit};
 pub(crate) struct Limits {
     /// Controller connections in set-up or waiting for an endpoint; further ones wait in the
     /// kernel's queue
-    #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
+    #[arg(long, value_name = "N", default_value = "20000", value_parser = count)]
     pub(crate) controllers_max: usize,
     /// Controller connections that wait under one snikey; further ones are refused
     #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
     pub(crate) backlog_max: usize,
     /// Of them, those of one owner under all its snikeys; further ones are refused; 0: no limit. An owner
     /// is the signer of agent certificates, a key, or, without a certificate, an address
-    #[arg(long, value_name = "N", default_value = "2500")]
+    #[arg(long, value_name = "N", default_value = "10000")]
     pub(crate) backlog_per_key_max: usize,
     /// For so long after its last connection a snikey still belongs to its owner
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
@@ -65,5 +65,20 @@ impl Default for Limits {
             limits: Limits,
         }
         Alone::parse_from(["proxy"]).limits
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::hosting::share;
+
+    #[test]
+    fn one_manager_at_one_address_can_use_the_whole_backlog_and_leaves_room_for_others() {
+        let limits = Limits::default();
+        let of_address = share(limits.controllers_max, limits.per_source_percent);
+        assert!(limits.backlog_max <= limits.backlog_per_key_max);
+        assert!(limits.backlog_max <= of_address);
+        assert!(2 * limits.backlog_per_key_max <= limits.controllers_max);
     }
 }

@@ -100,6 +100,12 @@ async fn start(options: &Options) -> Result<Proxy, HostError> {
              only those of known operators"
         );
     }
+    if rule.anchors.is_empty() {
+        tracing::warn!(
+            "each controller key owns its snikeys alone; --client-root lets all agents share that \
+             the named key has signed, also with a renewed key"
+        );
+    }
     let tls = tls::server_config(&Identity { chain: &chain, key: &key }, rule)
         .map_err(|cause| CredentialError::unusable(&options.agent, cause))?;
     let controllers = Listening::open(&options.controllers, CONTROLLER_PORT).await?;

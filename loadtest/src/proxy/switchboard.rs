@@ -110,7 +110,10 @@ pub(super) enum NotRegistered {
 impl fmt::Display for NotRegistered {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Owned => "its snikey belongs to another controller",
+            Self::Owned => {
+                "its snikey belongs to another controller; agents that one key has signed share it \
+                 only if the proxy is given that key (--client-root)"
+            }
             Self::SnikeyFull => "as many connections as are allowed wait under its snikey already",
             Self::OwnerFull => "it has as many connections as are allowed (--backlog-per-key-max)",
         })

@@ -133,5 +133,9 @@ fn a_stranger_gets_none_of_the_endpoints_of_another_snikey() {
     );
     assert_eq!((count, strangers.len()), (COUNT, 0));
     drop(served);
-    proxy.end(Signal::SIGTERM);
+    let log = proxy.end(Signal::SIGTERM);
+    for what in ["each controller key owns its snikeys alone", "registration refused"] {
+        let says = |line: &String| line.contains(what) && line.contains("--client-root");
+        assert!(log.iter().any(says), "{what}: {log:?}");
+    }
 }
