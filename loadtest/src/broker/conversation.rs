@@ -49,12 +49,14 @@ pub(super) struct Conversation<'l> {
     rules: rules::Client,
     published: Published,
     subscribed: Option<Subscribed>,
+    /// For the subscription.
+    subscription: Option<Charge>,
     /// For the certificates it has supplied.
     certificates: Option<Charge>,
     wake: Arc<Notify>,
     /// An XPUB or XSUB was accepted.
     has_requested: bool,
-    /// When the next one has to be there.
+    /// When the next one has to be there. It stands still while we make the client wait.
     deadline: Option<Instant>,
 }
 
@@ -77,22 +79,16 @@ struct Subscribed {
     listener: u64,
     channels: Vec<ChannelId>,
     subscription: Subscription,
-    _charge: Charge,
 }
 
 impl Subscribed {
-    fn new(
-        shared: &Arc<Shared>,
-        subscription: Subscription,
-        wake: &Arc<Notify>,
-        charge: Charge,
-    ) -> Self {
+    fn new(shared: &Arc<Shared>, subscription: Subscription, wake: &Arc<Notify>) -> Self {
         let listener = shared.board().new_listener();
         let channels: Vec<_> = subscription.channels.iter().copied().collect();
         for some in channels.chunks(CHUNK_LEN) {
             shared.board().listen(listener, some, wake);
         }
-        Self { shared: Arc::clone(shared), listener, channels, subscription, _charge: charge }
+        Self { shared: Arc::clone(shared), listener, channels, subscription }
     }
 }
 
@@ -124,6 +120,7 @@ impl<'l> Conversation<'l> {
             purse,
             published: Published { shared: Arc::clone(&shared), numbers: Vec::new() },
             subscribed: None,
+            subscription: None,
             certificates: None,
             wake: Arc::new(Notify::new()),
             has_requested: false,
@@ -139,7 +136,7 @@ impl<'l> Conversation<'l> {
             () = ending.wait() => Ok(()),
         };
         // Gone before the client learns of the end, so that it can rely on it.
-        drop((self.published, self.subscribed));
+        drop((self.published, self.subscribed, self.subscription));
         let _ = timeout(self.shared.limits.unread_timeout, self.link.shut_down()).await;
         ended
     }
@@ -209,13 +206,24 @@ impl<'l> Conversation<'l> {
     }
 
     /// Waits until so much may be done for this key.
-    async fn pay(&self, cost: usize) {
-        pause(self.key_use.matching(cost, Instant::now())).await;
+    async fn pay(&mut self, cost: usize) {
+        self.pause(self.key_use.matching(cost, Instant::now())).await;
+    }
+
+    /// Makes the client wait, which cannot keep its deadline meanwhile.
+    async fn pause(&mut self, duration: Duration) {
+        if !duration.is_zero() {
+            let begun = Instant::now();
+            sleep(duration).await;
+            if let Some(deadline) = &mut self.deadline {
+                *deadline += begun.elapsed();
+            }
+        }
     }
 
     async fn answer(&mut self, message_type: MessageType, payload: &[u8]) -> Result<(), Failure> {
         // Nothing more is read meanwhile, so that the client's own kernel holds it back.
-        pause(self.key_use.message(Instant::now())).await;
+        self.pause(self.key_use.message(Instant::now())).await;
         let accepted = self.rules.handle(message_type, payload, &self.shared.limits, now());
         let taken = match accepted {
             Ok(Accepted::Certificate) => Ok(()),
@@ -239,7 +247,7 @@ impl<'l> Conversation<'l> {
             self.log.info(format_args!("{peer} publishes ({count} channels): {xdescr}"));
         }
         let charge = self.purse.charge(publication.cost()).map_err(Refusal::Memory)?;
-        let channels = publication.channels.clone();
+        let (channels, len) = (publication.channels.clone(), publication.xdescr.len());
         let Shared { limits, .. } = &*self.shared;
         let key = self.key.key_id();
         let published = self.shared.board().publish(publication, key, charge, limits, now());
@@ -247,7 +255,8 @@ impl<'l> Conversation<'l> {
         self.has_requested = true;
         for channel in &channels {
             let listeners = self.shared.board().listeners(channel);
-            self.pay((1 + listeners.len()) * WAKING_COST).await;
+            // Each of them will have to look at it.
+            self.pay(WAKING_COST + listeners.len() * (WAKING_COST + len)).await;
             listeners.iter().for_each(|listener| listener.notify_one());
         }
         Ok(())
@@ -257,10 +266,14 @@ impl<'l> Conversation<'l> {
         let (peer, count) = (self.log.peer(), subscription.channels.len());
         let dattr = Brief(&subscription.dattr);
         self.log.info(format_args!("{peer} subscribes ({count} channels): {dattr}"));
-        // The one before goes first, so that nobody pays for two.
+        // It is paid for instead of the one before, which stays if that cannot be.
+        let cost = subscription.cost();
+        match &mut self.subscription {
+            Some(charge) => charge.change_to(cost).map_err(Refusal::Memory)?,
+            none => *none = Some(self.purse.charge(cost).map_err(Refusal::Memory)?),
+        }
         self.subscribed = None;
-        let charge = self.purse.charge(subscription.cost()).map_err(Refusal::Memory)?;
-        self.subscribed = Some(Subscribed::new(&self.shared, subscription, &self.wake, charge));
+        self.subscribed = Some(Subscribed::new(&self.shared, subscription, &self.wake));
         self.has_requested = true;
         Ok(())
     }
@@ -302,11 +315,5 @@ impl<'l> Conversation<'l> {
             Ok(sent) => sent.map_err(Failure::Link),
             Err(_) => Err(Failure::TooSlow { awaited, limit }),
         }
-    }
-}
-
-async fn pause(duration: Duration) {
-    if !duration.is_zero() {
-        sleep(duration).await;
     }
 }

@@ -34,7 +34,8 @@ struct Table {
 #[derive(Debug)]
 struct Use {
     connections: usize,
-    messages: Pace,
+    /// None without a limit.
+    messages: Option<Pace>,
     matching: Pace,
 }
 
@@ -50,13 +51,14 @@ impl Use {
         let pace = |per_second: usize| Pace::new(per_second, per_second * AT_ONCE_SECONDS);
         Self {
             connections: 0,
-            messages: pace(limits.messages_per_second),
+            messages: (limits.messages_per_second > 0).then(|| pace(limits.messages_per_second)),
             matching: pace(limits.matching_per_second),
         }
     }
 
     fn may_be_forgotten(&self, now: Instant) -> bool {
-        self.connections == 0 && self.messages.is_rested(now) && self.matching.is_rested(now)
+        let messages_are_rested = self.messages.as_ref().is_none_or(|pace| pace.is_rested(now));
+        self.connections == 0 && messages_are_rested && self.matching.is_rested(now)
     }
 }
 
@@ -75,7 +77,8 @@ impl Keys {
             table.forget_at = 2 * table.by_key.len();
         }
         let used = table.by_key.entry(key).or_insert_with(|| Use::new(limits));
-        if used.connections >= limits.connections_per_key_max {
+        let max = limits.connections_per_key_max;
+        if max > 0 && used.connections >= max {
             return None;
         }
         used.connections += 1;
@@ -90,7 +93,8 @@ impl Keys {
 impl KeyUse {
     /// Another message of it: how long it has to wait.
     pub(crate) fn message(&self, now: Instant) -> Duration {
-        self.change(|used| used.messages.use_later(1, now))
+        let of_messages = |pace: &mut Pace| pace.use_later(1, now);
+        self.change(|used| used.messages.as_mut().map_or(Duration::ZERO, of_messages))
     }
 
     /// So many bytes are compared, or as much is done that takes as long: how long that has to wait.
@@ -137,6 +141,17 @@ mod tests {
         assert_eq!(both[0].message(now), Duration::ZERO, "another key");
         let again = keys.enter(key(1), &limits, now).unwrap();
         assert_eq!(again.message(now), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn without_limits_a_key_may_do_what_it_likes() {
+        let limits =
+            Limits { messages_per_second: 0, connections_per_key_max: 0, ..Limits::default() };
+        let (keys, now) = (Arc::<Keys>::default(), Instant::now());
+        let all: Vec<_> = (0..10_000).map(|_| keys.enter(key(1), &limits, now).unwrap()).collect();
+        assert!(all.iter().all(|one| one.message(now).is_zero()));
+        drop(all);
+        assert!(keys.table().by_key[&key(1)].may_be_forgotten(now));
     }
 
     #[test]

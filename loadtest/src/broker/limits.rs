@@ -31,17 +31,18 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
     pub(crate) certificates_max: usize,
     /// Size of these certificates together
-    #[arg(long, value_name = "SIZE", default_value = "16k", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
     pub(crate) certificates_size_max: usize,
-    /// Connections of one key at once; further ones are closed
-    #[arg(long, value_name = "N", default_value = "5000", value_parser = count)]
+    /// Connections of one key at once; further ones are closed; 0: no limit
+    #[arg(long, value_name = "N", default_value = "5000")]
     pub(crate) connections_per_key_max: usize,
-    /// Messages of one key in a second, after four times as many at once; further ones wait
-    #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
+    /// Messages of one key in a second, after four times as many at once; further ones wait, and no
+    /// deadline of theirs runs meanwhile; 0: no limit
+    #[arg(long, value_name = "N", default_value = "100")]
     pub(crate) messages_per_second: usize,
-    /// Descriptors and attributes compared for the subscriptions of one key in a second, after four
-    /// times as much at once; more waits
-    #[arg(long, value_name = "SIZE", default_value = "1m", value_parser = size)]
+    /// Descriptors and attributes compared for the subscriptions of one key, and descriptors of its own
+    /// for each subscriber who listens, in a second, after four times as much at once; more waits
+    #[arg(long, value_name = "SIZE", default_value = "20m", value_parser = size)]
     pub(crate) matching_per_second: usize,
     /// Publications of one key that live at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = count)]

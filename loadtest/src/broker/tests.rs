@@ -35,6 +35,16 @@ async fn start(limits: Limits) -> Broker {
 
 /// A broker that trusts agents signed by `roots`, or any without roots.
 async fn start_for(limits: Limits, roots: Vec<PublicKey>) -> Broker {
+    // All clients of these tests are on one host.
+    start_with(Limits { per_source_percent: 100, ..limits }, roots).await
+}
+
+/// A broker of which one address gets such a share.
+async fn start_sharing(limits: Limits, per_source_percent: usize) -> Broker {
+    start_with(Limits { per_source_percent, ..limits }, Vec::new()).await
+}
+
+async fn start_with(limits: Limits, roots: Vec<PublicKey>) -> Broker {
     let chain = [certificate("agent_bop_rv")];
     let identity = Identity { chain: &chain, key: &private_key("rv") };
     let rule = PeerRule { mode: TrustMode::Agent, anchors: roots, mandatory: true };
@@ -42,8 +52,6 @@ async fn start_for(limits: Limits, roots: Vec<PublicKey>) -> Broker {
     let loopback = HostPort::parse("127.0.0.1:0").unwrap();
     let publish = Listening::open(&loopback, PUBLISH_PORT).await.unwrap();
     let subscribe = Listening::open(&loopback, SUBSCRIBE_PORT).await.unwrap();
-    // All clients of these tests are on one host.
-    let limits = Limits { per_source_percent: 100, ..limits };
     Broker::start(publish, subscribe, tls, limits)
 }
 

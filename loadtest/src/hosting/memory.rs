@@ -86,6 +86,27 @@ impl Purse {
     }
 }
 
+impl Charge {
+    /// Keeps so many bytes instead.
+    ///
+    /// # Errors
+    /// They are not there; as many as before are kept.
+    pub(crate) fn change_to(&mut self, bytes: usize) -> Result<(), MemoryFull> {
+        match bytes.checked_sub(self.bytes) {
+            Some(more) => {
+                let mut rest = self.purse.charge(more)?;
+                self.bytes += std::mem::take(&mut rest.bytes);
+            }
+            None => {
+                let less = self.bytes - bytes;
+                self.bytes = bytes;
+                drop(Self { purse: self.purse.clone(), bytes: less });
+            }
+        }
+        Ok(())
+    }
+}
+
 impl Drop for Charge {
     fn drop(&mut self) {
         let mut used = self.purse.memory.used();
@@ -114,6 +135,12 @@ mod tests {
         assert_eq!(other.charge(1).unwrap_err(), MemoryFull);
         drop(most);
         assert!(other.charge(20).is_ok());
+        let mut rest = rest;
+        assert_eq!(rest.change_to(61), Err(MemoryFull));
+        rest.change_to(60).unwrap();
+        assert_eq!(one.charge(41).unwrap_err(), MemoryFull);
+        rest.change_to(10).unwrap();
+        assert!(other.charge(50).is_ok() && other.charge(51).is_err());
         drop(rest);
         let used = memory.used();
         assert_eq!((used.total, used.by_source.len()), (0, 0));

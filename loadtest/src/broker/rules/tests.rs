@@ -1,10 +1,11 @@
 //! The rules in memory, with credentials of the original's tools and a clock of our own.
 
 use engine::proto::trust::ChainError;
+use engine::wire::issue::{CertificateFields, issue};
 use engine::wire::message::Status;
 
 use super::*;
-use crate::golden::{NOW, certificate, public_key};
+use crate::golden::{NOW, certificate, private_key, public_key};
 
 /// Good enough for every endpoint.
 const XDESCR: &str = "controller_addr=192.0.2.1:5555;sni_key=hello;";
@@ -251,6 +252,18 @@ fn more_or_larger_certificates_than_allowed_find_no_space() {
     assert_eq!(scene.send(&xcert), Ok(Accepted::Certificate));
 }
 
+/// As many bytes as a chain may have that endpoints take.
+#[test]
+fn a_chain_of_more_than_sixteen_kibibytes_finds_space() {
+    let mut scene = Scene::publisher();
+    let description = Some("x".repeat(20_000));
+    let fields = CertificateFields { description, ..(&certificate(CONTROLLER_CHAIN[1])).into() };
+    let der = issue(&fields, &public_key("exper"), &private_key("eop")).unwrap();
+    scene.supply(&CONTROLLER_CHAIN[..1]);
+    assert_eq!(scene.send(&Message::Xcert { certificate: &der }), Ok(Accepted::Certificate));
+    scene.publish(&[private("eop")], key("eop"), XDESCR).unwrap();
+}
+
 #[test]
 fn a_thousand_channels_are_enough_for_a_subscription() {
     let channels: Vec<_> = (0..=1000_u16).map(|n| public(&n.to_be_bytes())).collect();
@@ -377,7 +390,7 @@ fn bad_certificates_and_foreign_messages_have_their_own_status() {
 #[test]
 fn the_largest_requests_that_the_limits_allow_fit_into_a_payload() {
     let limits = Limits::default();
-    assert_eq!(limits.payload_len_max(), 33_000 + 33 + 4096);
+    assert_eq!(limits.payload_len_max(), 64 * 1024, "a certificate");
     let many = Limits { channels_max: 10_000, ..limits };
     assert_eq!(many.payload_len_max(), 330_000 + 33 + 4096);
 }

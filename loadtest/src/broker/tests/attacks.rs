@@ -99,7 +99,10 @@ async fn a_key_has_only_so_many_connections() {
         peer.subscribe(&[1], "").await;
     }
     let mut third = Peer::endpoint(&broker).await;
+    let started = std::time::Instant::now();
     assert!(matches!(timeout(LONG, third.link.receive()).await.unwrap(), Ok(None) | Err(_)));
+    // Original endpoints would be back at once.
+    assert!(started.elapsed() > Duration::from_millis(900), "{:?}", started.elapsed());
     other_controller(&broker).await.publish(1, "").await;
 }
 
@@ -185,4 +188,153 @@ async fn silent_and_half_hearted_clients_make_room_for_others() {
         idle.push(stream);
     }
     timeout(LONG, Peer::endpoint(&broker)).await.unwrap().subscribe(&[1], "").await;
+}
+
+/// A hundred keys with a hundred publications each made everybody who listens wait for half a minute; here
+/// one key may publish as much.
+#[tokio::test]
+async fn what_others_publish_holds_up_no_honest_notification() {
+    const COUNT: usize = 2_500;
+    let limits = Limits {
+        publications_max: COUNT,
+        channels_max: COUNT,
+        messages_per_second: 0,
+        ..Limits::default()
+    };
+    let broker = start(limits).await;
+    let mut attacker = other_controller(&broker).await;
+    let filler = format!("filler={};a=B;", "x".repeat(4000));
+    for _ in 0..COUNT {
+        attacker.publish(1, &filler).await;
+    }
+    let (mut endpoint, mut controller) =
+        (Peer::endpoint(&broker).await, Peer::controller(&broker).await);
+    let started = std::time::Instant::now();
+    endpoint.subscribe(&[1], "a=A;").await;
+    controller.publish(1, "a=A;").await;
+    assert_eq!(endpoint.notified().await.0, "a=A");
+    let elapsed = started.elapsed();
+    println!("a notification behind {COUNT} publications of 4 KB: {elapsed:?}");
+    // A budget of 1 MB a second would make it wait for 6 s.
+    assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
+}
+
+/// What subscribers have to compare is paid for by whoever makes them.
+#[tokio::test]
+async fn a_publisher_pays_for_each_subscriber_that_it_wakes() {
+    let limits = Limits { matching_per_second: 2_000, ..Limits::default() };
+    let broker = start(limits).await;
+    let mut listening = Vec::new();
+    for _ in 0..4 {
+        let mut endpoint = Peer::endpoint(&broker).await;
+        endpoint.subscribe(&[1], "").await;
+        listening.push(endpoint);
+    }
+    let (mut attacker, mut other) =
+        (other_controller(&broker).await, Peer::controller(&broker).await);
+    let filler = format!("filler={};", "x".repeat(1000));
+    let started = std::time::Instant::now();
+    // Where nobody listens it costs nothing.
+    for _ in 0..20 {
+        attacker.publish(2, &filler).await;
+    }
+    attacker.publish(1, &filler).await;
+    assert!(started.elapsed() < Duration::from_secs(1));
+    let late = async {
+        attacker.publish(1, &filler).await;
+        attacker.publish(1, &filler).await;
+        started.elapsed()
+    };
+    let at_once = async {
+        other.publish(1, "").await;
+        started.elapsed()
+    };
+    let (late, at_once) = tokio::join!(late, at_once);
+    assert!(late >= Duration::from_secs(2), "{late:?}");
+    assert!(at_once < Duration::from_secs(1), "another key does not wait: {at_once:?}");
+}
+
+/// A fleet that shares a key comes back all at once.
+#[tokio::test]
+async fn who_is_made_to_wait_for_others_of_its_key_does_not_miss_its_deadline() {
+    let limits = Limits { messages_per_second: 2, request_timeout: SHORT, ..Limits::default() };
+    let broker = start(limits).await;
+    let mut first = Peer::controller(&broker).await;
+    for _ in 0..8 {
+        first.publish(1, "").await;
+    }
+    let mut second = Peer::controller(&broker).await;
+    let started = std::time::Instant::now();
+    second.supply(&CONTROLLER_CHAIN[..1]).await;
+    second.publish(1, "").await;
+    assert!(started.elapsed() > 2 * SHORT, "it was not made to wait");
+    // It is not given more time than that for being silent.
+    second.supply(&CONTROLLER_CHAIN[..1]).await;
+    assert_eq!(second.next().await, None);
+}
+
+#[tokio::test]
+async fn a_refused_subscription_leaves_the_one_before() {
+    let broker = start(Limits { memory_max: 8 << 10, ..Limits::default() }).await;
+    let mut endpoint = Peer::endpoint(&broker).await;
+    let filler = |len| format!("filler={};", "x".repeat(len));
+    endpoint.subscribe(&[1], &filler(4000)).await;
+    let many: Vec<_> = (1..=40).map(|c| ChannelId::new(&[c]).unwrap()).collect();
+    let channels = ChannelList::new(&many);
+    let xsub = Message::Xsub { channels, operator_key: NO_OPERATOR, dattr: "" };
+    assert_eq!(endpoint.ask(&xsub).await, Status::ENORES);
+    Peer::controller(&broker).await.publish(1, "filler=x*;").await;
+    assert_eq!(endpoint.notified().await.0, "filler=x*");
+    // For two of this size there is no memory, but it is one instead of the other.
+    endpoint.subscribe(&[2], &filler(4050)).await;
+}
+
+/// With all handshakes taken by clients from one address that have said hello and then nothing, another
+/// address does not wait.
+#[tokio::test]
+async fn clients_of_one_address_hold_up_no_handshake_of_another() {
+    let limits = Limits { handshakes_max: 4, handshake_timeout: LONG, ..Limits::default() };
+    let broker = start_sharing(limits, 50).await;
+    let mut held = Vec::new();
+    for number in 0..50 {
+        let mut stream = TcpStream::connect(broker.subscribe_addresses()[0]).await.unwrap();
+        // The last of them have sent one byte, and hold nothing.
+        let hello = hello();
+        stream.write_all(if number < 25 { &hello } else { &hello[..1] }).await.unwrap();
+        held.push(stream);
+    }
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
+    let started = std::time::Instant::now();
+    let stream = socket.connect(broker.subscribe_addresses()[0]).await.unwrap();
+    let mut newcomer = Peer::open(stream, "agent_ep", "ep").await.unwrap();
+    newcomer.subscribe(&[1], "").await;
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+}
+
+/// Five thousand that had sent one byte made a newcomer wait for 7 s, also at their own address.
+#[tokio::test]
+async fn one_byte_takes_no_handshake_from_others() {
+    let limits = Limits { handshakes_max: 2, handshake_timeout: LONG, ..Limits::default() };
+    let broker = start(limits).await;
+    let mut held = Vec::new();
+    for _ in 0..50 {
+        let mut stream = TcpStream::connect(broker.subscribe_addresses()[0]).await.unwrap();
+        stream.write_all(&[0x16]).await.unwrap();
+        held.push(stream);
+    }
+    let started = std::time::Instant::now();
+    Peer::endpoint(&broker).await.subscribe(&[1], "").await;
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+}
+
+/// A ClientHello.
+fn hello() -> Vec<u8> {
+    let rule = PeerRule { mode: TrustMode::Agent, anchors: Vec::new(), mandatory: true };
+    let config = tls::client_config(None, rule).unwrap();
+    let name = tls::server_name(None).unwrap();
+    let mut tls = rustls::ClientConnection::new(config, name).unwrap();
+    let mut bytes = Vec::new();
+    tls.write_tls(&mut bytes).unwrap();
+    bytes
 }
