@@ -65,6 +65,31 @@ fn an_honest_experiment_does_not_wait_for_what_strangers_make_the_broker_match()
     broker.end(Signal::SIGTERM);
 }
 
+/// More than there may be handshakes, from the address of the honest one.
+#[test]
+fn newcomers_do_not_wait_for_those_who_have_sent_one_byte() {
+    const COUNT: usize = 600;
+    const ROUNDS: usize = 20;
+    let scene = Scene::new("half_hello");
+    let mut broker = scene.broker_with(&["--per-source-percent", "100"]);
+    let (publish, subscribe) = (broker.address("publishers"), broker.address("subscribers"));
+    let held: Vec<_> = (0..COUNT)
+        .map(|_| {
+            let mut stream = TcpStream::connect(subscribe).unwrap();
+            stream.write_all(&[0x16]).unwrap();
+            stream
+        })
+        .collect();
+    let mut rounds: Vec<_> =
+        (0..ROUNDS).map(|_| honest_round(&scene, publish, subscribe)).collect();
+    rounds.sort_unstable();
+    let (median, longest) = (rounds[ROUNDS / 2], rounds[ROUNDS - 1]);
+    println!("beside {COUNT} that sent one byte: median {median:?}, longest {longest:?}");
+    assert!(longest < Duration::from_millis(1500), "{longest:?}");
+    drop(held);
+    broker.end(Signal::SIGTERM);
+}
+
 #[test]
 fn a_client_that_is_refused_again_and_again_fills_no_log() {
     const COUNT: usize = 400;

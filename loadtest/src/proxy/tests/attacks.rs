@@ -160,6 +160,26 @@ async fn silent_and_half_hearted_peers_make_room_for_others() {
     assert_eq!(read(&mut controller, hello.len()).await, hello);
 }
 
+/// Half a ClientHello, at either port.
+#[tokio::test]
+async fn half_a_hello_takes_no_set_up_from_others() {
+    let timeouts = Limits { setup_timeout: LONG, hello_timeout: LONG, ..Limits::default() };
+    let proxy = start(Limits { handshakes_max: 2, ..timeouts }).await;
+    let hello = hello(Some("one"));
+    let mut held = Vec::new();
+    for len in 1..30 {
+        held.push(endpoint(&proxy, &hello[..len]).await);
+        let mut controller = connect_controller(&proxy).await;
+        controller.write_all(&hello[..len]).await.unwrap();
+        held.push(controller);
+    }
+    let started = std::time::Instant::now();
+    let mut controller = waiting(&proxy, "one").await;
+    let _endpoint = endpoint(&proxy, &hello).await;
+    assert_eq!(read(&mut controller, hello.len()).await, hello);
+    assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+}
+
 #[tokio::test]
 async fn one_source_gets_no_more_than_its_share_of_connections() {
     let limits = Limits { endpoints_max: 4, wait_timeout: LONG, ..Limits::default() };
