@@ -139,7 +139,7 @@ impl fmt::Debug for Hex<'_> {
 }
 
 /// SHA-256, the only hash of PacketLab.
-pub(crate) fn sha256(data: &[u8]) -> [u8; KEY_LEN] {
+pub fn sha256(data: &[u8]) -> [u8; KEY_LEN] {
     let mut hash = [0; KEY_LEN];
     hash.copy_from_slice(digest::digest(&digest::SHA256, data).as_ref());
     hash

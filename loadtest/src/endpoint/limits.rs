@@ -19,7 +19,7 @@ use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType,
 use engine::wire::message::Status;
 use engine::wire::time::Ticks;
 
-use super::ledger::{Account, Accounts, CertificateId, Ledger, LedgerFull, Turn};
+use super::ledger::{Account, Accounts, CertificateId, Ledger, LedgerError, Turn};
 
 /// Highest priority that a chain allows an experiment to have.
 pub(super) fn priority_max(chain: &VerifiedChain) -> Option<u64> {
@@ -69,12 +69,12 @@ impl Limits {
     /// Those of a verified chain, whose certificates go on with their accounts.
     ///
     /// # Errors
-    /// There is no place for their accounts.
+    /// There is no place for their accounts, or one of them has too many burst rates.
     pub(super) fn of(
         chain: &VerifiedChain,
         ledger: &Arc<Ledger>,
         now: Ticks,
-    ) -> Result<Self, LedgerFull> {
+    ) -> Result<Self, LedgerError> {
         Self::of_certificates(&chain.certificates, ledger, now)
     }
 
@@ -82,7 +82,7 @@ impl Limits {
         certificates: &[Certificate],
         ledger: &Arc<Ledger>,
         now: Ticks,
-    ) -> Result<Self, LedgerFull> {
+    ) -> Result<Self, LedgerError> {
         let all = || certificates.iter().map(|certificate| &certificate.limits);
         let period = all().filter_map(|limits| limits.max_exp_period).min();
         let lists = all().map(|limits| &limits.valid_dest).filter(|list| !list.is_empty());
@@ -213,7 +213,7 @@ impl Count {
         certificates: &[Certificate],
         ledger: &Arc<Ledger>,
         now: Ticks,
-    ) -> Result<Self, LedgerFull> {
+    ) -> Result<Self, LedgerError> {
         let counted = || certificates.iter().filter(|certificate| counts(&certificate.limits));
         let ids: Vec<_> = counted()
             .map(|certificate| (CertificateId::of(certificate), certificate.not_after))
@@ -225,8 +225,9 @@ impl Count {
             .zip(ids)
             .map(|(certificate, (id, _))| Counted { id, limits: certificate.limits.clone() });
         let count = Self { ledger: Arc::clone(ledger), certificates: certificates.collect() };
-        count.each(|limits, account| account.bursts.watch(limits));
-        Ok(count)
+        let mut watched = Ok(());
+        count.each(|limits, account| watched = watched.and_then(|()| account.bursts.watch(limits)));
+        watched.map(|()| count)
     }
 
     /// Does something with all accounts at one moment; what results if there are none.
@@ -482,6 +483,21 @@ mod tests {
         let session = || Limits::of_session(&chain, &ledger);
         assert_eq!(session().take_turn(Ticks(0), 1, 1), Turn::Now);
         assert_eq!(session().take_turn(Ticks(1), 1, 1), Turn::Later(Ticks(100)));
+    }
+
+    #[test]
+    fn a_chain_with_very_many_burst_rates_begins_no_session() {
+        for name in ["max_burst_rate_byte", "max_burst_rate_pkt"] {
+            let session = |rates: Vec<String>| {
+                let chain = certificates(&["", &format!("{name}={};", rates.join(","))]);
+                Limits::of_certificates(&chain, &Arc::default(), Ticks(0)).map(drop)
+            };
+            let rate = |count| format!("{count}/7");
+            assert_eq!(session((1..=8).map(rate).collect()), Ok(()));
+            let refused = Err(LedgerError::TooManyRates);
+            assert_eq!(session((1..=9).map(rate).collect()), refused);
+            assert_eq!(session(vec![rate(1); 2500]), refused);
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::link::{Link, LinkError};
 use crate::tls_reason;
-use ledger::{Ledger, LedgerFull, StateError};
+use ledger::{Ledger, LedgerError, StateError};
 use limits::Limits;
 use machine::Machine;
 use requests::Service;
@@ -160,8 +160,8 @@ pub(crate) enum EndpointError {
         /// The highest allowed.
         max: u64,
     },
-    /// There is no place for the accounts of the chain's certificates.
-    Ledger(LedgerFull),
+    /// The chain's certificates have no accounts.
+    Ledger(LedgerError),
     /// What the chain's certificates use up cannot be kept.
     State(StateError),
     /// The chain demands monitor programs, which this endpoint does not run.

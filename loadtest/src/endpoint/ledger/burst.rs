@@ -10,9 +10,14 @@ use std::time::Duration;
 use engine::wire::certificate::{BurstRate, CertificateLimits};
 use engine::wire::time::Ticks;
 
+use super::LedgerError;
+
 /// Entries one burst rate remembers. Beyond, the oldest are taken together, as if all had been at the
 /// latest of their times: that may delay a little more, and never allows more.
 const REMEMBERED_MAX: usize = 0x1_0000;
+/// Burst rates of bytes, and of packets, of one account. Each costs every packet a look and an entry, under the lock
+/// that all sessions share, and a delegate's certificate may hold thousands.
+pub(super) const RATES_MAX: usize = 8;
 
 /// When a packet may leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,17 +39,31 @@ pub(in super::super) struct Bursts {
 
 impl Bursts {
     /// Sees to it that what is sent is remembered for these limits.
-    pub(in super::super) fn watch(&mut self, limits: &CertificateLimits) {
+    ///
+    /// # Errors
+    /// They have too many burst rates, alone or with those that are watched for the same account already.
+    pub(in super::super) fn watch(
+        &mut self,
+        limits: &CertificateLimits,
+    ) -> Result<(), LedgerError> {
         for (bursts, rates) in [
             (&mut self.of_bytes, &limits.max_burst_rate_byte),
             (&mut self.of_packets, &limits.max_burst_rate_pkt),
         ] {
+            if rates.len() > RATES_MAX {
+                return Err(LedgerError::TooManyRates);
+            }
             for rate in rates {
-                if !bursts.iter().any(|burst| burst.rate == *rate) {
-                    bursts.push(Burst::new(*rate));
+                if bursts.iter().any(|burst| burst.rate == *rate) {
+                    continue;
                 }
+                if bursts.len() == RATES_MAX {
+                    return Err(LedgerError::TooManyRates);
+                }
+                bursts.push(Burst::new(*rate));
             }
         }
+        Ok(())
     }
 
     /// When so much may leave.
@@ -137,7 +156,7 @@ mod tests {
 
     fn bursts(text: &str) -> Bursts {
         let mut bursts = Bursts::default();
-        bursts.watch(&CertificateLimits::parse(text.as_bytes()).unwrap());
+        bursts.watch(&CertificateLimits::parse(text.as_bytes()).unwrap()).unwrap();
         bursts
     }
 
@@ -185,9 +204,22 @@ mod tests {
         let text = "max_burst_rate_pkt=1/10,2/20;";
         let mut bursts = bursts(text);
         assert_eq!(send(&mut bursts, 0, 1), Turn::Now);
-        bursts.watch(&CertificateLimits::parse(text.as_bytes()).unwrap());
+        bursts.watch(&CertificateLimits::parse(text.as_bytes()).unwrap()).unwrap();
         assert_eq!(bursts.of_packets.len(), 2);
         assert_eq!(send(&mut bursts, 1, 1), Turn::Later(Ticks(10)));
+    }
+
+    #[test]
+    fn certificates_of_one_number_have_only_so_many_rates_together() {
+        let limits = |counts: std::ops::Range<u64>| CertificateLimits {
+            max_burst_rate_pkt: counts.map(|count| BurstRate { count, window: 1 }).collect(),
+            ..CertificateLimits::default()
+        };
+        let mut bursts = Bursts::default();
+        assert_eq!(bursts.watch(&limits(0..5)), Ok(()));
+        assert_eq!(bursts.watch(&limits(0..8)), Ok(()));
+        assert_eq!(bursts.watch(&limits(1..9)), Err(LedgerError::TooManyRates));
+        assert_eq!(bursts.of_packets.len(), RATES_MAX);
     }
 
     #[test]

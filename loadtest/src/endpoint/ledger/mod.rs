@@ -26,22 +26,26 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use engine::wire::certificate::Certificate;
-use engine::wire::key::{Hex, KeyId};
+use engine::wire::key::{Hex, KEY_LEN, KeyId, sha256};
 use engine::wire::time::Ticks;
 
+use burst::RATES_MAX;
 pub(super) use burst::{Bursts, Turn};
 pub(crate) use store::StateError;
 use store::Store;
 
-/// Certificates with accounts. A line of the file has some 300 bytes.
+/// Certificates with accounts. A line of the file has 365 bytes at most.
 const ACCOUNTS_MAX: usize = 4096;
 /// The same of chains whose last certificate is the same one. Whoever holds a privilege can make certificates without
 /// end, by delegating, and must not take the place of others by that.
 const ACCOUNTS_PER_PRIVILEGE_MAX: usize = 256;
+/// Of both so many are told of, before there are too many.
+const CROWDED_PERCENT: usize = 80;
 /// How often totals are written while they change.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
-/// A certificate, by its signer and the number that the signer gave it.
+/// A certificate, by its signer and the number that the signer gave it. Signers may choose numbers of any length;
+/// of one that is as long as its SHA-256 or longer only that is kept.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct CertificateId {
     authority: KeyId,
@@ -51,7 +55,13 @@ pub(super) struct CertificateId {
 impl CertificateId {
     /// That of a certificate.
     pub(super) fn of(certificate: &Certificate) -> Self {
-        Self { authority: certificate.authority_key_id, serial: certificate.serial.clone() }
+        Self::new(certificate.authority_key_id, &certificate.serial)
+    }
+
+    fn new(authority: KeyId, serial: &[u8]) -> Self {
+        let is_short = serial.len() < KEY_LEN;
+        let serial = if is_short { serial.to_vec() } else { sha256(serial).to_vec() };
+        Self { authority, serial }
     }
 }
 
@@ -126,17 +136,56 @@ pub(crate) struct Ledger {
     store: Option<Store>,
 }
 
-/// There is no place for one more account.
+/// Why certificates have no accounts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct LedgerFull;
+pub(crate) enum LedgerError {
+    /// There is no place for one more account.
+    Full,
+    /// One of them has more burst rates than are kept account of.
+    TooManyRates,
+}
 
-impl fmt::Display for LedgerFull {
+impl fmt::Display for LedgerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "too many certificates have used up a part of what they allow (at most {ACCOUNTS_MAX}, and \
-             {ACCOUNTS_PER_PRIVILEGE_MAX} below one privilege); they count until they expire"
-        )
+        match self {
+            Self::Full => write!(
+                f,
+                "too many certificates have used up a part of what they allow (at most {ACCOUNTS_MAX}, and \
+                 {ACCOUNTS_PER_PRIVILEGE_MAX} below one privilege); they count until they expire"
+            ),
+            Self::TooManyRates => write!(
+                f,
+                "a certificate of the controller's chain, or several of one serial number together, has more than \
+                 {RATES_MAX} burst rates of bytes or of packets"
+            ),
+        }
+    }
+}
+
+/// How many accounts there are, all and those below one privilege, and how many more there shall be.
+struct Crowding {
+    before: [usize; 2],
+    missing: usize,
+}
+
+impl Crowding {
+    /// Whether there would be more than so much of what there may be.
+    fn goes_beyond(&self, percent: usize) -> bool {
+        self.missing > 0 && self.is_beyond(percent).any(|(_, after)| after)
+    }
+
+    /// Whether that was not so before.
+    fn crosses(&self, percent: usize) -> bool {
+        self.is_beyond(percent).any(|(before, after)| after && !before)
+    }
+
+    fn is_beyond(&self, percent: usize) -> impl Iterator<Item = (bool, bool)> {
+        let most = [ACCOUNTS_MAX, ACCOUNTS_PER_PRIVILEGE_MAX].map(|most| most * percent / 100);
+        let missing = self.missing;
+        self.before
+            .into_iter()
+            .zip(most)
+            .map(move |(before, most)| (before > most, before + missing > most))
     }
 }
 
@@ -164,22 +213,28 @@ impl Ledger {
         ids: &[(CertificateId, Ticks)],
         privilege: &CertificateId,
         now: Ticks,
-    ) -> Result<(), LedgerFull> {
+    ) -> Result<(), LedgerError> {
         let mut accounts = self.accounts();
-        let missing =
-            |accounts: &Accounts| ids.iter().filter(|(id, _)| !accounts.contains_key(id)).count();
-        let is_full = |accounts: &Accounts| {
+        let crowding = |accounts: &Accounts| {
+            let missing = ids.iter().filter(|(id, _)| !accounts.contains_key(id)).count();
             let below = accounts.values().filter(|account| account.privilege == *privilege).count();
-            let missing = missing(accounts);
-            missing > 0
-                && (accounts.len() + missing > ACCOUNTS_MAX
-                    || below + missing > ACCOUNTS_PER_PRIVILEGE_MAX)
+            Crowding { before: [accounts.len(), below], missing }
         };
-        if is_full(&accounts) {
+        if crowding(&accounts).goes_beyond(CROWDED_PERCENT) {
             accounts.retain(|_, account| !account.is_idle(now));
-            if is_full(&accounts) {
-                return Err(LedgerFull);
-            }
+        }
+        let crowding = crowding(&accounts);
+        if crowding.goes_beyond(100) {
+            return Err(LedgerError::Full);
+        }
+        if crowding.crosses(CROWDED_PERCENT) {
+            let [all, below] = crowding.before.map(|before| before + crowding.missing);
+            tracing::warn!(
+                "{all} certificates have used up a part of what they allow (at most {ACCOUNTS_MAX}), {below} of them \
+                 (at most {ACCOUNTS_PER_PRIVILEGE_MAX}) below the privilege with serial number {}; beyond that no new \
+                 session begins until some expire",
+                Hex(&privilege.serial)
+            );
         }
         for (id, not_after) in ids {
             let new = || Account::new(privilege.clone(), *not_after);

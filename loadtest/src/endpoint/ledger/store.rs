@@ -33,10 +33,8 @@ const NAME: &str = "totals";
 const NEW_NAME: &str = "totals.new";
 const LOCK_NAME: &str = "lock";
 const FIRST_LINE: &str = "pktfleet totals 1";
-/// Largest file that is read: more than all accounts can have.
+/// Largest file that is read: more than twice what all accounts can have.
 const LEN_MAX: u64 = 4 << 20;
-/// Longest serial number that is read back; those of certificates have some 20 bytes.
-const SERIAL_LEN_MAX: usize = 1024;
 
 /// The totals cannot be kept.
 #[derive(Debug)]
@@ -238,7 +236,8 @@ fn number(word: &str) -> Option<u64> {
 
 fn certificate_id(authority: &str, serial: &str) -> Option<CertificateId> {
     let authority: [u8; KEY_LEN] = bytes(authority)?.try_into().ok()?;
-    let serial = bytes(serial).filter(|serial| (1..=SERIAL_LEN_MAX).contains(&serial.len()))?;
+    // What is longer is kept as its SHA-256.
+    let serial = bytes(serial).filter(|serial| (1..=KEY_LEN).contains(&serial.len()))?;
     Some(CertificateId { authority: KeyId(authority), serial })
 }
 

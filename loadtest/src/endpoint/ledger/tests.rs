@@ -4,6 +4,8 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// A directory that is not there yet, and goes with the test.
@@ -151,14 +153,14 @@ fn the_holder_of_one_privilege_cannot_take_the_place_of_all_others() {
     for number in 0..ACCOUNTS_PER_PRIVILEGE_MAX {
         assert_eq!(admit(number, 0, Ticks(10)), Ok(()));
     }
-    assert_eq!(admit(1000, 0, Ticks(10)), Err(LedgerFull));
+    assert_eq!(admit(1000, 0, Ticks(10)), Err(LedgerError::Full));
     // What is known goes on, and so do others.
     assert_eq!((admit(0, 0, Ticks(10)), admit(1000, 1, Ticks(10))), (Ok(()), Ok(())));
     // Those that have expired make room.
     ledger.accounts().get_mut(&id(7)).unwrap().not_after = Ticks(4);
     assert_eq!(admit(2000, 0, Ticks(10)), Ok(()));
     assert!(!ledger.accounts().contains_key(&id(7)));
-    assert_eq!(admit(3000, 0, Ticks(10)), Err(LedgerFull));
+    assert_eq!(admit(3000, 0, Ticks(10)), Err(LedgerError::Full));
 }
 
 #[test]
@@ -169,8 +171,95 @@ fn certificates_that_have_used_nothing_up_make_room_and_those_in_use_do_not() {
         ledger.admit(&[(id(number), Ticks::MAX)], &id(number % 64), Ticks(0)).unwrap();
     }
     let one_more = || ledger.admit(&[(id(u16::MAX), Ticks::MAX)], &id(u16::MAX), Ticks(0));
-    assert_eq!(one_more(), Err(LedgerFull));
+    assert_eq!(one_more(), Err(LedgerError::Full));
     ledger.dismiss([&id(9)].into_iter());
     assert_eq!(one_more(), Ok(()));
     assert!(!ledger.accounts().contains_key(&id(9)));
+}
+
+#[test]
+fn a_crowd_of_accounts_is_told_of_once_before_it_is_too_large() {
+    let crosses =
+        |all, below, missing| Crowding { before: [all, below], missing }.crosses(CROWDED_PERCENT);
+    for (all, below, missing, crossed) in [
+        (0, 0, 2, false),
+        (204, 204, 1, true),
+        (203, 203, 2, true),
+        (204, 204, 0, false),
+        (205, 205, 1, false),
+        (3276, 9, 1, true),
+        (3277, 9, 1, false),
+        (3277, 204, 1, true),
+    ] {
+        assert_eq!(crosses(all, below, missing), crossed, "{all} {below} {missing}");
+    }
+}
+
+/// Certificates' numbers of any length, often of some that a limit could lie at.
+fn serial() -> impl Strategy<Value = Vec<u8>> {
+    let len = prop_oneof![1..100_usize, Just(31), Just(32), Just(33), 1000..1100_usize];
+    len.prop_flat_map(|len| prop::collection::vec(any::<u8>(), len))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn whatever_was_written_can_be_read_again(
+        serials in prop::collection::vec((any::<[u8; 32]>(), serial(), serial()), 0..8),
+        numbers in any::<[u64; 5]>(),
+    ) {
+        let directory = Directory::new();
+        let ledger = Ledger::open(&directory.0).unwrap();
+        let [not_after, sent_bytes, sent_packets, received_bytes, received_packets] = numbers;
+        let totals = Totals { sent_bytes, sent_packets, received_bytes, received_packets };
+        for (authority, serial, top) in &serials {
+            let id = |serial: &[u8]| CertificateId::new(KeyId(*authority), serial);
+            ledger.admit(&[(id(serial), Ticks(not_after))], &id(top), Ticks(0)).unwrap();
+            ledger.accounts().get_mut(&id(serial)).unwrap().totals = totals;
+        }
+        ledger.save().unwrap();
+        drop(ledger);
+        let ledger = Ledger::open(&directory.0).unwrap();
+        if totals != Totals::default() {
+            for (authority, serial, top) in &serials {
+                let id = |serial: &[u8]| CertificateId::new(KeyId(*authority), serial);
+                let accounts = ledger.accounts();
+                let account = &accounts[&id(serial)];
+                prop_assert_eq!((account.totals, account.not_after.0), (totals, not_after));
+                prop_assert_eq!(&account.privilege, &id(top));
+            }
+        }
+    }
+}
+
+#[test]
+fn numbers_that_differ_are_different_certificates_however_long_they_are() {
+    let id = |serial: &[u8]| CertificateId::new(KeyId([7; 32]), serial);
+    assert_ne!(id(&[1; 1100]), id(&[[1; 1099].as_slice(), &[2]].concat()));
+    assert_ne!(id(&[1; 32]), id(&sha256(&[1; 32])));
+    assert_eq!(id(&[1; 20]).serial, [1; 20]);
+}
+
+#[test]
+fn a_ledger_full_of_the_longest_numbers_can_be_read_again() {
+    let directory = Directory::new();
+    let ledger = Ledger::open(&directory.0).unwrap();
+    for number in 0..ACCOUNTS_MAX {
+        let id = |number: usize| {
+            let serial = [number.to_be_bytes().as_slice(), &[7; 60_000]].concat();
+            CertificateId::new(KeyId([7; 32]), &serial)
+        };
+        ledger.admit(&[(id(number), Ticks::MAX)], &id(number % 64), Ticks(0)).unwrap();
+        let most = u64::MAX;
+        ledger.accounts().get_mut(&id(number)).unwrap().totals = Totals {
+            sent_bytes: most,
+            sent_packets: most,
+            received_bytes: most,
+            received_packets: most,
+        };
+    }
+    ledger.save().unwrap();
+    drop(ledger);
+    assert_eq!(Ledger::open(&directory.0).unwrap().accounts().len(), ACCOUNTS_MAX);
 }
