@@ -25,14 +25,16 @@ const LEN_MAX: usize = 0x1_0000;
 /// Most instructions after translation: rbpf computes jumps with 16-bit numbers.
 const INSTRUCTIONS_MAX: usize = 0x7FFF;
 const INSTRUCTION_LEN: usize = 8;
-/// Instructions that one packet may cost beyond going through the filter once. The kernel allows as many as it
+/// Instructions after translation that one packet may cost beyond going through the filter once. The kernel allows as many as it
 /// looks at, a million; here they take longer.
-const BUDGET: i32 = 1 << 18;
+pub(super) const BUDGET: i32 = 1 << 18;
 /// Bytes of stack that a filter has: the kernel's 512 without the two cells.
 const STACK_LEN: i32 = 512 - 16;
 /// What the count saves from a register, and the count itself, from the end of the stack.
 const SAVED: i16 = -512;
 const COUNT: i16 = -504;
+/// Which of the instructions before a jump back adds to the count.
+const COUNTED_AT: usize = 2;
 
 /// Opcodes that mean more than themselves here.
 mod opcode {
@@ -89,6 +91,10 @@ pub(super) struct Filter {
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct BadFilter;
 
+/// A packet cost a filter more than [`BUDGET`].
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct OverBudget;
+
 impl Filter {
     /// Translates the encoded form that NCAP carries.
     ///
@@ -115,9 +121,12 @@ impl Filter {
     }
 
     /// How many bytes of `packet` are wanted; 0 if it is not.
-    pub(super) fn wanted_len(&mut self, packet: &[u8]) -> usize {
-        let wanted = self.result(packet).and_then(|result| u32::try_from(result).ok());
-        usize::try_from(wanted.unwrap_or(0)).unwrap_or(usize::MAX).min(packet.len())
+    ///
+    /// # Errors
+    /// The budget was used up. The next packet may cost as much.
+    pub(super) fn wanted_len(&mut self, packet: &[u8]) -> Result<usize, OverBudget> {
+        let wanted = u32::try_from(self.result(packet).unwrap_or(0)).map_err(|_| OverBudget)?;
+        Ok(usize::try_from(wanted).unwrap_or(usize::MAX).min(packet.len()))
     }
 
     /// What the filter returns: a number of 32 bits, or a larger one if its budget was used up. `None` is a load
@@ -161,7 +170,9 @@ fn translate(instructions: &[Instruction], packet: u64) -> Result<Vec<u8>, BadFi
     }
     // Where each ends.
     let ends = starts.iter().copied().skip(1).chain([translated.len()]);
-    for ((index, instruction), end) in instructions.iter().enumerate().zip(ends) {
+    for (((index, instruction), start), end) in
+        instructions.iter().enumerate().zip(&starts).zip(ends)
+    {
         if !instruction.jumps() {
             continue;
         }
@@ -172,6 +183,10 @@ fn translate(instructions: &[Instruction], packet: u64) -> Result<Vec<u8>, BadFi
         let distance = i64::try_from(target).ok().zip(i64::try_from(end).ok());
         let distance = distance.map(|(target, end)| target - end).ok_or(BadFilter)?;
         jump.offset = i16::try_from(distance).map_err(|_| BadFilter)?;
+        if instruction.offset < 0 {
+            let count = translated.get_mut(start + COUNTED_AT).ok_or(BadFilter)?;
+            count.constant = i32::try_from(-distance).map_err(|_| BadFilter)?;
+        }
     }
     Ok(translated.into_iter().flat_map(Instruction::encode).collect())
 }
@@ -226,7 +241,7 @@ impl Instruction {
             return vec![Self { opcode: opcode::MOVE_32, ..Self::default() }, self];
         }
         if self.jumps() {
-            let mut instructions = if self.offset < 0 { self.counting() } else { Vec::new() };
+            let mut instructions = if self.offset < 0 { Self::counting() } else { Vec::new() };
             instructions.extend(self.comparing());
             return instructions;
         }
@@ -253,14 +268,14 @@ impl Instruction {
         instructions
     }
 
-    /// Before a jump back: adds how far to the count, and ends the filter, with a result that is none, once that
-    /// is more than the budget.
-    fn counting(self) -> Vec<Self> {
+    /// Before a jump back: adds how far, which is known once all is translated, to the count, and ends the filter,
+    /// with a result that is none, once that is more than the budget.
+    fn counting() -> Vec<Self> {
         let r0 = |opcode, offset, constant| Self { opcode, offset, constant, ..Self::default() };
         vec![
             Self::store(SAVED, 0),
             Self::load(0, COUNT),
-            r0(opcode::ADD_CONSTANT, 0, -i32::from(self.offset)),
+            r0(opcode::ADD_CONSTANT, 0, 0),
             Self::store(COUNT, 0),
             r0(opcode::JUMP_UNLESS_ABOVE_CONSTANT, 2, BUDGET),
             r0(opcode::MOVE_CONSTANT, 0, -1),

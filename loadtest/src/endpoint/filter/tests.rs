@@ -18,20 +18,27 @@ fn filter(text: &str) -> Result<Filter, BadFilter> {
     Filter::decode(Program::from_ebpf_text(text.as_bytes()).unwrap().encoded())
 }
 
+impl Filter {
+    /// How many bytes are wanted, by a filter that keeps to its budget.
+    fn wanted(&mut self, packet: &[u8]) -> usize {
+        self.wanted_len(packet).unwrap()
+    }
+}
+
 #[test]
 fn the_originals_ping_filter_takes_its_replies_and_nothing_else() {
     let mut filter = Filter::decode(&bytes(ECHO_REPLIES)).unwrap();
     let reply = bytes("4500001cabfc00004001d0957f4d00017f0000010000ea4115be0000");
-    assert_eq!(filter.wanted_len(&reply), reply.len());
+    assert_eq!(filter.wanted(&reply), reply.len());
     for (at, value) in [(0, 0x60), (9, 0x11), (20, 8), (24, 0x16), (25, 0)] {
         let mut other = reply.clone();
         other[at] = value;
-        assert_eq!(filter.wanted_len(&other), 0, "byte {at}");
+        assert_eq!(filter.wanted(&other), 0, "byte {at}");
     }
     // Long enough for the last load, or not.
-    assert_eq!(filter.wanted_len(&reply[..26]), 26);
-    assert_eq!(filter.wanted_len(&reply[..25]), 0);
-    assert_eq!(filter.wanted_len(&[]), 0);
+    assert_eq!(filter.wanted(&reply[..26]), 26);
+    assert_eq!(filter.wanted(&reply[..25]), 0);
+    assert_eq!(filter.wanted(&[]), 0);
 }
 
 #[test]
@@ -55,26 +62,26 @@ fn packet_loads_are_big_endian_of_every_width_and_bounded_by_the_packet() {
         ("0x58 0 7 0 0", "0x06070809", "0x02030405"),
     ] {
         let mut filter = filter(&text(load, low, high)).unwrap();
-        assert_eq!(filter.wanted_len(&packet), 9, "{load}");
-        assert_eq!(filter.wanted_len(&packet[..1]), 0, "{load} past the end");
+        assert_eq!(filter.wanted(&packet), 9, "{load}");
+        assert_eq!(filter.wanted(&packet[..1]), 0, "{load} past the end");
     }
     for load in ["0x30 0 0 0 9", "0x30 0 0 0 0xffffffff", "0x28 0 0 0 8", "0x58 0 7 0 1"] {
         let mut filter = filter(&text(load, "0", "0")).unwrap();
-        assert_eq!(filter.wanted_len(&packet), 0, "{load}");
+        assert_eq!(filter.wanted(&packet), 0, "{load}");
     }
 }
 
 #[test]
 fn a_filter_may_want_a_part_of_the_packet() {
     let mut filter = filter("0xb7 0 0 0 5\n0x95 0 0 0 0").unwrap();
-    assert_eq!((filter.wanted_len(&[7; 9]), filter.wanted_len(&[7; 3])), (5, 3));
-    assert_eq!(filter.wanted_len(&vec![0; LEN_MAX + 1]), 0);
+    assert_eq!((filter.wanted(&[7; 9]), filter.wanted(&[7; 3])), (5, 3));
+    assert_eq!(filter.wanted(&vec![0; LEN_MAX + 1]), 0);
 }
 
 #[test]
 fn the_smallest_number_has_a_negative() {
     let text = "0x18 0 0 0 0\n0 0 0 0 0x80000000\n0x87 0 0 0 0\n0x77 0 0 0 63\n0x95 0 0 0 0";
-    assert_eq!(filter(text).unwrap().wanted_len(&[1, 2]), 1);
+    assert_eq!(filter(text).unwrap().wanted(&[1, 2]), 1);
 }
 
 #[test]
@@ -134,6 +141,10 @@ fn what_breaks_the_rules_of_the_kernel_is_refused_and_what_keeps_them_is_not() {
         (&["0x0f 1 1 0 0", zero, exit], false),
         (&["0x15 1 0 0 0", zero, exit], false),
         (&["0x7b 10 1 0xfff8 0", zero, exit], false),
+        // Nor are they if there is another address, or a number, on another path.
+        (&["0x61 7 1 0 0", "0x15 7 0 1 9", "0xbf 1 10 0 0", "0xbf 0 1 0 0", exit], false),
+        (&["0x61 7 1 0 0", "0x15 7 0 1 9", "0xb7 1 0 0 1", "0xbf 0 1 0 0", exit], false),
+        (&["0x61 7 1 0 0", "0xb7 0 0 0 1", "0x15 7 0 1 9", "0xb7 0 0 0 2", exit], true),
         (&["0xbc 0 10 0 0", exit], false),
         // The context is read-only, and of it only the length of the packet can be read.
         (&["0x62 1 0 0 0", zero, exit], false),
@@ -142,10 +153,7 @@ fn what_breaks_the_rules_of_the_kernel_is_refused_and_what_keeps_them_is_not() {
         (&["0x79 0 1 0 0", exit], false),
         // Memory is the stack.
         (&["0x7a 10 0 0xfff8 7", "0x79 0 10 0xfff8 0", exit], true),
-        (
-            &["0xbf 2 10 0 0", "0x07 2 0 0 0xfffffff0", "0x72 2 0 15 7", "0x71 0 2 15 0", exit],
-            true,
-        ),
+        (&["0xbf 2 10 0 0", "0x07 2 0 0 0xfffffff0", "0x72 2 0 15 7", "0x71 0 2 15 0", exit], true),
         (&["0x7a 10 0 0xfe10 7", zero, exit], true),
         (&["0x7a 10 0 0xfe08 7", zero, exit], false),
         (&["0x7a 10 0 0xfff9 7", zero, exit], false),
@@ -171,22 +179,22 @@ fn a_loop_with_an_end_is_run_and_one_without_is_refused_or_takes_no_packet() {
                0x50 0 8 0 0\n0x0f 7 0 0 0\n0x07 8 0 0 1\n0xa5 8 0 0xfffc 10\n\
                0xbf 0 7 0 0\n0x95 0 0 0 0";
     let mut sum = filter(sum).unwrap();
-    assert_eq!(sum.wanted_len(&[2; 30]), 20);
-    assert_eq!(sum.wanted_len(&[2; 9]), 0, "a load past the end");
+    assert_eq!(sum.wanted(&[2; 30]), 20);
+    assert_eq!(sum.wanted(&[2; 9]), 0, "a load past the end");
     // It may end in the jump back, and the count does not see the filter's own stack.
     let filled = "0xb7 1 0 0 0\n0x15 1 0 3 5\n0x7a 10 0 0xfe10 0xffffffff\n0x07 1 0 0 1\n\
                   5 0 0 0xfffc 0\n0xbf 0 1 0 0\n0x95 0 0 0 0";
-    assert_eq!(filter(filled).unwrap().wanted_len(&[0; 9]), 5);
+    assert_eq!(filter(filled).unwrap().wanted(&[0; 9]), 5);
     let last = "5 0 0 2 0\n0xb7 0 0 0 3\n0x95 0 0 0 0\n5 0 0 0xfffd 0";
-    assert_eq!(filter(last).unwrap().wanted_len(&[0; 9]), 3);
+    assert_eq!(filter(last).unwrap().wanted(&[0; 9]), 3);
     // Nothing changes in this one.
     let endless = "0xb7 0 0 0 0\n0x15 0 0 0xfffe 0\n0x95 0 0 0 0";
     assert_eq!(filter(endless).err(), Some(BadFilter));
     // This one goes in circles as long as the first byte is no zero.
     let circling = "0xbf 6 1 0 0\n0x30 0 0 0 0\n0x55 0 0 0xfffe 0\n0xb7 0 0 0 9\n0x95 0 0 0 0";
     let mut circling = filter(circling).unwrap();
-    assert_eq!(circling.wanted_len(&[0; 9]), 9);
-    assert_eq!(circling.wanted_len(&[1; 9]), 0);
+    assert_eq!(circling.wanted(&[0; 9]), 9);
+    assert_eq!(circling.wanted_len(&[1; 9]), Err(OverBudget));
 }
 
 /// As in the kernel: the constant's sign fills the upper 32 bits. An address compared so is never equal.
@@ -212,23 +220,39 @@ fn negative_constants_have_64_bits_in_comparisons() {
         ("0x16 7 0 1 0xc0000201", "0xc0000201", "7", true),
         ("0x15 7 0 1 0x40000201", "0x40000201", "0", true),
     ] {
-        let wanted = filter(&text(jump, low, high)).unwrap().wanted_len(&[0; 30]);
+        let wanted = filter(&text(jump, low, high)).unwrap().wanted(&[0; 30]);
         assert_eq!(wanted, if taken { 7 } else { 3 }, "{jump} of {high} {low}");
     }
     // Of r0 itself, and backward.
     let r0 = "0xb7 0 0 0 0xffffffff\n0x15 0 0 1 0xffffffff\n0xb7 0 0 0 1\n0x95 0 0 0 0";
-    assert_eq!(filter(r0).unwrap().wanted_len(&[0; 9]), 9);
+    assert_eq!(filter(r0).unwrap().wanted(&[0; 9]), 9);
     let back = "0xb7 0 0 0 3\n0xb7 7 0 0 0xfffffffd\n0x07 7 0 0 1\n0xa5 7 0 0xfffe 0xffffffff\n\
                 0x95 0 0 0 0";
-    assert_eq!(filter(back).unwrap().wanted_len(&[0; 9]), 3);
+    assert_eq!(filter(back).unwrap().wanted(&[0; 9]), 3);
 }
 
 #[test]
 fn a_result_has_32_bits_and_the_length_of_the_packet_can_be_read() {
     let mut all = filter("0xb7 0 0 0 0xffffffff\n0x95 0 0 0 0").unwrap();
-    assert_eq!(all.wanted_len(&[0; 9]), 9);
+    assert_eq!(all.wanted(&[0; 9]), 9);
     let mut none = filter("0x18 0 0 0 0\n0 0 0 0 1\n0x95 0 0 0 0").unwrap();
-    assert_eq!(none.wanted_len(&[0; 9]), 0);
+    assert_eq!(none.wanted(&[0; 9]), 0);
     let mut half = filter("0x61 0 1 0 0\n0x77 0 0 0 1\n0x95 0 0 0 0").unwrap();
-    assert_eq!(half.wanted_len(&[0; 8]), 4);
+    assert_eq!(half.wanted(&[0; 8]), 4);
+}
+
+/// A packet load by register becomes five instructions or six, and each of them costs time.
+#[test]
+fn what_a_packet_costs_is_counted_in_instructions_after_translation() {
+    let loads = "0x50 0 7 0 1\n".repeat(10);
+    // If the first byte is no zero, 10,000 times: 120,000 instructions, some 600,000 after translation.
+    let text = format!(
+        "0xbf 6 1 0 0\n0xb7 7 0 0 0\n0xb7 8 0 0 0\n0x30 0 0 0 0\n0x15 0 0 12 0\n{loads}\
+         0x07 8 0 0 1\n0xa5 8 0 0xfff4 10000\n0xb7 0 0 0 9\n0x95 0 0 0 0"
+    );
+    let mut reading = filter(&text).unwrap();
+    assert_eq!(reading.wanted_len(&[0; 9]), Ok(9));
+    assert_eq!(reading.wanted_len(&[1; 9]), Err(OverBudget));
+    let mut shorter = filter(&text.replace(" 10000\n", " 1000\n")).unwrap();
+    assert_eq!(shorter.wanted_len(&[1; 9]), Ok(9));
 }

@@ -11,7 +11,7 @@
 //! so refuses what sets a register on one path only and reads it on that one only.
 //!
 //! Invariant: an instruction is looked at again only when less is known of what it finds than before, which can
-//! happen twice for each register.
+//! happen once for each register.
 
 use super::{BadFilter, Instruction, PACKET_LOADS, STACK_LEN, opcode};
 
@@ -50,9 +50,9 @@ mod alu {
 /// What a register holds, as far as that is known before the filter runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Content {
-    /// Nothing, on one path at least.
+    /// Nothing, on one path at least; or an address, and on another path a number or another address.
     Unset,
-    /// Any number. An address, too, if it is another one on another path: nothing can be done with it.
+    /// Any number.
     Number,
     /// The address of the context.
     Context,
@@ -65,8 +65,8 @@ impl Content {
     fn or(self, other: Self) -> Self {
         match (self, other) {
             (one, same) if one == same => one,
-            (Self::Unset, _) | (_, Self::Unset) => Self::Unset,
-            _ => Self::Number,
+            // As a number an address could be given away.
+            _ => Self::Unset,
         }
     }
 }

@@ -24,6 +24,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::sync::mpsc::UnboundedReceiver;
 
+use super::super::filter;
 use super::super::ledger::Turn;
 use super::super::now;
 use super::bind::Capture;
@@ -34,6 +35,8 @@ use super::{Instruction, Reporter};
 const PACKET_LEN_MAX: usize = 0x1_0000;
 /// Packets received in one turn; then others have theirs.
 const BATCH_MAX: usize = 64;
+/// The same in time, because a filter may take a millisecond for a packet.
+const BATCH_TIME: Duration = Duration::from_millis(1);
 
 /// Sends and receives datagrams until the socket is closed.
 pub(super) async fn run_udp(
@@ -89,6 +92,8 @@ pub(super) async fn run_raw(
                 {
                     capture = None;
                 }
+                // The runtime would let this task go on, for as long as packets come.
+                tokio::task::yield_now().await;
             }
         }
     }
@@ -103,20 +108,22 @@ async fn readable(capture: Option<&Capture>) {
 }
 
 /// Takes a batch of what is captured. True if the capture is over: its end has come, and what the kernel had
-/// stamped before is taken.
+/// stamped before is taken; or its filter has taken too long for a packet, which is told, for it would for every
+/// one.
 async fn take_captured(capture: &mut Capture, local: IpAddr, reporter: &Reporter) -> bool {
     let Capture { socket, filter, end } = capture;
     let Ok(mut ready) = socket.readable().await else { return true };
     let family = reporter.socket.family;
-    let mut is_past_end = false;
+    let (mut is_past_end, mut is_over_budget) = (false, false);
     let drained = receive(socket.get_ref(), |frame, from, time| {
         is_past_end |= time >= *end;
         let of_family = from.and_then(link_family) == Some(family);
-        let Some(packet) = ip_packet(family, local, frame).filter(|_| of_family && time < *end)
-        else {
+        let is_taken = of_family && time < *end && !is_over_budget;
+        let Some(packet) = ip_packet(family, local, frame).filter(|_| is_taken) else { return };
+        let Ok(wanted) = filter.wanted_len(packet) else {
+            is_over_budget = true;
             return;
         };
-        let wanted = filter.wanted_len(packet);
         if let Some(data) = packet.get(..wanted).filter(|data| !data.is_empty()) {
             let packet = Packet::Raw { family, data };
             reporter.report(|table, number| table.received(number, time, packet));
@@ -125,7 +132,18 @@ async fn take_captured(capture: &mut Capture, local: IpAddr, reporter: &Reporter
     if drained {
         ready.clear_ready();
     }
-    is_past_end || drained && now() >= *end
+    if is_over_budget {
+        let sktid = reporter.socket.sktid;
+        reporter.report(|table, _| table.log(&over_budget(sktid)));
+    }
+    is_over_budget || is_past_end || drained && now() >= *end
+}
+
+fn over_budget(sktid: u8) -> String {
+    format!(
+        "the capture on socket {sktid} is over: its filter takes more than {} instructions for a packet",
+        filter::BUDGET
+    )
 }
 
 /// Carries out the NSEND that is due, if burst rates allow it; otherwise it is due again when they may.
@@ -162,7 +180,11 @@ async fn send(socket: &AsyncFd<Socket>, schedule: &mut Schedule, reporter: &Repo
 fn receive(socket: &Socket, mut take: impl FnMut(&[u8], Option<&SockaddrStorage>, Ticks)) -> bool {
     let mut bytes = vec![0; PACKET_LEN_MAX];
     let mut control = nix::cmsg_space!(TimeSpec);
+    let begin = now();
     for _ in 0..BATCH_MAX {
+        if now().saturating_duration_since(begin) > BATCH_TIME {
+            return false;
+        }
         let (len, from, time) = {
             let mut parts = [IoSliceMut::new(&mut bytes)];
             let flags = MsgFlags::MSG_DONTWAIT;

@@ -334,6 +334,45 @@ async fn raw_sockets_send_whole_packets_and_capture_what_the_filter_wants() {
 
 #[tokio::test]
 #[ignore = "needs CAP_NET_RAW"]
+async fn a_filter_that_takes_too_long_ends_its_capture_and_is_told_of_once() {
+    let mut script = Script::new();
+    script.open(Open::Raw { local: ANY.ip() }, 4096).await;
+    let raw = engine::wire::message::Protocol::Raw;
+    let socket = Socket { sktid: 1, family: Family::Ipv4, protocol: raw };
+    // Without end for packets with our time to live, and no others.
+    let circling = "0xbf 6 1 0 0\n0x30 0 0 0 8\n0x15 0 0 0xfffe 77\n0xb7 0 0 0 0\n0x95 0 0 0 0";
+    let circling = Program::from_ebpf_text(circling.as_bytes()).unwrap();
+    let capture = Message::Ncap { socket, end: Ticks::MAX, filter: circling.encoded() };
+    let mut request = echo_request([127, 77, 0, 1]);
+    request[8] = 77;
+    let packet = Packet::Raw { family: Family::Ipv4, data: &request };
+    let send = Message::Nsend { sktid: 1, time: Ticks(0), tag: 0, packet };
+    assert_eq!(script.ask(capture).await, Status::SUCCESS);
+    assert_eq!(script.ask(send.clone()).await, Status::SUCCESS);
+    let (message_type, payload) = script.next().await;
+    match Message::decode(message_type, &payload) {
+        Message::Linfo { info, .. } => {
+            let info = String::from_utf8_lossy(info);
+            assert!(info.contains("the capture on socket 1 is over"), "{info}");
+        }
+        other => panic!("a LINFO expected, not {other:?}"),
+    }
+    // It is seen as it leaves and as it arrives, and nobody looks.
+    assert_eq!(script.ask(send.clone()).await, Status::SUCCESS);
+    // The next one captures as ever.
+    let ours = "0xbf 6 1 0 0\n0x30 0 0 0 8\n0x15 0 0 2 77\n0xb7 0 0 0 0\n0x95 0 0 0 0\n\
+                0xb7 0 0 0 0xffff\n0x95 0 0 0 0";
+    let ours = Program::from_ebpf_text(ours.as_bytes()).unwrap();
+    let capture = Message::Ncap { socket, end: Ticks::MAX, filter: ours.encoded() };
+    assert_eq!(script.ask(capture).await, Status::SUCCESS);
+    assert_eq!(script.ask(send).await, Status::SUCCESS);
+    let (message_type, payload) = script.next().await;
+    let message = Message::decode(message_type, &payload);
+    assert!(matches!(message, Message::Ndata { .. }), "{message:?}");
+}
+
+#[tokio::test]
+#[ignore = "needs CAP_NET_RAW"]
 async fn raw_sockets_of_ipv6_send_and_capture_as_well() {
     let mut script = at(ANY6);
     script.open(Open::Raw { local: LOOPBACK6.ip() }, 4096).await;
