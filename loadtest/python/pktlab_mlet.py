@@ -64,6 +64,12 @@ Address = Tuple[str, int]
 
 _PAYLOAD_MAX = 0xFFFFFF
 
+_KEPT_MAX = 64 << 20
+"""Bytes of notifications that wait until they are asked for: as much as an endpoint has receive buffers."""
+
+_KEPT_EACH = 256
+"""What one costs beside its data."""
+
 _Self = TypeVar("_Self", bound="_Socket")
 
 _MREAD, _MWRITE, _NOPEN, _NCLOSE, _NSEND, _NCAP, _NCTL, _YIELD = (
@@ -99,6 +105,10 @@ class Suspended(MletError):
 
 class Silence(MletError):
     """Nothing came for as long as the mlet is willing to wait."""
+
+
+class TooMuchKept(MletError):
+    """The endpoint sent more than was asked for, and than is kept; after Session.notification it goes on."""
 
 
 class CutRequest(MletError):
@@ -218,6 +228,8 @@ class Session:
         # A part of a request was sent, and the rest never will be.
         self._cut = False
         self._notifications: Deque[Notification] = deque()
+        # What keeping these costs, in bytes.
+        self._kept = 0
         self._open: Set[int] = set()
 
     def __enter__(self) -> Session:
@@ -313,10 +325,11 @@ class Session:
         self._check_uncut()
         self._write(struct.pack("!I", message_type << 24 | len(payload)) + payload)
         self._unanswered += 1
+        wait = _Wait(deadline, self.timeout)
         while True:
-            answer_type, answer = self._receive(self.timeout if deadline is None else _left(deadline))
+            answer_type, answer = self._receive(wait)
             if answer_type not in (_RESULT, _MDATA):
-                self._notifications.append(_notification(answer_type, answer))
+                self._keep(_notification(answer_type, answer))
                 continue
             if self._unanswered > 0:
                 # To a request that was given up: answers come in the order of the requests.
@@ -354,27 +367,37 @@ class Session:
         for index, kept in enumerate(self._notifications):
             if wanted(kept):
                 del self._notifications[index]
+                self._kept -= _cost(kept)
                 return kept
         limit = self.timeout if timeout is None else timeout
         deadline = None if limit is None else time.monotonic() + limit
+        wait = _Wait(deadline, None)
         while True:
-            message_type, payload = self._receive(None if deadline is None else _left(deadline))
+            message_type, payload = self._receive(wait)
             if message_type in (_RESULT, _MDATA):
                 # To a request that was given up.
                 continue
             notification = _notification(message_type, payload)
             if wanted(notification):
                 return notification
-            self._notifications.append(notification)
+            self._keep(notification)
+
+    def _keep(self, notification: Notification) -> None:
+        self._kept += _cost(notification)
+        self._notifications.append(notification)
 
     def _forget(self, sktid: int) -> None:
         """Drops what was kept for a socket that is closed."""
         kept = [one for one in self._notifications if one.sktid != sktid]
         self._notifications = deque(kept)
+        self._kept = sum(map(_cost, kept))
         self._open.discard(sktid)
 
-    def _receive(self, timeout: Optional[float]) -> Tuple[int, bytes]:
-        """The next message."""
+    def _receive(self, wait: _Wait) -> Tuple[int, bytes]:
+        """The next message, unless too many are kept already."""
+        if self._kept > _KEPT_MAX:
+            kept = f"more than {_KEPT_MAX >> 20} MiB of notifications"
+            raise TooMuchKept(f"the endpoint has sent {kept} that the mlet has not asked for")
         while True:
             if len(self._pending) >= 4:
                 end = 4 + int.from_bytes(self._pending[1:4], "big")
@@ -388,6 +411,7 @@ class Session:
                             raise MletError("the endpoint sent an answer to no request")
                         self._unanswered -= 1
                     return message_type, payload
+            timeout = wait.left()
             try:
                 self._stream.settimeout(timeout)
                 data = self._stream.recv(0x10000)
@@ -398,6 +422,25 @@ class Session:
             if not data:
                 raise EndpointLeft("the endpoint has left")
             self._pending += data
+
+
+class _Wait:
+    """How long one call waits: a deadline holds however much else comes, and without one each silence is
+    limited. What has come is looked at once, even if the deadline has passed before."""
+
+    def __init__(self, deadline: Optional[float], silence: Optional[float]) -> None:
+        self._deadline = deadline
+        self._silence = silence
+        self._looked = False
+
+    def left(self) -> Optional[float]:
+        """Seconds for the next look."""
+        if self._deadline is None:
+            return self._silence
+        if self._looked and time.monotonic() >= self._deadline:
+            raise Silence("what was awaited did not come in time")
+        self._looked = True
+        return _left(self._deadline)
 
 
 class _Socket:
@@ -683,6 +726,13 @@ def _notification(message_type: int, payload: bytes) -> Notification:
     except (struct.error, ValueError) as error:
         raise MletError(f"the endpoint sent a malformed 0x{message_type:02x}: {error}") from None
     return Unknown(-1, message_type, payload)
+
+
+def _cost(kept: Notification) -> int:
+    """Bytes that keeping a notification costs, about."""
+    data = kept.data if isinstance(kept, Received) else b""
+    data = kept.payload if isinstance(kept, Unknown) else data
+    return _KEPT_EACH + len(data)
 
 
 def _left(deadline: float) -> float:

@@ -7,12 +7,15 @@ import struct
 import subprocess
 import sys
 import threading
+import time
 import unittest
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, List, Tuple
+from typing import Callable, Iterator, List, Tuple
 
 from pktlab_mlet import (
-    ConnectionFailed, CutRequest, MletError, Refused, Sent, Session, Silence, resolve, sessions,
+    ConnectionFailed, CutRequest, MletError, Refused, Sent, Session, Silence,
+    TooMuchKept, resolve, sessions,
 )  # fmt: skip
 
 HERE = Path(__file__).parent
@@ -35,6 +38,26 @@ def memory(address: int, data: bytes) -> bytes:
     return message(0x41, struct.pack("!I", address) + data)
 
 
+@contextmanager
+def flood(far: socket.socket, one: bytes) -> Iterator[None]:
+    """The endpoint sends this message until nobody reads any more."""
+
+    def send() -> None:
+        try:
+            while True:
+                far.sendall(one * (1 + 0x10000 // len(one)))
+        except OSError:
+            pass
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    try:
+        yield
+    finally:
+        far.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
 class SessionTest(unittest.TestCase):
     def test_a_request_too_long_for_a_message_is_refused_here(self) -> None:
         endpoint, far = session(OK)
@@ -42,6 +65,29 @@ class SessionTest(unittest.TestCase):
             endpoint.request(0x2C, bytes(0x1000000), "NSEND")
         far.setblocking(False)
         self.assertRaises(BlockingIOError, far.recv, 1)
+
+    def test_a_deadline_holds_while_other_messages_come_without_end(self) -> None:
+        endpoint, far = session(b"", timeout=0.05)
+        with flood(far, message(0x69, b"")):
+            started = time.monotonic()
+            self.assertRaises(Silence, endpoint._notification, lambda _: False, None)
+            self.assertGreaterEqual(time.monotonic() - started, 0.05)
+            deadline = time.monotonic() + 0.05
+            self.assertRaises(Silence, endpoint._read_memory, 0, 1, deadline)
+            self.assertGreater(len(endpoint._notifications), 0)
+            endpoint.end()
+
+    def test_only_so_much_is_kept_and_what_is_kept_can_be_had(self) -> None:
+        endpoint, far = session(b"")
+        with flood(far, message(0x65, bytes(0x10000))):
+            self.assertRaises(TooMuchKept, endpoint.clock)
+            self.assertRaises(TooMuchKept, endpoint.clock)
+            self.assertLess(len(endpoint._notifications), 1030)
+            while endpoint._notifications:
+                endpoint.notification()
+            self.assertEqual(endpoint._kept, 0)
+            endpoint.notification()
+            endpoint.end()
 
     def test_a_result_of_one_byte_is_malformed(self) -> None:
         endpoint, _far = session(b"\x40\0\0\1\0")

@@ -78,7 +78,7 @@ impl Client {
     /// silence.
     ///
     /// # Errors
-    /// As for [`Self::request`]; and the connection was not made.
+    /// As for [`Self::request`]; and the connection was not made, whose socket is closed then.
     pub fn connect(
         &mut self,
         sktid: u8,
@@ -87,23 +87,38 @@ impl Client {
     ) -> Result<(), ClientError> {
         let local = SocketAddr::new(unspecified(remote.ip()), 0);
         self.open(sktid, Open::TcpConnect { local, remote }, receive_buffer_len)?;
+        let deadline = Instant::now() + self.conversation.silence_max();
+        match self.connected(sktid, deadline)? {
+            Ok(()) => Ok(()),
+            Err(end) => {
+                // Whatever becomes of that, why there is no connection matters more.
+                let _ = self.conversation.exchange(&Message::Nclose { sktid }, Some(deadline));
+                Err(ClientError::NotConnected { remote, end })
+            }
+        }
+    }
+
+    /// Waits until a connection stands, or until it is known that it does not.
+    fn connected(
+        &mut self,
+        sktid: u8,
+        deadline: Instant,
+    ) -> Result<Result<(), ConnectionEnd>, ClientError> {
         let limit = self.conversation.silence_max();
-        let deadline = Instant::now() + limit;
-        let failed = |end| Err(ClientError::NotConnected { remote, end });
         loop {
             let look = deadline.min(Instant::now() + LOOK_INTERVAL);
             let code = match self.state_change(sktid, look)? {
-                Some(StateChange::TcpEstablished { .. }) => return Ok(()),
+                Some(StateChange::TcpEstablished { .. }) => return Ok(Ok(())),
                 Some(StateChange::Code { code, .. }) => Some(code),
                 None => None,
             };
             // Its memory knows better than a code, and may be all that tells.
             match (self.connection_end(sktid, deadline), code) {
-                (Ok(Some(end)), _) => return failed(end),
-                (_, Some(code)) => return failed(ConnectionEnd::from_code(code)),
+                (Ok(Some(end)), _) => return Ok(Err(end)),
+                (_, Some(code)) => return Ok(Err(ConnectionEnd::from_code(code))),
                 (Err(error), None) => return Err(error),
                 (Ok(None), None) if Instant::now() >= deadline => {
-                    return failed(ConnectionEnd::Untold(limit));
+                    return Ok(Err(ConnectionEnd::Untold(limit)));
                 }
                 (Ok(None), None) => {}
             }

@@ -10,6 +10,8 @@ use std::time::Duration;
 use engine::wire::frame::FrameError;
 use engine::wire::message::{EncodeError, MessageType, Outcome, StateChange};
 
+use crate::conversation::KEPT_LEN_MAX;
+
 /// Why the experiment cannot go on.
 #[derive(Debug)]
 pub enum ClientError {
@@ -17,10 +19,14 @@ pub enum ClientError {
     Io(io::Error),
     /// The endpoint left; in mid-message or not.
     EndpointLeft,
-    /// Nothing came for this long. The answer that was awaited, if one was, is dropped when it comes.
+    /// Nothing that was awaited came for this long. The answer that was awaited, if one was, is dropped when it
+    /// comes.
     Silence(Duration),
     /// Nothing of a request was taken for this long, or nothing more of it.
     Unread(Duration),
+    /// The endpoint has sent so much that was not asked for yet, that no more is kept. What is kept can be asked for,
+    /// and the session goes on then.
+    TooMuchKept,
     /// A part of an earlier request was sent and the rest was not: what is sent now would be taken for that
     /// rest. The session is of no more use.
     CutRequest,
@@ -61,6 +67,11 @@ impl fmt::Display for ClientError {
             Self::Unread(limit) => {
                 write!(f, "the endpoint took nothing for {} s", limit.as_secs_f64())
             }
+            Self::TooMuchKept => write!(
+                f,
+                "the endpoint has sent more than {} MiB of notifications that the mlet has not asked for",
+                KEPT_LEN_MAX >> 20
+            ),
             Self::CutRequest => f.write_str(
                 "the endpoint took only a part of an earlier request, so that nothing can be asked any more; \
                  end the session",

@@ -7,7 +7,8 @@
 //! Not here: what requests mean (`client`).
 //!
 //! Invariants: an answer is handed out only to the request that it answers, those of requests that were given up
-//! are dropped; and notifications come out in the order they came in.
+//! are dropped; notifications come out in the order they came in; and a deadline holds, and memory is bounded,
+//! whatever the endpoint sends meanwhile.
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
@@ -21,6 +22,10 @@ use crate::client_error::ClientError;
 
 /// Bytes read at once.
 const READ_LEN: usize = 64 * 1024;
+/// Notifications that are kept until they are asked for, in bytes: as much as an endpoint has receive buffers.
+pub(crate) const KEPT_LEN_MAX: usize = 64 << 20;
+/// What keeping one costs beside its payload.
+const KEPT_LEN: usize = 64;
 
 /// A received message: an answer, or one that answers no request.
 #[derive(Debug)]
@@ -35,9 +40,38 @@ impl Notification {
         Message::decode(self.message_type, &self.payload)
     }
 
+    /// What keeping it costs.
+    fn kept_len(&self) -> usize {
+        self.payload.len() + KEPT_LEN
+    }
+
     /// Only these two ever are one.
     fn is_answer(&self) -> bool {
         matches!(self.message_type, MessageType::RESULT | MessageType::MDATA)
+    }
+}
+
+/// How long one call waits.
+struct Wait {
+    /// Without one the longest silence is the limit.
+    deadline: Option<Instant>,
+    /// What has come is looked at once, even if the deadline has passed before.
+    has_read: bool,
+}
+
+impl Wait {
+    fn until(deadline: Option<Instant>) -> Self {
+        Self { deadline, has_read: false }
+    }
+
+    /// How long the next read may take, at most `silence_max`; `None` if there may be none.
+    fn left(&mut self, silence_max: Duration) -> Option<Duration> {
+        let Some(deadline) = self.deadline else { return Some(silence_max) };
+        let left = deadline.saturating_duration_since(Instant::now());
+        let is_over = left.is_zero() && self.has_read;
+        self.has_read = true;
+        // No time at all would mean no limit to the system.
+        (!is_over).then(|| left.max(Duration::from_micros(1)))
     }
 }
 
@@ -49,6 +83,8 @@ pub(crate) struct Conversation {
     buffer: Vec<u8>,
     /// Notifications that came while something else was awaited.
     kept: VecDeque<Notification>,
+    /// What that costs.
+    kept_len: usize,
     /// Requests that were sent and whose answers have not come.
     unanswered: usize,
     /// A part of a request was sent, and the rest never will be.
@@ -68,6 +104,7 @@ impl Conversation {
             framer: Framer::new(PAYLOAD_LEN_MAX),
             buffer: vec![0; READ_LEN],
             kept: VecDeque::new(),
+            kept_len: 0,
             unanswered: 0,
             is_cut: false,
             silence_max,
@@ -91,13 +128,14 @@ impl Conversation {
         request.encode(&mut encoded)?;
         self.write(&encoded)?;
         self.unanswered += 1;
+        let mut wait = Wait::until(deadline);
         loop {
-            let received = self.receive(deadline)?;
+            let received = self.receive(&mut wait)?;
             match (received.is_answer(), self.unanswered) {
                 (true, 0) => return Ok(received),
                 // To a request that was given up.
                 (true, _) => {}
-                (false, _) => self.kept.push_back(received),
+                (false, _) => self.keep(received),
             }
         }
     }
@@ -111,10 +149,12 @@ impl Conversation {
         self.check_uncut()?;
         let kept = self.kept.iter().position(|kept| is_wanted(&kept.message()));
         if let Some(notification) = kept.and_then(|at| self.kept.remove(at)) {
+            self.kept_len -= notification.kept_len();
             return Ok(notification);
         }
+        let mut wait = Wait::until(deadline);
         loop {
-            let received = self.receive(deadline)?;
+            let received = self.receive(&mut wait)?;
             // An answer that comes now is to a request that was given up.
             if received.is_answer() {
                 continue;
@@ -122,13 +162,19 @@ impl Conversation {
             if is_wanted(&received.message()) {
                 return Ok(received);
             }
-            self.kept.push_back(received);
+            self.keep(received);
         }
+    }
+
+    fn keep(&mut self, notification: Notification) {
+        self.kept_len += notification.kept_len();
+        self.kept.push_back(notification);
     }
 
     /// Forgets the kept notifications for which this is so.
     pub(crate) fn forget(&mut self, is_old: impl Fn(&Message<'_>) -> bool) {
         self.kept.retain(|kept| !is_old(&kept.message()));
+        self.kept_len = self.kept.iter().map(Notification::kept_len).sum();
     }
 
     /// Sends a whole request, or nothing of it, or is cut.
@@ -155,8 +201,11 @@ impl Conversation {
         if self.is_cut { Err(ClientError::CutRequest) } else { Ok(()) }
     }
 
-    /// The next message. Without a deadline the longest silence is the limit.
-    fn receive(&mut self, deadline: Option<Instant>) -> Result<Notification, ClientError> {
+    /// The next message, unless too many are kept already.
+    fn receive(&mut self, wait: &mut Wait) -> Result<Notification, ClientError> {
+        if self.kept_len > KEPT_LEN_MAX {
+            return Err(ClientError::TooMuchKept);
+        }
         loop {
             if let Some((message_type, payload)) = self.framer.next()? {
                 let received = Notification { message_type, payload: payload.to_vec() };
@@ -173,7 +222,8 @@ impl Conversation {
                     _ => Ok(received),
                 };
             }
-            self.wait_at_most(deadline)?;
+            let left = wait.left(self.silence_max);
+            self.wait_at_most(left.ok_or(ClientError::Silence(self.read_timeout))?)?;
             match self.stream.read(&mut self.buffer) {
                 Ok(0) => return Err(ClientError::EndpointLeft),
                 Ok(len) => self.framer.push(self.buffer.get(..len).unwrap_or_default()),
@@ -189,10 +239,7 @@ impl Conversation {
     }
 
     /// Bounds the next read.
-    fn wait_at_most(&mut self, deadline: Option<Instant>) -> Result<(), ClientError> {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // No time at all would mean no limit to the system.
-        let timeout = left.map_or(self.silence_max, |left| left.max(Duration::from_micros(1)));
+    fn wait_at_most(&mut self, timeout: Duration) -> Result<(), ClientError> {
         if timeout != self.read_timeout {
             self.stream.set_read_timeout(Some(timeout)).map_err(ClientError::Io)?;
             self.read_timeout = timeout;

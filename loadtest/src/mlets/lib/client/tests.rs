@@ -145,8 +145,13 @@ fn a_connection_that_fails_tells_how_by_memory_or_else_by_its_code() {
         (StateChange::PEER_CLOSED, refusal.clone(), PeerClosed),
         (StateChange::UNKNOWN, refusal, Unknown),
     ] {
-        let (mut client, _endpoint) = client(&[OK, ended(1, code), seen], false);
+        let (mut client, mut endpoint) = client(&[OK, ended(1, code), seen, OK], false);
         assert_eq!(connection_end(client.connect(1, REMOTE, 4096)), expected);
+        drop(client);
+        // The socket does not stay open.
+        let mut asked = [0; 23 + 10 + 5];
+        endpoint.read_exact(&mut asked).unwrap();
+        assert_eq!((asked[23], &asked[33..]), (0x28, &[0x2B, 0, 0, 1, 1][..]));
     }
     // An endpoint that leaves has told what it knew.
     let (near, mut endpoint) = UnixStream::pair().unwrap();

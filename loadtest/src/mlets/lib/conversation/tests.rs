@@ -180,3 +180,46 @@ fn a_session_of_whose_request_nothing_was_taken_goes_on() {
     let answer = conversation.exchange(&close, None).unwrap();
     assert_eq!(answer.message(), Message::Result(Outcome::SUCCESS));
 }
+
+/// An endpoint that sends this message until nobody reads any more.
+fn flood(message: &Message<'_>) -> (UnixStream, std::thread::JoinHandle<()>) {
+    let (near, mut endpoint) = UnixStream::pair().unwrap();
+    let mut bytes = Vec::new();
+    message.encode(&mut bytes).unwrap();
+    let bytes = bytes.repeat(1 + READ_LEN / bytes.len());
+    (near, std::thread::spawn(move || while endpoint.write_all(&bytes).is_ok() {}))
+}
+
+#[test]
+fn a_deadline_holds_while_other_messages_come_without_end() {
+    let (near, flooding) = flood(&Message::Resumd);
+    let mut conversation = Conversation::new(near, Duration::from_secs(60)).unwrap();
+    let deadline = Instant::now() + Duration::from_millis(20);
+    let heard = conversation.notification(|_| false, Some(deadline));
+    assert!(matches!(heard, Err(ClientError::Silence(_))), "{heard:?}");
+    assert!(Instant::now() >= deadline && !conversation.kept.is_empty());
+    let asked = conversation.exchange(&Message::Nclose { sktid: 1 }, Some(deadline));
+    assert!(matches!(asked, Err(ClientError::Silence(_))), "{asked:?}");
+    drop(conversation);
+    flooding.join().unwrap();
+}
+
+#[test]
+fn only_so_much_is_kept_and_what_is_kept_can_be_had() {
+    let info = vec![7; READ_LEN];
+    let linfo = Message::Linfo { name: b"", auxiliary: b"", info: &info };
+    let (near, flooding) = flood(&linfo);
+    let mut conversation = Conversation::new(near, Duration::from_secs(60)).unwrap();
+    let asked = conversation.exchange(&Message::Nclose { sktid: 1 }, None);
+    assert!(matches!(asked, Err(ClientError::TooMuchKept)), "{asked:?}");
+    let kept: usize = conversation.kept.iter().map(|kept| kept.payload.len()).sum();
+    assert!(kept <= KEPT_LEN_MAX + 2 * READ_LEN, "{kept}");
+    while !conversation.kept.is_empty() {
+        let heard = conversation.notification(|_| true, None).unwrap();
+        assert_eq!(heard.message(), linfo);
+    }
+    assert_eq!(conversation.kept_len, 0);
+    assert_eq!(conversation.notification(|_| true, None).unwrap().message(), linfo);
+    drop(conversation);
+    flooding.join().unwrap();
+}
