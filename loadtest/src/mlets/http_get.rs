@@ -117,20 +117,25 @@ fn check(answer: &[u8]) -> Result<(), String> {
     }
 }
 
-/// Head and page; the latter follows a blank line.
+/// Head and page; the latter follows a blank line. Lines may end without a CR (RFC 9112, 2.2).
 fn split(answer: &[u8]) -> (&[u8], Option<&[u8]>) {
-    let blank = answer.windows(4).position(|window| window == b"\r\n\r\n");
-    match blank.and_then(|at| Some((answer.get(..at)?, answer.get(at + 4..)?))) {
-        Some((head, page)) => (head, Some(page)),
-        None => (answer, None),
+    let ends = answer.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+    for end in ends {
+        let (head, rest) = answer.split_at(end);
+        for blank in [&b"\n\r\n"[..], b"\n\n"] {
+            if let Some(page) = rest.strip_prefix(blank) {
+                return (head, Some(page));
+            }
+        }
     }
+    (answer, None)
 }
 
 /// The line for one answer, cut to what one write to a pipe keeps together.
 fn line(endpoint: &str, key: &str, answer: &[u8]) -> String {
     let (head, page) = split(answer);
     let page = page.unwrap_or_default();
-    let status = head.split(|&byte| byte == b'\r').next().unwrap_or_default();
+    let status = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
     let mut line = format!("{endpoint}\t{key}\t{}\t{}", status.escape_ascii(), page.escape_ascii());
     if line.len() >= LINE_LEN_MAX || answer.len() >= ANSWER_LEN_MAX {
         // Escaped text is ASCII, so that every length is a character boundary; the rest is too.
@@ -253,6 +258,9 @@ mod tests {
             (format!("{head}\r\n\r\nhello"), None),
             (format!("{head}\r\n\r\nhello and more"), None),
             ("HTTP/1.0 200 OK\r\n\r\n".to_owned(), None),
+            (format!("{head}\n\nhello"), None),
+            (format!("{head}\r\n\nhello\r\n\r\n"), None),
+            (format!("{head}\n\r\nhell"), Some("closed after 4 of 5 bytes of the page")),
             (format!("{head}\r\n\r\nhell"), Some("closed after 4 of 5 bytes of the page")),
             (head.to_owned(), Some("closed before the page began")),
             ("220 ready\r\n".to_owned(), Some("no answer of HTTP")),
@@ -277,6 +285,8 @@ mod tests {
             line("127.1.0.1", "aa", answer),
             "127.1.0.1\taa\tHTTP/1.0 200 OK\tone\\ntwo\\tthree\\xff"
         );
+        let with_bare_ends = b"HTTP/1.0 200 OK\nServer: x\n\none\r\n\r\ntwo";
+        assert_eq!(line("a", "", with_bare_ends), "a\t\tHTTP/1.0 200 OK\tone\\r\\n\\r\\ntwo");
         assert_eq!(line("a", "", b"garbage"), "a\t\tgarbage\t");
         assert_eq!(line("a", "", b""), "a\t\t\t");
     }
