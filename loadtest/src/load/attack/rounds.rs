@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::attacker::Tally;
-use super::honest::Measured;
+use super::honest::{Measured, PATIENCE};
 use crate::load::LoadError;
 use crate::load::process::Usage;
 use crate::load::report::Report;
@@ -56,6 +56,16 @@ impl Figures {
         count as f64 / self.window.as_secs_f64()
     }
 
+    /// Times of round trips, and how many have failed.
+    fn trips(&self) -> (&[Duration], usize) {
+        (&self.measured.trips, self.measured.trip_failures)
+    }
+
+    /// The same of set-ups.
+    fn set_ups(&self) -> (&[Duration], usize) {
+        (&self.measured.set_ups, self.measured.set_up_failures)
+    }
+
     fn served_percent(&self) -> f64 {
         let served = self.measured.set_ups.len();
         100.0 * served as f64 / (served + self.measured.set_up_failures) as f64
@@ -89,11 +99,11 @@ pub(super) fn report(figures: &[(Phase, Figures)]) -> Result<Report, LoadError> 
         report.add(name, median(ratios), "");
     };
     if has_trips {
-        compare("attack to base, round trip p50", |round| quantile_us(&round.measured.trips, 0.5));
-        compare("attack to base, round trip p99", |round| quantile_us(&round.measured.trips, 0.99));
+        compare("attack to base, round trip p50", |round| quantile_us(round.trips(), 0.5));
+        compare("attack to base, round trip p99", |round| quantile_us(round.trips(), 0.99));
     }
-    compare("attack to base, set-up p50", |round| quantile_us(&round.measured.set_ups, 0.5));
-    compare("attack to base, set-up p99", |round| quantile_us(&round.measured.set_ups, 0.99));
+    compare("attack to base, set-up p50", |round| quantile_us(round.set_ups(), 0.5));
+    compare("attack to base, set-up p99", |round| quantile_us(round.set_ups(), 0.99));
     Ok(report)
 }
 
@@ -110,13 +120,13 @@ fn add_phase(report: &mut Report, phase: &str, rounds: &[&Figures], has_trips: b
             over(&|round| round.per_second(round.measured.trips.len() as u64)),
             "/s",
         );
-        add("round trip p50", over(&|round| quantile_us(&round.measured.trips, 0.5)), "us");
-        add("round trip p99", over(&|round| quantile_us(&round.measured.trips, 0.99)), "us");
+        add("round trip p50", over(&|round| quantile_us(round.trips(), 0.5)), "us");
+        add("round trip p99", over(&|round| quantile_us(round.trips(), 0.99)), "us");
         add("round trip failures", sum(&|round| round.measured.trip_failures) as f64, "");
     }
     add("sessions", over(&|round| round.per_second(round.measured.set_ups.len() as u64)), "/s");
-    add("set-up p50", over(&|round| quantile_us(&round.measured.set_ups, 0.5)), "us");
-    add("set-up p99", over(&|round| quantile_us(&round.measured.set_ups, 0.99)), "us");
+    add("set-up p50", over(&|round| quantile_us(round.set_ups(), 0.5)), "us");
+    add("set-up p99", over(&|round| quantile_us(round.set_ups(), 0.99)), "us");
     add("set-up failures", sum(&|round| round.measured.set_up_failures) as f64, "");
     add("served", over(&Figures::served_percent), "%");
     let mib = |bytes: Option<u64>| bytes.unwrap_or(0) as f64 / MIB;
@@ -142,9 +152,11 @@ fn add_phase(report: &mut Report, phase: &str, rounds: &[&Figures], has_trips: b
     }
 }
 
-/// Of times in any order, in microseconds; of none it is no number.
-fn quantile_us(times: &[Duration], quantile: f64) -> f64 {
+/// Of times in any order, in microseconds, and of failures, each of which counts as the longest that was waited; of
+/// none it is no number.
+fn quantile_us((times, failures): (&[Duration], usize), quantile: f64) -> f64 {
     let mut sorted = times.to_vec();
+    sorted.resize(times.len() + failures, PATIENCE);
     sorted.sort_unstable();
     // The smallest time that so many do not exceed.
     let rank = (quantile * sorted.len() as f64).ceil() as usize;
@@ -184,10 +196,15 @@ mod tests {
     #[test]
     fn quantiles_and_medians_are_values_that_occurred_and_of_nothing_no_number() {
         let times: Vec<u64> = (1..=100).rev().collect();
-        assert_eq!(quantile_us(&milliseconds(&times), 0.5), 50_000.0);
-        assert_eq!(quantile_us(&milliseconds(&times), 0.99), 99_000.0);
-        assert_eq!(quantile_us(&milliseconds(&[4]), 0.99), 4_000.0);
-        assert!(quantile_us(&[], 0.5).is_nan());
+        assert_eq!(quantile_us((&milliseconds(&times), 0), 0.5), 50_000.0);
+        assert_eq!(quantile_us((&milliseconds(&times), 0), 0.99), 99_000.0);
+        assert_eq!(quantile_us((&milliseconds(&[4]), 0), 0.99), 4_000.0);
+        assert!(quantile_us((&[], 0), 0.5).is_nan());
+        // What has failed has taken as long as anybody waits.
+        let three = milliseconds(&[1, 2, 3]);
+        assert_eq!(quantile_us((&three, 2), 0.5), 3_000.0);
+        assert_eq!(quantile_us((&three, 2), 0.99), 30_000_000.0);
+        assert_eq!(quantile_us((&[], 1), 0.5), 30_000_000.0);
         assert_eq!(median([3.0, 1.0, 2.0].into_iter()), 2.0);
         assert_eq!(median([f64::NAN, 1.0, 2.0].into_iter()), 2.0);
         assert!(median(std::iter::empty()).is_nan());
@@ -209,7 +226,8 @@ mod tests {
             r#""attack served [%]": 75"#,
             r#""attack RSS at most [MiB]": 3"#,
             r#""attack steps of attacker [/s]": 5"#,
-            r#""attack to base, set-up p99": 3"#,
+            r#""attack to base, set-up p50": 3"#,
+            r#""attack to base, set-up p99": 15000"#,
         ] {
             assert!(json.contains(figure), "{figure} in {json}");
         }
@@ -227,7 +245,7 @@ mod tests {
         assert!(matches!(run(&[1], 0), Err(LoadError::NoAttack)));
         // That nobody is served under attack is a result.
         let json = run(&[1], 1).unwrap().json();
-        assert!(json.contains(r#""attack set-up p99 [us]": null"#), "{json}");
+        assert!(json.contains(r#""attack set-up p50 [us]": 30000000"#), "{json}");
         assert!(json.contains(r#""attack served [%]": 0"#), "{json}");
     }
 }

@@ -18,6 +18,7 @@ use tokio::time::sleep;
 use super::{Attack, ONEKEY_SESSIONS_MAX};
 use crate::binaries;
 use crate::home::{Agent, Home};
+use crate::load::placement;
 use crate::load::process::{Usage, resident_bytes};
 use crate::load::{LoadError, Mode, Options, core_name};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
@@ -40,6 +41,8 @@ pub(super) struct Parts {
     mlet: Vec<OsString>,
     /// Key and certificate of broker or proxy.
     agent: [PathBuf; 2],
+    /// Where the manager runs, and so does broker or proxy.
+    cores: Vec<usize>,
 }
 
 impl Parts {
@@ -69,6 +72,7 @@ impl Parts {
             options: words,
             mlet: vec![program.into(), role.into(), options.size.to_string().into(), core.into()],
             agent: agent_files(home, agent)?,
+            cores: placement::cores(&options.cores)?,
         })
     }
 }
@@ -178,7 +182,9 @@ impl Parts {
             let first = *first.get_or_insert(door);
             (first != door).then_some([first, door])
         };
-        Pktxpmgr::start(&self.pktfleet, words, doors).await
+        let (host, doors) = Pktxpmgr::start(&self.pktfleet, words, doors).await?;
+        placement::pin(host.pid(), &self.cores)?;
+        Ok((host, doors))
     }
 }
 
