@@ -38,7 +38,8 @@ fn main() -> ExitCode {
         return told;
     }
     if words.is_empty() {
-        eprintln!("mlet-single: the mlet is missing; usage: pktxpmgr -s [OPTIONS] {USAGE}");
+        let usage = format!("usage: pktxpmgr -s [OPTIONS] {USAGE}");
+        mlet::complain(&format!("mlet-single: the mlet is missing; {usage}"));
         return ExitCode::FAILURE;
     }
     let mut mlets = Mlets::default();
@@ -91,7 +92,7 @@ impl Mlets {
     }
 
     fn failure(&mut self, what: &str) {
-        eprintln!("mlet-single: {what}");
+        mlet::complain(&format!("mlet-single: {what}"));
         self.failed += 1;
     }
 }

@@ -167,9 +167,9 @@ pub fn run(
         return told;
     }
     let Ok(endpoint) = std::env::var("EPADDR") else {
-        eprintln!(
+        complain(&format!(
             "{name}: EPADDR is not set; a mlet is started by pktxpmgr (with -s, by mlet-single)"
-        );
+        ));
         return ExitCode::FAILURE;
     };
     let result = Client::on_stdin(SILENCE_MAX)
@@ -178,11 +178,11 @@ pub fn run(
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(MletError::Usage) => {
-            eprintln!("{name}: {}; usage: {usage}", MletError::Usage);
+            complain(&format!("{name}: {}; usage: {usage}", MletError::Usage));
             ExitCode::FAILURE
         }
         Err(error) => {
-            eprintln!("{name}: endpoint {endpoint}: {error}");
+            complain(&format!("{name}: endpoint {endpoint}: {error}"));
             ExitCode::FAILURE
         }
     }
@@ -230,6 +230,12 @@ pub fn print_line(line: &str) -> Result<(), MletError> {
         stdout.write_all(format!("{line}\n").as_bytes())
     };
     print().map_err(|cause| MletError::Failed(format!("standard output: {cause}")))
+}
+
+/// Says on standard error what is wrong. Where that cannot be written, nobody can be told, and the mlet goes on.
+pub fn complain(problem: &str) {
+    // In one write, for the same reason.
+    let _ = io::stderr().write_all(format!("{problem}\n").as_bytes());
 }
 
 /// Whether a connection ended as it should, because the peer closed its side.
