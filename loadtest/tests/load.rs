@@ -22,7 +22,9 @@ fn run(words: &[&str], stdout: Stdio) -> (Option<i32>, String, String) {
     let output = command.spawn().unwrap().wait_with_output().unwrap();
     let text = |bytes| {
         let text = String::from_utf8(bytes).unwrap();
-        debug_forms::assert_no_debug_form(&text);
+        // What other relays say is their own affair.
+        let is_ours = |line: &&str| !line.contains(" socat[");
+        text.lines().filter(is_ours).for_each(debug_forms::assert_no_debug_form);
         text
     };
     (output.status.code(), text(output.stdout), text(output.stderr))
