@@ -122,7 +122,7 @@ impl Control {
             lost_shown(linfos_lost)
         );
         if !self.supervisor_lost {
-            self.supervisor.into_inner().end();
+            drop(self.supervisor.into_inner());
         }
         self.failure.map_or(Ok(report), Err)
     }

@@ -101,7 +101,7 @@ fn a_mlet_has_three_descriptors_and_the_given_environment_also_when_64_start_at_
     let exits = (0..128).map(|_| rig.event()).filter(|event| matches!(event, Event::Exited { .. }));
     assert_eq!(exits.count(), 64);
     drop(careless);
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 /// Item 81.
@@ -146,7 +146,7 @@ fn a_mlet_has_its_own_group_and_the_limits_affinity_and_directory_of_the_start()
 
     drop(session);
     assert_eq!(rig.exit(), MletStatus::Code(0));
-    rig.supervisor.end();
+    drop(rig.supervisor);
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
     let mut all = CpuSet::new();
     cores.iter().for_each(|&core| all.set(core).unwrap());
@@ -183,7 +183,7 @@ fn every_way_to_end_is_told_once_and_right() {
         }
     }
     assert_eq!(ended.len(), sessions.len());
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 /// Item 89, as far as it is the supervisor's.
@@ -211,7 +211,7 @@ fn a_failed_exec_is_told_with_its_reason_and_ends_the_session() {
             assert_eq!(session.read(&mut [0]).unwrap(), 0, "the session is closed");
         }
         assert_eq!(rig::children_of(rig.supervisor.pid()), []);
-        rig.supervisor.end();
+        drop(rig.supervisor);
     }
 }
 
@@ -222,7 +222,7 @@ fn a_script_runs_and_an_argument_arrives_as_given() {
     let (_, session) = rig.spawn(&[]);
     assert_eq!(rig::read_to_end(session), "-x||two words|\u{20ac}|");
     assert_eq!(rig.exit(), MletStatus::Code(0));
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 /// Item 90; promise P8. Prints the rate, which depends on the machine.
@@ -260,7 +260,7 @@ fn a_thousand_mlets_leave_no_zombie_and_no_descriptor() {
     assert_eq!((spawned, exited), (MLETS, MLETS));
     assert_eq!(rig::children_of(supervisor), []);
     assert_eq!(fds(supervisor), fds_before);
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 /// Promise P15.
@@ -276,7 +276,7 @@ fn the_end_of_a_mlet_is_seen_at_once_while_its_siblings_live() {
             other => panic!("{other:?}"),
         }
     }
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 /// A mlet for each of these kinds, which run when this returns. One reads to the end of its session.
@@ -318,7 +318,7 @@ fn ending_all_waits_first_then_asks_and_then_kills_and_starts_none_any_more() {
     assert_eq!(ended, HashSet::from([mlets[0].0, mlets[2].0]));
     assert!(ends[..2].iter().all(|&(_, status)| status == term), "{ends:?}");
     assert_eq!(ends[2], (mlets[1].0, MletStatus::Signal(libc::SIGKILL)));
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 fn a_further_request_to_end_all_shortens_what_is_left() {
@@ -333,7 +333,7 @@ fn a_further_request_to_end_all_shortens_what_is_left() {
     assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     // Nor does a longer one lengthen it.
     rig.supervisor.end_all(Graces { eof: PATIENCE, term: PATIENCE });
-    rig.supervisor.end();
+    drop(rig.supervisor);
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
@@ -347,7 +347,7 @@ fn a_supervisor_tells_whether_a_mlet_could_be_started() {
     assert_eq!(rig.event(), Event::Proved { errno: 0 });
     drop(session);
     assert_eq!(rig.exit(), MletStatus::Code(0));
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 fn an_orphan_is_reaped_unnoticed() {
@@ -371,7 +371,7 @@ fn an_orphan_is_reaped_unnoticed() {
     }
     // The next event is not of the orphan.
     let (_, _session) = rig.spawn(&[]);
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 fn terminal_signals_reach_neither_supervisor_nor_mlet() {
@@ -388,7 +388,7 @@ fn terminal_signals_reach_neither_supervisor_nor_mlet() {
     drop((session, other));
     assert_eq!(rig.exit(), MletStatus::Code(0));
     assert_eq!(rig.exit(), MletStatus::Code(0));
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 fn nonsense_starts_nothing_and_ends_the_supervisor() {
@@ -410,7 +410,7 @@ fn nonsense_starts_nothing_and_ends_the_supervisor() {
         drop(mlets);
         assert_eq!(rig::read_to_end(ours), "", "the session is closed");
         assert_eq!(rig.loss().kind(), std::io::ErrorKind::UnexpectedEof);
-        rig.supervisor.end();
+        drop(rig.supervisor);
     }
     // The same with a session is a request.
     let mut rig = Rig::new("/bin/true", &[]);
@@ -418,7 +418,7 @@ fn nonsense_starts_nothing_and_ends_the_supervisor() {
     fd_passing::send(rig.supervisor.as_fd(), spawn_without_variables, Some(mlets.as_fd())).unwrap();
     assert!(matches!(rig.event(), Event::Spawned { id: 7, .. }));
     rig.exit();
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 /// Promise P9: mlets that ignore TERM and orphans in a session of their own included, at several moments of the

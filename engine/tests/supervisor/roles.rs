@@ -57,7 +57,7 @@ fn status() {
     }
     drop(session);
     rig.exit();
-    rig.supervisor.end();
+    drop(rig.supervisor);
 }
 
 /// A manager that starts `count` mlets that would run for a long time, of three kinds, prints a line for each that runs

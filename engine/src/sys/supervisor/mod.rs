@@ -27,7 +27,7 @@ use std::{fmt, fs, io};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
 use nix::sys::wait::waitpid;
 use nix::unistd::{ForkResult, Pid, fork};
 
@@ -84,7 +84,7 @@ pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
                 Ok(()) => Ok(supervisor),
                 Err(error) => {
                     let _ = kill(child, Signal::SIGKILL);
-                    supervisor.end();
+                    drop(supervisor);
                     Err(error)
                 }
             }
@@ -149,11 +149,12 @@ impl std::error::Error for StartError {
     }
 }
 
-/// The manager's end. Nothing here blocks but [`Supervisor::end`]; wait for the descriptor to become readable, and
+/// The manager's end. Nothing here blocks but its drop; wait for the descriptor to become readable, and
 /// writable when a flush says so. Any error of [`flush`](Self::flush) or [`receive`](Self::receive) means that the
 /// supervisor is lost: [`end_all_children`](crate::sys::children::end_all_children) then ends the mlets.
 ///
-/// Dropping it ends the supervisor, and with it every mlet that is left.
+/// Dropping it ends the supervisor, and with it every mlet that is left, and waits for that: not at all if no mlet or
+/// orphan of one is left, otherwise up to the graces of its [`MletCommand`].
 #[derive(Debug)]
 pub struct Supervisor {
     pair: OwnedFd,
@@ -250,11 +251,11 @@ impl Supervisor {
         let event = Event::decode(bytes).filter(|_| !received.cut);
         event.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
+}
 
-    /// Closes the pair and waits until the supervisor has ended: at once if no mlet or orphan of one is left,
-    /// otherwise up to the graces of its [`MletCommand`].
-    pub fn end(self) {
-        drop(self.pair);
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        let _ = shutdown(self.pair.as_raw_fd(), Shutdown::Both);
         // An error says that there is no such child any more.
         while waitpid(self.pid, None) == Err(Errno::EINTR) {}
     }
