@@ -152,7 +152,7 @@ fn a_mlet_that_does_not_heed_the_end_gets_term_after_the_grace() {
     let home = Home::new();
     let manager = home.start(&["--eof-grace", "600ms"], &["heedless"]);
     let mut endpoint = home.dial(&manager).session();
-    manager.says("is ready");
+    wait_until("the mlet runs", || !children_of(manager.supervisor()).is_empty());
     manager.signal(SIGINT);
     manager.says("no new endpoints");
     let start = Instant::now();
