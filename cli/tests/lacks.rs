@@ -6,6 +6,7 @@
 mod common;
 
 use std::fs;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -117,27 +118,42 @@ fn limited(home: &Home, stranger: Option<u32>, script: &str) -> Manager {
     Manager::spawn(home, shell)
 }
 
-/// From none at all up to as many as one session takes: each step of the start, and the first mlet, lacks them once.
-#[test]
-fn too_few_processes_are_noticed_at_the_start() {
-    let home = Home::new();
-    let stranger = home.give_away();
-    for allowed in 1..20 {
-        // Shells do not agree on its name.
-        let mut manager = limited(
-            &home,
-            stranger,
-            &format!("ulimit -u {allowed} 2>/dev/null || ulimit -p {allowed}"),
-        );
+/// Begins runs with ever more of what a limit allows, until one serves an endpoint. Those before it name the limit and
+/// let nobody in; `least` of them must, or the limit did not hold.
+#[track_caller]
+fn rises_until_served(
+    home: &Home,
+    allowed: Range<usize>,
+    least: usize,
+    said: &[&str],
+    begin: impl Fn(usize) -> Manager,
+) {
+    let most = allowed.end;
+    for (refused, allowed) in allowed.enumerate() {
+        let mut manager = begin(allowed);
         if lets_in(&manager) {
-            assert!(allowed > 3, "it takes a manager, a supervisor and threads");
+            assert!(refused >= least, "only {refused} runs lacked anything");
             manager.await_listening();
             home.dial(&manager).is_served();
             return;
         }
-        assert_lacks(&manager.ends(), &["ulimit -u", "pids.max"]);
+        assert_lacks(&manager.ends(), said);
     }
-    panic!("no run begins with 20 processes");
+    panic!("not even {most} are enough");
+}
+
+const PROCESSES: [&str; 2] = ["ulimit -u", "pids.max"];
+
+/// Each step of the start, and the first mlet, lacks processes once: a manager, a supervisor and threads take them.
+#[test]
+fn too_few_processes_are_noticed_at_the_start() {
+    let home = Home::new();
+    let stranger = home.give_away();
+    rises_until_served(&home, 1..20, 3, &PROCESSES, |allowed| {
+        // Shells do not agree on its name.
+        let set = format!("ulimit -u {allowed} 2>/dev/null || ulimit -p {allowed}");
+        limited(&home, stranger, &set)
+    });
 }
 
 /// The same limit of a cgroup, which applies to root as well.
@@ -146,21 +162,12 @@ fn too_few_processes_are_noticed_at_the_start() {
 fn too_few_processes_of_a_cgroup_are_noticed_at_the_start() {
     let home = Home::new();
     let group = Cgroup::new();
-    for allowed in 1..20 {
+    rises_until_served(&home, 1..20, 3, &PROCESSES, |allowed| {
         fs::write(group.0.join("pids.max"), allowed.to_string()).unwrap();
         let script = format!("echo $$ > {};", group.0.join("cgroup.procs").display());
         let zoo = zoo();
-        let words = ["--cores", "1", zoo.to_str().unwrap(), "echo"];
-        let mut manager = home.spawn_behind(&script, &words);
-        if lets_in(&manager) {
-            assert!(allowed > 3, "it takes a manager, a supervisor and threads");
-            manager.await_listening();
-            home.dial(&manager).is_served();
-            return;
-        }
-        assert_lacks(&manager.ends(), &["ulimit -u", "pids.max"]);
-    }
-    panic!("no run begins with 20 processes");
+        home.spawn_behind(&script, &["--cores", "1", zoo.to_str().unwrap(), "echo"])
+    });
 }
 
 /// A cgroup with a limit on processes, gone with the value.
@@ -196,18 +203,11 @@ fn too_little_locked_memory_is_noticed_at_the_start() {
     }
 }
 
-/// From none at all up to as many as one session takes.
 #[test]
 fn too_few_open_files_are_noticed_at_the_start() {
     let home = Home::new();
     let stranger = home.give_away();
-    for allowed in 4..60 {
-        let manager = limited(&home, stranger, &format!("ulimit -n {allowed}"));
-        if lets_in(&manager) {
-            assert!(allowed > 10, "{allowed}");
-            return;
-        }
-        assert_lacks(&manager.ends(), &["ulimit -n"]);
-    }
-    panic!("no run begins with 60 open files");
+    rises_until_served(&home, 4..60, 7, &["ulimit -n"], |allowed| {
+        limited(&home, stranger, &format!("ulimit -n {allowed}"))
+    });
 }

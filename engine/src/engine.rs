@@ -42,11 +42,17 @@ const FDS_OF_RUNTIME: usize = 10;
 /// Descriptors of one session: the endpoint's socket and our end of the mlet's.
 const FDS_PER_SESSION: usize = 2;
 
+/// The mlet's end of a session, open until the supervisor has it.
+const MLETS_END: usize = 1;
+
 /// Descriptors of one connection on its way to the backlog: the socket, and once more for the runtime.
 const FDS_PER_SET_UP: usize = 2;
 
 /// For [`lack`]: what the two sides of a mailbox do.
 const TALKING: &str = "let threads talk to each other (eventfd2)";
+
+/// For [`lack`]: what every session takes.
+const SERVING: &str = "serve even one endpoint (accept4, socketpair)";
 
 /// For [`lack`]: what the control thread does when there is nothing to do.
 pub(crate) const WAITING: &str =
@@ -189,6 +195,7 @@ async fn serve(
     } else {
         control.prove_mlets().await?;
     }
+    limits::prove_free_files(FDS_PER_SESSION + MLETS_END).map_err(lack(SERVING))?;
     let port = listen(bound, openers)?;
     control.greet(config, port).map_err(RunError::Tls)?;
     control.run().await
