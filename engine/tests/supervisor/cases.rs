@@ -14,6 +14,7 @@ use std::time::Duration;
 use engine::sys::children::{self, Graces};
 use engine::sys::supervisor::{Event, MletCommand, MletStatus, StartError, start};
 use engine::sys::{cpu, fd_passing, limits};
+use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_child_subreaper;
@@ -44,6 +45,7 @@ pub(crate) const ALL: &[(&str, fn())] = all![
     nonsense_starts_nothing_and_ends_the_supervisor,
     a_killed_manager_leaves_nothing,
     a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended,
+    a_dropped_supervisor_is_waited_for,
     the_supervisor_is_not_started_beside_another_thread,
 ];
 
@@ -462,6 +464,19 @@ fn a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended() {
     assert!(began.elapsed() < Duration::from_secs(3));
     assert_eq!(rig::marked(), []);
     set_child_subreaper(false).unwrap();
+}
+
+fn a_dropped_supervisor_is_waited_for() {
+    let mut rig = Rig::of_script("trap '' TERM; read line; exec /bin/sleep 1000");
+    let pid = Pid::from_raw(rig.supervisor.pid());
+    let (mlet, _ours) = rig.spawn(&[]);
+    let began = rig::now();
+    drop(rig);
+    assert!(began.elapsed() >= rig::GRACES.term, "the mlet was killed at once");
+    // Neither is even a zombie any more.
+    for gone in [pid, Pid::from_raw(mlet)] {
+        assert_eq!(kill(gone, None), Err(Errno::ESRCH), "process {gone}");
+    }
 }
 
 fn the_supervisor_is_not_started_beside_another_thread() {
