@@ -2,7 +2,7 @@
 //!
 //! Not here: the ends of single sessions (`sessions.rs`), and how mlets are ended (`sys/children.rs`).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use tracing::{debug, info, warn};
 
@@ -12,9 +12,7 @@ use crate::control::Report;
 use crate::engine::{RunError, WAITING, lack};
 use crate::mailbox::{ShardTotals, ToShard};
 use crate::sys::children::Graces;
-
-/// After KILL a mlet is gone in no time; this is for a machine that is very busy.
-const KILL_PATIENCE: Duration = Duration::from_secs(1);
+use crate::sys::supervisor::KILL_PATIENCE;
 
 impl Control {
     pub(super) fn take_signals(&mut self) {
@@ -121,9 +119,6 @@ impl Control {
             report.mlets_failed,
             lost_shown(linfos_lost)
         );
-        if !self.supervisor_lost {
-            drop(self.supervisor.into_inner());
-        }
         self.failure.map_or(Ok(report), Err)
     }
 }

@@ -20,6 +20,7 @@ use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getpgid};
 
 use crate::rig::{self, PATIENCE, Rig};
@@ -46,6 +47,7 @@ pub(crate) const ALL: &[(&str, fn())] = all![
     a_killed_manager_leaves_nothing,
     a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended,
     a_dropped_supervisor_is_waited_for,
+    a_supervisor_that_cannot_end_is_not_waited_for_without_end,
     the_supervisor_is_not_started_beside_another_thread,
 ];
 
@@ -477,6 +479,19 @@ fn a_dropped_supervisor_is_waited_for() {
     for gone in [pid, Pid::from_raw(mlet)] {
         assert_eq!(kill(gone, None), Err(Errno::ESRCH), "process {gone}");
     }
+}
+
+fn a_supervisor_that_cannot_end_is_not_waited_for_without_end() {
+    let rig = Rig::of_script(":");
+    let pid = Pid::from_raw(rig.supervisor.pid());
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let began = rig::now();
+    drop(rig);
+    let waited = began.elapsed();
+    assert!(waited >= rig::GRACES.total(), "{waited:?}");
+    assert!(waited < PATIENCE, "{waited:?}");
+    kill(pid, Signal::SIGKILL).expect("it was left behind");
+    waitpid(pid, None).unwrap();
 }
 
 fn the_supervisor_is_not_started_beside_another_thread() {

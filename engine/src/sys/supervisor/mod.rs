@@ -21,14 +21,14 @@ mod spawn;
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::PathBuf;
-use std::time::Duration;
-use std::{fmt, fs, io};
+use std::time::{Duration, Instant};
+use std::{fmt, fs, io, thread};
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
 pub use self::message::{Event, MletStatus};
@@ -53,6 +53,10 @@ pub struct MletCommand {
 
 /// How long a supervisor may take to set itself up.
 const SET_UP_PATIENCE: Duration = Duration::from_secs(10);
+/// How long killing may take on a machine that is very busy.
+pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(1);
+/// Pause between two looks whether the supervisor has ended, which takes it less than a millisecond.
+const END_POLL_INTERVAL: Duration = Duration::from_millis(1);
 
 /// For [`Lack`]: what a mlet's process takes.
 pub const STARTING_A_MLET: &str = "start a process for a mlet (clone3, execve)";
@@ -79,7 +83,12 @@ pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
         ForkResult::Parent { child } => {
             // Only the child holds its end now, so that its death shows.
             drop(theirs);
-            let supervisor = Supervisor { pair: ours, pid: child, outbox: Outbox::default() };
+            let supervisor = Supervisor {
+                pair: ours,
+                pid: child,
+                outbox: Outbox::default(),
+                patience: command.graces.total() + KILL_PATIENCE,
+            };
             match supervisor.await_set_up() {
                 Ok(()) => Ok(supervisor),
                 Err(error) => {
@@ -154,12 +163,15 @@ impl std::error::Error for StartError {
 /// supervisor is lost: [`end_all_children`](crate::sys::children::end_all_children) then ends the mlets.
 ///
 /// Dropping it ends the supervisor, and with it every mlet that is left, and waits for that: not at all if no mlet or
-/// orphan of one is left, otherwise up to the graces of its [`MletCommand`].
+/// orphan of one is left, otherwise up to the graces of its [`MletCommand`] and a second more. What even KILL does not
+/// end by then, such as a mlet that waits for a dead file server, is left behind.
 #[derive(Debug)]
 pub struct Supervisor {
     pair: OwnedFd,
     pid: Pid,
     outbox: Outbox,
+    /// How long its end is waited for.
+    patience: Duration,
 }
 
 impl Supervisor {
@@ -256,8 +268,14 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         let _ = shutdown(self.pair.as_raw_fd(), Shutdown::Both);
+        let deadline = now() + self.patience;
         // An error says that there is no such child any more.
-        while waitpid(self.pid, None) == Err(Errno::EINTR) {}
+        while let Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) =
+            waitpid(self.pid, Some(WaitPidFlag::WNOHANG))
+            && now() < deadline
+        {
+            thread::sleep(END_POLL_INTERVAL);
+        }
     }
 }
 
@@ -271,4 +289,9 @@ impl AsRawFd for Supervisor {
     fn as_raw_fd(&self) -> RawFd {
         self.pair.as_raw_fd()
     }
+}
+
+#[expect(clippy::disallowed_methods, reason = "the patience of a drop")]
+fn now() -> Instant {
+    Instant::now()
 }
