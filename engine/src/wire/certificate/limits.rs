@@ -224,7 +224,12 @@ impl Destination {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
         };
-        let address: IpAddr = address.parse().ok()?;
+        // Told apart first, because lists may be long and trying both costs twice.
+        let address = if address.contains(':') {
+            IpAddr::V6(address.parse().ok()?)
+        } else {
+            IpAddr::V4(address.parse().ok()?)
+        };
         let longest = address_bits(&address);
         let prefix_len = match prefix {
             Some(prefix) => u8::try_from(decimal(prefix)?).ok().filter(|len| *len <= longest)?,
