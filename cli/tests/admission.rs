@@ -1,4 +1,5 @@
-//! Who gets a place when places are short: silent connections make room, and no endpoint key has them all.
+//! Who gets a place when places are short: those who are waited for make room, and no endpoint key has
+//! them all.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -8,8 +9,8 @@ use std::io::{Read, Write};
 use std::time::{Duration, Instant};
 
 use common::Home;
-use common::endpoint::{Dial, End, Endpoint, Identity};
-use common::manager::wait_until;
+use common::endpoint::{Dial, End, Endpoint, Identity, START, SUCCESS};
+use common::manager::{Manager, wait_until};
 
 /// How long a connection may be silent though others wait for its place, with time for a busy machine.
 const GRACE: Duration = Duration::from_secs(1);
@@ -56,6 +57,30 @@ fn a_connection_without_a_whole_client_hello_makes_room_after_a_second_if_others
     assert_eq!(halves[0].raw_rest(), Ok(Vec::new()), "the oldest one is closed without a word");
 }
 
+/// However many say nothing: they hold no place that is waited for, and hide none of those that do.
+#[test]
+fn behind_a_crowd_of_silent_connections_those_without_a_whole_client_hello_make_room_as_soon() {
+    let home = Home::new();
+    let options = ["--cores", "1", "--handshakes-max", "20", "--handshake-timeout", "60s"];
+    let manager = home.start(&options, &["echo"]);
+    let dial = home.dial(&manager);
+    let mut silent: Vec<Endpoint> = (0..300).map(|_| dial.connect()).collect();
+    // Accepted before those that follow, for it is served.
+    dial.is_served();
+    let halves: Vec<Endpoint> = (0..40)
+        .map(|_| {
+            let mut endpoint = dial.connect();
+            let hello = endpoint.hello();
+            endpoint.send_raw(&hello[..hello.len() / 2]);
+            endpoint
+        })
+        .collect();
+    is_served_within(&dial, GRACE_AND_MORE);
+    manager.says("others waited for the place");
+    assert_eq!(silent[0].handshake(), Ok(()), "the oldest one was left alone");
+    drop((silent, halves));
+}
+
 #[test]
 fn silent_connections_that_hold_every_session_make_room_and_sessions_do_not() {
     let home = Home::new();
@@ -71,11 +96,11 @@ fn silent_connections_that_hold_every_session_make_room_and_sessions_do_not() {
         is_served_within(&dial, GRACE_AND_MORE * 3);
     }
     assert!(start.elapsed() >= GRACE / 2, "all places were taken: {:?}", start.elapsed());
-    manager.says("others waited for the place");
+    manager.says("it was silent or slow, and others waited for the place");
     for endpoint in &mut running {
         endpoint.echoes(b"still here");
     }
-    greeted.send(&common::endpoint::SUCCESS);
+    greeted.send(&SUCCESS);
     greeted.echoes(b"so am I");
     drop(silent);
 }
@@ -172,4 +197,79 @@ fn without_an_option_a_key_may_have_a_quarter_of_the_sessions_but_sixteen_at_lea
     let dial = home.dial(&manager);
     let held: Vec<Endpoint> = (0..17).map(|_| dial.session()).collect();
     assert_eq!(held.len(), 17);
+}
+
+/// How many places each of the managers below has for set-ups: more than the 16 that one key may always hold.
+const PLACES: usize = 20;
+
+fn start_with_few_places(home: &Home, options: &[&str]) -> Manager {
+    let places = PLACES.to_string();
+    let mut all = vec!["--cores", "1", "--sessions-max", "400", "--handshakes-max", &places];
+    all.extend(options);
+    home.start(&all, &["echo"])
+}
+
+/// Endpoints past their handshakes that do not answer START; each new one of them is told so first.
+fn unanswering<'a>(dials: impl IntoIterator<Item = &'a Dial>) -> Vec<Endpoint> {
+    let unanswering = |dial: &Dial| {
+        let mut endpoint = dial.handshake();
+        assert_eq!(endpoint.receive().unwrap().0, START);
+        endpoint
+    };
+    dials.into_iter().map(unanswering).collect()
+}
+
+/// Asserts that one more endpoint waits for as long as none of these answers, that all of them are served then, and that
+/// it is served after them.
+#[track_caller]
+fn nobody_makes_room(dial: &Dial, slow: &mut Vec<Endpoint>) {
+    let mut waiting = dial.connect();
+    let hello = waiting.hello();
+    waiting.send_raw(&hello);
+    waiting.is_silent_for(GRACE * 2);
+    for endpoint in slow {
+        endpoint.send(&SUCCESS);
+        endpoint.echoes(b"slow, but here");
+    }
+    let answer = waiting.second_flight().unwrap();
+    waiting.send_raw(&answer);
+    waiting.set_up().unwrap();
+    waiting.echoes(b"at last");
+}
+
+#[test]
+fn the_key_with_most_places_in_set_up_makes_room_if_others_wait_and_only_as_often() {
+    let home = Home::new();
+    let manager = start_with_few_places(&home, &["--setup-timeout", "120s"]);
+    let identity = Identity::of(&home.keys.operator);
+    let key = identity.key.public_key().key_id();
+    let greedy = Dial::to(manager.address).with(&identity);
+    let start = Instant::now();
+    let mut held = unanswering(vec![&greedy; PLACES]);
+    is_served_within(&home.dial(&manager), GRACE_AND_MORE);
+    assert!(start.elapsed() >= GRACE, "nobody had to go before: {:?}", start.elapsed());
+    manager.says(&format!("the endpoint's key {key} held too many places in set-up"));
+    assert_eq!(held.remove(0).receive(), Err(End::Fin), "its oldest one is closed");
+    for endpoint in &mut held {
+        endpoint.send(&SUCCESS);
+        endpoint.echoes(b"we are left alone");
+    }
+    assert_eq!(manager.said("others waited for them"), 1);
+}
+
+#[test]
+fn slow_starters_with_keys_of_their_own_keep_their_places() {
+    let home = Home::new();
+    let manager = start_with_few_places(&home, &[]);
+    let dials: Vec<Dial> = (0..PLACES).map(|_| home.dial(&manager)).collect();
+    nobody_makes_room(&home.dial(&manager), &mut unanswering(&dials));
+}
+
+/// Who sets no limit for a key says that endpoints share it.
+#[test]
+fn without_a_limit_for_a_key_a_shared_one_keeps_its_places_in_set_up() {
+    let home = Home::new();
+    let manager = start_with_few_places(&home, &["--sessions-per-key-max", "0"]);
+    let shared = home.dial(&manager);
+    nobody_makes_room(&shared, &mut unanswering(vec![&shared; PLACES]));
 }

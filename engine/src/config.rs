@@ -158,7 +158,7 @@ pub struct Limits {
     pub sessions_max: usize,
     /// Sessions that one endpoint key may have at once, of all shards together; beyond it a session ends after the
     /// handshake. 0 is no limit; `None` is a quarter of all sessions, at least 16: one endpoint must not hold all there is
-    /// room for, and those of a testbed may share a key.
+    /// room for, and those of a testbed may share a key. With 0 one key may also hold every place in set-up.
     pub sessions_per_key_max: Option<usize>,
     /// Sessions of one shard in set-up from one source address; beyond it a connection is closed at
     /// once. 0 is no limit.

@@ -156,7 +156,9 @@ impl Sessions {
         let dropped = format!("dropped {peer} after {lasted:.3} s{key}: {reason}");
         let admitted = match outcome {
             Outcome::Cancelled => None,
-            Outcome::TooManyOfKey(_) | Outcome::MadeRoom => self.without_place.admit(now),
+            Outcome::TooManyOfKey(_) | Outcome::MadeRoom | Outcome::MadeRoomOfKey(_) => {
+                self.without_place.admit(now)
+            }
             _ => self.dropped.admit(now),
         };
         match admitted {

@@ -38,8 +38,10 @@ pub enum Outcome {
     LeftInSetUp(End),
     /// No complete handshake in time.
     HandshakeTimeout,
-    /// Its handshake took long, and others waited for the place.
+    /// It said nothing or did not go on in its handshake, and others waited for what it held.
     MadeRoom,
+    /// Past the handshake its key held more than its share of the places in set-up, and others waited for them.
+    MadeRoomOfKey(KeyId),
     /// Its key has as many sessions as one key may have.
     TooManyOfKey(KeyId),
     /// No answer to programs or START in time, or no permit.
@@ -86,7 +88,11 @@ impl fmt::Display for Outcome {
                 f.write_str("no complete TLS handshake in time (--handshake-timeout)")
             }
             Self::MadeRoom => f.write_str(
-                "its handshake took long, and others waited for the place (--handshakes-max, --sessions-max)",
+                "it was silent or slow, and others waited for the place (--handshakes-max, --sessions-max)",
+            ),
+            Self::MadeRoomOfKey(key) => write!(
+                f,
+                "the endpoint's key {key} held too many places in set-up, and others waited for them (--handshakes-max)"
             ),
             Self::TooManyOfKey(key) => write!(
                 f,

@@ -236,10 +236,14 @@ impl Session {
         }
     }
 
-    /// Others wait for what this session holds: it ends at once, unless its handshake is over.
+    /// Others wait for what this session holds: it ends at once, unless START has succeeded.
     pub fn handle_make_room(&mut self, cx: &mut Context<'_>) {
-        if !self.served && !matches!(self.state, State::Greeting(..) | State::Over) {
-            let outcome = self.outcome.take().unwrap_or(Outcome::MadeRoom);
+        if !self.served && !matches!(self.state, State::Over) {
+            let made_room = match (&self.state, self.endpoint_key) {
+                (State::Greeting(..), Some(key)) => Outcome::MadeRoomOfKey(key),
+                _ => Outcome::MadeRoom,
+            };
+            let outcome = self.outcome.take().unwrap_or(made_room);
             self.finish(outcome);
             self.advance(cx);
         }

@@ -2,14 +2,18 @@
 //!
 //! A connection takes a place among the set-ups of its shard with its first byte, so that silent ones cost a descriptor
 //! and nothing else. Where places or descriptors are used up and somebody waits for one, the connections that have been
-//! waited for longest are closed. Those whose bytes have come and wait to be looked at keep what they have, and so
-//! does everybody past the handshake.
+//! waited for longest are closed. Those whose bytes have come and wait to be looked at keep what they have. So does
+//! everybody past the handshake, but for the key that holds most places, if it holds more than its share.
 //!
-//! Invariant: a connection stands in `may_go` at most once, and only while it is in set-up.
+//! Not here: the order in which they go (`candidates.rs`). Invariant: a connection is a candidate at most once, and only
+//! while it is in set-up.
 
 use std::time::{Duration, Instant};
 
+use super::candidates::{Candidate, Holding};
+use super::connection::Connection;
 use super::{SET_UP_GROUP, Shard};
+use crate::config::Limits;
 use crate::proto::session::{Session, SetUpStage};
 
 /// How long a connection may take to send its ClientHello, and to close once its set-up has failed, though others wait
@@ -19,8 +23,21 @@ const HELLO_GRACE: Duration = Duration::from_secs(1);
 /// The same for the rest of the handshake, in which we took part.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(3);
 
-/// Connections that a turn looks at to find some that may go.
-const LOOKS_PER_TURN: usize = 256;
+/// The same for a place that its key holds beyond its share, from the end of the handshake.
+const KEY_GRACE: Duration = Duration::from_secs(1);
+
+/// Places in set-up that one key may hold though others wait, where a quarter of them is less: endpoints of a testbed may
+/// share a key.
+const KEY_SHARE_MIN: usize = 16;
+
+/// Places in set-up of one shard that one key may hold though others wait. Where the sessions of a key are not limited,
+/// endpoints share it, so its places are not limited either.
+pub(super) fn key_share(limits: &Limits) -> usize {
+    match limits.sessions_per_key_max {
+        Some(0) => usize::MAX,
+        _ => (limits.handshakes_max / 4).max(KEY_SHARE_MIN),
+    }
+}
 
 impl Shard {
     /// One more set-up may begin. Those whose bytes have come and wait to be looked at count as begun.
@@ -30,7 +47,7 @@ impl Shard {
         self.set_ups + come < self.serving.limits.handshakes_max
     }
 
-    /// Brings the count of set-ups, and the time at which the connection in `slot` may go, up to date with its session.
+    /// Brings the count of set-ups, and what the connection in `slot` is a candidate for, up to date with its session.
     /// It was in set-up when it was last looked at.
     pub(super) fn follow_set_up(&mut self, slot: usize) {
         let connection = &mut *self.connections[slot];
@@ -38,18 +55,12 @@ impl Shard {
             return self.leave_set_up(slot);
         }
         let stage = connection.session.set_up_stage();
-        if stage == connection.stage {
-            return;
+        let before = std::mem::replace(&mut connection.stage, stage);
+        if stage != before {
+            connection.may_go = may_go(before, stage, connection.accepted, self.now);
+            self.count_occupied(slot);
         }
-        connection.stage = stage;
-        let may_go = match stage {
-            SetUpStage::Silent | SetUpStage::Hello => Some(connection.accepted + HELLO_GRACE),
-            SetUpStage::Handshake => Some(connection.accepted + HANDSHAKE_GRACE),
-            SetUpStage::Failed => Some(self.now + HELLO_GRACE),
-            SetUpStage::Waiting | SetUpStage::Greeting => None,
-        };
-        self.count_occupied(slot);
-        self.note_may_go(slot, may_go);
+        self.note_candidate(slot);
     }
 
     fn count_occupied(&mut self, slot: usize) {
@@ -62,40 +73,100 @@ impl Shard {
         }
     }
 
-    /// From when on the connection in `slot` may go, if others wait; `None` is never.
-    pub(super) fn note_may_go(&mut self, slot: usize, may_go: Option<Instant>) {
+    /// Puts the connection in `slot` among the candidates where it belongs now, if it does.
+    pub(super) fn note_candidate(&mut self, slot: usize) {
         let connection = &mut *self.connections[slot];
-        if let Some(before) = std::mem::replace(&mut connection.may_go, may_go) {
-            self.may_go.remove(&(before, slot));
+        let now = candidate(connection);
+        let before = std::mem::replace(&mut connection.candidate, now);
+        if now == before {
+            return;
         }
-        self.may_go.extend(may_go.map(|from| (from, slot)));
+        if let Some(before) = before {
+            self.candidates.remove(slot, before);
+        }
+        if let Some(now) = now {
+            self.candidates.insert(slot, now);
+        }
     }
 
     /// Ends as many connections as others wait, if so many may go, those first that have been waited for longest.
     /// `needs_set_up`: places in set-up are used up, so that only one that holds such a place is of use.
     pub(super) fn make_room(&mut self, needs_set_up: bool) {
         self.room_due = None;
-        let mut wanted = self.listeners.waiting().saturating_sub(self.making_room);
-        let mut going = Vec::new();
-        for &(from, slot) in self.may_go.iter().take(LOOKS_PER_TURN) {
-            if wanted == 0 {
-                break;
-            }
+        for _ in self.making_room..self.listeners.waiting() {
+            let next = match needs_set_up {
+                true => self.candidates.next_for_place(self.now),
+                false => self.candidates.next_for_descriptor(),
+            };
+            let Some((from, slot)) = next else { return };
             if self.now < from {
                 self.room_due = Some(from);
-                break;
+                return;
             }
-            let connection = &self.connections[slot];
-            let is_awaited = connection.under_way.endpoint_receive && !connection.has_come;
-            if is_awaited && (connection.occupies_set_up || !needs_set_up) {
-                going.push(slot);
-                wanted -= 1;
-            }
-        }
-        for slot in going {
             self.making_room += 1;
             self.connections[slot].makes_room = true;
             self.move_session(slot, Session::handle_make_room);
         }
+    }
+}
+
+/// From when on a connection that has come from one stage to another may go, if others wait; `None` is never.
+fn may_go(
+    before: SetUpStage,
+    stage: SetUpStage,
+    accepted: Instant,
+    now: Instant,
+) -> Option<Instant> {
+    match stage {
+        SetUpStage::Waiting => None,
+        // Its endpoint has come just now, however long the connection has waited for it at the proxy.
+        SetUpStage::Hello if before == SetUpStage::Waiting => Some(now + HELLO_GRACE),
+        SetUpStage::Silent | SetUpStage::Hello => Some(accepted + HELLO_GRACE),
+        SetUpStage::Handshake => Some(accepted + HANDSHAKE_GRACE),
+        SetUpStage::Greeting => Some(now + KEY_GRACE),
+        SetUpStage::Failed => Some(now + HELLO_GRACE),
+    }
+}
+
+fn candidate(connection: &Connection) -> Option<Candidate> {
+    let from = connection.may_go.filter(|_| connection.in_set_up && connection.over.is_none())?;
+    let holding = match connection.stage {
+        // It holds its place by its key, whatever it sends, as long as it does not answer START.
+        SetUpStage::Greeting => Holding::PlaceOfKey(connection.session.endpoint_key()?),
+        _ if connection.has_come => return None,
+        _ if connection.occupies_set_up => Holding::Place,
+        _ => Holding::Descriptor,
+    };
+    Some(Candidate { holding, from })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_may_hold_a_quarter_of_the_places_but_sixteen_and_any_where_keys_are_shared() {
+        let share = |handshakes_max, sessions_per_key_max| {
+            key_share(&Limits { handshakes_max, sessions_per_key_max, ..Limits::default() })
+        };
+        assert_eq!(share(1024, None), 256);
+        assert_eq!(
+            share(1024, Some(5000)),
+            256,
+            "places are few, however many sessions it may have"
+        );
+        assert_eq!(share(20, None), 16);
+        assert_eq!(share(1024, Some(0)), usize::MAX);
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "any instant will do to count from")]
+    fn what_a_connection_has_waited_at_a_proxy_is_not_held_against_its_endpoint() {
+        let accepted = Instant::now();
+        let now = accepted + Duration::from_secs(3600);
+        let from = |before, stage| may_go(before, stage, accepted, now);
+        assert_eq!(from(SetUpStage::Waiting, SetUpStage::Hello), Some(now + HELLO_GRACE));
+        assert_eq!(from(SetUpStage::Silent, SetUpStage::Hello), Some(accepted + HELLO_GRACE));
+        assert_eq!(from(SetUpStage::Silent, SetUpStage::Waiting), None);
     }
 }

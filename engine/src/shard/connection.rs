@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
+use super::candidates::Candidate;
 use crate::mailbox::SessionId;
 use crate::proto::outcome::Outcome;
 use crate::proto::session::{Session, SetUpStage};
@@ -32,9 +33,11 @@ pub(super) struct Connection {
     pub(super) stage: SetUpStage,
     /// Counts among the set-ups that take work and memory.
     pub(super) occupies_set_up: bool,
-    /// From when on it may be ended if others wait for its place.
+    /// From when on it may be ended if others wait for what it holds; `None` is never.
     pub(super) may_go: Option<Instant>,
-    /// Bytes of its set-up have come and wait to be looked at.
+    /// What it is among those that may be ended.
+    pub(super) candidate: Option<Candidate>,
+    /// Bytes of its set-up have come and wait to be looked at, or for a buffer.
     pub(super) has_come: bool,
     /// It was ended because others wait for its place.
     pub(super) makes_room: bool,

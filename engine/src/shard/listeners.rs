@@ -1,7 +1,7 @@
 //! Accepting: a shard's own listening sockets, and when not to accept.
 //!
 //! At a limit nobody who comes is refused: what was accepted meanwhile waits here, first come first served, the
-//! shard accepts no more, and the kernel's queue waits. Those who have taken a place and said nothing make room
+//! shard accepts no more, and the kernel's queue waits. Those who hold a place and do not go on make room
 //! (`admission.rs`), and a source with too many connections in set-up is turned away.
 
 use std::collections::VecDeque;

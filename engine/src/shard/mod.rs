@@ -7,6 +7,7 @@
 //! Invariant: a socket is closed only when no operation on it is under way.
 
 mod admission;
+mod candidates;
 mod connection;
 mod listeners;
 mod settle;
@@ -14,7 +15,7 @@ mod start;
 mod timers;
 
 use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
@@ -24,6 +25,7 @@ use std::time::{Duration, Instant, SystemTime};
 use slab::Slab;
 use socket2::SockRef;
 
+use self::candidates::Candidates;
 use self::connection::{Connection, Permit, UnderWay};
 use self::listeners::Listeners;
 pub(crate) use self::listeners::accepts_at_once;
@@ -95,8 +97,8 @@ pub(crate) struct Shard {
     connections: Slab<Box<Connection>>,
     /// Set-ups that take work and memory: something has come, and START was not answered.
     set_ups: usize,
-    /// From when on a connection in set-up may be ended if others wait for its place, with its slot.
-    may_go: BTreeSet<(Instant, usize)>,
+    /// Connections in set-up that may be ended if others wait for what they hold.
+    candidates: Candidates,
     /// When the next of them may, while others wait.
     room_due: Option<Instant>,
     /// Connections that were ended to make room and are not closed yet.
@@ -142,7 +144,7 @@ impl Shard {
             listeners: Listeners::new(Vec::new()),
             connections: Slab::new(),
             set_ups: 0,
-            may_go: BTreeSet::new(),
+            candidates: Candidates::new(admission::key_share(&parts.serving.limits)),
             room_due: None,
             making_room: 0,
             sources: HashMap::new(),
@@ -223,6 +225,7 @@ impl Shard {
                     let connection = &mut *self.connections[slot];
                     if connection.in_set_up && connection.over.is_none() {
                         connection.has_come = true;
+                        self.note_candidate(slot);
                         self.set_up_backlog.push_back((slot, received));
                     } else {
                         self.relays |= connection.over.is_none();
@@ -320,6 +323,7 @@ impl Shard {
                 self.settle(slot);
             }
             Err(error) if is_no_buffers(&error) => {
+                connection.has_come = connection.in_set_up;
                 let group = group_of(connection);
                 self.awaiting_buffer[usize::from(group)].push_back((slot, connection.id));
             }
@@ -338,6 +342,7 @@ impl Shard {
             for _ in 0..size.count {
                 let Some((slot, id)) = self.awaiting_buffer[group].pop_front() else { break };
                 if self.holds(slot, id) {
+                    self.connections[slot].has_come = false;
                     self.settle(slot);
                 }
             }
@@ -470,6 +475,7 @@ impl Shard {
             stage: SetUpStage::Waiting,
             occupies_set_up: false,
             may_go: None,
+            candidate: None,
             has_come: false,
             makes_room: false,
             over: None,
@@ -494,7 +500,7 @@ impl Shard {
         connection.in_set_up = false;
         self.set_ups -= usize::from(std::mem::take(&mut connection.occupies_set_up));
         let peer = connection.peer;
-        self.note_may_go(slot, None);
+        self.note_candidate(slot);
         if let Entry::Occupied(mut count) = self.sources.entry(peer) {
             *count.get_mut() -= 1;
             if *count.get() == 0 {

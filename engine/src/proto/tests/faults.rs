@@ -86,6 +86,7 @@ impl From<&Outcome> for Class {
             | Outcome::OwnChain(..)
             | Outcome::BacklogLost(_)
             | Outcome::MadeRoom
+            | Outcome::MadeRoomOfKey(_)
             | Outcome::TooManyOfKey(_)
             | Outcome::Forced => Self::Other,
         }
