@@ -10,6 +10,7 @@ mod admission;
 mod candidates;
 mod connection;
 mod listeners;
+mod pace;
 mod settle;
 mod start;
 mod timers;
@@ -29,6 +30,7 @@ use self::candidates::Candidates;
 use self::connection::{Connection, Permit, UnderWay};
 use self::listeners::Listeners;
 pub(crate) use self::listeners::accepts_at_once;
+use self::pace::Pace;
 use self::settle::end_both;
 use self::start::AwaitedPair;
 use self::timers::Timers;
@@ -49,10 +51,6 @@ const RELAY_GROUP: u16 = 0;
 const SET_UP_GROUP: u16 = 1;
 const GROUPS: [GroupSize; 2] =
     [GroupSize { count: 32, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
-
-/// Steps of handshakes that a turn takes, each some 100 us; while sessions relay only one, because they wait for it.
-const HANDSHAKE_STEPS_PER_TURN: usize = 4;
-const HANDSHAKE_STEPS_BESIDE_RELAYS: usize = 1;
 
 /// How soon a turn follows while something waits for the control thread: messages for room in its queue, mlets
 /// for the descriptors it passes on.
@@ -105,8 +103,8 @@ pub(crate) struct Shard {
     making_room: usize,
     /// How many connections in set-up come from each address; kept only when that is limited.
     sources: HashMap<IpAddr, usize>,
-    /// Bytes of a running session were relayed in this turn.
-    relays: bool,
+    /// How many steps of handshakes a turn takes.
+    pace: Pace,
     /// Set-up receives left for a later turn.
     set_up_backlog: VecDeque<(usize, io::Result<Received>)>,
     /// Sessions that found no receive buffer, by group.
@@ -148,7 +146,7 @@ impl Shard {
             room_due: None,
             making_room: 0,
             sources: HashMap::new(),
-            relays: false,
+            pace: Pace::default(),
             set_up_backlog: VecDeque::new(),
             awaiting_buffer: Default::default(),
             awaiting_pair: VecDeque::new(),
@@ -228,7 +226,9 @@ impl Shard {
                         self.note_candidate(slot);
                         self.set_up_backlog.push_back((slot, received));
                     } else {
-                        self.relays |= connection.over.is_none();
+                        if connection.over.is_none() {
+                            self.pace.note_relayed(self.now);
+                        }
                         self.take_endpoint_bytes(slot, received);
                     }
                 }
@@ -240,7 +240,7 @@ impl Shard {
                     });
                 }
                 (Token::MletReceive(slot), Event::Received(received)) => {
-                    self.relays = true;
+                    self.pace.note_relayed(self.now);
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
@@ -270,12 +270,8 @@ impl Shard {
     }
 
     fn take_set_up_steps(&mut self) {
-        let steps_max = match std::mem::take(&mut self.relays) {
-            true => HANDSHAKE_STEPS_BESIDE_RELAYS,
-            false => HANDSHAKE_STEPS_PER_TURN,
-        };
         let mut steps = 0;
-        while steps < steps_max {
+        while steps < self.pace.steps(self.now) {
             let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
             // A session that is over, or past its handshake, costs next to nothing.
             let connection = &self.connections[slot];

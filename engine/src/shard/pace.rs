@@ -29,7 +29,9 @@ impl Pace {
     /// Costly steps that a turn at `now` takes.
     pub(super) fn steps(&self, now: Instant) -> usize {
         match self.relayed {
-            Some(relayed) if now.saturating_duration_since(relayed) < RELAYING => STEPS_BESIDE_RELAYS,
+            Some(relayed) if now.saturating_duration_since(relayed) < RELAYING => {
+                STEPS_BESIDE_RELAYS
+            }
             _ => STEPS_PER_TURN,
         }
     }
