@@ -2,9 +2,11 @@
 //!
 //! An endpoint that writes a message in pieces with Nagle's algorithm on, as the original does, sends the first piece and
 //! keeps the others until it is acknowledged; and a kernel that expects to answer soon acknowledges after 40 ms
-//! (RFC 1122 4.2.3.2 and 4.2.3.4). Such an endpoint is known by a small piece that ends inside a message, or by one that
-//! follows another after just that time. From then on each small piece of it is acknowledged at once,
-//! which costs a system call; endpoints that send whole messages at once never pay it.
+//! (RFC 1122 4.2.3.2 and 4.2.3.4). There are two signs of it: a small receive that begins a message and does not end it,
+//! and one that follows another after just that time. From then on each small receive is acknowledged at once, which costs
+//! a system call, until many have shown no sign again: the endpoint answers with whole messages by now, or sends a stream
+//! that waits for nobody. A part of a long message, small by chance, is no sign, so an endpoint that sends each message
+//! at once never pays, unless it sends them unasked at that very pace.
 //!
 //! Not here: the acknowledgement itself (`sys/socket.rs`).
 
@@ -18,19 +20,30 @@ const SEGMENT_LEN: usize = 1_400;
 /// How late a delayed acknowledgement lets the next piece arrive: Linux waits 40 ms and rounds up to its clock's ticks.
 const DELAYED: RangeInclusive<Duration> = Duration::from_millis(38)..=Duration::from_millis(60);
 
+/// Small receives without a sign after which an endpoint is taken for one that waits no more. Acknowledging so many in
+/// vain takes some milliseconds in all. One that did wait, and was not seen to because of our acknowledgements, waits once
+/// more in so many.
+const FORGOTTEN_AFTER: u32 = 10_000;
+
 /// What is known of one endpoint.
 #[derive(Debug, Default)]
 pub struct Rhythm {
-    awaits_acknowledgements: bool,
-    /// When the latest piece came, if it was small and nothing has been sent to the endpoint since.
+    /// Small receives that are still to be acknowledged at once; 0 for an endpoint that does not wait.
+    acknowledgements: u32,
+    /// When the latest receive came, if it was small and nothing has been sent to the endpoint since.
     unanswered_since: Option<Instant>,
+    /// The latest receive belongs to a message that may go on: it was large, or ended inside one.
+    goes_on: bool,
 }
 
 impl Rhythm {
     /// So many bytes came from the endpoint, the last of them inside a message or at its end. True when they must be
     /// acknowledged at once.
     pub fn note_received(&mut self, len: usize, inside_message: bool, now: Instant) -> bool {
-        if len >= SEGMENT_LEN {
+        let is_large = len >= SEGMENT_LEN;
+        // A large one may end inside a TLS record, and what follows belongs to the same message.
+        let went_on = std::mem::replace(&mut self.goes_on, inside_message || is_large);
+        if is_large {
             self.unanswered_since = None;
             return false;
         }
@@ -38,8 +51,11 @@ impl Rhythm {
             .unanswered_since
             .replace(now)
             .is_some_and(|before| DELAYED.contains(&now.saturating_duration_since(before)));
-        self.awaits_acknowledgements |= inside_message || came_late;
-        self.awaits_acknowledgements
+        self.acknowledgements = match came_late || inside_message && !went_on {
+            true => FORGOTTEN_AFTER,
+            false => self.acknowledgements.saturating_sub(1),
+        };
+        self.acknowledgements > 0
     }
 
     /// Something was sent to the endpoint, with an acknowledgement of all that came.
@@ -83,8 +99,61 @@ mod tests {
         assert!(!rhythm.note_received(64, false, now), "whole, and nothing small came before");
     }
 
+    /// 64 KiB in records of 16 KiB, received in what the kernel happens to hold.
     #[test]
-    fn a_message_that_comes_as_late_as_a_delayed_acknowledgement_gives_the_endpoint_away() {
+    fn parts_of_a_long_message_that_are_small_by_chance_tell_nothing() {
+        // Each part: its length, and whether it ends inside the message as far as whole records show it.
+        let received = [
+            vec![(16_000, false), (406, true), (32_768, true), (900, true), (15_550, false)],
+            vec![(32_768, true), (32_000, true), (300, true), (556, true), (24, false)],
+            vec![(1_400, false), (1_200, false)],
+        ];
+        for parts in received {
+            let (mut rhythm, now) = (Rhythm::default(), start());
+            for _ in 0..3 {
+                for (len, inside_message) in &parts {
+                    assert!(
+                        !rhythm.note_received(*len, *inside_message, now),
+                        "{len} of {parts:?}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_small_piece_that_begins_a_message_tells_as_much_after_a_long_message() {
+        let (mut rhythm, now) = (Rhythm::default(), start());
+        assert!(!rhythm.note_received(20_000, true, now));
+        assert!(!rhythm.note_received(500, false, now));
+        assert!(rhythm.note_received(26, true, now));
+    }
+
+    #[test]
+    fn an_endpoint_that_shows_no_sign_any_more_is_acknowledged_early_no_more_until_it_does() {
+        let (mut rhythm, now) = (Rhythm::default(), start());
+        for _ in 0..2 {
+            assert!(rhythm.note_received(26, true, now));
+            let early = (0..2 * FORGOTTEN_AFTER).filter(|_| {
+                rhythm.note_sent();
+                rhythm.note_received(60, false, now)
+            });
+            assert_eq!(early.count(), FORGOTTEN_AFTER as usize - 1);
+        }
+    }
+
+    #[test]
+    fn one_that_sends_every_message_in_pieces_is_acknowledged_early_for_ever() {
+        let (mut rhythm, now) = (Rhythm::default(), start());
+        for _ in 0..2 * FORGOTTEN_AFTER {
+            assert!(rhythm.note_received(26, true, now));
+            assert!(rhythm.note_received(60, false, now));
+            rhythm.note_sent();
+        }
+    }
+
+    #[test]
+    fn a_message_that_comes_as_late_as_a_delayed_acknowledgement_tells_that_the_endpoint_waits() {
         let start = start();
         let second_after = |ms| {
             let mut rhythm = Rhythm::default();
