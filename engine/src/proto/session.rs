@@ -314,7 +314,7 @@ impl Session {
     pub fn handle_mlet_bytes(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
         if let State::Relay(tls, relay) = &mut self.state {
             relay.handle_mlet_bytes(bytes, tls, &mut self.buffers, cx.pool);
-            // While the endpoint's last words wait for the mlet, what it writes brings them no further.
+            // While the endpoint's last bytes wait for the mlet, what the mlet writes brings them no further.
             if relay.phase() != Phase::DrainingToMlet {
                 self.note_progress();
             }
@@ -421,7 +421,7 @@ impl Session {
                 Phase::DiscardingMlet => self.state = State::Over,
                 _ => self.requests.push(Request::Look),
             },
-            // Of a mlet's last words the kernel holds megabytes, and an alert is a few bytes.
+            // Of what a mlet wrote last the kernel holds megabytes, and an alert is a few bytes.
             State::Closing(_) if self.served => self.requests.push(Request::Look),
             State::Closing(_) => self.state = State::Over,
             State::Over => {}
@@ -430,7 +430,7 @@ impl Session {
     }
 
     /// The look that was asked for. A peer that takes nothing is waited for as long as the other one is
-    /// there; one that is gone has its last words kept for a limited time.
+    /// there; the last bytes of one that is gone are kept for a limited time.
     pub fn handle_look(&mut self, look: Look, cx: &mut Context<'_>) {
         if let State::Closing(closing) = &mut self.state {
             let untaken_len = look.endpoint.untaken_len;

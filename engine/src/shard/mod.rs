@@ -47,7 +47,7 @@ use crate::wire::time::Ticks;
 
 /// Receive buffers of relayed sessions: 1 MiB.
 const RELAY_GROUP: u16 = 0;
-/// Receive buffers of sessions in set-up, apart so that a flood of handshakes does not starve relays.
+/// Receive buffers of sessions in set-up, apart so that many handshakes at once do not take those of relays.
 const SET_UP_GROUP: u16 = 1;
 const GROUPS: [GroupSize; 2] =
     [GroupSize { count: 32, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
@@ -262,7 +262,7 @@ impl Shard {
     }
 
     /// What is under way in `slot`, where a send has completed. The receive linked to it may have begun
-    /// behind the back of a cancellation, which must be repeated then.
+    /// after a cancellation that did not see it, which must be repeated then.
     fn end_send(&mut self, slot: usize) -> &mut UnderWay {
         let connection = &mut *self.connections[slot];
         connection.cancelled = false;
@@ -399,7 +399,7 @@ impl Shard {
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
             let mlet = self.connections[slot].mlet.as_ref();
-            // A close would tell a mlet whose last words are unread of a reset, not of the end.
+            // A close would tell a mlet of a reset, not of the end, if bytes of it are unread.
             mlet.inspect(|mlet| end_both(mlet));
             let has_mlet = mlet.is_some();
             self.move_session(slot, |session, cx| {

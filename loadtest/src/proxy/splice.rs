@@ -82,7 +82,7 @@ async fn pass(from: ReadHalf<'_>, mut to: WriteHalf<'_>, passed: &AtomicU64) -> 
         match from.try_read_buf(&mut chunk) {
             Ok(0) => return to.shutdown().await,
             Ok(count) => {
-                // Where messages end is TLS's secret, so only late pieces give such a side away.
+                // Where messages end is hidden by TLS, so only late pieces tell that a side waits.
                 if rhythm.note_received(count, false, Instant::now().into_std()) {
                     acknowledge_at_once(from.as_ref());
                 }

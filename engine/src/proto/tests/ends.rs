@@ -429,7 +429,7 @@ fn an_alert_of_the_endpoint_ends_the_session_with_its_reason_and_is_not_answered
     assert_eq!(outcome.to_string(), "TLS broke off: the peer sent the alert 20, bad_record_mac");
     assert_eq!(pair.mlet().received, b"\x62\0\0\x04said", "what it had sent before is delivered");
     assert!(pair.mlet().is_at_eof);
-    assert!(!pair.endpoint.close_notify, "it has closed in anger, and gets no friendly end");
+    assert!(!pair.endpoint.close_notify, "it has ended with an alert, and gets no close_notify");
 }
 
 #[test]
