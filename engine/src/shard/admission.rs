@@ -8,6 +8,8 @@
 //! Not here: the order in which they go (`candidates.rs`). Invariant: a connection is a candidate at most once, and only
 //! while it is in set-up.
 
+use std::collections::hash_map::Entry;
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use super::candidates::{Candidate, Holding};
@@ -47,6 +49,18 @@ impl Shard {
         self.set_ups + come < self.serving.limits.handshakes_max
     }
 
+    /// Whether one more session in set-up may come from `source`; if so, it is counted.
+    pub(super) fn admits(&mut self, source: IpAddr) -> bool {
+        let max = self.serving.limits.per_source_max;
+        if max == 0 {
+            return true;
+        }
+        let count = self.sources.entry(source).or_default();
+        let admitted = *count < max;
+        *count += usize::from(admitted);
+        admitted
+    }
+
     /// Brings the count of set-ups, and what the connection in `slot` is a candidate for, up to date with its session.
     /// It was in set-up when it was last looked at.
     pub(super) fn follow_set_up(&mut self, slot: usize) {
@@ -61,6 +75,20 @@ impl Shard {
             self.count_occupied(slot);
         }
         self.note_candidate(slot);
+    }
+
+    pub(super) fn leave_set_up(&mut self, slot: usize) {
+        let connection = &mut self.connections[slot];
+        connection.in_set_up = false;
+        self.set_ups -= usize::from(std::mem::take(&mut connection.occupies_set_up));
+        let peer = connection.peer;
+        self.note_candidate(slot);
+        if let Entry::Occupied(mut count) = self.sources.entry(peer) {
+            *count.get_mut() -= 1;
+            if *count.get() == 0 {
+                count.remove();
+            }
+        }
     }
 
     fn count_occupied(&mut self, slot: usize) {

@@ -15,7 +15,6 @@ mod settle;
 mod start;
 mod timers;
 
-use std::collections::hash_map::Entry;
 use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::{IpAddr, TcpListener};
@@ -477,32 +476,6 @@ impl Shard {
             over: None,
             cancelled: false,
         }))
-    }
-
-    /// Whether one more session in set-up may come from `source`; if so, it is counted.
-    fn admits(&mut self, source: IpAddr) -> bool {
-        let max = self.serving.limits.per_source_max;
-        if max == 0 {
-            return true;
-        }
-        let count = self.sources.entry(source).or_default();
-        let admitted = *count < max;
-        *count += usize::from(admitted);
-        admitted
-    }
-
-    fn leave_set_up(&mut self, slot: usize) {
-        let connection = &mut self.connections[slot];
-        connection.in_set_up = false;
-        self.set_ups -= usize::from(std::mem::take(&mut connection.occupies_set_up));
-        let peer = connection.peer;
-        self.note_candidate(slot);
-        if let Entry::Occupied(mut count) = self.sources.entry(peer) {
-            *count.get_mut() -= 1;
-            if *count.get() == 0 {
-                count.remove();
-            }
-        }
     }
 }
 
