@@ -3,7 +3,7 @@
 //! Not here: what the names mean. There is no escaping and no trimming, so text and pairs are each
 //! other's exact image: encoding what was parsed gives the same text.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// How often a character of an attribute's value is looked at, at most, by one descriptor's patterns.
@@ -112,29 +112,84 @@ pub fn encode(pairs: &[Pair]) -> String {
     text
 }
 
-/// Whether an experiment's descriptor accepts an endpoint's attributes, as a broker decides it.
-///
-/// For every attribute, no descriptor pair of its name may exist or at least one must match its value;
-/// in descriptor values `*` is any run of characters and `?` any one. An empty text accepts everything,
-/// a malformed one nothing.
-///
-/// Takes time proportional to the sizes of the two texts (times the logarithm of the number of names),
-/// whatever they hold, if the descriptor passes [`check_search`].
+/// Whether an experiment's descriptor accepts an endpoint's attributes ([`Patterns::accept`]). An empty text
+/// accepts everything, a malformed one nothing.
 #[must_use]
 pub fn descriptor_matches(xdescr: &[u8], dattr: &[u8]) -> bool {
     let (Ok(xdescr), Ok(dattr)) =
-        (check(Dialect::Descriptor, xdescr), check(Dialect::Attributes, dattr))
+        (parse(Dialect::Descriptor, xdescr), parse(Dialect::Attributes, dattr))
     else {
         return false;
     };
-    let mut patterns = BTreeMap::<_, Vec<_>>::new();
-    for (name, pattern) in pairs(xdescr) {
-        patterns.entry(name).or_default().push(pattern);
+    Patterns::new(xdescr).accept(&dattr).accepted
+}
+
+/// The pairs of a descriptor, in the order of their names: made once, because it is matched often.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Patterns(Vec<Pair>);
+
+/// What came of matching.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Matching {
+    /// The descriptor accepts the attributes.
+    pub accepted: bool,
+    /// How many characters were looked at, at most; [`PATTERN_LOOKS`] are counted for each pattern, and for
+    /// each run of it, beside them.
+    pub looks: usize,
+}
+
+/// What beginning with a pattern, or with the search for a run of it, is worth in looks.
+pub const PATTERN_LOOKS: usize = 8;
+
+impl Patterns {
+    /// Those of a descriptor that was parsed.
+    #[must_use]
+    pub fn new(mut xdescr: Vec<Pair>) -> Self {
+        xdescr.sort_by(|one, other| one.name.cmp(&other.name));
+        Self(xdescr)
     }
-    pairs(dattr).all(|(name, value)| {
-        let matches = |pattern: &&str| wildcard_matches(pattern, value);
-        patterns.get(name).is_none_or(|patterns| patterns.iter().any(matches))
-    })
+
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// How often a character of a value may be looked at ([`check_search`]).
+    #[must_use]
+    pub fn search_cost(&self) -> usize {
+        self.0.iter().map(|pair| search_cost(&pair.value)).sum()
+    }
+
+    /// Whether a broker tells an endpoint with these attributes of the descriptor: for every attribute, no
+    /// pair of its name may exist or at least one must match its value; in descriptor values `*` is any run
+    /// of characters and `?` any one.
+    ///
+    /// Takes time proportional to the looks that it counts. For every character of the attributes they are at
+    /// most twice [`Self::search_cost`] and twice the binary digits of [`Self::count`]; for each pattern whose
+    /// name the attributes have, twice its size, and [`PATTERN_LOOKS`] for it and each of its runs.
+    #[must_use]
+    pub fn accept(&self, attributes: &[Pair]) -> Matching {
+        let mut looks = 0;
+        let accepted = attributes.iter().all(|Pair { name, value }| {
+            let patterns = self.of_name(name, &mut looks);
+            let matches = |pattern: &Pair| wildcard_matches(&pattern.value, value, &mut looks);
+            patterns.is_empty() || patterns.iter().any(matches)
+        });
+        Matching { accepted, looks }
+    }
+
+    fn of_name(&self, name: &str, looks: &mut usize) -> &[Pair] {
+        let Self(pairs) = self;
+        let mut compare = |pair: &Pair| {
+            *looks += 1 + name.len().min(pair.name.len());
+            pair.name.as_str().cmp(name)
+        };
+        let from = pairs.partition_point(|pair| compare(pair).is_lt());
+        let rest = pairs.get(from..).unwrap_or_default();
+        let len = rest.partition_point(|pair| compare(pair).is_le());
+        rest.get(..len).unwrap_or_default()
+    }
 }
 
 /// The pairs of a text that was checked.
@@ -169,8 +224,10 @@ fn search_cost(pattern: &str) -> usize {
 
 /// Whole-string match: what stands before the first `*` and behind the last is compared in its place;
 /// every run between is taken where it is first found, because a later place could only leave less room
-/// to those behind it.
-fn wildcard_matches(pattern: &str, value: &str) -> bool {
+/// to those behind it. Adds what it looks at to `looks`.
+fn wildcard_matches(pattern: &str, value: &str, looks: &mut usize) -> bool {
+    // Every character of the pattern is looked at once to take it apart; comparing in place is no more.
+    *looks += PATTERN_LOOKS + pattern.len();
     let mut runs = pattern.split('*');
     let first = runs.next().unwrap_or_default();
     let Some(last) = runs.next_back() else {
@@ -182,7 +239,7 @@ fn wildcard_matches(pattern: &str, value: &str) -> bool {
     let found = || {
         let mut rest = str::from_utf8(between).ok()?;
         for run in runs {
-            rest = rest.get(find(run, rest)?..)?;
+            rest = rest.get(find(run, rest, looks)?..)?;
         }
         Some(())
     };
@@ -191,14 +248,18 @@ fn wildcard_matches(pattern: &str, value: &str) -> bool {
 
 /// Where the first occurrence of `run`, which holds no `*`, ends in `text`.
 ///
-/// Without `?` the standard library's search is linear. With `?` every place is tried, which is cheap
+/// Without `?` the standard library's search looks twice at a character, at most. With `?` every place is tried, which is cheap
 /// for the short runs that [`check_search`] lets pass.
-fn find(run: &str, text: &str) -> Option<usize> {
-    if !run.contains('?') {
-        return text.find(run).map(|at| at + run.len());
-    }
-    let mut places = text.as_bytes().windows(run.len());
-    places.position(|place| fits(run.as_bytes(), place)).map(|at| at + run.len())
+fn find(run: &str, text: &str, looks: &mut usize) -> Option<usize> {
+    let (at, looks_each) = if run.contains('?') {
+        let mut places = text.as_bytes().windows(run.len());
+        (places.position(|place| fits(run.as_bytes(), place)), run.len())
+    } else {
+        (text.find(run), 2)
+    };
+    let passed = at.unwrap_or(text.len());
+    *looks += PATTERN_LOOKS + run.len() + passed * looks_each;
+    at.map(|at| at + run.len())
 }
 
 /// Whether the characters of `run` are those of `text` in their places; both are of the same length.

@@ -151,7 +151,7 @@ fn a_star_is_any_run_and_a_question_mark_any_one_character() {
         ("*??*", "x", false),
         ("ab*b", "ab", false),
     ] {
-        assert_eq!(wildcard_matches(pattern, value), matches, "{pattern} {value}");
+        assert_eq!(wildcard_matches(pattern, value, &mut 0), matches, "{pattern} {value}");
     }
 }
 
@@ -204,8 +204,49 @@ fn a_descriptor_costs_as_often_as_its_patterns_look_at_a_value() {
     }
     // What costs more is matched all the same.
     let value = "A".repeat(99);
-    assert!(wildcard_matches(&format!("*{}*", "?".repeat(99)), &value));
-    assert!(!wildcard_matches(&format!("*{}*", "?".repeat(100)), &value));
+    assert!(wildcard_matches(&format!("*{}*", "?".repeat(99)), &value, &mut 0));
+    assert!(!wildcard_matches(&format!("*{}*", "?".repeat(100)), &value, &mut 0));
+}
+
+fn matching(xdescr: &str, dattr: &str) -> Matching {
+    let xdescr = Patterns::new(parse(Descriptor, xdescr.as_bytes()).unwrap());
+    xdescr.accept(&parse(Attributes, dattr.as_bytes()).unwrap())
+}
+
+/// The shapes that cost most for their size: each has to look at so much, whatever the matcher is.
+#[test]
+fn looks_are_counted_as_often_as_a_character_is_looked_at() {
+    let value = format!("a={};", "A".repeat(4000));
+    let names = |value: char| (0..800).map(|n| format!("{n:03}={value};")).collect::<String>();
+    for (xdescr, dattr, looks_min) in [
+        ("a=*AB*;".repeat(32), value.clone(), 32 * 4000),
+        (format!("a=*{}?B*;", "A".repeat(30)), value.clone(), 32 * (4000 - 31)),
+        (format!("a=*{}B*;", "A".repeat(2000)), value.clone(), 4000),
+        (format!("a={};", "A".repeat(4000)), value.clone(), 4000),
+        (format!("a={}B;", "*A".repeat(2000)), value, 4000),
+        // Two for the name, at each of ten steps of a search among 800; and the value.
+        (names('?'), names('x'), 800 * (2 * 10 + 1)),
+    ] {
+        let looks = matching(&xdescr, &dattr).looks;
+        assert!(looks >= looks_min, "{looks} of {looks_min}: {xdescr}");
+        assert!(looks <= looks_max(&xdescr, &dattr), "{looks}: {xdescr}");
+    }
+}
+
+/// What the documentation of [`Patterns::accept`] says.
+fn looks_max(xdescr: &str, dattr: &str) -> usize {
+    let patterns = Patterns::new(parse(Descriptor, xdescr.as_bytes()).unwrap());
+    let digits = (usize::BITS - patterns.count().leading_zeros()) as usize;
+    let runs = patterns.count() + xdescr.matches('*').count();
+    let each = 2 * patterns.search_cost() + 2 * digits;
+    each * dattr.len() + 2 * xdescr.len() + PATTERN_LOOKS * (patterns.count() + runs)
+}
+
+#[test]
+fn what_a_descriptor_says_of_other_names_costs_little() {
+    let many: String = (0..800).map(|n| format!("{n}=x;")).collect();
+    let Matching { accepted, looks } = matching(&many, "hostid=EP1;");
+    assert!(accepted && looks < 200, "{looks}");
 }
 
 /// The definition of matching, by recursion.
@@ -226,9 +267,20 @@ proptest! {
     #[test]
     fn matching_agrees_with_its_definition(pattern in "[ab*?]{0,9}", value in "[ab]{0,10}") {
         prop_assert_eq!(
-            wildcard_matches(&pattern, &value),
+            wildcard_matches(&pattern, &value, &mut 0),
             matches_by_definition(pattern.as_bytes(), value.as_bytes())
         );
+    }
+
+    #[test]
+    fn looks_are_bounded_by_the_sizes_of_the_texts(
+        patterns in prop::collection::vec(("[ab]{1,2}", "[ab*?]{0,9}"), 0..9),
+        values in prop::collection::btree_map("[ab]{1,3}", "[ab]{0,20}", 0..9),
+    ) {
+        let xdescr: String = patterns.iter().map(|(name, value)| format!("{name}={value};")).collect();
+        let dattr: String = values.iter().map(|(name, value)| format!("{name}={value};")).collect();
+        let looks = matching(&xdescr, &dattr).looks;
+        prop_assert!(looks <= looks_max(&xdescr, &dattr), "{}", looks);
     }
 
     #[test]
