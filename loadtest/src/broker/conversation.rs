@@ -14,7 +14,7 @@ use engine::wire::message::{Message, MessageType, Outcome, Status};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::board::{CHUNK_LEN, Publication, Subscription};
+use super::board::{CHUNK_LEN, Publication, Publisher, Subscription};
 use super::keys::KeyUse;
 use super::refusal::Refusal;
 use super::rules::{self, Accepted, Role};
@@ -24,10 +24,12 @@ use crate::link::{Link, LinkError, Patience};
 
 /// What a certificate costs in memory, as a multiple of its size: it is kept as it came and decoded.
 const CERTIFICATE_COST: usize = 4;
-/// What waking a listener, and looking up a channel, is worth in bytes of matching.
-const WAKING_COST: usize = 16;
-/// So many bytes are compared before others have their turn.
-const TURN_COST: usize = 4 * 1024;
+/// What waking a listener is worth in looks at a character.
+const WAKING_LOOKS: usize = 256;
+/// What looking up a channel, or finding a publication on one, is worth in them.
+const FINDING_LOOKS: usize = 32;
+/// So many looks before others have their turn.
+const TURN_LOOKS: usize = 4 * 1024;
 
 /// Who is connected.
 pub(super) struct Peer {
@@ -45,6 +47,7 @@ pub(super) struct Conversation<'l> {
     link: Link<Stream>,
     key: PublicKey,
     key_use: KeyUse,
+    source: Source,
     purse: Purse,
     rules: rules::Client,
     published: Published,
@@ -69,7 +72,9 @@ struct Published {
 impl Drop for Published {
     fn drop(&mut self) {
         // One at a time, so that others are not kept waiting.
-        self.numbers.iter().for_each(|number| self.shared.board().withdraw(*number));
+        for number in &self.numbers {
+            self.shared.board().withdraw(*number);
+        }
     }
 }
 
@@ -117,6 +122,7 @@ impl<'l> Conversation<'l> {
             rules: rules::Client::new(role, key),
             key,
             key_use,
+            source,
             purse,
             published: Published { shared: Arc::clone(&shared), numbers: Vec::new() },
             subscribed: None,
@@ -177,22 +183,22 @@ impl<'l> Conversation<'l> {
                 return Ok(());
             }
             for some in channels.chunks(CHUNK_LEN) {
-                self.shared.board().add_candidates(&mut candidates, some, subscription.seen());
+                let seen = subscription.seen();
+                let found = self.shared.board().add_candidates(&mut candidates, some, seen);
+                self.pay((some.len() + found) * FINDING_LOOKS).await?;
+                tokio::task::yield_now().await;
             }
-            self.pay(channels.len() * WAKING_COST).await;
             let (up_to, publications) = candidates.into_parts();
             let mut turn = 0;
             for publication in publications {
-                let cost = subscription.matching_cost(&publication);
-                self.pay(cost).await;
-                turn += cost;
-                if turn >= TURN_COST {
+                let (notification, looks) = subscription.look_at(&publication, now());
+                self.pay(looks).await?;
+                turn += looks;
+                if turn >= TURN_LOOKS {
                     turn = 0;
                     tokio::task::yield_now().await;
                 }
-                let Some(notification) = subscription.look_at(&publication, now()) else {
-                    continue;
-                };
+                let Some(notification) = notification else { continue };
                 let encoded = notification.encode().map_err(LinkError::Encode)?;
                 self.send(&encoded, "reading notifications").await?;
                 tracing::debug!(
@@ -205,13 +211,13 @@ impl<'l> Conversation<'l> {
         }
     }
 
-    /// Waits until so much may be done for this key.
-    async fn pay(&mut self, cost: usize) {
-        self.pause(self.key_use.matching(cost, Instant::now())).await;
+    /// So many looks at a character were or will be taken for this key: waits until they may.
+    async fn pay(&mut self, looks: usize) -> Result<(), Failure> {
+        self.pause(self.key_use.matching(looks, Instant::now())).await
     }
 
     /// Makes the client wait, which cannot keep its deadline meanwhile.
-    async fn pause(&mut self, duration: Duration) {
+    async fn pause(&mut self, duration: Duration) -> Result<(), Failure> {
         if !duration.is_zero() {
             let begun = Instant::now();
             sleep(duration).await;
@@ -219,15 +225,22 @@ impl<'l> Conversation<'l> {
                 *deadline += begun.elapsed();
             }
         }
+        Ok(())
     }
 
     async fn answer(&mut self, message_type: MessageType, payload: &[u8]) -> Result<(), Failure> {
         // Nothing more is read meanwhile, so that the client's own kernel holds it back.
-        self.pause(self.key_use.message(Instant::now())).await;
+        self.pause(self.key_use.message(Instant::now())).await?;
         let accepted = self.rules.handle(message_type, payload, &self.shared.limits, now());
         let taken = match accepted {
             Ok(Accepted::Certificate) => Ok(()),
-            Ok(Accepted::Publication(publication)) => self.publish(publication).await,
+            Ok(Accepted::Publication(publication)) => {
+                let (channels, looks) = (publication.channels.clone(), publication.looks());
+                match self.publish(publication) {
+                    Ok(()) => Ok(self.wake_listeners(&channels, looks).await?),
+                    Err(refusal) => Err(refusal),
+                }
+            }
             Ok(Accepted::Subscription(subscription)) => self.subscribe(subscription),
             Err(refusal) => Err(refusal),
         };
@@ -238,7 +251,7 @@ impl<'l> Conversation<'l> {
         }
     }
 
-    async fn publish(&mut self, publication: Publication) -> Result<(), Refusal> {
+    fn publish(&mut self, publication: Publication) -> Result<(), Refusal> {
         let (peer, count) = (self.log.peer(), publication.channels.len());
         let xdescr = Brief(&publication.xdescr);
         if publication.until <= now() {
@@ -247,17 +260,30 @@ impl<'l> Conversation<'l> {
             self.log.info(format_args!("{peer} publishes ({count} channels): {xdescr}"));
         }
         let charge = self.purse.charge(publication.cost()).map_err(Refusal::Memory)?;
-        let (channels, len) = (publication.channels.clone(), publication.xdescr.len());
         let Shared { limits, .. } = &*self.shared;
-        let key = self.key.key_id();
-        let published = self.shared.board().publish(publication, key, charge, limits, now());
+        let publisher = Publisher { key: self.key.key_id(), source: self.source };
+        let published = self.shared.board().publish(publication, publisher, charge, limits, now());
         self.published.numbers.push(published?);
         self.has_requested = true;
-        for channel in &channels {
-            let listeners = self.shared.board().listeners(channel);
-            // Each of them will have to look at it.
-            self.pay(WAKING_COST + listeners.len() * (WAKING_COST + len)).await;
-            listeners.iter().for_each(|listener| listener.notify_one());
+        Ok(())
+    }
+
+    /// Wakes whoever listens on one of these channels. Each of them will have to look at what was published,
+    /// which is worth so many looks.
+    async fn wake_listeners(
+        &mut self,
+        channels: &[ChannelId],
+        looks: usize,
+    ) -> Result<(), Failure> {
+        for channel in channels {
+            let mut last = 0;
+            loop {
+                let listeners = self.shared.board().listeners(channel, last);
+                self.pay(FINDING_LOOKS + listeners.len() * (WAKING_LOOKS + looks)).await?;
+                let Some((number, _)) = listeners.last() else { break };
+                last = *number;
+                listeners.iter().for_each(|(_, listener)| listener.notify_one());
+            }
         }
         Ok(())
     }

@@ -97,9 +97,9 @@ impl KeyUse {
         self.change(|used| used.messages.as_mut().map_or(Duration::ZERO, of_messages))
     }
 
-    /// So many bytes are compared, or as much is done that takes as long: how long that has to wait.
-    pub(crate) fn matching(&self, bytes: usize, now: Instant) -> Duration {
-        self.change(|used| used.matching.use_later(bytes, now))
+    /// So many characters are looked at, or as much is done that takes as long: how long that has to wait.
+    pub(crate) fn matching(&self, looks: usize, now: Instant) -> Duration {
+        self.change(|used| used.matching.use_later(looks, now))
     }
 
     fn change(&self, change: impl FnOnce(&mut Use) -> Duration) -> Duration {

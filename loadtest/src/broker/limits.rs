@@ -40,13 +40,17 @@ pub(crate) struct Limits {
     /// deadline of theirs runs meanwhile; 0: no limit
     #[arg(long, value_name = "N", default_value = "100")]
     pub(crate) messages_per_second: usize,
-    /// Descriptors and attributes compared for the subscriptions of one key, and descriptors of its own
-    /// for each subscriber who listens, in a second, after four times as much at once; more waits
+    /// Looks at a character of descriptors and attributes for the subscriptions of one key, and for its own
+    /// descriptors those of each subscriber who listens, in a second, after four times as many at once;
+    /// more wait
     #[arg(long, value_name = "SIZE", default_value = "20m", value_parser = size)]
     pub(crate) matching_per_second: usize,
     /// Publications of one key that live at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
     pub(crate) publications_max: usize,
+    /// Publications of one address that live at once on one public channel; 0: no limit
+    #[arg(long, value_name = "N", default_value = "100")]
+    pub(crate) publications_per_source_max: usize,
     /// Channels of one subscription, and of all living publications of one key together
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
     pub(crate) channels_max: usize,

@@ -59,6 +59,11 @@ pub(crate) enum Refusal {
         /// Allowed.
         max: usize,
     },
+    /// Its source has as many publications on a public channel as are allowed.
+    TooManyOfSource {
+        /// Allowed.
+        max: usize,
+    },
     /// A descriptor or attributes that are not `name=value;` text.
     MalformedText(Role),
     /// A descriptor or attributes of more bytes than allowed.
@@ -100,9 +105,10 @@ impl Refusal {
                 by_role(role, Status::EPUBBADCHL, Status::ESUBBADCHL)
             }
             Self::ForeignChannel(role, _) => by_role(role, Status::EPUBBADCHN, Status::ESUBBADCHN),
-            Self::TooManyChannels { .. } | Self::TooManyPublications { .. } | Self::Memory(_) => {
-                Status::ENORES
-            }
+            Self::TooManyChannels { .. }
+            | Self::TooManyPublications { .. }
+            | Self::TooManyOfSource { .. }
+            | Self::Memory(_) => Status::ENORES,
             Self::MalformedText(role) | Self::TextTooLong { role, .. } => {
                 by_role(role, Status::EPUBBADXD, Status::ESUBBADDA)
             }
@@ -144,6 +150,9 @@ impl fmt::Display for Refusal {
             Self::TooManyChannels { max } => write!(f, "more than {max} channels"),
             Self::TooManyPublications { max } => {
                 write!(f, "more than {max} publications of its key")
+            }
+            Self::TooManyOfSource { max } => {
+                write!(f, "more than {max} publications of its source on one public channel")
             }
             Self::MalformedText(_) => write!(f, "its text is not of the form `name=value;`"),
             Self::TextTooLong { len, max, .. } => {

@@ -16,7 +16,7 @@ use engine::wire::certificate::Certificate;
 use engine::wire::channel::{ChannelId, ChannelList};
 use engine::wire::key::PublicKey;
 use engine::wire::message::{Message, MessageType};
-use engine::wire::name_value::{self, Dialect, Pair};
+use engine::wire::name_value::{self, Dialect, Pair, Patterns};
 use engine::wire::snikey;
 use engine::wire::time::Ticks;
 
@@ -159,8 +159,9 @@ impl Client {
         let rights = self.rights(&request, now)?;
         let channels = permitted(self.role, &request.channels, &rights)?;
         check_size(self.role, &request.text, limits)?;
-        let until = check_descriptor(&request.text)?.min(rights.until);
-        Ok(Publication { channels, xdescr: request.text, until })
+        let (patterns, end) = check_descriptor(&request.text)?;
+        let until = end.min(rights.until);
+        Ok(Publication { channels, xdescr: request.text, patterns, until })
     }
 
     fn subscribe(
@@ -176,7 +177,8 @@ impl Client {
             return Err(Refusal::TooManyChannels { max: limits.channels_max });
         }
         let channels = HashSet::from_iter(channels);
-        Ok(Subscription::new(channels, request.text, rights.until))
+        Subscription::new(channels, request.text, rights.until)
+            .map_err(|_| Refusal::MalformedText(self.role))
     }
 
     /// Uses up the certificates.
@@ -222,10 +224,10 @@ fn check_size(role: Role, text: &str, limits: &Limits) -> Result<(), Refusal> {
     if len > max { Err(Refusal::TextTooLong { role, len, max }) } else { Ok(()) }
 }
 
-/// What endpoints rely on in a descriptor (protocol.md 1.8); returns its `pub_end`.
+/// What endpoints rely on in a descriptor (protocol.md 1.8); returns its patterns and its `pub_end`.
 ///
 /// An original endpoint overflows a buffer on a longer `sni_key` (Q26), so none gets one from here.
-fn check_descriptor(xdescr: &str) -> Result<Ticks, Refusal> {
+fn check_descriptor(xdescr: &str) -> Result<(Patterns, Ticks), Refusal> {
     let pairs = name_value::parse(Dialect::Descriptor, xdescr.as_bytes())
         .map_err(|_| Refusal::Descriptor("it is not well formed"))?;
     name_value::check_search(&pairs).map_err(Refusal::Search)?;
@@ -243,13 +245,14 @@ fn check_descriptor(xdescr: &str) -> Result<Ticks, Refusal> {
         [name] if snikey::check(name.as_bytes()).is_ok() => {}
         _ => return Err(Refusal::Descriptor("its sni_key is none, or there are several")),
     }
-    match values(&pairs, "pub_end")[..] {
-        [] => Ok(Ticks::MAX),
+    let end = match values(&pairs, "pub_end")[..] {
+        [] => Ticks::MAX,
         [end] => decimal(end)
             .map(Ticks)
-            .ok_or(Refusal::Descriptor("its pub_end is no number of nanoseconds since 1970")),
-        _ => Err(Refusal::Descriptor("it has several pub_end")),
-    }
+            .ok_or(Refusal::Descriptor("its pub_end is no number of nanoseconds since 1970"))?,
+        _ => return Err(Refusal::Descriptor("it has several pub_end")),
+    };
+    Ok((Patterns::new(pairs), end))
 }
 
 fn values<'p>(pairs: &'p [Pair], name: &str) -> Vec<&'p str> {

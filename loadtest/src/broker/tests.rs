@@ -320,6 +320,7 @@ async fn a_subscriber_that_does_not_read_its_notifications_is_disconnected() {
     const FLOOD: usize = 1_500;
     let limits = Limits {
         publications_max: FLOOD + 1,
+        publications_per_source_max: 0,
         messages_per_second: FLOOD,
         matching_per_second: 100_000_000,
         ..Limits::default()

@@ -151,7 +151,7 @@ async fn what_clients_make_the_broker_keep_is_bounded_in_all() {
     let broker = start(Limits { memory_max: 64 << 10, ..Limits::default() }).await;
     let mut controller = Peer::controller(&broker).await;
     let filler = format!("filler={};", "x".repeat(4000));
-    for _ in 0..13 {
+    for _ in 0..12 {
         controller.publish(1, &filler).await;
     }
     let channels = ChannelList::new(&[ChannelId::new(&[1]).unwrap()]);
@@ -197,6 +197,7 @@ async fn what_others_publish_holds_up_no_honest_notification() {
     const COUNT: usize = 2_500;
     let limits = Limits {
         publications_max: COUNT,
+        publications_per_source_max: 0,
         channels_max: COUNT,
         messages_per_second: 0,
         ..Limits::default()
@@ -219,10 +220,37 @@ async fn what_others_publish_holds_up_no_honest_notification() {
     assert!(elapsed < Duration::from_secs(3), "{elapsed:?}");
 }
 
+/// Patterns that are searched for at every place of the attributes are charged as often as they look.
+#[tokio::test]
+async fn a_key_whose_texts_are_costly_to_match_waits_and_others_do_not() {
+    let limits = Limits { matching_per_second: 500_000, ..Limits::default() };
+    let broker = start(limits).await;
+    let (mut attacker, mut controller) =
+        (other_controller(&broker).await, Peer::controller(&broker).await);
+    let costly = "a=*AB*;".repeat(32);
+    for _ in 0..20 {
+        attacker.publish(1, &costly).await;
+    }
+    controller.publish(1, "marker=1;").await;
+    let (mut endpoint, attributes) = (Peer::endpoint(&broker).await, "A".repeat(4000));
+    let started = std::time::Instant::now();
+    endpoint.subscribe(&[1], &format!("a={attributes};")).await;
+    assert_eq!(endpoint.notified().await.0, "marker=1");
+    // 20 * 32 * 4,000 looks at least, of which four seconds' worth may be taken at once.
+    assert!(started.elapsed() >= Duration::from_secs(1), "{:?}", started.elapsed());
+    let started = std::time::Instant::now();
+    // Here the publisher's key subscribes.
+    let stream = TcpStream::connect(broker.subscribe_addresses()[0]).await.unwrap();
+    let mut other = Peer::open(stream, "agent_xc", "xc").await.unwrap();
+    other.subscribe(&[1], "a=A;").await;
+    assert_eq!(other.notified().await.0, "marker=1");
+    assert!(started.elapsed() < Duration::from_secs(1), "{:?}", started.elapsed());
+}
+
 /// What subscribers have to compare is paid for by whoever makes them.
 #[tokio::test]
 async fn a_publisher_pays_for_each_subscriber_that_it_wakes() {
-    let limits = Limits { matching_per_second: 2_000, ..Limits::default() };
+    let limits = Limits { matching_per_second: 2_500, ..Limits::default() };
     let broker = start(limits).await;
     let mut listening = Vec::new();
     for _ in 0..4 {
