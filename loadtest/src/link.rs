@@ -199,6 +199,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         Ok(())
     }
 
+    /// What carries the messages.
+    pub(crate) fn stream(&self) -> &S {
+        &self.stream
+    }
+
     /// The bare stream.
     pub(crate) fn into_stream(self) -> S {
         self.stream

@@ -216,11 +216,14 @@ impl<'l> Conversation<'l> {
         self.pause(self.key_use.matching(looks, Instant::now())).await
     }
 
-    /// Makes the client wait, which cannot keep its deadline meanwhile.
+    /// Makes the client wait, which cannot keep its deadline meanwhile, but may leave.
     async fn pause(&mut self, duration: Duration) -> Result<(), Failure> {
         if !duration.is_zero() {
             let begun = Instant::now();
-            sleep(duration).await;
+            tokio::select! {
+                () = sleep(duration) => {}
+                () = self.link.stream().get_ref().0.left() => return Err(Failure::Left),
+            }
             if let Some(deadline) = &mut self.deadline {
                 *deadline += begun.elapsed();
             }

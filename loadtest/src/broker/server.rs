@@ -141,6 +141,8 @@ pub(super) enum Failure {
         /// How long it may take.
         limit: Duration,
     },
+    /// It closed while it was made to wait.
+    Left,
     /// What it said makes no sense.
     Refused(Refusal),
     /// It can carry no more messages.
@@ -159,6 +161,7 @@ impl fmt::Display for Failure {
             Self::TooSlow { awaited, limit } => {
                 write!(f, "{awaited} took more than {}", seconds(*limit))
             }
+            Self::Left => f.write_str("it closed while it was made to wait"),
             Self::Refused(refusal) => refusal.fmt(f),
             Self::Link(cause) => cause.fmt(f),
         }
@@ -182,8 +185,8 @@ async fn serve(
     let peer = log.peer();
     match converse(shared, role, stream, &mut log, &mut ending, &seat).await {
         Ok(()) => tracing::debug!("{peer} has left"),
-        // Before the handshake is over anybody can cause this, as often as they like.
-        Err(failure @ (Failure::Handshake(_) | Failure::Evicted)) => {
+        // It is no fault, or, before the handshake is over, one that anybody can cause as often as they like.
+        Err(failure @ (Failure::Handshake(_) | Failure::Evicted | Failure::Left)) => {
             tracing::debug!("{peer}: {failure}");
         }
         Err(failure) => log.info(format_args!("{peer} is disconnected: {failure}")),

@@ -6,6 +6,10 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Nobody owes more than comes back in so long beyond what may be used at once: a party is not held up for
+/// longer by what it, or others that count as the same, had done before.
+const DEBT_MAX: Duration = Duration::from_secs(60);
+
 /// What one party has used.
 #[derive(Debug, Clone)]
 pub(crate) struct Pace {
@@ -34,9 +38,10 @@ impl Pace {
         true
     }
 
-    /// Uses an amount, for which its user has to wait so long.
+    /// Uses an amount, for which its user has to wait so long, at most a minute.
     pub(crate) fn use_later(&mut self, amount: usize, now: Instant) -> Duration {
         let owed = self.owed(now) + self.time_for(amount);
+        let owed = owed.min(self.at_once + DEBT_MAX);
         self.paid_off = Some(now + owed);
         owed.saturating_sub(self.at_once)
     }
@@ -80,5 +85,15 @@ mod tests {
         assert_eq!([wait(4), wait(1), wait(1)], [Duration::ZERO, SECOND / 2, SECOND]);
         assert!(!pace.is_rested(start + 2 * SECOND));
         assert!(pace.is_rested(start + 3 * SECOND));
+    }
+
+    #[test]
+    fn nobody_waits_longer_than_a_minute_whatever_was_used_before() {
+        let start = Instant::now();
+        let mut pace = Pace::new(2, 4);
+        assert_eq!(pace.use_later(1_000_000, start), DEBT_MAX);
+        assert_eq!(pace.use_later(1, start), DEBT_MAX);
+        assert_eq!(pace.use_later(2, start + 2 * SECOND), DEBT_MAX - SECOND);
+        assert!(pace.is_rested(start + DEBT_MAX + 4 * SECOND));
     }
 }

@@ -10,12 +10,14 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 
 /// Bytes that a client may send before its handshake is over: a ClientHello and one certificate have 3 KiB.
 const HANDSHAKE_LEN_MAX: usize = 32 * 1024;
+/// Between two looks whether a peer has left that has sent what is not taken.
+const LOOK_PAUSE: Duration = Duration::from_millis(500);
 /// Type, version, length.
 const HEADER_LEN: usize = 5;
 
@@ -41,6 +43,17 @@ impl WholeRecords {
     /// The handshake is over.
     pub(crate) fn has_shaken_hands(&mut self) {
         self.allowance = None;
+    }
+
+    /// Waits until the peer has closed its side, and takes nothing of what it has sent before.
+    pub(crate) async fn left(&self) {
+        while let Ok(ready) = self.stream.ready(Interest::READABLE).await {
+            if ready.is_read_closed() {
+                return;
+            }
+            // What has come stays there, and tells nothing new.
+            sleep(LOOK_PAUSE).await;
+        }
     }
 
     fn received(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -164,6 +177,20 @@ mod tests {
             }
             client.write_all(&[0]).await.unwrap();
             assert_eq!(server.read_exact(&mut [0]).await.is_ok(), is_over);
+        }
+    }
+
+    #[tokio::test]
+    async fn that_a_peer_has_left_is_noticed_behind_what_it_has_sent() {
+        for sent in [&[][..], &[1]] {
+            let (mut client, mut server) = pair().await;
+            client.write_all(sent).await.unwrap();
+            assert!(tokio::time::timeout(LOOK_PAUSE / 5, server.left()).await.is_err());
+            drop(client);
+            tokio::time::timeout(LONG, server.left()).await.unwrap();
+            let mut taken = Vec::new();
+            server.read_to_end(&mut taken).await.unwrap();
+            assert_eq!(taken, sent);
         }
     }
 

@@ -282,6 +282,38 @@ async fn a_publisher_pays_for_each_subscriber_that_it_wakes() {
     assert!(at_once < Duration::from_secs(1), "another key does not wait: {at_once:?}");
 }
 
+/// A publisher that would have to wait for a minute, or a subscriber, and does not.
+#[tokio::test]
+async fn who_leaves_while_it_is_made_to_wait_is_gone_at_once() {
+    let limits = Limits { matching_per_second: 1_000, subscribers_max: 2, ..Limits::default() };
+    let broker = start(limits).await;
+    let mut listening = Peer::endpoint(&broker).await;
+    listening.subscribe(&[1], "").await;
+    let (mut publisher, mut other) =
+        (other_controller(&broker).await, Peer::controller(&broker).await);
+    let xdescr = format!("filler={};controller_addr=h;", "x".repeat(4000));
+    let channels = ChannelList::new(&[ChannelId::new(&[1]).unwrap()]);
+    let xpub = Message::Xpub { channels, operator_key: NO_OPERATOR, xdescr: &xdescr };
+    for _ in 0..20 {
+        publisher.link.send(&xpub).await.unwrap();
+    }
+    assert!(timeout(SHORT, publisher.link.receive()).await.is_err(), "it is made to wait");
+    drop(publisher);
+    other.publish(2, "marker=1;").await;
+    // Its publication is gone: who looks at all that there is hears of the marker first.
+    let deadline = std::time::Instant::now() + LONG / 3;
+    loop {
+        assert!(std::time::Instant::now() < deadline, "its publication is still there");
+        let stream = TcpStream::connect(broker.subscribe_addresses()[0]).await.unwrap();
+        let mut newcomer = Peer::open(stream, "agent_xc", "xc").await.unwrap();
+        newcomer.subscribe(&[1, 2], "").await;
+        if newcomer.notified().await.0 == "marker=1" {
+            break;
+        }
+        newcomer.link.shut_down().await.unwrap();
+    }
+}
+
 /// A fleet that shares a key comes back all at once.
 #[tokio::test]
 async fn who_is_made_to_wait_for_others_of_its_key_does_not_miss_its_deadline() {
