@@ -10,19 +10,20 @@
 use std::io::{self, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
 /// Bytes of lines that may wait to be written.
 const QUEUE_SIZE_MAX: usize = 1 << 20;
-/// Lines that may wait; each costs some memory beside its text.
-const QUEUE_LEN_MAX: usize = 8 * 1024;
+/// What a line takes in the queue beside its text.
+const LINE_OVERHEAD: usize = 64;
 
 /// Takes whole lines and never blocks.
 #[derive(Debug, Clone)]
 pub(crate) struct LogWriter {
-    orders: SyncSender<Order>,
+    /// Bounded by the size of the queue.
+    orders: Sender<Order>,
     queue: Arc<Queue>,
 }
 
@@ -38,10 +39,15 @@ struct Queue {
 enum Order {
     Write {
         line: Vec<u8>,
+        /// Lines before it that are lost.
         lost_before: u64,
     },
     /// Tell when everything before has been written.
-    Tell(SyncSender<()>),
+    Tell {
+        teller: SyncSender<()>,
+        /// As above.
+        lost_before: u64,
+    },
 }
 
 impl LogWriter {
@@ -50,7 +56,7 @@ impl LogWriter {
     /// # Errors
     /// No thread can be had.
     pub(crate) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
-        let (orders, received) = sync_channel(QUEUE_LEN_MAX);
+        let (orders, received) = channel();
         let queue = Arc::<Queue>::default();
         let of_thread = Arc::clone(&queue);
         let thread = thread::Builder::new().name("log".into());
@@ -58,22 +64,29 @@ impl LogWriter {
         Ok(Self { orders, queue })
     }
 
-    /// Waits until everything has been written, at most for `patience`. Whether it has.
+    /// Waits until everything has been written, and how many lines are lost, at most for `patience`. Whether
+    /// it has.
     pub(crate) fn finish(&self, patience: Duration) -> bool {
-        let (tell, told) = sync_channel(1);
-        self.orders.try_send(Order::Tell(tell)).is_ok() && told.recv_timeout(patience).is_ok()
+        let (teller, told) = sync_channel(1);
+        let lost_before = self.queue.lost.swap(0, Ordering::Relaxed);
+        let order = Order::Tell { teller, lost_before };
+        self.orders.send(order).is_ok() && told.recv_timeout(patience).is_ok()
     }
 }
 
 /// One line for each call, as the formatter of lines does it.
 impl Write for LogWriter {
     fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        let lost_before = self.queue.lost.swap(0, Ordering::Relaxed);
-        let size = self.queue.size.fetch_add(line.len(), Ordering::Relaxed) + line.len();
-        let order = Order::Write { line: line.to_vec(), lost_before };
-        if size > QUEUE_SIZE_MAX || self.orders.try_send(order).is_err() {
-            self.queue.size.fetch_sub(line.len(), Ordering::Relaxed);
-            self.queue.lost.fetch_add(lost_before + 1, Ordering::Relaxed);
+        let Queue { size, lost } = &*self.queue;
+        let with_line = |waiting: usize| {
+            Some(waiting + line.len() + LINE_OVERHEAD).filter(|sum| *sum <= QUEUE_SIZE_MAX)
+        };
+        if size.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_line).is_ok() {
+            let lost_before = lost.swap(0, Ordering::Relaxed);
+            // It fails only when the thread is gone, which lives as long as the process.
+            let _ = self.orders.send(Order::Write { line: line.to_vec(), lost_before });
+        } else {
+            lost.fetch_add(1, Ordering::Relaxed);
         }
         Ok(line.len())
     }
@@ -88,16 +101,22 @@ fn write_lines(orders: &Receiver<Order>, queue: &Queue, mut out: impl Write) {
     while let Ok(order) = orders.recv() {
         match order {
             Order::Write { line, lost_before } => {
-                if lost_before > 0 {
-                    let _ =
-                        writeln!(out, "{lost_before} log lines are lost: nobody read them in time");
-                }
+                tell_lost(lost_before, &mut out);
                 let _ = out.write_all(&line);
-                queue.size.fetch_sub(line.len(), Ordering::Relaxed);
+                queue.size.fetch_sub(line.len() + LINE_OVERHEAD, Ordering::Relaxed);
             }
-            // It fails when nobody waits any more.
-            Order::Tell(teller) => drop(teller.try_send(())),
+            Order::Tell { teller, lost_before } => {
+                tell_lost(lost_before, &mut out);
+                // It fails when nobody waits any more.
+                let _ = teller.try_send(());
+            }
         }
+    }
+}
+
+fn tell_lost(lost: u64, out: &mut impl Write) {
+    if lost > 0 {
+        let _ = writeln!(out, "{lost} log lines are lost: nobody read them in time");
     }
 }
 
@@ -130,5 +149,29 @@ mod tests {
         let mut read = vec![0; rest.len()];
         reader.read_exact(&mut read).unwrap();
         assert_eq!(read, rest);
+    }
+
+    /// However full the queue is when the program ends, of short lines or long ones.
+    #[test]
+    fn the_end_waits_for_the_queue_and_tells_how_many_lines_are_lost() {
+        for len in [1, 4096] {
+            let (mut reader, pipe) = io::pipe().unwrap();
+            let mut writer = LogWriter::start(pipe).unwrap();
+            let line = [&vec![b'x'; len - 1][..], b"\n"].concat();
+            while writer.queue.lost.load(Ordering::Relaxed) < 3 {
+                writer.write_all(&line).unwrap();
+            }
+            let (sender, told) = sync_channel(1);
+            thread::spawn(move || {
+                let (mut all, mut some) = (Vec::new(), vec![0; 1 << 16]);
+                while !all.ends_with(b"\n3 log lines are lost: nobody read them in time\n") {
+                    let len = reader.read(&mut some).unwrap();
+                    all.extend_from_slice(&some[..len]);
+                }
+                sender.send(()).unwrap();
+            });
+            assert!(writer.finish(Duration::from_secs(60)), "lines of {len}");
+            told.recv_timeout(Duration::from_secs(60)).expect("how many are lost is told");
+        }
     }
 }
