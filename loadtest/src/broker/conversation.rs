@@ -19,7 +19,7 @@ use super::keys::KeyUse;
 use super::refusal::Refusal;
 use super::rules::{self, Accepted, Role};
 use super::server::{Failure, Shared, Stream, now};
-use crate::hosting::{Brief, Charge, ConnectionLog, Ending, Purse, Source};
+use crate::hosting::{Brief, Charge, ConnectionLog, Ending, Purse, Seat, Source};
 use crate::link::{Link, LinkError, Patience};
 
 /// What a certificate costs in memory, as a multiple of its size: it is kept as it came and decoded.
@@ -32,18 +32,21 @@ const FINDING_LOOKS: usize = 32;
 const TURN_LOOKS: usize = 4 * 1024;
 
 /// Who is connected.
-pub(super) struct Peer {
+pub(super) struct Peer<'s> {
     pub(super) role: Role,
     /// Of its TLS connection.
     pub(super) key: PublicKey,
     pub(super) key_use: KeyUse,
     pub(super) source: Source,
+    /// Its own once a request of it was accepted.
+    pub(super) seat: &'s Seat,
 }
 
 /// One connection after its handshake.
-pub(super) struct Conversation<'l> {
+pub(super) struct Conversation<'c> {
     shared: Arc<Shared>,
-    log: &'l mut ConnectionLog,
+    log: &'c mut ConnectionLog,
+    seat: &'c Seat,
     link: Link<Stream>,
     key: PublicKey,
     key_use: KeyUse,
@@ -105,13 +108,13 @@ impl Drop for Subscribed {
     }
 }
 
-impl<'l> Conversation<'l> {
+impl<'c> Conversation<'c> {
     /// Nothing was said yet.
     pub(super) fn new(
         shared: Arc<Shared>,
         stream: Stream,
-        Peer { role, key, key_use, source }: Peer,
-        log: &'l mut ConnectionLog,
+        Peer { role, key, key_use, source, seat }: Peer<'c>,
+        log: &'c mut ConnectionLog,
     ) -> Self {
         let purse = shared.memory.purse(source);
         let (timeout, charge) = (shared.limits.message_timeout, shared.limits.payload_len_max());
@@ -119,6 +122,7 @@ impl<'l> Conversation<'l> {
         Self {
             link: Link::small(stream, charge).with_patience(patience),
             log,
+            seat,
             rules: rules::Client::new(role, key),
             key,
             key_use,
@@ -137,8 +141,10 @@ impl<'l> Conversation<'l> {
 
     /// Serves the client until either side ends the connection.
     pub(super) async fn run(mut self, ending: &mut Ending) -> Result<(), Failure> {
+        let must_leave = self.seat.must_leave();
         let ended = tokio::select! {
             ended = self.serve() => ended,
+            () = must_leave => Err(Failure::MadeRoom),
             () = ending.wait() => Ok(()),
         };
         // Gone before the client learns of the end, so that it can rely on it.
@@ -267,8 +273,14 @@ impl<'l> Conversation<'l> {
         let publisher = Publisher { key: self.key.key_id(), source: self.source };
         let published = self.shared.board().publish(publication, publisher, charge, limits, now());
         self.published.numbers.push(published?);
-        self.has_requested = true;
+        self.has_requested();
         Ok(())
+    }
+
+    /// It has done what it came for.
+    fn has_requested(&mut self) {
+        self.has_requested = true;
+        self.seat.settle();
     }
 
     /// Wakes whoever listens on one of these channels. Each of them will have to look at what was published,
@@ -303,7 +315,7 @@ impl<'l> Conversation<'l> {
         }
         self.subscribed = None;
         self.subscribed = Some(Subscribed::new(&self.shared, subscription, &self.wake));
-        self.has_requested = true;
+        self.has_requested();
         Ok(())
     }
 

@@ -12,10 +12,10 @@ use crate::units::{count, size, time_limit};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)")]
 pub(crate) struct Limits {
-    /// Publishers connected at once; further ones wait in the kernel's queue
+    /// Publishers connected at once; for further ones the source with most gives way
     #[arg(long, value_name = "N", default_value = "2000", value_parser = count)]
     pub(crate) publishers_max: usize,
-    /// Subscribers connected at once; further ones wait in the kernel's queue
+    /// Subscribers connected at once; for further ones the source with most gives way
     #[arg(long, value_name = "N", default_value = "20000", value_parser = count)]
     pub(crate) subscribers_max: usize,
     /// TLS handshakes at once; for further ones the slowest give way

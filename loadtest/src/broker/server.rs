@@ -26,8 +26,8 @@ use super::limits::Limits;
 use super::refusal::Refusal;
 use super::rules::Role;
 use crate::hosting::{
-    ConnectionLog, Ending, HELD_FOR, Listening, Memory, Room, Seat, Service, Source, WholeRecords,
-    seconds, share, whole_hello,
+    ConnectionLog, Ending, HELD_FOR, Listening, MADE_ROOM, Memory, Room, Seat, Service, Source,
+    WholeRecords, seconds, share, whole_hello,
 };
 use crate::link::LinkError;
 use crate::tls_reason;
@@ -125,8 +125,10 @@ pub(super) type Stream = TlsStream<WholeRecords>;
 pub(super) enum Failure {
     /// Before it had shown who it is.
     Handshake(io::Error),
-    /// It had to make room for others.
+    /// It had to make room for others before it had shown who it is.
     Evicted,
+    /// It had to make room for others later.
+    MadeRoom,
     /// The TLS identity is gone although it was verified.
     NoIdentity,
     /// Its key has too many connections.
@@ -156,6 +158,7 @@ impl fmt::Display for Failure {
                 write!(f, "TLS handshake failed: {}", tls_reason::reason(cause))
             }
             Self::Evicted => f.write_str("its handshake was slow, and others wait"),
+            Self::MadeRoom => f.write_str(MADE_ROOM),
             Self::NoIdentity => f.write_str("it has no certificate"),
             Self::TooManyOfKey { max } => write!(f, "its key has {max} connections already"),
             Self::TooSlow { awaited, limit } => {
@@ -223,8 +226,7 @@ async fn converse(
         }
         return Err(Failure::TooManyOfKey { max });
     };
-    seat.settle();
-    let peer = Peer { role, key, key_use, source };
+    let peer = Peer { role, key, key_use, source, seat };
     Conversation::new(shared, stream, peer, log).run(ending).await
 }
 

@@ -38,7 +38,7 @@ pub(crate) use log_lines::{Brief, ConnectionLog};
 use log_writer::LogWriter;
 pub(crate) use memory::{Charge, Memory, MemoryFull, Purse};
 pub(crate) use pace::Pace;
-pub(crate) use room::{Room, Seat};
+pub(crate) use room::{MADE_ROOM, Room, Seat};
 pub(crate) use service::{Ending, HELD_FOR, Service};
 pub(crate) use source::{Source, share};
 pub(crate) use whole_hello::whole_hello;

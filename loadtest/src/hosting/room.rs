@@ -1,19 +1,25 @@
 //! A number of seats, for connections or for handshakes.
 //!
 //! ```text
-//! full     newcomers wait, first come first served
-//!          for each of them, whoever has sat longest without having settled has to leave
-//! settled  keeps its seat as long as it wants
+//! unsettled  has not yet done what it came for: of these the oldest has to leave when a newcomer finds no seat
+//! settled    keeps its seat as long as no source needs it that has fewer
+//! leaving    was asked to leave
 //! ```
 //!
-//! So those that say nothing, or little and slowly, cannot keep others out. Who comes from a source that has its
-//! share is sent away; with handshakes, it waits until one of its own source is over, and nobody else with it.
+//! So those that say nothing, or little and slowly, cannot keep others out. Where all have settled, whoever came
+//! last of the source that has most has to leave, if the newcomer's source has at least two fewer: no two sources
+//! can hold all seats, and nobody leaves for a source that has as many. If nobody has to leave for it, a newcomer
+//! is sent away, so that it holds up none behind it for whom somebody would.
+//!
+//! Who comes from a source that has its share is sent away; with handshakes, it waits until one of its own source
+//! is over, and nobody else with it. Handshakes never settle, and nobody is sent away from one.
 //! Not here: deadlines.
 //!
-//! Invariant: nobody has to leave before [`UNDISTURBED`] (a handshake: [`HANDSHAKE_UNDISTURBED`]), and no more
-//! have to than newcomers wait.
+//! Invariant: nobody has to leave before [`UNDISTURBED`] (a handshake: [`HANDSHAKE_UNDISTURBED`]) unless it has
+//! settled. A newcomer has one leave, and another only if that one is still there as long after.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt;
 use std::pin::pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
@@ -30,38 +36,54 @@ pub(crate) const UNDISTURBED: Duration = Duration::from_secs(1);
 /// can take as long without any fault of its peer, and who is sent away comes again and costs another.
 const HANDSHAKE_UNDISTURBED: Duration = Duration::from_secs(3);
 
+/// Why somebody had to leave.
+pub(crate) const MADE_ROOM: &str =
+    "others wait for its place, and it has not done what it came for, or its source has most";
+
 /// So many shares are remembered before those that nobody needs any more are looked for.
 const FORGOTTEN_BEYOND: usize = 1024;
 
 /// The seats.
 #[derive(Debug)]
 pub(crate) struct Room {
+    count: usize,
     seats: Arc<Semaphore>,
     per_source_max: usize,
-    /// Whoever comes from a source that has its share waits, and is not sent away.
-    shares_are_waited_for: bool,
-    undisturbed: Duration,
+    kind: Kind,
     guests: Mutex<Guests>,
+}
+
+/// What the seats are for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Connections,
+    Handshakes,
 }
 
 #[derive(Debug, Default)]
 struct Guests {
-    by_source: HashMap<Source, usize>,
+    /// All that have not been asked to leave, in the order they came.
+    by_source: HashMap<Source, BTreeMap<u64, Arc<Notify>>>,
+    /// How many of them each source has.
+    by_count: BTreeSet<(usize, Source)>,
+    /// In the order they came.
+    unsettled: BTreeMap<u64, Unsettled>,
+    /// How many of each source have been asked to leave.
+    leaving: HashMap<Source, usize>,
+    /// How many there are, those that are leaving among them.
+    count: usize,
+    /// Number of the next one.
+    next: u64,
     /// Where shares are waited for: those of the sources that are here or wait.
     shares: HashMap<Source, Weak<Semaphore>>,
     /// How many shares there may be before the next search for those that nobody needs.
     forget_at: usize,
-    /// In the order they came.
-    unsettled: BTreeMap<u64, Unsettled>,
-    /// Number of the next one.
-    next: u64,
 }
 
 #[derive(Debug)]
 struct Unsettled {
     source: Source,
     since: Instant,
-    leave: Arc<Notify>,
 }
 
 /// A taken seat; free again when it is dropped.
@@ -75,31 +97,42 @@ pub(crate) struct Seat {
     _of_share: Option<OwnedSemaphorePermit>,
 }
 
-/// The source has as many seats as it may have.
+/// Why a newcomer gets no seat.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct SourceFull;
+pub(crate) enum NoSeat {
+    /// Its source has as many as it may have.
+    SourceFull,
+    /// All are taken, and its source has about as many as any other.
+    NobodyLeaves,
+}
+
+impl fmt::Display for NoSeat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::SourceFull => {
+                "its source has its share of connections in use (--per-source-percent)"
+            }
+            Self::NobodyLeaves => {
+                "all connections that the limits allow are in use, and its source has as many as others"
+            }
+        })
+    }
+}
 
 impl Room {
     /// So many seats, of which one source may take so many.
     pub(crate) fn new(seats: usize, per_source_max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            seats: semaphore(seats),
-            per_source_max,
-            shares_are_waited_for: false,
-            undisturbed: UNDISTURBED,
-            guests: Mutex::default(),
-        })
+        Self::of(Kind::Connections, seats, per_source_max)
     }
 
     /// Room for so many handshakes, of which one source may have so many under way.
     pub(crate) fn for_handshakes(seats: usize, per_source_max: usize) -> Arc<Self> {
-        Arc::new(Self {
-            seats: semaphore(seats),
-            per_source_max,
-            shares_are_waited_for: per_source_max < seats,
-            undisturbed: HANDSHAKE_UNDISTURBED,
-            guests: Mutex::default(),
-        })
+        Self::of(Kind::Handshakes, seats, per_source_max)
+    }
+
+    fn of(kind: Kind, count: usize, per_source_max: usize) -> Arc<Self> {
+        let (seats, guests) = (semaphore(count), Mutex::default());
+        Arc::new(Self { count, seats, per_source_max, kind, guests })
     }
 
     /// No seat is free.
@@ -110,43 +143,40 @@ impl Room {
     /// Takes a seat as soon as there is one.
     ///
     /// # Errors
-    /// The source has too many already, and its share is not waited for here.
-    pub(crate) async fn enter(self: &Arc<Self>, source: Source) -> Result<Seat, SourceFull> {
-        let of_share = if self.shares_are_waited_for {
-            Some(self.permit(self.share_of(source), Some(source)).await?)
-        } else if self.guests().by_source.get(&source).is_some_and(|n| *n >= self.per_source_max) {
-            return Err(SourceFull);
-        } else {
-            None
+    /// The source gets none, and with connections its newcomers do not wait for one.
+    pub(crate) async fn enter(self: &Arc<Self>, source: Source) -> Result<Seat, NoSeat> {
+        let of_share = match self.kind {
+            Kind::Handshakes if self.per_source_max < self.count => {
+                Some(self.permit(self.share_of(source), source, true).await?)
+            }
+            Kind::Connections if self.guests().of(source) >= self.per_source_max => {
+                return Err(NoSeat::SourceFull);
+            }
+            _ => None,
         };
-        let permit = self.permit(Arc::clone(&self.seats), None).await?;
+        let permit = self.permit(Arc::clone(&self.seats), source, false).await?;
         let leave = Arc::new(Notify::new());
-        let mut guests = self.guests();
-        guests.next += 1;
-        let number = guests.next;
-        *guests.by_source.entry(source).or_default() += 1;
-        let unsettled = Unsettled { source, since: Instant::now(), leave: Arc::clone(&leave) };
-        guests.unsettled.insert(number, unsettled);
-        drop(guests);
+        let number = self.guests().enter(source, &leave);
         let room = Arc::clone(self);
         Ok(Seat { room, source, number, leave, _permit: permit, _of_share: of_share })
     }
 
-    /// Waits for one of `seats`, which are all of them or the share of one source.
+    /// Waits for one of `seats`, which are all of them or the share of the newcomer's source.
     async fn permit(
         &self,
         seats: Arc<Semaphore>,
-        of: Option<Source>,
-    ) -> Result<OwnedSemaphorePermit, SourceFull> {
+        newcomer: Source,
+        of_share: bool,
+    ) -> Result<OwnedSemaphorePermit, NoSeat> {
         let mut permit = pin!(seats.acquire_owned());
-        let mut look_at = Some(Instant::now());
+        let mut look_at = Instant::now();
         loop {
             tokio::select! {
                 biased;
                 // The error would be a closed semaphore; nobody closes it.
-                permit = &mut permit => return permit.map_err(|_| SourceFull),
-                () = sleep_until(look_at.unwrap_or_else(Instant::now)), if look_at.is_some() => {
-                    look_at = self.make_room(of, Instant::now());
+                permit = &mut permit => return permit.map_err(|_| NoSeat::NobodyLeaves),
+                () = sleep_until(look_at) => {
+                    look_at = self.make_room(newcomer, of_share, Instant::now())?;
                 }
             }
         }
@@ -167,26 +197,108 @@ impl Room {
         share
     }
 
-    /// Makes one guest leave, of a source if one is named; if that cannot be, says when to try again.
-    fn make_room(&self, of: Option<Source>, now: Instant) -> Option<Instant> {
+    /// Makes one guest leave for a newcomer, of its own source if it waits for its share. Says when to look
+    /// again: also who was asked may stay, if it settles or ends in this very moment.
+    fn make_room(&self, newcomer: Source, of_share: bool, now: Instant) -> Result<Instant, NoSeat> {
         let mut guests = self.guests();
-        let is_meant = |guest: &Unsettled| of.is_none_or(|source| guest.source == source);
+        let undisturbed = self.undisturbed();
+        let is_meant = |guest: &Unsettled| !of_share || guest.source == newcomer;
         let oldest = guests.unsettled.iter().find(|(_, guest)| is_meant(guest));
-        let Some((number, since)) = oldest.map(|(number, guest)| (*number, guest.since)) else {
-            return Some(now + self.undisturbed);
-        };
-        let disturbed = since + self.undisturbed;
-        if now < disturbed {
-            return Some(disturbed);
+        if let Some((number, Unsettled { source, since })) = oldest {
+            let disturbed = *since + undisturbed;
+            if now < disturbed {
+                return Ok(disturbed);
+            }
+            let (number, source) = (*number, *source);
+            guests.ask_to_leave(number, source);
+        } else if self.kind == Kind::Connections {
+            // Otherwise one has got a seat, or left one, and is not yet counted so.
+            let is_full = guests.count >= self.count;
+            match guests.last_of_most(newcomer) {
+                Some((number, source)) => guests.ask_to_leave(number, source),
+                None if is_full && guests.leaving.is_empty() => return Err(NoSeat::NobodyLeaves),
+                None => {}
+            }
         }
-        if let Some(guest) = guests.unsettled.remove(&number) {
-            guest.leave.notify_one();
+        Ok(now + undisturbed)
+    }
+
+    fn undisturbed(&self) -> Duration {
+        match self.kind {
+            Kind::Connections => UNDISTURBED,
+            Kind::Handshakes => HANDSHAKE_UNDISTURBED,
         }
-        None
     }
 
     fn guests(&self) -> MutexGuard<'_, Guests> {
         self.guests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Guests {
+    /// How many a source has.
+    fn of(&self, source: Source) -> usize {
+        self.staying(source) + self.leaving.get(&source).copied().unwrap_or_default()
+    }
+
+    fn staying(&self, source: Source) -> usize {
+        self.by_source.get(&source).map_or(0, BTreeMap::len)
+    }
+
+    fn enter(&mut self, source: Source, leave: &Arc<Notify>) -> u64 {
+        self.next += 1;
+        self.count += 1;
+        let number = self.next;
+        self.change(source, |guests| guests.insert(number, Arc::clone(leave)));
+        self.unsettled.insert(number, Unsettled { source, since: Instant::now() });
+        number
+    }
+
+    /// Whoever came last of the source that has most, if that has two more than the newcomer's.
+    fn last_of_most(&self, newcomer: Source) -> Option<(u64, Source)> {
+        let (count, most) = *self.by_count.last()?;
+        let (last, _) = self.by_source.get(&most)?.last_key_value()?;
+        (count >= self.staying(newcomer) + 2).then_some((*last, most))
+    }
+
+    fn ask_to_leave(&mut self, number: u64, source: Source) {
+        if let Some(leave) = self.remove(number, source) {
+            *self.leaving.entry(source).or_default() += 1;
+            leave.notify_one();
+        }
+    }
+
+    /// It has left.
+    fn leave(&mut self, number: u64, source: Source) {
+        self.count -= 1;
+        if self.remove(number, source).is_none()
+            && let Some(leaving) = self.leaving.get_mut(&source)
+        {
+            *leaving -= 1;
+            if *leaving == 0 {
+                self.leaving.remove(&source);
+            }
+        }
+    }
+
+    fn remove(&mut self, number: u64, source: Source) -> Option<Arc<Notify>> {
+        self.unsettled.remove(&number);
+        self.change(source, |guests| guests.remove(&number))
+    }
+
+    fn change<T>(
+        &mut self,
+        source: Source,
+        change: impl FnOnce(&mut BTreeMap<u64, Arc<Notify>>) -> T,
+    ) -> T {
+        let guests = self.by_source.entry(source).or_default();
+        self.by_count.remove(&(guests.len(), source));
+        let changed = change(guests);
+        match guests.len() {
+            0 => drop(self.by_source.remove(&source)),
+            count => drop(self.by_count.insert((count, source))),
+        }
+        changed
     }
 }
 
@@ -195,13 +307,12 @@ fn semaphore(seats: usize) -> Arc<Semaphore> {
 }
 
 impl Seat {
-    /// Who sits here has done what it came for and may stay.
+    /// Who sits here has done what it came for and may stay, unless another source needs the seat more.
     pub(crate) fn settle(&self) {
         self.room.guests().unsettled.remove(&self.number);
     }
 
-    /// Waits until it has to leave, which is never once it has settled. May be waited for where the seat
-    /// is not at hand.
+    /// Waits until it has to leave. May be waited for where the seat is not at hand.
     pub(crate) fn must_leave(&self) -> impl Future<Output = ()> + Send + use<> {
         let leave = Arc::clone(&self.leave);
         async move { leave.notified().await }
@@ -210,14 +321,7 @@ impl Seat {
 
 impl Drop for Seat {
     fn drop(&mut self) {
-        let mut guests = self.room.guests();
-        guests.unsettled.remove(&self.number);
-        if let Some(taken) = guests.by_source.get_mut(&self.source) {
-            *taken -= 1;
-            if *taken == 0 {
-                guests.by_source.remove(&self.source);
-            }
-        }
+        self.room.guests().leave(self.number, self.source);
     }
 }
 
@@ -235,7 +339,7 @@ mod tests {
     async fn one_source_gets_no_more_than_its_share() {
         let room = Room::new(3, 2);
         let seats = [room.enter(source(1)).await.unwrap(), room.enter(source(1)).await.unwrap()];
-        assert_eq!(room.enter(source(1)).await.unwrap_err(), SourceFull);
+        assert_eq!(room.enter(source(1)).await.unwrap_err(), NoSeat::SourceFull);
         let _other = room.enter(source(2)).await.unwrap();
         assert!(room.is_full());
         drop(seats);
@@ -254,15 +358,75 @@ mod tests {
         let (settled, oldest, younger) = (enter().await, enter().await, enter().await);
         settled.settle();
         let now = Instant::now();
-        assert!(room.make_room(None, now).is_some_and(|at| at > now), "nobody leaves at once");
-        assert_eq!(room.make_room(None, now + UNDISTURBED), None);
+        let make_room = |now| room.make_room(source(1), false, now);
+        assert!(make_room(now).is_ok_and(|at| at > now), "nobody leaves at once");
+        assert_eq!(make_room(now + UNDISTURBED), Ok(now + 2 * UNDISTURBED));
         let leaving = [&settled, &oldest, &younger].map(has_to_leave);
         let [settled_leaves, oldest_leaves, younger_leaves] = leaving;
         assert!(!settled_leaves.await && oldest_leaves.await && !younger_leaves.await);
-        assert_eq!(room.make_room(None, now + UNDISTURBED), None, "the next one");
+        // It is still there when the newcomer looks again: the next one.
+        assert_eq!(make_room(now + 2 * UNDISTURBED), Ok(now + 3 * UNDISTURBED));
         assert!(has_to_leave(&younger).await);
-        let later = now + 9 * UNDISTURBED;
-        assert!(room.make_room(None, later).is_some_and(|at| at > later), "who has settled stays");
+        // Nobody else; but two are about to leave.
+        assert_eq!(make_room(now + 3 * UNDISTURBED), Ok(now + 4 * UNDISTURBED));
+        assert!(!has_to_leave(&settled).await, "who has settled stays");
+    }
+
+    /// Those that were asked stay: whoever waits is not forgotten.
+    #[tokio::test]
+    async fn a_newcomer_asks_another_when_the_first_stays() {
+        let room = Room::new(2, 9);
+        let _stays = room.enter(source(1)).await.unwrap();
+        let leaves = room.enter(source(1)).await.unwrap();
+        let leaving = async {
+            leaves.must_leave().await;
+            drop(leaves);
+        };
+        let (newcomer, ()) =
+            timeout(60 * UNDISTURBED, async { tokio::join!(room.enter(source(2)), leaving) })
+                .await
+                .expect("the second was asked");
+        assert!(newcomer.is_ok());
+    }
+
+    /// Two addresses that have done what they came for hold all seats; a third has its turn at once.
+    #[tokio::test]
+    async fn no_two_sources_hold_all_seats_and_nobody_leaves_for_one_that_has_as_many() {
+        let room = Room::new(6, 3);
+        let mut seats = Vec::new();
+        for last in [1, 1, 1, 2, 2, 2] {
+            let seat = room.enter(source(last)).await.unwrap();
+            seat.settle();
+            seats.push(seat);
+        }
+        let now = Instant::now();
+        // The two do not drive each other out, nor have their own leave.
+        assert_eq!(room.enter(source(2)).await.unwrap_err(), NoSeat::SourceFull);
+        assert_eq!(room.make_room(source(2), false, now), Err(NoSeat::NobodyLeaves));
+        let mut left = Vec::new();
+        for newcomer in [3, 3, 4] {
+            assert!(room.make_room(source(newcomer), false, now).is_ok());
+            let mut leaving = Vec::new();
+            for (index, seat) in seats.iter().enumerate() {
+                if has_to_leave(seat).await {
+                    leaving.push(index);
+                }
+            }
+            let [index] = leaving[..] else { panic!("{leaving:?} leave") };
+            let seat = seats.remove(index);
+            left.push((seat.source, seat.number));
+            drop(seat);
+            seats.push(room.enter(source(newcomer)).await.unwrap());
+            seats.last().unwrap().settle();
+        }
+        // Whoever came last of the source that has most; then all have one or two.
+        assert_eq!(left, [(source(2), 6), (source(1), 3), (source(3), 8)]);
+        assert_eq!(room.make_room(source(4), false, now), Err(NoSeat::NobodyLeaves));
+        assert_eq!(room.enter(source(4)).await.unwrap_err(), NoSeat::NobodyLeaves);
+        assert!(room.make_room(source(5), false, now).is_ok());
+        drop(seats);
+        let guests = room.guests();
+        assert_eq!((guests.count, guests.by_count.len(), guests.leaving.len()), (0, 0, 0));
     }
 
     #[tokio::test]
@@ -311,8 +475,11 @@ mod tests {
         let [foreign, own] = [room.enter(source(1)).await, room.enter(source(2)).await];
         let (foreign, own) = (foreign.unwrap(), own.unwrap());
         let later = Instant::now() + HANDSHAKE_UNDISTURBED;
-        assert_eq!(room.make_room(Some(source(2)), later), None);
+        let make_room = || room.make_room(source(2), true, later);
+        assert!(make_room().is_ok());
         assert!(has_to_leave(&own).await && !has_to_leave(&foreign).await);
-        assert!(room.make_room(Some(source(2)), later).is_some_and(|at| at > later));
+        // It may be about to leave; one of another source does not for it.
+        assert!(make_room().is_ok_and(|at| at > later));
+        assert!(!has_to_leave(&foreign).await);
     }
 }

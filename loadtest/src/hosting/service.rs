@@ -75,9 +75,9 @@ impl Service {
         Ending(self.ending.subscribe())
     }
 
-    /// Serves connections, each in a task of its own that gives its seat in `room` back. Without a seat
-    /// nobody is refused: the kernel's queue waits. One of a source that has too many is closed
-    /// without a word, after [`HELD_FOR`]. `whom` is for the log.
+    /// Serves connections, each in a task of its own that gives its seat in `room` back, also when it has to
+    /// leave. While one waits for a seat, the kernel's queue waits. One that gets none is closed without a
+    /// word, after [`HELD_FOR`]. `whom` is for the log.
     pub(crate) fn serve<F, S>(
         &mut self,
         sockets: Listening,
@@ -178,11 +178,10 @@ impl Door {
         }
         let room = Arc::clone(&self.room);
         let seat = room.enter(Source::of(peer.ip())).await;
-        if seat.is_err() {
-            let ip = peer.ip();
+        if let Err(reason) = &seat {
             self.log_limit(format_args!(
-                "{ip} is sent away: {whom} of its source have their share of connections in use \
-                 (--per-source-percent)"
+                "one of the {whom}, {}, is sent away: {reason}",
+                peer.ip()
             ));
         }
         seat.ok()

@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv6Addr};
 
 /// An IPv4 address, or the network of 64 bits in which an IPv6 address lies, because a host may have all
 /// of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct Source(IpAddr);
 
 impl Source {

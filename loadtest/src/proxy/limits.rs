@@ -12,8 +12,8 @@ use crate::units::{count, size, time_limit};
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)")]
 pub(crate) struct Limits {
-    /// Controller connections in set-up or waiting for an endpoint; further ones wait in the
-    /// kernel's queue
+    /// Controller connections in set-up or waiting for an endpoint; for further ones the source
+    /// with most gives way
     #[arg(long, value_name = "N", default_value = "20000", value_parser = count)]
     pub(crate) controllers_max: usize,
     /// Controller connections that wait under one snikey; further ones are refused
@@ -33,7 +33,7 @@ pub(crate) struct Limits {
     /// What one address may take of the connections of a kind; 100: all
     #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = count)]
     pub(crate) per_source_percent: usize,
-    /// Endpoint connections, those in a session included; further ones wait in the kernel's queue
+    /// Endpoint connections, those in a session included; for further ones the source with most gives way
     #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
     pub(crate) endpoints_max: usize,
     /// From accepting a controller to its `PKTLAB`

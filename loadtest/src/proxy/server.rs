@@ -6,6 +6,7 @@
 use std::io;
 use std::mem::MaybeUninit;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::sync::Arc;
 
 use engine::wire::certificate::Certificate;
@@ -23,7 +24,8 @@ use super::setup::{SetupError, set_up};
 use super::splice::{Passed, splice};
 use super::switchboard::{Bounds, Claim, Switchboard};
 use crate::hosting::{
-    ConnectionLog, Ending, Listening, Room, Seat, Service, Source, seconds, share, whole_hello,
+    ConnectionLog, Ending, Listening, MADE_ROOM, Room, Seat, Service, Source, seconds, share,
+    whole_hello,
 };
 
 /// A running proxy. Dropped, it ends at once.
@@ -168,7 +170,8 @@ async fn serve_controller(
     seat.settle();
     tracing::debug!("controller {peer} waits under {snikey}");
     let mut registration = Registration { stream, log, claim };
-    if let Some(call) = wait_for_endpoint(&shared, &mut registration).await {
+    let waiting = wait_for_endpoint(&shared, &mut registration, seat.must_leave()).await;
+    if let Some(call) = waiting {
         // From here on it counts as a part of the endpoint's connection.
         drop(seat);
         Box::pin(join(&shared, call, registration)).await;
@@ -204,35 +207,44 @@ async fn register(
     }
 }
 
-/// Keeps the connection registered until an endpoint comes; `None` when it has ended before.
+/// Keeps the connection registered until an endpoint comes; `None` when it has ended before, or has to leave.
 async fn wait_for_endpoint(
     shared: &Arc<Shared>,
     Registration { stream, log, claim }: &mut Registration,
+    must_leave: impl Future<Output = ()>,
 ) -> Option<Call> {
     let peer = log.peer();
+    let mut must_leave = pin!(must_leave);
     loop {
         let waiting = claim.wait();
         let mut place = waiting
             .inspect_err(|reason| log.info(format_args!("controller {peer} is closed: {reason}")))
             .ok()?;
         let call = tokio::select! {
-            call = place.wait() => call,
+            call = place.wait() => Ok(call),
             () = heard_of(stream) => {
                 tracing::debug!("controller {peer} has left the backlog");
+                Err(place)
+            }
+            () = &mut must_leave => {
+                log.info(format_args!("controller {peer} is closed: {MADE_ROOM}"));
+                Err(place)
+            }
+        };
+        match call {
+            Ok(Some(call)) if is_silent(stream) => return Some(call),
+            Ok(Some(call)) => {
+                Box::pin(find_controller(shared, call)).await;
+                return None;
+            }
+            // The endpoint left in this very moment, or the snikey has another owner.
+            Ok(None) => {}
+            Err(place) => {
                 if let Some(call) = place.give_up() {
                     Box::pin(find_controller(shared, call)).await;
                 }
                 return None;
             }
-        };
-        match call {
-            Some(call) if is_silent(stream) => return Some(call),
-            Some(call) => {
-                Box::pin(find_controller(shared, call)).await;
-                return None;
-            }
-            // The endpoint left in this very moment, or the snikey has another owner.
-            None => {}
         }
     }
 }
@@ -352,7 +364,12 @@ async fn join(shared: &Shared, call: Call, registration: Registration) {
         return log.info(format_args!("controller {peer} of {snikey} broke: {error}"));
     }
     let limit = shared.limits.half_closed_timeout;
-    let (Passed { up, down }, ended) = splice(&mut endpoint, &mut controller, limit).await;
+    let (Passed { up, down }, ended) = tokio::select! {
+        spliced = splice(&mut endpoint, &mut controller, limit) => spliced,
+        () = seat.must_leave() => return endpoint_log.info(format_args!(
+            "endpoint {endpoint_peer} with controller {peer} of {snikey} is closed: {MADE_ROOM}"
+        )),
+    };
     let (up, seconds) = (up + hello.len() as u64, started.elapsed().as_secs_f64());
     let how = ended.map_or_else(|error| error.to_string(), |()| "closed".to_owned());
     endpoint_log.info(format_args!(

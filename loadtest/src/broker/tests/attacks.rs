@@ -1,5 +1,7 @@
 //! What hostile clients can do, and what others notice of it.
 
+use std::net::SocketAddr;
+
 use super::*;
 
 /// The attack of 17 seconds: a hundred descriptors that nearly match. What they match with is done by the
@@ -363,13 +365,57 @@ async fn clients_of_one_address_hold_up_no_handshake_of_another() {
         stream.write_all(if number < 25 { &hello } else { &hello[..1] }).await.unwrap();
         held.push(stream);
     }
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(([127, 0, 0, 2], 0).into()).unwrap();
     let started = std::time::Instant::now();
-    let stream = socket.connect(broker.subscribe_addresses()[0]).await.unwrap();
+    let stream = connect_from(2, broker.subscribe_addresses()[0]).await;
     let mut newcomer = Peer::open(stream, "agent_ep", "ep").await.unwrap();
     newcomer.subscribe(&[1], "").await;
     assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
+}
+
+async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+/// Two addresses take all places, and say nothing once they have shaken hands, or publish and stay.
+#[tokio::test]
+async fn no_two_sources_keep_all_places_for_themselves() {
+    for (publishes, patience) in [(false, 1500), (true, 500)] {
+        let limits = Limits { publishers_max: 4, request_timeout: LONG, ..Limits::default() };
+        let broker = start_sharing(limits, 50).await;
+        let address = broker.publish_addresses()[0];
+        let controller = async |from| {
+            let stream = connect_from(from, address).await;
+            Peer::open(stream, "agent_xc", "xc").await.unwrap()
+        };
+        let mut held = Vec::new();
+        for from in [2, 2, 3, 3] {
+            let mut peer = controller(from).await;
+            if publishes {
+                peer.publish(1, "").await;
+            }
+            held.push(peer);
+        }
+        let started = std::time::Instant::now();
+        let mut newcomer = controller(4).await;
+        newcomer.publish(1, "").await;
+        assert!(started.elapsed() < Duration::from_millis(patience), "{:?}", started.elapsed());
+        // Of those that are silent the oldest has left, of the others the last.
+        let left = if publishes { 3 } else { 0 };
+        let ended = timeout(LONG, held[left].link.receive()).await.unwrap();
+        assert!(matches!(ended, Ok(None) | Err(_)), "{ended:?}");
+        if publishes {
+            // All have as many as one may have, so that nobody leaves for another of theirs.
+            let mut refused = connect_from(3, address).await;
+            let ended = timeout(LONG, refused.read(&mut [0])).await.unwrap();
+            assert!(matches!(ended, Ok(0) | Err(_)), "{ended:?}");
+            for peer in &mut held[..3] {
+                peer.publish(1, "").await;
+            }
+        }
+        newcomer.publish(1, "").await;
+    }
 }
 
 /// Five thousand that had sent one byte made a newcomer wait for 7 s, also at their own address.

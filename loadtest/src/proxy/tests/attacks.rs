@@ -4,6 +4,10 @@ use engine::wire::certificate::{CertificateLimits, CertificateType, Delegation};
 use engine::wire::issue::{CertificateFields, issue};
 use engine::wire::time::Ticks;
 
+use std::net::SocketAddr;
+
+use tokio::net::TcpSocket;
+
 use super::*;
 
 /// An agent whose certificate `signer` has signed, or the agent itself.
@@ -180,28 +184,77 @@ async fn half_a_hello_takes_no_set_up_from_others() {
     assert!(started.elapsed() < Duration::from_millis(1500), "{:?}", started.elapsed());
 }
 
-#[tokio::test]
-async fn one_source_gets_no_more_than_its_share_of_connections() {
-    let limits = Limits { endpoints_max: 4, wait_timeout: LONG, ..Limits::default() };
+/// A proxy of which one address gets half.
+async fn start_sharing(limits: Limits) -> Proxy {
     let chain = [certificate("agent_prx")];
     let identity = Identity { chain: &chain, key: &private_key("prx") };
     let rule = PeerRule { mode: TrustMode::Agent, anchors: Vec::new(), mandatory: false };
     let tls = tls::server_config(&identity, rule).unwrap();
     let open = async || Listening::open(&HostPort::parse("127.0.0.1:0").unwrap(), 0).await.unwrap();
-    let proxy = Proxy::start(open().await, open().await, tls, Signers::Unknown, limits);
+    Proxy::start(open().await, open().await, tls, Signers::Unknown, limits)
+}
+
+async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(([127, 0, 0, last], 0).into()).unwrap();
+    socket.connect(to).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_source_gets_no_more_than_its_share_of_connections() {
+    let limits = Limits { endpoints_max: 4, wait_timeout: LONG, ..Limits::default() };
+    let proxy = start_sharing(limits).await;
     let hello = hello(Some("one"));
-    let connect = async |from: [u8; 4]| {
-        let socket = tokio::net::TcpSocket::new_v4().unwrap();
-        socket.bind((from, 0).into()).unwrap();
-        let mut stream = socket.connect(proxy.endpoint_addresses()[0]).await.unwrap();
+    let connect = async |from: u8| {
+        let mut stream = connect_from(from, proxy.endpoint_addresses()[0]).await;
         stream.write_all(&hello).await.unwrap();
         stream
     };
-    let mut one = [connect([127, 0, 0, 2]).await, connect([127, 0, 0, 2]).await];
-    assert_closed(&mut connect([127, 0, 0, 2]).await).await;
-    let _other = connect([127, 0, 0, 3]).await;
+    let mut one = [connect(2).await, connect(2).await];
+    assert_closed(&mut connect(2).await).await;
+    let _other = connect(3).await;
     let mut controller = waiting(&proxy, "one").await;
     assert_eq!(read(&mut controller, hello.len()).await, hello);
     controller.write_all(b"x").await.unwrap();
     assert_eq!(read(&mut one[0], 1).await, b"x");
+}
+
+/// Two addresses whose connections are registered, and two whose endpoints are in a session: each pair holds all
+/// places of its kind.
+#[tokio::test]
+async fn no_two_sources_keep_all_places_for_themselves() {
+    let limits = Limits { controllers_max: 4, endpoints_max: 4, ..Limits::default() };
+    let proxy = start_sharing(limits).await;
+    let register = async |from: u8, snikey: &str| {
+        let stream = connect_from(from, proxy.controller_addresses()[0]).await;
+        waiting_on(stream, None, snikey).await.unwrap().unwrap()
+    };
+    let mut held = Vec::new();
+    for (from, snikey) in [(2, "a"), (3, "b"), (2, "a"), (3, "b")] {
+        held.push(register(from, snikey).await);
+    }
+    let started = std::time::Instant::now();
+    let mut newcomer = register(4, "c").await;
+    assert!(started.elapsed() < Duration::from_millis(500), "{:?}", started.elapsed());
+    assert_closed(&mut held[3]).await;
+
+    // Sessions of the first three: each endpoint is joined before the next one comes.
+    let mut joined = Vec::new();
+    for (from, snikey, controller) in [(2, "a", 0), (3, "b", 1), (2, "a", 2)] {
+        let hello = hello(Some(snikey));
+        let mut endpoint = connect_from(from, proxy.endpoint_addresses()[0]).await;
+        endpoint.write_all(&hello).await.unwrap();
+        read(&mut held[controller], hello.len()).await;
+        joined.push(endpoint);
+    }
+    held.push(register(3, "b").await);
+    let hello_of_b = hello(Some("b"));
+    let mut endpoint = connect_from(3, proxy.endpoint_addresses()[0]).await;
+    endpoint.write_all(&hello_of_b).await.unwrap();
+    read(&mut held[4], hello_of_b.len()).await;
+    let hello = hello(Some("c"));
+    let mut honest = connect_from(4, proxy.endpoint_addresses()[0]).await;
+    honest.write_all(&hello).await.unwrap();
+    assert_eq!(read(&mut newcomer, hello.len()).await, hello);
+    assert_closed(&mut endpoint).await;
 }
