@@ -16,7 +16,7 @@ use engine::wire::message::{EncodeError, Message, MessageType, PAYLOAD_LEN_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 
-use crate::hosting::{Charge, MemoryFull, Purse, seconds};
+use crate::hosting::{Budget, Charge, MemoryFull, seconds};
 
 use crate::tls_reason;
 
@@ -52,7 +52,7 @@ pub(crate) struct Patience {
     /// From its first byte to its last.
     pub(crate) timeout: Duration,
     /// Pays for one of more than 4 KiB.
-    pub(crate) purse: Purse,
+    pub(crate) budget: Budget,
     /// How much it pays.
     pub(crate) charge: usize,
 }
@@ -179,7 +179,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Link<S> {
         };
         self.begun.get_or_insert_with(Instant::now);
         if self.framer.len() > SMALL_MESSAGE_LEN && self.charge.is_none() {
-            let charge = patience.purse.charge(patience.charge).map_err(LinkError::Memory)?;
+            let charge = patience.budget.charge(patience.charge).map_err(LinkError::Memory)?;
             self.charge = Some(charge);
         }
         Ok(())
@@ -246,9 +246,9 @@ mod tests {
 
     fn link(stream: tokio::io::DuplexStream, memory_max: usize) -> Link<tokio::io::DuplexStream> {
         let source = Source::of(IpAddr::V4(Ipv4Addr::LOCALHOST));
-        let purse = Memory::new(memory_max, 100).purse(source);
+        let budget = Memory::new(memory_max, 100).budget(source);
         let timeout = Duration::from_millis(200);
-        Link::small(stream, 65_536).with_patience(Patience { timeout, purse, charge: 1_000 })
+        Link::small(stream, 65_536).with_patience(Patience { timeout, budget, charge: 1_000 })
     }
 
     #[tokio::test]

@@ -19,7 +19,7 @@ use super::keys::KeyUse;
 use super::refusal::Refusal;
 use super::rules::{self, Accepted, Role};
 use super::server::{Failure, Shared, Stream, now};
-use crate::hosting::{Brief, Charge, ConnectionLog, Ending, Purse, Seat, Source};
+use crate::hosting::{Brief, Budget, Charge, ConnectionLog, Ending, Place, Source};
 use crate::link::{Link, LinkError, Patience};
 
 /// What a certificate costs in memory, as a multiple of its size: it is kept as it came and decoded.
@@ -39,19 +39,19 @@ pub(super) struct Peer<'s> {
     pub(super) key_use: KeyUse,
     pub(super) source: Source,
     /// Its own once a request of it was accepted.
-    pub(super) seat: &'s Seat,
+    pub(super) place: &'s Place,
 }
 
 /// One connection after its handshake.
 pub(super) struct Conversation<'c> {
     shared: Arc<Shared>,
     log: &'c mut ConnectionLog,
-    seat: &'c Seat,
+    place: &'c Place,
     link: Link<Stream>,
     key: PublicKey,
     key_use: KeyUse,
     source: Source,
-    purse: Purse,
+    budget: Budget,
     rules: rules::Client,
     published: Published,
     subscribed: Option<Subscribed>,
@@ -113,21 +113,21 @@ impl<'c> Conversation<'c> {
     pub(super) fn new(
         shared: Arc<Shared>,
         stream: Stream,
-        Peer { role, key, key_use, source, seat }: Peer<'c>,
+        Peer { role, key, key_use, source, place }: Peer<'c>,
         log: &'c mut ConnectionLog,
     ) -> Self {
-        let purse = shared.memory.purse(source);
+        let budget = shared.memory.budget(source);
         let (timeout, charge) = (shared.limits.message_timeout, shared.limits.payload_len_max());
-        let patience = Patience { timeout, purse: purse.clone(), charge };
+        let patience = Patience { timeout, budget: budget.clone(), charge };
         Self {
             link: Link::small(stream, charge).with_patience(patience),
             log,
-            seat,
+            place,
             rules: rules::Client::new(role, key),
             key,
             key_use,
             source,
-            purse,
+            budget,
             published: Published { shared: Arc::clone(&shared), numbers: Vec::new() },
             subscribed: None,
             subscription: None,
@@ -141,7 +141,7 @@ impl<'c> Conversation<'c> {
 
     /// Serves the client until either side ends the connection.
     pub(super) async fn run(mut self, ending: &mut Ending) -> Result<(), Failure> {
-        let must_leave = self.seat.must_leave();
+        let must_leave = self.place.must_leave();
         let ended = tokio::select! {
             ended = self.serve() => ended,
             () = must_leave => Err(Failure::MadeRoom),
@@ -268,7 +268,7 @@ impl<'c> Conversation<'c> {
         } else {
             self.log.info(format_args!("{peer} publishes ({count} channels): {xdescr}"));
         }
-        let charge = self.purse.charge(publication.cost()).map_err(Refusal::Memory)?;
+        let charge = self.budget.charge(publication.cost()).map_err(Refusal::Memory)?;
         let Shared { limits, .. } = &*self.shared;
         let publisher = Publisher { key: self.key.key_id(), source: self.source };
         let published = self.shared.board().publish(publication, publisher, charge, limits, now());
@@ -280,7 +280,7 @@ impl<'c> Conversation<'c> {
     /// It has done what it came for.
     fn has_requested(&mut self) {
         self.has_requested = true;
-        self.seat.settle();
+        self.place.settle();
     }
 
     /// Wakes whoever listens on one of these channels. Each of them will have to look at what was published,
@@ -311,7 +311,7 @@ impl<'c> Conversation<'c> {
         let cost = subscription.cost();
         match &mut self.subscription {
             Some(charge) => charge.change_to(cost).map_err(Refusal::Memory)?,
-            none => *none = Some(self.purse.charge(cost).map_err(Refusal::Memory)?),
+            none => *none = Some(self.budget.charge(cost).map_err(Refusal::Memory)?),
         }
         self.subscribed = None;
         self.subscribed = Some(Subscribed::new(&self.shared, subscription, &self.wake));
@@ -324,7 +324,7 @@ impl<'c> Conversation<'c> {
         let size = self.rules.certificates_size();
         self.certificates = None;
         if size > 0 {
-            let charge = self.purse.charge(size * CERTIFICATE_COST).map_err(Refusal::Memory);
+            let charge = self.budget.charge(size * CERTIFICATE_COST).map_err(Refusal::Memory);
             self.certificates = Some(charge.inspect_err(|_| self.rules.drop_certificates())?);
             let limit = self.shared.limits.request_timeout;
             self.deadline.get_or_insert_with(|| Instant::now() + limit);

@@ -26,7 +26,7 @@ use super::limits::Limits;
 use super::refusal::Refusal;
 use super::rules::Role;
 use crate::hosting::{
-    ConnectionLog, Ending, HELD_FOR, Listening, MADE_ROOM, Memory, Room, Seat, Service, Source,
+    ConnectionLog, Ending, HELD_FOR, Listening, MADE_ROOM, Memory, Place, Places, Service, Source,
     WholeRecords, seconds, share, whole_hello,
 };
 use crate::link::LinkError;
@@ -54,11 +54,11 @@ impl Broker {
             subscribe: subscribe.addresses(),
         };
         let percent = limits.per_source_percent;
-        let room = |seats: usize| Room::new(seats, share(seats, percent));
-        // Subscribers are many; they must not take the seats of publishers.
-        let rooms = [room(limits.publishers_max), room(limits.subscribers_max)];
+        let places_of = |count: usize| Places::new(count, share(count, percent));
+        // Subscribers are many; they must not take the places of publishers.
+        let places = [places_of(limits.publishers_max), places_of(limits.subscribers_max)];
         let shared = Arc::new(Shared {
-            handshakes: Room::for_handshakes(
+            handshakes: Places::for_handshakes(
                 limits.handshakes_max,
                 share(limits.handshakes_max, percent),
             ),
@@ -69,17 +69,17 @@ impl Broker {
             keys: Arc::default(),
         });
         let log = broker.service.log();
-        let doors = [
+        let ports = [
             (publish, Role::Publisher, "publishers"),
             (subscribe, Role::Subscriber, "subscribers"),
         ];
-        for ((sockets, role, whom), room) in doors.into_iter().zip(rooms) {
+        for ((sockets, role, whom), places) in ports.into_iter().zip(places) {
             let (shared, ending, log) =
                 (Arc::clone(&shared), broker.service.ending(), Arc::clone(&log));
-            let serve = move |stream, peer, seat| {
-                serve(Arc::clone(&shared), role, stream, log.of(peer), ending.clone(), seat)
+            let serve = move |stream, peer, place| {
+                serve(Arc::clone(&shared), role, stream, log.of(peer), ending.clone(), place)
             };
-            broker.service.serve(sockets, &room, whom, serve);
+            broker.service.serve(sockets, &places, whom, serve);
         }
         broker
     }
@@ -106,7 +106,7 @@ pub(super) struct Shared {
     pub(super) memory: Arc<Memory>,
     pub(super) keys: Arc<Keys>,
     tls: TlsAcceptor,
-    handshakes: Arc<Room>,
+    handshakes: Arc<Places>,
     board: Mutex<Board>,
 }
 
@@ -183,10 +183,10 @@ async fn serve(
     stream: TcpStream,
     mut log: ConnectionLog,
     mut ending: Ending,
-    seat: Seat,
+    place: Place,
 ) {
     let peer = log.peer();
-    match converse(shared, role, stream, &mut log, &mut ending, &seat).await {
+    match converse(shared, role, stream, &mut log, &mut ending, &place).await {
         Ok(()) => tracing::debug!("{peer} has left"),
         // It is no fault, or, before the handshake is over, one that anybody can cause as often as they like.
         Err(failure @ (Failure::Handshake(_) | Failure::Evicted | Failure::Left)) => {
@@ -202,13 +202,13 @@ async fn converse(
     stream: TcpStream,
     log: &mut ConnectionLog,
     ending: &mut Ending,
-    seat: &Seat,
+    place: &Place,
 ) -> Result<(), Failure> {
     let source = Source::of(log.peer().ip());
     let limit = shared.limits.handshake_timeout;
     let stream = tokio::select! {
         () = ending.wait() => return Ok(()),
-        () = seat.must_leave() => return Err(Failure::Evicted),
+        () = place.must_leave() => return Err(Failure::Evicted),
         // Boxed, so that it costs nothing once it is over.
         accepted = timeout(limit, Box::pin(accept(&shared, stream, source))) => accepted
             .map_err(|_| Failure::Handshake(io::ErrorKind::TimedOut.into()))??,
@@ -218,15 +218,15 @@ async fn converse(
     let max = shared.limits.connections_per_key_max;
     let key_use = shared.keys.enter(key.key_id(), &shared.limits, Instant::now());
     let Some(key_use) = key_use else {
-        // Not at once, or it would be here again at once; but it keeps nobody else from a seat.
+        // Not at once, or it would be here again at once; but it keeps nobody else from a place.
         tokio::select! {
             () = ending.wait() => {}
-            () = seat.must_leave() => {}
+            () = place.must_leave() => {}
             () = sleep(HELD_FOR) => {}
         }
         return Err(Failure::TooManyOfKey { max });
     };
-    let peer = Peer { role, key, key_use, source, seat };
+    let peer = Peer { role, key, key_use, source, place };
     Conversation::new(shared, stream, peer, log).run(ending).await
 }
 

@@ -1,7 +1,7 @@
 //! How much memory clients may make a program keep, in all and from one source.
 //!
 //! Not here: what it is kept for. What a connection costs that says nothing is bounded by their number
-//! (`room`).
+//! (`places`).
 //!
 //! Invariant: what was charged is given back when its [`Charge`] is dropped.
 
@@ -27,7 +27,7 @@ struct Used {
 
 /// What may be kept for clients of one source.
 #[derive(Debug, Clone)]
-pub(crate) struct Purse {
+pub(crate) struct Budget {
     memory: Arc<Memory>,
     source: Source,
 }
@@ -35,7 +35,7 @@ pub(crate) struct Purse {
 /// So many bytes are kept.
 #[derive(Debug)]
 pub(crate) struct Charge {
-    purse: Purse,
+    budget: Budget,
     bytes: usize,
 }
 
@@ -57,8 +57,8 @@ impl Memory {
     }
 
     /// For a client of this source.
-    pub(crate) fn purse(self: &Arc<Self>, source: Source) -> Purse {
-        Purse { memory: Arc::clone(self), source }
+    pub(crate) fn budget(self: &Arc<Self>, source: Source) -> Budget {
+        Budget { memory: Arc::clone(self), source }
     }
 
     fn used(&self) -> MutexGuard<'_, Used> {
@@ -66,7 +66,7 @@ impl Memory {
     }
 }
 
-impl Purse {
+impl Budget {
     /// Keeps so many bytes more.
     ///
     /// # Errors
@@ -82,7 +82,7 @@ impl Purse {
         }
         used.total = total;
         used.by_source.insert(self.source, of_source);
-        Ok(Charge { purse: self.clone(), bytes })
+        Ok(Charge { budget: self.clone(), bytes })
     }
 }
 
@@ -94,13 +94,13 @@ impl Charge {
     pub(crate) fn change_to(&mut self, bytes: usize) -> Result<(), MemoryFull> {
         match bytes.checked_sub(self.bytes) {
             Some(more) => {
-                let mut rest = self.purse.charge(more)?;
+                let mut rest = self.budget.charge(more)?;
                 self.bytes += std::mem::take(&mut rest.bytes);
             }
             None => {
                 let less = self.bytes - bytes;
                 self.bytes = bytes;
-                drop(Self { purse: self.purse.clone(), bytes: less });
+                drop(Self { budget: self.budget.clone(), bytes: less });
             }
         }
         Ok(())
@@ -109,12 +109,12 @@ impl Charge {
 
 impl Drop for Charge {
     fn drop(&mut self) {
-        let mut used = self.purse.memory.used();
+        let mut used = self.budget.memory.used();
         used.total -= self.bytes;
-        if let Some(of_source) = used.by_source.get_mut(&self.purse.source) {
+        if let Some(of_source) = used.by_source.get_mut(&self.budget.source) {
             *of_source -= self.bytes;
             if *of_source == 0 {
-                used.by_source.remove(&self.purse.source);
+                used.by_source.remove(&self.budget.source);
             }
         }
     }
@@ -127,8 +127,8 @@ mod tests {
     #[test]
     fn one_source_gets_its_share_and_what_is_given_back_can_be_had_again() {
         let memory = Memory::new(100, 60);
-        let purse = |text: &str| memory.purse(Source::of(text.parse().unwrap()));
-        let (one, other) = (purse("192.0.2.1"), purse("192.0.2.2"));
+        let budget = |text: &str| memory.budget(Source::of(text.parse().unwrap()));
+        let (one, other) = (budget("192.0.2.1"), budget("192.0.2.2"));
         let most = one.charge(60).unwrap();
         assert_eq!(one.charge(1).unwrap_err(), MemoryFull);
         let rest = other.charge(40).unwrap();

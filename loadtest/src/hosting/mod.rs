@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! listen         addresses as typed, listening sockets
-//! service        accepting, and a tidy end      room    how many at once, and who makes room
+//! service        accepting, and a tidy end      places  how many at once, and who makes room
 //! memory, pace   how much, and how often        source  of whom
 //! whole_hello    no place for half a ClientHello    whole_records  no half records for long
 //! log_lines      what connections log           log_writer  stderr that holds up nobody
@@ -15,7 +15,7 @@ mod log_lines;
 mod log_writer;
 mod memory;
 mod pace;
-mod room;
+mod places;
 mod service;
 mod source;
 mod whole_hello;
@@ -36,9 +36,9 @@ use crate::interrupts::Interrupts;
 pub(crate) use listen::Listening;
 pub(crate) use log_lines::{Brief, ConnectionLog};
 use log_writer::LogWriter;
-pub(crate) use memory::{Charge, Memory, MemoryFull, Purse};
+pub(crate) use memory::{Budget, Charge, Memory, MemoryFull};
 pub(crate) use pace::Pace;
-pub(crate) use room::{MADE_ROOM, Room, Seat};
+pub(crate) use places::{MADE_ROOM, Place, Places};
 pub(crate) use service::{Ending, HELD_FOR, Service};
 pub(crate) use source::{Source, share};
 pub(crate) use whole_hello::whole_hello;

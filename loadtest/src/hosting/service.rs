@@ -1,7 +1,7 @@
 //! Accepting connections within limits, and ending them all.
 //!
 //! Invariant: every connection is served by a task of the [`Service`], and none outlives it. Each has a
-//! seat in a [`Room`].
+//! place among the [`Places`].
 
 use std::fmt::Arguments;
 use std::future::Future;
@@ -18,7 +18,7 @@ use tokio::time::{Instant, interval, sleep, timeout};
 
 use super::Listening;
 use super::log_lines::LogLines;
-use super::room::{Room, Seat};
+use super::places::{Place, Places};
 use super::source::Source;
 
 /// Pause in accepting when open files or memory ran out.
@@ -43,7 +43,7 @@ const KEEPALIVE: TcpKeepalive = TcpKeepalive::new()
 #[derive(Debug)]
 pub(crate) struct Service {
     ending: watch::Sender<bool>,
-    doors: JoinSet<()>,
+    acceptors: JoinSet<()>,
     log: Arc<LogLines>,
 }
 
@@ -62,7 +62,7 @@ impl Ending {
 impl Service {
     /// A service that serves nothing yet.
     pub(crate) fn new() -> Self {
-        Self { ending: watch::Sender::new(false), doors: JoinSet::new(), log: LogLines::new() }
+        Self { ending: watch::Sender::new(false), acceptors: JoinSet::new(), log: LogLines::new() }
     }
 
     /// The log of its connections.
@@ -75,26 +75,26 @@ impl Service {
         Ending(self.ending.subscribe())
     }
 
-    /// Serves connections, each in a task of its own that gives its seat in `room` back, also when it has to
-    /// leave. While one waits for a seat, the kernel's queue waits. One that gets none is closed without a
+    /// Serves connections, each in a task of its own that gives its place among `places` back, also when it has to
+    /// leave. While one waits for a place, the kernel's queue waits. One that gets none is closed without a
     /// word, after [`HELD_FOR`]. `whom` is for the log.
     pub(crate) fn serve<F, S>(
         &mut self,
         sockets: Listening,
-        room: &Arc<Room>,
+        places: &Arc<Places>,
         whom: &'static str,
         serve: F,
     ) where
-        F: Fn(TcpStream, SocketAddr, Seat) -> S + Clone + Send + 'static,
+        F: Fn(TcpStream, SocketAddr, Place) -> S + Clone + Send + 'static,
         S: Future<Output = ()> + Send + 'static,
     {
         for address in sockets.addresses() {
             tracing::info!("listening on {address} for {whom}");
         }
         for listener in sockets.into_sockets() {
-            let door = Door {
+            let acceptor = Acceptor {
                 listener,
-                room: Arc::clone(room),
+                places: Arc::clone(places),
                 whom,
                 log: Arc::clone(&self.log),
                 ending: self.ending(),
@@ -102,22 +102,22 @@ impl Service {
                 sent_away: JoinSet::new(),
                 logged: None,
             };
-            self.doors.spawn(door.run(serve.clone()));
+            self.acceptors.spawn(acceptor.run(serve.clone()));
         }
     }
 
     /// Stops accepting, lets every connection end, and ends those that take too long.
     pub(crate) async fn end(mut self) {
         self.ending.send_replace(true);
-        while self.doors.join_next().await.is_some() {}
+        while self.acceptors.join_next().await.is_some() {}
         self.log.tell();
     }
 }
 
 /// One listening socket.
-struct Door {
+struct Acceptor {
     listener: TcpListener,
-    room: Arc<Room>,
+    places: Arc<Places>,
     whom: &'static str,
     log: Arc<LogLines>,
     ending: Ending,
@@ -128,10 +128,10 @@ struct Door {
     logged: Option<Instant>,
 }
 
-impl Door {
+impl Acceptor {
     async fn run<F, S>(mut self, serve: F)
     where
-        F: Fn(TcpStream, SocketAddr, Seat) -> S,
+        F: Fn(TcpStream, SocketAddr, Place) -> S,
         S: Future<Output = ()> + Send + 'static,
     {
         let mut ending = self.ending.clone();
@@ -144,14 +144,14 @@ impl Door {
                 _ = telling.tick() => self.log.tell(),
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, peer)) => {
-                        let seat = tokio::select! {
+                        let place = tokio::select! {
                             () = ending.wait() => break,
-                            seat = self.seat(peer) => seat,
+                            place = self.place(peer) => place,
                         };
-                        if let Some(seat) = seat {
+                        if let Some(place) = place {
                             // Without it a dead peer is found later.
                             let _ = SockRef::from(&stream).set_tcp_keepalive(&KEEPALIVE);
-                            self.connections.spawn(serve(stream, peer, seat));
+                            self.connections.spawn(serve(stream, peer, place));
                         } else if self.sent_away.len() < HELD_MAX {
                             self.sent_away.spawn(async move {
                                 sleep(HELD_FOR).await;
@@ -169,22 +169,22 @@ impl Door {
         let _ = timeout(END_GRACE, all_ended).await;
     }
 
-    async fn seat(&mut self, peer: SocketAddr) -> Option<Seat> {
+    async fn place(&mut self, peer: SocketAddr) -> Option<Place> {
         let whom = self.whom;
-        if self.room.is_full() {
+        if self.places.is_full() {
             self.log_limit(format_args!(
                 "new {whom} have to wait: all connections that the limits allow are in use"
             ));
         }
-        let room = Arc::clone(&self.room);
-        let seat = room.enter(Source::of(peer.ip())).await;
-        if let Err(reason) = &seat {
+        let places = Arc::clone(&self.places);
+        let place = places.enter(Source::of(peer.ip())).await;
+        if let Err(reason) = &place {
             self.log_limit(format_args!(
                 "one of the {whom}, {}, is sent away: {reason}",
                 peer.ip()
             ));
         }
-        seat.ok()
+        place.ok()
     }
 
     /// Errors of one connection pass; a lack of open files or memory takes some time to pass.
@@ -225,8 +225,8 @@ mod tests {
         let address = sockets.addresses()[0];
         let mut service = Service::new();
         let (connected, mut connections) = tokio::sync::mpsc::unbounded_channel();
-        service.serve(sockets, &Room::new(9, 1), "peers", move |stream, _, seat| {
-            let _ = connected.send((stream, seat));
+        service.serve(sockets, &Places::new(9, 1), "peers", move |stream, _, place| {
+            let _ = connected.send((stream, place));
             std::future::ready(())
         });
         let _first = TcpStream::connect(address).await.unwrap();

@@ -24,7 +24,7 @@ use super::setup::{SetupError, set_up};
 use super::splice::{Passed, splice};
 use super::switchboard::{Bounds, Claim, Switchboard};
 use crate::hosting::{
-    ConnectionLog, Ending, Listening, MADE_ROOM, Room, Seat, Service, Source, seconds, share,
+    ConnectionLog, Ending, Listening, MADE_ROOM, Place, Places, Service, Source, seconds, share,
     whole_hello,
 };
 
@@ -46,10 +46,10 @@ impl Proxy {
         limits: Limits,
     ) -> Self {
         let percent = limits.per_source_percent;
-        let room = |seats: usize| Room::new(seats, share(seats, percent));
-        let rooms = [room(limits.controllers_max), room(limits.endpoints_max)];
+        let places_of = |count: usize| Places::new(count, share(count, percent));
+        let places = [places_of(limits.controllers_max), places_of(limits.endpoints_max)];
         let handshakes_max = limits.handshakes_max;
-        let set_ups = || Room::for_handshakes(handshakes_max, share(handshakes_max, percent));
+        let set_ups = || Places::for_handshakes(handshakes_max, share(handshakes_max, percent));
         let bounds = Bounds {
             per_snikey_max: limits.backlog_max,
             per_owner_max: match limits.backlog_per_key_max {
@@ -73,17 +73,17 @@ impl Proxy {
         };
         let (for_controllers, ending, log) =
             (Arc::clone(&shared), proxy.service.ending(), proxy.service.log());
-        proxy.service.serve(controllers, &rooms[0], "controllers", {
-            move |stream, peer, seat| {
+        proxy.service.serve(controllers, &places[0], "controllers", {
+            move |stream, peer, place| {
                 let log = log.of(peer);
-                let serving = serve_controller(Arc::clone(&for_controllers), stream, log, seat);
+                let serving = serve_controller(Arc::clone(&for_controllers), stream, log, place);
                 until(ending.clone(), serving)
             }
         });
         let (ending, log) = (proxy.service.ending(), proxy.service.log());
-        proxy.service.serve(endpoints, &rooms[1], "endpoints", {
-            move |stream, peer, seat| {
-                let serving = serve_endpoint(Arc::clone(&shared), stream, log.of(peer), seat);
+        proxy.service.serve(endpoints, &places[1], "endpoints", {
+            move |stream, peer, place| {
+                let serving = serve_endpoint(Arc::clone(&shared), stream, log.of(peer), place);
                 until(ending.clone(), serving)
             }
         });
@@ -114,9 +114,9 @@ struct Shared {
     signers: Signers,
     switchboard: Arc<Switchboard<Call>>,
     /// Of controllers that have begun theirs.
-    set_ups: Arc<Room>,
+    set_ups: Arc<Places>,
     /// Of endpoints that have begun theirs.
-    hellos: Arc<Room>,
+    hellos: Arc<Places>,
 }
 
 /// An endpoint that wants a controller.
@@ -129,7 +129,7 @@ struct Call {
     hello: Vec<u8>,
     /// When it is sent away.
     deadline: Instant,
-    seat: Seat,
+    place: Place,
 }
 
 async fn until(mut ending: Ending, serving: impl Future<Output = ()>) {
@@ -143,14 +143,14 @@ async fn serve_controller(
     shared: Arc<Shared>,
     mut stream: TcpStream,
     mut log: ConnectionLog,
-    seat: Seat,
+    place: Place,
 ) {
     let (limits, peer) = (&shared.limits, log.peer());
     // Boxed, as is what follows the wait: the task of a connection that waits stays small.
     let setting_up = Box::pin(register(&shared, &mut stream, peer));
     let registered = tokio::select! {
         registered = timeout(limits.setup_timeout, setting_up) => registered,
-        () = seat.must_leave() => Ok(None),
+        () = place.must_leave() => Ok(None),
     };
     let (claim, snikey) = match registered {
         Ok(Some(Ok(registered))) => registered,
@@ -167,13 +167,13 @@ async fn serve_controller(
             return log.info(format_args!("controller {peer}: not set up in {limit}"));
         }
     };
-    seat.settle();
+    place.settle();
     tracing::debug!("controller {peer} waits under {snikey}");
     let mut registration = Registration { stream, log, claim };
-    let waiting = wait_for_endpoint(&shared, &mut registration, seat.must_leave()).await;
+    let waiting = wait_for_endpoint(&shared, &mut registration, place.must_leave()).await;
     if let Some(call) = waiting {
         // From here on it counts as a part of the endpoint's connection.
-        drop(seat);
+        drop(place);
         Box::pin(join(&shared, call, registration)).await;
     }
 }
@@ -283,10 +283,10 @@ async fn serve_endpoint(
     shared: Arc<Shared>,
     mut stream: TcpStream,
     log: ConnectionLog,
-    seat: Seat,
+    place: Place,
 ) {
     let (limits, peer) = (&shared.limits, log.peer());
-    let leave = seat.must_leave();
+    let leave = place.must_leave();
     let serving = async {
         let reading = greet(&shared, &mut stream, peer);
         let (snikey, hello) = match timeout(limits.hello_timeout, reading).await {
@@ -296,7 +296,7 @@ async fn serve_endpoint(
             Err(_) => return tracing::debug!("endpoint {peer}: no ClientHello in time"),
         };
         let deadline = Instant::now() + limits.wait_timeout;
-        find_controller(&shared, Call { stream, log, snikey, hello, deadline, seat }).await;
+        find_controller(&shared, Call { stream, log, snikey, hello, deadline, place }).await;
     };
     tokio::select! {
         () = serving => {}
@@ -353,11 +353,11 @@ async fn find_controller(shared: &Arc<Shared>, mut call: Call) {
 
 /// One session: replays what the endpoint has said, then passes on everything.
 async fn join(shared: &Shared, call: Call, registration: Registration) {
-    let Call { stream: mut endpoint, log: mut endpoint_log, snikey, hello, seat, .. } = call;
+    let Call { stream: mut endpoint, log: mut endpoint_log, snikey, hello, place, .. } = call;
     let Registration { stream: mut controller, mut log, mut claim } = registration;
     let (endpoint_peer, peer) = (endpoint_log.peer(), log.peer());
     claim.enter_session();
-    seat.settle();
+    place.settle();
     tracing::debug!("endpoint {endpoint_peer} is joined with controller {peer} of {snikey}");
     let started = Instant::now();
     if let Err(error) = controller.write_all(&hello).await {
@@ -366,7 +366,7 @@ async fn join(shared: &Shared, call: Call, registration: Registration) {
     let limit = shared.limits.half_closed_timeout;
     let (Passed { up, down }, ended) = tokio::select! {
         spliced = splice(&mut endpoint, &mut controller, limit) => spliced,
-        () = seat.must_leave() => return endpoint_log.info(format_args!(
+        () = place.must_leave() => return endpoint_log.info(format_args!(
             "endpoint {endpoint_peer} with controller {peer} of {snikey} is closed: {MADE_ROOM}"
         )),
     };

@@ -35,7 +35,7 @@ fn publisher(key: KeyId, address: u8) -> Publisher {
 }
 
 fn charge(memory: &Arc<Memory>, bytes: usize) -> Charge {
-    memory.purse(Source::of(IpAddr::V4(Ipv4Addr::LOCALHOST))).charge(bytes).unwrap()
+    memory.budget(Source::of(IpAddr::V4(Ipv4Addr::LOCALHOST))).charge(bytes).unwrap()
 }
 
 impl Board {
@@ -279,7 +279,7 @@ fn what_one_address_publishes_costs_a_newcomer_a_bounded_number_of_looks() {
     while refused.is_none() {
         let key = PublicKey(std::array::from_fn(|i| (accepted / 100 + i) as u8)).key_id();
         let publication = publication(&[1], &xdescr);
-        let Ok(charge) = memory.purse(attacker).charge(publication.cost()) else { break };
+        let Ok(charge) = memory.budget(attacker).charge(publication.cost()) else { break };
         let publisher = Publisher { key, source: attacker };
         match board.publish(publication, publisher, charge, &limits, NOW) {
             Ok(_) => accepted += 1,
