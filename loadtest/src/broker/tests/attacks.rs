@@ -287,7 +287,7 @@ async fn a_publisher_pays_for_each_subscriber_that_it_wakes() {
 /// A publisher that would have to wait for a minute, or a subscriber, and does not.
 #[tokio::test]
 async fn who_leaves_while_it_is_made_to_wait_is_gone_at_once() {
-    let limits = Limits { matching_per_second: 1_000, subscribers_max: 2, ..Limits::default() };
+    let limits = Limits { matching_per_second: 1_000, ..Limits::default() };
     let broker = start(limits).await;
     let mut listening = Peer::endpoint(&broker).await;
     listening.subscribe(&[1], "").await;
