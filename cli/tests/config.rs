@@ -75,7 +75,39 @@ fn a_file_from_windows_loads_and_unknown_keys_warn() {
     let home = Home::new();
     let config = format!("# {}\n{}Colour blue\n", "x".repeat(5000), home.least());
     let said = home.loads(&config.replace('\n', "\r\n"));
-    assert_says(&said, &["WARN xpmgr.conf:5:1: unknown key 'Colour' with value 'blue' is ignored"]);
+    assert_says(&said, &["WARN xpmgr.conf:5:1: this is no key of a config file"]);
+}
+
+/// Whatever a wrong `-c` names may be secret.
+#[test]
+fn nothing_is_repeated_of_a_secret_file_that_is_named_as_config_file() {
+    let home = Home::new();
+    let pem = home.keys.controller.to_pem().to_string();
+    let seed = b"hunter2hunter2hunter2hunter2 or 3";
+    let der = [&b"\x30\x2e\x02\x01\x00\x30\x05\x06\x03\x2b\x65\x70\x04\x22\x04\x20"[..], seed];
+    home.write("xc.der", &der.concat());
+    home.write("both.conf", format!("{}{pem}", home.least()).as_bytes());
+    home.write("pass", b"hunter2 hunter2\nhunter2\n");
+    home.write("typo.conf", format!("{}Passphrase hunter2\nhunter2\n", home.least()).as_bytes());
+    let secrets: Vec<&str> = pem.lines().filter(|line| !line.starts_with('-')).collect();
+    for (name, code, expected) in [
+        ("xc", 3, "xc: this is no config file: it holds a PEM section `PRIVATE KEY`"),
+        ("enc", 3, "this is no config file: it holds a PEM section `ENCRYPTED PRIVATE KEY`"),
+        ("exppriv.cert", 3, "this is no config file: it holds a PEM section `CERTIFICATE`"),
+        ("both.conf", 3, "this is no config file: it holds a PEM section `PRIVATE KEY`"),
+        ("xc.der", 3, "this is no config file: it is a private key in DER, not PEM"),
+        ("pass", 3, "pass:2:1: this is no key of a config file; the line is ignored"),
+        ("typo.conf", 4, "typo.conf:4:1: this is no key of a config file; the line is ignored"),
+    ] {
+        // The address, found to be of nobody behind the file, ends each run.
+        let words = ["-vv", "-c", name, "-a", "224.0.0.1", "./mlet"];
+        let ended = run(home.bare_command().args(words));
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        assert_says(&ended.stderr, &[expected]);
+        let repeats = secrets.iter().chain(&["hunter2"]).find(|one| ended.stderr.contains(**one));
+        assert_eq!(repeats, None, "{}", ended.stderr);
+        assert!(ended.stderr.lines().count() < 10, "{}", ended.stderr);
+    }
 }
 
 /// Item 46.

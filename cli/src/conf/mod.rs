@@ -14,6 +14,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use engine::wire::address::HostPort;
+use engine::wire::escape::Escaped;
+use engine::wire::{foreign, pem};
 
 pub(crate) use exp_exec::{ExperimentSettings, Override};
 pub(crate) use text::{Complaint, Located, Source};
@@ -86,6 +88,9 @@ pub(crate) struct Outcome {
 pub(crate) fn read(source: &Source) -> Outcome {
     let mut warnings = Vec::new();
     let entries = entries(source, &mut warnings);
+    if let Some(complaint) = credential(source) {
+        return Outcome { warnings, settings: Err(vec![complaint]) };
+    }
     let mut reader = Reader { entries, warnings, errors: Vec::new() };
     reader.warn_of_unknown_keys();
     let settings = reader.settings();
@@ -98,6 +103,19 @@ pub(crate) fn read(source: &Source) -> Outcome {
         _ => Err(errors),
     };
     Outcome { warnings, settings }
+}
+
+/// The complaint about a key or certificate that was named as config file.
+fn credential(source: &Source) -> Option<Complaint> {
+    let found = match (foreign::recognise(&source.text), pem::sections(&source.text).first()) {
+        (Some(foreign), _) => format!("it is {}", foreign.what()),
+        (None, Some(section)) => {
+            format!("it holds a PEM section `{}`", Escaped(section.label.as_bytes()).cut(60))
+        }
+        (None, None) => return None,
+    };
+    let problem = format!("this is no config file: {found}");
+    Some(Complaint { place: None, problem, advice: "name the config file with -c".into() })
 }
 
 const KEYS: [&str; 19] = [
@@ -330,6 +348,7 @@ impl<'a> Reader<'a> {
         self.values(key).into_iter().rfind(|value| !value.bytes.is_empty())
     }
 
+    /// Repeats nothing of the lines: the file may be another than was meant, and secret.
     fn warn_of_unknown_keys(&mut self) {
         let unknown =
             |entry: &&Entry<'_>| !KEYS.iter().any(|key| key.as_bytes() == entry.key.bytes);
@@ -341,7 +360,7 @@ impl<'a> Reader<'a> {
             let near = KEYS.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(key.bytes));
             let advice =
                 near.map_or_else(|| "check the spelling".into(), |known| format!("write {known}"));
-            key.complain(format!("unknown key '{key}' with value '{value}' is ignored"), advice)
+            key.complain("this is no key of a config file; the line is ignored", advice)
         });
         self.warnings.extend(warnings);
     }

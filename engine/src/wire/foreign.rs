@@ -28,6 +28,14 @@ enum Cure {
     MakeAnew,
 }
 
+impl Foreign {
+    /// What it is, in words, for somebody who does not want it converted.
+    #[must_use]
+    pub fn what(&self) -> &'static str {
+        self.what
+    }
+}
+
 impl fmt::Display for Foreign {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "it is {}; ", self.what)?;
