@@ -49,9 +49,12 @@ pub fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<Privat
 /// # Errors
 /// The file cannot be read, or is open to others.
 pub fn passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    read(file, Patient::open(file, PIPE_PATIENCE))
-        .map(first_line)
-        .map_err(|error| SecretError::Passphrase(error.into()))
+    read(file, Patient::open(file, PIPE_PATIENCE)).map(first_line).map_err(|error| {
+        SecretError::Passphrase {
+            file: Escaped(file.as_os_str().as_bytes()).to_string(),
+            error: error.into(),
+        }
+    })
 }
 
 fn first_line(mut text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
@@ -88,6 +91,9 @@ fn read(path: &Path, opened: io::Result<Patient>) -> Result<Zeroizing<Vec<u8>>, 
 /// read is only warned of: too strict checks make people copy keys around.
 fn check_owner_and_mode(file: &File, path: &Path) -> Result<(), SecretError> {
     let found = file.metadata().map_err(SecretError::Io)?;
+    if found.is_dir() {
+        return Err(SecretError::Directory);
+    }
     let (mode, owner, us) = (found.mode(), found.uid(), geteuid().as_raw());
     if mode & 0o006 != 0 {
         return Err(SecretError::OpenToOthers { mode: mode & 0o7777 });
@@ -120,6 +126,8 @@ fn check_directory(path: &Path) -> Result<(), SecretError> {
 pub enum SecretError {
     /// The file cannot be read.
     Io(io::Error),
+    /// A directory, which has no first line.
+    Directory,
     /// Larger than any key.
     TooLong,
     /// Others may read or write the file.
@@ -142,15 +150,29 @@ pub enum SecretError {
     /// Not a key, or not with this passphrase.
     Key(KeyError),
     /// The passphrase file cannot be used.
-    Passphrase(Box<Self>),
+    Passphrase {
+        /// Which, escaped.
+        file: String,
+        /// Why not.
+        error: Box<Self>,
+    },
     /// The terminal gave no passphrase.
     Prompt(PromptError),
+}
+
+impl SecretError {
+    /// Whether it is about where the passphrase was to come from, and not about the key.
+    #[must_use]
+    pub fn is_of_the_passphrase(&self) -> bool {
+        matches!(self, Self::Passphrase { .. } | Self::Prompt(_))
+    }
 }
 
 impl fmt::Display for SecretError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Io(error) => error.fmt(f),
+            Self::Directory => f.write_str("it is a directory; name a file"),
             Self::TooLong => write!(f, "it is longer than {SECRET_LEN_MAX} bytes"),
             Self::OpenToOthers { mode } => {
                 write!(f, "everybody may read or write it (mode {mode:04o}); chmod 600 it")
@@ -163,7 +185,9 @@ impl fmt::Display for SecretError {
                 write!(f, "everybody may write to its directory {directory}; chmod o-w that")
             }
             Self::Key(error) => error.fmt(f),
-            Self::Passphrase(error) => write!(f, "cannot use the passphrase file: {error}"),
+            Self::Passphrase { file, error } => {
+                write!(f, "cannot use the passphrase file {file}: {error}")
+            }
             Self::Prompt(error) => error.fmt(f),
         }
     }

@@ -34,7 +34,7 @@ fn an_encrypted_key_without_a_terminal_is_code_3_at_once() {
     home.write("xpmgr.conf", with_key(&home, "enc").as_bytes());
     let ended = run(&mut without_terminal(&home));
     assert_eq!(ended.code, Some(3), "{}", ended.stderr);
-    assert_says(&ended.stderr, &["xpmgr.conf:2:23", "no terminal", "--passphrase-file"]);
+    assert_says(&ended.stderr, &["FATAL: the controller key", "no terminal", "--passphrase-file"]);
 }
 
 /// A key encrypted with nothing loads silently, as in the original.
@@ -59,15 +59,36 @@ fn a_passphrase_file_replaces_the_prompt() {
         home.write("pass", wrong.as_bytes());
         let ended = run_with_passphrase_file(&home, "pass");
         assert_eq!(ended.code, Some(3), "{wrong:?}: {}", ended.stderr);
-        assert_says(&ended.stderr, &["passphrase does not open"]);
+        assert_says(
+            &ended.stderr,
+            &["passphrase does not open", "= try again; of --passphrase-file"],
+        );
         assert!(!ended.stderr.contains("hunter"), "{}", ended.stderr);
     }
-    let ended = run_with_passphrase_file(&home, "nowhere");
-    assert_says(&ended.stderr, &["cannot use the passphrase file", "No such file"]);
+}
+
+/// The key and its line of the config file are not to blame.
+#[test]
+fn an_error_of_the_passphrase_file_names_that_file_and_its_remedy_alone() {
+    let home = Home::new();
+    home.write("xpmgr.conf", with_key(&home, "enc").as_bytes());
     home.write("pass", b"hunter2\n");
     home.chmod("pass", 0o644);
-    let ended = run_with_passphrase_file(&home, "pass");
-    assert_says(&ended.stderr, &["cannot use the passphrase file", "mode 0644", "chmod 600"]);
+    home.make_directory("folder");
+    for (name, expected) in [
+        ("nowhere", "No such file or directory"),
+        ("pass", "everybody may read or write it (mode 0644); chmod 600 it"),
+        ("folder", "it is a directory; name a file"),
+    ] {
+        let ended = run_with_passphrase_file(&home, name);
+        assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+        let said = format!(
+            "FATAL: the controller key cannot be used: cannot use the passphrase file {name}: {expected}"
+        );
+        assert_says(&ended.stderr, &[&said]);
+        let is_elsewhere = |word| ended.stderr.contains(word);
+        assert!(!["xpmgr.conf:", "^", "PKCS#8"].into_iter().any(is_elsewhere), "{}", ended.stderr);
+    }
 }
 
 #[test]

@@ -25,7 +25,7 @@ use engine::sys::lack::Lack;
 use engine::wire::address::HostPort;
 use engine::wire::certificate::{Certificate, CertificateError, CertificateType};
 use engine::wire::escape::Escaped;
-use engine::wire::key::{PrivateKey, PublicKey};
+use engine::wire::key::{KeyError, PrivateKey, PublicKey};
 use engine::wire::program::Programs;
 use engine::wire::time::Ticks;
 use nix::sys::signal::Signal;
@@ -166,8 +166,17 @@ impl Loader<'_> {
             };
             let problem = format!("the controller key cannot be used: {error}");
             let advice = match &error {
-                SecretError::Prompt(PromptError::NoTerminal(_)) => {
-                    "give the passphrase with --passphrase-file"
+            if error.is_of_the_passphrase() {
+                let hint = match &error {
+                    SecretError::Prompt(PromptError::NoTerminal(_)) => {
+                        "; give it with --passphrase-file"
+                    }
+                    _ => "",
+                };
+                return Failure::new(exit, problem + hint);
+            }
+                SecretError::Key(KeyError::WrongPassphrase) => {
+                    "try again; of --passphrase-file the first line counts, blanks included"
                 }
                 _ => "ControllerPrivkeyPath is a PKCS#8 PEM file with an Ed25519 key, encrypted or not",
             };

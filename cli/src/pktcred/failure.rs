@@ -62,7 +62,10 @@ impl Failure {
 
     /// A secret of this file cannot be had.
     pub(crate) fn of_secret(path: &Path, error: &SecretError) -> Self {
-        let mut failure = Self::of_file(path, error);
+        let mut failure = match error {
+            SecretError::Passphrase { .. } => Self::unusable(error),
+            _ => Self::of_file(path, error),
+        };
         match error {
             SecretError::Prompt(PromptError::Interrupted(Signal::SIGINT)) => {
                 failure.exit = Exit::Interrupted;
