@@ -170,7 +170,7 @@ fn a_mlet_that_is_gone_costs_one_session_and_counts_as_an_attempt() {
     let mut endpoint = dial.session();
     assert_eq!(endpoint.receive(), Err(End::CloseNotify));
     endpoint.close();
-    manager.says("the mlet could not be started: No such file");
+    manager.says("the mlet could not be started: ./mlet: No such file");
     fs::rename(home.path("away"), home.path("mlet")).unwrap();
     dial.is_served();
     let ended = manager.ends();

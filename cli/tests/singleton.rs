@@ -196,11 +196,15 @@ fn a_byte_on_the_control_socket_is_code_70() {
     let manager = home.start(&["-s"], &["single", "speak"]);
     let (mut endpoint, _) = introduced(&home.dial(&manager));
     manager.says("wrote on its control socket");
+    // What follows is for who started a mlet of the other kind.
     endpoint.close();
     let ended = manager.ends();
     assert_eq!(ended.code, Some(70));
     let last = ended.stderr.lines().last().unwrap();
-    assert_says(last, &["pktxpmgr: FATAL: ", "control socket"]);
+    assert_says(
+        last,
+        &["pktxpmgr: FATAL: ", "control socket", "not made for -s", "mlet-single MLET"],
+    );
 }
 
 /// Item 102.
@@ -212,8 +216,20 @@ fn a_singleton_that_cannot_be_started_is_code_4() {
     command.args(["-s", "./mlet"]);
     let ended = Manager::spawn(&home, command).ends();
     assert_eq!(ended.code, Some(4));
-    assert_says(&ended.stderr, &["FATAL", "the singleton mlet could not be started: No such file"]);
+    assert_says(
+        &ended.stderr,
+        &["FATAL: the singleton mlet could not be started: ./mlet: No such file"],
+    );
+    assert_says(
+        &ended.stderr,
+        &["; the interpreter /nowhere/interpreter of its first line is not there"],
+    );
     assert!(!ended.stderr.contains("listening on"), "nobody was let in");
+    home.write("mlet", b"echo no first line\n");
+    let mut command = home.command();
+    command.args(["-s", "./mlet"]);
+    let ended = Manager::spawn(&home, command).ends();
+    assert_says(&ended.stderr, &["./mlet: Exec format error", "a first line such as #!/bin/sh"]);
 }
 
 /// Item 92 in singleton mode: the mlet is told the end when the counted sessions have ended.
@@ -255,7 +271,7 @@ fn the_second_signal_ends_the_singleton_too() {
     let manager = home.start(&["-s", "--eof-grace", "10s"], &["single", "echo"]);
     let (mut endpoint, _) = introduced(&home.dial(&manager));
     manager.signal(Signal::SIGTERM);
-    manager.says("no new endpoints");
+    manager.says("waiting for running sessions to end: 1; a second signal ends them");
     endpoint.echoes(b"not yet");
     let start = Instant::now();
     manager.signal(Signal::SIGTERM);

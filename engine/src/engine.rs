@@ -81,8 +81,8 @@ pub enum RunError {
     Ring(RingError),
     /// A controller identity cannot be used.
     Tls(tls::SetupError),
-    /// The singleton mlet could not be started.
-    SingletonNotStarted(io::Error),
+    /// The singleton mlet could not be started: which, and why.
+    SingletonNotStarted(String),
     /// The singleton mlet wrote on its control socket.
     SingletonSpoke,
     /// The singleton mlet ended like this.
@@ -115,14 +115,16 @@ impl fmt::Display for RunError {
             }
             Self::Ring(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
-            Self::SingletonNotStarted(error) => {
-                write!(f, "the singleton mlet could not be started: {error}")
+            Self::SingletonNotStarted(reason) => {
+                write!(f, "the singleton mlet could not be started: {reason}")
             }
             Self::SingletonSpoke => f.write_str(
-                "the singleton mlet wrote on its control socket (fd 0), on which it may only receive",
+                "the singleton mlet wrote on its control socket (fd 0), on which it may only receive; a mlet \
+                 that is not made for -s does that: run it without -s, or as `-s mlet-single MLET`, or let it \
+                 use sessions()",
             ),
             Self::SingletonFailed(status) => {
-                write!(f, "the singleton mlet failed: {status}; its own words are further up")
+                write!(f, "the singleton mlet failed: {status}; if it said anything, it stands above")
             }
             Self::SupervisorLost => {
                 f.write_str("the supervisor process was lost, and with it every mlet")

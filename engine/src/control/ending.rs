@@ -23,7 +23,11 @@ impl Control {
                     self.end_mlets(Graces::NONE);
                 }
                 (Phase::Running | Phase::Draining, false) => {
-                    info!("{signal}: no new endpoints; waiting for running sessions to end");
+                    info!(
+                        "{signal}: no new endpoints; waiting for running sessions to end: {}; a second signal \
+                         ends them",
+                        self.sessions.running()
+                    );
                     self.drain();
                 }
                 (Phase::Running | Phase::Draining, true) => {

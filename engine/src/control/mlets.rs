@@ -3,9 +3,13 @@
 //!
 //! Not here: the supervisor's process (`sys/supervisor`), and what becomes of sessions (`sessions.rs`).
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
+use nix::libc::{ENOENT, ENOEXEC};
 use tokio::io::Interest;
 use tracing::{debug, error, info};
 
@@ -18,6 +22,7 @@ use crate::sys::children;
 use crate::sys::socket;
 use crate::sys::supervisor::{Event, Flushed, MletStatus, STARTING_A_MLET};
 use crate::sys::watch::Watched;
+use crate::wire::escape::Escaped;
 
 /// The supervisor's name for the one mlet of singleton mode; sessions count from 1.
 const SINGLETON_ID: u64 = 0;
@@ -43,11 +48,29 @@ impl Control {
                     return Ok(());
                 }
                 Event::SpawnFailed { errno, .. } => {
-                    return Err(RunError::SingletonNotStarted(io::Error::from_raw_os_error(errno)));
+                    return Err(RunError::SingletonNotStarted(self.why_not_started(errno)));
                 }
                 event => self.take_event(event),
             }
         }
+    }
+
+    /// Which mlet could not be started, and why, as far as its first line tells more than the kernel does.
+    fn why_not_started(&self, errno: i32) -> String {
+        let mlet = self.supervisor.inner.mlet();
+        let error = io::Error::from_raw_os_error(errno);
+        let hint = match errno {
+            ENOENT if mlet.exists() => match interpreter(mlet) {
+                Some(path) => format!("; the interpreter {path} of its first line is not there"),
+                None => {
+                    "; its loader is not there, or its first line names an interpreter that is not"
+                        .into()
+                }
+            },
+            ENOEXEC => "; a script needs a first line such as #!/bin/sh".into(),
+            _ => String::new(),
+        };
+        format!("{}: {error}{hint}", Escaped(mlet.as_os_str().as_bytes()))
     }
 
     /// Makes sure that a mlet could be started now.
@@ -98,7 +121,8 @@ impl Control {
             return;
         }
         if let Err(error) = self.supervisor.inner.spawn(id, environment, socket) {
-            self.sessions.mlet_not_started(id, error.raw_os_error().unwrap_or(nix::libc::EINVAL));
+            let errno = error.raw_os_error().unwrap_or(nix::libc::EINVAL);
+            self.sessions.mlet_not_started(id, self.why_not_started(errno));
         }
     }
 
@@ -117,7 +141,9 @@ impl Control {
             Event::Spawned { id, pid } => {
                 debug!(session = id, "mlet runs as process {pid}");
             }
-            Event::SpawnFailed { id, errno } => self.sessions.mlet_not_started(id, errno),
+            Event::SpawnFailed { id, errno } => {
+                self.sessions.mlet_not_started(id, self.why_not_started(errno));
+            }
             Event::Exited { id: SINGLETON_ID, status, run_time, .. } => {
                 self.singleton_runs = false;
                 info!("singleton mlet ended: {status} after {:.3} s", run_time.as_secs_f64());
@@ -179,6 +205,18 @@ impl Control {
             }
         }
     }
+}
+
+/// The interpreter that the first line of a script names.
+fn interpreter(script: &Path) -> Option<String> {
+    // The kernel looks no further.
+    const LINE_LEN_MAX: u64 = 256;
+    let mut start = Vec::new();
+    let file = File::open(script).ok().filter(|_| script.is_file())?;
+    file.take(LINE_LEN_MAX).read_to_end(&mut start).ok()?;
+    let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?.trim_ascii();
+    let path = line.split(u8::is_ascii_whitespace).next()?;
+    Some(Escaped(path).to_string())
 }
 
 /// What a mlet finds in its environment (design section 3).

@@ -62,6 +62,8 @@ pub(super) enum Told {
 #[derive(Debug)]
 enum Trouble {
     Peer(PeerError),
+    /// This was not answered in time.
+    Silent(String),
     Protocol(PublishError),
     Tls(SetupError),
     Encode(EncodeError),
@@ -70,7 +72,15 @@ enum Trouble {
 impl fmt::Display for Trouble {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Peer(error @ PeerError::Connect(..)) => {
+                write!(f, "{error}; check BrokerAddr, and whether the broker runs")
+            }
             Self::Peer(error) => error.fmt(f),
+            Self::Silent(what) => write!(
+                f,
+                "no answer in time to {what}; is this a broker's publish port? Give it longer with \
+                 --broker-timeout"
+            ),
             Self::Protocol(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Encode(error) => error.fmt(f),
@@ -281,20 +291,27 @@ impl Plan {
     /// Speaks with the broker until everything is published.
     async fn converse(&self, peer: &mut Peer, publisher: &mut Publisher) -> Result<(), Trouble> {
         let mut deadline = now() + self.timeout;
+        let awaited = |error, publisher: &Publisher| match (error, publisher.awaits()) {
+            (PeerError::TimedOut, Some(what)) => Trouble::Silent(what),
+            (error, _) => Trouble::Peer(error),
+        };
         loop {
             let output = publisher.take_output();
             if !output.is_empty() {
                 // The broker's turn ends with its answer, however many pieces that comes in.
                 deadline = now() + self.timeout;
-                peer.write(output, deadline).await?;
+                let written = peer.write(output, deadline).await;
+                written.map_err(|error| awaited(error, publisher))?;
             }
             match publisher.poll_event() {
                 Some(Event::Published) => return Ok(()),
                 Some(Event::Ignored(_)) => {}
-                None => match peer.read(deadline).await? {
-                    [] => return Err(publisher.handle_end().into()),
-                    bytes => publisher.handle_bytes(bytes)?,
-                },
+                None => {
+                    match peer.read(deadline).await.map_err(|error| awaited(error, publisher))? {
+                        [] => return Err(publisher.handle_end().into()),
+                        bytes => publisher.handle_bytes(bytes)?,
+                    }
+                }
             }
         }
     }

@@ -30,12 +30,12 @@ pub struct Report {
 }
 
 /// A mlet's part of a session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 enum Mlet {
     /// Asked for, or running.
     Running,
-    /// Could not be started.
-    NotStarted(i32),
+    /// Could not be started, for this reason.
+    NotStarted(String),
     /// Ended after this time.
     Ended(MletStatus, Duration),
     /// One mlet serves all sessions, or it was lost: its end is not this session's affair.
@@ -100,16 +100,20 @@ impl Sessions {
         self.open.insert(id, Session { peer: facts.peer, mlet, end: None });
     }
 
+    /// Sessions past START that are not over.
+    pub(super) fn running(&self) -> usize {
+        self.open.len()
+    }
+
     /// Mlets that may still run.
     pub(super) fn running_mlets(&self) -> usize {
         self.running_mlets
     }
 
-    pub(super) fn mlet_not_started(&mut self, id: SessionId, errno: i32) {
-        let error = std::io::Error::from_raw_os_error(errno);
-        warn!(session = id, "the mlet could not be started: {error}; the session ends");
+    pub(super) fn mlet_not_started(&mut self, id: SessionId, reason: String) {
+        warn!(session = id, "the mlet could not be started: {reason}; the session ends");
         self.report.mlets_failed += 1;
-        self.set_mlet(id, Mlet::NotStarted(errno));
+        self.set_mlet(id, Mlet::NotStarted(reason));
     }
 
     pub(super) fn mlet_ended(&mut self, id: SessionId, status: MletStatus, run_time: Duration) {
@@ -148,7 +152,9 @@ impl Sessions {
             self.close_if_over(ended.id);
             return;
         }
-        self.report.failed_in_set_up += 1;
+        // One that was let go because the run ends has not failed.
+        let was_cancelled = matches!(ended.outcome, Outcome::Cancelled);
+        self.report.failed_in_set_up += u64::from(!was_cancelled);
         let Ended { id, peer, lasted, outcome, .. } = &ended;
         let key = ended.endpoint_key.map_or_else(String::new, |key| format!(", key {key}"));
         let (lasted, reason) = (lasted.as_secs_f64(), outcome.to_string());
@@ -180,9 +186,7 @@ impl Sessions {
             Mlet::Ended(status, run_time) => {
                 format!("; mlet {status} after {:.3} s", run_time.as_secs_f64())
             }
-            Mlet::NotStarted(errno) => {
-                format!("; mlet not started: {}", std::io::Error::from_raw_os_error(errno))
-            }
+            Mlet::NotStarted(reason) => format!("; mlet not started: {reason}"),
             Mlet::NotOurs | Mlet::Running => String::new(),
         };
         let lost = lost_shown(linfos_lost);

@@ -185,9 +185,9 @@ impl fmt::Display for PublishError {
         match self {
             Self::Tls(error) => write!(
                 f,
-                "TLS failed: {}; both sides must accept the other's agent certificate \
-                 (PubAgentCertPath, BrokerCertRootPath)",
-                tls::reason(error)
+                "TLS failed: {}; {}",
+                tls::reason(error),
+                tls::remedy(error, "a broker's publish port", "PubAgentCertPath, BrokerCertRootPath")
             ),
             Self::Refused { what, outcome } => {
                 write!(f, "it refused {what}: {outcome}; {}", advice(outcome.status()))
@@ -309,6 +309,15 @@ impl Publisher {
             State::Handshake => PublishError::ClosedInHandshake,
             State::Asking(what) => PublishError::Closed { awaiting: Some(what.clone()) },
             State::Published => PublishError::Closed { awaiting: None },
+        }
+    }
+
+    /// What the broker is to answer now; `None`: nothing more.
+    pub fn awaits(&self) -> Option<String> {
+        match &self.state {
+            State::Handshake => Some("the TLS handshake".into()),
+            State::Asking(what) => Some(what.to_string()),
+            State::Published => None,
         }
     }
 

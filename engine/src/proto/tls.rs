@@ -287,6 +287,17 @@ pub fn reason(error: &Error) -> String {
     }
 }
 
+/// What to do about a failed handshake with a broker or proxy, whose port is `port` and which may refuse, or be
+/// refused by, the files of `keys`.
+pub fn remedy(error: &Error, port: &str, keys: &str) -> String {
+    match error {
+        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
+            format!("is this {port}?")
+        }
+        _ => format!("both sides must accept the other's agent certificate ({keys})"),
+    }
+}
+
 fn tls12_is_off() -> Error {
     Error::General("TLS 1.2 is not offered".into())
 }

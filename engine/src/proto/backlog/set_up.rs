@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use rustls::{ClientConfig, Error};
 
-use crate::proto::tls::{ClientStream, Plaintext, SetupError, reason, record_len};
+use crate::proto::tls::{ClientStream, Plaintext, SetupError, reason, record_len, remedy};
 use crate::wire::frame::Framer;
 use crate::wire::message::{Message, MessageType, Outcome};
 use crate::wire::snikey::SniKey;
@@ -86,9 +86,13 @@ impl fmt::Display for SetUpError {
         match self {
             Self::Tls(error) => write!(
                 f,
-                "TLS failed: {}; both sides must accept the other's agent certificate \
-                 (BacklogConnAgentCertPath, ProxyCertRootPath)",
-                reason(error)
+                "TLS failed: {}; {}",
+                reason(error),
+                remedy(
+                    error,
+                    "a proxy's set-up port",
+                    "BacklogConnAgentCertPath, ProxyCertRootPath"
+                )
             ),
             Self::Refused(outcome) => write!(f, "the proxy refused the registration: {outcome}"),
             Self::Unexpected { message_type, payload_len } => write!(

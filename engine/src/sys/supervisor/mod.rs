@@ -20,7 +20,7 @@ mod spawn;
 
 use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 use std::{fmt, fs, io, thread};
 
@@ -87,6 +87,7 @@ pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
                 pair: ours,
                 pid: child,
                 outbox: Outbox::default(),
+                mlet: command.path.clone(),
                 patience: command.graces.total() + KILL_PATIENCE,
             };
             match supervisor.await_set_up() {
@@ -170,11 +171,17 @@ pub struct Supervisor {
     pair: OwnedFd,
     pid: Pid,
     outbox: Outbox,
+    mlet: PathBuf,
     /// How long its end is waited for.
     patience: Duration,
 }
 
 impl Supervisor {
+    /// The mlet that it starts, as a path.
+    pub fn mlet(&self) -> &Path {
+        &self.mlet
+    }
+
     /// The supervisor's process number.
     pub fn pid(&self) -> i32 {
         self.pid.as_raw()
