@@ -129,6 +129,11 @@ impl Content {
                 reppriv: delegates(DelegationWord::Reppriv),
             };
         }
+        if fields.certificate_type == CertificateType::Delpriv
+            && fields.delegation == Delegation::default()
+        {
+            return Err(Failure::usage("a delpriv needs --delegate exppriv, reppriv or both"));
+        }
         fields.path_len = self.path_len.or(fields.path_len);
         if self.description.is_some() {
             fields.description.clone_from(&self.description);

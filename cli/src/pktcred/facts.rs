@@ -5,6 +5,7 @@
 //! thing that can go wrong is the escaping of strings.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use engine::wire::escape::Escaped;
 
@@ -19,6 +20,8 @@ pub(crate) enum Fact {
     Text(String),
     /// A number.
     Number(u64),
+    /// Nanoseconds: in JSON as they are, in words with their unit as well.
+    Time(u64),
     /// Yes or no.
     Flag(bool),
     /// Not there, and what that means: `null` in JSON.
@@ -96,6 +99,10 @@ impl Facts {
                 Fact::Number(value) => {
                     let _ = writeln!(text, " {value}");
                 }
+                Fact::Time(nanoseconds) => {
+                    let seconds = Duration::from_nanos(*nanoseconds).as_secs_f64();
+                    let _ = writeln!(text, " {nanoseconds} ns ({seconds} s)");
+                }
                 Fact::Flag(value) => text.push_str(if *value { " yes\n" } else { " no\n" }),
                 Fact::Absent(meaning) => {
                     let _ = writeln!(text, " {meaning}");
@@ -120,7 +127,7 @@ impl Facts {
         let members = self.0.iter().map(|(name, fact)| {
             let value = match fact {
                 Fact::Text(value) => json_string(value),
-                Fact::Number(value) => value.to_string(),
+                Fact::Number(value) | Fact::Time(value) => value.to_string(),
                 Fact::Flag(value) => value.to_string(),
                 Fact::Absent(_) => "null".to_owned(),
                 Fact::List(items) => {
@@ -163,6 +170,7 @@ mod tests {
         let mut facts = Facts::default();
         facts.add("description", "a \"b\" \\ \u{1b}[2J\né");
         facts.add("self_signed", true);
+        facts.add("period", Fact::Time(2_000_000_000));
         facts.add("path_len", Fact::Absent("any number"));
         facts.add_group("limits", limits);
         facts.add_group("nothing", Facts::default());
@@ -175,13 +183,14 @@ mod tests {
             facts().text(),
             "description: a \"b\" \\\\ \\u{1b}[2J\\né\n\
              self signed: yes\n\
+             period: 2000000000 ns (2 s)\n\
              path len: any number\n\
              limits:\n  max send pkt: 18446744073709551615\n  valid dest:\n    10.0.0.0/8\n    ::1\n"
         );
         assert_eq!(
             facts().json(),
             "{\"description\":\"a \\u0022b\\u0022 \\u005c \\u001b[2J\\u000aé\",\
-             \"self_signed\":true,\"path_len\":null,\
+             \"self_signed\":true,\"period\":2000000000,\"path_len\":null,\
              \"limits\":{\"max_send_pkt\":18446744073709551615,\
              \"valid_dest\":[\"10.0.0.0/8\",\"::1\"]}}"
         );

@@ -103,7 +103,12 @@ pub(crate) fn program(path: &Path, contents: &[u8]) -> Result<Program, String> {
 
 /// Reads a file that may hold a secret.
 pub(crate) fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, Failure> {
-    file::read(path, FILE_LEN_MAX).map_err(|error| Failure::of_file(path, error))
+    contents(path).map_err(|error| Failure::of_file(path, error))
+}
+
+/// The same, for who names the file himself.
+pub(crate) fn contents(path: &Path) -> io::Result<Zeroizing<Vec<u8>>> {
+    file::read(path, FILE_LEN_MAX)
 }
 
 /// Where a result goes.

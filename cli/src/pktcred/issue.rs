@@ -59,7 +59,7 @@ pub(crate) struct SignOptions {
     #[arg(long, value_name = "FILE")]
     passphrase_file: Option<PathBuf>,
     /// Signing request: gives the key, and what options do not say otherwise
-    #[arg(long, value_name = "FILE", required_unless_present = "subject")]
+    #[arg(long, value_name = "FILE")]
     csr: Option<PathBuf>,
     /// Public key that the certificate is for
     #[arg(long, value_name = "PUBKEY", conflicts_with = "csr")]

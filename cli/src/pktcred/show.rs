@@ -73,9 +73,10 @@ type Part = Result<(&'static str, Facts), String>;
 /// Every part of a file: its sections, or what it is as a whole.
 fn decode(name: &Path, options: &Options, place: &Place, now: Ticks) -> Vec<Part> {
     let path = find_anywhere(name, place);
-    let contents = match files::read(&path) {
+    let contents = match files::contents(&path) {
+        Ok(contents) if contents.is_empty() => return vec![Err("the file is empty".into())],
         Ok(contents) => contents,
-        Err(failure) => return vec![Err(failure.to_string())],
+        Err(error) => return vec![Err(error.to_string())],
     };
     // A program may well hold a certificate as data.
     let is_program = path.extension().is_some_and(|suffix| suffix == "wasm" || suffix == "ebpf");
@@ -86,7 +87,13 @@ fn decode(name: &Path, options: &Options, place: &Place, now: Ticks) -> Vec<Part
     if !is_program && let Some(foreign) = foreign::recognise(&contents) {
         return vec![Err(foreign.to_string())];
     }
-    vec![files::program(&path, &contents).map(|found| ("program", program(&found)))]
+    let found = files::program(&path, &contents).map_err(|problem| match is_program {
+        true => problem,
+        false => {
+            format!("holds no key, certificate or signing request in PEM; as a program: {problem}")
+        }
+    });
+    vec![found.map(|found| ("program", program(&found)))]
 }
 
 fn section(section: pem::Section<'_>, path: &Path, options: &Options, now: Ticks) -> Part {
@@ -94,7 +101,8 @@ fn section(section: pem::Section<'_>, path: &Path, options: &Options, now: Ticks
     let part = |kind, facts: Result<Facts, String>| facts.map(|facts| (kind, facts));
     match section.label {
         "CERTIFICATE" => {
-            let decoded = Certificate::from_pem(text).map_err(|error| error.to_string());
+            let decoded = Certificate::from_pem(text)
+                .map_err(|error| format!("this is no PacketLab certificate: {error}"));
             part("certificate", decoded.map(|found| certificate(&found, now)))
         }
         "CERTIFICATE REQUEST" => {
@@ -279,13 +287,13 @@ fn limits(limits: &CertificateLimits) -> Facts {
     let monitor: Vec<_> = limits.monitor.iter().map(|digest| Hex(digest)).collect();
     facts.add_list("monitor", &monitor);
     for (name, limit) in [
-        ("max_num_priority", limits.max_num_priority),
-        ("max_socket_count", limits.max_socket_count),
-        ("max_exp_period", limits.max_exp_period),
-        ("max_send_byte", limits.max_send_byte),
-        ("max_send_pkt", limits.max_send_pkt),
-        ("max_recv_byte", limits.max_recv_byte),
-        ("max_recv_pkt", limits.max_recv_pkt),
+        ("max_num_priority", limits.max_num_priority.map(Fact::Number)),
+        ("max_socket_count", limits.max_socket_count.map(Fact::Number)),
+        ("max_exp_period", limits.max_exp_period.map(Fact::Time)),
+        ("max_send_byte", limits.max_send_byte.map(Fact::Number)),
+        ("max_send_pkt", limits.max_send_pkt.map(Fact::Number)),
+        ("max_recv_byte", limits.max_recv_byte.map(Fact::Number)),
+        ("max_recv_pkt", limits.max_recv_pkt.map(Fact::Number)),
     ] {
         if let Some(limit) = limit {
             facts.add(name, limit);

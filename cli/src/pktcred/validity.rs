@@ -11,10 +11,10 @@ use crate::failure::Failure;
 /// Dates as typed.
 #[derive(Debug, Args)]
 pub(crate) struct Validity {
-    /// First moment, in UTC: 2026-11-23 or 2026-11-23T12:00:00Z
+    /// First moment, in UTC: 2026-11-23 or 2026-11-23T12:00:00Z [default: now; of init: 1970-01-01]
     #[arg(long, value_name = "DATE", value_parser = date)]
     not_before: Option<Ticks>,
-    /// Last moment, in UTC, or `never`
+    /// Last moment, in UTC, or `never` [default: a year from now; of init: 2038-01-19]
     #[arg(long, value_name = "DATE", value_parser = date, conflicts_with = "valid_for")]
     not_after: Option<Ticks>,
     /// How long from the first moment on: 90d, 12h

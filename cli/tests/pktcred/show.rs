@@ -156,7 +156,7 @@ fn every_limit_of_the_golden_certificate_is_shown() {
         "serial: 00cecf29527fd7d2784452459be08d0782\n{BOTH_YEARS}valid now: yes\npath len: 1\n\
          description: demo cert\ninformation:\n  note: hello\nlimits:\n  monitor:\n    {one}\n    \
          {two}\n    {three}\n  max num priority: 100\n  max socket count: 8\n  max exp period: \
-         3600000000000\n  max send byte: 1000000\n  max send pkt: 1000\n  max recv byte: 2000000\n  \
+         3600000000000 ns (3600 s)\n  max send byte: 1000000\n  max send pkt: 1000\n  max recv byte: 2000000\n  \
          max recv pkt: 2000\n  max burst rate byte:\n    1000/1000000000\n    5000/10000000000\n  \
          max burst rate pkt:\n    10/1000000000\n  valid dest:\n    10.0.0.0/8\n    192.0.2.1\n    \
          2001:db8::/32\n  src ip spoofing: no\n  own:\n    foo: bar\n    *opt: x\n"
@@ -222,20 +222,22 @@ fn a_bad_file_does_not_hide_the_others_and_names_its_flaw() {
     scratch.write("bad.cert", "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
     scratch.write("bad.ebpf", "1 2 3\n");
     scratch.write("notes.txt", "hello");
-    let said =
-        scratch.refused(&["show", "bad.cert", "bad.ebpf", "notes.txt", "nowhere", "xc.pub"], 1);
+    scratch.write("empty", "");
+    let words = ["show", "bad.cert", "bad.ebpf", "notes.txt", "empty", "nowhere", "xc.pub"];
+    let said = scratch.refused(&words, 1);
     assert_says(
         &said,
         &[
-            "file: bad.cert\nerror: not an X.509 certificate",
+            "file: bad.cert\nerror: this is no PacketLab certificate: not an X.509 certificate",
             "file: bad.ebpf\nerror: line 1: offset is missing",
-            "file: notes.txt\nerror: not a program by its name",
-            "file: nowhere\nerror: nowhere: No such file",
+            "file: notes.txt\nerror: holds no key, certificate or signing request in PEM; as a program: not",
+            "file: empty\nerror: the file is empty\n",
+            "file: nowhere\nerror: No such file",
             "kind: public key",
         ],
     );
     let json = scratch.refused(&["show", "--json", "bad.cert", "xc.pub"], 1);
-    assert!(json.starts_with("[{\"file\":\"bad.cert\",\"error\":\"not an X.509"), "{json}");
+    assert!(json.starts_with("[{\"file\":\"bad.cert\",\"error\":\"this is no PacketLab"), "{json}");
 }
 
 #[test]
@@ -340,6 +342,7 @@ fn the_cipher_of_a_key_that_cannot_be_opened_is_named() {
     let scratch = Scratch::new();
     scratch.write("pass", "hunter2\n");
     for (name, shown, refused) in [
+        ("pbes1", "not supported: PBES1; `openssl pkcs8 -topk8", "unsupported way (PBES1)"),
         ("gcm", "not supported: AES-256-GCM", "unsupported way (AES-256-GCM)"),
         ("zero_iterations", "and 0 iterations, AES-256-CBC", "no sense (PBKDF2 with 0 iterations)"),
     ] {

@@ -202,7 +202,6 @@ fn values_that_peers_would_misread_are_refused() {
     for (words, expected) in [
         (&["agent", "--max-send-pkt", "1"][..], "exppriv and delpriv"),
         (&["pubcmd", "--path-len", "1"], "path length"),
-        (&["delpriv"], "del_type is missing"),
         (&["exppriv", "--delegate", "reppriv"], "delpriv certificates only"),
         (&["exppriv", "--description", "a=b"], "cert_info"),
         (&["exppriv", "--description", "a;b=c"], "something else"),
@@ -210,6 +209,14 @@ fn values_that_peers_would_misread_are_refused() {
     ] {
         let said = scratch.refused(&[&["csr", "--key", "k_exper"], words].concat(), 3);
         assert_says(&said, &[expected]);
+    }
+    let whom = ["--signer", "k_exper", "--subject", "k_exper.pub"];
+    for (words, expected) in [
+        (&["csr", "delpriv", "--key", "k_exper"][..], "a delpriv needs --delegate"),
+        (&[&["sign", "delpriv"][..], &whom].concat(), "a delpriv needs --delegate"),
+        (&["sign", "agent", "--signer", "k_exper"], "say for whom: --csr or --subject"),
+    ] {
+        assert_says(&scratch.refused(words, 2), &[expected]);
     }
 }
 

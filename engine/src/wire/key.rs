@@ -369,7 +369,10 @@ impl fmt::Display for KeyError {
                 "the public half in the private key section belongs to another private key",
             ),
             Self::NotEd25519 { algorithm } => {
-                write!(f, "is not an Ed25519 key (algorithm: {algorithm}); PacketLab uses no other")
+                write!(
+                    f,
+                    "it is not an Ed25519 key (algorithm: {algorithm}); PacketLab uses no other"
+                )
             }
             Self::PassphraseNeeded => {
                 f.write_str("the private key is encrypted and needs its passphrase")

@@ -37,7 +37,7 @@ pub(super) fn decrypt(
         }
     })?;
     let EncryptionScheme::Pbes2(parameters) = &info.encryption_algorithm else {
-        return Err(unsupported(&"its scheme is PBES1"));
+        return Err(unsupported(&"PBES1"));
     };
     check_cost(&parameters.kdf)?;
     match info.decrypt(passphrase) {
@@ -76,7 +76,9 @@ pub(super) fn in_words(encrypted: &[u8]) -> String {
     let Some(EncryptionScheme::Pbes2(parameters)) = info.map(|info| info.encryption_algorithm)
     else {
         let named = cipher.map(|name| format!(": {name}")).unwrap_or_default();
-        return format!("in a way that is not supported{named}");
+        return format!(
+            "in a way that is not supported{named}; `openssl pkcs8 -topk8 -in FILE -out NEW` encrypts it anew"
+        );
     };
     let derivation = match &parameters.kdf {
         Kdf::Pbkdf2(p) => {
@@ -100,16 +102,22 @@ pub(super) fn in_words(encrypted: &[u8]) -> String {
 }
 
 /// The cipher of PBES2 by its object identifier, also where its parameters have another form than
-/// the library reads, as AES-GCM has; `None` without PBES2.
+/// the library reads, as AES-GCM has; PBES1 for the older schemes; `None` for none of these.
 fn cipher(encrypted: &[u8]) -> Option<String> {
     const PBES2: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05, 0x0d];
+    const PKCS5: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x05];
+    /// Its schemes go by the same name.
+    const PKCS12: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x0c, 0x01];
     const DES3_CBC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x03, 0x07];
     /// Behind it: 0, 20 or 40 by the length of the key, and the mode.
     const AES: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01];
     let mut info = Reader::new(encrypted).take(SEQUENCE).ok()?.inside();
     let mut algorithm = info.take(SEQUENCE).ok()?.inside();
-    if algorithm.take(OBJECT_ID).ok()?.content != PBES2 {
-        return None;
+    let scheme = algorithm.take(OBJECT_ID).ok()?.content;
+    if scheme != PBES2 {
+        let is_pbes1 =
+            scheme.starts_with(PKCS12) || matches!(scheme.strip_prefix(PKCS5), Some([1..=11]));
+        return is_pbes1.then(|| "PBES1".to_owned());
     }
     let mut parameters = algorithm.take(SEQUENCE).ok()?.inside();
     parameters.take(SEQUENCE).ok()?;
