@@ -127,13 +127,13 @@ struct LimitArgs {
     #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
     handshakes_max: usize,
     /// Sessions at once; 0: as many as fds allow
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = number)]
     sessions_max: usize,
     /// Sessions of one key at once; 0: no limit [default: 1/4, >= 16]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = number)]
     sessions_per_key_max: Option<usize>,
     /// In set-up from one address, per core; 0: no limit
-    #[arg(long, value_name = "N", default_value = "0")]
+    #[arg(long, value_name = "N", default_value = "0", value_parser = number)]
     per_source_max: usize,
     /// Bytes of one LINFO message that are logged
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
@@ -161,7 +161,12 @@ impl Args {
         words: impl IntoIterator<Item = OsString>,
     ) -> Result<Self, clap::Error> {
         let words: Vec<_> = words.into_iter().collect();
-        let matches = Self::command().try_get_matches_from(&words)?;
+        // A negative value is told what is wrong with it, and not how to pass it.
+        let command = Self::command().mut_args(|arg| match arg.get_action() {
+            ArgAction::Set if !arg.is_positional() => arg.allow_negative_numbers(true),
+            _ => arg,
+        });
+        let matches = command.try_get_matches_from(&words)?;
         let mut args = Self::from_arg_matches(&matches)?;
         let before_mlet = words.len() - args.mlet_and_arguments.len();
         if words[..before_mlet].last().is_none_or(|word| word != "--") {
@@ -230,16 +235,21 @@ pub(crate) struct Count {
 
 impl Count {
     /// C's `strtoumax` base 0, as the original: `0x10`, `010`, blanks and sign allowed, rest ignored,
-    /// a negative number wraps to what nobody reaches, which means no limit. A result of 0 is refused.
+    /// a negative number wraps to what nobody reaches; that, as all above 2^32 - 1, means no limit. A result of 0 is
+    /// refused.
     fn parse(text: &str) -> Result<Self, String> {
         let number = c_number(text, 0);
         if number.value == 0 {
             return Err("give the number of sessions, 1 or more; leave -n out for no limit".into());
         }
-        let is_limit = number.value != u64::MAX && !text.trim_start().starts_with('-');
+        let is_limit = number.value <= u64::from(u32::MAX) && !text.trim_start().starts_with('-');
         let sessions = NonZeroU64::new(number.value).filter(|_| is_limit);
         Ok(Self { sessions, ignored: number.rest.to_owned() })
     }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("'{text}' is no number; write 0 or more"))
 }
 
 fn at_least_one(text: &str) -> Result<usize, String> {
@@ -381,7 +391,9 @@ mod tests {
         for (text, expected) in [("1", 1), ("0x10", 16), ("010", 8), (" +3", 3)] {
             assert_eq!(count(text).unwrap(), of(expected), "{text:?}");
         }
-        for unlimited in ["-1", "-5", " -0x2", "18446744073709551615", "99999999999999999999"] {
+        for unlimited in
+            ["-1", "-5", " -0x2", "4294967296", "18446744073709551615", "99999999999999999999"]
+        {
             assert_eq!(count(unlimited).unwrap(), of(0), "{unlimited:?}");
         }
         let with_rest = Count { sessions: NonZeroU64::new(10), ignored: "k".into() };
@@ -444,6 +456,18 @@ mod tests {
             ["--handshake-timeout=10", "--accept-pause=0s", "--handshakes-max=0", "--linfo-max=x"]
         {
             assert_eq!(refused(&[bad, "./m"]), ErrorKind::ValueValidation, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_negative_limit_is_told_to_be_no_number() {
+        for (option, expected) in [
+            ("--handshakes-max", "'-3' is no number above 0"),
+            ("--sessions-max", "'-3' is no number; write 0 or more"),
+            ("--eof-grace", "'-3' is no duration"),
+        ] {
+            let said = parse(&[option, "-3", "./m"]).unwrap_err().to_string();
+            assert!(said.contains(expected) && !said.contains("-- -3"), "{said}");
         }
     }
 

@@ -4,6 +4,7 @@
 //! stderr loses the text and nothing else.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 
 use engine::config::{Config, ControllerAddr, Greeting, Publication};
@@ -26,7 +27,11 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
     tracing::info!("mlet, {mode}: {}", words.join(" "));
     match &config.greeting {
         Greeting::Passive { listen } => {
-            let addresses: Vec<String> = listen.iter().map(ToString::to_string).collect();
+            let shown = |address: &SocketAddr| match address.port() {
+                0 => format!("{} (a free port)", address.ip()),
+                _ => address.to_string(),
+            };
+            let addresses: Vec<String> = listen.iter().map(shown).collect();
             tracing::info!("endpoints connect to us, at {}", addresses.join(" and "));
         }
         Greeting::Proxy(proxy) => tracing::info!("endpoints come through the proxy {}", proxy.name),
@@ -44,13 +49,16 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
             ControllerAddr::BrokerSide => tracing::info!("to be published at {broker_name}"),
         }
     }
-    match config.attempts {
-        Some(count) => tracing::info!("ends after {count} successful sessions"),
-        None if args.count.is_some() => {
-            tracing::info!("ends when interrupted: the number of -n is no limit")
-        }
-        None => tracing::info!("ends when interrupted"),
+    let mut ends = vec!["when interrupted".to_owned()];
+    if let Some(count) = config.attempts {
+        ends.insert(0, format!("after sessions: {count} (whatever becomes of their mlets)"));
     }
+    if matches!(&config.publication, Some(Publication { period: Some(_), .. })) {
+        ends.push("when the publication and its greeting are over".into());
+    }
+    let is_no_limit = args.count.is_some() && config.attempts.is_none();
+    let remark = if is_no_limit { ": the number of -n is no limit" } else { "" };
+    tracing::info!("ends {}{remark}", ends.join(" or "));
     let (experiments, programs) = (config.experiments.len(), config.programs.len());
     tracing::info!("configuration loaded: {experiments} experiments, {programs} programs");
 }

@@ -35,11 +35,11 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 /// # Errors
 /// Anything else, in words.
 pub fn time_limit(text: &str) -> Result<Duration, String> {
-    match duration(text)? {
-        Duration::ZERO => {
-            Err("a limit of zero would end everything at once; write 1s or more".into())
+    match (text, duration(text)) {
+        ("0", _) | (_, Ok(Duration::ZERO)) => {
+            Err("a limit of zero would end everything at once; write more than 0s".into())
         }
-        limit => Ok(limit),
+        (_, limit) => limit,
     }
 }
 
@@ -129,7 +129,9 @@ mod tests {
 
     #[test]
     fn a_time_limit_is_never_zero() {
-        assert!(time_limit("0s").is_err());
+        for zero in ["0", "0s"] {
+            assert!(time_limit(zero).unwrap_err().starts_with("a limit of zero"), "{zero}");
+        }
         assert_eq!(time_limit("1ns"), Ok(Duration::from_nanos(1)));
     }
 

@@ -153,7 +153,10 @@ fn cores_beyond_those_allowed_are_a_usage_error() {
 fn what_stands_behind_the_number_of_n_is_warned_of() {
     let home = Home::new();
     let ended = run(home.command().args(["-n", "10k", "./mlet", "-x\x1b[2J"]));
-    assert_says(&ended.stderr, &["WARN -n: 'k'", "ends after 10 successful", "-x\\u{1b}[2J"]);
+    assert_says(
+        &ended.stderr,
+        &["WARN -n: 'k'", "ends after sessions: 10 (whatever", "-x\\u{1b}[2J"],
+    );
 }
 
 /// Item 6: in C a negative number wraps to one that nobody reaches.
