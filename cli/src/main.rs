@@ -77,7 +77,7 @@ fn start_supervisor(args: &Args) -> Result<Supervisor, Failure> {
 fn check_mlet(path: &Path) -> Result<(), Failure> {
     let shown = Escaped(path.as_os_str().as_bytes());
     let refuse = |problem: &str| {
-        let hint = "; it is a path, not searched in PATH";
+        let hint = "; the mlet is a path, not searched in PATH";
         Err(Failure::new(Exit::Config, format!("cannot run the mlet {shown}: {problem}{hint}")))
     };
     match path.metadata() {
@@ -88,7 +88,7 @@ fn check_mlet(path: &Path) -> Result<(), Failure> {
     // It asks for the real user, who is the effective one here; faccessat2, which asks for the latter, is barred in old
     // sandboxes. Where even this is barred, the first start of a mlet tells.
     match access(path, AccessFlags::X_OK) {
-        Err(Errno::EACCES) => refuse("it is not executable"),
+        Err(Errno::EACCES) => refuse("it is not executable; chmod +x it"),
         _ => Ok(()),
     }
 }

@@ -63,7 +63,15 @@ fn a_missing_config_is_code_3_and_named() {
     let home = Home::new();
     let ended = run(home.bare_command().env("HOME", "/nowhere").arg("./mlet"));
     assert_eq!(ended.code, Some(3));
-    assert_says(&ended.stderr, &["FATAL", "/nowhere/.pktlab/xpmgr.conf", "No such file", "-c"]);
+    assert_says(
+        &ended.stderr,
+        &[
+            "FATAL",
+            "/nowhere/.pktlab/xpmgr.conf",
+            "No such file",
+            "`pktcred init` makes one, -c names",
+        ],
+    );
     let ended = run(home.bare_command().args(["-c", "a\x1bb", "./mlet"]));
     assert_eq!(ended.code, Some(3));
     assert_says(&ended.stderr, &["a\\u{1b}b"]);
@@ -142,7 +150,7 @@ fn an_address_that_is_none_is_code_2_and_one_that_cannot_be_used_code_4() {
             ("127.0.0.1:65536", 2, "from 0 to 65535"),
             ("[::1", 2, "closing bracket"),
             (":5", 2, "has no host"),
-            ("nowhere.invalid", 4, ""),
+            ("nowhere.invalid", 4, "check the name and the name servers"),
             ("a b", 4, ""),
             ("fe80::1", 4, "fe80::1 is a link-local address"),
             ("[fe80::1]:4000", 4, "add the zone, as in fe80::1%eth0"),
@@ -166,6 +174,12 @@ fn an_address_that_is_none_is_code_2_and_one_that_cannot_be_used_code_4() {
         &ended.stderr,
         &["cannot listen on 192.0.2.1:20556", "name an address of this machine"],
     );
+    // Which addresses broadcast the kernel tells.
+    let words = ["-c", "xpmgr.conf", "-a", "127.255.255.255", "./mlet"];
+    let ended = run(home.bare_command().args(words));
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    let expected = "cannot listen on 127.255.255.255:20556: it is a broadcast address";
+    assert_says(&ended.stderr, &[expected]);
 }
 
 #[test]
@@ -176,7 +190,7 @@ fn a_broker_at_an_address_without_connections_is_code_5() {
             &publishing(&home).replace("BrokerAddr 127.0.0.1", &format!("BrokerAddr {address}")),
         );
         assert_eq!(ended.code, Some(5), "{address}: {}", ended.stderr);
-        assert_says(&ended.stderr, &["cannot find the broker", address, expected]);
+        assert_says(&ended.stderr, &["the broker cannot be used", address, expected]);
     }
 }
 
@@ -378,6 +392,12 @@ fn a_chain_that_endpoints_would_refuse_is_told_at_start_with_its_line() {
         let said = home.refused(&home.least().replace(from, to));
         assert_says(&said, &["xpmgr.conf:3:17: endpoints would refuse this chain: "]);
     }
+    // By its file too, as its place in the chain is another than in the line.
+    let said = home.refused(&home.least().replace(",pubcmd.cert", ",old.cert"));
+    assert_says(
+        &said,
+        &["certificate 0 has expired; certificate 0 is the pubcmd of old.cert, valid from "],
+    );
     // Without trusted keys nothing is verified at start, but everything must still be readable.
     let anonymous = home.least().replace(":eop.pub::", "::0102:");
     home.loads(&anonymous.replace(",pubcmd.cert", ",old.cert"));
@@ -460,6 +480,27 @@ fn publishing(home: &Home) -> String {
 }
 
 #[test]
+fn what_ends_the_run_is_told_at_start() {
+    let home = Home::new();
+    let said = home.loads(&home.least());
+    assert_says(
+        &said,
+        &["endpoints connect to us, at 127.0.0.1 (a free port)", "ends when interrupted\n"],
+    );
+    let said = home.loads(&format!("{}PubPeriod 1h\n", publishing(&home)));
+    let expected = "ends when interrupted or when the publication and its greeting are over";
+    assert_says(&said, &[expected]);
+    home.write("xpmgr.conf", home.least().as_bytes());
+    for (count, expected) in [
+        ("4294967295", "ends after sessions: 4294967295 (whatever becomes of their mlets) or when"),
+        ("4294967296", "ends when interrupted: the number of -n is no limit"),
+    ] {
+        let ended = run(home.command().args(["-n", count, "./mlet"]));
+        assert_says(&ended.stderr, &[expected]);
+    }
+}
+
+#[test]
 fn a_publication_loads_with_everything_it_names() {
     let home = Home::new();
     let more =
@@ -484,7 +525,10 @@ fn a_broker_that_cannot_be_found_is_code_5() {
     let home = Home::new();
     let ended = home.run_with(&publishing(&home).replace("127.0.0.1", "nowhere.invalid"));
     assert_eq!(ended.code, Some(5), "{}", ended.stderr);
-    assert_says(&ended.stderr, &["xpmgr.conf:2:12: cannot find the broker nowhere.invalid"]);
+    assert_says(
+        &ended.stderr,
+        &["xpmgr.conf:2:12: the broker cannot be used: cannot find nowhere.invalid"],
+    );
 }
 
 #[test]
@@ -494,7 +538,9 @@ fn what_cannot_be_published_is_refused_at_start() {
     for (options, expected) in [
         (["-i", "50%"], "-i 50%: it cannot be published"),
         (["-i", "a;b=c"], "-i a;b=c: it cannot be published"),
-        (["-p", "nowhere.invalid"], "-p nowhere.invalid: cannot find"),
+        (["-p", "nowhere.invalid"], "-p nowhere.invalid: cannot find nowhere.invalid: "),
+        (["-p", "224.0.0.1"], "-p 224.0.0.1: 224.0.0.1 is a multicast address"),
+        (["-p", "*"], "-p *: * stands for every address of this machine, and only -a takes it"),
         (["-p", "host:port"], "-p host:port: "),
     ] {
         let ended = run(home.command().args(options).arg("./mlet"));
@@ -505,6 +551,12 @@ fn what_cannot_be_published_is_refused_at_start() {
         publishing(&home).replace("::\n", "::controller_addr=nowhere.invalid;\n");
     let said = home.refused(&override_of_address);
     assert_says(&said, &["xpmgr.conf:5:67: cannot find nowhere.invalid"]);
+    home.write("xpmgr.conf", publishing(&home).as_bytes());
+    let ended = run(home.command().args(["-p", "0.0.0.0", "./mlet"]));
+    assert_says(
+        &ended.stderr,
+        &["WARN 0.0.0.0 is published as it is; no endpoint can connect to it"],
+    );
     // -i matters to nobody but the broker.
     home.write("xpmgr.conf", home.least().as_bytes());
     assert!(run(home.command().args(["-i", "50%", "./mlet"])).loaded);

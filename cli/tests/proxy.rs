@@ -240,6 +240,7 @@ fn a_bootstrap_with_some_connections_goes_on_with_a_warning_and_publishes_then()
     let manager = rig.spawn(&[]);
     let (_peer, published) = broker.take_publication(1);
     assert!(start.elapsed() >= Duration::from_millis(450), "not before the time is over");
+    manager.says("published as 127.0.0.1 without a port, so endpoints come to its port 20556");
     manager.says("only 1 of 3 connections");
     assert_eq!(published[0].value("controller_addr"), "127.0.0.1", "the host of -a");
     assert_eq!(rig.proxy.failed(), 2);

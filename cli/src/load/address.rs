@@ -1,9 +1,11 @@
 //! Names to socket addresses, before anything is opened.
 
+use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use engine::wire::address::HostPort;
+use engine::wire::escape::Escaped;
 
 /// Port of endpoints towards us and of a broker for publishers (protocol.md 7).
 pub(super) const EXPERIMENT_PORT: u16 = 20556;
@@ -12,13 +14,17 @@ pub(super) const PROXY_PORT: u16 = 20557;
 
 /// All addresses of a name at which there can be a connection, in the resolver's order, without
 /// duplicates; never empty.
-pub(super) fn resolve(address: &HostPort, default_port: u16) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn resolve(
+    address: &HostPort,
+    default_port: u16,
+) -> Result<Vec<SocketAddr>, AddressError> {
     let port = address.port.unwrap_or(default_port);
-    let mut found = distinct((address.host.as_str(), port).to_socket_addrs()?)?;
+    let found = (address.host.as_str(), port).to_socket_addrs().and_then(distinct);
+    let mut found = found.map_err(|cause| AddressError::not_found(&address.host, &cause))?;
     let flaw = found.iter().find_map(flaw);
     found.retain(|address| self::flaw(address).is_none());
     match flaw {
-        Some(flaw) if found.is_empty() => Err(io::Error::new(io::ErrorKind::InvalidInput, flaw)),
+        Some(flaw) if found.is_empty() => Err(AddressError(flaw)),
         _ => Ok(found),
     }
 }
@@ -44,7 +50,7 @@ fn flaw(address: &SocketAddr) -> Option<String> {
 }
 
 /// As [`resolve`], but `*` is the wildcard of IPv4 and IPv6.
-pub(super) fn resolve_to_listen(address: &HostPort) -> io::Result<Vec<SocketAddr>> {
+pub(super) fn resolve_to_listen(address: &HostPort) -> Result<Vec<SocketAddr>, AddressError> {
     if address.host != "*" {
         return resolve(address, EXPERIMENT_PORT);
     }
@@ -57,8 +63,34 @@ pub(super) fn resolve_to_listen(address: &HostPort) -> io::Result<Vec<SocketAddr
 pub(super) fn is_ours(address: SocketAddr) -> io::Result<()> {
     let mut any_port = address;
     any_port.set_port(0);
-    UdpSocket::bind(any_port).map(drop)
+    let socket = UdpSocket::bind(any_port)?;
+    // Which addresses broadcast depends on the interfaces; the kernel lets no plain socket send there. Nothing is sent.
+    match socket.connect(address) {
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            Err(io::Error::other("it is a broadcast address, which has no connections"))
+        }
+        _ => Ok(()),
+    }
 }
+
+/// Why a name gives no address at which there can be a connection, with what to do.
+#[derive(Debug)]
+pub(super) struct AddressError(String);
+
+impl AddressError {
+    fn not_found(host: &str, cause: &io::Error) -> Self {
+        let host = Escaped(host.as_bytes()).cut(200);
+        Self(format!("cannot find {host}: {cause}; check the name and the name servers"))
+    }
+}
+
+impl fmt::Display for AddressError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for AddressError {}
 
 fn distinct(addresses: impl Iterator<Item = SocketAddr>) -> io::Result<Vec<SocketAddr>> {
     let mut distinct = Vec::new();

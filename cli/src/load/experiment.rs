@@ -16,6 +16,16 @@ use crate::exit::{Exit, Failure};
 /// How endpoints judge us.
 const CONTROLLERS_CHAIN: TrustMode = TrustMode::EndpointAuthenticatesController;
 
+/// Which certificate an error is about: its place in the chain is not the one in the config file.
+fn which(error: &ChainError, chain: &[Certificate], files: &[String]) -> String {
+    let found = error.index().and_then(|index| Some((index, chain.get(index)?, files.get(index)?)));
+    found.map_or_else(String::new, |(index, certificate, file)| {
+        let (start, end) = (certificate.not_before.date(), certificate.not_after.date());
+        let kind = certificate.certificate_type;
+        format!("; certificate {index} is the {kind} of {file}, valid from {start} to {end}")
+    })
+}
+
 impl Loader<'_> {
     /// Loads all entries in file order.
     pub(super) fn experiments(
@@ -34,7 +44,7 @@ impl Loader<'_> {
         publishes: bool,
     ) -> Result<Experiment, Failure> {
         let line = settings.is_default.place.line;
-        let chain = self.chain(&settings, owner)?;
+        let (chain, files) = self.chain(&settings, owner)?;
         let trusted_operators = self.public_keys(&settings.trusted_operators)?;
         let mut verified = None;
         if trusted_operators.is_empty() {
@@ -45,7 +55,8 @@ impl Loader<'_> {
         } else {
             let found = verify_chain(&chain, &trusted_operators, CONTROLLERS_CHAIN, self.now);
             verified = Some(found.map_err(|error| {
-                let problem = format!("endpoints would refuse this chain: {error}");
+                let which = which(&error, &chain, &files);
+                let problem = format!("endpoints would refuse this chain: {error}{which}");
                 let advice = "it needs pubcmd for the controller key, delpriv for each delegation and \
                               exppriv of a key in TRUSTEDEOP_PATH, all valid now";
                 self.chain_failure(&settings, problem, advice)
@@ -86,21 +97,22 @@ impl Loader<'_> {
         }
     }
 
-    /// The certificates in configured order, with the controller key's swapped to the front.
+    /// The certificates in configured order, with the controller key's swapped to the front, and their files.
     fn chain(
         &self,
         settings: &ExperimentSettings,
         owner: &PublicKey,
-    ) -> Result<Vec<Certificate>, Failure> {
-        let mut chain = self.certificates(&settings.chain)?;
+    ) -> Result<(Vec<Certificate>, Vec<String>), Failure> {
+        let mut named = self.certificates(&settings.chain)?;
         let key_id = owner.key_id();
-        let Some(ours) = chain.iter().position(|entry| entry.subject_key_id == key_id) else {
+        let Some(ours) = named.iter().position(|(entry, _)| entry.subject_key_id == key_id) else {
             let problem =
                 format!("none of these certificates is for the controller key (key id {key_id})");
             let advice = "add the pubcmd certificate that the experimenter issued for this key";
             return Err(self.chain_failure(settings, problem, advice));
         };
-        chain.swap(0, ours);
+        named.swap(0, ours);
+        let (chain, files): (Vec<_>, Vec<_>) = named.into_iter().unzip();
         let size = check_size(chain.iter().map(Certificate::der), CONTROLLERS_CHAIN);
         // Whether it is a whole chain is asked where it is verified.
         if let Err(error @ (ChainError::TooMany { .. } | ChainError::TooLong { .. })) = size {
@@ -108,7 +120,7 @@ impl Loader<'_> {
             let advice = "leave out what does not belong to the controller key's chain";
             return Err(self.chain_failure(settings, problem, advice));
         }
-        Ok(chain)
+        Ok((chain, files))
     }
 
     fn chain_failure(

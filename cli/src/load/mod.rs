@@ -10,7 +10,6 @@ mod publication;
 #[cfg(test)]
 mod tests;
 
-use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -31,6 +30,7 @@ use engine::wire::time::Ticks;
 use nix::sys::signal::Signal;
 use zeroize::Zeroizing;
 
+use self::address::AddressError;
 use crate::args::Args;
 use crate::conf::{self, Complaint, Located, ProxySettings, Settings, Source};
 use crate::cores::{self, Cores};
@@ -101,7 +101,8 @@ fn read_config(args: &Args) -> Result<Source, Failure> {
     };
     let text = file::read(&path, FILE_LEN_MAX).map_err(|error| {
         let shown = Escaped(path.as_os_str().as_bytes());
-        let hint = if args.config.is_some() { "" } else { "; name another file with -c" };
+        let hint =
+            if args.config.is_some() { "" } else { "; `pktcred init` makes one, -c names another" };
         Failure::new(Exit::Config, format!("cannot read the config file {shown}: {error}{hint}"))
     })?;
     Ok(Source { path, text: text.to_vec() })
@@ -139,7 +140,7 @@ impl Loader<'_> {
         let failure = |exit, error: &dyn std::fmt::Display| {
             Failure::new(exit, format!("-a {}: {error}", shown(text)))
         };
-        let unusable = |error: io::Error| failure(Exit::Listen, &error);
+        let unusable = |error: AddressError| failure(Exit::Listen, &error);
         let name = self.args.addr.as_deref().map(HostPort::parse).transpose();
         let name = name.map_err(|error| failure(Exit::Usage, &error))?;
         let Some(settings) = proxy else {
@@ -165,7 +166,6 @@ impl Loader<'_> {
                 _ => Exit::Config,
             };
             let problem = format!("the controller key cannot be used: {error}");
-            let advice = match &error {
             if error.is_of_the_passphrase() {
                 let hint = match &error {
                     SecretError::Prompt(PromptError::NoTerminal(_)) => {
@@ -175,6 +175,7 @@ impl Loader<'_> {
                 };
                 return Failure::new(exit, problem + hint);
             }
+            let advice = match &error {
                 SecretError::Key(KeyError::WrongPassphrase) => {
                     "try again; of --passphrase-file the first line counts, blanks included"
                 }
@@ -241,12 +242,17 @@ impl Loader<'_> {
         Certificate::from_pem(&self.file(path)?).map_err(|error| self.no_certificate(path, &error))
     }
 
-    /// Every certificate in these files.
-    fn certificates(&self, paths: &[Located<PathBuf>]) -> Result<Vec<Certificate>, Failure> {
+    /// Every certificate in these files, each with the name of its file, escaped.
+    fn certificates(
+        &self,
+        paths: &[Located<PathBuf>],
+    ) -> Result<Vec<(Certificate, String)>, Failure> {
         let mut all = Vec::new();
         for path in paths {
             let listed = Certificate::list_from_pem(&self.file(path)?);
-            all.extend(listed.map_err(|error| self.no_certificate(path, &error))?);
+            let listed = listed.map_err(|error| self.no_certificate(path, &error))?;
+            let file = Escaped(path.value.as_os_str().as_bytes()).to_string();
+            all.extend(listed.into_iter().map(|certificate| (certificate, file.clone())));
         }
         Ok(all)
     }

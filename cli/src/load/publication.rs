@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 
 use engine::config::{ControllerAddr, Publication};
 use engine::wire::address::HostPort;
-use engine::wire::escape::Escaped;
 use engine::wire::key::PublicKey;
 use engine::wire::name_value::{Dialect, Pair};
 
@@ -28,10 +27,9 @@ impl Loader<'_> {
     ) -> Result<Addressed, Failure> {
         let broker = address::resolve(&settings.broker.value, address::EXPERIMENT_PORT);
         let broker = broker.map_err(|error| {
-            let name = settings.broker.value.to_string();
-            let problem = format!("cannot find the broker {}: {error}", Escaped(name.as_bytes()));
+            let problem = format!("the broker cannot be used: {error}");
             let complaint =
-                settings.broker.complain(problem, "check the name and the name servers");
+                settings.broker.complain(problem, "BrokerAddr is the broker's host[:port]");
             Failure::new(Exit::Publication, self.source.with_caret(&complaint))
         })?;
         let controller_addr = self.controller_addr(&settings, approach)?;
@@ -65,7 +63,17 @@ impl Loader<'_> {
             return Ok(ControllerAddr::Text(text.clone()));
         }
         let text = match (approach, &self.args.addr) {
-            (Approach::Proxy { name, .. }, _) => &name.host,
+            (Approach::Proxy { name, .. }, _) => {
+                if name.port.is_some_and(|port| port != address::PROXY_PORT) {
+                    tracing::warn!(
+                        "the proxy is published as {} without a port, so endpoints come to its port {}; if it \
+                         listens for them elsewhere, give that address with -p",
+                        name.host,
+                        address::EXPERIMENT_PORT
+                    );
+                }
+                &name.host
+            }
             (Approach::Passive { listen }, Some(text)) => {
                 if listen.iter().any(|address| address.ip().is_unspecified()) {
                     tracing::warn!("-a {text} is published as it is; give a real address with -p");
@@ -125,10 +133,17 @@ pub(super) fn resolvable(name: &HostPort) -> Result<(), String> {
     if name.port == Some(0) {
         return Err("nobody can connect to port 0; name the one at which endpoints reach us".into());
     }
-    let found = address::resolve(name, address::EXPERIMENT_PORT);
-    found
-        .map(drop)
-        .map_err(|error| format!("cannot find {}: {error}", Escaped(name.to_string().as_bytes())))
+    if name.host == "*" {
+        return Err("* stands for every address of this machine, and only -a takes it; name the one at which \
+                    endpoints reach us"
+            .into());
+    }
+    let found =
+        address::resolve(name, address::EXPERIMENT_PORT).map_err(|error| error.to_string())?;
+    if found.iter().any(|address| address.ip().is_unspecified()) {
+        tracing::warn!("{} is published as it is; no endpoint can connect to it", name.host);
+    }
+    Ok(())
 }
 
 fn usage(option: &str, text: &str, problem: &str) -> Failure {
