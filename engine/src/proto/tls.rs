@@ -291,7 +291,9 @@ pub fn reason(error: &Error) -> String {
 /// refused by, the files of `keys`.
 pub fn remedy(error: &Error, port: &str, keys: &str) -> String {
     match error {
-        Error::InvalidMessage(_) | Error::InappropriateMessage { .. } => {
+        Error::InvalidMessage(_)
+        | Error::InappropriateMessage { .. }
+        | Error::PeerSentOversizedRecord => {
             format!("is this {port}?")
         }
         _ => format!("both sides must accept the other's agent certificate ({keys})"),

@@ -190,6 +190,8 @@ fn bytes_that_are_no_tls_are_refused_as_soon_as_they_show_it() {
         let mut rig = Rig::new();
         let error = rig.set_up.handle_bytes(garbage).unwrap_err();
         assert!(matches!(error, SetUpError::Tls(_)), "{garbage:?}: {error}");
+        let said = error.to_string();
+        assert!(said.ends_with("is this a proxy's set-up port?"), "{garbage:?}: {said}");
     }
 }
 
