@@ -83,7 +83,7 @@ fn a_file_from_windows_loads_and_unknown_keys_warn() {
     let home = Home::new();
     let config = format!("# {}\n{}Colour blue\n", "x".repeat(5000), home.least());
     let said = home.loads(&config.replace('\n', "\r\n"));
-    assert_says(&said, &["WARN xpmgr.conf:5:1: this is no key of a config file"]);
+    assert_says(&said, &["WARN xpmgr.conf:5:1: unknown key '"]);
 }
 
 /// Whatever a wrong `-c` names may be secret.
@@ -105,7 +105,7 @@ fn nothing_is_repeated_of_a_secret_file_that_is_named_as_config_file() {
         ("both.conf", 3, "this is no config file: it holds a PEM section `PRIVATE KEY`"),
         ("xc.der", 3, "this is no config file: it is a private key in DER, not PEM"),
         ("pass", 3, "pass:2:1: this is no key of a config file; the line is ignored"),
-        ("typo.conf", 4, "typo.conf:4:1: this is no key of a config file; the line is ignored"),
+        ("typo.conf", 4, "typo.conf:4:1: unknown key 'Passphrase' is ignored"),
     ] {
         // The address, found to be of nobody behind the file, ends each run.
         let words = ["-vv", "-c", name, "-a", "224.0.0.1", "./mlet"];

@@ -348,10 +348,12 @@ impl<'a> Reader<'a> {
         self.values(key).into_iter().rfind(|value| !value.bytes.is_empty())
     }
 
-    /// Repeats nothing of the lines: the file may be another than was meant, and secret.
+    /// Repeats no value, and no key either where none is known: what stands there may be secret, or the file another
+    /// than was meant.
     fn warn_of_unknown_keys(&mut self) {
         let unknown =
             |entry: &&Entry<'_>| !KEYS.iter().any(|key| key.as_bytes() == entry.key.bytes);
+        let is_config = !self.entries.iter().all(|entry| unknown(&entry));
         let warnings = self.entries.iter().filter(unknown).map(|Entry { key, value }| {
             if key.bytes.is_empty() {
                 return value
@@ -360,7 +362,13 @@ impl<'a> Reader<'a> {
             let near = KEYS.iter().find(|known| known.as_bytes().eq_ignore_ascii_case(key.bytes));
             let advice =
                 near.map_or_else(|| "check the spelling".into(), |known| format!("write {known}"));
-            key.complain("this is no key of a config file; the line is ignored", advice)
+            // Every key is of letters alone; what is not is no misspelt one.
+            let is_name = key.bytes.iter().all(u8::is_ascii_alphabetic);
+            let problem = match is_config && is_name {
+                true => format!("unknown key '{key}' is ignored"),
+                false => "this is no key of a config file; the line is ignored".into(),
+            };
+            key.complain(problem, advice)
         });
         self.warnings.extend(warnings);
     }
