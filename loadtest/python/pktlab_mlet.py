@@ -31,6 +31,7 @@ from __future__ import annotations
 
 import array
 import ipaddress
+import operator
 import os
 import socket
 import struct
@@ -79,15 +80,38 @@ _RESULT, _MDATA, _NTAG, _NSTAT, _NDATA, _NDROP, _NBLOCK, _SUSPD = (
     0x40, 0x41, 0x60, 0x61, 0x62, 0x63, 0x64, 0x68,
 )  # fmt: skip
 
-STATUS: Dict[int, str] = {
-    0x0000: "SUCCESS", 0x0010: "ECTLBADMSG", 0x0011: "ECTLNOTSUP", 0x0012: "ECTLMONREJ",
-    0x0013: "ECTLMONUKN", 0x0020: "ECRTBADHDAT", 0x0021: "ECRTNOHDAT", 0x0022: "ECRTBADFRM",
-    0x0023: "ECRTNOSPACE", 0x0024: "ECRTBADHINT", 0x0030: "ESYSNOBUFS", 0x0031: "ESYSNOPERM",
-    0x0032: "ESKTINUSE", 0x0033: "ESKTNOTOPEN", 0x0034: "ESKTNOPRFAM", 0x0035: "ESKTNOPROTO",
-    0x0036: "ESKTNOADDR", 0x0037: "ESKTNOMATCH", 0x0038: "ESKTBADFILT", 0x0039: "ESKTPKTDENY",
-    0x003A: "ESKTOPNDENY", 0x0040: "ETCPNOPORT", 0x0041: "EPKTNOTSENT", 0x0042: "EUDPNOPORT",
-    0x0043: "EPKTTRUNC", 0x0044: "ENORES", 0x0048: "EMEMBADADR", 0xFFFF: "EUNKFAULT",
-}  # fmt: skip
+_STATUSES: Dict[int, Tuple[str, str]] = {
+    0x0000: ("SUCCESS", "success"),
+    0x0010: ("ECTLBADMSG", "malformed message"),
+    0x0011: ("ECTLNOTSUP", "type or operation not supported in this state"),
+    0x0012: ("ECTLMONREJ", "a monitor rejected it"),
+    0x0013: ("ECTLMONUKN", "a monitor crashed or is unusable"),
+    0x0020: ("ECRTBADHDAT", "program data bad or its digest not demanded by the chain"),
+    0x0021: ("ECRTNOHDAT", "START although demanded programs are missing"),
+    0x0022: ("ECRTBADFRM", "certificate form bad"),
+    0x0023: ("ECRTNOSPACE", "no space for certificate"),
+    0x0024: ("ECRTBADHINT", "unknown CDATA hint"),
+    0x0030: ("ESYSNOBUFS", "buffer space exhausted"),
+    0x0031: ("ESYSNOPERM", "no permission"),
+    0x0032: ("ESKTINUSE", "sktid already open"),
+    0x0033: ("ESKTNOTOPEN", "sktid not open or in an error state"),
+    0x0034: ("ESKTNOPRFAM", "family unsupported"),
+    0x0035: ("ESKTNOPROTO", "protocol unsupported"),
+    0x0036: ("ESKTNOADDR", "local address not available"),
+    0x0037: ("ESKTNOMATCH", "family or protocol differ from the open socket"),
+    0x0038: ("ESKTBADFILT", "bad capture filter"),
+    0x0039: ("ESKTPKTDENY", "packet denied by limits"),
+    0x003A: ("ESKTOPNDENY", "open denied by limits"),
+    0x0040: ("ETCPNOPORT", "TCP port unavailable"),
+    0x0041: ("EPKTNOTSENT", "packet not sent"),
+    0x0042: ("EUDPNOPORT", "UDP port unavailable"),
+    0x0043: ("EPKTTRUNC", "packet truncated"),
+    0x0044: ("ENORES", "resource limit reached"),
+    0x0048: ("EMEMBADADR", "bad memory address"),
+    0xFFFF: ("EUNKFAULT", "unknown"),
+}
+
+STATUS: Dict[int, str] = {status: name for status, (name, _) in _STATUSES.items()}
 """Names of statuses (`errid`)."""
 
 
@@ -119,8 +143,8 @@ class Refused(MletError):
     """The endpoint refused a request, or could not send a packet."""
 
     def __init__(self, what: str, status: int, detail: str = "") -> None:
-        name = STATUS.get(status, "unnamed status")
-        super().__init__(f"{what}: {name} (0x{status:04x}){detail}")
+        name, meaning = _STATUSES.get(status, ("unnamed status", ""))
+        super().__init__(f"{what}: {name} (0x{status:04x}){meaning and ': '}{meaning}{detail}")
         self.status = status
 
 
@@ -218,6 +242,9 @@ class Session:
         timeout: Optional[float] = 60.0,
     ) -> None:
         if isinstance(stream, int):
+            if address is None and "EPADDR" not in os.environ:
+                unset = "EPADDR is not set: this mlet serves one endpoint, for which pktxpmgr starts it"
+                raise MletError(f"{unset}; with -s use sessions(), or mlet-single before the mlet")
             stream = _socket_of(stream)
         self.address: str = os.environ.get("EPADDR", "") if address is None else address
         self.timeout = timeout
@@ -250,7 +277,7 @@ class Session:
         stream = Stream(self, remote, TCP)
         stream._nopen(buffer, _local(remote, 0) + _address(remote))
         try:
-            stream._wait_until_connected()
+            stream._wait_until_connected(remote)
         except (ConnectionFailed, Silence):
             stream.close()
             raise
@@ -273,7 +300,7 @@ class Session:
     def raw(self, address: str = "0.0.0.0", buffer: int = 0x10000) -> Packets:
         """A raw socket, if the endpoint may open one: whole IP packets. See Packets.capture."""
         packets = Packets(self, (address, 0), RAW)
-        packets._nopen(buffer, ipaddress.ip_address(address).packed)
+        packets._nopen(buffer, _ip(address).packed)
         return packets
 
     # Memory of the endpoint.
@@ -283,8 +310,8 @@ class Session:
         return self._read_memory(address, length, None)
 
     def _read_memory(self, address: int, length: int, deadline: Optional[float]) -> bytes:
-        where = struct.pack("!I", address)
-        request = where + struct.pack("!H", length)
+        where = _number("MREAD: address", address, 4)
+        request = where + _number("MREAD: length", length, 2, least=1)
         answer = self._exchange(_MREAD, request, "MREAD", deadline)
         if answer[:4] != where or len(answer) != 4 + length:
             raise MletError("the endpoint answered MREAD with other memory")
@@ -292,7 +319,7 @@ class Session:
 
     def write_memory(self, address: int, data: bytes) -> None:
         """Writes to the endpoint's memory."""
-        self.request(_MWRITE, struct.pack("!I", address) + data, "MWRITE")
+        self.request(_MWRITE, _number("MWRITE: address", address, 4) + data, "MWRITE")
 
     def clock(self) -> int:
         """The endpoint's clock, in nanoseconds since 1970."""
@@ -300,7 +327,7 @@ class Session:
 
     def yield_until(self, resume: int) -> None:
         """Lets the endpoint go, and asks it to come back at `resume`; ends the session."""
-        self.request(_YIELD, struct.pack("!Q", resume), "YIELD")
+        self.request(_YIELD, _number("YIELD: time", resume, 8), "YIELD")
         self.end()
 
     # Notifications.
@@ -416,7 +443,7 @@ class Session:
                 self._stream.settimeout(timeout)
                 data = self._stream.recv(0x10000)
             except socket.timeout:
-                raise Silence(f"nothing came for {timeout:.3f} s") from None
+                raise wait.silence() from None
             except OSError as error:
                 raise EndpointLeft(str(error)) from None
             if not data:
@@ -431,6 +458,7 @@ class _Wait:
     def __init__(self, deadline: Optional[float], silence: Optional[float]) -> None:
         self._deadline = deadline
         self._silence = silence
+        self._began = time.monotonic()
         self._looked = False
 
     def left(self) -> Optional[float]:
@@ -438,9 +466,16 @@ class _Wait:
         if self._deadline is None:
             return self._silence
         if self._looked and time.monotonic() >= self._deadline:
-            raise Silence("what was awaited did not come in time")
+            raise self.silence()
         self._looked = True
         return _left(self._deadline)
+
+    def silence(self) -> Silence:
+        """The error for a wait that is over, with the time that was given to it."""
+        if self._deadline is None:
+            return Silence(f"nothing came for {self._silence:.3f} s")
+        waited = max(self._deadline - self._began, 0.0)
+        return Silence(f"what was awaited did not come in {waited:.3f} s")
 
 
 class _Socket:
@@ -452,7 +487,7 @@ class _Socket:
             raise MletError("an endpoint has 256 sockets at most; close one")
         self.session = session
         self.sktid = free[0]
-        self.family = ipaddress.ip_address(named[0]).version
+        self.family = _ip(named[0]).version
         self.protocol = protocol
         self._tag = 0
         self._head = bytes([self.sktid, self.family, protocol])
@@ -481,10 +516,11 @@ class _Socket:
         return news.time
 
     def _nopen(self, buffer: int, addresses: bytes) -> None:
+        payload = self._head + _number("NOPEN: buffer", buffer, 4) + addresses
         # It may be open as well if no answer comes.
         self.session._open.add(self.sktid)
         try:
-            self.session.request(_NOPEN, self._head + struct.pack("!I", buffer) + addresses, "NOPEN")
+            self.session.request(_NOPEN, payload, "NOPEN")
         except Refused:
             self.session._open.discard(self.sktid)
             raise
@@ -494,7 +530,7 @@ class _Socket:
             self._tag = tag = self._tag % 0xFFFF + 1
         if not 1 <= tag <= 0xFFFF:
             raise MletError(f"NSEND: tag {tag} is not from 1 to 65535 (of tag 0 endpoints tell nothing)")
-        head = self._head + struct.pack("!QH", when, tag)
+        head = self._head + _number("NSEND: time", when, 8) + _number("NSEND: tag", tag, 2)
         self.session.request(_NSEND, head + remote + data, "NSEND")
         return tag
 
@@ -553,7 +589,7 @@ class Stream(_Socket):
 
     def finish(self, when: int = 0) -> None:
         """Closes our side, after everything that was to be sent."""
-        self.session.request(_NCTL, self._head + struct.pack("!QB", when, 1), "NCTL")
+        self.session.request(_NCTL, self._head + _number("NCTL: time", when, 8) + b"\x01", "NCTL")
 
     def _wait_until_established(self, timeout: Optional[float] = None) -> None:
         news = self._next((Changed,), timeout)
@@ -561,8 +597,9 @@ class Stream(_Socket):
             assert isinstance(news, Changed)
             raise ConnectionFailed(news.code)
 
-    def _wait_until_connected(self) -> None:
+    def _wait_until_connected(self, remote: Address) -> None:
         """As above, and looks into the endpoint's memory, which may be all that tells of a failure."""
+        what = f"no connection to {_told(remote)}"
         limit = self.session.timeout
         deadline = None if limit is None else time.monotonic() + limit
         while True:
@@ -580,12 +617,12 @@ class Stream(_Socket):
                     raise
                 state = 0
             if state < 0:
-                raise ConnectionFailed(*_FAILURES.get(state, (0xFF, _UNKNOWN_REASON)))
+                raise ConnectionFailed(*_FAILURES.get(state, (0xFF, _UNKNOWN_REASON)), what)
             if news is not None:
                 assert isinstance(news, Changed)
-                raise ConnectionFailed(news.code)
+                raise ConnectionFailed(news.code, what=what)
             if deadline is not None and time.monotonic() >= deadline:
-                raise Silence(f"no connection: the endpoint told nothing of it for {limit:.3f} s")
+                raise Silence(f"{what}: the endpoint told nothing of it for {limit:.3f} s")
 
     def _stands(self, news: Notification) -> bool:
         assert isinstance(news, Changed)
@@ -625,7 +662,7 @@ class Packets(_Socket):
 
     def capture(self, program: bytes, until: int = NEVER) -> None:
         """Receives from now on what the filter wants, an encoded program: see ebpf()."""
-        head = self._head + struct.pack("!Q", until)
+        head = self._head + _number("NCAP: time", until, 8)
         self.session.request(_NCAP, head + program, "NCAP")
 
     def send(self, packet: bytes, when: int = 0, tag: Optional[int] = None) -> int:
@@ -646,7 +683,9 @@ def ebpf(*instructions: Tuple[int, int, int, int, int]) -> bytes:
     (0xBF, 6, 1, 0, 0), r6 = context: no kernel takes these loads without.
     """
     body = b"".join(
-        struct.pack("!BBHI", opcode, to << 4 | source, offset & 0xFFFF, constant & 0xFFFFFFFF)
+        _number("eBPF: opcode", opcode, 1)
+        + _number("eBPF: registers", to << 4 | source, 1)
+        + struct.pack("!HI", offset & 0xFFFF, constant & 0xFFFFFFFF)
         for opcode, to, source, offset, constant in instructions
     )
     return b"\x00" + body
@@ -655,6 +694,8 @@ def ebpf(*instructions: Tuple[int, int, int, int, int]) -> bytes:
 def sessions(control: Union[int, socket.socket] = 0) -> Iterator[Session]:
     """The sessions of a mlet in singleton mode, as endpoints connect; ends when there are no more."""
     if isinstance(control, int):
+        if "EPADDR" in os.environ:
+            raise MletError("this mlet serves all endpoints from one process: start pktxpmgr with -s")
         control = _socket_of(control)
     descriptors: List[int] = []
     address = b""
@@ -748,7 +789,33 @@ def _peer(family: int, data: bytes) -> Tuple[Address, bytes]:
 
 
 def _address(address: Address) -> bytes:
-    return ipaddress.ip_address(address[0]).packed + struct.pack("!H", address[1])
+    return _ip(address[0]).packed + _number("port", address[1], 2)
+
+
+def _ip(address: str) -> Union[ipaddress.IPv4Address, ipaddress.IPv6Address]:
+    """An address of the endpoint's own, of which no name is known here."""
+    try:
+        return ipaddress.ip_address(address)
+    except ValueError:
+        raise MletError(f"{address} is no IP address; a socket's own is given as one") from None
+
+
+def _number(what: str, number: int, size: int, least: int = 0) -> bytes:
+    """An unsigned number of so many bytes, which `what` names if it is none."""
+    most = (1 << 8 * size) - 1
+    try:
+        whole = operator.index(number)
+    except TypeError:
+        raise MletError(f"{what}: {number!r} is no whole number") from None
+    if not least <= whole <= most:
+        raise MletError(f"{what}: {whole} is not from {least} to {most}")
+    return whole.to_bytes(size, "big")
+
+
+def _told(address: Address) -> str:
+    """As HOST:PORT."""
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _local(remote: Address, port: int) -> bytes:
@@ -759,9 +826,11 @@ def _local(remote: Address, port: int) -> bytes:
 def resolve(host: str, port: int, family: Optional[int] = None) -> Address:
     """An address of `host`, of IP version `family` if that is given; as notifications show it."""
     wanted = {4: socket.AF_INET, 6: socket.AF_INET6}
+    _number("port", port, 2)
     try:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    except OSError as error:
+    except (OSError, ValueError) as error:
+        # The latter is of a name that none can be.
         raise MletError(f"{host} has no address: {error}") from None
     for version in (4, 6) if family is None else (family,):
         for kind, _, _, _, address in found:

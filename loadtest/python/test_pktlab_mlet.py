@@ -15,7 +15,7 @@ from typing import Callable, Iterator, List, Tuple
 
 from pktlab_mlet import (
     ConnectionFailed, CutRequest, MletError, Refused, Sent, Session, Silence,
-    TooMuchKept, resolve, sessions,
+    TooMuchKept, ebpf, resolve, sessions,
 )  # fmt: skip
 
 HERE = Path(__file__).parent
@@ -106,7 +106,8 @@ class SessionTest(unittest.TestCase):
 
     def test_a_refusal_names_the_monitor(self) -> None:
         endpoint, _far = session(message(0x40, bytes.fromhex("001200010007")))
-        with self.assertRaisesRegex(Refused, "ECTLMONREJ.*monitor 1, its code 7") as caught:
+        said = r"ECTLMONREJ \(0x0012\): a monitor rejected it \(monitor 1, its code 7\)"
+        with self.assertRaisesRegex(Refused, said) as caught:
             endpoint.udp()
         self.assertEqual(caught.exception.status, 0x12)
 
@@ -138,6 +139,55 @@ class SessionTest(unittest.TestCase):
         self.assertEqual(udp.send(b"data", "192.0.2.7", 53), 1)
         udp._tag = 0xFFFF
         self.assertEqual(udp.send(b"data", "192.0.2.7", 53), 1)
+
+    def test_what_no_message_can_hold_is_refused_here_in_one_line(self) -> None:
+        endpoint, far = session(OK + OK)
+        udp, raw = endpoint.udp(), endpoint.raw()
+        far.recv(100)
+        for said, ask in (
+            ("port: 70000 is not from 0 to 65535", lambda: endpoint.connect("192.0.2.7", 70000)),
+            ("port: 70000 is not from 0 to 65535", lambda: udp.send(b"x", "192.0.2.7", 70000)),
+            ("port: -1 is not from 0 to 65535", lambda: endpoint.listen(-1)),
+            ("localhost is no IP address", lambda: endpoint.listen(0, "localhost")),
+            ("localhost is no IP address", lambda: endpoint.udp(0, "localhost")),
+            ("localhost is no IP address", lambda: endpoint.raw("localhost")),
+            ("a..b has no address", lambda: endpoint.connect("a..b", 80)),
+            ("NOPEN: buffer: -1 is not from 0 to 4294967295", lambda: endpoint.udp(buffer=-1)),
+            ("MREAD: length: 70000 is not from 1 to 65535", lambda: endpoint.read_memory(0, 70000)),
+            ("MREAD: length: 0 is not from 1 to 65535", lambda: endpoint.read_memory(0, 0)),
+            ("MREAD: address: -1 is not from 0", lambda: endpoint.read_memory(-1, 1)),
+            ("MWRITE: address: 4294967296 is not from 0", lambda: endpoint.write_memory(1 << 32, b"x")),
+            ("NSEND: time: 1.5 is no whole number", lambda: raw.send(b"x", when=1.5)),  # type: ignore[arg-type]
+            ("NCAP: time: -1 is not from 0", lambda: raw.capture(b"", until=-1)),
+            ("YIELD: time: -1 is not from 0", lambda: endpoint.yield_until(-1)),
+            ("eBPF: opcode: 256 is not from 0 to 255", lambda: ebpf((256, 0, 0, 0, 0))),
+        ):
+            with self.subTest(said=said), self.assertRaises(MletError) as refused:
+                ask()
+            self.assertRegex(str(refused.exception), rf"\A{said}")
+            self.assertNotIn("\n", str(refused.exception))
+        far.setblocking(False)
+        self.assertRaises(BlockingIOError, far.recv, 1)
+        self.assertEqual(endpoint._open, {udp.sktid, raw.sktid})
+
+    def test_silence_tells_how_long_was_waited_whatever_else_came(self) -> None:
+        endpoint, far = session(OK)
+        udp = endpoint.udp()
+        stop = threading.Event()
+
+        def chatter() -> None:
+            while not stop.wait(0.01):
+                far.sendall(message(0x60, struct.pack("!BHQ", 7, 1, 0)))
+
+        talking = threading.Thread(target=chatter)
+        talking.start()
+        try:
+            with self.assertRaisesRegex(Silence, "what was awaited did not come in 0.100 s"):
+                udp.receive(0.1)
+        finally:
+            stop.set()
+            talking.join()
+        self.assertGreater(len(endpoint._notifications), 0)
 
     def test_the_number_of_a_socket_that_may_be_open_is_not_used_again(self) -> None:
         endpoint, far = session(b"", timeout=0.01)
@@ -274,11 +324,12 @@ class ConnectTest(unittest.TestCase):
         ):
             failed = self.failure(self.state(number))
             self.assertEqual((failed.code, failed.reason), (code, reason))
+            self.assertEqual(str(failed), f"no connection to 192.0.2.7:80: {reason}")
 
     def test_a_code_is_believed_if_memory_tells_nothing(self) -> None:
         endpoint, far = session(OK + message(0x61, struct.pack("!BBBQB", 0, 4, 6, 0, 1)))
         far.sendall(message(0x40, b"\0\x48") + OK)
-        with self.assertRaisesRegex(ConnectionFailed, "no connection: refused or reset"):
+        with self.assertRaisesRegex(ConnectionFailed, "no connection to 192.0.2.7:80: refused or reset"):
             endpoint.connect("192.0.2.7", 80)
 
     def test_a_connection_may_be_made_after_some_looks(self) -> None:
@@ -349,6 +400,17 @@ class ErrorsTest(unittest.TestCase):
         self.assertRegex(ended.stderr, r"\Afetch_page.py: endpoint 192.0.2.9: NOPEN: ESYSNOPERM .*\n\Z")
 
 
+    def test_a_mlet_of_one_endpoint_and_one_of_all_say_which_way_they_are_started(self) -> None:
+        near, _far = socket.socketpair()
+        all_endpoints = [str(HERE / "time_datagrams.py"), "127.0.0.1", "7"]
+        ended = run(all_endpoints, stdin=near.fileno())
+        self.assertEqual(ended.returncode, 1)
+        self.assertRegex(ended.stderr, r"\Atime_datagrams.py: .*start pktxpmgr with -s\n\Z")
+        ended = run([str(HERE / "fetch_page.py"), "127.0.0.1"], near.fileno(), environment={})
+        self.assertEqual(ended.returncode, 1)
+        self.assertRegex(ended.stderr, r"\Afetch_page.py: EPADDR is not set.*sessions\(\).*mlet-single.*\n\Z")
+
+
 class ExamplesTest(unittest.TestCase):
     def test_a_page_that_is_none_is_a_failure(self) -> None:
         for data in (b"220 ready\r\n\r\n", b"HTTP/1.0 200 OK\r\n", b""):
@@ -361,7 +423,12 @@ class ExamplesTest(unittest.TestCase):
             self.assertRegex(ended.stderr, r"\Afetch_page.py: endpoint 192.0.2.9: .* no answer of HTTP\n\Z")
 
 
-def run(arguments: "list[str]", stdin: int) -> "subprocess.CompletedProcess[str]":
+ONE_ENDPOINT = {"EPADDR": "192.0.2.9"}
+
+
+def run(
+    arguments: "list[str]", stdin: int, environment: "dict[str, str]" = ONE_ENDPOINT
+) -> "subprocess.CompletedProcess[str]":
     """A mlet in a process of its own."""
     return subprocess.run(
         [sys.executable, *arguments],
@@ -369,7 +436,7 @@ def run(arguments: "list[str]", stdin: int) -> "subprocess.CompletedProcess[str]
         capture_output=True,
         text=True,
         timeout=60,
-        env={"EPADDR": "192.0.2.9", "PYTHONPATH": str(HERE)},
+        env={"PYTHONPATH": str(HERE), **environment},
         check=False,
     )
 
