@@ -12,7 +12,6 @@ use std::ffi::OsString;
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
@@ -20,7 +19,6 @@ use std::time::Duration;
 use clap::Args;
 use engine::wire::message::MessageType;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
-use tokio::signal::unix::SignalKind;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 
@@ -30,7 +28,7 @@ use crate::endpoint::subscribe::Subscriber;
 use crate::endpoint::{Endpoint, Session};
 use crate::home::{Home, HomeError};
 use crate::hosts::{Hosts, HostsError, Way};
-use crate::interrupts::Interrupts;
+use crate::interrupts::{Interrupt, Interrupts};
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::{Ended, Pktxpmgr, PktxpmgrError};
 use crate::report::{Report, Row};
@@ -70,8 +68,9 @@ pub(crate) struct Options {
     #[arg(long)]
     proxy: bool,
     /// End the run after this many seconds; pages that have not come by then have failed
-    #[arg(long, value_name = "SECONDS", default_value = "120")]
-    timeout: NonZeroU64,
+    #[arg(long, value_name = "SECONDS", default_value_t = 120)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    timeout: u64,
     /// Keep the throw-away credentials and the config file, and say where they are
     #[arg(long)]
     keep: bool,
@@ -89,7 +88,7 @@ enum DemoError {
     Pktxpmgr(PktxpmgrError),
     FewFds { needed: u64, limit: u64 },
     Io(io::Error),
-    Interrupted(SignalKind),
+    Interrupted(Interrupt),
     NoSuchEndpoint(usize),
 }
 
@@ -106,7 +105,7 @@ impl fmt::Display for DemoError {
                  raise the hard limit (`ulimit -Hn`) or use fewer --endpoints"
             ),
             Self::Io(error) => write!(f, "{error}"),
-            Self::Interrupted(_) => write!(f, "interrupted; everything was ended"),
+            Self::Interrupted(interrupt) => interrupt.fmt(f),
             Self::NoSuchEndpoint(number) => write!(f, "there is no endpoint {number} to fail"),
         }
     }
@@ -138,6 +137,12 @@ impl From<PktxpmgrError> for DemoError {
     }
 }
 
+impl From<Interrupt> for DemoError {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupted(interrupt)
+    }
+}
+
 impl From<io::Error> for DemoError {
     fn from(error: io::Error) -> Self {
         Self::Io(error)
@@ -152,7 +157,7 @@ impl DemoError {
             Self::NoSuchEndpoint(_) => 2,
             Self::Binary(_) => 3,
             Self::FewFds { .. } => 6,
-            Self::Interrupted(signal) => u8::try_from(128 + signal.as_raw_value()).unwrap_or(255),
+            Self::Interrupted(interrupt) => interrupt.exit_code(),
             Self::Home(_) | Self::Hosts(_) | Self::Pktxpmgr(_) | Self::Io(_) => 70,
         }
     }
@@ -220,17 +225,12 @@ struct Run<'a> {
 
 impl Run<'_> {
     async fn campaign(&self, interrupts: &mut Interrupts) -> Result<Report, DemoError> {
-        let deadline = Instant::now() + Duration::from_secs(self.options.timeout.get());
+        let deadline = Instant::now() + Duration::from_secs(self.options.timeout);
         let web = Web::start(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)).await?;
-        let (mut pktxpmgr, visitors) = tokio::select! {
-            started = self.start(web.address()) => started?,
-            interrupt = interrupts.next() => return Err(DemoError::Interrupted(interrupt)),
-        };
+        let (mut pktxpmgr, visitors) = interrupts.unless(self.start(web.address())).await??;
         let mut fleet = Fleet::start(visitors);
-        let ended = tokio::select! {
-            ended = timeout_at(deadline, fleet.finish(&mut pktxpmgr)) => Ok(ended.ok().flatten()),
-            interrupt = interrupts.next() => Err(interrupt),
-        };
+        let ended = interrupts.unless(timeout_at(deadline, fleet.finish(&mut pktxpmgr))).await;
+        let ended = ended.map(|in_time| in_time.ok().flatten());
         // With the endpoints gone every session ends, so that pktxpmgr has nothing to wait for.
         let sessions = fleet.leave().await;
         match ended {
@@ -240,7 +240,7 @@ impl Run<'_> {
                 if let Err(error) = pktxpmgr.stop().await {
                     console::note(format_args!("demo: {error}"));
                 }
-                Err(DemoError::Interrupted(interrupt))
+                Err(interrupt.into())
             }
         }
     }

@@ -1,5 +1,6 @@
 //! INT, TERM and HUP, turned into something to wait for.
 
+use std::fmt;
 use std::io;
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -10,6 +11,23 @@ pub(crate) struct Interrupts {
     int: Signal,
     term: Signal,
     hup: Signal,
+}
+
+/// What has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Interrupt(SignalKind);
+
+impl Interrupt {
+    /// How a run ends that was interrupted: as a shell tells it of a program that was ended by the signal.
+    pub(crate) fn exit_code(self) -> u8 {
+        u8::try_from(128 + self.0.as_raw_value()).unwrap_or(255)
+    }
+}
+
+impl fmt::Display for Interrupt {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("interrupted; everything was ended")
+    }
 }
 
 impl Interrupts {
@@ -26,11 +44,26 @@ impl Interrupts {
     }
 
     /// Waits for the next one.
-    pub(crate) async fn next(&mut self) -> SignalKind {
-        tokio::select! {
+    pub(crate) async fn next(&mut self) -> Interrupt {
+        Interrupt(tokio::select! {
             _ = self.int.recv() => SignalKind::interrupt(),
             _ = self.term.recv() => SignalKind::terminate(),
             _ = self.hup.recv() => SignalKind::hangup(),
+        })
+    }
+
+    /// Does this work, unless one comes first or has come already: then the work is dropped as far as it is.
+    ///
+    /// # Errors
+    /// That one.
+    pub(crate) async fn unless<T>(
+        &mut self,
+        work: impl Future<Output = T>,
+    ) -> Result<T, Interrupt> {
+        tokio::select! {
+            biased;
+            interrupt = self.next() => Err(interrupt),
+            done = work => Ok(done),
         }
     }
 }

@@ -1,4 +1,5 @@
-//! `pktfleet demo` as its user sees it: the real `pktxpmgr` of the same build, real mlet processes.
+//! `pktfleet demo` as its user sees it: the real `pktxpmgr` of the same build, real mlet processes. And how
+//! `pktfleet load`, which starts the same, ends when it is interrupted.
 //!
 //! Every run has its own directory for temporary files and its own names for the programs it starts, so
 //! that what it leaves behind cannot hide among the traces of others.
@@ -48,7 +49,7 @@ impl Scene {
         }
         let scene = Self { base };
         let built = Path::new(env!("CARGO_BIN_EXE_pktfleet"));
-        for program in ["pktfleet", "pktxpmgr", "mlet-http-get"] {
+        for program in ["pktfleet", "pktxpmgr", "mlet-http-get", "mlet-load"] {
             let from = built.with_file_name(program);
             assert!(from.exists(), "{} is missing: run `cargo build` first", from.display());
             fs::hard_link(from, scene.bin(program)).unwrap();
@@ -60,11 +61,11 @@ impl Scene {
         self.base.join("bin").join(program)
     }
 
-    fn command(&self, arguments: &[&str]) -> Command {
+    /// `pktfleet` with these words.
+    fn command(&self, words: &[&str]) -> Command {
         let mut command = Command::new(self.bin("pktfleet"));
         command
-            .arg("demo")
-            .args(arguments)
+            .args(words)
             .env("TMPDIR", self.base.join("tmp"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
@@ -73,7 +74,7 @@ impl Scene {
     }
 
     fn run(&self, arguments: &[&str]) -> Outcome {
-        let output = self.command(arguments).output().unwrap();
+        let output = self.command(&[&["demo"], arguments].concat()).output().unwrap();
         let text = |bytes| {
             let text = String::from_utf8(bytes).unwrap();
             debug_forms::assert_no_debug_form(&text);
@@ -230,30 +231,59 @@ fn an_interrupt_ends_and_removes_everything() {
     ] {
         let scene = Scene::new(&format!("interrupt-{code}{}", way.concat()));
         let mlet = scene.waiting_mlet();
-        let arguments = [&["--endpoints", "4", "--mlet", &mlet], way].concat();
+        let arguments = [&["demo", "--endpoints", "4", "--mlet", &mlet], way].concat();
         let mut child = scene.command(&arguments).spawn().unwrap();
         let mut stderr = BufReader::new(child.stderr.take().unwrap());
         let mut line = String::new();
         stderr.read_line(&mut line).unwrap();
         assert!(line.contains("127.0.0.1:"), "{line}");
         wait_for_mlets(&scene, 4, &mut child);
-        kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
-        let status = child.wait().unwrap();
-        let mut rest = String::new();
-        stderr.read_to_string(&mut rest).unwrap();
-        debug_forms::assert_no_debug_form(&rest);
-        assert_eq!(status.code(), Some(code), "{rest}");
+        interrupt(child, stderr, signal, code);
         scene.assert_nothing_left();
     }
+}
+
+#[test]
+fn an_interrupt_ends_a_measurement_and_removes_everything() {
+    let attack = ["--attack", "silent", "--attack-count", "20"];
+    for (signal, code, mode, more) in [
+        (Signal::SIGINT, 130, "idle", &[][..]),
+        (Signal::SIGTERM, 143, "echo", &[]),
+        (Signal::SIGHUP, 129, "up", &[]),
+        (Signal::SIGINT, 130, "echo", &attack),
+        (Signal::SIGTERM, 143, "short", &["--attack", "proxy", "--attack-count", "5"]),
+    ] {
+        let scene = Scene::new(&format!("load-{mode}-{code}"));
+        let words = ["load", mode, "--endpoints", "4", "--seconds", "60"];
+        let mut child = scene.command(&[&words, more].concat()).spawn().unwrap();
+        wait_for_mlets(&scene, 1, &mut child);
+        let stderr = child.stderr.take().unwrap();
+        let said = interrupt(child, stderr, signal, code);
+        assert_eq!(said, "load: interrupted; everything was ended\n");
+        scene.assert_nothing_left();
+    }
+}
+
+/// Sends the signal and checks how the run ends; what it says then.
+fn interrupt(mut child: Child, mut stderr: impl Read, signal: Signal, code: i32) -> String {
+    kill(Pid::from_raw(child.id().try_into().unwrap()), signal).unwrap();
+    let status = child.wait().unwrap();
+    let mut said = String::new();
+    stderr.read_to_string(&mut said).unwrap();
+    debug_forms::assert_no_debug_form(&said);
+    assert_eq!(status.code(), Some(code), "{said}");
+    said
 }
 
 /// Until `count` mlets run.
 fn wait_for_mlets(scene: &Scene, count: usize, child: &mut Child) {
     let started = Instant::now();
-    let is_mlet =
-        |process: &&String| process.contains("/bin/sh") && process.contains("waiting-mlet");
+    let is_mlet = |process: &&String| {
+        (process.contains("/bin/sh") && process.contains("waiting-mlet"))
+            || process.contains("/bin/mlet-load (")
+    };
     while scene.processes().iter().filter(is_mlet).count() < count {
-        assert!(child.try_wait().unwrap().is_none(), "the demo has ended");
+        assert!(child.try_wait().unwrap().is_none(), "the run has ended");
         assert!(started.elapsed() < Duration::from_secs(60), "{:?}", scene.processes());
         std::thread::yield_now();
     }
@@ -281,5 +311,12 @@ fn a_missing_program_is_named_with_its_remedy() {
     assert!(outcome.stderr.contains(missing.to_str().unwrap()), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("cargo build --release"), "{}", outcome.stderr);
     assert!(outcome.stderr.contains("--pktxpmgr PATH"), "{}", outcome.stderr);
+    let outcome = scene.run(&["--timeout", "0"]);
+    assert_eq!(outcome.code, Some(2));
+    assert!(
+        outcome.stderr.contains("'--timeout <SECONDS>': 0 is not in 1.."),
+        "{}",
+        outcome.stderr
+    );
     scene.assert_nothing_left();
 }

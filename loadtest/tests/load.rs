@@ -9,6 +9,7 @@ mod debug_forms;
 
 use std::fs::File;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 /// Runs `pktfleet load` for a second with these words; its exit code, JSON and errors.
 fn load(words: &[&str]) -> (Option<i32>, String, String) {
@@ -68,7 +69,7 @@ fn a_singleton_answers_in_every_session() {
 
 #[test]
 fn what_cannot_be_measured_is_said_and_is_a_failure() {
-    let cases: [(&[&str], i32, &str); 10] = [
+    let cases: [(&[&str], i32, &str); 14] = [
         (&["up", "--singleton"], 2, "--singleton goes with storm, idle and echo"),
         (&["idle", "--relay", "haproxy"], 2, "this relay cannot be measured in this mode"),
         (&["idle", "--attack", "silent"], 2, "--attack goes with short and echo"),
@@ -77,14 +78,30 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
         (&["short", "--attack", "silent", "--relay", "tokio"], 2, "--attack goes with pktxpmgr"),
         (&["short", "--attack-rate", "1"], 2, "--attack <KIND>"),
         (&["short", "--no-such-option"], 2, "--no-such-option"),
-        (&["short", "--cores", "1023-1023"], 1, "may not run on CPU 1023"),
-        (&["storm", "--endpoints", "100000000"], 1, "200000064 open files"),
+        (&["short", "--cores", "1023-1023"], 2, "--cores 1023: there is no such core here"),
+        (&["short", "--cores", "1-"], 2, "--cores 1-: there is no such core here"),
+        (&["echo", "--size", "16777216"], 2, "16777216 is not in 0..=16777215"),
+        (&["short", "--pktxpmgr", "/nowhere"], 3, "/nowhere cannot be executed"),
+        (
+            &["echo", "--endpoints", "1", "--mlet", "/bin/false"],
+            1,
+            "a session ended before its time",
+        ),
+        (&["storm", "--endpoints", "100000000"], 6, "200000064 open files"),
     ];
     for (words, expected, reason) in cases {
         let (code, json, errors) = load(words);
         assert_eq!((code, &*json), (Some(expected), ""), "{words:?}: {errors}");
         assert!(errors.contains(reason), "{errors}");
     }
+}
+
+#[test]
+fn messages_of_any_length_come_back_within_the_time_that_is_given() {
+    let began = Instant::now();
+    assert!(figure(&["echo", "--endpoints", "1", "--size", "16777215"], "round trips") > 0.0);
+    // The baseline alone would take minutes if it made all its round trips.
+    assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
 
 #[test]

@@ -13,7 +13,9 @@ use hdrhistogram::Histogram;
 
 use super::placement::Placement;
 
+/// Enough for a median, and longest that it may take: large messages take long.
 const ROUND_TRIPS: usize = 5_000;
+const TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Median round trip over TCP plus that over a socket pair.
 pub(super) fn round_trip(len: usize, on: Placement) -> io::Result<Duration> {
@@ -35,11 +37,13 @@ fn median<S: Read + Write + Send + 'static>(
     let echo = thread::spawn(move || -> io::Result<()> {
         far_core.map_or(Ok(()), cpu::pin_this_thread)?;
         let mut bytes = vec![0; len];
-        for _ in 0..ROUND_TRIPS {
-            far.read_exact(&mut bytes)?;
+        loop {
+            match far.read_exact(&mut bytes) {
+                Err(ended) if ended.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
+                read => read?,
+            }
             far.write_all(&bytes)?;
         }
-        Ok(())
     });
     // A thread of its own, because this one stays where it is.
     let ask = thread::spawn(move || -> io::Result<Duration> {
@@ -47,15 +51,19 @@ fn median<S: Read + Write + Send + 'static>(
         let mut histogram =
             Histogram::<u64>::new_with_max(60_000_000_000, 3).map_err(io::Error::other)?;
         let mut bytes = vec![0; len];
+        let end = Instant::now() + TIME_MAX;
         for _ in 0..ROUND_TRIPS {
             let began = Instant::now();
             near.write_all(&bytes)?;
             near.read_exact(&mut bytes)?;
             histogram.saturating_record(began.elapsed().as_nanos() as u64);
+            if Instant::now() >= end {
+                break;
+            }
         }
         Ok(Duration::from_nanos(histogram.value_at_quantile(0.5)))
     });
-    // Joined first: whichever fails drops its end, and the other ends too.
+    // Joined first: it drops its end, and the other ends too.
     let median = ask.join().map_err(|_| io::Error::other("the asking thread panicked"))?;
     echo.join().map_err(|_| io::Error::other("the echo thread panicked"))??;
     median

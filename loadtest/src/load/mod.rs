@@ -32,10 +32,12 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use engine::sys::{cpu, limits};
+use engine::wire::message::PAYLOAD_LEN_MAX;
 
 use crate::binaries::{self, BinaryError};
 use crate::console;
 use crate::home::{Home, HomeError, Surroundings};
+use crate::interrupts::{Interrupt, Interrupts};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
 use crate::tls_reason;
 use placement::Placement;
@@ -56,7 +58,8 @@ pub(crate) struct Options {
     endpoints: usize,
     /// Payload bytes of a message (echo, up, down)
     #[arg(long, value_name = "BYTES", default_value_t = 60)]
-    size: usize,
+    #[arg(value_parser = clap::value_parser!(u32).range(..=PAYLOAD_LEN_MAX as i64))]
+    size: u32,
     /// How long to measure (short, idle, echo, up, down)
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     seconds: u64,
@@ -132,7 +135,7 @@ pub(crate) enum LoadError {
     /// A core that this process may not use, or that is not there.
     NoCore {
         option: &'static str,
-        core: usize,
+        core: String,
         allowed: Vec<usize>,
     },
     /// Not one of these was measured.
@@ -148,7 +151,10 @@ pub(crate) enum LoadError {
     Output(io::Error),
     /// An endpoint could not be set up or its session ended early.
     Endpoint(String),
+    /// A session ended although its mlet was to stay.
+    EndedEarly,
     Io(io::Error),
+    Interrupted(Interrupt),
 }
 
 impl fmt::Display for LoadError {
@@ -190,7 +196,12 @@ impl fmt::Display for LoadError {
             ),
             Self::Output(cause) => write!(f, "the result cannot be written: {cause}"),
             Self::Endpoint(error) => f.write_str(error),
+            Self::EndedEarly => f.write_str(
+                "a session ended before its time: the mlet has ended, or what stands before it; one that is given \
+                 with --mlet must do what mlet-load does (see mlet-load --help) until its session ends",
+            ),
             Self::Io(error) => f.write_str(&tls_reason::reason(error)),
+            Self::Interrupted(interrupt) => interrupt.fmt(f),
         }
     }
 }
@@ -221,11 +232,21 @@ impl From<io::Error> for LoadError {
     }
 }
 
+impl From<Interrupt> for LoadError {
+    fn from(interrupt: Interrupt) -> Self {
+        Self::Interrupted(interrupt)
+    }
+}
+
 impl LoadError {
-    /// 2 for what was typed wrong, as with all programs here.
+    /// As the demo's: 2 for what was typed wrong, 3 for something missing, 6 for a limit, 128 and its number
+    /// for a signal.
     fn exit_code(&self) -> u8 {
         match self {
             Self::Unfit(_) | Self::NoCore { .. } => 2,
+            Self::Binary(_) => 3,
+            Self::FewFds { .. } => 6,
+            Self::Interrupted(interrupt) => interrupt.exit_code(),
             _ => 1,
         }
     }
@@ -269,22 +290,26 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
         ("--mlet-core", options.mlet_core),
         ("--attack-core", attacker),
     ] {
-        check_core(option, core)?;
+        placement::check(option, core.as_slice())?;
     }
+    let cores = placement::cores(&options.cores)?;
     let endpoints = options.endpoints.saturating_add(options.attack.connections()) as u64;
     let limit = limits::raise_open_files()?;
     if fds_needed(endpoints) > limit {
         return Err(LoadError::FewFds { endpoints, limit });
     }
     if let Some(kind) = options.attack.kind() {
-        return attack::run(options, kind);
+        return attack::run(options, kind, cores);
     }
-    let placement = Placement::new(&options.cores, options.own_core, options.mlet_core)?;
-    let home = Home::create(options.endpoints, false, Surroundings::default())?;
-    let mlet = mlet(options, &home)?;
+    let placement = Placement::new(&cores, options.own_core, options.mlet_core);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        let (relay, controller) = start(options, placement, &home, mlet).await?;
+        // Before there is anything to clean up: from here on a signal only asks.
+        let mut interrupts = Interrupts::listen()?;
+        let home = Home::create(options.endpoints, false, Surroundings::default())?;
+        let mlet = mlet(options, &home)?;
+        let started = interrupts.unless(start(options, placement, &home, mlet)).await;
+        let (relay, controller) = started??;
         if let Some(core) = options.own_core {
             // After the start, for mlets run where pktxpmgr was started.
             cpu::pin_this_thread(core)?;
@@ -292,22 +317,16 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
         let endpoints = home.endpoints(controller)?;
         let duration = Duration::from_secs(options.seconds);
         let what = (options.mode, options.relay, placement);
-        let measured = modes::measure(what, endpoints, options.size, duration, relay.pid()).await;
+        let size = options.size as usize;
+        let measure = modes::measure(what, endpoints, size, duration, relay.pid());
+        let measured = interrupts.unless(measure).await;
         let log_tail = relay.stop().await?;
-        let mut report = measured?;
+        let mut report = measured??;
         if counts_enters(options) {
             report.take_log(&log_tail);
         }
         Ok(report)
     })
-}
-
-fn check_core(option: &'static str, core: Option<usize>) -> Result<(), LoadError> {
-    let allowed = cpu::allowed_cores()?;
-    match core {
-        Some(core) if !allowed.contains(&core) => Err(LoadError::NoCore { option, core, allowed }),
-        _ => Ok(()),
-    }
 }
 
 /// Whether the ring is asked how often it was entered; that costs debug lines for each session.

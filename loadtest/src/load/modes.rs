@@ -99,6 +99,32 @@ pub(super) async fn read_to_end(stream: &mut Stream) -> Result<(), LoadError> {
     Ok(())
 }
 
+/// Sends a message and takes what comes back, both at once: the mlet answers before it has all, and what is
+/// on the way of a long one finds no room until some of the answer is taken.
+pub(super) async fn round_trip(
+    stream: &mut Stream,
+    message: &[u8],
+    answer: &mut [u8],
+) -> Result<(), LoadError> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let send = async {
+        writer.write_all(message).await?;
+        writer.flush().await
+    };
+    tokio::try_join!(biased; send, reader.read_exact(answer)).map_err(ended_early)?;
+    if answer == message { Ok(()) } else { Err(LoadError::Endpoint("wrong echo".into())) }
+}
+
+/// What it means that a session in which the mlet was to stay fails.
+fn ended_early(error: io::Error) -> LoadError {
+    match error.kind() {
+        io::ErrorKind::UnexpectedEof
+        | io::ErrorKind::BrokenPipe
+        | io::ErrorKind::ConnectionReset => LoadError::EndedEarly,
+        _ => error.into(),
+    }
+}
+
 async fn short(
     report: &mut Report,
     relay: Relay,
@@ -162,14 +188,8 @@ async fn storm(
         ups.saturating_record(up.as_nanos() as u64);
         requests.spawn(async move {
             let mut answer = vec![0; message.len()];
-            stream.write_all(&message).await?;
-            stream.flush().await?;
-            stream.read_exact(&mut answer).await?;
-            if answer == message {
-                Ok(stream)
-            } else {
-                Err(LoadError::Endpoint("wrong echo".into()))
-            }
+            round_trip(&mut stream, &message, &mut answer).await?;
+            Ok(stream)
         });
     }
     let answered = join(requests).await?;
@@ -221,9 +241,7 @@ async fn echo(
             let (mut times, mut answer) = (Vec::new(), vec![0; message.len()]);
             while began.elapsed() < duration {
                 let trip_began = Instant::now();
-                stream.write_all(&message).await?;
-                stream.flush().await?;
-                stream.read_exact(&mut answer).await?;
+                round_trip(&mut stream, &message, &mut answer).await?;
                 times.push(trip_began.elapsed());
             }
             Ok(times)
@@ -278,7 +296,7 @@ async fn send_until(mut stream: Stream, message: Vec<u8>, end: Instant) -> Resul
     let batch = message.repeat((READ_LEN / message.len()).max(1));
     let mut sent = 0;
     while Instant::now() < end {
-        stream.write_all(&batch).await?;
+        stream.write_all(&batch).await.map_err(ended_early)?;
         sent += batch.len() as u64;
     }
     Ok(sent)
@@ -287,8 +305,8 @@ async fn send_until(mut stream: Stream, message: Vec<u8>, end: Instant) -> Resul
 async fn take_until(mut stream: Stream, _message: Vec<u8>, end: Instant) -> Result<u64, LoadError> {
     let (mut taken, mut bytes) = (0, vec![0; READ_LEN]);
     while Instant::now() < end {
-        match stream.read(&mut bytes).await? {
-            0 => return Err(LoadError::Endpoint("the mlet ended early".into())),
+        match stream.read(&mut bytes).await.map_err(ended_early)? {
+            0 => return Err(LoadError::EndedEarly),
             len => taken += len as u64,
         }
     }

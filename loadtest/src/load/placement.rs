@@ -7,6 +7,8 @@ use engine::sys::cpu;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
+use super::LoadError;
+
 /// The cores of one session's parts; `None` where the kernel chooses.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Placement {
@@ -16,37 +18,50 @@ pub(super) struct Placement {
 }
 
 impl Placement {
-    /// With a relay on `cores`, as `pktxpmgr --cores` takes them: on one core only it has a place.
-    pub(super) fn new(
-        cores: &str,
-        endpoint: Option<usize>,
-        mlet: Option<usize>,
-    ) -> io::Result<Self> {
-        let relay = match cores.split_once('-') {
-            Some((first, last)) if first == last => first.parse().ok(),
-            None if cores == "1" => cpu::allowed_cores()?.first().copied(),
+    /// With a relay on `cores`: on one core only it has a place.
+    pub(super) fn new(cores: &[usize], endpoint: Option<usize>, mlet: Option<usize>) -> Self {
+        let relay = match cores {
+            [core] => Some(*core),
             _ => None,
         };
-        Ok(Self { endpoint, relay, mlet })
+        Self { endpoint, relay, mlet }
     }
 }
 
 /// The cores that `pktxpmgr --cores` takes, by its list or by how many of those that this process may use.
 ///
 /// # Errors
-/// It is neither.
-pub(super) fn cores(text: &str) -> io::Result<Vec<usize>> {
-    if let Ok(count) = text.parse() {
-        return Ok(cpu::allowed_cores()?.into_iter().take(count).collect());
+/// It is neither, or there are not so many.
+pub(super) fn cores(text: &str) -> Result<Vec<usize>, LoadError> {
+    let allowed = cpu::allowed_cores()?;
+    let none = |allowed| LoadError::NoCore { option: "--cores", core: text.to_owned(), allowed };
+    if let Ok(count) = text.parse::<usize>() {
+        return match allowed.get(..count) {
+            Some(cores @ [_, ..]) => Ok(cores.to_vec()),
+            _ => Err(none(allowed)),
+        };
     }
     let range = |part: &str| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse().ok()?..=last.parse().ok()?)
+        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
     };
     let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    let ranges =
-        ranges.ok_or_else(|| io::Error::other(format!("--cores {text}: no list of cores")))?;
-    Ok(ranges.into_iter().flatten().collect())
+    let Some(ranges) = ranges else { return Err(none(allowed)) };
+    let cores: Vec<_> = ranges.into_iter().flatten().collect();
+    check("--cores", &cores)?;
+    Ok(cores)
+}
+
+/// That this process may use these cores.
+///
+/// # Errors
+/// One of them it may not, or there is no such core.
+pub(super) fn check(option: &'static str, cores: &[usize]) -> Result<(), LoadError> {
+    let allowed = cpu::allowed_cores()?;
+    match cores.iter().find(|core| !allowed.contains(core)) {
+        Some(core) => Err(LoadError::NoCore { option, core: core.to_string(), allowed }),
+        None => Ok(()),
+    }
 }
 
 /// Lets a process, with all threads it has, run on these cores only.
@@ -70,10 +85,20 @@ mod tests {
 
     #[test]
     fn cores_are_a_list_or_a_count() {
-        assert_eq!(cores("0,2-4").unwrap(), [0, 2, 3, 4]);
-        assert_eq!(cores("3-3").unwrap(), [3]);
-        assert_eq!(cores("1").unwrap(), cpu::allowed_cores().unwrap()[..1]);
-        assert!(cores("1-").is_err() && cores("x").is_err());
+        let allowed = cpu::allowed_cores().unwrap();
+        let (first, last) = (allowed[0], allowed[allowed.len() - 1]);
+        assert_eq!(cores(&format!("{first},{last}-{last}")).unwrap(), [first, last]);
+        assert_eq!(cores(&format!("{first}-{first}")).unwrap(), [first]);
+        assert_eq!(cores("1").unwrap(), [first]);
+        let many = (allowed.len() + 1).to_string();
+        for none in ["1-", "x", "", "0", "0,1023", &many] {
+            let error = cores(none).unwrap_err().to_string();
+            let said = format!(
+                "--cores {}: there is no such core here; ",
+                if none == "0,1023" { "1023" } else { none }
+            );
+            assert!(error.starts_with(&said), "{error}");
+        }
     }
 
     #[test]
@@ -92,11 +117,8 @@ mod tests {
 
     #[test]
     fn a_relay_has_a_place_only_on_one_core() {
-        let relay = |cores| Placement::new(cores, None, None).unwrap().relay;
-        assert_eq!(relay("1"), cpu::allowed_cores().unwrap().first().copied());
-        assert_eq!(relay("3-3"), Some(3));
-        assert_eq!(relay("2"), None);
-        assert_eq!(relay("0-1"), None);
-        assert_eq!(relay("0,2"), None);
+        let relay = |cores| Placement::new(cores, None, None).relay;
+        assert_eq!(relay(&[3]), Some(3));
+        assert_eq!(relay(&[0, 2]), None);
     }
 }

@@ -59,9 +59,13 @@ impl Report {
     /// One figure a line, `-` for one that was not measured.
     pub(super) fn table(&self) -> String {
         let width = self.figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
-        let line = |Figure { name, value, unit }: &Figure| match value.is_finite() {
-            true => format!("{name:<width$} {value:>14.3} {unit}"),
-            false => format!("{name:<width$} {:>14} {unit}", "-"),
+        let line = |Figure { name, value, unit }: &Figure| {
+            // A count is whole.
+            let decimals = if unit.is_empty() && value.fract() == 0.0 { 0 } else { 3 };
+            match value.is_finite() {
+                true => format!("{name:<width$} {value:>14.decimals$} {unit}"),
+                false => format!("{name:<width$} {:>14} {unit}", "-"),
+            }
         };
         self.figures.iter().map(line).collect::<Vec<_>>().join("\n")
     }
@@ -109,7 +113,16 @@ mod tests {
         let mut report = Report::default();
         report.add("p99", f64::NAN, "us");
         report.add(format!("{} p99", "base"), 2.5, "us");
-        assert_eq!(report.json(), r#"{"p99 [us]": null, "base p99 [us]": 2.5}"#);
-        assert_eq!(report.table(), "p99                   - us\nbase p99          2.500 us");
+        report.add("threads", 3.0, "");
+        report.add("ratio", 1.5, "");
+        let json = r#"{"p99 [us]": null, "base p99 [us]": 2.5, "threads": 3, "ratio": 1.5}"#;
+        assert_eq!(report.json(), json);
+        let table = [
+            "p99                   - us",
+            "base p99          2.500 us",
+            "threads               3 ",
+            "ratio             1.500 ",
+        ];
+        assert_eq!(report.table(), table.join("\n"));
     }
 }

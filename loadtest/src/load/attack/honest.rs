@@ -8,7 +8,7 @@
 
 use std::time::{Duration, Instant};
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
@@ -16,7 +16,7 @@ use super::hosts::BrokerClient;
 use super::victim::Doors;
 use crate::endpoint::Endpoint;
 use crate::load::LoadError;
-use crate::load::modes::{Stream, message, read_to_end};
+use crate::load::modes::{Stream, message, read_to_end, round_trip};
 
 /// Longest that one session, round trip or publication may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);
@@ -182,10 +182,7 @@ async fn open(endpoint: &Endpoint) -> Result<Stream, LoadError> {
 
 async fn echo(stream: &mut Stream, message: &[u8]) -> Result<(), LoadError> {
     let mut answer = vec![0; message.len()];
-    stream.write_all(message).await?;
-    stream.flush().await?;
-    stream.read_exact(&mut answer).await?;
-    if answer == message { Ok(()) } else { Err(LoadError::Endpoint("wrong echo".into())) }
+    round_trip(stream, message, &mut answer).await
 }
 
 async fn within_patience<T>(

@@ -34,6 +34,7 @@ use tokio::time::sleep;
 use super::report::Report;
 use super::{LoadError, Mode, Options, Relay};
 use crate::home::{Agent, Home, Surroundings};
+use crate::interrupts::Interrupts;
 use attacker::Running;
 use honest::Honest;
 use plan::Plan;
@@ -141,6 +142,8 @@ impl AttackOptions {
 struct Run<'a> {
     options: &'a Options,
     kind: Attack,
+    /// Where the victim runs.
+    cores: Vec<usize>,
     home: Home,
     /// Of broker or proxy.
     agent: Agent,
@@ -149,7 +152,7 @@ struct Run<'a> {
 }
 
 /// Measures all rounds.
-pub(super) fn run(options: &Options, kind: Attack) -> Result<Report, LoadError> {
+pub(super) fn run(options: &Options, kind: Attack, cores: Vec<usize>) -> Result<Report, LoadError> {
     if options.relay != Relay::Pktxpmgr || options.singleton {
         return Err(LoadError::Unfit("--attack goes with pktxpmgr, and without --singleton"));
     }
@@ -166,14 +169,16 @@ pub(super) fn run(options: &Options, kind: Attack) -> Result<Report, LoadError> 
         (Mode::Echo, _) => {}
         _ => return Err(LoadError::Unfit("--attack goes with short and echo")),
     }
+    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    // Before there is anything to clean up: from here on a signal only asks.
+    let mut interrupts = runtime.block_on(async { Interrupts::listen() })?;
     let agent = Agent::new()?;
     let proxy_root = (kind == Attack::Proxy).then(|| agent.key.public_key());
     // The attackers' keys behind those of the honest.
     let identities = options.endpoints + options.attack.count(kind).min(500);
     let home = Home::create(identities, false, Surroundings { broker: None, proxy_root })?;
     let background = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let run = Run { options, kind, home, agent, background };
-    let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
+    let run = Run { options, kind, cores, home, agent, background };
     // The worker of the background is started by now, and runs where it likes.
     run.background.block_on(async { tokio::task::yield_now().await });
     if let Some(core) = options.own_core {
@@ -182,18 +187,22 @@ pub(super) fn run(options: &Options, kind: Attack) -> Result<Report, LoadError> 
     let mut figures = Vec::new();
     for _ in 0..options.attack.rounds {
         for phase in Phase::ALL {
-            figures.push((phase, runtime.block_on(run.measure(phase))?));
+            figures.push((phase, runtime.block_on(run.measure(phase, &mut interrupts))?));
         }
     }
     rounds::report(&figures)
 }
 
 impl Run<'_> {
-    async fn measure(&self, phase: Phase) -> Result<Figures, LoadError> {
-        let victim = self.in_background(self.victim()).await?;
-        let measured = self.measure_at(phase, &victim).await;
+    async fn measure(
+        &self,
+        phase: Phase,
+        interrupts: &mut Interrupts,
+    ) -> Result<Figures, LoadError> {
+        let victim = interrupts.unless(self.in_background(self.victim())).await??;
+        let measured = interrupts.unless(self.measure_at(phase, &victim)).await;
         let stopped = self.in_background(victim.stop()).await;
-        let figures = measured?;
+        let figures = measured??;
         stopped.map(|()| figures)
     }
 
@@ -278,12 +287,17 @@ impl Run<'_> {
         let [address, _] = victim.honest();
         let mut endpoints = self.home.endpoints(address)?;
         endpoints.truncate(self.options.endpoints);
-        Ok(Honest::at_manager(endpoints, self.options.mode == Mode::Echo, self.options.size))
+        Ok(Honest::at_manager(
+            endpoints,
+            self.options.mode == Mode::Echo,
+            self.options.size as usize,
+        ))
     }
 
     /// Starts what is to be attacked. The future borrows nothing, so that it can run elsewhere.
     fn victim(&self) -> impl Future<Output = Result<Victim, LoadError>> + Send + 'static + use<> {
-        let parts = victim::Parts::new(self.options, self.kind, &self.home, &self.agent);
+        let parts =
+            victim::Parts::new((self.options, &self.cores), self.kind, &self.home, &self.agent);
         async move { Victim::start(parts?).await }
     }
 }

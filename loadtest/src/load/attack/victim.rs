@@ -47,7 +47,7 @@ pub(super) struct Parts {
 
 impl Parts {
     pub(super) fn new(
-        options: &Options,
+        (options, cores): (&Options, &[usize]),
         kind: Attack,
         home: &Home,
         agent: &Agent,
@@ -72,7 +72,7 @@ impl Parts {
             options: words,
             mlet: vec![program.into(), role.into(), options.size.to_string().into(), core.into()],
             agent: agent_files(home, agent)?,
-            cores: placement::cores(&options.cores)?,
+            cores: cores.to_vec(),
         })
     }
 }
