@@ -18,7 +18,8 @@ use mlet::{
 #[cfg(test)]
 mod scripted_endpoint;
 
-const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]";
+const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]\n\
+    prints a line for its endpoint: address, down or up, bytes, seconds, megabytes a second";
 const SKTID: u8 = 1;
 /// Of every chunk: that one has left is all there is to know.
 const TAG: NonZeroU16 = NonZeroU16::MIN;

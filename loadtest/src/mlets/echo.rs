@@ -12,6 +12,7 @@
 use std::fmt::Display;
 use std::io;
 use std::process::ExitCode;
+use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use clap::Parser;
@@ -29,26 +30,45 @@ const ADDRESS: u32 = 0x1001_0000;
 /// A write of so many bytes to a pipe is not mixed with others (`PIPE_BUF` on Linux).
 const LOG_LEN_MAX: usize = 4096;
 
+/// What `--help` says of the output.
+const PRINTS: &str = "Prints a line for its endpoint: address, requests, p50, p90, p99, p99.9 and max in microseconds";
+
 /// Request/response latency between a mlet and its endpoint, through pktxpmgr's relay
 #[derive(Debug, Parser)]
-#[command(name = "mlet-echo", version)]
+#[command(name = "mlet-echo", version, after_help = PRINTS)]
 struct Options {
     /// Requests to send
-    #[arg(long, value_name = "N", default_value = "1000")]
+    #[arg(long, value_name = "N", default_value = "1000", value_parser = whole::<u64>)]
     count: u64,
     /// Bytes of each answer
-    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = clap::value_parser!(u16).range(1..))]
+    #[arg(long, value_name = "BYTES", default_value = "64", value_parser = whole::<u16>)]
     size: u16,
     /// Requests a second [default: each as soon as the one before is answered]
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    #[arg(long, value_name = "N", value_parser = whole::<u32>)]
     rate: Option<u32>,
     /// Print the whole histogram as well, in HdrHistogram's log format, its values in nanoseconds
     #[arg(long)]
     hlog: bool,
 }
 
+/// A number that counts something.
+fn whole<N: FromStr + PartialOrd + From<bool>>(text: &str) -> Result<N, &'static str> {
+    let number = text.parse().ok().filter(|number| *number >= N::from(true));
+    number.ok_or("it is no whole number from 1, or too large")
+}
+
 fn main() -> ExitCode {
-    let options = Options::parse();
+    let options = match Options::try_parse() {
+        Ok(options) => options,
+        Err(told) if !told.use_stderr() => told.exit(),
+        // One line that names us: standard error is shared by all mlets.
+        Err(told) => {
+            let told = told.to_string();
+            let what = told.lines().next().unwrap_or_default().trim_start_matches("error: ");
+            mlet::complain(&format!("mlet-echo: {what}; see mlet-echo --help"));
+            return ExitCode::FAILURE;
+        }
+    };
     mlet::run("mlet-echo", |client, endpoint, _| {
         let (date, started) = (SystemTime::now(), Instant::now());
         let latencies = measure(client, &options)?;

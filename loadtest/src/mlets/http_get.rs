@@ -19,7 +19,8 @@ use mlet::{
 #[cfg(test)]
 mod scripted_endpoint;
 
-const USAGE: &str = "mlet-http-get [DOMAIN[:PORT] [PATH]]";
+const USAGE: &str = "mlet-http-get [DOMAIN[:PORT] [PATH]]\n\
+    prints a line for its endpoint: address, key, status line of HTTP, page";
 const DEFAULT_DOMAIN: &str = "www.example.com";
 const HTTP_PORT: u16 = 80;
 /// The only socket this mlet opens.

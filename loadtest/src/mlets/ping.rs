@@ -21,7 +21,8 @@ use mlet::{
 #[cfg(test)]
 mod scripted_endpoint;
 
-const USAGE: &str = "mlet-ping [TARGET [COUNT]], a target with an IPv4 address";
+const USAGE: &str = "mlet-ping [TARGET [COUNT]], a target with an IPv4 address\n\
+    prints a line for each request: endpoint, target, sequence number, milliseconds or - without a reply";
 const SOCKET: Socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for a reply.

@@ -3,10 +3,10 @@
 //! started it.
 //!
 //! A session that is lost, or whose mlet cannot be started or fails, is told on standard error and the
-//! others go on. The exit code is 0 only if there was a session and none of them failed.
+//! others go on. The exit code is 0 if none of them failed.
 
 use std::collections::HashMap;
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
@@ -16,7 +16,7 @@ use mlet::{Sessions, SingletonError};
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{AccessFlags, Pid, access};
 
 const USAGE: &str = "mlet-single MLET [ARGUMENT..]";
 
@@ -25,7 +25,6 @@ const USAGE: &str = "mlet-single MLET [ARGUMENT..]";
 struct Mlets {
     /// Endpoints' addresses.
     running: HashMap<Pid, String>,
-    succeeded: usize,
     failed: usize,
 }
 
@@ -37,17 +36,20 @@ fn main() -> ExitCode {
     if let Some(told) = mlet::tell_about_itself(USAGE, "-s ", first) {
         return told;
     }
-    if words.is_empty() {
+    let Some(mlet) = words.first() else {
         let usage = format!("usage: pktxpmgr -s [OPTIONS] {USAGE}");
         mlet::complain(&format!("mlet-single: the mlet is missing; {usage}"));
         return ExitCode::FAILURE;
-    }
+    };
     let mut mlets = Mlets::default();
-    if let Err(error) = mlets.serve(&words) {
+    // Before an endpoint comes, which may be much later.
+    if let Err(errno) = access(mlet.as_c_str(), AccessFlags::X_OK) {
+        mlets.failure(&cannot_run(mlet, errno));
+    } else if let Err(error) = mlets.serve(&words) {
         mlets.failure(&error.to_string());
     }
     mlets.reap(WaitPidFlag::empty());
-    if mlets.succeeded > 0 && mlets.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if mlets.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 impl Mlets {
@@ -60,7 +62,9 @@ impl Mlets {
                     Ok(mlet) => drop(self.running.insert(mlet, endpoint)),
                     // The session closes, and with it the experiment at this endpoint.
                     Err(errno) => {
-                        self.failure(&format!("endpoint {endpoint}: the mlet cannot run: {errno}"));
+                        let why =
+                            words.first().map_or_else(String::new, |mlet| cannot_run(mlet, errno));
+                        self.failure(&format!("endpoint {endpoint}: {why}"));
                     }
                 },
                 Ok(None) => return Ok(()),
@@ -85,7 +89,7 @@ impl Mlets {
             };
             let endpoint = self.running.remove(&mlet).unwrap_or_default();
             match end {
-                None => self.succeeded += 1,
+                None => {}
                 Some(end) => self.failure(&format!("endpoint {endpoint}: the mlet ended: {end}")),
             }
         }
@@ -95,6 +99,20 @@ impl Mlets {
         mlet::complain(&format!("mlet-single: {what}"));
         self.failed += 1;
     }
+}
+
+/// What keeps a mlet from running, and what to do.
+fn cannot_run(mlet: &CStr, errno: Errno) -> String {
+    let is_there = access(mlet, AccessFlags::F_OK).is_ok();
+    let why = match errno {
+        Errno::ENOENT if is_there => "the interpreter that its #! line names is not there",
+        Errno::ENOEXEC => {
+            "it is no program and has no #! line; begin it with one, such as #!/bin/sh"
+        }
+        Errno::EACCES if is_there => "it is not executable (chmod +x)",
+        other => other.desc(),
+    };
+    format!("cannot run the mlet {}: {why}", mlet.to_string_lossy())
 }
 
 /// Unlike the standard library's way of starting programs this one leaves SIGPIPE ignored, on which mlets

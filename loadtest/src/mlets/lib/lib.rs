@@ -156,7 +156,8 @@ impl From<io::Error> for MletError {
 /// Runs a mlet on the session of fd 0: its client, the endpoint's address, its arguments. What goes
 /// wrong is told on standard error, with the endpoint, and is a failure of the process.
 ///
-/// `usage` is how it is called, its name first; `--help` prints it, and `--version` the name and the version.
+/// `usage` is how it is called, its name first; `--help` prints it, and `--version` the name and the version. Lines
+/// below the first, which only `--help` prints, say what the mlet prints.
 pub fn run(
     usage: &str,
     mlet: impl FnOnce(&mut Client, &str, &[String]) -> Result<(), MletError>,
@@ -178,7 +179,8 @@ pub fn run(
     match result {
         Ok(()) => ExitCode::SUCCESS,
         Err(MletError::Usage) => {
-            complain(&format!("{name}: {}; usage: {usage}", MletError::Usage));
+            let call = usage.lines().next().unwrap_or(usage);
+            complain(&format!("{name}: {}; usage: {call}", MletError::Usage));
             ExitCode::FAILURE
         }
         Err(error) => {

@@ -32,6 +32,8 @@ pub struct Sessions {
 pub enum SingletonError {
     /// Fd 0 is no control socket, or it broke.
     Io(io::Error),
+    /// This process was started for one endpoint, and fd 0 is the session with it.
+    NotSingleton,
     /// This process has too many open files to take the session; end some. Others may follow.
     TooManyFiles,
     /// The manager broke the rules; how.
@@ -44,6 +46,9 @@ impl fmt::Display for SingletonError {
             Self::Io(cause) => {
                 write!(f, "fd 0 brings no sessions: {cause}; start this mlet with pktxpmgr -s")
             }
+            Self::NotSingleton => f.write_str(
+                "this mlet serves all endpoints from one process: start pktxpmgr with -s",
+            ),
             Self::TooManyFiles => {
                 f.write_str("a session was lost: too many open files (raise `ulimit -n`)")
             }
@@ -65,8 +70,11 @@ impl Sessions {
     /// Those that come over fd 0.
     ///
     /// # Errors
-    /// Fd 0 is not open.
+    /// Fd 0 is not open, or `EPADDR` tells that it is the session with one endpoint.
     pub fn on_stdin() -> Result<Self, SingletonError> {
+        if std::env::var_os("EPADDR").is_some() {
+            return Err(SingletonError::NotSingleton);
+        }
         let fd = io::stdin().as_fd().try_clone_to_owned().map_err(SingletonError::Io)?;
         Ok(Self::new(UnixStream::from(fd)))
     }
