@@ -6,13 +6,15 @@ use std::fmt;
 use std::io::{self, Read};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use engine::home::file::{self, Patient};
 use engine::proto::tls::SetupError;
+use engine::proto::trust::ChainError;
 use engine::wire::certificate::{Certificate, CertificateError, CertificateType};
 use engine::wire::key::{KeyError, PrivateKey, PublicKey};
+use engine::wire::time::Ticks;
 use zeroize::Zeroizing;
 
 /// Largest file of certificates or public keys.
@@ -48,17 +50,25 @@ impl KeyOptions {
 }
 
 /// The one certificate of a broker, proxy or endpoint that connects or is connected to (`--agent`),
-/// which no peer accepts unless it is of type agent.
+/// which no peer accepts unless it is of type agent. A warning if now is not within its dates.
 ///
 /// # Errors
 /// The file cannot be read or holds no such certificate.
 pub(crate) fn certificate(path: &Path) -> Result<Certificate, CredentialError> {
     let certificate = Certificate::from_pem(&read(path)?)
         .map_err(|cause| CredentialError::new(path, Cause::Certificate(cause)))?;
-    match certificate.certificate_type {
-        CertificateType::Agent => Ok(certificate),
-        other => Err(CredentialError::new(path, Cause::NoAgent(other))),
+    if certificate.certificate_type != CertificateType::Agent {
+        let other = certificate.certificate_type;
+        return Err(CredentialError::new(path, Cause::NoAgent(other)));
     }
+    if !certificate.is_valid_at(Ticks::from_system_time(SystemTime::now())) {
+        tracing::warn!(
+            "{}: the agent certificate will be refused: now is not within its dates; `pktcred sign agent` \
+             makes another",
+            path.display()
+        );
+    }
+    Ok(certificate)
 }
 
 /// The certificates in PEM files, in that order; each may hold several.
@@ -128,6 +138,7 @@ enum Cause {
     Certificate(CertificateError),
     NoAgent(CertificateType),
     Tls(SetupError),
+    Chain(ChainError),
 }
 
 impl CredentialError {
@@ -138,6 +149,11 @@ impl CredentialError {
     /// The certificates in this file cannot be used with the key.
     pub(crate) fn unusable(path: &Path, cause: SetupError) -> Self {
         Self::new(path, Cause::Tls(cause))
+    }
+
+    /// No peer accepts the certificates that begin in this file.
+    pub(crate) fn untrusted(path: &Path, cause: ChainError) -> Self {
+        Self::new(path, Cause::Chain(cause))
     }
 }
 
@@ -160,6 +176,11 @@ impl fmt::Display for CredentialError {
                  `pktcred sign agent` makes one for this key"
             ),
             Cause::Tls(cause) => cause.fmt(f),
+            Cause::Chain(cause) => write!(
+                f,
+                "nobody will accept these certificates: {cause}; name the operator's key, and the certificates \
+                 from subcmd upwards"
+            ),
         }
     }
 }

@@ -57,7 +57,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     operator: Vec<PathBuf>,
     /// What the endpoints are; {} stands for the number of each, such as `hostid=EP{};`
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = attributes)]
     attributes: String,
     /// Address of endpoint 1, from which everything is done; each further one has the next address
     /// [default: as the system chooses]
@@ -67,6 +67,11 @@ pub(crate) struct Options {
     serving: ServingOptions,
     #[command(flatten)]
     log: LogOptions,
+}
+
+/// They must be right for endpoint 1, and so for all.
+fn attributes(text: &str) -> Result<String, String> {
+    hosted::attributes(&text.replace(NUMBER, "1")).map(|_| text.to_owned())
 }
 
 /// Serves until a signal.

@@ -36,6 +36,12 @@ pub(crate) fn count(text: &str) -> Result<usize, String> {
     text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("'{text}' is no number above 0"))
 }
 
+/// A part of a whole, in percent, above zero.
+pub(crate) fn percent(text: &str) -> Result<usize, String> {
+    let part = text.parse().ok().filter(|part| (1..=100).contains(part));
+    part.ok_or_else(|| format!("'{text}' is no number from 1 to 100"))
+}
+
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let (number, unit) = text.split_at(text.bytes().take_while(u8::is_ascii_digit).count());
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;

@@ -73,6 +73,11 @@ impl Scene {
 
     /// A new endpoint of the operator eop: NAME, NAME.agent and NAME.subcmd.
     fn endpoint(&self, name: &str) -> String {
+        self.endpoint_until(name, Ticks::MAX)
+    }
+
+    /// The same, whose certificates expire then.
+    fn endpoint_until(&self, name: &str, not_after: Ticks) -> String {
         let key = PrivateKey::generate().unwrap();
         self.write(name, key.to_pem().as_bytes(), 0o600);
         let operator = PrivateKey::from_pem(&fs::read(self.path("eop")).unwrap(), None).unwrap();
@@ -85,7 +90,7 @@ impl Scene {
                 delegation: Delegation::default(),
                 path_len: None,
                 not_before: Ticks(0),
-                not_after: Ticks::MAX,
+                not_after,
                 description: None,
                 auxiliary: Vec::new(),
                 limits: CertificateLimits::default(),
@@ -520,7 +525,19 @@ fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
     let direct = [&endpoint[..], &["--controller", "127.0.0.1:1"]].concat();
     let subscribed = [&endpoint[..], &["--subscribe", "127.0.0.1:1"]].concat();
     let agent = [&subscribed[..], &["--agent", "@ep1.agent"]].concat();
+    let foreign =
+        ["endpoint", "--key", "@ep1", "--operator", "@bop.pub", "--subcmd", "@ep1.subcmd"];
+    let foreign = [&foreign[..], &["--controller", "127.0.0.1:1"]].concat();
+    scene.endpoint_until("old", Ticks(1));
+    let old = ["--key", "@old", "--agent", "@old.agent"];
+    let warning = "old.agent: the agent certificate will be refused: now is not within its dates";
+    let expired =
+        ["endpoint", "--key", "@old", "--operator", "@eop.pub", "--subcmd", "@old.subcmd"];
+    let expired = [&expired[..], &["--controller", "127.0.0.1:1"]].concat();
+    let fleet = ["fleet", "--endpoints", "2", "--subscribe", "127.0.0.1:1", "--key", "@ep1"];
+    let fleet = [&fleet[..], &["--attributes", "a={};b"]].concat();
     let broker = ["broker", "--key", "@rv", "--agent", "@agent_bop_rv.cert"];
+    let proxy = ["proxy", "--key", "@ep1", "--agent", "@ep1.agent"];
     for (words, code, said) in [
         (vec!["broker"], 2, "--key"),
         ([&broker[..], &["--channels-max", "0"]].concat(), 2, "no number above 0"),
@@ -530,10 +547,44 @@ fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
         ([&agent[..], &["--subcmd", "@subcmd_del_ep.cert"]].concat(), 3, "private key"),
         ([&agent[..], &["--channel", "0"]].concat(), 2, "hexadecimal"),
         (agent.clone(), 2, "name a public channel"),
+        ([&agent[..], &["--subcmd", "@ep1.agent"]].concat(), 3, "ep1.agent: nobody will accept"),
+        ([&direct[..], &["--subcmd", "@ep1.agent"]].concat(), 3, "ep1.agent: nobody will accept"),
+        (expired.to_vec(), 3, "old.subcmd: nobody will accept these certificates: "),
+        ([&["broker", "--publish", &taken], &old[..]].concat(), 4, warning),
+        ([&["proxy", "--controllers", &taken], &old[..]].concat(), 4, warning),
+        (foreign.to_vec(), 3, "ep1.subcmd: nobody will accept these certificates: "),
+        ([&agent[..], &["--attributes", "foo"]].concat(), 2, "'foo' for '--attributes <TEXT>': "),
+        (fleet.to_vec(), 2, "'a={};b' for '--attributes <TEXT>': "),
+        (
+            [&direct[..], &["--address", "192.0.2.4"]].concat(),
+            1,
+            "own address 192.0.2.4 (--address)",
+        ),
+        ([&direct[..], &["--state", "@ep1"]].concat(), 6, "ep1: this is no directory"),
         (vec!["broker", "--key", "/nonexistent", "--agent", "x"], 3, "/nonexistent: "),
         (vec!["proxy", "--key", "@prx", "--agent", "@agent_prx.cert"], 3, "chmod 600"),
         (vec!["broker", "--key", "@rv", "--agent", "@agent_xc.cert"], 3, "agent_xc.cert: "),
         ([&broker[..], &["--publish", &taken]].concat(), 4, "another program listens on"),
+        (
+            [&broker[..], &["--publish", "224.0.0.1:1"]].concat(),
+            4,
+            "a multicast address has no conn",
+        ),
+        (
+            [&broker[..], &["--per-source-percent", "150"]].concat(),
+            2,
+            "'150' is no number from 1 to 100",
+        ),
+        (
+            [&proxy[..], &["--per-source-percent", "0"]].concat(),
+            2,
+            "'0' is no number from 1 to 100",
+        ),
+        (
+            [&broker[..], &["--publish", "127.0.0.1:1", "--subscribe", "127.0.0.1:1"]].concat(),
+            4,
+            "or another option names it too",
+        ),
         ([&broker[..], &["--publish", "192.0.2.1:1"]].concat(), 4, "cannot listen on 192.0.2.1:1"),
         (direct, 1, "no connection to the controller"),
     ] {
@@ -543,6 +594,24 @@ fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
         assert_eq!(status.code(), Some(code), "{words:?}: {log}");
         assert!(log.contains(said), "{words:?}: {log}");
     }
+}
+
+#[test]
+fn an_endpoint_that_is_sent_away_in_the_handshake_says_what_that_may_mean() {
+    let scene = Scene::new("sent-away");
+    scene.endpoint("ep1");
+    let proxy = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = proxy.local_addr().unwrap().to_string();
+    let sending_away = thread::spawn(move || proxy.accept().unwrap().0.read(&mut [0; 4096]));
+    let words = ["endpoint", "--key", "@ep1", "--operator", "@eop.pub", "--controller", &address];
+    let ended = scene.pktfleet(&[&words[..], &["--snikey", "nobody"]].concat()).output().unwrap();
+    let log = String::from_utf8(ended.stderr).unwrap();
+    assert!(sending_away.join().unwrap().unwrap() > 0);
+    assert_eq!(ended.status.code(), Some(1), "{log}");
+    assert!(
+        log.contains("no experiment of the server name that was asked for (--snikey)"),
+        "{log}"
+    );
 }
 
 /// A connection registered under `snikey`, as a controller does it, up to both preambles.

@@ -266,7 +266,7 @@ impl<'c> Conversation<'c> {
         if publication.until <= now() {
             self.log.warn(format_args!("{peer} publishes what has already ended: {xdescr}"));
         } else {
-            self.log.info(format_args!("{peer} publishes ({count} channels): {xdescr}"));
+            self.log.info(format_args!("{peer} publishes (channels: {count}): {xdescr}"));
         }
         let charge = self.budget.charge(publication.cost()).map_err(Refusal::Memory)?;
         let Shared { limits, .. } = &*self.shared;
@@ -306,7 +306,7 @@ impl<'c> Conversation<'c> {
     fn subscribe(&mut self, subscription: Subscription) -> Result<(), Refusal> {
         let (peer, count) = (self.log.peer(), subscription.channels.len());
         let dattr = Brief(&subscription.dattr);
-        self.log.info(format_args!("{peer} subscribes ({count} channels): {dattr}"));
+        self.log.info(format_args!("{peer} subscribes (channels: {count}): {dattr}"));
         // It is paid for instead of the one before, which stays if that cannot be.
         let cost = subscription.cost();
         match &mut self.subscription {

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser};
 
-use crate::units::{count, size, time_limit};
+use crate::units::{count, percent, size, time_limit};
 
 /// Every size, count and deadline of a broker.
 #[derive(Debug, Clone, Args)]
@@ -22,7 +22,7 @@ pub(crate) struct Limits {
     #[arg(long, value_name = "N", default_value = "512", value_parser = count)]
     pub(crate) handshakes_max: usize,
     /// What one address may take of the connections of a kind, and of memory; 100: all
-    #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = count)]
+    #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = percent)]
     pub(crate) per_source_percent: usize,
     /// Memory for what clients send: large messages, certificates, publications, subscriptions
     #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = size)]

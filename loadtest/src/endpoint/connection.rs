@@ -112,7 +112,11 @@ fn can_reach(own: IpAddr, remote: IpAddr) -> bool {
 async fn connect_one(own: IpAddr, remote: SocketAddr) -> io::Result<TcpStream> {
     let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
     if !own.is_unspecified() {
-        socket.bind(SocketAddr::new(own, 0))?;
+        socket.bind(SocketAddr::new(own, 0)).map_err(|cause| {
+            let text =
+                format!("nothing can be sent from the own address {own} (--address): {cause}");
+            io::Error::new(cause.kind(), text)
+        })?;
     }
     let stream = socket.connect(remote).await?;
     // Small messages that are waited for (Nagle would hold them back), and peers that may vanish.

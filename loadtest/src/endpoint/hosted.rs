@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args};
 use engine::proto::tls::{self, Identity, PeerRule, SetupError};
-use engine::proto::trust::TrustMode;
+use engine::proto::trust::{TrustMode, verify_chain};
 use engine::wire::address::HostPort;
 use engine::wire::channel::ChannelId;
 use engine::wire::key::{PrivateKey, PublicKey};
@@ -76,7 +76,7 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     agent: Option<PathBuf>,
     /// What the endpoint is, such as `hostid=EP1;endpoint_country=DEU;`
-    #[arg(long, value_name = "TEXT", default_value = "")]
+    #[arg(long, value_name = "TEXT", default_value = "", value_parser = attributes)]
     attributes: String,
     /// Own address, from which everything is done [default: as the system chooses]
     #[arg(long, value_name = "IP", default_value_t = IpAddr::V4(Ipv4Addr::UNSPECIFIED), hide_default_value = true)]
@@ -139,6 +139,13 @@ impl ServingOptions {
 pub(crate) enum Channel {
     Private,
     Named(ChannelId),
+}
+
+/// Attributes as they go into a subscription.
+pub(crate) fn attributes(text: &str) -> Result<String, String> {
+    name_value::check(Dialect::Attributes, text.as_bytes())
+        .map(str::to_owned)
+        .map_err(|error| error.to_string())
 }
 
 fn channel(text: &str) -> Result<Channel, String> {
@@ -229,8 +236,15 @@ fn endpoint(
     };
     let usage = |cause: SetupError| HostError::Usage(cause.to_string());
     let tls = match &identity {
-        Some((path, identity)) => tls::client_config(Some(identity), rule)
-            .map_err(|cause| CredentialError::unusable(path, cause))?,
+        Some((path, identity)) => {
+            let tls = tls::client_config(Some(identity), rule)
+                .map_err(|cause| CredentialError::unusable(path, cause))?;
+            // What every controller and broker would find.
+            let mode = TrustMode::ControllerAuthenticatesEndpoint;
+            verify_chain(&chain, &operators, mode, now())
+                .map_err(|cause| CredentialError::untrusted(path, cause))?;
+            tls
+        }
         None => tls::client_config(None, rule).map_err(usage)?,
     };
     let server_name = tls::server_name(None).map_err(usage)?;

@@ -211,6 +211,10 @@ impl fmt::Display for EndpointError {
             Self::Subscription(cause) => write!(f, "no word from the broker: {cause}"),
             Self::Resolve(cause) => write!(f, "the controller's name has no address: {cause}"),
             Self::ServerName(cause) => cause.fmt(f),
+            Self::Handshake(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => f.write_str(
+                "it closed the connection in the TLS handshake; a controller does so, or a proxy for it, when it \
+                 has no experiment of the server name that was asked for (--snikey)",
+            ),
             Self::Handshake(cause) => {
                 write!(f, "the TLS handshake failed: {}", tls_reason::reason(cause))
             }

@@ -58,6 +58,10 @@ async fn resolve(address: &HostPort, default_port: u16) -> Result<Vec<SocketAddr
 }
 
 fn listen(address: SocketAddr, v6_only: bool) -> io::Result<TcpListener> {
+    if address.ip().is_multicast() {
+        let text = "a multicast address has no connections; name an address of this host";
+        return Err(io::Error::new(io::ErrorKind::AddrNotAvailable, text));
+    }
     let bound = bind_all(address, v6_only, 1)?.pop().ok_or(io::ErrorKind::AddrNotAvailable)?;
     let listener = bound.listen()?;
     listener.set_nonblocking(true)?;

@@ -102,7 +102,11 @@ impl fmt::Display for HostError {
             Self::Usage(text) | Self::Session(text) => f.write_str(text),
             Self::Resolve { address, cause } => write!(f, "no address for {address}: {cause}"),
             Self::Listen { address, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
-                write!(f, "another program listens on {address}; end it or choose another port")
+                write!(
+                    f,
+                    "another program listens on {address}, or another option names it too; end it or choose \
+                     another port"
+                )
             }
             Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
             Self::Resource(cause) => cause.fmt(f),

@@ -46,6 +46,7 @@ pub(crate) struct StateError {
 #[derive(Debug)]
 enum Cause {
     File(io::Error),
+    NoDirectory,
     InUse,
     Broken { line: usize, expected: &'static str },
     TooLong,
@@ -58,6 +59,9 @@ impl fmt::Display for StateError {
         let path = self.path.display();
         match &self.cause {
             Cause::File(cause) => write!(f, "{path}: {cause}"),
+            Cause::NoDirectory => {
+                write!(f, "{path}: this is no directory, but --state names one to keep totals in")
+            }
             Cause::InUse => write!(
                 f,
                 "{path}: another endpoint keeps its totals here; give each a --state directory of its own"
@@ -96,11 +100,14 @@ impl Store {
     pub(super) fn open(directory: &Path) -> Result<(Self, Accounts), StateError> {
         let file_error =
             |path: &Path, cause| StateError { path: path.to_owned(), cause: Cause::File(cause) };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|cause| file_error(directory, cause))?;
+        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(
+            |cause| match cause.kind() {
+                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
+                    StateError { path: directory.to_owned(), cause: Cause::NoDirectory }
+                }
+                _ => file_error(directory, cause),
+            },
+        )?;
         let lock = directory.join(LOCK_NAME);
         let file = File::options().create(true).truncate(false).write(true).open(&lock);
         let file = file.map_err(|cause| file_error(&lock, cause))?;
