@@ -525,17 +525,6 @@ fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
     let direct = [&endpoint[..], &["--controller", "127.0.0.1:1"]].concat();
     let subscribed = [&endpoint[..], &["--subscribe", "127.0.0.1:1"]].concat();
     let agent = [&subscribed[..], &["--agent", "@ep1.agent"]].concat();
-    let foreign =
-        ["endpoint", "--key", "@ep1", "--operator", "@bop.pub", "--subcmd", "@ep1.subcmd"];
-    let foreign = [&foreign[..], &["--controller", "127.0.0.1:1"]].concat();
-    scene.endpoint_until("old", Ticks(1));
-    let old = ["--key", "@old", "--agent", "@old.agent"];
-    let warning = "old.agent: the agent certificate will be refused: now is not within its dates";
-    let expired =
-        ["endpoint", "--key", "@old", "--operator", "@eop.pub", "--subcmd", "@old.subcmd"];
-    let expired = [&expired[..], &["--controller", "127.0.0.1:1"]].concat();
-    let fleet = ["fleet", "--endpoints", "2", "--subscribe", "127.0.0.1:1", "--key", "@ep1"];
-    let fleet = [&fleet[..], &["--attributes", "a={};b"]].concat();
     let broker = ["broker", "--key", "@rv", "--agent", "@agent_bop_rv.cert"];
     let proxy = ["proxy", "--key", "@ep1", "--agent", "@ep1.agent"];
     for (words, code, said) in [
@@ -547,20 +536,6 @@ fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
         ([&agent[..], &["--subcmd", "@subcmd_del_ep.cert"]].concat(), 3, "private key"),
         ([&agent[..], &["--channel", "0"]].concat(), 2, "hexadecimal"),
         (agent.clone(), 2, "name a public channel"),
-        ([&agent[..], &["--subcmd", "@ep1.agent"]].concat(), 3, "ep1.agent: nobody will accept"),
-        ([&direct[..], &["--subcmd", "@ep1.agent"]].concat(), 3, "ep1.agent: nobody will accept"),
-        (expired.to_vec(), 3, "old.subcmd: nobody will accept these certificates: "),
-        ([&["broker", "--publish", &taken], &old[..]].concat(), 4, warning),
-        ([&["proxy", "--controllers", &taken], &old[..]].concat(), 4, warning),
-        (foreign.to_vec(), 3, "ep1.subcmd: nobody will accept these certificates: "),
-        ([&agent[..], &["--attributes", "foo"]].concat(), 2, "'foo' for '--attributes <TEXT>': "),
-        (fleet.to_vec(), 2, "'a={};b' for '--attributes <TEXT>': "),
-        (
-            [&direct[..], &["--address", "192.0.2.4"]].concat(),
-            1,
-            "own address 192.0.2.4 (--address)",
-        ),
-        ([&direct[..], &["--state", "@ep1"]].concat(), 6, "ep1: this is no directory"),
         (vec!["broker", "--key", "/nonexistent", "--agent", "x"], 3, "/nonexistent: "),
         (vec!["proxy", "--key", "@prx", "--agent", "@agent_prx.cert"], 3, "chmod 600"),
         (vec!["broker", "--key", "@rv", "--agent", "@agent_xc.cert"], 3, "agent_xc.cert: "),
@@ -588,12 +563,59 @@ fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
         ([&broker[..], &["--publish", "192.0.2.1:1"]].concat(), 4, "cannot listen on 192.0.2.1:1"),
         (direct, 1, "no connection to the controller"),
     ] {
-        let Output { status, stderr, .. } = scene.pktfleet(&words).output().unwrap();
-        let log = String::from_utf8(stderr).unwrap();
-        debug_forms::assert_no_debug_form(&log);
-        assert_eq!(status.code(), Some(code), "{words:?}: {log}");
-        assert!(log.contains(said), "{words:?}: {log}");
+        assert_said(&scene, &words, code, said);
     }
+}
+
+#[test]
+fn what_is_wrong_with_an_endpoints_options_is_said_by_their_names() {
+    let scene = Scene::new("options");
+    scene.endpoint("ep1");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = taken.local_addr().unwrap().to_string();
+    let endpoint = ["endpoint", "--key", "@ep1", "--operator", "@eop.pub"];
+    let direct = [&endpoint[..], &["--controller", "127.0.0.1:1"]].concat();
+    let agent = ["--subscribe", "127.0.0.1:1", "--agent", "@ep1.agent"];
+    let agent = [&endpoint[..], &agent].concat();
+    let foreign =
+        ["endpoint", "--key", "@ep1", "--operator", "@bop.pub", "--subcmd", "@ep1.subcmd"];
+    let foreign = [&foreign[..], &["--controller", "127.0.0.1:1"]].concat();
+    scene.endpoint_until("old", Ticks(1));
+    let old = ["--key", "@old", "--agent", "@old.agent"];
+    let warning = "old.agent: the agent certificate will be refused: now is not within its dates";
+    let expired =
+        ["endpoint", "--key", "@old", "--operator", "@eop.pub", "--subcmd", "@old.subcmd"];
+    let expired = [&expired[..], &["--controller", "127.0.0.1:1"]].concat();
+    let fleet = ["fleet", "--endpoints", "2", "--subscribe", "127.0.0.1:1", "--key", "@ep1"];
+    let fleet = [&fleet[..], &["--attributes", "a={};b"]].concat();
+    for (words, code, said) in [
+        ([&agent[..], &["--subcmd", "@ep1.agent"]].concat(), 3, "ep1.agent: nobody will accept"),
+        ([&direct[..], &["--subcmd", "@ep1.agent"]].concat(), 3, "ep1.agent: nobody will accept"),
+        (expired.to_vec(), 3, "old.subcmd: nobody will accept these certificates: "),
+        ([&["broker", "--publish", &taken], &old[..]].concat(), 4, warning),
+        ([&["proxy", "--controllers", &taken], &old[..]].concat(), 4, warning),
+        (foreign.to_vec(), 3, "ep1.subcmd: nobody will accept these certificates: "),
+        ([&agent[..], &["--attributes", "foo"]].concat(), 2, "'foo' for '--attributes <TEXT>': "),
+        (fleet.to_vec(), 2, "'a={};b' for '--attributes <TEXT>': "),
+        (
+            [&direct[..], &["--address", "192.0.2.4"]].concat(),
+            1,
+            "own address 192.0.2.4 (--address)",
+        ),
+        ([&direct[..], &["--state", "@ep1"]].concat(), 6, "ep1: this is no directory"),
+    ] {
+        assert_said(&scene, &words, code, said);
+    }
+}
+
+/// How `pktfleet` with these words ends, and what it says among others.
+#[track_caller]
+fn assert_said(scene: &Scene, words: &[&str], code: i32, said: &str) {
+    let Output { status, stderr, .. } = scene.pktfleet(words).output().unwrap();
+    let log = String::from_utf8(stderr).unwrap();
+    debug_forms::assert_no_debug_form(&log);
+    assert_eq!(status.code(), Some(code), "{words:?}: {log}");
+    assert!(log.contains(said), "{words:?}: {log}");
 }
 
 #[test]
