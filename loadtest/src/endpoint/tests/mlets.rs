@@ -74,11 +74,14 @@ fn every_mlet_says_how_it_is_used_without_an_endpoint() {
 
 #[test]
 fn a_mlet_whose_output_nobody_reads_ends_with_one_line() {
-    let (session, _endpoint) = UnixStream::pair().unwrap();
+    let (session, mut endpoint) = UnixStream::pair().unwrap();
+    // It has answered before it was asked.
+    let answer = [0x41, 0, 0, 5, 0x10, 0x01, 0, 0, 7];
+    std::io::Write::write_all(&mut endpoint, &answer).unwrap();
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let ended = std::process::Command::new(program("mlet-echo"))
-        .args(["--count", "0"])
+        .args(["--count", "1", "--size", "1"])
         .env("EPADDR", "192.0.2.1")
         .stdin(OwnedFd::from(session))
         .stdout(writer)
@@ -130,11 +133,17 @@ fn single(sessions: usize, limit: usize, mlet: &[&str]) -> (Option<i32>, String,
 }
 
 #[test]
-fn mlet_single_fails_if_nothing_ran_or_something_failed_and_says_for_which_endpoint() {
+fn mlet_single_fails_if_something_failed_and_says_for_which_endpoint() {
     for (sessions, limit, mlet, code, told) in [
         (3, 64, &["/bin/true"][..], 0, ""),
-        (0, 64, &["/bin/true"], 1, ""),
-        (2, 64, &["/nonexistent"], 1, "endpoint 192.0.2.7: the mlet cannot run: ENOENT"),
+        (0, 64, &["/bin/true"], 0, ""),
+        (
+            1,
+            64,
+            &["/nonexistent"],
+            1,
+            "mlet-single: cannot run the mlet /nonexistent: No such file",
+        ),
         (2, 64, &["/bin/false"], 1, "endpoint 192.0.2.7: the mlet ended: exit code 1"),
         (2, 64, &["/bin/sh", "-c", "kill $$"], 1, "the mlet ended: SIGTERM"),
         // No room for a session beside fds 0 to 2 and a copy of 0.
