@@ -1,15 +1,11 @@
 //! `pktfleet endpoint`: one endpoint that a group hosts. It serves the controller it is told of, or all
 //! experiments that a broker tells it of.
 //!
-//! Not here: the parts themselves (`subscribe`, and [`Endpoint`] for one session).
+//! Not here: the parts themselves (`subscribe`, `sessions`, and [`Endpoint`] for one session).
 //!
-//! Invariant: a controller is served by one session at a time, and an experiment that was served is not
-//! served again before its publication has ended: brokers tell of it again whenever somebody has to
-//! reconnect. No experiment waits while one of lower priority runs, but for the time that this one takes to
-//! end.
+//! Invariant: all that is opened here belongs to one future and ends with it.
 
-use std::cmp::Reverse;
-use std::collections::{HashMap, HashSet};
+use std::future::ready;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
@@ -26,15 +22,13 @@ use engine::wire::channel::ChannelId;
 use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::name_value::{self, Dialect};
 use engine::wire::snikey::SniKey;
-use engine::wire::time::Ticks;
-use tokio::sync::{Semaphore, mpsc, watch};
-use tokio::task::JoinSet;
+use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
-use tracing::instrument::WithSubscriber;
 
+use super::Endpoint;
 use super::ledger::Ledger;
+use super::sessions::Sessions;
 use super::subscribe::{Controller, Experiment, Interest, Subscriber};
-use super::{End, Endpoint, EndpointError, Session, now};
 use crate::credentials::{self, CredentialError, KeyOptions};
 use crate::hosting::{self, HostError, LogOptions};
 use crate::units::count;
@@ -47,8 +41,6 @@ const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(1);
 /// Endpoints of this process that subscribe at the same time; the others would only run into the time
 /// limits.
 static SUBSCRIBING: Semaphore = Semaphore::const_new(100);
-/// Experiments that may wait for their turn; further ones are forgotten.
-const WAITING_MAX: usize = 1000;
 
 /// What `pktfleet endpoint` can be told.
 #[derive(Debug, Args)]
@@ -194,7 +186,7 @@ async fn serve_with(
     if let Some(address) = &options.controller {
         let controller = Controller { address: address.clone(), snikey: options.snikey.clone() };
         tracing::info!("connecting to the controller {controller}");
-        let end = endpoint.run_for(&controller, std::future::pending()).await.end;
+        let end = endpoint.run_for(&controller, std::future::pending(), ready(true)).await.end;
         return end
             .map(|end| tracing::info!("{end}"))
             .map_err(|error| HostError::Session(error.to_string()));
@@ -332,231 +324,6 @@ async fn keep_subscribed(
         };
         sleep(pause).await;
     }
-}
-
-/// The experiments that are served, wait, or were served.
-struct Sessions {
-    endpoint: Endpoint,
-    running_max: usize,
-    running: JoinSet<(Experiment, Served)>,
-    /// How those that run are told to make room.
-    places: HashMap<Controller, Place>,
-    /// The descriptors of those that run or wait.
-    known: HashSet<String>,
-    /// In the order in which they came.
-    waiting: Vec<Waiting>,
-    /// Descriptors that were served and whose publication has not ended.
-    served: HashMap<String, Ticks>,
-}
-
-/// An experiment that waits for a place.
-struct Waiting {
-    experiment: Experiment,
-    /// It wants none before: its mlet has yielded until then.
-    not_before: Ticks,
-    /// How long it has run already.
-    ran: Duration,
-}
-
-impl Waiting {
-    fn at_once(experiment: Experiment) -> Self {
-        Self { experiment, not_before: Ticks(0), ran: Duration::ZERO }
-    }
-}
-
-/// The place that a running experiment takes.
-struct Place {
-    priority: u64,
-    /// True once it has to be given up.
-    preempted: watch::Sender<bool>,
-}
-
-/// What became of an experiment.
-enum Served {
-    No(String),
-    Yes,
-    /// It made room for another one, or its mlet has yielded, and it may come again then.
-    InPart {
-        not_before: Ticks,
-        ran: Duration,
-    },
-}
-
-impl Sessions {
-    fn new(endpoint: Endpoint, running_max: usize) -> Self {
-        Self {
-            endpoint,
-            running_max,
-            running: JoinSet::new(),
-            places: HashMap::new(),
-            known: HashSet::new(),
-            waiting: Vec::new(),
-            served: HashMap::new(),
-        }
-    }
-
-    async fn serve(mut self, mut experiments: mpsc::Receiver<Experiment>) {
-        loop {
-            let later = self.next_time();
-            tokio::select! {
-                experiment = experiments.recv() => match experiment {
-                    Some(experiment) => self.admit(experiment),
-                    None => return,
-                },
-                Some(ended) = self.running.join_next() => {
-                    if let Ok((experiment, served)) = ended {
-                        self.finish(experiment, served);
-                    }
-                }
-                () = sleep_until(later) => {}
-            }
-            while let Some(next) = self.next() {
-                if self.running.len() == self.running_max {
-                    self.make_room();
-                    break;
-                }
-                let waiting = self.waiting.remove(next);
-                self.start(waiting);
-            }
-        }
-    }
-
-    /// Those that want a place now, with where they are among those that wait. The next experiment of a
-    /// controller may be told while we are still leaving its last one.
-    fn wanting(&self) -> impl Iterator<Item = (usize, &Experiment)> {
-        let now = now();
-        let wanting = self.waiting.iter().enumerate().filter(move |(_, waiting)| {
-            waiting.not_before <= now && !self.places.contains_key(&waiting.experiment.controller)
-        });
-        wanting.map(|(index, waiting)| (index, &waiting.experiment))
-    }
-
-    /// When the next of the others will.
-    fn next_time(&self) -> Option<Ticks> {
-        let now = now();
-        self.waiting.iter().map(|waiting| waiting.not_before).filter(|time| *time > now).min()
-    }
-
-    /// Which of those that wait has its turn: the first of the highest priority.
-    fn next(&self) -> Option<usize> {
-        let by_turn =
-            |(index, experiment): &(usize, &Experiment)| (experiment.priority, usize::MAX - index);
-        self.wanting().max_by_key(by_turn).map(|(index, _)| index)
-    }
-
-    fn start(&mut self, Waiting { experiment, ran, .. }: Waiting) {
-        let (preempted, asked) = watch::channel(false);
-        let place = Place { priority: experiment.priority, preempted };
-        self.places.insert(experiment.controller.clone(), place);
-        let priority = Some(experiment.priority);
-        let endpoint = Endpoint { priority, ran, ..self.endpoint.clone() };
-        let serving = async move {
-            let served = serve_experiment(endpoint, &experiment, asked).await;
-            (experiment, served)
-        };
-        // A task of its own would log for every endpoint of a fleet.
-        self.running.spawn(serving.with_current_subscriber());
-    }
-
-    /// Asks the least important experiments to leave, one for each more important one that waits.
-    fn make_room(&self) {
-        let (leaving, mut staying): (Vec<_>, Vec<_>) =
-            self.places.iter().partition(|(_, place)| *place.preempted.borrow());
-        staying.sort_by_key(|(_, place)| place.priority);
-        let mut wanting: Vec<_> = self.wanting().map(|(_, experiment)| experiment).collect();
-        wanting.sort_by_key(|experiment| Reverse(experiment.priority));
-        // The places that are being given up are for the first of them.
-        for (experiment, (controller, place)) in
-            wanting.into_iter().skip(leaving.len()).zip(staying)
-        {
-            if place.priority >= experiment.priority {
-                return;
-            }
-            tracing::info!("{controller} makes room for {}", experiment.controller);
-            place.preempted.send_replace(true);
-        }
-    }
-
-    fn admit(&mut self, experiment: Experiment) {
-        let now = now();
-        self.served.retain(|_, pub_end| now < *pub_end);
-        let controller = &experiment.controller;
-        if self.served.contains_key(&experiment.xdescr) {
-            return tracing::info!("already served: the experiment of {controller}");
-        }
-        if self.waiting.len() >= WAITING_MAX {
-            return tracing::warn!("too many experiments wait; forgotten: {}", experiment.xdescr);
-        }
-        if !self.known.insert(experiment.xdescr.clone()) {
-            return tracing::debug!("already being served: the experiment of {controller}");
-        }
-        self.waiting.push(Waiting::at_once(experiment));
-    }
-
-    fn finish(&mut self, experiment: Experiment, served: Served) {
-        let (controller, xdescr) = (experiment.controller.clone(), experiment.xdescr.clone());
-        self.places.remove(&controller);
-        match served {
-            Served::Yes => {
-                tracing::info!("the experiment of {controller} has been served");
-                if let Some(pub_end) = experiment.pub_end {
-                    self.served.insert(experiment.xdescr, pub_end);
-                }
-            }
-            Served::InPart { not_before, ran } => {
-                tracing::info!("the experiment of {controller} waits for its turn again");
-                return self.waiting.push(Waiting { experiment, not_before, ran });
-            }
-            Served::No(reason) => {
-                tracing::warn!("the experiment of {controller} was not served: {reason}");
-            }
-        }
-        self.known.remove(&xdescr);
-    }
-}
-
-/// One session, until `asked` to make room.
-async fn serve_experiment(
-    endpoint: Endpoint,
-    experiment: &Experiment,
-    mut asked: watch::Receiver<bool>,
-) -> Served {
-    let controller = &experiment.controller;
-    tracing::info!("connecting back to {controller}: {}", experiment.xdescr);
-    let preempted = preempted(&mut asked);
-    let Session { started, ran, end, .. } = endpoint.run_for(controller, preempted).await;
-    match end {
-        Ok(End::Yielded { resume }) => {
-            let pause = resume.saturating_duration_since(now());
-            tracing::info!("{controller} wants us back in {:.3} s", pause.as_secs_f64());
-            Served::InPart { not_before: resume, ran }
-        }
-        Ok(End::Preempted) => Served::InPart { not_before: Ticks(0), ran },
-        _ if !started => Served::No(reason(end)),
-        // A session that broke is over for the controller, too.
-        Ok(_) => Served::Yes,
-        Err(error) => {
-            tracing::info!("session with {controller}: {error}");
-            Served::Yes
-        }
-    }
-}
-
-/// For ever without a time.
-async fn sleep_until(time: Option<Ticks>) {
-    match time {
-        Some(time) => sleep(time.saturating_duration_since(now())).await,
-        None => std::future::pending().await,
-    }
-}
-
-async fn preempted(asked: &mut watch::Receiver<bool>) {
-    // Without anybody to ask everything ends.
-    let _ = asked.wait_for(|asked| *asked).await;
-}
-
-fn reason(end: Result<End, EndpointError>) -> String {
-    end.map_or_else(|error| error.to_string(), |end| end.to_string())
 }
 
 #[cfg(test)]

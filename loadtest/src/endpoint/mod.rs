@@ -3,6 +3,7 @@
 //!
 //! ```text
 //! hosted       `pktfleet endpoint`: an endpoint with credentials from files
+//! sessions     its experiments: which are set up, run and wait
 //! subscribe    how it hears of experiments from a broker
 //! connection   TCP and TLS to the controller, the programs its chain demands
 //! setup        CDATA and START
@@ -24,6 +25,7 @@ mod limits;
 mod machine;
 mod memory;
 mod requests;
+mod sessions;
 mod setup;
 mod sockets;
 pub(crate) mod subscribe;
@@ -31,6 +33,7 @@ pub(crate) mod subscribe;
 mod tests;
 
 use std::fmt;
+use std::future::ready;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
@@ -179,6 +182,8 @@ pub(crate) enum EndpointError {
         /// How many.
         count: usize,
     },
+    /// At START there was no place for it.
+    NoPlace,
     /// The controller closed before START.
     ClosedInSetup,
     /// A message broke the rules of its type.
@@ -243,6 +248,7 @@ impl fmt::Display for EndpointError {
                 "START came but {count} programs that the chain demands did not; \
                  put them into the controller's ProgramDirPath"
             ),
+            Self::NoPlace => f.write_str("others that are as important have all places"),
             Self::ClosedInSetup => f.write_str("the controller closed before START"),
             Self::Malformed(message_type) => {
                 write!(f, "the controller sent a malformed {message_type}")
@@ -289,11 +295,16 @@ impl Session {
 impl Endpoint {
     /// Connects once and serves until either side ends the session. Abandoning it closes everything.
     pub(crate) async fn run(self) -> Session {
-        self.run_until(std::future::pending()).await
+        self.run_until(std::future::pending(), ready(true)).await
     }
 
-    /// The same, but ends the session when `preempted` is done: another experiment needs the endpoint.
-    pub(crate) async fn run_until(self, preempted: impl Future<Output = ()>) -> Session {
+    /// The same, but ends the session when `preempted` is done: another experiment needs the endpoint. It is awaited
+    /// at START whether there is a `place` for it, which answers in less than 20 s.
+    pub(crate) async fn run_until(
+        self,
+        preempted: impl Future<Output = ()>,
+        place: impl Future<Output = bool>,
+    ) -> Session {
         let mut session = Session { ran: self.ran, ..Session::without_start(Ok(End::Closed)) };
         let asked = Notify::new();
         let forced = async {
@@ -302,7 +313,7 @@ impl Endpoint {
             sleep(PREEMPTION_TIMEOUT).await;
         };
         session.end = tokio::select! {
-            end = self.converse(&mut session, &asked) => end,
+            end = self.converse(&mut session, &asked, place) => end,
             () = forced => Ok(End::Preempted),
         };
         if let Some(start) = session.start {
@@ -328,6 +339,7 @@ impl Endpoint {
         mut self,
         controller: &Controller,
         preempted: impl Future<Output = ()>,
+        place: impl Future<Output = bool>,
     ) -> Session {
         let mut preempted = pin!(preempted);
         // A name server that does not answer must not keep the endpoint from others.
@@ -339,7 +351,7 @@ impl Endpoint {
             aimed = self.aim_at(controller) => aimed,
         };
         match aimed {
-            Ok(()) => self.run_until(preempted).await,
+            Ok(()) => self.run_until(preempted, place).await,
             Err(error) => Session::failed(error),
         }
     }
@@ -362,7 +374,7 @@ impl Endpoint {
     /// not speak first: what it sent with START's answer still under way would be lost.
     pub(crate) async fn open(&self) -> Result<TlsStream<TcpStream>, EndpointError> {
         let (stream, _) = connection::connect(self).await?;
-        let (link, ..) = self.set_up(stream).await?;
+        let (link, ..) = self.set_up(stream, ready(true)).await?;
         Ok(link.into_stream())
     }
 
@@ -375,11 +387,12 @@ impl Endpoint {
         &self,
         session: &mut Session,
         preempted: &Notify,
+        place: impl Future<Output = bool>,
     ) -> Result<End, EndpointError> {
         let set_up = async {
             let (stream, connecting_since) = connection::connect(self).await?;
             let own = self.own_address(stream.get_ref().0);
-            let (link, chain, limits) = self.set_up(stream).await?;
+            let (link, chain, limits) = self.set_up(stream, place).await?;
             Ok::<_, EndpointError>((link, chain.not_after, limits, own, connecting_since))
         };
         let (mut link, not_after, limits, own, connecting_since) = tokio::select! {
@@ -407,6 +420,7 @@ impl Endpoint {
     async fn set_up(
         &self,
         stream: TlsStream<TcpStream>,
+        place: impl Future<Output = bool>,
     ) -> Result<(Link<TlsStream<TcpStream>>, VerifiedChain, Limits), EndpointError> {
         let chain = connection::controllers_chain(&stream, &self.operators)?;
         if let (Some(priority), Some(max)) = (self.priority, limits::priority_max(&chain))
@@ -419,7 +433,8 @@ impl Endpoint {
         self.ledger.saved().await.map_err(EndpointError::State)?;
         let demanded = chain.monitor_digests().copied().collect::<Vec<_>>();
         let mut link = Link::new(stream);
-        match setup::run(&mut link, &demanded, self.monitors_not_enforced, SETUP_TIMEOUT).await {
+        let unenforced = self.monitors_not_enforced;
+        match setup::run(&mut link, &demanded, unenforced, SETUP_TIMEOUT, place).await {
             Ok(()) => Ok((link, chain, limits)),
             Err(error) => {
                 link.close().await;

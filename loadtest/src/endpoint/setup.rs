@@ -22,12 +22,14 @@ const FILTER: &[u8] = b"filter";
 /// Most programs that a chain may demand (protocol.md 5.1).
 pub(super) const PROGRAMS_MAX: usize = 100;
 
-/// Answers the controller until START has succeeded, which must be within `limit`.
+/// Answers the controller until START has succeeded. It must come within `limit`, and then there must be a `place`
+/// for the experiment.
 pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     demanded: &[ProgramDigest],
     monitors_not_enforced: bool,
     limit: Duration,
+    place: impl Future<Output = bool>,
 ) -> Result<(), EndpointError> {
     let count = demanded.len();
     if count > PROGRAMS_MAX {
@@ -35,9 +37,14 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
     }
     timeout(limit, answer_until_start(link, demanded, monitors_not_enforced))
         .await
-        .map_err(|_| EndpointError::TimedOut { awaited: "the set-up", limit })?
+        .map_err(|_| EndpointError::TimedOut { awaited: "the set-up", limit })??;
+    if !place.await {
+        return Err(EndpointError::NoPlace);
+    }
+    Ok(link.send(&Message::Result(Outcome::SUCCESS)).await?)
 }
 
+/// Leaves the START that succeeds unanswered.
 async fn answer_until_start<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     demanded: &[ProgramDigest],
@@ -65,7 +72,7 @@ async fn answer_until_start<S: AsyncRead + AsyncWrite + Unpin>(
                 let error = EndpointError::MonitorsNotRun { count: demanded.len() };
                 (Outcome::MonitorFailed { monitor_index: 0 }, Some(Err(error)))
             }
-            Message::Start => (Outcome::SUCCESS, Some(Ok(()))),
+            Message::Start => return Ok(()),
             Message::Raw { malformed: true, .. } => {
                 let error = EndpointError::Malformed(message_type);
                 (Outcome::Status(Status::ECTLBADMSG), Some(Err(error)))

@@ -10,6 +10,7 @@ pub(super) mod rights;
 mod session;
 mod statuses;
 
+use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
@@ -405,7 +406,7 @@ async fn set_up(
     let (near, far) = tokio::io::duplex(64 * 1024);
     let digests: Vec<_> = demanded.iter().map(|program| *program.digest()).collect();
     let set_up = tokio::spawn(async move {
-        setup::run(&mut Link::new(far), &digests, monitors_not_enforced, LONG).await
+        setup::run(&mut Link::new(far), &digests, monitors_not_enforced, LONG, ready(true)).await
     });
     let mut link = Link::new(near);
     let mut answers = Vec::new();
@@ -493,7 +494,8 @@ async fn a_controller_that_closes_before_start_is_an_error() {
 #[tokio::test]
 async fn a_controller_that_never_sends_start_is_left_in_time() {
     let (near, far) = tokio::io::duplex(1024);
-    let end = setup::run(&mut Link::new(far), &[], false, Duration::from_millis(20)).await;
+    let end =
+        setup::run(&mut Link::new(far), &[], false, Duration::from_millis(20), ready(true)).await;
     assert!(matches!(end, Err(EndpointError::TimedOut { .. })), "{end:?}");
     drop(near);
 }

@@ -7,11 +7,15 @@ use engine::wire::certificate::Certificate;
 use engine::wire::key::{PrivateKey, PublicKey};
 use engine::wire::message::{Message, MessageType, Outcome, Status};
 use engine::wire::program::Program;
+use engine::wire::time::Ticks;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::super::now;
+use super::super::sessions::{SETUPS_MAX, Sessions, WAITING_MAX, Waiting};
 use super::super::tests::rights::{self, Group};
 use super::*;
 use crate::golden::{certificate, private_key, public_key};
@@ -236,11 +240,13 @@ async fn a_more_important_experiment_takes_the_place_of_the_least_important_one(
     assert_left_alone(&listeners[2]).await;
 
     experiments.send(important(&listeners[3], 4)).await.unwrap();
-    let (message_type, _) = within(second.receive()).await.unwrap().unwrap();
-    assert_eq!(message_type, MessageType::SUSPD);
-    assert!(within(second.receive()).await.unwrap().is_none());
-    second.close().await;
-    let fourth = controllers.start_session(&listeners[3]).await;
+    let second_leaves = async {
+        let (message_type, _) = within(second.receive()).await.unwrap().unwrap();
+        assert_eq!(message_type, MessageType::SUSPD);
+        assert!(within(second.receive()).await.unwrap().is_none());
+        second.close().await;
+    };
+    let (fourth, ()) = tokio::join!(controllers.start_session(&listeners[3]), second_leaves);
     // Those that wait have their turn as the others end, also the one that had to leave.
     first.close().await;
     let third = controllers.start_session(&listeners[2]).await;
@@ -269,11 +275,88 @@ async fn two_more_important_experiments_need_not_wait_for_each_others_places() {
         for link in &mut less_important {
             assert_eq!(link.receive().await.unwrap().unwrap().0, MessageType::SUSPD);
         }
+        less_important
     };
-    timeout(Duration::from_secs(4), suspended).await.expect("both should be asked to leave");
-    drop(less_important);
-    let _third = controllers.start_session(&listeners[2]).await;
-    let _fourth = controllers.start_session(&listeners[3]).await;
+    let suspended = async {
+        let suspended = timeout(Duration::from_secs(4), suspended).await;
+        drop(suspended.expect("both should be asked to leave"));
+    };
+    tokio::join!(
+        controllers.start_session(&listeners[2]),
+        controllers.start_session(&listeners[3]),
+        suspended
+    );
+}
+
+/// Descriptors of one controller address.
+fn many(listener: &TcpListener, priority: u64, count: usize) -> Vec<Experiment> {
+    let of = |number: usize| {
+        let mut experiment = important(listener, priority);
+        experiment.xdescr = format!("{}x={number};", experiment.xdescr);
+        experiment.controller.snikey = Some(SniKey::parse(&format!("s{number}")).unwrap());
+        experiment
+    };
+    (0..count).map(of).collect()
+}
+
+#[tokio::test]
+async fn controllers_that_never_speak_keep_no_other_waiting_whatever_they_claim() {
+    let controllers = Controllers::new();
+    let (silent, honest) = (listen().await, listen().await);
+    let (_tasks, experiments) = controllers.serve(1);
+    for experiment in many(&silent, u64::MAX, 60) {
+        experiments.send(experiment).await.unwrap();
+    }
+    within(silent.accept()).await.unwrap();
+    experiments.send(important(&honest, 0)).await.unwrap();
+    let served = controllers.start_session(&honest);
+    let served = timeout(Duration::from_secs(10), served).await;
+    served.expect("it waits for those that never speak").close().await;
+}
+
+/// Of as many addresses as descriptors, so that no address has more than others.
+#[tokio::test]
+async fn silent_controllers_at_many_addresses_make_room_for_others() {
+    let controllers = Controllers::new();
+    let honest = listen().await;
+    let (_tasks, experiments) = controllers.serve(1);
+    let mut silent = Vec::new();
+    for _ in 0..2 * SETUPS_MAX {
+        silent.push(listen().await);
+        let experiment = important(silent.last().unwrap(), u64::MAX);
+        experiments.send(experiment).await.unwrap();
+    }
+    experiments.send(important(&honest, 0)).await.unwrap();
+    controllers.start_session(&honest).await.close().await;
+}
+
+#[tokio::test]
+async fn a_claimed_priority_takes_no_place_before_the_chain_has_shown_it() {
+    let controllers = Controllers::new();
+    let (running, silent) = (listen().await, listen().await);
+    let (_tasks, experiments) = controllers.serve(1);
+    experiments.send(important(&running, 1)).await.unwrap();
+    let mut link = controllers.start_session(&running).await;
+    experiments.send(important(&silent, u64::MAX)).await.unwrap();
+    let (stream, _) = within(silent.accept()).await.unwrap();
+    let told = timeout(Duration::from_secs(1), link.receive()).await;
+    assert!(told.is_err(), "it had to make room: {told:?}");
+    drop(stream);
+}
+
+#[tokio::test]
+async fn one_address_cannot_fill_the_list_of_those_that_wait() {
+    let controllers = Controllers::new();
+    let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
+    let mut sessions = Sessions::new(controllers.home.endpoints(nowhere).unwrap().remove(0), 1);
+    let (many_from, other) = (listen().await, listen().await);
+    for experiment in many(&many_from, u64::MAX, WAITING_MAX) {
+        sessions.admit(experiment);
+    }
+    sessions.admit(experiment(&other, None));
+    let of_other = |waiting: &&Waiting| waiting.experiment == experiment(&other, None);
+    assert_eq!(sessions.waiting.iter().filter(of_other).count(), 1);
+    assert_eq!((sessions.waiting.len(), sessions.known.len()), (WAITING_MAX, WAITING_MAX));
 }
 
 #[tokio::test]

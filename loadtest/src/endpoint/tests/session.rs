@@ -208,7 +208,8 @@ async fn an_endpoint_that_must_make_room_does_not_wait_for_a_name_server() {
     let address = HostPort::parse("controller.invalid").unwrap();
     let controller = subscribe::Controller { address, snikey: None };
     let asked = std::future::ready(());
-    let session = endpoint(&home, LOOPBACK).run_for(&controller, asked).await;
+    let session =
+        endpoint(&home, LOOPBACK).run_for(&controller, asked, std::future::ready(true)).await;
     assert!(matches!(session.end, Ok(End::Preempted)) && !session.started, "{session:?}");
 }
 
