@@ -28,6 +28,10 @@ const CERTIFICATE_COST: usize = 4;
 const WAKING_LOOKS: usize = 256;
 /// What looking up a channel, or finding a publication on one, is worth in them.
 const FINDING_LOOKS: usize = 32;
+/// What a byte of a message is worth in them: it is read, taken apart and looked up.
+const READING_LOOKS: usize = 8;
+/// What a channel of a publication or subscription is worth in them: it is put on the board, and taken off again.
+const CHANNEL_LOOKS: usize = 512;
 /// So many looks before others have their turn.
 const TURN_LOOKS: usize = 4 * 1024;
 
@@ -240,17 +244,22 @@ impl<'c> Conversation<'c> {
     async fn answer(&mut self, message_type: MessageType, payload: &[u8]) -> Result<(), Failure> {
         // Nothing more is read meanwhile, so that the client's own kernel holds it back.
         self.pause(self.key_use.message(Instant::now())).await?;
+        self.pay(payload.len() * READING_LOOKS).await?;
         let accepted = self.rules.handle(message_type, payload, &self.shared.limits, now());
         let taken = match accepted {
             Ok(Accepted::Certificate) => Ok(()),
             Ok(Accepted::Publication(publication)) => {
                 let (channels, looks) = (publication.channels.clone(), publication.looks());
+                self.pay(channels.len() * CHANNEL_LOOKS).await?;
                 match self.publish(publication) {
                     Ok(()) => Ok(self.wake_listeners(&channels, looks).await?),
                     Err(refusal) => Err(refusal),
                 }
             }
-            Ok(Accepted::Subscription(subscription)) => self.subscribe(subscription),
+            Ok(Accepted::Subscription(subscription)) => {
+                self.pay(subscription.channels.len() * CHANNEL_LOOKS).await?;
+                self.subscribe(subscription)
+            }
             Err(refusal) => Err(refusal),
         };
         let paid = self.pay_for_certificates();

@@ -45,6 +45,10 @@ pub(crate) struct Limits {
     /// more wait
     #[arg(long, value_name = "SIZE", default_value = "20m", value_parser = size)]
     pub(crate) matching_per_second: usize,
+    /// Messages and looks of one address in a second, as many as so many keys may take; beyond, its connections wait
+    /// for one another; 0: no limit
+    #[arg(long, value_name = "N", default_value = "5")]
+    pub(crate) per_source_keys: usize,
     /// Publications of one key that live at once
     #[arg(long, value_name = "N", default_value = "100", value_parser = count)]
     pub(crate) publications_max: usize,

@@ -216,7 +216,7 @@ async fn converse(
     let key = client_key(&stream).ok_or(Failure::NoIdentity)?;
     tracing::debug!("{} has the key {}", log.peer(), key.key_id());
     let max = shared.limits.connections_per_key_max;
-    let key_use = shared.keys.enter(key.key_id(), &shared.limits, Instant::now());
+    let key_use = shared.keys.enter(key.key_id(), source, &shared.limits, Instant::now());
     let Some(key_use) = key_use else {
         // Not at once, or it would be here again at once; but it keeps nobody else from a place.
         tokio::select! {

@@ -51,7 +51,8 @@ impl Pace {
         self.owed(now).is_zero()
     }
 
-    fn owed(&self, now: Instant) -> Duration {
+    /// In how long all that was used will have come back.
+    pub(crate) fn owed(&self, now: Instant) -> Duration {
         self.paid_off.map_or(Duration::ZERO, |paid_off| paid_off.saturating_duration_since(now))
     }
 
