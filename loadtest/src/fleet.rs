@@ -76,7 +76,7 @@ fn attributes(text: &str) -> Result<String, String> {
 
 /// Serves until a signal.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    hosting::run_alone(&options.log, async || serve(options).await)
+    hosting::run_alone(&options.log, async || serve(options).await, || Ok(()))
 }
 
 async fn serve(options: &Options) -> Result<(), HostError> {

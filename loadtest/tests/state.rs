@@ -92,6 +92,11 @@ impl Scene {
 
     /// The session of an endpoint, with a UDP socket.
     fn session(&self) -> Session {
+        self.try_session().expect("a session")
+    }
+
+    /// The same, unless the endpoint leaves before START is answered.
+    fn try_session(&self) -> Option<Session> {
         let mode = TrustMode::ControllerAuthenticatesEndpoint;
         let rule = PeerRule { mode, anchors: Vec::new(), mandatory: true };
         let identity = Identity { chain: &self.chain, key: &self.controller };
@@ -99,12 +104,12 @@ impl Scene {
         let (stream, _) = self.listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut session = Session(StreamOwned::new(ServerConnection::new(config).unwrap(), stream));
-        assert_eq!(session.ask(&Message::Start), Status::SUCCESS);
+        assert_eq!(session.try_ask(&Message::Start)?, Status::SUCCESS);
         let local = SocketAddr::from(([0, 0, 0, 0], 0));
         let open = Open::Udp { local };
         let open = Message::Nopen { sktid: 1, receive_buffer_len: 4096, open };
         assert_eq!(session.ask(&open), Status::SUCCESS);
-        session
+        Some(session)
     }
 }
 
@@ -135,28 +140,35 @@ impl Drop for Running {
 struct Session(StreamOwned<ServerConnection, TcpStream>);
 
 impl Session {
-    /// The answer to a request, past notifications.
     fn ask(&mut self, request: &Message<'_>) -> Status {
+        self.try_ask(request).expect("an answer")
+    }
+
+    /// The answer to a request, past notifications; none if the session ends.
+    fn try_ask(&mut self, request: &Message<'_>) -> Option<Status> {
         let mut encoded = Vec::new();
         request.encode(&mut encoded).unwrap();
-        self.0.write_all(&encoded).unwrap();
-        self.0.flush().unwrap();
+        self.0.write_all(&encoded).and_then(|()| self.0.flush()).ok()?;
         loop {
             let mut header = [0; 4];
-            self.0.read_exact(&mut header).unwrap();
+            self.0.read_exact(&mut header).ok()?;
             let [message_type, len @ ..] = header;
             let len = len.into_iter().fold(0, |len, byte| len << 8 | usize::from(byte));
             let mut payload = vec![0; len];
-            self.0.read_exact(&mut payload).unwrap();
+            self.0.read_exact(&mut payload).ok()?;
             if let Message::Result(outcome) = Message::decode(MessageType(message_type), &payload) {
-                return outcome.status();
+                return Some(outcome.status());
             }
         }
     }
 
     fn send(&mut self, server: &UdpSocket) -> Status {
+        self.try_send(server).expect("an answer")
+    }
+
+    fn try_send(&mut self, server: &UdpSocket) -> Option<Status> {
         let packet = Packet::Udp { remote: server.local_addr().unwrap(), data: b"x" };
-        self.ask(&Message::Nsend { sktid: 1, time: Ticks(0), tag: 1, packet })
+        self.try_ask(&Message::Nsend { sktid: 1, time: Ticks(0), tag: 1, packet })
     }
 }
 
@@ -188,6 +200,47 @@ fn what_a_certificate_has_used_up_outlives_the_endpoint_however_it_ends() {
     assert_eq!(session.send(&server), Status::ESKTPKTDENY);
     drop(session);
     endpoint.ended();
+}
+
+/// What stands for a full disk: the file cannot be written, because a directory has its name.
+fn fill_disk(scene: &Scene) {
+    fs::create_dir_all(scene.folder.join("state/totals.new")).unwrap();
+}
+
+#[test]
+fn nothing_is_granted_while_what_is_used_up_cannot_be_kept() {
+    let scene = Scene::new("full", "max_send_pkt=4;");
+    let server = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let endpoint = scene.endpoint();
+    assert_eq!(scene.session().send(&server), Status::SUCCESS);
+    endpoint.ended();
+    fill_disk(&scene);
+    for _ in 0..2 {
+        let endpoint = scene.endpoint();
+        assert!(scene.try_session().is_none(), "a session began");
+        let ended = endpoint.ended();
+        let log = String::from_utf8_lossy(&ended.stderr);
+        assert_eq!(ended.status.code(), Some(1), "{log}");
+        assert!(log.contains("cannot be written"), "{log}");
+    }
+}
+
+#[test]
+fn a_session_ends_when_what_it_uses_up_can_no_longer_be_kept_and_the_endpoint_says_so() {
+    let scene = Scene::new("fills", "max_send_pkt=4000000;");
+    let server = UdpSocket::bind(("127.0.0.1", 0)).unwrap();
+    let endpoint = scene.endpoint();
+    let mut session = scene.session();
+    assert_eq!(session.send(&server), Status::SUCCESS);
+    fill_disk(&scene);
+    let deadline = Instant::now() + PATIENCE;
+    while session.try_send(&server).is_some() {
+        assert!(Instant::now() < deadline, "the session goes on");
+    }
+    let ended = endpoint.ended();
+    let log = String::from_utf8_lossy(&ended.stderr);
+    assert_eq!(ended.status.code(), Some(6), "{log}");
+    assert!(log.contains("cannot be written"), "{log}");
 }
 
 #[test]

@@ -10,8 +10,8 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
@@ -26,7 +26,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
 use super::Endpoint;
-use super::ledger::Ledger;
+use super::ledger::{Ledger, StateError};
 use super::sessions::Sessions;
 use super::subscribe::{Controller, Experiment, Interest, Subscriber};
 use crate::credentials::{self, CredentialError, KeyOptions};
@@ -149,31 +149,30 @@ fn channel(text: &str) -> Result<Channel, String> {
 
 /// Serves until a signal, or until the one session has ended.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    hosting::run_alone(&options.log, async || serve(options).await)
+    let ledger = OnceLock::new();
+    // Also when a signal has ended it, the totals are written for the last time.
+    let save = || ledger.get().map_or(Ok(()), |ledger: &Arc<Ledger>| ledger.save());
+    hosting::run_alone(
+        &options.log,
+        async || serve(options, &ledger).await,
+        || save().map_err(unusable),
+    )
 }
 
-async fn serve(options: &Options) -> Result<(), HostError> {
+fn unusable(error: StateError) -> HostError {
+    HostError::Resource(io::Error::other(error.to_string()))
+}
+
+async fn serve(options: &Options, kept: &OnceLock<Arc<Ledger>>) -> Result<(), HostError> {
     let key = options.key.read()?;
     let ledger = match &options.state {
-        Some(directory) => Ledger::open(directory)
-            .map_err(|error| HostError::Resource(io::Error::other(error.to_string())))?,
+        Some(directory) => Ledger::open(directory).map_err(unusable)?,
         None => Ledger::default(),
     };
-    let ledger = SavedAtEnd(Arc::new(ledger));
+    let ledger = kept.get_or_init(|| Arc::new(ledger));
     tokio::select! {
-        served = serve_with(options, &key, &ledger.0) => served,
-        () = ledger.0.keep_saved() => Ok(()),
-    }
-}
-
-/// Writes the totals for the last time when the endpoint ends, by a signal, too.
-struct SavedAtEnd(Arc<Ledger>);
-
-impl Drop for SavedAtEnd {
-    fn drop(&mut self) {
-        if let Err(error) = self.0.save() {
-            tracing::error!("{error}");
-        }
+        served = serve_with(options, &key, ledger) => served,
+        () = ledger.keep_saved() => Ok(()),
     }
 }
 

@@ -66,6 +66,12 @@ impl Drop for Count {
 }
 
 impl Limits {
+    /// Waits until what the chain's certificates use up cannot be kept.
+    pub(super) fn not_kept(&self) -> impl Future<Output = ()> + use<> {
+        let ledger = Arc::clone(&self.count.ledger);
+        async move { ledger.failed().await }
+    }
+
     /// Those of a verified chain, whose certificates go on with their accounts.
     ///
     /// # Errors

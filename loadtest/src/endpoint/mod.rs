@@ -125,6 +125,8 @@ pub(crate) enum End {
     PeriodOver,
     /// The controller's chain is not valid any more.
     ChainExpired,
+    /// What the controller's certificates use up cannot be kept.
+    NotKept,
     /// The endpoint vanished, as it was told to.
     Left,
 }
@@ -200,6 +202,7 @@ impl fmt::Display for End {
             Self::Preempted => "another experiment needs the endpoint",
             Self::PeriodOver => "the experiment took as long as its chain allows",
             Self::ChainExpired => "the controller's certificates have expired",
+            Self::NotKept => "what the controller's certificates use up cannot be kept",
             Self::Left => "the endpoint was ended on purpose",
         })
     }
@@ -318,7 +321,7 @@ impl Endpoint {
         };
         if let Some(start) = session.start {
             session.ran = session.ran.saturating_add(start.elapsed());
-            if let Err(error) = self.ledger.saved().await {
+            if let Err(error) = self.ledger.saved(false).await {
                 tracing::error!("{error}");
             }
         }
@@ -429,8 +432,9 @@ impl Endpoint {
             return Err(EndpointError::PriorityTooHigh { priority, max });
         }
         let limits = Limits::of(&chain, &self.ledger, now()).map_err(EndpointError::Ledger)?;
-        // What could not be written at the end could be had again by ending this process.
-        self.ledger.saved().await.map_err(EndpointError::State)?;
+        // What could not be written at the end could be had again by ending this process. It is written even if
+        // nothing has changed: there may be no room on the disk for anything.
+        self.ledger.saved(true).await.map_err(EndpointError::State)?;
         let demanded = chain.monitor_digests().copied().collect::<Vec<_>>();
         let mut link = Link::new(stream);
         let unenforced = self.monitors_not_enforced;

@@ -64,6 +64,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<End, EndpointError> {
     let Service { machine, limits, ran, not_after, leave_at } = service;
     let period = limits.period().map(|period| period.saturating_sub(ran));
+    let not_kept = limits.not_kept();
     let mut sockets = Sockets::new(machine, limits);
     let period_over = async {
         match period {
@@ -85,11 +86,13 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
         () = preempted => End::Preempted,
         () = period_over => End::PeriodOver,
         () = past(not_after) => End::ChainExpired,
+        () = not_kept => End::NotKept,
     };
     let log = |info| Message::Linfo { name: b"pktfleet", auxiliary: b"", info };
     let words = match end {
         End::Preempted => Message::Suspd,
         End::ChainExpired => log(b"the controller's certificates have expired"),
+        End::NotKept => log(b"the endpoint cannot keep what the certificates have used up"),
         _ => log(b"the experiment has lasted as long as its chain allows"),
     };
     if !in_message.load(Ordering::Relaxed) {

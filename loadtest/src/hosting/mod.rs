@@ -160,18 +160,27 @@ pub(crate) fn run<S>(
     })
 }
 
-/// Runs a program that may end by itself; a signal ends it as well, with exit code 0.
+/// Runs a program that may end by itself; a signal ends it as well, with exit code 0. `finish` is what remains to be
+/// done in either case, and its failure the program's.
 pub(crate) fn run_alone(
     log: &LogOptions,
     work: impl AsyncFnOnce() -> Result<(), HostError>,
+    finish: impl FnOnce() -> Result<(), HostError>,
 ) -> ExitCode {
     run_with(log, async |interrupts| {
-        tokio::select! {
+        let done = tokio::select! {
             done = work() => done,
             _ = interrupts.next() => {
                 tracing::info!("ending, as asked by a signal");
                 Ok(())
             }
+        };
+        match (done, finish()) {
+            (Err(error), Err(second)) => {
+                tracing::error!("{second}");
+                Err(error)
+            }
+            (done, finished) => done.and(finished),
         }
     })
 }

@@ -29,6 +29,8 @@ use engine::wire::certificate::Certificate;
 use engine::wire::key::{Hex, KEY_LEN, KeyId, sha256};
 use engine::wire::time::Ticks;
 
+use tokio::sync::Notify;
+
 use burst::RATES_MAX;
 pub(super) use burst::{Bursts, Turn};
 pub(crate) use store::StateError;
@@ -134,6 +136,8 @@ pub(super) type Accounts = HashMap<CertificateId, Account>;
 pub(crate) struct Ledger {
     accounts: Mutex<Accounts>,
     store: Option<Store>,
+    /// Totals could not be written.
+    unsaved: Notify,
 }
 
 /// Why certificates have no accounts.
@@ -196,7 +200,7 @@ impl Ledger {
     /// The directory is unusable, in use by another endpoint, or what is in it cannot be read.
     pub(crate) fn open(directory: &Path) -> Result<Self, StateError> {
         let (store, accounts) = Store::open(directory)?;
-        Ok(Self { accounts: Mutex::new(accounts), store: Some(store) })
+        Ok(Self { accounts: Mutex::new(accounts), store: Some(store), ..Self::default() })
     }
 
     /// Its accounts.
@@ -259,29 +263,40 @@ impl Ledger {
     /// They cannot be written.
     pub(crate) fn save(&self) -> Result<(), StateError> {
         match &self.store {
-            Some(store) => store.save(|| self.accounts()),
+            Some(store) => store.save(|| self.accounts(), false),
             None => Ok(()),
         }
     }
 
-    /// The same, off the runtime's threads.
+    /// The same, off the runtime's threads; `anew` also if they were written already. If they cannot be written, the
+    /// sessions end.
     ///
     /// # Errors
     /// As for [`Self::save`].
-    pub(super) async fn saved(self: &Arc<Self>) -> Result<(), StateError> {
+    pub(super) async fn saved(self: &Arc<Self>, anew: bool) -> Result<(), StateError> {
+        let ledger = Arc::clone(self);
+        let save = move || match &ledger.store {
+            Some(store) => store.save(|| ledger.accounts(), anew),
+            None => Ok(()),
+        };
         if self.store.is_none() {
             return Ok(());
         }
-        let ledger = Arc::clone(self);
         // It is not abandoned and does not panic.
-        tokio::task::spawn_blocking(move || ledger.save()).await.unwrap_or(Ok(()))
+        let saved = tokio::task::spawn_blocking(save).await.unwrap_or(Ok(()));
+        saved.inspect_err(|_| self.unsaved.notify_waiters())
+    }
+
+    /// Waits until totals could not be written: nothing more may be used up then.
+    pub(super) async fn failed(&self) {
+        self.unsaved.notified().await;
     }
 
     /// Writes the totals again and again while they change, for ever.
     pub(super) async fn keep_saved(self: &Arc<Self>) {
         loop {
             tokio::time::sleep(SAVE_INTERVAL).await;
-            if let Err(error) = self.saved().await {
+            if let Err(error) = self.saved(false).await {
                 tracing::error!("{error}");
             }
         }

@@ -18,13 +18,14 @@
 use std::fmt::{self, Write as _};
 use std::fs::{self, DirBuilder, File};
 use std::io::{self, Read, Write as _};
-use std::os::unix::fs::DirBuilderExt;
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use engine::wire::key::{KEY_LEN, KeyId};
 use engine::wire::time::Ticks;
-use nix::fcntl::{Flock, FlockArg};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg, OFlag};
 
 use super::{ACCOUNTS_MAX, Account, Accounts, CertificateId, Totals};
 
@@ -46,7 +47,8 @@ pub(crate) struct StateError {
 #[derive(Debug)]
 enum Cause {
     File(io::Error),
-    NoDirectory,
+    Directory(io::Error),
+    Lock(io::Error),
     InUse,
     Broken { line: usize, expected: &'static str },
     TooLong,
@@ -59,9 +61,20 @@ impl fmt::Display for StateError {
         let path = self.path.display();
         match &self.cause {
             Cause::File(cause) => write!(f, "{path}: {cause}"),
-            Cause::NoDirectory => {
-                write!(f, "{path}: this is no directory, but --state names one to keep totals in")
-            }
+            Cause::Directory(cause) if cause.kind() == io::ErrorKind::AlreadyExists => write!(
+                f,
+                "{path}: this is no directory; name one for --state, or a place where there is nothing yet"
+            ),
+            Cause::Directory(cause) => write!(
+                f,
+                "{path}: no directory can be made here: {cause}; name one for --state in which this program may make \
+                 files"
+            ),
+            Cause::Lock(cause) => write!(
+                f,
+                "{path}: no file can be made and locked here: {cause}; name a directory for --state in which this \
+                 program may do that"
+            ),
             Cause::InUse => write!(
                 f,
                 "{path}: another endpoint keeps its totals here; give each a --state directory of its own"
@@ -77,8 +90,8 @@ impl fmt::Display for StateError {
             Cause::NoFile => write!(f, "{path}: this is no regular file"),
             Cause::Write(cause) => write!(
                 f,
-                "{path}: what certificates have used up cannot be written: {cause}; no session \
-                 begins before it can"
+                "{path}: what certificates have used up cannot be written: {cause}; no session begins or goes on \
+                 before it can: make room there, or end the endpoint"
             ),
         }
     }
@@ -98,21 +111,23 @@ pub(super) struct Store {
 impl Store {
     /// Opens a directory, or makes one; and what has been used up so far.
     pub(super) fn open(directory: &Path) -> Result<(Self, Accounts), StateError> {
-        let file_error =
-            |path: &Path, cause| StateError { path: path.to_owned(), cause: Cause::File(cause) };
-        DirBuilder::new().recursive(true).mode(0o700).create(directory).map_err(
-            |cause| match cause.kind() {
-                io::ErrorKind::AlreadyExists | io::ErrorKind::NotADirectory => {
-                    StateError { path: directory.to_owned(), cause: Cause::NoDirectory }
-                }
-                _ => file_error(directory, cause),
-            },
-        )?;
+        let unusable = |cause| StateError { path: directory.to_owned(), cause };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|cause| unusable(Cause::Directory(cause)))?;
         let lock = directory.join(LOCK_NAME);
-        let file = File::options().create(true).truncate(false).write(true).open(&lock);
-        let file = file.map_err(|cause| file_error(&lock, cause))?;
-        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-            .map_err(|_| StateError { path: directory.to_owned(), cause: Cause::InUse })?;
+        // What is no file, such as a FIFO, must not be waited for.
+        let flags = OFlag::O_NONBLOCK.bits();
+        let mut options = File::options();
+        options.create(true).truncate(false).write(true).custom_flags(flags);
+        let file = options.open(&lock).map_err(|cause| unusable(Cause::Lock(cause)))?;
+        let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
+        let lock = lock.map_err(|(_, error)| match error {
+            Errno::EWOULDBLOCK => unusable(Cause::InUse),
+            error => unusable(Cause::Lock(error.into())),
+        })?;
         let path = directory.join(NAME);
         let failed = |cause| StateError { path: path.clone(), cause };
         let text = read(&path).map_err(failed)?;
@@ -123,15 +138,17 @@ impl Store {
         Ok((store, accounts))
     }
 
-    /// Writes the totals of these accounts, unless that is what was written last.
+    /// Writes the totals of these accounts. `anew` also if that is what was written last: there may be no room
+    /// for it any more.
     pub(super) fn save<'a>(
         &self,
         accounts: impl FnOnce() -> MutexGuard<'a, Accounts>,
+        anew: bool,
     ) -> Result<(), StateError> {
         // Held from the look at the accounts on, or an older look could be written after a newer one.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
         let text = text_of(&accounts());
-        if *written == text {
+        if *written == text && !anew {
             return Ok(());
         }
         self.replace(&text).map_err(|cause| StateError {

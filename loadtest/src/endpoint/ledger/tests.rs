@@ -263,3 +263,18 @@ fn a_ledger_full_of_the_longest_numbers_can_be_read_again() {
     drop(ledger);
     assert_eq!(Ledger::open(&directory.0).unwrap().accounts().len(), ACCOUNTS_MAX);
 }
+
+#[test]
+fn what_cannot_be_a_directory_of_totals_says_what_to_do() {
+    let directory = Directory::new();
+    fs::create_dir(&directory.0).unwrap();
+    let told = |path: &Path| Ledger::open(path).unwrap_err().to_string();
+    let fifo = directory.0.join("fifo");
+    nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::S_IRWXU).unwrap();
+    assert!(told(&fifo).contains("no directory; name one for --state"), "{}", told(&fifo));
+    let nowhere = Path::new("/proc/totals");
+    assert!(told(nowhere).contains("name one for --state"), "{}", told(nowhere));
+    // One for the lock is not waited for.
+    fs::rename(&fifo, directory.0.join("lock")).unwrap();
+    assert!(told(&directory.0).contains("name a directory for --state"), "{}", told(&directory.0));
+}
