@@ -19,7 +19,7 @@ use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType,
 use engine::wire::message::Status;
 use engine::wire::time::Ticks;
 
-use super::ledger::{Account, Accounts, CertificateId, Ledger, LedgerError, Turn};
+use super::ledger::{Account, Accounts, CertificateId, Ledger, LedgerError, Turn, WaitingSends};
 
 /// Highest priority that a chain allows an experiment to have.
 pub(super) fn priority_max(chain: &VerifiedChain) -> Option<u64> {
@@ -66,6 +66,11 @@ impl Drop for Count {
 }
 
 impl Limits {
+    /// What the session has waiting to be sent, beside others of its endpoint.
+    pub(super) fn waiting_sends(&self) -> WaitingSends {
+        WaitingSends::new(&self.count.ledger)
+    }
+
     /// Waits until what the chain's certificates use up cannot be kept.
     pub(super) fn not_kept(&self) -> impl Future<Output = ()> + use<> {
         let ledger = Arc::clone(&self.count.ledger);

@@ -22,6 +22,7 @@ mod store;
 use std::collections::HashMap;
 use std::fmt;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -43,6 +44,12 @@ const ACCOUNTS_MAX: usize = 4096;
 const ACCOUNTS_PER_PRIVILEGE_MAX: usize = 256;
 /// Of both so many are told of, before there are too many.
 const CROWDED_PERCENT: usize = 80;
+/// Bytes of one session that wait to be sent; room for the largest NSEND.
+pub(super) const WAITING_MAX: usize = 32 << 20;
+/// The same of all sessions of an endpoint.
+pub(super) const ALL_WAITING_MAX: usize = 128 << 20;
+/// What a session may have waiting however much others have.
+const WAITING_SHARE: usize = 1 << 20;
 /// How often totals are written while they change.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
 
@@ -138,6 +145,41 @@ pub(crate) struct Ledger {
     store: Option<Store>,
     /// Totals could not be written.
     unsaved: Notify,
+    /// Bytes that wait to be sent in all sessions.
+    waiting_bytes: AtomicUsize,
+}
+
+/// What waits to be sent in one session.
+#[derive(Debug, Default)]
+pub(super) struct WaitingSends {
+    ledger: Arc<Ledger>,
+    bytes: usize,
+}
+
+impl WaitingSends {
+    /// Nothing yet.
+    pub(super) fn new(ledger: &Arc<Ledger>) -> Self {
+        Self { ledger: Arc::clone(ledger), bytes: 0 }
+    }
+
+    /// Whether the session may have so many bytes waiting.
+    pub(super) fn may_be(&self, bytes: usize) -> bool {
+        let others = self.ledger.waiting_bytes.load(Relaxed).saturating_sub(self.bytes);
+        bytes <= WAITING_SHARE || bytes <= WAITING_MAX && others + bytes <= ALL_WAITING_MAX
+    }
+
+    /// So many are waiting now.
+    pub(super) fn set(&mut self, bytes: usize) {
+        self.ledger.waiting_bytes.fetch_add(bytes, Relaxed);
+        self.ledger.waiting_bytes.fetch_sub(self.bytes, Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for WaitingSends {
+    fn drop(&mut self) {
+        self.set(0);
+    }
 }
 
 /// Why certificates have no accounts.

@@ -14,7 +14,7 @@
 //!
 //! Invariant: nothing is told about a socket after its NCLOSE; a late report finds no socket of its
 //! number. Memory is bounded by [`BUFFERS_LEN_MAX`], [`entry::UNITS_MAX`] packets and as many events of each
-//! socket, and [`SEND_QUEUE_LEN`], in which closed connections that still send have their share.
+//! socket, and [`ledger::WAITING_MAX`](super::super::ledger), in which closed connections that still send have their share.
 
 mod entry;
 mod header;
@@ -27,6 +27,7 @@ use std::ops::Bound;
 use engine::wire::message::{Message, Open, Packet, Socket, StateChange, Status};
 use engine::wire::time::Ticks;
 
+use super::super::ledger::WaitingSends;
 use super::super::limits::{Limits, SocketPlace};
 pub(crate) use entry::{Entry, State};
 use header::IpHeader;
@@ -38,10 +39,9 @@ pub(crate) const BUFFERS_LEN_MAX: u32 = 64 << 20;
 const BUFFER_SHARE: u32 = BUFFERS_LEN_MAX / 2 / 256;
 /// Notifications other than data that may wait before requests have to (protocol.md 1.2).
 const BACKLOG_MAX: usize = 100;
-/// Bytes of all sockets that wait to be sent; room for the largest NSEND.
-const SEND_QUEUE_LEN: usize = 32 << 20;
-/// What one waiting order costs beside its data.
-const ORDER_LEN: usize = 64;
+/// What one waiting order costs beside its data: its place in the schedule, half of which may be empty, and what the
+/// allocator adds.
+const ORDER_LEN: usize = 256;
 
 /// Bits of a socket's mask: notifications that the mlet holds back (1.12).
 mod hold_back {
@@ -82,6 +82,8 @@ pub(crate) struct Table {
     /// What waits to be sent by connections that linger, by their numbers.
     lingering: HashMap<u64, usize>,
     controls: HashMap<u8, Controls>,
+    /// All of it.
+    waiting: WaitingSends,
     send_times: HashMap<u16, Ticks>,
     limits: Limits,
     log: VecDeque<Vec<u8>>,
@@ -92,7 +94,8 @@ pub(crate) struct Table {
 impl Table {
     /// No sockets yet.
     pub(crate) fn new(limits: Limits) -> Self {
-        Self { limits, ..Self::default() }
+        let waiting = limits.waiting_sends();
+        Self { limits, waiting, ..Self::default() }
     }
 
     /// What the chain allows.
@@ -138,16 +141,18 @@ impl Table {
     pub(crate) fn remove(&mut self, sktid: u8) -> Result<Option<SocketNumber>, Status> {
         let entry = self.sockets.remove(&sktid).ok_or(Status::ESKTNOTOPEN)?;
         self.controls.remove(&sktid);
-        if !entry.lingers() {
-            return Ok(None);
+        let lingers = entry.lingers();
+        if lingers {
+            self.lingering.insert(entry.number, entry.send_queue_len);
         }
-        self.lingering.insert(entry.number, entry.send_queue_len);
-        Ok(Some(SocketNumber { sktid, number: entry.number }))
+        self.waiting.set(self.waiting_bytes());
+        Ok(lingers.then_some(SocketNumber { sktid, number: entry.number }))
     }
 
     /// A connection that lingered is gone.
     pub(crate) fn forget(&mut self, number: SocketNumber) {
         self.lingering.remove(&number.number);
+        self.waiting.set(self.waiting_bytes());
     }
 
     /// Whether a request may name this socket.
@@ -200,9 +205,8 @@ impl Table {
         }
         let len = data(packet).len();
         let cost = len + ORDER_LEN;
-        let open = self.sockets.values().map(|entry| entry.send_queue_len);
-        let waiting: usize = open.chain(self.lingering.values().copied()).sum();
-        if waiting + cost > SEND_QUEUE_LEN {
+        let waiting = self.waiting_bytes() + cost;
+        if !self.waiting.may_be(waiting) {
             return Err(Status::ESYSNOBUFS);
         }
         // A stream can leave in pieces.
@@ -211,7 +215,14 @@ impl Table {
             entry.send_queue_len += cost;
             entry.latest_send = entry.latest_send.max(time);
         }
+        self.waiting.set(waiting);
         Ok(destination)
+    }
+
+    /// What waits to be sent, of all sockets.
+    fn waiting_bytes(&self) -> usize {
+        let open = self.sockets.values().map(|entry| entry.send_queue_len);
+        open.chain(self.lingering.values().copied()).sum()
     }
 
     /// Whether the write side may be closed at that time, after what was to be sent before the request.
@@ -284,8 +295,11 @@ impl Table {
         if let Some(waiting) = self.lingering.get_mut(&number.number) {
             *waiting = waiting.saturating_sub(len + ORDER_LEN);
         }
+        if let Some(entry) = self.find(number) {
+            entry.send_queue_len = entry.send_queue_len.saturating_sub(len + ORDER_LEN);
+        }
+        self.waiting.set(self.waiting_bytes());
         let Some(entry) = self.find(number) else { return };
-        entry.send_queue_len = entry.send_queue_len.saturating_sub(len + ORDER_LEN);
         let status = result.err().unwrap_or(Status::SUCCESS);
         if status != Status::SUCCESS {
             entry.send_error = Some((status, tag));

@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv4Addr};
 
 use engine::wire::message::{Family, MessageType, Protocol};
 
+use super::super::super::ledger::{ALL_WAITING_MAX, Ledger, WAITING_MAX};
 use super::entry::UNITS_MAX;
 use super::*;
 
@@ -66,7 +67,7 @@ fn a_late_report_finds_no_socket_of_its_number() {
 
 #[test]
 fn what_a_closed_connection_has_still_to_send_counts_until_it_is_gone() {
-    const LEN: usize = SEND_QUEUE_LEN - ORDER_LEN;
+    const LEN: usize = WAITING_MAX - ORDER_LEN;
     let mut table = Table::default();
     let open = |table: &mut Table, sktid, state| {
         let socket = Socket { sktid, family: Family::Ipv4, protocol: Protocol::Tcp };
@@ -196,4 +197,39 @@ fn a_buffer_made_smaller_than_its_content_takes_no_more_and_loses_nothing() {
     assert_eq!(told(&mut table), [(MessageType::NDATA, 1), (MessageType::NDROP, 1)]);
     receive(&mut table, numbers[0], b"1234");
     assert_eq!(told(&mut table), [(MessageType::NDATA, 1)]);
+}
+
+/// Packets without data, for a time that never comes: each costs memory.
+#[test]
+fn what_waits_to_be_sent_is_bounded_by_what_it_costs_and_over_all_sessions() {
+    let place = size_of::<(Ticks, u64)>() + size_of::<super::super::schedule::Action>();
+    assert!(ORDER_LEN >= 2 * place, "{place}");
+    let ledger = std::sync::Arc::<Ledger>::default();
+    let new = || {
+        let mut table = Table::new(Limits::of_session(&[], &ledger));
+        let socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Udp };
+        insert(&mut table, socket, 100, State::Open);
+        table
+    };
+    let send = |table: &mut Table, data: &[u8]| {
+        let packet = Packet::Udp { remote: "192.0.2.1:7".parse().unwrap(), data };
+        table.admit_send(1, Ticks::MAX, Ticks(0), &packet, |_| false)
+    };
+    let mut first = new();
+    let count = (0..1_000_000).take_while(|_| send(&mut first, b"").is_ok()).count();
+    assert_eq!(count, WAITING_MAX / ORDER_LEN);
+    assert_eq!(send(&mut first, b"").unwrap_err(), Status::ESYSNOBUFS);
+    let large = vec![0; WAITING_MAX - ORDER_LEN];
+    let fill = || {
+        let mut table = new();
+        send(&mut table, &large).map(|_| table)
+    };
+    let others: Vec<_> = std::iter::from_fn(|| fill().ok()).take(99).collect();
+    assert_eq!(1 + others.len(), ALL_WAITING_MAX / WAITING_MAX);
+    // A session that has little may always send.
+    let mut last = new();
+    assert!(send(&mut last, b"x").is_ok());
+    assert_eq!(send(&mut last, &large).unwrap_err(), Status::ESYSNOBUFS);
+    drop(others);
+    assert!(send(&mut last, &large[1000..]).is_ok());
 }
