@@ -139,13 +139,28 @@ impl LinfoFilter {
         budget: &LinfoBudget,
         mut log: impl FnMut(Linfo),
     ) -> usize {
-        let mut kept = 0;
-        let mut position = 0;
-        while let Some(run) = self.boundaries.next_run(&bytes[position..]) {
+        let (mut kept, mut position) = (0, 0);
+        let lost_before = self.lost;
+        // Once the budget has refused a LINFO of these bytes, it is not asked about the others.
+        let mut may_log = true;
+        while position < bytes.len() {
+            // Whole messages go many at a time, because a peer may send thousands of empty ones in one record.
+            let (len, _) =
+                self.boundaries.whole_messages(&bytes[position..], |other| !is_linfo(other));
+            if kept != position {
+                bytes.copy_within(position..position + len, kept);
+            }
+            (kept, position) = (kept + len, position + len);
+            if !may_log {
+                let (len, lost) = self.boundaries.whole_messages(&bytes[position..], is_linfo);
+                (self.lost, position) = (self.lost + lost, position + len);
+            }
+            let Some(run) = self.boundaries.next_run(&bytes[position..]) else { break };
             let end = position + run.len;
-            if run.message_type == MessageType::LINFO.0 {
+            if is_linfo(run.message_type) {
                 if run.starts {
-                    self.begin(now, budget);
+                    may_log = may_log && self.begin(now, budget);
+                    self.lost += u64::from(!may_log);
                 }
                 self.collect(&bytes[position + run.header_len..end], now, budget);
                 if run.ends
@@ -160,6 +175,9 @@ impl LinfoFilter {
                 kept += run.len;
             }
             position = end;
+        }
+        if self.lost > lost_before {
+            budget.lost.fetch_add(self.lost - lost_before, Ordering::Relaxed);
         }
         kept
     }
@@ -185,17 +203,17 @@ impl LinfoFilter {
         Some(self.finish(Arriving { truncated: true, ..*arriving }, now, budget))
     }
 
-    fn begin(&mut self, now: Instant, budget: &LinfoBudget) {
+    /// A LINFO begins. False if the budget has no line for it.
+    fn begin(&mut self, now: Instant, budget: &LinfoBudget) -> bool {
         self.turn(now);
-        let may_log = self.lines < budget.lines_per_second;
-        if !may_log || self.take(LINE_LEN, now, budget) < LINE_LEN {
-            self.lost += 1;
-            budget.lost.fetch_add(1, Ordering::Relaxed);
-            return;
+        let has_lines = self.lines < budget.lines_per_second;
+        if !has_lines || self.take(LINE_LEN, now, budget) < LINE_LEN {
+            return false;
         }
         self.lines += 1;
         let arriving = Arriving { payload: Vec::new(), truncated: false, since: now };
         self.arriving = Some(Box::new(arriving));
+        true
     }
 
     fn collect(&mut self, payload: &[u8], now: Instant, budget: &LinfoBudget) {
@@ -236,6 +254,10 @@ impl LinfoFilter {
             (self.spent, self.lines) = (0, 0);
         }
     }
+}
+
+fn is_linfo(message_type: u8) -> bool {
+    message_type == MessageType::LINFO.0
 }
 
 /// The payload as text of `len_max` bytes at most, and whether that is all of it.

@@ -63,6 +63,20 @@ impl Boundaries {
         Some(self.header_run(input))
     }
 
+    /// The bytes of the whole messages at the front of `input`, up to one of a type that is none of `these`, and how many
+    /// they are; none where a message is under way. It costs little more than a look at each header.
+    pub fn whole_messages(&self, input: &[u8], these: impl Fn(u8) -> bool) -> (usize, u64) {
+        let (mut rest, mut count) = (input, 0);
+        while self.between_messages()
+            && let Some((header, behind)) = rest.split_first_chunk()
+            && these(header[0])
+            && let Some(next) = behind.get(payload_len(header) as usize..)
+        {
+            (rest, count) = (next, count + 1);
+        }
+        (input.len() - rest.len(), count)
+    }
+
     fn payload_run(&mut self, input: &[u8]) -> Run {
         let len = input.len().min(self.payload_left as usize);
         self.payload_left -= len as u32;
@@ -170,6 +184,20 @@ mod tests {
             pieces.push(cutter.kept_back().to_vec());
         }
         pieces
+    }
+
+    #[test]
+    fn whole_messages_of_a_kind_end_where_another_kind_or_half_a_message_begins() {
+        let mut boundaries = Boundaries::default();
+        let bytes = [message(0x65, b""), message(0x65, b"ab"), message(0x62, b"c")].concat();
+        let whole = |boundaries: &Boundaries, end: usize| {
+            boundaries.whole_messages(&bytes[..end], |other| other == 0x65)
+        };
+        let each = [0, 3, 4, 9, 10, 11, 15].map(|end| whole(&boundaries, end));
+        assert_eq!(each, [(0, 0), (0, 0), (4, 1), (4, 1), (10, 2), (10, 2), (10, 2)]);
+        assert_eq!(boundaries.whole_messages(&bytes, |_| true), (15, 3));
+        boundaries.next_run(&message(0x65, b"xx")[..5]);
+        assert_eq!(whole(&boundaries, 10), (0, 0), "inside a message");
     }
 
     #[test]

@@ -136,6 +136,30 @@ fn what_was_lost_is_told_by_the_next_that_is_logged() {
     assert_eq!(filter.lost(), 7);
 }
 
+/// How long it takes to filter so many bytes of these messages, at best.
+fn cost(messages: &[u8], budget: &LinfoBudget) -> Duration {
+    let mut filter = LinfoFilter::default();
+    let one_run = |_| {
+        let mut bytes = messages.repeat(60_000 / messages.len());
+        let start = some_time();
+        filter.filter(&mut bytes, start, budget, |_| panic!("it is logged"));
+        some_time() - start
+    };
+    (0..20).map(one_run).min().unwrap()
+}
+
+/// A record may hold thousands of them, so none of them may cost a look at the clock, a lock or a count that all share.
+#[test]
+fn lost_linfos_cost_no_more_than_messages_that_pass() {
+    let budget = budget(AMPLE, 0);
+    for payload in [&[] as &[u8], &[0; 12]] {
+        let lost = cost(&message(0x65, payload), &budget);
+        let passing = cost(&message(0x62, payload), &budget);
+        assert!(lost < passing * 2, "{lost:?}, {passing:?}");
+    }
+    assert!(budget.lost() > 0, "none was lost");
+}
+
 /// Nothing is kept of it, however long it is.
 #[test]
 fn a_linfo_beyond_the_budget_is_skipped_as_it_streams_past() {
