@@ -1,4 +1,4 @@
-//! All that passes between the control thread and the shards: messages, and the attempts they count.
+//! All that passes between the control thread and the shards: messages, and the sessions they count.
 //!
 //! Queues are bounded. A shard never waits for room: what does not fit stays with it and goes out in a
 //! later turn. Whoever sends rings the receiver's bell once for all messages of a turn.
@@ -6,10 +6,10 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::Duration;
 
@@ -35,6 +35,15 @@ pub(crate) struct SessionPlace {
     pub(crate) slot: usize,
     /// Tells a later session in the same slot apart.
     pub(crate) id: SessionId,
+}
+
+/// In whose name a session waits for a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Holder {
+    /// Its endpoint's key.
+    Key(KeyId),
+    /// Its endpoint has shown no certificate: its TCP peer.
+    Address(IpAddr),
 }
 
 /// From the control thread to a shard.
@@ -91,11 +100,9 @@ pub(crate) enum FromShard {
         facts: MletFacts,
     },
     /// A session waits for a permit.
-    PermitWanted(SessionPlace),
-    /// A permit was held in vain; the longest waiting session gets it.
-    PermitFreed,
-    /// The last permitted session has been started.
-    AttemptsUsedUp,
+    PermitWanted(SessionPlace, Holder),
+    /// A session has held its permit in vain, or waits for one no more.
+    PermitFreed(SessionId),
     /// A session is over.
     Ended(Ended),
     /// A connection was closed because too many of its source are in set-up.
@@ -233,58 +240,27 @@ impl<T> AsFd for Inbox<T> {
     }
 }
 
-/// What shards count together: attempts (`-n`) and open sessions.
+/// What shards count together, which are open sessions, and whether attempts are counted (`-n`).
 #[derive(Debug)]
 pub(crate) struct Counts {
-    attempts_max: Option<u32>,
-    /// Permits out in the upper half, attempts done in the lower: one atomic pair.
-    attempts: AtomicU64,
+    attempts_max: Option<NonZeroU32>,
     sessions_max: usize,
     sessions: AtomicUsize,
 }
 
-const ONE_RESERVED: u64 = 1 << 32;
-
 impl Counts {
-    /// Counts up to `attempts_max` attempts (more than 2^32 - 1 is as good as no limit) and
-    /// `sessions_max` open sessions.
+    /// Counts up to `sessions_max` open sessions. More than 2^32 - 1 attempts are as good as no limit.
     pub(crate) fn new(attempts_max: Option<NonZeroU64>, sessions_max: usize) -> Self {
         Self {
-            attempts_max: attempts_max.and_then(|max| u32::try_from(max.get()).ok()),
-            attempts: AtomicU64::new(0),
+            attempts_max: attempts_max.and_then(|max| max.try_into().ok()),
             sessions_max,
             sessions: AtomicUsize::new(0),
         }
     }
 
-    /// Takes a permit for one START, if one is free.
-    pub(crate) fn reserve(&self) -> bool {
-        let Some(max) = self.attempts_max else { return true };
-        let room = |pair: u64| (pair >> 32) + (pair & u64::from(u32::MAX)) < u64::from(max);
-        self.attempts
-            .fetch_update(Ordering::AcqRel, Ordering::Acquire, |pair| {
-                room(pair).then_some(pair + ONE_RESERVED)
-            })
-            .is_ok()
-    }
-
-    /// Gives a permit back unused.
-    pub(crate) fn release(&self) {
-        if self.attempts_max.is_some() {
-            self.attempts.fetch_sub(ONE_RESERVED, Ordering::AcqRel);
-        }
-    }
-
-    /// Counts a permit's attempt as done. True when it was the last one.
-    pub(crate) fn complete(&self) -> bool {
-        let Some(max) = self.attempts_max else { return false };
-        let before = self.attempts.fetch_sub(ONE_RESERVED - 1, Ordering::AcqRel);
-        (before & u64::from(u32::MAX)) + 1 == u64::from(max)
-    }
-
-    /// Permits are limited, so that one held in vain matters to somebody.
-    pub(crate) fn are_limited(&self) -> bool {
-        self.attempts_max.is_some()
+    /// How many attempts the run may make; `None` is any number, so that START needs no permit.
+    pub(crate) fn attempts_max(&self) -> Option<NonZeroU32> {
+        self.attempts_max
     }
 
     /// Counts one more session as open, if there is room for it.
@@ -302,29 +278,6 @@ impl Counts {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn permits_and_done_attempts_together_never_exceed_the_count() {
-        let counts = Counts::new(NonZeroU64::new(2), 10);
-        assert!(counts.reserve());
-        assert!(counts.reserve());
-        assert!(!counts.reserve(), "two are out");
-        counts.release();
-        assert!(counts.reserve());
-        assert!(!counts.complete(), "one of two");
-        assert!(!counts.reserve(), "one done, one out");
-        assert!(counts.complete(), "two of two");
-        assert!(!counts.reserve());
-    }
-
-    #[test]
-    fn without_a_count_permits_are_always_free() {
-        let counts = Counts::new(None, 10);
-        for _ in 0..1000 {
-            assert!(counts.reserve());
-            assert!(!counts.complete());
-        }
-    }
 
     #[test]
     fn sessions_are_opened_up_to_the_limit_and_again_when_one_has_closed() {

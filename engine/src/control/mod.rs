@@ -16,12 +16,12 @@ mod backlog;
 mod ending;
 mod mlets;
 mod peer;
+mod permits;
 mod publication;
 mod sessions;
 mod singleton;
 mod warnings;
 
-use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -30,10 +30,11 @@ use aws_lc_rs::rand;
 use tokio::io::Interest;
 use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use self::backlog::{Backlog, SetUpEnd};
 use self::peer::Stop;
+use self::permits::Permits;
 use self::publication::{Publication, Told};
 pub use self::sessions::Report;
 use self::sessions::Sessions;
@@ -41,9 +42,7 @@ use self::singleton::Singleton;
 use crate::config::{Config, Greeting};
 use crate::engine::{RunError, WAITING, lack};
 use crate::log_limit::LogLimit;
-use crate::mailbox::{
-    Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ShardTotals, ToShard,
-};
+use crate::mailbox::{Counts, FromShard, Inbox, Mailer, QUEUE_LEN, ShardTotals, ToShard};
 use crate::proto::serving::Serving;
 use crate::proto::tls::SetupError;
 use crate::sys::children::Graces;
@@ -90,8 +89,8 @@ pub(crate) struct Control {
     shard_totals: Vec<ShardTotals>,
     serving: Arc<Serving>,
     counts: Arc<Counts>,
-    /// Sessions that wait for a permit, longest first.
-    permit_queue: VecDeque<SessionPlace>,
+    /// `None` where attempts are not limited.
+    permits: Option<Permits>,
     /// One mlet serves all sessions, also those that start when it is gone.
     singleton_mode: bool,
     singleton: Option<Watched<Singleton>>,
@@ -155,7 +154,7 @@ impl Control {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let (news_sender, news) = mpsc::unbounded_channel();
         let (stop_tasks, stop) = Stop::new();
-        let sessions = Sessions::new(parts.counts.are_limited());
+        let sessions = Sessions::new(parts.counts.attempts_max().is_some());
         Ok(Self {
             supervisor: Watched::new(parts.supervisor)?,
             supervisor_lost: false,
@@ -165,8 +164,8 @@ impl Control {
             shards_running: 0,
             shard_totals: Vec::new(),
             serving: parts.serving,
+            permits: parts.counts.attempts_max().map(Permits::new),
             counts: parts.counts,
-            permit_queue: VecDeque::new(),
             singleton_mode: false,
             singleton: None,
             singleton_runs: false,
@@ -313,22 +312,12 @@ impl Control {
 
     fn take_mail(&mut self, message: FromShard) {
         match message {
-            FromShard::StartMlet { id, socket, facts } => self.start_mlet(id, socket, &facts),
-            FromShard::PermitWanted(place) => {
-                if self.counts.reserve() {
-                    self.shards[place.shard].push(ToShard::Permit(place));
-                } else {
-                    self.permit_queue.push_back(place);
-                }
+            FromShard::StartMlet { id, socket, facts } => {
+                self.start_mlet(id, socket, &facts);
+                self.complete_attempt(id);
             }
-            FromShard::PermitFreed => match self.permit_queue.pop_front() {
-                Some(place) => self.shards[place.shard].push(ToShard::Permit(place)),
-                None => self.counts.release(),
-            },
-            FromShard::AttemptsUsedUp => {
-                info!("all attempts of -n are made; no new endpoints");
-                self.drain();
-            }
+            FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
+            FromShard::PermitFreed(id) => self.free_permit(id),
             FromShard::BacklogTaken { snikey } => self.take_backlog_taken(snikey),
             FromShard::BacklogLost { snikey, outcome, lived } => {
                 self.take_backlog_lost(snikey, &outcome, lived);

@@ -173,6 +173,11 @@ impl Greeting {
         self.step = Step::Starting;
     }
 
+    /// Every program was accepted, and START waits for a permit.
+    pub fn awaits_permit(&self) -> bool {
+        self.step == Step::AwaitingPermit
+    }
+
     /// START has been sent: the endpoint may have begun the experiment.
     pub fn has_sent_start(&self) -> bool {
         self.step == Step::Starting

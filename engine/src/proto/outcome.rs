@@ -44,8 +44,10 @@ pub enum Outcome {
     MadeRoomOfKey(KeyId),
     /// Its key has as many sessions as one key may have.
     TooManyOfKey(KeyId),
-    /// No answer to programs or START in time, or no permit.
+    /// No answer to programs or START in time.
     SetUpTimeout,
+    /// No permit for START in time.
+    NoPermit,
     /// No experiment has this server name (`None`: there is no default one).
     NoExperiment(Option<String>),
     /// TLS failed: another version, bytes that are no TLS, a refused certificate.
@@ -99,6 +101,9 @@ impl fmt::Display for Outcome {
                 "the endpoint's key {key} has as many sessions as one key may have (--sessions-per-key-max)"
             ),
             Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
+            Self::NoPermit => f.write_str(
+                "no place of -n became free in twice the --setup-timeout; other endpoints hold them all",
+            ),
             Self::NoExperiment(Some(name)) => {
                 write!(f, "no ExpExec has the snikey \"{}\"", Escaped(name.as_bytes()))
             }

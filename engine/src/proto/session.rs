@@ -125,6 +125,10 @@ pub struct Standing {
 /// A timer must not be due again in the turn it was set in, however short the drain timeout.
 const LOOK_PERIOD_MIN: Duration = Duration::from_millis(1);
 
+/// How many set-up timeouts a session waits for a permit: as long as one may be held in vain, and again as long, so that
+/// who asks just after it was given gets it in time.
+const PERMIT_PATIENCE: u32 = 2;
+
 /// How often a session in which nothing moves looks at its sockets before it has waited long enough.
 const LOOKS: u32 = 4;
 
@@ -369,6 +373,7 @@ impl Session {
     pub fn handle_permit(&mut self, cx: &mut Context<'_>) -> bool {
         let State::Greeting(tls, greeting) = &mut self.state else { return false };
         greeting.start(tls);
+        self.deadline = Some(cx.now + self.serving.limits.setup_timeout);
         self.advance(cx);
         true
     }
@@ -415,6 +420,9 @@ impl Session {
         match &self.state {
             State::Silent | State::Hello(_) | State::Handshake(_) => {
                 self.finish(Outcome::HandshakeTimeout);
+            }
+            State::Greeting(_, greeting) if greeting.awaits_permit() => {
+                self.finish(Outcome::NoPermit);
             }
             State::Greeting(..) => self.finish(Outcome::SetUpTimeout),
             State::Relay(_, relay) => match relay.phase() {
@@ -612,6 +620,7 @@ impl Session {
             Ok(Progress::Waiting) => self.state = State::Greeting(tls, greeting),
             Ok(Progress::WantsPermit) => {
                 self.requests.push(Request::Permit);
+                self.deadline = Some(cx.now + PERMIT_PATIENCE * self.serving.limits.setup_timeout);
                 self.state = State::Greeting(tls, greeting);
             }
             Ok(Progress::Started) => {

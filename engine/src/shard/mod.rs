@@ -367,13 +367,12 @@ impl Shard {
                 ToShard::Drain => self.drain(),
                 ToShard::EndSessions => self.end_sessions(),
                 ToShard::Permit(place) => {
+                    // One that waits no more has said so.
                     if self.holds(place.slot, place.id)
                         && self.connections[place.slot].permit == Permit::Awaited
                     {
                         self.give_permit(place.slot);
                         self.settle(place.slot);
-                    } else {
-                        self.mailer.push(FromShard::PermitFreed);
                     }
                 }
             }

@@ -9,8 +9,8 @@ use tracing::info;
 use super::Shard;
 use super::connection::Permit;
 use super::settle::end_output;
-use crate::mailbox::{FromShard, SessionId, SessionPlace};
-use crate::proto::session::{Context, MletFacts};
+use crate::mailbox::{FromShard, Holder, SessionId, SessionPlace};
+use crate::proto::session::{Context, MletFacts, SetUpStage};
 use crate::sys::socket;
 
 /// A session past START for whose mlet there was no socket pair yet.
@@ -22,14 +22,16 @@ pub(super) struct AwaitedPair {
 
 impl Shard {
     pub(super) fn ask_permit(&mut self, slot: usize) {
-        if self.counts.reserve() {
+        if self.counts.attempts_max().is_none() {
             self.give_permit(slot);
             return;
         }
         let connection = &mut self.connections[slot];
         connection.permit = Permit::Awaited;
         let place = SessionPlace { shard: self.number, slot, id: connection.id };
-        self.mailer.push(FromShard::PermitWanted(place));
+        let key = connection.session.endpoint_key();
+        let holder = key.map_or(Holder::Address(connection.peer), Holder::Key);
+        self.mailer.push(FromShard::PermitWanted(place, holder));
     }
 
     /// The session must be settled afterwards.
@@ -39,12 +41,14 @@ impl Shard {
         self.connections[slot].session.handle_permit(&mut cx);
     }
 
-    /// Gives back a permit that no mlet will come of: START failed, or the endpoint has left before descriptors for
-    /// its mlet were free. Whoever waits for it shall not wait until this endpoint has closed.
+    /// Gives back a permit that no mlet will come of: the endpoint has left or failed before START, START has failed, or
+    /// the endpoint has left before descriptors for its mlet were free. Whoever waits for it shall not wait until this
+    /// endpoint has closed.
     pub(super) fn free_vain_permit(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         let is_in_vain = match connection.permit {
-            Permit::None | Permit::Awaited => false,
+            Permit::None => false,
+            Permit::Awaited => connection.session.set_up_stage() != SetUpStage::Greeting,
             Permit::Held => !connection.session.awaits_start(),
             Permit::Starting => connection.over.is_some(),
         };
@@ -52,8 +56,8 @@ impl Shard {
             return;
         }
         connection.permit = Permit::None;
-        if self.counts.are_limited() {
-            self.mailer.push(FromShard::PermitFreed);
+        if self.counts.attempts_max().is_some() {
+            self.mailer.push(FromShard::PermitFreed(connection.id));
         }
     }
 
@@ -106,9 +110,6 @@ impl Shard {
         connection.mlet = Some(ours);
         connection.permit = Permit::None;
         self.mailer.push(FromShard::StartMlet { id, socket, facts });
-        if self.counts.complete() {
-            self.mailer.push(FromShard::AttemptsUsedUp);
-        }
         Ok(())
     }
 

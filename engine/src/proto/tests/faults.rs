@@ -56,6 +56,7 @@ pub(super) enum Fault {
 pub(super) enum Class {
     HandshakeTimeout,
     SetUpTimeout,
+    NoPermit,
     LeftInSetUp,
     Tls,
     Greeting,
@@ -73,6 +74,7 @@ impl From<&Outcome> for Class {
         match outcome {
             Outcome::HandshakeTimeout => Self::HandshakeTimeout,
             Outcome::SetUpTimeout => Self::SetUpTimeout,
+            Outcome::NoPermit => Self::NoPermit,
             Outcome::LeftInSetUp(_) => Self::LeftInSetUp,
             Outcome::Tls(_) => Self::Tls,
             Outcome::Greeting(_) => Self::Greeting,
@@ -102,7 +104,7 @@ Accepted          handshake left     left     tls      -        -        -      
 PartOfHello       handshake left     left     tls      left     -        -        -        handshake cancelled -
 OurFlightSent     handshake left     left     tls      left     -        -        -        handshake cancelled -
 PartOfTheirFlight handshake left     left     tls      left     -        -        -        handshake cancelled -
-AwaitingPermit    setup     left     left     tls      left     greeting greeting greeting setup     cancelled -
+AwaitingPermit    permit    left     left     tls      left     greeting greeting greeting permit    cancelled -
 Submitting        setup     left     left     tls      left     greeting greeting greeting setup     cancelled -
 Starting          setup     left     left     tls      left     greeting greeting greeting setup     setup     -
 MletAsked         runs      endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
@@ -200,6 +202,7 @@ fn check(step: Step, fault: Fault, word: &str) {
     let (expected, wait) = match word {
         "handshake" => (Class::HandshakeTimeout, HANDSHAKE_TIMEOUT),
         "setup" => (Class::SetUpTimeout, SETUP_TIMEOUT),
+        "permit" => (Class::NoPermit, 2 * SETUP_TIMEOUT),
         "left" => (Class::LeftInSetUp, Duration::ZERO),
         "tls" => (Class::Tls, Duration::ZERO),
         "greeting" => (Class::Greeting, Duration::ZERO),
@@ -333,7 +336,7 @@ fn trickle(pair: &mut Pair, has_tls: bool) {
     for _ in 0..pair.endpoint.held.len() {
         pair.endpoint.set_dam(Some(1));
         pair.run();
-        pair.pass(Duration::from_secs(2));
+        pair.pass(Duration::from_secs(5));
         if pair.over.is_some() {
             break;
         }

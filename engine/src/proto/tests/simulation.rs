@@ -50,7 +50,7 @@ fn whatever_happens_when_a_session_ends_in_time_and_what_arrives_is_what_was_sen
         }
     }
     // A simulation that stops early proves nothing: every outcome must have come up many times.
-    assert_eq!(seen.len(), 11, "{seen:?}");
+    assert_eq!(seen.len(), 12, "{seen:?}");
     assert!(seen.iter().all(|(_, count)| *count > 10), "{seen:?}");
 }
 
@@ -186,9 +186,13 @@ fn allowed(pair: &Pair, fault: Option<Fault>) -> Vec<Class> {
         Some(Fault::Fin | Fault::Reset | Fault::CutRecord) => vec![Class::LeftInSetUp],
         Some(Fault::Garbage) => vec![Class::Tls],
         Some(Fault::HugeLength | Fault::WrongType | Fault::ErrorResult) => vec![Class::Greeting],
-        Some(Fault::Silence) => vec![Class::HandshakeTimeout, Class::SetUpTimeout],
-        Some(Fault::Trickle) => vec![Class::SetUpTimeout],
-        _ if pair.endpoint.is_silent || !pair.has_permits => vec![Class::SetUpTimeout],
+        Some(Fault::Silence) => {
+            vec![Class::HandshakeTimeout, Class::SetUpTimeout, Class::NoPermit]
+        }
+        Some(Fault::Trickle) => vec![Class::SetUpTimeout, Class::NoPermit, Class::Greeting],
+        _ if pair.endpoint.is_silent || !pair.has_permits => {
+            vec![Class::SetUpTimeout, Class::NoPermit]
+        }
         _ => relayed,
     }
 }

@@ -1,0 +1,226 @@
+//! Who may send START: the permits of `-n`, those who hold one and those who wait.
+//!
+//! A permit goes to the holder that has fewest, and of equals to the one whose last turn is longest ago; its sessions
+//! get theirs in the order in which they asked. Nobody has more than half of the attempts that are left, rounded up.
+//!
+//! Not here: START itself (`proto/greeting.rs`), and how long it is waited for (`proto/session.rs`). Invariant: permits
+//! that are out and attempts that are made together never exceed the count.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::num::NonZeroU32;
+
+use super::Control;
+use crate::mailbox::{Holder, SessionId, SessionPlace, ToShard};
+
+/// The permits of a run.
+#[derive(Debug)]
+pub(super) struct Permits {
+    /// Attempts that are not made yet.
+    left: u32,
+    /// For how many of them a permit is out.
+    out: u32,
+    sessions: HashMap<SessionId, (Holder, Claim)>,
+    holders: BTreeMap<Holder, Claims>,
+    /// Holders with a session that waits: those first that hold fewest, then those whose turn is longest ago.
+    queue: BTreeSet<(u32, u64, Holder)>,
+    turns: u64,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Claim {
+    Waits,
+    Holds,
+}
+
+/// What the sessions of one holder have.
+#[derive(Debug)]
+struct Claims {
+    held: u32,
+    waiting: VecDeque<SessionPlace>,
+    /// Of the last permit, or when it came.
+    turn: u64,
+}
+
+impl Permits {
+    /// For so many attempts.
+    pub(super) fn new(attempts: NonZeroU32) -> Self {
+        Self {
+            left: attempts.get(),
+            out: 0,
+            sessions: HashMap::new(),
+            holders: BTreeMap::new(),
+            queue: BTreeSet::new(),
+            turns: 0,
+        }
+    }
+
+    /// A session of `holder` waits for a permit.
+    fn wait(&mut self, place: SessionPlace, holder: Holder) {
+        self.sessions.insert(place.id, (holder, Claim::Waits));
+        self.change(holder, |claims| claims.waiting.push_back(place));
+    }
+
+    /// A session gives its permit back, or waits no more.
+    fn free(&mut self, id: SessionId) {
+        match self.sessions.remove(&id) {
+            Some((holder, Claim::Holds)) => self.take_back(holder),
+            Some((holder, Claim::Waits)) => {
+                self.change(holder, |claims| claims.waiting.retain(|place| place.id != id));
+            }
+            None => {}
+        }
+    }
+
+    /// The attempt of a session that holds a permit is made.
+    fn complete(&mut self, id: SessionId) {
+        if let Some((holder, Claim::Holds)) = self.sessions.remove(&id) {
+            self.left -= 1;
+            self.take_back(holder);
+        }
+    }
+
+    /// Gives a permit to the session whose turn it is, if there is one to give.
+    fn give(&mut self) -> Option<SessionPlace> {
+        let (held, _, holder) = *self.queue.first()?;
+        if self.out == self.left || held >= self.left.div_ceil(2) {
+            return None;
+        }
+        self.turns += 1;
+        let turn = self.turns;
+        let place = self.change(holder, |claims| {
+            let place = claims.waiting.pop_front()?;
+            (claims.held, claims.turn) = (held + 1, turn);
+            Some(place)
+        })?;
+        self.out += 1;
+        self.sessions.insert(place.id, (holder, Claim::Holds));
+        Some(place)
+    }
+
+    fn take_back(&mut self, holder: Holder) {
+        self.out -= 1;
+        self.change(holder, |claims| claims.held -= 1);
+    }
+
+    fn change<T>(&mut self, holder: Holder, change: impl FnOnce(&mut Claims) -> T) -> T {
+        let claims = self.holders.entry(holder).or_insert_with(|| {
+            self.turns += 1;
+            Claims { held: 0, waiting: VecDeque::new(), turn: self.turns }
+        });
+        self.queue.remove(&(claims.held, claims.turn, holder));
+        let changed = change(claims);
+        if !claims.waiting.is_empty() {
+            self.queue.insert((claims.held, claims.turn, holder));
+        } else if claims.held == 0 {
+            self.holders.remove(&holder);
+        }
+        changed
+    }
+}
+
+impl Control {
+    pub(super) fn want_permit(&mut self, place: SessionPlace, holder: Holder) {
+        self.change_permits(|permits| permits.wait(place, holder));
+    }
+
+    pub(super) fn free_permit(&mut self, id: SessionId) {
+        self.change_permits(|permits| permits.free(id));
+    }
+
+    /// The session's START has succeeded, and its mlet is asked for. The last attempt ends the greeting of endpoints.
+    pub(super) fn complete_attempt(&mut self, id: SessionId) {
+        self.change_permits(|permits| permits.complete(id));
+        if self.permits.as_ref().is_some_and(|permits| permits.left == 0) {
+            tracing::info!("all attempts of -n are made; no new endpoints");
+            self.drain();
+        }
+    }
+
+    /// Then gives what there is to give to those whose turn it is.
+    fn change_permits(&mut self, change: impl FnOnce(&mut Permits)) {
+        let Some(permits) = &mut self.permits else { return };
+        change(permits);
+        while let Some(place) = permits.give() {
+            self.shards[place.shard].push(ToShard::Permit(place));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::key::KeyId;
+
+    fn permits(attempts: u32) -> Permits {
+        Permits::new(NonZeroU32::new(attempts).unwrap())
+    }
+
+    /// Sessions of the key `key` begin to wait.
+    fn wait(permits: &mut Permits, key: u8, ids: impl IntoIterator<Item = SessionId>) {
+        for id in ids {
+            let place = SessionPlace { shard: 0, slot: 0, id };
+            permits.wait(place, Holder::Key(KeyId([key; 32])));
+        }
+    }
+
+    fn given(permits: &mut Permits) -> Vec<SessionId> {
+        std::iter::from_fn(|| permits.give()).map(|place| place.id).collect()
+    }
+
+    #[test]
+    fn permits_and_made_attempts_together_never_exceed_the_count() {
+        let mut permits = permits(2);
+        (1..=4).for_each(|key| wait(&mut permits, key, [u64::from(key)]));
+        assert_eq!(given(&mut permits), [1, 2]);
+        permits.free(1);
+        assert_eq!(given(&mut permits), [3], "what was given back");
+        permits.complete(2);
+        assert_eq!(given(&mut permits), [], "one made, one out");
+        permits.complete(3);
+        assert_eq!((given(&mut permits), permits.left), (vec![], 0));
+    }
+
+    #[test]
+    fn one_key_leaves_a_permit_to_another_that_comes_later() {
+        let mut permits = permits(3);
+        wait(&mut permits, 1, 1..=9);
+        assert_eq!(given(&mut permits), [1, 2], "half of three, rounded up");
+        wait(&mut permits, 2, [10]);
+        assert_eq!(given(&mut permits), [10]);
+        permits.complete(10);
+        wait(&mut permits, 3, [11]);
+        assert_eq!(given(&mut permits), [], "both that are left are out");
+        permits.free(1);
+        assert_eq!(
+            given(&mut permits),
+            [11],
+            "whose key holds fewer than the one that waits longer"
+        );
+    }
+
+    #[test]
+    fn keys_that_hold_as_many_take_turns() {
+        let mut permits = permits(1);
+        wait(&mut permits, 1, 1..=3);
+        wait(&mut permits, 2, 4..=5);
+        wait(&mut permits, 3, [6]);
+        let mut order = Vec::new();
+        while let Some(place) = permits.give() {
+            order.push(place.id);
+            permits.free(place.id);
+        }
+        assert_eq!(order, [1, 4, 6, 2, 5, 3]);
+    }
+
+    #[test]
+    fn who_leaves_while_it_waits_leaves_nothing_behind() {
+        let mut permits = permits(1);
+        wait(&mut permits, 1, 1..=3);
+        assert_eq!(given(&mut permits), [1]);
+        (1..=3).for_each(|id| permits.free(id));
+        permits.free(3);
+        assert_eq!(permits.out, 0);
+        assert!(permits.sessions.is_empty() && permits.holders.is_empty());
+        assert!(permits.queue.is_empty());
+    }
+}
