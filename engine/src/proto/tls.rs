@@ -80,7 +80,7 @@ impl std::fmt::Display for SetupError {
                  use the certificate that was issued for this key"
             ),
             Self::NoCertificate => f.write_str("there is no certificate to present; name one"),
-            Self::Rustls(error) => write!(f, "TLS cannot be set up: {error}"),
+            Self::Rustls(error) => write!(f, "TLS cannot be set up: {}", reason(error)),
         }
     }
 }
@@ -268,6 +268,12 @@ pub fn reason(error: &Error) -> String {
         Error::InvalidCertificate(CertificateError::Other(OtherError(reason))) => {
             format!("the peer's certificates are refused: {reason}")
         }
+        Error::InvalidCertificate(CertificateError::BadSignature) => {
+            "the peer's signature over the handshake is wrong: it may not hold the key of its certificate".into()
+        }
+        Error::InvalidCertificate(how) => {
+            format!("the peer's certificates are refused: {}", alert::words_of(how))
+        }
         Error::AlertReceived(alert) => {
             format!("the peer sent the alert {}", alert::name(*alert))
         }
@@ -280,9 +286,11 @@ pub fn reason(error: &Error) -> String {
         Error::InvalidMessage(how) => {
             format!("a corrupt message came: {}", alert::words_of(how))
         }
-        Error::InappropriateMessage { .. } | Error::InappropriateHandshakeMessage { .. } => {
-            alert::words(&error.to_string())
-        }
+        Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. }
+        | Error::InvalidEncryptedClientHello(_)
+        | Error::InvalidCertRevocationList(_)
+        | Error::InconsistentKeys(_) => alert::words(&error.to_string()),
         error => error.to_string(),
     }
 }

@@ -166,7 +166,10 @@ impl MessageEncrypter for Encrypter {
 mod tests {
     use std::sync::Arc;
 
-    use rustls::{CertificateError, InvalidMessage, OtherError, PeerMisbehaved};
+    use rustls::{
+        CertRevocationListError, CertificateError, InconsistentKeys, InvalidMessage, OtherError,
+        PeerMisbehaved,
+    };
 
     use super::super::reason;
     use super::*;
@@ -181,6 +184,23 @@ mod tests {
                 Error::InvalidCertificate(refusal),
                 "the peer's certificates are refused: \
                  certificate 0 was not signed by the key it names",
+            ),
+            (
+                Error::InvalidCertificate(CertificateError::BadSignature),
+                "the peer's signature over the handshake is wrong: \
+                 it may not hold the key of its certificate",
+            ),
+            (
+                Error::InvalidCertificate(CertificateError::NotValidForName),
+                "the peer's certificates are refused: not valid for name",
+            ),
+            (
+                Error::InconsistentKeys(InconsistentKeys::KeyMismatch),
+                "keys may not be consistent: key mismatch",
+            ),
+            (
+                Error::InvalidCertRevocationList(CertRevocationListError::BadSignature),
+                "invalid certificate revocation list: bad signature",
             ),
             (
                 Error::AlertReceived(AlertDescription::CertificateUnknown),

@@ -16,6 +16,12 @@ use super::x509::{
 
 const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 
+/// Of a tag: the bits of its class, which are zero in universal types.
+const CLASS: u8 = 0xc0;
+
+/// The general name that is a name like those of issuer and subject.
+const DIRECTORY_NAME: u8 = 0xa4;
+
 type Result<T = ()> = std::result::Result<T, CertificateError>;
 type Checked<T = ()> = std::result::Result<T, Flaw>;
 
@@ -137,7 +143,12 @@ fn name(reader: &mut Reader<'_>) -> Checked {
             let whole = attributes.take(SEQUENCE)?;
             let mut attribute = whole.inside();
             attribute.take(OBJECT_ID)?;
-            attribute.any()?.check_within()?;
+            let value = attribute.any()?;
+            if value.tag & CLASS != 0 {
+                let problem = "the value of an attribute must be of a universal type";
+                return Err(Flaw { offset: value.start, problem });
+            }
+            value.check_within()?;
             attribute.end()?;
             order.check(&whole)?;
         }
@@ -263,6 +274,11 @@ fn authority_key_id(value: &mut Reader<'_>) -> Checked {
             let name = names.any()?;
             if !matches!(name.tag, 0xa0 | 0x81 | 0x82 | 0xa3..=0xa5 | 0x86..=0x88) {
                 return Err(Flaw { offset: name.start, problem: "a general name must stand here" });
+            }
+            if name.tag == DIRECTORY_NAME {
+                let mut inside = name.inside();
+                self::name(&mut inside)?;
+                inside.end()?;
             }
             name.check_within()?;
         }

@@ -65,6 +65,9 @@ fn surplus_and_padded_elements_of_the_head_are_refused_where_they_stand() {
         }),
         (1, &[0xff], |p| p.issuer[13] = 0xff),
         (1, &[0x2c], |p| p.issuer[11] = 0x2c),
+        (1, &[0x4c], |p| p.issuer[11] = 0x4c),
+        (1, &[0x8c], |p| p.issuer[11] = 0x8c),
+        (1, &[0xcc], |p| p.issuer[11] = 0xcc),
         (10, &[5, 0], |p| {
             let parts = [&ED25519[..], &tlv(3, &[0; 33]), &[5, 0]].concat();
             p.spki = tlv(0x30, &parts);
@@ -178,6 +181,12 @@ fn surplus_and_default_elements_within_extensions_are_refused_where_they_stand()
         (11, &[0xa2], |p| {
             let names = [tlv(0x80, &key_id_of("xc")), tlv(0xa1, &tlv(0xa2, &[]))].concat();
             p.extensions[AKI] = aki(false, &tlv(0x30, &names));
+        }),
+        (11, &[0x4c], |p| {
+            let mut name = NAME;
+            name[11] = 0x4c;
+            let parts = [tlv(0x80, &key_id_of("xc")), tlv(0xa1, &tlv(0xa4, &name))].concat();
+            p.extensions[AKI] = aki(false, &tlv(0x30, &parts));
         }),
         (12, &[5, 0], |p| {
             let surplus = [&tlv(4, &key_id_of("xc"))[..], &[5, 0]].concat();
