@@ -160,6 +160,28 @@ fn handshakes_that_do_not_go_on_make_room_after_three_seconds_if_others_wait() {
     assert!(stopped[0].raw_rest().is_ok(), "the oldest one is closed");
 }
 
+/// A crowd of one address holds all places with a ClientHello each, and as many of it wait; another address has its turn
+/// with the first place that is free, and that is after a second, for the crowd holds more than its share.
+#[test]
+fn a_crowd_of_one_address_that_stops_in_its_handshakes_does_not_lock_out_another() {
+    let home = Home::new();
+    let options = ["--cores", "1", "--handshakes-max", "64", "--handshake-timeout", "60s"];
+    let manager = home.start(&options, &["echo"]);
+    let crowd = home.dial(&manager).from(2);
+    let mut stopped: Vec<Endpoint> = (0..64 * 5)
+        .map(|_| {
+            let mut endpoint = crowd.connect();
+            let hello = endpoint.hello();
+            endpoint.send_raw(&hello);
+            endpoint
+        })
+        .collect();
+    stopped[63].tcp.peek(&mut [0]).unwrap();
+    is_served_within(&home.dial(&manager), GRACE * 5 / 2);
+    manager.says("others waited for the place");
+    assert!(stopped[0].raw_rest().is_ok(), "the oldest one is closed");
+}
+
 #[test]
 fn one_endpoint_key_has_no_more_sessions_at_once_than_it_may_and_others_are_served() {
     let home = Home::new();

@@ -14,30 +14,37 @@ use std::time::{Duration, Instant};
 
 use super::candidates::{Candidate, Holding};
 use super::connection::Connection;
+use super::waiting::source;
 use super::{SET_UP_GROUP, Shard};
 use crate::config::Limits;
 use crate::proto::session::{Session, SetUpStage};
 
-/// How long a connection may take to send its ClientHello, and to close once its set-up has failed, though others wait
-/// for its place. The ClientHello is sent with the first packet after connecting, so a second is several round trips.
+/// How long a connection may take to send its ClientHello, to answer ours, and to close once its set-up has failed, though
+/// others wait for its place. Each is sent as soon as what we sent has come, so a second is several round trips.
 const HELLO_GRACE: Duration = Duration::from_secs(1);
 
-/// The same for the rest of the handshake, in which we took part.
-const HANDSHAKE_GRACE: Duration = Duration::from_secs(3);
+/// How much longer it may take to answer our part of the handshake, unless its source holds more than its share of the
+/// places: a packet of it may be lost on a long way.
+const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The same for a place that its key holds beyond its share, from the end of the handshake.
 const KEY_GRACE: Duration = Duration::from_secs(1);
 
-/// Places in set-up that one key may hold though others wait, where a quarter of them is less: endpoints of a testbed may
-/// share a key.
-const KEY_SHARE_MIN: usize = 16;
+/// Places in set-up that one key or source may hold though others wait, where a quarter of them is less: endpoints of a
+/// testbed may share either.
+const SHARE_MIN: usize = 16;
+
+/// Places in set-up of one shard that connections of one source may hold beyond a second though others wait.
+pub(super) fn source_share(limits: &Limits) -> usize {
+    (limits.handshakes_max / 4).max(SHARE_MIN)
+}
 
 /// Places in set-up of one shard that one key may hold though others wait. Where the sessions of a key are not limited,
 /// endpoints share it, so its places are not limited either.
 pub(super) fn key_share(limits: &Limits) -> usize {
     match limits.sessions_per_key_max {
         Some(0) => usize::MAX,
-        _ => (limits.handshakes_max / 4).max(KEY_SHARE_MIN),
+        _ => source_share(limits),
     }
 }
 
@@ -120,15 +127,18 @@ impl Shard {
     /// Ends as many connections as others wait, if so many may go, those first that have been waited for longest.
     /// `needs_set_up`: places in set-up are used up, so that only one that holds such a place is of use.
     pub(super) fn make_room(&mut self, needs_set_up: bool) {
-        self.room_due = None;
-        for _ in self.making_room..self.listeners.waiting() {
+        let waiting = match needs_set_up {
+            true => self.listeners.waiting_for_place(),
+            false => self.listeners.waiting_for_descriptor(),
+        };
+        for _ in self.making_room..waiting {
             let next = match needs_set_up {
                 true => self.candidates.next_for_place(self.now),
                 false => self.candidates.next_for_descriptor(),
             };
             let Some((from, slot)) = next else { return };
             if self.now < from {
-                self.room_due = Some(from);
+                self.room_due = Some(self.room_due.map_or(from, |due| due.min(from)));
                 return;
             }
             self.making_room += 1;
@@ -150,9 +160,8 @@ fn may_go(
         // Its endpoint has come just now, however long the connection has waited for it at the proxy.
         SetUpStage::Hello if before == SetUpStage::Waiting => Some(now + HELLO_GRACE),
         SetUpStage::Silent | SetUpStage::Hello => Some(accepted + HELLO_GRACE),
-        SetUpStage::Handshake => Some(accepted + HANDSHAKE_GRACE),
+        SetUpStage::Handshake | SetUpStage::Failed => Some(now + HELLO_GRACE),
         SetUpStage::Greeting => Some(now + KEY_GRACE),
-        SetUpStage::Failed => Some(now + HELLO_GRACE),
     }
 }
 
@@ -162,7 +171,11 @@ fn candidate(connection: &Connection) -> Option<Candidate> {
         // It holds its place by its key, whatever it sends, as long as it does not answer START.
         SetUpStage::Greeting => Holding::PlaceOfKey(connection.session.endpoint_key()?),
         _ if connection.has_come => return None,
-        _ if connection.occupies_set_up => Holding::Place,
+        stage if connection.occupies_set_up => {
+            let is_answered = stage == SetUpStage::Handshake;
+            let patience = if is_answered { HANDSHAKE_PATIENCE } else { Duration::ZERO };
+            Holding::Place { source: source(connection.peer), patience }
+        }
         _ => Holding::Descriptor,
     };
     Some(Candidate { holding, from })
@@ -196,5 +209,6 @@ mod tests {
         assert_eq!(from(SetUpStage::Waiting, SetUpStage::Hello), Some(now + HELLO_GRACE));
         assert_eq!(from(SetUpStage::Silent, SetUpStage::Hello), Some(accepted + HELLO_GRACE));
         assert_eq!(from(SetUpStage::Silent, SetUpStage::Waiting), None);
+        assert_eq!(from(SetUpStage::Hello, SetUpStage::Handshake), Some(now + HELLO_GRACE));
     }
 }

@@ -4,8 +4,11 @@
 //! go is found without a look at those that do not.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Instant;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
 
+use super::admission::{key_share, source_share};
+use crate::config::Limits;
 use crate::wire::key::KeyId;
 
 /// What a connection holds that may be waited for.
@@ -13,8 +16,9 @@ use crate::wire::key::KeyId;
 pub(super) enum Holding {
     /// A descriptor alone.
     Descriptor,
-    /// A place in set-up too, and its peer does not go on.
-    Place,
+    /// A place in set-up too, and its peer does not go on. `patience`: how much longer it may than the time that is
+    /// told, unless its source holds more than its share.
+    Place { source: IpAddr, patience: Duration },
     /// A place in set-up past the handshake, proven by this key.
     PlaceOfKey(KeyId),
 }
@@ -34,54 +38,43 @@ type Queue = BTreeSet<(Instant, usize)>;
 pub(super) struct Candidates {
     descriptors: Queue,
     places: Queue,
-    by_key: BTreeMap<KeyId, Queue>,
-    /// How many places each key holds.
-    key_counts: BTreeSet<(usize, KeyId)>,
-    /// Places that a key may hold while others wait.
-    key_share: usize,
+    /// The same places, without the patience.
+    by_source: Holders<IpAddr>,
+    by_key: Holders<KeyId>,
 }
 
 impl Candidates {
-    /// Nobody yet; a key that holds at most `key_share` places makes no room.
-    pub(super) fn new(key_share: usize) -> Self {
+    /// Nobody yet.
+    pub(super) fn new(limits: &Limits) -> Self {
         Self {
             descriptors: Queue::new(),
             places: Queue::new(),
-            by_key: BTreeMap::new(),
-            key_counts: BTreeSet::new(),
-            key_share,
+            by_source: Holders::new(source_share(limits)),
+            by_key: Holders::new(key_share(limits)),
         }
     }
 
     /// The connection in `slot` is one of them from now on.
     pub(super) fn insert(&mut self, slot: usize, candidate: Candidate) {
-        self.change(candidate.holding, |queue| queue.insert((candidate.from, slot)));
+        self.change(candidate, |queue, from| queue.insert((from, slot)));
     }
 
     /// It is not any more; `candidate` is what it was.
     pub(super) fn remove(&mut self, slot: usize, candidate: Candidate) {
-        self.change(candidate.holding, |queue| queue.remove(&(candidate.from, slot)));
+        self.change(candidate, |queue, from| queue.remove(&(from, slot)));
     }
 
-    fn change(&mut self, holding: Holding, change: impl FnOnce(&mut Queue) -> bool) {
-        let key = match holding {
+    fn change(&mut self, candidate: Candidate, change: impl Fn(&mut Queue, Instant) -> bool) {
+        let Candidate { holding, from } = candidate;
+        match holding {
             Holding::Descriptor => {
-                change(&mut self.descriptors);
-                return;
+                change(&mut self.descriptors, from);
             }
-            Holding::Place => {
-                change(&mut self.places);
-                return;
+            Holding::Place { source, patience } => {
+                change(&mut self.places, from + patience);
+                self.by_source.change(source, |queue| change(queue, from));
             }
-            Holding::PlaceOfKey(key) => key,
-        };
-        let queue = self.by_key.entry(key).or_default();
-        self.key_counts.remove(&(queue.len(), key));
-        change(queue);
-        if queue.is_empty() {
-            self.by_key.remove(&key);
-        } else {
-            self.key_counts.insert((queue.len(), key));
+            Holding::PlaceOfKey(key) => self.by_key.change(key, |queue| change(queue, from)),
         }
     }
 
@@ -93,25 +86,54 @@ impl Candidates {
     /// The same when others wait for a place in set-up. While none that does not go on may be ended at `now`, it is the
     /// oldest of the key that holds most, if that is more than its share.
     pub(super) fn next_for_place(&self, now: Instant) -> Option<(Instant, usize)> {
-        let stalled = self.places.first().copied();
+        let patient = self.places.first().copied();
+        let stalled = [patient, self.by_source.first_of_greediest()].into_iter().flatten().min();
         let may_go = stalled.filter(|(from, _)| *from <= now);
-        may_go.or_else(|| [stalled, self.first_of_greediest()].into_iter().flatten().min())
+        may_go.or_else(|| [stalled, self.by_key.first_of_greediest()].into_iter().flatten().min())
+    }
+}
+
+/// Places by who holds them.
+#[derive(Debug)]
+struct Holders<H> {
+    queues: BTreeMap<H, Queue>,
+    /// How many places each holds.
+    counts: BTreeSet<(usize, H)>,
+    /// Places that each may hold while others wait.
+    share: usize,
+}
+
+impl<H: Ord + Copy> Holders<H> {
+    fn new(share: usize) -> Self {
+        Self { queues: BTreeMap::new(), counts: BTreeSet::new(), share }
+    }
+
+    fn change(&mut self, holder: H, change: impl FnOnce(&mut Queue) -> bool) {
+        let queue = self.queues.entry(holder).or_default();
+        self.counts.remove(&(queue.len(), holder));
+        change(queue);
+        if queue.is_empty() {
+            self.queues.remove(&holder);
+        } else {
+            self.counts.insert((queue.len(), holder));
+        }
     }
 
     fn first_of_greediest(&self) -> Option<(Instant, usize)> {
-        let (count, key) = self.key_counts.last()?;
-        let queue = self.by_key.get(key).filter(|_| *count > self.key_share)?;
+        let (count, holder) = self.counts.last()?;
+        let queue = self.queues.get(holder).filter(|_| *count > self.share)?;
         queue.first().copied()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
+    use std::net::Ipv4Addr;
 
     use super::*;
 
     const KEY: Holding = Holding::PlaceOfKey(KeyId([1; 32]));
+    const PLACE: Holding = place(1);
     const OTHER_KEY: Holding = Holding::PlaceOfKey(KeyId([2; 32]));
 
     #[expect(clippy::disallowed_methods, reason = "any instant will do to count from")]
@@ -119,9 +141,16 @@ mod tests {
         Instant::now()
     }
 
+    /// Of a connection from this source, which may go two seconds later if that holds no more than its share.
+    const fn place(source: u8) -> Holding {
+        let source = IpAddr::V4(Ipv4Addr::new(10, 0, 0, source));
+        Holding::Place { source, patience: Duration::from_secs(2) }
+    }
+
     /// Candidates with a share of two, in slots counted from 0: what each holds, and the second from which on it may go.
     fn candidates(start: Instant, each: &[(Holding, u64)]) -> Candidates {
-        let mut candidates = Candidates::new(2);
+        let mut candidates = Candidates::new(&Limits::default());
+        (candidates.by_source.share, candidates.by_key.share) = (2, 2);
         for (slot, (holding, second)) in each.iter().enumerate() {
             candidates.insert(slot, candidate(start, *holding, *second));
         }
@@ -135,15 +164,26 @@ mod tests {
     #[test]
     fn the_oldest_that_holds_what_is_waited_for_goes_first() {
         let start = start();
-        let each = [(Holding::Place, 3), (Holding::Descriptor, 1), (Holding::Place, 2)];
+        let each = [(PLACE, 3), (Holding::Descriptor, 1), (PLACE, 2)];
         let mut candidates = candidates(start, &each);
         let at = |second| start + Duration::from_secs(second);
         assert_eq!(candidates.next_for_descriptor(), Some((at(1), 1)));
-        assert_eq!(candidates.next_for_place(start), Some((at(2), 2)));
-        candidates.remove(2, candidate(start, Holding::Place, 2));
-        assert_eq!(candidates.next_for_place(start), Some((at(3), 0)));
+        assert_eq!(candidates.next_for_place(start), Some((at(4), 2)));
+        candidates.remove(2, candidate(start, PLACE, 2));
+        assert_eq!(candidates.next_for_place(start), Some((at(5), 0)));
         candidates.remove(1, candidate(start, Holding::Descriptor, 1));
-        assert_eq!(candidates.next_for_descriptor(), Some((at(3), 0)), "it holds both");
+        assert_eq!(candidates.next_for_descriptor(), Some((at(5), 0)), "it holds both");
+    }
+
+    #[test]
+    fn a_source_that_holds_more_than_its_share_has_no_patience() {
+        let start = start();
+        let each = [(place(1), 1), (place(2), 2), (place(2), 4), (place(2), 3)];
+        let mut candidates = candidates(start, &each);
+        let at = |second| start + Duration::from_secs(second);
+        assert_eq!(candidates.next_for_place(start), Some((at(2), 1)));
+        candidates.remove(1, candidate(start, place(2), 2));
+        assert_eq!(candidates.next_for_place(start), Some((at(3), 0)), "both have what they may");
     }
 
     #[test]
@@ -165,7 +205,7 @@ mod tests {
     #[test]
     fn a_key_makes_room_only_while_nobody_may_go_who_does_not_go_on() {
         let start = start();
-        let each = [(KEY, 1), (KEY, 1), (KEY, 1), (Holding::Place, 2)];
+        let each = [(KEY, 1), (KEY, 1), (KEY, 1), (PLACE, 2)];
         let candidates = candidates(start, &each);
         let next_at = |second| {
             let next = candidates.next_for_place(start + Duration::from_secs(second));
@@ -173,7 +213,7 @@ mod tests {
         };
         assert_eq!(next_at(0), Some(0), "nobody may go yet, and it may first");
         assert_eq!(next_at(1), Some(0));
-        assert_eq!(next_at(2), Some(3), "though it may go later");
+        assert_eq!(next_at(4), Some(3), "though it may go later");
     }
 
     #[test]
@@ -181,6 +221,6 @@ mod tests {
         let start = start();
         let mut candidates = candidates(start, &[(KEY, 1)]);
         candidates.remove(0, candidate(start, KEY, 1));
-        assert!(candidates.by_key.is_empty() && candidates.key_counts.is_empty());
+        assert!(candidates.by_key.queues.is_empty() && candidates.by_key.counts.is_empty());
     }
 }

@@ -1,8 +1,8 @@
 //! Accepting: a shard's own listening sockets, and when not to accept.
 //!
-//! At a limit nobody who comes is refused: what was accepted meanwhile waits here, first come first served, the
-//! shard accepts no more, and the kernel's queue waits. Those who hold a place and do not go on make room
-//! (`admission.rs`), and a source with too many connections in set-up is turned away.
+//! At a limit nobody who comes is refused. Without a place in set-up who was accepted waits here, and sources take turns
+//! (`waiting.rs`). Without a descriptor, the shard accepts no more, and the kernel's queue waits. Those who hold a place
+//! and do not go on make room (`admission.rs`), and a source with too many connections in set-up is turned away.
 
 use std::collections::VecDeque;
 use std::io;
@@ -10,7 +10,8 @@ use std::net::TcpListener;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
-use super::{Shard, Token};
+use super::waiting::Waiting;
+use super::{Shard, Token, peer_of};
 use crate::mailbox::FromShard;
 
 /// Accepts under way on one shard, so that a storm is taken in several steps per turn.
@@ -32,8 +33,10 @@ const ROOM_RETRY: Duration = Duration::from_millis(10);
 /// The listening sockets of one shard.
 pub(super) struct Listeners {
     sockets: Vec<Listener>,
-    /// Accepted, but a limit is reached; no more than were under way when it was.
-    waiting: VecDeque<OwnedFd>,
+    /// Accepted, but there are as many sessions as there may be; no more than were under way when that was so.
+    accepted: VecDeque<OwnedFd>,
+    /// These count as open sessions.
+    waiting: Waiting,
     paused_until: Option<Instant>,
 }
 
@@ -47,7 +50,12 @@ impl Listeners {
     pub(super) fn new(sockets: Vec<TcpListener>) -> Self {
         let sockets =
             sockets.into_iter().map(|socket| Listener { socket: Some(socket), under_way: 0 });
-        Self { sockets: sockets.collect(), waiting: VecDeque::new(), paused_until: None }
+        Self {
+            sockets: sockets.collect(),
+            accepted: VecDeque::new(),
+            waiting: Waiting::default(),
+            paused_until: None,
+        }
     }
 
     /// No socket is left, nor an accept on one.
@@ -60,35 +68,51 @@ impl Listeners {
         self.paused_until
     }
 
-    /// Connections that were accepted and find no place.
-    pub(super) fn waiting(&self) -> usize {
+    /// Connections that were accepted and find no descriptor for a session.
+    pub(super) fn waiting_for_descriptor(&self) -> usize {
+        self.accepted.len()
+    }
+
+    /// Connections that find no place in set-up, or have not had their turn yet.
+    pub(super) fn waiting_for_place(&self) -> usize {
         self.waiting.len()
     }
 }
 
 impl Shard {
-    /// Opens sessions for those who wait, as many as the limits allow, and accepts more when nobody
-    /// waits any longer.
+    /// Opens sessions for those who wait, as many as the limits allow, and accepts more while there are descriptors.
     pub(super) fn admit(&mut self) {
         self.room_due = None;
-        while let Some(endpoint) = self.listeners.waiting.pop_front() {
-            let has_room = self.has_room_for_set_up();
-            if has_room && self.counts.open_session() {
-                self.open(endpoint);
-                continue;
-            }
-            self.listeners.waiting.push_front(endpoint);
-            self.make_room(!has_room);
-            if has_room {
+        while let Some(endpoint) = self.listeners.accepted.pop_front() {
+            if !self.counts.open_session() {
+                self.listeners.accepted.push_front(endpoint);
+                self.make_room(false);
                 self.listeners.paused_until = Some(self.now + ROOM_RETRY);
+                break;
             }
-            break;
+            match peer_of(&endpoint) {
+                Some(peer) => self.listeners.waiting.push(endpoint, peer),
+                // It has disconnected already.
+                None => self.counts.close_session(),
+            }
+        }
+        // A few each turn: what they have sent takes their places only when it has been received.
+        for _ in 0..ACCEPTS {
+            if !self.has_room_for_set_up() {
+                break;
+            }
+            let Some((endpoint, peer)) = self.listeners.waiting.pop() else { break };
+            self.open(endpoint, peer);
+        }
+        if !self.has_room_for_set_up() {
+            self.make_room(true);
         }
         if self.listeners.paused_until.is_some_and(|until| until <= self.now) {
             self.listeners.paused_until = None;
         }
         let listeners = &mut self.listeners;
-        if self.draining || listeners.paused_until.is_some() || !listeners.waiting.is_empty() {
+        let is_full = !listeners.accepted.is_empty() || listeners.waiting.is_full();
+        if self.draining || listeners.paused_until.is_some() || is_full {
             return;
         }
         let accepts = accepts_per_listener(listeners.sockets.len());
@@ -106,7 +130,7 @@ impl Shard {
         match accepted {
             // One that was accepted while the run was ending: its close tells the endpoint.
             Ok(_) if self.draining => {}
-            Ok(endpoint) => self.listeners.waiting.push_back(endpoint),
+            Ok(endpoint) => self.listeners.accepted.push_back(endpoint),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
                 self.listeners.paused_until = Some(self.now + self.serving.limits.accept_pause);
@@ -120,7 +144,10 @@ impl Shard {
 
     /// Cancels the accepts, and closes each socket as soon as none is under way on it.
     pub(super) fn close_listeners(&mut self) {
-        self.listeners.waiting.clear();
+        self.listeners.accepted.clear();
+        while self.listeners.waiting.pop().is_some() {
+            self.counts.close_session();
+        }
         for listener in &mut self.listeners.sockets {
             match &listener.socket {
                 Some(_) if listener.under_way == 0 => listener.socket = None,

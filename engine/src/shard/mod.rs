@@ -14,6 +14,7 @@ mod pace;
 mod settle;
 mod start;
 mod timers;
+mod waiting;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
@@ -141,7 +142,7 @@ impl Shard {
             listeners: Listeners::new(Vec::new()),
             connections: Slab::new(),
             set_ups: 0,
-            candidates: Candidates::new(admission::key_share(&parts.serving.limits)),
+            candidates: Candidates::new(&parts.serving.limits),
             room_due: None,
             making_room: 0,
             sources: HashMap::new(),
@@ -202,6 +203,7 @@ impl Shard {
         let until_due = due.map(|due| due.saturating_duration_since(self.now));
         // All buffers are back, so that whoever still waits for one can be helped at once.
         let has_work = !self.set_up_backlog.is_empty()
+            || self.listeners.waiting_for_place() > 0 && self.has_room_for_set_up()
             || self.awaiting_buffer.iter().any(|waiting| !waiting.is_empty());
         match (has_work, !mail_is_out || !self.awaiting_pair.is_empty()) {
             (true, _) => Some(Duration::ZERO),
@@ -414,11 +416,7 @@ impl Shard {
     }
 
     /// Begins the session of an accepted connection; it is counted as open already.
-    fn open(&mut self, endpoint: OwnedFd) {
-        let Some(peer) = peer_of(&endpoint) else {
-            // It has disconnected already.
-            return self.counts.close_session();
-        };
+    fn open(&mut self, endpoint: OwnedFd, peer: IpAddr) {
         if !self.admits(peer) {
             self.mailer.push(FromShard::SourceRefused(peer));
             return self.counts.close_session();
