@@ -462,6 +462,51 @@ fn killing_the_supervisor_ends_the_run_with_code_70() {
     assert!(processes_in(&home.path("")).is_empty());
 }
 
+/// What a mlet does with `kill -STOP $PPID`: nobody ends the mlets, until a third signal has the run end without it.
+#[test]
+fn a_stopped_supervisor_does_not_hold_up_the_end_for_good_and_no_mlet_is_left() {
+    let home = Home::new();
+    let graces = ["--eof-grace", "100ms", "--term-grace", "100ms"];
+    let manager = home.start(&graces, &["stubborn"]);
+    home.dial(&manager).session().receive().unwrap();
+    kill(Pid::from_raw(manager.supervisor()), Signal::SIGSTOP).unwrap();
+    for said in ["no new endpoints", "second signal", "killing every mlet"] {
+        assert!(manager.is_running());
+        manager.signal(SIGINT);
+        manager.says(said);
+    }
+    let start = Instant::now();
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(130), "{}", ended.stderr);
+    assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+    assert_says(&ended.stderr, &["the supervisor has not told the end of 1 mlets in time"]);
+    assert!(processes_in(&home.path("")).is_empty());
+}
+
+#[test]
+fn sessions_whose_mlets_a_stopped_supervisor_does_not_start_end_with_a_reason() {
+    let home = Home::new();
+    let manager = home.start(&["--setup-timeout", "1s"], &["echo"]);
+    let dial = home.dial(&manager);
+    let mut before = dial.session();
+    before.echoes(b"it runs");
+    let supervisor = Pid::from_raw(manager.supervisor());
+    kill(supervisor, Signal::SIGSTOP).unwrap();
+    let mut waiting = dial.session();
+    let start = Instant::now();
+    assert_eq!(waiting.receive(), Err(End::CloseNotify));
+    waiting.close();
+    assert!(start.elapsed() < Duration::from_secs(5), "{:?}", start.elapsed());
+    manager.says("the supervisor of mlets does not answer");
+    before.echoes(b"it goes on");
+    before.close();
+    kill(supervisor, Signal::SIGCONT).unwrap();
+    dial.is_served();
+    let ended = manager.interrupted();
+    assert_eq!(ended.code, Some(0));
+    assert_says(&ended.stderr, &["its mlet was not started in time (--setup-timeout)"]);
+}
+
 /// Item 96, design section 8.
 #[test]
 fn a_port_is_free_at_once_after_the_end_and_never_shared() {

@@ -53,6 +53,8 @@ pub(crate) enum ToShard {
     Adopt(BacklogConnection),
     /// A permit for START has become free for this session.
     Permit(SessionPlace),
+    /// This session's mlet was not started in time: it ends.
+    MletLate(SessionPlace),
     /// Stop accepting, end sessions that have not sent START, and end when the others are over.
     Drain,
     /// End the running sessions as well, so that their mlets read the end; they are about to be ended.
@@ -93,7 +95,7 @@ pub(crate) enum FromShard {
     /// Start a mlet with this socket as its fd 0.
     StartMlet {
         /// The session.
-        id: SessionId,
+        place: SessionPlace,
         /// The mlet's end of the socket pair.
         socket: OwnedFd,
         /// What the mlet is told.

@@ -105,6 +105,7 @@ impl Control {
             self.tend_log();
             self.flush();
         }
+        self.end_stuck_supervisor();
         if let Some(publication) = self.publication.take() {
             publication.end().await;
         }

@@ -8,17 +8,18 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::time::Instant;
 
 use nix::libc::{ENOENT, ENOEXEC};
 use tokio::io::Interest;
-use tracing::{debug, error, info};
+use tracing::{debug, error, info, warn};
 
 use super::singleton::{Heard, Singleton};
 use super::{Control, now};
 use crate::engine::{RunError, WAITING, lack};
-use crate::mailbox::SessionId;
+use crate::mailbox::{SessionId, SessionPlace, ToShard};
 use crate::proto::session::MletFacts;
-use crate::sys::children;
+use crate::sys::children::{self, Graces};
 use crate::sys::socket;
 use crate::sys::supervisor::{Event, Flushed, MletStatus, STARTING_A_MLET};
 use crate::sys::watch::Watched;
@@ -105,13 +106,57 @@ impl Control {
         Err(RunError::SupervisorLost)
     }
 
-    pub(super) fn start_mlet(&mut self, id: SessionId, socket: OwnedFd, facts: &MletFacts) {
-        self.sessions.begin(id, facts, !self.singleton_mode, now());
+    pub(super) fn start_mlet(&mut self, place: SessionPlace, socket: OwnedFd, facts: &MletFacts) {
+        let (id, now) = (place.id, now());
+        self.sessions.begin(id, facts, !self.singleton_mode, now);
         match &mut self.singleton {
             Some(singleton) => singleton.inner.push(facts.peer, socket),
             // Its control socket is closed already: the session ends as its mlet's socket closes.
             None if self.singleton_mode => drop(socket),
-            None => self.spawn(id, environment(id, facts), socket),
+            None => {
+                self.awaiting_mlet.push_back((now + self.serving.limits.setup_timeout, place));
+                self.spawn(id, environment(id, facts), socket);
+            }
+        }
+    }
+
+    /// Ends the sessions whose mlets were asked for long ago and do not run yet: the supervisor does not answer.
+    pub(super) fn tend_mlets(&mut self) {
+        while let Some((due, place)) = self.awaiting_mlet.front().copied() {
+            if self.sessions.awaits_mlet(place.id) {
+                if now() < due {
+                    return;
+                }
+                warn!(
+                    session = place.id,
+                    "the supervisor of mlets does not answer: no mlet within the --setup-timeout; the session ends"
+                );
+                self.shards[place.shard].push(ToShard::MletLate(place));
+            }
+            self.awaiting_mlet.pop_front();
+        }
+    }
+
+    /// When [`Self::tend_mlets`] has something to do.
+    pub(super) fn mlets_due(&self) -> Option<Instant> {
+        self.awaiting_mlet.front().map(|(due, _)| *due)
+    }
+
+    /// By the end of a run by force the supervisor should have told the end of every mlet. If it has not, it does not
+    /// answer, or one cannot be ended even by KILL. Without it mlets are ours, and those that can be ended are.
+    pub(super) fn end_stuck_supervisor(&mut self) {
+        let is_late = self.force_until().is_some_and(|until| now() >= until);
+        let mlets = self.sessions.running_mlets() + usize::from(self.singleton_runs);
+        if self.supervisor_lost || !is_late || mlets == 0 {
+            return;
+        }
+        warn!(
+            "the supervisor has not told the end of {mlets} mlets in time; killing it and whatever mlets are left"
+        );
+        self.supervisor_lost = true;
+        self.supervisor.inner.kill();
+        if let Err(error) = children::end_all_children(Graces::NONE, || false) {
+            error!("mlets may be left behind: {error}");
         }
     }
 
@@ -140,6 +185,7 @@ impl Control {
         match event {
             Event::Spawned { id, pid } => {
                 debug!(session = id, "mlet runs as process {pid}");
+                self.sessions.mlet_runs(id);
             }
             Event::SpawnFailed { id, errno } => {
                 self.sessions.mlet_not_started(id, self.why_not_started(errno));

@@ -22,6 +22,7 @@ mod sessions;
 mod singleton;
 mod warnings;
 
+use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -42,7 +43,9 @@ use self::singleton::Singleton;
 use crate::config::{Config, Greeting};
 use crate::engine::{RunError, WAITING, lack};
 use crate::log_limit::LogLimit;
-use crate::mailbox::{Counts, FromShard, Inbox, Mailer, QUEUE_LEN, ShardTotals, ToShard};
+use crate::mailbox::{
+    Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ShardTotals, ToShard,
+};
 use crate::proto::serving::Serving;
 use crate::proto::tls::SetupError;
 use crate::sys::children::Graces;
@@ -96,6 +99,8 @@ pub(crate) struct Control {
     singleton: Option<Watched<Singleton>>,
     singleton_runs: bool,
     sessions: Sessions,
+    /// Sessions whose mlet was asked for, and until when it is waited for; some of them may have it.
+    awaiting_mlet: VecDeque<(Instant, SessionPlace)>,
     accept_pauses: LogLimit,
     refusals: LogLimit,
     phase: Phase,
@@ -170,6 +175,7 @@ impl Control {
             singleton: None,
             singleton_runs: false,
             sessions,
+            awaiting_mlet: VecDeque::new(),
             accept_pauses: LogLimit::new("pauses in accepting"),
             refusals: LogLimit::new("refused connections"),
             phase: Phase::Running,
@@ -243,6 +249,7 @@ impl Control {
             self.take_events();
             self.hear_singleton();
             self.take_news();
+            self.tend_mlets();
             self.tend_backlog();
             self.tend_greeting();
             self.tend_log();
@@ -256,7 +263,13 @@ impl Control {
 
     /// Waits until there may be something to do.
     async fn wait(&mut self) -> io::Result<()> {
-        let timer = [self.retry_at, self.force_until(), self.greeting_due(), self.log_due()];
+        let timer = [
+            self.retry_at,
+            self.force_until(),
+            self.greeting_due(),
+            self.log_due(),
+            self.mlets_due(),
+        ];
         let timer = timer.into_iter().flatten().min();
         let supervisor_interest = match self.supervisor.inner.wants_write() {
             true if self.retry_at.is_none() => Interest::READABLE | Interest::WRITABLE,
@@ -312,9 +325,9 @@ impl Control {
 
     fn take_mail(&mut self, message: FromShard) {
         match message {
-            FromShard::StartMlet { id, socket, facts } => {
-                self.start_mlet(id, socket, &facts);
-                self.complete_attempt(id);
+            FromShard::StartMlet { place, socket, facts } => {
+                self.start_mlet(place, socket, &facts);
+                self.complete_attempt(place.id);
             }
             FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
             FromShard::PermitFreed(id) => self.free_permit(id),

@@ -32,7 +32,9 @@ pub struct Report {
 /// A mlet's part of a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Mlet {
-    /// Asked for, or running.
+    /// Asked for.
+    Asked,
+    /// It runs.
     Running,
     /// Could not be started, for this reason.
     NotStarted(String),
@@ -40,6 +42,12 @@ enum Mlet {
     Ended(MletStatus, Duration),
     /// One mlet serves all sessions, or it was lost: its end is not this session's affair.
     NotOurs,
+}
+
+impl Mlet {
+    fn may_run(&self) -> bool {
+        matches!(self, Self::Asked | Self::Running)
+    }
 }
 
 struct Session {
@@ -95,7 +103,7 @@ impl Sessions {
                 "key {key} was served before in this run; each of its sessions counts for -n{left_out}"
             );
         }
-        let mlet = if own_mlet { Mlet::Running } else { Mlet::NotOurs };
+        let mlet = if own_mlet { Mlet::Asked } else { Mlet::NotOurs };
         self.running_mlets += usize::from(own_mlet);
         self.open.insert(id, Session { peer: facts.peer, mlet, end: None });
     }
@@ -108,6 +116,18 @@ impl Sessions {
     /// Mlets that may still run.
     pub(super) fn running_mlets(&self) -> usize {
         self.running_mlets
+    }
+
+    /// The session is open, and has no mlet yet.
+    pub(super) fn awaits_mlet(&self, id: SessionId) -> bool {
+        let awaits = |session: &Session| session.mlet == Mlet::Asked && session.end.is_none();
+        self.open.get(&id).is_some_and(awaits)
+    }
+
+    pub(super) fn mlet_runs(&mut self, id: SessionId) {
+        if let Some(session) = self.open.get_mut(&id) {
+            session.mlet = Mlet::Running;
+        }
     }
 
     pub(super) fn mlet_not_started(&mut self, id: SessionId, reason: String) {
@@ -129,7 +149,7 @@ impl Sessions {
         let running: Vec<SessionId> = self
             .open
             .iter()
-            .filter(|(_, session)| session.mlet == Mlet::Running)
+            .filter(|(_, session)| session.mlet.may_run())
             .map(|(id, _)| *id)
             .collect();
         for id in running {
@@ -139,7 +159,7 @@ impl Sessions {
 
     fn set_mlet(&mut self, id: SessionId, mlet: Mlet) {
         if let Some(session) = self.open.get_mut(&id) {
-            self.running_mlets -= usize::from(session.mlet == Mlet::Running);
+            self.running_mlets -= usize::from(session.mlet.may_run());
             session.mlet = mlet;
             self.close_if_over(id);
         }
@@ -174,7 +194,7 @@ impl Sessions {
     }
 
     fn close_if_over(&mut self, id: SessionId) {
-        let over = |session: &Session| session.end.is_some() && session.mlet != Mlet::Running;
+        let over = |session: &Session| session.end.is_some() && !session.mlet.may_run();
         if !self.open.get(&id).is_some_and(over) {
             return;
         }
@@ -187,7 +207,7 @@ impl Sessions {
                 format!("; mlet {status} after {:.3} s", run_time.as_secs_f64())
             }
             Mlet::NotStarted(reason) => format!("; mlet not started: {reason}"),
-            Mlet::NotOurs | Mlet::Running => String::new(),
+            Mlet::NotOurs | Mlet::Asked | Mlet::Running => String::new(),
         };
         let lost = lost_shown(linfos_lost);
         info!(session = id, "session with {peer} over: {outcome}{mlet}{lost}");

@@ -30,6 +30,8 @@ pub enum Outcome {
     EndpointEnded(End),
     /// The endpoint broke TLS, or told us that we did; the mlet got everything it had sent before.
     EndpointBrokeTls(rustls::Error),
+    /// No mlet was started in time.
+    MletLate,
     /// The mlet closed, but the endpoint did not take the rest in time or broke off.
     UndeliveredToEndpoint,
     /// The endpoint closed, but the mlet did not take the rest in time.
@@ -79,6 +81,7 @@ impl fmt::Display for Outcome {
             Self::MletEnded => f.write_str("the mlet ended"),
             Self::EndpointEnded(end) => write!(f, "the endpoint {end}"),
             Self::EndpointBrokeTls(error) => write!(f, "TLS broke off: {}", tls::reason(error)),
+            Self::MletLate => f.write_str("its mlet was not started in time (--setup-timeout)"),
             Self::UndeliveredToEndpoint => {
                 f.write_str("the mlet ended, but the endpoint did not take all it wrote")
             }

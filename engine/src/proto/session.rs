@@ -405,6 +405,14 @@ impl Session {
         self.advance(cx);
     }
 
+    /// No mlet was started for a served session in time: it loses it, and [`Self::handle_mlet_end`] follows.
+    pub fn handle_mlet_late(&mut self, cx: &mut Context<'_>) {
+        if matches!(self.state, State::Relay(..)) {
+            self.begin_drain(Outcome::MletLate);
+        }
+        self.advance(cx);
+    }
+
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         let (linfo, budget) = (self.linfo_due(), &self.serving.linfo_budget);

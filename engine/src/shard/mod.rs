@@ -368,6 +368,12 @@ impl Shard {
                 ToShard::Adopt(connection) => self.adopt(connection),
                 ToShard::Drain => self.drain(),
                 ToShard::EndSessions => self.end_sessions(),
+                ToShard::MletLate(place) if self.holds(place.slot, place.id) => {
+                    let mlet = self.connections[place.slot].mlet.as_ref();
+                    mlet.inspect(|mlet| end_both(mlet));
+                    self.move_session(place.slot, Session::handle_mlet_late);
+                }
+                ToShard::MletLate(_) => {}
                 ToShard::Permit(place) => {
                     // One that waits no more has said so.
                     if self.holds(place.slot, place.id)

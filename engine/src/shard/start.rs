@@ -109,7 +109,8 @@ impl Shard {
         }
         connection.mlet = Some(ours);
         connection.permit = Permit::None;
-        self.mailer.push(FromShard::StartMlet { id, socket, facts });
+        let place = SessionPlace { shard: self.number, slot, id };
+        self.mailer.push(FromShard::StartMlet { place, socket, facts });
         Ok(())
     }
 

@@ -14,6 +14,8 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 
+use super::supervisor::KILL_PATIENCE;
+
 /// Pause between two looks for children that were adopted meanwhile; nothing announces those.
 const PASS_INTERVAL: Duration = Duration::from_millis(20);
 /// A grace beyond a year is for ever; the cap keeps the sum with the present within the clock.
@@ -48,7 +50,7 @@ pub fn become_subreaper() -> io::Result<()> {
 }
 
 /// Ends every child of this process, whose sockets have been closed: TERM after the first grace, KILL after the second,
-/// until none is left or none may be signalled.
+/// until none is left, none may be signalled, or what is left has outlived its KILL by a second.
 ///
 /// For a manager whose supervisor is gone, after [`become_subreaper`]. Blocks, up to both graces and the moment that
 /// killing takes.
@@ -56,13 +58,15 @@ pub fn become_subreaper() -> io::Result<()> {
 /// # Errors
 /// When `/proc` cannot be read to find them.
 pub fn end_all_children(graces: Graces, mut is_hurried: impl FnMut() -> bool) -> io::Result<()> {
-    let mut ending = Ending::new(now(), graces);
+    let begun = now();
+    let mut ending = Ending::new(begun, graces);
     loop {
         let now = now();
         if is_hurried() {
             ending.hurry(now, Graces::NONE);
         }
-        if reap(|_, _| ()) == Reaped::NoneLeft || !ending.pass(now)? {
+        let is_late = now >= begun + graces.total() + KILL_PATIENCE;
+        if reap(|_, _| ()) == Reaped::NoneLeft || !ending.pass(now)? || is_late {
             return Ok(());
         }
         thread::sleep(ending.next_pass_in(now));

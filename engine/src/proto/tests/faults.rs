@@ -87,6 +87,7 @@ impl From<&Outcome> for Class {
             Outcome::NoExperiment(_)
             | Outcome::OwnChain(..)
             | Outcome::BacklogLost(_)
+            | Outcome::MletLate
             | Outcome::MadeRoom
             | Outcome::MadeRoomOfKey(_)
             | Outcome::TooManyOfKey(_)

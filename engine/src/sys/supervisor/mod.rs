@@ -218,6 +218,13 @@ impl Supervisor {
         self.outbox.push(Request::Prove.encode().unwrap_or_default(), None);
     }
 
+    /// Kills the supervisor, because it does not answer: it is lost then, and its mlets are this process's if it is a
+    /// subreaper.
+    pub fn kill(&self) {
+        // It fails only when it has ended already.
+        let _ = kill(self.pid, Signal::SIGKILL);
+    }
+
     /// Waits for the supervisor's first message.
     fn await_set_up(&self) -> Result<(), StartError> {
         // More than zero, as any time that is not negative.
