@@ -203,6 +203,16 @@ fn too_little_locked_memory_is_noticed_at_the_start() {
     }
 }
 
+/// Otherwise an allocation that fails ends the process by SIGABRT, without a word of ours.
+#[test]
+fn too_little_memory_is_noticed_at_the_start() {
+    let home = Home::new();
+    let stranger = home.give_away();
+    rises_until_served(&home, 4..40, 5, &["get the memory of a run", "ulimit -d"], |mebibytes| {
+        limited(&home, stranger, &format!("ulimit -d {}", mebibytes << 10))
+    });
+}
+
 #[test]
 fn too_few_open_files_are_noticed_at_the_start() {
     let home = Home::new();

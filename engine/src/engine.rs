@@ -32,6 +32,12 @@ use crate::wire::time::Ticks;
 /// Descriptors of one shard beside its listening sockets, which are open when they are counted: ring and bell.
 const FDS_PER_SHARD: usize = 2;
 
+/// Memory that a run takes with a hundred sessions or so, beside that of its shards; more where there are more.
+const MEMORY_OF_RUN: usize = 8 << 20;
+
+/// Memory of one shard: 2 MiB of stack, 1.3 MiB of receive buffers, and as much as its first sessions take.
+const MEMORY_OF_SHARD: usize = 4 << 20;
+
 /// Descriptors that come and go: the broker's connection, a name that is looked up, the singleton's control socket,
 /// the starts of some mlets at once.
 const PASSING_FDS: usize = 16;
@@ -151,6 +157,9 @@ pub fn run(config: &Config, supervisor: Supervisor) -> Result<Report, RunError> 
     if let Err(error) = secrecy::hold(&*config.controller_key) {
         warn!("the controller key may get into swap: {error}; raise `ulimit -l`");
     }
+    // Where memory is short later, an allocation that fails ends the process without a word of ours.
+    let memory_len = MEMORY_OF_RUN + config.cores.len() * MEMORY_OF_SHARD;
+    limits::prove_free_memory(memory_len).map_err(lack("get the memory of a run (mmap)"))?;
     let signals = StopSignals::block().map_err(lack("read signals (signalfd4)"))?;
     children::become_subreaper().map_err(lack(ADOPTING))?;
     // Asked first because tokio and tokio-uring would panic where these are refused.

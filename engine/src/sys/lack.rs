@@ -54,7 +54,7 @@ fn remedy(error: &io::Error) -> &'static str {
         Some(libc::EMFILE) => "raise the limit on open files (`ulimit -n`)",
         Some(libc::ENFILE) => "the whole system is out of open files: raise sysctl fs.file-max",
         Some(libc::ENOMEM | libc::ENOBUFS) => {
-            "free memory, or raise the limit on it (`ulimit -l`, `ulimit -v`, memory.max of the cgroup)"
+            "free memory, or raise the limit on it (`ulimit -d`, `-v`, `-l`, memory.max of the cgroup)"
         }
         _ => "see the system's log",
     }

@@ -35,6 +35,18 @@ pub fn prove_free_files(count: usize) -> io::Result<()> {
     (1..count).map(|_| null.try_clone()).collect::<io::Result<Vec<_>>>().map(drop)
 }
 
+/// Makes sure that so many bytes of memory may be had now. They are given back at once, and never touched.
+///
+/// # Errors
+/// ENOMEM.
+pub fn prove_free_memory(len: usize) -> io::Result<()> {
+    let mut memory = Vec::<u8>::new();
+    let had = memory.try_reserve_exact(len);
+    // Lest it is left out because nobody uses it.
+    std::hint::black_box(&mut memory);
+    had.map_err(|_| io::Error::from_raw_os_error(nix::libc::ENOMEM))
+}
+
 /// How many files this process has open.
 ///
 /// # Errors
@@ -54,6 +66,13 @@ mod tests {
         let limit = usize::try_from(open_files().unwrap()).unwrap();
         let refused = prove_free_files(limit).unwrap_err();
         assert_eq!(refused.raw_os_error(), Some(nix::libc::EMFILE), "some are open already");
+    }
+
+    #[test]
+    fn memory_that_cannot_be_had_is_refused() {
+        prove_free_memory(1 << 20).unwrap();
+        let refused = prove_free_memory(1 << 62).unwrap_err();
+        assert_eq!(refused.raw_os_error(), Some(nix::libc::ENOMEM));
     }
 
     #[test]
