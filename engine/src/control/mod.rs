@@ -159,6 +159,9 @@ impl Control {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let (news_sender, news) = mpsc::unbounded_channel();
         let (stop_tasks, stop) = Stop::new();
+        let keys_are_shared = parts.serving.limits.sessions_per_key_max == Some(0);
+        let attempts = parts.counts.attempts_max();
+        let permits = attempts.map(|attempts| Permits::new(attempts, keys_are_shared));
         let sessions = Sessions::new(parts.counts.attempts_max().is_some());
         Ok(Self {
             supervisor: Watched::new(parts.supervisor)?,
@@ -169,7 +172,7 @@ impl Control {
             shards_running: 0,
             shard_totals: Vec::new(),
             serving: parts.serving,
-            permits: parts.counts.attempts_max().map(Permits::new),
+            permits,
             counts: parts.counts,
             singleton_mode: false,
             singleton: None,

@@ -1,7 +1,8 @@
 //! Who may send START: the permits of `-n`, those who hold one and those who wait.
 //!
 //! A permit goes to the holder that has fewest, and of equals to the one whose last turn is longest ago; its sessions
-//! get theirs in the order in which they asked. Nobody has more than half of the attempts that are left, rounded up.
+//! get theirs in the order in which they asked. Nobody has more than half of the attempts that are left, rounded up,
+//! unless endpoints share keys.
 //!
 //! Not here: START itself (`proto/greeting.rs`), and how long it is waited for (`proto/session.rs`). Invariant: permits
 //! that are out and attempts that are made together never exceed the count.
@@ -17,6 +18,8 @@ use crate::mailbox::{Holder, SessionId, SessionPlace, ToShard};
 pub(super) struct Permits {
     /// Attempts that are not made yet.
     left: u32,
+    /// One holder may have all of them.
+    keys_are_shared: bool,
     /// For how many of them a permit is out.
     out: u32,
     sessions: HashMap<SessionId, (Holder, Claim)>,
@@ -42,10 +45,11 @@ struct Claims {
 }
 
 impl Permits {
-    /// For so many attempts.
-    pub(super) fn new(attempts: NonZeroU32) -> Self {
+    /// For so many attempts. `keys_are_shared` where the sessions of a key are not limited.
+    pub(super) fn new(attempts: NonZeroU32, keys_are_shared: bool) -> Self {
         Self {
             left: attempts.get(),
+            keys_are_shared,
             out: 0,
             sessions: HashMap::new(),
             holders: BTreeMap::new(),
@@ -82,7 +86,8 @@ impl Permits {
     /// Gives a permit to the session whose turn it is, if there is one to give.
     fn give(&mut self) -> Option<SessionPlace> {
         let (held, _, holder) = *self.queue.first()?;
-        if self.out == self.left || held >= self.left.div_ceil(2) {
+        let share = if self.keys_are_shared { self.left } else { self.left.div_ceil(2) };
+        if self.out == self.left || held >= share {
             return None;
         }
         self.turns += 1;
@@ -152,7 +157,7 @@ mod tests {
     use crate::wire::key::KeyId;
 
     fn permits(attempts: u32) -> Permits {
-        Permits::new(NonZeroU32::new(attempts).unwrap())
+        Permits::new(NonZeroU32::new(attempts).unwrap(), false)
     }
 
     /// Sessions of the key `key` begin to wait.
@@ -196,6 +201,13 @@ mod tests {
             [11],
             "whose key holds fewer than the one that waits longer"
         );
+    }
+
+    #[test]
+    fn a_key_that_is_shared_has_as_many_permits_as_there_are() {
+        let mut permits = Permits { keys_are_shared: true, ..permits(3) };
+        wait(&mut permits, 1, 1..=9);
+        assert_eq!(given(&mut permits), [1, 2, 3]);
     }
 
     #[test]
