@@ -25,7 +25,7 @@ use engine::wire::snikey::SniKey;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
-use super::Endpoint;
+use super::{Endpoint, now};
 use super::ledger::{Ledger, StateError};
 use super::sessions::Sessions;
 use super::subscribe::{Controller, Experiment, Interest, Subscriber};
