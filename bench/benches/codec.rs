@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use bench::{encoded, ndata, result, xpub};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use engine::wire::frame::Framer;
-use engine::wire::message::{HEADER_LEN, Message};
+use packetlab::frame::Framer;
+use packetlab::message::{HEADER_LEN, Message};
 
 /// Stream bytes handed over at once, as large as a TLS record can be.
 const PIECE_LEN: usize = 16 * 1024;

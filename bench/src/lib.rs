@@ -2,9 +2,9 @@
 //!
 //! Not here: measuring. Every fixture is well formed, so that no benchmark measures an error path.
 
-use engine::wire::channel::{ChannelId, ChannelList};
-use engine::wire::message::{Family, Message, Outcome, Packet};
-use engine::wire::time::Ticks;
+use packetlab::channel::{ChannelId, ChannelList};
+use packetlab::message::{Family, Message, Outcome, Packet};
+use packetlab::time::Ticks;
 
 /// Descriptor that the original published in the capture of protocol.md 8.5.
 pub const XDESCR: &str = "hostid=HOST-1;endpoint_location=BK29;endpoint_location=IO91*;\

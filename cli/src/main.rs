@@ -20,9 +20,9 @@ use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
 use engine::sys::supervisor::{self, MletCommand, Supervisor};
 use engine::sys::{secrecy, signals, stdin};
-use engine::wire::escape::Escaped;
 use nix::errno::Errno;
 use nix::unistd::{AccessFlags, access};
+use packetlab::escape::Escaped;
 
 use args::Args;
 use exit::{Exit, Failure};

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 
 use engine::config::{Config, ControllerAddr, Greeting, Publication};
-use engine::wire::escape::Escaped;
+use packetlab::escape::Escaped;
 
 use crate::args::Args;
 use crate::exit::Failure;

@@ -11,9 +11,9 @@ use std::path::Path;
 use std::time::Duration;
 
 use engine::home::file::{self, Patient};
-use engine::wire::escape::Escaped;
-use engine::wire::key::{KeyError, PrivateKey};
 use nix::unistd::geteuid;
+use packetlab::escape::Escaped;
+use packetlab::key::{KeyError, PrivateKey};
 use zeroize::Zeroizing;
 
 use crate::prompt::{self, PromptError};

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::process::Command;
 
 use common::{Home, PKTXPMGR, an_hour_ago, assert_says, run};
-use engine::wire::certificate::CertificateType;
+use packetlab::certificate::CertificateType;
 
 /// Every mistake is told with file, line, column, the line, a caret and what would be right.
 #[test]

@@ -15,10 +15,10 @@ use common::endpoint::{
     certificate_with, message,
 };
 use common::{Home, an_hour_ago, assert_says};
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType};
-use engine::wire::key::PrivateKey;
-use engine::wire::program::Program;
-use engine::wire::time::Ticks;
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType};
+use packetlab::key::PrivateKey;
+use packetlab::program::Program;
+use packetlab::time::Ticks;
 use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};

@@ -15,9 +15,9 @@ use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::request::SigningRequest;
+use packetlab::certificate::Certificate;
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::request::SigningRequest;
 
 const PKTCRED: &str = env!("CARGO_BIN_EXE_pktcred");
 

@@ -18,9 +18,9 @@ use common::proxy::{Fault, Proxy, Step};
 use common::tls_peer::reset;
 use common::{Home, assert_says};
 use engine::sys::limits::raise_open_files;
-use engine::wire::certificate::CertificateType;
-use engine::wire::key::PrivateKey;
 use nix::sys::signal::Signal;
+use packetlab::certificate::CertificateType;
+use packetlab::key::PrivateKey;
 use socket2::{Domain, Socket, Type};
 
 /// A home, and a proxy that its `pktxpmgr` uses.

@@ -13,10 +13,10 @@ use common::endpoint::{End, SUCCESS, message};
 use common::manager::{Manager, zoo};
 use common::tls_peer::{TlsPeer, reset};
 use common::{Ended, Home, assert_says};
-use engine::wire::certificate::{Certificate, CertificateType};
-use engine::wire::key::PrivateKey;
-use engine::wire::time::Ticks;
 use nix::sys::signal::Signal;
+use packetlab::certificate::{Certificate, CertificateType};
+use packetlab::key::PrivateKey;
+use packetlab::time::Ticks;
 
 /// The experiment of most tests: an operator is trusted, the channel is that operator's.
 const EXPERIMENT: &str = "ExpExec 1:hello:exppriv.cert,pubcmd.cert:eop.pub::";

@@ -14,9 +14,9 @@ use common::endpoint::{End, Endpoint, LINFO, MADE_UP, NDATA, made_up, message};
 use common::manager::{await_standstill, children_of, is_all, wait_until};
 use common::tail::a_slow_endpoint_gets_every_byte;
 use common::{Home, assert_says, told};
-use engine::wire::message::PAYLOAD_LEN_MAX;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use packetlab::message::PAYLOAD_LEN_MAX;
 
 /// Items 82, 121: whatever the type and however senseless the payload. LINFO alone stays behind.
 #[test]

@@ -7,13 +7,13 @@ use std::num::NonZeroU64;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::proto::trust::VerifiedChain;
-use crate::wire::certificate::Certificate;
-use crate::wire::channel::ChannelId;
-use crate::wire::key::{PrivateKey, PublicKey};
-use crate::wire::name_value::Pair;
-use crate::wire::program::Programs;
-use crate::wire::snikey::SniKey;
+use packetlab::certificate::Certificate;
+use packetlab::channel::ChannelId;
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::name_value::Pair;
+use packetlab::program::Programs;
+use packetlab::snikey::SniKey;
+use packetlab::trust::VerifiedChain;
 
 /// One campaign: who we are, which experiments we serve and within which limits.
 #[derive(Debug)]

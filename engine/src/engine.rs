@@ -18,7 +18,6 @@ use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
-use crate::proto::tls;
 use crate::shard::{Parts as ShardParts, Shard, accepts_at_once};
 use crate::sys::children::{self, Graces};
 use crate::sys::lack::Lack;
@@ -27,7 +26,8 @@ use crate::sys::signals::{StopSignal, StopSignals};
 use crate::sys::socket::{self, BoundSocket};
 use crate::sys::supervisor::{ADOPTING, MletStatus, Supervisor};
 use crate::sys::{cpu, limits, secrecy, watch};
-use crate::wire::time::Ticks;
+use packetlab::time::Ticks;
+use packetlab::tls;
 
 /// Descriptors of one shard beside its listening sockets, which are open when they are counted: ring and bell.
 const FDS_PER_SHARD: usize = 2;

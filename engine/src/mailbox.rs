@@ -18,7 +18,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::proto::outcome::Outcome;
 use crate::proto::session::MletFacts;
 use crate::sys::ring::RingError;
-use crate::wire::key::KeyId;
+use packetlab::key::KeyId;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
 pub(crate) const QUEUE_LEN: usize = 1024;

@@ -10,11 +10,11 @@ use std::time::{Duration, SystemTime};
 
 use clap::Args;
 use engine::home::file::{self, Patient};
-use engine::proto::tls::SetupError;
-use engine::proto::trust::ChainError;
-use engine::wire::certificate::{Certificate, CertificateError, CertificateType};
-use engine::wire::key::{KeyError, PrivateKey, PublicKey};
-use engine::wire::time::Ticks;
+use packetlab::certificate::{Certificate, CertificateError, CertificateType};
+use packetlab::key::{KeyError, PrivateKey, PublicKey};
+use packetlab::time::Ticks;
+use packetlab::tls::SetupError;
+use packetlab::trust::ChainError;
 use zeroize::Zeroizing;
 
 /// Largest file of certificates or public keys.

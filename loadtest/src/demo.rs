@@ -17,8 +17,8 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
-use engine::wire::message::MessageType;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use packetlab::message::MessageType;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, timeout_at};
 

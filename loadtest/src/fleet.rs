@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use clap::Args;
 use engine::sys::limits;
-use engine::wire::address::HostPort;
-use engine::wire::key::{PrivateKey, PublicKey};
+use packetlab::address::HostPort;
+use packetlab::key::{PrivateKey, PublicKey};
 use tokio::task::JoinSet;
 use tokio::time::interval;
 use tracing::Dispatch;

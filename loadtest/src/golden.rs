@@ -1,9 +1,9 @@
 //! Credentials made by the original's tools, for tests (protocol.md 8): eop lets exper run experiments
 //! with the controller xc, and lets the endpoint ep represent it; del is a delegate of either.
 
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::time::Ticks;
+use packetlab::certificate::Certificate;
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::time::Ticks;
 
 /// A time at which all of them are valid.
 pub(crate) const NOW: Ticks = Ticks(1_790_000_000_000_000_000);

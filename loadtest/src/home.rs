@@ -15,18 +15,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use engine::home::{self, CONFIG, PROXY_CONFIG, ProgramFile, Settings};
-use engine::proto::tls::{self, Identity, PeerRule, SetupError};
-use engine::proto::trust::TrustMode;
-use engine::wire::address::HostPort;
-use engine::wire::certificate::{
+use packetlab::address::HostPort;
+use packetlab::certificate::{
     Certificate, CertificateError, CertificateLimits, CertificateType, Delegation,
 };
-use engine::wire::channel::ChannelId;
-use engine::wire::issue::{CertificateFields, IssueError, issue};
-use engine::wire::key::{KeyError, KeyId, PrivateKey, PublicKey};
-use engine::wire::program::{Program, ProgramError};
-use engine::wire::snikey::{SniKey, SniKeyError};
-use engine::wire::time::Ticks;
+use packetlab::channel::ChannelId;
+use packetlab::issue::{CertificateFields, IssueError, issue};
+use packetlab::key::{KeyError, KeyId, PrivateKey, PublicKey};
+use packetlab::program::{Program, ProgramError};
+use packetlab::snikey::{SniKey, SniKeyError};
+use packetlab::time::Ticks;
+use packetlab::tls::{self, Identity, PeerRule, SetupError};
+use packetlab::trust::TrustMode;
 
 use crate::console;
 use crate::endpoint::Endpoint;
@@ -401,7 +401,7 @@ impl Home {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::proto::trust::verify_chain;
+    use packetlab::trust::verify_chain;
     use std::collections::HashSet;
     use std::os::unix::fs::PermissionsExt;
 

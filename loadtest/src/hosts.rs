@@ -7,9 +7,9 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use engine::home;
-use engine::proto::tls::{self, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::address::HostPort;
+use packetlab::address::HostPort;
+use packetlab::tls::{self, PeerRule};
+use packetlab::trust::TrustMode;
 
 use crate::broker::{self, Broker};
 use crate::home::{Agent, HomeError, Surroundings};

@@ -11,8 +11,8 @@ use std::fmt;
 use std::io;
 use std::time::Duration;
 
-use engine::wire::frame::{FrameError, Framer};
-use engine::wire::message::{EncodeError, Message, MessageType, PAYLOAD_LEN_MAX};
+use packetlab::frame::{FrameError, Framer};
+use packetlab::message::{EncodeError, Message, MessageType, PAYLOAD_LEN_MAX};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::{Instant, timeout, timeout_at};
 

@@ -1,10 +1,10 @@
 //! Why TLS failed, in words, for streams of tokio-rustls, which give it wrapped into an `io::Error`.
 //!
-//! Not here: the words (`engine::proto::tls`).
+//! Not here: the words (`packetlab::tls`).
 
 use std::io;
 
-use engine::proto::tls;
+use packetlab::tls;
 
 /// What a TLS stream failed with; of an error that is not of TLS, its own text.
 pub(crate) fn reason(cause: &io::Error) -> String {

@@ -18,17 +18,17 @@ use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use engine::proto::tls::{self, PeerRule};
-use engine::proto::trust::TrustMode;
 use engine::sys::limits;
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
-use engine::wire::channel::{ChannelId, ChannelList};
-use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::message::Message;
-use engine::wire::time::Ticks;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use packetlab::channel::{ChannelId, ChannelList};
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::message::Message;
+use packetlab::time::Ticks;
+use packetlab::tls::{self, PeerRule};
+use packetlab::trust::TrustMode;
 use rustls::ClientConnection;
 
 /// Longest that anything here may take.

@@ -15,7 +15,7 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
 
-use engine::wire::key::PublicKey;
+use packetlab::key::PublicKey;
 
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);

@@ -9,15 +9,15 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use engine::proto::tls::{self, Identity, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
-use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::key::PrivateKey;
-use engine::wire::message::{Message, MessageType, Open, Packet, Status};
-use engine::wire::time::Ticks;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::key::PrivateKey;
+use packetlab::message::{Message, MessageType, Open, Packet, Status};
+use packetlab::time::Ticks;
+use packetlab::tls::{self, Identity, PeerRule};
+use packetlab::trust::TrustMode;
 use rustls::{ServerConnection, StreamOwned};
 
 const PKTFLEET: &str = env!("CARGO_BIN_EXE_pktfleet");

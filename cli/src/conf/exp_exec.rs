@@ -2,10 +2,10 @@
 
 use std::path::PathBuf;
 
-use engine::wire::address::HostPort;
-use engine::wire::channel::ChannelId;
-use engine::wire::name_value::{self, Dialect, NameValueError, Pair};
-use engine::wire::snikey::SniKey;
+use packetlab::address::HostPort;
+use packetlab::channel::ChannelId;
+use packetlab::name_value::{self, Dialect, NameValueError, Pair};
+use packetlab::snikey::SniKey;
 
 use super::text::{Complaint, Located, Place, Value};
 use super::value;

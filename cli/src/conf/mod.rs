@@ -13,9 +13,9 @@ mod tests;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::wire::address::HostPort;
-use engine::wire::escape::Escaped;
-use engine::wire::{foreign, pem};
+use packetlab::address::HostPort;
+use packetlab::escape::Escaped;
+use packetlab::{foreign, pem};
 
 pub(crate) use exp_exec::{ExperimentSettings, Override};
 pub(crate) use text::{Complaint, Located, Source};

@@ -7,7 +7,7 @@ use std::fmt::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use engine::wire::escape::Escaped;
+use packetlab::escape::Escaped;
 
 /// Most characters of a line that are shown before, in and after the marked part.
 const SHOWN_MAX: usize = 48;

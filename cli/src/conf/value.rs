@@ -7,9 +7,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use engine::wire::address::HostPort;
-use engine::wire::channel::ChannelId;
-use engine::wire::escape::Escaped;
+use packetlab::address::HostPort;
+use packetlab::channel::ChannelId;
+use packetlab::escape::Escaped;
 
 use super::text::{Complaint, Located, Value};
 use cli::units;

@@ -4,8 +4,8 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
-use engine::wire::address::HostPort;
-use engine::wire::escape::Escaped;
+use packetlab::address::HostPort;
+use packetlab::escape::Escaped;
 
 /// Port of endpoints towards us and of a broker for publishers (protocol.md 7).
 pub(super) const EXPERIMENT_PORT: u16 = 20556;

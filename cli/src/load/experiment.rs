@@ -1,12 +1,12 @@
 //! `ExpExec` entries: certificates and keys read, the chain put in order and verified (protocol.md 4.8).
 
 use engine::config::Experiment;
-use engine::proto::trust::{ChainError, TrustMode, check_size, verify_chain};
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{Hex, PublicKey};
-use engine::wire::name_value::Pair;
-use engine::wire::program::Programs;
-use engine::wire::snikey::SniKey;
+use packetlab::certificate::Certificate;
+use packetlab::key::{Hex, PublicKey};
+use packetlab::name_value::Pair;
+use packetlab::program::Programs;
+use packetlab::snikey::SniKey;
+use packetlab::trust::{ChainError, TrustMode, check_size, verify_chain};
 
 use super::Loader;
 use super::publication::resolvable;

@@ -6,8 +6,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use engine::home::file;
-use engine::wire::escape::Escaped;
-use engine::wire::program::{Program, ProgramLanguage, Programs};
+use packetlab::escape::Escaped;
+use packetlab::program::{Program, ProgramLanguage, Programs};
 
 /// Largest program file. The largest program of about two million eBPF instructions, as text with
 /// some comment, stays below it.

@@ -3,9 +3,9 @@
 use std::net::SocketAddr;
 
 use engine::config::{ControllerAddr, Publication};
-use engine::wire::address::HostPort;
-use engine::wire::key::PublicKey;
-use engine::wire::name_value::{Dialect, Pair};
+use packetlab::address::HostPort;
+use packetlab::key::PublicKey;
+use packetlab::name_value::{Dialect, Pair};
 
 use super::{Approach, Loader, address, shown};
 use crate::conf::{self, PublicationSettings};

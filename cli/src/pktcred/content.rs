@@ -6,12 +6,12 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use cli::units;
-use engine::wire::certificate::{
+use packetlab::certificate::{
     BurstRate, CertificateLimits, CertificateType, Delegation, Destination,
 };
-use engine::wire::issue::CertificateFields;
-use engine::wire::name_value::{Dialect, Pair};
-use engine::wire::program::ProgramDigest;
+use packetlab::issue::CertificateFields;
+use packetlab::name_value::{Dialect, Pair};
+use packetlab::program::ProgramDigest;
 
 use crate::failure::Failure;
 use crate::files::Place;

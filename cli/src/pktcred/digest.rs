@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::wire::key::Hex;
+use packetlab::key::Hex;
 
 use crate::failure::{Exit, Failure, print, shown};
 use crate::files::Place;

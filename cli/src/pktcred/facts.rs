@@ -7,7 +7,7 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use engine::wire::escape::Escaped;
+use packetlab::escape::Escaped;
 
 /// Names and values, in the order in which they are shown.
 #[derive(Debug, Default)]

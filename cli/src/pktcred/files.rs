@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use cli::secret;
 use engine::home::{self, CERTIFICATES, KEYS, file};
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::program::{Program, ProgramLanguage};
+use packetlab::certificate::Certificate;
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::program::{Program, ProgramLanguage};
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, print, shown};

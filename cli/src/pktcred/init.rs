@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use clap::Args;
 use cli::prompt::Blocked;
 use engine::home::{self, Broker, CONFIG, Home, KEY_NAMES, PROXY_CONFIG, Settings, caida};
-use engine::wire::address::HostPort;
-use engine::wire::time::Ticks;
+use packetlab::address::HostPort;
+use packetlab::time::Ticks;
 
 use crate::failure::{Exit, Failure, print, shown};
 use crate::files::Place;

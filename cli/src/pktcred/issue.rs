@@ -5,11 +5,11 @@ use std::time::Duration;
 
 use clap::Args;
 use engine::home::REQUESTS;
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
-use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::key::PublicKey;
-use engine::wire::request::{self, SigningRequest};
-use engine::wire::time::Ticks;
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::key::PublicKey;
+use packetlab::request::{self, SigningRequest};
+use packetlab::time::Ticks;
 
 use crate::content::{Content, TypeWord};
 use crate::failure::{Exit, Failure, note};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use engine::home::KEYS;
-use engine::wire::key::PrivateKey;
+use packetlab::key::PrivateKey;
 use zeroize::Zeroizing;
 
 use crate::failure::{Exit, Failure, print, shown};

@@ -19,7 +19,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use cli::usage;
-use engine::wire::time::Ticks;
+use packetlab::time::Ticks;
 use tracing_subscriber::filter::LevelFilter;
 
 use failure::Failure;

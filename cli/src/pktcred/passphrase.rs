@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use cli::prompt::{self, PromptError};
 use cli::secret::{self, SecretError};
-use engine::wire::escape::Escaped;
+use packetlab::escape::Escaped;
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, note};

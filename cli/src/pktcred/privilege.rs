@@ -10,10 +10,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use engine::home::{self, CERTIFICATES, CONFIG, KEYS, PROXY_CONFIG, PUBCMD, file};
-use engine::proto::trust::{TrustMode, verify_chain};
-use engine::wire::certificate::Certificate;
-use engine::wire::key::PublicKey;
-use engine::wire::time::Ticks;
+use packetlab::certificate::Certificate;
+use packetlab::key::PublicKey;
+use packetlab::time::Ticks;
+use packetlab::trust::{TrustMode, verify_chain};
 
 use crate::failure::{Exit, Failure, note, print, shown};
 use crate::files::{self, Place};

@@ -7,13 +7,13 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use cli::secret;
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
-use engine::wire::key::{Hex, PrivateKey, PublicKey};
-use engine::wire::name_value::Pair;
-use engine::wire::program::{Program, ProgramLanguage};
-use engine::wire::request::SigningRequest;
-use engine::wire::time::Ticks;
-use engine::wire::{foreign, pem};
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use packetlab::key::{Hex, PrivateKey, PublicKey};
+use packetlab::name_value::Pair;
+use packetlab::program::{Program, ProgramLanguage};
+use packetlab::request::SigningRequest;
+use packetlab::time::Ticks;
+use packetlab::{foreign, pem};
 
 use crate::facts::{Fact, Facts};
 use crate::failure::{Exit, Failure, print};

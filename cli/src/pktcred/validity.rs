@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use clap::Args;
 use cli::units;
-use engine::wire::time::Ticks;
+use packetlab::time::Ticks;
 
 use crate::failure::Failure;
 

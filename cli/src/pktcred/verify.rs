@@ -6,10 +6,10 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use engine::home::CERTIFICATES;
-use engine::proto::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
-use engine::wire::certificate::{Certificate, CertificateType};
-use engine::wire::key::PublicKey;
-use engine::wire::time::Ticks;
+use packetlab::certificate::{Certificate, CertificateType};
+use packetlab::key::PublicKey;
+use packetlab::time::Ticks;
+use packetlab::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 
 use crate::failure::{Exit, Failure, note, print, shown};
 use crate::files::{self, Place};

@@ -3,10 +3,10 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 
-use engine::wire::channel::ChannelList;
-use engine::wire::key::PrivateKey;
-use engine::wire::message::{Message, MessageType};
-use engine::wire::name_value::{Dialect, Pair, parse};
+use packetlab::channel::ChannelList;
+use packetlab::key::PrivateKey;
+use packetlab::message::{Message, MessageType};
+use packetlab::name_value::{Dialect, Pair, parse};
 use rustls::ServerConfig;
 
 use super::Home;

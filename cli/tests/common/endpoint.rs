@@ -8,17 +8,17 @@ use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::proto::tls::{self, PeerRule};
-use engine::proto::trust::TrustMode;
 use engine::sys::socket;
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
-use engine::wire::frame::Framer;
-use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::message::PAYLOAD_LEN_MAX;
-use engine::wire::time::Ticks;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use packetlab::frame::Framer;
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::message::PAYLOAD_LEN_MAX;
+use packetlab::time::Ticks;
+use packetlab::tls::{self, PeerRule};
+use packetlab::trust::TrustMode;
 use rustls::{ClientConfig, ClientConnection};
 use socket2::{Domain, Protocol, Socket, Type};
 

@@ -28,13 +28,13 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, SystemTime};
 
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
-use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::program::Program;
-use engine::wire::time::Ticks;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, geteuid};
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::program::Program;
+use packetlab::time::Ticks;
 
 use debug_forms::assert_no_debug_form;
 

@@ -9,7 +9,7 @@ use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
-use engine::wire::key::PrivateKey;
+use packetlab::key::PrivateKey;
 use rustls::ServerConfig;
 
 use super::Home;

@@ -8,14 +8,14 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
-use engine::proto::tls::{self, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::certificate::CertificateType;
-use engine::wire::frame::Framer;
-use engine::wire::key::{KeyId, PrivateKey};
-use engine::wire::message::PAYLOAD_LEN_MAX;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
+use packetlab::certificate::CertificateType;
+use packetlab::frame::Framer;
+use packetlab::key::{KeyId, PrivateKey};
+use packetlab::message::PAYLOAD_LEN_MAX;
+use packetlab::tls::{self, PeerRule};
+use packetlab::trust::TrustMode;
 use rustls::{ServerConfig, ServerConnection};
 
 use super::endpoint::{End, RecordRule, certificate};
@@ -70,7 +70,7 @@ impl TlsPeer {
     pub fn client(&self) -> Option<KeyId> {
         let chain = self.tls.peer_certificates()?;
         assert_eq!(chain.len(), 1);
-        let leaf = engine::wire::certificate::Certificate::from_der(&chain[0]).unwrap();
+        let leaf = packetlab::certificate::Certificate::from_der(&chain[0]).unwrap();
         assert_eq!(leaf.certificate_type, CertificateType::Agent);
         Some(leaf.subject_key_id)
     }

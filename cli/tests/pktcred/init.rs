@@ -4,7 +4,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Command, Stdio};
 
-use engine::wire::key::{PrivateKey, PublicKey};
+use packetlab::key::{PrivateKey, PublicKey};
 
 use super::Scratch;
 use crate::common::{self, PKTCRED, PKTXPMGR, assert_says};

@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use engine::wire::key::{PrivateKey, PublicKey};
+use packetlab::key::{PrivateKey, PublicKey};
 
 use super::Scratch;
 use crate::common::assert_says;

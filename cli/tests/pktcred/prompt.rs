@@ -3,8 +3,8 @@
 use std::os::unix::process::CommandExt;
 use std::process::{Command, Stdio};
 
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{PrivateKey, PublicKey};
+use packetlab::certificate::Certificate;
+use packetlab::key::{PrivateKey, PublicKey};
 
 use super::Scratch;
 use crate::common::debug_forms::assert_no_debug_form;

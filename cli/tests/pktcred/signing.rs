@@ -2,8 +2,8 @@
 
 use std::fs;
 
-use engine::wire::certificate::Certificate;
-use engine::wire::request::SigningRequest;
+use packetlab::certificate::Certificate;
+use packetlab::request::SigningRequest;
 
 use super::{Scratch, golden};
 use crate::common::assert_says;

@@ -2,9 +2,9 @@
 
 #![no_main]
 
-use engine::wire::certificate::Certificate;
-use engine::wire::issue::{CertificateFields, IssueError, issue};
-use engine::wire::key::PrivateKey;
+use packetlab::certificate::Certificate;
+use packetlab::issue::{CertificateFields, IssueError, issue};
+use packetlab::key::PrivateKey;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

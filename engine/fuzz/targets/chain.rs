@@ -3,9 +3,9 @@
 
 #![no_main]
 
-use engine::proto::trust::{TrustMode, decode_chain, verify_chain};
-use engine::wire::key::PublicKey;
-use engine::wire::time::Ticks;
+use packetlab::trust::{TrustMode, decode_chain, verify_chain};
+use packetlab::key::PublicKey;
+use packetlab::time::Ticks;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

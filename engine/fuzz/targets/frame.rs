@@ -3,8 +3,8 @@
 
 #![no_main]
 
-use engine::wire::cut::{Boundaries, Cutter};
-use engine::wire::frame::Framer;
+use packetlab::cut::{Boundaries, Cutter};
+use packetlab::frame::Framer;
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use engine::wire::message::{HEADER_LEN, Message, MessageType};
+use packetlab::message::{HEADER_LEN, Message, MessageType};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

@@ -3,7 +3,7 @@
 
 #![no_main]
 
-use engine::wire::name_value::{Dialect, Pair, descriptor_matches, encode, parse};
+use packetlab::name_value::{Dialect, Pair, descriptor_matches, encode, parse};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

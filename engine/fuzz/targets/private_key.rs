@@ -4,7 +4,7 @@
 #![no_main]
 
 use der::pem::{LineEnding, encode_string};
-use engine::wire::key::{PrivateKey, PublicKey};
+use packetlab::key::{PrivateKey, PublicKey};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {

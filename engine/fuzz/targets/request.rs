@@ -2,9 +2,9 @@
 
 #![no_main]
 
-use engine::wire::key::PrivateKey;
-use engine::wire::request::{RequestError, SigningRequest, request};
-use engine::wire::time::Ticks;
+use packetlab::key::PrivateKey;
+use packetlab::request::{RequestError, SigningRequest, request};
+use packetlab::time::Ticks;
 use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ClientConfig;
 use tracing::{debug, info, warn};
 
 use super::peer::{Peer, PeerError, Stop};
@@ -21,9 +20,9 @@ use crate::log_limit::LogLimit;
 use crate::mailbox::{BacklogConnection, ToShard};
 use crate::proto::backlog::{Failure, Pool, SetUp, SetUpError, Step};
 use crate::proto::outcome::Outcome;
-use crate::proto::tls::{self, Identity, PeerRule, SetupError};
-use crate::proto::trust::TrustMode;
-use crate::wire::snikey::SniKey;
+use packetlab::snikey::SniKey;
+use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
+use packetlab::trust::TrustMode;
 
 /// The backlog of a run in proxy mode.
 pub(super) struct Backlog {

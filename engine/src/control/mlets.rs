@@ -23,7 +23,7 @@ use crate::sys::children::{self, Graces};
 use crate::sys::socket;
 use crate::sys::supervisor::{Event, Flushed, MletStatus, STARTING_A_MLET};
 use crate::sys::watch::Watched;
-use crate::wire::escape::Escaped;
+use packetlab::escape::Escaped;
 
 /// The supervisor's name for the one mlet of singleton mode; sessions count from 1.
 const SINGLETON_ID: u64 = 0;

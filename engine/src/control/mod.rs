@@ -47,12 +47,12 @@ use crate::mailbox::{
     Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ShardTotals, ToShard,
 };
 use crate::proto::serving::Serving;
-use crate::proto::tls::SetupError;
 use crate::sys::children::Graces;
 use crate::sys::signals::StopSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
-use crate::wire::time::Ticks;
+use packetlab::time::Ticks;
+use packetlab::tls::SetupError;
 
 /// How soon a send is tried again that waits for something no descriptor announces.
 const SEND_RETRY: Duration = Duration::from_millis(10);

@@ -154,7 +154,7 @@ impl Control {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::key::KeyId;
+    use packetlab::key::KeyId;
 
     fn permits(attempts: u32) -> Permits {
         Permits::new(NonZeroU32::new(attempts).unwrap(), false)

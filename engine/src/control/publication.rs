@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use rustls::ClientConfig;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
@@ -23,11 +22,11 @@ use crate::log_limit::LogLimit;
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 use crate::proto::descriptor::publication_end;
 use crate::proto::publisher::{Event, PublishError, PublishedExperiment, Publisher, Request};
-use crate::proto::tls::{self, Identity, PeerRule, SetupError};
-use crate::proto::trust::TrustMode;
-use crate::wire::address::HostPort;
-use crate::wire::message::EncodeError;
-use crate::wire::time::Ticks;
+use packetlab::address::HostPort;
+use packetlab::message::EncodeError;
+use packetlab::time::Ticks;
+use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
+use packetlab::trust::TrustMode;
 
 /// What is to be published, and the task that does it.
 pub(super) struct Publication {

@@ -11,8 +11,8 @@ use crate::mailbox::{Ended, SessionId};
 use crate::proto::outcome::Outcome;
 use crate::proto::session::MletFacts;
 use crate::sys::supervisor::MletStatus;
-use crate::wire::escape::Escaped;
-use crate::wire::key::KeyId;
+use packetlab::escape::Escaped;
+use packetlab::key::KeyId;
 
 /// Counts of a run, told at its end.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -2,7 +2,7 @@
 //!
 //! Not here: their private halves, which CAIDA has. They are facts and never change.
 
-use crate::wire::key::PublicKey;
+use packetlab::key::PublicKey;
 
 /// The public broker (protocol.md 7).
 pub const BROKER: &str = "pktbrokr.caida.org";

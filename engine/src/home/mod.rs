@@ -23,17 +23,17 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use crate::wire::address::HostPort;
-use crate::wire::certificate::{
+use packetlab::address::HostPort;
+use packetlab::certificate::{
     Certificate, CertificateError, CertificateLimits, CertificateType, Delegation,
 };
-use crate::wire::escape::Escaped;
-use crate::wire::issue::{CertificateFields, IssueError, issue};
-use crate::wire::key::{KeyError, PrivateKey, PublicKey};
-use crate::wire::program::Program;
-use crate::wire::request::{RequestError, SigningRequest, request};
-use crate::wire::snikey::SniKey;
-use crate::wire::time::Ticks;
+use packetlab::escape::Escaped;
+use packetlab::issue::{CertificateFields, IssueError, issue};
+use packetlab::key::{KeyError, PrivateKey, PublicKey};
+use packetlab::program::Program;
+use packetlab::request::{RequestError, SigningRequest, request};
+use packetlab::snikey::SniKey;
+use packetlab::time::Ticks;
 
 pub mod caida;
 mod config;

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
-use crate::proto::trust::{TrustMode, verify_chain};
+use packetlab::trust::{TrustMode, verify_chain};
 
 const NOW: Ticks = Ticks(1_700_000_000_000_000_000);
 const YEAR_2038: Ticks = Ticks(2_147_483_647_000_000_000);

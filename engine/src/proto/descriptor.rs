@@ -4,8 +4,8 @@
 //! `OVERRIDE_XDESCRNVP` replaces the pairs of that name, where the original failed.
 
 use crate::config::{Experiment, Publication};
-use crate::wire::name_value::{self, Pair};
-use crate::wire::time::Ticks;
+use packetlab::name_value::{self, Pair};
+use packetlab::time::Ticks;
 
 /// The descriptor of `experiment`. `controller_addr` and `pub_end` are what is published unless an
 /// override says otherwise; without a `pub_end` the pair is left out.

@@ -11,9 +11,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use super::tls::{Plaintext, ServerStream};
-use crate::wire::message::{HEADER_LEN, Message, MessageType, PAYLOAD_LEN_MAX, Status};
-use crate::wire::program::{ENCODED_LEN_MAX, Program};
+use packetlab::message::{HEADER_LEN, Message, MessageType, PAYLOAD_LEN_MAX, Status};
+use packetlab::program::{ENCODED_LEN_MAX, Program};
+use packetlab::tls::{Plaintext, ServerStream};
 
 /// The hint under which monitor programs are submitted, behind its length.
 const HINT: [u8; 8] = *b"\x07monitor";

@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::wire::key::KeyId;
+use packetlab::key::KeyId;
 
 /// The sessions of each key.
 #[derive(Debug)]

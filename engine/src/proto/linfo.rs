@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 
 use crate::config::Limits;
 use crate::log_limit::Second;
-use crate::wire::cut::Boundaries;
-use crate::wire::escape::{Escaped, front};
-use crate::wire::message::{Message, MessageType};
+use packetlab::cut::Boundaries;
+use packetlab::escape::{Escaped, front};
+use packetlab::message::{Message, MessageType};
 
 /// What a line takes beside its text: time, session, fixed words.
 const LINE_LEN: usize = 128;

@@ -1,4 +1,4 @@
-//! Conversations as state machines: trust, TLS, greeting and relay.
+//! Conversations as state machines: greeting, relay, publication, backlog.
 //!
 //! Pure: a machine owns no socket, thread or file, and time is an argument.
 
@@ -17,10 +17,6 @@ pub mod relay;
 pub mod rhythm;
 pub mod serving;
 pub mod session;
-pub mod tls;
-#[cfg(test)]
-mod tls_server;
-pub mod trust;
 
 #[cfg(test)]
 mod tests;

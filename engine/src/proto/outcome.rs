@@ -6,11 +6,11 @@ use std::fmt;
 use std::io::ErrorKind;
 
 use super::greeting::GreetingError;
-use super::tls;
-use super::trust::ChainError;
-use crate::wire::escape::Escaped;
-use crate::wire::key::KeyId;
-use crate::wire::snikey::SniKey;
+use packetlab::escape::Escaped;
+use packetlab::key::KeyId;
+use packetlab::snikey::SniKey;
+use packetlab::tls::{self, TlsError};
+use packetlab::trust::ChainError;
 
 /// How a peer's byte stream ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,7 +29,7 @@ pub enum Outcome {
     /// The endpoint closed; the mlet got everything it had sent.
     EndpointEnded(End),
     /// The endpoint broke TLS, or told us that we did; the mlet got everything it had sent before.
-    EndpointBrokeTls(rustls::Error),
+    EndpointBrokeTls(TlsError),
     /// No mlet was started in time.
     MletLate,
     /// The mlet closed, but the endpoint did not take the rest in time or broke off.
@@ -53,7 +53,7 @@ pub enum Outcome {
     /// No experiment has this server name (`None`: there is no default one).
     NoExperiment(Option<String>),
     /// TLS failed: another version, bytes that are no TLS, a refused certificate.
-    Tls(rustls::Error),
+    Tls(TlsError),
     /// Our own chain no longer holds.
     OwnChain(SniKey, ChainError),
     /// The greeting failed.

@@ -16,16 +16,14 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::ClientConfig;
-
 use super::descriptor::{descriptor, publication_end};
-use super::tls::{self, ClientStream, Plaintext, SetupError};
 use crate::config::{Experiment, Publication};
-use crate::wire::channel::{ChannelId, ChannelList};
-use crate::wire::frame::{FrameError, Framer};
-use crate::wire::message::{EncodeError, Message, MessageType, Outcome, Status};
-use crate::wire::snikey::SniKey;
-use crate::wire::time::Ticks;
+use packetlab::channel::{ChannelId, ChannelList};
+use packetlab::frame::{FrameError, Framer};
+use packetlab::message::{EncodeError, Message, MessageType, Outcome, Status};
+use packetlab::snikey::SniKey;
+use packetlab::time::Ticks;
+use packetlab::tls::{self, ClientConfig, ClientStream, Plaintext, SetupError, TlsError};
 
 /// The largest payload taken from a broker. A RESULT has at most 6 bytes, and what else it may say to
 /// endpoints about 4 KiB.
@@ -150,7 +148,7 @@ fn operator_key(experiment: &Experiment) -> [u8; 32] {
 #[derive(Debug, Clone, PartialEq)]
 pub enum PublishError {
     /// TLS failed, for example because one side refuses the other's certificate.
-    Tls(rustls::Error),
+    Tls(TlsError),
     /// The broker refused a request.
     Refused {
         /// Which.

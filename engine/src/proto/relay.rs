@@ -17,9 +17,9 @@ use std::time::Instant;
 
 use super::linfo::{Linfo, LinfoBudget, LinfoFilter};
 use super::outbox::{BLOCK_LEN, BlockPool, Outbox};
-use super::tls::{Plaintext, ServerStream};
-use crate::wire::cut::Cutter;
-use crate::wire::message::HEADER_LEN;
+use packetlab::cut::Cutter;
+use packetlab::message::HEADER_LEN;
+use packetlab::tls::{Plaintext, ServerStream};
 
 /// The most a TLS 1.3 record adds to its plaintext: header, content type and tag.
 const RECORD_OVERHEAD: usize = 5 + 1 + 16;

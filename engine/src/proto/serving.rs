@@ -5,17 +5,15 @@
 
 use std::sync::Arc;
 
-use rustls::ServerConfig;
-
 use super::keys::Keys;
 use super::linfo::LinfoBudget;
-use super::tls::{self, Identity, PeerRule, SetupError};
-use super::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 use crate::config::{Config, Experiment, Limits};
-use crate::wire::certificate::Certificate;
-use crate::wire::program::{Program, Programs};
-use crate::wire::snikey::SniKey;
-use crate::wire::time::Ticks;
+use packetlab::certificate::Certificate;
+use packetlab::program::{Program, Programs};
+use packetlab::snikey::SniKey;
+use packetlab::time::Ticks;
+use packetlab::tls::{self, Identity, PeerRule, ServerConfig, SetupError};
+use packetlab::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 
 /// The experiments of a run, ready to be served.
 pub struct Serving {

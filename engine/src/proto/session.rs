@@ -31,10 +31,10 @@ use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::rhythm::Rhythm;
 use super::serving::Serving;
-use super::tls::{Greeted, HandshakeError, Hello, ServerStream};
-use crate::wire::key::KeyId;
-use crate::wire::snikey::SniKey;
-use crate::wire::time::Ticks;
+use packetlab::key::KeyId;
+use packetlab::snikey::SniKey;
+use packetlab::time::Ticks;
+use packetlab::tls::{Greeted, HandshakeError, Hello, ServerStream, TlsError};
 
 /// What one call needs from outside: the time and the shard's blocks.
 pub struct Context<'a> {
@@ -649,7 +649,7 @@ impl Session {
     }
 
     /// TLS broke down: the peer gets the alert that says so.
-    fn fail_tls(&mut self, error: rustls::Error, cx: &mut Context<'_>) {
+    fn fail_tls(&mut self, error: TlsError, cx: &mut Context<'_>) {
         if matches!(self.state, State::Relay(..)) {
             // The mlet still gets what arrived before the damage.
             self.begin_drain(Outcome::EndpointBrokeTls(error));

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::admission::{key_share, source_share};
 use crate::config::Limits;
-use crate::wire::key::KeyId;
+use packetlab::key::KeyId;
 
 /// What a connection holds that may be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

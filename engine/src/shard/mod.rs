@@ -43,7 +43,7 @@ use crate::proto::serving::Serving;
 use crate::proto::session::{Context, Session, SetUpStage};
 use crate::sys::ring::{Completion, Event, GroupSize, Received, Ring, RingError};
 use crate::sys::socket;
-use crate::wire::time::Ticks;
+use packetlab::time::Ticks;
 
 /// Receive buffers of relayed sessions: 1 MiB.
 const RELAY_GROUP: u16 = 0;

@@ -13,11 +13,11 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
 
-use engine::wire::channel::ChannelId;
-use engine::wire::key::KeyId;
-use engine::wire::message::{EncodeError, Message};
-use engine::wire::name_value::{self, Dialect, NameValueError, Pair, Patterns};
-use engine::wire::time::Ticks;
+use packetlab::channel::ChannelId;
+use packetlab::key::KeyId;
+use packetlab::message::{EncodeError, Message};
+use packetlab::name_value::{self, Dialect, NameValueError, Pair, Patterns};
+use packetlab::time::Ticks;
 use tokio::sync::Notify;
 
 use super::limits::Limits;

@@ -8,9 +8,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::wire::channel::ChannelId;
-use engine::wire::key::PublicKey;
-use engine::wire::message::{Message, MessageType, Outcome, Status};
+use packetlab::channel::ChannelId;
+use packetlab::key::PublicKey;
+use packetlab::message::{Message, MessageType, Outcome, Status};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 

@@ -11,7 +11,7 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::wire::key::KeyId;
+use packetlab::key::KeyId;
 use tokio::time::Instant;
 
 use super::limits::Limits;
@@ -168,7 +168,7 @@ impl Drop for KeyUse {
 
 #[cfg(test)]
 mod tests {
-    use engine::wire::key::PublicKey;
+    use packetlab::key::PublicKey;
 
     use super::*;
 

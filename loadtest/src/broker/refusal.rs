@@ -4,13 +4,13 @@
 
 use std::fmt;
 
-use engine::proto::trust::ChainError;
-use engine::wire::certificate::CertificateError;
-use engine::wire::channel::{ChannelError, ChannelId};
-use engine::wire::frame::FrameError;
-use engine::wire::key::KeyId;
-use engine::wire::message::{MessageType, Status};
-use engine::wire::name_value::SearchError;
+use packetlab::certificate::CertificateError;
+use packetlab::channel::{ChannelError, ChannelId};
+use packetlab::frame::FrameError;
+use packetlab::key::KeyId;
+use packetlab::message::{MessageType, Status};
+use packetlab::name_value::SearchError;
+use packetlab::trust::ChainError;
 
 use super::rules::Role;
 use crate::hosting::MemoryFull;

@@ -10,15 +10,15 @@
 
 use std::collections::HashSet;
 
-use engine::proto::trust::{TrustMode, VerifiedChain, verify_chain};
-use engine::wire::address::HostPort;
-use engine::wire::certificate::Certificate;
-use engine::wire::channel::{ChannelId, ChannelList};
-use engine::wire::key::PublicKey;
-use engine::wire::message::{Message, MessageType};
-use engine::wire::name_value::{self, Dialect, Pair, Patterns};
-use engine::wire::snikey;
-use engine::wire::time::Ticks;
+use packetlab::address::HostPort;
+use packetlab::certificate::Certificate;
+use packetlab::channel::{ChannelId, ChannelList};
+use packetlab::key::PublicKey;
+use packetlab::message::{Message, MessageType};
+use packetlab::name_value::{self, Dialect, Pair, Patterns};
+use packetlab::snikey;
+use packetlab::time::Ticks;
+use packetlab::trust::{TrustMode, VerifiedChain, verify_chain};
 
 use super::board::{Publication, Subscription};
 use super::limits::Limits;

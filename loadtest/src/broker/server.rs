@@ -10,9 +10,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
-use engine::wire::certificate::Certificate;
-use engine::wire::key::PublicKey;
-use engine::wire::time::Ticks;
+use packetlab::certificate::Certificate;
+use packetlab::key::PublicKey;
+use packetlab::time::Ticks;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};

@@ -6,11 +6,11 @@ mod attacks;
 
 use std::time::Duration;
 
-use engine::proto::tls::{self, Identity, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::channel::{ChannelId, ChannelList};
-use engine::wire::key::PublicKey;
-use engine::wire::message::{Message, MessageType, Status};
+use packetlab::channel::{ChannelId, ChannelList};
+use packetlab::key::PublicKey;
+use packetlab::message::{Message, MessageType, Status};
+use packetlab::tls::{self, Identity, PeerRule};
+use packetlab::trust::TrustMode;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;

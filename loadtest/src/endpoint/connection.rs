@@ -7,9 +7,9 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use engine::proto::trust::{TrustMode, VerifiedChain, decode_chain, verify_chain};
 use engine::sys::socket::set_connection_options;
-use engine::wire::key::PublicKey;
+use packetlab::key::PublicKey;
+use packetlab::trust::{TrustMode, VerifiedChain, decode_chain, verify_chain};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;

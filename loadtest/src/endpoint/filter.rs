@@ -17,7 +17,7 @@
 
 mod verify;
 
-use engine::wire::program::{Program, ProgramLanguage};
+use packetlab::program::{Program, ProgramLanguage};
 use rbpf::EbpfVmMbuff;
 
 /// Largest packet, and largest encoded filter (protocol.md 7).

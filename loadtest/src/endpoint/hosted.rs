@@ -15,20 +15,20 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
-use engine::proto::tls::{self, Identity, PeerRule, SetupError};
-use engine::proto::trust::{TrustMode, verify_chain};
-use engine::wire::address::HostPort;
-use engine::wire::channel::ChannelId;
-use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::name_value::{self, Dialect};
-use engine::wire::snikey::SniKey;
+use packetlab::address::HostPort;
+use packetlab::channel::ChannelId;
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::name_value::{self, Dialect};
+use packetlab::snikey::SniKey;
+use packetlab::tls::{self, Identity, PeerRule, SetupError};
+use packetlab::trust::{TrustMode, verify_chain};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
-use super::{Endpoint, now};
 use super::ledger::{Ledger, StateError};
 use super::sessions::Sessions;
 use super::subscribe::{Controller, Experiment, Interest, Subscriber};
+use super::{Endpoint, now};
 use crate::credentials::{self, CredentialError, KeyOptions};
 use crate::hosting::{self, HostError, LogOptions};
 use crate::units::count;

@@ -14,10 +14,10 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::proto::trust::VerifiedChain;
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Destination};
-use engine::wire::message::Status;
-use engine::wire::time::Ticks;
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Destination};
+use packetlab::message::Status;
+use packetlab::time::Ticks;
+use packetlab::trust::VerifiedChain;
 
 use super::ledger::{Account, Accounts, CertificateId, Ledger, LedgerError, Turn, WaitingSends};
 
@@ -329,9 +329,9 @@ fn contains(network: &Destination, address: IpAddr) -> bool {
 /// Certificates with these limits, such as an operator and delegates issue them.
 #[cfg(test)]
 pub(super) fn certificates(texts: &[&str]) -> Vec<Certificate> {
-    use engine::wire::certificate::Delegation;
-    use engine::wire::issue::{CertificateFields, issue};
-    use engine::wire::key::PrivateKey;
+    use packetlab::certificate::Delegation;
+    use packetlab::issue::{CertificateFields, issue};
+    use packetlab::key::PrivateKey;
 
     let certificate = |(index, text): (usize, &&str)| {
         let is_top = index + 1 == texts.len();

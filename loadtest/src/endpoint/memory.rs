@@ -15,8 +15,8 @@
 
 use std::net::IpAddr;
 
-use engine::wire::message::Status;
-use engine::wire::time::Ticks;
+use packetlab::message::Status;
+use packetlab::time::Ticks;
 
 use super::machine::Machine;
 use super::sockets::{BUFFERS_LEN_MAX, Entry, Table};
@@ -269,7 +269,7 @@ mod tests {
 
     #[test]
     fn the_size_of_a_buffer_and_a_failed_send_can_be_written_while_the_socket_is_open() {
-        use engine::wire::message::{Family, Protocol, Socket};
+        use packetlab::message::{Family, Protocol, Socket};
 
         let mut table = Table::default();
         let socket = Socket { sktid: 7, family: Family::Ipv4, protocol: Protocol::Udp };

@@ -40,11 +40,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
-use engine::proto::tls::SetupError;
-use engine::proto::trust::{ChainError, VerifiedChain};
-use engine::wire::key::PublicKey;
-use engine::wire::message::MessageType;
-use engine::wire::time::Ticks;
+use packetlab::key::PublicKey;
+use packetlab::message::MessageType;
+use packetlab::time::Ticks;
+use packetlab::tls::SetupError;
+use packetlab::trust::{ChainError, VerifiedChain};
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;

@@ -8,8 +8,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use engine::wire::message::{Message, MessageType, NCTL_FIN, Outcome, Protocol, Socket, Status};
-use engine::wire::time::Ticks;
+use packetlab::message::{Message, MessageType, NCTL_FIN, Outcome, Protocol, Socket, Status};
+use packetlab::time::Ticks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 

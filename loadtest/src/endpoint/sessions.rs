@@ -24,8 +24,8 @@ use std::cmp::Reverse;
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
-use engine::wire::address::HostPort;
-use engine::wire::time::Ticks;
+use packetlab::address::HostPort;
+use packetlab::time::Ticks;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout};

@@ -7,8 +7,8 @@
 
 use std::time::Duration;
 
-use engine::wire::message::{Message, Outcome, Status};
-use engine::wire::program::{Program, ProgramDigest};
+use packetlab::message::{Message, Outcome, Status};
+use packetlab::program::{Program, ProgramDigest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 

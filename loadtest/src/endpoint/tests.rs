@@ -14,11 +14,11 @@ use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use engine::wire::message::{
+use packetlab::message::{
     Family, Message, MessageType, NCTL_FIN, Open, Packet, StateChange, Status,
 };
-use engine::wire::program::Program;
-use engine::wire::time::Ticks;
+use packetlab::program::Program;
+use packetlab::time::Ticks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
 use tokio::net::TcpListener;
 use tokio::sync::oneshot;
@@ -159,7 +159,7 @@ fn send(time: Ticks, tag: u16, data: &[u8]) -> Message<'_> {
 }
 
 fn code(code: u8) -> StateChange {
-    StateChange::Code { family: Family::Ipv4, protocol: engine::wire::message::Protocol::Tcp, code }
+    StateChange::Code { family: Family::Ipv4, protocol: packetlab::message::Protocol::Tcp, code }
 }
 
 #[tokio::test]

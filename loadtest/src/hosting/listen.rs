@@ -4,7 +4,7 @@ use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use engine::sys::socket::bind_all;
-use engine::wire::address::HostPort;
+use packetlab::address::HostPort;
 use tokio::net::{TcpListener, lookup_host};
 
 use super::HostError;

@@ -213,7 +213,7 @@ impl Acceptor {
 
 #[cfg(test)]
 mod tests {
-    use engine::wire::address::HostPort;
+    use packetlab::address::HostPort;
     use tokio::io::AsyncReadExt;
 
     use super::*;

@@ -8,8 +8,8 @@
 use std::io;
 use std::os::fd::AsRawFd;
 
-use engine::proto::tls::Hello;
 use nix::sys::socket::{MsgFlags, recv};
+use packetlab::tls::Hello;
 use tokio::io::Interest;
 use tokio::net::TcpStream;
 
@@ -50,8 +50,8 @@ fn look(stream: &TcpStream, len_max: usize) -> io::Result<()> {
 mod tests {
     use std::time::Duration;
 
-    use engine::proto::tls::{self, PeerRule};
-    use engine::proto::trust::TrustMode;
+    use packetlab::tls::{self, PeerRule};
+    use packetlab::trust::TrustMode;
     use rustls::ClientConnection;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;

@@ -32,7 +32,7 @@ use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use engine::sys::{cpu, limits};
-use engine::wire::message::PAYLOAD_LEN_MAX;
+use packetlab::message::PAYLOAD_LEN_MAX;
 
 use crate::binaries::{self, BinaryError};
 use crate::console;

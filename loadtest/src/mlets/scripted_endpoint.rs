@@ -6,9 +6,9 @@ use std::io::{Read, Write};
 use std::os::unix::net::UnixStream;
 use std::thread;
 
-use engine::wire::frame::Framer;
-use engine::wire::message::{Message, Outcome, Status};
-use engine::wire::time::Ticks;
+use packetlab::frame::Framer;
+use packetlab::message::{Message, Outcome, Status};
+use packetlab::time::Ticks;
 
 /// What the endpoint's clock says, always.
 pub(crate) const CLOCK: Ticks = Ticks(1_700_000_000_000_000_000);

@@ -6,8 +6,8 @@
 use std::fmt;
 use std::io;
 
-use engine::proto::tls::Hello;
-use engine::wire::snikey::{SniKey, SniKeyError};
+use packetlab::snikey::{SniKey, SniKeyError};
+use packetlab::tls::Hello;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 

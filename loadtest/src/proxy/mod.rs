@@ -31,9 +31,9 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
-use engine::proto::tls::{self, Identity, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::address::HostPort;
+use packetlab::address::HostPort;
+use packetlab::tls::{self, Identity, PeerRule};
+use packetlab::trust::TrustMode;
 
 use crate::credentials::{self, CredentialError, KeyOptions};
 use crate::hosting::{self, HostError, Listening, LogOptions};

@@ -11,8 +11,8 @@
 use std::fmt;
 use std::net::IpAddr;
 
-use engine::wire::certificate::Certificate;
-use engine::wire::key::KeyId;
+use packetlab::certificate::Certificate;
+use packetlab::key::KeyId;
 
 use crate::hosting::Source;
 

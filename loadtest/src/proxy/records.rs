@@ -8,7 +8,7 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
-use engine::wire::certificate::Certificate;
+use packetlab::certificate::Certificate;
 use rustls::{Connection, ServerConfig, ServerConnection};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -9,8 +9,8 @@ use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
-use engine::wire::certificate::Certificate;
-use engine::wire::snikey::SniKey;
+use packetlab::certificate::Certificate;
+use packetlab::snikey::SniKey;
 use rustls::ServerConfig;
 use socket2::SockRef;
 use tokio::io::AsyncWriteExt;

@@ -9,10 +9,10 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use engine::wire::certificate::Certificate;
-use engine::wire::frame::{FrameError, Framer};
-use engine::wire::message::{Message, MessageType, Outcome, Status};
-use engine::wire::snikey::{SNIKEY_LEN_MAX, SniKey, SniKeyError};
+use packetlab::certificate::Certificate;
+use packetlab::frame::{FrameError, Framer};
+use packetlab::message::{Message, MessageType, Outcome, Status};
+use packetlab::snikey::{SNIKEY_LEN_MAX, SniKey, SniKeyError};
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::wire::snikey::SniKey;
+use packetlab::snikey::SniKey;
 use tokio::sync::oneshot;
 use tokio::time::Instant;
 

@@ -9,11 +9,11 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::proto::tls::{self, Identity, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::message::{Message, Status};
+use packetlab::certificate::Certificate;
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::message::{Message, Status};
+use packetlab::tls::{self, Identity, PeerRule};
+use packetlab::trust::TrustMode;
 use rustls::ClientConnection;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -111,7 +111,7 @@ async fn ask_over<'s>(
         let answer = records.read().await?;
         let (header, payload) = answer.split_first_chunk::<4>().unwrap();
         assert_eq!(header[0], 0x40, "RESULT");
-        match Message::decode(engine::wire::message::MessageType::RESULT, payload) {
+        match Message::decode(packetlab::message::MessageType::RESULT, payload) {
             Message::Result(outcome) => Ok((outcome.status(), records)),
             other => panic!("{other:?}"),
         }

@@ -14,12 +14,13 @@
 use std::fmt;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, Error};
-
-use crate::proto::tls::{ClientStream, Plaintext, SetupError, reason, record_len, remedy};
-use crate::wire::frame::Framer;
-use crate::wire::message::{Message, MessageType, Outcome};
-use crate::wire::snikey::SniKey;
+use packetlab::frame::Framer;
+use packetlab::message::{Message, MessageType, Outcome};
+use packetlab::snikey::SniKey;
+use packetlab::tls::{
+    ClientConfig, ClientStream, Plaintext, SetupError, TlsError as Error, reason, record_len,
+    remedy,
+};
 
 /// What either side sends when its stream has become raw (protocol.md 5.2).
 const PREAMBLE: &[u8; 6] = b"PKTLAB";

@@ -2,8 +2,8 @@
 
 use super::*;
 use crate::proto::publisher::tests::publication;
-use crate::wire::name_value::Dialect;
-use crate::wire::snikey::SniKey;
+use packetlab::name_value::Dialect;
+use packetlab::snikey::SniKey;
 
 fn experiment(overrides: &str) -> Experiment {
     Experiment {

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::ControllerAddr;
-use crate::proto::tls_server::{TlsServer, controller};
-use crate::proto::trust::{TrustMode, verify_chain};
-use crate::wire::certificate::Certificate;
-use crate::wire::golden;
-use crate::wire::name_value::{self, Dialect};
+use crate::golden;
+use crate::proto::tests::tls_server::{TlsServer, controller};
+use packetlab::certificate::Certificate;
+use packetlab::name_value::{self, Dialect};
+use packetlab::trust::{TrustMode, verify_chain};
 
 const SUCCESS: [u8; 4] = [0x40, 0, 0, 0];
 

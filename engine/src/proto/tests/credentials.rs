@@ -6,16 +6,16 @@ use std::time::Duration;
 use rustls::{ClientConfig, ClientConnection};
 
 use crate::config::{Config, Experiment, Greeting, Limits};
+use crate::golden;
 use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
-use crate::proto::tls::{self, Identity, PeerRule};
-use crate::proto::trust::TrustMode;
-use crate::wire::certificate::{Certificate, CertificateLimits};
-use crate::wire::golden;
-use crate::wire::issue::{CertificateFields, issue};
-use crate::wire::program::{Program, Programs};
-use crate::wire::snikey::SniKey;
-use crate::wire::time::Ticks;
+use packetlab::certificate::{Certificate, CertificateLimits};
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::program::{Program, Programs};
+use packetlab::snikey::SniKey;
+use packetlab::time::Ticks;
+use packetlab::tls::{self, Identity, PeerRule};
+use packetlab::trust::TrustMode;
 
 /// 2023, within the validity of all golden certificates.
 pub(super) const NOW: Ticks = Ticks(1_700_000_000_000_000_000);

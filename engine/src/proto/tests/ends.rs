@@ -9,7 +9,7 @@ use super::pair::{Chunks, Pair};
 use super::peers::SOCKET_LEN;
 use super::{assert_records_hold_one_message_each, filled, success};
 use crate::proto::outcome::{End, Outcome};
-use crate::wire::message::MessageType;
+use packetlab::message::MessageType;
 
 const MIB: usize = 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);

@@ -15,7 +15,7 @@ use super::pair::Pair;
 use super::{filled, message, success};
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::session::Session;
-use crate::wire::message::MessageType;
+use packetlab::message::MessageType;
 
 /// How far a session has come when the fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,11 +10,12 @@ mod peers;
 mod relaying;
 mod set_up;
 mod simulation;
+pub(super) mod tls_server;
 mod violations;
 
 use std::ops::Range;
 
-use crate::wire::message::{HEADER_LEN, MessageType};
+use packetlab::message::{HEADER_LEN, MessageType};
 
 /// A whole message.
 fn message(message_type: MessageType, payload: &[u8]) -> Vec<u8> {

@@ -12,7 +12,7 @@ use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::outcome::Outcome;
 use crate::proto::serving::Serving;
 use crate::proto::session::{Context, Look, MletFacts, Request, Session};
-use crate::wire::time::Ticks;
+use packetlab::time::Ticks;
 
 /// More operations than any scenario needs; beyond it one runs in circles.
 const STEPS_MAX: usize = 4_000_000;

@@ -8,7 +8,7 @@ use rustls::{AlertDescription, ClientConnection, Error};
 use super::success;
 use crate::proto::outcome::End;
 use crate::proto::session::Standing;
-use crate::wire::message::{HEADER_LEN, MessageType};
+use packetlab::message::{HEADER_LEN, MessageType};
 
 /// How many bytes a socket holds for a peer that does not read: more than the longest record.
 pub(super) const SOCKET_LEN: usize = 20 * 1024;

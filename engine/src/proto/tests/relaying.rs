@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::pair::{Chunks, Pair};
 use super::{Random, assert_records_hold_one_message_each, filled, message, success};
 use crate::proto::outcome::Outcome;
-use crate::wire::message::{MessageType, PAYLOAD_LEN_MAX};
+use packetlab::message::{MessageType, PAYLOAD_LEN_MAX};
 
 const MIB: usize = 1024 * 1024;
 

@@ -8,12 +8,12 @@ use super::credentials::{
 };
 use super::pair::{Chunks, Pair};
 use super::{message, success};
+use crate::golden;
 use crate::proto::greeting::{GreetingError, Request};
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::session::Session;
-use crate::wire::golden;
-use crate::wire::message::{MessageType, Status};
-use crate::wire::program::Program;
+use packetlab::message::{MessageType, Status};
+use packetlab::program::Program;
 
 const SECOND: Duration = Duration::from_secs(1);
 

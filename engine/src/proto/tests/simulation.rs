@@ -13,7 +13,7 @@ use super::faults::{Class, FAULTS, Fault, strike};
 use super::pair::{Chunks, Pair};
 use super::{Random, assert_records_hold_one_message_each, filled, message_ranges};
 use crate::proto::serving::Serving;
-use crate::wire::message::MessageType;
+use packetlab::message::MessageType;
 
 const SESSIONS: u64 = 4000;
 

@@ -5,8 +5,8 @@ use rustls::{AlertDescription, ContentType};
 use super::message;
 use super::pair::Pair;
 use crate::proto::outcome::Outcome;
-use crate::proto::tls::alert::{Instead, seal_instead};
-use crate::wire::message::MessageType;
+use packetlab::message::MessageType;
+use packetlab::tls::{Instead, seal_instead};
 
 /// Sends a record that holds `payload` as `content_type`, sealed with the endpoint's own key.
 fn send_record(pair: &mut Pair, content_type: u8, payload: &[u8]) {

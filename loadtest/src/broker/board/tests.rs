@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use engine::wire::key::PublicKey;
+use packetlab::key::PublicKey;
 
 use super::*;
 use crate::hosting::{Memory, Source};

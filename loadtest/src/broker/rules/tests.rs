@@ -1,8 +1,8 @@
 //! The rules in memory, with credentials of the original's tools and a clock of our own.
 
-use engine::proto::trust::ChainError;
-use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::message::Status;
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::message::Status;
+use packetlab::trust::ChainError;
 
 use super::*;
 use crate::golden::{NOW, certificate, private_key, public_key};

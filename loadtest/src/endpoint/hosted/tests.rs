@@ -3,11 +3,11 @@
 
 use std::net::SocketAddr;
 
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{PrivateKey, PublicKey};
-use engine::wire::message::{Message, MessageType, Outcome, Status};
-use engine::wire::program::Program;
-use engine::wire::time::Ticks;
+use packetlab::certificate::Certificate;
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::message::{Message, MessageType, Outcome, Status};
+use packetlab::program::Program;
+use packetlab::time::Ticks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio::time::timeout;

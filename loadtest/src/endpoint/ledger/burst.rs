@@ -7,8 +7,8 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use engine::wire::certificate::{BurstRate, CertificateLimits};
-use engine::wire::time::Ticks;
+use packetlab::certificate::{BurstRate, CertificateLimits};
+use packetlab::time::Ticks;
 
 use super::LedgerError;
 

@@ -26,9 +26,9 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{Hex, KEY_LEN, KeyId, sha256};
-use engine::wire::time::Ticks;
+use packetlab::certificate::Certificate;
+use packetlab::key::{Hex, KEY_LEN, KeyId, sha256};
+use packetlab::time::Ticks;
 
 use tokio::sync::Notify;
 

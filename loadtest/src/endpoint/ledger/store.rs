@@ -22,10 +22,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use engine::wire::key::{KEY_LEN, KeyId};
-use engine::wire::time::Ticks;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
+use packetlab::key::{KEY_LEN, KeyId};
+use packetlab::time::Ticks;
 
 use super::{ACCOUNTS_MAX, Account, Accounts, CertificateId, Totals};
 

@@ -6,11 +6,11 @@ use std::io;
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
-use engine::wire::message::Status;
-use engine::wire::time::Ticks;
 use nix::errno::Errno;
 use nix::libc;
 use nix::sys::socket::{setsockopt, sockopt};
+use packetlab::message::Status;
+use packetlab::time::Ticks;
 use socket2::{Domain, Protocol, Socket, Type};
 use tokio::io::unix::AsyncFd;
 use tokio::net::TcpSocket;

@@ -14,11 +14,11 @@ use std::net::{IpAddr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use engine::wire::message::{Family, Packet, Status};
-use engine::wire::time::Ticks;
 use nix::libc;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, SockaddrStorage, recvmsg};
 use nix::sys::time::TimeSpec;
+use packetlab::message::{Family, Packet, Status};
+use packetlab::time::Ticks;
 use socket2::Socket;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;

@@ -25,8 +25,8 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use engine::wire::message::{Open, Packet, Protocol, Socket, Status};
-use engine::wire::time::Ticks;
+use packetlab::message::{Open, Packet, Protocol, Socket, Status};
+use packetlab::time::Ticks;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;

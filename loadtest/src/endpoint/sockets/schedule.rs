@@ -13,9 +13,9 @@ use std::net::SocketAddr;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 use std::time::Duration;
 
-use engine::wire::time::Ticks;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
+use packetlab::time::Ticks;
 use tokio::io::unix::AsyncFd;
 
 use super::super::now;

@@ -24,8 +24,8 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Bound;
 
-use engine::wire::message::{Message, Open, Packet, Socket, StateChange, Status};
-use engine::wire::time::Ticks;
+use packetlab::message::{Message, Open, Packet, Socket, StateChange, Status};
+use packetlab::time::Ticks;
 
 use super::super::ledger::WaitingSends;
 use super::super::limits::{Limits, SocketPlace};

@@ -14,8 +14,8 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use engine::sys::socket::untaken_len;
-use engine::wire::message::Status;
-use engine::wire::time::Ticks;
+use packetlab::message::Status;
+use packetlab::time::Ticks;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::tcp::{ReadHalf, WriteHalf};
 use tokio::net::{TcpListener, TcpSocket, TcpStream};

@@ -2,8 +2,8 @@
 
 use std::net::Ipv6Addr;
 
-use engine::wire::message::Socket;
 use nix::sys::socket::{AddressFamily, SockaddrLike, SockaddrStorage, getsockname};
+use packetlab::message::Socket;
 use tokio::net::UdpSocket;
 
 use super::super::sockets::Sockets;
@@ -193,7 +193,7 @@ async fn a_listening_socket_becomes_the_connection_it_accepts() {
         peer.read_exact(&mut data).await.unwrap();
         assert_eq!(&data, b"hello");
         drop(peer);
-        let protocol = engine::wire::message::Protocol::Tcp;
+        let protocol = packetlab::message::Protocol::Tcp;
         let closed = StateChange::Code { family, protocol, code: StateChange::PEER_CLOSED };
         assert_eq!(script.change().await, closed);
         assert_eq!(script.read(SOCKET_1 + 2, 1).await, [3]);
@@ -285,7 +285,7 @@ async fn raw_sockets_send_whole_packets_and_capture_what_the_filter_wants() {
           0xb7 0 0 0 24\n0x95 0 0 0 0",
     )
     .unwrap();
-    let raw = engine::wire::message::Protocol::Raw;
+    let raw = packetlab::message::Protocol::Raw;
     let socket = Socket { sktid: 1, family: Family::Ipv4, protocol: raw };
     let capture = |end, filter| Message::Ncap { socket, end, filter };
     let send = |data| {
@@ -337,7 +337,7 @@ async fn raw_sockets_send_whole_packets_and_capture_what_the_filter_wants() {
 async fn a_filter_that_takes_too_long_ends_its_capture_and_is_told_of_once() {
     let mut script = Script::new();
     script.open(Open::Raw { local: ANY.ip() }, 4096).await;
-    let raw = engine::wire::message::Protocol::Raw;
+    let raw = packetlab::message::Protocol::Raw;
     let socket = Socket { sktid: 1, family: Family::Ipv4, protocol: raw };
     // Without end for packets with our time to live, and no others.
     let circling = "0xbf 6 1 0 0\n0x30 0 0 0 8\n0x15 0 0 0xfffe 77\n0xb7 0 0 0 0\n0x95 0 0 0 0";
@@ -377,7 +377,7 @@ async fn raw_sockets_of_ipv6_send_and_capture_as_well() {
     let mut script = at(ANY6);
     script.open(Open::Raw { local: LOOPBACK6.ip() }, 4096).await;
     let all = Program::from_ebpf_text(b"0xb7 0 0 0 0xffff\n0x95 0 0 0 0").unwrap();
-    let raw = engine::wire::message::Protocol::Raw;
+    let raw = packetlab::message::Protocol::Raw;
     let socket = Socket { sktid: 1, family: Family::Ipv6, protocol: raw };
     let capture = Message::Ncap { socket, end: Ticks::MAX, filter: all.encoded() };
     assert_eq!(script.ask(capture).await, Status::SUCCESS);
@@ -413,7 +413,7 @@ async fn headers_of_raw_packets_become_what_memory_says() {
     assert_eq!(script.read(0x1002_0200, 12).await, [0, 0, 0, 1, 2, 0, 0, 0, 0, 1, 2, 0]);
     assert_eq!(script.read(0x1002_0210, 8).await, [0; 8]);
     let all = Program::from_ebpf_text(b"0xb7 0 0 0 0xffff\n0x95 0 0 0 0").unwrap();
-    let protocol = engine::wire::message::Protocol::Raw;
+    let protocol = packetlab::message::Protocol::Raw;
     let socket = Socket { sktid: 1, family: Family::Ipv4, protocol };
     // Service 4, length 999, an identification or none, time to live 30, a protocol for tests, a wrong checksum,
     // the own source or none; to an address of loopback.
@@ -538,7 +538,7 @@ async fn of_captures_that_are_asked_for_faster_than_they_begin_only_the_latest_i
     let machine = Machine::new(OWN, "host".to_owned());
     let mut sockets = Sockets::new(machine, Limits::default());
     sockets.open(1, &Open::Raw { local: ANY.ip() }, 4096).unwrap();
-    let protocol = engine::wire::message::Protocol::Raw;
+    let protocol = packetlab::message::Protocol::Raw;
     let socket = Socket { sktid: 1, family: Family::Ipv4, protocol };
     let all = Program::from_ebpf_text(b"0xb7 0 0 0 0xffff\n0x95 0 0 0 0").unwrap();
     for _ in 0..100 {

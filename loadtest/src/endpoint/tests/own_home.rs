@@ -4,10 +4,10 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use engine::proto::tls::{self, Identity, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::certificate::Certificate;
-use engine::wire::key::{PrivateKey, PublicKey};
+use packetlab::certificate::Certificate;
+use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::tls::{self, Identity, PeerRule};
+use packetlab::trust::TrustMode;
 
 use super::super::Endpoint;
 use super::{LOOPBACK, OWN};

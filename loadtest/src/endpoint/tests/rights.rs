@@ -3,11 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use engine::proto::tls::{self, Identity, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
-use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::key::PrivateKey;
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::key::PrivateKey;
+use packetlab::tls::{self, Identity, PeerRule};
+use packetlab::trust::TrustMode;
 use tokio::net::{TcpStream, UdpSocket};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;

@@ -1,7 +1,7 @@
 //! Every request with a wrong length, state, family, socket or address, and its status: malformed before
 //! not open before mismatch before denied.
 
-use engine::wire::message::{Protocol, Socket};
+use packetlab::message::{Protocol, Socket};
 use tokio::task::JoinSet;
 
 use super::*;
@@ -105,7 +105,7 @@ async fn check_row(
 }
 
 fn result(status: Status) -> Message<'static> {
-    Message::Result(engine::wire::message::Outcome::Status(status))
+    Message::Result(packetlab::message::Outcome::Status(status))
 }
 
 fn encoded(rows: Vec<(Given, Message<'_>, Status)>) -> Vec<(Given, Vec<u8>, Status)> {

@@ -6,11 +6,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::proto::tls::{self, PeerRule};
-use engine::proto::trust::TrustMode;
-use engine::wire::channel::{ChannelId, ChannelList};
-use engine::wire::message::{Message, MessageType, PAYLOAD_LEN_MAX};
-use engine::wire::snikey::SniKey;
+use packetlab::channel::{ChannelId, ChannelList};
+use packetlab::message::{Message, MessageType, PAYLOAD_LEN_MAX};
+use packetlab::snikey::SniKey;
+use packetlab::tls::{self, PeerRule};
+use packetlab::trust::TrustMode;
 use rustls::ClientConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;

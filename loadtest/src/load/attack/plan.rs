@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use engine::wire::snikey::SniKey;
+use packetlab::snikey::SniKey;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::task::JoinSet;

@@ -4,11 +4,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use engine::wire::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
-use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::key::PrivateKey;
-use engine::wire::message::{Message, MessageType};
-use engine::wire::time::Ticks;
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::key::PrivateKey;
+use packetlab::message::{Message, MessageType};
+use packetlab::time::Ticks;
 use rustls::ClientConfig;
 use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer, ServerName};
@@ -191,7 +191,7 @@ pub(super) async fn hold_sessions(endpoint: Endpoint, count: Count) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use engine::proto::trust::{TrustMode, verify_chain};
+    use packetlab::trust::{TrustMode, verify_chain};
 
     #[test]
     fn the_long_chain_is_a_good_one_but_for_its_anchor() {

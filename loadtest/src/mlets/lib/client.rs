@@ -13,9 +13,9 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use engine::wire::message::{Message, MessageType, Open, Packet, Socket, StateChange};
-use engine::wire::program::Program;
-use engine::wire::time::Ticks;
+use packetlab::message::{Message, MessageType, Open, Packet, Socket, StateChange};
+use packetlab::program::Program;
+use packetlab::time::Ticks;
 
 use crate::client_error::{ClientError, ConnectionEnd};
 use crate::conversation::{Conversation, Notification};

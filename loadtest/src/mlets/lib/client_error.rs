@@ -7,8 +7,8 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::wire::frame::FrameError;
-use engine::wire::message::{EncodeError, MessageType, Outcome, StateChange};
+use packetlab::frame::FrameError;
+use packetlab::message::{EncodeError, MessageType, Outcome, StateChange};
 
 use crate::conversation::KEPT_LEN_MAX;
 

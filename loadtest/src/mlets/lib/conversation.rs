@@ -15,8 +15,8 @@ use std::io::{self, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use engine::wire::frame::Framer;
-use engine::wire::message::{Message, MessageType, PAYLOAD_LEN_MAX};
+use packetlab::frame::Framer;
+use packetlab::message::{Message, MessageType, PAYLOAD_LEN_MAX};
 
 use crate::client_error::ClientError;
 

@@ -83,16 +83,16 @@ use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use engine::wire::address::HostPort;
+use packetlab::address::HostPort;
 
 pub use client::Client;
 pub use client_error::{ClientError, ConnectionEnd};
 pub use conversation::Notification;
-pub use engine::wire::message::{
+pub use packetlab::message::{
     Family, Message, NCTL_FIN, Open, Packet, Protocol, Socket, StateChange, Status,
 };
-pub use engine::wire::program::Program;
-pub use engine::wire::time::Ticks;
+pub use packetlab::program::Program;
+pub use packetlab::time::Ticks;
 pub use singleton::{Sessions, SingletonError};
 
 /// Longest wait of a mlet for anything from its endpoint, unless it says otherwise.

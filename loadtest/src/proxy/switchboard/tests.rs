@@ -1,6 +1,6 @@
 //! The switchboard in memory.
 
-use engine::wire::key::PublicKey;
+use packetlab::key::PublicKey;
 
 use super::*;
 use crate::hosting::Source;

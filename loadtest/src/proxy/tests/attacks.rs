@@ -1,8 +1,8 @@
 //! Strangers at a snikey, and peers that keep others out.
 
-use engine::wire::certificate::{CertificateLimits, CertificateType, Delegation};
-use engine::wire::issue::{CertificateFields, issue};
-use engine::wire::time::Ticks;
+use packetlab::certificate::{CertificateLimits, CertificateType, Delegation};
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::time::Ticks;
 
 use std::net::SocketAddr;
 

@@ -1,8 +1,8 @@
 //! Set-ups against a proxy in memory, with the bytes of protocol.md 5.2 and 8.5.
 
 use super::*;
-use crate::proto::tls_server::{TlsServer, controller};
-use crate::wire::message::Status;
+use crate::proto::tests::tls_server::{TlsServer, controller};
+use packetlab::message::Status;
 
 const SUCCESS: [u8; 4] = [0x40, 0, 0, 0];
 
@@ -199,15 +199,15 @@ fn bytes_that_are_no_tls_are_refused_as_soon_as_they_show_it() {
 fn a_proxy_of_unknown_origin_gets_an_alert_and_the_set_up_fails() {
     let mut rig = Rig::new();
     let snikey = SniKey::parse("hello").unwrap();
-    let chain = [crate::wire::golden::certificate("agent_ep")];
-    let key = crate::wire::golden::private_key("ep");
-    let identity = crate::proto::tls::Identity { chain: &chain, key: &key };
-    let rule = crate::proto::tls::PeerRule {
-        mode: crate::proto::trust::TrustMode::Agent,
-        anchors: vec![crate::wire::golden::public_key("xc")],
+    let chain = [crate::golden::certificate("agent_ep")];
+    let key = crate::golden::private_key("ep");
+    let identity = packetlab::tls::Identity { chain: &chain, key: &key };
+    let rule = packetlab::tls::PeerRule {
+        mode: packetlab::trust::TrustMode::Agent,
+        anchors: vec![crate::golden::public_key("xc")],
         mandatory: true,
     };
-    let config = crate::proto::tls::client_config(Some(&identity), rule).unwrap();
+    let config = packetlab::tls::client_config(Some(&identity), rule).unwrap();
     rig.set_up = SetUp::new(config, &snikey).unwrap();
     let error = rig.handshake().unwrap_err();
     assert!(matches!(error, SetUpError::Tls(Error::InvalidCertificate(_))), "{error}");

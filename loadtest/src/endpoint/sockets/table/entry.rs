@@ -5,8 +5,8 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use engine::wire::message::{Message, Packet, Protocol, Socket, Status};
-use engine::wire::time::Ticks;
+use packetlab::message::{Message, Packet, Protocol, Socket, Status};
+use packetlab::time::Ticks;
 
 use super::super::super::limits::SocketPlace;
 use super::{BUFFERS_LEN_MAX, data, hold_back};

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use engine::wire::message::{Family, Status};
+use packetlab::message::{Family, Status};
 
 /// Where a packet comes from and goes to.
 pub(super) struct IpHeader {

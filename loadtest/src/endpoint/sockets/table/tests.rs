@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use engine::wire::message::{Family, MessageType, Protocol};
+use packetlab::message::{Family, MessageType, Protocol};
 
 use super::super::super::ledger::{ALL_WAITING_MAX, Ledger, WAITING_MAX};
 use super::entry::UNITS_MAX;

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 
-use engine::wire::message::{Family, Outcome, Protocol, Status};
+use packetlab::message::{Family, Outcome, Protocol, Status};
 
 use super::*;
 use crate::scripted_endpoint::{self, original};

@@ -2,8 +2,8 @@
 
 use std::io::Read as _;
 
-use engine::wire::message::{Outcome, Status};
-use engine::wire::time::Ticks;
+use packetlab::message::{Outcome, Status};
+use packetlab::time::Ticks;
 use proptest::prelude::*;
 
 use super::*;

@@ -1,0 +1,180 @@
+//! One TLS connection as a machine: bytes in, bytes out.
+//!
+//! Not here: sockets, and when to read or write. Invariant: every [`TlsStream::write_piece`] becomes records of its
+//! own, so records never hold bytes of two pieces (protocol.md 1.6); and no read swallows a byte that the peer did not put
+//! into TLS.
+
+use std::io::{self, Read, Write};
+use std::ops::DerefMut;
+use std::sync::Arc;
+
+use rustls::{ClientConfig, ClientConnection, ConnectionCommon, Error, ServerConnection};
+
+use super::alert;
+use super::config::{SetupError, server_name};
+use super::verify::leaf_part;
+use crate::key::KeyId;
+
+/// What reading plaintext gave.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Plaintext {
+    /// This many bytes.
+    Bytes(usize),
+    /// Nothing more until more is received.
+    Empty,
+    /// The peer sent close_notify and everything before it has been read.
+    Closed,
+}
+
+/// Our side of one TLS connection.
+pub struct TlsStream<C> {
+    pub(super) connection: Box<C>,
+    /// The peer broke the protocol, or told us that we did.
+    pub(super) has_failed: bool,
+}
+
+/// The controller's side of a connection with an endpoint.
+pub type ServerStream = TlsStream<ServerConnection>;
+
+/// The controller's side of a connection with a broker or proxy.
+pub type ClientStream = TlsStream<ClientConnection>;
+
+/// Bytes before the body of a TLS record.
+const RECORD_HEADER_LEN: usize = 5;
+
+/// The longest body of a record that TLS 1.3 allows (RFC 8446 5.2).
+const RECORD_BODY_LEN_MAX: usize = (1 << 14) + 256;
+
+/// How many bytes the TLS record at the front of `bytes` has; `None` until its header is whole.
+///
+/// For a stream that turns from TLS to raw bytes: rustls takes all it is given, so it must be given
+/// no byte behind the last record (protocol.md 5.3).
+///
+/// # Errors
+/// No record is that long.
+pub fn record_len(bytes: &[u8]) -> Result<Option<usize>, Error> {
+    let Some([_, _, _, high, low]) = bytes.first_chunk::<RECORD_HEADER_LEN>() else {
+        return Ok(None);
+    };
+    let body_len = usize::from(u16::from_be_bytes([*high, *low]));
+    if body_len > RECORD_BODY_LEN_MAX {
+        return Err(Error::PeerSentOversizedRecord);
+    }
+    Ok(Some(RECORD_HEADER_LEN + body_len))
+}
+
+impl ClientStream {
+    /// Begins a handshake without a server name; [`TlsStream::take_output`] gives the ClientHello.
+    ///
+    /// # Errors
+    /// The operating system gives no randomness.
+    pub fn connect(config: Arc<ClientConfig>) -> Result<Self, SetupError> {
+        let connection = ClientConnection::new(config, server_name(None)?)?;
+        Ok(Self { connection: Box::new(connection), has_failed: false })
+    }
+}
+
+impl<C, S> TlsStream<C>
+where
+    C: DerefMut<Target = ConnectionCommon<S>>,
+{
+    /// Feeds one step's worth of bytes, advancing `input`, and processes them.
+    ///
+    /// Call again with what is left after draining [`Self::read`]. Bytes behind a close_notify are
+    /// skipped.
+    ///
+    /// # Errors
+    /// The peer broke the protocol; what [`Self::write_output`] gives next is the alert for it.
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<(), Error> {
+        debug_assert!(!input.is_empty(), "rustls takes an empty read for the end of the stream");
+        let received = match self.connection.read_tls(input) {
+            Ok(0) => {
+                *input = &[];
+                Ok(())
+            }
+            Ok(_) => Ok(()),
+            Err(error) => Err(Error::General(error.to_string())),
+        };
+        let processed = received.and_then(|()| self.connection.process_new_packets().map(drop));
+        if let Err(error) = &processed
+            && !std::mem::replace(&mut self.has_failed, true)
+            && let Some(alert) = alert::unanswered(error)
+        {
+            // Nothing is sent if rustls has an alert of its own on the way.
+            alert::seal_instead(alert::fatal(alert), || self.connection.send_close_notify());
+        }
+        processed
+    }
+
+    /// The handshake is not over.
+    pub fn is_handshaking(&self) -> bool {
+        self.connection.is_handshaking()
+    }
+
+    /// Takes decrypted bytes.
+    pub fn read(&mut self, into: &mut [u8]) -> Plaintext {
+        match self.connection.reader().read(into) {
+            Ok(0) if into.is_empty() => Plaintext::Empty,
+            Ok(0) => Plaintext::Closed,
+            Ok(len) => Plaintext::Bytes(len),
+            // WouldBlock; the end of the TCP stream is never told to rustls, so no other error comes.
+            Err(_) => Plaintext::Empty,
+        }
+    }
+
+    /// Seals `piece` into records of its own; returns how many bytes were taken, fewer than given when
+    /// the sealed bytes wait to be sent.
+    pub fn write_piece(&mut self, piece: &[u8]) -> usize {
+        self.connection.writer().write(piece).unwrap_or(0)
+    }
+
+    /// Sealed bytes wait to be sent.
+    pub fn has_output(&self) -> bool {
+        self.connection.wants_write()
+    }
+
+    /// Takes sealed bytes to be sent; returns how many.
+    pub fn write_output(&mut self, into: &mut [u8]) -> usize {
+        let room = into.len();
+        let mut rest = into;
+        while !rest.is_empty() && self.connection.wants_write() {
+            match self.connection.write_tls(&mut rest) {
+                Ok(0) | Err(_) => break,
+                Ok(_) => {}
+            }
+        }
+        room - rest.len()
+    }
+
+    /// Appends all sealed bytes that wait to be sent to `into`.
+    pub fn take_output(&mut self, into: &mut Vec<u8>) {
+        while self.connection.wants_write() && self.connection.write_tls(into).is_ok() {}
+    }
+
+    /// Announces the end of what we send, unless TLS has failed: then the connection ends with the alert that says why,
+    /// and not as if all were well (RFC 8446 6.2). Nothing may be written afterwards.
+    pub fn close(&mut self) {
+        if !self.has_failed {
+            self.connection.send_close_notify();
+        }
+    }
+
+    /// Key id of the peer's first certificate; `None` when it presented none.
+    pub fn peer_key_id(&self) -> Option<KeyId> {
+        let leaf = self.connection.peer_certificates()?.first()?;
+        // The verifier has decoded it once already, so it decodes.
+        leaf_part(leaf, |_, key_id| *key_id).ok()
+    }
+
+    /// Gives back what a burst made the receive buffer grow to, once it has been drained.
+    pub fn shrink(&mut self) {
+        struct Nothing;
+        impl Read for Nothing {
+            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+                Err(io::ErrorKind::WouldBlock.into())
+            }
+        }
+        // It always "fails" with WouldBlock; rustls resizes its buffer on the way.
+        let _ = self.connection.read_tls(&mut Nothing);
+    }
+}

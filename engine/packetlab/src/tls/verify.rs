@@ -1,0 +1,185 @@
+//! The peer's certificates and its signature of the handshake, judged by PacketLab's rules (protocol.md 3.5).
+//!
+//! Not here: those rules (`trust`).
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::{CryptoProvider, verify_tls13_signature_with_raw_key};
+use rustls::pki_types::{CertificateDer, ServerName, SubjectPublicKeyInfoDer, UnixTime};
+use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
+use rustls::{
+    CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
+};
+
+use super::config::PeerRule;
+use crate::certificate::Certificate;
+use crate::key::{KeyId, PublicKey};
+use crate::time::Ticks;
+use crate::trust::Judge;
+
+/// Judges a peer by its PacketLab chain alone, in either role.
+#[derive(Debug)]
+pub(super) struct ChainVerifier {
+    judge: Judge,
+    mandatory: bool,
+    provider: Arc<CryptoProvider>,
+}
+
+/// The first certificate of a peer that was just believed. rustls asks for the chain and for the signature of
+/// one handshake in two calls, mostly one right after the other, and [`TlsStream::peer_key_id`] follows.
+struct Leaf {
+    der: CertificateDer<'static>,
+    subject_key: PublicKey,
+    subject_key_id: KeyId,
+}
+
+thread_local! {
+    /// So that a leaf need not be decoded three times. It is known again by all its bytes.
+    static LATEST_LEAF: RefCell<Option<Leaf>> = const { RefCell::new(None) };
+}
+
+/// What `read` finds in the certificate `leaf`, which was believed before.
+pub(super) fn leaf_part<T>(
+    leaf: &CertificateDer<'_>,
+    read: fn(&PublicKey, &KeyId) -> T,
+) -> Result<T, Error> {
+    let latest = LATEST_LEAF.with_borrow(|latest| {
+        let latest = latest.as_ref().filter(|latest| latest.der == *leaf)?;
+        Some(read(&latest.subject_key, &latest.subject_key_id))
+    });
+    match latest {
+        Some(part) => Ok(part),
+        None => Certificate::from_der(leaf)
+            .map(|leaf| read(&leaf.subject_key, &leaf.subject_key_id))
+            .map_err(|error| refuse(Arc::new(error))),
+    }
+}
+
+impl ChainVerifier {
+    pub(super) fn new(rule: PeerRule, provider: Arc<CryptoProvider>) -> Self {
+        let judge = Judge::new(rule.mode, &rule.anchors);
+        Self { judge, mandatory: rule.mandatory, provider }
+    }
+
+    fn verify(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<(), Error> {
+        let now = Ticks(now.as_secs().saturating_mul(1_000_000_000));
+        let ders: Vec<&[u8]> = std::iter::once(leaf).chain(rest).map(|der| &der[..]).collect();
+        let judged =
+            self.judge.judge(ders.into_iter(), now).map_err(|error| refuse(Arc::new(error)))?;
+        LATEST_LEAF.set(Some(Leaf {
+            der: leaf.clone().into_owned(),
+            subject_key: judged.subject_key,
+            subject_key_id: judged.subject_key_id,
+        }));
+        Ok(())
+    }
+
+    /// The CertificateVerify signature, checked with the raw key because webpki cannot parse the
+    /// certificate; without it any stolen public chain would be a login.
+    fn verify_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        let spki = leaf_part(leaf, |key, _| key.to_spki())?;
+        verify_tls13_signature_with_raw_key(
+            message,
+            &SubjectPublicKeyInfoDer::from(&spki[..]),
+            signature,
+            &self.provider.signature_verification_algorithms,
+        )
+    }
+}
+
+/// Alert 46, certificate_unknown, as the original sends for every chain failure (protocol.md 3.5).
+fn refuse(reason: Arc<dyn std::error::Error + Send + Sync>) -> Error {
+    Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))
+}
+
+fn tls12_is_off() -> Error {
+    Error::General("TLS 1.2 is not offered".into())
+}
+
+impl ClientCertVerifier for ChainVerifier {
+    fn client_auth_mandatory(&self) -> bool {
+        self.mandatory
+    }
+
+    fn root_hint_subjects(&self) -> &[DistinguishedName] {
+        &[]
+    }
+
+    fn verify_client_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        now: UnixTime,
+    ) -> Result<ClientCertVerified, Error> {
+        self.verify(leaf, rest, now).map(|()| ClientCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _leaf: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12_is_off())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verify_signature(message, leaf, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
+
+impl ServerCertVerifier for ChainVerifier {
+    fn verify_server_cert(
+        &self,
+        leaf: &CertificateDer<'_>,
+        rest: &[CertificateDer<'_>],
+        _name: &ServerName<'_>,
+        _ocsp: &[u8],
+        now: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        self.verify(leaf, rest, now).map(|()| ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        _message: &[u8],
+        _leaf: &CertificateDer<'_>,
+        _signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        Err(tls12_is_off())
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        leaf: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        self.verify_signature(message, leaf, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        vec![SignatureScheme::ED25519]
+    }
+}
