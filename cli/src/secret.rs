@@ -10,10 +10,10 @@ use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
-use engine::home::file::{self, Patient};
 use nix::unistd::geteuid;
 use packetlab::escape::Escaped;
 use packetlab::key::{KeyError, PrivateKey};
+use packetlab_home::file::{self, Patient};
 use zeroize::Zeroizing;
 
 use crate::prompt::{self, PromptError};

@@ -4,7 +4,6 @@
 //! engine.rs  -> control, shard          one control thread, one shard per core
 //! control, shard -> proto -> packetlab  conversations as state machines, bytes and their meaning
 //! control, shard -> sys                 small corners of Linux, the only unsafe code
-//! home -> packetlab                     credentials and config files of a new home; no part of a run
 //! ```
 //!
 //! `packetlab` and `proto` are pure: no socket, no clock, no thread, no file.
@@ -12,7 +11,6 @@
 pub mod config;
 mod control;
 mod engine;
-pub mod home;
 mod log_limit;
 mod mailbox;
 pub mod proto;

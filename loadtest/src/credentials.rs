@@ -9,12 +9,12 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use clap::Args;
-use engine::home::file::{self, Patient};
 use packetlab::certificate::{Certificate, CertificateError, CertificateType};
 use packetlab::key::{KeyError, PrivateKey, PublicKey};
 use packetlab::time::Ticks;
 use packetlab::tls::SetupError;
 use packetlab::trust::ChainError;
+use packetlab_home::file::{self, Patient};
 use zeroize::Zeroizing;
 
 /// Largest file of certificates or public keys.

@@ -1,4 +1,4 @@
-//! Throw-away credentials for one run: a home as `pktcred init` makes it (`engine::home`), and beside it
+//! Throw-away credentials for one run: a home as `pktcred init` makes it (`packetlab_home`), and beside it
 //! N endpoints of its operator, and agents for a broker and a proxy.
 //!
 //! The keys of the endpoints stay in memory.
@@ -14,7 +14,6 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use engine::home::{self, CONFIG, PROXY_CONFIG, ProgramFile, Settings};
 use packetlab::address::HostPort;
 use packetlab::certificate::{
     Certificate, CertificateError, CertificateLimits, CertificateType, Delegation,
@@ -27,6 +26,7 @@ use packetlab::snikey::{SniKey, SniKeyError};
 use packetlab::time::Ticks;
 use packetlab::tls::{self, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
+use packetlab_home::{self as home, CONFIG, PROXY_CONFIG, ProgramFile, Settings};
 
 use crate::console;
 use crate::endpoint::Endpoint;

@@ -6,10 +6,10 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use engine::home;
 use packetlab::address::HostPort;
 use packetlab::tls::{self, PeerRule};
 use packetlab::trust::TrustMode;
+use packetlab_home as home;
 
 use crate::broker::{self, Broker};
 use crate::home::{Agent, HomeError, Surroundings};

@@ -19,7 +19,6 @@ use std::time::SystemTime;
 use cli::prompt::PromptError;
 use cli::secret::{self, SecretError};
 use engine::config::{Config, Greeting, Proxy};
-use engine::home::file;
 use engine::sys::lack::Lack;
 use nix::sys::signal::Signal;
 use packetlab::address::HostPort;
@@ -28,6 +27,7 @@ use packetlab::escape::Escaped;
 use packetlab::key::{KeyError, PrivateKey, PublicKey};
 use packetlab::program::Programs;
 use packetlab::time::Ticks;
+use packetlab_home::file;
 use zeroize::Zeroizing;
 
 use self::address::AddressError;

@@ -5,9 +5,9 @@ use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
-use engine::home::file;
 use packetlab::escape::Escaped;
 use packetlab::program::{Program, ProgramLanguage, Programs};
+use packetlab_home::file;
 
 /// Largest program file. The largest program of about two million eBPF instructions, as text with
 /// some comment, stays below it.

@@ -7,9 +7,9 @@ use std::process::ExitCode;
 
 use cli::prompt::PromptError;
 use cli::secret::SecretError;
-use engine::home::HomeError;
 use nix::sys::signal::Signal;
 use packetlab::escape::Escaped;
+use packetlab_home::HomeError;
 
 /// How the process ends (documented for scripts; numbers never change meaning, and mean the same
 /// as those of `pktxpmgr` where both have them).

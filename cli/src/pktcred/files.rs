@@ -9,10 +9,10 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use cli::secret;
-use engine::home::{self, CERTIFICATES, KEYS, file};
 use packetlab::certificate::Certificate;
 use packetlab::key::{PrivateKey, PublicKey};
 use packetlab::program::{Program, ProgramLanguage};
+use packetlab_home::{self as home, CERTIFICATES, KEYS, file};
 use zeroize::Zeroizing;
 
 use crate::failure::{Failure, print, shown};

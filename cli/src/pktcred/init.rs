@@ -5,9 +5,11 @@ use std::path::PathBuf;
 
 use clap::Args;
 use cli::prompt::Blocked;
-use engine::home::{self, Broker, CONFIG, Home, KEY_NAMES, PROXY_CONFIG, Settings, caida};
 use packetlab::address::HostPort;
 use packetlab::time::Ticks;
+use packetlab_home::{
+    self as home, Broker, CONFIG, Home, KEY_NAMES, PROXY_CONFIG, Settings, caida,
+};
 
 use crate::failure::{Exit, Failure, print, shown};
 use crate::files::Place;

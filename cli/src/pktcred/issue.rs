@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
-use engine::home::REQUESTS;
 use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
 use packetlab::issue::{CertificateFields, issue};
 use packetlab::key::PublicKey;
 use packetlab::request::{self, SigningRequest};
 use packetlab::time::Ticks;
+use packetlab_home::REQUESTS;
 
 use crate::content::{Content, TypeWord};
 use crate::failure::{Exit, Failure, note};

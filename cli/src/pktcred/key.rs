@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 
 use clap::Args;
-use engine::home::KEYS;
 use packetlab::key::PrivateKey;
+use packetlab_home::KEYS;
 use zeroize::Zeroizing;
 
 use crate::failure::{Exit, Failure, print, shown};

@@ -9,11 +9,11 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
-use engine::home::{self, CERTIFICATES, CONFIG, KEYS, PROXY_CONFIG, PUBCMD, file};
 use packetlab::certificate::Certificate;
 use packetlab::key::PublicKey;
 use packetlab::time::Ticks;
 use packetlab::trust::{TrustMode, verify_chain};
+use packetlab_home::{self as home, CERTIFICATES, CONFIG, KEYS, PROXY_CONFIG, PUBCMD, file};
 
 use crate::failure::{Exit, Failure, note, print, shown};
 use crate::files::{self, Place};

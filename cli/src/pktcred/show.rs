@@ -125,7 +125,7 @@ fn section(section: pem::Section<'_>, path: &Path, options: &Options, now: Ticks
 
 /// A bare name may lie in any folder of the home.
 fn find_anywhere(name: &Path, place: &Place) -> PathBuf {
-    use engine::home::{CERTIFICATES, KEYS, PROGRAMS, REQUESTS};
+    use packetlab_home::{CERTIFICATES, KEYS, PROGRAMS, REQUESTS};
     let folders = [KEYS, CERTIFICATES, REQUESTS, PROGRAMS];
     let found = folders.into_iter().find_map(|folder| place.find(folder, name).ok());
     found.unwrap_or_else(|| name.to_owned())

@@ -5,11 +5,11 @@ use std::fmt::Write;
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use engine::home::CERTIFICATES;
 use packetlab::certificate::{Certificate, CertificateType};
 use packetlab::key::PublicKey;
 use packetlab::time::Ticks;
 use packetlab::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
+use packetlab_home::CERTIFICATES;
 
 use crate::failure::{Exit, Failure, note, print, shown};
 use crate::files::{self, Place};

@@ -67,7 +67,7 @@ fn everything_is_for_the_owner_alone() {
 #[test]
 fn the_keys_of_the_public_deployment_are_at_hand() {
     let scratch = Scratch::with_home();
-    let published = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/src/home/caida");
+    let published = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/home/src/caida");
     for name in ["caida_k_bop.pub", "caida_k_eop.pub"] {
         let key = fs::read_to_string(format!("{published}/{name}")).unwrap();
         assert_eq!(scratch.read(&format!("home/keys/{name}")), key);
