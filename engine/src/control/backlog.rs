@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::peer::{Peer, PeerError, Stop};
-use super::{Control, News, NewsSender, Phase, now, random};
+use super::{Control, News, NewsSender, Phase, now, random, wall};
 use crate::config::{Config, Proxy};
 use crate::engine::RunError;
 use crate::log_limit::LogLimit;
@@ -240,7 +240,7 @@ async fn take_step(peer: &mut Peer, set_up: &mut SetUp, deadline: Instant) -> Re
     }
     match peer.read(deadline).await.map_err(Cause::Peer)? {
         [] => Err(Cause::Protocol(SetUpError::Closed)),
-        bytes => set_up.handle_bytes(bytes).map_err(Cause::Protocol),
+        bytes => set_up.handle_bytes(bytes, wall()).map_err(Cause::Protocol),
     }
 }
 

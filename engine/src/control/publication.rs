@@ -308,7 +308,7 @@ impl Plan {
                 None => {
                     match peer.read(deadline).await.map_err(|error| awaited(error, publisher))? {
                         [] => return Err(publisher.handle_end().into()),
-                        bytes => publisher.handle_bytes(bytes)?,
+                        bytes => publisher.handle_bytes(bytes, wall())?,
                     }
                 }
             }
@@ -343,7 +343,7 @@ impl Plan {
             };
             match peer.read_unless(over).await {
                 Ok([]) => return Err(publisher.handle_end().into()),
-                Ok(bytes) => publisher.handle_bytes(bytes)?,
+                Ok(bytes) => publisher.handle_bytes(bytes, wall())?,
                 Err(PeerError::TimedOut) => return Ok(()),
                 Err(error) => return Err(error.into()),
             }

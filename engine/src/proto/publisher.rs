@@ -288,13 +288,13 @@ impl Publisher {
         self.events.pop_front()
     }
 
-    /// The broker sent `input`.
+    /// The broker sent `input`, at the time `now`.
     ///
     /// # Errors
     /// The conversation is over.
-    pub fn handle_bytes(&mut self, mut input: &[u8]) -> Result<(), PublishError> {
+    pub fn handle_bytes(&mut self, mut input: &[u8], now: Ticks) -> Result<(), PublishError> {
         while !input.is_empty() {
-            let received = self.tls.receive(&mut input);
+            let received = self.tls.receive(&mut input, now);
             self.take_plaintext()?;
             received.map_err(PublishError::Tls)?;
         }

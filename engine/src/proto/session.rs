@@ -290,7 +290,7 @@ impl Session {
                 }
                 State::Relay(_, relay) if relay.has_closed_tls() => break,
                 State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => {
-                    tls.receive(&mut input)
+                    tls.receive(&mut input, cx.wall)
                 }
                 State::Silent | State::Closing(_) | State::Over => break,
             };

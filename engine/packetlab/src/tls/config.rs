@@ -13,6 +13,7 @@ use rustls::version::TLS13;
 use rustls::{ClientConfig, Error, ServerConfig};
 
 use super::alert;
+use super::clock::GivenTime;
 use super::reason;
 use super::verify::ChainVerifier;
 use crate::certificate::Certificate;
@@ -110,6 +111,7 @@ pub fn server_config(
         .with_protocol_versions(&[&TLS13])?
         .with_client_cert_verifier(Arc::new(ChainVerifier::new(rule, provider)))
         .with_cert_resolver(Arc::new(resolver));
+    config.time_provider = Arc::new(GivenTime);
     config.send_tls13_tickets = 0;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
@@ -134,6 +136,7 @@ pub fn client_config(
         Some(identity) => builder.with_client_cert_resolver(Arc::new(certified_key(identity)?)),
         None => builder.with_no_client_auth(),
     };
+    config.time_provider = Arc::new(GivenTime);
     config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }

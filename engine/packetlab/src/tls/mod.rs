@@ -6,6 +6,7 @@
 //! by whoever owns the socket.
 
 mod alert;
+mod clock;
 mod config;
 mod hello;
 mod stream;

@@ -11,9 +11,11 @@ use std::sync::Arc;
 use rustls::{ClientConfig, ClientConnection, ConnectionCommon, Error, ServerConnection};
 
 use super::alert;
+use super::clock::at;
 use super::config::{SetupError, server_name};
 use super::verify::leaf_part;
 use crate::key::KeyId;
+use crate::time::Ticks;
 
 /// What reading plaintext gave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,14 +80,15 @@ impl<C, S> TlsStream<C>
 where
     C: DerefMut<Target = ConnectionCommon<S>>,
 {
-    /// Feeds one step's worth of bytes, advancing `input`, and processes them.
+    /// Feeds one step's worth of bytes, advancing `input`, and processes them; the peer's certificates, if they are among
+    /// them, are judged at the time `now`.
     ///
     /// Call again with what is left after draining [`Self::read`]. Bytes behind a close_notify are
     /// skipped.
     ///
     /// # Errors
     /// The peer broke the protocol; what [`Self::write_output`] gives next is the alert for it.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<(), Error> {
+    pub fn receive(&mut self, input: &mut &[u8], now: Ticks) -> Result<(), Error> {
         debug_assert!(!input.is_empty(), "rustls takes an empty read for the end of the stream");
         let received = match self.connection.read_tls(input) {
             Ok(0) => {
@@ -95,7 +98,8 @@ where
             Ok(_) => Ok(()),
             Err(error) => Err(Error::General(error.to_string())),
         };
-        let processed = received.and_then(|()| self.connection.process_new_packets().map(drop));
+        let processed =
+            received.and_then(|()| at(now, || self.connection.process_new_packets().map(drop)));
         if let Err(error) = &processed
             && !std::mem::replace(&mut self.has_failed, true)
             && let Some(alert) = alert::unanswered(error)

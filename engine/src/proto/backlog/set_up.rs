@@ -17,6 +17,7 @@ use std::sync::Arc;
 use packetlab::frame::Framer;
 use packetlab::message::{Message, MessageType, Outcome};
 use packetlab::snikey::SniKey;
+use packetlab::time::Ticks;
 use packetlab::tls::{
     ClientConfig, ClientStream, Plaintext, SetupError, TlsError as Error, reason, record_len,
     remedy,
@@ -173,11 +174,11 @@ impl SetUp {
         };
     }
 
-    /// The proxy sent `bytes`.
+    /// The proxy sent `bytes`, at the time `now`.
     ///
     /// # Errors
     /// The set-up has failed.
-    pub fn handle_bytes(&mut self, bytes: &[u8]) -> Result<(), SetUpError> {
+    pub fn handle_bytes(&mut self, bytes: &[u8], now: Ticks) -> Result<(), SetUpError> {
         self.received.extend_from_slice(bytes);
         while matches!(self.state, State::Handshake(_) | State::Answer(..)) {
             let Some(len) = record_len(&self.received).map_err(SetUpError::Tls)? else {
@@ -187,7 +188,7 @@ impl SetUp {
                 return Ok(());
             }
             let record: Vec<u8> = self.received.drain(..len).collect();
-            self.take_record(&record)?;
+            self.take_record(&record, now)?;
         }
         if let State::Preamble { skipped } = &mut self.state {
             let found = self.received.windows(PREAMBLE.len()).position(|bytes| bytes == PREAMBLE);
@@ -214,12 +215,12 @@ impl SetUp {
     }
 
     /// Feeds TLS one record, and moves on as far as it lets us.
-    fn take_record(&mut self, mut record: &[u8]) -> Result<(), SetUpError> {
+    fn take_record(&mut self, mut record: &[u8], now: Ticks) -> Result<(), SetUpError> {
         let (State::Handshake(tls) | State::Answer(tls, _)) = &mut self.state else {
             return Ok(());
         };
         while !record.is_empty() {
-            if let Err(error) = tls.receive(&mut record) {
+            if let Err(error) = tls.receive(&mut record, now) {
                 tls.take_output(&mut self.output);
                 return Err(SetUpError::Tls(error));
             }

@@ -5,6 +5,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::ControllerAddr;
 use crate::golden;
+use crate::proto::tests::credentials::NOW;
 use crate::proto::tests::tls_server::{TlsServer, controller};
 use packetlab::certificate::Certificate;
 use packetlab::name_value::{self, Dialect};
@@ -160,7 +161,7 @@ impl Rig {
             rig.pass_to_broker();
             let answer = rig.broker.output();
             if !answer.is_empty() {
-                rig.publisher.handle_bytes(&answer).unwrap();
+                rig.publisher.handle_bytes(&answer, NOW).unwrap();
             }
         }
         rig
@@ -183,7 +184,7 @@ impl Rig {
 
     fn answer(&mut self, message: &[u8]) -> Result<(), PublishError> {
         let record = self.broker.seal(message);
-        self.publisher.handle_bytes(&record)
+        self.publisher.handle_bytes(&record, NOW)
     }
 }
 
@@ -261,7 +262,7 @@ fn a_broker_that_closes_is_told_apart_by_where_it_closed() {
     assert_eq!(Rig::new().publisher.handle_end(), PublishError::ClosedInHandshake);
     let mut rig = Rig::asking();
     let record = rig.broker.close_notify();
-    let error = rig.publisher.handle_bytes(&record).unwrap_err();
+    let error = rig.publisher.handle_bytes(&record, NOW).unwrap_err();
     assert!(matches!(error, PublishError::Closed { awaiting: Some(What::Certificate { .. }) }));
     assert_eq!(rig.publisher.handle_end(), error);
     let rig = Rig::published();
@@ -294,16 +295,16 @@ fn the_end_is_announced_with_close_notify() {
 
 #[test]
 fn a_broker_that_speaks_first_or_no_tls_or_is_not_trusted_is_refused() {
-    let error = Rig::new().publisher.handle_bytes(b"220 mail.example ESMTP\r\n").unwrap_err();
+    let error = Rig::new().publisher.handle_bytes(b"220 mail.example ESMTP\r\n", NOW).unwrap_err();
     assert!(matches!(error, PublishError::Tls(_)), "{error}");
 
     let mut rig = Rig::new();
     rig.broker = TlsServer::new(&["eop"]);
     let output = rig.publisher.take_output();
     rig.broker.receive(&output).unwrap();
-    rig.publisher.handle_bytes(&rig.broker.output()).unwrap();
+    rig.publisher.handle_bytes(&rig.broker.output(), NOW).unwrap();
     let output = rig.publisher.take_output();
     rig.broker.receive(&output).unwrap_err();
-    let error = rig.publisher.handle_bytes(&rig.broker.output()).unwrap_err();
+    let error = rig.publisher.handle_bytes(&rig.broker.output(), NOW).unwrap_err();
     assert!(error.to_string().contains("PubAgentCertPath"), "{error}");
 }

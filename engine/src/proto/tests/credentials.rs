@@ -18,7 +18,7 @@ use packetlab::tls::{self, Identity, PeerRule};
 use packetlab::trust::TrustMode;
 
 /// 2023, within the validity of all golden certificates.
-pub(super) const NOW: Ticks = Ticks(1_700_000_000_000_000_000);
+pub(in crate::proto) const NOW: Ticks = Ticks(1_700_000_000_000_000_000);
 /// 2040, when they have expired.
 pub(super) const TOO_LATE: Ticks = Ticks(2_208_988_800_000_000_000);
 /// Another time limit for each wait, so that a test sees which one ran.
@@ -115,6 +115,8 @@ fn privilege(demanded: &[Program]) -> Certificate {
 pub(super) enum Login {
     /// The chain of the trusted operator.
     Operator,
+    /// The same, without an end.
+    Lasting,
     /// A chain that ends in a key nobody trusts here.
     Stranger,
     /// A chain of another kind.
@@ -132,10 +134,11 @@ pub(super) fn endpoint_tls(login: Login, snikey: Option<&str>) -> ClientConnecti
 }
 
 fn client_config(login: Login) -> Arc<ClientConfig> {
-    static CONFIGS: [OnceLock<Arc<ClientConfig>>; 4] = [const { OnceLock::new() }; 4];
+    static CONFIGS: [OnceLock<Arc<ClientConfig>>; 5] = [const { OnceLock::new() }; 5];
     let make = || {
         let chain = match login {
             Login::Operator => Some(golden::certificate("subcmd_eop_ep")),
+            Login::Lasting => Some(lasting(&golden::certificate("subcmd_eop_ep"))),
             Login::Stranger => Some(golden::certificate("subcmd_del_ep")),
             Login::WrongKind => Some(golden::certificate("agent_ep")),
             Login::Anonymous => None,
@@ -151,4 +154,11 @@ fn client_config(login: Login) -> Arc<ClientConfig> {
         tls::client_config(identity.as_ref(), rule).unwrap()
     };
     Arc::clone(CONFIGS[login as usize].get_or_init(make))
+}
+
+fn lasting(certificate: &Certificate) -> Certificate {
+    let fields =
+        CertificateFields { not_after: Ticks::MAX, ..CertificateFields::from(certificate) };
+    let operator = golden::private_key("eop");
+    Certificate::from_der(&issue(&fields, &certificate.subject_key, &operator).unwrap()).unwrap()
 }

@@ -2,7 +2,7 @@
 //! clock that only jumps. Every scenario checks the machine's invariants after every step.
 
 mod backlog;
-mod credentials;
+pub(super) mod credentials;
 mod ends;
 mod faults;
 mod pair;

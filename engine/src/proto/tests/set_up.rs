@@ -276,8 +276,16 @@ fn an_unknown_server_name_ends_the_session_without_a_byte() {
 }
 
 #[test]
-fn a_chain_of_ours_that_expired_meanwhile_ends_sessions_after_the_handshake() {
+fn an_endpoints_chain_is_judged_at_the_time_that_is_given() {
     let mut pair = Pair::new();
+    pair.wall = TOO_LATE;
+    assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
+    assert!(pair.told().contains("certificate 0 has expired"), "{}", pair.told());
+}
+
+#[test]
+fn a_chain_of_ours_that_expired_meanwhile_ends_sessions_after_the_handshake() {
+    let mut pair = Pair::with(plain_serving(), Login::Lasting, Some(TRUSTING));
     pair.wall = TOO_LATE;
     match pair.finish() {
         Outcome::OwnChain(snikey, _) => assert_eq!(snikey.as_str(), TRUSTING),

@@ -1,6 +1,7 @@
 //! Set-ups against a proxy in memory, with the bytes of protocol.md 5.2 and 8.5.
 
 use super::*;
+use crate::proto::tests::credentials::NOW;
 use crate::proto::tests::tls_server::{TlsServer, controller};
 use packetlab::message::Status;
 
@@ -37,7 +38,7 @@ impl Rig {
         while self.set_up.step() == Some(Step::Handshake) {
             self.send_to_proxy().unwrap();
             let answer = self.proxy.output();
-            self.set_up.handle_bytes(&answer)?;
+            self.set_up.handle_bytes(&answer, NOW)?;
         }
         Ok(())
     }
@@ -70,7 +71,7 @@ impl Rig {
 fn a_set_up_is_xreg_then_result_then_close_notify_then_both_preambles() {
     let mut rig = Rig::registered();
     let result = rig.proxy.seal(&SUCCESS);
-    rig.set_up.handle_bytes(&result).unwrap();
+    rig.set_up.handle_bytes(&result, NOW).unwrap();
     assert_eq!(rig.set_up.step(), Some(Step::Preamble));
     let close_notify = rig.set_up.take_output();
     assert_eq!(close_notify[..5], [0x17, 3, 3, 0, 0x13], "protocol.md 8.5");
@@ -79,7 +80,7 @@ fn a_set_up_is_xreg_then_result_then_close_notify_then_both_preambles() {
     assert!(rig.proxy.closed);
     rig.set_up.handle_sent();
 
-    rig.set_up.handle_bytes(b"PKTLAB").unwrap();
+    rig.set_up.handle_bytes(b"PKTLAB", NOW).unwrap();
     rig.ends_with(b"");
 }
 
@@ -91,7 +92,7 @@ fn the_preamble_is_found_behind_whatever_comes_before_it() {
         let result = rig.proxy.seal(&SUCCESS);
         let leftover = rig.proxy.close_notify();
         let bytes = [&result, &leftover, before.as_bytes(), b"PKTLAB", b"\x16\x03"].concat();
-        rig.set_up.handle_bytes(&bytes).unwrap();
+        rig.set_up.handle_bytes(&bytes, NOW).unwrap();
         rig.ends_with(b"\x16\x03");
     }
 }
@@ -106,7 +107,7 @@ fn result_and_preamble_and_clienthello_may_come_in_any_pieces() {
         let close_notify = rig.proxy.close_notify();
         let bytes = [&result, &close_notify, &b"PPKTLAB"[..], &hello].concat();
         for piece in bytes.chunks(piece_len) {
-            rig.set_up.handle_bytes(piece).unwrap();
+            rig.set_up.handle_bytes(piece, NOW).unwrap();
         }
         rig.ends_with(&hello);
     }
@@ -117,7 +118,7 @@ fn result_and_preamble_and_clienthello_may_come_in_any_pieces() {
 fn result_and_preamble_in_one_segment_without_close_notify_are_told_apart() {
     let mut rig = Rig::registered();
     let bytes = [&rig.proxy.seal(&SUCCESS)[..], b"PKTLAB", b"\x16\x03\x01\x00\xdc"].concat();
-    rig.set_up.handle_bytes(&bytes).unwrap();
+    rig.set_up.handle_bytes(&bytes, NOW).unwrap();
     rig.ends_with(b"\x16\x03\x01\x00\xdc");
 }
 
@@ -127,9 +128,9 @@ fn a_result_may_be_split_over_records_and_carry_an_explicit_zero() {
     for piece in [&[0x40, 0][..], &[0, 2, 0], &[0]] {
         let record = rig.proxy.seal(piece);
         assert_eq!(rig.set_up.step(), Some(Step::Answer));
-        rig.set_up.handle_bytes(&record).unwrap();
+        rig.set_up.handle_bytes(&record, NOW).unwrap();
     }
-    rig.set_up.handle_bytes(b"PKTLAB").unwrap();
+    rig.set_up.handle_bytes(b"PKTLAB", NOW).unwrap();
     rig.ends_with(b"");
 }
 
@@ -138,7 +139,7 @@ fn a_result_may_be_split_over_records_and_carry_an_explicit_zero() {
 fn a_refused_registration_tells_the_errid_by_name() {
     let mut rig = Rig::registered();
     let record = rig.proxy.seal(&[0x40, 0, 0, 2, 0, 0x44]);
-    let error = rig.set_up.handle_bytes(&record).unwrap_err();
+    let error = rig.set_up.handle_bytes(&record, NOW).unwrap_err();
     assert_eq!(error, SetUpError::Refused(Outcome::Status(Status::ENORES)));
     assert!(error.to_string().contains("ENORES (68)"), "{error}");
 }
@@ -153,7 +154,7 @@ fn anything_but_a_result_ends_the_set_up() {
     ] {
         let mut rig = Rig::registered();
         let record = rig.proxy.seal(message);
-        let error = rig.set_up.handle_bytes(&record).unwrap_err();
+        let error = rig.set_up.handle_bytes(&record, NOW).unwrap_err();
         let (message_type, payload_len) = expected;
         assert_eq!(error, SetUpError::Unexpected { message_type, payload_len });
     }
@@ -163,18 +164,18 @@ fn anything_but_a_result_ends_the_set_up() {
 fn close_notify_instead_of_a_result_is_a_closed_connection() {
     let mut rig = Rig::registered();
     let record = rig.proxy.close_notify();
-    assert_eq!(rig.set_up.handle_bytes(&record), Err(SetUpError::Closed));
+    assert_eq!(rig.set_up.handle_bytes(&record, NOW), Err(SetUpError::Closed));
 }
 
 #[test]
 fn much_without_a_preamble_is_given_up_and_kept_in_no_memory() {
     let mut rig = Rig::registered();
     let result = rig.proxy.seal(&SUCCESS);
-    rig.set_up.handle_bytes(&result).unwrap();
+    rig.set_up.handle_bytes(&result, NOW).unwrap();
     let noise = [b'P'; 1000];
     let mut sent = 0;
     let error = loop {
-        match rig.set_up.handle_bytes(&noise) {
+        match rig.set_up.handle_bytes(&noise, NOW) {
             Ok(()) => sent += noise.len(),
             Err(error) => break error,
         }
@@ -188,7 +189,7 @@ fn much_without_a_preamble_is_given_up_and_kept_in_no_memory() {
 fn bytes_that_are_no_tls_are_refused_as_soon_as_they_show_it() {
     for garbage in [&b"HTTP/1.1 400 Bad Request\r\n"[..], &[0x16, 3, 3, 0xff, 0xff], &[0; 5]] {
         let mut rig = Rig::new();
-        let error = rig.set_up.handle_bytes(garbage).unwrap_err();
+        let error = rig.set_up.handle_bytes(garbage, NOW).unwrap_err();
         assert!(matches!(error, SetUpError::Tls(_)), "{garbage:?}: {error}");
         let said = error.to_string();
         assert!(said.ends_with("is this a proxy's set-up port?"), "{garbage:?}: {said}");
@@ -222,7 +223,7 @@ fn a_refused_client_certificate_shows_itself_after_our_handshake() {
     rig.handshake().unwrap();
     rig.send_to_proxy().unwrap_err();
     let alert = rig.proxy.output();
-    let error = rig.set_up.handle_bytes(&alert).unwrap_err();
+    let error = rig.set_up.handle_bytes(&alert, NOW).unwrap_err();
     let expected = Error::AlertReceived(rustls::AlertDescription::CertificateUnknown);
     assert_eq!(error, SetUpError::Tls(expected));
 }
