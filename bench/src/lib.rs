@@ -6,7 +6,7 @@ use packetlab::channel::{ChannelId, ChannelList};
 use packetlab::message::{Family, Message, Outcome, Packet};
 use packetlab::time::Ticks;
 
-/// Descriptor that the original published in the capture of protocol.md 8.5.
+/// Descriptor that the original published in the capture of spec/protocol.md 8.5.
 pub const XDESCR: &str = "hostid=HOST-1;endpoint_location=BK29;endpoint_location=IO91*;\
      endpoint_country=DEU;endpoint_country=USA;exp_priority=7;pub_end=1795434141288556833;\
      controller_addr=198.51.100.7:5555;sni_key=hello;baz=q*;foo=bar;";

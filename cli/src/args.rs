@@ -1,6 +1,6 @@
 //! The command line, as typed. Nothing is opened or resolved here.
 //!
-//! The original's seven short options keep their meaning (pktxpmgr.md 1.1): getopt clustering
+//! The original's seven short options keep their meaning (spec/pktxpmgr.md 1.1): getopt clustering
 //! (`-sn 3`, `-n3`), the last of a repeated option wins, and the first word that is no option is the
 //! mlet; what follows belongs to the mlet.
 

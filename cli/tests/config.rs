@@ -583,7 +583,7 @@ fn golden_credentials_of_the_original_tools_load() {
     );
 }
 
-/// What is accepted as in the original, but better not overlooked (Q2, Q21; pktxpmgr.md 7.2, step 3).
+/// What is accepted as in the original, but better not overlooked (Q2, Q21; spec/pktxpmgr.md 7.2, step 3).
 #[test]
 fn unchecked_peers_and_chains_that_endpoints_fail_on_are_warned_of() {
     let data = Path::new(env!("CARGO_MANIFEST_DIR")).join("../engine/testdata/credentials");

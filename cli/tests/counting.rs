@@ -90,8 +90,8 @@ fn what_fails_before_the_mlet_uses_up_no_count() {
     drop(silent);
 }
 
-/// Design section 8: the permit of a START that fails goes to the session that waits longest, also
-/// on another shard.
+/// The permit of a START that fails goes to the session that waits longest, also on another shard
+/// (behaviour.md "Counting: -n").
 #[test]
 fn a_place_given_in_vain_goes_to_whoever_waits_longest() {
     let home = Home::new();

@@ -396,8 +396,8 @@ fn too_few_descriptors_are_neither_spun_on_nor_logged_without_end() {
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
-/// Design section 7: the limit of open files allows so many sessions, also when all of them start at once, which
-/// takes a third descriptor of each until the supervisor has it.
+/// The limit of open files allows so many sessions (operating.md "Limits"), also when all of them start at once,
+/// which takes a third descriptor of each until the supervisor has it.
 #[test]
 fn as_many_sessions_as_descriptors_allow_may_start_in_one_instant() {
     const COUNT: usize = 400;

@@ -1,4 +1,4 @@
-//! The promises of issue 3 at full size, for a machine that has time: docs/reliability.md says how to
+//! The promises at full size, for a machine that has time: docs/reliability.md says how to
 //! run them and what they gave. Each prints its figures. Small versions run with the other tests.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]

@@ -62,7 +62,7 @@ fn at_once<T: Send>(dial: &Dial, part: impl Fn(Endpoint) -> T + Sync) -> Vec<T> 
     })
 }
 
-/// Item 80, promise P15: everything that design section 3 names, in each of them.
+/// Item 80, promise P15: everything that operating.md "What a mlet can count on" names, in each of them.
 #[test]
 fn mlets_that_start_at_the_same_moment_get_just_what_one_gets_and_nothing_of_one_another() {
     let home = Home::new();

@@ -349,7 +349,7 @@ fn any_fault() -> [Fault; 4] {
     [Fault::Fin, Fault::Reset, Fault::Stall, Fault::Raw(vec![7; 100_000])]
 }
 
-/// Item 111, P0 and P1 of reliability.md 7.
+/// Item 111, P0 and P1 of spec/reliability.md 7.
 #[test]
 fn no_fault_right_after_the_connect_ends_anything_but_its_set_up() {
     assert_survived(Step::Accepted, &any_fault());

@@ -260,7 +260,7 @@ fn a_refused_request_ends_the_start_with_code_5_and_the_errid_by_name() {
     }
 }
 
-/// B0 to B3 of reliability.md 7, at the first publication: every fault ends the start with code 5.
+/// B0 to B3 of spec/reliability.md 7, at the first publication: every fault ends the start with code 5.
 #[test]
 fn every_fault_of_the_broker_at_the_start_is_code_5() {
     type Act = fn(&Broker) -> Option<TlsPeer>;
@@ -351,7 +351,7 @@ fn a_broker_whose_certificate_nobody_we_trust_has_signed_is_code_5() {
     rig.home.write("bop.pub", signer.public_key().to_pem().as_bytes());
     let manager = rig.spawn(&[]);
     let mut peer = rig.broker.accept();
-    assert_eq!(peer.handshake(), Err(End::Alert(46)), "protocol.md 3.5");
+    assert_eq!(peer.handshake(), Err(End::Alert(46)), "spec/protocol.md 3.5");
     assert_failed_publication(&manager.ends(), &["TLS failed", "BrokerCertRootPath"]);
 
     let config = rig.home.publishing(&rig.broker, EXPERIMENT);

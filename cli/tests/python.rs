@@ -45,7 +45,7 @@ fn messages_packed_into_one_record_come_back_in_records_of_their_own() {
     play("packed", &["echo"]);
 }
 
-/// Design section 8, data before the mlet runs.
+/// Data before the mlet runs (behaviour.md "Greeting").
 #[test]
 #[ignore = "needs python3"]
 fn messages_behind_the_answer_to_start_reach_the_mlet() {
@@ -73,7 +73,7 @@ fn a_large_message_comes_in_records_of_sixteen_kib_at_most() {
     play("large", &["flood", "1", "3000000"]);
 }
 
-/// Item 88, protocol.md 3.6.
+/// Item 88, spec/protocol.md 3.6.
 #[test]
 #[ignore = "needs python3"]
 fn an_end_without_close_notify_is_an_end() {

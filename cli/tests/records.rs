@@ -1,4 +1,4 @@
-//! Towards TLS peers no record holds bytes of two messages (protocol.md 1.6): asserted on the bytes
+//! Towards TLS peers no record holds bytes of two messages (spec/protocol.md 1.6): asserted on the bytes
 //! that a relay between `pktxpmgr` and an endpoint saw, decrypted here with the endpoint's key log
 //! (RFC 8446 5.2, 5.3, 7.1, 7.3), so that no TLS library stands between the records and the judgement.
 

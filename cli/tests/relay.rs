@@ -1,7 +1,7 @@
 //! Messages between endpoints and mlets through the running program: whole, in order, to the last
 //! byte.
 //!
-//! Every endpoint here also holds the records it gets to the rule of protocol.md 1.6 (item 85).
+//! Every endpoint here also holds the records it gets to the rule of spec/protocol.md 1.6 (item 85).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 

@@ -213,7 +213,7 @@ fn a_mlet_that_ignores_term_is_killed_after_the_grace() {
     assert!(processes_in(&home.path("")).is_empty());
 }
 
-/// Design section 8: mlets are waited for without limit after the first signal.
+/// Mlets are waited for without limit after the first signal (operating.md "Signals").
 #[test]
 fn a_mlet_that_stays_after_its_session_is_waited_for() {
     let home = Home::new();
@@ -270,7 +270,7 @@ fn end_of_last_mlet(manager: &Manager) -> Instant {
     start
 }
 
-/// Design section 8. One run within the limit proves that nothing in it waits longer; in any of them the machine
+/// One run within the limit proves that nothing in it waits longer; in any of them the machine
 /// may have been busy with something else.
 #[test]
 fn the_manager_exits_within_100_ms_of_the_end_of_the_last_mlet() {
@@ -347,7 +347,7 @@ fn silent_peers_do_not_delay_the_end() {
     drop((silent, half, helloed));
 }
 
-/// Design section 8: only sessions that have not sent START are cancelled.
+/// Only sessions that have not sent START are cancelled (operating.md "Signals").
 #[test]
 fn an_endpoint_that_was_sent_start_may_still_answer_after_the_signal() {
     let home = Home::new();
@@ -507,7 +507,7 @@ fn sessions_whose_mlets_a_stopped_supervisor_does_not_start_end_with_a_reason() 
     assert_says(&ended.stderr, &["its mlet was not started in time (--setup-timeout)"]);
 }
 
-/// Item 96, design section 8.
+/// Item 96; architecture.md "Decisions and their reasons".
 #[test]
 fn a_port_is_free_at_once_after_the_end_and_never_shared() {
     let home = Home::new();

@@ -1,7 +1,7 @@
 //! Singleton mode (`-s`): one mlet for all sessions, each handed over on its control socket.
 //!
 //! Item 103, with the original's own mlet, needs its C library; the zoo's `single` kinds do byte for
-//! byte what its receiver does (pktxpmgr.md 7.6).
+//! byte what its receiver does (spec/pktxpmgr.md 7.6).
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -189,7 +189,7 @@ fn singleton(home: &Home, words: &[&str]) -> Command {
     command
 }
 
-/// Item 100, with the code of ecosystem.md 5.5.
+/// Item 100, with the code of operating.md "Exit codes".
 #[test]
 fn a_byte_on_the_control_socket_is_code_70() {
     let home = Home::new();

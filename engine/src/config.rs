@@ -48,28 +48,28 @@ pub struct Experiment {
     /// Server name by which endpoints choose this entry.
     pub snikey: SniKey,
     /// Chain as presented in TLS: the controller key's certificate first, the rest in configured
-    /// order (protocol.md 4.8).
+    /// order (spec/protocol.md 4.8).
     pub chain: Vec<Certificate>,
-    /// Trusted endpoint operator keys; empty means endpoints may be anonymous (3.5).
+    /// Trusted endpoint operator keys; empty means endpoints may be anonymous (spec/protocol.md 3.5).
     pub trusted_operators: Vec<PublicKey>,
-    /// Our own chain as verified at start, leaf first; `None` without trusted operators (4.8).
+    /// Our own chain as verified at start, leaf first; `None` without trusted operators (spec/protocol.md 4.8).
     pub verified: Option<VerifiedChain>,
-    /// Publication channels in configured order; `None` stands for the key channel (5.4).
+    /// Publication channels in configured order; `None` stands for the key channel (spec/protocol.md 5.4).
     pub channels: Vec<Option<ChannelId>>,
-    /// `OVERRIDE_XDESCRNVP`, in configured order (1.8).
+    /// `OVERRIDE_XDESCRNVP`, in configured order (spec/protocol.md 1.8).
     pub overrides: Vec<Pair>,
 }
 
 /// How endpoints reach us.
 #[derive(Debug, Clone)]
 pub enum Greeting {
-    /// Endpoints connect to our own listening sockets (protocol.md 5.1).
+    /// Endpoints connect to our own listening sockets (spec/protocol.md 5.1).
     Passive {
         /// Where to listen; every shard listens on each. At least one; an IPv6 wildcard beside an
         /// IPv4 wildcard asks for `IPV6_V6ONLY`.
         listen: Vec<SocketAddr>,
     },
-    /// Endpoints come through connections that we keep registered at a proxy (protocol.md 5.2).
+    /// Endpoints come through connections that we keep registered at a proxy (spec/protocol.md 5.2).
     Proxy(Box<Proxy>),
 }
 
@@ -92,7 +92,7 @@ pub struct Proxy {
     pub bootstrap_timeout: Duration,
 }
 
-/// What is published, where and for how long (protocol.md 5.4).
+/// What is published, where and for how long (spec/protocol.md 5.4).
 #[derive(Debug, Clone)]
 pub struct Publication {
     /// The broker, all addresses of its name, in the resolver's order; at least one.
@@ -119,7 +119,7 @@ pub struct Publication {
     pub hostid: Option<String>,
 }
 
-/// Where endpoints are told to connect to (protocol.md 1.8).
+/// Where endpoints are told to connect to (spec/protocol.md 1.8).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ControllerAddr {
     /// This text; a descriptor can carry it.
@@ -130,7 +130,7 @@ pub enum ControllerAddr {
     BrokerSide,
 }
 
-/// Every deadline, size and count that bounds the run (reliability.md 5). All can be set on the
+/// Every deadline, size and count that bounds the run (spec/reliability.md 5). All can be set on the
 /// command line, none in the config file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Limits {

@@ -1,4 +1,4 @@
-//! The golden credentials of protocol.md 8, for tests: throw-away keys and certificates made by the
+//! The golden credentials of spec/protocol.md 8, for tests: throw-away keys and certificates made by the
 //! Python tool.
 
 use packetlab::certificate::Certificate;

@@ -1,4 +1,4 @@
-//! Credentials made by the original's tools, for tests (protocol.md 8): eop lets exper run experiments
+//! Credentials made by the original's tools, for tests (spec/protocol.md 8): eop lets exper run experiments
 //! with the controller xc, and lets the endpoint ep represent it; del is a delegate of either.
 
 use packetlab::certificate::Certificate;

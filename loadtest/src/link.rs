@@ -5,7 +5,7 @@
 //! A server bounds what a peer's unfinished message may cost ([`Patience`]).
 //!
 //! Invariant: bytes of two messages are never in one write, and so never in one TLS record
-//! (protocol.md 1.6).
+//! (spec/protocol.md 1.6).
 
 use std::fmt;
 use std::io;

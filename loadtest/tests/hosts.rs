@@ -36,7 +36,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PKTFLEET: &str = env!("CARGO_BIN_EXE_pktfleet");
 const PREAMBLE: &[u8] = b"PKTLAB";
 
-/// A folder with the credentials of the original's tools (protocol.md 8), which goes with its test.
+/// A folder with the credentials of the original's tools (spec/protocol.md 8), which goes with its test.
 struct Scene {
     folder: PathBuf,
 }

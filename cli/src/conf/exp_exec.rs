@@ -1,4 +1,4 @@
-//! `ExpExec`: one experiment on one line, six fields between colons (pktxpmgr.md 2.5).
+//! `ExpExec`: one experiment on one line, six fields between colons (spec/pktxpmgr.md 2.5).
 
 use std::path::PathBuf;
 
@@ -144,7 +144,7 @@ fn offset_of(error: &NameValueError) -> usize {
     }
 }
 
-/// Checks a pair whose name the manager itself would write (protocol.md 1.8); other names pass.
+/// Checks a pair whose name the manager itself would write (spec/protocol.md 1.8); other names pass.
 fn predefined(pair: Pair, value: Value<'_>, repeated: bool) -> Override {
     let mut address = None;
     let checked =

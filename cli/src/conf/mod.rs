@@ -1,4 +1,4 @@
-//! The config file: text in, settings out, every mistake with its place (pktxpmgr.md 2).
+//! The config file: text in, settings out, every mistake with its place (spec/pktxpmgr.md 2).
 //!
 //! Stays within the one file: paths are looked up but nothing they name is read, and no name is
 //! resolved (`load` does both). The invariant: settings that exist have every key their mode needs.
@@ -214,7 +214,7 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// Read also when the mode is off, since a wrong value is an error either way (pktxpmgr.md 2.3).
+    /// Read also when the mode is off, since a wrong value is an error either way (spec/pktxpmgr.md 2.3).
     fn proxy(&mut self) -> ProxySettings {
         const STEP_TIMEOUT: Duration = Duration::from_secs(2);
         const BOOTSTRAP_TIMEOUT: Duration = Duration::from_secs(5);

@@ -133,7 +133,7 @@ pub(crate) struct Entry<'a> {
     pub(crate) value: Value<'a>,
 }
 
-/// All lines that say something, in file order (pktxpmgr.md 2.1). Lines may be of any length and end
+/// All lines that say something, in file order (spec/pktxpmgr.md 2.1). Lines may be of any length and end
 /// in LF or CRLF; as in the original a NUL ends the line, which earns a warning here.
 pub(crate) fn entries<'a>(source: &'a Source, warnings: &mut Vec<Complaint>) -> Vec<Entry<'a>> {
     let mut entries = Vec::new();

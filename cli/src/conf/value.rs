@@ -1,4 +1,4 @@
-//! The value types of the config file (pktxpmgr.md 2.3): each takes the bytes and says what is wrong.
+//! The value types of the config file (spec/pktxpmgr.md 2.3): each takes the bytes and says what is wrong.
 //!
 //! Paths are looked up (is it a regular file, a directory), not opened; names are not resolved.
 
@@ -135,7 +135,7 @@ fn channel(value: Value<'_>) -> Result<Option<ChannelId>, Complaint> {
     })
 }
 
-/// `host`, `host:port`, `[v6]:port` or a bare IPv6 address (pktxpmgr.md 1.3). Not resolved here.
+/// `host`, `host:port`, `[v6]:port` or a bare IPv6 address (spec/pktxpmgr.md 1.3). Not resolved here.
 pub(super) fn address(value: Value<'_>) -> Result<Located<HostPort>, Complaint> {
     HostPort::parse(value.text()?).map(|address| value.located(address)).map_err(|error| {
         let advice = "forms are host, host:port, [v6 address]:port and a bare v6 address";

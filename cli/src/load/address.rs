@@ -7,9 +7,9 @@ use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 use packetlab::address::HostPort;
 use packetlab::escape::Escaped;
 
-/// Port of endpoints towards us and of a broker for publishers (protocol.md 7).
+/// Port of endpoints towards us and of a broker for publishers (spec/protocol.md 7).
 pub(super) const EXPERIMENT_PORT: u16 = 20556;
-/// Port of a proxy for controllers (protocol.md 7).
+/// Port of a proxy for controllers (spec/protocol.md 7).
 pub(super) const PROXY_PORT: u16 = 20557;
 
 /// All addresses of a name at which there can be a connection, in the resolver's order, without

@@ -1,4 +1,4 @@
-//! `ExpExec` entries: certificates and keys read, the chain put in order and verified (protocol.md 4.8).
+//! `ExpExec` entries: certificates and keys read, the chain put in order and verified (spec/protocol.md 4.8).
 
 use engine::config::Experiment;
 use packetlab::certificate::Certificate;
@@ -75,7 +75,7 @@ impl Loader<'_> {
     }
 
     /// Warns of what endpoints will not put up with: they refuse START when a program that the chain
-    /// demands was not sent (protocol.md 5.1), and original ones crash on optional limits (Q2).
+    /// demands was not sent (spec/protocol.md 5.1), and original ones crash on optional limits (Q2).
     pub(super) fn warn_of_chain(&self, experiment: &Experiment, programs: &Programs) {
         let line = experiment.line;
         for name in experiment.chain.iter().flat_map(|one| &one.limits.optional_known_limits) {

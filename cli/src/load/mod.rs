@@ -1,5 +1,5 @@
 //! Command line and config file to what the engine runs: names are resolved, keys, certificates and
-//! programs read and checked, in the order of pktxpmgr.md 3.1, so that the passphrase is asked for
+//! programs read and checked, in the order of spec/pktxpmgr.md 3.1, so that the passphrase is asked for
 //! only when everything that can be known before is known to be right.
 
 mod address;
@@ -83,7 +83,7 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
     })
 }
 
-/// Opens the file of `-c`, or the usual one (pktxpmgr.md 1.2).
+/// Opens the file of `-c`, or the usual one (spec/pktxpmgr.md 1.2).
 fn read_config(args: &Args) -> Result<Source, Failure> {
     let path = match (&args.config, std::env::var_os("HOME")) {
         (Some(path), _) => path.clone(),

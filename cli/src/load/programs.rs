@@ -1,4 +1,4 @@
-//! `ProgramDirPath`: the monitor programs that certificates may demand (protocol.md 6.1).
+//! `ProgramDirPath`: the monitor programs that certificates may demand (spec/protocol.md 6.1).
 
 use std::fs;
 use std::io;

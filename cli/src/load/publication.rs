@@ -1,4 +1,4 @@
-//! What is published: the broker, and the address and host ids in the descriptor (pktxpmgr.md 4.4).
+//! What is published: the broker, and the address and host ids in the descriptor (spec/pktxpmgr.md 4.4).
 
 use std::net::SocketAddr;
 

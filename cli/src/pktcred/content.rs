@@ -1,4 +1,4 @@
-//! What a certificate shall say, as typed: everything but its type, keys and dates (protocol.md 4.3).
+//! What a certificate shall say, as typed: everything but its type, keys and dates (spec/protocol.md 4.3).
 //!
 //! Values are stricter here than when reading: what original programs misread is refused.
 

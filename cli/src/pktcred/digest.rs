@@ -1,4 +1,4 @@
-//! `pktcred digest`: the digest by which certificates demand a program (protocol.md 6.3).
+//! `pktcred digest`: the digest by which certificates demand a program (spec/protocol.md 6.3).
 
 use std::path::PathBuf;
 

@@ -231,7 +231,7 @@ fn program(program: &Program) -> Facts {
     facts
 }
 
-/// What the type allows, in words (protocol.md 4.3).
+/// What the type allows, in words (spec/protocol.md 4.3).
 fn meaning(kind: CertificateType, delegation: Delegation) -> &'static str {
     match (kind, delegation.exppriv, delegation.reppriv) {
         (CertificateType::Subcmd, ..) => "the subject, an endpoint, may represent the signer",

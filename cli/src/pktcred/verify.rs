@@ -1,4 +1,4 @@
-//! `pktcred verify`: a chain of certificates checked by the rules of protocol.md 4.6, and which
+//! `pktcred verify`: a chain of certificates checked by the rules of spec/protocol.md 4.6, and which
 //! certificate breaks which rule.
 
 use std::fmt::Write;

@@ -1,4 +1,4 @@
-//! Many short sessions of which some are broken: at each step of reliability.md 7 (S0-S10), by
+//! Many short sessions of which some are broken: at each step of spec/reliability.md 7 (S0-S10), by
 //! silence, FIN, reset or garbage. Afterwards the manager holds what it held before.
 
 use std::collections::VecDeque;

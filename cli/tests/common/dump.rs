@@ -45,7 +45,7 @@ impl Dump {
     }
 }
 
-/// What every mlet must find, whoever its endpoint is (design section 3).
+/// What every mlet must find, whoever its endpoint is (operating.md "What a mlet can count on").
 pub struct Contract {
     folder: PathBuf,
     /// As /proc tells them.

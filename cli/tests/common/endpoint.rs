@@ -1,7 +1,7 @@
 //! A scripted endpoint: blocking, told step by step what to do, down to bytes and TLS records.
 //!
 //! Whatever it reads is held to the record rule: no record holds bytes of two messages
-//! (protocol.md 1.6).
+//! (spec/protocol.md 1.6).
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpStream};

@@ -20,7 +20,7 @@ use super::tls_peer::{TlsPeer, agent, reset};
 pub const XREG: u8 = 0x80;
 const PREAMBLE: &[u8; 6] = b"PKTLAB";
 
-/// Where a set-up stands, as the proxy sees it (reliability.md 7).
+/// Where a set-up stands, as the proxy sees it (spec/reliability.md 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// P0, P1: accepted, nothing read.

@@ -2,7 +2,7 @@
 //! Blocking, told step by step what to do, down to bytes and records.
 //!
 //! Whatever it reads is held to the record rule: no record holds bytes of two messages
-//! (protocol.md 1.6).
+//! (spec/protocol.md 1.6).
 
 use std::io::{Read, Write};
 use std::net::TcpStream;

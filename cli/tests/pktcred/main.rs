@@ -22,7 +22,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use common::PKTCRED;
 use common::debug_forms::assert_no_debug_form;
 
-/// The golden credentials of protocol.md 8.
+/// The golden credentials of spec/protocol.md 8.
 const GOLDEN: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engine/testdata/credentials");
 
 /// A folder that disappears with the value, in which everything runs.

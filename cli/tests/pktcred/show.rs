@@ -5,7 +5,7 @@ use std::fs;
 use super::{Scratch, golden};
 use crate::common::assert_says;
 
-/// One golden certificate as protocol.md 8.3 lists it: name, type, serial, signer, subject, the
+/// One golden certificate as spec/protocol.md 8.3 lists it: name, type, serial, signer, subject, the
 /// rest of its text.
 struct Row(&'static str, &'static str, &'static str, &'static str, &'static str, &'static str);
 
@@ -76,7 +76,7 @@ const ROWS: [Row; 12] = [
     ),
 ];
 
-/// Raw key and key id of protocol.md 8.1.
+/// Raw key and key id of spec/protocol.md 8.1.
 fn key(name: &str) -> (&'static str, &'static str) {
     match name {
         "exper" => (

@@ -13,7 +13,7 @@ fn verify(scratch: &Scratch, who: &str, roots: &[&str], chain: &[&str]) -> Ended
     scratch.run(&words)
 }
 
-/// The chains of protocol.md 8 with their verdicts.
+/// The chains of spec/protocol.md 8 with their verdicts.
 #[test]
 fn golden_chains_get_the_verdicts_of_the_specification() {
     let scratch = Scratch::new();

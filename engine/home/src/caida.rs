@@ -4,7 +4,7 @@
 
 use packetlab::key::PublicKey;
 
-/// The public broker (protocol.md 7).
+/// The public broker (spec/protocol.md 7).
 pub const BROKER: &str = "pktbrokr.caida.org";
 /// File with the key that signs the certificate of the public broker.
 pub const BROKER_OPERATOR_FILE: &str = "caida_k_bop.pub";

@@ -1,4 +1,4 @@
-//! The two config files of a home (pktxpmgr.md 2.4, 2.6).
+//! The two config files of a home (spec/pktxpmgr.md 2.4, 2.6).
 
 use std::path::Path;
 
@@ -11,7 +11,7 @@ use super::{
 const PUBLICATION_PERIOD: u64 = 365 * 86_400 * 1_000_000_000;
 
 /// One `ExpExec` line without its line end: the chain in any order, then the operator's public key
-/// (pktxpmgr.md 2.5).
+/// (spec/pktxpmgr.md 2.5).
 ///
 /// # Errors
 /// A path that such a line cannot hold.
@@ -93,7 +93,7 @@ fn unchecked(key: &str, peer: &str) -> String {
     )
 }
 
-/// The path as a config file names it: lists have no way to quote (pktxpmgr.md 2.5), and lines end
+/// The path as a config file names it: lists have no way to quote (spec/pktxpmgr.md 2.5), and lines end
 /// at control characters.
 pub(super) fn text_of(path: &Path) -> Result<&str, HomeError> {
     let is_awkward = |c: char| matches!(c, ',' | ':') || c.is_control();

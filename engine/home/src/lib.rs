@@ -1,5 +1,5 @@
 //! A home: the directory with everything that one experimenter, controller, endpoint operator and
-//! endpoint need to begin with, under the names of the original's example configs (pktxpmgr.md 2.6).
+//! endpoint need to begin with, under the names of the original's example configs (spec/pktxpmgr.md 2.6).
 //!
 //! ```text
 //! keys/   k_exper k_xc k_eop k_ep, each with its .pub; CAIDA's public keys; roots of broker and proxy

@@ -1,4 +1,4 @@
-//! Address text: `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 literal (pktxpmgr.md 1.3).
+//! Address text: `host`, `host:port`, `[v6]`, `[v6]:port` or a bare IPv6 literal (spec/pktxpmgr.md 1.3).
 //!
 //! Not here: resolution and default ports (`cli`). A `HostPort` that was parsed prints as text that
 //! parses to the same.

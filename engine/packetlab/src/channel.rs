@@ -1,4 +1,4 @@
-//! Channels, on which brokers carry experiments to endpoints (protocol.md 1.5).
+//! Channels, on which brokers carry experiments to endpoints (spec/protocol.md 1.5).
 //!
 //! Not here: the commas of a config file (`cli`) and who may use which channel. A `ChannelId` that
 //! exists has 1 to 32 bytes; a `ChannelList` that exists is well formed.

@@ -1,4 +1,4 @@
-//! Message boundaries in a byte stream, without assembling messages (protocol.md 1.1).
+//! Message boundaries in a byte stream, without assembling messages (spec/protocol.md 1.1).
 //!
 //! [`Boundaries`] counts bytes: it tells how far the next run of bytes of one message goes. [`Cutter`]
 //! hands out pieces that may each become a TLS record: every piece holds bytes of exactly one message

@@ -72,7 +72,7 @@ impl Framer {
         self.received.len() - self.used
     }
 
-    /// No byte waits: the end of the stream would be a clean one here (protocol.md 1.1).
+    /// No byte waits: the end of the stream would be a clean one here (spec/protocol.md 1.1).
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.used == self.received.len()

@@ -1,4 +1,4 @@
-//! Making certificates in exactly the DER form of protocol.md 4.2.
+//! Making certificates in exactly the DER form of spec/protocol.md 4.2.
 //!
 //! Not here: reading certificates (`certificate`), asking for them (`request`), files and
 //! prompts (`home`, `cli`). Invariant:
@@ -22,7 +22,7 @@ use super::key::{KeyId, PrivateKey, PublicKey};
 use super::name_value::{self, Pair};
 use super::time::Ticks;
 
-/// Length of the random serial number in bytes (protocol.md 4.2).
+/// Length of the random serial number in bytes (spec/protocol.md 4.2).
 const SERIAL_LEN: usize = 16;
 const ED25519: Algorithm = Algorithm { oid: ObjectIdentifier::new_unwrap("1.3.101.112") };
 const AUTHORITY_KEY_ID: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.35");
@@ -31,11 +31,11 @@ const KEY_USAGE: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.15");
 const BASIC_CONSTRAINTS: ObjectIdentifier = ObjectIdentifier::new_unwrap("2.5.29.19");
 const CERT_INFO: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.3.1");
 const CERT_LIMIT: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.3.3");
-/// Issuer and subject: a common name of one space (protocol.md 4.2).
+/// Issuer and subject: a common name of one space (spec/protocol.md 4.2).
 pub(super) const EMPTY_NAME: [u8; 14] =
     [0x30, 0x0c, 0x31, 0x0a, 0x30, 0x08, 0x06, 0x03, 0x55, 0x04, 0x03, 0x0c, 0x01, 0x20];
 
-/// What a certificate shall say, beside its keys (protocol.md 4.3).
+/// What a certificate shall say, beside its keys (spec/protocol.md 4.3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CertificateFields {
     /// What it is for.
@@ -157,7 +157,7 @@ pub(super) fn sign(content: &[u8], signer: &PrivateKey) -> der::Result<Vec<u8>> 
     .to_der()
 }
 
-/// In the order of protocol.md 4.2.
+/// In the order of spec/protocol.md 4.2.
 fn extensions(
     fields: &CertificateFields,
     subject: KeyId,
@@ -179,7 +179,7 @@ fn extensions(
     Ok(extensions)
 }
 
-/// What a signing request holds of them (protocol.md 4.9).
+/// What a signing request holds of them (spec/protocol.md 4.9).
 pub(super) fn requested_extensions(fields: &CertificateFields) -> der::Result<Vec<Extension>> {
     let mut extensions = match fields.path_len {
         Some(_) => vec![constraints(fields)?],

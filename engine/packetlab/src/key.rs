@@ -1,4 +1,4 @@
-//! Ed25519 keys and key ids, and their PEM files (protocol.md 4.1).
+//! Ed25519 keys and key ids, and their PEM files (spec/protocol.md 4.1).
 //!
 //! Not here: reading files, asking for a passphrase (`cli`), certificates. Invariant: a
 //! [`PrivateKey`] that exists is a usable Ed25519 key, its secret bytes lie in memory that is wiped
@@ -18,11 +18,11 @@ use super::strict_der::{BIT_STRING, Flaw, INTEGER, OBJECT_ID, OCTET_STRING, Read
 
 mod encryption;
 
-/// Length of a raw public key, a seed and a key id in bytes (protocol.md 7).
+/// Length of a raw public key, a seed and a key id in bytes (spec/protocol.md 7).
 pub const KEY_LEN: usize = 32;
-/// Length of a signature in bytes (protocol.md 7).
+/// Length of a signature in bytes (spec/protocol.md 7).
 pub const SIGNATURE_LEN: usize = 64;
-/// Length of a public key as SubjectPublicKeyInfo in bytes (protocol.md 4.1).
+/// Length of a public key as SubjectPublicKeyInfo in bytes (spec/protocol.md 4.1).
 pub const SPKI_LEN: usize = SPKI_PREFIX.len() + KEY_LEN;
 
 const ED25519_OID: &[u8] = &[0x2b, 0x65, 0x70];
@@ -35,13 +35,13 @@ const PUBLIC_LABEL: &str = "PUBLIC KEY";
 const PRIVATE_LABEL: &str = "PRIVATE KEY";
 const ENCRYPTED_LABEL: &str = "ENCRYPTED PRIVATE KEY";
 
-/// A raw Ed25519 public key (protocol.md 4.1). Any 32 bytes: a point that is no point fails at
+/// A raw Ed25519 public key (spec/protocol.md 4.1). Any 32 bytes: a point that is no point fails at
 /// verification.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct PublicKey(pub [u8; KEY_LEN]);
 
 impl PublicKey {
-    /// Reads the one `PUBLIC KEY` section of a PEM file (protocol.md 4.1).
+    /// Reads the one `PUBLIC KEY` section of a PEM file (spec/protocol.md 4.1).
     ///
     /// # Errors
     /// No such section or several, or it holds something else than an Ed25519 key in its one 44-byte
@@ -59,7 +59,7 @@ impl PublicKey {
         pem::list(pem, PUBLIC_LABEL)?.iter().map(|spki| Self::from_spki(spki)).collect()
     }
 
-    /// Reads a SubjectPublicKeyInfo: exactly the 44 bytes of protocol.md 4.1.
+    /// Reads a SubjectPublicKeyInfo: exactly the 44 bytes of spec/protocol.md 4.1.
     ///
     /// # Errors
     /// Anything else.
@@ -70,7 +70,7 @@ impl PublicKey {
             .ok_or_else(|| not_ed25519(spki))
     }
 
-    /// The key as SubjectPublicKeyInfo (protocol.md 4.1), as TLS libraries want it.
+    /// The key as SubjectPublicKeyInfo (spec/protocol.md 4.1), as TLS libraries want it.
     #[must_use]
     pub fn to_spki(&self) -> [u8; SPKI_LEN] {
         let mut spki = [0; SPKI_LEN];
@@ -87,7 +87,7 @@ impl PublicKey {
             .expect("44 bytes are short enough for PEM")
     }
 
-    /// The key id: SHA-256 of the raw key, not of the SubjectPublicKeyInfo (protocol.md 0, Q19).
+    /// The key id: SHA-256 of the raw key, not of the SubjectPublicKeyInfo (spec/protocol.md 0, Q19).
     #[must_use]
     pub fn key_id(&self) -> KeyId {
         KeyId(sha256(&self.0))
@@ -106,7 +106,7 @@ impl fmt::Debug for PublicKey {
     }
 }
 
-/// SHA-256 of a raw public key: how certificates and channels name keys (protocol.md 0).
+/// SHA-256 of a raw public key: how certificates and channels name keys (spec/protocol.md 0).
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; KEY_LEN]);
 
@@ -154,7 +154,7 @@ pub struct PrivateKey {
 
 impl PrivateKey {
     /// Reads the one private key of a PEM file: PKCS#8, plain or encrypted with PBES2
-    /// (protocol.md 4.1).
+    /// (spec/protocol.md 4.1).
     ///
     /// With `passphrase: None` an encrypted key is tried with the empty passphrase, as the original
     /// does before it prompts; [`KeyError::PassphraseNeeded`] then says that a real one must be
@@ -265,7 +265,7 @@ impl PrivateKey {
         signature
     }
 
-    /// The key as PKCS#8 version 1, 48 bytes (protocol.md 4.1).
+    /// The key as PKCS#8 version 1, 48 bytes (spec/protocol.md 4.1).
     #[must_use]
     pub fn pkcs8_der(&self) -> Zeroizing<Vec<u8>> {
         // The capacity is exact, so that no half-written copy is left behind by growth.

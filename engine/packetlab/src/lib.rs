@@ -5,7 +5,7 @@
 //!
 //! # Messages
 //!
-//! A stream of messages (protocol.md 1.1), as an endpoint might read it:
+//! A stream of messages (spec/protocol.md 1.1), as an endpoint might read it:
 //!
 //! ```
 //! use packetlab::frame::Framer;
@@ -23,7 +23,7 @@
 //! # Chains
 //!
 //! An endpoint operator lets an endpoint represent it, and a controller that trusts the operator believes that endpoint
-//! (protocol.md 4.6):
+//! (spec/protocol.md 4.6):
 //!
 //! ```
 //! use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};

@@ -1,4 +1,4 @@
-//! `name=value;` text: experiment descriptors, endpoint attributes, certificate fields (protocol.md 1.7).
+//! `name=value;` text: experiment descriptors, endpoint attributes, certificate fields (spec/protocol.md 1.7).
 //!
 //! Not here: what the names mean. There is no escaping and no trimming, so text and pairs are each
 //! other's exact image: encoding what was parsed gives the same text.
@@ -61,7 +61,7 @@ pub fn parse(dialect: Dialect, text: &[u8]) -> Result<Vec<Pair>, NameValueError>
 }
 
 /// Most pairs in a text of a certificate. It names each once, and the original knows thirteen of them
-/// (reliability.md 5).
+/// (spec/reliability.md 5).
 pub const CERTIFICATE_PAIRS_MAX: usize = 64;
 
 /// The same text, known to keep the grammar of its dialect.

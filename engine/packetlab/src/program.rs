@@ -1,5 +1,5 @@
 //! Programs (monitors and filters): their two file formats, the encoded form that is sent and
-//! hashed, and the set a controller has loaded (protocol.md 6).
+//! hashed, and the set a controller has loaded (spec/protocol.md 6).
 //!
 //! Not here: reading the program directory (`cli`), running programs. Invariant: the digest of a
 //! [`Program`] is the SHA-256 of its encoded form, and the encoded form fits into one CDATA
@@ -11,17 +11,17 @@ use std::sync::Arc;
 
 use super::key::{Hex, sha256};
 
-/// SHA-256 of a program's encoded form, as certificates name it (protocol.md 6.3).
+/// SHA-256 of a program's encoded form, as certificates name it (spec/protocol.md 6.3).
 pub type ProgramDigest = [u8; 32];
 
-/// Largest encoded form: what a CDATA message holds beside the hint `monitor` (protocol.md 6.4).
+/// Largest encoded form: what a CDATA message holds beside the hint `monitor` (spec/protocol.md 6.4).
 pub const ENCODED_LEN_MAX: usize = 0xFF_FFFF - 8;
 
 const EBPF_TYPE: u8 = 0;
 const WASM_TYPE: u8 = 1;
 const INSTRUCTION_LEN: usize = 8;
 
-/// The two languages of programs, with their type byte (protocol.md 6.2).
+/// The two languages of programs, with their type byte (spec/protocol.md 6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ProgramLanguage {
     /// Type byte 0.
@@ -32,7 +32,7 @@ pub enum ProgramLanguage {
 
 impl ProgramLanguage {
     /// The language of a file, from its name: none or `.ebpf` behind the last dot is eBPF text,
-    /// `.wasm` is WebAssembly (protocol.md 6.1).
+    /// `.wasm` is WebAssembly (spec/protocol.md 6.1).
     ///
     /// # Errors
     /// Any other suffix is no program; it is given back with its dot.
@@ -66,7 +66,7 @@ impl Program {
     }
 
     /// Reads eBPF text: per line five unsigned numbers `opcode dst src offset imm` in C notation
-    /// (protocol.md 6.1). Blank lines and lines that start with `#` are skipped; so is what follows
+    /// (spec/protocol.md 6.1). Blank lines and lines that start with `#` are skipped; so is what follows
     /// the fifth number.
     ///
     /// # Errors
@@ -83,7 +83,7 @@ impl Program {
         Self::from_encoded(encoded)
     }
 
-    /// Takes a WebAssembly file as it is (protocol.md 6.2).
+    /// Takes a WebAssembly file as it is (spec/protocol.md 6.2).
     ///
     /// # Errors
     /// The file is too large to send.
@@ -92,7 +92,7 @@ impl Program {
     }
 
     /// Checks a received encoded form: a known type byte and, for eBPF, whole instructions
-    /// (protocol.md 6.2).
+    /// (spec/protocol.md 6.2).
     ///
     /// # Errors
     /// It is empty, of unknown type, cut short, or larger than can be sent.
@@ -114,13 +114,13 @@ impl Program {
         Ok(Self { digest: sha256(&encoded), encoded: encoded.into() })
     }
 
-    /// The bytes that are sent as CDATA data or NCAP filter: type byte and body (protocol.md 6.2).
+    /// The bytes that are sent as CDATA data or NCAP filter: type byte and body (spec/protocol.md 6.2).
     #[must_use]
     pub fn encoded(&self) -> &Arc<[u8]> {
         &self.encoded
     }
 
-    /// SHA-256 of the encoded form including the type byte (protocol.md 6.3).
+    /// SHA-256 of the encoded form including the type byte (spec/protocol.md 6.3).
     #[must_use]
     pub fn digest(&self) -> &ProgramDigest {
         &self.digest
@@ -143,7 +143,7 @@ impl fmt::Debug for Program {
     }
 }
 
-/// One line of eBPF text: opcode, dst << 4 | src, offset and imm, big-endian (protocol.md 6.2).
+/// One line of eBPF text: opcode, dst << 4 | src, offset and imm, big-endian (spec/protocol.md 6.2).
 fn instruction(line: &[u8]) -> Result<[u8; INSTRUCTION_LEN], LineProblem> {
     const FIELDS: [(&str, u64); 5] =
         [("opcode", 0xff), ("dst", 0xf), ("src", 0xf), ("offset", 0xffff), ("imm", 0xffff_ffff)];

@@ -1,4 +1,4 @@
-//! Signing requests: PKCS#10, asking for one certificate (protocol.md 4.9).
+//! Signing requests: PKCS#10, asking for one certificate (spec/protocol.md 4.9).
 //!
 //! Not here: signing them (`issue`), files (`home`). No protocol carries them; people send them
 //! to whoever shall sign. Invariant: a [`SigningRequest`] that exists was signed by the key it asks
@@ -49,7 +49,7 @@ pub struct SigningRequest {
 
 impl SigningRequest {
     /// Decodes one DER request, and checks its signature and its contents by the rules of
-    /// protocol.md 4.4 that a request can keep.
+    /// spec/protocol.md 4.4 that a request can keep.
     ///
     /// # Errors
     /// The first rule that is broken. Bytes behind the request are an error too.

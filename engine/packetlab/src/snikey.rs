@@ -1,7 +1,8 @@
-//! snikeys: the TLS server names by which endpoints choose an experiment (protocol.md 1.9).
+//! snikeys: the TLS server names by which endpoints choose an experiment (spec/protocol.md 1.9).
 //!
 //! Not here: the lookup (`proto`). On the wire a snikey is 1 to 63 of `[0-9a-z]`. TLS refuses some of
-//! these as server names (design.md 9), so a [`SniKey`] that exists can also be asked for in TLS.
+//! these as server names (architecture.md "rustls and PacketLab's certificates"), so a [`SniKey`] that exists
+//! can also be asked for in TLS.
 
 use std::fmt;
 
@@ -53,7 +54,7 @@ impl SniKey {
     }
 }
 
-/// The text of a snikey as the wire allows it, TLS or not (protocol.md 1.4, XREG).
+/// The text of a snikey as the wire allows it, TLS or not (spec/protocol.md 1.4, XREG).
 ///
 /// # Errors
 /// Empty, too long, or a character outside `[0-9a-z]`.

@@ -1,4 +1,4 @@
-//! PacketLab time: nanoseconds since the Unix epoch (protocol.md 0.1), and dates for people.
+//! PacketLab time: nanoseconds since the Unix epoch (spec/protocol.md 0.1), and dates for people.
 //!
 //! Not a clock: nothing here reads one. Invariant: arithmetic saturates, so "no limit" stays so.
 
@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use der::DateTime;
 
-/// A point in time, in ticks (nanoseconds) since 1970-01-01T00:00:00Z (protocol.md 0.1).
+/// A point in time, in ticks (nanoseconds) since 1970-01-01T00:00:00Z (spec/protocol.md 0.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
 pub struct Ticks(pub u64);
 
@@ -67,7 +67,7 @@ impl Ticks {
     }
 }
 
-/// The decimal number of ticks, as it appears in descriptors (protocol.md 1.8).
+/// The decimal number of ticks, as it appears in descriptors (spec/protocol.md 1.8).
 impl fmt::Display for Ticks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         self.0.fmt(f)

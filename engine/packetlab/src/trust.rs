@@ -1,4 +1,4 @@
-//! Which certificate chains are believed (protocol.md 4.5 to 4.7).
+//! Which certificate chains are believed (spec/protocol.md 4.5 to 4.7).
 //!
 //! Not here: decoding one certificate (`certificate`), TLS. Invariant: every certificate of a
 //! [`VerifiedChain`] was valid at the time of the check and signed by the next one, and the last
@@ -20,13 +20,13 @@ use crate::program::ProgramDigest;
 use crate::time::Ticks;
 
 /// Most certificates of a chain, those included that do not belong to it. Real chains have two to four
-/// (reliability.md 5).
+/// (spec/reliability.md 5).
 pub const CERTIFICATES_MAX: usize = 10;
 
 /// Longest message of a TLS handshake that rustls takes; the original takes 102,400 bytes.
 const HANDSHAKE_MESSAGE_LEN_MAX: usize = 0xffff;
 
-/// Who is being judged (protocol.md 4.6).
+/// Who is being judged (spec/protocol.md 4.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TrustMode {
     /// A controller judges an endpoint: `subcmd`, then any number of `delpriv` of the
@@ -113,7 +113,7 @@ impl VerifiedChain {
     }
 
     /// Key id of the key that signed the last certificate: for a controller's chain the endpoint
-    /// operator's, which names the private channel (protocol.md 4.7).
+    /// operator's, which names the private channel (spec/protocol.md 4.7).
     #[must_use]
     pub fn root_key_id(&self) -> Option<KeyId> {
         self.certificates.last().map(|certificate| certificate.authority_key_id)
@@ -126,7 +126,7 @@ impl VerifiedChain {
     }
 
     /// Digests of the programs that must be supplied, leaf to top and in each certificate's order;
-    /// a digest that is demanded twice is here twice (pktxpmgr.md 7.2).
+    /// a digest that is demanded twice is here twice (spec/pktxpmgr.md 7.2).
     pub fn monitor_digests(&self) -> impl Iterator<Item = &ProgramDigest> {
         self.certificates.iter().flat_map(|certificate| &certificate.limits.monitor)
     }
@@ -168,7 +168,7 @@ pub fn decode_chain<'a>(
     ders.enumerate().map(decode).collect()
 }
 
-/// Verifies a chain as protocol.md 4.6 says: `chain` is leaf first, the others in any order,
+/// Verifies a chain as spec/protocol.md 4.6 says: `chain` is leaf first, the others in any order,
 /// unrelated ones allowed; `anchors` are the trusted keys, and without any the last signature is
 /// not checked.
 ///
@@ -231,8 +231,8 @@ struct Link<'a> {
 /// Verifies a chain; `is_signed` tells whether a key signed the certificate at an index.
 ///
 /// Signatures are looked at when the chain has been followed to an anchor, from there down, so that a stranger who
-/// claims to be of that anchor costs one check, and one who does not costs none. The verdict is the one of protocol.md 4.6,
-/// where they are looked at on the way; only which of several faults is named may differ.
+/// claims to be of that anchor costs one check, and one who does not costs none. The verdict is the one of
+/// spec/protocol.md 4.6, where they are looked at on the way; only which of several faults is named may differ.
 fn find_chain<'a, C: Borrow<Certificate>>(
     chain: &'a [C],
     anchors: &'a [Anchor],

@@ -1,4 +1,4 @@
-//! Keeps connections registered at the proxy and hands them to the shards (pktxpmgr.md 6).
+//! Keeps connections registered at the proxy and hands them to the shards (spec/pktxpmgr.md 6).
 //!
 //! Every set-up is a task of its own, which tells the control thread how it ended. No fault of one, nor
 //! the loss of the whole proxy, ends anything but itself: it is tried again, at the pace of the pool.

@@ -265,7 +265,7 @@ fn interpreter(script: &Path) -> Option<String> {
     Some(Escaped(path).to_string())
 }
 
-/// What a mlet finds in its environment (design section 3).
+/// What a mlet finds in its environment (behaviour.md "What a mlet finds").
 fn environment(id: SessionId, facts: &MletFacts) -> Vec<(String, String)> {
     let key = facts.endpoint_key.map_or_else(String::new, |key| key.to_string());
     vec![

@@ -1,4 +1,4 @@
-//! Publishes the experiments, and keeps them published (pktxpmgr.md 4.3 to 4.5).
+//! Publishes the experiments, and keeps them published (spec/pktxpmgr.md 4.3 to 4.5).
 //!
 //! One task holds the conversation with the broker: it publishes, keeps the connection open until the
 //! latest `pub_end`, and ends it with close_notify. If the broker is lost before, it comes back with a

@@ -1,4 +1,4 @@
-//! The one mlet of singleton mode and the sessions handed to it (pktxpmgr.md 7.6).
+//! The one mlet of singleton mode and the sessions handed to it (spec/pktxpmgr.md 7.6).
 //!
 //! For each session one message goes out on the control socket: the peer's address as text, a NUL,
 //! and the session's socket. First come, first served. The mlet sends nothing back: its end of the

@@ -1,4 +1,4 @@
-//! The experiment descriptor, as it is published (protocol.md 1.8).
+//! The experiment descriptor, as it is published (spec/protocol.md 1.8).
 //!
 //! The order is the original's, which pushed each pair to the front of a list. A predefined name in
 //! `OVERRIDE_XDESCRNVP` replaces the pairs of that name, where the original failed.

@@ -1,5 +1,5 @@
 //! What passes between the TLS handshake and the mlet: monitor programs in lock-step, then START
-//! (protocol.md 5.1).
+//! (spec/protocol.md 5.1).
 //!
 //! ```text
 //! Submitting --all answered--> AwaitingPermit --permit--> Starting --RESULT 0--> done
@@ -20,7 +20,7 @@ const HINT: [u8; 8] = *b"\x07monitor";
 
 const _: () = assert!(HINT.len() + ENCODED_LEN_MAX <= PAYLOAD_LEN_MAX, "every program can be sent");
 
-/// The largest payload of a RESULT (protocol.md 1.4).
+/// The largest payload of a RESULT (spec/protocol.md 1.4).
 const RESULT_PAYLOAD_MAX: usize = 6;
 
 /// The most bytes of a program that are sealed at a time.
@@ -264,7 +264,7 @@ fn expect_silence(tls: &mut ServerStream) -> Result<Progress, GreetingError> {
     }
 }
 
-/// The bytes of a CDATA before those of the program: header and hint (protocol.md 6.4).
+/// The bytes of a CDATA before those of the program: header and hint (spec/protocol.md 6.4).
 fn cdata_head(program_len: usize) -> [u8; HEADER_LEN + HINT.len()] {
     let [_, high, middle, low] = ((HINT.len() + program_len) as u32).to_be_bytes();
     let mut head = [0; HEADER_LEN + HINT.len()];

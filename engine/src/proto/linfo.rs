@@ -1,5 +1,5 @@
-//! Takes LINFO messages out of what an endpoint sends to its mlet: they are for the log (protocol.md
-//! 2.1, design section 8).
+//! Takes LINFO messages out of what an endpoint sends to its mlet: they are for the log
+//! (spec/protocol.md 2.1, behaviour.md "Relay").
 //!
 //! Bytes of all other messages stay where they are. A message is known by its first byte, so nothing
 //! is held back. What an endpoint has the log take is paid from a budget: of one LINFO, of its session in a second,

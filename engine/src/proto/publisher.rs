@@ -1,4 +1,4 @@
-//! One publication conversation with a broker (protocol.md 5.4), without its socket.
+//! One publication conversation with a broker (spec/protocol.md 5.4), without its socket.
 //!
 //! ```text
 //!  Handshake --> Asking --RESULT 0 to each request--> Published --close--> Closed
@@ -210,7 +210,7 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
-/// What to do about a refusal (protocol.md 1.11).
+/// What to do about a refusal (spec/protocol.md 1.11).
 fn advice(status: Status) -> &'static str {
     match status {
         Status::ECTLBADMSG | Status::ECTLNOTSUP => {
@@ -374,7 +374,7 @@ impl Publisher {
             self.events.push_back(Event::Published);
             return;
         };
-        // Each message begins a record of its own (protocol.md 1.6).
+        // Each message begins a record of its own (spec/protocol.md 1.6).
         let mut rest = &message[..];
         while !rest.is_empty() {
             let taken = self.tls.write_piece(rest);

@@ -9,7 +9,7 @@
 //!
 //! Each direction runs on its own and asks for input only while nothing of it waits to be sent, so
 //! one block per direction bounds a session's memory whatever either side does. Towards the endpoint
-//! every piece of a message is sealed into records of its own (protocol.md 1.6).
+//! every piece of a message is sealed into records of its own (spec/protocol.md 1.6).
 //!
 //! Not here: sockets, deadlines (the session sets them by [`Phase`]) and the close after the last byte.
 

@@ -33,7 +33,7 @@ pub struct ServedExperiment {
     is_default: bool,
     /// Our side of TLS.
     pub tls: Arc<ServerConfig>,
-    /// Monitor programs to submit, in order (pktxpmgr.md 7.2).
+    /// Monitor programs to submit, in order (spec/pktxpmgr.md 7.2).
     pub programs: Arc<[Program]>,
     chain: Vec<Certificate>,
     verified: Option<VerifiedChain>,
@@ -54,7 +54,7 @@ impl Serving {
         Ok(Self { entries, limits: config.limits.clone(), keys, linfo_budget })
     }
 
-    /// The experiment for a server name, or the default one for none (protocol.md 3.4).
+    /// The experiment for a server name, or the default one for none (spec/protocol.md 3.4).
     pub fn choose(&self, server_name: Option<&str>) -> Option<usize> {
         self.entries.iter().position(|entry| match server_name {
             Some(name) => entry.snikey.as_str() == name,
@@ -88,7 +88,7 @@ impl ServedExperiment {
     }
 
     /// Whether our own chain holds now; it is checked again for every endpoint, because certificates
-    /// expire while we run (protocol.md 5.1).
+    /// expire while we run (spec/protocol.md 5.1).
     ///
     /// # Errors
     /// Why it does not.

@@ -92,7 +92,7 @@ impl SetUpStage {
     }
 }
 
-/// What a mlet is told about its session (design section 3).
+/// What a mlet is told about its session (behaviour.md "What a mlet finds").
 #[derive(Debug, Clone)]
 pub struct MletFacts {
     /// Address of the TCP peer.
@@ -556,7 +556,7 @@ impl Session {
         }
         let name = greeted.server_name();
         let Some(index) = self.serving.choose(name.as_deref()) else {
-            // As the original: the connection closes without an alert (protocol.md 3.4).
+            // As the original: the connection closes without an alert (spec/protocol.md 3.4).
             self.finish(Outcome::NoExperiment(name));
             return;
         };

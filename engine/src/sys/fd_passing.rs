@@ -1,6 +1,6 @@
 //! Bytes and descriptors together over an AF_UNIX socket (SCM_RIGHTS), without ever blocking.
 //!
-//! Used between manager and supervisor and towards the one mlet of singleton mode (pktxpmgr.md 7.6).
+//! Used between manager and supervisor and towards the one mlet of singleton mode (spec/pktxpmgr.md 7.6).
 //! Invariant: every descriptor the kernel installs here is owned and close-on-exec at once, also when
 //! the control data was cut, so that none leaks and no mlet inherits one.
 

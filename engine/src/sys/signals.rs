@@ -73,7 +73,7 @@ impl AsRawFd for StopSignals {
 }
 
 /// Ignores SIGPIPE: writing to a peer that is gone is an error to handle, not a reason to die. Mlets inherit it,
-/// and the mlets of the original count on that (pktxpmgr.md 1.5).
+/// and the mlets of the original count on that (spec/pktxpmgr.md 1.5).
 ///
 /// # Errors
 /// As the kernel says.

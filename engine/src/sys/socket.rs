@@ -19,7 +19,7 @@ const LISTENERS_PER_SHARD_MAX: usize = 64;
 const SOMAXCONN_DEFAULT: usize = 4096;
 
 /// Silence on a connection before the peer is probed, pause between probes, and probes that may stay unanswered:
-/// a dead endpoint is noticed in two minutes though a session may be silent for ever (reliability.md 5).
+/// a dead endpoint is noticed in two minutes though a session may be silent for ever (spec/reliability.md 5).
 const KEEPALIVE_IDLE: Duration = Duration::from_secs(60);
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVE_PROBES: u32 = 6;

@@ -1,4 +1,4 @@
-//! Standard input, which pktxpmgr never reads (pktxpmgr.md 1.4).
+//! Standard input, which pktxpmgr never reads (spec/pktxpmgr.md 1.4).
 
 use std::fs::File;
 use std::io;

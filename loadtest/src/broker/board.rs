@@ -369,7 +369,7 @@ impl Subscription {
         self.seen = self.seen.max(number);
     }
 
-    /// What it has to hear of a publication (protocol.md 5.5), and how many looks at a character it took to
+    /// What it has to hear of a publication (spec/protocol.md 5.5), and how many looks at a character it took to
     /// find that out, to which its time is proportional.
     pub(crate) fn look_at(
         &self,

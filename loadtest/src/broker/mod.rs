@@ -1,5 +1,5 @@
 //! `pktfleet broker`: carries published experiments to the endpoints that subscribe
-//! (protocol.md 5.4, 5.5, broker side).
+//! (spec/protocol.md 5.4, 5.5, broker side).
 //!
 //! ```text
 //! rules    what one client may do        board    who has to hear of what      (pure)
@@ -39,9 +39,9 @@ use crate::hosting::{self, HostError, Listening, LogOptions};
 pub(crate) use limits::Limits;
 pub(crate) use server::Broker;
 
-/// Where publishers come (protocol.md 7).
+/// Where publishers come (spec/protocol.md 7).
 pub(crate) const PUBLISH_PORT: u16 = 20556;
-/// Where subscribers come (protocol.md 7).
+/// Where subscribers come (spec/protocol.md 7).
 pub(crate) const SUBSCRIBE_PORT: u16 = 20557;
 
 /// What `pktfleet broker` can be told.

@@ -1,4 +1,4 @@
-//! Why a broker refuses a request, and the status that says so to the client (protocol.md 1.11).
+//! Why a broker refuses a request, and the status that says so to the client (spec/protocol.md 1.11).
 //!
 //! Not here: when it does (`rules`).
 

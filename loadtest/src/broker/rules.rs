@@ -1,5 +1,5 @@
 //! What one client of a broker may do: certificates, then a publication or a subscription, again and
-//! again (protocol.md 5.4, 5.5).
+//! again (spec/protocol.md 5.4, 5.5).
 //!
 //! Pure: messages and the time in, a verdict out. Not here: who is told of what and how much a key may
 //! publish (`board`), how often it may ask (`keys`), sockets (`server`).
@@ -24,7 +24,7 @@ use super::board::{Publication, Subscription};
 use super::limits::Limits;
 use super::refusal::Refusal;
 
-/// Longest `controller_addr` that endpoints can take (protocol.md 1.8).
+/// Longest `controller_addr` that endpoints can take (spec/protocol.md 1.8).
 const CONTROLLER_ADDR_LEN_MAX: usize = 255;
 /// What a request without an operator says instead of the operator's key.
 const NO_OPERATOR: [u8; 32] = [0; 32];
@@ -81,7 +81,7 @@ impl Role {
         }
     }
 
-    /// The channels that a chain gives a right to (protocol.md 4.7).
+    /// The channels that a chain gives a right to (spec/protocol.md 4.7).
     fn private_channels(self, chain: &VerifiedChain) -> Vec<ChannelId> {
         let signers = chain.certificates.iter().map(|certificate| certificate.authority_key_id);
         let channels = signers.filter_map(|signer| ChannelId::new(&signer.0).ok());
@@ -224,7 +224,7 @@ fn check_size(role: Role, text: &str, limits: &Limits) -> Result<(), Refusal> {
     if len > max { Err(Refusal::TextTooLong { role, len, max }) } else { Ok(()) }
 }
 
-/// What endpoints rely on in a descriptor (protocol.md 1.8); returns its patterns and its `pub_end`.
+/// What endpoints rely on in a descriptor (spec/protocol.md 1.8); returns its patterns and its `pub_end`.
 ///
 /// An original endpoint overflows a buffer on a longer `sni_key` (Q26), so none gets one from here.
 fn check_descriptor(xdescr: &str) -> Result<(Patterns, Ticks), Refusal> {
@@ -272,7 +272,7 @@ fn is_reachable(address: &str) -> bool {
 }
 
 /// What is wrong with a payload that does not decode; the codes for requests say more than
-/// "malformed message" (protocol.md 1.11).
+/// "malformed message" (spec/protocol.md 1.11).
 fn diagnose(role: Role, message_type: MessageType, payload: &[u8]) -> Refusal {
     let malformed = Refusal::Malformed(message_type);
     let expected = match role {

@@ -1,5 +1,5 @@
 //! The connection to the controller: TCP from the endpoint's own address, TLS 1.3 with its own
-//! certificate, and the chain that the controller presents (protocol.md 3, 5.1).
+//! certificate, and the chain that the controller presents (spec/protocol.md 3, 5.1).
 //!
 //! Not here: messages.
 
@@ -17,7 +17,7 @@ use tokio_rustls::client::TlsStream;
 
 use super::{Endpoint, EndpointError, now};
 
-/// One try to connect (protocol.md 5.1).
+/// One try to connect (spec/protocol.md 5.1).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// All tries together; a controller that is just starting refuses connections for a moment.
 const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);

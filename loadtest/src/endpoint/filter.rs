@@ -1,4 +1,4 @@
-//! Capture filters: eBPF programs that say how many bytes of a packet are wanted (protocol.md 1.4, 6.2).
+//! Capture filters: eBPF programs that say how many bytes of a packet are wanted (spec/protocol.md 1.4, 6.2).
 //!
 //! They run on `rbpf`, after translation. PacketLab writes registers and numbers the other way round,
 //! and filters read the packet with the loads of classic BPF, which the kernel offers to socket filters:
@@ -20,7 +20,7 @@ mod verify;
 use packetlab::program::{Program, ProgramLanguage};
 use rbpf::EbpfVmMbuff;
 
-/// Largest packet, and largest encoded filter (protocol.md 7).
+/// Largest packet, and largest encoded filter (spec/protocol.md 7).
 const LEN_MAX: usize = 0x1_0000;
 /// Most instructions after translation: rbpf computes jumps with 16-bit numbers.
 const INSTRUCTIONS_MAX: usize = 0x7FFF;
@@ -202,7 +202,7 @@ struct Instruction {
 }
 
 impl Instruction {
-    /// From PacketLab's encoding (protocol.md 6.2).
+    /// From PacketLab's encoding (spec/protocol.md 6.2).
     fn decode(bytes: [u8; INSTRUCTION_LEN]) -> Self {
         let [opcode, registers, o1, o2, c1, c2, c3, c4] = bytes;
         Self {

@@ -1,4 +1,4 @@
-//! What the controller's chain allows (protocol.md 4.3, `cert_limit`).
+//! What the controller's chain allows (spec/protocol.md 4.3, `cert_limit`).
 //!
 //! The limits of every certificate of the chain hold together, and each certificate counts for itself (`ledger`).
 //! Bytes are the payloads of NSEND and NDATA, and each of those is a packet, TCP's too. An absent limit limits

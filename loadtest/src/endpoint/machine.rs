@@ -8,7 +8,7 @@ use std::sync::OnceLock;
 
 use nix::ifaddrs::getifaddrs;
 
-/// Most addresses, and most DNS servers, of one family (protocol.md 7).
+/// Most addresses, and most DNS servers, of one family (spec/protocol.md 7).
 const ADDRESSES_MAX: usize = 256;
 const DNS_SERVERS_MAX: usize = 16;
 /// Where the DNS servers are named.

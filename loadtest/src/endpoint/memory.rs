@@ -1,4 +1,4 @@
-//! The endpoint's virtual memory, which MREAD and MWRITE see (protocol.md 1.12).
+//! The endpoint's virtual memory, which MREAD and MWRITE see (spec/protocol.md 1.12).
 //!
 //! ```text
 //! 0x1000_0000  address counts, protocols, buffers    0x1000_0100 IPv4 list   0x1000_1000 IPv6 list

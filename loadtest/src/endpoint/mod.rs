@@ -1,5 +1,5 @@
 //! One simulated endpoint: connects to a controller over TLS with its own key from its own address,
-//! goes through the set-up and serves requests with real sockets (protocol.md 5.1, endpoint side).
+//! goes through the set-up and serves requests with real sockets (spec/protocol.md 5.1, endpoint side).
 //!
 //! ```text
 //! hosted       `pktfleet endpoint`: an endpoint with credentials from files
@@ -60,7 +60,7 @@ use machine::Machine;
 use requests::Service;
 use subscribe::{Controller, SubscribeError, Subscriber, Subscription};
 
-/// From the end of the handshake to START (protocol.md 5.1).
+/// From the end of the handshake to START (spec/protocol.md 5.1).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
 /// A session that has to make room for another experiment ends by itself within this time, or is ended.
 const PREEMPTION_TIMEOUT: Duration = Duration::from_secs(10);
@@ -112,7 +112,7 @@ pub(crate) struct Session {
 /// A session that ended by the rules.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The controller closed between two messages; with or without close_notify (protocol.md 3.6).
+    /// The controller closed between two messages; with or without close_notify (spec/protocol.md 3.6).
     Closed,
     /// The controller sent YIELD.
     Yielded {

@@ -1,4 +1,4 @@
-//! The set-up before the mlet: programs, then START (protocol.md 5.1).
+//! The set-up before the mlet: programs, then START (spec/protocol.md 5.1).
 //!
 //! Not here: running the programs. Because monitors are not run, an experiment that demands any is
 //! refused at START, unless that is not wanted.
@@ -15,11 +15,11 @@ use tokio::time::timeout;
 use super::EndpointError;
 use crate::link::Link;
 
-/// The CDATA hints there are (protocol.md 1.4). No certificate can demand filters.
+/// The CDATA hints there are (spec/protocol.md 1.4). No certificate can demand filters.
 const MONITOR: &[u8] = b"monitor";
 const FILTER: &[u8] = b"filter";
 
-/// Most programs that a chain may demand (protocol.md 5.1).
+/// Most programs that a chain may demand (spec/protocol.md 5.1).
 pub(super) const PROGRAMS_MAX: usize = 100;
 
 /// Answers the controller until START has succeeded. It must come within `limit`, and then there must be a `place`

@@ -1,5 +1,5 @@
 //! The subscription to a broker, through which an endpoint hears of experiments
-//! (protocol.md 5.5, endpoint side; 1.8).
+//! (spec/protocol.md 5.5, endpoint side; 1.8).
 //!
 //! Not here: what becomes of an experiment, and when to try again after a failure (`hosted`).
 //!
@@ -32,17 +32,17 @@ use super::connection::connect_any;
 use crate::link::{Link, LinkError};
 use crate::tls_reason;
 
-/// Where subscribers find a broker (protocol.md 7).
+/// Where subscribers find a broker (spec/protocol.md 7).
 const BROKER_PORT: u16 = 20557;
-/// One try to connect (protocol.md 5.5).
+/// One try to connect (spec/protocol.md 5.5).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(15);
 /// From there to the answer to XSUB.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
-/// Longer descriptors are ignored, as by the original (protocol.md 5.5).
+/// Longer descriptors are ignored, as by the original (spec/protocol.md 5.5).
 const XDESCR_LEN_MAX: usize = 4094;
 /// Larger messages have no place here: a channel and a descriptor.
 const PAYLOAD_LEN_MAX: usize = 64 * 1024;
-/// Where controllers are found when the descriptor names no port (protocol.md 1.8).
+/// Where controllers are found when the descriptor names no port (spec/protocol.md 1.8).
 const CONTROLLER_PORT: u16 = 20556;
 
 /// Whoever subscribes, and to what.
@@ -242,7 +242,7 @@ impl Subscriber {
     }
 
     async fn subscribe(&self, stream: TcpStream) -> Result<Subscription, SubscribeError> {
-        // Brokers have no server name (protocol.md 3.2), and for an address none is sent.
+        // Brokers have no server name (spec/protocol.md 3.2), and for an address none is sent.
         let no_name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
         let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(no_name, stream);
         let stream = connecting.await.map_err(SubscribeError::Handshake)?;
@@ -317,7 +317,7 @@ impl fmt::Display for Controller {
 }
 
 impl Experiment {
-    /// What a descriptor says of how to find the controller (protocol.md 1.8).
+    /// What a descriptor says of how to find the controller (spec/protocol.md 1.8).
     fn parse(xdescr: &str) -> Result<Self, String> {
         if xdescr.len() > XDESCR_LEN_MAX {
             return Err(format!("its descriptor is longer than {XDESCR_LEN_MAX} bytes"));
@@ -343,7 +343,7 @@ mod tests {
     use super::*;
     use crate::golden::{certificate, public_key};
 
-    /// The example of protocol.md 5.5.
+    /// The example of spec/protocol.md 5.5.
     #[test]
     fn an_endpoint_with_a_delegated_chain_subscribes_as_the_original() {
         let certificates = ["subcmd_del_ep", "delpriv_eop_del_rep"].map(certificate);

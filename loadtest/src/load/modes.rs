@@ -291,7 +291,7 @@ where
 }
 
 /// Sends messages, many in one write: an endpoint that batches would have to cut records by message,
-/// but the relay accepts anything (protocol.md 1.6).
+/// but the relay accepts anything (spec/protocol.md 1.6).
 async fn send_until(mut stream: Stream, message: Vec<u8>, end: Instant) -> Result<u64, LoadError> {
     let batch = message.repeat((READ_LEN / message.len()).max(1));
     let mut sent = 0;

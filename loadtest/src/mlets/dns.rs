@@ -32,7 +32,7 @@ const CNAME: u16 = 5;
 const INTERNET: u16 = 1;
 const SKTID: u8 = 1;
 const TAG: NonZeroU16 = NonZeroU16::new(1234).unwrap();
-/// The endpoint's DNS servers: their count, and the list of 4 bytes each (protocol.md 1.12).
+/// The endpoint's DNS servers: their count, and the list of 4 bytes each (spec/protocol.md 1.12).
 const SERVER_COUNT: u32 = 0x1002_0000;
 const SERVERS: u32 = 0x1002_0010;
 

@@ -1,5 +1,5 @@
 //! `pktfleet proxy`: the meeting point for controllers and endpoints that cannot reach one another
-//! (protocol.md 5.2, proxy side).
+//! (spec/protocol.md 5.2, proxy side).
 //!
 //! ```text
 //! setup        a controller registers a connection     records, preamble   its parts
@@ -42,9 +42,9 @@ pub(crate) use owner::Signers;
 pub(crate) use preamble::PREAMBLE;
 pub(crate) use server::Proxy;
 
-/// Where controllers register (protocol.md 7).
+/// Where controllers register (spec/protocol.md 7).
 pub(crate) const CONTROLLER_PORT: u16 = 20557;
-/// Where endpoints come (protocol.md 7).
+/// Where endpoints come (spec/protocol.md 7).
 pub(crate) const ENDPOINT_PORT: u16 = 20556;
 
 /// What `pktfleet proxy` can be told.

@@ -31,7 +31,7 @@ pub(crate) enum Signers {
     /// Each certificate was verified with one of the keys that the proxy was given: its authority key id
     /// names that key, and all agents of it are one owner.
     Verified,
-    /// Any certificate is accepted and its signature not checked (protocol.md 4.6): whoever its authority
+    /// Any certificate is accepted and its signature not checked (spec/protocol.md 4.6): whoever its authority
     /// key id names may know nothing of it. Only its own key is proven, by TLS.
     Unknown,
 }

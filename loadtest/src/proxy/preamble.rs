@@ -1,5 +1,5 @@
 //! `PKTLAB`, the six bytes by which proxy and controller tell each other that TLS is over and the
-//! connection is an endpoint's from here on (protocol.md 5.2).
+//! connection is an endpoint's from here on (spec/protocol.md 5.2).
 //!
 //! Pure. Not here: the connection.
 

@@ -1,5 +1,5 @@
 //! TLS taken from a socket one record at a time, so that no byte behind the last record is swallowed:
-//! there the stream turns raw (protocol.md 5.3).
+//! there the stream turns raw (spec/protocol.md 5.3).
 //!
 //! Not here: what the records carry.
 //!

@@ -1,5 +1,5 @@
 //! A controller registers a connection: TLS, XREG, RESULT, the end of TLS, both preambles
-//! (protocol.md 5.2, 5.3, proxy side).
+//! (spec/protocol.md 5.2, 5.3, proxy side).
 //!
 //! Not here: deadlines, and what comes of the connection (`server`).
 //!
@@ -159,7 +159,7 @@ fn result(status: Status) -> Vec<u8> {
     encoded
 }
 
-/// The controller's close_notify comes first (protocol.md 5.2).
+/// The controller's close_notify comes first (spec/protocol.md 5.2).
 async fn skip_to_preamble(stream: &mut TcpStream, max: usize) -> Result<(), SetupError> {
     let mut finder = Finder::default();
     let mut skipped = 0;

@@ -1,4 +1,4 @@
-//! Why a certificate is refused, with the result codes of protocol.md 4.4.
+//! Why a certificate is refused, with the result codes of spec/protocol.md 4.4.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::CertificateType;
 /// How much of a text in a certificate is repeated in an error: whoever presents it chooses how long it is.
 pub(super) const SHOWN_LEN: usize = 64;
 
-/// The rule of protocol.md 4.4 that a certificate breaks.
+/// The rule of spec/protocol.md 4.4 that a certificate breaks.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CertificateError {
     /// A file that does not hold the `CERTIFICATE` section that is wanted.
@@ -63,7 +63,7 @@ pub enum CertificateError {
 }
 
 impl CertificateError {
-    /// The result code of the original's library (protocol.md 4.4).
+    /// The result code of the original's library (spec/protocol.md 4.4).
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {

@@ -2,7 +2,7 @@
 //! none beside them (RFC 5280, RFC 2986).
 //!
 //! Not here: what they say (`x509`, `request`), which x509-parser reads afterwards. Flaws within the part
-//! of a rule of protocol.md 4.4 carry that rule's result code. Beyond the encoding nothing is
+//! of a rule of spec/protocol.md 4.4 carry that rule's result code. Beyond the encoding nothing is
 //! demanded that the original does not: a sequence may be empty, and names may hold anything.
 
 use super::super::strict_der::{

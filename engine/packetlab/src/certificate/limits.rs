@@ -1,4 +1,4 @@
-//! The limits of `cert_limit` (protocol.md 4.3): their values, read and written.
+//! The limits of `cert_limit` (spec/protocol.md 4.3): their values, read and written.
 //!
 //! Only `monitor` matters to a controller; endpoints enforce the rest.
 
@@ -68,7 +68,7 @@ pub struct Destination {
 /// A limit that PacketLab knows: how to read and write the field of the same name.
 struct Known {
     name: &'static str,
-    /// Result code for a value that cannot be read (protocol.md 4.4).
+    /// Result code for a value that cannot be read (spec/protocol.md 4.4).
     code: u8,
     read: fn(&mut CertificateLimits, &str) -> Option<()>,
     write: fn(&CertificateLimits) -> Option<String>,
@@ -88,7 +88,7 @@ macro_rules! known {
     };
 }
 
-/// In the order in which they are written (protocol.md 4.3).
+/// In the order in which they are written (spec/protocol.md 4.3).
 const KNOWN: [Known; 12] = [
     known!(monitor, 17, read_digests, write_digests),
     known!(max_num_priority, 16, read_number, write_number),

@@ -1,7 +1,7 @@
-//! The PacketLab view of an X.509 certificate (protocol.md 4.2 to 4.4).
+//! The PacketLab view of an X.509 certificate (spec/protocol.md 4.2 to 4.4).
 //!
 //! Not here: chains and trust (`trust`), making certificates (`issue`). Invariant: a
-//! [`Certificate`] that exists has passed every rule of protocol.md 4.4 except the signature, and
+//! [`Certificate`] that exists has passed every rule of spec/protocol.md 4.4 except the signature, and
 //! keeps its DER byte for byte.
 
 use std::fmt;
@@ -23,7 +23,7 @@ pub use limits::{BurstRate, CertificateLimits, Destination};
 
 const LABEL: &str = "CERTIFICATE";
 
-/// What a certificate entitles its subject to (protocol.md 4.3).
+/// What a certificate entitles its subject to (spec/protocol.md 4.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum CertificateType {
     /// An endpoint may represent its endpoint operator.
@@ -43,7 +43,7 @@ impl CertificateType {
     pub const ALL: [Self; 5] =
         [Self::Subcmd, Self::Pubcmd, Self::Exppriv, Self::Delpriv, Self::Agent];
 
-    /// The word of `cert_type` (protocol.md 4.3).
+    /// The word of `cert_type` (spec/protocol.md 4.3).
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -72,7 +72,7 @@ impl fmt::Display for CertificateType {
     }
 }
 
-/// What a `delpriv` certificate delegates, its `del_type` (protocol.md 4.3). Neither bit in all
+/// What a `delpriv` certificate delegates, its `del_type` (spec/protocol.md 4.3). Neither bit in all
 /// other types.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Delegation {
@@ -116,7 +116,7 @@ pub struct Certificate {
 }
 
 impl Certificate {
-    /// Decodes one DER certificate and checks all rules of protocol.md 4.4 but the signature.
+    /// Decodes one DER certificate and checks all rules of spec/protocol.md 4.4 but the signature.
     ///
     /// # Errors
     /// The first rule that is broken. Bytes behind the certificate are an error too.
@@ -124,7 +124,7 @@ impl Certificate {
         x509::decode(der)
     }
 
-    /// Decodes the one `CERTIFICATE` section of a PEM file (protocol.md 4.1).
+    /// Decodes the one `CERTIFICATE` section of a PEM file (spec/protocol.md 4.1).
     ///
     /// # Errors
     /// No such section or several, or a certificate that [`Certificate::from_der`] refuses.
@@ -160,7 +160,7 @@ impl Certificate {
         self.der.get(self.tbs.clone()).is_some_and(|tbs| key.verify(tbs, &self.signature))
     }
 
-    /// Whether `now` lies within the validity, both ends included (protocol.md 4.6).
+    /// Whether `now` lies within the validity, both ends included (spec/protocol.md 4.6).
     #[must_use]
     pub fn is_valid_at(&self, now: Ticks) -> bool {
         (self.not_before..=self.not_after).contains(&now)

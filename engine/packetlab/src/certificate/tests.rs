@@ -1,4 +1,4 @@
-//! The golden certificates field by field, each rule of protocol.md 4.4 broken once, and mutated
+//! The golden certificates field by field, each rule of spec/protocol.md 4.4 broken once, and mutated
 //! bytes.
 
 use proptest::prelude::*;
@@ -25,7 +25,7 @@ type Row = (
     &'static str,
 );
 
-/// protocol.md 8.3, and `exppriv_opt` of the golden data.
+/// spec/protocol.md 8.3, and `exppriv_opt` of the golden data.
 const ROWS: [Row; 14] = {
     use CertificateType::{Agent, Delpriv, Exppriv, Pubcmd, Subcmd};
     const NO: (bool, bool) = (false, false);

@@ -1,4 +1,4 @@
-//! From DER to [`Certificate`]: the rules of protocol.md 4.4, in their order, and their parts that
+//! From DER to [`Certificate`]: the rules of spec/protocol.md 4.4, in their order, and their parts that
 //! hold for signing requests too. With `request` the only user of x509-parser, which reads only
 //! what `form` has found to be strict DER.
 
@@ -29,7 +29,7 @@ pub(super) const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
 pub(crate) const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
 pub(crate) const CERT_INFO: &[u8] = &[0x2a, 0x03, 0x01];
 pub(crate) const CERT_LIMIT: &[u8] = &[0x2a, 0x03, 0x03];
-/// Extensions that may be present (protocol.md 4.2); the last four are not looked into.
+/// Extensions that may be present (spec/protocol.md 4.2); the last four are not looked into.
 const ALLOWED: [&[u8]; 10] = [
     AUTHORITY_KEY_ID,
     SUBJECT_KEY_ID,

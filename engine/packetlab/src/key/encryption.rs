@@ -1,4 +1,4 @@
-//! Encrypted private keys: PBES2 with PBKDF2 or scrypt, and AES (protocol.md 4.1).
+//! Encrypted private keys: PBES2 with PBKDF2 or scrypt, and AES (spec/protocol.md 4.1).
 //!
 //! Not here: the keys in them. Invariant: no key derivation starts that would take much more than a second.
 

@@ -1,16 +1,16 @@
-//! Message types and the four bytes before every payload (protocol.md 1.1, 1.2).
+//! Message types and the four bytes before every payload (spec/protocol.md 1.1, 1.2).
 //!
 //! Not here: boundaries in a byte stream (`frame`, `cut`). Any byte is a type; unknown ones only lack a name.
 
 use std::fmt;
 
-/// Bytes of a message header: one of type, three of payload length (protocol.md 1.1).
+/// Bytes of a message header: one of type, three of payload length (spec/protocol.md 1.1).
 pub const HEADER_LEN: usize = 4;
 
-/// Longest payload that the header can announce, in bytes (protocol.md 1.1).
+/// Longest payload that the header can announce, in bytes (spec/protocol.md 1.1).
 pub const PAYLOAD_LEN_MAX: usize = 0xFF_FFFF;
 
-/// Type byte of a message (protocol.md 1.2).
+/// Type byte of a message (spec/protocol.md 1.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct MessageType(pub u8);
 
@@ -22,7 +22,7 @@ macro_rules! message_types {
                 pub const $name: Self = Self($id);
             )*
 
-            /// PacketLab's name, e.g. `CDATA`; `None` for a type that protocol.md 1.2 does not list.
+            /// PacketLab's name, e.g. `CDATA`; `None` for a type that spec/protocol.md 1.2 does not list.
             #[must_use]
             pub fn name(self) -> Option<&'static str> {
                 match self {

@@ -1,4 +1,4 @@
-//! PacketLab messages: typed payloads and their bytes, both ways (protocol.md 1).
+//! PacketLab messages: typed payloads and their bytes, both ways (spec/protocol.md 1).
 //!
 //! Not here: boundaries in a byte stream (`frame`, `cut`), programs and certificates inside payloads,
 //! and who may send what when (`proto`).
@@ -25,10 +25,10 @@ pub use status::Status;
 use super::channel::{ChannelId, ChannelList};
 use super::time::Ticks;
 
-/// The one command of NCTL: shut down the write side of a TCP socket (protocol.md 1.3).
+/// The one command of NCTL: shut down the write side of a TCP socket (spec/protocol.md 1.3).
 pub const NCTL_FIN: u8 = 1;
 
-/// One message (protocol.md 1.4). Bulk fields borrow from the decoded payload.
+/// One message (spec/protocol.md 1.4). Bulk fields borrow from the decoded payload.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Message<'a> {
@@ -229,7 +229,7 @@ pub enum Message<'a> {
 }
 
 impl<'a> Message<'a> {
-    /// Understands one message. Never fails: what is not understood is [`Message::Raw`] (protocol.md 1.1).
+    /// Understands one message. Never fails: what is not understood is [`Message::Raw`] (spec/protocol.md 1.1).
     #[must_use]
     pub fn decode(message_type: MessageType, payload: &'a [u8]) -> Self {
         if message_type.name().is_none() {

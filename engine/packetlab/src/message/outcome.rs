@@ -1,4 +1,4 @@
-//! The payload of RESULT (protocol.md 1.4).
+//! The payload of RESULT (spec/protocol.md 1.4).
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Payload layouts of protocol.md 1.4, decoding and encoding side by side.
+//! Payload layouts of spec/protocol.md 1.4, decoding and encoding side by side.
 //!
 //! Rules of both directions: a payload is used up exactly, except where the original ignores what
 //! follows (RESULT, NCTL).
@@ -257,7 +257,7 @@ fn decode_xnotify<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
     Some(Message::Xnotify { channel, xdescr })
 }
 
-/// Whether an access stays within the endpoint's memory (protocol.md 1.4, MREAD and MWRITE).
+/// Whether an access stays within the endpoint's memory (spec/protocol.md 1.4, MREAD and MWRITE).
 fn in_memory(address: u32, len: usize) -> bool {
     u32::try_from(len).is_ok_and(|len| address.checked_add(len).is_some())
 }

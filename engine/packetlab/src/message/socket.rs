@@ -1,5 +1,5 @@
 //! What messages say about an endpoint's sockets: families, protocols, addresses, packets, events
-//! (protocol.md 1.3, 1.4).
+//! (spec/protocol.md 1.3, 1.4).
 //!
 //! Addresses carry their family, so that a layout and its addresses cannot disagree. Scope and flow of
 //! an IPv6 socket address do not exist on the wire.
@@ -8,7 +8,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::reader::Reader;
 
-/// Address family, by its number on the wire (protocol.md 1.3).
+/// Address family, by its number on the wire (spec/protocol.md 1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Family {
@@ -37,7 +37,7 @@ impl Family {
     }
 }
 
-/// Transport protocol, by its number on the wire (protocol.md 1.3).
+/// Transport protocol, by its number on the wire (spec/protocol.md 1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Protocol {
@@ -85,7 +85,7 @@ impl Socket {
     }
 }
 
-/// What NOPEN opens (protocol.md 1.4).
+/// What NOPEN opens (spec/protocol.md 1.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Open {
     /// Whole IP packets from and to a local address.
@@ -158,7 +158,7 @@ impl Open {
     }
 }
 
-/// Data of NSEND and NDATA with what their layout depends on (protocol.md 1.4). Data may be empty.
+/// Data of NSEND and NDATA with what their layout depends on (spec/protocol.md 1.4). Data may be empty.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Packet<'a> {
     /// A whole IP packet.
@@ -218,7 +218,7 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// What an NSTAT reports (protocol.md 1.3, 1.4).
+/// What an NSTAT reports (spec/protocol.md 1.3, 1.4).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum StateChange {
     /// A TCP connection stands; this form carries the peer's address instead of a code.

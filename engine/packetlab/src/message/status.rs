@@ -1,10 +1,10 @@
-//! Status codes, `errid` on the wire (protocol.md 1.11).
+//! Status codes, `errid` on the wire (spec/protocol.md 1.11).
 //!
 //! Not here: RESULT, which carries them (`Outcome`). Any number is a status; unknown ones only lack a name.
 
 use std::fmt;
 
-/// Status of a request, as a RESULT reports it (protocol.md 1.11).
+/// Status of a request, as a RESULT reports it (spec/protocol.md 1.11).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Status(pub u16);
 

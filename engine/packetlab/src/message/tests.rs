@@ -8,7 +8,7 @@ use std::net::{Ipv6Addr, SocketAddr};
 use super::*;
 use crate::frame::Framer;
 
-/// Time of protocol.md 0.1: 2023-11-14T22:13:20Z.
+/// Time of spec/protocol.md 0.1: 2023-11-14T22:13:20Z.
 const TIME: Ticks = Ticks(0x1797_9cfe_362a_0000);
 
 const EOP_KEY_ID: &str = "2c02ac294bf0f238a33ecd6e77b091b9165cd1ae1f5312abdede8f7063a8f950";
@@ -313,7 +313,7 @@ fn the_captured_greeting_and_registration_are_understood() {
     }
 }
 
-/// Item 116's replacement (design.md 8): what original mlets and endpoints said to each other.
+/// In the place of item 116: what original mlets and endpoints said to each other (spec/protocol.md 8.6).
 #[test]
 fn every_recorded_message_of_the_original_is_understood_and_written_alike() {
     let transcripts = [
@@ -469,7 +469,7 @@ fn the_last_byte_of_memory_is_out_of_reach_and_the_one_before_is_not() {
     both_ways("29000004 ffffffff", &Message::Mwrite { address: 0xffff_ffff, data: b"" });
 }
 
-/// The original serves them (protocol.md 2.1), so a test endpoint does, too.
+/// The original serves them (spec/protocol.md 2.1), so a test endpoint does, too.
 #[test]
 fn a_longer_nctl_is_cut_to_its_command() {
     let frame = bytes_of("2e00000e 05 04 06 0000000000000001 01 ffff");

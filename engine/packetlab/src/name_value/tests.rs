@@ -7,7 +7,7 @@ use super::*;
 
 const ALL: [Dialect; 4] = [Descriptor, Attributes, CertInfo, CertLimit];
 
-/// The text that the original published for the configuration shown with it (protocol.md 1.8).
+/// The text that the original published for the configuration shown with it (spec/protocol.md 1.8).
 const PUBLISHED: &str = "hostid=HOST-1;endpoint_location=BK29;endpoint_location=IO91*;\
      endpoint_country=DEU;endpoint_country=USA;exp_priority=7;pub_end=1795434141288556833;\
      controller_addr=198.51.100.7:5555;sni_key=hello;baz=q*;foo=bar;";

@@ -32,7 +32,7 @@ pub struct Identity<'a> {
 /// How the peer's chain is judged.
 #[derive(Debug, Clone)]
 pub struct PeerRule {
-    /// Which chains are good (protocol.md 4.6).
+    /// Which chains are good (spec/protocol.md 4.6).
     pub mode: TrustMode,
     /// Keys in which a chain must end; empty accepts any end.
     pub anchors: Vec<PublicKey>,

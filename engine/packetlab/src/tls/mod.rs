@@ -1,4 +1,4 @@
-//! TLS 1.3 as PacketLab uses it (protocol.md 3): certificates are PacketLab chains, keys are Ed25519,
+//! TLS 1.3 as PacketLab uses it (spec/protocol.md 3): certificates are PacketLab chains, keys are Ed25519,
 //! and nothing of the web's certificate rules applies.
 //!
 //! The only room that names rustls. [`server_config`] and [`client_config`] serve every role; [`Hello`] and [`ServerStream`]

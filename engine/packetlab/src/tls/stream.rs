@@ -1,8 +1,8 @@
 //! One TLS connection as a machine: bytes in, bytes out.
 //!
 //! Not here: sockets, and when to read or write. Invariant: every [`TlsStream::write_piece`] becomes records of its
-//! own, so records never hold bytes of two pieces (protocol.md 1.6); and no read swallows a byte that the peer did not put
-//! into TLS.
+//! own, so records never hold bytes of two pieces (spec/protocol.md 1.6); and no read swallows a byte that the peer did
+//! not put into TLS.
 
 use std::io::{self, Read, Write};
 use std::ops::DerefMut;
@@ -50,7 +50,7 @@ const RECORD_BODY_LEN_MAX: usize = (1 << 14) + 256;
 /// How many bytes the TLS record at the front of `bytes` has; `None` until its header is whole.
 ///
 /// For a stream that turns from TLS to raw bytes: rustls takes all it is given, so it must be given
-/// no byte behind the last record (protocol.md 5.3).
+/// no byte behind the last record (spec/protocol.md 5.3).
 ///
 /// # Errors
 /// No record is that long.

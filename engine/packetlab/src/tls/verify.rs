@@ -1,4 +1,4 @@
-//! The peer's certificates and its signature of the handshake, judged by PacketLab's rules (protocol.md 3.5).
+//! The peer's certificates and its signature of the handshake, judged by PacketLab's rules (spec/protocol.md 3.5).
 //!
 //! Not here: those rules (`trust`).
 
@@ -99,7 +99,7 @@ impl ChainVerifier {
     }
 }
 
-/// Alert 46, certificate_unknown, as the original sends for every chain failure (protocol.md 3.5).
+/// Alert 46, certificate_unknown, as the original sends for every chain failure (spec/protocol.md 3.5).
 fn refuse(reason: Arc<dyn std::error::Error + Send + Sync>) -> Error {
     Error::InvalidCertificate(CertificateError::Other(OtherError(reason)))
 }

@@ -1,4 +1,4 @@
-//! Why a chain is not believed, with the result codes of the original's library (protocol.md 4.6).
+//! Why a chain is not believed, with the result codes of the original's library (spec/protocol.md 4.6).
 
 use std::fmt;
 
@@ -100,7 +100,7 @@ impl ChainError {
         }
     }
 
-    /// The result code of the original's library (protocol.md 4.6).
+    /// The result code of the original's library (spec/protocol.md 4.6).
     #[must_use]
     pub fn code(&self) -> u8 {
         match self {

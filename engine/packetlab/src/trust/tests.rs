@@ -1,4 +1,4 @@
-//! The chains of protocol.md 8, and chains issued here for every rule of 4.6.
+//! The chains of spec/protocol.md 8, and chains issued here for every rule of 4.6.
 
 use super::TrustMode::{
     Agent, ControllerAuthenticatesEndpoint as Mode0, EndpointAuthenticatesController as Mode1,

@@ -1,4 +1,4 @@
-//! The backlog of connections registered at a proxy (protocol.md 5.2, 5.3): how one of them is set up,
+//! The backlog of connections registered at a proxy (spec/protocol.md 5.2, 5.3): how one of them is set up,
 //! and how many there are to be.
 //!
 //! Not here: sockets, and the endpoint's session on a connection once it is set up (`session`).

@@ -23,14 +23,14 @@ use packetlab::tls::{
     remedy,
 };
 
-/// What either side sends when its stream has become raw (protocol.md 5.2).
+/// What either side sends when its stream has become raw (spec/protocol.md 5.2).
 const PREAMBLE: &[u8; 6] = b"PKTLAB";
 
 /// Bytes skipped in search of the preamble. Before it come a close_notify and perhaps tickets, some
 /// hundred bytes; this is far more.
 const SKIPPED_MAX: usize = 64 * 1024;
 
-/// The largest payload of a RESULT (protocol.md 1.4).
+/// The largest payload of a RESULT (spec/protocol.md 1.4).
 const RESULT_PAYLOAD_MAX: usize = 6;
 
 /// Where a set-up stands. Each step has a deadline of its own.

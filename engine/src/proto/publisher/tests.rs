@@ -1,4 +1,4 @@
-//! Publications at a broker in memory, with the bytes of protocol.md 5.4 and 8.5.
+//! Publications at a broker in memory, with the bytes of spec/protocol.md 5.4 and 8.5.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use packetlab::trust::{TrustMode, verify_chain};
 
 const SUCCESS: [u8; 4] = [0x40, 0, 0, 0];
 
-/// The Pub* options of protocol.md 1.8.
+/// The Pub* options of spec/protocol.md 1.8.
 pub(crate) fn publication() -> Publication {
     Publication {
         broker: Vec::new(),

@@ -1,4 +1,4 @@
-//! Who the sessions of the tests are between: the golden controller and endpoint (protocol.md 8).
+//! Who the sessions of the tests are between: the golden controller and endpoint (spec/protocol.md 8).
 
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;

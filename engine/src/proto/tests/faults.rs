@@ -1,4 +1,4 @@
-//! The fault matrix of reliability.md 7 (promise P5): every fault at every step ends that session in
+//! The fault matrix of spec/reliability.md 7 (promise P5): every fault at every step ends that session in
 //! time with the outcome of the table, or not at all.
 //!
 //! Not here: EMFILE and its kind (F10), which sessions never see.

@@ -51,7 +51,7 @@ fn message_ranges(stream: &[u8]) -> Vec<Range<usize>> {
     ranges
 }
 
-/// Asserts protocol.md 1.6 for the plaintext lengths of consecutive TLS records that carried `stream`.
+/// Asserts spec/protocol.md 1.6 for the plaintext lengths of consecutive TLS records that carried `stream`.
 fn assert_records_hold_one_message_each(record_lens: &[usize], stream: &[u8]) {
     assert_eq!(record_lens.iter().sum::<usize>(), stream.len(), "the records carry the stream");
     let mut messages = message_ranges(stream).into_iter().peekable();

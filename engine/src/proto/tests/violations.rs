@@ -1,4 +1,4 @@
-//! Violations of TLS inside a session: each gets its fatal alert, and its reason is told (reliability.md 9).
+//! Violations of TLS inside a session: each gets its fatal alert, and its reason is told (spec/reliability.md 9).
 
 use rustls::{AlertDescription, ContentType};
 

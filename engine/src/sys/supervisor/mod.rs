@@ -5,8 +5,8 @@
 //!           <--- SPAWNED, SPAWN FAILED, EXITED ----              <---SIGCHLD-----
 //! ```
 //!
-//! It exists because forking a process with threads, rings and keys is slow and unsafe (reliability.md 4). It is forked
-//! first of all, so mlets get the limits, affinity and signal state pktxpmgr was started with, and nothing that
+//! It exists because forking a process with threads, rings and keys is slow and unsafe (spec/reliability.md 4). It is
+//! forked first of all, so mlets get the limits, affinity and signal state pktxpmgr was started with, and nothing that
 //! pktxpmgr opened since. When its end of the pair tells that the manager is gone, for whatever reason, it ends every
 //! mlet and their orphans, then itself; after a normal end there are none and it ends at once.
 //!

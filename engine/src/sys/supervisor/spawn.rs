@@ -1,4 +1,4 @@
-//! Starting one mlet, with exactly what its contract says (pktxpmgr.md 7.4, changed by design.md 3).
+//! Starting one mlet, with exactly what its contract says (spec/pktxpmgr.md 7.4, changed by behaviour.md "Mlets").
 
 use std::ffi::{CString, NulError, OsStr};
 use std::os::fd::{AsRawFd, OwnedFd};

@@ -13,7 +13,7 @@ fn bytes(hex: &str) -> Vec<u8> {
     digits.chunks(2).map(byte).collect()
 }
 
-/// The filter written as text, as monitors are (protocol.md 6.1).
+/// The filter written as text, as monitors are (spec/protocol.md 6.1).
 fn filter(text: &str) -> Result<Filter, BadFilter> {
     Filter::decode(Program::from_ebpf_text(text.as_bytes()).unwrap().encoded())
 }
@@ -109,7 +109,7 @@ fn what_is_no_program_is_refused() {
     assert_eq!(filter(&long).err(), Some(BadFilter));
 }
 
-/// As the kernel does with the original's (monitors.md 12).
+/// As the kernel does with the original's (spec/protocol.md 1.4, NCAP).
 #[test]
 fn what_breaks_the_rules_of_the_kernel_is_refused_and_what_keeps_them_is_not() {
     let (context, exit, zero) = ("0xbf 6 1 0 0", "0x95 0 0 0 0", "0xb7 0 0 0 0");

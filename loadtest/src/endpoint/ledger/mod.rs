@@ -1,5 +1,5 @@
 //! What controllers have used up of what their certificates allow, over all sessions of an endpoint
-//! (protocol.md 4.3, `cert_limit`).
+//! (spec/protocol.md 4.3, `cert_limit`).
 //!
 //! Each certificate of a chain counts for itself, by the key that signed it and its serial number: whatever a
 //! chain does is entered for all of its certificates, and a certificate that is part of many chains has one

@@ -1,4 +1,4 @@
-//! A socket at its local address, or the status that says why there is none (protocol.md 1.11).
+//! A socket at its local address, or the status that says why there is none (spec/protocol.md 1.11).
 //!
 //! Not here: which address the mlet means, and what happens on the socket.
 

@@ -1,5 +1,5 @@
 //! The sockets a mlet opens at the endpoint: one task each, which waits for send times, moves the
-//! bytes and reports what happens (protocol.md 1.3, 1.4).
+//! bytes and reports what happens (spec/protocol.md 1.3, 1.4).
 //!
 //! ```text
 //! table      states, buffers, what waits to be told          (pure)

@@ -1,5 +1,5 @@
 //! The open sockets of one session: their states, their receive buffers and what waits to be told
-//! about them (protocol.md 1.3, 1.4, 1.12). No socket, no clock: time is an argument.
+//! about them (spec/protocol.md 1.3, 1.4, 1.12). No socket, no clock: time is an argument.
 //!
 //! ```text
 //! entry    one socket
@@ -37,7 +37,7 @@ pub(crate) const BUFFERS_LEN_MAX: u32 = 64 << 20;
 /// Bytes of its receive buffer that a socket need not share: half of all for 256 sockets, and each more than the
 /// largest packet. The other half is for whoever comes first.
 const BUFFER_SHARE: u32 = BUFFERS_LEN_MAX / 2 / 256;
-/// Notifications other than data that may wait before requests have to (protocol.md 1.2).
+/// Notifications other than data that may wait before requests have to (spec/protocol.md 1.2).
 const BACKLOG_MAX: usize = 100;
 /// What one waiting order costs beside its data: its place in the schedule, half of which may be empty, and what the
 /// allocator adds.

@@ -27,7 +27,7 @@ use super::schedule::{Action, Alarm, Schedule};
 use super::table::State;
 use super::{Instruction, Reporter};
 
-/// Largest data of one NDATA (protocol.md 7). Whoever judges pieces, as monitors do, gets as few as with the
+/// Largest data of one NDATA (spec/protocol.md 7). Whoever judges pieces, as monitors do, gets as few as with the
 /// original.
 const DATA_LEN_MAX: usize = 0x1_0000;
 /// Input of a closed connection that is discarded without asking what the peer has acknowledged.

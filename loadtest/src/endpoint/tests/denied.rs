@@ -1,4 +1,4 @@
-//! What the limits of a chain deny (protocol.md 4.3).
+//! What the limits of a chain deny (spec/protocol.md 4.3).
 
 use tokio::net::UdpSocket;
 

@@ -1,4 +1,4 @@
-//! The session of a mlet with its endpoint: blocking, one request open at a time (protocol.md 2).
+//! The session of a mlet with its endpoint: blocking, one request open at a time (spec/protocol.md 2).
 //!
 //! Not here: how answers are told from one another (`conversation`); how a mlet is started, and where its
 //! session is.
@@ -20,7 +20,7 @@ use packetlab::time::Ticks;
 use crate::client_error::{ClientError, ConnectionEnd};
 use crate::conversation::{Conversation, Notification};
 
-/// Where the endpoint's clock is in its memory (protocol.md 1.12).
+/// Where the endpoint's clock is in its memory (spec/protocol.md 1.12).
 const CLOCK: u32 = 0x1001_0000;
 /// Where its sockets are, how long each is, and where in it its state is.
 const SOCKETS: u32 = 0x2000_0000;
@@ -196,7 +196,7 @@ impl Client {
         self.request(&Message::Nclose { sktid })
     }
 
-    /// Reads the endpoint's memory (MREAD, protocol.md 1.12).
+    /// Reads the endpoint's memory (MREAD, spec/protocol.md 1.12).
     ///
     /// # Errors
     /// As for [`Self::request`].
@@ -222,7 +222,7 @@ impl Client {
         }
     }
 
-    /// Writes to the endpoint's memory (MWRITE, protocol.md 1.12).
+    /// Writes to the endpoint's memory (MWRITE, spec/protocol.md 1.12).
     ///
     /// # Errors
     /// As for [`Self::request`].

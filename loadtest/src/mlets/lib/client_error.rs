@@ -147,7 +147,7 @@ pub enum ConnectionEnd {
 }
 
 impl ConnectionEnd {
-    /// What the code of an NSTAT says (protocol.md 1.3).
+    /// What the code of an NSTAT says (spec/protocol.md 1.3).
     pub(crate) fn from_code(code: u8) -> Self {
         match code {
             StateChange::RESET => Self::RefusedOrReset,
@@ -157,7 +157,7 @@ impl ConnectionEnd {
         }
     }
 
-    /// What the state of a socket in the endpoint's memory says (protocol.md 1.12); `None` for a socket that
+    /// What the state of a socket in the endpoint's memory says (spec/protocol.md 1.12); `None` for a socket that
     /// has not failed.
     pub(crate) fn from_state(state: i8) -> Option<Self> {
         match state {

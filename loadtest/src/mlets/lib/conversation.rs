@@ -1,7 +1,7 @@
 //! Requests, answers and notifications on a session's stream.
 //!
 //! An answer does not say whose it is: answers come in the order of the requests, with notifications in
-//! between (protocol.md 1.2). A request whose answer does not come in time is given up, and its answer comes
+//! between (spec/protocol.md 1.2). A request whose answer does not come in time is given up, and its answer comes
 //! later all the same.
 //!
 //! Not here: what requests mean (`client`).

@@ -2,7 +2,7 @@
 //!
 //! A mlet is a program that `pktxpmgr` starts for every endpoint that connects. It finds a session with
 //! that endpoint on fd 0 and the endpoint's address in `EPADDR`; what it asks for over the session, the
-//! endpoint does: open sockets, send at a given time, capture, read memory (protocol.md 1.4). Three lines
+//! endpoint does: open sockets, send at a given time, capture, read memory (spec/protocol.md 1.4). Three lines
 //! that matter make one:
 //!
 //! ```no_run
@@ -210,7 +210,7 @@ pub fn random() -> u64 {
 }
 
 /// A filter for [`Client::capture`]: a program, as text of one `opcode destination source offset constant` a line
-/// (protocol.md 6.1), that returns how many bytes of a packet are wanted. It finds its context in r6, without
+/// (spec/protocol.md 6.1), that returns how many bytes of a packet are wanted. It finds its context in r6, without
 /// which no kernel takes the loads of packet bytes.
 ///
 /// # Errors

@@ -1,5 +1,5 @@
 //! The sessions of a mlet in singleton mode: they come over a socket on fd 0, each with the address of its
-//! endpoint (protocol.md 2.2, pktxpmgr.md 7.6).
+//! endpoint (spec/protocol.md 2.2, spec/pktxpmgr.md 7.6).
 //!
 //! Not here: what is done with them. Invariant: nothing is ever written to that socket, which the manager
 //! would take for a fault.

@@ -1,4 +1,4 @@
-//! Each rule of protocol.md 4.4 broken once, on certificates put together from parts.
+//! Each rule of spec/protocol.md 4.4 broken once, on certificates put together from parts.
 
 use crate::certificate::Certificate;
 use crate::golden;

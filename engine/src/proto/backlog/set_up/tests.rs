@@ -1,4 +1,4 @@
-//! Set-ups against a proxy in memory, with the bytes of protocol.md 5.2 and 8.5.
+//! Set-ups against a proxy in memory, with the bytes of spec/protocol.md 5.2 and 8.5.
 
 use super::*;
 use crate::proto::tests::credentials::NOW;
@@ -74,7 +74,7 @@ fn a_set_up_is_xreg_then_result_then_close_notify_then_both_preambles() {
     rig.set_up.handle_bytes(&result, NOW).unwrap();
     assert_eq!(rig.set_up.step(), Some(Step::Preamble));
     let close_notify = rig.set_up.take_output();
-    assert_eq!(close_notify[..5], [0x17, 3, 3, 0, 0x13], "protocol.md 8.5");
+    assert_eq!(close_notify[..5], [0x17, 3, 3, 0, 0x13], "spec/protocol.md 8.5");
     assert_eq!(close_notify.len(), 24);
     rig.proxy.receive(&close_notify).unwrap();
     assert!(rig.proxy.closed);
@@ -214,7 +214,7 @@ fn a_proxy_of_unknown_origin_gets_an_alert_and_the_set_up_fails() {
     assert!(matches!(error, SetUpError::Tls(Error::InvalidCertificate(_))), "{error}");
     let told = rig.send_to_proxy().unwrap_err();
     let expected = Error::AlertReceived(rustls::AlertDescription::CertificateUnknown);
-    assert_eq!(told, expected, "alert 46, protocol.md 3.5");
+    assert_eq!(told, expected, "alert 46, spec/protocol.md 3.5");
 }
 
 #[test]

@@ -15,7 +15,7 @@ use super::{BUFFERS_LEN_MAX, data, hold_back};
 /// small they are, and of the others, which then are held back by mask, the oldest are forgotten.
 pub(super) const UNITS_MAX: usize = 0x1000;
 
-/// State of a socket, by its number in memory (1.12).
+/// State of a socket, by its number in memory (spec/protocol.md 1.12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(i8)]
 pub(crate) enum State {
