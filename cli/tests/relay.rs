@@ -247,10 +247,12 @@ enum Ending {
     Fin,
     CloseNotifyAndReset,
     Reset,
+    /// TCP stays open, so that nothing but TLS tells.
+    CloseNotify,
 }
 
 impl Ending {
-    const ALL: [Self; 4] =
+    const OF_TCP: [Self; 4] =
         [Self::CloseNotifyAndFin, Self::Fin, Self::CloseNotifyAndReset, Self::Reset];
 
     /// Ends this endpoint so; returns it if the manager may still send it something.
@@ -265,6 +267,7 @@ impl Ending {
                 endpoint.reset();
                 return None;
             }
+            Self::CloseNotify => endpoint.send_close_notify(),
         }
         Some(endpoint)
     }
@@ -310,7 +313,9 @@ fn assert_read(log: &str, last: usize, sent: &Sent) {
     let read: usize = line.split(' ').next().unwrap().parse().unwrap();
     println!("{ending:?}: {count} sent, {acknowledged} acknowledged before the end, {read} read");
     match ending {
-        Ending::CloseNotifyAndFin | Ending::Fin => assert_eq!(read, count, "{ending:?}"),
+        Ending::CloseNotifyAndFin | Ending::Fin | Ending::CloseNotify => {
+            assert_eq!(read, count, "{ending:?}");
+        }
         Ending::CloseNotifyAndReset | Ending::Reset => {
             assert!(read >= acknowledged, "{ending:?}: {read} of {acknowledged} are read");
         }
@@ -338,7 +343,7 @@ fn a_mlet_reads_what_arrived_before_any_end_of_its_endpoint_then_eof() {
     let mut open = Vec::new();
     let sent: Vec<Sent> = endpoints
         .into_iter()
-        .zip(Ending::ALL)
+        .zip(Ending::OF_TCP)
         .map(|(mut endpoint, ending)| {
             let sent = send_more_than_is_taken(&mut endpoint, ending);
             open.extend(ending.end(endpoint));
@@ -358,24 +363,37 @@ fn a_mlet_reads_what_arrived_before_any_end_of_its_endpoint_then_eof() {
 /// its endpoint.
 #[test]
 fn a_mlet_whose_output_nobody_reads_reads_everything_and_eof_all_the_same() {
+    reads_everything_behind_output(200, 60_000);
+}
+
+/// Of short messages all that is received at once leaves in one send, and the next receive is linked to it, which must
+/// not wait until the endpoint takes that.
+#[test]
+fn a_mlet_whose_short_messages_nobody_reads_reads_everything_and_eof_all_the_same() {
+    reads_everything_behind_output(12_000, 1_000);
+}
+
+/// The mlets write so many messages of so many bytes before they read.
+#[track_caller]
+fn reads_everything_behind_output(output: usize, len: usize) {
     const FEW: usize = 60;
-    const OUTPUT: usize = 200;
     let home = Home::new();
-    let words = ["both", &OUTPUT.to_string(), "60000", &LEN.to_string()];
-    let manager = home.start(&["-v", "-n", "6"], &words);
+    let words = ["both", &output.to_string(), &len.to_string(), &LEN.to_string()];
+    let manager = home.start(&["-v", "-n", "7"], &words);
     let dial = home.dial(&manager);
-    let endpoints = [1, 2, 3, 4, 5, 6].map(|last| dial.clone().from(last).session());
+    let endpoints = [1, 2, 3, 4, 5, 6, 7].map(|last| dial.clone().from(last).session());
     manager.says_times("mlet runs as process", endpoints.len());
     for mlet in children_of(manager.supervisor()) {
         await_standstill(&manager, mlet);
     }
+    let few = [&Ending::OF_TCP[..], &[Ending::CloseNotify]].concat();
     let mut open = Vec::new();
     let sent: Vec<Sent> = endpoints
         .into_iter()
-        .zip(Ending::ALL.into_iter().chain([Ending::CloseNotifyAndReset, Ending::Reset]))
+        .zip(few.iter().copied().chain([Ending::CloseNotifyAndReset, Ending::Reset]))
         .enumerate()
         .map(|(index, (mut endpoint, ending))| {
-            let sent = if index < Ending::ALL.len() {
+            let sent = if index < few.len() {
                 send_numbered(&mut endpoint, 0, FEW);
                 wait_until("all has arrived", || endpoint.untaken_len() == 0);
                 Sent { ending, count: FEW, acknowledged: FEW }
@@ -389,7 +407,7 @@ fn a_mlet_whose_output_nobody_reads_reads_everything_and_eof_all_the_same() {
     manager.says_times(" messages in order", sent.len());
     for mut endpoint in open {
         let (came, _) = endpoint.read_to_end();
-        assert!(came < OUTPUT, "the output had been taken before the end, which proves nothing");
+        assert!(came < output, "the output had been taken before the end, which proves nothing");
     }
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0));

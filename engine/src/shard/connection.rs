@@ -54,7 +54,9 @@ pub(super) struct UnderWay {
     pub(super) endpoint_send: bool,
     pub(super) mlet_receive: bool,
     pub(super) mlet_send: bool,
-    /// Cancellations of the above; both sockets' at most.
+    /// The receive from the mlet is linked to the send to the endpoint, and begins when that has ended.
+    pub(super) mlet_receive_linked: bool,
+    /// Cancellations of the above.
     pub(super) cancels: u8,
 }
 

@@ -234,8 +234,12 @@ impl Shard {
                     }
                 }
                 (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
-                    self.end_send(slot).endpoint_send = false;
-                    let sent = sent.map_err(|error| error.kind());
+                    let under_way = self.end_send(slot);
+                    (under_way.endpoint_send, under_way.mlet_receive_linked) = (false, false);
+                    let sent = match sent {
+                        Err(error) if is_interrupted(&error) => Ok(0),
+                        sent => sent.map_err(|error| error.kind()),
+                    };
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_endpoint(block, sent, cx);
                     });
@@ -490,7 +494,7 @@ fn is_no_buffers(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::libc::ENOBUFS)
 }
 
-/// Interrupted, or cancelled with the send it was linked to: it may be started again.
+/// Interrupted, or cancelled as a link of two was: it may be started again.
 fn is_interrupted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::EINTR | nix::libc::ECANCELED))
 }

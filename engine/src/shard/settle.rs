@@ -74,6 +74,7 @@ impl Shard {
             match mlet {
                 Some(mlet) if !under_way.mlet_receive && session.wants_mlet_input_next() => {
                     under_way.mlet_receive = true;
+                    under_way.mlet_receive_linked = true;
                     let receive = (mlet, RELAY_GROUP, Token::MletReceive(slot));
                     self.ring.send_then_receive(send, receive);
                 }
@@ -100,9 +101,16 @@ impl Shard {
             self.ring.receive(endpoint, group, Token::EndpointReceive(slot));
         }
         let Some(mlet) = mlet else { return };
-        if !under_way.mlet_receive && session.wants_mlet_input() {
-            under_way.mlet_receive = true;
-            self.ring.receive(mlet.as_fd(), RELAY_GROUP, Token::MletReceive(slot));
+        if session.wants_mlet_input() {
+            if !under_way.mlet_receive {
+                under_way.mlet_receive = true;
+                self.ring.receive(mlet, RELAY_GROUP, Token::MletReceive(slot));
+            } else if std::mem::take(&mut under_way.mlet_receive_linked) {
+                // The endpoint has closed and may never take what is being sent, and what the mlet still writes is only
+                // to be dropped. Cancelled together, both begin again apart.
+                under_way.cancels += 1;
+                self.ring.cancel(endpoint, Token::Cancel(slot));
+            }
         }
     }
 
