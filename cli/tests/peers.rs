@@ -179,7 +179,7 @@ fn bad_handshakes(home: &Home, good: &Dial) -> Vec<Case> {
         (
             "another key than the certificate's",
             vec![BAD_SIGNATURE],
-            "BadSignature",
+            "signature over the handshake is wrong",
             refused(with_wrong_key(good, leaf(CertificateType::Subcmd, Ticks::MAX))),
         ),
         ("nothing", vec![End::Fin], "the endpoint closed before START", raw(b"")),

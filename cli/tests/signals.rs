@@ -173,7 +173,7 @@ fn the_third_signal_kills_at_once() {
     let home = Home::new();
     let manager = home.start(&["--eof-grace", "10s", "--term-grace", "10s"], &["stubborn"]);
     home.dial(&manager).session().receive().unwrap();
-    for said in ["no new endpoints", "second signal", "killing every mlet"] {
+    for said in ["no new endpoints", "second signal, ", "killing every mlet"] {
         assert!(manager.is_running());
         manager.signal(SIGTERM);
         manager.says(said);
@@ -470,7 +470,7 @@ fn a_stopped_supervisor_does_not_hold_up_the_end_for_good_and_no_mlet_is_left() 
     let manager = home.start(&graces, &["stubborn"]);
     home.dial(&manager).session().receive().unwrap();
     kill(Pid::from_raw(manager.supervisor()), Signal::SIGSTOP).unwrap();
-    for said in ["no new endpoints", "second signal", "killing every mlet"] {
+    for said in ["no new endpoints", "second signal, ", "killing every mlet"] {
         assert!(manager.is_running());
         manager.signal(SIGINT);
         manager.says(said);

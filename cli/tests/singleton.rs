@@ -288,7 +288,7 @@ fn a_singleton_that_heeds_nothing_is_killed_after_both_graces() {
     let manager =
         home.start(&["-s", "--eof-grace", "300ms", "--term-grace", "300ms"], &["single", "deaf"]);
     manager.says("zoo: deaf");
-    for said in ["no new endpoints", "second signal"] {
+    for said in ["no new endpoints", "second signal, "] {
         manager.signal(Signal::SIGINT);
         manager.says(said);
     }
