@@ -102,7 +102,7 @@ struct LimitArgs {
     /// From accept to the end of the TLS handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     handshake_timeout: Duration,
-    /// From there to the endpoint's answer to START
+    /// From there to START, and again to its answer
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_limit)]
     setup_timeout: Duration,
     /// Without progress while the last bytes are delivered
