@@ -277,10 +277,11 @@ impl Dialect {
     }
 
     fn check_value(self, value: &[u8], offset: usize) -> Result<(), NameValueError> {
-        let wildcards = self == Self::Descriptor;
-        check_characters(value, 0, offset, |c| {
-            is_value_character(c) || wildcards && matches!(c, b'*' | b'?')
-        })
+        // Tables, because a stranger's chain may hold 60 KiB of values.
+        const PLAIN: [bool; 256] = table(false);
+        const WITH_WILDCARDS: [bool; 256] = table(true);
+        let allowed = if self == Self::Descriptor { &WITH_WILDCARDS } else { &PLAIN };
+        check_characters(value, 0, offset, |c| allowed[usize::from(c)])
     }
 }
 
@@ -290,18 +291,32 @@ fn check_characters(
     offset: usize,
     allowed: impl Fn(u8) -> bool,
 ) -> Result<(), NameValueError> {
-    let mut characters = text.iter().copied().enumerate().skip(skip);
-    match characters.find(|(_, c)| !allowed(*c)) {
+    match text.iter().skip(skip).position(|c| !allowed(*c)) {
         None => Ok(()),
-        Some((at, byte)) => Err(NameValueError::BadCharacter { byte, offset: offset + at }),
+        Some(at) => {
+            let at = skip + at;
+            Err(NameValueError::BadCharacter { byte: text[at], offset: offset + at })
+        }
     }
 }
 
-fn is_name_character(c: u8) -> bool {
+/// Which characters a value may hold.
+const fn table(wildcards: bool) -> [bool; 256] {
+    let mut table = [false; 256];
+    let mut c = 0;
+    while c < table.len() {
+        let byte = c as u8;
+        table[c] = is_value_character(byte) || wildcards && matches!(byte, b'*' | b'?');
+        c += 1;
+    }
+    table
+}
+
+const fn is_name_character(c: u8) -> bool {
     c.is_ascii_alphanumeric() || matches!(c, b'_' | b'-')
 }
 
-fn is_value_character(c: u8) -> bool {
+const fn is_value_character(c: u8) -> bool {
     is_name_character(c)
         || matches!(c, b'.' | b':' | b'[' | b']' | b',' | b'/' | b'(' | b')' | b' ' | b'\t')
 }

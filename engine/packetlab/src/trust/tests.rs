@@ -473,11 +473,17 @@ fn circles_and_crowds_of_one_subject_cost_at_most_one_signature_a_certificate() 
     assert_eq!(signatures_checked(&circle, &cast.anchors()), (0, false));
 }
 
-/// Promise P20: 2 ms of processor time, in a build that is optimised, for the worst that fits into a handshake.
+/// Promise P20, 2 ms of processor time for the worst that fits into a handshake, told in signature checks, which
+/// cost 50 us where 2 ms was promised: as a ratio within one run it holds on any machine, busy or not.
 #[test]
 fn judging_the_costliest_chains_takes_no_more_than_two_milliseconds() {
-    let allowed = Duration::from_millis(if cfg!(debug_assertions) { 40 } else { 2 });
+    const PROMISED_CHECKS: u32 = 40;
+    // Here all but the signatures is slow.
+    const UNOPTIMISED_CHECKS: u32 = 700;
+    let allowed_checks = if cfg!(debug_assertions) { UNOPTIMISED_CHECKS } else { PROMISED_CHECKS };
     let cast = Cast::new();
+    let short = signed(&fields(CertificateType::Subcmd), &cast.leaf, &cast.root);
+    let root = cast.root.public_key();
     let limits = |text: &str| CertificateLimits::parse(text.as_bytes()).unwrap();
     let destinations = format!("valid_dest={};", ["::/0"; 1_200].join(","));
     let digests = format!("monitor={};", "ab".repeat(32 * 95));
@@ -487,19 +493,31 @@ fn judging_the_costliest_chains_takes_no_more_than_two_milliseconds() {
         let chain = cast.chain(&types, |_, fields| fields.limits = limits(text));
         let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
         for anchors in [&cast.anchors()[..], &[PrivateKey::generate().unwrap().public_key()], &[]] {
-            // The least of several, because other tests share the processor's caches.
-            let cost = (0..20).map(|_| {
-                let before = processor_time();
-                let _ = Judge::new(Mode0, anchors).judge(ders.iter().copied(), NOW);
-                processor_time() - before
+            // The least of several, by turns, because the machine is not always equally fast.
+            let costs = (0..60).map(|_| {
+                let check = processor_time_of(|| assert!(short.verify_signature(&root)));
+                let judge = Judge::new(Mode0, anchors);
+                (check, processor_time_of(|| drop(judge.judge(ders.iter().copied(), NOW))))
             });
-            let cost = cost.min().unwrap();
-            assert!(cost <= allowed, "{cost:?} for 10 certificates with {} bytes each", text.len());
+            let (checks, costs): (Vec<_>, Vec<_>) = costs.unzip();
+            let (check, cost) =
+                (checks.into_iter().min().unwrap(), costs.into_iter().min().unwrap());
+            assert!(
+                cost <= check * allowed_checks,
+                "{cost:?} for 10 certificates with {} bytes each, {check:?} for a signature",
+                text.len()
+            );
         }
     }
 }
 
 /// Of this thread.
+fn processor_time_of(work: impl FnOnce()) -> Duration {
+    let before = processor_time();
+    work();
+    processor_time() - before
+}
+
 fn processor_time() -> Duration {
     let clock = nix::time::ClockId::CLOCK_THREAD_CPUTIME_ID;
     nix::time::clock_gettime(clock).unwrap().into()
