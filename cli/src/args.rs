@@ -9,8 +9,8 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser};
-use engine::config::Limits;
+use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use engine::config::{Io, Limits};
 
 use crate::cores::Cores;
 use cli::units::{c_number, size, time_limit};
@@ -74,6 +74,18 @@ pub(crate) struct Args {
     /// CPUs to use: 3 is a count, 0,2-3 a list [default: all allowed]
     #[arg(long, value_name = "N|LIST", value_parser = Cores::parse)]
     pub(crate) cores: Option<Cores>,
+
+    /// uring, epoll, or auto: epoll where io_uring is barred
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WAY",
+        env = "PKTXPMGR_IO",
+        hide_env = true,
+        hide_possible_values = true
+    )]
+    pub(crate) io: IoArg,
 
     /// Its first line is the passphrase of the key [default: ask]
     #[arg(long, value_name = "FILE")]
@@ -221,6 +233,25 @@ fn drop_separator(mlet_and_arguments: &mut Vec<OsString>) {
         && mlet_and_arguments[index] == "--"
     {
         mlet_and_arguments.remove(index);
+    }
+}
+
+/// `--io` as typed.
+#[derive(Debug, Clone, Copy, Default, ValueEnum)]
+pub(crate) enum IoArg {
+    #[default]
+    Auto,
+    Uring,
+    Epoll,
+}
+
+impl From<IoArg> for Io {
+    fn from(typed: IoArg) -> Self {
+        match typed {
+            IoArg::Auto => Self::Auto,
+            IoArg::Uring => Self::Uring,
+            IoArg::Epoll => Self::Epoll,
+        }
     }
 }
 

@@ -35,11 +35,21 @@ fn lets_in(manager: &Manager) -> bool {
 
 /// A `pktxpmgr` in which this call is barred, and which inherits a descriptor that is not for mlets.
 fn barred(home: &Home, call: libc::c_long, errno: i32, mlet: &str) -> Manager {
+    barred_with(home, call, errno, &[], mlet)
+}
+
+fn barred_with(
+    home: &Home,
+    call: libc::c_long,
+    errno: i32,
+    options: &[&str],
+    mlet: &str,
+) -> Manager {
     let script = "exec 9</dev/null; exec \"$0\" \"$@\"";
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script]).arg(example("barred"));
     command.args([&call.to_string(), &errno.to_string(), PKTXPMGR]);
-    command.args(["-c", "xpmgr.conf", "-a", "127.0.0.1:"]).arg(zoo()).arg(mlet);
+    command.args(["-c", "xpmgr.conf", "-a", "127.0.0.1:"]).args(options).arg(zoo()).arg(mlet);
     command.current_dir(home.path("")).env_clear();
     Manager::spawn(home, command)
 }
@@ -51,9 +61,6 @@ const WAYS: [i32; 2] = [libc::EPERM, libc::ENOSYS];
 fn a_call_without_which_nothing_runs_is_named_before_anybody_is_let_in() {
     let home = Home::new();
     let calls: &[(&str, libc::c_long)] = &[
-        ("io_uring_setup", libc::SYS_io_uring_setup),
-        ("io_uring_enter", libc::SYS_io_uring_enter),
-        ("io_uring_register", libc::SYS_io_uring_register),
         ("socketpair", libc::SYS_socketpair),
         ("signalfd4", libc::SYS_signalfd4),
         ("eventfd2", libc::SYS_eventfd2),
@@ -71,6 +78,47 @@ fn a_call_without_which_nothing_runs_is_named_before_anybody_is_let_in() {
             let ended = barred(&home, call, errno, "echo").ends();
             assert_lacks(&ended, &[name, "seccomp profile"]);
         }
+    }
+}
+
+/// The calls of io_uring. `io_uring_enter` may be barred where the others are not.
+const IO_URING: [(&str, libc::c_long); 3] = [
+    ("io_uring_setup", libc::SYS_io_uring_setup),
+    ("io_uring_enter", libc::SYS_io_uring_enter),
+    ("io_uring_register", libc::SYS_io_uring_register),
+];
+
+#[test]
+fn where_io_uring_is_barred_epoll_serves_and_the_log_says_why_and_what_to_do() {
+    let home = Home::new();
+    for (name, call) in IO_URING {
+        for errno in WAYS {
+            let contract = Contract::behind("", &home);
+            let mut manager = barred_with(&home, call, errno, &["--io", "auto"], "dump");
+            manager.await_listening();
+            assert_eq!(manager.rings(), 0);
+            let said = manager.says("io_uring cannot be used");
+            assert_says(&said, &["WARN", name, "seccomp profile", "epoll"]);
+            assert_eq!(manager.said("io_uring cannot be used"), 1, "said once, whatever follows");
+            contract.is_kept(&Dump::of(&home.dial(&manager)));
+            assert_eq!(manager.interrupted().code, Some(0));
+        }
+    }
+}
+
+#[test]
+fn who_asks_for_io_uring_gets_it_or_nothing_and_for_epoll_no_ring() {
+    let home = Home::new();
+    for (name, call) in IO_URING {
+        let ended = barred_with(&home, call, libc::EPERM, &["--io", "uring"], "echo").ends();
+        assert_lacks(&ended, &[name, "seccomp profile"]);
+    }
+    for (io, is_uring) in [("auto", true), ("uring", true), ("epoll", false)] {
+        let mut manager = home.start(&["--io", io, "--cores", "1"], &["echo"]);
+        manager.await_listening();
+        assert_eq!(manager.rings() > 0, is_uring, "{io}");
+        assert_eq!(manager.said("epoll"), 0, "nobody is warned of what was asked for");
+        manager.interrupted();
     }
 }
 
@@ -194,12 +242,19 @@ impl Drop for Cgroup {
 }
 
 #[test]
-fn too_little_locked_memory_is_noticed_at_the_start() {
+fn too_little_locked_memory_is_noticed_at_the_start_and_epoll_needs_none() {
     let home = Home::new();
     let stranger = home.give_away();
     for kibibytes in [0, 64, 90] {
-        let manager = limited(&home, stranger, &format!("ulimit -l {kibibytes}"));
+        let limit = |io: &str| format!("ulimit -l {kibibytes}; export PKTXPMGR_IO={io}");
+        let manager = limited(&home, stranger, &limit("uring"));
         assert_lacks(&manager.ends(), &["io_uring", "ulimit -l"]);
+        let mut manager = limited(&home, stranger, &limit("auto"));
+        manager.await_listening();
+        assert_eq!(manager.rings(), 0);
+        assert_says(&manager.says("io_uring cannot be used"), &["WARN", "ulimit -l", "epoll"]);
+        home.dial(&manager).session().echoes(b"heard");
+        assert_eq!(manager.interrupted().code, Some(0));
     }
 }
 

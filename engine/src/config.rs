@@ -34,8 +34,22 @@ pub struct Config {
     pub singleton: bool,
     /// CPU numbers, one shard each; at least one.
     pub cores: Vec<usize>,
+    /// What shards and control thread wait with.
+    pub io: Io,
     /// Deadlines and sizes.
     pub limits: Limits,
+}
+
+/// What is waited with, as asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Io {
+    /// io_uring; epoll, with a warning, where it is barred.
+    #[default]
+    Auto,
+    /// io_uring or nothing.
+    Uring,
+    /// epoll.
+    Epoll,
 }
 
 /// One `ExpExec` entry.

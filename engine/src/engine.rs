@@ -1,6 +1,5 @@
 //! A whole run: one control thread, one shard per core, from the first bind to the last mlet's end.
 
-use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,18 +12,19 @@ use tracing::{info, warn};
 
 use crate::config::{Config, Greeting};
 pub use crate::control::Report;
-use crate::control::{Control, Parts as ControlParts};
+use crate::control::{Control, Parts as ControlParts, block_on};
+use crate::driver::{Backend, Driver, Epoll, Uring};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
-use crate::shard::{Parts as ShardParts, Shard, accepts_at_once};
+use crate::run_error::{RunError, WAITING, lack};
+use crate::shard::{GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
 use crate::sys::children::{self, Graces};
 use crate::sys::lack::Lack;
-use crate::sys::ring::{Ring, RingError};
-use crate::sys::signals::{StopSignal, StopSignals};
+use crate::sys::signals::StopSignals;
 use crate::sys::socket::{self, BoundSocket};
-use crate::sys::supervisor::{ADOPTING, MletStatus, Supervisor};
+use crate::sys::supervisor::{ADOPTING, Supervisor};
 use crate::sys::{cpu, limits, secrecy, watch};
 use packetlab::time::Ticks;
 use packetlab::tls;
@@ -60,95 +60,6 @@ const TALKING: &str = "let threads talk to each other (eventfd2)";
 /// For [`lack`]: what every session takes.
 const SERVING: &str = "serve even one endpoint (accept4, socketpair)";
 
-/// For [`lack`]: what the control thread does when there is nothing to do.
-pub(crate) const WAITING: &str =
-    "wait for events (epoll_create1, epoll_wait, eventfd2, io_uring_setup)";
-
-/// How a run ended that did not end well.
-#[derive(Debug)]
-pub enum RunError {
-    /// This address cannot be listened on.
-    Listen(SocketAddr, io::Error),
-    /// The proxy registered no connection within the bootstrap time.
-    Proxy {
-        /// The proxy's name.
-        name: String,
-        /// What went wrong last.
-        reason: String,
-    },
-    /// The experiments cannot be published.
-    Publication {
-        /// The broker's name.
-        broker: String,
-        /// What went wrong.
-        reason: String,
-    },
-    /// The kernel gives no io_uring.
-    Ring(RingError),
-    /// A controller identity cannot be used.
-    Tls(tls::SetupError),
-    /// The singleton mlet could not be started: which, and why.
-    SingletonNotStarted(String),
-    /// The singleton mlet wrote on its control socket.
-    SingletonSpoke,
-    /// The singleton mlet ended like this.
-    SingletonFailed(MletStatus),
-    /// The supervisor died.
-    SupervisorLost,
-    /// The second signal ended the run.
-    Forced(StopSignal),
-    /// The machine lacks something every run needs.
-    Lack(Lack),
-    /// A part of pktxpmgr itself broke down.
-    Internal(String),
-}
-
-impl fmt::Display for RunError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Listen(address, error) => write!(
-                f,
-                "cannot listen on {address}: {error}; choose another address with -a, or end the \
-                 program that uses this one"
-            ),
-            Self::Proxy { name, reason } => write!(
-                f,
-                "no connection could be registered at the proxy {name} in time: {reason}; check -a, \
-                 or give it longer with BootstrapBacklogTimeout"
-            ),
-            Self::Publication { broker, reason } => {
-                write!(f, "cannot publish at the broker {broker}: {reason}")
-            }
-            Self::Ring(error) => error.fmt(f),
-            Self::Tls(error) => error.fmt(f),
-            Self::SingletonNotStarted(reason) => {
-                write!(f, "the singleton mlet could not be started: {reason}")
-            }
-            Self::SingletonSpoke => f.write_str(
-                "the singleton mlet wrote on its control socket (fd 0), on which it may only receive; a mlet \
-                 that is not made for -s does that: run it without -s, or as `-s mlet-single MLET`, or let it \
-                 use sessions()",
-            ),
-            Self::SingletonFailed(status) => {
-                write!(f, "the singleton mlet failed: {status}; if it said anything, it stands above")
-            }
-            Self::SupervisorLost => {
-                f.write_str("the supervisor process was lost, and with it every mlet")
-            }
-            Self::Forced(signal) => write!(f, "ended by a second signal, {signal}"),
-            Self::Lack(lack) => lack.fmt(f),
-            Self::Internal(error) => write!(f, "internal error: {error}"),
-        }
-    }
-}
-
-impl std::error::Error for RunError {}
-
-/// For `map_err`: the machine refuses this, which every run does; see [`Lack::new`].
-pub(crate) fn lack(doing: &str) -> impl FnOnce(io::Error) -> RunError {
-    move |error| RunError::Lack(Lack::new(doing, error))
-}
-
 /// Serves endpoints until the run ends. `supervisor` was started before any thread.
 ///
 /// # Errors
@@ -165,15 +76,15 @@ pub fn run(config: &Config, supervisor: Supervisor) -> Result<Report, RunError> 
     // Asked first because tokio and tokio-uring would panic where these are refused.
     limits::prove_free_files(FDS_OF_RUNTIME).map_err(lack(WAITING))?;
     watch::prove().map_err(lack(WAITING))?;
-    drop(Ring::<()>::new(&[]).map_err(RunError::Ring)?);
+    let backend = Backend::choose(config.io, config.cores.len(), &GROUPS);
+    let backend = backend.map_err(RunError::Ring)?;
     tls::warm_up().map_err(RunError::Tls)?;
-    let runtime = tokio_uring::Runtime::new(&tokio_uring::builder());
-    let runtime = runtime.map_err(lack(WAITING))?;
-    runtime.block_on(serve(config, supervisor, signals))
+    block_on(backend, serve(config, backend, supervisor, signals)).map_err(lack(WAITING))?
 }
 
 async fn serve(
     config: &Config,
+    backend: Backend,
     supervisor: Supervisor,
     signals: StopSignals,
 ) -> Result<Report, RunError> {
@@ -197,7 +108,7 @@ async fn serve(
         graces: Graces { eof: config.limits.eof_grace, term: config.limits.term_grace },
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
-    let shards = start_shards(config, &serving, &counts, &mailer)?;
+    let shards = start_shards(config, backend, &serving, &counts, &mailer)?;
     let (mailers, openers) = shards.into_iter().unzip();
     control.await_shards(mailers).await?;
     // Now that every thread there will be has been started: who lets endpoints in can serve them.
@@ -208,7 +119,7 @@ async fn serve(
     }
     limits::prove_free_files(FDS_PER_SESSION + MLETS_END).map_err(lack(SERVING))?;
     let port = listen(bound, openers)?;
-    control.greet(config, port).map_err(RunError::Tls)?;
+    control.greet(config, backend, port).map_err(RunError::Tls)?;
     control.run().await
 }
 
@@ -311,9 +222,10 @@ fn bind_once(addresses: &[SocketAddr], shards: usize) -> Result<Vec<Vec<BoundSoc
 /// Where a shard gets its listening sockets, and with them the word to begin.
 type Opener = SyncSender<Vec<TcpListener>>;
 
-/// Starts the shards' threads, which make their rings and wait for their openers.
+/// Starts the shards' threads, which make their drivers and wait for their openers.
 fn start_shards(
     config: &Config,
+    backend: Backend,
     serving: &Arc<Serving>,
     counts: &Arc<Counts>,
     mailer: &Mailer<FromShard>,
@@ -332,7 +244,7 @@ fn start_shards(
         let core = *core;
         thread::Builder::new()
             .name(format!("shard-{number}"))
-            .spawn(move || run_shard(core, parts, &opened))
+            .spawn(move || run_shard(core, backend, parts, &opened))
             .map_err(lack("start a thread for each core (clone3)"))?;
         Ok((to_shard, opener))
     };
@@ -363,28 +275,46 @@ fn listen(bound: Vec<Vec<BoundSocket>>, openers: Vec<Opener>) -> Result<u16, Run
 }
 
 /// The body of a shard's thread. Whatever happens, the control thread hears of its end.
-fn run_shard(core: usize, parts: ShardParts, opened: &Receiver<Vec<TcpListener>>) {
+fn run_shard(
+    core: usize,
+    backend: Backend,
+    parts: ShardParts,
+    opened: &Receiver<Vec<TcpListener>>,
+) {
     let mut mailer = parts.mailer.clone();
     if let Err(error) = cpu::pin_this_thread(core) {
         warn!("shard {} cannot be pinned to core {core}: {error}", parts.number);
     }
-    let last = match Shard::new(parts) {
-        Err(error) => FromShard::NoRing(error),
-        Ok(shard) => {
-            mailer.push(FromShard::Ready);
-            mailer.flush();
-            // Without them the run has ended before it began.
-            let Ok(listeners) = opened.recv() else { return };
-            let ran = catch_unwind(AssertUnwindSafe(|| shard.run(listeners)));
-            FromShard::Stopped(match ran {
-                Ok(Ok(totals)) => Ok(totals),
-                Ok(Err(error)) => Err(error.to_string()),
-                Err(_) => Err("it panicked".into()),
-            })
-        }
+    let stopped = match backend {
+        Backend::Uring => match Uring::new(&GROUPS) {
+            Ok(driver) => serve_shard(Shard::new(parts, driver), &mut mailer, opened),
+            Err(error) => Some(FromShard::NotReady(RunError::Ring(error))),
+        },
+        Backend::Epoll => match Epoll::new(&GROUPS) {
+            Ok(driver) => serve_shard(Shard::new(parts, driver), &mut mailer, opened),
+            Err(error) => Some(FromShard::NotReady(lack(WAITING)(error))),
+        },
     };
-    mailer.push(last);
+    let Some(stopped) = stopped else { return };
+    mailer.push(stopped);
     while !mailer.flush() {
         thread::yield_now();
     }
+}
+
+/// Runs a shard when its listening sockets come, and returns how it ended; nothing if the run has ended before it began.
+fn serve_shard<D: Driver<Token>>(
+    shard: Shard<D>,
+    mailer: &mut Mailer<FromShard>,
+    opened: &Receiver<Vec<TcpListener>>,
+) -> Option<FromShard> {
+    mailer.push(FromShard::Ready);
+    mailer.flush();
+    let listeners = opened.recv().ok()?;
+    let ran = catch_unwind(AssertUnwindSafe(|| shard.run(listeners)));
+    Some(FromShard::Stopped(match ran {
+        Ok(Ok(totals)) => Ok(totals),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err("it panicked".into()),
+    }))
 }

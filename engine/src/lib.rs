@@ -3,21 +3,26 @@
 //! ```text
 //! engine.rs  -> control, shard          one control thread, one shard per core
 //! control, shard -> proto -> packetlab  conversations as state machines, bytes and their meaning
-//! control, shard -> sys                 small corners of Linux, the only unsafe code
+//! shard -> driver                       what a shard asks of the kernel: io_uring or epoll
+//! control, driver -> sys                small corners of Linux; unsafe code here and in driver/uring.rs
 //! ```
 //!
 //! `packetlab` and `proto` are pure: no socket, no clock, no thread, no file.
 
 pub mod config;
 mod control;
+mod driver;
 mod engine;
 mod log_limit;
 mod mailbox;
 pub mod proto;
+mod run_error;
 mod shard;
 pub mod sys;
 
-pub use crate::engine::{Report, RunError, run};
+pub use crate::driver::RingError;
+pub use crate::engine::{Report, run};
+pub use crate::run_error::RunError;
 
 /// Target of the tracing events with which endpoints' LINFOs are logged: of all that is logged, what a peer says at its
 /// own will.

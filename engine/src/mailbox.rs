@@ -17,7 +17,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::proto::outcome::Outcome;
 use crate::proto::session::MletFacts;
-use crate::sys::ring::RingError;
+use crate::run_error::RunError;
 use packetlab::key::KeyId;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
@@ -118,10 +118,10 @@ pub(crate) enum FromShard {
         /// Why not.
         error: io::Error,
     },
-    /// The shard has its ring and takes connections.
+    /// The shard has its driver and can take connections.
     Ready,
     /// The shard could not begin.
-    NoRing(RingError),
+    NotReady(RunError),
     /// The shard has ended; with an error it ended before its time and lost its sessions.
     Stopped(Result<ShardTotals, String>),
 }
@@ -149,7 +149,7 @@ pub(crate) struct ShardTotals {
     /// Its number.
     pub(crate) number: usize,
     /// How often it entered its ring.
-    pub(crate) ring_enters: u64,
+    pub(crate) enters: u64,
     /// Sessions it began.
     pub(crate) sessions: u64,
 }

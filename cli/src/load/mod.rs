@@ -79,6 +79,7 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
         attempts: args.count.as_ref().and_then(|count| count.sessions),
         singleton: args.single,
         cores,
+        io: args.io.into(),
         limits: args.limits(),
     })
 }

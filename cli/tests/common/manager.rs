@@ -104,6 +104,8 @@ impl Manager {
     pub fn spawn(home: &Home, mut command: Command) -> Self {
         let stdout = home.path("stdout");
         let file = File::options().append(true).create(true).open(&stdout).unwrap();
+        // How the whole suite is run on epoll, whatever else the environment of a test is.
+        command.envs(std::env::vars_os().filter(|(name, _)| name == "PKTXPMGR_IO"));
         let mut child = command.stdout(file).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Log::default());
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();
@@ -220,9 +222,18 @@ impl Manager {
 
     /// Sockets among them.
     pub fn open_sockets(&self) -> usize {
+        self.open_of_kind("socket:")
+    }
+
+    /// Rings among them.
+    pub fn rings(&self) -> usize {
+        self.open_of_kind("anon_inode:[io_uring]")
+    }
+
+    fn open_of_kind(&self, kind: &str) -> usize {
         let fds = readable(fs::read_dir(format!("/proc/{}/fd", self.pid()))).unwrap().flatten();
         let targets = fds.filter_map(|fd| fs::read_link(fd.path()).ok());
-        targets.filter(|target| target.to_string_lossy().starts_with("socket:")).count()
+        targets.filter(|target| target.to_string_lossy().starts_with(kind)).count()
     }
 
     /// Memory of its own that it has in use, in KiB.

@@ -15,11 +15,12 @@ use tracing::{debug, info, warn};
 use super::peer::{Peer, PeerError, Stop};
 use super::{Control, News, NewsSender, Phase, now, random, wall};
 use crate::config::{Config, Proxy};
-use crate::engine::RunError;
+use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{BacklogConnection, ToShard};
 use crate::proto::backlog::{Failure, Pool, SetUp, SetUpError, Step};
 use crate::proto::outcome::Outcome;
+use crate::run_error::RunError;
 use packetlab::snikey::SniKey;
 use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
@@ -49,6 +50,7 @@ struct ProxySide {
     name: String,
     tls: Arc<ClientConfig>,
     step_timeout: Duration,
+    backend: Backend,
 }
 
 /// How a set-up ended.
@@ -102,6 +104,7 @@ impl Backlog {
     pub(super) fn new(
         config: &Config,
         proxy: &Proxy,
+        backend: Backend,
         news: NewsSender,
         stop: Stop,
     ) -> Result<Self, SetupError> {
@@ -125,6 +128,7 @@ impl Backlog {
                 name: proxy.name.clone(),
                 tls: tls::client_config(identity.as_ref(), rule)?,
                 step_timeout: proxy.step_timeout,
+                backend,
             }),
             pool: Pool::new(snikeys.len(), proxy.backlog_target),
             bootstrap_until: Some(now() + proxy.bootstrap_timeout),
@@ -152,7 +156,7 @@ impl Backlog {
     fn begin_set_up(&self, snikey: usize) {
         let (proxy, name) = (Rc::clone(&self.proxy), self.snikeys[snikey].clone());
         let (news, stop) = (self.news.clone(), self.stop.clone());
-        tokio_uring::spawn(async move {
+        tokio::task::spawn_local(async move {
             let result = proxy.set_up(snikey, &name, &stop).await;
             // Nobody listens when the run is over.
             let _ = news.send(News::SetUp(SetUpEnd { snikey, result }));
@@ -205,7 +209,7 @@ impl ProxySide {
         snikey: &SniKey,
         stop: &Stop,
     ) -> Result<BacklogConnection, SetUpFailure> {
-        let connected = Peer::connect(&self.addresses, self.step_timeout, stop).await;
+        let connected = Peer::connect(&self.addresses, self.step_timeout, self.backend, stop).await;
         let mut peer = connected
             .map_err(|error| SetUpFailure { step: Step::Connect, cause: Cause::Peer(error) })?;
         let local = |error| SetUpFailure { step: Step::Handshake, cause: Cause::Local(error) };

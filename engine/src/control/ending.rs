@@ -9,8 +9,8 @@ use tracing::{debug, info, warn};
 use super::sessions::lost_shown;
 use super::{Control, Phase, now};
 use crate::control::Report;
-use crate::engine::{RunError, WAITING, lack};
 use crate::mailbox::{ShardTotals, ToShard};
+use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::Graces;
 use crate::sys::supervisor::KILL_PATIENCE;
 
@@ -110,8 +110,8 @@ impl Control {
             publication.end().await;
         }
         self.tell_left_out();
-        for ShardTotals { number, ring_enters, sessions } in &self.shard_totals {
-            debug!("shard {number}: ring entered {ring_enters} times, {sessions} sessions");
+        for ShardTotals { number, enters, sessions } in &self.shard_totals {
+            debug!("shard {number}: kernel entered {enters} times, {sessions} sessions");
         }
         let linfos_lost = self.serving.linfo_budget.lost();
         let report = Report { linfos_lost, ..self.sessions.report() };

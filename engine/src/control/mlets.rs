@@ -16,9 +16,9 @@ use tracing::{debug, error, info, warn};
 
 use super::singleton::{Heard, Singleton};
 use super::{Control, now};
-use crate::engine::{RunError, WAITING, lack};
 use crate::mailbox::{SessionId, SessionPlace, ToShard};
 use crate::proto::session::MletFacts;
+use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
 use crate::sys::socket;
 use crate::sys::supervisor::{Event, Flushed, MletStatus, STARTING_A_MLET};

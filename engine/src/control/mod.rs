@@ -18,6 +18,7 @@ mod mlets;
 mod peer;
 mod permits;
 mod publication;
+mod runtime;
 mod sessions;
 mod singleton;
 mod warnings;
@@ -37,16 +38,18 @@ use self::backlog::{Backlog, SetUpEnd};
 use self::peer::Stop;
 use self::permits::Permits;
 use self::publication::{Publication, Told};
+pub(crate) use self::runtime::block_on;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::Singleton;
 use crate::config::{Config, Greeting};
-use crate::engine::{RunError, WAITING, lack};
+use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{
     Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ShardTotals, ToShard,
 };
 use crate::proto::serving::Serving;
+use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::Graces;
 use crate::sys::signals::StopSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
@@ -213,7 +216,7 @@ impl Control {
             while let Some(message) = self.inbox.inner.next() {
                 match message {
                     FromShard::Ready => ready += 1,
-                    FromShard::NoRing(error) => return Err(RunError::Ring(error)),
+                    FromShard::NotReady(error) => return Err(error),
                     message => self.take_mail(message),
                 }
             }
@@ -226,16 +229,22 @@ impl Control {
     ///
     /// # Errors
     /// An agent certificate cannot be used.
-    pub(crate) fn greet(&mut self, config: &Config, port: u16) -> Result<(), SetupError> {
+    pub(crate) fn greet(
+        &mut self,
+        config: &Config,
+        backend: Backend,
+        port: u16,
+    ) -> Result<(), SetupError> {
         if let Some(publication) = &config.publication {
             let (news, stop) = (self.news_sender.clone(), self.stop.clone());
-            self.publication = Some(Publication::new(config, publication, port, news, stop)?);
+            self.publication =
+                Some(Publication::new(config, publication, backend, port, news, stop)?);
         }
         match &config.greeting {
             Greeting::Passive { .. } => self.publish(),
             Greeting::Proxy(proxy) => {
                 let (news, stop) = (self.news_sender.clone(), self.stop.clone());
-                self.backlog = Some(Backlog::new(config, proxy, news, stop)?);
+                self.backlog = Some(Backlog::new(config, proxy, backend, news, stop)?);
             }
         }
         Ok(())
@@ -345,7 +354,7 @@ impl Control {
                 warn!(session = id, "no socket pair for the mlet: {error}; the session ends");
             }
             FromShard::Ready => {}
-            FromShard::NoRing(error) => self.lose_shard(error.to_string()),
+            FromShard::NotReady(error) => self.lose_shard(error.to_string()),
             FromShard::Stopped(Ok(totals)) => {
                 self.shards_running -= 1;
                 self.shard_totals.push(totals);

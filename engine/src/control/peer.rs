@@ -15,9 +15,10 @@ use socket2::SockRef;
 use tokio::io::Interest;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
-use tokio_uring::net::TcpStream;
 
 use super::now;
+use super::runtime::Stream;
+use crate::driver::Backend;
 use crate::sys::socket;
 use crate::sys::watch::Watched;
 
@@ -74,7 +75,7 @@ impl std::error::Error for PeerError {}
 /// The connection.
 pub(super) struct Peer {
     /// A duplicate of `socket`, for the runtime.
-    stream: TcpStream,
+    stream: Stream,
     socket: OwnedFd,
     address: SocketAddr,
     stop: Stop,
@@ -89,11 +90,12 @@ impl Peer {
     pub(super) async fn connect(
         addresses: &[SocketAddr],
         timeout: Duration,
+        backend: Backend,
         stop: &Stop,
     ) -> Result<Self, PeerError> {
         let mut last = PeerError::Broken(io::ErrorKind::AddrNotAvailable.into());
         for address in addresses {
-            match Self::connect_one(*address, now() + timeout, stop.clone()).await {
+            match Self::connect_one(*address, now() + timeout, backend, stop.clone()).await {
                 Err(error) if !matches!(error, PeerError::Stopped) => last = error,
                 ended => return ended,
             }
@@ -104,6 +106,7 @@ impl Peer {
     async fn connect_one(
         address: SocketAddr,
         deadline: Instant,
+        backend: Backend,
         mut stop: Stop,
     ) -> Result<Self, PeerError> {
         let failed = |error| PeerError::Connect(address, error);
@@ -120,7 +123,8 @@ impl Peer {
             }
         }
         let socket: std::net::TcpStream = socket.into_inner().into();
-        let stream = TcpStream::from_std(socket.try_clone().map_err(failed)?);
+        let stream = socket.try_clone().and_then(|socket| Stream::new(backend, socket));
+        let stream = stream.map_err(failed)?;
         Ok(Self { stream, socket: socket.into(), address, stop, buffer: Vec::new() })
     }
 
@@ -179,8 +183,7 @@ impl Peer {
         let mut stop = self.stop.clone();
         let operation = self.stream.write_all(bytes);
         let over = sleep_until(deadline.into());
-        let (result, _) =
-            finish(operation, over, stop.given(), || self.end(Shutdown::Write)).await?;
+        let result = finish(operation, over, stop.given(), || self.end(Shutdown::Write)).await?;
         result.map_err(PeerError::Broken)
     }
 
@@ -203,7 +206,7 @@ impl Peer {
 
     fn end(&self, direction: Shutdown) {
         // It fails only when the connection is gone, which ends the operation as well.
-        let _ = self.stream.shutdown(direction);
+        let _ = SockRef::from(&self.socket).shutdown(direction);
     }
 }
 
@@ -230,12 +233,19 @@ mod tests {
     use std::io::Read;
     use std::net::TcpListener;
 
+    use super::super::runtime::block_on;
     use super::*;
 
     const TIMEOUT: Duration = Duration::from_secs(10);
 
     fn any_port() -> SocketAddr {
         SocketAddr::from(([127, 0, 0, 1], 0))
+    }
+
+    fn on_both(work: impl AsyncFn(Backend)) {
+        for backend in [Backend::Uring, Backend::Epoll] {
+            block_on(backend, work(backend)).unwrap();
+        }
     }
 
     /// An address at which nobody listens.
@@ -247,13 +257,14 @@ mod tests {
     fn all_addresses_are_tried_in_order_and_the_first_that_answers_is_taken() {
         let listener = TcpListener::bind(any_port()).unwrap();
         let address = listener.local_addr().unwrap();
-        tokio_uring::start(async {
+        on_both(async |backend| {
             let (_stopper, stop) = Stop::new();
-            let peer = Peer::connect(&[dead(), address, dead()], TIMEOUT, &stop).await.unwrap();
+            let peer =
+                Peer::connect(&[dead(), address, dead()], TIMEOUT, backend, &stop).await.unwrap();
             assert_eq!(peer.address(), address);
             assert_eq!(peer.local_ip().unwrap(), address.ip());
             let dead = dead();
-            let error = Peer::connect(&[dead], TIMEOUT, &stop).await.err().unwrap();
+            let error = Peer::connect(&[dead], TIMEOUT, backend, &stop).await.err().unwrap();
             assert!(error.to_string().contains(&dead.to_string()), "{error}");
         });
     }
@@ -262,28 +273,28 @@ mod tests {
     fn a_silent_peer_is_given_up_at_the_deadline_and_can_still_be_taken_leave_of() {
         let listener = TcpListener::bind(any_port()).unwrap();
         let address = listener.local_addr().unwrap();
-        tokio_uring::start(async {
+        on_both(async |backend| {
             let (_stopper, stop) = Stop::new();
-            let mut peer = Peer::connect(&[address], TIMEOUT, &stop).await.unwrap();
+            let mut peer = Peer::connect(&[address], TIMEOUT, backend, &stop).await.unwrap();
             let start = now();
             let ended = peer.read(start + Duration::from_millis(50)).await;
             assert!(matches!(ended, Err(PeerError::TimedOut)));
             assert!(start.elapsed() >= Duration::from_millis(50));
             peer.close(b"farewell".to_vec()).await;
+            let (mut accepted, _) = listener.accept().unwrap();
+            let mut said = String::new();
+            accepted.read_to_string(&mut said).unwrap();
+            assert_eq!(said, "farewell");
         });
-        let (mut accepted, _) = listener.accept().unwrap();
-        let mut said = String::new();
-        accepted.read_to_string(&mut said).unwrap();
-        assert_eq!(said, "farewell");
     }
 
     #[test]
     fn a_peer_that_takes_no_more_is_given_up_at_the_deadline() {
         let listener = TcpListener::bind(any_port()).unwrap();
         let address = listener.local_addr().unwrap();
-        tokio_uring::start(async {
+        on_both(async |backend| {
             let (_stopper, stop) = Stop::new();
-            let mut peer = Peer::connect(&[address], TIMEOUT, &stop).await.unwrap();
+            let mut peer = Peer::connect(&[address], TIMEOUT, backend, &stop).await.unwrap();
             let more_than_buffers_hold = vec![0; 64 << 20];
             let deadline = now() + Duration::from_millis(50);
             let ended = peer.write(more_than_buffers_hold, deadline).await;
@@ -295,9 +306,9 @@ mod tests {
     fn a_stop_ends_a_read_at_once_and_whatever_comes_after_it() {
         let listener = TcpListener::bind(any_port()).unwrap();
         let address = listener.local_addr().unwrap();
-        tokio_uring::start(async {
+        on_both(async |backend| {
             let (stopper, stop) = Stop::new();
-            let mut peer = Peer::connect(&[address], TIMEOUT, &stop).await.unwrap();
+            let mut peer = Peer::connect(&[address], TIMEOUT, backend, &stop).await.unwrap();
             let reading =
                 async { matches!(peer.read(now() + TIMEOUT).await, Err(PeerError::Stopped)) };
             let stopping = async { stopper.send(true).unwrap() };

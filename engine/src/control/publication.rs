@@ -17,11 +17,12 @@ use tracing::{info, warn};
 use super::peer::{Peer, PeerError, Stop};
 use super::{Control, News, NewsSender, now, random, until_wall, wall};
 use crate::config::{self, Config, ControllerAddr, Experiment};
-use crate::engine::RunError;
+use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 use crate::proto::descriptor::publication_end;
 use crate::proto::publisher::{Event, PublishError, PublishedExperiment, Publisher, Request};
+use crate::run_error::RunError;
 use packetlab::address::HostPort;
 use packetlab::message::EncodeError;
 use packetlab::time::Ticks;
@@ -47,6 +48,7 @@ struct Plan {
     tls: Arc<ClientConfig>,
     /// Limit of connecting to one address, of the handshake and of each answer.
     timeout: Duration,
+    backend: Backend,
 }
 
 /// What the task tells the control thread.
@@ -107,6 +109,7 @@ impl Publication {
     pub(super) fn new(
         config: &Config,
         publication: &config::Publication,
+        backend: Backend,
         port: u16,
         news: NewsSender,
         stop: Stop,
@@ -126,6 +129,7 @@ impl Publication {
             experiments: config.experiments.clone(),
             tls: tls::client_config(Some(&identity), rule)?,
             timeout: config.limits.broker_timeout,
+            backend,
         };
         Ok(Self { plan: Rc::new(plan), news, stop, task: None, greet_end: None })
     }
@@ -152,7 +156,7 @@ impl Control {
         {
             let (plan, news) = (Rc::clone(&publication.plan), publication.news.clone());
             let stop = publication.stop.clone();
-            publication.task = Some(tokio_uring::spawn(keep_published(plan, news, stop)));
+            publication.task = Some(tokio::task::spawn_local(keep_published(plan, news, stop)));
         }
     }
 
@@ -227,7 +231,8 @@ impl Plan {
         published: &mut dyn FnMut(),
         stop: &Stop,
     ) -> Result<(), Trouble> {
-        let mut peer = Peer::connect(&self.publication.broker, self.timeout, stop).await?;
+        let mut peer =
+            Peer::connect(&self.publication.broker, self.timeout, self.backend, stop).await?;
         let controller_addr = match &self.publication.controller_addr {
             ControllerAddr::Text(text) => text.clone(),
             ControllerAddr::BoundPort(host) => {

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::candidates::{Candidate, Holding};
 use super::connection::Connection;
 use super::waiting::source;
-use super::{SET_UP_GROUP, Shard};
+use super::{Driver, SET_UP_GROUP, Shard, Token};
 use crate::config::Limits;
 use crate::proto::session::{Session, SetUpStage};
 
@@ -48,7 +48,7 @@ pub(super) fn key_share(limits: &Limits) -> usize {
     }
 }
 
-impl Shard {
+impl<D: Driver<Token>> Shard<D> {
     /// One more set-up may begin. Those whose bytes have come and wait to be looked at count as begun.
     pub(super) fn has_room_for_set_up(&self) -> bool {
         let come =

@@ -11,7 +11,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use super::waiting::Waiting;
-use super::{Shard, Token, peer_of};
+use super::{Driver, Shard, Token};
 use crate::mailbox::FromShard;
 
 /// Accepts under way on one shard, so that a storm is taken in several steps per turn.
@@ -79,7 +79,7 @@ impl Listeners {
     }
 }
 
-impl Shard {
+impl<D: Driver<Token>> Shard<D> {
     /// Opens sessions for those who wait, as many as the limits allow, and accepts more while there are descriptors.
     pub(super) fn admit(&mut self) {
         self.room_due = None;
@@ -90,10 +90,13 @@ impl Shard {
                 self.listeners.paused_until = Some(self.now + ROOM_RETRY);
                 break;
             }
-            match peer_of(&endpoint) {
+            match self.driver.peer(endpoint.as_fd()) {
                 Some(peer) => self.listeners.waiting.push(endpoint, peer),
                 // It has disconnected already.
-                None => self.counts.close_session(),
+                None => {
+                    self.driver.close(endpoint);
+                    self.counts.close_session();
+                }
             }
         }
         // A few each turn: what they have sent takes their places only when it has been received.
@@ -120,7 +123,7 @@ impl Shard {
             let Some(socket) = &listener.socket else { continue };
             while listener.under_way < accepts {
                 listener.under_way += 1;
-                self.ring.accept(socket.as_fd(), Token::Accept(index));
+                self.driver.accept(socket.as_fd(), Token::Accept(index));
             }
         }
     }
@@ -129,7 +132,7 @@ impl Shard {
         self.listeners.sockets[listener].under_way -= 1;
         match accepted {
             // One that was accepted while the run was ending: its close tells the endpoint.
-            Ok(_) if self.draining => {}
+            Ok(endpoint) if self.draining => self.driver.close(endpoint),
             Ok(endpoint) => self.listeners.accepted.push_back(endpoint),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
@@ -144,14 +147,17 @@ impl Shard {
 
     /// Cancels the accepts, and closes each socket as soon as none is under way on it.
     pub(super) fn close_listeners(&mut self) {
-        self.listeners.accepted.clear();
-        while self.listeners.waiting.pop().is_some() {
+        for endpoint in std::mem::take(&mut self.listeners.accepted) {
+            self.driver.close(endpoint);
+        }
+        while let Some((endpoint, _)) = self.listeners.waiting.pop() {
+            self.driver.close(endpoint);
             self.counts.close_session();
         }
         for listener in &mut self.listeners.sockets {
             match &listener.socket {
                 Some(_) if listener.under_way == 0 => listener.socket = None,
-                Some(socket) => self.ring.cancel(socket.as_fd(), Token::CancelAccept),
+                Some(socket) => self.driver.cancel(socket.as_fd(), Token::CancelAccept),
                 None => {}
             }
         }

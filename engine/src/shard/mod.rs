@@ -1,4 +1,4 @@
-//! One core's share of the run: its listening sockets and sessions on one io_uring, in one thread.
+//! One core's share of the run: its listening sockets and sessions on one driver, in one thread.
 //!
 //! A turn takes every completion there is, moves the sessions they belong to, starts what those want,
 //! and enters the kernel once. Relayed sessions come before handshakes, of which a turn takes only a
@@ -18,22 +18,21 @@ mod waiting;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, Shutdown, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use slab::Slab;
-use socket2::SockRef;
 
 use self::candidates::Candidates;
 use self::connection::{Connection, Permit, UnderWay};
 use self::listeners::Listeners;
 pub(crate) use self::listeners::accepts_at_once;
 use self::pace::Pace;
-use self::settle::end_both;
 use self::start::AwaitedPair;
 use self::timers::Timers;
+use crate::driver::{Completion, Driver, Event, GroupSize, Received};
 use crate::mailbox::{
     BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, ShardTotals, ToShard,
 };
@@ -41,24 +40,22 @@ use crate::proto::outbox::{BlockPool, RECEIVE_LEN};
 use crate::proto::outcome::End;
 use crate::proto::serving::Serving;
 use crate::proto::session::{Context, Session, SetUpStage};
-use crate::sys::ring::{Completion, Event, GroupSize, Received, Ring, RingError};
-use crate::sys::socket;
 use packetlab::time::Ticks;
 
 /// Receive buffers of relayed sessions: 1 MiB.
 const RELAY_GROUP: u16 = 0;
 /// Receive buffers of sessions in set-up, apart so that many handshakes at once do not take those of relays.
 const SET_UP_GROUP: u16 = 1;
-const GROUPS: [GroupSize; 2] =
+pub(crate) const GROUPS: [GroupSize; 2] =
     [GroupSize { count: 32, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
 
 /// How soon a turn follows while something waits for the control thread: messages for room in its queue, mlets
 /// for the descriptors it passes on.
 const RETRY: Duration = Duration::from_millis(1);
 
-/// What an operation of the ring was started for.
+/// What an operation was started for.
 #[derive(Debug, Clone, Copy)]
-enum Token {
+pub(crate) enum Token {
     Accept(usize),
     CancelAccept,
     EndpointReceive(usize),
@@ -86,11 +83,11 @@ pub(crate) struct Parts {
 }
 
 /// One core's share of the run.
-pub(crate) struct Shard {
+pub(crate) struct Shard<D> {
     number: usize,
     count: usize,
     sessions_begun: u64,
-    ring: Ring<Token>,
+    driver: D,
     listeners: Listeners,
     connections: Slab<Box<Connection>>,
     /// Set-ups that take work and memory: something has come, and START was not answered.
@@ -122,23 +119,15 @@ pub(crate) struct Shard {
     wall: Ticks,
 }
 
-#[expect(clippy::disallowed_methods, reason = "the shard reads the clock once a turn")]
-fn clocks() -> (Instant, Ticks) {
-    (Instant::now(), Ticks::from_system_time(SystemTime::now()))
-}
-
-impl Shard {
-    /// Makes the shard on the calling thread, which must be the one that runs it.
-    ///
-    /// # Errors
-    /// No ring can be had.
-    pub(crate) fn new(parts: Parts) -> Result<Self, RingError> {
-        let (now, wall) = clocks();
-        Ok(Self {
+impl<D: Driver<Token>> Shard<D> {
+    /// A shard on the calling thread's driver, with [`GROUPS`].
+    pub(crate) fn new(parts: Parts, driver: D) -> Self {
+        let (now, wall) = driver.clocks();
+        Self {
             number: parts.number,
             count: parts.count,
             sessions_begun: 0,
-            ring: Ring::new(&GROUPS)?,
+            driver,
             listeners: Listeners::new(Vec::new()),
             connections: Slab::new(),
             set_ups: 0,
@@ -159,22 +148,25 @@ impl Shard {
             draining: false,
             now,
             wall,
-        })
+        }
     }
 
     /// Serves those who come to its own `listeners`, until it has been drained.
     ///
     /// # Errors
-    /// The ring broke down; the sessions of this shard are lost.
+    /// The driver broke down; the sessions of this shard are lost.
     pub(crate) fn run(mut self, listeners: Vec<TcpListener>) -> io::Result<ShardTotals> {
+        for listener in &listeners {
+            self.driver.prepare(listener.as_fd());
+        }
         self.listeners = Listeners::new(listeners);
-        self.ring.watch(self.inbox.as_fd(), Token::Mail);
+        self.driver.watch(self.inbox.as_fd(), Token::Mail);
         while !self.is_done() {
             self.admit();
             self.start_waiting_mlets();
             let mail_is_out = self.mailer.flush();
-            self.ring.wait(self.patience(mail_is_out))?;
-            (self.now, self.wall) = clocks();
+            self.driver.wait(self.patience(mail_is_out))?;
+            (self.now, self.wall) = self.driver.clocks();
             self.take_completions();
             self.take_set_up_steps();
             self.take_due_timers();
@@ -187,7 +179,7 @@ impl Shard {
         }
         Ok(ShardTotals {
             number: self.number,
-            ring_enters: self.ring.enters(),
+            enters: self.driver.enters(),
             sessions: self.sessions_begun,
         })
     }
@@ -214,8 +206,8 @@ impl Shard {
 
     fn take_completions(&mut self) {
         // No more than there are now: what these start may complete at once, and a turn must end.
-        for _ in 0..self.ring.completions() {
-            let Some(Completion { token, event }) = self.ring.next_completion() else { return };
+        for _ in 0..self.driver.completions() {
+            let Some(Completion { token, event }) = self.driver.next_completion() else { return };
             match (token, event) {
                 (Token::Accept(listener), Event::Accepted(accepted)) => {
                     self.take_accepted(listener, accepted);
@@ -315,12 +307,12 @@ impl Shard {
                 if received.is_empty() {
                     on_end(&mut connection.session, End::Closed, &mut cx);
                 } else {
-                    on_bytes(&mut connection.session, self.ring.bytes(&received), &mut cx);
+                    on_bytes(&mut connection.session, self.driver.bytes(&received), &mut cx);
                 }
                 if connection.session.take_acknowledgement() {
-                    socket::acknowledge_at_once(&connection.endpoint);
+                    self.driver.acknowledge_at_once(connection.endpoint.as_fd());
                 }
-                self.ring.give_back(received);
+                self.driver.give_back(received);
                 self.settle(slot);
             }
             Err(error) if is_no_buffers(&error) => {
@@ -374,7 +366,7 @@ impl Shard {
                 ToShard::EndSessions => self.end_sessions(),
                 ToShard::MletLate(place) if self.holds(place.slot, place.id) => {
                     let mlet = self.connections[place.slot].mlet.as_ref();
-                    mlet.inspect(|mlet| end_both(mlet));
+                    mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
                     self.move_session(place.slot, Session::handle_mlet_late);
                 }
                 ToShard::MletLate(_) => {}
@@ -389,7 +381,7 @@ impl Shard {
                 }
             }
         }
-        self.ring.watch(self.inbox.as_fd(), Token::Mail);
+        self.driver.watch(self.inbox.as_fd(), Token::Mail);
     }
 
     fn drain(&mut self) {
@@ -410,7 +402,7 @@ impl Shard {
         for slot in slots {
             let mlet = self.connections[slot].mlet.as_ref();
             // A close would tell a mlet of a reset, not of the end, if bytes of it are unread.
-            mlet.inspect(|mlet| end_both(mlet));
+            mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
             let has_mlet = mlet.is_some();
             self.move_session(slot, |session, cx| {
                 session.handle_force(cx);
@@ -429,6 +421,7 @@ impl Shard {
     fn open(&mut self, endpoint: OwnedFd, peer: IpAddr) {
         if !self.admits(peer) {
             self.mailer.push(FromShard::SourceRefused(peer));
+            self.driver.close(endpoint);
             return self.counts.close_session();
         }
         let session = Session::new(peer, Arc::clone(&self.serving), self.now);
@@ -439,9 +432,10 @@ impl Shard {
     /// Takes over a connection that waits at the proxy for its endpoint.
     fn adopt(&mut self, connection: BacklogConnection) {
         let BacklogConnection { socket, peer, snikey, received } = connection;
+        self.driver.prepare(socket.as_fd());
         if self.draining {
-            self.counts.close_session();
-            return;
+            self.driver.close(socket);
+            return self.counts.close_session();
         }
         let session = Session::in_backlog(peer, Arc::clone(&self.serving), self.now);
         let slot = self.insert(socket, peer, session, Some(snikey));
@@ -497,8 +491,4 @@ fn is_no_buffers(error: &io::Error) -> bool {
 /// Interrupted, or cancelled as a link of two was: it may be started again.
 fn is_interrupted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::EINTR | nix::libc::ECANCELED))
-}
-
-fn peer_of(endpoint: &OwnedFd) -> Option<IpAddr> {
-    Some(SockRef::from(endpoint).peer_addr().ok()?.as_socket()?.ip())
 }

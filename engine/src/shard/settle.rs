@@ -6,19 +6,17 @@
 use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 
-use socket2::SockRef;
 use tracing::{info, warn};
 
-use super::{RELAY_GROUP, SET_UP_GROUP, Shard, Token};
+use super::{Driver, RELAY_GROUP, SET_UP_GROUP, Shard, Token};
 use crate::LINFO_TARGET;
+use crate::driver::Outgoing;
 use crate::mailbox::{Ended, FromShard, SessionId};
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::Transmission;
 use crate::proto::session::{Context, Look, Request, Session, Standing};
-use crate::sys::ring::Outgoing;
-use crate::sys::socket;
 
-impl Shard {
+impl<D: Driver<Token>> Shard<D> {
     /// Lets the session take a step, then does what it wants.
     pub(super) fn move_session(
         &mut self,
@@ -76,9 +74,9 @@ impl Shard {
                     under_way.mlet_receive = true;
                     under_way.mlet_receive_linked = true;
                     let receive = (mlet, RELAY_GROUP, Token::MletReceive(slot));
-                    self.ring.send_then_receive(send, receive);
+                    self.driver.send_then_receive(send, receive);
                 }
-                _ => self.ring.send(send.0, send.1, send.2),
+                _ => self.driver.send(send.0, send.1, send.2),
             }
         }
         if let Some(mlet) = mlet
@@ -90,26 +88,26 @@ impl Shard {
             if !under_way.endpoint_receive && session.wants_endpoint_input_next() {
                 under_way.endpoint_receive = true;
                 let receive = (endpoint, RELAY_GROUP, Token::EndpointReceive(slot));
-                self.ring.send_then_receive(send, receive);
+                self.driver.send_then_receive(send, receive);
             } else {
-                self.ring.send(send.0, send.1, send.2);
+                self.driver.send(send.0, send.1, send.2);
             }
         }
         if !under_way.endpoint_receive && session.wants_endpoint_input() {
             under_way.endpoint_receive = true;
             let group = if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP };
-            self.ring.receive(endpoint, group, Token::EndpointReceive(slot));
+            self.driver.receive(endpoint, group, Token::EndpointReceive(slot));
         }
         let Some(mlet) = mlet else { return };
         if session.wants_mlet_input() {
             if !under_way.mlet_receive {
                 under_way.mlet_receive = true;
-                self.ring.receive(mlet, RELAY_GROUP, Token::MletReceive(slot));
+                self.driver.receive(mlet, RELAY_GROUP, Token::MletReceive(slot));
             } else if std::mem::take(&mut under_way.mlet_receive_linked) {
                 // The endpoint has closed and may never take what is being sent, and what the mlet still writes is only
                 // to be dropped. Cancelled together, both begin again apart.
                 under_way.cancels += 1;
-                self.ring.cancel(endpoint, Token::Cancel(slot));
+                self.driver.cancel(endpoint, Token::Cancel(slot));
             }
         }
     }
@@ -124,13 +122,20 @@ impl Shard {
                 let connection = &mut self.connections[slot];
                 connection.mlet_input_ended = true;
                 if let Some(mlet) = &connection.mlet {
-                    end_output(mlet);
+                    self.driver.shut_down(mlet.as_fd(), Shutdown::Write);
                 }
             }
-            Request::EndEndpointInput => end_output(&self.connections[slot].endpoint),
+            Request::EndEndpointInput => {
+                let endpoint = self.connections[slot].endpoint.as_fd();
+                self.driver.shut_down(endpoint, Shutdown::Write);
+            }
             Request::Linfo(linfo) => log_linfo(self.connections[slot].id, &linfo),
             Request::Look => {
                 let connection = &self.connections[slot];
+                let standing = |peer: &OwnedFd| Standing {
+                    has_hung_up: self.driver.has_hung_up(peer.as_fd()),
+                    untaken_len: self.driver.untaken_len(peer.as_fd()),
+                };
                 let endpoint = standing(&connection.endpoint);
                 let gone = Standing { has_hung_up: true, untaken_len: 0 };
                 let mlet = connection.mlet.as_ref().map_or(gone, standing);
@@ -159,13 +164,13 @@ impl Shard {
         } else if !std::mem::replace(&mut connection.cancelled, true) {
             if connection.under_way.on_endpoint() {
                 connection.under_way.cancels += 1;
-                self.ring.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));
+                self.driver.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));
             }
             if connection.under_way.on_mlet()
                 && let Some(mlet) = &connection.mlet
             {
                 connection.under_way.cancels += 1;
-                self.ring.cancel(mlet.as_fd(), Token::Cancel(slot));
+                self.driver.cancel(mlet.as_fd(), Token::Cancel(slot));
             }
         }
     }
@@ -174,7 +179,11 @@ impl Shard {
         if self.connections[slot].in_set_up {
             self.leave_set_up(slot);
         }
-        let connection = self.connections.remove(slot);
+        let connection = *self.connections.remove(slot);
+        self.driver.close(connection.endpoint);
+        if let Some(mlet) = connection.mlet {
+            self.driver.close(mlet);
+        }
         self.making_room -= usize::from(connection.makes_room);
         self.counts.close_session();
         let Some(outcome) = connection.over else { return };
@@ -210,18 +219,4 @@ fn log_linfo(id: SessionId, linfo: &Linfo) {
 
 fn outgoing(Transmission { block, start, end }: Transmission) -> Outgoing {
     Outgoing { block, start, end }
-}
-
-fn standing(peer: &OwnedFd) -> Standing {
-    Standing { has_hung_up: socket::has_hung_up(peer), untaken_len: socket::untaken_len(peer) }
-}
-
-/// Shuts down the write side; the peer may be gone already, which is as good.
-pub(super) fn end_output(socket: &OwnedFd) {
-    let _ = SockRef::from(socket).shutdown(Shutdown::Write);
-}
-
-/// Shuts down both sides: the peer reads what it has not read yet and then the end, and so do we.
-pub(super) fn end_both(socket: &OwnedFd) {
-    let _ = SockRef::from(socket).shutdown(Shutdown::Both);
 }

@@ -3,15 +3,15 @@
 //! Not here: START itself (`proto/greeting.rs`) and the mlet's process (the control thread's).
 
 use std::io;
+use std::net::Shutdown;
+use std::os::fd::AsFd;
 
 use tracing::info;
 
-use super::Shard;
 use super::connection::Permit;
-use super::settle::end_output;
+use super::{Driver, Shard, Token};
 use crate::mailbox::{FromShard, Holder, SessionId, SessionPlace};
 use crate::proto::session::{Context, MletFacts, SetUpStage};
-use crate::sys::socket;
 
 /// A session past START for whose mlet there was no socket pair yet.
 pub(super) struct AwaitedPair {
@@ -20,7 +20,7 @@ pub(super) struct AwaitedPair {
     facts: MletFacts,
 }
 
-impl Shard {
+impl<D: Driver<Token>> Shard<D> {
     pub(super) fn ask_permit(&mut self, slot: usize) {
         if self.counts.attempts_max().is_none() {
             self.give_permit(slot);
@@ -95,7 +95,7 @@ impl Shard {
 
     /// From here on the attempt counts, whatever becomes of the mlet.
     fn make_pair(&mut self, awaited: AwaitedPair) -> Result<(), (AwaitedPair, io::Error)> {
-        let (ours, socket) = match socket::session_pair() {
+        let (ours, socket) = match self.driver.session_pair() {
             Ok(pair) => pair,
             Err(error) => return Err((awaited, error)),
         };
@@ -105,7 +105,7 @@ impl Shard {
         info!(session = id, "endpoint {} is ready, key {key}, snikey {}", facts.peer, facts.snikey);
         let connection = &mut self.connections[slot];
         if connection.mlet_input_ended {
-            end_output(&ours);
+            self.driver.shut_down(ours.as_fd(), Shutdown::Write);
         }
         connection.mlet = Some(ours);
         connection.permit = Permit::None;

@@ -1,6 +1,6 @@
 //! What every run needs and the machine does not give, in words for whoever can change that.
 //!
-//! Not here: io_uring's own refusals, which have reasons of their own (`ring.rs`).
+//! Not here: io_uring's own refusals, which have reasons of their own (`driver/uring.rs`).
 
 use std::fmt;
 use std::io;

@@ -1,11 +1,10 @@
-//! Small corners of Linux: processes, descriptors, CPUs, signals, the ring. The only place where unsafe is allowed.
+//! Small corners of Linux: processes, descriptors, CPUs, signals. The only place where unsafe is allowed.
 
 pub mod children;
 pub mod cpu;
 pub mod fd_passing;
 pub mod lack;
 pub mod limits;
-pub mod ring;
 pub mod secrecy;
 pub mod signals;
 pub mod socket;

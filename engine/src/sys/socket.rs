@@ -1,14 +1,15 @@
 //! Sockets as pktxpmgr makes them: the pair between a session and its mlet, the listening sockets, and the options
-//! of every TCP connection. All are close-on-exec and blocking; waiting is the ring's business.
+//! of every TCP connection. All are close-on-exec, and block until a driver has them otherwise.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::socket::SockFlag;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
 /// Connects that may arrive at once without one being dropped and sent again a second later.
@@ -35,8 +36,19 @@ pub fn session_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     Ok((ours.into(), mlets.into()))
 }
 
+/// Accepts a connection that waits at a listening socket that does not block.
+///
+/// # Errors
+/// `WouldBlock` when none waits; otherwise as the kernel says.
+pub fn accept(listener: RawFd) -> io::Result<OwnedFd> {
+    let accepted = nix::sys::socket::accept4(listener, SockFlag::SOCK_CLOEXEC)?;
+    #[allow(unsafe_code)]
+    // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
+    Ok(unsafe { OwnedFd::from_raw_fd(accepted) })
+}
+
 /// Whether the peer has closed its side or is gone, also when what it wrote has not been received yet.
-pub fn has_hung_up(socket: &OwnedFd) -> bool {
+pub fn has_hung_up(socket: &impl AsFd) -> bool {
     // nix does not name it. An end of both sides and an error are told unasked.
     let closed = PollFlags::from_bits_retain(libc::POLLRDHUP);
     // A poll that fails tells nothing; the caller asks again later.
@@ -91,7 +103,7 @@ pub fn start_connecting(address: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-/// Whether the connection is made. If so the socket blocks from now on, as a ring wants it.
+/// Whether the connection is made.
 ///
 /// # Errors
 /// Why it cannot be made.
@@ -100,7 +112,7 @@ pub fn finish_connecting(socket: &Socket) -> io::Result<bool> {
         return Err(error);
     }
     match socket.peer_addr() {
-        Ok(_) => socket.set_nonblocking(false).map(|()| true),
+        Ok(_) => Ok(true),
         Err(error) if error.kind() == io::ErrorKind::NotConnected => Ok(false),
         Err(error) => Err(error),
     }
@@ -310,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_of_ours_has_the_options_and_blocks_once_it_is_made() {
+    fn a_connection_of_ours_has_the_options() {
         let listener = TcpListener::bind(any_port()).unwrap();
         let socket = start_connecting(listener.local_addr().unwrap()).unwrap();
         let _accepted = listener.accept().unwrap();
@@ -320,8 +332,6 @@ mod tests {
         assert_eq!(socket.tcp_keepalive_interval().unwrap(), KEEPALIVE_INTERVAL);
         assert_eq!(socket.tcp_keepalive_retries().unwrap(), KEEPALIVE_PROBES);
         assert_eq!(socket.tcp_user_timeout().unwrap(), Some(USER_TIMEOUT));
-        let flags = OFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFL).unwrap());
-        assert!(!flags.contains(OFlag::O_NONBLOCK));
         let flags = FdFlag::from_bits_retain(fcntl(&socket, FcntlArg::F_GETFD).unwrap());
         assert!(flags.contains(FdFlag::FD_CLOEXEC));
     }

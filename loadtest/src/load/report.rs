@@ -83,7 +83,7 @@ impl Report {
 
 /// How often the ring was entered and how many sessions there were, if this line tells it of a shard.
 fn shard_counts(line: &str) -> Option<(f64, f64)> {
-    let mut words = line.split_once("ring entered ")?.1.split_whitespace();
+    let mut words = line.split_once("kernel entered ")?.1.split_whitespace();
     let entered = words.next()?.parse().ok()?;
     let sessions = words.find_map(|word| word.parse().ok())?;
     Some((entered, sessions))
@@ -97,9 +97,9 @@ mod tests {
     fn what_the_shards_tell_at_their_end_is_added_up() {
         let mut report = Report::default();
         report.add("round trips", 1000.0, "");
-        let log = ["DEBUG shard 0: ring entered 300 times, 30 sessions", "INFO run over", ""]
+        let log = ["DEBUG shard 0: kernel entered 300 times, 30 sessions", "INFO run over", ""]
             .into_iter()
-            .chain(["DEBUG shard 1: ring entered 200 times, 10 sessions"])
+            .chain(["DEBUG shard 1: kernel entered 200 times, 10 sessions"])
             .map(str::to_owned);
         report.take_log(&log.collect::<Vec<_>>());
         let json = report.json();

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::config::{Config, Experiment, Greeting, Limits};
+use crate::config::{Config, Experiment, Greeting, Io, Limits};
 use crate::golden;
 use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
@@ -62,6 +62,7 @@ pub(super) fn serving(stage: Stage, demanded: &[Program], supplied: &[Program]) 
         publication: None,
         attempts: None,
         singleton: false,
+        io: Io::Auto,
         cores: vec![0],
         limits: Limits {
             handshake_timeout: HANDSHAKE_TIMEOUT,

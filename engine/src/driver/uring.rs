@@ -1,11 +1,9 @@
-//! One thread's io_uring: operations go in with a token, completions come out with it.
+//! One thread's io_uring, on which operations complete by themselves. Sockets block: waiting is the ring's business.
 //!
-//! The ring owns whatever the kernel may touch. A block to send moves in and comes back with the
-//! completion; receives draw from buffer groups that live as long as the ring. So nothing that is
-//! safe to call can leave the kernel with memory that is gone.
+//! The ring owns whatever the kernel may touch, so nothing that is safe to call can leave the kernel with memory that is
+//! gone.
 //!
-//! Not here: what a completion means. Fds are the caller's: one must stay open until every operation
-//! on it has completed, or a later descriptor of the same number would be meant.
+//! Not here: what an operation is for. Invariant: the memory of an operation lives until its completion.
 
 use std::fmt;
 use std::io;
@@ -18,6 +16,10 @@ use io_uring::types::{BufRingEntry, CancelBuilder, Fd, SubmitArgs, Timespec};
 use io_uring::{IoUring, cqueue, opcode, squeue};
 use nix::libc;
 use slab::Slab;
+use socket2::SockRef;
+
+use super::{Completion, Driver, Event, GroupSize, Outgoing, Received};
+use crate::sys::socket;
 
 /// Submission queue entries; a fuller turn submits in between.
 const SUBMISSION_ENTRIES: u32 = 256;
@@ -52,74 +54,17 @@ impl fmt::Display for RingError {
     }
 }
 
+impl RingError {
+    /// Files are used up, which no other driver would mend.
+    pub(super) fn is_want_of_files(&self) -> bool {
+        matches!(self.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
+    }
+}
+
 impl std::error::Error for RingError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         Some(&self.source)
     }
-}
-
-/// A block to send, or the part of it between `start` and `end`.
-#[derive(Debug)]
-pub struct Outgoing {
-    /// The memory.
-    pub block: Box<[u8]>,
-    /// First byte to send.
-    pub start: usize,
-    /// One past the last byte to send.
-    pub end: usize,
-}
-
-/// How many buffers of which size a group holds.
-#[derive(Debug, Clone, Copy)]
-pub struct GroupSize {
-    /// Buffers; a power of two, at most 256.
-    pub count: u16,
-    /// Bytes of each.
-    pub len: u32,
-}
-
-/// Bytes that a receive delivered, in a buffer of the ring; to be given back.
-#[derive(Debug)]
-pub struct Received {
-    group: u16,
-    buffer: Option<u16>,
-    len: usize,
-}
-
-impl Received {
-    /// How many bytes; 0 is the end of the stream.
-    pub fn len(&self) -> usize {
-        self.len
-    }
-
-    /// The stream has ended.
-    pub fn is_empty(&self) -> bool {
-        self.len == 0
-    }
-}
-
-/// What an operation led to.
-#[derive(Debug)]
-pub enum Event {
-    /// A connection, or why there is none.
-    Accepted(io::Result<OwnedFd>),
-    /// Bytes, or why there are none. ENOBUFS: the group is empty; try again when a buffer is back.
-    Received(io::Result<Received>),
-    /// The block, and how many bytes were sent.
-    Sent(Box<[u8]>, io::Result<usize>),
-    /// The watched descriptor can be read.
-    Readable,
-    /// A cancellation has been looked at; the cancelled operations complete by themselves.
-    CancelDone,
-}
-
-/// A completed operation.
-#[derive(Debug)]
-pub struct Completion<T> {
-    /// The token the operation was started with.
-    pub token: T,
-    /// What it led to.
-    pub event: Event,
 }
 
 enum Kind {
@@ -136,19 +81,19 @@ struct Operation<T> {
 }
 
 /// The ring of the calling thread. It must be used from the thread that made it.
-pub struct Ring<T> {
+pub(crate) struct Uring<T> {
     ring: IoUring,
     operations: Slab<Operation<T>>,
     groups: Vec<BufferGroup>,
     enters: u64,
 }
 
-impl<T: Copy> Ring<T> {
+impl<T: Copy> Uring<T> {
     /// A ring with the given buffer groups, numbered from 0.
     ///
     /// # Errors
     /// The kernel refuses; the message names the cure.
-    pub fn new(groups: &[GroupSize]) -> Result<Self, RingError> {
+    pub(crate) fn new(groups: &[GroupSize]) -> Result<Self, RingError> {
         let mut ring = Self::set_up()?;
         prove(&mut ring).map_err(|source| RingError { doing: "io_uring_enter", source })?;
         let groups = groups
@@ -161,143 +106,31 @@ impl<T: Copy> Ring<T> {
     }
 
     /// Tries for up to a second: the kernel frees the locked memory of a ring some milliseconds after
-    /// its process ended, so a restart right behind another may find none.
+    /// its process ended, so a restart right behind another may find none. Then half the entries are tried.
     fn set_up() -> Result<IoUring, RingError> {
         const PATIENCE: Duration = Duration::from_secs(1);
         #[expect(clippy::disallowed_methods, reason = "this is the shell, before any machine runs")]
         let started = Instant::now();
-        loop {
-            let made = IoUring::builder()
-                .setup_cqsize(COMPLETION_ENTRIES)
+        let build = |share: u32| {
+            IoUring::builder()
+                .setup_cqsize(COMPLETION_ENTRIES / share)
                 .setup_submit_all()
                 .setup_single_issuer()
                 .setup_defer_taskrun()
-                .build(SUBMISSION_ENTRIES);
-            match made {
-                Err(error)
-                    if error.raw_os_error() == Some(libc::ENOMEM)
-                        && started.elapsed() < PATIENCE =>
-                {
-                    std::thread::sleep(Duration::from_millis(20));
-                }
-                made => {
-                    return made.map_err(|source| RingError { doing: "io_uring_setup", source });
-                }
-            }
-        }
-    }
-
-    /// How often the kernel was entered.
-    pub fn enters(&self) -> u64 {
-        self.enters
-    }
-
-    /// No operation is under way.
-    pub fn is_idle(&self) -> bool {
-        self.operations.is_empty()
-    }
-
-    /// Accepts one connection; the new descriptor is close-on-exec and blocking, as the ring wants it.
-    pub fn accept(&mut self, listener: BorrowedFd<'_>, token: T) {
-        let entry = opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
-            .flags(libc::SOCK_CLOEXEC)
-            .build();
-        self.start(entry, token, Kind::Accept);
-    }
-
-    /// Receives once, into a buffer of `group`.
-    pub fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: T) {
-        let entry = self.receive_entry(socket, group);
-        self.start(entry, token, Kind::Receive { group });
-    }
-
-    /// Sends; fewer bytes than given may leave.
-    pub fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: T) {
-        let entry = send_entry(socket, &outgoing, 0);
-        self.start(entry, token, Kind::Send(outgoing.block));
-    }
-
-    /// Sends everything, then receives once from another socket, without a turn in between. When the
-    /// send fails the receive is cancelled.
-    pub fn send_then_receive(
-        &mut self,
-        (socket, outgoing, send_token): (BorrowedFd<'_>, Outgoing, T),
-        (source, group, receive_token): (BorrowedFd<'_>, u16, T),
-    ) {
-        // Only a send that must be whole breaks the link when it is short.
-        let send = send_entry(socket, &outgoing, libc::MSG_WAITALL).flags(squeue::Flags::IO_LINK);
-        let send = self.enroll(send, send_token, Kind::Send(outgoing.block));
-        let receive = self.receive_entry(source, group);
-        let receive = self.enroll(receive, receive_token, Kind::Receive { group });
-        self.queue(&[send, receive]);
-    }
-
-    /// Tells once when `watched` can be read.
-    pub fn watch(&mut self, watched: BorrowedFd<'_>, token: T) {
-        let entry = opcode::PollAdd::new(fd(watched), libc::POLLIN as u32).build();
-        self.start(entry, token, Kind::Watch);
-    }
-
-    /// Cancels every operation on `target`; each still completes by itself.
-    pub fn cancel(&mut self, target: BorrowedFd<'_>, token: T) {
-        let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(fd(target)).all()).build();
-        self.start(entry, token, Kind::Cancel);
-    }
-
-    /// Hands the queued operations to the kernel and waits for a completion, at most for `timeout`.
-    ///
-    /// # Errors
-    /// The kernel refuses to go on.
-    pub fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.enters += 1;
-        let entered = match timeout {
-            None => self.ring.submit_and_wait(1),
-            Some(timeout) => {
-                let timespec = Timespec::from(timeout);
-                self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timespec))
-            }
+                .build(SUBMISSION_ENTRIES / share)
         };
-        match entered {
-            Ok(_) => Ok(()),
-            // A timeout, a signal, or completions that must be taken first: all are reasons to look.
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
-                ) =>
-            {
-                Ok(())
-            }
-            Err(error) => Err(error),
+        let is_short = |made: &io::Result<IoUring>| {
+            made.as_ref().is_err_and(|error| error.raw_os_error() == Some(libc::ENOMEM))
+        };
+        let mut made = build(1);
+        while is_short(&made) && started.elapsed() < PATIENCE {
+            std::thread::sleep(Duration::from_millis(20));
+            made = build(1);
         }
-    }
-
-    /// How many completions are there to be taken.
-    pub fn completions(&mut self) -> usize {
-        self.ring.completion().len()
-    }
-
-    /// The next completion, if one is there.
-    pub fn next_completion(&mut self) -> Option<Completion<T>> {
-        let entry = self.ring.completion().next()?;
-        let operation = self.operations.remove(entry.user_data() as usize);
-        let event = self.interpret(&entry, operation.kind);
-        Some(Completion { token: operation.token, event })
-    }
-
-    /// The bytes of a receive.
-    pub fn bytes(&self, received: &Received) -> &[u8] {
-        match received.buffer {
-            Some(buffer) => self.groups[usize::from(received.group)].bytes(buffer, received.len),
-            None => &[],
+        if is_short(&made) {
+            made = build(2);
         }
-    }
-
-    /// Gives a buffer back to its group.
-    pub fn give_back(&mut self, received: Received) {
-        if let Some(buffer) = received.buffer {
-            self.groups[usize::from(received.group)].give(buffer);
-        }
+        made.map_err(|source| RingError { doing: "io_uring_setup", source })
     }
 
     fn interpret(&mut self, entry: &cqueue::Entry, kind: Kind) -> Event {
@@ -359,7 +192,113 @@ impl<T: Copy> Ring<T> {
     }
 }
 
-impl<T> Drop for Ring<T> {
+impl<T: Copy> Driver<T> for Uring<T> {
+    fn prepare(&mut self, socket: BorrowedFd<'_>) {
+        let _ = SockRef::from(&socket).set_nonblocking(false);
+    }
+
+    fn close(&mut self, socket: OwnedFd) {
+        drop(socket);
+    }
+
+    fn session_pair(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
+        socket::session_pair()
+    }
+
+    fn enters(&self) -> u64 {
+        self.enters
+    }
+
+    fn accept(&mut self, listener: BorrowedFd<'_>, token: T) {
+        let entry = opcode::Accept::new(fd(listener), std::ptr::null_mut(), std::ptr::null_mut())
+            .flags(libc::SOCK_CLOEXEC)
+            .build();
+        self.start(entry, token, Kind::Accept);
+    }
+
+    fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: T) {
+        let entry = self.receive_entry(socket, group);
+        self.start(entry, token, Kind::Receive { group });
+    }
+
+    fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: T) {
+        let entry = send_entry(socket, &outgoing, 0);
+        self.start(entry, token, Kind::Send(outgoing.block));
+    }
+
+    fn send_then_receive(
+        &mut self,
+        (socket, outgoing, send_token): (BorrowedFd<'_>, Outgoing, T),
+        (source, group, receive_token): (BorrowedFd<'_>, u16, T),
+    ) {
+        // Only a send that must be whole breaks the link when it is short.
+        let send = send_entry(socket, &outgoing, libc::MSG_WAITALL).flags(squeue::Flags::IO_LINK);
+        let send = self.enroll(send, send_token, Kind::Send(outgoing.block));
+        let receive = self.receive_entry(source, group);
+        let receive = self.enroll(receive, receive_token, Kind::Receive { group });
+        self.queue(&[send, receive]);
+    }
+
+    fn watch(&mut self, watched: BorrowedFd<'_>, token: T) {
+        let entry = opcode::PollAdd::new(fd(watched), libc::POLLIN as u32).build();
+        self.start(entry, token, Kind::Watch);
+    }
+
+    fn cancel(&mut self, target: BorrowedFd<'_>, token: T) {
+        let entry = opcode::AsyncCancel2::new(CancelBuilder::fd(fd(target)).all()).build();
+        self.start(entry, token, Kind::Cancel);
+    }
+
+    fn wait(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        self.enters += 1;
+        let entered = match timeout {
+            None => self.ring.submit_and_wait(1),
+            Some(timeout) => {
+                let timespec = Timespec::from(timeout);
+                self.ring.submitter().submit_with_args(1, &SubmitArgs::new().timespec(&timespec))
+            }
+        };
+        match entered {
+            Ok(_) => Ok(()),
+            // A timeout, a signal, or completions that must be taken first: all are reasons to look.
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::ETIME | libc::EINTR | libc::EBUSY | libc::EAGAIN)
+                ) =>
+            {
+                Ok(())
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn completions(&mut self) -> usize {
+        self.ring.completion().len()
+    }
+
+    fn next_completion(&mut self) -> Option<Completion<T>> {
+        let entry = self.ring.completion().next()?;
+        let operation = self.operations.remove(entry.user_data() as usize);
+        let event = self.interpret(&entry, operation.kind);
+        Some(Completion { token: operation.token, event })
+    }
+
+    fn bytes(&self, received: &Received) -> &[u8] {
+        match received.buffer {
+            Some(buffer) => self.groups[usize::from(received.group)].bytes(buffer, received.len),
+            None => &[],
+        }
+    }
+
+    fn give_back(&mut self, received: Received) {
+        if let Some(buffer) = received.buffer {
+            self.groups[usize::from(received.group)].give(buffer);
+        }
+    }
+}
+
+impl<T> Drop for Uring<T> {
     fn drop(&mut self) {
         if !self.operations.is_empty() {
             // The kernel may go on using them for a while after the ring is closed.

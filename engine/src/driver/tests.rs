@@ -1,0 +1,311 @@
+//! Both drivers do the same with the same operations, on real sockets.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+
+use nix::libc;
+use nix::sys::eventfd::EventFd;
+
+use super::*;
+
+const GROUP: [GroupSize; 1] = [GroupSize { count: 2, len: 1024 }];
+
+/// Longer than any completion takes that is under way.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs `test` on each driver.
+fn on_both(test: impl Fn(&mut dyn Driver<u32>)) {
+    test(&mut Uring::new(&GROUP).unwrap());
+    test(&mut Epoll::new(&GROUP).unwrap());
+}
+
+/// What the next `count` completions led to, by token.
+fn completed(driver: &mut dyn Driver<u32>, count: usize) -> HashMap<u32, Event> {
+    let mut events = HashMap::new();
+    let until = driver.clocks().0 + PATIENCE;
+    while events.len() < count {
+        driver.wait(Some(PATIENCE)).unwrap();
+        assert!(driver.clocks().0 < until, "nothing completes; there are {events:?}");
+        while let Some(Completion { token, event }) = driver.next_completion() {
+            assert!(events.insert(token, event).is_none(), "{token} completed twice");
+        }
+    }
+    assert_eq!(events.len(), count);
+    events
+}
+
+fn assert_idle(driver: &mut dyn Driver<u32>) {
+    driver.wait(Some(Duration::ZERO)).unwrap();
+    assert_eq!(driver.completions(), 0);
+}
+
+fn bytes_of(driver: &mut dyn Driver<u32>, event: Event) -> Vec<u8> {
+    let Event::Received(Ok(received)) = event else { panic!("{event:?}") };
+    let bytes = driver.bytes(&received).to_vec();
+    driver.give_back(received);
+    bytes
+}
+
+fn error_of(event: &Event) -> Option<i32> {
+    match event {
+        Event::Received(Err(error)) | Event::Sent(_, Err(error)) | Event::Accepted(Err(error)) => {
+            error.raw_os_error()
+        }
+        _ => None,
+    }
+}
+
+fn outgoing(bytes: &[u8]) -> Outgoing {
+    Outgoing { block: bytes.into(), start: 0, end: bytes.len() }
+}
+
+/// A pair as sessions have them, with the other end for the test.
+fn pair(driver: &mut dyn Driver<u32>) -> (OwnedFd, UnixStream) {
+    let (ours, mlets) = driver.session_pair().unwrap();
+    (ours, mlets.into())
+}
+
+#[test]
+fn a_receive_waits_for_bytes_and_then_for_the_end() {
+    on_both(|driver| {
+        let (ours, mut other) = pair(driver);
+        driver.receive(ours.as_fd(), 0, 1);
+        assert_idle(driver);
+        other.write_all(b"first").unwrap();
+        let event = completed(driver, 1).remove(&1).unwrap();
+        assert_eq!(bytes_of(driver, event), b"first");
+        // Both are there before the next receive begins.
+        other.write_all(b"last").unwrap();
+        drop(other);
+        for expected in [&b"last"[..], b""] {
+            driver.receive(ours.as_fd(), 0, 2);
+            let event = completed(driver, 1).remove(&2).unwrap();
+            assert_eq!(bytes_of(driver, event), expected);
+        }
+        driver.close(ours);
+    });
+}
+
+#[test]
+fn a_long_stream_comes_whole_and_in_order() {
+    let sent: Vec<u8> = (0..300_000_u32).map(|n| (n % 251) as u8).collect();
+    on_both(|driver| {
+        let (ours, mut other) = pair(driver);
+        let bytes = sent.clone();
+        let writer = std::thread::spawn(move || other.write_all(&bytes).unwrap());
+        let mut came = Vec::new();
+        loop {
+            driver.receive(ours.as_fd(), 0, 1);
+            let event = completed(driver, 1).remove(&1).unwrap();
+            match bytes_of(driver, event) {
+                bytes if bytes.is_empty() => break,
+                bytes => came.extend(bytes),
+            }
+        }
+        writer.join().unwrap();
+        assert!(came == sent);
+        driver.close(ours);
+    });
+}
+
+#[test]
+fn a_send_waits_for_room_and_leaves_what_does_not_fit() {
+    on_both(|driver| {
+        let (ours, mut other) = pair(driver);
+        let mut left = 8 << 20;
+        driver.send(ours.as_fd(), outgoing(&vec![7; left]), 1);
+        let mut sent_len = 0;
+        let mut read = vec![0; 1 << 20];
+        while left > 0 {
+            driver.wait(Some(Duration::from_millis(1))).unwrap();
+            while let Some(Completion { event, .. }) = driver.next_completion() {
+                let Event::Sent(block, Ok(len)) = event else { panic!("{event:?}") };
+                sent_len += len;
+                assert!(len > 0 && sent_len <= block.len());
+                if sent_len < block.len() {
+                    let rest = Outgoing { start: sent_len, end: block.len(), block };
+                    driver.send(ours.as_fd(), rest, 1);
+                }
+            }
+            if sent_len > (8 << 20) - left {
+                left -= other.read(&mut read).unwrap();
+            }
+        }
+        assert_eq!(sent_len, 8 << 20);
+        driver.close(ours);
+    });
+}
+
+#[test]
+fn a_receive_linked_to_a_send_begins_when_all_has_left() {
+    on_both(|driver| {
+        let (ours, mut other) = pair(driver);
+        let (source, mut feeder) = pair(driver);
+        let len = 4 << 20;
+        driver
+            .send_then_receive((ours.as_fd(), outgoing(&vec![7; len]), 1), (source.as_fd(), 0, 2));
+        feeder.write_all(b"there already").unwrap();
+        driver.wait(Some(Duration::from_millis(20))).unwrap();
+        assert_eq!(driver.completions(), 0, "most of it has found no room");
+        let reader = std::thread::spawn(move || {
+            other.read_exact(&mut vec![0; len]).unwrap();
+            other
+        });
+        let mut events = completed(driver, 2);
+        assert!(matches!(events[&1], Event::Sent(_, Ok(sent)) if sent == len));
+        let event = events.remove(&2).unwrap();
+        assert_eq!(bytes_of(driver, event), b"there already");
+        drop(reader.join().unwrap());
+        driver.close(ours);
+        driver.close(source);
+    });
+}
+
+#[test]
+fn a_send_that_fails_cancels_the_receive_that_was_to_follow() {
+    on_both(|driver| {
+        let (ours, other) = pair(driver);
+        let (source, mut feeder) = pair(driver);
+        feeder.write_all(b"kept").unwrap();
+        drop(other);
+        driver.send_then_receive((ours.as_fd(), outgoing(b"vain"), 1), (source.as_fd(), 0, 2));
+        let events = completed(driver, 2);
+        assert_eq!(error_of(&events[&1]), Some(libc::EPIPE));
+        assert_eq!(error_of(&events[&2]), Some(libc::ECANCELED));
+        driver.receive(source.as_fd(), 0, 3);
+        let event = completed(driver, 1).remove(&3).unwrap();
+        assert_eq!(bytes_of(driver, event), b"kept");
+        driver.close(ours);
+        driver.close(source);
+    });
+}
+
+#[test]
+fn whatever_is_under_way_on_a_socket_can_be_cancelled() {
+    on_both(|driver| {
+        let (ours, other) = pair(driver);
+        let (source, _feeder) = pair(driver);
+        driver.receive(ours.as_fd(), 0, 1);
+        driver.send_then_receive(
+            (ours.as_fd(), outgoing(&vec![7; 4 << 20]), 2),
+            (source.as_fd(), 0, 3),
+        );
+        assert_idle(driver);
+        driver.cancel(ours.as_fd(), 4);
+        let events = completed(driver, 4);
+        assert_eq!(error_of(&events[&1]), Some(libc::ECANCELED));
+        assert_eq!(error_of(&events[&3]), Some(libc::ECANCELED));
+        match &events[&2] {
+            // A part had left before.
+            Event::Sent(_, Ok(len)) => assert!(*len < 4 << 20),
+            event => assert_eq!(error_of(event), Some(libc::ECANCELED)),
+        }
+        assert!(matches!(events[&4], Event::CancelDone));
+        assert_idle(driver);
+        drop(other);
+        driver.close(ours);
+        driver.close(source);
+    });
+}
+
+#[test]
+fn who_finds_no_buffer_is_told_and_finds_one_when_it_is_back() {
+    on_both(|driver| {
+        let mut pairs: Vec<_> = (0..3).map(|_| pair(driver)).collect();
+        for (number, (ours, other)) in (0..).zip(&mut pairs) {
+            other.write_all(&[number as u8]).unwrap();
+            driver.receive(ours.as_fd(), 0, number);
+        }
+        let events = completed(driver, 3);
+        let (without, with): (Vec<_>, Vec<_>) =
+            events.into_iter().partition(|(_, event)| error_of(event) == Some(libc::ENOBUFS));
+        assert_eq!((without.len(), with.len()), (1, 2), "there are two buffers");
+        for (number, event) in with {
+            assert_eq!(bytes_of(driver, event), [number as u8]);
+        }
+        let number = without[0].0;
+        driver.receive(pairs[number as usize].0.as_fd(), 0, number);
+        let event = completed(driver, 1).remove(&number).unwrap();
+        assert_eq!(bytes_of(driver, event), [number as u8]);
+        for (ours, _) in pairs {
+            driver.close(ours);
+        }
+    });
+}
+
+#[test]
+fn a_bell_that_is_watched_again_is_heard_each_time_and_when_it_rang_before() {
+    on_both(|driver| {
+        let bell = EventFd::from_flags(nix::sys::eventfd::EfdFlags::EFD_NONBLOCK).unwrap();
+        for round in 0..3 {
+            driver.watch(bell.as_fd(), round);
+            bell.write(1).unwrap();
+            assert!(matches!(completed(driver, 1)[&round], Event::Readable));
+            bell.read().unwrap();
+        }
+        bell.write(1).unwrap();
+        driver.watch(bell.as_fd(), 9);
+        assert!(matches!(completed(driver, 1)[&9], Event::Readable));
+    });
+}
+
+#[test]
+fn connections_are_accepted_as_many_as_are_asked_for_and_the_rest_waits() {
+    on_both(|driver| {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        driver.prepare(listener.as_fd());
+        driver.accept(listener.as_fd(), 0);
+        driver.accept(listener.as_fd(), 1);
+        assert_idle(driver);
+        let address = listener.local_addr().unwrap();
+        let mut clients: Vec<_> = (0..3).map(|_| TcpStream::connect(address).unwrap()).collect();
+        let mut accepted = completed(driver, 2);
+        driver.accept(listener.as_fd(), 2);
+        accepted.extend(completed(driver, 1));
+        for (token, event) in accepted {
+            let Event::Accepted(Ok(socket)) = event else { panic!("{event:?}") };
+            assert_eq!(driver.peer(socket.as_fd()), Some(address.ip()));
+            driver.receive(socket.as_fd(), 0, 10 + token);
+            // The kernel queues them in the order of their connects.
+            clients[token as usize].write_all(b"hello").unwrap();
+            let event = completed(driver, 1).remove(&(10 + token)).unwrap();
+            assert_eq!(bytes_of(driver, event), b"hello");
+            driver.close(socket);
+        }
+        driver.accept(listener.as_fd(), 3);
+        driver.cancel(listener.as_fd(), 4);
+        let events = completed(driver, 2);
+        assert_eq!(error_of(&events[&3]), Some(libc::ECANCELED));
+    });
+}
+
+#[test]
+fn a_descriptor_whose_number_was_used_before_is_a_new_one() {
+    on_both(|driver| {
+        for round in 0..3_u8 {
+            let (ours, mut other) = pair(driver);
+            driver.receive(ours.as_fd(), 0, 1);
+            assert_idle(driver);
+            other.write_all(&[round]).unwrap();
+            let event = completed(driver, 1).remove(&1).unwrap();
+            assert_eq!(bytes_of(driver, event), [round]);
+            driver.close(ours);
+        }
+    });
+}
+
+#[test]
+fn a_wait_ends_in_time_and_does_not_turn_meanwhile() {
+    const TIMEOUT: Duration = Duration::from_millis(30);
+    on_both(|driver| {
+        let until = driver.clocks().0 + TIMEOUT;
+        while driver.clocks().0 < until {
+            driver.wait(Some(until - driver.clocks().0)).unwrap();
+        }
+        assert!(driver.clocks().0 < until + PATIENCE);
+        assert!(driver.enters() <= 3, "{} times", driver.enters());
+    });
+}
