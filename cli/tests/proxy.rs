@@ -320,6 +320,8 @@ fn assert_survived(step: Step, faults: &[Fault]) {
     let manager = rig.start(&[]);
     let mut bystander = rig.proxy.session(&rig.dial());
     rig.proxy.holds(2);
+    // Its mlet has its socket.
+    bystander.echoes(b"before");
     // A set-up that has just ended may still hold a socket twice; at rest there are the fewest.
     let looks = (0..50).map(|_| {
         thread::sleep(Duration::from_millis(5));
