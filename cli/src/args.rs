@@ -75,7 +75,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N|LIST", value_parser = Cores::parse)]
     pub(crate) cores: Option<Cores>,
 
-    /// uring, epoll, or auto: epoll where io_uring is barred
+    /// uring, epoll, or auto: the first that may be used
     #[arg(
         long,
         value_enum,

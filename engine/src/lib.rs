@@ -13,9 +13,12 @@ pub mod config;
 mod control;
 mod driver;
 mod engine;
+mod guards;
 mod log_limit;
 mod mailbox;
 pub mod proto;
+#[cfg(test)]
+mod random;
 mod run_error;
 mod shard;
 pub mod sys;

@@ -13,6 +13,8 @@
 
 mod epoll;
 #[cfg(test)]
+pub(crate) mod simulated;
+#[cfg(test)]
 mod tests;
 mod uring;
 

@@ -19,4 +19,4 @@ pub mod serving;
 pub mod session;
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -31,6 +31,7 @@ use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::rhythm::Rhythm;
 use super::serving::Serving;
+use crate::guards::{Guard, holds};
 use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
@@ -457,7 +458,8 @@ impl Session {
             let patience =
                 if untaken_len == 0 { limits.linger_timeout } else { limits.drain_timeout };
             if cx.now < closing.untaken.1 + patience {
-                self.deadline = Some(cx.now + limits.linger_timeout.max(LOOK_PERIOD_MIN));
+                let least = if holds(Guard::LooksLater) { LOOK_PERIOD_MIN } else { Duration::ZERO };
+                self.deadline = Some(cx.now + limits.linger_timeout.max(least));
             } else {
                 self.state = State::Over;
             }

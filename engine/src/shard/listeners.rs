@@ -44,12 +44,20 @@ struct Listener {
     /// `None` once closed.
     socket: Option<TcpListener>,
     under_way: usize,
+    /// The accepts have been cancelled, once.
+    is_cancelled: bool,
+    /// A cancellation under way.
+    cancels: bool,
 }
 
 impl Listeners {
     pub(super) fn new(sockets: Vec<TcpListener>) -> Self {
-        let sockets =
-            sockets.into_iter().map(|socket| Listener { socket: Some(socket), under_way: 0 });
+        let sockets = sockets.into_iter().map(|socket| Listener {
+            socket: Some(socket),
+            under_way: 0,
+            is_cancelled: false,
+            cancels: false,
+        });
         Self {
             sockets: sockets.collect(),
             accepted: VecDeque::new(),
@@ -145,7 +153,12 @@ impl<D: Driver<Token>> Shard<D> {
         }
     }
 
-    /// Cancels the accepts, and closes each socket as soon as none is under way on it.
+    pub(super) fn take_accepts_cancelled(&mut self, listener: usize) {
+        self.listeners.sockets[listener].cancels = false;
+        self.close_listeners();
+    }
+
+    /// Cancels the accepts, and closes each socket as soon as nothing is under way on it.
     pub(super) fn close_listeners(&mut self) {
         for endpoint in std::mem::take(&mut self.listeners.accepted) {
             self.driver.close(endpoint);
@@ -154,11 +167,16 @@ impl<D: Driver<Token>> Shard<D> {
             self.driver.close(endpoint);
             self.counts.close_session();
         }
-        for listener in &mut self.listeners.sockets {
-            match &listener.socket {
-                Some(_) if listener.under_way == 0 => listener.socket = None,
-                Some(socket) => self.driver.cancel(socket.as_fd(), Token::CancelAccept),
-                None => {}
+        for (index, listener) in self.listeners.sockets.iter_mut().enumerate() {
+            if listener.under_way == 0 && !listener.cancels {
+                if let Some(socket) = listener.socket.take() {
+                    self.driver.close(socket.into());
+                }
+            } else if let Some(socket) = &listener.socket
+                && !std::mem::replace(&mut listener.is_cancelled, true)
+            {
+                listener.cancels = true;
+                self.driver.cancel(socket.as_fd(), Token::CancelAccept(index));
             }
         }
     }

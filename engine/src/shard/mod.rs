@@ -13,6 +13,8 @@ mod listeners;
 mod pace;
 mod settle;
 mod start;
+#[cfg(test)]
+mod tests;
 mod timers;
 mod waiting;
 
@@ -33,6 +35,7 @@ use self::pace::Pace;
 use self::start::AwaitedPair;
 use self::timers::Timers;
 use crate::driver::{Completion, Driver, Event, GroupSize, Received};
+use crate::guards::{Guard, holds};
 use crate::mailbox::{
     BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, ShardTotals, ToShard,
 };
@@ -57,7 +60,7 @@ const RETRY: Duration = Duration::from_millis(1);
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Token {
     Accept(usize),
-    CancelAccept,
+    CancelAccept(usize),
     EndpointReceive(usize),
     EndpointSend(usize),
     MletReceive(usize),
@@ -156,21 +159,9 @@ impl<D: Driver<Token>> Shard<D> {
     /// # Errors
     /// The driver broke down; the sessions of this shard are lost.
     pub(crate) fn run(mut self, listeners: Vec<TcpListener>) -> io::Result<ShardTotals> {
-        for listener in &listeners {
-            self.driver.prepare(listener.as_fd());
-        }
-        self.listeners = Listeners::new(listeners);
-        self.driver.watch(self.inbox.as_fd(), Token::Mail);
+        self.begin(listeners);
         while !self.is_done() {
-            self.admit();
-            self.start_waiting_mlets();
-            let mail_is_out = self.mailer.flush();
-            self.driver.wait(self.patience(mail_is_out))?;
-            (self.now, self.wall) = self.driver.clocks();
-            self.take_completions();
-            self.take_set_up_steps();
-            self.take_due_timers();
-            self.wake_for_buffers();
+            self.turn()?;
         }
         debug_assert_eq!(self.pool.lent(), 0, "the sessions are gone, so their blocks are back");
         // The ends of the last sessions, of which the queue may not have room for all at once.
@@ -182,6 +173,27 @@ impl<D: Driver<Token>> Shard<D> {
             enters: self.driver.enters(),
             sessions: self.sessions_begun,
         })
+    }
+
+    fn begin(&mut self, listeners: Vec<TcpListener>) {
+        for listener in &listeners {
+            self.driver.prepare(listener.as_fd());
+        }
+        self.listeners = Listeners::new(listeners);
+        self.driver.watch(self.inbox.as_fd(), Token::Mail);
+    }
+
+    fn turn(&mut self) -> io::Result<()> {
+        self.admit();
+        self.start_waiting_mlets();
+        let mail_is_out = self.mailer.flush();
+        self.driver.wait(self.patience(mail_is_out))?;
+        (self.now, self.wall) = self.driver.clocks();
+        self.take_completions();
+        self.take_set_up_steps();
+        self.take_due_timers();
+        self.wake_for_buffers();
+        Ok(())
     }
 
     fn is_done(&self) -> bool {
@@ -206,7 +218,9 @@ impl<D: Driver<Token>> Shard<D> {
 
     fn take_completions(&mut self) {
         // No more than there are now: what these start may complete at once, and a turn must end.
-        for _ in 0..self.driver.completions() {
+        let due = self.driver.completions();
+        let due = if holds(Guard::TurnEnds) { due } else { usize::MAX };
+        for _ in 0..due {
             let Some(Completion { token, event }) = self.driver.next_completion() else { return };
             match (token, event) {
                 (Token::Accept(listener), Event::Accepted(accepted)) => {
@@ -252,7 +266,7 @@ impl<D: Driver<Token>> Shard<D> {
                     self.settle(slot);
                 }
                 (Token::Mail, _) => self.take_mail(),
-                (Token::CancelAccept, _) => {}
+                (Token::CancelAccept(listener), _) => self.take_accepts_cancelled(listener),
                 (token, event) => unreachable!("{token:?} completed with {event:?}"),
             }
         }
@@ -334,7 +348,7 @@ impl<D: Driver<Token>> Shard<D> {
         for (group, size) in GROUPS.iter().enumerate() {
             for _ in 0..size.count {
                 let Some((slot, id)) = self.awaiting_buffer[group].pop_front() else { break };
-                if self.holds(slot, id) {
+                if self.holds(slot, id) && holds(Guard::WakesForBuffers) {
                     self.connections[slot].has_come = false;
                     self.settle(slot);
                 }
@@ -343,7 +357,14 @@ impl<D: Driver<Token>> Shard<D> {
     }
 
     fn take_due_timers(&mut self) {
+        // A session sets at most a few that are due already.
+        let mut left = 8 * self.connections.len() + self.timers.len();
         while let Some((slot, id)) = self.timers.pop_due(self.now) {
+            debug_assert!(
+                left > 0,
+                "timers that are due again at once would keep the turn for ever"
+            );
+            left = left.saturating_sub(1);
             if !self.holds(slot, id) {
                 continue;
             }
@@ -414,7 +435,8 @@ impl<D: Driver<Token>> Shard<D> {
     }
 
     fn holds(&self, slot: usize, id: SessionId) -> bool {
-        self.connections.get(slot).is_some_and(|connection| connection.id == id)
+        let connection = self.connections.get(slot);
+        connection.is_some_and(|connection| connection.id == id) || !holds(Guard::KnowsSessions)
     }
 
     /// Begins the session of an accepted connection; it is counted as open already.

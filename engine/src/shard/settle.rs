@@ -11,6 +11,7 @@ use tracing::{info, warn};
 use super::{Driver, RELAY_GROUP, SET_UP_GROUP, Shard, Token};
 use crate::LINFO_TARGET;
 use crate::driver::Outgoing;
+use crate::guards::{Guard, holds};
 use crate::mailbox::{Ended, FromShard, SessionId};
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::Transmission;
@@ -159,9 +160,9 @@ impl<D: Driver<Token>> Shard<D> {
     /// Closes the sockets of a session that is over, once nothing is under way on them.
     fn close_when_quiet(&mut self, slot: usize) {
         let connection = &mut *self.connections[slot];
-        if connection.under_way.is_nothing() {
+        if connection.under_way.is_nothing() || !holds(Guard::ClosesWhenQuiet) {
             self.forget(slot);
-        } else if !std::mem::replace(&mut connection.cancelled, true) {
+        } else if !std::mem::replace(&mut connection.cancelled, holds(Guard::CancelsOnce)) {
             if connection.under_way.on_endpoint() {
                 connection.under_way.cancels += 1;
                 self.driver.cancel(connection.endpoint.as_fd(), Token::Cancel(slot));

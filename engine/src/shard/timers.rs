@@ -21,6 +21,11 @@ impl Timers {
         self.heap.push(Reverse((due, slot, id)));
     }
 
+    /// Entries, those that no longer count included.
+    pub(super) fn len(&self) -> usize {
+        self.heap.len()
+    }
+
     /// When the next entry is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.heap.peek().map(|Reverse((due, _, _))| *due)

@@ -18,23 +18,23 @@ use packetlab::tls::{self, Identity, PeerRule};
 use packetlab::trust::TrustMode;
 
 /// 2023, within the validity of all golden certificates.
-pub(in crate::proto) const NOW: Ticks = Ticks(1_700_000_000_000_000_000);
+pub(crate) const NOW: Ticks = Ticks(1_700_000_000_000_000_000);
 /// 2040, when they have expired.
-pub(super) const TOO_LATE: Ticks = Ticks(2_208_988_800_000_000_000);
+pub(crate) const TOO_LATE: Ticks = Ticks(2_208_988_800_000_000_000);
 /// Another time limit for each wait, so that a test sees which one ran.
-pub(super) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-pub(super) const SETUP_TIMEOUT: Duration = Duration::from_secs(40);
-pub(super) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
-pub(super) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+pub(crate) const SETUP_TIMEOUT: Duration = Duration::from_secs(40);
+pub(crate) const DRAIN_TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The snikey of the experiment with trusted operators.
-pub(super) const TRUSTING: &str = "trusting";
+pub(crate) const TRUSTING: &str = "trusting";
 /// The snikey of the experiment that anonymous endpoints may join, which is the default one.
-pub(super) const OPEN: &str = "open";
+pub(crate) const OPEN: &str = "open";
 
 /// Which experiments there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stage {
+pub(crate) enum Stage {
     /// [`TRUSTING`] and, as default, [`OPEN`].
     WithDefault,
     /// [`TRUSTING`] alone.
@@ -42,12 +42,34 @@ pub(super) enum Stage {
 }
 
 /// A program of `len` bytes.
-pub(super) fn program(len: usize) -> Program {
+pub(crate) fn program(len: usize) -> Program {
     Program::from_wasm(&vec![len as u8; len]).unwrap()
 }
 
 /// The experiments, whose chains demand `programs` of `supplied` ones.
-pub(super) fn serving(stage: Stage, demanded: &[Program], supplied: &[Program]) -> Arc<Serving> {
+pub(crate) fn serving(stage: Stage, demanded: &[Program], supplied: &[Program]) -> Arc<Serving> {
+    serving_within(limits(), stage, demanded, supplied)
+}
+
+/// The limits of the tests.
+pub(crate) fn limits() -> Limits {
+    Limits {
+        handshake_timeout: HANDSHAKE_TIMEOUT,
+        setup_timeout: SETUP_TIMEOUT,
+        drain_timeout: DRAIN_TIMEOUT,
+        linger_timeout: LINGER_TIMEOUT,
+        linfo_max: 8,
+        ..Limits::default()
+    }
+}
+
+/// As [`serving`], within other limits.
+pub(crate) fn serving_within(
+    limits: Limits,
+    stage: Stage,
+    demanded: &[Program],
+    supplied: &[Program],
+) -> Arc<Serving> {
     let mut programs = Programs::default();
     supplied.iter().for_each(|program| programs.insert(program.clone()));
     let mut experiments = vec![experiment(TRUSTING, false, demanded)];
@@ -64,20 +86,13 @@ pub(super) fn serving(stage: Stage, demanded: &[Program], supplied: &[Program]) 
         singleton: false,
         io: Io::Auto,
         cores: vec![0],
-        limits: Limits {
-            handshake_timeout: HANDSHAKE_TIMEOUT,
-            setup_timeout: SETUP_TIMEOUT,
-            drain_timeout: DRAIN_TIMEOUT,
-            linger_timeout: LINGER_TIMEOUT,
-            linfo_max: 8,
-            ..Limits::default()
-        },
+        limits,
     };
     Arc::new(Serving::new(&config, Keys::new(None), NOW).unwrap())
 }
 
 /// The experiments without programs, made once.
-pub(super) fn plain_serving() -> Arc<Serving> {
+pub(crate) fn plain_serving() -> Arc<Serving> {
     static SERVING: OnceLock<Arc<Serving>> = OnceLock::new();
     Arc::clone(SERVING.get_or_init(|| serving(Stage::WithDefault, &[], &[])))
 }
@@ -113,7 +128,7 @@ fn privilege(demanded: &[Program]) -> Certificate {
 
 /// What an endpoint presents.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Login {
+pub(crate) enum Login {
     /// The chain of the trusted operator.
     Operator,
     /// The same, without an end.
@@ -127,7 +142,7 @@ pub(super) enum Login {
 }
 
 /// An endpoint's TLS, asking for `snikey`.
-pub(super) fn endpoint_tls(login: Login, snikey: Option<&str>) -> ClientConnection {
+pub(crate) fn endpoint_tls(login: Login, snikey: Option<&str>) -> ClientConnection {
     let name = tls::server_name(snikey).unwrap();
     let mut tls = ClientConnection::new(client_config(login), name).unwrap();
     tls.set_buffer_limit(None);

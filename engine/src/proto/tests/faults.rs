@@ -12,6 +12,7 @@ use super::credentials::{
     program, serving,
 };
 use super::pair::Pair;
+use super::peers::Endpoint;
 use super::{filled, message, success};
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::session::Session;
@@ -19,7 +20,7 @@ use packetlab::message::MessageType;
 
 /// How far a session has come when the fault strikes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Step {
+pub(crate) enum Step {
     Accepted,
     PartOfHello,
     OurFlightSent,
@@ -37,7 +38,7 @@ pub(super) enum Step {
 
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Fault {
+pub(crate) enum Fault {
     Silence,
     Fin,
     Reset,
@@ -53,7 +54,7 @@ pub(super) enum Fault {
 
 /// What becomes of the session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Class {
+pub(crate) enum Class {
     HandshakeTimeout,
     SetUpTimeout,
     NoPermit,
@@ -133,7 +134,7 @@ const STEPS: [Step; 13] = [
 ];
 
 /// In the order of the table's columns.
-pub(super) const FAULTS: [Fault; 11] = [
+pub(crate) const FAULTS: [Fault; 11] = [
     Fault::Silence,
     Fault::Fin,
     Fault::Reset,
@@ -299,38 +300,49 @@ pub(super) fn reach(step: Step) -> Pair {
 
 /// Lets `fault` happen.
 pub(super) fn strike(pair: &mut Pair, fault: Fault) {
-    let has_tls = pair.endpoint.tls.as_ref().is_some_and(|tls| !tls.is_handshaking())
-        && pair.endpoint.dam.is_none();
     match fault {
-        Fault::Silence => pair.endpoint.set_dam(Some(0)),
-        Fault::Fin => pair.endpoint.end(End::Closed),
-        Fault::Reset => pair.endpoint.end(End::Broken(ErrorKind::ConnectionReset)),
-        Fault::Garbage => {
-            pair.endpoint.held.clear();
-            pair.endpoint.set_dam(None);
-            pair.endpoint.write_raw(&[0xff; 5000]);
-        }
-        Fault::CutRecord => {
-            if has_tls {
-                pair.endpoint.set_dam(Some(20));
-                pair.endpoint.write(&success());
-            } else {
-                pair.endpoint.set_dam(Some(pair.endpoint.held.len() / 2));
-            }
-            pair.endpoint.end(End::Closed);
-        }
-        Fault::HugeLength => pair.endpoint.write(&[MessageType::RESULT.0, 0xff, 0xff, 0xff]),
-        Fault::WrongType => pair.endpoint.write(&message(MessageType::NTAG, &[0; 11])),
-        Fault::ErrorResult => pair.endpoint.write(&message(MessageType::RESULT, &[0, 0x21])),
-        Fault::Trickle => trickle(pair, has_tls),
+        Fault::Trickle => trickle(pair),
         Fault::Stop => pair.with_session(Session::handle_stop),
         Fault::MletDies => pair.mlet().exit(),
+        _ => strike_endpoint(&mut pair.endpoint, fault),
+    }
+}
+
+/// Its handshake is over, as far as it knows, and what it says arrives.
+fn has_tls(endpoint: &Endpoint) -> bool {
+    endpoint.tls.as_ref().is_some_and(|tls| !tls.is_handshaking()) && endpoint.dam.is_none()
+}
+
+/// Lets the endpoint do what `fault` says; nothing if it is for others to do.
+pub(crate) fn strike_endpoint(endpoint: &mut Endpoint, fault: Fault) {
+    match fault {
+        Fault::Silence => endpoint.set_dam(Some(0)),
+        Fault::Fin => endpoint.end(End::Closed),
+        Fault::Reset => endpoint.end(End::Broken(ErrorKind::ConnectionReset)),
+        Fault::Garbage => {
+            endpoint.held.clear();
+            endpoint.set_dam(None);
+            endpoint.write_raw(&[0xff; 5000]);
+        }
+        Fault::CutRecord => {
+            if has_tls(endpoint) {
+                endpoint.set_dam(Some(20));
+                endpoint.write(&success());
+            } else {
+                endpoint.set_dam(Some(endpoint.held.len() / 2));
+            }
+            endpoint.end(End::Closed);
+        }
+        Fault::HugeLength => endpoint.write(&[MessageType::RESULT.0, 0xff, 0xff, 0xff]),
+        Fault::WrongType => endpoint.write(&message(MessageType::NTAG, &[0; 11])),
+        Fault::ErrorResult => endpoint.write(&message(MessageType::RESULT, &[0, 0x21])),
+        Fault::Trickle | Fault::Stop | Fault::MletDies => {}
     }
 }
 
 /// What the endpoint has to say arrives byte by byte, two seconds apart, and never whole in set-up.
-fn trickle(pair: &mut Pair, has_tls: bool) {
-    if has_tls {
+fn trickle(pair: &mut Pair) {
+    if has_tls(&pair.endpoint) {
         pair.endpoint.set_dam(Some(0));
         pair.endpoint.write(&success());
     }

@@ -6,60 +6,61 @@ use std::io::{ErrorKind, Read, Write};
 use rustls::{AlertDescription, ClientConnection, Error};
 
 use super::success;
+use crate::driver::simulated::Remote;
 use crate::proto::outcome::End;
 use crate::proto::session::Standing;
 use packetlab::message::{HEADER_LEN, MessageType};
 
 /// How many bytes a socket holds for a peer that does not read: more than the longest record.
-pub(super) const SOCKET_LEN: usize = 20 * 1024;
+pub(crate) const SOCKET_LEN: usize = 20 * 1024;
 
 /// Length of a TLS record's header.
 const RECORD_HEADER_LEN: usize = 5;
 
 /// The endpoint: a TLS client that answers set-up messages, and its TCP connection.
-pub(super) struct Endpoint {
+pub(crate) struct Endpoint {
     /// `None` speaks raw bytes.
-    pub(super) tls: Option<ClientConnection>,
+    pub(crate) tls: Option<ClientConnection>,
     /// Bytes in the network that the session has not received.
-    pub(super) sent: VecDeque<u8>,
+    pub(crate) sent: VecDeque<u8>,
     /// Bytes behind a dam, and how many it still lets pass.
-    pub(super) held: VecDeque<u8>,
-    pub(super) dam: Option<usize>,
+    pub(crate) held: VecDeque<u8>,
+    pub(crate) dam: Option<usize>,
     /// It has said something that ends the session's interest in its input.
-    pub(super) has_parted: bool,
+    pub(crate) has_parted: bool,
     /// How the connection ends behind `sent`.
-    pub(super) end: Option<End>,
+    pub(crate) end: Option<End>,
     /// Bytes from the session that TLS has not taken.
     waiting: Vec<u8>,
     /// It takes what arrives.
-    pub(super) reads: bool,
+    pub(crate) reads: bool,
     /// It closes when the session has ended its side.
-    pub(super) closes_back: bool,
+    pub(crate) closes_back: bool,
     /// Answers to set-up messages; success when there are none left.
-    pub(super) answers: VecDeque<Vec<u8>>,
+    pub(crate) answers: VecDeque<Vec<u8>>,
     /// It does not answer set-up messages.
-    pub(super) is_silent: bool,
+    pub(crate) is_silent: bool,
     /// START was answered with success: what follows is the mlet's.
-    pub(super) is_relayed: bool,
+    pub(crate) is_relayed: bool,
     /// What it has said since.
-    pub(super) said: Vec<u8>,
+    pub(crate) said: Vec<u8>,
     /// Decrypted bytes, since START or of the unfinished set-up message.
-    pub(super) received: Vec<u8>,
+    pub(crate) received: Vec<u8>,
     /// Plaintext lengths of the records that brought them, other than close_notify.
-    pub(super) record_lens: Vec<usize>,
+    pub(crate) record_lens: Vec<usize>,
     /// Everything that came, when it speaks raw bytes.
-    pub(super) raw: Vec<u8>,
+    pub(crate) raw: Vec<u8>,
     /// What came other than data.
-    pub(super) close_notify: bool,
-    pub(super) alert: Option<AlertDescription>,
-    pub(super) is_at_eof: bool,
+    pub(crate) close_notify: bool,
+    pub(crate) alert: Option<AlertDescription>,
+    pub(crate) is_at_eof: bool,
     eof_follows: bool,
     /// What it noticed since last asked.
-    pub(super) notes: Vec<String>,
+    pub(crate) notes: Vec<String>,
 }
 
 impl Endpoint {
-    pub(super) fn new(tls: Option<ClientConnection>) -> Self {
+    pub(crate) fn new(tls: Option<ClientConnection>) -> Self {
         let mut endpoint = Self {
             tls,
             sent: VecDeque::new(),
@@ -88,7 +89,11 @@ impl Endpoint {
     }
 
     /// Seals `bytes` into one record, or more if they are many, and sends them.
-    pub(super) fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        // TLS has nothing more to say.
+        if self.alert.is_some() {
+            return;
+        }
         if self.is_relayed && self.end.is_none() {
             self.said.extend_from_slice(bytes);
         }
@@ -97,36 +102,36 @@ impl Endpoint {
     }
 
     /// Sends bytes as they are.
-    pub(super) fn write_raw(&mut self, bytes: &[u8]) {
+    pub(crate) fn write_raw(&mut self, bytes: &[u8]) {
         self.has_parted = true;
         self.held.extend(bytes);
         self.release();
     }
 
     /// Lets bytes pass that wait at a dam, up to `dam` of them.
-    pub(super) fn set_dam(&mut self, dam: Option<usize>) {
+    pub(crate) fn set_dam(&mut self, dam: Option<usize>) {
         self.dam = dam;
         self.release();
     }
 
-    pub(super) fn close_notify(&mut self) {
+    pub(crate) fn close_notify(&mut self) {
         self.has_parted = true;
         self.tls.as_mut().unwrap().send_close_notify();
         self.flush();
     }
 
     /// Ends the connection: bytes in the network still arrive, those behind the dam never will.
-    pub(super) fn end(&mut self, end: End) {
+    pub(crate) fn end(&mut self, end: End) {
         self.held.clear();
         self.end = Some(end);
     }
 
-    pub(super) fn is_broken(&self) -> bool {
+    pub(crate) fn is_broken(&self) -> bool {
         matches!(self.end, Some(End::Broken(_)))
     }
 
     /// Sends what TLS wants to send.
-    pub(super) fn flush(&mut self) {
+    pub(crate) fn flush(&mut self) {
         let Some(tls) = &mut self.tls else { return };
         if self.end.is_some() {
             return;
@@ -146,27 +151,27 @@ impl Endpoint {
     }
 
     /// How many bytes its socket takes now.
-    pub(super) fn room(&self) -> usize {
+    pub(crate) fn room(&self) -> usize {
         if self.reads { usize::MAX } else { SOCKET_LEN.saturating_sub(self.waiting.len()) }
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         Standing { has_hung_up: self.end.is_some(), untaken_len: self.waiting.len() }
     }
 
-    pub(super) fn arrive(&mut self, bytes: &[u8]) {
+    pub(crate) fn arrive(&mut self, bytes: &[u8]) {
         assert!(!self.eof_follows, "nothing is sent after the end of output");
         self.waiting.extend_from_slice(bytes);
     }
 
-    pub(super) fn arrive_eof(&mut self) {
+    pub(crate) fn arrive_eof(&mut self) {
         assert!(!self.eof_follows, "output ends once");
         self.eof_follows = true;
     }
 
     /// Takes what has arrived, if it reads at all.
-    pub(super) fn take(&mut self) {
-        if !self.reads {
+    pub(crate) fn take(&mut self) {
+        if !self.reads || self.waiting.is_empty() && !self.eof_follows {
             return;
         }
         let waiting = std::mem::take(&mut self.waiting);
@@ -254,27 +259,94 @@ impl Endpoint {
     }
 }
 
+impl Remote for Endpoint {
+    fn sent(&mut self) -> &mut VecDeque<u8> {
+        &mut self.sent
+    }
+
+    fn end(&self) -> Option<Result<(), ErrorKind>> {
+        self.end.map(|end| match end {
+            End::Closed => Ok(()),
+            End::Broken(kind) => Err(kind),
+        })
+    }
+
+    fn room(&self) -> Result<usize, ErrorKind> {
+        if self.is_broken() { Err(ErrorKind::BrokenPipe) } else { Ok(self.room()) }
+    }
+
+    fn arrive(&mut self, bytes: &[u8]) {
+        self.arrive(bytes);
+    }
+
+    fn arrive_end(&mut self) {
+        self.arrive_eof();
+    }
+
+    fn untaken_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn lose(&mut self, resets: bool) {
+        if resets {
+            self.waiting.clear();
+        }
+        self.is_at_eof = true;
+        self.end.get_or_insert(End::Broken(ErrorKind::ConnectionReset));
+    }
+}
+
+impl Remote for Mlet {
+    fn sent(&mut self) -> &mut VecDeque<u8> {
+        &mut self.sent
+    }
+
+    fn end(&self) -> Option<Result<(), ErrorKind>> {
+        self.has_ended.then_some(Ok(()))
+    }
+
+    fn room(&self) -> Result<usize, ErrorKind> {
+        self.room()
+    }
+
+    fn arrive(&mut self, bytes: &[u8]) {
+        self.arrive(bytes);
+    }
+
+    fn arrive_end(&mut self) {
+        self.arrive_eof();
+    }
+
+    fn untaken_len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    fn lose(&mut self, _resets: bool) {
+        self.eof_follows = true;
+    }
+}
+
 /// The mlet's end of its socket pair.
 #[derive(Debug)]
-pub(super) struct Mlet {
+pub(crate) struct Mlet {
     /// Bytes that the session has not received.
-    pub(super) sent: VecDeque<u8>,
+    pub(crate) sent: VecDeque<u8>,
     /// Its writing has ended behind `sent`.
-    pub(super) has_ended: bool,
+    pub(crate) has_ended: bool,
     /// It takes no more bytes at all.
-    pub(super) is_deaf: bool,
+    pub(crate) is_deaf: bool,
     /// It takes what arrives.
-    pub(super) reads: bool,
+    pub(crate) reads: bool,
     /// It exits when it reads the end.
-    pub(super) exits_at_eof: bool,
+    pub(crate) exits_at_eof: bool,
     waiting: VecDeque<u8>,
-    pub(super) received: Vec<u8>,
-    pub(super) is_at_eof: bool,
+    pub(crate) received: Vec<u8>,
+    pub(crate) is_at_eof: bool,
     eof_follows: bool,
 }
 
 impl Mlet {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             sent: VecDeque::new(),
             has_ended: false,
@@ -288,18 +360,18 @@ impl Mlet {
         }
     }
 
-    pub(super) fn write(&mut self, bytes: &[u8]) {
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.sent.extend(bytes);
     }
 
     /// Closes its socket: what it wrote can still be read.
-    pub(super) fn exit(&mut self) {
+    pub(crate) fn exit(&mut self) {
         self.has_ended = true;
         self.is_deaf = true;
     }
 
     /// How many bytes its socket takes now; an error when it takes none ever again.
-    pub(super) fn room(&self) -> Result<usize, ErrorKind> {
+    pub(crate) fn room(&self) -> Result<usize, ErrorKind> {
         match self {
             Self { is_deaf: true, .. } | Self { eof_follows: true, .. } => {
                 Err(ErrorKind::BrokenPipe)
@@ -311,26 +383,31 @@ impl Mlet {
         }
     }
 
-    pub(super) fn standing(&self) -> Standing {
+    pub(crate) fn standing(&self) -> Standing {
         Standing { has_hung_up: self.has_ended, untaken_len: self.waiting.len() }
     }
 
+    /// Takes what is in its socket, though it may have closed it since.
+    pub(crate) fn take_all(&mut self) {
+        self.received.extend(self.waiting.drain(..));
+    }
+
     /// Takes a little, though it does not read all the time.
-    pub(super) fn taste(&mut self, len: usize) {
+    pub(crate) fn taste(&mut self, len: usize) {
         let len = len.min(self.waiting.len());
         self.received.extend(self.waiting.drain(..len));
     }
 
-    pub(super) fn arrive(&mut self, bytes: &[u8]) {
+    pub(crate) fn arrive(&mut self, bytes: &[u8]) {
         self.waiting.extend(bytes);
     }
 
-    pub(super) fn arrive_eof(&mut self) {
+    pub(crate) fn arrive_eof(&mut self) {
         assert!(!self.eof_follows, "its input ends once");
         self.eof_follows = true;
     }
 
-    pub(super) fn take(&mut self) {
+    pub(crate) fn take(&mut self) {
         if !self.reads || self.is_deaf {
             return;
         }

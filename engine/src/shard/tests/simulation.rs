@@ -1,0 +1,163 @@
+//! Thousands of worlds, each drawn from a seed: how many sessions, what everybody does and when, the order in which
+//! operations complete, how much they move, and what is refused for a while.
+//!
+//! A seed fixes schedule and lengths, but not TLS's random bytes. `SEED=n` runs one seed alone, `SEEDS=n` so many.
+
+use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, OnceLock};
+use std::time::Duration;
+
+use super::world::{Act, World};
+use crate::config::Limits;
+use crate::guards::{Guard, take_out};
+use crate::proto::serving::Serving;
+use crate::proto::tests::credentials::{Stage, limits, program, serving_within};
+
+/// Seeds of an ordinary run of the tests.
+const SEEDS: u64 = 10_000;
+
+/// More turns than any world needs.
+const TURNS_MAX: usize = 60_000;
+
+/// Turns in a row in which nothing happens and no time passes to speak of.
+const VAIN_TURNS_MAX: usize = 8;
+
+fn servings() -> &'static [Arc<Serving>] {
+    static SERVINGS: OnceLock<Vec<Arc<Serving>>> = OnceLock::new();
+    SERVINGS.get_or_init(|| {
+        let programs = [program(30), program(20_000)];
+        let few = Limits { handshakes_max: 2, ..limits() };
+        // Such a session looks at its sockets each millisecond.
+        let hasty = Limits {
+            linger_timeout: Duration::ZERO,
+            drain_timeout: Duration::from_millis(50),
+            ..limits()
+        };
+        let made = |limits: Limits, count: usize| {
+            serving_within(limits, Stage::WithDefault, &programs[..count], &programs[..count])
+        };
+        vec![made(limits(), 0), made(limits(), 1), made(limits(), 2), made(few, 0), made(hasty, 0)]
+    })
+}
+
+/// What came up in the worlds of some seeds.
+#[derive(Debug, Default)]
+struct Tally {
+    sessions: u64,
+    storms: u64,
+    with_mlet: u64,
+    refusals: u64,
+    permits: u64,
+    ended_before: [u64; 4],
+}
+
+impl Tally {
+    fn with(self, other: Self) -> Self {
+        Self {
+            sessions: self.sessions + other.sessions,
+            storms: self.storms + other.storms,
+            with_mlet: self.with_mlet + other.with_mlet,
+            refusals: self.refusals + other.refusals,
+            permits: self.permits + other.permits,
+            ended_before: std::array::from_fn(|act| {
+                self.ended_before[act] + other.ended_before[act]
+            }),
+        }
+    }
+}
+
+/// Runs the world of a seed to its end.
+fn run(seed: u64, tally: &mut Tally) {
+    let mut world = World::new(seed, servings());
+    let (mut vain, mut before) = (0, world.kernel.borrow().now);
+    while !world.is_over() {
+        world.turn();
+        world.check();
+        let now = world.kernel.borrow().now;
+        let is_vain = now == before && world.is_quiet();
+        vain = if is_vain { vain + 1 } else { 0 };
+        before = now;
+        assert!(vain <= VAIN_TURNS_MAX, "the shard turns without cause");
+        assert!(world.turns < TURNS_MAX, "it never ends: {}", world.standing());
+    }
+    world.check_end();
+    tally.sessions += world.shard.sessions_begun;
+    tally.storms += u64::from(world.players.len() > 100);
+    tally.with_mlet += world.players.iter().filter(|player| player.mlet.is_some()).count() as u64;
+    tally.refusals += world.kernel.borrow().refusals as u64;
+    tally.permits += world.permits_given as u64;
+    tally.ended_before[match world.act {
+        Act::Play => 0,
+        Act::Finish => 1,
+        Act::Drain => 2,
+        Act::Force => 3,
+    }] += 1;
+}
+
+/// Runs it, and tells the seed if something is wrong.
+fn run_telling(seed: u64, tally: &mut Tally) {
+    if let Err(panic) = catch_unwind(AssertUnwindSafe(|| run(seed, tally))) {
+        eprintln!(
+            "to see it again: SEED={seed} cargo test -p engine --lib shard::tests::simulation"
+        );
+        std::panic::resume_unwind(panic);
+    }
+}
+
+/// Promises P5, P14 and the invariants of the shard.
+#[test]
+fn whatever_happens_a_shard_keeps_account_and_ends_each_session_with_one_record() {
+    let number = |name: &str| std::env::var(name).ok().map(|text| text.parse().unwrap());
+    if let Some(seed) = number("SEED") {
+        run_telling(seed, &mut Tally::default());
+        return;
+    }
+    let seeds = number("SEEDS").unwrap_or(SEEDS);
+    let threads = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    let of_thread = |first: usize| {
+        let mut tally = Tally::default();
+        for seed in (first as u64..seeds).step_by(threads) {
+            run_telling(seed, &mut tally);
+        }
+        tally
+    };
+    let tally = std::thread::scope(|scope| {
+        let of_thread = &of_thread;
+        let running: Vec<_> =
+            (0..threads).map(|first| scope.spawn(move || of_thread(first))).collect();
+        running
+            .into_iter()
+            .map(|running| running.join().unwrap())
+            .fold(Tally::default(), Tally::with)
+    });
+    println!("{tally:?}");
+    // Worlds in which nothing happens prove nothing.
+    assert!(tally.storms * 300 > seeds, "{tally:?}");
+    assert!(tally.sessions > seeds && tally.with_mlet * 3 > tally.sessions, "{tally:?}");
+    assert!(tally.refusals > seeds && tally.permits * 10 > seeds, "{tally:?}");
+    assert!(tally.ended_before.iter().all(|worlds| worlds * 100 > seeds), "{tally:?}");
+}
+
+/// Each guard stands for a defect that was in this code; without it the same seeds must fail.
+#[test]
+fn the_simulation_notices_the_loss_of_each_guard() {
+    let guards = [
+        Guard::TurnEnds,
+        Guard::CancelsOnce,
+        Guard::WakesForBuffers,
+        Guard::ClosesWhenQuiet,
+        Guard::KnowsSessions,
+        Guard::LooksLater,
+    ];
+    for guard in guards {
+        take_out(Some(guard));
+        let fails = |seed: u64| {
+            catch_unwind(AssertUnwindSafe(|| run(seed, &mut Tally::default()))).is_err()
+        };
+        let found = (0..SEEDS).find(|seed| fails(*seed));
+        take_out(None);
+        println!("{guard:?}: seed {found:?}");
+        assert!(found.is_some(), "nobody misses {guard:?}");
+    }
+}
