@@ -16,6 +16,7 @@ use nix::sys::epoll::{Epoll as Kernel, EpollCreateFlags, EpollEvent, EpollFlags,
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::SockRef;
 
+use super::buffers::Buffers;
 use super::{Completion, Driver, Event, GroupSize, Outgoing, Received};
 use crate::sys::socket;
 
@@ -27,7 +28,7 @@ pub(crate) struct Epoll<T> {
     kernel: Kernel,
     /// By number of the descriptor.
     sources: Vec<Source<T>>,
-    groups: Vec<Group>,
+    buffers: Buffers,
     completed: VecDeque<Completion<T>>,
     events: Vec<EpollEvent>,
     /// Why readiness of a descriptor cannot be told, where no completion can say so.
@@ -63,26 +64,16 @@ struct Output<T> {
     then: Option<(RawFd, u16, T)>,
 }
 
-/// Receive buffers of one size.
-struct Group {
-    buffers: Vec<Box<[u8]>>,
-    free: Vec<u16>,
-}
-
 impl<T: Copy> Epoll<T> {
     /// One with the given buffer groups, numbered from 0.
     ///
     /// # Errors
     /// As the kernel says.
     pub(crate) fn new(groups: &[GroupSize]) -> io::Result<Self> {
-        let group = |size: &GroupSize| Group {
-            buffers: (0..size.count).map(|_| vec![0; size.len as usize].into()).collect(),
-            free: (0..size.count).collect(),
-        };
         Ok(Self {
             kernel: Kernel::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             sources: Vec::new(),
-            groups: groups.iter().map(group).collect(),
+            buffers: Buffers::new(groups),
             completed: VecDeque::new(),
             events: vec![EpollEvent::empty(); EVENTS],
             broken: None,
@@ -207,22 +198,16 @@ impl<T: Copy> Epoll<T> {
     }
 
     fn try_receive(&mut self, number: RawFd, group: u16) -> io::Result<Received> {
-        let Group { buffers, free } = &mut self.groups[usize::from(group)];
-        let buffer = free.pop().ok_or(Errno::ENOBUFS)?;
-        let memory = &mut buffers[usize::from(buffer)];
-        match recv(number, memory, MsgFlags::MSG_DONTWAIT) {
-            Ok(len) => {
-                let is_full = len == memory.len();
-                let source = self.source(number);
-                // A short receive has taken all there was; what comes later is told.
-                source.is_readable = is_full || source.has_ended;
-                Ok(Received { group, buffer: Some(buffer), len })
-            }
-            Err(error) => {
-                free.push(buffer);
-                Err(error.into())
-            }
-        }
+        let mut is_full = false;
+        let received = self.buffers.receive(group, |memory| {
+            let len = recv(number, memory, MsgFlags::MSG_DONTWAIT)?;
+            is_full = len == memory.len();
+            Ok::<_, io::Error>(len)
+        })?;
+        let source = self.source(number);
+        // A short receive has taken all there was; what comes later is told.
+        source.is_readable = is_full || source.has_ended;
+        Ok(received)
     }
 
     /// Goes on with what waits to be sent, as far as the socket takes it.
@@ -358,19 +343,11 @@ impl<T: Copy> Driver<T> for Epoll<T> {
     }
 
     fn bytes(&self, received: &Received) -> &[u8] {
-        match received.buffer {
-            Some(buffer) => {
-                let group = &self.groups[usize::from(received.group)];
-                &group.buffers[usize::from(buffer)][..received.len]
-            }
-            None => &[],
-        }
+        self.buffers.bytes(received)
     }
 
     fn give_back(&mut self, received: Received) {
-        if let Some(buffer) = received.buffer {
-            self.groups[usize::from(received.group)].free.push(buffer);
-        }
+        self.buffers.give_back(&received);
     }
 
     fn close(&mut self, socket: OwnedFd) {

@@ -11,6 +11,7 @@
 //! Not here: what a completion means. Invariant: a socket stays open until every operation on it has completed, or a
 //! later descriptor of the same number would be meant; so sockets are closed through their driver.
 
+mod buffers;
 mod epoll;
 #[cfg(test)]
 pub(crate) mod simulated;

@@ -20,6 +20,7 @@ use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use packetlab::time::Ticks;
 
+use super::buffers::Buffers;
 use super::{Completion, Driver, Event, GroupSize, Outgoing, Received};
 use crate::random::Random;
 
@@ -85,7 +86,7 @@ pub(crate) struct Simulated<T> {
     due: usize,
     /// Completions that were there when the last wait ended.
     completed_last: usize,
-    groups: Vec<Group>,
+    buffers: Buffers,
     waits: u64,
 }
 
@@ -107,11 +108,6 @@ enum Kind<T> {
     /// A duplicate, to look at.
     Watch(OwnedFd),
     Cancel,
-}
-
-struct Group {
-    buffers: Vec<Box<[u8]>>,
-    free: Vec<u16>,
 }
 
 impl Kernel {
@@ -235,17 +231,13 @@ impl Kernel {
 impl<T: Copy> Simulated<T> {
     /// A driver with the given buffer groups, numbered from 0.
     pub(crate) fn new(kernel: Rc<RefCell<Kernel>>, groups: &[GroupSize]) -> Self {
-        let group = |size: &GroupSize| Group {
-            buffers: (0..size.count).map(|_| vec![0; size.len as usize].into()).collect(),
-            free: (0..size.count).collect(),
-        };
         Self {
             kernel,
             operations: Vec::new(),
             completed: VecDeque::new(),
             due: 0,
             completed_last: 0,
-            groups: groups.iter().map(group).collect(),
+            buffers: Buffers::new(groups),
             waits: 0,
         }
     }
@@ -268,7 +260,7 @@ impl<T: Copy> Simulated<T> {
 
     /// Buffers of all groups that are lent.
     pub(crate) fn lent_buffers(&self) -> usize {
-        self.groups.iter().map(|group| group.buffers.len() - group.free.len()).sum()
+        self.buffers.lent()
     }
 
     /// Buffers in completions that have not been taken.
@@ -396,8 +388,7 @@ impl<T: Copy> Simulated<T> {
 
     fn receive_now(&mut self, socket: RawFd, group: u16) -> io::Result<Received> {
         let mut kernel = self.kernel.borrow_mut();
-        let Group { buffers, free } = &mut self.groups[usize::from(group)];
-        if free.is_empty() || kernel.refuses(40) {
+        if kernel.refuses(40) {
             return Err(Errno::ENOBUFS.into());
         }
         if kernel.refuses(60) {
@@ -412,15 +403,15 @@ impl<T: Copy> Simulated<T> {
         {
             return Err(kind.into());
         }
-        let buffer = free.pop().ok_or(Errno::ENOBUFS)?;
-        let memory = &mut buffers[usize::from(buffer)];
-        let len = kernel.part_of(sent.len().min(memory.len()));
-        let (front, back) = sent.as_slices();
-        let front_len = len.min(front.len());
-        memory[..front_len].copy_from_slice(&front[..front_len]);
-        memory[front_len..len].copy_from_slice(&back[..len - front_len]);
-        sent.drain(..len);
-        Ok(Received { group, buffer: Some(buffer), len })
+        self.buffers.receive(group, |memory| {
+            let len = kernel.part_of(sent.len().min(memory.len()));
+            let (front, back) = sent.as_slices();
+            let front_len = len.min(front.len());
+            memory[..front_len].copy_from_slice(&front[..front_len]);
+            memory[front_len..len].copy_from_slice(&back[..len - front_len]);
+            sent.drain(..len);
+            Ok(len)
+        })
     }
 
     fn send_now(&mut self, socket: RawFd, bytes: &[u8]) -> io::Result<usize> {
@@ -543,19 +534,11 @@ impl<T: Copy> Driver<T> for Simulated<T> {
     }
 
     fn bytes(&self, received: &Received) -> &[u8] {
-        match received.buffer {
-            Some(buffer) => {
-                let group = &self.groups[usize::from(received.group)];
-                &group.buffers[usize::from(buffer)][..received.len]
-            }
-            None => &[],
-        }
+        self.buffers.bytes(received)
     }
 
     fn give_back(&mut self, received: Received) {
-        if let Some(buffer) = received.buffer {
-            self.groups[usize::from(received.group)].free.push(buffer);
-        }
+        self.buffers.give_back(&received);
     }
 
     fn close(&mut self, socket: OwnedFd) {
