@@ -55,6 +55,12 @@ pub fn reason(error: &Error) -> String {
     }
 }
 
+/// The peer's certificates, or its proof that it holds the key of the first one, were refused, or it showed none where one
+/// is demanded.
+pub fn is_refused_certificate(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(_) | Error::NoCertificatesPresented)
+}
+
 /// What to do about a failed handshake with a broker or proxy, whose port is `port` and which may refuse, or be
 /// refused by, the files of `keys`.
 pub fn remedy(error: &Error, port: &str, keys: &str) -> String {
