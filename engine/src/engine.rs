@@ -3,7 +3,9 @@
 use std::fmt;
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -18,6 +20,7 @@ use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
+use crate::records::Journal;
 use crate::shard::{Parts as ShardParts, Shard, accepts_at_once};
 use crate::sys::children::{self, Graces};
 use crate::sys::lack::Lack;
@@ -26,6 +29,7 @@ use crate::sys::signals::{StopSignal, StopSignals};
 use crate::sys::socket::{self, BoundSocket};
 use crate::sys::supervisor::{ADOPTING, MletStatus, Supervisor};
 use crate::sys::{cpu, limits, secrecy, watch};
+use packetlab::escape::Escaped;
 use packetlab::time::Ticks;
 use packetlab::tls;
 
@@ -95,6 +99,8 @@ pub enum RunError {
     SingletonFailed(MletStatus),
     /// The supervisor died.
     SupervisorLost,
+    /// This file of records cannot be written.
+    Events(PathBuf, io::Error),
     /// The second signal ended the run.
     Forced(StopSignal),
     /// The machine lacks something every run needs.
@@ -135,6 +141,11 @@ impl fmt::Display for RunError {
             Self::SupervisorLost => {
                 f.write_str("the supervisor process was lost, and with it every mlet")
             }
+            Self::Events(path, error) => write!(
+                f,
+                "cannot write records to {}: {error}; name a file that can be written with --events",
+                Escaped(path.as_os_str().as_bytes())
+            ),
             Self::Forced(signal) => write!(f, "ended by a second signal, {signal}"),
             Self::Lack(lack) => lack.fmt(f),
             Self::Internal(error) => write!(f, "internal error: {error}"),
@@ -182,6 +193,11 @@ async fn serve(
         Greeting::Passive { listen } => bind(listen, config.cores.len())?,
         Greeting::Proxy(_) => Vec::new(),
     };
+    let journal = config
+        .events
+        .as_deref()
+        .map(|path| Journal::open(path).map_err(|error| RunError::Events(path.to_owned(), error)));
+    let journal = journal.transpose()?;
     let (mailer, inbox) = mailbox().map_err(lack(TALKING))?;
     let own_fds = own_fds(config, &bound).map_err(lack("count open files in /proc/self/fd"))?;
     let sessions_max = sessions_max(config, open_files, own_fds);
@@ -195,6 +211,7 @@ async fn serve(
         serving: Arc::clone(&serving),
         counts: Arc::clone(&counts),
         graces: Graces { eof: config.limits.eof_grace, term: config.limits.term_grace },
+        journal,
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
     let shards = start_shards(config, &serving, &counts, &mailer)?;
@@ -324,15 +341,15 @@ fn start_shards(
         let parts = ShardParts {
             number,
             count: config.cores.len(),
+            core: *core,
             serving: Arc::clone(serving),
             counts: Arc::clone(counts),
             inbox,
             mailer: mailer.clone(),
         };
-        let core = *core;
         thread::Builder::new()
             .name(format!("shard-{number}"))
-            .spawn(move || run_shard(core, parts, &opened))
+            .spawn(move || run_shard(parts, &opened))
             .map_err(lack("start a thread for each core (clone3)"))?;
         Ok((to_shard, opener))
     };
@@ -363,10 +380,11 @@ fn listen(bound: Vec<Vec<BoundSocket>>, openers: Vec<Opener>) -> Result<u16, Run
 }
 
 /// The body of a shard's thread. Whatever happens, the control thread hears of its end.
-fn run_shard(core: usize, parts: ShardParts, opened: &Receiver<Vec<TcpListener>>) {
+fn run_shard(parts: ShardParts, opened: &Receiver<Vec<TcpListener>>) {
     let mut mailer = parts.mailer.clone();
-    if let Err(error) = cpu::pin_this_thread(core) {
-        warn!("shard {} cannot be pinned to core {core}: {error}", parts.number);
+    if let Err(error) = cpu::pin_this_thread(parts.core) {
+        let ShardParts { number, core, .. } = parts;
+        warn!("shard {number} cannot be pinned to core {core}: {error}");
     }
     let last = match Shard::new(parts) {
         Err(error) => FromShard::NoRing(error),

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! engine.rs  -> control, shard          one control thread, one shard per core
+//! control, shard -> records -> proto    one record of each session
 //! control, shard -> proto -> packetlab  conversations as state machines, bytes and their meaning
 //! control, shard -> sys                 small corners of Linux, the only unsafe code
 //! ```
@@ -14,6 +15,7 @@ mod engine;
 mod log_limit;
 mod mailbox;
 pub mod proto;
+mod records;
 mod shard;
 pub mod sys;
 

@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::account::Account;
 use super::greeting::{Greeting, Progress};
 use super::keys::KeyPlace;
 use super::linfo::Linfo;
@@ -156,9 +157,7 @@ pub struct Session {
     rhythm: Rhythm,
     /// What came last must be acknowledged at once.
     acknowledges: bool,
-    /// Of the endpoint's first certificate, since it was verified.
-    endpoint_key: Option<KeyId>,
-    linfos_lost: u64,
+    account: Account,
 }
 
 enum State {
@@ -206,8 +205,7 @@ impl Session {
             place: None,
             rhythm: Rhythm::default(),
             acknowledges: false,
-            endpoint_key: None,
-            linfos_lost: 0,
+            account: Account::default(),
         }
     }
 
@@ -242,12 +240,19 @@ impl Session {
 
     /// Others wait for what this session holds: it ends at once, unless START has succeeded.
     pub fn handle_make_room(&mut self, cx: &mut Context<'_>) {
-        if !self.served && !matches!(self.state, State::Over) {
-            let made_room = match (&self.state, self.endpoint_key) {
+        if !self.served {
+            let made_room = match (&self.state, self.account.endpoint_key) {
                 (State::Greeting(..), Some(key)) => Outcome::MadeRoomOfKey(key),
                 _ => Outcome::MadeRoom,
             };
-            let outcome = self.outcome.take().unwrap_or(made_room);
+            self.end_at_once(made_room, cx);
+        }
+    }
+
+    /// Whatever is on its way is not waited for. What ended the session before remains its outcome.
+    fn end_at_once(&mut self, outcome: Outcome, cx: &mut Context<'_>) {
+        if !matches!(self.state, State::Over) {
+            let outcome = self.outcome.take().unwrap_or(outcome);
             self.finish(outcome);
             self.advance(cx);
         }
@@ -261,12 +266,12 @@ impl Session {
 
     /// Key id of the endpoint's first certificate, once it was verified; `None` also without one.
     pub fn endpoint_key(&self) -> Option<KeyId> {
-        self.endpoint_key
+        self.account.endpoint_key
     }
 
-    /// LINFOs of the endpoint that were not logged.
-    pub fn linfos_lost(&self) -> u64 {
-        self.linfos_lost
+    /// What it can tell of itself.
+    pub fn account(&self) -> &Account {
+        &self.account
     }
 
     /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
@@ -373,6 +378,7 @@ impl Session {
     pub fn handle_permit(&mut self, cx: &mut Context<'_>) -> bool {
         let State::Greeting(tls, greeting) = &mut self.state else { return false };
         greeting.start(tls);
+        self.account.start_sent = Some(cx.now);
         self.deadline = Some(cx.now + self.serving.limits.setup_timeout);
         self.advance(cx);
         true
@@ -385,11 +391,15 @@ impl Session {
 
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        if !self.served && !self.awaits_start() && !matches!(self.state, State::Over) {
-            let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
-            self.finish(outcome);
-            self.advance(cx);
+        if !self.served && !self.awaits_start() {
+            self.end_at_once(Outcome::Cancelled, cx);
         }
+    }
+
+    /// The run is over, by force: so is the session, at once.
+    pub fn handle_run_over(&mut self, cx: &mut Context<'_>) {
+        let outcome = if self.served { Outcome::Forced } else { Outcome::Cancelled };
+        self.end_at_once(outcome, cx);
     }
 
     /// The run is ended by force: a served session loses its mlet, whose end [`Self::handle_mlet_end`] tells behind what
@@ -561,6 +571,7 @@ impl Session {
             return;
         };
         self.experiment = index;
+        self.account.snikey = Some(self.serving.experiment(index).snikey.clone());
         match greeted.accept(Arc::clone(&self.serving.experiment(index).tls)) {
             Ok(tls) => self.state = State::Handshake(tls),
             Err(error) => self.fail_hello(error, cx),
@@ -590,7 +601,7 @@ impl Session {
         let log = |linfo| requests.push(Request::Linfo(linfo));
         let budget = &self.serving.linfo_budget;
         let closed = relay.take_plaintext(tls, &mut self.buffers, cx.pool, cx.now, budget, log);
-        self.linfos_lost = relay.linfo().lost();
+        self.account.relayed = relay.relayed();
         if closed {
             self.end_endpoint_input(End::Closed, cx);
         }
@@ -598,14 +609,16 @@ impl Session {
 
     fn begin_greeting(&mut self, cx: &Context<'_>) {
         let State::Handshake(tls) = std::mem::replace(&mut self.state, State::Over) else { return };
-        self.endpoint_key = tls.peer_key_id();
+        self.account.tls_done = Some(cx.now);
+        self.account.endpoint_key = tls.peer_key_id();
+        self.account.operator_key = tls.peer_anchor_id();
         let experiment = self.serving.experiment(self.experiment);
         if let Err(error) = experiment.check_own_chain(cx.wall) {
             let snikey = experiment.snikey.clone();
             self.close(Some(tls), Outcome::OwnChain(snikey, error), cx.now);
             return;
         }
-        if let Some(key) = self.endpoint_key {
+        if let Some(key) = self.account.endpoint_key {
             self.place = self.serving.keys.open(key);
             if self.place.is_none() {
                 self.close(Some(tls), Outcome::TooManyOfKey(key), cx.now);
@@ -634,11 +647,12 @@ impl Session {
             Ok(Progress::Started) => {
                 self.requests.push(Request::Mlet(MletFacts {
                     peer: self.peer,
-                    endpoint_key: self.endpoint_key,
+                    endpoint_key: self.account.endpoint_key,
                     snikey: self.serving.experiment(self.experiment).snikey.clone(),
                 }));
                 self.state = State::Relay(tls, Relay::default());
                 self.served = true;
+                self.account.start_answered = Some(cx.now);
                 self.note_progress();
             }
             Ok(Progress::Left) => {
@@ -727,6 +741,7 @@ impl Session {
         }
         if let State::Relay(tls, relay) = &mut self.state {
             let step = relay.advance(tls, &mut self.buffers, cx.pool);
+            self.account.relayed = relay.relayed();
             self.take_step(step, cx.now);
         }
         self.fill_to_endpoint(cx.pool);

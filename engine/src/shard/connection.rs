@@ -1,20 +1,24 @@
 //! A session with its two sockets and the operations under way on them.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
 use super::candidates::Candidate;
-use crate::mailbox::SessionId;
 use crate::proto::outcome::Outcome;
 use crate::proto::session::{Session, SetUpStage};
+use crate::records::{SessionFacts, SessionId, Via};
+use packetlab::time::Ticks;
 
 /// A session's sockets and what is under way on them.
 pub(super) struct Connection {
     pub(super) id: SessionId,
-    pub(super) peer: IpAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) via: Via,
     /// When it was accepted; for one of the backlog, when it was adopted and then when its endpoint came.
     pub(super) accepted: Instant,
+    /// The same by the wall clock.
+    pub(super) accepted_wall: Ticks,
     /// It waits at the proxy for its endpoint, or for the rest of a ClientHello; for which snikey.
     pub(super) in_backlog: Option<usize>,
     pub(super) session: Session,
@@ -45,6 +49,21 @@ pub(super) struct Connection {
     pub(super) over: Option<Outcome>,
     /// What was under way then has been cancelled.
     pub(super) cancelled: bool,
+}
+
+impl Connection {
+    /// What is known of it; it is on the shard of this core.
+    pub(super) fn facts(&self, core: usize) -> SessionFacts {
+        SessionFacts {
+            id: self.id,
+            core,
+            peer: self.peer,
+            via: self.via,
+            accepted: self.accepted,
+            accepted_wall: self.accepted_wall,
+            account: self.session.account().clone(),
+        }
+    }
 }
 
 /// Which operations are under way; each at most once.

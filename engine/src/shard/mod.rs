@@ -18,7 +18,7 @@ mod waiting;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
@@ -34,13 +34,12 @@ use self::pace::Pace;
 use self::settle::end_both;
 use self::start::AwaitedPair;
 use self::timers::Timers;
-use crate::mailbox::{
-    BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, ShardTotals, ToShard,
-};
+use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN};
 use crate::proto::outcome::End;
 use crate::proto::serving::Serving;
 use crate::proto::session::{Context, Session, SetUpStage};
+use crate::records::{SessionId, ShardTotals, Via};
 use crate::sys::ring::{Completion, Event, GroupSize, Received, Ring, RingError};
 use crate::sys::socket;
 use packetlab::time::Ticks;
@@ -75,6 +74,8 @@ pub(crate) struct Parts {
     pub(crate) number: usize,
     /// How many shards there are.
     pub(crate) count: usize,
+    /// The CPU number of its core.
+    pub(crate) core: usize,
     /// The experiments.
     pub(crate) serving: Arc<Serving>,
     /// Attempts and open sessions of all shards.
@@ -89,6 +90,7 @@ pub(crate) struct Parts {
 pub(crate) struct Shard {
     number: usize,
     count: usize,
+    core: usize,
     sessions_begun: u64,
     ring: Ring<Token>,
     listeners: Listeners,
@@ -137,6 +139,7 @@ impl Shard {
         Ok(Self {
             number: parts.number,
             count: parts.count,
+            core: parts.core,
             sessions_begun: 0,
             ring: Ring::new(&GROUPS)?,
             listeners: Listeners::new(Vec::new()),
@@ -187,6 +190,7 @@ impl Shard {
         }
         Ok(ShardTotals {
             number: self.number,
+            core: self.core,
             ring_enters: self.ring.enters(),
             sessions: self.sessions_begun,
         })
@@ -372,6 +376,7 @@ impl Shard {
                 ToShard::Adopt(connection) => self.adopt(connection),
                 ToShard::Drain => self.drain(),
                 ToShard::EndSessions => self.end_sessions(),
+                ToShard::RunOver => self.move_all(Session::handle_run_over),
                 ToShard::MletLate(place) if self.holds(place.slot, place.id) => {
                     let mlet = self.connections[place.slot].mlet.as_ref();
                     mlet.inspect(|mlet| end_both(mlet));
@@ -395,9 +400,13 @@ impl Shard {
     fn drain(&mut self) {
         self.draining = true;
         self.close_listeners();
+        self.move_all(Session::handle_stop);
+    }
+
+    fn move_all(&mut self, step: fn(&mut Session, &mut Context<'_>)) {
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.move_session(slot, Session::handle_stop);
+            self.move_session(slot, step);
         }
     }
 
@@ -426,12 +435,12 @@ impl Shard {
     }
 
     /// Begins the session of an accepted connection; it is counted as open already.
-    fn open(&mut self, endpoint: OwnedFd, peer: IpAddr) {
-        if !self.admits(peer) {
-            self.mailer.push(FromShard::SourceRefused(peer));
+    fn open(&mut self, endpoint: OwnedFd, peer: SocketAddr) {
+        if !self.admits(peer.ip()) {
+            self.mailer.push(FromShard::SourceRefused(peer.ip()));
             return self.counts.close_session();
         }
-        let session = Session::new(peer, Arc::clone(&self.serving), self.now);
+        let session = Session::new(peer.ip(), Arc::clone(&self.serving), self.now);
         let slot = self.insert(endpoint, peer, session, None);
         self.settle(slot);
     }
@@ -443,7 +452,7 @@ impl Shard {
             self.counts.close_session();
             return;
         }
-        let session = Session::in_backlog(peer, Arc::clone(&self.serving), self.now);
+        let session = Session::in_backlog(peer.ip(), Arc::clone(&self.serving), self.now);
         let slot = self.insert(socket, peer, session, Some(snikey));
         if received.is_empty() {
             self.settle(slot);
@@ -455,7 +464,7 @@ impl Shard {
     fn insert(
         &mut self,
         endpoint: OwnedFd,
-        peer: IpAddr,
+        peer: SocketAddr,
         session: Session,
         in_backlog: Option<usize>,
     ) -> usize {
@@ -464,7 +473,9 @@ impl Shard {
         self.connections.insert(Box::new(Connection {
             id,
             peer,
+            via: if in_backlog.is_some() { Via::Proxy } else { Via::Direct },
             accepted: self.now,
+            accepted_wall: self.wall,
             in_backlog,
             session,
             endpoint,
@@ -499,6 +510,6 @@ fn is_interrupted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::EINTR | nix::libc::ECANCELED))
 }
 
-fn peer_of(endpoint: &OwnedFd) -> Option<IpAddr> {
-    Some(SockRef::from(endpoint).peer_addr().ok()?.as_socket()?.ip())
+fn peer_of(endpoint: &OwnedFd) -> Option<SocketAddr> {
+    SockRef::from(endpoint).peer_addr().ok()?.as_socket()
 }

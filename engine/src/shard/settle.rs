@@ -11,10 +11,11 @@ use tracing::{info, warn};
 
 use super::{RELAY_GROUP, SET_UP_GROUP, Shard, Token};
 use crate::LINFO_TARGET;
-use crate::mailbox::{Ended, FromShard, SessionId};
+use crate::mailbox::FromShard;
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::Transmission;
 use crate::proto::session::{Context, Look, Request, Session, Standing};
+use crate::records::{Ended, SessionId};
 use crate::sys::ring::Outgoing;
 use crate::sys::socket;
 
@@ -145,7 +146,7 @@ impl Shard {
     /// The endpoint of a backlog connection is here; what follows is counted from now.
     fn leave_backlog(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        connection.accepted = self.now;
+        (connection.accepted, connection.accepted_wall) = (self.now, self.wall);
         if let Some(snikey) = connection.in_backlog.take() {
             self.mailer.push(FromShard::BacklogTaken { snikey });
         }
@@ -174,21 +175,15 @@ impl Shard {
         if self.connections[slot].in_set_up {
             self.leave_set_up(slot);
         }
-        let connection = self.connections.remove(slot);
+        let mut connection = self.connections.remove(slot);
         self.making_room -= usize::from(connection.makes_room);
         self.counts.close_session();
-        let Some(outcome) = connection.over else { return };
-        let lasted = self.now.saturating_duration_since(connection.accepted);
+        let Some(outcome) = connection.over.take() else { return };
+        let facts = connection.facts(self.core);
+        let ended = Box::new(Ended { facts, outcome, closed: self.now });
         self.mailer.push(match connection.in_backlog {
-            Some(snikey) => FromShard::BacklogLost { snikey, outcome, lived: lasted },
-            None => FromShard::Ended(Ended {
-                id: connection.id,
-                peer: connection.peer,
-                endpoint_key: connection.session.endpoint_key(),
-                outcome,
-                lasted,
-                linfos_lost: connection.session.linfos_lost(),
-            }),
+            Some(snikey) => FromShard::BacklogLost { snikey, ended },
+            None => FromShard::Ended(ended),
         });
     }
 }

@@ -62,6 +62,7 @@ pub(super) fn serving(stage: Stage, demanded: &[Program], supplied: &[Program]) 
         publication: None,
         attempts: None,
         singleton: false,
+        events: None,
         cores: vec![0],
         limits: Limits {
             handshake_timeout: HANDSHAKE_TIMEOUT,
