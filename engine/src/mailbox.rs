@@ -97,7 +97,7 @@ pub(crate) enum FromShard {
         /// What the mlet is told.
         facts: MletFacts,
         /// What its record begins with.
-        session: Box<SessionFacts>,
+        session: Arc<SessionFacts>,
     },
     /// A session waits for a permit.
     PermitWanted(SessionPlace, Holder),

@@ -276,7 +276,7 @@ impl Control {
     }
 
     /// A connection of the backlog ended without an endpoint.
-    pub(super) fn take_backlog_lost(&mut self, snikey: usize, ended: Ended) {
+    pub(super) fn take_backlog_lost(&mut self, snikey: usize, ended: Box<Ended>) {
         if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) {
             let wait = backlog.pool.handle_lost(snikey, ended.lasted(), now(), random());
             let lost = format!("a registered connection is lost: {}", ended.outcome);

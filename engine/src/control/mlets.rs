@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::libc::{ENOENT, ENOEXEC};
@@ -111,7 +112,7 @@ impl Control {
         &mut self,
         place: SessionPlace,
         socket: OwnedFd,
-        (facts, session): (&MletFacts, SessionFacts),
+        (facts, session): (&MletFacts, Arc<SessionFacts>),
     ) {
         let (id, now) = (place.id, now());
         self.sessions.begin(session, !self.singleton_mode, now);

@@ -330,14 +330,14 @@ impl Control {
     fn take_mail(&mut self, message: FromShard) {
         match message {
             FromShard::StartMlet { place, socket, facts, session } => {
-                self.start_mlet(place, socket, (&facts, *session));
+                self.start_mlet(place, socket, (&facts, session));
                 self.complete_attempt(place.id);
             }
             FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
             FromShard::PermitFreed(id) => self.free_permit(id),
             FromShard::BacklogTaken { snikey } => self.take_backlog_taken(snikey),
-            FromShard::BacklogLost { snikey, ended } => self.take_backlog_lost(snikey, *ended),
-            FromShard::Ended(ended) => self.sessions.ended(*ended, now()),
+            FromShard::BacklogLost { snikey, ended } => self.take_backlog_lost(snikey, ended),
+            FromShard::Ended(ended) => self.sessions.ended(ended, now()),
             FromShard::SourceRefused(source) => self.log_refusal(source),
             FromShard::AcceptPaused(error) => self.log_accept_pause(&error),
             FromShard::NoSocketPair { id, error } => {

@@ -3,6 +3,7 @@
 //! Not here: what a record holds and when it is complete (`records`).
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
@@ -81,7 +82,7 @@ impl Sessions {
     }
 
     /// A session's START succeeded. `own_mlet`: a mlet is started for it alone.
-    pub(super) fn begin(&mut self, facts: SessionFacts, own_mlet: bool, now: Instant) {
+    pub(super) fn begin(&mut self, facts: Arc<SessionFacts>, own_mlet: bool, now: Instant) {
         self.report.served += 1;
         if let (Some(keys), Some(key)) = (&mut self.served_keys, facts.account.endpoint_key)
             && !keys.insert(key)
@@ -123,14 +124,14 @@ impl Sessions {
     }
 
     /// A connection's sockets are closed.
-    pub(super) fn ended(&mut self, ended: Ended, now: Instant) {
+    pub(super) fn ended(&mut self, ended: Box<Ended>, now: Instant) {
         let record = self.recorder.ended(ended);
         self.tell(record, now);
     }
 
     /// A connection ended on which no endpoint came, or none got as far as a whole ClientHello. The log tells of it as a
     /// matter of the proxy.
-    pub(super) fn backlog_lost(&mut self, ended: Ended) {
+    pub(super) fn backlog_lost(&mut self, ended: Box<Ended>) {
         // One that was let go because the run ends was nobody's.
         if !matches!(ended.outcome, Outcome::Cancelled) {
             let record = self.recorder.ended(ended);
@@ -172,12 +173,13 @@ impl Sessions {
     }
 
     fn log_dropped(&mut self, record: &SessionRecord, now: Instant) {
-        let SessionRecord { facts, end: Some((outcome, closed)), .. } = record else { return };
+        let SessionRecord { facts, end: Some(end), .. } = record else { return };
+        let outcome = &end.outcome;
         // One that was let go because the run ends has not failed.
         let was_cancelled = matches!(outcome, Outcome::Cancelled);
         self.report.failed_in_set_up += u64::from(!was_cancelled);
         let key = facts.account.endpoint_key.map_or_else(String::new, |key| format!(", key {key}"));
-        let lasted = closed.saturating_duration_since(facts.accepted).as_secs_f64();
+        let lasted = end.lasted().as_secs_f64();
         let (peer, reason) = (facts.peer.ip(), outcome.to_string());
         let reason = Escaped(reason.as_bytes());
         let dropped = format!("dropped {peer} after {lasted:.3} s{key}: {reason}");
@@ -201,7 +203,7 @@ impl Sessions {
 }
 
 fn log_over(record: &SessionRecord) {
-    let SessionRecord { facts, end: Some((outcome, _)), mlet, .. } = record else { return };
+    let SessionRecord { facts, end: Some(end), mlet, .. } = record else { return };
     let mlet = match mlet {
         Mlet::Ended(status, run_time) => {
             format!("; mlet {status} after {:.3} s", run_time.as_secs_f64())
@@ -209,8 +211,9 @@ fn log_over(record: &SessionRecord) {
         Mlet::NotStarted(reason) => format!("; mlet not started: {reason}"),
         _ => String::new(),
     };
-    let lost = lost_shown(facts.account.relayed.linfos_lost);
-    info!(session = facts.id, "session with {} over: {outcome}{mlet}{lost}", facts.peer.ip());
+    let (peer, outcome) = (facts.peer.ip(), &end.outcome);
+    let lost = lost_shown(end.relayed.linfos_lost);
+    info!(session = facts.id, "session with {peer} over: {outcome}{mlet}{lost}");
 }
 
 /// The end of a line about something of which so many LINFOs were lost.

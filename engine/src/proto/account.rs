@@ -7,7 +7,7 @@ use std::time::Instant;
 use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
 
-/// Who came, how far the set-up got and when, and what was relayed.
+/// Who came, how far the set-up got and when.
 #[derive(Debug, Clone, Default)]
 pub struct Account {
     /// The experiment that the endpoint chose; `None` before its ClientHello was whole, and when there is none of the name
@@ -22,10 +22,8 @@ pub struct Account {
     pub tls_done: Option<Instant>,
     /// When START was sent: all programs were accepted, and there was a permit.
     pub start_sent: Option<Instant>,
-    /// When START was answered with success.
+    /// When START was answered with success. Nothing changes afterwards.
     pub start_answered: Option<Instant>,
-    /// What was relayed.
-    pub relayed: Relayed,
 }
 
 /// What has passed between an endpoint and its mlet: bytes of messages, headers included. Programs, START and its answer

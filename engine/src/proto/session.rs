@@ -23,7 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::account::Account;
+use super::account::{Account, Relayed};
 use super::greeting::{Greeting, Progress};
 use super::keys::KeyPlace;
 use super::linfo::Linfo;
@@ -142,7 +142,8 @@ pub struct Session {
     buffers: Buffers,
     requests: Vec<Request>,
     deadline: Option<Instant>,
-    outcome: Option<Outcome>,
+    /// Boxed, because an idle session has none.
+    outcome: Option<Box<Outcome>>,
     served: bool,
     /// When a mlet that goes on writing without its endpoint is left, however much it writes.
     discard_until: Option<Instant>,
@@ -157,7 +158,9 @@ pub struct Session {
     rhythm: Rhythm,
     /// What came last must be acknowledged at once.
     acknowledges: bool,
-    account: Account,
+    /// `None` until there is something to tell, and when it has been taken.
+    account: Option<Box<Account>>,
+    relayed: Relayed,
 }
 
 enum State {
@@ -205,7 +208,8 @@ impl Session {
             place: None,
             rhythm: Rhythm::default(),
             acknowledges: false,
-            account: Account::default(),
+            account: None,
+            relayed: Relayed::default(),
         }
     }
 
@@ -241,7 +245,7 @@ impl Session {
     /// Others wait for what this session holds: it ends at once, unless START has succeeded.
     pub fn handle_make_room(&mut self, cx: &mut Context<'_>) {
         if !self.served {
-            let made_room = match (&self.state, self.account.endpoint_key) {
+            let made_room = match (&self.state, self.endpoint_key()) {
                 (State::Greeting(..), Some(key)) => Outcome::MadeRoomOfKey(key),
                 _ => Outcome::MadeRoom,
             };
@@ -252,8 +256,8 @@ impl Session {
     /// Whatever is on its way is not waited for. What ended the session before remains its outcome.
     fn end_at_once(&mut self, outcome: Outcome, cx: &mut Context<'_>) {
         if !matches!(self.state, State::Over) {
-            let outcome = self.outcome.take().unwrap_or(outcome);
-            self.finish(outcome);
+            self.outcome.get_or_insert_with(|| Box::new(outcome));
+            self.state = State::Over;
             self.advance(cx);
         }
     }
@@ -264,14 +268,24 @@ impl Session {
         std::mem::take(&mut self.acknowledges)
     }
 
-    /// Key id of the endpoint's first certificate, once it was verified; `None` also without one.
+    /// Key id of the endpoint's first certificate, once it was verified; `None` also without one, and when the account
+    /// has been taken.
     pub fn endpoint_key(&self) -> Option<KeyId> {
-        self.account.endpoint_key
+        self.account.as_ref()?.endpoint_key
     }
 
-    /// What it can tell of itself.
-    pub fn account(&self) -> &Account {
-        &self.account
+    /// What it can tell of its set-up. To be taken when that is over.
+    pub fn take_account(&mut self) -> Account {
+        self.account.take().map(|account| *account).unwrap_or_default()
+    }
+
+    /// What was relayed.
+    pub fn relayed(&self) -> Relayed {
+        self.relayed
+    }
+
+    fn account_mut(&mut self) -> &mut Account {
+        self.account.get_or_insert_default()
     }
 
     /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
@@ -378,7 +392,7 @@ impl Session {
     pub fn handle_permit(&mut self, cx: &mut Context<'_>) -> bool {
         let State::Greeting(tls, greeting) = &mut self.state else { return false };
         greeting.start(tls);
-        self.account.start_sent = Some(cx.now);
+        self.account_mut().start_sent = Some(cx.now);
         self.deadline = Some(cx.now + self.serving.limits.setup_timeout);
         self.advance(cx);
         true
@@ -571,7 +585,7 @@ impl Session {
             return;
         };
         self.experiment = index;
-        self.account.snikey = Some(self.serving.experiment(index).snikey.clone());
+        self.account_mut().snikey = Some(self.serving.experiment(index).snikey.clone());
         match greeted.accept(Arc::clone(&self.serving.experiment(index).tls)) {
             Ok(tls) => self.state = State::Handshake(tls),
             Err(error) => self.fail_hello(error, cx),
@@ -601,24 +615,28 @@ impl Session {
         let log = |linfo| requests.push(Request::Linfo(linfo));
         let budget = &self.serving.linfo_budget;
         let closed = relay.take_plaintext(tls, &mut self.buffers, cx.pool, cx.now, budget, log);
-        self.account.relayed = relay.relayed();
+        self.relayed = relay.relayed();
         if closed {
             self.end_endpoint_input(End::Closed, cx);
         }
     }
 
     fn begin_greeting(&mut self, cx: &Context<'_>) {
-        let State::Handshake(tls) = std::mem::replace(&mut self.state, State::Over) else { return };
-        self.account.tls_done = Some(cx.now);
-        self.account.endpoint_key = tls.peer_key_id();
-        self.account.operator_key = tls.peer_anchor_id();
+        let State::Handshake(mut tls) = std::mem::replace(&mut self.state, State::Over) else {
+            return;
+        };
+        let account = self.account_mut();
+        account.tls_done = Some(cx.now);
+        if let Some(peer) = tls.take_peer() {
+            (account.endpoint_key, account.operator_key) = (Some(peer.key_id), peer.anchor);
+        }
         let experiment = self.serving.experiment(self.experiment);
         if let Err(error) = experiment.check_own_chain(cx.wall) {
             let snikey = experiment.snikey.clone();
             self.close(Some(tls), Outcome::OwnChain(snikey, error), cx.now);
             return;
         }
-        if let Some(key) = self.account.endpoint_key {
+        if let Some(key) = self.endpoint_key() {
             self.place = self.serving.keys.open(key);
             if self.place.is_none() {
                 self.close(Some(tls), Outcome::TooManyOfKey(key), cx.now);
@@ -647,12 +665,12 @@ impl Session {
             Ok(Progress::Started) => {
                 self.requests.push(Request::Mlet(MletFacts {
                     peer: self.peer,
-                    endpoint_key: self.account.endpoint_key,
+                    endpoint_key: self.endpoint_key(),
                     snikey: self.serving.experiment(self.experiment).snikey.clone(),
                 }));
                 self.state = State::Relay(tls, Relay::default());
                 self.served = true;
-                self.account.start_answered = Some(cx.now);
+                self.account_mut().start_answered = Some(cx.now);
                 self.note_progress();
             }
             Ok(Progress::Left) => {
@@ -691,7 +709,7 @@ impl Session {
     /// One side of a relayed session ended; the first to do so decides the outcome.
     fn begin_drain(&mut self, outcome: Outcome) {
         if self.outcome.is_none() {
-            self.outcome = Some(outcome);
+            self.outcome = Some(Box::new(outcome));
             self.note_progress();
         }
     }
@@ -741,7 +759,7 @@ impl Session {
         }
         if let State::Relay(tls, relay) = &mut self.state {
             let step = relay.advance(tls, &mut self.buffers, cx.pool);
-            self.account.relayed = relay.relayed();
+            self.relayed = relay.relayed();
             self.take_step(step, cx.now);
         }
         self.fill_to_endpoint(cx.pool);
@@ -772,7 +790,7 @@ impl Session {
             self.deadline = None;
             self.place = None;
             self.buffers.discard(cx.pool);
-            self.requests.push(Request::Over(outcome));
+            self.requests.push(Request::Over(*outcome));
         }
     }
 
@@ -785,7 +803,7 @@ impl Session {
             }
             Step::CloseEndpoint => {
                 self.requests.push(Request::EndMletInput);
-                let outcome = self.outcome.take().unwrap_or(Outcome::MletEnded);
+                let outcome = self.outcome.take().map_or(Outcome::MletEnded, |outcome| *outcome);
                 self.close(None, outcome, now);
             }
             Step::Over => self.state = State::Over,
@@ -809,14 +827,14 @@ impl Session {
         if let Some(tls) = &mut tls {
             tls.close();
         }
-        self.outcome = Some(outcome);
+        self.outcome = Some(Box::new(outcome));
         self.state =
             State::Closing(Closing { tls, ended: false, input_ended: false, untaken: (0, now) });
         self.deadline = Some(now + self.serving.limits.linger_timeout);
     }
 
     fn finish(&mut self, outcome: Outcome) {
-        self.outcome = Some(outcome);
+        self.outcome = Some(Box::new(outcome));
         self.state = State::Over;
     }
 }

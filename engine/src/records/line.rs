@@ -86,7 +86,8 @@ struct Shard {
 pub(super) fn of_session(record: &SessionRecord, written: Ticks) -> Vec<u8> {
     let SessionRecord { facts, end, mlet, mlet_spawned } = record;
     let account = &facts.account;
-    let Relayed { to_endpoint, from_endpoint, linfos_lost } = account.relayed;
+    let relayed = end.as_ref().map(|end| end.relayed).unwrap_or_default();
+    let Relayed { to_endpoint, from_endpoint, linfos_lost } = relayed;
     let (exit, signal, run) = match mlet {
         Mlet::Ended(MletStatus::Code(code), run) => (Some(*code), None, Some(*run)),
         Mlet::Ended(MletStatus::Signal(signal), run) => (None, Some(*signal), Some(*run)),
@@ -108,7 +109,7 @@ pub(super) fn of_session(record: &SessionRecord, written: Ticks) -> Vec<u8> {
         start: milliseconds_between(account.start_sent, account.start_answered),
         spawn: milliseconds_between(account.start_answered, *mlet_spawned),
         run: run.map(milliseconds),
-        total: milliseconds_between(Some(facts.accepted), end.as_ref().map(|(_, closed)| *closed)),
+        total: milliseconds_between(Some(facts.accepted), end.as_ref().map(|end| end.closed)),
     };
     let session = Session {
         sid: facts.id,

@@ -62,8 +62,8 @@ pub(crate) enum OutcomeKind {
 impl SessionRecord {
     /// Which of the closed list its end is.
     pub(crate) fn outcome(&self) -> OutcomeKind {
-        let Some((end, _)) = &self.end else { return OutcomeKind::Internal };
-        match end {
+        let Some(end) = &self.end else { return OutcomeKind::Internal };
+        match &end.outcome {
             Outcome::MletEnded => of_mlet(&self.mlet),
             Outcome::MletLate => OutcomeKind::SpawnFailed,
             Outcome::EndpointEnded(end) | Outcome::LeftInSetUp(end) => match end {
@@ -93,10 +93,10 @@ impl SessionRecord {
 
     /// Why it is not `ok`, in words; `None` if it is. May hold text of the peer's.
     pub(crate) fn reason(&self) -> Option<String> {
-        let Some((end, _)) = &self.end else {
+        let Some(end) = &self.end else {
             return Some("a part of pktxpmgr broke down, and its end is not known".into());
         };
-        match (end, &self.mlet) {
+        match (&end.outcome, &self.mlet) {
             (Outcome::MletEnded, Mlet::Ended(MletStatus::Code(0), _) | Mlet::Shared) => None,
             (Outcome::MletEnded, Mlet::Ended(status, _)) => Some(format!("mlet {status}")),
             (Outcome::MletEnded, Mlet::NotStarted(reason)) => {
@@ -111,7 +111,7 @@ impl SessionRecord {
             (Outcome::MletEnded, Mlet::Lost | Mlet::Asked | Mlet::Running) => {
                 Some("the mlet ended, and how is not known: its supervisor was lost".into())
             }
-            _ => Some(end.to_string()),
+            (outcome, _) => Some(outcome.to_string()),
         }
     }
 }

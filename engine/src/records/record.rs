@@ -3,9 +3,10 @@
 //! Not here: how it comes about (`recorder.rs`), and how it is shown.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::proto::account::Account;
+use crate::proto::account::{Account, Relayed};
 use crate::proto::outcome::Outcome;
 use crate::sys::supervisor::MletStatus;
 use packetlab::time::Ticks;
@@ -22,8 +23,9 @@ pub(crate) enum Via {
     Proxy,
 }
 
-/// What its shard knows of a session.
-#[derive(Debug, Clone)]
+/// Who came, how and when. Of a session past START its shard and its record share it, for idle sessions are counted in
+/// bytes.
+#[derive(Debug)]
 pub(crate) struct SessionFacts {
     /// Its number.
     pub(crate) id: SessionId,
@@ -37,15 +39,17 @@ pub(crate) struct SessionFacts {
     pub(crate) accepted: Instant,
     /// The same by the wall clock.
     pub(crate) accepted_wall: Ticks,
-    /// What the session itself tells.
+    /// What the session itself tells of its set-up.
     pub(crate) account: Account,
 }
 
 /// A session whose sockets are closed.
 #[derive(Debug)]
 pub(crate) struct Ended {
-    /// All that is known of it.
-    pub(crate) facts: SessionFacts,
+    /// Who came.
+    pub(crate) facts: Arc<SessionFacts>,
+    /// What was relayed.
+    pub(crate) relayed: Relayed,
     /// How it ended.
     pub(crate) outcome: Outcome,
     /// When its sockets were closed.
@@ -90,10 +94,10 @@ impl Mlet {
 /// A session that is over in every respect. Its outcome of the closed list is in `outcome.rs`.
 #[derive(Debug)]
 pub(crate) struct SessionRecord {
-    /// What its shard knows.
-    pub(crate) facts: SessionFacts,
-    /// How it ended, and when its sockets were closed; `None` if its shard has not told it.
-    pub(crate) end: Option<(Outcome, Instant)>,
+    /// Who came.
+    pub(crate) facts: Arc<SessionFacts>,
+    /// Its end; `None` if its shard has not told it.
+    pub(crate) end: Option<Box<Ended>>,
     /// What became of its mlet.
     pub(crate) mlet: Mlet,
     /// When that was started.

@@ -4,6 +4,7 @@
 //! leaves with its record, and with nothing else.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::record::{Ended, Mlet, SessionFacts, SessionId, SessionRecord};
@@ -19,7 +20,7 @@ pub(crate) struct Recorder {
 
 impl Recorder {
     /// A session's START succeeded. `own_mlet`: a mlet is started for it alone.
-    pub(crate) fn begin(&mut self, facts: SessionFacts, own_mlet: bool) {
+    pub(crate) fn begin(&mut self, facts: Arc<SessionFacts>, own_mlet: bool) {
         let mlet = if own_mlet { Mlet::Asked } else { Mlet::Shared };
         self.running_mlets += usize::from(own_mlet);
         let record = SessionRecord { facts, end: None, mlet, mlet_spawned: None };
@@ -90,14 +91,13 @@ impl Recorder {
     }
 
     /// A session's sockets are closed. The record, unless its mlet may still run.
-    pub(crate) fn ended(&mut self, ended: Ended) -> Option<SessionRecord> {
-        let Ended { facts, outcome, closed } = ended;
-        let id = facts.id;
-        let end = Some((outcome, closed));
+    pub(crate) fn ended(&mut self, ended: Box<Ended>) -> Option<SessionRecord> {
+        let id = ended.facts.id;
         let Some(record) = self.under_way.get_mut(&id) else {
-            return Some(SessionRecord { facts, end, mlet: Mlet::None, mlet_spawned: None });
+            let (facts, mlet) = (Arc::clone(&ended.facts), Mlet::None);
+            return Some(SessionRecord { facts, end: Some(ended), mlet, mlet_spawned: None });
         };
-        (record.facts, record.end) = (facts, end);
+        record.end = Some(ended);
         self.take_if_over(id)
     }
 

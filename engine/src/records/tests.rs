@@ -1,6 +1,7 @@
 //! Records whose parts come in every order, and which outcome each end is.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -25,7 +26,11 @@ fn start() -> Instant {
     Instant::now()
 }
 
-fn facts(id: SessionId, accepted: Instant) -> SessionFacts {
+fn facts(id: SessionId) -> Arc<SessionFacts> {
+    Arc::new(facts_of(id, start()))
+}
+
+fn facts_of(id: SessionId, accepted: Instant) -> SessionFacts {
     SessionFacts {
         id,
         core: 3,
@@ -37,16 +42,16 @@ fn facts(id: SessionId, accepted: Instant) -> SessionFacts {
     }
 }
 
-fn ended(id: SessionId, outcome: Outcome) -> Ended {
-    let accepted = start();
-    let closed = accepted + Duration::from_millis(20);
-    Ended { facts: facts(id, accepted), outcome, closed }
+fn ended(id: SessionId, outcome: Outcome) -> Box<Ended> {
+    let facts = facts(id);
+    let closed = facts.accepted + Duration::from_millis(20);
+    Box::new(Ended { facts, relayed: Relayed::default(), outcome, closed })
 }
 
 /// A recorder with one session past START.
 fn recorder(id: SessionId) -> Recorder {
     let mut recorder = Recorder::default();
-    recorder.begin(facts(id, start()), true);
+    recorder.begin(facts(id), true);
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 1));
     recorder
 }
@@ -74,7 +79,7 @@ fn a_record_is_complete_when_session_and_mlet_have_ended_whichever_is_first() {
     let first = recorder.mlet_ended(7, status, SECOND).unwrap();
     is_empty(&mut recorder);
 
-    recorder.begin(facts(8, start()), true);
+    recorder.begin(facts(8), true);
     recorder.mlet_runs(8, start());
     assert!(recorder.mlet_ended(8, status, SECOND).is_none(), "its last bytes are on the way");
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 0));
@@ -92,10 +97,10 @@ fn a_record_holds_what_its_shard_told_last() {
     let mut recorder = recorder(7);
     let relayed = Relayed { linfos_lost: 3, ..Relayed::default() };
     let mut end = ended(7, Outcome::MletEnded);
-    end.facts.account.relayed = relayed;
+    end.relayed = relayed;
     recorder.ended(end);
     let record = recorder.mlet_ended(7, MletStatus::Code(0), SECOND).unwrap();
-    assert_eq!(record.facts.account.relayed, relayed);
+    assert_eq!(record.end.unwrap().relayed, relayed);
 }
 
 #[test]
@@ -105,7 +110,7 @@ fn a_mlet_that_could_not_be_started_is_the_end_of_a_session_before_or_after_its_
     let mut recorder = recorder(7);
     assert!(recorder.mlet_not_started(7, reason()).is_none());
     let first = recorder.ended(ended(7, Outcome::MletEnded)).unwrap();
-    recorder.begin(facts(8, start()), true);
+    recorder.begin(facts(8), true);
     assert!(recorder.ended(ended(8, Outcome::MletEnded)).is_none());
     let second = recorder.mlet_not_started(8, reason()).unwrap();
     is_empty(&mut recorder);
@@ -150,7 +155,7 @@ fn a_session_that_was_killed_is_that_whatever_its_mlet_ends_with() {
 #[test]
 fn when_mlets_are_lost_those_sessions_are_over_whose_sockets_are_closed() {
     let mut recorder = recorder(7);
-    recorder.begin(facts(8, start()), true);
+    recorder.begin(facts(8), true);
     recorder.ended(ended(7, Outcome::MletEnded));
     let records = recorder.lose_mlets();
     assert_eq!(records.iter().map(|record| record.facts.id).collect::<Vec<_>>(), [7]);
@@ -167,7 +172,7 @@ fn when_mlets_are_lost_those_sessions_are_over_whose_sockets_are_closed() {
 #[test]
 fn at_the_end_of_the_run_every_session_that_is_left_has_one_record() {
     let mut recorder = Recorder::default();
-    (1..=40).for_each(|id| recorder.begin(facts(id, start()), id % 2 == 0));
+    (1..=40).for_each(|id| recorder.begin(facts(id), id % 2 == 0));
     let mut ids = Vec::new();
     let mut keep = |record: Option<SessionRecord>| ids.extend(record.map(|record| record.facts.id));
     for id in 1..=40 {
@@ -192,7 +197,7 @@ fn at_the_end_of_the_run_every_session_that_is_left_has_one_record() {
 fn one_mlet_for_all_sessions_is_nothing_that_a_record_waits_for() {
     let mut recorder = Recorder::default();
     for id in [1, 2] {
-        recorder.begin(facts(id, start()), false);
+        recorder.begin(facts(id), false);
     }
     assert_eq!(recorder.running_mlets(), 0);
     let record = recorder.ended(ended(1, Outcome::MletEnded)).unwrap();
@@ -252,8 +257,8 @@ fn each_end_of_a_session_is_one_outcome_of_the_closed_list() {
         (Mlet::Ended(MletStatus::Signal(11), SECOND), "mlet_signal"),
         (Mlet::Lost, "internal"),
     ] {
-        let end = Some((Outcome::MletEnded, start()));
-        let record = SessionRecord { facts: facts(1, start()), end, mlet, mlet_spawned: None };
+        let end = Some(ended(1, Outcome::MletEnded));
+        let record = SessionRecord { facts: facts(1), end, mlet, mlet_spawned: None };
         assert_eq!(serde_json::to_value(record.outcome()).unwrap(), expected);
         assert_eq!(record.reason().is_none(), expected == "ok");
     }
@@ -269,7 +274,7 @@ fn read(line: &[u8]) -> Value {
 fn a_line_tells_all_that_is_known() {
     let accepted = start();
     let at = |micros| accepted + Duration::from_micros(micros);
-    let mut facts = facts(4120, accepted);
+    let mut facts = facts_of(4120, accepted);
     facts.via = Via::Proxy;
     facts.account = Account {
         snikey: Some(SniKey::parse("hello").unwrap()),
@@ -278,15 +283,18 @@ fn a_line_tells_all_that_is_known() {
         tls_done: Some(at(1_500)),
         start_sent: Some(at(2_000)),
         start_answered: Some(at(12_000)),
-        relayed: Relayed {
-            to_endpoint: Flow { bytes: 18_233, messages: 412 },
-            from_endpoint: Flow { bytes: 902_113, messages: 431 },
-            linfos_lost: 2,
-        },
     };
+    let facts = Arc::new(facts);
+    let relayed = Relayed {
+        to_endpoint: Flow { bytes: 18_233, messages: 412 },
+        from_endpoint: Flow { bytes: 902_113, messages: 431 },
+        linfos_lost: 2,
+    };
+    let (outcome, closed) = (Outcome::MletEnded, at(900_001));
+    let end = Ended { facts: Arc::clone(&facts), relayed, outcome, closed };
     let record = SessionRecord {
         facts,
-        end: Some((Outcome::MletEnded, at(900_001))),
+        end: Some(Box::new(end)),
         mlet: Mlet::Ended(MletStatus::Code(3), Duration::from_micros(870_250)),
         mlet_spawned: Some(at(13_000)),
     };

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::candidates::Candidate;
@@ -46,23 +47,28 @@ pub(super) struct Connection {
     /// It was ended because others wait for its place.
     pub(super) makes_room: bool,
     /// The session is over; only operations under way keep the sockets open.
-    pub(super) over: Option<Outcome>,
+    pub(super) over: Option<Box<Outcome>>,
     /// What was under way then has been cancelled.
     pub(super) cancelled: bool,
+    /// What its record begins with, once that was wanted.
+    pub(super) facts: Option<Arc<SessionFacts>>,
 }
 
 impl Connection {
-    /// What is known of it; it is on the shard of this core.
-    pub(super) fn facts(&self, core: usize) -> SessionFacts {
-        SessionFacts {
-            id: self.id,
-            core,
-            peer: self.peer,
-            via: self.via,
-            accepted: self.accepted,
-            accepted_wall: self.accepted_wall,
-            account: self.session.account().clone(),
-        }
+    /// What is known of its set-up, which is over; it is on the shard of this core.
+    pub(super) fn facts(&mut self, core: usize) -> Arc<SessionFacts> {
+        let facts = self.facts.get_or_insert_with(|| {
+            Arc::new(SessionFacts {
+                id: self.id,
+                core,
+                peer: self.peer,
+                via: self.via,
+                accepted: self.accepted,
+                accepted_wall: self.accepted_wall,
+                account: self.session.take_account(),
+            })
+        });
+        Arc::clone(facts)
     }
 }
 

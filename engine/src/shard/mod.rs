@@ -493,6 +493,7 @@ impl Shard {
             makes_room: false,
             over: None,
             cancelled: false,
+            facts: None,
         }))
     }
 }

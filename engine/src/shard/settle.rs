@@ -139,7 +139,7 @@ impl Shard {
                 let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
                 self.connections[slot].session.handle_look(look, &mut cx);
             }
-            Request::Over(outcome) => self.connections[slot].over = Some(outcome),
+            Request::Over(outcome) => self.connections[slot].over = Some(Box::new(outcome)),
         }
     }
 
@@ -179,8 +179,8 @@ impl Shard {
         self.making_room -= usize::from(connection.makes_room);
         self.counts.close_session();
         let Some(outcome) = connection.over.take() else { return };
-        let facts = connection.facts(self.core);
-        let ended = Box::new(Ended { facts, outcome, closed: self.now });
+        let (facts, relayed) = (connection.facts(self.core), connection.session.relayed());
+        let ended = Box::new(Ended { facts, relayed, outcome: *outcome, closed: self.now });
         self.mailer.push(match connection.in_backlog {
             Some(snikey) => FromShard::BacklogLost { snikey, ended },
             None => FromShard::Ended(ended),

@@ -111,7 +111,7 @@ impl Shard {
         connection.mlet = Some(ours);
         connection.permit = Permit::None;
         let place = SessionPlace { shard: self.number, slot, id };
-        let session = Box::new(connection.facts(self.core));
+        let session = connection.facts(self.core);
         self.mailer.push(FromShard::StartMlet { place, socket, facts, session });
         Ok(())
     }

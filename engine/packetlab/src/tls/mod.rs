@@ -21,6 +21,7 @@ pub use self::config::{
 };
 pub use self::hello::{Greeted, HandshakeError, Hello};
 pub use self::stream::{ClientStream, Plaintext, ServerStream, TlsStream, record_len};
+pub use self::verify::Peer;
 
 /// Why TLS failed, in words of our own where those of rustls would show code.
 pub fn reason(error: &Error) -> String {

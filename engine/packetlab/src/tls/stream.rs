@@ -13,8 +13,7 @@ use rustls::{ClientConfig, ClientConnection, ConnectionCommon, Error, ServerConn
 use super::alert;
 use super::clock::at;
 use super::config::{SetupError, server_name};
-use super::verify::{Believed, believed_during};
-use crate::key::KeyId;
+use super::verify::{Peer, believed_during};
 use crate::time::Ticks;
 
 /// What reading plaintext gave.
@@ -33,8 +32,8 @@ pub struct TlsStream<C> {
     connection: Box<C>,
     /// The peer broke the protocol, or told us that we did.
     has_failed: bool,
-    /// Boxed, because it is looked at once. Nothing is proven by it before the handshake is over.
-    believed: Option<Box<Believed>>,
+    /// Nothing is proven by it before the handshake is over. Boxed, because it is soon taken.
+    believed: Option<Box<Peer>>,
 }
 
 /// The controller's side of a connection with an endpoint.
@@ -183,20 +182,11 @@ where
         }
     }
 
-    /// Key id of the peer's first certificate; `None` when it presented none, and until the handshake is over, when it
-    /// has proven that it holds that key.
-    pub fn peer_key_id(&self) -> Option<KeyId> {
-        self.proven().map(|believed| believed.key_id)
-    }
-
-    /// Key id of the anchor that signed the peer's chain: of an endpoint's, its operator's. `None` where
-    /// [`Self::peer_key_id`] is, and when there are no anchors.
-    pub fn peer_anchor_id(&self) -> Option<KeyId> {
-        self.proven()?.anchor
-    }
-
-    fn proven(&self) -> Option<&Believed> {
-        self.believed.as_deref().filter(|_| !self.is_handshaking())
+    /// Who the peer is; `None` when it presented no certificate, and until the handshake is over, when it has proven
+    /// that it holds the key of its first. Told once, so that whoever wants it keeps it and not the connection.
+    pub fn take_peer(&mut self) -> Option<Peer> {
+        let is_proven = !self.is_handshaking();
+        self.believed.take_if(|_| is_proven).map(|peer| *peer)
     }
 
     /// Gives back what a burst made the receive buffer grow to, once it has been drained.

@@ -34,24 +34,24 @@ struct Leaf {
     subject_key: PublicKey,
 }
 
-/// Whose certificates were believed.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Believed {
-    /// Key id of the first certificate.
-    pub(super) key_id: KeyId,
-    /// Key id of the anchor that signed the chain; `None` without anchors.
-    pub(super) anchor: Option<KeyId>,
+/// A peer whose certificates are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Key id of its first certificate.
+    pub key_id: KeyId,
+    /// Key id of the anchor that signed its chain: of an endpoint's, its operator's. `None` without anchors.
+    pub anchor: Option<KeyId>,
 }
 
 thread_local! {
     /// So that a leaf need not be decoded twice. It is known again by all its bytes.
     static LATEST_LEAF: RefCell<Option<Leaf>> = const { RefCell::new(None) };
     /// rustls has no place for it beside a connection.
-    static BELIEVED: Cell<Option<Believed>> = const { Cell::new(None) };
+    static BELIEVED: Cell<Option<Peer>> = const { Cell::new(None) };
 }
 
-/// Runs `work`, which passes bytes to one connection, and tells whose certificates were believed meanwhile.
-pub(super) fn believed_during<T>(work: impl FnOnce() -> T) -> (T, Option<Believed>) {
+/// Runs `work`, which passes bytes to one connection, and tells whom it made us believe.
+pub(super) fn believed_during<T>(work: impl FnOnce() -> T) -> (T, Option<Peer>) {
     BELIEVED.set(None);
     let result = work();
     (result, BELIEVED.take())
@@ -91,7 +91,7 @@ impl ChainVerifier {
             der: leaf.clone().into_owned(),
             subject_key: judged.leaf.subject_key,
         }));
-        BELIEVED.set(Some(Believed { key_id: judged.leaf.subject_key_id, anchor: judged.anchor }));
+        BELIEVED.set(Some(Peer { key_id: judged.leaf.subject_key_id, anchor: judged.anchor }));
         Ok(())
     }
 

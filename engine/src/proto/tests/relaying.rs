@@ -57,7 +57,7 @@ proptest! {
         prop_assert!(matches!(pair.finish(), Outcome::MletEnded));
         prop_assert!(pair.endpoint.received == from_mlet);
         prop_assert!(pair.endpoint.close_notify);
-        let relayed = pair.session.account().relayed;
+        let relayed = pair.session.relayed();
         prop_assert_eq!(relayed.to_endpoint, flow(&from_mlet));
         prop_assert_eq!(relayed.from_endpoint, flow(&from_endpoint));
         assert_records_hold_one_message_each(&pair.endpoint.record_lens, &from_mlet);
@@ -159,7 +159,7 @@ Linfo { text: "\"77777777\"", truncated: true, lost_before: 0 }"#
         assert_eq!(pair.endpoint.received, parts[1]);
         let (to_endpoint, from_endpoint) = (flow(&parts[1]), flow(&parts.concat()));
         let relayed = Relayed { to_endpoint, from_endpoint, linfos_lost: 0 };
-        assert_eq!(pair.session.account().relayed, relayed);
+        assert_eq!(pair.session.relayed(), relayed);
     }
 }
 
@@ -197,7 +197,7 @@ fn what_has_passed_is_known_when_the_session_is_over() {
     let to_endpoint = Flow { bytes: len - 1, messages: messages - 1 };
     let from_endpoint = Flow { bytes: len + 4, messages: messages + 1 };
     let relayed = Relayed { to_endpoint, from_endpoint, linfos_lost: 0 };
-    assert_eq!(pair.session.account().relayed, relayed);
+    assert_eq!(pair.session.relayed(), relayed);
 }
 
 #[test]
