@@ -362,3 +362,11 @@ fn records_are_appended_and_a_file_that_cannot_be_opened_is_code_3() {
         &["FATAL: cannot write records to nowhere/events: No such file or directory", "--events"],
     );
 }
+
+/// What users get of records is still to come.
+#[test]
+fn the_option_is_not_in_the_help() {
+    let help = Home::new().bare_command().arg("--help").output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    assert!(help.contains("--passphrase-file") && !help.contains("--events"), "{help}");
+}

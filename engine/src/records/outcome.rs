@@ -111,6 +111,9 @@ impl SessionRecord {
             (Outcome::MletEnded, Mlet::Lost | Mlet::Asked | Mlet::Running) => {
                 Some("the mlet ended, and how is not known: its supervisor was lost".into())
             }
+            (outcome, Mlet::NotStarted(reason)) => {
+                Some(format!("{outcome}; mlet not started: {reason}"))
+            }
             (outcome, _) => Some(outcome.to_string()),
         }
     }

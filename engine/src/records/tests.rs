@@ -119,6 +119,12 @@ fn a_mlet_that_could_not_be_started_is_the_end_of_a_session_before_or_after_its_
         assert_eq!(told(&record), (OutcomeKind::SpawnFailed, why));
         assert_eq!(record.mlet_spawned, None);
     }
+    // Its endpoint had left before.
+    recorder.begin(facts(9), true);
+    assert!(recorder.ended(ended(9, Outcome::EndpointEnded(End::Closed))).is_none());
+    let record = recorder.mlet_not_started(9, reason()).unwrap();
+    let why = Some("the endpoint closed; mlet not started: no such file".to_owned());
+    assert_eq!(told(&record), (OutcomeKind::EndpointClosed, why));
 }
 
 #[test]
