@@ -91,6 +91,10 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
 
+    /// Append a record of each session to this file, a line of JSON each
+    #[arg(long, value_name = "FILE", hide = true)]
+    pub(crate) events: Option<PathBuf>,
+
     /// Log more: -v debug, -vv everything
     #[arg(short = 'v', long, action = ArgAction::Count)]
     pub(crate) verbose: u8,

@@ -58,7 +58,7 @@ impl Failure {
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let exit = match &error {
-            RunError::Tls(_) => Exit::Config,
+            RunError::Tls(_) | RunError::Events(..) => Exit::Config,
             RunError::Listen(..) | RunError::SingletonNotStarted(_) | RunError::Proxy { .. } => {
                 Exit::Listen
             }

@@ -4,6 +4,7 @@
 
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -32,6 +33,8 @@ pub struct Config {
     pub attempts: Option<NonZeroU64>,
     /// `-s`: one mlet for all sessions instead of one each.
     pub singleton: bool,
+    /// `--events`: the file that a record of each session is appended to.
+    pub events: Option<PathBuf>,
     /// CPU numbers, one shard each; at least one.
     pub cores: Vec<usize>,
     /// What shards and control thread wait with.

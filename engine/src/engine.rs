@@ -18,6 +18,7 @@ use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::keys::Keys;
 use crate::proto::serving::Serving;
+use crate::records::Journal;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::shard::{GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
 use crate::sys::children::{self, Graces};
@@ -93,6 +94,11 @@ async fn serve(
         Greeting::Passive { listen } => bind(listen, config.cores.len())?,
         Greeting::Proxy(_) => Vec::new(),
     };
+    let journal = config
+        .events
+        .as_deref()
+        .map(|path| Journal::open(path).map_err(|error| RunError::Events(path.to_owned(), error)));
+    let journal = journal.transpose()?;
     let (mailer, inbox) = mailbox().map_err(lack(TALKING))?;
     let own_fds = own_fds(config, &bound).map_err(lack("count open files in /proc/self/fd"))?;
     let sessions_max = sessions_max(config, open_files, own_fds);
@@ -106,6 +112,7 @@ async fn serve(
         serving: Arc::clone(&serving),
         counts: Arc::clone(&counts),
         graces: Graces { eof: config.limits.eof_grace, term: config.limits.term_grace },
+        journal,
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
     let shards = start_shards(config, backend, &serving, &counts, &mailer)?;
@@ -236,15 +243,15 @@ fn start_shards(
         let parts = ShardParts {
             number,
             count: config.cores.len(),
+            core: *core,
             serving: Arc::clone(serving),
             counts: Arc::clone(counts),
             inbox,
             mailer: mailer.clone(),
         };
-        let core = *core;
         thread::Builder::new()
             .name(format!("shard-{number}"))
-            .spawn(move || run_shard(core, backend, parts, &opened))
+            .spawn(move || run_shard(backend, parts, &opened))
             .map_err(lack("start a thread for each core (clone3)"))?;
         Ok((to_shard, opener))
     };
@@ -275,15 +282,11 @@ fn listen(bound: Vec<Vec<BoundSocket>>, openers: Vec<Opener>) -> Result<u16, Run
 }
 
 /// The body of a shard's thread. Whatever happens, the control thread hears of its end.
-fn run_shard(
-    core: usize,
-    backend: Backend,
-    parts: ShardParts,
-    opened: &Receiver<Vec<TcpListener>>,
-) {
+fn run_shard(backend: Backend, parts: ShardParts, opened: &Receiver<Vec<TcpListener>>) {
     let mut mailer = parts.mailer.clone();
-    if let Err(error) = cpu::pin_this_thread(core) {
-        warn!("shard {} cannot be pinned to core {core}: {error}", parts.number);
+    if let Err(error) = cpu::pin_this_thread(parts.core) {
+        let ShardParts { number, core, .. } = parts;
+        warn!("shard {number} cannot be pinned to core {core}: {error}");
     }
     let stopped = match backend {
         Backend::Uring => match Uring::new(&GROUPS) {

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! engine.rs  -> control, shard          one control thread, one shard per core
+//! control, shard -> records -> proto    one record of each session
 //! control, shard -> proto -> packetlab  conversations as state machines, bytes and their meaning
 //! shard -> driver                       what a shard asks of the kernel: io_uring or epoll
 //! control, driver -> sys                small corners of Linux; unsafe code here and in driver/uring.rs
@@ -19,6 +20,7 @@ mod mailbox;
 pub mod proto;
 #[cfg(test)]
 mod random;
+mod records;
 mod run_error;
 mod shard;
 pub mod sys;

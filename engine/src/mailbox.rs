@@ -5,26 +5,22 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
-use std::time::Duration;
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::proto::outcome::Outcome;
 use crate::proto::session::MletFacts;
+use crate::records::{Ended, SessionFacts, SessionId, ShardTotals};
 use crate::run_error::RunError;
 use packetlab::key::KeyId;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
 pub(crate) const QUEUE_LEN: usize = 1024;
-
-/// Names a session for log lines and mlets; unique in a run.
-pub(crate) type SessionId = u64;
 
 /// A session's place on its shard, for answers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,6 +55,8 @@ pub(crate) enum ToShard {
     Drain,
     /// End the running sessions as well, so that their mlets read the end; they are about to be ended.
     EndSessions,
+    /// Their mlets have ended, and the run with them: end whatever is left at once.
+    RunOver,
 }
 
 /// A connection registered at the proxy, on which an endpoint will come. It is counted as an open
@@ -68,7 +66,7 @@ pub(crate) struct BacklogConnection {
     /// Nothing is under way on it, and it blocks.
     pub(crate) socket: OwnedFd,
     /// The proxy.
-    pub(crate) peer: IpAddr,
+    pub(crate) peer: SocketAddr,
     /// For which snikey, as a number in file order.
     pub(crate) snikey: usize,
     /// What the endpoint has sent already.
@@ -87,10 +85,8 @@ pub(crate) enum FromShard {
     BacklogLost {
         /// For which snikey.
         snikey: usize,
-        /// How it ended.
-        outcome: Outcome,
-        /// From hand-over to end.
-        lived: Duration,
+        /// What is known of it.
+        ended: Box<Ended>,
     },
     /// Start a mlet with this socket as its fd 0.
     StartMlet {
@@ -100,13 +96,15 @@ pub(crate) enum FromShard {
         socket: OwnedFd,
         /// What the mlet is told.
         facts: MletFacts,
+        /// What its record begins with.
+        session: Arc<SessionFacts>,
     },
     /// A session waits for a permit.
     PermitWanted(SessionPlace, Holder),
     /// A session has held its permit in vain, or waits for one no more.
     PermitFreed(SessionId),
-    /// A session is over.
-    Ended(Ended),
+    /// A session is over: its sockets are closed.
+    Ended(Box<Ended>),
     /// A connection was closed because too many of its source are in set-up.
     SourceRefused(IpAddr),
     /// Accepting failed for want of a resource and pauses.
@@ -124,34 +122,6 @@ pub(crate) enum FromShard {
     NotReady(RunError),
     /// The shard has ended; with an error it ended before its time and lost its sessions.
     Stopped(Result<ShardTotals, String>),
-}
-
-/// A session that is over.
-#[derive(Debug)]
-pub(crate) struct Ended {
-    /// The session.
-    pub(crate) id: SessionId,
-    /// The TCP peer.
-    pub(crate) peer: IpAddr,
-    /// Key id of the endpoint's first certificate, if it presented one that was verified.
-    pub(crate) endpoint_key: Option<KeyId>,
-    /// How it ended.
-    pub(crate) outcome: Outcome,
-    /// From accept to end.
-    pub(crate) lasted: Duration,
-    /// LINFOs of the endpoint that were not logged.
-    pub(crate) linfos_lost: u64,
-}
-
-/// What a shard has done in a run.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct ShardTotals {
-    /// Its number.
-    pub(crate) number: usize,
-    /// How often it entered its ring.
-    pub(crate) enters: u64,
-    /// Sessions it began.
-    pub(crate) sessions: u64,
 }
 
 /// The sending side of a queue.

@@ -5,8 +5,8 @@
 //! Not here: the parts themselves (`home`, `web`, `hosts`, `endpoint`, `pktxpmgr`).
 //!
 //! Invariant: a page counts only when the mlet that printed it served that endpoint (by key and
-//! address), the text is the one made for that endpoint's address, and exactly one connection to the
-//! server came from there. Whatever happens, nothing is left running and no file is left behind.
+//! address), the text is the one made for that endpoint's address, exactly one connection to the
+//! server came from there, and pktxpmgr's one record of that key says that the session ended well. Whatever happens, nothing is left running and no file is left behind.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -31,6 +31,7 @@ use crate::hosts::{Hosts, HostsError, Way};
 use crate::interrupts::{Interrupt, Interrupts};
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::{Ended, Pktxpmgr, PktxpmgrError};
+use crate::records::Records;
 use crate::report::{Report, Row};
 use crate::web::Web;
 
@@ -234,8 +235,8 @@ impl Run<'_> {
         // With the endpoints gone every session ends, so that pktxpmgr has nothing to wait for.
         let sessions = fleet.leave().await;
         match ended {
-            Ok(Some(ended)) => Ok(self.report(&web, sessions, ended?)),
-            Ok(None) => Ok(self.report(&web, sessions, pktxpmgr.stop().await?)),
+            Ok(Some(ended)) => Ok(self.report(&web, sessions, ended?)?),
+            Ok(None) => Ok(self.report(&web, sessions, pktxpmgr.stop().await?)?),
             Err(interrupt) => {
                 if let Err(error) = pktxpmgr.stop().await {
                     console::note(format_args!("demo: {error}"));
@@ -304,6 +305,7 @@ impl Run<'_> {
         let mut arguments: Vec<OsString> =
             addresses.iter().chain(&texts).map(OsString::from).collect();
         arguments.push(self.config_path().into());
+        arguments.extend(["--events".into(), self.home.events_path().into()]);
         arguments.push("--".into());
         arguments.push(self.mlet.clone().into());
         arguments.push(web.into());
@@ -320,7 +322,13 @@ impl Run<'_> {
         Ok(endpoints)
     }
 
-    fn report(&self, web: &Web, sessions: Vec<Option<Session>>, ended: Ended) -> Report {
+    fn report(
+        &self,
+        web: &Web,
+        sessions: Vec<Option<Session>>,
+        ended: Ended,
+    ) -> io::Result<Report> {
+        let records = Records::read(&self.home.events_path())?;
         let mut pages = Pages::parse(&ended.output);
         let identities = self.home.identities().iter();
         let proxy = self.hosts.proxy_addresses().map(|(controllers, _)| controllers.ip());
@@ -333,7 +341,7 @@ impl Run<'_> {
                 page: web.page(address),
             };
             let judged = pages.take(&expected).and_then(|()| match web.connections(address) {
-                1 => Ok(expected.page),
+                1 => records.judge(&expected.key).map(|()| expected.page),
                 count => Err(format!("{count} connections to the server instead of one")),
             });
             let result = judged.map_err(|reason| match session {
@@ -345,13 +353,13 @@ impl Run<'_> {
         });
         let rows = rows.collect();
         let setups = sessions.iter().flatten().filter_map(|session| session.setup).collect();
-        Report {
+        Ok(Report {
             rows,
             setups,
             strays: pages.into_strays(),
             status: ended.status,
             log_tail: ended.log_tail,
-        }
+        })
     }
 }
 

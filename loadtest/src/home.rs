@@ -297,6 +297,11 @@ impl Home {
         self.directory.path.join(PROXY_CONFIG)
     }
 
+    /// Where `pktxpmgr --events` is told to write its records.
+    pub(crate) fn events_path(&self) -> PathBuf {
+        self.directory.path.join("events.jsonl")
+    }
+
     /// Who the endpoints are; endpoint 1 first.
     pub(crate) fn identities(&self) -> &[EndpointIdentity] {
         &self.identities

@@ -25,6 +25,7 @@ mod load;
 mod page;
 mod pktxpmgr;
 mod proxy;
+mod records;
 mod report;
 mod tls_reason;
 mod units;

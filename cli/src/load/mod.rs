@@ -78,6 +78,7 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
         publication,
         attempts: args.count.as_ref().and_then(|count| count.sessions),
         singleton: args.single,
+        events: args.events.clone(),
         cores,
         io: args.io.into(),
         limits: args.limits(),

@@ -10,6 +10,7 @@ pub mod crowd;
 pub mod debug_forms;
 pub mod dump;
 pub mod endpoint;
+pub mod events;
 pub mod manager;
 pub mod proxy;
 pub mod tail;

@@ -126,6 +126,7 @@ fn payload_len(header: &[u8; HEADER_LEN]) -> u32 {
 #[derive(Debug, Default, Clone)]
 pub struct Cutter {
     boundaries: Boundaries,
+    messages: u64,
 }
 
 impl Cutter {
@@ -137,6 +138,7 @@ impl Cutter {
         input: &mut &'input [u8],
     ) -> Option<&'cut [u8]> {
         let run = self.boundaries.next_run(input)?;
+        self.messages += u64::from(run.ends);
         let (bytes, rest) = input.split_at(run.len);
         *input = rest;
         if run.header_len == 0 || run.header_len == HEADER_LEN && run.starts {
@@ -150,6 +152,11 @@ impl Cutter {
     /// What was kept back of an unfinished header: the last piece of a stream that ended inside it.
     pub fn kept_back(&self) -> &[u8] {
         self.boundaries.partial_header()
+    }
+
+    /// How many messages have ended.
+    pub fn messages(&self) -> u64 {
+        self.messages
     }
 
     /// See [`Boundaries::between_messages`].
@@ -250,6 +257,11 @@ mod tests {
                 chunks.push(chunk);
                 rest = tail;
             }
+            let mut cutter = Cutter::default();
+            for mut chunk in chunks.iter().copied() {
+                while cutter.next_piece(&mut chunk).is_some() {}
+            }
+            prop_assert_eq!(cutter.messages(), payloads.len() as u64);
             let mut position = 0;
             for piece in pieces(&chunks) {
                 prop_assert!(!piece.is_empty());

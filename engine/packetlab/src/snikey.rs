@@ -5,6 +5,7 @@
 //! can also be asked for in TLS.
 
 use std::fmt;
+use std::sync::Arc;
 
 use aws_lc_rs::rand;
 
@@ -13,9 +14,9 @@ pub const SNIKEY_LEN_MAX: usize = 63;
 
 const SYMBOLS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
-/// A snikey that works as a TLS server name.
+/// A snikey that works as a TLS server name. A clone is the same text, not another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct SniKey(Box<str>);
+pub struct SniKey(Arc<str>);
 
 impl SniKey {
     /// A snikey by its text.

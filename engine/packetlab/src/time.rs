@@ -67,6 +67,20 @@ impl Ticks {
     }
 }
 
+impl Ticks {
+    /// Shows the time in UTC to the microsecond, as log lines do: `2026-11-23T11:40:02.113204Z`.
+    #[must_use]
+    pub fn timestamp(self) -> String {
+        let second = Self(self.0 - self.0 % 1_000_000_000);
+        let micros = self.0 % 1_000_000_000 / 1000;
+        match DateTime::from_unix_duration(Duration::from_nanos(second.0)) {
+            Ok(date) => format!("{}.{micros:06}Z", date.to_string().trim_end_matches('Z')),
+            // None that fits into ticks is out of its range.
+            Err(_) => String::new(),
+        }
+    }
+}
+
 /// The decimal number of ticks, as it appears in descriptors (spec/protocol.md 1.8).
 impl fmt::Display for Ticks {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -106,6 +120,15 @@ mod tests {
     fn a_time_in_the_future_is_no_time_ago() {
         assert_eq!(Ticks(9).saturating_duration_since(Ticks(4)), Duration::from_nanos(5));
         assert_eq!(Ticks(4).saturating_duration_since(Ticks(9)), Duration::ZERO);
+    }
+
+    #[test]
+    fn a_timestamp_is_exact_to_the_microsecond() {
+        let time = Ticks(1_709_164_800_000_000_000);
+        assert_eq!(time.timestamp(), "2024-02-29T00:00:00.000000Z");
+        assert_eq!(Ticks(time.0 + 7_999).timestamp(), "2024-02-29T00:00:00.000007Z");
+        assert_eq!(Ticks(999_999_999).timestamp(), "1970-01-01T00:00:00.999999Z");
+        assert_eq!(Ticks::MAX.timestamp(), "2554-07-21T23:34:33.709551Z");
     }
 
     #[test]

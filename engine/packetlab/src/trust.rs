@@ -13,7 +13,7 @@ use std::borrow::Borrow;
 use std::convert::Infallible;
 
 pub use self::error::ChainError;
-pub use self::judge::Judge;
+pub use self::judge::{Judge, Judged};
 use crate::certificate::{Certificate, CertificateType};
 use crate::key::{KeyId, PublicKey};
 use crate::program::ProgramDigest;

@@ -19,7 +19,7 @@ use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{BacklogConnection, ToShard};
 use crate::proto::backlog::{Failure, Pool, SetUp, SetUpError, Step};
-use crate::proto::outcome::Outcome;
+use crate::records::Ended;
 use crate::run_error::RunError;
 use packetlab::snikey::SniKey;
 use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
@@ -224,7 +224,7 @@ impl ProxySide {
                 return Err(SetUpFailure { step, cause });
             }
         }
-        let address = peer.address().ip();
+        let address = peer.address();
         Ok(BacklogConnection {
             socket: peer.into_socket(),
             peer: address,
@@ -280,12 +280,13 @@ impl Control {
     }
 
     /// A connection of the backlog ended without an endpoint.
-    pub(super) fn take_backlog_lost(&mut self, snikey: usize, outcome: &Outcome, lived: Duration) {
-        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) else {
-            return;
-        };
-        let wait = backlog.pool.handle_lost(snikey, lived, now(), random());
-        backlog.complain(snikey, &format!("a registered connection is lost: {outcome}"), wait);
+    pub(super) fn take_backlog_lost(&mut self, snikey: usize, ended: Box<Ended>) {
+        if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) {
+            let wait = backlog.pool.handle_lost(snikey, ended.lasted(), now(), random());
+            let lost = format!("a registered connection is lost: {}", ended.outcome);
+            backlog.complain(snikey, &lost, wait);
+        }
+        self.sessions.backlog_lost(ended);
     }
 
     /// Begins the set-ups that are due, and what follows when the backlog is filled for the first time.

@@ -2,17 +2,22 @@
 //!
 //! Not here: the ends of single sessions (`sessions.rs`), and how mlets are ended (`sys/children.rs`).
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
+use tokio::io::Interest;
 use tracing::{debug, info, warn};
 
 use super::sessions::lost_shown;
-use super::{Control, Phase, now};
+use super::{Control, Phase, SEND_RETRY, at, now};
 use crate::control::Report;
-use crate::mailbox::{ShardTotals, ToShard};
+use crate::mailbox::{FromShard, ToShard};
+use crate::records::ShardTotals;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::Graces;
 use crate::sys::supervisor::KILL_PATIENCE;
+
+/// How long a forced end waits for shards to tell of what they still have, for which they need a few turns.
+const SHARD_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Control {
     pub(super) fn take_signals(&mut self) {
@@ -54,7 +59,7 @@ impl Control {
     /// Lets every mlet read the end of its session, or of its control socket.
     pub(super) fn close_sessions(&mut self) {
         self.drain();
-        self.singleton = None;
+        self.close_singleton();
         for shard in &mut self.shards {
             shard.push(ToShard::EndSessions);
         }
@@ -92,9 +97,34 @@ impl Control {
         }
     }
 
+    /// Ends what is left on the shards where the run is ended by force, so that every session is told of.
+    async fn end_shards(&mut self) -> Result<(), RunError> {
+        if self.shards_running > 0 {
+            for shard in &mut self.shards {
+                shard.push(ToShard::RunOver);
+            }
+        }
+        let until = now() + SHARD_PATIENCE;
+        while self.shards_running > 0 && now() < until {
+            let due = if self.flush_shards() { until } else { now() + SEND_RETRY };
+            tokio::select! {
+                ready = self.inbox.ready(Interest::READABLE) => ready.map_err(lack(WAITING))?,
+                () = at(Some(due)) => {}
+            }
+            self.inbox.inner.silence();
+            while let Some(message) = self.inbox.inner.next() {
+                // Nothing is started any more: the mlet's socket is closed, and its session ends.
+                if !matches!(message, FromShard::StartMlet { .. }) {
+                    self.take_mail(message);
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Closes the singleton's control socket and waits for that mlet, then for the supervisor.
     pub(super) async fn end(mut self) -> Result<Report, RunError> {
-        self.singleton = None;
+        self.close_singleton();
         while self.singleton_runs
             && !self.supervisor_lost
             && self.force_until().is_none_or(|until| now() < until)
@@ -106,11 +136,13 @@ impl Control {
             self.flush();
         }
         self.end_stuck_supervisor();
+        self.end_shards().await?;
         if let Some(publication) = self.publication.take() {
             publication.end().await;
         }
+        self.sessions.finish(now());
         self.tell_left_out();
-        for ShardTotals { number, enters, sessions } in &self.shard_totals {
+        for ShardTotals { number, enters, sessions, .. } in &self.shard_totals {
             debug!("shard {number}: kernel entered {enters} times, {sessions} sessions");
         }
         let linfos_lost = self.serving.linfo_budget.lost();

@@ -8,6 +8,7 @@ use std::io::{self, Read};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::Instant;
 
 use nix::libc::{ENOENT, ENOEXEC};
@@ -16,8 +17,9 @@ use tracing::{debug, error, info, warn};
 
 use super::singleton::{Heard, Singleton};
 use super::{Control, now};
-use crate::mailbox::{SessionId, SessionPlace, ToShard};
+use crate::mailbox::{SessionPlace, ToShard};
 use crate::proto::session::MletFacts;
+use crate::records::{SessionFacts, SessionId};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
 use crate::sys::socket;
@@ -106,13 +108,18 @@ impl Control {
         Err(RunError::SupervisorLost)
     }
 
-    pub(super) fn start_mlet(&mut self, place: SessionPlace, socket: OwnedFd, facts: &MletFacts) {
+    pub(super) fn start_mlet(
+        &mut self,
+        place: SessionPlace,
+        socket: OwnedFd,
+        (facts, session): (&MletFacts, Arc<SessionFacts>),
+    ) {
         let (id, now) = (place.id, now());
-        self.sessions.begin(id, facts, !self.singleton_mode, now);
+        self.sessions.begin(session, !self.singleton_mode, now);
         match &mut self.singleton {
-            Some(singleton) => singleton.inner.push(facts.peer, socket),
+            Some(singleton) => singleton.inner.push(id, facts.peer, socket),
             // Its control socket is closed already: the session ends as its mlet's socket closes.
-            None if self.singleton_mode => drop(socket),
+            None if self.singleton_mode => self.sessions.recorder().mlet_not_taken(id),
             None => {
                 self.awaiting_mlet.push_back((now + self.serving.limits.setup_timeout, place));
                 self.spawn(id, environment(id, facts), socket);
@@ -123,7 +130,7 @@ impl Control {
     /// Ends the sessions whose mlets were asked for long ago and do not run yet: the supervisor does not answer.
     pub(super) fn tend_mlets(&mut self) {
         while let Some((due, place)) = self.awaiting_mlet.front().copied() {
-            if self.sessions.awaits_mlet(place.id) {
+            if self.sessions.recorder().awaits_mlet(place.id) {
                 if now() < due {
                     return;
                 }
@@ -162,12 +169,12 @@ impl Control {
 
     pub(super) fn spawn(&mut self, id: u64, environment: Vec<(String, String)>, socket: OwnedFd) {
         if self.supervisor_lost {
-            self.sessions.lose_mlets();
+            self.sessions.lose_mlets(now());
             return;
         }
         if let Err(error) = self.supervisor.inner.spawn(id, environment, socket) {
             let errno = error.raw_os_error().unwrap_or(nix::libc::EINVAL);
-            self.sessions.mlet_not_started(id, self.why_not_started(errno));
+            self.sessions.mlet_not_started(id, self.why_not_started(errno), now());
         }
     }
 
@@ -185,10 +192,10 @@ impl Control {
         match event {
             Event::Spawned { id, pid } => {
                 debug!(session = id, "mlet runs as process {pid}");
-                self.sessions.mlet_runs(id);
+                self.sessions.recorder().mlet_runs(id, now());
             }
             Event::SpawnFailed { id, errno } => {
-                self.sessions.mlet_not_started(id, self.why_not_started(errno));
+                self.sessions.mlet_not_started(id, self.why_not_started(errno), now());
             }
             Event::Exited { id: SINGLETON_ID, status, run_time, .. } => {
                 self.singleton_runs = false;
@@ -200,7 +207,7 @@ impl Control {
             // Nobody waits for this answer any more.
             Event::Proved { .. } => {}
             Event::Exited { id, status, run_time, .. } => {
-                self.sessions.mlet_ended(id, status, run_time);
+                self.sessions.mlet_ended(id, (status, run_time), now());
             }
         }
     }
@@ -218,7 +225,7 @@ impl Control {
         if let Err(error) = children::end_all_children(self.graces, is_hurried) {
             error!("mlets may be left behind: {error}");
         }
-        self.sessions.lose_mlets();
+        self.sessions.lose_mlets(now());
     }
 
     pub(super) fn hear_singleton(&mut self) {
@@ -227,15 +234,23 @@ impl Control {
             Heard::Nothing => {}
             Heard::Closed => {
                 info!("the singleton mlet closed its control socket; no new endpoints");
-                self.singleton = None;
+                self.close_singleton();
                 self.drain();
             }
             Heard::Bytes => {
                 error!("the singleton mlet wrote on its control socket, which it must not");
-                self.singleton = None;
+                self.close_singleton();
                 self.failure = Some(RunError::SingletonSpoke);
                 self.drain();
             }
+        }
+    }
+
+    /// Closes the control socket of the one mlet. Sessions that it has not taken end.
+    pub(super) fn close_singleton(&mut self) {
+        let Some(singleton) = self.singleton.take() else { return };
+        for id in singleton.inner.close() {
+            self.sessions.recorder().mlet_not_taken(id);
         }
     }
 

@@ -45,10 +45,9 @@ use self::singleton::Singleton;
 use crate::config::{Config, Greeting};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
-use crate::mailbox::{
-    Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ShardTotals, ToShard,
-};
+use crate::mailbox::{Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ToShard};
 use crate::proto::serving::Serving;
+use crate::records::{Journal, ShardTotals};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::Graces;
 use crate::sys::signals::StopSignals;
@@ -81,6 +80,8 @@ pub(crate) struct Parts {
     pub(crate) serving: Arc<Serving>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) graces: Graces,
+    /// Where records go.
+    pub(crate) journal: Option<Journal>,
 }
 
 /// The control thread's state.
@@ -165,7 +166,7 @@ impl Control {
         let keys_are_shared = parts.serving.limits.sessions_per_key_max == Some(0);
         let attempts = parts.counts.attempts_max();
         let permits = attempts.map(|attempts| Permits::new(attempts, keys_are_shared));
-        let sessions = Sessions::new(parts.counts.attempts_max().is_some());
+        let sessions = Sessions::new(attempts.is_some(), parts.journal);
         Ok(Self {
             supervisor: Watched::new(parts.supervisor)?,
             supervisor_lost: false,
@@ -337,16 +338,14 @@ impl Control {
 
     fn take_mail(&mut self, message: FromShard) {
         match message {
-            FromShard::StartMlet { place, socket, facts } => {
-                self.start_mlet(place, socket, &facts);
+            FromShard::StartMlet { place, socket, facts, session } => {
+                self.start_mlet(place, socket, (&facts, session));
                 self.complete_attempt(place.id);
             }
             FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
             FromShard::PermitFreed(id) => self.free_permit(id),
             FromShard::BacklogTaken { snikey } => self.take_backlog_taken(snikey),
-            FromShard::BacklogLost { snikey, outcome, lived } => {
-                self.take_backlog_lost(snikey, &outcome, lived);
-            }
+            FromShard::BacklogLost { snikey, ended } => self.take_backlog_lost(snikey, ended),
             FromShard::Ended(ended) => self.sessions.ended(ended, now()),
             FromShard::SourceRefused(source) => self.log_refusal(source),
             FromShard::AcceptPaused(error) => self.log_accept_pause(&error),
@@ -358,6 +357,7 @@ impl Control {
             FromShard::Stopped(Ok(totals)) => {
                 self.shards_running -= 1;
                 self.shard_totals.push(totals);
+                self.sessions.shard_ended(totals);
             }
             FromShard::Stopped(Err(error)) => self.lose_shard(error),
         }
@@ -384,6 +384,9 @@ impl Control {
         if let Some(singleton) = &mut self.singleton {
             // As for the supervisor, no descriptor tells when fewer descriptors are in flight.
             waits |= singleton.inner.flush() == Flushed::AfterPause;
+            for id in singleton.inner.take_not_taken() {
+                self.sessions.recorder().mlet_not_taken(id);
+            }
         }
         waits |= self.flush_supervisor() == Flushed::AfterPause;
         if waits {

@@ -11,7 +11,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
 
 use super::Control;
-use crate::mailbox::{Holder, SessionId, SessionPlace, ToShard};
+use crate::mailbox::{Holder, SessionPlace, ToShard};
+use crate::records::SessionId;
 
 /// The permits of a run.
 #[derive(Debug)]
@@ -180,7 +181,7 @@ mod tests {
         permits.free(1);
         assert_eq!(given(&mut permits), [3], "what was given back");
         permits.complete(2);
-        assert_eq!(given(&mut permits), [], "one made, one out");
+        assert!(given(&mut permits).is_empty(), "one made, one out");
         permits.complete(3);
         assert_eq!((given(&mut permits), permits.left), (vec![], 0));
     }
@@ -194,7 +195,7 @@ mod tests {
         assert_eq!(given(&mut permits), [10]);
         permits.complete(10);
         wait(&mut permits, 3, [11]);
-        assert_eq!(given(&mut permits), [], "both that are left are out");
+        assert!(given(&mut permits).is_empty(), "both that are left are out");
         permits.free(1);
         assert_eq!(
             given(&mut permits),

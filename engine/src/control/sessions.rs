@@ -1,15 +1,19 @@
-//! What became of every session and its mlet: one log line each when both have ended, and the sums.
+//! What is told of sessions: a line of the log for each that is over, its record, and the sums.
+//!
+//! Not here: what a record holds and when it is complete (`records`).
 
-use std::collections::{HashMap, HashSet};
-use std::net::IpAddr;
+use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
+use super::wall;
 use crate::log_limit::LogLimit;
-use crate::mailbox::{Ended, SessionId};
 use crate::proto::outcome::Outcome;
-use crate::proto::session::MletFacts;
+use crate::records::{
+    Ended, Entry, Journal, Mlet, Recorder, SessionFacts, SessionId, SessionRecord, ShardTotals,
+};
 use crate::sys::supervisor::MletStatus;
 use packetlab::escape::Escaped;
 use packetlab::key::KeyId;
@@ -29,39 +33,10 @@ pub struct Report {
     pub linfos_lost: u64,
 }
 
-/// A mlet's part of a session.
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Mlet {
-    /// Asked for.
-    Asked,
-    /// It runs.
-    Running,
-    /// Could not be started, for this reason.
-    NotStarted(String),
-    /// Ended after this time.
-    Ended(MletStatus, Duration),
-    /// One mlet serves all sessions, or it was lost: its end is not this session's affair.
-    NotOurs,
-}
-
-impl Mlet {
-    fn may_run(&self) -> bool {
-        matches!(self, Self::Asked | Self::Running)
-    }
-}
-
-struct Session {
-    peer: IpAddr,
-    mlet: Mlet,
-    /// How it ended, and how many of its LINFOs were lost.
-    end: Option<(Outcome, u64)>,
-}
-
-/// The sessions past START that have not ended in every respect.
+/// The sessions of a run, as far as anything is told of them.
 pub(super) struct Sessions {
-    open: HashMap<SessionId, Session>,
-    /// Of these, how many have a mlet that may still run.
-    running_mlets: usize,
+    recorder: Recorder,
+    journal: Option<Journal>,
     report: Report,
     /// Keys of the endpoints that were served, while each session uses up one of `-n`.
     served_keys: Option<HashSet<KeyId>>,
@@ -73,11 +48,11 @@ pub(super) struct Sessions {
 }
 
 impl Sessions {
-    /// No session yet; `are_counted` for `-n`.
-    pub(super) fn new(are_counted: bool) -> Self {
+    /// No session yet; `are_counted` for `-n`. Records go to `journal`.
+    pub(super) fn new(are_counted: bool, journal: Option<Journal>) -> Self {
         Self {
-            open: HashMap::new(),
-            running_mlets: 0,
+            recorder: Recorder::default(),
+            journal,
             report: Report::default(),
             served_keys: are_counted.then(HashSet::new),
             served_again: LogLimit::new("sessions of keys served before"),
@@ -91,93 +66,121 @@ impl Sessions {
         [&mut self.served_again, &mut self.dropped, &mut self.without_place]
     }
 
-    /// A session's START succeeded. `own_mlet`: a mlet is started for it alone.
-    pub(super) fn begin(&mut self, id: SessionId, facts: &MletFacts, own_mlet: bool, now: Instant) {
-        self.report.served += 1;
-        if let (Some(keys), Some(key)) = (&mut self.served_keys, facts.endpoint_key)
-            && !keys.insert(key)
-            && let Some(left_out) = self.served_again.admit(now)
-        {
-            warn!(
-                session = id,
-                "key {key} was served before in this run; each of its sessions counts for -n{left_out}"
-            );
-        }
-        let mlet = if own_mlet { Mlet::Asked } else { Mlet::NotOurs };
-        self.running_mlets += usize::from(own_mlet);
-        self.open.insert(id, Session { peer: facts.peer, mlet, end: None });
+    /// The records that are under way.
+    pub(super) fn recorder(&mut self) -> &mut Recorder {
+        &mut self.recorder
     }
 
     /// Sessions past START that are not over.
     pub(super) fn running(&self) -> usize {
-        self.open.len()
+        self.recorder.running()
     }
 
     /// Mlets that may still run.
     pub(super) fn running_mlets(&self) -> usize {
-        self.running_mlets
+        self.recorder.running_mlets()
     }
 
-    /// The session is open, and has no mlet yet.
-    pub(super) fn awaits_mlet(&self, id: SessionId) -> bool {
-        let awaits = |session: &Session| session.mlet == Mlet::Asked && session.end.is_none();
-        self.open.get(&id).is_some_and(awaits)
-    }
-
-    pub(super) fn mlet_runs(&mut self, id: SessionId) {
-        if let Some(session) = self.open.get_mut(&id) {
-            session.mlet = Mlet::Running;
+    /// A session's START succeeded. `own_mlet`: a mlet is started for it alone.
+    pub(super) fn begin(&mut self, facts: Arc<SessionFacts>, own_mlet: bool, now: Instant) {
+        self.report.served += 1;
+        if let (Some(keys), Some(key)) = (&mut self.served_keys, facts.account.endpoint_key)
+            && !keys.insert(key)
+            && let Some(left_out) = self.served_again.admit(now)
+        {
+            warn!(
+                session = facts.id,
+                "key {key} was served before in this run; each of its sessions counts for -n{left_out}"
+            );
         }
+        self.recorder.begin(facts, own_mlet);
     }
 
-    pub(super) fn mlet_not_started(&mut self, id: SessionId, reason: String) {
+    pub(super) fn mlet_not_started(&mut self, id: SessionId, reason: String, now: Instant) {
         warn!(session = id, "the mlet could not be started: {reason}; the session ends");
         self.report.mlets_failed += 1;
-        self.set_mlet(id, Mlet::NotStarted(reason));
+        let record = self.recorder.mlet_not_started(id, reason);
+        self.tell(record, now);
     }
 
-    pub(super) fn mlet_ended(&mut self, id: SessionId, status: MletStatus, run_time: Duration) {
+    pub(super) fn mlet_ended(
+        &mut self,
+        id: SessionId,
+        (status, run_time): (MletStatus, Duration),
+        now: Instant,
+    ) {
         match status {
             MletStatus::Code(0) => self.report.mlets_succeeded += 1,
             _ => self.report.mlets_failed += 1,
         }
-        self.set_mlet(id, Mlet::Ended(status, run_time));
+        let record = self.recorder.mlet_ended(id, status, run_time);
+        self.tell(record, now);
     }
 
     /// The supervisor is lost, and with it the knowledge of every mlet.
-    pub(super) fn lose_mlets(&mut self) {
-        let running: Vec<SessionId> = self
-            .open
-            .iter()
-            .filter(|(_, session)| session.mlet.may_run())
-            .map(|(id, _)| *id)
-            .collect();
-        for id in running {
-            self.set_mlet(id, Mlet::NotOurs);
-        }
-    }
-
-    fn set_mlet(&mut self, id: SessionId, mlet: Mlet) {
-        if let Some(session) = self.open.get_mut(&id) {
-            self.running_mlets -= usize::from(session.mlet.may_run());
-            session.mlet = mlet;
-            self.close_if_over(id);
-        }
+    pub(super) fn lose_mlets(&mut self, now: Instant) {
+        let records = self.recorder.lose_mlets();
+        self.tell(records, now);
     }
 
     /// A connection's sockets are closed.
-    pub(super) fn ended(&mut self, ended: Ended, now: Instant) {
-        if let Some(session) = self.open.get_mut(&ended.id) {
-            session.end = Some((ended.outcome, ended.linfos_lost));
-            self.close_if_over(ended.id);
-            return;
+    pub(super) fn ended(&mut self, ended: Box<Ended>, now: Instant) {
+        let record = self.recorder.ended(ended);
+        self.tell(record, now);
+    }
+
+    /// A connection ended on which no endpoint came, or none got as far as a whole ClientHello. The log tells of it as a
+    /// matter of the proxy.
+    pub(super) fn backlog_lost(&mut self, ended: Box<Ended>) {
+        // One that was let go because the run ends was nobody's.
+        if !matches!(ended.outcome, Outcome::Cancelled) {
+            let record = self.recorder.ended(ended);
+            record.into_iter().for_each(|record| self.record(record));
         }
+    }
+
+    /// A shard has ended.
+    pub(super) fn shard_ended(&mut self, totals: ShardTotals) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(Entry::Shard(totals, wall()));
+        }
+    }
+
+    /// The run is over: nothing more is told of what is left.
+    pub(super) fn finish(&mut self, now: Instant) {
+        let records = self.recorder.finish();
+        self.tell(records, now);
+        if let Some(journal) = self.journal.take() {
+            journal.finish();
+        }
+    }
+
+    /// Logs and writes what is known of sessions that are over in every respect.
+    fn tell(&mut self, records: impl IntoIterator<Item = SessionRecord>, now: Instant) {
+        for record in records {
+            match record.mlet {
+                Mlet::None => self.log_dropped(&record, now),
+                _ => log_over(&record),
+            }
+            self.record(record);
+        }
+    }
+
+    fn record(&mut self, record: SessionRecord) {
+        if let Some(journal) = &mut self.journal {
+            journal.push(Entry::Session(Box::new(record), wall()));
+        }
+    }
+
+    fn log_dropped(&mut self, record: &SessionRecord, now: Instant) {
+        let SessionRecord { facts, end: Some(end), .. } = record else { return };
+        let outcome = &end.outcome;
         // One that was let go because the run ends has not failed.
-        let was_cancelled = matches!(ended.outcome, Outcome::Cancelled);
+        let was_cancelled = matches!(outcome, Outcome::Cancelled);
         self.report.failed_in_set_up += u64::from(!was_cancelled);
-        let Ended { id, peer, lasted, outcome, .. } = &ended;
-        let key = ended.endpoint_key.map_or_else(String::new, |key| format!(", key {key}"));
-        let (lasted, reason) = (lasted.as_secs_f64(), outcome.to_string());
+        let key = facts.account.endpoint_key.map_or_else(String::new, |key| format!(", key {key}"));
+        let lasted = end.lasted().as_secs_f64();
+        let (peer, reason) = (facts.peer.ip(), outcome.to_string());
         let reason = Escaped(reason.as_bytes());
         let dropped = format!("dropped {peer} after {lasted:.3} s{key}: {reason}");
         let admitted = match outcome {
@@ -188,35 +191,29 @@ impl Sessions {
             _ => self.dropped.admit(now),
         };
         match admitted {
-            Some(left_out) => warn!(session = id, "{dropped}{left_out}"),
-            None => debug!(session = id, "{dropped}"),
+            Some(left_out) => warn!(session = facts.id, "{dropped}{left_out}"),
+            None => debug!(session = facts.id, "{dropped}"),
         }
-    }
-
-    fn close_if_over(&mut self, id: SessionId) {
-        let over = |session: &Session| session.end.is_some() && !session.mlet.may_run();
-        if !self.open.get(&id).is_some_and(over) {
-            return;
-        }
-        let Some(Session { peer, mlet, end: Some((outcome, linfos_lost)) }) = self.open.remove(&id)
-        else {
-            return;
-        };
-        let mlet = match mlet {
-            Mlet::Ended(status, run_time) => {
-                format!("; mlet {status} after {:.3} s", run_time.as_secs_f64())
-            }
-            Mlet::NotStarted(reason) => format!("; mlet not started: {reason}"),
-            Mlet::NotOurs | Mlet::Asked | Mlet::Running => String::new(),
-        };
-        let lost = lost_shown(linfos_lost);
-        info!(session = id, "session with {peer} over: {outcome}{mlet}{lost}");
     }
 
     /// The sums.
     pub(super) fn report(&self) -> Report {
         self.report.clone()
     }
+}
+
+fn log_over(record: &SessionRecord) {
+    let SessionRecord { facts, end: Some(end), mlet, .. } = record else { return };
+    let mlet = match mlet {
+        Mlet::Ended(status, run_time) => {
+            format!("; mlet {status} after {:.3} s", run_time.as_secs_f64())
+        }
+        Mlet::NotStarted(reason) => format!("; mlet not started: {reason}"),
+        _ => String::new(),
+    };
+    let (peer, outcome) = (facts.peer.ip(), &end.outcome);
+    let lost = lost_shown(end.relayed.linfos_lost);
+    info!(session = facts.id, "session with {peer} over: {outcome}{mlet}{lost}");
 }
 
 /// The end of a line about something of which so many LINFOs were lost.

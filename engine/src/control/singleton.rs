@@ -9,6 +9,7 @@ use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use crate::records::SessionId;
 use crate::sys::fd_passing;
 use crate::sys::supervisor::Flushed;
 
@@ -27,19 +28,30 @@ pub(super) enum Heard {
 #[derive(Debug)]
 pub(super) struct Singleton {
     socket: OwnedFd,
-    waiting: VecDeque<(Vec<u8>, Option<OwnedFd>)>,
+    waiting: VecDeque<Waiting>,
+    /// Those that the mlet will not take.
+    not_taken: Vec<SessionId>,
+}
+
+/// A session that waits for room, or a part of its message.
+#[derive(Debug)]
+struct Waiting {
+    id: SessionId,
+    text: Vec<u8>,
+    /// `None` once it has left.
+    session: Option<OwnedFd>,
 }
 
 impl Singleton {
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket, waiting: VecDeque::new() }
+        Self { socket, waiting: VecDeque::new(), not_taken: Vec::new() }
     }
 
     /// Queues a session for the mlet.
-    pub(super) fn push(&mut self, peer: IpAddr, session: OwnedFd) {
+    pub(super) fn push(&mut self, id: SessionId, peer: IpAddr, session: OwnedFd) {
         let mut text = peer.to_string().into_bytes();
         text.push(0);
-        self.waiting.push_back((text, Some(session)));
+        self.waiting.push_back(Waiting { id, text, session: Some(session) });
     }
 
     /// Sessions wait for room.
@@ -47,9 +59,26 @@ impl Singleton {
         !self.waiting.is_empty()
     }
 
+    /// Closes the sockets of those that wait: their sessions end.
+    fn give_up(&mut self) {
+        let waiting = self.waiting.drain(..).filter(|waiting| waiting.session.is_some());
+        self.not_taken.extend(waiting.map(|waiting| waiting.id));
+    }
+
+    /// The sessions that the mlet did not take because it is gone. Each is told once.
+    pub(super) fn take_not_taken(&mut self) -> Vec<SessionId> {
+        std::mem::take(&mut self.not_taken)
+    }
+
+    /// Closes the control socket. The sessions that the mlet has not taken.
+    pub(super) fn close(mut self) -> Vec<SessionId> {
+        self.give_up();
+        self.not_taken
+    }
+
     /// Hands over what there is room for. Nothing is left when the mlet is gone.
     pub(super) fn flush(&mut self) -> Flushed {
-        while let Some((text, session)) = self.waiting.front_mut() {
+        while let Some(Waiting { text, session, .. }) = self.waiting.front_mut() {
             let fd = session.as_ref().map(AsFd::as_fd);
             match fd_passing::send(self.socket.as_fd(), text, fd) {
                 Ok(sent) => {
@@ -65,7 +94,7 @@ impl Singleton {
                 }
                 Err(error) if fd_passing::is_later(&error) => return Flushed::AfterPause,
                 // The mlet is gone, which its end of the socket tells as well: no session waits on.
-                Err(_) => self.waiting.clear(),
+                Err(_) => self.give_up(),
             }
         }
         Flushed::All

@@ -20,7 +20,7 @@ mod tests;
 mod uring;
 
 use std::io;
-use std::net::{IpAddr, Shutdown};
+use std::net::{Shutdown, SocketAddr};
 use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -136,8 +136,8 @@ pub(crate) trait Driver<T> {
     fn session_pair(&mut self) -> io::Result<(OwnedFd, OwnedFd)>;
 
     /// The address of the other side; none if it has disconnected already.
-    fn peer(&self, socket: BorrowedFd<'_>) -> Option<IpAddr> {
-        Some(SockRef::from(&socket).peer_addr().ok()?.as_socket()?.ip())
+    fn peer(&self, socket: BorrowedFd<'_>) -> Option<SocketAddr> {
+        SockRef::from(&socket).peer_addr().ok()?.as_socket()
     }
 
     /// Ends input, output or both of a socket. The peer may be gone already, which is as good.

@@ -11,7 +11,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, ErrorKind};
-use std::net::{IpAddr, Shutdown, TcpListener};
+use std::net::{Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -74,7 +74,7 @@ pub(crate) struct Kernel {
 
 enum Socket {
     Listener { waiting: VecDeque<OwnedFd> },
-    Stream { remote: SharedRemote, peer: IpAddr, input_is_shut: bool, output_is_shut: bool },
+    Stream { remote: SharedRemote, peer: SocketAddr, input_is_shut: bool, output_is_shut: bool },
 }
 
 /// The driver.
@@ -140,7 +140,7 @@ impl Kernel {
     }
 
     /// A connection that is made, to `remote` at `peer`.
-    pub(crate) fn connection(&mut self, remote: SharedRemote, peer: IpAddr) -> OwnedFd {
+    pub(crate) fn connection(&mut self, remote: SharedRemote, peer: SocketAddr) -> OwnedFd {
         let socket = nowhere();
         let stream = Socket::Stream { remote, peer, input_is_shut: false, output_is_shut: false };
         self.enter(&socket, stream);
@@ -148,7 +148,12 @@ impl Kernel {
     }
 
     /// Lets a connection wait at a listening socket; false if that is closed.
-    pub(crate) fn connect(&mut self, listener: RawFd, remote: SharedRemote, peer: IpAddr) -> bool {
+    pub(crate) fn connect(
+        &mut self,
+        listener: RawFd,
+        remote: SharedRemote,
+        peer: SocketAddr,
+    ) -> bool {
         if !matches!(self.socket(listener), Some(Socket::Listener { .. })) {
             return false;
         }
@@ -588,11 +593,11 @@ impl<T: Copy> Driver<T> for Simulated<T> {
         }
         let mlets = nowhere();
         let remote = (kernel.pair_with)(mlets.as_raw_fd());
-        let ours = kernel.connection(remote, IpAddr::from([127, 0, 0, 1]));
+        let ours = kernel.connection(remote, SocketAddr::from(([127, 0, 0, 1], 1)));
         Ok((ours, mlets))
     }
 
-    fn peer(&self, socket: BorrowedFd<'_>) -> Option<IpAddr> {
+    fn peer(&self, socket: BorrowedFd<'_>) -> Option<SocketAddr> {
         let mut kernel = self.kernel.borrow_mut();
         if kernel.refuses(50) {
             return None;

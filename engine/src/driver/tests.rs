@@ -267,7 +267,8 @@ fn connections_are_accepted_as_many_as_are_asked_for_and_the_rest_waits() {
         accepted.extend(completed(driver, 1));
         for (token, event) in accepted {
             let Event::Accepted(Ok(socket)) = event else { panic!("{event:?}") };
-            assert_eq!(driver.peer(socket.as_fd()), Some(address.ip()));
+            let peer = clients[token as usize].local_addr().unwrap();
+            assert_eq!(driver.peer(socket.as_fd()), Some(peer));
             driver.receive(socket.as_fd(), 0, 10 + token);
             // The kernel queues them in the order of their connects.
             clients[token as usize].write_all(b"hello").unwrap();

@@ -13,6 +13,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::account::Flow;
 use crate::config::Limits;
 use crate::log_limit::Second;
 use packetlab::cut::Boundaries;
@@ -127,6 +128,8 @@ pub struct LinfoFilter {
     lost: u64,
     /// Of those that are lost.
     told: u64,
+    /// All that came, LINFO or not.
+    received: Flow,
 }
 
 impl LinfoFilter {
@@ -141,12 +144,14 @@ impl LinfoFilter {
     ) -> usize {
         let (mut kept, mut position) = (0, 0);
         let lost_before = self.lost;
+        self.received.bytes += bytes.len() as u64;
         // Once the budget has refused a LINFO of these bytes, it is not asked about the others.
         let mut may_log = true;
         while position < bytes.len() {
             // Whole messages go many at a time, because a peer may send thousands of empty ones in one record.
-            let (len, _) =
+            let (len, whole) =
                 self.boundaries.whole_messages(&bytes[position..], |other| !is_linfo(other));
+            self.received.messages += whole;
             if kept != position {
                 bytes.copy_within(position..position + len, kept);
             }
@@ -154,9 +159,11 @@ impl LinfoFilter {
             if !may_log {
                 let (len, lost) = self.boundaries.whole_messages(&bytes[position..], is_linfo);
                 (self.lost, position) = (self.lost + lost, position + len);
+                self.received.messages += lost;
             }
             let Some(run) = self.boundaries.next_run(&bytes[position..]) else { break };
             let end = position + run.len;
+            self.received.messages += u64::from(run.ends);
             if is_linfo(run.message_type) {
                 if run.starts {
                     may_log = may_log && self.begin(now, budget);
@@ -190,6 +197,11 @@ impl LinfoFilter {
     /// LINFOs that were lost because they came faster than they may be logged.
     pub fn lost(&self) -> u64 {
         self.lost
+    }
+
+    /// All that came, with the LINFOs.
+    pub fn received(&self) -> Flow {
+        self.received
     }
 
     /// When [`Self::cut`] is to be called.

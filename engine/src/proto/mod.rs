@@ -4,6 +4,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod account;
 pub mod backlog;
 pub mod backoff;
 pub mod descriptor;

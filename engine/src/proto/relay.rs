@@ -15,6 +15,7 @@
 
 use std::time::Instant;
 
+use super::account::{Flow, Relayed};
 use super::linfo::{Linfo, LinfoBudget, LinfoFilter};
 use super::outbox::{BLOCK_LEN, BlockPool, Outbox};
 use packetlab::cut::Cutter;
@@ -63,6 +64,8 @@ pub struct Relay {
     /// Nothing more comes from the mlet.
     mlet_output_over: bool,
     close_notify_sent: bool,
+    /// What the mlet wrote, as far as it was taken for the endpoint.
+    taken_bytes: u64,
 }
 
 /// The bytes of one session that wait to be sent.
@@ -95,6 +98,7 @@ impl Default for Relay {
             endpoint_input_over: false,
             mlet_output_over: false,
             close_notify_sent: false,
+            taken_bytes: 0,
         }
     }
 }
@@ -169,6 +173,15 @@ impl Relay {
                 Plaintext::Empty => return false,
                 Plaintext::Closed => return true,
             }
+        }
+    }
+
+    /// What has passed so far.
+    pub fn relayed(&self) -> Relayed {
+        Relayed {
+            to_endpoint: Flow { bytes: self.taken_bytes, messages: self.cutter.messages() },
+            from_endpoint: self.linfo.received(),
+            linfos_lost: self.linfo.lost(),
         }
     }
 
@@ -308,6 +321,7 @@ impl Relay {
             debug_assert_eq!(taken, piece.len(), "a block is smaller than rustls's own limit");
             sealed_len += piece.len() + RECORD_OVERHEAD;
         }
+        self.taken_bytes += (bytes.len() - rest.len()) as u64;
         rest
     }
 }

@@ -23,6 +23,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::account::{Account, Relayed};
 use super::greeting::{Greeting, Progress};
 use super::keys::KeyPlace;
 use super::linfo::Linfo;
@@ -142,7 +143,8 @@ pub struct Session {
     buffers: Buffers,
     requests: Vec<Request>,
     deadline: Option<Instant>,
-    outcome: Option<Outcome>,
+    /// Boxed, because an idle session has none.
+    outcome: Option<Box<Outcome>>,
     served: bool,
     /// When a mlet that goes on writing without its endpoint is left, however much it writes.
     discard_until: Option<Instant>,
@@ -157,9 +159,9 @@ pub struct Session {
     rhythm: Rhythm,
     /// What came last must be acknowledged at once.
     acknowledges: bool,
-    /// Of the endpoint's first certificate, since it was verified.
-    endpoint_key: Option<KeyId>,
-    linfos_lost: u64,
+    /// `None` until there is something to tell, and when it has been taken.
+    account: Option<Box<Account>>,
+    relayed: Relayed,
 }
 
 enum State {
@@ -207,8 +209,8 @@ impl Session {
             place: None,
             rhythm: Rhythm::default(),
             acknowledges: false,
-            endpoint_key: None,
-            linfos_lost: 0,
+            account: None,
+            relayed: Relayed::default(),
         }
     }
 
@@ -243,13 +245,20 @@ impl Session {
 
     /// Others wait for what this session holds: it ends at once, unless START has succeeded.
     pub fn handle_make_room(&mut self, cx: &mut Context<'_>) {
-        if !self.served && !matches!(self.state, State::Over) {
-            let made_room = match (&self.state, self.endpoint_key) {
+        if !self.served {
+            let made_room = match (&self.state, self.endpoint_key()) {
                 (State::Greeting(..), Some(key)) => Outcome::MadeRoomOfKey(key),
                 _ => Outcome::MadeRoom,
             };
-            let outcome = self.outcome.take().unwrap_or(made_room);
-            self.finish(outcome);
+            self.end_at_once(made_room, cx);
+        }
+    }
+
+    /// Whatever is on its way is not waited for. What ended the session before remains its outcome.
+    fn end_at_once(&mut self, outcome: Outcome, cx: &mut Context<'_>) {
+        if !matches!(self.state, State::Over) {
+            self.outcome.get_or_insert_with(|| Box::new(outcome));
+            self.state = State::Over;
             self.advance(cx);
         }
     }
@@ -260,14 +269,24 @@ impl Session {
         std::mem::take(&mut self.acknowledges)
     }
 
-    /// Key id of the endpoint's first certificate, once it was verified; `None` also without one.
+    /// Key id of the endpoint's first certificate, once it was verified; `None` also without one, and when the account
+    /// has been taken.
     pub fn endpoint_key(&self) -> Option<KeyId> {
-        self.endpoint_key
+        self.account.as_ref()?.endpoint_key
     }
 
-    /// LINFOs of the endpoint that were not logged.
-    pub fn linfos_lost(&self) -> u64 {
-        self.linfos_lost
+    /// What it can tell of its set-up. To be taken when that is over.
+    pub fn take_account(&mut self) -> Account {
+        self.account.take().map(|account| *account).unwrap_or_default()
+    }
+
+    /// What was relayed.
+    pub fn relayed(&self) -> Relayed {
+        self.relayed
+    }
+
+    fn account_mut(&mut self) -> &mut Account {
+        self.account.get_or_insert_default()
     }
 
     /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
@@ -374,6 +393,7 @@ impl Session {
     pub fn handle_permit(&mut self, cx: &mut Context<'_>) -> bool {
         let State::Greeting(tls, greeting) = &mut self.state else { return false };
         greeting.start(tls);
+        self.account_mut().start_sent = Some(cx.now);
         self.deadline = Some(cx.now + self.serving.limits.setup_timeout);
         self.advance(cx);
         true
@@ -386,11 +406,15 @@ impl Session {
 
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        if !self.served && !self.awaits_start() && !matches!(self.state, State::Over) {
-            let outcome = self.outcome.take().unwrap_or(Outcome::Cancelled);
-            self.finish(outcome);
-            self.advance(cx);
+        if !self.served && !self.awaits_start() {
+            self.end_at_once(Outcome::Cancelled, cx);
         }
+    }
+
+    /// The run is over, by force: so is the session, at once.
+    pub fn handle_run_over(&mut self, cx: &mut Context<'_>) {
+        let outcome = if self.served { Outcome::Forced } else { Outcome::Cancelled };
+        self.end_at_once(outcome, cx);
     }
 
     /// The run is ended by force: a served session loses its mlet, whose end [`Self::handle_mlet_end`] tells behind what
@@ -563,6 +587,7 @@ impl Session {
             return;
         };
         self.experiment = index;
+        self.account_mut().snikey = Some(self.serving.experiment(index).snikey.clone());
         match greeted.accept(Arc::clone(&self.serving.experiment(index).tls)) {
             Ok(tls) => self.state = State::Handshake(tls),
             Err(error) => self.fail_hello(error, cx),
@@ -592,22 +617,28 @@ impl Session {
         let log = |linfo| requests.push(Request::Linfo(linfo));
         let budget = &self.serving.linfo_budget;
         let closed = relay.take_plaintext(tls, &mut self.buffers, cx.pool, cx.now, budget, log);
-        self.linfos_lost = relay.linfo().lost();
+        self.relayed = relay.relayed();
         if closed {
             self.end_endpoint_input(End::Closed, cx);
         }
     }
 
     fn begin_greeting(&mut self, cx: &Context<'_>) {
-        let State::Handshake(tls) = std::mem::replace(&mut self.state, State::Over) else { return };
-        self.endpoint_key = tls.peer_key_id();
+        let State::Handshake(mut tls) = std::mem::replace(&mut self.state, State::Over) else {
+            return;
+        };
+        let account = self.account_mut();
+        account.tls_done = Some(cx.now);
+        if let Some(peer) = tls.take_peer() {
+            (account.endpoint_key, account.operator_key) = (Some(peer.key_id), peer.anchor);
+        }
         let experiment = self.serving.experiment(self.experiment);
         if let Err(error) = experiment.check_own_chain(cx.wall) {
             let snikey = experiment.snikey.clone();
             self.close(Some(tls), Outcome::OwnChain(snikey, error), cx.now);
             return;
         }
-        if let Some(key) = self.endpoint_key {
+        if let Some(key) = self.endpoint_key() {
             self.place = self.serving.keys.open(key);
             if self.place.is_none() {
                 self.close(Some(tls), Outcome::TooManyOfKey(key), cx.now);
@@ -636,11 +667,12 @@ impl Session {
             Ok(Progress::Started) => {
                 self.requests.push(Request::Mlet(MletFacts {
                     peer: self.peer,
-                    endpoint_key: self.endpoint_key,
+                    endpoint_key: self.endpoint_key(),
                     snikey: self.serving.experiment(self.experiment).snikey.clone(),
                 }));
                 self.state = State::Relay(tls, Relay::default());
                 self.served = true;
+                self.account_mut().start_answered = Some(cx.now);
                 self.note_progress();
             }
             Ok(Progress::Left) => {
@@ -679,7 +711,7 @@ impl Session {
     /// One side of a relayed session ended; the first to do so decides the outcome.
     fn begin_drain(&mut self, outcome: Outcome) {
         if self.outcome.is_none() {
-            self.outcome = Some(outcome);
+            self.outcome = Some(Box::new(outcome));
             self.note_progress();
         }
     }
@@ -729,6 +761,7 @@ impl Session {
         }
         if let State::Relay(tls, relay) = &mut self.state {
             let step = relay.advance(tls, &mut self.buffers, cx.pool);
+            self.relayed = relay.relayed();
             self.take_step(step, cx.now);
         }
         self.fill_to_endpoint(cx.pool);
@@ -759,7 +792,7 @@ impl Session {
             self.deadline = None;
             self.place = None;
             self.buffers.discard(cx.pool);
-            self.requests.push(Request::Over(outcome));
+            self.requests.push(Request::Over(*outcome));
         }
     }
 
@@ -772,7 +805,7 @@ impl Session {
             }
             Step::CloseEndpoint => {
                 self.requests.push(Request::EndMletInput);
-                let outcome = self.outcome.take().unwrap_or(Outcome::MletEnded);
+                let outcome = self.outcome.take().map_or(Outcome::MletEnded, |outcome| *outcome);
                 self.close(None, outcome, now);
             }
             Step::Over => self.state = State::Over,
@@ -796,14 +829,14 @@ impl Session {
         if let Some(tls) = &mut tls {
             tls.close();
         }
-        self.outcome = Some(outcome);
+        self.outcome = Some(Box::new(outcome));
         self.state =
             State::Closing(Closing { tls, ended: false, input_ended: false, untaken: (0, now) });
         self.deadline = Some(now + self.serving.limits.linger_timeout);
     }
 
     fn finish(&mut self, outcome: Outcome) {
-        self.outcome = Some(outcome);
+        self.outcome = Some(Box::new(outcome));
         self.state = State::Over;
     }
 }

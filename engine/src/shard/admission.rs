@@ -88,7 +88,7 @@ impl<D: Driver<Token>> Shard<D> {
         let connection = &mut self.connections[slot];
         connection.in_set_up = false;
         self.set_ups -= usize::from(std::mem::take(&mut connection.occupies_set_up));
-        let peer = connection.peer;
+        let peer = connection.peer.ip();
         self.note_candidate(slot);
         if let Entry::Occupied(mut count) = self.sources.entry(peer) {
             *count.get_mut() -= 1;
@@ -174,7 +174,7 @@ fn candidate(connection: &Connection) -> Option<Candidate> {
         stage if connection.occupies_set_up => {
             let is_answered = stage == SetUpStage::Handshake;
             let patience = if is_answered { HANDSHAKE_PATIENCE } else { Duration::ZERO };
-            Holding::Place { source: source(connection.peer), patience }
+            Holding::Place { source: source(connection.peer.ip()), patience }
         }
         _ => Holding::Descriptor,
     };

@@ -1,20 +1,25 @@
 //! A session with its two sockets and the operations under way on them.
 
-use std::net::IpAddr;
+use std::net::SocketAddr;
 use std::os::fd::OwnedFd;
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::candidates::Candidate;
-use crate::mailbox::SessionId;
 use crate::proto::outcome::Outcome;
 use crate::proto::session::{Session, SetUpStage};
+use crate::records::{SessionFacts, SessionId, Via};
+use packetlab::time::Ticks;
 
 /// A session's sockets and what is under way on them.
 pub(super) struct Connection {
     pub(super) id: SessionId,
-    pub(super) peer: IpAddr,
+    pub(super) peer: SocketAddr,
+    pub(super) via: Via,
     /// When it was accepted; for one of the backlog, when it was adopted and then when its endpoint came.
     pub(super) accepted: Instant,
+    /// The same by the wall clock.
+    pub(super) accepted_wall: Ticks,
     /// It waits at the proxy for its endpoint, or for the rest of a ClientHello; for which snikey.
     pub(super) in_backlog: Option<usize>,
     pub(super) session: Session,
@@ -42,9 +47,29 @@ pub(super) struct Connection {
     /// It was ended because others wait for its place.
     pub(super) makes_room: bool,
     /// The session is over; only operations under way keep the sockets open.
-    pub(super) over: Option<Outcome>,
+    pub(super) over: Option<Box<Outcome>>,
     /// What was under way then has been cancelled.
     pub(super) cancelled: bool,
+    /// What its record begins with, once that was wanted.
+    pub(super) facts: Option<Arc<SessionFacts>>,
+}
+
+impl Connection {
+    /// What is known of its set-up, which is over; it is on the shard of this core.
+    pub(super) fn facts(&mut self, core: usize) -> Arc<SessionFacts> {
+        let facts = self.facts.get_or_insert_with(|| {
+            Arc::new(SessionFacts {
+                id: self.id,
+                core,
+                peer: self.peer,
+                via: self.via,
+                accepted: self.accepted,
+                accepted_wall: self.accepted_wall,
+                account: self.session.take_account(),
+            })
+        });
+        Arc::clone(facts)
+    }
 }
 
 /// Which operations are under way; each at most once.

@@ -20,7 +20,7 @@ mod waiting;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Shutdown, TcpListener};
+use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,13 +36,12 @@ use self::start::AwaitedPair;
 use self::timers::Timers;
 use crate::driver::{Completion, Driver, Event, GroupSize, Received};
 use crate::guards::{Guard, holds};
-use crate::mailbox::{
-    BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, ShardTotals, ToShard,
-};
+use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN};
 use crate::proto::outcome::End;
 use crate::proto::serving::Serving;
 use crate::proto::session::{Context, Session, SetUpStage};
+use crate::records::{SessionId, ShardTotals, Via};
 use packetlab::time::Ticks;
 
 /// Receive buffers of relayed sessions: 1 MiB.
@@ -75,6 +74,8 @@ pub(crate) struct Parts {
     pub(crate) number: usize,
     /// How many shards there are.
     pub(crate) count: usize,
+    /// The CPU number of its core.
+    pub(crate) core: usize,
     /// The experiments.
     pub(crate) serving: Arc<Serving>,
     /// Attempts and open sessions of all shards.
@@ -89,6 +90,7 @@ pub(crate) struct Parts {
 pub(crate) struct Shard<D> {
     number: usize,
     count: usize,
+    core: usize,
     sessions_begun: u64,
     driver: D,
     listeners: Listeners,
@@ -129,6 +131,7 @@ impl<D: Driver<Token>> Shard<D> {
         Self {
             number: parts.number,
             count: parts.count,
+            core: parts.core,
             sessions_begun: 0,
             driver,
             listeners: Listeners::new(Vec::new()),
@@ -170,6 +173,7 @@ impl<D: Driver<Token>> Shard<D> {
         }
         Ok(ShardTotals {
             number: self.number,
+            core: self.core,
             enters: self.driver.enters(),
             sessions: self.sessions_begun,
         })
@@ -385,6 +389,7 @@ impl<D: Driver<Token>> Shard<D> {
                 ToShard::Adopt(connection) => self.adopt(connection),
                 ToShard::Drain => self.drain(),
                 ToShard::EndSessions => self.end_sessions(),
+                ToShard::RunOver => self.move_all(Session::handle_run_over),
                 ToShard::MletLate(place) if self.holds(place.slot, place.id) => {
                     let mlet = self.connections[place.slot].mlet.as_ref();
                     mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
@@ -408,9 +413,13 @@ impl<D: Driver<Token>> Shard<D> {
     fn drain(&mut self) {
         self.draining = true;
         self.close_listeners();
+        self.move_all(Session::handle_stop);
+    }
+
+    fn move_all(&mut self, step: fn(&mut Session, &mut Context<'_>)) {
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.move_session(slot, Session::handle_stop);
+            self.move_session(slot, step);
         }
     }
 
@@ -440,13 +449,13 @@ impl<D: Driver<Token>> Shard<D> {
     }
 
     /// Begins the session of an accepted connection; it is counted as open already.
-    fn open(&mut self, endpoint: OwnedFd, peer: IpAddr) {
-        if !self.admits(peer) {
-            self.mailer.push(FromShard::SourceRefused(peer));
+    fn open(&mut self, endpoint: OwnedFd, peer: SocketAddr) {
+        if !self.admits(peer.ip()) {
+            self.mailer.push(FromShard::SourceRefused(peer.ip()));
             self.driver.close(endpoint);
             return self.counts.close_session();
         }
-        let session = Session::new(peer, Arc::clone(&self.serving), self.now);
+        let session = Session::new(peer.ip(), Arc::clone(&self.serving), self.now);
         let slot = self.insert(endpoint, peer, session, None);
         self.settle(slot);
     }
@@ -459,7 +468,7 @@ impl<D: Driver<Token>> Shard<D> {
             self.driver.close(socket);
             return self.counts.close_session();
         }
-        let session = Session::in_backlog(peer, Arc::clone(&self.serving), self.now);
+        let session = Session::in_backlog(peer.ip(), Arc::clone(&self.serving), self.now);
         let slot = self.insert(socket, peer, session, Some(snikey));
         if received.is_empty() {
             self.settle(slot);
@@ -471,7 +480,7 @@ impl<D: Driver<Token>> Shard<D> {
     fn insert(
         &mut self,
         endpoint: OwnedFd,
-        peer: IpAddr,
+        peer: SocketAddr,
         session: Session,
         in_backlog: Option<usize>,
     ) -> usize {
@@ -480,7 +489,9 @@ impl<D: Driver<Token>> Shard<D> {
         self.connections.insert(Box::new(Connection {
             id,
             peer,
+            via: if in_backlog.is_some() { Via::Proxy } else { Via::Direct },
             accepted: self.now,
+            accepted_wall: self.wall,
             in_backlog,
             session,
             endpoint,
@@ -498,6 +509,7 @@ impl<D: Driver<Token>> Shard<D> {
             makes_room: false,
             over: None,
             cancelled: false,
+            facts: None,
         }))
     }
 }

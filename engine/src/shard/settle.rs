@@ -12,10 +12,11 @@ use super::{Driver, RELAY_GROUP, SET_UP_GROUP, Shard, Token};
 use crate::LINFO_TARGET;
 use crate::driver::Outgoing;
 use crate::guards::{Guard, holds};
-use crate::mailbox::{Ended, FromShard, SessionId};
+use crate::mailbox::FromShard;
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::Transmission;
 use crate::proto::session::{Context, Look, Request, Session, Standing};
+use crate::records::{Ended, SessionId};
 
 impl<D: Driver<Token>> Shard<D> {
     /// Lets the session take a step, then does what it wants.
@@ -144,14 +145,14 @@ impl<D: Driver<Token>> Shard<D> {
                 let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
                 self.connections[slot].session.handle_look(look, &mut cx);
             }
-            Request::Over(outcome) => self.connections[slot].over = Some(outcome),
+            Request::Over(outcome) => self.connections[slot].over = Some(Box::new(outcome)),
         }
     }
 
     /// The endpoint of a backlog connection is here; what follows is counted from now.
     fn leave_backlog(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
-        connection.accepted = self.now;
+        (connection.accepted, connection.accepted_wall) = (self.now, self.wall);
         if let Some(snikey) = connection.in_backlog.take() {
             self.mailer.push(FromShard::BacklogTaken { snikey });
         }
@@ -180,26 +181,21 @@ impl<D: Driver<Token>> Shard<D> {
         if self.connections[slot].in_set_up {
             self.leave_set_up(slot);
         }
-        let connection = *self.connections.remove(slot);
+        let mut connection = *self.connections.remove(slot);
+        self.making_room -= usize::from(connection.makes_room);
+        self.counts.close_session();
+        if let Some(outcome) = connection.over.take() {
+            let (facts, relayed) = (connection.facts(self.core), connection.session.relayed());
+            let ended = Box::new(Ended { facts, relayed, outcome: *outcome, closed: self.now });
+            self.mailer.push(match connection.in_backlog {
+                Some(snikey) => FromShard::BacklogLost { snikey, ended },
+                None => FromShard::Ended(ended),
+            });
+        }
         self.driver.close(connection.endpoint);
         if let Some(mlet) = connection.mlet {
             self.driver.close(mlet);
         }
-        self.making_room -= usize::from(connection.makes_room);
-        self.counts.close_session();
-        let Some(outcome) = connection.over else { return };
-        let lasted = self.now.saturating_duration_since(connection.accepted);
-        self.mailer.push(match connection.in_backlog {
-            Some(snikey) => FromShard::BacklogLost { snikey, outcome, lived: lasted },
-            None => FromShard::Ended(Ended {
-                id: connection.id,
-                peer: connection.peer,
-                endpoint_key: connection.session.endpoint_key(),
-                outcome,
-                lasted,
-                linfos_lost: connection.session.linfos_lost(),
-            }),
-        });
     }
 }
 

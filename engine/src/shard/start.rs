@@ -10,8 +10,9 @@ use tracing::info;
 
 use super::connection::Permit;
 use super::{Driver, Shard, Token};
-use crate::mailbox::{FromShard, Holder, SessionId, SessionPlace};
+use crate::mailbox::{FromShard, Holder, SessionPlace};
 use crate::proto::session::{Context, MletFacts, SetUpStage};
+use crate::records::SessionId;
 
 /// A session past START for whose mlet there was no socket pair yet.
 pub(super) struct AwaitedPair {
@@ -30,7 +31,7 @@ impl<D: Driver<Token>> Shard<D> {
         connection.permit = Permit::Awaited;
         let place = SessionPlace { shard: self.number, slot, id: connection.id };
         let key = connection.session.endpoint_key();
-        let holder = key.map_or(Holder::Address(connection.peer), Holder::Key);
+        let holder = key.map_or_else(|| Holder::Address(connection.peer.ip()), Holder::Key);
         self.mailer.push(FromShard::PermitWanted(place, holder));
     }
 
@@ -110,7 +111,8 @@ impl<D: Driver<Token>> Shard<D> {
         connection.mlet = Some(ours);
         connection.permit = Permit::None;
         let place = SessionPlace { shard: self.number, slot, id };
-        self.mailer.push(FromShard::StartMlet { place, socket, facts });
+        let session = connection.facts(self.core);
+        self.mailer.push(FromShard::StartMlet { place, socket, facts, session });
         Ok(())
     }
 

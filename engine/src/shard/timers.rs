@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Instant;
 
-use crate::mailbox::SessionId;
+use crate::records::SessionId;
 
 /// The entries, earliest first.
 #[derive(Debug, Default)]

@@ -4,7 +4,7 @@
 //! connection of each other source, however many of those wait.
 
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
 /// How many connections of a shard may wait: as many as the kernel's own queue holds where nobody has changed it. When
@@ -25,7 +25,7 @@ pub(super) fn source(peer: IpAddr) -> IpAddr {
 /// The connections, with their peers.
 #[derive(Debug, Default)]
 pub(super) struct Waiting {
-    by_source: HashMap<IpAddr, VecDeque<(OwnedFd, IpAddr)>>,
+    by_source: HashMap<IpAddr, VecDeque<(OwnedFd, SocketAddr)>>,
     /// Sources with a connection that waits, each once, the next first.
     turns: VecDeque<IpAddr>,
     len: usize,
@@ -43,8 +43,8 @@ impl Waiting {
     }
 
     /// `endpoint` waits from now on.
-    pub(super) fn push(&mut self, endpoint: OwnedFd, peer: IpAddr) {
-        let source = source(peer);
+    pub(super) fn push(&mut self, endpoint: OwnedFd, peer: SocketAddr) {
+        let source = source(peer.ip());
         let queue = self.by_source.entry(source).or_default();
         if queue.is_empty() {
             self.turns.push_back(source);
@@ -54,7 +54,7 @@ impl Waiting {
     }
 
     /// The one whose turn it is: of the next source, the one that has waited longest.
-    pub(super) fn pop(&mut self) -> Option<(OwnedFd, IpAddr)> {
+    pub(super) fn pop(&mut self) -> Option<(OwnedFd, SocketAddr)> {
         let source = self.turns.pop_front()?;
         let queue = self.by_source.get_mut(&source)?;
         let next = queue.pop_front()?;
@@ -73,14 +73,14 @@ mod tests {
     use super::*;
 
     fn peers(waiting: &mut Waiting) -> Vec<String> {
-        std::iter::from_fn(|| waiting.pop()).map(|(_, peer)| peer.to_string()).collect()
+        std::iter::from_fn(|| waiting.pop()).map(|(_, peer)| peer.ip().to_string()).collect()
     }
 
     fn waiting(peers: &[&str]) -> Waiting {
         let mut waiting = Waiting::default();
         for peer in peers {
             let (endpoint, _) = crate::sys::socket::session_pair().unwrap();
-            waiting.push(endpoint, peer.parse().unwrap());
+            waiting.push(endpoint, SocketAddr::new(peer.parse().unwrap(), 1));
         }
         waiting
     }

@@ -429,7 +429,7 @@ async fn start_succeeds_once_every_demanded_program_has_come() {
     let (pass_bytes, block_bytes) = (leak(&pass), leak(&block));
 
     let (answers, end) = set_up(&[], false, &[Message::Start]).await;
-    assert_eq!(answers, [vec![]]);
+    assert_eq!(answers, [Vec::<u8>::new()]);
     assert!(end.is_ok());
 
     let both = [pass.clone(), block.clone()];

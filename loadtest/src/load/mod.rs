@@ -39,6 +39,7 @@ use crate::console;
 use crate::home::{Home, HomeError, Surroundings};
 use crate::interrupts::{Interrupt, Interrupts};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
+use crate::records::Records;
 use crate::tls_reason;
 use placement::Placement;
 use relays::{Foreign, Relay};
@@ -320,16 +321,16 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
         let size = options.size as usize;
         let measure = modes::measure(what, endpoints, size, duration, relay.pid());
         let measured = interrupts.unless(measure).await;
-        let log_tail = relay.stop().await?;
+        relay.stop().await?;
         let mut report = measured??;
         if counts_enters(options) {
-            report.take_log(&log_tail);
+            report.take_shards(&Records::read(&home.events_path())?.shards);
         }
         Ok(report)
     })
 }
 
-/// Whether the ring is asked how often it was entered; that costs debug lines for each session.
+/// Whether the ring is asked how often it was entered; that costs a record of each session.
 fn counts_enters(options: &Options) -> bool {
     options.relay == Relay::Pktxpmgr && options.mode == Mode::Echo
 }
@@ -360,15 +361,13 @@ impl Started {
         }
     }
 
-    /// Ends it; the last lines of its log.
-    async fn stop(self) -> Result<Vec<String>, LoadError> {
+    /// Ends it.
+    async fn stop(self) -> Result<(), LoadError> {
         match self {
-            Self::Ours(relay) => Ok(relay.stop().await?.log_tail),
-            Self::Foreign(relay) => {
-                relay.stop().await?;
-                Ok(Vec::new())
-            }
+            Self::Ours(relay) => relay.stop().await.map(drop)?,
+            Self::Foreign(relay) => relay.stop().await?,
         }
+        Ok(())
     }
 }
 
@@ -400,7 +399,7 @@ async fn start(
         }
         Relay::Pktxpmgr => {
             let program = binaries::find("pktxpmgr", options.pktxpmgr.as_deref(), "--pktxpmgr")?;
-            (program, pktxpmgr_arguments(options, config, mlet))
+            (program, pktxpmgr_arguments(options, home, mlet))
         }
     };
     arguments.extend(mlet_arguments);
@@ -413,11 +412,11 @@ fn core_name(core: Option<usize>) -> String {
     core.map_or_else(|| "any".to_owned(), |core| core.to_string())
 }
 
-fn pktxpmgr_arguments(options: &Options, config: PathBuf, mlet: PathBuf) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec!["-c".into(), config.into()];
+fn pktxpmgr_arguments(options: &Options, home: &Home, mlet: PathBuf) -> Vec<OsString> {
+    let mut arguments: Vec<OsString> = vec!["-c".into(), home.config_path().into()];
     arguments.extend(["-a", "127.0.0.1:0", "--cores", &options.cores].map(OsString::from));
     if counts_enters(options) {
-        arguments.push("-v".into());
+        arguments.extend(["--events".into(), home.events_path().into()]);
     }
     if options.singleton {
         arguments.push("-s".into());

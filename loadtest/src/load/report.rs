@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use hdrhistogram::Histogram;
 
+use crate::records::Shard;
+
 /// The figures of one run, in order.
 #[derive(Debug, Default)]
 pub(super) struct Report {
@@ -40,18 +42,17 @@ impl Report {
         }
     }
 
-    /// Adds what the manager's debug log tells at its end: how often its rings were entered, and how evenly sessions
-    /// were spread over its shards.
-    pub(super) fn take_log(&mut self, log: &[String]) {
-        let shards: Vec<(f64, f64)> = log.iter().filter_map(|line| shard_counts(line)).collect();
-        let entered: f64 = shards.iter().map(|(entered, _)| entered).sum();
+    /// Adds how often the manager's rings were entered, and how evenly sessions were spread over its shards.
+    pub(super) fn take_shards(&mut self, shards: &[Shard]) {
+        let entered = shards.iter().map(|shard| shard.enters).sum::<u64>() as f64;
         self.add("ring enters", entered, "");
         if let Some(trips) = self.figures.iter().find(|figure| figure.name == "round trips") {
             let per_trip = entered / trips.value;
             self.add("ring enters per round trip", per_trip, "");
         }
-        let sessions: f64 = shards.iter().map(|(_, sessions)| sessions).sum();
-        let smallest = shards.iter().map(|(_, sessions)| *sessions).fold(f64::INFINITY, f64::min);
+        let sessions = shards.iter().map(|shard| shard.sessions).sum::<u64>() as f64;
+        let smallest = shards.iter().map(|shard| shard.sessions).min();
+        let smallest = smallest.map_or(f64::NAN, |smallest| smallest as f64);
         self.add("shards", shards.len() as f64, "");
         self.add("smallest shard of the mean", smallest * shards.len() as f64 / sessions, "");
     }
@@ -81,14 +82,6 @@ impl Report {
     }
 }
 
-/// How often the ring was entered and how many sessions there were, if this line tells it of a shard.
-fn shard_counts(line: &str) -> Option<(f64, f64)> {
-    let mut words = line.split_once("kernel entered ")?.1.split_whitespace();
-    let entered = words.next()?.parse().ok()?;
-    let sessions = words.find_map(|word| word.parse().ok())?;
-    Some((entered, sessions))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -97,11 +90,10 @@ mod tests {
     fn what_the_shards_tell_at_their_end_is_added_up() {
         let mut report = Report::default();
         report.add("round trips", 1000.0, "");
-        let log = ["DEBUG shard 0: kernel entered 300 times, 30 sessions", "INFO run over", ""]
-            .into_iter()
-            .chain(["DEBUG shard 1: kernel entered 200 times, 10 sessions"])
-            .map(str::to_owned);
-        report.take_log(&log.collect::<Vec<_>>());
+        report.take_shards(&[
+            Shard { enters: 300, sessions: 30 },
+            Shard { enters: 200, sessions: 10 },
+        ]);
         let json = report.json();
         for figure in ["\"ring enters\": 500", "trip\": 0.5", "\"shards\": 2", "mean\": 0.5"] {
             assert!(json.contains(figure), "{figure} in {json}");

@@ -79,6 +79,6 @@ impl Greeted {
     /// The ClientHello does not fit the configuration, such as one without TLS 1.3.
     pub fn accept(self, config: Arc<ServerConfig>) -> Result<ServerStream, HandshakeError> {
         let connection = self.accepted.into_connection(config).map_err(HandshakeError::new)?;
-        Ok(TlsStream { connection: Box::new(connection), has_failed: false })
+        Ok(TlsStream::new(connection))
     }
 }

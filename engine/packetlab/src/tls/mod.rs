@@ -21,6 +21,7 @@ pub use self::config::{
 };
 pub use self::hello::{Greeted, HandshakeError, Hello};
 pub use self::stream::{ClientStream, Plaintext, ServerStream, TlsStream, record_len};
+pub use self::verify::Peer;
 
 /// Why TLS failed, in words of our own where those of rustls would show code.
 pub fn reason(error: &Error) -> String {
@@ -53,6 +54,12 @@ pub fn reason(error: &Error) -> String {
         | Error::InconsistentKeys(_) => alert::words(&error.to_string()),
         error => error.to_string(),
     }
+}
+
+/// The peer's certificates, or its proof that it holds the key of the first one, were refused, or it showed none where one
+/// is demanded.
+pub fn is_refused_certificate(error: &Error) -> bool {
+    matches!(error, Error::InvalidCertificate(_) | Error::NoCertificatesPresented)
 }
 
 /// What to do about a failed handshake with a broker or proxy, whose port is `port` and which may refuse, or be

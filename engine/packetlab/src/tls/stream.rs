@@ -13,8 +13,7 @@ use rustls::{ClientConfig, ClientConnection, ConnectionCommon, Error, ServerConn
 use super::alert;
 use super::clock::at;
 use super::config::{SetupError, server_name};
-use super::verify::leaf_part;
-use crate::key::KeyId;
+use super::verify::{Peer, believed_during};
 use crate::time::Ticks;
 
 /// What reading plaintext gave.
@@ -30,9 +29,11 @@ pub enum Plaintext {
 
 /// Our side of one TLS connection.
 pub struct TlsStream<C> {
-    pub(super) connection: Box<C>,
+    connection: Box<C>,
     /// The peer broke the protocol, or told us that we did.
-    pub(super) has_failed: bool,
+    has_failed: bool,
+    /// Nothing is proven by it before the handshake is over. Boxed, because it is soon taken.
+    believed: Option<Box<Peer>>,
 }
 
 /// The controller's side of a connection with an endpoint.
@@ -72,7 +73,13 @@ impl ClientStream {
     /// The operating system gives no randomness.
     pub fn connect(config: Arc<ClientConfig>) -> Result<Self, SetupError> {
         let connection = ClientConnection::new(config, server_name(None)?)?;
-        Ok(Self { connection: Box::new(connection), has_failed: false })
+        Ok(Self::new(connection))
+    }
+}
+
+impl<C> TlsStream<C> {
+    pub(super) fn new(connection: C) -> Self {
+        Self { connection: Box::new(connection), has_failed: false, believed: None }
     }
 }
 
@@ -98,14 +105,26 @@ where
             Ok(_) => Ok(()),
             Err(error) => Err(Error::General(error.to_string())),
         };
-        let processed =
-            received.and_then(|()| at(now, || self.connection.process_new_packets().map(drop)));
+        let processed = received.and_then(|()| self.process(now));
         if let Err(error) = &processed
             && !std::mem::replace(&mut self.has_failed, true)
             && let Some(alert) = alert::unanswered(error)
         {
             // Nothing is sent if rustls has an alert of its own on the way.
             alert::seal_instead(alert::fatal(alert), || self.connection.send_close_notify());
+        }
+        processed
+    }
+
+    fn process(&mut self, now: Ticks) -> Result<(), Error> {
+        let is_handshaking = self.is_handshaking();
+        let mut process = || at(now, || self.connection.process_new_packets().map(drop));
+        if !is_handshaking {
+            return process();
+        }
+        let (processed, believed) = believed_during(process);
+        if let Some(believed) = believed {
+            self.believed = Some(Box::new(believed));
         }
         processed
     }
@@ -163,11 +182,11 @@ where
         }
     }
 
-    /// Key id of the peer's first certificate; `None` when it presented none.
-    pub fn peer_key_id(&self) -> Option<KeyId> {
-        let leaf = self.connection.peer_certificates()?.first()?;
-        // The verifier has decoded it once already, so it decodes.
-        leaf_part(leaf, |_, key_id| *key_id).ok()
+    /// Who the peer is; `None` when it presented no certificate, and until the handshake is over, when it has proven
+    /// that it holds the key of its first. Told once, so that whoever wants it keeps it and not the connection.
+    pub fn take_peer(&mut self) -> Option<Peer> {
+        let is_proven = !self.is_handshaking();
+        self.believed.take_if(|_| is_proven).map(|peer| *peer)
     }
 
     /// Gives back what a burst made the receive buffer grow to, once it has been drained.

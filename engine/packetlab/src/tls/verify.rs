@@ -2,7 +2,7 @@
 //!
 //! Not here: those rules (`trust`).
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::sync::Arc;
 
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
@@ -28,31 +28,45 @@ pub(super) struct ChainVerifier {
 }
 
 /// The first certificate of a peer that was just believed. rustls asks for the chain and for the signature of
-/// one handshake in two calls, mostly one right after the other, and [`TlsStream::peer_key_id`] follows.
+/// one handshake in two calls, mostly one right after the other.
 struct Leaf {
     der: CertificateDer<'static>,
     subject_key: PublicKey,
-    subject_key_id: KeyId,
+}
+
+/// A peer whose certificates are believed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer {
+    /// Key id of its first certificate.
+    pub key_id: KeyId,
+    /// Key id of the anchor that signed its chain: of an endpoint's, its operator's. `None` without anchors.
+    pub anchor: Option<KeyId>,
 }
 
 thread_local! {
-    /// So that a leaf need not be decoded three times. It is known again by all its bytes.
+    /// So that a leaf need not be decoded twice. It is known again by all its bytes.
     static LATEST_LEAF: RefCell<Option<Leaf>> = const { RefCell::new(None) };
+    /// rustls has no place for it beside a connection.
+    static BELIEVED: Cell<Option<Peer>> = const { Cell::new(None) };
 }
 
-/// What `read` finds in the certificate `leaf`, which was believed before.
-pub(super) fn leaf_part<T>(
-    leaf: &CertificateDer<'_>,
-    read: fn(&PublicKey, &KeyId) -> T,
-) -> Result<T, Error> {
+/// Runs `work`, which passes bytes to one connection, and tells whom it made us believe.
+pub(super) fn believed_during<T>(work: impl FnOnce() -> T) -> (T, Option<Peer>) {
+    BELIEVED.set(None);
+    let result = work();
+    (result, BELIEVED.take())
+}
+
+/// The key of the certificate `leaf`, which was believed before.
+fn leaf_key(leaf: &CertificateDer<'_>) -> Result<PublicKey, Error> {
     let latest = LATEST_LEAF.with_borrow(|latest| {
         let latest = latest.as_ref().filter(|latest| latest.der == *leaf)?;
-        Some(read(&latest.subject_key, &latest.subject_key_id))
+        Some(latest.subject_key)
     });
     match latest {
-        Some(part) => Ok(part),
+        Some(key) => Ok(key),
         None => Certificate::from_der(leaf)
-            .map(|leaf| read(&leaf.subject_key, &leaf.subject_key_id))
+            .map(|leaf| leaf.subject_key)
             .map_err(|error| refuse(Arc::new(error))),
     }
 }
@@ -75,9 +89,9 @@ impl ChainVerifier {
             self.judge.judge(ders.into_iter(), now).map_err(|error| refuse(Arc::new(error)))?;
         LATEST_LEAF.set(Some(Leaf {
             der: leaf.clone().into_owned(),
-            subject_key: judged.subject_key,
-            subject_key_id: judged.subject_key_id,
+            subject_key: judged.leaf.subject_key,
         }));
+        BELIEVED.set(Some(Peer { key_id: judged.leaf.subject_key_id, anchor: judged.anchor }));
         Ok(())
     }
 
@@ -89,7 +103,7 @@ impl ChainVerifier {
         leaf: &CertificateDer<'_>,
         signature: &DigitallySignedStruct,
     ) -> Result<HandshakeSignatureValid, Error> {
-        let spki = leaf_part(leaf, |key, _| key.to_spki())?;
+        let spki = leaf_key(leaf)?.to_spki();
         verify_tls13_signature_with_raw_key(
             message,
             &SubjectPublicKeyInfoDer::from(&spki[..]),

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Anchor, ChainError, Found, TrustMode, check_size, find_chain};
 use crate::certificate::Certificate;
-use crate::key::PublicKey;
+use crate::key::{KeyId, PublicKey};
 use crate::time::Ticks;
 
 /// Certificates that are remembered; the oldest makes room. Few operators delegate, and few serve one experiment.
@@ -18,6 +18,16 @@ const REMEMBERED_MAX: usize = 64;
 
 /// Longest certificate that is remembered: 256 KiB in all. Real ones have some 400 bytes.
 const REMEMBERED_LEN_MAX: usize = 4096;
+
+/// A peer whose chain is believed.
+#[derive(Debug, Clone)]
+pub struct Judged {
+    /// The certificate of its own key.
+    pub leaf: Arc<Certificate>,
+    /// Key id of the anchor that signed its chain: for an endpoint its operator's. `None` without anchors, where whoever
+    /// the last certificate names as its signer was not checked.
+    pub anchor: Option<KeyId>,
+}
 
 /// A rule by which chains are judged, and what it remembers.
 #[derive(Debug)]
@@ -50,8 +60,8 @@ impl Judge {
         Self { mode, anchors, remembered: Mutex::default() }
     }
 
-    /// Verifies a chain as [`super::verify_chain`] does, and gives its leaf. `ders` is what the peer presents, leaf
-    /// first.
+    /// Verifies a chain as [`super::verify_chain`] does, and tells whose it is. `ders` is what the peer presents,
+    /// leaf first.
     ///
     /// # Errors
     /// Why the chain is not believed.
@@ -59,7 +69,7 @@ impl Judge {
         &self,
         ders: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
         now: Ticks,
-    ) -> Result<Arc<Certificate>, ChainError> {
+    ) -> Result<Judged, ChainError> {
         check_size(ders.clone(), self.mode)?;
         let known = self.recall(ders.clone());
         let certificates = ders
@@ -80,7 +90,8 @@ impl Judge {
         if found.anchor.is_some() {
             self.remember(&certificates, &known, &found);
         }
-        Ok(Arc::clone(&certificates[0]))
+        let anchor = found.anchor.map(|index| self.anchors[index].key_id);
+        Ok(Judged { leaf: Arc::clone(&certificates[0]), anchor })
     }
 
     /// For each certificate, what is remembered of it. The leaf is not: it serves one endpoint alone.

@@ -525,7 +525,7 @@ fn processor_time() -> Duration {
 
 fn judge(judge: &Judge, chain: &[Certificate], now: Ticks) -> Result<KeyId, ChainError> {
     let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
-    judge.judge(ders.into_iter(), now).map(|leaf| leaf.subject_key_id)
+    judge.judge(ders.into_iter(), now).map(|judged| judged.leaf.subject_key_id)
 }
 
 #[test]
@@ -555,6 +555,18 @@ fn a_judge_remembers_who_signed_the_upper_certificates_and_nothing_else() {
     let other = Cast::new().endpoint_chain(0);
     let mixed = [&other[..], &chain[1..]].concat();
     assert!(matches!(judge(&by_root, &mixed, NOW), Err(ChainError::NoSigner { index: 0, .. })));
+}
+
+#[test]
+fn a_judge_tells_which_anchor_signed_a_chain_and_none_where_no_signature_of_one_was_checked() {
+    let (cast, other) = (Cast::new(), Cast::new());
+    let chain = cast.endpoint_chain(2);
+    let ders: Vec<&[u8]> = chain.iter().map(Certificate::der).collect();
+    let anchors = [other.anchors(), cast.anchors()].concat();
+    for (anchors, signed) in [(&anchors[..], Some(anchors[1].key_id())), (&[], None)] {
+        let judged = Judge::new(Mode0, anchors).judge(ders.iter().copied(), NOW).unwrap();
+        assert_eq!((judged.leaf.subject_key_id, judged.anchor), (chain[0].subject_key_id, signed));
+    }
 }
 
 #[test]

@@ -85,6 +85,7 @@ pub(crate) fn serving_within(
         attempts: None,
         singleton: false,
         io: Io::Auto,
+        events: None,
         cores: vec![0],
         limits,
     };

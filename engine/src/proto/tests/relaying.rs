@@ -6,8 +6,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::pair::{Chunks, Pair};
-use super::{Random, assert_records_hold_one_message_each, filled, message, success};
+use super::{
+    Random, assert_records_hold_one_message_each, filled, message, message_ranges, success,
+};
+use crate::proto::account::{Flow, Relayed};
 use crate::proto::outcome::Outcome;
+use crate::proto::session::Session;
 use packetlab::message::{MessageType, PAYLOAD_LEN_MAX};
 
 const MIB: usize = 1024 * 1024;
@@ -21,6 +25,10 @@ fn payload_lens() -> impl Strategy<Value = Vec<usize>> {
         1 => 100_000usize..=MIB,
     ];
     prop::collection::vec(len, 0..25)
+}
+
+fn flow(stream: &[u8]) -> Flow {
+    Flow { bytes: stream.len() as u64, messages: message_ranges(stream).len() as u64 }
 }
 
 fn stream(lens: &[usize]) -> Vec<u8> {
@@ -49,6 +57,9 @@ proptest! {
         prop_assert!(matches!(pair.finish(), Outcome::MletEnded));
         prop_assert!(pair.endpoint.received == from_mlet);
         prop_assert!(pair.endpoint.close_notify);
+        let relayed = pair.session.relayed();
+        prop_assert_eq!(relayed.to_endpoint, flow(&from_mlet));
+        prop_assert_eq!(relayed.from_endpoint, flow(&from_endpoint));
         assert_records_hold_one_message_each(&pair.endpoint.record_lens, &from_mlet);
     }
 }
@@ -109,7 +120,7 @@ fn half_a_message_of_the_mlet_leaves_at_once_and_holds_nothing_up() {
     let mut pair = Pair::served();
     pair.mlet().write(&bytes[..2]);
     pair.run();
-    assert_eq!(pair.endpoint.received, [], "a header is kept until it is whole");
+    assert!(pair.endpoint.received.is_empty(), "a header is kept until it is whole");
     pair.endpoint.write(&bytes);
     pair.run();
     assert_eq!(pair.mlet().received, bytes);
@@ -146,6 +157,9 @@ Linfo { text: "\"77777777\"", truncated: true, lost_before: 0 }"#
         pair.mlet().write(&parts[1]);
         pair.run();
         assert_eq!(pair.endpoint.received, parts[1]);
+        let (to_endpoint, from_endpoint) = (flow(&parts[1]), flow(&parts.concat()));
+        let relayed = Relayed { to_endpoint, from_endpoint, linfos_lost: 0 };
+        assert_eq!(pair.session.relayed(), relayed);
     }
 }
 
@@ -164,6 +178,41 @@ fn a_linfo_that_does_not_arrive_whole_is_logged_as_far_as_it_came() {
     pair.endpoint.write(&[&bytes[6..], &after].concat());
     pair.run();
     assert_eq!(pair.mlet().received, after);
+}
+
+/// Also when the endpoint breaks TLS, and of a message of which only a part came.
+#[test]
+fn what_has_passed_is_known_when_the_session_is_over() {
+    let bytes = stream(&[0, 3, 100]);
+    let mut pair = Pair::served();
+    pair.mlet().write(&bytes[..bytes.len() - 1]);
+    pair.endpoint.write(&bytes);
+    pair.run();
+    pair.endpoint.write(&bytes[..4]);
+    pair.endpoint.write_raw(b"no record of TLS");
+    pair.run();
+    pair.mlet().exit();
+    assert!(matches!(pair.finish(), Outcome::EndpointBrokeTls(_)), "{}", pair.told());
+    let Flow { bytes: len, messages } = flow(&bytes);
+    let to_endpoint = Flow { bytes: len - 1, messages: messages - 1 };
+    let from_endpoint = Flow { bytes: len + 4, messages: messages + 1 };
+    let relayed = Relayed { to_endpoint, from_endpoint, linfos_lost: 0 };
+    assert_eq!(pair.session.relayed(), relayed);
+}
+
+#[test]
+fn a_session_that_is_left_because_the_run_is_over_ends_at_once_whatever_is_on_its_way() {
+    let mut pair = Pair::served();
+    pair.mlet().write(&filled(MessageType::MDATA, 10 * MIB));
+    pair.endpoint.reads = false;
+    pair.run();
+    assert!(pair.over.is_none());
+    pair.with_session(Session::handle_run_over);
+    assert!(matches!(pair.finish(), Outcome::Forced), "{}", pair.told());
+    let mut pair = Pair::new();
+    pair.endpoint.is_silent = true;
+    pair.with_session(Session::handle_run_over);
+    assert!(matches!(pair.finish(), Outcome::Cancelled), "{}", pair.told());
 }
 
 /// Items 91, 119; promise P11.

@@ -51,6 +51,13 @@ fn programs_are_submitted_in_order_and_then_start() {
             let facts = pair.facts.as_ref().unwrap();
             assert_eq!(facts.snikey.as_str(), TRUSTING);
             assert_eq!(facts.endpoint_key, Some(golden::public_key("ep").key_id()));
+            let account = pair.session.take_account();
+            let facts = pair.facts.as_ref().unwrap();
+            assert_eq!(account.snikey.as_ref(), Some(&facts.snikey));
+            assert_eq!(account.endpoint_key, facts.endpoint_key);
+            assert_eq!(account.operator_key, Some(golden::public_key("eop").key_id()));
+            let reached = [account.tls_done, account.start_sent, account.start_answered];
+            assert!(reached.iter().all(Option::is_some));
         }
     }
 }
@@ -241,6 +248,8 @@ fn an_anonymous_endpoint_may_join_an_experiment_without_trusted_operators() {
     pair.run();
     let facts = pair.facts.as_ref().unwrap();
     assert_eq!((facts.snikey.as_str(), facts.endpoint_key), (OPEN, None));
+    let account = pair.session.take_account();
+    assert_eq!((account.endpoint_key, account.operator_key), (None, None));
 }
 
 /// Item 74.
@@ -252,6 +261,9 @@ fn whoever_presents_a_chain_must_present_a_good_one() {
     let mut pair = Pair::with(plain_serving(), Login::Stranger, Some(OPEN));
     pair.run();
     assert!(pair.mlet.is_some(), "{}", pair.told());
+    let account = pair.session.take_account();
+    assert_eq!(account.endpoint_key, Some(golden::public_key("ep").key_id()));
+    assert_eq!(account.operator_key, None, "nobody has checked who signed its chain");
 }
 
 /// Item 72.

@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use super::super::{GROUPS, Parts, Shard, Token};
 use crate::driver::simulated::{Kernel, SharedRemote, Simulated};
 use crate::mailbox::{
-    BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionId, SessionPlace, ToShard, mailbox,
+    BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionPlace, ToShard, mailbox,
 };
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::serving::Serving;
@@ -19,6 +19,7 @@ use crate::proto::tests::credentials::{Login, NOW, TRUSTING, endpoint_tls};
 use crate::proto::tests::faults::{FAULTS, Fault, strike_endpoint};
 use crate::proto::tests::peers::{Endpoint, Mlet};
 use crate::proto::tests::{Random, filled};
+use crate::records::SessionId;
 use packetlab::message::MessageType;
 
 /// Longer than all limits of a session together.
@@ -27,7 +28,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(150);
 /// One endpoint and its session.
 pub(super) struct Player {
     pub(super) endpoint: Rc<RefCell<Endpoint>>,
-    peer: IpAddr,
+    peer: SocketAddr,
     /// The turn in which it connects, or is adopted with its connection to the proxy.
     comes_at: usize,
     is_adopted: bool,
@@ -100,7 +101,7 @@ impl Player {
         endpoint.is_silent = random.below(16) == 0;
         Self {
             endpoint: Rc::new(RefCell::new(endpoint)),
-            peer: Ipv4Addr::from_bits(0x0a00_0000 + number as u32).into(),
+            peer: (Ipv4Addr::from_bits(0x0a00_0000 + number as u32), 1).into(),
             comes_at: random.below(spread),
             is_adopted: random.below(5) == 0,
             has_come: false,
@@ -217,6 +218,7 @@ impl World {
         let parts = Parts {
             number: 0,
             count: 1,
+            core: 0,
             serving: Arc::clone(&servings[random.below(servings.len())]),
             counts: Arc::clone(&counts),
             inbox,
@@ -315,11 +317,12 @@ impl World {
                     self.permits_given += 1;
                     self.to_shard.push(ToShard::Permit(place));
                 }
-                FromShard::StartMlet { place, socket, facts } => {
+                FromShard::StartMlet { place, socket, facts, .. } => {
                     self.start_mlet(place, socket, facts.peer);
                 }
                 FromShard::Ended(ended) => {
-                    let player = self.players.iter_mut().find(|player| player.peer == ended.peer);
+                    let player =
+                        self.players.iter_mut().find(|player| player.peer == ended.facts.peer);
                     player.unwrap().outcomes.push(ended.outcome);
                 }
                 FromShard::BacklogLost { .. } => self.backlog_lost += 1,
@@ -330,7 +333,7 @@ impl World {
 
     fn start_mlet(&mut self, place: SessionPlace, socket: OwnedFd, peer: IpAddr) {
         let mlet = self.mlets.borrow_mut().remove(&socket.as_raw_fd()).unwrap();
-        let player = self.players.iter_mut().find(|player| player.peer == peer).unwrap();
+        let player = self.players.iter_mut().find(|player| player.peer.ip() == peer).unwrap();
         match self.random.below(20) {
             // It could not be started.
             0 => mlet.borrow_mut().exit(),
@@ -361,6 +364,9 @@ impl World {
                 self.drain();
                 if self.random.below(4) == 0 {
                     self.to_shard.push(ToShard::EndSessions);
+                    if self.random.below(2) == 0 {
+                        self.to_shard.push(ToShard::RunOver);
+                    }
                     Act::Force
                 } else {
                     Act::Drain

@@ -78,7 +78,7 @@ fn subscribers_hear_of_what_is_there_and_of_what_comes_once_each_and_in_order() 
     board.put(publication(&[1], "n=2;"), NOW);
     board.put(publication(&[1], "n=3;"), NOW);
     assert_eq!(told(&board, &mut early, NOW), pairs(&[(1, "n=2;"), (1, "n=3;")]));
-    assert_eq!(told(&board, &mut early, NOW), []);
+    assert!(told(&board, &mut early, NOW).is_empty());
     let mut late = subscription(&[1], "");
     let all = pairs(&[(1, "n=1;"), (1, "n=2;"), (1, "n=3;")]);
     assert_eq!(told(&board, &mut late, NOW), all);
@@ -108,8 +108,8 @@ fn a_foreign_channel_and_other_attributes_hear_nothing() {
     let mut foreign = subscription(&[2], "endpoint_country=DEU;");
     let mut other = subscription(&[1], "endpoint_country=USA;");
     let mut right = subscription(&[2, 1], "endpoint_country=DEU;");
-    assert_eq!(told(&board, &mut foreign, NOW), []);
-    assert_eq!(told(&board, &mut other, NOW), []);
+    assert!(told(&board, &mut foreign, NOW).is_empty());
+    assert!(told(&board, &mut other, NOW).is_empty());
     assert_eq!(told(&board, &mut right, NOW), pairs(&[(1, "endpoint_country=DEU;")]));
 }
 
@@ -143,7 +143,7 @@ fn a_subscription_whose_certificates_have_expired_hears_nothing_more() {
     let mut expiring = Subscription { until: Ticks(1_001), ..subscription(&[1], "") };
     assert_eq!(told(&board, &mut expiring, NOW), pairs(&[(1, "n=1;")]));
     board.put(publication(&[1], "n=2;"), NOW);
-    assert_eq!(told(&board, &mut expiring, Ticks(1_001)), []);
+    assert!(told(&board, &mut expiring, Ticks(1_001)).is_empty());
 }
 
 /// A key with a hundred connections has no more than one with a single connection, and another key is

@@ -35,7 +35,7 @@ fn a_taken_connection_is_replaced_at_once() {
     for snikey in begun(&mut pool, start()) {
         pool.handle_ready(snikey);
     }
-    assert_eq!(begun(&mut pool, start()), []);
+    assert!(begun(&mut pool, start()).is_empty());
     pool.handle_taken(1);
     assert_eq!(begun(&mut pool, start()), [1]);
     assert_eq!(pool.next_due(start()), None);
@@ -106,7 +106,7 @@ fn an_endpoint_that_comes_ends_the_wait_for_a_proxy_that_had_no_room() {
         assert_eq!(begun(&mut pool, due), [0]);
     }
     pool.handle_failed(0, Failure::Refused, start, u32::MAX);
-    assert_eq!(begun(&mut pool, start), []);
+    assert!(begun(&mut pool, start).is_empty());
     pool.handle_taken(0);
     assert_eq!(begun(&mut pool, start), [0], "one alone feels its way");
     let wait = pool.handle_failed(0, Failure::Refused, start, u32::MAX);
@@ -122,7 +122,7 @@ fn of_set_ups_that_fail_together_only_the_first_counts() {
         assert_eq!(wait.is_some(), pool.in_set_up() == 7);
     }
     assert_eq!(pool.next_due(start), Some(start + 1000 * MS));
-    assert_eq!(begun(&mut pool, start + 999 * MS), []);
+    assert!(begun(&mut pool, start + 999 * MS).is_empty());
     assert_eq!(begun(&mut pool, start + 1000 * MS), [0], "one alone feels its way");
 }
 
@@ -170,7 +170,7 @@ fn old_connections_that_end_are_replaced_at_once_but_carefully() {
     for _ in 0..20 {
         assert_eq!(pool.handle_lost(0, YOUNG, start, 0), None);
     }
-    assert_eq!(begun(&mut pool, start), [], "one is under way already");
+    assert!(begun(&mut pool, start).is_empty(), "one is under way already");
     pool.handle_ready(0);
     assert_eq!(begun(&mut pool, start), [0, 0], "and each that works lets two follow");
 }

@@ -1,0 +1,55 @@
+//! The file of records that `--events` names, read.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::PathBuf;
+
+use serde_json::Value;
+
+use super::Home;
+use super::manager::wait_until;
+
+/// The options that ask for the file; it lies in the home.
+pub const EVENTS: [&str; 2] = ["--events", "events.jsonl"];
+
+/// The file.
+pub struct Events(PathBuf);
+
+impl Events {
+    pub fn of(home: &Home) -> Self {
+        Self(home.path(EVENTS[1]))
+    }
+
+    /// Every record so far; asserts that lines are whole and of this version.
+    pub fn all(&self) -> Vec<Value> {
+        let text = fs::read_to_string(&self.0).unwrap_or_default();
+        assert!(text.is_empty() || text.ends_with('\n'), "the last line is torn");
+        let records: Vec<Value> =
+            text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert!(records.iter().all(|record| record["v"] == 1 && record["t"].is_string()));
+        records
+    }
+
+    /// Those of sessions, by their numbers; asserts that no session has two.
+    pub fn sessions(&self) -> Vec<Value> {
+        let mut sessions = self.all();
+        sessions.retain(|record| record["ev"] == "session.end");
+        sessions.sort_by_key(|record| record["sid"].as_u64());
+        let ids: BTreeSet<_> = sessions.iter().map(|record| record["sid"].as_u64()).collect();
+        assert_eq!(ids.len(), sessions.len(), "a session has two records");
+        sessions
+    }
+
+    /// Waits until there are so many of sessions; what comes later is not looked at.
+    #[track_caller]
+    pub fn await_sessions(&self, count: usize) -> Vec<Value> {
+        let lines = || fs::read_to_string(&self.0).unwrap_or_default().matches("\n").count();
+        wait_until("records", || lines() >= count);
+        self.sessions()
+    }
+}
+
+/// The outcomes of these records.
+pub fn outcomes(records: &[Value]) -> Vec<&str> {
+    records.iter().map(|record| record["outcome"].as_str().unwrap()).collect()
+}

@@ -1,0 +1,141 @@
+//! The closed list of outcomes, and which of them each end of a session is.
+//!
+//! What came first names it: a session that its endpoint ended is not `ok`, whatever its mlet exits with, because what the
+//! mlet still wrote was discarded.
+
+use serde::Serialize;
+
+use super::record::{Mlet, SessionRecord};
+use crate::proto::greeting::{GreetingError, Request};
+use crate::proto::outcome::{End, Outcome};
+use crate::sys::supervisor::MletStatus;
+use packetlab::tls;
+
+/// How a session ended, for programs. In words it is [`SessionRecord::reason`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum OutcomeKind {
+    /// The mlet ended with exit code 0, or closed the session where one serves all, and everything it wrote was delivered.
+    Ok,
+    /// The mlet ended with another exit code.
+    MletFailed,
+    /// A signal ended the mlet.
+    MletSignal,
+    /// The mlet could not be started, or not in time, or took no more sessions where one serves all.
+    SpawnFailed,
+    /// The endpoint closed first, before START or after.
+    EndpointClosed,
+    /// The endpoint's connection broke off, before START or after.
+    EndpointReset,
+    /// One side closed, and the other did not take the rest.
+    Undelivered,
+    /// TLS failed, in the handshake or after.
+    TlsFailed,
+    /// The endpoint's certificates are not believed, or it showed none.
+    CertificateRefused,
+    /// No experiment has the name that the endpoint asked for.
+    NoExperiment,
+    /// The endpoint refused a monitor program, or broke the protocol before START.
+    ProgramsFailed,
+    /// The endpoint refused START, or answered it with something else.
+    StartRefused,
+    /// No complete handshake in time.
+    HandshakeTimeout,
+    /// Programs or START were not answered in time.
+    SetupTimeout,
+    /// A limit made no place for it.
+    RefusedLimit,
+    /// Our own chain no longer holds.
+    OwnChain,
+    /// The proxy ended a connection on which no endpoint had come.
+    BacklogLost,
+    /// There was no place of `-n` for it.
+    Surplus,
+    /// The run was ended by force.
+    Killed,
+    /// The run ended before START.
+    Drained,
+    /// A part of pktxpmgr broke down.
+    Internal,
+}
+
+impl SessionRecord {
+    /// Which of the closed list its end is.
+    pub(crate) fn outcome(&self) -> OutcomeKind {
+        let Some(end) = &self.end else { return OutcomeKind::Internal };
+        match &end.outcome {
+            Outcome::MletEnded => of_mlet(&self.mlet),
+            Outcome::MletLate => OutcomeKind::SpawnFailed,
+            Outcome::EndpointEnded(end) | Outcome::LeftInSetUp(end) => match end {
+                End::Closed => OutcomeKind::EndpointClosed,
+                End::Broken(_) => OutcomeKind::EndpointReset,
+            },
+            Outcome::UndeliveredToEndpoint | Outcome::UndeliveredToMlet => OutcomeKind::Undelivered,
+            Outcome::EndpointBrokeTls(_) => OutcomeKind::TlsFailed,
+            Outcome::Tls(error) if tls::is_refused_certificate(error) => {
+                OutcomeKind::CertificateRefused
+            }
+            Outcome::Tls(_) => OutcomeKind::TlsFailed,
+            Outcome::NoExperiment(_) => OutcomeKind::NoExperiment,
+            Outcome::Greeting(error) => of_greeting(error),
+            Outcome::HandshakeTimeout => OutcomeKind::HandshakeTimeout,
+            Outcome::SetUpTimeout => OutcomeKind::SetupTimeout,
+            Outcome::MadeRoom | Outcome::MadeRoomOfKey(_) | Outcome::TooManyOfKey(_) => {
+                OutcomeKind::RefusedLimit
+            }
+            Outcome::NoPermit => OutcomeKind::Surplus,
+            Outcome::OwnChain(..) => OutcomeKind::OwnChain,
+            Outcome::BacklogLost(_) => OutcomeKind::BacklogLost,
+            Outcome::Cancelled => OutcomeKind::Drained,
+            Outcome::Forced => OutcomeKind::Killed,
+        }
+    }
+
+    /// Why it is not `ok`, in words; `None` if it is. May hold text of the peer's.
+    pub(crate) fn reason(&self) -> Option<String> {
+        let Some(end) = &self.end else {
+            return Some("a part of pktxpmgr broke down, and its end is not known".into());
+        };
+        match (&end.outcome, &self.mlet) {
+            (Outcome::MletEnded, Mlet::Ended(MletStatus::Code(0), _) | Mlet::Shared) => None,
+            (Outcome::MletEnded, Mlet::Ended(status, _)) => Some(format!("mlet {status}")),
+            (Outcome::MletEnded, Mlet::NotStarted(reason)) => {
+                Some(format!("mlet not started: {reason}"))
+            }
+            (Outcome::MletEnded, Mlet::None) => {
+                Some("mlet not started: no socket pair could be made for it".into())
+            }
+            (Outcome::MletEnded, Mlet::NotTaken) => {
+                Some("the one mlet of -s took no more sessions".into())
+            }
+            (Outcome::MletEnded, Mlet::Lost | Mlet::Asked | Mlet::Running) => {
+                Some("the mlet ended, and how is not known: its supervisor was lost".into())
+            }
+            (outcome, Mlet::NotStarted(reason)) => {
+                Some(format!("{outcome}; mlet not started: {reason}"))
+            }
+            (outcome, _) => Some(outcome.to_string()),
+        }
+    }
+}
+
+/// Of a session that its mlet ended, and of which everything was delivered.
+fn of_mlet(mlet: &Mlet) -> OutcomeKind {
+    match mlet {
+        Mlet::Ended(MletStatus::Code(0), _) | Mlet::Shared => OutcomeKind::Ok,
+        Mlet::Ended(MletStatus::Code(_), _) => OutcomeKind::MletFailed,
+        Mlet::Ended(MletStatus::Signal(_), _) => OutcomeKind::MletSignal,
+        Mlet::None | Mlet::NotStarted(_) | Mlet::NotTaken => OutcomeKind::SpawnFailed,
+        Mlet::Asked | Mlet::Running | Mlet::Lost => OutcomeKind::Internal,
+    }
+}
+
+fn of_greeting(error: &GreetingError) -> OutcomeKind {
+    match error {
+        GreetingError::Refused { what: Request::Start, .. }
+        | GreetingError::Unexpected { what: Request::Start, .. } => OutcomeKind::StartRefused,
+        GreetingError::Refused { what: Request::Program(_), .. }
+        | GreetingError::Unexpected { what: Request::Program(_), .. }
+        | GreetingError::Unasked => OutcomeKind::ProgramsFailed,
+    }
+}

@@ -1,0 +1,118 @@
+//! What a record holds.
+//!
+//! Not here: how it comes about (`recorder.rs`), and how it is shown.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::proto::account::{Account, Relayed};
+use crate::proto::outcome::Outcome;
+use crate::sys::supervisor::MletStatus;
+use packetlab::time::Ticks;
+
+/// Names a session for log lines, mlets and records; unique in a run.
+pub(crate) type SessionId = u64;
+
+/// How an endpoint came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Via {
+    /// To our own listening socket: the peer is the endpoint.
+    Direct,
+    /// Through a connection of the backlog: the peer is the proxy.
+    Proxy,
+}
+
+/// Who came, how and when. Of a session past START its shard and its record share it, for idle sessions are counted in
+/// bytes.
+#[derive(Debug)]
+pub(crate) struct SessionFacts {
+    /// Its number.
+    pub(crate) id: SessionId,
+    /// CPU number of its shard.
+    pub(crate) core: usize,
+    /// The TCP peer.
+    pub(crate) peer: SocketAddr,
+    /// How its endpoint came.
+    pub(crate) via: Via,
+    /// When it was accepted. Of the backlog: when its endpoint came, or it was taken over if none has.
+    pub(crate) accepted: Instant,
+    /// The same by the wall clock.
+    pub(crate) accepted_wall: Ticks,
+    /// What the session itself tells of its set-up.
+    pub(crate) account: Account,
+}
+
+/// A session whose sockets are closed.
+#[derive(Debug)]
+pub(crate) struct Ended {
+    /// Who came.
+    pub(crate) facts: Arc<SessionFacts>,
+    /// What was relayed.
+    pub(crate) relayed: Relayed,
+    /// How it ended.
+    pub(crate) outcome: Outcome,
+    /// When its sockets were closed.
+    pub(crate) closed: Instant,
+}
+
+impl Ended {
+    /// From accept to end.
+    pub(crate) fn lasted(&self) -> Duration {
+        self.closed.saturating_duration_since(self.facts.accepted)
+    }
+}
+
+/// A mlet's part of a session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Mlet {
+    /// None was asked for: START was not answered, or no socket for the mlet could be made.
+    None,
+    /// Asked for.
+    Asked,
+    /// It runs.
+    Running,
+    /// Could not be started, for this reason.
+    NotStarted(String),
+    /// Ended after this time.
+    Ended(MletStatus, Duration),
+    /// One mlet serves all sessions: its end is not this session's affair.
+    Shared,
+    /// The same, but it took no more sessions.
+    NotTaken,
+    /// Its end is not known: the supervisor was lost, or has not told it by the end of the run.
+    Lost,
+}
+
+impl Mlet {
+    /// Its end is still to come.
+    pub(super) fn may_run(&self) -> bool {
+        matches!(self, Self::Asked | Self::Running)
+    }
+}
+
+/// A session that is over in every respect. Its outcome of the closed list is in `outcome.rs`.
+#[derive(Debug)]
+pub(crate) struct SessionRecord {
+    /// Who came.
+    pub(crate) facts: Arc<SessionFacts>,
+    /// Its end; `None` if its shard has not told it.
+    pub(crate) end: Option<Box<Ended>>,
+    /// What became of its mlet.
+    pub(crate) mlet: Mlet,
+    /// When that was started.
+    pub(crate) mlet_spawned: Option<Instant>,
+}
+
+/// What a shard has done in a run.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct ShardTotals {
+    /// Its number.
+    pub(crate) number: usize,
+    /// Its CPU number.
+    pub(crate) core: usize,
+    /// How often it entered its ring.
+    pub(crate) enters: u64,
+    /// Sessions it began.
+    pub(crate) sessions: u64,
+}

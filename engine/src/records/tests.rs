@@ -1,0 +1,348 @@
+//! Records whose parts come in every order, and which outcome each end is.
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::line;
+use super::outcome::OutcomeKind;
+use super::*;
+use crate::proto::account::{Account, Flow, Relayed};
+use crate::proto::greeting::{GreetingError, Request};
+use crate::proto::outcome::{End, Outcome};
+use crate::sys::supervisor::MletStatus;
+use packetlab::key::KeyId;
+use packetlab::message::{MessageType, Status};
+use packetlab::snikey::SniKey;
+use packetlab::time::Ticks;
+use packetlab::tls::TlsError;
+use packetlab::trust::ChainError;
+
+/// When the sessions here are accepted.
+#[expect(clippy::disallowed_methods, reason = "an Instant comes from nowhere else")]
+fn start() -> Instant {
+    Instant::now()
+}
+
+fn facts(id: SessionId) -> Arc<SessionFacts> {
+    Arc::new(facts_of(id, start()))
+}
+
+fn facts_of(id: SessionId, accepted: Instant) -> SessionFacts {
+    SessionFacts {
+        id,
+        core: 3,
+        peer: "192.0.2.7:40112".parse().unwrap(),
+        via: Via::Direct,
+        accepted,
+        accepted_wall: Ticks(1_709_164_800_000_000_000),
+        account: Account::default(),
+    }
+}
+
+fn ended(id: SessionId, outcome: Outcome) -> Box<Ended> {
+    let facts = facts(id);
+    let closed = facts.accepted + Duration::from_millis(20);
+    Box::new(Ended { facts, relayed: Relayed::default(), outcome, closed })
+}
+
+/// A recorder with one session past START.
+fn recorder(id: SessionId) -> Recorder {
+    let mut recorder = Recorder::default();
+    recorder.begin(facts(id), true);
+    assert_eq!((recorder.running(), recorder.running_mlets()), (1, 1));
+    recorder
+}
+
+fn is_empty(recorder: &mut Recorder) {
+    assert_eq!((recorder.running(), recorder.running_mlets()), (0, 0));
+    assert!(recorder.finish().is_empty());
+}
+
+fn told(record: &SessionRecord) -> (OutcomeKind, Option<String>) {
+    (record.outcome(), record.reason())
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_record_is_complete_when_session_and_mlet_have_ended_whichever_is_first() {
+    let status = MletStatus::Code(0);
+    let mut recorder = recorder(7);
+    assert!(recorder.awaits_mlet(7));
+    recorder.mlet_runs(7, start());
+    assert!(!recorder.awaits_mlet(7));
+    assert!(recorder.ended(ended(7, Outcome::MletEnded)).is_none(), "the mlet may still run");
+    assert_eq!((recorder.running(), recorder.running_mlets()), (1, 1));
+    let first = recorder.mlet_ended(7, status, SECOND).unwrap();
+    is_empty(&mut recorder);
+
+    recorder.begin(facts(8), true);
+    recorder.mlet_runs(8, start());
+    assert!(recorder.mlet_ended(8, status, SECOND).is_none(), "its last bytes are on the way");
+    assert_eq!((recorder.running(), recorder.running_mlets()), (1, 0));
+    let second = recorder.ended(ended(8, Outcome::MletEnded)).unwrap();
+    is_empty(&mut recorder);
+    for (record, id) in [(first, 7), (second, 8)] {
+        assert_eq!((record.facts.id, &record.mlet), (id, &Mlet::Ended(status, SECOND)));
+        assert!(record.mlet_spawned.is_some());
+        assert_eq!(told(&record), (OutcomeKind::Ok, None));
+    }
+}
+
+#[test]
+fn a_record_holds_what_its_shard_told_last() {
+    let mut recorder = recorder(7);
+    let relayed = Relayed { linfos_lost: 3, ..Relayed::default() };
+    let mut end = ended(7, Outcome::MletEnded);
+    end.relayed = relayed;
+    recorder.ended(end);
+    let record = recorder.mlet_ended(7, MletStatus::Code(0), SECOND).unwrap();
+    assert_eq!(record.end.unwrap().relayed, relayed);
+}
+
+#[test]
+fn a_mlet_that_could_not_be_started_is_the_end_of_a_session_before_or_after_its_sockets_are_closed()
+{
+    let reason = || "no such file".to_owned();
+    let mut recorder = recorder(7);
+    assert!(recorder.mlet_not_started(7, reason()).is_none());
+    let first = recorder.ended(ended(7, Outcome::MletEnded)).unwrap();
+    recorder.begin(facts(8), true);
+    assert!(recorder.ended(ended(8, Outcome::MletEnded)).is_none());
+    let second = recorder.mlet_not_started(8, reason()).unwrap();
+    is_empty(&mut recorder);
+    for record in [first, second] {
+        let why = Some("mlet not started: no such file".to_owned());
+        assert_eq!(told(&record), (OutcomeKind::SpawnFailed, why));
+        assert_eq!(record.mlet_spawned, None);
+    }
+    // Its endpoint had left before.
+    recorder.begin(facts(9), true);
+    assert!(recorder.ended(ended(9, Outcome::EndpointEnded(End::Closed))).is_none());
+    let record = recorder.mlet_not_started(9, reason()).unwrap();
+    let why = Some("the endpoint closed; mlet not started: no such file".to_owned());
+    assert_eq!(told(&record), (OutcomeKind::EndpointClosed, why));
+}
+
+#[test]
+fn a_session_that_did_not_come_to_start_has_a_record_at_once() {
+    let mut recorder = Recorder::default();
+    let record = recorder.ended(ended(7, Outcome::HandshakeTimeout)).unwrap();
+    let why = "no complete TLS handshake in time (--handshake-timeout)".to_owned();
+    assert_eq!(told(&record), (OutcomeKind::HandshakeTimeout, Some(why)));
+    assert_eq!(record.mlet, Mlet::None);
+    is_empty(&mut recorder);
+}
+
+/// START was answered, but there was no descriptor for the mlet's socket.
+#[test]
+fn a_session_without_a_socket_for_its_mlet_is_one_whose_mlet_was_not_started() {
+    let record = Recorder::default().ended(ended(7, Outcome::MletEnded)).unwrap();
+    let why = "mlet not started: no socket pair could be made for it".to_owned();
+    assert_eq!(told(&record), (OutcomeKind::SpawnFailed, Some(why)));
+}
+
+#[test]
+fn a_session_that_was_killed_is_that_whatever_its_mlet_ends_with() {
+    for status in [MletStatus::Code(0), MletStatus::Code(3), MletStatus::Signal(15)] {
+        let mut recorder = recorder(7);
+        recorder.mlet_runs(7, start());
+        assert!(recorder.ended(ended(7, Outcome::Forced)).is_none());
+        let record = recorder.mlet_ended(7, status, SECOND).unwrap();
+        let why = "the run was ended by force".to_owned();
+        assert_eq!(told(&record), (OutcomeKind::Killed, Some(why)));
+        is_empty(&mut recorder);
+    }
+}
+
+#[test]
+fn when_mlets_are_lost_those_sessions_are_over_whose_sockets_are_closed() {
+    let mut recorder = recorder(7);
+    recorder.begin(facts(8), true);
+    recorder.ended(ended(7, Outcome::MletEnded));
+    let records = recorder.lose_mlets();
+    assert_eq!(records.iter().map(|record| record.facts.id).collect::<Vec<_>>(), [7]);
+    assert_eq!(records[0].outcome(), OutcomeKind::Internal);
+    assert_eq!((recorder.running(), recorder.running_mlets()), (1, 0));
+    // A word of it that was on its way changes nothing.
+    assert!(recorder.mlet_ended(7, MletStatus::Code(0), SECOND).is_none());
+    let record = recorder.ended(ended(8, Outcome::Forced)).unwrap();
+    assert_eq!(record.outcome(), OutcomeKind::Killed);
+    is_empty(&mut recorder);
+}
+
+/// Whatever was told of them, and in whatever order.
+#[test]
+fn at_the_end_of_the_run_every_session_that_is_left_has_one_record() {
+    let mut recorder = Recorder::default();
+    (1..=40).for_each(|id| recorder.begin(facts(id), id % 2 == 0));
+    let mut ids = Vec::new();
+    let mut keep = |record: Option<SessionRecord>| ids.extend(record.map(|record| record.facts.id));
+    for id in 1..=40 {
+        if id % 3 == 0 {
+            keep(recorder.mlet_ended(id, MletStatus::Code(0), SECOND));
+        }
+        if id % 5 == 0 {
+            keep(recorder.ended(ended(id, Outcome::MletEnded)));
+        }
+    }
+    let rest = recorder.finish();
+    let without_end = rest.iter().filter(|record| record.end.is_none());
+    assert!(without_end.clone().count() > 20);
+    assert!(without_end.into_iter().all(|record| record.outcome() == OutcomeKind::Internal));
+    rest.into_iter().for_each(|record| keep(Some(record)));
+    ids.sort_unstable();
+    assert_eq!(ids, (1..=40).collect::<Vec<_>>());
+    is_empty(&mut recorder);
+}
+
+#[test]
+fn one_mlet_for_all_sessions_is_nothing_that_a_record_waits_for() {
+    let mut recorder = Recorder::default();
+    for id in [1, 2] {
+        recorder.begin(facts(id), false);
+    }
+    assert_eq!(recorder.running_mlets(), 0);
+    let record = recorder.ended(ended(1, Outcome::MletEnded)).unwrap();
+    assert_eq!(told(&record), (OutcomeKind::Ok, None));
+    recorder.mlet_not_taken(2);
+    let record = recorder.ended(ended(2, Outcome::MletEnded)).unwrap();
+    let why = "the one mlet of -s took no more sessions".to_owned();
+    assert_eq!(told(&record), (OutcomeKind::SpawnFailed, Some(why)));
+    is_empty(&mut recorder);
+}
+
+#[test]
+fn each_end_of_a_session_is_one_outcome_of_the_closed_list() {
+    let broken = || End::Broken(ErrorKind::ConnectionReset);
+    let refused = |what| GreetingError::Refused { what, status: Status::SUCCESS };
+    let message_type = MessageType::MDATA;
+    let unexpected = |what| GreetingError::Unexpected { what, message_type, payload_len: 0 };
+    let (key, snikey) = (KeyId([1; 32]), SniKey::parse("hello").unwrap());
+    let chain_error = ChainError::EndOfPhases { index: 0 };
+    for (end, expected) in [
+        (Outcome::MletLate, "spawn_failed"),
+        (Outcome::EndpointEnded(End::Closed), "endpoint_closed"),
+        (Outcome::EndpointEnded(broken()), "endpoint_reset"),
+        (Outcome::LeftInSetUp(End::Closed), "endpoint_closed"),
+        (Outcome::LeftInSetUp(broken()), "endpoint_reset"),
+        (Outcome::EndpointBrokeTls(TlsError::DecryptError), "tls_failed"),
+        (Outcome::UndeliveredToEndpoint, "undelivered"),
+        (Outcome::UndeliveredToMlet, "undelivered"),
+        (Outcome::HandshakeTimeout, "handshake_timeout"),
+        (Outcome::SetUpTimeout, "setup_timeout"),
+        (Outcome::MadeRoom, "refused_limit"),
+        (Outcome::MadeRoomOfKey(key), "refused_limit"),
+        (Outcome::TooManyOfKey(key), "refused_limit"),
+        (Outcome::NoPermit, "surplus"),
+        (Outcome::NoExperiment(None), "no_experiment"),
+        (Outcome::Tls(TlsError::NoCertificatesPresented), "certificate_refused"),
+        (Outcome::Tls(TlsError::DecryptError), "tls_failed"),
+        (Outcome::OwnChain(snikey, chain_error), "own_chain"),
+        (Outcome::Greeting(refused(Request::Program(0))), "programs_failed"),
+        (Outcome::Greeting(unexpected(Request::Program(0))), "programs_failed"),
+        (Outcome::Greeting(GreetingError::Unasked), "programs_failed"),
+        (Outcome::Greeting(refused(Request::Start)), "start_refused"),
+        (Outcome::Greeting(unexpected(Request::Start)), "start_refused"),
+        (Outcome::BacklogLost(End::Closed), "backlog_lost"),
+        (Outcome::Cancelled, "drained"),
+        (Outcome::Forced, "killed"),
+    ] {
+        let reason = end.to_string();
+        let record = Recorder::default().ended(ended(1, end)).unwrap();
+        assert_eq!(serde_json::to_value(record.outcome()).unwrap(), expected, "{reason}");
+        assert_eq!(record.reason(), Some(reason));
+    }
+    for (mlet, expected) in [
+        (Mlet::Ended(MletStatus::Code(0), SECOND), "ok"),
+        (Mlet::Shared, "ok"),
+        (Mlet::Ended(MletStatus::Code(3), SECOND), "mlet_failed"),
+        (Mlet::Ended(MletStatus::Signal(11), SECOND), "mlet_signal"),
+        (Mlet::Lost, "internal"),
+    ] {
+        let end = Some(ended(1, Outcome::MletEnded));
+        let record = SessionRecord { facts: facts(1), end, mlet, mlet_spawned: None };
+        assert_eq!(serde_json::to_value(record.outcome()).unwrap(), expected);
+        assert_eq!(record.reason().is_none(), expected == "ok");
+    }
+}
+
+fn read(line: &[u8]) -> Value {
+    assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
+    assert_eq!(line.last(), Some(&b'\n'));
+    serde_json::from_slice(line).unwrap()
+}
+
+#[test]
+fn a_line_tells_all_that_is_known() {
+    let accepted = start();
+    let at = |micros| accepted + Duration::from_micros(micros);
+    let mut facts = facts_of(4120, accepted);
+    facts.via = Via::Proxy;
+    facts.account = Account {
+        snikey: Some(SniKey::parse("hello").unwrap()),
+        endpoint_key: Some(KeyId([0xab; 32])),
+        operator_key: Some(KeyId([0xcd; 32])),
+        tls_done: Some(at(1_500)),
+        start_sent: Some(at(2_000)),
+        start_answered: Some(at(12_000)),
+    };
+    let facts = Arc::new(facts);
+    let relayed = Relayed {
+        to_endpoint: Flow { bytes: 18_233, messages: 412 },
+        from_endpoint: Flow { bytes: 902_113, messages: 431 },
+        linfos_lost: 2,
+    };
+    let (outcome, closed) = (Outcome::MletEnded, at(900_001));
+    let end = Ended { facts: Arc::clone(&facts), relayed, outcome, closed };
+    let record = SessionRecord {
+        facts,
+        end: Some(Box::new(end)),
+        mlet: Mlet::Ended(MletStatus::Code(3), Duration::from_micros(870_250)),
+        mlet_spawned: Some(at(13_000)),
+    };
+    let written = Ticks(1_709_164_801_000_007_000);
+    let expected = json!({
+        "v": 1, "t": "2024-02-29T00:00:01.000007Z", "ev": "session.end", "sid": 4120, "core": 3,
+        "ep": {
+            "key": "ab".repeat(32), "root": "cd".repeat(32), "snikey": "hello",
+            "peer": "192.0.2.7:40112", "via": "proxy",
+        },
+        "accepted": "2024-02-29T00:00:00.000000Z",
+        "outcome": "mlet_failed", "reason": "mlet exit code 3", "exit": 3, "signal": null,
+        "ms": {
+            "tls": 1.5, "programs": 0.5, "start": 10.0, "spawn": 1.0, "run": 870.25,
+            "total": 900.001,
+        },
+        "bytes": { "to_ep": 18_233, "from_ep": 902_113 },
+        "msgs": { "to_ep": 412, "from_ep": 431 },
+        "linfos_lost": 2,
+    });
+    assert_eq!(read(&line::of_session(&record, written)), expected);
+    let totals = ShardTotals { number: 0, core: 5, enters: 300, sessions: 30 };
+    let expected = json!({
+        "v": 1, "t": "2024-02-29T00:00:01.000007Z", "ev": "shard.end", "core": 5,
+        "enters": 300, "sessions": 30,
+    });
+    assert_eq!(read(&line::of_shard(&totals, written)), expected);
+}
+
+/// Also what a peer says is text of one line.
+#[test]
+fn a_line_of_a_session_that_never_began_holds_null_for_what_is_not_known() {
+    let name = "a\n\u{1b}[31m".to_owned();
+    let record = Recorder::default().ended(ended(1, Outcome::NoExperiment(Some(name)))).unwrap();
+    let line = read(&line::of_session(&record, Ticks(0)));
+    let nothing = json!({
+        "tls": null, "programs": null, "start": null, "spawn": null, "run": null, "total": 20.0,
+    });
+    assert_eq!(line["ms"], nothing);
+    assert_eq!((&line["exit"], &line["signal"]), (&Value::Null, &Value::Null));
+    for name in ["key", "root", "snikey"] {
+        assert_eq!(line["ep"][name], Value::Null, "{name}");
+    }
+    assert_eq!(line["reason"], r#"no ExpExec has the snikey "a\n\u{1b}[31m""#);
+}

@@ -1,0 +1,137 @@
+//! The records of sessions that `pktxpmgr --events` writes, as far as figures and judgements are made of them.
+//!
+//! Not here: which figures. Invariant: what is not known of a line is passed over, so that records may grow.
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+use serde::Deserialize;
+
+/// What one run has written.
+#[derive(Debug, Default)]
+pub(crate) struct Records {
+    sessions: Vec<Session>,
+    pub(crate) shards: Vec<Shard>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(tag = "ev")]
+enum Line {
+    #[serde(rename = "session.end")]
+    Session(Session),
+    #[serde(rename = "shard.end")]
+    Shard(Shard),
+    #[serde(other)]
+    Other,
+}
+
+/// A session that is over.
+#[derive(Debug, Deserialize)]
+struct Session {
+    ep: Peer,
+    outcome: String,
+    reason: Option<String>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Peer {
+    /// Key id of the endpoint, in hexadecimal.
+    key: Option<String>,
+}
+
+/// What a shard has done.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Shard {
+    /// How often it entered its ring.
+    pub(crate) enters: u64,
+    /// Sessions it began.
+    pub(crate) sessions: u64,
+}
+
+impl Records {
+    /// What is in the file `path`; nothing if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read, or holds something else.
+    pub(crate) fn read(path: &Path) -> io::Result<Self> {
+        match fs::read_to_string(path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            text => Self::parse(&text?),
+        }
+    }
+
+    fn parse(text: &str) -> io::Result<Self> {
+        let mut records = Self::default();
+        for line in text.lines() {
+            match serde_json::from_str(line)? {
+                Line::Session(session) => records.sessions.push(session),
+                Line::Shard(shard) => records.shards.push(shard),
+                Line::Other => {}
+            }
+        }
+        Ok(records)
+    }
+
+    /// Whether exactly one session of the endpoint with this key id ended well, and none in another way.
+    ///
+    /// # Errors
+    /// What is said of it instead.
+    pub(crate) fn judge(&self, key: &str) -> Result<(), String> {
+        let of_key = |session: &&Session| session.ep.key.as_deref() == Some(key);
+        let sessions: Vec<&Session> = self.sessions.iter().filter(of_key).collect();
+        match sessions[..] {
+            [Session { outcome, .. }] if outcome == "ok" => Ok(()),
+            [Session { outcome, reason, .. }] => {
+                let reason = reason.as_deref().unwrap_or("no reason");
+                Err(format!("its record says {outcome}: {reason}"))
+            }
+            _ => Err(format!("{} records of it instead of one", sessions.len())),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(key: &str, outcome: &str, reason: &str) -> String {
+        format!(
+            r#"{{"v":1,"ev":"session.end","sid":1,"ep":{{"key":{key},"via":"direct"}},"outcome":"{outcome}","reason":{reason}}}"#
+        )
+    }
+
+    #[test]
+    fn an_endpoint_is_judged_by_the_one_record_of_its_key() {
+        let text = [
+            session("\"aa\"", "ok", "null"),
+            r#"{"v":1,"ev":"other","ep":7}"#.to_owned(),
+            session("null", "handshake_timeout", "\"late\""),
+            session("\"bb\"", "mlet_failed", "\"mlet exit code 3\""),
+            session("\"cc\"", "ok", "null"),
+            session("\"cc\"", "ok", "null"),
+        ];
+        let records = Records::parse(&text.join("\n")).unwrap();
+        assert_eq!(records.judge("aa"), Ok(()));
+        let why = "its record says mlet_failed: mlet exit code 3";
+        assert_eq!(records.judge("bb"), Err(why.to_owned()));
+        assert_eq!(records.judge("cc"), Err("2 records of it instead of one".to_owned()));
+        assert_eq!(records.judge("dd"), Err("0 records of it instead of one".to_owned()));
+    }
+
+    #[test]
+    fn shards_tell_what_they_have_done_and_what_is_no_record_is_an_error() {
+        let text = r#"{"v":1,"ev":"shard.end","core":3,"enters":300,"sessions":30}"#;
+        let records = Records::parse(text).unwrap();
+        assert_eq!((records.shards[0].enters, records.shards[0].sessions), (300, 30));
+        for bad in ["{", "{}", r#"{"ev":"shard.end","core":3}"#] {
+            assert!(Records::parse(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn no_file_is_no_record() {
+        let records = Records::read(Path::new("/nowhere/events.jsonl")).unwrap();
+        assert!(records.sessions.is_empty() && records.shards.is_empty());
+    }
+}
