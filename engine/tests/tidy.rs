@@ -155,6 +155,7 @@ fn no_program_prints_debug_forms() {
         "engine/src",
         "cli/src",
         "loadtest/src",
+        "loadtest/mlet/src",
         "bench/src",
     ] {
         for (path, text) in sources(&root().join(folder)) {

@@ -390,7 +390,7 @@ fn python() -> PathBuf {
 }
 
 fn script(name: &str) -> String {
-    format!("{}/python/{name}", env!("CARGO_MANIFEST_DIR"))
+    format!("{}/mlet/python/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
 #[test]

@@ -19,6 +19,7 @@ use mlet::{
 };
 
 #[cfg(test)]
+#[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-traceroute [TARGET], a target with an IPv4 address\n\

@@ -22,6 +22,7 @@ use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use mlet::{Client, MletError, print_line};
 
 #[cfg(test)]
+#[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 
 /// Any readable memory will do; this is where the clock is.

@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use mlet::{Client, Message, MletError, Open, Packet, Status, Ticks, print_line, resolve};
 
 #[cfg(test)]
+#[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-dns [DOMAIN [SERVER]]\n\

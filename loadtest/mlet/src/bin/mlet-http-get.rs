@@ -17,6 +17,7 @@ use mlet::{
 };
 
 #[cfg(test)]
+#[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-http-get [DOMAIN[:PORT] [PATH]]\n\

@@ -16,6 +16,7 @@ use mlet::{
 };
 
 #[cfg(test)]
+#[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]\n\

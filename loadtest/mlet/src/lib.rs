@@ -62,14 +62,13 @@
 //! One process for all endpoints instead of one for each is called singleton mode (`pktxpmgr -s`); its
 //! sessions come from [`Sessions`].
 //!
-//! Not here: anything that runs at the endpoint. The examples beside this library are its users.
+//! Not here: anything that runs at the endpoint. The examples in `src/bin` are its users.
 
 mod client;
 mod client_error;
 mod conversation;
 pub mod ipv4;
 #[cfg(test)]
-#[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 mod singleton;
 
