@@ -1,8 +1,9 @@
 //! Reads the sources: the walls between the folders, what every file owes its reader, and where citations lead.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// What a folder of engine/ must not name.
 const WALLS: [(&str, &[&str]); 7] = [
@@ -101,6 +102,36 @@ fn folders_import_in_one_direction_only() {
         }
     }
     assert!(checked > 30, "only {checked} files found");
+}
+
+/// The crates that the library or program of this package is built from.
+fn crates_of(package: &str, options: &[&str]) -> Vec<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let words = ["tree", "--locked", "--offline", "-e", "normal,build", "--prefix", "none", "-p"];
+    let ended = Command::new(cargo)
+        .args(words)
+        .arg(package)
+        .args(options)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs this test, and is there");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let tree = String::from_utf8_lossy(&ended.stdout);
+    let names = tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned);
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[test]
+fn a_mlet_is_built_from_few_crates_and_without_tls_or_an_async_runtime() {
+    let library = ["bitflags", "linux-raw-sys", "mlet", "packetlab", "rustix"];
+    assert_eq!(crates_of("mlet", &["--no-default-features"]), library);
+    let examples = crates_of("mlet", &[]);
+    assert!(examples.len() < 50, "{} crates: {examples:?}", examples.len());
+    for heavy in ["aws-lc-rs", "aws-lc-sys", "rustls", "tokio", "x509-parser", "engine"] {
+        assert!(!examples.iter().any(|name| name == heavy), "a mlet depends on {heavy}");
+    }
+    let pktfleet = crates_of("loadtest", &[]);
+    assert!(pktfleet.iter().any(|name| name == "aws-lc-sys"), "it would be found: {pktfleet:?}");
 }
 
 #[test]

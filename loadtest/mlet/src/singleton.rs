@@ -5,16 +5,21 @@
 //! would take for a fault.
 
 use std::fmt;
-use std::io;
+use std::io::{self, IoSliceMut};
+use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use engine::sys::fd_passing;
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::io::Errno;
+use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
 /// The longest address is an IPv6 one that holds an IPv4 one, and its NUL.
 const ADDRESS_LEN_MAX: usize = 46;
+
+/// Most descriptors that Linux lets one message carry (`SCM_MAX_FD`). With room for them all, some are missing only
+/// when this process has too many open files.
+const FDS_MAX: usize = 253;
 
 /// Where the sessions come from.
 #[derive(Debug)]
@@ -94,26 +99,15 @@ impl Sessions {
     pub fn next(&mut self) -> Result<Option<(UnixStream, String)>, SingletonError> {
         loop {
             self.wait()?;
-            // Every record carries an fd, so that one read never brings bytes of two records.
             let mut bytes = [0; ADDRESS_LEN_MAX];
-            let received = match fd_passing::receive(self.control.as_fd(), &mut bytes) {
-                Ok(received) => received,
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => continue,
-                Err(error) => return Err(SingletonError::Io(error)),
-            };
-            self.is_lost |= received.fds_lost;
-            for fd in received.fds {
-                if self.session.replace(fd).is_some() {
-                    return Err(SingletonError::Unexpected("two sessions with one address"));
-                }
-            }
-            if received.len == 0 {
+            let Some(len) = self.receive(&mut bytes)? else { continue };
+            if len == 0 {
                 return match (self.address.is_empty(), &self.session) {
                     (true, None) => Ok(None),
                     _ => Err(SingletonError::Unexpected("half a session and left")),
                 };
             }
-            self.address.extend_from_slice(bytes.get(..received.len).unwrap_or_default());
+            self.address.extend_from_slice(bytes.get(..len).unwrap_or_default());
             if let Some((0, address)) = self.address.split_last() {
                 let address = String::from_utf8_lossy(address).into_owned();
                 self.address.clear();
@@ -132,17 +126,43 @@ impl Sessions {
     }
 
     fn wait(&self) -> Result<(), SingletonError> {
-        let mut fds = [PollFd::new(self.control.as_fd(), PollFlags::POLLIN)];
-        match poll(&mut fds, PollTimeout::NONE) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+        let mut fds = [PollFd::new(&self.control, PollFlags::IN)];
+        match poll(&mut fds, None) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
             Err(errno) => Err(SingletonError::Io(errno.into())),
         }
+    }
+
+    /// Takes what is there: the session, and so many bytes of its address; none at the end, `None` if nothing has come.
+    fn receive(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, SingletonError> {
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
+        let mut passed = RecvAncillaryBuffer::new(&mut room);
+        let flags = RecvFlags::DONTWAIT | RecvFlags::CMSG_CLOEXEC;
+        // Every record carries an fd, so that one read never brings bytes of two records.
+        let received = recvmsg(&self.control, &mut [IoSliceMut::new(bytes)], &mut passed, flags);
+        let received = match received {
+            Ok(received) => received,
+            Err(Errno::AGAIN) => return Ok(None),
+            Err(errno) => return Err(SingletonError::Io(errno.into())),
+        };
+        self.is_lost |= received.flags.contains(ReturnFlags::CTRUNC);
+        for message in passed.drain() {
+            let RecvAncillaryMessage::ScmRights(fds) = message else { continue };
+            for fd in fds {
+                if self.session.replace(fd).is_some() {
+                    return Err(SingletonError::Unexpected("two sessions with one address"));
+                }
+            }
+        }
+        Ok(Some(received.bytes))
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::{IoSlice, Read, Write};
+
+    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
 
     use super::*;
 
@@ -154,10 +174,12 @@ mod tests {
     /// Sends `bytes` with one end of a session; the other end.
     fn hand_over(manager: &UnixStream, bytes: &[u8]) -> UnixStream {
         let (near, far) = UnixStream::pair().unwrap();
-        assert_eq!(
-            fd_passing::send(manager.as_fd(), bytes, Some(far.as_fd())).unwrap(),
-            bytes.len()
-        );
+        let (fds, parts) = ([far.as_fd()], [IoSlice::new(bytes)]);
+        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
+        let mut passed = SendAncillaryBuffer::new(&mut room);
+        assert!(passed.push(SendAncillaryMessage::ScmRights(&fds)));
+        let sent = sendmsg(manager, &parts, &mut passed, SendFlags::empty());
+        assert_eq!(sent.unwrap(), bytes.len());
         near
     }
 
