@@ -186,6 +186,7 @@ fn no_program_prints_debug_forms() {
         "engine/src",
         "cli/src",
         "loadtest/src",
+        "loadtest/hosts/src",
         "loadtest/mlet/src",
         "bench/src",
     ] {

@@ -6,28 +6,19 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use hosts::{broker, endpoint, proxy};
 
 mod binaries;
-mod broker;
 mod console;
-mod credentials;
 mod demo;
-mod endpoint;
 mod fleet;
-#[cfg(test)]
-mod golden;
-mod home;
-mod hosting;
-mod hosts;
-mod interrupts;
-mod link;
 mod load;
+mod local_hosts;
 mod page;
 mod pktxpmgr;
-mod proxy;
 mod report;
-mod tls_reason;
-mod units;
+#[cfg(test)]
+mod tests;
 mod web;
 
 /// Simulated PacketLab endpoints for pktxpmgr

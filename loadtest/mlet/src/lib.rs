@@ -70,6 +70,8 @@ mod conversation;
 pub mod ipv4;
 #[cfg(test)]
 mod scripted_endpoint;
+#[cfg(test)]
+mod scripted_manager;
 mod singleton;
 
 use std::collections::hash_map::RandomState;

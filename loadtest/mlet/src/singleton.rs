@@ -160,27 +160,14 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
-    use std::io::{IoSlice, Read, Write};
-
-    use rustix::net::{SendAncillaryBuffer, SendAncillaryMessage, SendFlags, sendmsg};
+    use std::io::{Read, Write};
 
     use super::*;
+    use crate::scripted_manager::hand_over;
 
     fn pair() -> (Sessions, UnixStream) {
         let (control, manager) = UnixStream::pair().unwrap();
         (Sessions::new(control), manager)
-    }
-
-    /// Sends `bytes` with one end of a session; the other end.
-    fn hand_over(manager: &UnixStream, bytes: &[u8]) -> UnixStream {
-        let (near, far) = UnixStream::pair().unwrap();
-        let (fds, parts) = ([far.as_fd()], [IoSlice::new(bytes)]);
-        let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(1))];
-        let mut passed = SendAncillaryBuffer::new(&mut room);
-        assert!(passed.push(SendAncillaryMessage::ScmRights(&fds)));
-        let sent = sendmsg(manager, &parts, &mut passed, SendFlags::empty());
-        assert_eq!(sent.unwrap(), bytes.len());
-        near
     }
 
     #[test]
