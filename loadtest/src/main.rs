@@ -6,6 +6,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use command_line::usage;
 use hosts::{broker, endpoint, proxy};
 
 mod binaries;
@@ -48,7 +49,7 @@ enum Command {
 fn main() -> ExitCode {
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
-        Err(said) => return console::tell_usage(&said),
+        Err(said) => usage::told("pktfleet", &said),
     };
     match command_line.command {
         Command::Demo(options) => demo::run(&options),

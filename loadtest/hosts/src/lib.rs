@@ -24,4 +24,3 @@ pub mod interrupts;
 pub mod link;
 pub mod proxy;
 pub mod tls_reason;
-pub mod units;

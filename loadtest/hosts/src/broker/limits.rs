@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use clap::{Args, Parser};
-
-use crate::units::{count, percent, size, time_limit};
+use command_line::units::{count, percent, size_above_zero, time_limit};
 
 /// Every size, count and deadline of a broker.
 #[derive(Debug, Clone, Args)]
@@ -25,13 +24,13 @@ pub struct Limits {
     #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = percent)]
     pub per_source_percent: usize,
     /// Memory for what clients send: large messages, certificates, publications, subscriptions
-    #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = size_above_zero)]
     pub memory_max: usize,
     /// Certificates of one client before its XPUB or XSUB
     #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
     pub certificates_max: usize,
     /// Size of these certificates together
-    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size_above_zero)]
     pub certificates_size_max: usize,
     /// Connections of one key at once; further ones are closed; 0: no limit
     #[arg(long, value_name = "N", default_value = "5000")]
@@ -43,7 +42,7 @@ pub struct Limits {
     /// Looks at a character of descriptors and attributes for the subscriptions of one key, and for its own
     /// descriptors those of each subscriber who listens, in a second, after four times as many at once;
     /// more wait
-    #[arg(long, value_name = "SIZE", default_value = "20m", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "20m", value_parser = size_above_zero)]
     pub matching_per_second: usize,
     /// Messages and looks of one address in a second, as many as so many keys may take; beyond, its connections wait
     /// for one another; 0: no limit
@@ -59,7 +58,7 @@ pub struct Limits {
     #[arg(long, value_name = "N", default_value = "1000", value_parser = count)]
     pub channels_max: usize,
     /// Size of a descriptor, and of an endpoint's attributes
-    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = size_above_zero)]
     pub descriptor_max: usize,
     /// A subscriber that takes nothing for so long while notifications wait is disconnected
     #[arg(long, value_name = "TIME", default_value = "1s", value_parser = time_limit)]

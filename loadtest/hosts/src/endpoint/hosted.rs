@@ -15,6 +15,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use clap::{ArgGroup, Args};
+use command_line::units::count;
 use packetlab::address::HostPort;
 use packetlab::channel::ChannelId;
 use packetlab::key::{PrivateKey, PublicKey};
@@ -31,7 +32,6 @@ use super::subscribe::{Controller, Experiment, Interest, Subscriber};
 use super::{Endpoint, now};
 use crate::credentials::{self, CredentialError, KeyOptions};
 use crate::hosting::{self, HostError, LogOptions};
-use crate::units::count;
 
 /// Pause after a broker could not be reached or refused us. The original pauses after failed connects
 /// only, and so asks a broker that refuses it some hundred times a second.

@@ -1,7 +1,7 @@
 //! What connections log: so many lines of each, and so many of all together, and then how many were left
 //! out; texts of peers are cut. A peer costs no more log than that, whatever it does.
 //!
-//! Not here: how lines are written (`log_writer`). Lines below the level of information are for whoever
+//! Not here: how lines are written (`command_line::log`). Lines below the level of information are for whoever
 //! asks for them with -v, and are not counted.
 
 use std::fmt::{self, Arguments};

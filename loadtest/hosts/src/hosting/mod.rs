@@ -5,14 +5,13 @@
 //! service        accepting, and a tidy end      places  how many at once, and who makes room
 //! memory, pace   how much, and how often        source  of whom
 //! whole_hello    no place for half a ClientHello    whole_records  no half records for long
-//! log_lines      what connections log           log_writer  stderr that holds up nobody
+//! log_lines      what connections log
 //! ```
 //!
 //! Not here: what is served (`broker`, `proxy`, `endpoint`).
 
 mod listen;
 mod log_lines;
-mod log_writer;
 mod memory;
 mod pace;
 mod places;
@@ -25,17 +24,17 @@ use std::fmt;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
+use command_line::log::{Lines, LogWriter, level};
 use engine::sys::limits;
-use tracing::level_filters::LevelFilter;
 
 use crate::credentials::CredentialError;
 use crate::interrupts::Interrupts;
 pub use listen::Listening;
 pub(crate) use log_lines::{Brief, ConnectionLog};
-use log_writer::LogWriter;
 pub use memory::MemoryFull;
 pub(crate) use memory::{Budget, Charge, Memory};
 pub(crate) use pace::Pace;
@@ -45,6 +44,8 @@ pub(crate) use source::{Source, share};
 pub(crate) use whole_hello::whole_hello;
 pub(crate) use whole_records::WholeRecords;
 
+/// Bytes of log lines that may wait to be written.
+const LOG_QUEUE_LEN_MAX: usize = 1 << 20;
 /// How long the end waits for a log that is read slowly.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
 /// Open files of a process beside those of its connections: its own, and those that four listening sockets hold of
@@ -191,13 +192,13 @@ fn run_with(
     main: impl AsyncFnOnce(&mut Interrupts) -> Result<(), HostError>,
 ) -> ExitCode {
     let writer = match LogWriter::start(io::stderr()) {
-        Ok(writer) => writer,
+        Ok(writer) => Arc::new(writer),
         Err(error) => {
             let _ = writeln!(io::stderr(), "no thread for the log: {error}");
             return HostError::Resource(error).exit_code().into();
         }
     };
-    start_log(log, writer.clone());
+    start_log(log, Arc::clone(&writer));
     let ended = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -236,18 +237,11 @@ pub(crate) fn allow_connections(connections: usize) -> io::Result<()> {
     Ok(())
 }
 
-fn start_log(options: &LogOptions, writer: LogWriter) {
-    let level = match i16::from(options.verbose) - i16::from(options.quiet) {
-        ..=-2 => LevelFilter::ERROR,
-        -1 => LevelFilter::WARN,
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        2.. => LevelFilter::TRACE,
-    };
+fn start_log(options: &LogOptions, log: Arc<LogWriter>) {
     let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level)
+        .with_max_level(level(options.verbose, options.quiet))
         .with_target(false)
-        .with_writer(move || writer.clone())
+        .with_writer(Lines { log, room: |_| LOG_QUEUE_LEN_MAX })
         .log_internal_errors(false)
         .finish();
     // It fails only if there is a log already.

@@ -5,8 +5,7 @@
 use std::time::Duration;
 
 use clap::{Args, Parser};
-
-use crate::units::{count, percent, size, time_limit};
+use command_line::units::{count, percent, size_above_zero, time_limit};
 
 /// Every size, count and deadline of a proxy.
 #[derive(Debug, Clone, Args)]
@@ -40,13 +39,13 @@ pub struct Limits {
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     pub setup_timeout: Duration,
     /// Bytes of a controller that are skipped before its `PKTLAB`
-    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "4k", value_parser = size_above_zero)]
     pub preamble_max: usize,
     /// From accepting an endpoint to the end of its ClientHello
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     pub hello_timeout: Duration,
     /// Size of a ClientHello
-    #[arg(long, value_name = "SIZE", default_value = "16k", value_parser = size)]
+    #[arg(long, value_name = "SIZE", default_value = "16k", value_parser = size_above_zero)]
     pub hello_max: usize,
     /// How long an endpoint waits when no controller connection waits under its snikey
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time_limit)]

@@ -1,11 +1,10 @@
-//! stderr behind a thread of its own, so that a log that nobody reads (a pipe that is held, a terminal stopped with
-//! Ctrl-S) holds up no mlet, no signal and no end of the run.
+//! A log behind a thread of its own, so that one that nobody reads (a pipe that is held, a terminal stopped with Ctrl-S)
+//! holds up no mlet, no signal, no connection and no end of the run.
 //!
 //! Invariant: lines keep their order, and each is written whole or not at all. Those that find no room in the queue are
-//! lost, and their number is written in their place. What waits is bounded in bytes, and what endpoints log takes half
-//! of that at most, so that they cannot make the lines about others be lost.
+//! lost, and their number is written in their place. What waits is bounded in bytes.
 //!
-//! Not here: what a line looks like (`logging.rs`).
+//! Not here: what a line looks like, and how many bytes may wait.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -14,16 +13,10 @@ use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use engine::LINFO_TARGET;
 use nix::sys::signal::{SigSet, SigmaskHow};
 use tracing::Metadata;
+use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
-
-/// Bytes that may wait to be written: some ten thousand lines, which is what an hour of a calm run brings.
-const QUEUE_LEN: usize = 4 << 20;
-
-/// Of these, what only the last line of the program may use, which says why it ends.
-const RESERVE_LEN: usize = 64 << 10;
 
 /// What a line takes in the queue beside its text.
 const LINE_OVERHEAD: usize = 64;
@@ -31,6 +24,19 @@ const LINE_OVERHEAD: usize = 64;
 /// A pipe takes as much in one piece (PIPE_BUF), so that what mlets write there does not cut our lines.
 const BATCH_LEN: usize = 4096;
 
+/// What is logged after so many `-v` and `-q`.
+#[must_use]
+pub fn level(verbose: u8, quiet: u8) -> LevelFilter {
+    match i16::from(verbose) - i16::from(quiet) {
+        ..=-2 => LevelFilter::ERROR,
+        -1 => LevelFilter::WARN,
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        2.. => LevelFilter::TRACE,
+    }
+}
+
+#[derive(Debug)]
 enum Order {
     Write {
         line: Vec<u8>,
@@ -46,7 +52,8 @@ enum Order {
 }
 
 /// Takes whole lines and never blocks.
-pub(crate) struct LogWriter {
+#[derive(Debug)]
+pub struct LogWriter {
     /// Bounded by `waiting`.
     orders: Sender<Order>,
     /// Bytes in the queue.
@@ -60,7 +67,7 @@ impl LogWriter {
     ///
     /// # Errors
     /// No thread can be had.
-    pub(crate) fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
         let (orders, received) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let written = Arc::clone(&waiting);
@@ -73,15 +80,20 @@ impl LogWriter {
         started.map(|_| Self { orders, waiting, lost: AtomicU64::new(0) })
     }
 
-    /// Waits until everything has been written, at most for `patience`. Whether it has.
-    pub(crate) fn finish(&self, patience: Duration) -> bool {
+    /// For one line, which is lost if more than `len_max` bytes would wait with it.
+    #[must_use]
+    pub fn line(&self, len_max: usize) -> LineWriter<'_> {
+        LineWriter { log: self, len_max }
+    }
+
+    /// Waits until everything has been written, and how many lines are lost, at most for `patience`. Whether it has.
+    pub fn finish(&self, patience: Duration) -> bool {
         let (teller, told) = sync_channel(1);
         let lost_before = self.lost.swap(0, Ordering::Relaxed);
         let order = Order::Tell { teller, lost_before };
         self.orders.send(order).is_ok() && told.recv_timeout(patience).is_ok()
     }
 
-    /// Queues a line if no more than `len_max` bytes wait then.
     fn queue(&self, line: &[u8], len_max: usize) {
         let len = line.len() + LINE_OVERHEAD;
         let with_line = |waiting: usize| Some(waiting + len).filter(|sum| *sum <= len_max);
@@ -95,45 +107,30 @@ impl LogWriter {
     }
 }
 
-/// Writes the last line of the program.
-impl Write for &LogWriter {
-    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
-        self.queue(line, QUEUE_LEN);
-        Ok(line.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Where the log's events go.
-pub(crate) struct Lines(pub(crate) Arc<LogWriter>);
-
-impl Lines {
-    fn writer(&self, target: &str) -> LineWriter<'_> {
-        let len_max = match target {
-            LINFO_TARGET => QUEUE_LEN / 2,
-            _ => QUEUE_LEN - RESERVE_LEN,
-        };
-        LineWriter { log: &self.0, len_max }
-    }
+/// Where a log's events go.
+#[derive(Debug)]
+pub struct Lines {
+    /// What writes them.
+    pub log: Arc<LogWriter>,
+    /// How many bytes may wait with a line of this target; the empty one is any.
+    pub room: fn(target: &str) -> usize,
 }
 
 impl<'log> MakeWriter<'log> for Lines {
     type Writer = LineWriter<'log>;
 
     fn make_writer(&'log self) -> LineWriter<'log> {
-        self.writer("")
+        self.log.line((self.room)(""))
     }
 
     fn make_writer_for(&'log self, event: &Metadata<'_>) -> LineWriter<'log> {
-        self.writer(event.target())
+        self.log.line((self.room)(event.target()))
     }
 }
 
-/// Writes one line.
-pub(crate) struct LineWriter<'log> {
+/// Writes one line for each call, as the formatter of lines does it.
+#[derive(Debug)]
+pub struct LineWriter<'log> {
     log: &'log LogWriter,
     /// How many bytes may wait then.
     len_max: usize,
@@ -205,6 +202,13 @@ mod tests {
 
     use super::*;
 
+    const QUEUE_LEN: usize = 4 << 20;
+    const HALF: &str = "half";
+
+    fn room(target: &str) -> usize {
+        if target == HALF { QUEUE_LEN / 2 } else { QUEUE_LEN - (64 << 10) }
+    }
+
     /// A log whose pipe holds 64 KiB, and which nobody reads.
     fn unread() -> (LogWriter, PipeReader) {
         let (reader, pipe) = pipe().unwrap();
@@ -221,10 +225,39 @@ mod tests {
         assert!(read == expected.as_bytes(), "{}", String::from_utf8_lossy(&read));
     }
 
+    /// Reads in a thread of its own until `end` is there; all that was read.
+    fn read_until(mut reader: PipeReader, end: &'static str) -> thread::JoinHandle<String> {
+        thread::spawn(move || {
+            let (mut read, mut piece) = (String::new(), [0; 1 << 16]);
+            while !read.ends_with(end) {
+                let len = reader.read(&mut piece).unwrap();
+                read.push_str(str::from_utf8(&piece[..len]).unwrap());
+            }
+            read
+        })
+    }
+
+    #[test]
+    fn each_v_shows_more_and_each_q_less() {
+        let cases = [
+            ((0, 0), LevelFilter::INFO),
+            ((1, 0), LevelFilter::DEBUG),
+            ((2, 0), LevelFilter::TRACE),
+            ((9, 0), LevelFilter::TRACE),
+            ((0, 1), LevelFilter::WARN),
+            ((0, 2), LevelFilter::ERROR),
+            ((1, 1), LevelFilter::INFO),
+            ((u8::MAX, u8::MAX), LevelFilter::INFO),
+        ];
+        for ((verbose, quiet), expected) in cases {
+            assert_eq!(level(verbose, quiet), expected, "-v x{verbose}, -q x{quiet}");
+        }
+    }
+
     #[test]
     fn lines_are_written_in_order_and_those_that_found_no_room_are_counted_in_their_place() {
         let (log, mut reader) = unread();
-        let mut writer = &log;
+        let mut writer = log.line(QUEUE_LEN);
         let line = |number: usize| format!("line {number}\n");
         let mut written = 0;
         while lost(&log) == 0 {
@@ -242,7 +275,7 @@ mod tests {
 
     /// Writes lines of this length until one is lost; returns how many bytes wait then.
     fn fill(mut writer: LineWriter<'_>, line_len: usize) -> usize {
-        let line = vec![b'x'; line_len];
+        let line = [&vec![b'x'; line_len - 1][..], b"\n"].concat();
         let before = lost(writer.log);
         let mut written = 0;
         while lost(writer.log) == before {
@@ -258,31 +291,39 @@ mod tests {
     fn what_waits_is_bounded_in_bytes_however_long_or_short_the_lines_are() {
         for line_len in [1, 100_000] {
             let (log, _reader) = unread();
-            let lines = Lines(Arc::new(log));
-            let waiting = fill(lines.make_writer(), line_len);
-            let len_max = QUEUE_LEN - RESERVE_LEN;
-            assert!((len_max / 2..=len_max).contains(&waiting), "{waiting}");
+            let waiting = fill(log.line(QUEUE_LEN), line_len);
+            assert!((QUEUE_LEN / 2..=QUEUE_LEN).contains(&waiting), "{waiting}");
         }
     }
 
     #[test]
-    fn what_endpoints_log_leaves_room_for_other_lines_and_those_for_the_last_one() {
-        let (log, mut reader) = unread();
-        let lines = Lines(Arc::new(log));
-        assert!(fill(lines.writer(LINFO_TARGET), 10_000) <= QUEUE_LEN / 2);
-        let before = lost(&lines.0);
+    fn lines_that_may_take_half_of_the_room_leave_the_rest_to_others() {
+        let (log, reader) = unread();
+        let lines = Lines { log: Arc::new(log), room };
+        assert!(fill(lines.log.line((lines.room)(HALF)), 10_000) <= QUEUE_LEN / 2);
+        let before = lost(&lines.log);
         lines.make_writer().write_all(b"about others\n").unwrap();
-        assert_eq!((before, lost(&lines.0)), (1, 0), "it is queued, and tells of what was lost");
+        assert_eq!((before, lost(&lines.log)), (1, 0), "it is queued, and tells of what was lost");
         fill(lines.make_writer(), 10_000);
-        (&*lines.0).write_all(b"the last one\n").unwrap();
-        assert_eq!(lost(&lines.0), 0, "it is queued");
-        thread::spawn(move || lines.0.finish(Duration::from_secs(60)));
-        let mut read = String::new();
-        let mut piece = [0; 1 << 16];
-        while !read.ends_with("the last one\n") {
-            let len = reader.read(&mut piece).unwrap();
-            read.push_str(str::from_utf8(&piece[..len]).unwrap());
+        lines.log.line(QUEUE_LEN).write_all(b"the last one\n").unwrap();
+        assert_eq!(lost(&lines.log), 0, "it is queued");
+        let read = read_until(reader, "the last one\n");
+        assert!(lines.log.finish(Duration::from_secs(60)));
+        assert!(read.join().unwrap().contains("about others\n"));
+    }
+
+    /// However full the queue is when the program ends, of short lines or long ones.
+    #[test]
+    fn the_end_waits_for_the_queue_and_tells_how_many_lines_are_lost() {
+        for len in [1, 4096] {
+            let (log, reader) = unread();
+            let line = [&vec![b'x'; len - 1][..], b"\n"].concat();
+            while lost(&log) < 3 {
+                log.line(1 << 20).write_all(&line).unwrap();
+            }
+            let read = read_until(reader, "\n3 log lines are lost: nobody read them in time\n");
+            assert!(log.finish(Duration::from_secs(60)), "lines of {len}");
+            read.join().unwrap();
         }
-        assert!(read.contains("about others\n"));
     }
 }

@@ -1,4 +1,6 @@
-//! Quantities as typed: durations such as `10s`, sizes such as `64k`, and the numbers of C.
+//! Quantities as typed: durations such as `10s`, sizes such as `64k`, counts.
+//!
+//! Not here: what they limit.
 
 use std::time::Duration;
 
@@ -53,53 +55,42 @@ pub fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| format!("'{text}' is no size; write 4096, 64k or 2m"))
 }
 
+/// As [`size`], but at least one byte.
+///
+/// # Errors
+/// Anything else, in words.
+pub fn size_above_zero(text: &str) -> Result<usize, String> {
+    let size = size(text)?;
+    if size == 0 {
+        Err(format!("'{text}' is no size above zero; write 4096, 64k or 2m"))
+    } else {
+        Ok(size)
+    }
+}
+
+/// Reads a number above zero.
+///
+/// # Errors
+/// Anything else, in words.
+pub fn count(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("'{text}' is no number above 0"))
+}
+
+/// Reads a part of a whole, in percent, above zero.
+///
+/// # Errors
+/// Anything else, in words.
+pub fn percent(text: &str) -> Result<usize, String> {
+    let part = text.parse().ok().filter(|part| (1..=100).contains(part));
+    part.ok_or_else(|| format!("'{text}' is no number from 1 to 100"))
+}
+
 /// Number and unit; `None` also when the product does not fit.
 fn scaled(text: &str, units: &[(&str, u64)]) -> Option<u64> {
     let digits = text.bytes().take_while(u8::is_ascii_digit).count();
     let (number, unit) = text.split_at(digits);
     let (_, factor) = units.iter().find(|(name, _)| *name == unit)?;
     number.parse::<u64>().ok()?.checked_mul(*factor)
-}
-
-/// A number as C's `strtoumax` reads it: the value, and what follows it in the text.
-#[derive(Debug, PartialEq, Eq)]
-pub struct CNumber<'a> {
-    /// The value; 0 if there is no number; the maximum if it is too large. A minus sign negates modulo 2^64.
-    pub value: u64,
-    /// What was not read.
-    pub rest: &'a str,
-}
-
-/// C's `strtoumax` with this base; 0 chooses by prefix: `0x` hexadecimal, `0` octal, else decimal.
-pub fn c_number(text: &str, base: u32) -> CNumber<'_> {
-    let none = CNumber { value: 0, rest: text };
-    let unsigned = text.trim_start_matches([' ', '\t', '\n', '\x0b', '\x0c', '\r']);
-    let (negative, unsigned) = match unsigned.as_bytes().first() {
-        Some(b'-') => (true, &unsigned[1..]),
-        Some(b'+') => (false, &unsigned[1..]),
-        _ => (false, unsigned),
-    };
-    let hexadecimal = unsigned
-        .strip_prefix("0x")
-        .or_else(|| unsigned.strip_prefix("0X"))
-        .filter(|digits| base == 0 && digits.starts_with(|c: char| c.is_ascii_hexdigit()));
-    let (base, digits) = match hexadecimal {
-        Some(digits) => (16, digits),
-        None if base == 0 && unsigned.starts_with('0') => (8, unsigned),
-        None => (if base == 0 { 10 } else { base }, unsigned),
-    };
-    let end = digits.find(|c: char| !c.is_digit(base)).unwrap_or(digits.len());
-    if end == 0 {
-        return none;
-    }
-    let (digits, rest) = digits.split_at(end);
-    let value = match u64::from_str_radix(digits, base) {
-        Ok(value) if negative => value.wrapping_neg(),
-        Ok(value) => value,
-        // Only too many digits can fail here, and C then saturates whatever the sign.
-        Err(_) => u64::MAX,
-    };
-    CNumber { value, rest }
 }
 
 #[cfg(test)]
@@ -147,33 +138,15 @@ mod tests {
         }
     }
 
-    /// Items 5, 6.
     #[test]
-    fn c_numbers_take_prefixes_signs_blanks_and_leave_the_rest() {
-        let cases = [
-            ("16", 0, 16, ""),
-            ("0x10", 0, 16, ""),
-            ("0X1f", 0, 31, ""),
-            ("010", 0, 8, ""),
-            ("0", 0, 0, ""),
-            ("08", 0, 0, "8"),
-            ("0x", 0, 0, "x"),
-            ("0xg", 0, 0, "xg"),
-            (" \t+5", 0, 5, ""),
-            ("-1", 0, u64::MAX, ""),
-            ("-0x2", 0, u64::MAX - 1, ""),
-            ("10k", 0, 10, "k"),
-            ("1é", 0, 1, "é"),
-            ("99999999999999999999", 0, u64::MAX, ""),
-            ("-99999999999999999999", 0, u64::MAX, ""),
-            ("abc", 0, 0, "abc"),
-            ("", 0, 0, ""),
-            ("-", 0, 0, "-"),
-            ("010", 10, 10, ""),
-            ("0x10", 10, 0, "x10"),
-        ];
-        for (text, base, value, rest) in cases {
-            assert_eq!(c_number(text, base), CNumber { value, rest }, "{text:?} base {base}");
+    fn counts_parts_and_some_sizes_are_above_zero() {
+        assert_eq!((count("20000"), size_above_zero("64k")), (Ok(20_000), Ok(65_536)));
+        for bad in ["", "0", "k", "-1", "1.5k", "64kb"] {
+            assert!(size_above_zero(bad).is_err() && count(bad).is_err(), "{bad:?}");
+        }
+        assert_eq!((percent("1"), percent("100")), (Ok(1), Ok(100)));
+        for bad in ["", "0", "101", "50%"] {
+            assert!(percent(bad).is_err(), "{bad:?}");
         }
     }
 }
