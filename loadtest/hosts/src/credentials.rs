@@ -3,8 +3,7 @@
 //! Not here: throw-away credentials (`home`), making any.
 
 use std::fmt;
-use std::io::{self, Read};
-use std::os::unix::fs::MetadataExt;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
@@ -19,6 +18,8 @@ use zeroize::Zeroizing;
 
 /// Largest file of certificates or public keys.
 const FILE_LEN_MAX: u64 = 16 << 20;
+/// Largest file with a key or passphrase. An encrypted key has about 300 bytes.
+const SECRET_LEN_MAX: usize = 64 * 1024;
 /// How long a pipe with a passphrase may say nothing.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -43,8 +44,8 @@ impl KeyOptions {
         let passphrase = self.passphrase_file.as_deref();
         let passphrase =
             passphrase.map(|path| read_secret(path, Patient::open(path, PATIENCE))).transpose()?;
-        let passphrase = passphrase.as_ref().map(|text| first_line(text));
-        PrivateKey::from_pem(&pem, passphrase)
+        let passphrase = passphrase.map(file::first_line);
+        PrivateKey::from_pem(&pem, passphrase.as_ref().map(|text| text.as_slice()))
             .map_err(|cause| CredentialError::new(&self.key, Cause::Key(cause)))
     }
 }
@@ -102,25 +103,12 @@ fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
     file::read(path, FILE_LEN_MAX).map_err(|cause| CredentialError::new(path, Cause::File(cause)))
 }
 
-/// Asks the opened file rather than its path, which could be exchanged in between.
 fn read_secret(
     path: &Path,
     opened: io::Result<Patient>,
 ) -> Result<Zeroizing<Vec<u8>>, CredentialError> {
-    let failed = |cause| CredentialError::new(path, cause);
-    let mut file = opened.map_err(|cause| failed(Cause::File(cause)))?;
-    let mode = file.file().metadata().map_err(|cause| failed(Cause::File(cause)))?.mode();
-    if mode & 0o006 != 0 {
-        return Err(failed(Cause::OpenToOthers { mode: mode & 0o7777 }));
-    }
-    let mut secret = Zeroizing::new(Vec::new());
-    file.read_to_end(&mut secret).map_err(|cause| failed(Cause::File(cause)))?;
-    Ok(secret)
-}
-
-fn first_line(text: &[u8]) -> &[u8] {
-    let line = text.split(|byte| *byte == b'\n').next().unwrap_or_default();
-    line.strip_suffix(b"\r").unwrap_or(line)
+    let secret = opened.and_then(|file| file::read_secret(file, SECRET_LEN_MAX));
+    secret.map_err(|cause| CredentialError::new(path, Cause::File(cause)))
 }
 
 /// A file that does not hold what it should.
@@ -133,7 +121,6 @@ pub struct CredentialError {
 #[derive(Debug)]
 enum Cause {
     File(io::Error),
-    OpenToOthers { mode: u32 },
     Key(KeyError),
     Certificate(CertificateError),
     NoAgent(CertificateType),
@@ -162,9 +149,6 @@ impl fmt::Display for CredentialError {
         write!(f, "{}: ", self.path.display())?;
         match &self.cause {
             Cause::File(cause) => cause.fmt(f),
-            Cause::OpenToOthers { mode } => {
-                write!(f, "everybody may read or write it (mode {mode:04o}); chmod 600 it")
-            }
             Cause::Key(KeyError::PassphraseNeeded) => {
                 f.write_str("the key is encrypted; name a --passphrase-file")
             }
