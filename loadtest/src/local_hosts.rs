@@ -13,7 +13,7 @@ use packetlab_home as home;
 
 use hosts::broker::{self, Broker};
 use hosts::home::{Agent, HomeError, Surroundings};
-use hosts::hosting::{HostError, Listening};
+use hosts::hosting::{HostError, Listening, ServerLimits};
 use hosts::proxy::{self, Proxy, Signers};
 
 /// How long endpoints wait at the proxy: the whole fleet comes at once.
@@ -133,14 +133,18 @@ impl Hosts {
 }
 
 /// All peers of a run come from this host, which may have everything.
+fn server_limits() -> ServerLimits {
+    ServerLimits { per_source_percent: 100, ..ServerLimits::default() }
+}
+
 fn broker_limits() -> broker::Limits {
-    broker::Limits { per_source_percent: 100, ..broker::Limits::default() }
+    broker::Limits { server: server_limits(), ..broker::Limits::default() }
 }
 
 fn proxy_limits() -> proxy::Limits {
     proxy::Limits {
         wait_timeout: ENDPOINT_WAIT_TIMEOUT,
-        per_source_percent: 100,
+        server: server_limits(),
         backlog_per_key_max: 0,
         ..proxy::Limits::default()
     }

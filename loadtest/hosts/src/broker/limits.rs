@@ -4,8 +4,11 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser};
-use command_line::units::{count, percent, size_above_zero, time_limit};
+use clap::Args;
+
+use command_line::units::{count, size_above_zero, time_limit};
+
+use crate::hosting::{ServerLimits, defaults};
 
 /// Every size, count and deadline of a broker.
 #[derive(Debug, Clone, Args)]
@@ -17,12 +20,9 @@ pub struct Limits {
     /// Subscribers connected at once; for further ones the source with most gives way
     #[arg(long, value_name = "N", default_value = "20000", value_parser = count)]
     pub subscribers_max: usize,
-    /// TLS handshakes at once; for further ones the slowest give way
-    #[arg(long, value_name = "N", default_value = "512", value_parser = count)]
-    pub handshakes_max: usize,
-    /// What one address may take of the connections of a kind, and of memory; 100: all
-    #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = percent)]
-    pub per_source_percent: usize,
+    /// Those that a broker and a proxy have alike.
+    #[command(flatten)]
+    pub server: ServerLimits,
     /// Memory for what clients send: large messages, certificates, publications, subscriptions
     #[arg(long, value_name = "SIZE", default_value = "256m", value_parser = size_above_zero)]
     pub memory_max: usize,
@@ -74,15 +74,9 @@ pub struct Limits {
     pub message_timeout: Duration,
 }
 
-/// The defaults of the command line, which are written there and nowhere else.
 impl Default for Limits {
     fn default() -> Self {
-        #[derive(Parser)]
-        struct Alone {
-            #[command(flatten)]
-            limits: Limits,
-        }
-        Alone::parse_from(["broker"]).limits
+        defaults()
     }
 }
 

@@ -26,16 +26,12 @@ mod server;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use packetlab::address::HostPort;
-use packetlab::tls::{self, Identity, PeerRule};
-use packetlab::trust::TrustMode;
 
-use crate::credentials::{self, CredentialError, KeyOptions};
-use crate::hosting::{self, HostError, Listening, LogOptions};
+use crate::hosting::{self, HostError, Listening, LogOptions, ServerOptions};
 pub use limits::Limits;
 pub use server::Broker;
 
@@ -54,13 +50,7 @@ pub struct Options {
     #[arg(long, value_name = "HOST[:PORT]", default_value = "*")]
     subscribe: HostPort,
     #[command(flatten)]
-    key: KeyOptions,
-    /// Agent certificate of the key
-    #[arg(long, value_name = "FILE")]
-    agent: PathBuf,
-    /// Public key that may have signed the agent certificates of clients; repeatable [default: any]
-    #[arg(long, value_name = "FILE")]
-    client_root: Vec<PathBuf>,
+    server: ServerOptions,
     #[command(flatten)]
     log: LogOptions,
     #[command(flatten)]
@@ -75,20 +65,12 @@ pub fn run(options: &Options) -> ExitCode {
 async fn start(options: &Options) -> Result<Broker, HostError> {
     let limits = options.limits.clone();
     hosting::allow_connections(limits.publishers_max + limits.subscribers_max)?;
-    let key = options.key.read()?;
-    let chain = [credentials::certificate(&options.agent)?];
-    let rule = PeerRule {
-        mode: TrustMode::Agent,
-        anchors: credentials::public_keys(&options.client_root)?,
-        mandatory: true,
-    };
-    if rule.anchors.is_empty() {
+    let (tls, client_roots) = options.server.tls(true)?;
+    if client_roots.is_empty() {
         tracing::warn!(
             "any client may connect; --client-root allows only those of known operators"
         );
     }
-    let tls = tls::server_config(&Identity { chain: &chain, key: &key }, rule)
-        .map_err(|cause| CredentialError::unusable(&options.agent, cause))?;
     let publish = Listening::open(&options.publish, PUBLISH_PORT).await?;
     let subscribe = Listening::open(&options.subscribe, SUBSCRIBE_PORT).await?;
     Ok(Broker::start(publish, subscribe, tls, limits))

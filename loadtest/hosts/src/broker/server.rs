@@ -53,14 +53,14 @@ impl Broker {
             publish: publish.addresses(),
             subscribe: subscribe.addresses(),
         };
-        let percent = limits.per_source_percent;
+        let percent = limits.server.per_source_percent;
         let places_of = |count: usize| Places::new(count, share(count, percent));
         // Subscribers are many; they must not take the places of publishers.
         let places = [places_of(limits.publishers_max), places_of(limits.subscribers_max)];
         let shared = Arc::new(Shared {
             handshakes: Places::for_handshakes(
-                limits.handshakes_max,
-                share(limits.handshakes_max, percent),
+                limits.server.handshakes_max,
+                share(limits.server.handshakes_max, percent),
             ),
             memory: Memory::new(limits.memory_max, percent),
             limits,

@@ -20,6 +20,7 @@ use tokio_rustls::client::TlsStream;
 use super::*;
 use crate::golden::{certificate, private_key, public_key};
 use crate::hosting::Listening;
+use crate::hosting::ServerLimits;
 use crate::link::Link;
 
 /// Far longer than anything here takes; a test that runs into it has failed.
@@ -36,12 +37,20 @@ async fn start(limits: Limits) -> Broker {
 /// A broker that trusts agents signed by `roots`, or any without roots.
 async fn start_for(limits: Limits, roots: Vec<PublicKey>) -> Broker {
     // All clients of these tests are on one host.
-    start_with(Limits { per_source_percent: 100, ..limits }, roots).await
+    start_with(
+        Limits { server: ServerLimits { per_source_percent: 100, ..limits.server }, ..limits },
+        roots,
+    )
+    .await
 }
 
 /// A broker of which one address gets such a share.
 async fn start_sharing(limits: Limits, per_source_percent: usize) -> Broker {
-    start_with(Limits { per_source_percent, ..limits }, Vec::new()).await
+    start_with(
+        Limits { server: ServerLimits { per_source_percent, ..limits.server }, ..limits },
+        Vec::new(),
+    )
+    .await
 }
 
 async fn start_with(limits: Limits, roots: Vec<PublicKey>) -> Broker {

@@ -5,7 +5,7 @@
 //! service        accepting, and a tidy end      places  how many at once, and who makes room
 //! memory, pace   how much, and how often        source  of whom
 //! whole_hello    no place for half a ClientHello    whole_records  no half records for long
-//! log_lines      what connections log
+//! log_lines      what connections log           server  options that broker and proxy share
 //! ```
 //!
 //! Not here: what is served (`broker`, `proxy`, `endpoint`).
@@ -15,6 +15,7 @@ mod log_lines;
 mod memory;
 mod pace;
 mod places;
+mod server;
 mod service;
 mod source;
 mod whole_hello;
@@ -39,6 +40,8 @@ pub use memory::MemoryFull;
 pub(crate) use memory::{Budget, Charge, Memory};
 pub(crate) use pace::Pace;
 pub(crate) use places::{MADE_ROOM, Place, Places};
+pub(crate) use server::defaults;
+pub use server::{ServerLimits, ServerOptions};
 pub(crate) use service::{Ending, HELD_FOR, Service};
 pub(crate) use source::{Source, share};
 pub(crate) use whole_hello::whole_hello;

@@ -4,12 +4,23 @@
 
 use std::time::Duration;
 
-use clap::{Args, Parser};
-use command_line::units::{count, percent, size_above_zero, time_limit};
+use clap::Args;
+
+use command_line::units::{count, size_above_zero, time_limit};
+
+use crate::hosting::{ServerLimits, defaults};
+
+const HANDSHAKES_HELP: &str = "Set-ups of controllers, and endpoints that are saying their ClientHello, at once of each; \
+    for further ones the slowest give way";
+const PER_SOURCE_HELP: &str = "What one address may take of the connections of a kind; 100: all";
 
 /// Every size, count and deadline of a proxy.
 #[derive(Debug, Clone, Args)]
-#[command(next_help_heading = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)")]
+#[command(
+    next_help_heading = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)",
+    mut_arg("handshakes_max", |arg| arg.help(HANDSHAKES_HELP)),
+    mut_arg("per_source_percent", |arg| arg.help(PER_SOURCE_HELP)),
+)]
 pub struct Limits {
     /// Controller connections in set-up or waiting for an endpoint; for further ones the source
     /// with most gives way
@@ -25,13 +36,9 @@ pub struct Limits {
     /// For so long after its last connection a snikey still belongs to its owner
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     pub owner_grace: Duration,
-    /// Set-ups of controllers, and endpoints that are saying their ClientHello, at once of each; for
-    /// further ones the slowest give way
-    #[arg(long, value_name = "N", default_value = "512", value_parser = count)]
-    pub handshakes_max: usize,
-    /// What one address may take of the connections of a kind; 100: all
-    #[arg(long, value_name = "PERCENT", default_value = "50", value_parser = percent)]
-    pub per_source_percent: usize,
+    /// Those that a broker and a proxy have alike.
+    #[command(flatten)]
+    pub server: ServerLimits,
     /// Endpoint connections, those in a session included; for further ones the source with most gives way
     #[arg(long, value_name = "N", default_value = "10000", value_parser = count)]
     pub endpoints_max: usize,
@@ -55,15 +62,9 @@ pub struct Limits {
     pub half_closed_timeout: Duration,
 }
 
-/// The defaults of the command line, which are written there and nowhere else.
 impl Default for Limits {
     fn default() -> Self {
-        #[derive(Parser)]
-        struct Alone {
-            #[command(flatten)]
-            limits: Limits,
-        }
-        Alone::parse_from(["proxy"]).limits
+        defaults()
     }
 }
 
@@ -75,7 +76,7 @@ mod tests {
     #[test]
     fn one_manager_at_one_address_can_use_the_whole_backlog_and_leaves_room_for_others() {
         let limits = Limits::default();
-        let of_address = share(limits.controllers_max, limits.per_source_percent);
+        let of_address = share(limits.controllers_max, limits.server.per_source_percent);
         assert!(limits.backlog_max <= limits.backlog_per_key_max);
         assert!(limits.backlog_max <= of_address);
         assert!(2 * limits.backlog_per_key_max <= limits.controllers_max);

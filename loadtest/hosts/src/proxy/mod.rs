@@ -27,16 +27,12 @@ mod switchboard;
 #[cfg(test)]
 mod tests;
 
-use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Args;
 use packetlab::address::HostPort;
-use packetlab::tls::{self, Identity, PeerRule};
-use packetlab::trust::TrustMode;
 
-use crate::credentials::{self, CredentialError, KeyOptions};
-use crate::hosting::{self, HostError, Listening, LogOptions};
+use crate::hosting::{self, HostError, Listening, LogOptions, ServerOptions};
 pub use limits::Limits;
 pub use owner::Signers;
 pub use preamble::PREAMBLE;
@@ -47,8 +43,12 @@ pub(crate) const CONTROLLER_PORT: u16 = 20557;
 /// Where endpoints come (spec/protocol.md 7).
 pub(crate) const ENDPOINT_PORT: u16 = 20556;
 
+const CLIENT_ROOT_HELP: &str = "Public key that may have signed the agent certificates of controllers; repeatable \
+    [default: any]";
+
 /// What `pktfleet proxy` can be told.
 #[derive(Debug, Args)]
+#[command(mut_arg("client_root", |arg| arg.help(CLIENT_ROOT_HELP)))]
 pub struct Options {
     /// Where controllers (pktxpmgr) register; `*` is every address [default port: 20557]
     #[arg(long, value_name = "HOST[:PORT]", default_value = "*")]
@@ -57,14 +57,7 @@ pub struct Options {
     #[arg(long, value_name = "HOST[:PORT]", default_value = "*")]
     endpoints: HostPort,
     #[command(flatten)]
-    key: KeyOptions,
-    /// Agent certificate of the key
-    #[arg(long, value_name = "FILE")]
-    agent: PathBuf,
-    /// Public key that may have signed the agent certificates of controllers; repeatable
-    /// [default: any]
-    #[arg(long, value_name = "FILE")]
-    client_root: Vec<PathBuf>,
+    server: ServerOptions,
     /// Refuse controllers that show no agent certificate
     #[arg(long)]
     require_client_certificate: bool,
@@ -83,31 +76,24 @@ async fn start(options: &Options) -> Result<Proxy, HostError> {
     let limits = options.limits.clone();
     // A session holds both an endpoint's and a controller's connection.
     hosting::allow_connections(limits.controllers_max + 2 * limits.endpoints_max)?;
-    let key = options.key.read()?;
-    let chain = [credentials::certificate(&options.agent)?];
-    let rule = PeerRule {
-        mode: TrustMode::Agent,
-        anchors: credentials::public_keys(&options.client_root)?,
-        mandatory: options.require_client_certificate,
-    };
-    let signers = match rule.anchors[..] {
+    let mandatory = options.require_client_certificate;
+    let (tls, client_roots) = options.server.tls(mandatory)?;
+    let signers = match client_roots[..] {
         [] => Signers::Unknown,
         _ => Signers::Verified,
     };
-    if rule.anchors.is_empty() || !rule.mandatory {
+    if client_roots.is_empty() || !mandatory {
         tracing::warn!(
             "any controller may register; --client-root with --require-client-certificate allows \
              only those of known operators"
         );
     }
-    if rule.anchors.is_empty() {
+    if client_roots.is_empty() {
         tracing::warn!(
             "each controller key owns its snikeys alone; --client-root lets all agents share that \
              the named key has signed, also with a renewed key"
         );
     }
-    let tls = tls::server_config(&Identity { chain: &chain, key: &key }, rule)
-        .map_err(|cause| CredentialError::unusable(&options.agent, cause))?;
     let controllers = Listening::open(&options.controllers, CONTROLLER_PORT).await?;
     let endpoints = Listening::open(&options.endpoints, ENDPOINT_PORT).await?;
     Ok(Proxy::start(controllers, endpoints, tls, signers, limits))

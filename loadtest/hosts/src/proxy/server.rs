@@ -45,10 +45,10 @@ impl Proxy {
         signers: Signers,
         limits: Limits,
     ) -> Self {
-        let percent = limits.per_source_percent;
+        let percent = limits.server.per_source_percent;
         let places_of = |count: usize| Places::new(count, share(count, percent));
         let places = [places_of(limits.controllers_max), places_of(limits.endpoints_max)];
-        let handshakes_max = limits.handshakes_max;
+        let handshakes_max = limits.server.handshakes_max;
         let set_ups = || Places::for_handshakes(handshakes_max, share(handshakes_max, percent));
         let bounds = Bounds {
             per_snikey_max: limits.backlog_max,

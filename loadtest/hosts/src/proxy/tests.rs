@@ -23,6 +23,7 @@ use super::preamble::PREAMBLE;
 use super::records::Records;
 use super::*;
 use crate::golden::{certificate, private_key, public_key};
+use crate::hosting::ServerLimits;
 
 /// Far longer than anything here takes; a test that runs into it has failed.
 const LONG: Duration = Duration::from_secs(30);
@@ -44,7 +45,8 @@ async fn start_for(limits: Limits, roots: Vec<PublicKey>, mandatory: bool) -> Pr
     let controllers = Listening::open(&loopback, CONTROLLER_PORT).await.unwrap();
     let endpoints = Listening::open(&loopback, ENDPOINT_PORT).await.unwrap();
     // All peers of these tests are on one host.
-    let limits = Limits { per_source_percent: 100, ..limits };
+    let limits =
+        Limits { server: ServerLimits { per_source_percent: 100, ..limits.server }, ..limits };
     Proxy::start(controllers, endpoints, tls, signers, limits)
 }
 

@@ -268,7 +268,7 @@ fn no_shape_of_texts_makes_a_key_look_at_more_characters_than_it_is_charged() {
 #[test]
 fn what_one_address_publishes_costs_a_newcomer_a_bounded_number_of_looks() {
     let limits = Limits::default();
-    let memory = Memory::new(limits.memory_max, limits.per_source_percent);
+    let memory = Memory::new(limits.memory_max, limits.server.per_source_percent);
     let attacker = Source::of([192, 0, 2, 1].into());
     let mut board = Board::default();
     let newcomer = subscription(&[1], "hostid=EP1;endpoint_country=DEU;");

@@ -181,7 +181,11 @@ async fn what_clients_make_the_broker_keep_is_bounded_in_all() {
 /// what it came for has its turn after a second and not after the deadline.
 #[tokio::test]
 async fn silent_and_half_hearted_clients_make_room_for_others() {
-    let limits = Limits { subscribers_max: 3, handshakes_max: 2, ..Limits::default() };
+    let limits = Limits {
+        subscribers_max: 3,
+        server: ServerLimits { handshakes_max: 2, ..ServerLimits::default() },
+        ..Limits::default()
+    };
     let broker = start(Limits { handshake_timeout: 4 * LONG, ..limits }).await;
     let mut idle = Vec::new();
     for begun in [&[][..], &[22, 3, 1], &[22, 3, 1]] {
@@ -374,7 +378,11 @@ async fn a_refused_subscription_leaves_the_one_before() {
 /// address does not wait.
 #[tokio::test]
 async fn clients_of_one_address_hold_up_no_handshake_of_another() {
-    let limits = Limits { handshakes_max: 4, handshake_timeout: LONG, ..Limits::default() };
+    let limits = Limits {
+        server: ServerLimits { handshakes_max: 4, ..ServerLimits::default() },
+        handshake_timeout: LONG,
+        ..Limits::default()
+    };
     let broker = start_sharing(limits, 50).await;
     let mut held = Vec::new();
     for number in 0..50 {
@@ -440,7 +448,11 @@ async fn no_two_sources_keep_all_places_for_themselves() {
 /// Five thousand that had sent one byte made a newcomer wait for 7 s, also at their own address.
 #[tokio::test]
 async fn one_byte_takes_no_handshake_from_others() {
-    let limits = Limits { handshakes_max: 2, handshake_timeout: LONG, ..Limits::default() };
+    let limits = Limits {
+        server: ServerLimits { handshakes_max: 2, ..ServerLimits::default() },
+        handshake_timeout: LONG,
+        ..Limits::default()
+    };
     let broker = start(limits).await;
     let mut held = Vec::new();
     for _ in 0..50 {

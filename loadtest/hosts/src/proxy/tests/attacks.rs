@@ -147,8 +147,12 @@ async fn a_key_has_only_so_many_connections_under_all_snikeys() {
 /// what it came for has its turn after a second and not after the deadline.
 #[tokio::test]
 async fn silent_and_half_hearted_peers_make_room_for_others() {
-    let limits =
-        Limits { controllers_max: 3, endpoints_max: 3, handshakes_max: 2, ..Limits::default() };
+    let limits = Limits {
+        controllers_max: 3,
+        endpoints_max: 3,
+        server: ServerLimits { handshakes_max: 2, ..ServerLimits::default() },
+        ..Limits::default()
+    };
     let timeouts = Limits { setup_timeout: 4 * LONG, hello_timeout: 4 * LONG, ..limits };
     let proxy = start(Limits { wait_timeout: 4 * LONG, ..timeouts }).await;
     let hello = hello(Some("one"));
@@ -168,7 +172,11 @@ async fn silent_and_half_hearted_peers_make_room_for_others() {
 #[tokio::test]
 async fn half_a_hello_takes_no_set_up_from_others() {
     let timeouts = Limits { setup_timeout: LONG, hello_timeout: LONG, ..Limits::default() };
-    let proxy = start(Limits { handshakes_max: 2, ..timeouts }).await;
+    let proxy = start(Limits {
+        server: ServerLimits { handshakes_max: 2, ..ServerLimits::default() },
+        ..timeouts
+    })
+    .await;
     let hello = hello(Some("one"));
     let mut held = Vec::new();
     for len in 1..30 {
