@@ -12,9 +12,10 @@ use std::time::Duration;
 use clap::{ArgAction, Args as ClapArgs, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use engine::config::{Io, Limits};
 
-use crate::cores::Cores;
-use cli::units::{c_number, size, time_limit};
-use cli::usage;
+use crate::c_number::c_number;
+use command_line::cores::Cores;
+use command_line::units::{count, size, time_limit};
+use command_line::usage;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -140,7 +141,7 @@ struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time_limit)]
     term_grace: Duration,
     /// Sessions in set-up at once, per core
-    #[arg(long, value_name = "N", default_value = "1024", value_parser = at_least_one)]
+    #[arg(long, value_name = "N", default_value = "1024", value_parser = count)]
     handshakes_max: usize,
     /// Sessions at once; 0: as many as fds allow
     #[arg(long, value_name = "N", default_value = "0", value_parser = number)]
@@ -285,10 +286,6 @@ impl Count {
 
 fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("'{text}' is no number; write 0 or more"))
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|n| *n > 0).ok_or_else(|| format!("'{text}' is no number above 0"))
 }
 
 #[cfg(test)]

@@ -1,8 +1,6 @@
-//! What `pktxpmgr` and `pktcred` share: passphrases, secret files, quantities as typed, help.
+//! What `pktxpmgr` and `pktcred` share: passphrases and secret files.
 //!
 //! Not a library for others.
 
 pub mod prompt;
 pub mod secret;
-pub mod units;
-pub mod usage;

@@ -7,14 +7,13 @@ use std::fmt;
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
-use tracing::level_filters::LevelFilter;
+use command_line::log::{LineWriter, Lines, LogWriter, level};
+use engine::LINFO_TARGET;
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
 use tracing_subscriber::registry::LookupSpan;
-
-use crate::log_writer::{Lines, LogWriter};
 
 /// Starts logging for the whole process. To be called once, after the supervisor was forked, for it begins a thread.
 ///
@@ -24,21 +23,27 @@ pub(crate) fn start(verbose: u8, quiet: u8) -> io::Result<Arc<LogWriter>> {
     let writer = Arc::new(LogWriter::start(io::stderr())?);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level(verbose, quiet))
-        .with_writer(Lines(Arc::clone(&writer)))
+        .with_writer(Lines { log: Arc::clone(&writer), room })
         .event_format(Line { colour: wants_colour() })
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(writer)
 }
 
-fn level(verbose: u8, quiet: u8) -> LevelFilter {
-    match i16::from(verbose) - i16::from(quiet) {
-        ..=-2 => LevelFilter::ERROR,
-        -1 => LevelFilter::WARN,
-        0 => LevelFilter::INFO,
-        1 => LevelFilter::DEBUG,
-        2.. => LevelFilter::TRACE,
-    }
+/// Bytes that may wait to be written: some ten thousand lines, which is what an hour of a calm run brings.
+const QUEUE_LEN: usize = 4 << 20;
+
+/// Of these, what only the last line of the program may use, which says why it ends.
+const RESERVE_LEN: usize = 64 << 10;
+
+/// What endpoints log takes half of the room at most, so that they cannot make the lines about others be lost.
+fn room(target: &str) -> usize {
+    if target == LINFO_TARGET { QUEUE_LEN / 2 } else { QUEUE_LEN - RESERVE_LEN }
+}
+
+/// For the last line of the program.
+pub(crate) fn last_line(log: &LogWriter) -> LineWriter<'_> {
+    log.line(QUEUE_LEN)
 }
 
 fn wants_colour() -> bool {
@@ -87,19 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_v_shows_more_and_each_q_less() {
-        let cases = [
-            ((0, 0), LevelFilter::INFO),
-            ((1, 0), LevelFilter::DEBUG),
-            ((2, 0), LevelFilter::TRACE),
-            ((9, 0), LevelFilter::TRACE),
-            ((0, 1), LevelFilter::WARN),
-            ((0, 2), LevelFilter::ERROR),
-            ((1, 1), LevelFilter::INFO),
-            ((u8::MAX, u8::MAX), LevelFilter::INFO),
-        ];
-        for ((verbose, quiet), expected) in cases {
-            assert_eq!(level(verbose, quiet), expected, "-v x{verbose}, -q x{quiet}");
-        }
+    fn what_endpoints_log_leaves_half_of_the_room_and_other_lines_leave_some_for_the_last_one() {
+        assert_eq!((room(LINFO_TARGET), room("engine")), (QUEUE_LEN / 2, QUEUE_LEN - RESERVE_LEN));
     }
 }

@@ -1,11 +1,10 @@
 //! `pktxpmgr`, the PacketLab experiment manager: runs one mlet against many measurement endpoints.
 
 mod args;
+mod c_number;
 mod conf;
-mod cores;
 mod exit;
 mod load;
-mod log_writer;
 mod logging;
 mod report;
 
@@ -16,6 +15,7 @@ use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use command_line::log::LogWriter;
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
 use engine::sys::supervisor::{self, MletCommand, Supervisor};
@@ -26,7 +26,6 @@ use packetlab::escape::Escaped;
 
 use args::Args;
 use exit::{Exit, Failure};
-use log_writer::LogWriter;
 
 /// How long the end waits for whoever reads the log.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);

@@ -7,12 +7,13 @@ use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 
+use command_line::log::LogWriter;
 use engine::config::{Config, ControllerAddr, Greeting, Publication};
 use packetlab::escape::Escaped;
 
 use crate::args::Args;
 use crate::exit::Failure;
-use crate::log_writer::LogWriter;
+use crate::logging;
 
 /// Logs what is going to be done, once everything is loaded.
 pub(crate) fn loaded(args: &Args, config: &Config) {
@@ -68,7 +69,7 @@ pub(crate) fn failure(failure: &Failure, log: Option<&LogWriter>) {
     let text = format!("pktxpmgr: FATAL: {failure}\n");
     // One write, so that lines of mlets on the same stream do not cut it.
     let _ = match log {
-        Some(mut log) => log.write_all(text.as_bytes()),
+        Some(log) => logging::last_line(log).write_all(text.as_bytes()),
         None => std::io::stderr().write_all(text.as_bytes()),
     };
 }

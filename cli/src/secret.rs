@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io::{self, Read};
+use std::io;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -49,7 +49,7 @@ pub fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<Privat
 /// # Errors
 /// The file cannot be read, or is open to others.
 pub fn passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    read(file, Patient::open(file, PIPE_PATIENCE)).map(first_line).map_err(|error| {
+    read(file, Patient::open(file, PIPE_PATIENCE)).map(file::first_line).map_err(|error| {
         SecretError::Passphrase {
             file: Escaped(file.as_os_str().as_bytes()).to_string(),
             error: error.into(),
@@ -57,34 +57,11 @@ pub fn passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     })
 }
 
-fn first_line(mut text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
-    let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
-    text.truncate(end);
-    if text.ends_with(b"\r") {
-        text.truncate(end - 1);
-    }
-    text
-}
-
 /// Reads a file that only we and root may read.
 fn read(path: &Path, opened: io::Result<Patient>) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let mut file = opened.map_err(SecretError::Io)?;
+    let file = opened.map_err(SecretError::Io)?;
     check_owner_and_mode(file.file(), path)?;
-    // Full length from the start: growing would leave copies behind that nobody wipes.
-    let mut bytes = Zeroizing::new(vec![0; SECRET_LEN_MAX]);
-    let mut len = 0;
-    loop {
-        let room =
-            bytes.get_mut(len..).filter(|room| !room.is_empty()).ok_or(SecretError::TooLong)?;
-        match file.read(room) {
-            Ok(0) => break,
-            Ok(read) => len += read,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(SecretError::Io(error)),
-        }
-    }
-    bytes.truncate(len);
-    Ok(bytes)
+    file::read_secret(file, SECRET_LEN_MAX).map_err(SecretError::Io)
 }
 
 /// Asks the opened file rather than its path, which could be exchanged in between. A group that may
@@ -95,9 +72,7 @@ fn check_owner_and_mode(file: &File, path: &Path) -> Result<(), SecretError> {
         return Err(SecretError::Directory);
     }
     let (mode, owner, us) = (found.mode(), found.uid(), geteuid().as_raw());
-    if mode & 0o006 != 0 {
-        return Err(SecretError::OpenToOthers { mode: mode & 0o7777 });
-    }
+    file::check_closed_to_others(file).map_err(SecretError::Io)?;
     if owner != us && owner != 0 {
         return Err(SecretError::ForeignOwner { owner, us });
     }
@@ -128,13 +103,6 @@ pub enum SecretError {
     Io(io::Error),
     /// A directory, which has no first line.
     Directory,
-    /// Larger than any key.
-    TooLong,
-    /// Others may read or write the file.
-    OpenToOthers {
-        /// Its permission bits.
-        mode: u32,
-    },
     /// The file belongs to a third party.
     ForeignOwner {
         /// Whose it is.
@@ -173,10 +141,6 @@ impl fmt::Display for SecretError {
         match self {
             Self::Io(error) => error.fmt(f),
             Self::Directory => f.write_str("it is a directory; name a file"),
-            Self::TooLong => write!(f, "it is longer than {SECRET_LEN_MAX} bytes"),
-            Self::OpenToOthers { mode } => {
-                write!(f, "everybody may read or write it (mode {mode:04o}); chmod 600 it")
-            }
             Self::ForeignOwner { owner, us } => write!(
                 f,
                 "it belongs to user {owner}, and we are user {us}; it must be ours or root's"
@@ -194,23 +158,3 @@ impl fmt::Display for SecretError {
 }
 
 impl std::error::Error for SecretError {}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_passphrase_is_the_first_line_without_its_end() {
-        for (text, expected) in [
-            ("hunter2\n", "hunter2"),
-            ("hunter2", "hunter2"),
-            ("hunter2\r\nmore\n", "hunter2"),
-            (" a b \n", " a b "),
-            ("\n", ""),
-            ("", ""),
-        ] {
-            let line = first_line(Zeroizing::new(text.as_bytes().to_vec()));
-            assert_eq!(&**line, expected.as_bytes(), "{text:?}");
-        }
-    }
-}

@@ -1,13 +1,14 @@
 //! Reads the sources: the walls between the folders, what every file owes its reader, and where citations lead.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-/// What a folder of engine/ must not name.
-const WALLS: [(&str, &[&str]); 9] = [
+/// What a folder must not name.
+const WALLS: [(&str, &[&str]); 11] = [
     (
-        "packetlab/src",
+        "engine/packetlab/src",
         &[
             "tokio",
             "nix::",
@@ -19,9 +20,9 @@ const WALLS: [(&str, &[&str]); 9] = [
             "engine::",
         ],
     ),
-    ("src", &["rustls::"]),
+    ("engine/src", &["rustls::"]),
     (
-        "src/proto",
+        "engine/src/proto",
         &[
             "crate::shard",
             "crate::control",
@@ -33,7 +34,7 @@ const WALLS: [(&str, &[&str]); 9] = [
         ],
     ),
     (
-        "src/records",
+        "engine/src/records",
         &[
             "crate::shard",
             "crate::control",
@@ -47,19 +48,29 @@ const WALLS: [(&str, &[&str]); 9] = [
             "std::thread",
         ],
     ),
-    ("src/shard", &["crate::control", "crate::sys", "tokio", "io_uring::", "epoll", "socket2"]),
-    ("src/driver", &["crate::proto", "crate::records", "crate::shard", "crate::control", "tokio"]),
-    ("src/control", &["crate::shard", "crate::driver::Uring", "crate::driver::Epoll"]),
     (
-        "src/sys",
+        "engine/src/shard",
+        &["crate::control", "crate::sys", "tokio", "io_uring::", "epoll", "socket2"],
+    ),
+    (
+        "engine/src/driver",
+        &["crate::proto", "crate::records", "crate::shard", "crate::control", "tokio"],
+    ),
+    ("engine/src/control", &["crate::shard", "crate::driver::Uring", "crate::driver::Epoll"]),
+    (
+        "engine/src/sys",
         &["crate::proto", "crate::records", "crate::shard", "crate::control", "crate::driver"],
     ),
-    ("home/src", &["tokio", "engine::", "rustls::"]),
+    ("engine/home/src", &["tokio", "engine::", "rustls::"]),
+    ("engine/command-line/src", &["tokio", "engine::", "packetlab::", "rustls::"]),
+    ("loadtest/mlet/src", &["tokio", "engine::", "hosts::", "rustls"]),
 ];
 
 /// The one file of such a folder that may name this, which the others must not.
-const DOORS: [(&str, &str); 2] =
-    [("src/records/journal.rs", "std::fs"), ("src/records/journal.rs", "std::thread")];
+const DOORS: [(&str, &str); 2] = [
+    ("engine/src/records/journal.rs", "std::fs"),
+    ("engine/src/records/journal.rs", "std::thread"),
+];
 
 /// Traces of work that is not done. Joined here so that this file does not find itself.
 const LEFTOVERS: [&str; 5] = [
@@ -109,7 +120,7 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
 fn folders_import_in_one_direction_only() {
     let mut checked = 0;
     for (folder, forbidden) in WALLS {
-        for (path, text) in sources(&root().join("engine").join(folder)) {
+        for (path, text) in sources(&root().join(folder)) {
             checked += 1;
             let is_test = path.to_string_lossy().contains("tests");
             for (number, line) in code_lines(&text).take_while(|(_, line)| *line != "mod tests {") {
@@ -126,6 +137,36 @@ fn folders_import_in_one_direction_only() {
         }
     }
     assert!(checked > 30, "only {checked} files found");
+}
+
+/// The crates that the library or program of this package is built from.
+fn crates_of(package: &str, options: &[&str]) -> Vec<String> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let words = ["tree", "--locked", "--offline", "-e", "normal,build", "--prefix", "none", "-p"];
+    let ended = Command::new(cargo)
+        .args(words)
+        .arg(package)
+        .args(options)
+        .current_dir(root())
+        .output()
+        .expect("cargo runs this test, and is there");
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    let tree = String::from_utf8_lossy(&ended.stdout);
+    let names = tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned);
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+#[test]
+fn a_mlet_is_built_from_few_crates_and_without_tls_or_an_async_runtime() {
+    let library = ["bitflags", "linux-raw-sys", "mlet", "packetlab", "rustix"];
+    assert_eq!(crates_of("mlet", &["--no-default-features"]), library);
+    let examples = crates_of("mlet", &[]);
+    assert!(examples.len() < 50, "{} crates: {examples:?}", examples.len());
+    for heavy in ["aws-lc-rs", "aws-lc-sys", "rustls", "tokio", "x509-parser", "engine"] {
+        assert!(!examples.iter().any(|name| name == heavy), "a mlet depends on {heavy}");
+    }
+    let pktfleet = crates_of("loadtest", &[]);
+    assert!(pktfleet.iter().any(|name| name == "aws-lc-sys"), "it would be found: {pktfleet:?}");
 }
 
 #[test]
@@ -178,9 +219,12 @@ fn no_program_prints_debug_forms() {
     for folder in [
         "engine/packetlab/src",
         "engine/home/src",
+        "engine/command-line/src",
         "engine/src",
         "cli/src",
         "loadtest/src",
+        "loadtest/hosts/src",
+        "loadtest/mlet/src",
         "bench/src",
     ] {
         for (path, text) in sources(&root().join(folder)) {

@@ -24,16 +24,16 @@ use tokio::time::{Instant, timeout_at};
 
 use crate::binaries::{self, BinaryError};
 use crate::console;
-use crate::endpoint::subscribe::Subscriber;
-use crate::endpoint::{Endpoint, Session};
-use crate::home::{Home, HomeError};
-use crate::hosts::{Hosts, HostsError, Way};
-use crate::interrupts::{Interrupt, Interrupts};
+use crate::local_hosts::{Hosts, HostsError, Way};
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::{Ended, Pktxpmgr, PktxpmgrError};
 use crate::records::Records;
 use crate::report::{Report, Row};
 use crate::web::Web;
+use hosts::endpoint::subscribe::Subscriber;
+use hosts::endpoint::{Endpoint, Session};
+use hosts::home::{Home, HomeError};
+use hosts::interrupts::{Interrupt, Interrupts};
 
 /// Most endpoints: their addresses are 127.1.0.1 and the 65,534 after it.
 const ENDPOINTS_MAX: usize = 0xFFFF;

@@ -24,13 +24,13 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
-use crate::credentials::{self, KeyOptions};
-use crate::endpoint::Endpoint;
-use crate::endpoint::hosted::{self, ServingOptions};
-use crate::endpoint::subscribe::Subscriber;
-use crate::home::{EndpointIdentity, HomeError};
-use crate::hosting::{self, HostError, LogOptions};
-use crate::units::count;
+use command_line::units::count;
+use hosts::credentials::{self, KeyOptions};
+use hosts::endpoint::Endpoint;
+use hosts::endpoint::hosted::{self, ServingOptions};
+use hosts::endpoint::subscribe::Subscriber;
+use hosts::home::{EndpointIdentity, HomeError};
+use hosts::hosting::{self, HostError, LogOptions};
 
 /// Files that are open beside those of endpoints.
 const FDS_BASE: usize = 64;

@@ -6,29 +6,21 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use command_line::usage;
+use hosts::{broker, endpoint, proxy};
 
 mod binaries;
-mod broker;
 mod console;
-mod credentials;
 mod demo;
-mod endpoint;
 mod fleet;
-#[cfg(test)]
-mod golden;
-mod home;
-mod hosting;
-mod hosts;
-mod interrupts;
-mod link;
 mod load;
+mod local_hosts;
 mod page;
 mod pktxpmgr;
-mod proxy;
 mod records;
 mod report;
-mod tls_reason;
-mod units;
+#[cfg(test)]
+mod tests;
 mod web;
 
 /// Simulated PacketLab endpoints for pktxpmgr
@@ -58,7 +50,7 @@ enum Command {
 fn main() -> ExitCode {
     let command_line = match CommandLine::try_parse() {
         Ok(command_line) => command_line,
-        Err(said) => return console::tell_usage(&said),
+        Err(said) => usage::told("pktfleet", &said),
     };
     match command_line.command {
         Command::Demo(options) => demo::run(&options),

@@ -4,7 +4,7 @@
 //! EPADDR <TAB> PKTLAB_ENDPOINT_KEY <TAB> HTTP status line <TAB> page, escaped to one line
 //! ```
 //!
-//! Not here: printing those lines (`mlets/http_get.rs`).
+//! Not here: printing those lines (`mlet-http-get`).
 //!
 //! Invariant: a page is taken for an endpoint's only if key, address and every byte agree.
 

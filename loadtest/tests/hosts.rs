@@ -530,7 +530,7 @@ fn what_is_wrong_with_a_command_is_said_and_has_its_exit_code() {
     for (words, code, said) in [
         (vec!["broker"], 2, "--key"),
         ([&broker[..], &["--channels-max", "0"]].concat(), 2, "no number above 0"),
-        ([&broker[..], &["--unread-timeout", "1"]].concat(), 2, "no duration above zero"),
+        ([&broker[..], &["--unread-timeout", "1"]].concat(), 2, "lacks its unit; write 1s"),
         (subscribed.clone(), 2, "--agent"),
         (endpoint.to_vec(), 2, "--subscribe"),
         ([&agent[..], &["--subcmd", "@subcmd_del_ep.cert"]].concat(), 3, "private key"),

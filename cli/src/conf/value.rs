@@ -12,7 +12,9 @@ use packetlab::channel::ChannelId;
 use packetlab::escape::Escaped;
 
 use super::text::{Complaint, Located, Value};
-use cli::units;
+use command_line::units;
+
+use crate::c_number::c_number;
 
 /// `0` or `1`, nothing else.
 pub(super) fn switch(value: Value<'_>) -> Result<bool, Complaint> {
@@ -28,7 +30,7 @@ pub(super) fn switch(value: Value<'_>) -> Result<bool, Complaint> {
 /// A 64-bit number as C's `strtoull` base 10 reads it, with nothing behind it: sign allowed, `-1` is
 /// the maximum, too large is the maximum.
 pub(super) fn number(value: Value<'_>) -> Result<u64, Complaint> {
-    let number = units::c_number(value.text()?, 10);
+    let number = c_number(value.text()?, 10);
     if number.rest.is_empty() && !value.bytes.is_empty() {
         Ok(number.value)
     } else {

@@ -18,7 +18,9 @@ use std::time::SystemTime;
 
 use cli::prompt::PromptError;
 use cli::secret::{self, SecretError};
+use command_line::cores::Cores;
 use engine::config::{Config, Greeting, Proxy};
+use engine::sys::cpu;
 use engine::sys::lack::Lack;
 use nix::sys::signal::Signal;
 use packetlab::address::HostPort;
@@ -33,7 +35,6 @@ use zeroize::Zeroizing;
 use self::address::AddressError;
 use crate::args::Args;
 use crate::conf::{self, Complaint, Located, ProxySettings, Settings, Source};
-use crate::cores::{self, Cores};
 use crate::exit::{Exit, Failure};
 
 /// Largest config, certificate or public key file.
@@ -44,7 +45,7 @@ const FILE_LEN_MAX: u64 = 16 << 20;
 /// # Errors
 /// Anything missing or wrong, with the exit code that belongs to it.
 pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
-    let allowed = cores::allowed()
+    let allowed = cpu::allowed_cores()
         .map_err(Lack::when("find out which CPUs we may use (sched_getaffinity)"))?;
     let cores = Cores::choose(args.cores.as_ref(), &allowed)
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;

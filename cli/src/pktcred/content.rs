@@ -5,7 +5,7 @@
 use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
-use cli::units;
+use command_line::units;
 use packetlab::certificate::{
     BurstRate, CertificateLimits, CertificateType, Delegation, Destination,
 };

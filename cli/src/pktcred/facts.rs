@@ -1,13 +1,11 @@
 //! What is known about a file, as a small tree that is shown in words or as JSON, so that both always
 //! say the same.
-//!
-//! JSON is written here rather than with serde_json: this tree has five kinds of node, and the only
-//! thing that can go wrong is the escaping of strings.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use packetlab::escape::Escaped;
+use serde::{Serialize, Serializer};
 
 /// Names and values, in the order in which they are shown.
 #[derive(Debug, Default)]
@@ -124,38 +122,27 @@ impl Facts {
 
     /// One JSON object (RFC 8259) on one line.
     pub(crate) fn json(&self) -> String {
-        let members = self.0.iter().map(|(name, fact)| {
-            let value = match fact {
-                Fact::Text(value) => json_string(value),
-                Fact::Number(value) | Fact::Time(value) => value.to_string(),
-                Fact::Flag(value) => value.to_string(),
-                Fact::Absent(_) => "null".to_owned(),
-                Fact::List(items) => {
-                    let items: Vec<_> = items.iter().map(|item| json_string(item)).collect();
-                    format!("[{}]", items.join(","))
-                }
-                Fact::Group(facts) => facts.json(),
-            };
-            format!("{}:{value}", json_string(name))
-        });
-        format!("{{{}}}", members.collect::<Vec<_>>().join(","))
+        serde_json::to_string(self).expect("names are texts, and nothing is written but memory")
     }
 }
 
-/// Controls, quote and backslash as `\u00NN`; DEL, C1 and whatever steers a terminal stay, as JSON
-/// is for programs.
-fn json_string(text: &str) -> String {
-    let mut json = String::from("\"");
-    for c in text.chars() {
-        match c {
-            '"' | '\\' | '\0'..='\x1f' => {
-                let _ = write!(json, "\\u{:04x}", u32::from(c));
-            }
-            c => json.push(c),
+impl Serialize for Facts {
+    fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
+        json.collect_map(self.0.iter().map(|(name, fact)| (name, fact)))
+    }
+}
+
+impl Serialize for Fact {
+    fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Text(value) => json.serialize_str(value),
+            Self::Number(value) | Self::Time(value) => json.serialize_u64(*value),
+            Self::Flag(value) => json.serialize_bool(*value),
+            Self::Absent(_) => json.serialize_unit(),
+            Self::List(items) => json.collect_seq(items),
+            Self::Group(facts) => facts.serialize(json),
         }
     }
-    json.push('"');
-    json
 }
 
 #[cfg(test)]
@@ -189,7 +176,7 @@ mod tests {
         );
         assert_eq!(
             facts().json(),
-            "{\"description\":\"a \\u0022b\\u0022 \\u005c \\u001b[2J\\u000aé\",\
+            "{\"description\":\"a \\\"b\\\" \\\\ \\u001b[2J\\né\",\
              \"self_signed\":true,\"period\":2000000000,\"path_len\":null,\
              \"limits\":{\"max_send_pkt\":18446744073709551615,\
              \"valid_dest\":[\"10.0.0.0/8\",\"::1\"]}}"

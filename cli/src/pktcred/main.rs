@@ -18,7 +18,7 @@ mod verify;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use cli::usage;
+use command_line::usage;
 use packetlab::time::Ticks;
 use tracing_subscriber::filter::LevelFilter;
 

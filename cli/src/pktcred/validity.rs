@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::Args;
-use cli::units;
+use command_line::units;
 use packetlab::time::Ticks;
 
 use crate::failure::Failure;

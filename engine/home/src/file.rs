@@ -104,6 +104,54 @@ impl Read for Patient {
     }
 }
 
+/// Reads a secret to its end, of a file or pipe that not everybody may use.
+///
+/// # Errors
+/// It cannot be read, everybody may read or write it, or it is longer than this.
+pub fn read_secret(mut opened: Patient, len_bytes_max: usize) -> io::Result<Zeroizing<Vec<u8>>> {
+    check_closed_to_others(&opened.file)?;
+    // Full length from the start: growing would leave copies behind that nobody wipes.
+    let mut bytes = Zeroizing::new(vec![0; len_bytes_max]);
+    let mut len = 0;
+    loop {
+        let Some(room) = bytes.get_mut(len..).filter(|room| !room.is_empty()) else {
+            return Err(io::Error::other(format!("it is longer than {len_bytes_max} bytes")));
+        };
+        match opened.read(room) {
+            Ok(0) => break,
+            Ok(read) => len += read,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+/// Refuses a file that everybody may read or write. Asks the opened file, because a path could be exchanged in between.
+///
+/// # Errors
+/// It is one.
+pub fn check_closed_to_others(file: &File) -> io::Result<()> {
+    let mode = file.metadata()?.mode() & 0o7777;
+    if mode & 0o006 != 0 {
+        let problem = format!("everybody may read or write it (mode {mode:04o}); chmod 600 it");
+        return Err(io::Error::other(problem));
+    }
+    Ok(())
+}
+
+/// The first line without its end, which is what counts of a file with a passphrase.
+#[must_use]
+pub fn first_line(mut text: Zeroizing<Vec<u8>>) -> Zeroizing<Vec<u8>> {
+    let end = text.iter().position(|byte| *byte == b'\n').unwrap_or(text.len());
+    text.truncate(end);
+    if text.ends_with(b"\r") {
+        text.truncate(end - 1);
+    }
+    text
+}
+
 /// Makes a file of mode 0600.
 ///
 /// # Errors
@@ -232,6 +280,39 @@ mod tests {
         reader.read_to_end(&mut bytes).unwrap();
         writer.join().unwrap();
         assert_eq!(bytes, b"contents");
+    }
+
+    #[test]
+    fn a_secret_is_read_whole_if_it_is_closed_to_others_and_no_longer_than_allowed() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("secret");
+        create(&path, b"hunter2\n").unwrap();
+        let read = |len_max| {
+            let secret = read_secret(open(&path).unwrap().into(), len_max);
+            secret.map(|secret| secret.to_vec()).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(9), Ok(b"hunter2\n".to_vec()));
+        assert_eq!(read(7), Err("it is longer than 7 bytes".into()));
+        for (mode, shown) in [(0o604, "0604"), (0o602, "0602")] {
+            fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
+            let told = format!("everybody may read or write it (mode {shown}); chmod 600 it");
+            assert_eq!(read(9), Err(told));
+        }
+    }
+
+    #[test]
+    fn the_first_line_is_without_its_end() {
+        for (text, expected) in [
+            ("hunter2\n", "hunter2"),
+            ("hunter2", "hunter2"),
+            ("hunter2\r\nmore\n", "hunter2"),
+            (" a b \n", " a b "),
+            ("\n", ""),
+            ("", ""),
+        ] {
+            let line = first_line(Zeroizing::new(text.as_bytes().to_vec()));
+            assert_eq!(&**line, expected.as_bytes(), "{text:?}");
+        }
     }
 
     #[test]

@@ -3,6 +3,9 @@
 //!
 //! Pure: no socket, no clock, no thread, no file. Whoever uses it brings the bytes and the time.
 //!
+//! Without the feature `credentials`, which is on by default, there are messages and what they hold, and no dependency:
+//! enough for a mlet, which leaves keys, certificates, trust and TLS to its manager.
+//!
 //! # Messages
 //!
 //! A stream of messages (spec/protocol.md 1.1), as an endpoint might read it:
@@ -58,23 +61,32 @@
 #![forbid(unsafe_code)]
 
 pub mod address;
+#[cfg(feature = "credentials")]
 pub mod certificate;
 pub mod channel;
 pub mod cut;
 pub mod escape;
+#[cfg(feature = "credentials")]
 pub mod foreign;
 pub mod frame;
+#[cfg(feature = "credentials")]
 pub mod issue;
+#[cfg(feature = "credentials")]
 pub mod key;
 pub mod message;
 pub mod name_value;
+#[cfg(feature = "credentials")]
 pub mod pem;
 pub mod program;
+#[cfg(feature = "credentials")]
 pub mod request;
 pub mod snikey;
+#[cfg(feature = "credentials")]
 pub mod strict_der;
 pub mod time;
+#[cfg(feature = "credentials")]
 pub mod tls;
+#[cfg(feature = "credentials")]
 pub mod trust;
 
 // So that `golden` reads the same here and in the tests of the engine.

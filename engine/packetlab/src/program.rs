@@ -5,14 +5,14 @@
 //! [`Program`] is the SHA-256 of its encoded form, and the encoded form fits into one CDATA
 //! message.
 
-use std::collections::HashMap;
+#[cfg(feature = "credentials")]
+mod digest;
+
 use std::fmt;
 use std::sync::Arc;
 
-use super::key::{Hex, sha256};
-
-/// SHA-256 of a program's encoded form, as certificates name it (spec/protocol.md 6.3).
-pub type ProgramDigest = [u8; 32];
+#[cfg(feature = "credentials")]
+pub use self::digest::{ProgramDigest, Programs};
 
 /// Largest encoded form: what a CDATA message holds beside the hint `monitor` (spec/protocol.md 6.4).
 pub const ENCODED_LEN_MAX: usize = 0xFF_FFFF - 8;
@@ -50,6 +50,7 @@ impl ProgramLanguage {
 #[derive(Clone, PartialEq, Eq)]
 pub struct Program {
     encoded: Arc<[u8]>,
+    #[cfg(feature = "credentials")]
     digest: ProgramDigest,
 }
 
@@ -111,19 +112,17 @@ impl Program {
         if encoded.len() > ENCODED_LEN_MAX {
             return Err(ProgramError::TooLarge { len_bytes: encoded.len() });
         }
-        Ok(Self { digest: sha256(&encoded), encoded: encoded.into() })
+        Ok(Self {
+            #[cfg(feature = "credentials")]
+            digest: super::key::sha256(&encoded),
+            encoded: encoded.into(),
+        })
     }
 
     /// The bytes that are sent as CDATA data or NCAP filter: type byte and body (spec/protocol.md 6.2).
     #[must_use]
     pub fn encoded(&self) -> &Arc<[u8]> {
         &self.encoded
-    }
-
-    /// SHA-256 of the encoded form including the type byte (spec/protocol.md 6.3).
-    #[must_use]
-    pub fn digest(&self) -> &ProgramDigest {
-        &self.digest
     }
 
     /// The language, from the type byte.
@@ -139,7 +138,7 @@ impl Program {
 impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let len_bytes = self.encoded.len();
-        write!(f, "Program({:?}, {len_bytes} bytes, {})", self.language(), Hex(&self.digest))
+        write!(f, "Program({:?}, {len_bytes} bytes)", self.language())
     }
 }
 
@@ -178,41 +177,6 @@ fn number(word: &[u8]) -> Option<u64> {
         None => (word, 10),
     };
     u64::from_str_radix(digits, radix).ok()
-}
-
-/// The programs a controller has at hand, by digest.
-#[derive(Debug, Clone, Default)]
-pub struct Programs(HashMap<ProgramDigest, Program>);
-
-impl Programs {
-    /// Adds a program; the same program twice is kept once.
-    pub fn insert(&mut self, program: Program) {
-        self.0.insert(program.digest, program);
-    }
-
-    /// The program that a certificate demands by `digest`, if it was loaded.
-    #[must_use]
-    pub fn find(&self, digest: &ProgramDigest) -> Option<&Program> {
-        self.0.get(digest)
-    }
-
-    /// How many programs there are.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    /// Whether there is none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
-
-impl FromIterator<Program> for Programs {
-    fn from_iter<I: IntoIterator<Item = Program>>(programs: I) -> Self {
-        Self(programs.into_iter().map(|program| (program.digest, program)).collect())
-    }
 }
 
 /// Why some bytes are not a usable program.
@@ -288,6 +252,7 @@ impl std::error::Error for ProgramError {}
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::key::{Hex, sha256};
 
     const EXAMPLE: &[u8] = b"0xb7 0 0 0 1\n0x95 0 0 0 0\n";
 
@@ -417,14 +382,5 @@ mod tests {
         let file = |language| Program::from_file(language, EXAMPLE).unwrap().language();
         assert_eq!(file(ProgramLanguage::Ebpf), ProgramLanguage::Ebpf);
         assert_eq!(file(ProgramLanguage::Wasm), ProgramLanguage::Wasm);
-    }
-
-    #[test]
-    fn programs_are_found_by_their_digest() {
-        let (one, two) = (Program::from_wasm(b"1").unwrap(), Program::from_wasm(b"2").unwrap());
-        let programs: Programs = [one.clone(), one.clone()].into_iter().collect();
-        assert_eq!(programs.len(), 1);
-        assert_eq!(programs.find(one.digest()), Some(&one));
-        assert_eq!(programs.find(two.digest()), None);
     }
 }

@@ -4,15 +4,14 @@
 //! these as server names (architecture.md "rustls and PacketLab's certificates"), so a [`SniKey`] that exists
 //! can also be asked for in TLS.
 
+#[cfg(feature = "credentials")]
+mod random;
+
 use std::fmt;
 use std::sync::Arc;
 
-use aws_lc_rs::rand;
-
 /// Most characters of a snikey; a random one has exactly as many.
 pub const SNIKEY_LEN_MAX: usize = 63;
-
-const SYMBOLS: &[u8; 36] = b"0123456789abcdefghijklmnopqrstuvwxyz";
 
 /// A snikey that works as a TLS server name. A clone is the same text, not another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -33,19 +32,6 @@ impl SniKey {
             return Err(SniKeyError::HexNumber);
         }
         Ok(Self(text.into()))
-    }
-
-    /// A fresh snikey of 63 characters, each uniform over the 36 symbols.
-    ///
-    /// # Errors
-    /// The random generator failed.
-    pub fn random() -> Result<Self, SniKeyError> {
-        loop {
-            // A draw that TLS would refuse is as good as never (1 in 10^35), but must not come out.
-            if let Ok(snikey) = Self::parse(&random_text()?) {
-                return Ok(snikey);
-            }
-        }
     }
 
     /// Its text, 1 to 63 of `[0-9a-z]`.
@@ -72,20 +58,6 @@ pub fn check(text: &[u8]) -> Result<&str, SniKeyError> {
         return Err(SniKeyError::TooLong { len: text.len() });
     }
     str::from_utf8(text).or(Err(SniKeyError::Empty))
-}
-
-fn random_text() -> Result<String, SniKeyError> {
-    // Bytes above the last multiple of 36 are drawn again: a plain remainder would favour some symbols.
-    const FAIR: u8 = u8::MAX - u8::MAX % SYMBOLS.len() as u8;
-    let mut text = String::with_capacity(SNIKEY_LEN_MAX);
-    while text.len() < SNIKEY_LEN_MAX {
-        let mut bytes = [0; SNIKEY_LEN_MAX];
-        rand::fill(&mut bytes).or(Err(SniKeyError::NoRandomness))?;
-        let fair = bytes.iter().filter(|byte| **byte < FAIR);
-        let symbols = fair.map(|byte| char::from(SYMBOLS[usize::from(*byte) % SYMBOLS.len()]));
-        text.extend(symbols.take(SNIKEY_LEN_MAX - text.len()));
-    }
-    Ok(text)
 }
 
 impl fmt::Display for SniKey {
@@ -157,6 +129,7 @@ mod tests {
     use proptest::prelude::*;
     use rustls::pki_types::DnsName;
 
+    use super::random::SYMBOLS;
     use super::*;
 
     /// Item 39.
@@ -193,23 +166,6 @@ mod tests {
         }
         let reason = SniKeyError::DigitsOnly.to_string();
         assert!(reason.contains("TLS refuses"), "{reason}");
-    }
-
-    /// Items 39, 60.
-    #[test]
-    fn random_snikeys_have_63_characters_of_all_36_symbols_and_differ() {
-        let mut counts = [0_u32; 36];
-        let mut seen = std::collections::HashSet::new();
-        for _ in 0..1000 {
-            let snikey = SniKey::random().unwrap();
-            assert_eq!(snikey.as_str().len(), 63);
-            for c in snikey.as_str().chars() {
-                counts[c.to_digit(36).unwrap() as usize] += 1;
-            }
-            assert!(seen.insert(snikey));
-        }
-        // 63,000 draws: 1,750 of each symbol, with a standard deviation of 41; eight of them each way.
-        assert!(counts.iter().all(|count| (1420..=2080).contains(count)), "{counts:?}");
     }
 
     proptest! {

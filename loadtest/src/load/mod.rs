@@ -36,11 +36,11 @@ use packetlab::message::PAYLOAD_LEN_MAX;
 
 use crate::binaries::{self, BinaryError};
 use crate::console;
-use crate::home::{Home, HomeError, Surroundings};
-use crate::interrupts::{Interrupt, Interrupts};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
 use crate::records::Records;
-use crate::tls_reason;
+use hosts::home::{Home, HomeError, Surroundings};
+use hosts::interrupts::{Interrupt, Interrupts};
+use hosts::tls_reason;
 use placement::Placement;
 use relays::{Foreign, Relay};
 use report::Report;

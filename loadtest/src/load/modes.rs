@@ -14,7 +14,7 @@ use super::process::{Usage, syns_sent_again};
 use super::relays::Relay;
 use super::report::Report;
 use super::{LoadError, Mode, bare};
-use crate::endpoint::Endpoint;
+use hosts::endpoint::Endpoint;
 
 /// Type of the messages sent: private use, so that the relay has no opinion of them.
 const MESSAGE_TYPE: u8 = 0x90;

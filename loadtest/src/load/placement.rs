@@ -3,6 +3,7 @@
 use std::fs;
 use std::io;
 
+use command_line::cores::{Cores, CoresError};
 use engine::sys::cpu;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
@@ -34,22 +35,13 @@ impl Placement {
 /// It is neither, or there are not so many.
 pub(super) fn cores(text: &str) -> Result<Vec<usize>, LoadError> {
     let allowed = cpu::allowed_cores()?;
-    let none = |allowed| LoadError::NoCore { option: "--cores", core: text.to_owned(), allowed };
-    if let Ok(count) = text.parse::<usize>() {
-        return match allowed.get(..count) {
-            Some(cores @ [_, ..]) => Ok(cores.to_vec()),
-            _ => Err(none(allowed)),
-        };
-    }
-    let range = |part: &str| {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        Some(first.parse::<usize>().ok()?..=last.parse().ok()?)
+    let chosen = Cores::parse(text).ok().map(|wanted| Cores::choose(Some(&wanted), &allowed));
+    let core = match chosen {
+        Some(Ok(cores)) => return Ok(cores),
+        Some(Err(CoresError::NotAllowed { cpu, .. })) => cpu.to_string(),
+        Some(Err(CoresError::TooMany { .. })) | None => text.to_owned(),
     };
-    let ranges: Option<Vec<_>> = text.split(',').map(range).collect();
-    let Some(ranges) = ranges else { return Err(none(allowed)) };
-    let cores: Vec<_> = ranges.into_iter().flatten().collect();
-    check("--cores", &cores)?;
-    Ok(cores)
+    Err(LoadError::NoCore { option: "--cores", core, allowed })
 }
 
 /// That this process may use these cores.

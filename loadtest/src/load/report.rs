@@ -4,6 +4,11 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
+
+/// Below this every whole number is a figure of its own (2^53).
+const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 use crate::records::Shard;
 
@@ -73,12 +78,24 @@ impl Report {
 
     /// One object, the units in the keys, `null` for a figure that was not measured.
     pub(super) fn json(&self) -> String {
+        serde_json::to_string(self).expect("names are texts, and nothing is written but memory")
+    }
+}
+
+impl Serialize for Report {
+    fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
         let member = |Figure { name, value, unit }: &Figure| {
             let unit = if unit.is_empty() { String::new() } else { format!(" [{unit}]") };
-            let value = if value.is_finite() { value.to_string() } else { "null".to_owned() };
-            format!("\"{name}{unit}\": {value}")
+            let value = match *value {
+                // A count is whole, and shown so.
+                count if count.fract() == 0.0 && count.abs() < WHOLE_MAX => {
+                    Value::from(count as i64)
+                }
+                other => Value::from(other),
+            };
+            (format!("{name}{unit}"), value)
         };
-        format!("{{{}}}", self.figures.iter().map(member).collect::<Vec<_>>().join(", "))
+        json.collect_map(self.figures.iter().map(member))
     }
 }
 
@@ -95,7 +112,7 @@ mod tests {
             Shard { enters: 200, sessions: 10 },
         ]);
         let json = report.json();
-        for figure in ["\"ring enters\": 500", "trip\": 0.5", "\"shards\": 2", "mean\": 0.5"] {
+        for figure in ["\"ring enters\":500", "trip\":0.5", "\"shards\":2", "mean\":0.5"] {
             assert!(json.contains(figure), "{figure} in {json}");
         }
     }
@@ -107,7 +124,7 @@ mod tests {
         report.add(format!("{} p99", "base"), 2.5, "us");
         report.add("threads", 3.0, "");
         report.add("ratio", 1.5, "");
-        let json = r#"{"p99 [us]": null, "base p99 [us]": 2.5, "threads": 3, "ratio": 1.5}"#;
+        let json = r#"{"p99 [us]":null,"base p99 [us]":2.5,"threads":3,"ratio":1.5}"#;
         assert_eq!(report.json(), json);
         let table = [
             "p99                   - us",

@@ -12,11 +12,11 @@ use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
-use super::hosts::BrokerClient;
+use super::at_hosts::BrokerClient;
 use super::victim::Doors;
-use crate::endpoint::Endpoint;
 use crate::load::LoadError;
 use crate::load::modes::{Stream, message, read_to_end, round_trip};
+use hosts::endpoint::Endpoint;
 
 /// Longest that one session, round trip or publication may take.
 pub(super) const PATIENCE: Duration = Duration::from_secs(30);

@@ -6,7 +6,7 @@
 //! attacker   the attacker's thread, and the listener that accepts and closes
 //! plan       what the attacker does
 //! sessions   attacks at pktxpmgr: linfo, longchain, silent, onekey
-//! hosts      attacks at a broker and a proxy
+//! at_hosts   attacks at a broker and a proxy
 //! rounds     the figures of all rounds as a report
 //! ```
 //!
@@ -16,9 +16,9 @@
 //!
 //! Invariant: an attack goes to loopback only, and ends by itself.
 
+mod at_hosts;
 mod attacker;
 mod honest;
-mod hosts;
 mod plan;
 mod rounds;
 mod sessions;
@@ -33,10 +33,10 @@ use tokio::time::sleep;
 
 use super::report::Report;
 use super::{LoadError, Mode, Options, Relay};
-use crate::home::{Agent, Home, Surroundings};
-use crate::interrupts::Interrupts;
 use attacker::Running;
 use honest::Honest;
+use hosts::home::{Agent, Home, Surroundings};
+use hosts::interrupts::Interrupts;
 use plan::Plan;
 use rounds::{Figures, Phase};
 use victim::{Victim, Watch};

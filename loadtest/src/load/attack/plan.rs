@@ -7,13 +7,13 @@ use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::task::JoinSet;
 
+use super::at_hosts::{self, BrokerClient};
 use super::attacker::Count;
-use super::hosts::{self, BrokerClient};
 use super::sessions;
 use super::victim::Doors;
-use crate::endpoint::Endpoint;
-use crate::home::SNIKEY;
 use crate::load::LoadError;
+use hosts::endpoint::Endpoint;
+use hosts::home::SNIKEY;
 
 /// An attack, of so many connections at once.
 pub(super) enum Plan {
@@ -84,7 +84,7 @@ impl Plan {
     /// Controllers with a certificate of their own making and without any, by turns.
     pub(super) fn proxy(count: usize) -> Result<Self, LoadError> {
         let snikey = SniKey::parse(SNIKEY).map_err(|cause| LoadError::Home(cause.into()))?;
-        let (stranger, nameless) = hosts::strangers()?;
+        let (stranger, nameless) = at_hosts::strangers()?;
         Ok(Self::Proxy { stranger, nameless, snikey, count })
     }
 
@@ -118,14 +118,14 @@ impl Plan {
             }
             Self::Broker { clients } => {
                 for (number, client) in clients.into_iter().enumerate() {
-                    tasks.spawn(hosts::harm_broker(number, client.at(doors), count.clone()));
+                    tasks.spawn(at_hosts::harm_broker(number, client.at(doors), count.clone()));
                 }
             }
             Self::Proxy { stranger, nameless, snikey, count: connections } => {
                 for number in 0..connections {
                     let tls = if number % 2 == 0 { &stranger } else { &nameless };
                     let (tls, snikey) = (Arc::clone(tls), snikey.clone());
-                    tasks.spawn(hosts::register(tls, snikey, door, count.clone()));
+                    tasks.spawn(at_hosts::register(tls, snikey, door, count.clone()));
                 }
             }
         }

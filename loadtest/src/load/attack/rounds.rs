@@ -219,15 +219,15 @@ mod tests {
         ];
         let json = report(&figures).unwrap().json();
         for figure in [
-            r#""rounds": 1"#,
-            r#""alone set-up p99 [us]": 1000"#,
-            r#""base set-up p50 [us]": 2000"#,
-            r#""attack set-up failures": 1"#,
-            r#""attack served [%]": 75"#,
-            r#""attack RSS at most [MiB]": 3"#,
-            r#""attack steps of attacker [/s]": 5"#,
-            r#""attack to base, set-up p50": 3"#,
-            r#""attack to base, set-up p99": 15000"#,
+            r#""rounds":1"#,
+            r#""alone set-up p99 [us]":1000"#,
+            r#""base set-up p50 [us]":2000"#,
+            r#""attack set-up failures":1"#,
+            r#""attack served [%]":75"#,
+            r#""attack RSS at most [MiB]":3"#,
+            r#""attack steps of attacker [/s]":5"#,
+            r#""attack to base, set-up p50":3"#,
+            r#""attack to base, set-up p99":15000"#,
         ] {
             assert!(json.contains(figure), "{figure} in {json}");
         }
@@ -245,7 +245,7 @@ mod tests {
         assert!(matches!(run(&[1], 0), Err(LoadError::NoAttack)));
         // That nobody is served under attack is a result.
         let json = run(&[1], 1).unwrap().json();
-        assert!(json.contains(r#""attack set-up p50 [us]": 30000000"#), "{json}");
-        assert!(json.contains(r#""attack served [%]": 0"#), "{json}");
+        assert!(json.contains(r#""attack set-up p50 [us]":30000000"#), "{json}");
+        assert!(json.contains(r#""attack served [%]":0"#), "{json}");
     }
 }

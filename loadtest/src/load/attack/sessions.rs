@@ -21,9 +21,9 @@ use tokio::time::{
 use tokio_rustls::TlsConnector;
 
 use super::attacker::Count;
-use crate::endpoint::Endpoint;
-use crate::home::HomeError;
 use crate::load::LoadError;
+use hosts::endpoint::Endpoint;
+use hosts::home::HomeError;
 
 /// Longest that one connection or handshake of an attacker may take.
 const PATIENCE: Duration = Duration::from_secs(10);

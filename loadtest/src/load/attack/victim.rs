@@ -17,11 +17,11 @@ use tokio::time::sleep;
 
 use super::{Attack, ONEKEY_SESSIONS_MAX};
 use crate::binaries;
-use crate::home::{Agent, Home};
 use crate::load::placement;
 use crate::load::process::{Usage, resident_bytes};
 use crate::load::{LoadError, Mode, Options, core_name};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
+use hosts::home::{Agent, Home};
 
 /// Between two looks at the resident memory.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);

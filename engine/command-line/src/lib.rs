@@ -1,0 +1,9 @@
+//! What the command lines of `pktxpmgr`, `pktcred` and `pktfleet` have in common: quantities and cores as typed, help, and
+//! a log that holds up nobody.
+//!
+//! Not here: options of one program, and anything that it does. Files and secrets are read with `packetlab_home::file`.
+
+pub mod cores;
+pub mod log;
+pub mod units;
+pub mod usage;

@@ -1,0 +1,329 @@
+//! A log behind a thread of its own, so that one that nobody reads (a pipe that is held, a terminal stopped with Ctrl-S)
+//! holds up no mlet, no signal, no connection and no end of the run.
+//!
+//! Invariant: lines keep their order, and each is written whole or not at all. Those that find no room in the queue are
+//! lost, and their number is written in their place. What waits is bounded in bytes.
+//!
+//! Not here: what a line looks like, and how many bytes may wait.
+
+use std::io::{self, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::thread;
+use std::time::Duration;
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+use tracing::Metadata;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::fmt::MakeWriter;
+
+/// What a line takes in the queue beside its text.
+const LINE_OVERHEAD: usize = 64;
+
+/// A pipe takes as much in one piece (PIPE_BUF), so that what mlets write there does not cut our lines.
+const BATCH_LEN: usize = 4096;
+
+/// What is logged after so many `-v` and `-q`.
+#[must_use]
+pub fn level(verbose: u8, quiet: u8) -> LevelFilter {
+    match i16::from(verbose) - i16::from(quiet) {
+        ..=-2 => LevelFilter::ERROR,
+        -1 => LevelFilter::WARN,
+        0 => LevelFilter::INFO,
+        1 => LevelFilter::DEBUG,
+        2.. => LevelFilter::TRACE,
+    }
+}
+
+#[derive(Debug)]
+enum Order {
+    Write {
+        line: Vec<u8>,
+        /// Lines before it that are lost.
+        lost_before: u64,
+    },
+    /// Tell when everything before has been written.
+    Tell {
+        teller: SyncSender<()>,
+        /// As above.
+        lost_before: u64,
+    },
+}
+
+/// Takes whole lines and never blocks.
+#[derive(Debug)]
+pub struct LogWriter {
+    /// Bounded by `waiting`.
+    orders: Sender<Order>,
+    /// Bytes in the queue.
+    waiting: Arc<AtomicUsize>,
+    /// Lines lost since the last that was queued.
+    lost: AtomicU64,
+}
+
+impl LogWriter {
+    /// Starts the thread, which writes to `out` and lives as long as the process.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+        let (orders, received) = channel();
+        let waiting = Arc::new(AtomicUsize::new(0));
+        let written = Arc::clone(&waiting);
+        // Inherited by the thread: signals are for those who wait for them.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let started = thread::Builder::new()
+            .name("log".into())
+            .spawn(move || write_orders(&received, &written, out));
+        mask.thread_set_mask()?;
+        started.map(|_| Self { orders, waiting, lost: AtomicU64::new(0) })
+    }
+
+    /// For one line, which is lost if more than `len_max` bytes would wait with it.
+    #[must_use]
+    pub fn line(&self, len_max: usize) -> LineWriter<'_> {
+        LineWriter { log: self, len_max }
+    }
+
+    /// Waits until everything has been written, and how many lines are lost, at most for `patience`. Whether it has.
+    pub fn finish(&self, patience: Duration) -> bool {
+        let (teller, told) = sync_channel(1);
+        let lost_before = self.lost.swap(0, Ordering::Relaxed);
+        let order = Order::Tell { teller, lost_before };
+        self.orders.send(order).is_ok() && told.recv_timeout(patience).is_ok()
+    }
+
+    fn queue(&self, line: &[u8], len_max: usize) {
+        let len = line.len() + LINE_OVERHEAD;
+        let with_line = |waiting: usize| Some(waiting + len).filter(|sum| *sum <= len_max);
+        if self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_line).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let lost_before = self.lost.swap(0, Ordering::Relaxed);
+        // It fails only when the thread is gone, which lives as long as the process.
+        let _ = self.orders.send(Order::Write { line: line.to_vec(), lost_before });
+    }
+}
+
+/// Where a log's events go.
+#[derive(Debug)]
+pub struct Lines {
+    /// What writes them.
+    pub log: Arc<LogWriter>,
+    /// How many bytes may wait with a line of this target; the empty one is any.
+    pub room: fn(target: &str) -> usize,
+}
+
+impl<'log> MakeWriter<'log> for Lines {
+    type Writer = LineWriter<'log>;
+
+    fn make_writer(&'log self) -> LineWriter<'log> {
+        self.log.line((self.room)(""))
+    }
+
+    fn make_writer_for(&'log self, event: &Metadata<'_>) -> LineWriter<'log> {
+        self.log.line((self.room)(event.target()))
+    }
+}
+
+/// Writes one line for each call, as the formatter of lines does it.
+#[derive(Debug)]
+pub struct LineWriter<'log> {
+    log: &'log LogWriter,
+    /// How many bytes may wait then.
+    len_max: usize,
+}
+
+impl Write for LineWriter<'_> {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.log.queue(line, self.len_max);
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// The thread's body. A write that fails loses its text and nothing else.
+fn write_orders(orders: &Receiver<Order>, waiting: &AtomicUsize, mut out: impl Write) {
+    let mut batch = Vec::with_capacity(BATCH_LEN);
+    while let Ok(first) = orders.recv() {
+        for order in std::iter::once(first).chain(orders.try_iter()) {
+            match order {
+                Order::Write { line, lost_before } => {
+                    add_gap(lost_before, &mut batch, &mut out);
+                    add_line(&line, &mut batch, &mut out);
+                    let len = line.len() + LINE_OVERHEAD;
+                    drop(line);
+                    waiting.fetch_sub(len, Ordering::Relaxed);
+                }
+                Order::Tell { teller, lost_before } => {
+                    add_gap(lost_before, &mut batch, &mut out);
+                    write_batch(&mut batch, &mut out);
+                    // It fails when nobody waits any more.
+                    let _ = teller.try_send(());
+                }
+            }
+        }
+        write_batch(&mut batch, &mut out);
+    }
+}
+
+fn add_gap(lost: u64, batch: &mut Vec<u8>, out: &mut impl Write) {
+    if lost > 0 {
+        let gap = format!("{lost} log lines are lost: nobody read them in time\n");
+        add_line(gap.as_bytes(), batch, out);
+    }
+}
+
+fn add_line(line: &[u8], batch: &mut Vec<u8>, out: &mut impl Write) {
+    if batch.len() + line.len() > BATCH_LEN {
+        write_batch(batch, out);
+    }
+    if line.len() > BATCH_LEN {
+        let _ = out.write_all(line);
+    } else {
+        batch.extend_from_slice(line);
+    }
+}
+
+fn write_batch(batch: &mut Vec<u8>, out: &mut impl Write) {
+    let _ = out.write_all(batch);
+    batch.clear();
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::io::{PipeReader, pipe};
+
+    use super::*;
+
+    const QUEUE_LEN: usize = 4 << 20;
+    const HALF: &str = "half";
+
+    fn room(target: &str) -> usize {
+        if target == HALF { QUEUE_LEN / 2 } else { QUEUE_LEN - (64 << 10) }
+    }
+
+    /// A log whose pipe holds 64 KiB, and which nobody reads.
+    fn unread() -> (LogWriter, PipeReader) {
+        let (reader, pipe) = pipe().unwrap();
+        (LogWriter::start(pipe).unwrap(), reader)
+    }
+
+    fn lost(writer: &LogWriter) -> u64 {
+        writer.lost.load(Ordering::Relaxed)
+    }
+
+    fn reads(reader: &mut PipeReader, expected: &str) {
+        let mut read = vec![0; expected.len()];
+        reader.read_exact(&mut read).unwrap();
+        assert!(read == expected.as_bytes(), "{}", String::from_utf8_lossy(&read));
+    }
+
+    /// Reads in a thread of its own until `end` is there; all that was read.
+    fn read_until(mut reader: PipeReader, end: &'static str) -> thread::JoinHandle<String> {
+        thread::spawn(move || {
+            let (mut read, mut piece) = (String::new(), [0; 1 << 16]);
+            while !read.ends_with(end) {
+                let len = reader.read(&mut piece).unwrap();
+                read.push_str(str::from_utf8(&piece[..len]).unwrap());
+            }
+            read
+        })
+    }
+
+    #[test]
+    fn each_v_shows_more_and_each_q_less() {
+        let cases = [
+            ((0, 0), LevelFilter::INFO),
+            ((1, 0), LevelFilter::DEBUG),
+            ((2, 0), LevelFilter::TRACE),
+            ((9, 0), LevelFilter::TRACE),
+            ((0, 1), LevelFilter::WARN),
+            ((0, 2), LevelFilter::ERROR),
+            ((1, 1), LevelFilter::INFO),
+            ((u8::MAX, u8::MAX), LevelFilter::INFO),
+        ];
+        for ((verbose, quiet), expected) in cases {
+            assert_eq!(level(verbose, quiet), expected, "-v x{verbose}, -q x{quiet}");
+        }
+    }
+
+    #[test]
+    fn lines_are_written_in_order_and_those_that_found_no_room_are_counted_in_their_place() {
+        let (log, mut reader) = unread();
+        let mut writer = log.line(QUEUE_LEN);
+        let line = |number: usize| format!("line {number}\n");
+        let mut written = 0;
+        while lost(&log) == 0 {
+            writer.write_all(line(written).as_bytes()).unwrap();
+            written += 1;
+        }
+        assert!(!log.finish(Duration::ZERO), "nothing is read");
+        let kept: String = (0..written - 1).map(line).collect();
+        let told = "1 log lines are lost: nobody read them in time\n";
+        reads(&mut reader, &format!("{kept}{told}"));
+        writer.write_all(b"the next\n").unwrap();
+        assert!(log.finish(Duration::from_secs(60)));
+        reads(&mut reader, "the next\n");
+    }
+
+    /// Writes lines of this length until one is lost; returns how many bytes wait then.
+    fn fill(mut writer: LineWriter<'_>, line_len: usize) -> usize {
+        let line = [&vec![b'x'; line_len - 1][..], b"\n"].concat();
+        let before = lost(writer.log);
+        let mut written = 0;
+        while lost(writer.log) == before {
+            // The pipe takes 64 KiB, however short their lines are.
+            assert!(written <= 4 * QUEUE_LEN, "no bound");
+            writer.write_all(&line).unwrap();
+            written += line_len + LINE_OVERHEAD;
+        }
+        writer.log.waiting.load(Ordering::Relaxed)
+    }
+
+    #[test]
+    fn what_waits_is_bounded_in_bytes_however_long_or_short_the_lines_are() {
+        for line_len in [1, 100_000] {
+            let (log, _reader) = unread();
+            let waiting = fill(log.line(QUEUE_LEN), line_len);
+            assert!((QUEUE_LEN / 2..=QUEUE_LEN).contains(&waiting), "{waiting}");
+        }
+    }
+
+    #[test]
+    fn lines_that_may_take_half_of_the_room_leave_the_rest_to_others() {
+        let (log, reader) = unread();
+        let lines = Lines { log: Arc::new(log), room };
+        assert!(fill(lines.log.line((lines.room)(HALF)), 10_000) <= QUEUE_LEN / 2);
+        let before = lost(&lines.log);
+        lines.make_writer().write_all(b"about others\n").unwrap();
+        assert_eq!((before, lost(&lines.log)), (1, 0), "it is queued, and tells of what was lost");
+        fill(lines.make_writer(), 10_000);
+        lines.log.line(QUEUE_LEN).write_all(b"the last one\n").unwrap();
+        assert_eq!(lost(&lines.log), 0, "it is queued");
+        let read = read_until(reader, "the last one\n");
+        assert!(lines.log.finish(Duration::from_secs(60)));
+        assert!(read.join().unwrap().contains("about others\n"));
+    }
+
+    /// However full the queue is when the program ends, of short lines or long ones.
+    #[test]
+    fn the_end_waits_for_the_queue_and_tells_how_many_lines_are_lost() {
+        for len in [1, 4096] {
+            let (log, reader) = unread();
+            let line = [&vec![b'x'; len - 1][..], b"\n"].concat();
+            while lost(&log) < 3 {
+                log.line(1 << 20).write_all(&line).unwrap();
+            }
+            let read = read_until(reader, "\n3 log lines are lost: nobody read them in time\n");
+            assert!(log.finish(Duration::from_secs(60)), "lines of {len}");
+            read.join().unwrap();
+        }
+    }
+}

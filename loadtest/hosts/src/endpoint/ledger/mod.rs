@@ -1,0 +1,349 @@
+//! What controllers have used up of what their certificates allow, over all sessions of an endpoint
+//! (spec/protocol.md 4.3, `cert_limit`).
+//!
+//! Each certificate of a chain counts for itself, by the key that signed it and its serial number: whatever a
+//! chain does is entered for all of its certificates, and a certificate that is part of many chains has one
+//! account for all of them. Totals and burst rates go on from session to session, and sessions at the same time
+//! share them, and the sockets that may be open. With a [`Store`] totals outlive the process.
+//!
+//! ```text
+//! store    the totals in a file
+//! burst    what was sent within the windows of burst rates
+//! ```
+//!
+//! Not here: which limits there are (`limits`); the clock.
+//!
+//! Invariant: there are at most [`ACCOUNTS_MAX`] accounts, at most [`ACCOUNTS_PER_PRIVILEGE_MAX`] of chains that
+//! end in one certificate; one is forgotten only when its certificate has expired or has used nothing up.
+
+mod burst;
+mod store;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use packetlab::certificate::Certificate;
+use packetlab::key::{Hex, KEY_LEN, KeyId, sha256};
+use packetlab::time::Ticks;
+
+use tokio::sync::Notify;
+
+use burst::RATES_MAX;
+pub(super) use burst::{Bursts, Turn};
+pub use store::StateError;
+use store::Store;
+
+/// Certificates with accounts. A line of the file has 365 bytes at most.
+const ACCOUNTS_MAX: usize = 4096;
+/// The same of chains whose last certificate is the same one. Whoever holds a privilege can make certificates without
+/// end, by delegating, and must not take the place of others by that.
+const ACCOUNTS_PER_PRIVILEGE_MAX: usize = 256;
+/// Of both so many are told of, before there are too many.
+const CROWDED_PERCENT: usize = 80;
+/// Bytes of one session that wait to be sent; room for the largest NSEND.
+pub(super) const WAITING_MAX: usize = 32 << 20;
+/// The same of all sessions of an endpoint.
+pub(super) const ALL_WAITING_MAX: usize = 128 << 20;
+/// What a session may have waiting however much others have.
+const WAITING_SHARE: usize = 1 << 20;
+/// How often totals are written while they change.
+const SAVE_INTERVAL: Duration = Duration::from_secs(1);
+
+/// A certificate, by its signer and the number that the signer gave it. Signers may choose numbers of any length;
+/// of one that is as long as its SHA-256 or longer only that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct CertificateId {
+    authority: KeyId,
+    serial: Vec<u8>,
+}
+
+impl CertificateId {
+    /// That of a certificate.
+    pub(super) fn of(certificate: &Certificate) -> Self {
+        Self::new(certificate.authority_key_id, &certificate.serial)
+    }
+
+    fn new(authority: KeyId, serial: &[u8]) -> Self {
+        let is_short = serial.len() < KEY_LEN;
+        let serial = if is_short { serial.to_vec() } else { sha256(serial).to_vec() };
+        Self { authority, serial }
+    }
+}
+
+impl fmt::Display for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.authority, Hex(&self.serial))
+    }
+}
+
+/// What has been sent and received, over all time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Totals {
+    /// Payload bytes of NSEND.
+    pub(super) sent_bytes: u64,
+    /// NSENDs.
+    pub(super) sent_packets: u64,
+    /// Payload bytes of NDATA.
+    pub(super) received_bytes: u64,
+    /// NDATAs.
+    pub(super) received_packets: u64,
+}
+
+/// The account of one certificate.
+#[derive(Debug)]
+pub(super) struct Account {
+    /// The last certificate of its chain.
+    privilege: CertificateId,
+    /// When the certificate expires.
+    not_after: Ticks,
+    /// What has been used up.
+    pub(super) totals: Totals,
+    /// What was sent lately.
+    pub(super) bursts: Bursts,
+    /// Sockets that are open.
+    pub(super) sockets: u64,
+    /// Sessions that go on.
+    sessions: usize,
+}
+
+impl Account {
+    fn new(privilege: CertificateId, not_after: Ticks) -> Self {
+        let (totals, bursts) = (Totals::default(), Bursts::default());
+        Self { privilege, not_after, totals, bursts, sockets: 0, sessions: 0 }
+    }
+
+    /// One packet of so many bytes is to be sent.
+    pub(super) fn send(&mut self, len: u64) {
+        self.totals.sent_bytes = self.totals.sent_bytes.saturating_add(len);
+        self.totals.sent_packets = self.totals.sent_packets.saturating_add(1);
+    }
+
+    /// One packet of so many bytes was received.
+    pub(super) fn receive(&mut self, len: u64) {
+        self.totals.received_bytes = self.totals.received_bytes.saturating_add(len);
+        self.totals.received_packets = self.totals.received_packets.saturating_add(1);
+    }
+
+    /// Whether nothing is lost if it is forgotten.
+    fn is_idle(&mut self, now: Ticks) -> bool {
+        let unused = self.totals == Totals::default() && self.bursts.are_over(now);
+        self.sessions == 0 && (unused || self.not_after < now)
+    }
+}
+
+/// The accounts, by certificate.
+pub(super) type Accounts = HashMap<CertificateId, Account>;
+
+/// The accounts of all certificates, which the sessions of an endpoint share.
+#[derive(Debug, Default)]
+pub struct Ledger {
+    accounts: Mutex<Accounts>,
+    store: Option<Store>,
+    /// Totals could not be written.
+    unsaved: Notify,
+    /// Bytes that wait to be sent in all sessions.
+    waiting_bytes: AtomicUsize,
+}
+
+/// What waits to be sent in one session.
+#[derive(Debug, Default)]
+pub(super) struct WaitingSends {
+    ledger: Arc<Ledger>,
+    bytes: usize,
+}
+
+impl WaitingSends {
+    /// Nothing yet.
+    pub(super) fn new(ledger: &Arc<Ledger>) -> Self {
+        Self { ledger: Arc::clone(ledger), bytes: 0 }
+    }
+
+    /// Whether the session may have so many bytes waiting.
+    pub(super) fn may_be(&self, bytes: usize) -> bool {
+        let others = self.ledger.waiting_bytes.load(Relaxed).saturating_sub(self.bytes);
+        bytes <= WAITING_SHARE || bytes <= WAITING_MAX && others + bytes <= ALL_WAITING_MAX
+    }
+
+    /// So many are waiting now.
+    pub(super) fn set(&mut self, bytes: usize) {
+        self.ledger.waiting_bytes.fetch_add(bytes, Relaxed);
+        self.ledger.waiting_bytes.fetch_sub(self.bytes, Relaxed);
+        self.bytes = bytes;
+    }
+}
+
+impl Drop for WaitingSends {
+    fn drop(&mut self) {
+        self.set(0);
+    }
+}
+
+/// Why certificates have no accounts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LedgerError {
+    /// There is no place for one more account.
+    Full,
+    /// One of them has more burst rates than are kept account of.
+    TooManyRates,
+}
+
+impl fmt::Display for LedgerError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Full => write!(
+                f,
+                "too many certificates have used up a part of what they allow (at most {ACCOUNTS_MAX}, and \
+                 {ACCOUNTS_PER_PRIVILEGE_MAX} below one privilege); they count until they expire"
+            ),
+            Self::TooManyRates => write!(
+                f,
+                "a certificate of the controller's chain, or several of one serial number together, has more than \
+                 {RATES_MAX} burst rates of bytes or of packets"
+            ),
+        }
+    }
+}
+
+/// How many accounts there are, all and those below one privilege, and how many more there shall be.
+struct Crowding {
+    before: [usize; 2],
+    missing: usize,
+}
+
+impl Crowding {
+    /// Whether there would be more than so much of what there may be.
+    fn goes_beyond(&self, percent: usize) -> bool {
+        self.missing > 0 && self.is_beyond(percent).any(|(_, after)| after)
+    }
+
+    /// Whether that was not so before.
+    fn crosses(&self, percent: usize) -> bool {
+        self.is_beyond(percent).any(|(before, after)| after && !before)
+    }
+
+    fn is_beyond(&self, percent: usize) -> impl Iterator<Item = (bool, bool)> {
+        let most = [ACCOUNTS_MAX, ACCOUNTS_PER_PRIVILEGE_MAX].map(|most| most * percent / 100);
+        let missing = self.missing;
+        self.before
+            .into_iter()
+            .zip(most)
+            .map(move |(before, most)| (before > most, before + missing > most))
+    }
+}
+
+impl Ledger {
+    /// One whose totals are kept in this directory, which is made if there is none.
+    ///
+    /// # Errors
+    /// The directory is unusable, in use by another endpoint, or what is in it cannot be read.
+    pub(crate) fn open(directory: &Path) -> Result<Self, StateError> {
+        let (store, accounts) = Store::open(directory)?;
+        Ok(Self { accounts: Mutex::new(accounts), store: Some(store), ..Self::default() })
+    }
+
+    /// Its accounts.
+    pub(super) fn accounts(&self) -> MutexGuard<'_, Accounts> {
+        self.accounts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Sees to accounts for a session of these certificates, leaf first, which expire then.
+    ///
+    /// # Errors
+    /// There are too many.
+    pub(super) fn admit(
+        &self,
+        ids: &[(CertificateId, Ticks)],
+        privilege: &CertificateId,
+        now: Ticks,
+    ) -> Result<(), LedgerError> {
+        let mut accounts = self.accounts();
+        let crowding = |accounts: &Accounts| {
+            let missing = ids.iter().filter(|(id, _)| !accounts.contains_key(id)).count();
+            let below = accounts.values().filter(|account| account.privilege == *privilege).count();
+            Crowding { before: [accounts.len(), below], missing }
+        };
+        if crowding(&accounts).goes_beyond(CROWDED_PERCENT) {
+            accounts.retain(|_, account| !account.is_idle(now));
+        }
+        let crowding = crowding(&accounts);
+        if crowding.goes_beyond(100) {
+            return Err(LedgerError::Full);
+        }
+        if crowding.crosses(CROWDED_PERCENT) {
+            let [all, below] = crowding.before.map(|before| before + crowding.missing);
+            tracing::warn!(
+                "{all} certificates have used up a part of what they allow (at most {ACCOUNTS_MAX}), {below} of them \
+                 (at most {ACCOUNTS_PER_PRIVILEGE_MAX}) below the privilege with serial number {}; beyond that no new \
+                 session begins until some expire",
+                Hex(&privilege.serial)
+            );
+        }
+        for (id, not_after) in ids {
+            let new = || Account::new(privilege.clone(), *not_after);
+            accounts.entry(id.clone()).or_insert_with(new).sessions += 1;
+        }
+        Ok(())
+    }
+
+    /// A session of these certificates is over.
+    pub(super) fn dismiss<'a>(&self, ids: impl Iterator<Item = &'a CertificateId>) {
+        let mut accounts = self.accounts();
+        for id in ids {
+            if let Some(account) = accounts.get_mut(id) {
+                account.sessions = account.sessions.saturating_sub(1);
+            }
+        }
+    }
+
+    /// Writes the totals, if they are kept and were not written yet. Takes the time that the disk takes.
+    ///
+    /// # Errors
+    /// They cannot be written.
+    pub(crate) fn save(&self) -> Result<(), StateError> {
+        match &self.store {
+            Some(store) => store.save(|| self.accounts(), false),
+            None => Ok(()),
+        }
+    }
+
+    /// The same, off the runtime's threads; `anew` also if they were written already. If they cannot be written, the
+    /// sessions end.
+    ///
+    /// # Errors
+    /// As for [`Self::save`].
+    pub(super) async fn saved(self: &Arc<Self>, anew: bool) -> Result<(), StateError> {
+        let ledger = Arc::clone(self);
+        let save = move || match &ledger.store {
+            Some(store) => store.save(|| ledger.accounts(), anew),
+            None => Ok(()),
+        };
+        if self.store.is_none() {
+            return Ok(());
+        }
+        // It is not abandoned and does not panic.
+        let saved = tokio::task::spawn_blocking(save).await.unwrap_or(Ok(()));
+        saved.inspect_err(|_| self.unsaved.notify_waiters())
+    }
+
+    /// Waits until totals could not be written: nothing more may be used up then.
+    pub(super) async fn failed(&self) {
+        self.unsaved.notified().await;
+    }
+
+    /// Writes the totals again and again while they change, for ever.
+    pub(super) async fn keep_saved(self: &Arc<Self>) {
+        loop {
+            tokio::time::sleep(SAVE_INTERVAL).await;
+            if let Err(error) = self.saved(false).await {
+                tracing::error!("{error}");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,458 @@
+//! Throw-away credentials for one run: a home as `pktcred init` makes it (`packetlab_home`), and beside it
+//! N endpoints of its operator, and agents for a broker and a proxy.
+//!
+//! The keys of the endpoints stay in memory.
+//!
+//! Invariant: the directory is readable by its owner alone, and goes with the [`Home`] unless it is
+//! to be kept.
+
+use std::fmt;
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io::{self, Write};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime};
+
+use packetlab::address::HostPort;
+use packetlab::certificate::{
+    Certificate, CertificateError, CertificateLimits, CertificateType, Delegation,
+};
+use packetlab::channel::ChannelId;
+use packetlab::issue::{CertificateFields, IssueError, issue};
+use packetlab::key::{KeyError, KeyId, PrivateKey, PublicKey};
+use packetlab::program::{Program, ProgramError};
+use packetlab::snikey::{SniKey, SniKeyError};
+use packetlab::time::Ticks;
+use packetlab::tls::{self, Identity, PeerRule, SetupError};
+use packetlab::trust::TrustMode;
+use packetlab_home::{self as home, CONFIG, PROXY_CONFIG, ProgramFile, Settings};
+
+use crate::endpoint::Endpoint;
+use crate::endpoint::subscribe::{Interest, InterestError, Subscriber};
+
+/// The name by which endpoints choose the experiment.
+pub const SNIKEY: &str = "demo";
+/// How long the credentials of a home are valid.
+const VALIDITY: Duration = Duration::from_secs(24 * 3600);
+/// The same for endpoints, which may be part of a fleet that runs for long.
+const IDENTITY_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
+/// The program that the experimenter's privilege demands of the controller: `r0 = 1; exit`, which
+/// lets everything pass.
+const PROGRAM: &str = "0xb7 0 0 0 1\n0x95 0 0 0 0\n";
+/// Endpoint 1 has the address after this one.
+const ADDRESS_BASE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
+
+/// The credentials of one run.
+#[derive(Debug)]
+pub struct Home {
+    directory: Directory,
+    operator: PublicKey,
+    identities: Vec<EndpointIdentity>,
+    broker: Option<home::Broker>,
+}
+
+/// The key and certificate of a broker, proxy or endpoint towards the others; signed by itself.
+#[derive(Debug)]
+pub struct Agent {
+    /// The key.
+    pub key: PrivateKey,
+    /// Its certificate.
+    pub certificate: Certificate,
+}
+
+/// What is around a home: who serves it.
+#[derive(Debug, Clone, Default)]
+pub struct Surroundings {
+    /// Where experiments are published.
+    pub broker: Option<home::Broker>,
+    /// The key that signs the proxy's certificate.
+    pub proxy_root: Option<PublicKey>,
+}
+
+/// Who one endpoint is.
+#[derive(Debug)]
+pub struct EndpointIdentity {
+    /// Its own address.
+    pub address: IpAddr,
+    agent: Agent,
+    certificate: Certificate,
+}
+
+/// Why there are no credentials.
+#[derive(Debug)]
+pub enum HomeError {
+    /// The directory cannot be made or written.
+    Home(home::HomeError),
+    /// The name by which endpoints choose is none.
+    SniKey(SniKeyError),
+    /// A key cannot be made.
+    Key(KeyError),
+    /// The program is none.
+    Program(ProgramError),
+    /// A certificate cannot be made.
+    Issue(IssueError),
+    /// A certificate that was made cannot be read.
+    Certificate(CertificateError),
+    /// TLS refuses an identity.
+    Tls(SetupError),
+    /// The endpoints cannot subscribe.
+    Interest(InterestError),
+}
+
+impl fmt::Display for HomeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Home(cause) => write!(f, "{cause} (TMPDIR names another place)"),
+            Self::SniKey(cause) => write!(f, "the snikey is unusable: {cause}"),
+            Self::Key(cause) => write!(f, "no key can be made: {cause}"),
+            Self::Program(cause) => write!(f, "the program is unusable: {cause}"),
+            Self::Issue(cause) => write!(f, "no certificate can be issued: {cause}"),
+            Self::Certificate(cause) => write!(f, "an issued certificate is unusable: {cause}"),
+            Self::Tls(cause) => write!(f, "an identity cannot be used in TLS: {cause}"),
+            Self::Interest(cause) => write!(f, "an endpoint cannot subscribe: {cause}"),
+        }
+    }
+}
+
+impl std::error::Error for HomeError {}
+
+impl From<home::HomeError> for HomeError {
+    fn from(cause: home::HomeError) -> Self {
+        Self::Home(cause)
+    }
+}
+
+impl From<SniKeyError> for HomeError {
+    fn from(cause: SniKeyError) -> Self {
+        Self::SniKey(cause)
+    }
+}
+
+impl From<KeyError> for HomeError {
+    fn from(cause: KeyError) -> Self {
+        Self::Key(cause)
+    }
+}
+
+impl From<ProgramError> for HomeError {
+    fn from(cause: ProgramError) -> Self {
+        Self::Program(cause)
+    }
+}
+
+impl From<IssueError> for HomeError {
+    fn from(cause: IssueError) -> Self {
+        Self::Issue(cause)
+    }
+}
+
+impl From<CertificateError> for HomeError {
+    fn from(cause: CertificateError) -> Self {
+        Self::Certificate(cause)
+    }
+}
+
+impl From<SetupError> for HomeError {
+    fn from(cause: SetupError) -> Self {
+        Self::Tls(cause)
+    }
+}
+
+impl From<InterestError> for HomeError {
+    fn from(cause: InterestError) -> Self {
+        Self::Interest(cause)
+    }
+}
+
+impl Agent {
+    /// A new one.
+    ///
+    /// # Errors
+    /// The system's random generator fails.
+    pub fn new() -> Result<Self, HomeError> {
+        Self::issue(&settings(Surroundings::default())?.fields(CertificateType::Agent))
+    }
+
+    fn issue(fields: &CertificateFields) -> Result<Self, HomeError> {
+        let key = PrivateKey::generate()?;
+        let der = issue(fields, &key.public_key(), &key)?;
+        Ok(Self { certificate: Certificate::from_der(&der)?, key })
+    }
+
+    /// As TLS presents it.
+    pub fn identity(&self) -> Identity<'_> {
+        Identity { chain: std::slice::from_ref(&self.certificate), key: &self.key }
+    }
+}
+
+impl EndpointIdentity {
+    /// Its key id, as `PKTLAB_ENDPOINT_KEY` tells mlets.
+    pub fn key_id(&self) -> KeyId {
+        self.certificate.subject_key_id
+    }
+
+    /// A new endpoint at `address`, which represents `operator` for a year from now.
+    ///
+    /// # Errors
+    /// The system's random generator fails.
+    pub fn new(address: IpAddr, operator: &PrivateKey) -> Result<Self, HomeError> {
+        let (not_before, not_after) = validity(IDENTITY_VALIDITY);
+        let fields = |certificate_type| CertificateFields {
+            certificate_type,
+            delegation: Delegation::default(),
+            path_len: None,
+            not_before,
+            not_after,
+            description: None,
+            auxiliary: Vec::new(),
+            limits: CertificateLimits::default(),
+        };
+        let agent = Agent::issue(&fields(CertificateType::Agent))?;
+        let subject = agent.key.public_key();
+        let der = issue(&fields(CertificateType::Subcmd), &subject, operator)?;
+        Ok(Self { address, agent, certificate: Certificate::from_der(&der)? })
+    }
+
+    /// How it subscribes at a broker whose certificate one of `roots` has signed, to the private channels
+    /// of its operator or to those named.
+    ///
+    /// # Errors
+    /// TLS refuses the identity, or the interest makes no request.
+    pub fn subscriber(
+        &self,
+        broker: HostPort,
+        roots: Vec<PublicKey>,
+        operators: &[PublicKey],
+        channels: &[Option<ChannelId>],
+        attributes: &str,
+    ) -> Result<Subscriber, HomeError> {
+        let rule = PeerRule { mode: TrustMode::Agent, anchors: roots, mandatory: true };
+        let tls = tls::client_config(Some(&self.agent.identity()), rule)?;
+        let certificates = std::slice::from_ref(&self.certificate);
+        let interest = Interest { certificates, operators, channels, attributes };
+        Ok(Subscriber::new(broker, self.address, tls, &interest)?)
+    }
+
+    /// The endpoint, which serves experiments that `operators` let run; monitors are not run.
+    ///
+    /// # Errors
+    /// TLS refuses the identity.
+    pub fn endpoint(&self, operators: &[PublicKey]) -> Result<Endpoint, HomeError> {
+        let chain = std::slice::from_ref(&self.certificate);
+        let rule = PeerRule {
+            mode: TrustMode::EndpointAuthenticatesController,
+            anchors: operators.to_vec(),
+            mandatory: true,
+        };
+        Ok(Endpoint {
+            address: self.address,
+            host_id: self.key_id().to_string(),
+            controllers: Vec::new(),
+            server_name: tls::server_name(None)?,
+            tls: tls::client_config(Some(&Identity { chain, key: &self.agent.key }), rule)?,
+            operators: operators.to_vec(),
+            priority: None,
+            monitors_not_enforced: false,
+            ledger: Arc::default(),
+            ran: Duration::ZERO,
+            leave_at: None,
+        })
+    }
+}
+
+impl Home {
+    /// Makes the credentials of `count` endpoints and the config file. With `keep` the directory stays.
+    ///
+    /// # Errors
+    /// A file cannot be written, or cannot be named in a config file.
+    pub fn create(count: usize, keep: bool, surroundings: Surroundings) -> Result<Self, HomeError> {
+        let settings = settings(surroundings)?;
+        let home = home::Home::draw(settings.clone())?;
+        home.write(|_| None)?;
+        let directory = Directory { path: settings.directory.clone(), keep };
+        let identities = (1..=count)
+            .map(|number| {
+                let offset = u32::try_from(number).unwrap_or(u32::MAX);
+                let address = Ipv4Addr::from_bits(ADDRESS_BASE.to_bits().saturating_add(offset));
+                EndpointIdentity::new(address.into(), &home.operator)
+            })
+            .collect::<Result<_, _>>()?;
+        let operator = home.operator.public_key();
+        Ok(Self { directory, operator, identities, broker: settings.broker })
+    }
+
+    /// The config file for `pktxpmgr -c`.
+    pub fn config_path(&self) -> PathBuf {
+        self.directory.path.join(CONFIG)
+    }
+
+    /// The config file for a `pktxpmgr` whose endpoints come through a proxy.
+    pub fn proxy_config_path(&self) -> PathBuf {
+        self.directory.path.join(PROXY_CONFIG)
+    }
+
+    /// Where `pktxpmgr --events` is told to write its records.
+    pub fn events_path(&self) -> PathBuf {
+        self.directory.path.join("events.jsonl")
+    }
+
+    /// Who the endpoints are; endpoint 1 first.
+    pub fn identities(&self) -> &[EndpointIdentity] {
+        &self.identities
+    }
+
+    /// How each endpoint subscribes at the broker; endpoint 1 first.
+    ///
+    /// # Errors
+    /// TLS refuses an identity.
+    pub fn subscribers(&self, broker: SocketAddr) -> Result<Vec<Subscriber>, HomeError> {
+        let address = HostPort { host: broker.ip().to_string(), port: Some(broker.port()) };
+        let root = self.broker.as_ref().and_then(|broker| broker.root);
+        let (roots, operators): (Vec<_>, _) = (root.into_iter().collect(), [self.operator]);
+        let subscriber = |identity: &EndpointIdentity| {
+            identity.subscriber(address.clone(), roots.clone(), &operators, &[None], "")
+        };
+        self.identities.iter().map(subscriber).collect()
+    }
+
+    /// The endpoints, ready to connect to `controller`.
+    ///
+    /// # Errors
+    /// TLS refuses an identity.
+    pub fn endpoints(&self, controller: SocketAddr) -> Result<Vec<Endpoint>, HomeError> {
+        let server_name = tls::server_name(Some(SNIKEY))?;
+        let endpoint = |identity: &EndpointIdentity| {
+            Ok(Endpoint {
+                controllers: vec![controller],
+                server_name: server_name.clone(),
+                // The program of the demo lets everything pass.
+                monitors_not_enforced: true,
+                ..identity.endpoint(&[self.operator])?
+            })
+        };
+        self.identities.iter().map(endpoint).collect()
+    }
+}
+
+/// First and last moment of everything that is made here.
+fn validity(period: Duration) -> (Ticks, Ticks) {
+    let now = SystemTime::now();
+    // Clocks may be set back.
+    let before = now.checked_sub(VALIDITY).unwrap_or(SystemTime::UNIX_EPOCH);
+    (Ticks::from_system_time(before), Ticks::from_system_time(now).saturating_add(period))
+}
+
+/// A new place in the system's directory for such things, under a name that nobody can foretell.
+fn settings(surroundings: Surroundings) -> Result<Settings, HomeError> {
+    let name = format!("pktfleet-demo-{:016x}", RandomState::new().hash_one("pktfleet"));
+    let (not_before, not_after) = validity(VALIDITY);
+    let program = ProgramFile {
+        name: "pass_all.ebpf".to_owned(),
+        contents: PROGRAM.as_bytes().to_vec(),
+        program: Program::from_ebpf_text(PROGRAM.as_bytes())?,
+    };
+    Ok(Settings {
+        directory: home::vacant_place(&std::env::temp_dir().join(name))?,
+        not_before,
+        not_after,
+        snikey: Some(SniKey::parse(SNIKEY)?),
+        program: Some(program),
+        broker: surroundings.broker,
+        proxy_root: surroundings.proxy_root,
+    })
+}
+
+/// A directory for the run, removed when dropped.
+#[derive(Debug)]
+struct Directory {
+    path: PathBuf,
+    keep: bool,
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        if !self.keep
+            && let Err(error) = fs::remove_dir_all(&self.path)
+        {
+            let path = self.path.display();
+            // Where nobody reads standard error, nobody can be told.
+            let _ = writeln!(io::stderr(), "demo: {path} cannot be removed: {error}");
+        }
+    }
+}
+
+#[cfg(test)]
+impl Home {
+    /// The controller's chain, its key and the operator's key, as `pktxpmgr` would read them.
+    pub fn controller(&self) -> (Vec<Certificate>, PrivateKey, PublicKey) {
+        let read = |name| fs::read(self.directory.path.join(name)).unwrap();
+        let certificate = |name| Certificate::from_pem(&read(name)).unwrap();
+        (
+            vec![
+                certificate("certs/pubcmd_exper_xc.cert"),
+                certificate("certs/exppriv_eop_exper.cert"),
+            ],
+            PrivateKey::from_pem(&read("keys/k_xc"), None).unwrap(),
+            PublicKey::from_pem(&read("keys/k_eop.pub")).unwrap(),
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use packetlab::trust::verify_chain;
+    use std::collections::HashSet;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn the_controllers_chain_verifies_and_demands_the_program_in_the_home() {
+        let home = Home::create(1, false, Surroundings::default()).unwrap();
+        let now = Ticks::from_system_time(SystemTime::now());
+        let mode = TrustMode::EndpointAuthenticatesController;
+        let (chain, key, operator) = home.controller();
+        assert_eq!(operator, home.operator);
+        let verified = verify_chain(&chain, &[operator], mode, now).unwrap();
+        let text = fs::read(home.directory.path.join("progs/pass_all.ebpf")).unwrap();
+        let program = Program::from_ebpf_text(&text).unwrap();
+        assert_eq!(verified.monitor_digests().collect::<Vec<_>>(), [program.digest()]);
+        assert_eq!(verified.leaf().unwrap().subject_key, key.public_key());
+    }
+
+    #[test]
+    fn every_endpoint_has_its_own_key_address_and_verifying_certificate() {
+        let home = Home::create(300, false, Surroundings::default()).unwrap();
+        let now = Ticks::from_system_time(SystemTime::now());
+        let mode = TrustMode::ControllerAuthenticatesEndpoint;
+        let (mut keys, mut addresses) = (HashSet::new(), HashSet::new());
+        for identity in home.identities() {
+            let chain = std::slice::from_ref(&identity.certificate);
+            assert!(verify_chain(chain, &[home.operator], mode, now).is_ok());
+            assert_eq!(identity.agent.key.public_key(), identity.certificate.subject_key);
+            keys.insert(identity.key_id().to_string());
+            addresses.insert(identity.address);
+        }
+        assert_eq!((keys.len(), addresses.len()), (300, 300));
+        assert_eq!(home.identities()[0].address, IpAddr::from([127, 1, 0, 1]));
+        assert_eq!(home.identities()[299].address, IpAddr::from([127, 1, 1, 44]));
+    }
+
+    #[test]
+    fn the_directory_is_private_and_goes_with_the_home_unless_kept() {
+        let home = Home::create(1, false, Surroundings::default()).unwrap();
+        let path = home.directory.path.clone();
+        let mode = |name: &str| fs::metadata(path.join(name)).unwrap().permissions().mode() & 0o777;
+        assert_eq!((mode(""), mode("keys/k_xc")), (0o700, 0o600));
+        assert_eq!(home.config_path(), path.join("xpmgr.conf"));
+        drop(home);
+        assert!(!path.exists());
+
+        let home = Home::create(1, true, Surroundings::default()).unwrap();
+        let path = home.directory.path.clone();
+        drop(home);
+        assert!(path.join("xpmgr.conf").exists());
+        fs::remove_dir_all(path).unwrap();
+    }
+}

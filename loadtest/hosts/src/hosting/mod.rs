@@ -1,0 +1,257 @@
+//! What programs that a group hosts have in common: log, exit codes, open files, and the end by signal.
+//!
+//! ```text
+//! listen         addresses as typed, listening sockets
+//! service        accepting, and a tidy end      places  how many at once, and who makes room
+//! memory, pace   how much, and how often        source  of whom
+//! whole_hello    no place for half a ClientHello    whole_records  no half records for long
+//! log_lines      what connections log           server  options that broker and proxy share
+//! ```
+//!
+//! Not here: what is served (`broker`, `proxy`, `endpoint`).
+
+mod listen;
+mod log_lines;
+mod memory;
+mod pace;
+mod places;
+mod server;
+mod service;
+mod source;
+mod whole_hello;
+mod whole_records;
+
+use std::fmt;
+use std::io::{self, Write};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+
+use clap::{ArgAction, Args};
+use command_line::log::{Lines, LogWriter, level};
+use engine::sys::limits;
+
+use crate::credentials::CredentialError;
+use crate::interrupts::Interrupts;
+pub use listen::Listening;
+pub(crate) use log_lines::{Brief, ConnectionLog};
+pub use memory::MemoryFull;
+pub(crate) use memory::{Budget, Charge, Memory};
+pub(crate) use pace::Pace;
+pub(crate) use places::{MADE_ROOM, Place, Places};
+pub(crate) use server::defaults;
+pub use server::{ServerLimits, ServerOptions};
+pub(crate) use service::{Ending, HELD_FOR, Service};
+pub(crate) use source::{Source, share};
+pub(crate) use whole_hello::whole_hello;
+pub(crate) use whole_records::WholeRecords;
+
+/// Bytes of log lines that may wait to be written.
+const LOG_QUEUE_LEN_MAX: usize = 1 << 20;
+/// How long the end waits for a log that is read slowly.
+const LOG_PATIENCE: Duration = Duration::from_secs(5);
+/// Open files of a process beside those of its connections: its own, and those that four listening sockets hold of
+/// connections that are sent away.
+const FDS_BASE: u64 = 64 + 4 * service::HELD_MAX as u64;
+
+/// How much is logged.
+#[derive(Debug, Args)]
+pub struct LogOptions {
+    /// Log more: -v debug, -vv everything
+    #[arg(short = 'v', long, action = ArgAction::Count)]
+    verbose: u8,
+    /// Log less: -q warnings, -qq errors
+    #[arg(short = 'q', long, action = ArgAction::Count)]
+    quiet: u8,
+}
+
+impl LogOptions {
+    /// More than usual is asked for.
+    pub fn is_verbose(&self) -> bool {
+        self.verbose > self.quiet
+    }
+}
+
+/// Why a program cannot do its work.
+#[derive(Debug)]
+pub enum HostError {
+    /// A key or certificate is missing or unusable.
+    Credential(CredentialError),
+    /// What was typed makes no sense together.
+    Usage(String),
+    /// An address means nothing here.
+    Resolve {
+        /// As typed.
+        address: String,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// An address cannot be listened on.
+    Listen {
+        /// Which.
+        address: SocketAddr,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// The one thing that was to be done has failed.
+    Session(String),
+    /// The kernel refuses something every program needs.
+    Resource(io::Error),
+}
+
+impl fmt::Display for HostError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Credential(cause) => cause.fmt(f),
+            Self::Usage(text) | Self::Session(text) => f.write_str(text),
+            Self::Resolve { address, cause } => write!(f, "no address for {address}: {cause}"),
+            Self::Listen { address, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
+                write!(
+                    f,
+                    "another program listens on {address}, or another option names it too; end it or choose \
+                     another port"
+                )
+            }
+            Self::Listen { address, cause } => write!(f, "cannot listen on {address}: {cause}"),
+            Self::Resource(cause) => cause.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for HostError {}
+
+impl From<CredentialError> for HostError {
+    fn from(cause: CredentialError) -> Self {
+        Self::Credential(cause)
+    }
+}
+
+impl From<io::Error> for HostError {
+    fn from(cause: io::Error) -> Self {
+        Self::Resource(cause)
+    }
+}
+
+impl HostError {
+    /// As pktxpmgr's own codes.
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Session(_) => 1,
+            Self::Usage(_) => 2,
+            Self::Credential(_) => 3,
+            Self::Resolve { .. } | Self::Listen { .. } => 4,
+            Self::Resource(_) => 6,
+        }
+    }
+}
+
+/// Runs a program until a signal: `start` makes what serves, `end` ends it tidily; the exit code is
+/// 0 then.
+pub(crate) fn run<S>(
+    log: &LogOptions,
+    start: impl AsyncFnOnce() -> Result<S, HostError>,
+    end: impl AsyncFnOnce(S),
+) -> ExitCode {
+    run_with(log, async |interrupts| {
+        let service = tokio::select! {
+            started = start() => started?,
+            _ = interrupts.next() => return Ok(()),
+        };
+        interrupts.next().await;
+        tracing::info!("ending, as asked by a signal");
+        end(service).await;
+        Ok(())
+    })
+}
+
+/// Runs a program that may end by itself; a signal ends it as well, with exit code 0. `finish` is what remains to be
+/// done in either case, and its failure the program's.
+pub fn run_alone(
+    log: &LogOptions,
+    work: impl AsyncFnOnce() -> Result<(), HostError>,
+    finish: impl FnOnce() -> Result<(), HostError>,
+) -> ExitCode {
+    run_with(log, async |interrupts| {
+        let done = tokio::select! {
+            done = work() => done,
+            _ = interrupts.next() => {
+                tracing::info!("ending, as asked by a signal");
+                Ok(())
+            }
+        };
+        match (done, finish()) {
+            (Err(error), Err(second)) => {
+                tracing::error!("{second}");
+                Err(error)
+            }
+            (done, finished) => done.and(finished),
+        }
+    })
+}
+
+fn run_with(
+    log: &LogOptions,
+    main: impl AsyncFnOnce(&mut Interrupts) -> Result<(), HostError>,
+) -> ExitCode {
+    let writer = match LogWriter::start(io::stderr()) {
+        Ok(writer) => Arc::new(writer),
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "no thread for the log: {error}");
+            return HostError::Resource(error).exit_code().into();
+        }
+    };
+    start_log(log, Arc::clone(&writer));
+    let ended = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(HostError::from)
+        .and_then(|runtime| {
+            let ended = runtime.block_on(async {
+                let mut interrupts = Interrupts::listen()?;
+                main(&mut interrupts).await
+            });
+            // A name that is still being resolved would hold up the exit.
+            runtime.shutdown_background();
+            ended
+        });
+    let code = match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error}");
+            error.exit_code().into()
+        }
+    };
+    writer.finish(LOG_PATIENCE);
+    code
+}
+
+/// Raises the soft limit on open files, and says so if even the hard one is too low for `connections`.
+pub(crate) fn allow_connections(connections: usize) -> io::Result<()> {
+    let needed = connections as u64 + FDS_BASE;
+    let limit = limits::raise_open_files()?;
+    if needed > limit {
+        tracing::warn!(
+            "{connections} connections need {needed} open files and {limit} are allowed; beyond \
+             that new ones have to wait: raise the hard limit (`ulimit -Hn {needed}`) or lower \
+             the limits of this program"
+        );
+    }
+    Ok(())
+}
+
+fn start_log(options: &LogOptions, log: Arc<LogWriter>) {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(level(options.verbose, options.quiet))
+        .with_target(false)
+        .with_writer(Lines { log, room: |_| LOG_QUEUE_LEN_MAX })
+        .log_internal_errors(false)
+        .finish();
+    // It fails only if there is a log already.
+    let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// A duration in words.
+pub(crate) fn seconds(duration: Duration) -> String {
+    format!("{} s", duration.as_secs_f64())
+}

@@ -1,0 +1,137 @@
+//! `mlet-bulk down|up HOST:PORT [BYTES]`: how fast bytes go between a server and the mlet, over a TCP
+//! connection of the endpoint and through the relay. Down ends when the server closes or BYTES have come;
+//! up sends BYTES, half-closes and waits for the server to close.
+//!
+//! ```text
+//! EPADDR <TAB> down or up <TAB> bytes <TAB> seconds <TAB> megabytes a second
+//! ```
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::process::ExitCode;
+use std::time::Instant;
+
+use mlet::{
+    Client, Family, Message, MletError, Packet, Status, Ticks, check_closed, print_line, resolve,
+};
+
+#[cfg(test)]
+#[path = "../scripted_endpoint.rs"]
+mod scripted_endpoint;
+
+const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]\n\
+    prints a line for its endpoint: address, down or up, bytes, seconds, megabytes a second";
+const SKTID: u8 = 1;
+/// Of every chunk: that one has left is all there is to know.
+const TAG: NonZeroU16 = NonZeroU16::MIN;
+const RECEIVE_BUFFER_LEN: u32 = 1 << 20;
+/// Bytes of one NSEND, and how many of them may be on their way: enough for the connection never to
+/// wait for us, and far from what an endpoint may refuse.
+const CHUNK_LEN: usize = 256 * 1024;
+const CHUNKS_MAX: u64 = 8;
+const BYTES_DEFAULT: u64 = 100_000_000;
+
+fn main() -> ExitCode {
+    mlet::run(USAGE, |client, endpoint, arguments| {
+        let [direction, server, rest @ ..] = arguments else { return Err(MletError::Usage) };
+        let bytes = rest.first().map(|text| text.parse::<u64>()).transpose();
+        let bytes = bytes.map_err(|_| MletError::Usage)?;
+        let server = resolve(server, 80)?;
+        let started = Instant::now();
+        let bytes = match direction.as_str() {
+            "down" => receive(client, server, bytes.unwrap_or(u64::MAX))?,
+            "up" => send(client, server, bytes.unwrap_or(BYTES_DEFAULT))?,
+            _ => return Err(MletError::Usage),
+        };
+        let seconds = started.elapsed().as_secs_f64();
+        let rate = bytes as f64 / seconds / 1e6;
+        print_line(&format!("{endpoint}\t{direction}\t{bytes}\t{seconds:.3}\t{rate:.1}"))
+    })
+}
+
+/// How many bytes came.
+fn receive(client: &mut Client, server: SocketAddr, limit: u64) -> Result<u64, MletError> {
+    client.connect(SKTID, server, RECEIVE_BUFFER_LEN)?;
+    let mut received = 0;
+    while received < limit {
+        match client.notification()?.message() {
+            Message::Ndata { sktid: SKTID, packet: Packet::Tcp { data, .. }, .. } => {
+                received += data.len() as u64
+            }
+            Message::Nstat { sktid: SKTID, change, .. } => {
+                check_closed(change)?;
+                break;
+            }
+            _ => {}
+        }
+    }
+    client.close(SKTID)?;
+    Ok(received)
+}
+
+/// How many bytes went.
+fn send(client: &mut Client, server: SocketAddr, bytes: u64) -> Result<u64, MletError> {
+    client.connect(SKTID, server, RECEIVE_BUFFER_LEN)?;
+    let family = Family::of(server.ip());
+    let data = vec![0x5A; CHUNK_LEN];
+    let (mut left, mut on_their_way) = (bytes, 0);
+    // The server may close its side before it has read all.
+    let mut is_closed = false;
+    while left > 0 || on_their_way > 0 {
+        if left > 0 && on_their_way < CHUNKS_MAX {
+            let len = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK_LEN);
+            let packet = Packet::Tcp { family, data: data.get(..len).unwrap_or(&data) };
+            client.send(SKTID, Ticks(0), TAG, packet)?;
+            left -= len as u64;
+            on_their_way += 1;
+            continue;
+        }
+        match client.notification()?.message() {
+            Message::Ntag { sktid: SKTID, status: Status::SUCCESS, .. } => on_their_way -= 1,
+            Message::Ntag { sktid: SKTID, status, .. } => {
+                return Err(MletError::Failed(format!("the server takes no more: {status}")));
+            }
+            Message::Nstat { sktid: SKTID, change, .. } => {
+                check_closed(change)?;
+                is_closed = true;
+            }
+            _ => {}
+        }
+    }
+    let time = Ticks(0);
+    client.request(&Message::Nctl { sktid: SKTID, family, time, command: mlet::NCTL_FIN })?;
+    while !is_closed {
+        if let Message::Nstat { sktid: SKTID, change, .. } = client.notification()?.message() {
+            check_closed(change)?;
+            is_closed = true;
+        }
+    }
+    client.close(SKTID)?;
+    Ok(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use mlet::{Protocol, StateChange};
+
+    use super::*;
+
+    /// The original's endpoints tell nothing of tag 0; see [`scripted_endpoint`].
+    #[test]
+    fn at_the_originals_endpoint_every_chunk_is_told_of() {
+        let remote: SocketAddr = "192.0.2.7:80".parse().unwrap();
+        let session = scripted_endpoint::start(move |request, answers| {
+            scripted_endpoint::original(request, answers);
+            let (family, protocol, code) = (Family::Ipv4, Protocol::Tcp, StateChange::PEER_CLOSED);
+            let change = match request {
+                Message::Nopen { .. } => StateChange::TcpEstablished { remote },
+                Message::Nctl { .. } => StateChange::Code { family, protocol, code },
+                _ => return,
+            };
+            Message::Nstat { sktid: SKTID, time: Ticks(0), change }.encode(answers).unwrap();
+        });
+        let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
+        let bytes = (CHUNKS_MAX + 2) * CHUNK_LEN as u64 + 1;
+        assert_eq!(send(&mut client, remote, bytes).unwrap(), bytes);
+    }
+}

@@ -1,0 +1,320 @@
+//! `mlet-http-get [DOMAIN[:PORT] [PATH]]`: fetches a page through the endpoint and prints it, an example
+//! of a mlet. A name is resolved here, at the controller, as the original's example does.
+//!
+//! ```text
+//! EPADDR <TAB> PKTLAB_ENDPOINT_KEY <TAB> HTTP status line <TAB> page, escaped to one line
+//! ```
+//!
+//! Invariant: one page is one line and one write of at most `PIPE_BUF` bytes, so that the lines of many
+//! mlets with one standard output never mix.
+
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::process::ExitCode;
+
+use mlet::{
+    Client, Family, Message, MletError, Packet, Status, Ticks, check_closed, print_line, resolve,
+};
+
+#[cfg(test)]
+#[path = "../scripted_endpoint.rs"]
+mod scripted_endpoint;
+
+const USAGE: &str = "mlet-http-get [DOMAIN[:PORT] [PATH]]\n\
+    prints a line for its endpoint: address, key, status line of HTTP, page";
+const DEFAULT_DOMAIN: &str = "www.example.com";
+const HTTP_PORT: u16 = 80;
+/// The only socket this mlet opens.
+const SKTID: u8 = 1;
+/// The only thing it sends.
+const TAG: NonZeroU16 = NonZeroU16::new(1234).unwrap();
+/// Receive buffer asked for, in bytes.
+const RECEIVE_BUFFER_LEN: u32 = 4096;
+/// A write of so many bytes to a pipe is not mixed with others (`PIPE_BUF` on Linux).
+const LINE_LEN_MAX: usize = 4096;
+/// Of an answer no more than so many bytes are fetched; a page alone fills its line long before.
+const ANSWER_LEN_MAX: usize = 64 * 1024;
+/// Ends a line whose page was cut.
+const CUT_MARK: &str = " [cut]";
+
+fn main() -> ExitCode {
+    mlet::run(USAGE, |client, endpoint, arguments| {
+        let domain = arguments.first().map_or(DEFAULT_DOMAIN, String::as_str);
+        let path = arguments.get(1).map_or("/", String::as_str);
+        let answer = fetch(client, resolve(domain, HTTP_PORT)?, domain, path)?;
+        let key = std::env::var("PKTLAB_ENDPOINT_KEY").unwrap_or_default();
+        print_line(&line(endpoint, &key, &answer))
+    })
+}
+
+/// What the server sent, up to [`ANSWER_LEN_MAX`].
+fn fetch(
+    client: &mut Client,
+    server: SocketAddr,
+    domain: &str,
+    path: &str,
+) -> Result<Vec<u8>, MletError> {
+    client.connect(SKTID, server, RECEIVE_BUFFER_LEN)?;
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {domain}\r\n\r\n");
+    let packet = Packet::Tcp { family: Family::of(server.ip()), data: request.as_bytes() };
+    client.send(SKTID, Ticks(0), TAG, packet)?;
+    let answer = collect(client)?;
+    client.close(SKTID)?;
+    check(&answer).map_err(MletError::Failed)?;
+    Ok(answer)
+}
+
+/// All data until the server closes or enough has come.
+fn collect(client: &mut Client) -> Result<Vec<u8>, MletError> {
+    let mut answer = Vec::new();
+    while answer.len() < ANSWER_LEN_MAX {
+        match client.notification()?.message() {
+            Message::Ndata { sktid: SKTID, packet: Packet::Tcp { data, .. }, .. } => {
+                answer.extend_from_slice(data);
+            }
+            Message::Ntag { sktid: SKTID, status, .. } if status != Status::SUCCESS => {
+                return Err(MletError::Failed(format!("the request was not sent: {status}")));
+            }
+            Message::Nstat { sktid: SKTID, change, .. } => {
+                return check_closed(change).map(|()| answer);
+            }
+            Message::Nblock { monitor_errid, .. } => {
+                return Err(MletError::Failed(format!(
+                    "a monitor blocks it (code {monitor_errid})"
+                )));
+            }
+            _ => {}
+        }
+    }
+    Ok(answer)
+}
+
+/// Whether an answer is one, and whole as far as it was fetched.
+///
+/// # Errors
+/// It is not; why.
+fn check(answer: &[u8]) -> Result<(), String> {
+    if answer.is_empty() {
+        return Err("the server closed without an answer".to_owned());
+    }
+    if !answer.starts_with(b"HTTP/") {
+        return Err("what the server sent is no answer of HTTP".to_owned());
+    }
+    if answer.len() >= ANSWER_LEN_MAX {
+        return Ok(());
+    }
+    let (head, Some(page)) = split(answer) else {
+        return Err("the server closed before the page began".to_owned());
+    };
+    let lens = head.split(|&byte| byte == b'\n').filter_map(|line| {
+        let (name, value) = line.split_at(line.iter().position(|&byte| byte == b':')?);
+        let value = str::from_utf8(value.get(1..)?).ok()?;
+        name.eq_ignore_ascii_case(b"content-length").then(|| value.trim().parse().ok())?
+    });
+    match lens.max() {
+        Some(len) if page.len() < len => {
+            Err(format!("the server closed after {} of {len} bytes of the page", page.len()))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Head and page; the latter follows a blank line. Lines may end without a CR (RFC 9112, 2.2).
+fn split(answer: &[u8]) -> (&[u8], Option<&[u8]>) {
+    let ends = answer.iter().enumerate().filter(|(_, byte)| **byte == b'\n').map(|(at, _)| at);
+    for end in ends {
+        let (head, rest) = answer.split_at(end);
+        for blank in [&b"\n\r\n"[..], b"\n\n"] {
+            if let Some(page) = rest.strip_prefix(blank) {
+                return (head, Some(page));
+            }
+        }
+    }
+    (answer, None)
+}
+
+/// The line for one answer, cut to what one write to a pipe keeps together.
+fn line(endpoint: &str, key: &str, answer: &[u8]) -> String {
+    let (head, page) = split(answer);
+    let page = page.unwrap_or_default();
+    let status = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
+    let mut line = format!("{endpoint}\t{key}\t{}\t{}", status.escape_ascii(), page.escape_ascii());
+    if line.len() >= LINE_LEN_MAX || answer.len() >= ANSWER_LEN_MAX {
+        // Escaped text is ASCII, so that every length is a character boundary; the rest is too.
+        let mut end = line.len().min(LINE_LEN_MAX - 1 - CUT_MARK.len());
+        while !line.is_char_boundary(end) {
+            end -= 1;
+        }
+        line.truncate(end);
+        line.push_str(CUT_MARK);
+    }
+    line
+}
+
+#[cfg(test)]
+mod tests {
+    use mlet::{Socket, StateChange};
+
+    use super::*;
+    use std::io::{Read, Write};
+    use std::os::unix::net::UnixStream;
+
+    /// `(from the mlet, message)` as recorded between the original's example mlet and the original's
+    /// endpoint, the page shortened.
+    const TRANSCRIPT: [(bool, &str); 9] = [
+        (true, "2a000013010406000010000000000000007f4d00010050"),
+        (false, "40000000"),
+        (false, "6100001101040618eaad6144af894d7f4d00010050"),
+        (
+            true,
+            "2c000031010406000000000000000004d2474554202f20485454502f312e300d0a486f73743a20\
+             3132372e37372e302e310d0a0d0a",
+        ),
+        (false, "40000000"),
+        (false, "6000000b0104d218eaad61474ddb46"),
+        (false, "6200002401040618eaad61479cf2f3485454502f312e3020323030204f4b0d0a0d0a68656c6c6f0a"),
+        (false, "6100000c01040618eaad61479d2e6003"),
+        (true, "2b00000101"),
+    ];
+
+    fn bytes(hex: &str) -> Vec<u8> {
+        let digits: Vec<char> = hex.chars().collect();
+        let byte = |pair: &[char]| u8::from_str_radix(&String::from_iter(pair), 16).unwrap();
+        digits.chunks(2).map(byte).collect()
+    }
+
+    #[test]
+    fn the_conversation_is_that_of_the_originals_example() {
+        let (near, mut endpoint) = UnixStream::pair().unwrap();
+        let mut client = Client::new(near, mlet::SILENCE_MAX).unwrap();
+        let fetching = std::thread::spawn(move || {
+            let domain = "127.77.0.1";
+            fetch(&mut client, resolve(domain, HTTP_PORT).unwrap(), domain, "/").unwrap()
+        });
+        for (from_mlet, message) in TRANSCRIPT {
+            let expected = bytes(message);
+            if from_mlet {
+                let mut sent = vec![0; expected.len()];
+                endpoint.read_exact(&mut sent).unwrap();
+                assert_eq!(sent, expected);
+            } else {
+                endpoint.write_all(&expected).unwrap();
+            }
+        }
+        endpoint.write_all(&bytes("40000000")).unwrap();
+        assert_eq!(fetching.join().unwrap(), b"HTTP/1.0 200 OK\r\n\r\nhello\n");
+    }
+
+    /// The original's endpoints tell of a refused connection in the socket's memory alone.
+    #[test]
+    fn at_the_originals_endpoint_a_refused_connection_is_one_within_seconds() {
+        let session = scripted_endpoint::start(|request, answers| match request {
+            Message::Mread { address: 0x2000_0402, len: 1 } => {
+                Message::Mdata { address: 0x2000_0402, data: &[0xFF] }.encode(answers).unwrap();
+            }
+            other => scripted_endpoint::original(other, answers),
+        });
+        let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
+        let started = std::time::Instant::now();
+        let error = fetch(&mut client, "192.0.2.7:81".parse().unwrap(), "x", "/").unwrap_err();
+        assert_eq!(error.to_string(), "no connection to 192.0.2.7:81: refused");
+        assert!(started.elapsed() < mlet::SILENCE_MAX / 2);
+    }
+
+    #[test]
+    fn a_server_that_breaks_off_inside_the_page_is_a_failure() {
+        let remote: SocketAddr = "192.0.2.7:80".parse().unwrap();
+        let time = Ticks(0);
+        let nstat = move |change| Message::Nstat { sktid: SKTID, time, change };
+        let session = scripted_endpoint::start(move |request, answers| {
+            scripted_endpoint::original(request, answers);
+            let mut tell = |message: Message<'_>| message.encode(answers).unwrap();
+            match request {
+                Message::Nopen { .. } => tell(nstat(StateChange::TcpEstablished { remote })),
+                Message::Nsend { packet, .. } => {
+                    let data = b"HTTP/1.0 200 OK\r\nContent-Length: 100\r\n\r\nhello";
+                    let Socket { family, protocol, .. } = packet.socket(SKTID);
+                    tell(Message::Ndata {
+                        sktid: SKTID,
+                        time,
+                        packet: Packet::Tcp { family, data },
+                    });
+                    tell(nstat(StateChange::Code {
+                        family,
+                        protocol,
+                        code: StateChange::PEER_CLOSED,
+                    }));
+                }
+                _ => {}
+            }
+        });
+        let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
+        let error = fetch(&mut client, remote, "x", "/").unwrap_err().to_string();
+        assert_eq!(error, "the server closed after 5 of 100 bytes of the page");
+    }
+
+    #[test]
+    fn what_is_no_whole_answer_of_http_is_none() {
+        let head = "HTTP/1.0 200 OK\r\nContent-LENGTH: 5";
+        for (answer, problem) in [
+            (format!("{head}\r\n\r\nhello"), None),
+            (format!("{head}\r\n\r\nhello and more"), None),
+            ("HTTP/1.0 200 OK\r\n\r\n".to_owned(), None),
+            (format!("{head}\n\nhello"), None),
+            (format!("{head}\r\n\nhello\r\n\r\n"), None),
+            (format!("{head}\n\r\nhell"), Some("closed after 4 of 5 bytes of the page")),
+            (format!("{head}\r\n\r\nhell"), Some("closed after 4 of 5 bytes of the page")),
+            (head.to_owned(), Some("closed before the page began")),
+            ("220 ready\r\n".to_owned(), Some("no answer of HTTP")),
+            (String::new(), Some("closed without an answer")),
+        ] {
+            let checked = check(answer.as_bytes()).err();
+            assert_eq!(checked.is_some(), problem.is_some(), "{answer}");
+            assert!(checked.unwrap_or_default().contains(problem.unwrap_or_default()), "{answer}");
+        }
+        let cut_by_us = format!(
+            "{}{}",
+            "HTTP/1.0 200 OK\r\nContent-Length: 999999\r\n\r\n",
+            "x".repeat(ANSWER_LEN_MAX)
+        );
+        assert_eq!(check(cut_by_us.as_bytes()), Ok(()));
+    }
+
+    #[test]
+    fn a_page_becomes_one_line() {
+        let answer = b"HTTP/1.0 200 OK\r\nServer: x\r\n\r\none\ntwo\tthree\xff";
+        assert_eq!(
+            line("127.1.0.1", "aa", answer),
+            "127.1.0.1\taa\tHTTP/1.0 200 OK\tone\\ntwo\\tthree\\xff"
+        );
+        let with_bare_ends = b"HTTP/1.0 200 OK\nServer: x\n\none\r\n\r\ntwo";
+        assert_eq!(line("a", "", with_bare_ends), "a\t\tHTTP/1.0 200 OK\tone\\r\\n\\r\\ntwo");
+        assert_eq!(line("a", "", b"garbage"), "a\t\tgarbage\t");
+        assert_eq!(line("a", "", b""), "a\t\t\t");
+    }
+
+    #[test]
+    fn a_page_without_end_is_not_fetched_to_its_end() {
+        let (near, mut endpoint) = UnixStream::pair().unwrap();
+        let mut client = Client::new(near, mlet::SILENCE_MAX).unwrap();
+        let flooding = std::thread::spawn(move || {
+            let packet = Packet::Tcp { family: Family::Ipv4, data: &[b'x'; 4096] };
+            let mut message = Vec::new();
+            Message::Ndata { sktid: SKTID, time: Ticks(0), packet }.encode(&mut message).unwrap();
+            while endpoint.write_all(&message).is_ok() {}
+        });
+        let answer = collect(&mut client).unwrap();
+        drop(client);
+        flooding.join().unwrap();
+        assert_eq!(answer.len(), ANSWER_LEN_MAX);
+        assert!(line("127.1.0.1", "", &answer).ends_with(CUT_MARK));
+    }
+
+    #[test]
+    fn a_long_page_is_cut_to_one_write() {
+        let answer = [b"HTTP/1.0 200 OK\r\n\r\n", &[b'x'; 10_000][..]].concat();
+        let line = line("127.1.0.1", "aa", &answer);
+        assert_eq!(line.len(), LINE_LEN_MAX - 1);
+        assert!(line.ends_with("xxx [cut]"));
+    }
+}

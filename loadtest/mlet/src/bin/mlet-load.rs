@@ -1,0 +1,202 @@
+//! `mlet-load ROLE [SIZE [CORE [PATH]]]`: the other side of `pktfleet load`. Bytes on fd 0, nothing more; on
+//! the connections to a unix socket at PATH, when there is one.
+//!
+//! Roles: `exit` at once, `echo` what comes, `sink` it, be the `source` of messages of SIZE bytes, or
+//! `echo-all` sessions of a singleton. CORE is the core to run on, or `any`.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, AsRawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::process::ExitCode;
+use std::thread;
+
+use mlet::Sessions;
+use nix::errno::Errno;
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::unistd::Pid;
+
+const USAGE: &str = "mlet-load ROLE [SIZE [CORE [PATH]]]";
+
+/// Bytes read or written at once.
+const CHUNK_LEN: usize = 64 * 1024;
+
+/// Bytes read at once of each of many sessions.
+const SHARED_CHUNK_LEN: usize = 4 * 1024;
+
+/// The manager's descriptor among those that are watched.
+const MANAGER: u64 = 0;
+
+fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let role = arguments.next().unwrap_or_default();
+    if let Some(told) = mlet::tell_about_itself(USAGE, "", Some(&role)) {
+        return told;
+    }
+    let size = arguments.next().and_then(|text| text.parse().ok()).unwrap_or(60);
+    let core = arguments.next().and_then(|text| text.parse().ok());
+    if let Err(error) = core.map_or(Ok(()), pin) {
+        let _ = writeln!(io::stderr(), "mlet-load: it cannot run on this core: {error}");
+        return ExitCode::FAILURE;
+    }
+    let ran = match (arguments.next(), role.as_str()) {
+        (Some(path), _) => listen(&path, &role, size),
+        (None, "echo-all") => echo_all(),
+        (None, "exit") => Ok(()),
+        // The session ends when the endpoint wants it; that is no failure of ours.
+        (None, "echo" | "sink" | "source") => {
+            let session = io::stdin().as_fd().try_clone_to_owned();
+            session.map(|session| drop(serve(UnixStream::from(session), &role, size)))
+        }
+        _ => Err(io::Error::other(format!("usage: {USAGE}"))),
+    };
+    match ran {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            let _ = writeln!(io::stderr(), "mlet-load: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Lets this process, which has one thread yet, run on this core alone.
+fn pin(core: usize) -> Result<(), Errno> {
+    let mut cores = CpuSet::new();
+    cores.set(core)?;
+    sched_setaffinity(Pid::from_raw(0), &cores)
+}
+
+fn serve(mut session: UnixStream, role: &str, size: u32) -> io::Result<()> {
+    let mut bytes = vec![0; CHUNK_LEN];
+    if role == "source" {
+        let mut message = vec![0x90];
+        message.extend_from_slice(&size.to_be_bytes()[1..]);
+        message.resize(message.len() + size as usize, 0xa5);
+        let batch = message.repeat((CHUNK_LEN / message.len()).max(1));
+        loop {
+            session.write_all(&batch)?;
+        }
+    }
+    loop {
+        let len = session.read(&mut bytes)?;
+        if len == 0 {
+            return Ok(());
+        }
+        if role == "echo" {
+            session.write_all(&bytes[..len])?;
+        }
+    }
+}
+
+/// Serves whoever connects, until killed.
+fn listen(path: &str, role: &str, size: u32) -> io::Result<()> {
+    for session in UnixListener::bind(path)?.incoming() {
+        let (session, role) = (session?, role.to_owned());
+        thread::spawn(move || serve(session, &role, size));
+    }
+    Ok(())
+}
+
+/// Echoes on every session that the manager hands over, until it has no more.
+fn echo_all() -> io::Result<()> {
+    let (_, files_max) = getrlimit(Resource::RLIMIT_NOFILE)?;
+    setrlimit(Resource::RLIMIT_NOFILE, files_max, files_max)?;
+    let mut sessions = Sessions::on_stdin().map_err(io::Error::other)?;
+    let watched = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?;
+    watched.add(io::stdin(), EpollEvent::new(EpollFlags::EPOLLIN, MANAGER))?;
+    let mut echoes = HashMap::new();
+    let mut events = [EpollEvent::empty(); 256];
+    let mut chunk = [0; SHARED_CHUNK_LEN];
+    loop {
+        let count = match watched.wait(&mut events, EpollTimeout::NONE) {
+            Err(Errno::EINTR) => continue,
+            count => count?,
+        };
+        for event in events.iter().take(count) {
+            if event.data() == MANAGER {
+                let next = sessions.next().map_err(io::Error::other)?;
+                let Some((session, _)) = next else { return Ok(()) };
+                session.set_nonblocking(true)?;
+                let number = u64::try_from(session.as_raw_fd()).map_err(io::Error::other)?;
+                watched.add(&session, EpollEvent::new(EpollFlags::EPOLLIN, number))?;
+                echoes.insert(number, Echo { session, rest: Vec::new() });
+            } else if let Some(echo) = echoes.get_mut(&event.data()) {
+                match echo.go_on(&mut chunk) {
+                    Ok(Some(awaited)) => {
+                        let mut event = EpollEvent::new(awaited, event.data());
+                        watched.modify(&echo.session, &mut event)?;
+                    }
+                    // It is closed, and watched no more.
+                    Ok(None) | Err(_) => drop(echoes.remove(&event.data())),
+                }
+            }
+        }
+    }
+}
+
+/// A session whose bytes go back.
+struct Echo {
+    session: UnixStream,
+    /// Read and not yet written.
+    rest: Vec<u8>,
+}
+
+impl Echo {
+    /// Writes what is left, or reads and writes once, as far as neither has to be waited for; what is awaited then, or
+    /// `None` at the session's end.
+    fn go_on(&mut self, chunk: &mut [u8]) -> io::Result<Option<EpollFlags>> {
+        if self.rest.is_empty() {
+            match self.session.read(chunk) {
+                Ok(0) => return Ok(None),
+                Ok(len) => self.rest.extend(chunk.iter().take(len)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                Err(error) => return Err(error),
+            }
+        }
+        while !self.rest.is_empty() {
+            match self.session.write(&self.rest) {
+                Ok(len) => drop(self.rest.drain(..len)),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return Ok(Some(EpollFlags::EPOLLOUT));
+                }
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(Some(EpollFlags::EPOLLIN))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_finds_no_room_on_its_way_back_is_kept_until_there_is_some() {
+        let (session, mut peer) = UnixStream::pair().unwrap();
+        session.set_nonblocking(true).unwrap();
+        peer.set_nonblocking(true).unwrap();
+        let mut echo = Echo { session, rest: Vec::new() };
+        let (mut chunk, mut sent, mut received) = ([0; SHARED_CHUNK_LEN], Vec::new(), Vec::new());
+        // Until both ways are full.
+        while echo.go_on(&mut chunk).unwrap() == Some(EpollFlags::EPOLLIN) {
+            let part = [u8::try_from(sent.len() % 251).unwrap(); 1000];
+            let len = peer.write(&part).unwrap();
+            sent.extend_from_slice(&part[..len]);
+        }
+        assert!(!echo.rest.is_empty());
+        peer.shutdown(std::net::Shutdown::Write).unwrap();
+        while let Some(awaited) = echo.go_on(&mut chunk).unwrap() {
+            assert!(awaited == EpollFlags::EPOLLIN || received.len() < sent.len());
+            let mut part = [0; 3000];
+            match peer.read(&mut part) {
+                Ok(len) => received.extend_from_slice(&part[..len]),
+                Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+            }
+        }
+        drop(echo);
+        peer.read_to_end(&mut received).unwrap();
+        assert!(received == sent, "{} of {} bytes came back", received.len(), sent.len());
+    }
+}

@@ -1,0 +1,70 @@
+//! The mlet of README.md, made as it says: a package outside of the workspace.
+
+#![expect(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
+
+use std::fs;
+use std::io::Write;
+use std::os::fd::OwnedFd;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mlet::Message;
+
+const README: &str = include_str!("../README.md");
+
+/// A directory outside of the workspace, gone with the value.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// The code of README.md in this language.
+fn code(language: &str) -> &'static str {
+    let (_, behind) = README.split_once(&format!("```{language}\n")).unwrap();
+    behind.split_once("```").unwrap().0
+}
+
+fn cargo(directory: &Path, words: &[&str]) {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let ended = Command::new(cargo).args(words).current_dir(directory).output().unwrap();
+    assert!(ended.status.success(), "{words:?}: {}", String::from_utf8_lossy(&ended.stderr));
+}
+
+#[test]
+#[ignore = "needs a minute"]
+fn a_mlet_of_ones_own_is_made_as_the_readme_says() {
+    let library = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let place = Place(std::env::temp_dir().join(format!("own-mlet-{}", std::process::id())));
+    fs::create_dir(&place.0).unwrap();
+    cargo(&place.0, &["new", "--vcs", "none", "mlet-clock"]);
+    let package = place.0.join("mlet-clock");
+    let manifest = fs::read_to_string(package.join("Cargo.toml")).unwrap();
+    let (package_section, _) = manifest.split_once("[dependencies]").unwrap();
+    let named = "../pktxpmgr/loadtest/mlet";
+    assert!(code("toml").contains(named), "{}", code("toml"));
+    let dependencies = code("toml").replace(named, library.to_str().unwrap());
+    fs::write(package.join("Cargo.toml"), format!("{package_section}{dependencies}")).unwrap();
+    fs::write(package.join("src/main.rs"), code("rust")).unwrap();
+    // Nothing is looked up: the versions are those of the workspace.
+    fs::copy(library.join("../../Cargo.lock"), package.join("Cargo.lock")).unwrap();
+    let target = place.0.join("target");
+    cargo(&package, &["build", "--offline", "--target-dir", target.to_str().unwrap()]);
+
+    // An endpoint that has answered before it was asked what time it is.
+    let (session, mut endpoint) = UnixStream::pair().unwrap();
+    let mut answer = Vec::new();
+    let clock = Message::Mdata { address: 0x1001_0000, data: &7_u64.to_be_bytes() };
+    clock.encode(&mut answer).unwrap();
+    endpoint.write_all(&answer).unwrap();
+    let ended = Command::new(target.join("debug/mlet-clock"))
+        .env("EPADDR", "192.0.2.1")
+        .stdin(OwnedFd::from(session))
+        .output()
+        .unwrap();
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "192.0.2.1\t7\n", "{ended:?}");
+    assert!(ended.status.success(), "{ended:?}");
+}
