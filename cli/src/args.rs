@@ -76,7 +76,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N|LIST", value_parser = Cores::parse)]
     pub(crate) cores: Option<Cores>,
 
-    /// uring, epoll, or auto: the first that may be used
+    /// auto, uring or epoll: what to wait with
     #[arg(
         long,
         value_enum,

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
 
 use command_line::log::LogWriter;
-use engine::config::{Config, ControllerAddr, Greeting, Publication};
+use engine::config::{Approach, Config, ControllerAddr, Publication};
 use packetlab::escape::Escaped;
 
 use crate::args::Args;
@@ -26,8 +26,8 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
     let words: Vec<_> = words.map(|word| Escaped(word.as_bytes()).to_string()).collect();
     let mode = if config.singleton { "one for all sessions" } else { "one for each session" };
     tracing::info!("mlet, {mode}: {}", words.join(" "));
-    match &config.greeting {
-        Greeting::Passive { listen } => {
+    match &config.approach {
+        Approach::Passive { listen } => {
             let shown = |address: &SocketAddr| match address.port() {
                 0 => format!("{} (a free port)", address.ip()),
                 _ => address.to_string(),
@@ -35,7 +35,7 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
             let addresses: Vec<String> = listen.iter().map(shown).collect();
             tracing::info!("endpoints connect to us, at {}", addresses.join(" and "));
         }
-        Greeting::Proxy(proxy) => tracing::info!("endpoints come through the proxy {}", proxy.name),
+        Approach::Proxy(proxy) => tracing::info!("endpoints come through the proxy {}", proxy.name),
     }
     if let Some(Publication { broker_name, controller_addr, .. }) = &config.publication {
         match controller_addr {

@@ -26,7 +26,7 @@ pub struct Config {
     /// Programs of `ProgramDirPath`, by digest.
     pub programs: Arc<Programs>,
     /// How endpoints reach us.
-    pub greeting: Greeting,
+    pub approach: Approach,
     /// Publication to a broker; `None` if endpoints learn of the experiments in another way.
     pub publication: Option<Publication>,
     /// `-n`: end after this many sessions whose START succeeded; `None` is unlimited.
@@ -79,7 +79,7 @@ pub struct Experiment {
 
 /// How endpoints reach us.
 #[derive(Debug, Clone)]
-pub enum Greeting {
+pub enum Approach {
     /// Endpoints connect to our own listening sockets (spec/protocol.md 5.1).
     Passive {
         /// Where to listen; every shard listens on each. At least one; an IPv6 wildcard beside an

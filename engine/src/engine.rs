@@ -10,14 +10,14 @@ use std::time::SystemTime;
 
 use tracing::{info, warn};
 
-use crate::config::{Config, Greeting};
+use crate::config::{Approach, Config};
 pub use crate::control::Report;
 use crate::control::{Control, Parts as ControlParts, block_on};
 use crate::driver::{Backend, Driver, Epoll, Uring};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::proto::backlog::SET_UPS_MAX;
+use crate::proto::experiments::Experiments;
 use crate::proto::keys::Keys;
-use crate::proto::serving::Serving;
 use crate::records::Journal;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::shard::{GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
@@ -90,9 +90,9 @@ async fn serve(
     signals: StopSignals,
 ) -> Result<Report, RunError> {
     let open_files = limits::raise_open_files().map_err(lack("raise `ulimit -n` (prlimit64)"))?;
-    let bound = match &config.greeting {
-        Greeting::Passive { listen } => bind(listen, config.cores.len())?,
-        Greeting::Proxy(_) => Vec::new(),
+    let bound = match &config.approach {
+        Approach::Passive { listen } => bind(listen, config.cores.len())?,
+        Approach::Proxy(_) => Vec::new(),
     };
     let journal = config
         .events
@@ -103,19 +103,19 @@ async fn serve(
     let own_fds = own_fds(config, &bound).map_err(lack("count open files in /proc/self/fd"))?;
     let sessions_max = sessions_max(config, open_files, own_fds);
     let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
-    let serving = Arc::new(Serving::new(config, keys, now()).map_err(RunError::Tls)?);
+    let experiments = Arc::new(Experiments::new(config, keys, now()).map_err(RunError::Tls)?);
     let counts = Arc::new(Counts::new(config.attempts, sessions_max));
     let mut control = Control::new(ControlParts {
         supervisor,
         signals,
         inbox,
-        serving: Arc::clone(&serving),
+        experiments: Arc::clone(&experiments),
         counts: Arc::clone(&counts),
         graces: Graces { eof: config.limits.eof_grace, term: config.limits.term_grace },
         journal,
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
-    let shards = start_shards(config, backend, &serving, &counts, &mailer)?;
+    let shards = start_shards(config, backend, &experiments, &counts, &mailer)?;
     let (mailers, openers) = shards.into_iter().unzip();
     control.await_shards(mailers).await?;
     // Now that every thread there will be has been started: who lets endpoints in can serve them.
@@ -139,9 +139,9 @@ fn now() -> Ticks {
 fn own_fds(config: &Config, bound: &[Vec<BoundSocket>]) -> io::Result<usize> {
     let shards = config.cores.len();
     let listeners = bound.iter().map(Vec::len).sum::<usize>() / shards;
-    let greeting = match &config.greeting {
-        Greeting::Passive { .. } => shards * accepts_at_once(listeners),
-        Greeting::Proxy(_) => SET_UPS_MAX * FDS_PER_SET_UP,
+    let greeting = match &config.approach {
+        Approach::Passive { .. } => shards * accepts_at_once(listeners),
+        Approach::Proxy(_) => SET_UPS_MAX * FDS_PER_SET_UP,
     };
     Ok(limits::files_open()? + shards * FDS_PER_SHARD + greeting + PASSING_FDS)
 }
@@ -170,9 +170,9 @@ fn sessions_max(config: &Config, open_files: u64, own_fds: usize) -> usize {
         "room for {max} sessions at once ({FDS_PER_SESSION} of {open_files} open files each, \
          {own_fds} set aside)"
     );
-    let backlog = match &config.greeting {
-        Greeting::Passive { .. } => 0,
-        Greeting::Proxy(proxy) => proxy.backlog_target.saturating_mul(config.experiments.len()),
+    let backlog = match &config.approach {
+        Approach::Passive { .. } => 0,
+        Approach::Proxy(proxy) => proxy.backlog_target.saturating_mul(config.experiments.len()),
     };
     if backlog > max {
         warn!(
@@ -233,7 +233,7 @@ type Opener = SyncSender<Vec<TcpListener>>;
 fn start_shards(
     config: &Config,
     backend: Backend,
-    serving: &Arc<Serving>,
+    experiments: &Arc<Experiments>,
     counts: &Arc<Counts>,
     mailer: &Mailer<FromShard>,
 ) -> Result<Vec<(Mailer<ToShard>, Opener)>, RunError> {
@@ -244,7 +244,7 @@ fn start_shards(
             number,
             count: config.cores.len(),
             core: *core,
-            serving: Arc::clone(serving),
+            experiments: Arc::clone(experiments),
             counts: Arc::clone(counts),
             inbox,
             mailer: mailer.clone(),

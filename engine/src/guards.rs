@@ -19,7 +19,7 @@ pub(crate) enum Guard {
     /// A message is for the session that it names, and not for whatever is in its slot.
     KnowsSessions,
     /// A look at sockets on which nothing moves is not due again in the same turn.
-    LooksLater,
+    ProbesLater,
 }
 
 #[cfg(test)]

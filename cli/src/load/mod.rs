@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use cli::prompt::PromptError;
 use cli::secret::{self, SecretError};
 use command_line::cores::Cores;
-use engine::config::{Config, Greeting, Proxy};
+use engine::config::{Approach, Config, Proxy};
 use engine::sys::cpu;
 use engine::sys::lack::Lack;
 use nix::sys::signal::Signal;
@@ -62,7 +62,7 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
     let owner = controller_key.public_key();
     let publication =
         publication.map(|publication| loader.publication(publication, &owner)).transpose()?;
-    let greeting = loader.greeting(approach, &owner)?;
+    let approach = loader.approach_of(approach, &owner)?;
     let experiments = loader.experiments(settings.experiments, &owner, publication.is_some())?;
     let programs = match &settings.program_directory {
         Some(directory) => loader.programs(directory)?,
@@ -75,7 +75,7 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
         controller_key,
         experiments,
         programs: Arc::new(programs),
-        greeting,
+        approach,
         publication,
         attempts: args.count.as_ref().and_then(|count| count.sessions),
         singleton: args.single,
@@ -124,7 +124,7 @@ fn read_settings(source: &Source) -> Result<Settings, Failure> {
 }
 
 /// Where endpoints reach us, before any key is read.
-enum Approach {
+enum ApproachAddresses {
     Passive { listen: Vec<SocketAddr> },
     Proxy { name: HostPort, addresses: Vec<SocketAddr>, settings: ProxySettings },
 }
@@ -138,7 +138,7 @@ struct Loader<'a> {
 
 impl Loader<'_> {
     /// Resolves `-a`: where to listen, or the proxy.
-    fn approach(&self, proxy: Option<ProxySettings>) -> Result<Approach, Failure> {
+    fn approach(&self, proxy: Option<ProxySettings>) -> Result<ApproachAddresses, Failure> {
         let text = self.args.addr.as_deref().unwrap_or_default();
         let failure = |exit, error: &dyn std::fmt::Display| {
             Failure::new(exit, format!("-a {}: {error}", shown(text)))
@@ -148,9 +148,11 @@ impl Loader<'_> {
         let name = name.map_err(|error| failure(Exit::Usage, &error))?;
         let Some(settings) = proxy else {
             let default = (Ipv4Addr::UNSPECIFIED, address::EXPERIMENT_PORT).into();
-            let Some(name) = name else { return Ok(Approach::Passive { listen: vec![default] }) };
+            let Some(name) = name else {
+                return Ok(ApproachAddresses::Passive { listen: vec![default] });
+            };
             let found = address::resolve_to_listen(&name).map_err(unusable)?;
-            return Ok(Approach::Passive { listen: usable(text, found)? });
+            return Ok(ApproachAddresses::Passive { listen: usable(text, found)? });
         };
         let Some(name) = name else {
             let message = "EnableProxyMode 1 needs the proxy's address; add -a HOST[:PORT]";
@@ -158,7 +160,7 @@ impl Loader<'_> {
         };
         let addresses = address::resolve(&name, address::PROXY_PORT);
         let addresses = addresses.map_err(unusable)?;
-        Ok(Approach::Proxy { name, addresses, settings })
+        Ok(ApproachAddresses::Proxy { name, addresses, settings })
     }
 
     fn controller_key(&self, path: &Located<PathBuf>) -> Result<PrivateKey, Failure> {
@@ -188,10 +190,14 @@ impl Loader<'_> {
         })
     }
 
-    fn greeting(&self, approach: Approach, owner: &PublicKey) -> Result<Greeting, Failure> {
+    fn approach_of(
+        &self,
+        approach: ApproachAddresses,
+        owner: &PublicKey,
+    ) -> Result<Approach, Failure> {
         let (name, addresses, settings) = match approach {
-            Approach::Passive { listen } => return Ok(Greeting::Passive { listen }),
-            Approach::Proxy { name, addresses, settings } => (name, addresses, settings),
+            ApproachAddresses::Passive { listen } => return Ok(Approach::Passive { listen }),
+            ApproachAddresses::Proxy { name, addresses, settings } => (name, addresses, settings),
         };
         let certificate = settings.agent_certificate.as_ref();
         if settings.proxy_roots.is_empty() {
@@ -199,7 +205,7 @@ impl Loader<'_> {
                 "without ProxyCertRootPath the signature of the proxy's certificate is not checked"
             );
         }
-        Ok(Greeting::Proxy(Box::new(Proxy {
+        Ok(Approach::Proxy(Box::new(Proxy {
             addresses,
             name: name.to_string(),
             certificate: certificate.map(|path| self.agent_certificate(path, owner)).transpose()?,

@@ -7,7 +7,7 @@ use packetlab::address::HostPort;
 use packetlab::key::PublicKey;
 use packetlab::name_value::{Dialect, Pair};
 
-use super::{Approach, Loader, address, shown};
+use super::{ApproachAddresses, Loader, address, shown};
 use crate::conf::{self, PublicationSettings};
 use crate::exit::{Exit, Failure};
 
@@ -23,7 +23,7 @@ impl Loader<'_> {
     pub(super) fn publication_addresses(
         &self,
         settings: PublicationSettings,
-        approach: &Approach,
+        approach: &ApproachAddresses,
     ) -> Result<Addressed, Failure> {
         let broker = address::resolve(&settings.broker.value, address::EXPERIMENT_PORT);
         let broker = broker.map_err(|error| {
@@ -46,7 +46,7 @@ impl Loader<'_> {
     fn controller_addr(
         &self,
         settings: &PublicationSettings,
-        approach: &Approach,
+        approach: &ApproachAddresses,
     ) -> Result<ControllerAddr, Failure> {
         if let Some(text) = &self.args.publish_addr {
             HostPort::parse(text)
@@ -63,7 +63,7 @@ impl Loader<'_> {
             return Ok(ControllerAddr::Text(text.clone()));
         }
         let text = match (approach, &self.args.addr) {
-            (Approach::Proxy { name, .. }, _) => {
+            (ApproachAddresses::Proxy { name, .. }, _) => {
                 if name.port.is_some_and(|port| port != address::PROXY_PORT) {
                     tracing::warn!(
                         "the proxy is published as {} without a port, so endpoints come to its port {}; if it \
@@ -74,17 +74,17 @@ impl Loader<'_> {
                 }
                 &name.host
             }
-            (Approach::Passive { listen }, Some(text)) => {
+            (ApproachAddresses::Passive { listen }, Some(text)) => {
                 if listen.iter().any(|address| address.ip().is_unspecified()) {
                     tracing::warn!("-a {text} is published as it is; give a real address with -p");
                 }
                 text
             }
-            (Approach::Passive { .. }, None) => return Ok(ControllerAddr::BrokerSide),
+            (ApproachAddresses::Passive { .. }, None) => return Ok(ControllerAddr::BrokerSide),
         };
         publishable(text).map_err(|problem| usage("-a", text, &problem))?;
         Ok(match (approach, HostPort::parse(text)) {
-            (Approach::Passive { .. }, Ok(HostPort { host, port: Some(0) })) => {
+            (ApproachAddresses::Passive { .. }, Ok(HostPort { host, port: Some(0) })) => {
                 ControllerAddr::BoundPort(host)
             }
             _ => ControllerAddr::Text(text.clone()),

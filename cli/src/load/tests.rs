@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 
-fn approach(addr: Option<&str>, proxy: bool) -> Result<Approach, Failure> {
+fn approach(addr: Option<&str>, proxy: bool) -> Result<ApproachAddresses, Failure> {
     let mut words = vec!["pktxpmgr"];
     words.extend(addr.iter().flat_map(|addr| ["-a", addr]));
     words.push("./m");
@@ -23,15 +23,17 @@ fn approach(addr: Option<&str>, proxy: bool) -> Result<Approach, Failure> {
 
 fn listen(addr: Option<&str>) -> Vec<String> {
     match approach(addr, false).unwrap_or_else(|failure| panic!("{addr:?}: {failure}")) {
-        Approach::Passive { listen } => listen.iter().map(ToString::to_string).collect(),
-        Approach::Proxy { .. } => panic!("passive was asked for"),
+        ApproachAddresses::Passive { listen } => listen.iter().map(ToString::to_string).collect(),
+        ApproachAddresses::Proxy { .. } => panic!("passive was asked for"),
     }
 }
 
 fn proxy(addr: &str) -> Vec<String> {
     match approach(Some(addr), true).unwrap_or_else(|failure| panic!("{addr}: {failure}")) {
-        Approach::Proxy { addresses, .. } => addresses.iter().map(ToString::to_string).collect(),
-        Approach::Passive { .. } => panic!("a proxy was asked for"),
+        ApproachAddresses::Proxy { addresses, .. } => {
+            addresses.iter().map(ToString::to_string).collect()
+        }
+        ApproachAddresses::Passive { .. } => panic!("a proxy was asked for"),
     }
 }
 

@@ -145,7 +145,7 @@ impl Control {
         for ShardTotals { number, enters, sessions, .. } in &self.shard_totals {
             debug!("shard {number}: kernel entered {enters} times, {sessions} sessions");
         }
-        let linfos_lost = self.serving.linfo_budget.lost();
+        let linfos_lost = self.experiments.linfo_budget.lost();
         let report = Report { linfos_lost, ..self.sessions.report() };
         info!(
             "run over: {} sessions served, {} connections failed in set-up, \

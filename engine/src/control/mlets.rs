@@ -121,7 +121,7 @@ impl Control {
             // Its control socket is closed already: the session ends as its mlet's socket closes.
             None if self.singleton_mode => self.sessions.recorder().mlet_not_taken(id),
             None => {
-                self.awaiting_mlet.push_back((now + self.serving.limits.setup_timeout, place));
+                self.awaiting_mlet.push_back((now + self.experiments.limits.setup_timeout, place));
                 self.spawn(id, environment(id, facts), socket);
             }
         }

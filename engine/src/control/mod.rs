@@ -37,16 +37,16 @@ use tracing::{error, warn};
 use self::backlog::{Backlog, SetUpEnd};
 use self::peer::Stop;
 use self::permits::Permits;
-use self::publication::{Publication, Told};
+use self::publication::{Publication, PublicationNews};
 pub(crate) use self::runtime::block_on;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::Singleton;
-use crate::config::{Config, Greeting};
+use crate::config::{Approach, Config};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ToShard};
-use crate::proto::serving::Serving;
+use crate::proto::experiments::Experiments;
 use crate::records::{Journal, ShardTotals};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::Graces;
@@ -67,7 +67,7 @@ enum News {
     /// The set-up of a backlog connection has ended.
     SetUp(SetUpEnd),
     /// About the publication.
-    Publication(Told),
+    Publication(PublicationNews),
 }
 
 type NewsSender = mpsc::UnboundedSender<News>;
@@ -77,7 +77,7 @@ pub(crate) struct Parts {
     pub(crate) supervisor: Supervisor,
     pub(crate) signals: StopSignals,
     pub(crate) inbox: Inbox<FromShard>,
-    pub(crate) serving: Arc<Serving>,
+    pub(crate) experiments: Arc<Experiments>,
     pub(crate) counts: Arc<Counts>,
     pub(crate) graces: Graces,
     /// Where records go.
@@ -94,7 +94,7 @@ pub(crate) struct Control {
     shards: Vec<Mailer<ToShard>>,
     shards_running: usize,
     shard_totals: Vec<ShardTotals>,
-    serving: Arc<Serving>,
+    experiments: Arc<Experiments>,
     counts: Arc<Counts>,
     /// `None` where attempts are not limited.
     permits: Option<Permits>,
@@ -163,7 +163,7 @@ impl Control {
     pub(crate) fn new(parts: Parts) -> io::Result<Self> {
         let (news_sender, news) = mpsc::unbounded_channel();
         let (stop_tasks, stop) = Stop::new();
-        let keys_are_shared = parts.serving.limits.sessions_per_key_max == Some(0);
+        let keys_are_shared = parts.experiments.limits.sessions_per_key_max == Some(0);
         let attempts = parts.counts.attempts_max();
         let permits = attempts.map(|attempts| Permits::new(attempts, keys_are_shared));
         let sessions = Sessions::new(attempts.is_some(), parts.journal);
@@ -175,7 +175,7 @@ impl Control {
             shards: Vec::new(),
             shards_running: 0,
             shard_totals: Vec::new(),
-            serving: parts.serving,
+            experiments: parts.experiments,
             permits,
             counts: parts.counts,
             singleton_mode: false,
@@ -241,9 +241,9 @@ impl Control {
             self.publication =
                 Some(Publication::new(config, publication, backend, port, news, stop)?);
         }
-        match &config.greeting {
-            Greeting::Passive { .. } => self.publish(),
-            Greeting::Proxy(proxy) => {
+        match &config.approach {
+            Approach::Passive { .. } => self.publish(),
+            Approach::Proxy(proxy) => {
                 let (news, stop) = (self.news_sender.clone(), self.stop.clone());
                 self.backlog = Some(Backlog::new(config, proxy, backend, news, stop)?);
             }

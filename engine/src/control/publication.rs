@@ -52,7 +52,7 @@ struct Plan {
 }
 
 /// What the task tells the control thread.
-pub(super) enum Told {
+pub(super) enum PublicationNews {
     /// Everything is published for the first time, until then; `None` is without end.
     Published(Option<Ticks>),
     /// The first publication failed.
@@ -160,14 +160,14 @@ impl Control {
         }
     }
 
-    pub(super) fn take_publication_news(&mut self, told: Told) {
+    pub(super) fn take_publication_news(&mut self, told: PublicationNews) {
         let Some(publication) = &mut self.publication else { return };
         let settings = &publication.plan.publication;
         match told {
-            Told::Published(end) => {
+            PublicationNews::Published(end) => {
                 publication.greet_end = end.map(|end| end.saturating_add(settings.greet_after));
             }
-            Told::Failed(reason) => {
+            PublicationNews::Failed(reason) => {
                 let broker = settings.broker_name.clone();
                 self.fail(RunError::Publication { broker, reason });
             }
@@ -200,7 +200,7 @@ async fn keep_published(plan: Rc<Plan>, news: NewsSender, mut stop: Stop) {
             if std::mem::take(&mut first) {
                 let end = Some(end).filter(|end| *end != Ticks::MAX);
                 // Nobody listens when the run is over.
-                let _ = news.send(News::Publication(Told::Published(end)));
+                let _ = news.send(News::Publication(PublicationNews::Published(end)));
             }
         };
         let trouble = match plan.publish_once(pub_end, end, &mut published, &stop).await {
@@ -209,7 +209,7 @@ async fn keep_published(plan: Rc<Plan>, news: NewsSender, mut stop: Stop) {
         };
         if first {
             // Nobody listens when the run is over.
-            let _ = news.send(News::Publication(Told::Failed(trouble.to_string())));
+            let _ = news.send(News::Publication(PublicationNews::Failed(trouble.to_string())));
             return;
         }
         let wait = backoff.fail(now(), WAIT_MAX, random());

@@ -8,6 +8,7 @@ pub mod account;
 pub mod backlog;
 pub mod backoff;
 pub mod descriptor;
+pub mod experiments;
 pub mod greeting;
 pub mod keys;
 pub mod linfo;
@@ -16,7 +17,6 @@ pub mod outcome;
 pub mod publisher;
 pub mod relay;
 pub mod rhythm;
-pub mod serving;
 pub mod session;
 
 #[cfg(test)]

@@ -58,7 +58,7 @@ pub struct Relay {
     cutter: Cutter,
     linfo: LinfoFilter,
     /// The mlet takes no more; what the endpoint sends is dropped.
-    mlet_is_deaf: bool,
+    mlet_write_closed: bool,
     /// Nothing more comes from the endpoint.
     endpoint_input_over: bool,
     /// Nothing more comes from the mlet.
@@ -94,7 +94,7 @@ impl Default for Relay {
             phase: Phase::Open,
             cutter: Cutter::default(),
             linfo: LinfoFilter::default(),
-            mlet_is_deaf: false,
+            mlet_write_closed: false,
             endpoint_input_over: false,
             mlet_output_over: false,
             close_notify_sent: false,
@@ -150,7 +150,7 @@ impl Relay {
         budget: &LinfoBudget,
         mut log: impl FnMut(Linfo),
     ) -> bool {
-        let keep = !self.mlet_is_deaf && self.phase != Phase::DrainingToEndpoint;
+        let keep = !self.mlet_write_closed && self.phase != Phase::DrainingToEndpoint;
         loop {
             let mut outcome = Plaintext::Empty;
             let linfo = &mut self.linfo;
@@ -198,11 +198,11 @@ impl Relay {
     /// The endpoint sends nothing more: it closed, or its connection broke.
     pub fn handle_endpoint_end(&mut self, buffers: &mut Buffers, pool: &mut BlockPool) {
         self.endpoint_input_over = true;
-        self.handle_endpoint_deaf(buffers, pool);
+        self.handle_endpoint_write_closed(buffers, pool);
     }
 
     /// The endpoint's connection takes no more bytes; what it sent before is still delivered.
-    pub fn handle_endpoint_deaf(&mut self, buffers: &mut Buffers, pool: &mut BlockPool) {
+    pub fn handle_endpoint_write_closed(&mut self, buffers: &mut Buffers, pool: &mut BlockPool) {
         if self.phase == Phase::Open {
             self.phase = Phase::DrainingToMlet;
             buffers.stash.discard(pool);
@@ -239,8 +239,8 @@ impl Relay {
     }
 
     /// The mlet's socket takes no more bytes; what it wrote is still delivered.
-    pub fn handle_mlet_deaf(&mut self) {
-        self.mlet_is_deaf = true;
+    pub fn handle_mlet_write_closed(&mut self) {
+        self.mlet_write_closed = true;
     }
 
     /// Moves what can be moved after input arrived or output left.

@@ -24,6 +24,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::account::{Account, Relayed};
+use super::experiments::Experiments;
 use super::greeting::{Greeting, Progress};
 use super::keys::KeyPlace;
 use super::linfo::Linfo;
@@ -31,12 +32,11 @@ use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::rhythm::Rhythm;
-use super::serving::Serving;
 use crate::guards::{Guard, holds};
 use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
-use packetlab::tls::{Greeted, HandshakeError, Hello, ServerStream, TlsError};
+use packetlab::tls::{ClientHello, HandshakeError, Hello, ServerStream, TlsError};
 
 /// What one call needs from outside: the time and the shard's blocks.
 pub struct Context<'a> {
@@ -63,8 +63,8 @@ pub enum Request {
     EndEndpointInput,
     /// Log this LINFO of the endpoint.
     Linfo(Linfo),
-    /// Look at the sockets, because nothing moves; answered with [`Session::handle_look`].
-    Look,
+    /// Probe the sockets, because nothing moves; answered with [`Session::handle_probe`].
+    Probe,
     /// Close both sockets.
     Over(Outcome),
 }
@@ -107,16 +107,16 @@ pub struct MletFacts {
 
 /// What a look at the sockets shows that operations on them do not.
 #[derive(Debug, Clone, Copy)]
-pub struct Look {
+pub struct Probe {
     /// The endpoint's.
-    pub endpoint: Standing,
+    pub endpoint: PeerStatus,
     /// The mlet's.
-    pub mlet: Standing,
+    pub mlet: PeerStatus,
 }
 
 /// How things stand with one peer.
 #[derive(Debug, Clone, Copy)]
-pub struct Standing {
+pub struct PeerStatus {
     /// It has closed its side or is gone, whether or not all it wrote has been received.
     pub has_hung_up: bool,
     /// Bytes that the kernel still holds for it. They move while no send does: sockets hold megabytes,
@@ -125,19 +125,19 @@ pub struct Standing {
 }
 
 /// A timer must not be due again in the turn it was set in, however short the drain timeout.
-const LOOK_PERIOD_MIN: Duration = Duration::from_millis(1);
+const PROBE_PERIOD_MIN: Duration = Duration::from_millis(1);
 
 /// How many set-up timeouts a session waits for a permit: as long as one may be held in vain, and again as long, so that
 /// who asks just after it was given gets it in time.
 const PERMIT_PATIENCE: u32 = 2;
 
 /// How often a session in which nothing moves looks at its sockets before it has waited long enough.
-const LOOKS: u32 = 4;
+const PROBES: u32 = 4;
 
 /// One session.
 pub struct Session {
     peer: IpAddr,
-    serving: Arc<Serving>,
+    experiments: Arc<Experiments>,
     experiment: usize,
     state: State,
     buffers: Buffers,
@@ -149,7 +149,7 @@ pub struct Session {
     /// When a mlet that goes on writing without its endpoint is left, however much it writes.
     discard_until: Option<Instant>,
     /// Looks in a row that saw nothing move.
-    vain_looks: u32,
+    vain_probes: u32,
     /// What the kernel held for both peers at the last of them.
     untaken: Option<(usize, usize)>,
     /// It counts among the connections that wait at the proxy.
@@ -190,11 +190,11 @@ struct Closing {
 
 impl Session {
     /// A session with the peer that was just accepted.
-    pub fn new(peer: IpAddr, serving: Arc<Serving>, now: Instant) -> Self {
-        let deadline = Some(now + serving.limits.handshake_timeout);
+    pub fn new(peer: IpAddr, experiments: Arc<Experiments>, now: Instant) -> Self {
+        let deadline = Some(now + experiments.limits.handshake_timeout);
         Self {
             peer,
-            serving,
+            experiments,
             experiment: 0,
             state: State::Silent,
             buffers: Buffers::default(),
@@ -203,7 +203,7 @@ impl Session {
             outcome: None,
             served: false,
             discard_until: None,
-            vain_looks: 0,
+            vain_probes: 0,
             untaken: None,
             in_backlog: false,
             place: None,
@@ -215,8 +215,8 @@ impl Session {
     }
 
     /// A session on a connection registered at the proxy `peer`; its endpoint is still to come.
-    pub fn in_backlog(peer: IpAddr, serving: Arc<Serving>, now: Instant) -> Self {
-        let begun = Self::new(peer, serving, now);
+    pub fn in_backlog(peer: IpAddr, experiments: Arc<Experiments>, now: Instant) -> Self {
+        let begun = Self::new(peer, experiments, now);
         Self { deadline: None, in_backlog: true, ..begun }
     }
 
@@ -295,7 +295,7 @@ impl Session {
         let received_len = input.len();
         if matches!(self.state, State::Silent) {
             self.state = State::Hello(Box::default());
-            let deadline = cx.now + self.serving.limits.handshake_timeout;
+            let deadline = cx.now + self.experiments.limits.handshake_timeout;
             self.deadline.get_or_insert(deadline);
         }
         while !input.is_empty() {
@@ -303,7 +303,7 @@ impl Session {
                 State::Hello(hello) => {
                     match hello.receive(&mut input) {
                         Ok(None) => {}
-                        Ok(Some(greeted)) => self.accept(greeted, cx),
+                        Ok(Some(client_hello)) => self.accept(client_hello, cx),
                         Err(error) => self.fail_hello(error, cx),
                     }
                     continue;
@@ -383,7 +383,7 @@ impl Session {
         } else {
             self.buffers.to_mlet.discard(cx.pool);
             if let State::Relay(_, relay) = &mut self.state {
-                relay.handle_mlet_deaf();
+                relay.handle_mlet_write_closed();
             }
         }
         self.advance(cx);
@@ -394,7 +394,7 @@ impl Session {
         let State::Greeting(tls, greeting) = &mut self.state else { return false };
         greeting.start(tls);
         self.account_mut().start_sent = Some(cx.now);
-        self.deadline = Some(cx.now + self.serving.limits.setup_timeout);
+        self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
         self.advance(cx);
         true
     }
@@ -440,7 +440,7 @@ impl Session {
 
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        let (linfo, budget) = (self.linfo_due(), &self.serving.linfo_budget);
+        let (linfo, budget) = (self.linfo_due(), &self.experiments.linfo_budget);
         if let State::Relay(_, relay) = &mut self.state
             && linfo.is_some_and(|due| due <= cx.now)
         {
@@ -460,10 +460,10 @@ impl Session {
             State::Greeting(..) => self.finish(Outcome::SetUpTimeout),
             State::Relay(_, relay) => match relay.phase() {
                 Phase::DiscardingMlet => self.state = State::Over,
-                _ => self.requests.push(Request::Look),
+                _ => self.requests.push(Request::Probe),
             },
             // Of what a mlet wrote last the kernel holds megabytes, and an alert is a few bytes.
-            State::Closing(_) if self.served => self.requests.push(Request::Look),
+            State::Closing(_) if self.served => self.requests.push(Request::Probe),
             State::Closing(_) => self.state = State::Over,
             State::Over => {}
         }
@@ -472,17 +472,18 @@ impl Session {
 
     /// The look that was asked for. A peer that takes nothing is waited for as long as the other one is
     /// there; the last bytes of one that is gone are kept for a limited time.
-    pub fn handle_look(&mut self, look: Look, cx: &mut Context<'_>) {
+    pub fn handle_probe(&mut self, probe: Probe, cx: &mut Context<'_>) {
         if let State::Closing(closing) = &mut self.state {
-            let untaken_len = look.endpoint.untaken_len;
+            let untaken_len = probe.endpoint.untaken_len;
             if untaken_len != closing.untaken.0 {
                 closing.untaken = (untaken_len, cx.now);
             }
-            let limits = &self.serving.limits;
+            let limits = &self.experiments.limits;
             let patience =
                 if untaken_len == 0 { limits.linger_timeout } else { limits.drain_timeout };
             if cx.now < closing.untaken.1 + patience {
-                let least = if holds(Guard::LooksLater) { LOOK_PERIOD_MIN } else { Duration::ZERO };
+                let least =
+                    if holds(Guard::ProbesLater) { PROBE_PERIOD_MIN } else { Duration::ZERO };
                 self.deadline = Some(cx.now + limits.linger_timeout.max(least));
             } else {
                 self.state = State::Over;
@@ -490,16 +491,16 @@ impl Session {
             return self.advance(cx);
         }
         let State::Relay(_, relay) = &self.state else { return };
-        let untaken = (look.endpoint.untaken_len, look.mlet.untaken_len);
+        let untaken = (probe.endpoint.untaken_len, probe.mlet.untaken_len);
         let moves = self.untaken.replace(untaken).is_some_and(|before| before != untaken);
-        self.vain_looks = if moves { 0 } else { (self.vain_looks + 1).min(LOOKS) };
-        if self.vain_looks == LOOKS {
+        self.vain_probes = if moves { 0 } else { (self.vain_probes + 1).min(PROBES) };
+        if self.vain_probes == PROBES {
             let waits_for_endpoint = match relay.phase() {
-                Phase::Open => look.mlet.has_hung_up && !self.buffers.to_endpoint.is_empty(),
+                Phase::Open => probe.mlet.has_hung_up && !self.buffers.to_endpoint.is_empty(),
                 phase => phase == Phase::DrainingToEndpoint,
             };
             let waits_for_mlet = match relay.phase() {
-                Phase::Open => look.endpoint.has_hung_up && !self.buffers.to_mlet.is_empty(),
+                Phase::Open => probe.endpoint.has_hung_up && !self.buffers.to_mlet.is_empty(),
                 phase => phase == Phase::DrainingToMlet,
             };
             if waits_for_endpoint {
@@ -576,19 +577,19 @@ impl Session {
         }
     }
 
-    fn accept(&mut self, greeted: Greeted, cx: &mut Context<'_>) {
+    fn accept(&mut self, client_hello: ClientHello, cx: &mut Context<'_>) {
         if std::mem::take(&mut self.in_backlog) {
             self.requests.push(Request::LeaveBacklog);
         }
-        let name = greeted.server_name();
-        let Some(index) = self.serving.choose(name.as_deref()) else {
+        let name = client_hello.server_name();
+        let Some(index) = self.experiments.choose(name.as_deref()) else {
             // As the original: the connection closes without an alert (spec/protocol.md 3.4).
             self.finish(Outcome::NoExperiment(name));
             return;
         };
         self.experiment = index;
-        self.account_mut().snikey = Some(self.serving.experiment(index).snikey.clone());
-        match greeted.accept(Arc::clone(&self.serving.experiment(index).tls)) {
+        self.account_mut().snikey = Some(self.experiments.experiment(index).snikey.clone());
+        match client_hello.accept(Arc::clone(&self.experiments.experiment(index).tls)) {
             Ok(tls) => self.state = State::Handshake(tls),
             Err(error) => self.fail_hello(error, cx),
         }
@@ -615,7 +616,7 @@ impl Session {
         let State::Relay(tls, relay) = &mut self.state else { return };
         let requests = &mut self.requests;
         let log = |linfo| requests.push(Request::Linfo(linfo));
-        let budget = &self.serving.linfo_budget;
+        let budget = &self.experiments.linfo_budget;
         let closed = relay.take_plaintext(tls, &mut self.buffers, cx.pool, cx.now, budget, log);
         self.relayed = relay.relayed();
         if closed {
@@ -632,23 +633,23 @@ impl Session {
         if let Some(peer) = tls.take_peer() {
             (account.endpoint_key, account.operator_key) = (Some(peer.key_id), peer.anchor);
         }
-        let experiment = self.serving.experiment(self.experiment);
+        let experiment = self.experiments.experiment(self.experiment);
         if let Err(error) = experiment.check_own_chain(cx.wall) {
             let snikey = experiment.snikey.clone();
             self.close(Some(tls), Outcome::OwnChain(snikey, error), cx.now);
             return;
         }
         if let Some(key) = self.endpoint_key() {
-            self.place = self.serving.keys.open(key);
+            self.place = self.experiments.keys.open(key);
             if self.place.is_none() {
                 self.close(Some(tls), Outcome::TooManyOfKey(key), cx.now);
                 return;
             }
         }
-        let experiment = self.serving.experiment(self.experiment);
+        let experiment = self.experiments.experiment(self.experiment);
         let greeting = Greeting::new(Arc::clone(&experiment.programs));
         self.state = State::Greeting(tls, greeting);
-        self.deadline = Some(cx.now + self.serving.limits.setup_timeout);
+        self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
     }
 
     fn advance_greeting(&mut self, cx: &mut Context<'_>) {
@@ -661,14 +662,15 @@ impl Session {
             Ok(Progress::Waiting) => self.state = State::Greeting(tls, greeting),
             Ok(Progress::WantsPermit) => {
                 self.requests.push(Request::Permit);
-                self.deadline = Some(cx.now + PERMIT_PATIENCE * self.serving.limits.setup_timeout);
+                self.deadline =
+                    Some(cx.now + PERMIT_PATIENCE * self.experiments.limits.setup_timeout);
                 self.state = State::Greeting(tls, greeting);
             }
             Ok(Progress::Started) => {
                 self.requests.push(Request::Mlet(MletFacts {
                     peer: self.peer,
                     endpoint_key: self.endpoint_key(),
-                    snikey: self.serving.experiment(self.experiment).snikey.clone(),
+                    snikey: self.experiments.experiment(self.experiment).snikey.clone(),
                 }));
                 self.state = State::Relay(tls, Relay::default());
                 self.served = true;
@@ -701,7 +703,7 @@ impl Session {
         self.buffers.to_endpoint.discard(cx.pool);
         match &mut self.state {
             State::Relay(_, relay) if relay.phase() != Phase::DrainingToEndpoint => {
-                relay.handle_endpoint_deaf(&mut self.buffers, cx.pool);
+                relay.handle_endpoint_write_closed(&mut self.buffers, cx.pool);
                 self.begin_drain(Outcome::EndpointEnded(End::Broken(kind)));
             }
             _ => self.end_endpoint_input(End::Broken(kind), cx),
@@ -720,7 +722,7 @@ impl Session {
     fn note_progress(&mut self) {
         if matches!(self.state, State::Relay(..)) {
             self.deadline = None;
-            (self.vain_looks, self.untaken) = (0, None);
+            (self.vain_probes, self.untaken) = (0, None);
         }
     }
 
@@ -729,8 +731,8 @@ impl Session {
         let idle = self.buffers.to_endpoint.is_empty() && self.buffers.to_mlet.is_empty();
         match phase {
             Phase::Open if idle => None,
-            Phase::DiscardingMlet => Some(self.serving.limits.linger_timeout),
-            _ => Some((self.serving.limits.drain_timeout / LOOKS).max(LOOK_PERIOD_MIN)),
+            Phase::DiscardingMlet => Some(self.experiments.limits.linger_timeout),
+            _ => Some((self.experiments.limits.drain_timeout / PROBES).max(PROBE_PERIOD_MIN)),
         }
     }
 
@@ -770,7 +772,7 @@ impl Session {
             let deadline = patience.map(|patience| self.deadline.unwrap_or(cx.now + patience));
             self.deadline = deadline;
             if relay.phase() == Phase::DiscardingMlet {
-                let latest = cx.now + self.serving.limits.drain_timeout;
+                let latest = cx.now + self.experiments.limits.drain_timeout;
                 self.deadline = deadline.min(Some(*self.discard_until.get_or_insert(latest)));
             }
         }
@@ -832,7 +834,7 @@ impl Session {
         self.outcome = Some(Box::new(outcome));
         self.state =
             State::Closing(Closing { tls, ended: false, input_ended: false, untaken: (0, now) });
-        self.deadline = Some(now + self.serving.limits.linger_timeout);
+        self.deadline = Some(now + self.experiments.limits.linger_timeout);
     }
 
     fn finish(&mut self, outcome: Outcome) {

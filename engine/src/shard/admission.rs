@@ -53,12 +53,12 @@ impl<D: Driver<Token>> Shard<D> {
     pub(super) fn has_room_for_set_up(&self) -> bool {
         let come =
             self.set_up_backlog.len() + self.awaiting_buffer[usize::from(SET_UP_GROUP)].len();
-        self.set_ups + come < self.serving.limits.handshakes_max
+        self.set_ups + come < self.experiments.limits.handshakes_max
     }
 
     /// Whether one more session in set-up may come from `source`; if so, it is counted.
     pub(super) fn admits(&mut self, source: IpAddr) -> bool {
-        let max = self.serving.limits.per_source_max;
+        let max = self.experiments.limits.per_source_max;
         if max == 0 {
             return true;
         }

@@ -144,7 +144,7 @@ impl<D: Driver<Token>> Shard<D> {
             Ok(endpoint) => self.listeners.accepted.push_back(endpoint),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
-                self.listeners.paused_until = Some(self.now + self.serving.limits.accept_pause);
+                self.listeners.paused_until = Some(self.now + self.experiments.limits.accept_pause);
                 self.mailer.push(FromShard::AcceptPaused(error));
             }
         }

@@ -7,11 +7,11 @@
 //! Invariant: a socket is closed only when no operation on it is under way.
 
 mod admission;
+mod apply;
 mod candidates;
 mod connection;
 mod listeners;
 mod pace;
-mod settle;
 mod start;
 #[cfg(test)]
 mod tests;
@@ -37,9 +37,9 @@ use self::timers::Timers;
 use crate::driver::{Completion, Driver, Event, GroupSize, Received};
 use crate::guards::{Guard, holds};
 use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard};
+use crate::proto::experiments::Experiments;
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN};
 use crate::proto::outcome::End;
-use crate::proto::serving::Serving;
 use crate::proto::session::{Context, Session, SetUpStage};
 use crate::records::{SessionId, ShardTotals, Via};
 use packetlab::time::Ticks;
@@ -77,7 +77,7 @@ pub(crate) struct Parts {
     /// The CPU number of its core.
     pub(crate) core: usize,
     /// The experiments.
-    pub(crate) serving: Arc<Serving>,
+    pub(crate) experiments: Arc<Experiments>,
     /// Attempts and open sessions of all shards.
     pub(crate) counts: Arc<Counts>,
     /// Where its messages come from.
@@ -115,7 +115,7 @@ pub(crate) struct Shard<D> {
     awaiting_pair: VecDeque<AwaitedPair>,
     timers: Timers,
     pool: BlockPool,
-    serving: Arc<Serving>,
+    experiments: Arc<Experiments>,
     counts: Arc<Counts>,
     inbox: Inbox<ToShard>,
     mailer: Mailer<FromShard>,
@@ -137,7 +137,7 @@ impl<D: Driver<Token>> Shard<D> {
             listeners: Listeners::new(Vec::new()),
             connections: Slab::new(),
             set_ups: 0,
-            candidates: Candidates::new(&parts.serving.limits),
+            candidates: Candidates::new(&parts.experiments.limits),
             room_due: None,
             making_room: 0,
             sources: HashMap::new(),
@@ -147,7 +147,7 @@ impl<D: Driver<Token>> Shard<D> {
             awaiting_pair: VecDeque::new(),
             timers: Timers::default(),
             pool: BlockPool::default(),
-            serving: parts.serving,
+            experiments: parts.experiments,
             counts: parts.counts,
             inbox: parts.inbox,
             mailer: parts.mailer,
@@ -267,7 +267,7 @@ impl<D: Driver<Token>> Shard<D> {
                 }
                 (Token::Cancel(slot), _) => {
                     self.connections[slot].under_way.cancels -= 1;
-                    self.settle(slot);
+                    self.apply(slot);
                 }
                 (Token::Mail, _) => self.take_mail(),
                 (Token::CancelAccept(listener), _) => self.take_accepts_cancelled(listener),
@@ -331,17 +331,17 @@ impl<D: Driver<Token>> Shard<D> {
                     self.driver.acknowledge_at_once(connection.endpoint.as_fd());
                 }
                 self.driver.give_back(received);
-                self.settle(slot);
+                self.apply(slot);
             }
             Err(error) if is_no_buffers(&error) => {
                 connection.has_come = connection.in_set_up;
                 let group = group_of(connection);
                 self.awaiting_buffer[usize::from(group)].push_back((slot, connection.id));
             }
-            Err(error) if is_interrupted(&error) => self.settle(slot),
+            Err(error) if is_interrupted(&error) => self.apply(slot),
             Err(error) => {
                 on_end(&mut connection.session, End::Broken(error.kind()), &mut cx);
-                self.settle(slot);
+                self.apply(slot);
             }
         }
     }
@@ -354,7 +354,7 @@ impl<D: Driver<Token>> Shard<D> {
                 let Some((slot, id)) = self.awaiting_buffer[group].pop_front() else { break };
                 if self.holds(slot, id) && holds(Guard::WakesForBuffers) {
                     self.connections[slot].has_come = false;
-                    self.settle(slot);
+                    self.apply(slot);
                 }
             }
         }
@@ -377,7 +377,7 @@ impl<D: Driver<Token>> Shard<D> {
             if connection.session.deadline().is_some_and(|deadline| deadline <= self.now) {
                 self.move_session(slot, Session::handle_timeout);
             } else {
-                self.settle(slot);
+                self.apply(slot);
             }
         }
     }
@@ -402,7 +402,7 @@ impl<D: Driver<Token>> Shard<D> {
                         && self.connections[place.slot].permit == Permit::Awaited
                     {
                         self.give_permit(place.slot);
-                        self.settle(place.slot);
+                        self.apply(place.slot);
                     }
                 }
             }
@@ -455,9 +455,9 @@ impl<D: Driver<Token>> Shard<D> {
             self.driver.close(endpoint);
             return self.counts.close_session();
         }
-        let session = Session::new(peer.ip(), Arc::clone(&self.serving), self.now);
+        let session = Session::new(peer.ip(), Arc::clone(&self.experiments), self.now);
         let slot = self.insert(endpoint, peer, session, None);
-        self.settle(slot);
+        self.apply(slot);
     }
 
     /// Takes over a connection that waits at the proxy for its endpoint.
@@ -468,10 +468,10 @@ impl<D: Driver<Token>> Shard<D> {
             self.driver.close(socket);
             return self.counts.close_session();
         }
-        let session = Session::in_backlog(peer.ip(), Arc::clone(&self.serving), self.now);
+        let session = Session::in_backlog(peer.ip(), Arc::clone(&self.experiments), self.now);
         let slot = self.insert(socket, peer, session, Some(snikey));
         if received.is_empty() {
-            self.settle(slot);
+            self.apply(slot);
         } else {
             self.move_session(slot, |session, cx| session.handle_endpoint_bytes(&received, cx));
         }

@@ -90,7 +90,7 @@ impl<D: Driver<Token>> Shard<D> {
                 }
                 Err((awaited, error)) => self.fail_mlet(&awaited, error),
             }
-            self.settle(slot);
+            self.apply(slot);
         }
     }
 

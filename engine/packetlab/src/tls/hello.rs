@@ -17,7 +17,7 @@ pub struct Hello {
 }
 
 /// A ClientHello that has arrived; the server name chooses the configuration.
-pub struct Greeted {
+pub struct ClientHello {
     accepted: Accepted,
 }
 
@@ -54,20 +54,20 @@ impl Hello {
     ///
     /// # Errors
     /// What arrived is no acceptable ClientHello.
-    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<Greeted>, HandshakeError> {
+    pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<ClientHello>, HandshakeError> {
         while !input.is_empty() {
             self.acceptor
                 .read_tls(input)
                 .map_err(|error| HandshakeError::unexpected(Error::General(error.to_string())))?;
             if let Some(accepted) = self.acceptor.accept().map_err(HandshakeError::new)? {
-                return Ok(Some(Greeted { accepted }));
+                return Ok(Some(ClientHello { accepted }));
             }
         }
         Ok(None)
     }
 }
 
-impl Greeted {
+impl ClientHello {
     /// The server name asked for; `None` when there was none.
     pub fn server_name(&self) -> Option<String> {
         self.accepted.client_hello().server_name().map(str::to_owned)

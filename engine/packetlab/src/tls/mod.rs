@@ -19,7 +19,7 @@ pub use self::alert::{Instead, seal_instead};
 pub use self::config::{
     Identity, PeerRule, SetupError, client_config, server_config, server_name, warm_up,
 };
-pub use self::hello::{Greeted, HandshakeError, Hello};
+pub use self::hello::{ClientHello, HandshakeError, Hello};
 pub use self::stream::{ClientStream, Plaintext, ServerStream, TlsStream, record_len};
 pub use self::verify::Peer;
 

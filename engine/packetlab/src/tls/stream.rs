@@ -4,7 +4,7 @@
 //! own, so records never hold bytes of two pieces (spec/protocol.md 1.6); and no read swallows a byte that the peer did
 //! not put into TLS.
 
-use std::io::{self, Read, Write};
+use std::io::{Read, Write};
 use std::ops::DerefMut;
 use std::sync::Arc;
 
@@ -187,17 +187,5 @@ where
     pub fn take_peer(&mut self) -> Option<Peer> {
         let is_proven = !self.is_handshaking();
         self.believed.take_if(|_| is_proven).map(|peer| *peer)
-    }
-
-    /// Gives back what a burst made the receive buffer grow to, once it has been drained.
-    pub fn shrink(&mut self) {
-        struct Nothing;
-        impl Read for Nothing {
-            fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
-                Err(io::ErrorKind::WouldBlock.into())
-            }
-        }
-        // It always "fails" with WouldBlock; rustls resizes its buffer on the way.
-        let _ = self.connection.read_tls(&mut Nothing);
     }
 }

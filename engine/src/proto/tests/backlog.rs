@@ -4,7 +4,7 @@ use std::io::ErrorKind;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::{Duration, Instant};
 
-use super::credentials::{Login, NOW, TRUSTING, endpoint_tls, plain_serving};
+use super::credentials::{Login, NOW, TRUSTING, endpoint_tls, plain_experiments};
 use crate::proto::outbox::BlockPool;
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::session::{Context, Request, Session};
@@ -20,7 +20,7 @@ impl Waiting {
         #[expect(clippy::disallowed_methods, reason = "an Instant comes from nowhere else")]
         let now = Instant::now();
         let proxy = IpAddr::V4(Ipv4Addr::LOCALHOST);
-        let session = Session::in_backlog(proxy, plain_serving(), now);
+        let session = Session::in_backlog(proxy, plain_experiments(), now);
         Self { session, pool: BlockPool::default(), now }
     }
 
@@ -49,7 +49,7 @@ fn a_connection_waits_without_limit_and_its_first_byte_starts_the_handshake_dead
     assert!(waiting.session.wants_endpoint_input());
     waiting.now += Duration::from_secs(24 * 3600);
     assert!(waiting.receive(&hello()[..1]).is_empty(), "no endpoint yet");
-    let handshake_timeout = plain_serving().limits.handshake_timeout;
+    let handshake_timeout = plain_experiments().limits.handshake_timeout;
     assert_eq!(waiting.session.deadline(), Some(waiting.now + handshake_timeout));
     let requests = waiting.step(Session::handle_timeout);
     assert!(matches!(requests[..], [Request::Over(Outcome::HandshakeTimeout)]), "{requests:?}");

@@ -5,10 +5,10 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::config::{Config, Experiment, Greeting, Io, Limits};
+use crate::config::{Approach, Config, Experiment, Io, Limits};
 use crate::golden;
+use crate::proto::experiments::Experiments;
 use crate::proto::keys::Keys;
-use crate::proto::serving::Serving;
 use packetlab::certificate::{Certificate, CertificateLimits};
 use packetlab::issue::{CertificateFields, issue};
 use packetlab::program::{Program, Programs};
@@ -47,8 +47,12 @@ pub(crate) fn program(len: usize) -> Program {
 }
 
 /// The experiments, whose chains demand `programs` of `supplied` ones.
-pub(crate) fn serving(stage: Stage, demanded: &[Program], supplied: &[Program]) -> Arc<Serving> {
-    serving_within(limits(), stage, demanded, supplied)
+pub(crate) fn experiments(
+    stage: Stage,
+    demanded: &[Program],
+    supplied: &[Program],
+) -> Arc<Experiments> {
+    experiments_within(limits(), stage, demanded, supplied)
 }
 
 /// The limits of the tests.
@@ -63,13 +67,13 @@ pub(crate) fn limits() -> Limits {
     }
 }
 
-/// As [`serving`], within other limits.
-pub(crate) fn serving_within(
+/// As [`experiments`], within other limits.
+pub(crate) fn experiments_within(
     limits: Limits,
     stage: Stage,
     demanded: &[Program],
     supplied: &[Program],
-) -> Arc<Serving> {
+) -> Arc<Experiments> {
     let mut programs = Programs::default();
     supplied.iter().for_each(|program| programs.insert(program.clone()));
     let mut experiments = vec![experiment(TRUSTING, false, demanded)];
@@ -80,7 +84,7 @@ pub(crate) fn serving_within(
         controller_key: Arc::new(golden::private_key("xc")),
         experiments,
         programs: Arc::new(programs),
-        greeting: Greeting::Passive { listen: Vec::new() },
+        approach: Approach::Passive { listen: Vec::new() },
         publication: None,
         attempts: None,
         singleton: false,
@@ -89,13 +93,13 @@ pub(crate) fn serving_within(
         cores: vec![0],
         limits,
     };
-    Arc::new(Serving::new(&config, Keys::new(None), NOW).unwrap())
+    Arc::new(Experiments::new(&config, Keys::new(None), NOW).unwrap())
 }
 
 /// The experiments without programs, made once.
-pub(crate) fn plain_serving() -> Arc<Serving> {
-    static SERVING: OnceLock<Arc<Serving>> = OnceLock::new();
-    Arc::clone(SERVING.get_or_init(|| serving(Stage::WithDefault, &[], &[])))
+pub(crate) fn plain_experiments() -> Arc<Experiments> {
+    static EXPERIMENTS: OnceLock<Arc<Experiments>> = OnceLock::new();
+    Arc::clone(EXPERIMENTS.get_or_init(|| experiments(Stage::WithDefault, &[], &[])))
 }
 
 fn experiment(snikey: &str, is_default: bool, demanded: &[Program]) -> Experiment {

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::credentials::{
     DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, LINGER_TIMEOUT, Login, SETUP_TIMEOUT, Stage, TRUSTING,
-    program, serving,
+    experiments, program,
 };
 use super::pair::Pair;
 use super::peers::Endpoint;
@@ -246,8 +246,8 @@ fn assert_told(pair: &Pair, class: Class, case: &str) {
 pub(super) fn reach(step: Step) -> Pair {
     let programs = [program(20)];
     let programs = if step == Step::Submitting { &programs[..] } else { &[] };
-    let serving = serving(Stage::WithDefault, programs, programs);
-    let mut pair = Pair::with(serving, Login::Operator, Some(TRUSTING));
+    let experiments = experiments(Stage::WithDefault, programs, programs);
+    let mut pair = Pair::with(experiments, Login::Operator, Some(TRUSTING));
     pair.endpoint.is_silent = matches!(step, Step::Submitting | Step::Starting);
     pair.has_permits = step != Step::AwaitingPermit;
     if matches!(step, Step::Accepted | Step::PartOfHello) {

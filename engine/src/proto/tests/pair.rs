@@ -6,12 +6,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::Random;
-use super::credentials::{Login, NOW, TRUSTING, endpoint_tls, plain_serving};
+use super::credentials::{Login, NOW, TRUSTING, endpoint_tls, plain_experiments};
 use super::peers::{Endpoint, Mlet};
+use crate::proto::experiments::Experiments;
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::outcome::Outcome;
-use crate::proto::serving::Serving;
-use crate::proto::session::{Context, Look, MletFacts, Request, Session};
+use crate::proto::session::{Context, MletFacts, Probe, Request, Session};
 use packetlab::time::Ticks;
 
 /// More operations than any scenario needs; beyond it one runs in circles.
@@ -107,16 +107,16 @@ pub(super) struct Pair {
 impl Pair {
     /// The trusted operator's endpoint asking for the experiment that trusts it.
     pub(super) fn new() -> Self {
-        Self::with(plain_serving(), Login::Operator, Some(TRUSTING))
+        Self::with(plain_experiments(), Login::Operator, Some(TRUSTING))
     }
 
-    pub(super) fn with(serving: Arc<Serving>, login: Login, snikey: Option<&str>) -> Self {
-        Self::between(serving, Endpoint::new(Some(endpoint_tls(login, snikey))))
+    pub(super) fn with(experiments: Arc<Experiments>, login: Login, snikey: Option<&str>) -> Self {
+        Self::between(experiments, Endpoint::new(Some(endpoint_tls(login, snikey))))
     }
 
     /// A peer that speaks raw bytes.
     pub(super) fn raw() -> Self {
-        Self::between(plain_serving(), Endpoint::new(None))
+        Self::between(plain_experiments(), Endpoint::new(None))
     }
 
     /// A pair whose mlet runs.
@@ -128,11 +128,11 @@ impl Pair {
         pair
     }
 
-    fn between(serving: Arc<Serving>, endpoint: Endpoint) -> Self {
+    fn between(experiments: Arc<Experiments>, endpoint: Endpoint) -> Self {
         #[expect(clippy::disallowed_methods, reason = "an Instant comes from nowhere else")]
         let start = Instant::now();
         let mut pair = Self {
-            session: Session::new(IpAddr::V4(Ipv4Addr::LOCALHOST), serving, start),
+            session: Session::new(IpAddr::V4(Ipv4Addr::LOCALHOST), experiments, start),
             endpoint,
             mlet: None,
             facts: None,
@@ -155,7 +155,7 @@ impl Pair {
             set_up_failed: false,
             last: 0,
         };
-        pair.settle();
+        pair.apply();
         pair
     }
 
@@ -202,7 +202,7 @@ impl Pair {
             _ => (self.last + 1) % able.len(),
         };
         self.complete(able[self.last]);
-        self.settle();
+        self.apply();
         true
     }
 
@@ -250,7 +250,7 @@ impl Pair {
             &mut self.session,
             &mut Context { now: self.now, wall: self.wall, pool: &mut self.pool },
         );
-        self.settle();
+        self.apply();
     }
 
     fn able(&self) -> Vec<Operation> {
@@ -337,7 +337,7 @@ impl Pair {
     }
 
     /// Does what the session asks for, and starts what it wants.
-    fn settle(&mut self) {
+    fn apply(&mut self) {
         loop {
             let requests = self.session.take_requests();
             if requests.is_empty() {
@@ -396,10 +396,10 @@ impl Pair {
                 self.endpoint.arrive_eof();
             }
             Request::Linfo(linfo) => self.transcript.push(format!("{linfo:?}")),
-            Request::Look => {
-                let (endpoint, mlet) = (self.endpoint.standing(), self.mlet().standing());
+            Request::Probe => {
+                let (endpoint, mlet) = (self.endpoint.status(), self.mlet().status());
                 let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-                self.session.handle_look(Look { endpoint, mlet }, &mut cx);
+                self.session.handle_probe(Probe { endpoint, mlet }, &mut cx);
             }
             Request::Over(outcome) => {
                 self.transcript.push(format!("over: {outcome}"));

@@ -8,7 +8,7 @@ use rustls::{AlertDescription, ClientConnection, Error};
 use super::success;
 use crate::driver::simulated::Remote;
 use crate::proto::outcome::End;
-use crate::proto::session::Standing;
+use crate::proto::session::PeerStatus;
 use packetlab::message::{HEADER_LEN, MessageType};
 
 /// How many bytes a socket holds for a peer that does not read: more than the longest record.
@@ -155,8 +155,8 @@ impl Endpoint {
         if self.reads { usize::MAX } else { SOCKET_LEN.saturating_sub(self.waiting.len()) }
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        Standing { has_hung_up: self.end.is_some(), untaken_len: self.waiting.len() }
+    pub(crate) fn status(&self) -> PeerStatus {
+        PeerStatus { has_hung_up: self.end.is_some(), untaken_len: self.waiting.len() }
     }
 
     pub(crate) fn arrive(&mut self, bytes: &[u8]) {
@@ -334,7 +334,7 @@ pub(crate) struct Mlet {
     /// Its writing has ended behind `sent`.
     pub(crate) has_ended: bool,
     /// It takes no more bytes at all.
-    pub(crate) is_deaf: bool,
+    pub(crate) has_closed_input: bool,
     /// It takes what arrives.
     pub(crate) reads: bool,
     /// It exits when it reads the end.
@@ -350,7 +350,7 @@ impl Mlet {
         Self {
             sent: VecDeque::new(),
             has_ended: false,
-            is_deaf: false,
+            has_closed_input: false,
             reads: true,
             exits_at_eof: true,
             waiting: VecDeque::new(),
@@ -367,13 +367,13 @@ impl Mlet {
     /// Closes its socket: what it wrote can still be read.
     pub(crate) fn exit(&mut self) {
         self.has_ended = true;
-        self.is_deaf = true;
+        self.has_closed_input = true;
     }
 
     /// How many bytes its socket takes now; an error when it takes none ever again.
     pub(crate) fn room(&self) -> Result<usize, ErrorKind> {
         match self {
-            Self { is_deaf: true, .. } | Self { eof_follows: true, .. } => {
+            Self { has_closed_input: true, .. } | Self { eof_follows: true, .. } => {
                 Err(ErrorKind::BrokenPipe)
             }
             Self { reads: true, .. } => Ok(usize::MAX),
@@ -383,8 +383,8 @@ impl Mlet {
         }
     }
 
-    pub(crate) fn standing(&self) -> Standing {
-        Standing { has_hung_up: self.has_ended, untaken_len: self.waiting.len() }
+    pub(crate) fn status(&self) -> PeerStatus {
+        PeerStatus { has_hung_up: self.has_ended, untaken_len: self.waiting.len() }
     }
 
     /// Takes what is in its socket, though it may have closed it since.
@@ -408,7 +408,7 @@ impl Mlet {
     }
 
     pub(crate) fn take(&mut self) {
-        if !self.reads || self.is_deaf {
+        if !self.reads || self.has_closed_input {
             return;
         }
         self.received.extend(self.waiting.drain(..));

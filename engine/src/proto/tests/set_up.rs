@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use super::credentials::{
-    HANDSHAKE_TIMEOUT, Login, OPEN, SETUP_TIMEOUT, Stage, TOO_LATE, TRUSTING, plain_serving,
-    program, serving,
+    HANDSHAKE_TIMEOUT, Login, OPEN, SETUP_TIMEOUT, Stage, TOO_LATE, TRUSTING, experiments,
+    plain_experiments, program,
 };
 use super::pair::{Chunks, Pair};
 use super::{message, success};
@@ -18,8 +18,8 @@ use packetlab::program::Program;
 const SECOND: Duration = Duration::from_secs(1);
 
 fn pair_with_programs(programs: &[Program]) -> Pair {
-    let serving = serving(Stage::WithDefault, programs, programs);
-    Pair::with(serving, Login::Operator, Some(TRUSTING))
+    let experiments = experiments(Stage::WithDefault, programs, programs);
+    Pair::with(experiments, Login::Operator, Some(TRUSTING))
 }
 
 fn assert_refused(pair: &mut Pair, error: &GreetingError) {
@@ -85,8 +85,8 @@ fn a_program_waits_for_the_answer_to_the_one_before() {
 fn a_demanded_program_that_is_not_supplied_is_skipped_and_a_repeated_one_sent_twice() {
     let (missing, twice) = (program(3), program(4));
     let demanded = [twice.clone(), missing, twice.clone()];
-    let serving = serving(Stage::WithDefault, &demanded, &[twice]);
-    let mut pair = Pair::with(serving, Login::Operator, Some(TRUSTING));
+    let experiments = experiments(Stage::WithDefault, &demanded, &[twice]);
+    let mut pair = Pair::with(experiments, Login::Operator, Some(TRUSTING));
     pair.run();
     assert_eq!(pair.transcript[..2], ["endpoint: CDATA of 13 bytes"; 2]);
     assert_eq!(pair.transcript[2], "permit wanted");
@@ -234,7 +234,7 @@ fn an_endpoint_that_is_not_of_a_trusted_operator_gets_an_alert() {
         (Login::WrongKind, "CertificateUnknown"),
         (Login::Anonymous, "CertificateRequired"),
     ] {
-        let mut pair = Pair::with(plain_serving(), login, Some(TRUSTING));
+        let mut pair = Pair::with(plain_experiments(), login, Some(TRUSTING));
         assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
         let seen = ["endpoint's input ended", &format!("endpoint: alert {alert}"), "endpoint: EOF"];
         assert_eq!(pair.transcript[..3], seen);
@@ -244,7 +244,7 @@ fn an_endpoint_that_is_not_of_a_trusted_operator_gets_an_alert() {
 /// Item 74.
 #[test]
 fn an_anonymous_endpoint_may_join_an_experiment_without_trusted_operators() {
-    let mut pair = Pair::with(plain_serving(), Login::Anonymous, Some(OPEN));
+    let mut pair = Pair::with(plain_experiments(), Login::Anonymous, Some(OPEN));
     pair.run();
     let facts = pair.facts.as_ref().unwrap();
     assert_eq!((facts.snikey.as_str(), facts.endpoint_key), (OPEN, None));
@@ -255,10 +255,10 @@ fn an_anonymous_endpoint_may_join_an_experiment_without_trusted_operators() {
 /// Item 74.
 #[test]
 fn whoever_presents_a_chain_must_present_a_good_one() {
-    let mut pair = Pair::with(plain_serving(), Login::WrongKind, Some(OPEN));
+    let mut pair = Pair::with(plain_experiments(), Login::WrongKind, Some(OPEN));
     assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
     // Any operator is good enough here.
-    let mut pair = Pair::with(plain_serving(), Login::Stranger, Some(OPEN));
+    let mut pair = Pair::with(plain_experiments(), Login::Stranger, Some(OPEN));
     pair.run();
     assert!(pair.mlet.is_some(), "{}", pair.told());
     let account = pair.session.take_account();
@@ -269,12 +269,12 @@ fn whoever_presents_a_chain_must_present_a_good_one() {
 /// Item 72.
 #[test]
 fn without_a_server_name_the_default_experiment_is_served_if_there_is_one() {
-    let mut pair = Pair::with(plain_serving(), Login::Operator, None);
+    let mut pair = Pair::with(plain_experiments(), Login::Operator, None);
     pair.run();
     assert_eq!(pair.facts.as_ref().unwrap().snikey.as_str(), OPEN);
 
-    let serving = serving(Stage::WithoutDefault, &[], &[]);
-    let mut pair = Pair::with(serving, Login::Operator, None);
+    let experiments = experiments(Stage::WithoutDefault, &[], &[]);
+    let mut pair = Pair::with(experiments, Login::Operator, None);
     assert!(matches!(pair.finish(), Outcome::NoExperiment(None)));
     assert_eq!(pair.told(), "over: the endpoint sent no server name and no ExpExec is the default");
 }
@@ -282,7 +282,7 @@ fn without_a_server_name_the_default_experiment_is_served_if_there_is_one() {
 /// Item 72.
 #[test]
 fn an_unknown_server_name_ends_the_session_without_a_byte() {
-    let mut pair = Pair::with(plain_serving(), Login::Operator, Some("nobody"));
+    let mut pair = Pair::with(plain_experiments(), Login::Operator, Some("nobody"));
     assert!(matches!(pair.finish(), Outcome::NoExperiment(Some(name)) if name == "nobody"));
     assert_eq!(pair.told(), "over: no ExpExec has the snikey \"nobody\"");
 }
@@ -297,7 +297,7 @@ fn an_endpoints_chain_is_judged_at_the_time_that_is_given() {
 
 #[test]
 fn a_chain_of_ours_that_expired_meanwhile_ends_sessions_after_the_handshake() {
-    let mut pair = Pair::with(plain_serving(), Login::Lasting, Some(TRUSTING));
+    let mut pair = Pair::with(plain_experiments(), Login::Lasting, Some(TRUSTING));
     pair.wall = TOO_LATE;
     match pair.finish() {
         Outcome::OwnChain(snikey, _) => assert_eq!(snikey.as_str(), TRUSTING),
@@ -410,7 +410,7 @@ fn a_stop_ends_a_session_in_set_up_and_only_once() {
     pair.with_session(Session::handle_stop);
     assert_eq!(pair.told(), "permit wanted\nover: the run ended before START");
 
-    let mut pair = Pair::with(plain_serving(), Login::Operator, Some("nobody"));
+    let mut pair = Pair::with(plain_experiments(), Login::Operator, Some("nobody"));
     pair.finish();
     pair.with_session(Session::handle_stop);
     assert_eq!(pair.told(), "over: no ExpExec has the snikey \"nobody\"");

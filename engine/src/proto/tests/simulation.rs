@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::credentials::{Login, Stage, TRUSTING, program, serving};
+use super::credentials::{Login, Stage, TRUSTING, experiments, program};
 use super::faults::{Class, FAULTS, Fault, strike};
 use super::pair::{Chunks, Pair};
 use super::{Random, assert_records_hold_one_message_each, filled, message_ranges};
-use crate::proto::serving::Serving;
+use crate::proto::experiments::Experiments;
 use packetlab::message::MessageType;
 
 const SESSIONS: u64 = 4000;
@@ -35,15 +35,15 @@ impl Drop for Seed {
 #[test]
 fn whatever_happens_when_a_session_ends_in_time_and_what_arrives_is_what_was_sent() {
     let programs = [program(30), program(20_000)];
-    let servings =
-        [0, 1, 2].map(|count| serving(Stage::WithDefault, &programs[..count], &programs[..count]));
+    let experiment_sets = [0, 1, 2]
+        .map(|count| experiments(Stage::WithDefault, &programs[..count], &programs[..count]));
     if let Ok(seed) = std::env::var("SEED") {
-        simulate(&servings, seed.parse().unwrap());
+        simulate(&experiment_sets, seed.parse().unwrap());
         return;
     }
     let mut seen: Vec<(Class, u32)> = Vec::new();
     for seed in 0..SESSIONS {
-        let class = simulate(&servings, seed);
+        let class = simulate(&experiment_sets, seed);
         match seen.iter_mut().find(|(known, _)| *known == class) {
             Some((_, count)) => *count += 1,
             None => seen.push((class, 1)),
@@ -112,12 +112,12 @@ fn stream(random: &mut Random) -> Vec<u8> {
     stream
 }
 
-fn simulate(servings: &[Arc<Serving>; 3], seed: u64) -> Class {
+fn simulate(experiment_sets: &[Arc<Experiments>; 3], seed: u64) -> Class {
     let _seed = Seed(seed);
     let mut random = Random(seed);
     let mut scene = Scene::draw(&mut random);
-    let serving = Arc::clone(&servings[random.below(servings.len())]);
-    let mut pair = Pair::with(serving, Login::Operator, Some(TRUSTING));
+    let experiments = Arc::clone(&experiment_sets[random.below(experiment_sets.len())]);
+    let mut pair = Pair::with(experiments, Login::Operator, Some(TRUSTING));
     // The set-up takes few operations, the relay many; both have their share.
     let strikes_at = random.size(1000);
     let fault = FAULTS[random.below(FAULTS.len())];

@@ -11,8 +11,8 @@ use std::time::Duration;
 use super::world::{Act, World};
 use crate::config::Limits;
 use crate::guards::{Guard, take_out};
-use crate::proto::serving::Serving;
-use crate::proto::tests::credentials::{Stage, limits, program, serving_within};
+use crate::proto::experiments::Experiments;
+use crate::proto::tests::credentials::{Stage, experiments_within, limits, program};
 
 /// Seeds of an ordinary run of the tests.
 const SEEDS: u64 = 10_000;
@@ -23,9 +23,9 @@ const TURNS_MAX: usize = 60_000;
 /// Turns in a row in which nothing happens and no time passes to speak of.
 const VAIN_TURNS_MAX: usize = 8;
 
-fn servings() -> &'static [Arc<Serving>] {
-    static SERVINGS: OnceLock<Vec<Arc<Serving>>> = OnceLock::new();
-    SERVINGS.get_or_init(|| {
+fn experiment_sets() -> &'static [Arc<Experiments>] {
+    static EXPERIMENT_SETS: OnceLock<Vec<Arc<Experiments>>> = OnceLock::new();
+    EXPERIMENT_SETS.get_or_init(|| {
         let programs = [program(30), program(20_000)];
         let few = Limits { handshakes_max: 2, ..limits() };
         // Such a session looks at its sockets each millisecond.
@@ -35,7 +35,7 @@ fn servings() -> &'static [Arc<Serving>] {
             ..limits()
         };
         let made = |limits: Limits, count: usize| {
-            serving_within(limits, Stage::WithDefault, &programs[..count], &programs[..count])
+            experiments_within(limits, Stage::WithDefault, &programs[..count], &programs[..count])
         };
         vec![made(limits(), 0), made(limits(), 1), made(limits(), 2), made(few, 0), made(hasty, 0)]
     })
@@ -69,7 +69,7 @@ impl Tally {
 
 /// Runs the world of a seed to its end.
 fn run(seed: u64, tally: &mut Tally) {
-    let mut world = World::new(seed, servings());
+    let mut world = World::new(seed, experiment_sets());
     let (mut vain, mut before) = (0, world.kernel.borrow().now);
     while !world.is_over() {
         world.turn();
@@ -148,7 +148,7 @@ fn the_simulation_notices_the_loss_of_each_guard() {
         Guard::WakesForBuffers,
         Guard::ClosesWhenQuiet,
         Guard::KnowsSessions,
-        Guard::LooksLater,
+        Guard::ProbesLater,
     ];
     for guard in guards {
         take_out(Some(guard));

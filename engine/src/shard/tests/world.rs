@@ -13,8 +13,8 @@ use crate::driver::simulated::{Kernel, SharedRemote, Simulated};
 use crate::mailbox::{
     BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionPlace, ToShard, mailbox,
 };
+use crate::proto::experiments::Experiments;
 use crate::proto::outcome::{End, Outcome};
-use crate::proto::serving::Serving;
 use crate::proto::tests::credentials::{Login, NOW, TRUSTING, endpoint_tls};
 use crate::proto::tests::faults::{FAULTS, Fault, strike_endpoint};
 use crate::proto::tests::peers::{Endpoint, Mlet};
@@ -191,7 +191,7 @@ fn stream(random: &mut Random, len_max: usize) -> Vec<u8> {
 
 impl World {
     /// The world of a seed. Storms of 200 sessions come once in a hundred.
-    pub(super) fn new(seed: u64, servings: &[Arc<Serving>]) -> Self {
+    pub(super) fn new(seed: u64, experiment_sets: &[Arc<Experiments>]) -> Self {
         let mut random = Random(seed);
         let is_storm = random.below(100) == 0;
         let count = if is_storm { 200 } else { random.size(4) };
@@ -219,7 +219,7 @@ impl World {
             number: 0,
             count: 1,
             core: 0,
-            serving: Arc::clone(&servings[random.below(servings.len())]),
+            experiments: Arc::clone(&experiment_sets[random.below(experiment_sets.len())]),
             counts: Arc::clone(&counts),
             inbox,
             mailer,

@@ -15,7 +15,7 @@ use crate::guards::{Guard, holds};
 use crate::mailbox::FromShard;
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::Transmission;
-use crate::proto::session::{Context, Look, Request, Session, Standing};
+use crate::proto::session::{Context, PeerStatus, Probe, Request, Session};
 use crate::records::{Ended, SessionId};
 
 impl<D: Driver<Token>> Shard<D> {
@@ -27,11 +27,11 @@ impl<D: Driver<Token>> Shard<D> {
     ) {
         let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
         step(&mut self.connections[slot].session, &mut cx);
-        self.settle(slot);
+        self.apply(slot);
     }
 
     /// Does what the session in `slot` wants, and closes it when it is over; the slot may be empty afterwards.
-    pub(super) fn settle(&mut self, slot: usize) {
+    pub(super) fn apply(&mut self, slot: usize) {
         loop {
             let requests = self.connections[slot].session.take_requests();
             if requests.is_empty() {
@@ -132,18 +132,18 @@ impl<D: Driver<Token>> Shard<D> {
                 self.driver.shut_down(endpoint, Shutdown::Write);
             }
             Request::Linfo(linfo) => log_linfo(self.connections[slot].id, &linfo),
-            Request::Look => {
+            Request::Probe => {
                 let connection = &self.connections[slot];
-                let standing = |peer: &OwnedFd| Standing {
+                let standing = |peer: &OwnedFd| PeerStatus {
                     has_hung_up: self.driver.has_hung_up(peer.as_fd()),
                     untaken_len: self.driver.untaken_len(peer.as_fd()),
                 };
                 let endpoint = standing(&connection.endpoint);
-                let gone = Standing { has_hung_up: true, untaken_len: 0 };
+                let gone = PeerStatus { has_hung_up: true, untaken_len: 0 };
                 let mlet = connection.mlet.as_ref().map_or(gone, standing);
-                let look = Look { endpoint, mlet };
+                let probe = Probe { endpoint, mlet };
                 let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-                self.connections[slot].session.handle_look(look, &mut cx);
+                self.connections[slot].session.handle_probe(probe, &mut cx);
             }
             Request::Over(outcome) => self.connections[slot].over = Some(Box::new(outcome)),
         }

@@ -16,7 +16,7 @@ use packetlab::tls::{self, Identity, PeerRule, ServerConfig, SetupError};
 use packetlab::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 
 /// The experiments of a run, ready to be served.
-pub struct Serving {
+pub struct Experiments {
     entries: Vec<ServedExperiment>,
     /// Deadlines and sizes.
     pub limits: Limits,
@@ -39,7 +39,7 @@ pub struct ServedExperiment {
     verified: Option<VerifiedChain>,
 }
 
-impl Serving {
+impl Experiments {
     /// Prepares every experiment of `config`; `keys` counts the sessions of each endpoint key.
     ///
     /// # Errors
