@@ -222,21 +222,25 @@ impl<T: Copy> Epoll<T> {
                 Ok(len) => {
                     output.sent += len;
                     if len == rest.len() || output.then.is_none() {
-                        let sent = output.sent;
-                        return self.end_output(number, Ok(sent));
+                        return self.end_output(number, Ok(()));
                     }
                 }
             }
         }
     }
 
-    /// The send under way on `number` has ended; what was to follow begins, or is cancelled.
-    fn end_output(&mut self, number: RawFd, sent: io::Result<usize>) {
+    /// The send under way on `number` has ended; what was to follow begins, or is cancelled. A part that has left is told
+    /// before what went wrong with the rest, or it would be sent again.
+    fn end_output(&mut self, number: RawFd, ended: io::Result<()>) {
         let Some(output) = self.source(number).output.take() else { return };
-        let is_sent = sent.is_ok();
+        let is_done = ended.is_ok();
+        let sent = match ended {
+            Err(error) if output.sent == 0 => Err(error),
+            _ => Ok(output.sent),
+        };
         self.complete(output.token, Event::Sent(output.outgoing.block, sent));
         let Some((source, group, token)) = output.then else { return };
-        if is_sent {
+        if is_done {
             self.source(source).inputs.push_back(Input::Receive(group, token));
             self.try_inputs(source);
         } else {
