@@ -158,6 +158,8 @@ fn the_simulation_notices_the_loss_of_each_guard() {
         let found = (0..SEEDS).find(|seed| fails(*seed));
         take_out(None);
         println!("{guard:?}: seed {found:?}");
-        assert!(found.is_some(), "nobody misses {guard:?}");
+        let Some(seed) = found else { panic!("nobody misses {guard:?}") };
+        // It is the guard that is missed: with it the same world runs to its end.
+        run_telling(seed, &mut Tally::default());
     }
 }
