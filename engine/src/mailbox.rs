@@ -14,6 +14,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::config::ExperimentId;
 use crate::proto::session::MletFacts;
 use crate::records::{Ended, SessionFacts, SessionId, ShardTotals};
 use crate::run_error::RunError;
@@ -67,8 +68,8 @@ pub(crate) struct BacklogConnection {
     pub(crate) socket: OwnedFd,
     /// The proxy.
     pub(crate) peer: SocketAddr,
-    /// For which snikey, as a number in file order.
-    pub(crate) snikey: usize,
+    /// For which experiment.
+    pub(crate) experiment: ExperimentId,
     /// What the endpoint has sent already.
     pub(crate) received: Vec<u8>,
 }
@@ -78,13 +79,13 @@ pub(crate) struct BacklogConnection {
 pub(crate) enum FromShard {
     /// An endpoint has come on a connection of the backlog: its ClientHello is whole.
     BacklogTaken {
-        /// For which snikey.
-        snikey: usize,
+        /// For which experiment.
+        experiment: ExperimentId,
     },
     /// A connection of the backlog ended before an endpoint came.
     BacklogLost {
-        /// For which snikey.
-        snikey: usize,
+        /// For which experiment.
+        experiment: ExperimentId,
         /// What is known of it.
         ended: Box<Ended>,
     },

@@ -14,7 +14,7 @@ use tracing::{debug, info, warn};
 
 use super::peer::{Peer, PeerError, Stop};
 use super::{Control, News, NewsSender, Phase, now, random, wall};
-use crate::config::{Config, Proxy};
+use crate::config::{Config, ExperimentId, PerExperiment, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{BacklogConnection, ToShard};
@@ -28,7 +28,7 @@ use packetlab::trust::TrustMode;
 /// The backlog of a run in proxy mode.
 pub(super) struct Backlog {
     proxy: Rc<ProxySide>,
-    snikeys: Vec<SniKey>,
+    snikeys: PerExperiment<SniKey>,
     pool: Pool,
     /// While the backlog is filled for the first time: until when that may take.
     bootstrap_until: Option<Instant>,
@@ -38,8 +38,8 @@ pub(super) struct Backlog {
     failure_log: LogLimit,
     /// Something was complained of since the backlog was full.
     complained: bool,
-    /// For each snikey the shard that gets the next connection.
-    next_shard: Vec<usize>,
+    /// The shard that gets the next connection.
+    next_shard: PerExperiment<usize>,
     news: NewsSender,
     stop: Stop,
 }
@@ -55,7 +55,7 @@ struct ProxySide {
 
 /// How a set-up ended.
 pub(super) struct SetUpEnd {
-    snikey: usize,
+    experiment: ExperimentId,
     result: Result<BacklogConnection, SetUpFailure>,
 }
 
@@ -117,7 +117,8 @@ impl Backlog {
             anchors: proxy.proxy_roots.clone(),
             mandatory: true,
         };
-        let snikeys: Vec<_> = config.experiments.iter().map(|one| one.snikey.clone()).collect();
+        let snikeys: PerExperiment<_> =
+            config.experiments.iter().map(|one| one.snikey.clone()).collect();
         info!(
             "registering {} connections for each snikey at the proxy {}",
             proxy.backlog_target, proxy.name
@@ -130,13 +131,13 @@ impl Backlog {
                 step_timeout: proxy.step_timeout,
                 backend,
             }),
-            pool: Pool::new(snikeys.len(), proxy.backlog_target),
+            pool: Pool::new(config.experiments.len(), proxy.backlog_target),
             bootstrap_until: Some(now() + proxy.bootstrap_timeout),
             worked: false,
             last_failure: None,
             failure_log: LogLimit::new("failures at the proxy"),
             complained: false,
-            next_shard: vec![0; snikeys.len()],
+            next_shard: config.experiments.iter().map(|_| 0).collect(),
             snikeys,
             news,
             stop,
@@ -153,19 +154,24 @@ impl Backlog {
         &mut self.failure_log
     }
 
-    fn begin_set_up(&self, snikey: usize) {
-        let (proxy, name) = (Rc::clone(&self.proxy), self.snikeys[snikey].clone());
+    fn begin_set_up(&self, experiment: ExperimentId) {
+        let (proxy, name) = (Rc::clone(&self.proxy), self.snikeys[experiment].clone());
         let (news, stop) = (self.news.clone(), self.stop.clone());
         tokio::task::spawn_local(async move {
-            let result = proxy.set_up(snikey, &name, &stop).await;
+            let result = proxy.set_up(experiment, &name, &stop).await;
             // Nobody listens when the run is over.
-            let _ = news.send(News::SetUp(SetUpEnd { snikey, result }));
+            let _ = news.send(News::SetUp(SetUpEnd { experiment, result }));
         });
     }
 
-    fn complain(&mut self, snikey: usize, what: &dyn fmt::Display, wait: Option<Duration>) {
+    fn complain(
+        &mut self,
+        experiment: ExperimentId,
+        what: &dyn fmt::Display,
+        wait: Option<Duration>,
+    ) {
         self.complained = true;
-        let snikey = &self.snikeys[snikey];
+        let snikey = &self.snikeys[experiment];
         let wait = wait.map_or_else(String::new, |wait| {
             format!("; the next try is in {:.1} s", wait.as_secs_f64())
         });
@@ -205,7 +211,7 @@ impl ProxySide {
     /// Sets up one connection for `snikey`, as far as the wait for its endpoint.
     async fn set_up(
         &self,
-        index: usize,
+        experiment: ExperimentId,
         snikey: &SniKey,
         stop: &Stop,
     ) -> Result<BacklogConnection, SetUpFailure> {
@@ -228,7 +234,7 @@ impl ProxySide {
         Ok(BacklogConnection {
             socket: peer.into_socket(),
             peer: address,
-            snikey: index,
+            experiment,
             received: set_up.into_endpoint_bytes(),
         })
     }
@@ -250,7 +256,7 @@ async fn take_step(peer: &mut Peer, set_up: &mut SetUp, deadline: Instant) -> Re
 
 impl Control {
     /// Takes the end of a set-up: a connection goes to its shard, a failure to the pool.
-    pub(super) fn take_set_up(&mut self, SetUpEnd { snikey, result }: SetUpEnd) {
+    pub(super) fn take_set_up(&mut self, SetUpEnd { experiment, result }: SetUpEnd) {
         let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) else {
             self.counts.close_session();
             return;
@@ -258,33 +264,37 @@ impl Control {
         match result {
             Ok(connection) => {
                 backlog.worked = true;
-                backlog.pool.handle_ready(snikey);
-                let shard = backlog.next_shard[snikey] % self.shards.len();
-                backlog.next_shard[snikey] = shard + 1;
+                backlog.pool.handle_ready(experiment);
+                let shard = backlog.next_shard[experiment] % self.shards.len();
+                backlog.next_shard[experiment] = shard + 1;
                 self.shards[shard].push(ToShard::Adopt(connection));
             }
             Err(failure) => {
                 self.counts.close_session();
-                let wait = backlog.pool.handle_failed(snikey, failure.kind(), now(), random());
-                backlog.complain(snikey, &failure, wait);
+                let wait = backlog.pool.handle_failed(experiment, failure.kind(), now(), random());
+                backlog.complain(experiment, &failure, wait);
                 backlog.last_failure = Some(failure);
             }
         }
     }
 
     /// An endpoint came through a connection of the backlog.
-    pub(super) fn take_backlog_taken(&mut self, snikey: usize) {
+    pub(super) fn take_backlog_taken(&mut self, experiment: ExperimentId) {
         if let Some(backlog) = &mut self.backlog {
-            backlog.pool.handle_taken(snikey);
+            backlog.pool.handle_taken(experiment);
         }
     }
 
     /// A connection of the backlog ended without an endpoint.
-    pub(super) fn take_backlog_lost(&mut self, snikey: usize, ended: Box<Ended>) {
+    pub(super) fn take_backlog_lost(
+        &mut self,
+        experiment: ExperimentId,
+        ended: Box<Ended>,
+    ) {
         if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) {
-            let wait = backlog.pool.handle_lost(snikey, ended.lasted(), now(), random());
+            let wait = backlog.pool.handle_lost(experiment, ended.lasted(), now(), random());
             let lost = format!("a registered connection is lost: {}", ended.outcome);
-            backlog.complain(snikey, &lost, wait);
+            backlog.complain(experiment, &lost, wait);
         }
         self.sessions.backlog_lost(ended);
     }
@@ -296,11 +306,11 @@ impl Control {
         };
         // Without room it goes on when a session has ended.
         while self.counts.open_session() {
-            let Some(snikey) = backlog.pool.begin(now()) else {
+            let Some(experiment) = backlog.pool.begin(now()) else {
                 self.counts.close_session();
                 break;
             };
-            backlog.begin_set_up(snikey);
+            backlog.begin_set_up(experiment);
         }
         if backlog.complained && backlog.bootstrap_until.is_none() && backlog.pool.is_full() {
             backlog.complained = false;

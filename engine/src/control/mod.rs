@@ -344,8 +344,10 @@ impl Control {
             }
             FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
             FromShard::PermitFreed(id) => self.free_permit(id),
-            FromShard::BacklogTaken { snikey } => self.take_backlog_taken(snikey),
-            FromShard::BacklogLost { snikey, ended } => self.take_backlog_lost(snikey, ended),
+            FromShard::BacklogTaken { experiment } => self.take_backlog_taken(experiment),
+            FromShard::BacklogLost { experiment, ended } => {
+                self.take_backlog_lost(experiment, ended);
+            },
             FromShard::Ended(ended) => self.sessions.ended(ended, now()),
             FromShard::SourceRefused(source) => self.log_refusal(source),
             FromShard::AcceptPaused(error) => self.log_accept_pause(&error),

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::keys::Keys;
 use super::linfo::LinfoBudget;
-use crate::config::{Config, Experiment, Limits};
+use crate::config::{Config, Experiment, ExperimentId, Limits, PerExperiment};
 use packetlab::certificate::Certificate;
 use packetlab::program::{Program, Programs};
 use packetlab::snikey::SniKey;
@@ -17,7 +17,7 @@ use packetlab::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 
 /// The experiments of a run, ready to be served.
 pub struct Experiments {
-    entries: Vec<ServedExperiment>,
+    entries: PerExperiment<ServedExperiment>,
     /// Deadlines and sizes.
     pub limits: Limits,
     /// How many sessions each endpoint key has.
@@ -55,16 +55,16 @@ impl Experiments {
     }
 
     /// The experiment for a server name, or the default one for none (spec/protocol.md 3.4).
-    pub fn choose(&self, server_name: Option<&str>) -> Option<usize> {
-        self.entries.iter().position(|entry| match server_name {
+    pub fn choose(&self, server_name: Option<&str>) -> Option<ExperimentId> {
+        self.entries.find(|entry| match server_name {
             Some(name) => entry.snikey.as_str() == name,
             None => entry.is_default,
         })
     }
 
-    /// The experiment at an index that [`Self::choose`] gave.
-    pub fn experiment(&self, index: usize) -> &ServedExperiment {
-        &self.entries[index]
+    /// An experiment of this run.
+    pub fn experiment(&self, id: ExperimentId) -> &ServedExperiment {
+        &self.entries[id]
     }
 }
 

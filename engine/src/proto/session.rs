@@ -32,6 +32,7 @@ use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::rhythm::Rhythm;
+use crate::config::ExperimentId;
 use crate::guards::{Guard, holds};
 use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
@@ -138,7 +139,6 @@ const PROBES: u32 = 4;
 pub struct Session {
     peer: IpAddr,
     experiments: Arc<Experiments>,
-    experiment: usize,
     state: State,
     buffers: Buffers,
     requests: Vec<Request>,
@@ -168,8 +168,8 @@ enum State {
     /// No byte of the endpoint has come.
     Silent,
     Hello(Box<Hello>),
-    Handshake(ServerStream),
-    Greeting(ServerStream, Greeting),
+    Handshake(ServerStream, ExperimentId),
+    Greeting(ServerStream, Greeting, ExperimentId),
     Relay(ServerStream, Relay),
     Closing(Closing),
     Over,
@@ -195,7 +195,6 @@ impl Session {
         Self {
             peer,
             experiments,
-            experiment: 0,
             state: State::Silent,
             buffers: Buffers::default(),
             requests: Vec::new(),
@@ -228,7 +227,7 @@ impl Session {
 
     /// What comes next from the endpoint costs a key exchange or the check of signatures.
     pub fn is_handshaking(&self) -> bool {
-        matches!(self.state, State::Silent | State::Hello(_) | State::Handshake(_))
+        matches!(self.state, State::Silent | State::Hello(_) | State::Handshake(..))
     }
 
     /// How far its set-up has come.
@@ -237,7 +236,7 @@ impl Session {
             State::Silent if self.in_backlog => SetUpStage::Waiting,
             State::Silent => SetUpStage::Silent,
             State::Hello(_) => SetUpStage::Hello,
-            State::Handshake(_) => SetUpStage::Handshake,
+            State::Handshake(..) => SetUpStage::Handshake,
             State::Greeting(..) | State::Relay(..) => SetUpStage::Greeting,
             State::Closing(_) | State::Over => SetUpStage::Failed,
         }
@@ -309,7 +308,7 @@ impl Session {
                     continue;
                 }
                 State::Relay(_, relay) if relay.has_closed_tls() => break,
-                State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => {
+                State::Handshake(tls, _) | State::Greeting(tls, ..) | State::Relay(tls, _) => {
                     tls.receive(&mut input, cx.wall)
                 }
                 State::Silent | State::Closing(_) | State::Over => break,
@@ -391,7 +390,7 @@ impl Session {
 
     /// The permit that was asked for is granted. Returns false when the session needs it no more.
     pub fn handle_permit(&mut self, cx: &mut Context<'_>) -> bool {
-        let State::Greeting(tls, greeting) = &mut self.state else { return false };
+        let State::Greeting(tls, greeting, _) = &mut self.state else { return false };
         greeting.start(tls);
         self.account_mut().start_sent = Some(cx.now);
         self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
@@ -401,7 +400,7 @@ impl Session {
 
     /// START has been sent and may still be answered: the permit for it is in use.
     pub fn awaits_start(&self) -> bool {
-        matches!(&self.state, State::Greeting(_, greeting) if greeting.has_sent_start())
+        matches!(&self.state, State::Greeting(_, greeting, _) if greeting.has_sent_start())
     }
 
     /// The run is ending: a session that has not sent START ends, others go on.
@@ -423,7 +422,7 @@ impl Session {
         match self.state {
             State::Relay(..) => self.begin_drain(Outcome::Forced),
             State::Closing(_) | State::Over => {}
-            State::Silent | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+            State::Silent | State::Hello(_) | State::Handshake(..) | State::Greeting(..) => {
                 self.finish(Outcome::Cancelled);
             }
         }
@@ -451,10 +450,10 @@ impl Session {
         }
         self.deadline = None;
         match &self.state {
-            State::Silent | State::Hello(_) | State::Handshake(_) => {
+            State::Silent | State::Hello(_) | State::Handshake(..) => {
                 self.finish(Outcome::HandshakeTimeout);
             }
-            State::Greeting(_, greeting) if greeting.awaits_permit() => {
+            State::Greeting(_, greeting, _) if greeting.awaits_permit() => {
                 self.finish(Outcome::NoPermit);
             }
             State::Greeting(..) => self.finish(Outcome::SetUpTimeout),
@@ -537,7 +536,7 @@ impl Session {
     /// A receive from the endpoint is wanted.
     pub fn wants_endpoint_input(&self) -> bool {
         match &self.state {
-            State::Silent | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+            State::Silent | State::Hello(_) | State::Handshake(..) | State::Greeting(..) => {
                 self.buffers.to_endpoint.is_empty()
             }
             State::Relay(_, relay) => relay.wants_endpoint_input(&self.buffers),
@@ -582,15 +581,16 @@ impl Session {
             self.requests.push(Request::LeaveBacklog);
         }
         let name = client_hello.server_name();
-        let Some(index) = self.experiments.choose(name.as_deref()) else {
+        let Some(id) = self.experiments.choose(name.as_deref()) else {
             // As the original: the connection closes without an alert (spec/protocol.md 3.4).
             self.finish(Outcome::NoExperiment(name));
             return;
         };
-        self.experiment = index;
-        self.account_mut().snikey = Some(self.experiments.experiment(index).snikey.clone());
-        match client_hello.accept(Arc::clone(&self.experiments.experiment(index).tls)) {
-            Ok(tls) => self.state = State::Handshake(tls),
+        let experiment = self.experiments.experiment(id);
+        let (snikey, tls) = (experiment.snikey.clone(), Arc::clone(&experiment.tls));
+        self.account_mut().snikey = Some(snikey);
+        match client_hello.accept(tls) {
+            Ok(tls) => self.state = State::Handshake(tls, id),
             Err(error) => self.fail_hello(error, cx),
         }
     }
@@ -607,7 +607,7 @@ impl Session {
 
     /// Looks at what TLS has made of the bytes just received.
     fn take_received(&mut self, cx: &mut Context<'_>) {
-        if matches!(&self.state, State::Handshake(tls) if !tls.is_handshaking()) {
+        if matches!(&self.state, State::Handshake(tls, _) if !tls.is_handshaking()) {
             self.begin_greeting(cx);
         }
         if matches!(self.state, State::Greeting(..)) {
@@ -625,7 +625,7 @@ impl Session {
     }
 
     fn begin_greeting(&mut self, cx: &Context<'_>) {
-        let State::Handshake(mut tls) = std::mem::replace(&mut self.state, State::Over) else {
+        let State::Handshake(mut tls, id) = std::mem::replace(&mut self.state, State::Over) else {
             return;
         };
         let account = self.account_mut();
@@ -633,7 +633,7 @@ impl Session {
         if let Some(peer) = tls.take_peer() {
             (account.endpoint_key, account.operator_key) = (Some(peer.key_id), peer.anchor);
         }
-        let experiment = self.experiments.experiment(self.experiment);
+        let experiment = self.experiments.experiment(id);
         if let Err(error) = experiment.check_own_chain(cx.wall) {
             let snikey = experiment.snikey.clone();
             self.close(Some(tls), Outcome::OwnChain(snikey, error), cx.now);
@@ -646,31 +646,31 @@ impl Session {
                 return;
             }
         }
-        let experiment = self.experiments.experiment(self.experiment);
+        let experiment = self.experiments.experiment(id);
         let greeting = Greeting::new(Arc::clone(&experiment.programs));
-        self.state = State::Greeting(tls, greeting);
+        self.state = State::Greeting(tls, greeting, id);
         self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
     }
 
     fn advance_greeting(&mut self, cx: &mut Context<'_>) {
-        let State::Greeting(mut tls, mut greeting) =
+        let State::Greeting(mut tls, mut greeting, id) =
             std::mem::replace(&mut self.state, State::Over)
         else {
             return;
         };
         match greeting.advance(&mut tls) {
-            Ok(Progress::Waiting) => self.state = State::Greeting(tls, greeting),
+            Ok(Progress::Waiting) => self.state = State::Greeting(tls, greeting, id),
             Ok(Progress::WantsPermit) => {
                 self.requests.push(Request::Permit);
                 self.deadline =
                     Some(cx.now + PERMIT_PATIENCE * self.experiments.limits.setup_timeout);
-                self.state = State::Greeting(tls, greeting);
+                self.state = State::Greeting(tls, greeting, id);
             }
             Ok(Progress::Started) => {
                 self.requests.push(Request::Mlet(MletFacts {
                     peer: self.peer,
                     endpoint_key: self.endpoint_key(),
-                    snikey: self.experiments.experiment(self.experiment).snikey.clone(),
+                    snikey: self.experiments.experiment(id).snikey.clone(),
                 }));
                 self.state = State::Relay(tls, Relay::default());
                 self.served = true;
@@ -690,7 +690,7 @@ impl Session {
             // The mlet still gets what arrived before the damage.
             self.begin_drain(Outcome::EndpointBrokeTls(error));
             self.end_endpoint_input(End::Broken(ErrorKind::InvalidData), cx);
-        } else if let State::Handshake(tls) | State::Greeting(tls, _) =
+        } else if let State::Handshake(tls, _) | State::Greeting(tls, ..) =
             std::mem::replace(&mut self.state, State::Over)
         {
             self.close(Some(tls), Outcome::Tls(error), cx.now);
@@ -740,7 +740,7 @@ impl Session {
         let broken = matches!(end, End::Broken(_));
         match &mut self.state {
             State::Silent if self.in_backlog => self.finish(Outcome::BacklogLost(end)),
-            State::Silent | State::Hello(_) | State::Handshake(_) | State::Greeting(..) => {
+            State::Silent | State::Hello(_) | State::Handshake(..) | State::Greeting(..) => {
                 self.finish(Outcome::LeftInSetUp(end));
             }
             State::Relay(_, relay) if broken && relay.phase() == Phase::DrainingToEndpoint => {
@@ -817,7 +817,7 @@ impl Session {
     /// Moves sealed bytes to where they can be sent from.
     fn fill_to_endpoint(&mut self, pool: &mut BlockPool) {
         let tls = match &mut self.state {
-            State::Handshake(tls) | State::Greeting(tls, _) | State::Relay(tls, _) => tls,
+            State::Handshake(tls, _) | State::Greeting(tls, ..) | State::Relay(tls, _) => tls,
             State::Closing(Closing { tls: Some(tls), .. }) => tls,
             State::Silent | State::Hello(_) | State::Closing(_) | State::Over => return,
         };

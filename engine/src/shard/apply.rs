@@ -153,8 +153,8 @@ impl<D: Driver<Token>> Shard<D> {
     fn leave_backlog(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         (connection.accepted, connection.accepted_wall) = (self.now, self.wall);
-        if let Some(snikey) = connection.in_backlog.take() {
-            self.mailer.push(FromShard::BacklogTaken { snikey });
+        if let Some(experiment) = connection.in_backlog.take() {
+            self.mailer.push(FromShard::BacklogTaken { experiment });
         }
     }
 
@@ -188,7 +188,7 @@ impl<D: Driver<Token>> Shard<D> {
             let (facts, relayed) = (connection.facts(self.core), connection.session.relayed());
             let ended = Box::new(Ended { facts, relayed, outcome: *outcome, closed: self.now });
             self.mailer.push(match connection.in_backlog {
-                Some(snikey) => FromShard::BacklogLost { snikey, ended },
+                Some(experiment) => FromShard::BacklogLost { experiment, ended },
                 None => FromShard::Ended(ended),
             });
         }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::candidates::Candidate;
+use crate::config::ExperimentId;
 use crate::proto::outcome::Outcome;
 use crate::proto::session::{Session, SetUpStage};
 use crate::records::{SessionFacts, SessionId, Via};
@@ -20,8 +21,8 @@ pub(super) struct Connection {
     pub(super) accepted: Instant,
     /// The same by the wall clock.
     pub(super) accepted_wall: Ticks,
-    /// It waits at the proxy for its endpoint, or for the rest of a ClientHello; for which snikey.
-    pub(super) in_backlog: Option<usize>,
+    /// It waits at the proxy for its endpoint, or for the rest of a ClientHello; for which experiment.
+    pub(super) in_backlog: Option<ExperimentId>,
     pub(super) session: Session,
     pub(super) endpoint: OwnedFd,
     /// Our end of the mlet's socket pair, once START was answered.

@@ -34,6 +34,7 @@ pub(crate) use self::listeners::accepts_at_once;
 use self::pace::Pace;
 use self::start::AwaitedPair;
 use self::timers::Timers;
+use crate::config::ExperimentId;
 use crate::driver::{Completion, Driver, Event, GroupSize, Received};
 use crate::guards::{Guard, holds};
 use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard};
@@ -462,14 +463,14 @@ impl<D: Driver<Token>> Shard<D> {
 
     /// Takes over a connection that waits at the proxy for its endpoint.
     fn adopt(&mut self, connection: BacklogConnection) {
-        let BacklogConnection { socket, peer, snikey, received } = connection;
+        let BacklogConnection { socket, peer, experiment, received } = connection;
         self.driver.prepare(socket.as_fd());
         if self.draining {
             self.driver.close(socket);
             return self.counts.close_session();
         }
         let session = Session::in_backlog(peer.ip(), Arc::clone(&self.experiments), self.now);
-        let slot = self.insert(socket, peer, session, Some(snikey));
+        let slot = self.insert(socket, peer, session, Some(experiment));
         if received.is_empty() {
             self.apply(slot);
         } else {
@@ -482,7 +483,7 @@ impl<D: Driver<Token>> Shard<D> {
         endpoint: OwnedFd,
         peer: SocketAddr,
         session: Session,
-        in_backlog: Option<usize>,
+        in_backlog: Option<ExperimentId>,
     ) -> usize {
         let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         self.sessions_begun += 1;

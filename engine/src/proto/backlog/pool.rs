@@ -9,6 +9,7 @@
 
 use std::time::{Duration, Instant};
 
+use crate::config::{ExperimentId, PerExperiment};
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 
 /// Set-ups under way at once, of all snikeys together. Each costs the control thread some 400 us of
@@ -39,7 +40,7 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Pool {
     target: usize,
-    entries: Vec<Entry>,
+    entries: PerExperiment<Entry>,
 }
 
 /// The connections of one snikey.
@@ -85,8 +86,8 @@ impl Entry {
 }
 
 impl Pool {
-    /// An empty backlog for so many snikeys, each to have `target` connections.
-    pub fn new(snikeys: usize, target: usize) -> Self {
+    /// An empty backlog for so many experiments, each to have `target` connections.
+    pub fn new(experiments: usize, target: usize) -> Self {
         let entry = Entry {
             in_set_up: 0,
             ready: 0,
@@ -94,23 +95,22 @@ impl Pool {
             backoff: Backoff::default(),
             wait_until: None,
         };
-        Self { target, entries: vec![entry; snikeys] }
+        Self { target, entries: std::iter::repeat_n(entry, experiments).collect() }
     }
 
-    /// Begins a set-up: for the snikey of this number, in file order. `None`: not now.
-    pub fn begin(&mut self, now: Instant) -> Option<usize> {
+    /// Begins a set-up, and tells for which experiment. `None`: not now.
+    pub fn begin(&mut self, now: Instant) -> Option<ExperimentId> {
         if self.in_set_up() >= SET_UPS_MAX {
             return None;
         }
         let target = self.target;
-        let (index, entry) = self
+        let (experiment, entry) = self
             .entries
             .iter_mut()
-            .enumerate()
             .filter(|(_, entry)| entry.wants_more(target) && !entry.waits(now))
             .min_by_key(|(_, entry)| entry.len())?;
         entry.in_set_up += 1;
-        Some(index)
+        Some(experiment)
     }
 
     /// When [`Self::begin`] is to be called again, if nothing else happens before.
@@ -120,8 +120,8 @@ impl Pool {
     }
 
     /// A set-up is done.
-    pub fn handle_ready(&mut self, index: usize) {
-        let entry = &mut self.entries[index];
+    pub fn handle_ready(&mut self, experiment: ExperimentId) {
+        let entry = &mut self.entries[experiment];
         entry.in_set_up -= 1;
         entry.ready += 1;
         entry.window = (entry.window + 1).min(SET_UPS_MAX);
@@ -130,20 +130,20 @@ impl Pool {
     /// A set-up failed. The wait that follows, unless one was on already.
     pub fn handle_failed(
         &mut self,
-        index: usize,
+        experiment: ExperimentId,
         failure: Failure,
         now: Instant,
         random: u32,
     ) -> Option<Duration> {
-        let entry = &mut self.entries[index];
+        let entry = &mut self.entries[experiment];
         entry.in_set_up -= 1;
         entry.hold(failure, now, random)
     }
 
     /// An endpoint came through a registered connection: the proxy works, and may have room again if
     /// it had none.
-    pub fn handle_taken(&mut self, index: usize) {
-        let entry = &mut self.entries[index];
+    pub fn handle_taken(&mut self, experiment: ExperimentId) {
+        let entry = &mut self.entries[experiment];
         entry.ready -= 1;
         entry.wait_until = None;
         entry.backoff = Backoff::default();
@@ -154,12 +154,12 @@ impl Pool {
     /// replacement is begun at once, but many at the same moment only carefully.
     pub fn handle_lost(
         &mut self,
-        index: usize,
+        experiment: ExperimentId,
         lived: Duration,
         now: Instant,
         random: u32,
     ) -> Option<Duration> {
-        let entry = &mut self.entries[index];
+        let entry = &mut self.entries[experiment];
         entry.ready -= 1;
         if lived < YOUNG {
             return entry.hold(Failure::Gone, now, random);

@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::{GROUPS, Parts, Shard, Token};
+use crate::config::ExperimentId;
 use crate::driver::simulated::{Kernel, SharedRemote, Simulated};
 use crate::mailbox::{
     BacklogConnection, Counts, FromShard, Inbox, Mailer, SessionPlace, ToShard, mailbox,
@@ -304,7 +305,8 @@ impl World {
         } else if !self.is_ending && self.counts.open_session() {
             let socket = self.kernel.borrow_mut().connection(remote, player.peer);
             let received = Vec::new();
-            let connection = BacklogConnection { socket, peer: player.peer, snikey: 0, received };
+            let (peer, experiment) = (player.peer, ExperimentId::nth(0));
+            let connection = BacklogConnection { socket, peer, experiment, received };
             self.to_shard.push(ToShard::Adopt(connection));
         }
     }

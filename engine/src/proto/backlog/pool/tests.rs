@@ -8,9 +8,11 @@ fn start() -> Instant {
 }
 
 /// Begins all set-ups that are due, and tells for which snikeys.
-fn begun(pool: &mut Pool, now: Instant) -> Vec<usize> {
+fn begun(pool: &mut Pool, now: Instant) -> Vec<ExperimentId> {
     std::iter::from_fn(|| pool.begin(now)).collect()
 }
+
+const FIRST: ExperimentId = ExperimentId::nth(0);
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -18,10 +20,10 @@ const MS: Duration = Duration::from_millis(1);
 #[test]
 fn set_ups_begin_breadth_first_in_file_order() {
     let mut pool = Pool::new(3, 2);
-    assert_eq!(begun(&mut pool, start()), [0, 1, 2, 0, 1, 2]);
+    assert_eq!(begun(&mut pool, start()), [0, 1, 2, 0, 1, 2].map(ExperimentId::nth));
     assert_eq!(pool.in_set_up(), 6);
     assert!(!pool.is_full());
-    for snikey in [0, 1, 2, 0, 1, 2] {
+    for snikey in [0, 1, 2, 0, 1, 2].map(ExperimentId::nth) {
         pool.handle_ready(snikey);
     }
     assert!(pool.is_full());
@@ -36,8 +38,8 @@ fn a_taken_connection_is_replaced_at_once() {
         pool.handle_ready(snikey);
     }
     assert!(begun(&mut pool, start()).is_empty());
-    pool.handle_taken(1);
-    assert_eq!(begun(&mut pool, start()), [1]);
+    pool.handle_taken(ExperimentId::nth(1));
+    assert_eq!(begun(&mut pool, start()), [ExperimentId::nth(1)]);
     assert_eq!(pool.next_due(start()), None);
 }
 
@@ -98,18 +100,18 @@ fn tries_at_a_proxy_that_refuses_become_rare() {
 fn an_endpoint_that_comes_ends_the_wait_for_a_proxy_that_had_no_room() {
     let start = start();
     let mut pool = Pool::new(1, 2);
-    assert_eq!(begun(&mut pool, start), [0, 0]);
-    pool.handle_ready(0);
+    assert_eq!(begun(&mut pool, start), [FIRST, FIRST]);
+    pool.handle_ready(FIRST);
     for _ in 0..5 {
-        pool.handle_failed(0, Failure::Refused, pool.next_due(start).unwrap_or(start), u32::MAX);
+        pool.handle_failed(FIRST, Failure::Refused, pool.next_due(start).unwrap_or(start), u32::MAX);
         let due = pool.next_due(start).unwrap();
-        assert_eq!(begun(&mut pool, due), [0]);
+        assert_eq!(begun(&mut pool, due), [FIRST]);
     }
-    pool.handle_failed(0, Failure::Refused, start, u32::MAX);
+    pool.handle_failed(FIRST, Failure::Refused, start, u32::MAX);
     assert!(begun(&mut pool, start).is_empty());
-    pool.handle_taken(0);
-    assert_eq!(begun(&mut pool, start), [0], "one alone feels its way");
-    let wait = pool.handle_failed(0, Failure::Refused, start, u32::MAX);
+    pool.handle_taken(FIRST);
+    assert_eq!(begun(&mut pool, start), [FIRST], "one alone feels its way");
+    let wait = pool.handle_failed(FIRST, Failure::Refused, start, u32::MAX);
     assert_eq!(wait, Some(1000 * MS), "and it is the first failure again");
 }
 
@@ -123,7 +125,7 @@ fn of_set_ups_that_fail_together_only_the_first_counts() {
     }
     assert_eq!(pool.next_due(start), Some(start + 1000 * MS));
     assert!(begun(&mut pool, start + 999 * MS).is_empty());
-    assert_eq!(begun(&mut pool, start + 1000 * MS), [0], "one alone feels its way");
+    assert_eq!(begun(&mut pool, start + 1000 * MS), [FIRST], "one alone feels its way");
 }
 
 #[test]
@@ -165,14 +167,14 @@ fn old_connections_that_end_are_replaced_at_once_but_carefully() {
     while !pool.is_full() {
         begun(&mut pool, start).into_iter().for_each(|snikey| pool.handle_ready(snikey));
     }
-    assert_eq!(pool.handle_lost(0, YOUNG, start, 0), None);
-    assert_eq!(begun(&mut pool, start), [0]);
+    assert_eq!(pool.handle_lost(FIRST, YOUNG, start, 0), None);
+    assert_eq!(begun(&mut pool, start), [FIRST]);
     for _ in 0..20 {
-        assert_eq!(pool.handle_lost(0, YOUNG, start, 0), None);
+        assert_eq!(pool.handle_lost(FIRST, YOUNG, start, 0), None);
     }
     assert!(begun(&mut pool, start).is_empty(), "one is under way already");
-    pool.handle_ready(0);
-    assert_eq!(begun(&mut pool, start), [0, 0], "and each that works lets two follow");
+    pool.handle_ready(FIRST);
+    assert_eq!(begun(&mut pool, start), [FIRST, FIRST], "and each that works lets two follow");
 }
 
 #[test]
@@ -182,10 +184,11 @@ fn a_snikey_in_trouble_does_not_hold_up_another() {
     let mut served = [0, 0];
     for tick in 0..100 {
         for snikey in begun(&mut pool, start + tick * MS) {
-            served[snikey] += 1;
-            match snikey {
-                0 => drop(pool.handle_failed(0, Failure::Refused, start + tick * MS, 0)),
-                _ => pool.handle_ready(1),
+            let is_first = snikey == FIRST;
+            served[usize::from(!is_first)] += 1;
+            match is_first {
+                true => drop(pool.handle_failed(FIRST, Failure::Refused, start + tick * MS, 0)),
+                false => pool.handle_ready(snikey),
             }
         }
     }
