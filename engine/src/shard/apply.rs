@@ -1,22 +1,17 @@
-//! What sessions ask for, done: operations started, requests granted, and sockets closed at the end.
+//! What sessions ask for, done: operations started, and sockets closed at the end.
 //!
-//! Not here: what completions and messages bring to a session (`mod.rs`), and how its mlet gets its socket
-//! (`start.rs`). Invariant: a session that is over starts nothing more.
+//! Not here: what completions and messages bring to a session (`mod.rs`), and its requests (`grant.rs`). Invariant: a
+//! session that is over starts nothing more.
 
-use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
-
-use tracing::{info, warn};
+use std::os::fd::AsFd;
 
 use super::{Driver, RELAY_GROUP, SET_UP_GROUP, Shard, Token};
-use crate::LINFO_TARGET;
 use crate::driver::Outgoing;
 use crate::guards::{Guard, holds};
 use crate::mailbox::FromShard;
-use crate::proto::linfo::Linfo;
 use crate::proto::outbox::Transmission;
-use crate::proto::session::{Context, PeerStatus, Probe, Request, Session};
-use crate::records::{Ended, SessionId};
+use crate::proto::session::{Context, Session};
+use crate::records::Ended;
 
 impl<D: Driver<Token>> Shard<D> {
     /// Lets the session take a step, then does what it wants.
@@ -37,11 +32,10 @@ impl<D: Driver<Token>> Shard<D> {
             if requests.is_empty() {
                 break;
             }
-            for request in requests {
-                self.grant(slot, request);
-            }
+            let mut granting = self.granting(slot);
+            requests.into_iter().for_each(|request| granting.grant(request));
         }
-        self.free_vain_permit(slot);
+        self.granting(slot).free_vain_permit();
         let connection = &mut *self.connections[slot];
         if connection.in_set_up {
             self.follow_set_up(slot);
@@ -114,50 +108,6 @@ impl<D: Driver<Token>> Shard<D> {
         }
     }
 
-    /// Must not settle the session: that is under way, and the slot must not become empty meanwhile.
-    fn grant(&mut self, slot: usize, request: Request) {
-        match request {
-            Request::LeaveBacklog => self.leave_backlog(slot),
-            Request::Permit => self.ask_permit(slot),
-            Request::Mlet(facts) => self.start_mlet(slot, facts),
-            Request::EndMletInput => {
-                let connection = &mut self.connections[slot];
-                connection.mlet_input_ended = true;
-                if let Some(mlet) = &connection.mlet {
-                    self.driver.shut_down(mlet.as_fd(), Shutdown::Write);
-                }
-            }
-            Request::EndEndpointInput => {
-                let endpoint = self.connections[slot].endpoint.as_fd();
-                self.driver.shut_down(endpoint, Shutdown::Write);
-            }
-            Request::Linfo(linfo) => log_linfo(self.connections[slot].id, &linfo),
-            Request::Probe => {
-                let connection = &self.connections[slot];
-                let standing = |peer: &OwnedFd| PeerStatus {
-                    has_hung_up: self.driver.has_hung_up(peer.as_fd()),
-                    untaken_len: self.driver.untaken_len(peer.as_fd()),
-                };
-                let endpoint = standing(&connection.endpoint);
-                let gone = PeerStatus { has_hung_up: true, untaken_len: 0 };
-                let mlet = connection.mlet.as_ref().map_or(gone, standing);
-                let probe = Probe { endpoint, mlet };
-                let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-                self.connections[slot].session.handle_probe(probe, &mut cx);
-            }
-            Request::Over(outcome) => self.connections[slot].over = Some(Box::new(outcome)),
-        }
-    }
-
-    /// The endpoint of a backlog connection is here; what follows is counted from now.
-    fn leave_backlog(&mut self, slot: usize) {
-        let connection = &mut self.connections[slot];
-        (connection.accepted, connection.accepted_wall) = (self.now, self.wall);
-        if let Some(experiment) = connection.in_backlog.take() {
-            self.mailer.push(FromShard::BacklogTaken { experiment });
-        }
-    }
-
     /// Closes the sockets of a session that is over, once nothing is under way on them.
     fn close_when_quiet(&mut self, slot: usize) {
         let connection = &mut *self.connections[slot];
@@ -197,21 +147,6 @@ impl<D: Driver<Token>> Shard<D> {
             self.driver.close(mlet);
         }
     }
-}
-
-/// Writes an endpoint's LINFO to the log, here and not on the control thread, which starts the mlets of all sessions
-/// and must not wait for what one of them logs. Nothing waits here either: the log never does.
-fn log_linfo(id: SessionId, linfo: &Linfo) {
-    let Linfo { text, truncated, lost_before } = linfo;
-    if *lost_before > 0 {
-        warn!(
-            target: LINFO_TARGET,
-            session = id,
-            "{lost_before} LINFOs came too fast to be logged, and are lost"
-        );
-    }
-    let cut = if *truncated { " (truncated)" } else { "" };
-    info!(target: LINFO_TARGET, session = id, "endpoint logs{cut}: {text}");
 }
 
 fn outgoing(Transmission { block, start, end }: Transmission) -> Outgoing {

@@ -10,6 +10,7 @@ mod admission;
 mod apply;
 mod candidates;
 mod connection;
+mod grant;
 mod listeners;
 mod pace;
 mod start;
@@ -402,7 +403,7 @@ impl<D: Driver<Token>> Shard<D> {
                     if self.holds(place.slot, place.id)
                         && self.connections[place.slot].permit == Permit::Awaited
                     {
-                        self.give_permit(place.slot);
+                        self.granting(place.slot).give_permit();
                         self.apply(place.slot);
                     }
                 }

@@ -9,9 +9,10 @@ use std::os::fd::AsFd;
 use tracing::info;
 
 use super::connection::Permit;
+use super::grant::Granting;
 use super::{Driver, Shard, Token};
 use crate::mailbox::{FromShard, Holder, SessionPlace};
-use crate::proto::session::{Context, MletFacts, SetUpStage};
+use crate::proto::session::{MletFacts, Session, SetUpStage};
 use crate::records::SessionId;
 
 /// A session past START for whose mlet there was no socket pair yet.
@@ -21,32 +22,29 @@ pub(super) struct AwaitedPair {
     facts: MletFacts,
 }
 
-impl<D: Driver<Token>> Shard<D> {
-    pub(super) fn ask_permit(&mut self, slot: usize) {
+impl<D: Driver<Token>> Granting<'_, D> {
+    pub(super) fn ask_permit(&mut self) {
         if self.counts.attempts_max().is_none() {
-            self.give_permit(slot);
-            return;
+            return self.give_permit();
         }
-        let connection = &mut self.connections[slot];
-        connection.permit = Permit::Awaited;
-        let place = SessionPlace { shard: self.number, slot, id: connection.id };
-        let key = connection.session.endpoint_key();
-        let holder = key.map_or_else(|| Holder::Address(connection.peer.ip()), Holder::Key);
-        self.mailer.push(FromShard::PermitWanted(place, holder));
+        self.connection.permit = Permit::Awaited;
+        let key = self.connection.session.endpoint_key();
+        let holder = key.map_or_else(|| Holder::Address(self.connection.peer.ip()), Holder::Key);
+        self.mailer.push(FromShard::PermitWanted(self.place(), holder));
     }
 
-    /// The session must be settled afterwards.
-    pub(super) fn give_permit(&mut self, slot: usize) {
-        self.connections[slot].permit = Permit::Held;
-        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-        self.connections[slot].session.handle_permit(&mut cx);
+    pub(super) fn give_permit(&mut self) {
+        self.connection.permit = Permit::Held;
+        self.step(|session, cx| {
+            session.handle_permit(cx);
+        });
     }
 
     /// Gives back a permit that no mlet will come of: the endpoint has left or failed before START, START has failed, or
     /// the endpoint has left before descriptors for its mlet were free. Whoever waits for it shall not wait until this
     /// endpoint has closed.
-    pub(super) fn free_vain_permit(&mut self, slot: usize) {
-        let connection = &mut self.connections[slot];
+    pub(super) fn free_vain_permit(&mut self) {
+        let connection = &mut *self.connection;
         let is_in_vain = match connection.permit {
             Permit::None => false,
             Permit::Awaited => connection.session.set_up_stage() != SetUpStage::Greeting,
@@ -63,17 +61,46 @@ impl<D: Driver<Token>> Shard<D> {
     }
 
     /// START was answered with success.
-    pub(super) fn start_mlet(&mut self, slot: usize, facts: MletFacts) {
-        let connection = &mut self.connections[slot];
-        connection.permit = Permit::Starting;
-        let awaited = AwaitedPair { slot, id: connection.id, facts };
-        match self.make_pair(awaited) {
-            Ok(()) => {}
-            Err((awaited, error)) if is_shortage(&error) => self.awaiting_pair.push_back(awaited),
-            Err((awaited, error)) => self.fail_mlet(&awaited, error),
+    pub(super) fn start_mlet(&mut self, facts: MletFacts) {
+        self.connection.permit = Permit::Starting;
+        let awaited = AwaitedPair { slot: self.slot, id: self.connection.id, facts };
+        if let Err(awaited) = self.make_pair(awaited) {
+            self.awaiting_pair.push_back(awaited);
         }
     }
 
+    /// Makes a socket pair for the mlet of the session; what it is made for comes back if it is to be tried again. From
+    /// here on the attempt counts, whatever becomes of the mlet.
+    fn make_pair(&mut self, awaited: AwaitedPair) -> Result<(), AwaitedPair> {
+        let (ours, socket) = match self.driver.session_pair() {
+            Ok(pair) => pair,
+            Err(error) if is_shortage(&error) => return Err(awaited),
+            Err(error) => {
+                self.mailer.push(FromShard::NoSocketPair { id: awaited.id, error });
+                self.step(Session::handle_mlet_end);
+                return Ok(());
+            }
+        };
+        let AwaitedPair { id, facts, .. } = awaited;
+        // Logged here, so that it stands before what the endpoint logs.
+        let key = facts.endpoint_key.map_or_else(|| "none".into(), |key| key.to_string());
+        info!(session = id, "endpoint {} is ready, key {key}, snikey {}", facts.peer, facts.snikey);
+        if self.connection.mlet_input_ended {
+            self.driver.shut_down(ours.as_fd(), Shutdown::Write);
+        }
+        self.connection.mlet = Some(ours);
+        self.connection.permit = Permit::None;
+        let session = self.connection.facts(self.core);
+        self.mailer.push(FromShard::StartMlet { place: self.place(), socket, facts, session });
+        Ok(())
+    }
+
+    fn place(&self) -> SessionPlace {
+        SessionPlace { shard: self.shard, slot: self.slot, id: self.connection.id }
+    }
+}
+
+impl<D: Driver<Token>> Shard<D> {
     /// Makes the socket pairs that are waited for, as far as there are descriptors. Until the supervisor has it, or
     /// the mlet of singleton mode has taken it, the mlet's end takes one of ours, so that many starts at once may reach
     /// the limit. A session waits as long as its endpoint does: some milliseconds, or for a slow singleton mlet.
@@ -83,43 +110,11 @@ impl<D: Driver<Token>> Shard<D> {
             if !self.holds(slot, awaited.id) {
                 continue;
             }
-            match self.make_pair(awaited) {
-                Ok(()) => {}
-                Err((awaited, error)) if is_shortage(&error) => {
-                    return self.awaiting_pair.push_front(awaited);
-                }
-                Err((awaited, error)) => self.fail_mlet(&awaited, error),
+            if let Err(awaited) = self.granting(slot).make_pair(awaited) {
+                return self.awaiting_pair.push_front(awaited);
             }
             self.apply(slot);
         }
-    }
-
-    /// From here on the attempt counts, whatever becomes of the mlet.
-    fn make_pair(&mut self, awaited: AwaitedPair) -> Result<(), (AwaitedPair, io::Error)> {
-        let (ours, socket) = match self.driver.session_pair() {
-            Ok(pair) => pair,
-            Err(error) => return Err((awaited, error)),
-        };
-        let AwaitedPair { slot, id, facts } = awaited;
-        // Logged here, so that it stands before what the endpoint logs.
-        let key = facts.endpoint_key.map_or_else(|| "none".into(), |key| key.to_string());
-        info!(session = id, "endpoint {} is ready, key {key}, snikey {}", facts.peer, facts.snikey);
-        let connection = &mut self.connections[slot];
-        if connection.mlet_input_ended {
-            self.driver.shut_down(ours.as_fd(), Shutdown::Write);
-        }
-        connection.mlet = Some(ours);
-        connection.permit = Permit::None;
-        let place = SessionPlace { shard: self.number, slot, id };
-        let session = connection.facts(self.core);
-        self.mailer.push(FromShard::StartMlet { place, socket, facts, session });
-        Ok(())
-    }
-
-    fn fail_mlet(&mut self, awaited: &AwaitedPair, error: io::Error) {
-        self.mailer.push(FromShard::NoSocketPair { id: awaited.id, error });
-        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
-        self.connections[awaited.slot].session.handle_mlet_end(&mut cx);
     }
 }
 

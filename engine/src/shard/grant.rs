@@ -1,0 +1,122 @@
+//! What a session asks for, granted.
+//!
+//! Not here: permits and mlets (`start.rs`), and what follows when all is granted (`apply.rs`). Invariant: a grant has the
+//! session and not the shard, so it can neither apply what the session wants next nor empty its slot.
+
+use std::collections::VecDeque;
+use std::net::Shutdown;
+use std::os::fd::{AsFd, OwnedFd};
+use std::time::Instant;
+
+use tracing::{info, warn};
+
+use super::connection::Connection;
+use super::start::AwaitedPair;
+use super::{Driver, Shard, Token};
+use crate::LINFO_TARGET;
+use crate::mailbox::{Counts, FromShard, Mailer};
+use crate::proto::linfo::Linfo;
+use crate::proto::outbox::BlockPool;
+use crate::proto::session::{Context, PeerStatus, Probe, Request, Session};
+use crate::records::SessionId;
+use packetlab::time::Ticks;
+
+/// A session, and what its requests are granted with.
+pub(super) struct Granting<'a, D> {
+    pub(super) slot: usize,
+    pub(super) connection: &'a mut Connection,
+    pub(super) driver: &'a mut D,
+    pub(super) mailer: &'a mut Mailer<FromShard>,
+    pub(super) counts: &'a Counts,
+    pub(super) awaiting_pair: &'a mut VecDeque<AwaitedPair>,
+    pub(super) pool: &'a mut BlockPool,
+    pub(super) now: Instant,
+    pub(super) wall: Ticks,
+    /// The shard's number.
+    pub(super) shard: usize,
+    /// The CPU number of its core.
+    pub(super) core: usize,
+}
+
+impl<D> Shard<D> {
+    /// The session in `slot`, to grant something to.
+    pub(super) fn granting(&mut self, slot: usize) -> Granting<'_, D> {
+        Granting {
+            slot,
+            connection: &mut self.connections[slot],
+            driver: &mut self.driver,
+            mailer: &mut self.mailer,
+            counts: &self.counts,
+            awaiting_pair: &mut self.awaiting_pair,
+            pool: &mut self.pool,
+            now: self.now,
+            wall: self.wall,
+            shard: self.number,
+            core: self.core,
+        }
+    }
+}
+
+impl<D: Driver<Token>> Granting<'_, D> {
+    /// Lets the session take a step.
+    pub(super) fn step(&mut self, step: impl FnOnce(&mut Session, &mut Context<'_>)) {
+        let mut cx = Context { now: self.now, wall: self.wall, pool: self.pool };
+        step(&mut self.connection.session, &mut cx);
+    }
+
+    pub(super) fn grant(&mut self, request: Request) {
+        match request {
+            Request::LeaveBacklog => self.leave_backlog(),
+            Request::Permit => self.ask_permit(),
+            Request::Mlet(facts) => self.start_mlet(facts),
+            Request::EndMletInput => {
+                self.connection.mlet_input_ended = true;
+                if let Some(mlet) = &self.connection.mlet {
+                    self.driver.shut_down(mlet.as_fd(), Shutdown::Write);
+                }
+            }
+            Request::EndEndpointInput => {
+                self.driver.shut_down(self.connection.endpoint.as_fd(), Shutdown::Write);
+            }
+            Request::Linfo(linfo) => log_linfo(self.connection.id, &linfo),
+            Request::Probe => {
+                let probe = self.probe();
+                self.step(|session, cx| session.handle_probe(probe, cx));
+            }
+            Request::Over(outcome) => self.connection.over = Some(Box::new(outcome)),
+        }
+    }
+
+    /// The endpoint of a backlog connection is here; what follows is counted from now.
+    fn leave_backlog(&mut self) {
+        if let Some(experiment) = self.connection.in_backlog.take() {
+            (self.connection.accepted, self.connection.accepted_wall) = (self.now, self.wall);
+            self.mailer.push(FromShard::BacklogTaken { experiment });
+        }
+    }
+
+    fn probe(&mut self) -> Probe {
+        let status = |peer: &OwnedFd| PeerStatus {
+            has_hung_up: self.driver.has_hung_up(peer.as_fd()),
+            untaken_len: self.driver.untaken_len(peer.as_fd()),
+        };
+        let endpoint = status(&self.connection.endpoint);
+        let gone = PeerStatus { has_hung_up: true, untaken_len: 0 };
+        Probe { endpoint, mlet: self.connection.mlet.as_ref().map_or(gone, status) }
+    }
+}
+
+/// Writes an endpoint's LINFO to the log, here and not on the control thread, which starts the mlets of all sessions
+/// and must not wait for what one of them logs. Nothing waits here either: the log never does.
+fn log_linfo(id: SessionId, linfo: &Linfo) {
+    let Linfo { text, truncated, lost_before } = linfo;
+    if *lost_before > 0 {
+        warn!(
+            target: LINFO_TARGET,
+            session = id,
+            "{lost_before} LINFOs came too fast to be logged, and are lost"
+        );
+    }
+    let cut = if *truncated { " (truncated)" } else { "" };
+    info!(target: LINFO_TARGET, session = id, "endpoint logs{cut}: {text}");
+}
