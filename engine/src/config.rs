@@ -255,7 +255,7 @@ impl<T> PerExperiment<T> {
     }
 
     /// How many experiments there are.
-    pub fn len(&self) -> usize {
+    pub fn count(&self) -> usize {
         self.0.len()
     }
 

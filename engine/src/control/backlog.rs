@@ -286,11 +286,7 @@ impl Control {
     }
 
     /// A connection of the backlog ended without an endpoint.
-    pub(super) fn take_backlog_lost(
-        &mut self,
-        experiment: ExperimentId,
-        ended: Box<Ended>,
-    ) {
+    pub(super) fn take_backlog_lost(&mut self, experiment: ExperimentId, ended: Box<Ended>) {
         if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) {
             let wait = backlog.pool.handle_lost(experiment, ended.lasted(), now(), random());
             let lost = format!("a registered connection is lost: {}", ended.outcome);

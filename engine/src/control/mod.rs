@@ -347,7 +347,7 @@ impl Control {
             FromShard::BacklogTaken { experiment } => self.take_backlog_taken(experiment),
             FromShard::BacklogLost { experiment, ended } => {
                 self.take_backlog_lost(experiment, ended);
-            },
+            }
             FromShard::Ended(ended) => self.sessions.ended(ended, now()),
             FromShard::SourceRefused(source) => self.log_refusal(source),
             FromShard::AcceptPaused(error) => self.log_accept_pause(&error),

@@ -51,19 +51,34 @@ pub enum Step {
     Over,
 }
 
+/// What becomes of one peer's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Input {
+    /// The other peer gets them.
+    Relayed,
+    /// The other peer takes no more, so they are dropped.
+    Dropped,
+    /// None come any more.
+    Over,
+}
+
+impl Input {
+    /// The other peer takes no more.
+    fn drop_rest(&mut self) {
+        if *self == Self::Relayed {
+            *self = Self::Dropped;
+        }
+    }
+}
+
 /// Both directions of one session.
 #[derive(Debug)]
 pub struct Relay {
     phase: Phase,
+    from_endpoint: Input,
+    from_mlet: Input,
     cutter: Cutter,
     linfo: LinfoFilter,
-    /// The mlet takes no more; what the endpoint sends is dropped.
-    mlet_write_closed: bool,
-    /// Nothing more comes from the endpoint.
-    endpoint_input_over: bool,
-    /// Nothing more comes from the mlet.
-    mlet_output_over: bool,
-    close_notify_sent: bool,
     /// What the mlet wrote, as far as it was taken for the endpoint.
     taken_bytes: u64,
 }
@@ -92,12 +107,10 @@ impl Default for Relay {
     fn default() -> Self {
         Self {
             phase: Phase::Open,
+            from_endpoint: Input::Relayed,
+            from_mlet: Input::Relayed,
             cutter: Cutter::default(),
             linfo: LinfoFilter::default(),
-            mlet_write_closed: false,
-            endpoint_input_over: false,
-            mlet_output_over: false,
-            close_notify_sent: false,
             taken_bytes: 0,
         }
     }
@@ -109,11 +122,6 @@ impl Relay {
         self.phase
     }
 
-    /// close_notify was sent. What still comes is not for TLS: an alert must not follow it.
-    pub fn has_closed_tls(&self) -> bool {
-        self.close_notify_sent
-    }
-
     /// The endpoint has sent a part of a message and not the rest of it.
     pub fn is_inside_message(&self) -> bool {
         self.linfo.is_inside_message()
@@ -121,18 +129,21 @@ impl Relay {
 
     /// The endpoint's bytes are wanted.
     pub fn wants_endpoint_input(&self, buffers: &Buffers) -> bool {
-        !self.endpoint_input_over && buffers.to_mlet.is_empty()
+        self.from_endpoint != Input::Over && buffers.to_mlet.is_empty()
     }
 
     /// The mlet's bytes are wanted.
     pub fn wants_mlet_input(&self, buffers: &Buffers) -> bool {
-        let is_sent = || buffers.stash.is_empty() && buffers.to_endpoint.is_empty();
-        !self.mlet_output_over && (self.phase != Phase::Open || is_sent())
+        match self.from_mlet {
+            Input::Relayed => buffers.stash.is_empty() && buffers.to_endpoint.is_empty(),
+            Input::Dropped => true,
+            Input::Over => false,
+        }
     }
 
     /// More of the endpoint's bytes are wanted as soon as those held for the mlet have left.
     pub fn wants_endpoint_input_next(&self) -> bool {
-        self.phase == Phase::Open && !self.endpoint_input_over
+        self.phase == Phase::Open && self.from_endpoint != Input::Over
     }
 
     /// More of the mlet's bytes are wanted as soon as those held for the endpoint have left.
@@ -150,7 +161,7 @@ impl Relay {
         budget: &LinfoBudget,
         mut log: impl FnMut(Linfo),
     ) -> bool {
-        let keep = !self.mlet_write_closed && self.phase != Phase::DrainingToEndpoint;
+        let keep = self.from_endpoint == Input::Relayed;
         loop {
             let mut outcome = Plaintext::Empty;
             let linfo = &mut self.linfo;
@@ -197,7 +208,7 @@ impl Relay {
 
     /// The endpoint sends nothing more: it closed, or its connection broke.
     pub fn handle_endpoint_end(&mut self, buffers: &mut Buffers, pool: &mut BlockPool) {
-        self.endpoint_input_over = true;
+        self.from_endpoint = Input::Over;
         self.handle_endpoint_write_closed(buffers, pool);
     }
 
@@ -205,6 +216,7 @@ impl Relay {
     pub fn handle_endpoint_write_closed(&mut self, buffers: &mut Buffers, pool: &mut BlockPool) {
         if self.phase == Phase::Open {
             self.phase = Phase::DrainingToMlet;
+            self.from_mlet.drop_rest();
             buffers.stash.discard(pool);
         }
     }
@@ -217,7 +229,7 @@ impl Relay {
         buffers: &mut Buffers,
         pool: &mut BlockPool,
     ) {
-        if self.phase != Phase::Open {
+        if self.from_mlet != Input::Relayed {
             return;
         }
         debug_assert!(buffers.stash.is_empty(), "no input is taken while some waits");
@@ -232,15 +244,16 @@ impl Relay {
 
     /// The mlet writes nothing more. A half-close looks the same, so this ends the session.
     pub fn handle_mlet_end(&mut self) {
-        self.mlet_output_over = true;
+        self.from_mlet = Input::Over;
         if self.phase == Phase::Open {
             self.phase = Phase::DrainingToEndpoint;
+            self.from_endpoint.drop_rest();
         }
     }
 
     /// The mlet's socket takes no more bytes; what it wrote is still delivered.
     pub fn handle_mlet_write_closed(&mut self) {
-        self.mlet_write_closed = true;
+        self.from_endpoint.drop_rest();
     }
 
     /// Moves what can be moved after input arrived or output left.
@@ -259,20 +272,22 @@ impl Relay {
         match self.phase {
             Phase::Open => Step::Continue,
             Phase::DrainingToEndpoint => self.drain_to_endpoint(tls, buffers),
-            Phase::DrainingToMlet if !self.endpoint_input_over => Step::Continue,
+            Phase::DrainingToMlet if self.from_endpoint != Input::Over => Step::Continue,
             Phase::DrainingToMlet => {
-                self.close_tls(tls);
+                tls.close();
                 if !buffers.to_mlet.is_empty() {
                     return Step::Continue;
                 }
                 self.phase = Phase::DiscardingMlet;
-                if self.mlet_output_over {
+                if self.from_mlet == Input::Over {
                     Self::await_last_bytes(tls, buffers)
                 } else {
                     Step::EndMletInput
                 }
             }
-            Phase::DiscardingMlet if self.mlet_output_over => Self::await_last_bytes(tls, buffers),
+            Phase::DiscardingMlet if self.from_mlet == Input::Over => {
+                Self::await_last_bytes(tls, buffers)
+            }
             Phase::DiscardingMlet => Step::Continue,
         }
     }
@@ -281,17 +296,17 @@ impl Relay {
         if !buffers.stash.is_empty() {
             return Step::Continue;
         }
-        if !self.close_notify_sent {
+        if !tls.is_closed() {
             // The stream may have ended inside a header: its bytes are the last piece.
             if !self.cutter.kept_back().is_empty() {
                 tls.write_piece(self.cutter.kept_back());
             }
-            self.close_tls(tls);
+            tls.close();
         }
         if tls.has_output() || !buffers.to_endpoint.is_empty() {
             return Step::Continue;
         }
-        if self.endpoint_input_over { Step::Over } else { Step::CloseEndpoint }
+        if self.from_endpoint == Input::Over { Step::Over } else { Step::CloseEndpoint }
     }
 
     /// Nobody writes any more, but our close_notify, or an alert, may still be on its way.
@@ -300,13 +315,6 @@ impl Relay {
             Step::Continue
         } else {
             Step::Over
-        }
-    }
-
-    fn close_tls(&mut self, tls: &mut ServerStream) {
-        if !self.close_notify_sent {
-            self.close_notify_sent = true;
-            tls.close();
         }
     }
 

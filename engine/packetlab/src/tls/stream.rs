@@ -30,8 +30,8 @@ pub enum Plaintext {
 /// Our side of one TLS connection.
 pub struct TlsStream<C> {
     connection: Box<C>,
-    /// The peer broke the protocol, or told us that we did.
-    has_failed: bool,
+    /// Our side has ended, with close_notify or because TLS failed.
+    is_closed: bool,
     /// Nothing is proven by it before the handshake is over. Boxed, because it is soon taken.
     believed: Option<Box<Peer>>,
 }
@@ -79,7 +79,7 @@ impl ClientStream {
 
 impl<C> TlsStream<C> {
     pub(super) fn new(connection: C) -> Self {
-        Self { connection: Box::new(connection), has_failed: false, believed: None }
+        Self { connection: Box::new(connection), is_closed: false, believed: None }
     }
 }
 
@@ -107,7 +107,7 @@ where
         };
         let processed = received.and_then(|()| self.process(now));
         if let Err(error) = &processed
-            && !std::mem::replace(&mut self.has_failed, true)
+            && !std::mem::replace(&mut self.is_closed, true)
             && let Some(alert) = alert::unanswered(error)
         {
             // Nothing is sent if rustls has an alert of its own on the way.
@@ -177,9 +177,14 @@ where
     /// Announces the end of what we send, unless TLS has failed: then the connection ends with the alert that says why,
     /// and not as if all were well (RFC 8446 6.2). Nothing may be written afterwards.
     pub fn close(&mut self) {
-        if !self.has_failed {
+        if !std::mem::replace(&mut self.is_closed, true) {
             self.connection.send_close_notify();
         }
+    }
+
+    /// Our side has ended: [`Self::close`] was called, or TLS has failed.
+    pub fn is_closed(&self) -> bool {
+        self.is_closed
     }
 
     /// Who the peer is; `None` when it presented no certificate, and until the handshake is over, when it has proven

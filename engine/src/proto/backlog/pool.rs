@@ -185,7 +185,7 @@ impl Pool {
 
     /// How many connections there should be.
     pub fn wanted(&self) -> usize {
-        self.entries.len().saturating_mul(self.target)
+        self.entries.count().saturating_mul(self.target)
     }
 }
 

@@ -8,132 +8,44 @@
 //!                                             endpoint's end, or linger limit -------+--> Over <---------+
 //! ```
 //!
-//! On a connection that waits at a proxy for its endpoint, a session is Silent for as long as it takes.
+//! On a connection that waits at a proxy for its endpoint, a session is Waiting instead of Silent, for as long as it takes.
 //!
 //! The owner of the sockets calls `handle_*` with what happened, then reads what is wanted:
 //! [`Session::take_requests`], [`Session::transmit_to_endpoint`], [`Session::transmit_to_mlet`],
 //! [`Session::wants_endpoint_input`], [`Session::wants_mlet_input`] and [`Session::deadline`]. After
 //! [`Request::Over`] nothing is wanted any more.
 //!
+//! Not here: the steps from ClientHello to START (`set_up.rs`), how long a relay may stand still (`stall.rs`), and the
+//! close (`closing.rs`).
+//!
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
 //! while nothing of its direction waits to be sent, or linked behind the transmission of all of it.
+
+mod closing;
+mod request;
+mod set_up;
+mod stall;
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+pub use self::request::{Context, MletFacts, PeerStatus, Probe, Request, SetUpStage};
+
+use self::closing::Closing;
+use self::stall::{Delivery, Stall};
 use super::account::{Account, Relayed};
 use super::experiments::Experiments;
-use super::greeting::{Greeting, Progress};
+use super::greeting::Greeting;
 use super::keys::KeyPlace;
-use super::linfo::Linfo;
 use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::rhythm::Rhythm;
 use crate::config::ExperimentId;
-use crate::guards::{Guard, holds};
 use packetlab::key::KeyId;
-use packetlab::snikey::SniKey;
-use packetlab::time::Ticks;
-use packetlab::tls::{ClientHello, HandshakeError, Hello, ServerStream, TlsError};
-
-/// What one call needs from outside: the time and the shard's blocks.
-pub struct Context<'a> {
-    /// The monotonic clock, for deadlines.
-    pub now: Instant,
-    /// The wall clock, for certificates.
-    pub wall: Ticks,
-    /// Blocks for bytes that wait to be sent.
-    pub pool: &'a mut BlockPool,
-}
-
-/// What a session asks of the owner of its sockets.
-#[derive(Debug)]
-pub enum Request {
-    /// The ClientHello is whole: this is no connection of the backlog any more, its endpoint has come.
-    LeaveBacklog,
-    /// A permit to send START; answered with [`Session::handle_permit`], or never.
-    Permit,
-    /// A mlet: make a socket pair and start one. The session goes on at once.
-    Mlet(MletFacts),
-    /// Shut down the write side towards the mlet.
-    EndMletInput,
-    /// Shut down the write side towards the endpoint.
-    EndEndpointInput,
-    /// Log this LINFO of the endpoint.
-    Linfo(Linfo),
-    /// Probe the sockets, because nothing moves; answered with [`Session::handle_probe`].
-    Probe,
-    /// Close both sockets.
-    Over(Outcome),
-}
-
-/// How far the set-up of a session has come, as far as it matters to others who wait for its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum SetUpStage {
-    /// It waits at a proxy for its endpoint, for as long as that takes.
-    Waiting,
-    /// Nothing has come.
-    Silent,
-    /// A part of a ClientHello has come.
-    Hello,
-    /// The ClientHello was answered.
-    Handshake,
-    /// The handshake is over.
-    Greeting,
-    /// It has failed, and the endpoint's end is awaited.
-    Failed,
-}
-
-impl SetUpStage {
-    /// It takes work and memory.
-    #[must_use]
-    pub fn occupies_set_up(self) -> bool {
-        matches!(self, Self::Hello | Self::Handshake | Self::Greeting)
-    }
-}
-
-/// What a mlet is told about its session (behaviour.md "What a mlet finds").
-#[derive(Debug, Clone)]
-pub struct MletFacts {
-    /// Address of the TCP peer.
-    pub peer: IpAddr,
-    /// Key id of the endpoint's first certificate, if it presented one.
-    pub endpoint_key: Option<KeyId>,
-    /// The experiment's snikey.
-    pub snikey: SniKey,
-}
-
-/// What a look at the sockets shows that operations on them do not.
-#[derive(Debug, Clone, Copy)]
-pub struct Probe {
-    /// The endpoint's.
-    pub endpoint: PeerStatus,
-    /// The mlet's.
-    pub mlet: PeerStatus,
-}
-
-/// How things stand with one peer.
-#[derive(Debug, Clone, Copy)]
-pub struct PeerStatus {
-    /// It has closed its side or is gone, whether or not all it wrote has been received.
-    pub has_hung_up: bool,
-    /// Bytes that the kernel still holds for it. They move while no send does: sockets hold megabytes,
-    /// and tell of room only when they have a lot.
-    pub untaken_len: usize,
-}
-
-/// A timer must not be due again in the turn it was set in, however short the drain timeout.
-const PROBE_PERIOD_MIN: Duration = Duration::from_millis(1);
-
-/// How many set-up timeouts a session waits for a permit: as long as one may be held in vain, and again as long, so that
-/// who asks just after it was given gets it in time.
-const PERMIT_PATIENCE: u32 = 2;
-
-/// How often a session in which nothing moves looks at its sockets before it has waited long enough.
-const PROBES: u32 = 4;
+use packetlab::tls::{Hello, ServerStream, TlsError};
 
 /// One session.
 pub struct Session {
@@ -142,18 +54,8 @@ pub struct Session {
     state: State,
     buffers: Buffers,
     requests: Vec<Request>,
+    /// Of the state it is in; beside it, a LINFO that takes too long to arrive has one of its own.
     deadline: Option<Instant>,
-    /// Boxed, because an idle session has none.
-    outcome: Option<Box<Outcome>>,
-    served: bool,
-    /// When a mlet that goes on writing without its endpoint is left, however much it writes.
-    discard_until: Option<Instant>,
-    /// Looks in a row that saw nothing move.
-    vain_probes: u32,
-    /// What the kernel held for both peers at the last of them.
-    untaken: Option<(usize, usize)>,
-    /// It counts among the connections that wait at the proxy.
-    in_backlog: bool,
     /// Its place among the sessions of its key.
     place: Option<KeyPlace>,
     rhythm: Rhythm,
@@ -165,27 +67,56 @@ pub struct Session {
 }
 
 enum State {
+    /// It waits at a proxy for its endpoint.
+    Waiting,
     /// No byte of the endpoint has come.
     Silent,
+    /// A part of a ClientHello has come.
     Hello(Box<Hello>),
-    Handshake(ServerStream, ExperimentId),
-    Greeting(ServerStream, Greeting, ExperimentId),
-    Relay(ServerStream, Relay),
+    /// The ClientHello was answered.
+    Tls(Tls),
+    /// The connection to the endpoint is being closed.
     Closing(Closing),
+    /// The sockets are to be closed.
     Over,
 }
 
-/// The last bytes leave, such as an alert; then input is discarded until the endpoint closes, because
-/// a close with unread input would reset the connection and lose them. While the kernel still holds
-/// some of what a mlet wrote, the endpoint has the drain limit to take more of it.
-struct Closing {
-    /// Sealed bytes may still be in here.
-    tls: Option<ServerStream>,
-    /// Our write side is shut down.
-    ended: bool,
-    input_ended: bool,
-    /// What the kernel still held for the endpoint at the last look, and since when.
-    untaken: (usize, Instant),
+/// A connection from the answer to its ClientHello on.
+struct Tls {
+    stream: ServerStream,
+    stage: Stage,
+}
+
+enum Stage {
+    Handshake(ExperimentId),
+    Greeting(Greeting, ExperimentId),
+    Relay(Relaying),
+}
+
+/// START has succeeded.
+#[derive(Default)]
+struct Relaying {
+    relay: Relay,
+    stall: Stall,
+    /// What has begun to end the session.
+    cause: Option<Box<Outcome>>,
+}
+
+impl State {
+    /// The relay with its stream, where messages are relayed.
+    fn relaying(&mut self) -> Option<(&mut ServerStream, &mut Relaying)> {
+        match self {
+            Self::Tls(Tls { stream, stage: Stage::Relay(relaying) }) => Some((stream, relaying)),
+            _ => None,
+        }
+    }
+
+    fn relay(&self) -> Option<&Relay> {
+        match self {
+            Self::Tls(Tls { stage: Stage::Relay(relaying), .. }) => Some(&relaying.relay),
+            _ => None,
+        }
+    }
 }
 
 impl Session {
@@ -199,12 +130,6 @@ impl Session {
             buffers: Buffers::default(),
             requests: Vec::new(),
             deadline,
-            outcome: None,
-            served: false,
-            discard_until: None,
-            vain_probes: 0,
-            untaken: None,
-            in_backlog: false,
             place: None,
             rhythm: Rhythm::default(),
             acknowledges: false,
@@ -216,49 +141,44 @@ impl Session {
     /// A session on a connection registered at the proxy `peer`; its endpoint is still to come.
     pub fn in_backlog(peer: IpAddr, experiments: Arc<Experiments>, now: Instant) -> Self {
         let begun = Self::new(peer, experiments, now);
-        Self { deadline: None, in_backlog: true, ..begun }
+        Self { deadline: None, state: State::Waiting, ..begun }
     }
 
     /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
-    /// an alert is delivered, and may be cancelled.
+    /// an alert is delivered, and may be cancelled. Not asked of one that is over.
     pub fn is_served(&self) -> bool {
-        self.served
+        match &self.state {
+            State::Closing(closing) => closing.delivery.is_some(),
+            state => state.relay().is_some(),
+        }
     }
 
     /// What comes next from the endpoint costs a key exchange or the check of signatures.
     pub fn is_handshaking(&self) -> bool {
-        matches!(self.state, State::Silent | State::Hello(_) | State::Handshake(..))
+        use SetUpStage::{Handshake, Hello, Silent, Waiting};
+        matches!(self.set_up_stage(), Waiting | Silent | Hello | Handshake)
     }
 
     /// How far its set-up has come.
     pub fn set_up_stage(&self) -> SetUpStage {
-        match self.state {
-            State::Silent if self.in_backlog => SetUpStage::Waiting,
+        match &self.state {
+            State::Waiting => SetUpStage::Waiting,
             State::Silent => SetUpStage::Silent,
             State::Hello(_) => SetUpStage::Hello,
-            State::Handshake(..) => SetUpStage::Handshake,
-            State::Greeting(..) | State::Relay(..) => SetUpStage::Greeting,
+            State::Tls(Tls { stage: Stage::Handshake(_), .. }) => SetUpStage::Handshake,
+            State::Tls(_) => SetUpStage::Greeting,
             State::Closing(_) | State::Over => SetUpStage::Failed,
         }
     }
 
     /// Others wait for what this session holds: it ends at once, unless START has succeeded.
     pub fn handle_make_room(&mut self, cx: &mut Context<'_>) {
-        if !self.served {
-            let made_room = match (&self.state, self.endpoint_key()) {
-                (State::Greeting(..), Some(key)) => Outcome::MadeRoomOfKey(key),
+        if !self.is_served() {
+            let made_room = match (self.set_up_stage(), self.endpoint_key()) {
+                (SetUpStage::Greeting, Some(key)) => Outcome::MadeRoomOfKey(key),
                 _ => Outcome::MadeRoom,
             };
-            self.end_at_once(made_room, cx);
-        }
-    }
-
-    /// Whatever is on its way is not waited for. What ended the session before remains its outcome.
-    fn end_at_once(&mut self, outcome: Outcome, cx: &mut Context<'_>) {
-        if !matches!(self.state, State::Over) {
-            self.outcome.get_or_insert_with(|| Box::new(outcome));
-            self.state = State::Over;
-            self.advance(cx);
+            self.end_at_once(made_room, cx.pool);
         }
     }
 
@@ -284,15 +204,11 @@ impl Session {
         self.relayed
     }
 
-    fn account_mut(&mut self) -> &mut Account {
-        self.account.get_or_insert_default()
-    }
-
     /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
     pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
         debug_assert!(input.len() <= RECEIVE_LEN, "more might not fit into a block");
         let received_len = input.len();
-        if matches!(self.state, State::Silent) {
+        if matches!(self.state, State::Waiting | State::Silent) {
             self.state = State::Hello(Box::default());
             let deadline = cx.now + self.experiments.limits.handshake_timeout;
             self.deadline.get_or_insert(deadline);
@@ -307,11 +223,10 @@ impl Session {
                     }
                     continue;
                 }
-                State::Relay(_, relay) if relay.has_closed_tls() => break,
-                State::Handshake(tls, _) | State::Greeting(tls, ..) | State::Relay(tls, _) => {
-                    tls.receive(&mut input, cx.wall)
-                }
-                State::Silent | State::Closing(_) | State::Over => break,
+                // An alert must not follow close_notify.
+                State::Tls(tls) if tls.stream.is_closed() => break,
+                State::Tls(tls) => tls.stream.receive(&mut input, cx.wall),
+                State::Waiting | State::Silent | State::Closing(_) | State::Over => break,
             };
             self.take_received(cx);
             if let Err(error) = received {
@@ -320,7 +235,7 @@ impl Session {
                 break;
             }
         }
-        if let State::Relay(_, relay) = &self.state {
+        if let Some(relay) = self.state.relay() {
             let inside_message = relay.is_inside_message();
             self.acknowledges = self.rhythm.note_received(received_len, inside_message, cx.now);
         }
@@ -335,7 +250,7 @@ impl Session {
 
     /// The mlet wrote `bytes`.
     pub fn handle_mlet_bytes(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
-        if let State::Relay(tls, relay) = &mut self.state {
+        if let Some((tls, Relaying { relay, .. })) = self.state.relaying() {
             relay.handle_mlet_bytes(bytes, tls, &mut self.buffers, cx.pool);
             // While the endpoint's last bytes wait for the mlet, what the mlet writes brings them no further.
             if relay.phase() != Phase::DrainingToMlet {
@@ -347,9 +262,9 @@ impl Session {
 
     /// The mlet's side of its socket ended, or its socket broke, which is the same.
     pub fn handle_mlet_end(&mut self, cx: &mut Context<'_>) {
-        if let State::Relay(_, relay) = &mut self.state {
+        if let Some((_, Relaying { relay, .. })) = self.state.relaying() {
             relay.handle_mlet_end();
-            self.begin_drain(Outcome::MletEnded);
+            self.begin_end(Outcome::MletEnded);
         }
         self.advance(cx);
     }
@@ -381,49 +296,34 @@ impl Session {
             self.note_progress();
         } else {
             self.buffers.to_mlet.discard(cx.pool);
-            if let State::Relay(_, relay) = &mut self.state {
+            if let Some((_, Relaying { relay, .. })) = self.state.relaying() {
                 relay.handle_mlet_write_closed();
             }
         }
         self.advance(cx);
     }
 
-    /// The permit that was asked for is granted. Returns false when the session needs it no more.
-    pub fn handle_permit(&mut self, cx: &mut Context<'_>) -> bool {
-        let State::Greeting(tls, greeting, _) = &mut self.state else { return false };
-        greeting.start(tls);
-        self.account_mut().start_sent = Some(cx.now);
-        self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
-        self.advance(cx);
-        true
-    }
-
-    /// START has been sent and may still be answered: the permit for it is in use.
-    pub fn awaits_start(&self) -> bool {
-        matches!(&self.state, State::Greeting(_, greeting, _) if greeting.has_sent_start())
-    }
-
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        if !self.served && !self.awaits_start() {
-            self.end_at_once(Outcome::Cancelled, cx);
+        if !self.is_served() && !self.awaits_start() {
+            self.end_at_once(Outcome::Cancelled, cx.pool);
         }
     }
 
     /// The run is over, by force: so is the session, at once.
     pub fn handle_run_over(&mut self, cx: &mut Context<'_>) {
-        let outcome = if self.served { Outcome::Forced } else { Outcome::Cancelled };
-        self.end_at_once(outcome, cx);
+        let outcome = if self.is_served() { Outcome::Forced } else { Outcome::Cancelled };
+        self.end_at_once(outcome, cx.pool);
     }
 
     /// The run is ended by force: a served session loses its mlet, whose end [`Self::handle_mlet_end`] tells behind what
     /// it wrote before; any other ends.
     pub fn handle_force(&mut self, cx: &mut Context<'_>) {
         match self.state {
-            State::Relay(..) => self.begin_drain(Outcome::Forced),
+            State::Tls(Tls { stage: Stage::Relay(_), .. }) => self.begin_end(Outcome::Forced),
             State::Closing(_) | State::Over => {}
-            State::Silent | State::Hello(_) | State::Handshake(..) | State::Greeting(..) => {
-                self.finish(Outcome::Cancelled);
+            State::Waiting | State::Silent | State::Hello(_) | State::Tls(_) => {
+                self.finish(Outcome::Cancelled, cx.pool);
             }
         }
         self.advance(cx);
@@ -431,82 +331,59 @@ impl Session {
 
     /// No mlet was started for a served session in time: it loses it, and [`Self::handle_mlet_end`] follows.
     pub fn handle_mlet_late(&mut self, cx: &mut Context<'_>) {
-        if matches!(self.state, State::Relay(..)) {
-            self.begin_drain(Outcome::MletLate);
-        }
+        self.begin_end(Outcome::MletLate);
         self.advance(cx);
     }
 
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        let (linfo, budget) = (self.linfo_due(), &self.experiments.linfo_budget);
-        if let State::Relay(_, relay) = &mut self.state
-            && linfo.is_some_and(|due| due <= cx.now)
-        {
-            self.requests.extend(relay.cut_linfo(cx.now, budget).map(Request::Linfo));
-            if self.deadline.is_none_or(|deadline| deadline > cx.now) {
-                return;
-            }
+        self.cut_linfo(cx.now);
+        if self.deadline.is_some_and(|deadline| deadline > cx.now) {
+            return;
         }
-        self.deadline = None;
-        match &self.state {
-            State::Silent | State::Hello(_) | State::Handshake(..) => {
-                self.finish(Outcome::HandshakeTimeout);
-            }
-            State::Greeting(_, greeting, _) if greeting.awaits_permit() => {
-                self.finish(Outcome::NoPermit);
-            }
-            State::Greeting(..) => self.finish(Outcome::SetUpTimeout),
-            State::Relay(_, relay) => match relay.phase() {
-                Phase::DiscardingMlet => self.state = State::Over,
-                _ => self.requests.push(Request::Probe),
-            },
-            // Of what a mlet wrote last the kernel holds megabytes, and an alert is a few bytes.
-            State::Closing(_) if self.served => self.requests.push(Request::Probe),
-            State::Closing(_) => self.state = State::Over,
-            State::Over => {}
+        if self.deadline.take().is_some() {
+            self.run_out_of_time(cx.pool);
         }
         self.advance(cx);
     }
 
-    /// The look that was asked for. A peer that takes nothing is waited for as long as the other one is
-    /// there; the last bytes of one that is gone are kept for a limited time.
+    fn run_out_of_time(&mut self, pool: &mut BlockPool) {
+        let outcome = match &self.state {
+            State::Waiting | State::Silent | State::Hello(_) => Outcome::HandshakeTimeout,
+            State::Tls(Tls { stage, .. }) => match stage {
+                Stage::Handshake(_) => Outcome::HandshakeTimeout,
+                Stage::Greeting(greeting, _) if greeting.awaits_permit() => Outcome::NoPermit,
+                Stage::Greeting(..) => Outcome::SetUpTimeout,
+                Stage::Relay(relaying) => match relaying.relay.phase() {
+                    Phase::DiscardingMlet => return self.finish_begun(pool),
+                    _ => return self.requests.push(Request::Probe),
+                },
+            },
+            State::Closing(closing) if closing.delivery.is_some() => {
+                return self.requests.push(Request::Probe);
+            }
+            State::Closing(_) => return self.finish_begun(pool),
+            State::Over => return,
+        };
+        self.finish(outcome, pool);
+    }
+
+    /// The look that was asked for.
     pub fn handle_probe(&mut self, probe: Probe, cx: &mut Context<'_>) {
-        if let State::Closing(closing) = &mut self.state {
-            let untaken_len = probe.endpoint.untaken_len;
-            if untaken_len != closing.untaken.0 {
-                closing.untaken = (untaken_len, cx.now);
+        let limits = &self.experiments.limits;
+        match &mut self.state {
+            State::Closing(Closing { delivery: Some(delivery), .. }) => {
+                self.deadline = delivery.take_probe(probe.endpoint.untaken_len, limits, cx.now);
+                if self.deadline.is_none() {
+                    self.finish_begun(cx.pool);
+                }
             }
-            let limits = &self.experiments.limits;
-            let patience =
-                if untaken_len == 0 { limits.linger_timeout } else { limits.drain_timeout };
-            if cx.now < closing.untaken.1 + patience {
-                let least =
-                    if holds(Guard::ProbesLater) { PROBE_PERIOD_MIN } else { Duration::ZERO };
-                self.deadline = Some(cx.now + limits.linger_timeout.max(least));
-            } else {
-                self.state = State::Over;
+            State::Tls(Tls { stage: Stage::Relay(Relaying { relay, stall, .. }), .. }) => {
+                if let Some(outcome) = stall.take_probe(probe, relay.phase(), &self.buffers) {
+                    self.finish(outcome, cx.pool);
+                }
             }
-            return self.advance(cx);
-        }
-        let State::Relay(_, relay) = &self.state else { return };
-        let untaken = (probe.endpoint.untaken_len, probe.mlet.untaken_len);
-        let moves = self.untaken.replace(untaken).is_some_and(|before| before != untaken);
-        self.vain_probes = if moves { 0 } else { (self.vain_probes + 1).min(PROBES) };
-        if self.vain_probes == PROBES {
-            let waits_for_endpoint = match relay.phase() {
-                Phase::Open => probe.mlet.has_hung_up && !self.buffers.to_endpoint.is_empty(),
-                phase => phase == Phase::DrainingToEndpoint,
-            };
-            let waits_for_mlet = match relay.phase() {
-                Phase::Open => probe.endpoint.has_hung_up && !self.buffers.to_mlet.is_empty(),
-                phase => phase == Phase::DrainingToMlet,
-            };
-            if waits_for_endpoint {
-                self.finish(Outcome::UndeliveredToEndpoint);
-            } else if waits_for_mlet {
-                self.finish(Outcome::UndeliveredToMlet);
-            }
+            _ => return,
         }
         self.advance(cx);
     }
@@ -536,84 +413,58 @@ impl Session {
     /// A receive from the endpoint is wanted.
     pub fn wants_endpoint_input(&self) -> bool {
         match &self.state {
-            State::Silent | State::Hello(_) | State::Handshake(..) | State::Greeting(..) => {
+            State::Tls(Tls { stage: Stage::Relay(relaying), .. }) => {
+                relaying.relay.wants_endpoint_input(&self.buffers)
+            }
+            State::Waiting | State::Silent | State::Hello(_) | State::Tls(_) => {
                 self.buffers.to_endpoint.is_empty()
             }
-            State::Relay(_, relay) => relay.wants_endpoint_input(&self.buffers),
-            State::Closing(closing) => !closing.input_ended,
+            State::Closing(closing) => closing.wants_endpoint_input(),
             State::Over => false,
         }
     }
 
     /// A receive from the mlet is wanted.
     pub fn wants_mlet_input(&self) -> bool {
-        match &self.state {
-            State::Relay(_, relay) => relay.wants_mlet_input(&self.buffers),
-            _ => false,
-        }
+        self.state.relay().is_some_and(|relay| relay.wants_mlet_input(&self.buffers))
     }
 
     /// A receive from the endpoint will be wanted when the transmission to the mlet has wholly left, so
     /// the two may be started together.
     pub fn wants_endpoint_input_next(&self) -> bool {
-        matches!(&self.state, State::Relay(_, relay) if relay.wants_endpoint_input_next())
+        self.state.relay().is_some_and(Relay::wants_endpoint_input_next)
     }
 
     /// As [`Self::wants_endpoint_input_next`], for the mlet's input and the transmission to the endpoint.
     pub fn wants_mlet_input_next(&self) -> bool {
-        matches!(&self.state, State::Relay(tls, relay) if relay.wants_mlet_input_next(tls, &self.buffers))
+        match &self.state {
+            State::Tls(Tls { stream, stage: Stage::Relay(relaying) }) => {
+                relaying.relay.wants_mlet_input_next(stream, &self.buffers)
+            }
+            _ => false,
+        }
     }
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.deadline, self.linfo_due()].into_iter().flatten().min()
+        let linfo_due = self.state.relay().and_then(|relay| relay.linfo().due());
+        [self.deadline, linfo_due].into_iter().flatten().min()
     }
 
-    fn linfo_due(&self) -> Option<Instant> {
-        match &self.state {
-            State::Relay(_, relay) => relay.linfo().due(),
-            _ => None,
+    /// Gives a LINFO that takes too long to arrive as far as it has come.
+    fn cut_linfo(&mut self, now: Instant) {
+        if let Some((_, Relaying { relay, .. })) = self.state.relaying()
+            && relay.linfo().due().is_some_and(|due| due <= now)
+        {
+            let linfo = relay.cut_linfo(now, &self.experiments.linfo_budget);
+            self.requests.extend(linfo.map(Request::Linfo));
         }
-    }
-
-    fn accept(&mut self, client_hello: ClientHello, cx: &mut Context<'_>) {
-        if std::mem::take(&mut self.in_backlog) {
-            self.requests.push(Request::LeaveBacklog);
-        }
-        let name = client_hello.server_name();
-        let Some(id) = self.experiments.choose(name.as_deref()) else {
-            // As the original: the connection closes without an alert (spec/protocol.md 3.4).
-            self.finish(Outcome::NoExperiment(name));
-            return;
-        };
-        let experiment = self.experiments.experiment(id);
-        let (snikey, tls) = (experiment.snikey.clone(), Arc::clone(&experiment.tls));
-        self.account_mut().snikey = Some(snikey);
-        match client_hello.accept(tls) {
-            Ok(tls) => self.state = State::Handshake(tls, id),
-            Err(error) => self.fail_hello(error, cx),
-        }
-    }
-
-    fn fail_hello(&mut self, failed: HandshakeError, cx: &mut Context<'_>) {
-        let alert = &failed.alert;
-        self.buffers.to_endpoint.append(cx.pool, |room| {
-            let len = alert.len().min(room.len());
-            room[..len].copy_from_slice(&alert[..len]);
-            len
-        });
-        self.close(None, Outcome::Tls(failed.error), cx.now);
     }
 
     /// Looks at what TLS has made of the bytes just received.
     fn take_received(&mut self, cx: &mut Context<'_>) {
-        if matches!(&self.state, State::Handshake(tls, _) if !tls.is_handshaking()) {
-            self.begin_greeting(cx);
-        }
-        if matches!(self.state, State::Greeting(..)) {
-            self.advance_greeting(cx);
-        }
-        let State::Relay(tls, relay) = &mut self.state else { return };
+        self.advance_set_up(cx);
+        let Some((tls, Relaying { relay, .. })) = self.state.relaying() else { return };
         let requests = &mut self.requests;
         let log = |linfo| requests.push(Request::Linfo(linfo));
         let budget = &self.experiments.linfo_budget;
@@ -624,76 +475,16 @@ impl Session {
         }
     }
 
-    fn begin_greeting(&mut self, cx: &Context<'_>) {
-        let State::Handshake(mut tls, id) = std::mem::replace(&mut self.state, State::Over) else {
-            return;
-        };
-        let account = self.account_mut();
-        account.tls_done = Some(cx.now);
-        if let Some(peer) = tls.take_peer() {
-            (account.endpoint_key, account.operator_key) = (Some(peer.key_id), peer.anchor);
-        }
-        let experiment = self.experiments.experiment(id);
-        if let Err(error) = experiment.check_own_chain(cx.wall) {
-            let snikey = experiment.snikey.clone();
-            self.close(Some(tls), Outcome::OwnChain(snikey, error), cx.now);
-            return;
-        }
-        if let Some(key) = self.endpoint_key() {
-            self.place = self.experiments.keys.open(key);
-            if self.place.is_none() {
-                self.close(Some(tls), Outcome::TooManyOfKey(key), cx.now);
-                return;
-            }
-        }
-        let experiment = self.experiments.experiment(id);
-        let greeting = Greeting::new(Arc::clone(&experiment.programs));
-        self.state = State::Greeting(tls, greeting, id);
-        self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
-    }
-
-    fn advance_greeting(&mut self, cx: &mut Context<'_>) {
-        let State::Greeting(mut tls, mut greeting, id) =
-            std::mem::replace(&mut self.state, State::Over)
-        else {
-            return;
-        };
-        match greeting.advance(&mut tls) {
-            Ok(Progress::Waiting) => self.state = State::Greeting(tls, greeting, id),
-            Ok(Progress::WantsPermit) => {
-                self.requests.push(Request::Permit);
-                self.deadline =
-                    Some(cx.now + PERMIT_PATIENCE * self.experiments.limits.setup_timeout);
-                self.state = State::Greeting(tls, greeting, id);
-            }
-            Ok(Progress::Started) => {
-                self.requests.push(Request::Mlet(MletFacts {
-                    peer: self.peer,
-                    endpoint_key: self.endpoint_key(),
-                    snikey: self.experiments.experiment(id).snikey.clone(),
-                }));
-                self.state = State::Relay(tls, Relay::default());
-                self.served = true;
-                self.account_mut().start_answered = Some(cx.now);
-                self.note_progress();
-            }
-            Ok(Progress::Left) => {
-                self.close(Some(tls), Outcome::LeftInSetUp(End::Closed), cx.now);
-            }
-            Err(error) => self.close(Some(tls), Outcome::Greeting(error), cx.now),
-        }
-    }
-
     /// TLS broke down: the peer gets the alert that says so.
     fn fail_tls(&mut self, error: TlsError, cx: &mut Context<'_>) {
-        if matches!(self.state, State::Relay(..)) {
-            // The mlet still gets what arrived before the damage.
-            self.begin_drain(Outcome::EndpointBrokeTls(error));
-            self.end_endpoint_input(End::Broken(ErrorKind::InvalidData), cx);
-        } else if let State::Handshake(tls, _) | State::Greeting(tls, ..) =
-            std::mem::replace(&mut self.state, State::Over)
-        {
-            self.close(Some(tls), Outcome::Tls(error), cx.now);
+        match self.state {
+            State::Tls(Tls { stage: Stage::Relay(_), .. }) => {
+                // The mlet still gets what arrived before the damage.
+                self.begin_end(Outcome::EndpointBrokeTls(error));
+                self.end_endpoint_input(End::Broken(ErrorKind::InvalidData), cx);
+            }
+            State::Tls(_) => self.close(Outcome::Tls(error), cx.now),
+            _ => {}
         }
     }
 
@@ -701,104 +492,79 @@ impl Session {
     /// wait in the socket, and the mlet gets it.
     fn lose_endpoint(&mut self, kind: ErrorKind, cx: &mut Context<'_>) {
         self.buffers.to_endpoint.discard(cx.pool);
-        match &mut self.state {
-            State::Relay(_, relay) if relay.phase() != Phase::DrainingToEndpoint => {
+        match self.state.relaying() {
+            Some((_, Relaying { relay, .. })) if relay.phase() != Phase::DrainingToEndpoint => {
                 relay.handle_endpoint_write_closed(&mut self.buffers, cx.pool);
-                self.begin_drain(Outcome::EndpointEnded(End::Broken(kind)));
+                self.begin_end(Outcome::EndpointEnded(End::Broken(kind)));
             }
             _ => self.end_endpoint_input(End::Broken(kind), cx),
-        }
-    }
-
-    /// One side of a relayed session ended; the first to do so decides the outcome.
-    fn begin_drain(&mut self, outcome: Outcome) {
-        if self.outcome.is_none() {
-            self.outcome = Some(Box::new(outcome));
-            self.note_progress();
-        }
-    }
-
-    /// Something moved in a relayed session: waits begin anew.
-    fn note_progress(&mut self) {
-        if matches!(self.state, State::Relay(..)) {
-            self.deadline = None;
-            (self.vain_probes, self.untaken) = (0, None);
-        }
-    }
-
-    /// How long nothing may move where the relay stands now, until the next look or for good.
-    fn patience(&self, phase: Phase) -> Option<Duration> {
-        let idle = self.buffers.to_endpoint.is_empty() && self.buffers.to_mlet.is_empty();
-        match phase {
-            Phase::Open if idle => None,
-            Phase::DiscardingMlet => Some(self.experiments.limits.linger_timeout),
-            _ => Some((self.experiments.limits.drain_timeout / PROBES).max(PROBE_PERIOD_MIN)),
         }
     }
 
     fn end_endpoint_input(&mut self, end: End, cx: &mut Context<'_>) {
         let broken = matches!(end, End::Broken(_));
         match &mut self.state {
-            State::Silent if self.in_backlog => self.finish(Outcome::BacklogLost(end)),
-            State::Silent | State::Hello(_) | State::Handshake(..) | State::Greeting(..) => {
-                self.finish(Outcome::LeftInSetUp(end));
-            }
-            State::Relay(_, relay) if broken && relay.phase() == Phase::DrainingToEndpoint => {
-                self.finish(Outcome::UndeliveredToEndpoint);
-            }
-            State::Relay(_, relay) => {
+            State::Waiting => self.finish(Outcome::BacklogLost(end), cx.pool),
+            State::Tls(Tls { stage: Stage::Relay(Relaying { relay, .. }), .. }) => {
+                if broken && relay.phase() == Phase::DrainingToEndpoint {
+                    return self.finish(Outcome::UndeliveredToEndpoint, cx.pool);
+                }
                 relay.handle_endpoint_end(&mut self.buffers, cx.pool);
-                self.begin_drain(Outcome::EndpointEnded(end));
+                self.begin_end(Outcome::EndpointEnded(end));
             }
-            State::Closing(_) if broken => self.state = State::Over,
-            State::Closing(closing) => closing.input_ended = true,
+            State::Silent | State::Hello(_) | State::Tls(_) => {
+                self.finish(Outcome::LeftInSetUp(end), cx.pool);
+            }
+            State::Closing(closing) => {
+                if broken || closing.handle_endpoint_end() {
+                    self.finish_begun(cx.pool);
+                }
+            }
             State::Over => {}
+        }
+    }
+
+    /// Something ends a relayed session; the first to do so decides the outcome.
+    fn begin_end(&mut self, outcome: Outcome) {
+        if let Some((_, Relaying { cause, .. })) = self.state.relaying()
+            && cause.is_none()
+        {
+            *cause = Some(Box::new(outcome));
+            self.note_progress();
+        }
+    }
+
+    /// Something moved in a relayed session: waits begin anew.
+    fn note_progress(&mut self) {
+        if let Some((_, Relaying { stall, .. })) = self.state.relaying() {
+            stall.note_progress();
+            self.deadline = None;
         }
     }
 
     /// Moves on as far as output has left.
     fn advance(&mut self, cx: &mut Context<'_>) {
-        if matches!(self.state, State::Greeting(..)) {
-            self.advance_greeting(cx);
-        }
-        if let State::Relay(tls, relay) = &mut self.state {
+        self.advance_set_up(cx);
+        if let Some((tls, Relaying { relay, .. })) = self.state.relaying() {
             let step = relay.advance(tls, &mut self.buffers, cx.pool);
             self.relayed = relay.relayed();
-            self.take_step(step, cx.now);
+            self.take_step(step, cx);
         }
         self.fill_to_endpoint(cx.pool);
-        if let State::Relay(_, relay) = &self.state {
-            let patience = self.patience(relay.phase());
-            let deadline = patience.map(|patience| self.deadline.unwrap_or(cx.now + patience));
-            self.deadline = deadline;
-            if relay.phase() == Phase::DiscardingMlet {
-                let latest = cx.now + self.experiments.limits.drain_timeout;
-                self.deadline = deadline.min(Some(*self.discard_until.get_or_insert(latest)));
-            }
+        if let Some((_, Relaying { relay, stall, .. })) = self.state.relaying() {
+            let stands = (relay.phase(), &self.buffers);
+            self.deadline =
+                stall.deadline(self.deadline, stands, (&self.experiments.limits, cx.now));
         }
         if let State::Closing(closing) = &mut self.state
             && self.buffers.to_endpoint.is_empty()
+            && closing.handle_all_sent(&mut self.requests)
         {
-            closing.tls = None;
-            if !closing.ended {
-                closing.ended = true;
-                self.requests.push(Request::EndEndpointInput);
-            }
-            if closing.input_ended {
-                self.state = State::Over;
-            }
-        }
-        if matches!(self.state, State::Over)
-            && let Some(outcome) = self.outcome.take()
-        {
-            self.deadline = None;
-            self.place = None;
-            self.buffers.discard(cx.pool);
-            self.requests.push(Request::Over(*outcome));
+            self.finish_begun(cx.pool);
         }
     }
 
-    fn take_step(&mut self, step: Step, now: Instant) {
+    fn take_step(&mut self, step: Step, cx: &mut Context<'_>) {
         match step {
             Step::Continue => {}
             Step::EndMletInput => {
@@ -807,38 +573,72 @@ impl Session {
             }
             Step::CloseEndpoint => {
                 self.requests.push(Request::EndMletInput);
-                let outcome = self.outcome.take().map_or(Outcome::MletEnded, |outcome| *outcome);
-                self.close(None, outcome, now);
+                let outcome = self.take_cause();
+                self.close(outcome, cx.now);
             }
-            Step::Over => self.state = State::Over,
+            Step::Over => self.finish_begun(cx.pool),
         }
     }
 
     /// Moves sealed bytes to where they can be sent from.
     fn fill_to_endpoint(&mut self, pool: &mut BlockPool) {
         let tls = match &mut self.state {
-            State::Handshake(tls, _) | State::Greeting(tls, ..) | State::Relay(tls, _) => tls,
-            State::Closing(Closing { tls: Some(tls), .. }) => tls,
-            State::Silent | State::Hello(_) | State::Closing(_) | State::Over => return,
+            State::Tls(Tls { stream, .. }) => Some(stream),
+            State::Closing(closing) => closing.tls_mut(),
+            State::Waiting | State::Silent | State::Hello(_) | State::Over => None,
         };
-        if self.buffers.to_endpoint.is_empty() && tls.has_output() {
+        if let Some(tls) = tls
+            && self.buffers.to_endpoint.is_empty()
+            && tls.has_output()
+        {
             self.buffers.to_endpoint.append(pool, |room| tls.write_output(room));
         }
     }
 
     /// Ends the connection once the last bytes, such as an alert or close_notify, have left.
-    fn close(&mut self, mut tls: Option<ServerStream>, outcome: Outcome, now: Instant) {
-        if let Some(tls) = &mut tls {
-            tls.close();
+    fn close(&mut self, outcome: Outcome, now: Instant) {
+        let delivery = self.is_served().then(|| Delivery::begin(now));
+        let closing = State::Closing(Closing::new(outcome, delivery));
+        if let State::Tls(Tls { stream, .. }) = std::mem::replace(&mut self.state, closing)
+            && let State::Closing(closing) = &mut self.state
+        {
+            closing.end_tls(stream);
         }
-        self.outcome = Some(Box::new(outcome));
-        self.state =
-            State::Closing(Closing { tls, ended: false, input_ended: false, untaken: (0, now) });
         self.deadline = Some(now + self.experiments.limits.linger_timeout);
     }
 
-    fn finish(&mut self, outcome: Outcome) {
-        self.outcome = Some(Box::new(outcome));
+    /// Whatever is on its way is not waited for. What began to end the session before remains its outcome.
+    fn end_at_once(&mut self, outcome: Outcome, pool: &mut BlockPool) {
+        match &self.state {
+            State::Over => {}
+            State::Closing(_)
+            | State::Tls(Tls { stage: Stage::Relay(Relaying { cause: Some(_), .. }), .. }) => {
+                self.finish_begun(pool);
+            }
+            _ => self.finish(outcome, pool),
+        }
+    }
+
+    /// The session is over, with what has begun to end it.
+    fn finish_begun(&mut self, pool: &mut BlockPool) {
+        let outcome = self.take_cause();
+        self.finish(outcome, pool);
+    }
+
+    /// What has begun to end the session, which is over or closing from now on.
+    fn take_cause(&mut self) -> Outcome {
+        let cause = match &mut self.state {
+            State::Closing(closing) => closing.take_outcome(),
+            state => state.relaying().and_then(|(_, relaying)| relaying.cause.take()),
+        };
+        cause.map_or(Outcome::MletEnded, |cause| *cause)
+    }
+
+    fn finish(&mut self, outcome: Outcome, pool: &mut BlockPool) {
         self.state = State::Over;
+        self.deadline = None;
+        self.place = None;
+        self.buffers.discard(pool);
+        self.requests.push(Request::Over(outcome));
     }
 }

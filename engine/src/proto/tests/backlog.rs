@@ -51,6 +51,7 @@ fn a_connection_waits_without_limit_and_its_first_byte_starts_the_handshake_dead
     assert!(waiting.receive(&hello()[..1]).is_empty(), "no endpoint yet");
     let handshake_timeout = plain_experiments().limits.handshake_timeout;
     assert_eq!(waiting.session.deadline(), Some(waiting.now + handshake_timeout));
+    waiting.now += handshake_timeout;
     let requests = waiting.step(Session::handle_timeout);
     assert!(matches!(requests[..], [Request::Over(Outcome::HandshakeTimeout)]), "{requests:?}");
 }

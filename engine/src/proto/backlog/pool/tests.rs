@@ -103,7 +103,12 @@ fn an_endpoint_that_comes_ends_the_wait_for_a_proxy_that_had_no_room() {
     assert_eq!(begun(&mut pool, start), [FIRST, FIRST]);
     pool.handle_ready(FIRST);
     for _ in 0..5 {
-        pool.handle_failed(FIRST, Failure::Refused, pool.next_due(start).unwrap_or(start), u32::MAX);
+        pool.handle_failed(
+            FIRST,
+            Failure::Refused,
+            pool.next_due(start).unwrap_or(start),
+            u32::MAX,
+        );
         let due = pool.next_due(start).unwrap();
         assert_eq!(begun(&mut pool, due), [FIRST]);
     }

@@ -1,0 +1,84 @@
+//! A session's connection to its endpoint from the decision to close it to the close.
+//!
+//! The last bytes leave, such as an alert; then input is discarded until the endpoint closes, because a close with
+//! unread input would reset the connection and lose them. While the kernel still holds some of what a mlet wrote, the
+//! endpoint has the drain limit to take more of it.
+
+use super::request::Request;
+use super::stall::Delivery;
+use crate::proto::outcome::Outcome;
+use packetlab::tls::ServerStream;
+
+/// A connection that closes.
+pub(super) struct Closing {
+    /// Boxed, because sessions are many and few are closing; `None` once taken.
+    outcome: Option<Box<Outcome>>,
+    stage: Stage,
+    /// Of what a mlet wrote, if there was one: then the kernel may hold megabytes, otherwise an alert of a few bytes.
+    pub(super) delivery: Option<Delivery>,
+}
+
+enum Stage {
+    /// The last bytes leave.
+    Sending {
+        /// Sealed ones may still be in here.
+        tls: Option<ServerStream>,
+        /// The endpoint has closed.
+        input_ended: bool,
+    },
+    /// Our write side is shut down, and the endpoint's end is awaited.
+    Awaiting,
+}
+
+impl Closing {
+    /// Begins with what is to be sent already, for a session that ends with `outcome`.
+    pub(super) fn new(outcome: Outcome, delivery: Option<Delivery>) -> Self {
+        let outcome = Some(Box::new(outcome));
+        Self { outcome, stage: Stage::Sending { tls: None, input_ended: false }, delivery }
+    }
+
+    /// What TLS has to say at the end is sent as well.
+    pub(super) fn end_tls(&mut self, mut stream: ServerStream) {
+        stream.close();
+        if let Stage::Sending { tls, .. } = &mut self.stage {
+            *tls = Some(stream);
+        }
+    }
+
+    /// Sealed bytes that are still to be sent come from here.
+    pub(super) fn tls_mut(&mut self) -> Option<&mut ServerStream> {
+        match &mut self.stage {
+            Stage::Sending { tls, .. } => tls.as_mut(),
+            Stage::Awaiting => None,
+        }
+    }
+
+    /// The endpoint's bytes are wanted.
+    pub(super) fn wants_endpoint_input(&self) -> bool {
+        !matches!(self.stage, Stage::Sending { input_ended: true, .. })
+    }
+
+    /// The endpoint has closed. True when nothing is left to wait for.
+    pub(super) fn handle_endpoint_end(&mut self) -> bool {
+        match &mut self.stage {
+            Stage::Sending { input_ended, .. } => {
+                *input_ended = true;
+                false
+            }
+            Stage::Awaiting => true,
+        }
+    }
+
+    /// All that waited to be sent has left. True when nothing is left to wait for.
+    pub(super) fn handle_all_sent(&mut self, requests: &mut Vec<Request>) -> bool {
+        let Stage::Sending { input_ended, .. } = self.stage else { return false };
+        self.stage = Stage::Awaiting;
+        requests.push(Request::EndEndpointInput);
+        input_ended
+    }
+
+    /// What the session ends with; to be taken when it is over.
+    pub(super) fn take_outcome(&mut self) -> Option<Box<Outcome>> {
+        self.outcome.take()
+    }
+}
