@@ -12,6 +12,7 @@ mod candidates;
 mod connection;
 mod grant;
 mod listeners;
+mod mail;
 mod pace;
 mod start;
 #[cfg(test)]
@@ -21,7 +22,7 @@ mod waiting;
 
 use std::collections::{HashMap, VecDeque};
 use std::io;
-use std::net::{IpAddr, Shutdown, SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -38,7 +39,7 @@ use self::timers::Timers;
 use crate::config::ExperimentId;
 use crate::driver::{Completion, Driver, Event, GroupSize, Received};
 use crate::guards::{Guard, holds};
-use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard};
+use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::proto::experiments::Experiments;
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN};
 use crate::proto::outcome::End;
@@ -384,67 +385,6 @@ impl<D: Driver<Token>> Shard<D> {
         }
     }
 
-    fn take_mail(&mut self) {
-        self.inbox.silence();
-        while let Some(message) = self.inbox.next() {
-            match message {
-                ToShard::Adopt(connection) => self.adopt(connection),
-                ToShard::Drain => self.drain(),
-                ToShard::EndSessions => self.end_sessions(),
-                ToShard::RunOver => self.move_all(Session::handle_run_over),
-                ToShard::MletLate(place) if self.holds(place.slot, place.id) => {
-                    let mlet = self.connections[place.slot].mlet.as_ref();
-                    mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
-                    self.move_session(place.slot, Session::handle_mlet_late);
-                }
-                ToShard::MletLate(_) => {}
-                ToShard::Permit(place) => {
-                    // One that waits no more has said so.
-                    if self.holds(place.slot, place.id)
-                        && self.connections[place.slot].permit == Permit::Awaited
-                    {
-                        self.granting(place.slot).give_permit();
-                        self.apply(place.slot);
-                    }
-                }
-            }
-        }
-        self.driver.watch(self.inbox.as_fd(), Token::Mail);
-    }
-
-    fn drain(&mut self) {
-        self.draining = true;
-        self.close_listeners();
-        self.move_all(Session::handle_stop);
-    }
-
-    fn move_all(&mut self, step: fn(&mut Session, &mut Context<'_>)) {
-        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.move_session(slot, step);
-        }
-    }
-
-    /// Ends every session, so that its mlet reads the end. What the mlet wrote before is still delivered, as far as the
-    /// run lasts.
-    fn end_sessions(&mut self) {
-        // Their mlets would not be started any more.
-        self.awaiting_pair.clear();
-        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let mlet = self.connections[slot].mlet.as_ref();
-            // A close would tell a mlet of a reset, not of the end, if bytes of it are unread.
-            mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
-            let has_mlet = mlet.is_some();
-            self.move_session(slot, |session, cx| {
-                session.handle_force(cx);
-                if !has_mlet {
-                    session.handle_mlet_end(cx);
-                }
-            });
-        }
-    }
-
     fn holds(&self, slot: usize, id: SessionId) -> bool {
         let connection = self.connections.get(slot);
         connection.is_some_and(|connection| connection.id == id) || !holds(Guard::KnowsSessions)
@@ -460,23 +400,6 @@ impl<D: Driver<Token>> Shard<D> {
         let session = Session::new(peer.ip(), Arc::clone(&self.experiments), self.now);
         let slot = self.insert(endpoint, peer, session, None);
         self.apply(slot);
-    }
-
-    /// Takes over a connection that waits at the proxy for its endpoint.
-    fn adopt(&mut self, connection: BacklogConnection) {
-        let BacklogConnection { socket, peer, experiment, received } = connection;
-        self.driver.prepare(socket.as_fd());
-        if self.draining {
-            self.driver.close(socket);
-            return self.counts.close_session();
-        }
-        let session = Session::in_backlog(peer.ip(), Arc::clone(&self.experiments), self.now);
-        let slot = self.insert(socket, peer, session, Some(experiment));
-        if received.is_empty() {
-            self.apply(slot);
-        } else {
-            self.move_session(slot, |session, cx| session.handle_endpoint_bytes(&received, cx));
-        }
     }
 
     fn insert(

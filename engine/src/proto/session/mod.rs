@@ -15,16 +15,18 @@
 //! [`Session::wants_endpoint_input`], [`Session::wants_mlet_input`] and [`Session::deadline`]. After
 //! [`Request::Over`] nothing is wanted any more.
 //!
-//! Not here: the steps from ClientHello to START (`set_up.rs`), how long a relay may stand still (`stall.rs`), and the
-//! close (`closing.rs`).
+//! Not here: the steps from ClientHello to START (`set_up.rs`), how long a relay may stand still (`stall.rs`), what ends
+//! a session (`end.rs`), the close (`closing.rs`), and what is wanted when (`wants.rs`).
 //!
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
 //! while nothing of its direction waits to be sent, or linked behind the transmission of all of it.
 
 mod closing;
+mod end;
 mod request;
 mod set_up;
 mod stall;
+mod wants;
 
 use std::io::ErrorKind;
 use std::net::IpAddr;
@@ -34,18 +36,18 @@ use std::time::Instant;
 pub use self::request::{Context, MletFacts, PeerStatus, Probe, Request, SetUpStage};
 
 use self::closing::Closing;
-use self::stall::{Delivery, Stall};
+use self::stall::Stall;
 use super::account::{Account, Relayed};
 use super::experiments::Experiments;
 use super::greeting::Greeting;
 use super::keys::KeyPlace;
-use super::outbox::{BlockPool, RECEIVE_LEN, Transmission};
+use super::outbox::{BlockPool, RECEIVE_LEN};
 use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::rhythm::Rhythm;
 use crate::config::ExperimentId;
 use packetlab::key::KeyId;
-use packetlab::tls::{Hello, ServerStream, TlsError};
+use packetlab::tls::{Hello, ServerStream};
 
 /// One session.
 pub struct Session {
@@ -171,17 +173,6 @@ impl Session {
         }
     }
 
-    /// Others wait for what this session holds: it ends at once, unless START has succeeded.
-    pub fn handle_make_room(&mut self, cx: &mut Context<'_>) {
-        if !self.is_served() {
-            let made_room = match (self.set_up_stage(), self.endpoint_key()) {
-                (SetUpStage::Greeting, Some(key)) => Outcome::MadeRoomOfKey(key),
-                _ => Outcome::MadeRoom,
-            };
-            self.end_at_once(made_room, cx.pool);
-        }
-    }
-
     /// Whether the bytes that came last must be acknowledged at once, without waiting for an answer that would
     /// carry the acknowledgement. Told once.
     pub fn take_acknowledgement(&mut self) -> bool {
@@ -303,38 +294,6 @@ impl Session {
         self.advance(cx);
     }
 
-    /// The run is ending: a session that has not sent START ends, others go on.
-    pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        if !self.is_served() && !self.awaits_start() {
-            self.end_at_once(Outcome::Cancelled, cx.pool);
-        }
-    }
-
-    /// The run is over, by force: so is the session, at once.
-    pub fn handle_run_over(&mut self, cx: &mut Context<'_>) {
-        let outcome = if self.is_served() { Outcome::Forced } else { Outcome::Cancelled };
-        self.end_at_once(outcome, cx.pool);
-    }
-
-    /// The run is ended by force: a served session loses its mlet, whose end [`Self::handle_mlet_end`] tells behind what
-    /// it wrote before; any other ends.
-    pub fn handle_force(&mut self, cx: &mut Context<'_>) {
-        match self.state {
-            State::Tls(Tls { stage: Stage::Relay(_), .. }) => self.begin_end(Outcome::Forced),
-            State::Closing(_) | State::Over => {}
-            State::Waiting | State::Silent | State::Hello(_) | State::Tls(_) => {
-                self.finish(Outcome::Cancelled, cx.pool);
-            }
-        }
-        self.advance(cx);
-    }
-
-    /// No mlet was started for a served session in time: it loses it, and [`Self::handle_mlet_end`] follows.
-    pub fn handle_mlet_late(&mut self, cx: &mut Context<'_>) {
-        self.begin_end(Outcome::MletLate);
-        self.advance(cx);
-    }
-
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         self.cut_linfo(cx.now);
@@ -393,64 +352,6 @@ impl Session {
         std::mem::take(&mut self.requests)
     }
 
-    /// Bytes to send to the endpoint now; they are in flight until [`Self::handle_sent_to_endpoint`].
-    pub fn transmit_to_endpoint(&mut self) -> Option<Transmission> {
-        let transmission = match self.state {
-            State::Over => None,
-            _ => self.buffers.to_endpoint.transmit(),
-        };
-        if transmission.is_some() {
-            self.rhythm.note_sent();
-        }
-        transmission
-    }
-
-    /// Bytes to send to the mlet now; they are in flight until [`Self::handle_sent_to_mlet`].
-    pub fn transmit_to_mlet(&mut self) -> Option<Transmission> {
-        if matches!(self.state, State::Over) { None } else { self.buffers.to_mlet.transmit() }
-    }
-
-    /// A receive from the endpoint is wanted.
-    pub fn wants_endpoint_input(&self) -> bool {
-        match &self.state {
-            State::Tls(Tls { stage: Stage::Relay(relaying), .. }) => {
-                relaying.relay.wants_endpoint_input(&self.buffers)
-            }
-            State::Waiting | State::Silent | State::Hello(_) | State::Tls(_) => {
-                self.buffers.to_endpoint.is_empty()
-            }
-            State::Closing(closing) => closing.wants_endpoint_input(),
-            State::Over => false,
-        }
-    }
-
-    /// A receive from the mlet is wanted.
-    pub fn wants_mlet_input(&self) -> bool {
-        self.state.relay().is_some_and(|relay| relay.wants_mlet_input(&self.buffers))
-    }
-
-    /// A receive from the endpoint will be wanted when the transmission to the mlet has wholly left, so
-    /// the two may be started together.
-    pub fn wants_endpoint_input_next(&self) -> bool {
-        self.state.relay().is_some_and(Relay::wants_endpoint_input_next)
-    }
-
-    /// As [`Self::wants_endpoint_input_next`], for the mlet's input and the transmission to the endpoint.
-    pub fn wants_mlet_input_next(&self) -> bool {
-        match &self.state {
-            State::Tls(Tls { stream, stage: Stage::Relay(relaying) }) => {
-                relaying.relay.wants_mlet_input_next(stream, &self.buffers)
-            }
-            _ => false,
-        }
-    }
-
-    /// When [`Self::handle_timeout`] is to be called.
-    pub fn deadline(&self) -> Option<Instant> {
-        let linfo_due = self.state.relay().and_then(|relay| relay.linfo().due());
-        [self.deadline, linfo_due].into_iter().flatten().min()
-    }
-
     /// Gives a LINFO that takes too long to arrive as far as it has come.
     fn cut_linfo(&mut self, now: Instant) {
         if let Some((_, Relaying { relay, .. })) = self.state.relaying()
@@ -472,65 +373,6 @@ impl Session {
         self.relayed = relay.relayed();
         if closed {
             self.end_endpoint_input(End::Closed, cx);
-        }
-    }
-
-    /// TLS broke down: the peer gets the alert that says so.
-    fn fail_tls(&mut self, error: TlsError, cx: &mut Context<'_>) {
-        match self.state {
-            State::Tls(Tls { stage: Stage::Relay(_), .. }) => {
-                // The mlet still gets what arrived before the damage.
-                self.begin_end(Outcome::EndpointBrokeTls(error));
-                self.end_endpoint_input(End::Broken(ErrorKind::InvalidData), cx);
-            }
-            State::Tls(_) => self.close(Outcome::Tls(error), cx.now),
-            _ => {}
-        }
-    }
-
-    /// The connection to the endpoint takes no more bytes. What the endpoint sent before may still
-    /// wait in the socket, and the mlet gets it.
-    fn lose_endpoint(&mut self, kind: ErrorKind, cx: &mut Context<'_>) {
-        self.buffers.to_endpoint.discard(cx.pool);
-        match self.state.relaying() {
-            Some((_, Relaying { relay, .. })) if relay.phase() != Phase::DrainingToEndpoint => {
-                relay.handle_endpoint_write_closed(&mut self.buffers, cx.pool);
-                self.begin_end(Outcome::EndpointEnded(End::Broken(kind)));
-            }
-            _ => self.end_endpoint_input(End::Broken(kind), cx),
-        }
-    }
-
-    fn end_endpoint_input(&mut self, end: End, cx: &mut Context<'_>) {
-        let broken = matches!(end, End::Broken(_));
-        match &mut self.state {
-            State::Waiting => self.finish(Outcome::BacklogLost(end), cx.pool),
-            State::Tls(Tls { stage: Stage::Relay(Relaying { relay, .. }), .. }) => {
-                if broken && relay.phase() == Phase::DrainingToEndpoint {
-                    return self.finish(Outcome::UndeliveredToEndpoint, cx.pool);
-                }
-                relay.handle_endpoint_end(&mut self.buffers, cx.pool);
-                self.begin_end(Outcome::EndpointEnded(end));
-            }
-            State::Silent | State::Hello(_) | State::Tls(_) => {
-                self.finish(Outcome::LeftInSetUp(end), cx.pool);
-            }
-            State::Closing(closing) => {
-                if broken || closing.handle_endpoint_end() {
-                    self.finish_begun(cx.pool);
-                }
-            }
-            State::Over => {}
-        }
-    }
-
-    /// Something ends a relayed session; the first to do so decides the outcome.
-    fn begin_end(&mut self, outcome: Outcome) {
-        if let Some((_, Relaying { cause, .. })) = self.state.relaying()
-            && cause.is_none()
-        {
-            *cause = Some(Box::new(outcome));
-            self.note_progress();
         }
     }
 
@@ -593,52 +435,5 @@ impl Session {
         {
             self.buffers.to_endpoint.append(pool, |room| tls.write_output(room));
         }
-    }
-
-    /// Ends the connection once the last bytes, such as an alert or close_notify, have left.
-    fn close(&mut self, outcome: Outcome, now: Instant) {
-        let delivery = self.is_served().then(|| Delivery::begin(now));
-        let closing = State::Closing(Closing::new(outcome, delivery));
-        if let State::Tls(Tls { stream, .. }) = std::mem::replace(&mut self.state, closing)
-            && let State::Closing(closing) = &mut self.state
-        {
-            closing.end_tls(stream);
-        }
-        self.deadline = Some(now + self.experiments.limits.linger_timeout);
-    }
-
-    /// Whatever is on its way is not waited for. What began to end the session before remains its outcome.
-    fn end_at_once(&mut self, outcome: Outcome, pool: &mut BlockPool) {
-        match &self.state {
-            State::Over => {}
-            State::Closing(_)
-            | State::Tls(Tls { stage: Stage::Relay(Relaying { cause: Some(_), .. }), .. }) => {
-                self.finish_begun(pool);
-            }
-            _ => self.finish(outcome, pool),
-        }
-    }
-
-    /// The session is over, with what has begun to end it.
-    fn finish_begun(&mut self, pool: &mut BlockPool) {
-        let outcome = self.take_cause();
-        self.finish(outcome, pool);
-    }
-
-    /// What has begun to end the session, which is over or closing from now on.
-    fn take_cause(&mut self) -> Outcome {
-        let cause = match &mut self.state {
-            State::Closing(closing) => closing.take_outcome(),
-            state => state.relaying().and_then(|(_, relaying)| relaying.cause.take()),
-        };
-        cause.map_or(Outcome::MletEnded, |cause| *cause)
-    }
-
-    fn finish(&mut self, outcome: Outcome, pool: &mut BlockPool) {
-        self.state = State::Over;
-        self.deadline = None;
-        self.place = None;
-        self.buffers.discard(pool);
-        self.requests.push(Request::Over(outcome));
     }
 }

@@ -1,0 +1,92 @@
+//! What the control thread tells a shard.
+//!
+//! Not here: what a shard tells it, which each room that has something to tell says itself.
+
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+use std::sync::Arc;
+
+use super::connection::Permit;
+use super::{Driver, Shard, Token};
+use crate::mailbox::{BacklogConnection, ToShard};
+use crate::proto::session::{Context, Session};
+
+impl<D: Driver<Token>> Shard<D> {
+    pub(super) fn take_mail(&mut self) {
+        self.inbox.silence();
+        while let Some(message) = self.inbox.next() {
+            match message {
+                ToShard::Adopt(connection) => self.adopt(connection),
+                ToShard::Drain => self.drain(),
+                ToShard::EndSessions => self.end_sessions(),
+                ToShard::RunOver => self.move_all(Session::handle_run_over),
+                ToShard::MletLate(place) if self.holds(place.slot, place.id) => {
+                    let mlet = self.connections[place.slot].mlet.as_ref();
+                    mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
+                    self.move_session(place.slot, Session::handle_mlet_late);
+                }
+                ToShard::MletLate(_) => {}
+                ToShard::Permit(place) => {
+                    // One that waits no more has said so.
+                    if self.holds(place.slot, place.id)
+                        && self.connections[place.slot].permit == Permit::Awaited
+                    {
+                        self.granting(place.slot).give_permit();
+                        self.apply(place.slot);
+                    }
+                }
+            }
+        }
+        self.driver.watch(self.inbox.as_fd(), Token::Mail);
+    }
+
+    fn drain(&mut self) {
+        self.draining = true;
+        self.close_listeners();
+        self.move_all(Session::handle_stop);
+    }
+
+    fn move_all(&mut self, step: fn(&mut Session, &mut Context<'_>)) {
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.move_session(slot, step);
+        }
+    }
+
+    /// Ends every session, so that its mlet reads the end. What the mlet wrote before is still delivered, as far as the
+    /// run lasts.
+    fn end_sessions(&mut self) {
+        // Their mlets would not be started any more.
+        self.awaiting_pair.clear();
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let mlet = self.connections[slot].mlet.as_ref();
+            // A close would tell a mlet of a reset, not of the end, if bytes of it are unread.
+            mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
+            let has_mlet = mlet.is_some();
+            self.move_session(slot, |session, cx| {
+                session.handle_force(cx);
+                if !has_mlet {
+                    session.handle_mlet_end(cx);
+                }
+            });
+        }
+    }
+
+    /// Takes over a connection that waits at the proxy for its endpoint.
+    fn adopt(&mut self, connection: BacklogConnection) {
+        let BacklogConnection { socket, peer, experiment, received } = connection;
+        self.driver.prepare(socket.as_fd());
+        if self.draining {
+            self.driver.close(socket);
+            return self.counts.close_session();
+        }
+        let session = Session::in_backlog(peer.ip(), Arc::clone(&self.experiments), self.now);
+        let slot = self.insert(socket, peer, session, Some(experiment));
+        if received.is_empty() {
+            self.apply(slot);
+        } else {
+            self.move_session(slot, |session, cx| session.handle_endpoint_bytes(&received, cx));
+        }
+    }
+}
