@@ -1,6 +1,6 @@
 //! How many costly steps of handshakes a turn takes: few, and one while sessions relay, because they wait for it.
 //!
-//! Not here: which steps are costly (`proto/session.rs`). Between two messages of a session turns pass in which it relays
+//! Not here: which steps are costly (`proto/session/`). Between two messages of a session turns pass in which it relays
 //! nothing, and the next message must not find several steps before it; so a session relays until some time after its
 //! last bytes.
 
