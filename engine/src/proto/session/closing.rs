@@ -13,66 +13,67 @@ use packetlab::tls::ServerStream;
 pub(super) struct Closing {
     /// Boxed, because sessions are many and few are closing; `None` once taken.
     outcome: Option<Box<Outcome>>,
-    stage: Stage,
+    last_bytes: LastBytes,
     /// Of what a mlet wrote, if there was one: then the kernel may hold megabytes, otherwise an alert of a few bytes.
     pub(super) delivery: Option<Delivery>,
 }
 
-enum Stage {
-    /// The last bytes leave.
+/// The last bytes for the endpoint.
+enum LastBytes {
+    /// They leave.
     Sending {
         /// Sealed ones may still be in here.
         tls: Option<ServerStream>,
         /// The endpoint has closed.
         input_ended: bool,
     },
-    /// Our write side is shut down, and the endpoint's end is awaited.
-    Awaiting,
+    /// They have left: our write side is shut down, and the endpoint's end is awaited.
+    Sent,
 }
 
 impl Closing {
     /// Begins with what is to be sent already, for a session that ends with `outcome`.
     pub(super) fn new(outcome: Outcome, delivery: Option<Delivery>) -> Self {
         let outcome = Some(Box::new(outcome));
-        Self { outcome, stage: Stage::Sending { tls: None, input_ended: false }, delivery }
+        Self { outcome, last_bytes: LastBytes::Sending { tls: None, input_ended: false }, delivery }
     }
 
     /// What TLS has to say at the end is sent as well.
     pub(super) fn end_tls(&mut self, mut stream: ServerStream) {
         stream.close();
-        if let Stage::Sending { tls, .. } = &mut self.stage {
+        if let LastBytes::Sending { tls, .. } = &mut self.last_bytes {
             *tls = Some(stream);
         }
     }
 
     /// Sealed bytes that are still to be sent come from here.
     pub(super) fn tls_mut(&mut self) -> Option<&mut ServerStream> {
-        match &mut self.stage {
-            Stage::Sending { tls, .. } => tls.as_mut(),
-            Stage::Awaiting => None,
+        match &mut self.last_bytes {
+            LastBytes::Sending { tls, .. } => tls.as_mut(),
+            LastBytes::Sent => None,
         }
     }
 
     /// The endpoint's bytes are wanted.
     pub(super) fn wants_endpoint_input(&self) -> bool {
-        !matches!(self.stage, Stage::Sending { input_ended: true, .. })
+        !matches!(self.last_bytes, LastBytes::Sending { input_ended: true, .. })
     }
 
     /// The endpoint has closed. True when nothing is left to wait for.
     pub(super) fn handle_endpoint_end(&mut self) -> bool {
-        match &mut self.stage {
-            Stage::Sending { input_ended, .. } => {
+        match &mut self.last_bytes {
+            LastBytes::Sending { input_ended, .. } => {
                 *input_ended = true;
                 false
             }
-            Stage::Awaiting => true,
+            LastBytes::Sent => true,
         }
     }
 
     /// All that waited to be sent has left. True when nothing is left to wait for.
     pub(super) fn handle_all_sent(&mut self, requests: &mut Vec<Request>) -> bool {
-        let Stage::Sending { input_ended, .. } = self.stage else { return false };
-        self.stage = Stage::Awaiting;
+        let LastBytes::Sending { input_ended, .. } = self.last_bytes else { return false };
+        self.last_bytes = LastBytes::Sent;
         requests.push(Request::EndEndpointInput);
         input_ended
     }
