@@ -173,6 +173,8 @@ impl Scene {
 
     /// So many endpoints of the operator eop in one process, once all of them are subscribed.
     fn fleet(&self, count: usize, broker: SocketAddr) -> Running {
+        // Each has a key to be made and a handshake to do.
+        let patience = PATIENCE + Duration::from_millis(20) * count as u32;
         let (count, broker) = (count.to_string(), broker.to_string());
         let words = [
             "fleet",
@@ -190,7 +192,8 @@ impl Scene {
             "hostid=EP{};",
         ];
         let mut fleet = Running::start(self.pktfleet(&words));
-        fleet.wait_for(&format!("{count} of {count} endpoints are subscribed"));
+        let subscribed = format!("{count} of {count} endpoints are subscribed");
+        fleet.wait_for_within(&subscribed, patience);
         fleet
     }
 
@@ -257,7 +260,11 @@ impl Running {
 
     /// The first log line that holds `text`.
     fn wait_for(&mut self, text: &str) -> String {
-        let deadline = Instant::now() + PATIENCE;
+        self.wait_for_within(text, PATIENCE)
+    }
+
+    fn wait_for_within(&mut self, text: &str, patience: Duration) -> String {
+        let deadline = Instant::now() + patience;
         loop {
             if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
                 return line.clone();
