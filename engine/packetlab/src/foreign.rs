@@ -6,8 +6,10 @@
 
 use std::fmt;
 
-use super::pem::BYTE_ORDER_MARK;
 use super::strict_der::{BIT_STRING, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE};
+
+/// What some editors put in front of text.
+pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 
 /// A form that is known and not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

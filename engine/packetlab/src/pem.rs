@@ -11,10 +11,8 @@ use der::pem;
 use zeroize::Zeroizing;
 
 use super::escape::Escaped;
-use super::foreign::{self, Foreign};
+use super::foreign::{self, BYTE_ORDER_MARK, Foreign};
 
-/// What some editors put in front of text.
-pub(crate) const BYTE_ORDER_MARK: &[u8] = b"\xef\xbb\xbf";
 /// Characters of each line but the last, as the strict decoder wants them.
 const LINE_LEN: usize = 64;
 

@@ -6,13 +6,9 @@
 //! message.
 
 #[cfg(feature = "credentials")]
-mod digest;
-
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
-
-#[cfg(feature = "credentials")]
-pub use self::digest::{ProgramDigest, Programs};
 
 /// Largest encoded form: what a CDATA message holds beside the hint `monitor` (spec/protocol.md 6.4).
 pub const ENCODED_LEN_MAX: usize = 0xFF_FFFF - 8;
@@ -20,6 +16,10 @@ pub const ENCODED_LEN_MAX: usize = 0xFF_FFFF - 8;
 const EBPF_TYPE: u8 = 0;
 const WASM_TYPE: u8 = 1;
 const INSTRUCTION_LEN: usize = 8;
+
+/// SHA-256 of a program's encoded form, as certificates name it (spec/protocol.md 6.3).
+#[cfg(feature = "credentials")]
+pub type ProgramDigest = [u8; 32];
 
 /// The two languages of programs, with their type byte (spec/protocol.md 6.2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -125,6 +125,13 @@ impl Program {
         &self.encoded
     }
 
+    /// SHA-256 of the encoded form including the type byte (spec/protocol.md 6.3).
+    #[cfg(feature = "credentials")]
+    #[must_use]
+    pub fn digest(&self) -> &ProgramDigest {
+        &self.digest
+    }
+
     /// The language, from the type byte.
     #[must_use]
     pub fn language(&self) -> ProgramLanguage {
@@ -139,6 +146,44 @@ impl fmt::Debug for Program {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let len_bytes = self.encoded.len();
         write!(f, "Program({:?}, {len_bytes} bytes)", self.language())
+    }
+}
+
+/// The programs a controller has at hand, by digest.
+#[cfg(feature = "credentials")]
+#[derive(Debug, Clone, Default)]
+pub struct Programs(HashMap<ProgramDigest, Program>);
+
+#[cfg(feature = "credentials")]
+impl Programs {
+    /// Adds a program; the same program twice is kept once.
+    pub fn insert(&mut self, program: Program) {
+        self.0.insert(program.digest, program);
+    }
+
+    /// The program that a certificate demands by `digest`, if it was loaded.
+    #[must_use]
+    pub fn find(&self, digest: &ProgramDigest) -> Option<&Program> {
+        self.0.get(digest)
+    }
+
+    /// How many programs there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+#[cfg(feature = "credentials")]
+impl FromIterator<Program> for Programs {
+    fn from_iter<I: IntoIterator<Item = Program>>(programs: I) -> Self {
+        Self(programs.into_iter().map(|program| (program.digest, program)).collect())
     }
 }
 
@@ -382,5 +427,14 @@ mod tests {
         let file = |language| Program::from_file(language, EXAMPLE).unwrap().language();
         assert_eq!(file(ProgramLanguage::Ebpf), ProgramLanguage::Ebpf);
         assert_eq!(file(ProgramLanguage::Wasm), ProgramLanguage::Wasm);
+    }
+
+    #[test]
+    fn programs_are_found_by_their_digest() {
+        let (one, two) = (Program::from_wasm(b"1").unwrap(), Program::from_wasm(b"2").unwrap());
+        let programs: Programs = [one.clone(), one.clone()].into_iter().collect();
+        assert_eq!(programs.len(), 1);
+        assert_eq!(programs.find(one.digest()), Some(&one));
+        assert_eq!(programs.find(two.digest()), None);
     }
 }

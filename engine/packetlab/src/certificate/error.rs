@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::super::pem::PemError;
 use super::super::strict_der::Flaw;
-use super::CertificateType;
+use super::certificate_type::CertificateType;
 
 /// How much of a text in a certificate is repeated in an error: whoever presents it chooses how long it is.
 pub(super) const SHOWN_LEN: usize = 64;

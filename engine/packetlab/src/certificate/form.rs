@@ -9,7 +9,7 @@ use super::super::strict_der::{
     BIT_STRING, BOOLEAN, Element, Flaw, GENERALIZED_TIME, INTEGER, OBJECT_ID, OCTET_STRING, Reader,
     SEQUENCE, SET, UTC_TIME,
 };
-use super::CertificateError;
+use super::error::CertificateError;
 use super::x509::{
     AUTHORITY_KEY_ID, BASIC_CONSTRAINTS, CERT_INFO, CERT_LIMIT, KEY_USAGE, SUBJECT_KEY_ID,
 };

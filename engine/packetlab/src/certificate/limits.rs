@@ -9,8 +9,7 @@ use super::super::escape::clipped;
 use super::super::key::Hex;
 use super::super::name_value::{self, Dialect, Pair};
 use super::super::program::ProgramDigest;
-use super::CertificateError;
-use super::error::SHOWN_LEN;
+use super::error::{CertificateError, SHOWN_LEN};
 
 /// Limits of one certificate; absent ones limit nothing. All certificates of a chain limit
 /// together.

@@ -8,79 +8,22 @@ use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use super::key::{KeyId, PublicKey, SIGNATURE_LEN};
-use super::name_value::Pair;
-use super::pem;
-use super::time::Ticks;
+use crate::key::{KeyId, PublicKey, SIGNATURE_LEN};
+use crate::name_value::Pair;
+use crate::pem;
+use crate::time::Ticks;
 
+mod certificate_type;
 mod error;
 pub(crate) mod form;
 mod limits;
 pub(crate) mod x509;
 
-pub use error::CertificateError;
-pub use limits::{BurstRate, CertificateLimits, Destination};
+pub use self::certificate_type::{CertificateType, Delegation};
+pub use self::error::CertificateError;
+pub use self::limits::{BurstRate, CertificateLimits, Destination};
 
 const LABEL: &str = "CERTIFICATE";
-
-/// What a certificate entitles its subject to (spec/protocol.md 4.3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum CertificateType {
-    /// An endpoint may represent its endpoint operator.
-    Subcmd,
-    /// A controller may run the experimenter's experiments.
-    Pubcmd,
-    /// Experiment privilege, given by an endpoint operator to an experimenter.
-    Exppriv,
-    /// Delegation of a privilege; [`Delegation`] says of which.
-    Delpriv,
-    /// Identity for connections to broker and proxy.
-    Agent,
-}
-
-impl CertificateType {
-    /// All types, in the order of their numbers.
-    pub const ALL: [Self; 5] =
-        [Self::Subcmd, Self::Pubcmd, Self::Exppriv, Self::Delpriv, Self::Agent];
-
-    /// The word of `cert_type` (spec/protocol.md 4.3).
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Subcmd => "subcmd",
-            Self::Pubcmd => "pubcmd",
-            Self::Exppriv => "exppriv",
-            Self::Delpriv => "delpriv",
-            Self::Agent => "agent",
-        }
-    }
-
-    /// Whether the subject may sign further certificates: `exppriv` and `delpriv`.
-    #[must_use]
-    pub fn signs_certificates(self) -> bool {
-        matches!(self, Self::Exppriv | Self::Delpriv)
-    }
-
-    fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.name() == name)
-    }
-}
-
-impl fmt::Display for CertificateType {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
-
-/// What a `delpriv` certificate delegates, its `del_type` (spec/protocol.md 4.3). Neither bit in all
-/// other types.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
-pub struct Delegation {
-    /// The experiment privilege; not to be confused with the certificate type of that name.
-    pub exppriv: bool,
-    /// The right to represent an endpoint operator.
-    pub reppriv: bool,
-}
 
 /// One decoded certificate. Cloning shares the DER.
 #[derive(Clone)]
@@ -121,7 +64,44 @@ impl Certificate {
     /// # Errors
     /// The first rule that is broken. Bytes behind the certificate are an error too.
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
-        x509::decode(der)
+        form::check_certificate(der)?;
+        let x509 = x509::read(der)?;
+        let (tbs, signature) = x509::split_signature(der, x509.tbs_certificate.as_ref()).ok_or(
+            CertificateError::NotX509("its signature is none of Ed25519, which has 64 bytes"),
+        )?;
+
+        let extensions = x509.extensions();
+        let info = x509::parse_info(extensions)?;
+        let certificate_type = info.certificate_type;
+        x509::check_key_usage(extensions, certificate_type)?;
+        if x509.raw_serial().iter().all(|&byte| byte == 0) {
+            return Err(CertificateError::Serial);
+        }
+        let subject_key =
+            PublicKey::from_spki(x509.subject_pki.raw).map_err(|_| CertificateError::SubjectKey)?;
+        let authority_key_id = x509::parse_authority_key_id(extensions)?;
+        let subject_key_id = x509::parse_subject_key_id(extensions, &subject_key)?;
+        let path_len = x509::parse_basic_constraints(extensions, certificate_type)?;
+        let limits = x509::parse_limits(extensions, certificate_type)?;
+        let delegation = x509::parse_delegation(info.delegation.as_deref(), certificate_type)?;
+
+        Ok(Self {
+            der: der.into(),
+            tbs,
+            signature,
+            serial: x509.raw_serial().to_vec(),
+            certificate_type,
+            delegation,
+            subject_key,
+            subject_key_id,
+            authority_key_id,
+            not_before: Ticks::from_unix_seconds(x509.validity.not_before.timestamp()),
+            not_after: Ticks::from_unix_seconds(x509.validity.not_after.timestamp()),
+            path_len,
+            description: info.description,
+            auxiliary: info.auxiliary,
+            limits,
+        })
     }
 
     /// Decodes the one `CERTIFICATE` section of a PEM file (spec/protocol.md 4.1).

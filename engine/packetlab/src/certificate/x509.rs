@@ -1,5 +1,5 @@
-//! From DER to [`Certificate`]: the rules of spec/protocol.md 4.4, in their order, and their parts that
-//! hold for signing requests too. With `request` the only user of x509-parser, which reads only
+//! What X.509 holds, by the rules of spec/protocol.md 4.4: of certificates, and the parts that hold for signing
+//! requests too. With `request` the only user of x509-parser, which reads only
 //! what `form` has found to be strict DER.
 
 use std::ops::Range;
@@ -16,9 +16,9 @@ use x509_parser::x509::{AlgorithmIdentifier, X509Version};
 use super::super::escape::clipped;
 use super::super::key::{KeyId, PublicKey, SIGNATURE_LEN};
 use super::super::name_value::{self, Dialect, Pair};
-use super::super::time::Ticks;
-use super::error::SHOWN_LEN;
-use super::{Certificate, CertificateError, CertificateLimits, CertificateType, Delegation, form};
+use super::certificate_type::{CertificateType, Delegation};
+use super::error::{CertificateError, SHOWN_LEN};
+use super::limits::CertificateLimits;
 
 type Result<T, E = CertificateError> = std::result::Result<T, E>;
 
@@ -46,8 +46,8 @@ const ALLOWED: [&[u8]; 10] = [
 /// BIT STRING.
 const SIGNATURE_PREFIX: [u8; 10] = [0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x41, 0x00];
 
-pub(super) fn decode(der: &[u8]) -> Result<Certificate> {
-    form::check_certificate(der)?;
+/// The certificate as X.509 has it; its algorithms, version and extensions are those that are allowed.
+pub(super) fn read(der: &[u8]) -> Result<X509Certificate<'_>> {
     // Extensions are parsed one by one below: those that PacketLab does not read need not make
     // sense.
     let (rest, x509) = X509CertificateParser::new()
@@ -58,41 +58,7 @@ pub(super) fn decode(der: &[u8]) -> Result<Certificate> {
         return Err(CertificateError::NotX509("bytes follow the certificate"));
     }
     check_head(&x509)?;
-    let (tbs, signature) = split_signature(der, x509.tbs_certificate.as_ref())
-        .ok_or(CertificateError::NotX509("its signature is none of Ed25519, which has 64 bytes"))?;
-
-    let extensions = x509.extensions();
-    let info = parse_info(extensions)?;
-    let certificate_type = info.certificate_type;
-    check_key_usage(extensions, certificate_type)?;
-    if x509.raw_serial().iter().all(|&byte| byte == 0) {
-        return Err(CertificateError::Serial);
-    }
-    let subject_key =
-        PublicKey::from_spki(x509.subject_pki.raw).map_err(|_| CertificateError::SubjectKey)?;
-    let authority_key_id = parse_authority_key_id(extensions)?;
-    let subject_key_id = parse_subject_key_id(extensions, &subject_key)?;
-    let path_len = parse_basic_constraints(extensions, certificate_type)?;
-    let limits = parse_limits(extensions, certificate_type)?;
-    let delegation = parse_delegation(info.delegation.as_deref(), certificate_type)?;
-
-    Ok(Certificate {
-        der: der.into(),
-        tbs,
-        signature,
-        serial: x509.raw_serial().to_vec(),
-        certificate_type,
-        delegation,
-        subject_key,
-        subject_key_id,
-        authority_key_id,
-        not_before: Ticks::from_unix_seconds(x509.validity.not_before.timestamp()),
-        not_after: Ticks::from_unix_seconds(x509.validity.not_after.timestamp()),
-        path_len,
-        description: info.description,
-        auxiliary: info.auxiliary,
-        limits,
-    })
+    Ok(x509)
 }
 
 /// The parser stops at the first thing it cannot read; name the rule if it tells.
@@ -226,7 +192,10 @@ pub(crate) fn parse_info(extensions: &[X509Extension<'_>]) -> Result<Info> {
 }
 
 /// Rule 4; whether the extension is critical does not matter (Q18).
-fn check_key_usage(extensions: &[X509Extension<'_>], kind: CertificateType) -> Result<()> {
+pub(super) fn check_key_usage(
+    extensions: &[X509Extension<'_>],
+    kind: CertificateType,
+) -> Result<()> {
     let usage = find(extensions, KEY_USAGE).ok().flatten().and_then(|e| whole::<KeyUsage>(e.value));
     let (digital_signature, key_cert_sign, crl_sign) = (0b1, 0b10_0000, 0b100_0000);
     let fits = match usage {
@@ -238,7 +207,7 @@ fn check_key_usage(extensions: &[X509Extension<'_>], kind: CertificateType) -> R
 }
 
 /// Rule 6, first half.
-fn parse_authority_key_id(extensions: &[X509Extension<'_>]) -> Result<KeyId> {
+pub(super) fn parse_authority_key_id(extensions: &[X509Extension<'_>]) -> Result<KeyId> {
     let bad = CertificateError::AuthorityKeyId;
     let value = required(extensions, AUTHORITY_KEY_ID, false).map_err(bad)?;
     whole::<AuthorityKeyIdentifier<'_>>(value)
@@ -249,7 +218,7 @@ fn parse_authority_key_id(extensions: &[X509Extension<'_>]) -> Result<KeyId> {
 }
 
 /// Rule 6, second half.
-fn parse_subject_key_id(
+pub(super) fn parse_subject_key_id(
     extensions: &[X509Extension<'_>],
     subject_key: &PublicKey,
 ) -> Result<KeyId> {

@@ -13,8 +13,10 @@ use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::{Kdf, Parameters, Pbkdf2Prf};
 
 use super::super::strict_der::{OBJECT_ID, Reader, SEQUENCE};
-use super::{ENCRYPTED_LABEL, KeyError};
+use super::error::KeyError;
 
+/// The PEM label of such a key.
+pub(super) const ENCRYPTED_LABEL: &str = "ENCRYPTED PRIVATE KEY";
 /// Most PBKDF2 iterations that a key file may ask for, so that a hostile file costs about a second
 /// at most.
 const PBKDF2_ITERATIONS_MAX: u32 = 2_000_000;

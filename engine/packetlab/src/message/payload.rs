@@ -3,9 +3,12 @@
 //! Rules of both directions: a payload is used up exactly, except where the original ignores what
 //! follows (RESULT, NCTL).
 
+use super::message_type::MessageType;
+use super::messages::Message;
+use super::outcome::Outcome;
 use super::reader::Reader;
 use super::socket::{Family, Open, Packet, Protocol, Socket, StateChange};
-use super::{Message, MessageType, Outcome, Status};
+use super::status::Status;
 use crate::channel::{ChannelId, ChannelList};
 use crate::name_value;
 use crate::name_value::Dialect::{self, Attributes, Descriptor};

@@ -3,9 +3,6 @@
 //! Not here: what the fields mean. Invariant: a take that does not fit returns `None` and never reads
 //! past the end.
 
-use std::net::{IpAddr, SocketAddr};
-
-use super::socket::Family;
 use crate::time::Ticks;
 
 /// The part of a payload that is not read yet.
@@ -51,16 +48,5 @@ impl<'a> Reader<'a> {
 
     pub(super) fn ticks(&mut self) -> Option<Ticks> {
         self.array().map(|bytes| Ticks(u64::from_be_bytes(bytes)))
-    }
-
-    pub(super) fn ip_address(&mut self, family: Family) -> Option<IpAddr> {
-        match family {
-            Family::Ipv4 => self.array::<4>().map(IpAddr::from),
-            Family::Ipv6 => self.array::<16>().map(IpAddr::from),
-        }
-    }
-
-    pub(super) fn socket_address(&mut self, family: Family) -> Option<SocketAddr> {
-        Some(SocketAddr::new(self.ip_address(family)?, self.u16()?))
     }
 }

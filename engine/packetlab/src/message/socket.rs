@@ -130,14 +130,14 @@ impl Open {
     pub(super) fn read(reader: &mut Reader<'_>, socket: Socket) -> Option<Self> {
         let family = socket.family;
         match socket.protocol {
-            Protocol::Raw => Some(Self::Raw { local: reader.ip_address(family)? }),
-            Protocol::Udp => Some(Self::Udp { local: reader.socket_address(family)? }),
+            Protocol::Raw => Some(Self::Raw { local: read_ip_address(reader, family)? }),
+            Protocol::Udp => Some(Self::Udp { local: read_socket_address(reader, family)? }),
             Protocol::Tcp => {
-                let local = reader.socket_address(family)?;
+                let local = read_socket_address(reader, family)?;
                 if reader.is_empty() {
                     return Some(Self::TcpListen { local });
                 }
-                Some(Self::TcpConnect { local, remote: reader.socket_address(family)? })
+                Some(Self::TcpConnect { local, remote: read_socket_address(reader, family)? })
             }
         }
     }
@@ -202,7 +202,7 @@ impl<'a> Packet<'a> {
             Protocol::Raw => Self::Raw { family, data: reader.rest() },
             Protocol::Tcp => Self::Tcp { family, data: reader.rest() },
             Protocol::Udp => {
-                Self::Udp { remote: reader.socket_address(family)?, data: reader.rest() }
+                Self::Udp { remote: read_socket_address(reader, family)?, data: reader.rest() }
             }
         })
     }
@@ -266,7 +266,7 @@ impl StateChange {
             (_, [code]) => Some(Self::Code { family, protocol, code: *code }),
             (Protocol::Tcp, address) => {
                 let mut address = Reader::new(address);
-                let remote = address.socket_address(family)?;
+                let remote = read_socket_address(&mut address, family)?;
                 address.is_empty().then_some(Self::TcpEstablished { remote })
             }
             _ => None,
@@ -283,6 +283,17 @@ impl StateChange {
         }
         Ok(())
     }
+}
+
+fn read_ip_address(reader: &mut Reader<'_>, family: Family) -> Option<IpAddr> {
+    match family {
+        Family::Ipv4 => reader.array::<4>().map(IpAddr::from),
+        Family::Ipv6 => reader.array::<16>().map(IpAddr::from),
+    }
+}
+
+fn read_socket_address(reader: &mut Reader<'_>, family: Family) -> Option<SocketAddr> {
+    Some(SocketAddr::new(read_ip_address(reader, family)?, reader.u16()?))
 }
 
 fn write_ip_address(address: IpAddr, out: &mut Vec<u8>) {

@@ -6,7 +6,9 @@ mod properties;
 use std::net::{Ipv6Addr, SocketAddr};
 
 use super::*;
+use crate::channel::{ChannelId, ChannelList};
 use crate::frame::Framer;
+use crate::time::Ticks;
 
 /// Time of spec/protocol.md 0.1: 2023-11-14T22:13:20Z.
 const TIME: Ticks = Ticks(0x1797_9cfe_362a_0000);

@@ -14,11 +14,10 @@ use rustls::{ClientConfig, Error, ServerConfig};
 
 use super::alert;
 use super::clock::GivenTime;
-use super::reason;
-use super::verify::ChainVerifier;
+use super::failure::reason;
+use super::verify::{ChainVerifier, PeerRule};
 use crate::certificate::Certificate;
-use crate::key::{KeyId, PrivateKey, PublicKey};
-use crate::trust::TrustMode;
+use crate::key::{KeyId, PrivateKey};
 
 /// A private key with the certificates presented for it.
 #[derive(Debug)]
@@ -27,17 +26,6 @@ pub struct Identity<'a> {
     pub chain: &'a [Certificate],
     /// The key that signs the handshake.
     pub key: &'a PrivateKey,
-}
-
-/// How the peer's chain is judged.
-#[derive(Debug, Clone)]
-pub struct PeerRule {
-    /// Which chains are good (spec/protocol.md 4.6).
-    pub mode: TrustMode,
-    /// Keys in which a chain must end; empty accepts any end.
-    pub anchors: Vec<PublicKey>,
-    /// A server refuses clients without a certificate. A client always demands one.
-    pub mandatory: bool,
 }
 
 /// A TLS identity or rule that cannot be used.

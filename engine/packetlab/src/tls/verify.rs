@@ -13,11 +13,21 @@ use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, Error, OtherError, SignatureScheme,
 };
 
-use super::config::PeerRule;
 use crate::certificate::Certificate;
 use crate::key::{KeyId, PublicKey};
 use crate::time::Ticks;
-use crate::trust::Judge;
+use crate::trust::{Judge, TrustMode};
+
+/// How the peer's chain is judged.
+#[derive(Debug, Clone)]
+pub struct PeerRule {
+    /// Which chains are good (spec/protocol.md 4.6).
+    pub mode: TrustMode,
+    /// Keys in which a chain must end; empty accepts any end.
+    pub anchors: Vec<PublicKey>,
+    /// A server refuses clients without a certificate. A client always demands one.
+    pub mandatory: bool,
+}
 
 /// Judges a peer by its PacketLab chain alone, in either role.
 #[derive(Debug)]

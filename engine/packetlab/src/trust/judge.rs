@@ -8,7 +8,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Anchor, ChainError, Found, TrustMode, check_size, find_chain};
+use super::error::ChainError;
+use super::mode::{TrustMode, check_size};
+use super::path::{Anchor, Found, find_chain};
 use crate::certificate::Certificate;
 use crate::key::{KeyId, PublicKey};
 use crate::time::Ticks;

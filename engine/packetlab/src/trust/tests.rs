@@ -6,7 +6,7 @@ use super::TrustMode::{
 use std::time::Duration;
 
 use super::*;
-use crate::certificate::{CertificateLimits, Delegation};
+use crate::certificate::{CertificateLimits, CertificateType, Delegation};
 use crate::golden;
 use crate::issue::{CertificateFields, issue};
 use crate::key::PrivateKey;
