@@ -2,10 +2,12 @@
 
 use std::path::Path;
 
-use super::{
-    AGENT_CONTROLLER, BROKER_ROOT, CERTIFICATES, EXPPRIV, HomeError, KEYS, PROGRAMS, PROXY_ROOT,
-    PUBCMD, Settings, caida,
+use super::caida;
+use super::error::HomeError;
+use super::names::{
+    AGENT_CONTROLLER, BROKER_ROOT, CERTIFICATES, EXPPRIV, KEYS, PROGRAMS, PROXY_ROOT, PUBCMD,
 };
+use super::settings::Settings;
 
 /// How long an experiment is published, in nanoseconds: 365 days.
 const PUBLICATION_PERIOD: u64 = 365 * 86_400 * 1_000_000_000;

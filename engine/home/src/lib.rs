@@ -15,7 +15,6 @@
 //! theirs with this. Invariant: [`Home::draw`] touches no file, and [`Home::write`] leaves either the
 //! whole home or nothing, readable by its owner alone.
 
-use std::fmt;
 use std::fs::{self, DirBuilder};
 use std::io;
 use std::os::unix::fs::DirBuilderExt;
@@ -23,87 +22,23 @@ use std::path::{Path, PathBuf};
 
 use zeroize::Zeroizing;
 
-use packetlab::address::HostPort;
-use packetlab::certificate::{
-    Certificate, CertificateError, CertificateLimits, CertificateType, Delegation,
-};
-use packetlab::escape::Escaped;
-use packetlab::issue::{CertificateFields, IssueError, issue};
-use packetlab::key::{KeyError, PrivateKey, PublicKey};
-use packetlab::program::Program;
-use packetlab::request::{RequestError, SigningRequest, request};
-use packetlab::snikey::SniKey;
-use packetlab::time::Ticks;
+use packetlab::certificate::{Certificate, CertificateLimits, CertificateType, Delegation};
+use packetlab::issue::{CertificateFields, issue};
+use packetlab::key::PrivateKey;
+use packetlab::request::{SigningRequest, request};
 
 pub mod caida;
 mod config;
+mod error;
 pub mod file;
+mod names;
+mod settings;
 
 pub use config::experiment_line;
-
-/// Config file for endpoints that connect to the controller.
-pub const CONFIG: &str = "xpmgr.conf";
-/// Config file for endpoints that come through a proxy.
-pub const PROXY_CONFIG: &str = "xpmgr.proxy.conf";
-/// Directory of keys.
-pub const KEYS: &str = "keys";
-/// Directory of certificates.
-pub const CERTIFICATES: &str = "certs";
-/// Directory of signing requests.
-pub const REQUESTS: &str = "csrs";
-/// Directory of monitor programs.
-pub const PROGRAMS: &str = "progs";
-/// Certificate by which the experimenter lets the controller run experiments.
-pub const PUBCMD: &str = "pubcmd_exper_xc.cert";
-
-/// Names of the private keys: experimenter, controller, endpoint operator, endpoint.
-pub const KEY_NAMES: [&str; 4] = ["k_exper", "k_xc", "k_eop", "k_ep"];
-
-const AGENT_CONTROLLER: &str = "agent_xc_xc.cert";
-const AGENT_ENDPOINT: &str = "agent_ep_ep.cert";
-const EXPPRIV: &str = "exppriv_eop_exper.cert";
-const SUBCMD: &str = "subcmd_eop_ep.cert";
-const BROKER_ROOT: &str = "broker_root.pub";
-const PROXY_ROOT: &str = "proxy_root.pub";
-
-/// What a home shall be like.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// Where it will be, absolute: the config files name it.
-    pub directory: PathBuf,
-    /// First moment of validity of its certificates.
-    pub not_before: Ticks,
-    /// Last moment of validity of its certificates.
-    pub not_after: Ticks,
-    /// How endpoints choose the experiment; `None` is a random key at every start.
-    pub snikey: Option<SniKey>,
-    /// A monitor program that the experimenter's privilege demands.
-    pub program: Option<ProgramFile>,
-    /// To whom experiments are published; `None` publishes nothing.
-    pub broker: Option<Broker>,
-    /// The key that signs the proxy's certificate; without it the signature is not checked.
-    pub proxy_root: Option<PublicKey>,
-}
-
-/// A broker, as the config files name it.
-#[derive(Debug, Clone)]
-pub struct Broker {
-    /// Its address.
-    pub address: HostPort,
-    /// The key that signs its certificate; without it the signature is not checked.
-    pub root: Option<PublicKey>,
-}
-
-/// A program and the file that holds it.
-#[derive(Debug, Clone)]
-pub struct ProgramFile {
-    /// Name within `progs`.
-    pub name: String,
-    /// Contents of the file.
-    pub contents: Vec<u8>,
-    /// The program in it.
-    pub program: Program,
-}
+pub use error::HomeError;
+use names::{AGENT_CONTROLLER, AGENT_ENDPOINT, BROKER_ROOT, EXPPRIV, PROXY_ROOT, SUBCMD};
+pub use names::{CERTIFICATES, CONFIG, KEY_NAMES, KEYS, PROGRAMS, PROXY_CONFIG, PUBCMD, REQUESTS};
+pub use settings::{Broker, ProgramFile, Settings};
 
 /// A home before it is written.
 #[derive(Debug)]
@@ -240,23 +175,6 @@ impl Home {
     }
 }
 
-impl Settings {
-    /// A certificate of this home's dates that says nothing but its type.
-    #[must_use]
-    pub fn fields(&self, certificate_type: CertificateType) -> CertificateFields {
-        CertificateFields {
-            certificate_type,
-            delegation: Delegation::default(),
-            path_len: None,
-            not_before: self.not_before,
-            not_after: self.not_after,
-            description: None,
-            auxiliary: Vec::new(),
-            limits: CertificateLimits::default(),
-        }
-    }
-}
-
 /// One file of a home.
 struct HomeFile {
     /// Within the home.
@@ -324,92 +242,6 @@ impl Drop for Staging {
 
 fn make_directory(path: &Path) -> Result<(), HomeError> {
     DirBuilder::new().mode(0o700).create(path).map_err(|cause| HomeError::file(path, cause))
-}
-
-/// Why there is no home.
-#[derive(Debug)]
-pub enum HomeError {
-    /// A file or directory cannot be made.
-    File {
-        /// Which.
-        path: PathBuf,
-        /// Why not.
-        cause: io::Error,
-    },
-    /// Something is in its place, and is not overwritten.
-    Occupied(PathBuf),
-    /// A path such as `..` that ends in no name.
-    Nameless(PathBuf),
-    /// A path that the config file cannot express.
-    Inexpressible(PathBuf),
-    /// A key cannot be made.
-    Key(KeyError),
-    /// A certificate cannot be made.
-    Issue(IssueError),
-    /// A request cannot be made.
-    Request(RequestError),
-    /// A certificate that was made cannot be read.
-    Certificate(CertificateError),
-}
-
-impl HomeError {
-    fn file(path: &Path, cause: io::Error) -> Self {
-        Self::File { path: path.to_owned(), cause }
-    }
-}
-
-impl fmt::Display for HomeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |path: &Path| Escaped(path.as_os_str().as_encoded_bytes()).to_string();
-        match self {
-            Self::File { path, cause } => {
-                write!(f, "cannot make the home: {}: {cause}", shown(path))
-            }
-            Self::Occupied(path) => write!(
-                f,
-                "{} is there already and is not overwritten; move it away or choose another place",
-                shown(path)
-            ),
-            Self::Nameless(path) => {
-                write!(f, "{} does not end in the name of a directory; write it out", shown(path))
-            }
-            Self::Inexpressible(path) => write!(
-                f,
-                "a config file cannot name {}; choose a path of plain text without ',', ':' and line ends",
-                shown(path)
-            ),
-            Self::Key(cause) => write!(f, "no key can be made: {cause}"),
-            Self::Issue(cause) => write!(f, "no certificate can be issued: {cause}"),
-            Self::Request(cause) => write!(f, "no request can be made: {cause}"),
-            Self::Certificate(cause) => write!(f, "an issued certificate is unusable: {cause}"),
-        }
-    }
-}
-
-impl std::error::Error for HomeError {}
-
-impl From<KeyError> for HomeError {
-    fn from(cause: KeyError) -> Self {
-        Self::Key(cause)
-    }
-}
-
-impl From<IssueError> for HomeError {
-    fn from(cause: IssueError) -> Self {
-        Self::Issue(cause)
-    }
-}
-
-impl From<RequestError> for HomeError {
-    fn from(cause: RequestError) -> Self {
-        Self::Request(cause)
-    }
-}
-
-impl From<CertificateError> for HomeError {
-    fn from(cause: CertificateError) -> Self {
-        Self::Certificate(cause)
-    }
 }
 
 #[cfg(test)]

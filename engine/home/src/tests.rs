@@ -4,6 +4,11 @@ use std::collections::BTreeMap;
 use std::os::unix::fs::PermissionsExt;
 
 use super::*;
+use packetlab::address::HostPort;
+use packetlab::key::{KeyError, PublicKey};
+use packetlab::program::Program;
+use packetlab::snikey::SniKey;
+use packetlab::time::Ticks;
 use packetlab::trust::{TrustMode, verify_chain};
 
 const NOW: Ticks = Ticks(1_700_000_000_000_000_000);
