@@ -10,7 +10,8 @@ use std::time::Duration;
 use packetlab::frame::FrameError;
 use packetlab::message::{EncodeError, MessageType, Outcome, StateChange};
 
-use crate::conversation::KEPT_LEN_MAX;
+/// Notifications that are kept until they are asked for, in bytes: as much as an endpoint has receive buffers.
+pub(crate) const KEPT_LEN_MAX: usize = 64 << 20;
 
 /// Why the experiment cannot go on.
 #[derive(Debug)]

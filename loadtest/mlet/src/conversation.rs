@@ -18,12 +18,10 @@ use std::time::{Duration, Instant};
 use packetlab::frame::Framer;
 use packetlab::message::{Message, MessageType, PAYLOAD_LEN_MAX};
 
-use crate::client_error::ClientError;
+use crate::client_error::{ClientError, KEPT_LEN_MAX};
 
 /// Bytes read at once.
 const READ_LEN: usize = 64 * 1024;
-/// Notifications that are kept until they are asked for, in bytes: as much as an endpoint has receive buffers.
-pub(crate) const KEPT_LEN_MAX: usize = 64 << 20;
 /// What keeping one costs beside its payload.
 const KEPT_LEN: usize = 64;
 
