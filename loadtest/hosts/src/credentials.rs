@@ -5,16 +5,17 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use clap::Args;
 use packetlab::certificate::{Certificate, CertificateError, CertificateType};
 use packetlab::key::{KeyError, PrivateKey, PublicKey};
-use packetlab::time::Ticks;
 use packetlab::tls::SetupError;
 use packetlab::trust::ChainError;
 use packetlab_home::file::{self, Patient};
 use zeroize::Zeroizing;
+
+use crate::clock::now;
 
 /// Largest file of certificates or public keys.
 const FILE_LEN_MAX: u64 = 16 << 20;
@@ -62,7 +63,7 @@ pub fn certificate(path: &Path) -> Result<Certificate, CredentialError> {
         let other = certificate.certificate_type;
         return Err(CredentialError::new(path, Cause::NoAgent(other)));
     }
-    if !certificate.is_valid_at(Ticks::from_system_time(SystemTime::now())) {
+    if !certificate.is_valid_at(now()) {
         tracing::warn!(
             "{}: the agent certificate will be refused: now is not within its dates; `pktcred sign agent` \
              makes another",

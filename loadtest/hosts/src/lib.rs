@@ -14,6 +14,7 @@
 //! Not here: runs of many endpoints, and anything that measures them.
 
 pub mod broker;
+mod clock;
 pub mod credentials;
 pub mod endpoint;
 #[cfg(test)]

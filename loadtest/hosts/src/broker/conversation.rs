@@ -13,13 +13,17 @@ use packetlab::key::PublicKey;
 use packetlab::message::{Message, MessageType, Outcome, Status};
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_rustls::server::TlsStream;
 
 use super::board::{CHUNK_LEN, Publication, Publisher, Subscription};
+use super::failure::Failure;
 use super::keys::KeyUse;
 use super::refusal::Refusal;
-use super::rules::{self, Accepted, Role};
-use super::server::{Failure, Shared, Stream, now};
-use crate::hosting::{Brief, Budget, Charge, ConnectionLog, Ending, Place, Source};
+use super::role::Role;
+use super::rules::{self, Accepted};
+use super::shared::Shared;
+use crate::clock::now;
+use crate::hosting::{Brief, Budget, Charge, ConnectionLog, Ending, Place, Source, WholeRecords};
 use crate::link::{Link, LinkError, Patience};
 
 /// What a certificate costs in memory, as a multiple of its size: it is kept as it came and decoded.
@@ -34,6 +38,9 @@ const READING_LOOKS: usize = 8;
 const CHANNEL_LOOKS: usize = 512;
 /// So many looks before others have their turn.
 const TURN_LOOKS: usize = 4 * 1024;
+
+/// A client's connection.
+pub(super) type Stream = TlsStream<WholeRecords>;
 
 /// Who is connected.
 pub(super) struct Peer<'s> {

@@ -3,8 +3,10 @@
 //!
 //! ```text
 //! rules    what one client may do        board    who has to hear of what      (pure)
-//! refusal  why not, and which status     limits   every size, count and deadline
+//! role     what a client is there for    refusal  why not, and which status    (pure)
+//! limits   every size, count and deadline
 //! server   the sockets                   conversation  one of them, after its handshake
+//! failure  why one ends early            shared   what all connections share
 //! keys     what the connections of one key may do together
 //! ```
 //!
@@ -18,11 +20,14 @@
 
 mod board;
 mod conversation;
+mod failure;
 mod keys;
 mod limits;
 mod refusal;
+mod role;
 mod rules;
 mod server;
+mod shared;
 #[cfg(test)]
 mod tests;
 

@@ -12,7 +12,7 @@ use packetlab::message::{MessageType, Status};
 use packetlab::name_value::SearchError;
 use packetlab::trust::ChainError;
 
-use super::rules::Role;
+use super::role::Role;
 use crate::hosting::MemoryFull;
 
 /// Why a request is refused.

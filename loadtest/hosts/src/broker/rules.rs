@@ -18,25 +18,17 @@ use packetlab::message::{Message, MessageType};
 use packetlab::name_value::{self, Dialect, Pair, Patterns};
 use packetlab::snikey;
 use packetlab::time::Ticks;
-use packetlab::trust::{TrustMode, VerifiedChain, verify_chain};
+use packetlab::trust::verify_chain;
 
 use super::board::{Publication, Subscription};
 use super::limits::Limits;
 use super::refusal::Refusal;
+use super::role::Role;
 
 /// Longest `controller_addr` that endpoints can take (spec/protocol.md 1.8).
 const CONTROLLER_ADDR_LEN_MAX: usize = 255;
 /// What a request without an operator says instead of the operator's key.
 const NO_OPERATOR: [u8; 32] = [0; 32];
-
-/// Which of the broker's two ports a client came to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Role {
-    /// Publishes experiments.
-    Publisher,
-    /// Subscribes to channels.
-    Subscriber,
-}
 
 /// What a client asked for and gets.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -70,26 +62,6 @@ struct Request {
 struct Rights {
     private_channels: Vec<ChannelId>,
     until: Ticks,
-}
-
-impl Role {
-    /// How the certificates of such a client are judged.
-    fn trust_mode(self) -> TrustMode {
-        match self {
-            Self::Publisher => TrustMode::EndpointAuthenticatesController,
-            Self::Subscriber => TrustMode::ControllerAuthenticatesEndpoint,
-        }
-    }
-
-    /// The channels that a chain gives a right to (spec/protocol.md 4.7).
-    fn private_channels(self, chain: &VerifiedChain) -> Vec<ChannelId> {
-        let signers = chain.certificates.iter().map(|certificate| certificate.authority_key_id);
-        let channels = signers.filter_map(|signer| ChannelId::new(&signer.0).ok());
-        match self {
-            Self::Publisher => channels.rev().take(1).collect(),
-            Self::Subscriber => channels.collect(),
-        }
-    }
 }
 
 impl Client {

@@ -1,36 +1,27 @@
-//! The sockets of a broker, and what all its connections share.
+//! The sockets of a broker.
 //!
 //! Not here: what is said on a connection (`conversation`).
-//!
-//! Invariant: the board is held for look-ups only, never while texts are compared or anything is sent.
 
-use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, SystemTime};
+use std::sync::{Arc, Mutex};
 
 use packetlab::certificate::Certificate;
 use packetlab::key::PublicKey;
-use packetlab::time::Ticks;
 use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_rustls::TlsAcceptor;
-use tokio_rustls::server::TlsStream;
 
-use super::board::Board;
-use super::conversation::{Conversation, Peer};
-use super::keys::Keys;
+use super::conversation::{Conversation, Peer, Stream};
+use super::failure::Failure;
 use super::limits::Limits;
-use super::refusal::Refusal;
-use super::rules::Role;
+use super::role::Role;
+use super::shared::Shared;
 use crate::hosting::{
-    ConnectionLog, Ending, HELD_FOR, Listening, MADE_ROOM, Memory, Place, Places, Service, Source,
-    WholeRecords, seconds, share, whole_hello,
+    ConnectionLog, Ending, HELD_FOR, Listening, Memory, Place, Places, Service, Source,
+    WholeRecords, share, whole_hello,
 };
-use crate::link::LinkError;
-use crate::tls_reason;
 
 /// A running broker. Dropped, it ends at once.
 #[derive(Debug)]
@@ -97,83 +88,6 @@ impl Broker {
     /// Closes all connections.
     pub async fn end(self) {
         self.service.end().await;
-    }
-}
-
-/// What all connections share.
-pub(super) struct Shared {
-    pub(super) limits: Limits,
-    pub(super) memory: Arc<Memory>,
-    pub(super) keys: Arc<Keys>,
-    tls: TlsAcceptor,
-    handshakes: Arc<Places>,
-    board: Mutex<Board>,
-}
-
-impl Shared {
-    /// To be held for a look-up only.
-    pub(super) fn board(&self) -> MutexGuard<'_, Board> {
-        self.board.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A client's connection.
-pub(super) type Stream = TlsStream<WholeRecords>;
-
-/// Why a connection ended before its client wanted.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// Before it had shown who it is.
-    Handshake(io::Error),
-    /// It had to make room for others before it had shown who it is.
-    Evicted,
-    /// It had to make room for others later.
-    MadeRoom,
-    /// The TLS identity is gone although it was verified.
-    NoIdentity,
-    /// Its key has too many connections.
-    TooManyOfKey {
-        /// Allowed.
-        max: usize,
-    },
-    /// It did not come in time.
-    TooSlow {
-        /// What.
-        awaited: &'static str,
-        /// How long it may take.
-        limit: Duration,
-    },
-    /// It closed while it was made to wait.
-    Left,
-    /// What it said makes no sense.
-    Refused(Refusal),
-    /// It can carry no more messages.
-    Link(LinkError),
-}
-
-impl fmt::Display for Failure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Handshake(cause) => {
-                write!(f, "TLS handshake failed: {}", tls_reason::reason(cause))
-            }
-            Self::Evicted => f.write_str("its handshake was slow, and others wait"),
-            Self::MadeRoom => f.write_str(MADE_ROOM),
-            Self::NoIdentity => f.write_str("it has no certificate"),
-            Self::TooManyOfKey { max } => write!(f, "its key has {max} connections already"),
-            Self::TooSlow { awaited, limit } => {
-                write!(f, "{awaited} took more than {}", seconds(*limit))
-            }
-            Self::Left => f.write_str("it closed while it was made to wait"),
-            Self::Refused(refusal) => refusal.fmt(f),
-            Self::Link(cause) => cause.fmt(f),
-        }
-    }
-}
-
-impl From<LinkError> for Failure {
-    fn from(cause: LinkError) -> Self {
-        Self::Link(cause)
     }
 }
 
@@ -247,8 +161,4 @@ async fn accept(shared: &Shared, stream: TcpStream, source: Source) -> Result<St
 fn client_key(stream: &Stream) -> Option<PublicKey> {
     let leaf = stream.get_ref().1.peer_certificates()?.first()?;
     Certificate::from_der(leaf).ok().map(|leaf| leaf.subject_key)
-}
-
-pub(super) fn now() -> Ticks {
-    Ticks::from_system_time(SystemTime::now())
 }

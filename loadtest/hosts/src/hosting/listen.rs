@@ -7,7 +7,7 @@ use engine::sys::socket::bind_all;
 use packetlab::address::HostPort;
 use tokio::net::{TcpListener, lookup_host};
 
-use super::HostError;
+use super::error::HostError;
 
 /// The listening sockets of one address as typed; never none.
 #[derive(Debug)]

@@ -12,7 +12,7 @@ use packetlab::key::PublicKey;
 use packetlab::tls::{self, Identity, PeerRule, ServerConfig};
 use packetlab::trust::TrustMode;
 
-use super::HostError;
+use super::error::HostError;
 use crate::credentials::{self, CredentialError, KeyOptions};
 
 /// Who a server is, and who may be its client.

@@ -16,7 +16,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep, timeout};
 
-use super::Listening;
+use super::listen::Listening;
 use super::log_lines::LogLines;
 use super::places::{Place, Places};
 use super::source::Source;
