@@ -26,10 +26,11 @@ use packetlab::trust::{TrustMode, verify_chain};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
+use super::Endpoint;
 use super::ledger::{Ledger, StateError};
 use super::sessions::Sessions;
 use super::subscribe::{Controller, Experiment, Interest, Subscriber};
-use super::{Endpoint, now};
+use crate::clock::now;
 use crate::credentials::{self, CredentialError, KeyOptions};
 use crate::hosting::{self, HostError, LogOptions};
 

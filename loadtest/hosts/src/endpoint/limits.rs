@@ -333,6 +333,8 @@ pub(super) fn certificates(texts: &[&str]) -> Vec<Certificate> {
     use packetlab::issue::{CertificateFields, issue};
     use packetlab::key::PrivateKey;
 
+    use crate::clock::now;
+
     let certificate = |(index, text): (usize, &&str)| {
         let is_top = index + 1 == texts.len();
         let fields = CertificateFields {
@@ -344,7 +346,7 @@ pub(super) fn certificates(texts: &[&str]) -> Vec<Certificate> {
             delegation: Delegation { exppriv: !is_top, reppriv: false },
             path_len: None,
             not_before: Ticks(0),
-            not_after: super::now().saturating_add(Duration::from_secs(3600)),
+            not_after: now().saturating_add(Duration::from_secs(3600)),
             description: None,
             auxiliary: Vec::new(),
             limits: CertificateLimits::parse(text.as_bytes()).unwrap(),
@@ -364,7 +366,7 @@ impl Limits {
 
     /// Those of a session whose chain has these certificates.
     pub(super) fn of_session(certificates: &[Certificate], ledger: &Arc<Ledger>) -> Self {
-        Self::of_certificates(certificates, ledger, super::now()).unwrap()
+        Self::of_certificates(certificates, ledger, crate::clock::now()).unwrap()
     }
 }
 

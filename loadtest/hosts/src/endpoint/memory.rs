@@ -19,7 +19,7 @@ use packetlab::message::Status;
 use packetlab::time::Ticks;
 
 use super::machine::Machine;
-use super::sockets::{BUFFERS_LEN_MAX, Entry, Table};
+use super::sockets::table::{BUFFERS_LEN_MAX, Entry, Table};
 
 const ADDRESS_COUNTS: u32 = 0x1000_0000;
 const IPV4_LIST: u32 = 0x1000_0100;
@@ -280,7 +280,8 @@ mod tests {
         }
         let place = table.limits().take_socket().unwrap();
         let local = ([127, 8, 0, 1], 7).into();
-        let number = table.insert(socket, 100, local, super::super::sockets::State::Open, place);
+        let number =
+            table.insert(socket, 100, local, super::super::sockets::table::State::Open, place);
         for (cell, data) in cells {
             assert_eq!(write(&mut table, socket_7 + cell, data), Ok(()));
             assert_eq!(see(&table, socket_7 + cell, 4)[..data.len()], *data);

@@ -5,19 +5,21 @@
 //! hosted       `pktfleet endpoint`: an endpoint with credentials from files
 //! sessions     its experiments: which are set up, run and wait
 //! subscribe    how it hears of experiments from a broker
-//! connection   TCP and TLS to the controller, the programs its chain demands
+//! connect      TCP from its own address      controller  the connection to the controller, and its chain
 //! setup        CDATA and START
 //! requests     the requests of the mlet, in order
 //! limits       what the controller's chain allows
 //! ledger       what its certificates have used up of that, over all sessions
 //! sockets      the sockets those requests open, and their notifications
+//! session_end  how a session ends
 //! ```
 //!
 //! Not here: throw-away credentials (`home`), running monitors.
 //!
 //! Invariant: all that an endpoint opens belongs to the future of [`Endpoint::run`] and ends with it.
 
-mod connection;
+mod connect;
+mod controller;
 mod filter;
 pub mod hosted;
 mod ledger;
@@ -25,6 +27,7 @@ mod limits;
 mod machine;
 mod memory;
 mod requests;
+mod session_end;
 mod sessions;
 mod setup;
 mod sockets;
@@ -32,19 +35,15 @@ pub mod subscribe;
 #[cfg(test)]
 mod tests;
 
-use std::fmt;
 use std::future::ready;
-use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use packetlab::key::PublicKey;
 use packetlab::message::MessageType;
-use packetlab::time::Ticks;
-use packetlab::tls::SetupError;
-use packetlab::trust::{ChainError, VerifiedChain};
+use packetlab::trust::VerifiedChain;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use tokio::net::TcpStream;
@@ -52,13 +51,14 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
-use crate::link::{Link, LinkError};
-use crate::tls_reason;
+use crate::clock::now;
+use crate::link::Link;
 pub use ledger::{Ledger, LedgerError, StateError};
 use limits::Limits;
 use machine::Machine;
 use requests::Service;
-use subscribe::{Controller, SubscribeError, Subscriber, Subscription};
+pub use session_end::{End, EndpointError};
+use subscribe::{Controller, Subscriber, Subscription};
 
 /// From the end of the handshake to START (spec/protocol.md 5.1).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -107,180 +107,6 @@ pub struct Session {
     start: Option<Instant>,
     /// How it ended.
     pub end: Result<End, EndpointError>,
-}
-
-/// A session that ended by the rules.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum End {
-    /// The controller closed between two messages; with or without close_notify (spec/protocol.md 3.6).
-    Closed,
-    /// The controller sent YIELD.
-    Yielded {
-        /// When it wants the endpoint back.
-        resume: Ticks,
-    },
-    /// Another experiment needs the endpoint.
-    Preempted,
-    /// The experiment took as long as its chain allows.
-    PeriodOver,
-    /// The controller's chain is not valid any more.
-    ChainExpired,
-    /// What the controller's certificates use up cannot be kept.
-    NotKept,
-    /// The endpoint vanished, as it was told to.
-    Left,
-}
-
-/// Why a session failed.
-#[derive(Debug)]
-pub enum EndpointError {
-    /// No connection to the controller.
-    Connect {
-        /// The addresses that were tried.
-        controllers: Vec<SocketAddr>,
-        /// Of the last try.
-        cause: io::Error,
-    },
-    /// The broker did not tell of an experiment.
-    Subscription(SubscribeError),
-    /// The controller's name means nothing.
-    Resolve(io::Error),
-    /// The server name cannot be asked for.
-    ServerName(SetupError),
-    /// The handshake failed.
-    Handshake(io::Error),
-    /// The controller's chain does not let it run experiments here.
-    Chain(ChainError),
-    /// Handshake or set-up took too long.
-    TimedOut {
-        /// What was waited for.
-        awaited: &'static str,
-        /// How long.
-        limit: Duration,
-    },
-    /// The chain does not allow experiments of this priority.
-    PriorityTooHigh {
-        /// That of the experiment.
-        priority: u64,
-        /// The highest allowed.
-        max: u64,
-    },
-    /// The chain's certificates have no accounts.
-    Ledger(LedgerError),
-    /// What the chain's certificates use up cannot be kept.
-    State(StateError),
-    /// The chain demands monitor programs, which this endpoint does not run.
-    MonitorsNotRun {
-        /// How many.
-        count: usize,
-    },
-    /// The chain demands more programs than an endpoint keeps track of.
-    TooManyPrograms {
-        /// How many.
-        count: usize,
-    },
-    /// START came although the chain demands programs that did not.
-    ProgramsMissing {
-        /// How many.
-        count: usize,
-    },
-    /// At START there was no place for it.
-    NoPlace,
-    /// The controller closed before START.
-    ClosedInSetup,
-    /// A message broke the rules of its type.
-    Malformed(MessageType),
-    /// The connection broke.
-    Link(LinkError),
-}
-
-impl fmt::Display for End {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Closed => "the controller closed the session",
-            Self::Yielded { .. } => "the mlet yielded",
-            Self::Preempted => "another experiment needs the endpoint",
-            Self::PeriodOver => "the experiment took as long as its chain allows",
-            Self::ChainExpired => "the controller's certificates have expired",
-            Self::NotKept => "what the controller's certificates use up cannot be kept",
-            Self::Left => "the endpoint was ended on purpose",
-        })
-    }
-}
-
-impl fmt::Display for EndpointError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Connect { controllers, cause } => {
-                let controllers: Vec<_> = controllers.iter().map(SocketAddr::to_string).collect();
-                let controllers = controllers.join(", ");
-                write!(f, "no connection to the controller at {controllers}: {cause}")
-            }
-            Self::Subscription(cause) => write!(f, "no word from the broker: {cause}"),
-            Self::Resolve(cause) => write!(f, "the controller's name has no address: {cause}"),
-            Self::ServerName(cause) => cause.fmt(f),
-            Self::Handshake(cause) if cause.kind() == io::ErrorKind::UnexpectedEof => f.write_str(
-                "it closed the connection in the TLS handshake; a controller does so, or a proxy for it, when it \
-                 has no experiment of the server name that was asked for (--snikey)",
-            ),
-            Self::Handshake(cause) => {
-                write!(f, "the TLS handshake failed: {}", tls_reason::reason(cause))
-            }
-            Self::Chain(cause) => write!(f, "the controller's chain is not trusted: {cause}"),
-            Self::TimedOut { awaited, limit } => {
-                write!(f, "the controller did not complete {awaited} in {} s", limit.as_secs())
-            }
-            Self::PriorityTooHigh { priority, max } => write!(
-                f,
-                "the experiment has priority {priority}, but its chain allows {max} at most"
-            ),
-            Self::Ledger(cause) => cause.fmt(f),
-            Self::State(cause) => cause.fmt(f),
-            Self::MonitorsNotRun { count } => write!(
-                f,
-                "the controller's chain demands that {count} monitor programs be run, which this \
-                 endpoint does not do; start it with --monitors-not-enforced to serve it without"
-            ),
-            Self::TooManyPrograms { count } => write!(
-                f,
-                "the controller's chain demands {count} programs, more than {}",
-                setup::PROGRAMS_MAX
-            ),
-            Self::ProgramsMissing { count } => write!(
-                f,
-                "START came but {count} programs that the chain demands did not; \
-                 put them into the controller's ProgramDirPath"
-            ),
-            Self::NoPlace => f.write_str("others that are as important have all places"),
-            Self::ClosedInSetup => f.write_str("the controller closed before START"),
-            Self::Malformed(message_type) => {
-                write!(f, "the controller sent a malformed {message_type}")
-            }
-            Self::Link(cause) => cause.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for EndpointError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Connect { cause, .. } | Self::Handshake(cause) | Self::Resolve(cause) => {
-                Some(cause)
-            }
-            Self::Subscription(cause) => Some(cause),
-            Self::ServerName(cause) => Some(cause),
-            Self::Chain(cause) => Some(cause),
-            Self::Link(cause) => Some(cause),
-            Self::State(cause) => Some(cause),
-            _ => None,
-        }
-    }
-}
-
-impl From<LinkError> for EndpointError {
-    fn from(cause: LinkError) -> Self {
-        Self::Link(cause)
-    }
 }
 
 impl Session {
@@ -376,14 +202,19 @@ impl Endpoint {
     /// Connects and goes through the set-up, for whoever wants the bare stream to the mlet. The mlet must
     /// not speak first: what it sent with START's answer still under way would be lost.
     pub async fn open(&self) -> Result<TlsStream<TcpStream>, EndpointError> {
-        let (stream, _) = connection::connect(self).await?;
+        let (stream, _) = self.connect_since().await?;
         let (link, ..) = self.set_up(stream, ready(true)).await?;
         Ok(link.into_stream())
     }
 
     /// Connects, for whoever wants a TLS stream without any set-up.
     pub async fn connect(&self) -> Result<TlsStream<TcpStream>, EndpointError> {
-        Ok(connection::connect(self).await?.0)
+        Ok(self.connect_since().await?.0)
+    }
+
+    /// Connects; the instant is that of the connect() that succeeded.
+    async fn connect_since(&self) -> Result<(TlsStream<TcpStream>, Instant), EndpointError> {
+        controller::connect(self.address, &self.controllers, &self.server_name, &self.tls).await
     }
 
     async fn converse(
@@ -393,7 +224,7 @@ impl Endpoint {
         place: impl Future<Output = bool>,
     ) -> Result<End, EndpointError> {
         let set_up = async {
-            let (stream, connecting_since) = connection::connect(self).await?;
+            let (stream, connecting_since) = self.connect_since().await?;
             let own = self.own_address(stream.get_ref().0);
             let (link, chain, limits) = self.set_up(stream, place).await?;
             Ok::<_, EndpointError>((link, chain.not_after, limits, own, connecting_since))
@@ -425,7 +256,7 @@ impl Endpoint {
         stream: TlsStream<TcpStream>,
         place: impl Future<Output = bool>,
     ) -> Result<(Link<TlsStream<TcpStream>>, VerifiedChain, Limits), EndpointError> {
-        let chain = connection::controllers_chain(&stream, &self.operators)?;
+        let chain = controller::controllers_chain(&stream, &self.operators)?;
         if let (Some(priority), Some(max)) = (self.priority, limits::priority_max(&chain))
             && priority > max
         {
@@ -455,9 +286,4 @@ impl Endpoint {
             _ => self.address,
         }
     }
-}
-
-/// The clock of endpoints.
-fn now() -> Ticks {
-    Ticks::from_system_time(SystemTime::now())
 }

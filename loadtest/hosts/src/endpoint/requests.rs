@@ -15,8 +15,10 @@ use tokio::time::{sleep, timeout};
 
 use super::limits::Limits;
 use super::machine::Machine;
+use super::memory;
+use super::session_end::{End, EndpointError};
 use super::sockets::Sockets;
-use super::{End, EndpointError, memory, now};
+use crate::clock::now;
 use crate::link::{Link, Received};
 
 /// The last words of a session must not wait for a controller that does not listen.

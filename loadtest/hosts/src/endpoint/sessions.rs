@@ -32,7 +32,8 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tracing::instrument::WithSubscriber;
 
 use super::subscribe::{Controller, Experiment};
-use super::{End, Endpoint, EndpointError, PREEMPTION_TIMEOUT, Session, now};
+use super::{End, Endpoint, EndpointError, PREEMPTION_TIMEOUT, Session};
+use crate::clock::now;
 
 /// Experiments that may wait for their turn; beyond, the address with most loses its latest.
 pub(super) const WAITING_MAX: usize = 1000;
@@ -239,7 +240,7 @@ impl Sessions {
             let claim = if is_slow && self.by_age { 0 } else { waiting.experiment.priority };
             (is_full, waiting.retries, Reverse(claim), *index)
         };
-        let clock = super::now();
+        let clock = crate::clock::now();
         let wanting = self.waiting.iter().enumerate().filter(|(_, waiting)| {
             // The next experiment of a controller may be told while we are still leaving its last one.
             waiting.not_before <= clock

@@ -12,15 +12,12 @@ use packetlab::program::{Program, ProgramDigest};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
-use super::EndpointError;
+use super::session_end::{EndpointError, PROGRAMS_MAX};
 use crate::link::Link;
 
 /// The CDATA hints there are (spec/protocol.md 1.4). No certificate can demand filters.
 const MONITOR: &[u8] = b"monitor";
 const FILTER: &[u8] = b"filter";
-
-/// Most programs that a chain may demand (spec/protocol.md 5.1).
-pub(super) const PROGRAMS_MAX: usize = 100;
 
 /// Answers the controller until START has succeeded. It must come within `limit`, and then there must be a `place`
 /// for the experiment.

@@ -28,7 +28,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::connection::connect_any;
+use super::connect::connect_any;
 use crate::link::{Link, LinkError};
 use crate::tls_reason;
 

@@ -26,7 +26,8 @@ use tokio::time::timeout;
 use super::limits::Limits;
 use super::machine::Machine;
 use super::requests::{self, Service};
-use super::{End, EndpointError, now, setup};
+use super::{End, EndpointError, setup};
+use crate::clock::now;
 use crate::link::{Link, LinkError};
 
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 8, 0, 1));

@@ -13,7 +13,7 @@
 //! Invariant: an instruction is looked at again only when less is known of what it finds than before, which can
 //! happen once for each register.
 
-use super::{BadFilter, Instruction, PACKET_LOADS, STACK_LEN, opcode};
+use super::instruction::{BadFilter, Instruction, PACKET_LOADS, STACK_LEN, opcode};
 
 /// Registers of a filter; the last one is the end of its stack and never changes.
 const REGISTERS: usize = 11;

@@ -10,15 +10,11 @@ use std::time::Duration;
 use packetlab::certificate::{BurstRate, CertificateLimits};
 use packetlab::time::Ticks;
 
-use super::LedgerError;
+use super::bounds::{LedgerError, RATES_MAX};
 
 /// Entries one burst rate remembers. Beyond, the oldest are taken together, as if all had been at the
 /// latest of their times: that may delay a little more, and never allows more.
 const REMEMBERED_MAX: usize = 0x1_0000;
-/// Burst rates of bytes, and of packets, of one account. Each costs every packet a look and an entry, under the lock
-/// that all sessions share, and a delegate's certificate may hold thousands.
-pub(super) const RATES_MAX: usize = 8;
-
 /// When a packet may leave.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(in super::super) enum Turn {

@@ -7,6 +7,7 @@
 //! share them, and the sockets that may be open. With a [`Store`] totals outlive the process.
 //!
 //! ```text
+//! account  what one certificate has used up     bounds  how many there may be
 //! store    the totals in a file
 //! burst    what was sent within the windows of burst rates
 //! ```
@@ -16,32 +17,27 @@
 //! Invariant: there are at most [`ACCOUNTS_MAX`] accounts, at most [`ACCOUNTS_PER_PRIVILEGE_MAX`] of chains that
 //! end in one certificate; one is forgotten only when its certificate has expired or has used nothing up.
 
+mod account;
+mod bounds;
 mod burst;
 mod store;
 
-use std::collections::HashMap;
-use std::fmt;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use packetlab::certificate::Certificate;
-use packetlab::key::{Hex, KEY_LEN, KeyId, sha256};
+use packetlab::key::Hex;
 use packetlab::time::Ticks;
-
 use tokio::sync::Notify;
 
-use burst::RATES_MAX;
-pub(super) use burst::{Bursts, Turn};
+pub(super) use account::{Account, Accounts, CertificateId};
+pub use bounds::LedgerError;
+use bounds::{ACCOUNTS_MAX, ACCOUNTS_PER_PRIVILEGE_MAX};
+pub(super) use burst::Turn;
 pub use store::StateError;
 use store::Store;
 
-/// Certificates with accounts. A line of the file has 365 bytes at most.
-const ACCOUNTS_MAX: usize = 4096;
-/// The same of chains whose last certificate is the same one. Whoever holds a privilege can make certificates without
-/// end, by delegating, and must not take the place of others by that.
-const ACCOUNTS_PER_PRIVILEGE_MAX: usize = 256;
 /// Of both so many are told of, before there are too many.
 const CROWDED_PERCENT: usize = 80;
 /// Bytes of one session that wait to be sent; room for the largest NSEND.
@@ -52,91 +48,6 @@ pub(super) const ALL_WAITING_MAX: usize = 128 << 20;
 const WAITING_SHARE: usize = 1 << 20;
 /// How often totals are written while they change.
 const SAVE_INTERVAL: Duration = Duration::from_secs(1);
-
-/// A certificate, by its signer and the number that the signer gave it. Signers may choose numbers of any length;
-/// of one that is as long as its SHA-256 or longer only that is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct CertificateId {
-    authority: KeyId,
-    serial: Vec<u8>,
-}
-
-impl CertificateId {
-    /// That of a certificate.
-    pub(super) fn of(certificate: &Certificate) -> Self {
-        Self::new(certificate.authority_key_id, &certificate.serial)
-    }
-
-    fn new(authority: KeyId, serial: &[u8]) -> Self {
-        let is_short = serial.len() < KEY_LEN;
-        let serial = if is_short { serial.to_vec() } else { sha256(serial).to_vec() };
-        Self { authority, serial }
-    }
-}
-
-impl fmt::Display for CertificateId {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {}", self.authority, Hex(&self.serial))
-    }
-}
-
-/// What has been sent and received, over all time.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Totals {
-    /// Payload bytes of NSEND.
-    pub(super) sent_bytes: u64,
-    /// NSENDs.
-    pub(super) sent_packets: u64,
-    /// Payload bytes of NDATA.
-    pub(super) received_bytes: u64,
-    /// NDATAs.
-    pub(super) received_packets: u64,
-}
-
-/// The account of one certificate.
-#[derive(Debug)]
-pub(super) struct Account {
-    /// The last certificate of its chain.
-    privilege: CertificateId,
-    /// When the certificate expires.
-    not_after: Ticks,
-    /// What has been used up.
-    pub(super) totals: Totals,
-    /// What was sent lately.
-    pub(super) bursts: Bursts,
-    /// Sockets that are open.
-    pub(super) sockets: u64,
-    /// Sessions that go on.
-    sessions: usize,
-}
-
-impl Account {
-    fn new(privilege: CertificateId, not_after: Ticks) -> Self {
-        let (totals, bursts) = (Totals::default(), Bursts::default());
-        Self { privilege, not_after, totals, bursts, sockets: 0, sessions: 0 }
-    }
-
-    /// One packet of so many bytes is to be sent.
-    pub(super) fn send(&mut self, len: u64) {
-        self.totals.sent_bytes = self.totals.sent_bytes.saturating_add(len);
-        self.totals.sent_packets = self.totals.sent_packets.saturating_add(1);
-    }
-
-    /// One packet of so many bytes was received.
-    pub(super) fn receive(&mut self, len: u64) {
-        self.totals.received_bytes = self.totals.received_bytes.saturating_add(len);
-        self.totals.received_packets = self.totals.received_packets.saturating_add(1);
-    }
-
-    /// Whether nothing is lost if it is forgotten.
-    fn is_idle(&mut self, now: Ticks) -> bool {
-        let unused = self.totals == Totals::default() && self.bursts.are_over(now);
-        self.sessions == 0 && (unused || self.not_after < now)
-    }
-}
-
-/// The accounts, by certificate.
-pub(super) type Accounts = HashMap<CertificateId, Account>;
 
 /// The accounts of all certificates, which the sessions of an endpoint share.
 #[derive(Debug, Default)]
@@ -179,32 +90,6 @@ impl WaitingSends {
 impl Drop for WaitingSends {
     fn drop(&mut self) {
         self.set(0);
-    }
-}
-
-/// Why certificates have no accounts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum LedgerError {
-    /// There is no place for one more account.
-    Full,
-    /// One of them has more burst rates than are kept account of.
-    TooManyRates,
-}
-
-impl fmt::Display for LedgerError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Full => write!(
-                f,
-                "too many certificates have used up a part of what they allow (at most {ACCOUNTS_MAX}, and \
-                 {ACCOUNTS_PER_PRIVILEGE_MAX} below one privilege); they count until they expire"
-            ),
-            Self::TooManyRates => write!(
-                f,
-                "a certificate of the controller's chain, or several of one serial number together, has more than \
-                 {RATES_MAX} burst rates of bytes or of packets"
-            ),
-        }
     }
 }
 

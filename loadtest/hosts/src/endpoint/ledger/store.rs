@@ -27,7 +27,8 @@ use nix::fcntl::{Flock, FlockArg, OFlag};
 use packetlab::key::{KEY_LEN, KeyId};
 use packetlab::time::Ticks;
 
-use super::{ACCOUNTS_MAX, Account, Accounts, CertificateId, Totals};
+use super::account::{Account, Accounts, CertificateId, Totals};
+use super::bounds::ACCOUNTS_MAX;
 
 const NAME: &str = "totals";
 /// What is being written, until it takes the other's place.

@@ -4,8 +4,10 @@ use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::PathBuf;
 
+use packetlab::key::{KeyId, sha256};
 use proptest::prelude::*;
 
+use super::account::Totals;
 use super::*;
 
 /// A directory that is not there yet, and goes with the test.

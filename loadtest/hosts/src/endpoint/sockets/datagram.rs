@@ -26,10 +26,10 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::filter;
 use super::super::ledger::Turn;
-use super::super::now;
 use super::bind::Capture;
+use super::reporter::{Instruction, Reporter};
 use super::schedule::{Action, Alarm, Schedule};
-use super::{Instruction, Reporter};
+use crate::clock::now;
 
 /// Largest packet.
 const PACKET_LEN_MAX: usize = 0x1_0000;

@@ -2,6 +2,7 @@
 //! bytes and reports what happens (spec/protocol.md 1.3, 1.4).
 //!
 //! ```text
+//! reporter   what a socket's task is told, and tells
 //! table      states, buffers, what waits to be told          (pure)
 //! schedule   what a socket has to do, by time; the alarm
 //! bind       a socket at its local address, or the status that says why not
@@ -16,13 +17,14 @@
 
 mod bind;
 mod datagram;
+mod reporter;
 mod schedule;
-mod table;
+pub(super) mod table;
 mod tcp;
 
 use std::collections::HashMap;
 use std::net::{IpAddr, SocketAddr};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use packetlab::message::{Open, Packet, Protocol, Socket, Status};
@@ -34,11 +36,12 @@ use tokio::time::timeout;
 use super::filter::Filter;
 use super::limits::{Limits, SocketPlace};
 use super::machine::Machine;
-use super::{memory, now};
+use super::memory;
+use crate::clock::now;
 use bind::Capture;
+use reporter::{Instruction, NextCapture, Reporter, SharedTable, locked};
 use schedule::{Action, Order};
-use table::SocketNumber;
-pub(super) use table::{BUFFERS_LEN_MAX, Entry, State, Table};
+use table::{State, Table};
 
 /// How long a closed connection may go on sending, and wait for its peer to close.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -49,43 +52,10 @@ const LINGERING_MAX: usize = 256;
 #[derive(Debug)]
 pub(super) struct Sockets {
     machine: Machine,
-    shared: Arc<Shared>,
+    shared: Arc<SharedTable>,
     tasks: HashMap<u8, Task>,
     lingering: JoinSet<()>,
 }
-
-/// What the tasks of the sockets and their session have in common.
-#[derive(Debug)]
-struct Shared {
-    table: Mutex<Table>,
-    /// Something is to be told.
-    news: Notify,
-    /// There is room again in a receive buffer, for all that wait.
-    room: Notify,
-}
-
-impl Shared {
-    fn table(&self) -> MutexGuard<'_, Table> {
-        locked(&self.table)
-    }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// What a socket's task is told.
-#[derive(Debug)]
-enum Instruction {
-    /// NSEND or NCTL. The table bounds how many wait.
-    Order(Order),
-    /// NCAP: a capture is there to be taken.
-    Capture,
-}
-
-/// The latest capture that was asked for, until the socket's task takes it. Only one is kept: each holds a
-/// descriptor, and a mlet can ask for them faster than a task that is stopped in sending takes them.
-type NextCapture = Arc<Mutex<Option<Capture>>>;
 
 /// The task of an open socket.
 #[derive(Debug)]
@@ -105,32 +75,10 @@ impl Drop for Life {
     }
 }
 
-/// What a task knows of its socket and tells about it.
-#[derive(Debug, Clone)]
-struct Reporter {
-    shared: Arc<Shared>,
-    number: SocketNumber,
-    socket: Socket,
-    next_capture: NextCapture,
-}
-
-impl Reporter {
-    /// The capture that an [`Instruction::Capture`] announced.
-    fn take_capture(&self) -> Option<Capture> {
-        locked(&self.next_capture).take()
-    }
-
-    /// Makes an entry and wakes the session.
-    fn report(&self, entry: impl FnOnce(&mut Table, SocketNumber)) {
-        entry(&mut self.shared.table(), self.number);
-        self.shared.news.notify_one();
-    }
-}
-
 impl Sockets {
     /// No sockets yet, on a machine as it shows itself to the mlet.
     pub(super) fn new(machine: Machine, limits: Limits) -> Self {
-        let shared = Shared {
+        let shared = SharedTable {
             table: Mutex::new(Table::new(limits)),
             news: Notify::new(),
             room: Notify::new(),

@@ -18,8 +18,8 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use packetlab::time::Ticks;
 use tokio::io::unix::AsyncFd;
 
-use super::super::now;
 use super::bind::watched;
+use crate::clock::now;
 
 /// What a mlet asked a socket to do, and when.
 #[derive(Debug)]

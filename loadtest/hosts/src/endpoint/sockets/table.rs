@@ -29,11 +29,10 @@ use packetlab::time::Ticks;
 
 use super::super::ledger::WaitingSends;
 use super::super::limits::{Limits, SocketPlace};
-pub(crate) use entry::{Entry, State};
+pub(crate) use entry::{BUFFERS_LEN_MAX, Entry, State};
+use entry::{data, hold_back};
 use header::IpHeader;
 
-/// All receive buffers together, in bytes.
-pub(crate) const BUFFERS_LEN_MAX: u32 = 64 << 20;
 /// Bytes of its receive buffer that a socket need not share: half of all for 256 sockets, and each more than the
 /// largest packet. The other half is for whoever comes first.
 const BUFFER_SHARE: u32 = BUFFERS_LEN_MAX / 2 / 256;
@@ -42,14 +41,6 @@ const BACKLOG_MAX: usize = 100;
 /// What one waiting order costs beside its data: its place in the schedule, half of which may be empty, and what the
 /// allocator adds.
 const ORDER_LEN: usize = 256;
-
-/// Bits of a socket's mask: notifications that the mlet holds back (1.12).
-mod hold_back {
-    pub(super) const NTAG: u16 = 0x02;
-    pub(super) const NSTAT: u16 = 0x04;
-    pub(super) const NDATA: u16 = 0x08;
-    pub(super) const NDROP: u16 = 0x10;
-}
 
 /// Which of all the sockets that have been open under one sktid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -445,12 +436,6 @@ impl Table {
     /// Bytes in all receive buffers.
     pub(crate) fn buffers_used(&self) -> u32 {
         self.sockets.values().map(|entry| entry.used).sum()
-    }
-}
-
-fn data<'a>(packet: &Packet<'a>) -> &'a [u8] {
-    match *packet {
-        Packet::Raw { data, .. } | Packet::Tcp { data, .. } | Packet::Udp { data, .. } => data,
     }
 }
 

@@ -22,10 +22,10 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::ledger::Turn;
-use super::super::now;
+use super::reporter::{Instruction, Reporter};
 use super::schedule::{Action, Alarm, Schedule};
 use super::table::State;
-use super::{Instruction, Reporter};
+use crate::clock::now;
 
 /// Largest data of one NDATA (spec/protocol.md 7). Whoever judges pieces, as monitors do, gets as few as with the
 /// original.

@@ -9,11 +9,20 @@ use packetlab::message::{Message, Packet, Protocol, Socket, Status};
 use packetlab::time::Ticks;
 
 use super::super::super::limits::SocketPlace;
-use super::{BUFFERS_LEN_MAX, data, hold_back};
 
+/// All receive buffers together, in bytes.
+pub(crate) const BUFFERS_LEN_MAX: u32 = 64 << 20;
 /// Packets of one socket that wait, and as many other notifications: beyond, packets are dropped however
 /// small they are, and of the others, which then are held back by mask, the oldest are forgotten.
 pub(super) const UNITS_MAX: usize = 0x1000;
+
+/// Bits of a socket's mask: notifications that the mlet holds back (1.12).
+pub(super) mod hold_back {
+    pub(in super::super) const NTAG: u16 = 0x02;
+    pub(in super::super) const NSTAT: u16 = 0x04;
+    pub(in super::super) const NDATA: u16 = 0x08;
+    pub(in super::super) const NDROP: u16 = 0x10;
+}
 
 /// State of a socket, by its number in memory (spec/protocol.md 1.12).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -223,5 +232,12 @@ impl Entry {
         self.used -= waiting.data_len;
         self.events -= usize::from(waiting.hold_back != hold_back::NDATA);
         Some(waiting.message)
+    }
+}
+
+/// The data of a packet.
+pub(super) fn data<'a>(packet: &Packet<'a>) -> &'a [u8] {
+    match *packet {
+        Packet::Raw { data, .. } | Packet::Tcp { data, .. } | Packet::Udp { data, .. } => data,
     }
 }

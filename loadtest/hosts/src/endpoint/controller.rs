@@ -5,17 +5,21 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use engine::sys::socket::set_connection_options;
 use packetlab::key::PublicKey;
 use packetlab::trust::{TrustMode, VerifiedChain, decode_chain, verify_chain};
-use tokio::net::{TcpSocket, TcpStream};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::{Endpoint, EndpointError, now};
+use super::connect::connect_any;
+use super::session_end::EndpointError;
+use crate::clock::now;
 
 /// One try to connect (spec/protocol.md 5.1).
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -28,13 +32,16 @@ const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Connects and shakes hands; the instant is that of the connect() that succeeded.
 pub(super) async fn connect(
-    endpoint: &Endpoint,
+    own: IpAddr,
+    controllers: &[SocketAddr],
+    server_name: &ServerName<'static>,
+    tls: &Arc<ClientConfig>,
 ) -> Result<(TlsStream<TcpStream>, Instant), EndpointError> {
-    let (stream, connecting_since) = connect_tcp(endpoint).await.map_err(|cause| {
-        EndpointError::Connect { controllers: endpoint.controllers.clone(), cause }
-    })?;
-    let connector = TlsConnector::from(endpoint.tls.clone());
-    let handshake = connector.connect(endpoint.server_name.clone(), stream);
+    let (stream, connecting_since) = connect_tcp(own, controllers)
+        .await
+        .map_err(|cause| EndpointError::Connect { controllers: controllers.to_vec(), cause })?;
+    let connector = TlsConnector::from(Arc::clone(tls));
+    let handshake = connector.connect(server_name.clone(), stream);
     let limit = HANDSHAKE_TIMEOUT;
     let stream = timeout(limit, handshake)
         .await
@@ -59,16 +66,15 @@ pub(super) fn controllers_chain(
 }
 
 /// Tries all addresses in turn, again and again for a while.
-async fn connect_tcp(endpoint: &Endpoint) -> io::Result<(TcpStream, Instant)> {
+async fn connect_tcp(own: IpAddr, controllers: &[SocketAddr]) -> io::Result<(TcpStream, Instant)> {
     let first_try = Instant::now();
     let mut pause = FIRST_PAUSE;
     loop {
         let connecting_since = Instant::now();
-        let error =
-            match connect_any(endpoint.address, &endpoint.controllers, CONNECT_TIMEOUT).await {
-                Ok(stream) => return Ok((stream, connecting_since)),
-                Err(error) => error,
-            };
+        let error = match connect_any(own, controllers, CONNECT_TIMEOUT).await {
+            Ok(stream) => return Ok((stream, connecting_since)),
+            Err(error) => error,
+        };
         let may_pass = matches!(
             error.kind(),
             io::ErrorKind::ConnectionRefused
@@ -81,45 +87,4 @@ async fn connect_tcp(endpoint: &Endpoint) -> io::Result<(TcpStream, Instant)> {
         sleep(pause).await;
         pause *= 2;
     }
-}
-
-/// Connects from `own` address to the first of the others that answers, each within `limit`; the
-/// error is that of the last one.
-pub(super) async fn connect_any(
-    own: IpAddr,
-    remotes: &[SocketAddr],
-    limit: Duration,
-) -> io::Result<TcpStream> {
-    let mut last_error = io::Error::new(
-        io::ErrorKind::AddrNotAvailable,
-        format!("there is no address that can be reached from {own}"),
-    );
-    for remote in remotes.iter().filter(|remote| can_reach(own, remote.ip())) {
-        last_error = match timeout(limit, connect_one(own, *remote)).await {
-            Ok(Ok(stream)) => return Ok(stream),
-            Ok(Err(error)) => error,
-            Err(_) => io::ErrorKind::TimedOut.into(),
-        };
-    }
-    Err(last_error)
-}
-
-/// An unspecified address of our own means any, of either family.
-fn can_reach(own: IpAddr, remote: IpAddr) -> bool {
-    own.is_unspecified() || own.is_ipv4() == remote.is_ipv4()
-}
-
-async fn connect_one(own: IpAddr, remote: SocketAddr) -> io::Result<TcpStream> {
-    let socket = if remote.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() }?;
-    if !own.is_unspecified() {
-        socket.bind(SocketAddr::new(own, 0)).map_err(|cause| {
-            let text =
-                format!("nothing can be sent from the own address {own} (--address): {cause}");
-            io::Error::new(cause.kind(), text)
-        })?;
-    }
-    let stream = socket.connect(remote).await?;
-    // Small messages that are waited for (Nagle would hold them back), and peers that may vanish.
-    set_connection_options(&stream)?;
-    Ok(stream)
 }

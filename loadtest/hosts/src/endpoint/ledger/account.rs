@@ -1,0 +1,95 @@
+//! The account of one certificate: what it has used up.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use packetlab::certificate::Certificate;
+use packetlab::key::{Hex, KEY_LEN, KeyId, sha256};
+use packetlab::time::Ticks;
+
+use super::burst::Bursts;
+
+/// A certificate, by its signer and the number that the signer gave it. Signers may choose numbers of any length;
+/// of one that is as long as its SHA-256 or longer only that is kept.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(in super::super) struct CertificateId {
+    pub(super) authority: KeyId,
+    pub(super) serial: Vec<u8>,
+}
+
+impl CertificateId {
+    /// That of a certificate.
+    pub(in super::super) fn of(certificate: &Certificate) -> Self {
+        Self::new(certificate.authority_key_id, &certificate.serial)
+    }
+
+    pub(super) fn new(authority: KeyId, serial: &[u8]) -> Self {
+        let is_short = serial.len() < KEY_LEN;
+        let serial = if is_short { serial.to_vec() } else { sha256(serial).to_vec() };
+        Self { authority, serial }
+    }
+}
+
+impl fmt::Display for CertificateId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} {}", self.authority, Hex(&self.serial))
+    }
+}
+
+/// What has been sent and received, over all time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(in super::super) struct Totals {
+    /// Payload bytes of NSEND.
+    pub(in super::super) sent_bytes: u64,
+    /// NSENDs.
+    pub(in super::super) sent_packets: u64,
+    /// Payload bytes of NDATA.
+    pub(in super::super) received_bytes: u64,
+    /// NDATAs.
+    pub(in super::super) received_packets: u64,
+}
+
+/// The account of one certificate.
+#[derive(Debug)]
+pub(in super::super) struct Account {
+    /// The last certificate of its chain.
+    pub(super) privilege: CertificateId,
+    /// When the certificate expires.
+    pub(super) not_after: Ticks,
+    /// What has been used up.
+    pub(in super::super) totals: Totals,
+    /// What was sent lately.
+    pub(in super::super) bursts: Bursts,
+    /// Sockets that are open.
+    pub(in super::super) sockets: u64,
+    /// Sessions that go on.
+    pub(super) sessions: usize,
+}
+
+impl Account {
+    pub(super) fn new(privilege: CertificateId, not_after: Ticks) -> Self {
+        let (totals, bursts) = (Totals::default(), Bursts::default());
+        Self { privilege, not_after, totals, bursts, sockets: 0, sessions: 0 }
+    }
+
+    /// One packet of so many bytes is to be sent.
+    pub(in super::super) fn send(&mut self, len: u64) {
+        self.totals.sent_bytes = self.totals.sent_bytes.saturating_add(len);
+        self.totals.sent_packets = self.totals.sent_packets.saturating_add(1);
+    }
+
+    /// One packet of so many bytes was received.
+    pub(in super::super) fn receive(&mut self, len: u64) {
+        self.totals.received_bytes = self.totals.received_bytes.saturating_add(len);
+        self.totals.received_packets = self.totals.received_packets.saturating_add(1);
+    }
+
+    /// Whether nothing is lost if it is forgotten.
+    pub(super) fn is_idle(&mut self, now: Ticks) -> bool {
+        let unused = self.totals == Totals::default() && self.bursts.are_over(now);
+        self.sessions == 0 && (unused || self.not_after < now)
+    }
+}
+
+/// The accounts, by certificate.
+pub(in super::super) type Accounts = HashMap<CertificateId, Account>;
