@@ -9,11 +9,13 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio_rustls::client::TlsStream;
 
+use super::bare;
+use super::error::LoadError;
+use super::mode::Mode;
 use super::placement::Placement;
 use super::process::{Usage, syns_sent_again};
 use super::relays::Relay;
 use super::report::Report;
-use super::{LoadError, Mode, bare};
 use hosts::endpoint::Endpoint;
 
 /// Type of the messages sent: private use, so that the relay has no opinion of them.

@@ -8,7 +8,7 @@ use engine::sys::cpu;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::unistd::Pid;
 
-use super::LoadError;
+use super::error::LoadError;
 
 /// The cores of one session's parts; `None` where the kernel chooses.
 #[derive(Debug, Clone, Copy)]
@@ -54,6 +54,11 @@ pub(super) fn check(option: &'static str, cores: &[usize]) -> Result<(), LoadErr
         Some(core) => Err(LoadError::NoCore { option, core: core.to_string(), allowed }),
         None => Ok(()),
     }
+}
+
+/// A core as `mlet-load` and `tokio-relay` take it.
+pub(super) fn core_name(core: Option<usize>) -> String {
+    core.map_or_else(|| "any".to_owned(), |core| core.to_string())
 }
 
 /// Lets a process, with all threads it has, run on these cores only.

@@ -4,7 +4,7 @@ use std::fs;
 use std::io;
 use std::time::Duration;
 
-use super::LoadError;
+use super::error::LoadError;
 
 /// What the manager used at one moment.
 #[derive(Debug, Clone, Copy, Default)]

@@ -18,8 +18,9 @@ use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
 
+use super::error::LoadError;
+use super::mode::Mode;
 use super::placement::Placement;
-use super::{LoadError, Mode};
 
 /// For a relay or a mlet to listen.
 const START_TIMEOUT: Duration = Duration::from_secs(10);

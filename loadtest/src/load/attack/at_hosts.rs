@@ -18,9 +18,9 @@ use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use super::attacker::Count;
+use super::tally::Count;
 use super::victim::Doors;
-use crate::load::LoadError;
+use crate::load::error::LoadError;
 use hosts::home::{Agent, HomeError};
 use hosts::link::{Link, LinkError};
 use hosts::proxy::PREAMBLE;

@@ -5,7 +5,6 @@
 
 use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
@@ -16,38 +15,10 @@ use tokio::sync::oneshot;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
 
-use super::victim::Doors;
-use crate::load::LoadError;
-
 use super::plan::Plan;
-
-/// What an attacker has done.
-#[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Tally {
-    /// Connections begun.
-    pub(super) connections: u64,
-    /// What the attack is made of: LINFOs sent, chains presented, connections or sessions had, messages
-    /// sent, registrations answered, be it with a refusal.
-    pub(super) steps: u64,
-    pub(super) lasted: Duration,
-}
-
-/// The same while it goes on, shared by all connections.
-#[derive(Debug, Clone, Default)]
-pub(super) struct Count {
-    connections: Arc<AtomicU64>,
-    steps: Arc<AtomicU64>,
-}
-
-impl Count {
-    pub(super) fn connection(&self) {
-        self.connections.fetch_add(1, Ordering::Relaxed);
-    }
-
-    pub(super) fn step(&self) {
-        self.steps.fetch_add(1, Ordering::Relaxed);
-    }
-}
+use super::tally::{Count, Tally};
+use super::victim::Doors;
+use crate::load::error::LoadError;
 
 /// An attack that goes on.
 pub(super) struct Running {

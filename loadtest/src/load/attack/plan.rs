@@ -8,10 +8,10 @@ use rustls::pki_types::ServerName;
 use tokio::task::JoinSet;
 
 use super::at_hosts::{self, BrokerClient};
-use super::attacker::Count;
 use super::sessions;
+use super::tally::Count;
 use super::victim::Doors;
-use crate::load::LoadError;
+use crate::load::error::LoadError;
 use hosts::endpoint::Endpoint;
 use hosts::home::SNIKEY;
 

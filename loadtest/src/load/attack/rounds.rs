@@ -3,13 +3,16 @@
 
 use std::time::Duration;
 
-use super::attacker::Tally;
 use super::honest::{Measured, PATIENCE};
-use crate::load::LoadError;
+use super::tally::Tally;
+use crate::load::error::LoadError;
 use crate::load::process::Usage;
 use crate::load::report::Report;
 
 const MIB: f64 = 1024.0 * 1024.0;
+
+/// How long an attack runs before anything is measured.
+pub(super) const LEAD: Duration = Duration::from_millis(500);
 
 /// What is done meanwhile.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,7 +140,7 @@ fn add_phase(report: &mut Report, phase: &str, rounds: &[&Figures], has_trips: b
     add("log", over(&|round| round.log_bytes_per_s), "B/s");
     add("fds at end", most(&|round| round.during.fds as u64).unwrap_or(0) as f64, "");
     let cpu = |round: &Figures| {
-        100.0 * (round.during.cpu - round.before.cpu).div_duration_f64(round.elapsed + super::LEAD)
+        100.0 * (round.during.cpu - round.before.cpu).div_duration_f64(round.elapsed + LEAD)
     };
     add("cpu of one core", over(&cpu), "%");
     if phase != Phase::Alone.name() {

@@ -20,8 +20,8 @@ use tokio::time::{
 };
 use tokio_rustls::TlsConnector;
 
-use super::attacker::Count;
-use crate::load::LoadError;
+use super::tally::Count;
+use crate::load::error::LoadError;
 use hosts::endpoint::Endpoint;
 use hosts::home::HomeError;
 

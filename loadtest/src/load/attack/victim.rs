@@ -15,16 +15,20 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::sleep;
 
-use super::{Attack, ONEKEY_SESSIONS_MAX};
+use super::options::Attack;
 use crate::binaries;
-use crate::load::placement;
+use crate::load::error::LoadError;
+use crate::load::mode::Mode;
+use crate::load::options::Options;
+use crate::load::placement::{self, core_name};
 use crate::load::process::{Usage, resident_bytes};
-use crate::load::{LoadError, Mode, Options, core_name};
 use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
 use hosts::home::{Agent, Home};
 
 /// Between two looks at the resident memory.
 const LOOK_INTERVAL: Duration = Duration::from_millis(100);
+/// Sessions of the manager under `onekey`: one key must be able to take them all.
+const ONEKEY_SESSIONS_MAX: &str = "256";
 /// Any free port of loopback.
 const FREE: &str = "127.0.0.1:0";
 
