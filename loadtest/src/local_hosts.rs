@@ -137,16 +137,16 @@ fn server_limits() -> ServerLimits {
     ServerLimits { per_source_percent: 100, ..ServerLimits::default() }
 }
 
-fn broker_limits() -> broker::Limits {
-    broker::Limits { server: server_limits(), ..broker::Limits::default() }
+fn broker_limits() -> broker::BrokerLimits {
+    broker::BrokerLimits { server: server_limits(), ..broker::BrokerLimits::default() }
 }
 
-fn proxy_limits() -> proxy::Limits {
-    proxy::Limits {
+fn proxy_limits() -> proxy::ProxyLimits {
+    proxy::ProxyLimits {
         wait_timeout: ENDPOINT_WAIT_TIMEOUT,
         server: server_limits(),
         backlog_per_key_max: 0,
-        ..proxy::Limits::default()
+        ..proxy::ProxyLimits::default()
     }
 }
 

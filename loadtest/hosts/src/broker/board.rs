@@ -20,7 +20,7 @@ use packetlab::name_value::{self, Dialect, NameValueError, Pair, Patterns};
 use packetlab::time::Ticks;
 use tokio::sync::Notify;
 
-use super::limits::Limits;
+use super::limits::BrokerLimits;
 use super::refusal::Refusal;
 use crate::hosting::{Charge, Source};
 
@@ -158,7 +158,7 @@ impl Board {
         publication: Publication,
         publisher: Publisher,
         charge: Charge,
-        limits: &Limits,
+        limits: &BrokerLimits,
         now: Ticks,
     ) -> Result<u64, Refusal> {
         let Publisher { key, source } = publisher;
@@ -188,9 +188,10 @@ impl Board {
         &self,
         publication: &Publication,
         Publisher { key, source }: Publisher,
-        limits: &Limits,
+        limits: &BrokerLimits,
     ) -> Result<usize, Refusal> {
-        let Limits { publications_max, channels_max, publications_per_source_max, .. } = *limits;
+        let BrokerLimits { publications_max, channels_max, publications_per_source_max, .. } =
+            *limits;
         let (publications, channels) =
             self.keys.get(&key).map_or((0, 0), |of_key| (of_key.by_end.len(), of_key.channels));
         let channels = channels + publication.channels.len();

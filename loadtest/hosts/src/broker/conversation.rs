@@ -21,7 +21,7 @@ use super::keys::KeyUse;
 use super::refusal::Refusal;
 use super::role::Role;
 use super::rules::{self, Accepted};
-use super::shared::Shared;
+use super::shared::BrokerShared;
 use crate::clock::now;
 use crate::hosting::{Brief, Budget, Charge, ConnectionLog, Ending, Place, Source, WholeRecords};
 use crate::link::{Link, LinkError, Patience};
@@ -55,7 +55,7 @@ pub(super) struct Peer<'s> {
 
 /// One connection after its handshake.
 pub(super) struct Conversation<'c> {
-    shared: Arc<Shared>,
+    shared: Arc<BrokerShared>,
     log: &'c mut ConnectionLog,
     place: &'c Place,
     link: Link<Stream>,
@@ -79,7 +79,7 @@ pub(super) struct Conversation<'c> {
 
 /// The publications of one connection.
 struct Published {
-    shared: Arc<Shared>,
+    shared: Arc<BrokerShared>,
     numbers: Vec<u64>,
 }
 
@@ -94,14 +94,14 @@ impl Drop for Published {
 
 /// The subscription of one connection.
 struct Subscribed {
-    shared: Arc<Shared>,
+    shared: Arc<BrokerShared>,
     listener: u64,
     channels: Vec<ChannelId>,
     subscription: Subscription,
 }
 
 impl Subscribed {
-    fn new(shared: &Arc<Shared>, subscription: Subscription, wake: &Arc<Notify>) -> Self {
+    fn new(shared: &Arc<BrokerShared>, subscription: Subscription, wake: &Arc<Notify>) -> Self {
         let listener = shared.board().new_listener();
         let channels: Vec<_> = subscription.channels.iter().copied().collect();
         for some in channels.chunks(CHUNK_LEN) {
@@ -122,7 +122,7 @@ impl Drop for Subscribed {
 impl<'c> Conversation<'c> {
     /// Nothing was said yet.
     pub(super) fn new(
-        shared: Arc<Shared>,
+        shared: Arc<BrokerShared>,
         stream: Stream,
         Peer { role, key, key_use, source, place }: Peer<'c>,
         log: &'c mut ConnectionLog,
@@ -285,7 +285,7 @@ impl<'c> Conversation<'c> {
             self.log.info(format_args!("{peer} publishes (channels: {count}): {xdescr}"));
         }
         let charge = self.budget.charge(publication.cost()).map_err(Refusal::Memory)?;
-        let Shared { limits, .. } = &*self.shared;
+        let BrokerShared { limits, .. } = &*self.shared;
         let publisher = Publisher { key: self.key.key_id(), source: self.source };
         let published = self.shared.board().publish(publication, publisher, charge, limits, now());
         self.published.numbers.push(published?);

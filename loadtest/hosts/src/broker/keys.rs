@@ -14,7 +14,7 @@ use std::time::Duration;
 use packetlab::key::KeyId;
 use tokio::time::Instant;
 
-use super::limits::Limits;
+use super::limits::BrokerLimits;
 use crate::hosting::{Pace, Source};
 
 /// How many seconds' worth of requests and matching may be used at once.
@@ -28,13 +28,13 @@ pub(crate) struct Keys(Mutex<Tables>);
 
 #[derive(Debug, Default)]
 struct Tables {
-    keys: Table<KeyId>,
-    sources: Table<Source>,
+    keys: KeyTable<KeyId>,
+    sources: KeyTable<Source>,
 }
 
 /// Parties of one kind.
 #[derive(Debug)]
-struct Table<P> {
+struct KeyTable<P> {
     parties: HashMap<P, Use>,
     /// How many there may be before the next search for those that may be forgotten.
     forget_at: usize,
@@ -62,7 +62,7 @@ pub(crate) struct KeyUse {
 
 impl Use {
     /// As much as so many keys may; 0: no limit.
-    fn new(limits: &Limits, keys: usize) -> Self {
+    fn new(limits: &BrokerLimits, keys: usize) -> Self {
         let pace = |per_second: usize| {
             let per_second = per_second.saturating_mul(keys);
             let at_once = per_second.saturating_mul(AT_ONCE_SECONDS);
@@ -78,13 +78,13 @@ impl Use {
     }
 }
 
-impl<P> Default for Table<P> {
+impl<P> Default for KeyTable<P> {
     fn default() -> Self {
         Self { parties: HashMap::new(), forget_at: 0 }
     }
 }
 
-impl<P: Hash + Eq> Table<P> {
+impl<P: Hash + Eq> KeyTable<P> {
     fn of(&mut self, party: P, now: Instant, new: impl FnOnce() -> Use) -> &mut Use {
         if self.parties.len() >= self.forget_at.max(FORGOTTEN_BEYOND) {
             self.parties.retain(|_, used| !used.may_be_forgotten(now));
@@ -107,11 +107,11 @@ impl Keys {
         self: &Arc<Self>,
         key: KeyId,
         source: Source,
-        limits: &Limits,
+        limits: &BrokerLimits,
         now: Instant,
     ) -> Option<KeyUse> {
         let mut tables = self.tables();
-        let Limits { connections_per_key_max: max, per_source_keys, .. } = *limits;
+        let BrokerLimits { connections_per_key_max: max, per_source_keys, .. } = *limits;
         let of_key = tables.keys.of(key, now, || Use::new(limits, 1));
         if max > 0 && of_key.connections >= max {
             return None;
@@ -185,7 +185,8 @@ mod tests {
     /// Each key alone would be within its own limit.
     #[test]
     fn many_keys_of_one_source_together_do_no_more_than_a_few() {
-        let limits = Limits { messages_per_second: 10, per_source_keys: 2, ..Limits::default() };
+        let limits =
+            BrokerLimits { messages_per_second: 10, per_source_keys: 2, ..BrokerLimits::default() };
         let (keys, start) = (Arc::<Keys>::default(), Instant::now());
         let enter = |number| keys.enter(key(number), source(1), &limits, start).unwrap();
         let attackers: Vec<_> = (0..8).map(enter).collect();
@@ -213,8 +214,11 @@ mod tests {
 
     #[test]
     fn connections_of_a_key_share_what_it_may_do_and_reconnecting_gives_nothing_more() {
-        let limits =
-            Limits { messages_per_second: 1, connections_per_key_max: 2, ..Limits::default() };
+        let limits = BrokerLimits {
+            messages_per_second: 1,
+            connections_per_key_max: 2,
+            ..BrokerLimits::default()
+        };
         let (keys, now) = (Arc::<Keys>::default(), Instant::now());
         let mut both = [(); 2].map(|()| keys.enter(key(1), source(1), &limits, now).unwrap());
         assert!(keys.enter(key(1), source(1), &limits, now).is_none(), "a third connection");
@@ -229,8 +233,11 @@ mod tests {
 
     #[test]
     fn without_limits_a_key_may_do_what_it_likes() {
-        let limits =
-            Limits { messages_per_second: 0, connections_per_key_max: 0, ..Limits::default() };
+        let limits = BrokerLimits {
+            messages_per_second: 0,
+            connections_per_key_max: 0,
+            ..BrokerLimits::default()
+        };
         let (keys, now) = (Arc::<Keys>::default(), Instant::now());
         let all: Vec<_> =
             (0..10_000).map(|_| keys.enter(key(1), source(1), &limits, now).unwrap()).collect();
@@ -241,7 +248,8 @@ mod tests {
 
     #[test]
     fn a_key_is_forgotten_when_it_is_gone_and_has_rested() {
-        let limits = Limits { messages_per_second: 1, per_source_keys: 0, ..Limits::default() };
+        let limits =
+            BrokerLimits { messages_per_second: 1, per_source_keys: 0, ..BrokerLimits::default() };
         let (keys, now) = (Arc::<Keys>::default(), Instant::now());
         let stays = keys.enter(key(0), source(1), &limits, now).unwrap();
         let known = || keys.tables().keys.parties.len();

@@ -13,7 +13,7 @@ use crate::hosting::{ServerLimits, defaults};
 /// Every size, count and deadline of a broker.
 #[derive(Debug, Clone, Args)]
 #[command(next_help_heading = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)")]
-pub struct Limits {
+pub struct BrokerLimits {
     /// Publishers connected at once; for further ones the source with most gives way
     #[arg(long, value_name = "N", default_value = "2000", value_parser = count)]
     pub publishers_max: usize,
@@ -74,13 +74,13 @@ pub struct Limits {
     pub message_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for BrokerLimits {
     fn default() -> Self {
         defaults()
     }
 }
 
-impl Limits {
+impl BrokerLimits {
     /// The largest payload any request needs: a certificate that fills all the room there is, or the
     /// longest list of channels with an operator's key and a descriptor.
     pub(crate) fn payload_len_max(&self) -> usize {

@@ -37,7 +37,7 @@ use clap::Args;
 use packetlab::address::HostPort;
 
 use crate::hosting::{self, HostError, Listening, LogOptions, ServerOptions};
-pub use limits::Limits;
+pub use limits::BrokerLimits;
 pub use server::Broker;
 
 /// Where publishers come (spec/protocol.md 7).
@@ -59,7 +59,7 @@ pub struct Options {
     #[command(flatten)]
     log: LogOptions,
     #[command(flatten)]
-    limits: Limits,
+    limits: BrokerLimits,
 }
 
 /// Serves until a signal.

@@ -21,7 +21,7 @@ use packetlab::time::Ticks;
 use packetlab::trust::verify_chain;
 
 use super::board::{Publication, Subscription};
-use super::limits::Limits;
+use super::limits::BrokerLimits;
 use super::refusal::Refusal;
 use super::role::Role;
 
@@ -88,7 +88,7 @@ impl Client {
         &mut self,
         message_type: MessageType,
         payload: &[u8],
-        limits: &Limits,
+        limits: &BrokerLimits,
         now: Ticks,
     ) -> Result<Accepted, Refusal> {
         match (self.role, Message::decode(message_type, payload)) {
@@ -111,7 +111,7 @@ impl Client {
         }
     }
 
-    fn take_certificate(&mut self, der: &[u8], limits: &Limits) -> Result<(), Refusal> {
+    fn take_certificate(&mut self, der: &[u8], limits: &BrokerLimits) -> Result<(), Refusal> {
         if self.certificates.len() >= limits.certificates_max {
             return Err(Refusal::TooManyCertificates { max: limits.certificates_max });
         }
@@ -125,7 +125,7 @@ impl Client {
     fn publish(
         &mut self,
         request: Request,
-        limits: &Limits,
+        limits: &BrokerLimits,
         now: Ticks,
     ) -> Result<Publication, Refusal> {
         let rights = self.rights(&request, now)?;
@@ -139,7 +139,7 @@ impl Client {
     fn subscribe(
         &mut self,
         request: Request,
-        limits: &Limits,
+        limits: &BrokerLimits,
         now: Ticks,
     ) -> Result<Subscription, Refusal> {
         let rights = self.rights(&request, now)?;
@@ -191,7 +191,7 @@ fn permitted(
     }
 }
 
-fn check_size(role: Role, text: &str, limits: &Limits) -> Result<(), Refusal> {
+fn check_size(role: Role, text: &str, limits: &BrokerLimits) -> Result<(), Refusal> {
     let (len, max) = (text.len(), limits.descriptor_max);
     if len > max { Err(Refusal::TextTooLong { role, len, max }) } else { Ok(()) }
 }

@@ -15,9 +15,9 @@ use tokio_rustls::TlsAcceptor;
 
 use super::conversation::{Conversation, Peer, Stream};
 use super::failure::Failure;
-use super::limits::Limits;
+use super::limits::BrokerLimits;
 use super::role::Role;
-use super::shared::Shared;
+use super::shared::BrokerShared;
 use crate::hosting::{
     ConnectionLog, Ending, HELD_FOR, Listening, Memory, Place, Places, Service, Source,
     WholeRecords, share, whole_hello,
@@ -37,7 +37,7 @@ impl Broker {
         publish: Listening,
         subscribe: Listening,
         tls: Arc<ServerConfig>,
-        limits: Limits,
+        limits: BrokerLimits,
     ) -> Self {
         let mut broker = Self {
             service: Service::new(),
@@ -48,7 +48,7 @@ impl Broker {
         let places_of = |count: usize| Places::new(count, share(count, percent));
         // Subscribers are many; they must not take the places of publishers.
         let places = [places_of(limits.publishers_max), places_of(limits.subscribers_max)];
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(BrokerShared {
             handshakes: Places::for_handshakes(
                 limits.server.handshakes_max,
                 share(limits.server.handshakes_max, percent),
@@ -92,7 +92,7 @@ impl Broker {
 }
 
 async fn serve(
-    shared: Arc<Shared>,
+    shared: Arc<BrokerShared>,
     role: Role,
     stream: TcpStream,
     mut log: ConnectionLog,
@@ -111,7 +111,7 @@ async fn serve(
 }
 
 async fn converse(
-    shared: Arc<Shared>,
+    shared: Arc<BrokerShared>,
     role: Role,
     stream: TcpStream,
     log: &mut ConnectionLog,
@@ -145,7 +145,11 @@ async fn converse(
 }
 
 /// Shakes hands. A client that says nothing, or half a ClientHello, takes no place of the others' handshakes.
-async fn accept(shared: &Shared, stream: TcpStream, source: Source) -> Result<Stream, Failure> {
+async fn accept(
+    shared: &BrokerShared,
+    stream: TcpStream,
+    source: Source,
+) -> Result<Stream, Failure> {
     whole_hello(&stream, usize::MAX).await.map_err(Failure::Handshake)?;
     let Ok(place) = shared.handshakes.enter(source).await else { return Err(Failure::Evicted) };
     let stream = WholeRecords::new(stream, shared.limits.message_timeout);

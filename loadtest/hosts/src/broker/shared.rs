@@ -8,12 +8,12 @@ use tokio_rustls::TlsAcceptor;
 
 use super::board::Board;
 use super::keys::Keys;
-use super::limits::Limits;
+use super::limits::BrokerLimits;
 use crate::hosting::{Memory, Places};
 
 /// What all connections share.
-pub(super) struct Shared {
-    pub(super) limits: Limits,
+pub(super) struct BrokerShared {
+    pub(super) limits: BrokerLimits,
     pub(super) memory: Arc<Memory>,
     pub(super) keys: Arc<Keys>,
     pub(super) tls: TlsAcceptor,
@@ -21,7 +21,7 @@ pub(super) struct Shared {
     pub(super) board: Mutex<Board>,
 }
 
-impl Shared {
+impl BrokerShared {
     /// To be held for a look-up only.
     pub(super) fn board(&self) -> MutexGuard<'_, Board> {
         self.board.lock().unwrap_or_else(PoisonError::into_inner)

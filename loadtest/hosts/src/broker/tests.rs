@@ -30,30 +30,33 @@ const SHORT: Duration = Duration::from_millis(200);
 const CONTROLLER_CHAIN: [&str; 2] = ["pubcmd_exper_xc", "exppriv_eop_exper"];
 const NO_OPERATOR: [u8; 32] = [0; 32];
 
-async fn start(limits: Limits) -> Broker {
+async fn start(limits: BrokerLimits) -> Broker {
     start_for(limits, Vec::new()).await
 }
 
 /// A broker that trusts agents signed by `roots`, or any without roots.
-async fn start_for(limits: Limits, roots: Vec<PublicKey>) -> Broker {
+async fn start_for(limits: BrokerLimits, roots: Vec<PublicKey>) -> Broker {
     // All clients of these tests are on one host.
     start_with(
-        Limits { server: ServerLimits { per_source_percent: 100, ..limits.server }, ..limits },
+        BrokerLimits {
+            server: ServerLimits { per_source_percent: 100, ..limits.server },
+            ..limits
+        },
         roots,
     )
     .await
 }
 
 /// A broker of which one address gets such a share.
-async fn start_sharing(limits: Limits, per_source_percent: usize) -> Broker {
+async fn start_sharing(limits: BrokerLimits, per_source_percent: usize) -> Broker {
     start_with(
-        Limits { server: ServerLimits { per_source_percent, ..limits.server }, ..limits },
+        BrokerLimits { server: ServerLimits { per_source_percent, ..limits.server }, ..limits },
         Vec::new(),
     )
     .await
 }
 
-async fn start_with(limits: Limits, roots: Vec<PublicKey>) -> Broker {
+async fn start_with(limits: BrokerLimits, roots: Vec<PublicKey>) -> Broker {
     let chain = [certificate("agent_bop_rv")];
     let identity = Identity { chain: &chain, key: &private_key("rv") };
     let rule = PeerRule { mode: TrustMode::Agent, anchors: roots, mandatory: true };
@@ -157,7 +160,7 @@ fn eop_channel() -> ChannelId {
 
 #[tokio::test]
 async fn an_experiment_on_a_private_channel_reaches_the_endpoints_of_its_operator() {
-    let broker = start(Limits::default()).await;
+    let broker = start(BrokerLimits::default()).await;
     let operator_key = public_key("eop").0;
     let mut endpoint = Peer::endpoint(&broker).await;
     // As the original's endpoint: everything at once, answers later.
@@ -186,7 +189,7 @@ async fn an_experiment_on_a_private_channel_reaches_the_endpoints_of_its_operato
 
 #[tokio::test]
 async fn a_foreign_channel_and_other_attributes_receive_nothing() {
-    let broker = start(Limits::default()).await;
+    let broker = start(BrokerLimits::default()).await;
     let (mut foreign, mut other) = (Peer::endpoint(&broker).await, Peer::endpoint(&broker).await);
     let mut right = Peer::endpoint(&broker).await;
     foreign.subscribe(&[2], "endpoint_country=DEU;").await;
@@ -205,7 +208,7 @@ async fn a_foreign_channel_and_other_attributes_receive_nothing() {
 
 #[tokio::test]
 async fn later_subscribers_hear_of_what_lives_and_of_nothing_that_has_ended() {
-    let broker = start(Limits::default()).await;
+    let broker = start(BrokerLimits::default()).await;
     let (mut leaving, mut staying) =
         (Peer::controller(&broker).await, Peer::controller(&broker).await);
     leaving.publish(1, "of=leaving;").await;
@@ -229,7 +232,7 @@ async fn later_subscribers_hear_of_what_lives_and_of_nothing_that_has_ended() {
 
 #[tokio::test]
 async fn another_subscription_replaces_the_one_before() {
-    let broker = start(Limits::default()).await;
+    let broker = start(BrokerLimits::default()).await;
     let mut controller = Peer::controller(&broker).await;
     let mut endpoint = Peer::endpoint(&broker).await;
     endpoint.subscribe(&[1], "").await;
@@ -241,7 +244,7 @@ async fn another_subscription_replaces_the_one_before() {
 
 #[tokio::test]
 async fn a_refused_request_leaves_the_connection_usable() {
-    let broker = start(Limits::default()).await;
+    let broker = start(BrokerLimits::default()).await;
     let mut controller = Peer::controller(&broker).await;
     let channels = ChannelList::new(&[eop_channel()]);
     let xdescr = "controller_addr=h;";
@@ -264,7 +267,7 @@ async fn malformed_and_oversized_messages_are_answered_and_end_the_connection() 
         ([0x30, 1, 0, 1], &[], Status::ECRTNOSPACE),
         ([0x30, 0xFF, 0xFF, 0xFF], &[], Status::ECRTNOSPACE),
     ] {
-        let broker = start(Limits::default()).await;
+        let broker = start(BrokerLimits::default()).await;
         let mut controller = Peer::controller(&broker).await;
         controller.link.send_encoded(&[&header, payload].concat()).await.unwrap();
         assert_eq!(controller.status().await, status, "{header:?}");
@@ -274,7 +277,7 @@ async fn malformed_and_oversized_messages_are_answered_and_end_the_connection() 
 
 #[tokio::test]
 async fn clients_need_an_agent_certificate_of_a_root_that_the_broker_trusts() {
-    let broker = start_for(Limits::default(), vec![public_key("xc")]).await;
+    let broker = start_for(BrokerLimits::default(), vec![public_key("xc")]).await;
     let connect = async || TcpStream::connect(broker.publish_addresses()[0]).await.unwrap();
     let mut known = Peer::open(connect().await, "agent_xc", "xc").await.unwrap();
     known.publish(1, "").await;
@@ -293,7 +296,7 @@ async fn clients_need_an_agent_certificate_of_a_root_that_the_broker_trusts() {
 
 #[tokio::test]
 async fn beyond_the_connections_allowed_clients_of_one_source_are_sent_away_until_one_leaves() {
-    let limits = Limits { publishers_max: 1, subscribers_max: 1, ..Limits::default() };
+    let limits = BrokerLimits { publishers_max: 1, subscribers_max: 1, ..BrokerLimits::default() };
     let broker = start(limits).await;
     let mut first = Peer::controller(&broker).await;
     first.publish(1, "").await;
@@ -316,7 +319,11 @@ async fn beyond_the_connections_allowed_clients_of_one_source_are_sent_away_unti
 
 #[tokio::test]
 async fn a_client_that_does_not_shake_hands_or_ask_in_time_is_disconnected() {
-    let limits = Limits { handshake_timeout: SHORT, request_timeout: SHORT, ..Limits::default() };
+    let limits = BrokerLimits {
+        handshake_timeout: SHORT,
+        request_timeout: SHORT,
+        ..BrokerLimits::default()
+    };
     let broker = start(limits).await;
     let mut silent = TcpStream::connect(broker.publish_addresses()[0]).await.unwrap();
     assert_eq!(timeout(LONG, silent.read(&mut [0])).await.unwrap().unwrap(), 0);
@@ -333,14 +340,15 @@ async fn a_client_that_does_not_shake_hands_or_ask_in_time_is_disconnected() {
 #[tokio::test]
 async fn a_subscriber_that_does_not_read_its_notifications_is_disconnected() {
     const FLOOD: usize = 1_500;
-    let limits = Limits {
+    let limits = BrokerLimits {
         publications_max: FLOOD + 1,
         publications_per_source_max: 0,
         messages_per_second: FLOOD,
         matching_per_second: 100_000_000,
-        ..Limits::default()
+        ..BrokerLimits::default()
     };
-    let broker = start(Limits { unread_timeout: SHORT, channels_max: FLOOD + 1, ..limits }).await;
+    let broker =
+        start(BrokerLimits { unread_timeout: SHORT, channels_max: FLOOD + 1, ..limits }).await;
     // A small receive buffer, so that the kernel holds little for it.
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -367,7 +375,7 @@ async fn a_subscriber_that_does_not_read_its_notifications_is_disconnected() {
 
 #[tokio::test]
 async fn the_end_of_the_broker_closes_every_connection_tidily() {
-    let broker = start(Limits::default()).await;
+    let broker = start(BrokerLimits::default()).await;
     let (mut controller, mut endpoint) =
         (Peer::controller(&broker).await, Peer::endpoint(&broker).await);
     controller.publish(1, "").await;

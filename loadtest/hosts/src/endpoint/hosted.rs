@@ -93,7 +93,7 @@ pub struct ServingOptions {
     /// Channel to subscribe to, in hexadecimal, or `key` for the private ones; repeatable
     /// [default: key]
     #[arg(long, value_name = "CHANNEL", value_parser = channel)]
-    pub(crate) channel: Vec<Channel>,
+    pub(crate) channel: Vec<ChannelWord>,
     /// Experiments served at once; further ones wait for their turn, or take the place of one of lower
     /// priority
     #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
@@ -116,9 +116,9 @@ impl ServingOptions {
 
     /// The channels to subscribe to; `None` stands for the private ones.
     pub fn channels(&self) -> Vec<Option<ChannelId>> {
-        let channel = |channel: &Channel| match channel {
-            Channel::Private => None,
-            Channel::Named(id) => Some(*id),
+        let channel = |channel: &ChannelWord| match channel {
+            ChannelWord::Private => None,
+            ChannelWord::Named(id) => Some(*id),
         };
         match self.channel.as_slice() {
             [] => vec![None],
@@ -129,7 +129,7 @@ impl ServingOptions {
 
 /// A channel as typed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) enum Channel {
+pub(crate) enum ChannelWord {
     Private,
     Named(ChannelId),
 }
@@ -141,10 +141,10 @@ pub fn attributes(text: &str) -> Result<String, String> {
         .map_err(|error| error.to_string())
 }
 
-fn channel(text: &str) -> Result<Channel, String> {
+fn channel(text: &str) -> Result<ChannelWord, String> {
     match text {
-        "key" => Ok(Channel::Private),
-        hex => ChannelId::from_hex(hex).map(Channel::Named).map_err(|error| error.to_string()),
+        "key" => Ok(ChannelWord::Private),
+        hex => ChannelId::from_hex(hex).map(ChannelWord::Named).map_err(|error| error.to_string()),
     }
 }
 

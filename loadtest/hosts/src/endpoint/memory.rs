@@ -19,7 +19,7 @@ use packetlab::message::Status;
 use packetlab::time::Ticks;
 
 use super::machine::Machine;
-use super::sockets::table::{BUFFERS_LEN_MAX, Entry, Table};
+use super::sockets::table::{BUFFERS_LEN_MAX, Entry, SocketTable};
 
 const ADDRESS_COUNTS: u32 = 0x1000_0000;
 const IPV4_LIST: u32 = 0x1000_0100;
@@ -56,7 +56,7 @@ const IPV6_HEADER_BEHAVIOUR: [u8; 8] = [0; 8];
 
 /// What is at `address` now, `len` bytes of it.
 pub(super) fn read(
-    table: &Table,
+    table: &SocketTable,
     machine: &Machine,
     now: Ticks,
     address: u32,
@@ -82,7 +82,7 @@ pub(super) fn read(
 ///
 /// # Errors
 /// `EMEMBADADR`, and nothing is written, unless all of it goes to one cell that can be written.
-pub(super) fn write(table: &mut Table, address: u32, data: &[u8]) -> Result<(), Status> {
+pub(super) fn write(table: &mut SocketTable, address: u32, data: &[u8]) -> Result<(), Status> {
     let bad_address = Status::EMEMBADADR;
     if !(SOCKETS..SOCKETS_END).contains(&address) {
         return Err(bad_address);
@@ -133,7 +133,7 @@ fn send_error(entry: &Entry) -> [u8; 3] {
     [status, high, low]
 }
 
-fn show_machine(view: &mut View, table: &Table, machine: &Machine, now: Ticks) {
+fn show_machine(view: &mut View, table: &SocketTable, machine: &Machine, now: Ticks) {
     let facts = machine.facts();
     let buffers_max = BUFFERS_LEN_MAX.to_be_bytes();
     view.show(ADDRESS_COUNTS, &[count(facts.ipv4.len()), count(facts.ipv6.len())]);
@@ -154,7 +154,7 @@ fn show_machine(view: &mut View, table: &Table, machine: &Machine, now: Ticks) {
     view.show(HOST_ID, host_id.get(..HOST_ID_LEN).unwrap_or(host_id));
 }
 
-fn show_socket(view: &mut View, table: &Table, sktid: u8) {
+fn show_socket(view: &mut View, table: &SocketTable, sktid: u8) {
     let base = SOCKETS + SOCKET_LEN * u32::from(sktid);
     let controls = table.controls(sktid);
     view.show(base + MASK, &controls.mask.to_be_bytes());
@@ -222,20 +222,20 @@ impl View {
 
 #[cfg(test)]
 mod tests {
-    use super::super::limits::Limits;
+    use super::super::chain_limits::ChainLimits;
     use super::*;
 
     fn machine() -> Machine {
         Machine::new([127, 8, 0, 1].into(), "endpoint 7".to_owned())
     }
 
-    fn see(table: &Table, address: u32, len: u16) -> Vec<u8> {
+    fn see(table: &SocketTable, address: u32, len: u16) -> Vec<u8> {
         read(table, &machine(), Ticks(0x0102_0304_0506_0708), address, len)
     }
 
     #[test]
     fn the_clock_can_be_read_whole_and_in_part() {
-        let table = Table::default();
+        let table = SocketTable::default();
         assert_eq!(see(&table, CLOCK, 8), [1, 2, 3, 4, 5, 6, 7, 8]);
         assert_eq!(see(&table, CLOCK - 2, 4), [0, 0, 1, 2]);
         assert_eq!(see(&table, CLOCK + 6, 4), [7, 8, 0, 0]);
@@ -243,7 +243,7 @@ mod tests {
 
     #[test]
     fn the_machine_shows_itself() {
-        let table = Table::new(Limits::default());
+        let table = SocketTable::new(ChainLimits::default());
         let counts = see(&table, ADDRESS_COUNTS, 10);
         assert_eq!(counts[0], count(machine().facts().ipv4.len()));
         assert_eq!(counts[2..], [0, 0, 0, 7, 4, 0, 0, 0]);
@@ -259,7 +259,7 @@ mod tests {
 
     #[test]
     fn unmapped_memory_is_zeros_up_to_its_end() {
-        let table = Table::default();
+        let table = SocketTable::default();
         for (address, len) in
             [(0, 100), (0x1002_0220, 20), (0x4000_0000, 0xFFFF), (0xFFFF_0000, 0xFFFF)]
         {
@@ -271,7 +271,7 @@ mod tests {
     fn the_size_of_a_buffer_and_a_failed_send_can_be_written_while_the_socket_is_open() {
         use packetlab::message::{Family, Protocol, Socket};
 
-        let mut table = Table::default();
+        let mut table = SocketTable::default();
         let socket = Socket { sktid: 7, family: Family::Ipv4, protocol: Protocol::Udp };
         let socket_7 = SOCKETS + 7 * SOCKET_LEN;
         let cells = [(BUFFER_LEN, &[0, 0, 1, 2][..]), (SEND_ERROR, &[0x39, 4, 5])];
@@ -301,7 +301,7 @@ mod tests {
 
     #[test]
     fn only_masks_and_control_bytes_can_be_written_of_a_socket_that_is_not_open() {
-        let mut table = Table::default();
+        let mut table = SocketTable::default();
         let socket_7 = SOCKETS + 7 * SOCKET_LEN;
         for (address, data, result) in [
             (socket_7 + MASK, &[0, 0x3E][..], Ok(())),

@@ -8,7 +8,7 @@
 //! connect      TCP from its own address      controller  the connection to the controller, and its chain
 //! setup        CDATA and START
 //! requests     the requests of the mlet, in order
-//! limits       what the controller's chain allows
+//! chain_limits what the controller's chain allows
 //! ledger       what its certificates have used up of that, over all sessions
 //! sockets      the sockets those requests open, and their notifications
 //! session_end  how a session ends
@@ -18,12 +18,12 @@
 //!
 //! Invariant: all that an endpoint opens belongs to the future of [`Endpoint::run`] and ends with it.
 
+mod chain_limits;
 mod connect;
 mod controller;
 mod filter;
 pub mod hosted;
 mod ledger;
-mod limits;
 mod machine;
 mod memory;
 mod requests;
@@ -53,12 +53,12 @@ use tokio_rustls::client::TlsStream;
 
 use crate::clock::now;
 use crate::link::Link;
+use chain_limits::ChainLimits;
 pub use ledger::{Ledger, LedgerError, StateError};
-use limits::Limits;
 use machine::Machine;
-use requests::Service;
+use requests::SessionTerms;
 pub use session_end::{End, EndpointError};
-use subscribe::{Controller, Subscriber, Subscription};
+use subscribe::{Controller, SubscribedLink, Subscriber};
 
 /// From the end of the handshake to START (spec/protocol.md 5.1).
 const SETUP_TIMEOUT: Duration = Duration::from_secs(10);
@@ -185,7 +185,7 @@ impl Endpoint {
         }
     }
 
-    async fn follow(&mut self, subscriber: &Subscriber) -> Result<Subscription, EndpointError> {
+    async fn follow(&mut self, subscriber: &Subscriber) -> Result<SubscribedLink, EndpointError> {
         let mut subscription = subscriber.open().await.map_err(EndpointError::Subscription)?;
         let experiment = subscription.next().await.map_err(EndpointError::Subscription)?;
         self.priority = Some(experiment.priority);
@@ -234,7 +234,7 @@ impl Endpoint {
             () = preempted.notified() => return Ok(End::Preempted),
         };
         session.started = true;
-        let service = Service {
+        let terms = SessionTerms {
             machine: Machine::new(own, self.host_id.clone()),
             limits,
             ran: self.ran,
@@ -243,7 +243,7 @@ impl Endpoint {
         };
         session.start = Some(Instant::now());
         let first = || session.setup = Some(connecting_since.elapsed());
-        let end = requests::serve(&mut link, service, preempted.notified(), first).await;
+        let end = requests::serve(&mut link, terms, preempted.notified(), first).await;
         if !matches!(end, Ok(End::Left)) {
             link.close().await;
         }
@@ -255,14 +255,14 @@ impl Endpoint {
         &self,
         stream: TlsStream<TcpStream>,
         place: impl Future<Output = bool>,
-    ) -> Result<(Link<TlsStream<TcpStream>>, VerifiedChain, Limits), EndpointError> {
+    ) -> Result<(Link<TlsStream<TcpStream>>, VerifiedChain, ChainLimits), EndpointError> {
         let chain = controller::controllers_chain(&stream, &self.operators)?;
-        if let (Some(priority), Some(max)) = (self.priority, limits::priority_max(&chain))
+        if let (Some(priority), Some(max)) = (self.priority, chain_limits::priority_max(&chain))
             && priority > max
         {
             return Err(EndpointError::PriorityTooHigh { priority, max });
         }
-        let limits = Limits::of(&chain, &self.ledger, now()).map_err(EndpointError::Ledger)?;
+        let limits = ChainLimits::of(&chain, &self.ledger, now()).map_err(EndpointError::Ledger)?;
         // What could not be written at the end could be had again by ending this process. It is written even if
         // nothing has changed: there may be no room on the disk for anything.
         self.ledger.saved(true).await.map_err(EndpointError::State)?;

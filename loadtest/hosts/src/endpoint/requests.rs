@@ -13,7 +13,7 @@ use packetlab::time::Ticks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
-use super::limits::Limits;
+use super::chain_limits::ChainLimits;
 use super::machine::Machine;
 use super::memory;
 use super::session_end::{End, EndpointError};
@@ -30,11 +30,11 @@ const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// What a session's requests are served with.
 #[derive(Debug)]
-pub(super) struct Service {
+pub(super) struct SessionTerms {
     /// The machine as the mlet sees it.
     pub(super) machine: Machine,
     /// What the controller's chain allows.
-    pub(super) limits: Limits,
+    pub(super) limits: ChainLimits,
     /// How long the experiment has run in earlier sessions, which counts against its period.
     pub(super) ran: Duration,
     /// The last moment at which the controller's chain is valid.
@@ -60,11 +60,11 @@ enum Event {
 /// the first request comes.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
-    service: Service,
+    terms: SessionTerms,
     preempted: impl Future<Output = ()>,
     first: impl FnOnce(),
 ) -> Result<End, EndpointError> {
-    let Service { machine, limits, ran, not_after, leave_at } = service;
+    let SessionTerms { machine, limits, ran, not_after, leave_at } = terms;
     let period = limits.period().map(|period| period.saturating_sub(ran));
     let not_kept = limits.not_kept();
     let mut sockets = Sockets::new(machine, limits);

@@ -58,7 +58,7 @@ pub(super) struct Sessions {
     /// The descriptors of those that are active or wait.
     pub(super) known: HashSet<String>,
     /// In the order in which they came.
-    pub(super) waiting: Vec<Waiting>,
+    pub(super) waiting: Vec<WaitingExperiment>,
     /// Descriptors that were served and whose publication has not ended.
     served: HashMap<String, Ticks>,
     /// To those in set-up, who ask here at START.
@@ -71,7 +71,7 @@ pub(super) struct Sessions {
 }
 
 /// An experiment that waits for its turn.
-pub(super) struct Waiting {
+pub(super) struct WaitingExperiment {
     pub(super) experiment: Experiment,
     /// It wants none before: its mlet has yielded until then.
     not_before: Ticks,
@@ -120,7 +120,7 @@ enum Served {
     },
 }
 
-impl Waiting {
+impl WaitingExperiment {
     fn at_once(experiment: Experiment) -> Self {
         Self { experiment, not_before: Ticks(0), ran: Duration::ZERO, retries: 0 }
     }
@@ -235,7 +235,7 @@ impl Sessions {
             Stage::Running | Stage::Gone => false,
         });
         let claimants = claimants.count();
-        let by_turn = |(index, waiting): &(usize, &Waiting)| {
+        let by_turn = |(index, waiting): &(usize, &WaitingExperiment)| {
             let is_full = self.setups(Some(waiting.address())) >= SETUPS_PER_ADDRESS_MAX;
             let claim = if is_slow && self.by_age { 0 } else { waiting.experiment.priority };
             (is_full, waiting.retries, Reverse(claim), *index)
@@ -289,7 +289,11 @@ impl Sessions {
         Some(slowest)
     }
 
-    fn start(&mut self, Waiting { experiment, ran, retries, .. }: Waiting, now: Instant) {
+    fn start(
+        &mut self,
+        WaitingExperiment { experiment, ran, retries, .. }: WaitingExperiment,
+        now: Instant,
+    ) {
         let (preempted, asked) = watch::channel(false);
         let (priority, stage) = (experiment.priority, Stage::SettingUp { since: now });
         let active = Active { priority, retries, stage, preempted };
@@ -379,7 +383,7 @@ impl Sessions {
             return tracing::warn!("too many experiments wait; forgotten: {}", experiment.xdescr);
         }
         self.known.insert(experiment.xdescr.clone());
-        self.waiting.push(Waiting::at_once(experiment));
+        self.waiting.push(WaitingExperiment::at_once(experiment));
     }
 
     /// Forgets the latest of the address with most, if that has two more than the newcomer's.
@@ -394,7 +398,7 @@ impl Sessions {
         if count < own + 2 {
             return false;
         }
-        let Waiting { experiment, .. } = self.waiting.remove(last);
+        let WaitingExperiment { experiment, .. } = self.waiting.remove(last);
         tracing::warn!("too many experiments wait; forgotten: {}", experiment.xdescr);
         self.known.remove(&experiment.xdescr);
         true
@@ -412,12 +416,22 @@ impl Sessions {
             }
             Served::InPart { not_before, ran } => {
                 tracing::info!("the experiment of {controller} waits for its turn again");
-                return self.waiting.push(Waiting { experiment, not_before, ran, retries: 0 });
+                return self.waiting.push(WaitingExperiment {
+                    experiment,
+                    not_before,
+                    ran,
+                    retries: 0,
+                });
             }
             Served::Slow { ran } if retries < RETRIES_MAX => {
                 tracing::info!("{controller} is slow, and others wait; it is tried again later");
                 let (not_before, retries) = (Ticks(0), retries + 1);
-                return self.waiting.push(Waiting { experiment, not_before, ran, retries });
+                return self.waiting.push(WaitingExperiment {
+                    experiment,
+                    not_before,
+                    ran,
+                    retries,
+                });
             }
             Served::Slow { .. } => tracing::warn!(
                 "the experiment of {controller} was not served: its set-up is slow, and others wait"

@@ -82,7 +82,7 @@ pub(crate) struct Controller {
 
 /// A subscription that a broker has accepted.
 #[derive(Debug)]
-pub(crate) struct Subscription {
+pub(crate) struct SubscribedLink {
     link: Link<TlsStream<TcpStream>>,
 }
 
@@ -229,7 +229,7 @@ impl Subscriber {
     ///
     /// # Errors
     /// The broker cannot be reached, is not trusted, or refuses.
-    pub(crate) async fn open(&self) -> Result<Subscription, SubscribeError> {
+    pub(crate) async fn open(&self) -> Result<SubscribedLink, SubscribeError> {
         let port = self.broker.port.unwrap_or(BROKER_PORT);
         let addresses = lookup_host((self.broker.host.as_str(), port)).await;
         let addresses: Vec<_> = addresses.map_err(SubscribeError::Resolve)?.collect();
@@ -241,7 +241,7 @@ impl Subscriber {
             .map_err(|_| SubscribeError::TimedOut)?
     }
 
-    async fn subscribe(&self, stream: TcpStream) -> Result<Subscription, SubscribeError> {
+    async fn subscribe(&self, stream: TcpStream) -> Result<SubscribedLink, SubscribeError> {
         // Brokers have no server name (spec/protocol.md 3.2), and for an address none is sent.
         let no_name = ServerName::IpAddress(Ipv4Addr::UNSPECIFIED.into());
         let connecting = TlsConnector::from(Arc::clone(&self.tls)).connect(no_name, stream);
@@ -259,11 +259,11 @@ impl Subscriber {
                 _ => return Err(SubscribeError::Unexpected(message_type)),
             }
         }
-        Ok(Subscription { link })
+        Ok(SubscribedLink { link })
     }
 }
 
-impl Subscription {
+impl SubscribedLink {
     /// The next experiment. Descriptors that no endpoint could follow are passed over. Loses nothing
     /// when abandoned.
     ///

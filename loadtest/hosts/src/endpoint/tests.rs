@@ -23,9 +23,9 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::limits::Limits;
+use super::chain_limits::ChainLimits;
 use super::machine::Machine;
-use super::requests::{self, Service};
+use super::requests::{self, SessionTerms};
 use super::{End, EndpointError, setup};
 use crate::clock::now;
 use crate::link::{Link, LinkError};
@@ -62,16 +62,16 @@ impl Script {
     }
 
     fn start(own: IpAddr, limits: &str, leave_at: Option<MessageType>) -> Self {
-        Self::serve(Service {
+        Self::serve(SessionTerms {
             machine: Machine::new(own, "host".to_owned()),
-            limits: Limits::of_text(limits),
+            limits: ChainLimits::of_text(limits),
             ran: Duration::ZERO,
             not_after: Ticks::MAX,
             leave_at,
         })
     }
 
-    fn serve(service: Service) -> Self {
+    fn serve(terms: SessionTerms) -> Self {
         let (near, far) = tokio::io::duplex(64 * 1024);
         let (preempt, preempted) = oneshot::channel();
         let served = tokio::spawn(async move {
@@ -81,7 +81,7 @@ impl Script {
                     std::future::pending().await
                 }
             };
-            requests::serve(&mut link, service, preempted, || ()).await
+            requests::serve(&mut link, terms, preempted, || ()).await
         });
         Self { link: Link::new(near), served, preempt }
     }

@@ -2,10 +2,11 @@
 //!
 //! ```text
 //! listen         addresses as typed, listening sockets
-//! service        accepting, and a tidy end      places  how many at once, and who makes room
-//! memory, pace   how much, and how often        source  of whom
+//! service        accepting, and a tidy end          places  how many at once, and who makes room
+//! memory_budget  how much                           pace    how often              source  of whom
 //! whole_hello    no place for half a ClientHello    whole_records  no half records for long
-//! log_lines      what connections log           server  options that broker and proxy share
+//! log_lines      what connections log               error   why a program cannot do its work
+//! server_options what broker and proxy are told alike
 //! ```
 //!
 //! Not here: what is served (`broker`, `proxy`, `endpoint`).
@@ -13,10 +14,10 @@
 mod error;
 mod listen;
 mod log_lines;
-mod memory;
+mod memory_budget;
 mod pace;
 mod places;
-mod server;
+mod server_options;
 mod service;
 mod source;
 mod whole_hello;
@@ -35,12 +36,12 @@ use crate::interrupts::Interrupts;
 pub use error::HostError;
 pub use listen::Listening;
 pub(crate) use log_lines::{Brief, ConnectionLog};
-pub use memory::MemoryFull;
-pub(crate) use memory::{Budget, Charge, Memory};
+pub use memory_budget::MemoryFull;
+pub(crate) use memory_budget::{Budget, Charge, Memory};
 pub(crate) use pace::Pace;
 pub(crate) use places::{MADE_ROOM, Place, Places};
-pub(crate) use server::defaults;
-pub use server::{ServerLimits, ServerOptions};
+pub(crate) use server_options::defaults;
+pub use server_options::{ServerLimits, ServerOptions};
 pub(crate) use service::{Ending, HELD_FOR, Service};
 pub(crate) use source::{Source, share};
 pub(crate) use whole_hello::whole_hello;

@@ -1,6 +1,6 @@
 //! Where a peer is, as far as limits are concerned.
 //!
-//! Not here: what is limited (`places`, `memory`).
+//! Not here: what is limited (`places`, `memory_budget`).
 
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};

@@ -21,7 +21,7 @@ const PER_SOURCE_HELP: &str = "What one address may take of the connections of a
     mut_arg("handshakes_max", |arg| arg.help(HANDSHAKES_HELP)),
     mut_arg("per_source_percent", |arg| arg.help(PER_SOURCE_HELP)),
 )]
-pub struct Limits {
+pub struct ProxyLimits {
     /// Controller connections in set-up or waiting for an endpoint; for further ones the source
     /// with most gives way
     #[arg(long, value_name = "N", default_value = "20000", value_parser = count)]
@@ -62,7 +62,7 @@ pub struct Limits {
     pub half_closed_timeout: Duration,
 }
 
-impl Default for Limits {
+impl Default for ProxyLimits {
     fn default() -> Self {
         defaults()
     }
@@ -75,7 +75,7 @@ mod tests {
 
     #[test]
     fn one_manager_at_one_address_can_use_the_whole_backlog_and_leaves_room_for_others() {
-        let limits = Limits::default();
+        let limits = ProxyLimits::default();
         let of_address = share(limits.controllers_max, limits.server.per_source_percent);
         assert!(limits.backlog_max <= limits.backlog_per_key_max);
         assert!(limits.backlog_max <= of_address);

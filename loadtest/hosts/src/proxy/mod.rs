@@ -2,7 +2,7 @@
 //! (spec/protocol.md 5.2, proxy side).
 //!
 //! ```text
-//! setup        a controller registers a connection     records, preamble   its parts
+//! registration a controller registers a connection     records, preamble   its parts
 //! hello        the snikey in an endpoint's ClientHello
 //! switchboard  who waits for whom              owner  whose a snikey is
 //! splice       bytes between the two
@@ -20,8 +20,8 @@ mod limits;
 mod owner;
 mod preamble;
 mod records;
+mod registration;
 mod server;
-mod setup;
 mod splice;
 mod switchboard;
 #[cfg(test)]
@@ -33,7 +33,7 @@ use clap::Args;
 use packetlab::address::HostPort;
 
 use crate::hosting::{self, HostError, Listening, LogOptions, ServerOptions};
-pub use limits::Limits;
+pub use limits::ProxyLimits;
 pub use owner::Signers;
 pub use preamble::PREAMBLE;
 pub use server::Proxy;
@@ -64,7 +64,7 @@ pub struct Options {
     #[command(flatten)]
     log: LogOptions,
     #[command(flatten)]
-    limits: Limits,
+    limits: ProxyLimits,
 }
 
 /// Serves until a signal.

@@ -18,9 +18,9 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout, timeout_at};
 
 use super::hello::{self, HelloError};
-use super::limits::Limits;
+use super::limits::ProxyLimits;
 use super::owner::{Owner, Signers};
-use super::setup::{SetupError, set_up};
+use super::registration::{RegistrationError, set_up};
 use super::splice::{Passed, splice};
 use super::switchboard::{Bounds, Claim, Switchboard};
 use crate::hosting::{
@@ -43,7 +43,7 @@ impl Proxy {
         endpoints: Listening,
         tls: Arc<ServerConfig>,
         signers: Signers,
-        limits: Limits,
+        limits: ProxyLimits,
     ) -> Self {
         let percent = limits.server.per_source_percent;
         let places_of = |count: usize| Places::new(count, share(count, percent));
@@ -58,7 +58,7 @@ impl Proxy {
             },
             grace: limits.owner_grace,
         };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(ProxyShared {
             set_ups: set_ups(),
             hellos: set_ups(),
             limits,
@@ -108,8 +108,8 @@ impl Proxy {
 
 /// What all connections share.
 #[derive(Debug)]
-struct Shared {
-    limits: Limits,
+struct ProxyShared {
+    limits: ProxyLimits,
     tls: Arc<ServerConfig>,
     signers: Signers,
     switchboard: Arc<Switchboard<Call>>,
@@ -140,7 +140,7 @@ async fn until(mut ending: Ending, serving: impl Future<Output = ()>) {
 }
 
 async fn serve_controller(
-    shared: Arc<Shared>,
+    shared: Arc<ProxyShared>,
     mut stream: TcpStream,
     mut log: ConnectionLog,
     place: Place,
@@ -158,7 +158,7 @@ async fn serve_controller(
             return tracing::debug!("controller {peer}: its set-up was slow, and others wait");
         }
         // Anybody can cause this, as often as they like.
-        Ok(Some(Err(error @ SetupError::Tls(_)))) => {
+        Ok(Some(Err(error @ RegistrationError::Tls(_)))) => {
             return tracing::debug!("controller {peer}: {error}");
         }
         Ok(Some(Err(error))) => return log.info(format_args!("controller {peer}: {error}")),
@@ -188,12 +188,12 @@ struct Registration {
 /// Sets a connection up; `None` if it had to make room for others. One that says nothing, or half a
 /// ClientHello, takes no place of the others' set-ups.
 async fn register(
-    shared: &Shared,
+    shared: &ProxyShared,
     stream: &mut TcpStream,
     peer: SocketAddr,
-) -> Option<Result<(Claim<Call>, SniKey), SetupError>> {
+) -> Option<Result<(Claim<Call>, SniKey), RegistrationError>> {
     if let Err(error) = whole_hello(stream, usize::MAX).await {
-        return Some(Err(SetupError::Tls(error)));
+        return Some(Err(RegistrationError::Tls(error)));
     }
     let place = shared.set_ups.enter(Source::of(peer.ip())).await.ok()?;
     let admit = |snikey: SniKey, certificate: Option<&Certificate>| {
@@ -209,7 +209,7 @@ async fn register(
 
 /// Keeps the connection registered until an endpoint comes; `None` when it has ended before, or has to leave.
 async fn wait_for_endpoint(
-    shared: &Arc<Shared>,
+    shared: &Arc<ProxyShared>,
     Registration { stream, log, claim }: &mut Registration,
     must_leave: impl Future<Output = ()>,
 ) -> Option<Call> {
@@ -280,7 +280,7 @@ fn peek(stream: &TcpStream) -> io::Result<usize> {
 }
 
 async fn serve_endpoint(
-    shared: Arc<Shared>,
+    shared: Arc<ProxyShared>,
     mut stream: TcpStream,
     log: ConnectionLog,
     place: Place,
@@ -307,7 +307,7 @@ async fn serve_endpoint(
 /// Takes an endpoint's ClientHello; `None` if it had to make room for others. One that says nothing, or
 /// a half of it, takes no place of the others.
 async fn greet(
-    shared: &Shared,
+    shared: &ProxyShared,
     stream: &mut TcpStream,
     peer: SocketAddr,
 ) -> Option<Result<(SniKey, Vec<u8>), HelloError>> {
@@ -322,7 +322,7 @@ async fn greet(
 }
 
 /// Hands an endpoint to a controller that waits for one; if there is none in time, closes it.
-async fn find_controller(shared: &Arc<Shared>, mut call: Call) {
+async fn find_controller(shared: &Arc<ProxyShared>, mut call: Call) {
     loop {
         let slot = match shared.switchboard.take_controller(&call.snikey) {
             Ok(slot) => Some(slot),
@@ -352,7 +352,7 @@ async fn find_controller(shared: &Arc<Shared>, mut call: Call) {
 }
 
 /// One session: replays what the endpoint has said, then passes on everything.
-async fn join(shared: &Shared, call: Call, registration: Registration) {
+async fn join(shared: &ProxyShared, call: Call, registration: Registration) {
     let Call { stream: mut endpoint, log: mut endpoint_log, snikey, hello, place, .. } = call;
     let Registration { stream: mut controller, mut log, mut claim } = registration;
     let (endpoint_peer, peer) = (endpoint_log.peer(), log.peer());

@@ -89,7 +89,7 @@ pub(super) struct Claim<E> {
 
 /// A place in a queue.
 #[derive(Debug)]
-pub(super) struct Place<E, T> {
+pub(super) struct QueuePlace<E, T> {
     switchboard: Arc<Switchboard<E>>,
     snikey: SniKey,
     number: u64,
@@ -214,7 +214,7 @@ impl<E> Switchboard<E> {
     pub(super) fn take_controller(
         self: &Arc<Self>,
         snikey: &SniKey,
-    ) -> Result<Slot<E>, Place<E, Slot<E>>> {
+    ) -> Result<Slot<E>, QueuePlace<E, Slot<E>>> {
         let mut queues = self.queues();
         let number = queues.take_number();
         let queue = queues.by_snikey.entry(snikey.clone()).or_default();
@@ -225,7 +225,7 @@ impl<E> Switchboard<E> {
         }
         let (endpoint, receiver) = oneshot::channel();
         queue.endpoints.insert(number, endpoint);
-        Err(Place { switchboard: Arc::clone(self), snikey: snikey.clone(), number, receiver })
+        Err(QueuePlace { switchboard: Arc::clone(self), snikey: snikey.clone(), number, receiver })
     }
 
     fn queues(&self) -> MutexGuard<'_, Queues<E>> {
@@ -277,7 +277,7 @@ impl<E> Claim<E> {
     ///
     /// # Errors
     /// Its snikey was taken over.
-    pub(super) fn wait(&self) -> Result<Place<E, E>, NotRegistered> {
+    pub(super) fn wait(&self) -> Result<QueuePlace<E, E>, NotRegistered> {
         let (mut slot, receiver) = oneshot::channel();
         let mut queues = self.switchboard.queues();
         let number = queues.take_number();
@@ -285,7 +285,7 @@ impl<E> Claim<E> {
         let queue = queue.filter(|queue| queue.is_owned(self.number));
         let queue = queue.ok_or(NotRegistered::Owned)?;
         let (switchboard, snikey) = (Arc::clone(&self.switchboard), self.snikey.clone());
-        let place = Place { switchboard, snikey, number, receiver };
+        let place = QueuePlace { switchboard, snikey, number, receiver };
         while let Some((_, endpoint)) = queue.endpoints.pop_first() {
             match endpoint.send(slot) {
                 Ok(()) => return Ok(place),
@@ -327,7 +327,7 @@ impl<E> Drop for Claim<E> {
     }
 }
 
-impl<E, T> Place<E, T> {
+impl<E, T> QueuePlace<E, T> {
     /// Waits for its turn; `None` if the other side vanished in the moment it came.
     pub(super) async fn wait(&mut self) -> Option<T> {
         (&mut self.receiver).await.ok()
@@ -340,7 +340,7 @@ impl<E, T> Place<E, T> {
     }
 }
 
-impl<E, T> Drop for Place<E, T> {
+impl<E, T> Drop for QueuePlace<E, T> {
     fn drop(&mut self) {
         let mut queues = self.switchboard.queues();
         let Some(queue) = queues.by_snikey.get_mut(&self.snikey) else { return };

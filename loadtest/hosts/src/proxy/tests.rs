@@ -30,12 +30,12 @@ const LONG: Duration = Duration::from_secs(30);
 /// A limit that a test waits for.
 const SHORT: Duration = Duration::from_millis(200);
 
-async fn start(limits: Limits) -> Proxy {
+async fn start(limits: ProxyLimits) -> Proxy {
     start_for(limits, Vec::new(), false).await
 }
 
 /// A proxy that trusts controllers signed by `roots`, or any without roots.
-async fn start_for(limits: Limits, roots: Vec<PublicKey>, mandatory: bool) -> Proxy {
+async fn start_for(limits: ProxyLimits, roots: Vec<PublicKey>, mandatory: bool) -> Proxy {
     let chain = [certificate("agent_prx")];
     let identity = Identity { chain: &chain, key: &private_key("prx") };
     let signers = if roots.is_empty() { Signers::Unknown } else { Signers::Verified };
@@ -46,7 +46,7 @@ async fn start_for(limits: Limits, roots: Vec<PublicKey>, mandatory: bool) -> Pr
     let endpoints = Listening::open(&loopback, ENDPOINT_PORT).await.unwrap();
     // All peers of these tests are on one host.
     let limits =
-        Limits { server: ServerLimits { per_source_percent: 100, ..limits.server }, ..limits };
+        ProxyLimits { server: ServerLimits { per_source_percent: 100, ..limits.server }, ..limits };
     Proxy::start(controllers, endpoints, tls, signers, limits)
 }
 
@@ -213,7 +213,7 @@ async fn endpoint(proxy: &Proxy, hello: &[u8]) -> TcpStream {
 
 #[tokio::test]
 async fn an_endpoint_talks_to_the_controller_of_its_snikey_until_both_have_closed() {
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let mut controller = waiting(&proxy, "one").await;
     let hello = hello(Some("one"));
     let mut endpoint = endpoint(&proxy, &hello).await;
@@ -235,7 +235,7 @@ async fn an_endpoint_talks_to_the_controller_of_its_snikey_until_both_have_close
 
 #[tokio::test]
 async fn a_hello_may_come_byte_by_byte_and_with_bytes_behind_it() {
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let mut controller = waiting(&proxy, "one").await;
     let hello = hello(Some("one"));
     let mut slow = endpoint(&proxy, &[]).await;
@@ -255,7 +255,7 @@ async fn a_hello_may_come_byte_by_byte_and_with_bytes_behind_it() {
 async fn megabytes_pass_both_ways_at_once_unchanged() {
     const LEN: usize = 3_000_000;
     let bytes = |seed: usize| (0..LEN).map(|n| (n * 31 + seed + n / 256) as u8).collect::<Vec<_>>();
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let mut controller = waiting(&proxy, "one").await;
     let hello = hello(Some("one"));
     let endpoint = endpoint(&proxy, &hello).await;
@@ -281,7 +281,7 @@ async fn megabytes_pass_both_ways_at_once_unchanged() {
 
 #[tokio::test]
 async fn an_endpoint_of_another_snikey_never_reaches_this_controller() {
-    let proxy = start(Limits { wait_timeout: SHORT, ..Limits::default() }).await;
+    let proxy = start(ProxyLimits { wait_timeout: SHORT, ..ProxyLimits::default() }).await;
     let mut controller = waiting(&proxy, "one").await;
     let mut stranger = endpoint(&proxy, &hello(Some("two"))).await;
     assert_closed(&mut stranger).await;
@@ -294,7 +294,7 @@ async fn an_endpoint_of_another_snikey_never_reaches_this_controller() {
 
 #[tokio::test]
 async fn an_endpoint_that_came_too_early_waits_for_a_controller() {
-    let proxy = start(Limits { wait_timeout: LONG, ..Limits::default() }).await;
+    let proxy = start(ProxyLimits { wait_timeout: LONG, ..ProxyLimits::default() }).await;
     let hello = hello(Some("one"));
     let mut endpoint = endpoint(&proxy, &hello).await;
     let mut controller = waiting(&proxy, "one").await;
@@ -305,7 +305,7 @@ async fn an_endpoint_that_came_too_early_waits_for_a_controller() {
 
 #[tokio::test]
 async fn connections_that_died_while_they_waited_are_passed_over() {
-    let proxy = start(Limits { wait_timeout: LONG, ..Limits::default() }).await;
+    let proxy = start(ProxyLimits { wait_timeout: LONG, ..ProxyLimits::default() }).await;
     let mut dead = vec![waiting(&proxy, "one").await, waiting(&proxy, "one").await];
     let mut alive = waiting(&proxy, "one").await;
     dead.push(waiting(&proxy, "one").await);
@@ -319,7 +319,7 @@ async fn connections_that_died_while_they_waited_are_passed_over() {
 
 #[tokio::test]
 async fn a_controller_that_speaks_before_its_endpoint_is_dropped() {
-    let proxy = start(Limits { wait_timeout: LONG, ..Limits::default() }).await;
+    let proxy = start(ProxyLimits { wait_timeout: LONG, ..ProxyLimits::default() }).await;
     let mut talking = waiting(&proxy, "one").await;
     talking.write_all(b"hello?").await.unwrap();
     assert_closed(&mut talking).await;
@@ -336,7 +336,7 @@ async fn a_controller_that_speaks_before_its_endpoint_is_dropped() {
 /// Item 105, from the other side.
 #[tokio::test]
 async fn the_controllers_preamble_is_found_behind_anything() {
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     for before in [&b""[..], b"P", b"PKTLA", &[0x17; 2000]] {
         let (mut controller, farewell) = registered(&proxy, "one").await;
         let said = [&farewell[..], before, PREAMBLE].concat();
@@ -352,7 +352,7 @@ async fn the_controllers_preamble_is_found_behind_anything() {
 
 #[tokio::test]
 async fn refused_registrations_are_answered_with_a_status_and_closed() {
-    let proxy = start(Limits { backlog_max: 1, ..Limits::default() }).await;
+    let proxy = start(ProxyLimits { backlog_max: 1, ..ProxyLimits::default() }).await;
     let _only = waiting(&proxy, "full").await;
     // Once an endpoint's hello has come through, the one before it is known to be registered.
     let mut probe = waiting(&proxy, "other").await;
@@ -382,7 +382,7 @@ async fn refused_registrations_are_answered_with_a_status_and_closed() {
 
 #[tokio::test]
 async fn an_xreg_may_come_in_pieces() {
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let mut stream = connect_controller(&proxy).await;
     let mut records = Records::shake_hands(&mut stream, client_tls(None).into()).await.unwrap();
     for byte in xreg("one") {
@@ -393,7 +393,7 @@ async fn an_xreg_may_come_in_pieces() {
 
 #[tokio::test]
 async fn what_is_not_tls_is_closed_without_a_word_to_endpoints() {
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let mut garbage = endpoint(&proxy, b"GET / HTTP/1.0\r\n\r\n").await;
     assert_closed(&mut garbage).await;
     let mut garbage = connect_controller(&proxy).await;
@@ -405,7 +405,7 @@ async fn what_is_not_tls_is_closed_without_a_word_to_endpoints() {
 
 #[tokio::test]
 async fn controllers_may_come_without_a_certificate_but_not_with_a_wrong_one() {
-    let proxy = start_for(Limits::default(), vec![public_key("xc")], false).await;
+    let proxy = start_for(ProxyLimits::default(), vec![public_key("xc")], false).await;
     for (agent, is_welcome) in
         [(None, true), (Some(("agent_xc", "xc")), true), (Some(("agent_ep", "ep")), false)]
     {
@@ -413,7 +413,7 @@ async fn controllers_may_come_without_a_certificate_but_not_with_a_wrong_one() {
         let asked = ask_as(&mut stream, agent, &xreg("one")).await;
         assert_eq!(asked.is_ok(), is_welcome, "{agent:?}");
     }
-    let proxy = start_for(Limits::default(), vec![public_key("xc")], true).await;
+    let proxy = start_for(ProxyLimits::default(), vec![public_key("xc")], true).await;
     for (agent, is_welcome) in [(None, false), (Some(("agent_xc", "xc")), true)] {
         let mut stream = connect_controller(&proxy).await;
         let asked = ask_as(&mut stream, agent, &xreg("one")).await;
@@ -423,7 +423,7 @@ async fn controllers_may_come_without_a_certificate_but_not_with_a_wrong_one() {
 
 #[tokio::test]
 async fn silent_controllers_are_disconnected_at_every_step_of_their_set_up() {
-    let proxy = start(Limits { setup_timeout: SHORT, ..Limits::default() }).await;
+    let proxy = start(ProxyLimits { setup_timeout: SHORT, ..ProxyLimits::default() }).await;
     let mut silent = connect_controller(&proxy).await;
     assert_closed(&mut silent).await;
     let mut stream = connect_controller(&proxy).await;
@@ -435,14 +435,14 @@ async fn silent_controllers_are_disconnected_at_every_step_of_their_set_up() {
 
 #[tokio::test]
 async fn endpoints_are_disconnected_for_a_late_or_endless_hello() {
-    let proxy = start(Limits { hello_timeout: SHORT, ..Limits::default() }).await;
+    let proxy = start(ProxyLimits { hello_timeout: SHORT, ..ProxyLimits::default() }).await;
     let mut silent = endpoint(&proxy, &[]).await;
     assert_closed(&mut silent).await;
     let hello = hello(Some("one"));
     let mut half = endpoint(&proxy, &hello[..hello.len() - 1]).await;
     assert_closed(&mut half).await;
 
-    let limits = Limits { hello_max: hello.len() - 1, ..Limits::default() };
+    let limits = ProxyLimits { hello_max: hello.len() - 1, ..ProxyLimits::default() };
     let proxy = start(limits).await;
     let mut long = endpoint(&proxy, &hello).await;
     assert_closed(&mut long).await;
@@ -451,7 +451,7 @@ async fn endpoints_are_disconnected_for_a_late_or_endless_hello() {
 #[tokio::test]
 async fn a_half_closed_session_ends_when_nothing_moves_any_more() {
     const LIMIT: Duration = Duration::from_secs(1);
-    let proxy = start(Limits { half_closed_timeout: LIMIT, ..Limits::default() }).await;
+    let proxy = start(ProxyLimits { half_closed_timeout: LIMIT, ..ProxyLimits::default() }).await;
     let mut controller = waiting(&proxy, "one").await;
     let hello = hello(Some("one"));
     let mut endpoint = endpoint(&proxy, &hello).await;
@@ -469,7 +469,7 @@ async fn a_half_closed_session_ends_when_nothing_moves_any_more() {
 
 #[tokio::test]
 async fn a_reset_of_one_side_ends_the_other() {
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let mut controller = waiting(&proxy, "one").await;
     let hello = hello(Some("one"));
     let endpoint = endpoint(&proxy, &hello).await;
@@ -481,8 +481,8 @@ async fn a_reset_of_one_side_ends_the_other() {
 
 #[tokio::test]
 async fn beyond_the_connections_allowed_peers_of_one_source_are_sent_away_until_one_leaves() {
-    let limits = Limits { controllers_max: 1, endpoints_max: 1, ..Limits::default() };
-    let proxy = start(Limits { wait_timeout: LONG, ..limits }).await;
+    let limits = ProxyLimits { controllers_max: 1, endpoints_max: 1, ..ProxyLimits::default() };
+    let proxy = start(ProxyLimits { wait_timeout: LONG, ..limits }).await;
     let first = waiting(&proxy, "one").await;
     assert_closed(&mut connect_controller(&proxy).await).await;
     drop(first);
@@ -520,7 +520,7 @@ async fn once_there_is_room(proxy: &Proxy) -> TcpStream {
 
 #[tokio::test]
 async fn the_end_of_the_proxy_closes_everything() {
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let mut talking = waiting(&proxy, "one").await;
     let hello = hello(Some("one"));
     let mut endpoint = endpoint(&proxy, &hello).await;
@@ -538,7 +538,7 @@ async fn the_end_of_the_proxy_closes_everything() {
 /// other side), and the original must not miss the preamble, which it does if a `P` stands before it.
 #[tokio::test]
 async fn the_original_sees_every_preamble() {
-    let proxy = Arc::new(start(Limits::default()).await);
+    let proxy = Arc::new(start(ProxyLimits::default()).await);
     for _ in 0..300 {
         let mut stream = connect_controller(&proxy).await;
         let (_, records) = ask(&mut stream, &xreg("one")).await.unwrap();

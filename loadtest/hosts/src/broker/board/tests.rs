@@ -42,7 +42,8 @@ impl Board {
     /// Publishes for a key that may publish a lot.
     fn put(&mut self, publication: Publication, now: Ticks) -> u64 {
         let charge = charge(&Memory::new(1, 100), 1);
-        self.publish(publication, publisher(key(1), 1), charge, &Limits::default(), now).unwrap()
+        self.publish(publication, publisher(key(1), 1), charge, &BrokerLimits::default(), now)
+            .unwrap()
     }
 }
 
@@ -151,7 +152,7 @@ fn a_subscription_whose_certificates_have_expired_hears_nothing_more() {
 #[test]
 fn what_a_key_may_publish_is_counted_over_all_its_connections_until_it_ends() {
     let memory = Memory::new(1 << 20, 100);
-    let limits = Limits { publications_max: 2, channels_max: 3, ..Limits::default() };
+    let limits = BrokerLimits { publications_max: 2, channels_max: 3, ..BrokerLimits::default() };
     let mut board = Board::default();
     let publish = |board: &mut Board, number, channels: &[u8], until, now| {
         let publication = Publication { until, ..publication(channels, "") };
@@ -175,7 +176,7 @@ fn what_a_key_may_publish_is_counted_over_all_its_connections_until_it_ends() {
 #[test]
 fn what_has_ended_of_a_key_does_not_count_for_it_however_much_of_others_has_ended() {
     let memory = Memory::new(1 << 20, 100);
-    let limits = Limits { publications_max: 2, channels_max: 50, ..Limits::default() };
+    let limits = BrokerLimits { publications_max: 2, channels_max: 50, ..BrokerLimits::default() };
     let mut board = Board::default();
     let publish = |board: &mut Board, until, now| {
         let publication = Publication { until, ..publication(&[1], "") };
@@ -267,7 +268,7 @@ fn no_shape_of_texts_makes_a_key_look_at_more_characters_than_it_is_charged() {
 /// One address has filled a public channel, under as many keys as it likes.
 #[test]
 fn what_one_address_publishes_costs_a_newcomer_a_bounded_number_of_looks() {
-    let limits = Limits::default();
+    let limits = BrokerLimits::default();
     let memory = Memory::new(limits.memory_max, limits.server.per_source_percent);
     let attacker = Source::of([192, 0, 2, 1].into());
     let mut board = Board::default();
@@ -317,7 +318,7 @@ fn what_one_address_publishes_costs_a_newcomer_a_bounded_number_of_looks() {
 
 #[test]
 fn on_a_private_channel_an_address_may_have_as_many_publications_as_its_keys_may() {
-    let limits = Limits { publications_per_source_max: 1, ..Limits::default() };
+    let limits = BrokerLimits { publications_per_source_max: 1, ..BrokerLimits::default() };
     let memory = Memory::new(10, 100);
     let mut board = Board::default();
     let mut publish = |channel: &[u8]| {
@@ -341,7 +342,7 @@ fn nothing_is_left_of_those_who_have_gone() {
     let mut board = Board::default();
     let listener = board.new_listener();
     board.listen(listener, &[channel(1), channel(2)], &Arc::new(Notify::new()));
-    let limits = Limits::default();
+    let limits = BrokerLimits::default();
     let publication = publication(&[2, 3], "");
     let (by, paid) = (publisher(key(1), 1), charge(&memory, 10));
     let number = board.publish(publication, by, paid, &limits, NOW).unwrap();

@@ -15,7 +15,7 @@ const DELEGATED_CHAIN: [&str; 2] = ["subcmd_del_ep", "delpriv_eop_del_rep"];
 /// A client, its limits and its clock.
 struct Scene {
     client: Client,
-    limits: Limits,
+    limits: BrokerLimits,
     now: Ticks,
 }
 
@@ -23,7 +23,7 @@ impl Scene {
     /// A client with the TLS key of this name.
     fn new(role: Role, key: &str) -> Self {
         let client = Client::new(role, public_key(key));
-        Self { client, limits: Limits::default(), now: NOW }
+        Self { client, limits: BrokerLimits::default(), now: NOW }
     }
 
     fn publisher() -> Self {
@@ -389,8 +389,8 @@ fn bad_certificates_and_foreign_messages_have_their_own_status() {
 
 #[test]
 fn the_largest_requests_that_the_limits_allow_fit_into_a_payload() {
-    let limits = Limits::default();
+    let limits = BrokerLimits::default();
     assert_eq!(limits.payload_len_max(), 64 * 1024, "a certificate");
-    let many = Limits { channels_max: 10_000, ..limits };
+    let many = BrokerLimits { channels_max: 10_000, ..limits };
     assert_eq!(many.payload_len_max(), 330_000 + 33 + 4096);
 }

@@ -8,7 +8,7 @@ use super::*;
 /// subscriber's own task, so much a second; another client does not wait for it.
 #[tokio::test]
 async fn nobody_waits_while_others_match_what_nearly_matches() {
-    let broker = start(Limits::default()).await;
+    let broker = start(BrokerLimits::default()).await;
     let mut attacker = Peer::controller(&broker).await;
     let nearly = format!("a=*{}B;", "A".repeat(2000));
     for _ in 0..100 {
@@ -40,7 +40,7 @@ async fn other_controller(broker: &Broker) -> Peer {
 
 #[tokio::test]
 async fn a_descriptor_that_is_searched_for_too_long_is_refused() {
-    let broker = start(Limits::default()).await;
+    let broker = start(BrokerLimits::default()).await;
     let mut controller = Peer::controller(&broker).await;
     let channels = ChannelList::new(&[ChannelId::new(&[1]).unwrap()]);
     let xdescr = format!("{}controller_addr=h;", "a=*b*;".repeat(33));
@@ -51,7 +51,7 @@ async fn a_descriptor_that_is_searched_for_too_long_is_refused() {
 
 #[tokio::test]
 async fn a_key_that_asks_too_often_is_heard_later_and_others_at_once() {
-    let limits = Limits { messages_per_second: 2, ..Limits::default() };
+    let limits = BrokerLimits { messages_per_second: 2, ..BrokerLimits::default() };
     let broker = start(limits).await;
     let (mut first, mut second) =
         (Peer::controller(&broker).await, Peer::controller(&broker).await);
@@ -75,7 +75,7 @@ async fn a_key_that_asks_too_often_is_heard_later_and_others_at_once() {
 
 #[tokio::test]
 async fn what_a_key_may_publish_is_counted_over_its_connections() {
-    let limits = Limits { publications_max: 2, ..Limits::default() };
+    let limits = BrokerLimits { publications_max: 2, ..BrokerLimits::default() };
     let broker = start(limits).await;
     let (mut first, mut second) =
         (Peer::controller(&broker).await, Peer::controller(&broker).await);
@@ -94,7 +94,7 @@ async fn what_a_key_may_publish_is_counted_over_its_connections() {
 
 #[tokio::test]
 async fn a_key_has_only_so_many_connections() {
-    let limits = Limits { connections_per_key_max: 2, ..Limits::default() };
+    let limits = BrokerLimits { connections_per_key_max: 2, ..BrokerLimits::default() };
     let broker = start(limits).await;
     let mut peers = [Peer::endpoint(&broker).await, Peer::endpoint(&broker).await];
     for peer in &mut peers {
@@ -111,7 +111,7 @@ async fn a_key_has_only_so_many_connections() {
 /// A thousand subscribers with half a message each would keep 92 KiB each for ever.
 #[tokio::test]
 async fn half_a_message_is_not_waited_for_long() {
-    let broker = start(Limits { message_timeout: SHORT, ..Limits::default() }).await;
+    let broker = start(BrokerLimits { message_timeout: SHORT, ..BrokerLimits::default() }).await;
     let mut endpoint = Peer::endpoint(&broker).await;
     endpoint.subscribe(&[1], "").await;
     assert!(
@@ -132,7 +132,7 @@ async fn half_a_message_is_not_waited_for_long() {
 
 #[tokio::test]
 async fn certificates_without_a_request_have_a_deadline_too() {
-    let broker = start(Limits { request_timeout: SHORT, ..Limits::default() }).await;
+    let broker = start(BrokerLimits { request_timeout: SHORT, ..BrokerLimits::default() }).await;
     let mut controller = Peer::controller(&broker).await;
     controller.publish(1, "").await;
     controller.supply(&CONTROLLER_CHAIN[..1]).await;
@@ -150,7 +150,7 @@ async fn certificates_without_a_request_have_a_deadline_too() {
 
 #[tokio::test]
 async fn what_clients_make_the_broker_keep_is_bounded_in_all() {
-    let broker = start(Limits { memory_max: 64 << 10, ..Limits::default() }).await;
+    let broker = start(BrokerLimits { memory_max: 64 << 10, ..BrokerLimits::default() }).await;
     let mut controller = Peer::controller(&broker).await;
     let filler = format!("filler={};", "x".repeat(4000));
     for _ in 0..12 {
@@ -181,12 +181,12 @@ async fn what_clients_make_the_broker_keep_is_bounded_in_all() {
 /// what it came for has its turn after a second and not after the deadline.
 #[tokio::test]
 async fn silent_and_half_hearted_clients_make_room_for_others() {
-    let limits = Limits {
+    let limits = BrokerLimits {
         subscribers_max: 3,
         server: ServerLimits { handshakes_max: 2, ..ServerLimits::default() },
-        ..Limits::default()
+        ..BrokerLimits::default()
     };
-    let broker = start(Limits { handshake_timeout: 4 * LONG, ..limits }).await;
+    let broker = start(BrokerLimits { handshake_timeout: 4 * LONG, ..limits }).await;
     let mut idle = Vec::new();
     for begun in [&[][..], &[22, 3, 1], &[22, 3, 1]] {
         let mut stream = TcpStream::connect(broker.subscribe_addresses()[0]).await.unwrap();
@@ -201,12 +201,12 @@ async fn silent_and_half_hearted_clients_make_room_for_others() {
 #[tokio::test]
 async fn what_others_publish_holds_up_no_honest_notification() {
     const COUNT: usize = 2_500;
-    let limits = Limits {
+    let limits = BrokerLimits {
         publications_max: COUNT,
         publications_per_source_max: 0,
         channels_max: COUNT,
         messages_per_second: 0,
-        ..Limits::default()
+        ..BrokerLimits::default()
     };
     let broker = start(limits).await;
     let mut attacker = other_controller(&broker).await;
@@ -229,7 +229,7 @@ async fn what_others_publish_holds_up_no_honest_notification() {
 /// Patterns that are searched for at every place of the attributes are charged as often as they look.
 #[tokio::test]
 async fn a_key_whose_texts_are_costly_to_match_waits_and_others_do_not() {
-    let limits = Limits { matching_per_second: 500_000, ..Limits::default() };
+    let limits = BrokerLimits { matching_per_second: 500_000, ..BrokerLimits::default() };
     let broker = start(limits).await;
     let (mut attacker, mut controller) =
         (other_controller(&broker).await, Peer::controller(&broker).await);
@@ -256,7 +256,7 @@ async fn a_key_whose_texts_are_costly_to_match_waits_and_others_do_not() {
 /// What subscribers have to compare is paid for by whoever makes them.
 #[tokio::test]
 async fn a_publisher_pays_for_each_subscriber_that_it_wakes() {
-    let limits = Limits { matching_per_second: 12_000, ..Limits::default() };
+    let limits = BrokerLimits { matching_per_second: 12_000, ..BrokerLimits::default() };
     let broker = start(limits).await;
     let mut listening = Vec::new();
     for _ in 0..4 {
@@ -291,8 +291,11 @@ async fn a_publisher_pays_for_each_subscriber_that_it_wakes() {
 /// Each message is one, but its channels cost the broker as much as a thousand.
 #[tokio::test]
 async fn a_subscriber_pays_for_each_channel_it_names() {
-    let limits =
-        Limits { matching_per_second: 500_000, messages_per_second: 0, ..Limits::default() };
+    let limits = BrokerLimits {
+        matching_per_second: 500_000,
+        messages_per_second: 0,
+        ..BrokerLimits::default()
+    };
     let broker = start(limits).await;
     let channels: Vec<_> =
         (0..999_u16).map(|number| ChannelId::new(&number.to_be_bytes()).unwrap()).collect();
@@ -310,7 +313,7 @@ async fn a_subscriber_pays_for_each_channel_it_names() {
 /// A publisher that would have to wait for a minute, or a subscriber, and does not.
 #[tokio::test]
 async fn who_leaves_while_it_is_made_to_wait_is_gone_at_once() {
-    let limits = Limits { matching_per_second: 1_000, ..Limits::default() };
+    let limits = BrokerLimits { matching_per_second: 1_000, ..BrokerLimits::default() };
     let broker = start(limits).await;
     let mut listening = Peer::endpoint(&broker).await;
     listening.subscribe(&[1], "").await;
@@ -342,7 +345,8 @@ async fn who_leaves_while_it_is_made_to_wait_is_gone_at_once() {
 /// A fleet that shares a key comes back all at once.
 #[tokio::test]
 async fn who_is_made_to_wait_for_others_of_its_key_does_not_miss_its_deadline() {
-    let limits = Limits { messages_per_second: 2, request_timeout: SHORT, ..Limits::default() };
+    let limits =
+        BrokerLimits { messages_per_second: 2, request_timeout: SHORT, ..BrokerLimits::default() };
     let broker = start(limits).await;
     let mut first = Peer::controller(&broker).await;
     for _ in 0..8 {
@@ -360,7 +364,7 @@ async fn who_is_made_to_wait_for_others_of_its_key_does_not_miss_its_deadline() 
 
 #[tokio::test]
 async fn a_refused_subscription_leaves_the_one_before() {
-    let broker = start(Limits { memory_max: 8 << 10, ..Limits::default() }).await;
+    let broker = start(BrokerLimits { memory_max: 8 << 10, ..BrokerLimits::default() }).await;
     let mut endpoint = Peer::endpoint(&broker).await;
     let filler = |len| format!("filler={};", "x".repeat(len));
     endpoint.subscribe(&[1], &filler(4000)).await;
@@ -378,10 +382,10 @@ async fn a_refused_subscription_leaves_the_one_before() {
 /// address does not wait.
 #[tokio::test]
 async fn clients_of_one_address_hold_up_no_handshake_of_another() {
-    let limits = Limits {
+    let limits = BrokerLimits {
         server: ServerLimits { handshakes_max: 4, ..ServerLimits::default() },
         handshake_timeout: LONG,
-        ..Limits::default()
+        ..BrokerLimits::default()
     };
     let broker = start_sharing(limits, 50).await;
     let mut held = Vec::new();
@@ -409,7 +413,8 @@ async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
 #[tokio::test]
 async fn no_two_sources_keep_all_places_for_themselves() {
     for (publishes, patience) in [(false, 1500), (true, 500)] {
-        let limits = Limits { publishers_max: 4, request_timeout: LONG, ..Limits::default() };
+        let limits =
+            BrokerLimits { publishers_max: 4, request_timeout: LONG, ..BrokerLimits::default() };
         let broker = start_sharing(limits, 50).await;
         let address = broker.publish_addresses()[0];
         let controller = async |from| {
@@ -448,10 +453,10 @@ async fn no_two_sources_keep_all_places_for_themselves() {
 /// Five thousand that had sent one byte made a newcomer wait for 7 s, also at their own address.
 #[tokio::test]
 async fn one_byte_takes_no_handshake_from_others() {
-    let limits = Limits {
+    let limits = BrokerLimits {
         server: ServerLimits { handshakes_max: 2, ..ServerLimits::default() },
         handshake_timeout: LONG,
-        ..Limits::default()
+        ..BrokerLimits::default()
     };
     let broker = start(limits).await;
     let mut held = Vec::new();

@@ -15,7 +15,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::super::now;
-use super::super::sessions::{SETUPS_MAX, Sessions, WAITING_MAX, Waiting};
+use super::super::sessions::{SETUPS_MAX, Sessions, WAITING_MAX, WaitingExperiment};
 use super::super::tests::rights::{self, Group};
 use super::*;
 use crate::golden::{certificate, private_key, public_key};
@@ -354,7 +354,7 @@ async fn one_address_cannot_fill_the_list_of_those_that_wait() {
         sessions.admit(experiment);
     }
     sessions.admit(experiment(&other, None));
-    let of_other = |waiting: &&Waiting| waiting.experiment == experiment(&other, None);
+    let of_other = |waiting: &&WaitingExperiment| waiting.experiment == experiment(&other, None);
     assert_eq!(sessions.waiting.iter().filter(of_other).count(), 1);
     assert_eq!((sessions.waiting.len(), sessions.known.len()), (WAITING_MAX, WAITING_MAX));
 }

@@ -12,7 +12,7 @@
 //! burst    what was sent within the windows of burst rates
 //! ```
 //!
-//! Not here: which limits there are (`limits`); the clock.
+//! Not here: which limits there are (`chain_limits`); the clock.
 //!
 //! Invariant: there are at most [`ACCOUNTS_MAX`] accounts, at most [`ACCOUNTS_PER_PRIVILEGE_MAX`] of chains that
 //! end in one certificate; one is forgotten only when its certificate has expired or has used nothing up.

@@ -42,11 +42,11 @@ const LEN_MAX: u64 = 4 << 20;
 #[derive(Debug)]
 pub struct StateError {
     path: PathBuf,
-    cause: Cause,
+    cause: StateCause,
 }
 
 #[derive(Debug)]
-enum Cause {
+enum StateCause {
     File(io::Error),
     Directory(io::Error),
     Lock(io::Error),
@@ -61,35 +61,35 @@ impl fmt::Display for StateError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = self.path.display();
         match &self.cause {
-            Cause::File(cause) => write!(f, "{path}: {cause}"),
-            Cause::Directory(cause) if cause.kind() == io::ErrorKind::AlreadyExists => write!(
+            StateCause::File(cause) => write!(f, "{path}: {cause}"),
+            StateCause::Directory(cause) if cause.kind() == io::ErrorKind::AlreadyExists => write!(
                 f,
                 "{path}: this is no directory; name one for --state, or a place where there is nothing yet"
             ),
-            Cause::Directory(cause) => write!(
+            StateCause::Directory(cause) => write!(
                 f,
                 "{path}: no directory can be made here: {cause}; name one for --state in which this program may make \
                  files"
             ),
-            Cause::Lock(cause) => write!(
+            StateCause::Lock(cause) => write!(
                 f,
                 "{path}: no file can be made and locked here: {cause}; name a directory for --state in which this \
                  program may do that"
             ),
-            Cause::InUse => write!(
+            StateCause::InUse => write!(
                 f,
                 "{path}: another endpoint keeps its totals here; give each a --state directory of its own"
             ),
-            Cause::Broken { line, expected } => write!(
+            StateCause::Broken { line, expected } => write!(
                 f,
                 "{path}: line {line} is no {expected}: the file is damaged. Put a copy back, or remove it if every \
                  certificate may begin anew with what it allows"
             ),
-            Cause::TooLong => {
+            StateCause::TooLong => {
                 write!(f, "{path}: it has more than {LEN_MAX} bytes, which no file of totals has")
             }
-            Cause::NoFile => write!(f, "{path}: this is no regular file"),
-            Cause::Write(cause) => write!(
+            StateCause::NoFile => write!(f, "{path}: this is no regular file"),
+            StateCause::Write(cause) => write!(
                 f,
                 "{path}: what certificates have used up cannot be written: {cause}; no session begins or goes on \
                  before it can: make room there, or end the endpoint"
@@ -117,17 +117,17 @@ impl Store {
             .recursive(true)
             .mode(0o700)
             .create(directory)
-            .map_err(|cause| unusable(Cause::Directory(cause)))?;
+            .map_err(|cause| unusable(StateCause::Directory(cause)))?;
         let lock = directory.join(LOCK_NAME);
         // What is no file, such as a FIFO, must not be waited for.
         let flags = OFlag::O_NONBLOCK.bits();
         let mut options = File::options();
         options.create(true).truncate(false).write(true).custom_flags(flags);
-        let file = options.open(&lock).map_err(|cause| unusable(Cause::Lock(cause)))?;
+        let file = options.open(&lock).map_err(|cause| unusable(StateCause::Lock(cause)))?;
         let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock);
         let lock = lock.map_err(|(_, error)| match error {
-            Errno::EWOULDBLOCK => unusable(Cause::InUse),
-            error => unusable(Cause::Lock(error.into())),
+            Errno::EWOULDBLOCK => unusable(StateCause::InUse),
+            error => unusable(StateCause::Lock(error.into())),
         })?;
         let path = directory.join(NAME);
         let failed = |cause| StateError { path: path.clone(), cause };
@@ -154,7 +154,7 @@ impl Store {
         }
         self.replace(&text).map_err(|cause| StateError {
             path: self.directory.join(NAME),
-            cause: Cause::Write(cause),
+            cause: StateCause::Write(cause),
         })?;
         *written = text;
         Ok(())
@@ -172,24 +172,24 @@ impl Store {
 }
 
 /// The file's contents; nothing if there is none yet. An empty file is broken, and not the same.
-fn read(path: &Path) -> Result<String, Cause> {
+fn read(path: &Path) -> Result<String, StateCause> {
     let metadata = match fs::metadata(path) {
         Ok(metadata) => metadata,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(String::new()),
-        Err(error) => return Err(Cause::File(error)),
+        Err(error) => return Err(StateCause::File(error)),
     };
     if !metadata.is_file() {
-        return Err(Cause::NoFile);
+        return Err(StateCause::NoFile);
     }
     let mut bytes = Vec::new();
-    let file = File::open(path).map_err(Cause::File)?;
-    file.take(LEN_MAX + 1).read_to_end(&mut bytes).map_err(Cause::File)?;
+    let file = File::open(path).map_err(StateCause::File)?;
+    file.take(LEN_MAX + 1).read_to_end(&mut bytes).map_err(StateCause::File)?;
     if bytes.len() as u64 > LEN_MAX {
-        return Err(Cause::TooLong);
+        return Err(StateCause::TooLong);
     }
     match String::from_utf8(bytes) {
         Ok(text) if !text.is_empty() => Ok(text),
-        _ => Err(Cause::Broken { line: 1, expected: FIRST_LINE }),
+        _ => Err(StateCause::Broken { line: 1, expected: FIRST_LINE }),
     }
 }
 
@@ -213,10 +213,10 @@ fn text_of(accounts: &Accounts) -> String {
     text
 }
 
-fn parse(text: &str) -> Result<Accounts, Cause> {
+fn parse(text: &str) -> Result<Accounts, StateCause> {
     let mut accounts = Accounts::new();
     let mut lines = text.split_inclusive('\n').zip(1..);
-    let broken = |line, expected| Cause::Broken { line, expected };
+    let broken = |line, expected| StateCause::Broken { line, expected };
     if lines.next().map(|(line, _)| line) != Some(&format!("{FIRST_LINE}\n")) {
         return Err(broken(1, FIRST_LINE));
     }

@@ -27,7 +27,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 use super::super::filter;
 use super::super::ledger::Turn;
 use super::bind::Capture;
-use super::reporter::{Instruction, Reporter};
+use super::reporter::{Reporter, TaskMessage};
 use super::schedule::{Action, Alarm, Schedule};
 use crate::clock::now;
 
@@ -42,14 +42,14 @@ const BATCH_TIME: Duration = Duration::from_millis(1);
 pub(super) async fn run_udp(
     socket: AsyncFd<Socket>,
     reporter: Reporter,
-    mut instructions: UnboundedReceiver<Instruction>,
+    mut instructions: UnboundedReceiver<TaskMessage>,
 ) {
     let (mut schedule, mut alarm) = (Schedule::default(), Alarm::default());
     loop {
         tokio::select! {
             instruction = instructions.recv() => match instruction {
-                Some(Instruction::Order(order)) => schedule.push(order),
-                Some(Instruction::Capture) => {}
+                Some(TaskMessage::Order(order)) => schedule.push(order),
+                Some(TaskMessage::Capture) => {}
                 None => return,
             },
             () = alarm.wait(schedule.next_time()) => send(&socket, &mut schedule, &reporter).await,
@@ -74,15 +74,15 @@ pub(super) async fn run_raw(
     socket: AsyncFd<Socket>,
     local: IpAddr,
     reporter: Reporter,
-    mut instructions: UnboundedReceiver<Instruction>,
+    mut instructions: UnboundedReceiver<TaskMessage>,
 ) {
     let (mut schedule, mut alarm) = (Schedule::default(), Alarm::default());
     let mut capture: Option<Capture> = None;
     loop {
         tokio::select! {
             instruction = instructions.recv() => match instruction {
-                Some(Instruction::Order(order)) => schedule.push(order),
-                Some(Instruction::Capture) => capture = reporter.take_capture().or(capture),
+                Some(TaskMessage::Order(order)) => schedule.push(order),
+                Some(TaskMessage::Capture) => capture = reporter.take_capture().or(capture),
                 None => return,
             },
             () = alarm.wait(schedule.next_time()) => send(&socket, &mut schedule, &reporter).await,

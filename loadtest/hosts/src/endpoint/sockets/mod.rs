@@ -10,7 +10,7 @@
 //! datagram   the life of a UDP or raw socket
 //! ```
 //!
-//! Not here: requests and their answers, what the chain allows (`limits`).
+//! Not here: requests and their answers, what the chain allows (`chain_limits`).
 //!
 //! Invariant: a task lives as long as its socket is open here, and that of a closed connection not longer
 //! than [`LINGER_TIMEOUT`] beyond; [`Sockets`] dropped, all are closed.
@@ -33,15 +33,15 @@ use tokio::sync::{Notify, mpsc};
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::timeout;
 
+use super::chain_limits::{ChainLimits, SocketPlace};
 use super::filter::Filter;
-use super::limits::{Limits, SocketPlace};
 use super::machine::Machine;
 use super::memory;
 use crate::clock::now;
 use bind::Capture;
-use reporter::{Instruction, NextCapture, Reporter, SharedTable, locked};
+use reporter::{NextCapture, Reporter, SharedTable, TaskMessage, locked};
 use schedule::{Action, Order};
-use table::{State, Table};
+use table::{SocketTable, State};
 
 /// How long a closed connection may go on sending, and wait for its peer to close.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -60,7 +60,7 @@ pub(super) struct Sockets {
 /// The task of an open socket.
 #[derive(Debug)]
 struct Task {
-    instructions: mpsc::UnboundedSender<Instruction>,
+    instructions: mpsc::UnboundedSender<TaskMessage>,
     next_capture: NextCapture,
     life: Life,
 }
@@ -77,9 +77,9 @@ impl Drop for Life {
 
 impl Sockets {
     /// No sockets yet, on a machine as it shows itself to the mlet.
-    pub(super) fn new(machine: Machine, limits: Limits) -> Self {
+    pub(super) fn new(machine: Machine, limits: ChainLimits) -> Self {
         let shared = SharedTable {
-            table: Mutex::new(Table::new(limits)),
+            table: Mutex::new(SocketTable::new(limits)),
             news: Notify::new(),
             room: Notify::new(),
         };
@@ -88,7 +88,7 @@ impl Sockets {
     }
 
     /// The sockets' states.
-    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn table(&self) -> MutexGuard<'_, SocketTable> {
         self.shared.table()
     }
 
@@ -220,7 +220,7 @@ impl Sockets {
         let (Packet::Raw { data, .. } | Packet::Tcp { data, .. } | Packet::Udp { data, .. }) =
             *packet;
         let action = Action::Send { tag, remote, data: data.to_vec() };
-        self.instruct(sktid, Instruction::Order(Order { time, action }))
+        self.instruct(sktid, TaskMessage::Order(Order { time, action }))
     }
 
     /// NCTL FIN: shuts down the write side at its time, after what was ordered to be sent before, and after what
@@ -228,7 +228,7 @@ impl Sockets {
     pub(super) fn finish(&mut self, socket: Socket, time: Ticks) -> Result<(), Status> {
         self.table().admit_finish(socket, time)?;
         let order = Order { time, action: Action::Finish };
-        self.instruct(socket.sktid, Instruction::Order(order))
+        self.instruct(socket.sktid, TaskMessage::Order(order))
     }
 
     /// MWRITE. A buffer may be larger after that.
@@ -256,7 +256,7 @@ impl Sockets {
         match locked(&task.next_capture).replace(capture) {
             // The task knows already that there is one.
             Some(_) => Ok(()),
-            None => self.instruct(socket.sktid, Instruction::Capture),
+            None => self.instruct(socket.sktid, TaskMessage::Capture),
         }
     }
 
@@ -276,7 +276,7 @@ impl Sockets {
     fn run<F>(
         &mut self,
         reporter: Reporter,
-        life: impl FnOnce(Reporter, mpsc::UnboundedReceiver<Instruction>) -> F,
+        life: impl FnOnce(Reporter, mpsc::UnboundedReceiver<TaskMessage>) -> F,
     ) where
         F: Future<Output = ()> + Send + 'static,
     {
@@ -286,7 +286,7 @@ impl Sockets {
         self.tasks.insert(sktid, Task { instructions, next_capture, life });
     }
 
-    fn instruct(&self, sktid: u8, instruction: Instruction) -> Result<(), Status> {
+    fn instruct(&self, sktid: u8, instruction: TaskMessage) -> Result<(), Status> {
         let task = self.tasks.get(&sktid).ok_or(Status::ESKTNOTOPEN)?;
         task.instructions.send(instruction).map_err(|_| Status::ESKTNOTOPEN)
     }

@@ -9,12 +9,12 @@ use tokio::sync::Notify;
 
 use super::bind::Capture;
 use super::schedule::Order;
-use super::table::{SocketNumber, Table};
+use super::table::{SocketNumber, SocketTable};
 
 /// What the tasks of the sockets and their session have in common.
 #[derive(Debug)]
 pub(super) struct SharedTable {
-    pub(super) table: Mutex<Table>,
+    pub(super) table: Mutex<SocketTable>,
     /// Something is to be told.
     pub(super) news: Notify,
     /// There is room again in a receive buffer, for all that wait.
@@ -22,7 +22,7 @@ pub(super) struct SharedTable {
 }
 
 impl SharedTable {
-    pub(super) fn table(&self) -> MutexGuard<'_, Table> {
+    pub(super) fn table(&self) -> MutexGuard<'_, SocketTable> {
         locked(&self.table)
     }
 }
@@ -33,7 +33,7 @@ pub(super) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// What a socket's task is told.
 #[derive(Debug)]
-pub(super) enum Instruction {
+pub(super) enum TaskMessage {
     /// NSEND or NCTL. The table bounds how many wait.
     Order(Order),
     /// NCAP: a capture is there to be taken.
@@ -54,13 +54,13 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// The capture that an [`Instruction::Capture`] announced.
+    /// The capture that an [`TaskMessage::Capture`] announced.
     pub(super) fn take_capture(&self) -> Option<Capture> {
         locked(&self.next_capture).take()
     }
 
     /// Makes an entry and wakes the session.
-    pub(super) fn report(&self, entry: impl FnOnce(&mut Table, SocketNumber)) {
+    pub(super) fn report(&self, entry: impl FnOnce(&mut SocketTable, SocketNumber)) {
         entry(&mut self.shared.table(), self.number);
         self.shared.news.notify_one();
     }

@@ -27,8 +27,8 @@ use std::ops::Bound;
 use packetlab::message::{Message, Open, Packet, Socket, StateChange, Status};
 use packetlab::time::Ticks;
 
+use super::super::chain_limits::{ChainLimits, SocketPlace};
 use super::super::ledger::WaitingSends;
-use super::super::limits::{Limits, SocketPlace};
 pub(crate) use entry::{BUFFERS_LEN_MAX, Entry, State};
 use entry::{data, hold_back};
 use header::IpHeader;
@@ -68,7 +68,7 @@ impl Default for Controls {
 
 /// All sockets of a session.
 #[derive(Debug, Default)]
-pub(crate) struct Table {
+pub(crate) struct SocketTable {
     sockets: BTreeMap<u8, Entry>,
     /// What waits to be sent by connections that linger, by their numbers.
     lingering: HashMap<u64, usize>,
@@ -76,21 +76,21 @@ pub(crate) struct Table {
     /// All of it.
     waiting: WaitingSends,
     send_times: HashMap<u16, Ticks>,
-    limits: Limits,
+    limits: ChainLimits,
     log: VecDeque<Vec<u8>>,
     opened_count: u64,
     last_served: u8,
 }
 
-impl Table {
+impl SocketTable {
     /// No sockets yet.
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(limits: ChainLimits) -> Self {
         let waiting = limits.waiting_sends();
         Self { limits, waiting, ..Self::default() }
     }
 
     /// What the chain allows.
-    pub(crate) fn limits(&mut self) -> &mut Limits {
+    pub(crate) fn limits(&mut self) -> &mut ChainLimits {
         &mut self.limits
     }
 
@@ -128,7 +128,7 @@ impl Table {
     }
 
     /// NCLOSE; whatever waits to be told is forgotten. With a number the connection has to linger, or what
-    /// was sent could be lost; [`Table::forget`] ends that.
+    /// was sent could be lost; [`SocketTable::forget`] ends that.
     pub(crate) fn remove(&mut self, sktid: u8) -> Result<Option<SocketNumber>, Status> {
         let entry = self.sockets.remove(&sktid).ok_or(Status::ESKTNOTOPEN)?;
         self.controls.remove(&sktid);
@@ -165,7 +165,7 @@ impl Table {
     /// addresses. Returns where to, unless the socket is connected.
     ///
     /// # Errors
-    /// As for [`Table::check`]; the write side is closed by `now`, a raw packet has no whole header or one of
+    /// As for [`SocketTable::check`]; the write side is closed by `now`, a raw packet has no whole header or one of
     /// another family, the chain does not allow it, or too much waits.
     pub(crate) fn admit_send(
         &mut self,
@@ -219,7 +219,7 @@ impl Table {
     /// Whether the write side may be closed at that time, after what was to be sent before the request.
     ///
     /// # Errors
-    /// As for [`Table::check`]; it is closed, or will be by an earlier request.
+    /// As for [`SocketTable::check`]; it is closed, or will be by an earlier request.
     pub(crate) fn admit_finish(&mut self, socket: Socket, time: Ticks) -> Result<(), Status> {
         let entry = self.check(socket)?;
         if !entry.state.may_send() || entry.finish_at.is_some() {

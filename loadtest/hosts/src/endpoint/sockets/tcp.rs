@@ -22,7 +22,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::ledger::Turn;
-use super::reporter::{Instruction, Reporter};
+use super::reporter::{Reporter, TaskMessage};
 use super::schedule::{Action, Alarm, Schedule};
 use super::table::State;
 use crate::clock::now;
@@ -40,7 +40,7 @@ pub(super) async fn connect(
     socket: TcpSocket,
     remote: SocketAddr,
     reporter: Reporter,
-    instructions: UnboundedReceiver<Instruction>,
+    instructions: UnboundedReceiver<TaskMessage>,
 ) {
     let connecting = tokio::time::timeout(CONNECT_TIMEOUT, socket.connect(remote)).await;
     match connecting.unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())) {
@@ -53,7 +53,7 @@ pub(super) async fn connect(
 pub(super) async fn accept(
     listener: TcpListener,
     reporter: Reporter,
-    instructions: UnboundedReceiver<Instruction>,
+    instructions: UnboundedReceiver<TaskMessage>,
 ) {
     let accepted = loop {
         match listener.accept().await {
@@ -74,12 +74,12 @@ pub(super) async fn accept(
 async fn fail(
     error: &io::Error,
     reporter: &Reporter,
-    mut instructions: UnboundedReceiver<Instruction>,
+    mut instructions: UnboundedReceiver<TaskMessage>,
 ) {
     reporter.report(|table, number| table.ended(number, state_after(error), now()));
     instructions.close();
     while let Some(instruction) = instructions.recv().await {
-        if let Instruction::Order(order) = instruction
+        if let TaskMessage::Order(order) = instruction
             && let Action::Send { tag, data, .. } = order.action
         {
             reporter.report(|table, number| {
@@ -93,7 +93,7 @@ async fn live(
     mut stream: TcpStream,
     remote: SocketAddr,
     reporter: &Reporter,
-    instructions: UnboundedReceiver<Instruction>,
+    instructions: UnboundedReceiver<TaskMessage>,
 ) {
     // Send times mean the wire, not the moment Nagle lets go.
     let _ = stream.set_nodelay(true);
@@ -172,14 +172,14 @@ async fn room(reporter: &Reporter) -> Option<usize> {
 async fn send(
     mut writer: WriteHalf<'_>,
     reporter: &Reporter,
-    mut instructions: UnboundedReceiver<Instruction>,
+    mut instructions: UnboundedReceiver<TaskMessage>,
 ) {
     let (mut schedule, mut alarm) = (Schedule::of_stream(), Alarm::default());
     loop {
         tokio::select! {
             instruction = instructions.recv() => match instruction {
-                Some(Instruction::Order(order)) => schedule.push(order),
-                Some(Instruction::Capture) => {}
+                Some(TaskMessage::Order(order)) => schedule.push(order),
+                Some(TaskMessage::Capture) => {}
                 None => break,
             },
             () = alarm.wait(schedule.next_time()) => {

@@ -474,7 +474,7 @@ async fn addresses_that_memory_does_not_export_are_not_available() {
         (&[], raw("127.8.0.2"), Status::ESKTNOADDR),
         (&[], Open::Udp { local: "127.8.0.2:0".parse().unwrap() }, Status::SUCCESS),
     ] {
-        let mut sockets = Sockets::new(Machine::with_ipv6(OWN, ipv6), Limits::default());
+        let mut sockets = Sockets::new(Machine::with_ipv6(OWN, ipv6), ChainLimits::default());
         let opened = sockets.open(1, &open, 4096);
         assert_eq!(opened.err().unwrap_or(Status::SUCCESS), status, "{open:?} with {ipv6:?}");
     }
@@ -536,7 +536,7 @@ fn packet_sockets() -> usize {
 #[ignore = "needs CAP_NET_RAW"]
 async fn of_captures_that_are_asked_for_faster_than_they_begin_only_the_latest_is_kept() {
     let machine = Machine::new(OWN, "host".to_owned());
-    let mut sockets = Sockets::new(machine, Limits::default());
+    let mut sockets = Sockets::new(machine, ChainLimits::default());
     sockets.open(1, &Open::Raw { local: ANY.ip() }, 4096).unwrap();
     let protocol = packetlab::message::Protocol::Raw;
     let socket = Socket { sktid: 1, family: Family::Ipv4, protocol };

@@ -27,7 +27,7 @@ fn unknown(number: u8) -> Owner {
     Owner::Unknown(Source::of([192, 0, 2, number].into()))
 }
 
-type Waiting = (Claim<u32>, Place<u32, u32>);
+type Waiting = (Claim<u32>, QueuePlace<u32, u32>);
 
 impl Switchboard<u32> {
     fn register(self: &Arc<Self>, name: &str, owner: Owner) -> Result<Claim<u32>, NotRegistered> {

@@ -57,7 +57,7 @@ async fn reached(proxy: &Proxy, snikey: &str, count: usize, waiting: Vec<TcpStre
 #[tokio::test]
 async fn a_stranger_with_three_hundred_connections_gets_no_endpoint_of_another_snikey() {
     const ENDPOINTS: usize = 20;
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let (owner, stranger) = (agent_of(None), agent_of(None));
     let _first = waiting_as(&proxy, Some(&owner), "one").await.unwrap();
     let mut refused = 0;
@@ -80,7 +80,7 @@ async fn a_stranger_with_three_hundred_connections_gets_no_endpoint_of_another_s
 async fn all_agents_of_a_signer_that_the_proxy_knows_share_a_snikey() {
     let (group, other) = (PrivateKey::generate().unwrap(), PrivateKey::generate().unwrap());
     let roots = vec![group.public_key(), other.public_key()];
-    let proxy = start_for(Limits::default(), roots, false).await;
+    let proxy = start_for(ProxyLimits::default(), roots, false).await;
     let (one, two) = (agent_of(Some(&group)), agent_of(Some(&group)));
     let stranger = agent_of(Some(&other));
     let mut waiting = Vec::new();
@@ -96,7 +96,7 @@ async fn all_agents_of_a_signer_that_the_proxy_knows_share_a_snikey() {
 /// owner's key, which has not signed it.
 #[tokio::test]
 async fn a_forged_signer_confers_nothing() {
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let owner = agent_of(None);
     let _owners = waiting_as(&proxy, Some(&owner), "one").await.unwrap();
     let signer = PrivateKey::generate().unwrap();
@@ -116,7 +116,7 @@ async fn a_forged_signer_confers_nothing() {
 
 #[tokio::test]
 async fn a_controller_without_a_certificate_yields_its_snikey_to_one_with() {
-    let proxy = start(Limits::default()).await;
+    let proxy = start(ProxyLimits::default()).await;
     let mut unknown = waiting(&proxy, "one").await;
     let owner = agent_of(None);
     let owners = waiting_as(&proxy, Some(&owner), "one").await.unwrap();
@@ -128,7 +128,7 @@ async fn a_controller_without_a_certificate_yields_its_snikey_to_one_with() {
 
 #[tokio::test]
 async fn a_key_has_only_so_many_connections_under_all_snikeys() {
-    let limits = Limits { backlog_per_key_max: 2, ..Limits::default() };
+    let limits = ProxyLimits { backlog_per_key_max: 2, ..ProxyLimits::default() };
     let proxy = start(limits).await;
     let (one, other) = (agent_of(None), agent_of(None));
     let _one = waiting_as(&proxy, Some(&one), "one").await.unwrap();
@@ -147,14 +147,14 @@ async fn a_key_has_only_so_many_connections_under_all_snikeys() {
 /// what it came for has its turn after a second and not after the deadline.
 #[tokio::test]
 async fn silent_and_half_hearted_peers_make_room_for_others() {
-    let limits = Limits {
+    let limits = ProxyLimits {
         controllers_max: 3,
         endpoints_max: 3,
         server: ServerLimits { handshakes_max: 2, ..ServerLimits::default() },
-        ..Limits::default()
+        ..ProxyLimits::default()
     };
-    let timeouts = Limits { setup_timeout: 4 * LONG, hello_timeout: 4 * LONG, ..limits };
-    let proxy = start(Limits { wait_timeout: 4 * LONG, ..timeouts }).await;
+    let timeouts = ProxyLimits { setup_timeout: 4 * LONG, hello_timeout: 4 * LONG, ..limits };
+    let proxy = start(ProxyLimits { wait_timeout: 4 * LONG, ..timeouts }).await;
     let hello = hello(Some("one"));
     let mut idle = Vec::new();
     for begun in [0, 20, 20] {
@@ -171,8 +171,9 @@ async fn silent_and_half_hearted_peers_make_room_for_others() {
 /// Half a ClientHello, at either port.
 #[tokio::test]
 async fn half_a_hello_takes_no_set_up_from_others() {
-    let timeouts = Limits { setup_timeout: LONG, hello_timeout: LONG, ..Limits::default() };
-    let proxy = start(Limits {
+    let timeouts =
+        ProxyLimits { setup_timeout: LONG, hello_timeout: LONG, ..ProxyLimits::default() };
+    let proxy = start(ProxyLimits {
         server: ServerLimits { handshakes_max: 2, ..ServerLimits::default() },
         ..timeouts
     })
@@ -193,7 +194,7 @@ async fn half_a_hello_takes_no_set_up_from_others() {
 }
 
 /// A proxy of which one address gets half.
-async fn start_sharing(limits: Limits) -> Proxy {
+async fn start_sharing(limits: ProxyLimits) -> Proxy {
     let chain = [certificate("agent_prx")];
     let identity = Identity { chain: &chain, key: &private_key("prx") };
     let rule = PeerRule { mode: TrustMode::Agent, anchors: Vec::new(), mandatory: false };
@@ -210,7 +211,7 @@ async fn connect_from(last: u8, to: SocketAddr) -> TcpStream {
 
 #[tokio::test]
 async fn one_source_gets_no_more_than_its_share_of_connections() {
-    let limits = Limits { endpoints_max: 4, wait_timeout: LONG, ..Limits::default() };
+    let limits = ProxyLimits { endpoints_max: 4, wait_timeout: LONG, ..ProxyLimits::default() };
     let proxy = start_sharing(limits).await;
     let hello = hello(Some("one"));
     let connect = async |from: u8| {
@@ -231,7 +232,7 @@ async fn one_source_gets_no_more_than_its_share_of_connections() {
 /// places of its kind.
 #[tokio::test]
 async fn no_two_sources_keep_all_places_for_themselves() {
-    let limits = Limits { controllers_max: 4, endpoints_max: 4, ..Limits::default() };
+    let limits = ProxyLimits { controllers_max: 4, endpoints_max: 4, ..ProxyLimits::default() };
     let proxy = start_sharing(limits).await;
     let register = async |from: u8, snikey: &str| {
         let stream = connect_from(from, proxy.controller_addresses()[0]).await;

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use packetlab::message::{Message, Packet, Protocol, Socket, Status};
 use packetlab::time::Ticks;
 
-use super::super::super::limits::SocketPlace;
+use super::super::super::chain_limits::SocketPlace;
 
 /// All receive buffers together, in bytes.
 pub(crate) const BUFFERS_LEN_MAX: u32 = 64 << 20;
@@ -86,7 +86,7 @@ pub(crate) struct Entry {
     /// The latest time of what was to be sent so far.
     pub(super) latest_send: Ticks,
     pub(super) send_queue_len: usize,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingNotification>,
     /// How many of `waiting` are no NDATA.
     pub(super) events: usize,
     untold_drops: Option<Drops>,
@@ -95,7 +95,7 @@ pub(crate) struct Entry {
 
 /// A notification that waits.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingNotification {
     hold_back: u16,
     /// What it takes of the receive buffer.
     data_len: u32,
@@ -211,7 +211,7 @@ impl Entry {
             return;
         }
         if hold_back != hold_back::NDATA {
-            let is_event = |waiting: &Waiting| waiting.hold_back != hold_back::NDATA;
+            let is_event = |waiting: &WaitingNotification| waiting.hold_back != hold_back::NDATA;
             if self.events == UNITS_MAX
                 && let Some(oldest) = self.waiting.iter().position(is_event)
             {
@@ -220,7 +220,7 @@ impl Entry {
             }
             self.events += 1;
         }
-        self.waiting.push_back(Waiting { hold_back, data_len, message: encoded });
+        self.waiting.push_back(WaitingNotification { hold_back, data_len, message: encoded });
     }
 
     pub(super) fn pop(&mut self, mask: u16) -> Option<Vec<u8>> {

@@ -11,8 +11,8 @@ use super::*;
 const ANY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::UNSPECIFIED), 0);
 
 /// A table with these UDP sockets, each with room for 100 bytes.
-fn table(sktids: &[u8]) -> (Table, Vec<SocketNumber>) {
-    let mut table = Table::default();
+fn table(sktids: &[u8]) -> (SocketTable, Vec<SocketNumber>) {
+    let mut table = SocketTable::default();
     let numbers = sktids
         .iter()
         .map(|&sktid| {
@@ -23,17 +23,17 @@ fn table(sktids: &[u8]) -> (Table, Vec<SocketNumber>) {
     (table, numbers)
 }
 
-fn insert(table: &mut Table, socket: Socket, buffer_len: u32, state: State) -> SocketNumber {
+fn insert(table: &mut SocketTable, socket: Socket, buffer_len: u32, state: State) -> SocketNumber {
     let place = table.limits().take_socket().unwrap();
     table.insert(socket, buffer_len, ANY, state, place)
 }
 
-fn receive(table: &mut Table, number: SocketNumber, data: &[u8]) {
+fn receive(table: &mut SocketTable, number: SocketNumber, data: &[u8]) {
     table.received(number, Ticks(1), Packet::Udp { remote: ANY, data });
 }
 
 /// Types and sktids of all messages that can be told now.
-fn told(table: &mut Table) -> Vec<(MessageType, u8)> {
+fn told(table: &mut SocketTable) -> Vec<(MessageType, u8)> {
     std::iter::from_fn(|| table.pop())
         .map(|message| (MessageType(message[0]), message[4]))
         .collect()
@@ -68,15 +68,16 @@ fn a_late_report_finds_no_socket_of_its_number() {
 #[test]
 fn what_a_closed_connection_has_still_to_send_counts_until_it_is_gone() {
     const LEN: usize = WAITING_MAX - ORDER_LEN;
-    let mut table = Table::default();
-    let open = |table: &mut Table, sktid, state| {
+    let mut table = SocketTable::default();
+    let open = |table: &mut SocketTable, sktid, state| {
         let socket = Socket { sktid, family: Family::Ipv4, protocol: Protocol::Tcp };
         insert(table, socket, 100, state)
     };
     let data = vec![0; LEN];
     let packet = Packet::Tcp { family: Family::Ipv4, data: &data };
-    let admit =
-        |table: &mut Table, sktid| table.admit_send(sktid, Ticks(0), Ticks(0), &packet, |_| false);
+    let admit = |table: &mut SocketTable, sktid| {
+        table.admit_send(sktid, Ticks(0), Ticks(0), &packet, |_| false)
+    };
     let full = Err(Status::ESYSNOBUFS);
     for told in [false, true] {
         let number = open(&mut table, 1, State::PeerClosed);
@@ -102,7 +103,7 @@ fn what_a_closed_connection_has_still_to_send_counts_until_it_is_gone() {
 
 #[test]
 fn lines_for_the_log_that_nobody_takes_hold_up_requests() {
-    let mut table = Table::default();
+    let mut table = SocketTable::default();
     (0..BACKLOG_MAX).for_each(|_| table.log("raw sockets"));
     assert!(table.is_backlogged());
     table.pop().unwrap();
@@ -154,8 +155,8 @@ fn data_is_received_however_many_events_are_held_back() {
 #[test]
 fn buffers_as_large_as_there_is_share_it_and_each_socket_keeps_a_part() {
     const PACKET: u32 = 1 << 14;
-    let mut table = Table::default();
-    let open = |table: &mut Table, sktid| {
+    let mut table = SocketTable::default();
+    let open = |table: &mut SocketTable, sktid| {
         let socket = Socket { sktid, family: Family::Ipv4, protocol: Protocol::Udp };
         insert(table, socket, u32::MAX, State::Open)
     };
@@ -167,7 +168,7 @@ fn buffers_as_large_as_there_is_share_it_and_each_socket_keeps_a_part() {
             receive(&mut table, number, &data);
         }
     }
-    let used = |table: &Table, sktid| table.entry(sktid).unwrap().used;
+    let used = |table: &SocketTable, sktid| table.entry(sktid).unwrap().used;
     assert_eq!(used(&table, 0), BUFFERS_LEN_MAX / 2 + BUFFER_SHARE);
     assert_eq!(used(&table, 1), BUFFER_SHARE);
     // All others have their parts.
@@ -206,12 +207,12 @@ fn what_waits_to_be_sent_is_bounded_by_what_it_costs_and_over_all_sessions() {
     assert!(ORDER_LEN >= 2 * place, "{place}");
     let ledger = std::sync::Arc::<Ledger>::default();
     let new = || {
-        let mut table = Table::new(Limits::of_session(&[], &ledger));
+        let mut table = SocketTable::new(ChainLimits::of_session(&[], &ledger));
         let socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Udp };
         insert(&mut table, socket, 100, State::Open);
         table
     };
-    let send = |table: &mut Table, data: &[u8]| {
+    let send = |table: &mut SocketTable, data: &[u8]| {
         let packet = Packet::Udp { remote: "192.0.2.1:7".parse().unwrap(), data };
         table.admit_send(1, Ticks::MAX, Ticks(0), &packet, |_| false)
     };

@@ -1,6 +1,6 @@
 //! What a broker and a proxy are told alike: who they are, whose clients may come, and how many at once.
 //!
-//! Not here: what only one of them allows (`broker::Limits`, `proxy::Limits`). The help of an option is a broker's; a
+//! Not here: what only one of them allows (`broker::BrokerLimits`, `proxy::ProxyLimits`). The help of an option is a broker's; a
 //! proxy words it anew where it means something else.
 
 use std::path::PathBuf;

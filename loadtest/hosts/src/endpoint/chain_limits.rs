@@ -28,7 +28,7 @@ pub(super) fn priority_max(chain: &VerifiedChain) -> Option<u64> {
 
 /// The limits of one session.
 #[derive(Debug, Default)]
-pub(super) struct Limits {
+pub(super) struct ChainLimits {
     period: Option<Duration>,
     /// One list for each certificate that has one; a destination must be in all of them.
     destinations: Vec<Vec<Destination>>,
@@ -65,7 +65,7 @@ impl Drop for Count {
     }
 }
 
-impl Limits {
+impl ChainLimits {
     /// What the session has waiting to be sent, beside others of its endpoint.
     pub(super) fn waiting_sends(&self) -> WaitingSends {
         WaitingSends::new(&self.count.ledger)
@@ -358,7 +358,7 @@ pub(super) fn certificates(texts: &[&str]) -> Vec<Certificate> {
 }
 
 #[cfg(test)]
-impl Limits {
+impl ChainLimits {
     /// Those of one certificate with this text.
     pub(super) fn of_text(text: &str) -> Self {
         Self::of_session(&certificates(&[text]), &Arc::default())
@@ -374,8 +374,8 @@ impl Limits {
 mod tests {
     use super::*;
 
-    fn limits(texts: &[&str]) -> Limits {
-        Limits::of_session(&certificates(texts), &Arc::default())
+    fn limits(texts: &[&str]) -> ChainLimits {
+        ChainLimits::of_session(&certificates(texts), &Arc::default())
     }
 
     const DENIED: Result<(), Status> = Err(Status::ESKTPKTDENY);
@@ -470,7 +470,7 @@ mod tests {
         let ledger = Arc::default();
         let chain = certificates(&["max_send_pkt=3;max_socket_count=2;", "max_send_pkt=4;"]);
         let (delegated, top) = (&chain[..], &chain[1..]);
-        let session = |certificates| Limits::of_session(certificates, &ledger);
+        let session = |certificates| ChainLimits::of_session(certificates, &ledger);
         let first = session(delegated);
         let socket = first.take_socket();
         assert!(socket.is_some() && first.take_send(1, false).is_ok());
@@ -493,7 +493,7 @@ mod tests {
     #[test]
     fn a_burst_rate_does_not_begin_anew_with_each_session() {
         let (ledger, chain) = (Arc::default(), certificates(&["max_burst_rate_pkt=1/100;"]));
-        let session = || Limits::of_session(&chain, &ledger);
+        let session = || ChainLimits::of_session(&chain, &ledger);
         assert_eq!(session().take_turn(Ticks(0), 1, 1), Turn::Now);
         assert_eq!(session().take_turn(Ticks(1), 1, 1), Turn::Later(Ticks(100)));
     }
@@ -503,7 +503,7 @@ mod tests {
         for name in ["max_burst_rate_byte", "max_burst_rate_pkt"] {
             let session = |rates: Vec<String>| {
                 let chain = certificates(&["", &format!("{name}={};", rates.join(","))]);
-                Limits::of_certificates(&chain, &Arc::default(), Ticks(0)).map(drop)
+                ChainLimits::of_certificates(&chain, &Arc::default(), Ticks(0)).map(drop)
             };
             let rate = |count| format!("{count}/7");
             assert_eq!(session((1..=8).map(rate).collect()), Ok(()));

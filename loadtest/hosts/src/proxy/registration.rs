@@ -27,11 +27,11 @@ const RAW_READ_LEN: usize = 256;
 
 /// Why a connection was not registered.
 #[derive(Debug)]
-pub(super) enum SetupError {
+pub(super) enum RegistrationError {
     /// TLS failed, in the handshake or later.
     Tls(io::Error),
     /// The controller asked for something that is not served here.
-    Refused(Refusal),
+    Refused(RegistrationRefusal),
     /// The connection broke after TLS was over.
     Raw(io::Error),
     /// Too many bytes came instead of the preamble.
@@ -45,7 +45,7 @@ pub(super) enum SetupError {
 
 /// Why a registration was answered with an error.
 #[derive(Debug)]
-pub(super) enum Refusal {
+pub(super) enum RegistrationRefusal {
     /// Too large for an XREG.
     TooLarge(FrameError),
     /// A malformed XREG.
@@ -58,7 +58,7 @@ pub(super) enum Refusal {
     NotRegistered(NotRegistered),
 }
 
-impl Refusal {
+impl RegistrationRefusal {
     fn status(&self) -> Status {
         match self {
             Self::TooLarge(_) | Self::Malformed | Self::SniKey(_) => Status::ECTLBADMSG,
@@ -69,7 +69,7 @@ impl Refusal {
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for RegistrationRefusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::TooLarge(error) => error.fmt(f),
@@ -81,7 +81,7 @@ impl fmt::Display for Refusal {
     }
 }
 
-impl fmt::Display for SetupError {
+impl fmt::Display for RegistrationError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Tls(cause) => write!(f, "TLS failed: {}", tls_reason::reason(cause)),
@@ -103,52 +103,55 @@ pub(super) async fn set_up<C>(
     tls: Arc<ServerConfig>,
     preamble_max: usize,
     admit: impl FnOnce(SniKey, Option<&Certificate>) -> Result<C, NotRegistered>,
-) -> Result<C, SetupError> {
-    let mut records = Records::accept(stream, tls).await.map_err(SetupError::Tls)?;
-    let asked = read_registration(&mut records).await.map_err(SetupError::Tls)?;
+) -> Result<C, RegistrationError> {
+    let mut records = Records::accept(stream, tls).await.map_err(RegistrationError::Tls)?;
+    let asked = read_registration(&mut records).await.map_err(RegistrationError::Tls)?;
     let certificate = records.peer_certificate();
-    let admitted = asked
-        .and_then(|snikey| admit(snikey, certificate.as_ref()).map_err(Refusal::NotRegistered));
-    let status = admitted.as_ref().map_or_else(Refusal::status, |_| Status::SUCCESS);
-    records.write(&result(status)).await.map_err(SetupError::Tls)?;
-    let mut farewell = records.into_close_notify().map_err(SetupError::Tls)?;
+    let admitted = asked.and_then(|snikey| {
+        admit(snikey, certificate.as_ref()).map_err(RegistrationRefusal::NotRegistered)
+    });
+    let status = admitted.as_ref().map_or_else(RegistrationRefusal::status, |_| Status::SUCCESS);
+    records.write(&result(status)).await.map_err(RegistrationError::Tls)?;
+    let mut farewell = records.into_close_notify().map_err(RegistrationError::Tls)?;
     let admitted = match admitted {
         Ok(admitted) => admitted,
         Err(refusal) => {
             // It is refused whether or not it hears of it.
             let _ = stream.write_all(&farewell).await;
             let _ = stream.shutdown().await;
-            return Err(SetupError::Refused(refusal));
+            return Err(RegistrationError::Refused(refusal));
         }
     };
     if !preamble::is_seen_by_the_original_after(&farewell) {
         farewell.clear();
     }
     farewell.extend_from_slice(PREAMBLE);
-    stream.write_all(&farewell).await.map_err(SetupError::Raw)?;
+    stream.write_all(&farewell).await.map_err(RegistrationError::Raw)?;
     skip_to_preamble(stream, preamble_max).await?;
     Ok(admitted)
 }
 
-async fn read_registration(records: &mut Records<'_>) -> io::Result<Result<SniKey, Refusal>> {
+async fn read_registration(
+    records: &mut Records<'_>,
+) -> io::Result<Result<SniKey, RegistrationRefusal>> {
     let mut framer = Framer::new(SNIKEY_LEN_MAX);
     loop {
         framer.push(&records.read().await?);
         match framer.next() {
             Ok(Some((message_type, payload))) => return Ok(registration(message_type, payload)),
             Ok(None) => {}
-            Err(error) => return Ok(Err(Refusal::TooLarge(error))),
+            Err(error) => return Ok(Err(RegistrationRefusal::TooLarge(error))),
         }
     }
 }
 
-fn registration(message_type: MessageType, payload: &[u8]) -> Result<SniKey, Refusal> {
+fn registration(message_type: MessageType, payload: &[u8]) -> Result<SniKey, RegistrationRefusal> {
     match Message::decode(message_type, payload) {
-        Message::Xreg { snikey } => SniKey::parse(snikey).map_err(Refusal::SniKey),
+        Message::Xreg { snikey } => SniKey::parse(snikey).map_err(RegistrationRefusal::SniKey),
         Message::Raw { malformed: true, .. } if message_type == MessageType::XREG => {
-            Err(Refusal::Malformed)
+            Err(RegistrationRefusal::Malformed)
         }
-        _ => Err(Refusal::Unsupported(message_type)),
+        _ => Err(RegistrationRefusal::Unsupported(message_type)),
     }
 }
 
@@ -160,21 +163,21 @@ fn result(status: Status) -> Vec<u8> {
 }
 
 /// The controller's close_notify comes first (spec/protocol.md 5.2).
-async fn skip_to_preamble(stream: &mut TcpStream, max: usize) -> Result<(), SetupError> {
+async fn skip_to_preamble(stream: &mut TcpStream, max: usize) -> Result<(), RegistrationError> {
     let mut finder = Finder::default();
     let mut skipped = 0;
     let mut bytes = [0; RAW_READ_LEN];
     while skipped <= max {
         let count = match stream.read(&mut bytes).await {
-            Ok(0) => return Err(SetupError::Raw(io::ErrorKind::UnexpectedEof.into())),
+            Ok(0) => return Err(RegistrationError::Raw(io::ErrorKind::UnexpectedEof.into())),
             Ok(count) => count,
-            Err(error) => return Err(SetupError::Raw(error)),
+            Err(error) => return Err(RegistrationError::Raw(error)),
         };
         match finder.find(bytes.get(..count).unwrap_or_default()) {
             Some(end) if end == count => return Ok(()),
-            Some(_) => return Err(SetupError::SpokeFirst),
+            Some(_) => return Err(RegistrationError::SpokeFirst),
             None => skipped += count,
         }
     }
-    Err(SetupError::NoPreamble { max })
+    Err(RegistrationError::NoPreamble { max })
 }
