@@ -3,8 +3,8 @@
 mod args;
 mod c_number;
 mod conf;
+mod engine_config;
 mod exit;
-mod load;
 mod logging;
 mod report;
 
@@ -53,7 +53,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     let supervisor = start_supervisor(args)?;
     let logging = logging::start(args.verbose, args.quiet);
     *log = Some(logging.map_err(Lack::when("start the thread that writes the log (clone3)"))?);
-    let config = load::load(args, SystemTime::now())?;
+    let config = engine_config::load(args, SystemTime::now())?;
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
     report::loaded(args, &config);

@@ -8,6 +8,8 @@
 //! address), the text is the one made for that endpoint's address, exactly one connection to the
 //! server came from there, and pktxpmgr's one record of that key says that the session ended well. Whatever happens, nothing is left running and no file is left behind.
 
+mod summary;
+
 use std::ffi::OsString;
 use std::fmt;
 use std::io;
@@ -28,12 +30,12 @@ use crate::local_hosts::{Hosts, HostsError, Way};
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::{Ended, Pktxpmgr, PktxpmgrError};
 use crate::records::Records;
-use crate::report::{Report, Row};
 use crate::web::Web;
 use hosts::endpoint::subscribe::Subscriber;
 use hosts::endpoint::{Endpoint, Session};
 use hosts::home::{Home, HomeError};
 use hosts::interrupts::{Interrupt, Interrupts};
+use summary::{Row, Summary};
 
 /// Most endpoints: their addresses are 127.1.0.1 and the 65,534 after it.
 const ENDPOINTS_MAX: usize = 0xFFFF;
@@ -167,7 +169,7 @@ impl DemoError {
 /// Runs the demo: 0 only if all pages were right, 1 if some were not.
 pub(crate) fn run(options: &Options) -> ExitCode {
     match try_run(options) {
-        Ok(report) if report.is_good() => ExitCode::SUCCESS,
+        Ok(summary) if summary.is_good() => ExitCode::SUCCESS,
         Ok(_) => ExitCode::FAILURE,
         Err(error) => {
             console::note(format_args!("demo: {error}"));
@@ -176,7 +178,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
-fn try_run(options: &Options) -> Result<Report, DemoError> {
+fn try_run(options: &Options) -> Result<Summary, DemoError> {
     if let Some(number) = options.fail_endpoint
         && !(1..=options.endpoints).contains(&number)
     {
@@ -196,12 +198,12 @@ fn try_run(options: &Options) -> Result<Report, DemoError> {
             let path = run.config_path();
             console::note(format_args!("demo: the config file is {}", path.display()));
         }
-        let report = run.campaign(&mut interrupts).await?;
+        let summary = run.campaign(&mut interrupts).await?;
         // The summary is the last word, also when the home cannot be removed.
         drop(run);
-        report.print(&mut io::stdout().lock())?;
-        console::note(&report);
-        Ok(report)
+        summary.print(&mut io::stdout().lock())?;
+        console::note(&summary);
+        Ok(summary)
     })
 }
 
@@ -225,7 +227,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    async fn campaign(&self, interrupts: &mut Interrupts) -> Result<Report, DemoError> {
+    async fn campaign(&self, interrupts: &mut Interrupts) -> Result<Summary, DemoError> {
         let deadline = Instant::now() + Duration::from_secs(self.options.timeout);
         let web = Web::start(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)).await?;
         let (mut pktxpmgr, visitors) = interrupts.unless(self.start(web.address())).await??;
@@ -235,8 +237,8 @@ impl Run<'_> {
         // With the endpoints gone every session ends, so that pktxpmgr has nothing to wait for.
         let sessions = fleet.leave().await;
         match ended {
-            Ok(Some(ended)) => Ok(self.report(&web, sessions, ended?)?),
-            Ok(None) => Ok(self.report(&web, sessions, pktxpmgr.stop().await?)?),
+            Ok(Some(ended)) => Ok(self.summary(&web, sessions, ended?)?),
+            Ok(None) => Ok(self.summary(&web, sessions, pktxpmgr.stop().await?)?),
             Err(interrupt) => {
                 if let Err(error) = pktxpmgr.stop().await {
                     console::note(format_args!("demo: {error}"));
@@ -322,12 +324,12 @@ impl Run<'_> {
         Ok(endpoints)
     }
 
-    fn report(
+    fn summary(
         &self,
         web: &Web,
         sessions: Vec<Option<Session>>,
         ended: Ended,
-    ) -> io::Result<Report> {
+    ) -> io::Result<Summary> {
         let records = Records::read(&self.home.events_path())?;
         let mut pages = Pages::parse(&ended.output);
         let identities = self.home.identities().iter();
@@ -353,7 +355,7 @@ impl Run<'_> {
         });
         let rows = rows.collect();
         let setups = sessions.iter().flatten().filter_map(|session| session.setup).collect();
-        Ok(Report {
+        Ok(Summary {
             rows,
             setups,
             strays: pages.into_strays(),

@@ -18,7 +18,6 @@ mod local_hosts;
 mod page;
 mod pktxpmgr;
 mod records;
-mod report;
 #[cfg(test)]
 mod tests;
 mod web;

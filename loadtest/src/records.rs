@@ -11,38 +11,38 @@ use serde::Deserialize;
 /// What one run has written.
 #[derive(Debug, Default)]
 pub(crate) struct Records {
-    sessions: Vec<Session>,
-    pub(crate) shards: Vec<Shard>,
+    sessions: Vec<SessionEnd>,
+    pub(crate) shards: Vec<ShardEnd>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(tag = "ev")]
 enum Line {
     #[serde(rename = "session.end")]
-    Session(Session),
+    SessionEnd(SessionEnd),
     #[serde(rename = "shard.end")]
-    Shard(Shard),
+    ShardEnd(ShardEnd),
     #[serde(other)]
     Other,
 }
 
 /// A session that is over.
 #[derive(Debug, Deserialize)]
-struct Session {
-    ep: Peer,
+struct SessionEnd {
+    ep: EndpointKey,
     outcome: String,
     reason: Option<String>,
 }
 
 #[derive(Debug, Deserialize)]
-struct Peer {
+struct EndpointKey {
     /// Key id of the endpoint, in hexadecimal.
     key: Option<String>,
 }
 
 /// What a shard has done.
 #[derive(Debug, Deserialize)]
-pub(crate) struct Shard {
+pub(crate) struct ShardEnd {
     /// How often it entered its ring.
     pub(crate) enters: u64,
     /// Sessions it began.
@@ -65,8 +65,8 @@ impl Records {
         let mut records = Self::default();
         for line in text.lines() {
             match serde_json::from_str(line)? {
-                Line::Session(session) => records.sessions.push(session),
-                Line::Shard(shard) => records.shards.push(shard),
+                Line::SessionEnd(session) => records.sessions.push(session),
+                Line::ShardEnd(shard) => records.shards.push(shard),
                 Line::Other => {}
             }
         }
@@ -78,11 +78,11 @@ impl Records {
     /// # Errors
     /// What is said of it instead.
     pub(crate) fn judge(&self, key: &str) -> Result<(), String> {
-        let of_key = |session: &&Session| session.ep.key.as_deref() == Some(key);
-        let sessions: Vec<&Session> = self.sessions.iter().filter(of_key).collect();
+        let of_key = |session: &&SessionEnd| session.ep.key.as_deref() == Some(key);
+        let sessions: Vec<&SessionEnd> = self.sessions.iter().filter(of_key).collect();
         match sessions[..] {
-            [Session { outcome, .. }] if outcome == "ok" => Ok(()),
-            [Session { outcome, reason, .. }] => {
+            [SessionEnd { outcome, .. }] if outcome == "ok" => Ok(()),
+            [SessionEnd { outcome, reason, .. }] => {
                 let reason = reason.as_deref().unwrap_or("no reason");
                 Err(format!("its record says {outcome}: {reason}"))
             }

@@ -19,7 +19,7 @@ use packetlab::{foreign, pem};
 
 pub(crate) use exp_exec::{ExperimentSettings, Override};
 pub(crate) use text::{Complaint, Located, Source};
-use text::{Entry, Value, entries};
+use text::{KeyValue, Value, entries};
 pub(crate) use value::pattern_flaw;
 
 /// What the file says.
@@ -142,7 +142,7 @@ const KEYS: [&str; 19] = [
 
 /// Collects complaints while the keys are read one by one, so that all are told at once.
 struct Reader<'a> {
-    entries: Vec<Entry<'a>>,
+    entries: Vec<KeyValue<'a>>,
     warnings: Vec<Complaint>,
     errors: Vec<Complaint>,
 }
@@ -352,9 +352,9 @@ impl<'a> Reader<'a> {
     /// than was meant.
     fn warn_of_unknown_keys(&mut self) {
         let unknown =
-            |entry: &&Entry<'_>| !KEYS.iter().any(|key| key.as_bytes() == entry.key.bytes);
+            |entry: &&KeyValue<'_>| !KEYS.iter().any(|key| key.as_bytes() == entry.key.bytes);
         let is_config = !self.entries.iter().all(|entry| unknown(&entry));
-        let warnings = self.entries.iter().filter(unknown).map(|Entry { key, value }| {
+        let warnings = self.entries.iter().filter(unknown).map(|KeyValue { key, value }| {
             if key.bytes.is_empty() {
                 return value
                     .complain("the line begins with a blank and is ignored", "remove the blank");

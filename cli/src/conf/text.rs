@@ -126,7 +126,7 @@ impl<T> Located<T> {
 
 /// One line that says something.
 #[derive(Debug)]
-pub(crate) struct Entry<'a> {
+pub(crate) struct KeyValue<'a> {
     /// Up to the first space or tab; empty if the line begins with one.
     pub(crate) key: Value<'a>,
     /// What follows the run of spaces and tabs, trailing blanks included; may be empty.
@@ -135,7 +135,7 @@ pub(crate) struct Entry<'a> {
 
 /// All lines that say something, in file order (spec/pktxpmgr.md 2.1). Lines may be of any length and end
 /// in LF or CRLF; as in the original a NUL ends the line, which earns a warning here.
-pub(crate) fn entries<'a>(source: &'a Source, warnings: &mut Vec<Complaint>) -> Vec<Entry<'a>> {
+pub(crate) fn entries<'a>(source: &'a Source, warnings: &mut Vec<Complaint>) -> Vec<KeyValue<'a>> {
     let mut entries = Vec::new();
     for (index, line) in source.lines().enumerate() {
         let mut kept = line;
@@ -151,7 +151,7 @@ pub(crate) fn entries<'a>(source: &'a Source, warnings: &mut Vec<Complaint>) -> 
     entries
 }
 
-fn entry(line: &[u8], number: usize) -> Option<Entry<'_>> {
+fn entry(line: &[u8], number: usize) -> Option<KeyValue<'_>> {
     if line.is_empty() || line.starts_with(b"#") {
         return None;
     }
@@ -159,7 +159,7 @@ fn entry(line: &[u8], number: usize) -> Option<Entry<'_>> {
     let key_len = line.iter().position(is_blank).unwrap_or(line.len());
     let value_start = key_len + line[key_len..].iter().take_while(|byte| is_blank(byte)).count();
     let whole = Value { bytes: line, place: Place { line: number, start: 0, len: line.len() } };
-    Some(Entry { key: whole.part(0, key_len), value: whole.part(value_start, line.len()) })
+    Some(KeyValue { key: whole.part(0, key_len), value: whole.part(value_start, line.len()) })
 }
 
 impl Source {

@@ -68,12 +68,12 @@ pub(crate) struct Content {
     #[arg(long, value_name = "NAME=VALUE", value_parser = info)]
     info: Vec<Pair>,
     #[command(flatten)]
-    limits: Limits,
+    limits: LimitOptions,
 }
 
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Limits (exppriv, delpriv)")]
-struct Limits {
+struct LimitOptions {
     /// Program that the controller must supply: file or digest; may be repeated
     #[arg(long, value_name = "PROGRAM|DIGEST")]
     monitor: Vec<PathBuf>,
@@ -143,7 +143,7 @@ impl Content {
     }
 }
 
-impl Limits {
+impl LimitOptions {
     fn apply(&self, limits: &mut CertificateLimits, place: &Place) -> Result<(), Failure> {
         let monitor = self.monitor.iter().map(|word| monitor(word, place));
         set_list(&mut limits.monitor, &monitor.collect::<Result<Vec<_>, _>>()?);

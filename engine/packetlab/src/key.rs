@@ -14,7 +14,7 @@ use der::pem::LineEnding;
 use zeroize::Zeroizing;
 
 use super::pem;
-use super::strict_der::{BIT_STRING, Flaw, INTEGER, OBJECT_ID, OCTET_STRING, Reader, SEQUENCE};
+use super::strict_der::{BIT_STRING, DerReader, Flaw, INTEGER, OBJECT_ID, OCTET_STRING, SEQUENCE};
 
 mod encryption;
 mod error;
@@ -195,7 +195,7 @@ impl PrivateKey {
     /// Reads a PKCS#8 document (RFC 5958) of version 1, or of version 2 with or without the public
     /// half.
     fn from_pkcs8(pkcs8: &[u8]) -> Result<Self, KeyError> {
-        let mut file = Reader::new(pkcs8);
+        let mut file = DerReader::new(pkcs8);
         let mut info = file.take(SEQUENCE)?.inside();
         file.end()?;
         let version = info.take(INTEGER)?;
@@ -304,7 +304,7 @@ impl fmt::Debug for PrivateKey {
 
 fn not_ed25519(spki: &[u8]) -> KeyError {
     let id = || {
-        let mut key = Reader::new(spki).take(SEQUENCE).ok()?.inside();
+        let mut key = DerReader::new(spki).take(SEQUENCE).ok()?.inside();
         key.take(SEQUENCE).ok()?.inside().take(OBJECT_ID).ok()
     };
     let algorithm = match id() {

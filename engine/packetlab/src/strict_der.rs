@@ -56,8 +56,8 @@ pub(crate) struct Element<'a> {
 
 impl<'a> Element<'a> {
     /// Reads the content as elements: of a constructed element, or of an OCTET STRING around some.
-    pub(crate) fn inside(&self) -> Reader<'a> {
-        Reader { rest: self.content, offset: self.offset }
+    pub(crate) fn inside(&self) -> DerReader<'a> {
+        DerReader { rest: self.content, offset: self.offset }
     }
 
     /// Checks the content as that of this universal type, whose tag an implicit one stands for.
@@ -88,13 +88,13 @@ impl<'a> Element<'a> {
 
 /// Elements that follow one another, to be taken in their order.
 #[derive(Debug, Clone)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct DerReader<'a> {
     rest: &'a [u8],
     /// Where the rest begins.
     offset: usize,
 }
 
-impl<'a> Reader<'a> {
+impl<'a> DerReader<'a> {
     /// Reads these bytes, the first of which is byte 0 of whatever flaws are told.
     pub(crate) fn new(der: &'a [u8]) -> Self {
         Self { rest: der, offset: 0 }

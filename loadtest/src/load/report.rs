@@ -10,7 +10,7 @@ use serde_json::Value;
 /// Below this every whole number is a figure of its own (2^53).
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
-use crate::records::Shard;
+use crate::records::ShardEnd;
 
 /// The figures of one run, in order.
 #[derive(Debug, Default)]
@@ -48,7 +48,7 @@ impl Report {
     }
 
     /// Adds how often the manager's rings were entered, and how evenly sessions were spread over its shards.
-    pub(super) fn take_shards(&mut self, shards: &[Shard]) {
+    pub(super) fn take_shards(&mut self, shards: &[ShardEnd]) {
         let entered = shards.iter().map(|shard| shard.enters).sum::<u64>() as f64;
         self.add("ring enters", entered, "");
         if let Some(trips) = self.figures.iter().find(|figure| figure.name == "round trips") {
@@ -108,8 +108,8 @@ mod tests {
         let mut report = Report::default();
         report.add("round trips", 1000.0, "");
         report.take_shards(&[
-            Shard { enters: 300, sessions: 30 },
-            Shard { enters: 200, sessions: 10 },
+            ShardEnd { enters: 300, sessions: 30 },
+            ShardEnd { enters: 200, sessions: 10 },
         ]);
         let json = report.json();
         for figure in ["\"ring enters\":500", "trip\":0.5", "\"shards\":2", "mean\":0.5"] {

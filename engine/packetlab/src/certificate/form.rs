@@ -6,8 +6,8 @@
 //! demanded that the original does not: a sequence may be empty, and names may hold anything.
 
 use super::super::strict_der::{
-    BIT_STRING, BOOLEAN, Element, Flaw, GENERALIZED_TIME, INTEGER, OBJECT_ID, OCTET_STRING, Reader,
-    SEQUENCE, SET, UTC_TIME,
+    BIT_STRING, BOOLEAN, DerReader, Element, Flaw, GENERALIZED_TIME, INTEGER, OBJECT_ID,
+    OCTET_STRING, SEQUENCE, SET, UTC_TIME,
 };
 use super::error::CertificateError;
 use super::x509::{
@@ -41,7 +41,7 @@ fn of_rule(code: u8) -> impl Fn(Flaw) -> CertificateError {
 /// # Errors
 /// The first flaw.
 pub(super) fn check_certificate(der: &[u8]) -> Result {
-    let mut file = Reader::new(der);
+    let mut file = DerReader::new(der);
     let mut certificate = file.take(SEQUENCE)?.inside();
     file.end()?;
     let mut tbs = certificate.take(SEQUENCE)?.inside();
@@ -73,7 +73,7 @@ pub(super) fn check_certificate(der: &[u8]) -> Result {
 /// # Errors
 /// The first flaw.
 pub(crate) fn check_request(der: &[u8]) -> Result {
-    let mut file = Reader::new(der);
+    let mut file = DerReader::new(der);
     let mut request = file.take(SEQUENCE)?.inside();
     file.end()?;
     let mut info = request.take(SEQUENCE)?.inside();
@@ -91,7 +91,7 @@ pub(crate) fn check_request(der: &[u8]) -> Result {
     Ok(request.end()?)
 }
 
-fn attribute<'a>(attributes: &mut Reader<'a>, order: &mut Order<'a>) -> Result {
+fn attribute<'a>(attributes: &mut DerReader<'a>, order: &mut Order<'a>) -> Result {
     let whole = attributes.take(SEQUENCE)?;
     let mut attribute = whole.inside();
     let id = attribute.take(OBJECT_ID)?;
@@ -111,14 +111,14 @@ fn attribute<'a>(attributes: &mut Reader<'a>, order: &mut Order<'a>) -> Result {
 }
 
 /// The explicit `[0]` of the version, which certificates of version 1 lack.
-fn version(tbs: &mut Reader<'_>) -> Checked {
+fn version(tbs: &mut DerReader<'_>) -> Checked {
     let Some(wrapped) = tbs.optional(0xa0)? else { return Ok(()) };
     let mut wrapped = wrapped.inside();
     wrapped.take(INTEGER)?;
     wrapped.end()
 }
 
-fn algorithm(reader: &mut Reader<'_>) -> Checked {
+fn algorithm(reader: &mut DerReader<'_>) -> Checked {
     let mut algorithm = reader.take(SEQUENCE)?.inside();
     algorithm.take(OBJECT_ID)?;
     if !algorithm.is_empty() {
@@ -127,14 +127,14 @@ fn algorithm(reader: &mut Reader<'_>) -> Checked {
     algorithm.end()
 }
 
-fn key(reader: &mut Reader<'_>) -> Checked {
+fn key(reader: &mut DerReader<'_>) -> Checked {
     let mut key = reader.take(SEQUENCE)?.inside();
     algorithm(&mut key)?;
     key.take(BIT_STRING)?;
     key.end()
 }
 
-fn name(reader: &mut Reader<'_>) -> Checked {
+fn name(reader: &mut DerReader<'_>) -> Checked {
     let mut name = reader.take(SEQUENCE)?.inside();
     while !name.is_empty() {
         let mut attributes = name.take(SET)?.inside();
@@ -173,7 +173,7 @@ impl<'a> Order<'a> {
     }
 }
 
-fn validity(tbs: &mut Reader<'_>) -> Checked {
+fn validity(tbs: &mut DerReader<'_>) -> Checked {
     let mut validity = tbs.take(SEQUENCE)?.inside();
     time(&mut validity)?;
     time(&mut validity)?;
@@ -181,7 +181,7 @@ fn validity(tbs: &mut Reader<'_>) -> Checked {
 }
 
 /// `YYMMDDHHMMSSZ` as UTCTime or `YYYYMMDDHHMMSSZ` as GeneralizedTime, and a date of the calendar.
-fn time(validity: &mut Reader<'_>) -> Checked {
+fn time(validity: &mut DerReader<'_>) -> Checked {
     let (time, year_len) = match validity.optional(UTC_TIME)? {
         Some(time) => (time, 2),
         None => match validity.optional(GENERALIZED_TIME)? {
@@ -221,11 +221,11 @@ fn time(validity: &mut Reader<'_>) -> Checked {
     }
 }
 
-fn extensions(reader: &mut Reader<'_>) -> Result {
+fn extensions(reader: &mut DerReader<'_>) -> Result {
     let mut list = reader.take(SEQUENCE).map_err(of_rule(5))?.inside();
     while !list.is_empty() {
         let (id, value) = extension(&mut list).map_err(of_rule(5))?;
-        let (code, check): (u8, fn(&mut Reader<'_>) -> Checked) = match id {
+        let (code, check): (u8, fn(&mut DerReader<'_>) -> Checked) = match id {
             AUTHORITY_KEY_ID => (11, authority_key_id),
             SUBJECT_KEY_ID => (12, octets),
             KEY_USAGE => (7, key_usage),
@@ -242,7 +242,7 @@ fn extensions(reader: &mut Reader<'_>) -> Result {
 }
 
 /// Its id and value.
-fn extension<'a>(list: &mut Reader<'a>) -> Checked<(&'a [u8], Element<'a>)> {
+fn extension<'a>(list: &mut DerReader<'a>) -> Checked<(&'a [u8], Element<'a>)> {
     let mut extension = list.take(SEQUENCE)?.inside();
     let id = extension.take(OBJECT_ID)?;
     default_false(&mut extension)?;
@@ -252,7 +252,7 @@ fn extension<'a>(list: &mut Reader<'a>) -> Checked<(&'a [u8], Element<'a>)> {
 }
 
 /// A BOOLEAN that is false when it is absent, and must be absent then.
-fn default_false(reader: &mut Reader<'_>) -> Checked {
+fn default_false(reader: &mut DerReader<'_>) -> Checked {
     match reader.optional(BOOLEAN)? {
         Some(flag) if flag.content == [0] => {
             Err(Flaw { offset: flag.offset, problem: "FALSE is the default and must be left out" })
@@ -261,11 +261,11 @@ fn default_false(reader: &mut Reader<'_>) -> Checked {
     }
 }
 
-fn octets(value: &mut Reader<'_>) -> Checked {
+fn octets(value: &mut DerReader<'_>) -> Checked {
     value.take(OCTET_STRING).map(drop)
 }
 
-fn authority_key_id(value: &mut Reader<'_>) -> Checked {
+fn authority_key_id(value: &mut DerReader<'_>) -> Checked {
     let mut id = value.take(SEQUENCE)?.inside();
     id.optional(0x80)?;
     if let Some(issuer) = id.optional(0xa1)? {
@@ -290,7 +290,7 @@ fn authority_key_id(value: &mut Reader<'_>) -> Checked {
 }
 
 /// Bits with names have no zeros behind the last that is set.
-fn key_usage(value: &mut Reader<'_>) -> Checked {
+fn key_usage(value: &mut DerReader<'_>) -> Checked {
     let usage = value.take(BIT_STRING)?;
     match usage.content {
         [] | [_] => Ok(()),
@@ -299,7 +299,7 @@ fn key_usage(value: &mut Reader<'_>) -> Checked {
     }
 }
 
-fn basic_constraints(value: &mut Reader<'_>) -> Checked {
+fn basic_constraints(value: &mut DerReader<'_>) -> Checked {
     let mut constraints = value.take(SEQUENCE)?.inside();
     default_false(&mut constraints)?;
     constraints.optional(INTEGER)?;

@@ -65,7 +65,7 @@ pub struct Destination {
 }
 
 /// A limit that PacketLab knows: how to read and write the field of the same name.
-struct Known {
+struct KnownLimit {
     name: &'static str,
     /// Result code for a value that cannot be read (spec/protocol.md 4.4).
     code: u8,
@@ -75,7 +75,7 @@ struct Known {
 
 macro_rules! known {
     ($field:ident, $code:literal, $read:expr, $write:expr) => {
-        Known {
+        KnownLimit {
             name: stringify!($field),
             code: $code,
             read: |limits, value| {
@@ -88,7 +88,7 @@ macro_rules! known {
 }
 
 /// In the order in which they are written (spec/protocol.md 4.3).
-const KNOWN: [Known; 12] = [
+const KNOWN: [KnownLimit; 12] = [
     known!(monitor, 17, read_digests, write_digests),
     known!(max_num_priority, 16, read_number, write_number),
     known!(max_socket_count, 23, read_number, write_number),

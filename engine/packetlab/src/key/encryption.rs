@@ -12,7 +12,7 @@ use pkcs8::EncryptedPrivateKeyInfoRef;
 use pkcs8::pkcs5::EncryptionScheme;
 use pkcs8::pkcs5::pbes2::{Kdf, Parameters, Pbkdf2Prf};
 
-use super::super::strict_der::{OBJECT_ID, Reader, SEQUENCE};
+use super::super::strict_der::{DerReader, OBJECT_ID, SEQUENCE};
 use super::error::KeyError;
 
 /// The PEM label of such a key.
@@ -113,7 +113,7 @@ fn cipher(encrypted: &[u8]) -> Option<String> {
     const DES3_CBC: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x03, 0x07];
     /// Behind it: 0, 20 or 40 by the length of the key, and the mode.
     const AES: &[u8] = &[0x60, 0x86, 0x48, 0x01, 0x65, 0x03, 0x04, 0x01];
-    let mut info = Reader::new(encrypted).take(SEQUENCE).ok()?.inside();
+    let mut info = DerReader::new(encrypted).take(SEQUENCE).ok()?.inside();
     let mut algorithm = info.take(SEQUENCE).ok()?.inside();
     let scheme = algorithm.take(OBJECT_ID).ok()?.content;
     if scheme != PBES2 {

@@ -11,7 +11,7 @@ mod message_type;
 mod messages;
 mod outcome;
 mod payload;
-mod reader;
+mod payload_reader;
 mod socket;
 mod status;
 #[cfg(test)]

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use super::reader::Reader;
+use super::payload_reader::PayloadReader;
 use super::status::Status;
 
 /// What became of a request.
@@ -46,7 +46,7 @@ impl Outcome {
 
     /// Lengths other than 0, 2, 4 and 6 are malformed, and so is a monitor form that is too short
     /// (Q11); bytes that the form does not need are ignored.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut PayloadReader<'_>) -> Option<Self> {
         if reader.is_empty() {
             return Some(Self::SUCCESS);
         }
@@ -55,7 +55,7 @@ impl Outcome {
         if !matches!(fields.len(), 0 | 2 | 4) {
             return None;
         }
-        let mut fields = Reader::new(fields);
+        let mut fields = PayloadReader::new(fields);
         Some(match status {
             Status::ECTLMONREJ => {
                 Self::MonitorRejected { monitor_index: fields.u16()?, monitor_errid: fields.u16()? }

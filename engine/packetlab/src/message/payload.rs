@@ -6,7 +6,7 @@
 use super::message_type::MessageType;
 use super::messages::Message;
 use super::outcome::Outcome;
-use super::reader::Reader;
+use super::payload_reader::PayloadReader;
 use super::socket::{Family, Open, Packet, Protocol, Socket, StateChange};
 use super::status::Status;
 use crate::channel::{ChannelId, ChannelList};
@@ -17,7 +17,7 @@ use crate::time::Ticks;
 
 /// `None` if the payload is malformed.
 pub(super) fn decode(message_type: MessageType, payload: &[u8]) -> Option<Message<'_>> {
-    let reader = &mut Reader::new(payload);
+    let reader = &mut PayloadReader::new(payload);
     let message = match message_type {
         MessageType::CDATA => decode_cdata(reader)?,
         MessageType::START => Message::Start,
@@ -129,7 +129,7 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
     Ok(())
 }
 
-fn decode_cdata<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_cdata<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let hint_len = reader.u8()?;
     Some(Message::Cdata { hint: reader.bytes(hint_len.into())?, data: reader.rest() })
 }
@@ -140,7 +140,7 @@ fn encode_cdata(out: &mut Vec<u8>, hint: &[u8], data: &[u8]) -> Result<(), &'sta
     Ok(())
 }
 
-fn decode_mread<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_mread<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (address, len) = (reader.u32()?, reader.u16()?);
     (len > 0 && in_memory(address, len.into())).then_some(Message::Mread { address, len })
 }
@@ -152,29 +152,29 @@ fn encode_mread(out: &mut Vec<u8>, address: u32, len: u16) -> Result<(), &'stati
     Ok(())
 }
 
-fn decode_mwrite<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_mwrite<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (address, data) = (reader.u32()?, reader.rest());
     in_memory(address, data.len()).then_some(Message::Mwrite { address, data })
 }
 
-fn decode_nopen<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_nopen<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (socket, receive_buffer_len) = (Socket::read(reader)?, reader.u32()?);
     let open = Open::read(reader, socket)?;
     Some(Message::Nopen { sktid: socket.sktid, receive_buffer_len, open })
 }
 
-fn decode_nsend<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_nsend<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (socket, time, tag) = (Socket::read(reader)?, reader.ticks()?, reader.u16()?);
     Some(Message::Nsend { sktid: socket.sktid, time, tag, packet: Packet::read(reader, socket)? })
 }
 
-fn decode_ncap<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_ncap<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (socket, end) = (Socket::read(reader)?, reader.ticks()?);
     Some(Message::Ncap { socket, end, filter: non_empty(reader.rest())? })
 }
 
 /// The original ignores what follows the command (2.1), so a longer NCTL is served as well.
-fn decode_nctl<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_nctl<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let Socket { sktid, family, protocol: Protocol::Tcp } = Socket::read(reader)? else {
         return None;
     };
@@ -188,14 +188,14 @@ fn encode_nctl(out: &mut Vec<u8>, sktid: u8, family: Family, time: Ticks, comman
     put(out, [&socket.encoded()[..], &time.0.to_be_bytes(), &[command]]);
 }
 
-fn decode_xpub<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_xpub<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (channels, rest) = ChannelList::decode_front(reader.rest()).ok()?;
     let (operator_key, xdescr) = rest.split_first_chunk()?;
     let xdescr = name_value::check(Descriptor, xdescr).ok()?;
     Some(Message::Xpub { channels, operator_key: *operator_key, xdescr })
 }
 
-fn decode_xsub<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_xsub<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (channels, rest) = ChannelList::decode_front(reader.rest()).ok()?;
     let (operator_key, dattr) = rest.split_first_chunk()?;
     let dattr = name_value::check(Attributes, dattr).ok()?;
@@ -203,7 +203,7 @@ fn decode_xsub<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
 }
 
 /// An explicit status 0 is read, but not written (2.1).
-fn decode_ntag<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_ntag<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (sktid, tag, time) = (reader.u8()?, reader.u16()?, reader.ticks()?);
     let status = if reader.is_empty() { Status::SUCCESS } else { Status(reader.u16()?) };
     Some(Message::Ntag { sktid, tag, time, status })
@@ -216,17 +216,17 @@ fn encode_ntag(out: &mut Vec<u8>, sktid: u8, tag: u16, time: Ticks, status: Stat
     }
 }
 
-fn decode_nstat<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_nstat<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (socket, time) = (Socket::read(reader)?, reader.ticks()?);
     Some(Message::Nstat { sktid: socket.sktid, time, change: StateChange::read(reader, socket)? })
 }
 
-fn decode_ndata<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_ndata<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (socket, time) = (Socket::read(reader)?, reader.ticks()?);
     Some(Message::Ndata { sktid: socket.sktid, time, packet: Packet::read(reader, socket)? })
 }
 
-fn decode_ndrop<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_ndrop<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     Some(Message::Ndrop {
         socket: Socket::read(reader)?,
         first: reader.ticks()?,
@@ -237,7 +237,7 @@ fn decode_ndrop<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
 }
 
 /// Three lengths, then the three parts.
-fn decode_linfo<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_linfo<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let [name_len, auxiliary_len, info_len] = [reader.u32()?, reader.u32()?, reader.u32()?];
     let mut part = |len: u32| reader.bytes(usize::try_from(len).ok()?);
     let (name, auxiliary, info) = (part(name_len)?, part(auxiliary_len)?, part(info_len)?);
@@ -253,7 +253,7 @@ fn encode_linfo(out: &mut Vec<u8>, parts: [&[u8]; 3]) -> Result<(), &'static str
     Ok(())
 }
 
-fn decode_xnotify<'a>(reader: &mut Reader<'a>) -> Option<Message<'a>> {
+fn decode_xnotify<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let id_len = reader.u8()?;
     let channel = ChannelId::new(reader.bytes(id_len.into())?).ok()?;
     let xdescr = name_value::check(Descriptor, reader.rest()).ok()?;

@@ -6,7 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::reader::Reader;
+use super::payload_reader::PayloadReader;
 
 /// Address family, by its number on the wire (spec/protocol.md 1.3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -28,7 +28,7 @@ impl Family {
         }
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut PayloadReader<'_>) -> Option<Self> {
         match reader.u8()? {
             4 => Some(Self::Ipv4),
             6 => Some(Self::Ipv6),
@@ -50,7 +50,7 @@ pub enum Protocol {
 }
 
 impl Protocol {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut PayloadReader<'_>) -> Option<Self> {
         match reader.u8()? {
             0x00 => Some(Self::Raw),
             0x06 => Some(Self::Tcp),
@@ -72,7 +72,7 @@ pub struct Socket {
 }
 
 impl Socket {
-    pub(super) fn read(reader: &mut Reader<'_>) -> Option<Self> {
+    pub(super) fn read(reader: &mut PayloadReader<'_>) -> Option<Self> {
         Some(Self {
             sktid: reader.u8()?,
             family: Family::read(reader)?,
@@ -127,7 +127,7 @@ impl Open {
     }
 
     /// The addresses after the fixed part; whether TCP listens or connects shows in the length alone.
-    pub(super) fn read(reader: &mut Reader<'_>, socket: Socket) -> Option<Self> {
+    pub(super) fn read(reader: &mut PayloadReader<'_>, socket: Socket) -> Option<Self> {
         let family = socket.family;
         match socket.protocol {
             Protocol::Raw => Some(Self::Raw { local: read_ip_address(reader, family)? }),
@@ -196,7 +196,7 @@ impl<'a> Packet<'a> {
         Socket { sktid, family, protocol }
     }
 
-    pub(super) fn read(reader: &mut Reader<'a>, socket: Socket) -> Option<Self> {
+    pub(super) fn read(reader: &mut PayloadReader<'a>, socket: Socket) -> Option<Self> {
         let family = socket.family;
         Some(match socket.protocol {
             Protocol::Raw => Self::Raw { family, data: reader.rest() },
@@ -259,13 +259,13 @@ impl StateChange {
         Socket { sktid, family, protocol }
     }
 
-    pub(super) fn read(reader: &mut Reader<'_>, socket: Socket) -> Option<Self> {
+    pub(super) fn read(reader: &mut PayloadReader<'_>, socket: Socket) -> Option<Self> {
         let Socket { family, protocol, .. } = socket;
         match (protocol, reader.rest()) {
             (Protocol::Tcp, [Self::ESTABLISHED]) => None,
             (_, [code]) => Some(Self::Code { family, protocol, code: *code }),
             (Protocol::Tcp, address) => {
-                let mut address = Reader::new(address);
+                let mut address = PayloadReader::new(address);
                 let remote = read_socket_address(&mut address, family)?;
                 address.is_empty().then_some(Self::TcpEstablished { remote })
             }
@@ -285,14 +285,14 @@ impl StateChange {
     }
 }
 
-fn read_ip_address(reader: &mut Reader<'_>, family: Family) -> Option<IpAddr> {
+fn read_ip_address(reader: &mut PayloadReader<'_>, family: Family) -> Option<IpAddr> {
     match family {
         Family::Ipv4 => reader.array::<4>().map(IpAddr::from),
         Family::Ipv6 => reader.array::<16>().map(IpAddr::from),
     }
 }
 
-fn read_socket_address(reader: &mut Reader<'_>, family: Family) -> Option<SocketAddr> {
+fn read_socket_address(reader: &mut PayloadReader<'_>, family: Family) -> Option<SocketAddr> {
     Some(SocketAddr::new(read_ip_address(reader, family)?, reader.u16()?))
 }
 

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use super::*;
 
 fn read(der: &[u8]) -> Result<()> {
-    let mut reader = Reader::new(der);
+    let mut reader = DerReader::new(der);
     reader.any()?.check_within()?;
     reader.end()
 }

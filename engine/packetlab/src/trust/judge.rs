@@ -42,14 +42,14 @@ pub struct Judge {
 
 #[derive(Debug, Default)]
 struct Remembered {
-    certificates: Vec<Known>,
+    certificates: Vec<KnownCertificate>,
     /// The one that makes room next.
     oldest: usize,
 }
 
 /// A certificate whose signature was checked.
 #[derive(Debug, Clone)]
-struct Known {
+struct KnownCertificate {
     certificate: Arc<Certificate>,
     signer: PublicKey,
 }
@@ -97,12 +97,15 @@ impl Judge {
     }
 
     /// For each certificate, what is remembered of it. The leaf is not: it serves one endpoint alone.
-    fn recall<'a>(&self, ders: impl ExactSizeIterator<Item = &'a [u8]>) -> Vec<Option<Known>> {
+    fn recall<'a>(
+        &self,
+        ders: impl ExactSizeIterator<Item = &'a [u8]>,
+    ) -> Vec<Option<KnownCertificate>> {
         let mut known = vec![None; ders.len()];
         if known.len() > 1 {
             let remembered = self.lock();
             for (known, der) in known.iter_mut().zip(ders).skip(1) {
-                let is_it = |one: &&Known| one.certificate.der() == der;
+                let is_it = |one: &&KnownCertificate| one.certificate.der() == der;
                 *known = remembered.certificates.iter().find(is_it).cloned();
             }
         }
@@ -112,7 +115,7 @@ impl Judge {
     fn remember(
         &self,
         certificates: &[Arc<Certificate>],
-        known: &[Option<Known>],
+        known: &[Option<KnownCertificate>],
         found: &Found<'_>,
     ) {
         for link in found.links.iter().skip(1) {
@@ -121,7 +124,7 @@ impl Judge {
                 continue;
             }
             let certificate = Arc::clone(&certificates[link.index]);
-            self.lock().add(Known { certificate, signer });
+            self.lock().add(KnownCertificate { certificate, signer });
         }
     }
 
@@ -137,7 +140,7 @@ impl Judge {
 }
 
 impl Remembered {
-    fn add(&mut self, known: Known) {
+    fn add(&mut self, known: KnownCertificate) {
         if self.certificates.iter().any(|one| one.certificate == known.certificate) {
             return;
         }

@@ -47,7 +47,7 @@ const FLOOD_BATCH: usize = 16;
 /// What a half message announces and what of it is sent.
 const HALF: (usize, usize) = (64 * 1024, 63 * 1024);
 
-type Peer = Link<TlsStream<TcpStream>>;
+type TlsLink = Link<TlsStream<TcpStream>>;
 
 /// A client of a broker with a key of its own.
 #[derive(Clone)]
@@ -130,7 +130,7 @@ impl BrokerClient {
         Ok(publisher.shut_down().await?)
     }
 
-    async fn connect(&self, door: SocketAddr) -> io::Result<Peer> {
+    async fn connect(&self, door: SocketAddr) -> io::Result<TlsLink> {
         let stream = tls_to(door, &self.tls).await?;
         Ok(Link::small(stream, PAYLOAD_LEN_MAX))
     }
@@ -145,7 +145,7 @@ fn xpub<'a>(channel: &ChannelId, xdescr: &'a str) -> Message<'a> {
 }
 
 /// The next message, which must be of this type; a RESULT must be of success.
-async fn expect(peer: &mut Peer, wanted: MessageType) -> Result<(), ClientError> {
+async fn expect(peer: &mut TlsLink, wanted: MessageType) -> Result<(), ClientError> {
     match peer.receive().await? {
         Some((found, payload)) if found == wanted => match Message::decode(found, &payload) {
             Message::Result(outcome) if !outcome.is_success() => {
@@ -194,7 +194,7 @@ pub(super) async fn harm_broker(number: usize, client: BrokerClient, count: Coun
 }
 
 async fn publish_hostile(
-    mut peer: Peer,
+    mut peer: TlsLink,
     channel: &ChannelId,
     count: &Count,
 ) -> Result<(), ClientError> {
@@ -210,7 +210,7 @@ async fn publish_hostile(
 }
 
 async fn subscribe_hostile(
-    mut peer: Peer,
+    mut peer: TlsLink,
     channel: &ChannelId,
     count: &Count,
 ) -> Result<(), ClientError> {
@@ -221,7 +221,11 @@ async fn subscribe_hostile(
     Ok(())
 }
 
-async fn flood_log(mut peer: Peer, channel: &ChannelId, count: &Count) -> Result<(), ClientError> {
+async fn flood_log(
+    mut peer: TlsLink,
+    channel: &ChannelId,
+    count: &Count,
+) -> Result<(), ClientError> {
     let dattr = format!("b={};", "A".repeat(LETTERS));
     loop {
         for _ in 0..FLOOD_BATCH {
@@ -235,7 +239,7 @@ async fn flood_log(mut peer: Peer, channel: &ChannelId, count: &Count) -> Result
     }
 }
 
-async fn send_half(peer: Peer, count: &Count) -> Result<(), ClientError> {
+async fn send_half(peer: TlsLink, count: &Count) -> Result<(), ClientError> {
     let mut stream = peer.into_stream();
     let (announced, sent) = HALF;
     let mut half = vec![MessageType::XSUB.0];

@@ -52,7 +52,7 @@ use victim::{Victim, Watch};
 /// After the attack, until the memory is looked at again.
 const SETTLE: Duration = Duration::from_secs(1);
 /// One run and what it needs.
-struct Run<'a> {
+struct AttackRun<'a> {
     options: &'a Options,
     kind: Attack,
     /// Where the victim runs.
@@ -91,7 +91,7 @@ pub(super) fn run(options: &Options, kind: Attack, cores: Vec<usize>) -> Result<
     let identities = options.endpoints + options.attack.count(kind).min(500);
     let home = Home::create(identities, false, Surroundings { broker: None, proxy_root })?;
     let background = runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build()?;
-    let run = Run { options, kind, cores, home, agent, background };
+    let run = AttackRun { options, kind, cores, home, agent, background };
     // The worker of the background is started by now, and runs where it likes.
     run.background.block_on(async { tokio::task::yield_now().await });
     if let Some(core) = options.own_core {
@@ -106,7 +106,7 @@ pub(super) fn run(options: &Options, kind: Attack, cores: Vec<usize>) -> Result<
     rounds::report(&figures)
 }
 
-impl Run<'_> {
+impl AttackRun<'_> {
     async fn measure(
         &self,
         phase: Phase,

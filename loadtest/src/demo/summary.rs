@@ -21,33 +21,33 @@ const SETUP_MAX_US: u64 = 3_600_000_000;
 
 /// One endpoint in the table.
 #[derive(Debug)]
-pub(crate) struct Row {
+pub(super) struct Row {
     /// Its address.
-    pub(crate) address: IpAddr,
+    pub(super) address: IpAddr,
     /// Its key id in hexadecimal.
-    pub(crate) key: String,
+    pub(super) key: String,
     /// The page, or why there is no right one.
-    pub(crate) result: Result<String, String>,
+    pub(super) result: Result<String, String>,
 }
 
 /// What came of the run. Its `Display` is the line that sums it up.
 #[derive(Debug)]
-pub(crate) struct Report {
+pub(super) struct Summary {
     /// Endpoint 1 first.
-    pub(crate) rows: Vec<Row>,
+    pub(super) rows: Vec<Row>,
     /// From connect() to the mlet's first message, of the endpoints that came so far.
-    pub(crate) setups: Vec<Duration>,
+    pub(super) setups: Vec<Duration>,
     /// Output that belongs to no endpoint.
-    pub(crate) strays: Vec<String>,
+    pub(super) strays: Vec<String>,
     /// Of pktxpmgr.
-    pub(crate) status: ExitStatus,
+    pub(super) status: ExitStatus,
     /// End of pktxpmgr's log.
-    pub(crate) log_tail: Vec<String>,
+    pub(super) log_tail: Vec<String>,
 }
 
-impl Report {
+impl Summary {
     /// All pages right and pktxpmgr content too.
-    pub(crate) fn is_good(&self) -> bool {
+    pub(super) fn is_good(&self) -> bool {
         self.failed_count() == 0 && self.status.success()
     }
 
@@ -55,7 +55,7 @@ impl Report {
     ///
     /// # Errors
     /// Those of `out`.
-    pub(crate) fn print(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         self.print_rows(out)?;
         for stray in self.strays.iter().take(ROWS_SHORTENED) {
             writeln!(out, "unexpected output: {stray}")?;
@@ -95,7 +95,7 @@ impl Report {
     }
 }
 
-impl fmt::Display for Report {
+impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (count, failed) = (self.rows.len(), self.failed_count());
         let mut setups = Histogram::<u64>::new_with_max(SETUP_MAX_US, 3).map_err(|_| fmt::Error)?;
@@ -122,7 +122,7 @@ mod tests {
     use std::os::unix::process::ExitStatusExt;
 
     /// `count` endpoints, of which those numbered in `failed` have failed.
-    fn report(count: usize, failed: &[usize]) -> Report {
+    fn summary(count: usize, failed: &[usize]) -> Summary {
         let row = |number: usize| Row {
             address: IpAddr::from([127, 1, 0, number as u8]),
             key: "0123456789abcdef".to_owned(),
@@ -131,7 +131,7 @@ mod tests {
                 false => Ok(format!("page {number}\n")),
             },
         };
-        Report {
+        Summary {
             rows: (1..=count).map(row).collect(),
             setups: (1..=count as u64).map(Duration::from_millis).collect(),
             strays: Vec::new(),
@@ -140,15 +140,15 @@ mod tests {
         }
     }
 
-    fn table(report: &Report) -> Vec<String> {
+    fn table(summary: &Summary) -> Vec<String> {
         let mut out = Vec::new();
-        report.print(&mut out).unwrap();
+        summary.print(&mut out).unwrap();
         String::from_utf8(out).unwrap().lines().map(str::to_owned).collect()
     }
 
     #[test]
     fn twenty_endpoints_are_shown_in_full() {
-        let lines = table(&report(20, &[]));
+        let lines = table(&summary(20, &[]));
         assert_eq!(lines.len(), 21);
         assert_eq!(lines[1], "       1  127.1.0.1        0123456789ab  page 1");
         assert_eq!(lines[20], "      20  127.1.0.20       0123456789ab  page 20");
@@ -156,32 +156,32 @@ mod tests {
 
     #[test]
     fn more_endpoints_are_shortened_but_failures_are_seen() {
-        let lines = table(&report(100, &[99]));
+        let lines = table(&summary(100, &[99]));
         assert_eq!(lines[10], "      10  127.1.0.10       0123456789ab  page 10");
         assert_eq!(lines[11], "      99  127.1.0.99       0123456789ab  FAILED: no page");
         assert_eq!(lines[12], "     ...  and 89 more ok");
         assert!(lines.contains(&"  last words".to_owned()), "{lines:?}");
         let all: Vec<usize> = (1..=100).collect();
-        let lines = table(&report(100, &all));
+        let lines = table(&summary(100, &all));
         assert_eq!(lines[11], "     ...  and 90 more failed");
     }
 
     #[test]
     fn the_last_line_counts_and_times() {
         assert_eq!(
-            report(100, &[3]).to_string(),
+            summary(100, &[3]).to_string(),
             "demo: 100 endpoints, 99 ok, 1 failed, set-up p50 50.0 ms p99 99.0 ms"
         );
-        let mut none = report(1, &[1]);
+        let mut none = summary(1, &[1]);
         none.setups.clear();
         assert!(none.to_string().ends_with("0 ok, 1 failed, set-up p50 - ms p99 - ms"), "{none}");
     }
 
     #[test]
     fn a_run_is_good_only_if_all_pages_are_right_and_pktxpmgr_succeeded() {
-        assert!(report(3, &[]).is_good());
-        assert!(!report(3, &[2]).is_good());
-        let crashed = Report { status: ExitStatus::from_raw(6), ..report(3, &[]) };
+        assert!(summary(3, &[]).is_good());
+        assert!(!summary(3, &[2]).is_good());
+        let crashed = Summary { status: ExitStatus::from_raw(6), ..summary(3, &[]) };
         assert!(!crashed.is_good());
         assert!(table(&crashed).iter().any(|line| line.contains("signal: 6")));
     }

@@ -6,9 +6,9 @@
 use crate::time::Ticks;
 
 /// The part of a payload that is not read yet.
-pub(super) struct Reader<'a>(&'a [u8]);
+pub(super) struct PayloadReader<'a>(&'a [u8]);
 
-impl<'a> Reader<'a> {
+impl<'a> PayloadReader<'a> {
     pub(super) fn new(payload: &'a [u8]) -> Self {
         Self(payload)
     }
