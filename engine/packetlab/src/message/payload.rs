@@ -62,13 +62,7 @@ pub(super) fn encode(message: &Message<'_>, out: &mut Vec<u8>) -> Result<(), &'s
         Message::Cdata { hint, data } => encode_cdata(out, hint, data)?,
         Message::Yield { resume } => put(out, [&resume.0.to_be_bytes()]),
         Message::Mread { address, len } => encode_mread(out, *address, *len)?,
-        Message::Mwrite { address, data } => {
-            rule(
-                in_memory(*address, data.len()),
-                "address plus length of a write is at most 0xffffffff",
-            )?;
-            put(out, [&address.to_be_bytes(), data]);
-        }
+        Message::Mwrite { address, data } => encode_mwrite(out, *address, data)?,
         Message::Nopen { sktid, receive_buffer_len, open } => {
             put(out, [&open.socket(*sktid).encoded()[..], &receive_buffer_len.to_be_bytes()]);
             open.write(out)?;
@@ -155,6 +149,13 @@ fn encode_mread(out: &mut Vec<u8>, address: u32, len: u16) -> Result<(), &'stati
 fn decode_mwrite<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
     let (address, data) = (reader.u32()?, reader.rest());
     in_memory(address, data.len()).then_some(Message::Mwrite { address, data })
+}
+
+fn encode_mwrite(out: &mut Vec<u8>, address: u32, data: &[u8]) -> Result<(), &'static str> {
+    let fits = in_memory(address, data.len());
+    rule(fits, "address plus length of a write is at most 0xffffffff")?;
+    put(out, [&address.to_be_bytes(), data]);
+    Ok(())
 }
 
 fn decode_nopen<'a>(reader: &mut PayloadReader<'a>) -> Option<Message<'a>> {
