@@ -12,7 +12,7 @@ use tracing::{info, warn};
 
 use crate::config::{Approach, Config};
 pub use crate::control::Report;
-use crate::control::{Control, Parts as ControlParts, block_on};
+use crate::control::{Control, ControlParts, block_on};
 use crate::driver::{Backend, Driver, Epoll, Uring};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::proto::backlog::SET_UPS_MAX;

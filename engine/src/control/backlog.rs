@@ -13,12 +13,12 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::peer::{Peer, PeerError, Stop};
-use super::{Control, News, NewsSender, Phase, now, random, wall};
+use super::{Control, News, NewsSender, RunPhase, now, random, wall};
 use crate::config::{Config, ExperimentId, PerExperiment, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{BacklogConnection, ToShard};
-use crate::proto::backlog::{Failure, Pool, SetUp, SetUpError, Step};
+use crate::proto::backlog::{Failure, Pool, SetUp, SetUpError, SetUpStep};
 use crate::records::Ended;
 use crate::run_error::RunError;
 use packetlab::snikey::SniKey;
@@ -62,7 +62,7 @@ pub(super) struct SetUpEnd {
 /// Why a set-up failed, and where.
 #[derive(Debug)]
 struct SetUpFailure {
-    step: Step,
+    step: SetUpStep,
     cause: Cause,
 }
 
@@ -216,11 +216,13 @@ impl ProxySide {
         stop: &Stop,
     ) -> Result<BacklogConnection, SetUpFailure> {
         let connected = Peer::connect(&self.addresses, self.step_timeout, self.backend, stop).await;
-        let mut peer = connected
-            .map_err(|error| SetUpFailure { step: Step::Connect, cause: Cause::Peer(error) })?;
-        let local = |error| SetUpFailure { step: Step::Handshake, cause: Cause::Local(error) };
+        let mut peer = connected.map_err(|error| SetUpFailure {
+            step: SetUpStep::Connect,
+            cause: Cause::Peer(error),
+        })?;
+        let local = |error| SetUpFailure { step: SetUpStep::Handshake, cause: Cause::Local(error) };
         let mut set_up = SetUp::new(Arc::clone(&self.tls), snikey).map_err(local)?;
-        let (mut last, mut deadline) = (Step::Connect, now());
+        let (mut last, mut deadline) = (SetUpStep::Connect, now());
         while let Some(step) = set_up.step() {
             if step != last {
                 (last, deadline) = (step, now() + self.step_timeout);
@@ -257,7 +259,8 @@ async fn take_step(peer: &mut Peer, set_up: &mut SetUp, deadline: Instant) -> Re
 impl Control {
     /// Takes the end of a set-up: a connection goes to its shard, a failure to the pool.
     pub(super) fn take_set_up(&mut self, SetUpEnd { experiment, result }: SetUpEnd) {
-        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) else {
+        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running)
+        else {
             self.counts.close_session();
             return;
         };
@@ -287,7 +290,7 @@ impl Control {
 
     /// A connection of the backlog ended without an endpoint.
     pub(super) fn take_backlog_lost(&mut self, experiment: ExperimentId, ended: Box<Ended>) {
-        if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) {
+        if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running) {
             let wait = backlog.pool.handle_lost(experiment, ended.lasted(), now(), random());
             let lost = format!("a registered connection is lost: {}", ended.outcome);
             backlog.complain(experiment, &lost, wait);
@@ -297,7 +300,8 @@ impl Control {
 
     /// Begins the set-ups that are due, and what follows when the backlog is filled for the first time.
     pub(super) fn tend_backlog(&mut self) {
-        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == Phase::Running) else {
+        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running)
+        else {
             return;
         };
         // Without room it goes on when a session has ended.

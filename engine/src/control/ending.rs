@@ -8,7 +8,7 @@ use tokio::io::Interest;
 use tracing::{debug, info, warn};
 
 use super::sessions::lost_shown;
-use super::{Control, Phase, SEND_RETRY, at, now};
+use super::{Control, RunPhase, SEND_RETRY, at, now};
 use crate::control::Report;
 use crate::mailbox::{FromShard, ToShard};
 use crate::records::ShardTotals;
@@ -23,11 +23,11 @@ impl Control {
     pub(super) fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.inner.receive() {
             match (self.phase, std::mem::replace(&mut self.signalled, true)) {
-                (Phase::Forced { .. }, _) => {
+                (RunPhase::Forced { .. }, _) => {
                     warn!("one more signal, {signal}: killing every mlet");
                     self.end_mlets(Graces::NONE);
                 }
-                (Phase::Running | Phase::Draining, false) => {
+                (RunPhase::Running | RunPhase::Draining, false) => {
                     info!(
                         "{signal}: no new endpoints; waiting for running sessions to end: {}; a second signal \
                          ends them",
@@ -35,7 +35,7 @@ impl Control {
                     );
                     self.drain();
                 }
-                (Phase::Running | Phase::Draining, true) => {
+                (RunPhase::Running | RunPhase::Draining, true) => {
                     warn!("second signal, {signal}: ending every session and mlet");
                     self.failure = Some(RunError::Forced(signal));
                     self.close_sessions();
@@ -46,8 +46,8 @@ impl Control {
     }
 
     pub(super) fn drain(&mut self) {
-        if self.phase == Phase::Running {
-            self.phase = Phase::Draining;
+        if self.phase == RunPhase::Running {
+            self.phase = RunPhase::Draining;
             // It fails only when no task is left to hear it.
             let _ = self.stop_tasks.send(true);
             for shard in &mut self.shards {
@@ -70,7 +70,7 @@ impl Control {
         self.supervisor.inner.end_all(graces);
         let until = now() + graces.total() + KILL_PATIENCE;
         let until = self.force_until().map_or(until, |before| before.min(until));
-        self.phase = Phase::Forced { until };
+        self.phase = RunPhase::Forced { until };
     }
 
     /// Ends the run with an error, unless there is one already.
@@ -81,17 +81,17 @@ impl Control {
 
     pub(super) fn force_until(&self) -> Option<Instant> {
         match self.phase {
-            Phase::Forced { until } => Some(until),
-            Phase::Running | Phase::Draining => None,
+            RunPhase::Forced { until } => Some(until),
+            RunPhase::Running | RunPhase::Draining => None,
         }
     }
 
     pub(super) fn is_over(&self) -> bool {
         let mlets_ended = self.sessions.running_mlets() == 0;
         match self.phase {
-            Phase::Running => false,
-            Phase::Draining => self.shards_running == 0 && mlets_ended,
-            Phase::Forced { until } => {
+            RunPhase::Running => false,
+            RunPhase::Draining => self.shards_running == 0 && mlets_ended,
+            RunPhase::Forced { until } => {
                 mlets_ended && !self.singleton_runs || now() >= until || self.supervisor_lost
             }
         }

@@ -15,7 +15,7 @@ use nix::libc::{ENOENT, ENOEXEC};
 use tokio::io::Interest;
 use tracing::{debug, error, info, warn};
 
-use super::singleton::{Heard, Singleton};
+use super::singleton::{ControlSocket, Heard};
 use super::{Control, now};
 use crate::mailbox::{SessionPlace, ToShard};
 use crate::proto::session::MletFacts;
@@ -23,7 +23,7 @@ use crate::records::{SessionFacts, SessionId};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
 use crate::sys::socket;
-use crate::sys::supervisor::{Event, Flushed, MletStatus, STARTING_A_MLET};
+use crate::sys::supervisor::{Flushed, MletStatus, STARTING_A_MLET, SupervisorEvent};
 use crate::sys::watch::Watched;
 use packetlab::escape::Escaped;
 
@@ -43,14 +43,14 @@ impl Control {
         self.singleton_runs = true;
         loop {
             match self.await_event().await? {
-                Event::Spawned { pid, .. } => {
+                SupervisorEvent::Spawned { pid, .. } => {
                     info!("singleton mlet runs as process {pid}");
-                    let singleton = Watched::new(Singleton::new(ours));
+                    let singleton = Watched::new(ControlSocket::new(ours));
                     self.singleton =
                         Some(singleton.map_err(lack("watch a descriptor (epoll_ctl)"))?);
                     return Ok(());
                 }
-                Event::SpawnFailed { errno, .. } => {
+                SupervisorEvent::SpawnFailed { errno, .. } => {
                     return Err(RunError::SingletonNotStarted(self.why_not_started(errno)));
                 }
                 event => self.take_event(event),
@@ -84,8 +84,8 @@ impl Control {
         self.supervisor.inner.prove();
         loop {
             match self.await_event().await? {
-                Event::Proved { errno: 0 } => return Ok(()),
-                Event::Proved { errno } => {
+                SupervisorEvent::Proved { errno: 0 } => return Ok(()),
+                SupervisorEvent::Proved { errno } => {
                     return Err(lack(STARTING_A_MLET)(io::Error::from_raw_os_error(errno)));
                 }
                 event => self.take_event(event),
@@ -94,7 +94,7 @@ impl Control {
     }
 
     /// The next event of the supervisor, before the run.
-    async fn await_event(&mut self) -> Result<Event, RunError> {
+    async fn await_event(&mut self) -> Result<SupervisorEvent, RunError> {
         while !self.supervisor_lost {
             let interest = Interest::READABLE | Interest::WRITABLE;
             self.supervisor.ready(interest).await.map_err(lack(WAITING))?;
@@ -188,16 +188,16 @@ impl Control {
         }
     }
 
-    pub(super) fn take_event(&mut self, event: Event) {
+    pub(super) fn take_event(&mut self, event: SupervisorEvent) {
         match event {
-            Event::Spawned { id, pid } => {
+            SupervisorEvent::Spawned { id, pid } => {
                 debug!(session = id, "mlet runs as process {pid}");
                 self.sessions.recorder().mlet_runs(id, now());
             }
-            Event::SpawnFailed { id, errno } => {
+            SupervisorEvent::SpawnFailed { id, errno } => {
                 self.sessions.mlet_not_started(id, self.why_not_started(errno), now());
             }
-            Event::Exited { id: SINGLETON_ID, status, run_time, .. } => {
+            SupervisorEvent::Exited { id: SINGLETON_ID, status, run_time, .. } => {
                 self.singleton_runs = false;
                 info!("singleton mlet ended: {status} after {:.3} s", run_time.as_secs_f64());
                 if status != MletStatus::Code(0) {
@@ -205,8 +205,8 @@ impl Control {
                 }
             }
             // Nobody waits for this answer any more.
-            Event::Proved { .. } => {}
-            Event::Exited { id, status, run_time, .. } => {
+            SupervisorEvent::Proved { .. } => {}
+            SupervisorEvent::Exited { id, status, run_time, .. } => {
                 self.sessions.mlet_ended(id, (status, run_time), now());
             }
         }

@@ -37,11 +37,11 @@ use tracing::{error, warn};
 use self::backlog::{Backlog, SetUpEnd};
 use self::peer::Stop;
 use self::permits::Permits;
-use self::publication::{Publication, PublicationNews};
+use self::publication::{PublicationNews, PublicationTask};
 pub(crate) use self::runtime::block_on;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
-use self::singleton::Singleton;
+use self::singleton::ControlSocket;
 use crate::config::{Approach, Config};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
@@ -73,7 +73,7 @@ enum News {
 type NewsSender = mpsc::UnboundedSender<News>;
 
 /// What the control thread works with.
-pub(crate) struct Parts {
+pub(crate) struct ControlParts {
     pub(crate) supervisor: Supervisor,
     pub(crate) signals: StopSignals,
     pub(crate) inbox: Inbox<FromShard>,
@@ -100,14 +100,14 @@ pub(crate) struct Control {
     permits: Option<Permits>,
     /// One mlet serves all sessions, also those that start when it is gone.
     singleton_mode: bool,
-    singleton: Option<Watched<Singleton>>,
+    singleton: Option<Watched<ControlSocket>>,
     singleton_runs: bool,
     sessions: Sessions,
     /// Sessions whose mlet was asked for, and until when it is waited for; some of them may have it.
     awaiting_mlet: VecDeque<(Instant, SessionPlace)>,
     accept_pauses: LogLimit,
     refusals: LogLimit,
-    phase: Phase,
+    phase: RunPhase,
     /// A first signal has come; the next one ends the run by force.
     signalled: bool,
     /// What the run ends with, if not well.
@@ -115,7 +115,7 @@ pub(crate) struct Control {
     retry_at: Option<Instant>,
     graces: Graces,
     backlog: Option<Backlog>,
-    publication: Option<Publication>,
+    publication: Option<PublicationTask>,
     /// Not bounded: a task sends one or two, and there are few tasks.
     news: mpsc::UnboundedReceiver<News>,
     news_sender: NewsSender,
@@ -126,7 +126,7 @@ pub(crate) struct Control {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+enum RunPhase {
     Running,
     Draining,
     Forced { until: Instant },
@@ -160,7 +160,7 @@ impl Control {
     ///
     /// # Errors
     /// A descriptor cannot be watched.
-    pub(crate) fn new(parts: Parts) -> io::Result<Self> {
+    pub(crate) fn new(parts: ControlParts) -> io::Result<Self> {
         let (news_sender, news) = mpsc::unbounded_channel();
         let (stop_tasks, stop) = Stop::new();
         let keys_are_shared = parts.experiments.limits.sessions_per_key_max == Some(0);
@@ -185,7 +185,7 @@ impl Control {
             awaiting_mlet: VecDeque::new(),
             accept_pauses: LogLimit::new("pauses in accepting"),
             refusals: LogLimit::new("refused connections"),
-            phase: Phase::Running,
+            phase: RunPhase::Running,
             signalled: false,
             failure: None,
             retry_at: None,
@@ -239,7 +239,7 @@ impl Control {
         if let Some(publication) = &config.publication {
             let (news, stop) = (self.news_sender.clone(), self.stop.clone());
             self.publication =
-                Some(Publication::new(config, publication, backend, port, news, stop)?);
+                Some(PublicationTask::new(config, publication, backend, port, news, stop)?);
         }
         match &config.approach {
             Approach::Passive { .. } => self.publish(),
@@ -308,11 +308,11 @@ impl Control {
 
     /// When something about backlog or publication is due by itself.
     fn greeting_due(&self) -> Option<Instant> {
-        if self.phase != Phase::Running {
+        if self.phase != RunPhase::Running {
             return None;
         }
         let backlog = self.backlog.as_ref().and_then(Backlog::next_due);
-        let publication = self.publication.as_ref().and_then(Publication::next_due);
+        let publication = self.publication.as_ref().and_then(PublicationTask::next_due);
         [backlog, publication].into_iter().flatten().min()
     }
 
@@ -397,7 +397,10 @@ impl Control {
     }
 }
 
-async fn ready_of(singleton: Option<&Watched<Singleton>>, interest: Interest) -> io::Result<()> {
+async fn ready_of(
+    singleton: Option<&Watched<ControlSocket>>,
+    interest: Interest,
+) -> io::Result<()> {
     match singleton {
         Some(singleton) => singleton.ready(interest).await,
         None => std::future::pending().await,

@@ -21,7 +21,9 @@ use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 use crate::proto::descriptor::publication_end;
-use crate::proto::publisher::{Event, PublishError, PublishedExperiment, Publisher, Request};
+use crate::proto::publisher::{
+    BrokerRequest, PublishError, PublishedExperiment, Publisher, PublisherEvent,
+};
 use crate::run_error::RunError;
 use packetlab::address::HostPort;
 use packetlab::message::EncodeError;
@@ -30,7 +32,7 @@ use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
 
 /// What is to be published, and the task that does it.
-pub(super) struct Publication {
+pub(super) struct PublicationTask {
     plan: Rc<Plan>,
     news: NewsSender,
     stop: Stop,
@@ -101,7 +103,7 @@ impl From<PublishError> for Trouble {
     }
 }
 
-impl Publication {
+impl PublicationTask {
     /// Prepares what `publication` asks for; nothing is published yet. `port` is the one that was bound.
     ///
     /// # Errors
@@ -273,7 +275,7 @@ impl Plan {
         controller_addr: &str,
         pub_end: Option<Ticks>,
         last_end: Ticks,
-    ) -> Result<Vec<Request>, Trouble> {
+    ) -> Result<Vec<BrokerRequest>, Trouble> {
         let mut requests = Vec::new();
         for experiment in self.experiments.iter().rev() {
             let published =
@@ -308,8 +310,8 @@ impl Plan {
                 written.map_err(|error| awaited(error, publisher))?;
             }
             match publisher.poll_event() {
-                Some(Event::Published) => return Ok(()),
-                Some(Event::Ignored(_)) => {}
+                Some(PublisherEvent::Published) => return Ok(()),
+                Some(PublisherEvent::Ignored(_)) => {}
                 None => {
                     match peer.read(deadline).await.map_err(|error| awaited(error, publisher))? {
                         [] => return Err(publisher.handle_end().into()),
@@ -330,7 +332,7 @@ impl Plan {
     ) -> Result<(), Trouble> {
         loop {
             while let Some(event) = publisher.poll_event() {
-                if let Event::Ignored(message_type) = event
+                if let PublisherEvent::Ignored(message_type) = event
                     && let Some(left_out) = ignored.admit(now())
                 {
                     warn!("the broker sent {message_type}, which is not for us; ignored{left_out}");

@@ -26,23 +26,23 @@ pub(super) enum Heard {
 
 /// Our end of the control socket, and the sessions that wait for room in it.
 #[derive(Debug)]
-pub(super) struct Singleton {
+pub(super) struct ControlSocket {
     socket: OwnedFd,
-    waiting: VecDeque<Waiting>,
+    waiting: VecDeque<WaitingSession>,
     /// Those that the mlet will not take.
     not_taken: Vec<SessionId>,
 }
 
 /// A session that waits for room, or a part of its message.
 #[derive(Debug)]
-struct Waiting {
+struct WaitingSession {
     id: SessionId,
     text: Vec<u8>,
     /// `None` once it has left.
     session: Option<OwnedFd>,
 }
 
-impl Singleton {
+impl ControlSocket {
     pub(super) fn new(socket: OwnedFd) -> Self {
         Self { socket, waiting: VecDeque::new(), not_taken: Vec::new() }
     }
@@ -51,7 +51,7 @@ impl Singleton {
     pub(super) fn push(&mut self, id: SessionId, peer: IpAddr, session: OwnedFd) {
         let mut text = peer.to_string().into_bytes();
         text.push(0);
-        self.waiting.push_back(Waiting { id, text, session: Some(session) });
+        self.waiting.push_back(WaitingSession { id, text, session: Some(session) });
     }
 
     /// Sessions wait for room.
@@ -78,7 +78,7 @@ impl Singleton {
 
     /// Hands over what there is room for. Nothing is left when the mlet is gone.
     pub(super) fn flush(&mut self) -> Flushed {
-        while let Some(Waiting { text, session, .. }) = self.waiting.front_mut() {
+        while let Some(WaitingSession { text, session, .. }) = self.waiting.front_mut() {
             let fd = session.as_ref().map(AsFd::as_fd);
             match fd_passing::send(self.socket.as_fd(), text, fd) {
                 Ok(sent) => {
@@ -112,7 +112,7 @@ impl Singleton {
     }
 }
 
-impl AsFd for Singleton {
+impl AsFd for ControlSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
     }

@@ -30,13 +30,13 @@ const PIECE_LEN: usize = 16 * 1024;
 #[derive(Debug)]
 pub struct Greeting {
     programs: Arc<[Program]>,
-    step: Step,
+    step: GreetingStep,
     answer: [u8; HEADER_LEN + RESULT_PAYLOAD_MAX],
     answer_len: usize,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
+enum GreetingStep {
     /// CDATA of program `index`, of which `written` bytes have been sealed, or its answer.
     Submitting { index: usize, written: usize },
     /// Every program was accepted; START waits for a permit.
@@ -64,14 +64,14 @@ pub enum GreetingError {
     /// The endpoint refused a program (by its place in the list) or START.
     Refused {
         /// What was refused.
-        what: Request,
+        what: GreetingRequest,
         /// The endpoint's reason.
         status: Status,
     },
     /// Something other than a RESULT arrived while one was awaited.
     Unexpected {
         /// What awaited an answer.
-        what: Request,
+        what: GreetingRequest,
         /// Type of the message that came.
         message_type: MessageType,
         /// Its payload length in bytes.
@@ -83,14 +83,14 @@ pub enum GreetingError {
 
 /// A request of the greeting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Request {
+pub enum GreetingRequest {
     /// CDATA of the program with this index.
     Program(usize),
     /// START.
     Start,
 }
 
-impl fmt::Display for Request {
+impl fmt::Display for GreetingRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Program(index) => write!(f, "monitor program {}", index + 1),
@@ -120,7 +120,7 @@ impl Greeting {
     pub fn new(programs: Arc<[Program]>) -> Self {
         Self {
             programs,
-            step: Step::Submitting { index: 0, written: 0 },
+            step: GreetingStep::Submitting { index: 0, written: 0 },
             answer: [0; HEADER_LEN + RESULT_PAYLOAD_MAX],
             answer_len: 0,
         }
@@ -133,21 +133,21 @@ impl Greeting {
     pub fn advance(&mut self, tls: &mut ServerStream) -> Result<Progress, GreetingError> {
         loop {
             let what = match self.step {
-                Step::Submitting { index, .. } if index == self.programs.len() => {
-                    self.step = Step::AwaitingPermit;
+                GreetingStep::Submitting { index, .. } if index == self.programs.len() => {
+                    self.step = GreetingStep::AwaitingPermit;
                     return match expect_silence(tls)? {
                         Progress::Waiting => Ok(Progress::WantsPermit),
                         progress => Ok(progress),
                     };
                 }
-                Step::Submitting { index, .. } => {
+                GreetingStep::Submitting { index, .. } => {
                     if !self.submit(tls) {
                         return Ok(Progress::Waiting);
                     }
-                    Request::Program(index)
+                    GreetingRequest::Program(index)
                 }
-                Step::AwaitingPermit => return expect_silence(tls),
-                Step::Starting => Request::Start,
+                GreetingStep::AwaitingPermit => return expect_silence(tls),
+                GreetingStep::Starting => GreetingRequest::Start,
             };
             let status = match self.read_answer(tls, what)? {
                 Answer::Status(status) => status,
@@ -158,34 +158,34 @@ impl Greeting {
                 return Err(GreetingError::Refused { what, status });
             }
             match what {
-                Request::Program(index) => {
-                    self.step = Step::Submitting { index: index + 1, written: 0 };
+                GreetingRequest::Program(index) => {
+                    self.step = GreetingStep::Submitting { index: index + 1, written: 0 };
                 }
-                Request::Start => return Ok(Progress::Started),
+                GreetingRequest::Start => return Ok(Progress::Started),
             }
         }
     }
 
     /// Sends START; the permit for it is held.
     pub fn start(&mut self, tls: &mut ServerStream) {
-        debug_assert_eq!(self.step, Step::AwaitingPermit);
+        debug_assert_eq!(self.step, GreetingStep::AwaitingPermit);
         tls.write_piece(&[MessageType::START.0, 0, 0, 0]);
-        self.step = Step::Starting;
+        self.step = GreetingStep::Starting;
     }
 
     /// Every program was accepted, and START waits for a permit.
     pub fn awaits_permit(&self) -> bool {
-        self.step == Step::AwaitingPermit
+        self.step == GreetingStep::AwaitingPermit
     }
 
     /// START has been sent: the endpoint may have begun the experiment.
     pub fn has_sent_start(&self) -> bool {
-        self.step == Step::Starting
+        self.step == GreetingStep::Starting
     }
 
     /// Seals the current program piece by piece while rustls takes it; tells whether all is sealed.
     fn submit(&mut self, tls: &mut ServerStream) -> bool {
-        let Step::Submitting { index, written } = &mut self.step else { return true };
+        let GreetingStep::Submitting { index, written } = &mut self.step else { return true };
         let program = self.programs[*index].encoded();
         let head = cdata_head(program.len());
         let message_len = head.len() + program.len();
@@ -207,7 +207,7 @@ impl Greeting {
     fn read_answer(
         &mut self,
         tls: &mut ServerStream,
-        what: Request,
+        what: GreetingRequest,
     ) -> Result<Answer, GreetingError> {
         loop {
             let wanted = self.answer_wanted(what)?;
@@ -233,7 +233,7 @@ impl Greeting {
     }
 
     /// How many bytes of the answer are needed, as far as is known from those that came.
-    fn answer_wanted(&self, what: Request) -> Result<usize, GreetingError> {
+    fn answer_wanted(&self, what: GreetingRequest) -> Result<usize, GreetingError> {
         if self.answer_len < HEADER_LEN {
             return Ok(HEADER_LEN);
         }

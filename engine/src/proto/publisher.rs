@@ -34,7 +34,7 @@ const READ_LEN: usize = 4096;
 
 /// One message to the broker that awaits a RESULT.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Request {
+pub struct BrokerRequest {
     /// What it asks.
     pub what: What,
     /// The whole message.
@@ -83,7 +83,7 @@ pub struct PublishedExperiment {
     /// When its publication ends; `None` is never.
     pub end: Option<Ticks>,
     /// The requests that publish it, in order.
-    pub requests: Vec<Request>,
+    pub requests: Vec<BrokerRequest>,
 }
 
 impl PublishedExperiment {
@@ -106,7 +106,7 @@ impl PublishedExperiment {
                 kind: certificate.certificate_type.name(),
             };
             let message = encoded(&Message::Xcert { certificate: certificate.der() })?;
-            requests.push(Request { what, message });
+            requests.push(BrokerRequest { what, message });
         }
         let channels = channels(experiment);
         let xdescr = descriptor(publication, experiment, controller_addr, pub_end);
@@ -116,7 +116,7 @@ impl PublishedExperiment {
             xdescr: &xdescr,
         })?;
         let what = What::Experiment { snikey: experiment.snikey.clone() };
-        requests.push(Request { what, message });
+        requests.push(BrokerRequest { what, message });
         Ok(Self { channels, xdescr, end: publication_end(experiment, pub_end), requests })
     }
 }
@@ -235,7 +235,7 @@ fn advice(status: Status) -> &'static str {
 
 /// What became of the conversation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum PublisherEvent {
     /// Every request was answered with success.
     Published,
     /// A message that means nothing to us.
@@ -245,14 +245,14 @@ pub enum Event {
 /// The conversation.
 pub struct Publisher {
     tls: ClientStream,
-    state: State,
-    to_ask: VecDeque<Request>,
+    state: PublisherState,
+    to_ask: VecDeque<BrokerRequest>,
     received: Framer,
-    events: VecDeque<Event>,
+    events: VecDeque<PublisherEvent>,
     output: Vec<u8>,
 }
 
-enum State {
+enum PublisherState {
     Handshake,
     Asking(What),
     Published,
@@ -263,13 +263,13 @@ impl Publisher {
     ///
     /// # Errors
     /// TLS cannot begin.
-    pub fn new(tls: Arc<ClientConfig>, requests: Vec<Request>) -> Result<Self, SetupError> {
+    pub fn new(tls: Arc<ClientConfig>, requests: Vec<BrokerRequest>) -> Result<Self, SetupError> {
         let mut tls = ClientStream::connect(tls)?;
         let mut output = Vec::new();
         tls.take_output(&mut output);
         Ok(Self {
             tls,
-            state: State::Handshake,
+            state: PublisherState::Handshake,
             to_ask: requests.into(),
             received: Framer::new(PAYLOAD_MAX),
             events: VecDeque::new(),
@@ -284,7 +284,7 @@ impl Publisher {
     }
 
     /// What happened since the last call.
-    pub fn poll_event(&mut self) -> Option<Event> {
+    pub fn poll_event(&mut self) -> Option<PublisherEvent> {
         self.events.pop_front()
     }
 
@@ -304,18 +304,18 @@ impl Publisher {
     /// The broker closed, or its connection broke: what that means for the conversation.
     pub fn handle_end(&self) -> PublishError {
         match &self.state {
-            State::Handshake => PublishError::ClosedInHandshake,
-            State::Asking(what) => PublishError::Closed { awaiting: Some(what.clone()) },
-            State::Published => PublishError::Closed { awaiting: None },
+            PublisherState::Handshake => PublishError::ClosedInHandshake,
+            PublisherState::Asking(what) => PublishError::Closed { awaiting: Some(what.clone()) },
+            PublisherState::Published => PublishError::Closed { awaiting: None },
         }
     }
 
     /// What the broker is to answer now; `None`: nothing more.
     pub fn awaits(&self) -> Option<String> {
         match &self.state {
-            State::Handshake => Some("the TLS handshake".into()),
-            State::Asking(what) => Some(what.to_string()),
-            State::Published => None,
+            PublisherState::Handshake => Some("the TLS handshake".into()),
+            PublisherState::Asking(what) => Some(what.to_string()),
+            PublisherState::Published => None,
         }
     }
 
@@ -325,7 +325,7 @@ impl Publisher {
     }
 
     fn take_plaintext(&mut self) -> Result<(), PublishError> {
-        if matches!(self.state, State::Handshake) && !self.tls.is_handshaking() {
+        if matches!(self.state, PublisherState::Handshake) && !self.tls.is_handshaking() {
             self.ask_next();
         }
         let mut bytes = [0; READ_LEN];
@@ -346,15 +346,15 @@ impl Publisher {
         };
         let (message_type, payload) = match (self.received.next(), &self.state) {
             (Ok(None), _) => return Ok(false),
-            (_, State::Handshake) => return Err(PublishError::Unasked),
+            (_, PublisherState::Handshake) => return Err(PublishError::Unasked),
             (Ok(Some(message)), _) => message,
-            (Err(error), State::Asking(what)) => {
+            (Err(error), PublisherState::Asking(what)) => {
                 return unexpected(what, error.message_type, error.payload_len);
             }
-            (Err(error), State::Published) => return Err(PublishError::Nonsense(error)),
+            (Err(error), PublisherState::Published) => return Err(PublishError::Nonsense(error)),
         };
-        let State::Asking(what) = &self.state else {
-            self.events.push_back(Event::Ignored(message_type));
+        let PublisherState::Asking(what) = &self.state else {
+            self.events.push_back(PublisherEvent::Ignored(message_type));
             return Ok(true);
         };
         match Message::decode(message_type, payload) {
@@ -369,9 +369,9 @@ impl Publisher {
 
     /// Sends the next request, or tells that none is left.
     fn ask_next(&mut self) {
-        let Some(Request { what, message }) = self.to_ask.pop_front() else {
-            self.state = State::Published;
-            self.events.push_back(Event::Published);
+        let Some(BrokerRequest { what, message }) = self.to_ask.pop_front() else {
+            self.state = PublisherState::Published;
+            self.events.push_back(PublisherEvent::Published);
             return;
         };
         // Each message begins a record of its own (spec/protocol.md 1.6).
@@ -381,7 +381,7 @@ impl Publisher {
             rest = &rest[taken..];
             self.tls.take_output(&mut self.output);
         }
-        self.state = State::Asking(what);
+        self.state = PublisherState::Asking(what);
     }
 }
 

@@ -28,10 +28,10 @@ struct Line<T> {
 }
 
 #[derive(Serialize)]
-struct Session<'a> {
+struct SessionMembers<'a> {
     sid: u64,
     core: usize,
-    ep: Endpoint<'a>,
+    ep: EndpointMembers<'a>,
     accepted: String,
     outcome: OutcomeKind,
     reason: Option<String>,
@@ -44,7 +44,7 @@ struct Session<'a> {
 }
 
 #[derive(Serialize)]
-struct Endpoint<'a> {
+struct EndpointMembers<'a> {
     key: Option<String>,
     root: Option<String>,
     snikey: Option<&'a str>,
@@ -76,7 +76,7 @@ struct BothWays {
 }
 
 #[derive(Serialize)]
-struct Shard {
+struct ShardMembers {
     core: usize,
     enters: u64,
     sessions: u64,
@@ -93,7 +93,7 @@ pub(super) fn of_session(record: &SessionRecord, written: Ticks) -> Vec<u8> {
         Mlet::Ended(MletStatus::Signal(signal), run) => (None, Some(*signal), Some(*run)),
         _ => (None, None, None),
     };
-    let ep = Endpoint {
+    let ep = EndpointMembers {
         key: account.endpoint_key.map(|key| key.to_string()),
         root: account.operator_key.map(|key| key.to_string()),
         snikey: account.snikey.as_ref().map(|snikey| snikey.as_str()),
@@ -111,7 +111,7 @@ pub(super) fn of_session(record: &SessionRecord, written: Ticks) -> Vec<u8> {
         run: run.map(milliseconds),
         total: milliseconds_between(Some(facts.accepted), end.as_ref().map(|end| end.closed)),
     };
-    let session = Session {
+    let session = SessionMembers {
         sid: facts.id,
         core: facts.core,
         ep,
@@ -131,7 +131,7 @@ pub(super) fn of_session(record: &SessionRecord, written: Ticks) -> Vec<u8> {
 /// The line of a shard that has ended, with its newline.
 pub(super) fn of_shard(totals: &ShardTotals, written: Ticks) -> Vec<u8> {
     let ShardTotals { core, enters, sessions, .. } = *totals;
-    line("shard.end", Shard { core, enters, sessions }, written)
+    line("shard.end", ShardMembers { core, enters, sessions }, written)
 }
 
 fn line(ev: &'static str, what: impl Serialize, written: Ticks) -> Vec<u8> {

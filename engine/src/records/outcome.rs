@@ -6,7 +6,7 @@
 use serde::Serialize;
 
 use super::record::{Mlet, SessionRecord};
-use crate::proto::greeting::{GreetingError, Request};
+use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::outcome::{End, Outcome};
 use crate::sys::supervisor::MletStatus;
 use packetlab::tls;
@@ -132,10 +132,12 @@ fn of_mlet(mlet: &Mlet) -> OutcomeKind {
 
 fn of_greeting(error: &GreetingError) -> OutcomeKind {
     match error {
-        GreetingError::Refused { what: Request::Start, .. }
-        | GreetingError::Unexpected { what: Request::Start, .. } => OutcomeKind::StartRefused,
-        GreetingError::Refused { what: Request::Program(_), .. }
-        | GreetingError::Unexpected { what: Request::Program(_), .. }
+        GreetingError::Refused { what: GreetingRequest::Start, .. }
+        | GreetingError::Unexpected { what: GreetingRequest::Start, .. } => {
+            OutcomeKind::StartRefused
+        }
+        GreetingError::Refused { what: GreetingRequest::Program(_), .. }
+        | GreetingError::Unexpected { what: GreetingRequest::Program(_), .. }
         | GreetingError::Unasked => OutcomeKind::ProgramsFailed,
     }
 }

@@ -10,7 +10,7 @@ use super::line;
 use super::outcome::OutcomeKind;
 use super::*;
 use crate::proto::account::{Account, Flow, Relayed};
-use crate::proto::greeting::{GreetingError, Request};
+use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::outcome::{End, Outcome};
 use crate::sys::supervisor::MletStatus;
 use packetlab::key::KeyId;
@@ -242,11 +242,11 @@ fn each_end_of_a_session_is_one_outcome_of_the_closed_list() {
         (Outcome::Tls(TlsError::NoCertificatesPresented), "certificate_refused"),
         (Outcome::Tls(TlsError::DecryptError), "tls_failed"),
         (Outcome::OwnChain(snikey, chain_error), "own_chain"),
-        (Outcome::Greeting(refused(Request::Program(0))), "programs_failed"),
-        (Outcome::Greeting(unexpected(Request::Program(0))), "programs_failed"),
+        (Outcome::Greeting(refused(GreetingRequest::Program(0))), "programs_failed"),
+        (Outcome::Greeting(unexpected(GreetingRequest::Program(0))), "programs_failed"),
         (Outcome::Greeting(GreetingError::Unasked), "programs_failed"),
-        (Outcome::Greeting(refused(Request::Start)), "start_refused"),
-        (Outcome::Greeting(unexpected(Request::Start)), "start_refused"),
+        (Outcome::Greeting(refused(GreetingRequest::Start)), "start_refused"),
+        (Outcome::Greeting(unexpected(GreetingRequest::Start)), "start_refused"),
         (Outcome::BacklogLost(End::Closed), "backlog_lost"),
         (Outcome::Cancelled, "drained"),
         (Outcome::Forced, "killed"),

@@ -17,7 +17,7 @@ const FDS_MAX: usize = 253;
 
 /// What one `receive` brought.
 #[derive(Debug)]
-pub struct Received {
+pub struct ReceivedMessage {
     /// Bytes written to the buffer; 0 means the other side has closed.
     pub len: usize,
     /// Descriptors that came along, close-on-exec.
@@ -56,7 +56,7 @@ pub fn is_later(error: &io::Error) -> bool {
 /// # Errors
 /// `WouldBlock` when nothing has arrived, anything else as the socket says.
 #[allow(unsafe_code)]
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received> {
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<ReceivedMessage> {
     // cmsghdr elements give the alignment that the kernel's control data needs.
     const HEADER_LEN: usize = size_of::<libc::cmsghdr>();
     const CONTROL_LEN: usize = 1 + (FDS_MAX * size_of::<RawFd>()).div_ceil(HEADER_LEN);
@@ -73,7 +73,7 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     // SAFETY: message points to `part` (hence `buffer`) and `control`, which outlive the call and have the lengths given.
     let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;
-    Ok(Received {
+    Ok(ReceivedMessage {
         len,
         fds: take_fds(&message),
         fds_lost: message.msg_flags & libc::MSG_CTRUNC != 0,

@@ -12,7 +12,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use engine::sys::children::{self, Graces};
-use engine::sys::supervisor::{Event, MletCommand, MletStatus, StartError, start};
+use engine::sys::supervisor::{MletCommand, MletStatus, StartError, SupervisorEvent, start};
 use engine::sys::{cpu, fd_passing, limits};
 use nix::errno::Errno;
 use nix::libc;
@@ -102,7 +102,9 @@ fn a_mlet_has_three_descriptors_and_the_given_environment_also_when_64_start_at_
         );
         assert_eq!(rest, wanted);
     }
-    let exits = (0..128).map(|_| rig.event()).filter(|event| matches!(event, Event::Exited { .. }));
+    let exits = (0..128)
+        .map(|_| rig.event())
+        .filter(|event| matches!(event, SupervisorEvent::Exited { .. }));
     assert_eq!(exits.count(), 64);
     drop(careless);
     drop(rig.supervisor);
@@ -175,8 +177,8 @@ fn every_way_to_end_is_told_once_and_right() {
     let mut ended = HashSet::new();
     for _ in 0..2 * table.len() {
         match rig.event() {
-            Event::Spawned { id, pid } => assert!(pids.insert(id, pid).is_none()),
-            Event::Exited { id, pid, status, run_time } => {
+            SupervisorEvent::Spawned { id, pid } => assert!(pids.insert(id, pid).is_none()),
+            SupervisorEvent::Exited { id, pid, status, run_time } => {
                 assert_eq!(pids.get(&id), Some(&pid));
                 let (text, wanted) = table[id as usize];
                 assert_eq!(status, wanted, "{text}");
@@ -207,7 +209,7 @@ fn a_failed_exec_is_told_with_its_reason_and_ends_the_session() {
         for _ in 0..3 {
             let (asked, mut session) = rig.ask(&[]);
             match rig.event() {
-                Event::SpawnFailed { id, errno } => {
+                SupervisorEvent::SpawnFailed { id, errno } => {
                     assert_eq!((id, errno), (asked, wanted), "{path}")
                 }
                 other => panic!("{path}: {other:?}"),
@@ -250,8 +252,8 @@ fn a_thousand_mlets_leave_no_zombie_and_no_descriptor() {
         let _sessions: Vec<_> = (0..AT_ONCE).map(|_| rig.ask(&[])).collect();
         for _ in 0..2 * AT_ONCE {
             match rig.event() {
-                Event::Spawned { .. } => spawned += 1,
-                Event::Exited { status: MletStatus::Code(0), .. } => exited += 1,
+                SupervisorEvent::Spawned { .. } => spawned += 1,
+                SupervisorEvent::Exited { status: MletStatus::Code(0), .. } => exited += 1,
                 other => panic!("{other:?}"),
             }
         }
@@ -276,7 +278,9 @@ fn the_end_of_a_mlet_is_seen_at_once_while_its_siblings_live() {
         session.write_all(b"\n").unwrap();
         assert_eq!(session.read(&mut [0]).unwrap(), 0);
         match rig.event() {
-            Event::Exited { pid: ended, status: MletStatus::Code(0), .. } => assert_eq!(ended, pid),
+            SupervisorEvent::Exited { pid: ended, status: MletStatus::Code(0), .. } => {
+                assert_eq!(ended, pid)
+            }
             other => panic!("{other:?}"),
         }
     }
@@ -304,7 +308,7 @@ fn ending_all_waits_first_then_asks_and_then_kills_and_starts_none_any_more() {
     let began = rig::now();
     rig.supervisor.end_all(graces);
     let (refused, _session) = rig.ask(&[]);
-    assert_eq!(rig.event(), Event::SpawnFailed { id: refused, errno: libc::ECANCELED });
+    assert_eq!(rig.event(), SupervisorEvent::SpawnFailed { id: refused, errno: libc::ECANCELED });
     let reader = mlets.pop().unwrap();
     drop(reader.1);
     assert_eq!(rig.exit(), MletStatus::Code(5), "it was let finish");
@@ -312,7 +316,7 @@ fn ending_all_waits_first_then_asks_and_then_kills_and_starts_none_any_more() {
     let mut ends = Vec::new();
     for least in [graces.eof, graces.eof, graces.total()] {
         match rig.event() {
-            Event::Exited { pid, status, .. } => ends.push((pid, status)),
+            SupervisorEvent::Exited { pid, status, .. } => ends.push((pid, status)),
             event => panic!("{event:?}"),
         }
         assert!(began.elapsed() >= least, "ended before its grace was over: {ends:?}");
@@ -345,10 +349,10 @@ fn a_further_request_to_end_all_shortens_what_is_left() {
 fn a_supervisor_tells_whether_a_mlet_could_be_started() {
     let mut rig = Rig::new("/bin/cat", &[]);
     rig.supervisor.prove();
-    assert_eq!(rig.event(), Event::Proved { errno: 0 });
+    assert_eq!(rig.event(), SupervisorEvent::Proved { errno: 0 });
     let (_mlet, session) = rig.spawn(&[]);
     rig.supervisor.prove();
-    assert_eq!(rig.event(), Event::Proved { errno: 0 });
+    assert_eq!(rig.event(), SupervisorEvent::Proved { errno: 0 });
     drop(session);
     assert_eq!(rig.exit(), MletStatus::Code(0));
     drop(rig.supervisor);
@@ -420,7 +424,7 @@ fn nonsense_starts_nothing_and_ends_the_supervisor() {
     let mut rig = Rig::new("/bin/true", &[]);
     let (_ours, mlets) = engine::sys::socket::session_pair().unwrap();
     fd_passing::send(rig.supervisor.as_fd(), spawn_without_variables, Some(mlets.as_fd())).unwrap();
-    assert!(matches!(rig.event(), Event::Spawned { id: 7, .. }));
+    assert!(matches!(rig.event(), SupervisorEvent::Spawned { id: 7, .. }));
     rig.exit();
     drop(rig.supervisor);
 }

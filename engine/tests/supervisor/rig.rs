@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use engine::sys::children::Graces;
 use engine::sys::socket::session_pair;
-use engine::sys::supervisor::{Event, Flushed, MletCommand, MletStatus, Supervisor, start};
+use engine::sys::supervisor::{
+    Flushed, MletCommand, MletStatus, Supervisor, SupervisorEvent, start,
+};
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::wait::{WaitPidFlag, waitpid};
@@ -66,13 +68,13 @@ impl Rig {
     pub(crate) fn spawn(&mut self, environment: &[(&str, &str)]) -> (i32, UnixStream) {
         let (asked, ours) = self.ask(environment);
         match self.event() {
-            Event::Spawned { id, pid } if id == asked => (pid, ours),
+            SupervisorEvent::Spawned { id, pid } if id == asked => (pid, ours),
             other => panic!("{other:?}"),
         }
     }
 
     /// The next event.
-    pub(crate) fn event(&mut self) -> Event {
+    pub(crate) fn event(&mut self) -> SupervisorEvent {
         let deadline = now() + PATIENCE;
         loop {
             let flushed = self.supervisor.flush().unwrap();
@@ -91,7 +93,7 @@ impl Rig {
     /// The end of one mlet, which must be the next event.
     pub(crate) fn exit(&mut self) -> MletStatus {
         match self.event() {
-            Event::Exited { status, .. } => status,
+            SupervisorEvent::Exited { status, .. } => status,
             other => panic!("{other:?}"),
         }
     }

@@ -5,7 +5,7 @@ use std::io::{Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
 
-use engine::sys::supervisor::Event;
+use engine::sys::supervisor::SupervisorEvent;
 
 use crate::rig::{self, MARK, Rig};
 
@@ -74,7 +74,7 @@ fn manager(count: usize) {
     let sessions: Vec<_> =
         (0..count).map(|n| rig.ask(&[("KIND", kinds[n % kinds.len()])])).collect();
     for _ in &sessions {
-        assert!(matches!(rig.event(), Event::Spawned { .. }));
+        assert!(matches!(rig.event(), SupervisorEvent::Spawned { .. }));
         println!("spawned");
     }
     loop {

@@ -7,4 +7,4 @@ mod pool;
 mod set_up;
 
 pub use pool::{Failure, Pool, SET_UPS_MAX};
-pub use set_up::{SetUp, SetUpError, Step};
+pub use set_up::{SetUp, SetUpError, SetUpStep};

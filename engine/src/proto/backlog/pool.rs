@@ -40,12 +40,12 @@ pub enum Failure {
 #[derive(Debug)]
 pub struct Pool {
     target: usize,
-    entries: PerExperiment<Entry>,
+    snikeys: PerExperiment<SnikeyConnections>,
 }
 
 /// The connections of one snikey.
 #[derive(Debug, Clone)]
-struct Entry {
+struct SnikeyConnections {
     in_set_up: usize,
     ready: usize,
     window: usize,
@@ -54,7 +54,7 @@ struct Entry {
     wait_until: Option<Instant>,
 }
 
-impl Entry {
+impl SnikeyConnections {
     fn len(&self) -> usize {
         self.in_set_up + self.ready
     }
@@ -88,14 +88,14 @@ impl Entry {
 impl Pool {
     /// An empty backlog for so many experiments, each to have `target` connections.
     pub fn new(experiments: usize, target: usize) -> Self {
-        let entry = Entry {
+        let connections = SnikeyConnections {
             in_set_up: 0,
             ready: 0,
             window: WINDOW_AT_START,
             backoff: Backoff::default(),
             wait_until: None,
         };
-        Self { target, entries: std::iter::repeat_n(entry, experiments).collect() }
+        Self { target, snikeys: std::iter::repeat_n(connections, experiments).collect() }
     }
 
     /// Begins a set-up, and tells for which experiment. `None`: not now.
@@ -104,27 +104,27 @@ impl Pool {
             return None;
         }
         let target = self.target;
-        let (experiment, entry) = self
-            .entries
+        let (experiment, connections) = self
+            .snikeys
             .iter_mut()
-            .filter(|(_, entry)| entry.wants_more(target) && !entry.waits(now))
-            .min_by_key(|(_, entry)| entry.len())?;
-        entry.in_set_up += 1;
+            .filter(|(_, connections)| connections.wants_more(target) && !connections.waits(now))
+            .min_by_key(|(_, connections)| connections.len())?;
+        connections.in_set_up += 1;
         Some(experiment)
     }
 
     /// When [`Self::begin`] is to be called again, if nothing else happens before.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let wanting = self.entries.iter().filter(|entry| entry.wants_more(self.target));
-        wanting.filter_map(|entry| entry.wait_until).filter(|until| *until > now).min()
+        let wanting = self.snikeys.iter().filter(|connections| connections.wants_more(self.target));
+        wanting.filter_map(|connections| connections.wait_until).filter(|until| *until > now).min()
     }
 
     /// A set-up is done.
     pub fn handle_ready(&mut self, experiment: ExperimentId) {
-        let entry = &mut self.entries[experiment];
-        entry.in_set_up -= 1;
-        entry.ready += 1;
-        entry.window = (entry.window + 1).min(SET_UPS_MAX);
+        let connections = &mut self.snikeys[experiment];
+        connections.in_set_up -= 1;
+        connections.ready += 1;
+        connections.window = (connections.window + 1).min(SET_UPS_MAX);
     }
 
     /// A set-up failed. The wait that follows, unless one was on already.
@@ -135,18 +135,18 @@ impl Pool {
         now: Instant,
         random: u32,
     ) -> Option<Duration> {
-        let entry = &mut self.entries[experiment];
-        entry.in_set_up -= 1;
-        entry.hold(failure, now, random)
+        let connections = &mut self.snikeys[experiment];
+        connections.in_set_up -= 1;
+        connections.hold(failure, now, random)
     }
 
     /// An endpoint came through a registered connection: the proxy works, and may have room again if
     /// it had none.
     pub fn handle_taken(&mut self, experiment: ExperimentId) {
-        let entry = &mut self.entries[experiment];
-        entry.ready -= 1;
-        entry.wait_until = None;
-        entry.backoff = Backoff::default();
+        let connections = &mut self.snikeys[experiment];
+        connections.ready -= 1;
+        connections.wait_until = None;
+        connections.backoff = Backoff::default();
     }
 
     /// A registered connection was lost before an endpoint came, after `lived`. The wait that follows,
@@ -159,33 +159,33 @@ impl Pool {
         now: Instant,
         random: u32,
     ) -> Option<Duration> {
-        let entry = &mut self.entries[experiment];
-        entry.ready -= 1;
+        let connections = &mut self.snikeys[experiment];
+        connections.ready -= 1;
         if lived < YOUNG {
-            return entry.hold(Failure::Gone, now, random);
+            return connections.hold(Failure::Gone, now, random);
         }
-        entry.window = (entry.window / 2).max(1);
+        connections.window = (connections.window / 2).max(1);
         None
     }
 
     /// Set-ups under way.
     pub fn in_set_up(&self) -> usize {
-        self.entries.iter().map(|entry| entry.in_set_up).sum()
+        self.snikeys.iter().map(|connections| connections.in_set_up).sum()
     }
 
     /// Registered connections of all snikeys.
     pub fn ready(&self) -> usize {
-        self.entries.iter().map(|entry| entry.ready).sum()
+        self.snikeys.iter().map(|connections| connections.ready).sum()
     }
 
     /// Every snikey has as many as it should.
     pub fn is_full(&self) -> bool {
-        self.entries.iter().all(|entry| entry.ready >= self.target)
+        self.snikeys.iter().all(|connections| connections.ready >= self.target)
     }
 
     /// How many connections there should be.
     pub fn wanted(&self) -> usize {
-        self.entries.count().saturating_mul(self.target)
+        self.snikeys.count().saturating_mul(self.target)
     }
 }
 

@@ -19,8 +19,7 @@ use packetlab::message::{Message, MessageType, Outcome};
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
 use packetlab::tls::{
-    ClientConfig, ClientStream, Plaintext, SetupError, TlsError as Error, reason, record_len,
-    remedy,
+    ClientConfig, ClientStream, Plaintext, SetupError, TlsError, reason, record_len, remedy,
 };
 
 /// What either side sends when its stream has become raw (spec/protocol.md 5.2).
@@ -35,7 +34,7 @@ const RESULT_PAYLOAD_MAX: usize = 6;
 
 /// Where a set-up stands. Each step has a deadline of its own.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Step {
+pub enum SetUpStep {
     /// The TCP connection is being made, which is its owner's task.
     Connect,
     /// The TLS handshake.
@@ -50,7 +49,7 @@ pub enum Step {
     Reply,
 }
 
-impl fmt::Display for Step {
+impl fmt::Display for SetUpStep {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Connect => "connecting",
@@ -67,7 +66,7 @@ impl fmt::Display for Step {
 #[derive(Debug, Clone, PartialEq)]
 pub enum SetUpError {
     /// TLS failed, for example because one side refuses the other's certificate.
-    Tls(Error),
+    Tls(TlsError),
     /// The proxy refused the registration.
     Refused(Outcome),
     /// The proxy answered XREG with something else than a RESULT.
@@ -114,7 +113,7 @@ impl std::error::Error for SetUpError {}
 
 /// The set-up.
 pub struct SetUp {
-    state: State,
+    state: SetUpState,
     /// The message with which the connection registers.
     registration: Vec<u8>,
     /// Received and not used yet.
@@ -122,7 +121,7 @@ pub struct SetUp {
     output: Vec<u8>,
 }
 
-enum State {
+enum SetUpState {
     Handshake(ClientStream),
     Registration(ClientStream),
     Answer(ClientStream, Framer),
@@ -144,18 +143,18 @@ impl SetUp {
         // A snikey that exists keeps the rules of XREG.
         let encoded = Message::Xreg { snikey: snikey.as_str() }.encode(&mut registration);
         debug_assert!(encoded.is_ok());
-        Ok(Self { state: State::Handshake(tls), registration, received: Vec::new(), output })
+        Ok(Self { state: SetUpState::Handshake(tls), registration, received: Vec::new(), output })
     }
 
     /// Where it stands; `None` when the connection is registered and ready for its endpoint.
-    pub fn step(&self) -> Option<Step> {
+    pub fn step(&self) -> Option<SetUpStep> {
         match &self.state {
-            State::Handshake(_) => Some(Step::Handshake),
-            State::Registration(_) => Some(Step::Registration),
-            State::Answer(..) => Some(Step::Answer),
-            State::Preamble { .. } => Some(Step::Preamble),
-            State::Reply => Some(Step::Reply),
-            State::Done => None,
+            SetUpState::Handshake(_) => Some(SetUpStep::Handshake),
+            SetUpState::Registration(_) => Some(SetUpStep::Registration),
+            SetUpState::Answer(..) => Some(SetUpStep::Answer),
+            SetUpState::Preamble { .. } => Some(SetUpStep::Preamble),
+            SetUpState::Reply => Some(SetUpStep::Reply),
+            SetUpState::Done => None,
         }
     }
 
@@ -167,9 +166,11 @@ impl SetUp {
 
     /// What [`Self::take_output`] gave has been sent.
     pub fn handle_sent(&mut self) {
-        self.state = match std::mem::replace(&mut self.state, State::Done) {
-            State::Registration(tls) => State::Answer(tls, Framer::new(RESULT_PAYLOAD_MAX)),
-            State::Reply => State::Done,
+        self.state = match std::mem::replace(&mut self.state, SetUpState::Done) {
+            SetUpState::Registration(tls) => {
+                SetUpState::Answer(tls, Framer::new(RESULT_PAYLOAD_MAX))
+            }
+            SetUpState::Reply => SetUpState::Done,
             state => state,
         };
     }
@@ -180,7 +181,7 @@ impl SetUp {
     /// The set-up has failed.
     pub fn handle_bytes(&mut self, bytes: &[u8], now: Ticks) -> Result<(), SetUpError> {
         self.received.extend_from_slice(bytes);
-        while matches!(self.state, State::Handshake(_) | State::Answer(..)) {
+        while matches!(self.state, SetUpState::Handshake(_) | SetUpState::Answer(..)) {
             let Some(len) = record_len(&self.received).map_err(SetUpError::Tls)? else {
                 return Ok(());
             };
@@ -190,7 +191,7 @@ impl SetUp {
             let record: Vec<u8> = self.received.drain(..len).collect();
             self.take_record(&record, now)?;
         }
-        if let State::Preamble { skipped } = &mut self.state {
+        if let SetUpState::Preamble { skipped } = &mut self.state {
             let found = self.received.windows(PREAMBLE.len()).position(|bytes| bytes == PREAMBLE);
             // Without one, the last bytes may be the beginning of it.
             let gone = match found {
@@ -201,7 +202,7 @@ impl SetUp {
             *skipped += gone;
             if found.is_some() {
                 self.output.extend_from_slice(PREAMBLE);
-                self.state = State::Reply;
+                self.state = SetUpState::Reply;
             } else if *skipped > SKIPPED_MAX {
                 return Err(SetUpError::NoPreamble);
             }
@@ -216,7 +217,7 @@ impl SetUp {
 
     /// Feeds TLS one record, and moves on as far as it lets us.
     fn take_record(&mut self, mut record: &[u8], now: Ticks) -> Result<(), SetUpError> {
-        let (State::Handshake(tls) | State::Answer(tls, _)) = &mut self.state else {
+        let (SetUpState::Handshake(tls) | SetUpState::Answer(tls, _)) = &mut self.state else {
             return Ok(());
         };
         while !record.is_empty() {
@@ -227,8 +228,8 @@ impl SetUp {
         }
         tls.take_output(&mut self.output);
         match &mut self.state {
-            State::Answer(..) => self.take_answer(),
-            State::Handshake(tls) if !tls.is_handshaking() => {
+            SetUpState::Answer(..) => self.take_answer(),
+            SetUpState::Handshake(tls) if !tls.is_handshaking() => {
                 self.register();
                 Ok(())
             }
@@ -237,17 +238,18 @@ impl SetUp {
     }
 
     fn register(&mut self) {
-        let State::Handshake(mut tls) = std::mem::replace(&mut self.state, State::Done) else {
+        let SetUpState::Handshake(mut tls) = std::mem::replace(&mut self.state, SetUpState::Done)
+        else {
             return;
         };
         tls.write_piece(&self.registration);
         tls.take_output(&mut self.output);
-        self.state = State::Registration(tls);
+        self.state = SetUpState::Registration(tls);
     }
 
     /// Looks for the RESULT in what the last record held.
     fn take_answer(&mut self) -> Result<(), SetUpError> {
-        let State::Answer(tls, answer) = &mut self.state else { return Ok(()) };
+        let SetUpState::Answer(tls, answer) = &mut self.state else { return Ok(()) };
         let mut bytes = [0; 256];
         let mut closed = false;
         loop {
@@ -273,7 +275,7 @@ impl SetUp {
             Message::Result(outcome) if outcome.is_success() => {
                 tls.close();
                 tls.take_output(&mut self.output);
-                self.state = State::Preamble { skipped: 0 };
+                self.state = SetUpState::Preamble { skipped: 0 };
                 Ok(())
             }
             Message::Result(outcome) => Err(SetUpError::Refused(outcome)),

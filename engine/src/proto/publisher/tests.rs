@@ -276,7 +276,10 @@ fn messages_after_the_publication_are_reported_and_ignored() {
     let notify = [&[0x70, 0, 0x10, 0][..], &[0; 0x1000]].concat();
     for message in [&notify[..], &[0x40, 0, 0, 0], &[0x99, 0, 0, 1, 7]] {
         rig.answer(message).unwrap();
-        assert_eq!(rig.publisher.poll_event(), Some(Event::Ignored(MessageType(message[0]))));
+        assert_eq!(
+            rig.publisher.poll_event(),
+            Some(PublisherEvent::Ignored(MessageType(message[0])))
+        );
     }
     assert_eq!(rig.publisher.poll_event(), None);
     assert_eq!(rig.publisher.take_output(), b"");

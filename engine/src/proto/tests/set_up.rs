@@ -9,7 +9,7 @@ use super::credentials::{
 use super::pair::{Chunks, Pair};
 use super::{message, success};
 use crate::golden;
-use crate::proto::greeting::{GreetingError, Request};
+use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::session::Session;
 use packetlab::message::{MessageType, Status};
@@ -112,7 +112,9 @@ fn any_answer_but_success_ends_the_session() {
     };
     let huge = vec![MessageType::RESULT.0, 0xff, 0xff, 0xff];
     for (nth, what) in
-        [Request::Program(0), Request::Program(1), Request::Start].into_iter().enumerate()
+        [GreetingRequest::Program(0), GreetingRequest::Program(1), GreetingRequest::Start]
+            .into_iter()
+            .enumerate()
     {
         for (answer, error) in [
             (message(MessageType::RESULT, &error), refused(what)),

@@ -37,7 +37,7 @@ const BY_SIGNAL: u8 = 1;
 
 /// Manager to supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Request {
+pub(super) enum SupervisorRequest {
     /// Start a mlet whose descriptor 0 comes with this message.
     Spawn { id: u64, environment: Vec<(String, String)>, stdio: Stdio },
     /// TERM to every mlet after the first grace, KILL after the second; no mlet is started any more.
@@ -55,7 +55,7 @@ pub(super) enum Stdio {
 
 /// What the supervisor tells of one mlet; `id` is the one it was asked for with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
+pub enum SupervisorEvent {
     /// The mlet runs: exec has succeeded.
     Spawned {
         /// As asked for.
@@ -107,7 +107,7 @@ impl fmt::Display for MletStatus {
     }
 }
 
-impl Request {
+impl SupervisorRequest {
     /// The bytes of this request, `None` if it cannot be said: a variable name that is empty or holds `=`, a NUL, or
     /// more than fits one message.
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
@@ -159,7 +159,7 @@ impl Request {
     }
 }
 
-impl Event {
+impl SupervisorEvent {
     /// The bytes of this event.
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -301,10 +301,10 @@ mod tests {
 
     use super::*;
 
-    fn spawn(environment: &[(&str, &str)]) -> Request {
+    fn spawn(environment: &[(&str, &str)]) -> SupervisorRequest {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = environment.iter().map(own).collect();
-        Request::Spawn { id: 7, environment, stdio: Stdio::Inherit }
+        SupervisorRequest::Spawn { id: 7, environment, stdio: Stdio::Inherit }
     }
 
     #[test]
@@ -312,7 +312,7 @@ mod tests {
         let bytes = b"\x01\0\0\0\0\0\0\0\x07\0\x01\x06EPADDR\0\x03::1";
         let request = spawn(&[("EPADDR", "::1")]);
         assert_eq!(request.encode().unwrap(), bytes);
-        assert_eq!(Request::decode(bytes), Some(request));
+        assert_eq!(SupervisorRequest::decode(bytes), Some(request));
     }
 
     #[test]
@@ -336,7 +336,7 @@ mod tests {
             bytes.extend(name.as_bytes());
             bytes.extend((value.len() as u16).to_be_bytes());
             bytes.extend(value.as_bytes());
-            assert_eq!(Request::decode(&bytes), None, "{name:?}={value:?}");
+            assert_eq!(SupervisorRequest::decode(&bytes), None, "{name:?}={value:?}");
         }
     }
 
@@ -351,35 +351,35 @@ mod tests {
         }
     }
 
-    fn any_request() -> impl Strategy<Value = Request> {
+    fn any_request() -> impl Strategy<Value = SupervisorRequest> {
         let variable = ("[^=\0]{1,60}", "[^\0]{0,60}");
         let environment = prop::collection::vec(variable, 0..5);
         prop_oneof![
-            (any::<u64>(), environment).prop_map(|(id, environment)| Request::Spawn {
+            (any::<u64>(), environment).prop_map(|(id, environment)| SupervisorRequest::Spawn {
                 id,
                 environment,
                 stdio: Stdio::Inherit
             }),
-            any::<(u64, u64)>().prop_map(|(eof, term)| Request::EndAll(Graces {
+            any::<(u64, u64)>().prop_map(|(eof, term)| SupervisorRequest::EndAll(Graces {
                 eof: Duration::from_nanos(eof),
                 term: Duration::from_nanos(term)
             })),
-            Just(Request::Prove),
+            Just(SupervisorRequest::Prove),
         ]
     }
 
-    fn any_event() -> impl Strategy<Value = Event> {
+    fn any_event() -> impl Strategy<Value = SupervisorEvent> {
         let status = prop_oneof![
             any::<i32>().prop_map(MletStatus::Code),
             any::<i32>().prop_map(MletStatus::Signal)
         ];
         prop_oneof![
-            any::<(u64, i32)>().prop_map(|(id, pid)| Event::Spawned { id, pid }),
-            any::<(u64, i32)>().prop_map(|(id, errno)| Event::SpawnFailed { id, errno }),
+            any::<(u64, i32)>().prop_map(|(id, pid)| SupervisorEvent::Spawned { id, pid }),
+            any::<(u64, i32)>().prop_map(|(id, errno)| SupervisorEvent::SpawnFailed { id, errno }),
             (any::<(u64, i32, u64)>(), status).prop_map(|((id, pid, ns), status)| {
-                Event::Exited { id, pid, status, run_time: Duration::from_nanos(ns) }
+                SupervisorEvent::Exited { id, pid, status, run_time: Duration::from_nanos(ns) }
             }),
-            any::<i32>().prop_map(|errno| Event::Proved { errno }),
+            any::<i32>().prop_map(|errno| SupervisorEvent::Proved { errno }),
         ]
     }
 
@@ -389,33 +389,33 @@ mod tests {
             request in any_request()
         ) {
             let mut bytes = request.encode().unwrap();
-            prop_assert_eq!(Request::decode(&bytes), Some(request));
+            prop_assert_eq!(SupervisorRequest::decode(&bytes), Some(request));
             for len in 0..bytes.len() {
-                prop_assert_eq!(Request::decode(&bytes[..len]), None);
+                prop_assert_eq!(SupervisorRequest::decode(&bytes[..len]), None);
             }
             bytes.push(0);
-            prop_assert_eq!(Request::decode(&bytes), None);
+            prop_assert_eq!(SupervisorRequest::decode(&bytes), None);
         }
 
         #[test]
         fn events_survive_the_way_back_and_no_shorter_or_longer_form_does(event in any_event()) {
             let mut bytes = event.encode();
-            prop_assert_eq!(Event::decode(&bytes), Some(event));
+            prop_assert_eq!(SupervisorEvent::decode(&bytes), Some(event));
             for len in 0..bytes.len() {
-                prop_assert_eq!(Event::decode(&bytes[..len]), None);
+                prop_assert_eq!(SupervisorEvent::decode(&bytes[..len]), None);
             }
             bytes.push(0);
-            prop_assert_eq!(Event::decode(&bytes), None);
+            prop_assert_eq!(SupervisorEvent::decode(&bytes), None);
         }
 
         #[test]
         fn any_bytes_decode_to_nothing_or_to_what_encodes_to_them(
             bytes in prop::collection::vec(any::<u8>(), 0..80)
         ) {
-            if let Some(request) = Request::decode(&bytes) {
+            if let Some(request) = SupervisorRequest::decode(&bytes) {
                 prop_assert_eq!(request.encode(), Some(bytes.clone()));
             }
-            if let Some(event) = Event::decode(&bytes) {
+            if let Some(event) = SupervisorEvent::decode(&bytes) {
                 prop_assert_eq!(event.encode(), bytes);
             }
         }

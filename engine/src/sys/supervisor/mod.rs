@@ -14,7 +14,7 @@
 //! after `Spawned` exactly one `Exited`, unless the supervisor is lost.
 
 mod message;
-mod outbox;
+mod packet_queue;
 mod process;
 mod spawn;
 
@@ -31,10 +31,10 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-pub use self::message::{Event, MletStatus};
-use self::message::{Request, Stdio};
-pub use self::outbox::Flushed;
-use self::outbox::Outbox;
+pub use self::message::{MletStatus, SupervisorEvent};
+use self::message::{Stdio, SupervisorRequest};
+pub use self::packet_queue::Flushed;
+use self::packet_queue::PacketQueue;
 use self::spawn::Program;
 use crate::sys::children::Graces;
 use crate::sys::fd_passing;
@@ -86,7 +86,7 @@ pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
             let supervisor = Supervisor {
                 pair: ours,
                 pid: child,
-                outbox: Outbox::default(),
+                outbox: PacketQueue::default(),
                 mlet: command.path.clone(),
                 patience: command.graces.total() + KILL_PATIENCE,
             };
@@ -170,7 +170,7 @@ impl std::error::Error for StartError {
 pub struct Supervisor {
     pair: OwnedFd,
     pid: Pid,
-    outbox: Outbox,
+    outbox: PacketQueue,
     mlet: PathBuf,
     /// How long its end is waited for.
     patience: Duration,
@@ -199,7 +199,7 @@ impl Supervisor {
         environment: Vec<(String, String)>,
         session: OwnedFd,
     ) -> io::Result<()> {
-        let request = Request::Spawn { id, environment, stdio: Stdio::Inherit };
+        let request = SupervisorRequest::Spawn { id, environment, stdio: Stdio::Inherit };
         let message = request.encode().ok_or(io::ErrorKind::InvalidInput)?;
         self.outbox.push(message, Some(session));
         Ok(())
@@ -209,13 +209,13 @@ impl Supervisor {
     /// Their `Exited` events come as ever; mlets asked for from now on fail with ECANCELED.
     pub fn end_all(&mut self, graces: Graces) {
         // This request always fits.
-        self.outbox.push(Request::EndAll(graces).encode().unwrap_or_default(), None);
+        self.outbox.push(SupervisorRequest::EndAll(graces).encode().unwrap_or_default(), None);
     }
 
-    /// Queues the question whether a mlet could be started now; [`Event::Proved`] answers.
+    /// Queues the question whether a mlet could be started now; [`SupervisorEvent::Proved`] answers.
     pub fn prove(&mut self) {
         // This request always fits.
-        self.outbox.push(Request::Prove.encode().unwrap_or_default(), None);
+        self.outbox.push(SupervisorRequest::Prove.encode().unwrap_or_default(), None);
     }
 
     /// Kills the supervisor, because it does not answer: it is lost then, and its mlets are this process's if it is a
@@ -261,7 +261,7 @@ impl Supervisor {
     ///
     /// # Errors
     /// `UnexpectedEof` when the supervisor has ended, `InvalidData` when it talks nonsense: it is lost either way.
-    pub fn receive(&mut self) -> io::Result<Option<Event>> {
+    pub fn receive(&mut self) -> io::Result<Option<SupervisorEvent>> {
         let mut buffer = [0; message::LEN_MAX];
         let received = match fd_passing::receive(self.pair.as_fd(), &mut buffer) {
             Ok(received) if received.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
@@ -274,7 +274,7 @@ impl Supervisor {
             Err(error) => return Err(error),
         };
         let bytes = buffer.get(..received.len).unwrap_or_default();
-        let event = Event::decode(bytes).filter(|_| !received.cut);
+        let event = SupervisorEvent::decode(bytes).filter(|_| !received.cut);
         event.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
     }
 }

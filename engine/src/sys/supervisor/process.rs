@@ -23,8 +23,8 @@ use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, close, setpgid};
 
-use super::message::{self, Event, MletStatus, Request, Stdio};
-use super::outbox::{Flushed, Outbox};
+use super::message::{self, MletStatus, Stdio, SupervisorEvent, SupervisorRequest};
+use super::packet_queue::{Flushed, PacketQueue};
 use super::spawn::{Program, Spawner};
 use super::{ADOPTING, STARTING_A_MLET};
 use crate::sys::children::{Ending, Graces, Reaped, become_subreaper, now, reap};
@@ -147,7 +147,7 @@ fn exit(code: i32) -> ! {
 }
 
 /// A mlet that runs.
-struct Mlet {
+struct RunningMlet {
     id: u64,
     started: Instant,
 }
@@ -158,8 +158,8 @@ struct Process {
     /// `None` once the manager is gone.
     pair: Option<OwnedFd>,
     signals: SignalFd,
-    mlets: HashMap<Pid, Mlet>,
-    events: Outbox,
+    mlets: HashMap<Pid, RunningMlet>,
+    events: PacketQueue,
     ending: Option<Ending>,
 }
 
@@ -171,7 +171,7 @@ impl Process {
             pair: Some(pair),
             signals,
             mlets: HashMap::new(),
-            events: Outbox::default(),
+            events: PacketQueue::default(),
             ending: None,
         }
     }
@@ -242,7 +242,7 @@ impl Process {
 
     fn lose_manager(&mut self) {
         self.pair = None;
-        self.events = Outbox::default();
+        self.events = PacketQueue::default();
         let mut graces = self.graces;
         if self.mlets.is_empty() {
             // What mlets have left behind has no session whose end it could read.
@@ -266,18 +266,22 @@ impl Process {
         };
         let bytes = buffer.get(..received.len).unwrap_or_default();
         // A manager that sends anything else is not the one we were forked from: as good as gone.
-        let request = Request::decode(bytes).filter(|_| !received.cut);
+        let request = SupervisorRequest::decode(bytes).filter(|_| !received.cut);
         match (request, received.fds.pop(), received.fds.is_empty()) {
-            (Some(Request::Spawn { id, environment, stdio: Stdio::Inherit }), Some(fd), true) => {
+            (
+                Some(SupervisorRequest::Spawn { id, environment, stdio: Stdio::Inherit }),
+                Some(fd),
+                true,
+            ) => {
                 self.spawn(id, &environment, fd);
             }
-            (Some(Request::Spawn { id, .. }), None, _) if received.fds_lost => {
-                self.tell(Event::SpawnFailed { id, errno: libc::EMFILE });
+            (Some(SupervisorRequest::Spawn { id, .. }), None, _) if received.fds_lost => {
+                self.tell(SupervisorEvent::SpawnFailed { id, errno: libc::EMFILE });
             }
-            (Some(Request::EndAll(graces)), None, _) => self.end_all(graces),
-            (Some(Request::Prove), None, _) => {
+            (Some(SupervisorRequest::EndAll(graces)), None, _) => self.end_all(graces),
+            (Some(SupervisorRequest::Prove), None, _) => {
                 let errno = self.spawner.prove().err().map_or(0, |errno| errno as i32);
-                self.tell(Event::Proved { errno });
+                self.tell(SupervisorEvent::Proved { errno });
             }
             _ => self.lose_manager(),
         }
@@ -291,10 +295,10 @@ impl Process {
         };
         let event = match spawned {
             Ok(pid) => {
-                self.mlets.insert(pid, Mlet { id, started });
-                Event::Spawned { id, pid: pid.as_raw() }
+                self.mlets.insert(pid, RunningMlet { id, started });
+                SupervisorEvent::Spawned { id, pid: pid.as_raw() }
             }
-            Err(errno) => Event::SpawnFailed { id, errno: errno as i32 },
+            Err(errno) => SupervisorEvent::SpawnFailed { id, errno: errno as i32 },
         };
         self.tell(event);
     }
@@ -308,13 +312,14 @@ impl Process {
             {
                 let status = mlet_status(status);
                 let run_time = now.saturating_duration_since(mlet.started);
-                let event = Event::Exited { id: mlet.id, pid: pid.as_raw(), status, run_time };
+                let event =
+                    SupervisorEvent::Exited { id: mlet.id, pid: pid.as_raw(), status, run_time };
                 events.push(event.encode(), None);
             }
         })
     }
 
-    fn tell(&mut self, event: Event) {
+    fn tell(&mut self, event: SupervisorEvent) {
         self.events.push(event.encode(), None);
     }
 

@@ -27,15 +27,15 @@ impl Rig {
     fn registered() -> Self {
         let mut rig = Self::new();
         rig.handshake().unwrap();
-        assert_eq!(rig.set_up.step(), Some(Step::Registration));
+        assert_eq!(rig.set_up.step(), Some(SetUpStep::Registration));
         rig.send_to_proxy().unwrap();
-        assert_eq!(rig.set_up.step(), Some(Step::Answer));
+        assert_eq!(rig.set_up.step(), Some(SetUpStep::Answer));
         assert_eq!(rig.proxy.take_plaintext(), b"\x80\x00\x00\x05hello");
         rig
     }
 
     fn handshake(&mut self) -> Result<(), SetUpError> {
-        while self.set_up.step() == Some(Step::Handshake) {
+        while self.set_up.step() == Some(SetUpStep::Handshake) {
             self.send_to_proxy().unwrap();
             let answer = self.proxy.output();
             self.set_up.handle_bytes(&answer, NOW)?;
@@ -43,7 +43,7 @@ impl Rig {
         Ok(())
     }
 
-    fn send_to_proxy(&mut self) -> Result<(), Error> {
+    fn send_to_proxy(&mut self) -> Result<(), TlsError> {
         let output = self.set_up.take_output();
         assert!(!output.is_empty(), "nothing to send");
         self.set_up.handle_sent();
@@ -52,7 +52,7 @@ impl Rig {
 
     /// The preamble has come: what follows until the connection is done.
     fn ends_with(mut self, endpoint_bytes: &[u8]) {
-        assert_eq!(self.set_up.step(), Some(Step::Reply));
+        assert_eq!(self.set_up.step(), Some(SetUpStep::Reply));
         let output = self.set_up.take_output();
         let (close_notify, preamble) = output.split_at(output.len() - 6);
         assert_eq!(preamble, PREAMBLE);
@@ -72,7 +72,7 @@ fn a_set_up_is_xreg_then_result_then_close_notify_then_both_preambles() {
     let mut rig = Rig::registered();
     let result = rig.proxy.seal(&SUCCESS);
     rig.set_up.handle_bytes(&result, NOW).unwrap();
-    assert_eq!(rig.set_up.step(), Some(Step::Preamble));
+    assert_eq!(rig.set_up.step(), Some(SetUpStep::Preamble));
     let close_notify = rig.set_up.take_output();
     assert_eq!(close_notify[..5], [0x17, 3, 3, 0, 0x13], "spec/protocol.md 8.5");
     assert_eq!(close_notify.len(), 24);
@@ -127,7 +127,7 @@ fn a_result_may_be_split_over_records_and_carry_an_explicit_zero() {
     let mut rig = Rig::registered();
     for piece in [&[0x40, 0][..], &[0, 2, 0], &[0]] {
         let record = rig.proxy.seal(piece);
-        assert_eq!(rig.set_up.step(), Some(Step::Answer));
+        assert_eq!(rig.set_up.step(), Some(SetUpStep::Answer));
         rig.set_up.handle_bytes(&record, NOW).unwrap();
     }
     rig.set_up.handle_bytes(b"PKTLAB", NOW).unwrap();
@@ -211,9 +211,9 @@ fn a_proxy_of_unknown_origin_gets_an_alert_and_the_set_up_fails() {
     let config = packetlab::tls::client_config(Some(&identity), rule).unwrap();
     rig.set_up = SetUp::new(config, &snikey).unwrap();
     let error = rig.handshake().unwrap_err();
-    assert!(matches!(error, SetUpError::Tls(Error::InvalidCertificate(_))), "{error}");
+    assert!(matches!(error, SetUpError::Tls(TlsError::InvalidCertificate(_))), "{error}");
     let told = rig.send_to_proxy().unwrap_err();
-    let expected = Error::AlertReceived(rustls::AlertDescription::CertificateUnknown);
+    let expected = TlsError::AlertReceived(rustls::AlertDescription::CertificateUnknown);
     assert_eq!(told, expected, "alert 46, spec/protocol.md 3.5");
 }
 
@@ -224,6 +224,6 @@ fn a_refused_client_certificate_shows_itself_after_our_handshake() {
     rig.send_to_proxy().unwrap_err();
     let alert = rig.proxy.output();
     let error = rig.set_up.handle_bytes(&alert, NOW).unwrap_err();
-    let expected = Error::AlertReceived(rustls::AlertDescription::CertificateUnknown);
+    let expected = TlsError::AlertReceived(rustls::AlertDescription::CertificateUnknown);
     assert_eq!(error, SetUpError::Tls(expected));
 }

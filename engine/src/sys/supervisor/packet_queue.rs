@@ -22,9 +22,9 @@ pub enum Flushed {
 
 /// The queue. It has no limit of its own; each side bounds what it puts in.
 #[derive(Debug, Default)]
-pub(super) struct Outbox(VecDeque<(Vec<u8>, Option<OwnedFd>)>);
+pub(super) struct PacketQueue(VecDeque<(Vec<u8>, Option<OwnedFd>)>);
 
-impl Outbox {
+impl PacketQueue {
     pub(super) fn push(&mut self, message: Vec<u8>, fd: Option<OwnedFd>) {
         self.0.push_back((message, fd));
     }
