@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
+use super::clock::{now, wall};
 use super::peer::{Peer, PeerError, Stop};
-use super::{Control, News, NewsSender, RunPhase, now, random, wall};
+use super::{Control, News, NewsSender, RunPhase, random};
 use crate::config::{Config, ExperimentId, PerExperiment, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;

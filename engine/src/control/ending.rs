@@ -7,14 +7,14 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tracing::{debug, info, warn};
 
+use super::clock::now;
 use super::sessions::lost_shown;
-use super::{Control, RunPhase, SEND_RETRY, at, now};
+use super::{Control, RunPhase, SEND_RETRY, at};
 use crate::control::Report;
 use crate::mailbox::{FromShard, ToShard};
 use crate::records::ShardTotals;
 use crate::run_error::{RunError, WAITING, lack};
-use crate::sys::children::Graces;
-use crate::sys::supervisor::KILL_PATIENCE;
+use crate::sys::children::{Graces, KILL_PATIENCE};
 
 /// How long a forced end waits for shards to tell of what they still have, for which they need a few turns.
 const SHARD_PATIENCE: Duration = Duration::from_millis(500);

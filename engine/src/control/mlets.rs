@@ -15,8 +15,9 @@ use nix::libc::{ENOENT, ENOEXEC};
 use tokio::io::Interest;
 use tracing::{debug, error, info, warn};
 
+use super::Control;
+use super::clock::now;
 use super::singleton::{ControlSocket, Heard};
-use super::{Control, now};
 use crate::mailbox::{SessionPlace, ToShard};
 use crate::proto::session::MletFacts;
 use crate::records::{SessionFacts, SessionId};

@@ -13,6 +13,7 @@
 //! ```
 
 mod backlog;
+mod clock;
 mod ending;
 mod mlets;
 mod peer;
@@ -26,7 +27,7 @@ mod warnings;
 use std::collections::VecDeque;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use tokio::io::Interest;
@@ -35,6 +36,7 @@ use tokio::time::sleep_until;
 use tracing::{error, warn};
 
 use self::backlog::{Backlog, SetUpEnd};
+use self::clock::now;
 use self::peer::Stop;
 use self::permits::Permits;
 use self::publication::{PublicationNews, PublicationTask};
@@ -53,14 +55,10 @@ use crate::sys::children::Graces;
 use crate::sys::signals::StopSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
-use packetlab::time::Ticks;
 use packetlab::tls::SetupError;
 
 /// How soon a send is tried again that waits for something no descriptor announces.
 const SEND_RETRY: Duration = Duration::from_millis(10);
-
-/// How often the wall clock is looked at while one of its times is waited for, because it may be set.
-const WALL_CHECK: Duration = Duration::from_secs(60);
 
 /// What a task of the control thread tells its loop.
 enum News {
@@ -130,21 +128,6 @@ enum RunPhase {
     Running,
     Draining,
     Forced { until: Instant },
-}
-
-#[expect(clippy::disallowed_methods, reason = "the control thread reads the clock here alone")]
-fn now() -> Instant {
-    Instant::now()
-}
-
-#[expect(clippy::disallowed_methods, reason = "the control thread reads the clock here alone")]
-fn wall() -> Ticks {
-    Ticks::from_system_time(SystemTime::now())
-}
-
-/// How long until the wall clock may show `time`; never long, because it may be set.
-fn until_wall(time: Ticks) -> Duration {
-    time.saturating_duration_since(wall()).min(WALL_CHECK)
 }
 
 /// Any number, for jitter.

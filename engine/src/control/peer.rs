@@ -16,7 +16,7 @@ use tokio::io::Interest;
 use tokio::sync::watch;
 use tokio::time::sleep_until;
 
-use super::now;
+use super::clock::now;
 use super::runtime::Stream;
 use crate::driver::Backend;
 use crate::sys::socket;

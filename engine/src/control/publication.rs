@@ -14,8 +14,9 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
+use super::clock::{now, until_wall, wall};
 use super::peer::{Peer, PeerError, Stop};
-use super::{Control, News, NewsSender, now, random, until_wall, wall};
+use super::{Control, News, NewsSender, random};
 use crate::config::{self, Config, ControllerAddr, Experiment};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::wall;
+use super::clock::wall;
 use crate::log_limit::LogLimit;
 use crate::proto::outcome::Outcome;
 use crate::records::{

@@ -9,8 +9,9 @@ use std::time::Instant;
 
 use tracing::warn;
 
+use super::Control;
 use super::backlog::Backlog;
-use super::{Control, now};
+use super::clock::now;
 use crate::log_limit::LogLimit;
 
 impl Control {

@@ -14,8 +14,11 @@ use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, getpgid};
 
-use super::supervisor::KILL_PATIENCE;
+/// For [`Lack`](super::lack::Lack): what a subreaper takes.
+pub const ADOPTING: &str = "adopt the orphans of mlets (prctl)";
 
+/// How long killing may take on a machine that is very busy.
+pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two looks for children that were adopted meanwhile; nothing announces those.
 const PASS_INTERVAL: Duration = Duration::from_millis(20);
 /// A grace beyond a year is for ever; the cap keeps the sum with the present within the clock.

@@ -18,7 +18,6 @@ mod packet_queue;
 mod process;
 mod spawn;
 
-use std::ffi::OsString;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
@@ -36,33 +35,15 @@ use self::message::{Stdio, SupervisorRequest};
 pub use self::packet_queue::Flushed;
 use self::packet_queue::PacketQueue;
 use self::spawn::Program;
-use crate::sys::children::Graces;
+pub use self::spawn::{MletCommand, STARTING_A_MLET};
+use crate::sys::children::{Graces, KILL_PATIENCE};
 use crate::sys::fd_passing;
 use crate::sys::lack::Lack;
 
-/// The program every session gets an instance of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct MletCommand {
-    /// Its file, never searched in PATH. `#!` scripts work.
-    pub path: PathBuf,
-    /// Its arguments without the zeroth, which is the text after the last `/` of the path.
-    pub arguments: Vec<OsString>,
-    /// What mlets are given that are left when the manager is gone.
-    pub graces: Graces,
-}
-
 /// How long a supervisor may take to set itself up.
 const SET_UP_PATIENCE: Duration = Duration::from_secs(10);
-/// How long killing may take on a machine that is very busy.
-pub(crate) const KILL_PATIENCE: Duration = Duration::from_secs(1);
 /// Pause between two looks whether the supervisor has ended, which takes it less than a millisecond.
 const END_POLL_INTERVAL: Duration = Duration::from_millis(1);
-
-/// For [`Lack`]: what a mlet's process takes.
-pub const STARTING_A_MLET: &str = "start a process for a mlet (clone3, execve)";
-
-/// For [`Lack`]: what a subreaper takes.
-pub const ADOPTING: &str = "adopt the orphans of mlets (prctl)";
 
 /// Forks the supervisor and waits until it can start mlets. Call it before keys are read, limits raised, signals blocked or threads started.
 ///

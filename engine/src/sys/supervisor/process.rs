@@ -25,9 +25,8 @@ use nix::unistd::{Pid, close, setpgid};
 
 use super::message::{self, MletStatus, Stdio, SupervisorEvent, SupervisorRequest};
 use super::packet_queue::{Flushed, PacketQueue};
-use super::spawn::{Program, Spawner};
-use super::{ADOPTING, STARTING_A_MLET};
-use crate::sys::children::{Ending, Graces, Reaped, become_subreaper, now, reap};
+use super::spawn::{Program, STARTING_A_MLET, Spawner};
+use crate::sys::children::{ADOPTING, Ending, Graces, Reaped, become_subreaper, now, reap};
 use crate::sys::fd_passing;
 use crate::sys::lack::Lack;
 use crate::sys::signals::{ignore_broken_pipe, set_disposition};

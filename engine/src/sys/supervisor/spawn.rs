@@ -1,8 +1,9 @@
 //! Starting one mlet, with exactly what its contract says (spec/pktxpmgr.md 7.4, changed by behaviour.md "Mlets").
 
-use std::ffi::{CString, NulError, OsStr};
+use std::ffi::{CString, NulError, OsStr, OsString};
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -10,7 +11,21 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
-use super::MletCommand;
+use crate::sys::children::Graces;
+
+/// For [`Lack`](crate::sys::lack::Lack): what a mlet's process takes.
+pub const STARTING_A_MLET: &str = "start a process for a mlet (clone3, execve)";
+
+/// The program every session gets an instance of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MletCommand {
+    /// Its file, never searched in PATH. `#!` scripts work.
+    pub path: PathBuf,
+    /// Its arguments without the zeroth, which is the text after the last `/` of the path.
+    pub arguments: Vec<OsString>,
+    /// What mlets are given that are left when the manager is gone.
+    pub graces: Graces,
+}
 
 /// The mlet's program and arguments in the form the kernel takes.
 #[derive(Debug)]
@@ -88,7 +103,6 @@ impl Spawner {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sys::children::Graces;
 
     fn arguments(path: &str, words: &[&str]) -> Option<Vec<String>> {
         let arguments = words.iter().map(Into::into).collect();

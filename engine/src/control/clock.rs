@@ -1,0 +1,25 @@
+//! The clocks, which the control thread reads here alone.
+
+use std::time::{Duration, Instant, SystemTime};
+
+use packetlab::time::Ticks;
+
+/// How often the wall clock is looked at while one of its times is waited for, because it may be set.
+const WALL_CHECK: Duration = Duration::from_secs(60);
+
+/// The time that goes on whatever is set.
+#[expect(clippy::disallowed_methods, reason = "the control thread reads the clock here alone")]
+pub(super) fn now() -> Instant {
+    Instant::now()
+}
+
+/// The time of day, which may be set.
+#[expect(clippy::disallowed_methods, reason = "the control thread reads the clock here alone")]
+pub(super) fn wall() -> Ticks {
+    Ticks::from_system_time(SystemTime::now())
+}
+
+/// How long until the wall clock may show `time`; never long, because it may be set.
+pub(super) fn until_wall(time: Ticks) -> Duration {
+    time.saturating_duration_since(wall()).min(WALL_CHECK)
+}
