@@ -3,27 +3,28 @@
 //! Every set-up is a task of its own, which tells the control thread how it ended. No fault of one, nor
 //! the loss of the whole proxy, ends anything but itself: it is tried again, at the pace of the pool.
 //! Only a proxy of which nothing is to be had within the bootstrap time ends the run.
+//!
+//! Not here: one set-up (`set_up.rs`), and how many there are to be at once (`proto/backlog`).
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::clock::{now, wall};
-use super::peer::{Peer, PeerError, Stop};
+use super::clock::now;
+use super::peer::Stop;
+use super::set_up::{ProxySide, SetUpEnd, SetUpFailure};
 use super::{Control, News, NewsSender, RunPhase, random};
 use crate::config::{Config, ExperimentId, PerExperiment, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
-use crate::mailbox::{BacklogConnection, ToShard};
-use crate::proto::backlog::{Failure, Pool, SetUp, SetUpError, SetUpStep};
+use crate::mailbox::ToShard;
+use crate::proto::backlog::Pool;
 use crate::records::Ended;
 use crate::run_error::RunError;
 use packetlab::snikey::SniKey;
-use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
+use packetlab::tls::{self, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
 
 /// The backlog of a run in proxy mode.
@@ -43,58 +44,6 @@ pub(super) struct Backlog {
     next_shard: PerExperiment<usize>,
     news: NewsSender,
     stop: Stop,
-}
-
-/// What all set-ups share.
-struct ProxySide {
-    addresses: Vec<SocketAddr>,
-    name: String,
-    tls: Arc<ClientConfig>,
-    step_timeout: Duration,
-    backend: Backend,
-}
-
-/// How a set-up ended.
-pub(super) struct SetUpEnd {
-    experiment: ExperimentId,
-    result: Result<BacklogConnection, SetUpFailure>,
-}
-
-/// Why a set-up failed, and where.
-#[derive(Debug)]
-struct SetUpFailure {
-    step: SetUpStep,
-    cause: Cause,
-}
-
-#[derive(Debug)]
-enum Cause {
-    Peer(PeerError),
-    Protocol(SetUpError),
-    Local(SetupError),
-}
-
-impl fmt::Display for SetUpFailure {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.cause {
-            Cause::Peer(PeerError::Connect(..)) => {}
-            _ => write!(f, "{}: ", self.step)?,
-        }
-        match &self.cause {
-            Cause::Peer(error) => error.fmt(f),
-            Cause::Protocol(error) => error.fmt(f),
-            Cause::Local(error) => error.fmt(f),
-        }
-    }
-}
-
-impl SetUpFailure {
-    fn kind(&self) -> Failure {
-        match &self.cause {
-            Cause::Peer(_) | Cause::Protocol(SetUpError::Closed) => Failure::Gone,
-            Cause::Protocol(_) | Cause::Local(_) => Failure::Refused,
-        }
-    }
 }
 
 impl Backlog {
@@ -205,55 +154,6 @@ impl Backlog {
         }
         self.bootstrap_until = None;
         Some(Ok(()))
-    }
-}
-
-impl ProxySide {
-    /// Sets up one connection for `snikey`, as far as the wait for its endpoint.
-    async fn set_up(
-        &self,
-        experiment: ExperimentId,
-        snikey: &SniKey,
-        stop: &Stop,
-    ) -> Result<BacklogConnection, SetUpFailure> {
-        let connected = Peer::connect(&self.addresses, self.step_timeout, self.backend, stop).await;
-        let mut peer = connected.map_err(|error| SetUpFailure {
-            step: SetUpStep::Connect,
-            cause: Cause::Peer(error),
-        })?;
-        let local = |error| SetUpFailure { step: SetUpStep::Handshake, cause: Cause::Local(error) };
-        let mut set_up = SetUp::new(Arc::clone(&self.tls), snikey).map_err(local)?;
-        let (mut last, mut deadline) = (SetUpStep::Connect, now());
-        while let Some(step) = set_up.step() {
-            if step != last {
-                (last, deadline) = (step, now() + self.step_timeout);
-            }
-            if let Err(cause) = take_step(&mut peer, &mut set_up, deadline).await {
-                peer.close(set_up.take_output()).await;
-                return Err(SetUpFailure { step, cause });
-            }
-        }
-        let address = peer.address();
-        Ok(BacklogConnection {
-            socket: peer.into_socket(),
-            peer: address,
-            experiment,
-            received: set_up.into_endpoint_bytes(),
-        })
-    }
-}
-
-/// Sends what is to be sent, else receives.
-async fn take_step(peer: &mut Peer, set_up: &mut SetUp, deadline: Instant) -> Result<(), Cause> {
-    let output = set_up.take_output();
-    if !output.is_empty() {
-        peer.write(output, deadline).await.map_err(Cause::Peer)?;
-        set_up.handle_sent();
-        return Ok(());
-    }
-    match peer.read(deadline).await.map_err(Cause::Peer)? {
-        [] => Err(Cause::Protocol(SetUpError::Closed)),
-        bytes => set_up.handle_bytes(bytes, wall()).map_err(Cause::Protocol),
     }
 }
 

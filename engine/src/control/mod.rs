@@ -21,6 +21,7 @@ mod permits;
 mod publication;
 mod runtime;
 mod sessions;
+mod set_up;
 mod singleton;
 mod warnings;
 
@@ -35,7 +36,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tracing::{error, warn};
 
-use self::backlog::{Backlog, SetUpEnd};
+use self::backlog::Backlog;
 use self::clock::now;
 use self::peer::Stop;
 use self::permits::Permits;
@@ -43,6 +44,7 @@ use self::publication::{PublicationNews, PublicationTask};
 pub(crate) use self::runtime::block_on;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
+use self::set_up::SetUpEnd;
 use self::singleton::ControlSocket;
 use crate::config::{Approach, Config};
 use crate::driver::Backend;
