@@ -13,9 +13,9 @@ use std::time::{Duration, Instant};
 use tracing::{debug, info, warn};
 
 use super::clock::now;
-use super::peer::Stop;
 use super::set_up::{ProxySide, SetUpEnd, SetUpFailure};
-use super::{Control, News, NewsSender, RunPhase, random};
+use super::tasks::{News, TaskLink};
+use super::{Control, RunPhase, random};
 use crate::config::{Config, ExperimentId, PerExperiment, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
@@ -42,8 +42,7 @@ pub(super) struct Backlog {
     complained: bool,
     /// The shard that gets the next connection.
     next_shard: PerExperiment<usize>,
-    news: NewsSender,
-    stop: Stop,
+    link: TaskLink,
 }
 
 impl Backlog {
@@ -55,8 +54,7 @@ impl Backlog {
         config: &Config,
         proxy: &Proxy,
         backend: Backend,
-        news: NewsSender,
-        stop: Stop,
+        link: TaskLink,
     ) -> Result<Self, SetupError> {
         let identity = proxy.certificate.as_ref().map(|certificate| Identity {
             chain: std::slice::from_ref(certificate),
@@ -89,8 +87,7 @@ impl Backlog {
             complained: false,
             next_shard: config.experiments.iter().map(|_| 0).collect(),
             snikeys,
-            news,
-            stop,
+            link,
         })
     }
 
@@ -106,11 +103,10 @@ impl Backlog {
 
     fn begin_set_up(&self, experiment: ExperimentId) {
         let (proxy, name) = (Rc::clone(&self.proxy), self.snikeys[experiment].clone());
-        let (news, stop) = (self.news.clone(), self.stop.clone());
+        let link = self.link.clone();
         tokio::task::spawn_local(async move {
-            let result = proxy.set_up(experiment, &name, &stop).await;
-            // Nobody listens when the run is over.
-            let _ = news.send(News::SetUp(SetUpEnd { experiment, result }));
+            let result = proxy.set_up(experiment, &name, &link.stop).await;
+            link.tell(News::SetUp(SetUpEnd { experiment, result }));
         });
     }
 

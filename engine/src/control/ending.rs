@@ -48,8 +48,7 @@ impl Control {
     pub(super) fn drain(&mut self) {
         if self.phase == RunPhase::Running {
             self.phase = RunPhase::Draining;
-            // It fails only when no task is left to hear it.
-            let _ = self.stop_tasks.send(true);
+            self.tasks.stop();
             for shard in &mut self.shards {
                 shard.push(ToShard::Drain);
             }

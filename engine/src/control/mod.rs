@@ -23,6 +23,7 @@ mod runtime;
 mod sessions;
 mod set_up;
 mod singleton;
+mod tasks;
 mod warnings;
 
 use std::collections::VecDeque;
@@ -32,20 +33,18 @@ use std::time::{Duration, Instant};
 
 use aws_lc_rs::rand;
 use tokio::io::Interest;
-use tokio::sync::{mpsc, watch};
 use tokio::time::sleep_until;
 use tracing::{error, warn};
 
 use self::backlog::Backlog;
 use self::clock::now;
-use self::peer::Stop;
 use self::permits::Permits;
-use self::publication::{PublicationNews, PublicationTask};
+use self::publication::PublicationTask;
 pub(crate) use self::runtime::block_on;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
-use self::set_up::SetUpEnd;
 use self::singleton::ControlSocket;
+use self::tasks::{News, Tasks};
 use crate::config::{Approach, Config};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
@@ -61,16 +60,6 @@ use packetlab::tls::SetupError;
 
 /// How soon a send is tried again that waits for something no descriptor announces.
 const SEND_RETRY: Duration = Duration::from_millis(10);
-
-/// What a task of the control thread tells its loop.
-enum News {
-    /// The set-up of a backlog connection has ended.
-    SetUp(SetUpEnd),
-    /// About the publication.
-    Publication(PublicationNews),
-}
-
-type NewsSender = mpsc::UnboundedSender<News>;
 
 /// What the control thread works with.
 pub(crate) struct ControlParts {
@@ -116,13 +105,7 @@ pub(crate) struct Control {
     graces: Graces,
     backlog: Option<Backlog>,
     publication: Option<PublicationTask>,
-    /// Not bounded: a task sends one or two, and there are few tasks.
-    news: mpsc::UnboundedReceiver<News>,
-    news_sender: NewsSender,
-    /// News that ended a wait.
-    heard: Option<News>,
-    stop_tasks: watch::Sender<bool>,
-    stop: Stop,
+    tasks: Tasks,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -146,8 +129,6 @@ impl Control {
     /// # Errors
     /// A descriptor cannot be watched.
     pub(crate) fn new(parts: ControlParts) -> io::Result<Self> {
-        let (news_sender, news) = mpsc::unbounded_channel();
-        let (stop_tasks, stop) = Stop::new();
         let keys_are_shared = parts.experiments.limits.sessions_per_key_max == Some(0);
         let attempts = parts.counts.attempts_max();
         let permits = attempts.map(|attempts| Permits::new(attempts, keys_are_shared));
@@ -177,11 +158,7 @@ impl Control {
             graces: parts.graces,
             backlog: None,
             publication: None,
-            news,
-            news_sender,
-            heard: None,
-            stop_tasks,
-            stop,
+            tasks: Tasks::new(),
         })
     }
 
@@ -222,15 +199,14 @@ impl Control {
         port: u16,
     ) -> Result<(), SetupError> {
         if let Some(publication) = &config.publication {
-            let (news, stop) = (self.news_sender.clone(), self.stop.clone());
+            let link = self.tasks.link();
             self.publication =
-                Some(PublicationTask::new(config, publication, backend, port, news, stop)?);
+                Some(PublicationTask::new(config, publication, backend, port, link)?);
         }
         match &config.approach {
             Approach::Passive { .. } => self.publish(),
             Approach::Proxy(proxy) => {
-                let (news, stop) = (self.news_sender.clone(), self.stop.clone());
-                self.backlog = Some(Backlog::new(config, proxy, backend, news, stop)?);
+                self.backlog = Some(Backlog::new(config, proxy, backend, self.tasks.link())?);
             }
         }
         Ok(())
@@ -285,7 +261,7 @@ impl Control {
             ready = self.signals.ready(Interest::READABLE) => ready?,
             ready = self.supervisor.ready(supervisor_interest), if !self.supervisor_lost => ready?,
             ready = ready_of(self.singleton.as_ref(), singleton_interest) => ready?,
-            news = self.news.recv() => self.heard = news,
+            () = self.tasks.hear() => {}
             () = at(timer) => self.retry_at = None,
         }
         Ok(())
@@ -302,10 +278,11 @@ impl Control {
     }
 
     fn take_news(&mut self) {
-        while let Some(news) = self.heard.take().or_else(|| self.news.try_recv().ok()) {
+        while let Some(news) = self.tasks.next() {
             match news {
                 News::SetUp(end) => self.take_set_up(end),
-                News::Publication(told) => self.take_publication_news(told),
+                News::Published(end) => self.take_published(end),
+                News::NotPublished(reason) => self.take_not_published(reason),
             }
         }
     }

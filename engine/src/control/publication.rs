@@ -16,7 +16,8 @@ use tracing::{info, warn};
 
 use super::clock::{now, until_wall, wall};
 use super::peer::{Peer, PeerError, Stop};
-use super::{Control, News, NewsSender, random};
+use super::tasks::{News, TaskLink};
+use super::{Control, random};
 use crate::config::{self, Config, ControllerAddr, Experiment};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
@@ -35,8 +36,7 @@ use packetlab::trust::TrustMode;
 /// What is to be published, and the task that does it.
 pub(super) struct PublicationTask {
     plan: Rc<Plan>,
-    news: NewsSender,
-    stop: Stop,
+    link: TaskLink,
     task: Option<JoinHandle<()>>,
     /// When greeting ends; `None` is never, or not known before the first publication.
     greet_end: Option<Ticks>,
@@ -52,14 +52,6 @@ struct Plan {
     /// Limit of connecting to one address, of the handshake and of each answer.
     timeout: Duration,
     backend: Backend,
-}
-
-/// What the task tells the control thread.
-pub(super) enum PublicationNews {
-    /// Everything is published for the first time, until then; `None` is without end.
-    Published(Option<Ticks>),
-    /// The first publication failed.
-    Failed(String),
 }
 
 /// Why a conversation ended before its time.
@@ -114,8 +106,7 @@ impl PublicationTask {
         publication: &config::Publication,
         backend: Backend,
         port: u16,
-        news: NewsSender,
-        stop: Stop,
+        link: TaskLink,
     ) -> Result<Self, SetupError> {
         let identity = Identity {
             chain: std::slice::from_ref(&publication.certificate),
@@ -134,7 +125,7 @@ impl PublicationTask {
             timeout: config.limits.broker_timeout,
             backend,
         };
-        Ok(Self { plan: Rc::new(plan), news, stop, task: None, greet_end: None })
+        Ok(Self { plan: Rc::new(plan), link, task: None, greet_end: None })
     }
 
     /// How long until greeting may be over, as far as is known.
@@ -157,23 +148,24 @@ impl Control {
         if let Some(publication) = &mut self.publication
             && publication.task.is_none()
         {
-            let (plan, news) = (Rc::clone(&publication.plan), publication.news.clone());
-            let stop = publication.stop.clone();
-            publication.task = Some(tokio::task::spawn_local(keep_published(plan, news, stop)));
+            let (plan, link) = (Rc::clone(&publication.plan), publication.link.clone());
+            publication.task = Some(tokio::task::spawn_local(keep_published(plan, link)));
         }
     }
 
-    pub(super) fn take_publication_news(&mut self, told: PublicationNews) {
-        let Some(publication) = &mut self.publication else { return };
-        let settings = &publication.plan.publication;
-        match told {
-            PublicationNews::Published(end) => {
-                publication.greet_end = end.map(|end| end.saturating_add(settings.greet_after));
-            }
-            PublicationNews::Failed(reason) => {
-                let broker = settings.broker_name.clone();
-                self.fail(RunError::Publication { broker, reason });
-            }
+    /// Everything is published for the first time, until `end`.
+    pub(super) fn take_published(&mut self, end: Option<Ticks>) {
+        if let Some(publication) = &mut self.publication {
+            let greet_after = publication.plan.publication.greet_after;
+            publication.greet_end = end.map(|end| end.saturating_add(greet_after));
+        }
+    }
+
+    /// The first publication failed: without it there is no run.
+    pub(super) fn take_not_published(&mut self, reason: String) {
+        if let Some(publication) = &self.publication {
+            let broker = publication.plan.publication.broker_name.clone();
+            self.fail(RunError::Publication { broker, reason });
         }
     }
 
@@ -189,7 +181,7 @@ impl Control {
 }
 
 /// Publishes until the latest end, again and again if need be.
-async fn keep_published(plan: Rc<Plan>, news: NewsSender, mut stop: Stop) {
+async fn keep_published(plan: Rc<Plan>, mut link: TaskLink) {
     let broker = &plan.publication.broker_name;
     // The ends stay the same however often it is published.
     let pub_end = plan.publication.period.map(|period| wall().saturating_add(period));
@@ -201,26 +193,22 @@ async fn keep_published(plan: Rc<Plan>, news: NewsSender, mut stop: Stop) {
     while first || wall() < end {
         let mut published = || {
             if std::mem::take(&mut first) {
-                let end = Some(end).filter(|end| *end != Ticks::MAX);
-                // Nobody listens when the run is over.
-                let _ = news.send(News::Publication(PublicationNews::Published(end)));
+                link.tell(News::Published(Some(end).filter(|end| *end != Ticks::MAX)));
             }
         };
-        let trouble = match plan.publish_once(pub_end, end, &mut published, &stop).await {
+        let trouble = match plan.publish_once(pub_end, end, &mut published, &link.stop).await {
             Ok(()) | Err(Trouble::Peer(PeerError::Stopped)) => return,
             Err(trouble) => trouble,
         };
         if first {
-            // Nobody listens when the run is over.
-            let _ = news.send(News::Publication(PublicationNews::Failed(trouble.to_string())));
-            return;
+            return link.tell(News::NotPublished(trouble.to_string()));
         }
         let wait = backoff.fail(now(), WAIT_MAX, random());
         let seconds = wait.as_secs_f64();
         warn!("broker {broker}: {trouble}; publishing again in {seconds:.1} s, sessions go on");
         tokio::select! {
             () = sleep_until((now() + wait).into()) => {}
-            () = stop.given() => return,
+            () = link.stop.given() => return,
         }
     }
 }

@@ -28,7 +28,7 @@ pub(super) struct ProxySide {
 
 /// How a set-up ended.
 pub(super) struct SetUpEnd {
-    /// For which, as a number in file order.
+    /// For which experiment.
     pub(super) experiment: ExperimentId,
     pub(super) result: Result<BacklogConnection, SetUpFailure>,
 }
