@@ -91,7 +91,9 @@ impl Control {
             RunPhase::Running => false,
             RunPhase::Draining => self.shards_running == 0 && mlets_ended,
             RunPhase::Forced { until } => {
-                mlets_ended && !self.singleton_runs || now() >= until || self.supervisor_lost
+                mlets_ended && !self.mlets.singleton_runs()
+                    || now() >= until
+                    || self.supervisor_lost
             }
         }
     }
@@ -124,7 +126,7 @@ impl Control {
     /// Closes the singleton's control socket and waits for that mlet, then for the supervisor.
     pub(super) async fn end(mut self) -> Result<Report, RunError> {
         self.close_singleton();
-        while self.singleton_runs
+        while self.mlets.singleton_runs()
             && !self.supervisor_lost
             && self.force_until().is_none_or(|until| now() < until)
         {

@@ -3,6 +3,7 @@
 //!
 //! Not here: the supervisor's process (`sys/supervisor`), and what becomes of sessions (`sessions.rs`).
 
+use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -11,7 +12,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::libc::{ENOENT, ENOEXEC};
+use nix::libc::{EINVAL, ENOENT, ENOEXEC};
 use tokio::io::Interest;
 use tracing::{debug, error, info, warn};
 
@@ -24,12 +25,46 @@ use crate::records::{SessionFacts, SessionId};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
 use crate::sys::socket;
-use crate::sys::supervisor::{Flushed, MletStatus, STARTING_A_MLET, SupervisorEvent};
+use crate::sys::supervisor::{Flushed, MletOwner, MletStatus, STARTING_A_MLET, SupervisorEvent};
 use crate::sys::watch::Watched;
 use packetlab::escape::Escaped;
 
-/// The supervisor's name for the one mlet of singleton mode; sessions count from 1.
-const SINGLETON_ID: u64 = 0;
+/// Whose the mlets of a run are.
+pub(super) enum Mlets {
+    /// Each session has one of its own.
+    OfEachSession {
+        /// Sessions whose mlet was asked for, and until when it is waited for; some of them may have it.
+        awaited: VecDeque<(Instant, SessionPlace)>,
+    },
+    /// One serves all sessions, also those that start when it is gone: singleton mode.
+    OfAllSessions {
+        /// `None` once it is closed.
+        control_socket: Option<Watched<ControlSocket>>,
+        /// The mlet has not ended.
+        runs: bool,
+    },
+}
+
+impl Mlets {
+    /// Of singleton mode, as long as it is open.
+    pub(super) fn control_socket(&self) -> Option<&Watched<ControlSocket>> {
+        match self {
+            Self::OfEachSession { .. } => None,
+            Self::OfAllSessions { control_socket, .. } => control_socket.as_ref(),
+        }
+    }
+
+    /// The one mlet of singleton mode has not ended.
+    pub(super) fn singleton_runs(&self) -> bool {
+        matches!(self, Self::OfAllSessions { runs: true, .. })
+    }
+
+    fn handle_singleton_end(&mut self) {
+        if let Self::OfAllSessions { runs, .. } = self {
+            *runs = false;
+        }
+    }
+}
 
 impl Control {
     /// Starts the one mlet of singleton mode, and waits until it runs.
@@ -39,16 +74,14 @@ impl Control {
     pub(crate) async fn start_singleton(&mut self) -> Result<(), RunError> {
         let pair = socket::session_pair();
         let (ours, theirs) = pair.map_err(lack("talk to the singleton mlet (socketpair)"))?;
-        self.spawn(SINGLETON_ID, Vec::new(), theirs);
-        self.singleton_mode = true;
-        self.singleton_runs = true;
+        self.spawn(MletOwner::AllSessions, Vec::new(), theirs);
         loop {
             match self.await_event().await? {
                 SupervisorEvent::Spawned { pid, .. } => {
                     info!("singleton mlet runs as process {pid}");
-                    let singleton = Watched::new(ControlSocket::new(ours));
-                    self.singleton =
-                        Some(singleton.map_err(lack("watch a descriptor (epoll_ctl)"))?);
+                    let socket = Watched::new(ControlSocket::new(ours))
+                        .map_err(lack("watch a descriptor (epoll_ctl)"))?;
+                    self.mlets = Mlets::OfAllSessions { control_socket: Some(socket), runs: true };
                     return Ok(());
                 }
                 SupervisorEvent::SpawnFailed { errno, .. } => {
@@ -116,21 +149,27 @@ impl Control {
         (facts, session): (&MletFacts, Arc<SessionFacts>),
     ) {
         let (id, now) = (place.id, now());
-        self.sessions.begin(session, !self.singleton_mode, now);
-        match &mut self.singleton {
-            Some(singleton) => singleton.inner.push(id, facts.peer, socket),
-            // Its control socket is closed already: the session ends as its mlet's socket closes.
-            None if self.singleton_mode => self.sessions.recorder().mlet_not_taken(id),
-            None => {
-                self.awaiting_mlet.push_back((now + self.experiments.limits.setup_timeout, place));
-                self.spawn(id, environment(id, facts), socket);
+        let own_mlet = matches!(self.mlets, Mlets::OfEachSession { .. });
+        self.sessions.begin(session, own_mlet, now);
+        match &mut self.mlets {
+            Mlets::OfEachSession { awaited } => {
+                awaited.push_back((now + self.experiments.limits.setup_timeout, place));
+                self.spawn(MletOwner::Session(id), environment(id, facts), socket);
+            }
+            Mlets::OfAllSessions { control_socket: Some(control_socket), .. } => {
+                control_socket.inner.push(id, facts.peer, socket);
+            }
+            // The session ends as its mlet's socket closes.
+            Mlets::OfAllSessions { control_socket: None, .. } => {
+                self.sessions.recorder().mlet_not_taken(id);
             }
         }
     }
 
     /// Ends the sessions whose mlets were asked for long ago and do not run yet: the supervisor does not answer.
     pub(super) fn tend_mlets(&mut self) {
-        while let Some((due, place)) = self.awaiting_mlet.front().copied() {
+        let Mlets::OfEachSession { awaited } = &mut self.mlets else { return };
+        while let Some((due, place)) = awaited.front().copied() {
             if self.sessions.recorder().awaits_mlet(place.id) {
                 if now() < due {
                     return;
@@ -141,20 +180,23 @@ impl Control {
                 );
                 self.shards[place.shard].push(ToShard::MletLate(place));
             }
-            self.awaiting_mlet.pop_front();
+            awaited.pop_front();
         }
     }
 
     /// When [`Self::tend_mlets`] has something to do.
     pub(super) fn mlets_due(&self) -> Option<Instant> {
-        self.awaiting_mlet.front().map(|(due, _)| *due)
+        match &self.mlets {
+            Mlets::OfEachSession { awaited } => awaited.front().map(|(due, _)| *due),
+            Mlets::OfAllSessions { .. } => None,
+        }
     }
 
     /// By the end of a run by force the supervisor should have told the end of every mlet. If it has not, it does not
     /// answer, or one cannot be ended even by KILL. Without it mlets are ours, and those that can be ended are.
     pub(super) fn end_stuck_supervisor(&mut self) {
         let is_late = self.force_until().is_some_and(|until| now() >= until);
-        let mlets = self.sessions.running_mlets() + usize::from(self.singleton_runs);
+        let mlets = self.sessions.running_mlets() + usize::from(self.mlets.singleton_runs());
         if self.supervisor_lost || !is_late || mlets == 0 {
             return;
         }
@@ -168,14 +210,14 @@ impl Control {
         }
     }
 
-    pub(super) fn spawn(&mut self, id: u64, environment: Vec<(String, String)>, socket: OwnedFd) {
+    fn spawn(&mut self, owner: MletOwner, environment: Vec<(String, String)>, socket: OwnedFd) {
         if self.supervisor_lost {
             self.sessions.lose_mlets(now());
             return;
         }
-        if let Err(error) = self.supervisor.inner.spawn(id, environment, socket) {
-            let errno = error.raw_os_error().unwrap_or(nix::libc::EINVAL);
-            self.sessions.mlet_not_started(id, self.why_not_started(errno), now());
+        if let Err(error) = self.supervisor.inner.spawn(owner, environment, socket) {
+            let errno = error.raw_os_error().unwrap_or(EINVAL);
+            self.take_event(SupervisorEvent::SpawnFailed { owner, errno });
         }
     }
 
@@ -191,23 +233,25 @@ impl Control {
 
     pub(super) fn take_event(&mut self, event: SupervisorEvent) {
         match event {
-            SupervisorEvent::Spawned { id, pid } => {
+            SupervisorEvent::Spawned { owner: MletOwner::Session(id), pid } => {
                 debug!(session = id, "mlet runs as process {pid}");
                 self.sessions.recorder().mlet_runs(id, now());
             }
-            SupervisorEvent::SpawnFailed { id, errno } => {
+            SupervisorEvent::SpawnFailed { owner: MletOwner::Session(id), errno } => {
                 self.sessions.mlet_not_started(id, self.why_not_started(errno), now());
             }
-            SupervisorEvent::Exited { id: SINGLETON_ID, status, run_time, .. } => {
-                self.singleton_runs = false;
+            SupervisorEvent::Exited { owner: MletOwner::AllSessions, status, run_time, .. } => {
+                self.mlets.handle_singleton_end();
                 info!("singleton mlet ended: {status} after {:.3} s", run_time.as_secs_f64());
                 if status != MletStatus::Code(0) {
                     self.failure.get_or_insert(RunError::SingletonFailed(status));
                 }
             }
-            // Nobody waits for this answer any more.
-            SupervisorEvent::Proved { .. } => {}
-            SupervisorEvent::Exited { id, status, run_time, .. } => {
+            // Answers that are waited for before the run, and nobody waits for any more.
+            SupervisorEvent::Proved { .. }
+            | SupervisorEvent::Spawned { owner: MletOwner::AllSessions, .. }
+            | SupervisorEvent::SpawnFailed { owner: MletOwner::AllSessions, .. } => {}
+            SupervisorEvent::Exited { owner: MletOwner::Session(id), status, run_time, .. } => {
                 self.sessions.mlet_ended(id, (status, run_time), now());
             }
         }
@@ -217,7 +261,7 @@ impl Control {
     pub(super) fn lose_supervisor(&mut self, error: &io::Error) {
         error!("the supervisor of mlets is gone ({error}); ending every mlet and the run");
         self.supervisor_lost = true;
-        self.singleton_runs = false;
+        self.mlets.handle_singleton_end();
         self.failure = Some(RunError::SupervisorLost);
         self.close_sessions();
         self.flush_shards();
@@ -230,8 +274,8 @@ impl Control {
     }
 
     pub(super) fn hear_singleton(&mut self) {
-        let Some(singleton) = &self.singleton else { return };
-        match singleton.inner.listen() {
+        let Some(socket) = self.mlets.control_socket() else { return };
+        match socket.inner.listen() {
             Heard::Nothing => {}
             Heard::Closed => {
                 info!("the singleton mlet closed its control socket; no new endpoints");
@@ -249,10 +293,23 @@ impl Control {
 
     /// Closes the control socket of the one mlet. Sessions that it has not taken end.
     pub(super) fn close_singleton(&mut self) {
-        let Some(singleton) = self.singleton.take() else { return };
-        for id in singleton.inner.close() {
+        let Mlets::OfAllSessions { control_socket, .. } = &mut self.mlets else { return };
+        let Some(socket) = control_socket.take() else { return };
+        for id in socket.inner.close() {
             self.sessions.recorder().mlet_not_taken(id);
         }
+    }
+
+    /// Hands sessions to the one mlet of singleton mode.
+    pub(super) fn flush_singleton(&mut self) -> Flushed {
+        let Mlets::OfAllSessions { control_socket: Some(socket), .. } = &mut self.mlets else {
+            return Flushed::All;
+        };
+        let flushed = socket.inner.flush();
+        for id in socket.inner.take_not_taken() {
+            self.sessions.recorder().mlet_not_taken(id);
+        }
+        flushed
     }
 
     pub(super) fn flush_supervisor(&mut self) -> Flushed {

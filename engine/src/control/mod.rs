@@ -38,6 +38,7 @@ use tracing::{error, warn};
 
 use self::backlog::Backlog;
 use self::clock::now;
+use self::mlets::Mlets;
 use self::permits::Permits;
 use self::publication::PublicationTask;
 pub(crate) use self::runtime::block_on;
@@ -48,7 +49,7 @@ use self::tasks::{News, Tasks};
 use crate::config::{Approach, Config};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
-use crate::mailbox::{Counts, FromShard, Inbox, Mailer, QUEUE_LEN, SessionPlace, ToShard};
+use crate::mailbox::{Counts, FromShard, Inbox, Mailer, QUEUE_LEN, ToShard};
 use crate::proto::experiments::Experiments;
 use crate::records::{Journal, ShardTotals};
 use crate::run_error::{RunError, WAITING, lack};
@@ -87,13 +88,8 @@ pub(crate) struct Control {
     counts: Arc<Counts>,
     /// `None` where attempts are not limited.
     permits: Option<Permits>,
-    /// One mlet serves all sessions, also those that start when it is gone.
-    singleton_mode: bool,
-    singleton: Option<Watched<ControlSocket>>,
-    singleton_runs: bool,
+    mlets: Mlets,
     sessions: Sessions,
-    /// Sessions whose mlet was asked for, and until when it is waited for; some of them may have it.
-    awaiting_mlet: VecDeque<(Instant, SessionPlace)>,
     accept_pauses: LogLimit,
     refusals: LogLimit,
     phase: RunPhase,
@@ -144,11 +140,8 @@ impl Control {
             experiments: parts.experiments,
             permits,
             counts: parts.counts,
-            singleton_mode: false,
-            singleton: None,
-            singleton_runs: false,
+            mlets: Mlets::OfEachSession { awaited: VecDeque::new() },
             sessions,
-            awaiting_mlet: VecDeque::new(),
             accept_pauses: LogLimit::new("pauses in accepting"),
             refusals: LogLimit::new("refused connections"),
             phase: RunPhase::Running,
@@ -245,22 +238,19 @@ impl Control {
             self.mlets_due(),
         ];
         let timer = timer.into_iter().flatten().min();
-        let supervisor_interest = match self.supervisor.inner.wants_write() {
-            true if self.retry_at.is_none() => Interest::READABLE | Interest::WRITABLE,
-            _ => Interest::READABLE,
+        let interest = |wants_write: bool| match wants_write && self.retry_at.is_none() {
+            true => Interest::READABLE | Interest::WRITABLE,
+            false => Interest::READABLE,
         };
-        let singleton_interest = match &self.singleton {
-            Some(singleton) if singleton.inner.wants_write() && self.retry_at.is_none() => {
-                Interest::READABLE | Interest::WRITABLE
-            }
-            _ => Interest::READABLE,
-        };
+        let of_supervisor = interest(self.supervisor.inner.wants_write());
+        let control_socket = self.mlets.control_socket();
+        let of_socket = interest(control_socket.is_some_and(|socket| socket.inner.wants_write()));
         // Only readiness is waited for, so a wait that loses the race loses nothing.
         tokio::select! {
             ready = self.inbox.ready(Interest::READABLE) => ready?,
             ready = self.signals.ready(Interest::READABLE) => ready?,
-            ready = self.supervisor.ready(supervisor_interest), if !self.supervisor_lost => ready?,
-            ready = ready_of(self.singleton.as_ref(), singleton_interest) => ready?,
+            ready = self.supervisor.ready(of_supervisor), if !self.supervisor_lost => ready?,
+            ready = ready_of(control_socket, of_socket) => ready?,
             () = self.tasks.hear() => {}
             () = at(timer) => self.retry_at = None,
         }
@@ -345,13 +335,8 @@ impl Control {
 
     fn flush(&mut self) {
         let mut waits = !self.flush_shards();
-        if let Some(singleton) = &mut self.singleton {
-            // As for the supervisor, no descriptor tells when fewer descriptors are in flight.
-            waits |= singleton.inner.flush() == Flushed::AfterPause;
-            for id in singleton.inner.take_not_taken() {
-                self.sessions.recorder().mlet_not_taken(id);
-            }
-        }
+        // No descriptor tells when fewer descriptors are in flight.
+        waits |= self.flush_singleton() == Flushed::AfterPause;
         waits |= self.flush_supervisor() == Flushed::AfterPause;
         if waits {
             self.retry_at = Some(now() + SEND_RETRY);
@@ -359,12 +344,9 @@ impl Control {
     }
 }
 
-async fn ready_of(
-    singleton: Option<&Watched<ControlSocket>>,
-    interest: Interest,
-) -> io::Result<()> {
-    match singleton {
-        Some(singleton) => singleton.ready(interest).await,
+async fn ready_of(socket: Option<&Watched<ControlSocket>>, interest: Interest) -> io::Result<()> {
+    match socket {
+        Some(socket) => socket.ready(interest).await,
         None => std::future::pending().await,
     }
 }

@@ -12,7 +12,9 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use engine::sys::children::{self, Graces};
-use engine::sys::supervisor::{MletCommand, MletStatus, StartError, SupervisorEvent, start};
+use engine::sys::supervisor::{
+    MletCommand, MletOwner, MletStatus, StartError, SupervisorEvent, start,
+};
 use engine::sys::{cpu, fd_passing, limits};
 use nix::errno::Errno;
 use nix::libc;
@@ -177,12 +179,13 @@ fn every_way_to_end_is_told_once_and_right() {
     let mut ended = HashSet::new();
     for _ in 0..2 * table.len() {
         match rig.event() {
-            SupervisorEvent::Spawned { id, pid } => assert!(pids.insert(id, pid).is_none()),
-            SupervisorEvent::Exited { id, pid, status, run_time } => {
-                assert_eq!(pids.get(&id), Some(&pid));
-                let (text, wanted) = table[id as usize];
+            SupervisorEvent::Spawned { owner, pid } => assert!(pids.insert(owner, pid).is_none()),
+            SupervisorEvent::Exited { owner, pid, status, run_time } => {
+                assert_eq!(pids.get(&owner), Some(&pid));
+                let asked = sessions.iter().position(|(asked, _)| *asked == owner);
+                let (text, wanted) = table[asked.expect("one that was asked for")];
                 assert_eq!(status, wanted, "{text}");
-                assert!(ended.insert(id), "{text} twice");
+                assert!(ended.insert(owner), "{text} twice");
                 assert!(run_time > Duration::ZERO && run_time <= began.elapsed(), "{run_time:?}");
             }
             other => panic!("{other:?}"),
@@ -209,8 +212,8 @@ fn a_failed_exec_is_told_with_its_reason_and_ends_the_session() {
         for _ in 0..3 {
             let (asked, mut session) = rig.ask(&[]);
             match rig.event() {
-                SupervisorEvent::SpawnFailed { id, errno } => {
-                    assert_eq!((id, errno), (asked, wanted), "{path}")
+                SupervisorEvent::SpawnFailed { owner, errno } => {
+                    assert_eq!((owner, errno), (asked, wanted), "{path}")
                 }
                 other => panic!("{path}: {other:?}"),
             }
@@ -308,7 +311,10 @@ fn ending_all_waits_first_then_asks_and_then_kills_and_starts_none_any_more() {
     let began = rig::now();
     rig.supervisor.end_all(graces);
     let (refused, _session) = rig.ask(&[]);
-    assert_eq!(rig.event(), SupervisorEvent::SpawnFailed { id: refused, errno: libc::ECANCELED });
+    assert_eq!(
+        rig.event(),
+        SupervisorEvent::SpawnFailed { owner: refused, errno: libc::ECANCELED }
+    );
     let reader = mlets.pop().unwrap();
     drop(reader.1);
     assert_eq!(rig.exit(), MletStatus::Code(5), "it was let finish");
@@ -400,15 +406,17 @@ fn terminal_signals_reach_neither_supervisor_nor_mlet() {
 }
 
 fn nonsense_starts_nothing_and_ends_the_supervisor() {
-    let spawn_without_variables = b"\x01\0\0\0\0\0\0\0\x07\0\0";
-    let table: [(&[u8], bool); 6] = [
+    let spawn_without_variables = b"\x01\0\0\0\0\0\0\0\0\x07\0\0";
+    let table: [(&[u8], bool); 7] = [
         (b"\x09", false),
         (b"\x09", true),
         (&[1; 5000], true),
         // Without a session, and with something behind it.
         (spawn_without_variables, false),
-        (b"\x01\0\0\0\0\0\0\0\x07\0\0\0", true),
-        (b"\x01\0\0\0\0\0\0\0\x07\x01\0", true),
+        (b"\x01\0\0\0\0\0\0\0\0\x07\0\0\0", true),
+        (b"\x01\0\0\0\0\0\0\0\0\x07\x01\0", true),
+        // Nobody's.
+        (b"\x01\x02\0\0\0\0\0\0\0\x07\0\0", true),
     ];
     for (bytes, with_fd) in table {
         let mut rig = Rig::new("/bin/cat", &[]);
@@ -424,7 +432,7 @@ fn nonsense_starts_nothing_and_ends_the_supervisor() {
     let mut rig = Rig::new("/bin/true", &[]);
     let (_ours, mlets) = engine::sys::socket::session_pair().unwrap();
     fd_passing::send(rig.supervisor.as_fd(), spawn_without_variables, Some(mlets.as_fd())).unwrap();
-    assert!(matches!(rig.event(), SupervisorEvent::Spawned { id: 7, .. }));
+    assert!(matches!(rig.event(), SupervisorEvent::Spawned { owner: MletOwner::Session(7), .. }));
     rig.exit();
     drop(rig.supervisor);
 }
@@ -462,7 +470,7 @@ fn a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended() {
     assert_eq!(rig.loss().kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(rig.supervisor.flush().is_ok(), "nothing to send");
     let (_ours, mlets) = engine::sys::socket::session_pair().unwrap();
-    rig.supervisor.spawn(99, Vec::new(), mlets).unwrap();
+    rig.supervisor.spawn(MletOwner::Session(99), Vec::new(), mlets).unwrap();
     assert!(rig.supervisor.flush().is_err());
 
     let began = rig::now();

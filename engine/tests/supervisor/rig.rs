@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use engine::sys::children::Graces;
 use engine::sys::socket::session_pair;
 use engine::sys::supervisor::{
-    Flushed, MletCommand, MletStatus, Supervisor, SupervisorEvent, start,
+    Flushed, MletCommand, MletOwner, MletStatus, Supervisor, SupervisorEvent, start,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -50,25 +50,25 @@ impl Rig {
         Self::new("/bin/sh", &["-c", script])
     }
 
-    /// Asks for a mlet and returns its id and our end of its session.
-    pub(crate) fn ask(&mut self, environment: &[(&str, &str)]) -> (u64, UnixStream) {
+    /// Asks for a mlet and returns whose it is and our end of its session.
+    pub(crate) fn ask(&mut self, environment: &[(&str, &str)]) -> (MletOwner, UnixStream) {
         let (ours, mlets) = session_pair().unwrap();
         let mut own: Vec<_> = environment.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
         own.push((MARK.into(), mark()));
-        let id = self.next_id;
+        let owner = MletOwner::Session(self.next_id);
         self.next_id += 1;
-        self.supervisor.spawn(id, own, mlets).unwrap();
+        self.supervisor.spawn(owner, own, mlets).unwrap();
         self.supervisor.flush().unwrap();
         let ours = UnixStream::from(ours);
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
-        (id, ours)
+        (owner, ours)
     }
 
     /// Asks for a mlet and waits until it runs.
     pub(crate) fn spawn(&mut self, environment: &[(&str, &str)]) -> (i32, UnixStream) {
         let (asked, ours) = self.ask(environment);
         match self.event() {
-            SupervisorEvent::Spawned { id, pid } if id == asked => (pid, ours),
+            SupervisorEvent::Spawned { owner, pid } if owner == asked => (pid, ours),
             other => panic!("{other:?}"),
         }
     }

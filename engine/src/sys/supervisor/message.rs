@@ -1,16 +1,16 @@
 //! Messages between manager and supervisor, one per packet of their SOCK_SEQPACKET pair.
 //!
 //! ```text
-//! SPAWN        1 | id 8 | stdio 1 | variables 1 | { name length 1 | name | value length 2 | value }   + one descriptor
+//! SPAWN        1 | owner | stdio 1 | variables 1 | { name length 1 | name | value length 2 | value }   + one descriptor
 //! END ALL      2 | eof grace 8 | term grace 8
 //! PROVE        3
 //! SET UP       4 | errno 4 | what cannot be done
-//! SPAWNED      1 | id 8 | pid 4
-//! SPAWN FAILED 2 | id 8 | errno 4
-//! EXITED       3 | id 8 | pid 4 | how 1 | code or signal 4 | run time 8
+//! SPAWNED      1 | owner | pid 4
+//! SPAWN FAILED 2 | owner | errno 4
+//! EXITED       3 | owner | pid 4 | how 1 | code or signal 4 | run time 8
 //! PROVED       5 | errno 4
 //! ```
-//! The supervisor's first message is SET UP, and only that is. An errno of 0 says that all is well.
+//! The owner is 0 | id 8 for one session, 1 for all. The supervisor's first message is SET UP, and only that is. An errno of 0 says that all is well.
 //! Numbers are big-endian, times in nanoseconds. Both ends are one program, so there is no version; what does not
 //! decode to its last byte is refused whole.
 
@@ -32,6 +32,8 @@ const EXITED: u8 = 3;
 const SET_UP: u8 = 4;
 const PROVED: u8 = 5;
 const INHERIT: u8 = 0;
+const OF_SESSION: u8 = 0;
+const OF_ALL_SESSIONS: u8 = 1;
 const BY_CODE: u8 = 0;
 const BY_SIGNAL: u8 = 1;
 
@@ -39,11 +41,32 @@ const BY_SIGNAL: u8 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SupervisorRequest {
     /// Start a mlet whose descriptor 0 comes with this message.
-    Spawn { id: u64, environment: Vec<(String, String)>, stdio: Stdio },
+    Spawn { owner: MletOwner, environment: Vec<(String, String)>, stdio: Stdio },
     /// TERM to every mlet after the first grace, KILL after the second; no mlet is started any more.
     EndAll(Graces),
     /// Find out whether a mlet could be started now.
     Prove,
+}
+
+/// Whose a mlet is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MletOwner {
+    /// The session of this number.
+    Session(u64),
+    /// All sessions of a run: the one mlet of singleton mode.
+    AllSessions,
+}
+
+impl MletOwner {
+    fn encode(self, out: &mut Vec<u8>) {
+        match self {
+            Self::Session(id) => {
+                out.push(OF_SESSION);
+                out.extend(id.to_be_bytes());
+            }
+            Self::AllSessions => out.push(OF_ALL_SESSIONS),
+        }
+    }
 }
 
 /// What a mlet's descriptors 1 and 2 are.
@@ -53,20 +76,20 @@ pub(super) enum Stdio {
     Inherit,
 }
 
-/// What the supervisor tells of one mlet; `id` is the one it was asked for with.
+/// What the supervisor tells of one mlet; `owner` is the one it was asked for with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SupervisorEvent {
     /// The mlet runs: exec has succeeded.
     Spawned {
         /// As asked for.
-        id: u64,
+        owner: MletOwner,
         /// Its process, which is also its process group.
         pid: i32,
     },
     /// There is no mlet; its socket is closed.
     SpawnFailed {
         /// As asked for.
-        id: u64,
+        owner: MletOwner,
         /// Why: ENOENT, EACCES, ENOEXEC and others of exec, EAGAIN of fork, ECANCELED after
         /// [`end_all`](super::Supervisor::end_all).
         errno: i32,
@@ -74,7 +97,7 @@ pub enum SupervisorEvent {
     /// The mlet has ended. Comes exactly once for each `Spawned`, after it.
     Exited {
         /// As asked for.
-        id: u64,
+        owner: MletOwner,
         /// Its former process.
         pid: i32,
         /// How it ended.
@@ -113,9 +136,9 @@ impl SupervisorRequest {
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         match self {
-            Self::Spawn { id, environment, stdio: Stdio::Inherit } => {
+            Self::Spawn { owner, environment, stdio: Stdio::Inherit } => {
                 out.push(SPAWN);
-                out.extend(id.to_be_bytes());
+                owner.encode(&mut out);
                 out.push(INHERIT);
                 out.push(u8::try_from(environment.len()).ok()?);
                 for (name, value) in environment {
@@ -143,13 +166,13 @@ impl SupervisorRequest {
         let mut reader = Reader(bytes);
         let request = match reader.u8()? {
             SPAWN => {
-                let id = reader.u64()?;
+                let owner = reader.owner()?;
                 if reader.u8()? != INHERIT {
                     return None;
                 }
                 let count = reader.u8()?;
                 let environment = (0..count).map(|_| reader.variable()).collect::<Option<_>>()?;
-                Self::Spawn { id, environment, stdio: Stdio::Inherit }
+                Self::Spawn { owner, environment, stdio: Stdio::Inherit }
             }
             PROVE => Self::Prove,
             END_ALL => Self::EndAll(Graces { eof: reader.duration()?, term: reader.duration()? }),
@@ -164,23 +187,23 @@ impl SupervisorEvent {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match *self {
-            Self::Spawned { id, pid } => {
+            Self::Spawned { owner, pid } => {
                 out.push(SPAWNED);
-                out.extend(id.to_be_bytes());
+                owner.encode(&mut out);
                 out.extend(pid.to_be_bytes());
             }
-            Self::SpawnFailed { id, errno } => {
+            Self::SpawnFailed { owner, errno } => {
                 out.push(SPAWN_FAILED);
-                out.extend(id.to_be_bytes());
+                owner.encode(&mut out);
                 out.extend(errno.to_be_bytes());
             }
-            Self::Exited { id, pid, status, run_time } => {
+            Self::Exited { owner, pid, status, run_time } => {
                 let (how, number) = match status {
                     MletStatus::Code(code) => (BY_CODE, code),
                     MletStatus::Signal(signal) => (BY_SIGNAL, signal),
                 };
                 out.push(EXITED);
-                out.extend(id.to_be_bytes());
+                owner.encode(&mut out);
                 out.extend(pid.to_be_bytes());
                 out.push(how);
                 out.extend(number.to_be_bytes());
@@ -198,11 +221,11 @@ impl SupervisorEvent {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let event = match reader.u8()? {
-            SPAWNED => Self::Spawned { id: reader.u64()?, pid: reader.i32()? },
-            SPAWN_FAILED => Self::SpawnFailed { id: reader.u64()?, errno: reader.i32()? },
+            SPAWNED => Self::Spawned { owner: reader.owner()?, pid: reader.i32()? },
+            SPAWN_FAILED => Self::SpawnFailed { owner: reader.owner()?, errno: reader.i32()? },
             PROVED => Self::Proved { errno: reader.i32()? },
             EXITED => {
-                let (id, pid) = (reader.u64()?, reader.i32()?);
+                let (owner, pid) = (reader.owner()?, reader.i32()?);
                 let how = reader.u8()?;
                 let number = reader.i32()?;
                 let status = match how {
@@ -210,7 +233,7 @@ impl SupervisorEvent {
                     BY_SIGNAL => MletStatus::Signal(number),
                     _ => return None,
                 };
-                Self::Exited { id, pid, status, run_time: reader.duration()? }
+                Self::Exited { owner, pid, status, run_time: reader.duration()? }
             }
             _ => return None,
         };
@@ -281,6 +304,14 @@ impl<'a> Reader<'a> {
         self.u64().map(Duration::from_nanos)
     }
 
+    fn owner(&mut self) -> Option<MletOwner> {
+        match self.u8()? {
+            OF_SESSION => self.u64().map(MletOwner::Session),
+            OF_ALL_SESSIONS => Some(MletOwner::AllSessions),
+            _ => None,
+        }
+    }
+
     fn variable(&mut self) -> Option<(String, String)> {
         let name_len = usize::from(self.u8()?);
         let name = std::str::from_utf8(self.bytes(name_len)?).ok()?;
@@ -304,12 +335,16 @@ mod tests {
     fn spawn(environment: &[(&str, &str)]) -> SupervisorRequest {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = environment.iter().map(own).collect();
-        SupervisorRequest::Spawn { id: 7, environment, stdio: Stdio::Inherit }
+        SupervisorRequest::Spawn {
+            owner: MletOwner::Session(7),
+            environment,
+            stdio: Stdio::Inherit,
+        }
     }
 
     #[test]
     fn a_spawn_request_has_these_bytes() {
-        let bytes = b"\x01\0\0\0\0\0\0\0\x07\0\x01\x06EPADDR\0\x03::1";
+        let bytes = b"\x01\0\0\0\0\0\0\0\0\x07\0\x01\x06EPADDR\0\x03::1";
         let request = spawn(&[("EPADDR", "::1")]);
         assert_eq!(request.encode().unwrap(), bytes);
         assert_eq!(SupervisorRequest::decode(bytes), Some(request));
@@ -351,12 +386,16 @@ mod tests {
         }
     }
 
+    fn any_owner() -> impl Strategy<Value = MletOwner> {
+        prop_oneof![any::<u64>().prop_map(MletOwner::Session), Just(MletOwner::AllSessions)]
+    }
+
     fn any_request() -> impl Strategy<Value = SupervisorRequest> {
         let variable = ("[^=\0]{1,60}", "[^\0]{0,60}");
         let environment = prop::collection::vec(variable, 0..5);
         prop_oneof![
-            (any::<u64>(), environment).prop_map(|(id, environment)| SupervisorRequest::Spawn {
-                id,
+            (any_owner(), environment).prop_map(|(owner, environment)| SupervisorRequest::Spawn {
+                owner,
                 environment,
                 stdio: Stdio::Inherit
             }),
@@ -374,10 +413,12 @@ mod tests {
             any::<i32>().prop_map(MletStatus::Signal)
         ];
         prop_oneof![
-            any::<(u64, i32)>().prop_map(|(id, pid)| SupervisorEvent::Spawned { id, pid }),
-            any::<(u64, i32)>().prop_map(|(id, errno)| SupervisorEvent::SpawnFailed { id, errno }),
-            (any::<(u64, i32, u64)>(), status).prop_map(|((id, pid, ns), status)| {
-                SupervisorEvent::Exited { id, pid, status, run_time: Duration::from_nanos(ns) }
+            (any_owner(), any::<i32>())
+                .prop_map(|(owner, pid)| SupervisorEvent::Spawned { owner, pid }),
+            (any_owner(), any::<i32>())
+                .prop_map(|(owner, errno)| SupervisorEvent::SpawnFailed { owner, errno }),
+            (any_owner(), any::<(i32, u64)>(), status).prop_map(|(owner, (pid, ns), status)| {
+                SupervisorEvent::Exited { owner, pid, status, run_time: Duration::from_nanos(ns) }
             }),
             any::<i32>().prop_map(|errno| SupervisorEvent::Proved { errno }),
         ]

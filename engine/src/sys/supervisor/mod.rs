@@ -30,7 +30,7 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
-pub use self::message::{MletStatus, SupervisorEvent};
+pub use self::message::{MletOwner, MletStatus, SupervisorEvent};
 use self::message::{Stdio, SupervisorRequest};
 pub use self::packet_queue::Flushed;
 use self::packet_queue::PacketQueue;
@@ -168,19 +168,19 @@ impl Supervisor {
         self.pid.as_raw()
     }
 
-    /// Queues a request for one mlet: `session` becomes its descriptor 0, `environment` its whole environment. `id`
-    /// is the caller's, to know the events by; unique among the mlets that run. [`flush`](Self::flush) sends it.
+    /// Queues a request for one mlet: `session` becomes its descriptor 0, `environment` its whole environment. The
+    /// events name its `owner`, who has no other mlet that runs. [`flush`](Self::flush) sends it.
     ///
     /// # Errors
     /// `InvalidInput` when the environment cannot be had by a process (a name with `=`, a NUL) or is longer than
     /// 4 kB; `session` is closed then, and no event comes.
     pub fn spawn(
         &mut self,
-        id: u64,
+        owner: MletOwner,
         environment: Vec<(String, String)>,
         session: OwnedFd,
     ) -> io::Result<()> {
-        let request = SupervisorRequest::Spawn { id, environment, stdio: Stdio::Inherit };
+        let request = SupervisorRequest::Spawn { owner, environment, stdio: Stdio::Inherit };
         let message = request.encode().ok_or(io::ErrorKind::InvalidInput)?;
         self.outbox.push(message, Some(session));
         Ok(())

@@ -23,7 +23,7 @@ use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, close, setpgid};
 
-use super::message::{self, MletStatus, Stdio, SupervisorEvent, SupervisorRequest};
+use super::message::{self, MletOwner, MletStatus, Stdio, SupervisorEvent, SupervisorRequest};
 use super::packet_queue::{Flushed, PacketQueue};
 use super::spawn::{Program, STARTING_A_MLET, Spawner};
 use crate::sys::children::{ADOPTING, Ending, Graces, Reaped, become_subreaper, now, reap};
@@ -147,7 +147,7 @@ fn exit(code: i32) -> ! {
 
 /// A mlet that runs.
 struct RunningMlet {
-    id: u64,
+    owner: MletOwner,
     started: Instant,
 }
 
@@ -268,14 +268,14 @@ impl Process {
         let request = SupervisorRequest::decode(bytes).filter(|_| !received.cut);
         match (request, received.fds.pop(), received.fds.is_empty()) {
             (
-                Some(SupervisorRequest::Spawn { id, environment, stdio: Stdio::Inherit }),
+                Some(SupervisorRequest::Spawn { owner, environment, stdio: Stdio::Inherit }),
                 Some(fd),
                 true,
             ) => {
-                self.spawn(id, &environment, fd);
+                self.spawn(owner, &environment, fd);
             }
-            (Some(SupervisorRequest::Spawn { id, .. }), None, _) if received.fds_lost => {
-                self.tell(SupervisorEvent::SpawnFailed { id, errno: libc::EMFILE });
+            (Some(SupervisorRequest::Spawn { owner, .. }), None, _) if received.fds_lost => {
+                self.tell(SupervisorEvent::SpawnFailed { owner, errno: libc::EMFILE });
             }
             (Some(SupervisorRequest::EndAll(graces)), None, _) => self.end_all(graces),
             (Some(SupervisorRequest::Prove), None, _) => {
@@ -286,7 +286,7 @@ impl Process {
         }
     }
 
-    fn spawn(&mut self, id: u64, environment: &[(String, String)], session: OwnedFd) {
+    fn spawn(&mut self, owner: MletOwner, environment: &[(String, String)], session: OwnedFd) {
         let started = now();
         let spawned = match self.ending {
             Some(_) => Err(Errno::ECANCELED),
@@ -294,10 +294,10 @@ impl Process {
         };
         let event = match spawned {
             Ok(pid) => {
-                self.mlets.insert(pid, RunningMlet { id, started });
-                SupervisorEvent::Spawned { id, pid: pid.as_raw() }
+                self.mlets.insert(pid, RunningMlet { owner, started });
+                SupervisorEvent::Spawned { owner, pid: pid.as_raw() }
             }
-            Err(errno) => SupervisorEvent::SpawnFailed { id, errno: errno as i32 },
+            Err(errno) => SupervisorEvent::SpawnFailed { owner, errno: errno as i32 },
         };
         self.tell(event);
     }
@@ -311,8 +311,12 @@ impl Process {
             {
                 let status = mlet_status(status);
                 let run_time = now.saturating_duration_since(mlet.started);
-                let event =
-                    SupervisorEvent::Exited { id: mlet.id, pid: pid.as_raw(), status, run_time };
+                let event = SupervisorEvent::Exited {
+                    owner: mlet.owner,
+                    pid: pid.as_raw(),
+                    status,
+                    run_time,
+                };
                 events.push(event.encode(), None);
             }
         })
