@@ -22,24 +22,25 @@ const SHARD_PATIENCE: Duration = Duration::from_millis(500);
 impl Control {
     pub(super) fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.inner.receive() {
-            match (self.phase, std::mem::replace(&mut self.signalled, true)) {
-                (RunPhase::Forced { .. }, _) => {
-                    warn!("one more signal, {signal}: killing every mlet");
-                    self.end_mlets(Graces::NONE);
-                }
-                (RunPhase::Running | RunPhase::Draining, false) => {
+            match self.phase {
+                RunPhase::Running | RunPhase::Draining { signalled: false } => {
                     info!(
                         "{signal}: no new endpoints; waiting for running sessions to end: {}; a second signal \
                          ends them",
                         self.sessions.running()
                     );
                     self.drain();
+                    self.phase = RunPhase::Draining { signalled: true };
                 }
-                (RunPhase::Running | RunPhase::Draining, true) => {
+                RunPhase::Draining { signalled: true } => {
                     warn!("second signal, {signal}: ending every session and mlet");
                     self.failure = Some(RunError::Forced(signal));
                     self.close_sessions();
                     self.end_mlets(self.graces);
+                }
+                RunPhase::Forced { .. } => {
+                    warn!("one more signal, {signal}: killing every mlet");
+                    self.end_mlets(Graces::NONE);
                 }
             }
         }
@@ -47,7 +48,7 @@ impl Control {
 
     pub(super) fn drain(&mut self) {
         if self.phase == RunPhase::Running {
-            self.phase = RunPhase::Draining;
+            self.phase = RunPhase::Draining { signalled: false };
             self.tasks.stop();
             for shard in &mut self.shards {
                 shard.push(ToShard::Drain);
@@ -81,7 +82,7 @@ impl Control {
     pub(super) fn force_until(&self) -> Option<Instant> {
         match self.phase {
             RunPhase::Forced { until } => Some(until),
-            RunPhase::Running | RunPhase::Draining => None,
+            RunPhase::Running | RunPhase::Draining { .. } => None,
         }
     }
 
@@ -89,7 +90,7 @@ impl Control {
         let mlets_ended = self.sessions.running_mlets() == 0;
         match self.phase {
             RunPhase::Running => false,
-            RunPhase::Draining => self.shards_running == 0 && mlets_ended,
+            RunPhase::Draining { .. } => self.shards_running == 0 && mlets_ended,
             RunPhase::Forced { until } => {
                 mlets_ended && !self.mlets.singleton_runs()
                     || now() >= until

@@ -93,8 +93,6 @@ pub(crate) struct Control {
     accept_pauses: LogLimit,
     refusals: LogLimit,
     phase: RunPhase,
-    /// A first signal has come; the next one ends the run by force.
-    signalled: bool,
     /// What the run ends with, if not well.
     failure: Option<RunError>,
     retry_at: Option<Instant>,
@@ -107,8 +105,13 @@ pub(crate) struct Control {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum RunPhase {
     Running,
-    Draining,
-    Forced { until: Instant },
+    Draining {
+        /// A signal has come; the next one ends the run by force.
+        signalled: bool,
+    },
+    Forced {
+        until: Instant,
+    },
 }
 
 /// Any number, for jitter.
@@ -145,7 +148,6 @@ impl Control {
             accept_pauses: LogLimit::new("pauses in accepting"),
             refusals: LogLimit::new("refused connections"),
             phase: RunPhase::Running,
-            signalled: false,
             failure: None,
             retry_at: None,
             graces: parts.graces,
