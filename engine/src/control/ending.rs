@@ -11,7 +11,7 @@ use super::clock::now;
 use super::sessions::lost_shown;
 use super::{Control, RunPhase, SEND_RETRY, at};
 use crate::control::Report;
-use crate::mailbox::{FromShard, ToShard};
+use crate::mailbox::ToShard;
 use crate::records::ShardTotals;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{Graces, KILL_PATIENCE};
@@ -38,7 +38,7 @@ impl Control {
                     self.close_sessions();
                     self.end_mlets(self.graces);
                 }
-                RunPhase::Forced { .. } => {
+                RunPhase::Forced { .. } | RunPhase::Over => {
                     warn!("one more signal, {signal}: killing every mlet");
                     self.end_mlets(Graces::NONE);
                 }
@@ -82,7 +82,7 @@ impl Control {
     pub(super) fn force_until(&self) -> Option<Instant> {
         match self.phase {
             RunPhase::Forced { until } => Some(until),
-            RunPhase::Running | RunPhase::Draining { .. } => None,
+            RunPhase::Running | RunPhase::Draining { .. } | RunPhase::Over => None,
         }
     }
 
@@ -96,11 +96,13 @@ impl Control {
                     || now() >= until
                     || self.supervisor_lost
             }
+            RunPhase::Over => true,
         }
     }
 
     /// Ends what is left on the shards where the run is ended by force, so that every session is told of.
     async fn end_shards(&mut self) -> Result<(), RunError> {
+        self.phase = RunPhase::Over;
         if self.shards_running > 0 {
             for shard in &mut self.shards {
                 shard.push(ToShard::RunOver);
@@ -113,13 +115,7 @@ impl Control {
                 ready = self.inbox.ready(Interest::READABLE) => ready.map_err(lack(WAITING))?,
                 () = at(Some(due)) => {}
             }
-            self.inbox.inner.silence();
-            while let Some(message) = self.inbox.inner.next() {
-                // Nothing is started any more: the mlet's socket is closed, and its session ends.
-                if !matches!(message, FromShard::StartMlet { .. }) {
-                    self.take_mail(message);
-                }
-            }
+            self.take_all_mail();
         }
         Ok(())
     }

@@ -6,10 +6,10 @@
 //! send the loop their news.
 //!
 //! ```text
-//!  Running --signal, -n reached, singleton closed--> Draining --shards and mlets ended--> over
+//!  Running --signal, -n reached, singleton closed--> Draining --shards and mlets ended--> Over
 //!                                                        | second signal
 //!                                                        +--> Forced: sessions closed, grace, TERM,
-//!                                                             grace, KILL (third: at once) --> over
+//!                                                             grace, KILL (third: at once) --> Over
 //! ```
 
 mod backlog;
@@ -82,6 +82,7 @@ pub(crate) struct Control {
     signals: Watched<StopSignals>,
     inbox: Watched<Inbox<FromShard>>,
     shards: Vec<Mailer<ToShard>>,
+    /// Shards that are ready and have not ended.
     shards_running: usize,
     shard_totals: Vec<ShardTotals>,
     experiments: Arc<Experiments>,
@@ -112,6 +113,8 @@ enum RunPhase {
     Forced {
         until: Instant,
     },
+    /// No mlet is started any more; what is left on the shards is ended.
+    Over,
 }
 
 /// Any number, for jitter.
@@ -165,18 +168,12 @@ impl Control {
         &mut self,
         shards: Vec<Mailer<ToShard>>,
     ) -> Result<(), RunError> {
-        self.shards_running = shards.len();
         self.shards = shards;
-        let mut ready = 0;
-        while ready < self.shards.len() {
+        while self.shards_running < self.shards.len() {
             self.inbox.ready(Interest::READABLE).await.map_err(lack(WAITING))?;
-            self.inbox.inner.silence();
-            while let Some(message) = self.inbox.inner.next() {
-                match message {
-                    FromShard::Ready => ready += 1,
-                    FromShard::NotReady(error) => return Err(error),
-                    message => self.take_mail(message),
-                }
+            self.take_all_mail();
+            if let Some(error) = self.failure.take() {
+                return Err(error);
             }
         }
         Ok(())
@@ -292,6 +289,8 @@ impl Control {
 
     fn take_mail(&mut self, message: FromShard) {
         match message {
+            // Nothing is started any more: the mlet's socket is closed, and its session ends.
+            FromShard::StartMlet { .. } if self.phase == RunPhase::Over => {}
             FromShard::StartMlet { place, socket, facts, session } => {
                 self.start_mlet(place, socket, (&facts, session));
                 self.complete_attempt(place.id);
@@ -308,8 +307,8 @@ impl Control {
             FromShard::NoSocketPair { id, error } => {
                 warn!(session = id, "no socket pair for the mlet: {error}; the session ends");
             }
-            FromShard::Ready => {}
-            FromShard::NotReady(error) => self.lose_shard(error.to_string()),
+            FromShard::Ready => self.shards_running += 1,
+            FromShard::NotReady(error) => self.fail(error),
             FromShard::Stopped(Ok(totals)) => {
                 self.shards_running -= 1;
                 self.shard_totals.push(totals);
