@@ -5,7 +5,7 @@
 
 use nix::errno::Errno;
 
-use super::{GroupSize, Received};
+use super::operations::{GroupSize, Received};
 
 /// The groups, numbered from 0.
 pub(super) struct Buffers(Vec<Group>);

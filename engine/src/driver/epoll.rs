@@ -17,7 +17,7 @@ use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::SockRef;
 
 use super::buffers::Buffers;
-use super::{Completion, Driver, Event, GroupSize, Outgoing, Received};
+use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received};
 use crate::sys::socket;
 
 /// Sockets whose readiness one wait tells of; the rest are told of by the next.

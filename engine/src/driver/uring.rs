@@ -18,7 +18,7 @@ use nix::libc;
 use slab::Slab;
 use socket2::SockRef;
 
-use super::{Completion, Driver, Event, GroupSize, Outgoing, Received};
+use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received};
 use crate::sys::socket;
 
 /// Submission queue entries; a fuller turn submits in between.
