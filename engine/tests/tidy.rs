@@ -5,8 +5,124 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// What a folder must not name.
-const WALLS: [(&str, &[&str]); 11] = [
+/// What of the crate `engine` its rooms may name, lowest first; what is not needed any more is taken off. `lib.rs` puts
+/// the rooms together.
+const LAYERS: [(&str, &[&str]); 12] = [
+    ("config", &[]),
+    ("guards", &[]),
+    ("log_limit", &[]),
+    ("sys", &[]),
+    ("driver", &["crate::config::Io", "crate::sys::"]),
+    ("proto", &["crate::config::", "crate::guards::", "crate::log_limit::"]),
+    ("records", &["crate::proto::", "crate::sys::supervisor::MletStatus"]),
+    ("run_error", &["crate::driver::RingError", "crate::sys::"]),
+    (
+        "mailbox",
+        &["crate::proto::session::MletFacts", "crate::records::", "crate::run_error::RunError"],
+    ),
+    (
+        "shard",
+        &[
+            "crate::LINFO_TARGET",
+            "crate::config::",
+            "crate::driver::",
+            "crate::guards::",
+            "crate::mailbox::",
+            "crate::proto::",
+            "crate::records::",
+        ],
+    ),
+    (
+        "control",
+        &[
+            "crate::config::",
+            "crate::driver::Backend",
+            "crate::log_limit::",
+            "crate::mailbox::",
+            "crate::proto::",
+            "crate::records::",
+            "crate::run_error::",
+            "crate::sys::",
+        ],
+    ),
+    (
+        "engine",
+        &[
+            "crate::config::",
+            "crate::control::",
+            "crate::driver::",
+            "crate::mailbox::",
+            "crate::proto::",
+            "crate::records::",
+            "crate::run_error::",
+            "crate::shard::",
+            "crate::sys::",
+        ],
+    ),
+];
+
+/// What reaches beyond a thread's memory, by the beginning of its name, and each place in `engine/src` that may name it,
+/// with the reason: a file, or a folder with a slash. A place that does not need it any more is taken off.
+const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
+    (
+        "std::fs",
+        &[
+            ("control/mlets.rs", "the first line of a script that did not start"),
+            ("records/journal.rs", "the file of records"),
+            ("sys/children.rs", "/proc/self/task"),
+            ("sys/limits.rs", "/proc/self/fd, /dev/null"),
+            ("sys/socket.rs", "/proc/sys/net/core/somaxconn"),
+            ("sys/stdin.rs", "/dev/null"),
+            ("sys/supervisor/mod.rs", "/proc/self/task"),
+            ("sys/supervisor/process.rs", "/proc/self/fd"),
+        ],
+    ),
+    (
+        "std::thread",
+        &[
+            ("driver/uring.rs", "a pause until the kernel frees the memory of a ring that is gone"),
+            ("engine.rs", "the threads of shards"),
+            ("records/journal.rs", "the thread that writes records"),
+            ("shard/mod.rs", "yields while its last messages find no room"),
+            ("sys/children.rs", "a pause while children end"),
+            ("sys/supervisor/mod.rs", "a pause while the supervisor ends"),
+        ],
+    ),
+    ("std::process", &[("sys/supervisor/process.rs", "reads how a mlet ended")]),
+    ("std::env", &[]),
+    (
+        "std::net::Tcp",
+        &[
+            ("control/peer.rs", "connections to broker and proxy"),
+            ("control/runtime.rs", "the same, given to the runtime"),
+            ("engine.rs", "hands shards their listening sockets"),
+            ("shard/listeners.rs", "the listening sockets of a shard"),
+            ("shard/mod.rs", "takes them over"),
+            ("sys/socket.rs", "makes them"),
+        ],
+    ),
+    ("std::net::Udp", &[]),
+    ("std::os::unix::net", &[("sys/socket.rs", "makes the socket between session and mlet")]),
+    (
+        "socket2::",
+        &[
+            ("control/peer.rs", "our own address on a connection"),
+            ("driver/", "whether a socket blocks, its peer, its end"),
+            ("sys/socket.rs", "options of sockets"),
+        ],
+    ),
+    (
+        "tokio",
+        &[
+            ("control/", "the control thread's loop and its tasks"),
+            ("sys/watch.rs", "a descriptor that its runtime watches"),
+        ],
+    ),
+    ("io_uring::", &[("driver/uring.rs", "the ring")]),
+];
+
+/// What a folder must not name, by the beginnings of names.
+const WALLS: [(&str, &[&str]); 10] = [
     (
         "engine/packetlab/src",
         &[
@@ -15,61 +131,23 @@ const WALLS: [(&str, &[&str]); 11] = [
             "socket2",
             "io_uring",
             "std::net::Tcp",
+            "std::net::Udp",
             "std::fs",
             "std::thread",
+            "std::process",
+            "std::env",
             "engine::",
         ],
     ),
     ("engine/src", &["rustls::"]),
-    (
-        "engine/src/proto",
-        &[
-            "crate::shard",
-            "crate::control",
-            "crate::sys",
-            "tokio",
-            "nix::",
-            "socket2",
-            "io_uring::",
-        ],
-    ),
-    (
-        "engine/src/records",
-        &[
-            "crate::shard",
-            "crate::control",
-            "crate::mailbox",
-            "crate::driver",
-            "tokio",
-            "use nix::",
-            "socket2",
-            "io_uring::",
-            "std::fs",
-            "std::thread",
-        ],
-    ),
-    (
-        "engine/src/shard",
-        &["crate::control", "crate::sys", "tokio", "io_uring::", "epoll", "socket2"],
-    ),
-    (
-        "engine/src/driver",
-        &["crate::proto", "crate::records", "crate::shard", "crate::control", "tokio"],
-    ),
-    ("engine/src/control", &["crate::shard", "crate::driver::Uring", "crate::driver::Epoll"]),
-    (
-        "engine/src/sys",
-        &["crate::proto", "crate::records", "crate::shard", "crate::control", "crate::driver"],
-    ),
+    ("engine/src/config.rs", &["nix::", "tracing::"]),
+    ("engine/src/mailbox.rs", &["tracing::"]),
+    ("engine/src/proto", &["nix::"]),
+    ("engine/src/shard", &["nix::sys", "nix::poll", "nix::unistd"]),
+    ("engine/src/records", &["nix::"]),
     ("engine/home/src", &["tokio", "engine::", "rustls::"]),
     ("engine/command-line/src", &["tokio", "engine::", "packetlab::", "rustls::"]),
     ("loadtest/mlet/src", &["tokio", "engine::", "hosts::", "rustls"]),
-];
-
-/// The one file of such a folder that may name this, which the others must not.
-const DOORS: [(&str, &str); 2] = [
-    ("engine/src/records/journal.rs", "std::fs"),
-    ("engine/src/records/journal.rs", "std::thread"),
 ];
 
 /// Traces of work that is not done. Joined here so that this file does not find itself.
@@ -116,27 +194,173 @@ fn code_lines(text: &str) -> impl Iterator<Item = (usize, &str)> {
     text.lines().enumerate().map(|(index, line)| (index + 1, line)).filter(is_code)
 }
 
+/// What the code of a file names by a path, with line numbers, up to the tests at its end: `use std::{fs, io};` names
+/// `std::fs` and `std::io`.
+fn named(text: &str) -> Vec<(usize, String)> {
+    let mut found = Vec::new();
+    let mut lines = code_lines(text).take_while(|(_, line)| *line != "mod tests {");
+    while let Some((number, line)) = lines.next() {
+        let line = line.trim_start();
+        let item = line
+            .strip_prefix("pub")
+            .map_or(line, |line| line.split_once(") ").map_or(line, |(_, item)| item).trim_start());
+        if line == "#[cfg(test)]" {
+            lines.next();
+        } else if let Some(start) = item.strip_prefix("use ") {
+            let mut tree = start.to_owned();
+            while !tree.contains(';') {
+                let Some((_, more)) = lines.next() else { break };
+                tree.push_str(more);
+            }
+            let names = names_in("", tree.split(';').next().unwrap_or_default());
+            found.extend(names.into_iter().map(|name| (number, name)));
+        } else {
+            let is_name = |c: char| c.is_alphanumeric() || c == '_' || c == ':';
+            let names = line.split(|c| !is_name(c)).filter(|word| word.contains("::"));
+            found.extend(names.map(|name| (number, name.to_owned())));
+        }
+    }
+    found
+}
+
+/// The names in a tree of `use`, behind what stands before it.
+fn names_in(before: &str, tree: &str) -> Vec<String> {
+    let mut depth = 0;
+    let branches = tree.split(|c| {
+        depth += i32::from(c == '{') - i32::from(c == '}');
+        c == ',' && depth == 0
+    });
+    let branches = branches.map(str::trim).filter(|branch| !branch.is_empty());
+    let names = branches.flat_map(|branch| match branch.split_once('{') {
+        Some((path, rest)) => {
+            let inner = rest.rsplit_once('}').map_or(rest, |(inner, _)| inner);
+            names_in(&format!("{before}{}", path.trim()), inner)
+        }
+        None => vec![format!("{before}{branch}")],
+    });
+    names.collect()
+}
+
+/// A name from the root of its crate on, where it is given from the module `module` upwards.
+fn from_root(module: &[&str], name: &str) -> String {
+    let (mut above, mut rest) = (module.to_vec(), name);
+    while let Some(behind) = rest.strip_prefix("super::") {
+        above.pop();
+        rest = behind;
+    }
+    match rest.len() == name.len() {
+        true => name.to_owned(),
+        false => [&["crate"], &above[..], &[rest]].concat().join("::"),
+    }
+}
+
+/// The files of `engine/src` as they are named from there on, without those of tests, and what each names.
+fn engine_files() -> Vec<(String, Vec<(usize, String)>)> {
+    let source = root().join("engine/src");
+    let files = sources(&source).into_iter().map(|(path, text)| {
+        let file = path.strip_prefix(&source).expect("below engine/src").display().to_string();
+        let modules = file.trim_end_matches(".rs").trim_end_matches("/mod");
+        let modules = modules.split('/').collect::<Vec<_>>();
+        let names = named(&text).into_iter();
+        let names = names.map(|(line, name)| (line, from_root(&modules, &name))).collect();
+        (file, names)
+    });
+    let is_test =
+        |file: &str| ["tests", "simulated", "random"].iter().any(|part| file.contains(part));
+    files.filter(|(file, _)| !is_test(file)).collect()
+}
+
 #[test]
-fn folders_import_in_one_direction_only() {
+fn rooms_of_the_engine_name_only_what_lies_below_them() {
+    let mut needed = BTreeSet::new();
+    for (file, names) in engine_files() {
+        let room = file.trim_end_matches(".rs").split('/').next().unwrap_or_default();
+        if room == "lib" {
+            continue;
+        }
+        let Some((_, allowed)) = LAYERS.iter().find(|(name, _)| *name == room) else {
+            panic!("{file} is in no room that is known; say what it may name");
+        };
+        let own = format!("crate::{room}::");
+        for (line, name) in names.iter().filter(|(_, name)| name.starts_with("crate::")) {
+            let permission = allowed.iter().find(|allowed| name.starts_with(**allowed));
+            assert!(
+                permission.is_some() || name.starts_with(&own),
+                "engine/src/{file}:{line} names {name}, which {room} must not"
+            );
+            needed.extend(permission.map(|allowed| (room.to_owned(), *allowed)));
+        }
+    }
+    for (room, allowed) in LAYERS {
+        for name in allowed {
+            let is_needed = needed.contains(&(room.to_owned(), *name));
+            assert!(is_needed, "{room} names no {name} any more: take it off");
+        }
+    }
+}
+
+#[test]
+fn what_reaches_outside_is_named_in_its_places_alone() {
+    let files = engine_files();
+    assert!(files.len() > 60, "only {} files found", files.len());
+    for (outside, places) in OUTSIDE {
+        let is_in = |file: &str, place: &str| {
+            file == place || place.ends_with('/') && file.starts_with(place)
+        };
+        let mut needed = BTreeSet::<&(&str, &str)>::new();
+        for (file, names) in &files {
+            for (line, name) in names.iter().filter(|(_, name)| name.starts_with(outside)) {
+                let place = places.iter().find(|(place, _)| is_in(file, place));
+                assert!(place.is_some(), "engine/src/{file}:{line} names {name} and must not");
+                needed.extend(place);
+            }
+        }
+        for place in places {
+            assert!(needed.contains(place), "{} names no {outside} any more: take it off", place.0);
+        }
+    }
+}
+
+#[test]
+fn folders_do_not_name_what_is_walled_off() {
     let mut checked = 0;
     for (folder, forbidden) in WALLS {
-        for (path, text) in sources(&root().join(folder)) {
+        let path = root().join(folder);
+        let files = match path.is_file() {
+            true => vec![(path.clone(), fs::read_to_string(&path).expect("a readable text"))],
+            false => sources(&path),
+        };
+        for (path, text) in files {
+            let shown = path.strip_prefix(root()).expect("within the workspace").display();
+            if shown.to_string().contains("tests") {
+                continue;
+            }
             checked += 1;
-            let is_test = path.to_string_lossy().contains("tests");
-            for (number, line) in code_lines(&text).take_while(|(_, line)| *line != "mod tests {") {
-                for name in forbidden {
-                    let is_door =
-                        DOORS.iter().any(|(file, door)| door == name && path.ends_with(file));
-                    assert!(
-                        is_test || is_door || !line.contains(name),
-                        "{}:{number} names {name}, which {folder} must not",
-                        path.display()
-                    );
-                }
+            for (number, name) in named(&text) {
+                let is_forbidden = forbidden.iter().any(|wall| name.starts_with(wall));
+                assert!(!is_forbidden, "{shown}:{number} names {name}, which {folder} must not");
             }
         }
     }
-    assert!(checked > 30, "only {checked} files found");
+    assert!(checked > 100, "only {checked} files found");
+}
+
+#[test]
+fn names_are_found_in_trees_and_from_any_module() {
+    let text = "use std::{fs, io::{self, Read as _}};\npub(crate) use super::super::a::{\n    B,\n};\n\
+                // std::env\n#[cfg(test)]\nuse c::D;\nfn f() -> super::G { std::thread::spawn(x) }\n\
+                mod tests {\n    use h::I;\n";
+    let names = named(text).into_iter().map(|(line, name)| (line, from_root(&["m", "n"], &name)));
+    let expected = [
+        (1, "std::fs"),
+        (1, "std::io::self"),
+        (1, "std::io::Read as _"),
+        (2, "crate::a::B"),
+        (8, "crate::m::G"),
+        (8, "std::thread::spawn"),
+    ];
+    let names = names.collect::<Vec<_>>();
+    assert_eq!(names.iter().map(|(at, name)| (*at, name.as_str())).collect::<Vec<_>>(), expected);
 }
 
 /// The crates that the library or program of this package is built from.
