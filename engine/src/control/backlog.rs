@@ -12,10 +12,10 @@ use std::time::{Duration, Instant};
 
 use tracing::{debug, info, warn};
 
-use super::clock::now;
+use super::clock::{now, random};
 use super::set_up::{ProxySide, SetUpEnd, SetUpFailure};
 use super::tasks::{News, TaskLink};
-use super::{Control, RunPhase, random};
+use super::{Control, RunPhase};
 use crate::config::{Config, ExperimentId, PerExperiment, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;

@@ -1,7 +1,8 @@
-//! The clocks, which the control thread reads here alone.
+//! Clocks and chance, which the control thread has from here alone.
 
 use std::time::{Duration, Instant, SystemTime};
 
+use aws_lc_rs::rand;
 use packetlab::time::Ticks;
 
 /// How often the wall clock is looked at while one of its times is waited for, because it may be set.
@@ -22,4 +23,12 @@ pub(super) fn wall() -> Ticks {
 /// How long until the wall clock may show `time`; never long, because it may be set.
 pub(super) fn until_wall(time: Ticks) -> Duration {
     time.saturating_duration_since(wall()).min(WALL_CHECK)
+}
+
+/// Any number, for jitter.
+pub(super) fn random() -> u32 {
+    let mut bytes = [0; 4];
+    // Without randomness the waits lose their jitter and nothing else; TLS would have failed before.
+    let _ = rand::fill(&mut bytes);
+    u32::from_be_bytes(bytes)
 }

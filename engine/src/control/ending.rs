@@ -2,22 +2,18 @@
 //!
 //! Not here: the ends of single sessions (`sessions.rs`), and how mlets are ended (`sys/children.rs`).
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use tokio::io::Interest;
 use tracing::{debug, info, warn};
 
 use super::clock::now;
 use super::sessions::lost_shown;
-use super::{Control, RunPhase, SEND_RETRY, at};
+use super::{Control, RunPhase};
 use crate::control::Report;
 use crate::mailbox::ToShard;
 use crate::records::ShardTotals;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{Graces, KILL_PATIENCE};
-
-/// How long a forced end waits for shards to tell of what they still have, for which they need a few turns.
-const SHARD_PATIENCE: Duration = Duration::from_millis(500);
 
 impl Control {
     pub(super) fn take_signals(&mut self) {
@@ -98,26 +94,6 @@ impl Control {
             }
             RunPhase::Over => true,
         }
-    }
-
-    /// Ends what is left on the shards where the run is ended by force, so that every session is told of.
-    async fn end_shards(&mut self) -> Result<(), RunError> {
-        self.phase = RunPhase::Over;
-        if self.shards_running > 0 {
-            for shard in &mut self.shards {
-                shard.push(ToShard::RunOver);
-            }
-        }
-        let until = now() + SHARD_PATIENCE;
-        while self.shards_running > 0 && now() < until {
-            let due = if self.flush_shards() { until } else { now() + SEND_RETRY };
-            tokio::select! {
-                ready = self.inbox.ready(Interest::READABLE) => ready.map_err(lack(WAITING))?,
-                () = at(Some(due)) => {}
-            }
-            self.take_all_mail();
-        }
-        Ok(())
     }
 
     /// Closes the singleton's control socket and waits for that mlet, then for the supervisor.

@@ -3,7 +3,6 @@
 //!
 //! Not here: the supervisor's process (`sys/supervisor`), and what becomes of sessions (`sessions.rs`).
 
-use std::collections::VecDeque;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -18,7 +17,7 @@ use tracing::{debug, error, info, warn};
 
 use super::Control;
 use super::clock::now;
-use super::singleton::{ControlSocket, Heard};
+use super::singleton::{ControlSocket, Heard, Mlets};
 use crate::mailbox::{SessionPlace, ToShard};
 use crate::proto::session::MletFacts;
 use crate::records::{SessionFacts, SessionId};
@@ -28,43 +27,6 @@ use crate::sys::socket;
 use crate::sys::supervisor::{Flushed, MletOwner, MletStatus, STARTING_A_MLET, SupervisorEvent};
 use crate::sys::watch::Watched;
 use packetlab::escape::Escaped;
-
-/// Whose the mlets of a run are.
-pub(super) enum Mlets {
-    /// Each session has one of its own.
-    OfEachSession {
-        /// Sessions whose mlet was asked for, and until when it is waited for; some of them may have it.
-        awaited: VecDeque<(Instant, SessionPlace)>,
-    },
-    /// One serves all sessions, also those that start when it is gone: singleton mode.
-    OfAllSessions {
-        /// `None` once it is closed.
-        control_socket: Option<Watched<ControlSocket>>,
-        /// The mlet has not ended.
-        runs: bool,
-    },
-}
-
-impl Mlets {
-    /// Of singleton mode, as long as it is open.
-    pub(super) fn control_socket(&self) -> Option<&Watched<ControlSocket>> {
-        match self {
-            Self::OfEachSession { .. } => None,
-            Self::OfAllSessions { control_socket, .. } => control_socket.as_ref(),
-        }
-    }
-
-    /// The one mlet of singleton mode has not ended.
-    pub(super) fn singleton_runs(&self) -> bool {
-        matches!(self, Self::OfAllSessions { runs: true, .. })
-    }
-
-    fn handle_singleton_end(&mut self) {
-        if let Self::OfAllSessions { runs, .. } = self {
-            *runs = false;
-        }
-    }
-}
 
 impl Control {
     /// Starts the one mlet of singleton mode, and waits until it runs.

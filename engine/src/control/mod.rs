@@ -15,6 +15,7 @@
 mod backlog;
 mod clock;
 mod ending;
+mod mail;
 mod mlets;
 mod peer;
 mod permits;
@@ -31,25 +32,22 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use aws_lc_rs::rand;
 use tokio::io::Interest;
 use tokio::time::sleep_until;
-use tracing::{error, warn};
 
 use self::backlog::Backlog;
 use self::clock::now;
-use self::mlets::Mlets;
 use self::permits::Permits;
 use self::publication::PublicationTask;
 pub(crate) use self::runtime::block_on;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
-use self::singleton::ControlSocket;
+use self::singleton::{ControlSocket, Mlets};
 use self::tasks::{News, Tasks};
 use crate::config::{Approach, Config};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
-use crate::mailbox::{Counts, FromShard, Inbox, Mailer, QUEUE_LEN, ToShard};
+use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::proto::experiments::Experiments;
 use crate::records::{Journal, ShardTotals};
 use crate::run_error::{RunError, WAITING, lack};
@@ -117,14 +115,6 @@ enum RunPhase {
     Over,
 }
 
-/// Any number, for jitter.
-fn random() -> u32 {
-    let mut bytes = [0; 4];
-    // Without randomness the waits lose their jitter and nothing else; TLS would have failed before.
-    let _ = rand::fill(&mut bytes);
-    u32::from_be_bytes(bytes)
-}
-
 impl Control {
     /// Takes over; must be called within the runtime.
     ///
@@ -158,25 +148,6 @@ impl Control {
             publication: None,
             tasks: Tasks::new(),
         })
-    }
-
-    /// Waits until every shard is ready to take connections.
-    ///
-    /// # Errors
-    /// One cannot.
-    pub(crate) async fn await_shards(
-        &mut self,
-        shards: Vec<Mailer<ToShard>>,
-    ) -> Result<(), RunError> {
-        self.shards = shards;
-        while self.shards_running < self.shards.len() {
-            self.inbox.ready(Interest::READABLE).await.map_err(lack(WAITING))?;
-            self.take_all_mail();
-            if let Some(error) = self.failure.take() {
-                return Err(error);
-            }
-        }
-        Ok(())
     }
 
     /// Begins to greet endpoints, whom the shards can serve: publishes, in proxy mode once the backlog
@@ -274,64 +245,6 @@ impl Control {
                 News::NotPublished(reason) => self.take_not_published(reason),
             }
         }
-    }
-
-    /// No more than fits into the queue at once: shards that keep filling it must not keep the loop from signals
-    /// and mlets.
-    fn take_all_mail(&mut self) {
-        self.inbox.inner.silence();
-        for _ in 0..QUEUE_LEN {
-            let Some(message) = self.inbox.inner.next() else { return };
-            self.take_mail(message);
-        }
-        self.inbox.inner.ring();
-    }
-
-    fn take_mail(&mut self, message: FromShard) {
-        match message {
-            // Nothing is started any more: the mlet's socket is closed, and its session ends.
-            FromShard::StartMlet { .. } if self.phase == RunPhase::Over => {}
-            FromShard::StartMlet { place, socket, facts, session } => {
-                self.start_mlet(place, socket, (&facts, session));
-                self.complete_attempt(place.id);
-            }
-            FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
-            FromShard::PermitFreed(id) => self.free_permit(id),
-            FromShard::BacklogTaken { experiment } => self.take_backlog_taken(experiment),
-            FromShard::BacklogLost { experiment, ended } => {
-                self.take_backlog_lost(experiment, ended);
-            }
-            FromShard::Ended(ended) => self.sessions.ended(ended, now()),
-            FromShard::SourceRefused(source) => self.log_refusal(source),
-            FromShard::AcceptPaused(error) => self.log_accept_pause(&error),
-            FromShard::NoSocketPair { id, error } => {
-                warn!(session = id, "no socket pair for the mlet: {error}; the session ends");
-            }
-            FromShard::Ready => self.shards_running += 1,
-            FromShard::NotReady(error) => self.fail(error),
-            FromShard::Stopped(Ok(totals)) => {
-                self.shards_running -= 1;
-                self.shard_totals.push(totals);
-                self.sessions.shard_ended(totals);
-            }
-            FromShard::Stopped(Err(error)) => self.lose_shard(error),
-        }
-    }
-
-    fn lose_shard(&mut self, error: String) {
-        error!("a shard broke down and its sessions are lost: {error}");
-        self.shards_running -= 1;
-        self.failure = Some(RunError::Internal(error));
-        self.drain();
-    }
-
-    /// True when nothing is left to send to them.
-    fn flush_shards(&mut self) -> bool {
-        let mut is_all = true;
-        for shard in &mut self.shards {
-            is_all &= shard.flush();
-        }
-        is_all
     }
 
     fn flush(&mut self) {

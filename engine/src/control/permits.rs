@@ -10,15 +10,14 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
 
-use super::Control;
-use crate::mailbox::{Holder, SessionPlace, ToShard};
+use crate::mailbox::{Holder, SessionPlace};
 use crate::records::SessionId;
 
 /// The permits of a run.
 #[derive(Debug)]
 pub(super) struct Permits {
     /// Attempts that are not made yet.
-    left: u32,
+    pub(super) left: u32,
     /// One holder may have all of them.
     keys_are_shared: bool,
     /// For how many of them a permit is out.
@@ -60,13 +59,13 @@ impl Permits {
     }
 
     /// A session of `holder` waits for a permit.
-    fn wait(&mut self, place: SessionPlace, holder: Holder) {
+    pub(super) fn wait(&mut self, place: SessionPlace, holder: Holder) {
         self.sessions.insert(place.id, (holder, Claim::Waits));
         self.change(holder, |claims| claims.waiting.push_back(place));
     }
 
     /// A session gives its permit back, or waits no more.
-    fn free(&mut self, id: SessionId) {
+    pub(super) fn free(&mut self, id: SessionId) {
         match self.sessions.remove(&id) {
             Some((holder, Claim::Holds)) => self.take_back(holder),
             Some((holder, Claim::Waits)) => {
@@ -77,7 +76,7 @@ impl Permits {
     }
 
     /// The attempt of a session that holds a permit is made.
-    fn complete(&mut self, id: SessionId) {
+    pub(super) fn complete(&mut self, id: SessionId) {
         if let Some((holder, Claim::Holds)) = self.sessions.remove(&id) {
             self.left -= 1;
             self.take_back(holder);
@@ -85,7 +84,7 @@ impl Permits {
     }
 
     /// Gives a permit to the session whose turn it is, if there is one to give.
-    fn give(&mut self) -> Option<SessionPlace> {
+    pub(super) fn give(&mut self) -> Option<SessionPlace> {
         let (held, _, holder) = *self.queue.first()?;
         let share = if self.keys_are_shared { self.left } else { self.left.div_ceil(2) };
         if self.out == self.left || held >= share {
@@ -121,34 +120,6 @@ impl Permits {
             self.holders.remove(&holder);
         }
         changed
-    }
-}
-
-impl Control {
-    pub(super) fn want_permit(&mut self, place: SessionPlace, holder: Holder) {
-        self.change_permits(|permits| permits.wait(place, holder));
-    }
-
-    pub(super) fn free_permit(&mut self, id: SessionId) {
-        self.change_permits(|permits| permits.free(id));
-    }
-
-    /// The session's START has succeeded, and its mlet is asked for. The last attempt ends the greeting of endpoints.
-    pub(super) fn complete_attempt(&mut self, id: SessionId) {
-        self.change_permits(|permits| permits.complete(id));
-        if self.permits.as_ref().is_some_and(|permits| permits.left == 0) {
-            tracing::info!("all attempts of -n are made; no new endpoints");
-            self.drain();
-        }
-    }
-
-    /// Then gives what there is to give to those whose turn it is.
-    fn change_permits(&mut self, change: impl FnOnce(&mut Permits)) {
-        let Some(permits) = &mut self.permits else { return };
-        change(permits);
-        while let Some(place) = permits.give() {
-            self.shards[place.shard].push(ToShard::Permit(place));
-        }
     }
 }
 

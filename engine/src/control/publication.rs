@@ -14,10 +14,10 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
-use super::clock::{now, until_wall, wall};
+use super::Control;
+use super::clock::{now, random, until_wall, wall};
 use super::peer::{Peer, PeerError, Stop};
 use super::tasks::{News, TaskLink};
-use super::{Control, random};
 use crate::config::{self, Config, ControllerAddr, Experiment};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;

@@ -1,4 +1,4 @@
-//! The one mlet of singleton mode and the sessions handed to it (spec/pktxpmgr.md 7.6).
+//! Whose the mlets of a run are; the one of singleton mode, and the sessions handed to it (spec/pktxpmgr.md 7.6).
 //!
 //! For each session one message goes out on the control socket: the peer's address as text, a NUL,
 //! and the session's socket. First come, first served. The mlet sends nothing back: its end of the
@@ -8,10 +8,51 @@ use std::collections::VecDeque;
 use std::io;
 use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::Instant;
 
+use crate::mailbox::SessionPlace;
 use crate::records::SessionId;
 use crate::sys::fd_passing;
 use crate::sys::supervisor::Flushed;
+use crate::sys::watch::Watched;
+
+/// Whose the mlets of a run are.
+pub(super) enum Mlets {
+    /// Each session has one of its own.
+    OfEachSession {
+        /// Sessions whose mlet was asked for, and until when it is waited for; some of them may have it.
+        awaited: VecDeque<(Instant, SessionPlace)>,
+    },
+    /// One serves all sessions, also those that start when it is gone: singleton mode.
+    OfAllSessions {
+        /// `None` once it is closed.
+        control_socket: Option<Watched<ControlSocket>>,
+        /// The mlet has not ended.
+        runs: bool,
+    },
+}
+
+impl Mlets {
+    /// Of singleton mode, as long as it is open.
+    pub(super) fn control_socket(&self) -> Option<&Watched<ControlSocket>> {
+        match self {
+            Self::OfEachSession { .. } => None,
+            Self::OfAllSessions { control_socket, .. } => control_socket.as_ref(),
+        }
+    }
+
+    /// The one mlet of singleton mode has not ended.
+    pub(super) fn singleton_runs(&self) -> bool {
+        matches!(self, Self::OfAllSessions { runs: true, .. })
+    }
+
+    /// It has ended.
+    pub(super) fn handle_singleton_end(&mut self) {
+        if let Self::OfAllSessions { runs, .. } = self {
+            *runs = false;
+        }
+    }
+}
 
 /// What the mlet did on its control socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

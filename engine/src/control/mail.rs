@@ -1,0 +1,143 @@
+//! What passes between the control thread's loop and the shards: every message of theirs, and what is done about it.
+//!
+//! Not here: the queues (`mailbox.rs`), and who gets a permit (`permits.rs`).
+
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tracing::{error, info, warn};
+
+use super::clock::now;
+use super::permits::Permits;
+use super::{Control, RunPhase, SEND_RETRY, at};
+use crate::mailbox::{FromShard, Holder, Mailer, QUEUE_LEN, SessionPlace, ToShard};
+use crate::records::SessionId;
+use crate::run_error::{RunError, WAITING, lack};
+
+/// How long a forced end waits for shards to tell of what they still have, for which they need a few turns.
+const SHARD_PATIENCE: Duration = Duration::from_millis(500);
+
+impl Control {
+    /// Waits until every shard is ready to take connections.
+    ///
+    /// # Errors
+    /// One cannot.
+    pub(crate) async fn await_shards(
+        &mut self,
+        shards: Vec<Mailer<ToShard>>,
+    ) -> Result<(), RunError> {
+        self.shards = shards;
+        while self.shards_running < self.shards.len() {
+            self.inbox.ready(Interest::READABLE).await.map_err(lack(WAITING))?;
+            self.take_all_mail();
+            if let Some(error) = self.failure.take() {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// No more than fits into the queue at once: shards that keep filling it must not keep the loop from signals
+    /// and mlets.
+    pub(super) fn take_all_mail(&mut self) {
+        self.inbox.inner.silence();
+        for _ in 0..QUEUE_LEN {
+            let Some(message) = self.inbox.inner.next() else { return };
+            self.take_mail(message);
+        }
+        self.inbox.inner.ring();
+    }
+
+    fn take_mail(&mut self, message: FromShard) {
+        match message {
+            // Nothing is started any more: the mlet's socket is closed, and its session ends.
+            FromShard::StartMlet { .. } if self.phase == RunPhase::Over => {}
+            FromShard::StartMlet { place, socket, facts, session } => {
+                self.start_mlet(place, socket, (&facts, session));
+                self.complete_attempt(place.id);
+            }
+            FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
+            FromShard::PermitFreed(id) => self.free_permit(id),
+            FromShard::BacklogTaken { experiment } => self.take_backlog_taken(experiment),
+            FromShard::BacklogLost { experiment, ended } => {
+                self.take_backlog_lost(experiment, ended);
+            }
+            FromShard::Ended(ended) => self.sessions.ended(ended, now()),
+            FromShard::SourceRefused(source) => self.log_refusal(source),
+            FromShard::AcceptPaused(error) => self.log_accept_pause(&error),
+            FromShard::NoSocketPair { id, error } => {
+                warn!(session = id, "no socket pair for the mlet: {error}; the session ends");
+            }
+            FromShard::Ready => self.shards_running += 1,
+            FromShard::NotReady(error) => self.fail(error),
+            FromShard::Stopped(Ok(totals)) => {
+                self.shards_running -= 1;
+                self.shard_totals.push(totals);
+                self.sessions.shard_ended(totals);
+            }
+            FromShard::Stopped(Err(error)) => self.lose_shard(error),
+        }
+    }
+
+    fn lose_shard(&mut self, error: String) {
+        error!("a shard broke down and its sessions are lost: {error}");
+        self.shards_running -= 1;
+        self.failure = Some(RunError::Internal(error));
+        self.drain();
+    }
+
+    /// True when nothing is left to send to them.
+    pub(super) fn flush_shards(&mut self) -> bool {
+        let mut is_all = true;
+        for shard in &mut self.shards {
+            is_all &= shard.flush();
+        }
+        is_all
+    }
+
+    /// Ends what is left on the shards where the run is ended by force, so that every session is told of.
+    pub(super) async fn end_shards(&mut self) -> Result<(), RunError> {
+        self.phase = RunPhase::Over;
+        if self.shards_running > 0 {
+            for shard in &mut self.shards {
+                shard.push(ToShard::RunOver);
+            }
+        }
+        let until = now() + SHARD_PATIENCE;
+        while self.shards_running > 0 && now() < until {
+            let due = if self.flush_shards() { until } else { now() + SEND_RETRY };
+            tokio::select! {
+                ready = self.inbox.ready(Interest::READABLE) => ready.map_err(lack(WAITING))?,
+                () = at(Some(due)) => {}
+            }
+            self.take_all_mail();
+        }
+        Ok(())
+    }
+
+    fn want_permit(&mut self, place: SessionPlace, holder: Holder) {
+        self.change_permits(|permits| permits.wait(place, holder));
+    }
+
+    fn free_permit(&mut self, id: SessionId) {
+        self.change_permits(|permits| permits.free(id));
+    }
+
+    /// The session's START has succeeded, and its mlet is asked for. The last attempt ends the greeting of endpoints.
+    fn complete_attempt(&mut self, id: SessionId) {
+        self.change_permits(|permits| permits.complete(id));
+        if self.permits.as_ref().is_some_and(|permits| permits.left == 0) {
+            info!("all attempts of -n are made; no new endpoints");
+            self.drain();
+        }
+    }
+
+    /// Then gives what there is to give to those whose turn it is.
+    fn change_permits(&mut self, change: impl FnOnce(&mut Permits)) {
+        let Some(permits) = &mut self.permits else { return };
+        change(permits);
+        while let Some(place) = permits.give() {
+            self.shards[place.shard].push(ToShard::Permit(place));
+        }
+    }
+}
