@@ -1,4 +1,4 @@
-//! Keeps connections registered at the proxy and hands them to the shards (spec/pktxpmgr.md 6).
+//! Keeps connections registered at the proxy (spec/pktxpmgr.md 6), for the shards to take over.
 //!
 //! Every set-up is a task of its own, which tells the control thread how it ended. No fault of one, nor
 //! the loss of the whole proxy, ends anything but itself: it is tried again, at the pace of the pool.
@@ -15,11 +15,10 @@ use tracing::{debug, info, warn};
 use super::clock::{now, random};
 use super::set_up::{ProxySide, SetUpEnd, SetUpFailure};
 use super::tasks::{News, TaskLink};
-use super::{Control, RunPhase};
 use crate::config::{Config, ExperimentId, PerExperiment, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
-use crate::mailbox::ToShard;
+use crate::mailbox::Counts;
 use crate::proto::backlog::Pool;
 use crate::records::Ended;
 use crate::run_error::RunError;
@@ -91,7 +90,7 @@ impl Backlog {
         })
     }
 
-    /// When [`Control::tend_backlog`] is due.
+    /// When [`Self::tend`] is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
         [self.pool.next_due(now()), self.bootstrap_until].into_iter().flatten().min()
     }
@@ -99,6 +98,52 @@ impl Backlog {
     /// The warnings that may be left out.
     pub(super) fn log_limit(&mut self) -> &mut LogLimit {
         &mut self.failure_log
+    }
+
+    /// Begins the set-ups that are due and for which there is room. Whether the first filling is over with this call,
+    /// and how.
+    pub(super) fn tend(&mut self, counts: &Counts) -> Option<Result<(), RunError>> {
+        // Without room it goes on when a session has ended.
+        while counts.open_session() {
+            let Some(experiment) = self.pool.begin(now()) else {
+                counts.close_session();
+                break;
+            };
+            self.begin_set_up(experiment);
+        }
+        if self.complained && self.bootstrap_until.is_none() && self.pool.is_full() {
+            self.complained = false;
+            info!("the backlog at {} is full again", self.proxy.name);
+        }
+        self.end_bootstrap()
+    }
+
+    /// A connection is registered. Which of so many shards gets it.
+    pub(super) fn handle_ready(&mut self, experiment: ExperimentId, shards: usize) -> usize {
+        self.worked = true;
+        self.pool.handle_ready(experiment);
+        let shard = self.next_shard[experiment] % shards;
+        self.next_shard[experiment] = shard + 1;
+        shard
+    }
+
+    /// A set-up has failed.
+    pub(super) fn handle_failed(&mut self, experiment: ExperimentId, failure: SetUpFailure) {
+        let wait = self.pool.handle_failed(experiment, failure.kind(), now(), random());
+        self.complain(experiment, &failure, wait);
+        self.last_failure = Some(failure);
+    }
+
+    /// An endpoint came through a connection.
+    pub(super) fn handle_taken(&mut self, experiment: ExperimentId) {
+        self.pool.handle_taken(experiment);
+    }
+
+    /// A connection ended without an endpoint.
+    pub(super) fn handle_lost(&mut self, experiment: ExperimentId, ended: &Ended) {
+        let wait = self.pool.handle_lost(experiment, ended.lasted(), now(), random());
+        let lost = format!("a registered connection is lost: {}", ended.outcome);
+        self.complain(experiment, &lost, wait);
     }
 
     fn begin_set_up(&self, experiment: ExperimentId) {
@@ -150,73 +195,5 @@ impl Backlog {
         }
         self.bootstrap_until = None;
         Some(Ok(()))
-    }
-}
-
-impl Control {
-    /// Takes the end of a set-up: a connection goes to its shard, a failure to the pool.
-    pub(super) fn take_set_up(&mut self, SetUpEnd { experiment, result }: SetUpEnd) {
-        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running)
-        else {
-            self.counts.close_session();
-            return;
-        };
-        match result {
-            Ok(connection) => {
-                backlog.worked = true;
-                backlog.pool.handle_ready(experiment);
-                let shard = backlog.next_shard[experiment] % self.shards.len();
-                backlog.next_shard[experiment] = shard + 1;
-                self.shards[shard].push(ToShard::Adopt(connection));
-            }
-            Err(failure) => {
-                self.counts.close_session();
-                let wait = backlog.pool.handle_failed(experiment, failure.kind(), now(), random());
-                backlog.complain(experiment, &failure, wait);
-                backlog.last_failure = Some(failure);
-            }
-        }
-    }
-
-    /// An endpoint came through a connection of the backlog.
-    pub(super) fn take_backlog_taken(&mut self, experiment: ExperimentId) {
-        if let Some(backlog) = &mut self.backlog {
-            backlog.pool.handle_taken(experiment);
-        }
-    }
-
-    /// A connection of the backlog ended without an endpoint.
-    pub(super) fn take_backlog_lost(&mut self, experiment: ExperimentId, ended: Box<Ended>) {
-        if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running) {
-            let wait = backlog.pool.handle_lost(experiment, ended.lasted(), now(), random());
-            let lost = format!("a registered connection is lost: {}", ended.outcome);
-            backlog.complain(experiment, &lost, wait);
-        }
-        self.sessions.backlog_lost(ended);
-    }
-
-    /// Begins the set-ups that are due, and what follows when the backlog is filled for the first time.
-    pub(super) fn tend_backlog(&mut self) {
-        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running)
-        else {
-            return;
-        };
-        // Without room it goes on when a session has ended.
-        while self.counts.open_session() {
-            let Some(experiment) = backlog.pool.begin(now()) else {
-                self.counts.close_session();
-                break;
-            };
-            backlog.begin_set_up(experiment);
-        }
-        if backlog.complained && backlog.bootstrap_until.is_none() && backlog.pool.is_full() {
-            backlog.complained = false;
-            info!("the backlog at {} is full again", backlog.proxy.name);
-        }
-        match backlog.end_bootstrap() {
-            None => {}
-            Some(Ok(())) => self.publish(),
-            Some(Err(error)) => self.fail(error),
-        }
     }
 }

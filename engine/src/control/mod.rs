@@ -12,6 +12,7 @@
 //!                                                             grace, KILL (third: at once) --> Over
 //! ```
 
+mod approach;
 mod backlog;
 mod clock;
 mod ending;
@@ -43,9 +44,7 @@ pub(crate) use self::runtime::block_on;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::{ControlSocket, Mlets};
-use self::tasks::{News, Tasks};
-use crate::config::{Approach, Config};
-use crate::driver::Backend;
+use self::tasks::Tasks;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::proto::experiments::Experiments;
@@ -55,7 +54,6 @@ use crate::sys::children::Graces;
 use crate::sys::signals::StopSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
-use packetlab::tls::SetupError;
 
 /// How soon a send is tried again that waits for something no descriptor announces.
 const SEND_RETRY: Duration = Duration::from_millis(10);
@@ -150,31 +148,6 @@ impl Control {
         })
     }
 
-    /// Begins to greet endpoints, whom the shards can serve: publishes, in proxy mode once the backlog
-    /// is filled. `port` is the one they listen on; nobody asks for it in proxy mode.
-    ///
-    /// # Errors
-    /// An agent certificate cannot be used.
-    pub(crate) fn greet(
-        &mut self,
-        config: &Config,
-        backend: Backend,
-        port: u16,
-    ) -> Result<(), SetupError> {
-        if let Some(publication) = &config.publication {
-            let link = self.tasks.link();
-            self.publication =
-                Some(PublicationTask::new(config, publication, backend, port, link)?);
-        }
-        match &config.approach {
-            Approach::Passive { .. } => self.publish(),
-            Approach::Proxy(proxy) => {
-                self.backlog = Some(Backlog::new(config, proxy, backend, self.tasks.link())?);
-            }
-        }
-        Ok(())
-    }
-
     /// Runs until the run is over.
     ///
     /// # Errors
@@ -225,26 +198,6 @@ impl Control {
             () = at(timer) => self.retry_at = None,
         }
         Ok(())
-    }
-
-    /// When something about backlog or publication is due by itself.
-    fn greeting_due(&self) -> Option<Instant> {
-        if self.phase != RunPhase::Running {
-            return None;
-        }
-        let backlog = self.backlog.as_ref().and_then(Backlog::next_due);
-        let publication = self.publication.as_ref().and_then(PublicationTask::next_due);
-        [backlog, publication].into_iter().flatten().min()
-    }
-
-    fn take_news(&mut self) {
-        while let Some(news) = self.tasks.next() {
-            match news {
-                News::SetUp(end) => self.take_set_up(end),
-                News::Published(end) => self.take_published(end),
-                News::NotPublished(reason) => self.take_not_published(reason),
-            }
-        }
     }
 
     fn flush(&mut self) {

@@ -14,7 +14,6 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{info, warn};
 
-use super::Control;
 use super::clock::{now, random, until_wall, wall};
 use super::peer::{Peer, PeerError, Stop};
 use super::tasks::{News, TaskLink};
@@ -128,6 +127,25 @@ impl PublicationTask {
         Ok(Self { plan: Rc::new(plan), link, task: None, greet_end: None })
     }
 
+    /// Begins to publish, unless it has begun.
+    pub(super) fn begin(&mut self) {
+        if self.task.is_none() {
+            let (plan, link) = (Rc::clone(&self.plan), self.link.clone());
+            self.task = Some(tokio::task::spawn_local(keep_published(plan, link)));
+        }
+    }
+
+    /// Everything is published for the first time, until `end`.
+    pub(super) fn handle_published(&mut self, end: Option<Ticks>) {
+        let greet_after = self.plan.publication.greet_after;
+        self.greet_end = end.map(|end| end.saturating_add(greet_after));
+    }
+
+    /// Tells once that greeting is over by now.
+    pub(super) fn ends_greeting(&mut self) -> bool {
+        self.greet_end.take_if(|end| wall() >= *end).is_some()
+    }
+
     /// How long until greeting may be over, as far as is known.
     pub(super) fn next_due(&self) -> Option<Instant> {
         self.greet_end.map(|end| now() + until_wall(end))
@@ -138,44 +156,6 @@ impl PublicationTask {
         if let Some(task) = self.task {
             // It fails only if the task panicked, and then there is nobody to take leave.
             let _ = task.await;
-        }
-    }
-}
-
-impl Control {
-    /// Begins to publish; endpoints can be served.
-    pub(super) fn publish(&mut self) {
-        if let Some(publication) = &mut self.publication
-            && publication.task.is_none()
-        {
-            let (plan, link) = (Rc::clone(&publication.plan), publication.link.clone());
-            publication.task = Some(tokio::task::spawn_local(keep_published(plan, link)));
-        }
-    }
-
-    /// Everything is published for the first time, until `end`.
-    pub(super) fn take_published(&mut self, end: Option<Ticks>) {
-        if let Some(publication) = &mut self.publication {
-            let greet_after = publication.plan.publication.greet_after;
-            publication.greet_end = end.map(|end| end.saturating_add(greet_after));
-        }
-    }
-
-    /// The first publication failed: without it there is no run.
-    pub(super) fn take_not_published(&mut self, reason: String) {
-        if let Some(publication) = &self.publication {
-            let broker = publication.plan.publication.broker_name.clone();
-            self.fail(RunError::Publication { broker, reason });
-        }
-    }
-
-    /// Ends the greeting when its time is over.
-    pub(super) fn tend_greeting(&mut self) {
-        let Some(publication) = &mut self.publication else { return };
-        if publication.greet_end.is_some_and(|end| wall() >= end) {
-            publication.greet_end = None;
-            info!("the publication has ended, and so does greeting: no new endpoints");
-            self.drain();
         }
     }
 }
@@ -201,7 +181,8 @@ async fn keep_published(plan: Rc<Plan>, mut link: TaskLink) {
             Err(trouble) => trouble,
         };
         if first {
-            return link.tell(News::NotPublished(trouble.to_string()));
+            let (broker, reason) = (broker.clone(), trouble.to_string());
+            return link.tell(News::NotPublished(RunError::Publication { broker, reason }));
         }
         let wait = backoff.fail(now(), WAIT_MAX, random());
         let seconds = wait.as_secs_f64();

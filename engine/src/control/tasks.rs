@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use super::peer::Stop;
 use super::set_up::SetUpEnd;
+use crate::run_error::RunError;
 use packetlab::time::Ticks;
 
 /// What a task tells the loop.
@@ -14,8 +15,8 @@ pub(super) enum News {
     SetUp(SetUpEnd),
     /// Everything is published for the first time, until then; `None` is without end.
     Published(Option<Ticks>),
-    /// The first publication failed, for this reason.
-    NotPublished(String),
+    /// The first publication failed, and without it there is no run.
+    NotPublished(RunError),
 }
 
 /// The loop's side.

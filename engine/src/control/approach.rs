@@ -1,0 +1,131 @@
+//! How endpoints come to a run, as far as its loop has to do with it: the publication, and the backlog at the proxy.
+//!
+//! Not here: the conversations with broker and proxy (`publication.rs`, `backlog.rs`).
+
+use std::time::Instant;
+
+use tracing::info;
+
+use super::backlog::Backlog;
+use super::publication::PublicationTask;
+use super::set_up::SetUpEnd;
+use super::tasks::News;
+use super::{Control, RunPhase};
+use crate::config::{Approach, Config, ExperimentId};
+use crate::driver::Backend;
+use crate::mailbox::ToShard;
+use crate::records::Ended;
+use packetlab::tls::SetupError;
+
+impl Control {
+    /// Begins to greet endpoints, whom the shards can serve: publishes, in proxy mode once the backlog
+    /// is filled. `port` is the one they listen on; nobody asks for it in proxy mode.
+    ///
+    /// # Errors
+    /// An agent certificate cannot be used.
+    pub(crate) fn greet(
+        &mut self,
+        config: &Config,
+        backend: Backend,
+        port: u16,
+    ) -> Result<(), SetupError> {
+        if let Some(publication) = &config.publication {
+            let link = self.tasks.link();
+            self.publication =
+                Some(PublicationTask::new(config, publication, backend, port, link)?);
+        }
+        match &config.approach {
+            Approach::Passive { .. } => self.publish(),
+            Approach::Proxy(proxy) => {
+                self.backlog = Some(Backlog::new(config, proxy, backend, self.tasks.link())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Begins to publish; endpoints can be served.
+    fn publish(&mut self) {
+        if let Some(publication) = &mut self.publication {
+            publication.begin();
+        }
+    }
+
+    /// When something about backlog or publication is due by itself.
+    pub(super) fn greeting_due(&self) -> Option<Instant> {
+        if self.phase != RunPhase::Running {
+            return None;
+        }
+        let backlog = self.backlog.as_ref().and_then(Backlog::next_due);
+        let publication = self.publication.as_ref().and_then(PublicationTask::next_due);
+        [backlog, publication].into_iter().flatten().min()
+    }
+
+    pub(super) fn take_news(&mut self) {
+        while let Some(news) = self.tasks.next() {
+            match news {
+                News::SetUp(end) => self.take_set_up(end),
+                News::Published(end) => {
+                    if let Some(publication) = &mut self.publication {
+                        publication.handle_published(end);
+                    }
+                }
+                News::NotPublished(error) => self.fail(error),
+            }
+        }
+    }
+
+    /// Takes the end of a set-up: a connection goes to its shard, a failure to the backlog.
+    fn take_set_up(&mut self, SetUpEnd { experiment, result }: SetUpEnd) {
+        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running)
+        else {
+            self.counts.close_session();
+            return;
+        };
+        match result {
+            Ok(connection) => {
+                let shard = backlog.handle_ready(experiment, self.shards.len());
+                self.shards[shard].push(ToShard::Adopt(connection));
+            }
+            Err(failure) => {
+                self.counts.close_session();
+                backlog.handle_failed(experiment, failure);
+            }
+        }
+    }
+
+    /// An endpoint came through a connection of the backlog.
+    pub(super) fn take_backlog_taken(&mut self, experiment: ExperimentId) {
+        if let Some(backlog) = &mut self.backlog {
+            backlog.handle_taken(experiment);
+        }
+    }
+
+    /// A connection of the backlog ended without an endpoint.
+    pub(super) fn take_backlog_lost(&mut self, experiment: ExperimentId, ended: Box<Ended>) {
+        if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running) {
+            backlog.handle_lost(experiment, &ended);
+        }
+        self.sessions.backlog_lost(ended);
+    }
+
+    /// Begins the set-ups that are due, and what follows when the backlog is filled for the first time.
+    pub(super) fn tend_backlog(&mut self) {
+        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running)
+        else {
+            return;
+        };
+        match backlog.tend(&self.counts) {
+            None => {}
+            Some(Ok(())) => self.publish(),
+            Some(Err(error)) => self.fail(error),
+        }
+    }
+
+    /// Ends the greeting when its time is over.
+    pub(super) fn tend_greeting(&mut self) {
+        if self.publication.as_mut().is_some_and(PublicationTask::ends_greeting) {
+            info!("the publication has ended, and so does greeting: no new endpoints");
+            self.drain();
+        }
+    }
+}
