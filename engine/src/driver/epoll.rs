@@ -39,8 +39,8 @@ pub(crate) struct Epoll<T> {
 /// A descriptor, with the operations that wait for it.
 struct Source<T> {
     /// At most one, but for accepts.
-    inputs: VecDeque<Input<T>>,
-    output: Option<Output<T>>,
+    inputs: VecDeque<WaitingInput<T>>,
+    output: Option<WaitingOutput<T>>,
     is_registered: bool,
     /// The kernel tells when it takes output again.
     tells_output: bool,
@@ -50,13 +50,13 @@ struct Source<T> {
     has_ended: bool,
 }
 
-enum Input<T> {
+enum WaitingInput<T> {
     Accept(T),
     Receive(u16, T),
     Watch(T),
 }
 
-struct Output<T> {
+struct WaitingOutput<T> {
     outgoing: Outgoing,
     sent: usize,
     token: T,
@@ -114,7 +114,7 @@ impl<T: Copy> Epoll<T> {
         Ok(())
     }
 
-    fn start_input(&mut self, descriptor: BorrowedFd<'_>, input: Input<T>) {
+    fn start_input(&mut self, descriptor: BorrowedFd<'_>, input: WaitingInput<T>) {
         match self.register(descriptor) {
             Ok(()) => {
                 let number = descriptor.as_raw_fd();
@@ -125,15 +125,15 @@ impl<T: Copy> Epoll<T> {
         }
     }
 
-    fn fail_input(&mut self, input: Input<T>, error: io::Error) {
+    fn fail_input(&mut self, input: WaitingInput<T>, error: io::Error) {
         match input {
-            Input::Accept(token) => self.complete(token, Event::Accepted(Err(error))),
-            Input::Receive(_, token) => self.complete(token, Event::Received(Err(error))),
-            Input::Watch(_) => self.broken = Some(error),
+            WaitingInput::Accept(token) => self.complete(token, Event::Accepted(Err(error))),
+            WaitingInput::Receive(_, token) => self.complete(token, Event::Received(Err(error))),
+            WaitingInput::Watch(_) => self.broken = Some(error),
         }
     }
 
-    fn start_output(&mut self, descriptor: BorrowedFd<'_>, output: Output<T>) {
+    fn start_output(&mut self, descriptor: BorrowedFd<'_>, output: WaitingOutput<T>) {
         let number = descriptor.as_raw_fd();
         debug_assert!(self.source(number).output.is_none(), "one send at a time");
         self.source(number).output = Some(output);
@@ -165,11 +165,11 @@ impl<T: Copy> Epoll<T> {
             }
             let Some(input) = source.inputs.pop_front() else { return };
             match input {
-                Input::Watch(token) => {
+                WaitingInput::Watch(token) => {
                     source.is_readable = false;
                     self.complete(token, Event::Readable);
                 }
-                Input::Accept(token) => match socket::accept(number) {
+                WaitingInput::Accept(token) => match socket::accept(number) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         return self.put_back(number, input);
                     }
@@ -180,7 +180,7 @@ impl<T: Copy> Epoll<T> {
                         self.complete(token, Event::Accepted(accepted));
                     }
                 },
-                Input::Receive(group, token) => match self.try_receive(number, group) {
+                WaitingInput::Receive(group, token) => match self.try_receive(number, group) {
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                         return self.put_back(number, input);
                     }
@@ -191,7 +191,7 @@ impl<T: Copy> Epoll<T> {
     }
 
     /// The socket was not ready after all.
-    fn put_back(&mut self, number: RawFd, input: Input<T>) {
+    fn put_back(&mut self, number: RawFd, input: WaitingInput<T>) {
         let source = self.source(number);
         source.is_readable = false;
         source.inputs.push_front(input);
@@ -241,7 +241,7 @@ impl<T: Copy> Epoll<T> {
         self.complete(output.token, Event::Sent(output.outgoing.block, sent));
         let Some((source, group, token)) = output.then else { return };
         if is_done {
-            self.source(source).inputs.push_back(Input::Receive(group, token));
+            self.source(source).inputs.push_back(WaitingInput::Receive(group, token));
             self.try_inputs(source);
         } else {
             self.complete(token, Event::Received(Err(Errno::ECANCELED.into())));
@@ -269,15 +269,15 @@ impl<T: Copy> Driver<T> for Epoll<T> {
     }
 
     fn accept(&mut self, listener: BorrowedFd<'_>, token: T) {
-        self.start_input(listener, Input::Accept(token));
+        self.start_input(listener, WaitingInput::Accept(token));
     }
 
     fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: T) {
-        self.start_input(socket, Input::Receive(group, token));
+        self.start_input(socket, WaitingInput::Receive(group, token));
     }
 
     fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: T) {
-        self.start_output(socket, Output { outgoing, sent: 0, token, then: None });
+        self.start_output(socket, WaitingOutput { outgoing, sent: 0, token, then: None });
     }
 
     fn send_then_receive(
@@ -292,11 +292,11 @@ impl<T: Copy> Driver<T> for Epoll<T> {
                 None
             }
         };
-        self.start_output(socket, Output { outgoing, sent: 0, token, then });
+        self.start_output(socket, WaitingOutput { outgoing, sent: 0, token, then });
     }
 
     fn watch(&mut self, watched: BorrowedFd<'_>, token: T) {
-        self.start_input(watched, Input::Watch(token));
+        self.start_input(watched, WaitingInput::Watch(token));
     }
 
     fn cancel(&mut self, target: BorrowedFd<'_>, token: T) {
