@@ -249,12 +249,8 @@ impl<D: Driver<Token>> Shard<D> {
                 (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
                     let under_way = self.end_send(slot);
                     (under_way.endpoint_send, under_way.mlet_receive_linked) = (false, false);
-                    let sent = match sent {
-                        Err(error) if is_interrupted(&error) => Ok(0),
-                        sent => sent.map_err(|error| error.kind()),
-                    };
                     self.move_session(slot, |session, cx| {
-                        session.handle_sent_to_endpoint(block, sent, cx);
+                        session.handle_sent_to_endpoint(block, as_sent(sent), cx);
                     });
                 }
                 (Token::MletReceive(slot), Event::Received(received)) => {
@@ -263,9 +259,8 @@ impl<D: Driver<Token>> Shard<D> {
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
                     self.end_send(slot).mlet_send = false;
-                    let sent = sent.map_err(|error| error.kind());
                     self.move_session(slot, |session, cx| {
-                        session.handle_sent_to_mlet(block, sent, cx);
+                        session.handle_sent_to_mlet(block, as_sent(sent), cx);
                     });
                 }
                 (Token::Cancel(slot), _) => {
@@ -445,6 +440,14 @@ fn group_of(connection: &Connection) -> u16 {
 
 fn is_no_buffers(error: &io::Error) -> bool {
     error.raw_os_error() == Some(nix::libc::ENOBUFS)
+}
+
+/// How many bytes have left. A send that was interrupted has sent none and is no end.
+fn as_sent(sent: io::Result<usize>) -> Result<usize, io::ErrorKind> {
+    match sent {
+        Err(error) if is_interrupted(&error) => Ok(0),
+        sent => sent.map_err(|error| error.kind()),
+    }
 }
 
 /// Interrupted, or cancelled as a link of two was: it may be started again.
