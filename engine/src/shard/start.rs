@@ -107,7 +107,8 @@ impl<D: Driver<Token>> Shard<D> {
     pub(super) fn start_waiting_mlets(&mut self) {
         while let Some(awaited) = self.awaiting_pair.pop_front() {
             let slot = awaited.slot;
-            if !self.holds(slot, awaited.id) {
+            // One that is over has given its permit back, and only what is under way keeps it here.
+            if !self.holds(slot, awaited.id) || self.connections[slot].over.is_some() {
                 continue;
             }
             if let Err(awaited) = self.granting(slot).make_pair(awaited) {
