@@ -1,17 +1,10 @@
-//! Sessions in memory: a [`pair::Pair`] joins one to a real TLS client and a mlet's socket, with a
-//! clock that only jumps. Every scenario checks the machine's invariants after every step.
+//! What tests of conversations share: golden credentials, messages, and a TLS server in memory.
+//!
+//! Not here: sessions between an endpoint and a mlet, which run on a shard (`shard/tests`).
 
 mod backlog;
 pub(crate) mod credentials;
-mod ends;
-pub(crate) mod faults;
-mod pair;
-pub(crate) mod peers;
-mod relaying;
-mod set_up;
-mod simulation;
 pub(super) mod tls_server;
-mod violations;
 
 use std::ops::Range;
 

@@ -1,5 +1,13 @@
-//! A shard in a world that is drawn from a seed: the real shard, sessions and TLS on the simulated driver.
+//! A shard on a simulated kernel: worlds drawn from a seed, and scenarios of one session.
 
+mod ends;
+mod faults;
 mod invariants;
+mod pair;
+mod pair_simulation;
+mod peers;
+mod relaying;
+mod set_up;
 mod simulation;
+mod violations;
 mod world;

@@ -9,6 +9,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::super::{GROUPS, Parts, Shard, Token};
+use super::faults::{FAULTS, Fault, strike_endpoint};
+use super::peers::{Endpoint, Mlet};
 use crate::config::ExperimentId;
 use crate::driver::simulated::{Kernel, SharedRemote, Simulated};
 use crate::mailbox::{
@@ -17,8 +19,6 @@ use crate::mailbox::{
 use crate::proto::experiments::Experiments;
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::tests::credentials::{Login, NOW, TRUSTING, endpoint_tls};
-use crate::proto::tests::faults::{FAULTS, Fault, strike_endpoint};
-use crate::proto::tests::peers::{Endpoint, Mlet};
 use crate::proto::tests::{Random, filled};
 use crate::records::SessionId;
 use packetlab::message::MessageType;

@@ -7,15 +7,15 @@ use std::fmt;
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::credentials::{
+use super::pair::Pair;
+use super::peers::Endpoint;
+use crate::proto::outcome::{End, Outcome};
+use crate::proto::session::Session;
+use crate::proto::tests::credentials::{
     DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, LINGER_TIMEOUT, Login, SETUP_TIMEOUT, Stage, TRUSTING,
     experiments, program,
 };
-use super::pair::Pair;
-use super::peers::Endpoint;
-use super::{filled, message, success};
-use crate::proto::outcome::{End, Outcome};
-use crate::proto::session::Session;
+use crate::proto::tests::{filled, message, success};
 use packetlab::message::MessageType;
 
 /// How far a session has come when the fault strikes.

@@ -8,11 +8,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::credentials::{Login, Stage, TRUSTING, experiments, program};
 use super::faults::{Class, FAULTS, Fault, strike};
 use super::pair::{Chunks, Pair};
-use super::{Random, assert_records_hold_one_message_each, filled, message_ranges};
 use crate::proto::experiments::Experiments;
+use crate::proto::tests::credentials::{Login, Stage, TRUSTING, experiments, program};
+use crate::proto::tests::{Random, assert_records_hold_one_message_each, filled, message_ranges};
 use packetlab::message::MessageType;
 
 const SESSIONS: u64 = 4000;

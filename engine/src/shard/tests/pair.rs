@@ -5,13 +5,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::Random;
-use super::credentials::{Login, NOW, TRUSTING, endpoint_tls, plain_experiments};
 use super::peers::{Endpoint, Mlet};
 use crate::proto::experiments::Experiments;
 use crate::proto::outbox::{BlockPool, RECEIVE_LEN, Transmission};
 use crate::proto::outcome::Outcome;
 use crate::proto::session::{Context, MletFacts, Probe, Request, Session};
+use crate::proto::tests::credentials::{Login, NOW, TRUSTING, endpoint_tls, plain_experiments};
+use crate::random::Random;
 use packetlab::time::Ticks;
 
 /// More operations than any scenario needs; beyond it one runs in circles.

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
-use super::credentials::{
-    HANDSHAKE_TIMEOUT, Login, OPEN, SETUP_TIMEOUT, Stage, TOO_LATE, TRUSTING, experiments,
-    plain_experiments, program,
-};
 use super::pair::{Chunks, Pair};
-use super::{message, success};
 use crate::golden;
 use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::session::Session;
+use crate::proto::tests::credentials::{
+    HANDSHAKE_TIMEOUT, Login, OPEN, SETUP_TIMEOUT, Stage, TOO_LATE, TRUSTING, experiments,
+    plain_experiments, program,
+};
+use crate::proto::tests::{message, success};
 use packetlab::message::{MessageType, Status};
 use packetlab::program::Program;
 

@@ -4,11 +4,11 @@
 use std::io::ErrorKind;
 use std::time::Duration;
 
-use super::credentials::{DRAIN_TIMEOUT, LINGER_TIMEOUT};
 use super::pair::{Chunks, Pair};
 use super::peers::SOCKET_LEN;
-use super::{assert_records_hold_one_message_each, filled, success};
 use crate::proto::outcome::{End, Outcome};
+use crate::proto::tests::credentials::{DRAIN_TIMEOUT, LINGER_TIMEOUT};
+use crate::proto::tests::{Random, assert_records_hold_one_message_each, filled, success};
 use packetlab::message::MessageType;
 
 const MIB: usize = 1024 * 1024;
@@ -437,7 +437,7 @@ fn both_sides_may_end_at_once() {
     for seed in 0..50 {
         let (last, reply) = (filled(MessageType::MDATA, 5000), filled(MessageType::MDATA, 7000));
         let mut pair = Pair::served();
-        pair.chunks = Chunks::Random(super::Random(seed));
+        pair.chunks = Chunks::Random(Random(seed));
         pair.endpoint.write(&last);
         pair.endpoint.close_notify();
         pair.endpoint.end(End::Closed);

@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Read, Write};
 
 use rustls::{AlertDescription, ClientConnection, Error};
 
-use super::success;
 use crate::driver::simulated::Remote;
 use crate::proto::outcome::End;
 use crate::proto::session::PeerStatus;
+use crate::proto::tests::success;
 use packetlab::message::{HEADER_LEN, MessageType};
 
 /// How many bytes a socket holds for a peer that does not read: more than the longest record.
@@ -246,7 +246,7 @@ impl Endpoint {
             let name = message_type.name().unwrap_or("unknown type");
             let rest = self.received.split_off(HEADER_LEN + payload_len);
             let whole = std::mem::replace(&mut self.received, rest);
-            super::assert_records_hold_one_message_each(&self.record_lens, &whole);
+            crate::proto::tests::assert_records_hold_one_message_each(&self.record_lens, &whole);
             self.record_lens.clear();
             self.notes.push(format!("endpoint: {name} of {payload_len} bytes"));
             if !self.is_silent {

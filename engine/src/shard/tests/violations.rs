@@ -2,9 +2,9 @@
 
 use rustls::{AlertDescription, ContentType};
 
-use super::message;
 use super::pair::Pair;
 use crate::proto::outcome::Outcome;
+use crate::proto::tests::message;
 use packetlab::message::MessageType;
 use packetlab::tls::{Instead, seal_instead};
 

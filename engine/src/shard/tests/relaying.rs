@@ -6,12 +6,12 @@ use std::time::Duration;
 use proptest::prelude::*;
 
 use super::pair::{Chunks, Pair};
-use super::{
-    Random, assert_records_hold_one_message_each, filled, message, message_ranges, success,
-};
 use crate::proto::account::{Flow, Relayed};
 use crate::proto::outcome::Outcome;
 use crate::proto::session::Session;
+use crate::proto::tests::{
+    Random, assert_records_hold_one_message_each, filled, message, message_ranges, success,
+};
 use packetlab::message::{MessageType, PAYLOAD_LEN_MAX};
 
 const MIB: usize = 1024 * 1024;
