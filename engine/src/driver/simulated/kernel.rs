@@ -45,13 +45,19 @@ pub(crate) type SharedRemote = Rc<RefCell<dyn Remote>>;
 pub(crate) struct Kernel {
     /// From which everything is drawn.
     pub(crate) random: Random,
-    /// Operations complete wholly and in order, and nothing is refused.
+    /// Operations complete in order and move all they can, and nothing is refused.
     pub(crate) is_calm: bool,
+    /// No socket pair can be made.
+    pub(crate) lacks_descriptors: bool,
+    /// No operation moves more bytes than this.
+    pub(crate) part_len_max: usize,
     /// The monotonic clock.
     pub(crate) now: Instant,
     /// The wall clock.
     pub(crate) wall: Ticks,
-    /// Nothing could complete at the last wait, and it had no timeout.
+    /// A wait in which nothing can complete ends here, if it is set.
+    pub(crate) horizon: Option<Instant>,
+    /// Nothing could complete at the last wait, and it had no timeout, or one beyond the horizon.
     pub(crate) is_idle: bool,
     /// What was asked for and must not be.
     pub(crate) faults: Vec<String>,
@@ -64,8 +70,17 @@ pub(crate) struct Kernel {
 }
 
 pub(super) enum Socket {
-    Listener { waiting: VecDeque<OwnedFd> },
-    Stream { remote: SharedRemote, peer: SocketAddr, input_is_shut: bool, output_is_shut: bool },
+    Listener {
+        waiting: VecDeque<OwnedFd>,
+    },
+    Stream {
+        remote: SharedRemote,
+        peer: SocketAddr,
+        input_is_shut: bool,
+        output_is_shut: bool,
+        /// A receive has told the end.
+        end_is_told: bool,
+    },
 }
 
 impl Kernel {
@@ -79,8 +94,11 @@ impl Kernel {
         Rc::new(RefCell::new(Self {
             random,
             is_calm: false,
+            lacks_descriptors: false,
+            part_len_max: usize::MAX,
             now,
             wall,
+            horizon: None,
             is_idle: false,
             faults: Vec::new(),
             refusals: 0,
@@ -100,7 +118,13 @@ impl Kernel {
     /// A connection that is made, to `remote` at `peer`.
     pub(crate) fn connection(&mut self, remote: SharedRemote, peer: SocketAddr) -> OwnedFd {
         let socket = nowhere();
-        let stream = Socket::Stream { remote, peer, input_is_shut: false, output_is_shut: false };
+        let stream = Socket::Stream {
+            remote,
+            peer,
+            input_is_shut: false,
+            output_is_shut: false,
+            end_is_told: false,
+        };
         self.enter(&socket, stream);
         socket
     }
@@ -137,8 +161,7 @@ impl Kernel {
         waiting.sum()
     }
 
-    /// Time passes.
-    pub(crate) fn pass(&mut self, period: Duration) {
+    fn pass(&mut self, period: Duration) {
         self.now += period;
         self.wall = Ticks(self.wall.0 + period.as_nanos() as u64);
     }
@@ -155,8 +178,37 @@ impl Kernel {
         refuses
     }
 
+    /// Time passes in a wait in which nothing can complete.
+    pub(super) fn idle(&mut self, timeout: Option<Duration>) {
+        let left = self.left_to_horizon();
+        self.is_idle = timeout.is_none_or(|timeout| left.is_some_and(|left| left < timeout));
+        self.pass([timeout, left].into_iter().flatten().min().unwrap_or_default());
+    }
+
+    /// Time passes in a wait in which something completes.
+    pub(super) fn go_on(&mut self, timeout: Option<Duration>) {
+        self.is_idle = false;
+        let period = Duration::from_micros(self.random.below(300) as u64);
+        let limits = [Some(period), timeout, self.left_to_horizon()];
+        self.pass(limits.into_iter().flatten().min().unwrap_or_default());
+    }
+
+    fn left_to_horizon(&self) -> Option<Duration> {
+        Some(self.horizon?.saturating_duration_since(self.now))
+    }
+
+    /// A receive tells the end of input.
+    pub(super) fn note_end_told(&mut self, socket: RawFd) {
+        if let Some(Socket::Stream { end_is_told, .. }) = self.socket_mut(socket)
+            && std::mem::replace(end_is_told, true)
+        {
+            self.faults.push(format!("socket {socket} was read again behind its end"));
+        }
+    }
+
     /// How many of so many bytes an operation moves.
     pub(super) fn part_of(&mut self, len: usize) -> usize {
+        let len = len.min(self.part_len_max);
         if len > 0 && self.draws(2) { self.random.size(len) } else { len }
     }
 

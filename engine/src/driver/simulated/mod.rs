@@ -126,14 +126,12 @@ impl<T: Copy> Driver<T> for Simulated<T> {
         let able = self.operations.iter().filter(|operation| is_able(operation)).count();
         let is_idle = able == 0 && self.completed.is_empty();
         let mut kernel = self.kernel.borrow_mut();
-        kernel.is_idle = is_idle && timeout.is_none();
         if is_idle {
-            kernel.pass(timeout.unwrap_or_default());
+            kernel.idle(timeout);
             (self.due, self.completed_last) = (0, 0);
             return Ok(());
         }
-        let period = Duration::from_micros(kernel.random.below(300) as u64);
-        kernel.pass(timeout.map_or(period, |timeout| timeout.min(period)));
+        kernel.go_on(timeout);
         let mut operations = std::mem::take(&mut self.operations);
         let mut chances = 1;
         if !kernel.is_calm {
@@ -228,7 +226,7 @@ impl<T: Copy> Driver<T> for Simulated<T> {
 
     fn session_pair(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
         let mut kernel = self.kernel.borrow_mut();
-        if kernel.refuses(8) {
+        if kernel.lacks_descriptors || kernel.refuses(8) {
             return Err(Errno::EMFILE.into());
         }
         let mlets = nowhere();

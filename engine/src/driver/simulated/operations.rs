@@ -165,9 +165,10 @@ impl<T: Copy> Simulated<T> {
         if sent.is_empty()
             && let Some(Err(kind)) = end
         {
+            kernel.note_end_told(socket);
             return Err(kind.into());
         }
-        self.buffers.receive(group, |memory| {
+        let received = self.buffers.receive(group, |memory| {
             let len = kernel.part_of(sent.len().min(memory.len()));
             let (front, back) = sent.as_slices();
             let front_len = len.min(front.len());
@@ -175,7 +176,11 @@ impl<T: Copy> Simulated<T> {
             memory[front_len..len].copy_from_slice(&back[..len - front_len]);
             sent.drain(..len);
             Ok(len)
-        })
+        });
+        if received.as_ref().is_ok_and(Received::is_empty) {
+            kernel.note_end_told(socket);
+        }
+        received
     }
 
     fn send_now(&mut self, socket: RawFd, bytes: &[u8]) -> io::Result<usize> {

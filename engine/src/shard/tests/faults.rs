@@ -10,7 +10,6 @@ use std::time::Duration;
 use super::pair::Pair;
 use super::peers::Endpoint;
 use crate::proto::outcome::{End, Outcome};
-use crate::proto::session::Session;
 use crate::proto::tests::credentials::{
     DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, LINGER_TIMEOUT, Login, SETUP_TIMEOUT, Stage, TRUSTING,
     experiments, program,
@@ -41,6 +40,7 @@ pub(crate) enum Step {
 pub(crate) enum Fault {
     Silence,
     Fin,
+    CloseNotify,
     Reset,
     Garbage,
     CutRecord,
@@ -53,7 +53,7 @@ pub(crate) enum Fault {
 }
 
 /// What becomes of the session.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Class {
     HandshakeTimeout,
     SetUpTimeout,
@@ -67,6 +67,10 @@ pub(crate) enum Class {
     MletEnded,
     UndeliveredToEndpoint,
     UndeliveredToMlet,
+    NoExperiment,
+    MletLate,
+    MadeRoom,
+    Forced,
     Other,
 }
 
@@ -85,14 +89,14 @@ impl From<&Outcome> for Class {
             Outcome::MletEnded => Self::MletEnded,
             Outcome::UndeliveredToEndpoint => Self::UndeliveredToEndpoint,
             Outcome::UndeliveredToMlet => Self::UndeliveredToMlet,
-            Outcome::NoExperiment(_)
-            | Outcome::OwnChain(..)
+            Outcome::NoExperiment(_) => Self::NoExperiment,
+            Outcome::MletLate => Self::MletLate,
+            Outcome::MadeRoom => Self::MadeRoom,
+            Outcome::Forced => Self::Forced,
+            Outcome::OwnChain(..)
             | Outcome::BacklogLost(_)
-            | Outcome::MletLate
-            | Outcome::MadeRoom
             | Outcome::MadeRoomOfKey(_)
-            | Outcome::TooManyOfKey(_)
-            | Outcome::Forced => Self::Other,
+            | Outcome::TooManyOfKey(_) => Self::Other,
         }
     }
 }
@@ -101,20 +105,20 @@ impl From<&Outcome> for Class {
 /// `lingers` and `broken-l` end like `endpoint` and `broken`, once the time for the last bytes to an endpoint that does not read is over; `-` makes no sense, because there is
 /// no message before TLS is up, no mlet before START, or no peer left that could do it.
 const TABLE: &str = "
-                  silence   fin      reset    garbage  cut      huge     type     error    trickle   stop      mlet
-Accepted          handshake left     left     tls      -        -        -        -        handshake cancelled -
-PartOfHello       handshake left     left     tls      left     -        -        -        handshake cancelled -
-OurFlightSent     handshake left     left     tls      left     -        -        -        handshake cancelled -
-PartOfTheirFlight handshake left     left     tls      left     -        -        -        handshake cancelled -
-AwaitingPermit    permit    left     left     tls      left     greeting greeting greeting permit    cancelled -
-Submitting        setup     left     left     tls      left     greeting greeting greeting setup     cancelled -
-Starting          setup     left     left     tls      left     greeting greeting greeting setup     setup     -
-MletAsked         runs      endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
-Idle              runs      endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
-MidMessageIn      runs      endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
-MidMessageOut     runs      endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
-MletGone          lost-e    lingers  endpoint broken-l lingers  lost-e   lost-e   lost-e   lost-e    lost-e    -
-EndpointGone      lost-m    -        -        -        -        -        -        -        -         lost-m    mlet
+                  silence   fin      notify   reset    garbage  cut      huge     type     error    trickle   stop      mlet
+Accepted          handshake left     -        left     tls      -        -        -        -        handshake cancelled -
+PartOfHello       handshake left     -        left     tls      left     -        -        -        handshake cancelled -
+OurFlightSent     handshake left     -        left     tls      left     -        -        -        handshake cancelled -
+PartOfTheirFlight handshake left     -        left     tls      left     -        -        -        handshake cancelled -
+AwaitingPermit    permit    left     left     left     tls      left     greeting greeting greeting permit    cancelled -
+Submitting        setup     left     left     left     tls      left     greeting greeting greeting setup     cancelled -
+Starting          setup     left     left     left     tls      left     greeting greeting greeting setup     setup     -
+MletAsked         runs      endpoint endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
+Idle              runs      endpoint endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
+MidMessageIn      runs      endpoint endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
+MidMessageOut     runs      endpoint endpoint endpoint broken   endpoint runs     runs     runs     runs      runs      mlet
+MletGone          lost-e    lingers  lingers  endpoint broken-l lingers  lost-e   lost-e   lost-e   lost-e    lost-e    -
+EndpointGone      lost-m    -        -        -        -        -        -        -        -        -         lost-m    mlet
 ";
 
 const STEPS: [Step; 13] = [
@@ -134,9 +138,10 @@ const STEPS: [Step; 13] = [
 ];
 
 /// In the order of the table's columns.
-pub(crate) const FAULTS: [Fault; 11] = [
+pub(crate) const FAULTS: [Fault; 12] = [
     Fault::Silence,
     Fault::Fin,
+    Fault::CloseNotify,
     Fault::Reset,
     Fault::Garbage,
     Fault::CutRecord,
@@ -174,7 +179,7 @@ fn every_fault_at_every_step_has_the_outcome_of_the_table() {
             }
         }
     }
-    assert_eq!(cases, 114, "no cell is lost");
+    assert_eq!(cases, 122, "no cell is lost");
 }
 
 fn check(step: Step, fault: Fault, word: &str) {
@@ -221,18 +226,20 @@ fn check(step: Step, fault: Fault, word: &str) {
     };
     assert_eq!(class, expected, "{case}: {}", pair.told());
     assert_eq!(pair.elapsed() - struck_at, wait, "{case}: {}", pair.told());
-    assert_told(&pair, class, &case);
+    assert_told(&pair, class, fault, &case);
 }
 
 /// Who is told what: alerts and close_notify for what the endpoint did wrong, nothing to one that left
 /// or was silent, and the mlet always reads its end.
-fn assert_told(pair: &Pair, class: Class, case: &str) {
+fn assert_told(pair: &Pair, class: Class, fault: Fault, case: &str) {
     let told = (pair.endpoint.alert.is_some(), pair.endpoint.close_notify);
     let expected = match class {
         Class::Tls => (true, false),
         // One that does not read cannot be told.
         Class::EndpointBrokeTls => (pair.endpoint.reads, false),
         Class::Greeting | Class::MletEnded => (false, true),
+        // One that has closed TLS alone is answered.
+        Class::LeftInSetUp => (false, fault == Fault::CloseNotify),
         Class::EndpointEnded | Class::UndeliveredToEndpoint | Class::UndeliveredToMlet => told,
         _ => (false, false),
     };
@@ -302,7 +309,7 @@ pub(super) fn reach(step: Step) -> Pair {
 pub(super) fn strike(pair: &mut Pair, fault: Fault) {
     match fault {
         Fault::Trickle => trickle(pair),
-        Fault::Stop => pair.with_session(Session::handle_stop),
+        Fault::Stop => pair.drain(),
         Fault::MletDies => pair.mlet().exit(),
         _ => strike_endpoint(&mut pair.endpoint, fault),
     }
@@ -318,6 +325,7 @@ pub(crate) fn strike_endpoint(endpoint: &mut Endpoint, fault: Fault) {
     match fault {
         Fault::Silence => endpoint.set_dam(Some(0)),
         Fault::Fin => endpoint.end(End::Closed),
+        Fault::CloseNotify => endpoint.close_notify(),
         Fault::Reset => endpoint.end(End::Broken(ErrorKind::ConnectionReset)),
         Fault::Garbage => {
             endpoint.held.clear();

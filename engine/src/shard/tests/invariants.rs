@@ -1,10 +1,12 @@
-//! What holds after each turn of a shard, and when it has ended.
+//! What holds after each turn of a shard, and when its sessions have ended.
 
 use super::super::Token;
-use super::world::World;
-use crate::proto::outcome::Outcome;
-use crate::proto::tests::{assert_records_hold_one_message_each, message_ranges};
-use packetlab::message::MessageType;
+use super::super::connection::Connection;
+use super::harness::Harness;
+use super::peers::{Endpoint, Mlet};
+use crate::proto::account::{Flow, Relayed};
+use crate::proto::session::SetUpStage;
+use packetlab::message::{HEADER_LEN, MessageType};
 
 /// The most blocks a session ever holds: one each way, and the mlet's bytes that wait for records.
 const BLOCKS_MAX: usize = 3;
@@ -13,7 +15,7 @@ const BLOCKS_MAX: usize = 3;
 /// operation completes in one turn of eight at least.
 const CLOSING_TURNS_MAX: usize = 300;
 
-impl World {
+impl Harness {
     /// Operations, buffers and blocks are accounted for.
     pub(super) fn check(&mut self) {
         let faults = &self.kernel.borrow().faults;
@@ -25,6 +27,7 @@ impl World {
         assert_eq!(lent, kept + shard.driver.untaken_buffers(), "buffers go back in their turn");
         let sessions = shard.connections.len();
         assert!(shard.pool.lent() <= BLOCKS_MAX * sessions, "{} blocks", shard.pool.lent());
+        shard.connections.iter().for_each(|(_, connection)| check_wants(connection));
         let over = shard.connections.iter().filter(|(_, connection)| connection.over.is_some());
         let before = std::mem::take(&mut self.over_since);
         let since = |id| before.get(&id).copied().unwrap_or(self.turns);
@@ -67,46 +70,119 @@ impl World {
         assert!(counts.iter().all(|left| *left == [0; 5]), "operations of nobody");
     }
 
-    /// Nothing is left, each session has one record, and what arrived is a beginning of what was sent.
-    pub(super) fn check_end(&mut self) {
-        self.take_last_words();
-        self.check();
-        assert_eq!(self.shard.pool.lent(), 0);
-        let kernel = self.kernel.borrow_mut();
+    /// All sessions have ended, and nothing is left of them.
+    pub(super) fn check_nothing_is_left(&self) {
+        assert!(self.shard.connections.is_empty());
+        assert_eq!(self.shard.pool.lent(), 0, "blocks are missing");
+        let kernel = self.kernel.borrow();
         assert_eq!(kernel.streams(), kernel.waiting_streams(), "sockets are left open");
-        drop(kernel);
-        let records: usize = self.players.iter().map(|player| player.outcomes.len()).sum();
-        let sessions = self.shard.sessions_begun as usize;
-        assert_eq!(records + self.backlog_lost, sessions, "a record for each session");
-        for player in &self.players {
-            assert!(player.outcomes.len() <= 1, "{:?}", player.outcomes);
-            let Some(mlet) = &player.mlet else { continue };
-            let (mut mlet, mut endpoint) = (mlet.borrow_mut(), player.endpoint.borrow_mut());
-            // What waits in the sockets was delivered, as far as the session can know.
-            (mlet.reads, endpoint.reads) = (true, true);
-            mlet.take_all();
-            endpoint.take();
-            let from_mlet: &[u8] = if player.has_begun { &player.from_mlet } else { &[] };
-            assert!(
-                from_mlet.starts_with(&endpoint.received),
-                "the endpoint got what was never sent"
-            );
-            assert_records_hold_one_message_each(&endpoint.record_lens, &endpoint.received);
-            if matches!(player.outcomes[..], [Outcome::MletEnded]) && !player.has_broken_off {
-                assert_eq!(
-                    endpoint.received.len(),
-                    from_mlet.len(),
-                    "the endpoint got all, {:?}: {:?}",
-                    player.fault,
-                    endpoint.notes
-                );
-            }
-            let for_mlet: Vec<u8> = message_ranges(&endpoint.said)
-                .into_iter()
-                .filter(|message| endpoint.said[message.start] != MessageType::LINFO.0)
-                .flat_map(|message| endpoint.said[message].to_vec())
-                .collect();
-            assert!(for_mlet.starts_with(&mlet.received), "the mlet got what was never sent");
+    }
+}
+
+/// A session that is over wants nothing, and one in set-up, unless that has failed, no input while its output waits.
+fn check_wants(connection: &Connection) {
+    let session = &connection.session;
+    let wants = (session.wants_endpoint_input(), session.wants_mlet_input());
+    if connection.over.is_some() {
+        assert_eq!((wants, session.deadline()), ((false, false), None), "over");
+    } else if !session.is_served() && session.set_up_stage() != SetUpStage::Failed {
+        assert!(!(wants.0 && connection.under_way.endpoint_send), "input while output waits");
+    }
+}
+
+/// While nobody has ended or broken anything, a relayed session wants no input of which the last waits to be sent.
+pub(super) fn check_flow(connection: &Connection, endpoint: &Endpoint, mlet: &Mlet) {
+    let has_parted = endpoint.has_parted || endpoint.end.is_some();
+    if !has_parted && !mlet.has_ended && !mlet.has_closed_input {
+        let (session, under_way) = (&connection.session, &connection.under_way);
+        let waits = session.wants_endpoint_input() && under_way.mlet_send;
+        assert!(!waits, "the endpoint's input while the mlet takes nothing");
+        let waits = session.wants_mlet_input() && under_way.endpoint_send;
+        assert!(!waits, "the mlet's input while the endpoint takes nothing");
+    }
+}
+
+/// How far what two peers have received has been compared with what the other has said.
+#[derive(Default)]
+pub(super) struct Streams {
+    /// Of what the endpoint has received.
+    endpoint_len: usize,
+    /// Of what the mlet has received.
+    mlet_len: usize,
+    /// Whole messages of the endpoint other than LINFO, and how much of what it has said they were taken from.
+    for_mlet: Vec<u8>,
+    said_len: usize,
+}
+
+impl Streams {
+    /// What has arrived is a beginning of what was sent. What has been compared is not compared again.
+    pub(super) fn check(&mut self, endpoint: &Endpoint, mlet: &Mlet) {
+        if endpoint.is_relayed {
+            let received = &endpoint.received[self.endpoint_len..];
+            let is_beginning = mlet.said[self.endpoint_len..].starts_with(received);
+            assert!(is_beginning, "the endpoint got what was never sent");
+            self.endpoint_len = endpoint.received.len();
+            let rest = self.gather(&endpoint.said);
+            let received = &mlet.received[self.mlet_len..];
+            let whole = &self.for_mlet[self.mlet_len.min(self.for_mlet.len())..];
+            let (of_whole, of_rest) = received.split_at(received.len().min(whole.len()));
+            let rest = &rest[self.mlet_len.saturating_sub(self.for_mlet.len())..];
+            let is_beginning = whole.starts_with(of_whole) && rest.starts_with(of_rest);
+            assert!(is_beginning, "the mlet got what was never sent");
+            self.mlet_len = mlet.received.len();
         }
     }
+
+    /// How many bytes a mlet gets of what the endpoint has said, if it gets all.
+    pub(super) fn for_mlet_len(&mut self, endpoint: &Endpoint) -> usize {
+        let rest_len = self.gather(&endpoint.said).len();
+        self.for_mlet.len() + rest_len
+    }
+
+    /// Takes further whole messages out of what the endpoint has said. Gives what is there of the next, if the mlet gets
+    /// it.
+    fn gather<'a>(&mut self, said: &'a [u8]) -> &'a [u8] {
+        loop {
+            let rest = &said[self.said_len..];
+            let is_linfo = rest.first() == Some(&MessageType::LINFO.0);
+            let Some(message) = whole_message(rest) else {
+                return if is_linfo { &[] } else { rest };
+            };
+            if !is_linfo {
+                self.for_mlet.extend_from_slice(message);
+            }
+            self.said_len += message.len();
+        }
+    }
+}
+
+/// The first message of a stream, if it is whole.
+fn whole_message(stream: &[u8]) -> Option<&[u8]> {
+    let [_, high, middle, low] = stream.first_chunk()?;
+    stream.get(..HEADER_LEN + u32::from_be_bytes([0, *high, *middle, *low]) as usize)
+}
+
+/// A session's counts agree with what its peers have said and received, and with what was logged of its LINFOs.
+pub(super) fn check_counts(relayed: &Relayed, endpoint: &Endpoint, mlet: &Mlet, logged: u64) {
+    let Relayed { to_endpoint, from_endpoint, linfos_lost } = relayed;
+    assert!(to_endpoint.bytes >= endpoint.received.len() as u64, "{relayed:?}");
+    assert!(from_endpoint.bytes >= mlet.received.len() as u64, "{relayed:?}");
+    count(to_endpoint, &mlet.said);
+    let (begun, ended) = count(from_endpoint, &endpoint.said);
+    let told = logged + linfos_lost;
+    assert!((ended..=begun).contains(&told), "{told} LINFOs of {ended} to {begun}: {relayed:?}");
+}
+
+/// Compares a count with the stream that it counts the beginning of. Gives the LINFOs that begin and end in it.
+fn count(flow: &Flow, stream: &[u8]) -> (u64, u64) {
+    let mut rest = &stream[..flow.bytes as usize];
+    let (mut messages, mut linfos) = (0, 0);
+    while let Some(message) = whole_message(rest) {
+        messages += 1;
+        linfos += u64::from(message[0] == MessageType::LINFO.0);
+        rest = &rest[message.len()..];
+    }
+    assert_eq!(flow.messages, messages, "messages in {} bytes", flow.bytes);
+    let begins = rest.first() == Some(&MessageType::LINFO.0);
+    (linfos + u64::from(begins), linfos)
 }

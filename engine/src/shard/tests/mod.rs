@@ -1,11 +1,14 @@
-//! A shard on a simulated kernel: worlds drawn from a seed, and scenarios of one session.
+//! A shard on a simulated kernel, with real sessions and TLS: worlds drawn from a seed, and scenarios of one session.
 
 mod ends;
 mod faults;
+mod harness;
 mod invariants;
+mod linfo_log;
+mod outcomes;
 mod pair;
-mod pair_simulation;
 mod peers;
+mod player;
 mod relaying;
 mod set_up;
 mod simulation;

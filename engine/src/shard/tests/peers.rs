@@ -7,7 +7,6 @@ use rustls::{AlertDescription, ClientConnection, Error};
 
 use crate::driver::simulated::Remote;
 use crate::proto::outcome::End;
-use crate::proto::session::PeerStatus;
 use crate::proto::tests::success;
 use packetlab::message::{HEADER_LEN, MessageType};
 
@@ -28,10 +27,13 @@ pub(crate) struct Endpoint {
     pub(crate) dam: Option<usize>,
     /// It has said something that ends the session's interest in its input.
     pub(crate) has_parted: bool,
+    has_closed_tls: bool,
     /// How the connection ends behind `sent`.
     pub(crate) end: Option<End>,
     /// Bytes from the session that TLS has not taken.
     waiting: Vec<u8>,
+    /// How many have ever arrived.
+    arrived_len: u64,
     /// It takes what arrives.
     pub(crate) reads: bool,
     /// It closes when the session has ended its side.
@@ -55,6 +57,8 @@ pub(crate) struct Endpoint {
     pub(crate) alert: Option<AlertDescription>,
     pub(crate) is_at_eof: bool,
     eof_follows: bool,
+    /// The session has closed its socket with bytes of it unread, so that what it had not looked at is lost.
+    pub(crate) was_reset: bool,
     /// What it noticed since last asked.
     pub(crate) notes: Vec<String>,
 }
@@ -67,8 +71,10 @@ impl Endpoint {
             held: VecDeque::new(),
             dam: None,
             has_parted: false,
+            has_closed_tls: false,
             end: None,
             waiting: Vec::new(),
+            arrived_len: 0,
             reads: true,
             closes_back: true,
             answers: VecDeque::new(),
@@ -82,6 +88,7 @@ impl Endpoint {
             alert: None,
             is_at_eof: false,
             eof_follows: false,
+            was_reset: false,
             notes: Vec::new(),
         };
         endpoint.flush();
@@ -91,7 +98,7 @@ impl Endpoint {
     /// Seals `bytes` into one record, or more if they are many, and sends them.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         // TLS has nothing more to say.
-        if self.alert.is_some() {
+        if self.alert.is_some() || self.has_closed_tls {
             return;
         }
         if self.is_relayed && self.end.is_none() {
@@ -115,7 +122,7 @@ impl Endpoint {
     }
 
     pub(crate) fn close_notify(&mut self) {
-        self.has_parted = true;
+        (self.has_parted, self.has_closed_tls) = (true, true);
         self.tls.as_mut().unwrap().send_close_notify();
         self.flush();
     }
@@ -155,18 +162,21 @@ impl Endpoint {
         if self.reads { usize::MAX } else { SOCKET_LEN.saturating_sub(self.waiting.len()) }
     }
 
-    pub(crate) fn status(&self) -> PeerStatus {
-        PeerStatus { has_hung_up: self.end.is_some(), untaken_len: self.waiting.len() }
+    /// How many bytes have arrived, and how many of those it has taken.
+    pub(crate) fn progress(&self) -> (u64, u64) {
+        (self.arrived_len, self.arrived_len - self.waiting.len() as u64)
     }
 
     pub(crate) fn arrive(&mut self, bytes: &[u8]) {
         assert!(!self.eof_follows, "nothing is sent after the end of output");
+        self.arrived_len += bytes.len() as u64;
         self.waiting.extend_from_slice(bytes);
     }
 
     pub(crate) fn arrive_eof(&mut self) {
         assert!(!self.eof_follows, "output ends once");
         self.eof_follows = true;
+        self.notes.push("endpoint's input ended".into());
     }
 
     /// Takes what has arrived, if it reads at all.
@@ -252,8 +262,12 @@ impl Endpoint {
             if !self.is_silent {
                 let answer = self.answers.pop_front().unwrap_or_else(success);
                 self.write(&answer);
-                self.is_relayed =
-                    message_type == MessageType::START && answer.starts_with(&success());
+                if message_type == MessageType::START
+                    && let Some(said) = answer.strip_prefix(&*success())
+                {
+                    self.is_relayed = true;
+                    self.said.extend_from_slice(said);
+                }
             }
         }
     }
@@ -288,6 +302,7 @@ impl Remote for Endpoint {
     }
 
     fn lose(&mut self, resets: bool) {
+        self.was_reset = resets;
         if resets {
             self.waiting.clear();
         }
@@ -321,7 +336,8 @@ impl Remote for Mlet {
         self.waiting.len()
     }
 
-    fn lose(&mut self, _resets: bool) {
+    fn lose(&mut self, resets: bool) {
+        self.was_cut_off = resets;
         self.eof_follows = true;
     }
 }
@@ -341,8 +357,14 @@ pub(crate) struct Mlet {
     pub(crate) exits_at_eof: bool,
     waiting: VecDeque<u8>,
     pub(crate) received: Vec<u8>,
+    /// All that it has written.
+    pub(crate) said: Vec<u8>,
     pub(crate) is_at_eof: bool,
     eof_follows: bool,
+    /// The session has closed its socket with bytes of it unread.
+    pub(crate) was_cut_off: bool,
+    /// What it noticed since last asked.
+    pub(crate) notes: Vec<String>,
 }
 
 impl Mlet {
@@ -355,13 +377,17 @@ impl Mlet {
             exits_at_eof: true,
             waiting: VecDeque::new(),
             received: Vec::new(),
+            said: Vec::new(),
             is_at_eof: false,
             eof_follows: false,
+            was_cut_off: false,
+            notes: Vec::new(),
         }
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.sent.extend(bytes);
+        self.said.extend_from_slice(bytes);
     }
 
     /// Closes its socket: what it wrote can still be read.
@@ -383,8 +409,9 @@ impl Mlet {
         }
     }
 
-    pub(crate) fn status(&self) -> PeerStatus {
-        PeerStatus { has_hung_up: self.has_ended, untaken_len: self.waiting.len() }
+    /// How many bytes have arrived, and how many of those it has taken.
+    pub(crate) fn progress(&self) -> (usize, usize) {
+        (self.received.len() + self.waiting.len(), self.received.len())
     }
 
     /// Takes what is in its socket, though it may have closed it since.
@@ -405,6 +432,7 @@ impl Mlet {
     pub(crate) fn arrive_eof(&mut self) {
         assert!(!self.eof_follows, "its input ends once");
         self.eof_follows = true;
+        self.notes.push("mlet's input ended".into());
     }
 
     pub(crate) fn take(&mut self) {

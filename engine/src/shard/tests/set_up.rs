@@ -6,7 +6,6 @@ use super::pair::{Chunks, Pair};
 use crate::golden;
 use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::outcome::{End, Outcome};
-use crate::proto::session::Session;
 use crate::proto::tests::credentials::{
     HANDSHAKE_TIMEOUT, Login, OPEN, SETUP_TIMEOUT, Stage, TOO_LATE, TRUSTING, experiments,
     plain_experiments, program,
@@ -38,7 +37,7 @@ fn programs_are_submitted_in_order_and_then_start() {
     for count in 0..=programs.len() {
         for chunks in [Chunks::Whole, Chunks::UpTo(1000)] {
             let mut pair = pair_with_programs(&programs[..count]);
-            pair.chunks = chunks;
+            pair.set_chunks(chunks);
             pair.run();
             let mut expected: Vec<_> = [12, 1_048_585, 709][..count]
                 .iter()
@@ -51,8 +50,7 @@ fn programs_are_submitted_in_order_and_then_start() {
             let facts = pair.facts.as_ref().unwrap();
             assert_eq!(facts.snikey.as_str(), TRUSTING);
             assert_eq!(facts.endpoint_key, Some(golden::public_key("ep").key_id()));
-            let account = pair.session.take_account();
-            let facts = pair.facts.as_ref().unwrap();
+            let account = pair.account();
             assert_eq!(account.snikey.as_ref(), Some(&facts.snikey));
             assert_eq!(account.endpoint_key, facts.endpoint_key);
             assert_eq!(account.operator_key, Some(golden::public_key("eop").key_id()));
@@ -95,7 +93,7 @@ fn a_demanded_program_that_is_not_supplied_is_skipped_and_a_repeated_one_sent_tw
 #[test]
 fn the_set_up_works_byte_by_byte() {
     let mut pair = pair_with_programs(&[program(3)]);
-    pair.chunks = Chunks::UpTo(1);
+    pair.set_chunks(Chunks::UpTo(1));
     pair.run();
     assert!(pair.mlet.is_some(), "{}", pair.told());
 }
@@ -152,7 +150,15 @@ fn an_endpoint_that_speaks_unasked_is_dropped() {
             pair.endpoint.write(&message(MessageType::LINFO, &[]));
         }
         assert_refused(&mut pair, &GreetingError::Unasked);
-        assert!(!pair.grant_permit(), "it needs no permit any more");
+        let told = pair.told();
+        let says = |word| told.lines().any(|line| line == word);
+        assert_eq!(says("permit wanted"), says("permit freed"), "{told}");
+        if says("permit wanted") {
+            // One that was on its way meanwhile is for nobody.
+            pair.grant_permit();
+            pair.run();
+            assert_eq!(pair.told(), told);
+        }
     }
 }
 
@@ -178,25 +184,59 @@ fn what_follows_the_answer_to_start_in_the_same_record_reaches_the_mlet() {
 fn a_permit_may_come_late_and_start_has_its_whole_time_from_then_on() {
     let mut pair = Pair::new();
     pair.has_permits = false;
-    pair.pass(SECOND);
     pair.run();
     pair.endpoint.set_dam(Some(0));
-    pair.pass(2 * SETUP_TIMEOUT - 2 * SECOND);
-    assert!(pair.over.is_none());
-    assert!(pair.grant_permit());
+    pair.pass(2 * SETUP_TIMEOUT - SECOND);
+    assert_eq!(pair.told(), "permit wanted");
+    pair.grant_permit();
     pair.run();
+    assert_eq!(pair.told(), "permit wanted\nendpoint: START of 0 bytes");
     pair.pass(SETUP_TIMEOUT - SECOND);
     assert!(pair.over.is_none() && pair.mlet.is_none(), "{}", pair.told());
     pair.endpoint.set_dam(None);
     pair.run();
     assert!(pair.mlet.is_some(), "{}", pair.told());
-    assert_eq!(pair.session.deadline(), None, "a session may idle as long as it likes");
+    assert_eq!(pair.session().deadline(), None, "a session may idle as long as it likes");
 
+    // Its time begins when it is asked for.
     let mut pair = Pair::new();
     pair.has_permits = false;
+    let hello = std::mem::take(&mut pair.endpoint.sent);
     pair.pass(SECOND);
+    pair.endpoint.sent = hello;
     assert!(matches!(pair.finish(), Outcome::NoPermit));
     assert_eq!(pair.elapsed(), SECOND + 2 * SETUP_TIMEOUT);
+    assert_eq!(pair.told().lines().nth(1), Some("permit freed"), "{}", pair.told());
+}
+
+#[test]
+fn a_mlet_waits_for_descriptors_as_long_as_its_endpoint_does() {
+    let first = message(MessageType::MDATA, b"early");
+    let mut pair = Pair::new();
+    pair.set_lacks_descriptors(true);
+    pair.run();
+    pair.endpoint.write(&first);
+    pair.pass(10 * SETUP_TIMEOUT);
+    assert_eq!(pair.told(), "permit wanted\nendpoint: START of 0 bytes");
+    pair.set_lacks_descriptors(false);
+    pair.pass(SECOND);
+    assert_eq!(pair.mlet().received, first);
+}
+
+/// Its permit is given back, and a mlet would be one beyond `-n`.
+#[test]
+fn a_session_that_ends_while_descriptors_for_its_mlet_are_awaited_starts_none() {
+    let mut pair = Pair::new();
+    pair.set_lacks_descriptors(true);
+    pair.run();
+    pair.end_run();
+    assert!(pair.step(), "it is over, and what is under way is cancelled");
+    pair.set_lacks_descriptors(false);
+    assert!(matches!(pair.finish(), Outcome::Forced));
+    let told = ["permit wanted", "endpoint: START of 0 bytes", "permit freed"];
+    assert_eq!(pair.transcript[..3], told);
+    assert_eq!(pair.told().lines().last(), Some("over: the run was ended by force"));
+    assert!(pair.mlet.is_none());
 }
 
 /// Also where rustls has none for it.
@@ -250,7 +290,7 @@ fn an_anonymous_endpoint_may_join_an_experiment_without_trusted_operators() {
     pair.run();
     let facts = pair.facts.as_ref().unwrap();
     assert_eq!((facts.snikey.as_str(), facts.endpoint_key), (OPEN, None));
-    let account = pair.session.take_account();
+    let account = pair.account();
     assert_eq!((account.endpoint_key, account.operator_key), (None, None));
 }
 
@@ -263,7 +303,7 @@ fn whoever_presents_a_chain_must_present_a_good_one() {
     let mut pair = Pair::with(plain_experiments(), Login::Stranger, Some(OPEN));
     pair.run();
     assert!(pair.mlet.is_some(), "{}", pair.told());
-    let account = pair.session.take_account();
+    let account = pair.account();
     assert_eq!(account.endpoint_key, Some(golden::public_key("ep").key_id()));
     assert_eq!(account.operator_key, None, "nobody has checked who signed its chain");
 }
@@ -292,7 +332,7 @@ fn an_unknown_server_name_ends_the_session_without_a_byte() {
 #[test]
 fn an_endpoints_chain_is_judged_at_the_time_that_is_given() {
     let mut pair = Pair::new();
-    pair.wall = TOO_LATE;
+    pair.set_wall_clock(TOO_LATE);
     assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
     assert!(pair.told().contains("certificate 0 has expired"), "{}", pair.told());
 }
@@ -300,7 +340,7 @@ fn an_endpoints_chain_is_judged_at_the_time_that_is_given() {
 #[test]
 fn a_chain_of_ours_that_expired_meanwhile_ends_sessions_after_the_handshake() {
     let mut pair = Pair::with(plain_experiments(), Login::Lasting, Some(TRUSTING));
-    pair.wall = TOO_LATE;
+    pair.set_wall_clock(TOO_LATE);
     match pair.finish() {
         Outcome::OwnChain(snikey, _) => assert_eq!(snikey.as_str(), TRUSTING),
         outcome => panic!("{outcome:?}"),
@@ -342,7 +382,7 @@ fn bytes_that_are_no_tls_end_the_session_with_an_alert() {
     for garbage in [&b"GET / HTTP/1.1\r\nHost: x\r\n\r\n"[..], &[0xff; 3000], &[0; 64]] {
         for chunks in [Chunks::Whole, Chunks::UpTo(1)] {
             let mut pair = Pair::raw();
-            pair.chunks = chunks;
+            pair.set_chunks(chunks);
             pair.endpoint.write_raw(garbage);
             assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
             assert_eq!(pair.endpoint.raw[..6], [21, 3, 3, 0, 2, 2], "a fatal alert");
@@ -407,21 +447,23 @@ fn a_stop_ends_a_session_in_set_up_and_only_once() {
     let mut pair = Pair::new();
     pair.has_permits = false;
     pair.run();
-    pair.with_session(Session::handle_stop);
+    pair.drain();
     assert!(matches!(pair.finish(), Outcome::Cancelled));
-    pair.with_session(Session::handle_stop);
-    assert_eq!(pair.told(), "permit wanted\nover: the run ended before START");
+    pair.drain();
+    pair.run();
+    assert_eq!(pair.told(), "permit wanted\npermit freed\nover: the run ended before START");
 
     let mut pair = Pair::with(plain_experiments(), Login::Operator, Some("nobody"));
     pair.finish();
-    pair.with_session(Session::handle_stop);
+    pair.drain();
+    pair.run();
     assert_eq!(pair.told(), "over: no ExpExec has the snikey \"nobody\"");
 }
 
 #[test]
 fn a_stop_leaves_a_served_session_alone() {
     let mut pair = Pair::served();
-    pair.with_session(Session::handle_stop);
+    pair.drain();
     pair.mlet().write(&success());
     pair.mlet().exit();
     assert!(matches!(pair.finish(), Outcome::MletEnded));

@@ -3,11 +3,13 @@
 //!
 //! A seed fixes schedule and lengths, but not TLS's random bytes. `SEED=n` runs one seed alone, `SEEDS=n` so many.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
+use super::faults::Class;
 use super::world::{Act, World};
 use crate::config::Limits;
 use crate::guards::{Guard, take_out};
@@ -50,10 +52,14 @@ struct Tally {
     refusals: u64,
     permits: u64,
     ended_before: [u64; 4],
+    classes: BTreeMap<Class, u64>,
 }
 
 impl Tally {
-    fn with(self, other: Self) -> Self {
+    fn with(mut self, other: Self) -> Self {
+        for (class, sessions) in other.classes {
+            *self.classes.entry(class).or_default() += sessions;
+        }
         Self {
             sessions: self.sessions + other.sessions,
             storms: self.storms + other.storms,
@@ -63,6 +69,7 @@ impl Tally {
             ended_before: std::array::from_fn(|act| {
                 self.ended_before[act] + other.ended_before[act]
             }),
+            classes: self.classes,
         }
     }
 }
@@ -70,25 +77,27 @@ impl Tally {
 /// Runs the world of a seed to its end.
 fn run(seed: u64, tally: &mut Tally) {
     let mut world = World::new(seed, experiment_sets());
-    let (mut vain, mut before) = (0, world.kernel.borrow().now);
+    let (mut vain, mut before) = (0, world.harness.now());
     while !world.is_over() {
         world.turn();
-        world.check();
-        let now = world.kernel.borrow().now;
+        let now = world.harness.now();
         let is_vain = now == before && world.is_quiet();
         vain = if is_vain { vain + 1 } else { 0 };
         before = now;
         assert!(vain <= VAIN_TURNS_MAX, "the shard turns without cause");
-        assert!(world.turns < TURNS_MAX, "it never ends: {}", world.standing());
+        assert!(world.harness.turns < TURNS_MAX, "it never ends: {}", world.standing());
     }
     world.check_end();
-    tally.sessions += world.shard.sessions_begun;
+    tally.sessions += world.harness.shard.sessions_begun;
     tally.storms += u64::from(world.players.len() > 100);
     tally.with_mlet += world.players.iter().filter(|player| player.mlet.is_some()).count() as u64;
-    tally.refusals += world.kernel.borrow().refusals as u64;
+    tally.refusals += world.harness.kernel.borrow().refusals as u64;
     tally.permits += world.permits_given as u64;
+    for ended in world.players.iter().flat_map(|player| &player.ended) {
+        *tally.classes.entry(Class::from(&ended.outcome)).or_default() += 1;
+    }
     tally.ended_before[match world.act {
-        Act::Play => 0,
+        Act::Play | Act::Strike => 0,
         Act::Finish => 1,
         Act::Drain => 2,
         Act::Force => 3,
@@ -137,6 +146,8 @@ fn whatever_happens_a_shard_keeps_account_and_ends_each_session_with_one_record(
     assert!(tally.sessions > seeds && tally.with_mlet * 3 > tally.sessions, "{tally:?}");
     assert!(tally.refusals > seeds && tally.permits * 10 > seeds, "{tally:?}");
     assert!(tally.ended_before.iter().all(|worlds| worlds * 100 > seeds), "{tally:?}");
+    assert_eq!(tally.classes.len(), 16, "{tally:?}");
+    assert!(tally.classes.values().all(|sessions| sessions * 1000 > seeds), "{tally:?}");
 }
 
 /// Each guard stands for a defect that was in this code; without it the same seeds must fail.

@@ -1,0 +1,135 @@
+//! A shard on the simulated driver, with the other ends of its mailboxes and of its mlets' sockets.
+//!
+//! Not here: what endpoints, mlets and the control thread do (`pair.rs`, `world.rs`). Invariant: each turn is checked
+//! (`invariants.rs`).
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::num::NonZeroU64;
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::super::{GROUPS, Parts, Shard, Token};
+use super::linfo_log::LinfoLog;
+use super::peers::{Endpoint, Mlet};
+use crate::config::ExperimentId;
+use crate::driver::simulated::{Kernel, SharedRemote, Simulated};
+use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard, mailbox};
+use crate::proto::experiments::Experiments;
+use crate::proto::tests::credentials::NOW;
+use crate::random::Random;
+use crate::records::SessionId;
+
+pub(super) type SharedEndpoint = Rc<RefCell<Endpoint>>;
+pub(super) type SharedMlet = Rc<RefCell<Mlet>>;
+type Mlets = Rc<RefCell<HashMap<RawFd, SharedMlet>>>;
+
+/// The shard and the hands of whoever plays all that is around it.
+pub(super) struct Harness {
+    pub(super) shard: Shard<Simulated<Token>>,
+    pub(super) kernel: Rc<RefCell<Kernel>>,
+    pub(super) to_shard: Mailer<ToShard>,
+    pub(super) from_shard: Inbox<FromShard>,
+    pub(super) linfo_log: LinfoLog,
+    pub(super) turns: usize,
+    /// Since which turn sessions have been over that are not closed.
+    pub(super) over_since: HashMap<SessionId, usize>,
+    counts: Arc<Counts>,
+    listener: RawFd,
+    mlets: Mlets,
+}
+
+impl Harness {
+    /// A shard that has begun, in a kernel that draws from `random`. START needs a permit if `needs_permits`.
+    pub(super) fn new(
+        random: Random,
+        experiments: Arc<Experiments>,
+        needs_permits: bool,
+        sessions_max: usize,
+    ) -> Self {
+        let mlets = Mlets::default();
+        let pair_with = {
+            let mlets = Rc::clone(&mlets);
+            Box::new(move |number| -> SharedRemote {
+                let mlet = Rc::new(RefCell::new(Mlet::new()));
+                mlets.borrow_mut().insert(number, Rc::clone(&mlet));
+                mlet
+            })
+        };
+        #[expect(clippy::disallowed_methods, reason = "an Instant comes from nowhere else")]
+        let now = Instant::now();
+        let kernel = Kernel::new(random, now, NOW, pair_with);
+        let (to_shard, inbox) = mailbox().unwrap();
+        let (mailer, from_shard) = mailbox().unwrap();
+        let attempts = needs_permits.then(|| NonZeroU64::new(1_000).unwrap());
+        let counts = Arc::new(Counts::new(attempts, sessions_max));
+        let parts = Parts {
+            number: 0,
+            count: 1,
+            core: 0,
+            experiments,
+            counts: Arc::clone(&counts),
+            inbox,
+            mailer,
+        };
+        let mut shard = Shard::new(parts, Simulated::new(Rc::clone(&kernel), &GROUPS));
+        let listener = kernel.borrow_mut().listener();
+        let number = listener.as_raw_fd();
+        shard.begin(vec![listener]);
+        Self {
+            shard,
+            kernel,
+            to_shard,
+            from_shard,
+            linfo_log: LinfoLog::new(),
+            turns: 0,
+            over_since: HashMap::new(),
+            counts,
+            listener: number,
+            mlets,
+        }
+    }
+
+    /// What time it is.
+    pub(super) fn now(&self) -> Instant {
+        self.kernel.borrow().now
+    }
+
+    /// The shard gets its mail and takes a turn.
+    pub(super) fn turn(&mut self) {
+        self.turns += 1;
+        self.to_shard.flush();
+        let shard = &mut self.shard;
+        self.linfo_log.within(|| shard.turn().unwrap());
+        self.check();
+    }
+
+    /// An endpoint connects.
+    pub(super) fn connect(&mut self, endpoint: &SharedEndpoint, peer: SocketAddr) {
+        let remote: SharedRemote = Rc::<RefCell<Endpoint>>::clone(endpoint);
+        self.kernel.borrow_mut().connect(self.listener, remote, peer);
+    }
+
+    /// The shard is to adopt an endpoint's connection to the proxy, if it may have another session.
+    pub(super) fn adopt(&mut self, endpoint: &SharedEndpoint, peer: SocketAddr) {
+        if self.counts.open_session() {
+            let remote: SharedRemote = Rc::<RefCell<Endpoint>>::clone(endpoint);
+            let socket = self.kernel.borrow_mut().connection(remote, peer);
+            let connection = BacklogConnection {
+                socket,
+                peer,
+                experiment: ExperimentId::nth(0),
+                received: Vec::new(),
+            };
+            self.to_shard.push(ToShard::Adopt(connection));
+        }
+    }
+
+    /// The mlet at the other end of this socket.
+    pub(super) fn take_mlet(&self, socket: &OwnedFd) -> SharedMlet {
+        self.mlets.borrow_mut().remove(&socket.as_raw_fd()).unwrap()
+    }
+}
