@@ -20,6 +20,8 @@ pub(crate) enum Guard {
     KnowsSessions,
     /// A look at sockets on which nothing moves is not due again in the same turn.
     ProbesLater,
+    /// What a mlet writes when its endpoint has ended is read though that endpoint takes nothing more.
+    ReadsBesideSends,
 }
 
 #[cfg(test)]

@@ -99,7 +99,9 @@ impl<D: Driver<Token>> Shard<D> {
             if !under_way.mlet_receive {
                 under_way.mlet_receive = true;
                 self.driver.receive(mlet, RELAY_GROUP, Token::MletReceive(slot));
-            } else if std::mem::take(&mut under_way.mlet_receive_linked) {
+            } else if holds(Guard::ReadsBesideSends)
+                && std::mem::take(&mut under_way.mlet_receive_linked)
+            {
                 // The endpoint has closed and may never take what is being sent, and what the mlet still writes is only
                 // to be dropped. Cancelled together, both begin again apart.
                 under_way.cancels += 1;

@@ -154,6 +154,7 @@ fn whatever_happens_a_shard_keeps_account_and_ends_each_session_with_one_record(
 #[test]
 fn the_simulation_notices_the_loss_of_each_guard() {
     let guards = [
+        Guard::ReadsBesideSends,
         Guard::TurnEnds,
         Guard::CancelsOnce,
         Guard::WakesForBuffers,
