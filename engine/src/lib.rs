@@ -27,11 +27,8 @@ pub mod sys;
 
 pub use crate::driver::RingError;
 pub use crate::engine::{Report, run};
+pub use crate::proto::linfo::LINFO_TARGET;
 pub use crate::run_error::RunError;
-
-/// Target of the tracing events with which endpoints' LINFOs are logged: of all that is logged, what a peer says at its
-/// own will.
-pub const LINFO_TARGET: &str = "engine::linfo";
 
 #[cfg(test)]
 #[path = "../testdata/golden.rs"]

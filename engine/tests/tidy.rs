@@ -18,12 +18,16 @@ const LAYERS: [(&str, &[&str]); 12] = [
     ("run_error", &["crate::driver::RingError", "crate::sys::"]),
     (
         "mailbox",
-        &["crate::proto::session::MletFacts", "crate::records::", "crate::run_error::RunError"],
+        &[
+            "crate::config::ExperimentId",
+            "crate::proto::session::MletFacts",
+            "crate::records::",
+            "crate::run_error::RunError",
+        ],
     ),
     (
         "shard",
         &[
-            "crate::LINFO_TARGET",
             "crate::config::",
             "crate::driver::",
             "crate::guards::",
@@ -83,7 +87,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
             ("driver/uring.rs", "a pause until the kernel frees the memory of a ring that is gone"),
             ("engine.rs", "the threads of shards"),
             ("records/journal.rs", "the thread that writes records"),
-            ("shard/mod.rs", "yields while its last messages find no room"),
+            ("shard/turn.rs", "yields while its last messages find no room"),
             ("sys/children.rs", "a pause while children end"),
             ("sys/supervisor/mod.rs", "a pause while the supervisor ends"),
         ],
@@ -97,7 +101,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
             ("control/runtime.rs", "the same, given to the runtime"),
             ("engine.rs", "hands shards their listening sockets"),
             ("shard/listeners.rs", "the listening sockets of a shard"),
-            ("shard/mod.rs", "takes them over"),
+            ("shard/turn.rs", "takes them over"),
             ("sys/socket.rs", "makes them"),
         ],
     ),
@@ -162,7 +166,7 @@ const LEFTOVERS: [&str; 5] = [
 /// Where a Debug form stands in the code of a program, and why no user ever sees it.
 const DEBUG_FORMS: [(&str, &str, &str); 3] = [
     ("engine/packetlab/src/tls/alert.rs", "words(&format!(\"{named:?}\"))", "made into words"),
-    ("engine/src/shard/mod.rs", "unreachable!", "a fault of ours, told to whoever mends it"),
+    ("engine/src/shard/turn.rs", "unreachable!", "a fault of ours, told to whoever mends it"),
     ("engine/packetlab/src/program.rs", "\"Program({:?}", "the Debug form of a program itself"),
 ];
 

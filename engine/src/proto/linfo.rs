@@ -20,6 +20,10 @@ use packetlab::cut::Boundaries;
 use packetlab::escape::{Escaped, front};
 use packetlab::message::{Message, MessageType};
 
+/// Target of the tracing events with which endpoints' LINFOs are logged: of all that is logged, what a peer says at its
+/// own will.
+pub const LINFO_TARGET: &str = "engine::linfo";
+
 /// What a line takes beside its text: time, session, fixed words.
 const LINE_LEN: usize = 128;
 

@@ -14,9 +14,10 @@ use std::time::{Duration, Instant};
 
 use super::candidates::{Candidate, Holding};
 use super::connection::Connection;
+use super::operations::{SET_UP_GROUP, Token};
+use super::state::Shard;
 use super::waiting::source;
-use super::{Driver, SET_UP_GROUP, Shard, Token};
-use crate::config::Limits;
+use crate::driver::Driver;
 use crate::proto::session::{Session, SetUpStage};
 
 /// How long a connection may take to send its ClientHello, to answer ours, and to close once its set-up has failed, though
@@ -29,24 +30,6 @@ const HANDSHAKE_PATIENCE: Duration = Duration::from_secs(2);
 
 /// The same for a place that its key holds beyond its share, from the end of the handshake.
 const KEY_GRACE: Duration = Duration::from_secs(1);
-
-/// Places in set-up that one key or source may hold though others wait, where a quarter of them is less: endpoints of a
-/// testbed may share either.
-const SHARE_MIN: usize = 16;
-
-/// Places in set-up of one shard that connections of one source may hold beyond a second though others wait.
-pub(super) fn source_share(limits: &Limits) -> usize {
-    (limits.handshakes_max / 4).max(SHARE_MIN)
-}
-
-/// Places in set-up of one shard that one key may hold though others wait. Where the sessions of a key are not limited,
-/// endpoints share it, so its places are not limited either.
-pub(super) fn key_share(limits: &Limits) -> usize {
-    match limits.sessions_per_key_max {
-        Some(0) => usize::MAX,
-        _ => source_share(limits),
-    }
-}
 
 impl<D: Driver<Token>> Shard<D> {
     /// One more set-up may begin. Those whose bytes have come and wait to be looked at count as begun.
@@ -184,21 +167,6 @@ fn candidate(connection: &Connection) -> Option<Candidate> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_key_may_hold_a_quarter_of_the_places_but_sixteen_and_any_where_keys_are_shared() {
-        let share = |handshakes_max, sessions_per_key_max| {
-            key_share(&Limits { handshakes_max, sessions_per_key_max, ..Limits::default() })
-        };
-        assert_eq!(share(1024, None), 256);
-        assert_eq!(
-            share(1024, Some(5000)),
-            256,
-            "places are few, however many sessions it may have"
-        );
-        assert_eq!(share(20, None), 16);
-        assert_eq!(share(1024, Some(0)), usize::MAX);
-    }
 
     #[test]
     #[expect(clippy::disallowed_methods, reason = "any instant will do to count from")]

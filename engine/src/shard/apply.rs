@@ -5,8 +5,9 @@
 
 use std::os::fd::AsFd;
 
-use super::{Driver, RELAY_GROUP, SET_UP_GROUP, Shard, Token};
-use crate::driver::Outgoing;
+use super::operations::{RELAY_GROUP, SET_UP_GROUP, Token};
+use super::state::Shard;
+use crate::driver::{Driver, Outgoing};
 use crate::guards::{Guard, holds};
 use crate::mailbox::FromShard;
 use crate::proto::outbox::Transmission;

@@ -7,9 +7,26 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use super::admission::{key_share, source_share};
 use crate::config::Limits;
 use packetlab::key::KeyId;
+
+/// Places in set-up that one key or source may hold though others wait, where a quarter of them is less: endpoints of a
+/// testbed may share either.
+const SHARE_MIN: usize = 16;
+
+/// Places in set-up of one shard that connections of one source may hold beyond a second though others wait.
+fn source_share(limits: &Limits) -> usize {
+    (limits.handshakes_max / 4).max(SHARE_MIN)
+}
+
+/// Places in set-up of one shard that one key may hold though others wait. Where the sessions of a key are not limited,
+/// endpoints share it, so its places are not limited either.
+fn key_share(limits: &Limits) -> usize {
+    match limits.sessions_per_key_max {
+        Some(0) => usize::MAX,
+        _ => source_share(limits),
+    }
+}
 
 /// What a connection holds that may be waited for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,6 +148,21 @@ mod tests {
     use std::net::Ipv4Addr;
 
     use super::*;
+
+    #[test]
+    fn a_key_may_hold_a_quarter_of_the_places_but_sixteen_and_any_where_keys_are_shared() {
+        let share = |handshakes_max, sessions_per_key_max| {
+            key_share(&Limits { handshakes_max, sessions_per_key_max, ..Limits::default() })
+        };
+        assert_eq!(share(1024, None), 256);
+        assert_eq!(
+            share(1024, Some(5000)),
+            256,
+            "places are few, however many sessions it may have"
+        );
+        assert_eq!(share(20, None), 16);
+        assert_eq!(share(1024, Some(0)), usize::MAX);
+    }
 
     const KEY: Holding = Holding::PlaceOfKey(KeyId([1; 32]));
     const PLACE: Holding = place(1);

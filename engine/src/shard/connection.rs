@@ -8,7 +8,7 @@ use std::time::Instant;
 use super::candidates::Candidate;
 use crate::config::ExperimentId;
 use crate::proto::outcome::Outcome;
-use crate::proto::session::{Session, SetUpStage};
+use crate::proto::session::{MletFacts, Session, SetUpStage};
 use crate::records::{SessionFacts, SessionId, Via};
 use packetlab::time::Ticks;
 
@@ -111,4 +111,11 @@ pub(super) enum Permit {
     Held,
     /// Held for a mlet: START has succeeded, and descriptors for the mlet are waited for.
     Starting,
+}
+
+/// A session past START for whose mlet there was no socket pair yet.
+pub(super) struct AwaitedPair {
+    pub(super) slot: usize,
+    pub(super) id: SessionId,
+    pub(super) facts: MletFacts,
 }

@@ -10,12 +10,12 @@ use std::time::Instant;
 
 use tracing::{info, warn};
 
-use super::connection::Connection;
-use super::start::AwaitedPair;
-use super::{Driver, Shard, Token};
-use crate::LINFO_TARGET;
+use super::connection::{AwaitedPair, Connection};
+use super::operations::Token;
+use super::state::Shard;
+use crate::driver::Driver;
 use crate::mailbox::{Counts, FromShard, Mailer};
-use crate::proto::linfo::Linfo;
+use crate::proto::linfo::{LINFO_TARGET, Linfo};
 use crate::proto::outbox::BlockPool;
 use crate::proto::session::{Context, PeerStatus, Probe, Request, Session};
 use crate::records::SessionId;

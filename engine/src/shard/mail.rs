@@ -7,7 +7,9 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 
 use super::connection::Permit;
-use super::{Driver, Shard, Token};
+use super::operations::Token;
+use super::state::Shard;
+use crate::driver::Driver;
 use crate::mailbox::{BacklogConnection, ToShard};
 use crate::proto::session::{Context, Session};
 

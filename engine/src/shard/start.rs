@@ -8,19 +8,13 @@ use std::os::fd::AsFd;
 
 use tracing::info;
 
-use super::connection::Permit;
+use super::connection::{AwaitedPair, Permit};
 use super::grant::Granting;
-use super::{Driver, Shard, Token};
+use super::operations::Token;
+use super::state::Shard;
+use crate::driver::Driver;
 use crate::mailbox::{FromShard, Holder, SessionPlace};
 use crate::proto::session::{MletFacts, Session, SetUpStage};
-use crate::records::SessionId;
-
-/// A session past START for whose mlet there was no socket pair yet.
-pub(super) struct AwaitedPair {
-    slot: usize,
-    id: SessionId,
-    facts: MletFacts,
-}
 
 impl<D: Driver<Token>> Granting<'_, D> {
     pub(super) fn ask_permit(&mut self) {

@@ -7,8 +7,9 @@
 //!
 //! Not here: what the remotes do. Invariant: equal draws lead to equal histories.
 
+mod completing;
 mod kernel;
-mod operations;
+mod operation;
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -23,7 +24,7 @@ use packetlab::time::Ticks;
 
 pub(crate) use self::kernel::{Kernel, Remote, SharedRemote};
 use self::kernel::{Socket, nowhere};
-use self::operations::{Kind, Operation};
+use self::operation::{Kind, Operation};
 use super::buffers::Buffers;
 use super::{Completion, Driver, Event, GroupSize, Outgoing, Received};
 

@@ -10,27 +10,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 use super::Simulated;
 use super::kernel::Socket;
-use crate::driver::{Completion, Event, Outgoing, Received};
-
-pub(super) struct Operation<T> {
-    pub(super) socket: RawFd,
-    pub(super) token: T,
-    pub(super) kind: Kind<T>,
-    pub(super) is_cancelled: bool,
-}
-
-pub(super) enum Kind<T> {
-    Accept,
-    Receive(u16),
-    Send {
-        outgoing: Outgoing,
-        sent: usize,
-        then: Option<(RawFd, u16, T)>,
-    },
-    /// A duplicate, to look at.
-    Watch(OwnedFd),
-    Cancel,
-}
+use super::operation::{Kind, Operation};
+use crate::driver::{Completion, Event, Received};
 
 impl<T: Copy> Simulated<T> {
     pub(super) fn start(&mut self, socket: BorrowedFd<'_>, token: T, kind: Kind<T>) {

@@ -1,0 +1,24 @@
+//! The operations that a shard starts: what for, and into which buffers it receives.
+
+use crate::driver::GroupSize;
+use crate::proto::outbox::RECEIVE_LEN;
+
+/// Receive buffers of relayed sessions: 1 MiB.
+pub(super) const RELAY_GROUP: u16 = 0;
+/// Receive buffers of sessions in set-up, apart so that many handshakes at once do not take those of relays.
+pub(super) const SET_UP_GROUP: u16 = 1;
+pub(crate) const GROUPS: [GroupSize; 2] =
+    [GroupSize { count: 32, len: RECEIVE_LEN as u32 }, GroupSize { count: 64, len: 4096 }];
+
+/// What an operation was started for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Token {
+    Accept(usize),
+    CancelAccept(usize),
+    EndpointReceive(usize),
+    EndpointSend(usize),
+    MletReceive(usize),
+    MletSend(usize),
+    Cancel(usize),
+    Mail,
+}

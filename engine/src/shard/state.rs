@@ -1,0 +1,123 @@
+//! What a shard has.
+//!
+//! Not here: what it does with it, which is in the files beside this one.
+
+use std::collections::{HashMap, VecDeque};
+use std::io;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Instant;
+
+use slab::Slab;
+
+use super::candidates::Candidates;
+use super::connection::{AwaitedPair, Connection};
+use super::listeners::Listeners;
+use super::operations::Token;
+use super::pace::Pace;
+use super::timers::Timers;
+use crate::driver::{Driver, Received};
+use crate::guards::{Guard, holds};
+use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
+use crate::proto::experiments::Experiments;
+use crate::proto::outbox::BlockPool;
+use crate::records::SessionId;
+use packetlab::time::Ticks;
+
+/// What a shard is made of.
+pub(crate) struct Parts {
+    /// Its number, from 0.
+    pub(crate) number: usize,
+    /// How many shards there are.
+    pub(crate) count: usize,
+    /// The CPU number of its core.
+    pub(crate) core: usize,
+    /// The experiments.
+    pub(crate) experiments: Arc<Experiments>,
+    /// Attempts and open sessions of all shards.
+    pub(crate) counts: Arc<Counts>,
+    /// Where its messages come from.
+    pub(crate) inbox: Inbox<ToShard>,
+    /// Where its messages go.
+    pub(crate) mailer: Mailer<FromShard>,
+}
+
+/// One core's share of the run.
+pub(crate) struct Shard<D> {
+    pub(super) number: usize,
+    pub(super) count: usize,
+    pub(super) core: usize,
+    pub(super) sessions_begun: u64,
+    pub(super) driver: D,
+    pub(super) listeners: Listeners,
+    pub(super) connections: Slab<Box<Connection>>,
+    /// Set-ups that take work and memory: something has come, and START was not answered.
+    pub(super) set_ups: usize,
+    /// Connections in set-up that may be ended if others wait for what they hold.
+    pub(super) candidates: Candidates,
+    /// When the next of them may, while others wait.
+    pub(super) room_due: Option<Instant>,
+    /// Connections that were ended to make room and are not closed yet.
+    pub(super) making_room: usize,
+    /// How many connections in set-up come from each address; kept only when that is limited.
+    pub(super) sources: HashMap<IpAddr, usize>,
+    /// How many steps of handshakes a turn takes.
+    pub(super) pace: Pace,
+    /// Set-up receives left for a later turn.
+    pub(super) set_up_backlog: VecDeque<(usize, io::Result<Received>)>,
+    /// Sessions that found no receive buffer, by group.
+    pub(super) awaiting_buffer: [VecDeque<(usize, SessionId)>; 2],
+    /// Sessions past START for whose mlet there was no socket pair yet, longest first.
+    pub(super) awaiting_pair: VecDeque<AwaitedPair>,
+    pub(super) timers: Timers,
+    pub(super) pool: BlockPool,
+    pub(super) experiments: Arc<Experiments>,
+    pub(super) counts: Arc<Counts>,
+    pub(super) inbox: Inbox<ToShard>,
+    pub(super) mailer: Mailer<FromShard>,
+    pub(super) draining: bool,
+    pub(super) now: Instant,
+    pub(super) wall: Ticks,
+}
+
+impl<D: Driver<Token>> Shard<D> {
+    /// A shard on the calling thread's driver, with [`GROUPS`].
+    pub(crate) fn new(parts: Parts, driver: D) -> Self {
+        let (now, wall) = driver.clocks();
+        Self {
+            number: parts.number,
+            count: parts.count,
+            core: parts.core,
+            sessions_begun: 0,
+            driver,
+            listeners: Listeners::new(Vec::new()),
+            connections: Slab::new(),
+            set_ups: 0,
+            candidates: Candidates::new(&parts.experiments.limits),
+            room_due: None,
+            making_room: 0,
+            sources: HashMap::new(),
+            pace: Pace::default(),
+            set_up_backlog: VecDeque::new(),
+            awaiting_buffer: Default::default(),
+            awaiting_pair: VecDeque::new(),
+            timers: Timers::default(),
+            pool: BlockPool::default(),
+            experiments: parts.experiments,
+            counts: parts.counts,
+            inbox: parts.inbox,
+            mailer: parts.mailer,
+            draining: false,
+            now,
+            wall,
+        }
+    }
+}
+
+impl<D> Shard<D> {
+    /// The session in `slot` is this one.
+    pub(super) fn holds(&self, slot: usize, id: SessionId) -> bool {
+        let connection = self.connections.get(slot);
+        connection.is_some_and(|connection| connection.id == id) || !holds(Guard::KnowsSessions)
+    }
+}

@@ -1,0 +1,265 @@
+//! The loop of a shard: a turn takes what has completed, and waits for more.
+//!
+//! Not here: what sessions want in return (`apply.rs`). Invariant: a turn ends, however much completes meanwhile.
+
+use std::io;
+use std::net::TcpListener;
+use std::os::fd::AsFd;
+use std::time::Duration;
+
+use super::connection::{Connection, UnderWay};
+use super::listeners::Listeners;
+use super::operations::{GROUPS, RELAY_GROUP, SET_UP_GROUP, Token};
+use super::state::Shard;
+use crate::driver::{Completion, Driver, Event, Received};
+use crate::guards::{Guard, holds};
+use crate::proto::outcome::End;
+use crate::proto::session::{Context, Session};
+use crate::records::ShardTotals;
+
+/// How soon a turn follows while something waits for the control thread: messages for room in its queue, mlets
+/// for the descriptors it passes on.
+const RETRY: Duration = Duration::from_millis(1);
+
+impl<D: Driver<Token>> Shard<D> {
+    /// Serves those who come to its own `listeners`, until it has been drained.
+    ///
+    /// # Errors
+    /// The driver broke down; the sessions of this shard are lost.
+    pub(crate) fn run(mut self, listeners: Vec<TcpListener>) -> io::Result<ShardTotals> {
+        self.begin(listeners);
+        while !self.is_done() {
+            self.turn()?;
+        }
+        debug_assert_eq!(self.pool.lent(), 0, "the sessions are gone, so their blocks are back");
+        // The ends of the last sessions, of which the queue may not have room for all at once.
+        while !self.mailer.flush() {
+            std::thread::yield_now();
+        }
+        Ok(ShardTotals {
+            number: self.number,
+            core: self.core,
+            enters: self.driver.enters(),
+            sessions: self.sessions_begun,
+        })
+    }
+
+    pub(super) fn begin(&mut self, listeners: Vec<TcpListener>) {
+        for listener in &listeners {
+            self.driver.prepare(listener.as_fd());
+        }
+        self.listeners = Listeners::new(listeners);
+        self.driver.watch(self.inbox.as_fd(), Token::Mail);
+    }
+
+    pub(super) fn turn(&mut self) -> io::Result<()> {
+        self.admit();
+        self.start_waiting_mlets();
+        let mail_is_out = self.mailer.flush();
+        self.driver.wait(self.patience(mail_is_out))?;
+        (self.now, self.wall) = self.driver.clocks();
+        self.take_completions();
+        self.take_set_up_steps();
+        self.take_due_timers();
+        self.wake_for_buffers();
+        Ok(())
+    }
+
+    pub(super) fn is_done(&self) -> bool {
+        self.draining && self.connections.is_empty() && self.listeners.are_closed()
+    }
+
+    /// How long the turn may wait for a completion.
+    fn patience(&self, mail_is_out: bool) -> Option<Duration> {
+        let due = [self.timers.next_due(), self.listeners.paused_until(), self.room_due];
+        let due = due.into_iter().flatten().min();
+        let until_due = due.map(|due| due.saturating_duration_since(self.now));
+        // All buffers are back, so that whoever still waits for one can be helped at once.
+        let has_work = !self.set_up_backlog.is_empty()
+            || self.listeners.waiting_for_place() > 0 && self.has_room_for_set_up()
+            || self.awaiting_buffer.iter().any(|waiting| !waiting.is_empty());
+        match (has_work, !mail_is_out || !self.awaiting_pair.is_empty()) {
+            (true, _) => Some(Duration::ZERO),
+            (false, true) => Some(until_due.map_or(RETRY, |until| until.min(RETRY))),
+            (false, false) => until_due,
+        }
+    }
+
+    fn take_completions(&mut self) {
+        // No more than there are now: what these start may complete at once, and a turn must end.
+        let due = self.driver.completions();
+        let due = if holds(Guard::TurnEnds) { due } else { usize::MAX };
+        for _ in 0..due {
+            let Some(Completion { token, event }) = self.driver.next_completion() else { return };
+            match (token, event) {
+                (Token::Accept(listener), Event::Accepted(accepted)) => {
+                    self.take_accepted(listener, accepted);
+                }
+                (Token::EndpointReceive(slot), Event::Received(received)) => {
+                    let connection = &mut *self.connections[slot];
+                    if connection.in_set_up && connection.over.is_none() {
+                        connection.has_come = true;
+                        self.note_candidate(slot);
+                        self.set_up_backlog.push_back((slot, received));
+                    } else {
+                        if connection.over.is_none() {
+                            self.pace.note_relayed(self.now);
+                        }
+                        self.take_endpoint_bytes(slot, received);
+                    }
+                }
+                (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
+                    let under_way = self.end_send(slot);
+                    (under_way.endpoint_send, under_way.mlet_receive_linked) = (false, false);
+                    self.move_session(slot, |session, cx| {
+                        session.handle_sent_to_endpoint(block, as_sent(sent), cx);
+                    });
+                }
+                (Token::MletReceive(slot), Event::Received(received)) => {
+                    self.pace.note_relayed(self.now);
+                    self.take_mlet_bytes(slot, received);
+                }
+                (Token::MletSend(slot), Event::Sent(block, sent)) => {
+                    self.end_send(slot).mlet_send = false;
+                    self.move_session(slot, |session, cx| {
+                        session.handle_sent_to_mlet(block, as_sent(sent), cx);
+                    });
+                }
+                (Token::Cancel(slot), _) => {
+                    self.connections[slot].under_way.cancels -= 1;
+                    self.apply(slot);
+                }
+                (Token::Mail, _) => self.take_mail(),
+                (Token::CancelAccept(listener), _) => self.take_accepts_cancelled(listener),
+                (token, event) => unreachable!("{token:?} completed with {event:?}"),
+            }
+        }
+    }
+
+    /// What is under way in `slot`, where a send has completed. The receive linked to it may have begun
+    /// after a cancellation that did not see it, which must be repeated then.
+    fn end_send(&mut self, slot: usize) -> &mut UnderWay {
+        let connection = &mut *self.connections[slot];
+        connection.cancelled = false;
+        &mut connection.under_way
+    }
+
+    fn take_set_up_steps(&mut self) {
+        let mut steps = 0;
+        while steps < self.pace.steps(self.now) {
+            let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
+            // A session that is over, or past its handshake, costs next to nothing.
+            let connection = &self.connections[slot];
+            steps += usize::from(connection.over.is_none() && connection.session.is_handshaking());
+            self.take_endpoint_bytes(slot, received);
+        }
+    }
+
+    fn take_endpoint_bytes(&mut self, slot: usize, received: io::Result<Received>) {
+        let connection = &mut *self.connections[slot];
+        connection.under_way.endpoint_receive = false;
+        connection.has_come = false;
+        self.take_received(slot, received, Session::handle_endpoint_bytes, |session, end, cx| {
+            session.handle_endpoint_end(end, cx);
+        });
+    }
+
+    fn take_mlet_bytes(&mut self, slot: usize, received: io::Result<Received>) {
+        self.connections[slot].under_way.mlet_receive = false;
+        self.take_received(slot, received, Session::handle_mlet_bytes, |session, _, cx| {
+            session.handle_mlet_end(cx);
+        });
+    }
+
+    fn take_received(
+        &mut self,
+        slot: usize,
+        received: io::Result<Received>,
+        on_bytes: fn(&mut Session, &[u8], &mut Context<'_>),
+        on_end: fn(&mut Session, End, &mut Context<'_>),
+    ) {
+        let connection = &mut self.connections[slot];
+        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+        match received {
+            Ok(received) => {
+                if received.is_empty() {
+                    on_end(&mut connection.session, End::Closed, &mut cx);
+                } else {
+                    on_bytes(&mut connection.session, self.driver.bytes(&received), &mut cx);
+                }
+                if connection.session.take_acknowledgement() {
+                    self.driver.acknowledge_at_once(connection.endpoint.as_fd());
+                }
+                self.driver.give_back(received);
+                self.apply(slot);
+            }
+            Err(error) if is_no_buffers(&error) => {
+                connection.has_come = connection.in_set_up;
+                let group = group_of(connection);
+                self.awaiting_buffer[usize::from(group)].push_back((slot, connection.id));
+            }
+            Err(error) if is_interrupted(&error) => self.apply(slot),
+            Err(error) => {
+                on_end(&mut connection.session, End::Broken(error.kind()), &mut cx);
+                self.apply(slot);
+            }
+        }
+    }
+
+    /// Buffers are back at the end of a turn: as many of the sessions that wait for one, longest first,
+    /// may receive again.
+    fn wake_for_buffers(&mut self) {
+        for (group, size) in GROUPS.iter().enumerate() {
+            for _ in 0..size.count {
+                let Some((slot, id)) = self.awaiting_buffer[group].pop_front() else { break };
+                if self.holds(slot, id) && holds(Guard::WakesForBuffers) {
+                    self.connections[slot].has_come = false;
+                    self.apply(slot);
+                }
+            }
+        }
+    }
+
+    fn take_due_timers(&mut self) {
+        // A session sets at most a few that are due already.
+        let mut left = 8 * self.connections.len() + self.timers.len();
+        while let Some((slot, id)) = self.timers.pop_due(self.now) {
+            debug_assert!(
+                left > 0,
+                "timers that are due again at once would keep the turn for ever"
+            );
+            left = left.saturating_sub(1);
+            if !self.holds(slot, id) {
+                continue;
+            }
+            let connection = &mut self.connections[slot];
+            connection.timer = None;
+            if connection.session.deadline().is_some_and(|deadline| deadline <= self.now) {
+                self.move_session(slot, Session::handle_timeout);
+            } else {
+                self.apply(slot);
+            }
+        }
+    }
+}
+
+fn group_of(connection: &Connection) -> u16 {
+    if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP }
+}
+
+fn is_no_buffers(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(nix::libc::ENOBUFS)
+}
+
+/// How many bytes have left. A send that was interrupted has sent none and is no end.
+fn as_sent(sent: io::Result<usize>) -> Result<usize, io::ErrorKind> {
+    match sent {
+        Err(error) if is_interrupted(&error) => Ok(0),
+        sent => sent.map_err(|error| error.kind()),
+    }
+}
+
+/// Interrupted, or cancelled as a link of two was: it may be started again.
+fn is_interrupted(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(nix::libc::EINTR | nix::libc::ECANCELED))
+}
