@@ -2,7 +2,6 @@
 //!
 //! Not here: sessions between an endpoint and a mlet, which run on a shard (`shard/tests`).
 
-mod backlog;
 pub(crate) mod credentials;
 pub(super) mod tls_server;
 

@@ -1,5 +1,6 @@
 //! A shard on a simulated kernel, with real sessions and TLS: worlds drawn from a seed, and scenarios of one session.
 
+mod backlog;
 mod ends;
 mod faults;
 mod harness;

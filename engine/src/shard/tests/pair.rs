@@ -89,8 +89,21 @@ impl Pair {
         pair
     }
 
-    /// Its connection is accepted, and no byte has been received.
+    /// A connection that was registered at a proxy, on which this endpoint is to come.
+    pub(super) fn in_backlog(experiments: Arc<Experiments>, endpoint: Endpoint) -> Self {
+        Self::begin(experiments, endpoint, Harness::adopt)
+    }
+
     fn between(experiments: Arc<Experiments>, endpoint: Endpoint) -> Self {
+        Self::begin(experiments, endpoint, Harness::connect)
+    }
+
+    /// The shard has its connection, and no byte has been received.
+    fn begin(
+        experiments: Arc<Experiments>,
+        endpoint: Endpoint,
+        come: fn(&mut Harness, &SharedEndpoint, SocketAddr),
+    ) -> Self {
         let harness = Harness::new(Random(1), experiments, true, 1_000);
         harness.kernel.borrow_mut().is_calm = true;
         let start = harness.now();
@@ -113,7 +126,7 @@ impl Pair {
             linfos_logged: 0,
             is_forced: false,
         };
-        pair.harness.connect(&pair.shared_endpoint, PEER);
+        come(&mut pair.harness, &pair.shared_endpoint, PEER);
         let sent = std::mem::take(&mut pair.endpoint.sent);
         pair.run();
         pair.endpoint.sent = sent;
@@ -319,14 +332,15 @@ impl Pair {
                     (self.facts, self.account) = (Some(facts), Some(session));
                     (self.shared_mlet, self.mlet_socket) = (Some(shared), Some(socket));
                 }
-                FromShard::Ended(ended) | FromShard::BacklogLost { ended, .. } => self.end(*ended),
+                FromShard::Ended(ended) => self.end("over", *ended),
+                FromShard::BacklogLost { ended, .. } => self.end("lost to the backlog", *ended),
                 other => panic!("{other:?}"),
             }
         }
     }
 
-    fn end(&mut self, ended: Ended) {
-        self.transcript.push(format!("over: {}", ended.outcome));
+    fn end(&mut self, how: &str, ended: Ended) {
+        self.transcript.push(format!("{how}: {}", ended.outcome));
         if let Some(mlet) = &self.mlet {
             check_counts(&ended.relayed, &self.endpoint, mlet, self.linfos_logged);
         }
