@@ -62,13 +62,14 @@ impl Player {
 
     /// Its fault changes nothing for its session before START was answered.
     fn is_harmless(&self) -> bool {
-        matches!(self.fault, Fault::Trickle | Fault::Stop | Fault::MletDies)
+        matches!(self.fault, Fault::Stop | Fault::MletDies)
     }
 
     fn fitting_in_set_up(&self, circumstances: Circumstances) -> Vec<Class> {
         let is_silent = self.endpoint.borrow().is_silent;
         let is_cancelled = circumstances.drained_early || circumstances.is_forced;
-        let has_stopped = self.fault == Fault::Silence && self.struck == Some(Progress::Hello);
+        let is_slow = matches!(self.fault, Fault::Silence | Fault::Trickle);
+        let has_stopped = is_slow && self.struck == Some(Progress::Hello);
         let fitting = [
             (Class::NoExperiment, !self.has_experiment),
             (Class::Tls, self.login == Login::Stranger),
@@ -84,9 +85,11 @@ impl Player {
             }
             (Fault::Garbage, _) => Some(Class::Tls),
             (Fault::HugeLength | Fault::WrongType | Fault::ErrorResult, _) => Some(Class::Greeting),
-            (Fault::Silence, Some(Progress::Hello)) => Some(Class::HandshakeTimeout),
-            (Fault::Silence, _) => Some(Class::SetUpTimeout),
-            (Fault::Trickle | Fault::Stop | Fault::MletDies, _) => None,
+            (Fault::Silence | Fault::Trickle, Some(Progress::Hello)) => {
+                Some(Class::HandshakeTimeout)
+            }
+            (Fault::Silence | Fault::Trickle, _) => Some(Class::SetUpTimeout),
+            (Fault::Stop | Fault::MletDies, _) => None,
         };
         let fitting = fitting.into_iter().filter_map(|(class, fits)| fits.then_some(class));
         fitting.chain(of_fault).collect()

@@ -15,13 +15,16 @@ use super::peers::Endpoint;
 use crate::proto::tests::credentials::{
     DRAIN_TIMEOUT, LINGER_TIMEOUT, Login, SETUP_TIMEOUT, TRUSTING, endpoint_tls,
 };
-use crate::proto::tests::filled;
+use crate::proto::tests::{filled, success};
 use crate::random::Random;
 use crate::records::Ended;
 use packetlab::message::MessageType;
 
 /// How often a mlet writes that goes on without its endpoint.
-pub(super) const WRITING_PERIOD: Duration = Duration::from_secs(1);
+const WRITING_PERIOD: Duration = Duration::from_secs(1);
+
+/// How often a byte arrives of an endpoint whose bytes trickle.
+const TRICKLE_PERIOD: Duration = Duration::from_secs(5);
 
 /// How long a session lasts in which nothing moves any more, before START or when one side has ended: nobody waits
 /// longer than for a permit, nor for the last bytes one way, the mlet's end and the last bytes the other way.
@@ -63,6 +66,8 @@ pub(super) struct Player {
     mlet_exits_at_eof: bool,
     /// After the end of its input the mlet writes as long as it may.
     pub(super) mlet_goes_on: bool,
+    /// When the mlet writes next, or a byte of the endpoint arrives.
+    goes_on_at: Instant,
     pub(super) endpoint_reads: bool,
     has_begun: bool,
     pub(super) mlet: Option<SharedMlet>,
@@ -118,6 +123,7 @@ impl Player {
             mlet_reads,
             mlet_exits_at_eof: random.below(3) != 0,
             mlet_goes_on: random.below(4) == 0,
+            goes_on_at: now,
             endpoint_reads,
             has_begun: false,
             mlet: None,
@@ -185,6 +191,12 @@ impl Player {
             (false, false) => Progress::Hello,
         });
         strike_endpoint(&mut endpoint, self.fault);
+        if self.fault == Fault::Trickle {
+            endpoint.set_dam(Some(0));
+            if has_tls {
+                endpoint.write(&success());
+            }
+        }
         if let (Fault::MletDies, Some(mlet)) = (self.fault, &self.mlet) {
             mlet.borrow_mut().exit();
         }
@@ -197,11 +209,36 @@ impl Player {
         }
     }
 
-    /// Its mlet, if that writes on though its endpoint has ended.
-    pub(super) fn mlet_that_goes_on(&self) -> Option<&SharedMlet> {
-        let mlet = self.mlet.as_ref().filter(|_| self.mlet_goes_on && self.ended.is_empty())?;
-        let goes_on = mlet.borrow().is_at_eof && !mlet.borrow().has_ended;
-        goes_on.then_some(mlet)
+    /// Whoever does something from time to time does it, if it is time. Gives when that will be next.
+    pub(super) fn go_on(&mut self, now: Instant) -> Option<Instant> {
+        let period = if self.trickles() {
+            TRICKLE_PERIOD
+        } else if self.mlet_writes_on() {
+            WRITING_PERIOD
+        } else {
+            return None;
+        };
+        if now >= self.goes_on_at {
+            self.goes_on_at = now + period;
+            if period == TRICKLE_PERIOD {
+                self.endpoint.borrow_mut().set_dam(Some(1));
+            } else if let Some(mlet) = &self.mlet {
+                mlet.borrow_mut().write(&[0; 100]);
+            }
+        }
+        Some(self.goes_on_at)
+    }
+
+    fn trickles(&self) -> bool {
+        let endpoint = self.endpoint.borrow();
+        let has_struck = self.fault == Fault::Trickle && self.struck.is_some();
+        has_struck && endpoint.end.is_none() && !endpoint.held.is_empty()
+    }
+
+    /// The mlet writes on though its endpoint has ended.
+    fn mlet_writes_on(&self) -> bool {
+        let goes_on = |mlet: &SharedMlet| mlet.borrow().is_at_eof && !mlet.borrow().has_ended;
+        self.mlet_goes_on && self.ended.is_empty() && self.mlet.as_ref().is_some_and(goes_on)
     }
 
     /// The endpoint's connection was broken by itself.

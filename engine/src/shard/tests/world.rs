@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use super::harness::Harness;
 use super::outcomes::Circumstances;
-use super::player::{Player, WRITING_PERIOD};
+use super::player::Player;
 use crate::mailbox::{FromShard, SessionPlace, ToShard};
 use crate::proto::experiments::Experiments;
 use crate::random::Random;
@@ -59,8 +59,6 @@ pub(super) struct World {
     /// The shard has been told that the run ends; the control thread adopts nothing any more.
     is_ending: bool,
     circumstances: Circumstances,
-    /// When mlets that go on without their endpoints write next.
-    writes_at: Instant,
     random: Random,
 }
 
@@ -100,7 +98,6 @@ impl World {
                 is_forced: false,
                 has_patience: !limits.linger_timeout.is_zero(),
             },
-            writes_at: now,
             random,
         }
     }
@@ -119,12 +116,13 @@ impl World {
                 Act::Finish | Act::Drain | Act::Force => self.players[index].finish(),
             }
         }
-        let mut horizon = self.let_mlets_go_on();
+        let now = self.harness.now();
+        let mut horizon = self.players.iter_mut().filter_map(|player| player.go_on(now)).min();
         self.wake_for_those_given_up();
         if self.random.below(2) == 0 || self.act != Act::Play {
             self.control();
         } else {
-            horizon = Some(self.harness.now() + BUSY);
+            horizon = Some(now + BUSY);
         }
         self.harness.kernel.borrow_mut().horizon = horizon;
         if self.drains_at == Some(turn) {
@@ -145,23 +143,6 @@ impl World {
         if is_idle || stands_still || now > self.act_began + PATIENCE {
             self.go_on(is_idle);
         }
-    }
-
-    /// Mlets that write though their endpoints have ended do so from time to time. Gives when they do next, at most.
-    fn let_mlets_go_on(&mut self) -> Option<Instant> {
-        let now = self.harness.now();
-        let writes = now >= self.writes_at;
-        let mut horizon = None;
-        for mlet in self.players.iter().filter_map(Player::mlet_that_goes_on) {
-            if writes {
-                mlet.borrow_mut().write(&[0; 100]);
-            }
-            horizon = Some(now + WRITING_PERIOD);
-        }
-        if writes {
-            self.writes_at = now + WRITING_PERIOD;
-        }
-        horizon
     }
 
     /// Some endpoints read at the very moment at which their sessions are given up.
