@@ -152,6 +152,11 @@ impl Kernel {
         self.sockets.iter().flatten().filter(is_stream).count()
     }
 
+    /// Whether this is one of them.
+    pub(crate) fn is_stream(&self, number: RawFd) -> bool {
+        self.stream(number).is_some()
+    }
+
     /// Those that wait to be accepted.
     pub(crate) fn waiting_streams(&self) -> usize {
         let waiting = self.sockets.iter().flatten().map(|socket| match socket {

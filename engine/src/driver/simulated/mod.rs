@@ -76,6 +76,13 @@ impl<T: Copy> Simulated<T> {
         self.buffers.lent()
     }
 
+    /// Connections that have been accepted, in completions that have not been taken.
+    pub(crate) fn untaken_connections(&self) -> usize {
+        let holds_one =
+            |completion: &&Completion<T>| matches!(completion.event, Event::Accepted(Ok(_)));
+        self.completed.iter().filter(holds_one).count()
+    }
+
     /// Buffers in completions that have not been taken.
     pub(crate) fn untaken_buffers(&self) -> usize {
         let holds_one = |completion: &&Completion<T>| matches!(&completion.event, Event::Received(Ok(received)) if received.buffer.is_some());

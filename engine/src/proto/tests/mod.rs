@@ -7,8 +7,6 @@ pub(super) mod tls_server;
 
 use std::ops::Range;
 
-pub(crate) use crate::random::Random;
-
 use packetlab::message::{HEADER_LEN, MessageType};
 
 /// A whole message.

@@ -8,7 +8,8 @@ use super::pair::{Chunks, Pair};
 use super::peers::SOCKET_LEN;
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::tests::credentials::{DRAIN_TIMEOUT, LINGER_TIMEOUT};
-use crate::proto::tests::{Random, assert_records_hold_one_message_each, filled, success};
+use crate::proto::tests::{assert_records_hold_one_message_each, filled, success};
+use crate::random::Random;
 use packetlab::message::MessageType;
 
 const MIB: usize = 1024 * 1024;

@@ -37,6 +37,8 @@ pub(super) struct Harness {
     pub(super) turns: usize,
     /// Since which turn sessions have been over that are not closed.
     pub(super) over_since: HashMap<SessionId, usize>,
+    /// Connections that the shard is to adopt and has not taken from its mail.
+    pub(super) adopted: Vec<RawFd>,
     counts: Arc<Counts>,
     listener: RawFd,
     mlets: Mlets,
@@ -87,6 +89,7 @@ impl Harness {
             linfo_log: LinfoLog::new(),
             turns: 0,
             over_since: HashMap::new(),
+            adopted: Vec::new(),
             counts,
             listener: number,
             mlets,
@@ -118,6 +121,7 @@ impl Harness {
         if self.counts.open_session() {
             let remote: SharedRemote = Rc::<RefCell<Endpoint>>::clone(endpoint);
             let socket = self.kernel.borrow_mut().connection(remote, peer);
+            self.adopted.push(socket.as_raw_fd());
             let connection = BacklogConnection {
                 socket,
                 peer,

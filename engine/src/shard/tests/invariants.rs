@@ -1,5 +1,7 @@
 //! What holds after each turn of a shard, and when its sessions have ended.
 
+use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+
 use super::super::Token;
 use super::super::connection::Connection;
 use super::harness::Harness;
@@ -16,11 +18,12 @@ const BLOCKS_MAX: usize = 3;
 const CLOSING_TURNS_MAX: usize = 300;
 
 impl Harness {
-    /// Operations, buffers and blocks are accounted for.
+    /// Operations, descriptors, buffers and blocks are accounted for.
     pub(super) fn check(&mut self) {
+        self.check_operations();
+        self.check_descriptors();
         let faults = &self.kernel.borrow().faults;
         assert!(faults.is_empty(), "{faults:?}");
-        self.check_operations();
         let shard = &self.shard;
         let kept = shard.set_up_backlog.iter().filter(|(_, received)| received.is_ok()).count();
         let lent = shard.driver.lent_buffers();
@@ -68,6 +71,27 @@ impl Harness {
             assert_eq!(found, known, "what is under way, and what the shard knows of");
         }
         assert!(counts.iter().all(|left| *left == [0; 5]), "operations of nobody");
+    }
+
+    /// Each stream is a session's, or on its way to one.
+    fn check_descriptors(&mut self) {
+        let (shard, kernel) = (&self.shard, self.kernel.borrow());
+        let streams = |connection: &Connection| 1 + usize::from(connection.mlet.is_some());
+        let of_sessions: usize =
+            shard.connections.iter().map(|(_, connection)| streams(connection)).sum();
+        let is_taken = |number: RawFd| {
+            let has = |socket: &OwnedFd| socket.as_raw_fd() == number;
+            let sockets = |connection: &Connection| {
+                has(&connection.endpoint) || connection.mlet.as_ref().is_some_and(has)
+            };
+            shard.connections.iter().any(|(_, connection)| sockets(connection))
+        };
+        self.adopted.retain(|number| kernel.is_stream(*number) && !is_taken(*number));
+        let accepted = shard.driver.untaken_connections()
+            + shard.listeners.waiting_for_descriptor()
+            + shard.listeners.waiting_for_place();
+        let on_their_way = kernel.waiting_streams() + accepted + self.adopted.len();
+        assert_eq!(kernel.streams(), of_sessions + on_their_way, "sockets of nobody");
     }
 
     /// All sessions have ended, and nothing is left of them.

@@ -9,8 +9,9 @@ use super::pair::{Chunks, Pair};
 use crate::proto::account::{Flow, Relayed};
 use crate::proto::outcome::Outcome;
 use crate::proto::tests::{
-    Random, assert_records_hold_one_message_each, filled, message, message_ranges, success,
+    assert_records_hold_one_message_each, filled, message, message_ranges, success,
 };
+use crate::random::Random;
 use packetlab::message::{MessageType, PAYLOAD_LEN_MAX};
 
 const MIB: usize = 1024 * 1024;
