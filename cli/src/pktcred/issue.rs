@@ -11,7 +11,7 @@ use packetlab::request::{self, SigningRequest};
 use packetlab::time::Ticks;
 use packetlab_home::REQUESTS;
 
-use crate::content::{Content, TypeWord};
+use crate::certificate_options::{CertificateOptions, TypeWord};
 use crate::failure::{Exit, Failure, note};
 use crate::files::{self, Output, Place};
 use crate::show;
@@ -34,12 +34,12 @@ pub(crate) struct CsrOptions {
     #[command(flatten)]
     output: Output,
     #[command(flatten)]
-    content: Content,
+    certificate: CertificateOptions,
 }
 
 pub(crate) fn request(options: &CsrOptions, place: &Place) -> Result<Exit, Failure> {
     let mut fields = empty(options.kind.into(), Ticks(0), Ticks::MAX);
-    options.content.apply(&mut fields, place)?;
+    options.certificate.apply(&mut fields, place)?;
     let key = place.private_key(&options.key, options.passphrase_file.as_deref())?;
     let der = request::request(&fields, &key).map_err(Failure::unusable)?;
     let request = SigningRequest::from_der(&der).map_err(Failure::unusable)?;
@@ -69,7 +69,7 @@ pub(crate) struct SignOptions {
     #[command(flatten)]
     validity: Validity,
     #[command(flatten)]
-    content: Content,
+    certificate: CertificateOptions,
 }
 
 pub(crate) fn sign(options: &SignOptions, place: &Place, now: Ticks) -> Result<Exit, Failure> {
@@ -80,7 +80,7 @@ pub(crate) fn sign(options: &SignOptions, place: &Place, now: Ticks) -> Result<E
         (None, Some(subject)) => (empty(kind, not_before, not_after), place.public_key(subject)?),
         (None, None) => return Err(Failure::usage("say for whom: --csr or --subject")),
     };
-    options.content.apply(&mut fields, place)?;
+    options.certificate.apply(&mut fields, place)?;
     let signer = place.private_key(&options.signer, options.passphrase_file.as_deref())?;
     let der = issue(&fields, &subject, &signer).map_err(Failure::unusable)?;
     let certificate = Certificate::from_der(&der).map_err(Failure::unusable)?;

@@ -1,7 +1,7 @@
 //! `pktcred`: keys, certificates, signing requests and homes for PacketLab, exchangeable with those of
 //! the original's Python tool.
 
-mod content;
+mod certificate_options;
 mod digest;
 mod facts;
 mod failure;

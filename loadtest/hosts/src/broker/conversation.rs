@@ -17,7 +17,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::board::{CHUNK_LEN, Publication, Publisher, Subscription};
 use super::failure::Failure;
-use super::keys::KeyUse;
+use super::key_use::KeyUse;
 use super::refusal::Refusal;
 use super::role::Role;
 use super::rules::{self, Accepted};

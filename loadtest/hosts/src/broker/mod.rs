@@ -7,7 +7,7 @@
 //! limits   every size, count and deadline
 //! server   the sockets                   conversation  one of them, after its handshake
 //! failure  why one ends early            shared   what all connections share
-//! keys     what the connections of one key may do together
+//! key_use  what the connections of one key may do together
 //! ```
 //!
 //! No client makes another wait: what all share is held for look-ups only. Texts are compared by the
@@ -21,7 +21,7 @@
 mod board;
 mod conversation;
 mod failure;
-mod keys;
+mod key_use;
 mod limits;
 mod refusal;
 mod role;

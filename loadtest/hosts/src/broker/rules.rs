@@ -2,7 +2,7 @@
 //! again (spec/protocol.md 5.4, 5.5).
 //!
 //! Pure: messages and the time in, a verdict out. Not here: who is told of what and how much a key may
-//! publish (`board`), how often it may ask (`keys`), sockets (`server`).
+//! publish (`board`), how often it may ask (`key_use`), sockets (`server`).
 //!
 //! Invariant: whoever names an operator has shown a chain that ends in that operator's key and begins
 //! with the key of its own TLS connection; whoever uses a private channel has derived it from such a

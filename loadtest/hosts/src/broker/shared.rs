@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio_rustls::TlsAcceptor;
 
 use super::board::Board;
-use super::keys::Keys;
+use super::key_use::Keys;
 use super::limits::BrokerLimits;
 use crate::hosting::{Memory, Places};
 

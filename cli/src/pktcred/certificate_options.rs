@@ -54,7 +54,7 @@ enum DelegationWord {
 
 /// Everything that any type may say; the rules of the type are checked when it is made.
 #[derive(Debug, Default, Args)]
-pub(crate) struct Content {
+pub(crate) struct CertificateOptions {
     /// What a delpriv delegates: exppriv, reppriv or both
     #[arg(long, value_name = "WHAT,...", value_delimiter = ',')]
     delegate: Vec<DelegationWord>,
@@ -115,7 +115,7 @@ struct LimitOptions {
     limit: Vec<Pair>,
 }
 
-impl Content {
+impl CertificateOptions {
     /// Writes what was typed over these fields; the rest of them stays.
     pub(crate) fn apply(
         &self,
