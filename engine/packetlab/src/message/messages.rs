@@ -4,7 +4,8 @@
 
 use super::message_type::MessageType;
 use super::outcome::Outcome;
-use super::socket::{Family, Open, Packet, Socket, StateChange};
+use super::socket::{Family, Open, Packet, Socket};
+use super::state_change::StateChange;
 use super::status::Status;
 use crate::channel::{ChannelId, ChannelList};
 use crate::time::Ticks;

@@ -13,6 +13,7 @@ mod outcome;
 mod payload;
 mod payload_reader;
 mod socket;
+mod state_change;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -21,5 +22,6 @@ pub use codec::EncodeError;
 pub use message_type::{HEADER_LEN, Header, MessageType, PAYLOAD_LEN_MAX};
 pub use messages::{Message, NCTL_FIN};
 pub use outcome::Outcome;
-pub use socket::{Family, Open, Packet, Protocol, Socket, StateChange};
+pub use socket::{Family, Open, Packet, Protocol, Socket};
+pub use state_change::StateChange;
 pub use status::Status;
