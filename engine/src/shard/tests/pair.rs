@@ -4,7 +4,7 @@
 //! is checked as in a drawn world (`invariants.rs`).
 
 use std::cell::RefCell;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -26,7 +26,7 @@ use packetlab::time::Ticks;
 /// More turns than any scenario needs; beyond it one runs in circles.
 const TURNS_MAX: usize = 4_000_000;
 
-const PEER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
+const PEER: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 /// How many bytes an operation moves.
 pub(super) enum Chunks {
@@ -172,7 +172,7 @@ impl Pair {
     pub(super) fn set_chunks(&mut self, chunks: Chunks) {
         let mut kernel = self.harness.kernel.borrow_mut();
         match chunks {
-            Chunks::Whole => {}
+            Chunks::Whole => kernel.part_len_max = usize::MAX,
             Chunks::UpTo(len) => kernel.part_len_max = len,
             Chunks::Random(random) => (kernel.is_calm, kernel.random) = (false, random),
         }

@@ -29,17 +29,21 @@ fn experiment_sets() -> &'static [Arc<Experiments>] {
     static EXPERIMENT_SETS: OnceLock<Vec<Arc<Experiments>>> = OnceLock::new();
     EXPERIMENT_SETS.get_or_init(|| {
         let programs = [program(30), program(20_000)];
-        let few = Limits { handshakes_max: 2, ..limits() };
+        // What all sessions may log together is counted for all worlds, and one must not depend on the others.
+        let usual = Limits { linfos_per_second: 2, linfo_rate_total: usize::MAX, ..limits() };
+        let few = Limits { handshakes_max: 2, ..usual.clone() };
         // Such a session looks at its sockets each millisecond.
         let hasty = Limits {
             linger_timeout: Duration::ZERO,
             drain_timeout: Duration::from_millis(50),
-            ..limits()
+            ..usual.clone()
         };
-        let made = |limits: Limits, count: usize| {
-            experiments_within(limits, Stage::WithDefault, &programs[..count], &programs[..count])
+        let made = |limits: &Limits, count: usize| {
+            let programs = &programs[..count];
+            experiments_within(limits.clone(), Stage::WithDefault, programs, programs)
         };
-        vec![made(limits(), 0), made(limits(), 1), made(limits(), 2), made(few, 0), made(hasty, 0)]
+        let with_usual = (0..=programs.len()).map(|count| made(&usual, count));
+        with_usual.chain([made(&few, 0), made(&hasty, 0)]).collect()
     })
 }
 
@@ -53,6 +57,7 @@ struct Tally {
     permits: u64,
     ended_before: [u64; 4],
     classes: BTreeMap<Class, u64>,
+    linfos_lost: u64,
 }
 
 impl Tally {
@@ -70,6 +75,7 @@ impl Tally {
                 self.ended_before[act] + other.ended_before[act]
             }),
             classes: self.classes,
+            linfos_lost: self.linfos_lost + other.linfos_lost,
         }
     }
 }
@@ -95,6 +101,7 @@ fn run(seed: u64, tally: &mut Tally) {
     tally.permits += world.permits_given as u64;
     for ended in world.players.iter().flat_map(|player| &player.ended) {
         *tally.classes.entry(Class::from(&ended.outcome)).or_default() += 1;
+        tally.linfos_lost += ended.relayed.linfos_lost;
     }
     tally.ended_before[match world.act {
         Act::Play | Act::Strike => 0,
@@ -146,6 +153,7 @@ fn whatever_happens_a_shard_keeps_account_and_ends_each_session_with_one_record(
     assert!(tally.sessions > seeds && tally.with_mlet * 3 > tally.sessions, "{tally:?}");
     assert!(tally.refusals > seeds && tally.permits * 10 > seeds, "{tally:?}");
     assert!(tally.ended_before.iter().all(|worlds| worlds * 100 > seeds), "{tally:?}");
+    assert!(tally.linfos_lost * 50 > seeds, "{tally:?}");
     assert_eq!(tally.classes.len(), 16, "{tally:?}");
     assert!(tally.classes.values().all(|sessions| sessions * 1000 > seeds), "{tally:?}");
 }
