@@ -90,7 +90,7 @@ fn run(seed: u64, tally: &mut Tally) {
         let is_vain = now == before && world.is_quiet();
         vain = if is_vain { vain + 1 } else { 0 };
         before = now;
-        assert!(vain <= VAIN_TURNS_MAX, "the shard turns without cause");
+        assert!(vain <= VAIN_TURNS_MAX, "it turns without cause: {}", world.standing());
         assert!(world.harness.turns < TURNS_MAX, "it never ends: {}", world.standing());
     }
     world.check_end();

@@ -264,9 +264,10 @@ impl World {
         }
     }
 
-    /// Nobody has anything to say to the shard, and nothing completed in its last turn.
+    /// Nothing completed in the shard's last turn, and no step of a set-up waits for the next, of which each takes a few.
     pub(super) fn is_quiet(&self) -> bool {
-        self.harness.shard.driver.completed_last() == 0
+        let shard = &self.harness.shard;
+        shard.driver.completed_last() == 0 && shard.set_up_backlog.is_empty()
     }
 
     /// What the shard waits for, for whoever looks for the reason.
