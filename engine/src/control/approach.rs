@@ -123,7 +123,9 @@ impl Control {
 
     /// Ends the greeting when its time is over.
     pub(super) fn tend_greeting(&mut self) {
-        if self.publication.as_mut().is_some_and(PublicationTask::ends_greeting) {
+        if self.phase == RunPhase::Running
+            && self.publication.as_mut().is_some_and(PublicationTask::ends_greeting)
+        {
             info!("the publication has ended, and so does greeting: no new endpoints");
             self.drain();
         }

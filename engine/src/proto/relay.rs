@@ -129,7 +129,11 @@ impl Relay {
 
     /// The endpoint's bytes are wanted.
     pub fn wants_endpoint_input(&self, buffers: &Buffers) -> bool {
-        self.from_endpoint != Input::Over && buffers.to_mlet.is_empty()
+        match self.from_endpoint {
+            Input::Relayed => buffers.to_mlet.is_empty(),
+            Input::Dropped => true,
+            Input::Over => false,
+        }
     }
 
     /// The mlet's bytes are wanted.

@@ -32,7 +32,8 @@ impl<D: Driver<Token>> Shard<D> {
             if !self.counts.open_session() {
                 self.listeners.accepted.push_front(endpoint);
                 self.make_room(false);
-                self.listeners.paused_until = Some(self.now + ROOM_RETRY);
+                let until = self.listeners.paused_until.max(Some(self.now + ROOM_RETRY));
+                self.listeners.paused_until = until;
                 break;
             }
             match self.driver.peer(endpoint.as_fd()) {

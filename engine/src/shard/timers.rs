@@ -1,7 +1,7 @@
 //! When each session's deadline is due.
 //!
-//! A session has at most one entry that counts. A deadline that moves later costs nothing until its
-//! old entry comes up; one that moves earlier adds an entry.
+//! A session has at most one entry that counts, the one that is due when its connection says. A deadline that moves
+//! later costs nothing until its old entry comes up; one that moves earlier adds an entry, and the old one counts no more.
 
 use std::cmp::Reverse;
 use std::collections::BinaryHeap;
@@ -31,11 +31,11 @@ impl Timers {
         self.heap.peek().map(|Reverse((due, _, _))| *due)
     }
 
-    /// An entry that is due, with its slot and session.
-    pub(super) fn pop_due(&mut self, now: Instant) -> Option<(usize, SessionId)> {
+    /// An entry that is due, and since when, with its slot and session.
+    pub(super) fn pop_due(&mut self, now: Instant) -> Option<(Instant, usize, SessionId)> {
         if self.next_due()? > now {
             return None;
         }
-        self.heap.pop().map(|Reverse((_, slot, id))| (slot, id))
+        self.heap.pop().map(|Reverse(entry)| entry)
     }
 }

@@ -120,7 +120,8 @@ impl<D: Driver<Token>> Shard<D> {
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
-                    self.end_send(slot).mlet_send = false;
+                    let under_way = self.end_send(slot);
+                    (under_way.mlet_send, under_way.endpoint_receive_linked) = (false, false);
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_mlet(block, as_sent(sent), cx);
                     });
@@ -148,9 +149,12 @@ impl<D: Driver<Token>> Shard<D> {
         let mut steps = 0;
         while steps < self.pace.steps(self.now) {
             let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
-            // A session that is over, or past its handshake, costs next to nothing.
+            // Bytes alone cost a step, and next to nothing for a session that is over or past its handshake.
             let connection = &self.connections[slot];
-            steps += usize::from(connection.over.is_none() && connection.session.is_handshaking());
+            let is_costly = received.as_ref().is_ok_and(|received| !received.is_empty())
+                && connection.over.is_none()
+                && connection.session.is_handshaking();
+            steps += usize::from(is_costly);
             self.take_endpoint_bytes(slot, received);
         }
     }
@@ -223,7 +227,7 @@ impl<D: Driver<Token>> Shard<D> {
     fn take_due_timers(&mut self) {
         // A session sets at most a few that are due already.
         let mut left = 8 * self.connections.len() + self.timers.len();
-        while let Some((slot, id)) = self.timers.pop_due(self.now) {
+        while let Some((due, slot, id)) = self.timers.pop_due(self.now) {
             debug_assert!(
                 left > 0,
                 "timers that are due again at once would keep the turn for ever"
@@ -233,6 +237,9 @@ impl<D: Driver<Token>> Shard<D> {
                 continue;
             }
             let connection = &mut self.connections[slot];
+            if connection.timer != Some(due) {
+                continue;
+            }
             connection.timer = None;
             if connection.session.deadline().is_some_and(|deadline| deadline <= self.now) {
                 self.move_session(slot, Session::handle_timeout);

@@ -4,8 +4,11 @@
 //! unread input would reset the connection and lose them. While the kernel still holds some of what a mlet wrote, the
 //! endpoint has the drain limit to take more of it.
 
+use std::time::Instant;
+
 use super::request::Request;
 use super::stall::Delivery;
+use crate::config::Limits;
 use crate::proto::outcome::Outcome;
 use packetlab::tls::ServerStream;
 
@@ -76,6 +79,25 @@ impl Closing {
         self.last_bytes = LastBytes::Sent;
         requests.push(Request::EndEndpointInput);
         input_ended
+    }
+
+    /// Takes a look at how many bytes of what a mlet wrote the kernel still holds: when to look again, unless it has been
+    /// waited long enough.
+    pub(super) fn take_probe(
+        &mut self,
+        untaken_len: usize,
+        limits: &Limits,
+        now: Instant,
+    ) -> Option<Instant> {
+        let next = self.delivery.as_mut()?.take_probe(untaken_len, limits, now);
+        if next.is_none()
+            && untaken_len > 0
+            && let Some(outcome) = &mut self.outcome
+            && matches!(**outcome, Outcome::MletEnded)
+        {
+            **outcome = Outcome::UndeliveredToEndpoint;
+        }
+        next
     }
 
     /// What the session ends with; to be taken when it is over.

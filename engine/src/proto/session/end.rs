@@ -130,13 +130,21 @@ impl Session {
         self.deadline = Some(now + self.experiments.limits.linger_timeout);
     }
 
-    /// Whatever is on its way is not waited for. What began to end the session before remains its outcome.
+    /// Whatever is on its way is not waited for. What began to end the session before remains its outcome, unless that
+    /// says that all was delivered.
     fn end_at_once(&mut self, outcome: Outcome, pool: &mut BlockPool) {
         match &self.state {
             State::Over => {}
-            State::Closing(_)
-            | State::Tls(Tls { stage: Stage::Relay(Relaying { cause: Some(_), .. }), .. }) => {
-                self.finish_begun(pool);
+            State::Closing(_) => self.finish_begun(pool),
+            State::Tls(Tls { stage: Stage::Relay(relaying), .. }) if relaying.cause.is_some() => {
+                let phase = relaying.relay.phase();
+                let outcome = match (phase, self.take_cause()) {
+                    (Phase::DrainingToMlet, Outcome::EndpointEnded(_)) => {
+                        Outcome::UndeliveredToMlet
+                    }
+                    (_, cause) => cause,
+                };
+                self.finish(outcome, pool);
             }
             _ => self.finish(outcome, pool),
         }

@@ -331,8 +331,8 @@ impl Session {
     pub fn handle_probe(&mut self, probe: Probe, cx: &mut Context<'_>) {
         let limits = &self.experiments.limits;
         match &mut self.state {
-            State::Closing(Closing { delivery: Some(delivery), .. }) => {
-                self.deadline = delivery.take_probe(probe.endpoint.untaken_len, limits, cx.now);
+            State::Closing(closing) => {
+                self.deadline = closing.take_probe(probe.endpoint.untaken_len, limits, cx.now);
                 if self.deadline.is_none() {
                     self.finish_begun(cx.pool);
                 }
@@ -418,7 +418,11 @@ impl Session {
                 let outcome = self.take_cause();
                 self.close(outcome, cx.now);
             }
-            Step::Over => self.finish_begun(cx.pool),
+            Step::Over => match self.take_cause() {
+                // What it has sent is unread, and a close would reset the connection and lose our alert.
+                broken @ Outcome::EndpointBrokeTls(_) => self.close(broken, cx.now),
+                outcome => self.finish(outcome, cx.pool),
+            },
         }
     }
 

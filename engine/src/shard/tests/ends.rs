@@ -8,7 +8,7 @@ use super::pair::{Chunks, Pair};
 use super::peers::SOCKET_LEN;
 use crate::proto::outcome::{End, Outcome};
 use crate::proto::tests::credentials::{DRAIN_TIMEOUT, LINGER_TIMEOUT};
-use crate::proto::tests::{assert_records_hold_one_message_each, filled, success};
+use crate::proto::tests::{assert_records_hold_one_message_each, filled, message, success};
 use crate::random::Random;
 use packetlab::message::MessageType;
 
@@ -307,6 +307,59 @@ fn what_a_mlet_writes_is_read_though_its_endpoint_has_closed_tls_and_takes_nothi
     assert_eq!(pair.elapsed(), LINGER_TIMEOUT);
 }
 
+/// The same the other way: otherwise the endpoint's end goes unseen, and the close resets it.
+#[test]
+fn what_an_endpoint_sends_is_read_though_its_mlet_has_ended_its_output_and_takes_nothing_more() {
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    pair.endpoint.write(&filled(MessageType::MDATA, MIB));
+    pair.run();
+    assert!(!pair.endpoint.sent.is_empty(), "the mlet takes nothing");
+    pair.mlet().has_ended = true;
+    pair.run();
+    assert!(pair.endpoint.sent.is_empty(), "{}", pair.told());
+    assert!(matches!(pair.finish(), Outcome::MletEnded), "{}", pair.told());
+    assert_eq!(pair.elapsed(), Duration::ZERO, "the endpoint has closed");
+}
+
+/// All is in the kernel, which is not where the endpoint has it.
+#[test]
+fn a_mlets_last_bytes_that_stay_in_the_kernel_are_not_told_as_delivered() {
+    let mut pair = Pair::served();
+    pair.endpoint.reads = false;
+    pair.mlet().write(&filled(MessageType::MDATA, 1_000));
+    pair.mlet().exit();
+    assert!(matches!(pair.finish(), Outcome::UndeliveredToEndpoint), "{}", pair.told());
+}
+
+#[test]
+fn what_a_forced_end_of_the_run_leaves_undelivered_is_told_as_that() {
+    let mut pair = Pair::served();
+    pair.mlet().reads = false;
+    // All of it comes at once, with the end, and is more than the mlet's socket holds.
+    pair.endpoint.write(&filled(MessageType::MDATA, SOCKET_LEN + 5_000));
+    pair.endpoint.close_notify();
+    pair.run();
+    pair.end_run();
+    assert!(matches!(pair.finish(), Outcome::UndeliveredToMlet), "{}", pair.told());
+}
+
+/// Each LINFO that begins has a deadline of its own, before that of a session that stands still.
+#[test]
+fn timers_of_a_session_whose_deadline_moves_back_and_forth_do_not_add_up() {
+    let mut pair = Pair::served();
+    pair.endpoint.reads = false;
+    pair.mlet().write(&filled(MessageType::MDATA, MIB));
+    let linfo = message(MessageType::LINFO, b"half of one");
+    for _ in 0..100 {
+        pair.endpoint.write(&linfo[..linfo.len() / 2]);
+        pair.pass(7 * SECOND);
+        pair.endpoint.write(&linfo[linfo.len() / 2..]);
+        pair.run();
+    }
+    assert!(pair.over.is_none() && pair.timers() < 10, "{}", pair.timers());
+}
+
 #[test]
 fn a_slow_mlet_gets_everything_as_long_as_it_takes_some_in_time() {
     let last = filled(MessageType::MDATA, 300_000);
@@ -433,7 +486,6 @@ fn a_mlet_that_dies_while_the_connection_lingers_is_not_written_to_again() {
 fn a_damaged_record_in_a_full_receive_ends_the_session() {
     let good = filled(MessageType::MDATA, 1000);
     let mut pair = Pair::served();
-    pair.mlet().exits_at_eof = false;
     pair.endpoint.write(&good);
     pair.run();
     pair.endpoint.set_dam(Some(0));

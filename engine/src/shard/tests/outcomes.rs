@@ -108,7 +108,11 @@ impl Player {
             (Class::EndpointEnded, has_left),
             (Class::EndpointBrokeTls, has_broken_tls),
             (Class::UndeliveredToEndpoint, takes_no_more),
-            (Class::UndeliveredToMlet, (has_left || has_broken_tls) && !self.mlet_reads),
+            (
+                Class::UndeliveredToMlet,
+                has_left && circumstances.is_forced
+                    || (has_left || has_broken_tls) && !self.mlet_reads,
+            ),
             (Class::MletLate, self.is_given_up),
             (Class::Forced, circumstances.is_forced),
             (Class::Cancelled, circumstances.is_forced),

@@ -148,6 +148,11 @@ impl Pair {
         self.harness.shard.pool.lent()
     }
 
+    /// Entries of the shard's timers.
+    pub(super) fn timers(&self) -> usize {
+        self.harness.shard.timers.len()
+    }
+
     /// What the session has told of its set-up.
     pub(super) fn account(&self) -> &Account {
         &self.account.as_ref().unwrap().account
