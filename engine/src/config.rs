@@ -154,11 +154,14 @@ pub enum ControllerAddr {
 pub struct Limits {
     /// From accept to the end of the TLS handshake. Absolute, so that a trickle does not extend it.
     pub handshake_timeout: Duration,
-    /// From the end of the handshake to the RESULT of START. Absolute; far endpoints may be slow.
+    /// From the end of the handshake until all programs are answered, then from START to its RESULT, then to the start of
+    /// the mlet. A permit is waited for twice as long. Absolute; far endpoints may be slow.
     pub setup_timeout: Duration,
-    /// Longest time without progress while the rest of a session's bytes is delivered.
+    /// Longest time without progress while the rest of a session's bytes is delivered, and the longest that a mlet may go
+    /// on writing whose endpoint has ended.
     pub drain_timeout: Duration,
-    /// How long input is discarded after the last byte, so that a close does not reset the tail.
+    /// How long input is discarded after the last byte, so that a close does not reset the tail; how long a mlet whose
+    /// endpoint has ended may be silent.
     pub linger_timeout: Duration,
     /// Pause in accepting after the process ran out of fds or memory.
     pub accept_pause: Duration,
@@ -169,8 +172,8 @@ pub struct Limits {
     pub eof_grace: Duration,
     /// Between TERM and KILL when a run is ended by force.
     pub term_grace: Duration,
-    /// Sessions of one shard that may be in set-up at once; beyond it the kernel's queue waits. A connection counts from
-    /// its first byte.
+    /// Sessions of one shard that may be in set-up at once; beyond it a few thousand wait accepted, and the
+    /// kernel's queue behind them. A connection counts from its first byte.
     pub handshakes_max: usize,
     /// Sessions at once, of all shards together; 0 derives it from the limit of open files.
     pub sessions_max: usize,

@@ -64,7 +64,7 @@ pub(crate) enum ToShard {
 /// session already.
 #[derive(Debug)]
 pub(crate) struct BacklogConnection {
-    /// Nothing is under way on it, and it blocks.
+    /// Nothing is under way on it. Whether it blocks is the driver's affair, which prepares it.
     pub(crate) socket: OwnedFd,
     /// The proxy.
     pub(crate) peer: SocketAddr,

@@ -17,10 +17,11 @@ use tracing::{debug, error, info, warn};
 
 use super::Control;
 use super::clock::now;
+use super::mlet_environment::environment;
 use super::singleton::{ControlSocket, Heard, Mlets};
 use crate::mailbox::{SessionPlace, ToShard};
 use crate::proto::session::MletFacts;
-use crate::records::{SessionFacts, SessionId};
+use crate::records::SessionFacts;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
 use crate::sys::socket;
@@ -298,15 +299,4 @@ fn interpreter(script: &Path) -> Option<String> {
     let line = start.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?.trim_ascii();
     let path = line.split(u8::is_ascii_whitespace).next()?;
     Some(Escaped(path).to_string())
-}
-
-/// What a mlet finds in its environment (behaviour.md "What a mlet finds").
-fn environment(id: SessionId, facts: &MletFacts) -> Vec<(String, String)> {
-    let key = facts.endpoint_key.map_or_else(String::new, |key| key.to_string());
-    vec![
-        ("EPADDR".into(), facts.peer.to_string()),
-        ("PKTLAB_SESSION".into(), id.to_string()),
-        ("PKTLAB_ENDPOINT_KEY".into(), key),
-        ("PKTLAB_SNIKEY".into(), facts.snikey.to_string()),
-    ]
 }

@@ -1,12 +1,12 @@
 //! The control thread: what concerns the whole run and no single session's bytes.
 //!
-//! It starts mlets through the supervisor, hands out permits that were waited for, keeps the backlog at
+//! It starts mlets through the supervisor, hands out permits for `-n`, keeps the backlog at
 //! the proxy and the publication, follows signals, and ends the run. Its loop waits on tokio-uring's
 //! runtime and never blocks a shard; conversations with broker and proxy are tasks of their own, which
 //! send the loop their news.
 //!
 //! ```text
-//!  Running --signal, -n reached, singleton closed--> Draining --shards and mlets ended--> Over
+//!  Running --signal, -n reached, failure, end of greeting, singleton closed--> Draining --shards and mlets ended--> Over
 //!                                                        | second signal
 //!                                                        +--> Forced: sessions closed, grace, TERM,
 //!                                                             grace, KILL (third: at once) --> Over
@@ -16,7 +16,9 @@ mod approach;
 mod backlog;
 mod clock;
 mod ending;
+mod left_out;
 mod mail;
+mod mlet_environment;
 mod mlets;
 mod peer;
 mod permits;
@@ -26,7 +28,6 @@ mod sessions;
 mod set_up;
 mod singleton;
 mod tasks;
-mod warnings;
 
 use std::collections::VecDeque;
 use std::io;

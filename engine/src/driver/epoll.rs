@@ -16,8 +16,8 @@ use nix::sys::epoll::{Epoll as Kernel, EpollCreateFlags, EpollEvent, EpollFlags,
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::SockRef;
 
-use super::buffers::Buffers;
 use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received};
+use super::own_buffers::OwnBuffers;
 use crate::sys::socket;
 
 /// Sockets whose readiness one wait tells of; the rest are told of by the next.
@@ -28,7 +28,7 @@ pub(crate) struct Epoll<T> {
     kernel: Kernel,
     /// By number of the descriptor.
     sources: Vec<Source<T>>,
-    buffers: Buffers,
+    buffers: OwnBuffers,
     completed: VecDeque<Completion<T>>,
     events: Vec<EpollEvent>,
     /// Why readiness of a descriptor cannot be told, where no completion can say so.
@@ -73,7 +73,7 @@ impl<T: Copy> Epoll<T> {
         Ok(Self {
             kernel: Kernel::new(EpollCreateFlags::EPOLL_CLOEXEC)?,
             sources: Vec::new(),
-            buffers: Buffers::new(groups),
+            buffers: OwnBuffers::new(groups),
             completed: VecDeque::new(),
             events: vec![EpollEvent::empty(); EVENTS],
             broken: None,

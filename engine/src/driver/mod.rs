@@ -12,9 +12,9 @@
 //! Not here: what a completion means. Invariant: a socket stays open until every operation on it has completed, or a
 //! later descriptor of the same number would be meant; so sockets are closed through their driver.
 
-mod buffers;
 mod epoll;
 mod operations;
+mod own_buffers;
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]

@@ -118,7 +118,7 @@ pub(crate) struct Outgoing {
 /// How many buffers of which size a group holds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct GroupSize {
-    /// Buffers; a power of two, at most 256.
+    /// OwnBuffers; a power of two, at most 256.
     pub(crate) count: u16,
     /// Bytes of each.
     pub(crate) len: u32,

@@ -1,6 +1,6 @@
 //! How a session ended, in words for the log.
 //!
-//! Not here: what becomes of the mlet's exit status (`control`).
+//! Not here: what becomes of the mlet's exit status (`records/outcome.rs`).
 
 use std::fmt;
 use std::io::ErrorKind;

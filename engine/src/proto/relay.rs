@@ -2,9 +2,9 @@
 //!
 //! ```text
 //!            mlet EOF                        delivered
-//!  Open ------------------> DrainingToEndpoint ------> Done(CloseEndpoint)
-//!   |   endpoint's end                       delivered               mlet EOF, or silence
-//!   +---------------------> DrainingToMlet ------> DiscardingMlet -----------------> Done(Over)
+//!  Open ------------------> DrainingToEndpoint ------> Step::CloseEndpoint; Step::Over if the endpoint has ended too
+//!   |   endpoint's end                       delivered                mlet EOF
+//!   +---------------------> DrainingToMlet ------> DiscardingMlet -----------> Step::Over
 //! ```
 //!
 //! Each direction runs on its own and asks for input only while nothing of it waits to be sent, so

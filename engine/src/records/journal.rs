@@ -1,7 +1,7 @@
 //! The file of records (`--events`), and the thread that writes it: a line each, a write a line, so that neither a shard
 //! nor the start of a mlet ever waits for a disk or for who reads a pipe.
 //!
-//! Not here: what a line looks like (`line.rs`). Invariant: what cannot be written is lost, counted and told, and nothing
+//! Not here: what a line looks like (`json.rs`). Invariant: what cannot be written is lost, counted and told, and nothing
 //! else is; a line that got half into the file ends there, and the next begins a line of its own.
 
 use std::fs::OpenOptions;
@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use tracing::{error, warn};
 
-use super::line;
+use super::json;
 use super::record::{SessionRecord, ShardTotals};
 use packetlab::escape::Escaped;
 use packetlab::time::Ticks;
@@ -107,8 +107,8 @@ impl<F: Write> Writer<F> {
 
     fn write(&mut self, entry: &Entry) {
         let line = match entry {
-            Entry::Session(record, written) => line::of_session(record, *written),
-            Entry::Shard(totals, written) => line::of_shard(totals, *written),
+            Entry::Session(record, written) => json::of_session(record, *written),
+            Entry::Shard(totals, written) => json::of_shard(totals, *written),
         };
         let Err(error) = self.write_line(&line) else { return };
         if self.unwritten == 0 {

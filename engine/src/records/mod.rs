@@ -19,7 +19,7 @@
 //! Invariant: every session has exactly one record.
 
 mod journal;
-mod line;
+mod json;
 mod outcome;
 mod record;
 mod recorder;

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::line;
+use super::json;
 use super::outcome::OutcomeKind;
 use super::*;
 use crate::proto::account::{Account, Flow, Relayed};
@@ -321,13 +321,13 @@ fn a_line_tells_all_that_is_known() {
         "msgs": { "to_ep": 412, "from_ep": 431 },
         "linfos_lost": 2,
     });
-    assert_eq!(read(&line::of_session(&record, written)), expected);
+    assert_eq!(read(&json::of_session(&record, written)), expected);
     let totals = ShardTotals { number: 0, core: 5, enters: 300, sessions: 30 };
     let expected = json!({
         "v": 1, "t": "2024-02-29T00:00:01.000007Z", "ev": "shard.end", "core": 5,
         "enters": 300, "sessions": 30,
     });
-    assert_eq!(read(&line::of_shard(&totals, written)), expected);
+    assert_eq!(read(&json::of_shard(&totals, written)), expected);
 }
 
 /// Also what a peer says is text of one line.
@@ -335,7 +335,7 @@ fn a_line_tells_all_that_is_known() {
 fn a_line_of_a_session_that_never_began_holds_null_for_what_is_not_known() {
     let name = "a\n\u{1b}[31m".to_owned();
     let record = Recorder::default().ended(ended(1, Outcome::NoExperiment(Some(name)))).unwrap();
-    let line = read(&line::of_session(&record, Ticks(0)));
+    let line = read(&json::of_session(&record, Ticks(0)));
     let nothing = json!({
         "tls": null, "programs": null, "start": null, "spawn": null, "run": null, "total": 20.0,
     });

@@ -1,7 +1,7 @@
 //! Accepting: a shard's own listening sockets, and when not to accept.
 //!
 //! At a limit nobody who comes is refused. Without a place in set-up who was accepted waits here, and sources take turns
-//! (`waiting.rs`). Without a descriptor, the shard accepts no more, and the kernel's queue waits. Those who hold a place
+//! (`place_queue.rs`). Without a descriptor, the shard accepts no more, and the kernel's queue waits. Those who hold a place
 //! and do not go on make room (`admission.rs`), and a source with too many connections in set-up is turned away.
 
 use std::io;

@@ -15,8 +15,8 @@ use std::time::{Duration, Instant};
 use super::candidates::{Candidate, Holding};
 use super::connection::Connection;
 use super::operations::{SET_UP_GROUP, Token};
+use super::place_queue::source;
 use super::state::Shard;
-use super::waiting::source;
 use crate::driver::Driver;
 use crate::proto::session::{Session, SetUpStage};
 

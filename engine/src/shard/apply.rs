@@ -1,7 +1,7 @@
 //! What sessions ask for, done: operations started, and sockets closed at the end.
 //!
-//! Not here: what completions and messages bring to a session (`mod.rs`), and its requests (`grant.rs`). Invariant: a
-//! session that is over starts nothing more.
+//! Not here: what completions and messages bring to a session (`turn.rs`, `mail.rs`), and its requests (`grant.rs`).
+//! Invariant: a session that is over starts nothing more.
 
 use std::os::fd::AsFd;
 

@@ -8,17 +8,14 @@ use std::net::Shutdown;
 use std::os::fd::{AsFd, OwnedFd};
 use std::time::Instant;
 
-use tracing::{info, warn};
-
 use super::connection::{AwaitedPair, Connection};
+use super::linfo_log::log_linfo;
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
 use crate::mailbox::{Counts, FromShard, Mailer};
-use crate::proto::linfo::{LINFO_TARGET, Linfo};
 use crate::proto::outbox::BlockPool;
 use crate::proto::session::{Context, PeerStatus, Probe, Request, Session};
-use crate::records::SessionId;
 use packetlab::time::Ticks;
 
 /// A session, and what its requests are granted with.
@@ -104,19 +101,4 @@ impl<D: Driver<Token>> Granting<'_, D> {
         let gone = PeerStatus { has_hung_up: true, untaken_len: 0 };
         Probe { endpoint, mlet: self.connection.mlet.as_ref().map_or(gone, status) }
     }
-}
-
-/// Writes an endpoint's LINFO to the log, here and not on the control thread, which starts the mlets of all sessions
-/// and must not wait for what one of them logs. Nothing waits here either: the log never does.
-fn log_linfo(id: SessionId, linfo: &Linfo) {
-    let Linfo { text, truncated, lost_before } = linfo;
-    if *lost_before > 0 {
-        warn!(
-            target: LINFO_TARGET,
-            session = id,
-            "{lost_before} LINFOs came too fast to be logged, and are lost"
-        );
-    }
-    let cut = if *truncated { " (truncated)" } else { "" };
-    info!(target: LINFO_TARGET, session = id, "endpoint logs{cut}: {text}");
 }

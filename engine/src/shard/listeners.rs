@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::waiting::Waiting;
+use super::place_queue::Waiting;
 
 /// Accepts under way on one shard, so that a storm is taken in several steps per turn.
 pub(super) const ACCEPTS: usize = 8;

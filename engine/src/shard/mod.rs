@@ -12,17 +12,18 @@ mod apply;
 mod candidates;
 mod connection;
 mod grant;
+mod linfo_log;
 mod listeners;
 mod mail;
 mod operations;
 mod pace;
+mod place_queue;
 mod start;
 mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod turn;
-mod waiting;
 
 pub(crate) use self::listeners::accepts_at_once;
 pub(crate) use self::operations::{GROUPS, Token};

@@ -34,7 +34,7 @@ pub(crate) struct Parts {
     pub(crate) core: usize,
     /// The experiments.
     pub(crate) experiments: Arc<Experiments>,
-    /// Attempts and open sessions of all shards.
+    /// Open sessions of all shards, and whether attempts are counted.
     pub(crate) counts: Arc<Counts>,
     /// Where its messages come from.
     pub(crate) inbox: Inbox<ToShard>,

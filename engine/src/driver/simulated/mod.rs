@@ -25,7 +25,7 @@ use packetlab::time::Ticks;
 pub(crate) use self::kernel::{Kernel, Remote, SharedRemote};
 use self::kernel::{Socket, nowhere};
 use self::operation::{Kind, Operation};
-use super::buffers::Buffers;
+use super::own_buffers::OwnBuffers;
 use super::{Completion, Driver, Event, GroupSize, Outgoing, Received};
 
 /// The driver.
@@ -37,7 +37,7 @@ pub(crate) struct Simulated<T> {
     due: usize,
     /// Completions that were there when the last wait ended.
     completed_last: usize,
-    buffers: Buffers,
+    buffers: OwnBuffers,
     waits: u64,
 }
 
@@ -50,7 +50,7 @@ impl<T: Copy> Simulated<T> {
             completed: VecDeque::new(),
             due: 0,
             completed_last: 0,
-            buffers: Buffers::new(groups),
+            buffers: OwnBuffers::new(groups),
             waits: 0,
         }
     }
@@ -71,7 +71,7 @@ impl<T: Copy> Simulated<T> {
         self.completed_last
     }
 
-    /// Buffers of all groups that are lent.
+    /// OwnBuffers of all groups that are lent.
     pub(crate) fn lent_buffers(&self) -> usize {
         self.buffers.lent()
     }
@@ -83,7 +83,7 @@ impl<T: Copy> Simulated<T> {
         self.completed.iter().filter(holds_one).count()
     }
 
-    /// Buffers in completions that have not been taken.
+    /// OwnBuffers in completions that have not been taken.
     pub(crate) fn untaken_buffers(&self) -> usize {
         let holds_one = |completion: &&Completion<T>| matches!(&completion.event, Event::Received(Ok(received)) if received.buffer.is_some());
         self.completed.iter().filter(holds_one).count()

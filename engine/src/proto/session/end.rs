@@ -1,14 +1,14 @@
 //! How a session ends: through its endpoint, or because the run or others want its place.
 //!
 //! What begins the end of a relayed session is its outcome, unless what is still to be delivered is not taken. Not here: the
-//! bytes that are delivered meanwhile (`proto/relay.rs`), and the close itself (`closing.rs`).
+//! bytes that are delivered meanwhile (`proto/relay.rs`), and the close itself (`endpoint_close.rs`).
 
 use std::io::ErrorKind;
 use std::time::Instant;
 
-use super::closing::Closing;
+use super::endpoint_close::Closing;
+use super::patience::Delivery;
 use super::request::{Context, Request, SetUpStage};
-use super::stall::Delivery;
 use super::{Relaying, Session, Stage, State, Tls};
 use crate::proto::outbox::BlockPool;
 use crate::proto::outcome::{End, Outcome};

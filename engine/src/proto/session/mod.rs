@@ -15,17 +15,17 @@
 //! [`Session::wants_endpoint_input`], [`Session::wants_mlet_input`] and [`Session::deadline`]. After
 //! [`Request::Over`] nothing is wanted any more.
 //!
-//! Not here: the steps from ClientHello to START (`set_up.rs`), how long a relay may stand still (`stall.rs`), what ends
-//! a session (`end.rs`), the close (`closing.rs`), and what is wanted when (`wants.rs`).
+//! Not here: the steps from ClientHello to START (`set_up.rs`), how long a relay may stand still (`patience.rs`), what ends
+//! a session (`end.rs`), the close (`endpoint_close.rs`), and what is wanted when (`wants.rs`).
 //!
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
 //! while nothing of its direction waits to be sent, or linked behind the transmission of all of it.
 
-mod closing;
 mod end;
+mod endpoint_close;
+mod patience;
 mod request;
 mod set_up;
-mod stall;
 mod wants;
 
 use std::io::ErrorKind;
@@ -35,8 +35,8 @@ use std::time::Instant;
 
 pub use self::request::{Context, MletFacts, PeerStatus, Probe, Request, SetUpStage};
 
-use self::closing::Closing;
-use self::stall::Stall;
+use self::endpoint_close::Closing;
+use self::patience::Stall;
 use super::account::{Account, Relayed};
 use super::experiments::Experiments;
 use super::greeting::Greeting;
@@ -147,7 +147,7 @@ impl Session {
     }
 
     /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
-    /// an alert is delivered, and may be cancelled. Not asked of one that is over.
+    /// an alert is delivered, and may be cancelled. False for one that is over.
     pub fn is_served(&self) -> bool {
         match &self.state {
             State::Closing(closing) => closing.delivery.is_some(),

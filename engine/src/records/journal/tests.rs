@@ -12,7 +12,7 @@ fn entry(sessions: u64) -> Entry {
 
 fn line(sessions: u64) -> Vec<u8> {
     let Entry::Shard(totals, written) = entry(sessions) else { unreachable!() };
-    line::of_shard(&totals, written)
+    json::of_shard(&totals, written)
 }
 
 /// Takes so many bytes, and then as many again for each time it has refused.

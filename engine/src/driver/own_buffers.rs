@@ -8,7 +8,7 @@ use nix::errno::Errno;
 use super::operations::{GroupSize, Received};
 
 /// The groups, numbered from 0.
-pub(super) struct Buffers(Vec<Group>);
+pub(super) struct OwnBuffers(Vec<Group>);
 
 struct Group {
     buffers: Vec<Box<[u8]>>,
@@ -16,7 +16,7 @@ struct Group {
     free: Vec<u16>,
 }
 
-impl Buffers {
+impl OwnBuffers {
     pub(super) fn new(groups: &[GroupSize]) -> Self {
         let group = |size: &GroupSize| Group {
             buffers: (0..size.count).map(|_| vec![0; size.len as usize].into()).collect(),
@@ -59,7 +59,7 @@ impl Buffers {
         }
     }
 
-    /// Buffers of all groups that are lent.
+    /// OwnBuffers of all groups that are lent.
     #[cfg(test)]
     pub(super) fn lent(&self) -> usize {
         self.0.iter().map(|group| group.buffers.len() - group.free.len()).sum()

@@ -6,8 +6,8 @@
 
 use std::time::Instant;
 
+use super::patience::Delivery;
 use super::request::Request;
-use super::stall::Delivery;
 use crate::config::Limits;
 use crate::proto::outcome::Outcome;
 use packetlab::tls::ServerStream;

@@ -1,6 +1,6 @@
 //! Accepted connections that wait for a place in set-up; their sources take turns.
 //!
-//! Not here: when one gets its place (`listeners.rs`). Invariant: who comes from an address of its own waits for one
+//! Not here: when one gets its place (`accepting.rs`). Invariant: who comes from an address of its own waits for one
 //! connection of each other source, however many of those wait.
 
 use std::collections::{HashMap, VecDeque};
