@@ -20,7 +20,7 @@ pub(crate) enum Guard {
     KnowsSessions,
     /// A look at sockets on which nothing moves is not due again in the same turn.
     ProbesLater,
-    /// What one side sends when the other has ended is read though that other takes nothing more.
+    /// What a mlet writes when its endpoint has ended is read though that endpoint takes nothing more.
     ReadsBesideSends,
 }
 

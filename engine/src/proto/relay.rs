@@ -129,11 +129,7 @@ impl Relay {
 
     /// The endpoint's bytes are wanted.
     pub fn wants_endpoint_input(&self, buffers: &Buffers) -> bool {
-        match self.from_endpoint {
-            Input::Relayed => buffers.to_mlet.is_empty(),
-            Input::Dropped => true,
-            Input::Over => false,
-        }
+        self.from_endpoint != Input::Over && buffers.to_mlet.is_empty()
     }
 
     /// The mlet's bytes are wanted.

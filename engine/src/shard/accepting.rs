@@ -32,8 +32,7 @@ impl<D: Driver<Token>> Shard<D> {
             if !self.counts.open_session() {
                 self.listeners.accepted.push_front(endpoint);
                 self.make_room(false);
-                let until = self.listeners.paused_until.max(Some(self.now + ROOM_RETRY));
-                self.listeners.paused_until = until;
+                self.listeners.paused_until = Some(self.now + ROOM_RETRY);
                 break;
             }
             match self.driver.peer(endpoint.as_fd()) {

@@ -84,37 +84,27 @@ impl<D: Driver<Token>> Shard<D> {
             let send = (mlet, outgoing(transmission), Token::MletSend(slot));
             if !under_way.endpoint_receive && session.wants_endpoint_input_next() {
                 under_way.endpoint_receive = true;
-                under_way.endpoint_receive_linked = true;
                 let receive = (endpoint, RELAY_GROUP, Token::EndpointReceive(slot));
                 self.driver.send_then_receive(send, receive);
             } else {
                 self.driver.send(send.0, send.1, send.2);
             }
         }
-        // Where one side has ended, what the other still sends is only to be dropped, and the one may never take what is
-        // being sent to it, to which the receive is linked. Cancelled together, both begin again apart.
-        if session.wants_endpoint_input() {
-            if !under_way.endpoint_receive {
-                under_way.endpoint_receive = true;
-                let group = if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP };
-                self.driver.receive(endpoint, group, Token::EndpointReceive(slot));
-            } else if let Some(mlet) = mlet
-                && holds(Guard::ReadsBesideSends)
-                && std::mem::take(&mut under_way.endpoint_receive_linked)
-            {
-                under_way.cancels += 1;
-                self.driver.cancel(mlet, Token::Cancel(slot));
-            }
+        if !under_way.endpoint_receive && session.wants_endpoint_input() {
+            under_way.endpoint_receive = true;
+            let group = if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP };
+            self.driver.receive(endpoint, group, Token::EndpointReceive(slot));
         }
-        if let Some(mlet) = mlet
-            && session.wants_mlet_input()
-        {
+        let Some(mlet) = mlet else { return };
+        if session.wants_mlet_input() {
             if !under_way.mlet_receive {
                 under_way.mlet_receive = true;
                 self.driver.receive(mlet, RELAY_GROUP, Token::MletReceive(slot));
             } else if holds(Guard::ReadsBesideSends)
                 && std::mem::take(&mut under_way.mlet_receive_linked)
             {
+                // The endpoint has closed and may never take what is being sent, and what the mlet still writes is only
+                // to be dropped. Cancelled together, both begin again apart.
                 under_way.cancels += 1;
                 self.driver.cancel(endpoint, Token::Cancel(slot));
             }

@@ -80,9 +80,7 @@ pub(super) struct UnderWay {
     pub(super) endpoint_send: bool,
     pub(super) mlet_receive: bool,
     pub(super) mlet_send: bool,
-    /// The receive from the endpoint is linked to the send to the mlet, and begins when that has ended.
-    pub(super) endpoint_receive_linked: bool,
-    /// The same the other way.
+    /// The receive from the mlet is linked to the send to the endpoint, and begins when that has ended.
     pub(super) mlet_receive_linked: bool,
     /// Cancellations of the above.
     pub(super) cancels: u8,

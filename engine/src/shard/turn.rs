@@ -120,8 +120,7 @@ impl<D: Driver<Token>> Shard<D> {
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
-                    let under_way = self.end_send(slot);
-                    (under_way.mlet_send, under_way.endpoint_receive_linked) = (false, false);
+                    self.end_send(slot).mlet_send = false;
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_mlet(block, as_sent(sent), cx);
                     });

@@ -307,7 +307,7 @@ fn what_a_mlet_writes_is_read_though_its_endpoint_has_closed_tls_and_takes_nothi
     assert_eq!(pair.elapsed(), LINGER_TIMEOUT);
 }
 
-/// The same the other way: otherwise the endpoint's end goes unseen, and the close resets it.
+/// The same the other way, where the end of the mlet's input ends the send to it.
 #[test]
 fn what_an_endpoint_sends_is_read_though_its_mlet_has_ended_its_output_and_takes_nothing_more() {
     let mut pair = Pair::served();
