@@ -71,7 +71,7 @@ impl Control {
 
     /// Ends the run with an error, unless there is one already.
     pub(super) fn fail(&mut self, error: RunError) {
-        if self.sessions.running() > 0 {
+        if self.phase == RunPhase::Running && self.sessions.running() > 0 {
             warn!("{error}; no new endpoints, and running sessions go on");
         }
         self.failure.get_or_insert(error);

@@ -4,7 +4,8 @@
 //! get theirs in the order in which they asked. Nobody has more than half of the attempts that are left, rounded up,
 //! unless endpoints share keys.
 //!
-//! Not here: START itself (`proto/greeting.rs`), and how long it is waited for (`proto/session/`). Invariant: permits
+//! Not here: START itself (`proto/greeting.rs`), how long it is waited for (`proto/session/`), and when a session gives a
+//! permit back (`shard/permit_to_mlet.rs`). Invariant: permits
 //! that are out and attempts that are made together never exceed the count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};

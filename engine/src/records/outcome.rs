@@ -1,4 +1,4 @@
-//! The closed list of outcomes, and which of them each end of a session is.
+//! The closed list of outcomes, and which of them each end of a session (`proto/outcome.rs`) is.
 //!
 //! What came first names it: a session that its endpoint ended is not `ok`, whatever its mlet exits with, because what the
 //! mlet still wrote was discarded.

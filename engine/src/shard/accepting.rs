@@ -11,7 +11,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Connection, Permit, UnderWay};
-use super::listeners::{ACCEPTS, accepts_per_listener};
 use super::operations::Token;
 use super::state::Shard;
 use crate::config::ExperimentId;
@@ -19,6 +18,18 @@ use crate::driver::Driver;
 use crate::mailbox::FromShard;
 use crate::proto::session::{Session, SetUpStage};
 use crate::records::Via;
+
+/// Accepts under way on one shard, so that a storm is taken in several steps per turn.
+const ACCEPTS: usize = 8;
+
+/// How many connections a shard with so many listening sockets may have accepted and not begun to serve.
+pub(crate) fn accepts_at_once(listeners: usize) -> usize {
+    accepts_per_listener(listeners) * listeners
+}
+
+fn accepts_per_listener(listeners: usize) -> usize {
+    ACCEPTS.div_ceil(listeners.max(1))
+}
 
 /// How soon a shard looks again for room among the sessions of all; when one ends on another shard,
 /// nothing tells this one.

@@ -1,6 +1,6 @@
 //! What a session asks for, granted.
 //!
-//! Not here: permits and mlets (`start.rs`), and what follows when all is granted (`apply.rs`). Invariant: a grant has the
+//! Not here: permits and mlets (`permit_to_mlet.rs`), and what follows when all is granted (`apply.rs`). Invariant: a grant has the
 //! session and not the shard, so it can neither apply what the session wants next nor empty its slot.
 
 use std::collections::VecDeque;

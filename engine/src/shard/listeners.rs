@@ -9,18 +9,6 @@ use std::time::Instant;
 
 use super::place_queue::Waiting;
 
-/// Accepts under way on one shard, so that a storm is taken in several steps per turn.
-pub(super) const ACCEPTS: usize = 8;
-
-/// How many connections a shard with so many listening sockets may have accepted and not begun to serve.
-pub(crate) fn accepts_at_once(listeners: usize) -> usize {
-    accepts_per_listener(listeners) * listeners
-}
-
-pub(super) fn accepts_per_listener(listeners: usize) -> usize {
-    ACCEPTS.div_ceil(listeners.max(1))
-}
-
 /// The listening sockets of one shard.
 pub(super) struct Listeners {
     pub(super) sockets: Vec<Listener>,

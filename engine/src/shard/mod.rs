@@ -17,14 +17,14 @@ mod listeners;
 mod mail;
 mod operations;
 mod pace;
+mod permit_to_mlet;
 mod place_queue;
-mod start;
 mod state;
 #[cfg(test)]
 mod tests;
 mod timers;
 mod turn;
 
-pub(crate) use self::listeners::accepts_at_once;
+pub(crate) use self::accepting::accepts_at_once;
 pub(crate) use self::operations::{GROUPS, Token};
 pub(crate) use self::state::{Parts, Shard};

@@ -131,18 +131,16 @@ impl Session {
     }
 
     /// Whatever is on its way is not waited for. What began to end the session before remains its outcome, unless that
-    /// says that all was delivered.
+    /// says that the mlet has got what still waits for it.
     fn end_at_once(&mut self, outcome: Outcome, pool: &mut BlockPool) {
         match &self.state {
             State::Over => {}
             State::Closing(_) => self.finish_begun(pool),
             State::Tls(Tls { stage: Stage::Relay(relaying), .. }) if relaying.cause.is_some() => {
-                let phase = relaying.relay.phase();
-                let outcome = match (phase, self.take_cause()) {
-                    (Phase::DrainingToMlet, Outcome::EndpointEnded(_)) => {
-                        Outcome::UndeliveredToMlet
-                    }
-                    (_, cause) => cause,
+                let has_rest = !self.buffers.to_mlet.is_empty();
+                let outcome = match self.take_cause() {
+                    Outcome::EndpointEnded(_) if has_rest => Outcome::UndeliveredToMlet,
+                    cause => cause,
                 };
                 self.finish(outcome, pool);
             }

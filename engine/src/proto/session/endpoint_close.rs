@@ -3,6 +3,8 @@
 //! The last bytes leave, such as an alert; then input is discarded until the endpoint closes, because a close with
 //! unread input would reset the connection and lose them. While the kernel still holds some of what a mlet wrote, the
 //! endpoint has the drain limit to take more of it.
+//!
+//! Not here: how long is waited (`end.rs` for the first time, `patience.rs` from then on).
 
 use std::time::Instant;
 
@@ -11,6 +13,9 @@ use super::request::Request;
 use crate::config::Limits;
 use crate::proto::outcome::Outcome;
 use packetlab::tls::ServerStream;
+
+/// close_notify in a record of its own, and the FIN behind it, which the kernel counts as well (SIOCOUTQ, tcp(7)).
+const CLOSE_LEN: usize = 5 + 2 + 1 + 16 + 1;
 
 /// A connection that closes.
 pub(super) struct Closing {
@@ -81,8 +86,8 @@ impl Closing {
         input_ended
     }
 
-    /// Takes a look at how many bytes of what a mlet wrote the kernel still holds: when to look again, unless it has been
-    /// waited long enough.
+    /// Takes a look at how many bytes the kernel still holds for the endpoint: when to look again, unless it has been waited
+    /// long enough. Then the outcome tells whether bytes of the mlet are among them.
     pub(super) fn take_probe(
         &mut self,
         untaken_len: usize,
@@ -91,7 +96,7 @@ impl Closing {
     ) -> Option<Instant> {
         let next = self.delivery.as_mut()?.take_probe(untaken_len, limits, now);
         if next.is_none()
-            && untaken_len > 0
+            && untaken_len > CLOSE_LEN
             && let Some(outcome) = &mut self.outcome
             && matches!(**outcome, Outcome::MletEnded)
         {

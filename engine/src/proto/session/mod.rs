@@ -5,7 +5,7 @@
 //!    |                      |                        |                      |                            |
 //!    +------ failure -------+------------------------+----------------------+---> Closing <--delivered---+
 //!                                                                                    |                   |
-//!                                             endpoint's end, or linger limit -------+--> Over <---------+
+//!                                      endpoint's end, linger or drain limit --------+--> Over <---------+
 //! ```
 //!
 //! On a connection that waits at a proxy for its endpoint, a session is Waiting instead of Silent, for as long as it takes.
@@ -420,7 +420,10 @@ impl Session {
             }
             Step::Over => match self.take_cause() {
                 // What it has sent is unread, and a close would reset the connection and lose our alert.
-                broken @ Outcome::EndpointBrokeTls(_) => self.close(broken, cx.now),
+                broken @ Outcome::EndpointBrokeTls(_) => {
+                    self.requests.push(Request::EndMletInput);
+                    self.close(broken, cx.now);
+                }
                 outcome => self.finish(outcome, cx.pool),
             },
         }

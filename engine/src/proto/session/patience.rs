@@ -99,7 +99,7 @@ impl Stall {
     }
 }
 
-/// While the last bytes of a mlet that is gone are in the kernel: how many, and since when.
+/// While the last bytes for the endpoint of a mlet that is gone are in the kernel: how many, and since when.
 #[derive(Debug)]
 pub(super) struct Delivery {
     untaken_len: usize,

@@ -502,6 +502,26 @@ fn a_damaged_record_in_a_full_receive_ends_the_session() {
     assert_eq!(pair.mlet().received, good);
 }
 
+/// Its connection is closed only when the endpoint has read the alert, for which the mlet need not wait.
+#[test]
+fn a_mlet_that_writes_no_more_reads_the_end_as_soon_as_it_has_all_of_an_endpoint_that_broke_tls() {
+    let mut pair = Pair::served();
+    pair.endpoint.closes_back = false;
+    (pair.mlet().reads, pair.mlet().exits_at_eof) = (false, false);
+    pair.endpoint.write(&filled(MessageType::MDATA, SOCKET_LEN + 5_000));
+    pair.endpoint.write_raw(&[
+        0x17, 3, 3, 0, 20, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 0, 1, 2, 3, 4, 5, 6, 7, 8, 9,
+    ]);
+    pair.run();
+    pair.mlet().has_ended = true;
+    pair.run();
+    assert!(!pair.mlet().is_at_eof);
+    pair.mlet().reads = true;
+    pair.run();
+    assert!(pair.mlet().is_at_eof && pair.over.is_none(), "{}", pair.told());
+    assert!(matches!(pair.finish(), Outcome::EndpointBrokeTls(_)), "{}", pair.told());
+}
+
 /// The endpoint's TLS finds fault with what it gets and says so.
 #[test]
 fn an_alert_of_the_endpoint_ends_the_session_with_its_reason_and_is_not_answered() {

@@ -20,6 +20,7 @@ mod limits;
 mod owner;
 mod preamble;
 mod records;
+mod refusal;
 mod registration;
 mod server;
 mod splice;

@@ -10,15 +10,16 @@ use std::io;
 use std::sync::Arc;
 
 use packetlab::certificate::Certificate;
-use packetlab::frame::{FrameError, Framer};
+use packetlab::frame::Framer;
 use packetlab::message::{Message, MessageType, Outcome, Status};
-use packetlab::snikey::{SNIKEY_LEN_MAX, SniKey, SniKeyError};
+use packetlab::snikey::{SNIKEY_LEN_MAX, SniKey};
 use rustls::ServerConfig;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use super::preamble::{self, Finder, PREAMBLE};
 use super::records::Records;
+use super::refusal::RegistrationRefusal;
 use super::switchboard::NotRegistered;
 use crate::tls_reason;
 
@@ -41,44 +42,6 @@ pub(super) enum RegistrationError {
     },
     /// The controller said more than its preamble although no endpoint had come.
     SpokeFirst,
-}
-
-/// Why a registration was answered with an error.
-#[derive(Debug)]
-pub(super) enum RegistrationRefusal {
-    /// Too large for an XREG.
-    TooLarge(FrameError),
-    /// A malformed XREG.
-    Malformed,
-    /// A message other than XREG.
-    Unsupported(MessageType),
-    /// No endpoint could ask for this snikey in TLS.
-    SniKey(SniKeyError),
-    /// The snikey is another's, or there are too many connections.
-    NotRegistered(NotRegistered),
-}
-
-impl RegistrationRefusal {
-    fn status(&self) -> Status {
-        match self {
-            Self::TooLarge(_) | Self::Malformed | Self::SniKey(_) => Status::ECTLBADMSG,
-            Self::Unsupported(_) => Status::ECTLNOTSUP,
-            Self::NotRegistered(NotRegistered::Owned) => Status::ESYSNOPERM,
-            Self::NotRegistered(_) => Status::ENORES,
-        }
-    }
-}
-
-impl fmt::Display for RegistrationRefusal {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::TooLarge(error) => error.fmt(f),
-            Self::Malformed => f.write_str("a malformed XREG"),
-            Self::Unsupported(message_type) => write!(f, "{message_type} instead of XREG"),
-            Self::SniKey(error) => error.fmt(f),
-            Self::NotRegistered(error) => error.fmt(f),
-        }
-    }
 }
 
 impl fmt::Display for RegistrationError {
