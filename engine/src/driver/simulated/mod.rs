@@ -269,8 +269,12 @@ impl<T: Copy> Driver<T> for Simulated<T> {
     fn acknowledge_at_once(&mut self, _socket: BorrowedFd<'_>) {}
 
     fn has_hung_up(&self, socket: BorrowedFd<'_>) -> bool {
-        let remote = self.kernel.borrow().remote(socket.as_raw_fd());
-        remote.is_some_and(|remote| remote.borrow().end().is_some())
+        match self.kernel.borrow().stream(socket.as_raw_fd()) {
+            Some(Socket::Stream { remote, input_is_shut, .. }) => {
+                *input_is_shut || remote.borrow().end().is_some()
+            }
+            _ => false,
+        }
     }
 
     fn untaken_len(&self, socket: BorrowedFd<'_>) -> usize {

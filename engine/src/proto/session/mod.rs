@@ -269,6 +269,8 @@ impl Session {
     ) {
         self.buffers.to_endpoint.sent(block, sent.unwrap_or(0), cx.pool);
         match sent {
+            // It was interrupted.
+            Ok(0) => {}
             Ok(_) => self.note_progress(),
             Err(kind) => self.lose_endpoint(kind, cx),
         }
@@ -283,12 +285,14 @@ impl Session {
         cx: &mut Context<'_>,
     ) {
         self.buffers.to_mlet.sent(block, sent.unwrap_or(0), cx.pool);
-        if sent.is_ok() {
-            self.note_progress();
-        } else {
-            self.buffers.to_mlet.discard(cx.pool);
-            if let Some((_, Relaying { relay, .. })) = self.state.relaying() {
-                relay.handle_mlet_write_closed();
+        match sent {
+            Ok(0) => {}
+            Ok(_) => self.note_progress(),
+            Err(_) => {
+                self.buffers.to_mlet.discard(cx.pool);
+                if let Some((_, Relaying { relay, .. })) = self.state.relaying() {
+                    relay.handle_mlet_write_closed();
+                }
             }
         }
         self.advance(cx);
