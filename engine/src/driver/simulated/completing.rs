@@ -69,7 +69,8 @@ impl<T: Copy> Simulated<T> {
     pub(super) fn go_on(&mut self, operation: Operation<T>) {
         let is_ready = self.is_ready(&operation);
         let Operation { socket, token, kind, is_cancelled } = operation;
-        // A cancellation may find that the operation has completed already.
+        // A cancellation may find that the operation has completed already. A send that goes on is cancelled all the same.
+        let was_cancelled = is_cancelled;
         let is_cancelled = is_cancelled && !(is_ready && self.kernel.borrow_mut().draws(2));
         match kind {
             Kind::Cancel => self.complete(token, Event::CancelDone),
@@ -93,7 +94,8 @@ impl<T: Copy> Simulated<T> {
                 let is_whole = outgoing.start + sent == outgoing.end;
                 if moved.is_ok() && then.is_some() && !is_whole {
                     let kind = Kind::Send { outgoing, sent, then };
-                    self.operations.push(Operation { socket, token, kind, is_cancelled: false });
+                    let is_cancelled = was_cancelled;
+                    self.operations.push(Operation { socket, token, kind, is_cancelled });
                     return;
                 }
                 let result = if sent > 0 { Ok(sent) } else { moved };

@@ -162,7 +162,7 @@ impl World {
 
     /// The run is ended by force.
     fn force(&mut self) {
-        self.act = Act::Force;
+        (self.act, self.act_began) = (Act::Force, self.harness.now());
         self.circumstances.is_forced = true;
         self.harness.to_shard.push(ToShard::EndSessions);
         if self.random.below(2) == 0 {
