@@ -269,6 +269,8 @@ impl Player {
         let max = match (endpoint.is_relayed, moved.2) {
             (false, _) => SET_UP_STANDSTILL_MAX,
             (true, [false, false]) => Duration::MAX,
+            // A forced end lets all waits begin anew.
+            (true, _) if is_forced => 2 * STANDSTILL_MAX,
             (true, _) => STANDSTILL_MAX,
         };
         let since = self.moved.1.max(connection.accepted);
