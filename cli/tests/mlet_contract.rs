@@ -222,7 +222,8 @@ fn a_storm_of_crashing_mlets_is_reported_one_by_one_and_leaves_nothing() {
     }
     assert_eq!(told::sessions(&manager.log()).len(), ROUNDS * ENDS.len(), "none is told twice");
     assert_eq!(children_of(manager.supervisor()).len(), 1, "all but the bystander's are reaped");
-    wait_until("no descriptor is left", || manager.open_fds() == fds);
+    // The count before may have held the other end of the bystander's mlet, which the manager was just about to close.
+    wait_until("no descriptor is left", || manager.open_fds() <= fds);
     bystander.send(&message(NDATA, b"exit 0"));
     assert_eq!(bystander.receive(), Err(End::CloseNotify));
     bystander.close();
