@@ -4,19 +4,29 @@
 //! (`-sn 3`, `-n3`), the last of a repeated option wins, and the first word that is no option is the
 //! mlet; what follows belongs to the mlet.
 
+mod judging;
 mod limits;
 
+use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use engine::config::{Io, Limits};
+use engine::config::{Io, Judging, Keep, Limits};
 
 use crate::c_number::c_number;
 use command_line::cores::Cores;
 use command_line::usage;
+use judging::JudgingArgs;
 use limits::LimitArgs;
+
+/// Heading of the options for what a run leaves.
+const RESULTS: &str = "Results";
+
+/// Heading of the options for who is measured, and who is measured again.
+const AGAIN: &str = "Which endpoints";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -33,9 +43,9 @@ const TEMPLATE: &str = "\
 
 {all-args}
 
-Exit codes: 0 ended as asked, 1 the mlet of -s failed, 2 usage, 3 config or credentials, 4 cannot
-listen or reach the proxy, 5 publication, 6 resource missing, 70 internal error, 130/143 forced by
-the second SIGINT/SIGTERM.";
+Exit codes: 0 ended as asked, 1 not good enough (Judging; the mlet of -s failed), 2 usage, 3 config or credentials, 4 cannot
+listen or reach the proxy, 5 publication, 6 resource missing, 70 internal error, 74 records or
+output lost, 130/143 forced by the second SIGINT/SIGTERM.";
 
 /// Runs one mlet against many PacketLab endpoints.
 #[derive(Debug, Parser)]
@@ -93,9 +103,55 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
 
-    /// Append a record of each session to this file, a line of JSON each
-    #[arg(long, value_name = "FILE", hide = true)]
+    /// Keep the output of each mlet and all records in this folder
+    #[arg(long, value_name = "DIR", help_heading = RESULTS)]
+    pub(crate) out: Option<PathBuf>,
+
+    /// Whose output stays: all, failed or none
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHOSE",
+        help_heading = RESULTS,
+        hide_possible_values = true
+    )]
+    pub(crate) keep: KeepArg,
+
+    /// A remark for the folder's run.json
+    #[arg(long, value_name = "TEXT", help_heading = RESULTS)]
+    pub(crate) note: Option<String>,
+
+    /// Append a record of each session, a line of JSON; - is stdout
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) events: Option<PathBuf>,
+
+    /// Append a line of each mlet in GNU parallel's columns
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
+    pub(crate) joblog: Option<PathBuf>,
+
+    /// Go on with the results in DIR; endpoints that were ok stay out
+    #[arg(long, value_name = "DIR", help_heading = AGAIN)]
+    pub(crate) resume: Option<PathBuf>,
+
+    /// Go on although the mlet or its arguments have changed
+    #[arg(long, help_heading = AGAIN, requires = "resume")]
+    pub(crate) resume_anyway: bool,
+
+    /// Measure only these: a file of keys, or of a folder who was ok
+    #[arg(long, value_name = "FILE|DIR", help_heading = AGAIN)]
+    pub(crate) only: Option<PathBuf>,
+
+    /// Do not measure these
+    #[arg(long, value_name = "FILE|DIR", help_heading = AGAIN)]
+    pub(crate) skip: Option<PathBuf>,
+
+    /// Measure no endpoint again that was ok
+    #[arg(long, help_heading = AGAIN)]
+    pub(crate) once_per_endpoint: bool,
+
+    #[command(flatten)]
+    judging: JudgingArgs,
 
     /// Log more: -v debug, -vv everything
     #[arg(short = 'v', long, action = ArgAction::Count)]
@@ -111,6 +167,10 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     limits: LimitArgs,
+
+    /// Deadlines and sizes as typed, by the names of their options.
+    #[arg(skip)]
+    pub(crate) limit_texts: BTreeMap<String, String>,
 }
 
 impl Args {
@@ -130,13 +190,53 @@ impl Args {
             ArgAction::Set if !arg.is_positional() => arg.allow_negative_numbers(true),
             _ => arg,
         });
-        let matches = command.try_get_matches_from(&words)?;
+        let matches = command.clone().try_get_matches_from(&words)?;
         let mut args = Self::from_arg_matches(&matches)?;
+        args.limit_texts = limits::texts(&command, &matches);
+        args.refuse_what_does_not_meet()?;
         let before_mlet = words.len() - args.mlet_and_arguments.len();
         if words[..before_mlet].last().is_none_or(|word| word != "--") {
             drop_separator(&mut args.mlet_and_arguments);
         }
         Ok(args)
+    }
+
+    /// No option silently cancels another: what cannot be had together is refused.
+    fn refuse_what_does_not_meet(&self) -> Result<(), clap::Error> {
+        let refuse =
+            |message: &str| Err(Self::command().error(ErrorKind::ArgumentConflict, message));
+        if self.events_go_to_stdout() && self.results().is_none() {
+            return refuse(
+                "--events - takes standard output, which is the mlets'; keep their output with --out DIR",
+            );
+        }
+        if let (Some(out), Some(resume)) = (&self.out, &self.resume)
+            && out != resume
+        {
+            return refuse("--resume DIR writes to DIR; leave --out out, or name the same folder");
+        }
+        if self.keep != KeepArg::All && self.results().is_none() {
+            return refuse("--keep says what stays in a results folder; name one with --out DIR");
+        }
+        if self.note.is_some() && self.results().is_none() {
+            return refuse("--note is kept in a results folder; name one with --out DIR");
+        }
+        Ok(())
+    }
+
+    /// The results folder, new or gone on with.
+    pub(crate) fn results(&self) -> Option<&Path> {
+        self.resume.as_deref().or(self.out.as_deref())
+    }
+
+    /// What counts as a good run.
+    pub(crate) fn judging(&self) -> Judging {
+        self.judging.judging()
+    }
+
+    /// Records are written to standard output.
+    pub(crate) fn events_go_to_stdout(&self) -> bool {
+        self.events.as_deref() == Some(Path::new("-"))
     }
 
     /// The mlet as typed.
@@ -185,6 +285,25 @@ impl From<IoArg> for Io {
             IoArg::Auto => Self::Auto,
             IoArg::Uring => Self::Uring,
             IoArg::Epoll => Self::Epoll,
+        }
+    }
+}
+
+/// `--keep` as typed.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub(crate) enum KeepArg {
+    #[default]
+    All,
+    Failed,
+    None,
+}
+
+impl From<KeepArg> for Keep {
+    fn from(typed: KeepArg) -> Self {
+        match typed {
+            KeepArg::All => Self::All,
+            KeepArg::Failed => Self::Failed,
+            KeepArg::None => Self::None,
         }
     }
 }

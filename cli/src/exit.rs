@@ -13,8 +13,9 @@ use engine::sys::signals::StopSignal;
 pub(crate) enum Exit {
     /// The campaign ended as asked: count reached, time over, or drained after one signal.
     Success = 0,
-    /// The one mlet of singleton mode failed.
-    Mlet = 1,
+    /// The run is not good enough: a rule of `--fail-on`, `--halt` or `--require` says so, or the one mlet of singleton
+    /// mode failed.
+    Failed = 1,
     /// The command line cannot be used. The same number as clap's.
     Usage = 2,
     /// Config file, key, certificate, program directory or mlet cannot be used.
@@ -27,6 +28,8 @@ pub(crate) enum Exit {
     Resource = 6,
     /// A part of pktxpmgr or its mlet broke a promise.
     Internal = 70,
+    /// Records or output of mlets are lost (EX_IOERR).
+    Records = 74,
     /// Ended by SIGINT.
     Interrupted = 130,
     /// Ended by SIGTERM.
@@ -58,13 +61,13 @@ impl Failure {
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let exit = match &error {
-            RunError::Tls(_) | RunError::Events(..) => Exit::Config,
+            RunError::Tls(_) | RunError::Records(..) => Exit::Config,
             RunError::Listen(..) | RunError::SingletonNotStarted(_) | RunError::Proxy { .. } => {
                 Exit::Listen
             }
             RunError::Publication { .. } => Exit::Publication,
             RunError::Ring(_) | RunError::Lack(_) => Exit::Resource,
-            RunError::SingletonFailed(_) => Exit::Mlet,
+            RunError::SingletonFailed(_) | RunError::Halted(_) => Exit::Failed,
             RunError::SingletonSpoke | RunError::SupervisorLost | RunError::Internal(_) => {
                 Exit::Internal
             }

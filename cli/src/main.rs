@@ -7,15 +7,19 @@ mod engine_config;
 mod exit;
 mod logging;
 mod report;
+mod results_folder;
 
+use std::hash::{BuildHasher, RandomState};
+use std::num::NonZeroU64;
 use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use command_line::log::LogWriter;
+use engine::config::{Config, Destination, Joblog, Recording, RunId};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
 use engine::sys::supervisor::{self, MletCommand, Supervisor};
@@ -26,6 +30,7 @@ use packetlab::escape::Escaped;
 
 use args::Args;
 use exit::{Exit, Failure};
+use results_folder::ResultsFolder;
 
 /// How long the end waits for whoever reads the log.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
@@ -49,25 +54,94 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     check_mlet(args.mlet())?;
     // Before the supervisor descends from this process, and before there is anything to hide.
     secrecy::hide_memory().map_err(Lack::when("hide memory from mlets (prctl)"))?;
+    let run = RunId(RandomState::new().hash_one(()));
+    let out = args.results().map(results_folder::absolute).transpose()?;
     // Before keys are read and threads run: mlets descend from this process as it is now.
-    let supervisor = start_supervisor(args)?;
+    let supervisor = start_supervisor(args, run, out.clone())?;
     let logging = logging::start(args.verbose, args.quiet);
     *log = Some(logging.map_err(Lack::when("start the thread that writes the log (clone3)"))?);
-    let config = engine_config::load(args, SystemTime::now())?;
+    let mut config = engine_config::load(args, SystemTime::now())?;
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
+    let results = out.map(|out| ResultsFolder::begin(&out, args, run)).transpose()?;
+    config.recording = recording(args, run, results.as_ref());
+    config.judging = args.judging();
+    let earlier = results.as_ref().map(ResultsFolder::earlier);
+    config.choice = results_folder::choose(args, earlier)?;
+    if let Some(earlier) = earlier
+        && !count_earlier(&mut config, earlier.oks)
+    {
+        tracing::info!("nothing is left to do: {} sessions of earlier runs are ok", earlier.oks);
+        results.into_iter().for_each(ResultsFolder::abandon);
+        return Ok(Exit::Success);
+    }
     report::loaded(args, &config);
-    engine::run(&config, supervisor)?;
-    Ok(Exit::Success)
+    let mut report = match engine::run(&config, supervisor) {
+        Ok(report) => report,
+        Err(error) => {
+            results.into_iter().for_each(ResultsFolder::abandon);
+            return Err(error.into());
+        }
+    };
+    if let Some(results) = results {
+        report.records_lost |= !results.finish(&report);
+    }
+    report::ended(args, &report);
+    let verdict = report.verdict.map(|why| Failure::new(Exit::Failed, why));
+    match report.failure.map(Failure::from).or(verdict) {
+        // That records are lost weighs more than that sessions failed.
+        Some(failure) if failure.exit == Exit::Failed && report.records_lost => {
+            Err(Failure { exit: Exit::Records, ..failure })
+        }
+        Some(failure) => Err(failure),
+        None if report.records_lost => Ok(Exit::Records),
+        None => Ok(Exit::Success),
+    }
 }
 
-fn start_supervisor(args: &Args) -> Result<Supervisor, Failure> {
+/// Takes what was `ok` in earlier runs for done. False if nothing is left of what was asked for.
+fn count_earlier(config: &mut Config, oks: u64) -> bool {
+    config.judging.oks_before = oks;
+    if let Some(attempts) = config.attempts {
+        config.attempts = NonZeroU64::new(attempts.get().saturating_sub(oks));
+        return config.attempts.is_some();
+    }
+    true
+}
+
+/// What is recorded of the run, and where.
+fn recording(args: &Args, run: RunId, results: Option<&ResultsFolder>) -> Recording {
+    let mut recording = match results {
+        Some(results) => results.recording(args, run),
+        None => Recording { run, ..Recording::default() },
+    };
+    recording.events.extend(args.events.as_ref().map(|path| match args.events_go_to_stdout() {
+        true => Destination::Stdout,
+        false => Destination::File(path.clone()),
+    }));
+    recording.joblog = args.joblog.as_ref().map(|path| Joblog {
+        destination: Destination::File(path.clone()),
+        command: report::command_of_mlet(args),
+    });
+    recording
+}
+
+fn start_supervisor(args: &Args, run: RunId, out: Option<PathBuf>) -> Result<Supervisor, Failure> {
     signals::ignore_broken_pipe().map_err(Lack::when("ignore SIGPIPE (rt_sigaction)"))?;
     let limits = args.limits();
     let command = MletCommand {
         path: args.mlet().to_owned(),
         arguments: args.mlet_arguments().to_vec(),
         graces: Graces { eof: limits.eof_grace, term: limits.term_grace },
+        // The one of -s finds nothing in its environment, as with the original.
+        environment: match args.single {
+            true => Vec::new(),
+            false => vec![
+                ("PKTLAB_RUN".into(), run.to_string().into()),
+                ("PKTLAB_RESULTS".into(), out.clone().unwrap_or_default().into()),
+            ],
+        },
+        results: out,
     };
     supervisor::start(&command).map_err(|error| Failure::new(Exit::Resource, error.to_string()))
 }

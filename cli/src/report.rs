@@ -3,12 +3,15 @@
 //! Nothing here or in `logging` may fail because nobody reads: a closed pipe or a full disk behind
 //! stderr loses the text and nothing else.
 
+use std::cmp::Reverse;
 use std::io::Write;
 use std::net::SocketAddr;
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 use command_line::log::LogWriter;
 use engine::config::{Approach, Config, ControllerAddr, Publication};
+use engine::{Longest, Report};
 use packetlab::escape::Escaped;
 
 use crate::args::Args;
@@ -21,11 +24,8 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
         let ignored = Escaped(count.ignored.as_bytes());
         tracing::warn!("-n: '{ignored}' behind the number is ignored");
     }
-    let words = std::iter::once(args.mlet().as_os_str())
-        .chain(args.mlet_arguments().iter().map(|word| &**word));
-    let words: Vec<_> = words.map(|word| Escaped(word.as_bytes()).to_string()).collect();
     let mode = if config.singleton { "one for all sessions" } else { "one for each session" };
-    tracing::info!("mlet, {mode}: {}", words.join(" "));
+    tracing::info!("mlet, {mode}: {}", command_of_mlet(args));
     match &config.approach {
         Approach::Passive { listen } => {
             let shown = |address: &SocketAddr| match address.port() {
@@ -62,6 +62,72 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
     tracing::info!("ends {}{remark}", ends.join(" or "));
     let (experiments, programs) = (config.experiments.len(), config.programs.len());
     tracing::info!("configuration loaded: {experiments} experiments, {programs} programs");
+}
+
+/// Tells what the run came to, also where only warnings are shown.
+pub(crate) fn ended(args: &Args, report: &Report) {
+    for line in summary_lines(args, report) {
+        if args.quiet == 1 {
+            tracing::warn!("{line}");
+        } else {
+            tracing::info!("{line}");
+        }
+    }
+}
+
+/// How many reasons are told.
+const REASONS_SHOWN: usize = 10;
+
+fn summary_lines(args: &Args, report: &Report) -> Vec<String> {
+    let Report { summary, served, failed_in_set_up, mlets_succeeded, mlets_failed, .. } = report;
+    let lost = match report.linfos_lost {
+        0 => String::new(),
+        linfos => format!("; {linfos} LINFOs lost"),
+    };
+    let mut lines = vec![format!(
+        "run over: {served} sessions served, {failed_in_set_up} connections failed in set-up, \
+         {mlets_succeeded} mlets succeeded, {mlets_failed} failed{lost}"
+    )];
+    let outcomes = summary.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}"));
+    if !summary.outcomes.is_empty() {
+        lines.push(format!("outcomes: {}", outcomes.collect::<Vec<_>>().join(", ")));
+    }
+    let mut reasons: Vec<_> = summary.reasons.iter().collect();
+    reasons.sort_by_key(|(_, count)| Reverse(**count));
+    let reasons = reasons.into_iter().take(REASONS_SHOWN);
+    lines.extend(reasons.map(|(reason, count)| format!("  {count} times: {reason}")));
+    let of_phases = summary.phases.iter().filter(|(name, _)| **name != "total" && **name != "run");
+    if let Some((name, phase)) = of_phases.max_by_key(|(_, phase)| phase.mean()) {
+        let (mean, max) = (phase.mean().as_secs_f64(), phase.max.as_secs_f64());
+        lines.push(format!(
+            "slowest phase of set-up: {name}, {mean:.3} s on average, {max:.3} s at most"
+        ));
+    }
+    if let Some(Longest { session, key, lasted }) = summary.longest {
+        let key = key.map_or_else(|| "no key".to_owned(), |key| format!("key {}", key.short()));
+        let lasted = lasted.as_secs_f64();
+        lines.push(format!("longest session: {session}, {key}, {lasted:.3} s"));
+    }
+    let limits = summary.limits_hit.iter().map(|(limit, count)| format!("{limit} ({count} times)"));
+    if !summary.limits_hit.is_empty() {
+        lines.push(format!("limits that were hit: {}", limits.collect::<Vec<_>>().join(", ")));
+    }
+    let written = [args.results(), args.events.as_deref(), args.joblog.as_deref()];
+    let written = written.into_iter().flatten().filter(|path| *path != Path::new("-"));
+    let written: Vec<_> =
+        written.map(|path| Escaped(path.as_os_str().as_bytes()).to_string()).collect();
+    if !written.is_empty() {
+        lines.push(format!("written: {}", written.join(", ")));
+    }
+    lines
+}
+
+/// The mlet and its arguments, on one line.
+pub(crate) fn command_of_mlet(args: &Args) -> String {
+    let words = std::iter::once(args.mlet().as_os_str())
+        .chain(args.mlet_arguments().iter().map(|word| &**word));
+    let words: Vec<_> = words.map(|word| Escaped(word.as_bytes()).to_string()).collect();
+    words.join(" ")
 }
 
 /// Prints why the program ends, behind what was logged. `FATAL` is the word the original used and scripts look for.

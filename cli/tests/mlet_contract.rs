@@ -37,9 +37,13 @@ fn a_mlet_gets_its_session_four_variables_and_its_arguments() {
     let key = identity.chain[0].subject_key_id;
     let mut environment = dump.all("env").to_vec();
     environment.sort_unstable();
+    let run = environment.remove(3);
+    let run = run.strip_prefix("PKTLAB_RUN=").unwrap();
+    assert!(run.len() == 16 && run.bytes().all(|byte| byte.is_ascii_hexdigit()), "{run}");
     let expected = [
         "EPADDR=127.0.0.1",
         &format!("PKTLAB_ENDPOINT_KEY={key}"),
+        "PKTLAB_RESULTS=",
         &session,
         "PKTLAB_SNIKEY=hello",
     ];

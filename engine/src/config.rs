@@ -2,16 +2,20 @@
 //!
 //! Not here: the text of the config file and its errors (`cli`), and reading files.
 
+use std::collections::{BTreeMap, HashSet};
+use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU64;
 use std::ops::{Index, IndexMut};
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
 use packetlab::certificate::Certificate;
 use packetlab::channel::ChannelId;
-use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::escape::Escaped;
+use packetlab::key::{KeyId, PrivateKey, PublicKey};
 use packetlab::name_value::Pair;
 use packetlab::program::Programs;
 use packetlab::snikey::SniKey;
@@ -34,14 +38,188 @@ pub struct Config {
     pub attempts: Option<NonZeroU64>,
     /// `-s`: one mlet for all sessions instead of one each.
     pub singleton: bool,
-    /// `--events`: the file that a record of each session is appended to.
-    pub events: Option<PathBuf>,
+    /// What is recorded of the run, and where.
+    pub recording: Recording,
+    /// Which endpoints are measured.
+    pub choice: EndpointChoice,
+    /// What counts as a good run, and when a bad one ends early.
+    pub judging: Judging,
     /// CPU numbers, one shard each; at least one.
     pub cores: Vec<usize>,
     /// What shards and control thread wait with.
     pub io: Io,
     /// Deadlines and sizes.
     pub limits: Limits,
+}
+
+/// What is recorded of a run, and where.
+#[derive(Debug, Clone, Default)]
+pub struct Recording {
+    /// Names the run.
+    pub run: RunId,
+    /// `--events` and the results folder: where a record of each session goes, a line of JSON.
+    pub events: Vec<Destination>,
+    /// `--joblog`: where a line of each mlet goes.
+    pub joblog: Option<Joblog>,
+    /// `--out`: where the output of mlets goes.
+    pub results: Option<Results>,
+    /// Sessions are numbered from the one behind this: the highest that the results folder has already.
+    pub sessions_before: u64,
+}
+
+/// Names a run in records and to mlets; unlike those of all other runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct RunId(pub u64);
+
+impl fmt::Display for RunId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+/// What lines are written to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Destination {
+    /// This file, behind what it holds; it is made if it is not there.
+    File(PathBuf),
+    /// Standard output.
+    Stdout,
+}
+
+impl fmt::Display for Destination {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File(path) => Escaped(path.as_os_str().as_bytes()).fmt(f),
+            Self::Stdout => f.write_str("standard output"),
+        }
+    }
+}
+
+/// A folder with the output of each session's mlet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Results {
+    /// The folder, which is there; absolute, since mlets are told of it.
+    pub path: PathBuf,
+    /// Which output stays.
+    pub keep: Keep,
+}
+
+/// `--keep`: whose output stays in a results folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Keep {
+    /// That of every mlet.
+    #[default]
+    All,
+    /// That of sessions that are not `ok`.
+    Failed,
+    /// None: what mlets write is thrown away.
+    None,
+}
+
+/// A log in GNU parallel's columns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Joblog {
+    /// Its file.
+    pub destination: Destination,
+    /// Its column `Command`: the mlet and its arguments.
+    pub command: String,
+}
+
+/// Which endpoints are measured, by their keys; all without a word about it.
+#[derive(Debug, Clone, Default)]
+pub struct EndpointChoice {
+    /// `--only`: these and no others.
+    pub only: Option<KeyPrefixes>,
+    /// `--skip`: not these.
+    pub skip: KeyPrefixes,
+    /// `--once-per-endpoint` and `--resume`: none that has been measured with success, or is being measured.
+    pub once: bool,
+    /// Which have been, before the run.
+    pub measured: Vec<KeyId>,
+}
+
+/// Keys, or how their ids begin.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KeyPrefixes {
+    /// Of each length, in hexadecimal digits, those there are.
+    by_len: BTreeMap<usize, HashSet<String>>,
+}
+
+impl KeyPrefixes {
+    /// One more: 1 to 64 hexadecimal digits. False if it is none.
+    pub fn insert(&mut self, prefix: &str) -> bool {
+        let is_prefix = (1..=64).contains(&prefix.len())
+            && prefix.bytes().all(|digit| digit.is_ascii_hexdigit());
+        if is_prefix {
+            let of_len = self.by_len.entry(prefix.len()).or_default();
+            of_len.insert(prefix.to_ascii_lowercase());
+        }
+        is_prefix
+    }
+
+    /// The key is among them.
+    #[must_use]
+    pub fn contain(&self, key: KeyId) -> bool {
+        // What has no prefixes at all is asked of every endpoint.
+        if self.by_len.is_empty() {
+            return false;
+        }
+        let digits = key.to_string();
+        let has = |(len, prefixes): (&usize, &HashSet<String>)| {
+            digits.get(..*len).is_some_and(|prefix| prefixes.contains(prefix))
+        };
+        self.by_len.iter().any(has)
+    }
+}
+
+/// What counts as a good run, and when a bad one ends early. Failed are sessions past START that are not `ok`, and set-ups
+/// that failed after a verified certificate.
+#[derive(Debug, Clone, Default)]
+pub struct Judging {
+    /// `--fail-on`: so many failed are too many.
+    pub fail_on: Option<Share>,
+    /// `--halt`: when the run ends before its time.
+    pub halt: Option<Halt>,
+    /// `--require`: so many have to be `ok`.
+    pub require: Option<u64>,
+    /// How many were `ok` in earlier runs whose results this one goes on with; they count for `require` and `--halt ok=N`.
+    pub oks_before: u64,
+}
+
+/// A number of failed sessions.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Share {
+    /// So many, at least 1.
+    Sessions(u64),
+    /// So many in a hundred of those that ended `ok` or failed; more than 0.
+    Percent(f64),
+}
+
+/// `--halt`.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Halt {
+    /// How it ends.
+    pub how: HaltHow,
+    /// Upon what.
+    pub on: HaltOn,
+}
+
+/// How a run ends before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum HaltHow {
+    /// Running sessions are waited for, as after a first signal.
+    Soon,
+    /// They are ended, as after a second.
+    Now,
+}
+
+/// Upon what.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum HaltOn {
+    /// So many failed; percentages from 20 ended sessions on.
+    Failed(Share),
+    /// So many `ok`.
+    Ok(u64),
 }
 
 /// What is waited with, as asked for.

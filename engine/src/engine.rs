@@ -18,7 +18,7 @@ use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::experiments::Experiments;
 use crate::proto::keys::Keys;
-use crate::records::Journal;
+use crate::records::{Journal, OpenError};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::shard::{GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
 use crate::sys::children::{self, ADOPTING, Graces};
@@ -64,7 +64,7 @@ const SERVING: &str = "serve even one endpoint (accept4, socketpair)";
 /// Serves endpoints until the run ends. `supervisor` was started before any thread.
 ///
 /// # Errors
-/// Why the run could not begin, or ended before its time.
+/// Why the run could not begin; why one ended before its time is in its report.
 pub fn run(config: &Config, supervisor: Supervisor) -> Result<Report, RunError> {
     if let Err(error) = secrecy::hold(&*config.controller_key) {
         warn!("the controller key may get into swap: {error}; raise `ulimit -l`");
@@ -94,11 +94,8 @@ async fn serve(
         Approach::Passive { listen } => bind(listen, config.cores.len())?,
         Approach::Proxy(_) => Vec::new(),
     };
-    let journal = config
-        .events
-        .as_deref()
-        .map(|path| Journal::open(path).map_err(|error| RunError::Events(path.to_owned(), error)));
-    let journal = journal.transpose()?;
+    let journal = Journal::open(&config.recording, now());
+    let journal = journal.map_err(|OpenError { shown, error }| RunError::Records(shown, error))?;
     let (mailer, inbox) = mailbox().map_err(lack(TALKING))?;
     let own_fds = own_fds(config, &bound).map_err(lack("count open files in /proc/self/fd"))?;
     let sessions_max = sessions_max(config, open_files, own_fds);
@@ -113,6 +110,8 @@ async fn serve(
         counts: Arc::clone(&counts),
         graces: Graces { eof: config.limits.eof_grace, term: config.limits.term_grace },
         journal,
+        results: config.recording.results.clone(),
+        judging: config.judging.clone(),
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
     let shards = start_shards(config, backend, &experiments, &counts, &mailer)?;
@@ -243,6 +242,7 @@ fn start_shards(
         let parts = ShardParts {
             number,
             count: config.cores.len(),
+            sessions_before: config.recording.sessions_before,
             core: *core,
             experiments: Arc::clone(experiments),
             counts: Arc::clone(counts),

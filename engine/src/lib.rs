@@ -28,6 +28,7 @@ pub mod sys;
 pub use crate::driver::RingError;
 pub use crate::engine::{Report, run};
 pub use crate::proto::linfo::LINFO_TARGET;
+pub use crate::records::{Longest, OutcomeKind, Phase, Summary};
 pub use crate::run_error::RunError;
 
 #[cfg(test)]

@@ -5,10 +5,7 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
-use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
 
-use packetlab::escape::Escaped;
 use packetlab::tls;
 
 use crate::driver::RingError;
@@ -51,8 +48,10 @@ pub enum RunError {
     SingletonFailed(MletStatus),
     /// The supervisor died.
     SupervisorLost,
-    /// This file of records cannot be written.
-    Events(PathBuf, io::Error),
+    /// A file of records, of this name, cannot be written.
+    Records(String, io::Error),
+    /// So many sessions failed that the run ended before its time, as told here.
+    Halted(String),
     /// The second signal ended the run.
     Forced(StopSignal),
     /// The machine lacks something every run needs.
@@ -93,11 +92,11 @@ impl fmt::Display for RunError {
             Self::SupervisorLost => {
                 f.write_str("the supervisor process was lost, and with it every mlet")
             }
-            Self::Events(path, error) => write!(
+            Self::Records(shown, error) => write!(
                 f,
-                "cannot write records to {}: {error}; name a file that can be written with --events",
-                Escaped(path.as_os_str().as_bytes())
+                "cannot write records to {shown}: {error}; name a file that can be written, or make room"
             ),
+            Self::Halted(why) => write!(f, "the run ended before its time: {why}"),
             Self::Forced(signal) => write!(f, "ended by a second signal, {signal}"),
             Self::Lack(lack) => lack.fmt(f),
             Self::Internal(error) => write!(f, "internal error: {error}"),

@@ -1,14 +1,28 @@
 //! The options for limits: deadlines, sizes and counts of the engine.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{ArgMatches, Args, Command};
 use command_line::units::{count, size, time_limit};
 use engine::config::Limits;
 
+/// Heading of these options.
+const HEADING: &str = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)";
+
+/// What these options are set to, as typed or by default, by their names.
+pub(super) fn texts(command: &Command, matches: &ArgMatches) -> BTreeMap<String, String> {
+    let of_limits = command.get_arguments().filter(|arg| arg.get_help_heading() == Some(HEADING));
+    let text = |arg: &clap::Arg| {
+        let mut values = matches.get_raw(arg.get_id().as_str())?;
+        Some((arg.get_long()?.to_owned(), values.next_back()?.to_string_lossy().into_owned()))
+    };
+    of_limits.filter_map(text).collect()
+}
+
 /// One option for each field of [`Limits`]. A test holds the defaults equal.
 #[derive(Debug, Args)]
-#[command(next_help_heading = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)")]
+#[command(next_help_heading = HEADING)]
 pub(super) struct LimitArgs {
     /// From accept to the end of the TLS handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]

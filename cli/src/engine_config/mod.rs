@@ -19,7 +19,7 @@ use std::time::SystemTime;
 use cli::prompt::PromptError;
 use cli::secret::{self, SecretError};
 use command_line::cores::Cores;
-use engine::config::{Approach, Config, Proxy};
+use engine::config::{Approach, Config, EndpointChoice, Judging, Proxy, Recording};
 use engine::sys::cpu;
 use engine::sys::lack::Lack;
 use nix::sys::signal::Signal;
@@ -79,16 +79,18 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
         publication,
         attempts: args.count.as_ref().and_then(|count| count.sessions),
         singleton: args.single,
-        events: args.events.clone(),
+        recording: Recording::default(),
+        choice: EndpointChoice::default(),
+        judging: Judging::default(),
         cores,
         io: args.io.into(),
         limits: args.limits(),
     })
 }
 
-/// Opens the file of `-c`, or the usual one (spec/pktxpmgr.md 1.2).
-fn read_config(args: &Args) -> Result<Source, Failure> {
-    let path = match (&args.config, std::env::var_os("HOME")) {
+/// The file of `-c`, or the usual one (spec/pktxpmgr.md 1.2).
+pub(crate) fn config_path(args: &Args) -> PathBuf {
+    match (&args.config, std::env::var_os("HOME")) {
         (Some(path), _) => path.clone(),
         (None, Some(home)) => {
             // Appended, not joined: an empty HOME means /.pktlab, as in the original.
@@ -96,12 +98,17 @@ fn read_config(args: &Args) -> Result<Source, Failure> {
             path.push("/.pktlab/xpmgr.conf");
             path.into()
         }
-        (None, None) => {
-            tracing::warn!("HOME is not set, so there is no ~/.pktlab/xpmgr.conf");
-            tracing::warn!("reading xpmgr.conf of the current directory instead; -c names another");
-            PathBuf::from("xpmgr.conf")
-        }
-    };
+        (None, None) => PathBuf::from("xpmgr.conf"),
+    }
+}
+
+/// Opens it.
+fn read_config(args: &Args) -> Result<Source, Failure> {
+    let path = config_path(args);
+    if args.config.is_none() && std::env::var_os("HOME").is_none() {
+        tracing::warn!("HOME is not set, so there is no ~/.pktlab/xpmgr.conf");
+        tracing::warn!("reading xpmgr.conf of the current directory instead; -c names another");
+    }
     let text = file::read(&path, FILE_LEN_MAX).map_err(|error| {
         let shown = Escaped(path.as_os_str().as_bytes());
         let hint =

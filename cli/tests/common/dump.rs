@@ -84,13 +84,19 @@ impl Contract {
         assert_eq!(signals(dump.one("SigIgn")), SIGPIPE_ALONE);
         let mut variables: Vec<&str> = dump.all("env").iter().map(String::as_str).collect();
         variables.sort_unstable();
-        let names =
-            ["EPADDR=127.0.0.1", "PKTLAB_ENDPOINT_KEY=", "PKTLAB_SESSION=", "PKTLAB_SNIKEY=hello"];
+        let names = [
+            "EPADDR=127.0.0.1",
+            "PKTLAB_ENDPOINT_KEY=",
+            "PKTLAB_RESULTS=",
+            "PKTLAB_RUN=",
+            "PKTLAB_SESSION=",
+            "PKTLAB_SNIKEY=hello",
+        ];
         assert_eq!(variables.len(), names.len(), "{variables:?}");
         for (variable, name) in variables.iter().zip(names) {
             assert!(variable.starts_with(name), "{variable}");
         }
-        variables[2].to_owned()
+        variables[4].to_owned()
     }
 }
 

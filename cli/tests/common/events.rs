@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::PathBuf;
+use std::sync::OnceLock;
 
+use jsonschema::Validator;
 use serde_json::Value;
 
 use super::Home;
@@ -20,13 +22,18 @@ impl Events {
         Self(home.path(EVENTS[1]))
     }
 
-    /// Every record so far; asserts that lines are whole and of this version.
+    /// Those of a results folder, which lies in the home.
+    pub fn of_results(home: &Home, folder: &str) -> Self {
+        Self(home.path(folder).join(EVENTS[1]))
+    }
+
+    /// Every record so far; asserts that lines are whole and as docs/events.schema.json says.
     pub fn all(&self) -> Vec<Value> {
         let text = fs::read_to_string(&self.0).unwrap_or_default();
         assert!(text.is_empty() || text.ends_with('\n'), "the last line is torn");
         let records: Vec<Value> =
             text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-        assert!(records.iter().all(|record| record["v"] == 1 && record["t"].is_string()));
+        records.iter().for_each(assert_has_the_documented_form);
         records
     }
 
@@ -43,9 +50,25 @@ impl Events {
     /// Waits until there are so many of sessions; what comes later is not looked at.
     #[track_caller]
     pub fn await_sessions(&self, count: usize) -> Vec<Value> {
-        let lines = || fs::read_to_string(&self.0).unwrap_or_default().matches("\n").count();
-        wait_until("records", || lines() >= count);
+        let text = || fs::read_to_string(&self.0).unwrap_or_default();
+        let sessions = |text: &str| {
+            let lines = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
+            lines.filter(|line| line.contains("\"session.end\"")).count()
+        };
+        wait_until("records", || sessions(&text()) >= count);
         self.sessions()
+    }
+}
+
+/// Every record that a test reads is held to the document.
+pub fn assert_has_the_documented_form(record: &Value) {
+    static FORM: OnceLock<Validator> = OnceLock::new();
+    let form = FORM.get_or_init(|| {
+        let schema = include_str!("../../../docs/events.schema.json");
+        jsonschema::validator_for(&serde_json::from_str(schema).unwrap()).unwrap()
+    });
+    if let Err(error) = form.validate(record) {
+        panic!("{record} is not as docs/events.schema.json says: {error}");
     }
 }
 

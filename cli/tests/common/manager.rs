@@ -84,6 +84,22 @@ impl Home {
     }
 }
 
+/// The port at which this process listens, as the kernel tells it.
+fn listening_port(pid: i32) -> Option<u16> {
+    const LISTENING: &str = "0A";
+    let descriptors = fs::read_dir(format!("/proc/{pid}/fd")).ok()?;
+    let targets = descriptors.filter_map(|entry| fs::read_link(entry.ok()?.path()).ok());
+    let sockets: Vec<PathBuf> = targets.collect();
+    let table = fs::read_to_string("/proc/net/tcp").ok()?;
+    table.lines().skip(1).find_map(|line| {
+        let words: Vec<&str> = line.split_whitespace().collect();
+        let socket = PathBuf::from(format!("socket:[{}]", words.get(9)?));
+        let is_its = *words.get(3)? == LISTENING && sockets.contains(&socket);
+        let port = words.get(1)?.split_once(':')?.1;
+        is_its.then(|| u16::from_str_radix(port, 16).ok()).flatten()
+    })
+}
+
 impl Manager {
     /// Runs this command and waits until it listens.
     pub fn start(home: &Home, command: Command) -> Self {
@@ -98,6 +114,14 @@ impl Manager {
         let line = self.says("listening on ");
         let address = line.rsplit(' ').next().unwrap();
         self.address = address.parse().unwrap();
+    }
+
+    /// Waits until it listens where it does not say so (`-q`); then its address is known.
+    #[track_caller]
+    pub fn await_port(&mut self) {
+        let pid = self.pid();
+        wait_until("it listens", || listening_port(pid).is_some());
+        self.address.set_port(listening_port(pid).unwrap());
     }
 
     /// Runs this command, which may end before it listens. The address is not known then.

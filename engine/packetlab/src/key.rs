@@ -113,6 +113,28 @@ impl fmt::Debug for PublicKey {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyId(pub [u8; KEY_LEN]);
 
+impl KeyId {
+    /// The key id that these 64 hexadecimal digits are.
+    #[must_use]
+    pub fn from_hex(text: &str) -> Option<Self> {
+        let digits = text.as_bytes();
+        if digits.len() != 2 * KEY_LEN || !digits.iter().all(u8::is_ascii_hexdigit) {
+            return None;
+        }
+        let mut id = [0; KEY_LEN];
+        for (byte, index) in id.iter_mut().zip((0..).step_by(2)) {
+            *byte = u8::from_str_radix(text.get(index..index + 2)?, 16).ok()?;
+        }
+        Some(Self(id))
+    }
+
+    /// How it begins: enough to know it by among some thousands, where a line has no room for all of it.
+    #[must_use]
+    pub fn short(&self) -> String {
+        Hex(&self.0[..6]).to_string()
+    }
+}
+
 impl fmt::Display for KeyId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         Hex(&self.0).fmt(f)

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tracing::info;
 
 use super::backlog::Backlog;
+use super::clock::now;
 use super::publication::PublicationTask;
 use super::set_up::SetUpEnd;
 use super::tasks::News;
@@ -105,7 +106,7 @@ impl Control {
         if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running) {
             backlog.handle_lost(experiment, &ended);
         }
-        self.sessions.backlog_lost(ended);
+        self.sessions.backlog_lost(ended, now());
     }
 
     /// Begins the set-ups that are due, and what follows when the backlog is filled for the first time.

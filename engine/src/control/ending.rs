@@ -7,7 +7,7 @@ use std::time::Instant;
 use tracing::{debug, info, warn};
 
 use super::clock::now;
-use super::sessions::lost_shown;
+use super::judging::verdict;
 use super::{Control, RunPhase};
 use crate::control::Report;
 use crate::mailbox::ToShard;
@@ -31,8 +31,7 @@ impl Control {
                 RunPhase::Draining { signalled: true } => {
                     warn!("second signal, {signal}: ending every session and mlet");
                     self.failure = Some(RunError::Forced(signal));
-                    self.close_sessions();
-                    self.end_mlets(self.graces);
+                    self.end_by_force();
                 }
                 RunPhase::Forced { .. } | RunPhase::Over => {
                     warn!("one more signal, {signal}: killing every mlet");
@@ -40,6 +39,12 @@ impl Control {
                 }
             }
         }
+    }
+
+    /// Ends every session and mlet, with their graces.
+    pub(super) fn end_by_force(&mut self) {
+        self.close_sessions();
+        self.end_mlets(self.graces);
     }
 
     pub(super) fn drain(&mut self) {
@@ -100,6 +105,9 @@ impl Control {
     }
 
     /// Closes the singleton's control socket and waits for that mlet, then for the supervisor.
+    ///
+    /// # Errors
+    /// The machine does not let it wait.
     pub(super) async fn end(mut self) -> Result<Report, RunError> {
         self.close_singleton();
         while self.mlets.singleton_runs()
@@ -122,17 +130,10 @@ impl Control {
         for ShardTotals { number, enters, sessions, .. } in &self.shard_totals {
             debug!("shard {number}: kernel entered {enters} times, {sessions} sessions");
         }
-        let linfos_lost = self.experiments.linfo_budget.lost();
-        let report = Report { linfos_lost, ..self.sessions.report() };
-        info!(
-            "run over: {} sessions served, {} connections failed in set-up, \
-             {} mlets succeeded, {} failed{}",
-            report.served,
-            report.failed_in_set_up,
-            report.mlets_succeeded,
-            report.mlets_failed,
-            lost_shown(linfos_lost)
-        );
-        self.failure.map_or(Ok(report), Err)
+        let mut report = self.sessions.into_report();
+        report.linfos_lost = self.experiments.linfo_budget.lost();
+        report.verdict = verdict(&self.judging, &report.summary);
+        report.failure = self.failure;
+        Ok(report)
     }
 }

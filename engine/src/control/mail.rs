@@ -63,7 +63,10 @@ impl Control {
                 self.take_backlog_lost(experiment, ended);
             }
             FromShard::Ended(ended) => self.sessions.ended(ended, now()),
-            FromShard::SourceRefused(source) => self.log_refusal(source),
+            FromShard::SourceRefused(source) => {
+                self.sessions.refused(now());
+                self.log_refusal(source);
+            }
             FromShard::AcceptPaused(error) => self.log_accept_pause(&error),
             FromShard::NoSocketPair { id, error } => {
                 warn!(session = id, "no socket pair for the mlet: {error}; the session ends");

@@ -25,7 +25,9 @@ use crate::records::SessionFacts;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
 use crate::sys::socket;
-use crate::sys::supervisor::{Flushed, MletOwner, MletStatus, STARTING_A_MLET, SupervisorEvent};
+use crate::sys::supervisor::{
+    Flushed, MletOutput, MletOwner, MletStatus, STARTING_A_MLET, SupervisorEvent,
+};
 use crate::sys::watch::Watched;
 use packetlab::escape::Escaped;
 
@@ -37,11 +39,13 @@ impl Control {
     pub(crate) async fn start_singleton(&mut self) -> Result<(), RunError> {
         let pair = socket::session_pair();
         let (ours, theirs) = pair.map_err(lack("talk to the singleton mlet (socketpair)"))?;
-        self.spawn(MletOwner::AllSessions, Vec::new(), theirs);
+        let output = self.output.of_all_sessions();
+        self.spawn(MletOwner::AllSessions, Vec::new(), output, theirs);
         loop {
             match self.await_event().await? {
-                SupervisorEvent::Spawned { pid, .. } => {
+                SupervisorEvent::Spawned { pid, output_errno, .. } => {
                     info!("singleton mlet runs as process {pid}");
+                    self.sessions.singleton_runs(output_errno);
                     let socket = Watched::new(ControlSocket::new(ours))
                         .map_err(lack("watch a descriptor (epoll_ctl)"))?;
                     self.mlets = Mlets::OfAllSessions { control_socket: Some(socket), runs: true };
@@ -112,12 +116,13 @@ impl Control {
         (facts, session): (&MletFacts, Arc<SessionFacts>),
     ) {
         let (id, now) = (place.id, now());
+        let output = self.output.of_session(&session);
         let own_mlet = matches!(self.mlets, Mlets::OfEachSession { .. });
         self.sessions.begin(session, own_mlet, now);
         match &mut self.mlets {
             Mlets::OfEachSession { awaited } => {
                 awaited.push_back((now + self.experiments.limits.setup_timeout, place));
-                self.spawn(MletOwner::Session(id), environment(id, facts), socket);
+                self.spawn(MletOwner::Session(id), environment(id, facts), output, socket);
             }
             Mlets::OfAllSessions { control_socket: Some(control_socket), .. } => {
                 control_socket.inner.push(id, facts.peer, socket);
@@ -173,12 +178,18 @@ impl Control {
         }
     }
 
-    fn spawn(&mut self, owner: MletOwner, environment: Vec<(String, String)>, socket: OwnedFd) {
+    fn spawn(
+        &mut self,
+        owner: MletOwner,
+        environment: Vec<(String, String)>,
+        output: MletOutput,
+        socket: OwnedFd,
+    ) {
         if self.supervisor_lost {
             self.sessions.lose_mlets(now());
             return;
         }
-        if let Err(error) = self.supervisor.inner.spawn(owner, environment, socket) {
+        if let Err(error) = self.supervisor.inner.spawn(owner, environment, output, socket) {
             let errno = error.raw_os_error().unwrap_or(EINVAL);
             self.take_event(SupervisorEvent::SpawnFailed { owner, errno });
         }
@@ -196,9 +207,9 @@ impl Control {
 
     pub(super) fn take_event(&mut self, event: SupervisorEvent) {
         match event {
-            SupervisorEvent::Spawned { owner: MletOwner::Session(id), pid } => {
+            SupervisorEvent::Spawned { owner: MletOwner::Session(id), pid, output_errno } => {
                 debug!(session = id, "mlet runs as process {pid}");
-                self.sessions.recorder().mlet_runs(id, now());
+                self.sessions.mlet_runs(id, output_errno, now());
             }
             SupervisorEvent::SpawnFailed { owner: MletOwner::Session(id), errno } => {
                 self.sessions.mlet_not_started(id, self.why_not_started(errno), now());

@@ -16,9 +16,11 @@ mod approach;
 mod backlog;
 mod clock;
 mod ending;
+mod judging;
 mod left_out;
 mod mail;
 mod mlet_environment;
+mod mlet_output;
 mod mlets;
 mod peer;
 mod permits;
@@ -39,6 +41,7 @@ use tokio::time::sleep_until;
 
 use self::backlog::Backlog;
 use self::clock::now;
+use self::mlet_output::OutputPlan;
 use self::permits::Permits;
 use self::publication::PublicationTask;
 pub(crate) use self::runtime::block_on;
@@ -46,6 +49,7 @@ pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::{ControlSocket, Mlets};
 use self::tasks::Tasks;
+use crate::config::{Judging, Results};
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::proto::experiments::Experiments;
@@ -69,6 +73,10 @@ pub(crate) struct ControlParts {
     pub(crate) graces: Graces,
     /// Where records go.
     pub(crate) journal: Option<Journal>,
+    /// Where the output of mlets goes, if not to pktxpmgr's.
+    pub(crate) results: Option<Results>,
+    /// What counts as a good run.
+    pub(crate) judging: Judging,
 }
 
 /// The control thread's state.
@@ -87,12 +95,16 @@ pub(crate) struct Control {
     /// `None` where attempts are not limited.
     permits: Option<Permits>,
     mlets: Mlets,
+    output: OutputPlan,
     sessions: Sessions,
     accept_pauses: LogLimit,
     refusals: LogLimit,
     phase: RunPhase,
     /// What the run ends with, if not well.
     failure: Option<RunError>,
+    judging: Judging,
+    /// The run ends before its time, as [`Judging::halt`] has it.
+    is_halted: bool,
     retry_at: Option<Instant>,
     graces: Graces,
     backlog: Option<Backlog>,
@@ -123,7 +135,8 @@ impl Control {
         let keys_are_shared = parts.experiments.limits.sessions_per_key_max == Some(0);
         let attempts = parts.counts.attempts_max();
         let permits = attempts.map(|attempts| Permits::new(attempts, keys_are_shared));
-        let sessions = Sessions::new(attempts.is_some(), parts.journal);
+        let choice = Arc::clone(&parts.experiments.choice);
+        let sessions = Sessions::new(attempts.is_some(), parts.journal, choice);
         Ok(Self {
             supervisor: Watched::new(parts.supervisor)?,
             supervisor_lost: false,
@@ -136,11 +149,14 @@ impl Control {
             permits,
             counts: parts.counts,
             mlets: Mlets::OfEachSession { awaited: VecDeque::new() },
+            output: OutputPlan::of(parts.results.as_ref()),
             sessions,
             accept_pauses: LogLimit::new("pauses in accepting"),
             refusals: LogLimit::new("refused connections"),
             phase: RunPhase::Running,
             failure: None,
+            judging: parts.judging,
+            is_halted: false,
             retry_at: None,
             graces: parts.graces,
             backlog: None,
@@ -152,7 +168,7 @@ impl Control {
     /// Runs until the run is over.
     ///
     /// # Errors
-    /// What the run ends with, if not well.
+    /// The machine does not let it wait.
     pub(crate) async fn run(mut self) -> Result<Report, RunError> {
         while !self.is_over() {
             self.take_signals();
@@ -160,10 +176,12 @@ impl Control {
             self.take_events();
             self.hear_singleton();
             self.take_news();
+            self.tend_halt();
             self.tend_mlets();
             self.tend_backlog();
             self.tend_greeting();
             self.tend_log();
+            self.sessions.tend(now());
             self.flush();
             if !self.is_over() {
                 self.wait().await.map_err(lack(WAITING))?;
@@ -179,6 +197,7 @@ impl Control {
             self.force_until(),
             self.greeting_due(),
             self.log_due(),
+            self.sessions.due(),
             self.mlets_due(),
         ];
         let timer = timer.into_iter().flatten().min();

@@ -3,24 +3,30 @@
 //! Not here: what a record holds and when it is complete (`records`).
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tracing::{debug, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::clock::wall;
 use crate::log_limit::LogLimit;
+use crate::proto::endpoint_choice::Choice;
 use crate::proto::outcome::Outcome;
 use crate::records::{
-    Ended, Entry, Journal, Mlet, Recorder, SessionFacts, SessionId, SessionRecord, ShardTotals,
+    Ended, Entry, Folding, Journal, Mlet, OutcomeKind, Recorder, SessionFacts, SessionId,
+    SessionRecord, ShardTotals, Summary,
 };
+use crate::run_error::RunError;
 use crate::sys::supervisor::MletStatus;
 use packetlab::escape::Escaped;
 use packetlab::key::KeyId;
 
-/// Counts of a run, told at its end.
-#[derive(Debug, Default, Clone, PartialEq, Eq)]
+/// What a run came to.
+#[derive(Debug, Default)]
 pub struct Report {
+    /// Sums over its sessions.
+    pub summary: Summary,
     /// Sessions whose START succeeded.
     pub served: u64,
     /// Connections that ended before START.
@@ -31,12 +37,21 @@ pub struct Report {
     pub mlets_failed: u64,
     /// LINFOs of endpoints that came too fast to be logged.
     pub linfos_lost: u64,
+    /// Records or output of mlets are lost, and where was told.
+    pub records_lost: bool,
+    /// Why it ended before its time, if it did.
+    pub failure: Option<RunError>,
+    /// Why it is not good enough, if it is not.
+    pub verdict: Option<String>,
 }
 
 /// The sessions of a run, as far as anything is told of them.
 pub(super) struct Sessions {
     recorder: Recorder,
+    choice: Arc<Choice>,
     journal: Option<Journal>,
+    /// Of connections whose certificate was never verified.
+    strangers: Folding,
     report: Report,
     /// Keys of the endpoints that were served, while each session uses up one of `-n`.
     served_keys: Option<HashSet<KeyId>>,
@@ -45,25 +60,30 @@ pub(super) struct Sessions {
     dropped: LogLimit,
     /// Of those among them for which a limit made no place, so that no other failure hides that it struck.
     without_place: LogLimit,
+    output_losses: LogLimit,
 }
 
 impl Sessions {
     /// No session yet; `are_counted` for `-n`. Records go to `journal`.
-    pub(super) fn new(are_counted: bool, journal: Option<Journal>) -> Self {
+    pub(super) fn new(are_counted: bool, journal: Option<Journal>, choice: Arc<Choice>) -> Self {
         Self {
             recorder: Recorder::default(),
+            choice,
             journal,
+            strangers: Folding::default(),
             report: Report::default(),
             served_keys: are_counted.then(HashSet::new),
             served_again: LogLimit::new("sessions of keys served before"),
             dropped: LogLimit::new("dropped connections"),
             without_place: LogLimit::new("connections that a limit made no place for"),
+            output_losses: LogLimit::new("mlets whose output is lost"),
         }
     }
 
     /// What its lines are limited by.
-    pub(super) fn log_limits(&mut self) -> [&mut LogLimit; 3] {
-        [&mut self.served_again, &mut self.dropped, &mut self.without_place]
+    pub(super) fn log_limits(&mut self) -> [&mut LogLimit; 4] {
+        let Self { served_again, dropped, without_place, output_losses, .. } = self;
+        [served_again, dropped, without_place, output_losses]
     }
 
     /// The records that are under way.
@@ -94,6 +114,30 @@ impl Sessions {
             );
         }
         self.recorder.begin(facts, own_mlet);
+    }
+
+    /// A session's mlet was started; why its output is not kept as it should be, if it is not.
+    pub(super) fn mlet_runs(&mut self, id: SessionId, output_errno: i32, now: Instant) {
+        if output_errno != 0 {
+            self.report.records_lost = true;
+            if let Some(left_out) = self.output_losses.admit(now) {
+                let error = io::Error::from_raw_os_error(output_errno);
+                error!(
+                    session = id,
+                    "the mlet's output is lost: no file for it: {error}{left_out}"
+                );
+            }
+        }
+        self.recorder.mlet_runs(id, output_errno != 0, now);
+    }
+
+    /// The one mlet of all sessions was started.
+    pub(super) fn singleton_runs(&mut self, output_errno: i32) {
+        if output_errno != 0 {
+            self.report.records_lost = true;
+            let error = io::Error::from_raw_os_error(output_errno);
+            error!("the singleton mlet's output is lost: no file for it: {error}");
+        }
     }
 
     pub(super) fn mlet_not_started(&mut self, id: SessionId, reason: String, now: Instant) {
@@ -131,12 +175,18 @@ impl Sessions {
 
     /// A connection ended on which no endpoint came, or none got as far as a whole ClientHello. The log tells of it as a
     /// matter of the proxy.
-    pub(super) fn backlog_lost(&mut self, ended: Box<Ended>) {
+    pub(super) fn backlog_lost(&mut self, ended: Box<Ended>, now: Instant) {
         // One that was let go because the run ends was nobody's.
         if !matches!(ended.outcome, Outcome::Cancelled) {
             let record = self.recorder.ended(ended);
-            record.into_iter().for_each(|record| self.record(record));
+            record.into_iter().for_each(|record| self.record(record, now));
         }
+    }
+
+    /// A connection was closed before a session began, because too many of its address are in set-up.
+    pub(super) fn refused(&mut self, now: Instant) {
+        self.report.summary.add_unrecorded(OutcomeKind::RefusedLimit, "--per-source-max");
+        self.strangers.fold(OutcomeKind::RefusedLimit, now);
     }
 
     /// A shard has ended.
@@ -146,12 +196,38 @@ impl Sessions {
         }
     }
 
+    /// Writes how many strangers have no record of their own, a second after the first of them.
+    pub(super) fn tend(&mut self, now: Instant) {
+        if self.due().is_some_and(|due| now >= due) {
+            self.record_folded();
+        }
+    }
+
+    /// When [`Self::tend`] has something to do.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.journal.as_ref().and_then(|_| self.strangers.due())
+    }
+
+    fn record_folded(&mut self) {
+        for (outcome, count) in self.strangers.take() {
+            if let Some(journal) = &mut self.journal {
+                journal.push(Entry::Folded(outcome, count, wall()));
+            }
+        }
+    }
+
     /// The run is over: nothing more is told of what is left.
     pub(super) fn finish(&mut self, now: Instant) {
         let records = self.recorder.finish();
         self.tell(records, now);
-        if let Some(journal) = self.journal.take() {
-            journal.finish();
+        self.record_folded();
+        if let Some(mut journal) = self.journal.take() {
+            journal.push(Entry::RunEnd(self.report.summary.outcomes.clone(), wall()));
+            let unwritten = journal.finish();
+            if !unwritten.is_nothing() {
+                warn!("{unwritten}");
+                self.report.records_lost = true;
+            }
         }
     }
 
@@ -162,12 +238,21 @@ impl Sessions {
                 Mlet::None => self.log_dropped(&record, now),
                 _ => log_over(&record),
             }
-            self.record(record);
+            self.record(record, now);
         }
     }
 
-    fn record(&mut self, record: SessionRecord) {
-        if let Some(journal) = &mut self.journal {
+    fn record(&mut self, record: SessionRecord, now: Instant) {
+        let outcome = record.outcome();
+        self.report.summary.add(&record);
+        if let Some(key) = record.facts.account.endpoint_key
+            && !holds_its_key(outcome)
+        {
+            self.choice.give_back(key);
+        }
+        let Some(journal) = &mut self.journal else { return };
+        let is_stranger = record.facts.account.tls_done.is_none();
+        if !is_stranger || self.strangers.admits(outcome, now) {
             journal.push(Entry::Session(Box::new(record), wall()));
         }
     }
@@ -196,10 +281,20 @@ impl Sessions {
         }
     }
 
-    /// The sums.
-    pub(super) fn report(&self) -> Report {
-        self.report.clone()
+    /// The sums so far.
+    pub(super) fn summary(&self) -> &Summary {
+        &self.report.summary
     }
+
+    /// The sums.
+    pub(super) fn into_report(self) -> Report {
+        self.report
+    }
+}
+
+/// After a session that ended so, its endpoint is not measured again, or another session of it has been or is.
+fn holds_its_key(outcome: OutcomeKind) -> bool {
+    matches!(outcome, OutcomeKind::Ok | OutcomeKind::AlreadyMeasured | OutcomeKind::Skipped)
 }
 
 fn log_over(record: &SessionRecord) {
@@ -213,11 +308,16 @@ fn log_over(record: &SessionRecord) {
     };
     let (peer, outcome) = (facts.peer.ip(), &end.outcome);
     let lost = lost_shown(end.relayed.linfos_lost);
-    info!(session = facts.id, "session with {peer} over: {outcome}{mlet}{lost}");
+    let over = format!("session with {peer} over: {outcome}{mlet}{lost}");
+    if record.is_failed() {
+        warn!(session = facts.id, "{over}");
+    } else {
+        info!(session = facts.id, "{over}");
+    }
 }
 
-/// The end of a line about something of which so many LINFOs were lost.
-pub(super) fn lost_shown(linfos: u64) -> String {
+/// The end of a line about a session of which so many LINFOs were lost.
+fn lost_shown(linfos: u64) -> String {
     match linfos {
         0 => String::new(),
         1 => "; 1 LINFO lost".into(),

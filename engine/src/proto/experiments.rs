@@ -1,10 +1,11 @@
 //! What every session of a run shares: the experiments with their TLS configurations and programs.
 //!
-//! Built once at start. But for the counts of sessions by key, and of what endpoints have logged, it never changes, so that
-//! shards share it without locks.
+//! Built once at start. But for the counts of sessions by key, who has been measured, and what endpoints have logged, it
+//! never changes, so that shards share it without locks.
 
 use std::sync::Arc;
 
+use super::endpoint_choice::Choice;
 use super::keys::Keys;
 use super::linfo::LinfoBudget;
 use crate::config::{Config, Experiment, ExperimentId, Limits, PerExperiment};
@@ -22,6 +23,8 @@ pub struct Experiments {
     pub limits: Limits,
     /// How many sessions each endpoint key has.
     pub keys: Arc<Keys>,
+    /// Which endpoints are measured.
+    pub choice: Arc<Choice>,
     /// What endpoints may log.
     pub linfo_budget: LinfoBudget,
 }
@@ -51,7 +54,8 @@ impl Experiments {
             .map(|experiment| ServedExperiment::new(config, experiment, now))
             .collect::<Result<_, _>>()?;
         let linfo_budget = LinfoBudget::new(&config.limits);
-        Ok(Self { entries, limits: config.limits.clone(), keys, linfo_budget })
+        let choice = Arc::new(Choice::new(&config.choice));
+        Ok(Self { entries, limits: config.limits.clone(), keys, choice, linfo_budget })
     }
 
     /// The experiment for a server name, or the default one for none (spec/protocol.md 3.4).

@@ -8,6 +8,7 @@ pub mod account;
 pub mod backlog;
 pub mod backoff;
 pub mod descriptor;
+pub mod endpoint_choice;
 pub mod experiments;
 pub mod greeting;
 pub mod keys;

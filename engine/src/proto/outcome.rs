@@ -46,6 +46,10 @@ pub enum Outcome {
     MadeRoomOfKey(KeyId),
     /// Its key has as many sessions as one key may have.
     TooManyOfKey(KeyId),
+    /// Its key is not among those that are to be measured.
+    NotChosen,
+    /// Its key has been measured with success, or is being measured, and each is measured once.
+    AlreadyMeasured,
     /// No answer to programs or START in time.
     SetUpTimeout,
     /// No permit for START in time.
@@ -102,6 +106,10 @@ impl fmt::Display for Outcome {
             Self::TooManyOfKey(key) => write!(
                 f,
                 "the endpoint's key {key} has as many sessions as one key may have (--sessions-per-key-max)"
+            ),
+            Self::NotChosen => f.write_str("the endpoint is not to be measured (--only, --skip)"),
+            Self::AlreadyMeasured => f.write_str(
+                "the endpoint has been measured or is being measured (--once-per-endpoint, --resume)",
             ),
             Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
             Self::NoPermit => f.write_str(

@@ -1,15 +1,18 @@
 //! A record as a line of JSON: an object, members of which are only ever added.
 //!
 //! Not here: where it is written (`journal.rs`). Durations are milliseconds with three decimals, `null` for a phase that
-//! was not reached; times are UTC.
+//! was not reached; times are UTC. The form is described by `docs/events.schema.json`, which the tests hold lines to.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use serde::Serialize;
 
 use super::outcome::OutcomeKind;
 use super::record::{Mlet, SessionRecord, ShardTotals, Via};
+use super::results_folder::SessionOutput;
+use crate::config::RunId;
 use crate::proto::account::{Flow, Relayed};
 use crate::sys::supervisor::MletStatus;
 use packetlab::time::Ticks;
@@ -17,14 +20,23 @@ use packetlab::time::Ticks;
 /// Of the form of lines; another number for whoever reads them is another meaning.
 const VERSION: u8 = 1;
 
+/// Of a session, as [`SessionRecord::phases`] names them.
+const PHASES: [&str; 6] = ["tls", "programs", "start", "spawn", "run", "total"];
+
 /// Every line.
 #[derive(Serialize)]
-struct Line<T> {
+struct Line<'a, T> {
     v: u8,
     t: String,
     ev: &'static str,
+    run: &'a str,
     #[serde(flatten)]
     what: T,
+}
+
+#[derive(Serialize)]
+struct RunStartMembers {
+    program: &'static str,
 }
 
 #[derive(Serialize)]
@@ -37,10 +49,11 @@ struct SessionMembers<'a> {
     reason: Option<String>,
     exit: Option<i32>,
     signal: Option<i32>,
-    ms: Phases,
+    ms: BTreeMap<&'static str, Option<f64>>,
     bytes: BothWays,
     msgs: BothWays,
     linfos_lost: u64,
+    output: Option<&'a SessionOutput>,
 }
 
 #[derive(Serialize)]
@@ -50,23 +63,6 @@ struct EndpointMembers<'a> {
     snikey: Option<&'a str>,
     peer: SocketAddr,
     via: &'static str,
-}
-
-/// How long each took.
-#[derive(Serialize)]
-struct Phases {
-    /// From accept to the end of the handshake.
-    tls: Option<f64>,
-    /// From there until START was sent: programs, and the wait for a permit of `-n`.
-    programs: Option<f64>,
-    /// From there to its answer.
-    start: Option<f64>,
-    /// From there until the mlet ran.
-    spawn: Option<f64>,
-    /// The mlet's run.
-    run: Option<f64>,
-    /// From accept until the sockets were closed.
-    total: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -82,18 +78,99 @@ struct ShardMembers {
     sessions: u64,
 }
 
-/// The line of a session, with its newline; `written` is its time.
-pub(super) fn of_session(record: &SessionRecord, written: Ticks) -> Vec<u8> {
-    let SessionRecord { facts, end, mlet, mlet_spawned } = record;
+#[derive(Serialize)]
+struct FoldedMembers {
+    outcome: OutcomeKind,
+    count: u64,
+}
+
+#[derive(Serialize)]
+struct RunEndMembers<'a> {
+    counts: &'a BTreeMap<OutcomeKind, u64>,
+}
+
+/// Makes the lines of one run; each has its newline, and `written` is its time.
+pub(super) struct Lines {
+    run: String,
+}
+
+impl Lines {
+    pub(super) fn of_run(run: RunId) -> Self {
+        Self { run: run.to_string() }
+    }
+
+    /// The first line.
+    pub(super) fn of_run_start(&self, written: Ticks) -> Vec<u8> {
+        let program = concat!("pktxpmgr ", env!("CARGO_PKG_VERSION"));
+        self.line("run.start", RunStartMembers { program }, written)
+    }
+
+    /// The line of a session whose output is kept there.
+    pub(super) fn of_session(
+        &self,
+        record: &SessionRecord,
+        output: Option<&SessionOutput>,
+        written: Ticks,
+    ) -> Vec<u8> {
+        let facts = &record.facts;
+        let relayed = record.end.as_ref().map(|end| end.relayed).unwrap_or_default();
+        let Relayed { to_endpoint, from_endpoint, linfos_lost } = relayed;
+        let (exit, signal) = match record.mlet {
+            Mlet::Ended(MletStatus::Code(code), _) => (Some(code), None),
+            Mlet::Ended(MletStatus::Signal(signal), _) => (None, Some(signal)),
+            _ => (None, None),
+        };
+        let session = SessionMembers {
+            sid: facts.id,
+            core: facts.core,
+            ep: endpoint_members(record),
+            accepted: facts.accepted_wall.timestamp(),
+            outcome: record.outcome(),
+            reason: record.reason(),
+            exit,
+            signal,
+            ms: phases(record),
+            bytes: both_ways(to_endpoint, from_endpoint, |flow| flow.bytes),
+            msgs: both_ways(to_endpoint, from_endpoint, |flow| flow.messages),
+            linfos_lost,
+            output,
+        };
+        self.line("session.end", session, written)
+    }
+
+    /// The line that stands for so many sessions.
+    pub(super) fn of_folded(&self, outcome: OutcomeKind, count: u64, written: Ticks) -> Vec<u8> {
+        self.line("session.folded", FoldedMembers { outcome, count }, written)
+    }
+
+    /// The line of a shard that has ended.
+    pub(super) fn of_shard(&self, totals: &ShardTotals, written: Ticks) -> Vec<u8> {
+        let ShardTotals { core, enters, sessions, .. } = *totals;
+        self.line("shard.end", ShardMembers { core, enters, sessions }, written)
+    }
+
+    /// The last line.
+    pub(super) fn of_run_end(
+        &self,
+        counts: &BTreeMap<OutcomeKind, u64>,
+        written: Ticks,
+    ) -> Vec<u8> {
+        self.line("run.end", RunEndMembers { counts }, written)
+    }
+
+    fn line(&self, ev: &'static str, what: impl Serialize, written: Ticks) -> Vec<u8> {
+        let line = Line { v: VERSION, t: written.timestamp(), ev, run: &self.run, what };
+        // Only maps with keys that are no text cannot be written, and a Vec takes everything.
+        let mut line = serde_json::to_vec(&line).unwrap_or_default();
+        line.push(b'\n');
+        line
+    }
+}
+
+fn endpoint_members(record: &SessionRecord) -> EndpointMembers<'_> {
+    let facts = &record.facts;
     let account = &facts.account;
-    let relayed = end.as_ref().map(|end| end.relayed).unwrap_or_default();
-    let Relayed { to_endpoint, from_endpoint, linfos_lost } = relayed;
-    let (exit, signal, run) = match mlet {
-        Mlet::Ended(MletStatus::Code(code), run) => (Some(*code), None, Some(*run)),
-        Mlet::Ended(MletStatus::Signal(signal), run) => (None, Some(*signal), Some(*run)),
-        _ => (None, None, None),
-    };
-    let ep = EndpointMembers {
+    EndpointMembers {
         key: account.endpoint_key.map(|key| key.to_string()),
         root: account.operator_key.map(|key| key.to_string()),
         snikey: account.snikey.as_ref().map(|snikey| snikey.as_str()),
@@ -102,52 +179,17 @@ pub(super) fn of_session(record: &SessionRecord, written: Ticks) -> Vec<u8> {
             Via::Direct => "direct",
             Via::Proxy => "proxy",
         },
-    };
-    let ms = Phases {
-        tls: milliseconds_between(Some(facts.accepted), account.tls_done),
-        programs: milliseconds_between(account.tls_done, account.start_sent),
-        start: milliseconds_between(account.start_sent, account.start_answered),
-        spawn: milliseconds_between(account.start_answered, *mlet_spawned),
-        run: run.map(milliseconds),
-        total: milliseconds_between(Some(facts.accepted), end.as_ref().map(|end| end.closed)),
-    };
-    let session = SessionMembers {
-        sid: facts.id,
-        core: facts.core,
-        ep,
-        accepted: facts.accepted_wall.timestamp(),
-        outcome: record.outcome(),
-        reason: record.reason(),
-        exit,
-        signal,
-        ms,
-        bytes: both_ways(to_endpoint, from_endpoint, |flow| flow.bytes),
-        msgs: both_ways(to_endpoint, from_endpoint, |flow| flow.messages),
-        linfos_lost,
-    };
-    line("session.end", session, written)
+    }
 }
 
-/// The line of a shard that has ended, with its newline.
-pub(super) fn of_shard(totals: &ShardTotals, written: Ticks) -> Vec<u8> {
-    let ShardTotals { core, enters, sessions, .. } = *totals;
-    line("shard.end", ShardMembers { core, enters, sessions }, written)
-}
-
-fn line(ev: &'static str, what: impl Serialize, written: Ticks) -> Vec<u8> {
-    let line = Line { v: VERSION, t: written.timestamp(), ev, what };
-    // Only maps with keys that are no text cannot be written, and a Vec takes everything.
-    let mut line = serde_json::to_vec(&line).unwrap_or_default();
-    line.push(b'\n');
-    line
+fn phases(record: &SessionRecord) -> BTreeMap<&'static str, Option<f64>> {
+    let unreached = PHASES.map(|name| (name, None));
+    let reached = record.phases().map(|(name, took)| (name, Some(milliseconds(took))));
+    unreached.into_iter().chain(reached).collect()
 }
 
 fn both_ways(to_endpoint: Flow, from_endpoint: Flow, count: fn(Flow) -> u64) -> BothWays {
     BothWays { to_ep: count(to_endpoint), from_ep: count(from_endpoint) }
-}
-
-fn milliseconds_between(from: Option<Instant>, to: Option<Instant>) -> Option<f64> {
-    Some(milliseconds(to?.saturating_duration_since(from?)))
 }
 
 fn milliseconds(time: Duration) -> f64 {

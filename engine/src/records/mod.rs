@@ -2,33 +2,43 @@
 //! mlet.
 //!
 //! ```text
-//! record.rs    what a record holds          outcome.rs  the closed list of outcomes, and which end is which
-//! recorder.rs  records that are under way   line.rs     a record as a line of JSON
-//! journal.rs   the file that lines go to, and its thread
+//! record.rs    what a record holds          outcome.rs    the closed list of outcomes, and which end is which
+//! recorder.rs  records that are under way   json.rs       a record as a line of JSON
+//! journal.rs   the thread that writes them  joblog.rs     the same as a line of GNU parallel's --joblog
+//! folding.rs   strangers without a record   line_file.rs  a file of lines, and those it did not take
+//! summary.rs   sums over all of them        results_folder.rs  output and records of single sessions
 //! ```
 //!
 //! A session's shard tells what it knows of it at START, and all of it when its sockets are closed; the supervisor tells
 //! of its mlet. A record is complete when both have ended, whichever is first. The lines of the log are views of it
 //! (`control/sessions.rs`).
 //!
-//! Not here: how sessions end (`proto/outcome.rs`). Left out until something produces them: the outcomes `mlet_timeout`,
-//! `idle_timeout`, `deadline`, `already_measured`, `skipped`, `duplicate` and `campaign_refused`, and of a line the
-//! members `run`, `relay_us`, `out` and `truncated`. Who is closed before a session begins, because too many of its
-//! address are in set-up, has no record; neither has a connection that waits at a proxy and is let go as the run ends.
+//! Not here: how sessions end (`proto/outcome.rs`). A connection that waits at a proxy and is let go as the run ends was
+//! nobody's and has no record.
 //!
-//! Invariant: every session has exactly one record.
+//! Invariant: every session has exactly one record, or is one of those that a record tells the number of
+//! (`folding.rs`).
 
+mod folding;
+mod joblog;
 mod journal;
 mod json;
+mod line_file;
 mod outcome;
 mod record;
 mod recorder;
+mod results_folder;
+mod summary;
 
-pub(crate) use self::journal::{Entry, Journal};
+pub(crate) use self::folding::Folding;
+pub(crate) use self::journal::{Entry, Journal, OpenError};
+pub use self::outcome::OutcomeKind;
 pub(crate) use self::record::{
     Ended, Mlet, SessionFacts, SessionId, SessionRecord, ShardTotals, Via,
 };
 pub(crate) use self::recorder::Recorder;
+pub(crate) use self::results_folder::folder_of;
+pub use self::summary::{Longest, Phase, Summary};
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,8 @@
 //! What came first names it: a session that its endpoint ended is not `ok`, whatever its mlet exits with, because what the
 //! mlet still wrote was discarded.
 
+use std::fmt;
+
 use serde::Serialize;
 
 use super::record::{Mlet, SessionRecord};
@@ -12,9 +14,9 @@ use crate::sys::supervisor::MletStatus;
 use packetlab::tls;
 
 /// How a session ended, for programs. In words it is [`SessionRecord::reason`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub(crate) enum OutcomeKind {
+pub enum OutcomeKind {
     /// The mlet ended with exit code 0, or closed the session where one serves all, and everything it wrote was delivered.
     Ok,
     /// The mlet ended with another exit code.
@@ -49,6 +51,10 @@ pub(crate) enum OutcomeKind {
     OwnChain,
     /// The proxy ended a connection on which no endpoint had come.
     BacklogLost,
+    /// Its endpoint has been measured or is being measured, and each is measured once.
+    AlreadyMeasured,
+    /// Its endpoint is not to be measured.
+    Skipped,
     /// There was no place of `-n` for it.
     Surplus,
     /// The run was ended by force.
@@ -59,7 +65,30 @@ pub(crate) enum OutcomeKind {
     Internal,
 }
 
+/// Its name in records.
+impl fmt::Display for OutcomeKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.serialize(f)
+    }
+}
+
 impl SessionRecord {
+    /// Past START it is not `ok`, or a set-up failed after a certificate was verified. Strangers do not fail a run, and
+    /// neither does who was let go.
+    pub(crate) fn is_failed(&self) -> bool {
+        let account = &self.facts.account;
+        let is_known = account.start_answered.is_some() || account.endpoint_key.is_some();
+        is_known
+            && !matches!(
+                self.outcome(),
+                OutcomeKind::Ok
+                    | OutcomeKind::Surplus
+                    | OutcomeKind::Skipped
+                    | OutcomeKind::AlreadyMeasured
+                    | OutcomeKind::Drained
+            )
+    }
+
     /// Which of the closed list its end is.
     pub(crate) fn outcome(&self) -> OutcomeKind {
         let Some(end) = &self.end else { return OutcomeKind::Internal };
@@ -83,6 +112,8 @@ impl SessionRecord {
             Outcome::MadeRoom | Outcome::MadeRoomOfKey(_) | Outcome::TooManyOfKey(_) => {
                 OutcomeKind::RefusedLimit
             }
+            Outcome::NotChosen => OutcomeKind::Skipped,
+            Outcome::AlreadyMeasured => OutcomeKind::AlreadyMeasured,
             Outcome::NoPermit => OutcomeKind::Surplus,
             Outcome::OwnChain(..) => OutcomeKind::OwnChain,
             Outcome::BacklogLost(_) => OutcomeKind::BacklogLost,

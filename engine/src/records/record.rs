@@ -102,6 +102,43 @@ pub(crate) struct SessionRecord {
     pub(crate) mlet: Mlet,
     /// When that was started.
     pub(crate) mlet_spawned: Option<Instant>,
+    /// What it writes is lost, because no file could be made for it.
+    pub(crate) output_lost: bool,
+}
+
+impl SessionRecord {
+    /// How long each phase took that it went through, by its name:
+    ///
+    /// * `tls`: from accept to the end of the handshake
+    /// * `programs`: from there until START was sent: programs, and the wait for a permit of `-n`
+    /// * `start`: from there to its answer
+    /// * `spawn`: from there until the mlet ran
+    /// * `run`: the mlet's run
+    /// * `total`: from accept until the sockets were closed
+    pub(super) fn phases(&self) -> impl Iterator<Item = (&'static str, Duration)> {
+        let Self { facts, end, mlet, mlet_spawned, .. } = self;
+        let account = &facts.account;
+        let between =
+            |from: Option<Instant>, to: Option<Instant>| Some(to?.saturating_duration_since(from?));
+        let run = match mlet {
+            Mlet::Ended(_, run_time) => Some(*run_time),
+            _ => None,
+        };
+        let phases = [
+            ("tls", between(Some(facts.accepted), account.tls_done)),
+            ("programs", between(account.tls_done, account.start_sent)),
+            ("start", between(account.start_sent, account.start_answered)),
+            ("spawn", between(account.start_answered, *mlet_spawned)),
+            ("run", run),
+            ("total", end.as_ref().map(|end| end.lasted())),
+        ];
+        phases.into_iter().filter_map(|(name, took)| Some((name, took?)))
+    }
+
+    /// As long as nothing is known of the mlet's start.
+    pub(super) fn new(facts: Arc<SessionFacts>, end: Option<Box<Ended>>, mlet: Mlet) -> Self {
+        Self { facts, end, mlet, mlet_spawned: None, output_lost: false }
+    }
 }
 
 /// What a shard has done in a run.

@@ -23,7 +23,7 @@ impl Recorder {
     pub(crate) fn begin(&mut self, facts: Arc<SessionFacts>, own_mlet: bool) {
         let mlet = if own_mlet { Mlet::Asked } else { Mlet::Shared };
         self.running_mlets += usize::from(own_mlet);
-        let record = SessionRecord { facts, end: None, mlet, mlet_spawned: None };
+        let record = SessionRecord::new(facts, None, mlet);
         self.under_way.insert(record.facts.id, record);
     }
 
@@ -43,10 +43,11 @@ impl Recorder {
         self.under_way.get(&id).is_some_and(awaits)
     }
 
-    /// Its mlet was started.
-    pub(crate) fn mlet_runs(&mut self, id: SessionId, now: Instant) {
+    /// Its mlet was started. `output_lost`: what it writes goes nowhere, though it should be kept.
+    pub(crate) fn mlet_runs(&mut self, id: SessionId, output_lost: bool, now: Instant) {
         if let Some(record) = self.under_way.get_mut(&id) {
             (record.mlet, record.mlet_spawned) = (Mlet::Running, Some(now));
+            record.output_lost = output_lost;
         }
     }
 
@@ -95,7 +96,7 @@ impl Recorder {
         let id = ended.facts.id;
         let Some(record) = self.under_way.get_mut(&id) else {
             let (facts, mlet) = (Arc::clone(&ended.facts), Mlet::None);
-            return Some(SessionRecord { facts, end: Some(ended), mlet, mlet_spawned: None });
+            return Some(SessionRecord::new(facts, Some(ended), mlet));
         };
         record.end = Some(ended);
         self.take_if_over(id)

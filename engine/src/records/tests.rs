@@ -1,14 +1,19 @@
 //! Records whose parts come in every order, and which outcome each end is.
 
+use std::fs;
 use std::io::ErrorKind;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::json;
+use super::joblog;
+use super::json::Lines;
 use super::outcome::OutcomeKind;
+use super::results_folder::{ResultsFolder, folder_of};
 use super::*;
+use crate::config::{Keep, Results, RunId};
 use crate::proto::account::{Account, Flow, Relayed};
 use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::outcome::{End, Outcome};
@@ -22,15 +27,15 @@ use packetlab::trust::ChainError;
 
 /// When the sessions here are accepted.
 #[expect(clippy::disallowed_methods, reason = "an Instant comes from nowhere else")]
-fn start() -> Instant {
+pub(crate) fn start() -> Instant {
     Instant::now()
 }
 
-fn facts(id: SessionId) -> Arc<SessionFacts> {
+pub(super) fn facts(id: SessionId) -> Arc<SessionFacts> {
     Arc::new(facts_of(id, start()))
 }
 
-fn facts_of(id: SessionId, accepted: Instant) -> SessionFacts {
+pub(super) fn facts_of(id: SessionId, accepted: Instant) -> SessionFacts {
     SessionFacts {
         id,
         core: 3,
@@ -42,7 +47,7 @@ fn facts_of(id: SessionId, accepted: Instant) -> SessionFacts {
     }
 }
 
-fn ended(id: SessionId, outcome: Outcome) -> Box<Ended> {
+pub(super) fn ended(id: SessionId, outcome: Outcome) -> Box<Ended> {
     let facts = facts(id);
     let closed = facts.accepted + Duration::from_millis(20);
     Box::new(Ended { facts, relayed: Relayed::default(), outcome, closed })
@@ -72,7 +77,7 @@ fn a_record_is_complete_when_session_and_mlet_have_ended_whichever_is_first() {
     let status = MletStatus::Code(0);
     let mut recorder = recorder(7);
     assert!(recorder.awaits_mlet(7));
-    recorder.mlet_runs(7, start());
+    recorder.mlet_runs(7, false, start());
     assert!(!recorder.awaits_mlet(7));
     assert!(recorder.ended(ended(7, Outcome::MletEnded)).is_none(), "the mlet may still run");
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 1));
@@ -80,7 +85,7 @@ fn a_record_is_complete_when_session_and_mlet_have_ended_whichever_is_first() {
     is_empty(&mut recorder);
 
     recorder.begin(facts(8), true);
-    recorder.mlet_runs(8, start());
+    recorder.mlet_runs(8, false, start());
     assert!(recorder.mlet_ended(8, status, SECOND).is_none(), "its last bytes are on the way");
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 0));
     let second = recorder.ended(ended(8, Outcome::MletEnded)).unwrap();
@@ -149,7 +154,7 @@ fn a_session_without_a_socket_for_its_mlet_is_one_whose_mlet_was_not_started() {
 fn a_session_that_was_killed_is_that_whatever_its_mlet_ends_with() {
     for status in [MletStatus::Code(0), MletStatus::Code(3), MletStatus::Signal(15)] {
         let mut recorder = recorder(7);
-        recorder.mlet_runs(7, start());
+        recorder.mlet_runs(7, false, start());
         assert!(recorder.ended(ended(7, Outcome::Forced)).is_none());
         let record = recorder.mlet_ended(7, status, SECOND).unwrap();
         let why = "the run was ended by force".to_owned();
@@ -237,6 +242,8 @@ fn each_end_of_a_session_is_one_outcome_of_the_closed_list() {
         (Outcome::MadeRoom, "refused_limit"),
         (Outcome::MadeRoomOfKey(key), "refused_limit"),
         (Outcome::TooManyOfKey(key), "refused_limit"),
+        (Outcome::NotChosen, "skipped"),
+        (Outcome::AlreadyMeasured, "already_measured"),
         (Outcome::NoPermit, "surplus"),
         (Outcome::NoExperiment(None), "no_experiment"),
         (Outcome::Tls(TlsError::NoCertificatesPresented), "certificate_refused"),
@@ -264,7 +271,7 @@ fn each_end_of_a_session_is_one_outcome_of_the_closed_list() {
         (Mlet::Lost, "internal"),
     ] {
         let end = Some(ended(1, Outcome::MletEnded));
-        let record = SessionRecord { facts: facts(1), end, mlet, mlet_spawned: None };
+        let record = SessionRecord::new(facts(1), end, mlet);
         assert_eq!(serde_json::to_value(record.outcome()).unwrap(), expected);
         assert_eq!(record.reason().is_none(), expected == "ok");
     }
@@ -276,8 +283,8 @@ fn read(line: &[u8]) -> Value {
     serde_json::from_slice(line).unwrap()
 }
 
-#[test]
-fn a_line_tells_all_that_is_known() {
+/// A session that its mlet ended with this status, with everything that a record holds.
+pub(super) fn whole_record(status: MletStatus) -> SessionRecord {
     let accepted = start();
     let at = |micros| accepted + Duration::from_micros(micros);
     let mut facts = facts_of(4120, accepted);
@@ -298,15 +305,27 @@ fn a_line_tells_all_that_is_known() {
     };
     let (outcome, closed) = (Outcome::MletEnded, at(900_001));
     let end = Ended { facts: Arc::clone(&facts), relayed, outcome, closed };
-    let record = SessionRecord {
-        facts,
-        end: Some(Box::new(end)),
-        mlet: Mlet::Ended(MletStatus::Code(3), Duration::from_micros(870_250)),
-        mlet_spawned: Some(at(13_000)),
-    };
+    let mlet = Mlet::Ended(status, Duration::from_micros(870_250));
+    let mut record = SessionRecord::new(facts, Some(Box::new(end)), mlet);
+    record.mlet_spawned = Some(at(13_000));
+    record
+}
+
+const LINES: RunId = RunId(0x7f3a_5c00_1122_3344);
+
+#[test]
+fn a_line_tells_all_that_is_known() {
+    let lines = Lines::of_run(LINES);
+    let record = whole_record(MletStatus::Code(3));
     let written = Ticks(1_709_164_801_000_007_000);
+    let head = |ev| json!({ "v": 1, "t": "2024-02-29T00:00:01.000007Z", "ev": ev, "run": "7f3a5c0011223344" });
+    let with = |ev, members: Value| {
+        let mut line = head(ev);
+        line.as_object_mut().unwrap().extend(members.as_object().unwrap().clone());
+        line
+    };
     let expected = json!({
-        "v": 1, "t": "2024-02-29T00:00:01.000007Z", "ev": "session.end", "sid": 4120, "core": 3,
+        "sid": 4120, "core": 3,
         "ep": {
             "key": "ab".repeat(32), "root": "cd".repeat(32), "snikey": "hello",
             "peer": "192.0.2.7:40112", "via": "proxy",
@@ -320,14 +339,83 @@ fn a_line_tells_all_that_is_known() {
         "bytes": { "to_ep": 18_233, "from_ep": 902_113 },
         "msgs": { "to_ep": 412, "from_ep": 431 },
         "linfos_lost": 2,
+        "output": null,
     });
-    assert_eq!(read(&json::of_session(&record, written)), expected);
+    assert_eq!(read(&lines.of_session(&record, None, written)), with("session.end", expected));
     let totals = ShardTotals { number: 0, core: 5, enters: 300, sessions: 30 };
-    let expected = json!({
-        "v": 1, "t": "2024-02-29T00:00:01.000007Z", "ev": "shard.end", "core": 5,
-        "enters": 300, "sessions": 30,
-    });
-    assert_eq!(read(&json::of_shard(&totals, written)), expected);
+    let expected = json!({ "core": 5, "enters": 300, "sessions": 30 });
+    assert_eq!(read(&lines.of_shard(&totals, written)), with("shard.end", expected));
+    let expected = json!({ "outcome": "tls_failed", "count": 312 });
+    let folded = lines.of_folded(OutcomeKind::TlsFailed, 312, written);
+    assert_eq!(read(&folded), with("session.folded", expected));
+    let program = concat!("pktxpmgr ", env!("CARGO_PKG_VERSION"));
+    let expected = with("run.start", json!({ "program": program }));
+    assert_eq!(read(&lines.of_run_start(written)), expected);
+    let counts = [(OutcomeKind::Ok, 290), (OutcomeKind::Drained, 1)].into();
+    let expected = with("run.end", json!({ "counts": { "ok": 290, "drained": 1 } }));
+    assert_eq!(read(&lines.of_run_end(&counts, written)), expected);
+}
+
+#[test]
+fn a_joblog_has_the_columns_of_gnu_parallel_and_the_key_behind_them() {
+    let key = "ab".repeat(32);
+    let line = |status| joblog::line(&whole_record(status), "./mlet -v").unwrap();
+    assert_eq!(
+        format!("{}{}", joblog::HEADER, line(MletStatus::Code(3))),
+        format!(
+            "Seq\tHost\tStarttime\tJobRuntime\tSend\tReceive\tExitval\tSignal\tCommand\tKey\n\
+             4120\t192.0.2.7\t1709164800.013\t     0.870\t18233\t902113\t3\t0\t./mlet -v\t{key}\n"
+        )
+    );
+    assert!(line(MletStatus::Signal(9)).contains("\t0\t9\t./mlet"));
+    let of_set_up = Recorder::default().ended(ended(1, Outcome::HandshakeTimeout)).unwrap();
+    assert_eq!(joblog::line(&of_set_up, "./mlet"), None, "no mlet, no line");
+    let not_started = SessionRecord::new(facts(1), None, Mlet::NotStarted("why".into()));
+    assert!(joblog::line(&not_started, "./mlet").unwrap().contains("\t127\t0\t"));
+}
+
+/// The results folder as it is kept in this way, below a folder of the test's own.
+fn results_folder(name: &str, keep: Keep) -> (PathBuf, ResultsFolder) {
+    let path = std::env::temp_dir().join(format!("pktxpmgr-{name}-{}", std::process::id()));
+    let _ = fs::remove_dir_all(&path);
+    fs::create_dir(&path).unwrap();
+    let folder = ResultsFolder::new(&Results { path: path.clone(), keep });
+    (path, folder)
+}
+
+#[test]
+fn a_session_leaves_its_record_beside_its_output_and_what_is_not_kept_is_taken_away() {
+    let name = "sessions/004120-abababab";
+    assert_eq!(folder_of(&whole_record(MletStatus::Code(0)).facts), name);
+    let cases = [(Keep::All, 0, true), (Keep::Failed, 0, false), (Keep::Failed, 3, true)];
+    for (keep, code, is_kept) in cases {
+        let (path, mut results) = results_folder("results", keep);
+        fs::create_dir_all(path.join(name)).unwrap();
+        fs::write(path.join(name).join("stdout"), "12345").unwrap();
+        let record = whole_record(MletStatus::Code(code));
+        let output = results.output_of(&record);
+        let told = serde_json::to_value(&output).unwrap();
+        let expected = json!({ "dir": name, "stdout": 5, "stderr": 0, "truncated": false });
+        assert_eq!(told, if is_kept { expected } else { Value::Null });
+        results.complete(&record, b"the line\n");
+        assert_eq!(results.unwritten(), 0);
+        let copy = fs::read(path.join(name).join("session.json")).ok();
+        assert_eq!(copy.as_deref(), is_kept.then_some(&b"the line\n"[..]));
+        assert_eq!(path.join(name).exists(), is_kept);
+        fs::remove_dir_all(path).unwrap();
+    }
+}
+
+#[test]
+fn what_a_results_folder_does_not_take_is_counted() {
+    let (path, mut results) = results_folder("full", Keep::All);
+    let mut record = whole_record(MletStatus::Code(0));
+    results.complete(&record, b"the line\n");
+    assert_eq!(results.unwritten(), 1, "there is no folder of the session");
+    record.output_lost = true;
+    results.complete(&record, b"the line\n");
+    assert_eq!((results.unwritten(), results.output_of(&record)), (2, None));
+    fs::remove_dir_all(path).unwrap();
 }
 
 /// Also what a peer says is text of one line.
@@ -335,7 +423,7 @@ fn a_line_tells_all_that_is_known() {
 fn a_line_of_a_session_that_never_began_holds_null_for_what_is_not_known() {
     let name = "a\n\u{1b}[31m".to_owned();
     let record = Recorder::default().ended(ended(1, Outcome::NoExperiment(Some(name)))).unwrap();
-    let line = read(&json::of_session(&record, Ticks(0)));
+    let line = read(&Lines::of_run(LINES).of_session(&record, None, Ticks(0)));
     let nothing = json!({
         "tls": null, "programs": null, "start": null, "spawn": null, "run": null, "total": 20.0,
     });

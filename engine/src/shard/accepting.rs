@@ -148,7 +148,8 @@ impl<D: Driver<Token>> Shard<D> {
         session: Session,
         in_backlog: Option<ExperimentId>,
     ) -> usize {
-        let id = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
+        let of_run = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
+        let id = self.sessions_before + of_run;
         self.sessions_begun += 1;
         self.connections.insert(Box::new(Connection {
             id,

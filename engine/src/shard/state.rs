@@ -30,6 +30,8 @@ pub(crate) struct Parts {
     pub(crate) number: usize,
     /// How many shards there are.
     pub(crate) count: usize,
+    /// Sessions are numbered from the one behind this.
+    pub(crate) sessions_before: u64,
     /// The CPU number of its core.
     pub(crate) core: usize,
     /// The experiments.
@@ -46,6 +48,8 @@ pub(crate) struct Parts {
 pub(crate) struct Shard<D> {
     pub(super) number: usize,
     pub(super) count: usize,
+    /// As its part of this name.
+    pub(super) sessions_before: u64,
     pub(super) core: usize,
     pub(super) sessions_begun: u64,
     pub(super) driver: D,
@@ -87,6 +91,7 @@ impl<D: Driver<Token>> Shard<D> {
         Self {
             number: parts.number,
             count: parts.count,
+            sessions_before: parts.sessions_before,
             core: parts.core,
             sessions_begun: 0,
             driver,

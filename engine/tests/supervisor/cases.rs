@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use engine::sys::children::{self, Graces};
 use engine::sys::supervisor::{
-    MletCommand, MletOwner, MletStatus, StartError, SupervisorEvent, start,
+    MletCommand, MletOutput, MletOwner, MletStatus, StartError, SupervisorEvent, start,
 };
 use engine::sys::{cpu, fd_passing, limits};
 use nix::errno::Errno;
@@ -38,6 +38,7 @@ pub(crate) const ALL: &[(&str, fn())] = all![
     every_way_to_end_is_told_once_and_right,
     a_failed_exec_is_told_with_its_reason_and_ends_the_session,
     a_script_runs_and_an_argument_arrives_as_given,
+    what_a_mlet_writes_goes_to_files_of_its_own_or_nowhere_and_never_keeps_it_from_running,
     a_thousand_mlets_leave_no_zombie_and_no_descriptor,
     the_end_of_a_mlet_is_seen_at_once_while_its_siblings_live,
     ending_all_waits_first_then_asks_and_then_kills_and_starts_none_any_more,
@@ -179,7 +180,9 @@ fn every_way_to_end_is_told_once_and_right() {
     let mut ended = HashSet::new();
     for _ in 0..2 * table.len() {
         match rig.event() {
-            SupervisorEvent::Spawned { owner, pid } => assert!(pids.insert(owner, pid).is_none()),
+            SupervisorEvent::Spawned { owner, pid, .. } => {
+                assert!(pids.insert(owner, pid).is_none())
+            }
             SupervisorEvent::Exited { owner, pid, status, run_time } => {
                 assert_eq!(pids.get(&owner), Some(&pid));
                 let asked = sessions.iter().position(|(asked, _)| *asked == owner);
@@ -437,6 +440,37 @@ fn nonsense_starts_nothing_and_ends_the_supervisor() {
     drop(rig.supervisor);
 }
 
+fn what_a_mlet_writes_goes_to_files_of_its_own_or_nowhere_and_never_keeps_it_from_running() {
+    let scratch = Scratch::new();
+    let results = scratch.0.join("results");
+    let mut rig = Rig::with_results("echo out $OF_ALL; echo err >&2; exit 3", &results);
+    let folder = |name: &str| MletOutput::Folder(name.to_owned());
+    let mut run = |output| {
+        let (_, session) = rig.ask_with(&[], output);
+        let SupervisorEvent::Spawned { output_errno, .. } = rig.event() else {
+            panic!("not started")
+        };
+        drop(session);
+        assert_eq!(rig.exit(), MletStatus::Code(3));
+        Errno::from_raw(output_errno)
+    };
+    let read = |name: &str| fs::read_to_string(results.join(name)).unwrap();
+    let out = format!("out {}\n", results.display());
+    assert_eq!(run(folder("sessions/000001-ab")), Errno::from_raw(0));
+    assert_eq!(
+        (read("sessions/000001-ab/stdout"), read("sessions/000001-ab/stderr")),
+        (out.clone(), "err\n".into())
+    );
+    assert_eq!(run(folder("sessions/000001-ab")), Errno::from_raw(0));
+    assert_eq!(read("sessions/000001-ab/stdout"), out.repeat(2), "what is there stays");
+    let mode = |name: &str| fs::metadata(results.join(name)).unwrap().permissions().mode() & 0o777;
+    assert_eq!((mode("sessions/000001-ab"), mode("sessions/000001-ab/stdout")), (0o700, 0o600));
+    assert_eq!(run(MletOutput::Discarded), Errno::from_raw(0));
+    fs::write(results.join("file"), "").unwrap();
+    assert_eq!(run(folder("file/000002-ab")), Errno::ENOTDIR);
+    drop(rig.supervisor);
+}
+
 /// Promise P9: mlets that ignore TERM and orphans in a session of their own included, at several moments of the
 /// starting of mlets.
 fn a_killed_manager_leaves_nothing() {
@@ -470,7 +504,7 @@ fn a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended() {
     assert_eq!(rig.loss().kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(rig.supervisor.flush().is_ok(), "nothing to send");
     let (_ours, mlets) = engine::sys::socket::session_pair().unwrap();
-    rig.supervisor.spawn(MletOwner::Session(99), Vec::new(), mlets).unwrap();
+    rig.supervisor.spawn(MletOwner::Session(99), Vec::new(), MletOutput::Inherited, mlets).unwrap();
     assert!(rig.supervisor.flush().is_err());
 
     let began = rig::now();
@@ -509,8 +543,7 @@ fn a_supervisor_that_cannot_end_is_not_waited_for_without_end() {
 fn the_supervisor_is_not_started_beside_another_thread() {
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || held.recv());
-    let command =
-        MletCommand { path: "/bin/true".into(), arguments: Vec::new(), graces: rig::GRACES };
+    let command = MletCommand::new("/bin/true", rig::GRACES);
     let error = start(&command).unwrap_err();
     assert!(matches!(error, StartError::ManyThreads(2)), "{error}");
     drop(hold);

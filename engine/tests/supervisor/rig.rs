@@ -4,12 +4,13 @@ use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::sys::children::Graces;
 use engine::sys::socket::session_pair;
 use engine::sys::supervisor::{
-    Flushed, MletCommand, MletOwner, MletStatus, Supervisor, SupervisorEvent, start,
+    Flushed, MletCommand, MletOutput, MletOwner, MletStatus, Supervisor, SupervisorEvent, start,
 };
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -37,11 +38,8 @@ pub(crate) struct Rig {
 
 impl Rig {
     pub(crate) fn new(path: &str, arguments: &[&str]) -> Self {
-        let command = MletCommand {
-            path: path.into(),
-            arguments: arguments.iter().map(Into::into).collect(),
-            graces: GRACES,
-        };
+        let arguments = arguments.iter().map(Into::into).collect();
+        let command = MletCommand { arguments, ..MletCommand::new(path, GRACES) };
         Self { supervisor: start(&command).unwrap(), next_id: 0 }
     }
 
@@ -50,14 +48,34 @@ impl Rig {
         Self::new("/bin/sh", &["-c", script])
     }
 
+    /// Mlets run a shell script and find a variable of all mlets; their output goes below the folder `results`.
+    pub(crate) fn with_results(script: &str, results: &Path) -> Self {
+        let command = MletCommand {
+            arguments: ["-c", script].map(Into::into).into(),
+            environment: vec![("OF_ALL".into(), results.into())],
+            results: Some(results.to_owned()),
+            ..MletCommand::new("/bin/sh", GRACES)
+        };
+        Self { supervisor: start(&command).unwrap(), next_id: 0 }
+    }
+
     /// Asks for a mlet and returns whose it is and our end of its session.
     pub(crate) fn ask(&mut self, environment: &[(&str, &str)]) -> (MletOwner, UnixStream) {
+        self.ask_with(environment, MletOutput::Inherited)
+    }
+
+    /// The same of one whose output goes there.
+    pub(crate) fn ask_with(
+        &mut self,
+        environment: &[(&str, &str)],
+        output: MletOutput,
+    ) -> (MletOwner, UnixStream) {
         let (ours, mlets) = session_pair().unwrap();
         let mut own: Vec<_> = environment.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
         own.push((MARK.into(), mark()));
         let owner = MletOwner::Session(self.next_id);
         self.next_id += 1;
-        self.supervisor.spawn(owner, own, mlets).unwrap();
+        self.supervisor.spawn(owner, own, output, mlets).unwrap();
         self.supervisor.flush().unwrap();
         let ours = UnixStream::from(ours);
         ours.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -68,7 +86,7 @@ impl Rig {
     pub(crate) fn spawn(&mut self, environment: &[(&str, &str)]) -> (i32, UnixStream) {
         let (asked, ours) = self.ask(environment);
         match self.event() {
-            SupervisorEvent::Spawned { owner, pid } if owner == asked => (pid, ours),
+            SupervisorEvent::Spawned { owner, pid, .. } if owner == asked => (pid, ours),
             other => panic!("{other:?}"),
         }
     }

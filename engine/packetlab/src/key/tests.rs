@@ -336,3 +336,14 @@ fn how_a_key_is_encrypted_is_told_without_its_passphrase() {
     assert_eq!(PrivateKey::encryption(golden!("xc")), Ok(None));
     assert!(matches!(PrivateKey::encryption(golden!("xc.pub")), Err(KeyError::Pem(_))));
 }
+
+#[test]
+fn a_key_id_is_read_back_from_its_digits_and_short_is_how_it_begins() {
+    let digits = "00ff10".to_owned() + &"ab".repeat(29);
+    let id = KeyId::from_hex(&digits).unwrap();
+    assert_eq!((id.to_string(), id.short()), (digits.clone(), "00ff10ababab".to_owned()));
+    assert_eq!(KeyId::from_hex(&digits.to_uppercase()), Some(id));
+    for bad in [&digits[1..], &format!("{digits}0"), &digits.replace("00", "0g"), "", "ä"] {
+        assert_eq!(KeyId::from_hex(bad), None, "{bad}");
+    }
+}

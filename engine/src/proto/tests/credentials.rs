@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::config::{Approach, Config, Experiment, Io, Limits};
+use crate::config::{Approach, Config, EndpointChoice, Experiment, Io, Judging, Limits, Recording};
 use crate::golden;
 use crate::proto::experiments::Experiments;
 use crate::proto::keys::Keys;
@@ -89,7 +89,9 @@ pub(crate) fn experiments_within(
         attempts: None,
         singleton: false,
         io: Io::Auto,
-        events: None,
+        recording: Recording::default(),
+        choice: EndpointChoice::default(),
+        judging: Judging::default(),
         cores: vec![0],
         limits,
     };

@@ -94,6 +94,8 @@ impl From<&Outcome> for Class {
             Outcome::MadeRoom => Self::MadeRoom,
             Outcome::Forced => Self::Forced,
             Outcome::OwnChain(..)
+            | Outcome::NotChosen
+            | Outcome::AlreadyMeasured
             | Outcome::BacklogLost(_)
             | Outcome::MadeRoomOfKey(_)
             | Outcome::TooManyOfKey(_) => Self::Other,

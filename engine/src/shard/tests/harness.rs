@@ -71,6 +71,7 @@ impl Harness {
         let parts = Parts {
             number: 0,
             count: 1,
+            sessions_before: 0,
             core: 0,
             experiments,
             counts: Arc::clone(&counts),

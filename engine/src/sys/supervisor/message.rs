@@ -1,22 +1,24 @@
 //! Messages between manager and supervisor, one per packet of their SOCK_SEQPACKET pair.
 //!
 //! ```text
-//! SPAWN        1 | owner | stdio 1 | variables 1 | { name length 1 | name | value length 2 | value }   + one descriptor
+//! SPAWN        1 | owner | output | variables 1 | { name length 1 | name | value length 2 | value }   + one descriptor
 //! END ALL      2 | eof grace 8 | term grace 8
 //! PROVE        3
 //! SET UP       4 | errno 4 | what cannot be done
-//! SPAWNED      1 | owner | pid 4
+//! SPAWNED      1 | owner | pid 4 | errno 4
 //! SPAWN FAILED 2 | owner | errno 4
 //! EXITED       3 | owner | pid 4 | how 1 | code or signal 4 | run time 8
 //! PROVED       5 | errno 4
 //! ```
-//! The owner is 0 | id 8 for one session, 1 for all. The supervisor's first message is SET UP, and only that is. An errno of 0 says that all is well.
+//! The owner is 0 | id 8 for one session, 1 for all; the output 0 for what is inherited, 1 for none, 2 | name length 1 |
+//! name for a folder. The errno of SPAWNED is why that output could not be had. The supervisor's first message is SET UP, and only that is. An errno of 0 says that all is well.
 //! Numbers are big-endian, times in nanoseconds. Both ends are one program, so there is no version; what does not
 //! decode to its last byte is refused whole.
 
 use std::fmt;
 use std::time::Duration;
 
+use super::output::MletOutput;
 use crate::sys::children::Graces;
 use crate::sys::lack::Lack;
 
@@ -31,7 +33,9 @@ const SPAWN_FAILED: u8 = 2;
 const EXITED: u8 = 3;
 const SET_UP: u8 = 4;
 const PROVED: u8 = 5;
-const INHERIT: u8 = 0;
+const INHERITED: u8 = 0;
+const DISCARDED: u8 = 1;
+const IN_FOLDER: u8 = 2;
 const OF_SESSION: u8 = 0;
 const OF_ALL_SESSIONS: u8 = 1;
 const BY_CODE: u8 = 0;
@@ -41,7 +45,7 @@ const BY_SIGNAL: u8 = 1;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SupervisorRequest {
     /// Start a mlet whose descriptor 0 comes with this message.
-    Spawn { owner: MletOwner, environment: Vec<(String, String)>, stdio: Stdio },
+    Spawn { owner: MletOwner, environment: Vec<(String, String)>, output: MletOutput },
     /// TERM to every mlet after the first grace, KILL after the second; no mlet is started any more.
     EndAll(Graces),
     /// Find out whether a mlet could be started now.
@@ -69,13 +73,6 @@ impl MletOwner {
     }
 }
 
-/// What a mlet's descriptors 1 and 2 are.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stdio {
-    /// The ones pktxpmgr was started with.
-    Inherit,
-}
-
 /// What the supervisor tells of one mlet; `owner` is the one it was asked for with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SupervisorEvent {
@@ -85,6 +82,8 @@ pub enum SupervisorEvent {
         owner: MletOwner,
         /// Its process, which is also its process group.
         pid: i32,
+        /// Why its output is not kept as asked for, but thrown away; 0 if it is kept.
+        output_errno: i32,
     },
     /// There is no mlet; its socket is closed.
     SpawnFailed {
@@ -136,10 +135,10 @@ impl SupervisorRequest {
     pub(super) fn encode(&self) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         match self {
-            Self::Spawn { owner, environment, stdio: Stdio::Inherit } => {
+            Self::Spawn { owner, environment, output } => {
                 out.push(SPAWN);
                 owner.encode(&mut out);
-                out.push(INHERIT);
+                encode_output(output, &mut out)?;
                 out.push(u8::try_from(environment.len()).ok()?);
                 for (name, value) in environment {
                     if !is_variable(name, value) {
@@ -167,12 +166,10 @@ impl SupervisorRequest {
         let request = match reader.u8()? {
             SPAWN => {
                 let owner = reader.owner()?;
-                if reader.u8()? != INHERIT {
-                    return None;
-                }
+                let output = reader.output()?;
                 let count = reader.u8()?;
                 let environment = (0..count).map(|_| reader.variable()).collect::<Option<_>>()?;
-                Self::Spawn { owner, environment, stdio: Stdio::Inherit }
+                Self::Spawn { owner, environment, output }
             }
             PROVE => Self::Prove,
             END_ALL => Self::EndAll(Graces { eof: reader.duration()?, term: reader.duration()? }),
@@ -187,10 +184,11 @@ impl SupervisorEvent {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match *self {
-            Self::Spawned { owner, pid } => {
+            Self::Spawned { owner, pid, output_errno } => {
                 out.push(SPAWNED);
                 owner.encode(&mut out);
                 out.extend(pid.to_be_bytes());
+                out.extend(output_errno.to_be_bytes());
             }
             Self::SpawnFailed { owner, errno } => {
                 out.push(SPAWN_FAILED);
@@ -221,7 +219,10 @@ impl SupervisorEvent {
     pub(super) fn decode(bytes: &[u8]) -> Option<Self> {
         let mut reader = Reader(bytes);
         let event = match reader.u8()? {
-            SPAWNED => Self::Spawned { owner: reader.owner()?, pid: reader.i32()? },
+            SPAWNED => {
+                let (owner, pid) = (reader.owner()?, reader.i32()?);
+                Self::Spawned { owner, pid, output_errno: reader.i32()? }
+            }
             SPAWN_FAILED => Self::SpawnFailed { owner: reader.owner()?, errno: reader.i32()? },
             PROVED => Self::Proved { errno: reader.i32()? },
             EXITED => {
@@ -239,6 +240,19 @@ impl SupervisorEvent {
         };
         reader.is_at_end().then_some(event)
     }
+}
+
+/// `None` for a folder that no file system has.
+fn encode_output(output: &MletOutput, out: &mut Vec<u8>) -> Option<()> {
+    match output {
+        MletOutput::Inherited => out.push(INHERITED),
+        MletOutput::Discarded => out.push(DISCARDED),
+        MletOutput::Folder(name) => {
+            out.extend([IN_FOLDER, u8::try_from(name.len()).ok()?]);
+            out.extend(name.as_bytes());
+        }
+    }
+    Some(())
 }
 
 /// The bytes of SET UP.
@@ -312,9 +326,22 @@ impl<'a> Reader<'a> {
         }
     }
 
+    fn output(&mut self) -> Option<MletOutput> {
+        match self.u8()? {
+            INHERITED => Some(MletOutput::Inherited),
+            DISCARDED => Some(MletOutput::Discarded),
+            IN_FOLDER => self.short_text().map(|name| MletOutput::Folder(name.to_owned())),
+            _ => None,
+        }
+    }
+
+    fn short_text(&mut self) -> Option<&'a str> {
+        let len = usize::from(self.u8()?);
+        std::str::from_utf8(self.bytes(len)?).ok()
+    }
+
     fn variable(&mut self) -> Option<(String, String)> {
-        let name_len = usize::from(self.u8()?);
-        let name = std::str::from_utf8(self.bytes(name_len)?).ok()?;
+        let name = self.short_text()?;
         let value_len = usize::from(u16::from_be_bytes(self.array()?));
         let value = std::str::from_utf8(self.bytes(value_len)?).ok()?;
         is_variable(name, value).then(|| (name.to_owned(), value.to_owned()))
@@ -335,11 +362,8 @@ mod tests {
     fn spawn(environment: &[(&str, &str)]) -> SupervisorRequest {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         let environment = environment.iter().map(own).collect();
-        SupervisorRequest::Spawn {
-            owner: MletOwner::Session(7),
-            environment,
-            stdio: Stdio::Inherit,
-        }
+        let output = MletOutput::Inherited;
+        SupervisorRequest::Spawn { owner: MletOwner::Session(7), environment, output }
     }
 
     #[test]
@@ -393,11 +417,14 @@ mod tests {
     fn any_request() -> impl Strategy<Value = SupervisorRequest> {
         let variable = ("[^=\0]{1,60}", "[^\0]{0,60}");
         let environment = prop::collection::vec(variable, 0..5);
+        let output = prop_oneof![
+            Just(MletOutput::Inherited),
+            Just(MletOutput::Discarded),
+            ".{0,60}".prop_map(MletOutput::Folder)
+        ];
         prop_oneof![
-            (any_owner(), environment).prop_map(|(owner, environment)| SupervisorRequest::Spawn {
-                owner,
-                environment,
-                stdio: Stdio::Inherit
+            (any_owner(), environment, output).prop_map(|(owner, environment, output)| {
+                SupervisorRequest::Spawn { owner, environment, output }
             }),
             any::<(u64, u64)>().prop_map(|(eof, term)| SupervisorRequest::EndAll(Graces {
                 eof: Duration::from_nanos(eof),
@@ -413,8 +440,9 @@ mod tests {
             any::<i32>().prop_map(MletStatus::Signal)
         ];
         prop_oneof![
-            (any_owner(), any::<i32>())
-                .prop_map(|(owner, pid)| SupervisorEvent::Spawned { owner, pid }),
+            (any_owner(), any::<i32>(), any::<i32>()).prop_map(|(owner, pid, output_errno)| {
+                SupervisorEvent::Spawned { owner, pid, output_errno }
+            }),
             (any_owner(), any::<i32>())
                 .prop_map(|(owner, errno)| SupervisorEvent::SpawnFailed { owner, errno }),
             (any_owner(), any::<(i32, u64)>(), status).prop_map(|(owner, (pid, ns), status)| {

@@ -14,6 +14,7 @@
 //! after `Spawned` exactly one `Exited`, unless the supervisor is lost.
 
 mod message;
+mod output;
 mod packet_queue;
 mod process;
 mod spawn;
@@ -30,8 +31,9 @@ use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, so
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid, fork};
 
+use self::message::SupervisorRequest;
 pub use self::message::{MletOwner, MletStatus, SupervisorEvent};
-use self::message::{Stdio, SupervisorRequest};
+pub use self::output::MletOutput;
 pub use self::packet_queue::Flushed;
 use self::packet_queue::PacketQueue;
 use self::spawn::Program;
@@ -81,7 +83,7 @@ pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
             }
         }
         // Our end is closed in the child with everything else; the child never returns to drop it.
-        ForkResult::Child => process::run(program, command.graces, theirs),
+        ForkResult::Child => process::run(command, program, theirs),
     }
 }
 
@@ -169,18 +171,20 @@ impl Supervisor {
     }
 
     /// Queues a request for one mlet: `session` becomes its descriptor 0, `environment` its whole environment. The
-    /// events name its `owner`, who has no other mlet that runs. [`flush`](Self::flush) sends it.
+    /// events name its `owner`, who has no other mlet that runs; what it writes goes to `output`. [`flush`](Self::flush)
+    /// sends it.
     ///
     /// # Errors
     /// `InvalidInput` when the environment cannot be had by a process (a name with `=`, a NUL) or is longer than
-    /// 4 kB; `session` is closed then, and no event comes.
+    /// 4 kB, or the name of a folder longer than 255 bytes; `session` is closed then, and no event comes.
     pub fn spawn(
         &mut self,
         owner: MletOwner,
         environment: Vec<(String, String)>,
+        output: MletOutput,
         session: OwnedFd,
     ) -> io::Result<()> {
-        let request = SupervisorRequest::Spawn { owner, environment, stdio: Stdio::Inherit };
+        let request = SupervisorRequest::Spawn { owner, environment, output };
         let message = request.encode().ok_or(io::ErrorKind::InvalidInput)?;
         self.outbox.push(message, Some(session));
         Ok(())

@@ -23,9 +23,10 @@ use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, close, setpgid};
 
-use super::message::{self, MletOwner, MletStatus, Stdio, SupervisorEvent, SupervisorRequest};
+use super::message::{self, MletOwner, MletStatus, SupervisorEvent, SupervisorRequest};
+use super::output::MletOutput;
 use super::packet_queue::{Flushed, PacketQueue};
-use super::spawn::{Program, STARTING_A_MLET, Spawner};
+use super::spawn::{MletCommand, Program, STARTING_A_MLET, Spawner};
 use crate::sys::children::{ADOPTING, Ending, Graces, Reaped, become_subreaper, now, reap};
 use crate::sys::fd_passing;
 use crate::sys::lack::Lack;
@@ -51,24 +52,32 @@ const IGNORED: [Signal; 7] = [
 ];
 
 /// Is the supervisor until it exits.
-pub(super) fn run(program: Program, graces: Graces, pair: OwnedFd) -> ! {
+pub(super) fn run(command: &MletCommand, program: Program, pair: OwnedFd) -> ! {
     // A panic must not unwind into the caller, which is the manager's main function.
     let code = catch_unwind(AssertUnwindSafe(|| {
-        let set_up = set_up(program, &pair);
+        let set_up = set_up(command, program, &pair);
         let told = message::encode_set_up(set_up.as_ref().err());
         // There is room for a first message; a manager that gets none does not go on.
         let is_told = fd_passing::send(pair.as_fd(), &told, None).is_ok();
         match set_up {
-            Ok((spawner, signals)) if is_told => Process::new(spawner, graces, pair, signals).run(),
+            Ok((spawner, signals)) if is_told => {
+                Process::new(spawner, command.graces, pair, signals).run()
+            }
             _ => EXIT_INTERNAL,
         }
     }));
     exit(code.unwrap_or(EXIT_INTERNAL))
 }
 
-fn set_up(program: Program, pair: &OwnedFd) -> Result<(Spawner, SignalFd), Lack> {
+fn set_up(
+    command: &MletCommand,
+    program: Program,
+    pair: &OwnedFd,
+) -> Result<(Spawner, SignalFd), Lack> {
     let signals = become_supervisor(pair)?;
-    let spawner = Spawner::new(program).map_err(Lack::when("prepare the start of mlets"))?;
+    let results = command.results.clone().unwrap_or_default();
+    let spawner =
+        Spawner::new(program, results).map_err(Lack::when("prepare the start of mlets"))?;
     spawner.prove().map_err(Lack::when(STARTING_A_MLET))?;
     Ok((spawner, signals))
 }
@@ -267,12 +276,8 @@ impl Process {
         // A manager that sends anything else is not the one we were forked from: as good as gone.
         let request = SupervisorRequest::decode(bytes).filter(|_| !received.cut);
         match (request, received.fds.pop(), received.fds.is_empty()) {
-            (
-                Some(SupervisorRequest::Spawn { owner, environment, stdio: Stdio::Inherit }),
-                Some(fd),
-                true,
-            ) => {
-                self.spawn(owner, &environment, fd);
+            (Some(SupervisorRequest::Spawn { owner, environment, output }), Some(fd), true) => {
+                self.spawn(owner, &environment, &output, fd);
             }
             (Some(SupervisorRequest::Spawn { owner, .. }), None, _) if received.fds_lost => {
                 self.tell(SupervisorEvent::SpawnFailed { owner, errno: libc::EMFILE });
@@ -286,16 +291,23 @@ impl Process {
         }
     }
 
-    fn spawn(&mut self, owner: MletOwner, environment: &[(String, String)], session: OwnedFd) {
+    fn spawn(
+        &mut self,
+        owner: MletOwner,
+        environment: &[(String, String)],
+        output: &MletOutput,
+        session: OwnedFd,
+    ) {
         let started = now();
         let spawned = match self.ending {
             Some(_) => Err(Errno::ECANCELED),
-            None => self.spawner.spawn(environment, session),
+            None => self.spawner.spawn(environment, output, session),
         };
         let event = match spawned {
-            Ok(pid) => {
+            Ok((pid, kept)) => {
                 self.mlets.insert(pid, RunningMlet { owner, started });
-                SupervisorEvent::Spawned { owner, pid: pid.as_raw() }
+                let output_errno = kept.err().map_or(0, |errno| errno as i32);
+                SupervisorEvent::Spawned { owner, pid: pid.as_raw(), output_errno }
             }
             Err(errno) => SupervisorEvent::SpawnFailed { owner, errno: errno as i32 },
         };

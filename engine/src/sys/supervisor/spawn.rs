@@ -1,6 +1,7 @@
 //! Starting one mlet, with exactly what its contract says (spec/pktxpmgr.md 7.4, changed by behaviour.md "Mlets").
 
 use std::ffi::{CString, NulError, OsStr, OsString};
+use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -11,6 +12,7 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
+use super::output::{self, MletOutput};
 use crate::sys::children::Graces;
 
 /// For [`Lack`](crate::sys::lack::Lack): what a mlet's process takes.
@@ -25,13 +27,27 @@ pub struct MletCommand {
     pub arguments: Vec<OsString>,
     /// What mlets are given that are left when the manager is gone.
     pub graces: Graces,
+    /// What every mlet finds in its environment, beside what it is asked for with.
+    pub environment: Vec<(String, OsString)>,
+    /// The folder below which [`MletOutput::Folder`] is, if there is one; absolute. It need not be there yet.
+    pub results: Option<PathBuf>,
 }
 
-/// The mlet's program and arguments in the form the kernel takes.
+impl MletCommand {
+    /// A mlet without arguments and variables, and without a results folder.
+    #[must_use]
+    pub fn new(path: impl Into<PathBuf>, graces: Graces) -> Self {
+        let (arguments, environment) = (Vec::new(), Vec::new());
+        Self { path: path.into(), arguments, graces, environment, results: None }
+    }
+}
+
+/// The mlet's program, its arguments and the variables of all mlets in the form the kernel takes.
 #[derive(Debug)]
 pub(super) struct Program {
     path: CString,
     arguments: Vec<CString>,
+    variables: Vec<CString>,
 }
 
 impl Program {
@@ -42,7 +58,12 @@ impl Program {
         let words = command.arguments.iter().map(|word| OsStr::as_bytes(word));
         let arguments =
             std::iter::once(name).chain(words).map(CString::new).collect::<Result<_, _>>()?;
-        Ok(Self { path: CString::new(path)?, arguments })
+        let variables = command
+            .environment
+            .iter()
+            .map(|(name, value)| CString::new([name.as_bytes(), b"=", value.as_bytes()].concat()));
+        let variables = variables.collect::<Result<_, _>>()?;
+        Ok(Self { path: CString::new(path)?, arguments, variables })
     }
 }
 
@@ -51,11 +72,12 @@ impl Program {
 pub(super) struct Spawner {
     program: Program,
     attributes: PosixSpawnAttr,
+    results: PathBuf,
 }
 
 impl Spawner {
     /// SIGPIPE is left as it is here, which must be ignored.
-    pub(super) fn new(program: Program) -> Result<Self, Errno> {
+    pub(super) fn new(program: Program, results: PathBuf) -> Result<Self, Errno> {
         let mut defaults = SigSet::all();
         defaults.remove(Signal::SIGPIPE);
         let mut attributes = PosixSpawnAttr::init()?;
@@ -68,24 +90,35 @@ impl Spawner {
                 | PosixSpawnFlags::POSIX_SPAWN_SETSIGMASK
                 | PosixSpawnFlags::POSIX_SPAWN_SETPGROUP,
         )?;
-        Ok(Self { program, attributes })
+        Ok(Self { program, attributes, results })
     }
 
     /// Starts one mlet on `session` and returns when its exec has succeeded or failed. `session` is closed here
-    /// either way, or its other end would not see the mlet close it.
+    /// either way, or its other end would not see the mlet close it. Beside the process is told whether its output goes
+    /// where it should, or why it is thrown away instead: no full disk keeps a mlet from running.
     pub(super) fn spawn(
         &self,
         environment: &[(String, String)],
+        output: &MletOutput,
         session: OwnedFd,
-    ) -> Result<Pid, Errno> {
-        let variables: Vec<CString> = environment
-            .iter()
-            .map(|(name, value)| CString::new(format!("{name}={value}")).map_err(|_| Errno::EINVAL))
-            .collect::<Result<_, _>>()?;
+    ) -> Result<(Pid, Result<(), Errno>), Errno> {
+        let mut variables = self.program.variables.clone();
+        for (name, value) in environment {
+            variables.push(CString::new(format!("{name}={value}")).map_err(|_| Errno::EINVAL)?);
+        }
+        let (files, kept) = match output::open(output, &self.results) {
+            Ok(files) => (files, Ok(())),
+            Err(error) => (Some(output::discarded().map_err(errno_of)?), Err(errno_of(error))),
+        };
         let mut actions = PosixSpawnFileActions::init()?;
         actions.add_dup2(session.as_raw_fd(), libc::STDIN_FILENO)?;
-        let Program { path, arguments } = &self.program;
-        posix_spawn(path.as_c_str(), &actions, &self.attributes, arguments, &variables)
+        if let Some([stdout, stderr]) = &files {
+            actions.add_dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO)?;
+            actions.add_dup2(stderr.as_raw_fd(), libc::STDERR_FILENO)?;
+        }
+        let Program { path, arguments, .. } = &self.program;
+        let pid = posix_spawn(path.as_c_str(), &actions, &self.attributes, arguments, &variables)?;
+        Ok((pid, kept))
     }
 
     /// Makes a process that finds no program to become: whether one can be made at all.
@@ -100,13 +133,17 @@ impl Spawner {
     }
 }
 
+fn errno_of(error: io::Error) -> Errno {
+    Errno::from_raw(error.raw_os_error().unwrap_or(libc::EIO))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn arguments(path: &str, words: &[&str]) -> Option<Vec<String>> {
         let arguments = words.iter().map(Into::into).collect();
-        let command = MletCommand { path: path.into(), arguments, graces: Graces::NONE };
+        let command = MletCommand { arguments, ..MletCommand::new(path, Graces::NONE) };
         let program = Program::new(&command).ok()?;
         Some(program.arguments.into_iter().map(|word| word.into_string().unwrap()).collect())
     }

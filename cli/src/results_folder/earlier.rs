@@ -1,0 +1,98 @@
+//! What earlier runs have left in a results folder, as far as a run that goes on with it or chooses its endpoints by it has to
+//! know.
+//!
+//! Not here: what people read of it. Invariant: what is not known of a line is passed over, and so is a line that was torn
+//! when a run was killed.
+
+use std::collections::HashSet;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader};
+use std::path::Path;
+
+use packetlab::key::KeyId;
+use serde::Deserialize;
+
+/// The records in a results folder.
+pub(super) const EVENTS: &str = "events.jsonl";
+
+/// The sessions of a results folder.
+#[derive(Debug, Default)]
+pub(crate) struct Earlier {
+    /// The highest number of a session.
+    pub(crate) last_session: u64,
+    /// Sessions that were `ok`.
+    pub(crate) oks: u64,
+    /// Endpoints with one that was.
+    pub(crate) measured: HashSet<KeyId>,
+}
+
+#[derive(Deserialize)]
+struct SessionEnd {
+    sid: u64,
+    ep: EndpointKey,
+    outcome: String,
+}
+
+#[derive(Deserialize)]
+struct EndpointKey {
+    key: Option<String>,
+}
+
+impl Earlier {
+    /// What is in the file of records; nothing if it is not there.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn read(events: &Path) -> io::Result<Self> {
+        match File::open(events) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
+            file => Self::of_lines(BufReader::new(file?)),
+        }
+    }
+
+    fn of_lines(mut lines: impl BufRead) -> io::Result<Self> {
+        let (mut earlier, mut line) = (Self::default(), Vec::new());
+        while lines.read_until(b'\n', &mut line)? > 0 {
+            // Other lines have other members.
+            if let Ok(session) = serde_json::from_slice::<SessionEnd>(&line) {
+                earlier.add(&session);
+            }
+            line.clear();
+        }
+        Ok(earlier)
+    }
+
+    fn add(&mut self, session: &SessionEnd) {
+        self.last_session = self.last_session.max(session.sid);
+        if session.outcome == "ok" {
+            self.oks += 1;
+            self.measured.extend(session.ep.key.as_deref().and_then(KeyId::from_hex));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_was_ok_is_known_and_torn_lines_are_passed_over() {
+        let of = |sid, digit: &str, outcome| {
+            let key = digit.repeat(64);
+            format!(
+                r#"{{"v":1,"ev":"session.end","sid":{sid},"ep":{{"key":"{key}"}},"outcome":"{outcome}"}}"#
+            )
+        };
+        let lines = [
+            r#"{"v":1,"ev":"run.start","run":"00"}"#.to_owned(),
+            of(7, "a", "ok"),
+            of(9, "b", "mlet_failed"),
+            r#"{"v":1,"ev":"session.end","sid":11,"ep":{"key":"#.to_owned(),
+            r#"{"v":1,"ev":"session.end","sid":3,"ep":{"key":null},"outcome":"ok"}"#.to_owned(),
+            of(8, "c", "ok")[..40].to_owned(),
+        ];
+        let earlier = Earlier::of_lines(lines.join("\n").as_bytes()).unwrap();
+        assert_eq!((earlier.last_session, earlier.oks), (9, 2));
+        assert_eq!(earlier.measured, [KeyId([0xaa; 32])].into());
+    }
+}

@@ -1,0 +1,94 @@
+//! Which endpoints a run measures: `--only`, `--skip`, `--once-per-endpoint` and `--resume`.
+//!
+//! A file holds a key id a line, or how it begins; what stands behind `#` is a remark. A results folder stands for the
+//! endpoints that have been `ok` in it.
+
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use engine::config::{EndpointChoice, KeyPrefixes};
+use packetlab::escape::Escaped;
+use packetlab_home::file;
+
+use super::earlier::{EVENTS, Earlier};
+use crate::args::Args;
+use crate::exit::{Exit, Failure};
+
+/// Longest list of keys: some hundred thousand of them.
+const LIST_LEN_MAX: u64 = 16 << 20;
+
+/// As the options have it, behind what is in the folder already.
+///
+/// # Errors
+/// A list cannot be read, or holds something else.
+pub(crate) fn choose(args: &Args, earlier: Option<&Earlier>) -> Result<EndpointChoice, Failure> {
+    let measured = earlier.map(|earlier| earlier.measured.iter().copied().collect());
+    Ok(EndpointChoice {
+        only: args.only.as_deref().map(|path| keys("--only", path)).transpose()?,
+        skip: args
+            .skip
+            .as_deref()
+            .map(|path| keys("--skip", path))
+            .transpose()?
+            .unwrap_or_default(),
+        once: args.once_per_endpoint || args.resume.is_some(),
+        measured: measured.unwrap_or_default(),
+    })
+}
+
+fn keys(option: &str, path: &Path) -> Result<KeyPrefixes, Failure> {
+    let refuse = |problem: String| {
+        let shown = Escaped(path.as_os_str().as_bytes());
+        Failure::new(Exit::Config, format!("{option} {shown}: {problem}"))
+    };
+    if path.is_dir() {
+        return of_folder(path).map_err(refuse);
+    }
+    let bytes = file::read(path, LIST_LEN_MAX).map_err(|error| refuse(error.to_string()))?;
+    let text = std::str::from_utf8(&bytes).map_err(|_| refuse("it is no text".into()))?;
+    of_list(text).map_err(refuse)
+}
+
+fn of_folder(path: &Path) -> Result<KeyPrefixes, String> {
+    if !path.join(EVENTS).is_file() {
+        return Err(format!("it is no results folder: it has no {EVENTS}"));
+    }
+    let earlier = Earlier::read(&path.join(EVENTS)).map_err(|error| error.to_string())?;
+    let mut keys = KeyPrefixes::default();
+    for key in &earlier.measured {
+        keys.insert(&key.to_string());
+    }
+    Ok(keys)
+}
+
+fn of_list(text: &str) -> Result<KeyPrefixes, String> {
+    let mut keys = KeyPrefixes::default();
+    for (index, line) in text.lines().enumerate() {
+        let key = line.split('#').next().unwrap_or_default().trim();
+        if !key.is_empty() && !keys.insert(key) {
+            let shown = Escaped(key.as_bytes()).cut(100);
+            let number = index + 1;
+            return Err(format!(
+                "line {number}: {shown} is no key id; write up to 64 hexadecimal digits of one"
+            ));
+        }
+    }
+    Ok(keys)
+}
+
+#[cfg(test)]
+mod tests {
+    use packetlab::key::KeyId;
+
+    use super::*;
+
+    #[test]
+    fn a_list_has_a_key_a_line_and_remarks() {
+        let keys = of_list("# those of the pilot\nabab  # Vienna\n\nCD\n").unwrap();
+        assert!(keys.contain(KeyId([0xab; 32])) && keys.contain(KeyId([0xcd; 32])));
+        assert!(!keys.contain(KeyId([0xef; 32])));
+        let error = of_list("ab\nno key\n").unwrap_err();
+        assert!(error.starts_with("line 2: no key is no key id"), "{error}");
+        assert_eq!(of_list(""), Ok(KeyPrefixes::default()));
+    }
+}

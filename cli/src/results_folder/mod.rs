@@ -1,0 +1,140 @@
+//! The folder of `--out`: made, held against a second run, and described by its `run.json`.
+//!
+//! ```text
+//! DIR/run.json       which runs have filled it, with what, and what came of them (run_file.rs)
+//! DIR/events.jsonl   the records             DIR/sessions/   the output of mlets       both: the engine's
+//! ```
+//! `earlier.rs` is what a run has to know of those before it, `endpoints.rs` which endpoints it measures. Not here: what
+//! people read of a folder. Invariant: a folder that holds a run is not begun anew, and no two runs write to one.
+
+mod earlier;
+mod endpoints;
+mod run_file;
+
+use std::fs::{self, DirBuilder, File};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::DirBuilderExt;
+use std::path::{Path, PathBuf};
+
+use engine::Report;
+use engine::config::{Destination, Recording, Results, RunId};
+use nix::errno::Errno;
+use nix::fcntl::{Flock, FlockArg};
+use packetlab::escape::Escaped;
+
+use self::earlier::{EVENTS, Earlier};
+pub(crate) use self::endpoints::choose;
+use self::run_file::RunFile;
+use crate::args::Args;
+use crate::exit::{Exit, Failure};
+
+/// What says that a folder holds a run.
+const MARKS: [&str; 2] = [EVENTS, run_file::NAME];
+
+/// The folder as an absolute path, since mlets may change their directory.
+///
+/// # Errors
+/// There is no working directory.
+pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
+    std::path::absolute(path).map_err(|error| refused(path, &error.to_string()))
+}
+
+/// The folder of one run, held until it is dropped.
+#[derive(Debug)]
+pub(crate) struct ResultsFolder {
+    path: PathBuf,
+    run_file: RunFile,
+    earlier: Earlier,
+    /// Also held by nobody else, as long as this is.
+    _hold: Flock<File>,
+}
+
+impl ResultsFolder {
+    /// Makes the folder, if need be, and writes down what is about to run.
+    ///
+    /// # Errors
+    /// It cannot be made or written, another run holds it, it holds one already that is not gone on with, or one of
+    /// something else.
+    pub(crate) fn begin(path: &Path, args: &Args, run: RunId) -> Result<Self, Failure> {
+        let refuse = |problem: String| refused(path, &problem);
+        let nothing = || refuse("there is no run to go on with; begin one with --out".into());
+        if args.resume.is_none() {
+            let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
+            made.map_err(|error| refuse(error.to_string()))?;
+        } else if !path.exists() {
+            return Err(nothing());
+        }
+        let folder = File::open(path).map_err(|error| refuse(error.to_string()))?;
+        let hold = Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
+            refuse(match errno {
+                Errno::EWOULDBLOCK => "another run writes to it; name another folder".into(),
+                _ => errno.to_string(),
+            })
+        })?;
+        let mark = MARKS.iter().find(|mark| path.join(mark).exists());
+        let mut run_file = RunFile::begin(args, run)?;
+        let mut earlier = Earlier::default();
+        match (mark, &args.resume) {
+            (Some(mark), None) => {
+                let hint = "name another folder, or go on with --resume";
+                return Err(refuse(format!("it holds a run already ({mark}); {hint}")));
+            }
+            (None, Some(_)) => {
+                return Err(nothing());
+            }
+            (None, None) => {}
+            (Some(_), Some(_)) => {
+                run_file.follow(path, args.resume_anyway).map_err(refuse)?;
+                let read = Earlier::read(&path.join(EVENTS));
+                earlier = read.map_err(|error| refuse(format!("{EVENTS}: {error}")))?;
+            }
+        }
+        run_file.write(path).map_err(|error| refuse(error.to_string()))?;
+        Ok(Self { path: path.to_owned(), run_file, earlier, _hold: hold })
+    }
+
+    /// What earlier runs have left.
+    pub(crate) fn earlier(&self) -> &Earlier {
+        &self.earlier
+    }
+
+    /// What the engine is to write into it.
+    pub(crate) fn recording(&self, args: &Args, run: RunId) -> Recording {
+        let results = Results { path: self.path.clone(), keep: args.keep.into() };
+        let events = vec![Destination::File(self.path.join(EVENTS))];
+        let sessions_before = self.earlier.last_session;
+        Recording { run, events, results: Some(results), sessions_before, ..Recording::default() }
+    }
+
+    /// The run could not begin: what was written for it is taken away, as far as it is in the way of the next try.
+    pub(crate) fn abandon(self) {
+        if self.run_file.takes_itself_back(&self.path) {
+            return;
+        }
+        let events = self.path.join(EVENTS);
+        let lines = fs::read(&events).map_or(0, |text| text.split(|byte| *byte == b'\n').count());
+        // More than the line with which every run begins.
+        if lines <= 2 {
+            // Who cannot remove them is told when the folder is named again.
+            let _ = fs::remove_file(events);
+            let _ = fs::remove_file(self.path.join(run_file::NAME));
+            let _ = fs::remove_dir(&self.path);
+        }
+    }
+
+    /// Writes down what came of the run. False, told in the log, if that is lost.
+    pub(crate) fn finish(mut self, report: &Report) -> bool {
+        self.run_file.end(report);
+        let written = self.run_file.write(&self.path);
+        if let Err(error) = &written {
+            let shown = Escaped(self.path.as_os_str().as_bytes());
+            tracing::error!("the end of the run is not in {shown}/{}: {error}", run_file::NAME);
+        }
+        written.is_ok()
+    }
+}
+
+fn refused(path: &Path, problem: &str) -> Failure {
+    let shown = Escaped(path.as_os_str().as_bytes());
+    Failure::new(Exit::Config, format!("cannot write results to {shown}: {problem}"))
+}

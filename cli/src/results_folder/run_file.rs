@@ -1,0 +1,206 @@
+//! `run.json`: which runs have filled a results folder, with what, on what machine, and what came of them.
+//!
+//! Not here: the records. Invariant: what earlier runs have written stays as it is; a run without an end has not told it,
+//! because it goes on or was killed.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::SystemTime;
+
+use engine::config::RunId;
+use engine::{OutcomeKind, Report};
+use packetlab::escape::Escaped;
+use packetlab::key::{Hex, sha256};
+use packetlab::time::Ticks;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::args::Args;
+use crate::engine_config::config_path;
+use crate::exit::{Exit, Failure};
+
+/// Its name in the folder.
+pub(super) const NAME: &str = "run.json";
+
+/// Of the form of the file.
+const VERSION: u8 = 1;
+
+/// The whole file.
+#[derive(Debug)]
+pub(super) struct RunFile {
+    /// Runs before this one.
+    earlier: Vec<Value>,
+    run: Run,
+}
+
+/// One run.
+#[derive(Debug, Serialize)]
+struct Run {
+    run: String,
+    started: String,
+    ended: Option<String>,
+    program: &'static str,
+    commit: Option<&'static str>,
+    command: Vec<String>,
+    config: DigestedFile,
+    mlet: Mlet,
+    host: Option<String>,
+    kernel: Option<String>,
+    limits: BTreeMap<String, String>,
+    note: Option<String>,
+    counts: Option<BTreeMap<OutcomeKind, u64>>,
+}
+
+#[derive(Debug, Serialize)]
+struct DigestedFile {
+    path: String,
+    sha256: String,
+}
+
+#[derive(Debug, Serialize)]
+struct Mlet {
+    #[serde(flatten)]
+    file: DigestedFile,
+    arguments: Vec<String>,
+}
+
+impl RunFile {
+    /// A run that begins now.
+    ///
+    /// # Errors
+    /// Config file or mlet cannot be read.
+    pub(super) fn begin(args: &Args, run: RunId) -> Result<Self, Failure> {
+        let mlet = Mlet {
+            file: DigestedFile::of(args.mlet(), "the mlet")?,
+            arguments: args.mlet_arguments().iter().map(|word| text(word.as_bytes())).collect(),
+        };
+        let run = Run {
+            run: run.to_string(),
+            started: now(),
+            ended: None,
+            program: concat!("pktxpmgr ", env!("CARGO_PKG_VERSION")),
+            commit: option_env!("PKTXPMGR_COMMIT"),
+            command: std::env::args_os().map(|word| text(word.as_bytes())).collect(),
+            config: DigestedFile::of(&config_path(args), "the config file")?,
+            mlet,
+            host: of_kernel("hostname"),
+            kernel: of_kernel("osrelease"),
+            limits: args.limit_texts.clone(),
+            note: args.note.clone(),
+            counts: None,
+        };
+        Ok(Self { earlier: Vec::new(), run })
+    }
+
+    /// It comes behind the runs that the folder has, the last of which ran the same mlet.
+    ///
+    /// # Errors
+    /// They cannot be read, or the mlet has changed and that was not asked for; what has.
+    pub(super) fn follow(&mut self, folder: &Path, anyway: bool) -> Result<(), String> {
+        let read =
+            || -> io::Result<Value> { Ok(serde_json::from_slice(&fs::read(folder.join(NAME))?)?) };
+        let file = read().map_err(|error| format!("{NAME}: {error}"))?;
+        if file["v"] != VERSION {
+            return Err(format!("{NAME} is of another version than {VERSION}"));
+        }
+        let Value::Array(runs) = &file["runs"] else {
+            return Err(format!("{NAME} holds no runs"));
+        };
+        let differences = runs.last().map(|last| self.run.mlet.differences(&last["mlet"]));
+        let differences = differences.unwrap_or_default().join("; ");
+        if !differences.is_empty() && !anyway {
+            return Err(format!(
+                "another mlet ran before: {differences}; --resume-anyway goes on all the same"
+            ));
+        }
+        self.earlier.clone_from(runs);
+        Ok(())
+    }
+
+    /// The run could not begin: where it came behind others, the file is theirs again. False if there are none.
+    pub(super) fn takes_itself_back(&self, folder: &Path) -> bool {
+        if !self.earlier.is_empty() {
+            // Who cannot write it has a run more in it that did not end.
+            let _ = write_runs(folder, &self.earlier);
+        }
+        !self.earlier.is_empty()
+    }
+
+    /// The run has ended like this.
+    pub(super) fn end(&mut self, report: &Report) {
+        self.run.ended = Some(now());
+        self.run.counts = Some(report.summary.outcomes.clone());
+    }
+
+    /// Writes it into the folder, in place of what is there.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn write(&self, folder: &Path) -> io::Result<()> {
+        let mut runs = self.earlier.clone();
+        runs.push(serde_json::to_value(&self.run)?);
+        write_runs(folder, &runs)
+    }
+}
+
+fn write_runs(folder: &Path, runs: &[Value]) -> io::Result<()> {
+    let file = serde_json::json!({ "v": VERSION, "runs": runs });
+    let mut bytes = serde_json::to_vec_pretty(&file)?;
+    bytes.push(b'\n');
+    replace(&folder.join(NAME), &bytes)
+}
+
+impl Mlet {
+    /// In what it differs from that of an earlier run.
+    fn differences(&self, earlier: &Value) -> Vec<String> {
+        let mut differences = Vec::new();
+        let (digest, before) = (&self.file.sha256, earlier["sha256"].as_str().unwrap_or("none"));
+        if digest != before {
+            let front = |digest: &str| digest.get(..12).unwrap_or(digest).to_owned();
+            differences.push(format!("its SHA-256 was {} and is {}", front(before), front(digest)));
+        }
+        if earlier["arguments"] != serde_json::json!(self.arguments) {
+            let (before, now) = (&earlier["arguments"], serde_json::json!(self.arguments));
+            differences.push(format!("its arguments were {before} and are {now}"));
+        }
+        differences
+    }
+}
+
+impl DigestedFile {
+    fn of(path: &Path, what: &str) -> Result<Self, Failure> {
+        let shown = text(path.as_os_str().as_bytes());
+        let bytes = fs::read(path).map_err(|error| {
+            let shown = Escaped(path.as_os_str().as_bytes());
+            Failure::new(Exit::Config, format!("cannot read {what} {shown}: {error}"))
+        })?;
+        Ok(Self { path: shown, sha256: Hex(&sha256(&bytes)).to_string() })
+    }
+}
+
+/// Replaces a file by another content, so that a reader finds the old or the new one and nothing between.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_extension("new");
+    let mut options = File::options();
+    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    file.write_all(bytes)?;
+    file.sync_data()?;
+    fs::rename(&beside, path)
+}
+
+fn text(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(bytes).into_owned()
+}
+
+fn of_kernel(name: &str) -> Option<String> {
+    let text = fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?;
+    Some(text.trim_end().to_owned())
+}
+
+fn now() -> String {
+    Ticks::from_system_time(SystemTime::now()).timestamp()
+}

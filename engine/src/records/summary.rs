@@ -1,0 +1,193 @@
+//! What a run came to, from its records: the view that its end and its judgement are made of.
+//!
+//! Not here: how it is shown, and what is done about it. Invariant: each session counts once, and memory does not grow
+//! with what peers say.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::outcome::OutcomeKind;
+use super::record::{SessionId, SessionRecord};
+use crate::proto::outcome::Outcome;
+use packetlab::key::KeyId;
+
+/// Different reasons that are counted; text of peers may be among them.
+const REASONS_MAX: usize = 1000;
+
+/// Sums over the sessions of a run.
+#[derive(Debug, Default)]
+pub struct Summary {
+    /// Sessions and connections by how they ended.
+    pub outcomes: BTreeMap<OutcomeKind, u64>,
+    /// Sessions past START that were not `ok`, and set-ups that failed after a verified certificate.
+    pub failed: u64,
+    /// Why sessions were not `ok`, with how many.
+    pub reasons: BTreeMap<String, u64>,
+    /// Limits that were struck, by their options, and how often.
+    pub limits_hit: BTreeMap<&'static str, u64>,
+    /// How long each phase took, by its name in records.
+    pub phases: BTreeMap<&'static str, Phase>,
+    /// The session past START that took the longest from accept to close.
+    pub longest: Option<Longest>,
+}
+
+/// How long a phase took.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Phase {
+    /// Sessions that went through it.
+    pub sessions: u64,
+    /// All of them together.
+    pub sum: Duration,
+    /// The one that took longest.
+    pub max: Duration,
+}
+
+impl Phase {
+    /// The mean.
+    #[must_use]
+    pub fn mean(&self) -> Duration {
+        self.sum.checked_div(u32::try_from(self.sessions).unwrap_or(u32::MAX)).unwrap_or_default()
+    }
+}
+
+/// A session that took long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Longest {
+    /// Its number.
+    pub session: SessionId,
+    /// Its endpoint.
+    pub key: Option<KeyId>,
+    /// From accept to close.
+    pub lasted: Duration,
+}
+
+impl Summary {
+    /// How many ended so.
+    #[must_use]
+    pub fn count(&self, outcome: OutcomeKind) -> u64 {
+        self.outcomes.get(&outcome).copied().unwrap_or_default()
+    }
+
+    /// A connection that ended so has no record.
+    pub(crate) fn add_unrecorded(&mut self, outcome: OutcomeKind, limit: &'static str) {
+        *self.outcomes.entry(outcome).or_default() += 1;
+        *self.limits_hit.entry(limit).or_default() += 1;
+    }
+
+    /// A session is over.
+    pub(crate) fn add(&mut self, record: &SessionRecord) {
+        *self.outcomes.entry(record.outcome()).or_default() += 1;
+        self.failed += u64::from(record.is_failed());
+        if let Some(reason) = record.reason() {
+            self.add_reason(reason);
+        }
+        if let Some(limit) = record.end.as_ref().and_then(|end| limit_of(&end.outcome)) {
+            *self.limits_hit.entry(limit).or_default() += 1;
+        }
+        for (name, took) in record.phases() {
+            let phase = self.phases.entry(name).or_default();
+            phase.sessions += 1;
+            phase.sum += took;
+            phase.max = phase.max.max(took);
+        }
+        self.add_duration(record);
+    }
+
+    fn add_reason(&mut self, reason: String) {
+        if let Some(count) = self.reasons.get_mut(&reason) {
+            *count += 1;
+        } else if self.reasons.len() < REASONS_MAX {
+            self.reasons.insert(reason, 1);
+        } else {
+            *self.reasons.entry("other reasons".into()).or_default() += 1;
+        }
+    }
+
+    fn add_duration(&mut self, record: &SessionRecord) {
+        let account = &record.facts.account;
+        let (Some(end), Some(_)) = (&record.end, account.start_answered) else { return };
+        let lasted = end.lasted();
+        if self.longest.is_none_or(|longest| lasted > longest.lasted) {
+            let (session, key) = (record.facts.id, account.endpoint_key);
+            self.longest = Some(Longest { session, key, lasted });
+        }
+    }
+}
+
+/// The option of the limit that ended a session so.
+fn limit_of(outcome: &Outcome) -> Option<&'static str> {
+    match outcome {
+        Outcome::MadeRoom | Outcome::MadeRoomOfKey(_) => Some("--handshakes-max"),
+        Outcome::TooManyOfKey(_) => Some("--sessions-per-key-max"),
+        Outcome::HandshakeTimeout => Some("--handshake-timeout"),
+        Outcome::SetUpTimeout | Outcome::MletLate => Some("--setup-timeout"),
+        Outcome::UndeliveredToEndpoint | Outcome::UndeliveredToMlet => Some("--drain-timeout"),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::records::record::Mlet;
+    use crate::records::tests::{ended, facts, whole_record};
+    use crate::sys::supervisor::MletStatus;
+
+    #[test]
+    fn each_session_counts_once_and_strangers_do_not_fail_a_run() {
+        let mut summary = Summary::default();
+        for code in [0, 0, 3] {
+            summary.add(&whole_record(MletStatus::Code(code)));
+        }
+        let stranger = Some(ended(1, Outcome::HandshakeTimeout));
+        summary.add(&SessionRecord::new(facts(1), stranger, Mlet::None));
+        summary.add_unrecorded(OutcomeKind::RefusedLimit, "--per-source-max");
+        let expected = [
+            (OutcomeKind::Ok, 2),
+            (OutcomeKind::MletFailed, 1),
+            (OutcomeKind::HandshakeTimeout, 1),
+            (OutcomeKind::RefusedLimit, 1),
+        ];
+        assert_eq!(summary.outcomes, expected.into());
+        assert_eq!(summary.failed, 1);
+        assert_eq!(summary.reasons["mlet exit code 3"], 1);
+        assert_eq!(
+            summary.limits_hit,
+            [("--handshake-timeout", 1), ("--per-source-max", 1)].into()
+        );
+        let run = summary.phases["run"];
+        assert_eq!((run.sessions, run.max, run.mean()), (3, run.sum / 3, run.max));
+        assert_eq!(summary.longest.unwrap().session, 4120);
+    }
+
+    #[test]
+    fn a_verified_endpoint_that_fails_in_set_up_fails_and_one_that_is_let_go_does_not() {
+        for (outcome, failed) in [
+            (Outcome::SetUpTimeout, 1),
+            (Outcome::Cancelled, 0),
+            (Outcome::NoPermit, 0),
+            (Outcome::NotChosen, 0),
+            (Outcome::AlreadyMeasured, 0),
+        ] {
+            let mut facts = crate::records::tests::facts_of(1, crate::records::tests::start());
+            facts.account.endpoint_key = Some(KeyId([1; 32]));
+            let end = Some(ended(1, outcome));
+            let mut summary = Summary::default();
+            summary.add(&SessionRecord::new(Arc::new(facts), end, Mlet::None));
+            assert_eq!(summary.failed, failed, "{:?}", summary.outcomes);
+        }
+    }
+
+    #[test]
+    fn reasons_that_peers_make_up_do_not_grow_without_end() {
+        let mut summary = Summary::default();
+        for number in 0..2 * REASONS_MAX {
+            let end = Some(ended(1, Outcome::NoExperiment(Some(number.to_string()))));
+            summary.add(&SessionRecord::new(facts(1), end, Mlet::None));
+        }
+        assert_eq!(summary.reasons.len(), REASONS_MAX + 1);
+        assert_eq!(summary.reasons.values().sum::<u64>(), 2 * REASONS_MAX as u64);
+    }
+}
