@@ -2,11 +2,14 @@
 
 mod args;
 mod c_number;
+mod commands;
 mod conf;
 mod engine_config;
 mod exit;
 mod logging;
 mod report;
+mod report_page;
+mod results;
 mod results_folder;
 
 use std::hash::{BuildHasher, RandomState};
@@ -36,6 +39,9 @@ use results_folder::ResultsFolder;
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
 
 fn main() -> ExitCode {
+    if let Some(ended) = commands::run(&std::env::args_os().collect::<Vec<_>>()) {
+        return ended;
+    }
     let args = Args::read();
     let mut log = None;
     // A panic of ours is told by the exit code as well; the message has been printed by then.

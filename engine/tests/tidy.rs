@@ -129,7 +129,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
 ];
 
 /// What a folder must not name, by the beginnings of names.
-const WALLS: [(&str, &[&str]); 10] = [
+const WALLS: [(&str, &[&str]); 12] = [
     (
         "engine/packetlab/src",
         &[
@@ -152,6 +152,8 @@ const WALLS: [(&str, &[&str]); 10] = [
     ("engine/src/proto", &["nix::"]),
     ("engine/src/shard", &["nix::sys", "nix::poll", "nix::unistd"]),
     ("engine/src/records", &["nix::"]),
+    ("cli/src/results", &["engine::", "std::thread", "std::net", "std::process::Command"]),
+    ("cli/src/report_page", &["engine::", "std::thread", "std::net", "std::process"]),
     ("engine/home/src", &["tokio", "engine::", "rustls::"]),
     ("engine/command-line/src", &["tokio", "engine::", "packetlab::", "rustls::"]),
     ("loadtest/mlet/src", &["tokio", "engine::", "hosts::", "rustls"]),

@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file compiles this module on its own")]
 
 pub mod broker;
+pub mod campaign;
 pub mod churn;
 pub mod crowd;
 #[path = "../../../engine/tests/common/debug_forms.rs"]

@@ -1,0 +1,230 @@
+//! Charts as SVG within the page.
+//!
+//! Not here: the numbers (`timeline.rs`, `results/tally.rs`). What a chart shows is also said in words or in a table beside
+//! it, and no two marks differ by their colour alone.
+
+use super::html::Html;
+use super::timeline::Course;
+
+/// Of the whole picture, and of the margins that hold its axes.
+const WIDTH: f64 = 720.0;
+const HEIGHT: f64 = 300.0;
+const LEFT: f64 = 80.0;
+const RIGHT: f64 = 30.0;
+const TOP: f64 = 15.0;
+const BOTTOM: f64 = 50.0;
+
+/// A curve has so many steps, which is more than can be told apart.
+const STEPS: usize = 400;
+
+/// A place on an axis, from 0 at its beginning to 1 at its end, and what is written there.
+type Tick = (f64, String);
+
+/// How many sessions had ended at what time, and how many of them `ok`.
+pub(super) fn completion(html: &mut Html, course: &Course) {
+    let count = course.ends.len().max(1) as f64;
+    let len = course.len.max(0.001);
+    let (unit, seconds) = match len {
+        ..180.0 => ("s", 1.0),
+        ..10_800.0 => ("min", 60.0),
+        _ => ("h", 3600.0),
+    };
+    begin(html, "Sessions that had ended, all and ok, over the time in which runs ran");
+    axes(html, &linear(len / seconds, unit), &linear(count, ""));
+    for start in &course.later_runs {
+        let x = x(start / len);
+        path(html, "run", &format!("M{x:.1} {TOP}V{:.1}", HEIGHT - BOTTOM));
+    }
+    path(html, "all", &curve(course, |_| true));
+    path(html, "good", &curve(course, |is_ok| is_ok));
+    html.raw("</svg>");
+}
+
+/// A curve of those ends that are counted.
+fn curve(course: &Course, counts: impl Fn(bool) -> bool) -> String {
+    let total = course.ends.len().max(1) as f64;
+    let len = course.len.max(0.001);
+    let mut line = format!("M{:.1} {:.1}", x(0.0), y(0.0));
+    let mut ends = course.ends.iter().peekable();
+    let mut ended = 0_usize;
+    for step in 1..=STEPS {
+        let part = step as f64 / STEPS as f64;
+        let before = ended;
+        // The last step takes all, whatever rounding says.
+        while let Some((_, is_ok)) = ends.next_if(|(at, _)| step == STEPS || *at <= part * len) {
+            ended += usize::from(counts(*is_ok));
+        }
+        if ended != before || step == STEPS {
+            line.push_str(&format!("H{:.1}V{:.1}", x(part), y(ended as f64 / total)));
+        }
+    }
+    line
+}
+
+/// One mark.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Mark {
+    /// Milliseconds.
+    pub(super) run: f64,
+    pub(super) bytes: f64,
+    pub(super) is_ok: bool,
+}
+
+/// Run time and bytes of each endpoint, both on scales of powers of ten.
+pub(super) fn endpoints(html: &mut Html, marks: &[Mark]) {
+    let run = Decades::of(marks.iter().map(|mark| mark.run));
+    let bytes = Decades::of(marks.iter().map(|mark| mark.bytes));
+    begin(html, "Run time and bytes relayed of each endpoint");
+    axes(html, &run.ticks(milliseconds), &bytes.ticks(size));
+    let place = |mark: &Mark| (x(run.part(mark.run)), y(bytes.part(mark.bytes)));
+    let (mut dots, mut crosses) = (String::new(), String::new());
+    for mark in marks {
+        let (x, y) = place(mark);
+        match mark.is_ok {
+            true => dots.push_str(&format!("M{x:.1} {y:.1}h0")),
+            false => crosses.push_str(&format!("M{:.1} {:.1}l8 8m0-8l-8 8", x - 4.0, y - 4.0)),
+        }
+    }
+    path(html, "dot", &dots);
+    path(html, "cross", &crosses);
+    html.raw("</svg>");
+}
+
+/// A bar as long as this part of the whole.
+pub(super) fn bar(html: &mut Html, part: f64) {
+    html.raw("<svg viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">")
+        .raw("<rect height=\"10\" width=\"")
+        .text(format!("{:.2}", part * 100.0))
+        .raw("\"/></svg>");
+}
+
+/// From a power of ten to another.
+struct Decades {
+    low: i32,
+    high: i32,
+}
+
+impl Decades {
+    /// Those that hold all of these; what is less than 1 is taken for 1.
+    fn of(amounts: impl Iterator<Item = f64>) -> Self {
+        let exponents = amounts.map(|amount| amount.max(1.0).log10());
+        let (low, high) = exponents.fold((f64::INFINITY, 0.0_f64), |(low, high), exponent| {
+            (low.min(exponent), high.max(exponent))
+        });
+        let low = if low.is_finite() { low.floor() as i32 } else { 0 };
+        Self { low, high: (high.ceil() as i32).max(low + 1) }
+    }
+
+    fn part(&self, amount: f64) -> f64 {
+        (amount.max(1.0).log10() - f64::from(self.low)) / f64::from(self.high - self.low)
+    }
+
+    fn ticks(&self, told: fn(i32) -> String) -> Vec<Tick> {
+        let tick = |exponent| (self.part(10_f64.powi(exponent)), told(exponent));
+        (self.low..=self.high).map(tick).collect()
+    }
+}
+
+/// 10 to this power, in milliseconds.
+fn milliseconds(exponent: i32) -> String {
+    power(exponent, &["ms", "s", "ks", "Ms", "Gs"])
+}
+
+/// 10 to this power, in bytes.
+fn size(exponent: i32) -> String {
+    power(exponent, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
+}
+
+/// 10 to this power, with one of units that are a thousand times each other.
+fn power(exponent: i32, units: &[&str]) -> String {
+    let unit = usize::try_from(exponent / 3).unwrap_or(0).min(units.len() - 1);
+    let rest = exponent - 3 * i32::try_from(unit).unwrap_or(0);
+    format!("{} {}", 10_f64.powi(rest), units.get(unit).unwrap_or(&""))
+}
+
+/// Up to six round numbers from 0 to this one.
+fn linear(most: f64, unit: &str) -> Vec<Tick> {
+    let rough = most / 5.0;
+    let decade = 10_f64.powf(rough.log10().floor());
+    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * decade);
+    let mut step = steps.into_iter().find(|step| *step >= rough).unwrap_or(rough);
+    if unit.is_empty() {
+        // There are no parts of a session.
+        step = step.max(1.0);
+    }
+    let digits = if step < 1.0 { (-step.log10()).ceil() as usize } else { 0 };
+    let numbers =
+        (0..).map(|number| f64::from(number) * step).take_while(|at| *at <= most * 1.000_001);
+    let told = |at: f64| format!("{at:.digits$} {unit}").trim_end().to_owned();
+    numbers.map(|at| (at / most, told(at))).collect()
+}
+
+fn begin(html: &mut Html, what: &'static str) {
+    html.raw("<svg class=\"chart\" role=\"img\" viewBox=\"0 0 720 300\" aria-label=\"")
+        .raw(what)
+        .raw("\">");
+}
+
+fn axes(html: &mut Html, along: &[Tick], up: &[Tick]) {
+    let bottom = HEIGHT - BOTTOM;
+    let mut grid = String::new();
+    for (part, told) in along {
+        grid.push_str(&format!("M{:.1} {TOP}V{bottom}", x(*part)));
+        label(html, x(*part), bottom + 22.0, "middle", told);
+    }
+    for (part, told) in up {
+        grid.push_str(&format!("M{LEFT} {:.1}H{}", y(*part), WIDTH - RIGHT));
+        label(html, LEFT - 8.0, y(*part) + 5.0, "end", told);
+    }
+    path(html, "grid", &grid);
+}
+
+fn label(html: &mut Html, x: f64, y: f64, anchor: &'static str, told: &str) {
+    html.raw("<text x=\"").text(format!("{x:.1}")).raw("\" y=\"").text(format!("{y:.1}"));
+    html.raw("\" text-anchor=\"").raw(anchor).raw("\">").text(told).raw("</text>");
+}
+
+fn path(html: &mut Html, class: &'static str, line: &str) {
+    html.raw("<path class=\"").raw(class).raw("\" d=\"").text(line).raw("\"/>");
+}
+
+fn x(part: f64) -> f64 {
+    LEFT + part * (WIDTH - LEFT - RIGHT)
+}
+
+fn y(part: f64) -> f64 {
+    HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(ticks: &[Tick]) -> String {
+        ticks.iter().map(|(_, told)| told.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    #[test]
+    fn axes_bear_round_numbers() {
+        assert_eq!(told(&linear(300.0, "")), "0, 100, 200, 300");
+        assert_eq!(told(&linear(1.0, "")), "0, 1");
+        assert_eq!(told(&linear(0.9, "s")), "0.0 s, 0.2 s, 0.4 s, 0.6 s, 0.8 s");
+        assert_eq!(told(&linear(5000.0, "")), "0, 1000, 2000, 3000, 4000, 5000");
+        let decades = Decades::of([0.0, 40_000.0].into_iter());
+        assert_eq!(told(&decades.ticks(milliseconds)), "1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s");
+        let one = Decades::of([1000.0].into_iter());
+        assert_eq!((told(&one.ticks(size)), one.part(1000.0)), ("1 kB, 10 kB".into(), 0.0));
+        assert_eq!(told(&Decades::of(std::iter::empty()).ticks(size)), "1 B, 10 B");
+    }
+
+    #[test]
+    fn a_curve_ends_with_all_of_its_sessions() {
+        let ends = vec![(0.5, true), (0.5, false), (2.0, true), (2.000_000_1, true)];
+        let course = Course { ends, later_runs: vec![], len: 2.0 };
+        let line = curve(&course, |_| true);
+        assert!(line.starts_with("M80.0 250.0H232.5V132.5"), "{line}");
+        assert!(line.ends_with("H690.0V15.0"), "{line}");
+        let line = curve(&course, |is_ok| is_ok);
+        assert!(line.ends_with("H690.0V73.8"), "{line}");
+    }
+}

@@ -1,0 +1,117 @@
+//! `pktxpmgr results`: what a results folder holds, for people and for programs.
+//!
+//! Not here: how a run writes the folder, and the report (`report_page/`). Nothing is ever written here but standard
+//! output, and warnings to standard error. `folder.rs` alone reads the folder.
+
+mod cat;
+pub(crate) mod chosen;
+mod columns;
+mod export;
+pub(crate) mod failure;
+pub(crate) mod folder;
+pub(crate) mod lines;
+mod ls;
+mod outcome;
+pub(crate) mod record;
+pub(crate) mod run;
+mod show;
+mod stats;
+pub(crate) mod tally;
+pub(crate) mod time;
+pub(crate) mod words;
+
+use std::ffi::OsString;
+
+use clap::{Parser, Subcommand};
+use command_line::usage;
+
+use failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  pktxpmgr results ls DIR                         a line for each session
+  pktxpmgr results ls DIR --outcome failed        those that failed
+  pktxpmgr results show DIR 412                   all that is known of session 412
+  pktxpmgr results cat DIR --key ab12,cd34        what the mlets of two endpoints printed
+  pktxpmgr results cat DIR --outcome ok --tag     every line with its session, key and snikey
+  pktxpmgr results stats DIR --since 2026-11-23   counts, reasons, percentiles
+  pktxpmgr results export DIR >campaign.csv       for pandas, R, DuckDB";
+
+const TEMPLATE: &str = "\
+{name}: {about}
+
+{before-help}{usage-heading} {usage}
+
+{all-args}
+
+DIR is the folder that a run was given with --out; it may still be running. Each command has
+--help of its own, and so has pktxpmgr report, which makes a page of a folder. A mlet of this
+name is run by pktxpmgr ./results or pktxpmgr -- results.
+
+Exit codes: 0 done, 2 usage, 3 the folder cannot be read, 74 the result cannot be written.";
+
+/// Reads what a run left.
+#[derive(Debug, Parser)]
+#[command(
+    name = "pktxpmgr results",
+    bin_name = "pktxpmgr results",
+    about = "reads the folder that a run of pktxpmgr left (--out DIR)",
+    before_help = EXAMPLES,
+    help_template = TEMPLATE,
+    disable_help_subcommand = true
+)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// List sessions, a line each
+    Ls(ls::Options),
+    /// Show all that is known of one session
+    Show(show::Options),
+    /// Print what mlets printed, one session after another
+    Cat(cat::Options),
+    /// Count outcomes and reasons, and show percentiles of times and bytes
+    Stats(stats::Options),
+    /// Write everything as CSV or JSON lines
+    Export(export::Options),
+}
+
+/// Does what these words ask for; the first is the name of the command. Help and usage errors end the process.
+///
+/// # Errors
+/// Nothing like that is there, or it cannot be read or written.
+pub(crate) fn run(words: &[OsString]) -> Result<(), Failure> {
+    let args = Args::try_parse_from(words).unwrap_or_else(|said| usage::told("pktxpmgr", &said));
+    match &args.command {
+        Command::Ls(options) => ls::run(options),
+        Command::Show(options) => show::run(options),
+        Command::Cat(options) => cat::run(options),
+        Command::Stats(options) => stats::run(options),
+        Command::Export(options) => export::run(options),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_understood() {
+        for line in EXAMPLES.lines().skip(1) {
+            let command = line.trim().split("  ").next().unwrap_or_default();
+            let command = command.split(" >").next().unwrap_or_default();
+            let words = command.strip_prefix("pktxpmgr ").unwrap_or_default();
+            let parsed = Args::try_parse_from(words.split(' '));
+            assert!(parsed.is_ok(), "{command}: {parsed:?}");
+        }
+    }
+}

@@ -1,0 +1,155 @@
+//! Quantities and texts of records as people read them.
+//!
+//! Not here: what goes to programs, which get numbers as they are (`columns.rs`).
+
+use nix::sys::signal::Signal;
+use packetlab::escape::Escaped;
+
+/// Digits of a key that are shown to people.
+const KEY_LEN: usize = 12;
+
+/// Text of a record, safe to show. What is already escaped is not escaped once more.
+pub(crate) fn shown(text: &str) -> String {
+    Escaped(text.as_bytes()).to_string().replace("\\\\", "\\")
+}
+
+/// The front of a key; a dash for none.
+pub(crate) fn key(key: Option<&str>) -> String {
+    key.map_or_else(|| "-".into(), |key| shown(&key.chars().take(KEY_LEN).collect::<String>()))
+}
+
+/// A duration of so many milliseconds, in at most eight characters up to 99 days: `41.2 ms`, `8.124 s`, `2h13m05s`.
+pub(crate) fn duration(milliseconds: f64) -> String {
+    // What rounding would make a second is one.
+    if milliseconds < 999.5 {
+        let digits = usize::from(milliseconds < 99.95);
+        return format!("{milliseconds:.digits$} ms");
+    }
+    if milliseconds < 99_999.5 {
+        return format!("{:.3} s", milliseconds / 1000.0);
+    }
+    let seconds = (milliseconds / 1000.0).round() as u64;
+    match seconds {
+        ..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..360_000 => {
+            format!("{}h{:02}m{:02}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
+        }
+        _ => format!("{}d{:02}h{:02}m", seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60),
+    }
+}
+
+/// A duration of so many microseconds: `84 us`, `1.2 ms`.
+pub(crate) fn microseconds(microseconds: f64) -> String {
+    match microseconds {
+        ..999.5 => format!("{microseconds:.0} us"),
+        _ => duration(microseconds / 1000.0),
+    }
+}
+
+/// A size in at most eight characters: `9999 B`, `881 KiB`, `8.79 MiB`.
+pub(crate) fn size(bytes: u64) -> String {
+    if bytes < 10_000 {
+        return format!("{bytes} B");
+    }
+    let mut amount = bytes as f64;
+    let mut unit = "";
+    for next in ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"] {
+        if unit.is_empty() || amount >= 1023.5 {
+            amount /= 1024.0;
+            unit = next;
+        }
+    }
+    let digits = match amount {
+        ..9.995 => 2,
+        ..99.95 => 1,
+        _ => 0,
+    };
+    format!("{amount:.digits$} {unit}")
+}
+
+/// How a mlet ended: its exit code, or the name of the signal without `SIG`; a dash for neither.
+pub(crate) fn end_of_mlet(exit: Option<i64>, signal: Option<i32>) -> String {
+    match (exit, signal) {
+        (Some(code), _) => code.to_string(),
+        (None, Some(number)) => Signal::try_from(number).map_or_else(
+            |_| format!("sig {number}"),
+            |signal| signal.as_str().trim_start_matches("SIG").to_owned(),
+        ),
+        (None, None) => "-".into(),
+    }
+}
+
+/// A time of a record as `11-23 11:39:54`, in UTC.
+pub(crate) fn short_time(time: Option<&str>) -> String {
+    let short = time.and_then(|time| time.get(5..19)).unwrap_or("-");
+    shown(short).replace('T', " ")
+}
+
+/// `1 session`, `2 sessions`.
+pub(crate) fn counted(count: u64, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_and_sizes_have_few_characters() {
+        for (milliseconds, told) in [
+            (0.0, "0.0 ms"),
+            (41.24, "41.2 ms"),
+            (99.94, "99.9 ms"),
+            (99.96, "100 ms"),
+            (999.4, "999 ms"),
+            (999.6, "1.000 s"),
+            (8123.9, "8.124 s"),
+            (99_999.4, "99.999 s"),
+            (99_999.6, "1m40s"),
+            (3_599_400.0, "59m59s"),
+            (3_599_600.0, "1h00m00s"),
+            (7_985_000.0, "2h13m05s"),
+            (359_999_000.0, "99h59m59s"),
+            (360_000_000.0, "4d04h00m"),
+        ] {
+            assert_eq!(duration(milliseconds), told);
+        }
+        assert_eq!([microseconds(84.4), microseconds(1240.0)], ["84 us", "1.2 ms"]);
+        for (bytes, told) in [
+            (0, "0 B"),
+            (9_999, "9999 B"),
+            (10_000, "9.77 KiB"),
+            (920_346, "899 KiB"),
+            (1_048_000, "1023 KiB"),
+            (1_048_200, "1.00 MiB"),
+            (9_212_500, "8.79 MiB"),
+            (1 << 40, "1.00 TiB"),
+            (u64::MAX, "16.0 EiB"),
+        ] {
+            assert_eq!(size(bytes), told);
+            assert!(size(bytes).len() <= 8);
+        }
+    }
+
+    #[test]
+    fn what_a_peer_said_steers_no_terminal_and_is_escaped_once() {
+        assert_eq!(shown("\u{1b}[31m\n"), r"\u{1b}[31m\n");
+        assert_eq!(shown(r#"no snikey "a\n""#), r#"no snikey "a\n""#);
+        assert_eq!(key(Some(&"ab".repeat(32))), "abababababab");
+        assert_eq!(key(None), "-");
+    }
+
+    #[test]
+    fn an_end_of_a_mlet_is_a_code_or_a_signal() {
+        for (exit, signal, told) in [
+            (Some(3), None, "3"),
+            (None, Some(9), "KILL"),
+            (None, Some(40), "sig 40"),
+            (None, None, "-"),
+        ] {
+            assert_eq!(end_of_mlet(exit, signal), told);
+        }
+        assert_eq!(short_time(Some("2026-11-23T11:39:54.001000Z")), "11-23 11:39:54");
+        assert_eq!(short_time(Some("soon")), "-");
+    }
+}

@@ -1,0 +1,266 @@
+//! `--out`, `--events` and `--joblog`: what a run leaves behind.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+
+use common::endpoint::{Dial, End, Identity};
+use common::events::{Events, outcomes};
+use common::manager::{Manager, kill_hard, wait_until};
+use common::{Ended, Home, run};
+use packetlab::key::PrivateKey;
+use serde_json::{Value, json};
+
+/// Says who it is on both streams and ends with the code that its session's number is.
+const MLET: &[u8] = b"#!/bin/sh
+echo \"out $PKTLAB_SESSION $PKTLAB_RUN $PKTLAB_RESULTS\"
+echo \"err $PKTLAB_SESSION\" >&2
+exit $((PKTLAB_SESSION - 1))
+";
+
+/// A manager on one core, so that sessions are numbered as they come, with this mlet.
+fn start(home: &Home, options: &[&str]) -> Manager {
+    home.write("mlet", MLET);
+    home.chmod("mlet", 0o700);
+    let mut command = home.command();
+    command.args(["--cores", "1"]).args(options).args(["./mlet", "a b"]);
+    Manager::start(home, command)
+}
+
+/// Sessions of new endpoints, one after another, to their ends.
+fn sessions(manager: &Manager, home: &Home, count: usize) -> Vec<String> {
+    let keys = (0..count).map(|_| {
+        let identity = Identity::of(&home.keys.operator);
+        let mut endpoint = Dial::to(manager.address).with(&identity).session();
+        assert_eq!(endpoint.read_to_end().1, End::CloseNotify);
+        endpoint.close();
+        identity.chain[0].subject_key_id.to_string()
+    });
+    keys.collect()
+}
+
+fn read_json(home: &Home, name: &str) -> Value {
+    serde_json::from_slice(&fs::read(home.path(name)).unwrap()).unwrap()
+}
+
+fn mode(home: &Home, name: &str) -> u32 {
+    fs::metadata(home.path(name)).unwrap().permissions().mode() & 0o777
+}
+
+#[test]
+fn a_results_folder_holds_what_each_mlet_wrote_its_record_and_what_ran() {
+    let home = Home::new();
+    let manager = start(&home, &["-n", "2", "--out", "results", "--note", "for the paper"]);
+    let keys = sessions(&manager, &home, 2);
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout, "", "all output is in the folder");
+    let results = fs::canonicalize(home.path("results")).unwrap();
+    let events = Events::of_results(&home, "results");
+    let (all, of_sessions) = (events.all(), events.sessions());
+    let run = all[0]["run"].as_str().unwrap();
+    assert!(all.iter().all(|line| line["run"] == run));
+    for (index, (record, key)) in of_sessions.iter().zip(&keys).enumerate() {
+        let number = index + 1;
+        let dir = format!("sessions/{number:06}-{}", &key[..8]);
+        let read = |name: &str| {
+            assert_eq!(mode(&home, &format!("results/{dir}/{name}")), 0o600);
+            fs::read_to_string(results.join(&dir).join(name)).unwrap()
+        };
+        assert_eq!(read("stdout"), format!("out {number} {run} {}\n", results.display()));
+        assert_eq!(read("stderr"), format!("err {number}\n"));
+        assert_eq!(&serde_json::from_str::<Value>(&read("session.json")).unwrap(), record);
+        assert_eq!((&record["sid"], &record["exit"]), (&json!(number), &json!(index)));
+        let (stdout, stderr) = (read("stdout").len(), read("stderr").len());
+        let output = json!({ "dir": dir, "stdout": stdout, "stderr": stderr, "truncated": false });
+        assert_eq!(record["output"], output);
+    }
+    assert_eq!(mode(&home, "results"), 0o700);
+    let file = read_json(&home, "results/run.json");
+    let of_run = &file["runs"][0];
+    assert_eq!(
+        (&file["v"], &of_run["run"], &of_run["note"]),
+        (&json!(1), &json!(run), &json!("for the paper"))
+    );
+    assert_eq!(of_run["counts"], json!({ "ok": 1, "mlet_failed": 1 }));
+    assert_eq!(all.last().unwrap()["counts"], of_run["counts"]);
+    assert_eq!(of_run["mlet"]["path"], "./mlet");
+    assert_eq!(of_run["mlet"]["arguments"], json!(["a b"]));
+    assert_eq!(of_run["limits"]["setup-timeout"], "30s");
+    for digest in [&of_run["mlet"]["sha256"], &of_run["config"]["sha256"]] {
+        assert_eq!(digest.as_str().unwrap().len(), 64);
+    }
+    for known in ["host", "kernel", "started", "ended", "program"] {
+        assert!(of_run[known].is_string(), "{known}: {of_run}");
+    }
+    let command: Vec<_> = of_run["command"].as_array().unwrap().iter().skip(1).collect();
+    assert_eq!(command[..2], [&json!("-c"), &json!("xpmgr.conf")]);
+}
+
+#[test]
+fn only_output_that_is_to_be_kept_stays_and_every_session_has_its_record() {
+    for (keep, kept) in [("failed", &["sessions/000002-"][..]), ("none", &[])] {
+        let home = Home::new();
+        let manager = start(&home, &["-n", "2", "--out", "results", "--keep", keep]);
+        let keys = sessions(&manager, &home, 2);
+        let ended = manager.ends();
+        assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{}", ended.stderr);
+        let of_sessions = Events::of_results(&home, "results").sessions();
+        assert_eq!(outcomes(&of_sessions), ["ok", "mlet_failed"]);
+        let dirs = of_sessions.iter().filter_map(|record| record["output"]["dir"].as_str());
+        let expected: Vec<_> = kept.iter().map(|dir| format!("{dir}{}", &keys[1][..8])).collect();
+        assert_eq!(dirs.collect::<Vec<_>>(), expected);
+        let listed = fs::read_dir(home.path("results/sessions")).map_or(0, Iterator::count);
+        assert_eq!(listed, kept.len(), "{keep}");
+    }
+}
+
+fn refusal(home: &Home, options: &[&str]) -> (Option<i32>, String) {
+    let Ended { code, stderr, .. } = run(home.command().args(options).arg("./mlet"));
+    (code, stderr)
+}
+
+#[test]
+fn a_folder_that_holds_a_run_or_is_written_to_is_left_as_it_is() {
+    let home = Home::new();
+    let manager = start(&home, &["--out", "results"]);
+    let (code, said) = refusal(&home, &["--out", "results"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("another run writes to it"), "{said}");
+    assert_eq!(manager.interrupted().code, Some(0));
+    let before = read_json(&home, "results/run.json");
+    let (code, said) = refusal(&home, &["--out", "results"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("it holds a run already"), "{said}");
+    assert_eq!(read_json(&home, "results/run.json"), before);
+    home.write("file", b"");
+    let (code, said) = refusal(&home, &["--out", "file"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("cannot write results to "), "{said}");
+}
+
+/// Or the next try would have to name another one.
+#[test]
+fn a_run_that_could_not_begin_leaves_no_folder() {
+    let home = Home::new();
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let (code, said) = refusal(&home, &["-a", &address, "--out", "results"]);
+    assert_eq!(code, Some(4), "{said}");
+    assert!(!home.path("results").exists());
+    fs::create_dir(home.path("results")).unwrap();
+    home.write("results/notes", b"mine");
+    let (code, said) = refusal(&home, &["-a", &address, "--out", "results"]);
+    assert_eq!(code, Some(4), "{said}");
+    let left: Vec<_> = fs::read_dir(home.path("results")).unwrap().collect();
+    assert_eq!(left.len(), 1, "what is not ours stays: {left:?}");
+}
+
+#[test]
+fn what_cannot_be_had_together_is_refused_with_the_way_out() {
+    let home = Home::new();
+    for (options, part) in [
+        (&["--events", "-"][..], "--out DIR"),
+        (&["--keep", "failed"], "--out DIR"),
+        (&["--note", "x"], "--out"),
+        (&["--keep", "some", "--out", "results"], "failed"),
+    ] {
+        let (code, said) = refusal(&home, options);
+        assert_eq!(code, Some(2), "{options:?}: {said}");
+        assert!(said.contains(part), "{options:?}: {said}");
+    }
+    assert!(!home.path("results").exists());
+}
+
+#[test]
+fn records_go_to_standard_output_where_that_is_free_and_to_a_joblog_beside_it() {
+    let home = Home::new();
+    let options = ["-n", "2", "--out", "results", "--events", "-", "--joblog", "jobs"];
+    let manager = start(&home, &options);
+    let keys = sessions(&manager, &home, 2);
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(ended.stdout, fs::read_to_string(home.path("results/events.jsonl")).unwrap());
+    let jobs = fs::read_to_string(home.path("jobs")).unwrap();
+    let rows: Vec<Vec<&str>> = jobs.lines().map(|line| line.split('\t').collect()).collect();
+    assert_eq!(rows[0][..3], ["Seq", "Host", "Starttime"]);
+    for (index, (row, key)) in rows[1..].iter().zip(&keys).enumerate() {
+        let expected = [&(index + 1).to_string(), "127.0.0.1"];
+        assert_eq!(row[..2], expected);
+        assert_eq!(row[6..], [&index.to_string(), "0", "./mlet a b", key]);
+    }
+    assert_eq!(rows.len(), 3);
+}
+
+#[test]
+fn the_one_mlet_of_all_sessions_has_one_folder() {
+    let home = Home::new();
+    home.write("mlet", b"#!/bin/sh\necho one; echo two >&2; env\n");
+    home.chmod("mlet", 0o700);
+    let mut command = home.command();
+    command.args(["-s", "--out", "results", "./mlet"]);
+    let ended = Manager::start(&home, command).ends();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let read = |name: &str| fs::read_to_string(home.path("results/mlet").join(name)).unwrap();
+    // A shell sets PWD and the like itself.
+    assert!(read("stdout").starts_with("one\n") && !read("stdout").contains("PKTLAB"));
+    assert_eq!(read("stderr"), "two\n");
+}
+
+/// Folders of sessions cannot be made where a file of that name is.
+#[test]
+fn a_mlet_whose_output_finds_no_room_runs_all_the_same_and_the_exit_code_tells() {
+    let home = Home::new();
+    fs::create_dir(home.path("results")).unwrap();
+    home.write("results/sessions", b"");
+    let manager = start(&home, &["-n", "1", "--out", "results"]);
+    sessions(&manager, &home, 1);
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(74), "{}", ended.stderr);
+    assert!(ended.stderr.contains("the mlet's output is lost"), "{}", ended.stderr);
+    let records = Events::of_results(&home, "results").sessions();
+    assert_eq!(outcomes(&records), ["ok"]);
+    assert_eq!(records[0]["output"], Value::Null);
+}
+
+/// Promise P30, as far as records go: whoever reads them finds all that had been written a second before.
+#[test]
+fn after_a_kill_the_records_are_there_and_nothing_of_the_run_is_told_that_is_not_true() {
+    let home = Home::new();
+    let manager = start(&home, &["--out", "results"]);
+    sessions(&manager, &home, 2);
+    let events = Events::of_results(&home, "results");
+    events.await_sessions(2);
+    kill_hard(manager.pid());
+    wait_until("its end", || !common::manager::is_alive(manager.pid()));
+    assert_eq!(outcomes(&events.sessions()), ["ok", "mlet_failed"]);
+    assert!(events.all().iter().all(|line| line["ev"] != "run.end"));
+    let of_run = &read_json(&home, "results/run.json")["runs"][0];
+    assert_eq!((&of_run["ended"], &of_run["counts"]), (&Value::Null, &Value::Null));
+}
+
+#[test]
+fn of_a_crowd_of_strangers_a_part_has_records_and_the_sums_agree() {
+    const STRANGERS: u64 = 400;
+    let home = Home::new();
+    let manager = start(&home, &["--out", "results"]);
+    for _ in 0..STRANGERS {
+        Dial::to(manager.address).connect().send_raw(b"no ClientHello of TLS");
+    }
+    let known = Identity::of(&PrivateKey::generate().unwrap());
+    assert_eq!(Dial::to(manager.address).with(&known).refusal(), End::Alert(46));
+    let ended = manager.interrupted();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let all = Events::of_results(&home, "results").all();
+    let mut sums = BTreeMap::<String, u64>::new();
+    for line in all.iter().filter(|line| line["outcome"].is_string()) {
+        let count = line["count"].as_u64().unwrap_or(1);
+        *sums.entry(line["outcome"].as_str().unwrap().to_owned()).or_default() += count;
+    }
+    assert_eq!(json!(sums), all.last().unwrap()["counts"]);
+    assert_eq!(sums.values().sum::<u64>(), STRANGERS + 1);
+}
