@@ -1,21 +1,27 @@
 """What pktlab_mlet does with endpoints and managers that are not as they should be. Each test is one end of a
 socket pair; mlets with a real pktxpmgr and real endpoints are tested elsewhere."""
 
+import doctest
+import json
+import os
 import random
 import socket
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import unittest
+import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Iterator, List, Tuple
+from typing import Any, Callable, Iterator, List, Tuple
 
+import pktlab_mlet
 from pktlab_mlet import (
-    ConnectionFailed, CutRequest, MletError, Refused, Sent, Session, Silence,
-    TooMuchKept, ebpf, resolve, sessions,
+    ConnectionFailed, CutRequest, MletError, NoResults, Refused, Sent, Session, Silence,
+    TooMuchKept, ebpf, resolve, results, sessions, to_rows,
 )  # fmt: skip
 
 HERE = Path(__file__).parent
@@ -384,6 +390,89 @@ class SessionsTest(unittest.TestCase):
         )
         ended = run(["-c", script], stdin=subprocess.DEVNULL)
         self.assertIn("too many open files", ended.stderr)
+
+
+class ResultsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        home = tempfile.TemporaryDirectory()
+        self.addCleanup(home.cleanup)
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(home.name)
+        self.folder = Path("campaign")
+        self.folder.mkdir()
+        self.lines: List[bytes] = []
+        self.add(ev="run.start", run="7f3a")
+        self.session(7, "ab12cd34" * 8, "ok", 812.5, 902113, b"hello\n")
+        self.session(9, "cd34ab12" * 8, "mlet_failed", 31.0, 0, b"half of\n")
+
+    def add(self, **members: Any) -> None:
+        record = {"v": 1, "t": "2026-11-23T11:40:02.113204Z", **members}
+        self.lines.append(json.dumps(record).encode() + b"\n")
+        (self.folder / "events.jsonl").write_bytes(b"".join(self.lines))
+
+    def session(self, sid: int, key: str, outcome: str, run: float, from_ep: int, stdout: bytes) -> None:
+        place = f"sessions/{sid:06}-{key[:8]}"
+        (self.folder / place).mkdir(parents=True)
+        (self.folder / place / "stdout").write_bytes(stdout)
+        (self.folder / place / "stderr").write_bytes(b"\xff")
+        self.add(
+            ev="session.end", run="7f3a", sid=sid, outcome=outcome, exit=0, news={},
+            ep={"key": key, "snikey": "hello"}, ms={"tls": 1.5, "run": run},
+            bytes={"to_ep": 5, "from_ep": from_ep}, relay_us=None,
+            output={"dir": place, "stdout": len(stdout), "stderr": 1, "truncated": False},
+        )  # fmt: skip
+
+    def test_the_examples_of_the_documentation_are_true(self) -> None:
+        run = doctest.testmod(pktlab_mlet)
+        self.assertEqual((run.failed, run.attempted), (0, 3))
+
+    def test_a_session_tells_what_its_record_says(self) -> None:
+        first, second = results(str(self.folder))
+        self.assertEqual((first.key, first.snikey, first.run), ("ab12cd34" * 8, "hello", "7f3a"))
+        self.assertEqual((first.exit, first.signal, first.reason, first.failed), (0, None, None, False))
+        self.assertEqual((second.failed, second.stderr(), second.stderr_text()), (True, b"\xff", "\ufffd"))
+
+    def test_a_stranger_never_counts_as_failed_and_has_no_output(self) -> None:
+        self.add(ev="session.end", sid=10, outcome="tls_failed", ep={"key": None}, output=None)
+        *_, last = results(self.folder)
+        self.assertEqual((last.failed, last.key, last.stdout_text()), (False, None, ""))
+        self.assertIsNone(last.row()["run_ms"])
+
+    def test_a_row_is_flat_and_has_every_column(self) -> None:
+        first, _ = to_rows(results(self.folder))
+        self.assertEqual(len(first), 38)
+        self.assertEqual((first["session"], first["to_ep_bytes"], first["failed"]), (7, 5, False))
+        self.assertFalse([value for value in first.values() if isinstance(value, (dict, list))])
+
+    def test_a_line_that_is_no_record_is_told_and_a_torn_last_one_is_not(self) -> None:
+        for line in (b'{"v":1,"ev":"sess\n', b"[1]\n", b"\xff\n", b'{"v":1,"ev":"session.end","sid":1}\n'):
+            self.lines.append(line)
+        self.lines.append(b'{"v":2,"ev":"session.end"}\n')
+        self.session(11, "ef" * 32, "ok", 1.0, 1, b"")
+        with open(self.folder / "events.jsonl", "ab") as events:
+            events.write(b'{"v":1,"ev":"session.e')
+        with warnings.catch_warnings(record=True) as told:
+            warnings.simplefilter("always")
+            found = [result.session for result in results(self.folder)]
+        self.assertEqual(found, [7, 9, 11])
+        numbers = [str(warning.message).split(" line ")[1].split(" ")[0] for warning in told]
+        self.assertEqual(numbers, ["4", "5", "6", "7", "8"])
+        self.assertEqual(told[0].filename, __file__)
+
+    def test_what_is_not_there_is_an_error_in_one_line(self) -> None:
+        with self.assertRaisesRegex(NoResults, "nowhere.*name the folder of --out"):
+            next(results("nowhere"))
+        (self.folder / "sessions/000007-ab12cd34/stdout").unlink()
+        with self.assertRaisesRegex(NoResults, "the stdout of session 7: "):
+            next(results(self.folder)).stdout()
+
+    def test_no_file_beside_the_folder_is_shown_as_output(self) -> None:
+        Path("stdout").write_bytes(b"secret")
+        for place in ("..", "/", os.getcwd(), "sessions/../.."):
+            self.add(ev="session.end", sid=12, outcome="ok", output={"dir": place})
+            *_, last = results(self.folder)
+            with self.assertRaisesRegex(NoResults, "session 12: its output is not in campaign"):
+                last.stdout()
 
 
 class ErrorsTest(unittest.TestCase):
