@@ -78,12 +78,12 @@ impl Rows {
 const HEAD: &str = "<table id=\"sessions\"><thead><tr>\
 <th scope=\"col\" class=\"n\" id=\"by-session\" aria-sort=\"ascending\"><button type=\"button\">session</button></th>\
 <th scope=\"col\" id=\"by-key\"><button type=\"button\">key</button></th>\
-<th scope=\"col\" id=\"by-snikey\" class=\"wide\"><button type=\"button\">snikey</button></th>\
+<th scope=\"col\" id=\"by-snikey\"><button type=\"button\">snikey</button></th>\
 <th scope=\"col\" id=\"by-outcome\"><button type=\"button\">outcome</button></th>\
-<th scope=\"col\" id=\"by-reason\" class=\"wide\"><button type=\"button\">reason</button></th>\
+<th scope=\"col\" id=\"by-reason\"><button type=\"button\">reason</button></th>\
 <th scope=\"col\" id=\"by-run\" class=\"n\"><button type=\"button\">run, s</button></th>\
 <th scope=\"col\" id=\"by-bytes\" class=\"n\"><button type=\"button\">bytes</button></th>\
-<th scope=\"col\" id=\"by-started\" class=\"wide\"><button type=\"button\">started (UTC)</button></th>\
+<th scope=\"col\" id=\"by-started\"><button type=\"button\">started (UTC)</button></th>\
 <th scope=\"col\">output</th></tr></thead><tbody>\n";
 
 /// Adds a row whose output takes at most so many bytes; returns how many it takes.
@@ -94,12 +94,12 @@ fn write_row(html: &mut Html, folder: &Folder, session: &Session, share: usize) 
     let started = session.accepted.as_deref().and_then(|time| time.get(..19)).unwrap_or_default();
     html.raw("<tr><th scope=\"row\" class=\"n\">").text(session.number);
     html.raw("</th><td><code>").text(key.map_or_else(String::new, |key| words::key(Some(key))));
-    html.raw("</code></td><td class=\"wide\">").text(snikey);
+    html.raw("</code></td><td>").text(snikey);
     html.raw("</td><td>").text(&session.outcome);
-    html.raw("</td><td class=\"why wide\">").text(session.reason.as_deref().unwrap_or_default());
+    html.raw("</td><td class=\"why\">").text(session.reason.as_deref().unwrap_or_default());
     html.raw("</td><td class=\"n\">").text(run);
     html.raw("</td><td class=\"n\">").text(session.bytes_relayed());
-    html.raw("</td><td class=\"when wide\">").text(started.replace('T', " "));
+    html.raw("</td><td class=\"when\">").text(started.replace('T', " "));
     html.raw("</td><td>");
     let taken = write_output(html, folder, session, share);
     html.raw("</td></tr>\n");
@@ -114,7 +114,7 @@ fn write_output(html: &mut Html, folder: &Folder, session: &Session, share: usiz
         [stdout, _] if output.stderr == 0 => stdout,
         [stdout, stderr] => format!("{stdout} + {stderr}"),
     };
-    html.raw("<details><summary>").text(summary).raw("</summary><p>key <code>");
+    html.raw("<details><summary>").text(summary).raw("</summary><div><p>key <code>");
     html.text(session.ep.key.as_deref().unwrap_or("-")).raw("</code>");
     if let Some(peer) = &session.ep.peer {
         html.raw(" at ").text(peer);
@@ -126,7 +126,7 @@ fn write_output(html: &mut Html, folder: &Folder, session: &Session, share: usiz
     for (stream, len) in order.map(|index| streams[index]).into_iter().filter(|(_, len)| *len > 0) {
         left -= write_stream(html, folder, session, (stream, len), left);
     }
-    html.raw("</details>");
+    html.raw("</div></details>");
     share - left
 }
 
