@@ -22,6 +22,9 @@ const OUTPUT_BUDGET: usize = 2 << 20;
 /// Bytes of the page for the output of one session; who wants more has the file.
 const OUTPUT_MAX: usize = 16 << 10;
 
+/// Bytes of the page for why a session is not `ok`, which may hold text of a peer.
+const REASON_MAX: usize = 300;
+
 /// Sessions as they are found.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
@@ -96,7 +99,8 @@ fn write_row(html: &mut Html, folder: &Folder, session: &Session, share: usize) 
     html.raw("</th><td><code>").text(key.map_or_else(String::new, |key| words::key(Some(key))));
     html.raw("</code></td><td>").text(snikey);
     html.raw("</td><td>").text(&session.outcome);
-    html.raw("</td><td class=\"why\">").text(session.reason.as_deref().unwrap_or_default());
+    html.raw("</td><td class=\"why\">");
+    html.text_within(session.reason.as_deref().unwrap_or_default(), REASON_MAX);
     html.raw("</td><td class=\"n\">").text(run);
     html.raw("</td><td class=\"n\">").text(session.bytes_relayed());
     html.raw("</td><td class=\"when\">").text(started.replace('T', " "));
