@@ -1,4 +1,4 @@
-//! `mlet-echo [--count N] [--size BYTES] [--rate N] [--hlog]`: how long a request and its answer take, from
+//! `mlet-echo [--count N] [--size BYTES] [--rate N] [--hlog FILE]`: how long a request and its answer take, from
 //! the mlet through the relay to the endpoint and back. Nothing leaves the endpoint: it is asked for its
 //! own memory.
 //!
@@ -10,7 +10,10 @@
 //! ```
 
 use std::fmt::Display;
-use std::io;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -20,6 +23,7 @@ use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use mlet::{Client, MletError, print_line};
+use packetlab::escape::Escaped;
 
 #[cfg(test)]
 #[path = "../scripted_endpoint.rs"]
@@ -30,6 +34,9 @@ const ADDRESS: u32 = 0x1001_0000;
 
 /// A write of so many bytes to a pipe is not mixed with others (`PIPE_BUF` on Linux).
 const LOG_LEN_MAX: usize = 4096;
+
+/// The column of the longest latency is in milliseconds, as in logs that Java writes.
+const NS_PER_MS: f64 = 1e6;
 
 /// What `--help` says of the output.
 const PRINTS: &str = "Prints a line for its endpoint: address, requests, p50, p90, p99, p99.9 and max in microseconds";
@@ -47,9 +54,9 @@ struct Options {
     /// Requests a second [default: each as soon as the one before is answered]
     #[arg(long, value_name = "N", value_parser = whole::<u32>)]
     rate: Option<u32>,
-    /// Print the whole histogram as well, in HdrHistogram's log format, its values in nanoseconds
-    #[arg(long)]
-    hlog: bool,
+    /// Append the whole histogram to this file, in HdrHistogram's log format, its values in nanoseconds; "-" prints it
+    #[arg(long, value_name = "FILE")]
+    hlog: Option<PathBuf>,
 }
 
 /// A number that counts something.
@@ -71,6 +78,8 @@ fn main() -> ExitCode {
         }
     };
     mlet::run("mlet-echo", |client, endpoint, _| {
+        // Before anything is measured in vain.
+        let mut hlog = options.hlog.as_deref().map(Hlog::open).transpose()?;
         let (date, started) = (SystemTime::now(), Instant::now());
         let latencies = measure(client, &options)?;
         let time = (date, started.elapsed());
@@ -79,12 +88,7 @@ fn main() -> ExitCode {
         let (count, quantiles) = (latencies.len(), quantiles.join("\t"));
         let max = latencies.max() as f64 / 1e3;
         print_line(&format!("{endpoint}\t{count}\t{quantiles}\t{max:.1}"))?;
-        if options.hlog {
-            for log in logs(&latencies, endpoint, time)? {
-                print_line(log.trim_end())?;
-            }
-        }
-        Ok(())
+        hlog.as_mut().map_or(Ok(()), |hlog| hlog.write(&latencies, endpoint, time))
     })
 }
 
@@ -113,6 +117,46 @@ fn histogram() -> Result<Histogram<u64>, MletError> {
 
 fn no_log(cause: impl Display) -> MletError {
     MletError::Failed(format!("no histogram can be made: {cause}"))
+}
+
+/// Where the histogram goes.
+enum Hlog {
+    Stdout,
+    File(File, PathBuf),
+}
+
+impl Hlog {
+    fn open(path: &Path) -> Result<Self, MletError> {
+        if path == Path::new("-") {
+            return Ok(Self::Stdout);
+        }
+        let file = OpenOptions::new().append(true).create(true).open(path);
+        let file = file.map_err(|error| cannot_write(path, &error))?;
+        Ok(Self::File(file, path.to_owned()))
+    }
+
+    fn write(
+        &mut self,
+        latencies: &Histogram<u64>,
+        endpoint: &str,
+        time: (SystemTime, Duration),
+    ) -> Result<(), MletError> {
+        match self {
+            Self::Stdout => logs(latencies, endpoint, time)?
+                .iter()
+                .try_for_each(|log| print_line(log.trim_end())),
+            Self::File(file, path) => {
+                // In one write: what is appended to a file is not mixed with what others append.
+                let log = log(latencies, endpoint, time)?;
+                file.write_all(log.as_bytes()).map_err(|error| cannot_write(path, &error))
+            }
+        }
+    }
+}
+
+fn cannot_write(path: &Path, error: &io::Error) -> MletError {
+    let path = Escaped(path.as_os_str().as_bytes());
+    MletError::Failed(format!("cannot write to {path}: {error}"))
 }
 
 /// One log, or several with a part of the values each: what is printed in one piece never mixes with the logs of
@@ -157,6 +201,7 @@ fn log(
     IntervalLogWriterBuilder::new()
         .with_start_time(date)
         .with_base_time(UNIX_EPOCH)
+        .with_max_value_divisor(NS_PER_MS)
         .begin_log_with(&mut log, &mut serializer)
         .and_then(|mut writer| {
             let written = writer.write_histogram(latencies, since_1970, duration, Some(tag));
@@ -208,6 +253,8 @@ mod tests {
         assert_eq!(head, [start, "#[BaseTime: 0.000 (seconds since epoch)]"]);
         let interval = interval(&text);
         assert_eq!(interval[0], "1700000000.987");
+        let max = interval[2].parse::<f64>().unwrap() * NS_PER_MS;
+        assert!((max - latencies.max() as f64).abs() < 1e3, "{text}");
         assert!(interval[3].starts_with("HIST"), "{text}");
     }
 
