@@ -154,6 +154,13 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     judging: JudgingArgs,
+    /// Append relay latency to this file, as an HdrHistogram log
+    #[arg(long, value_name = "FILE", help_heading = RESULTS)]
+    pub(crate) latency: Option<PathBuf>,
+
+    /// Time one in N receives of the relay; 0: none
+    #[arg(long, value_name = "N", default_value_t = 10, help_heading = RESULTS)]
+    pub(crate) latency_sample: u32,
 
     /// Log more: -v debug, -vv everything
     #[arg(short = 'v', long, action = ArgAction::Count)]
@@ -210,6 +217,11 @@ impl Args {
         if self.events_go_to_stdout() && self.results().is_none() {
             return refuse(
                 "--events - takes standard output, which is the mlets'; keep their output with --out DIR",
+            );
+        }
+        if self.latency.is_some() && self.latency_sample == 0 {
+            return refuse(
+                "--latency needs something to write: with --latency-sample 0 nothing is timed",
             );
         }
         if let (Some(out), Some(resume)) = (&self.out, &self.resume)

@@ -61,7 +61,7 @@ impl Failure {
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let exit = match &error {
-            RunError::Tls(_) | RunError::Records(..) => Exit::Config,
+            RunError::Tls(_) | RunError::Records(..) | RunError::LatencyLog(..) => Exit::Config,
             RunError::Listen(..) | RunError::SingletonNotStarted(_) | RunError::Proxy { .. } => {
                 Exit::Listen
             }

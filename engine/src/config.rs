@@ -5,7 +5,7 @@
 use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::ops::{Index, IndexMut};
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -44,6 +44,10 @@ pub struct Config {
     pub choice: EndpointChoice,
     /// What counts as a good run, and when a bad one ends early.
     pub judging: Judging,
+    /// `--latency-sample`: of so many receives of relayed sessions one is timed; `None` times nothing.
+    pub latency_sample: Option<NonZeroU32>,
+    /// `--latency`: the file that the times of the relay are appended to, as HdrHistogram's interval log.
+    pub latency_log: Option<PathBuf>,
     /// CPU numbers, one shard each; at least one.
     pub cores: Vec<usize>,
     /// What shards and control thread wait with.

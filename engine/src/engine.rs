@@ -15,6 +15,7 @@ pub use crate::control::Report;
 use crate::control::{Control, ControlParts, block_on};
 use crate::driver::{Backend, Driver, Epoll, Uring};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
+use crate::metrics::{IntervalLog, RunLatency};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::experiments::Experiments;
 use crate::proto::keys::Keys;
@@ -36,8 +37,9 @@ const FDS_PER_SHARD: usize = 2;
 /// Memory that a run takes with a hundred sessions or so, beside that of its shards; more where there are more.
 const MEMORY_OF_RUN: usize = 8 << 20;
 
-/// Memory of one shard: 2 MiB of stack, 1.3 MiB of receive buffers, and as much as its first sessions take.
-const MEMORY_OF_SHARD: usize = 4 << 20;
+/// Memory of one shard: 2 MiB of stack, 1.3 MiB of receive buffers, 1.1 MiB of histograms, of which little is touched, and
+/// as much as its first sessions take.
+const MEMORY_OF_SHARD: usize = 5 << 20;
 
 /// Descriptors that come and go: the broker's connection, a name that is looked up, the singleton's control socket,
 /// the starts of some mlets at once.
@@ -96,6 +98,8 @@ async fn serve(
     };
     let journal = Journal::open(&config.recording, now());
     let journal = journal.map_err(|OpenError { shown, error }| RunError::Records(shown, error))?;
+    let latency = config.latency_sample.map(|n| Arc::new(RunLatency::new(config.cores.len(), n)));
+    let latency_log = open_latency_log(config, latency.as_ref())?;
     let (mailer, inbox) = mailbox().map_err(lack(TALKING))?;
     let own_fds = own_fds(config, &bound).map_err(lack("count open files in /proc/self/fd"))?;
     let sessions_max = sessions_max(config, open_files, own_fds);
@@ -112,9 +116,12 @@ async fn serve(
         journal,
         results: config.recording.results.clone(),
         judging: config.judging.clone(),
+        latency: latency.clone(),
+        latency_log,
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
-    let shards = start_shards(config, backend, &experiments, &counts, &mailer)?;
+    let shards =
+        start_shards((config, backend), &experiments, &counts, (&mailer, latency.as_deref()))?;
     let (mailers, openers) = shards.into_iter().unzip();
     control.await_shards(mailers).await?;
     // Now that every thread there will be has been started: who lets endpoints in can serve them.
@@ -127,6 +134,17 @@ async fn serve(
     let port = listen(bound, openers)?;
     control.greet(config, backend, port).map_err(RunError::Tls)?;
     control.run().await
+}
+
+/// The file of `--latency`, if times are to be written there.
+fn open_latency_log(
+    config: &Config,
+    latency: Option<&Arc<RunLatency>>,
+) -> Result<Option<IntervalLog>, RunError> {
+    let Some((path, latency)) = config.latency_log.as_deref().zip(latency) else { return Ok(None) };
+    IntervalLog::open(path, Arc::clone(latency))
+        .map(Some)
+        .map_err(|error| RunError::LatencyLog(path.to_owned(), error))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the start of the run")]
@@ -230,11 +248,10 @@ type Opener = SyncSender<Vec<TcpListener>>;
 
 /// Starts the shards' threads, which make their drivers and wait for their openers.
 fn start_shards(
-    config: &Config,
-    backend: Backend,
+    (config, backend): (&Config, Backend),
     experiments: &Arc<Experiments>,
     counts: &Arc<Counts>,
-    mailer: &Mailer<FromShard>,
+    (mailer, latency): (&Mailer<FromShard>, Option<&RunLatency>),
 ) -> Result<Vec<(Mailer<ToShard>, Opener)>, RunError> {
     let start = |(number, core): (usize, &usize)| {
         let (to_shard, inbox) = mailbox().map_err(lack(TALKING))?;
@@ -248,6 +265,7 @@ fn start_shards(
             counts: Arc::clone(counts),
             inbox,
             mailer: mailer.clone(),
+            stopwatch: latency.and_then(|latency| latency.stopwatch(number)),
         };
         thread::Builder::new()
             .name(format!("shard-{number}"))

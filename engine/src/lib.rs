@@ -4,6 +4,7 @@
 //! engine.rs  -> control, shard          one control thread, one shard per core
 //! control, shard -> records -> proto    one record of each session
 //! control, shard -> proto -> packetlab  conversations as state machines, bytes and their meaning
+//! control, shard -> metrics             what shards measure, and what is read of it
 //! shard -> driver                       what a shard asks of the kernel: io_uring or epoll
 //! control, driver -> sys                small corners of Linux; unsafe code here and in driver/uring.rs
 //! ```
@@ -17,6 +18,7 @@ mod engine;
 mod guards;
 mod log_limit;
 mod mailbox;
+mod metrics;
 pub mod proto;
 #[cfg(test)]
 mod random;

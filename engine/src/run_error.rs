@@ -5,7 +5,10 @@
 use std::fmt;
 use std::io;
 use std::net::SocketAddr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 
+use packetlab::escape::Escaped;
 use packetlab::tls;
 
 use crate::driver::RingError;
@@ -52,6 +55,8 @@ pub enum RunError {
     Records(String, io::Error),
     /// So many sessions failed that the run ended before its time, as told here.
     Halted(String),
+    /// This file of `--latency` cannot be written.
+    LatencyLog(PathBuf, io::Error),
     /// The second signal ended the run.
     Forced(StopSignal),
     /// The machine lacks something every run needs.
@@ -97,6 +102,11 @@ impl fmt::Display for RunError {
                 "cannot write records to {shown}: {error}; name a file that can be written, or make room"
             ),
             Self::Halted(why) => write!(f, "the run ended before its time: {why}"),
+            Self::LatencyLog(path, error) => write!(
+                f,
+                "cannot write relay latency to {}: {error}; name a file that can be written with --latency",
+                Escaped(path.as_os_str().as_bytes())
+            ),
             Self::Forced(signal) => write!(f, "ended by a second signal, {signal}"),
             Self::Lack(lack) => lack.fmt(f),
             Self::Internal(error) => write!(f, "internal error: {error}"),

@@ -7,14 +7,23 @@ use std::process::Command;
 
 /// What of the crate `engine` its rooms may name, lowest first; what is not needed any more is taken off. `lib.rs` puts
 /// the rooms together.
-const LAYERS: [(&str, &[&str]); 12] = [
+const LAYERS: [(&str, &[&str]); 13] = [
     ("config", &[]),
     ("guards", &[]),
     ("log_limit", &[]),
     ("sys", &[]),
     ("driver", &["crate::config::Io", "crate::sys::"]),
     ("proto", &["crate::config::", "crate::guards::", "crate::log_limit::"]),
-    ("records", &["crate::config::", "crate::proto::", "crate::sys::supervisor::MletStatus"]),
+    ("metrics", &[]),
+    (
+        "records",
+        &[
+            "crate::config::",
+            "crate::metrics::",
+            "crate::proto::",
+            "crate::sys::supervisor::MletStatus",
+        ],
+    ),
     ("run_error", &["crate::driver::RingError", "crate::sys::"]),
     (
         "mailbox",
@@ -32,6 +41,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "crate::driver::",
             "crate::guards::",
             "crate::mailbox::",
+            "crate::metrics::",
             "crate::proto::",
             "crate::records::",
         ],
@@ -43,6 +53,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "crate::driver::Backend",
             "crate::log_limit::",
             "crate::mailbox::",
+            "crate::metrics::",
             "crate::proto::",
             "crate::records::",
             "crate::run_error::",
@@ -56,6 +67,7 @@ const LAYERS: [(&str, &[&str]); 12] = [
             "crate::control::",
             "crate::driver::",
             "crate::mailbox::",
+            "crate::metrics::",
             "crate::proto::",
             "crate::records::",
             "crate::run_error::",
@@ -72,6 +84,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
         "std::fs",
         &[
             ("control/mlets.rs", "the first line of a script that did not start"),
+            ("metrics/interval_log.rs", "the file of relay latency"),
             ("records/journal.rs", "the files of records"),
             ("records/line_file.rs", "a file of lines"),
             ("records/results_folder.rs", "records beside the output of mlets"),
@@ -89,6 +102,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
         &[
             ("driver/uring.rs", "a pause until the kernel frees the memory of a ring that is gone"),
             ("engine.rs", "the threads of shards"),
+            ("metrics/interval_log.rs", "the thread that writes it"),
             ("records/journal.rs", "the thread that writes records"),
             ("shard/turn.rs", "yields while its last messages find no room"),
             ("sys/children.rs", "a pause while children end"),
@@ -151,6 +165,7 @@ const WALLS: [(&str, &[&str]); 12] = [
     ("engine/src/mailbox.rs", &["tracing::"]),
     ("engine/src/proto", &["nix::"]),
     ("engine/src/shard", &["nix::sys", "nix::poll", "nix::unistd"]),
+    ("engine/src/metrics", &["nix::"]),
     ("engine/src/records", &["nix::"]),
     ("cli/src/results", &["engine::", "std::thread", "std::net", "std::process::Command"]),
     ("cli/src/report_page", &["engine::", "std::thread", "std::net", "std::process"]),

@@ -11,6 +11,7 @@ mod publication;
 mod tests;
 
 use std::net::{Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -82,6 +83,8 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
         recording: Recording::default(),
         choice: EndpointChoice::default(),
         judging: Judging::default(),
+        latency_sample: NonZeroU32::new(args.latency_sample),
+        latency_log: args.latency.clone(),
         cores,
         io: args.io.into(),
         limits: args.limits(),

@@ -11,6 +11,7 @@ use super::judging::verdict;
 use super::{Control, RunPhase};
 use crate::control::Report;
 use crate::mailbox::ToShard;
+use crate::metrics::IntervalLog;
 use crate::records::ShardTotals;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{Graces, KILL_PATIENCE};
@@ -132,6 +133,11 @@ impl Control {
         }
         let mut report = self.sessions.into_report();
         report.linfos_lost = self.experiments.linfo_budget.lost();
+        let latency_unwritten = self.latency_log.take().map_or(0, IntervalLog::finish);
+        report.records_lost |= latency_unwritten > 0;
+        if let Some(latency) = self.latency.as_ref().and_then(|latency| latency.summary()) {
+            info!("relay p50/p99/max: {latency}");
+        }
         report.verdict = verdict(&self.judging, &report.summary);
         report.failure = self.failure;
         Ok(report)

@@ -52,6 +52,7 @@ use self::tasks::Tasks;
 use crate::config::{Judging, Results};
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
+use crate::metrics::{IntervalLog, RunLatency};
 use crate::proto::experiments::Experiments;
 use crate::records::{Journal, ShardTotals};
 use crate::run_error::{RunError, WAITING, lack};
@@ -77,6 +78,10 @@ pub(crate) struct ControlParts {
     pub(crate) results: Option<Results>,
     /// What counts as a good run.
     pub(crate) judging: Judging,
+    /// How long the relay takes; `None` if that is not measured.
+    pub(crate) latency: Option<Arc<RunLatency>>,
+    /// Where that goes.
+    pub(crate) latency_log: Option<IntervalLog>,
 }
 
 /// The control thread's state.
@@ -97,6 +102,8 @@ pub(crate) struct Control {
     mlets: Mlets,
     output: OutputPlan,
     sessions: Sessions,
+    latency: Option<Arc<RunLatency>>,
+    latency_log: Option<IntervalLog>,
     accept_pauses: LogLimit,
     refusals: LogLimit,
     phase: RunPhase,
@@ -151,6 +158,8 @@ impl Control {
             mlets: Mlets::OfEachSession { awaited: VecDeque::new() },
             output: OutputPlan::of(parts.results.as_ref()),
             sessions,
+            latency: parts.latency,
+            latency_log: parts.latency_log,
             accept_pauses: LogLimit::new("pauses in accepting"),
             refusals: LogLimit::new("refused connections"),
             phase: RunPhase::Running,

@@ -71,6 +71,11 @@ impl Outbox {
         self.block.is_none() && !self.in_flight
     }
 
+    /// How many bytes have not left: those that wait, and those on their way.
+    pub fn unsent_len(&self) -> usize {
+        self.end - self.start
+    }
+
     /// Lets `write` append to the bytes held; it returns how many bytes it wrote.
     ///
     /// Must not be called while a transmission is in flight.

@@ -13,6 +13,7 @@ use super::outcome::OutcomeKind;
 use super::record::{Mlet, SessionRecord, ShardTotals, Via};
 use super::results_folder::SessionOutput;
 use crate::config::RunId;
+use crate::metrics::{self, Spread};
 use crate::proto::account::{Flow, Relayed};
 use crate::sys::supervisor::MletStatus;
 use packetlab::time::Ticks;
@@ -54,6 +55,7 @@ struct SessionMembers<'a> {
     msgs: BothWays,
     linfos_lost: u64,
     output: Option<&'a SessionOutput>,
+    relay_us: Option<Latency>,
 }
 
 #[derive(Serialize)]
@@ -69,6 +71,22 @@ struct EndpointMembers<'a> {
 struct BothWays {
     to_ep: u64,
     from_ep: u64,
+}
+
+/// How long what was timed took through the relay.
+#[derive(Serialize)]
+struct Latency {
+    to_ep: Times,
+    from_ep: Times,
+}
+
+/// Microseconds; `null` where nothing was timed.
+#[derive(Default, Serialize)]
+struct Times {
+    count: u64,
+    p50: Option<f64>,
+    p99: Option<f64>,
+    max: Option<f64>,
 }
 
 #[derive(Serialize)]
@@ -134,6 +152,7 @@ impl Lines {
             msgs: both_ways(to_endpoint, from_endpoint, |flow| flow.messages),
             linfos_lost,
             output,
+            relay_us: end_latency(record),
         };
         self.line("session.end", session, written)
     }
@@ -190,6 +209,22 @@ fn phases(record: &SessionRecord) -> BTreeMap<&'static str, Option<f64>> {
 
 fn both_ways(to_endpoint: Flow, from_endpoint: Flow, count: fn(Flow) -> u64) -> BothWays {
     BothWays { to_ep: count(to_endpoint), from_ep: count(from_endpoint) }
+}
+
+fn end_latency(record: &SessionRecord) -> Option<Latency> {
+    record.end.as_ref().and_then(|end| end.latency.as_ref()?.spread()).map(latency)
+}
+
+fn latency(spread: metrics::BothWays<Option<Spread>>) -> Latency {
+    let times = |spread: Option<Spread>| {
+        let microseconds = |time: Duration| Some(time.as_nanos() as f64 / 1000.0);
+        let told = |Spread { count, p50, p99, max }| {
+            let (p50, p99, max) = (microseconds(p50), microseconds(p99), microseconds(max));
+            Times { count, p50, p99, max }
+        };
+        spread.map(told).unwrap_or_default()
+    };
+    Latency { to_ep: times(spread.to_endpoint), from_ep: times(spread.from_endpoint) }
 }
 
 fn milliseconds(time: Duration) -> f64 {

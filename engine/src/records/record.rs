@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::metrics::SessionLatency;
 use crate::proto::account::{Account, Relayed};
 use crate::proto::outcome::Outcome;
 use crate::sys::supervisor::MletStatus;
@@ -50,6 +51,8 @@ pub(crate) struct Ended {
     pub(crate) facts: Arc<SessionFacts>,
     /// What was relayed.
     pub(crate) relayed: Relayed,
+    /// How long that took; `None` if nothing of it was timed.
+    pub(crate) latency: Option<Box<SessionLatency>>,
     /// How it ended.
     pub(crate) outcome: Outcome,
     /// When its sockets were closed.

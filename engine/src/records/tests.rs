@@ -14,6 +14,7 @@ use super::outcome::OutcomeKind;
 use super::results_folder::{ResultsFolder, folder_of};
 use super::*;
 use crate::config::{Keep, Results, RunId};
+use crate::metrics::{Direction, SessionLatency};
 use crate::proto::account::{Account, Flow, Relayed};
 use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::outcome::{End, Outcome};
@@ -50,7 +51,7 @@ pub(super) fn facts_of(id: SessionId, accepted: Instant) -> SessionFacts {
 pub(super) fn ended(id: SessionId, outcome: Outcome) -> Box<Ended> {
     let facts = facts(id);
     let closed = facts.accepted + Duration::from_millis(20);
-    Box::new(Ended { facts, relayed: Relayed::default(), outcome, closed })
+    Box::new(Ended { facts, relayed: Relayed::default(), latency: None, outcome, closed })
 }
 
 /// A recorder with one session past START.
@@ -303,8 +304,14 @@ pub(super) fn whole_record(status: MletStatus) -> SessionRecord {
         from_endpoint: Flow { bytes: 902_113, messages: 431 },
         linfos_lost: 2,
     };
+    let mut latency = SessionLatency::default();
+    for micros in [11, 84, 912] {
+        latency.begin(Direction::ToEndpoint, at(0));
+        latency.end(Direction::ToEndpoint, at(micros));
+    }
     let (outcome, closed) = (Outcome::MletEnded, at(900_001));
-    let end = Ended { facts: Arc::clone(&facts), relayed, outcome, closed };
+    let latency = Some(Box::new(latency));
+    let end = Ended { facts: Arc::clone(&facts), relayed, latency, outcome, closed };
     let mlet = Mlet::Ended(status, Duration::from_micros(870_250));
     let mut record = SessionRecord::new(facts, Some(Box::new(end)), mlet);
     record.mlet_spawned = Some(at(13_000));
@@ -340,6 +347,11 @@ fn a_line_tells_all_that_is_known() {
         "msgs": { "to_ep": 412, "from_ep": 431 },
         "linfos_lost": 2,
         "output": null,
+        // The middles of the steps of 84 and 912 us, and the longest.
+        "relay_us": {
+            "to_ep": { "count": 3, "p50": 83.968, "p99": 901.12, "max": 912.0 },
+            "from_ep": { "count": 0, "p50": null, "p99": null, "max": null },
+        },
     });
     assert_eq!(read(&lines.of_session(&record, None, written)), with("session.end", expected));
     let totals = ShardTotals { number: 0, core: 5, enters: 300, sessions: 30 };
@@ -428,6 +440,7 @@ fn a_line_of_a_session_that_never_began_holds_null_for_what_is_not_known() {
         "tls": null, "programs": null, "start": null, "spawn": null, "run": null, "total": 20.0,
     });
     assert_eq!(line["ms"], nothing);
+    assert_eq!(line["relay_us"], Value::Null);
     assert_eq!((&line["exit"], &line["signal"]), (&Value::Null, &Value::Null));
     for name in ["key", "root", "snikey"] {
         assert_eq!(line["ep"][name], Value::Null, "{name}");

@@ -175,6 +175,7 @@ impl<D: Driver<Token>> Shard<D> {
             over: None,
             cancelled: false,
             facts: None,
+            latency: None,
         }))
     }
 }

@@ -139,7 +139,8 @@ impl<D: Driver<Token>> Shard<D> {
         self.counts.close_session();
         if let Some(outcome) = connection.over.take() {
             let (facts, relayed) = (connection.facts(self.core), connection.session.relayed());
-            let ended = Box::new(Ended { facts, relayed, outcome: *outcome, closed: self.now });
+            let (latency, closed) = (connection.latency.take(), self.now);
+            let ended = Box::new(Ended { facts, relayed, latency, outcome: *outcome, closed });
             self.mailer.push(match connection.in_backlog {
                 Some(experiment) => FromShard::BacklogLost { experiment, ended },
                 None => FromShard::Ended(ended),

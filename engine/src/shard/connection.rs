@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use super::candidates::Candidate;
 use crate::config::ExperimentId;
+use crate::metrics::SessionLatency;
 use crate::proto::outcome::Outcome;
 use crate::proto::session::{MletFacts, Session, SetUpStage};
 use crate::records::{SessionFacts, SessionId, Via};
@@ -53,6 +54,8 @@ pub(super) struct Connection {
     pub(super) cancelled: bool,
     /// What its record begins with, once that was wanted.
     pub(super) facts: Option<Arc<SessionFacts>>,
+    /// Made when something of it is timed for the first time.
+    pub(super) latency: Option<Box<SessionLatency>>,
 }
 
 impl Connection {

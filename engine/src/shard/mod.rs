@@ -12,6 +12,7 @@ mod apply;
 mod candidates;
 mod connection;
 mod grant;
+mod latency;
 mod linfo_log;
 mod listeners;
 mod mail;

@@ -19,6 +19,7 @@ use super::timers::Timers;
 use crate::driver::{Driver, Received};
 use crate::guards::{Guard, holds};
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
+use crate::metrics::Stopwatch;
 use crate::proto::experiments::Experiments;
 use crate::proto::outbox::BlockPool;
 use crate::records::SessionId;
@@ -42,6 +43,8 @@ pub(crate) struct Parts {
     pub(crate) inbox: Inbox<ToShard>,
     /// Where its messages go.
     pub(crate) mailer: Mailer<FromShard>,
+    /// What times its receives; `None` if none is timed.
+    pub(crate) stopwatch: Option<Stopwatch>,
 }
 
 /// One core's share of the run.
@@ -79,6 +82,7 @@ pub(crate) struct Shard<D> {
     pub(super) counts: Arc<Counts>,
     pub(super) inbox: Inbox<ToShard>,
     pub(super) mailer: Mailer<FromShard>,
+    pub(super) stopwatch: Option<Stopwatch>,
     pub(super) draining: bool,
     pub(super) now: Instant,
     pub(super) wall: Ticks,
@@ -112,6 +116,7 @@ impl<D: Driver<Token>> Shard<D> {
             counts: parts.counts,
             inbox: parts.inbox,
             mailer: parts.mailer,
+            stopwatch: parts.stopwatch,
             draining: false,
             now,
             wall,

@@ -13,6 +13,7 @@ use super::operations::{GROUPS, RELAY_GROUP, SET_UP_GROUP, Token};
 use super::state::Shard;
 use crate::driver::{Completion, Driver, Event, Received};
 use crate::guards::{Guard, holds};
+use crate::metrics::Direction;
 use crate::proto::outcome::End;
 use crate::proto::session::{Context, Session};
 use crate::records::ShardTotals;
@@ -109,7 +110,7 @@ impl<D: Driver<Token>> Shard<D> {
                     }
                 }
                 (Token::EndpointSend(slot), Event::Sent(block, sent)) => {
-                    let under_way = self.end_send(slot);
+                    let under_way = self.end_send(slot, Direction::ToEndpoint, &sent);
                     (under_way.endpoint_send, under_way.mlet_receive_linked) = (false, false);
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_endpoint(block, as_sent(sent), cx);
@@ -120,7 +121,7 @@ impl<D: Driver<Token>> Shard<D> {
                     self.take_mlet_bytes(slot, received);
                 }
                 (Token::MletSend(slot), Event::Sent(block, sent)) => {
-                    self.end_send(slot).mlet_send = false;
+                    self.end_send(slot, Direction::FromEndpoint, &sent).mlet_send = false;
                     self.move_session(slot, |session, cx| {
                         session.handle_sent_to_mlet(block, as_sent(sent), cx);
                     });
@@ -138,8 +139,14 @@ impl<D: Driver<Token>> Shard<D> {
 
     /// What is under way in `slot`, where a send has completed. The receive linked to it may have begun
     /// after a cancellation that did not see it, which must be repeated then.
-    fn end_send(&mut self, slot: usize) -> &mut UnderWay {
+    fn end_send(
+        &mut self,
+        slot: usize,
+        direction: Direction,
+        sent: &io::Result<usize>,
+    ) -> &mut UnderWay {
         let connection = &mut *self.connections[slot];
+        connection.note_sent(direction, sent, (&self.stopwatch, self.now));
         connection.cancelled = false;
         &mut connection.under_way
     }
@@ -162,6 +169,7 @@ impl<D: Driver<Token>> Shard<D> {
         let connection = &mut *self.connections[slot];
         connection.under_way.endpoint_receive = false;
         connection.has_come = false;
+        let received = (Direction::FromEndpoint, received);
         self.take_received(slot, received, Session::handle_endpoint_bytes, |session, end, cx| {
             session.handle_endpoint_end(end, cx);
         });
@@ -169,6 +177,7 @@ impl<D: Driver<Token>> Shard<D> {
 
     fn take_mlet_bytes(&mut self, slot: usize, received: io::Result<Received>) {
         self.connections[slot].under_way.mlet_receive = false;
+        let received = (Direction::ToEndpoint, received);
         self.take_received(slot, received, Session::handle_mlet_bytes, |session, _, cx| {
             session.handle_mlet_end(cx);
         });
@@ -177,7 +186,7 @@ impl<D: Driver<Token>> Shard<D> {
     fn take_received(
         &mut self,
         slot: usize,
-        received: io::Result<Received>,
+        (direction, received): (Direction, io::Result<Received>),
         on_bytes: fn(&mut Session, &[u8], &mut Context<'_>),
         on_end: fn(&mut Session, End, &mut Context<'_>),
     ) {
@@ -188,7 +197,11 @@ impl<D: Driver<Token>> Shard<D> {
                 if received.is_empty() {
                     on_end(&mut connection.session, End::Closed, &mut cx);
                 } else {
+                    let is_timed = connection.is_due(direction, &mut self.stopwatch);
                     on_bytes(&mut connection.session, self.driver.bytes(&received), &mut cx);
+                    if is_timed {
+                        connection.begin_timing(direction, self.now);
+                    }
                 }
                 if connection.session.take_acknowledgement() {
                     self.driver.acknowledge_at_once(connection.endpoint.as_fd());
@@ -266,6 +279,6 @@ fn as_sent(sent: io::Result<usize>) -> Result<usize, io::ErrorKind> {
 }
 
 /// Interrupted, or cancelled as a link of two was: it may be started again.
-fn is_interrupted(error: &io::Error) -> bool {
+pub(super) fn is_interrupted(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(nix::libc::EINTR | nix::libc::ECANCELED))
 }

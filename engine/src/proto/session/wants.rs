@@ -1,4 +1,4 @@
-//! What a session wants of its sockets and of the clock, to be asked for after each call.
+//! What a session wants of its sockets and of the clock, to be asked for after each call, and what it still has to send.
 //!
 //! Not here: what it asks for once, its requests (`request.rs`).
 
@@ -59,6 +59,16 @@ impl Session {
             }
             _ => false,
         }
+    }
+
+    /// How many bytes have not left for the endpoint; of those that wait to be sealed, how many they are plain.
+    pub fn unsent_to_endpoint_len(&self) -> usize {
+        self.buffers.to_endpoint.unsent_len() + self.buffers.stash.unsent_len()
+    }
+
+    /// How many bytes have not left for the mlet.
+    pub fn unsent_to_mlet_len(&self) -> usize {
+        self.buffers.to_mlet.unsent_len()
     }
 
     /// When [`Self::handle_timeout`] is to be called.

@@ -92,6 +92,8 @@ pub(crate) fn experiments_within(
         recording: Recording::default(),
         choice: EndpointChoice::default(),
         judging: Judging::default(),
+        latency_sample: None,
+        latency_log: None,
         cores: vec![0],
         limits,
     };

@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::num::NonZeroU64;
+use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -18,6 +18,7 @@ use super::peers::{Endpoint, Mlet};
 use crate::config::ExperimentId;
 use crate::driver::simulated::{Kernel, SharedRemote, Simulated};
 use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard, mailbox};
+use crate::metrics::RunLatency;
 use crate::proto::experiments::Experiments;
 use crate::proto::tests::credentials::NOW;
 use crate::random::Random;
@@ -39,6 +40,8 @@ pub(super) struct Harness {
     pub(super) over_since: HashMap<SessionId, usize>,
     /// Connections that the shard is to adopt and has not taken from its mail.
     pub(super) adopted: Vec<RawFd>,
+    /// Every receive is timed.
+    pub(super) latency: Arc<RunLatency>,
     counts: Arc<Counts>,
     listener: RawFd,
     mlets: Mlets,
@@ -68,6 +71,7 @@ impl Harness {
         let (mailer, from_shard) = mailbox().unwrap();
         let attempts = needs_permits.then(|| NonZeroU64::new(1_000).unwrap());
         let counts = Arc::new(Counts::new(attempts, sessions_max));
+        let latency = Arc::new(RunLatency::new(1, NonZeroU32::MIN));
         let parts = Parts {
             number: 0,
             count: 1,
@@ -77,6 +81,7 @@ impl Harness {
             counts: Arc::clone(&counts),
             inbox,
             mailer,
+            stopwatch: latency.stopwatch(0),
         };
         let mut shard = Shard::new(parts, Simulated::new(Rc::clone(&kernel), &GROUPS));
         let listener = kernel.borrow_mut().listener();
@@ -91,6 +96,7 @@ impl Harness {
             turns: 0,
             over_since: HashMap::new(),
             adopted: Vec::new(),
+            latency,
             counts,
             listener: number,
             mlets,

@@ -6,6 +6,7 @@ use super::super::Token;
 use super::super::connection::Connection;
 use super::harness::Harness;
 use super::peers::{Endpoint, Mlet};
+use crate::metrics::Direction;
 use crate::proto::account::{Flow, Relayed};
 use crate::proto::session::SetUpStage;
 use packetlab::message::{HEADER_LEN, MessageType};
@@ -31,6 +32,7 @@ impl Harness {
         let sessions = shard.connections.len();
         assert!(shard.pool.lent() <= BLOCKS_MAX * sessions, "{} blocks", shard.pool.lent());
         shard.connections.iter().for_each(|(_, connection)| check_wants(connection));
+        shard.connections.iter().for_each(|(_, connection)| check_timing(connection));
         let over = shard.connections.iter().filter(|(_, connection)| connection.over.is_some());
         let before = std::mem::take(&mut self.over_since);
         let since = |id| before.get(&id).copied().unwrap_or(self.turns);
@@ -111,6 +113,15 @@ fn check_wants(connection: &Connection) {
         assert_eq!((wants, session.deadline()), ((false, false), None), "over");
     } else if !session.is_served() && session.set_up_stage() != SetUpStage::Failed {
         assert!(!(wants.0 && connection.under_way.endpoint_send), "input while output waits");
+    }
+}
+
+/// What is timed waits to leave.
+fn check_timing(connection: &Connection) {
+    for direction in [Direction::ToEndpoint, Direction::FromEndpoint] {
+        let is_timing = connection.latency.as_ref().is_some_and(|times| times.is_timing(direction));
+        let waits = connection.unsent_len(direction) > 0;
+        assert!(!is_timing || waits || connection.over.is_some(), "nothing is timed");
     }
 }
 

@@ -5,6 +5,7 @@ mod ends;
 mod faults;
 mod harness;
 mod invariants;
+mod latency;
 mod linfo_log;
 mod outcomes;
 mod pair;

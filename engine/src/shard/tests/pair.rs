@@ -14,6 +14,7 @@ use super::harness::{Harness, SharedEndpoint, SharedMlet};
 use super::invariants::{Streams, check_counts, check_flow};
 use super::peers::{Endpoint, Mlet};
 use crate::mailbox::{FromShard, SessionPlace, ToShard};
+use crate::metrics::{BothWays, Spread};
 use crate::proto::account::{Account, Relayed};
 use crate::proto::experiments::Experiments;
 use crate::proto::outcome::Outcome;
@@ -51,6 +52,7 @@ pub(super) struct Pair {
     /// Set when the session is over and its sockets are closed.
     pub(super) over: Option<Outcome>,
     relayed: Option<Relayed>,
+    latency: Option<BothWays<Option<Spread>>>,
     account: Option<Arc<SessionFacts>>,
     place: Option<SessionPlace>,
     harness: Harness,
@@ -115,6 +117,7 @@ impl Pair {
             transcript: Vec::new(),
             over: None,
             relayed: None,
+            latency: None,
             account: None,
             place: None,
             harness,
@@ -161,6 +164,16 @@ impl Pair {
     /// What was relayed of the session that is over.
     pub(super) fn relayed(&self) -> Relayed {
         self.relayed.unwrap()
+    }
+
+    /// How long the relay took in the session that is over.
+    pub(super) fn latency(&self) -> BothWays<Option<Spread>> {
+        self.latency.clone().unwrap_or_default()
+    }
+
+    /// How long it took on the shard, as the log of the run tells it.
+    pub(super) fn latency_of_shard(&self) -> Option<String> {
+        self.harness.latency.summary().map(|summary| summary.to_string())
     }
 
     /// The transcript as text.
@@ -350,6 +363,7 @@ impl Pair {
             check_counts(&ended.relayed, &self.endpoint, mlet, self.linfos_logged);
         }
         self.relayed = Some(ended.relayed);
+        self.latency = ended.latency.and_then(|latency| latency.spread());
         let before = self.over.replace(ended.outcome);
         assert!(before.is_none(), "a session ends once:\n{}", self.told());
     }

@@ -1,0 +1,165 @@
+//! The times of shards and of the run, in histograms with three significant digits.
+//!
+//! ```text
+//! shard --Stopwatch--> ShardLatency: two places, of which it takes the one that is free
+//!                          ^ emptied, one place after the other
+//!                      RunLatency <-- once a second by the thread of `--latency`, and at the end of the run
+//! ```
+//!
+//! A reader holds a place for as long as it takes to exchange what is in it, and never two. So a shard, which looks
+//! whether a place is free and never waits for one, finds one.
+//!
+//! Not here: where intervals are written (`interval_log.rs`). Invariant: every time is in one interval, and in the total
+//! of the run once it has been taken.
+
+use std::fmt;
+use std::num::NonZeroU32;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use hdrhistogram::Histogram;
+
+use super::both_ways::{BothWays, Direction};
+use super::bounds::{LONGEST_NS, bounded_ns};
+use super::choice::OneIn;
+
+/// Times in nanoseconds.
+pub(super) type Histograms = BothWays<Histogram<u64>>;
+
+/// No times.
+pub(super) fn histograms() -> Histograms {
+    let empty = || Histogram::new_with_bounds(1, LONGEST_NS, 3).expect("bounds of a histogram");
+    Histograms { to_endpoint: empty(), from_endpoint: empty() }
+}
+
+fn add(times: &mut Histograms, more: &Histograms) {
+    // It fails only where bounds differ, and all are the same.
+    let _ = times.to_endpoint.add(&more.to_endpoint);
+    let _ = times.from_endpoint.add(&more.from_endpoint);
+}
+
+/// Times that one shard writes and others read.
+#[derive(Debug)]
+struct ShardLatency {
+    places: [Mutex<Histograms>; 2],
+}
+
+impl ShardLatency {
+    fn new() -> Self {
+        Self { places: std::array::from_fn(|_| Mutex::new(histograms())) }
+    }
+
+    fn record(&self, direction: Direction, ns: u64) {
+        // The reader may have moved on from the first place to the second in between; it does not come back so soon.
+        let mut places = self.places.iter().chain(&self.places);
+        if let Some(mut times) = places.find_map(|place| place.try_lock().ok()) {
+            times[direction].saturating_record(ns);
+        }
+    }
+
+    /// Moves all times to `into`.
+    fn empty(&self, into: &mut Histograms) {
+        for place in &self.places {
+            let is_empty = |times: &Histogram<u64>| times.is_empty();
+            let BothWays { to_endpoint, from_endpoint } = lock(place).map(is_empty);
+            if !(to_endpoint && from_endpoint) {
+                // Made before the place is held.
+                let mut times = histograms();
+                std::mem::swap(&mut *lock(place), &mut times);
+                add(into, &times);
+            }
+        }
+    }
+}
+
+/// Whoever held it and panicked has left nothing half done: a time was recorded or not.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The times of a run.
+#[derive(Debug)]
+pub(crate) struct RunLatency {
+    one_in: NonZeroU32,
+    shards: Vec<Arc<ShardLatency>>,
+    /// Those that were taken from the shards.
+    total: Mutex<Histograms>,
+}
+
+impl RunLatency {
+    /// For so many shards, which time one in so many receives.
+    pub(crate) fn new(shards: usize, one_in: NonZeroU32) -> Self {
+        let shards = (0..shards).map(|_| Arc::new(ShardLatency::new())).collect();
+        Self { one_in, shards, total: Mutex::new(histograms()) }
+    }
+
+    /// The stopwatch of the shard of this number; `None` if there is none.
+    pub(crate) fn stopwatch(&self, shard: usize) -> Option<Stopwatch> {
+        let latency = Arc::clone(self.shards.get(shard)?);
+        Some(Stopwatch { choice: OneIn::new(self.one_in, shard as u32), latency })
+    }
+
+    /// The times since they were last taken.
+    pub(super) fn take(&self) -> Histograms {
+        let mut total = lock(&self.total);
+        let mut taken = histograms();
+        self.shards.iter().for_each(|shard| shard.empty(&mut taken));
+        add(&mut total, &taken);
+        taken
+    }
+
+    /// Holds a place of the first shard, as a reader does.
+    #[cfg(test)]
+    pub(super) fn hold(&self, place: usize) -> MutexGuard<'_, Histograms> {
+        lock(&self.shards[0].places[place])
+    }
+
+    /// What is to be told of all times of the run; `None` if there are none.
+    pub(crate) fn summary(&self) -> Option<Summary> {
+        self.take();
+        let total = lock(&self.total);
+        let quantiles = total.map(|times| {
+            let quantiles = [times.value_at_quantile(0.5), times.value_at_quantile(0.99)];
+            (!times.is_empty()).then(|| [quantiles[0], quantiles[1], times.max()])
+        });
+        (quantiles != BothWays::default()).then_some(Summary(quantiles))
+    }
+}
+
+/// The median, the 99th percentile and the maximum of each direction, in nanoseconds. As text, in this order and in
+/// microseconds, for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Summary(BothWays<Option<[u64; 3]>>);
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self(BothWays { to_endpoint, from_endpoint }) = self;
+        let mut separator = "";
+        for (name, times) in [("to", to_endpoint), ("from", from_endpoint)] {
+            let Some(times) = times else { continue };
+            let [p50, p99, max] = times.map(|ns| ns as f64 / 1e3);
+            write!(f, "{separator}{name} endpoints {p50:.0}/{p99:.0}/{max:.0} us")?;
+            separator = ", ";
+        }
+        Ok(())
+    }
+}
+
+/// One shard's: it chooses what is timed, and takes the times.
+#[derive(Debug)]
+pub(crate) struct Stopwatch {
+    choice: OneIn,
+    latency: Arc<ShardLatency>,
+}
+
+impl Stopwatch {
+    /// Whether a receive is to be timed.
+    pub(crate) fn is_due(&mut self) -> bool {
+        self.choice.draw()
+    }
+
+    /// Takes a time.
+    pub(crate) fn record(&self, direction: Direction, took: Duration) {
+        self.latency.record(direction, bounded_ns(took));
+    }
+}

@@ -1,0 +1,30 @@
+//! What shards measure while they work, and what is read of it: relay latency.
+//!
+//! ```text
+//! both_ways.rs     the two directions
+//! bounds.rs        the times that are told apart
+//! choice.rs        which receives are timed
+//! session.rs       the times of one session, in little memory
+//! latency.rs       the times of a shard and of the run, in histograms
+//! interval_log.rs  the file of `--latency`, and its thread
+//! ```
+//!
+//! A time counts from the completion that brought bytes to the completion of the send with which the last of them left.
+//! Both are stamped with the clock that a shard reads once a turn anyway, so that a time costs no further look at it.
+//!
+//! Not here: when bytes come and leave (`shard/latency.rs`). Invariant: a shard waits for nobody who reads.
+
+mod both_ways;
+mod bounds;
+mod choice;
+mod interval_log;
+mod latency;
+mod session;
+
+pub(crate) use self::both_ways::{BothWays, Direction};
+pub(crate) use self::interval_log::IntervalLog;
+pub(crate) use self::latency::{RunLatency, Stopwatch};
+pub(crate) use self::session::{SessionLatency, Spread};
+
+#[cfg(test)]
+mod tests;
