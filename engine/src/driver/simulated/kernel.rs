@@ -55,6 +55,8 @@ pub(crate) struct Kernel {
     pub(crate) now: Instant,
     /// The wall clock.
     pub(crate) wall: Ticks,
+    /// How often the clocks have been read.
+    pub(crate) clock_reads: usize,
     /// A wait in which nothing can complete ends here, if it is set.
     pub(crate) horizon: Option<Instant>,
     /// Nothing could complete at the last wait, and it had no timeout, or one beyond the horizon.
@@ -98,6 +100,7 @@ impl Kernel {
             part_len_max: usize::MAX,
             now,
             wall,
+            clock_reads: 0,
             horizon: None,
             is_idle: false,
             faults: Vec::new(),

@@ -228,7 +228,8 @@ impl<T: Copy> Driver<T> for Simulated<T> {
     }
 
     fn clocks(&self) -> (Instant, Ticks) {
-        let kernel = self.kernel.borrow();
+        let mut kernel = self.kernel.borrow_mut();
+        kernel.clock_reads += 1;
         (kernel.now, kernel.wall)
     }
 

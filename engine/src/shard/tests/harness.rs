@@ -113,7 +113,10 @@ impl Harness {
         self.turns += 1;
         self.to_shard.flush();
         let shard = &mut self.shard;
+        let clock_reads = self.kernel.borrow().clock_reads;
         self.linfo_log.within(|| shard.turn().unwrap());
+        let clock_reads = self.kernel.borrow().clock_reads - clock_reads;
+        assert_eq!(clock_reads, 1, "a turn reads the clock once, whatever it times");
         self.check();
     }
 
