@@ -143,7 +143,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
 ];
 
 /// What a folder must not name, by the beginnings of names.
-const WALLS: [(&str, &[&str]); 12] = [
+const WALLS: [(&str, &[&str]); 13] = [
     (
         "engine/packetlab/src",
         &[
