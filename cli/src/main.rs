@@ -7,6 +7,7 @@ mod conf;
 mod engine_config;
 mod exit;
 mod logging;
+mod mlet_file;
 mod report;
 mod report_page;
 mod results;
@@ -27,12 +28,11 @@ use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
 use engine::sys::supervisor::{self, MletCommand, Supervisor};
 use engine::sys::{secrecy, signals, stdin};
-use nix::errno::Errno;
-use nix::unistd::{AccessFlags, access};
 use packetlab::escape::Escaped;
 
 use args::Args;
 use exit::{Exit, Failure};
+use mlet_file::Flaw;
 use results_folder::ResultsFolder;
 
 /// How long the end waits for whoever reads the log.
@@ -152,22 +152,14 @@ fn start_supervisor(args: &Args, run: RunId, out: Option<PathBuf>) -> Result<Sup
     supervisor::start(&command).map_err(|error| Failure::new(Exit::Resource, error.to_string()))
 }
 
-/// Better now than at the first endpoint: a mlet that is missing or not executable.
+/// Better now than at the first endpoint.
 fn check_mlet(path: &Path) -> Result<(), Failure> {
-    let shown = Escaped(path.as_os_str().as_bytes());
-    let refuse = |problem: &str| {
-        let hint = "; the mlet is a path, not searched in PATH";
-        Err(Failure::new(Exit::Config, format!("cannot run the mlet {shown}: {problem}{hint}")))
-    };
-    match path.metadata() {
-        Err(error) => return refuse(&error.to_string()),
-        Ok(found) if !found.is_file() => return refuse("it is not a regular file"),
-        Ok(_) => {}
-    }
-    // It asks for the real user, who is the effective one here; faccessat2, which asks for the latter, is barred in old
-    // sandboxes. Where even this is barred, the first start of a mlet tells.
-    match access(path, AccessFlags::X_OK) {
-        Err(Errno::EACCES) => refuse("it is not executable; chmod +x it"),
-        _ => Ok(()),
-    }
+    mlet_file::check(path).map_err(|flaw| {
+        let shown = Escaped(path.as_os_str().as_bytes());
+        let hint = match flaw {
+            Flaw::Unreachable(_) => "; the mlet is a path, not searched in PATH",
+            _ => "",
+        };
+        Failure::new(Exit::Config, format!("cannot run the mlet {shown}: {flaw}{hint}"))
+    })
 }

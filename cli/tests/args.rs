@@ -90,7 +90,7 @@ fn a_mlet_that_cannot_run_is_code_3_before_anything_else() {
     for (mlet, reason) in [
         ("./nowhere", "No such file"),
         ("./folder", "it is not a regular file"),
-        ("./plain", "it is not executable; chmod +x it; "),
+        ("./plain", "it is not executable; chmod +x it"),
         ("true", "not searched in PATH"),
         ("", "No such file"),
     ] {

@@ -4,13 +4,12 @@
 
 mod common;
 
-use std::fs::{self, File, OpenOptions};
+use std::fs;
 use std::io::Write;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::MetadataExt;
 
 use common::Home;
-use common::manager::{Manager, wait_until};
-use nix::libc::O_NONBLOCK;
+use common::manager::Manager;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 
@@ -69,16 +68,9 @@ fn memory_is_hidden_before_the_key_is_read() {
     command.args(["-c", "xpmgr.conf", "-a", "127.0.0.1:", "--passphrase-file", "passphrase"]);
     command.arg("./mlet");
     let manager = Manager::spawn(&home, command);
-    let mut fifo = None;
-    wait_until("it waits for the passphrase", || {
-        // Fails until somebody reads.
-        let mut options = OpenOptions::new();
-        fifo = options.write(true).custom_flags(O_NONBLOCK).open(home.path("passphrase")).ok();
-        fifo.is_some()
-    });
+    let mut fifo = home.await_reader("passphrase");
     let owner = |pid: i32| fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid();
     assert_eq!((owner(manager.pid()), owner(manager.supervisor())), (0, 0));
-    let mut fifo: File = fifo.unwrap();
     fifo.write_all(b"hunter2\n").unwrap();
     drop(fifo);
     manager.says("configuration loaded");

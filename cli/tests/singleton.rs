@@ -8,6 +8,7 @@
 mod common;
 
 use std::fs;
+use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -16,6 +17,8 @@ use common::manager::{Manager, children_of, wait_until, zoo};
 use common::{Home, assert_says};
 use engine::sys::limits::raise_open_files;
 use nix::sys::signal::Signal;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 
 /// A session, and what the mlet says was handed over for it.
 fn introduced(dial: &Dial) -> (Endpoint, String) {
@@ -207,29 +210,34 @@ fn a_byte_on_the_control_socket_is_code_70() {
     );
 }
 
-/// Item 102.
+/// Item 102. What can be seen of its file is told before (`mlets.rs`), so it is changed while the passphrase is awaited.
 #[test]
 fn a_singleton_that_cannot_be_started_is_code_4() {
     let home = Home::new();
-    home.write("mlet", b"#!/nowhere/interpreter\n");
-    let mut command = home.command();
-    command.args(["-s", "./mlet"]);
-    let ended = Manager::spawn(&home, command).ends();
-    assert_eq!(ended.code, Some(4));
-    assert_says(
-        &ended.stderr,
-        &["FATAL: the singleton mlet could not be started: ./mlet: No such file"],
-    );
-    assert_says(
-        &ended.stderr,
-        &["; the interpreter /nowhere/interpreter of its first line is not there"],
-    );
-    assert!(!ended.stderr.contains("listening on"), "nobody was let in");
-    home.write("mlet", b"echo no first line\n");
-    let mut command = home.command();
-    command.args(["-s", "./mlet"]);
-    let ended = Manager::spawn(&home, command).ends();
-    assert_says(&ended.stderr, &["./mlet: Exec format error", "a first line such as #!/bin/sh"]);
+    let config = home.least().replace("Path xc", "Path enc");
+    home.write("xpmgr.conf", config.as_bytes());
+    mkfifo(&home.path("passphrase"), Mode::S_IRUSR | Mode::S_IWUSR).unwrap();
+    for (mlet, expected) in [
+        (
+            "#!/nowhere/interpreter\n",
+            "No such file or directory (os error 2); the interpreter /nowhere/interpreter of its",
+        ),
+        ("echo no first line\n", "Exec format error (os error 8); a script needs a first line"),
+    ] {
+        home.write("mlet", b"#!/bin/sh\n");
+        let mut command = home.command();
+        command.args(["-s", "--passphrase-file", "passphrase", "./mlet"]);
+        let manager = Manager::spawn(&home, command);
+        let mut fifo = home.await_reader("passphrase");
+        home.write("mlet", mlet.as_bytes());
+        fifo.write_all(b"hunter2\n").unwrap();
+        drop(fifo);
+        let ended = manager.ends();
+        assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+        let said = "FATAL: the singleton mlet could not be started: ./mlet: ";
+        assert_says(&ended.stderr, &[said, expected]);
+        assert!(!ended.stderr.contains("listening on"), "nobody was let in");
+    }
 }
 
 /// Item 92 in singleton mode: the mlet is told the end when the counted sessions have ended.

@@ -4,6 +4,7 @@
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::net::SocketAddr;
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -12,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::libc::O_NONBLOCK;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
@@ -81,6 +83,18 @@ impl Home {
         command.args(["-c", &script, PKTXPMGR, "-c", "xpmgr.conf", "-a", "127.0.0.1:"]);
         command.args(mlet).current_dir(self.path("")).env_clear().stdin(Stdio::null());
         Manager::spawn(self, command)
+    }
+
+    /// Waits until somebody reads this FIFO, and returns its other end.
+    pub fn await_reader(&self, name: &str) -> File {
+        let mut fifo = None;
+        wait_until("the FIFO is read", || {
+            // Fails until somebody reads.
+            let mut options = File::options();
+            fifo = options.write(true).custom_flags(O_NONBLOCK).open(self.path(name)).ok();
+            fifo.is_some()
+        });
+        fifo.unwrap()
     }
 }
 

@@ -1,0 +1,227 @@
+//! What can be seen of a mlet's file before one is started: why the kernel would not execute it (execve(2)).
+//!
+//! Not here: starting it (the engine). The invariant: a file that is refused here could not be started, as long as
+//! nothing is changed. What cannot be judged is left to the kernel: a file that may be executed and not read, and what
+//! a handler of binfmt_misc takes.
+
+mod elf;
+
+use std::ffi::OsStr;
+use std::fs::{self, File};
+use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use nix::errno::Errno;
+use nix::unistd::{AccessFlags, access};
+use packetlab::escape::Escaped;
+use packetlab_home::file;
+
+use self::elf::Elf;
+
+/// Bytes of a file that are read to see what it is.
+const START_LEN: usize = 4096;
+
+/// What the kernel reads of a script to find its interpreter, `#!` included.
+const SCRIPT_START_LEN: usize = 256;
+
+/// How many programs may stand behind one another, each the interpreter of the one before; the kernel follows no more.
+const INTERPRETERS_MAX: usize = 5;
+
+/// Why a file cannot be executed.
+#[derive(Debug)]
+pub(crate) enum Flaw {
+    /// It is not there, or cannot be reached.
+    Unreachable(io::Error),
+    /// A directory, a device or the like.
+    NotRegular,
+    /// Nobody, or not this user, may execute it.
+    NotExecutable,
+    /// It has no bytes.
+    Empty,
+    /// Neither a script nor an ELF file.
+    UnknownFormat,
+    /// The `#!` line ends in CR LF, so that the kernel takes the CR for a part of a name.
+    CarriageReturn,
+    /// The `#!` line names nothing.
+    NoInterpreter,
+    /// The kernel reads only a part of the interpreter's name.
+    LineTooLong,
+    /// ELF of another processor.
+    Foreign {
+        /// Of which, in words.
+        machine: String,
+    },
+    /// An ELF file whose headers are cut or make no sense.
+    Damaged,
+    /// An ELF file that is an object file or a dump.
+    NoProgram,
+    /// What the `#!` line names cannot be executed.
+    Interpreter {
+        /// Its name, escaped.
+        path: String,
+        /// Why not.
+        flaw: Box<Self>,
+    },
+    /// The loader that an ELF program names cannot be executed.
+    Loader {
+        /// Its name, escaped.
+        path: String,
+        /// Why not.
+        flaw: Box<Self>,
+    },
+}
+
+impl std::fmt::Display for Flaw {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Unreachable(error) => error.fmt(f),
+            Self::NotRegular => f.write_str("it is not a regular file"),
+            Self::NotExecutable => f.write_str("it is not executable; chmod +x it"),
+            Self::Empty => f.write_str("it is empty"),
+            Self::UnknownFormat => f.write_str(
+                "it is no ELF program, and no script with a first line such as #!/bin/sh; write one",
+            ),
+            Self::CarriageReturn => f.write_str(
+                "its first line ends in a carriage return, which is taken for a part of a name; \
+                 save it with the line ends of Unix",
+            ),
+            Self::NoInterpreter => f.write_str(
+                "its first line names no interpreter behind #!; write one, as in #!/bin/sh",
+            ),
+            Self::LineTooLong => write!(
+                f,
+                "its first line names an interpreter that does not end within {} bytes, which is \
+                 all the kernel reads; shorten it",
+                SCRIPT_START_LEN
+            ),
+            Self::Foreign { machine } => write!(
+                f,
+                "it is a program for {machine}, and this machine is {}; build it for this one",
+                elf::OUR_NAME
+            ),
+            Self::Damaged => {
+                f.write_str("its ELF headers are damaged or cut; build or copy it again")
+            }
+            Self::NoProgram => f.write_str("it is an ELF file and no program; link it to one"),
+            Self::Interpreter { path, flaw } => {
+                write!(f, "the interpreter {path} of its first line cannot be used: {flaw}")
+            }
+            Self::Loader { path, flaw } => write!(
+                f,
+                "the loader {path} that it was linked for cannot be used: {flaw}; install that \
+                 loader, or link the program statically"
+            ),
+        }
+    }
+}
+
+impl std::error::Error for Flaw {}
+
+/// Looks whether this file could be executed now.
+///
+/// # Errors
+/// Why not, as far as can be seen.
+pub(crate) fn check(path: &Path) -> Result<(), Flaw> {
+    executable(path, INTERPRETERS_MAX)
+}
+
+fn executable(path: &Path, interpreters_max: usize) -> Result<(), Flaw> {
+    if !path.metadata().map_err(Flaw::Unreachable)?.is_file() {
+        return Err(Flaw::NotRegular);
+    }
+    // It asks for the real user, who is the effective one here; faccessat2, which asks for the latter, is barred in old
+    // sandboxes. Where even this is barred, the first start of a mlet tells.
+    if access(path, AccessFlags::X_OK) == Err(Errno::EACCES) {
+        return Err(Flaw::NotExecutable);
+    }
+    let Ok(file) = file::open(path) else { return Ok(()) };
+    let Ok(start) = start_of(&file) else { return Ok(()) };
+    if start.is_empty() {
+        return Err(Flaw::Empty);
+    }
+    if is_taken_by_binfmt_misc(path, &start) {
+        return Ok(());
+    }
+    let next = |path: PathBuf| {
+        let shown = Escaped(path.as_os_str().as_bytes()).to_string();
+        let found = match interpreters_max.checked_sub(1) {
+            Some(max) => executable(&path, max),
+            None => Ok(()),
+        };
+        (shown, found)
+    };
+    if start.starts_with(b"#!") {
+        let (path, found) = next(interpreter(&start)?);
+        return found.map_err(|flaw| Flaw::Interpreter { path, flaw: Box::new(flaw) });
+    }
+    let Some(elf) = Elf::read(&start) else { return Err(Flaw::UnknownFormat) };
+    let Some(loader) = elf.loader(&file)? else { return Ok(()) };
+    let (path, found) = next(loader);
+    found.map_err(|flaw| Flaw::Loader { path, flaw: Box::new(flaw) })
+}
+
+fn start_of(file: &File) -> io::Result<Vec<u8>> {
+    let mut start = Vec::new();
+    file.take(START_LEN as u64).read_to_end(&mut start)?;
+    Ok(start)
+}
+
+/// The interpreter that the first line of a script names, found as the kernel finds it (binfmt_script).
+fn interpreter(start: &[u8]) -> Result<PathBuf, Flaw> {
+    let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
+    let known = start.get(..SCRIPT_START_LEN).unwrap_or(start);
+    let line = known.split(|byte| matches!(byte, b'\n' | 0)).next().unwrap_or_default();
+    let is_cut = line.len() == SCRIPT_START_LEN;
+    if line.ends_with(b"\r") {
+        return Err(Flaw::CarriageReturn);
+    }
+    let mut rest = line.get(2..).unwrap_or_default();
+    while let Some((_, behind)) = rest.split_first().filter(|(first, _)| is_blank(first)) {
+        rest = behind;
+    }
+    let end = rest.iter().position(is_blank);
+    let name = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+    match (name, end) {
+        (b"", _) => Err(Flaw::NoInterpreter),
+        (_, None) if is_cut => Err(Flaw::LineTooLong),
+        (name, _) => Ok(PathBuf::from(OsStr::from_bytes(name))),
+    }
+}
+
+/// Whether a handler for files of this kind is registered with the kernel, which asks those first: an emulator of
+/// another processor, a language's virtual machine.
+fn is_taken_by_binfmt_misc(path: &Path, start: &[u8]) -> bool {
+    let Ok(entries) = fs::read_dir("/proc/sys/fs/binfmt_misc") else { return false };
+    let handlers = entries.flatten().filter_map(|entry| fs::read_to_string(entry.path()).ok());
+    handlers.into_iter().any(|handler| takes(&handler, path, start))
+}
+
+/// Whether the handler that the kernel describes in this way takes a file that starts so.
+fn takes(handler: &str, path: &Path, start: &[u8]) -> bool {
+    let field =
+        |name: &str| handler.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+    if handler.lines().next() != Some("enabled") {
+        return false;
+    }
+    if let Some(extension) = field("extension") {
+        return path.extension() == Some(OsStr::new(extension.trim_start_matches('.')));
+    }
+    let offset = field("offset").and_then(|offset| offset.parse::<usize>().ok()).unwrap_or(0);
+    let Some(magic) = field("magic").and_then(bytes) else { return false };
+    let mask = field("mask").and_then(bytes).unwrap_or_else(|| vec![0xff; magic.len()]);
+    let Some(found) = start.get(offset..).and_then(|rest| rest.get(..magic.len())) else {
+        return false;
+    };
+    let mut pairs = found.iter().zip(&magic).zip(&mask);
+    pairs.all(|((found, magic), mask)| (found ^ magic) & mask == 0)
+}
+
+/// The bytes of pairs of hexadecimal digits.
+fn bytes(hex: &str) -> Option<Vec<u8>> {
+    let pairs = hex.as_bytes().chunks(2);
+    pairs.map(|pair| u8::from_str_radix(str::from_utf8(pair).ok()?, 16).ok()).collect()
+}
+
+#[cfg(test)]
+mod tests;
