@@ -7,7 +7,6 @@
 mod judging;
 mod limits;
 
-use std::collections::BTreeMap;
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
@@ -154,6 +153,7 @@ pub(crate) struct Args {
 
     #[command(flatten)]
     judging: JudgingArgs,
+
     /// Append relay latency to this file, as an HdrHistogram log
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) latency: Option<PathBuf>,
@@ -161,6 +161,14 @@ pub(crate) struct Args {
     /// Time one in N receives of the relay; 0: none
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = RESULTS)]
     pub(crate) latency_sample: u32,
+
+    /// Check config, keys, chains and MLET, if given; no network
+    #[arg(long, conflicts_with = "dry_run")]
+    pub(crate) check: bool,
+
+    /// Check, and print what would be done; no network
+    #[arg(long)]
+    pub(crate) dry_run: bool,
 
     /// Log more: -v debug, -vv everything
     #[arg(short = 'v', long, action = ArgAction::Count)]
@@ -171,15 +179,14 @@ pub(crate) struct Args {
     pub(crate) quiet: u8,
 
     /// The mlet, a path that is never searched in PATH; what follows it is for the mlet
-    #[arg(value_name = "MLET", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "MLET", required_unless_present = "check", trailing_var_arg = true)]
     mlet_and_arguments: Vec<OsString>,
 
     #[command(flatten)]
     limits: LimitArgs,
 
-    /// Deadlines and sizes as typed, by the names of their options.
     #[arg(skip)]
-    pub(crate) limit_texts: BTreeMap<String, String>,
+    limits_in_words: Vec<(String, String)>,
 }
 
 impl Args {
@@ -195,13 +202,13 @@ impl Args {
     ) -> Result<Self, clap::Error> {
         let words: Vec<_> = words.into_iter().collect();
         // A negative value is told what is wrong with it, and not how to pass it.
-        let command = Self::command().mut_args(|arg| match arg.get_action() {
+        let mut command = Self::command().mut_args(|arg| match arg.get_action() {
             ArgAction::Set if !arg.is_positional() => arg.allow_negative_numbers(true),
             _ => arg,
         });
-        let matches = command.clone().try_get_matches_from(&words)?;
+        let matches = command.try_get_matches_from_mut(&words)?;
         let mut args = Self::from_arg_matches(&matches)?;
-        args.limit_texts = limits::texts(&command, &matches);
+        args.limits_in_words = limits::in_words(&command, &matches);
         args.refuse_what_does_not_meet()?;
         let before_mlet = words.len() - args.mlet_and_arguments.len();
         if words[..before_mlet].last().is_none_or(|word| word != "--") {
@@ -253,6 +260,11 @@ impl Args {
         self.events.as_deref() == Some(Path::new("-"))
     }
 
+    /// Whether there is a mlet; only for a check there need not be one.
+    pub(crate) fn has_mlet(&self) -> bool {
+        !self.mlet_and_arguments.is_empty()
+    }
+
     /// The mlet as typed.
     pub(crate) fn mlet(&self) -> &Path {
         self.mlet_and_arguments.first().map_or_else(|| Path::new(""), Path::new)
@@ -266,6 +278,11 @@ impl Args {
     /// Deadlines and sizes, as the engine wants them.
     pub(crate) fn limits(&self) -> Limits {
         self.limits.limits()
+    }
+
+    /// The same for people: each option and its value, as typed or by default.
+    pub(crate) fn limits_in_words(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.limits_in_words.iter().map(|(option, value)| (option.as_str(), value.as_str()))
     }
 }
 

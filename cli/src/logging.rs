@@ -24,10 +24,21 @@ pub(crate) fn start(verbose: u8, quiet: u8) -> io::Result<Arc<LogWriter>> {
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level(verbose, quiet))
         .with_writer(Lines { log: Arc::clone(&writer), room })
-        .event_format(Line { colour: wants_colour() })
+        .event_format(Line::Log { colour: wants_colour() })
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(writer)
+}
+
+/// Warnings as plain lines on stderr, for the whole process: for what is no run and has no thread for its log.
+pub(crate) fn warnings_alone() {
+    let subscriber = tracing_subscriber::fmt()
+        .with_max_level(Level::WARN)
+        .with_writer(io::stderr)
+        .log_internal_errors(false)
+        .event_format(Line::Warning)
+        .finish();
+    let _ = tracing::subscriber::set_global_default(subscriber);
 }
 
 /// Bytes that may wait to be written: some ten thousand lines, which is what an hour of a calm run brings.
@@ -52,8 +63,11 @@ fn wants_colour() -> bool {
 }
 
 /// Layout of one line.
-struct Line {
-    colour: bool,
+enum Line {
+    /// With time and level.
+    Log { colour: bool },
+    /// Beginning as the last line of the program does, where there is no log.
+    Warning,
 }
 
 impl<S, N> FormatEvent<S, N> for Line
@@ -67,11 +81,16 @@ where
         mut line: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        SystemTime.format_time(&mut line)?;
-        let level = *event.metadata().level();
-        match paint(level).filter(|_| self.colour) {
-            Some(paint) => write!(line, " {paint}{level:>5}\x1b[0m ")?,
-            None => write!(line, " {level:>5} ")?,
+        match self {
+            Self::Log { colour } => {
+                SystemTime.format_time(&mut line)?;
+                let level = *event.metadata().level();
+                match paint(level).filter(|_| *colour) {
+                    Some(paint) => write!(line, " {paint}{level:>5}\x1b[0m ")?,
+                    None => write!(line, " {level:>5} ")?,
+                }
+            }
+            Self::Warning => write!(line, "pktxpmgr: WARNING: ")?,
         }
         context.format_fields(line.by_ref(), event)?;
         writeln!(line)

@@ -2,10 +2,13 @@
 
 mod args;
 mod c_number;
+mod check;
 mod commands;
 mod conf;
+mod dry_run;
 mod engine_config;
 mod exit;
+mod findings;
 mod logging;
 mod mlet_file;
 mod report;
@@ -23,6 +26,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use command_line::log::LogWriter;
+use engine::Report;
 use engine::config::{Config, Destination, Joblog, Recording, RunId};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
@@ -31,9 +35,11 @@ use engine::sys::{secrecy, signals, stdin};
 use packetlab::escape::Escaped;
 
 use args::Args;
+use engine_config::{Loaded, Purpose};
 use exit::{Exit, Failure};
+use findings::Findings;
 use mlet_file::Flaw;
-use results_folder::ResultsFolder;
+use results_folder::{Earlier, ResultsFolder};
 
 /// How long the end waits for whoever reads the log.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
@@ -57,6 +63,9 @@ fn main() -> ExitCode {
 }
 
 fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
+    if args.check || args.dry_run {
+        return check::run(args);
+    }
     check_mlet(args.mlet())?;
     // Before the supervisor descends from this process, and before there is anything to hide.
     secrecy::hide_memory().map_err(Lack::when("hide memory from mlets (prctl)"))?;
@@ -66,33 +75,50 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     let supervisor = start_supervisor(args, run, out.clone())?;
     let logging = logging::start(args.verbose, args.quiet);
     *log = Some(logging.map_err(Lack::when("start the thread that writes the log (clone3)"))?);
-    let mut config = engine_config::load(args, SystemTime::now())?;
+    let mut findings = Findings::default();
+    let loaded = engine_config::load(args, SystemTime::now(), Purpose::Run, &mut findings)?;
+    let Some(Loaded { mut config, .. }) = loaded else { return Err(findings.into_failure()) };
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
     let results = out.map(|out| ResultsFolder::begin(&out, args, run)).transpose()?;
     config.recording = recording(args, run, results.as_ref());
     config.judging = args.judging();
-    let earlier = results.as_ref().map(ResultsFolder::earlier);
-    config.choice = results_folder::choose(args, earlier)?;
-    if let Some(earlier) = earlier
-        && !count_earlier(&mut config, earlier.oks)
+    match run_campaign(args, &mut config, supervisor, results.as_ref().map(ResultsFolder::earlier))
     {
-        tracing::info!("nothing is left to do: {} sessions of earlier runs are ok", earlier.oks);
-        results.into_iter().for_each(ResultsFolder::abandon);
-        return Ok(Exit::Success);
-    }
-    report::loaded(args, &config);
-    let mut report = match engine::run(&config, supervisor) {
-        Ok(report) => report,
-        Err(error) => {
-            results.into_iter().for_each(ResultsFolder::abandon);
-            return Err(error.into());
+        Ok(Some(mut report)) => {
+            if let Some(results) = results {
+                report.records_lost |= !results.finish(&report);
+            }
+            report::ended(args, &report);
+            judged(report)
         }
-    };
-    if let Some(results) = results {
-        report.records_lost |= !results.finish(&report);
+        ended => {
+            results.into_iter().for_each(ResultsFolder::abandon);
+            ended.map(|_| Exit::Success)
+        }
     }
-    report::ended(args, &report);
+}
+
+/// What became of the campaign; `None` if nothing is left to do of it.
+fn run_campaign(
+    args: &Args,
+    config: &mut Config,
+    supervisor: Supervisor,
+    earlier: Option<&Earlier>,
+) -> Result<Option<Report>, Failure> {
+    config.choice = results_folder::choose(args, earlier)?;
+    if let Some(Earlier { oks, .. }) = earlier
+        && !count_earlier(config, *oks)
+    {
+        tracing::info!("nothing is left to do: {oks} sessions of earlier runs are ok");
+        return Ok(None);
+    }
+    report::loaded(args, config);
+    Ok(Some(engine::run(config, supervisor)?))
+}
+
+/// With what a run ends.
+fn judged(report: Report) -> Result<Exit, Failure> {
     let verdict = report.verdict.map(|why| Failure::new(Exit::Failed, why));
     match report.failure.map(Failure::from).or(verdict) {
         // That records are lost weighs more than that sessions failed.

@@ -28,6 +28,9 @@ const SCRIPT_START_LEN: usize = 256;
 /// How many programs may stand behind one another, each the interpreter of the one before; the kernel follows no more.
 const INTERPRETERS_MAX: usize = 5;
 
+/// Where env(1) looks for a program while there is no PATH, as mlets have none; which of them depends on the C library.
+const SEARCHED_WITHOUT_PATH: [&str; 3] = ["/usr/local/bin", "/usr/bin", "/bin"];
+
 /// Why a file cannot be executed.
 #[derive(Debug)]
 pub(crate) enum Flaw {
@@ -56,6 +59,11 @@ pub(crate) enum Flaw {
     Damaged,
     /// An ELF file that is an object file or a dump.
     NoProgram,
+    /// The `#!` line names env(1), and that will not find this program.
+    NotFoundByEnv {
+        /// Its name, escaped.
+        name: String,
+    },
     /// What the `#!` line names cannot be executed.
     Interpreter {
         /// Its name, escaped.
@@ -94,6 +102,11 @@ impl std::fmt::Display for Flaw {
                 "its first line names an interpreter that does not end within {} bytes, which is \
                  all the kernel reads; shorten it",
                 SCRIPT_START_LEN
+            ),
+            Self::NotFoundByEnv { name } => write!(
+                f,
+                "env, which its first line names, does not find '{name}': mlets have no PATH; \
+                 write the whole path of the interpreter, without env"
             ),
             Self::Foreign { machine } => write!(
                 f,
@@ -152,7 +165,11 @@ fn executable(path: &Path, interpreters_max: usize) -> Result<(), Flaw> {
         (shown, found)
     };
     if start.starts_with(b"#!") {
-        let (path, found) = next(interpreter(&start)?);
+        let (interpreter, argument) = interpreter(&start)?;
+        if interpreter.file_name() == Some(OsStr::new("env")) {
+            found_by_env(argument)?;
+        }
+        let (path, found) = next(interpreter);
         return found.map_err(|flaw| Flaw::Interpreter { path, flaw: Box::new(flaw) });
     }
     let Some(elf) = Elf::read(&start) else { return Err(Flaw::UnknownFormat) };
@@ -167,8 +184,9 @@ fn start_of(file: &File) -> io::Result<Vec<u8>> {
     Ok(start)
 }
 
-/// The interpreter that the first line of a script names, found as the kernel finds it (binfmt_script).
-fn interpreter(start: &[u8]) -> Result<PathBuf, Flaw> {
+/// The interpreter that the first line of a script names, and the one argument that it is given, found as the kernel finds
+/// them (binfmt_script).
+fn interpreter(start: &[u8]) -> Result<(PathBuf, &[u8]), Flaw> {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let known = start.get(..SCRIPT_START_LEN).unwrap_or(start);
     let line = known.split(|byte| matches!(byte, b'\n' | 0)).next().unwrap_or_default();
@@ -181,12 +199,26 @@ fn interpreter(start: &[u8]) -> Result<PathBuf, Flaw> {
         rest = behind;
     }
     let end = rest.iter().position(is_blank);
-    let name = rest.get(..end.unwrap_or(rest.len())).unwrap_or_default();
+    let (name, argument) = rest.split_at(end.unwrap_or(rest.len()));
     match (name, end) {
         (b"", _) => Err(Flaw::NoInterpreter),
         (_, None) if is_cut => Err(Flaw::LineTooLong),
-        (name, _) => Ok(PathBuf::from(OsStr::from_bytes(name))),
+        (name, _) => Ok((PathBuf::from(OsStr::from_bytes(name)), argument.trim_ascii())),
     }
+}
+
+/// Whether env(1), given this one argument, finds the program of that name. What it does with options and assignments is
+/// left to it.
+fn found_by_env(argument: &[u8]) -> Result<(), Flaw> {
+    let name = Path::new(OsStr::from_bytes(argument));
+    let is_left_to_it =
+        argument.is_empty() || argument.starts_with(b"-") || argument.contains(&b'=');
+    let is_found =
+        || SEARCHED_WITHOUT_PATH.iter().any(|folder| Path::new(folder).join(name).exists());
+    if is_left_to_it || argument.contains(&b'/') || is_found() {
+        return Ok(());
+    }
+    Err(Flaw::NotFoundByEnv { name: Escaped(argument).to_string() })
 }
 
 /// Whether a handler for files of this kind is registered with the kernel, which asks those first: an emulator of

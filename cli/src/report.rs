@@ -16,6 +16,7 @@ use packetlab::escape::Escaped;
 
 use crate::args::Args;
 use crate::exit::Failure;
+use crate::findings::Findings;
 use crate::logging;
 
 /// Logs what is going to be done, once everything is loaded.
@@ -50,6 +51,21 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
             ControllerAddr::BrokerSide => tracing::info!("to be published at {broker_name}"),
         }
     }
+    tracing::info!("ends {}", ends(args, config).join(" or "));
+    let (experiments, programs) = (config.experiments.len(), config.programs.len());
+    tracing::info!("configuration loaded: {experiments} experiments, {programs} programs");
+}
+
+/// Warns of what stands behind the number of `-n`.
+pub(crate) fn warn_of_count(args: &Args) {
+    if let Some(count) = args.count.as_ref().filter(|count| !count.ignored.is_empty()) {
+        let ignored = Escaped(count.ignored.as_bytes());
+        tracing::warn!("-n: '{ignored}' behind the number is ignored");
+    }
+}
+
+/// When the run is going to end: at the first of these.
+pub(crate) fn ends(args: &Args, config: &Config) -> Vec<String> {
     let mut ends = vec!["when interrupted".to_owned()];
     if let Some(count) = config.attempts {
         ends.insert(0, format!("after sessions: {count} (whatever becomes of their mlets)"));
@@ -58,10 +74,16 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
         ends.push("when the publication and its greeting are over".into());
     }
     let is_no_limit = args.count.is_some() && config.attempts.is_none();
-    let remark = if is_no_limit { ": the number of -n is no limit" } else { "" };
-    tracing::info!("ends {}{remark}", ends.join(" or "));
-    let (experiments, programs) = (config.experiments.len(), config.programs.len());
-    tracing::info!("configuration loaded: {experiments} experiments, {programs} programs");
+    if let Some(last) = ends.last_mut().filter(|_| is_no_limit) {
+        last.push_str(": the number of -n is no limit");
+    }
+    ends
+}
+
+/// Tells everything that a check found wrong.
+pub(crate) fn findings(findings: &Findings) {
+    let lines = findings.iter().map(|failure| format!("pktxpmgr: ERROR: {failure}\n"));
+    let _ = std::io::stderr().write_all(lines.collect::<String>().as_bytes());
 }
 
 /// Tells what the run came to, also where only warnings are shown.

@@ -4,10 +4,10 @@
 
 use std::fmt;
 use std::fs::File;
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::unistd::geteuid;
@@ -29,19 +29,62 @@ const PIPE_PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 /// The key cannot be read, is open to others, or not to be had with this passphrase.
 pub fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<PrivateKey, SecretError> {
-    let pem = read(path, file::open(path).map(Patient::from))?;
-    match PrivateKey::from_pem(&pem, None) {
-        Err(KeyError::PassphraseNeeded) => {}
-        unencrypted => return unencrypted.map_err(SecretError::Key),
+    let mut file = KeyFile::read(path)?;
+    match file.take_refusals().into_iter().next() {
+        Some(refusal) => Err(refusal),
+        None => file.open(passphrase_file),
     }
-    let passphrase = match passphrase_file {
-        Some(file) => passphrase(file)?,
-        None => {
-            let shown = Escaped(path.as_os_str().as_bytes());
-            prompt::ask(&format!("Passphrase for {shown}: ")).map_err(SecretError::Prompt)?
+}
+
+/// The file of a private key, read and still as encrypted as it is there.
+pub struct KeyFile {
+    path: PathBuf,
+    pem: Zeroizing<Vec<u8>>,
+    refusals: Vec<SecretError>,
+}
+
+impl KeyFile {
+    /// Reads it, whoever else may.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn read(path: &Path) -> Result<Self, SecretError> {
+        let file = file::open(path).map_err(SecretError::Io)?;
+        let refusals = refusals(&file, path)?;
+        // Room for all at once: growing would leave copies behind that nobody wipes.
+        let mut pem = Zeroizing::new(Vec::with_capacity(SECRET_LEN_MAX + 64));
+        let read = file.take(SECRET_LEN_MAX as u64 + 1).read_to_end(&mut pem);
+        if read.map_err(SecretError::Io)? > SECRET_LEN_MAX {
+            let problem = format!("it is longer than {SECRET_LEN_MAX} bytes");
+            return Err(SecretError::Io(io::Error::other(problem)));
         }
-    };
-    PrivateKey::from_pem(&pem, Some(&passphrase)).map_err(SecretError::Key)
+        Ok(Self { path: path.to_owned(), pem, refusals })
+    }
+
+    /// Why the key must not be used, as others may have read or exchanged it.
+    pub fn take_refusals(&mut self) -> Vec<SecretError> {
+        std::mem::take(&mut self.refusals)
+    }
+
+    /// The key in it. If it is encrypted the passphrase comes from `passphrase_file`, or else from one prompt on the
+    /// terminal.
+    ///
+    /// # Errors
+    /// It is no key, or not to be had with this passphrase.
+    pub fn open(&self, passphrase_file: Option<&Path>) -> Result<PrivateKey, SecretError> {
+        match PrivateKey::from_pem(&self.pem, None) {
+            Err(KeyError::PassphraseNeeded) => {}
+            unencrypted => return unencrypted.map_err(SecretError::Key),
+        }
+        let passphrase = match passphrase_file {
+            Some(file) => passphrase(file)?,
+            None => {
+                let shown = Escaped(self.path.as_os_str().as_bytes());
+                prompt::ask(&format!("Passphrase for {shown}: ")).map_err(SecretError::Prompt)?
+            }
+        };
+        PrivateKey::from_pem(&self.pem, Some(&passphrase)).map_err(SecretError::Key)
+    }
 }
 
 /// Reads a passphrase: the first line of a file, or of what comes out of a pipe.
@@ -49,39 +92,46 @@ pub fn private_key(path: &Path, passphrase_file: Option<&Path>) -> Result<Privat
 /// # Errors
 /// The file cannot be read, or is open to others.
 pub fn passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    read(file, Patient::open(file, PIPE_PATIENCE)).map(file::first_line).map_err(|error| {
-        SecretError::Passphrase {
-            file: Escaped(file.as_os_str().as_bytes()).to_string(),
-            error: error.into(),
-        }
+    read_passphrase(file).map(file::first_line).map_err(|error| SecretError::Passphrase {
+        file: Escaped(file.as_os_str().as_bytes()).to_string(),
+        error: error.into(),
     })
 }
 
-/// Reads a file that only we and root may read.
-fn read(path: &Path, opened: io::Result<Patient>) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    let file = opened.map_err(SecretError::Io)?;
-    check_owner_and_mode(file.file(), path)?;
-    file::read_secret(file, SECRET_LEN_MAX).map_err(SecretError::Io)
+fn read_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+    let file = Patient::open(path, PIPE_PATIENCE).map_err(SecretError::Io)?;
+    match refusals(file.file(), path)?.into_iter().next() {
+        Some(refusal) => Err(refusal),
+        None => file::read_secret(file, SECRET_LEN_MAX).map_err(SecretError::Io),
+    }
 }
 
-/// Asks the opened file rather than its path, which could be exchanged in between. A group that may
-/// read is only warned of: too strict checks make people copy keys around.
-fn check_owner_and_mode(file: &File, path: &Path) -> Result<(), SecretError> {
+/// Why a secret file must not be used: others than we and root may have read or exchanged it. Asks the opened file rather
+/// than its path, which could be exchanged in between. A group that may read is only warned of: too strict checks make
+/// people copy keys around.
+fn refusals(file: &File, path: &Path) -> Result<Vec<SecretError>, SecretError> {
     let found = file.metadata().map_err(SecretError::Io)?;
     if found.is_dir() {
         return Err(SecretError::Directory);
     }
     let (mode, owner, us) = (found.mode(), found.uid(), geteuid().as_raw());
-    file::check_closed_to_others(file).map_err(SecretError::Io)?;
-    if owner != us && owner != 0 {
-        return Err(SecretError::ForeignOwner { owner, us });
+    let mut refusals = Vec::new();
+    match file::check_closed_to_others(file) {
+        Err(error) => refusals.push(SecretError::Io(error)),
+        Ok(()) if mode & 0o060 != 0 => {
+            let shown = Escaped(path.as_os_str().as_bytes());
+            tracing::warn!("{shown}: its group may use this secret file too; chmod 600 it");
+        }
+        Ok(()) => {}
     }
-    if mode & 0o060 != 0 {
-        let shown = Escaped(path.as_os_str().as_bytes());
-        tracing::warn!("{shown}: its group may use this secret file too; chmod 600 it");
+    if owner != us && owner != 0 {
+        refusals.push(SecretError::ForeignOwner { owner, us });
     }
     // Pipes, as of `--passphrase-file <(...)`, are in no directory.
-    if found.is_file() { check_directory(path) } else { Ok(()) }
+    if found.is_file() {
+        refusals.extend(check_directory(path).err());
+    }
+    Ok(refusals)
 }
 
 /// Whoever may write to the directory may exchange the file.

@@ -201,6 +201,45 @@ fn no_prompt_comes_up_for_an_unencrypted_or_broken_key() {
     assert_eq!(terminal.read_rest(), "");
 }
 
+/// For a check the passphrase is asked for where it is needed, whatever else is wrong, and where somebody can be asked.
+#[test]
+fn a_check_asks_for_the_passphrase_where_it_is_needed_and_can_be_had() {
+    let home = Home::new();
+    let check = |terminal: &str, words: &str| {
+        let mut command = itself(&home, terminal);
+        command.env("TEST_WORDS", words);
+        command
+    };
+    let config = with_key(&home, "enc") + "ProgramDirPath gone\n";
+    home.write("xpmgr.conf", config.replace(":eop.pub:", ":exper.pub:").as_bytes());
+    let ended = run(&mut check("", "--check"));
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    let unasked = "ERROR: the controller key cannot be used: there is no terminal";
+    let others = ["cannot use 'gone'", "endpoints would refuse this chain", "errors: 3\n"];
+    assert_says(&ended.stderr, &[unasked, "; give it with --passphrase-file"]);
+    assert_says(&ended.stderr, &others);
+
+    let mut terminal = Terminal::start(|terminal| check(terminal, "--check"));
+    terminal.read_until("Passphrase for enc: ");
+    terminal.type_in("hunter2\n");
+    let (_, code, said) = terminal.end();
+    assert_eq!(code, Some(3));
+    assert_says(&said, &["cannot use 'gone'", "endpoints would refuse this chain", "errors: 2\n"]);
+    let mut terminal = Terminal::start(|terminal| check(terminal, "--check"));
+    terminal.read_until("Passphrase for enc: ");
+    terminal.type_in("\x03");
+    assert_eq!(terminal.end().1, Some(130));
+
+    home.write("xpmgr.conf", with_key(&home, "enc").as_bytes());
+    home.write("pass", b"hunter2\n");
+    let ended = run(&mut check("", "--check --passphrase-file pass"));
+    assert_eq!((ended.code, &*ended.stderr), (Some(0), ""));
+    home.write("xpmgr.conf", home.least().as_bytes());
+    let mut terminal = Terminal::start(|terminal| check(terminal, "--check"));
+    assert_eq!(terminal.end().1, Some(0));
+    assert_eq!(terminal.read_rest(), "");
+}
+
 #[test]
 fn a_signal_at_the_prompt_ends_it_and_restores_the_echo() {
     for (signal, expected) in [

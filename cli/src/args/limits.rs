@@ -1,24 +1,12 @@
 //! The options for limits: deadlines, sizes and counts of the engine.
 
-use std::collections::BTreeMap;
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command};
 use command_line::units::{count, size, time_limit};
 use engine::config::Limits;
 
-/// Heading of these options.
 const HEADING: &str = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)";
-
-/// What these options are set to, as typed or by default, by their names.
-pub(super) fn texts(command: &Command, matches: &ArgMatches) -> BTreeMap<String, String> {
-    let of_limits = command.get_arguments().filter(|arg| arg.get_help_heading() == Some(HEADING));
-    let text = |arg: &clap::Arg| {
-        let mut values = matches.get_raw(arg.get_id().as_str())?;
-        Some((arg.get_long()?.to_owned(), values.next_back()?.to_string_lossy().into_owned()))
-    };
-    of_limits.filter_map(text).collect()
-}
 
 /// One option for each field of [`Limits`]. A test holds the defaults equal.
 #[derive(Debug, Args)]
@@ -96,6 +84,22 @@ impl LimitArgs {
             linfo_rate_total: self.linfo_rate_total,
         }
     }
+}
+
+/// Each option and its value, as typed or by default. A default that is no plain value is told as in the help.
+pub(super) fn in_words(command: &Command, matches: &ArgMatches) -> Vec<(String, String)> {
+    let limits = command.get_arguments().filter(|arg| arg.get_help_heading() == Some(HEADING));
+    let rows = limits.map(|arg| {
+        let typed = matches.get_raw(arg.get_id().as_str()).and_then(Iterator::last);
+        let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+        let default = help.split_once("[default: ").map_or("none", |(_, rest)| rest);
+        let value = typed.map_or_else(
+            || default.trim_end_matches(']').to_owned(),
+            |typed| typed.to_string_lossy().into_owned(),
+        );
+        (format!("--{}", arg.get_long().unwrap_or_default()), value)
+    });
+    rows.collect()
 }
 
 fn number(text: &str) -> Result<usize, String> {

@@ -7,7 +7,7 @@ use packetlab::channel::ChannelId;
 use packetlab::name_value::{self, Dialect, NameValueError, Pair};
 use packetlab::snikey::SniKey;
 
-use super::text::{Complaint, Located, Place, Value};
+use super::text::{Complaint, Located, Place, Value, keep};
 use super::value;
 
 const FIELDS: [&str; 6] = [
@@ -26,12 +26,12 @@ pub(crate) struct ExperimentSettings {
     pub(crate) is_default: Located<bool>,
     /// Field 2; `None` is to be drawn at random.
     pub(crate) snikey: Option<Located<SniKey>>,
-    /// Field 3, in the order of the file; never empty.
-    pub(crate) chain: Vec<Located<PathBuf>>,
+    /// Field 3, in the order of the file, never empty; `None` was complained of.
+    pub(crate) chain: Option<Vec<Located<PathBuf>>>,
     /// Where field 3 stands.
     pub(crate) chain_place: Place,
-    /// Field 4; may be empty.
-    pub(crate) trusted_operators: Vec<Located<PathBuf>>,
+    /// Field 4, may be empty; `None` was complained of.
+    pub(crate) trusted_operators: Option<Vec<Located<PathBuf>>>,
     /// Field 5; `None` stands for the key channel.
     pub(crate) channels: Vec<Option<ChannelId>>,
     /// Field 6.
@@ -61,32 +61,43 @@ impl Override {
     }
 }
 
-/// Reads the value of one `ExpExec` line.
-pub(super) fn exp_exec(line: Value<'_>) -> Result<ExperimentSettings, Complaint> {
+/// Reads the value of one `ExpExec` line. What is complained of has a neutral value in the settings; without six fields
+/// there are none.
+pub(super) fn exp_exec(
+    line: Value<'_>,
+    complaints: &mut Vec<Complaint>,
+) -> Option<ExperimentSettings> {
     let fields = line.split(b':', FIELDS.len());
     let Ok([is_default, snikey, chain, trusted, channels, overrides]) =
         <[Value<'_>; 6]>::try_from(fields.as_slice())
     else {
         let problem = format!("ExpExec has {} of its six fields", fields.len());
-        return Err(line.complain(
-            problem,
-            format!("write {}; empty fields keep their colon", FIELDS.join(":")),
-        ));
+        let advice = format!("write {}; empty fields keep their colon", FIELDS.join(":"));
+        complaints.push(line.complain(problem, advice));
+        return None;
     };
-    let settings = ExperimentSettings {
-        is_default: is_default.located(value::switch(is_default)?),
-        snikey: server_name(snikey)?,
-        chain_place: chain.place,
-        chain: value::files(chain)?,
-        trusted_operators: match trusted.bytes {
-            b"" => Vec::new(),
-            _ => value::files(trusted)?,
-        },
-        channels: value::channels(channels)?,
-        overrides: pairs(overrides)?,
+    let switch = keep(complaints, value::switch(is_default));
+    let snikey = keep(complaints, server_name(snikey));
+    let chain_place = chain.place;
+    let chain = keep(complaints, value::files(chain));
+    let trusted_operators = match trusted.bytes {
+        b"" => Some(Vec::new()),
+        _ => keep(complaints, value::files(trusted)),
     };
-    check_vouched(&settings, channels)?;
-    Ok(settings)
+    let named = keep(complaints, value::channels(channels));
+    if let Some((trusted, named)) = trusted_operators.as_ref().zip(named.as_ref()) {
+        keep(complaints, check_vouched(trusted, named, channels));
+    }
+    let overrides = keep(complaints, pairs(overrides));
+    Some(ExperimentSettings {
+        is_default: is_default.located(switch.unwrap_or(false)),
+        snikey: snikey.flatten(),
+        chain,
+        chain_place,
+        trusted_operators,
+        channels: named.unwrap_or_default(),
+        overrides: overrides.unwrap_or_default(),
+    })
 }
 
 fn server_name(field: Value<'_>) -> Result<Option<Located<SniKey>>, Complaint> {
@@ -101,10 +112,14 @@ fn server_name(field: Value<'_>) -> Result<Option<Located<SniKey>>, Complaint> {
 
 /// Without trusted operator keys there is no key channel, and 32-byte channels belong to keys.
 /// As in the original this holds also when nothing is published.
-fn check_vouched(settings: &ExperimentSettings, field: Value<'_>) -> Result<(), Complaint> {
+fn check_vouched(
+    trusted_operators: &[Located<PathBuf>],
+    channels: &[Option<ChannelId>],
+    field: Value<'_>,
+) -> Result<(), Complaint> {
     let needs_operator =
         |channel: &Option<ChannelId>| channel.as_ref().is_none_or(ChannelId::is_private);
-    if settings.trusted_operators.is_empty() && settings.channels.iter().any(needs_operator) {
+    if trusted_operators.is_empty() && channels.iter().any(needs_operator) {
         let problem =
             "without TRUSTEDEOP_PATH every channel must be given and shorter than 32 bytes";
         return Err(

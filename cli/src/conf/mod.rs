@@ -1,7 +1,8 @@
 //! The config file: text in, settings out, every mistake with its place (spec/pktxpmgr.md 2).
 //!
 //! Stays within the one file: paths are looked up but nothing they name is read, and no name is
-//! resolved (`load` does both). The invariant: settings that exist have every key their mode needs.
+//! resolved (`load` does both). The invariant: where nothing is complained of, the settings have every key that their
+//! mode needs.
 
 mod exp_exec;
 mod text;
@@ -18,20 +19,21 @@ use packetlab::escape::Escaped;
 use packetlab::{foreign, pem};
 
 pub(crate) use exp_exec::{ExperimentSettings, Override};
-pub(crate) use text::{Complaint, Located, Source};
-use text::{KeyValue, Value, entries};
+pub(crate) use text::{Complaint, Located, Place, Source};
+use text::{KeyValue, Value, entries, keep};
 pub(crate) use value::pattern_flaw;
 
-/// What the file says.
+/// What the file says, as far as it can be read.
 #[derive(Debug)]
 pub(crate) struct Settings {
     /// `EnableExpPublication 1` and what belongs to it.
     pub(crate) publication: Option<PublicationSettings>,
     /// `EnableProxyMode 1` and what belongs to it.
     pub(crate) proxy: Option<ProxySettings>,
-    /// `ControllerPrivkeyPath`.
-    pub(crate) controller_key: Located<PathBuf>,
-    /// `ExpExec` lines in file order; at least one, at most one of them default, snikeys distinct.
+    /// `ControllerPrivkeyPath`; `None` was complained of.
+    pub(crate) controller_key: Option<Located<PathBuf>>,
+    /// `ExpExec` lines in file order; at least one, at most one of them default, snikeys distinct, or that was complained
+    /// of.
     pub(crate) experiments: Vec<ExperimentSettings>,
     /// `ProgramDirPath`.
     pub(crate) program_directory: Option<Located<PathBuf>>,
@@ -40,10 +42,10 @@ pub(crate) struct Settings {
 /// How the experiments are published.
 #[derive(Debug)]
 pub(crate) struct PublicationSettings {
-    /// `BrokerAddr`.
-    pub(crate) broker: Located<HostPort>,
-    /// `PubAgentCertPath`.
-    pub(crate) agent_certificate: Located<PathBuf>,
+    /// `BrokerAddr`; `None` was complained of.
+    pub(crate) broker: Option<Located<HostPort>>,
+    /// `PubAgentCertPath`; `None` was complained of.
+    pub(crate) agent_certificate: Option<Located<PathBuf>>,
     /// `BrokerCertRootPath`; empty: the signature of the broker's certificate is not checked.
     pub(crate) broker_roots: Vec<Located<PathBuf>>,
     /// `PubControllerAddr`, as written and as read.
@@ -75,13 +77,15 @@ pub(crate) struct ProxySettings {
     pub(crate) bootstrap_timeout: Duration,
 }
 
-/// What reading gave: warnings either way.
+/// What reading gave.
 #[derive(Debug)]
 pub(crate) struct Outcome {
     /// What is odd but does no harm, in file order.
     pub(crate) warnings: Vec<Complaint>,
-    /// The settings, or everything that is wrong in file order.
-    pub(crate) settings: Result<Settings, Vec<Complaint>>,
+    /// Everything that is wrong, in file order.
+    pub(crate) errors: Vec<Complaint>,
+    /// What can be read nevertheless; nothing of what is no config file.
+    pub(crate) settings: Option<Settings>,
 }
 
 /// Reads a config file.
@@ -89,7 +93,7 @@ pub(crate) fn read(source: &Source) -> Outcome {
     let mut warnings = Vec::new();
     let entries = entries(source, &mut warnings);
     if let Some(complaint) = credential(source) {
-        return Outcome { warnings, settings: Err(vec![complaint]) };
+        return Outcome { warnings, errors: vec![complaint], settings: None };
     }
     let mut reader = Reader { entries, warnings, errors: Vec::new() };
     reader.warn_of_unknown_keys();
@@ -98,11 +102,7 @@ pub(crate) fn read(source: &Source) -> Outcome {
     let line = |complaint: &Complaint| complaint.place.map_or(usize::MAX, |place| place.line);
     warnings.sort_by_key(line);
     errors.sort_by_key(line);
-    let settings = match settings {
-        Some(settings) if errors.is_empty() => Ok(settings),
-        _ => Err(errors),
-    };
-    Outcome { warnings, settings }
+    Outcome { warnings, errors, settings: Some(settings) }
 }
 
 /// The complaint about a key or certificate that was named as config file.
@@ -148,13 +148,13 @@ struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// `None` means that something required is missing or wrong, and that an error says so.
-    fn settings(&mut self) -> Option<Settings> {
+    fn settings(&mut self) -> Settings {
         let publishes = self.switch("EnableExpPublication");
         if self.values("EnableExpPublication").is_empty() {
             self.missing("EnableExpPublication", "1 publishes to a broker, 0 does not");
         }
-        let publication = self.publication(publishes == Some(true));
+        let publishes = publishes == Some(true);
+        let publication = self.publication(publishes);
         let uses_proxy = self.switch("EnableProxyMode") == Some(true);
         let proxy = self.proxy();
         let controller_key = self.scalar("ControllerPrivkeyPath", value::file);
@@ -164,20 +164,18 @@ impl<'a> Reader<'a> {
             "name the PEM file of the controller key",
         );
         let program_directory = self.scalar("ProgramDirPath", value::directory);
-        let experiments = self.experiments(publishes == Some(true));
-        if publishes? {
-            publication.as_ref()?;
-        }
-        Some(Settings {
-            publication: publication.filter(|_| publishes == Some(true)),
+        let experiments = self.experiments(publishes);
+        Settings {
+            publication: publishes.then_some(publication),
             proxy: uses_proxy.then_some(proxy),
-            controller_key: controller_key?,
+            controller_key,
             experiments,
             program_directory,
-        })
+        }
     }
 
-    fn publication(&mut self, enabled: bool) -> Option<PublicationSettings> {
+    /// Read also when nothing is published, as [`Self::proxy`] is.
+    fn publication(&mut self, enabled: bool) -> PublicationSettings {
         let broker = self.address("BrokerAddr", enabled);
         let agent_certificate = self.scalar("PubAgentCertPath", value::file);
         let broker_roots = self.scalar("BrokerCertRootPath", value::files).unwrap_or_default();
@@ -201,9 +199,9 @@ impl<'a> Reader<'a> {
                 "EnableExpPublication 1 needs an agent certificate for the controller key",
             );
         }
-        Some(PublicationSettings {
-            broker: broker?.1,
-            agent_certificate: agent_certificate?,
+        PublicationSettings {
+            broker: broker.map(|(_, broker)| broker),
+            agent_certificate,
             broker_roots,
             controller_addr,
             period,
@@ -211,7 +209,7 @@ impl<'a> Reader<'a> {
             priority,
             countries,
             locations,
-        })
+        }
     }
 
     /// Read also when the mode is off, since a wrong value is an error either way (spec/pktxpmgr.md 2.3).
@@ -237,10 +235,7 @@ impl<'a> Reader<'a> {
         let mut experiments = Vec::new();
         let lines = self.values("ExpExec");
         for line in lines.iter().filter(|line| !line.bytes.is_empty()) {
-            match exp_exec::exp_exec(*line) {
-                Ok(experiment) => experiments.push(experiment),
-                Err(complaint) => self.errors.push(complaint),
-            }
+            experiments.extend(exp_exec::exp_exec(*line, &mut self.errors));
         }
         if lines.iter().all(|line| line.bytes.is_empty()) {
             self.missing("ExpExec", "at least one experiment is needed");
@@ -281,9 +276,13 @@ impl<'a> Reader<'a> {
     }
 
     /// A key of which the last non-empty line counts and earlier ones are not even looked at.
-    fn scalar<T>(&mut self, key: &str, read: fn(Value<'a>) -> Result<T, Complaint>) -> Option<T> {
+    fn scalar<T, E: Into<Vec<Complaint>>>(
+        &mut self,
+        key: &str,
+        read: fn(Value<'a>) -> Result<T, E>,
+    ) -> Option<T> {
         let value = self.last_value(key)?;
-        read(value).map_err(|complaint| self.errors.push(complaint)).ok()
+        keep(&mut self.errors, read(value))
     }
 
     /// A time. A number without a unit counts nanoseconds, which whoever writes fewer than `least` of
@@ -303,7 +302,7 @@ impl<'a> Reader<'a> {
     /// A 0/1 key: the last line counts, and must not be empty.
     fn switch(&mut self, key: &str) -> Option<bool> {
         let value = *self.values(key).last()?;
-        value::switch(value).map_err(|complaint| self.errors.push(complaint)).ok()
+        keep(&mut self.errors, value::switch(value))
     }
 
     /// An address, as written and as read. Where it is not going to be used a bad one only earns a warning.

@@ -19,16 +19,17 @@ fn source(text: &str) -> Source {
 
 fn accepted(text: &str) -> Settings {
     let source = source(text);
-    read(&source).settings.unwrap_or_else(|complaints| {
-        let complaints: Vec<_> = complaints.iter().map(|c| source.with_caret(c)).collect();
-        panic!("{text}\n{}", complaints.join("\n"))
-    })
+    let Outcome { errors, settings, .. } = read(&source);
+    let complaints: Vec<_> = errors.iter().map(|error| source.with_caret(error)).collect();
+    assert!(complaints.is_empty(), "{text}\n{}", complaints.join("\n"));
+    settings.unwrap()
 }
 
 /// The complaints, one a line.
 fn refused(text: &str) -> Vec<String> {
     let source = source(text);
-    let complaints = read(&source).settings.expect_err(text);
+    let complaints = read(&source).errors;
+    assert!(!complaints.is_empty(), "{text}");
     complaints.iter().map(|complaint| source.one_line(complaint)).collect()
 }
 
@@ -59,7 +60,7 @@ fn the_least_that_is_needed_is_accepted_with_the_defaults() {
     assert!(settings.publication.is_none());
     assert!(settings.proxy.is_none());
     assert!(settings.program_directory.is_none());
-    assert_eq!(settings.controller_key.value, Path::new(FILE));
+    assert_eq!(settings.controller_key.unwrap().value, Path::new(FILE));
     let [experiment] = &settings.experiments[..] else { panic!("one experiment") };
     assert!(experiment.is_default.value);
     assert_eq!(experiment.snikey.as_ref().unwrap().value.as_str(), "hello");
@@ -79,7 +80,7 @@ fn every_key_is_read() {
          BootstrapBacklogTimeout 250ms\n"
     ));
     let publication = settings.publication.unwrap();
-    assert_eq!(publication.broker.value, HostPort::parse("broker.example").unwrap());
+    assert_eq!(publication.broker.unwrap().value, HostPort::parse("broker.example").unwrap());
     assert_eq!(publication.broker_roots.len(), 2);
     assert_eq!(publication.controller_addr.unwrap().0, "[2001:db8::1]:5");
     assert_eq!(publication.period, Some(Duration::from_secs(31_536_000)));
@@ -96,7 +97,8 @@ fn every_key_is_read() {
     assert_eq!(settings.program_directory.unwrap().value, Path::new("src/"));
     let experiment = &settings.experiments[0];
     assert!(experiment.snikey.is_none());
-    assert_eq!((experiment.chain.len(), experiment.trusted_operators.len()), (2, 1));
+    let chain = experiment.chain.as_ref().unwrap();
+    assert_eq!((chain.len(), experiment.trusted_operators.as_ref().unwrap().len()), (2, 1));
     let channels: Vec<_> =
         experiment.channels.iter().map(|id| id.as_ref().map(ToString::to_string)).collect();
     assert_eq!(channels, [Some("0102".to_owned()), None, Some("aa".to_owned())]);
@@ -131,7 +133,7 @@ fn unknown_keys_warn_with_key_and_place_and_without_their_value() {
 fn the_last_non_empty_duplicate_wins_and_earlier_ones_are_not_looked_at() {
     let settings =
         accepted(&format!("ControllerPrivkeyPath /nowhere\n{LEAST}ControllerPrivkeyPath\n"));
-    assert_eq!(settings.controller_key.place.line, 3);
+    assert_eq!(settings.controller_key.unwrap().place.line, 3);
     accepted(&format!("TargetBacklogConn junk\n{LEAST}TargetBacklogConn 5\nTargetBacklogConn\n"));
     assert!(complaint("TargetBacklogConn 5\nTargetBacklogConn junk\n").starts_with("x.conf:5:19:"));
     let settings = accepted(&format!("{LEAST}ExpExec\nExpExec 0:b:{FILE}:{FILE}::\n"));
@@ -454,10 +456,26 @@ fn all_mistakes_are_told_in_the_order_of_the_file() {
 }
 
 #[test]
+fn all_mistakes_of_an_entry_and_of_a_list_are_told() {
+    let complaints = refused(
+        "EnableExpPublication 0\nControllerPrivkeyPath Cargo.toml\nPubCountry us,DEU,,x\n\
+         ExpExec 2:Hello:nowhere,Cargo.toml,src:gone:0g:foo\nExpExec 0:hello:Cargo.toml::: \n",
+    );
+    let places: Vec<_> = complaints.iter().map(|c| c.split(": ").next().unwrap()).collect();
+    let expected = ["3:12", "3:19", "3:20", "4:9", "4:11", "4:17", "4:36", "4:40", "4:45", "4:48"];
+    let expected: Vec<_> = expected.iter().map(|place| format!("x.conf:{place}")).collect();
+    assert_eq!(places[..expected.len()], expected, "{complaints:?}");
+    assert_eq!(places[expected.len()..], ["x.conf:5:29", "x.conf:5:30"], "{complaints:?}");
+    // But a list does not choose how much is told.
+    let lines = format!("PubCountry {}\n", "x,".repeat(1 << 19));
+    assert_eq!(refused(&format!("{LEAST}{lines}")).len(), 10);
+}
+
+#[test]
 fn bytes_that_are_no_text_are_complained_about_without_harm() {
     let text = [LEAST.as_bytes(), b"PubCountry \xff\xfe\x1b[2J\n"].concat();
     let source = Source { path: "x.conf".into(), text };
-    let complaints = read(&source).settings.unwrap_err();
+    let complaints = read(&source).errors;
     let shown = source.with_caret(&complaints[0]);
     assert!(shown.contains("\\xff\\xfe\\u{1b}[2J") && !shown.contains('\x1b'), "{shown}");
 }
@@ -480,8 +498,7 @@ proptest! {
     fn whatever_the_file_holds_every_complaint_can_be_shown(text in any_config()) {
         let source = Source { path: "x.conf".into(), text };
         let outcome = read(&source);
-        let errors = outcome.settings.err().unwrap_or_default();
-        for complaint in outcome.warnings.iter().chain(&errors) {
+        for complaint in outcome.warnings.iter().chain(&outcome.errors) {
             let shown = source.with_caret(complaint) + &source.one_line(complaint);
             prop_assert!(!shown.chars().any(|c| c.is_control() && c != '\n'), "{shown:?}");
         }

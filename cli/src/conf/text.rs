@@ -54,6 +54,20 @@ pub(crate) struct Complaint {
     pub(crate) advice: String,
 }
 
+/// What was read, or else its complaints are told and reading goes on.
+pub(super) fn keep<T>(
+    complaints: &mut Vec<Complaint>,
+    read: Result<T, impl Into<Vec<Complaint>>>,
+) -> Option<T> {
+    read.map_err(|told| complaints.extend(told.into())).ok()
+}
+
+impl From<Complaint> for Vec<Complaint> {
+    fn from(complaint: Complaint) -> Self {
+        vec![complaint]
+    }
+}
+
 /// A stretch of bytes that still knows where it stood: a key, a value or a part of one.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Value<'a> {

@@ -11,7 +11,7 @@ use packetlab::address::HostPort;
 use packetlab::channel::ChannelId;
 use packetlab::escape::Escaped;
 
-use super::text::{Complaint, Located, Value};
+use super::text::{Complaint, Located, Value, keep};
 use command_line::units;
 
 use crate::c_number::c_number;
@@ -60,8 +60,8 @@ pub(super) fn file(value: Value<'_>) -> Result<Located<PathBuf>, Complaint> {
 }
 
 /// Files, separated by commas; none of the names may be empty.
-pub(super) fn files(value: Value<'_>) -> Result<Vec<Located<PathBuf>>, Complaint> {
-    elements(value, "name a file, or remove the comma")?.into_iter().map(file).collect()
+pub(super) fn files(value: Value<'_>) -> Result<Vec<Located<PathBuf>>, Vec<Complaint>> {
+    elements(value, "name a file, or remove the comma", file)
 }
 
 /// An existing directory.
@@ -87,9 +87,8 @@ fn unreachable_path(value: Value<'_>, error: &std::io::Error) -> Complaint {
 }
 
 /// Three capital letters each, separated by commas (ISO 3166-1 alpha-3).
-pub(super) fn countries(value: Value<'_>) -> Result<Vec<String>, Complaint> {
-    let advice = "write three capital letters for each country, such as USA,DEU";
-    elements(value, advice)?.into_iter().map(country).collect()
+pub(super) fn countries(value: Value<'_>) -> Result<Vec<String>, Vec<Complaint>> {
+    elements(value, "write three capital letters for each country, such as USA,DEU", country)
 }
 
 /// One country.
@@ -104,9 +103,8 @@ pub(super) fn country(value: Value<'_>) -> Result<String, Complaint> {
 }
 
 /// Maidenhead locators with wildcards, separated by commas.
-pub(super) fn locations(value: Value<'_>) -> Result<Vec<String>, Complaint> {
-    let advice = "write Maidenhead locators in capitals, such as IO91*,BK29";
-    elements(value, advice)?.into_iter().map(location).collect()
+pub(super) fn locations(value: Value<'_>) -> Result<Vec<String>, Vec<Complaint>> {
+    elements(value, "write Maidenhead locators in capitals, such as IO91*,BK29", location)
 }
 
 /// One location.
@@ -123,8 +121,8 @@ pub(super) fn location(value: Value<'_>) -> Result<String, Complaint> {
 }
 
 /// Channels in hexadecimal, separated by commas; an empty one stands for the key channel.
-pub(super) fn channels(value: Value<'_>) -> Result<Vec<Option<ChannelId>>, Complaint> {
-    value.split(b',', usize::MAX).into_iter().map(channel).collect()
+pub(super) fn channels(value: Value<'_>) -> Result<Vec<Option<ChannelId>>, Vec<Complaint>> {
+    each(value, channel)
 }
 
 fn channel(value: Value<'_>) -> Result<Option<ChannelId>, Complaint> {
@@ -153,13 +151,33 @@ pub(crate) fn pattern_flaw(pattern: &str) -> Option<&'static str> {
     )
 }
 
-/// Parts between commas, none of them empty.
-fn elements<'a>(value: Value<'a>, advice: &str) -> Result<Vec<Value<'a>>, Complaint> {
-    let elements = value.split(b',', usize::MAX);
-    match elements.iter().find(|element| element.bytes.is_empty()) {
-        None => Ok(elements),
-        Some(element) => Err(element.complain("an element of the list is empty", advice)),
+/// Reads the parts between commas, none of which may be empty.
+fn elements<'a, T>(
+    value: Value<'a>,
+    advice: &str,
+    read: fn(Value<'a>) -> Result<T, Complaint>,
+) -> Result<Vec<T>, Vec<Complaint>> {
+    each(value, |element| match element.bytes {
+        b"" => Err(element.complain("an element of the list is empty", advice)),
+        _ => read(element),
+    })
+}
+
+/// Reads the parts between commas. Of so many bad ones all are told, and of more the first.
+fn each<'a, T>(
+    value: Value<'a>,
+    read: impl Fn(Value<'a>) -> Result<T, Complaint>,
+) -> Result<Vec<T>, Vec<Complaint>> {
+    const TOLD_MAX: usize = 10;
+    let mut complaints = Vec::new();
+    let mut elements = Vec::new();
+    for element in value.split(b',', usize::MAX) {
+        elements.extend(keep(&mut complaints, read(element)));
+        if complaints.len() == TOLD_MAX {
+            break;
+        }
     }
+    if complaints.is_empty() { Ok(elements) } else { Err(complaints) }
 }
 
 /// The commonest mistake that cannot be seen: blanks at the end belong to the value.

@@ -2,24 +2,33 @@
 
 use std::fmt;
 use std::io;
-use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
 
 use packetlab::address::HostPort;
 use packetlab::escape::Escaped;
 
+use super::Purpose;
+
 /// Port of endpoints towards us and of a broker for publishers (spec/protocol.md 7).
-pub(super) const EXPERIMENT_PORT: u16 = 20556;
+pub(crate) const EXPERIMENT_PORT: u16 = 20556;
 /// Port of a proxy for controllers (spec/protocol.md 7).
-pub(super) const PROXY_PORT: u16 = 20557;
+pub(crate) const PROXY_PORT: u16 = 20557;
 
 /// All addresses of a name at which there can be a connection, in the resolver's order, without
-/// duplicates; never empty.
+/// duplicates; never empty for a run. For a check no name is looked up: those of a literal address alone.
 pub(super) fn resolve(
     address: &HostPort,
     default_port: u16,
+    purpose: Purpose,
 ) -> Result<Vec<SocketAddr>, AddressError> {
     let port = address.port.unwrap_or(default_port);
-    let found = (address.host.as_str(), port).to_socket_addrs().and_then(distinct);
+    let found = match purpose {
+        Purpose::Run => (address.host.as_str(), port).to_socket_addrs().and_then(distinct),
+        Purpose::Check => {
+            let literal = address.host.parse::<IpAddr>();
+            Ok(literal.map(|ip| (ip, port).into()).into_iter().collect())
+        }
+    };
     let mut found = found.map_err(|cause| AddressError::not_found(&address.host, &cause))?;
     let flaw = found.iter().find_map(flaw);
     found.retain(|address| self::flaw(address).is_none());
@@ -50,9 +59,12 @@ fn flaw(address: &SocketAddr) -> Option<String> {
 }
 
 /// As [`resolve`], but `*` is the wildcard of IPv4 and IPv6.
-pub(super) fn resolve_to_listen(address: &HostPort) -> Result<Vec<SocketAddr>, AddressError> {
+pub(super) fn resolve_to_listen(
+    address: &HostPort,
+    purpose: Purpose,
+) -> Result<Vec<SocketAddr>, AddressError> {
     if address.host != "*" {
-        return resolve(address, EXPERIMENT_PORT);
+        return resolve(address, EXPERIMENT_PORT, purpose);
     }
     let port = address.port.unwrap_or(EXPERIMENT_PORT);
     Ok(vec![(Ipv4Addr::UNSPECIFIED, port).into(), (Ipv6Addr::UNSPECIFIED, port).into()])

@@ -1,8 +1,11 @@
 //! `ExpExec` entries: certificates and keys read, the chain put in order and verified (spec/protocol.md 4.8).
 
+use std::path::PathBuf;
+
 use engine::config::Experiment;
-use packetlab::certificate::Certificate;
-use packetlab::key::{Hex, PublicKey};
+use engine::proto::descriptor::publication_end;
+use packetlab::certificate::{Certificate, CertificateType};
+use packetlab::key::{Hex, KeyId};
 use packetlab::name_value::Pair;
 use packetlab::program::Programs;
 use packetlab::snikey::SniKey;
@@ -10,7 +13,7 @@ use packetlab::trust::{ChainError, TrustMode, check_size, verify_chain};
 
 use super::Loader;
 use super::publication::resolvable;
-use crate::conf::{Complaint, ExperimentSettings, Located, Override};
+use crate::conf::{Complaint, ExperimentSettings, Located, Override, Place};
 use crate::exit::{Exit, Failure};
 
 /// How endpoints judge us.
@@ -27,25 +30,28 @@ fn which(error: &ChainError, chain: &[Certificate], files: &[String]) -> String 
 }
 
 impl Loader<'_> {
-    /// Loads all entries in file order.
+    /// Loads all entries in file order. `None` stands for one that has a finding.
     pub(super) fn experiments(
-        &self,
+        &mut self,
         settings: Vec<ExperimentSettings>,
-        owner: &PublicKey,
+        owner: Option<&KeyId>,
         publishes: bool,
-    ) -> Result<Vec<Experiment>, Failure> {
+    ) -> Vec<Option<Experiment>> {
         settings.into_iter().map(|settings| self.experiment(settings, owner, publishes)).collect()
     }
 
     fn experiment(
-        &self,
+        &mut self,
         settings: ExperimentSettings,
-        owner: &PublicKey,
+        owner: Option<&KeyId>,
         publishes: bool,
-    ) -> Result<Experiment, Failure> {
-        let line = settings.is_default.place.line;
-        let (chain, files) = self.chain(&settings, owner)?;
-        let trusted_operators = self.public_keys(&settings.trusted_operators)?;
+    ) -> Option<Experiment> {
+        let (line, place) = (settings.is_default.place.line, settings.chain_place);
+        let chain = settings.chain.and_then(|paths| self.chain(&paths, place, owner));
+        let trusted = settings.trusted_operators.and_then(|paths| self.public_keys(&paths));
+        let snikey = self.snikey(settings.snikey, line);
+        let overrides = self.overrides(settings.overrides, publishes);
+        let ((chain, files), trusted_operators) = (chain?, trusted?);
         let mut verified = None;
         if trusted_operators.is_empty() {
             tracing::warn!(
@@ -54,24 +60,30 @@ impl Loader<'_> {
             );
         } else {
             let found = verify_chain(&chain, &trusted_operators, CONTROLLERS_CHAIN, self.now);
-            verified = Some(found.map_err(|error| {
+            let found = found.map_err(|error| {
                 let which = which(&error, &chain, &files);
                 let problem = format!("endpoints would refuse this chain: {error}{which}");
                 let advice = "it needs pubcmd for the controller key, delpriv for each delegation and \
                               exppriv of a key in TRUSTEDEOP_PATH, all valid now";
-                self.chain_failure(&settings, problem, advice)
-            })?);
+                self.chain_failure(place, problem, advice)
+            });
+            verified = Some(self.findings.keep(found)?);
         }
-        Ok(Experiment {
+        let experiment = Experiment {
             line,
             is_default: settings.is_default.value,
-            snikey: self.snikey(settings.snikey, line)?,
+            snikey: snikey?,
             chain,
             trusted_operators,
             verified,
             channels: settings.channels,
-            overrides: self.overrides(settings.overrides, publishes)?,
-        })
+            overrides: overrides?,
+        };
+        let until = publication_end(&experiment, self.publication_end).filter(|_| publishes);
+        for (certificate, file) in experiment.chain.iter().zip(&files) {
+            self.warn_of_expiry(place, certificate, file, until);
+        }
+        Some(experiment)
     }
 
     /// Warns of what endpoints will not put up with: they refuse START when a program that the chain
@@ -84,9 +96,15 @@ impl Loader<'_> {
                  crash; ask its issuer for one without the *"
             );
         }
-        // Without anchors as for each endpoint; a chain that does not hold is complained of there.
-        let Ok(chain) = verify_chain(&experiment.chain, &[], CONTROLLERS_CHAIN, self.now) else {
-            return;
+        // Without anchors as for each endpoint.
+        let chain = match verify_chain(&experiment.chain, &[], CONTROLLERS_CHAIN, self.now) {
+            Ok(chain) => chain,
+            Err(error) => {
+                tracing::warn!(
+                    "line {line}: no endpoint will be served, as the chain does not hold: {error}"
+                );
+                return;
+            }
         };
         for digest in chain.monitor_digests().filter(|digest| programs.find(digest).is_none()) {
             tracing::warn!(
@@ -98,18 +116,24 @@ impl Loader<'_> {
     }
 
     /// The certificates in configured order, with the controller key's swapped to the front, and their files.
+    /// While that key is not known, the first of the type that it must have is taken for its certificate.
     fn chain(
-        &self,
-        settings: &ExperimentSettings,
-        owner: &PublicKey,
-    ) -> Result<(Vec<Certificate>, Vec<String>), Failure> {
-        let mut named = self.certificates(&settings.chain)?;
-        let key_id = owner.key_id();
-        let Some(ours) = named.iter().position(|(entry, _)| entry.subject_key_id == key_id) else {
-            let problem =
-                format!("none of these certificates is for the controller key (key id {key_id})");
+        &mut self,
+        paths: &[Located<PathBuf>],
+        place: Place,
+        owner: Option<&KeyId>,
+    ) -> Option<(Vec<Certificate>, Vec<String>)> {
+        let mut named = self.certificates(paths)?;
+        let ours = named.iter().position(|(entry, _)| match owner {
+            Some(key_id) => entry.subject_key_id == *key_id,
+            None => entry.certificate_type == CertificateType::Pubcmd,
+        });
+        let Some(ours) = ours else {
+            let key = owner.map_or_else(String::new, |key_id| format!(" (key id {key_id})"));
+            let problem = format!("none of these certificates is for the controller key{key}");
             let advice = "add the pubcmd certificate that the experimenter issued for this key";
-            return Err(self.chain_failure(settings, problem, advice));
+            self.findings.add(self.chain_failure(place, problem, advice));
+            return None;
         };
         named.swap(0, ours);
         let (chain, files): (Vec<_>, Vec<_>) = named.into_iter().unzip();
@@ -118,38 +142,39 @@ impl Loader<'_> {
         if let Err(error @ (ChainError::TooMany { .. } | ChainError::TooLong { .. })) = size {
             let problem = format!("no endpoint could take this chain: {error}");
             let advice = "leave out what does not belong to the controller key's chain";
-            return Err(self.chain_failure(settings, problem, advice));
+            self.findings.add(self.chain_failure(place, problem, advice));
+            return None;
         }
-        Ok((chain, files))
+        Some((chain, files))
     }
 
-    fn chain_failure(
-        &self,
-        settings: &ExperimentSettings,
-        problem: String,
-        advice: &str,
-    ) -> Failure {
-        let place = Some(settings.chain_place);
-        self.fail(&Complaint { place, problem, advice: advice.to_owned() })
+    fn chain_failure(&self, place: Place, problem: String, advice: &str) -> Failure {
+        self.fail(&Complaint { place: Some(place), problem, advice: advice.to_owned() })
     }
 
-    fn snikey(&self, given: Option<Located<SniKey>>, line: usize) -> Result<SniKey, Failure> {
+    fn snikey(&mut self, given: Option<Located<SniKey>>, line: usize) -> Option<SniKey> {
         if let Some(given) = given {
-            return Ok(given.value);
+            return Some(given.value);
         }
         let drawn = SniKey::random();
-        let drawn = drawn.map_err(|error| Failure::new(Exit::Config, error.to_string()))?;
+        let drawn = drawn.map_err(|error| Failure::new(Exit::Config, error.to_string()));
+        let drawn = self.findings.keep(drawn)?;
         tracing::info!("line {line}: random snikey {drawn}");
-        Ok(drawn)
+        self.drawn_snikeys.push(line);
+        Some(drawn)
     }
 
-    fn overrides(&self, overrides: Vec<Override>, publishes: bool) -> Result<Vec<Pair>, Failure> {
+    fn overrides(&mut self, overrides: Vec<Override>, publishes: bool) -> Option<Vec<Pair>> {
+        let mut is_usable = true;
         for pair in overrides.iter().filter(|_| publishes) {
-            if let Some(Err(problem)) = pair.address.as_ref().map(resolvable) {
+            let checked = pair.address.as_ref().map(|name| resolvable(name, self.purpose));
+            if let Some(Err(problem)) = checked {
                 let advice = "name the address at which endpoints reach us".to_owned();
-                return Err(self.fail(&Complaint { place: Some(pair.place), problem, advice }));
+                let complaint = Complaint { place: Some(pair.place), problem, advice };
+                self.findings.add(self.fail(&complaint));
+                is_usable = false;
             }
         }
-        Ok(overrides.into_iter().map(|pair| pair.pair).collect())
+        is_usable.then(|| overrides.into_iter().map(|pair| pair.pair).collect())
     }
 }

@@ -1,8 +1,10 @@
 //! Command line and config file to what the engine runs: names are resolved, keys, certificates and
 //! programs read and checked, in the order of spec/pktxpmgr.md 3.1, so that the passphrase is asked for
 //! only when everything that can be known before is known to be right.
+//!
+//! For a check the same is done, but it goes on to the end whatever it finds, and leaves the network alone.
 
-mod address;
+pub(crate) mod address;
 mod experiment;
 mod programs;
 mod publication;
@@ -15,19 +17,21 @@ use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use cli::prompt::PromptError;
-use cli::secret::{self, SecretError};
+use cli::secret::{KeyFile, SecretError};
 use command_line::cores::Cores;
-use engine::config::{Approach, Config, EndpointChoice, Judging, Proxy, Recording};
+use engine::config::{
+    Approach, Config, EndpointChoice, Experiment, Judging, Proxy, Publication, Recording,
+};
 use engine::sys::cpu;
 use engine::sys::lack::Lack;
 use nix::sys::signal::Signal;
 use packetlab::address::HostPort;
 use packetlab::certificate::{Certificate, CertificateError, CertificateType};
 use packetlab::escape::Escaped;
-use packetlab::key::{KeyError, PrivateKey, PublicKey};
+use packetlab::key::{KeyError, KeyId, PrivateKey, PublicKey};
 use packetlab::program::Programs;
 use packetlab::time::Ticks;
 use packetlab_home::file;
@@ -35,49 +39,69 @@ use zeroize::Zeroizing;
 
 use self::address::AddressError;
 use crate::args::Args;
-use crate::conf::{self, Complaint, Located, ProxySettings, Settings, Source};
+use crate::conf::{self, Complaint, Located, Place, ProxySettings, Settings, Source};
 use crate::exit::{Exit, Failure};
+use crate::findings::Findings;
 
 /// Largest config, certificate or public key file.
 const FILE_LEN_MAX: u64 = 16 << 20;
 
-/// Loads everything that the command line and the config file name.
+/// How long before its end a certificate is warned of.
+const EXPIRY_NOTICE: Duration = Duration::from_secs(7 * 86_400);
+
+/// What for something is loaded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be run. What is wrong in one step ends it before the next.
+    Run,
+    /// To know what is wrong, all of it. No name is looked up and no socket made: a name has no addresses in what is
+    /// loaded.
+    Check,
+}
+
+/// Everything that the command line and the config file name.
+pub(crate) struct Loaded {
+    /// What is run.
+    pub(crate) config: Config,
+    /// The config file.
+    pub(crate) path: PathBuf,
+    /// Lines of the `ExpExec` entries whose snikey was drawn at random.
+    pub(crate) drawn_snikeys: Vec<usize>,
+}
+
+/// Loads everything that the command line and the config file name; `None` if anything is missing or wrong, which is
+/// among the findings with the exit code that belongs to it.
 ///
 /// # Errors
-/// Anything missing or wrong, with the exit code that belongs to it.
-pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
+/// A signal came instead of the passphrase, or it cannot be found out what this process may use.
+pub(crate) fn load(
+    args: &Args,
+    now: SystemTime,
+    purpose: Purpose,
+    findings: &mut Findings,
+) -> Result<Option<Loaded>, Failure> {
     let allowed = cpu::allowed_cores()
         .map_err(Lack::when("find out which CPUs we may use (sched_getaffinity)"))?;
     let cores = Cores::choose(args.cores.as_ref(), &allowed)
-        .map_err(|error| Failure::new(Exit::Usage, error.to_string()))?;
-    let source = read_config(args)?;
-    let settings = read_settings(&source)?;
-    let loader = Loader { args, source: &source, now: Ticks::from_system_time(now) };
-
-    let approach = loader.approach(settings.proxy)?;
-    let publication = match settings.publication {
-        Some(publication) => Some(loader.publication_addresses(publication, &approach)?),
-        None => None,
-    };
-    let controller_key = Arc::new(loader.controller_key(&settings.controller_key)?);
-    let owner = controller_key.public_key();
-    let publication =
-        publication.map(|publication| loader.publication(publication, &owner)).transpose()?;
-    let approach = loader.approach_of(approach, &owner)?;
-    let experiments = loader.experiments(settings.experiments, &owner, publication.is_some())?;
-    let programs = match &settings.program_directory {
-        Some(directory) => loader.programs(directory)?,
-        None => Programs::default(),
-    };
-    for experiment in &experiments {
-        loader.warn_of_chain(experiment, &programs);
-    }
-    Ok(Config {
-        controller_key,
-        experiments,
-        programs: Arc::new(programs),
-        approach,
-        publication,
+        .map_err(|error| Failure::new(Exit::Usage, error.to_string()));
+    let cores = findings.keep(cores);
+    let Some(source) = findings.keep(read_config(args)) else { return Ok(None) };
+    let Some(settings) = read_settings(&source, findings) else { return Ok(None) };
+    let now = Ticks::from_system_time(now);
+    let period = settings.publication.as_ref().and_then(|publication| publication.period);
+    let publication_end = period.map(|period| now.saturating_add(period));
+    let drawn_snikeys = Vec::new();
+    let mut loader =
+        Loader { args, source: &source, now, publication_end, purpose, findings, drawn_snikeys };
+    let named = loader.load(settings)?;
+    let drawn_snikeys = loader.drawn_snikeys;
+    // Of what is wrong nothing is run, though it could be read.
+    let config = named.zip(cores).filter(|_| findings.is_empty()).map(|(named, cores)| Config {
+        controller_key: named.controller_key,
+        experiments: named.experiments,
+        programs: Arc::new(named.programs),
+        approach: named.approach,
+        publication: named.publication,
         attempts: args.count.as_ref().and_then(|count| count.sessions),
         singleton: args.single,
         recording: Recording::default(),
@@ -88,7 +112,8 @@ pub(crate) fn load(args: &Args, now: SystemTime) -> Result<Config, Failure> {
         cores,
         io: args.io.into(),
         limits: args.limits(),
-    })
+    });
+    Ok(config.map(|config| Loaded { config, path: source.path, drawn_snikeys }))
 }
 
 /// The file of `-c`, or the usual one (spec/pktxpmgr.md 1.2).
@@ -121,22 +146,30 @@ fn read_config(args: &Args) -> Result<Source, Failure> {
     Ok(Source { path, text: text.to_vec() })
 }
 
-fn read_settings(source: &Source) -> Result<Settings, Failure> {
+fn read_settings(source: &Source, findings: &mut Findings) -> Option<Settings> {
     let outcome = conf::read(source);
     for warning in &outcome.warnings {
         tracing::warn!("{}", source.one_line(warning));
     }
-    outcome.settings.map_err(|complaints| {
-        let shown: Vec<_> =
-            complaints.iter().map(|complaint| source.with_caret(complaint)).collect();
-        Failure::new(Exit::Config, shown.join("\n"))
-    })
+    for complaint in &outcome.errors {
+        findings.add(Failure::new(Exit::Config, source.with_caret(complaint)));
+    }
+    outcome.settings
+}
+
+/// What the config file names, read.
+struct Named {
+    controller_key: Arc<PrivateKey>,
+    experiments: Vec<Experiment>,
+    programs: Programs,
+    approach: Approach,
+    publication: Option<Publication>,
 }
 
 /// Where endpoints reach us, before any key is read.
 enum ApproachAddresses {
     Passive { listen: Vec<SocketAddr> },
-    Proxy { name: HostPort, addresses: Vec<SocketAddr>, settings: ProxySettings },
+    Proxy { name: HostPort, addresses: Vec<SocketAddr> },
 }
 
 /// What every step of loading needs.
@@ -144,11 +177,66 @@ struct Loader<'a> {
     args: &'a Args,
     source: &'a Source,
     now: Ticks,
+    /// When the publication ends of what does not override it; `None` is never, or that nothing is published.
+    publication_end: Option<Ticks>,
+    purpose: Purpose,
+    findings: &'a mut Findings,
+    drawn_snikeys: Vec<usize>,
 }
 
 impl Loader<'_> {
+    /// `None` if something is missing or wrong.
+    fn load(&mut self, settings: Settings) -> Result<Option<Named>, Failure> {
+        if self.has_failed() {
+            return Ok(None);
+        }
+        let approach = self.approach(settings.proxy.is_some());
+        let approach = self.findings.keep(approach);
+        let publishes = settings.publication.is_some();
+        let addressed = settings
+            .publication
+            .map(|publication| self.publication_addresses(publication, approach.as_ref()));
+        if self.has_failed() {
+            return Ok(None);
+        }
+        let controller_key = match &settings.controller_key {
+            Some(path) => self.controller_key(path)?.map(Arc::new),
+            None => None,
+        };
+        if self.has_failed() {
+            return Ok(None);
+        }
+        let owner = controller_key.as_ref().map(|key| key.public_key().key_id());
+        let publication = addressed.map(|addressed| self.publication(addressed, owner.as_ref()));
+        let approach = self.approach_of(approach, settings.proxy, owner.as_ref());
+        let experiments = self.experiments(settings.experiments, owner.as_ref(), publishes);
+        let programs = match &settings.program_directory {
+            Some(directory) => self.programs(directory),
+            None => Some(Programs::default()),
+        };
+        if let Some(programs) = &programs {
+            experiments.iter().flatten().for_each(|one| self.warn_of_chain(one, programs));
+        }
+        let all = || {
+            Some(Named {
+                controller_key: controller_key?,
+                experiments: experiments.into_iter().collect::<Option<_>>()?,
+                programs: programs?,
+                approach: approach?,
+                // What is not published needs nothing.
+                publication: publication.map_or(Some(None), |publication| publication.map(Some))?,
+            })
+        };
+        Ok(all())
+    }
+
+    /// Whether there is no next step.
+    fn has_failed(&self) -> bool {
+        self.purpose == Purpose::Run && !self.findings.is_empty()
+    }
+
     /// Resolves `-a`: where to listen, or the proxy.
-    fn approach(&self, proxy: Option<ProxySettings>) -> Result<ApproachAddresses, Failure> {
+    fn approach(&self, uses_proxy: bool) -> Result<ApproachAddresses, Failure> {
         let text = self.args.addr.as_deref().unwrap_or_default();
         let failure = |exit, error: &dyn std::fmt::Display| {
             Failure::new(exit, format!("-a {}: {error}", shown(text)))
@@ -156,70 +244,97 @@ impl Loader<'_> {
         let unusable = |error: AddressError| failure(Exit::Listen, &error);
         let name = self.args.addr.as_deref().map(HostPort::parse).transpose();
         let name = name.map_err(|error| failure(Exit::Usage, &error))?;
-        let Some(settings) = proxy else {
+        if !uses_proxy {
             let default = (Ipv4Addr::UNSPECIFIED, address::EXPERIMENT_PORT).into();
             let Some(name) = name else {
                 return Ok(ApproachAddresses::Passive { listen: vec![default] });
             };
-            let found = address::resolve_to_listen(&name).map_err(unusable)?;
-            return Ok(ApproachAddresses::Passive { listen: usable(text, found)? });
-        };
+            let found = address::resolve_to_listen(&name, self.purpose).map_err(unusable)?;
+            let listen = match self.purpose {
+                Purpose::Run => usable(text, found)?,
+                Purpose::Check => found,
+            };
+            return Ok(ApproachAddresses::Passive { listen });
+        }
         let Some(name) = name else {
             let message = "EnableProxyMode 1 needs the proxy's address; add -a HOST[:PORT]";
             return Err(Failure::new(Exit::Usage, message));
         };
-        let addresses = address::resolve(&name, address::PROXY_PORT);
+        let addresses = address::resolve(&name, address::PROXY_PORT, self.purpose);
         let addresses = addresses.map_err(unusable)?;
-        Ok(ApproachAddresses::Proxy { name, addresses, settings })
+        Ok(ApproachAddresses::Proxy { name, addresses })
     }
 
-    fn controller_key(&self, path: &Located<PathBuf>) -> Result<PrivateKey, Failure> {
-        secret::private_key(&path.value, self.args.passphrase_file.as_deref()).map_err(|error| {
-            let exit = match &error {
-                SecretError::Prompt(PromptError::Interrupted(Signal::SIGINT)) => Exit::Interrupted,
-                SecretError::Prompt(PromptError::Interrupted(_)) => Exit::Terminated,
-                _ => Exit::Config,
-            };
-            let problem = format!("the controller key cannot be used: {error}");
-            if error.is_of_the_passphrase() {
-                let hint = match &error {
-                    SecretError::Prompt(PromptError::NoTerminal(_)) => {
-                        "; give it with --passphrase-file"
-                    }
-                    _ => "",
-                };
-                return Failure::new(exit, problem + hint);
-            }
-            let advice = match &error {
-                SecretError::Key(KeyError::WrongPassphrase) => {
-                    "try again; of --passphrase-file the first line counts, blanks included"
+    /// That others may use its file is a finding of its own: for a check the key is read nevertheless.
+    fn controller_key(&mut self, path: &Located<PathBuf>) -> Result<Option<PrivateKey>, Failure> {
+        let file = KeyFile::read(&path.value).map_err(|error| self.key_failure(path, &error));
+        let Some(mut file) = self.findings.keep(file) else { return Ok(None) };
+        for refusal in file.take_refusals() {
+            self.findings.add(self.key_failure(path, &refusal));
+        }
+        if self.has_failed() {
+            return Ok(None);
+        }
+        let key = file.open(self.args.passphrase_file.as_deref());
+        match key.map_err(|error| self.key_failure(path, &error)) {
+            Err(signal) if signal.exit != Exit::Config => Err(signal),
+            key => Ok(self.findings.keep(key)),
+        }
+    }
+
+    fn key_failure(&self, path: &Located<PathBuf>, error: &SecretError) -> Failure {
+        let exit = match error {
+            SecretError::Prompt(PromptError::Interrupted(Signal::SIGINT)) => Exit::Interrupted,
+            SecretError::Prompt(PromptError::Interrupted(_)) => Exit::Terminated,
+            _ => Exit::Config,
+        };
+        let problem = format!("the controller key cannot be used: {error}");
+        if error.is_of_the_passphrase() {
+            let hint = match error {
+                SecretError::Prompt(PromptError::NoTerminal(_)) => {
+                    "; give it with --passphrase-file"
                 }
-                _ => "ControllerPrivkeyPath is a PKCS#8 PEM file with an Ed25519 key, encrypted or not",
+                _ => "",
             };
-            Failure::new(exit, self.source.with_caret(&path.complain(problem, advice)))
-        })
+            return Failure::new(exit, problem + hint);
+        }
+        let advice = match error {
+            SecretError::Key(KeyError::WrongPassphrase) => {
+                "try again; of --passphrase-file the first line counts, blanks included"
+            }
+            _ => "ControllerPrivkeyPath is a PKCS#8 PEM file with an Ed25519 key, encrypted or not",
+        };
+        Failure::new(exit, self.source.with_caret(&path.complain(problem, advice)))
     }
 
     fn approach_of(
-        &self,
-        approach: ApproachAddresses,
-        owner: &PublicKey,
-    ) -> Result<Approach, Failure> {
-        let (name, addresses, settings) = match approach {
-            ApproachAddresses::Passive { listen } => return Ok(Approach::Passive { listen }),
-            ApproachAddresses::Proxy { name, addresses, settings } => (name, addresses, settings),
+        &mut self,
+        approach: Option<ApproachAddresses>,
+        proxy: Option<ProxySettings>,
+        owner: Option<&KeyId>,
+    ) -> Option<Approach> {
+        let address = match approach {
+            Some(ApproachAddresses::Passive { listen }) => {
+                return Some(Approach::Passive { listen });
+            }
+            Some(ApproachAddresses::Proxy { name, addresses }) => Some((name, addresses)),
+            None => None,
         };
-        let certificate = settings.agent_certificate.as_ref();
+        let settings = proxy?;
         if settings.proxy_roots.is_empty() {
             tracing::warn!(
                 "without ProxyCertRootPath the signature of the proxy's certificate is not checked"
             );
         }
-        Ok(Approach::Proxy(Box::new(Proxy {
+        let certificate = settings.agent_certificate.as_ref();
+        let certificate = certificate.map(|path| self.agent_certificate(path, owner));
+        let proxy_roots = self.public_keys(&settings.proxy_roots);
+        let (name, addresses) = address?;
+        Some(Approach::Proxy(Box::new(Proxy {
             addresses,
             name: name.to_string(),
-            certificate: certificate.map(|path| self.agent_certificate(path, owner)).transpose()?,
-            proxy_roots: self.public_keys(&settings.proxy_roots)?,
+            certificate: certificate.map_or(Some(None), |certificate| certificate.map(Some))?,
+            proxy_roots: proxy_roots?,
             backlog_target: settings.backlog_target,
             step_timeout: settings.step_timeout,
             bootstrap_timeout: settings.bootstrap_timeout,
@@ -229,31 +344,64 @@ impl Loader<'_> {
     /// An agent certificate must be one, and belong to the controller key. That it may still be
     /// refused by whom it is shown to is only warned of, as the peer's clock decides it.
     fn agent_certificate(
-        &self,
+        &mut self,
         path: &Located<PathBuf>,
-        owner: &PublicKey,
-    ) -> Result<Certificate, Failure> {
-        let certificate = self.certificate(path)?;
-        if certificate.subject_key_id != owner.key_id() {
+        owner: Option<&KeyId>,
+    ) -> Option<Certificate> {
+        let read = self.certificate(path);
+        let certificate = self.findings.keep(read)?;
+        let is_ours = owner.is_none_or(|owner| certificate.subject_key_id == *owner);
+        if !is_ours {
             let problem = "this certificate does not belong to the controller key";
-            return Err(
-                self.fail(&path.complain(problem, "name the one issued for ControllerPrivkeyPath"))
-            );
+            let advice = "name the one issued for ControllerPrivkeyPath";
+            self.findings.add(self.fail(&path.complain(problem, advice)));
         }
-        if certificate.certificate_type != CertificateType::Agent {
-            let kind = certificate.certificate_type;
+        let kind = certificate.certificate_type;
+        let is_agent = kind == CertificateType::Agent;
+        if !is_agent {
             let problem = format!(
                 "this is a certificate of type {kind}, and every peer refuses it as an agent's"
             );
             let advice = "name one of type agent; `pktcred sign agent` makes it";
-            return Err(self.fail(&path.complain(problem, advice)));
+            self.findings.add(self.fail(&path.complain(problem, advice)));
+        }
+        if !is_ours || !is_agent {
+            return None;
         }
         if !certificate.is_valid_at(self.now) {
             let flaw = "now is not within its dates";
             let complaint = path.complain("the agent certificate will be refused", flaw);
             tracing::warn!("{}", self.source.one_line(&complaint));
         }
-        Ok(certificate)
+        let file = Escaped(path.value.as_os_str().as_bytes()).to_string();
+        self.warn_of_expiry(path.place, &certificate, &file, self.publication_end);
+        Some(certificate)
+    }
+
+    /// Warns of a certificate that is valid now and not for long, or not `until` then; `None` is no such time.
+    fn warn_of_expiry(
+        &self,
+        place: Place,
+        certificate: &Certificate,
+        file: &str,
+        until: Option<Ticks>,
+    ) {
+        let end = certificate.not_after;
+        let until = until.filter(|until| *until != Ticks::MAX && end < *until);
+        let before = match until {
+            Some(until) => format!("before the publication, which ends at {}", until.date()),
+            None if end < self.now.saturating_add(EXPIRY_NOTICE) => "within 7 days".into(),
+            None => return,
+        };
+        if end < self.now || end == Ticks::MAX {
+            return;
+        }
+        let kind = certificate.certificate_type;
+        let problem =
+            format!("the {kind} certificate of {file} expires at {}, {before}", end.date());
+        let complaint =
+            Complaint { place: Some(place), problem, advice: "have it renewed in time".into() };
+        tracing::warn!("{}", self.source.one_line(&complaint));
     }
 
     /// The one certificate in a file.
@@ -262,18 +410,30 @@ impl Loader<'_> {
     }
 
     /// Every certificate in these files, each with the name of its file, escaped.
-    fn certificates(
-        &self,
-        paths: &[Located<PathBuf>],
-    ) -> Result<Vec<(Certificate, String)>, Failure> {
-        let mut all = Vec::new();
-        for path in paths {
-            let listed = Certificate::list_from_pem(&self.file(path)?);
-            let listed = listed.map_err(|error| self.no_certificate(path, &error))?;
+    fn certificates(&mut self, paths: &[Located<PathBuf>]) -> Option<Vec<(Certificate, String)>> {
+        self.all_of(paths, |loader, path| {
+            let listed = Certificate::list_from_pem(&loader.file(path)?);
+            let listed = listed.map_err(|error| loader.no_certificate(path, &error))?;
             let file = Escaped(path.value.as_os_str().as_bytes()).to_string();
-            all.extend(listed.into_iter().map(|certificate| (certificate, file.clone())));
+            Ok(listed.into_iter().map(|certificate| (certificate, file.clone())).collect())
+        })
+    }
+
+    /// What all of these files hold; a finding for each that cannot be read.
+    fn all_of<T>(
+        &mut self,
+        paths: &[Located<PathBuf>],
+        read: fn(&Self, &Located<PathBuf>) -> Result<Vec<T>, Failure>,
+    ) -> Option<Vec<T>> {
+        let mut all = Some(Vec::new());
+        for path in paths {
+            let listed = read(self, path);
+            all = all.zip(self.findings.keep(listed)).map(|(mut all, listed)| {
+                all.extend(listed);
+                all
+            });
         }
-        Ok(all)
+        all
     }
 
     fn no_certificate(&self, path: &Located<PathBuf>, error: &CertificateError) -> Failure {
@@ -282,23 +442,21 @@ impl Loader<'_> {
     }
 
     /// Every public key in these files.
-    fn public_keys(&self, paths: &[Located<PathBuf>]) -> Result<Vec<PublicKey>, Failure> {
-        let mut all = Vec::new();
-        for path in paths {
-            let listed = PublicKey::list_from_pem(&self.file(path)?);
-            all.extend(listed.map_err(|error| {
+    fn public_keys(&mut self, paths: &[Located<PathBuf>]) -> Option<Vec<PublicKey>> {
+        self.all_of(paths, |loader, path| {
+            PublicKey::list_from_pem(&loader.file(path)?).map_err(|error| {
                 let problem = format!("this is no public key: {error}");
-                self.fail(&path.complain(problem, "name a PEM file with an Ed25519 PUBLIC KEY"))
-            })?);
-        }
-        Ok(all)
+                loader.fail(&path.complain(problem, "name a PEM file with an Ed25519 PUBLIC KEY"))
+            })
+        })
     }
 
-    fn programs(&self, path: &Located<PathBuf>) -> Result<Programs, Failure> {
-        programs::load(&path.value).map_err(|error| {
+    fn programs(&mut self, path: &Located<PathBuf>) -> Option<Programs> {
+        let loaded = programs::load(&path.value).map_err(|error| {
             let problem = format!("cannot read the program directory: {error}");
             self.fail(&path.complain(problem, "make it readable, or remove the line"))
-        })
+        });
+        self.findings.keep(loaded)
     }
 
     fn file(&self, path: &Located<PathBuf>) -> Result<Zeroizing<Vec<u8>>, Failure> {

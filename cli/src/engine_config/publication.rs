@@ -4,64 +4,73 @@ use std::net::SocketAddr;
 
 use engine::config::{ControllerAddr, Publication};
 use packetlab::address::HostPort;
-use packetlab::key::PublicKey;
+use packetlab::key::KeyId;
 use packetlab::name_value::{Dialect, Pair};
 
-use super::{ApproachAddresses, Loader, address, shown};
-use crate::conf::{self, PublicationSettings};
+use super::{ApproachAddresses, Loader, Purpose, address, shown};
+use crate::conf::{self, Located, PublicationSettings};
 use crate::exit::{Exit, Failure};
 
-/// A publication of which the addresses are known and nothing else was read.
+/// A publication of which the addresses are known, as far as they can be, and nothing else was read.
 pub(super) struct Addressed {
     settings: PublicationSettings,
-    broker: Vec<SocketAddr>,
-    controller_addr: ControllerAddr,
+    broker: Option<Vec<SocketAddr>>,
+    controller_addr: Option<ControllerAddr>,
 }
 
 impl Loader<'_> {
     /// Resolves the broker and decides which address of ours is published.
     pub(super) fn publication_addresses(
-        &self,
+        &mut self,
         settings: PublicationSettings,
-        approach: &ApproachAddresses,
-    ) -> Result<Addressed, Failure> {
-        let broker = address::resolve(&settings.broker.value, address::EXPERIMENT_PORT);
-        let broker = broker.map_err(|error| {
-            let problem = format!("the broker cannot be used: {error}");
-            let complaint =
-                settings.broker.complain(problem, "BrokerAddr is the broker's host[:port]");
-            Failure::new(Exit::Publication, self.source.with_caret(&complaint))
-        })?;
-        let controller_addr = self.controller_addr(&settings, approach)?;
+        approach: Option<&ApproachAddresses>,
+    ) -> Addressed {
+        let broker = settings.broker.as_ref().and_then(|broker| self.broker(broker));
+        let controller_addr = self.controller_addr(&settings, approach);
+        // Whether the address is known depends on what else is wrong.
+        let controller_addr = self.findings.keep(controller_addr).flatten();
         if let Some(hostid) = &self.args.hostid {
-            publishable(hostid).map_err(|problem| usage("-i", hostid, &problem))?;
+            let checked = publishable(hostid).map_err(|problem| usage("-i", hostid, &problem));
+            self.findings.keep(checked);
             if let Some(flaw) = conf::pattern_flaw(hostid) {
                 tracing::warn!("-i {hostid}: {flaw}; write * or ? in their place");
             }
         }
-        Ok(Addressed { settings, broker, controller_addr })
+        Addressed { settings, broker, controller_addr }
+    }
+
+    fn broker(&mut self, broker: &Located<HostPort>) -> Option<Vec<SocketAddr>> {
+        let found = address::resolve(&broker.value, address::EXPERIMENT_PORT, self.purpose);
+        let found = found.map_err(|error| {
+            let problem = format!("the broker cannot be used: {error}");
+            let complaint = broker.complain(problem, "BrokerAddr is the broker's host[:port]");
+            Failure::new(Exit::Publication, self.source.with_caret(&complaint))
+        });
+        self.findings.keep(found)
     }
 
     /// `-p`, else `PubControllerAddr`, else what `-a` says, else what the broker connection shows.
     fn controller_addr(
         &self,
         settings: &PublicationSettings,
-        approach: &ApproachAddresses,
-    ) -> Result<ControllerAddr, Failure> {
+        approach: Option<&ApproachAddresses>,
+    ) -> Result<Option<ControllerAddr>, Failure> {
         if let Some(text) = &self.args.publish_addr {
             HostPort::parse(text)
                 .map_err(|error| error.to_string())
-                .and_then(|name| resolvable(&name))
+                .and_then(|name| resolvable(&name, self.purpose))
                 .and_then(|()| publishable(text))
                 .map_err(|problem| usage("-p", text, &problem))?;
-            return Ok(ControllerAddr::Text(text.clone()));
+            return Ok(Some(ControllerAddr::Text(text.clone())));
         }
         if let Some((text, name)) = &settings.controller_addr {
-            resolvable(&name.value).and_then(|()| publishable(text)).map_err(|problem| {
+            let checked = resolvable(&name.value, self.purpose).and_then(|()| publishable(text));
+            checked.map_err(|problem| {
                 self.fail(&name.complain(problem, "name the address at which endpoints reach us"))
             })?;
-            return Ok(ControllerAddr::Text(text.clone()));
+            return Ok(Some(ControllerAddr::Text(text.clone())));
         }
+        let Some(approach) = approach else { return Ok(None) };
         let text = match (approach, &self.args.addr) {
             (ApproachAddresses::Proxy { name, .. }, _) => {
                 if name.port.is_some_and(|port| port != address::PROXY_PORT) {
@@ -80,35 +89,40 @@ impl Loader<'_> {
                 }
                 text
             }
-            (ApproachAddresses::Passive { .. }, None) => return Ok(ControllerAddr::BrokerSide),
+            (ApproachAddresses::Passive { .. }, None) => {
+                return Ok(Some(ControllerAddr::BrokerSide));
+            }
         };
         publishable(text).map_err(|problem| usage("-a", text, &problem))?;
-        Ok(match (approach, HostPort::parse(text)) {
+        Ok(Some(match (approach, HostPort::parse(text)) {
             (ApproachAddresses::Passive { .. }, Ok(HostPort { host, port: Some(0) })) => {
                 ControllerAddr::BoundPort(host)
             }
             _ => ControllerAddr::Text(text.clone()),
-        })
+        }))
     }
 
     /// Reads the certificate and keys that publication needs.
     pub(super) fn publication(
-        &self,
+        &mut self,
         from: Addressed,
-        owner: &PublicKey,
-    ) -> Result<Publication, Failure> {
+        owner: Option<&KeyId>,
+    ) -> Option<Publication> {
         let Addressed { settings, broker, controller_addr } = from;
         if settings.broker_roots.is_empty() {
             tracing::warn!(
                 "without BrokerCertRootPath the signature of the broker's certificate is not checked"
             );
         }
-        Ok(Publication {
-            broker,
-            broker_name: settings.broker.value.to_string(),
-            certificate: self.agent_certificate(&settings.agent_certificate, owner)?,
-            broker_roots: self.public_keys(&settings.broker_roots)?,
-            controller_addr,
+        let certificate = settings.agent_certificate.as_ref();
+        let certificate = certificate.and_then(|path| self.agent_certificate(path, owner));
+        let broker_roots = self.public_keys(&settings.broker_roots);
+        Some(Publication {
+            broker: broker?,
+            broker_name: settings.broker?.value.to_string(),
+            certificate: certificate?,
+            broker_roots: broker_roots?,
+            controller_addr: controller_addr?,
             period: settings.period,
             greet_after: settings.greet_after,
             priority: settings.priority,
@@ -129,7 +143,7 @@ fn publishable(text: &str) -> Result<(), String> {
 }
 
 /// What endpoints are to connect to must at least be known here, and be a port.
-pub(super) fn resolvable(name: &HostPort) -> Result<(), String> {
+pub(super) fn resolvable(name: &HostPort, purpose: Purpose) -> Result<(), String> {
     if name.port == Some(0) {
         return Err("nobody can connect to port 0; name the one at which endpoints reach us".into());
     }
@@ -138,8 +152,8 @@ pub(super) fn resolvable(name: &HostPort) -> Result<(), String> {
                     endpoints reach us"
             .into());
     }
-    let found =
-        address::resolve(name, address::EXPERIMENT_PORT).map_err(|error| error.to_string())?;
+    let found = address::resolve(name, address::EXPERIMENT_PORT, purpose);
+    let found = found.map_err(|error| error.to_string())?;
     if found.iter().any(|address| address.ip().is_unspecified()) {
         tracing::warn!("{} is published as it is; no endpoint can connect to it", name.host);
     }

@@ -1,7 +1,6 @@
 //! Where endpoints reach us: what `-a` means, without opening anything.
 
 use std::ffi::OsString;
-use std::time::Duration;
 
 use super::*;
 
@@ -11,14 +10,16 @@ fn approach(addr: Option<&str>, proxy: bool) -> Result<ApproachAddresses, Failur
     words.push("./m");
     let args = Args::parse_words(words.into_iter().map(OsString::from)).unwrap();
     let source = Source { path: "x.conf".into(), text: Vec::new() };
-    let loader = Loader { args: &args, source: &source, now: Ticks(0) };
-    loader.approach(proxy.then(|| ProxySettings {
-        agent_certificate: None,
-        proxy_roots: Vec::new(),
-        backlog_target: 2,
-        step_timeout: Duration::from_secs(2),
-        bootstrap_timeout: Duration::from_secs(5),
-    }))
+    let loader = Loader {
+        args: &args,
+        source: &source,
+        now: Ticks(0),
+        publication_end: None,
+        purpose: Purpose::Run,
+        findings: &mut Findings::default(),
+        drawn_snikeys: Vec::new(),
+    };
+    loader.approach(proxy)
 }
 
 fn listen(addr: Option<&str>) -> Vec<String> {

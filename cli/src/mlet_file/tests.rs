@@ -3,7 +3,7 @@
 use std::fs::Permissions;
 use std::hash::{BuildHasher, RandomState};
 use std::os::unix::fs::PermissionsExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 
 use super::*;
 
@@ -35,14 +35,17 @@ impl Drop for Scratch {
     }
 }
 
-/// Whether the kernel executes it. Another test that forks just then may hold a file open that was just written.
+/// Whether the kernel executes it.
 fn starts(path: &Path) -> bool {
-    let start = || Command::new(path).stdin(Stdio::null()).stdout(Stdio::null()).spawn();
+    let mut command = Command::new(path);
+    run(command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null())).is_ok()
+}
+
+/// Another test that forks just then may hold a file open that was just written.
+fn run(command: &mut Command) -> io::Result<ExitStatus> {
     let is_busy = |error: &io::Error| error.kind() == io::ErrorKind::ExecutableFileBusy;
-    let mut tries = (0..1000).map(|_| start());
-    let started = tries.find(|started| !started.as_ref().is_err_and(is_busy));
-    let started = started.unwrap().map(|mut child| child.wait().unwrap());
-    started.is_ok()
+    let mut tries = (0..1000).map(|_| command.status());
+    tries.find(|ended| !ended.as_ref().is_err_and(is_busy)).unwrap()
 }
 
 #[test]
@@ -93,6 +96,31 @@ fn scripts_that_are_refused_the_kernel_refuses_too() {
     assert!(matches!(check(&path), Err(Flaw::Interpreter { .. })));
     let path = scratch.file("mlet", &long(252, " x"));
     assert!(matches!(check(&path), Err(Flaw::Interpreter { .. })));
+}
+
+/// In the environment of a mlet, which has no PATH.
+#[test]
+fn what_env_does_not_find_is_refused_as_env_refuses_it() {
+    let scratch = Scratch::new();
+    for (line, is_found) in [
+        ("#!/usr/bin/env sh\n", true),
+        ("#!/usr/bin/env /bin/sh\n", true),
+        ("#!/usr/bin/env no-such-interpreter\n", false),
+        ("#!/usr/bin/env sh -e\n", false),
+    ] {
+        let path = scratch.file("mlet", line.as_bytes());
+        let refused = matches!(check(&path), Err(Flaw::NotFoundByEnv { .. }));
+        assert_eq!(!refused, is_found, "{line}");
+        let mut command = Command::new(&path);
+        command.env_clear().stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+        // env(1) says that it has not found it.
+        let code = run(&mut command).unwrap().code();
+        assert_eq!(code == Some(127), refused, "{line}: {code:?}");
+    }
+    // With these env would execute the script itself, again and again.
+    for line in ["#!/usr/bin/env A=b\n", "#!/usr/bin/env -i\n", "#!/usr/bin/env\n"] {
+        assert!(check(&scratch.file("mlet", line.as_bytes())).is_ok(), "{line}");
+    }
 }
 
 #[test]

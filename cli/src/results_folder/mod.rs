@@ -22,7 +22,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use packetlab::escape::Escaped;
 
-use self::earlier::{EVENTS, Earlier};
+use self::earlier::EVENTS;
+pub(crate) use self::earlier::Earlier;
 pub(crate) use self::endpoints::choose;
 use self::run_file::RunFile;
 use crate::args::Args;

@@ -89,7 +89,7 @@ impl RunFile {
             mlet,
             host: of_kernel("hostname"),
             kernel: of_kernel("osrelease"),
-            limits: args.limit_texts.clone(),
+            limits: args.limits_in_words().map(owned).collect(),
             note: args.note.clone(),
             counts: None,
         };
@@ -190,6 +190,10 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     file.write_all(bytes)?;
     file.sync_data()?;
     fs::rename(&beside, path)
+}
+
+fn owned((name, value): (&str, &str)) -> (String, String) {
+    (name.to_owned(), value.to_owned())
 }
 
 fn text(bytes: &[u8]) -> String {

@@ -1,0 +1,76 @@
+//! `--check` and `--dry-run`: everything that can be known without the network and without a mlet, and no run.
+//!
+//! Not here: what is wrong (`engine_config`, `mlet_file`), and what would be done in words (`dry_run`). The invariant:
+//! no socket is made, no name looked up, nothing written but to standard output and standard error.
+
+use std::io::{self, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::time::SystemTime;
+
+use engine::sys::lack::Lack;
+use engine::sys::secrecy;
+use packetlab::escape::Escaped;
+use packetlab::time::Ticks;
+
+use crate::args::Args;
+use crate::engine_config::{self, Loaded, Purpose};
+use crate::exit::{Exit, Failure};
+use crate::findings::Findings;
+use crate::{check_mlet, dry_run, logging, report};
+
+/// Tells everything that is wrong or odd on standard error; of what could be run, what was checked or would be done on
+/// standard output.
+///
+/// # Errors
+/// Something is wrong.
+pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
+    logging::warnings_alone();
+    // Here too before a key is read.
+    secrecy::hide_memory().map_err(Lack::when("hide memory (prctl)"))?;
+    let mut findings = Findings::default();
+    if args.has_mlet() {
+        findings.keep(check_mlet(args.mlet()));
+    }
+    report::warn_of_count(args);
+    let now = SystemTime::now();
+    let loaded = engine_config::load(args, now, Purpose::Check, &mut findings)?;
+    report::findings(&findings);
+    let Some(loaded) = loaded else {
+        let count = findings.iter().len();
+        return Err(Failure::new(Exit::Config, format!("no run can begin: errors: {count}")));
+    };
+    print(&match args.dry_run {
+        true => dry_run::text(args, &loaded, Ticks::from_system_time(now)),
+        false => checked(args, &loaded),
+    })?;
+    Ok(Exit::Success)
+}
+
+/// What was checked, in one line.
+fn checked(args: &Args, loaded: &Loaded) -> String {
+    let config = &loaded.config;
+    let key = config.controller_key.public_key().key_id().to_string();
+    let key = key.get(..12).unwrap_or(&key);
+    let mlet = match args.has_mlet() {
+        true => format!("mlet {}", Escaped(args.mlet().as_os_str().as_bytes())),
+        false => "no mlet".into(),
+    };
+    format!(
+        "ok: {}, controller key {key}, experiments: {}, programs: {}, {mlet}\n",
+        Escaped(loaded.path.as_os_str().as_bytes()),
+        config.experiments.len(),
+        config.programs.len()
+    )
+}
+
+/// Nobody reading any more is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            let problem = format!("cannot write to standard output: {error}");
+            Err(Failure::new(Exit::Config, problem))
+        }
+        _ => Ok(()),
+    }
+}
