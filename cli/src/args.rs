@@ -151,9 +151,6 @@ pub(crate) struct Args {
     #[arg(long, help_heading = AGAIN)]
     pub(crate) once_per_endpoint: bool,
 
-    #[command(flatten)]
-    judging: JudgingArgs,
-
     /// Append relay latency to this file, as an HdrHistogram log
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) latency: Option<PathBuf>,
@@ -181,6 +178,9 @@ pub(crate) struct Args {
     /// The mlet, a path that is never searched in PATH; what follows it is for the mlet
     #[arg(value_name = "MLET", required_unless_present = "check", trailing_var_arg = true)]
     mlet_and_arguments: Vec<OsString>,
+
+    #[command(flatten)]
+    judging: JudgingArgs,
 
     #[command(flatten)]
     limits: LimitArgs,

@@ -193,7 +193,7 @@ fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
 }
 
 fn owned((name, value): (&str, &str)) -> (String, String) {
-    (name.to_owned(), value.to_owned())
+    (name.trim_start_matches("--").to_owned(), value.to_owned())
 }
 
 fn text(bytes: &[u8]) -> String {
