@@ -47,6 +47,9 @@ fn main() -> ExitCode {
         ["obey"] => return obey(),
         ["stubborn"] => stubborn(),
         ["heedless"] => heedless(),
+        ["farewell"] => farewell(),
+        ["nap", from, to] => nap(number(from), number(to)),
+        ["family"] => family(),
         ["gather", milliseconds] => gather(number(milliseconds)),
         ["pry"] => pry(),
         ["pry", ref pids @ ..] => pry_into(pids).map(|report| say(&report)),
@@ -261,6 +264,31 @@ fn stubborn() -> io::Result<()> {
 /// Takes no notice of the end of its session, after one message that says so.
 fn heedless() -> io::Result<()> {
     session().write_all(&message(b"try me"))?;
+    thread::sleep(PATIENCE);
+    Ok(())
+}
+
+/// Answers TERM with one last message, and exits.
+fn farewell() -> io::Result<()> {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGTERM);
+    signals.thread_block()?;
+    session().write_all(&message(b"try me"))?;
+    signals.wait()?;
+    session().write_all(&message(b"last words"))
+}
+
+/// Exits after some time between these milliseconds, by its process number.
+fn nap(from: usize, to: usize) -> io::Result<()> {
+    let milliseconds = from + std::process::id() as usize % (to - from);
+    thread::sleep(Duration::from_millis(milliseconds as u64));
+    Ok(())
+}
+
+/// Starts a process in its group that holds the session and takes no notice of TERM; says the pid of that, and sleeps.
+fn family() -> io::Result<()> {
+    let child = Command::new(std::env::current_exe()?).arg("orphan").spawn()?;
+    session().write_all(&message(child.id().to_string().as_bytes()))?;
     thread::sleep(PATIENCE);
     Ok(())
 }

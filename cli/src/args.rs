@@ -46,7 +46,8 @@ What runs left is read by pktxpmgr results --help and pktxpmgr report --help.
 
 Exit codes: 0 ended as asked, 1 not good enough (Judging; the mlet of -s failed), 2 usage,
 3 config or credentials, 4 cannot listen or reach the proxy, 5 publication, 6 resource missing,
-70 internal error, 74 records or output lost, 130/143 forced by the second SIGINT/SIGTERM.";
+70 internal error, 74 records or output lost, 124 --deadline or --drain-limit, 130/143 forced by
+the second SIGINT/SIGTERM.";
 
 /// Runs one mlet against many PacketLab endpoints.
 #[derive(Debug, Parser)]

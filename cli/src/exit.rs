@@ -30,6 +30,8 @@ pub(crate) enum Exit {
     Internal = 70,
     /// Records or output of mlets are lost (EX_IOERR).
     Records = 74,
+    /// Ended by force because its time was over. The same number as timeout(1)'s.
+    TimeOver = 124,
     /// Ended by SIGINT.
     Interrupted = 130,
     /// Ended by SIGTERM.
@@ -71,6 +73,7 @@ impl From<RunError> for Failure {
             RunError::SingletonSpoke | RunError::SupervisorLost | RunError::Internal(_) => {
                 Exit::Internal
             }
+            RunError::Deadline | RunError::DrainLimit => Exit::TimeOver,
             RunError::Forced(StopSignal::Interrupt) => Exit::Interrupted,
             RunError::Forced(StopSignal::Terminate) => Exit::Terminated,
         };

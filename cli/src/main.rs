@@ -160,6 +160,7 @@ fn recording(args: &Args, run: RunId, results: Option<&ResultsFolder>) -> Record
 
 fn start_supervisor(args: &Args, run: RunId, out: Option<PathBuf>) -> Result<Supervisor, Failure> {
     signals::ignore_broken_pipe().map_err(Lack::when("ignore SIGPIPE (rt_sigaction)"))?;
+    signals::ignore_status_question().map_err(Lack::when("ignore SIGUSR1 (rt_sigaction)"))?;
     let limits = args.limits();
     let command = MletCommand {
         path: args.mlet().to_owned(),

@@ -9,18 +9,13 @@ use std::fs;
 use std::thread;
 
 use common::endpoint::{Dial, End, Endpoint, Identity, LINFO, NDATA, START, message};
-use common::events::{EVENTS, Events, outcomes};
+use common::events::{EVENTS, Events, outcomes, start};
 use common::manager::{Manager, children_of, is_alive, kill_hard, wait_until, zoo};
 use common::proxy::Proxy;
 use common::{Home, assert_says};
 use nix::sys::signal::Signal;
 use packetlab::key::PrivateKey;
 use serde_json::{Value, json};
-
-/// A manager that writes records, with these options and a mlet of the zoo.
-fn start(home: &Home, options: &[&str], kind: &[&str]) -> Manager {
-    home.start(&[&EVENTS[..], options].concat(), kind)
-}
 
 /// The same with a mlet `./mlet`, which can be taken away.
 fn start_copy(home: &Home, options: &[&str]) -> Manager {

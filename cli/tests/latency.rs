@@ -109,7 +109,7 @@ fn times_that_cannot_be_written_are_told_of_once_and_cost_nothing_else() {
     manager.says("relay latency cannot be written to /dev/full: No space left on device");
     echoes(&dial, 3);
     let ended = manager.interrupted();
-    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.code, Some(74));
     assert_eq!(ended.stderr.matches("cannot be written to /dev/full").count(), 1);
     let told = ["intervals of relay latency are not in /dev/full", "2 sessions served"];
     assert_says(&ended.stderr, &told);
@@ -122,7 +122,7 @@ fn times_that_cannot_be_written_are_told_of_once_and_cost_nothing_else() {
     let manager = home.start(&["--latency-sample", "1", "--latency", "pipe"], &["echo"]);
     echoes(&home.dial(&manager), 3);
     let ended = manager.interrupted();
-    assert_eq!(ended.code, Some(0));
+    assert_eq!(ended.code, Some(74));
     let told = ["the last relay latency is not in pipe: it takes nothing", "1 sessions served"];
     assert_says(&ended.stderr, &told);
     drop(pipe);

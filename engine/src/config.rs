@@ -352,8 +352,20 @@ pub struct Limits {
     /// Between the end of mlets' sessions and TERM when a run is ended by force: they read that end and write what they
     /// have gathered.
     pub eof_grace: Duration,
-    /// Between TERM and KILL when a run is ended by force.
+    /// Between TERM and KILL when a run, or a mlet, is ended by force.
     pub term_grace: Duration,
+    /// How long a mlet may run. Then it gets TERM, with its process group, and KILL after `term_grace`; its session goes on
+    /// until it has ended. `None` is no limit: only who writes a mlet knows how long it may take. Not for the one mlet of
+    /// all sessions.
+    pub mlet_timeout: Option<Duration>,
+    /// How long a session may be relayed without a byte in either direction. Then it ends, and its mlet as at a forced
+    /// end. `None` is no limit, since a measurement may be silent.
+    pub idle_timeout: Option<Duration>,
+    /// How long the run may last; then it is ended by force. `None` is no limit.
+    pub deadline: Option<Duration>,
+    /// How long the run may go on when no new endpoints are taken any more; then it is ended by force. `None` is no limit:
+    /// what runs may finish.
+    pub drain_limit: Option<Duration>,
     /// Sessions of one shard that may be in set-up at once; beyond it a few thousand wait accepted, and the
     /// kernel's queue behind them. A connection counts from its first byte.
     pub handshakes_max: usize,
@@ -405,6 +417,10 @@ impl Default for Limits {
             broker_timeout: Duration::from_secs(10),
             eof_grace: Duration::from_millis(500),
             term_grace: Duration::from_secs(2),
+            mlet_timeout: None,
+            idle_timeout: None,
+            deadline: None,
+            drain_limit: None,
             handshakes_max: 1024,
             sessions_max: 0,
             sessions_per_key_max: None,

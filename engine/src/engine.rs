@@ -24,7 +24,7 @@ use crate::run_error::{RunError, WAITING, lack};
 use crate::shard::{GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
 use crate::sys::children::{self, ADOPTING, Graces};
 use crate::sys::lack::Lack;
-use crate::sys::signals::StopSignals;
+use crate::sys::signals::RunSignals;
 use crate::sys::socket::{self, BoundSocket};
 use crate::sys::supervisor::Supervisor;
 use crate::sys::{cpu, limits, secrecy, watch};
@@ -74,7 +74,7 @@ pub fn run(config: &Config, supervisor: Supervisor) -> Result<Report, RunError> 
     // Where memory is short later, an allocation that fails ends the process without a word of ours.
     let memory_len = MEMORY_OF_RUN + config.cores.len() * MEMORY_OF_SHARD;
     limits::prove_free_memory(memory_len).map_err(lack("get the memory of a run (mmap)"))?;
-    let signals = StopSignals::block().map_err(lack("read signals (signalfd4)"))?;
+    let signals = RunSignals::block().map_err(lack("read signals (signalfd4)"))?;
     children::become_subreaper().map_err(lack(ADOPTING))?;
     // Asked first because tokio and tokio-uring would panic where these are refused.
     limits::prove_free_files(FDS_OF_RUNTIME).map_err(lack(WAITING))?;
@@ -89,7 +89,7 @@ async fn serve(
     config: &Config,
     backend: Backend,
     supervisor: Supervisor,
-    signals: StopSignals,
+    signals: RunSignals,
 ) -> Result<Report, RunError> {
     let open_files = limits::raise_open_files().map_err(lack("raise `ulimit -n` (prlimit64)"))?;
     let bound = match &config.approach {

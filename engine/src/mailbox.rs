@@ -15,6 +15,7 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::config::ExperimentId;
+use crate::proto::outcome::Force;
 use crate::proto::session::MletFacts;
 use crate::records::{Ended, SessionFacts, SessionId, ShardTotals};
 use crate::run_error::RunError;
@@ -55,9 +56,9 @@ pub(crate) enum ToShard {
     /// Stop accepting, end sessions that have not sent START, and end when the others are over.
     Drain,
     /// End the running sessions as well, so that their mlets read the end; they are about to be ended.
-    EndSessions,
+    EndSessions(Force),
     /// Their mlets have ended, and the run with them: end whatever is left at once.
-    RunOver,
+    RunOver(Force),
 }
 
 /// A connection registered at the proxy, on which an endpoint will come. It is counted as an open
@@ -104,6 +105,15 @@ pub(crate) enum FromShard {
     PermitWanted(SessionPlace, Holder),
     /// A session has held its permit in vain, or waits for one no more.
     PermitFreed(SessionId),
+    /// The endpoint of a session past START has gone while its mlet was there.
+    EndpointGone {
+        /// The session.
+        id: SessionId,
+        /// How. May hold text of the endpoint's.
+        reason: String,
+    },
+    /// Nothing was relayed in a session for as long as that may be: it ends, and its mlet is to be ended.
+    IdleTimeout(SessionId),
     /// A session is over: its sockets are closed.
     Ended(Box<Ended>),
     /// A connection was closed because too many of its source are in set-up.

@@ -59,6 +59,10 @@ pub enum RunError {
     LatencyLog(PathBuf, io::Error),
     /// The second signal ended the run.
     Forced(StopSignal),
+    /// The run was ended at its deadline.
+    Deadline,
+    /// The run was ended because what ran did not end in time once there were no new endpoints.
+    DrainLimit,
     /// The machine lacks something every run needs.
     Lack(Lack),
     /// A part of pktxpmgr itself broke down.
@@ -99,7 +103,7 @@ impl fmt::Display for RunError {
             }
             Self::Records(shown, error) => write!(
                 f,
-                "cannot write records to {shown}: {error}; name a file that can be written, or make room"
+                "cannot write records to {shown}: {error}; name a file that can be written (--events, --joblog, --out), or make room"
             ),
             Self::Halted(why) => write!(f, "the run ended before its time: {why}"),
             Self::LatencyLog(path, error) => write!(
@@ -108,6 +112,8 @@ impl fmt::Display for RunError {
                 Escaped(path.as_os_str().as_bytes())
             ),
             Self::Forced(signal) => write!(f, "ended by a second signal, {signal}"),
+            Self::Deadline => f.write_str("ended by force at its --deadline"),
+            Self::DrainLimit => f.write_str("ended by force at its --drain-limit"),
             Self::Lack(lack) => lack.fmt(f),
             Self::Internal(error) => write!(f, "internal error: {error}"),
         }
@@ -116,7 +122,57 @@ impl fmt::Display for RunError {
 
 impl std::error::Error for RunError {}
 
+impl RunError {
+    /// Whether the run ends with this one, though `other` has come before: what broke down is told rather than what ended
+    /// the run by force, and that rather than what it ended with.
+    pub(crate) fn outranks(&self, other: &Self) -> bool {
+        self.rank() < other.rank()
+    }
+
+    fn rank(&self) -> u8 {
+        match self {
+            Self::Internal(_) | Self::SupervisorLost | Self::SingletonSpoke => 0,
+            Self::Forced(_) => 1,
+            Self::Deadline | Self::DrainLimit => 2,
+            Self::Listen(..)
+            | Self::Proxy { .. }
+            | Self::Publication { .. }
+            | Self::Ring(_)
+            | Self::Tls(_)
+            | Self::SingletonNotStarted(_)
+            | Self::Records(..)
+            | Self::LatencyLog(..)
+            | Self::Lack(_) => 3,
+            Self::SingletonFailed(_) | Self::Halted(_) => 4,
+        }
+    }
+}
+
 /// For `map_err`: the machine refuses this, which every run does; see [`Lack::new`].
 pub(crate) fn lack(doing: &str) -> impl FnOnce(io::Error) -> RunError {
     move |error| RunError::Lack(Lack::new(doing, error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_defect_goes_before_what_forced_the_end_and_that_before_what_failed() {
+        let in_order = [
+            vec![RunError::SupervisorLost, RunError::SingletonSpoke, RunError::Internal("".into())],
+            vec![RunError::Forced(StopSignal::Interrupt), RunError::Forced(StopSignal::Terminate)],
+            vec![RunError::Deadline, RunError::DrainLimit],
+            vec![RunError::Publication { broker: "b".into(), reason: "".into() }],
+            vec![RunError::SingletonFailed(MletStatus::Code(1))],
+        ];
+        for (rank, errors) in in_order.iter().enumerate() {
+            for (other_rank, others) in in_order.iter().enumerate() {
+                for (error, other) in errors.iter().flat_map(|e| others.iter().map(move |o| (e, o)))
+                {
+                    assert_eq!(error.outranks(other), rank < other_rank, "{error} and {other}");
+                }
+            }
+        }
+    }
 }

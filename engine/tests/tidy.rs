@@ -29,6 +29,7 @@ const LAYERS: [(&str, &[&str]); 13] = [
         "mailbox",
         &[
             "crate::config::ExperimentId",
+            "crate::proto::outcome::Force",
             "crate::proto::session::MletFacts",
             "crate::records::",
             "crate::run_error::RunError",

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use clap::{ArgMatches, Args, Command};
-use command_line::units::{count, size, time_limit};
+use command_line::units::{count, duration, size, time_limit};
 use engine::config::Limits;
 
 const HEADING: &str = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)";
@@ -36,6 +36,24 @@ pub(super) struct LimitArgs {
     /// Between TERM and KILL for mlets at a forced end
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time_limit)]
     term_grace: Duration,
+    /// Run of a mlet, then TERM and KILL; 0: no limit
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "0",
+        value_parser = time_or_none,
+        conflicts_with = "single"
+    )]
+    mlet_timeout: Duration,
+    /// Without a byte either way in a session; 0: no limit
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time_or_none)]
+    idle_timeout: Duration,
+    /// Of the run, then as a second signal; 0: no limit
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time_or_none)]
+    deadline: Duration,
+    /// The same, from when no new endpoints are taken
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time_or_none)]
+    drain_limit: Duration,
     /// Sessions in set-up at once, per core
     #[arg(long, value_name = "N", default_value = "1024", value_parser = count)]
     handshakes_max: usize,
@@ -74,6 +92,10 @@ impl LimitArgs {
             broker_timeout: self.broker_timeout,
             eof_grace: self.eof_grace,
             term_grace: self.term_grace,
+            mlet_timeout: limit(self.mlet_timeout),
+            idle_timeout: limit(self.idle_timeout),
+            deadline: limit(self.deadline),
+            drain_limit: limit(self.drain_limit),
             handshakes_max: self.handshakes_max,
             sessions_max: self.sessions_max,
             sessions_per_key_max: self.sessions_per_key_max,
@@ -100,6 +122,15 @@ pub(super) fn in_words(command: &Command, matches: &ArgMatches) -> Vec<(String, 
         (format!("--{}", arg.get_long().unwrap_or_default()), value)
     });
     rows.collect()
+}
+
+/// A duration; also `0`, which is none.
+fn time_or_none(text: &str) -> Result<Duration, String> {
+    if text == "0" { Ok(Duration::ZERO) } else { duration(text) }
+}
+
+fn limit(time: Duration) -> Option<Duration> {
+    (!time.is_zero()).then_some(time)
 }
 
 fn number(text: &str) -> Result<usize, String> {

@@ -164,6 +164,10 @@ fn each_limit_has_an_option() {
         "--broker-timeout=9s",
         "--eof-grace=5500ms",
         "--term-grace=6s",
+        "--mlet-timeout=14s",
+        "--idle-timeout=15s",
+        "--deadline=16h",
+        "--drain-limit=17s",
         "--handshakes-max=7",
         "--sessions-max=8",
         "--sessions-per-key-max=12",
@@ -183,6 +187,10 @@ fn each_limit_has_an_option() {
         broker_timeout: Duration::from_secs(9),
         eof_grace: Duration::from_millis(5500),
         term_grace: Duration::from_secs(6),
+        mlet_timeout: Some(Duration::from_secs(14)),
+        idle_timeout: Some(Duration::from_secs(15)),
+        deadline: Some(Duration::from_secs(16 * 3600)),
+        drain_limit: Some(Duration::from_secs(17)),
         handshakes_max: 7,
         sessions_max: 8,
         sessions_per_key_max: Some(12),
@@ -198,6 +206,20 @@ fn each_limit_has_an_option() {
     {
         assert_eq!(refused(&[bad, "./m"]), ErrorKind::ValueValidation, "{bad}");
     }
+}
+
+#[test]
+fn a_time_that_is_no_limit_by_default_may_be_zero_and_a_mlet_of_all_sessions_has_none() {
+    for option in ["--mlet-timeout", "--idle-timeout", "--deadline", "--drain-limit"] {
+        for zero in ["0", "0s"] {
+            assert_eq!(parsed(&[option, zero, "./m"]).limits(), Limits::default(), "{option}");
+        }
+        assert_eq!(refused(&[option, "10", "./m"]), ErrorKind::ValueValidation, "{option}");
+    }
+    for words in [["-s", "--mlet-timeout=1s"], ["--mlet-timeout=1s", "-s"]] {
+        assert_eq!(refused(&[words[0], words[1], "./m"]), ErrorKind::ArgumentConflict);
+    }
+    assert!(parsed(&["-s", "--idle-timeout=1s", "--deadline=1h", "./m"]).single);
 }
 
 #[test]

@@ -9,10 +9,15 @@ use jsonschema::Validator;
 use serde_json::Value;
 
 use super::Home;
-use super::manager::wait_until;
+use super::manager::{Manager, wait_until};
 
 /// The options that ask for the file; it lies in the home.
 pub const EVENTS: [&str; 2] = ["--events", "events.jsonl"];
+
+/// A manager that writes records, with these options and a mlet of the zoo.
+pub fn start(home: &Home, options: &[&str], kind: &[&str]) -> Manager {
+    home.start(&[&EVENTS[..], options].concat(), kind)
+}
 
 /// The file.
 pub struct Events(PathBuf);

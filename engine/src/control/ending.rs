@@ -1,6 +1,7 @@
-//! How a run ends: by signals, by itself, or with an error.
+//! How a run ends: by signals, by itself, or with an error; and what else signals say to it.
 //!
-//! Not here: the ends of single sessions (`sessions.rs`), and how mlets are ended (`sys/children.rs`).
+//! Not here: the ends of single sessions (`sessions.rs`), when its time is over (`overdue.rs`), what is told of what
+//! runs (`status.rs`), and how mlets are ended (`sys/children.rs`).
 
 use std::time::Instant;
 
@@ -12,45 +13,72 @@ use super::{Control, RunPhase};
 use crate::control::Report;
 use crate::mailbox::ToShard;
 use crate::metrics::IntervalLog;
+use crate::proto::outcome::Force;
 use crate::records::ShardTotals;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{Graces, KILL_PATIENCE};
+use crate::sys::signals::{RunSignal, StopSignal};
 
 impl Control {
     pub(super) fn take_signals(&mut self) {
         while let Ok(Some(signal)) = self.signals.inner.receive() {
-            match self.phase {
-                RunPhase::Running | RunPhase::Draining { signalled: false } => {
-                    info!(
-                        "{signal}: no new endpoints; waiting for running sessions to end: {}; a second signal \
-                         ends them",
-                        self.sessions.running()
-                    );
-                    self.drain();
-                    self.phase = RunPhase::Draining { signalled: true };
-                }
-                RunPhase::Draining { signalled: true } => {
-                    warn!("second signal, {signal}: ending every session and mlet");
-                    self.failure = Some(RunError::Forced(signal));
-                    self.end_by_force();
-                }
-                RunPhase::Forced { .. } | RunPhase::Over => {
-                    warn!("one more signal, {signal}: killing every mlet");
-                    self.end_mlets(Graces::NONE);
-                }
+            if let Some(signal) = self.answer_signal(signal) {
+                self.take_stop(signal);
             }
         }
     }
 
+    /// Answers a signal that asks for nothing but an answer. Gives one that asks to stop.
+    pub(super) fn answer_signal(&self, signal: RunSignal) -> Option<StopSignal> {
+        match signal {
+            RunSignal::Stop(signal) => return Some(signal),
+            RunSignal::HangUp => warn!(
+                "SIGHUP is ignored, the run goes on; new settings take effect in a new run (reload comes later)"
+            ),
+            RunSignal::TellStatus => self.tell_status(),
+        }
+        None
+    }
+
+    fn take_stop(&mut self, signal: StopSignal) {
+        match self.phase {
+            RunPhase::Running | RunPhase::Draining { signalled: false } => {
+                info!(
+                    "{signal}: no new endpoints; waiting for running sessions to end: {}; a second signal ends them",
+                    self.sessions.running()
+                );
+                self.tell_what_is_waited_for();
+                self.drain();
+                self.phase = RunPhase::Draining { signalled: true };
+            }
+            RunPhase::Draining { signalled: true } => {
+                warn!("second signal, {signal}: ending every session and mlet");
+                self.end_by_force(Force::Stop, RunError::Forced(signal));
+            }
+            RunPhase::Forced { by, .. } => {
+                warn!("one more signal, {signal}: killing every mlet");
+                self.end_mlets(by, Graces::NONE);
+            }
+            RunPhase::Over => {}
+        }
+    }
+
+    /// Ends every session and mlet, and with them the run.
+    pub(super) fn end_by_force(&mut self, by: Force, error: RunError) {
+        self.note_failure(error);
+        self.force(by);
+    }
+
     /// Ends every session and mlet, with their graces.
-    pub(super) fn end_by_force(&mut self) {
-        self.close_sessions();
-        self.end_mlets(self.graces);
+    pub(super) fn force(&mut self, by: Force) {
+        self.close_sessions(by);
+        self.end_mlets(by, self.graces);
     }
 
     pub(super) fn drain(&mut self) {
         if self.phase == RunPhase::Running {
             self.phase = RunPhase::Draining { signalled: false };
+            self.time_limits.begin_to_drain(now());
             self.tasks.stop();
             for shard in &mut self.shards {
                 shard.push(ToShard::Drain);
@@ -59,34 +87,41 @@ impl Control {
     }
 
     /// Lets every mlet read the end of its session, or of its control socket.
-    pub(super) fn close_sessions(&mut self) {
+    pub(super) fn close_sessions(&mut self, by: Force) {
         self.drain();
         self.close_singleton();
         for shard in &mut self.shards {
-            shard.push(ToShard::EndSessions);
+            shard.push(ToShard::EndSessions(by));
         }
     }
 
     /// Has every mlet ended by the supervisor, sooner than asked for before if need be.
-    fn end_mlets(&mut self, graces: Graces) {
+    fn end_mlets(&mut self, by: Force, graces: Graces) {
         self.supervisor.inner.end_all(graces);
         let until = now() + graces.total() + KILL_PATIENCE;
         let until = self.force_until().map_or(until, |before| before.min(until));
-        self.phase = RunPhase::Forced { until };
+        self.phase = RunPhase::Forced { by, until };
     }
 
-    /// Ends the run with an error, unless there is one already.
+    /// Ends the run with an error.
     pub(super) fn fail(&mut self, error: RunError) {
         if self.phase == RunPhase::Running && self.sessions.running() > 0 {
             warn!("{error}; no new endpoints, and running sessions go on");
         }
-        self.failure.get_or_insert(error);
+        self.note_failure(error);
         self.drain();
+    }
+
+    /// The run ends with this error, whenever it ends, unless there is one that comes before it.
+    pub(super) fn note_failure(&mut self, error: RunError) {
+        if self.failure.as_ref().is_none_or(|before| error.outranks(before)) {
+            self.failure = Some(error);
+        }
     }
 
     pub(super) fn force_until(&self) -> Option<Instant> {
         match self.phase {
-            RunPhase::Forced { until } => Some(until),
+            RunPhase::Forced { until, .. } => Some(until),
             RunPhase::Running | RunPhase::Draining { .. } | RunPhase::Over => None,
         }
     }
@@ -96,7 +131,7 @@ impl Control {
         match self.phase {
             RunPhase::Running => false,
             RunPhase::Draining { .. } => self.shards_running == 0 && mlets_ended,
-            RunPhase::Forced { until } => {
+            RunPhase::Forced { until, .. } => {
                 mlets_ended && !self.mlets.singleton_runs()
                     || now() >= until
                     || self.supervisor_lost
@@ -118,6 +153,7 @@ impl Control {
             self.wait().await.map_err(lack(WAITING))?;
             self.take_signals();
             self.take_events();
+            self.tend_time_limits();
             self.tend_log();
             self.flush();
         }

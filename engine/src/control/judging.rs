@@ -7,6 +7,7 @@ use tracing::info;
 
 use super::{Control, RunPhase};
 use crate::config::{HaltHow, HaltOn, Judging, Share};
+use crate::proto::outcome::Force;
 use crate::records::{OutcomeKind, Summary};
 use crate::run_error::RunError;
 
@@ -86,7 +87,7 @@ impl Control {
             self.drain();
         }
         if how == HaltHow::Now {
-            self.end_by_force();
+            self.force(Force::Stop);
         }
     }
 }

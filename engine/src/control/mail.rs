@@ -11,6 +11,7 @@ use super::clock::now;
 use super::permits::Permits;
 use super::{Control, RunPhase, SEND_RETRY, at};
 use crate::mailbox::{FromShard, Holder, Mailer, QUEUE_LEN, SessionPlace, ToShard};
+use crate::proto::outcome::Force;
 use crate::records::SessionId;
 use crate::run_error::{RunError, WAITING, lack};
 
@@ -62,6 +63,8 @@ impl Control {
             FromShard::BacklogLost { experiment, ended } => {
                 self.take_backlog_lost(experiment, ended);
             }
+            FromShard::EndpointGone { id, reason } => self.sessions.endpoint_gone(id, &reason),
+            FromShard::IdleTimeout(id) => self.end_idle_mlet(id),
             FromShard::Ended(ended) => self.sessions.ended(ended, now()),
             FromShard::SourceRefused(source) => {
                 self.sessions.refused(now());
@@ -85,7 +88,7 @@ impl Control {
     fn lose_shard(&mut self, error: String) {
         error!("a shard broke down and its sessions are lost: {error}");
         self.shards_running -= 1;
-        self.failure = Some(RunError::Internal(error));
+        self.note_failure(RunError::Internal(error));
         self.drain();
     }
 
@@ -100,10 +103,14 @@ impl Control {
 
     /// Ends what is left on the shards where the run is ended by force, so that every session is told of.
     pub(super) async fn end_shards(&mut self) -> Result<(), RunError> {
+        let by = match self.phase {
+            RunPhase::Forced { by, .. } => by,
+            RunPhase::Running | RunPhase::Draining { .. } | RunPhase::Over => Force::Stop,
+        };
         self.phase = RunPhase::Over;
         if self.shards_running > 0 {
             for shard in &mut self.shards {
-                shard.push(ToShard::RunOver);
+                shard.push(ToShard::RunOver(by));
             }
         }
         let until = now() + SHARD_PATIENCE;

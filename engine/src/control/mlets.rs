@@ -20,6 +20,7 @@ use super::clock::now;
 use super::mlet_environment::environment;
 use super::singleton::{ControlSocket, Heard, Mlets};
 use crate::mailbox::{SessionPlace, ToShard};
+use crate::proto::outcome::Force;
 use crate::proto::session::MletFacts;
 use crate::records::SessionFacts;
 use crate::run_error::{RunError, WAITING, lack};
@@ -48,7 +49,8 @@ impl Control {
                     self.sessions.singleton_runs(output_errno);
                     let socket = Watched::new(ControlSocket::new(ours))
                         .map_err(lack("watch a descriptor (epoll_ctl)"))?;
-                    self.mlets = Mlets::OfAllSessions { control_socket: Some(socket), runs: true };
+                    let (control_socket, runs) = (Some(socket), Some((pid, now())));
+                    self.mlets = Mlets::OfAllSessions { control_socket, runs };
                     return Ok(());
                 }
                 SupervisorEvent::SpawnFailed { errno, .. } => {
@@ -209,7 +211,9 @@ impl Control {
         match event {
             SupervisorEvent::Spawned { owner: MletOwner::Session(id), pid, output_errno } => {
                 debug!(session = id, "mlet runs as process {pid}");
-                self.sessions.mlet_runs(id, output_errno, now());
+                if self.sessions.mlet_runs(id, (pid, output_errno), now()) {
+                    self.end_mlet(id, pid, self.graces);
+                }
             }
             SupervisorEvent::SpawnFailed { owner: MletOwner::Session(id), errno } => {
                 self.sessions.mlet_not_started(id, self.why_not_started(errno), now());
@@ -218,7 +222,7 @@ impl Control {
                 self.mlets.handle_singleton_end();
                 info!("singleton mlet ended: {status} after {:.3} s", run_time.as_secs_f64());
                 if status != MletStatus::Code(0) {
-                    self.failure.get_or_insert(RunError::SingletonFailed(status));
+                    self.note_failure(RunError::SingletonFailed(status));
                 }
             }
             // Answers that are waited for before the run, and nobody waits for any more.
@@ -236,11 +240,14 @@ impl Control {
         error!("the supervisor of mlets is gone ({error}); ending every mlet and the run");
         self.supervisor_lost = true;
         self.mlets.handle_singleton_end();
-        self.failure = Some(RunError::SupervisorLost);
-        self.close_sessions();
+        self.note_failure(RunError::SupervisorLost);
+        self.close_sessions(Force::Stop);
         self.flush_shards();
-        // A further signal shortens the wait, as it does where the supervisor ends them.
-        let is_hurried = || matches!(self.signals.inner.receive(), Ok(Some(_)));
+        // A further signal to stop shortens the wait, as it does where the supervisor ends them.
+        let is_hurried = || {
+            let signals = std::iter::from_fn(|| self.signals.inner.receive().ok().flatten());
+            signals.filter_map(|signal| self.answer_signal(signal)).count() > 0
+        };
         if let Err(error) = children::end_all_children(self.graces, is_hurried) {
             error!("mlets may be left behind: {error}");
         }
@@ -259,7 +266,7 @@ impl Control {
             Heard::Bytes => {
                 error!("the singleton mlet wrote on its control socket, which it must not");
                 self.close_singleton();
-                self.failure = Some(RunError::SingletonSpoke);
+                self.note_failure(RunError::SingletonSpoke);
                 self.drain();
             }
         }

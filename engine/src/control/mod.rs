@@ -7,9 +7,9 @@
 //!
 //! ```text
 //!  Running --signal, -n reached, failure, end of greeting, singleton closed--> Draining --shards and mlets ended--> Over
-//!                                                        | second signal
+//!                                                        | second signal, --deadline, --drain-limit
 //!                                                        +--> Forced: sessions closed, grace, TERM,
-//!                                                             grace, KILL (third: at once) --> Over
+//!                                                             grace, KILL (one more signal: at once) --> Over
 //! ```
 
 mod approach;
@@ -22,6 +22,7 @@ mod mail;
 mod mlet_environment;
 mod mlet_output;
 mod mlets;
+mod overdue;
 mod peer;
 mod permits;
 mod publication;
@@ -29,7 +30,9 @@ mod runtime;
 mod sessions;
 mod set_up;
 mod singleton;
+mod status;
 mod tasks;
+mod time_limits;
 
 use std::collections::VecDeque;
 use std::io;
@@ -49,15 +52,17 @@ pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::{ControlSocket, Mlets};
 use self::tasks::Tasks;
+use self::time_limits::TimeLimits;
 use crate::config::{Judging, Results};
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::metrics::{IntervalLog, RunLatency};
 use crate::proto::experiments::Experiments;
+use crate::proto::outcome::Force;
 use crate::records::{Journal, ShardTotals};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::Graces;
-use crate::sys::signals::StopSignals;
+use crate::sys::signals::RunSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
 
@@ -67,7 +72,7 @@ const SEND_RETRY: Duration = Duration::from_millis(10);
 /// What the control thread works with.
 pub(crate) struct ControlParts {
     pub(crate) supervisor: Supervisor,
-    pub(crate) signals: StopSignals,
+    pub(crate) signals: RunSignals,
     pub(crate) inbox: Inbox<FromShard>,
     pub(crate) experiments: Arc<Experiments>,
     pub(crate) counts: Arc<Counts>,
@@ -89,7 +94,7 @@ pub(crate) struct Control {
     supervisor: Watched<Supervisor>,
     /// The supervisor is gone; nothing more comes from it.
     supervisor_lost: bool,
-    signals: Watched<StopSignals>,
+    signals: Watched<RunSignals>,
     inbox: Watched<Inbox<FromShard>>,
     shards: Vec<Mailer<ToShard>>,
     /// Shards that are ready and have not ended.
@@ -114,6 +119,7 @@ pub(crate) struct Control {
     is_halted: bool,
     retry_at: Option<Instant>,
     graces: Graces,
+    time_limits: TimeLimits,
     backlog: Option<Backlog>,
     publication: Option<PublicationTask>,
     tasks: Tasks,
@@ -127,6 +133,7 @@ enum RunPhase {
         signalled: bool,
     },
     Forced {
+        by: Force,
         until: Instant,
     },
     /// No mlet is started any more; what is left on the shards is ended.
@@ -152,7 +159,6 @@ impl Control {
             shards: Vec::new(),
             shards_running: 0,
             shard_totals: Vec::new(),
-            experiments: parts.experiments,
             permits,
             counts: parts.counts,
             mlets: Mlets::OfEachSession { awaited: VecDeque::new() },
@@ -160,6 +166,7 @@ impl Control {
             sessions,
             latency: parts.latency,
             latency_log: parts.latency_log,
+            time_limits: TimeLimits::new(&parts.experiments.limits, now()),
             accept_pauses: LogLimit::new("pauses in accepting"),
             refusals: LogLimit::new("refused connections"),
             phase: RunPhase::Running,
@@ -168,6 +175,7 @@ impl Control {
             is_halted: false,
             retry_at: None,
             graces: parts.graces,
+            experiments: parts.experiments,
             backlog: None,
             publication: None,
             tasks: Tasks::new(),
@@ -186,6 +194,7 @@ impl Control {
             self.hear_singleton();
             self.take_news();
             self.tend_halt();
+            self.tend_time_limits();
             self.tend_mlets();
             self.tend_backlog();
             self.tend_greeting();
@@ -208,6 +217,7 @@ impl Control {
             self.log_due(),
             self.sessions.due(),
             self.mlets_due(),
+            self.time_limits_due(),
         ];
         let timer = timer.into_iter().flatten().min();
         let interest = |wants_write: bool| match wants_write && self.retry_at.is_none() {

@@ -91,6 +91,11 @@ impl Sessions {
         &mut self.recorder
     }
 
+    /// The same, to look at.
+    pub(super) fn under_way(&self) -> &Recorder {
+        &self.recorder
+    }
+
     /// Sessions past START that are not over.
     pub(super) fn running(&self) -> usize {
         self.recorder.running()
@@ -116,8 +121,14 @@ impl Sessions {
         self.recorder.begin(facts, own_mlet);
     }
 
-    /// A session's mlet was started; why its output is not kept as it should be, if it is not.
-    pub(super) fn mlet_runs(&mut self, id: SessionId, output_errno: i32, now: Instant) {
+    /// A session's mlet was started as this process; why its output is not kept as it should be, if it is not. Whether it
+    /// is to be ended at once, because its session was idle meanwhile.
+    pub(super) fn mlet_runs(
+        &mut self,
+        id: SessionId,
+        (pid, output_errno): (i32, i32),
+        now: Instant,
+    ) -> bool {
         if output_errno != 0 {
             self.report.records_lost = true;
             if let Some(left_out) = self.output_losses.admit(now) {
@@ -128,7 +139,7 @@ impl Sessions {
                 );
             }
         }
-        self.recorder.mlet_runs(id, output_errno != 0, now);
+        self.recorder.mlet_runs(id, (pid, output_errno != 0), now)
     }
 
     /// The one mlet of all sessions was started.
@@ -159,6 +170,20 @@ impl Sessions {
         }
         let record = self.recorder.mlet_ended(id, status, run_time);
         self.tell(record, now);
+    }
+
+    /// The endpoint of a session has gone. That its mlet was reaped may be told much later.
+    pub(super) fn endpoint_gone(&mut self, id: SessionId, reason: &str) {
+        if let Some(facts) = self.recorder.endpoint_gone(id) {
+            let (reason, key) = (Escaped(reason.as_bytes()), shown_key(facts));
+            info!(session = id, "{reason}, key {key}; its mlet still runs");
+        }
+    }
+
+    /// Nothing was relayed in a session for too long. The process of its mlet, if that runs.
+    pub(super) fn idle(&mut self, id: SessionId) -> Option<i32> {
+        info!(session = id, "nothing was relayed for too long (--idle-timeout); the session ends");
+        self.recorder.idle(id)
     }
 
     /// The supervisor is lost, and with it the knowledge of every mlet.
@@ -316,7 +341,13 @@ fn log_over(record: &SessionRecord) {
     }
 }
 
-/// The end of a line about a session of which so many LINFOs were lost.
+/// The first digits of an endpoint's key, as lines show it; records hold all.
+pub(super) fn shown_key(facts: &SessionFacts) -> String {
+    let key = facts.account.endpoint_key;
+    key.map_or_else(|| "none".into(), |key| key.short())
+}
+
+/// The end of a line about something of which so many LINFOs were lost.
 fn lost_shown(linfos: u64) -> String {
     match linfos {
         0 => String::new(),

@@ -27,8 +27,8 @@ pub(super) enum Mlets {
     OfAllSessions {
         /// `None` once it is closed.
         control_socket: Option<Watched<ControlSocket>>,
-        /// The mlet has not ended.
-        runs: bool,
+        /// Its process and when it was started, until it has ended.
+        runs: Option<(i32, Instant)>,
     },
 }
 
@@ -43,13 +43,21 @@ impl Mlets {
 
     /// The one mlet of singleton mode has not ended.
     pub(super) fn singleton_runs(&self) -> bool {
-        matches!(self, Self::OfAllSessions { runs: true, .. })
+        self.singleton().is_some()
+    }
+
+    /// Its process and when it was started, while it runs.
+    pub(super) fn singleton(&self) -> Option<(i32, Instant)> {
+        match self {
+            Self::OfAllSessions { runs, .. } => *runs,
+            Self::OfEachSession { .. } => None,
+        }
     }
 
     /// It has ended.
     pub(super) fn handle_singleton_end(&mut self) {
         if let Self::OfAllSessions { runs, .. } = self {
-            *runs = false;
+            *runs = None;
         }
     }
 }

@@ -21,11 +21,27 @@ pub enum End {
     Broken(ErrorKind),
 }
 
+/// What ended a run by force, and its sessions with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Force {
+    /// A second signal, or the loss of the supervisor.
+    Stop,
+    /// The run has lasted as long as it may.
+    Deadline,
+    /// It has gone on without new endpoints for as long as it may.
+    DrainLimit,
+}
+
 /// How a session ended.
 #[derive(Debug)]
 pub enum Outcome {
     /// The mlet closed and everything it wrote was delivered.
     MletEnded,
+    /// The mlet was ended because it had run as long as it may; told by the control thread, as its session only sees it
+    /// close.
+    MletTimeout,
+    /// No byte was relayed in either direction for as long as that may be.
+    IdleTimeout,
     /// The endpoint closed; the mlet got everything it had sent.
     EndpointEnded(End),
     /// The endpoint broke TLS, or told us that we did; the mlet got everything it had sent before.
@@ -67,7 +83,7 @@ pub enum Outcome {
     /// The run ended before START.
     Cancelled,
     /// The run was ended by force, and this session with it.
-    Forced,
+    Forced(Force),
 }
 
 impl fmt::Display for End {
@@ -83,6 +99,8 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::MletEnded => f.write_str("the mlet ended"),
+            Self::MletTimeout => f.write_str("the mlet ran too long (--mlet-timeout)"),
+            Self::IdleTimeout => f.write_str("nothing was relayed for too long (--idle-timeout)"),
             Self::EndpointEnded(end) => write!(f, "the endpoint {end}"),
             Self::EndpointBrokeTls(error) => write!(f, "TLS broke off: {}", tls::reason(error)),
             Self::MletLate => f.write_str("its mlet was not started in time (--setup-timeout)"),
@@ -128,7 +146,13 @@ impl fmt::Display for Outcome {
             Self::Greeting(error) => error.fmt(f),
             Self::BacklogLost(end) => write!(f, "the proxy {end}"),
             Self::Cancelled => f.write_str("the run ended before START"),
-            Self::Forced => f.write_str("the run was ended by force"),
+            Self::Forced(Force::Stop) => f.write_str("the run was ended by force"),
+            Self::Forced(Force::Deadline) => {
+                f.write_str("the run was ended by force at its --deadline")
+            }
+            Self::Forced(Force::DrainLimit) => {
+                f.write_str("the run was ended by force at its --drain-limit")
+            }
         }
     }
 }

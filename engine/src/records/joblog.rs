@@ -19,7 +19,12 @@ pub(super) fn line(record: &SessionRecord, command: &str) -> Option<String> {
         Mlet::Ended(MletStatus::Code(code), run_time) => (*code, 0, run_time.as_secs_f64()),
         Mlet::Ended(MletStatus::Signal(signal), run_time) => (0, *signal, run_time.as_secs_f64()),
         Mlet::NotStarted(_) => (NOT_RUN, 0, 0.0),
-        Mlet::None | Mlet::Asked | Mlet::Running | Mlet::Shared | Mlet::NotTaken | Mlet::Lost => {
+        Mlet::None
+        | Mlet::Asked
+        | Mlet::Running(_)
+        | Mlet::Shared
+        | Mlet::NotTaken
+        | Mlet::Lost => {
             return None;
         }
     };

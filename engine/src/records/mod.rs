@@ -36,7 +36,7 @@ pub use self::outcome::OutcomeKind;
 pub(crate) use self::record::{
     Ended, Mlet, SessionFacts, SessionId, SessionRecord, ShardTotals, Via,
 };
-pub(crate) use self::recorder::Recorder;
+pub(crate) use self::recorder::{Recorder, Started};
 pub(crate) use self::results_folder::folder_of;
 pub use self::summary::{Longest, Phase, Summary};
 

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::record::{Mlet, SessionRecord};
 use crate::proto::greeting::{GreetingError, GreetingRequest};
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::outcome::{End, Force, Outcome};
 use crate::sys::supervisor::MletStatus;
 use packetlab::tls;
 
@@ -23,6 +23,10 @@ pub enum OutcomeKind {
     MletFailed,
     /// A signal ended the mlet.
     MletSignal,
+    /// The mlet was ended because it ran too long.
+    MletTimeout,
+    /// Nothing was relayed for too long.
+    IdleTimeout,
     /// The mlet could not be started, or not in time, or took no more sessions where one serves all.
     SpawnFailed,
     /// The endpoint closed first, before START or after.
@@ -59,6 +63,8 @@ pub enum OutcomeKind {
     Surplus,
     /// The run was ended by force.
     Killed,
+    /// The run was ended by force when it had lasted as long as it may.
+    Deadline,
     /// The run ended before START.
     Drained,
     /// A part of pktxpmgr broke down.
@@ -94,6 +100,8 @@ impl SessionRecord {
         let Some(end) = &self.end else { return OutcomeKind::Internal };
         match &end.outcome {
             Outcome::MletEnded => of_mlet(&self.mlet),
+            Outcome::MletTimeout => OutcomeKind::MletTimeout,
+            Outcome::IdleTimeout => OutcomeKind::IdleTimeout,
             Outcome::MletLate => OutcomeKind::SpawnFailed,
             Outcome::EndpointEnded(end) | Outcome::LeftInSetUp(end) => match end {
                 End::Closed => OutcomeKind::EndpointClosed,
@@ -118,7 +126,8 @@ impl SessionRecord {
             Outcome::OwnChain(..) => OutcomeKind::OwnChain,
             Outcome::BacklogLost(_) => OutcomeKind::BacklogLost,
             Outcome::Cancelled => OutcomeKind::Drained,
-            Outcome::Forced => OutcomeKind::Killed,
+            Outcome::Forced(Force::Stop | Force::DrainLimit) => OutcomeKind::Killed,
+            Outcome::Forced(Force::Deadline) => OutcomeKind::Deadline,
         }
     }
 
@@ -139,7 +148,7 @@ impl SessionRecord {
             (Outcome::MletEnded, Mlet::NotTaken) => {
                 Some("the one mlet of -s took no more sessions".into())
             }
-            (Outcome::MletEnded, Mlet::Lost | Mlet::Asked | Mlet::Running) => {
+            (Outcome::MletEnded, Mlet::Lost | Mlet::Asked | Mlet::Running(_)) => {
                 Some("the mlet ended, and how is not known: its supervisor was lost".into())
             }
             (outcome, Mlet::NotStarted(reason)) => {
@@ -157,7 +166,7 @@ fn of_mlet(mlet: &Mlet) -> OutcomeKind {
         Mlet::Ended(MletStatus::Code(_), _) => OutcomeKind::MletFailed,
         Mlet::Ended(MletStatus::Signal(_), _) => OutcomeKind::MletSignal,
         Mlet::None | Mlet::NotStarted(_) | Mlet::NotTaken => OutcomeKind::SpawnFailed,
-        Mlet::Asked | Mlet::Running | Mlet::Lost => OutcomeKind::Internal,
+        Mlet::Asked | Mlet::Running(_) | Mlet::Lost => OutcomeKind::Internal,
     }
 }
 

@@ -73,8 +73,8 @@ pub(crate) enum Mlet {
     None,
     /// Asked for.
     Asked,
-    /// It runs.
-    Running,
+    /// It runs, as this process, which leads a group of its own.
+    Running(i32),
     /// Could not be started, for this reason.
     NotStarted(String),
     /// Ended after this time.
@@ -90,7 +90,7 @@ pub(crate) enum Mlet {
 impl Mlet {
     /// Its end is still to come.
     pub(super) fn may_run(&self) -> bool {
-        matches!(self, Self::Asked | Self::Running)
+        matches!(self, Self::Asked | Self::Running(_))
     }
 }
 

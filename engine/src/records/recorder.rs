@@ -1,21 +1,62 @@
 //! The records that are under way: of sessions past START that have not ended in every respect.
 //!
+//! What ends a session is told by its shard, but for a mlet that ran too long: its shard sees it close like any other.
 //! Not here: what is logged of them (`control/sessions.rs`), and the time, which is an argument. Invariant: a session
 //! leaves with its record, and with nothing else.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
+use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::record::{Ended, Mlet, SessionFacts, SessionId, SessionRecord};
+use crate::proto::outcome::Outcome;
 use crate::sys::supervisor::MletStatus;
+
+/// A mlet by its age: when it was started, and for which session.
+pub(crate) type Started = (Instant, SessionId);
 
 /// The records under way.
 #[derive(Debug, Default)]
 pub(crate) struct Recorder {
-    under_way: HashMap<SessionId, SessionRecord>,
+    under_way: HashMap<SessionId, UnderWay>,
     /// Of these, how many have a mlet that may still run.
     running_mlets: usize,
+    /// Of these, those whose mlet was started.
+    by_age: BTreeSet<Started>,
+}
+
+/// A record under way.
+#[derive(Debug)]
+struct UnderWay {
+    record: SessionRecord,
+    /// What has begun to end the session, as far as that was told before its sockets were closed.
+    begun: Option<Begun>,
+}
+
+/// What has begun to end a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Begun {
+    EndpointGone,
+    IdleTimeout,
+    MletTimeout,
+}
+
+impl UnderWay {
+    /// Something begins to end the session, unless something has before.
+    fn begin_end(&mut self, begun: Begun) {
+        if self.record.end.is_none() {
+            self.begun.get_or_insert(begun);
+        }
+    }
+
+    /// The process of its mlet, while that runs.
+    fn pid(&self) -> Option<i32> {
+        match self.record.mlet {
+            Mlet::Running(pid) => Some(pid),
+            _ => None,
+        }
+    }
 }
 
 impl Recorder {
@@ -24,7 +65,7 @@ impl Recorder {
         let mlet = if own_mlet { Mlet::Asked } else { Mlet::Shared };
         self.running_mlets += usize::from(own_mlet);
         let record = SessionRecord::new(facts, None, mlet);
-        self.under_way.insert(record.facts.id, record);
+        self.under_way.insert(record.facts.id, UnderWay { record, begun: None });
     }
 
     /// Sessions past START that are not over.
@@ -37,18 +78,45 @@ impl Recorder {
         self.running_mlets
     }
 
+    /// Mlets that were started and have not ended.
+    pub(crate) fn started_mlets(&self) -> usize {
+        self.by_age.len()
+    }
+
+    /// Whose these are, with their processes and when they were started, oldest first.
+    pub(crate) fn oldest_first(&self) -> impl Iterator<Item = (&SessionFacts, i32, Instant)> {
+        self.by_age.iter().filter_map(|(started, id)| {
+            let under_way = self.under_way.get(id)?;
+            Some((&*under_way.record.facts, under_way.pid()?, *started))
+        })
+    }
+
+    /// The oldest mlet that is younger than that one, or of all.
+    pub(crate) fn oldest_after(&self, started: Option<Started>) -> Option<Started> {
+        let after = started.map_or(Bound::Unbounded, Bound::Excluded);
+        self.by_age.range((after, Bound::Unbounded)).next().copied()
+    }
+
     /// The session is open, and has no mlet yet.
     pub(crate) fn awaits_mlet(&self, id: SessionId) -> bool {
-        let awaits = |record: &SessionRecord| record.mlet == Mlet::Asked && record.end.is_none();
+        let awaits =
+            |UnderWay { record, .. }: &UnderWay| record.mlet == Mlet::Asked && record.end.is_none();
         self.under_way.get(&id).is_some_and(awaits)
     }
 
-    /// Its mlet was started. `output_lost`: what it writes goes nowhere, though it should be kept.
-    pub(crate) fn mlet_runs(&mut self, id: SessionId, output_lost: bool, now: Instant) {
-        if let Some(record) = self.under_way.get_mut(&id) {
-            (record.mlet, record.mlet_spawned) = (Mlet::Running, Some(now));
-            record.output_lost = output_lost;
-        }
+    /// Its mlet was started, as this process; what it writes may go nowhere, though it should be kept. Whether it is to be
+    /// ended at once, because its session was idle meanwhile.
+    pub(crate) fn mlet_runs(
+        &mut self,
+        id: SessionId,
+        (pid, output_lost): (i32, bool),
+        now: Instant,
+    ) -> bool {
+        let Some(UnderWay { record, begun }) = self.under_way.get_mut(&id) else { return false };
+        (record.mlet, record.mlet_spawned) = (Mlet::Running(pid), Some(now));
+        record.output_lost = output_lost;
+        self.by_age.insert((now, id));
+        *begun == Some(Begun::IdleTimeout)
     }
 
     /// Its mlet could not be started. The record, if that was the last to come.
@@ -62,9 +130,31 @@ impl Recorder {
 
     /// The one mlet of all sessions does not take this one.
     pub(crate) fn mlet_not_taken(&mut self, id: SessionId) {
-        if let Some(record) = self.under_way.get_mut(&id) {
+        if let Some(UnderWay { record, .. }) = self.under_way.get_mut(&id) {
             record.mlet = Mlet::NotTaken;
         }
+    }
+
+    /// Its mlet has run as long as it may. The process to be ended, while it runs.
+    pub(crate) fn mlet_timed_out(&mut self, id: SessionId) -> Option<i32> {
+        let under_way = self.under_way.get_mut(&id)?;
+        under_way.begin_end(Begun::MletTimeout);
+        under_way.pid()
+    }
+
+    /// Nothing was relayed for too long. The mlet's process, which is to be ended, if it runs already.
+    pub(crate) fn idle(&mut self, id: SessionId) -> Option<i32> {
+        let under_way = self.under_way.get_mut(&id)?;
+        under_way.begin_end(Begun::IdleTimeout);
+        under_way.pid()
+    }
+
+    /// Its endpoint has gone. Who it was, if the mlet may still run.
+    pub(crate) fn endpoint_gone(&mut self, id: SessionId) -> Option<&SessionFacts> {
+        let under_way = self.under_way.get_mut(&id)?;
+        under_way.begin_end(Begun::EndpointGone);
+        let record = &under_way.record;
+        (record.mlet.may_run() || record.mlet == Mlet::Shared).then_some(&*record.facts)
     }
 
     /// Its mlet ended after `run_time`. The record, if that was the last to come.
@@ -79,39 +169,46 @@ impl Recorder {
 
     /// What becomes of mlets will not be known any more. The records that waited for nothing else.
     pub(crate) fn lose_mlets(&mut self) -> Vec<SessionRecord> {
-        let may_run = self.under_way.values().filter(|record| record.mlet.may_run());
-        let ids: Vec<SessionId> = may_run.map(|record| record.facts.id).collect();
+        let may_run = self.under_way.iter().filter(|(_, session)| session.record.mlet.may_run());
+        let ids: Vec<SessionId> = may_run.map(|(id, _)| *id).collect();
         ids.into_iter().filter_map(|id| self.set_mlet(id, Mlet::Lost)).collect()
     }
 
     fn set_mlet(&mut self, id: SessionId, mlet: Mlet) -> Option<SessionRecord> {
-        let record = self.under_way.get_mut(&id)?;
+        let UnderWay { record, .. } = self.under_way.get_mut(&id)?;
         self.running_mlets -= usize::from(record.mlet.may_run());
+        if let Some(started) = record.mlet_spawned {
+            self.by_age.remove(&(started, id));
+        }
         record.mlet = mlet;
         self.take_if_over(id)
     }
 
     /// A session's sockets are closed. The record, unless its mlet may still run.
-    pub(crate) fn ended(&mut self, ended: Box<Ended>) -> Option<SessionRecord> {
+    pub(crate) fn ended(&mut self, mut ended: Box<Ended>) -> Option<SessionRecord> {
         let id = ended.facts.id;
-        let Some(record) = self.under_way.get_mut(&id) else {
+        let Some(UnderWay { record, begun }) = self.under_way.get_mut(&id) else {
             let (facts, mlet) = (Arc::clone(&ended.facts), Mlet::None);
             return Some(SessionRecord::new(facts, Some(ended), mlet));
         };
+        if *begun == Some(Begun::MletTimeout) {
+            ended.outcome = Outcome::MletTimeout;
+        }
         record.end = Some(ended);
         self.take_if_over(id)
     }
 
     fn take_if_over(&mut self, id: SessionId) -> Option<SessionRecord> {
-        let is_over = |record: &&SessionRecord| record.end.is_some() && !record.mlet.may_run();
+        let is_over =
+            |UnderWay { record, .. }: &&UnderWay| record.end.is_some() && !record.mlet.may_run();
         self.under_way.get(&id).filter(is_over)?;
-        self.under_way.remove(&id)
+        self.under_way.remove(&id).map(|UnderWay { record, .. }| record)
     }
 
     /// The run is over: the records of all that is left, of which no more will be told.
     pub(crate) fn finish(&mut self) -> Vec<SessionRecord> {
         let mut records = self.lose_mlets();
-        let mut rest: Vec<_> = self.under_way.drain().map(|(_, record)| record).collect();
+        let mut rest: Vec<_> = self.under_way.drain().map(|(_, session)| session.record).collect();
         rest.sort_unstable_by_key(|record| record.facts.id);
         records.append(&mut rest);
         records

@@ -79,7 +79,7 @@ impl ResultsFolder {
             Mlet::Ended(..) | Mlet::Lost => true,
             // The folder may be there, and nothing in it.
             Mlet::NotStarted(_) => false,
-            Mlet::None | Mlet::Asked | Mlet::Running | Mlet::Shared | Mlet::NotTaken => false,
+            Mlet::None | Mlet::Asked | Mlet::Running(_) | Mlet::Shared | Mlet::NotTaken => false,
         };
         let is_kept = match self.keep {
             Keep::All => true,

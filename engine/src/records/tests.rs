@@ -17,7 +17,7 @@ use crate::config::{Keep, Results, RunId};
 use crate::metrics::{Direction, SessionLatency};
 use crate::proto::account::{Account, Flow, Relayed};
 use crate::proto::greeting::{GreetingError, GreetingRequest};
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::outcome::{End, Force, Outcome};
 use crate::sys::supervisor::MletStatus;
 use packetlab::key::KeyId;
 use packetlab::message::{MessageType, Status};
@@ -78,7 +78,7 @@ fn a_record_is_complete_when_session_and_mlet_have_ended_whichever_is_first() {
     let status = MletStatus::Code(0);
     let mut recorder = recorder(7);
     assert!(recorder.awaits_mlet(7));
-    recorder.mlet_runs(7, false, start());
+    recorder.mlet_runs(7, (700, false), start());
     assert!(!recorder.awaits_mlet(7));
     assert!(recorder.ended(ended(7, Outcome::MletEnded)).is_none(), "the mlet may still run");
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 1));
@@ -86,7 +86,7 @@ fn a_record_is_complete_when_session_and_mlet_have_ended_whichever_is_first() {
     is_empty(&mut recorder);
 
     recorder.begin(facts(8), true);
-    recorder.mlet_runs(8, false, start());
+    recorder.mlet_runs(8, (800, false), start());
     assert!(recorder.mlet_ended(8, status, SECOND).is_none(), "its last bytes are on the way");
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 0));
     let second = recorder.ended(ended(8, Outcome::MletEnded)).unwrap();
@@ -155,13 +155,102 @@ fn a_session_without_a_socket_for_its_mlet_is_one_whose_mlet_was_not_started() {
 fn a_session_that_was_killed_is_that_whatever_its_mlet_ends_with() {
     for status in [MletStatus::Code(0), MletStatus::Code(3), MletStatus::Signal(15)] {
         let mut recorder = recorder(7);
-        recorder.mlet_runs(7, false, start());
-        assert!(recorder.ended(ended(7, Outcome::Forced)).is_none());
+        recorder.mlet_runs(7, (700, false), start());
+        assert!(recorder.ended(ended(7, Outcome::Forced(Force::Stop))).is_none());
         let record = recorder.mlet_ended(7, status, SECOND).unwrap();
         let why = "the run was ended by force".to_owned();
         assert_eq!(told(&record), (OutcomeKind::Killed, Some(why)));
         is_empty(&mut recorder);
     }
+}
+
+/// What came first names it. `begin`: what is told before the sockets are closed.
+#[test]
+fn a_mlet_that_ran_too_long_names_its_session_unless_that_had_begun_to_end() {
+    type Begin = fn(&mut Recorder);
+    let cases: [(Begin, Outcome, OutcomeKind); 6] = [
+        (
+            |recorder| assert_eq!(recorder.mlet_timed_out(7), Some(700)),
+            Outcome::MletEnded,
+            OutcomeKind::MletTimeout,
+        ),
+        (
+            |recorder| {
+                recorder.mlet_timed_out(7);
+                assert!(recorder.endpoint_gone(7).is_some(), "its mlet still runs");
+            },
+            Outcome::EndpointEnded(End::Closed),
+            OutcomeKind::MletTimeout,
+        ),
+        (
+            |recorder| {
+                recorder.endpoint_gone(7);
+                assert_eq!(recorder.mlet_timed_out(7), Some(700), "it is ended all the same");
+            },
+            Outcome::EndpointEnded(End::Closed),
+            OutcomeKind::EndpointClosed,
+        ),
+        (
+            |recorder| {
+                assert_eq!(recorder.idle(7), Some(700));
+                recorder.mlet_timed_out(7);
+            },
+            Outcome::IdleTimeout,
+            OutcomeKind::IdleTimeout,
+        ),
+        (
+            |recorder| {
+                recorder.mlet_timed_out(7);
+                recorder.idle(7);
+            },
+            Outcome::IdleTimeout,
+            OutcomeKind::MletTimeout,
+        ),
+        (|_| {}, Outcome::MletEnded, OutcomeKind::Ok),
+    ];
+    for (begin, outcome, expected) in cases {
+        let mut recorder = recorder(7);
+        assert!(!recorder.mlet_runs(7, (700, false), start()));
+        begin(&mut recorder);
+        assert!(recorder.ended(ended(7, outcome)).is_none());
+        // After its sockets are closed nothing names it anew.
+        recorder.mlet_timed_out(7);
+        let record = recorder.mlet_ended(7, MletStatus::Code(0), SECOND).unwrap();
+        assert_eq!(record.outcome(), expected);
+        assert_eq!(recorder.mlet_timed_out(7), None, "nobody is left to be ended");
+        is_empty(&mut recorder);
+    }
+}
+
+#[test]
+fn a_mlet_that_is_started_for_a_session_that_was_idle_meanwhile_is_to_be_ended_at_once() {
+    let mut recorder = recorder(7);
+    assert_eq!(recorder.idle(7), None, "there is none yet");
+    assert!(recorder.mlet_runs(7, (700, false), start()));
+}
+
+#[test]
+fn mlets_that_run_are_listed_oldest_first_until_they_end() {
+    let (mut recorder, begun) = (Recorder::default(), start());
+    for (age, id) in [5, 1, 9, 3].into_iter().enumerate() {
+        recorder.begin(facts(id), true);
+        recorder.mlet_runs(id, (id as i32 * 100, false), begun + age as u32 * SECOND);
+    }
+    recorder.begin(facts(2), true);
+    let listed = |recorder: &Recorder| -> Vec<(SessionId, i32)> {
+        recorder.oldest_first().map(|(facts, pid, _)| (facts.id, pid)).collect()
+    };
+    assert_eq!(listed(&recorder), [(5, 500), (1, 100), (9, 900), (3, 300)]);
+    let first = recorder.oldest_after(None).unwrap();
+    assert_eq!(first, (begun, 5));
+    assert_eq!(recorder.oldest_after(Some(first)), Some((begun + SECOND, 1)));
+    recorder.mlet_ended(1, MletStatus::Code(0), SECOND);
+    assert_eq!(recorder.oldest_after(Some(first)), Some((begun + 2 * SECOND, 9)));
+    recorder.mlet_not_started(2, "no such file".into());
+    assert_eq!(listed(&recorder), [(5, 500), (9, 900), (3, 300)]);
+    recorder.lose_mlets();
+    assert_eq!((listed(&recorder), recorder.started_mlets()), (vec![], 0));
+    assert_eq!(recorder.oldest_after(None), None);
 }
 
 #[test]
@@ -175,7 +264,7 @@ fn when_mlets_are_lost_those_sessions_are_over_whose_sockets_are_closed() {
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 0));
     // A word of it that was on its way changes nothing.
     assert!(recorder.mlet_ended(7, MletStatus::Code(0), SECOND).is_none());
-    let record = recorder.ended(ended(8, Outcome::Forced)).unwrap();
+    let record = recorder.ended(ended(8, Outcome::Forced(Force::Stop))).unwrap();
     assert_eq!(record.outcome(), OutcomeKind::Killed);
     is_empty(&mut recorder);
 }
@@ -257,11 +346,16 @@ fn each_end_of_a_session_is_one_outcome_of_the_closed_list() {
         (Outcome::Greeting(unexpected(GreetingRequest::Start)), "start_refused"),
         (Outcome::BacklogLost(End::Closed), "backlog_lost"),
         (Outcome::Cancelled, "drained"),
-        (Outcome::Forced, "killed"),
+        (Outcome::Forced(Force::Stop), "killed"),
+        (Outcome::Forced(Force::DrainLimit), "killed"),
+        (Outcome::Forced(Force::Deadline), "deadline"),
+        (Outcome::IdleTimeout, "idle_timeout"),
+        (Outcome::MletTimeout, "mlet_timeout"),
     ] {
         let reason = end.to_string();
         let record = Recorder::default().ended(ended(1, end)).unwrap();
         assert_eq!(serde_json::to_value(record.outcome()).unwrap(), expected, "{reason}");
+        assert_eq!(record.outcome().to_string(), expected, "as it is shown");
         assert_eq!(record.reason(), Some(reason));
     }
     for (mlet, expected) in [

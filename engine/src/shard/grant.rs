@@ -75,6 +75,10 @@ impl<D: Driver<Token>> Granting<'_, D> {
             Request::EndEndpointInput => {
                 self.driver.shut_down(self.connection.endpoint.as_fd(), Shutdown::Write);
             }
+            Request::EndMlet => self.end_mlet(),
+            Request::EndpointGone(reason) => {
+                self.mailer.push(FromShard::EndpointGone { id: self.connection.id, reason });
+            }
             Request::Linfo(linfo) => log_linfo(self.connection.id, &linfo),
             Request::Probe => {
                 let probe = self.probe();
@@ -89,6 +93,19 @@ impl<D: Driver<Token>> Granting<'_, D> {
         if let Some(experiment) = self.connection.in_backlog.take() {
             (self.connection.accepted, self.connection.accepted_wall) = (self.now, self.wall);
             self.mailer.push(FromShard::BacklogTaken { experiment });
+        }
+    }
+
+    /// A close would tell the mlet of a reset, not of the end, if bytes of it are unread.
+    fn end_mlet(&mut self) {
+        let id = self.connection.id;
+        if let Some(mlet) = &self.connection.mlet {
+            self.driver.shut_down(mlet.as_fd(), Shutdown::Both);
+            self.mailer.push(FromShard::IdleTimeout(id));
+        } else {
+            // It has none yet, and needs none any more.
+            self.awaiting_pair.retain(|awaited| awaited.id != id);
+            self.step(Session::handle_mlet_end);
         }
     }
 

@@ -11,6 +11,7 @@ use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
 use crate::mailbox::{BacklogConnection, ToShard};
+use crate::proto::outcome::Force;
 use crate::proto::session::{Context, Session};
 
 impl<D: Driver<Token>> Shard<D> {
@@ -20,8 +21,10 @@ impl<D: Driver<Token>> Shard<D> {
             match message {
                 ToShard::Adopt(connection) => self.adopt(connection),
                 ToShard::Drain => self.drain(),
-                ToShard::EndSessions => self.end_sessions(),
-                ToShard::RunOver => self.move_all(Session::handle_run_over),
+                ToShard::EndSessions(force) => self.end_sessions(force),
+                ToShard::RunOver(force) => {
+                    self.move_all(|session, cx| session.handle_run_over(force, cx));
+                }
                 ToShard::MletLate(place) if self.holds(place.slot, place.id) => {
                     let mlet = self.connections[place.slot].mlet.as_ref();
                     mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
@@ -48,16 +51,16 @@ impl<D: Driver<Token>> Shard<D> {
         self.move_all(Session::handle_stop);
     }
 
-    fn move_all(&mut self, step: fn(&mut Session, &mut Context<'_>)) {
+    fn move_all(&mut self, step: impl Fn(&mut Session, &mut Context<'_>)) {
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            self.move_session(slot, step);
+            self.move_session(slot, &step);
         }
     }
 
     /// Ends every session, so that its mlet reads the end. What the mlet wrote before is still delivered, as far as the
     /// run lasts.
-    fn end_sessions(&mut self) {
+    fn end_sessions(&mut self, force: Force) {
         // Their mlets would not be started any more.
         self.awaiting_pair.clear();
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
@@ -67,7 +70,7 @@ impl<D: Driver<Token>> Shard<D> {
             mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
             let has_mlet = mlet.is_some();
             self.move_session(slot, |session, cx| {
-                session.handle_force(cx);
+                session.handle_force(force, cx);
                 if !has_mlet {
                     session.handle_mlet_end(cx);
                 }

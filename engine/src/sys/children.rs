@@ -40,7 +40,13 @@ impl Graces {
     /// Until KILL.
     #[must_use]
     pub fn total(self) -> Duration {
-        self.eof.min(GRACE_MAX) + self.term.min(GRACE_MAX)
+        let Self { eof, term } = self.capped();
+        eof + term
+    }
+
+    /// Short enough to be added to the present.
+    pub(super) fn capped(self) -> Self {
+        Self { eof: self.eof.min(GRACE_MAX), term: self.term.min(GRACE_MAX) }
     }
 }
 
@@ -171,9 +177,25 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
+/// Kills what is left of a process group whose leader has ended and was reaped.
+///
+/// The group's number may belong to strangers by now, unless a child of this process is in that group: a process whose
+/// parent has ended is adopted here.
+pub(super) fn kill_rest_of_group(group: Pid) {
+    if killpg(group, None) == Err(Errno::ESRCH) {
+        return;
+    }
+    // Where they cannot be listed, nothing is killed that is not known to be ours.
+    let children = children().unwrap_or_default();
+    if children.into_iter().any(|child| getpgid(Some(child)) == Ok(group)) {
+        // It fails only when they have ended meanwhile.
+        let _ = killpg(group, Signal::SIGKILL);
+    }
+}
+
 /// Signals a child, with its whole group if it leads one; an unreaped child keeps its numbers, so this cannot hit
 /// a stranger. False if we may not.
-fn signal_child(child: Pid, signal: Signal) -> bool {
+pub(super) fn signal_child(child: Pid, signal: Signal) -> bool {
     let leads_group = getpgid(Some(child)) == Ok(child);
     let sent = if leads_group { killpg(child, signal) } else { kill(child, signal) };
     sent != Err(Errno::EPERM)

@@ -1,4 +1,4 @@
-//! SIGINT and SIGTERM as something to read instead of something that interrupts, and SIGPIPE out of the way.
+//! What signals say to a run, as something to read instead of something that interrupts; SIGPIPE out of the way.
 //!
 //! No work is ever done in a signal handler: there is none.
 
@@ -28,12 +28,23 @@ impl fmt::Display for StopSignal {
     }
 }
 
-/// SIGINT and SIGTERM of this process, readable.
-#[derive(Debug)]
-pub struct StopSignals(SignalFd);
+/// What a signal says to a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RunSignal {
+    /// SIGINT or SIGTERM: to stop.
+    Stop(StopSignal),
+    /// SIGHUP: the terminal is gone, or somebody hopes for new settings.
+    HangUp,
+    /// SIGUSR1: to tell what runs.
+    TellStatus,
+}
 
-impl StopSignals {
-    /// Blocks both signals in the calling thread and makes them readable here. Call it before other threads
+/// The signals of this process that say something to a run, readable.
+#[derive(Debug)]
+pub struct RunSignals(SignalFd);
+
+impl RunSignals {
+    /// Blocks the signals in the calling thread and makes them readable here. Call it before other threads
     /// start, for they inherit the mask and a thread that lacks it would be killed by the signal; and after the
     /// supervisor is forked.
     ///
@@ -41,8 +52,9 @@ impl StopSignals {
     /// As the kernel says.
     pub fn block() -> io::Result<Self> {
         let mut signals = SigSet::empty();
-        signals.add(Signal::SIGINT);
-        signals.add(Signal::SIGTERM);
+        for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP, Signal::SIGUSR1] {
+            signals.add(signal);
+        }
         signals.thread_block()?;
         Ok(Self(SignalFd::with_flags(&signals, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?))
     }
@@ -51,22 +63,24 @@ impl StopSignals {
     ///
     /// # Errors
     /// As the kernel says.
-    pub fn receive(&self) -> io::Result<Option<StopSignal>> {
+    pub fn receive(&self) -> io::Result<Option<RunSignal>> {
         let received = self.0.read_signal()?;
         Ok(received.map(|info| match info.ssi_signo.cast_signed() {
-            libc::SIGINT => StopSignal::Interrupt,
-            _ => StopSignal::Terminate,
+            libc::SIGHUP => RunSignal::HangUp,
+            libc::SIGUSR1 => RunSignal::TellStatus,
+            libc::SIGINT => RunSignal::Stop(StopSignal::Interrupt),
+            _ => RunSignal::Stop(StopSignal::Terminate),
         }))
     }
 }
 
-impl AsFd for StopSignals {
+impl AsFd for RunSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
     }
 }
 
-impl AsRawFd for StopSignals {
+impl AsRawFd for RunSignals {
     fn as_raw_fd(&self) -> RawFd {
         self.0.as_raw_fd()
     }
@@ -79,6 +93,15 @@ impl AsRawFd for StopSignals {
 /// As the kernel says.
 pub fn ignore_broken_pipe() -> io::Result<()> {
     set_disposition(Signal::SIGPIPE, SigHandler::SigIgn)
+}
+
+/// Ignores SIGUSR1, which asks a run for its status and would end a process whose run has not begun. Blocked by
+/// [`RunSignals::block`] it is read all the same; mlets get its default action back.
+///
+/// # Errors
+/// As the kernel says.
+pub fn ignore_status_question() -> io::Result<()> {
+    set_disposition(Signal::SIGUSR1, SigHandler::SigIgn)
 }
 
 /// Ignores a signal or gives it its default action.
@@ -97,14 +120,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocked_stop_signals_are_read_in_the_thread_that_was_to_get_them() {
+    fn blocked_signals_are_read_in_the_thread_that_was_to_get_them() {
         std::thread::spawn(|| {
-            let signals = StopSignals::block().unwrap();
+            let signals = RunSignals::block().unwrap();
             assert_eq!(signals.receive().unwrap(), None);
-            raise(Signal::SIGTERM).unwrap();
-            assert_eq!(signals.receive().unwrap(), Some(StopSignal::Terminate));
-            raise(Signal::SIGINT).unwrap();
-            assert_eq!(signals.receive().unwrap(), Some(StopSignal::Interrupt));
+            for (signal, read) in [
+                (Signal::SIGTERM, RunSignal::Stop(StopSignal::Terminate)),
+                (Signal::SIGINT, RunSignal::Stop(StopSignal::Interrupt)),
+                (Signal::SIGHUP, RunSignal::HangUp),
+                (Signal::SIGUSR1, RunSignal::TellStatus),
+            ] {
+                raise(signal).unwrap();
+                assert_eq!(signals.receive().unwrap(), Some(read));
+            }
             assert_eq!(signals.receive().unwrap(), None);
         })
         .join()

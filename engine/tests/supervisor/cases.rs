@@ -43,6 +43,9 @@ pub(crate) const ALL: &[(&str, fn())] = all![
     the_end_of_a_mlet_is_seen_at_once_while_its_siblings_live,
     ending_all_waits_first_then_asks_and_then_kills_and_starts_none_any_more,
     a_further_request_to_end_all_shortens_what_is_left,
+    one_mlet_is_ended_in_the_same_steps_and_no_other,
+    what_a_mlet_that_is_ended_leaves_in_its_group_is_killed_with_it_and_nothing_else,
+    a_mlet_that_is_being_ended_is_ended_with_all_others_as_well,
     a_supervisor_tells_whether_a_mlet_could_be_started,
     an_orphan_is_reaped_unnoticed,
     terminal_signals_reach_neither_supervisor_nor_mlet,
@@ -354,6 +357,106 @@ fn a_further_request_to_end_all_shortens_what_is_left() {
     assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
 }
 
+fn one_mlet_is_ended_in_the_same_steps_and_no_other() {
+    let mut rig = Rig::of_script(KINDS);
+    let mlets = mlets_of(&mut rig, &["plain", "plain", "stubborn", "reader"]);
+    let owner = |index: u64| MletOwner::Session(index);
+    let graces = Graces { eof: Duration::from_millis(400), term: Duration::from_millis(400) };
+    let began = rig::now();
+    // The same process for another session, and another process for this session, are nobody.
+    rig.supervisor.end_one(owner(0), mlets[1].0, Graces::NONE);
+    rig.supervisor.end_one(owner(99), mlets[0].0, Graces::NONE);
+    rig.supervisor.end_one(owner(0), -1, Graces::NONE);
+    for index in [3, 1, 2] {
+        rig.supervisor.end_one(owner(index), mlets[index as usize].0, graces);
+    }
+    rig.supervisor.flush().unwrap();
+    let mut mlets = mlets;
+    let reader = mlets.pop().unwrap();
+    drop(reader.1);
+    let mut told = Vec::new();
+    for least in [Duration::ZERO, graces.eof, graces.total()] {
+        match rig.event() {
+            SupervisorEvent::Exited { owner, status, .. } => told.push((owner, status)),
+            event => panic!("{event:?}"),
+        }
+        assert!(began.elapsed() >= least, "ended before its grace was over: {told:?}");
+    }
+    let expected = [
+        (owner(3), MletStatus::Code(5)),
+        (owner(1), MletStatus::Signal(libc::SIGTERM)),
+        (owner(2), MletStatus::Signal(libc::SIGKILL)),
+    ];
+    assert_eq!(told, expected);
+    assert!(began.elapsed() < graces.total() + Duration::from_secs(2), "{:?}", began.elapsed());
+    // The first runs on, and more are started.
+    let (_, _session) = rig.spawn(&[("KIND", "reader")]);
+    assert_eq!(rig::children_of(rig.supervisor.pid()).len(), 2);
+    assert!(rig::children_of(rig.supervisor.pid()).contains(&mlets[0].0));
+    drop(rig.supervisor);
+}
+
+/// Of a mlet that ended by itself in time nothing is touched.
+fn what_a_mlet_that_is_ended_leaves_in_its_group_is_killed_with_it_and_nothing_else() {
+    // Its child ignores TERM; the mlet exits at the end of its session, or does not.
+    let mut rig = Rig::of_script(
+        r#"(trap '' TERM; exec 0<&-; exec /bin/sleep 1000) & echo $! >&0
+           [ "$KIND" = reader ] && { read line; exit 5; }; exec /bin/sleep 1000"#,
+    );
+    let mut mlets = Vec::new();
+    for kind in ["reader", "plain"] {
+        let (mlet, session) = rig.spawn(&[("KIND", kind)]);
+        let mut line = String::new();
+        BufReader::new(session.try_clone().unwrap()).read_line(&mut line).unwrap();
+        mlets.push((mlet, session, line.trim().parse::<i32>().unwrap()));
+    }
+    let graces = Graces { eof: Duration::from_millis(300), term: Duration::from_millis(300) };
+    for (index, (mlet, ..)) in (0..).zip(&mlets) {
+        rig.supervisor.end_one(MletOwner::Session(index), *mlet, graces);
+    }
+    rig.supervisor.flush().unwrap();
+    let (_, session, left_behind) = mlets.remove(0);
+    drop(session);
+    let (mlet, session, child) = mlets.remove(0);
+    assert_eq!(rig.exit(), MletStatus::Code(5));
+    assert_eq!(rig.exit(), MletStatus::Signal(libc::SIGTERM));
+    let supervisor = rig.supervisor.pid();
+    assert!(rig::children_of(supervisor).contains(&child), "it outlives the leader of its group");
+    assert_eq!(getpgid(Some(Pid::from_raw(child))), Ok(Pid::from_raw(mlet)));
+    let deadline = rig::now() + PATIENCE;
+    while rig::children_of(supervisor).contains(&child) {
+        assert!(rig::now() < deadline, "it is not killed");
+    }
+    assert_eq!(rig::children_of(supervisor), [left_behind]);
+    drop(session);
+    drop(rig.supervisor);
+}
+
+fn a_mlet_that_is_being_ended_is_ended_with_all_others_as_well() {
+    let mut rig = Rig::of_script(KINDS);
+    let mlets = mlets_of(&mut rig, &["stubborn", "stubborn"]);
+    let began = rig::now();
+    rig.supervisor.end_one(
+        MletOwner::Session(0),
+        mlets[0].0,
+        Graces { eof: Duration::ZERO, term: Duration::from_millis(200) },
+    );
+    rig.supervisor.end_all(Graces { eof: Duration::ZERO, term: Duration::from_millis(700) });
+    let mut ended = Vec::new();
+    for least in [200, 700] {
+        match rig.event() {
+            SupervisorEvent::Exited { pid, status, .. } => {
+                assert_eq!(status, MletStatus::Signal(libc::SIGKILL));
+                ended.push(pid);
+            }
+            event => panic!("{event:?}"),
+        }
+        assert!(began.elapsed() >= Duration::from_millis(least), "{:?}", began.elapsed());
+    }
+    assert_eq!(ended, [mlets[0].0, mlets[1].0], "each at its own time");
+    drop(rig.supervisor);
+}
+
 /// That one could not be is seen in `cli/tests/lacks.rs`.
 fn a_supervisor_tells_whether_a_mlet_could_be_started() {
     let mut rig = Rig::new("/bin/cat", &[]);
@@ -396,7 +499,7 @@ fn terminal_signals_reach_neither_supervisor_nor_mlet() {
     let (_, session) = rig.spawn(&[]);
     let supervisor = Pid::from_raw(rig.supervisor.pid());
     assert_eq!(getpgid(Some(supervisor)), Ok(supervisor), "a group of its own");
-    for signal in ["HUP", "INT", "QUIT", "TERM", "TSTP", "TTIN", "TTOU", "PIPE"] {
+    for signal in ["HUP", "INT", "QUIT", "TERM", "USR1", "TSTP", "TTIN", "TTOU", "PIPE"] {
         let signal: Signal = format!("SIG{signal}").parse().unwrap();
         kill(supervisor, signal).unwrap();
     }

@@ -11,7 +11,7 @@ use super::patience::Delivery;
 use super::request::{Context, Request, SetUpStage};
 use super::{Relaying, Session, Stage, State, Tls};
 use crate::proto::outbox::BlockPool;
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::outcome::{End, Force, Outcome};
 use crate::proto::relay::Phase;
 use packetlab::tls::TlsError;
 
@@ -35,16 +35,18 @@ impl Session {
     }
 
     /// The run is over, by force: so is the session, at once.
-    pub fn handle_run_over(&mut self, cx: &mut Context<'_>) {
-        let outcome = if self.is_served() { Outcome::Forced } else { Outcome::Cancelled };
+    pub fn handle_run_over(&mut self, force: Force, cx: &mut Context<'_>) {
+        let outcome = if self.is_served() { Outcome::Forced(force) } else { Outcome::Cancelled };
         self.end_at_once(outcome, cx.pool);
     }
 
     /// The run is ended by force: a served session loses its mlet, whose end [`Self::handle_mlet_end`] tells behind what
     /// it wrote before; any other ends.
-    pub fn handle_force(&mut self, cx: &mut Context<'_>) {
+    pub fn handle_force(&mut self, force: Force, cx: &mut Context<'_>) {
         match self.state {
-            State::Tls(Tls { stage: Stage::Relay(_), .. }) => self.begin_end(Outcome::Forced),
+            State::Tls(Tls { stage: Stage::Relay(_), .. }) => {
+                self.begin_end(Outcome::Forced(force));
+            }
             State::Closing(_) | State::Over => {}
             State::Waiting | State::Silent | State::Hello(_) | State::Tls(_) => {
                 self.finish(Outcome::Cancelled, cx.pool);
@@ -113,6 +115,9 @@ impl Session {
         if let Some((_, Relaying { cause, .. })) = self.state.relaying()
             && cause.is_none()
         {
+            if matches!(outcome, Outcome::EndpointEnded(_) | Outcome::EndpointBrokeTls(_)) {
+                self.requests.push(Request::EndpointGone(outcome.to_string()));
+            }
             *cause = Some(Box::new(outcome));
             self.note_progress();
         }

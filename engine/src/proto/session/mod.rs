@@ -15,14 +15,15 @@
 //! [`Session::wants_endpoint_input`], [`Session::wants_mlet_input`] and [`Session::deadline`]. After
 //! [`Request::Over`] nothing is wanted any more.
 //!
-//! Not here: the steps from ClientHello to START (`set_up.rs`), how long a relay may stand still (`patience.rs`), what ends
-//! a session (`end.rs`), the close (`endpoint_close.rs`), and what is wanted when (`wants.rs`).
+//! Not here: the steps from ClientHello to START (`set_up.rs`), how long a relay may stand still (`patience.rs`) or be
+//! silent (`idle.rs`), what ends a session (`end.rs`), the close (`endpoint_close.rs`), and what is wanted when (`wants.rs`).
 //!
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
 //! while nothing of its direction waits to be sent, or linked behind the transmission of all of it.
 
 mod end;
 mod endpoint_close;
+mod idle;
 mod patience;
 mod request;
 mod set_up;
@@ -96,10 +97,11 @@ enum Stage {
 }
 
 /// START has succeeded.
-#[derive(Default)]
 struct Relaying {
     relay: Relay,
     stall: Stall,
+    /// When a byte of a message last came from a peer, or left for one.
+    last_relayed: Instant,
     /// What has begun to end the session.
     cause: Option<Box<Outcome>>,
 }
@@ -113,11 +115,16 @@ impl State {
         }
     }
 
-    fn relay(&self) -> Option<&Relay> {
+    /// The same, to look at.
+    fn relaying_ref(&self) -> Option<&Relaying> {
         match self {
-            Self::Tls(Tls { stage: Stage::Relay(relaying), .. }) => Some(&relaying.relay),
+            Self::Tls(Tls { stage: Stage::Relay(relaying), .. }) => Some(relaying),
             _ => None,
         }
+    }
+
+    fn relay(&self) -> Option<&Relay> {
+        self.relaying_ref().map(|relaying| &relaying.relay)
     }
 }
 
@@ -241,7 +248,8 @@ impl Session {
 
     /// The mlet wrote `bytes`.
     pub fn handle_mlet_bytes(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
-        if let Some((tls, Relaying { relay, .. })) = self.state.relaying() {
+        if let Some((tls, Relaying { relay, last_relayed, .. })) = self.state.relaying() {
+            *last_relayed = cx.now;
             relay.handle_mlet_bytes(bytes, tls, &mut self.buffers, cx.pool);
             // While the endpoint's last bytes wait for the mlet, what the mlet writes brings them no further.
             if relay.phase() != Phase::DrainingToMlet {
@@ -271,7 +279,7 @@ impl Session {
         match sent {
             // It was interrupted.
             Ok(0) => {}
-            Ok(_) => self.note_progress(),
+            Ok(_) => self.note_sent(cx.now),
             Err(kind) => self.lose_endpoint(kind, cx),
         }
         self.advance(cx);
@@ -287,7 +295,7 @@ impl Session {
         self.buffers.to_mlet.sent(block, sent.unwrap_or(0), cx.pool);
         match sent {
             Ok(0) => {}
-            Ok(_) => self.note_progress(),
+            Ok(_) => self.note_sent(cx.now),
             Err(_) => {
                 self.buffers.to_mlet.discard(cx.pool);
                 if let Some((_, Relaying { relay, .. })) = self.state.relaying() {
@@ -301,6 +309,7 @@ impl Session {
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
         self.cut_linfo(cx.now);
+        self.end_if_idle(cx.now);
         if self.deadline.is_some_and(|deadline| deadline > cx.now) {
             return;
         }
@@ -341,9 +350,12 @@ impl Session {
                     self.finish_begun(cx.pool);
                 }
             }
-            State::Tls(Tls { stage: Stage::Relay(Relaying { relay, stall, .. }), .. }) => {
+            State::Tls(Tls {
+                stage: Stage::Relay(Relaying { relay, stall, cause, .. }), ..
+            }) => {
                 if let Some(outcome) = stall.take_probe(probe, relay.phase(), &self.buffers) {
-                    self.finish(outcome, cx.pool);
+                    let is_idle = matches!(cause.as_deref(), Some(Outcome::IdleTimeout));
+                    self.finish(if is_idle { Outcome::IdleTimeout } else { outcome }, cx.pool);
                 }
             }
             _ => return,
@@ -369,12 +381,17 @@ impl Session {
     /// Looks at what TLS has made of the bytes just received.
     fn take_received(&mut self, cx: &mut Context<'_>) {
         self.advance_set_up(cx);
-        let Some((tls, Relaying { relay, .. })) = self.state.relaying() else { return };
+        let Some((tls, Relaying { relay, last_relayed, .. })) = self.state.relaying() else {
+            return;
+        };
         let requests = &mut self.requests;
         let log = |linfo| requests.push(Request::Linfo(linfo));
         let budget = &self.experiments.linfo_budget;
         let closed = relay.take_plaintext(tls, &mut self.buffers, cx.pool, cx.now, budget, log);
-        self.relayed = relay.relayed();
+        let before = std::mem::replace(&mut self.relayed, relay.relayed());
+        if self.relayed.from_endpoint != before.from_endpoint {
+            *last_relayed = cx.now;
+        }
         if closed {
             self.end_endpoint_input(End::Closed, cx);
         }

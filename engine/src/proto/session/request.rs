@@ -33,6 +33,10 @@ pub enum Request {
     EndMletInput,
     /// Shut down the write side towards the endpoint.
     EndEndpointInput,
+    /// End the session's mlet: it is to read the end, and what it wrote before is still received, up to its end.
+    EndMlet,
+    /// Tell that the endpoint has gone, for this reason, while the mlet was there.
+    EndpointGone(String),
     /// Log this LINFO of the endpoint.
     Linfo(Linfo),
     /// Probe the sockets, because nothing moves; answered with [`super::Session::handle_probe`].

@@ -123,7 +123,7 @@ impl Session {
                     endpoint_key: account.endpoint_key,
                     snikey: self.experiments.experiment(*id).snikey.clone(),
                 }));
-                *stage = Stage::Relay(Relaying::default());
+                *stage = Stage::Relay(Relaying::begin(cx.now));
                 self.deadline = None;
             }
             Ok(Progress::Left) => self.close(Outcome::LeftInSetUp(End::Closed), cx.now),

@@ -73,7 +73,9 @@ impl Session {
 
     /// When [`Self::handle_timeout`] is to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        let linfo_due = self.state.relay().and_then(|relay| relay.linfo().due());
-        [self.deadline, linfo_due].into_iter().flatten().min()
+        let relaying = self.state.relaying_ref();
+        let linfo_due = relaying.and_then(|relaying| relaying.relay.linfo().due());
+        let idle_due = relaying.and_then(|relaying| relaying.idle_due(&self.experiments.limits));
+        [self.deadline, linfo_due, idle_due].into_iter().flatten().min()
     }
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use super::pair::{Chunks, Pair};
 use super::peers::SOCKET_LEN;
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::outcome::{End, Force, Outcome};
 use crate::proto::tests::credentials::{DRAIN_TIMEOUT, LINGER_TIMEOUT};
 use crate::proto::tests::{assert_records_hold_one_message_each, filled, message, success};
 use crate::random::Random;
@@ -51,7 +51,7 @@ fn a_session_that_is_ended_by_force_says_so_and_delivers_what_its_mlet_wrote_bef
     pair.mlet().exits_at_eof = false;
     pair.mlet().write(&last);
     pair.end_sessions();
-    assert!(matches!(pair.finish(), Outcome::Forced));
+    assert!(matches!(pair.finish(), Outcome::Forced(Force::Stop)));
     assert!(pair.endpoint.received == last);
     assert!(pair.mlet().is_at_eof && !pair.mlet().has_ended);
     assert!(pair.told().contains("endpoint: close_notify"), "{}", pair.told());

@@ -71,6 +71,7 @@ pub(crate) enum Class {
     MletLate,
     MadeRoom,
     Forced,
+    IdleTimeout,
     Other,
 }
 
@@ -92,12 +93,14 @@ impl From<&Outcome> for Class {
             Outcome::NoExperiment(_) => Self::NoExperiment,
             Outcome::MletLate => Self::MletLate,
             Outcome::MadeRoom => Self::MadeRoom,
-            Outcome::Forced => Self::Forced,
+            Outcome::Forced(_) => Self::Forced,
+            Outcome::IdleTimeout => Self::IdleTimeout,
             Outcome::OwnChain(..)
             | Outcome::NotChosen
             | Outcome::AlreadyMeasured
             | Outcome::BacklogLost(_)
             | Outcome::MadeRoomOfKey(_)
+            | Outcome::MletTimeout
             | Outcome::TooManyOfKey(_) => Self::Other,
         }
     }

@@ -4,6 +4,7 @@ mod backlog;
 mod ends;
 mod faults;
 mod harness;
+mod idle;
 mod invariants;
 mod latency;
 mod linfo_log;

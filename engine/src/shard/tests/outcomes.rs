@@ -3,7 +3,8 @@
 //!
 //! Not here: faults at each step of a session one by one (`faults.rs`).
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use super::faults::{Class, Fault};
 use super::invariants::check_counts;
@@ -24,6 +25,8 @@ pub(super) struct Circumstances {
     pub(super) is_forced: bool,
     /// An endpoint that has ended leaves its mlet time.
     pub(super) has_patience: bool,
+    /// How long nothing may be relayed.
+    pub(super) idle_timeout: Option<Duration>,
 }
 
 impl Player {
@@ -32,6 +35,7 @@ impl Player {
         &mut self,
         circumstances: Circumstances,
         linfos_logged: &HashMap<SessionId, u64>,
+        idle: &HashSet<SessionId>,
     ) {
         assert!(self.ended.len() <= 1, "{:?}", self.ended);
         let Some(ended) = self.ended.pop() else { return };
@@ -44,6 +48,9 @@ impl Player {
             self.fault,
             self.struck,
         );
+        let is_idle = class == Class::IdleTimeout;
+        let was_told = idle.contains(&ended.facts.id) || self.mlet.is_none();
+        assert!(!is_idle || was_told, "its mlet was to be ended");
         let linfos_logged = linfos_logged.get(&ended.facts.id).copied().unwrap_or(0);
         self.check_delivery(&ended, class, circumstances, linfos_logged);
         self.ended.push(ended);
@@ -115,6 +122,7 @@ impl Player {
             ),
             (Class::MletLate, self.is_given_up),
             (Class::Forced, circumstances.is_forced),
+            (Class::IdleTimeout, circumstances.idle_timeout.is_some()),
             (Class::Cancelled, circumstances.is_forced),
         ]
         .into_iter()

@@ -17,7 +17,7 @@ use crate::mailbox::{FromShard, SessionPlace, ToShard};
 use crate::metrics::{BothWays, Spread};
 use crate::proto::account::{Account, Relayed};
 use crate::proto::experiments::Experiments;
-use crate::proto::outcome::Outcome;
+use crate::proto::outcome::{Force, Outcome};
 use crate::proto::session::{MletFacts, Session};
 use crate::proto::tests::credentials::{Login, TRUSTING, endpoint_tls, plain_experiments};
 use crate::random::Random;
@@ -63,6 +63,10 @@ pub(super) struct Pair {
     mlet_socket: Option<OwnedFd>,
     streams: Streams,
     linfos_logged: u64,
+    /// How the endpoint has gone, each time that this was told.
+    pub(super) gone: Vec<String>,
+    /// How often it was told that nothing was relayed for too long.
+    pub(super) idle: usize,
     /// The run was ended by force, or the mlet given up.
     is_forced: bool,
 }
@@ -84,7 +88,12 @@ impl Pair {
 
     /// A pair whose mlet runs.
     pub(super) fn served() -> Self {
-        let mut pair = Self::new();
+        Self::served_within(plain_experiments())
+    }
+
+    /// The same, with these limits.
+    pub(super) fn served_within(experiments: Arc<Experiments>) -> Self {
+        let mut pair = Self::with(experiments, Login::Operator, Some(TRUSTING));
         pair.run();
         assert!(pair.mlet.is_some(), "{}", pair.told());
         pair.transcript.clear();
@@ -127,6 +136,8 @@ impl Pair {
             mlet_socket: None,
             streams: Streams::default(),
             linfos_logged: 0,
+            gone: Vec::new(),
+            idle: 0,
             is_forced: false,
         };
         come(&mut pair.harness, &pair.shared_endpoint, PEER);
@@ -266,13 +277,13 @@ impl Pair {
     /// The run is ended by force; mlets are about to be.
     pub(super) fn end_sessions(&mut self) {
         self.is_forced = true;
-        self.tell(ToShard::EndSessions);
+        self.tell(ToShard::EndSessions(Force::Stop));
     }
 
     /// The run is over, by force.
     pub(super) fn end_run(&mut self) {
         self.is_forced = true;
-        self.tell(ToShard::RunOver);
+        self.tell(ToShard::RunOver(Force::Stop));
     }
 
     /// The mlet was not started in time.
@@ -350,6 +361,8 @@ impl Pair {
                     (self.facts, self.account) = (Some(facts), Some(session));
                     (self.shared_mlet, self.mlet_socket) = (Some(shared), Some(socket));
                 }
+                FromShard::EndpointGone { reason, .. } => self.gone.push(reason),
+                FromShard::IdleTimeout(_) => self.idle += 1,
                 FromShard::Ended(ended) => self.end("over", *ended),
                 FromShard::BacklogLost { ended, .. } => self.end("lost to the backlog", *ended),
                 other => panic!("{other:?}"),

@@ -368,6 +368,11 @@ pub(crate) struct Mlet {
 }
 
 impl Mlet {
+    /// The session has told it the end, which it may not have read yet.
+    pub(crate) fn is_to_read_the_end(&self) -> bool {
+        self.eof_follows
+    }
+
     pub(crate) fn new() -> Self {
         Self {
             sent: VecDeque::new(),

@@ -11,6 +11,7 @@ use super::super::connection::Connection;
 use super::faults::{FAULTS, Fault, strike_endpoint};
 use super::harness::{SharedEndpoint, SharedMlet};
 use super::invariants::{Streams, check_flow};
+use super::outcomes::Circumstances;
 use super::peers::Endpoint;
 use crate::proto::tests::credentials::{
     DRAIN_TIMEOUT, LINGER_TIMEOUT, Login, SETUP_TIMEOUT, TRUSTING, endpoint_tls,
@@ -248,9 +249,14 @@ impl Player {
         self.fault == Fault::Reset && self.struck.is_some()
     }
 
-    /// What has arrived is a beginning of what was sent, and a session in which nothing moves ends in time. `is_forced`:
-    /// it may have been ended from outside.
-    pub(super) fn check(&mut self, connection: &Connection, now: Instant, is_forced: bool) {
+    /// What has arrived is a beginning of what was sent, and a session in which nothing moves ends in time.
+    pub(super) fn check(
+        &mut self,
+        connection: &Connection,
+        now: Instant,
+        circumstances: Circumstances,
+    ) {
+        let Circumstances { is_forced, idle_timeout, .. } = circumstances;
         let endpoint = self.endpoint.borrow();
         // A connection that ends is seen at once, what was said in it when it has been received.
         let has_ended = endpoint.end.is_some() || endpoint.has_parted && endpoint.sent.is_empty();
@@ -268,7 +274,10 @@ impl Player {
         }
         let max = match (endpoint.is_relayed, moved.2) {
             (false, _) => SET_UP_STANDSTILL_MAX,
-            (true, [false, false]) => Duration::MAX,
+            // A LINFO is no byte that arrives anywhere, and a forced end is looked at from its beginning.
+            (true, [false, false]) => {
+                idle_timeout.map_or(Duration::MAX, |idle| 2 * idle + 2 * STANDSTILL_MAX)
+            }
             // A forced end lets all waits begin anew.
             (true, _) if is_forced => 2 * STANDSTILL_MAX,
             (true, _) => STANDSTILL_MAX,

@@ -211,7 +211,7 @@ fn a_session_that_is_left_because_the_run_is_over_ends_at_once_whatever_is_on_it
     pair.run();
     assert!(pair.over.is_none());
     pair.end_run();
-    assert!(matches!(pair.finish(), Outcome::Forced), "{}", pair.told());
+    assert!(matches!(pair.finish(), Outcome::Forced(_)), "{}", pair.told());
     let mut pair = Pair::new();
     pair.endpoint.is_silent = true;
     pair.end_run();

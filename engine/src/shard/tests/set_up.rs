@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::pair::{Chunks, Pair};
 use crate::golden;
 use crate::proto::greeting::{GreetingError, GreetingRequest};
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::outcome::{End, Force, Outcome};
 use crate::proto::tests::credentials::{
     HANDSHAKE_TIMEOUT, Login, OPEN, SETUP_TIMEOUT, Stage, TOO_LATE, TRUSTING, experiments,
     plain_experiments, program,
@@ -232,7 +232,7 @@ fn a_session_that_ends_while_descriptors_for_its_mlet_are_awaited_starts_none() 
     pair.end_run();
     assert!(pair.step(), "it is over, and what is under way is cancelled");
     pair.set_lacks_descriptors(false);
-    assert!(matches!(pair.finish(), Outcome::Forced));
+    assert!(matches!(pair.finish(), Outcome::Forced(Force::Stop)));
     let told = ["permit wanted", "endpoint: START of 0 bytes", "permit freed"];
     assert_eq!(pair.transcript[..3], told);
     assert_eq!(pair.told().lines().last(), Some("over: the run was ended by force"));

@@ -11,6 +11,7 @@ use super::outcomes::Circumstances;
 use super::player::Player;
 use crate::mailbox::{FromShard, SessionPlace, ToShard};
 use crate::proto::experiments::Experiments;
+use crate::proto::outcome::Force;
 use crate::random::Random;
 use crate::records::SessionId;
 
@@ -52,6 +53,8 @@ pub(super) struct World {
     pub(super) permits_given: usize,
     /// Sessions that have asked for a permit, and neither have used it nor given it back.
     permits_wanted: HashSet<SessionId>,
+    /// Sessions in which nothing was relayed for too long.
+    idle: HashSet<SessionId>,
     needs_permits: bool,
     /// LINFOs that were logged, by session.
     linfos_logged: HashMap<SessionId, u64>,
@@ -88,6 +91,7 @@ impl World {
             backlog_lost: 0,
             permits_given: 0,
             permits_wanted: HashSet::new(),
+            idle: HashSet::new(),
             needs_permits,
             linfos_logged: HashMap::new(),
             drains_at,
@@ -97,6 +101,7 @@ impl World {
                 drained_early: false,
                 is_forced: false,
                 has_patience: !limits.linger_timeout.is_zero(),
+                idle_timeout: limits.idle_timeout,
             },
             random,
         }
@@ -164,9 +169,9 @@ impl World {
     fn force(&mut self) {
         (self.act, self.act_began) = (Act::Force, self.harness.now());
         self.circumstances.is_forced = true;
-        self.harness.to_shard.push(ToShard::EndSessions);
+        self.harness.to_shard.push(ToShard::EndSessions(Force::Stop));
         if self.random.below(2) == 0 {
-            self.harness.to_shard.push(ToShard::RunOver);
+            self.harness.to_shard.push(ToShard::RunOver(Force::Deadline));
         }
     }
 
@@ -196,6 +201,9 @@ impl World {
                     let has_permit = self.permits_wanted.remove(&place.id);
                     assert_eq!(has_permit, self.needs_permits, "a mlet without a permit");
                     self.start_mlet(place, socket, facts.peer);
+                }
+                FromShard::IdleTimeout(id) => {
+                    assert!(self.idle.insert(id), "a session is idle twice");
                 }
                 FromShard::Ended(ended) => {
                     let player = &mut self.players[Player::number(ended.facts.peer)];
@@ -295,7 +303,7 @@ impl World {
         let now = self.harness.now();
         for (_, connection) in &self.harness.shard.connections {
             let player = &mut self.players[Player::number(connection.peer)];
-            player.check(connection, now, self.circumstances.is_forced);
+            player.check(connection, now, self.circumstances);
         }
     }
 
@@ -312,7 +320,7 @@ impl World {
         assert_eq!(records + self.backlog_lost, sessions, "a record for each session");
         assert!(self.permits_wanted.is_empty(), "a permit is neither used nor given back");
         for player in &mut self.players {
-            player.check_end(self.circumstances, &self.linfos_logged);
+            player.check_end(self.circumstances, &self.linfos_logged, &self.idle);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! SPAWN        1 | owner | output | variables 1 | { name length 1 | name | value length 2 | value }   + one descriptor
 //! END ALL      2 | eof grace 8 | term grace 8
 //! PROVE        3
+//! END ONE      4 | owner | pid 4 | eof grace 8 | term grace 8
 //! SET UP       4 | errno 4 | what cannot be done
 //! SPAWNED      1 | owner | pid 4 | errno 4
 //! SPAWN FAILED 2 | owner | errno 4
@@ -28,6 +29,7 @@ pub(super) const LEN_MAX: usize = 4096;
 const SPAWN: u8 = 1;
 const END_ALL: u8 = 2;
 const PROVE: u8 = 3;
+const END_ONE: u8 = 4;
 const SPAWNED: u8 = 1;
 const SPAWN_FAILED: u8 = 2;
 const EXITED: u8 = 3;
@@ -48,12 +50,14 @@ pub(super) enum SupervisorRequest {
     Spawn { owner: MletOwner, environment: Vec<(String, String)>, output: MletOutput },
     /// TERM to every mlet after the first grace, KILL after the second; no mlet is started any more.
     EndAll(Graces),
+    /// The same for one mlet and its process group, if it still runs.
+    EndOne { owner: MletOwner, pid: i32, graces: Graces },
     /// Find out whether a mlet could be started now.
     Prove,
 }
 
 /// Whose a mlet is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum MletOwner {
     /// The session of this number.
     Session(u64),
@@ -150,10 +154,15 @@ impl SupervisorRequest {
                     out.extend(value.as_bytes());
                 }
             }
-            Self::EndAll(Graces { eof, term }) => {
+            Self::EndAll(graces) => {
                 out.push(END_ALL);
-                out.extend(nanoseconds(*eof));
-                out.extend(nanoseconds(*term));
+                encode_graces(*graces, &mut out);
+            }
+            Self::EndOne { owner, pid, graces } => {
+                out.push(END_ONE);
+                owner.encode(&mut out);
+                out.extend(pid.to_be_bytes());
+                encode_graces(*graces, &mut out);
             }
             Self::Prove => out.push(PROVE),
         }
@@ -172,7 +181,11 @@ impl SupervisorRequest {
                 Self::Spawn { owner, environment, output }
             }
             PROVE => Self::Prove,
-            END_ALL => Self::EndAll(Graces { eof: reader.duration()?, term: reader.duration()? }),
+            END_ALL => Self::EndAll(reader.graces()?),
+            END_ONE => {
+                let (owner, pid) = (reader.owner()?, reader.i32()?);
+                Self::EndOne { owner, pid, graces: reader.graces()? }
+            }
             _ => return None,
         };
         reader.is_at_end().then_some(request)
@@ -283,6 +296,11 @@ fn is_variable(name: &str, value: &str) -> bool {
     !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
 }
 
+fn encode_graces(Graces { eof, term }: Graces, out: &mut Vec<u8>) {
+    out.extend(nanoseconds(eof));
+    out.extend(nanoseconds(term));
+}
+
 /// 584 years are as good as any longer time.
 fn nanoseconds(duration: Duration) -> [u8; 8] {
     u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).to_be_bytes()
@@ -316,6 +334,10 @@ impl<'a> Reader<'a> {
 
     fn duration(&mut self) -> Option<Duration> {
         self.u64().map(Duration::from_nanos)
+    }
+
+    fn graces(&mut self) -> Option<Graces> {
+        Some(Graces { eof: self.duration()?, term: self.duration()? })
     }
 
     fn owner(&mut self) -> Option<MletOwner> {
@@ -414,6 +436,13 @@ mod tests {
         prop_oneof![any::<u64>().prop_map(MletOwner::Session), Just(MletOwner::AllSessions)]
     }
 
+    fn any_graces() -> impl Strategy<Value = Graces> {
+        any::<(u64, u64)>().prop_map(|(eof, term)| Graces {
+            eof: Duration::from_nanos(eof),
+            term: Duration::from_nanos(term),
+        })
+    }
+
     fn any_request() -> impl Strategy<Value = SupervisorRequest> {
         let variable = ("[^=\0]{1,60}", "[^\0]{0,60}");
         let environment = prop::collection::vec(variable, 0..5);
@@ -426,10 +455,10 @@ mod tests {
             (any_owner(), environment, output).prop_map(|(owner, environment, output)| {
                 SupervisorRequest::Spawn { owner, environment, output }
             }),
-            any::<(u64, u64)>().prop_map(|(eof, term)| SupervisorRequest::EndAll(Graces {
-                eof: Duration::from_nanos(eof),
-                term: Duration::from_nanos(term)
-            })),
+            any_graces().prop_map(SupervisorRequest::EndAll),
+            (any_owner(), any::<i32>(), any_graces()).prop_map(|(owner, pid, graces)| {
+                SupervisorRequest::EndOne { owner, pid, graces }
+            }),
             Just(SupervisorRequest::Prove),
         ]
     }

@@ -1,8 +1,8 @@
 //! The supervisor: a process with one thread, no keys and no ring that starts and reaps the mlets.
 //!
 //! ```text
-//!  manager  --- SPAWN + session socket, END ALL --->  supervisor --posix_spawn--> mlet
-//!           <--- SPAWNED, SPAWN FAILED, EXITED ----              <---SIGCHLD-----
+//!  manager  --- SPAWN + session socket, END ONE, END ALL --->  supervisor --posix_spawn--> mlet
+//!           <-------- SPAWNED, SPAWN FAILED, EXITED ---------              <---SIGCHLD-----
 //! ```
 //!
 //! It exists because forking a process with threads, rings and keys is slow and unsafe (spec/reliability.md 4). It is
@@ -13,6 +13,7 @@
 //! Here is the manager's side. Invariant: for each spawn asked for come exactly one `Spawned` or `SpawnFailed`, and
 //! after `Spawned` exactly one `Exited`, unless the supervisor is lost.
 
+mod ends;
 mod message;
 mod output;
 mod packet_queue;
@@ -195,6 +196,15 @@ impl Supervisor {
     pub fn end_all(&mut self, graces: Graces) {
         // This request always fits.
         self.outbox.push(SupervisorRequest::EndAll(graces).encode().unwrap_or_default(), None);
+    }
+
+    /// Queues the request to end the mlet of this owner, which runs as process `pid`: TERM after the first of these graces
+    /// from now, KILL after the second, to its process group. If it ends by itself before TERM, nothing is done, and what
+    /// it leaves behind goes on. Its `Exited` event comes as ever.
+    pub fn end_one(&mut self, owner: MletOwner, pid: i32, graces: Graces) {
+        let request = SupervisorRequest::EndOne { owner, pid, graces };
+        // This request always fits.
+        self.outbox.push(request.encode().unwrap_or_default(), None);
     }
 
     /// Queues the question whether a mlet could be started now; [`SupervisorEvent::Proved`] answers.

@@ -4,6 +4,7 @@
 //!  serving --manager gone or talks nonsense--> ending (grace, TERM, grace, KILL) --no child left--> exit
 //!     '------------END ALL---> ending, manager there --manager gone-----------^
 //! ```
+//! Meanwhile single mlets are ended as END ONE asks (`ends.rs`).
 //! Invariant: an unreadable request never starts a mlet, and the process never exits while a child is left that it
 //! may signal.
 
@@ -23,11 +24,14 @@ use nix::sys::signal::{SigHandler, SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::{Pid, close, setpgid};
 
+use super::ends::{Ends, Step};
 use super::message::{self, MletOwner, MletStatus, SupervisorEvent, SupervisorRequest};
 use super::output::MletOutput;
 use super::packet_queue::{Flushed, PacketQueue};
 use super::spawn::{MletCommand, Program, STARTING_A_MLET, Spawner};
-use crate::sys::children::{ADOPTING, Ending, Graces, Reaped, become_subreaper, now, reap};
+use crate::sys::children::{
+    ADOPTING, Ending, Graces, Reaped, become_subreaper, kill_rest_of_group, now, reap, signal_child,
+};
 use crate::sys::fd_passing;
 use crate::sys::lack::Lack;
 use crate::sys::signals::{ignore_broken_pipe, set_disposition};
@@ -41,11 +45,12 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 const EXIT_INTERNAL: i32 = 70;
 
 /// What a terminal or an operator sends to all of pktxpmgr's group. The manager decides what it means for mlets.
-const IGNORED: [Signal; 7] = [
+const IGNORED: [Signal; 8] = [
     Signal::SIGHUP,
     Signal::SIGINT,
     Signal::SIGQUIT,
     Signal::SIGTERM,
+    Signal::SIGUSR1,
     Signal::SIGTSTP,
     Signal::SIGTTIN,
     Signal::SIGTTOU,
@@ -168,6 +173,8 @@ struct Process {
     signals: SignalFd,
     mlets: HashMap<Pid, RunningMlet>,
     events: PacketQueue,
+    /// Mlets that are ended one by one.
+    ends: Ends,
     ending: Option<Ending>,
 }
 
@@ -180,6 +187,7 @@ impl Process {
             signals,
             mlets: HashMap::new(),
             events: PacketQueue::default(),
+            ends: Ends::default(),
             ending: None,
         }
     }
@@ -187,20 +195,42 @@ impl Process {
     /// Serves until nothing is left to do and returns the exit code.
     fn run(mut self) -> i32 {
         loop {
-            let mut timeout = None;
             let now = now();
+            let mut timeouts = [self.end_due(now), None, None];
             if self.ending.is_some() {
                 let left = self.reap(now) == Reaped::SomeLeft;
-                timeout = self.end_children(left, now);
-                if timeout.is_none() && self.pair.is_none() {
+                timeouts[1] = self.end_children(left, now);
+                if timeouts[1].is_none() && self.pair.is_none() {
                     return 0;
                 }
             }
             if self.flush() == Flushed::AfterPause {
-                timeout = Some(timeout.map_or(RETRY_PAUSE, |timeout| timeout.min(RETRY_PAUSE)));
+                timeouts[2] = Some(RETRY_PAUSE);
             }
-            self.wait(timeout);
+            self.wait(timeouts.into_iter().flatten().min());
         }
+    }
+
+    /// Signals the mlets that are ended one by one, as far as it is time for that. Returns when there will be more to do.
+    fn end_due(&mut self, now: Instant) -> Option<Duration> {
+        while let Some(due) = self.ends.pop_due(now) {
+            let runs_as = self.mlets.get(&due.pid).map(|mlet| mlet.owner);
+            match due.step {
+                Step::Term(grace) if runs_as == Some(due.owner) => {
+                    signal_child(due.pid, Signal::SIGTERM);
+                    self.ends.add_kill(due, grace, now);
+                }
+                // It has ended by itself.
+                Step::Term(_) => {}
+                Step::Kill if runs_as == Some(due.owner) => {
+                    signal_child(due.pid, Signal::SIGKILL);
+                }
+                // Others of its group may not have heeded TERM.
+                Step::Kill if runs_as.is_none() => kill_rest_of_group(due.pid),
+                Step::Kill => {}
+            }
+        }
+        self.ends.next_in(now)
     }
 
     /// Signals the children that are left. Returns when to do so again, `None` if there is no point.
@@ -283,6 +313,9 @@ impl Process {
                 self.tell(SupervisorEvent::SpawnFailed { owner, errno: libc::EMFILE });
             }
             (Some(SupervisorRequest::EndAll(graces)), None, _) => self.end_all(graces),
+            (Some(SupervisorRequest::EndOne { owner, pid, graces }), None, _) => {
+                self.ends.add((owner, Pid::from_raw(pid)), graces, now());
+            }
             (Some(SupervisorRequest::Prove), None, _) => {
                 let errno = self.spawner.prove().err().map_or(0, |errno| errno as i32);
                 self.tell(SupervisorEvent::Proved { errno });
