@@ -165,9 +165,9 @@ fn relay(session: &Session, direction: Direction) -> Option<RelayLatency> {
 fn microseconds<'a>(
     session: &Session,
     direction: Direction,
-    part: fn(&RelayLatency) -> f64,
+    part: fn(&RelayLatency) -> Option<f64>,
 ) -> Option<Value<'a>> {
-    relay(session, direction).map(|latency| Value::Real(part(&latency)))
+    relay(session, direction).and_then(|latency| part(&latency)).map(Value::Real)
 }
 
 #[cfg(test)]

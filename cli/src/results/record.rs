@@ -6,7 +6,7 @@
 use std::borrow::Cow;
 
 use packetlab::time::Ticks;
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
 use super::outcome;
@@ -63,13 +63,13 @@ pub(crate) struct Folded {
 pub(crate) struct Session {
     /// When it was recorded, in RFC 3339.
     pub(crate) t: String,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub(crate) run: String,
     /// Its number, of which a folder has each once.
     #[serde(rename = "sid")]
     pub(crate) number: u64,
     pub(crate) core: Option<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub(crate) ep: Endpoint,
     /// When it was accepted, in RFC 3339.
     pub(crate) accepted: Option<String>,
@@ -77,13 +77,13 @@ pub(crate) struct Session {
     pub(crate) reason: Option<String>,
     pub(crate) exit: Option<i64>,
     pub(crate) signal: Option<i32>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub(crate) ms: Phases,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub(crate) bytes: BothWays<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub(crate) msgs: BothWays<u64>,
-    #[serde(default)]
+    #[serde(default, deserialize_with = "known")]
     pub(crate) linfos_lost: u64,
     pub(crate) relay_us: Option<BothWays<Option<RelayLatency>>>,
     pub(crate) output: Option<Output>,
@@ -125,10 +125,12 @@ pub(crate) struct BothWays<T> {
 #[derive(Debug, Clone, Copy, Deserialize)]
 #[serde(expecting = "an object")]
 pub(crate) struct RelayLatency {
+    /// So many were timed; of none the others are not known.
+    #[serde(default, deserialize_with = "known")]
     pub(crate) count: u64,
-    pub(crate) p50: f64,
-    pub(crate) p99: f64,
-    pub(crate) max: f64,
+    pub(crate) p50: Option<f64>,
+    pub(crate) p99: Option<f64>,
+    pub(crate) max: Option<f64>,
 }
 
 /// What its mlet printed.
@@ -193,6 +195,11 @@ pub(crate) fn read(line: &[u8]) -> Result<Event, String> {
     })
 }
 
+/// A member that may be there and `null`.
+fn known<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
+    Option::deserialize(from).map(Option::unwrap_or_default)
+}
+
 fn of<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(line).map_err(|error| match error.classify() {
         Category::Data => {
@@ -233,7 +240,7 @@ mod tests {
         assert_eq!((session.exit, session.signal, session.linfos_lost), (Some(3), None, 2));
         assert_eq!((session.ms.run, session.ms.total), (Some(8123.9), Some(8200.0)));
         assert_eq!((session.bytes_relayed(), session.msgs.to_ep), (920_346, 412));
-        assert_eq!(session.relay_us.as_ref().unwrap().to_ep.unwrap().p99, 84.0);
+        assert_eq!(session.relay_us.as_ref().unwrap().to_ep.unwrap().p99, Some(84.0));
         assert_eq!(session.output.as_ref().unwrap().stdout, 1234);
         assert_eq!(session.accepted_at().unwrap().0, 1_795_433_994_001_000_000);
         assert!(session.has_failed());
@@ -249,6 +256,20 @@ mod tests {
         );
         assert_eq!((session.bytes_relayed(), session.accepted_at()), (0, None));
         assert!(!session.has_failed());
+    }
+
+    /// As the writer has it where nothing was timed, and more of it than it has.
+    #[test]
+    fn a_member_that_is_null_is_one_that_is_not_known() {
+        let nothing = r#"{"count":0,"p50":null,"p99":null,"max":null}"#;
+        let line = format!(
+            r#"{{"v":1,"t":"","ev":"session.end","sid":1,"outcome":"ok","run":null,"ep":null,"ms":null,
+               "bytes":null,"msgs":null,"linfos_lost":null,"core":null,"output":null,
+               "relay_us":{{"to_ep":{nothing},"from_ep":{nothing}}}}}"#
+        );
+        let session = session(&line);
+        let relay = session.relay_us.as_ref().unwrap().to_ep.unwrap();
+        assert_eq!((session.bytes_relayed(), relay.count, relay.p50), (0, 0, None));
     }
 
     #[test]

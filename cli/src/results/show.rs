@@ -96,8 +96,8 @@ fn told(folder: &Folder, session: &Session) -> String {
     facts.push(("to endpoint", relayed(session.bytes.to_ep, session.msgs.to_ep)));
     facts.push(("from endpoint", relayed(session.bytes.from_ep, session.msgs.from_ep)));
     if let Some(relay) = &session.relay_us {
-        facts.extend(relay.to_ep.map(|told| ("relay to", latency(told))));
-        facts.extend(relay.from_ep.map(|told| ("relay from", latency(told))));
+        facts.extend(relay.to_ep.and_then(latency).map(|told| ("relay to", told)));
+        facts.extend(relay.from_ep.and_then(latency).map(|told| ("relay from", told)));
     }
     if session.linfos_lost > 0 {
         facts.push(("LINFO", format!("{} did not come into the log", session.linfos_lost)));
@@ -129,10 +129,13 @@ fn end_of_mlet(session: &Session) -> Option<String> {
     }
 }
 
-fn latency(latency: RelayLatency) -> String {
-    let RelayLatency { count, p50, p99, max } = latency;
+/// Of what was timed; nothing if nothing was.
+fn latency(latency: RelayLatency) -> Option<String> {
+    let RelayLatency { count, p50: Some(p50), p99: Some(p99), max: Some(max) } = latency else {
+        return None;
+    };
     let samples = words::counted(count, "sample");
-    format!("p50 {p50} us, p99 {p99} us, max {max} us, of {samples}")
+    Some(format!("p50 {p50} us, p99 {p99} us, max {max} us, of {samples}"))
 }
 
 /// Where its output is, and how much there is.

@@ -231,9 +231,8 @@ fn amounts(session: &Session) -> [(Quantity, Option<f64>); 14] {
         Some(relay) => (relay.to_ep, relay.from_ep),
         None => (None, None),
     };
-    let of = |relay: Option<RelayLatency>, part: fn(RelayLatency) -> f64| {
-        relay.filter(|relay| relay.count > 0).map(part)
-    };
+    let of =
+        |relay: Option<RelayLatency>, part: fn(RelayLatency) -> Option<f64>| relay.and_then(part);
     [
         (Quantity::Tls, ms.tls),
         (Quantity::Programs, ms.programs),

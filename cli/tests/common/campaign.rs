@@ -208,7 +208,8 @@ pub fn session(number: u64) -> Value {
         "bytes": { "to_ep": 100, "from_ep": 1000 * number }, "msgs": { "to_ep": 1, "from_ep": number },
         "linfos_lost": 0,
         "relay_us": {
-            "to_ep": { "count": 1, "p50": 11.0, "p99": 84.0, "max": 912.0 }, "from_ep": null,
+            "to_ep": { "count": 1, "p50": 11.0, "p99": 84.0, "max": 912.0 },
+            "from_ep": { "count": 0, "p50": null, "p99": null, "max": null },
         },
         "output": {
             "dir": format!("sessions/{number:06}-{}", &key[..8]), "stdout": stdout(number).len(),
