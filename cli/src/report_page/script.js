@@ -1,5 +1,5 @@
 "use strict";
-// Sorts the table of sessions: a press on a heading, or the heading's name behind # in the address.
+// Sorts the table of sessions: a press on a heading, or the heading's name behind # in the address. Shows its later rows.
 (() => {
   const table = document.getElementById("sessions");
   const heads = [...table.tHead.rows[0].cells];
@@ -26,6 +26,12 @@
     heads.forEach((other) => other.removeAttribute("aria-sort"));
     head.setAttribute("aria-sort", order);
   };
+
+  const all = document.getElementById("show-all");
+  if (all) all.addEventListener("click", () => {
+    table.classList.remove("short");
+    all.remove();
+  });
 
   heads.forEach((head, column) => {
     const button = head.querySelector("button");

@@ -25,6 +25,9 @@ const OUTPUT_MAX: usize = 16 << 10;
 /// Bytes of the page for why a session is not `ok`, which may hold text of a peer.
 const REASON_MAX: usize = 300;
 
+/// Rows that are shown before more are asked for; `style.css` hides those behind.
+const ROWS_AT_FIRST: usize = 300;
+
 /// Sessions as they are found.
 #[derive(Debug, Default)]
 pub(super) struct Rows {
@@ -67,18 +70,29 @@ impl Rows {
         html.raw(
             "</p><div class=\"scroll\" role=\"region\" aria-label=\"Sessions\" tabindex=\"0\">",
         );
+        let is_short = shown.len() > ROWS_AT_FIRST;
+        html.raw(if is_short {
+            "<table id=\"sessions\" class=\"short\">"
+        } else {
+            "<table id=\"sessions\">"
+        });
         html.raw(HEAD);
         let mut budget = OUTPUT_BUDGET;
         for (row, session) in shown.sessions(folder).enumerate() {
             let share = (budget / (shown.len() - row)).min(OUTPUT_MAX);
             budget -= write_row(html, folder, &session?, share);
         }
-        html.raw("</tbody></table></div></section>\n");
+        html.raw("</tbody></table></div>");
+        if is_short {
+            html.raw("<button type=\"button\" id=\"show-all\">Show all ").text(shown.len());
+            html.raw(" rows</button>");
+        }
+        html.raw("</section>\n");
         Ok(())
     }
 }
 
-const HEAD: &str = "<table id=\"sessions\"><thead><tr>\
+const HEAD: &str = "<thead><tr>\
 <th scope=\"col\" class=\"n\" id=\"by-session\" aria-sort=\"ascending\"><button type=\"button\">session</button></th>\
 <th scope=\"col\" id=\"by-key\"><button type=\"button\">key</button></th>\
 <th scope=\"col\" id=\"by-snikey\"><button type=\"button\">snikey</button></th>\
@@ -173,6 +187,12 @@ fn write_stream(
 mod tests {
     use super::*;
     use crate::results::record::{self, Event};
+
+    #[test]
+    fn the_style_hides_what_is_not_shown_at_first() {
+        let hidden = format!("tr:nth-child(n+{}) {{ display: none; }}", ROWS_AT_FIRST + 1);
+        assert!(super::super::policy::STYLE.contains(&hidden));
+    }
 
     #[test]
     fn if_there_are_too_many_those_that_are_not_ok_are_shown_before_all_others() {
