@@ -5,6 +5,7 @@
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 use std::time::SystemTime;
 
 use engine::sys::lack::Lack;
@@ -16,7 +17,8 @@ use crate::args::Args;
 use crate::engine_config::{self, Loaded, Purpose};
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
-use crate::{check_mlet, dry_run, logging, report};
+use crate::mlet_file::{self, Flaw};
+use crate::{dry_run, logging, report};
 
 /// Tells everything that is wrong or odd on standard error; of what could be run, what was checked or would be done on
 /// standard output.
@@ -29,7 +31,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     secrecy::hide_memory().map_err(Lack::when("hide memory (prctl)"))?;
     let mut findings = Findings::default();
     if args.has_mlet() {
-        findings.keep(check_mlet(args.mlet()));
+        findings.keep(mlet(args.mlet()));
     }
     report::warn_of_count(args);
     let now = SystemTime::now();
@@ -73,4 +75,19 @@ fn print(text: &str) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Refuses a mlet that could not be started: better now than at the first endpoint.
+///
+/// # Errors
+/// Why it could not.
+pub(crate) fn mlet(path: &Path) -> Result<(), Failure> {
+    mlet_file::check(path).map_err(|flaw| {
+        let shown = Escaped(path.as_os_str().as_bytes());
+        let hint = match flaw {
+            Flaw::Unreachable(_) => "; the mlet is a path, not searched in PATH",
+            _ => "",
+        };
+        Failure::new(Exit::Config, format!("cannot run the mlet {shown}: {flaw}{hint}"))
+    })
 }

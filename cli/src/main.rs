@@ -18,9 +18,8 @@ mod results_folder;
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;
-use std::os::unix::ffi::OsStrExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
@@ -32,13 +31,11 @@ use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
 use engine::sys::supervisor::{self, MletCommand, Supervisor};
 use engine::sys::{secrecy, signals, stdin};
-use packetlab::escape::Escaped;
 
 use args::Args;
 use engine_config::{Loaded, Purpose};
 use exit::{Exit, Failure};
 use findings::Findings;
-use mlet_file::Flaw;
 use results_folder::{Earlier, ResultsFolder};
 
 /// How long the end waits for whoever reads the log.
@@ -66,7 +63,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     if args.check || args.dry_run {
         return check::run(args);
     }
-    check_mlet(args.mlet())?;
+    check::mlet(args.mlet())?;
     // Before the supervisor descends from this process, and before there is anything to hide.
     secrecy::hide_memory().map_err(Lack::when("hide memory from mlets (prctl)"))?;
     let run = RunId(RandomState::new().hash_one(()));
@@ -177,16 +174,4 @@ fn start_supervisor(args: &Args, run: RunId, out: Option<PathBuf>) -> Result<Sup
         results: out,
     };
     supervisor::start(&command).map_err(|error| Failure::new(Exit::Resource, error.to_string()))
-}
-
-/// Better now than at the first endpoint.
-fn check_mlet(path: &Path) -> Result<(), Failure> {
-    mlet_file::check(path).map_err(|flaw| {
-        let shown = Escaped(path.as_os_str().as_bytes());
-        let hint = match flaw {
-            Flaw::Unreachable(_) => "; the mlet is a path, not searched in PATH",
-            _ => "",
-        };
-        Failure::new(Exit::Config, format!("cannot run the mlet {shown}: {flaw}{hint}"))
-    })
 }

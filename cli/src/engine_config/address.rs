@@ -7,7 +7,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket}
 use packetlab::address::HostPort;
 use packetlab::escape::Escaped;
 
-use super::Purpose;
+use super::purpose::Purpose;
 
 /// Port of endpoints towards us and of a broker for publishers (spec/protocol.md 7).
 pub(crate) const EXPERIMENT_PORT: u16 = 20556;

@@ -8,6 +8,7 @@ pub(crate) mod address;
 mod experiment;
 mod programs;
 mod publication;
+mod purpose;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +39,7 @@ use packetlab_home::file;
 use zeroize::Zeroizing;
 
 use self::address::AddressError;
+pub(crate) use self::purpose::Purpose;
 use crate::args::Args;
 use crate::conf::{self, Complaint, Located, Place, ProxySettings, Settings, Source};
 use crate::exit::{Exit, Failure};
@@ -48,16 +50,6 @@ const FILE_LEN_MAX: u64 = 16 << 20;
 
 /// How long before its end a certificate is warned of.
 const EXPIRY_NOTICE: Duration = Duration::from_secs(7 * 86_400);
-
-/// What for something is loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Purpose {
-    /// To be run. What is wrong in one step ends it before the next.
-    Run,
-    /// To know what is wrong, all of it. No name is looked up and no socket made: a name has no addresses in what is
-    /// loaded.
-    Check,
-}
 
 /// Everything that the command line and the config file name.
 pub(crate) struct Loaded {

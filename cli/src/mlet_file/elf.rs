@@ -8,7 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 
-use super::Flaw;
+use super::flaw::Flaw;
 
 /// `e_ident[EI_CLASS]` of 32 and 64 bits.
 const CLASSES: [u8; 2] = [1, 2];
@@ -22,14 +22,6 @@ const OURS: &[(u8, u64)] = if cfg!(target_arch = "x86_64") {
     &[(2, 183), (1, 40)]
 } else {
     &[]
-};
-/// This machine, in words.
-pub(super) const OUR_NAME: &str = if cfg!(target_arch = "x86_64") {
-    "x86-64"
-} else if cfg!(target_arch = "aarch64") {
-    "AArch64"
-} else {
-    std::env::consts::ARCH
 };
 /// Names of machines that a mlet may have been built for.
 const MACHINES: [(u64, &str); 10] = [

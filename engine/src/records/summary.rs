@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::outcome::OutcomeKind;
 use super::record::{SessionId, SessionRecord};
-use crate::proto::outcome::Outcome;
+use crate::proto::outcome::{Force, Outcome};
 use packetlab::key::KeyId;
 
 /// Different reasons that are counted; text of peers may be among them.
@@ -122,6 +122,10 @@ fn limit_of(outcome: &Outcome) -> Option<&'static str> {
         Outcome::HandshakeTimeout => Some("--handshake-timeout"),
         Outcome::SetUpTimeout | Outcome::MletLate => Some("--setup-timeout"),
         Outcome::UndeliveredToEndpoint | Outcome::UndeliveredToMlet => Some("--drain-timeout"),
+        Outcome::MletTimeout => Some("--mlet-timeout"),
+        Outcome::IdleTimeout => Some("--idle-timeout"),
+        Outcome::Forced(Force::Deadline) => Some("--deadline"),
+        Outcome::Forced(Force::DrainLimit) => Some("--drain-limit"),
         _ => None,
     }
 }

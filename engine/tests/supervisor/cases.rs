@@ -513,14 +513,16 @@ fn terminal_signals_reach_neither_supervisor_nor_mlet() {
 
 fn nonsense_starts_nothing_and_ends_the_supervisor() {
     let spawn_without_variables = b"\x01\0\0\0\0\0\0\0\0\x07\0\0";
-    let table: [(&[u8], bool); 7] = [
+    let table: [(&[u8], bool); 8] = [
         (b"\x09", false),
         (b"\x09", true),
         (&[1; 5000], true),
         // Without a session, and with something behind it.
         (spawn_without_variables, false),
         (b"\x01\0\0\0\0\0\0\0\0\x07\0\0\0", true),
-        (b"\x01\0\0\0\0\0\0\0\0\x07\x01\0", true),
+        // An output that there is not, and a folder's name that ends too soon.
+        (b"\x01\0\0\0\0\0\0\0\0\x07\x03\0", true),
+        (b"\x01\0\0\0\0\0\0\0\0\x07\x02\x05ab", true),
         // Nobody's.
         (b"\x01\x02\0\0\0\0\0\0\0\x07\0\0", true),
     ];
