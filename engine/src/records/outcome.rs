@@ -13,7 +13,7 @@ use crate::proto::outcome::{End, Force, Outcome};
 use crate::sys::supervisor::MletStatus;
 use packetlab::tls;
 
-/// How a session ended, for programs. In words it is [`SessionRecord::reason`].
+/// How a session ended, for programs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OutcomeKind {
