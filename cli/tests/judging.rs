@@ -80,7 +80,10 @@ fn a_run_that_halts_soon_waits_for_what_runs_and_one_that_halts_now_ends_it() {
             assert!(manager.said("session with") == 1, "the other one goes on");
             running.send(&message(NDATA, b"exit 0"));
         }
-        assert_eq!(running.read_to_end().1, End::CloseNotify, "{rule}");
+        let end = running.read_to_end().1;
+        // Who is ended by force may be told no more than that.
+        let is_forced = rule.starts_with("now") && end == End::Fin;
+        assert!(end == End::CloseNotify || is_forced, "{rule}: {end:?}");
         running.close();
         let ended = manager.ends();
         assert_eq!(ended.code, Some(code), "{rule}: {}", ended.stderr);

@@ -264,3 +264,29 @@ fn of_a_crowd_of_strangers_a_part_has_records_and_the_sums_agree() {
     assert_eq!(json!(sums), all.last().unwrap()["counts"]);
     assert_eq!(sums.values().sum::<u64>(), STRANGERS + 1);
 }
+
+/// Writer and readers are one program, and so is their folder.
+#[test]
+fn what_a_run_leaves_is_what_the_commands_read() {
+    let home = Home::new();
+    let manager = start(&home, &["-n", "2", "--out", "results"]);
+    let keys = sessions(&manager, &home, 2);
+    assert_eq!(manager.ends().code, Some(0));
+    let read = |words: &[&str]| {
+        let output = home.bare_command().args(words).output().unwrap();
+        assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+        assert_eq!(String::from_utf8_lossy(&output.stderr), "", "{words:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let listed = read(&["results", "ls", "results", "--format", "jsonl"]);
+    let rows: Vec<Value> = listed.lines().map(|row| serde_json::from_str(row).unwrap()).collect();
+    assert_eq!(outcomes(&rows), ["ok", "mlet_failed"]);
+    for (row, key) in rows.iter().zip(&keys) {
+        assert_eq!(&row["key"], key);
+    }
+    assert!(read(&["results", "cat", "results", "--outcome", "ok"]).starts_with("out 1 "));
+    assert!(read(&["results", "stats", "results"]).contains("mlet exit code 1"));
+    read(&["report", "results"]);
+    let page = fs::read_to_string(home.path("results/report.html")).unwrap();
+    assert!(keys.iter().all(|key| page.contains(&key[..12])));
+}

@@ -3,7 +3,7 @@
 //! Not here: which sessions have failed (`records`), and how a run ends (`ending.rs`). Invariant: no rule is passed for want
 //! of sessions.
 
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Control, RunPhase};
 use crate::config::{HaltHow, HaltOn, Judging, Share};
@@ -80,14 +80,16 @@ impl Control {
             return;
         };
         self.is_halted = true;
-        if is_failure {
-            self.fail(RunError::Halted(why));
-        } else {
-            info!("{why}: no new endpoints");
-            self.drain();
+        match how {
+            HaltHow::Soon => info!("{why}: no new endpoints; running sessions go on"),
+            HaltHow::Now => warn!("{why}: ending every session and mlet"),
         }
-        if how == HaltHow::Now {
-            self.force(Force::Stop);
+        if is_failure {
+            self.note_failure(RunError::Halted(why));
+        }
+        match how {
+            HaltHow::Soon => self.drain(),
+            HaltHow::Now => self.force(Force::Stop),
         }
     }
 }
