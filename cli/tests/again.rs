@@ -123,6 +123,8 @@ fn a_killed_run_is_gone_on_with_and_in_the_end_each_endpoint_is_ok_once() {
     assert!(comes(&home, &manager, &all[0], "exit 0"));
     assert!(comes(&home, &manager, &all[1], "exit 3"));
     let unfinished = Dial::to(manager.address).with(&all[2]).session();
+    let outputs = || fs::read_dir(home.path("results/sessions")).map_or(0, Iterator::count);
+    wait_until("its mlet's files", || outputs() == 3);
     kill_hard(manager.pid());
     wait_until("its end", || !is_alive(manager.pid()));
     drop((unfinished, manager));
@@ -145,6 +147,7 @@ fn a_killed_run_is_gone_on_with_and_in_the_end_each_endpoint_is_ok_once() {
     let mut numbers: Vec<_> = sessions.iter().map(|one| one["sid"].as_u64().unwrap()).collect();
     numbers.dedup();
     assert_eq!(numbers.len(), sessions.len(), "numbers go on");
+    assert_eq!(numbers[2], 4, "the third has output and no record");
     let file: Value =
         serde_json::from_slice(&fs::read(home.path("results/run.json")).unwrap()).unwrap();
     let runs = file["runs"].as_array().unwrap();

@@ -5,7 +5,7 @@
 //! when a run was killed.
 
 use std::collections::HashSet;
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader};
 use std::path::Path;
 
@@ -14,6 +14,9 @@ use serde::Deserialize;
 
 /// The records in a results folder.
 pub(super) const EVENTS: &str = "events.jsonl";
+
+/// The folders of sessions, whose names begin with their numbers.
+const SESSIONS: &str = "sessions";
 
 /// The sessions of a results folder.
 #[derive(Debug, Default)]
@@ -39,15 +42,22 @@ struct EndpointKey {
 }
 
 impl Earlier {
-    /// What is in the file of records; nothing if it is not there.
+    /// What is in the folder; no sessions if its file of records is not there.
     ///
     /// # Errors
     /// It cannot be read.
-    pub(crate) fn read(events: &Path) -> io::Result<Self> {
-        match File::open(events) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Self::default()),
-            file => Self::of_lines(BufReader::new(file?)),
+    pub(crate) fn read(folder: &Path) -> io::Result<Self> {
+        let mut earlier = match File::open(folder.join(EVENTS)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
+            file => Self::of_lines(BufReader::new(file?))?,
+        };
+        // A session that was killed has no record, but its output keeps its number.
+        for entry in fs::read_dir(folder.join(SESSIONS)).into_iter().flatten() {
+            let name = entry?.file_name().to_string_lossy().into_owned();
+            let number = name.split_once('-').and_then(|(number, _)| number.parse().ok());
+            earlier.last_session = earlier.last_session.max(number.unwrap_or(0));
         }
+        Ok(earlier)
     }
 
     fn of_lines(mut lines: impl BufRead) -> io::Result<Self> {

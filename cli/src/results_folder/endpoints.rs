@@ -53,7 +53,7 @@ fn of_folder(path: &Path) -> Result<KeyPrefixes, String> {
     if !path.join(EVENTS).is_file() {
         return Err(format!("it is no results folder: it has no {EVENTS}"));
     }
-    let earlier = Earlier::read(&path.join(EVENTS)).map_err(|error| error.to_string())?;
+    let earlier = Earlier::read(path).map_err(|error| error.to_string())?;
     let mut keys = KeyPrefixes::default();
     for key in &earlier.measured {
         keys.insert(&key.to_string());

@@ -86,8 +86,8 @@ impl ResultsFolder {
             (None, None) => {}
             (Some(_), Some(_)) => {
                 run_file.follow(path, args.resume_anyway).map_err(refuse)?;
-                let read = Earlier::read(&path.join(EVENTS));
-                earlier = read.map_err(|error| refuse(format!("{EVENTS}: {error}")))?;
+                let read = Earlier::read(path);
+                earlier = read.map_err(|error| refuse(format!("its records: {error}")))?;
             }
         }
         run_file.write(path).map_err(|error| refuse(error.to_string()))?;
