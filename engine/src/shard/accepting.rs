@@ -92,8 +92,12 @@ impl<D: Driver<Token>> Shard<D> {
             Ok(endpoint) => self.listeners.accepted.push_back(endpoint),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
-                self.listeners.paused_until = Some(self.now + self.experiments.limits.accept_pause);
-                self.mailer.push(FromShard::AcceptPaused(error));
+                let until = self.now + self.experiments.limits.accept_pause;
+                let paused = self.listeners.paused_until.replace(until);
+                // The others under way fail like the first, and have nothing to add.
+                if paused.is_none_or(|until| until <= self.now) {
+                    self.mailer.push(FromShard::AcceptPaused(error));
+                }
             }
         }
         if self.draining {
