@@ -162,7 +162,7 @@ const WALLS: [(&str, &[&str]); 13] = [
         ],
     ),
     ("engine/src", &["rustls::"]),
-    ("engine/src/config.rs", &["nix::", "tracing::"]),
+    ("engine/src/config/", &["nix::", "tracing::"]),
     ("engine/src/mailbox.rs", &["tracing::"]),
     ("engine/src/proto", &["nix::"]),
     ("engine/src/shard", &["nix::sys", "nix::poll", "nix::unistd"]),

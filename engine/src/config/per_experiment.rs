@@ -1,0 +1,61 @@
+//! Which of a run's experiments, and a value for each of them.
+
+use std::ops::{Index, IndexMut};
+
+/// Which of the experiments of a [`Config`](super::Config); to be had from a [`PerExperiment`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ExperimentId(usize);
+
+#[cfg(test)]
+impl ExperimentId {
+    /// The experiment of this number, from 0.
+    pub(crate) const fn nth(number: usize) -> Self {
+        Self(number)
+    }
+}
+
+/// A value for each experiment of a [`Config`](super::Config), in their order.
+#[derive(Debug, Clone)]
+pub struct PerExperiment<T>(Vec<T>);
+
+impl<T> PerExperiment<T> {
+    /// The first experiment whose value `is_it`.
+    pub fn find(&self, is_it: impl Fn(&T) -> bool) -> Option<ExperimentId> {
+        self.0.iter().position(is_it).map(ExperimentId)
+    }
+
+    /// How many experiments there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The values.
+    pub fn iter(&self) -> impl Iterator<Item = &T> {
+        self.0.iter()
+    }
+
+    /// The values, to be changed, and whose they are.
+    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ExperimentId, &mut T)> {
+        self.0.iter_mut().enumerate().map(|(position, value)| (ExperimentId(position), value))
+    }
+}
+
+impl<T> FromIterator<T> for PerExperiment<T> {
+    fn from_iter<I: IntoIterator<Item = T>>(values: I) -> Self {
+        Self(values.into_iter().collect())
+    }
+}
+
+impl<T> Index<ExperimentId> for PerExperiment<T> {
+    type Output = T;
+
+    fn index(&self, ExperimentId(position): ExperimentId) -> &T {
+        &self.0[position]
+    }
+}
+
+impl<T> IndexMut<ExperimentId> for PerExperiment<T> {
+    fn index_mut(&mut self, ExperimentId(position): ExperimentId) -> &mut T {
+        &mut self.0[position]
+    }
+}
