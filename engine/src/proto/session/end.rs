@@ -7,8 +7,8 @@ use std::io::ErrorKind;
 use std::time::Instant;
 
 use super::endpoint_close::Closing;
-use super::patience::Delivery;
 use super::request::{Context, Request, SetUpStage};
+use super::stall::Delivery;
 use super::{Relaying, Session, Stage, State, Tls};
 use crate::proto::outbox::BlockPool;
 use crate::proto::outcome::{End, Force, Outcome};

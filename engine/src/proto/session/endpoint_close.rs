@@ -4,12 +4,12 @@
 //! unread input would reset the connection and lose them. While the kernel still holds some of what a mlet wrote, the
 //! endpoint has the drain limit to take more of it.
 //!
-//! Not here: how long is waited (`end.rs` for the first time, `patience.rs` from then on).
+//! Not here: what is discarded before, when the mlet takes no more (`proto/relay.rs`), and how long is waited (`end.rs` for the first time, `stall.rs` from then on).
 
 use std::time::Instant;
 
-use super::patience::Delivery;
 use super::request::Request;
+use super::stall::Delivery;
 use crate::config::Limits;
 use crate::proto::outcome::Outcome;
 use packetlab::tls::ServerStream;

@@ -2,13 +2,13 @@
 //! a peer or leaves for one.
 //!
 //! A byte moves the time at which the session would end, and no timer: whoever waits for it asks again when the earlier
-//! time has come. Not here: bytes that wait and are not taken, once one side is gone (`patience.rs`). Invariant: a session
+//! time has come. Not here: bytes that wait and are not taken, once one side is gone (`stall.rs`). Invariant: a session
 //! that something else has begun to end is not idle.
 
 use std::time::Instant;
 
-use super::patience::Stall;
 use super::request::Request;
+use super::stall::Stall;
 use super::{Relaying, Session};
 use crate::config::Limits;
 use crate::proto::outcome::Outcome;

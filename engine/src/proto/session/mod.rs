@@ -15,7 +15,7 @@
 //! [`Session::wants_endpoint_input`], [`Session::wants_mlet_input`] and [`Session::deadline`]. After
 //! [`Request::Over`] nothing is wanted any more.
 //!
-//! Not here: the steps from ClientHello to START (`set_up.rs`), how long a relay may stand still (`patience.rs`) or be
+//! Not here: the steps from ClientHello to START (`set_up.rs`), how long a relay may stand still (`stall.rs`) or be
 //! silent (`idle.rs`), what ends a session (`end.rs`), the close (`endpoint_close.rs`), and what is wanted when (`wants.rs`).
 //!
 //! Invariant: at most one transmission and one receive are under way per socket, and a receive only
@@ -24,9 +24,9 @@
 mod end;
 mod endpoint_close;
 mod idle;
-mod patience;
 mod request;
 mod set_up;
+mod stall;
 mod wants;
 
 use std::io::ErrorKind;
@@ -37,7 +37,7 @@ use std::time::Instant;
 pub use self::request::{Context, MletFacts, PeerStatus, Probe, Request, SetUpStage};
 
 use self::endpoint_close::Closing;
-use self::patience::Stall;
+use self::stall::Stall;
 use super::account::{Account, Relayed};
 use super::experiments::Experiments;
 use super::greeting::Greeting;
