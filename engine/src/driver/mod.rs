@@ -15,6 +15,7 @@
 mod epoll;
 mod operations;
 mod own_buffers;
+mod ring_error;
 #[cfg(test)]
 pub(crate) mod simulated;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use tracing::warn;
 
 pub(crate) use self::epoll::Epoll;
 pub(crate) use self::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received};
-pub use self::uring::RingError;
+pub use self::ring_error::RingError;
 pub(crate) use self::uring::Uring;
 use crate::config::Io;
 

@@ -5,7 +5,6 @@
 //!
 //! Not here: what an operation is for. Invariant: the memory of an operation lives until its completion.
 
-use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
@@ -19,6 +18,7 @@ use slab::Slab;
 use socket2::SockRef;
 
 use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received};
+use super::ring_error::RingError;
 use crate::sys::socket;
 
 /// Submission queue entries; a fuller turn submits in between.
@@ -26,46 +26,6 @@ const SUBMISSION_ENTRIES: u32 = 256;
 
 /// Completion queue entries: many times the submissions, so that a burst does not overflow.
 const COMPLETION_ENTRIES: u32 = 4096;
-
-/// Why there is no ring, and what to do about it.
-#[derive(Debug)]
-pub struct RingError {
-    doing: &'static str,
-    source: io::Error,
-}
-
-impl fmt::Display for RingError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let cure = match self.source.raw_os_error() {
-            Some(libc::ENOSYS) => {
-                "this kernel has no io_uring, or a seccomp profile hides it: run Linux 6.1 or newer with \
-                 CONFIG_IO_URING, and allow io_uring_setup, io_uring_enter and io_uring_register"
-            }
-            Some(libc::EPERM) => {
-                "io_uring is barred: set `sysctl kernel.io_uring_disabled=0`, and in a container \
-                 allow io_uring_setup, io_uring_enter and io_uring_register in the seccomp profile"
-            }
-            Some(libc::ENOMEM) => "raise the locked-memory limit (`ulimit -l`)",
-            Some(libc::EINVAL) => "this kernel's io_uring is too old; run Linux 6.1 or newer",
-            Some(libc::EMFILE | libc::ENFILE) => "raise the limit of open files (`ulimit -n`)",
-            _ => "see the system's log",
-        };
-        write!(f, "io_uring cannot be used ({}: {}); {cure}", self.doing, self.source)
-    }
-}
-
-impl RingError {
-    /// Files are used up, which no other driver would mend.
-    pub(super) fn is_want_of_files(&self) -> bool {
-        matches!(self.source.raw_os_error(), Some(libc::EMFILE | libc::ENFILE))
-    }
-}
-
-impl std::error::Error for RingError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.source)
-    }
-}
 
 enum Kind {
     Accept,
