@@ -6,14 +6,16 @@
 //! ([`check_size`]), it is followed by key ids alone first, and only one that leads to an anchor costs signature checks,
 //! from the anchor down, at most one for each of its certificates.
 
+mod chain_size;
 mod error;
 mod judge;
 mod mode;
 mod path;
 
+pub use self::chain_size::{CERTIFICATES_MAX, check_size};
 pub use self::error::ChainError;
 pub use self::judge::{Judge, Judged};
-pub use self::mode::{CERTIFICATES_MAX, TrustMode, check_size};
+pub use self::mode::TrustMode;
 use self::path::{Anchor, find_chain};
 use crate::certificate::Certificate;
 use crate::key::{KeyId, PublicKey};

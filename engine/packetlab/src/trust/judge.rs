@@ -8,8 +8,9 @@
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use super::chain_size::check_size;
 use super::error::ChainError;
-use super::mode::{TrustMode, check_size};
+use super::mode::TrustMode;
 use super::path::{Anchor, Found, find_chain};
 use crate::certificate::Certificate;
 use crate::key::{KeyId, PublicKey};

@@ -1,14 +1,8 @@
-//! The three kinds of chains, and what can be said of one before any certificate is decoded (spec/protocol.md 4.6).
+//! The three kinds of chains (spec/protocol.md 4.6).
+//!
+//! Not here: how many certificates a chain may have (`chain_size.rs`).
 
-use super::error::ChainError;
 use crate::certificate::{Certificate, CertificateType};
-
-/// Most certificates of a chain, those included that do not belong to it. Real chains have two to four
-/// (spec/reliability.md 5).
-pub const CERTIFICATES_MAX: usize = 10;
-
-/// Longest message of a TLS handshake that rustls takes; the original takes 102,400 bytes.
-const HANDSHAKE_MESSAGE_LEN_MAX: usize = 0xffff;
 
 /// Who is being judged (spec/protocol.md 4.6).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -52,21 +46,6 @@ impl TrustMode {
         }
     }
 
-    fn check_count(self, count: usize) -> Result<(), ChainError> {
-        let (min, max) = match self {
-            Self::ControllerAuthenticatesEndpoint => (1, CERTIFICATES_MAX),
-            Self::EndpointAuthenticatesController => (2, CERTIFICATES_MAX),
-            Self::Agent => (1, 1),
-        };
-        if count < min {
-            Err(ChainError::TooFew { count, min })
-        } else if count > max {
-            Err(ChainError::TooMany { count, max })
-        } else {
-            Ok(())
-        }
-    }
-
     pub(super) fn delegates(self, certificate: &Certificate) -> bool {
         match self {
             Self::ControllerAuthenticatesEndpoint => certificate.delegation.reppriv,
@@ -74,25 +53,4 @@ impl TrustMode {
             Self::Agent => false,
         }
     }
-}
-
-/// Checks what can be said of a chain before any certificate is decoded: how many there are, and how long they are
-/// together.
-///
-/// # Errors
-/// The count does not fit the mode, or no peer could receive a TLS Certificate message with all of them.
-pub fn check_size<'a>(
-    ders: impl ExactSizeIterator<Item = &'a [u8]>,
-    mode: TrustMode,
-) -> Result<(), ChainError> {
-    /// Header of the message, length of the context, length of the list (RFC 8446 4.4.2).
-    const MESSAGE_OVERHEAD: usize = 4 + 1 + 3;
-    /// Lengths of a certificate and of its extensions.
-    const ENTRY_OVERHEAD: usize = 3 + 2;
-    mode.check_count(ders.len())?;
-    let len = MESSAGE_OVERHEAD + ders.map(|der| ENTRY_OVERHEAD + der.len()).sum::<usize>();
-    if len > HANDSHAKE_MESSAGE_LEN_MAX {
-        return Err(ChainError::TooLong { len, max: HANDSHAKE_MESSAGE_LEN_MAX });
-    }
-    Ok(())
 }

@@ -5,8 +5,9 @@
 use std::borrow::Borrow;
 use std::convert::Infallible;
 
+use super::chain_size::check_size;
 use super::error::ChainError;
-use super::mode::{Phase, TrustMode, check_size};
+use super::mode::{Phase, TrustMode};
 use crate::certificate::{Certificate, CertificateType};
 use crate::key::{KeyId, PublicKey};
 use crate::time::Ticks;
