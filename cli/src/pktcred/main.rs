@@ -2,18 +2,12 @@
 //! the original's Python tool.
 
 mod certificate_options;
-mod digest;
+mod commands;
 mod facts;
 mod failure;
 mod files;
-mod init;
-mod issue;
-mod key;
 mod passphrase;
-mod privilege;
-mod show;
 mod validity;
-mod verify;
 
 use std::process::ExitCode;
 
@@ -62,21 +56,21 @@ struct Args {
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Make a home: keys, certificates, signing requests and config files
-    Init(init::Options),
+    Init(commands::init::Options),
     /// Make a key pair
-    Key(key::Options),
+    Key(commands::key::Options),
     /// Make a signing request, for somebody else to sign
-    Csr(issue::CsrOptions),
+    Csr(commands::issue::CsrOptions),
     /// Sign a certificate, from a signing request or for a public key
-    Sign(issue::SignOptions),
+    Sign(commands::issue::SignOptions),
     /// Decode keys, certificates, signing requests and programs
-    Show(show::Options),
+    Show(commands::show::Options),
     /// Check a chain of certificates as its peer would
-    Verify(verify::Options),
+    Verify(commands::verify::Options),
     /// Print the digests of programs, as certificates name them
-    Digest(digest::Options),
+    Digest(commands::digest::Options),
     /// Put a privilege that an endpoint operator gave into the home and its config files
-    AddPrivilege(privilege::Options),
+    AddPrivilege(commands::privilege::Options),
 }
 
 fn main() -> ExitCode {
@@ -91,14 +85,14 @@ fn main() -> ExitCode {
 fn run(args: &Args) -> Result<failure::Exit, Failure> {
     let now = Ticks::from_system_time(std::time::SystemTime::now());
     match &args.command {
-        Command::Init(options) => init::run(options, &args.place),
-        Command::Key(options) => key::run(options, &args.place),
-        Command::Csr(options) => issue::request(options, &args.place),
-        Command::Sign(options) => issue::sign(options, &args.place, now),
-        Command::Show(options) => show::run(options, &args.place, now),
-        Command::Verify(options) => verify::run(options, &args.place, now),
-        Command::Digest(options) => digest::run(options, &args.place),
-        Command::AddPrivilege(options) => privilege::run(options, &args.place, now),
+        Command::Init(options) => commands::init::run(options, &args.place),
+        Command::Key(options) => commands::key::run(options, &args.place),
+        Command::Csr(options) => commands::issue::request(options, &args.place),
+        Command::Sign(options) => commands::issue::sign(options, &args.place, now),
+        Command::Show(options) => commands::show::run(options, &args.place, now),
+        Command::Verify(options) => commands::verify::run(options, &args.place, now),
+        Command::Digest(options) => commands::digest::run(options, &args.place),
+        Command::AddPrivilege(options) => commands::privilege::run(options, &args.place, now),
     }
 }
 

@@ -12,9 +12,9 @@ use packetlab::time::Ticks;
 use packetlab_home::REQUESTS;
 
 use crate::certificate_options::{CertificateOptions, TypeWord};
+use crate::commands::show;
 use crate::failure::{Exit, Failure, note};
 use crate::files::{self, Output, Place};
-use crate::show;
 use crate::validity::Validity;
 
 /// How long certificates are valid if nothing else is asked for.

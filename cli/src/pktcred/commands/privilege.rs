@@ -15,9 +15,9 @@ use packetlab::time::Ticks;
 use packetlab::trust::{TrustMode, verify_chain};
 use packetlab_home::{self as home, CERTIFICATES, CONFIG, KEYS, PROXY_CONFIG, PUBCMD, file};
 
+use crate::commands::show;
 use crate::failure::{Exit, Failure, note, print, shown};
 use crate::files::{self, Place};
-use crate::show;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {

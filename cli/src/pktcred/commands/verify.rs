@@ -11,9 +11,9 @@ use packetlab::time::Ticks;
 use packetlab::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 use packetlab_home::CERTIFICATES;
 
+use crate::commands::show;
 use crate::failure::{Exit, Failure, note, print, shown};
 use crate::files::{self, Place};
-use crate::show;
 use crate::validity::date;
 
 #[derive(Debug, Args)]
