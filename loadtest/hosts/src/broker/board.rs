@@ -8,6 +8,8 @@
 //! ([`Subscription::look_at`]), so that the board need not be held meanwhile: it does nothing that takes
 //! longer because of what a text says, and only so much at once ([`CHUNK_LEN`]).
 //!
+//! Not here: how long a publication stays (`published.rs`: as long as the connection that made it).
+//!
 //! Invariant: a subscription is told of a publication at most once, and only while both live.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};

@@ -18,6 +18,7 @@ use tokio_rustls::server::TlsStream;
 use super::board::{CHUNK_LEN, Publication, Publisher, Subscription};
 use super::failure::Failure;
 use super::key_use::KeyUse;
+use super::published::{Published, Subscribed};
 use super::refusal::Refusal;
 use super::role::Role;
 use super::rules::{self, Accepted};
@@ -75,48 +76,6 @@ pub(super) struct Conversation<'c> {
     has_requested: bool,
     /// When the next one has to be there. It stands still while we make the client wait.
     deadline: Option<Instant>,
-}
-
-/// The publications of one connection.
-struct Published {
-    shared: Arc<BrokerShared>,
-    numbers: Vec<u64>,
-}
-
-impl Drop for Published {
-    fn drop(&mut self) {
-        // One at a time, so that others are not kept waiting.
-        for number in &self.numbers {
-            self.shared.board().withdraw(*number);
-        }
-    }
-}
-
-/// The subscription of one connection.
-struct Subscribed {
-    shared: Arc<BrokerShared>,
-    listener: u64,
-    channels: Vec<ChannelId>,
-    subscription: Subscription,
-}
-
-impl Subscribed {
-    fn new(shared: &Arc<BrokerShared>, subscription: Subscription, wake: &Arc<Notify>) -> Self {
-        let listener = shared.board().new_listener();
-        let channels: Vec<_> = subscription.channels.iter().copied().collect();
-        for some in channels.chunks(CHUNK_LEN) {
-            shared.board().listen(listener, some, wake);
-        }
-        Self { shared: Arc::clone(shared), listener, channels, subscription }
-    }
-}
-
-impl Drop for Subscribed {
-    fn drop(&mut self) {
-        for some in self.channels.chunks(CHUNK_LEN) {
-            self.shared.board().stop_listening(self.listener, some);
-        }
-    }
 }
 
 impl<'c> Conversation<'c> {

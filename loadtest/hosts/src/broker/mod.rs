@@ -23,6 +23,7 @@ mod conversation;
 mod failure;
 mod key_use;
 mod limits;
+mod published;
 mod refusal;
 mod role;
 mod rules;

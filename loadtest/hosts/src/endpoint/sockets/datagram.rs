@@ -26,7 +26,7 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::filter;
 use super::super::ledger::Turn;
-use super::bind::Capture;
+use super::kernel_socket::Capture;
 use super::reporter::{Reporter, TaskMessage};
 use super::schedule::{Action, Alarm, Schedule};
 use crate::clock::now;

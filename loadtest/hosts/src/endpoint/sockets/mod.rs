@@ -15,8 +15,8 @@
 //! Invariant: a task lives as long as its socket is open here, and that of a closed connection not longer
 //! than [`LINGER_TIMEOUT`] beyond; [`Sockets`] dropped, all are closed.
 
-mod bind;
 mod datagram;
+mod kernel_socket;
 mod reporter;
 mod schedule;
 pub(super) mod table;
@@ -38,7 +38,7 @@ use super::filter::Filter;
 use super::machine::Machine;
 use super::memory;
 use crate::clock::now;
-use bind::Capture;
+use kernel_socket::Capture;
 use reporter::{NextCapture, Reporter, SharedTable, TaskMessage, locked};
 use schedule::{Action, Order};
 use table::{SocketTable, State};
@@ -117,24 +117,24 @@ impl Sockets {
             |local, state| self.insert(open.socket(sktid), buffer_len, local, state, place);
         match *open {
             Open::TcpConnect { local, remote } => {
-                let (tcp, local) = bind::tcp(own(local), false)?;
+                let (tcp, local) = kernel_socket::tcp(own(local), false)?;
                 let reporter = insert(local, State::Opening);
                 self.run(reporter, |reporter, orders| tcp::connect(tcp, remote, reporter, orders));
             }
             Open::TcpListen { local } => {
-                let (tcp, local) = bind::tcp(own(local), true)?;
-                let listener = tcp.listen(1).map_err(|error| bind::tcp_status(&error))?;
+                let (tcp, local) = kernel_socket::tcp(own(local), true)?;
+                let listener = tcp.listen(1).map_err(|error| kernel_socket::tcp_status(&error))?;
                 let reporter = insert(local, State::Opening);
                 self.run(reporter, |reporter, orders| tcp::accept(listener, reporter, orders));
             }
             Open::Udp { local } => {
-                let (udp, local) = bind::udp(own(local))?;
+                let (udp, local) = kernel_socket::udp(own(local))?;
                 let reporter = insert(local, State::Open);
                 self.run(reporter, |reporter, orders| datagram::run_udp(udp, reporter, orders));
             }
             Open::Raw { local } => {
                 let local = own(SocketAddr::new(local, 0));
-                let raw = bind::raw(local).inspect_err(|status| {
+                let raw = kernel_socket::raw(local).inspect_err(|status| {
                     if *status == Status::ESYSNOPERM {
                         self.table().log("raw sockets need CAP_NET_RAW, which this endpoint lacks");
                     }

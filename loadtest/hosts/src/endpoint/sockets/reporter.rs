@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use packetlab::message::Socket;
 use tokio::sync::Notify;
 
-use super::bind::Capture;
+use super::kernel_socket::Capture;
 use super::schedule::Order;
 use super::table::{SocketNumber, SocketTable};
 

@@ -18,7 +18,7 @@ use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFl
 use packetlab::time::Ticks;
 use tokio::io::unix::AsyncFd;
 
-use super::bind::watched;
+use super::kernel_socket::watched;
 use crate::clock::now;
 
 /// What a mlet asked a socket to do, and when.
