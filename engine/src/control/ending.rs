@@ -1,7 +1,8 @@
 //! How a run ends: by signals, by itself, or with an error; and what else signals say to it.
 //!
 //! Not here: the ends of single sessions (`sessions.rs`), when its time is over (`overdue.rs`), what is told of what
-//! runs (`status.rs`), and how mlets are ended (`sys/children.rs`).
+//! runs (`status.rs`), how mlets are ended
+//! (`sys/children.rs`), and how long each step takes (`config/limits.rs`).
 
 use std::time::Instant;
 

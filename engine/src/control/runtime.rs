@@ -1,7 +1,7 @@
 //! What drives the control thread: tokio-uring, or plain tokio where io_uring is barred.
 //!
 //! Both run one thread's tasks, with tokio's timers; only how a connection reads and writes differs. Not here: what is
-//! said on a connection (`peer.rs` and those who use it).
+//! said on a connection (`peer.rs` and those who use it), and which driver a run uses (`driver/mod.rs`).
 
 use std::io;
 use std::net::TcpStream;

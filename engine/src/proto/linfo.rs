@@ -6,7 +6,7 @@
 //! and of all sessions in a second, in bytes of log, which may be six times those of the message. A LINFO that finds
 //! its budget used up is skipped as it streams past, and counted.
 //!
-//! Not here: the line of the log (`shard/linfo_log.rs`).
+//! Not here: the line of the log (`shard/linfo_log.rs`), and the sizes of the budgets (`config/limits.rs`).
 
 use std::fmt::{self, Write};
 use std::sync::atomic::{AtomicU64, Ordering};

@@ -1,6 +1,7 @@
 //! What a record holds.
 //!
-//! Not here: how it comes about (`recorder.rs`), and how it is shown.
+//! Not here: what the session knows of itself (`proto/account.rs`), how it comes about (`recorder.rs`), and the line of JSON
+//! (`json.rs`).
 
 use std::net::SocketAddr;
 use std::sync::Arc;
