@@ -29,9 +29,7 @@ impl<D: Driver<Token>> Granting<'_, D> {
 
     pub(super) fn give_permit(&mut self) {
         self.connection.permit = Permit::Held;
-        self.step(|session, cx| {
-            session.handle_permit(cx);
-        });
+        self.step(Session::handle_permit);
     }
 
     /// Gives back a permit that no mlet will come of: the endpoint has left or failed before START, START has failed, or

@@ -15,17 +15,16 @@ use packetlab::tls::{ClientHello, HandshakeError};
 const PERMIT_PATIENCE: u32 = 2;
 
 impl Session {
-    /// The permit that was asked for is granted. Returns false when the session needs it no more.
-    pub fn handle_permit(&mut self, cx: &mut Context<'_>) -> bool {
+    /// The permit that was asked for is granted. Nothing happens when the session needs it no more.
+    pub fn handle_permit(&mut self, cx: &mut Context<'_>) {
         let State::Tls(Tls { stream, stage: Stage::Greeting(greeting, _) }) = &mut self.state
         else {
-            return false;
+            return;
         };
         greeting.start(stream);
         self.account.get_or_insert_default().start_sent = Some(cx.now);
         self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
         self.advance(cx);
-        true
     }
 
     /// START has been sent and may still be answered: the permit for it is in use.
