@@ -1,7 +1,7 @@
 //! How a run ends: by signals, by itself, or with an error; and what else signals say to it.
 //!
-//! Not here: the ends of single sessions (`sessions.rs`), when its time is over (`overdue.rs`), what is told of what
-//! runs (`status.rs`), how mlets are ended
+//! Not here: the ends of single sessions (`sessions.rs`), what a shard does with its sessions then (`shard/ending.rs`),
+//! when the run's time is over (`overdue.rs`), what is told of what runs (`status.rs`), how mlets are ended
 //! (`sys/children.rs`), and how long each step takes (`config/limits.rs`).
 
 use std::time::Instant;

@@ -1,4 +1,4 @@
-//! Bytes that wait to be sent, in blocks that belong to a shard's pool.
+//! Bytes that wait to be sent, in blocks that belong to a shard's pool; and the sizes of receives and blocks.
 //!
 //! An outbox takes a block only while it holds bytes, so an idle session holds none, and is filled
 //! only while it is empty, so a session never holds more than one block for each direction.

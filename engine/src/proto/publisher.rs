@@ -4,6 +4,8 @@
 //!  Handshake --> Asking --RESULT 0 to each request--> Published --close--> Closed
 //! ```
 //!
+//! Not here: when to publish, and again (`control/publication.rs`).
+//!
 //! Requests go out one at a time, each after the RESULT of the one before: for every experiment,
 //! last in the file first, its chain as XCERTs leaf first, then XPUB. A RESULT of success is the only
 //! answer that lets the conversation go on. Afterwards the broker has nothing to say: what it sends

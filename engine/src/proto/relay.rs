@@ -7,6 +7,8 @@
 //!   +---------------------> DrainingToMlet ------> DiscardingMlet -----------> Step::Over
 //! ```
 //!
+//! Not here: the sizes of receives and blocks (`outbox.rs`).
+//!
 //! Each direction runs on its own and asks for input only while nothing of it waits to be sent, so
 //! one block per direction bounds a session's memory whatever either side does. Towards the endpoint
 //! every piece of a message is sealed into records of its own (spec/protocol.md 1.6).

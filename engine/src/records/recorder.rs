@@ -1,8 +1,8 @@
 //! The records that are under way: of sessions past START that have not ended in every respect.
 //!
 //! What ends a session is told by its shard, but for a mlet that ran too long: its shard sees it close like any other.
-//! Not here: what is logged of them (`control/sessions.rs`), and the time, which is an argument. Invariant: a session
-//! leaves with its record, and with nothing else.
+//! Not here: how they are written and synced (`journal.rs`), what is logged of them (`control/sessions.rs`), and the
+//! time, which is an argument. Invariant: a session leaves with its record, and with nothing else.
 
 use std::collections::{BTreeSet, HashMap};
 use std::ops::Bound;

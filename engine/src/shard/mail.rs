@@ -1,6 +1,7 @@
 //! What the control thread tells a shard.
 //!
-//! Not here: what a shard tells it, which each room that has something to tell says itself.
+//! Not here: what a shard tells it, which each room that has something to tell says itself, and how sessions end
+//! when the run does (`ending.rs`).
 
 use std::net::Shutdown;
 use std::os::fd::AsFd;
@@ -11,8 +12,7 @@ use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
 use crate::mailbox::{BacklogConnection, ToShard};
-use crate::proto::outcome::Force;
-use crate::proto::session::{Context, Session};
+use crate::proto::session::Session;
 
 impl<D: Driver<Token>> Shard<D> {
     pub(super) fn take_mail(&mut self) {
@@ -43,39 +43,6 @@ impl<D: Driver<Token>> Shard<D> {
             }
         }
         self.driver.watch(self.inbox.as_fd(), Token::Mail);
-    }
-
-    fn drain(&mut self) {
-        self.draining = true;
-        self.close_listeners();
-        self.move_all(Session::handle_stop);
-    }
-
-    fn move_all(&mut self, step: impl Fn(&mut Session, &mut Context<'_>)) {
-        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            self.move_session(slot, &step);
-        }
-    }
-
-    /// Ends every session, so that its mlet reads the end. What the mlet wrote before is still delivered, as far as the
-    /// run lasts.
-    fn end_sessions(&mut self, force: Force) {
-        // Their mlets would not be started any more.
-        self.awaiting_pair.clear();
-        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let mlet = self.connections[slot].mlet.as_ref();
-            // A close would tell a mlet of a reset, not of the end, if bytes of it are unread.
-            mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
-            let has_mlet = mlet.is_some();
-            self.move_session(slot, |session, cx| {
-                session.handle_force(force, cx);
-                if !has_mlet {
-                    session.handle_mlet_end(cx);
-                }
-            });
-        }
     }
 
     /// Takes over a connection that waits at the proxy for its endpoint.

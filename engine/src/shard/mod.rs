@@ -11,6 +11,7 @@ mod admission;
 mod apply;
 mod candidates;
 mod connection;
+mod ending;
 mod grant;
 mod latency;
 mod linfo_log;

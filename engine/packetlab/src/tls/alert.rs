@@ -3,6 +3,8 @@
 //! rustls answers most violations with the alert that TLS has for them, but not all, and offers close_notify alone to be
 //! sent from outside. So the cipher suites here are those of the provider with one addition: while [`seal_instead`] runs,
 //! the message that is being sealed becomes another, such as an alert. Keys and sequence numbers stay with rustls.
+//!
+//! Not here: the words for a failed connection (`failure.rs`).
 
 use std::cell::Cell;
 use std::fmt;

@@ -4,7 +4,7 @@
 //!  serving --manager gone or talks nonsense--> ending (grace, TERM, grace, KILL) --no child left--> exit
 //!     '------------END ALL---> ending, manager there --manager gone-----------^
 //! ```
-//! Meanwhile single mlets are ended as END ONE asks (`ends.rs`).
+//! Not here: the side of the manager (`mod.rs`). Meanwhile single mlets are ended as END ONE asks (`ends.rs`).
 //! Invariant: an unreadable request never starts a mlet, and the process never exits while a child is left that it
 //! may signal.
 

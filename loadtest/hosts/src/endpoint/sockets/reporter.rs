@@ -1,6 +1,6 @@
 //! What the task of a socket is told, and what it tells.
 //!
-//! Not here: what it does (`tcp`, `datagram`).
+//! Not here: what it does, capturing included (`tcp`, `datagram`).
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 

@@ -1,0 +1,47 @@
+//! The end of a run on one shard: no more are accepted, sessions may finish, then all of them end.
+//!
+//! Not here: when it is time (`control/ending.rs`), and how long a session may take (`proto/session/end.rs`).
+
+use std::net::Shutdown;
+use std::os::fd::AsFd;
+
+use super::operations::Token;
+use super::state::Shard;
+use crate::driver::Driver;
+use crate::proto::outcome::Force;
+use crate::proto::session::{Context, Session};
+
+impl<D: Driver<Token>> Shard<D> {
+    pub(super) fn drain(&mut self) {
+        self.draining = true;
+        self.close_listeners();
+        self.move_all(Session::handle_stop);
+    }
+
+    pub(super) fn move_all(&mut self, step: impl Fn(&mut Session, &mut Context<'_>)) {
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            self.move_session(slot, &step);
+        }
+    }
+
+    /// Ends every session, so that its mlet reads the end. What the mlet wrote before is still delivered, as far as the
+    /// run lasts.
+    pub(super) fn end_sessions(&mut self, force: Force) {
+        // Their mlets would not be started any more.
+        self.awaiting_pair.clear();
+        let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let mlet = self.connections[slot].mlet.as_ref();
+            // A close would tell a mlet of a reset, not of the end, if bytes of it are unread.
+            mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
+            let has_mlet = mlet.is_some();
+            self.move_session(slot, |session, cx| {
+                session.handle_force(force, cx);
+                if !has_mlet {
+                    session.handle_mlet_end(cx);
+                }
+            });
+        }
+    }
+}
