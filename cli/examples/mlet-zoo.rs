@@ -264,6 +264,7 @@ fn stubborn() -> io::Result<()> {
 /// Takes no notice of the end of its session, after one message that says so.
 fn heedless() -> io::Result<()> {
     session().write_all(&message(b"try me"))?;
+    eprintln!("heeds nothing");
     thread::sleep(PATIENCE);
     Ok(())
 }

@@ -29,8 +29,9 @@ use engine::Report;
 use engine::config::{Config, Destination, Joblog, Recording, RunId};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
+use engine::sys::signals::{self, RunSignals};
 use engine::sys::supervisor::{self, MletCommand, Supervisor};
-use engine::sys::{secrecy, signals, stdin};
+use engine::sys::{secrecy, stdin};
 
 use args::Args;
 use engine_config::{Loaded, Purpose};
@@ -77,11 +78,17 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     let Some(Loaded { mut config, .. }) = loaded else { return Err(findings.into_failure()) };
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
+    // From here on a signal ends the run in order, and nothing half-made is left.
+    let signals = RunSignals::block().map_err(Lack::when("read signals (signalfd4)"))?;
     let results = out.map(|out| ResultsFolder::begin(&out, args, run)).transpose()?;
     config.recording = recording(args, run, results.as_ref());
     config.judging = args.judging();
-    match run_campaign(args, &mut config, supervisor, results.as_ref().map(ResultsFolder::earlier))
-    {
+    match run_campaign(
+        args,
+        &mut config,
+        (supervisor, signals),
+        results.as_ref().map(ResultsFolder::earlier),
+    ) {
         Ok(Some(mut report)) => {
             if let Some(results) = results {
                 report.records_lost |= !results.finish(&report);
@@ -100,7 +107,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
 fn run_campaign(
     args: &Args,
     config: &mut Config,
-    supervisor: Supervisor,
+    (supervisor, signals): (Supervisor, RunSignals),
     earlier: Option<&Earlier>,
 ) -> Result<Option<Report>, Failure> {
     config.choice = results_folder::choose(args, earlier)?;
@@ -111,7 +118,7 @@ fn run_campaign(
         return Ok(None);
     }
     report::loaded(args, config);
-    Ok(Some(engine::run(config, supervisor)?))
+    Ok(Some(engine::run(config, supervisor, signals)?))
 }
 
 /// With what a run ends.

@@ -63,18 +63,22 @@ const TALKING: &str = "let threads talk to each other (eventfd2)";
 /// For [`lack`]: what every session takes.
 const SERVING: &str = "serve even one endpoint (accept4, socketpair)";
 
-/// Serves endpoints until the run ends. `supervisor` was started before any thread.
+/// Serves endpoints until the run ends. `supervisor` was started before any thread; `signals` are blocked since before
+/// anything was made that a run leaves.
 ///
 /// # Errors
 /// Why the run could not begin; why one ended before its time is in its report.
-pub fn run(config: &Config, supervisor: Supervisor) -> Result<Report, RunError> {
+pub fn run(
+    config: &Config,
+    supervisor: Supervisor,
+    signals: RunSignals,
+) -> Result<Report, RunError> {
     if let Err(error) = secrecy::hold(&*config.controller_key) {
         warn!("the controller key may get into swap: {error}; raise `ulimit -l`");
     }
     // Where memory is short later, an allocation that fails ends the process without a word of ours.
     let memory_len = MEMORY_OF_RUN + config.cores.len() * MEMORY_OF_SHARD;
     limits::prove_free_memory(memory_len).map_err(lack("get the memory of a run (mmap)"))?;
-    let signals = RunSignals::block().map_err(lack("read signals (signalfd4)"))?;
     children::become_subreaper().map_err(lack(ADOPTING))?;
     // Asked first because tokio and tokio-uring would panic where these are refused.
     limits::prove_free_files(FDS_OF_RUNTIME).map_err(lack(WAITING))?;

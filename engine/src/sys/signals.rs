@@ -44,9 +44,8 @@ pub enum RunSignal {
 pub struct RunSignals(SignalFd);
 
 impl RunSignals {
-    /// Blocks the signals in the calling thread and makes them readable here. Call it before other threads
-    /// start, for they inherit the mask and a thread that lacks it would be killed by the signal; and after the
-    /// supervisor is forked.
+    /// Blocks the signals in the calling thread and makes them readable here. Call it after the supervisor is forked, and
+    /// before threads start that do not block signals by themselves: the process would be killed by way of such a one.
     ///
     /// # Errors
     /// As the kernel says.
