@@ -4,10 +4,9 @@
 //! because it goes on or was killed.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::time::SystemTime;
 
@@ -16,6 +15,7 @@ use engine::{OutcomeKind, Report};
 use packetlab::escape::Escaped;
 use packetlab::key::{Hex, sha256};
 use packetlab::time::Ticks;
+use packetlab_home::file;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -151,7 +151,7 @@ fn write_runs(folder: &Path, runs: &[Value]) -> io::Result<()> {
     let file = serde_json::json!({ "v": VERSION, "runs": runs });
     let mut bytes = serde_json::to_vec_pretty(&file)?;
     bytes.push(b'\n');
-    replace(&folder.join(NAME), &bytes)
+    file::put(&folder.join(NAME), &bytes)
 }
 
 impl Mlet {
@@ -180,16 +180,6 @@ impl DigestedFile {
         })?;
         Ok(Self { path: shown, sha256: Hex(&sha256(&bytes)).to_string() })
     }
-}
-
-/// Replaces a file by another content, so that a reader finds the old or the new one and nothing between.
-fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_extension("new");
-    let mut options = File::options();
-    let mut file = options.write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
-    file.write_all(bytes)?;
-    file.sync_data()?;
-    fs::rename(&beside, path)
 }
 
 fn owned((name, value): (&str, &str)) -> (String, String) {

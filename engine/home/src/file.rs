@@ -177,6 +177,24 @@ pub fn replace(path: &Path, contents: &[u8]) -> io::Result<()> {
     sync_parent(&path)
 }
 
+/// Makes a file of mode 0600, or exchanges the one that is there. Until it has its name it is beside it, with the ending
+/// `new`; nobody else may write there meanwhile. What a crash leaves under that name, the next call takes away.
+///
+/// # Errors
+/// It cannot be written; what was there is as before.
+pub fn put(path: &Path, contents: &[u8]) -> io::Result<()> {
+    let new = path.with_extension("new");
+    match fs::remove_file(&new) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+        removed => removed?,
+    }
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new)?;
+    file.write_all(contents)?;
+    file.sync_all()?;
+    fs::rename(&new, path)?;
+    sync_parent(path)
+}
+
 /// A name beside `path` that nobody can foretell.
 pub(super) fn beside(path: &Path) -> PathBuf {
     let mut name = std::ffi::OsString::from(".");
@@ -326,6 +344,25 @@ mod tests {
         std::os::unix::fs::symlink(scratch.0.join("nowhere"), &link).unwrap();
         assert!(create(&link, b"third").is_err());
         assert_eq!(scratch.names().len(), 2);
+    }
+
+    #[test]
+    fn a_file_that_is_put_is_private_and_takes_the_place_of_what_a_crash_has_left() {
+        let scratch = Scratch::new();
+        let path = scratch.0.join("a.json");
+        fs::write(scratch.0.join("a.new"), b"more than the contents, but tor").unwrap();
+        for contents in [&b"first"[..], b"2nd"] {
+            put(&path, contents).unwrap();
+            assert_eq!(fs::read(&path).unwrap(), contents);
+            assert_eq!(scratch.names(), ["a.json"]);
+        }
+        fs::create_dir(scratch.0.join("a.new")).unwrap();
+        assert!(put(&path, b"third").is_err());
+        assert_eq!(fs::read(&path).unwrap(), b"2nd");
+        fs::remove_file(&path).unwrap();
+        fs::remove_dir(scratch.0.join("a.new")).unwrap();
+        put(&path, b"anew").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     }
 
     #[test]

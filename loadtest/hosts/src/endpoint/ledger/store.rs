@@ -17,7 +17,7 @@
 
 use std::fmt::{self, Write as _};
 use std::fs::{self, DirBuilder, File};
-use std::io::{self, Read, Write as _};
+use std::io::{self, Read};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,13 +26,12 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
 use packetlab::key::{KEY_LEN, KeyId};
 use packetlab::time::Ticks;
+use packetlab_home::file;
 
 use super::account::{Account, Accounts, CertificateId, Totals};
 use super::bounds::ACCOUNTS_MAX;
 
 const NAME: &str = "totals";
-/// What is being written, until it takes the other's place.
-const NEW_NAME: &str = "totals.new";
 const LOCK_NAME: &str = "lock";
 const FIRST_LINE: &str = "pktfleet totals 1";
 /// Largest file that is read: more than twice what all accounts can have.
@@ -152,22 +151,11 @@ impl Store {
         if *written == text && !anew {
             return Ok(());
         }
-        self.replace(&text).map_err(|cause| StateError {
-            path: self.directory.join(NAME),
-            cause: StateCause::Write(cause),
-        })?;
+        let path = self.directory.join(NAME);
+        file::put(&path, text.as_bytes())
+            .map_err(|cause| StateError { path, cause: StateCause::Write(cause) })?;
         *written = text;
         Ok(())
-    }
-
-    fn replace(&self, text: &str) -> io::Result<()> {
-        let new = self.directory.join(NEW_NAME);
-        let mut file = File::create(&new)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        fs::rename(&new, self.directory.join(NAME))?;
-        // The new name is on disk only with its directory.
-        File::open(&self.directory)?.sync_all()
     }
 }
 
