@@ -1,10 +1,13 @@
 //! `pktfleet fleet`: many endpoints of one operator in one process, each with its own key, certificates
 //! and subscription at a broker.
 //!
-//! Identities are made at the start, with the operator's private key, and are gone with the process.
+//! Identities are made at the start, with the operator's private key, and are gone with the process unless a directory
+//! keeps them (`identities`).
 //!
 //! Not here: what an endpoint does (`endpoint`). What goes on at the endpoints is logged for the first of
 //! them, which speaks for all; `-v` logs it for every one.
+
+mod identities;
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -17,7 +20,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use engine::sys::limits;
 use packetlab::address::HostPort;
-use packetlab::key::{PrivateKey, PublicKey};
+use packetlab::key::PublicKey;
 use tokio::task::JoinSet;
 use tokio::time::interval;
 use tracing::Dispatch;
@@ -31,6 +34,7 @@ use hosts::endpoint::hosted::{self, ServingOptions};
 use hosts::endpoint::subscribe::Subscriber;
 use hosts::home::{EndpointIdentity, HomeError};
 use hosts::hosting::{self, HostError, LogOptions};
+use identities::Kept;
 
 /// Files that are open beside those of endpoints.
 const FDS_BASE: usize = 64;
@@ -63,6 +67,10 @@ pub(crate) struct Options {
     /// [default: as the system chooses]
     #[arg(long, value_name = "IP")]
     address: Option<IpAddr>,
+    /// Keep the endpoints' keys and certificates in this directory and have the same endpoints again: those that are in
+    /// it, and new ones if it holds fewer; it is made if there is none
+    #[arg(long, value_name = "DIR")]
+    identities: Option<PathBuf>,
     #[command(flatten)]
     serving: ServingOptions,
     #[command(flatten)]
@@ -82,7 +90,8 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 async fn serve(options: &Options) -> Result<(), HostError> {
     allow_files(options.endpoints)?;
     let started = Instant::now();
-    let members = members(options)?;
+    let kept = options.identities.as_deref().map(Kept::open).transpose()?;
+    let members = members(options, kept.as_ref())?;
     let total = members.len();
     tracing::info!(
         "{total} endpoints have their identities, after {:.1} s",
@@ -125,28 +134,41 @@ async fn report(subscribed: &AtomicUsize, total: usize, started: Instant) {
     }
 }
 
-/// Makes all endpoints.
-fn members(options: &Options) -> Result<Vec<(Endpoint, Subscriber)>, HostError> {
+/// All endpoints, as they are kept or new.
+fn members(
+    options: &Options,
+    kept: Option<&Kept>,
+) -> Result<Vec<(Endpoint, Subscriber)>, HostError> {
     let key = options.key.read()?;
     let mut operators = vec![key.public_key()];
     operators.extend(credentials::public_keys(&options.operator)?);
     let roots = options.serving.broker_roots()?;
     let failed = |error: HomeError| HostError::Usage(error.to_string());
-    (0..options.endpoints)
-        .map(|index| member(options, index, &key, &operators, &roots).map_err(failed))
-        .collect()
+    let addresses = (0..options.endpoints).map(|index| address(options, index));
+    let identities = match kept {
+        None => {
+            let made = addresses.map(|address| EndpointIdentity::new(address, &key));
+            made.collect::<Result<_, _>>().map_err(failed)?
+        }
+        Some(kept) => {
+            let (all, new) = kept.identities(addresses, &key)?;
+            tracing::info!("identities: {} were kept, {new} are new", all.len() - new);
+            all
+        }
+    };
+    let member = |(index, identity): (usize, EndpointIdentity)| {
+        member(options, index, &identity, &operators, &roots)
+    };
+    identities.into_iter().enumerate().map(member).collect::<Result<_, _>>().map_err(failed)
 }
 
 fn member(
     options: &Options,
     index: usize,
-    key: &PrivateKey,
+    identity: &EndpointIdentity,
     operators: &[PublicKey],
     roots: &[PublicKey],
 ) -> Result<(Endpoint, Subscriber), HomeError> {
-    let address =
-        options.address.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), |first| nth(first, index));
-    let identity = EndpointIdentity::new(address, key)?;
     let attributes = options.attributes.replace(NUMBER, &(index + 1).to_string());
     let subscriber = identity.subscriber(
         options.subscribe.clone(),
@@ -161,6 +183,11 @@ fn member(
         ..identity.endpoint(operators)?
     };
     Ok((endpoint, subscriber))
+}
+
+/// Where the endpoint with this index is.
+fn address(options: &Options, index: usize) -> IpAddr {
+    options.address.map_or_else(|| Ipv4Addr::UNSPECIFIED.into(), |first| nth(first, index))
 }
 
 /// The address `index` after the first.

@@ -7,6 +7,8 @@
 mod attacks;
 #[path = "../../engine/tests/common/debug_forms.rs"]
 mod debug_forms;
+#[path = "hosts/identities.rs"]
+mod identities;
 
 use std::fs::{self, Permissions};
 use std::io::{BufRead, BufReader, Read, Write};

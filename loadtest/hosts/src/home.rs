@@ -6,38 +6,35 @@
 //! Invariant: the directory is readable by its owner alone, and goes with the [`Home`] unless it is
 //! to be kept.
 
+mod identity;
+
 use std::fmt;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use packetlab::address::HostPort;
-use packetlab::certificate::{
-    Certificate, CertificateError, CertificateLimits, CertificateType, Delegation,
-};
-use packetlab::channel::ChannelId;
+use packetlab::certificate::{Certificate, CertificateError, CertificateType};
 use packetlab::issue::{CertificateFields, IssueError, issue};
-use packetlab::key::{KeyError, KeyId, PrivateKey, PublicKey};
+use packetlab::key::{KeyError, PrivateKey, PublicKey};
 use packetlab::program::{Program, ProgramError};
 use packetlab::snikey::{SniKey, SniKeyError};
 use packetlab::time::Ticks;
-use packetlab::tls::{self, Identity, PeerRule, SetupError};
-use packetlab::trust::TrustMode;
+use packetlab::tls::{self, Identity, SetupError};
+use packetlab::trust::ChainError;
 use packetlab_home::{self as home, CONFIG, PROXY_CONFIG, ProgramFile, Settings};
 
 use crate::endpoint::Endpoint;
-use crate::endpoint::subscribe::{Interest, InterestError, Subscriber};
+use crate::endpoint::subscribe::{InterestError, Subscriber};
+pub use identity::EndpointIdentity;
 
 /// The name by which endpoints choose the experiment.
 pub const SNIKEY: &str = "demo";
 /// How long the credentials of a home are valid.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
-/// The same for endpoints, which may be part of a fleet that runs for long.
-const IDENTITY_VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
 /// The program that the experimenter's privilege demands of the controller: `r0 = 1; exit`, which
 /// lets everything pass.
 const PROGRAM: &str = "0xb7 0 0 0 1\n0x95 0 0 0 0\n";
@@ -71,15 +68,6 @@ pub struct Surroundings {
     pub proxy_root: Option<PublicKey>,
 }
 
-/// Who one endpoint is.
-#[derive(Debug)]
-pub struct EndpointIdentity {
-    /// Its own address.
-    pub address: IpAddr,
-    agent: Agent,
-    certificate: Certificate,
-}
-
 /// Why there are no credentials.
 #[derive(Debug)]
 pub enum HomeError {
@@ -99,6 +87,10 @@ pub enum HomeError {
     Tls(SetupError),
     /// The endpoints cannot subscribe.
     Interest(InterestError),
+    /// An endpoint's certificates are not those of its key.
+    OtherKey,
+    /// No controller accepts an endpoint.
+    Chain(ChainError),
 }
 
 impl fmt::Display for HomeError {
@@ -112,6 +104,8 @@ impl fmt::Display for HomeError {
             Self::Certificate(cause) => write!(f, "an issued certificate is unusable: {cause}"),
             Self::Tls(cause) => write!(f, "an identity cannot be used in TLS: {cause}"),
             Self::Interest(cause) => write!(f, "an endpoint cannot subscribe: {cause}"),
+            Self::OtherKey => f.write_str("the certificates are not those of the key"),
+            Self::Chain(cause) => cause.fmt(f),
         }
     }
 }
@@ -184,81 +178,6 @@ impl Agent {
     /// As TLS presents it.
     pub fn identity(&self) -> Identity<'_> {
         Identity { chain: std::slice::from_ref(&self.certificate), key: &self.key }
-    }
-}
-
-impl EndpointIdentity {
-    /// Its key id, as `PKTLAB_ENDPOINT_KEY` tells mlets.
-    pub fn key_id(&self) -> KeyId {
-        self.certificate.subject_key_id
-    }
-
-    /// A new endpoint at `address`, which represents `operator` for a year from now.
-    ///
-    /// # Errors
-    /// The system's random generator fails.
-    pub fn new(address: IpAddr, operator: &PrivateKey) -> Result<Self, HomeError> {
-        let (not_before, not_after) = validity(IDENTITY_VALIDITY);
-        let fields = |certificate_type| CertificateFields {
-            certificate_type,
-            delegation: Delegation::default(),
-            path_len: None,
-            not_before,
-            not_after,
-            description: None,
-            auxiliary: Vec::new(),
-            limits: CertificateLimits::default(),
-        };
-        let agent = Agent::issue(&fields(CertificateType::Agent))?;
-        let subject = agent.key.public_key();
-        let der = issue(&fields(CertificateType::Subcmd), &subject, operator)?;
-        Ok(Self { address, agent, certificate: Certificate::from_der(&der)? })
-    }
-
-    /// How it subscribes at a broker whose certificate one of `roots` has signed, to the private channels
-    /// of its operator or to those named.
-    ///
-    /// # Errors
-    /// TLS refuses the identity, or the interest makes no request.
-    pub fn subscriber(
-        &self,
-        broker: HostPort,
-        roots: Vec<PublicKey>,
-        operators: &[PublicKey],
-        channels: &[Option<ChannelId>],
-        attributes: &str,
-    ) -> Result<Subscriber, HomeError> {
-        let rule = PeerRule { mode: TrustMode::Agent, anchors: roots, mandatory: true };
-        let tls = tls::client_config(Some(&self.agent.identity()), rule)?;
-        let certificates = std::slice::from_ref(&self.certificate);
-        let interest = Interest { certificates, operators, channels, attributes };
-        Ok(Subscriber::new(broker, self.address, tls, &interest)?)
-    }
-
-    /// The endpoint, which serves experiments that `operators` let run; monitors are not run.
-    ///
-    /// # Errors
-    /// TLS refuses the identity.
-    pub fn endpoint(&self, operators: &[PublicKey]) -> Result<Endpoint, HomeError> {
-        let chain = std::slice::from_ref(&self.certificate);
-        let rule = PeerRule {
-            mode: TrustMode::EndpointAuthenticatesController,
-            anchors: operators.to_vec(),
-            mandatory: true,
-        };
-        Ok(Endpoint {
-            address: self.address,
-            host_id: self.key_id().to_string(),
-            controllers: Vec::new(),
-            server_name: tls::server_name(None)?,
-            tls: tls::client_config(Some(&Identity { chain, key: &self.agent.key }), rule)?,
-            operators: operators.to_vec(),
-            priority: None,
-            monitors_not_enforced: false,
-            ledger: Arc::default(),
-            ran: Duration::ZERO,
-            leave_at: None,
-        })
     }
 }
 
@@ -403,8 +322,9 @@ impl Home {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use packetlab::trust::verify_chain;
+    use packetlab::trust::{TrustMode, verify_chain};
     use std::collections::HashSet;
+    use std::net::IpAddr;
     use std::os::unix::fs::PermissionsExt;
 
     #[test]

@@ -11,6 +11,8 @@ use crate::credentials::CredentialError;
 pub enum HostError {
     /// A key or certificate is missing or unusable.
     Credential(CredentialError),
+    /// A file that was kept from before holds something else.
+    Kept(String),
     /// What was typed makes no sense together.
     Usage(String),
     /// An address means nothing here.
@@ -37,7 +39,7 @@ impl fmt::Display for HostError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Credential(cause) => cause.fmt(f),
-            Self::Usage(text) | Self::Session(text) => f.write_str(text),
+            Self::Kept(text) | Self::Usage(text) | Self::Session(text) => f.write_str(text),
             Self::Resolve { address, cause } => write!(f, "no address for {address}: {cause}"),
             Self::Listen { address, cause } if cause.kind() == io::ErrorKind::AddrInUse => {
                 write!(
@@ -72,7 +74,7 @@ impl HostError {
         match self {
             Self::Session(_) => 1,
             Self::Usage(_) => 2,
-            Self::Credential(_) => 3,
+            Self::Credential(_) | Self::Kept(_) => 3,
             Self::Resolve { .. } | Self::Listen { .. } => 4,
             Self::Resource(_) => 6,
         }
