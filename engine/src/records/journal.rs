@@ -231,10 +231,12 @@ impl Books {
     fn write_session(&mut self, record: &SessionRecord, written: Ticks) {
         let output = self.results.as_ref().and_then(|results| results.output_of(record));
         let line = self.lines.of_session(record, output.as_ref(), written);
+        // Before its copy, or who is killed in between leaves a copy of a record that there is not, and the endpoint is
+        // measured again.
+        self.write_event(&line);
         if let Some(results) = &mut self.results {
             results.complete(record, &line);
         }
-        self.write_event(&line);
         if let Some((file, command)) = &mut self.joblog
             && let Some(line) = joblog::line(record, command)
         {

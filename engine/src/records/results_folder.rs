@@ -4,7 +4,8 @@
 //! DIR/sessions/NNNNNN-KEY8/{stdout,stderr,session.json}
 //! ```
 //! Not here: `events.jsonl` in it (`journal.rs`), `run.json` (the program's), and who makes the files of the output (the
-//! supervisor). Invariant: `session.json` is written when the output is complete, and nothing is written afterwards.
+//! supervisor). Invariant: `session.json` is written when the output is complete and the record is in `events.jsonl`, and nothing is
+//! written afterwards.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};

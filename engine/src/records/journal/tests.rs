@@ -6,7 +6,11 @@ use std::os::fd::AsRawFd;
 use serde_json::Value;
 
 use super::*;
-use crate::config::Destination;
+use crate::config::{Destination, Keep, Results};
+use crate::proto::outcome::Outcome;
+use crate::records::results_folder::folder_of;
+use crate::records::tests::whole_record;
+use crate::sys::supervisor::MletStatus;
 
 fn entry(sessions: u64) -> Entry {
     Entry::Shard(ShardTotals { number: 0, core: 0, enters: 0, sessions }, Ticks(0))
@@ -55,6 +59,37 @@ fn a_file_that_is_always_full_is_told_of_once_and_every_record_is_counted() {
     let mut journal = open("/dev/full".into());
     (0..5).for_each(|number| journal.push(entry(number)));
     assert_eq!(journal.finish().to_string(), "6 records are not whole in /dev/full");
+}
+
+/// A manager may be killed at any moment.
+#[test]
+fn a_record_is_in_its_file_before_its_copy_is_beside_the_output() {
+    let path = std::env::temp_dir().join(format!("pktxpmgr-copy-{}", std::process::id()));
+    let mut record = whole_record(MletStatus::Code(0));
+    // A pipe takes no more than a part of it at once.
+    let long = "x".repeat(200_000);
+    record.end.as_mut().unwrap().outcome = Outcome::NoExperiment(Some(long));
+    let folder = path.join(folder_of(&record.facts));
+    std::fs::create_dir_all(&folder).unwrap();
+    let (mut reader, pipe) = io::pipe().unwrap();
+    let events = vec![Destination::File(format!("/proc/self/fd/{}", pipe.as_raw_fd()).into())];
+    let results = Some(Results { path: path.clone(), keep: Keep::All });
+    let recording = Recording { events, results, ..Recording::default() };
+    let mut journal = Journal::open(&recording, Ticks(0)).unwrap().unwrap();
+    drop(pipe);
+    journal.push(Entry::Session(Box::new(record), Ticks(0)));
+    let mut newlines = 0;
+    let mut byte = [0];
+    while newlines == 0 || byte == *b"\n" {
+        reader.read_exact(&mut byte).unwrap();
+        newlines += usize::from(byte == *b"\n");
+    }
+    assert!(!folder.join("session.json").exists(), "its record has only begun to be written");
+    let read = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+    assert!(journal.finish().is_nothing());
+    read.join().unwrap().unwrap();
+    assert!(folder.join("session.json").exists());
+    std::fs::remove_dir_all(path).unwrap();
 }
 
 #[test]
