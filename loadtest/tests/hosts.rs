@@ -5,6 +5,8 @@
 
 #[path = "hosts/attacks.rs"]
 mod attacks;
+#[path = "hosts/campaign.rs"]
+mod campaign;
 #[path = "../../engine/tests/common/debug_forms.rs"]
 mod debug_forms;
 #[path = "hosts/identities.rs"]
