@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
 use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use engine::config::{Io, Judging, Keep, Limits};
+use engine::config::{Io, Judging, Keep, Limits, SingletonForm};
 
 use crate::c_number::c_number;
 use command_line::cores::Cores;
@@ -84,6 +84,10 @@ pub(crate) struct Args {
     /// One mlet for all sessions instead of one each
     #[arg(short = 's', long)]
     pub(crate) single: bool,
+
+    /// With -s: tell it session, key and snikey too, not the address alone
+    #[arg(long)]
+    pub(crate) single_facts: bool,
 
     /// CPUs to use: 3 is a count, 0,2-3 a list [default: all allowed]
     #[arg(long, value_name = "N|LIST", value_parser = Cores::parse)]
@@ -249,6 +253,14 @@ impl Args {
     /// The results folder, new or gone on with.
     pub(crate) fn results(&self) -> Option<&Path> {
         self.resume.as_deref().or(self.out.as_deref())
+    }
+
+    /// `-s`, and what its mlet is told of sessions.
+    pub(crate) fn singleton(&self) -> Option<SingletonForm> {
+        self.single.then_some(match self.single_facts {
+            true => SingletonForm::Facts,
+            false => SingletonForm::Address,
+        })
     }
 
     /// What counts as a good run.

@@ -6,7 +6,9 @@ use std::fmt::Write;
 use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 
-use engine::config::{Approach, Config, ControllerAddr, Experiment, Io, Publication};
+use engine::config::{
+    Approach, Config, ControllerAddr, Experiment, Io, Publication, SingletonForm,
+};
 use engine::proto::descriptor::descriptor;
 use engine::proto::publisher::PublishedExperiment;
 use packetlab::address::HostPort;
@@ -92,7 +94,7 @@ fn mlet(text: &mut Text, args: &Args, loaded: &Loaded) {
     let config = &loaded.config;
     let path = args.mlet().as_os_str().as_bytes();
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
-    let each = if config.singleton { "all sessions" } else { "each session" };
+    let each = if config.singleton.is_some() { "all sessions" } else { "each session" };
     let names = ENVIRONMENT.iter().map(|(name, _)| name.len());
     text.section(&format!("mlet, one for {each}"), names.max().unwrap_or(0));
     text.row("file", Escaped(path));
@@ -100,8 +102,13 @@ fn mlet(text: &mut Text, args: &Args, loaded: &Loaded) {
     for (number, word) in std::iter::once(name).chain(words).enumerate() {
         text.row(&format!("argv[{number}]"), Escaped(word));
     }
-    if config.singleton {
+    if let Some(form) = config.singleton {
         text.row("environment", "empty");
+        let told = match form {
+            SingletonForm::Address => "ADDRESS",
+            SingletonForm::Facts => "ADDRESS SESSION KEY SNIKEY",
+        };
+        text.row("told of a session", told);
         return;
     }
     for (name, value) in ENVIRONMENT {

@@ -25,7 +25,8 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
         let ignored = Escaped(count.ignored.as_bytes());
         tracing::warn!("-n: '{ignored}' behind the number is ignored");
     }
-    let mode = if config.singleton { "one for all sessions" } else { "one for each session" };
+    let mode =
+        if config.singleton.is_some() { "one for all sessions" } else { "one for each session" };
     tracing::info!("mlet, {mode}: {}", command_of_mlet(args));
     match &config.approach {
         Approach::Passive { listen } => {

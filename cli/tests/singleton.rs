@@ -12,7 +12,7 @@ use std::io::Write;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use common::endpoint::{Dial, End, Endpoint, NDATA, START, SUCCESS, message};
+use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, START, SUCCESS, message};
 use common::manager::{Manager, children_of, wait_until, zoo};
 use common::{Home, assert_says};
 use engine::sys::limits::raise_open_files;
@@ -67,6 +67,21 @@ fn one_mlet_gets_every_session_as_address_nul_and_one_descriptor() {
             "3 sessions served",
         ],
     );
+}
+
+/// The form of `--single-facts`; that of the original is what the test above reads, without it.
+#[test]
+fn a_mlet_that_asks_for_all_facts_gets_address_session_key_and_snikey() {
+    let home = Home::new();
+    let manager = home.start(&["-s", "--single-facts"], &["single", "echo"]);
+    let identity = Identity::of(&home.keys.operator);
+    let key = identity.chain[0].subject_key_id;
+    let (mut endpoint, handed) = introduced(&Dial::to(manager.address).with(&identity));
+    let ready = manager.says("is ready");
+    let session = ready.rsplit_once("session=").unwrap().1;
+    let text = format!("127.0.0.1 {session} {key} hello\\x00");
+    assert_eq!(handed, format!("index 0\ntext {text}\nfds 1\nblocking true\n"));
+    endpoint.echoes(b"still one descriptor");
 }
 
 /// Sockets that a process has open; asserts that it has no descriptor beyond 2.

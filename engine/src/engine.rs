@@ -129,10 +129,9 @@ async fn serve(
     let (mailers, openers) = shards.into_iter().unzip();
     control.await_shards(mailers).await?;
     // Now that every thread there will be has been started: who lets endpoints in can serve them.
-    if config.singleton {
-        control.start_singleton().await?;
-    } else {
-        control.prove_mlets().await?;
+    match config.singleton {
+        Some(form) => control.start_singleton(form).await?,
+        None => control.prove_mlets().await?,
     }
     limits::prove_free_files(FDS_PER_SESSION + MLETS_END).map_err(lack(SERVING))?;
     let port = listen(bound, openers)?;

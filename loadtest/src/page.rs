@@ -1,7 +1,7 @@
 //! What `mlet-http-get` prints, one line per page, and whether a line is the page that was expected.
 //!
 //! ```text
-//! EPADDR <TAB> PKTLAB_ENDPOINT_KEY <TAB> HTTP status line <TAB> page, escaped to one line
+//! KEY <TAB> ADDRESS <TAB> HTTP status line <TAB> page, escaped to one line
 //! ```
 //!
 //! Not here: printing those lines (`mlet-http-get`).
@@ -43,7 +43,7 @@ impl Pages {
         let mut pages = Self::default();
         for line in lines {
             let fields: Vec<&str> = line.splitn(4, '\t').collect();
-            if let [address, key, status, page] = fields[..] {
+            if let [key, address, status, page] = fields[..] {
                 pages.by_key.entry(key.to_owned()).or_default().push(PageLine {
                     address: address.to_owned(),
                     status: status.to_owned(),
@@ -105,13 +105,13 @@ mod tests {
 
     #[test]
     fn a_page_is_right_only_if_key_address_status_and_text_agree() {
-        let right = r#"127.1.0.1	aa	HTTP/1.0 200 OK	page \"x\"\n"#;
+        let right = r#"aa	127.1.0.1	HTTP/1.0 200 OK	page \"x\"\n"#;
         assert_eq!(judge(&[right]), Ok(()));
         assert_eq!(judge(&[]), Err("no page".to_owned()));
         assert_eq!(judge(&[right, right]), Err("2 pages instead of one".to_owned()));
         for (from, to, reason) in [
             ("127.1.0.1", "127.1.0.2", "127.1.0.2"),
-            ("\taa\t", "\tbb\t", "no page"),
+            ("aa\t", "bb\t", "no page"),
             ("200 OK", "404 Not Found", "404"),
             ("x", "y", "another page"),
         ] {
@@ -122,7 +122,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_no_endpoint_is_left_over() {
-        let lines = ["hello".to_owned(), "127.1.0.1\tcc\tHTTP/1.0 200 OK\tpage".to_owned()];
+        let lines = ["hello".to_owned(), "cc\t127.1.0.1\tHTTP/1.0 200 OK\tpage".to_owned()];
         let mut pages = Pages::parse(&lines);
         assert!(pages.take(&expected()).is_err());
         assert_eq!(pages.into_strays(), ["hello", "page of unknown key cc: page"]);

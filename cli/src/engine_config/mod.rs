@@ -95,7 +95,7 @@ pub(crate) fn load(
         approach: named.approach,
         publication: named.publication,
         attempts: args.count.as_ref().and_then(|count| count.sessions),
-        singleton: args.single,
+        singleton: args.singleton(),
         recording: Recording::default(),
         choice: EndpointChoice::default(),
         judging: Judging::default(),

@@ -43,8 +43,8 @@ pub struct Config {
     pub publication: Option<Publication>,
     /// `-n`: end after this many sessions whose START succeeded; `None` is unlimited.
     pub attempts: Option<NonZeroU64>,
-    /// `-s`: one mlet for all sessions instead of one each.
-    pub singleton: bool,
+    /// `-s`: one mlet for all sessions instead of one each, and what it is told of them.
+    pub singleton: Option<SingletonForm>,
     /// What is recorded of the run, and where.
     pub recording: Recording,
     /// Which endpoints are measured.
@@ -61,6 +61,15 @@ pub struct Config {
     pub io: Io,
     /// Deadlines and sizes.
     pub limits: Limits,
+}
+
+/// What the one mlet of all sessions is told of each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SingletonForm {
+    /// The peer's address, as by the original.
+    Address,
+    /// `--single-facts`: also the session's number, the endpoint's key and the snikey.
+    Facts,
 }
 
 /// What is waited with, as asked for.

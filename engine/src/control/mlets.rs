@@ -19,6 +19,7 @@ use super::Control;
 use super::clock::now;
 use super::mlet_environment::environment;
 use super::singleton::{ControlSocket, Heard, Mlets};
+use crate::config::SingletonForm;
 use crate::mailbox::{SessionPlace, ToShard};
 use crate::proto::outcome::Force;
 use crate::proto::session::MletFacts;
@@ -37,7 +38,7 @@ impl Control {
     ///
     /// # Errors
     /// It cannot be started.
-    pub(crate) async fn start_singleton(&mut self) -> Result<(), RunError> {
+    pub(crate) async fn start_singleton(&mut self, form: SingletonForm) -> Result<(), RunError> {
         let pair = socket::session_pair();
         let (ours, theirs) = pair.map_err(lack("talk to the singleton mlet (socketpair)"))?;
         let output = self.output.of_all_sessions();
@@ -47,7 +48,7 @@ impl Control {
                 SupervisorEvent::Spawned { pid, output_errno, .. } => {
                     info!("singleton mlet runs as process {pid}");
                     self.sessions.singleton_runs(output_errno);
-                    let socket = Watched::new(ControlSocket::new(ours))
+                    let socket = Watched::new(ControlSocket::new(ours, form))
                         .map_err(lack("watch a descriptor (epoll_ctl)"))?;
                     let (control_socket, runs) = (Some(socket), Some((pid, now())));
                     self.mlets = Mlets::OfAllSessions { control_socket, runs };
@@ -127,7 +128,7 @@ impl Control {
                 self.spawn(MletOwner::Session(id), environment(id, facts), output, socket);
             }
             Mlets::OfAllSessions { control_socket: Some(control_socket), .. } => {
-                control_socket.inner.push(id, facts.peer, socket);
+                control_socket.inner.push(id, facts, socket);
             }
             // The session ends as its mlet's socket closes.
             Mlets::OfAllSessions { control_socket: None, .. } => {

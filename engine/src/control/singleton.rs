@@ -1,16 +1,17 @@
 //! Whose the mlets of a run are; the one of singleton mode, and the sessions handed to it (spec/pktxpmgr.md 7.6).
 //!
-//! For each session one message goes out on the control socket: the peer's address as text, a NUL,
-//! and the session's socket. First come, first served. The mlet sends nothing back: its end of the
+//! For each session one message goes out on the control socket: the peer's address as text, with `--single-facts` more
+//! of who it is, a NUL, and the session's socket. First come, first served. The mlet sends nothing back: its end of the
 //! control socket ends the run, and a byte on it is an error.
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::IpAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Instant;
 
+use crate::config::SingletonForm;
 use crate::mailbox::SessionPlace;
+use crate::proto::session::MletFacts;
 use crate::records::SessionId;
 use crate::sys::fd_passing;
 use crate::sys::supervisor::Flushed;
@@ -77,6 +78,7 @@ pub(super) enum Heard {
 #[derive(Debug)]
 pub(super) struct ControlSocket {
     socket: OwnedFd,
+    form: SingletonForm,
     waiting: VecDeque<WaitingSession>,
     /// Those that the mlet will not take.
     not_taken: Vec<SessionId>,
@@ -92,14 +94,14 @@ struct WaitingSession {
 }
 
 impl ControlSocket {
-    pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket, waiting: VecDeque::new(), not_taken: Vec::new() }
+    /// Tells the mlet of sessions in this form.
+    pub(super) fn new(socket: OwnedFd, form: SingletonForm) -> Self {
+        Self { socket, form, waiting: VecDeque::new(), not_taken: Vec::new() }
     }
 
     /// Queues a session for the mlet.
-    pub(super) fn push(&mut self, id: SessionId, peer: IpAddr, session: OwnedFd) {
-        let mut text = peer.to_string().into_bytes();
-        text.push(0);
+    pub(super) fn push(&mut self, id: SessionId, facts: &MletFacts, session: OwnedFd) {
+        let text = message(self.form, id, facts).into_bytes();
         self.waiting.push_back(WaitingSession { id, text, session: Some(session) });
     }
 
@@ -161,8 +163,49 @@ impl ControlSocket {
     }
 }
 
+/// What goes with a session's socket (behaviour.md "Singleton mode"): at most 255 bytes, since an address has up to 45, a
+/// number 20, a key 64 and a snikey 63.
+fn message(form: SingletonForm, id: SessionId, facts: &MletFacts) -> String {
+    let MletFacts { peer, endpoint_key, snikey } = facts;
+    match form {
+        SingletonForm::Address => format!("{peer}\0"),
+        SingletonForm::Facts => {
+            let key = endpoint_key.map_or_else(|| "-".to_owned(), |key| key.to_string());
+            format!("{peer} {id} {key} {snikey}\0")
+        }
+    }
+}
+
 impl AsFd for ControlSocket {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.socket.as_fd()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use packetlab::key::KeyId;
+    use packetlab::snikey::SniKey;
+
+    use super::*;
+
+    #[test]
+    fn a_session_is_told_by_its_address_or_by_all_facts_in_255_bytes_at_most() {
+        let told = |form, id, facts| message(form, id, &facts);
+        let facts = |peer: &str, endpoint_key, snikey: &str| MletFacts {
+            peer: peer.parse().unwrap(),
+            endpoint_key,
+            snikey: SniKey::parse(snikey).unwrap(),
+        };
+        let keyless = || facts("::ffff:192.0.2.1", None, "open");
+        assert_eq!(told(SingletonForm::Address, 7, keyless()), "::ffff:192.0.2.1\0");
+        assert_eq!(told(SingletonForm::Facts, 7, keyless()), "::ffff:192.0.2.1 7 - open\0");
+        let peer = "1111:2222:3333:4444:5555:6666:7777:8888";
+        let long = facts(peer, Some(KeyId([0xab; 32])), &"s".repeat(63));
+        let (key, snikey) = ("ab".repeat(32), "s".repeat(63));
+        let expected = format!("{peer} {} {key} {snikey}\0", u64::MAX);
+        let message = told(SingletonForm::Facts, u64::MAX, long);
+        assert_eq!(message, expected);
+        assert!(message.len() <= 255, "{}", message.len());
     }
 }

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """Fetches a page from every endpoint, printed as by mlet-http-get: fetch_page.py HOST[:PORT] [PATH]"""
-import os
 import sys
 
 from pktlab_mlet import MletError, Session
@@ -16,4 +15,4 @@ if not (head.startswith(b"HTTP/") and blank):
 status, text = (
     part.decode("latin-1").encode("unicode_escape").decode() for part in (head.split(b"\r\n")[0], page)
 )
-print(endpoint.address, os.environ.get("PKTLAB_ENDPOINT_KEY", ""), status, text, sep="\t")
+print(endpoint.columns, status, text, sep="\t")

@@ -12,7 +12,7 @@ run `pktxpmgr ... ./your_mlet.py`. Ten lines fetch a page from every endpoint:
         with endpoint.connect(host, 80) as server:
             server.send(f"GET / HTTP/1.0\\r\\nHost: {host}\\r\\n\\r\\n".encode())
             page = server.receive_all()
-    print(endpoint.address, page)
+    print(endpoint.key, endpoint.address, page)
 
 A Session asks the endpoint for things; a request that fails raises Refused with PacketLab's status, one
 that is not answered in time Silence: its answer is dropped when it comes, and the mlet may go on. All
@@ -21,7 +21,8 @@ Everything else that the endpoint sends is a notification and waits, in order, u
 socket for its own, by Session.notification for any. Times are the endpoint's clock, in nanoseconds since
 1970; 0 means at once.
 
-In singleton mode (`pktxpmgr -s`) one process serves all endpoints; sessions() yields them.
+In singleton mode (`pktxpmgr -s`) one process serves all endpoints; sessions() yields them. What names an
+endpoint is its key, since many may have one address; in singleton mode `--single-facts` tells it.
 
 Afterwards results() reads the folder that `pktxpmgr --out DIR` left: see there.
 
@@ -236,8 +237,11 @@ Notification = Union[Sent, Changed, Received, Dropped, Blocked, Unknown]
 class Session:
     """The session with one endpoint, on fd 0 unless told otherwise.
 
-    `address` is the endpoint's, as pktxpmgr sees it. `timeout` is the longest wait for anything, in
-    seconds; None waits for ever.
+    `key` is the endpoint's key id in 64 hexadecimal digits, `address` its IP address as pktxpmgr sees it (of
+    the proxy, if there is one), `number` that of the session, `snikey` the experiment it asked for. What is not
+    known is None: the key of an endpoint without a certificate, and in singleton mode all but the address,
+    unless pktxpmgr was started with --single-facts. `timeout` is the longest wait for anything, in seconds;
+    None waits for ever.
     """
 
     def __init__(
@@ -245,7 +249,13 @@ class Session:
         stream: Union[int, socket.socket] = 0,
         address: Optional[str] = None,
         timeout: Optional[float] = 60.0,
+        key: Optional[str] = None,
+        number: Optional[int] = None,
+        snikey: Optional[str] = None,
     ) -> None:
+        if address is None and "EPADDR" in os.environ:
+            key, number, snikey = _facts_of_environment()
+        self.key, self.number, self.snikey = key, number, snikey
         if isinstance(stream, int):
             if address is None and "EPADDR" not in os.environ:
                 unset = "EPADDR is not set: this mlet serves one endpoint, for which pktxpmgr starts it"
@@ -269,6 +279,15 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.end()
+
+    @property
+    def columns(self) -> str:
+        """What a line about the endpoint begins with: key and address, a tab between; - for what is not known."""
+        return f"{self.key or '-'}\t{self.address or '-'}"
+
+    def __str__(self) -> str:
+        """For people: the first digits of the key, and the address."""
+        return " ".join(part for part in ((self.key or "")[:12], self.address) if part)
 
     def end(self) -> None:
         """Ends the session."""
@@ -703,9 +722,9 @@ def sessions(control: Union[int, socket.socket] = 0) -> Iterator[Session]:
             raise MletError("this mlet serves all endpoints from one process: start pktxpmgr with -s")
         control = _socket_of(control)
     descriptors: List[int] = []
-    address = b""
+    message = b""
     while True:
-        data, ancillary, flags, _ = control.recvmsg(64, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
+        data, ancillary, flags, _ = control.recvmsg(_MESSAGE_MAX, socket.CMSG_SPACE(16), socket.MSG_CMSG_CLOEXEC)
         for level, kind, content in ancillary:
             if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
                 numbers = array.array("i")
@@ -714,17 +733,47 @@ def sessions(control: Union[int, socket.socket] = 0) -> Iterator[Session]:
         if flags & socket.MSG_CTRUNC:
             raise MletError("a session was lost: too many open files (raise `ulimit -n`)")
         if not data:
-            if address or descriptors:
+            if message or descriptors:
                 raise MletError("the manager sent half a session and left")
             return
         # Every record carries a descriptor, so that one read never brings bytes of two records.
-        address += data
-        if address.endswith(b"\x00"):
+        message += data
+        if message.endswith(b"\x00"):
             if len(descriptors) != 1:
-                raise MletError(f"{len(descriptors)} sessions came with one address")
+                raise MletError(f"{len(descriptors)} sessions came with one message")
             stream = socket.socket(fileno=descriptors.pop())
-            yield Session(stream, address=address[:-1].decode())
-            address = b""
+            yield _session_of(stream, message[:-1].decode("ascii", "replace"))
+            message = b""
+        elif len(message) >= _MESSAGE_MAX:
+            raise MletError(_NO_ENDPOINT)
+
+
+_MESSAGE_MAX = 255
+"""The longest message that comes with a session."""
+
+_NO_ENDPOINT = "the manager sent something that is neither an address nor all facts of an endpoint"
+
+
+def _session_of(stream: socket.socket, message: str) -> Session:
+    """Of `ADDRESS`, or of `ADDRESS SESSION KEY SNIKEY` with - for what is not known."""
+    address, *facts = message.split(" ")
+    if not facts:
+        return Session(stream, address=address)
+    known = [None if fact == "-" else fact for fact in facts]
+    try:
+        number, key, snikey = known
+        number = None if number is None else int(number)
+    except ValueError:
+        raise MletError(_NO_ENDPOINT) from None
+    return Session(stream, address="" if address == "-" else address, key=key, number=number, snikey=snikey)
+
+
+def _facts_of_environment() -> Tuple[Optional[str], Optional[int], Optional[str]]:
+    """Key, number of the session and snikey, of which a manager of the original tells none."""
+    key, number, snikey = (
+        os.environ.get(name) or None for name in ("PKTLAB_ENDPOINT_KEY", "PKTLAB_SESSION", "PKTLAB_SNIKEY")
+    )
+    return key, int(number) if number and number.isdigit() else None, snikey
 
 
 class NoResults(MletError):
@@ -1011,7 +1060,8 @@ def _excepthook(
         sys.__excepthook__(kind, error, traceback)
         return
     name = os.path.basename(sys.argv[0])
-    endpoint = os.environ.get("EPADDR")
+    key, address = os.environ.get("PKTLAB_ENDPOINT_KEY", "")[:12], os.environ.get("EPADDR", "")
+    endpoint = " ".join(part for part in (key, address) if part)
     print(f"{name}: {f'endpoint {endpoint}: ' if endpoint else ''}{error}", file=sys.stderr)
 
 

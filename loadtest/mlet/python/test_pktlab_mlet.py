@@ -380,6 +380,28 @@ class SessionsTest(unittest.TestCase):
         with self.assertRaisesRegex(MletError, "half a session"):
             next(sessions(control))
 
+    def test_a_session_comes_with_its_address_or_with_all_facts(self) -> None:
+        control, manager = socket.socketpair()
+        key = "ab12cd34" * 8
+        for told in (b"192.0.2.1", f"192.0.2.1 41 {key} hello".encode(), b"192.0.2.1 42 - open"):
+            near, _far = socket.socketpair()
+            socket.send_fds(manager, [told + b"\0"], [near.fileno()])
+        of_control = sessions(control)
+        alone, whole, keyless = next(of_control), next(of_control), next(of_control)
+        self.assertEqual((alone.key, alone.address, alone.number, alone.snikey), (None, "192.0.2.1", None, None))
+        self.assertEqual((whole.key, whole.address, whole.number, whole.snikey), (key, "192.0.2.1", 41, "hello"))
+        self.assertEqual((keyless.key, keyless.number, keyless.snikey), (None, 42, "open"))
+        self.assertEqual((whole.columns, str(whole)), (f"{key}\t192.0.2.1", "ab12cd34ab12 192.0.2.1"))
+        self.assertEqual((keyless.columns, str(keyless)), ("-\t192.0.2.1", "192.0.2.1"))
+
+    def test_a_message_that_tells_of_no_endpoint_is_an_error(self) -> None:
+        for told in (b"192.0.2.1 41\0", b"192.0.2.1 x - open\0", b"1" * 255):
+            control, manager = socket.socketpair()
+            near, _far = socket.socketpair()
+            socket.send_fds(manager, [told], [near.fileno()])
+            with self.assertRaisesRegex(MletError, "neither an address nor all facts"):
+                next(sessions(control))
+
     def test_no_file_left_for_a_session_says_so(self) -> None:
         script = (
             "import resource, socket, sys, pktlab_mlet\n"
@@ -486,8 +508,18 @@ class ErrorsTest(unittest.TestCase):
         far.sendall(message(0x40, b"\0\x31"))
         ended = run([str(HERE / "fetch_page.py"), "127.0.0.1"], stdin=near.fileno())
         self.assertEqual(ended.returncode, 1)
-        self.assertRegex(ended.stderr, r"\Afetch_page.py: endpoint 192.0.2.9: NOPEN: ESYSNOPERM .*\n\Z")
+        told = r"\Afetch_page.py: endpoint ab12cd34ab12 192.0.2.9: NOPEN: ESYSNOPERM .*\n\Z"
+        self.assertRegex(ended.stderr, told)
 
+    def test_a_mlet_of_one_endpoint_finds_its_facts_in_the_environment(self) -> None:
+        near, _far = socket.socketpair()
+        script = "import pktlab_mlet\ns = pktlab_mlet.Session()\nprint(s.columns, s.number, s.snikey)\n"
+        for environment, expected in (
+            (ONE_ENDPOINT, f"{ONE_ENDPOINT['PKTLAB_ENDPOINT_KEY']}\t192.0.2.9 41 hello\n"),
+            ({"EPADDR": "192.0.2.9"}, "-\t192.0.2.9 None None\n"),
+        ):
+            ended = run(["-c", script], near.fileno(), environment)
+            self.assertEqual((ended.stderr, ended.stdout), ("", expected))
 
     def test_a_mlet_of_one_endpoint_and_one_of_all_say_which_way_they_are_started(self) -> None:
         near, _far = socket.socketpair()
@@ -509,10 +541,12 @@ class ExamplesTest(unittest.TestCase):
             far.sendall(OK + established(0) + OK + (piece if data else b"") + closed + OK)
             ended = run([str(HERE / "fetch_page.py"), "192.0.2.7"], stdin=near.fileno())
             self.assertEqual((ended.returncode, ended.stdout), (1, ""))
-            self.assertRegex(ended.stderr, r"\Afetch_page.py: endpoint 192.0.2.9: .* no answer of HTTP\n\Z")
+            self.assertRegex(ended.stderr, r"\Afetch_page.py: endpoint ab12cd34ab12 192.0.2.9: .* no answer of HTTP\n\Z")
 
 
-ONE_ENDPOINT = {"EPADDR": "192.0.2.9"}
+ONE_ENDPOINT = {
+    "EPADDR": "192.0.2.9", "PKTLAB_ENDPOINT_KEY": "ab12cd34" * 8, "PKTLAB_SESSION": "41", "PKTLAB_SNIKEY": "hello",
+}  # fmt: skip
 
 
 def run(

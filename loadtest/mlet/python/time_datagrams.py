@@ -34,7 +34,7 @@ def measure(endpoint: Session, host: str, port: int, count: int) -> None:
             number = int.from_bytes(answer.data[len(mark) :], "big")
             nanoseconds = answer.time - socket.wait_until_sent(sent.pop(answer.data))
             # In one piece, or lines of different threads could mix.
-            print(f"{endpoint.address}\t{number}\t{nanoseconds / 1e6:.3f}\n", end="", flush=True)
+            print(f"{endpoint.columns}\t{number}\t{nanoseconds / 1e6:.3f}\n", end="", flush=True)
 
 
 def serve(endpoint: Session, host: str, port: int, count: int) -> None:
@@ -42,7 +42,7 @@ def serve(endpoint: Session, host: str, port: int, count: int) -> None:
         try:
             measure(endpoint, host, port, count)
         except MletError as error:
-            print(f"{endpoint.address}: {error}\n", end="", file=sys.stderr)
+            print(f"{endpoint}: {error}\n", end="", file=sys.stderr)
 
 
 host, port, count = sys.argv[1], int(sys.argv[2]), int((sys.argv[3:] or ["3"])[0])

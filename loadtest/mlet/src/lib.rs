@@ -1,7 +1,7 @@
 //! How to write a mlet in Rust.
 //!
 //! A mlet is a program that `pktxpmgr` starts for every endpoint that connects. It finds a session with
-//! that endpoint on fd 0 and the endpoint's address in `EPADDR`; what it asks for over the session, the
+//! that endpoint on fd 0, and in its environment which [`Endpoint`] it is; what it asks for over the session, the
 //! endpoint does: open sockets, send at a given time, capture, read memory (spec/protocol.md 1.4). Three lines
 //! that matter make one:
 //!
@@ -11,7 +11,7 @@
 //! fn main() -> ExitCode {
 //!     mlet::run("mlet-clock", |client, endpoint, _arguments| {
 //!         let clock = client.clock()?;
-//!         mlet::print_line(&format!("{endpoint}\t{clock}"))
+//!         mlet::print_line(&format!("{}\t{clock}", endpoint.columns()))
 //!     })
 //! }
 //! ```
@@ -67,6 +67,7 @@
 mod client;
 mod client_error;
 mod conversation;
+mod endpoint;
 pub mod ipv4;
 #[cfg(test)]
 mod scripted_endpoint;
@@ -89,6 +90,7 @@ use packetlab::address::HostPort;
 pub use client::Client;
 pub use client_error::{ClientError, ConnectionEnd};
 pub use conversation::Notification;
+pub use endpoint::Endpoint;
 pub use packetlab::message::{
     Family, Message, NCTL_FIN, Open, Packet, Protocol, Socket, StateChange, Status,
 };
@@ -154,21 +156,21 @@ impl From<io::Error> for MletError {
     }
 }
 
-/// Runs a mlet on the session of fd 0: its client, the endpoint's address, its arguments. What goes
+/// Runs a mlet on the session of fd 0: its client, the endpoint, its arguments. What goes
 /// wrong is told on standard error, with the endpoint, and is a failure of the process.
 ///
 /// `usage` is how it is called, its name first; `--help` prints it, and `--version` the name and the version. Lines
 /// below the first, which only `--help` prints, say what the mlet prints.
 pub fn run(
     usage: &str,
-    mlet: impl FnOnce(&mut Client, &str, &[String]) -> Result<(), MletError>,
+    mlet: impl FnOnce(&mut Client, &Endpoint, &[String]) -> Result<(), MletError>,
 ) -> ExitCode {
     let name = usage.split(' ').next().unwrap_or(usage);
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     if let Some(told) = tell_about_itself(usage, "", arguments.first().map(String::as_str)) {
         return told;
     }
-    let Ok(endpoint) = std::env::var("EPADDR") else {
+    let Some(endpoint) = Endpoint::from_environment() else {
         complain(&format!(
             "{name}: EPADDR is not set; a mlet is started by pktxpmgr (with -s, by mlet-single)"
         ));

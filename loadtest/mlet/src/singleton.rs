@@ -1,5 +1,5 @@
-//! The sessions of a mlet in singleton mode: they come over a socket on fd 0, each with the address of its
-//! endpoint (spec/protocol.md 2.2, spec/pktxpmgr.md 7.6).
+//! The sessions of a mlet in singleton mode: they come over a socket on fd 0, each with the address of its endpoint, or
+//! with all facts of it (spec/protocol.md 2.2, spec/pktxpmgr.md 7.6, behaviour.md "Singleton mode").
 //!
 //! Not here: what is done with them. Invariant: nothing is ever written to that socket, which the manager
 //! would take for a fault.
@@ -14,8 +14,13 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::io::Errno;
 use rustix::net::{RecvAncillaryBuffer, RecvAncillaryMessage, RecvFlags, ReturnFlags, recvmsg};
 
-/// The longest address is an IPv6 one that holds an IPv4 one, and its NUL.
-const ADDRESS_LEN_MAX: usize = 46;
+use crate::endpoint::Endpoint;
+
+/// The longest message: all facts, and its NUL.
+const MESSAGE_LEN_MAX: usize = 255;
+
+/// What a message is that tells of no endpoint.
+const NO_ENDPOINT: &str = "something that is neither an address nor all facts of an endpoint";
 
 /// Most descriptors that Linux lets one message carry (`SCM_MAX_FD`). With room for them all, some are missing only
 /// when this process has too many open files.
@@ -26,7 +31,7 @@ const FDS_MAX: usize = 253;
 pub struct Sessions {
     control: UnixStream,
     /// The next session's, as far as it has come.
-    address: Vec<u8>,
+    message: Vec<u8>,
     session: Option<OwnedFd>,
     /// The session was sent, but this process had no room for it.
     is_lost: bool,
@@ -87,40 +92,42 @@ impl Sessions {
     /// Those that come over `control`.
     #[must_use]
     pub fn new(control: UnixStream) -> Self {
-        Self { control, address: Vec::new(), session: None, is_lost: false }
+        Self { control, message: Vec::new(), session: None, is_lost: false }
     }
 
-    /// Waits for the next session; with the endpoint's address, which is empty if it is not known.
+    /// Waits for the next session; with its endpoint, of which the manager tells the address alone unless it was started
+    /// with `--single-facts`.
     /// `None` when the manager has no more.
     ///
     /// # Errors
     /// See [`SingletonError`].
     #[expect(clippy::should_implement_trait, reason = "a for loop would hide the errors")]
-    pub fn next(&mut self) -> Result<Option<(UnixStream, String)>, SingletonError> {
+    pub fn next(&mut self) -> Result<Option<(UnixStream, Endpoint)>, SingletonError> {
         loop {
             self.wait()?;
-            let mut bytes = [0; ADDRESS_LEN_MAX];
+            let mut bytes = [0; MESSAGE_LEN_MAX];
             let Some(len) = self.receive(&mut bytes)? else { continue };
             if len == 0 {
-                return match (self.address.is_empty(), &self.session) {
+                return match (self.message.is_empty(), &self.session) {
                     (true, None) => Ok(None),
                     _ => Err(SingletonError::Unexpected("half a session and left")),
                 };
             }
-            self.address.extend_from_slice(bytes.get(..len).unwrap_or_default());
-            if let Some((0, address)) = self.address.split_last() {
-                let address = String::from_utf8_lossy(address).into_owned();
-                self.address.clear();
+            self.message.extend_from_slice(bytes.get(..len).unwrap_or_default());
+            if let Some((0, message)) = self.message.split_last() {
+                let endpoint = Endpoint::of_message(&String::from_utf8_lossy(message));
+                self.message.clear();
                 if std::mem::take(&mut self.is_lost) {
                     self.session = None;
                     return Err(SingletonError::TooManyFiles);
                 }
                 let session = self.session.take();
                 let session = session.ok_or(SingletonError::Unexpected("no session"))?;
-                return Ok(Some((UnixStream::from(session), address)));
+                let endpoint = endpoint.ok_or(SingletonError::Unexpected(NO_ENDPOINT))?;
+                return Ok(Some((UnixStream::from(session), endpoint)));
             }
-            if self.address.len() >= ADDRESS_LEN_MAX {
-                return Err(SingletonError::Unexpected("something that is no address"));
+            if self.message.len() >= MESSAGE_LEN_MAX {
+                return Err(SingletonError::Unexpected(NO_ENDPOINT));
             }
         }
     }
@@ -133,7 +140,7 @@ impl Sessions {
         }
     }
 
-    /// Takes what is there: the session, and so many bytes of its address; none at the end, `None` if nothing has come.
+    /// Takes what is there: the session, and so many bytes of its message; none at the end, `None` if nothing has come.
     fn receive(&mut self, bytes: &mut [u8]) -> Result<Option<usize>, SingletonError> {
         let mut room = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(FDS_MAX))];
         let mut passed = RecvAncillaryBuffer::new(&mut room);
@@ -150,7 +157,7 @@ impl Sessions {
             let RecvAncillaryMessage::ScmRights(fds) = message else { continue };
             for fd in fds {
                 if self.session.replace(fd).is_some() {
-                    return Err(SingletonError::Unexpected("two sessions with one address"));
+                    return Err(SingletonError::Unexpected("two sessions with one message"));
                 }
             }
         }
@@ -171,25 +178,29 @@ mod tests {
     }
 
     #[test]
-    fn sessions_come_in_order_with_their_addresses() {
+    fn sessions_come_in_order_with_what_is_told_of_them() {
         let (mut sessions, manager) = pair();
         let mut first = hand_over(&manager, b"127.0.0.1\0");
         let _second = hand_over(&manager, b"\0");
-        let (mut session, address) = sessions.next().unwrap().unwrap();
-        assert_eq!(address, "127.0.0.1");
+        let _third = hand_over(&manager, b"127.0.0.3 41 abcd hello\0");
+        let (mut session, endpoint) = sessions.next().unwrap().unwrap();
+        assert_eq!((&*endpoint.address, endpoint.session), ("127.0.0.1", None));
         first.write_all(b"x").unwrap();
         session.read_exact(&mut [0]).unwrap();
-        assert_eq!(sessions.next().unwrap().unwrap().1, "");
+        assert_eq!(sessions.next().unwrap().unwrap().1, Endpoint::default());
+        let (_, endpoint) = sessions.next().unwrap().unwrap();
+        assert_eq!((endpoint.key.as_deref(), endpoint.session), (Some("abcd"), Some(41)));
+        assert_eq!((&*endpoint.address, endpoint.snikey.as_deref()), ("127.0.0.3", Some("hello")));
         drop(manager);
         assert!(sessions.next().unwrap().is_none());
     }
 
     #[test]
-    fn an_address_may_come_in_pieces() {
+    fn a_message_may_come_in_pieces() {
         let (mut sessions, mut manager) = pair();
         let _session = hand_over(&manager, b"2001:db8:");
         manager.write_all(b":1\0").unwrap();
-        assert_eq!(sessions.next().unwrap().unwrap().1, "2001:db8::1");
+        assert_eq!(sessions.next().unwrap().unwrap().1.address, "2001:db8::1");
     }
 
     #[test]
@@ -202,8 +213,11 @@ mod tests {
         manager.write_all(b"127.0.0.1\0").unwrap();
         assert!(matches!(sessions.next(), Err(SingletonError::Unexpected("no session"))));
         let (mut sessions, manager) = pair();
-        let _session = hand_over(&manager, &[b'1'; ADDRESS_LEN_MAX]);
-        assert!(matches!(sessions.next(), Err(SingletonError::Unexpected(_))));
+        let _session = hand_over(&manager, &[b'1'; MESSAGE_LEN_MAX]);
+        assert!(matches!(sessions.next(), Err(SingletonError::Unexpected(NO_ENDPOINT))));
+        let (mut sessions, manager) = pair();
+        let _session = hand_over(&manager, b"127.0.0.1 and more\0");
+        assert!(matches!(sessions.next(), Err(SingletonError::Unexpected(NO_ENDPOINT))));
         let (mut sessions, manager) = pair();
         let _session = hand_over(&manager, b"127");
         drop(manager);

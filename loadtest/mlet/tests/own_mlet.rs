@@ -62,9 +62,10 @@ fn a_mlet_of_ones_own_is_made_as_the_readme_says() {
     endpoint.write_all(&answer).unwrap();
     let ended = Command::new(target.join("debug/mlet-clock"))
         .env("EPADDR", "192.0.2.1")
+        .env("PKTLAB_ENDPOINT_KEY", "ab12")
         .stdin(OwnedFd::from(session))
         .output()
         .unwrap();
-    assert_eq!(String::from_utf8_lossy(&ended.stdout), "192.0.2.1\t7\n", "{ended:?}");
+    assert_eq!(String::from_utf8_lossy(&ended.stdout), "ab12\t192.0.2.1\t7\n", "{ended:?}");
     assert!(ended.status.success(), "{ended:?}");
 }

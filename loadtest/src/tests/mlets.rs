@@ -61,9 +61,21 @@ async fn run(
     (home, ended.output)
 }
 
-/// The tab-separated columns of a line.
-fn columns(line: &str) -> Vec<&str> {
-    line.split('\t').collect()
+/// The tab-separated columns of a line, from the second on, which is the endpoint's address; the first is its key.
+fn columns<'a>(home: &Home, line: &'a str) -> Vec<&'a str> {
+    let (key, rest) = line.split_once('\t').unwrap();
+    let columns: Vec<&str> = rest.split('\t').collect();
+    let mut identities = home.identities().iter();
+    let identity = identities.find(|one| one.address.to_string() == columns[0]).unwrap();
+    assert_eq!(key, identity.key_id().to_string(), "{line}");
+    columns
+}
+
+/// How mlets name the endpoint at this address when something goes wrong.
+fn told(home: &Home, address: &str) -> String {
+    let mut identities = home.identities().iter();
+    let identity = identities.find(|one| one.address.to_string() == address).unwrap();
+    format!("endpoint {} {address}", &identity.key_id().to_string()[..12])
 }
 
 #[test]
@@ -111,8 +123,8 @@ async fn bulk_goes_on_when_the_server_closes_its_side_first() {
         received.len()
     });
     let arguments = ["up", &server, &BYTES.to_string()];
-    let (_home, output) = run(1, &[], &program("mlet-bulk"), &arguments).await;
-    assert_eq!(columns(&output[0])[..3], ["127.1.0.1", "up", arguments[2]], "{output:?}");
+    let (home, output) = run(1, &[], &program("mlet-bulk"), &arguments).await;
+    assert_eq!(columns(&home, &output[0])[..3], ["127.1.0.1", "up", arguments[2]], "{output:?}");
     assert_eq!(serving.await.unwrap(), BYTES);
 }
 
@@ -224,12 +236,12 @@ async fn dns_server() -> SocketAddr {
 #[tokio::test]
 async fn dns_finds_the_address() {
     let server = dns_server().await.to_string();
-    let (_home, output) = run(2, &[], &program("mlet-dns"), &["www.example.com", &server]).await;
-    let mut endpoints: Vec<&str> = output.iter().map(|line| columns(line)[0]).collect();
+    let (home, output) = run(2, &[], &program("mlet-dns"), &["www.example.com", &server]).await;
+    let mut endpoints: Vec<&str> = output.iter().map(|line| columns(&home, line)[0]).collect();
     endpoints.sort_unstable();
     assert_eq!(endpoints, ["127.1.0.1", "127.1.0.2"]);
     for line in &output {
-        let columns = columns(line);
+        let columns = columns(&home, line);
         assert_eq!(columns[1..3], ["www.example.com", server.as_str()]);
         assert!(columns[3].parse::<f64>().unwrap() >= 0.0, "{line}");
         assert_eq!(columns[4], "192.0.2.7");
@@ -241,8 +253,9 @@ async fn dns_gives_up_on_a_server_that_does_not_answer() {
     let server = UdpSocket::bind(TARGET).await.unwrap();
     let address = server.local_addr().unwrap();
     let script = format!("{} www.example.com {address} 2>&1; true", program("mlet-dns").display());
-    let (_home, output) = run(1, &[], Path::new("/bin/sh"), &["-c", &script]).await;
-    let told = format!("mlet-dns: endpoint 127.1.0.1: {address} did not answer within 5 s");
+    let (home, output) = run(1, &[], Path::new("/bin/sh"), &["-c", &script]).await;
+    let endpoint = told(&home, "127.1.0.1");
+    let told = format!("mlet-dns: {endpoint}: {address} did not answer within 5 s");
     assert_eq!(output, [told]);
     assert!(server.try_recv(&mut [0; 512]).is_ok(), "it was asked");
 }
@@ -254,18 +267,19 @@ async fn a_refused_connection_is_told_from_one_that_was_reset() {
     closed.bind(TARGET).unwrap();
     let address = closed.local_addr().unwrap();
     let script = format!("{} {address} 2>&1; true", program("mlet-http-get").display());
-    let (_home, output) = run(1, &[], Path::new("/bin/sh"), &["-c", &script]).await;
-    let told = format!("mlet-http-get: endpoint 127.1.0.1: no connection to {address}: refused");
+    let (home, output) = run(1, &[], Path::new("/bin/sh"), &["-c", &script]).await;
+    let endpoint = told(&home, "127.1.0.1");
+    let told = format!("mlet-http-get: {endpoint}: no connection to {address}: refused");
     assert_eq!(output, [told]);
 }
 
 #[tokio::test]
 #[ignore = "needs CAP_NET_RAW"]
 async fn ping_times_every_reply() {
-    let (_home, output) = run(1, &[], &program("mlet-ping"), &["127.77.0.1", "2"]).await;
+    let (home, output) = run(1, &[], &program("mlet-ping"), &["127.77.0.1", "2"]).await;
     assert_eq!(output.len(), 2, "{output:?}");
     for (sequence, line) in output.iter().enumerate() {
-        let columns = columns(line);
+        let columns = columns(&home, line);
         assert_eq!(columns[..3], ["127.1.0.1", "127.77.0.1", &sequence.to_string()]);
         assert!(columns[3].parse::<f64>().unwrap() > 0.0, "{line}");
     }
@@ -274,9 +288,9 @@ async fn ping_times_every_reply() {
 #[tokio::test]
 #[ignore = "needs CAP_NET_RAW"]
 async fn traceroute_reaches_its_target() {
-    let (_home, output) = run(1, &[], &program("mlet-traceroute"), &["127.77.0.1"]).await;
+    let (home, output) = run(1, &[], &program("mlet-traceroute"), &["127.77.0.1"]).await;
     assert_eq!(output.len(), 1, "{output:?}");
-    let columns = columns(&output[0]);
+    let columns = columns(&home, &output[0]);
     assert_eq!(columns[..4], ["127.1.0.1", "127.77.0.1", "1", "127.77.0.1"]);
     assert!(columns[4].parse::<f64>().unwrap() > 0.0, "{output:?}");
 }
@@ -284,13 +298,18 @@ async fn traceroute_reaches_its_target() {
 #[tokio::test]
 async fn echo_summarises_its_latencies_and_prints_the_log() {
     let arguments = ["--count", "200", "--size", "1000", "--hlog", "-"];
-    let (_home, output) = run(1, &[], &program("mlet-echo"), &arguments).await;
-    let columns = columns(&output[0]);
+    let (home, output) = run(1, &[], &program("mlet-echo"), &arguments).await;
+    let columns = columns(&home, &output[0]);
     assert_eq!(columns[..2], ["127.1.0.1", "200"]);
     let quantiles: Vec<f64> = columns[2..].iter().map(|text| text.parse().unwrap()).collect();
     assert_eq!(quantiles.len(), 5);
     assert!(quantiles[0] > 0.0 && quantiles.is_sorted(), "{output:?}");
-    assert!(output.iter().any(|line| line.starts_with("Tag=127.1.0.1,")), "{output:?}");
+    assert!(output.iter().any(|line| line.starts_with(&tag(&home, 0))), "{output:?}");
+}
+
+/// How the log of an endpoint begins: with its key.
+fn tag(home: &Home, index: usize) -> String {
+    format!("Tag={},", home.identities()[index].key_id())
 }
 
 /// Prints tag, count, and when each interval of a log began and ended, in milliseconds since 1970.
@@ -332,7 +351,7 @@ fn python_reads_all(home: &Home, log: &str, (before, after): (u64, u64)) {
         assert!(before <= numbers[1] && numbers[1] <= numbers[2], "{line}");
         assert!(numbers[2] <= after, "{line}");
     }
-    let expected = home.identities().iter().map(|one| (one.address.to_string(), ECHOES));
+    let expected = home.identities().iter().map(|one| (one.key_id().to_string(), ECHOES));
     assert_eq!(counts, expected.collect());
 }
 
@@ -375,12 +394,12 @@ async fn pythons_hdrhistogram_reads_the_file_that_all_mlets_append_to() {
 async fn echo_appends_its_log_to_a_file_and_says_at_once_which_it_cannot_write() {
     let file = std::env::temp_dir().join(format!("mlet-echo-{}-2.hlog", std::process::id()));
     let arguments = ["--count", "50", "--hlog", file.to_str().unwrap()];
-    let (_home, output) = run(2, &[], &program("mlet-echo"), &arguments).await;
+    let (home, output) = run(2, &[], &program("mlet-echo"), &arguments).await;
     assert_eq!(output.len(), 2, "{output:?}");
     let log = std::fs::read_to_string(&file).unwrap();
     std::fs::remove_file(&file).unwrap();
-    for tag in ["Tag=127.1.0.1,", "Tag=127.1.0.2,"] {
-        assert_eq!(log.lines().filter(|line| line.starts_with(tag)).count(), 1, "{log}");
+    for tag in [tag(&home, 0), tag(&home, 1)] {
+        assert_eq!(log.lines().filter(|line| line.starts_with(&tag)).count(), 1, "{log}");
     }
     assert_eq!(log.matches("#[StartTime: ").count(), 2, "{log}");
     let (_home, output) = run(1, &[], &program("mlet-echo"), &["--hlog", "/nowhere/x"]).await;
@@ -405,8 +424,8 @@ async fn bulk_moves_bytes_either_way() {
     let bytes = BYTES.to_string();
     for (direction, limit) in [("down", None), ("up", Some(bytes.as_str()))] {
         let arguments: Vec<&str> = [direction, &server].into_iter().chain(limit).collect();
-        let (_home, output) = run(1, &[], &program("mlet-bulk"), &arguments).await;
-        let columns = columns(&output[0]);
+        let (home, output) = run(1, &[], &program("mlet-bulk"), &arguments).await;
+        let columns = columns(&home, &output[0]);
         assert_eq!(columns[..3], ["127.1.0.1", direction, &bytes], "{output:?}");
         assert!(columns[4].parse::<f64>().unwrap() > 0.0);
     }
@@ -418,13 +437,15 @@ async fn one_mlet_can_run_another_for_every_endpoint() {
     let web = Web::start(LOOPBACK).await.unwrap();
     let http_get = program("mlet-http-get").into_os_string().into_string().unwrap();
     let arguments = [http_get.as_str(), &web.address().to_string()];
-    let (home, output) = run(3, &["-s"], &program("mlet-single"), &arguments).await;
-    // In singleton mode mlets do not learn keys.
-    for identity in home.identities() {
-        let address = identity.address;
-        let page = web.page(address).trim_end().to_owned() + "\\n";
-        let line = format!("{address}\t\tHTTP/1.0 200 OK\t{page}");
-        assert_eq!(output.iter().filter(|printed| **printed == line).count(), 1, "{output:?}");
+    for (options, learns_keys) in [(&["-s"][..], false), (&["-s", "--single-facts"], true)] {
+        let (home, output) = run(3, options, &program("mlet-single"), &arguments).await;
+        for identity in home.identities() {
+            let address = identity.address;
+            let key = if learns_keys { identity.key_id().to_string() } else { "-".to_owned() };
+            let page = web.page(address).trim_end().to_owned() + "\\n";
+            let line = format!("{key}\t{address}\tHTTP/1.0 200 OK\t{page}");
+            assert_eq!(output.iter().filter(|printed| **printed == line).count(), 1, "{output:?}");
+        }
     }
 }
 
@@ -479,7 +500,7 @@ async fn python_serves_all_endpoints_from_one_process() {
             let (len, peer) = server.recv_from(&mut data).await.unwrap();
             unanswered.push((data[..len].to_vec(), peer));
             endpoints.insert(peer);
-            if endpoints.len() == 2 {
+            if endpoints.len() % 2 == 0 {
                 for (data, peer) in unanswered.drain(..) {
                     let mut other = data.clone();
                     other[0] ^= 1;
@@ -491,17 +512,19 @@ async fn python_serves_all_endpoints_from_one_process() {
     });
     let script = script("time_datagrams.py");
     let arguments = [script.as_str(), "127.0.0.1", &port, "4"];
-    let (home, output) = run(2, &["-s"], &python(), &arguments).await;
-    assert_eq!(output.len(), 8, "{output:?}");
-    for identity in home.identities() {
-        let address = identity.address.to_string();
-        let own = output.iter().map(|line| columns(line)).filter(|columns| columns[0] == address);
-        let numbers: Vec<String> = own
-            .map(|columns| {
-                assert!(columns[2].parse::<f64>().unwrap() > 0.0, "{output:?}");
-                columns[1].to_owned()
-            })
-            .collect();
-        assert_eq!(numbers, ["0", "1", "2", "3"]);
+    for (options, learns_keys) in [(&["-s"][..], false), (&["-s", "--single-facts"], true)] {
+        let (home, output) = run(2, options, &python(), &arguments).await;
+        assert_eq!(output.len(), 8, "{output:?}");
+        for identity in home.identities() {
+            let key = if learns_keys { identity.key_id().to_string() } else { "-".to_owned() };
+            let begin = format!("{key}\t{}\t", identity.address);
+            let own = output.iter().filter_map(|line| line.strip_prefix(&begin));
+            let numbers = own.map(|rest| {
+                let (number, milliseconds) = rest.split_once('\t').unwrap();
+                assert!(milliseconds.parse::<f64>().unwrap() > 0.0, "{output:?}");
+                number
+            });
+            assert_eq!(numbers.collect::<Vec<_>>(), ["0", "1", "2", "3"]);
+        }
     }
 }

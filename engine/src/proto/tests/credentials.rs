@@ -87,7 +87,7 @@ pub(crate) fn experiments_within(
         approach: Approach::Passive { listen: Vec::new() },
         publication: None,
         attempts: None,
-        singleton: false,
+        singleton: None,
         io: Io::Auto,
         recording: Recording::default(),
         choice: EndpointChoice::default(),

@@ -3,7 +3,7 @@
 //! up sends BYTES, half-closes and waits for the server to close.
 //!
 //! ```text
-//! EPADDR <TAB> down or up <TAB> bytes <TAB> seconds <TAB> megabytes a second
+//! KEY <TAB> ADDRESS <TAB> down or up <TAB> bytes <TAB> seconds <TAB> megabytes a second
 //! ```
 
 use std::net::SocketAddr;
@@ -20,7 +20,7 @@ use mlet::{
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]\n\
-    prints a line for its endpoint: address, down or up, bytes, seconds, megabytes a second";
+    prints a line for its endpoint: key, address, down or up, bytes, seconds, megabytes a second";
 const SKTID: u8 = 1;
 /// Of every chunk: that one has left is all there is to know.
 const TAG: NonZeroU16 = NonZeroU16::MIN;
@@ -45,6 +45,7 @@ fn main() -> ExitCode {
         };
         let seconds = started.elapsed().as_secs_f64();
         let rate = bytes as f64 / seconds / 1e6;
+        let endpoint = endpoint.columns();
         print_line(&format!("{endpoint}\t{direction}\t{bytes}\t{seconds:.3}\t{rate:.1}"))
     })
 }

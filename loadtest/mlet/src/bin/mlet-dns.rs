@@ -3,7 +3,7 @@
 //! question is passed over.
 //!
 //! ```text
-//! EPADDR <TAB> DOMAIN <TAB> SERVER <TAB> milliseconds <TAB> addresses
+//! KEY <TAB> ADDRESS <TAB> DOMAIN <TAB> SERVER <TAB> milliseconds <TAB> addresses
 //! ```
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -18,7 +18,7 @@ use mlet::{Client, Message, MletError, Open, Packet, Status, Ticks, print_line, 
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-dns [DOMAIN [SERVER]]\n\
-    prints a line for its endpoint: address, domain, server, milliseconds, addresses found";
+    prints a line for its endpoint: key, address, domain, server, milliseconds, addresses found";
 const DNS_PORT: u16 = 53;
 /// How long a server may take to answer, way and back through the endpoint included.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -53,7 +53,10 @@ fn main() -> ExitCode {
             .map_err(|reason| MletError::Failed(format!("{server} on {domain}: {reason}")))?;
         let addresses: Vec<String> = addresses.iter().map(Ipv4Addr::to_string).collect();
         let addresses = addresses.join(" ");
-        print_line(&format!("{endpoint}\t{domain}\t{server}\t{latency_ms:.3}\t{addresses}"))
+        print_line(&format!(
+            "{}\t{domain}\t{server}\t{latency_ms:.3}\t{addresses}",
+            endpoint.columns()
+        ))
     })
 }
 

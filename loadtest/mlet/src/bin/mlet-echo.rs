@@ -6,7 +6,7 @@
 //! answer is slow as well.
 //!
 //! ```text
-//! EPADDR <TAB> count <TAB> p50 <TAB> p90 <TAB> p99 <TAB> p99.9 <TAB> max, in microseconds
+//! KEY <TAB> ADDRESS <TAB> count <TAB> p50 <TAB> p90 <TAB> p99 <TAB> p99.9 <TAB> max, in microseconds
 //! ```
 
 use std::fmt::Display;
@@ -39,7 +39,7 @@ const LOG_LEN_MAX: usize = 4096;
 const NS_PER_MS: f64 = 1e6;
 
 /// What `--help` says of the output.
-const PRINTS: &str = "Prints a line for its endpoint: address, requests, p50, p90, p99, p99.9 and max in microseconds";
+const PRINTS: &str = "Prints a line for its endpoint: key, address, requests, p50, p90, p99, p99.9 and max in microseconds";
 
 /// Request/response latency between a mlet and its endpoint, through pktxpmgr's relay
 #[derive(Debug, Parser)]
@@ -87,8 +87,9 @@ fn main() -> ExitCode {
         let quantiles = [0.5, 0.9, 0.99, 0.999].map(|q| format!("{:.1}", microseconds(q)));
         let (count, quantiles) = (latencies.len(), quantiles.join("\t"));
         let max = latencies.max() as f64 / 1e3;
-        print_line(&format!("{endpoint}\t{count}\t{quantiles}\t{max:.1}"))?;
-        hlog.as_mut().map_or(Ok(()), |hlog| hlog.write(&latencies, endpoint, time))
+        let columns = endpoint.columns();
+        print_line(&format!("{columns}\t{count}\t{quantiles}\t{max:.1}"))?;
+        hlog.as_mut().map_or(Ok(()), |hlog| hlog.write(&latencies, endpoint.name(), time))
     })
 }
 
@@ -184,7 +185,7 @@ fn logs(
     Ok(logs)
 }
 
-/// One interval, tagged with the endpoint's address.
+/// One interval, tagged with the endpoint's key, or its address if that is not known.
 ///
 /// Readers take logs that follow one another, of any mlets and in any order: times are absolute, as the base time
 /// says, and the interval begins at the start time before it, since readers pass over what begins earlier.
@@ -194,7 +195,7 @@ fn log(
     (date, duration): (SystemTime, Duration),
 ) -> Result<String, MletError> {
     // Commas and blanks end a tag.
-    let tag = Tag::new(endpoint).ok_or_else(|| no_log("the address is no tag"))?;
+    let tag = Tag::new(endpoint).ok_or_else(|| no_log("the endpoint's name is no tag"))?;
     let since_1970 = date.duration_since(UNIX_EPOCH).unwrap_or_default();
     let mut serializer = V2DeflateSerializer::new();
     let mut log = Vec::new();

@@ -2,7 +2,7 @@
 //! of a mlet. A name is resolved here, at the controller, as the original's example does.
 //!
 //! ```text
-//! EPADDR <TAB> PKTLAB_ENDPOINT_KEY <TAB> HTTP status line <TAB> page, escaped to one line
+//! KEY <TAB> ADDRESS <TAB> HTTP status line <TAB> page, escaped to one line
 //! ```
 //!
 //! Invariant: one page is one line and one write of at most `PIPE_BUF` bytes, so that the lines of many
@@ -21,7 +21,7 @@ use mlet::{
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-http-get [DOMAIN[:PORT] [PATH]]\n\
-    prints a line for its endpoint: address, key, status line of HTTP, page";
+    prints a line for its endpoint: key, address, status line of HTTP, page";
 const DEFAULT_DOMAIN: &str = "www.example.com";
 const HTTP_PORT: u16 = 80;
 /// The only socket this mlet opens.
@@ -42,8 +42,7 @@ fn main() -> ExitCode {
         let domain = arguments.first().map_or(DEFAULT_DOMAIN, String::as_str);
         let path = arguments.get(1).map_or("/", String::as_str);
         let answer = fetch(client, resolve(domain, HTTP_PORT)?, domain, path)?;
-        let key = std::env::var("PKTLAB_ENDPOINT_KEY").unwrap_or_default();
-        print_line(&line(endpoint, &key, &answer))
+        print_line(&line(&endpoint.columns(), &answer))
     })
 }
 
@@ -134,11 +133,11 @@ fn split(answer: &[u8]) -> (&[u8], Option<&[u8]>) {
 }
 
 /// The line for one answer, cut to what one write to a pipe keeps together.
-fn line(endpoint: &str, key: &str, answer: &[u8]) -> String {
+fn line(endpoint: &str, answer: &[u8]) -> String {
     let (head, page) = split(answer);
     let page = page.unwrap_or_default();
     let status = head.split(|byte| matches!(byte, b'\r' | b'\n')).next().unwrap_or_default();
-    let mut line = format!("{endpoint}\t{key}\t{}\t{}", status.escape_ascii(), page.escape_ascii());
+    let mut line = format!("{endpoint}\t{}\t{}", status.escape_ascii(), page.escape_ascii());
     if line.len() >= LINE_LEN_MAX || answer.len() >= ANSWER_LEN_MAX {
         // Escaped text is ASCII, so that every length is a character boundary; the rest is too.
         let mut end = line.len().min(LINE_LEN_MAX - 1 - CUT_MARK.len());
@@ -284,13 +283,13 @@ mod tests {
     fn a_page_becomes_one_line() {
         let answer = b"HTTP/1.0 200 OK\r\nServer: x\r\n\r\none\ntwo\tthree\xff";
         assert_eq!(
-            line("127.1.0.1", "aa", answer),
-            "127.1.0.1\taa\tHTTP/1.0 200 OK\tone\\ntwo\\tthree\\xff"
+            line("aa\t127.1.0.1", answer),
+            "aa\t127.1.0.1\tHTTP/1.0 200 OK\tone\\ntwo\\tthree\\xff"
         );
         let with_bare_ends = b"HTTP/1.0 200 OK\nServer: x\n\none\r\n\r\ntwo";
-        assert_eq!(line("a", "", with_bare_ends), "a\t\tHTTP/1.0 200 OK\tone\\r\\n\\r\\ntwo");
-        assert_eq!(line("a", "", b"garbage"), "a\t\tgarbage\t");
-        assert_eq!(line("a", "", b""), "a\t\t\t");
+        assert_eq!(line("a", with_bare_ends), "a\tHTTP/1.0 200 OK\tone\\r\\n\\r\\ntwo");
+        assert_eq!(line("a", b"garbage"), "a\tgarbage\t");
+        assert_eq!(line("a", b""), "a\t\t");
     }
 
     #[test]
@@ -307,13 +306,13 @@ mod tests {
         drop(client);
         flooding.join().unwrap();
         assert_eq!(answer.len(), ANSWER_LEN_MAX);
-        assert!(line("127.1.0.1", "", &answer).ends_with(CUT_MARK));
+        assert!(line("127.1.0.1", &answer).ends_with(CUT_MARK));
     }
 
     #[test]
     fn a_long_page_is_cut_to_one_write() {
         let answer = [b"HTTP/1.0 200 OK\r\n\r\n", &[b'x'; 10_000][..]].concat();
-        let line = line("127.1.0.1", "aa", &answer);
+        let line = line("127.1.0.1", &answer);
         assert_eq!(line.len(), LINE_LEN_MAX - 1);
         assert!(line.ends_with("xxx [cut]"));
     }

@@ -3,7 +3,7 @@
 //! here. A reply is one from the target that repeats what this run, and no other, has asked.
 //!
 //! ```text
-//! EPADDR <TAB> TARGET <TAB> sequence number <TAB> milliseconds, or - without a reply
+//! KEY <TAB> ADDRESS <TAB> TARGET <TAB> sequence number <TAB> milliseconds, or - without a reply
 //! ```
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use mlet::{
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-ping [TARGET [COUNT]], a target with an IPv4 address\n\
-    prints a line for each request: endpoint, target, sequence number, milliseconds or - without a reply";
+    prints a line for each request: key, address, target, sequence number, milliseconds or - without a reply";
 const SOCKET: Socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for a reply.
@@ -51,6 +51,7 @@ fn main() -> ExitCode {
         let address = resolve_ipv4(target)?;
         let count = arguments.get(1).map_or(Ok(4), |text| text.parse());
         let count = count.map_err(|_| MletError::Usage)?;
+        let endpoint = endpoint.columns();
         for (sequence, exchange) in ping(client, address, count, INTERVAL)? {
             let latency = exchange.sent.zip(exchange.replied).map(|(sent, replied)| {
                 format!("{:.3}", replied.saturating_duration_since(sent).as_secs_f64() * 1e3)

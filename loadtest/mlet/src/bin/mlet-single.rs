@@ -1,6 +1,6 @@
 //! `mlet-single MLET [ARGUMENT..]`: runs another mlet for every endpoint, in singleton mode
 //! (`pktxpmgr -s`): that one gets the session on fd 0 and the address in `EPADDR`, as if `pktxpmgr` had
-//! started it.
+//! started it; with `--single-facts` also the variables for session, key and snikey.
 //!
 //! A session that is lost, or whose mlet cannot be started or fails, is told on standard error and the
 //! others go on. The exit code is 0 if none of them failed.
@@ -12,7 +12,7 @@ use std::os::unix::ffi::OsStringExt;
 use std::os::unix::net::UnixStream;
 use std::process::ExitCode;
 
-use mlet::{Sessions, SingletonError};
+use mlet::{Endpoint, Sessions, SingletonError};
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
@@ -23,8 +23,8 @@ const USAGE: &str = "mlet-single MLET [ARGUMENT..]";
 /// What runs, and what has become of the rest.
 #[derive(Default)]
 struct Mlets {
-    /// Endpoints' addresses.
-    running: HashMap<Pid, String>,
+    /// Whose they are.
+    running: HashMap<Pid, Endpoint>,
     failed: usize,
 }
 
@@ -117,14 +117,16 @@ fn cannot_run(mlet: &CStr, errno: Errno) -> String {
 
 /// Unlike the standard library's way of starting programs this one leaves SIGPIPE ignored, on which mlets
 /// rely.
-fn spawn(words: &[CString], session: &UnixStream, endpoint: &str) -> Result<Pid, Errno> {
+fn spawn(words: &[CString], session: &UnixStream, endpoint: &Endpoint) -> Result<Pid, Errno> {
     let [mlet, arguments @ ..] = words else { return Err(Errno::ENOENT) };
     let name = mlet.as_bytes().rsplit(|byte| *byte == b'/').next().unwrap_or_default();
     let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
     let arguments: Vec<_> = std::iter::once(&name).chain(arguments).collect();
-    let address = CString::new(format!("EPADDR={endpoint}")).map_err(|_| Errno::EINVAL)?;
+    let variables = endpoint.environment().map(|(name, value)| format!("{name}={value}"));
+    let environment: Result<Vec<_>, _> = variables.map(CString::new).collect();
+    let environment = environment.map_err(|_| Errno::EINVAL)?;
     let mut actions = PosixSpawnFileActions::init()?;
     actions.add_dup2(session.as_raw_fd(), 0)?;
     let attributes = PosixSpawnAttr::init()?;
-    posix_spawn(mlet.as_c_str(), &actions, &attributes, &arguments, &[address])
+    posix_spawn(mlet.as_c_str(), &actions, &attributes, &arguments, &environment)
 }

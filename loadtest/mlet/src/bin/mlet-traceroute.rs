@@ -3,7 +3,7 @@
 //! back. The port it comes from and the data are drawn anew for every run.
 //!
 //! ```text
-//! EPADDR <TAB> TARGET <TAB> hop <TAB> router, or - <TAB> milliseconds, or -
+//! KEY <TAB> ADDRESS <TAB> TARGET <TAB> hop <TAB> router, or - <TAB> milliseconds, or -
 //! ```
 
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ use mlet::{
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-traceroute [TARGET], a target with an IPv4 address\n\
-    prints a line for each hop: endpoint, target, hop, router or -, milliseconds or -";
+    prints a line for each hop: key, address, target, hop, router or -, milliseconds or -";
 const SOCKET: Socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
 const HOPS_MAX: u8 = 30;
 /// The probe with this port has hop 0; nobody should listen from here on.
@@ -59,6 +59,7 @@ fn main() -> ExitCode {
     mlet::run(USAGE, |client, endpoint, arguments| {
         let target = arguments.first().map_or("www.example.com", String::as_str);
         let address = resolve_ipv4(target)?;
+        let endpoint = endpoint.columns();
         for (number, hop) in trace(client, address)? {
             let router =
                 hop.answered.map_or_else(|| "-".to_owned(), |(_, router)| router.to_string());
