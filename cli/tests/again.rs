@@ -8,8 +8,9 @@ use std::fs;
 
 use common::endpoint::{Dial, End, Identity, NDATA, message};
 use common::events::{Events, outcomes};
-use common::manager::{Manager, is_alive, kill_hard, wait_until, zoo};
+use common::manager::{Manager, children_of, is_alive, kill_hard, wait_until, zoo};
 use common::{Home, run};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 /// A manager on one core, whose mlets do as they are told, with its results in `results`.
@@ -70,6 +71,62 @@ fn two_sessions_of_an_endpoint_at_once_are_one_too_many() {
     first.close();
     let events = Events::of_results(&home, "results");
     assert_eq!(outcomes(&events.await_sessions(2)), ["ok", "already_measured"]);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// Its first mlet would never end: who waits for that session's record would wait for ever.
+#[test]
+fn an_endpoint_that_has_left_is_measured_again_though_its_mlet_still_runs() {
+    let home = Home::new();
+    let script = "#!/bin/sh\n/bin/mkdir first 2>/dev/null && exec /bin/sleep 1000\nexit 0\n";
+    home.write("stay", script.as_bytes());
+    home.chmod("stay", 0o755);
+    let mut command = home.command();
+    command.args(["--cores", "1", "--once-per-endpoint", "--out", "results", "./stay"]);
+    let manager = Manager::start(&home, command);
+    let [one] = endpoints(&home);
+    let dial = Dial::to(manager.address).with(&one);
+    let mut first = dial.session();
+    wait_until("its mlet runs", || home.path("first").exists());
+    first.close();
+    manager.says("the endpoint closed, key");
+    let mut second = dial.session();
+    assert_eq!(second.read_to_end().1, End::CloseNotify);
+    second.close();
+    let events = Events::of_results(&home, "results");
+    assert_eq!(outcomes(&events.await_sessions(1)), ["ok"], "and the first still runs");
+    assert!(dial.handshake().set_up().is_err());
+    events.await_sessions(2);
+    kill_hard(children_of(manager.supervisor())[0]);
+    events.await_sessions(3);
+    // The end of the first gives nothing back that is the second's.
+    assert!(dial.handshake().set_up().is_err());
+    let expected = ["endpoint_closed", "ok", "already_measured", "already_measured"];
+    assert_eq!(outcomes(&events.await_sessions(4)), expected);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+#[test]
+fn an_endpoint_is_measured_again_once_its_mlet_has_failed_though_it_has_not_closed_yet() {
+    let home = Home::new();
+    let manager = start(&home, &["--once-per-endpoint", "--out", "results"]);
+    let [one] = endpoints(&home);
+    let dial = Dial::to(manager.address).with(&one);
+    let mut first = dial.session();
+    first.send(&message(NDATA, b"exit 3"));
+    assert_eq!(first.read_to_end().1, End::CloseNotify);
+    wait_until("its end is known", || {
+        manager.signal(Signal::SIGUSR1);
+        manager.said("mlets that run: 0") > 0
+    });
+    let mut second = dial.session();
+    let events = Events::of_results(&home, "results");
+    assert!(events.sessions().is_empty(), "the first is open, or this proves nothing");
+    second.send(&message(NDATA, b"exit 0"));
+    assert_eq!(second.read_to_end().1, End::CloseNotify);
+    first.close();
+    second.close();
+    assert_eq!(outcomes(&events.await_sessions(2)), ["mlet_failed", "ok"]);
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

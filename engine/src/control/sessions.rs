@@ -154,6 +154,7 @@ impl Sessions {
     pub(super) fn mlet_not_started(&mut self, id: SessionId, reason: String, now: Instant) {
         warn!(session = id, "the mlet could not be started: {reason}; the session ends");
         self.report.mlets_failed += 1;
+        self.give_back_key_of(id);
         let record = self.recorder.mlet_not_started(id, reason);
         self.tell(record, now);
     }
@@ -166,10 +167,20 @@ impl Sessions {
     ) {
         match status {
             MletStatus::Code(0) => self.report.mlets_succeeded += 1,
-            _ => self.report.mlets_failed += 1,
+            _ => {
+                self.report.mlets_failed += 1;
+                self.give_back_key_of(id);
+            }
         }
         let record = self.recorder.mlet_ended(id, status, run_time);
         self.tell(record, now);
+    }
+
+    /// A session's mlet failed. Its endpoint may come again before the record is complete, which takes until it has closed.
+    fn give_back_key_of(&self, id: SessionId) {
+        if let Some(facts) = self.recorder.facts(id) {
+            give_back_key(&self.choice, facts);
+        }
     }
 
     /// The endpoint of a session has gone. That its mlet was reaped may be told much later.
@@ -270,10 +281,8 @@ impl Sessions {
     fn record(&mut self, record: SessionRecord, now: Instant) {
         let outcome = record.outcome();
         self.report.summary.add(&record);
-        if let Some(key) = record.facts.account.endpoint_key
-            && !holds_its_key(outcome)
-        {
-            self.choice.give_back(key);
+        if outcome != OutcomeKind::Ok {
+            give_back_key(&self.choice, &record.facts);
         }
         let Some(journal) = &mut self.journal else { return };
         let is_stranger = record.facts.account.tls_done.is_none();
@@ -317,9 +326,12 @@ impl Sessions {
     }
 }
 
-/// After a session that ended so, its endpoint is not measured again, or another session of it has been or is.
-fn holds_its_key(outcome: OutcomeKind) -> bool {
-    matches!(outcome, OutcomeKind::Ok | OutcomeKind::AlreadyMeasured | OutcomeKind::Skipped)
+/// The endpoint of a session that is not `ok`, and will not be, may come again where each is measured once. Its shard knows
+/// first, but of what became of the mlet.
+fn give_back_key(choice: &Choice, facts: &SessionFacts) {
+    if let Some(hold) = &facts.account.hold {
+        choice.give_back(hold);
+    }
 }
 
 fn log_over(record: &SessionRecord) {

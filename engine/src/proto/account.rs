@@ -4,6 +4,7 @@
 
 use std::time::Instant;
 
+use super::endpoint_choice::Hold;
 use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
 
@@ -15,6 +16,8 @@ pub struct Account {
     pub snikey: Option<SniKey>,
     /// Key id of the endpoint's first certificate, once it was verified; `None` also without one.
     pub endpoint_key: Option<KeyId>,
+    /// The hold on its key, where each endpoint is measured once.
+    pub hold: Option<Box<Hold>>,
     /// Key id of the operator's key that signed the endpoint's chain. `None` as above, and for an experiment without
     /// trusted operators.
     pub operator_key: Option<KeyId>,

@@ -68,6 +68,11 @@ impl Recorder {
         self.under_way.insert(record.facts.id, UnderWay { record, begun: None });
     }
 
+    /// Whose session this is, while its record is under way.
+    pub(crate) fn facts(&self, id: SessionId) -> Option<&SessionFacts> {
+        self.under_way.get(&id).map(|under_way| &*under_way.record.facts)
+    }
+
     /// Sessions past START that are not over.
     pub(crate) fn running(&self) -> usize {
         self.under_way.len()

@@ -387,6 +387,7 @@ pub(super) fn whole_record(status: MletStatus) -> SessionRecord {
     facts.account = Account {
         snikey: Some(SniKey::parse("hello").unwrap()),
         endpoint_key: Some(KeyId([0xab; 32])),
+        hold: None,
         operator_key: Some(KeyId([0xcd; 32])),
         tls_done: Some(at(1_500)),
         start_sent: Some(at(2_000)),

@@ -112,6 +112,7 @@ impl Session {
 
     /// Something ends a relayed session; the first to do so decides the outcome.
     pub(super) fn begin_end(&mut self, outcome: Outcome) {
+        self.give_back_key_after(&outcome);
         if let Some((_, Relaying { cause, .. })) = self.state.relaying()
             && cause.is_none()
         {
@@ -125,6 +126,7 @@ impl Session {
 
     /// Ends the connection once the last bytes, such as an alert or close_notify, have left.
     pub(super) fn close(&mut self, outcome: Outcome, now: Instant) {
+        self.give_back_key_after(&outcome);
         let delivery = self.is_served().then(|| Delivery::begin(now));
         let closing = State::Closing(Closing::new(outcome, delivery));
         if let State::Tls(Tls { stream, .. }) = std::mem::replace(&mut self.state, closing)
@@ -169,10 +171,21 @@ impl Session {
     }
 
     pub(super) fn finish(&mut self, outcome: Outcome, pool: &mut BlockPool) {
+        self.give_back_key_after(&outcome);
         self.state = State::Over;
         self.deadline = None;
         self.place = None;
         self.buffers.discard(pool);
         self.requests.push(Request::Over(outcome));
+    }
+
+    /// Once anything but its mlet ends it, a session will not be `ok`: its endpoint may come again at once, however long that
+    /// mlet takes to end.
+    fn give_back_key_after(&mut self, outcome: &Outcome) {
+        if !matches!(outcome, Outcome::MletEnded)
+            && let Some(hold) = self.hold.take()
+        {
+            self.experiments.choice.give_back(&hold);
+        }
     }
 }

@@ -39,6 +39,7 @@ pub use self::request::{Context, MletFacts, PeerStatus, Probe, Request, SetUpSta
 use self::endpoint_close::Closing;
 use self::stall::Stall;
 use super::account::{Account, Relayed};
+use super::endpoint_choice::Hold;
 use super::experiments::Experiments;
 use super::greeting::Greeting;
 use super::keys::KeyPlace;
@@ -61,6 +62,8 @@ pub struct Session {
     deadline: Option<Instant>,
     /// Its place among the sessions of its key.
     place: Option<KeyPlace>,
+    /// Its hold on its key, as long as it may become `ok`.
+    hold: Option<Box<Hold>>,
     rhythm: Rhythm,
     /// What came last must be acknowledged at once.
     acknowledges: bool,
@@ -140,6 +143,7 @@ impl Session {
             requests: Vec::new(),
             deadline,
             place: None,
+            hold: None,
             rhythm: Rhythm::default(),
             acknowledges: false,
             account: None,

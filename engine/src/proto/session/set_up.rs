@@ -86,8 +86,12 @@ impl Session {
         if let Some(peer) = stream.take_peer() {
             (account.endpoint_key, account.operator_key) = (Some(peer.key_id), peer.anchor);
         }
-        if let Err(refusal) = self.experiments.choice.take(account.endpoint_key) {
-            return self.close(refusal, cx.now);
+        match self.experiments.choice.take(account.endpoint_key) {
+            Ok(hold) => {
+                self.hold = hold.map(Box::new);
+                account.hold.clone_from(&self.hold);
+            }
+            Err(refusal) => return self.close(refusal, cx.now),
         }
         let experiment = self.experiments.experiment(id);
         if let Err(error) = experiment.check_own_chain(cx.wall) {

@@ -7,6 +7,7 @@ use rustls::{ClientConfig, ClientConnection};
 
 use crate::config::{Approach, Config, EndpointChoice, Experiment, Io, Judging, Limits, Recording};
 use crate::golden;
+use crate::proto::endpoint_choice::Choice;
 use crate::proto::experiments::Experiments;
 use crate::proto::keys::Keys;
 use packetlab::certificate::{Certificate, CertificateLimits};
@@ -98,6 +99,13 @@ pub(crate) fn experiments_within(
         limits,
     };
     Arc::new(Experiments::new(&config, Keys::new(None), NOW).unwrap())
+}
+
+/// The same, each endpoint of which is measured once.
+pub(crate) fn measured_once(mut experiments: Arc<Experiments>) -> Arc<Experiments> {
+    let once = EndpointChoice { once: true, ..EndpointChoice::default() };
+    Arc::get_mut(&mut experiments).unwrap().choice = Arc::new(Choice::new(&once));
+    experiments
 }
 
 /// The experiments without programs, made once.

@@ -2,12 +2,16 @@
 //! for ever.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::pair::{Chunks, Pair};
 use super::peers::SOCKET_LEN;
+use crate::golden;
 use crate::proto::outcome::{End, Force, Outcome};
-use crate::proto::tests::credentials::{DRAIN_TIMEOUT, LINGER_TIMEOUT};
+use crate::proto::tests::credentials::{
+    DRAIN_TIMEOUT, LINGER_TIMEOUT, Stage, experiments, measured_once,
+};
 use crate::proto::tests::{assert_records_hold_one_message_each, filled, message, success};
 use crate::random::Random;
 use packetlab::message::MessageType;
@@ -41,6 +45,32 @@ fn what_the_mlet_wrote_before_it_exited_is_delivered_and_then_close_notify() {
             ]
         );
     }
+}
+
+/// Where each is measured once. Whether a session is `ok` that its mlet ended, only the control thread knows.
+#[test]
+fn a_key_is_free_again_when_its_endpoint_leaves_though_its_mlet_still_runs() {
+    let key = Some(golden::public_key("ep").key_id());
+    let served = || {
+        let experiments = measured_once(experiments(Stage::WithDefault, &[], &[]));
+        let pair = Pair::served_within(Arc::clone(&experiments));
+        assert!(experiments.choice.take(key).is_err(), "it is being measured");
+        (pair, experiments)
+    };
+    let leaves: [fn(&mut Pair); 2] =
+        [|pair| pair.endpoint.close_notify(), |pair| pair.endpoint.end(RESET)];
+    for leave in leaves {
+        let (mut pair, experiments) = served();
+        pair.mlet().exits_at_eof = false;
+        leave(&mut pair);
+        pair.run_until(|pair| !pair.gone.is_empty());
+        assert!(pair.over.is_none(), "{}", pair.told());
+        assert!(experiments.choice.take(key).is_ok(), "{}", pair.told());
+    }
+    let (mut pair, experiments) = served();
+    pair.mlet().exit();
+    assert!(matches!(pair.finish(), Outcome::MletEnded));
+    assert!(experiments.choice.take(key).is_err());
 }
 
 /// The mlet's socket is shut down both ways, so that the mlet reads the end, and what it wrote is read to its end.

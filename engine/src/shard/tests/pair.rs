@@ -375,6 +375,7 @@ impl Pair {
         if let Some(mlet) = &self.mlet {
             check_counts(&ended.relayed, &self.endpoint, mlet, self.linfos_logged);
         }
+        self.account = Some(ended.facts);
         self.relayed = Some(ended.relayed);
         self.latency = ended.latency.and_then(|latency| latency.spread());
         let before = self.over.replace(ended.outcome);

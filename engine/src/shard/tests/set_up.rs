@@ -1,5 +1,6 @@
 //! From accept to the mlet: handshake, choice of the experiment, programs, START.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::pair::{Chunks, Pair};
@@ -8,7 +9,7 @@ use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::outcome::{End, Force, Outcome};
 use crate::proto::tests::credentials::{
     HANDSHAKE_TIMEOUT, Login, OPEN, SETUP_TIMEOUT, Stage, TOO_LATE, TRUSTING, experiments,
-    plain_experiments, program,
+    measured_once, plain_experiments, program,
 };
 use crate::proto::tests::{message, success};
 use packetlab::message::{MessageType, Status};
@@ -61,6 +62,21 @@ fn programs_are_submitted_in_order_and_then_start() {
 }
 
 /// Item 76.
+/// Who is measured once may come again as soon as a set-up has failed: its shard knows, and nobody is waited for.
+#[test]
+fn a_key_is_free_again_at_once_when_a_set_up_fails() {
+    let programs = [program(3)];
+    let experiments = measured_once(experiments(Stage::WithDefault, &programs, &programs));
+    let mut pair = Pair::with(Arc::clone(&experiments), Login::Operator, Some(TRUSTING));
+    pair.endpoint.is_silent = true;
+    pair.run();
+    let key = Some(golden::public_key("ep").key_id());
+    assert!(experiments.choice.take(key).is_err(), "it is being measured");
+    pair.endpoint.write(&message(MessageType::RESULT, &[0, 1]));
+    assert!(matches!(pair.finish(), Outcome::Greeting(_)), "{}", pair.told());
+    assert!(experiments.choice.take(key).is_ok());
+}
+
 #[test]
 fn a_program_waits_for_the_answer_to_the_one_before() {
     let programs = [program(3), program(4), program(5)];
