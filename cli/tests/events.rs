@@ -157,7 +157,7 @@ fn a_record_tells_who_came_and_when_and_exactly_what_passed() {
         record["ep"],
         json!({
             "key": key, "root": home.keys.operator.public_key().key_id().to_string(),
-            "snikey": "hello", "peer": peer, "via": "direct",
+            "snikey": "hello", "peer": peer, "via": "direct", "shown_key": null,
         })
     );
     assert_eq!(record["bytes"], json!({ "to_ep": 3 * 7 + 40 * 5004, "from_ep": sent }));

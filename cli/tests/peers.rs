@@ -14,6 +14,7 @@ use common::endpoint::{
     CDATA, Dial, End, Endpoint, Identity, LINFO, NDATA, START, SUCCESS, certificate,
     certificate_with, message,
 };
+use common::events::{Events, outcomes};
 use common::{Home, an_hour_ago, assert_says};
 use packetlab::certificate::{Certificate, CertificateLimits, CertificateType};
 use packetlab::key::PrivateKey;
@@ -22,6 +23,7 @@ use packetlab::time::Ticks;
 use rustls::crypto::aws_lc_rs::sign::any_eddsa_type;
 use rustls::pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
+use serde_json::Value;
 
 /// TLS alerts (RFC 8446 section 6).
 const BAD_SIGNATURE: End = End::Alert(51);
@@ -348,6 +350,35 @@ fn with_wrong_key(good: &Dial, stolen: Certificate) -> Dial {
     config.client_auth_cert_resolver =
         Arc::new(SingleCertAndKey::from(CertifiedKey::new(chain, key)));
     good.clone().configured(config)
+}
+
+/// What a refused certificate said is told apart from what was proven: its owner may be another.
+#[test]
+fn a_key_that_was_shown_and_not_proven_is_in_the_record_and_counts_as_nobodys() {
+    let home = Home::new();
+    let options = ["--once-per-endpoint", "--out", "results"];
+    let manager = home.start(&options, &["echo"]);
+    let events = Events::of_results(&home, "results");
+    let owner = Identity::of(&home.keys.operator);
+    let stranger = Identity::of(&PrivateKey::generate().unwrap());
+    let dial = Dial::to(manager.address);
+    let thief = with_wrong_key(&dial.clone().with(&owner), owner.chain[0].clone());
+    assert_eq!(dial.clone().with(&stranger).refusal(), CERTIFICATE_UNKNOWN);
+    events.await_sessions(1);
+    assert_eq!(thief.refusal(), BAD_SIGNATURE);
+    events.await_sessions(2);
+    assert_eq!(dial.refusal(), CERTIFICATE_REQUIRED);
+    events.await_sessions(3);
+    dial.with(&owner).is_served();
+    let sessions = events.await_sessions(4);
+    assert_eq!(outcomes(&sessions)[..3], ["certificate_refused"; 3]);
+    let key = |identity: &Identity| Value::from(identity.chain[0].subject_key_id.to_string());
+    let told = sessions.iter().map(|record| (&record["ep"]["key"], &record["ep"]["shown_key"]));
+    let (owner, stranger, none) = (key(&owner), key(&stranger), Value::Null);
+    let expected = [(&none, &stranger), (&none, &owner), (&none, &none), (&owner, &none)];
+    assert_eq!(told.collect::<Vec<_>>(), expected);
+    assert!(sessions[..3].iter().all(|record| record["failed"] == false));
+    assert_eq!(manager.interrupted().code, Some(0));
 }
 
 fn copy(key: &PrivateKey) -> PrivateKey {

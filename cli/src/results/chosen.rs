@@ -98,7 +98,7 @@ impl Filter {
     pub(crate) fn takes(&self, session: &Session) -> bool {
         let key = session.ep.key.as_deref().unwrap_or_default();
         let is_of_key = |prefix: &String| key.starts_with(prefix.as_str());
-        self.takes_outcome(&session.outcome, session.has_failed())
+        self.takes_outcome(&session.outcome, session.failed)
             && (self.key.is_empty() || self.key.iter().any(is_of_key))
             && self.takes_run(&session.run)
             && self.takes_time(|| session.accepted_at())
@@ -255,7 +255,7 @@ mod tests {
     #[test]
     fn every_option_takes_away_from_all() {
         let ok = r#""outcome":"ok","ms":{"tls":1},"ep":{"key":"ab12"},"accepted":"2026-11-23T11:00:00.5Z""#;
-        let failed = r#""outcome":"mlet_failed","ms":{"tls":1},"ep":{"key":"cd34"}"#;
+        let failed = r#""outcome":"mlet_failed","failed":true,"ms":{"tls":1},"ep":{"key":"cd34"}"#;
         let stranger = r#""outcome":"tls_failed""#;
         for (words, expected) in [
             ("", [true, true, true]),

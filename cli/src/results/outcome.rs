@@ -1,6 +1,6 @@
-//! The closed list of outcomes by their names, and which sessions count as failed.
+//! The closed list of outcomes by their names.
 //!
-//! Not here: which end is which outcome (`engine/src/records/outcome.rs`). A record may name one that is not in the
+//! Not here: which end is which outcome, and which sessions count as failed (`engine/src/records/outcome.rs`). A record may name one that is not in the
 //! list, of a later version; it is read all the same.
 
 /// Every outcome a record may have.
@@ -34,28 +34,3 @@ pub(crate) const OUTCOMES: [&str; 28] = [
     "drained",
     "internal",
 ];
-
-/// Ends that are nobody's failure, how far the session ever came.
-const NO_FAILURE: [&str; 5] = ["ok", "surplus", "skipped", "already_measured", "drained"];
-
-/// Whether a session counts as failed: its endpoint had shown a certificate that was verified, which is when the
-/// handshake was over, and it did not end as it should. Strangers never count.
-pub(crate) fn has_failed(outcome: &str, is_handshake_over: bool) -> bool {
-    is_handshake_over && !NO_FAILURE.contains(&outcome)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_stranger_never_counts_as_failed_and_an_endpoint_does_unless_it_was_not_wanted() {
-        for outcome in OUTCOMES {
-            assert!(!has_failed(outcome, false), "{outcome}");
-            let is_failure = !NO_FAILURE.contains(&outcome);
-            assert_eq!(has_failed(outcome, true), is_failure, "{outcome}");
-        }
-        assert!(NO_FAILURE.iter().all(|outcome| OUTCOMES.contains(outcome)));
-        assert!(has_failed("an_outcome_of_a_later_version", true));
-    }
-}

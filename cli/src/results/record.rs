@@ -9,7 +9,6 @@ use packetlab::time::Ticks;
 use serde::{Deserialize, Deserializer};
 use serde_json::error::Category;
 
-use super::outcome;
 use super::time::rfc3339;
 
 /// Of the form of lines; with another number they would mean something else.
@@ -74,6 +73,9 @@ pub(crate) struct Session {
     /// When it was accepted, in RFC 3339.
     pub(crate) accepted: Option<String>,
     pub(crate) outcome: String,
+    /// Whether it counts as failed.
+    #[serde(default, deserialize_with = "known")]
+    pub(crate) failed: bool,
     pub(crate) reason: Option<String>,
     pub(crate) exit: Option<i64>,
     pub(crate) signal: Option<i32>,
@@ -99,6 +101,8 @@ pub(crate) struct Endpoint {
     pub(crate) snikey: Option<String>,
     pub(crate) peer: Option<String>,
     pub(crate) via: Option<String>,
+    /// One that it showed and was not proven to hold.
+    pub(crate) shown_key: Option<String>,
 }
 
 /// How long each took; of one that was not reached nothing.
@@ -150,11 +154,6 @@ pub(crate) struct Output {
 }
 
 impl Session {
-    /// Whether it counts as failed (`outcome.rs`).
-    pub(crate) fn has_failed(&self) -> bool {
-        outcome::has_failed(&self.outcome, self.ms.tls.is_some())
-    }
-
     /// When it was accepted.
     pub(crate) fn accepted_at(&self) -> Option<Ticks> {
         self.accepted.as_deref().and_then(rfc3339)
@@ -218,7 +217,7 @@ mod tests {
     const LINE: &str = r#"{"v":1,"t":"2026-11-23T11:40:02.113204Z","ev":"session.end","run":"7f3a",
         "sid":4120,"core":3,"news":[{"x":1}],
         "ep":{"key":"ab12","root":"cd","snikey":"hello","peer":"192.0.2.7:40112","via":"proxy","as":7},
-        "accepted":"2026-11-23T11:39:54.001000Z","outcome":"mlet_failed","reason":"mlet exit code 3",
+        "accepted":"2026-11-23T11:39:54.001000Z","outcome":"mlet_failed","failed":true,"reason":"mlet exit code 3",
         "exit":3,"signal":null,"linfos_lost":2,
         "ms":{"tls":41.2,"programs":3.1,"start":22.0,"spawn":1.4,"run":8123.9,"total":8200},
         "bytes":{"to_ep":18233,"from_ep":902113},"msgs":{"to_ep":412,"from_ep":431},
@@ -243,7 +242,7 @@ mod tests {
         assert_eq!(session.relay_us.as_ref().unwrap().to_ep.unwrap().p99, Some(84.0));
         assert_eq!(session.output.as_ref().unwrap().stdout, 1234);
         assert_eq!(session.accepted_at().unwrap().0, 1_795_433_994_001_000_000);
-        assert!(session.has_failed());
+        assert!(session.failed);
     }
 
     #[test]
@@ -255,7 +254,7 @@ mod tests {
             (1, "new_outcome", None)
         );
         assert_eq!((session.bytes_relayed(), session.accepted_at()), (0, None));
-        assert!(!session.has_failed());
+        assert!(!session.failed);
     }
 
     /// As the writer has it where nothing was timed, and more of it than it has.

@@ -73,11 +73,14 @@ fn told(folder: &Folder, session: &Session) -> String {
     let text = |text: &Option<String>| text.as_deref().map_or_else(unknown, words::shown);
     let mut facts = Vec::<(&str, String)>::new();
     let reason = session.reason.as_deref().map(|reason| format!(": {}", words::shown(reason)));
-    let judged = if session.has_failed() { " (counts as failed)" } else { "" };
+    let judged = if session.failed { " (counts as failed)" } else { "" };
     let outcome = words::shown(&session.outcome);
     facts.push(("outcome", format!("{outcome}{}{judged}", reason.unwrap_or_default())));
     facts.push(("run", words::shown(&session.run)));
     facts.push(("endpoint", text(&session.ep.key)));
+    if let Some(key) = &session.ep.shown_key {
+        facts.push(("shown key", format!("{} (not proven)", words::shown(key))));
+    }
     facts.push(("operator", text(&session.ep.root)));
     facts.push(("snikey", text(&session.ep.snikey)));
     let via = match session.ep.via.as_deref() {

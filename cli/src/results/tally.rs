@@ -38,7 +38,7 @@ impl Verdicts {
     fn add(&mut self, session: &Session) {
         self.all += 1;
         self.ok += u64::from(session.outcome == "ok");
-        self.failed += u64::from(session.has_failed());
+        self.failed += u64::from(session.failed);
     }
 
     /// Those that are neither.
@@ -297,7 +297,7 @@ mod tests {
             r#""ev":"run.start""#,
             r#""ev":"session.end","sid":1,"outcome":"ok","ep":{"key":"a","snikey":"s"},
                "ms":{"tls":2,"start":1,"run":10},"bytes":{"to_ep":1,"from_ep":2}"#,
-            r#""ev":"session.end","sid":2,"outcome":"mlet_failed","reason":"mlet exit code 3",
+            r#""ev":"session.end","sid":2,"outcome":"mlet_failed","failed":true,"reason":"mlet exit code 3",
                "ep":{"key":"a","snikey":"s"},"ms":{"tls":4,"start":1,"run":30}"#,
             r#""ev":"session.end","sid":3,"outcome":"tls_failed""#,
             r#""ev":"session.end","sid":4,"outcome":"surplus","ep":{"key":"b","snikey":"s"},"ms":{"tls":6}"#,

@@ -177,7 +177,7 @@ pub fn session(number: u64) -> Value {
         return json!({
             "run": RUN, "sid": number, "core": 0, "t": ended, "accepted": time(number * 100),
             "ep": { "key": null, "root": null, "snikey": null, "peer": "192.0.2.7:40112", "via": "direct" },
-            "outcome": "handshake_timeout", "reason": "no complete TLS handshake in time",
+            "outcome": "handshake_timeout", "failed": false, "reason": "no complete TLS handshake in time",
             "exit": null, "signal": null,
             "ms": { "tls": null, "programs": null, "start": null, "spawn": null, "run": null, "total": 10000.0 },
             "bytes": { "to_ep": 0, "from_ep": 0 }, "msgs": { "to_ep": 0, "from_ep": 0 },
@@ -200,7 +200,7 @@ pub fn session(number: u64) -> Value {
             "key": key, "root": "cd".repeat(32), "snikey": "helloworld",
             "peer": format!("192.0.2.{}:40112", number % 250), "via": "direct",
         },
-        "outcome": outcome, "reason": reason, "exit": exit, "signal": signal,
+        "outcome": outcome, "failed": outcome != "ok", "reason": reason, "exit": exit, "signal": signal,
         "ms": {
             "tls": 40.0 + number as f64 / 10.0, "programs": 3.0, "start": 22.0, "spawn": 1.5,
             "run": 1000.0 + number as f64, "total": 1100.0 + number as f64,

@@ -16,6 +16,9 @@ pub struct Account {
     pub snikey: Option<SniKey>,
     /// Key id of the endpoint's first certificate, once it was verified; `None` also without one.
     pub endpoint_key: Option<KeyId>,
+    /// Key id of the first certificate that the peer showed without proof that it is its own: its certificates were
+    /// refused, or the handshake did not end. Boxed, because few sessions have it.
+    pub shown_key: Option<Box<KeyId>>,
     /// The hold on its key, where each endpoint is measured once.
     pub hold: Option<Box<Hold>>,
     /// Key id of the operator's key that signed the endpoint's chain. `None` as above, and for an experiment without

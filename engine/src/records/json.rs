@@ -47,6 +47,7 @@ struct SessionMembers<'a> {
     ep: EndpointMembers<'a>,
     accepted: String,
     outcome: OutcomeKind,
+    failed: bool,
     reason: Option<String>,
     exit: Option<i32>,
     signal: Option<i32>,
@@ -65,6 +66,7 @@ struct EndpointMembers<'a> {
     snikey: Option<&'a str>,
     peer: SocketAddr,
     via: &'static str,
+    shown_key: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -144,6 +146,7 @@ impl Lines {
             ep: endpoint_members(record),
             accepted: facts.accepted_wall.timestamp(),
             outcome: record.outcome(),
+            failed: record.is_failed(),
             reason: record.reason(),
             exit,
             signal,
@@ -198,6 +201,7 @@ fn endpoint_members(record: &SessionRecord) -> EndpointMembers<'_> {
             Via::Direct => "direct",
             Via::Proxy => "proxy",
         },
+        shown_key: account.shown_key.as_deref().map(ToString::to_string),
     }
 }
 

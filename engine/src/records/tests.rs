@@ -387,6 +387,7 @@ pub(super) fn whole_record(status: MletStatus) -> SessionRecord {
     facts.account = Account {
         snikey: Some(SniKey::parse("hello").unwrap()),
         endpoint_key: Some(KeyId([0xab; 32])),
+        shown_key: None,
         hold: None,
         operator_key: Some(KeyId([0xcd; 32])),
         tls_done: Some(at(1_500)),
@@ -430,10 +431,10 @@ fn a_line_tells_all_that_is_known() {
         "sid": 4120, "core": 3,
         "ep": {
             "key": "ab".repeat(32), "root": "cd".repeat(32), "snikey": "hello",
-            "peer": "192.0.2.7:40112", "via": "proxy",
+            "peer": "192.0.2.7:40112", "via": "proxy", "shown_key": null,
         },
         "accepted": "2024-02-29T00:00:00.000000Z",
-        "outcome": "mlet_failed", "reason": "mlet exit code 3", "exit": 3, "signal": null,
+        "outcome": "mlet_failed", "failed": true, "reason": "mlet exit code 3", "exit": 3, "signal": null,
         "ms": {
             "tls": 1.5, "programs": 0.5, "start": 10.0, "spawn": 1.0, "run": 870.25,
             "total": 900.001,

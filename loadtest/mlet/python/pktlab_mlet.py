@@ -780,9 +780,6 @@ class NoResults(MletError):
     """A folder holds no results, or an output of a session cannot be read."""
 
 
-_NO_FAILURES = ("ok", "surplus", "skipped", "already_measured", "drained")
-"""Outcomes that are nobody's failure."""
-
 Scalar = Union[None, bool, int, float, str]
 
 
@@ -816,7 +813,7 @@ class Result:
     @property
     def failed(self) -> bool:
         """Whether it counts as failed: an endpoint that was believed did not end as it should."""
-        return _part(self.record, "ms", "tls") is not None and self.outcome not in _NO_FAILURES
+        return self.record.get("failed") is True
 
     def stdout(self) -> bytes:
         """What the mlet printed; nothing if none was kept."""
@@ -870,6 +867,7 @@ _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "relay_from_ep_p99_us": ("relay_us", "from_ep", "p99"), "relay_from_ep_max_us": ("relay_us", "from_ep", "max"),
     "output_dir": ("output", "dir"), "stdout_bytes": ("output", "stdout"),
     "stderr_bytes": ("output", "stderr"), "truncated": ("output", "truncated"),
+    "shown_key": ("ep", "shown_key"),
 }  # fmt: skip
 """Where each column is in a record."""
 

@@ -438,7 +438,7 @@ class ResultsTest(unittest.TestCase):
         (self.folder / place / "stdout").write_bytes(stdout)
         (self.folder / place / "stderr").write_bytes(b"\xff")
         self.add(
-            ev="session.end", run="7f3a", sid=sid, outcome=outcome, exit=0, news={},
+            ev="session.end", run="7f3a", sid=sid, outcome=outcome, failed=outcome != "ok", exit=0, news={},
             ep={"key": key, "snikey": "hello"}, ms={"tls": 1.5, "run": run},
             bytes={"to_ep": 5, "from_ep": from_ep}, relay_us=None,
             output={"dir": place, "stdout": len(stdout), "stderr": 1, "truncated": False},
@@ -462,7 +462,7 @@ class ResultsTest(unittest.TestCase):
 
     def test_a_row_is_flat_and_has_every_column(self) -> None:
         first, _ = to_rows(results(self.folder))
-        self.assertEqual(len(first), 38)
+        self.assertEqual(len(first), 39)
         self.assertEqual((first["session"], first["to_ep_bytes"], first["failed"]), (7, 5, False))
         self.assertFalse([value for value in first.values() if isinstance(value, (dict, list))])
 

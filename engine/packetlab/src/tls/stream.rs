@@ -13,7 +13,8 @@ use rustls::{ClientConfig, ClientConnection, ConnectionCommon, Error, ServerConn
 use super::alert;
 use super::clock::at;
 use super::config::{SetupError, server_name};
-use super::verify::{Peer, believed_during};
+use super::verify::{Peer, Shown, shown_during};
+use crate::key::KeyId;
 use crate::time::Ticks;
 
 /// What reading plaintext gave.
@@ -33,7 +34,7 @@ pub struct TlsStream<C> {
     /// Our side has ended, with close_notify or because TLS failed.
     is_closed: bool,
     /// Nothing is proven by it before the handshake is over. Boxed, because it is soon taken.
-    believed: Option<Box<Peer>>,
+    shown: Option<Box<Shown>>,
 }
 
 /// The controller's side of a connection with an endpoint.
@@ -79,7 +80,7 @@ impl ClientStream {
 
 impl<C> TlsStream<C> {
     pub(super) fn new(connection: C) -> Self {
-        Self { connection: Box::new(connection), is_closed: false, believed: None }
+        Self { connection: Box::new(connection), is_closed: false, shown: None }
     }
 }
 
@@ -122,9 +123,9 @@ where
         if !is_handshaking {
             return process();
         }
-        let (processed, believed) = believed_during(process);
-        if let Some(believed) = believed {
-            self.believed = Some(Box::new(believed));
+        let (processed, shown) = shown_during(process);
+        if let Some(shown) = shown {
+            self.shown = Some(Box::new(shown));
         }
         processed
     }
@@ -191,6 +192,19 @@ where
     /// that it holds the key of its first. Told once, so that whoever wants it keeps it and not the connection.
     pub fn take_peer(&mut self) -> Option<Peer> {
         let is_proven = !self.is_handshaking();
-        self.believed.take_if(|_| is_proven).map(|peer| *peer)
+        match *self.shown.take_if(|_| is_proven)? {
+            Shown::Believed(peer) => Some(peer),
+            Shown::Refused(_) => None,
+        }
+    }
+
+    /// Key id of the first certificate that the peer has shown, while it has not proven that it holds the key, or if its
+    /// certificates were refused: anybody can show another's. `None` if it has shown none, or none that can be read.
+    pub fn unproven_key(&self) -> Option<KeyId> {
+        let shown = self.shown.as_deref().filter(|_| self.is_handshaking())?;
+        Some(match shown {
+            Shown::Believed(peer) => peer.key_id,
+            Shown::Refused(key) => *key,
+        })
     }
 }

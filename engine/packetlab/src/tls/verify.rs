@@ -53,18 +53,27 @@ pub struct Peer {
     pub anchor: Option<KeyId>,
 }
 
+/// What a peer has shown, whether or not it goes on to prove that it holds the key.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Shown {
+    /// Certificates that are believed.
+    Believed(Peer),
+    /// Others, the first of which is of this key.
+    Refused(KeyId),
+}
+
 thread_local! {
     /// So that a leaf need not be decoded twice. It is known again by all its bytes.
     static LATEST_LEAF: RefCell<Option<Leaf>> = const { RefCell::new(None) };
     /// rustls has no place for it beside a connection.
-    static BELIEVED: Cell<Option<Peer>> = const { Cell::new(None) };
+    static SHOWN: Cell<Option<Shown>> = const { Cell::new(None) };
 }
 
-/// Runs `work`, which passes bytes to one connection, and tells whom it made us believe.
-pub(super) fn believed_during<T>(work: impl FnOnce() -> T) -> (T, Option<Peer>) {
-    BELIEVED.set(None);
+/// Runs `work`, which passes bytes to one connection, and tells what its peer has shown meanwhile.
+pub(super) fn shown_during<T>(work: impl FnOnce() -> T) -> (T, Option<Shown>) {
+    SHOWN.set(None);
     let result = work();
-    (result, BELIEVED.take())
+    (result, SHOWN.take())
 }
 
 /// The key of the certificate `leaf`, which was believed before.
@@ -95,13 +104,17 @@ impl ChainVerifier {
     ) -> Result<(), Error> {
         let now = Ticks(now.as_secs().saturating_mul(1_000_000_000));
         let ders: Vec<&[u8]> = std::iter::once(leaf).chain(rest).map(|der| &der[..]).collect();
-        let judged =
-            self.judge.judge(ders.into_iter(), now).map_err(|error| refuse(Arc::new(error)))?;
+        let judged = self.judge.judge(ders.into_iter(), now).map_err(|error| {
+            let leaf = Certificate::from_der(leaf).ok();
+            SHOWN.set(leaf.map(|leaf| Shown::Refused(leaf.subject_key_id)));
+            refuse(Arc::new(error))
+        })?;
         LATEST_LEAF.set(Some(Leaf {
             der: leaf.clone().into_owned(),
             subject_key: judged.leaf.subject_key,
         }));
-        BELIEVED.set(Some(Peer { key_id: judged.leaf.subject_key_id, anchor: judged.anchor }));
+        let peer = Peer { key_id: judged.leaf.subject_key_id, anchor: judged.anchor };
+        SHOWN.set(Some(Shown::Believed(peer)));
         Ok(())
     }
 

@@ -227,7 +227,13 @@ impl Session {
                 }
                 // An alert must not follow close_notify.
                 State::Tls(tls) if tls.stream.is_closed() => break,
-                State::Tls(tls) => tls.stream.receive(&mut input, cx.wall),
+                State::Tls(tls) => {
+                    let received = tls.stream.receive(&mut input, cx.wall);
+                    if let Some(key) = tls.stream.unproven_key() {
+                        self.account.get_or_insert_default().shown_key = Some(Box::new(key));
+                    }
+                    received
+                }
                 State::Waiting | State::Silent | State::Closing(_) | State::Over => break,
             };
             self.take_received(cx);

@@ -85,6 +85,7 @@ impl Session {
         account.tls_done = Some(cx.now);
         if let Some(peer) = stream.take_peer() {
             (account.endpoint_key, account.operator_key) = (Some(peer.key_id), peer.anchor);
+            account.shown_key = None;
         }
         match self.experiments.choice.take(account.endpoint_key) {
             Ok(hold) => {

@@ -55,13 +55,13 @@ fn programs_are_submitted_in_order_and_then_start() {
             assert_eq!(account.snikey.as_ref(), Some(&facts.snikey));
             assert_eq!(account.endpoint_key, facts.endpoint_key);
             assert_eq!(account.operator_key, Some(golden::public_key("eop").key_id()));
+            assert_eq!(account.shown_key, None, "it is proven");
             let reached = [account.tls_done, account.start_sent, account.start_answered];
             assert!(reached.iter().all(Option::is_some));
         }
     }
 }
 
-/// Item 76.
 /// Who is measured once may come again as soon as a set-up has failed: its shard knows, and nobody is waited for.
 #[test]
 fn a_key_is_free_again_at_once_when_a_set_up_fails() {
@@ -77,6 +77,7 @@ fn a_key_is_free_again_at_once_when_a_set_up_fails() {
     assert!(experiments.choice.take(key).is_ok());
 }
 
+/// Item 76.
 #[test]
 fn a_program_waits_for_the_answer_to_the_one_before() {
     let programs = [program(3), program(4), program(5)];
@@ -294,6 +295,9 @@ fn an_endpoint_that_is_not_of_a_trusted_operator_gets_an_alert() {
     ] {
         let mut pair = Pair::with(plain_experiments(), login, Some(TRUSTING));
         assert!(matches!(pair.finish(), Outcome::Tls(_)), "{}", pair.told());
+        let shown = (login != Login::Anonymous).then(|| golden::public_key("ep").key_id());
+        let account = pair.account();
+        assert_eq!((account.endpoint_key, account.shown_key.as_deref()), (None, shown.as_ref()));
         let seen = ["endpoint's input ended", &format!("endpoint: alert {alert}"), "endpoint: EOF"];
         assert_eq!(pair.transcript[..3], seen);
     }
