@@ -4,6 +4,7 @@
 //! (`-sn 3`, `-n3`), the last of a repeated option wins, and the first word that is no option is the
 //! mlet; what follows belongs to the mlet.
 
+mod conflicts;
 mod judging;
 mod limits;
 
@@ -12,7 +13,8 @@ use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
 
 use clap::error::ErrorKind;
-use clap::{ArgAction, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::parser::ValueSource;
+use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
 use engine::config::{Io, Judging, Keep, Limits, SingletonForm};
 
 use crate::c_number::c_number;
@@ -20,6 +22,7 @@ use command_line::cores::Cores;
 use command_line::usage;
 use judging::JudgingArgs;
 use limits::LimitArgs;
+use packetlab::escape::Escaped;
 
 /// Heading of the options for what a run leaves.
 const RESULTS: &str = "Results";
@@ -85,7 +88,7 @@ pub(crate) struct Args {
     #[arg(short = 's', long)]
     pub(crate) single: bool,
 
-    /// With -s: tell it session, key and snikey too, not the address alone
+    /// With -s: tell it session, key and snikey as well
     #[arg(long)]
     pub(crate) single_facts: bool,
 
@@ -141,7 +144,7 @@ pub(crate) struct Args {
     pub(crate) resume: Option<PathBuf>,
 
     /// Go on although the mlet or its arguments have changed
-    #[arg(long, help_heading = AGAIN, requires = "resume")]
+    #[arg(long, help_heading = AGAIN)]
     pub(crate) resume_anyway: bool,
 
     /// Measure only these: a file of keys, or of a folder who was ok
@@ -165,7 +168,7 @@ pub(crate) struct Args {
     pub(crate) latency_sample: u32,
 
     /// Check config, keys, chains and MLET, if given; no network
-    #[arg(long, conflicts_with = "dry_run")]
+    #[arg(long)]
     pub(crate) check: bool,
 
     /// Check, and print what would be done; no network
@@ -192,6 +195,9 @@ pub(crate) struct Args {
 
     #[arg(skip)]
     limits_in_words: Vec<(String, String)>,
+
+    #[arg(skip)]
+    given_in_words: Vec<(String, String)>,
 }
 
 impl Args {
@@ -214,40 +220,16 @@ impl Args {
         let matches = command.try_get_matches_from_mut(&words)?;
         let mut args = Self::from_arg_matches(&matches)?;
         args.limits_in_words = limits::in_words(&command, &matches);
-        args.refuse_what_does_not_meet()?;
+        args.given_in_words = given_in_words(&command, &matches);
+        let count = args.count.as_ref().and_then(|count| count.sessions);
+        if let Some(refusal) = conflicts::refusal(&matches, count.map(NonZeroU64::get)) {
+            return Err(Self::command().error(ErrorKind::ArgumentConflict, refusal));
+        }
         let before_mlet = words.len() - args.mlet_and_arguments.len();
         if words[..before_mlet].last().is_none_or(|word| word != "--") {
             drop_separator(&mut args.mlet_and_arguments);
         }
         Ok(args)
-    }
-
-    /// No option silently cancels another: what cannot be had together is refused.
-    fn refuse_what_does_not_meet(&self) -> Result<(), clap::Error> {
-        let refuse =
-            |message: &str| Err(Self::command().error(ErrorKind::ArgumentConflict, message));
-        if self.events_go_to_stdout() && self.results().is_none() {
-            return refuse(
-                "--events - takes standard output, which is the mlets'; keep their output with --out DIR",
-            );
-        }
-        if self.latency.is_some() && self.latency_sample == 0 {
-            return refuse(
-                "--latency needs something to write: with --latency-sample 0 nothing is timed",
-            );
-        }
-        if let (Some(out), Some(resume)) = (&self.out, &self.resume)
-            && out != resume
-        {
-            return refuse("--resume DIR writes to DIR; leave --out out, or name the same folder");
-        }
-        if self.keep != KeepArg::All && self.results().is_none() {
-            return refuse("--keep says what stays in a results folder; name one with --out DIR");
-        }
-        if self.note.is_some() && self.results().is_none() {
-            return refuse("--note is kept in a results folder; name one with --out DIR");
-        }
-        Ok(())
     }
 
     /// The results folder, new or gone on with.
@@ -293,10 +275,33 @@ impl Args {
         self.limits.limits()
     }
 
-    /// The same for people: each option and its value, as typed or by default.
+    /// The options for results, choice and judgement that were given, for people.
+    pub(crate) fn given_in_words(&self) -> &[(String, String)] {
+        &self.given_in_words
+    }
+
+    /// The limits for people: each option and its value, as typed or by default.
     pub(crate) fn limits_in_words(&self) -> impl Iterator<Item = (&str, &str)> {
         self.limits_in_words.iter().map(|(option, value)| (option.as_str(), value.as_str()))
     }
+}
+
+/// The options for results, choice and judgement that were given, with their values; a flag has none.
+fn given_in_words(command: &Command, matches: &ArgMatches) -> Vec<(String, String)> {
+    let headings = [RESULTS, AGAIN, judging::HEADING];
+    let arguments = command.get_arguments().filter(|arg| {
+        let is_given =
+            matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);
+        is_given && arg.get_help_heading().is_some_and(|heading| headings.contains(&heading))
+    });
+    let rows = arguments.map(|arg| {
+        let takes_value = matches!(arg.get_action(), ArgAction::Set);
+        let value = matches.get_raw(arg.get_id().as_str()).and_then(Iterator::last);
+        let value = value.filter(|_| takes_value).map(|value| value.as_encoded_bytes());
+        let shown = value.map_or_else(String::new, |value| Escaped(value).to_string());
+        (format!("--{}", arg.get_long().unwrap_or_default()), shown)
+    });
+    rows.collect()
 }
 
 /// Removes the `--` of `pktxpmgr ./mlet host -- -x`.

@@ -18,7 +18,7 @@ use crate::engine_config::{self, Loaded, Purpose};
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
 use crate::mlet_file::{self, Flaw};
-use crate::{dry_run, logging, report};
+use crate::{dry_run, logging, report, results_folder};
 
 /// Tells everything that is wrong or odd on standard error; of what could be run, what was checked or would be done on
 /// standard output.
@@ -33,11 +33,16 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     if args.has_mlet() {
         findings.keep(mlet(args.mlet()));
     }
+    findings.keep(results_folder::choose(args, None));
     report::warn_of_count(args);
     let now = SystemTime::now();
     let loaded = engine_config::load(args, now, Purpose::Check, &mut findings)?;
+    // A folder is compared with mlet and config file, which can be read then.
+    if loaded.is_some() && args.has_mlet() {
+        findings.keep(results_folder::check(args));
+    }
     report::findings(&findings);
-    let Some(loaded) = loaded else {
+    let Some(loaded) = loaded.filter(|_| findings.is_empty()) else {
         let count = findings.iter().len();
         return Err(Failure::new(Exit::Config, format!("no run can begin: errors: {count}")));
     };

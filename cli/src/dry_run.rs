@@ -50,12 +50,19 @@ pub(crate) fn text(args: &Args, loaded: &Loaded, now: Ticks) -> String {
     for one in &config.experiments {
         experiment(&mut text, config, one, loaded.drawn_snikeys.contains(&one.line), now);
     }
-    let limits: Vec<_> = args.limits_in_words().collect();
-    text.section("limits", limits.iter().map(|(option, _)| option.len()).max().unwrap_or(0));
-    for (option, value) in limits {
+    let given = args.given_in_words().iter().map(|(option, value)| (&**option, &**value));
+    options(&mut text, "results, choice and judgement", given.collect());
+    options(&mut text, "limits", args.limits_in_words().collect());
+    text.text
+}
+
+/// A row for each of these options; nothing for none.
+fn options(text: &mut Text, name: &str, options: Vec<(&str, &str)>) {
+    let Some(name_len) = options.iter().map(|(option, _)| option.len()).max() else { return };
+    text.section(name, name_len);
+    for (option, value) in options {
         text.row(option, value);
     }
-    text.text
 }
 
 /// Room for the names of rows: with it a key id fits 80 columns.

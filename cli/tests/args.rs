@@ -9,6 +9,7 @@ use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 
 use common::debug_forms::assert_no_debug_form;
+use common::option_pairs::{EXCLUSIVE, REFUSED, ROWS};
 use common::{Home, PKTCRED, PKTXPMGR, assert_says, full, run};
 
 fn run_words(words: &[&str]) -> (Option<i32>, String, String) {
@@ -42,6 +43,88 @@ fn usage_errors_go_to_stderr_with_code_2() {
     }
     assert_says(&run_words(&["-x", "./m"]).2, &["-x", "Usage: pktxpmgr"]);
     assert_says(&run_words(&[]).2, &["MLET", "Usage: pktxpmgr"]);
+}
+
+/// Each is told both options, and nothing has been made or begun.
+#[test]
+fn options_that_do_not_go_together_are_a_usage_error_that_names_both() {
+    let home = Home::new();
+    let words_of = |option| ROWS.iter().find(|row| row.option == option).unwrap().words;
+    let exclusive =
+        EXCLUSIVE.map(|[one, other]| ([words_of(one), words_of(other)].concat(), [one, other]));
+    let refused = REFUSED.iter().map(|(words, names)| (words.to_vec(), *names));
+    for (words, names) in exclusive.into_iter().chain(refused) {
+        let before = files(&home);
+        let ended = run(home.command().args(&words).arg("./mlet"));
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{words:?}: {}", ended.stderr);
+        assert_says(ended.stderr.lines().next().unwrap(), &[&["error: "], &names[..]].concat());
+        assert_eq!(files(&home), before, "{words:?}");
+    }
+}
+
+/// What each run has to do with its results, with the real program: whatever is not refused gets as far as its config file.
+#[test]
+fn every_pair_of_options_for_results_that_is_not_refused_is_taken() {
+    const RESULTS: [&str; 26] = [
+        "--out",
+        "--resume",
+        "--resume-anyway",
+        "--only",
+        "--skip",
+        "--once-per-endpoint",
+        "--keep",
+        "--note",
+        "--events",
+        "--joblog",
+        "--latency",
+        "--latency-sample",
+        "--fail-on",
+        "--halt",
+        "--require",
+        "--deadline",
+        "--drain-limit",
+        "--mlet-timeout",
+        "--idle-timeout",
+        "--check",
+        "--dry-run",
+        "--single",
+        "--single-facts",
+        "--count",
+        "--quiet",
+        "--verbose",
+    ];
+    let home = Home::new();
+    home.write("these", b"ab\n");
+    home.write("those", b"cd\n");
+    let rows: Vec<_> = ROWS.iter().filter(|row| RESULTS.contains(&row.option)).collect();
+    assert_eq!(rows.len(), RESULTS.len());
+    let mut refused = 0;
+    for (index, one) in rows.iter().enumerate() {
+        for other in &rows[index + 1..] {
+            let words = [&["-c", "nowhere.conf"], one.words, other.words, &["./mlet"]].concat();
+            let ended = run(home.bare_command().args(&words));
+            assert_eq!(ended.stdout, "", "{words:?}");
+            if ended.code == Some(2) {
+                refused += 1;
+                assert_says(&ended.stderr, &["do not go together"]);
+            } else {
+                assert_eq!(ended.code, Some(3), "{words:?}: {}", ended.stderr);
+                assert_says(&ended.stderr, &["cannot read the config file nowhere.conf"]);
+            }
+        }
+    }
+    // Of --single and --single-facts each two, and -q with -v, and the two checks.
+    assert_eq!(refused, 6);
+    assert!(!home.path("r").exists());
+}
+
+/// What is in a home.
+fn files(home: &Home) -> Vec<String> {
+    let entries = std::fs::read_dir(home.path("")).unwrap();
+    let mut names: Vec<_> =
+        entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort_unstable();
+    names
 }
 
 /// A script that asks for it gets it or hears that it did not.

@@ -74,8 +74,8 @@ fn what_can_be_run_is_told_in_one_line() {
 fn the_two_do_not_go_together_and_only_a_check_needs_no_mlet() {
     let home = Home::new();
     for (words, expected) in [
-        (&["--check", "--dry-run", "./mlet"][..], ["'--check'", "'--dry-run'"]),
-        (&["--dry-run", "--check"], ["'--check'", "'--dry-run'"]),
+        (&["--check", "--dry-run", "./mlet"][..], ["--check and", "--dry-run"]),
+        (&["--dry-run", "--check"], ["--check and", "--dry-run"]),
         (&["--dry-run"], ["required", "MLET"]),
     ] {
         let ended = run_words(&home, words);
@@ -473,8 +473,56 @@ fn a_dry_run_prints_what_would_be_done() {
     }
     let singleton = accepted(&home, &["--dry-run", "-s", "./mlet"]);
     let expected = "\nmlet, one for all sessions:\n  file                ./mlet\n  \
-                    argv[0]             mlet\n  environment         empty\n\n";
+                    argv[0]             mlet\n  environment         empty\n  \
+                    told of a session   ADDRESS\n\n";
     assert_says(&singleton, &[expected]);
+}
+
+#[test]
+fn a_dry_run_prints_the_options_of_results_choice_and_judgement() {
+    let home = Home::new();
+    home.write("these", b"abcd\n");
+    let words = ["--dry-run", "--out", "r\x1b", "--only", "these", "--once-per-endpoint"];
+    let rules = ["--halt", "soon,fail=10%", "--require", "3", "-s", "--single-facts", "./mlet"];
+    let printed = accepted(&home, &[&words[..], &rules].concat());
+    let expected = "\n\nresults, choice and judgement:\n  --out               r\\u{1b}\n  \
+                    --only              these\n  --once-per-endpoint\n  \
+                    --halt              soon,fail=10%\n  --require           3\n\nlimits:\n";
+    assert_says(&printed, &[expected, "\n  told of a session   ADDRESS SESSION KEY SNIKEY\n"]);
+    assert!(!accepted(&home, &["--dry-run", "./mlet"]).contains("judgement"));
+    assert!(!home.path("r\x1b").exists());
+}
+
+/// Each is what a run ends with, and nothing is made.
+#[test]
+fn what_a_run_would_refuse_of_its_folder_and_its_lists_is_found_without_one() {
+    let home = Home::new();
+    home.write("list", b"no key\n");
+    home.make_directory("full");
+    home.write("full/events.jsonl", b"");
+    let runs = r#"{"v":1,"runs":[{"mlet":{"sha256":"ab","arguments":[]}}]}"#;
+    home.write("full/run.json", runs.as_bytes());
+    for (options, said) in [
+        (&["--only", "list"][..], "--only list: line 1: no key is no key id"),
+        (&["--skip", "nowhere"], "--skip nowhere: "),
+        (&["--out", "full"], "/full: it holds a run already (events.jsonl)"),
+        (&["--resume", "nowhere"], "/nowhere: there is no run to go on with"),
+        (&["--resume", "full"], "another mlet ran before: its SHA-256 was ab and is "),
+    ] {
+        let run = run_words(&home, &[options, &["./mlet"]].concat());
+        let check = run_words(&home, &[&["--check"], options, &["./mlet"]].concat());
+        for ended in [run, check] {
+            assert_eq!(ended.code, Some(3), "{options:?}: {}", ended.stderr);
+            assert_says(&ended.stderr, &[said]);
+        }
+    }
+    for options in [&["--out", "new"][..], &["--resume", "full", "--resume-anyway"]] {
+        accepted(&home, &[&["--check"], options, &["./mlet"]].concat());
+    }
+    assert!(!home.path("new").exists() && !home.path("nowhere").exists());
+    assert_eq!(fs::read_to_string(home.path("full/run.json")).unwrap(), runs);
+    let both = run_words(&home, &["--check", "--only", "list", "--out", "full", "./mlet"]);
+    assert_says(&both.stderr, &["no key id", "errors: 1"]);
 }
 
 #[test]

@@ -164,8 +164,8 @@ fn a_run_that_could_not_begin_leaves_no_folder() {
 fn what_cannot_be_had_together_is_refused_with_the_way_out() {
     let home = Home::new();
     for (options, part) in [
-        (&["--events", "-"][..], "--out DIR"),
-        (&["--keep", "failed"], "--out DIR"),
+        (&["--events", "-"][..], "needs --out or --resume"),
+        (&["--keep", "failed"], "needs --out or --resume"),
         (&["--note", "x"], "--out"),
         (&["--keep", "some", "--out", "results"], "failed"),
     ] {

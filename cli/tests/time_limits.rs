@@ -418,5 +418,5 @@ fn a_mlet_of_all_sessions_has_no_mlet_timeout() {
     })
     .ends();
     assert_eq!(ended.code, Some(2));
-    assert_says(&ended.stderr, &["--mlet-timeout", "cannot be used with", "--single"]);
+    assert_says(&ended.stderr, &["--mlet-timeout", "do not go together", "--single"]);
 }

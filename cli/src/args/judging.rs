@@ -3,11 +3,12 @@
 use clap::Args;
 use engine::config::{Halt, HaltHow, HaltOn, Judging, Share};
 
+pub(super) const HEADING: &str =
+    "Judging (failed: past START and not ok, or verified and not started)";
+
 /// What is asked of a run.
 #[derive(Debug, Args)]
-#[command(
-    next_help_heading = "Judging (failed: past START and not ok, or verified and not started)"
-)]
+#[command(next_help_heading = HEADING)]
 pub(super) struct JudgingArgs {
     /// Exit 1 if so many sessions failed
     #[arg(long, value_name = "any|N|N%", value_parser = share)]

@@ -37,13 +37,7 @@ pub(super) struct LimitArgs {
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time_limit)]
     term_grace: Duration,
     /// Run of a mlet, then TERM and KILL; 0: no limit
-    #[arg(
-        long,
-        value_name = "TIME",
-        default_value = "0",
-        value_parser = time_or_none,
-        conflicts_with = "single"
-    )]
+    #[arg(long, value_name = "TIME", default_value = "0", value_parser = time_or_none)]
     mlet_timeout: Duration,
     /// Without a byte either way in a session; 0: no limit
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time_or_none)]

@@ -1,10 +1,17 @@
 //! Command lines as users of the original and of ours type them.
 
+use std::collections::BTreeSet;
+use std::fs;
 use std::time::Duration;
 
 use clap::error::ErrorKind;
 
 use super::*;
+use option_pairs::{EXCLUSIVE, ROWS, Row, Shown, TOGETHER};
+
+#[allow(dead_code, unreachable_pub, reason = "the tests of whole programs use it too")]
+#[path = "../../tests/common/option_pairs.rs"]
+mod option_pairs;
 
 fn parse(words: &[&str]) -> Result<Args, clap::Error> {
     Args::parse_words(["pktxpmgr"].iter().chain(words).map(OsString::from))
@@ -48,7 +55,6 @@ fn every_short_option_has_a_long_name() {
         "--cores=1",
         "--passphrase-file=p",
         "--verbose",
-        "--quiet",
         "./m",
     ]);
     assert_eq!(args.addr.as_deref(), Some("h"));
@@ -56,7 +62,7 @@ fn every_short_option_has_a_long_name() {
     assert!(args.single);
     assert_eq!(args.cores, Some(Cores::Count(1)));
     assert_eq!(args.passphrase_file.as_deref(), Some(Path::new("p")));
-    assert_eq!((args.verbose, args.quiet), (1, 1));
+    assert_eq!((args.verbose, parsed(&["--quiet", "./m"]).quiet), (1, 1));
     assert_eq!(refused(&["--help"]), ErrorKind::DisplayHelp);
     assert_eq!(refused(&["--version"]), ErrorKind::DisplayVersion);
     assert_eq!(refused(&["-V"]), ErrorKind::DisplayVersion);
@@ -240,4 +246,65 @@ fn the_help_starts_with_examples_and_fits_three_screens() {
     assert!(help.find("Examples:").unwrap() < help.find("Usage:").unwrap());
     assert!(help.lines().count() <= 90, "{} lines", help.lines().count());
     assert!(help.lines().all(|line| line.len() <= 100), "{help}");
+}
+
+/// The options as clap has them: whoever adds one says what it has to do with all others.
+#[test]
+fn every_option_has_a_row_in_the_table_of_pairs_and_no_row_is_of_none() {
+    let mut command = Args::command();
+    command.build();
+    let options = command.get_arguments().filter_map(|arg| Some(format!("--{}", arg.get_long()?)));
+    let rows = ROWS.iter().map(|row| row.option.to_owned());
+    assert_eq!(options.collect::<BTreeSet<_>>(), rows.collect::<BTreeSet<_>>());
+    assert!(ROWS.iter().all(|row| !row.alone.is_empty()));
+}
+
+/// The options that stand in these rows, those without which they mean nothing included.
+fn given(rows: [&Row; 2]) -> BTreeSet<&'static str> {
+    let words = || rows.iter().flat_map(|row| row.words);
+    let is_given = |row: &&Row| words().any(|word| *word == row.words[0]);
+    ROWS.iter().filter(is_given).map(|row| row.option).collect()
+}
+
+#[test]
+fn of_all_pairs_of_options_those_of_the_table_are_refused_and_all_others_taken() {
+    for (index, one) in ROWS.iter().enumerate() {
+        for other in &ROWS[index + 1..] {
+            let words = [one.words, other.words, &["./m"]].concat();
+            let given = given([one, other]);
+            let refused =
+                EXCLUSIVE.iter().find(|pair| pair.iter().all(|name| given.contains(name)));
+            let told = parse(&words).err();
+            let kind = told.as_ref().map(clap::Error::kind);
+            let is_answered =
+                matches!(kind, Some(ErrorKind::DisplayHelp | ErrorKind::DisplayVersion));
+            assert_eq!(is_answered, given.contains("--help") || given.contains("--version"));
+            if is_answered {
+                continue;
+            }
+            assert_eq!(kind, refused.map(|_| ErrorKind::ArgumentConflict), "{words:?}: {told:?}");
+            let text = told.map(|told| told.to_string()).unwrap_or_default();
+            assert!(
+                refused.iter().all(|pair| pair.iter().all(|name| text.contains(name))),
+                "{text}"
+            );
+        }
+    }
+}
+
+#[test]
+fn what_touches_the_same_thing_and_goes_together_is_shown_by_a_test_that_there_is() {
+    for (one, other, shown) in &TOGETHER {
+        let row = |option| ROWS.iter().find(|row| row.option == option).unwrap();
+        let words = [row(*one).words, row(*other).words, &["./m"]].concat();
+        assert!(parse(&words).is_ok(), "{words:?}");
+        match shown {
+            Shown::Why(reason) => assert!(!reason.is_empty()),
+            Shown::By(file, test) => {
+                let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("..").join(file);
+                let text = fs::read_to_string(path).unwrap();
+                assert!(text.contains(&format!("fn {test}()")), "{file} has no test {test}");
+            }
+        }
+    }
 }

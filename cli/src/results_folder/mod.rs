@@ -58,12 +58,11 @@ impl ResultsFolder {
     /// something else.
     pub(crate) fn begin(path: &Path, args: &Args, run: RunId) -> Result<Self, Failure> {
         let refuse = |problem: String| refused(path, &problem);
-        let nothing = || refuse("there is no run to go on with; begin one with --out".into());
         if args.resume.is_none() {
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|error| refuse(error.to_string()))?;
         } else if !path.exists() {
-            return Err(nothing());
+            return Err(nothing_to_resume(path));
         }
         let folder = File::open(path).map_err(|error| refuse(error.to_string()))?;
         let hold = Flock::lock(folder, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| {
@@ -72,24 +71,7 @@ impl ResultsFolder {
                 _ => errno.to_string(),
             })
         })?;
-        let mark = MARKS.iter().find(|mark| path.join(mark).exists());
-        let mut run_file = RunFile::begin(args, run)?;
-        let mut earlier = Earlier::default();
-        match (mark, &args.resume) {
-            (Some(mark), None) => {
-                let hint = "name another folder, or go on with --resume";
-                return Err(refuse(format!("it holds a run already ({mark}); {hint}")));
-            }
-            (None, Some(_)) => {
-                return Err(nothing());
-            }
-            (None, None) => {}
-            (Some(_), Some(_)) => {
-                run_file.follow(path, args.resume_anyway).map_err(refuse)?;
-                let read = Earlier::read(path);
-                earlier = read.map_err(|error| refuse(format!("its records: {error}")))?;
-            }
-        }
+        let (run_file, earlier) = look(path, args, run)?;
         run_file.write(path).map_err(|error| refuse(error.to_string()))?;
         Ok(Self { path: path.to_owned(), run_file, earlier, _hold: hold })
     }
@@ -133,6 +115,42 @@ impl ResultsFolder {
         }
         written.is_ok()
     }
+}
+
+/// What a run would refuse of its results folder. Nothing is made, and nobody is kept out.
+///
+/// # Errors
+/// As of [`ResultsFolder::begin`].
+pub(crate) fn check(args: &Args) -> Result<(), Failure> {
+    let Some(path) = args.results() else { return Ok(()) };
+    look(&absolute(path)?, args, RunId(0)).map(drop)
+}
+
+/// What a folder holds for a run that begins in it, or goes on with it.
+///
+/// # Errors
+/// It holds a run that is not gone on with, or none that could be, or one of something else.
+fn look(path: &Path, args: &Args, run: RunId) -> Result<(RunFile, Earlier), Failure> {
+    let refuse = |problem: String| refused(path, &problem);
+    let mark = MARKS.iter().find(|mark| path.join(mark).exists());
+    let mut run_file = RunFile::begin(args, run)?;
+    match (mark, &args.resume) {
+        (Some(mark), None) => {
+            let hint = "name another folder, or go on with --resume";
+            Err(refuse(format!("it holds a run already ({mark}); {hint}")))
+        }
+        (None, Some(_)) => Err(nothing_to_resume(path)),
+        (None, None) => Ok((run_file, Earlier::default())),
+        (Some(_), Some(_)) => {
+            run_file.follow(path, args.resume_anyway).map_err(refuse)?;
+            let earlier = Earlier::read(path);
+            Ok((run_file, earlier.map_err(|error| refuse(format!("its records: {error}")))?))
+        }
+    }
+}
+
+fn nothing_to_resume(path: &Path) -> Failure {
+    refused(path, "there is no run to go on with; begin one with --out")
 }
 
 fn refused(path: &Path, problem: &str) -> Failure {

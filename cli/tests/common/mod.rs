@@ -13,6 +13,7 @@ pub mod dump;
 pub mod endpoint;
 pub mod events;
 pub mod manager;
+pub mod option_pairs;
 pub mod proxy;
 pub mod tail;
 pub mod terminal;
