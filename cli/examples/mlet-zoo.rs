@@ -56,6 +56,10 @@ fn main() -> ExitCode {
         ["parent"] => parent(),
         ["daemon"] => daemon(),
         ["orphan"] => orphan(),
+        ["print", count, len] => print_lines(number(count), number(len)),
+        ["spew", len] => spew(number(len)),
+        ["speak"] => speak(),
+        ["heirs"] => heirs(),
         ["single", "echo"] => single_echo(),
         ["single", "late"] => single_late(),
         ["single", "leave", count] => single_leave(number(count)),
@@ -372,6 +376,60 @@ fn daemon() -> io::Result<()> {
 fn orphan() -> io::Result<()> {
     ignore_term()?;
     thread::sleep(PATIENCE);
+    Ok(())
+}
+
+/// Waits for the end of the session, then prints so many lines of this length, which begin with session and number.
+fn print_lines(count: usize, len: usize) -> io::Result<()> {
+    while receive(&mut session())?.is_some() {}
+    let session = std::env::var("PKTLAB_SESSION").unwrap_or_default();
+    let mut out = io::stdout().lock();
+    for index in 0..count {
+        let mut line = format!("{session}-{index}-");
+        line.extend(std::iter::repeat_n('x', len - line.len()));
+        line.push('\n');
+        out.write_all(line.as_bytes())?;
+    }
+    out.flush()
+}
+
+/// Writes so many bytes to standard output, none of which ends a line.
+fn spew(mut len: usize) -> io::Result<()> {
+    let piece = vec![b'.'; 1 << 16];
+    let mut out = output(1)?;
+    while len > 0 {
+        len -= out.write(&piece[..len.min(piece.len())])?;
+    }
+    Ok(())
+}
+
+/// Writes the rest of each message to the descriptor that its first byte names, and answers with what came of that.
+fn speak() -> io::Result<()> {
+    let mut session = session();
+    while let Some((_, payload)) = receive(&mut session)? {
+        let (which, bytes) = payload.split_first().expect("a descriptor");
+        let written = output(*which - b'0')?.write_all(bytes);
+        let told = written.err().map_or_else(|| "done".to_owned(), |error| error.to_string());
+        session.write_all(&message(told.as_bytes()))?;
+    }
+    Ok(())
+}
+
+/// A descriptor, without a buffer.
+fn output(number: u8) -> io::Result<fs::File> {
+    let fd = match number {
+        1 => io::stdout().as_fd().try_clone_to_owned(),
+        _ => io::stderr().as_fd().try_clone_to_owned(),
+    };
+    fd.map(fs::File::from)
+}
+
+/// Says something and leaves a process behind that has its descriptors 1 and 2.
+fn heirs() -> io::Result<()> {
+    say("begun");
+    println!("begun");
+    let myself = std::env::current_exe()?;
+    Command::new(myself).arg("orphan").stdin(Stdio::null()).spawn()?;
     Ok(())
 }
 

@@ -15,10 +15,12 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
-use engine::config::{Io, Judging, Keep, Limits, SingletonForm};
+use engine::config::{Io, Judging, Keep, Layout, Limits, SingletonForm};
+use engine::sys::recorder::RecorderPlan;
 
 use crate::c_number::c_number;
 use command_line::cores::Cores;
+use command_line::units::size;
 use command_line::usage;
 use judging::JudgingArgs;
 use limits::LimitArgs;
@@ -26,6 +28,9 @@ use packetlab::escape::Escaped;
 
 /// Heading of the options for what a run leaves.
 const RESULTS: &str = "Results";
+
+/// From so many sessions on, output is kept in one file: three files of each would be more than many a file system likes.
+const STREAM_FROM: u64 = 10_000;
 
 /// Heading of the options for who is measured, and who is measured again.
 const AGAIN: &str = "Which endpoints";
@@ -126,6 +131,18 @@ pub(crate) struct Args {
         hide_possible_values = true
     )]
     pub(crate) keep: KeepArg,
+
+    /// Keep it all in one file [default from -n 10000 on]
+    #[arg(long, help_heading = RESULTS)]
+    pub(crate) stream: bool,
+
+    /// Keep so much of each output; the rest is counted
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = RESULTS)]
+    pub(crate) max_output: Option<usize>,
+
+    /// Show lines of mlets behind session, key and snikey
+    #[arg(long, help_heading = RESULTS)]
+    pub(crate) tag: bool,
 
     /// A remark for the folder's run.json
     #[arg(long, value_name = "TEXT", help_heading = RESULTS)]
@@ -230,6 +247,22 @@ impl Args {
             drop_separator(&mut args.mlet_and_arguments);
         }
         Ok(args)
+    }
+
+    /// How output lies in a results folder. The one mlet of `-s` has two files anyway.
+    pub(crate) fn layout(&self) -> Layout {
+        let sessions = self.count.as_ref().and_then(|count| count.sessions);
+        let are_many = sessions.is_some_and(|sessions| sessions.get() >= STREAM_FROM);
+        if self.stream || are_many && !self.single { Layout::Stream } else { Layout::Folders }
+    }
+
+    /// What the recorder does; `None` if there is nothing to do for one. `results` is where output is kept.
+    pub(crate) fn recorder_plan(&self, results: Option<PathBuf>) -> Option<RecorderPlan> {
+        let results = results.filter(|_| self.keep != KeepArg::None);
+        let output_max = self.max_output.and_then(|max| u64::try_from(max).ok());
+        let is_one_file = results.is_some() && self.layout() == Layout::Stream;
+        let plan = RecorderPlan { results, output_max, is_tagged: self.tag };
+        (self.tag || output_max.is_some() || is_one_file).then_some(plan)
     }
 
     /// The results folder, new or gone on with.

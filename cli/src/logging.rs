@@ -8,7 +8,7 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use command_line::log::{LineWriter, Lines, LogWriter, level};
-use engine::LINFO_TARGET;
+use engine::{LINFO_TARGET, MLET_TARGET};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
 use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
@@ -47,9 +47,14 @@ const QUEUE_LEN: usize = 4 << 20;
 /// Of these, what only the last line of the program may use, which says why it ends.
 const RESERVE_LEN: usize = 64 << 10;
 
-/// What endpoints log takes half of the room at most, so that they cannot make the lines about others be lost.
+/// What endpoints log, and what mlets write, takes half of the room at most, so that they cannot make the lines about others
+/// be lost.
 fn room(target: &str) -> usize {
-    if target == LINFO_TARGET { QUEUE_LEN / 2 } else { QUEUE_LEN - RESERVE_LEN }
+    if [LINFO_TARGET, MLET_TARGET].contains(&target) {
+        QUEUE_LEN / 2
+    } else {
+        QUEUE_LEN - RESERVE_LEN
+    }
 }
 
 /// For the last line of the program.

@@ -29,8 +29,9 @@ use engine::Report;
 use engine::config::{Config, Destination, Joblog, Recording, RunId};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
+use engine::sys::mlet_processes::MletProcesses;
 use engine::sys::signals::{self, RunSignals};
-use engine::sys::supervisor::{self, MletCommand, Supervisor};
+use engine::sys::supervisor::MletCommand;
 use engine::sys::{secrecy, stdin};
 
 use args::Args;
@@ -70,7 +71,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     let run = RunId(RandomState::new().hash_one(()));
     let out = args.results().map(results_folder::absolute).transpose()?;
     // Before keys are read and threads run: mlets descend from this process as it is now.
-    let supervisor = start_supervisor(args, run, out.clone())?;
+    let processes = start_processes(args, run, out.clone())?;
     let logging = logging::start(args.verbose, args.quiet);
     *log = Some(logging.map_err(Lack::when("start the thread that writes the log (clone3)"))?);
     let mut findings = Findings::default();
@@ -86,7 +87,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     match run_campaign(
         args,
         &mut config,
-        (supervisor, signals),
+        (processes, signals),
         results.as_ref().map(ResultsFolder::earlier),
     ) {
         Ok(Some(mut report)) => {
@@ -107,7 +108,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
 fn run_campaign(
     args: &Args,
     config: &mut Config,
-    (supervisor, signals): (Supervisor, RunSignals),
+    (processes, signals): (MletProcesses, RunSignals),
     earlier: Option<&Earlier>,
 ) -> Result<Option<Report>, Failure> {
     config.choice = results_folder::choose(args, earlier)?;
@@ -118,7 +119,7 @@ fn run_campaign(
         return Ok(None);
     }
     report::loaded(args, config);
-    Ok(Some(engine::run(config, supervisor, signals)?))
+    Ok(Some(engine::run(config, processes, signals)?))
 }
 
 /// With what a run ends.
@@ -162,10 +163,15 @@ fn recording(args: &Args, run: RunId, results: Option<&ResultsFolder>) -> Record
     recording
 }
 
-fn start_supervisor(args: &Args, run: RunId, out: Option<PathBuf>) -> Result<Supervisor, Failure> {
+fn start_processes(
+    args: &Args,
+    run: RunId,
+    out: Option<PathBuf>,
+) -> Result<MletProcesses, Failure> {
     signals::ignore_broken_pipe().map_err(Lack::when("ignore SIGPIPE (rt_sigaction)"))?;
     signals::ignore_status_question().map_err(Lack::when("ignore SIGUSR1 (rt_sigaction)"))?;
     let limits = args.limits();
+    let plan = args.recorder_plan(out.clone());
     let command = MletCommand {
         path: args.mlet().to_owned(),
         arguments: args.mlet_arguments().to_vec(),
@@ -180,5 +186,6 @@ fn start_supervisor(args: &Args, run: RunId, out: Option<PathBuf>) -> Result<Sup
         },
         results: out,
     };
-    supervisor::start(&command).map_err(|error| Failure::new(Exit::Resource, error.to_string()))
+    MletProcesses::start(&command, plan.as_ref())
+        .map_err(|error| Failure::new(Exit::Resource, error.to_string()))
 }

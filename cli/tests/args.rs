@@ -65,7 +65,7 @@ fn options_that_do_not_go_together_are_a_usage_error_that_names_both() {
 /// What each run has to do with its results, with the real program: whatever is not refused gets as far as its config file.
 #[test]
 fn every_pair_of_options_for_results_that_is_not_refused_is_taken() {
-    const RESULTS: [&str; 26] = [
+    const RESULTS: [&str; 29] = [
         "--out",
         "--resume",
         "--resume-anyway",
@@ -73,6 +73,9 @@ fn every_pair_of_options_for_results_that_is_not_refused_is_taken() {
         "--skip",
         "--once-per-endpoint",
         "--keep",
+        "--stream",
+        "--max-output",
+        "--tag",
         "--note",
         "--events",
         "--joblog",
@@ -113,8 +116,8 @@ fn every_pair_of_options_for_results_that_is_not_refused_is_taken() {
             }
         }
     }
-    // Of --single and --single-facts each two, and -q with -v, and the two checks.
-    assert_eq!(refused, 6);
+    // Of --single and --single-facts each four, and -q with -v, and the two checks.
+    assert_eq!(refused, 10);
     assert!(!home.path("r").exists());
 }
 

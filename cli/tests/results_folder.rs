@@ -76,7 +76,10 @@ fn a_results_folder_holds_what_each_mlet_wrote_its_record_and_what_ran() {
         assert_eq!(&serde_json::from_str::<Value>(&read("session.json")).unwrap(), record);
         assert_eq!((&record["sid"], &record["exit"]), (&json!(number), &json!(index)));
         let (stdout, stderr) = (read("stdout").len(), read("stderr").len());
-        let output = json!({ "dir": dir, "stdout": stdout, "stderr": stderr, "truncated": false });
+        let output = json!({
+            "dir": dir, "stdout": stdout, "stderr": stderr,
+            "stdout_written": stdout, "stderr_written": stderr, "truncated": false,
+        });
         assert_eq!(record["output"], output);
     }
     assert_eq!(mode(&home, "results"), 0o700);

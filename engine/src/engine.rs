@@ -24,9 +24,9 @@ use crate::run_error::{RunError, WAITING, lack};
 use crate::shard::{GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
 use crate::sys::children::{self, ADOPTING, Graces};
 use crate::sys::lack::Lack;
+use crate::sys::mlet_processes::MletProcesses;
 use crate::sys::signals::RunSignals;
 use crate::sys::socket::{self, BoundSocket};
-use crate::sys::supervisor::Supervisor;
 use crate::sys::{cpu, limits, secrecy, watch};
 use packetlab::time::Ticks;
 use packetlab::tls;
@@ -63,14 +63,14 @@ const TALKING: &str = "let threads talk to each other (eventfd2)";
 /// For [`lack`]: what every session takes.
 const SERVING: &str = "serve even one endpoint (accept4, socketpair)";
 
-/// Serves endpoints until the run ends. `supervisor` was started before any thread; `signals` are blocked since before
+/// Serves endpoints until the run ends. The processes were started before any thread; `signals` are blocked since before
 /// anything was made that a run leaves.
 ///
 /// # Errors
 /// Why the run could not begin; why one ended before its time is in its report.
 pub fn run(
     config: &Config,
-    supervisor: Supervisor,
+    processes: MletProcesses,
     signals: RunSignals,
 ) -> Result<Report, RunError> {
     if let Err(error) = secrecy::hold(&*config.controller_key) {
@@ -86,13 +86,13 @@ pub fn run(
     let backend = Backend::choose(config.io, config.cores.len(), &GROUPS);
     let backend = backend.map_err(RunError::Ring)?;
     tls::warm_up().map_err(RunError::Tls)?;
-    block_on(backend, serve(config, backend, supervisor, signals)).map_err(lack(WAITING))?
+    block_on(backend, serve(config, backend, processes, signals)).map_err(lack(WAITING))?
 }
 
 async fn serve(
     config: &Config,
     backend: Backend,
-    supervisor: Supervisor,
+    processes: MletProcesses,
     signals: RunSignals,
 ) -> Result<Report, RunError> {
     let open_files = limits::raise_open_files().map_err(lack("raise `ulimit -n` (prlimit64)"))?;
@@ -111,14 +111,14 @@ async fn serve(
     let experiments = Arc::new(Experiments::new(config, keys, now()).map_err(RunError::Tls)?);
     let counts = Arc::new(Counts::new(config.attempts, sessions_max));
     let mut control = Control::new(ControlParts {
-        supervisor,
+        processes,
         signals,
         inbox,
         experiments: Arc::clone(&experiments),
         counts: Arc::clone(&counts),
         graces: Graces { eof: config.limits.eof_grace, term: config.limits.term_grace },
         journal,
-        results: config.recording.results.clone(),
+        recording: config.recording.clone(),
         judging: config.judging.clone(),
         latency: latency.clone(),
         latency_log,

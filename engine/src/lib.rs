@@ -27,6 +27,7 @@ mod run_error;
 mod shard;
 pub mod sys;
 
+pub use crate::control::MLET_TARGET;
 pub use crate::driver::RingError;
 pub use crate::engine::{Report, run};
 pub use crate::proto::linfo::LINFO_TARGET;

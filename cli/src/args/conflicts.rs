@@ -10,17 +10,21 @@ use clap::parser::ValueSource;
 use engine::config::{Halt, HaltOn};
 
 /// Options that exclude each other, whatever their values, and why.
-const EXCLUSIVE: [(&str, &str, &str); 4] = [
+const EXCLUSIVE: [(&str, &str, &str); 6] = [
     ("single", "mlet-timeout", "the one mlet of all sessions may run as long as the run does"),
     ("single", "joblog", "it has a line for each mlet, and one mlet serves all sessions"),
+    ("single", "stream", "its one mlet has two files in any case"),
+    ("single", "tag", "lines of the one mlet belong to no single session"),
     ("quiet", "verbose", "one logs less and the other more"),
     ("check", "dry-run", "what would be done is told by --dry-run, which checks as well"),
 ];
 
 /// Options that mean nothing without one of others, and why.
-const DEPENDENT: [(&str, &[&str], &str); 4] = [
+const DEPENDENT: [(&str, &[&str], &str); 6] = [
     ("keep", &["out", "resume"], "it says whose output stays in a results folder"),
     ("note", &["out", "resume"], "it is kept in a results folder"),
+    ("stream", &["out", "resume"], "it says how output lies in a results folder"),
+    ("max-output", &["out", "resume"], "it says how much output a results folder keeps"),
     ("resume-anyway", &["resume"], "it is about the run that is gone on with"),
     ("single-facts", &["single"], "it is what the one mlet of all sessions is told"),
 ];
@@ -89,6 +93,16 @@ fn of_outputs(given: Given<'_>) -> Option<String> {
     if given.is("events", "-") && !given.has_results() {
         let why = "standard output is the mlets', unless their output is kept in a folder";
         return Some(alone("--events -", &["out", "resume"], why));
+    }
+    if given.is("events", "-") && given.has("tag") {
+        let why = "both would go to standard output; write records to a file";
+        return Some(apart("--events -", "--tag", why));
+    }
+    let of_kept = ["stream", "max-output"].into_iter().find(|option| given.has(option));
+    if let Some(option) = of_kept
+        && given.is("keep", "none")
+    {
+        return Some(apart("--keep none", &format!("--{option}"), "no output is kept"));
     }
     if given.has("latency") && given.0.get_one("latency_sample") == Some(&0_u32) {
         let why = "nothing is timed, so there is nothing to write";

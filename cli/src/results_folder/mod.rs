@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! DIR/run.json       which runs have filled it, with what, and what came of them (run_file.rs)
-//! DIR/events.jsonl   the records             DIR/sessions/   the output of mlets       both: the engine's
+//! DIR/events.jsonl   the records             DIR/sessions/, DIR/streams/   the output of mlets       the engine's
 //! ```
 //! `earlier.rs` is what a run has to know of those before it, `endpoints.rs` which endpoints it measures. Not here: what
 //! people read of a folder. Invariant: a folder that holds a run is not begun anew, and no two runs write to one.
@@ -83,7 +83,8 @@ impl ResultsFolder {
 
     /// What the engine is to write into it.
     pub(crate) fn recording(&self, args: &Args, run: RunId) -> Recording {
-        let results = Results { path: self.path.clone(), keep: args.keep.into() };
+        let (path, keep) = (self.path.clone(), args.keep.into());
+        let results = Results { path, keep, layout: args.layout() };
         let events = vec![Destination::File(self.path.join(EVENTS))];
         let sessions_before = self.earlier.last_session;
         Recording { run, events, results: Some(results), sessions_before, ..Recording::default() }

@@ -217,7 +217,16 @@ impl Manager {
 
     /// The process that starts the mlets.
     pub fn supervisor(&self) -> i32 {
-        *children_of(self.pid()).first().expect("a supervisor")
+        self.child_called("pktx-supervisor").expect("a supervisor")
+    }
+
+    /// The process that reads what mlets write, if there is one.
+    pub fn recorder(&self) -> Option<i32> {
+        self.child_called("pktx-recorder")
+    }
+
+    fn child_called(&self, name: &str) -> Option<i32> {
+        children_of(self.pid()).into_iter().find(|child| name_of(*child) == name)
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -236,7 +245,7 @@ impl Manager {
         }
         // A process left behind on purpose may hold the stream; then what was read so far must do.
         let _ = self.log_read.recv_timeout(Duration::from_secs(5));
-        let stdout = fs::read_to_string(&self.stdout).unwrap();
+        let stdout = String::from_utf8_lossy(&fs::read(&self.stdout).unwrap()).into_owned();
         assert_no_debug_form(&stdout);
         Ended { code: status.code(), loaded: true, stdout, stderr: self.log() }
     }
@@ -376,10 +385,15 @@ pub fn processes_in(home: &Path) -> Vec<i32> {
     pids.filter(runs_there).collect()
 }
 
-/// Whether this is a manager or a supervisor, by its name.
+/// Whether this is a manager, a supervisor or a recorder, by its name.
 fn is_of_pktxpmgr(pid: i32) -> bool {
+    ["pktxpmgr", "pktx-supervisor", "pktx-recorder"].contains(&name_of(pid).as_str())
+}
+
+/// What a process is called.
+fn name_of(pid: i32) -> String {
     let name = fs::read_to_string(format!("/proc/{pid}/comm")).unwrap_or_default();
-    ["pktxpmgr", "pktx-supervisor"].contains(&name.trim())
+    name.trim().to_owned()
 }
 
 /// What was read of a process, `None` if it is gone. A manager shows itself to those only who may look into every

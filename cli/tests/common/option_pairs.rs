@@ -22,7 +22,7 @@ const FILE: &str = "writes a file of its own, whatever else is written";
 const CHECKS: &str =
     "takes the command line of a run, checks and tells all of it that is there before one";
 
-pub const ROWS: [Row; 51] = [
+pub const ROWS: [Row; 54] = [
     row("--addr", &["-a", "127.0.0.1:0"], SETTING),
     row("--config", &["-c", "nowhere.conf"], SETTING),
     row("--publish-addr", &["-p", "127.0.0.1:4"], SETTING),
@@ -48,7 +48,10 @@ pub const ROWS: [Row; 51] = [
     row("--help", &["--help"], "is answered, whatever stands beside it, and nothing is run"),
     row("--version", &["--version"], "is answered, whatever stands beside it, and nothing is run"),
     row("--out", &["--out", "r"], "is a place of its own for output and records"),
-    row("--keep", &["--keep", "none", "--out", "r"], "is about the output in the folder alone"),
+    row("--keep", &["--keep", "all", "--out", "r"], "is about the output in the folder alone"),
+    row("--stream", &["--stream", "--out", "r"], "says how output lies in the folder"),
+    row("--max-output", &["--max-output", "1m", "--out", "r"], BOUND),
+    row("--tag", &["--tag"], "shows lines, whatever else is kept of them"),
     row("--note", &["--note", "x", "--out", "r"], "is a remark in the folder's run.json"),
     row("--events", &["--events", "e.jsonl"], FILE),
     row("--joblog", &["--joblog", "jobs"], FILE),
@@ -101,18 +104,26 @@ pub const ROWS: [Row; 51] = [
 ];
 
 /// Options that are refused together, whatever their values.
-pub const EXCLUSIVE: [[&str; 2]; 4] = [
+pub const EXCLUSIVE: [[&str; 2]; 6] = [
     ["--single", "--mlet-timeout"],
     ["--single", "--joblog"],
+    ["--single", "--stream"],
+    ["--single", "--tag"],
     ["--quiet", "--verbose"],
     ["--check", "--dry-run"],
 ];
 
 /// Words that are refused for an option that is missing, or for their values, and the two options that the reason names.
-pub const REFUSED: [(&[&str], [&str; 2]); 27] = [
+pub const REFUSED: [(&[&str], [&str; 2]); 33] = [
     (&["--keep", "all"], ["--keep", "--out"]),
     (&["--keep", "none", "--events", "e.jsonl"], ["--keep", "--resume"]),
     (&["--note", "x"], ["--note", "--out"]),
+    (&["--stream"], ["--stream", "--out"]),
+    (&["--max-output", "1m"], ["--max-output", "--resume"]),
+    (&["--stream", "--keep", "none", "--out", "r"], ["--keep none", "--stream"]),
+    (&["--max-output", "1m", "--keep", "none", "--out", "r"], ["--keep none", "--max-output"]),
+    (&["--tag", "--events", "-", "--out", "r"], ["--events -", "--tag"]),
+    (&["--tag", "--events", "-"], ["--events -", "--out"]),
     (&["--resume-anyway"], ["--resume-anyway", "--resume"]),
     (&["--resume-anyway", "--out", "r"], ["--resume-anyway", "--resume"]),
     (&["--single-facts"], ["--single-facts", "--single"]),

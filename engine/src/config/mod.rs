@@ -26,7 +26,7 @@ pub use self::endpoint_choice::{EndpointChoice, KeyPrefixes};
 pub use self::judging::{Halt, HaltHow, HaltOn, Judging, Share};
 pub use self::limits::Limits;
 pub use self::per_experiment::{ExperimentId, PerExperiment};
-pub use self::recording::{Destination, Joblog, Keep, Recording, Results, RunId};
+pub use self::recording::{Destination, Joblog, Keep, Layout, Recording, Results, RunId};
 
 /// One campaign: who we are, which experiments we serve and within which limits.
 #[derive(Debug)]

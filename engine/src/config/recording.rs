@@ -58,6 +58,18 @@ pub struct Results {
     pub path: PathBuf,
     /// Which output stays.
     pub keep: Keep,
+    /// How it lies there.
+    pub layout: Layout,
+}
+
+/// How the output of mlets lies in a results folder.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Layout {
+    /// A folder for each session.
+    #[default]
+    Folders,
+    /// `--stream`: one file for all of a run.
+    Stream,
 }
 
 /// `--keep`: whose output stays in a results folder.

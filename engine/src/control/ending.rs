@@ -128,7 +128,7 @@ impl Control {
     }
 
     pub(super) fn is_over(&self) -> bool {
-        let mlets_ended = self.sessions.running_mlets() == 0;
+        let mlets_ended = self.sessions.running_mlets() == 0 && self.sessions.open_outputs() == 0;
         match self.phase {
             RunPhase::Running => false,
             RunPhase::Draining { .. } => self.shards_running == 0 && mlets_ended,
@@ -147,13 +147,14 @@ impl Control {
     /// The machine does not let it wait.
     pub(super) async fn end(mut self) -> Result<Report, RunError> {
         self.close_singleton();
-        while self.mlets.singleton_runs()
+        while (self.mlets.singleton_runs() || !self.are_outputs_closed())
             && !self.supervisor_lost
             && self.force_until().is_none_or(|until| now() < until)
         {
             self.wait().await.map_err(lack(WAITING))?;
             self.take_signals();
             self.take_events();
+            self.take_recorded();
             self.tend_time_limits();
             self.tend_log();
             self.flush();

@@ -23,7 +23,7 @@ use crate::config::SingletonForm;
 use crate::mailbox::{SessionPlace, ToShard};
 use crate::proto::outcome::Force;
 use crate::proto::session::MletFacts;
-use crate::records::SessionFacts;
+use crate::records::{Output, SessionFacts};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
 use crate::sys::socket;
@@ -48,6 +48,9 @@ impl Control {
                 SupervisorEvent::Spawned { pid, output_errno, .. } => {
                     info!("singleton mlet runs as process {pid}");
                     self.sessions.singleton_runs(output_errno);
+                    if output_errno == 0 {
+                        self.recorder.begin_singleton();
+                    }
                     let socket = Watched::new(ControlSocket::new(ours, form))
                         .map_err(lack("watch a descriptor (epoll_ctl)"))?;
                     let (control_socket, runs) = (Some(socket), Some((pid, now())));
@@ -119,13 +122,14 @@ impl Control {
         (facts, session): (&MletFacts, Arc<SessionFacts>),
     ) {
         let (id, now) = (place.id, now());
-        let output = self.output.of_session(&session);
         let own_mlet = matches!(self.mlets, Mlets::OfEachSession { .. });
-        self.sessions.begin(session, own_mlet, now);
+        let to = self.output.of_session(&session);
+        let output = if own_mlet { self.output.at_first() } else { Output::Uncounted };
+        self.sessions.begin(session, own_mlet, output, now);
         match &mut self.mlets {
             Mlets::OfEachSession { awaited } => {
                 awaited.push_back((now + self.experiments.limits.setup_timeout, place));
-                self.spawn(MletOwner::Session(id), environment(id, facts), output, socket);
+                self.spawn(MletOwner::Session(id), environment(id, facts), to, socket);
             }
             Mlets::OfAllSessions { control_socket: Some(control_socket), .. } => {
                 control_socket.inner.push(id, facts, socket);

@@ -26,6 +26,8 @@ mod overdue;
 mod peer;
 mod permits;
 mod publication;
+mod recorder;
+mod recorder_link;
 mod runtime;
 mod sessions;
 mod set_up;
@@ -47,13 +49,15 @@ use self::clock::now;
 use self::mlet_output::OutputPlan;
 use self::permits::Permits;
 use self::publication::PublicationTask;
+pub use self::recorder_link::MLET_TARGET;
+use self::recorder_link::RecorderLink;
 pub(crate) use self::runtime::block_on;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::{ControlSocket, Mlets};
 use self::tasks::Tasks;
 use self::time_limits::TimeLimits;
-use crate::config::{Judging, Results};
+use crate::config::{self, Judging};
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::metrics::{IntervalLog, RunLatency};
@@ -62,6 +66,7 @@ use crate::proto::outcome::Force;
 use crate::records::{Journal, ShardTotals};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::Graces;
+use crate::sys::mlet_processes::MletProcesses;
 use crate::sys::signals::RunSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
@@ -71,7 +76,7 @@ const SEND_RETRY: Duration = Duration::from_millis(10);
 
 /// What the control thread works with.
 pub(crate) struct ControlParts {
-    pub(crate) supervisor: Supervisor,
+    pub(crate) processes: MletProcesses,
     pub(crate) signals: RunSignals,
     pub(crate) inbox: Inbox<FromShard>,
     pub(crate) experiments: Arc<Experiments>,
@@ -79,8 +84,8 @@ pub(crate) struct ControlParts {
     pub(crate) graces: Graces,
     /// Where records go.
     pub(crate) journal: Option<Journal>,
-    /// Where the output of mlets goes, if not to pktxpmgr's.
-    pub(crate) results: Option<Results>,
+    /// What is recorded of the run.
+    pub(crate) recording: config::Recording,
     /// What counts as a good run.
     pub(crate) judging: Judging,
     /// How long the relay takes; `None` if that is not measured.
@@ -92,6 +97,8 @@ pub(crate) struct ControlParts {
 /// The control thread's state.
 pub(crate) struct Control {
     supervisor: Watched<Supervisor>,
+    /// Behind the supervisor, without which it ends by itself.
+    recorder: RecorderLink,
     /// The supervisor is gone; nothing more comes from it.
     supervisor_lost: bool,
     signals: Watched<RunSignals>,
@@ -151,8 +158,12 @@ impl Control {
         let permits = attempts.map(|attempts| Permits::new(attempts, keys_are_shared));
         let choice = Arc::clone(&parts.experiments.choice);
         let sessions = Sessions::new(attempts.is_some(), parts.journal, choice);
+        let MletProcesses { supervisor, recorder } = parts.processes;
+        let recorder = RecorderLink::new(recorder)?;
         Ok(Self {
-            supervisor: Watched::new(parts.supervisor)?,
+            output: OutputPlan::of(&parts.recording, recorder.is_there()),
+            supervisor: Watched::new(supervisor)?,
+            recorder,
             supervisor_lost: false,
             signals: Watched::new(parts.signals)?,
             inbox: Watched::new(parts.inbox)?,
@@ -162,7 +173,6 @@ impl Control {
             permits,
             counts: parts.counts,
             mlets: Mlets::OfEachSession { awaited: VecDeque::new() },
-            output: OutputPlan::of(parts.results.as_ref()),
             sessions,
             latency: parts.latency,
             latency_log: parts.latency_log,
@@ -191,6 +201,7 @@ impl Control {
             self.take_signals();
             self.take_all_mail();
             self.take_events();
+            self.take_recorded();
             self.hear_singleton();
             self.take_news();
             self.tend_halt();
@@ -233,6 +244,7 @@ impl Control {
             ready = self.signals.ready(Interest::READABLE) => ready?,
             ready = self.supervisor.ready(of_supervisor), if !self.supervisor_lost => ready?,
             ready = ready_of(control_socket, of_socket) => ready?,
+            ready = self.recorder.ready() => ready?,
             () = self.tasks.hear() => {}
             () = at(timer) => self.retry_at = None,
         }

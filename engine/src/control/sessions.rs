@@ -14,10 +14,11 @@ use crate::log_limit::LogLimit;
 use crate::proto::endpoint_choice::Choice;
 use crate::proto::outcome::Outcome;
 use crate::records::{
-    Ended, Entry, Folding, Journal, Mlet, OutcomeKind, Recorder, SessionFacts, SessionId,
+    Ended, Entry, Folding, Journal, Mlet, OutcomeKind, Output, Recorder, SessionFacts, SessionId,
     SessionRecord, ShardTotals, Summary,
 };
 use crate::run_error::RunError;
+use crate::sys::recorder::{RecordedOutput, RecordedStream};
 use crate::sys::supervisor::MletStatus;
 use packetlab::escape::Escaped;
 use packetlab::key::KeyId;
@@ -106,8 +107,14 @@ impl Sessions {
         self.recorder.running_mlets()
     }
 
-    /// A session's START succeeded. `own_mlet`: a mlet is started for it alone.
-    pub(super) fn begin(&mut self, facts: Arc<SessionFacts>, own_mlet: bool, now: Instant) {
+    /// A session's START succeeded. `own_mlet`: a mlet is started for it alone; `output`: what is known of what that writes.
+    pub(super) fn begin(
+        &mut self,
+        facts: Arc<SessionFacts>,
+        own_mlet: bool,
+        output: Output,
+        now: Instant,
+    ) {
         self.report.served += 1;
         if let (Some(keys), Some(key)) = (&mut self.served_keys, facts.account.endpoint_key)
             && !keys.insert(key)
@@ -118,7 +125,7 @@ impl Sessions {
                 "key {key} was served before in this run; each of its sessions counts for -n{left_out}"
             );
         }
-        self.recorder.begin(facts, own_mlet);
+        self.recorder.begin(facts, own_mlet, output);
     }
 
     /// A session's mlet was started as this process; why its output is not kept as it should be, if it is not. Whether it
@@ -135,7 +142,7 @@ impl Sessions {
                 let error = io::Error::from_raw_os_error(output_errno);
                 error!(
                     session = id,
-                    "the mlet's output is lost: no file for it: {error}{left_out}"
+                    "the mlet's output is lost: nothing takes it: {error}{left_out}"
                 );
             }
         }
@@ -147,8 +154,52 @@ impl Sessions {
         if output_errno != 0 {
             self.report.records_lost = true;
             let error = io::Error::from_raw_os_error(output_errno);
-            error!("the singleton mlet's output is lost: no file for it: {error}");
+            error!("the singleton mlet's output is lost: nothing takes it: {error}");
         }
+    }
+
+    /// What a session's mlet wrote has been read to its end.
+    pub(super) fn output_closed(&mut self, id: SessionId, output: RecordedOutput, now: Instant) {
+        if output.errno != 0 {
+            self.report.records_lost = true;
+            if let Some(left_out) = self.output_losses.admit(now) {
+                let error = io::Error::from_raw_os_error(output.errno);
+                error!(session = id, "the mlet's output is not kept whole: {error}{left_out}");
+            }
+        }
+        let record = self.recorder.output_closed(id, output);
+        self.tell(record, now);
+    }
+
+    /// What the one mlet of all sessions wrote has been read to its end.
+    pub(super) fn singleton_output_closed(&mut self, output: &RecordedOutput) {
+        if output.errno != 0 {
+            self.report.records_lost = true;
+            let error = io::Error::from_raw_os_error(output.errno);
+            error!("the singleton mlet's output is not kept whole: {error}");
+        }
+        for (name, stream) in [("stdout", output.stdout), ("stderr", output.stderr)] {
+            let RecordedStream { written, kept, .. } = stream;
+            if kept < written {
+                info!("of the singleton mlet's {name} {kept} of {written} bytes are kept");
+            }
+        }
+    }
+
+    /// The recorder is lost, and with it what it had not written.
+    pub(super) fn lose_outputs(&mut self, now: Instant) {
+        let records = self.recorder.lose_outputs();
+        self.tell(records, now);
+    }
+
+    /// Output of mlets is lost, which was told.
+    pub(super) fn note_loss(&mut self) {
+        self.report.records_lost = true;
+    }
+
+    /// Mlets whose output is still read.
+    pub(super) fn open_outputs(&self) -> usize {
+        self.recorder.open_outputs()
     }
 
     pub(super) fn mlet_not_started(&mut self, id: SessionId, reason: String, now: Instant) {
@@ -254,6 +305,7 @@ impl Sessions {
 
     /// The run is over: nothing more is told of what is left.
     pub(super) fn finish(&mut self, now: Instant) {
+        self.report.records_lost |= self.recorder.open_outputs() > 0;
         let records = self.recorder.finish();
         self.tell(records, now);
         self.record_folded();

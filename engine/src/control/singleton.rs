@@ -130,8 +130,7 @@ impl ControlSocket {
     /// Hands over what there is room for. Nothing is left when the mlet is gone.
     pub(super) fn flush(&mut self) -> Flushed {
         while let Some(WaitingSession { text, session, .. }) = self.waiting.front_mut() {
-            let fd = session.as_ref().map(AsFd::as_fd);
-            match fd_passing::send(self.socket.as_fd(), text, fd) {
+            match fd_passing::send(self.socket.as_fd(), text, session.as_slice()) {
                 Ok(sent) => {
                     // The socket goes with the first byte; what is left of the text follows alone.
                     *session = None;

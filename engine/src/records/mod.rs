@@ -10,7 +10,8 @@
 //! ```
 //!
 //! A session's shard tells what it knows of it at START, and all of it when its sockets are closed; the supervisor tells
-//! of its mlet. A record is complete when both have ended, whichever is first. The lines of the log are views of it
+//! of its mlet, and the recorder, where there is one, of its output. A record is complete when all of them have ended,
+//! whichever is first. The lines of the log are views of it
 //! (`control/sessions.rs`).
 //!
 //! Not here: how sessions end (`proto/outcome.rs`). A connection that waits at a proxy and is let go as the run ends was
@@ -34,10 +35,10 @@ pub(crate) use self::folding::Folding;
 pub(crate) use self::journal::{Entry, Journal, OpenError};
 pub use self::outcome::OutcomeKind;
 pub(crate) use self::record::{
-    Ended, Mlet, SessionFacts, SessionId, SessionRecord, ShardTotals, Via,
+    Ended, Mlet, Output, SessionFacts, SessionId, SessionRecord, ShardTotals, Via,
 };
 pub(crate) use self::recorder::{Recorder, Started};
-pub(crate) use self::results_folder::folder_of;
+pub(crate) use self::results_folder::{folder_of, tag_of};
 pub use self::summary::{Longest, Phase, Summary};
 
 #[cfg(test)]

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use crate::metrics::SessionLatency;
 use crate::proto::account::{Account, Relayed};
 use crate::proto::outcome::Outcome;
+use crate::sys::recorder::RecordedOutput;
 use crate::sys::supervisor::MletStatus;
 use packetlab::time::Ticks;
 
@@ -106,8 +107,32 @@ pub(crate) struct SessionRecord {
     pub(crate) mlet: Mlet,
     /// When that was started.
     pub(crate) mlet_spawned: Option<Instant>,
-    /// What it writes is lost, because no file could be made for it.
-    pub(crate) output_lost: bool,
+    /// What is known of what it wrote.
+    pub(crate) output: Output,
+}
+
+/// What is known of what a mlet wrote.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Output {
+    /// It went where nobody counts it: to a file of the mlet's own, to our standard output, or nowhere.
+    Uncounted,
+    /// The recorder still reads it.
+    Open,
+    /// What the recorder has read of it, and kept.
+    Recorded(RecordedOutput),
+    /// It is lost.
+    Lost,
+}
+
+impl Output {
+    /// It is lost, or some of it.
+    pub(crate) fn is_lost(self) -> bool {
+        match self {
+            Self::Lost => true,
+            Self::Recorded(output) => output.errno != 0,
+            Self::Uncounted | Self::Open => false,
+        }
+    }
 }
 
 impl SessionRecord {
@@ -141,7 +166,7 @@ impl SessionRecord {
 
     /// As long as nothing is known of the mlet's start.
     pub(super) fn new(facts: Arc<SessionFacts>, end: Option<Box<Ended>>, mlet: Mlet) -> Self {
-        Self { facts, end, mlet, mlet_spawned: None, output_lost: false }
+        Self { facts, end, mlet, mlet_spawned: None, output: Output::Uncounted }
     }
 }
 

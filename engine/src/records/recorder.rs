@@ -9,8 +9,9 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::record::{Ended, Mlet, SessionFacts, SessionId, SessionRecord};
+use super::record::{Ended, Mlet, Output, SessionFacts, SessionId, SessionRecord};
 use crate::proto::outcome::Outcome;
+use crate::sys::recorder::RecordedOutput;
 use crate::sys::supervisor::MletStatus;
 
 /// A mlet by its age: when it was started, and for which session.
@@ -22,6 +23,8 @@ pub(crate) struct Recorder {
     under_way: HashMap<SessionId, UnderWay>,
     /// Of these, how many have a mlet that may still run.
     running_mlets: usize,
+    /// Of these, how many have output that is still read.
+    open_outputs: usize,
     /// Of these, those whose mlet was started.
     by_age: BTreeSet<Started>,
 }
@@ -60,11 +63,14 @@ impl UnderWay {
 }
 
 impl Recorder {
-    /// A session's START succeeded. `own_mlet`: a mlet is started for it alone.
-    pub(crate) fn begin(&mut self, facts: Arc<SessionFacts>, own_mlet: bool) {
+    /// A session's START succeeded. `own_mlet`: a mlet is started for it alone; `output`: what is known of what that
+    /// writes.
+    pub(crate) fn begin(&mut self, facts: Arc<SessionFacts>, own_mlet: bool, output: Output) {
         let mlet = if own_mlet { Mlet::Asked } else { Mlet::Shared };
         self.running_mlets += usize::from(own_mlet);
-        let record = SessionRecord::new(facts, None, mlet);
+        self.open_outputs += usize::from(output == Output::Open);
+        let mut record = SessionRecord::new(facts, None, mlet);
+        record.output = output;
         self.under_way.insert(record.facts.id, UnderWay { record, begun: None });
     }
 
@@ -81,6 +87,11 @@ impl Recorder {
     /// Mlets that may still run.
     pub(crate) fn running_mlets(&self) -> usize {
         self.running_mlets
+    }
+
+    /// Mlets whose output is still read, though they may have ended.
+    pub(crate) fn open_outputs(&self) -> usize {
+        self.open_outputs
     }
 
     /// Mlets that were started and have not ended.
@@ -117,9 +128,11 @@ impl Recorder {
         (pid, output_lost): (i32, bool),
         now: Instant,
     ) -> bool {
+        if output_lost {
+            self.set_output(id, Output::Lost);
+        }
         let Some(UnderWay { record, begun }) = self.under_way.get_mut(&id) else { return false };
         (record.mlet, record.mlet_spawned) = (Mlet::Running(pid), Some(now));
-        record.output_lost = output_lost;
         self.by_age.insert((now, id));
         *begun == Some(Begun::IdleTimeout)
     }
@@ -130,7 +143,33 @@ impl Recorder {
         id: SessionId,
         reason: String,
     ) -> Option<SessionRecord> {
+        self.set_output(id, Output::Uncounted);
         self.set_mlet(id, Mlet::NotStarted(reason))
+    }
+
+    /// Its mlet's output has been read to its end. The record, if that was the last to come.
+    pub(crate) fn output_closed(
+        &mut self,
+        id: SessionId,
+        output: RecordedOutput,
+    ) -> Option<SessionRecord> {
+        self.set_output(id, Output::Recorded(output));
+        self.take_if_over(id)
+    }
+
+    /// What is still to be read of outputs never will be. The records that waited for nothing else.
+    pub(crate) fn lose_outputs(&mut self) -> Vec<SessionRecord> {
+        let is_open = |(_, session): &(_, &UnderWay)| session.record.output == Output::Open;
+        let ids = self.under_way.iter().filter(is_open).map(|(id, _)| *id);
+        let ids: Vec<SessionId> = ids.collect();
+        ids.iter().for_each(|id| self.set_output(*id, Output::Lost));
+        ids.into_iter().filter_map(|id| self.take_if_over(id)).collect()
+    }
+
+    fn set_output(&mut self, id: SessionId, output: Output) {
+        let Some(UnderWay { record, .. }) = self.under_way.get_mut(&id) else { return };
+        self.open_outputs -= usize::from(record.output == Output::Open);
+        record.output = output;
     }
 
     /// The one mlet of all sessions does not take this one.
@@ -204,8 +243,9 @@ impl Recorder {
     }
 
     fn take_if_over(&mut self, id: SessionId) -> Option<SessionRecord> {
-        let is_over =
-            |UnderWay { record, .. }: &&UnderWay| record.end.is_some() && !record.mlet.may_run();
+        let is_over = |UnderWay { record, .. }: &&UnderWay| {
+            record.end.is_some() && !record.mlet.may_run() && record.output != Output::Open
+        };
         self.under_way.get(&id).filter(is_over)?;
         self.under_way.remove(&id).map(|UnderWay { record, .. }| record)
     }
@@ -213,6 +253,7 @@ impl Recorder {
     /// The run is over: the records of all that is left, of which no more will be told.
     pub(crate) fn finish(&mut self) -> Vec<SessionRecord> {
         let mut records = self.lose_mlets();
+        records.append(&mut self.lose_outputs());
         let mut rest: Vec<_> = self.under_way.drain().map(|(_, session)| session.record).collect();
         rest.sort_unstable_by_key(|record| record.facts.id);
         records.append(&mut rest);

@@ -13,11 +13,12 @@ use super::json::Lines;
 use super::outcome::OutcomeKind;
 use super::results_folder::{ResultsFolder, folder_of};
 use super::*;
-use crate::config::{Keep, Results, RunId};
+use crate::config::{Keep, Layout, Results, RunId};
 use crate::metrics::{Direction, SessionLatency};
 use crate::proto::account::{Account, Flow, Relayed};
 use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::outcome::{End, Force, Outcome};
+use crate::sys::recorder::{RecordedOutput, RecordedStream};
 use crate::sys::supervisor::MletStatus;
 use packetlab::key::KeyId;
 use packetlab::message::{MessageType, Status};
@@ -57,7 +58,7 @@ pub(super) fn ended(id: SessionId, outcome: Outcome) -> Box<Ended> {
 /// A recorder with one session past START.
 fn recorder(id: SessionId) -> Recorder {
     let mut recorder = Recorder::default();
-    recorder.begin(facts(id), true);
+    recorder.begin(facts(id), true, Output::Uncounted);
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 1));
     recorder
 }
@@ -85,7 +86,7 @@ fn a_record_is_complete_when_session_and_mlet_have_ended_whichever_is_first() {
     let first = recorder.mlet_ended(7, status, SECOND).unwrap();
     is_empty(&mut recorder);
 
-    recorder.begin(facts(8), true);
+    recorder.begin(facts(8), true, Output::Uncounted);
     recorder.mlet_runs(8, (800, false), start());
     assert!(recorder.mlet_ended(8, status, SECOND).is_none(), "its last bytes are on the way");
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 0));
@@ -116,7 +117,7 @@ fn a_mlet_that_could_not_be_started_is_the_end_of_a_session_before_or_after_its_
     let mut recorder = recorder(7);
     assert!(recorder.mlet_not_started(7, reason()).is_none());
     let first = recorder.ended(ended(7, Outcome::MletEnded)).unwrap();
-    recorder.begin(facts(8), true);
+    recorder.begin(facts(8), true, Output::Uncounted);
     assert!(recorder.ended(ended(8, Outcome::MletEnded)).is_none());
     let second = recorder.mlet_not_started(8, reason()).unwrap();
     is_empty(&mut recorder);
@@ -126,7 +127,7 @@ fn a_mlet_that_could_not_be_started_is_the_end_of_a_session_before_or_after_its_
         assert_eq!(record.mlet_spawned, None);
     }
     // Its endpoint had left before.
-    recorder.begin(facts(9), true);
+    recorder.begin(facts(9), true, Output::Uncounted);
     assert!(recorder.ended(ended(9, Outcome::EndpointEnded(End::Closed))).is_none());
     let record = recorder.mlet_not_started(9, reason()).unwrap();
     let why = Some("the endpoint closed; mlet not started: no such file".to_owned());
@@ -233,10 +234,10 @@ fn a_mlet_that_is_started_for_a_session_that_was_idle_meanwhile_is_to_be_ended_a
 fn mlets_that_run_are_listed_oldest_first_until_they_end() {
     let (mut recorder, begun) = (Recorder::default(), start());
     for (age, id) in [5, 1, 9, 3].into_iter().enumerate() {
-        recorder.begin(facts(id), true);
+        recorder.begin(facts(id), true, Output::Uncounted);
         recorder.mlet_runs(id, (id as i32 * 100, false), begun + age as u32 * SECOND);
     }
-    recorder.begin(facts(2), true);
+    recorder.begin(facts(2), true, Output::Uncounted);
     let listed = |recorder: &Recorder| -> Vec<(SessionId, i32)> {
         recorder.oldest_first().map(|(facts, pid, _)| (facts.id, pid)).collect()
     };
@@ -256,7 +257,7 @@ fn mlets_that_run_are_listed_oldest_first_until_they_end() {
 #[test]
 fn when_mlets_are_lost_those_sessions_are_over_whose_sockets_are_closed() {
     let mut recorder = recorder(7);
-    recorder.begin(facts(8), true);
+    recorder.begin(facts(8), true, Output::Uncounted);
     recorder.ended(ended(7, Outcome::MletEnded));
     let records = recorder.lose_mlets();
     assert_eq!(records.iter().map(|record| record.facts.id).collect::<Vec<_>>(), [7]);
@@ -273,7 +274,7 @@ fn when_mlets_are_lost_those_sessions_are_over_whose_sockets_are_closed() {
 #[test]
 fn at_the_end_of_the_run_every_session_that_is_left_has_one_record() {
     let mut recorder = Recorder::default();
-    (1..=40).for_each(|id| recorder.begin(facts(id), id % 2 == 0));
+    (1..=40).for_each(|id| recorder.begin(facts(id), id % 2 == 0, Output::Uncounted));
     let mut ids = Vec::new();
     let mut keep = |record: Option<SessionRecord>| ids.extend(record.map(|record| record.facts.id));
     for id in 1..=40 {
@@ -298,7 +299,7 @@ fn at_the_end_of_the_run_every_session_that_is_left_has_one_record() {
 fn one_mlet_for_all_sessions_is_nothing_that_a_record_waits_for() {
     let mut recorder = Recorder::default();
     for id in [1, 2] {
-        recorder.begin(facts(id), false);
+        recorder.begin(facts(id), false, Output::Uncounted);
     }
     assert_eq!(recorder.running_mlets(), 0);
     let record = recorder.ended(ended(1, Outcome::MletEnded)).unwrap();
@@ -483,11 +484,11 @@ fn a_joblog_has_the_columns_of_gnu_parallel_and_the_key_behind_them() {
 }
 
 /// The results folder as it is kept in this way, below a folder of the test's own.
-fn results_folder(name: &str, keep: Keep) -> (PathBuf, ResultsFolder) {
+fn results_folder(name: &str, keep: Keep, layout: Layout) -> (PathBuf, ResultsFolder) {
     let path = std::env::temp_dir().join(format!("pktxpmgr-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&path);
     fs::create_dir(&path).unwrap();
-    let folder = ResultsFolder::new(&Results { path: path.clone(), keep });
+    let folder = ResultsFolder::new(&Results { path: path.clone(), keep, layout });
     (path, folder)
 }
 
@@ -497,13 +498,16 @@ fn a_session_leaves_its_record_beside_its_output_and_what_is_not_kept_is_taken_a
     assert_eq!(folder_of(&whole_record(MletStatus::Code(0)).facts), name);
     let cases = [(Keep::All, 0, true), (Keep::Failed, 0, false), (Keep::Failed, 3, true)];
     for (keep, code, is_kept) in cases {
-        let (path, mut results) = results_folder("results", keep);
+        let (path, mut results) = results_folder("results", keep, Layout::Folders);
         fs::create_dir_all(path.join(name)).unwrap();
         fs::write(path.join(name).join("stdout"), "12345").unwrap();
         let record = whole_record(MletStatus::Code(code));
         let output = results.output_of(&record);
         let told = serde_json::to_value(&output).unwrap();
-        let expected = json!({ "dir": name, "stdout": 5, "stderr": 0, "truncated": false });
+        let expected = json!({
+            "dir": name, "stdout": 5, "stderr": 0, "stdout_written": 5, "stderr_written": 0,
+            "truncated": false,
+        });
         assert_eq!(told, if is_kept { expected } else { Value::Null });
         results.complete(&record, b"the line\n");
         assert_eq!(results.unwritten(), 0);
@@ -515,12 +519,58 @@ fn a_session_leaves_its_record_beside_its_output_and_what_is_not_kept_is_taken_a
 }
 
 #[test]
+fn what_the_recorder_kept_in_the_file_of_all_sessions_is_told_by_its_place_and_leaves_no_folder() {
+    let stream = |written, kept, place| RecordedStream { written, kept, place };
+    let output = RecordedOutput {
+        errno: 0,
+        stream: 12,
+        stdout: stream(900, 400, 18),
+        stderr: stream(0, 0, 0),
+    };
+    for (keep, is_kept) in [(Keep::All, true), (Keep::Failed, false)] {
+        let (path, mut results) = results_folder("stream", keep, Layout::Stream);
+        let mut record = whole_record(MletStatus::Code(0));
+        record.output = Output::Recorded(output);
+        let told = serde_json::to_value(results.output_of(&record)).unwrap();
+        let expected = json!({
+            "stream": "streams/0012.stream", "stdout_at": 18, "stderr_at": 0,
+            "stdout": 400, "stderr": 0, "stdout_written": 900, "stderr_written": 0,
+            "truncated": true,
+        });
+        assert_eq!(told, if is_kept { expected } else { Value::Null });
+        results.complete(&record, b"the line\n");
+        assert_eq!((results.unwritten(), fs::read_dir(&path).unwrap().count()), (0, 0));
+        fs::remove_dir_all(path).unwrap();
+    }
+}
+
+#[test]
+fn a_record_waits_for_what_the_recorder_still_reads_and_for_no_more_than_that() {
+    let mut recorder = Recorder::default();
+    for id in 1..=3 {
+        recorder.begin(facts(id), true, Output::Open);
+        assert!(recorder.ended(ended(id, Outcome::MletEnded)).is_none());
+    }
+    let (ok, ran) = (MletStatus::Code(0), Duration::from_secs(1));
+    assert!(recorder.mlet_ended(1, ok, ran).is_none(), "its output is open");
+    assert_eq!((recorder.running_mlets(), recorder.open_outputs()), (2, 3));
+    let output = RecordedOutput { errno: 5, ..RecordedOutput::default() };
+    let record = recorder.output_closed(1, output).unwrap();
+    assert!(record.output.is_lost());
+    assert!(recorder.output_closed(1, output).is_none(), "it is over");
+    assert!(recorder.lose_outputs().is_empty(), "the mlets of the others run");
+    assert_eq!(recorder.mlet_ended(2, ok, ran).unwrap().output, Output::Lost);
+    let not_started = recorder.mlet_not_started(3, "why".into()).unwrap();
+    assert_eq!((not_started.output, recorder.open_outputs()), (Output::Uncounted, 0));
+}
+
+#[test]
 fn what_a_results_folder_does_not_take_is_counted() {
-    let (path, mut results) = results_folder("full", Keep::All);
+    let (path, mut results) = results_folder("full", Keep::All, Layout::Folders);
     let mut record = whole_record(MletStatus::Code(0));
     results.complete(&record, b"the line\n");
     assert_eq!(results.unwritten(), 1, "there is no folder of the session");
-    record.output_lost = true;
+    record.output = Output::Lost;
     results.complete(&record, b"the line\n");
     assert_eq!((results.unwritten(), results.output_of(&record)), (2, None));
     fs::remove_dir_all(path).unwrap();

@@ -1,11 +1,11 @@
 //! Bytes and descriptors together over an AF_UNIX socket (SCM_RIGHTS), without ever blocking.
 //!
-//! Used between manager and supervisor and towards the one mlet of singleton mode (spec/pktxpmgr.md 7.6).
+//! Used between manager, supervisor and recorder, and towards the one mlet of singleton mode (spec/pktxpmgr.md 7.6).
 //! Invariant: every descriptor the kernel installs here is owned and close-on-exec at once, also when
 //! the control data was cut, so that none leaks and no mlet inherits one.
 
 use std::io::{self, IoSlice};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::{mem, ptr};
 
 use nix::libc;
@@ -28,16 +28,16 @@ pub struct ReceivedMessage {
     pub cut: bool,
 }
 
-/// Sends `bytes`, with `fd` attached to the first of them, and returns how many bytes were taken.
+/// Sends `bytes`, with `fds` attached to the first of them, and returns how many bytes were taken.
 ///
-/// A stream may take fewer than all; the descriptor has gone with them, so the rest is sent without one.
-/// The caller still owns `fd`.
+/// A stream may take fewer than all; the descriptors have gone with them, so the rest is sent without any.
+/// The caller still owns them.
 ///
 /// # Errors
 /// [`is_later`] tells a full socket from a broken one.
-pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fd: Option<BorrowedFd<'_>>) -> io::Result<usize> {
-    let raw_fds = fd.map(|fd| [fd.as_raw_fd()]);
-    let rights = raw_fds.as_ref().map(|fds| ControlMessage::ScmRights(fds));
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], fds: &[impl AsFd]) -> io::Result<usize> {
+    let raw_fds: Vec<RawFd> = fds.iter().map(|fd| fd.as_fd().as_raw_fd()).collect();
+    let rights = (!raw_fds.is_empty()).then_some(ControlMessage::ScmRights(&raw_fds));
     let flags = MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL;
     let bytes = [IoSlice::new(bytes)];
     Ok(sendmsg::<()>(socket.as_raw_fd(), &bytes, rights.as_slice(), flags, None)?)
@@ -113,13 +113,14 @@ fn take_fds(message: &libc::msghdr) -> Vec<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::io::Read;
-    use std::os::fd::AsFd;
     use std::os::unix::net::UnixStream;
 
     use nix::fcntl::{FcntlArg, FdFlag, fcntl};
     use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
 
     use super::*;
+
+    const NONE: &[OwnedFd] = &[];
 
     fn packet_pair() -> (OwnedFd, OwnedFd) {
         socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).unwrap()
@@ -130,7 +131,7 @@ mod tests {
     fn an_address_and_its_session_arrive_together_and_the_session_works() {
         let (ours, mlets) = UnixStream::pair().unwrap();
         let (session, session_of_mlet) = UnixStream::pair().unwrap();
-        assert_eq!(send(ours.as_fd(), b"127.0.0.1\0", Some(session_of_mlet.as_fd())).unwrap(), 10);
+        assert_eq!(send(ours.as_fd(), b"127.0.0.1\0", &[&session_of_mlet]).unwrap(), 10);
         drop(session_of_mlet);
 
         let mut buffer = [0; 64];
@@ -150,8 +151,8 @@ mod tests {
     fn two_sessions_sent_to_a_stream_do_not_run_into_each_other() {
         let (ours, mlets) = UnixStream::pair().unwrap();
         let (_keep, session) = UnixStream::pair().unwrap();
-        send(ours.as_fd(), b"192.0.2.1\0", Some(session.as_fd())).unwrap();
-        send(ours.as_fd(), b"192.0.2.22\0", Some(session.as_fd())).unwrap();
+        send(ours.as_fd(), b"192.0.2.1\0", &[&session]).unwrap();
+        send(ours.as_fd(), b"192.0.2.22\0", &[&session]).unwrap();
         let mut buffer = [0; 64];
         let first = receive(mlets.as_fd(), &mut buffer).unwrap();
         assert_eq!((&buffer[..first.len], first.fds.len()), (&b"192.0.2.1\0"[..], 1));
@@ -192,7 +193,7 @@ mod tests {
     #[test]
     fn a_message_longer_than_the_buffer_is_reported_as_cut() {
         let (ours, theirs) = packet_pair();
-        send(ours.as_fd(), &[7; 9], None).unwrap();
+        send(ours.as_fd(), &[7; 9], NONE).unwrap();
         assert!(receive(theirs.as_fd(), &mut [0; 8]).unwrap().cut);
     }
 
@@ -200,14 +201,14 @@ mod tests {
     fn a_full_socket_means_later_and_a_closed_one_does_not() {
         let (ours, theirs) = packet_pair();
         let full = loop {
-            if let Err(error) = send(ours.as_fd(), &[0; 4096], None) {
+            if let Err(error) = send(ours.as_fd(), &[0; 4096], NONE) {
                 break error;
             }
         };
         assert!(is_later(&full), "{full}");
         assert!(is_later(&io::Error::from_raw_os_error(libc::ETOOMANYREFS)));
         drop(theirs);
-        let broken = send(ours.as_fd(), b"x", None).unwrap_err();
+        let broken = send(ours.as_fd(), b"x", NONE).unwrap_err();
         assert!(!is_later(&broken), "{broken}");
     }
 }

@@ -3,8 +3,14 @@
 pub mod children;
 pub mod cpu;
 pub mod fd_passing;
+mod forked;
 pub mod lack;
 pub mod limits;
+mod mlet_owner;
+pub mod mlet_processes;
+mod packet;
+mod packet_queue;
+pub mod recorder;
 pub mod secrecy;
 pub mod signals;
 pub mod socket;

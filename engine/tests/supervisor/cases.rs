@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use engine::sys::children::{self, Graces};
 use engine::sys::supervisor::{
-    MletCommand, MletOutput, MletOwner, MletStatus, StartError, SupervisorEvent, start,
+    MletCommand, MletOutput, MletOwner, MletStatus, StartFault, SupervisorEvent, start,
 };
 use engine::sys::{cpu, fd_passing, limits};
 use nix::errno::Errno;
@@ -521,7 +521,7 @@ fn nonsense_starts_nothing_and_ends_the_supervisor() {
         (spawn_without_variables, false),
         (b"\x01\0\0\0\0\0\0\0\0\x07\0\0\0", true),
         // An output that there is not, and a folder's name that ends too soon.
-        (b"\x01\0\0\0\0\0\0\0\0\x07\x03\0", true),
+        (b"\x01\0\0\0\0\0\0\0\0\x07\x04\0", true),
         (b"\x01\0\0\0\0\0\0\0\0\x07\x02\x05ab", true),
         // Nobody's.
         (b"\x01\x02\0\0\0\0\0\0\0\x07\0\0", true),
@@ -529,8 +529,8 @@ fn nonsense_starts_nothing_and_ends_the_supervisor() {
     for (bytes, with_fd) in table {
         let mut rig = Rig::new("/bin/cat", &[]);
         let (ours, mlets) = engine::sys::socket::session_pair().unwrap();
-        let fd = with_fd.then_some(mlets.as_fd());
-        fd_passing::send(rig.supervisor.as_fd(), bytes, fd).unwrap();
+        let fd = with_fd.then_some(&mlets);
+        fd_passing::send(rig.supervisor.as_fd(), bytes, fd.as_slice()).unwrap();
         drop(mlets);
         assert_eq!(rig::read_to_end(ours), "", "the session is closed");
         assert_eq!(rig.loss().kind(), std::io::ErrorKind::UnexpectedEof);
@@ -539,7 +539,7 @@ fn nonsense_starts_nothing_and_ends_the_supervisor() {
     // The same with a session is a request.
     let mut rig = Rig::new("/bin/true", &[]);
     let (_ours, mlets) = engine::sys::socket::session_pair().unwrap();
-    fd_passing::send(rig.supervisor.as_fd(), spawn_without_variables, Some(mlets.as_fd())).unwrap();
+    fd_passing::send(rig.supervisor.as_fd(), spawn_without_variables, &[&mlets]).unwrap();
     assert!(matches!(rig.event(), SupervisorEvent::Spawned { owner: MletOwner::Session(7), .. }));
     rig.exit();
     drop(rig.supervisor);
@@ -649,8 +649,8 @@ fn the_supervisor_is_not_started_beside_another_thread() {
     let (hold, held) = std::sync::mpsc::channel::<()>();
     let thread = std::thread::spawn(move || held.recv());
     let command = MletCommand::new("/bin/true", rig::GRACES);
-    let error = start(&command).unwrap_err();
-    assert!(matches!(error, StartError::ManyThreads(2)), "{error}");
+    let error = start(&command, None).unwrap_err();
+    assert!(matches!(error.why, StartFault::ManyThreads(2)), "{error}");
     drop(hold);
     thread.join().unwrap().unwrap_err();
 }

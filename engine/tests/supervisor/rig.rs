@@ -40,7 +40,7 @@ impl Rig {
     pub(crate) fn new(path: &str, arguments: &[&str]) -> Self {
         let arguments = arguments.iter().map(Into::into).collect();
         let command = MletCommand { arguments, ..MletCommand::new(path, GRACES) };
-        Self { supervisor: start(&command).unwrap(), next_id: 0 }
+        Self { supervisor: start(&command, None).unwrap(), next_id: 0 }
     }
 
     /// Mlets run a shell script, without PATH.
@@ -56,7 +56,7 @@ impl Rig {
             results: Some(results.to_owned()),
             ..MletCommand::new("/bin/sh", GRACES)
         };
-        Self { supervisor: start(&command).unwrap(), next_id: 0 }
+        Self { supervisor: start(&command, None).unwrap(), next_id: 0 }
     }
 
     /// Asks for a mlet and returns whose it is and our end of its session.

@@ -134,7 +134,7 @@ fn single(sessions: usize, limit: usize, mlet: &[&str]) -> (Option<i32>, String,
     let (control, manager) = UnixStream::pair().unwrap();
     for _ in 0..sessions {
         let (_near, far) = UnixStream::pair().unwrap();
-        fd_passing::send(manager.as_fd(), b"192.0.2.7\0", Some(far.as_fd())).unwrap();
+        fd_passing::send(manager.as_fd(), b"192.0.2.7\0", &[&far]).unwrap();
     }
     drop(manager);
     let script = format!("ulimit -n {limit} && exec \"$0\" \"$@\"");

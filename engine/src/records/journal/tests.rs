@@ -6,7 +6,7 @@ use std::os::fd::AsRawFd;
 use serde_json::Value;
 
 use super::*;
-use crate::config::{Destination, Keep, Results};
+use crate::config::{Destination, Keep, Layout, Results};
 use crate::proto::outcome::Outcome;
 use crate::records::results_folder::folder_of;
 use crate::records::tests::whole_record;
@@ -73,7 +73,7 @@ fn a_record_is_in_its_file_before_its_copy_is_beside_the_output() {
     std::fs::create_dir_all(&folder).unwrap();
     let (mut reader, pipe) = io::pipe().unwrap();
     let events = vec![Destination::File(format!("/proc/self/fd/{}", pipe.as_raw_fd()).into())];
-    let results = Some(Results { path: path.clone(), keep: Keep::All });
+    let results = Some(Results { path: path.clone(), keep: Keep::All, layout: Layout::Folders });
     let recording = Recording { events, results, ..Recording::default() };
     let mut journal = Journal::open(&recording, Ticks(0)).unwrap().unwrap();
     drop(pipe);

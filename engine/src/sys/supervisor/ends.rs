@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 
 use nix::unistd::Pid;
 
-use super::message::MletOwner;
 use crate::sys::children::Graces;
+use crate::sys::mlet_owner::MletOwner;
 
 /// What is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

@@ -5,26 +5,23 @@
 //! END ALL      2 | eof grace 8 | term grace 8
 //! PROVE        3
 //! END ONE      4 | owner | pid 4 | eof grace 8 | term grace 8
-//! SET UP       4 | errno 4 | what cannot be done
 //! SPAWNED      1 | owner | pid 4 | errno 4
 //! SPAWN FAILED 2 | owner | errno 4
 //! EXITED       3 | owner | pid 4 | how 1 | code or signal 4 | run time 8
 //! PROVED       5 | errno 4
 //! ```
-//! The owner is 0 | id 8 for one session, 1 for all; the output 0 for what is inherited, 1 for none, 2 | name length 1 |
-//! name for a folder. The errno of SPAWNED is why that output could not be had. The supervisor's first message is SET UP, and only that is. An errno of 0 says that all is well.
-//! Numbers are big-endian, times in nanoseconds. Both ends are one program, so there is no version; what does not
-//! decode to its last byte is refused whole.
+//! The output is 0 for what is inherited, 1 for none, 2 | name length 1 | name for a folder, 3 | capture for the recorder.
+//! The errno of SPAWNED is why that output could not be had. The supervisor's first message is SET UP (`sys/forked.rs`), and
+//! only that is. An errno of 0 says that all is well. What does not decode to its last byte is refused whole.
 
 use std::fmt;
 use std::time::Duration;
 
 use super::output::MletOutput;
 use crate::sys::children::Graces;
-use crate::sys::lack::Lack;
-
-/// Longest message; the two ends receive into a buffer of this size.
-pub(super) const LEN_MAX: usize = 4096;
+use crate::sys::mlet_owner::MletOwner;
+use crate::sys::packet::{LEN_MAX, Reader, encode_short_text, nanoseconds};
+use crate::sys::recorder::Capture;
 
 const SPAWN: u8 = 1;
 const END_ALL: u8 = 2;
@@ -33,13 +30,11 @@ const END_ONE: u8 = 4;
 const SPAWNED: u8 = 1;
 const SPAWN_FAILED: u8 = 2;
 const EXITED: u8 = 3;
-const SET_UP: u8 = 4;
 const PROVED: u8 = 5;
 const INHERITED: u8 = 0;
 const DISCARDED: u8 = 1;
 const IN_FOLDER: u8 = 2;
-const OF_SESSION: u8 = 0;
-const OF_ALL_SESSIONS: u8 = 1;
+const RECORDED: u8 = 3;
 const BY_CODE: u8 = 0;
 const BY_SIGNAL: u8 = 1;
 
@@ -54,27 +49,6 @@ pub(super) enum SupervisorRequest {
     EndOne { owner: MletOwner, pid: i32, graces: Graces },
     /// Find out whether a mlet could be started now.
     Prove,
-}
-
-/// Whose a mlet is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum MletOwner {
-    /// The session of this number.
-    Session(u64),
-    /// All sessions of a run: the one mlet of singleton mode.
-    AllSessions,
-}
-
-impl MletOwner {
-    fn encode(self, out: &mut Vec<u8>) {
-        match self {
-            Self::Session(id) => {
-                out.push(OF_SESSION);
-                out.extend(id.to_be_bytes());
-            }
-            Self::AllSessions => out.push(OF_ALL_SESSIONS),
-        }
-    }
 }
 
 /// What the supervisor tells of one mlet; `owner` is the one it was asked for with.
@@ -148,8 +122,7 @@ impl SupervisorRequest {
                     if !is_variable(name, value) {
                         return None;
                     }
-                    out.push(u8::try_from(name.len()).ok()?);
-                    out.extend(name.as_bytes());
+                    encode_short_text(name, &mut out)?;
                     out.extend(u16::try_from(value.len()).ok()?.to_be_bytes());
                     out.extend(value.as_bytes());
                 }
@@ -174,17 +147,18 @@ impl SupervisorRequest {
         let mut reader = Reader(bytes);
         let request = match reader.u8()? {
             SPAWN => {
-                let owner = reader.owner()?;
-                let output = reader.output()?;
+                let owner = MletOwner::decode(&mut reader)?;
+                let output = decode_output(&mut reader)?;
                 let count = reader.u8()?;
-                let environment = (0..count).map(|_| reader.variable()).collect::<Option<_>>()?;
+                let environment =
+                    (0..count).map(|_| decode_variable(&mut reader)).collect::<Option<_>>()?;
                 Self::Spawn { owner, environment, output }
             }
             PROVE => Self::Prove,
-            END_ALL => Self::EndAll(reader.graces()?),
+            END_ALL => Self::EndAll(decode_graces(&mut reader)?),
             END_ONE => {
-                let (owner, pid) = (reader.owner()?, reader.i32()?);
-                Self::EndOne { owner, pid, graces: reader.graces()? }
+                let (owner, pid) = (MletOwner::decode(&mut reader)?, reader.i32()?);
+                Self::EndOne { owner, pid, graces: decode_graces(&mut reader)? }
             }
             _ => return None,
         };
@@ -233,13 +207,15 @@ impl SupervisorEvent {
         let mut reader = Reader(bytes);
         let event = match reader.u8()? {
             SPAWNED => {
-                let (owner, pid) = (reader.owner()?, reader.i32()?);
+                let (owner, pid) = (MletOwner::decode(&mut reader)?, reader.i32()?);
                 Self::Spawned { owner, pid, output_errno: reader.i32()? }
             }
-            SPAWN_FAILED => Self::SpawnFailed { owner: reader.owner()?, errno: reader.i32()? },
+            SPAWN_FAILED => {
+                Self::SpawnFailed { owner: MletOwner::decode(&mut reader)?, errno: reader.i32()? }
+            }
             PROVED => Self::Proved { errno: reader.i32()? },
             EXITED => {
-                let (owner, pid) = (reader.owner()?, reader.i32()?);
+                let (owner, pid) = (MletOwner::decode(&mut reader)?, reader.i32()?);
                 let how = reader.u8()?;
                 let number = reader.i32()?;
                 let status = match how {
@@ -261,34 +237,15 @@ fn encode_output(output: &MletOutput, out: &mut Vec<u8>) -> Option<()> {
         MletOutput::Inherited => out.push(INHERITED),
         MletOutput::Discarded => out.push(DISCARDED),
         MletOutput::Folder(name) => {
-            out.extend([IN_FOLDER, u8::try_from(name.len()).ok()?]);
-            out.extend(name.as_bytes());
+            out.push(IN_FOLDER);
+            encode_short_text(name, out)?;
+        }
+        MletOutput::Recorded(capture) => {
+            out.push(RECORDED);
+            capture.encode(out)?;
         }
     }
     Some(())
-}
-
-/// The bytes of SET UP.
-pub(super) fn encode_set_up(lack: Option<&Lack>) -> Vec<u8> {
-    let mut out = vec![SET_UP];
-    // 0 is for none, also where the reason is not the kernel's.
-    let errno = lack.map_or(0, |lack| match lack.errno() {
-        0 => nix::libc::EIO,
-        errno => errno,
-    });
-    out.extend(errno.to_be_bytes());
-    out.extend(lack.map_or("", Lack::doing).as_bytes());
-    out
-}
-
-/// What SET UP tells, `None` if these bytes are none.
-pub(super) fn decode_set_up(bytes: &[u8]) -> Option<Result<(), Lack>> {
-    let mut reader = Reader(bytes);
-    let kind = reader.u8()?;
-    let errno = reader.i32()?;
-    let doing = String::from_utf8(reader.0.to_vec()).ok()?;
-    let lack = || Lack::new(doing, std::io::Error::from_raw_os_error(errno));
-    (kind == SET_UP).then(|| if errno == 0 { Ok(()) } else { Err(lack()) })
 }
 
 /// True if the environment of a process can hold it.
@@ -301,85 +258,33 @@ fn encode_graces(Graces { eof, term }: Graces, out: &mut Vec<u8>) {
     out.extend(nanoseconds(term));
 }
 
-/// 584 years are as good as any longer time.
-fn nanoseconds(duration: Duration) -> [u8; 8] {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX).to_be_bytes()
+fn decode_graces(reader: &mut Reader<'_>) -> Option<Graces> {
+    Some(Graces { eof: reader.duration()?, term: reader.duration()? })
 }
 
-/// The bytes of a message that are not read yet.
-struct Reader<'a>(&'a [u8]);
-
-impl<'a> Reader<'a> {
-    fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
-        let (head, tail) = self.0.split_at_checked(len)?;
-        self.0 = tail;
-        Some(head)
+fn decode_output(reader: &mut Reader<'_>) -> Option<MletOutput> {
+    match reader.u8()? {
+        INHERITED => Some(MletOutput::Inherited),
+        DISCARDED => Some(MletOutput::Discarded),
+        IN_FOLDER => reader.short_text().map(|name| MletOutput::Folder(name.to_owned())),
+        RECORDED => Capture::decode(reader).map(MletOutput::Recorded),
+        _ => None,
     }
+}
 
-    fn array<const N: usize>(&mut self) -> Option<[u8; N]> {
-        self.bytes(N)?.try_into().ok()
-    }
-
-    fn u8(&mut self) -> Option<u8> {
-        self.array().map(u8::from_be_bytes)
-    }
-
-    fn i32(&mut self) -> Option<i32> {
-        self.array().map(i32::from_be_bytes)
-    }
-
-    fn u64(&mut self) -> Option<u64> {
-        self.array().map(u64::from_be_bytes)
-    }
-
-    fn duration(&mut self) -> Option<Duration> {
-        self.u64().map(Duration::from_nanos)
-    }
-
-    fn graces(&mut self) -> Option<Graces> {
-        Some(Graces { eof: self.duration()?, term: self.duration()? })
-    }
-
-    fn owner(&mut self) -> Option<MletOwner> {
-        match self.u8()? {
-            OF_SESSION => self.u64().map(MletOwner::Session),
-            OF_ALL_SESSIONS => Some(MletOwner::AllSessions),
-            _ => None,
-        }
-    }
-
-    fn output(&mut self) -> Option<MletOutput> {
-        match self.u8()? {
-            INHERITED => Some(MletOutput::Inherited),
-            DISCARDED => Some(MletOutput::Discarded),
-            IN_FOLDER => self.short_text().map(|name| MletOutput::Folder(name.to_owned())),
-            _ => None,
-        }
-    }
-
-    fn short_text(&mut self) -> Option<&'a str> {
-        let len = usize::from(self.u8()?);
-        std::str::from_utf8(self.bytes(len)?).ok()
-    }
-
-    fn variable(&mut self) -> Option<(String, String)> {
-        let name = self.short_text()?;
-        let value_len = usize::from(u16::from_be_bytes(self.array()?));
-        let value = std::str::from_utf8(self.bytes(value_len)?).ok()?;
-        is_variable(name, value).then(|| (name.to_owned(), value.to_owned()))
-    }
-
-    fn is_at_end(&self) -> bool {
-        self.0.is_empty()
-    }
+fn decode_variable(reader: &mut Reader<'_>) -> Option<(String, String)> {
+    let name = reader.short_text()?;
+    let value_len = usize::from(u16::from_be_bytes(reader.array()?));
+    let value = std::str::from_utf8(reader.bytes(value_len)?).ok()?;
+    is_variable(name, value).then(|| (name.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
 mod tests {
-    use nix::errno::Errno;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::sys::recorder::tests::any_capture;
 
     fn spawn(environment: &[(&str, &str)]) -> SupervisorRequest {
         let own = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
@@ -421,17 +326,6 @@ mod tests {
         }
     }
 
-    #[test]
-    fn what_the_supervisor_lacks_is_told_in_the_same_words() {
-        let lack = Lack::new("close what was inherited", Errno::EPERM);
-        let told = decode_set_up(&encode_set_up(Some(&lack))).unwrap().unwrap_err();
-        assert_eq!(told.to_string(), lack.to_string());
-        assert!(decode_set_up(&encode_set_up(None)).unwrap().is_ok());
-        for nonsense in [&b""[..], b"\x04\0\0", b"\x05\0\0\0\0", b"\x04\0\0\0\x01\xff"] {
-            assert!(decode_set_up(nonsense).is_none(), "{nonsense:?}");
-        }
-    }
-
     fn any_owner() -> impl Strategy<Value = MletOwner> {
         prop_oneof![any::<u64>().prop_map(MletOwner::Session), Just(MletOwner::AllSessions)]
     }
@@ -449,7 +343,8 @@ mod tests {
         let output = prop_oneof![
             Just(MletOutput::Inherited),
             Just(MletOutput::Discarded),
-            ".{0,60}".prop_map(MletOutput::Folder)
+            ".{0,60}".prop_map(MletOutput::Folder),
+            any_capture().prop_map(MletOutput::Recorded)
         ];
         prop_oneof![
             (any_owner(), environment, output).prop_map(|(owner, environment, output)| {

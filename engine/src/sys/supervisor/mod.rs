@@ -16,57 +16,48 @@
 mod ends;
 mod message;
 mod output;
-mod packet_queue;
 mod process;
 mod spawn;
+mod to_recorder;
 
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
-use std::{fmt, fs, io, thread};
+use std::time::Duration;
 
-use nix::errno::Errno;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::signal::{Signal, kill};
-use nix::sys::socket::{AddressFamily, Shutdown, SockFlag, SockType, shutdown, socketpair};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{ForkResult, Pid, fork};
+use nix::sys::socket::{Shutdown, shutdown};
+use nix::unistd::{ForkResult, Pid};
 
 use self::message::SupervisorRequest;
-pub use self::message::{MletOwner, MletStatus, SupervisorEvent};
+pub use self::message::{MletStatus, SupervisorEvent};
 pub use self::output::MletOutput;
-pub use self::packet_queue::Flushed;
-use self::packet_queue::PacketQueue;
 use self::spawn::Program;
 pub use self::spawn::{MletCommand, STARTING_A_MLET};
 use crate::sys::children::{Graces, KILL_PATIENCE};
-use crate::sys::fd_passing;
-use crate::sys::lack::Lack;
+pub use crate::sys::forked::{StartError, StartFault};
+pub use crate::sys::mlet_owner::MletOwner;
+use crate::sys::packet::LEN_MAX;
+pub use crate::sys::packet_queue::Flushed;
+use crate::sys::packet_queue::PacketQueue;
+use crate::sys::{fd_passing, forked};
 
-/// How long a supervisor may take to set itself up.
-const SET_UP_PATIENCE: Duration = Duration::from_secs(10);
-/// Pause between two looks whether the supervisor has ended, which takes it less than a millisecond.
-const END_POLL_INTERVAL: Duration = Duration::from_millis(1);
+/// What it is called in messages.
+const SUPERVISOR: &str = "the supervisor of mlets";
 
-/// Forks the supervisor and waits until it can start mlets. Call it before keys are read, limits raised, signals blocked or threads started.
+/// Forks the supervisor and waits until it can start mlets. What is to be recorded it gives to the recorder, whose end of
+/// their pair is `recorder`. Call it before keys are read, limits raised, signals blocked or threads started.
 ///
 /// # Errors
 /// [`StartError`]; no process is left then.
-pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
-    let program = Program::new(command).map_err(|_| StartError::NulInCommand)?;
-    let threads = fs::read_dir("/proc/self/task").map_err(StartError::Proc)?.count();
-    if threads != 1 {
-        return Err(StartError::ManyThreads(threads));
-    }
-    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, flags)
-        .map_err(Lack::when("talk to the supervisor of mlets (socketpair)"))?;
-    #[allow(unsafe_code)]
-    // SAFETY: this process has one thread, as just counted, so the child is a whole process and may do anything.
-    match unsafe { fork() }.map_err(Lack::when("start the supervisor of mlets (clone)"))? {
+pub fn start(command: &MletCommand, recorder: Option<OwnedFd>) -> Result<Supervisor, StartError> {
+    let program =
+        Program::new(command).map_err(|_| StartError::of(SUPERVISOR)(StartFault::NulInCommand))?;
+    let (ours, theirs) = forked::packet_pair(SUPERVISOR)?;
+    match forked::fork_alone(SUPERVISOR)? {
         ForkResult::Parent { child } => {
-            // Only the child holds its end now, so that its death shows.
-            drop(theirs);
+            // Only the child holds its ends now, so that its death shows.
+            drop((theirs, recorder));
             let supervisor = Supervisor {
                 pair: ours,
                 pid: child,
@@ -74,7 +65,7 @@ pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
                 mlet: command.path.clone(),
                 patience: command.graces.total() + KILL_PATIENCE,
             };
-            match supervisor.await_set_up() {
+            match forked::await_set_up(SUPERVISOR, supervisor.as_fd()) {
                 Ok(()) => Ok(supervisor),
                 Err(error) => {
                     let _ = kill(child, Signal::SIGKILL);
@@ -84,62 +75,7 @@ pub fn start(command: &MletCommand) -> Result<Supervisor, StartError> {
             }
         }
         // Our end is closed in the child with everything else; the child never returns to drop it.
-        ForkResult::Child => process::run(command, program, theirs),
-    }
-}
-
-/// Why there is no supervisor.
-#[derive(Debug)]
-pub enum StartError {
-    /// The mlet's path or an argument holds a NUL.
-    NulInCommand,
-    /// `/proc` cannot be read.
-    Proc(io::Error),
-    /// So many threads run already; fork would copy only one of them.
-    ManyThreads(usize),
-    /// The machine lacks something that it needs.
-    Lack(Lack),
-    /// It ended or was silent while it set itself up, for this reason.
-    Lost(io::Error),
-}
-
-impl From<Lack> for StartError {
-    fn from(lack: Lack) -> Self {
-        Self::Lack(lack)
-    }
-}
-
-impl fmt::Display for StartError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let start = "cannot start the supervisor of mlets";
-        match self {
-            Self::NulInCommand => {
-                write!(f, "{start}: the mlet's path or an argument holds a NUL byte; remove it")
-            }
-            Self::Proc(error) => {
-                write!(f, "{start}: /proc/self/task is not readable ({error}); mount /proc")
-            }
-            Self::ManyThreads(threads) => write!(
-                f,
-                "{start}: {threads} threads run already; it must be started before any other thread"
-            ),
-            Self::Lost(error) => write!(
-                f,
-                "{start}: its process has ended or cannot be talked to ({error}); allow poll, sendmsg and recvmsg \
-                 in the seccomp profile if there is one, or see the system's log"
-            ),
-            Self::Lack(lack) => lack.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for StartError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Proc(error) | Self::Lost(error) => Some(error),
-            Self::Lack(lack) => lack.source(),
-            Self::NulInCommand | Self::ManyThreads(_) => None,
-        }
+        ForkResult::Child => process::run(command, program, theirs, recorder),
     }
 }
 
@@ -187,7 +123,7 @@ impl Supervisor {
     ) -> io::Result<()> {
         let request = SupervisorRequest::Spawn { owner, environment, output };
         let message = request.encode().ok_or(io::ErrorKind::InvalidInput)?;
-        self.outbox.push(message, Some(session));
+        self.outbox.push(message, vec![session]);
         Ok(())
     }
 
@@ -195,7 +131,8 @@ impl Supervisor {
     /// Their `Exited` events come as ever; mlets asked for from now on fail with ECANCELED.
     pub fn end_all(&mut self, graces: Graces) {
         // This request always fits.
-        self.outbox.push(SupervisorRequest::EndAll(graces).encode().unwrap_or_default(), None);
+        self.outbox
+            .push(SupervisorRequest::EndAll(graces).encode().unwrap_or_default(), Vec::new());
     }
 
     /// Queues the request to end the mlet of this owner, which runs as process `pid`: TERM after the first of these graces
@@ -204,13 +141,13 @@ impl Supervisor {
     pub fn end_one(&mut self, owner: MletOwner, pid: i32, graces: Graces) {
         let request = SupervisorRequest::EndOne { owner, pid, graces };
         // This request always fits.
-        self.outbox.push(request.encode().unwrap_or_default(), None);
+        self.outbox.push(request.encode().unwrap_or_default(), Vec::new());
     }
 
     /// Queues the question whether a mlet could be started now; [`SupervisorEvent::Proved`] answers.
     pub fn prove(&mut self) {
         // This request always fits.
-        self.outbox.push(SupervisorRequest::Prove.encode().unwrap_or_default(), None);
+        self.outbox.push(SupervisorRequest::Prove.encode().unwrap_or_default(), Vec::new());
     }
 
     /// Kills the supervisor, because it does not answer: it is lost then, and its mlets are this process's if it is a
@@ -218,25 +155,6 @@ impl Supervisor {
     pub fn kill(&self) {
         // It fails only when it has ended already.
         let _ = kill(self.pid, Signal::SIGKILL);
-    }
-
-    /// Waits for the supervisor's first message.
-    fn await_set_up(&self) -> Result<(), StartError> {
-        // More than zero, as any time that is not negative.
-        let patience = PollTimeout::try_from(SET_UP_PATIENCE).unwrap_or(PollTimeout::MAX);
-        while poll(&mut [PollFd::new(self.pair.as_fd(), PollFlags::POLLIN)], patience)
-            == Err(Errno::EINTR)
-        {}
-        let mut buffer = [0; message::LEN_MAX];
-        let received = fd_passing::receive(self.pair.as_fd(), &mut buffer);
-        let received = received.map_err(|error| {
-            let late = fd_passing::is_later(&error);
-            StartError::Lost(if late { io::ErrorKind::TimedOut.into() } else { error })
-        })?;
-        match message::decode_set_up(buffer.get(..received.len).unwrap_or_default()) {
-            Some(told) => Ok(told?),
-            None => Err(StartError::Lost(io::ErrorKind::UnexpectedEof.into())),
-        }
     }
 
     /// Sends what is queued, as much as goes without waiting.
@@ -257,7 +175,7 @@ impl Supervisor {
     /// # Errors
     /// `UnexpectedEof` when the supervisor has ended, `InvalidData` when it talks nonsense: it is lost either way.
     pub fn receive(&mut self) -> io::Result<Option<SupervisorEvent>> {
-        let mut buffer = [0; message::LEN_MAX];
+        let mut buffer = [0; LEN_MAX];
         let received = match fd_passing::receive(self.pair.as_fd(), &mut buffer) {
             Ok(received) if received.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
             Ok(received) => received,
@@ -277,14 +195,7 @@ impl Supervisor {
 impl Drop for Supervisor {
     fn drop(&mut self) {
         let _ = shutdown(self.pair.as_raw_fd(), Shutdown::Both);
-        let deadline = now() + self.patience;
-        // An error says that there is no such child any more.
-        while let Ok(WaitStatus::StillAlive) | Err(Errno::EINTR) =
-            waitpid(self.pid, Some(WaitPidFlag::WNOHANG))
-            && now() < deadline
-        {
-            thread::sleep(END_POLL_INTERVAL);
-        }
+        forked::await_end(self.pid, self.patience);
     }
 }
 
@@ -298,9 +209,4 @@ impl AsRawFd for Supervisor {
     fn as_raw_fd(&self) -> RawFd {
         self.pair.as_raw_fd()
     }
-}
-
-#[expect(clippy::disallowed_methods, reason = "the patience of a drop")]
-fn now() -> Instant {
-    Instant::now()
 }

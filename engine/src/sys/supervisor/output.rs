@@ -1,14 +1,18 @@
 //! Where a mlet's descriptors 1 and 2 lead: to files of its own, opened here, so that its output needs nobody to copy it
-//! and is not lost whoever ends.
+//! and is not lost whoever ends; or to pipes that the recorder reads.
 //!
 //! Not here: what becomes of the files when the mlet has ended (`records`). Invariant: what is in a file already stays.
 
-use std::fs::{DirBuilder, File, OpenOptions};
+use std::fs::OpenOptions;
 use std::io;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use nix::libc;
+use nix::errno::Errno;
+use nix::fcntl::OFlag;
+use nix::unistd::pipe2;
+
+use crate::sys::recorder::{Capture, open_files};
 
 /// What a mlet's descriptors 1 and 2 are.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,31 +23,43 @@ pub enum MletOutput {
     Discarded,
     /// The files `stdout` and `stderr` in this folder below the results folder. It is made if it is not there.
     Folder(String),
+    /// Pipes that the recorder reads.
+    Recorded(Capture),
 }
 
-/// Descriptors 1 and 2.
-pub(super) type OutputFiles = [File; 2];
+/// Of standard output and standard error.
+pub(super) type Pair = [OwnedFd; 2];
 
-/// Opens what the mlet is to be given; `None` is what this process has.
-pub(super) fn open(output: &MletOutput, results: &Path) -> io::Result<Option<OutputFiles>> {
-    match output {
-        MletOutput::Inherited => Ok(None),
-        MletOutput::Discarded => discarded().map(Some),
-        MletOutput::Folder(folder) => {
-            let folder = results.join(folder);
-            DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
-            let open = |name| {
-                let mut options = OpenOptions::new();
-                options.append(true).create(true).mode(0o600).custom_flags(libc::O_NOFOLLOW);
-                options.open(folder.join(name))
-            };
-            Ok(Some([open("stdout")?, open("stderr")?]))
+/// What a mlet is given, and what somebody else is.
+pub(super) struct Opened {
+    /// The mlet's descriptors 1 and 2; `None` is what this process has.
+    pub(super) of_mlet: Option<Pair>,
+    /// The reading ends of pipes, for the recorder.
+    pub(super) read_ends: Option<Pair>,
+}
+
+/// Opens what the mlet is to be given.
+///
+/// # Errors
+/// As the kernel says; EPIPE if there is no recorder, though there should be one.
+pub(super) fn open(output: &MletOutput, results: &Path, has_recorder: bool) -> io::Result<Opened> {
+    let of_mlet = match output {
+        MletOutput::Inherited => None,
+        MletOutput::Discarded => Some(discarded()?),
+        MletOutput::Recorded(_) if !has_recorder => return Err(Errno::EPIPE.into()),
+        MletOutput::Recorded(_) => {
+            // Not O_NONBLOCK, which no program expects of its output.
+            let (stdout, stderr) = (pipe2(OFlag::O_CLOEXEC)?, pipe2(OFlag::O_CLOEXEC)?);
+            let read_ends = Some([stdout.0, stderr.0]);
+            return Ok(Opened { of_mlet: Some([stdout.1, stderr.1]), read_ends });
         }
-    }
+        MletOutput::Folder(folder) => Some(open_files(&results.join(folder))?.map(OwnedFd::from)),
+    };
+    Ok(Opened { of_mlet, read_ends: None })
 }
 
 /// Takes everything and keeps nothing.
-pub(super) fn discarded() -> io::Result<OutputFiles> {
+pub(super) fn discarded() -> io::Result<Pair> {
     let null = OpenOptions::new().write(true).open("/dev/null")?;
-    Ok([null.try_clone()?, null])
+    Ok([null.try_clone()?.into(), null.into()])
 }

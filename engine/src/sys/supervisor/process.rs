@@ -9,160 +9,75 @@
 //! may signal.
 
 use std::collections::HashMap;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::ExitStatusExt;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::process::ExitStatus;
 use std::time::{Duration, Instant};
-use std::{fs, io};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::prctl;
-use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Pid, close, setpgid};
+use nix::unistd::Pid;
 
 use super::ends::{Ends, Step};
-use super::message::{self, MletOwner, MletStatus, SupervisorEvent, SupervisorRequest};
+use super::message::{MletStatus, SupervisorEvent, SupervisorRequest};
 use super::output::MletOutput;
-use super::packet_queue::{Flushed, PacketQueue};
 use super::spawn::{MletCommand, Program, STARTING_A_MLET, Spawner};
+use super::to_recorder::ToRecorder;
 use crate::sys::children::{
-    ADOPTING, Ending, Graces, Reaped, become_subreaper, kill_rest_of_group, now, reap, signal_child,
+    ADOPTING, Ending, Graces, KILL_PATIENCE, Reaped, become_subreaper, kill_rest_of_group, now,
+    reap, signal_child,
 };
-use crate::sys::fd_passing;
 use crate::sys::lack::Lack;
-use crate::sys::signals::{ignore_broken_pipe, set_disposition};
-use crate::sys::stdin;
+use crate::sys::mlet_owner::MletOwner;
+use crate::sys::packet::LEN_MAX;
+use crate::sys::packet_queue::{Flushed, PacketQueue};
+use crate::sys::{fd_passing, forked};
 
 /// Requests are left in the socket while so many events wait for the manager to read them.
 const EVENTS_MAX: usize = 1024;
 /// Pause before sending again when memory was short.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
-/// Exit code when the supervisor could not set itself up or panicked (EX_SOFTWARE); nobody reads it.
-const EXIT_INTERNAL: i32 = 70;
 
-/// What a terminal or an operator sends to all of pktxpmgr's group. The manager decides what it means for mlets.
-const IGNORED: [Signal; 8] = [
-    Signal::SIGHUP,
-    Signal::SIGINT,
-    Signal::SIGQUIT,
-    Signal::SIGTERM,
-    Signal::SIGUSR1,
-    Signal::SIGTSTP,
-    Signal::SIGTTIN,
-    Signal::SIGTTOU,
-];
-
-/// Is the supervisor until it exits.
-pub(super) fn run(command: &MletCommand, program: Program, pair: OwnedFd) -> ! {
-    // A panic must not unwind into the caller, which is the manager's main function.
-    let code = catch_unwind(AssertUnwindSafe(|| {
-        let set_up = set_up(command, program, &pair);
-        let told = message::encode_set_up(set_up.as_ref().err());
-        // There is room for a first message; a manager that gets none does not go on.
-        let is_told = fd_passing::send(pair.as_fd(), &told, None).is_ok();
-        match set_up {
-            Ok((spawner, signals)) if is_told => {
-                Process::new(spawner, command.graces, pair, signals).run()
-            }
-            _ => EXIT_INTERNAL,
-        }
-    }));
-    exit(code.unwrap_or(EXIT_INTERNAL))
-}
-
-fn set_up(
+/// Is the supervisor until it exits. What is to be recorded goes to `recorder`.
+pub(super) fn run(
     command: &MletCommand,
     program: Program,
-    pair: &OwnedFd,
-) -> Result<(Spawner, SignalFd), Lack> {
-    let signals = become_supervisor(pair)?;
-    let results = command.results.clone().unwrap_or_default();
-    let spawner =
-        Spawner::new(program, results).map_err(Lack::when("prepare the start of mlets"))?;
-    spawner.prove().map_err(Lack::when(STARTING_A_MLET))?;
-    Ok((spawner, signals))
+    pair: OwnedFd,
+    recorder: Option<OwnedFd>,
+) -> ! {
+    let set_up = |pair: &OwnedFd| {
+        let signals = become_supervisor(pair, recorder.as_ref())?;
+        let results = command.results.clone().unwrap_or_default();
+        let spawner =
+            Spawner::new(program, results).map_err(Lack::when("prepare the start of mlets"))?;
+        spawner.prove().map_err(Lack::when(STARTING_A_MLET))?;
+        Ok((spawner, signals, recorder))
+    };
+    forked::run(pair, set_up, |(spawner, signals, recorder), pair| {
+        Process::new(spawner, command.graces, pair, signals, recorder.map(ToRecorder::new)).run()
+    })
 }
 
-/// Sheds what was inherited: descriptors, terminal signals, process group.
-fn become_supervisor(pair: &OwnedFd) -> Result<SignalFd, Lack> {
-    let mask = set_signals()
-        .map_err(Lack::when("set the supervisor's signals (rt_sigaction, rt_sigprocmask)"))?;
-    close_all_but(pair.as_fd()).map_err(Lack::when(
-        "close what the supervisor has inherited (close_range, or /proc/self/fd)",
-    ))?;
-    stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
-    // Out of the manager's group, so that killing that whole group leaves somebody to end the mlets.
-    let group = setpgid(Pid::from_raw(0), Pid::from_raw(0));
-    group.map_err(Lack::when("give the supervisor a process group (setpgid)"))?;
-    become_subreaper().map_err(Lack::when(ADOPTING))?;
-    // A name is for those who look at the list of processes, and nothing depends on it.
-    let _ = prctl::set_name(c"pktx-supervisor");
-    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
-        .map_err(Lack::when("read signals (signalfd4)"))
-}
-
-/// Ignores what is for the manager, and blocks what is to be read.
-fn set_signals() -> io::Result<SigSet> {
-    for signal in IGNORED {
-        set_disposition(signal, SigHandler::SigIgn)?;
-    }
-    ignore_broken_pipe()?;
-    // If SIGCHLD came ignored, the kernel would throw the exit statuses away.
-    set_disposition(Signal::SIGCHLD, SigHandler::SigDfl)?;
+/// Sheds what was inherited.
+fn become_supervisor(pair: &OwnedFd, recorder: Option<&OwnedFd>) -> Result<SignalFd, Lack> {
+    let kept: Vec<_> = [Some(pair), recorder].into_iter().flatten().map(AsFd::as_fd).collect();
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
-    mask.thread_set_mask()?;
-    Ok(mask)
-}
-
-/// Closes every descriptor from 3 upwards except `kept`.
-fn close_all_but(kept: BorrowedFd<'_>) -> io::Result<()> {
-    let number = kept.as_raw_fd().unsigned_abs();
-    let closed =
-        close_range(3, number.saturating_sub(1)).and_then(|()| close_range(number + 1, u32::MAX));
-    // Old sandboxes bar this call, or do not know it.
-    closed.or_else(|_| close_one_by_one(kept))
-}
-
-#[allow(unsafe_code)]
-fn close_range(first: u32, last: u32) -> io::Result<()> {
-    if first > last {
-        return Ok(());
-    }
-    // SAFETY: the descriptors belong to values of the caller of fork, which this process never touches or drops.
-    let result = unsafe { libc::syscall(libc::SYS_close_range, first, last, 0) };
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
-}
-
-fn close_one_by_one(kept: BorrowedFd<'_>) -> io::Result<()> {
-    let listed = fs::read_dir("/proc/self/fd")?;
-    let numbers =
-        listed.map(|entry| Ok(entry?.file_name().to_str().and_then(|name| name.parse().ok())));
-    let numbers: Vec<Option<RawFd>> = numbers.collect::<io::Result<_>>()?;
-    for number in numbers.into_iter().flatten() {
-        if number > 2 && number != kept.as_raw_fd() {
-            // The one that listed them is closed already.
-            let _ = close(number);
-        }
-    }
-    Ok(())
-}
-
-/// Without destructors and buffered output of the manager, whose copies this process holds.
-#[allow(unsafe_code)]
-fn exit(code: i32) -> ! {
-    // SAFETY: _exit may be called at any time.
-    unsafe { libc::_exit(code) }
+    forked::shed("the supervisor", c"pktx-supervisor", &mask, &kept)?;
+    become_subreaper().map_err(Lack::when(ADOPTING))?;
+    SignalFd::with_flags(&mask, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)
+        .map_err(Lack::when("read signals (signalfd4)"))
 }
 
 /// A mlet that runs.
 struct RunningMlet {
     owner: MletOwner,
     started: Instant,
+    /// The recorder reads what it writes.
+    is_recorded: bool,
 }
 
 struct Process {
@@ -171,6 +86,8 @@ struct Process {
     /// `None` once the manager is gone.
     pair: Option<OwnedFd>,
     signals: SignalFd,
+    /// `None` without one, or once it is gone.
+    recorder: Option<ToRecorder>,
     mlets: HashMap<Pid, RunningMlet>,
     events: PacketQueue,
     /// Mlets that are ended one by one.
@@ -179,12 +96,19 @@ struct Process {
 }
 
 impl Process {
-    fn new(spawner: Spawner, graces: Graces, pair: OwnedFd, signals: SignalFd) -> Self {
+    fn new(
+        spawner: Spawner,
+        graces: Graces,
+        pair: OwnedFd,
+        signals: SignalFd,
+        recorder: Option<ToRecorder>,
+    ) -> Self {
         Self {
             spawner,
             graces,
             pair: Some(pair),
             signals,
+            recorder,
             mlets: HashMap::new(),
             events: PacketQueue::default(),
             ends: Ends::default(),
@@ -201,10 +125,13 @@ impl Process {
                 let left = self.reap(now) == Reaped::SomeLeft;
                 timeouts[1] = self.end_children(left, now);
                 if timeouts[1].is_none() && self.pair.is_none() {
+                    // What the last mlets have written is to be kept, too.
+                    self.recorder.into_iter().for_each(|recorder| recorder.finish(KILL_PATIENCE));
                     return 0;
                 }
             }
-            if self.flush() == Flushed::AfterPause {
+            let flushed = [self.flush(), self.flush_to_recorder()];
+            if flushed.contains(&Flushed::AfterPause) {
                 timeouts[2] = Some(RETRY_PAUSE);
             }
             self.wait(timeouts.into_iter().flatten().min());
@@ -259,12 +186,20 @@ impl Process {
         if let Some(pair) = &self.pair {
             fds.push(PollFd::new(pair.as_fd(), wanted));
         }
+        if let Some(recorder) = &self.recorder {
+            fds.push(PollFd::new(recorder.as_fd(), recorder.wanted()));
+        }
         if poll(&mut fds, timeout).is_err() {
             return;
         }
         let ready = |fd: &PollFd<'_>| fd.revents().unwrap_or(PollFlags::empty());
         let signalled = fds.first().is_some_and(|fd| !ready(fd).is_empty());
-        let pair = fds.get(1).map_or(PollFlags::empty(), ready);
+        let pair = self.pair.as_ref().and_then(|_| fds.get(1)).map_or(PollFlags::empty(), ready);
+        let recorder =
+            self.recorder.as_ref().and_then(|_| fds.last()).map_or(PollFlags::empty(), ready);
+        if recorder.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+            self.recorder = None;
+        }
         if signalled {
             // One SIGCHLD may stand for many.
             while let Ok(Some(_)) = self.signals.read_signal() {}
@@ -296,7 +231,7 @@ impl Process {
 
     fn handle_request(&mut self) {
         let Some(pair) = &self.pair else { return };
-        let mut buffer = [0; message::LEN_MAX];
+        let mut buffer = [0; LEN_MAX];
         let mut received = match fd_passing::receive(pair.as_fd(), &mut buffer) {
             Ok(received) => received,
             Err(error) if fd_passing::is_later(&error) => return,
@@ -334,12 +269,21 @@ impl Process {
         let started = now();
         let spawned = match self.ending {
             Some(_) => Err(Errno::ECANCELED),
-            None => self.spawner.spawn(environment, output, session),
+            None => self.spawner.spawn(environment, (output, self.recorder.is_some()), session),
         };
         let event = match spawned {
             Ok((pid, kept)) => {
-                self.mlets.insert(pid, RunningMlet { owner, started });
-                let output_errno = kept.err().map_or(0, |errno| errno as i32);
+                let (read_ends, output_errno) = match kept {
+                    Ok(read_ends) => (read_ends, 0),
+                    Err(errno) => (None, errno as i32),
+                };
+                let is_recorded = read_ends.is_some();
+                self.mlets.insert(pid, RunningMlet { owner, started, is_recorded });
+                if let (Some(recorder), Some(read_ends), MletOutput::Recorded(capture)) =
+                    (&mut self.recorder, read_ends, output)
+                {
+                    recorder.begin(owner, capture, read_ends);
+                }
                 SupervisorEvent::Spawned { owner, pid: pid.as_raw(), output_errno }
             }
             Err(errno) => SupervisorEvent::SpawnFailed { owner, errno: errno as i32 },
@@ -349,26 +293,26 @@ impl Process {
 
     /// Tells of every mlet that has ended; adopted orphans end unnoticed.
     fn reap(&mut self, now: Instant) -> Reaped {
-        let Self { mlets, events, pair, .. } = self;
+        let Self { mlets, events, pair, recorder, .. } = self;
         reap(|pid, status| {
-            if let Some(mlet) = mlets.remove(&pid)
-                && pair.is_some()
-            {
+            let Some(RunningMlet { owner, started, is_recorded }) = mlets.remove(&pid) else {
+                return;
+            };
+            if let Some(recorder) = recorder.as_mut().filter(|_| is_recorded) {
+                recorder.end(owner);
+            }
+            if pair.is_some() {
                 let status = mlet_status(status);
-                let run_time = now.saturating_duration_since(mlet.started);
-                let event = SupervisorEvent::Exited {
-                    owner: mlet.owner,
-                    pid: pid.as_raw(),
-                    status,
-                    run_time,
-                };
-                events.push(event.encode(), None);
+                let run_time = now.saturating_duration_since(started);
+                let pid = pid.as_raw();
+                let event = SupervisorEvent::Exited { owner, pid, status, run_time };
+                events.push(event.encode(), Vec::new());
             }
         })
     }
 
     fn tell(&mut self, event: SupervisorEvent) {
-        self.events.push(event.encode(), None);
+        self.events.push(event.encode(), Vec::new());
     }
 
     fn flush(&mut self) -> Flushed {
@@ -377,6 +321,14 @@ impl Process {
             self.lose_manager();
             // Nothing is left to send, but the ending begins at once.
             Flushed::AfterPause
+        })
+    }
+
+    fn flush_to_recorder(&mut self) -> Flushed {
+        let Some(recorder) = &mut self.recorder else { return Flushed::All };
+        recorder.flush().unwrap_or_else(|_| {
+            self.recorder = None;
+            Flushed::All
         })
     }
 }

@@ -12,7 +12,7 @@ use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, PosixSpawnFlags, posix_s
 use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
-use super::output::{self, MletOutput};
+use super::output::{self, MletOutput, Opened, Pair};
 use crate::sys::children::Graces;
 
 /// For [`Lack`](crate::sys::lack::Lack): what a mlet's process takes.
@@ -94,25 +94,25 @@ impl Spawner {
     }
 
     /// Starts one mlet on `session` and returns when its exec has succeeded or failed. `session` is closed here
-    /// either way, or its other end would not see the mlet close it. Beside the process is told whether its output goes
-    /// where it should, or why it is thrown away instead: no full disk keeps a mlet from running.
+    /// either way, or its other end would not see the mlet close it. Beside the process are what the recorder is to read, if
+    /// it is, or why its output is thrown away instead: no full disk keeps a mlet from running.
     pub(super) fn spawn(
         &self,
         environment: &[(String, String)],
-        output: &MletOutput,
+        (output, has_recorder): (&MletOutput, bool),
         session: OwnedFd,
-    ) -> Result<(Pid, Result<(), Errno>), Errno> {
+    ) -> Result<(Pid, Result<Option<Pair>, Errno>), Errno> {
         let mut variables = self.program.variables.clone();
         for (name, value) in environment {
             variables.push(CString::new(format!("{name}={value}")).map_err(|_| Errno::EINVAL)?);
         }
-        let (files, kept) = match output::open(output, &self.results) {
-            Ok(files) => (files, Ok(())),
+        let (of_mlet, kept) = match output::open(output, &self.results, has_recorder) {
+            Ok(Opened { of_mlet, read_ends }) => (of_mlet, Ok(read_ends)),
             Err(error) => (Some(output::discarded().map_err(errno_of)?), Err(errno_of(error))),
         };
         let mut actions = PosixSpawnFileActions::init()?;
         actions.add_dup2(session.as_raw_fd(), libc::STDIN_FILENO)?;
-        if let Some([stdout, stderr]) = &files {
+        if let Some([stdout, stderr]) = &of_mlet {
             actions.add_dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO)?;
             actions.add_dup2(stderr.as_raw_fd(), libc::STDERR_FILENO)?;
         }

@@ -1,8 +1,10 @@
-//! Messages waiting for room in the socket between manager and supervisor, in order.
+//! Messages waiting for room in a socket between pktxpmgr's processes, in order.
+//!
+//! Not here: what they say. Invariant: a descriptor is open here until it is sent, and no longer.
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{BorrowedFd, OwnedFd};
 
 use nix::libc;
 
@@ -22,11 +24,11 @@ pub enum Flushed {
 
 /// The queue. It has no limit of its own; each side bounds what it puts in.
 #[derive(Debug, Default)]
-pub(super) struct PacketQueue(VecDeque<(Vec<u8>, Option<OwnedFd>)>);
+pub(super) struct PacketQueue(VecDeque<(Vec<u8>, Vec<OwnedFd>)>);
 
 impl PacketQueue {
-    pub(super) fn push(&mut self, message: Vec<u8>, fd: Option<OwnedFd>) {
-        self.0.push_back((message, fd));
+    pub(super) fn push(&mut self, message: Vec<u8>, fds: Vec<OwnedFd>) {
+        self.0.push_back((message, fds));
     }
 
     pub(super) fn len(&self) -> usize {
@@ -37,10 +39,10 @@ impl PacketQueue {
         self.0.is_empty()
     }
 
-    /// Sends what goes without waiting; a descriptor is closed here once it is sent.
+    /// Sends what goes without waiting; descriptors are closed here once they are sent.
     pub(super) fn flush(&mut self, socket: BorrowedFd<'_>) -> io::Result<Flushed> {
-        while let Some((message, fd)) = self.0.front() {
-            match fd_passing::send(socket, message, fd.as_ref().map(AsFd::as_fd)) {
+        while let Some((message, fds)) = self.0.front() {
+            match fd_passing::send(socket, message, fds) {
                 Ok(_) => drop(self.0.pop_front()),
                 Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {

@@ -1,0 +1,150 @@
+//! Our standard output, when whole lines of mlets go there, each behind its tag.
+//!
+//! Nothing here waits: what is not taken at once is kept, and whoever has more waits until it has gone. Invariant: lines are
+//! whole and in order up to the first that cannot be written; behind that one nothing is.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+
+use nix::libc;
+
+/// Standard output.
+#[derive(Debug)]
+pub(super) struct TaggedStdout {
+    /// `None` once it has failed.
+    out: Option<File>,
+    /// What it has not taken yet: the lines of one read at most.
+    pending: Vec<u8>,
+    /// How many bytes of these it has taken.
+    taken: usize,
+}
+
+impl TaggedStdout {
+    /// Takes descriptor 1. Of a pipe or a terminal, which others may have open too, it makes a description of its own that
+    /// does not block; where that is barred, and of a socket, writing waits.
+    ///
+    /// # Errors
+    /// There is no descriptor 1.
+    pub(super) fn open() -> io::Result<Self> {
+        let shared = File::from(io::stdout().as_fd().try_clone_to_owned()?);
+        let kind = shared.metadata()?.file_type();
+        let own = if kind.is_fifo() || kind.is_char_device() {
+            let mut options = OpenOptions::new();
+            options.write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY);
+            options.open("/proc/self/fd/1").ok()
+        } else {
+            None
+        };
+        Ok(Self::of(own.unwrap_or(shared)))
+    }
+
+    fn of(out: File) -> Self {
+        Self { out: Some(out), pending: Vec::new(), taken: 0 }
+    }
+
+    /// Something waits to be taken.
+    pub(super) fn is_pending(&self) -> bool {
+        !self.pending.is_empty()
+    }
+
+    /// What to wait for then.
+    pub(super) fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.out.as_ref().filter(|_| self.is_pending()).map(AsFd::as_fd)
+    }
+
+    /// Writes a line, with one write where it is taken whole.
+    ///
+    /// # Errors
+    /// It is not taken, nor will anything else be. This is told once.
+    pub(super) fn write_line(&mut self, tag: &str, line: &[u8]) -> io::Result<()> {
+        if self.out.is_none() {
+            return Ok(());
+        }
+        let was_pending = self.is_pending();
+        self.pending.reserve(tag.len() + line.len() + 1);
+        self.pending.extend_from_slice(tag.as_bytes());
+        self.pending.extend_from_slice(line);
+        self.pending.push(b'\n');
+        if was_pending { Ok(()) } else { self.flush() }
+    }
+
+    /// Writes what waits, as much as is taken.
+    ///
+    /// # Errors
+    /// As of [`Self::write_line`].
+    pub(super) fn flush(&mut self) -> io::Result<()> {
+        let Some(out) = &mut self.out else { return Ok(()) };
+        while let Some(rest) = self.pending.get(self.taken..).filter(|rest| !rest.is_empty()) {
+            match out.write(rest) {
+                Ok(0) => return Err(self.fail(io::ErrorKind::WriteZero.into())),
+                Ok(len) => self.taken += len,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
+                Err(error) => return Err(self.fail(error)),
+            }
+        }
+        self.clear();
+        Ok(())
+    }
+
+    fn fail(&mut self, error: io::Error) -> io::Error {
+        self.out = None;
+        self.clear();
+        error
+    }
+
+    fn clear(&mut self) {
+        self.taken = 0;
+        self.pending.clear();
+        // Of a long line, which is rare.
+        self.pending.shrink_to(256 << 10);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{Read, pipe};
+    use std::os::fd::OwnedFd;
+
+    use nix::fcntl::{FcntlArg, OFlag, fcntl};
+
+    use super::*;
+
+    fn unread() -> (TaggedStdout, io::PipeReader) {
+        let (reader, writer) = pipe().unwrap();
+        let writer = OwnedFd::from(writer);
+        fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
+        (TaggedStdout::of(writer.into()), reader)
+    }
+
+    #[test]
+    fn what_is_not_taken_waits_and_comes_out_in_order() {
+        let (mut out, mut reader) = unread();
+        let line = vec![b'x'; 100_000];
+        out.write_line("1\t", &line).unwrap();
+        assert!(out.is_pending(), "a pipe takes less");
+        assert!(out.wait_fd().is_some());
+        out.write_line("2\t", b"next").unwrap();
+        let expected = [b"1\t", &line[..], b"\n2\tnext\n"].concat();
+        let mut read = vec![0; expected.len()];
+        let mut len = 0;
+        while len < read.len() {
+            len += reader.read(&mut read[len..]).unwrap();
+            out.flush().unwrap();
+        }
+        assert!(read == expected);
+        assert!(!out.is_pending());
+    }
+
+    #[test]
+    fn a_reader_that_is_gone_is_told_once_and_nothing_waits_for_it() {
+        let (mut out, reader) = unread();
+        drop(reader);
+        let error = out.write_line("1\t", b"line").unwrap_err();
+        assert_eq!(error.raw_os_error(), Some(libc::EPIPE));
+        out.write_line("1\t", b"line").unwrap();
+        assert!(!out.is_pending());
+    }
+}
