@@ -135,6 +135,10 @@ fn summary_lines(args: &Args, report: &Report) -> Vec<String> {
     if !summary.limits_hit.is_empty() {
         lines.push(format!("limits that were hit: {}", limits.collect::<Vec<_>>().join(", ")));
     }
+    if report.outputs_lost > 0 {
+        let mlets = report.outputs_lost;
+        lines.push(format!("output that is lost, or not kept whole: of {mlets} mlets"));
+    }
     let written = [args.results(), args.events.as_deref(), args.joblog.as_deref()];
     let written = written.into_iter().flatten().filter(|path| *path != Path::new("-"));
     let written: Vec<_> =

@@ -7,13 +7,15 @@ mod common;
 use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::Read;
+use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, message};
 use common::events::{Events, outcomes};
-use common::manager::{Manager, children_of, kill_hard, processes_in, wait_until, zoo};
-use common::{Ended, Home, assert_says, run};
+use common::manager::{Manager, children_of, is_alive, kill_hard, processes_in, wait_until, zoo};
+use common::{Ended, Home, PKTXPMGR, assert_says, run};
+use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -198,6 +200,7 @@ fn a_recorder_that_is_killed_ends_no_session_and_its_loss_is_told() {
     let ended = manager.interrupted();
     assert_eq!(ended.code, Some(74), "{}", ended.stderr);
     assert_eq!(ended.stdout.lines().count(), 1);
+    assert_says(&ended.stderr, &["output that is lost, or not kept whole: of 2 mlets"]);
 }
 
 #[test]
@@ -277,6 +280,7 @@ fn a_standard_output_that_nobody_reads_holds_up_mlets_and_nothing_else_and_loses
     wait_until("a third mlet runs", || mlets().len() == 3);
     manager.signal(Signal::SIGUSR1);
     manager.says("mlets that run: 3");
+    manager.says("mlets whose output is still read, ended ones too: 3");
     third.close();
     let peak = peak_memory_kib(manager.recorder().unwrap());
     assert!(peak < 24 << 10, "{peak} KiB");
@@ -316,6 +320,204 @@ fn start_behind_fifo(home: &Home, options: &[&str], kind: &[&str]) -> (Manager, 
     let words = [&["--tag"][..], options, &[zoo.to_str().unwrap()], kind].concat();
     let manager = home.start_behind("exec >fifo;", &words);
     (manager, opened.join().unwrap())
+}
+
+/// What a command about a results folder prints.
+fn results(home: &Home, words: &[&str]) -> Vec<u8> {
+    let mut command = Command::new(PKTXPMGR);
+    let ended = command.args(words).current_dir(home.path("")).env_clear().output().unwrap();
+    let said = String::from_utf8_lossy(&ended.stderr);
+    assert!(ended.status.success() && said.is_empty(), "{words:?}: {said}");
+    ended.stdout
+}
+
+/// A run with this layout, and what each of three mlets wrote, the second of which fails. They write by turns.
+fn three_sessions(home: &Home, options: &[&str]) -> Manager {
+    let options = [&["--out", "results", "--cores", "1"], options].concat();
+    let manager = home.start(&options, &["speak"]);
+    let mut speakers: Vec<_> = (0..3).map(|_| Speaker::new(home, &manager)).collect();
+    for turn in 0..3 {
+        for (index, speaker) in speakers.iter_mut().enumerate() {
+            let text = format!("{index} out {turn}\0\n");
+            assert_eq!(speaker.writes(1, text.as_bytes()), "done");
+        }
+        assert_eq!(speakers[1].writes(2, b"error "), "done");
+    }
+    assert_eq!(speakers[2].writes(1, &vec![b'.'; 200_000]), "done");
+    // An order that it cannot follow ends it.
+    speakers[1].0.send(&message(NDATA, b""));
+    assert_eq!(speakers.remove(1).0.read_to_end().1, End::CloseNotify);
+    speakers.into_iter().for_each(Speaker::ends);
+    manager
+}
+
+#[test]
+fn both_layouts_are_read_alike() {
+    let read = |options: &[&str]| {
+        let home = Home::new();
+        let manager = three_sessions(&home, options);
+        Events::of_results(&home, "results").await_sessions(3);
+        assert_eq!(manager.interrupted().code, Some(0));
+        let cat =
+            |words: &[&str]| results(&home, &[&["results", "cat", "results"], words].concat());
+        let outputs = [cat(&[]), cat(&["--stderr"]), cat(&["--outcome", "mlet_failed"])];
+        let shown =
+            String::from_utf8(results(&home, &["results", "show", "results", "2"])).unwrap();
+        results(&home, &["report", "results"]);
+        let page = fs::read_to_string(home.path("results/report.html")).unwrap();
+        let listed =
+            |name: &str| fs::read_dir(home.path("results").join(name)).map_or(0, Iterator::count);
+        (outputs, shown, page, listed("sessions"), listed("streams"))
+    };
+    let (folders, shown, page, sessions, streams) = read(&[]);
+    assert_eq!((sessions, streams), (3, 0));
+    let turns =
+        |index: usize| (0..3).map(|turn| format!("{index} out {turn}\0\n")).collect::<String>();
+    let expected = turns(0) + &turns(1) + &turns(2) + &".".repeat(200_000);
+    assert!(folders[0] == expected.as_bytes());
+    assert!(folders[2].starts_with(turns(1).as_bytes()));
+    let (stream, of_stream, page_of_stream, sessions, streams) = read(&["--stream"]);
+    assert_eq!((sessions, streams), (0, 1));
+    assert!(folders[0] == stream[0] && folders[2] == stream[2]);
+    // Behind that a panic tells its thread's number.
+    assert!([&folders[1], &stream[1]].iter().all(|text| text.starts_with(b"error error error ")));
+    assert_says(&shown, &["results/sessions/000002-", "stdout, 27 bytes"]);
+    assert_says(&of_stream, &["results/streams/0001.stream, 27 bytes"]);
+    for page in [page, page_of_stream] {
+        assert_says(&page, &["1 out 2", "error error error"]);
+    }
+}
+
+#[test]
+fn of_a_stream_only_output_that_is_to_be_kept_is_shown() {
+    let home = Home::new();
+    let manager = three_sessions(&home, &["--stream", "--keep", "failed"]);
+    let sessions = Events::of_results(&home, "results").await_sessions(3);
+    assert_eq!(manager.interrupted().code, Some(0));
+    assert_eq!(outcomes(&sessions), ["endpoint_closed", "mlet_failed", "endpoint_closed"]);
+    assert!(sessions.iter().all(|record| record["output"].is_object()));
+    let home = Home::new();
+    let manager = home
+        .start(&["--stream", "--keep", "failed", "--out", "results", "-n", "1"], &["spew", "10"]);
+    home.dial(&manager).session().read_to_end();
+    assert_eq!(manager.ends().code, Some(0));
+    let record = &Events::of_results(&home, "results").sessions()[0];
+    assert_eq!((&record["outcome"], &record["output"]), (&json!("ok"), &json!(null)));
+}
+
+/// From so many sessions on.
+#[test]
+fn from_ten_thousand_sessions_on_output_is_kept_in_one_file() {
+    for (count, is_stream) in [("9999", false), ("10000", true)] {
+        let home = Home::new();
+        let manager = home.start(&["--out", "results", "-n", count], &["spew", "10"]);
+        home.dial(&manager).session().read_to_end();
+        let record = Events::of_results(&home, "results").await_sessions(1).remove(0);
+        assert_eq!(record["output"]["stream"].is_string(), is_stream);
+        assert_eq!(manager.interrupted().code, Some(0));
+    }
+}
+
+#[test]
+fn a_stream_is_readable_after_the_manager_was_killed_and_the_next_run_has_a_file_of_its_own() {
+    let home = Home::new();
+    let options = ["--out", "results", "--stream", "--cores", "1"];
+    let manager = home.start(&options, &["speak"]);
+    let mut done = Speaker::new(&home, &manager);
+    assert_eq!(done.writes(1, b"of the first\n"), "done");
+    done.ends();
+    Events::of_results(&home, "results").await_sessions(1);
+    let mut under_way = Speaker::new(&home, &manager);
+    assert_eq!(under_way.writes(1, b"without a record"), "done");
+    let recorder = manager.recorder().unwrap();
+    kill_hard(manager.pid());
+    wait_until("the recorder ends by itself", || !is_alive(recorder));
+    drop(manager);
+    let file = home.path("results/streams/0001.stream");
+    let bytes = fs::read(&file).unwrap();
+    let holds = |text: &[u8]| bytes.windows(text.len()).any(|window| window == text);
+    assert!(holds(b"without a record"), "what it wrote is there");
+    // As a power cut leaves it.
+    fs::write(&file, [&bytes[..], b"PXFo\0\0"].concat()).unwrap();
+    let cat = |words: &[&str]| {
+        String::from_utf8(results(&home, &[&["results", "cat", "results"], words].concat()))
+            .unwrap()
+    };
+    assert_eq!(cat(&[]), "of the first\n");
+    let manager = home.start(&["--resume", "results", "--stream", "--cores", "1"], &["speak"]);
+    let mut again = Speaker::new(&home, &manager);
+    assert_eq!(again.writes(1, b"of the second\n"), "done");
+    again.ends();
+    let sessions = Events::of_results(&home, "results").await_sessions(2);
+    assert_eq!(manager.interrupted().code, Some(0));
+    let numbers: Vec<_> = sessions.iter().map(|record| record["sid"].as_u64().unwrap()).collect();
+    assert_eq!(numbers, [1, 3], "the session that was killed keeps its number");
+    assert_eq!(sessions[1]["output"]["stream"], "streams/0002.stream");
+    assert_eq!(cat(&[]), "of the first\nof the second\n");
+}
+
+/// The test's thread gets mounts of its own, and with them the manager.
+#[test]
+fn a_full_disk_ends_no_session_and_what_is_kept_is_a_beginning() {
+    let home = Home::new();
+    for (folder, layout, kept_in) in
+        [("folders", &["--max-output", "1m"][..], "sessions"), ("stream", &["--stream"], "streams")]
+    {
+        unshare(CloneFlags::CLONE_NEWNS).expect("mounts take root");
+        home.make_directory(folder);
+        home.make_directory(&format!("{folder}/{kept_in}"));
+        let disk = home.path(folder).join(kept_in);
+        for words in [
+            &["--make-rprivate", "/"][..],
+            &["-t", "tmpfs", "-o", "size=64k", "none", disk.to_str().unwrap()],
+        ] {
+            assert!(Command::new("mount").args(words).status().unwrap().success());
+        }
+        let options = [&["--out", folder, "--cores", "1"], layout].concat();
+        let manager = home.start(&options, &["speak"]);
+        let mut first = Speaker::new(&home, &manager);
+        assert_eq!(first.writes(1, b"small"), "done");
+        assert_eq!(first.writes(1, &vec![b'x'; 100_000]), "done", "it does not notice");
+        assert_eq!(first.writes(1, b"more"), "done");
+        first.ends();
+        manager.says("the mlet's output is not kept whole: No space left on device");
+        let record = Events::of_results(&home, folder).await_sessions(1).remove(0);
+        let output = &record["output"];
+        assert_eq!(
+            (&output["stdout_written"], &output["truncated"]),
+            (&json!(100_009), &json!(true))
+        );
+        let kept = output["stdout"].as_u64().unwrap();
+        assert!((5..100_000).contains(&kept), "{kept}");
+        let shown = results(&home, &["results", "cat", folder]);
+        assert_eq!((shown.len() as u64, &shown[..5]), (kept, &b"small"[..]));
+        let mut second = Speaker::new(&home, &manager);
+        assert_eq!(second.writes(1, b"after"), "done");
+        second.ends();
+        let sessions = Events::of_results(&home, folder).await_sessions(2);
+        assert_eq!(outcomes(&sessions), ["endpoint_closed", "endpoint_closed"]);
+        let ended = manager.interrupted();
+        assert_eq!(ended.code, Some(74), "{}", ended.stderr);
+    }
+}
+
+#[test]
+fn the_output_of_the_one_mlet_of_s_is_kept_limited_and_shown() {
+    for (options, kept) in [(&[][..], 8), (&["--max-output", "5"], 5)] {
+        let home = Home::new();
+        home.write("mlet", b"#!/bin/sh\necho one out\necho one err >&2\n");
+        home.chmod("mlet", 0o700);
+        let mut command = home.command();
+        command.args(["-s", "--out", "results"]).args(options).arg("./mlet");
+        let ended = Manager::start(&home, command).ends();
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_eq!(fs::read(home.path("results/mlet/stdout")).unwrap(), b"one out\n"[..kept]);
+        assert_eq!(results(&home, &["results", "cat", "results"]), b"one out\n"[..kept]);
+        let tagged = results(&home, &["results", "cat", "results", "--stderr", "--tag"]);
+        assert!(tagged.starts_with(b"-\t-\t-\tone e"));
+        let told = ended.stderr.contains("of the singleton mlet's stdout 5 of 8 bytes are kept");
+        assert_eq!(told, kept == 5, "{}", ended.stderr);
+    }
 }
 
 #[test]

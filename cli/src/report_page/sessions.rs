@@ -8,7 +8,7 @@ use std::io::Read;
 use super::html::Html;
 use crate::results::chosen::{Chosen, Sort};
 use crate::results::failure::Failure;
-use crate::results::folder::{Folder, Stream};
+use crate::results::folder::{Folder, OutputReader, Stream};
 use crate::results::lines::Place;
 use crate::results::record::Session;
 use crate::results::words;
@@ -156,7 +156,7 @@ fn write_stream(
     room: usize,
 ) -> usize {
     // A character that is cut in two lies behind what finds room.
-    let read = |file: std::fs::File| {
+    let read = |file: OutputReader| {
         let mut bytes = Vec::new();
         file.take(room as u64 + 4).read_to_end(&mut bytes).map(|_| bytes)
     };

@@ -1,6 +1,6 @@
 //! `pktxpmgr results cat`: what mlets printed, one session after another.
 //!
-//! Invariant: without `--tag` bytes go out as they are, and nothing beside them. Of a file only a buffer is in memory.
+//! What the one mlet of `-s` printed is of no single session, and comes first where all are wanted. Invariant: without `--tag` bytes go out as they are, and nothing beside them. Of a file only a buffer is in memory.
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 
@@ -32,6 +32,19 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let stream = if options.stderr { Stream::Stderr } else { Stream::Stdout };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());
     let mut with_output = 0;
+    if options.wanted.filter.takes_all()
+        && let Some(of_all) = folder.output_of_all(stream)
+    {
+        with_output += 1;
+        let tag = options.tag.then_some("-\t-\t-\t");
+        copy(of_all?, &mut out, tag).map_err(|error| match error {
+            Fault::Read(error) => {
+                let stream = stream.name();
+                Failure::of_path(folder.path(), format!("the {stream} of the mlet of -s: {error}"))
+            }
+            Fault::Written(error) => error.into(),
+        })?;
+    }
     for session in chosen.sessions(&folder) {
         let session = session?;
         with_output += usize::from(session.output.is_some());

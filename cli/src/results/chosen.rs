@@ -94,6 +94,12 @@ pub(crate) fn hexadecimal(text: &str) -> Result<String, String> {
 }
 
 impl Filter {
+    /// Whether every session is wanted.
+    pub(crate) fn takes_all(&self) -> bool {
+        let Self { outcome, key, since, until, run } = self;
+        outcome.is_empty() && key.is_empty() && since.is_none() && until.is_none() && run.is_none()
+    }
+
     /// Whether this session is wanted.
     pub(crate) fn takes(&self, session: &Session) -> bool {
         let key = session.ep.key.as_deref().unwrap_or_default();

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 
 use clap::ValueEnum;
 
-use super::record::{BothWays, RelayLatency, Session};
+use super::record::{BothWays, Output, RelayLatency, Session};
 
 /// One value.
 #[derive(Debug, PartialEq)]
@@ -30,7 +30,7 @@ const fn column(name: &'static str, value: for<'a> fn(&'a Session) -> Option<Val
 }
 
 /// Every column, in its order.
-pub(crate) const COLUMNS: [Column; 39] = [
+pub(crate) const COLUMNS: [Column; 42] = [
     column("session", |s| number(s.number)),
     column("run", |s| Some(Value::Text(&s.run))),
     column("key", |s| text(&s.ep.key)),
@@ -65,11 +65,14 @@ pub(crate) const COLUMNS: [Column; 39] = [
     column("relay_from_ep_p50_us", |s| microseconds(s, |r| r.from_ep, |l| l.p50)),
     column("relay_from_ep_p99_us", |s| microseconds(s, |r| r.from_ep, |l| l.p99)),
     column("relay_from_ep_max_us", |s| microseconds(s, |r| r.from_ep, |l| l.max)),
-    column("output_dir", |s| s.output.as_ref().map(|output| Value::Text(&output.dir))),
+    column("output_dir", |s| s.output.as_ref().and_then(|output| text(&output.dir))),
     column("stdout_bytes", |s| s.output.as_ref().map(|output| Value::Number(output.stdout))),
     column("stderr_bytes", |s| s.output.as_ref().map(|output| Value::Number(output.stderr))),
     column("truncated", |s| s.output.as_ref().map(|output| Value::Flag(output.truncated))),
     column("shown_key", |s| text(&s.ep.shown_key)),
+    column("output_stream", |s| s.output.as_ref().and_then(|output| text(&output.stream))),
+    column("stdout_written", |s| written(s, |output| output.stdout_written)),
+    column("stderr_written", |s| written(s, |output| output.stderr_written)),
 ];
 
 /// How programs get them.
@@ -156,6 +159,10 @@ fn number<'a>(number: u64) -> Option<Value<'a>> {
     Some(Value::Number(number))
 }
 
+fn written<'a>(session: &Session, part: fn(&Output) -> Option<u64>) -> Option<Value<'a>> {
+    session.output.as_ref().and_then(part).map(Value::Number)
+}
+
 /// A direction of a session's latency.
 type Direction = fn(&BothWays<Option<RelayLatency>>) -> Option<RelayLatency>;
 
@@ -199,7 +206,7 @@ mod tests {
     #[test]
     fn csv_quotes_what_would_end_a_field_and_leaves_out_what_is_not_known() {
         let expected = "7,7f3a,,,,,,,,2026-11-23T12:00:00Z,mlet_failed,true,\"said \"\"no\"\", and\nleft\",-3,,\
-             41.2,,,,,,0,0,0,0,0,4,11.0,84.5,912.0,,,,,sessions/000007-nokey,12,0,false,\n";
+             41.2,,,,,,0,0,0,0,0,4,11.0,84.5,912.0,,,,,sessions/000007-nokey,12,0,false,,,,\n";
         let csv = written(Format::Csv);
         let (names, line) = csv.split_once('\n').unwrap();
         assert_eq!(line, expected);

@@ -4,7 +4,7 @@
 //! front to back, also while a run still writes; what a session's line says may be read again from its place.
 
 use std::fs::File;
-use std::io::{self, BufReader, Seek};
+use std::io::{self, BufReader, Read, Seek};
 use std::os::unix::fs::FileExt;
 use std::path::{Component, Path, PathBuf};
 
@@ -14,6 +14,8 @@ use super::failure::{Failure, warn};
 use super::lines::{Line, Lines, Place};
 use super::record::{self, Event, Output, Session};
 use super::run::Run;
+pub(crate) use super::stream_file::Stream;
+use super::stream_file::StreamOutput;
 
 /// The file of records.
 const EVENTS: &str = "events.jsonl";
@@ -23,6 +25,9 @@ const RUNS: &str = "run.json";
 
 /// Longest file of the latter, in bytes: thousands of runs.
 const RUNS_LEN_MAX: u64 = 64 << 20;
+
+/// The folder with the output of the one mlet of `-s`.
+const OF_ALL_SESSIONS: &str = "mlet";
 
 /// So many lines that are no record are told of each; of more, how many there are.
 const FAULTS_TOLD: u64 = 10;
@@ -34,18 +39,20 @@ pub(crate) struct Folder {
     events: File,
 }
 
-/// Which of a mlet's two.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Stream {
-    Stdout,
-    Stderr,
+/// The bytes of an output.
+#[derive(Debug)]
+pub(crate) enum OutputReader {
+    /// Of a file of its own.
+    File(File),
+    /// Of the file of all sessions.
+    Stream(StreamOutput),
 }
 
-impl Stream {
-    pub(crate) fn name(self) -> &'static str {
+impl Read for OutputReader {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         match self {
-            Self::Stdout => "stdout",
-            Self::Stderr => "stderr",
+            Self::File(file) => file.read(buffer),
+            Self::Stream(stream) => stream.read(buffer),
         }
     }
 }
@@ -148,12 +155,16 @@ impl Folder {
         })
     }
 
-    /// Where an output of a session is. `None` if the record names no place within this folder.
+    /// The file that holds an output of a session. `None` if the record names no place within this folder.
     pub(crate) fn output_path(&self, output: &Output, stream: Stream) -> Option<PathBuf> {
-        let dir = Path::new(&output.dir);
+        let place = match (&output.dir, &output.stream) {
+            (Some(dir), _) => Path::new(dir).join(stream.name()),
+            (None, Some(file)) => PathBuf::from(file),
+            (None, None) => return None,
+        };
         // Whoever gets a folder from somebody else must not be shown files of his own as output.
-        let is_within = dir.components().all(|part| matches!(part, Component::Normal(_)));
-        is_within.then(|| self.path.join(dir).join(stream.name()))
+        let is_within = place.components().all(|part| matches!(part, Component::Normal(_)));
+        is_within.then(|| self.path.join(place))
     }
 
     /// Opens an output of a session; `None` if it has none.
@@ -164,17 +175,37 @@ impl Folder {
         &self,
         session: &Session,
         stream: Stream,
-    ) -> Option<Result<File, Failure>> {
+    ) -> Option<Result<OutputReader, Failure>> {
         let output = session.output.as_ref()?;
         let Some(path) = self.output_path(output, stream) else {
             let problem = format!("session {} has its output elsewhere", session.number);
             return Some(Err(Failure::of_path(&self.path, problem)));
         };
-        let of_session = |error| {
+        let (last, len) = match stream {
+            Stream::Stdout => (output.stdout_at, output.stdout),
+            Stream::Stderr => (output.stderr_at, output.stderr),
+        };
+        let opened = file::open(&path).and_then(|file| match output.dir {
+            Some(_) => Ok(OutputReader::File(file)),
+            None => StreamOutput::find(file, (session.number, stream), last, len)
+                .map(OutputReader::Stream),
+        });
+        Some(opened.map_err(|error| {
             let (number, stream) = (session.number, stream.name());
             Failure::of_path(&path, format!("the {stream} of session {number}: {error}"))
-        };
-        Some(file::open(&path).map_err(of_session))
+        }))
+    }
+
+    /// Opens an output of the one mlet of `-s`, which is of no single session; `None` if there was none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(crate) fn output_of_all(&self, stream: Stream) -> Option<Result<File, Failure>> {
+        let path = self.path.join(OF_ALL_SESSIONS).join(stream.name());
+        match file::open(&path) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+            opened => Some(opened.map_err(|error| Failure::of_path(&path, error))),
+        }
     }
 
     fn of_events(&self, problem: impl std::fmt::Display) -> Failure {

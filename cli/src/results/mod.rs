@@ -16,6 +16,7 @@ pub(crate) mod record;
 pub(crate) mod run;
 mod show;
 mod stats;
+pub(crate) mod stream_file;
 pub(crate) mod tally;
 pub(crate) mod time;
 pub(crate) mod words;

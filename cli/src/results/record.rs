@@ -141,13 +141,26 @@ pub(crate) struct RelayLatency {
 #[derive(Debug, Deserialize)]
 #[serde(expecting = "an object")]
 pub(crate) struct Output {
-    /// A folder, from the results folder on.
-    pub(crate) dir: String,
-    /// Length in bytes, as of `stderr`.
+    /// A folder with its files, from the results folder on.
+    #[serde(default)]
+    pub(crate) dir: Option<String>,
+    /// Or the file of all sessions that it is in, from there on, and where its last frames are in that.
+    #[serde(default)]
+    pub(crate) stream: Option<String>,
+    #[serde(default)]
+    pub(crate) stdout_at: u64,
+    #[serde(default)]
+    pub(crate) stderr_at: u64,
+    /// Length in bytes of what is kept, as of `stderr`.
     #[serde(default)]
     pub(crate) stdout: u64,
     #[serde(default)]
     pub(crate) stderr: u64,
+    /// Length in bytes of what the mlet wrote, as of `stderr_written`.
+    #[serde(default)]
+    pub(crate) stdout_written: Option<u64>,
+    #[serde(default)]
+    pub(crate) stderr_written: Option<u64>,
     /// Something was left out.
     #[serde(default)]
     pub(crate) truncated: bool,

@@ -146,12 +146,19 @@ fn outputs(folder: &Folder, session: &Session) -> Vec<(&'static str, String)> {
     let Some(output) = &session.output else { return vec![("output", "none was kept".into())] };
     let of = |stream: Stream, len: u64| {
         let path = folder.output_path(output, stream);
-        let path = path.map_or_else(|| words::shown(&output.dir), |path| shown_path(&path));
+        let named = || words::shown(output.dir.as_deref().unwrap_or_default());
+        let path = path.map_or_else(named, |path| shown_path(&path));
         (stream.name(), format!("{path}, {len} bytes"))
     };
     let mut facts = vec![of(Stream::Stdout, output.stdout), of(Stream::Stderr, output.stderr)];
     if output.truncated {
-        facts.push(("truncated", "there was more output than --max-output keeps".into()));
+        let of = |written: Option<u64>, kept| written.unwrap_or(kept);
+        let (stdout, stderr) =
+            (of(output.stdout_written, output.stdout), of(output.stderr_written, output.stderr));
+        facts.push((
+            "truncated",
+            format!("there was more, of which no more is kept: {stdout} bytes and {stderr} bytes"),
+        ));
     }
     facts
 }

@@ -12,11 +12,16 @@ use std::path::Path;
 use packetlab::key::KeyId;
 use serde::Deserialize;
 
+use crate::results::stream_file::last_session;
+
 /// The records in a results folder.
 pub(super) const EVENTS: &str = "events.jsonl";
 
 /// The folders of sessions, whose names begin with their numbers.
 const SESSIONS: &str = "sessions";
+
+/// The files with the output of all sessions of a run each.
+const STREAMS: &str = "streams";
 
 /// The sessions of a results folder.
 #[derive(Debug, Default)]
@@ -56,6 +61,10 @@ impl Earlier {
             let name = entry?.file_name().to_string_lossy().into_owned();
             let number = name.split_once('-').and_then(|(number, _)| number.parse().ok());
             earlier.last_session = earlier.last_session.max(number.unwrap_or(0));
+        }
+        for entry in fs::read_dir(folder.join(STREAMS)).into_iter().flatten() {
+            let last = last_session(&File::open(entry?.path())?)?;
+            earlier.last_session = earlier.last_session.max(last);
         }
         Ok(earlier)
     }

@@ -38,6 +38,8 @@ pub struct Report {
     pub mlets_failed: u64,
     /// LINFOs of endpoints that came too fast to be logged.
     pub linfos_lost: u64,
+    /// Mlets whose output is lost, or not kept whole.
+    pub outputs_lost: u64,
     /// Records or output of mlets are lost, and where was told.
     pub records_lost: bool,
     /// Why it ended before its time, if it did.
@@ -333,6 +335,7 @@ impl Sessions {
     fn record(&mut self, record: SessionRecord, now: Instant) {
         let outcome = record.outcome();
         self.report.summary.add(&record);
+        self.report.outputs_lost += u64::from(record.output.is_lost());
         if outcome != OutcomeKind::Ok {
             give_back_key(&self.choice, &record.facts);
         }

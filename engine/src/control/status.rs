@@ -32,6 +32,10 @@ impl Control {
         for (facts, pid, started) in recorder.oldest_first().take(LISTED_MAX) {
             warn!(session = facts.id, "mlet {}", shown((facts, pid, started), now));
         }
+        let outputs = self.sessions.open_outputs();
+        if outputs > 0 {
+            warn!("mlets whose output is still read, ended ones too: {outputs}");
+        }
         let more = recorder.started_mlets().saturating_sub(LISTED_MAX);
         if more > 0 {
             warn!("and {more} more");

@@ -153,6 +153,30 @@ pub(super) fn await_set_up(process: &'static str, pair: BorrowedFd<'_>) -> Resul
     }
 }
 
+/// The next packet that a process has sent, decoded; `None` when none has arrived.
+///
+/// # Errors
+/// `UnexpectedEof` when it has ended, `InvalidData` when it talks nonsense: it is lost either way.
+pub(super) fn next_packet<T>(
+    pair: BorrowedFd<'_>,
+    decode: impl FnOnce(&[u8]) -> Option<T>,
+) -> io::Result<Option<T>> {
+    let mut buffer = [0; LEN_MAX];
+    let received = match fd_passing::receive(pair, &mut buffer) {
+        Ok(received) if received.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
+        Ok(received) => received,
+        Err(error) if fd_passing::is_later(&error) => return Ok(None),
+        // It ended with packets of ours unread.
+        Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
+            return Err(io::ErrorKind::UnexpectedEof.into());
+        }
+        Err(error) => return Err(error),
+    };
+    let bytes = buffer.get(..received.len).unwrap_or_default();
+    let packet = decode(bytes).filter(|_| !received.cut);
+    packet.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+}
+
 /// Waits for the end of a process, at most so long. Whether it has ended.
 pub(super) fn await_end(process: Pid, patience: Duration) -> bool {
     let deadline = now() + patience;

@@ -838,18 +838,40 @@ class Result:
         return row
 
     def _output(self, stream: str) -> bytes:
-        place = _part(self.record, "output", "dir")
+        directory = _part(self.record, "output", "dir")
+        place = _part(self.record, "output", "stream") if directory is None else f"{directory}/{stream}"
         if place is None:
             return b""
-        parts = PurePosixPath(place).parts
+        within = PurePosixPath(place)
         # Whoever gets a folder from somebody else must not be shown files of his own as output.
-        if ".." in parts or parts[:1] == ("/",):
+        if ".." in within.parts or within.is_absolute():
             raise NoResults(f"session {self.session}: its output is not in {self.folder}")
+        path = self.folder / within
         try:
-            return self.folder.joinpath(*parts, stream).read_bytes()
+            return path.read_bytes() if directory is not None else self._from_stream(path, stream)
         except OSError as error:
             raise NoResults(f"the {stream} of session {self.session}: {error}") from None
 
+    def _from_stream(self, path: Path, stream: str) -> bytes:
+        """An output in the file of all sessions (`--stream`), whose last frame the record tells."""
+        place, pieces = _part(self.record, "output", stream + "_at") or 0, []
+        kind = {"stdout": b"PXFo", "stderr": b"PXFe"}[stream]
+        with open(path, "rb") as file:
+            while place:
+                file.seek(place)
+                head = file.read(_FRAME.size).ljust(_FRAME.size, b"\0")
+                magic, session, before, length = _FRAME.unpack(head)
+                is_ours = (magic, session) == (kind, self.session) and before < place
+                data = file.read(length) if is_ours else b""
+                if not is_ours or len(data) < length:
+                    raise OSError(f"{path} does not hold it whole")
+                pieces.append(data)
+                place = before
+        return b"".join(reversed(pieces))
+
+
+_FRAME = struct.Struct(">4sQQI")
+"""What stands before the bytes of a frame: what it is, session, the frame before, length."""
 
 _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "session": ("sid",), "run": ("run",),
@@ -868,6 +890,8 @@ _COLUMNS: Dict[str, Tuple[str, ...]] = {
     "output_dir": ("output", "dir"), "stdout_bytes": ("output", "stdout"),
     "stderr_bytes": ("output", "stderr"), "truncated": ("output", "truncated"),
     "shown_key": ("ep", "shown_key"),
+    "output_stream": ("output", "stream"), "stdout_written": ("output", "stdout_written"),
+    "stderr_written": ("output", "stderr_written"),
 }  # fmt: skip
 """Where each column is in a record."""
 

@@ -462,7 +462,7 @@ class ResultsTest(unittest.TestCase):
 
     def test_a_row_is_flat_and_has_every_column(self) -> None:
         first, _ = to_rows(results(self.folder))
-        self.assertEqual(len(first), 39)
+        self.assertEqual(len(first), 42)
         self.assertEqual((first["session"], first["to_ep_bytes"], first["failed"]), (7, 5, False))
         self.assertFalse([value for value in first.values() if isinstance(value, (dict, list))])
 
@@ -487,6 +487,24 @@ class ResultsTest(unittest.TestCase):
         (self.folder / "sessions/000007-ab12cd34/stdout").unlink()
         with self.assertRaisesRegex(NoResults, "the stdout of session 7: "):
             next(results(self.folder)).stdout()
+
+    def test_an_output_is_found_in_the_file_of_all_sessions(self) -> None:
+        frames = [(b"o", 7, 0, b"one "), (b"o", 9, 0, b"other"), (b"e", 7, 0, b"no"), (b"o", 7, 18, b"two")]
+        file = b"pktxpmgr stream 1\n"
+        for what, sid, before, data in frames:
+            last = len(file)
+            file += b"PXF" + what + struct.pack(">QQI", sid, before, len(data)) + data
+        (self.folder / "streams").mkdir()
+        (self.folder / "streams/0001.stream").write_bytes(file)
+        place = {"stream": "streams/0001.stream", "stdout_at": last, "stderr_at": 75, "stdout": 7, "stderr": 2}
+        self.add(ev="session.end", sid=7, outcome="ok", output=place)
+        self.add(ev="session.end", sid=8, outcome="ok", output=place)
+        self.add(ev="session.end", sid=7, outcome="ok", output={**place, "stdout_at": 0})
+        found, stranger, silent = list(results(self.folder))[-3:]
+        self.assertEqual((found.stdout(), found.stderr(), silent.stdout()), (b"one two", b"no", b""))
+        self.assertEqual(found.row()["output_stream"], "streams/0001.stream")
+        with self.assertRaisesRegex(NoResults, "the stdout of session 8: .* does not hold it whole"):
+            stranger.stdout()
 
     def test_no_file_beside_the_folder_is_shown_as_output(self) -> None:
         Path("stdout").write_bytes(b"secret")

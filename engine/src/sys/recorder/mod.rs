@@ -42,9 +42,7 @@ pub(super) use self::message::RecorderRequest;
 pub(super) use self::message::tests;
 pub use self::message::{Capture, KeptIn, RecordedOutput, RecordedStream, RecorderEvent};
 pub use self::plan::RecorderPlan;
-use crate::sys::forked::StartError;
-use crate::sys::packet::LEN_MAX;
-use crate::sys::{fd_passing, forked};
+use crate::sys::forked::{self, StartError};
 
 /// What it is called in messages.
 const RECORDER: &str = "the recorder of mlets' output";
@@ -94,16 +92,7 @@ impl OutputRecorder {
     /// # Errors
     /// `UnexpectedEof` when the recorder has ended, `InvalidData` when it talks nonsense: it is lost either way.
     pub fn receive(&self) -> io::Result<Option<RecorderEvent>> {
-        let mut buffer = [0; LEN_MAX];
-        let received = match fd_passing::receive(self.pair.as_fd(), &mut buffer) {
-            Ok(received) if received.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(received) => received,
-            Err(error) if fd_passing::is_later(&error) => return Ok(None),
-            Err(error) => return Err(error),
-        };
-        let bytes = buffer.get(..received.len).unwrap_or_default();
-        let event = RecorderEvent::decode(bytes).filter(|_| !received.cut);
-        event.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        forked::next_packet(self.pair.as_fd(), RecorderEvent::decode)
     }
 }
 

@@ -35,12 +35,11 @@ pub use self::output::MletOutput;
 use self::spawn::Program;
 pub use self::spawn::{MletCommand, STARTING_A_MLET};
 use crate::sys::children::{Graces, KILL_PATIENCE};
+use crate::sys::forked;
 pub use crate::sys::forked::{StartError, StartFault};
 pub use crate::sys::mlet_owner::MletOwner;
-use crate::sys::packet::LEN_MAX;
 pub use crate::sys::packet_queue::Flushed;
 use crate::sys::packet_queue::PacketQueue;
-use crate::sys::{fd_passing, forked};
 
 /// What it is called in messages.
 const SUPERVISOR: &str = "the supervisor of mlets";
@@ -175,20 +174,7 @@ impl Supervisor {
     /// # Errors
     /// `UnexpectedEof` when the supervisor has ended, `InvalidData` when it talks nonsense: it is lost either way.
     pub fn receive(&mut self) -> io::Result<Option<SupervisorEvent>> {
-        let mut buffer = [0; LEN_MAX];
-        let received = match fd_passing::receive(self.pair.as_fd(), &mut buffer) {
-            Ok(received) if received.len == 0 => return Err(io::ErrorKind::UnexpectedEof.into()),
-            Ok(received) => received,
-            Err(error) if fd_passing::is_later(&error) => return Ok(None),
-            // It ended with requests of ours unread.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => {
-                return Err(io::ErrorKind::UnexpectedEof.into());
-            }
-            Err(error) => return Err(error),
-        };
-        let bytes = buffer.get(..received.len).unwrap_or_default();
-        let event = SupervisorEvent::decode(bytes).filter(|_| !received.cut);
-        event.map(Some).ok_or_else(|| io::ErrorKind::InvalidData.into())
+        forked::next_packet(self.pair.as_fd(), SupervisorEvent::decode)
     }
 }
 
