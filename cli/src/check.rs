@@ -56,8 +56,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
 /// What was checked, in one line.
 fn checked(args: &Args, loaded: &Loaded) -> String {
     let config = &loaded.config;
-    let key = config.controller_key.public_key().key_id().to_string();
-    let key = key.get(..12).unwrap_or(&key);
+    let key = config.controller_key.public_key().key_id().short();
     let mlet = match args.has_mlet() {
         true => format!("mlet {}", Escaped(args.mlet().as_os_str().as_bytes())),
         false => "no mlet".into(),

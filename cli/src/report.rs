@@ -69,10 +69,10 @@ pub(crate) fn warn_of_count(args: &Args) {
 pub(crate) fn ends(args: &Args, config: &Config) -> Vec<String> {
     let mut ends = vec!["when interrupted".to_owned()];
     if let Some(count) = config.attempts {
-        ends.insert(0, format!("after sessions: {count} (whatever becomes of their mlets)"));
+        ends.insert(0, format!("after sessions: {count}"));
     }
     if matches!(&config.publication, Some(Publication { period: Some(_), .. })) {
-        ends.push("when the publication and its greeting are over".into());
+        ends.push("when the publication is over".into());
     }
     let is_no_limit = args.count.is_some() && config.attempts.is_none();
     if let Some(last) = ends.last_mut().filter(|_| is_no_limit) {
@@ -98,6 +98,9 @@ pub(crate) fn ended(args: &Args, report: &Report) {
     }
 }
 
+/// What a line may take.
+const COLUMNS: usize = 80;
+
 /// How many reasons are told.
 const REASONS_SHOWN: usize = 10;
 
@@ -107,14 +110,14 @@ fn summary_lines(args: &Args, report: &Report) -> Vec<String> {
         0 => String::new(),
         linfos => format!("; {linfos} LINFOs lost"),
     };
-    let mut lines = vec![format!(
-        "run over: {served} sessions served, {failed_in_set_up} connections failed in set-up, \
-         {mlets_succeeded} mlets succeeded, {mlets_failed} failed{lost}"
-    )];
+    let mut lines = vec![
+        format!(
+            "run over: {served} sessions served, {failed_in_set_up} connections failed in set-up{lost}"
+        ),
+        format!("{mlets_succeeded} mlets succeeded, {mlets_failed} failed"),
+    ];
     let outcomes = summary.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}"));
-    if !summary.outcomes.is_empty() {
-        lines.push(format!("outcomes: {}", outcomes.collect::<Vec<_>>().join(", ")));
-    }
+    lines.extend(listed("outcomes: ", outcomes));
     let mut reasons: Vec<_> = summary.reasons.iter().collect();
     reasons.sort_by_key(|(_, count)| Reverse(**count));
     let reasons = reasons.into_iter().take(REASONS_SHOWN);
@@ -132,19 +135,33 @@ fn summary_lines(args: &Args, report: &Report) -> Vec<String> {
         lines.push(format!("longest session: {session}, {key}, {lasted:.3} s"));
     }
     let limits = summary.limits_hit.iter().map(|(limit, count)| format!("{limit} ({count} times)"));
-    if !summary.limits_hit.is_empty() {
-        lines.push(format!("limits that were hit: {}", limits.collect::<Vec<_>>().join(", ")));
-    }
+    lines.extend(listed("limits that were hit: ", limits));
     if report.outputs_lost > 0 {
         let mlets = report.outputs_lost;
         lines.push(format!("output that is lost, or not kept whole: of {mlets} mlets"));
     }
     let written = [args.results(), args.events.as_deref(), args.joblog.as_deref()];
     let written = written.into_iter().flatten().filter(|path| *path != Path::new("-"));
-    let written: Vec<_> =
-        written.map(|path| Escaped(path.as_os_str().as_bytes()).to_string()).collect();
-    if !written.is_empty() {
-        lines.push(format!("written: {}", written.join(", ")));
+    let written = written.map(|path| Escaped(path.as_os_str().as_bytes()).to_string());
+    lines.extend(listed("written: ", written));
+    lines
+}
+
+/// A list behind its name, on as many lines as it takes; none if it is empty.
+fn listed(name: &str, items: impl Iterator<Item = String>) -> Vec<String> {
+    let mut lines: Vec<String> = Vec::new();
+    for item in items {
+        match lines.last_mut() {
+            Some(line) if line.len() + ", ".len() + item.len() < COLUMNS => {
+                line.push_str(", ");
+                line.push_str(&item);
+            }
+            Some(line) => {
+                line.push(',');
+                lines.push(format!("  {item}"));
+            }
+            None => lines.push(format!("{name}{item}")),
+        }
     }
     lines
 }
@@ -165,4 +182,23 @@ pub(crate) fn failure(failure: &Failure, log: Option<&LogWriter>) {
         Some(log) => logging::last_line(log).write_all(text.as_bytes()),
         None => std::io::stderr().write_all(text.as_bytes()),
     };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_list_goes_on_in_the_next_line_and_an_empty_one_has_none() {
+        assert_eq!(listed("written: ", std::iter::empty()), Vec::<String>::new());
+        assert_eq!(
+            listed("written: ", ["a", "b"].map(String::from).into_iter()),
+            ["written: a, b"]
+        );
+        let lines = listed("outcomes: ", (0..20).map(|number| format!("{number} mlet_failed")));
+        assert!(lines.len() > 1 && lines.iter().all(|line| line.len() <= COLUMNS), "{lines:?}");
+        assert!(lines[0].starts_with("outcomes: 0 mlet_failed, 1 mlet_failed, "));
+        assert!(lines[0].ends_with(',') && lines[1].starts_with("  "), "{lines:?}");
+        assert_eq!(lines.join(" ").matches("mlet_failed").count(), 20);
+    }
 }

@@ -187,7 +187,7 @@ fn one_endpoint_key_has_no_more_sessions_at_once_than_it_may_and_others_are_serv
     let home = Home::new();
     let manager = home.start(&["--sessions-per-key-max", "2"], &["echo"]);
     let identity = Identity::of(&home.keys.operator);
-    let key = identity.key.public_key().key_id();
+    let key = identity.key.public_key().key_id().short();
     let greedy = Dial::to(manager.address).with(&identity);
     let mut held = [greedy.session(), greedy.session()];
     assert_eq!(greedy.refusal(), End::CloseNotify);
@@ -264,7 +264,7 @@ fn the_key_with_most_places_in_set_up_makes_room_if_others_wait_and_only_as_ofte
     let home = Home::new();
     let manager = start_with_few_places(&home, &["--setup-timeout", "120s"]);
     let identity = Identity::of(&home.keys.operator);
-    let key = identity.key.public_key().key_id();
+    let key = identity.key.public_key().key_id().short();
     let greedy = Dial::to(manager.address).with(&identity);
     let start = Instant::now();
     let mut held = unanswering(vec![&greedy; PLACES]);

@@ -428,8 +428,8 @@ fn a_dry_run_prints_what_would_be_done() {
         "run:\n  config file   xpmgr.conf\n",
         &format!("\n  our key id    {key}\n"),
         "\n  waits with    io_uring, or epoll where that is barred\n",
-        "\n  ends          after sessions: 20 (whatever becomes of their mlets)\n",
-        "\n  ends          when the publication and its greeting are over\n",
+        "\n  ends          after sessions: 20\n",
+        "\n  ends          when the publication is over\n",
         "\n\nmlet, one for each session:\n  file                ./mlet\n",
         "\n  argv[0]             mlet\n  argv[1]             two words\n  \
          argv[2]             \\u{1b}[2J\n  argv[3]             -x\n",

@@ -488,11 +488,11 @@ fn what_ends_the_run_is_told_at_start() {
         &["endpoints connect to us, at 127.0.0.1 (a free port)", "ends when interrupted\n"],
     );
     let said = home.loads(&format!("{}PubPeriod 1h\n", publishing(&home)));
-    let expected = "ends when interrupted or when the publication and its greeting are over";
+    let expected = "ends when interrupted or when the publication is over";
     assert_says(&said, &[expected]);
     home.write("xpmgr.conf", home.least().as_bytes());
     for (count, expected) in [
-        ("4294967295", "ends after sessions: 4294967295 (whatever becomes of their mlets) or when"),
+        ("4294967295", "ends after sessions: 4294967295 or when"),
         ("4294967296", "ends when interrupted: the number of -n is no limit"),
     ] {
         let ended = run(home.command().args(["-n", count, "./mlet"]));

@@ -236,7 +236,7 @@ fn a_run_that_is_ended_by_force_leaves_a_record_of_every_session() {
     assert_eq!(refused.handshake().and_then(|()| refused.receive()), Err(End::Alert(46)));
     let _greeted = greeted(&dial);
     manager.signal(Signal::SIGINT);
-    manager.says("waiting for running sessions");
+    manager.says("no new endpoints; sessions that run");
     manager.signal(Signal::SIGINT);
     assert_eq!(manager.ends().code, Some(130));
     let sessions = Events::of(&home).sessions();

@@ -77,7 +77,7 @@ fn a_run_that_halts_soon_waits_for_what_runs_and_one_that_halts_now_ends_it() {
         ends_so(&home, &manager, if code == 1 { "exit 3" } else { "exit 0" });
         manager.says("(--halt)");
         if rule.starts_with("soon") {
-            assert!(manager.said("session with") == 1, "the other one goes on");
+            assert!(manager.said(" 127.0.0.1 over: ") == 1, "the other one goes on");
             running.send(&message(NDATA, b"exit 0"));
         }
         let end = running.read_to_end().1;
@@ -123,8 +123,8 @@ fn the_end_of_a_run_is_told_with_its_reasons_also_when_only_warnings_are_shown()
     ends_so(&home, &manager, "exit 0");
     let stderr = manager.ends().stderr;
     let expected = [
-        "WARN session with 127.0.0.1 over: the mlet ended; mlet exit code 3",
-        "INFO session with 127.0.0.1 over: the mlet ended; mlet exit code 0",
+        "WARN 127.0.0.1 over: the mlet ended; mlet exit code 3",
+        "INFO 127.0.0.1 over: the mlet ended; mlet exit code 0",
         "INFO run over: 2 sessions served",
         "INFO outcomes: 1 ok, 1 mlet_failed",
         "INFO   1 times: mlet exit code 3",
@@ -144,7 +144,7 @@ fn the_end_of_a_run_is_told_with_its_reasons_also_when_only_warnings_are_shown()
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0), "as the original, without a rule: {}", ended.stderr);
     let expected = [
-        "WARN session with 127.0.0.1 over: the mlet ended; mlet exit code 3",
+        "WARN 127.0.0.1 over: the mlet ended; mlet exit code 3",
         "WARN run over: 1 sessions served",
     ];
     assert_says(&ended.stderr, &expected);

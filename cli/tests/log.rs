@@ -72,7 +72,7 @@ fn endpoints_that_flood_the_log_neither_slow_others_nor_fill_memory_nor_the_log(
     assert!(written <= PER_SECOND * seconds_begun + (64 << 10), "{written} in {seconds_begun} s");
     let logged = manager.said("endpoint logs");
     assert!(logged >= FLOODS, "only {logged} are logged");
-    let told = linfos_lost(&manager.log(), "session with ");
+    let told = linfos_lost(&manager.log(), " 127.0.0.1 over: ");
     assert_eq!(logged + told, sent, "{logged} logged, {told} told to be lost");
     let ended = manager.interrupted();
     assert_eq!(linfos_lost(&ended.stderr, "run over: "), told);
@@ -230,7 +230,7 @@ fn a_dropped_endpoint_that_has_shown_its_certificate_is_named_by_its_key() {
     assert_eq!(endpoint.receive(), Err(End::CloseNotify));
     drop(endpoint);
     let told = manager.says("dropped 127.0.0.1");
-    let key = identity.key.public_key().key_id();
+    let key = identity.key.public_key().key_id().short();
     assert!(told.contains(&format!(" s, key {key}: the endpoint refused START")), "{told}");
     home.dial(&manager).connect().send_raw(b"no TLS, so no certificate");
     let told = manager.says_times("dropped 127.0.0.1", 2);

@@ -294,7 +294,7 @@ fn the_second_signal_ends_the_singleton_too() {
     let manager = home.start(&["-s", "--eof-grace", "10s"], &["single", "echo"]);
     let (mut endpoint, _) = introduced(&home.dial(&manager));
     manager.signal(Signal::SIGTERM);
-    manager.says("waiting for running sessions to end: 1; a second signal ends them");
+    manager.says("no new endpoints; sessions that run: 1; a second signal ends them");
     endpoint.echoes(b"not yet");
     let start = Instant::now();
     manager.signal(Signal::SIGTERM);

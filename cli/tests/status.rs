@@ -71,10 +71,12 @@ fn sigusr1_lists_the_mlets_that_run_oldest_first_and_how_many_ended_how() {
     manager.says(" over: the endpoint closed");
     mlets = children_of(manager.supervisor());
     manager.signal(Signal::SIGINT);
-    let told = manager.says("mlets that run: 2; the oldest: session ");
+    manager.says("INFO mlets that run: 2");
+    let told = manager.says("INFO the oldest: ");
     let (_, key, second) = sessions.as_slice().first().unwrap();
-    assert!(told.contains(&format!(" session {second}, key {key}, pid ")), "{told}");
+    assert!(told.contains(&format!(" the oldest: key {key}, pid ")), "{told}");
     assert!(mlets.iter().any(|pid| told.contains(&format!(", pid {pid}, has run for "))), "{told}");
+    assert!(told.ends_with(&format!(" session={second}")), "{told}");
     manager.says("a second signal ends every session, 0.5 s later TERM, 2 s later KILL");
     manager.signal(Signal::SIGUSR1);
     manager.says(

@@ -8,11 +8,12 @@
 //! address), the text is the one made for that endpoint's address, exactly one connection to the
 //! server came from there, and pktxpmgr's one record of that key says that the session ended well. Whatever happens, nothing is left running and no file is left behind.
 
+mod progress;
 mod summary;
 
 use std::ffi::OsString;
 use std::fmt;
-use std::io;
+use std::io::{self, Stderr};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -22,7 +23,7 @@ use clap::Args;
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use packetlab::message::MessageType;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, interval, timeout_at};
 
 use crate::binaries::{self, BinaryError};
 use crate::console;
@@ -35,6 +36,7 @@ use hosts::endpoint::subscribe::Subscriber;
 use hosts::endpoint::{Endpoint, Session};
 use hosts::home::{Home, HomeError};
 use hosts::interrupts::{Interrupt, Interrupts};
+use progress::Progress;
 use summary::{Row, Summary};
 
 /// Most endpoints: their addresses are 127.1.0.1 and the 65,534 after it.
@@ -74,6 +76,9 @@ pub(crate) struct Options {
     #[arg(long, value_name = "SECONDS", default_value_t = 120)]
     #[arg(value_parser = clap::value_parser!(u64).range(1..))]
     timeout: u64,
+    /// Do not show how far the run is while it lasts
+    #[arg(short, long)]
+    quiet: bool,
     /// Keep the throw-away credentials and the config file, and say where they are
     #[arg(long)]
     keep: bool,
@@ -232,7 +237,10 @@ impl Run<'_> {
         let web = Web::start(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)).await?;
         let (mut pktxpmgr, visitors) = interrupts.unless(self.start(web.address())).await??;
         let mut fleet = Fleet::start(visitors);
-        let ended = interrupts.unless(timeout_at(deadline, fleet.finish(&mut pktxpmgr))).await;
+        let mut progress = Progress::of(self.options.endpoints, self.options.quiet);
+        let finish = fleet.finish(&mut pktxpmgr, &mut progress);
+        let ended = interrupts.unless(timeout_at(deadline, finish)).await;
+        progress.clear();
         let ended = ended.map(|in_time| in_time.ok().flatten());
         // With the endpoints gone every session ends, so that pktxpmgr has nothing to wait for.
         let sessions = fleet.leave().await;
@@ -351,7 +359,7 @@ impl Run<'_> {
                 Some(Session { end: Ok(end), .. }) => format!("{reason}: {end}"),
                 None => format!("{reason}: not ended in time"),
             });
-            Row { address, key: expected.key, result }
+            Row { address, key: identity.key_id(), result }
         });
         let rows = rows.collect();
         let setups = sessions.iter().flatten().filter_map(|session| session.setup).collect();
@@ -401,12 +409,29 @@ impl Fleet {
 
     /// Waits for all endpoints and then for pktxpmgr; `None` if it will not end by itself, because it
     /// counts started sessions and some never started.
-    async fn finish(&mut self, pktxpmgr: &mut Pktxpmgr) -> Option<Result<Ended, PktxpmgrError>> {
-        while let Some(joined) = self.running.join_next().await {
-            if let Ok((index, session)) = joined
-                && let Some(slot) = self.sessions.get_mut(index)
-            {
-                *slot = Some(session);
+    async fn finish(
+        &mut self,
+        pktxpmgr: &mut Pktxpmgr,
+        progress: &mut Progress<Stderr>,
+    ) -> Option<Result<Ended, PktxpmgrError>> {
+        let mut looks = interval(progress.pause());
+        loop {
+            let joined = tokio::select! {
+                joined = self.running.join_next() => joined,
+                _ = looks.tick() => {
+                    let ended = self.sessions.len() - self.running.len();
+                    progress.show(ended);
+                    continue;
+                }
+            };
+            match joined {
+                Some(Ok((index, session))) => {
+                    if let Some(slot) = self.sessions.get_mut(index) {
+                        *slot = Some(session);
+                    }
+                }
+                Some(Err(_)) => {}
+                None => break,
             }
         }
         if self.sessions.iter().flatten().filter(|session| session.started).count()

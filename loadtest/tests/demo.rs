@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use std::process::{self, Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use nix::pty::openpty;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
@@ -286,6 +287,42 @@ fn wait_for_mlets(scene: &Scene, count: usize, child: &mut Child) {
         assert!(child.try_wait().unwrap().is_none(), "the run has ended");
         assert!(started.elapsed() < Duration::from_secs(60), "{:?}", scene.processes());
         std::thread::yield_now();
+    }
+}
+
+/// Columns of a terminal.
+const COLUMNS: usize = 80;
+
+#[test]
+fn what_a_demo_says_fits_80_columns() {
+    let scene = Scene::new("columns");
+    let good = scene.run(&["--endpoints", "300"]);
+    assert_eq!(good.code, Some(0), "{}", good.stderr);
+    for line in good.stdout.lines().chain(good.stderr.lines()) {
+        assert!(line.chars().count() <= COLUMNS, "{line}");
+    }
+    assert_eq!(good.stdout.lines().count(), 1 + 10 + 1, "{}", good.stdout);
+}
+
+#[test]
+fn a_terminal_shows_how_far_a_demo_is_unless_it_is_to_be_quiet() {
+    for (quiet, is_shown) in [(&[][..], true), (&["-q"], false)] {
+        let scene = Scene::new(&format!("terminal{}", quiet.len()));
+        let pty = openpty(None, None).unwrap();
+        let words = [&["demo", "--endpoints", "4"], quiet].concat();
+        let mut child = scene.command(&words).stderr(pty.slave).spawn().unwrap();
+        let mut screen = fs::File::from(pty.master);
+        let (mut shown, mut bytes) = (String::new(), [0; 4096]);
+        // The kernel reports the end of the other side as an error.
+        while let Ok(len @ 1..) = screen.read(&mut bytes) {
+            shown.push_str(std::str::from_utf8(&bytes[..len]).unwrap());
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(0), "{shown}");
+        let counter = "\r\u{1b}[Kdemo: 0 of 4 endpoints are done, after 0 s";
+        assert_eq!(shown.contains(counter), is_shown, "{shown}");
+        let (before, last) = shown.rsplit_once("demo: 4 endpoints, 4 ok, 0 failed").unwrap();
+        assert_eq!(before.ends_with("\r\u{1b}[K"), is_shown, "{shown}");
+        assert_eq!(last.matches('\n').count(), 1, "{shown}");
     }
 }
 

@@ -129,7 +129,8 @@ impl Loader<'_> {
             None => entry.certificate_type == CertificateType::Pubcmd,
         });
         let Some(ours) = ours else {
-            let key = owner.map_or_else(String::new, |key_id| format!(" (key id {key_id})"));
+            let key =
+                owner.map_or_else(String::new, |key_id| format!(" (key id {})", key_id.short()));
             let problem = format!("none of these certificates is for the controller key{key}");
             let advice = "add the pubcmd certificate that the experimenter issued for this key";
             self.findings.add(self.chain_failure(place, problem, advice));

@@ -1,6 +1,7 @@
 //! What the log tells of sessions that are over, a line each.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::time::Duration;
 
 /// One session.
@@ -18,10 +19,13 @@ pub struct Told {
 /// Every session that this log tells of; asserts that it tells of none twice.
 pub fn sessions(log: &str) -> Vec<Told> {
     let mut numbers = BTreeSet::new();
-    let lines = log.lines().filter_map(|line| line.split_once(" session with "));
+    let lines = log.lines().filter_map(|line| {
+        let (before, after) = line.split_once(" over: ")?;
+        let peer = before.rsplit(' ').next().filter(|peer| peer.parse::<IpAddr>().is_ok())?;
+        Some((peer, after))
+    });
     lines
-        .map(|(_, line)| {
-            let (peer, after) = line.split_once(" over: ").unwrap();
+        .map(|(peer, after)| {
             let peer = peer.to_owned();
             let (text, number) = after.rsplit_once(" session=").unwrap();
             assert!(

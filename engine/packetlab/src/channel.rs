@@ -8,6 +8,9 @@ use std::fmt;
 /// Most bytes of a channel id; a private channel has exactly as many.
 pub const CHANNEL_ID_LEN_MAX: usize = 32;
 
+/// Digits of a key id that lines show.
+const SHORT_LEN: usize = 12;
+
 /// Name of a channel: 1 to 31 bytes of free choice, or 32 bytes that are the key id of an endpoint operator.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ChannelId {
@@ -60,6 +63,16 @@ impl ChannelId {
     #[must_use]
     pub fn len_byte(&self) -> u8 {
         self.len
+    }
+
+    /// As lines show it: of a private one how it begins, as of the key id that it is.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let mut digits = self.to_string();
+        if self.is_private() {
+            digits.truncate(SHORT_LEN);
+        }
+        digits
     }
 
     /// A channel of 32 bytes belongs to the operator whose key id it is.
@@ -232,6 +245,8 @@ mod tests {
         assert_eq!(ChannelList::decode(&bytes), Ok(list.clone()));
         let private: Vec<_> = list.iter().map(|channel| channel.is_private()).collect();
         assert_eq!(private, [false, true]);
+        let short: Vec<_> = list.iter().map(|channel| channel.short()).collect();
+        assert_eq!(short, ["0102", "aaaaaaaaaaaa"]);
     }
 
     #[test]

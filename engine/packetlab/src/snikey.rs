@@ -13,6 +13,9 @@ use std::sync::Arc;
 /// Most characters of a snikey; a random one has exactly as many.
 pub const SNIKEY_LEN_MAX: usize = 63;
 
+/// Characters of [`SniKey::short`], as many as of a key id.
+const SHORT_LEN: usize = 12;
+
 /// A snikey that works as a TLS server name. A clone is the same text, not another.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SniKey(Arc<str>);
@@ -38,6 +41,12 @@ impl SniKey {
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// How it begins: enough to know it by among those of a run, where a line has no room for all of it.
+    #[must_use]
+    pub fn short(&self) -> &str {
+        self.0.get(..SHORT_LEN).unwrap_or(&self.0)
     }
 }
 
@@ -137,7 +146,9 @@ mod tests {
     fn a_snikey_is_1_to_63_lower_case_letters_and_digits() {
         let longest = "a".repeat(63);
         for good in ["hello", "a", "0y", "1z0", &longest] {
-            assert_eq!(SniKey::parse(good).unwrap().as_str(), good);
+            let snikey = SniKey::parse(good).unwrap();
+            assert_eq!(snikey.as_str(), good);
+            assert_eq!(snikey.short(), &good[..good.len().min(12)]);
         }
         assert_eq!(SniKey::parse(""), Err(SniKeyError::Empty));
         assert_eq!(SniKey::parse(&"a".repeat(64)), Err(SniKeyError::TooLong { len: 64 }));

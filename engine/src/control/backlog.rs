@@ -162,7 +162,7 @@ impl Backlog {
         wait: Option<Duration>,
     ) {
         self.complained = true;
-        let snikey = &self.snikeys[experiment];
+        let snikey = self.snikeys[experiment].short();
         let wait = wait.map_or_else(String::new, |wait| {
             format!("; the next try is in {:.1} s", wait.as_secs_f64())
         });

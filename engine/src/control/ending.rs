@@ -33,9 +33,9 @@ impl Control {
     pub(super) fn answer_signal(&self, signal: RunSignal) -> Option<StopSignal> {
         match signal {
             RunSignal::Stop(signal) => return Some(signal),
-            RunSignal::HangUp => warn!(
-                "SIGHUP is ignored, the run goes on; new settings take effect in a new run (reload comes later)"
-            ),
+            RunSignal::HangUp => {
+                warn!("SIGHUP is ignored, the run goes on; new settings take effect in a new run")
+            }
             RunSignal::TellStatus => self.tell_status(),
         }
         None
@@ -45,7 +45,7 @@ impl Control {
         match self.phase {
             RunPhase::Running | RunPhase::Draining { signalled: false } => {
                 info!(
-                    "{signal}: no new endpoints; waiting for running sessions to end: {}; a second signal ends them",
+                    "{signal}: no new endpoints; sessions that run: {}; a second signal ends them",
                     self.sessions.running()
                 );
                 self.tell_what_is_waited_for();

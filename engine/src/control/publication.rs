@@ -252,12 +252,12 @@ impl Plan {
                 PublishedExperiment::new(&self.publication, experiment, controller_addr, pub_end)
                     .map_err(Trouble::Encode)?;
             if published.end.is_some_and(|end| end != last_end && end <= wall()) {
-                info!("snikey {} is not published: its pub_end has passed", experiment.snikey);
+                let snikey = experiment.snikey.short();
+                info!("snikey {snikey} is not published: its pub_end has passed");
                 continue;
             }
             let PublishedExperiment { channels, xdescr, requests: more, .. } = published;
-            let channels: Vec<String> =
-                channels.iter().map(|channel| channel.to_string()).collect();
+            let channels: Vec<String> = channels.iter().map(|channel| channel.short()).collect();
             info!("publishing on {}: {xdescr}", channels.join(", "));
             requests.extend(more);
         }

@@ -124,7 +124,8 @@ impl Sessions {
         {
             warn!(
                 session = facts.id,
-                "key {key} was served before in this run; each of its sessions counts for -n{left_out}"
+                "key {} was served before; each of its sessions counts for -n{left_out}",
+                key.short()
             );
         }
         self.recorder.begin(facts, own_mlet, output);
@@ -352,7 +353,8 @@ impl Sessions {
         // One that was let go because the run ends has not failed.
         let was_cancelled = matches!(outcome, Outcome::Cancelled);
         self.report.failed_in_set_up += u64::from(!was_cancelled);
-        let key = facts.account.endpoint_key.map_or_else(String::new, |key| format!(", key {key}"));
+        let key = facts.account.endpoint_key;
+        let key = key.map_or_else(String::new, |key| format!(", key {}", key.short()));
         let lasted = end.lasted().as_secs_f64();
         let (peer, reason) = (facts.peer.ip(), outcome.to_string());
         let reason = Escaped(reason.as_bytes());
@@ -400,7 +402,7 @@ fn log_over(record: &SessionRecord) {
     };
     let (peer, outcome) = (facts.peer.ip(), &end.outcome);
     let lost = lost_shown(end.relayed.linfos_lost);
-    let over = format!("session with {peer} over: {outcome}{mlet}{lost}");
+    let over = format!("{peer} over: {outcome}{mlet}{lost}");
     if record.is_failed() {
         warn!(session = facts.id, "{over}");
     } else {

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 use super::clock::now;
 use super::sessions::shown_key;
 use super::{Control, RunPhase};
-use crate::records::{Recorder, SessionFacts};
+use crate::records::SessionFacts;
 
 /// So many mlets are listed: two screens.
 const LISTED_MAX: usize = 50;
@@ -44,8 +44,10 @@ impl Control {
 
     /// Tells how many mlets still run, which is the oldest, and what a second signal does to them.
     pub(super) fn tell_what_is_waited_for(&self) {
-        let oldest = oldest_shown(self.sessions.under_way(), now());
-        info!("mlets that run: {}{oldest}", self.mlets_shown());
+        info!("mlets that run: {}", self.mlets_shown());
+        if let Some(oldest @ (facts, ..)) = self.sessions.under_way().oldest_first().next() {
+            info!(session = facts.id, "the oldest: {}", shown(oldest, now()));
+        }
         let (eof, term) = (self.graces.eof.as_secs_f64(), self.graces.term.as_secs_f64());
         info!("a second signal ends every session, {eof} s later TERM, {term} s later KILL");
     }
@@ -62,11 +64,6 @@ impl Control {
     fn mlets_shown(&self) -> usize {
         self.sessions.running_mlets() + usize::from(self.mlets.singleton_runs())
     }
-}
-
-fn oldest_shown(recorder: &Recorder, now: Instant) -> String {
-    let Some(oldest @ (facts, ..)) = recorder.oldest_first().next() else { return String::new() };
-    format!("; the oldest: session {}, {}", facts.id, shown(oldest, now))
 }
 
 fn shown((facts, pid, started): (&SessionFacts, i32, Instant), now: Instant) -> String {

@@ -119,11 +119,13 @@ impl fmt::Display for Outcome {
             ),
             Self::MadeRoomOfKey(key) => write!(
                 f,
-                "the endpoint's key {key} held too many places in set-up, and others waited for them (--handshakes-max)"
+                "the endpoint's key {} held too many places in set-up, and others waited for them (--handshakes-max)",
+                key.short()
             ),
             Self::TooManyOfKey(key) => write!(
                 f,
-                "the endpoint's key {key} has as many sessions as one key may have (--sessions-per-key-max)"
+                "the endpoint's key {} has as many sessions as one key may have (--sessions-per-key-max)",
+                key.short()
             ),
             Self::NotChosen => f.write_str("the endpoint is not to be measured (--only, --skip)"),
             Self::AlreadyMeasured => f.write_str(
@@ -141,7 +143,7 @@ impl fmt::Display for Outcome {
             }
             Self::Tls(error) => write!(f, "TLS failed: {}", tls::reason(error)),
             Self::OwnChain(snikey, error) => {
-                write!(f, "our own chain for snikey {snikey} no longer holds: {error}")
+                write!(f, "our own chain for snikey {} no longer holds: {error}", snikey.short())
             }
             Self::Greeting(error) => error.fmt(f),
             Self::BacklogLost(end) => write!(f, "the proxy {end}"),

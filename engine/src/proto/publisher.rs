@@ -66,10 +66,11 @@ impl fmt::Display for What {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Certificate { snikey, number, kind } => {
+                let snikey = snikey.short();
                 write!(f, "certificate {number} ({kind}) of the experiment with snikey {snikey}")
             }
             Self::Experiment { snikey } => {
-                write!(f, "the publication of the experiment with snikey {snikey}")
+                write!(f, "the publication of the experiment with snikey {}", snikey.short())
             }
         }
     }

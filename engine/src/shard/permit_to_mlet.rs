@@ -75,8 +75,9 @@ impl<D: Driver<Token>> Granting<'_, D> {
         };
         let AwaitedPair { id, facts, .. } = awaited;
         // Logged here, so that it stands before what the endpoint logs.
-        let key = facts.endpoint_key.map_or_else(|| "none".into(), |key| key.to_string());
-        info!(session = id, "endpoint {} is ready, key {key}, snikey {}", facts.peer, facts.snikey);
+        let key = facts.endpoint_key.map_or_else(|| "none".into(), |key| key.short());
+        let (peer, snikey) = (facts.peer, facts.snikey.short());
+        info!(session = id, "{peer} is ready, key {key}, snikey {snikey}");
         if self.connection.mlet_input_ended {
             self.driver.shut_down(ours.as_fd(), Shutdown::Write);
         }

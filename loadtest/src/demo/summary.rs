@@ -9,13 +9,12 @@ use std::process::ExitStatus;
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
+use packetlab::key::KeyId;
 
 /// More endpoints than this are shown shortened.
 const ROWS_MAX: usize = 20;
 /// How many good endpoints and how many failed ones a shortened table shows.
 const ROWS_SHORTENED: usize = 10;
-/// Digits of a key id that are shown.
-const KEY_DIGITS: usize = 12;
 /// Longest set-up that is told from longer ones, in microseconds: an hour.
 const SETUP_MAX_US: u64 = 3_600_000_000;
 
@@ -24,8 +23,8 @@ const SETUP_MAX_US: u64 = 3_600_000_000;
 pub(super) struct Row {
     /// Its address.
     pub(super) address: IpAddr,
-    /// Its key id in hexadecimal.
-    pub(super) key: String,
+    /// Its key.
+    pub(super) key: KeyId,
     /// The page, or why there is no right one.
     pub(super) result: Result<String, String>,
 }
@@ -68,7 +67,7 @@ impl Summary {
     }
 
     fn print_rows(&self, out: &mut impl Write) -> io::Result<()> {
-        writeln!(out, "endpoint  {:<15}  {:<KEY_DIGITS$}  page", "address", "key")?;
+        writeln!(out, "{:>5} {:<13} {:<12} page", "no.", "address", "key")?;
         let shown_max = if self.rows.len() > ROWS_MAX { ROWS_SHORTENED } else { ROWS_MAX };
         let (mut good_count, mut failed_count) = (0, 0);
         for (index, row) in self.rows.iter().enumerate() {
@@ -78,13 +77,13 @@ impl Summary {
             };
             *count += 1;
             if *count <= shown_max {
-                let key = row.key.get(..KEY_DIGITS).unwrap_or(&row.key);
-                writeln!(out, "{:>8}  {:<15}  {key}  {text}", index + 1, row.address.to_string())?;
+                let (number, address, key) = (index + 1, row.address.to_string(), row.key.short());
+                writeln!(out, "{number:>5} {address:<13} {key} {text}")?;
             }
         }
         for (count, what) in [(good_count, "ok"), (failed_count, "failed")] {
             if count > shown_max {
-                writeln!(out, "     ...  and {} more {what}", count - shown_max)?;
+                writeln!(out, "  ... and {} more {what}", count - shown_max)?;
             }
         }
         Ok(())
@@ -125,7 +124,7 @@ mod tests {
     fn summary(count: usize, failed: &[usize]) -> Summary {
         let row = |number: usize| Row {
             address: IpAddr::from([127, 1, 0, number as u8]),
-            key: "0123456789abcdef".to_owned(),
+            key: KeyId([0xab; 32]),
             result: match failed.contains(&number) {
                 true => Err("no page".to_owned()),
                 false => Ok(format!("page {number}\n")),
@@ -150,20 +149,20 @@ mod tests {
     fn twenty_endpoints_are_shown_in_full() {
         let lines = table(&summary(20, &[]));
         assert_eq!(lines.len(), 21);
-        assert_eq!(lines[1], "       1  127.1.0.1        0123456789ab  page 1");
-        assert_eq!(lines[20], "      20  127.1.0.20       0123456789ab  page 20");
+        assert_eq!(lines[1], "    1 127.1.0.1     abababababab page 1");
+        assert_eq!(lines[20], "   20 127.1.0.20    abababababab page 20");
     }
 
     #[test]
     fn more_endpoints_are_shortened_but_failures_are_seen() {
         let lines = table(&summary(100, &[99]));
-        assert_eq!(lines[10], "      10  127.1.0.10       0123456789ab  page 10");
-        assert_eq!(lines[11], "      99  127.1.0.99       0123456789ab  FAILED: no page");
-        assert_eq!(lines[12], "     ...  and 89 more ok");
+        assert_eq!(lines[10], "   10 127.1.0.10    abababababab page 10");
+        assert_eq!(lines[11], "   99 127.1.0.99    abababababab FAILED: no page");
+        assert_eq!(lines[12], "  ... and 89 more ok");
         assert!(lines.contains(&"  last words".to_owned()), "{lines:?}");
         let all: Vec<usize> = (1..=100).collect();
         let lines = table(&summary(100, &all));
-        assert_eq!(lines[11], "     ...  and 90 more failed");
+        assert_eq!(lines[11], "  ... and 90 more failed");
     }
 
     #[test]

@@ -139,13 +139,14 @@ impl fmt::Display for Refusal {
             Self::ForeignChain { key } => {
                 write!(
                     f,
-                    "the chain belongs to another key than {key}, which opened the connection"
+                    "the chain belongs to another key than {}, which opened the connection",
+                    key.short()
                 )
             }
             Self::ChannelList(_, error) => error.fmt(f),
             Self::NoChannel(_) => write!(f, "the channel list is empty"),
             Self::ForeignChannel(_, channel) => {
-                write!(f, "the chain gives no right to the private channel {channel}")
+                write!(f, "the chain gives no right to the private channel {}", channel.short())
             }
             Self::TooManyChannels { max } => write!(f, "more than {max} channels"),
             Self::TooManyPublications { max } => {

@@ -128,7 +128,7 @@ async fn converse(
             .map_err(|_| Failure::Handshake(io::ErrorKind::TimedOut.into()))??,
     };
     let key = client_key(&stream).ok_or(Failure::NoIdentity)?;
-    tracing::debug!("{} has the key {}", log.peer(), key.key_id());
+    tracing::debug!("{} has the key {}", log.peer(), key.key_id().short());
     let max = shared.limits.connections_per_key_max;
     let key_use = shared.keys.enter(key.key_id(), source, &shared.limits, Instant::now());
     let Some(key_use) = key_use else {

@@ -310,7 +310,7 @@ impl Controller {
 impl fmt::Display for Controller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.snikey {
-            Some(snikey) => write!(f, "{snikey} at {}", self.address),
+            Some(snikey) => write!(f, "{} at {}", snikey.short(), self.address),
             None => self.address.fmt(f),
         }
     }

@@ -55,7 +55,7 @@ impl Owner {
 impl fmt::Display for Owner {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Key(key) => write!(f, "the key {key}"),
+            Self::Key(key) => write!(f, "the key {}", key.short()),
             Self::Unknown(source) => write!(f, "whoever without a certificate is at {source}"),
         }
     }

@@ -168,7 +168,7 @@ async fn serve_controller(
         }
     };
     place.settle();
-    tracing::debug!("controller {peer} waits under {snikey}");
+    tracing::debug!("controller {peer} waits under {}", snikey.short());
     let mut registration = Registration { stream, log, claim };
     let waiting = wait_for_endpoint(&shared, &mut registration, place.must_leave()).await;
     if let Some(call) = waiting {
@@ -336,7 +336,7 @@ async fn find_controller(shared: &Arc<ProxyShared>, mut call: Call) {
             if Instant::now() < call.deadline {
                 continue;
             }
-            let snikey = &call.snikey;
+            let snikey = call.snikey.short();
             call.log.info(format_args!("endpoint {peer}: no controller waits under {snikey}"));
             return;
         };
@@ -355,7 +355,7 @@ async fn find_controller(shared: &Arc<ProxyShared>, mut call: Call) {
 async fn join(shared: &ProxyShared, call: Call, registration: Registration) {
     let Call { stream: mut endpoint, log: mut endpoint_log, snikey, hello, place, .. } = call;
     let Registration { stream: mut controller, mut log, mut claim } = registration;
-    let (endpoint_peer, peer) = (endpoint_log.peer(), log.peer());
+    let (endpoint_peer, peer, snikey) = (endpoint_log.peer(), log.peer(), snikey.short());
     claim.enter_session();
     place.settle();
     tracing::debug!("endpoint {endpoint_peer} is joined with controller {peer} of {snikey}");
