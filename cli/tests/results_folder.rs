@@ -11,7 +11,7 @@ use std::os::unix::fs::PermissionsExt;
 use common::endpoint::{Dial, End, Identity};
 use common::events::{Events, outcomes};
 use common::manager::{Manager, kill_hard, wait_until};
-use common::{Ended, Home, run};
+use common::{Ended, Home};
 use packetlab::key::PrivateKey;
 use serde_json::{Value, json};
 
@@ -123,7 +123,10 @@ fn only_output_that_is_to_be_kept_stays_and_every_session_has_its_record() {
 }
 
 fn refusal(home: &Home, options: &[&str]) -> (Option<i32>, String) {
-    let Ended { code, stderr, .. } = run(home.command().args(options).arg("./mlet"));
+    let mut command = home.command();
+    command.args(options).arg("./mlet");
+    // It ends by itself: a signal could come before the reason does.
+    let Ended { code, stderr, .. } = Manager::spawn(home, command).ends();
     (code, stderr)
 }
 
