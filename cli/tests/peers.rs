@@ -356,7 +356,7 @@ fn with_wrong_key(good: &Dial, stolen: Certificate) -> Dial {
 #[test]
 fn a_key_that_was_shown_and_not_proven_is_in_the_record_and_counts_as_nobodys() {
     let home = Home::new();
-    let options = ["--once-per-endpoint", "--out", "results"];
+    let options = ["--cores", "1", "--once-per-endpoint", "--out", "results"];
     let manager = home.start(&options, &["echo"]);
     let events = Events::of_results(&home, "results");
     let owner = Identity::of(&home.keys.operator);
