@@ -101,7 +101,7 @@ fn two_hundred_mlets_that_run_too_long_at_once_are_all_ended() {
     raise_open_files().unwrap();
     for (kind, signal) in [("heedless", 15), ("stubborn", 9)] {
         let home = Home::new();
-        let options = ["--mlet-timeout", "5s", "--term-grace", "300ms", "-n", "200"];
+        let options = ["-v", "--mlet-timeout", "5s", "--term-grace", "300ms", "-n", "200"];
         let manager = start(&home, &options, &[kind]);
         // Each with a key of its own: one may not have all places of `-n` at once.
         let mut endpoints: Vec<Endpoint> =
@@ -115,6 +115,8 @@ fn two_hundred_mlets_that_run_too_long_at_once_are_all_ended() {
         for endpoint in &mut endpoints {
             assert_eq!(endpoint.text(), "try me");
         }
+        // Their time runs from when the manager hears that they do.
+        manager.says_times("mlet runs as process", COUNT);
         assert_eq!(manager.said("ran too long"), 0, "too slow to be at once");
         manager.signal(Signal::SIGSTOP);
         thread::sleep(Duration::from_secs(5));
