@@ -403,6 +403,13 @@ fn of_a_stream_only_output_that_is_to_be_kept_is_shown() {
     assert_eq!(manager.ends().code, Some(0));
     let record = &Events::of_results(&home, "results").sessions()[0];
     assert_eq!((&record["outcome"], &record["output"]), (&json!("ok"), &json!(null)));
+    let home = Home::new();
+    let manager = home.start(&["--stream", "--out", "results", "-n", "1"], &["spew", "0"]);
+    home.dial(&manager).session().read_to_end();
+    assert_eq!(manager.ends().code, Some(0));
+    let record = &Events::of_results(&home, "results").sessions()[0];
+    assert_eq!(record["output"]["stream"], "streams/0001.stream", "also of one that is silent");
+    assert!(results(&home, &["results", "cat", "results"]).is_empty());
 }
 
 /// From so many sessions on.

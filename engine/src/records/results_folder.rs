@@ -127,6 +127,8 @@ impl ResultsFolder {
         let RecordedOutput { stream, stdout, stderr, .. } = recorded;
         let place = match self.layout {
             Layout::Folders => Place::Folder { dir: folder_of(&record.facts) },
+            // The file could not be begun.
+            Layout::Stream if stream == 0 => return None,
             Layout::Stream => {
                 let stream = format!("{STREAMS}/{stream:04}.stream");
                 Place::Stream { stream, stdout_at: stdout.place, stderr_at: stderr.place }

@@ -147,11 +147,9 @@ impl Captured {
         }
     }
 
-    /// What there is to tell of it.
+    /// What there is to tell of it, where the file of all mlets has this number.
     pub(super) fn told(&self, stream: u32) -> RecordedOutput {
         let (stdout, stderr) = (self.stdout.told, self.stderr.told);
-        let is_in_stream = stdout.place > 0 || stderr.place > 0;
-        let stream = if is_in_stream { stream } else { 0 };
         RecordedOutput { errno: self.errno, stream, stdout, stderr }
     }
 }

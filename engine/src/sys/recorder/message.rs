@@ -80,7 +80,7 @@ pub enum RecorderEvent {
 pub struct RecordedOutput {
     /// Why some of it could not be kept that should be; 0 if none.
     pub errno: i32,
-    /// The number of the file of all sessions that it is in; 0 if it is in none.
+    /// The number of the file of all sessions; 0 if there is none.
     pub stream: u32,
     /// To standard output.
     pub stdout: RecordedStream,
