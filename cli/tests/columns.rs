@@ -6,6 +6,7 @@ mod common;
 
 use common::Home;
 use common::endpoint::{Dial, End, Identity, NDATA, message};
+use common::manager::wait_until;
 use nix::sys::signal::Signal;
 
 const COLUMNS: usize = 80;
@@ -40,7 +41,7 @@ fn the_log_of_a_run_fits_80_columns() {
     home.write("xpmgr.conf", config.as_bytes());
     let manager = home.start(&["-n", "20", "--cores", "1", "--out", "results"], &["obey"]);
     let identity = Identity::of(&home.keys.operator);
-    let dial = Dial::to(manager.address).with(&identity);
+    let dial = Dial::to(manager.address).with(&identity).asking(Some(snikey));
     for order in ["exit 0", "exit 3", "signal 11"] {
         let mut endpoint = dial.session();
         endpoint.send(&message(NDATA, order.as_bytes()));
@@ -52,8 +53,11 @@ fn the_log_of_a_run_fits_80_columns() {
     manager.says("dropped 127.0.0.1 ");
     let mut waited_for = dial.session();
     manager.says_times(" is ready, key ", 4);
-    manager.signal(Signal::SIGUSR1);
-    manager.says("WARN mlet key ");
+    // It is ready a moment before its mlet runs.
+    wait_until("the mlet is listed", || {
+        manager.signal(Signal::SIGUSR1);
+        manager.said("WARN mlet key ") > 0
+    });
     manager.signal(Signal::SIGHUP);
     manager.says("SIGHUP is ignored");
     manager.signal(Signal::SIGINT);

@@ -531,13 +531,13 @@ fn the_output_of_the_one_mlet_of_s_is_kept_limited_and_shown() {
 fn options_that_the_recorder_cannot_have_together_are_refused_with_a_reason() {
     let home = Home::new();
     for (options, reason) in [
-        (&["-s", "--tag"][..], "'--single' cannot be used with '--tag'"),
-        (&["-s", "--stream", "--out", "results"], "--stream"),
-        (&["--stream"], "name one with --out DIR"),
-        (&["--max-output", "1k"], "name one with --out DIR"),
+        (&["-s", "--tag"][..], "--single and --tag"),
+        (&["-s", "--stream", "--out", "results"], "--single and --stream"),
+        (&["--stream"], "--stream needs --out or --resume"),
+        (&["--max-output", "1k"], "--max-output needs --out or --resume"),
         (&["--stream", "--out", "results", "--keep", "none"], "--keep none"),
         (&["--max-output", "1", "--out", "results", "--keep", "none"], "--keep none"),
-        (&["--tag", "--out", "results", "--events", "-"], "--tag takes standard output"),
+        (&["--tag", "--out", "results", "--events", "-"], "--events - and --tag"),
     ] {
         let Ended { code, stderr, .. } = run(home.command().args(options).arg("./mlet"));
         assert_eq!(code, Some(2), "{options:?}: {stderr}");

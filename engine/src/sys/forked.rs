@@ -115,7 +115,13 @@ impl std::error::Error for StartError {
 /// Forks this process, which must have one thread.
 pub(super) fn fork_alone(process: &'static str) -> Result<ForkResult, StartError> {
     let refused = StartError::of(process);
-    let tasks = fs::read_dir("/proc/self/task").map_err(StartFault::Proc).map_err(&refused)?;
+    let tasks = fs::read_dir("/proc/self/task").map_err(|error| {
+        refused(if Lack::is_why(&error) {
+            StartFault::Lack(Lack::new("look for other threads (openat)", error))
+        } else {
+            StartFault::Proc(error)
+        })
+    })?;
     let threads = tasks.count();
     if threads != 1 {
         return Err(refused(StartFault::ManyThreads(threads)));
