@@ -6,29 +6,32 @@
 //! Invariant: the directory is readable by its owner alone, and goes with the [`Home`] unless it is
 //! to be kept.
 
+mod agent;
+mod error;
 mod identity;
 
-use std::fmt;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
 use packetlab::address::HostPort;
-use packetlab::certificate::{Certificate, CertificateError, CertificateType};
-use packetlab::issue::{CertificateFields, IssueError, issue};
-use packetlab::key::{KeyError, PrivateKey, PublicKey};
-use packetlab::program::{Program, ProgramError};
-use packetlab::snikey::{SniKey, SniKeyError};
-use packetlab::time::Ticks;
-use packetlab::tls::{self, Identity, SetupError};
-use packetlab::trust::ChainError;
+use packetlab::certificate::CertificateType;
+use packetlab::key::PublicKey;
+use packetlab::program::Program;
+use packetlab::snikey::SniKey;
+use packetlab::tls;
+#[cfg(test)]
+use packetlab::{certificate::Certificate, key::PrivateKey};
 use packetlab_home::{self as home, CONFIG, PROXY_CONFIG, ProgramFile, Settings};
 
 use crate::endpoint::Endpoint;
-use crate::endpoint::subscribe::{InterestError, Subscriber};
+use crate::endpoint::subscribe::Subscriber;
+pub use agent::Agent;
+use agent::validity;
+pub use error::HomeError;
 pub use identity::EndpointIdentity;
 
 /// The name by which endpoints choose the experiment.
@@ -50,15 +53,6 @@ pub struct Home {
     broker: Option<home::Broker>,
 }
 
-/// The key and certificate of a broker, proxy or endpoint towards the others; signed by itself.
-#[derive(Debug)]
-pub struct Agent {
-    /// The key.
-    pub key: PrivateKey,
-    /// Its certificate.
-    pub certificate: Certificate,
-}
-
 /// What is around a home: who serves it.
 #[derive(Debug, Clone, Default)]
 pub struct Surroundings {
@@ -68,98 +62,6 @@ pub struct Surroundings {
     pub proxy_root: Option<PublicKey>,
 }
 
-/// Why there are no credentials.
-#[derive(Debug)]
-pub enum HomeError {
-    /// The directory cannot be made or written.
-    Home(home::HomeError),
-    /// The name by which endpoints choose is none.
-    SniKey(SniKeyError),
-    /// A key cannot be made.
-    Key(KeyError),
-    /// The program is none.
-    Program(ProgramError),
-    /// A certificate cannot be made.
-    Issue(IssueError),
-    /// A certificate that was made cannot be read.
-    Certificate(CertificateError),
-    /// TLS refuses an identity.
-    Tls(SetupError),
-    /// The endpoints cannot subscribe.
-    Interest(InterestError),
-    /// An endpoint's certificates are not those of its key.
-    OtherKey,
-    /// No controller accepts an endpoint.
-    Chain(ChainError),
-}
-
-impl fmt::Display for HomeError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Home(cause) => write!(f, "{cause} (TMPDIR names another place)"),
-            Self::SniKey(cause) => write!(f, "the snikey is unusable: {cause}"),
-            Self::Key(cause) => write!(f, "no key can be made: {cause}"),
-            Self::Program(cause) => write!(f, "the program is unusable: {cause}"),
-            Self::Issue(cause) => write!(f, "no certificate can be issued: {cause}"),
-            Self::Certificate(cause) => write!(f, "an issued certificate is unusable: {cause}"),
-            Self::Tls(cause) => write!(f, "an identity cannot be used in TLS: {cause}"),
-            Self::Interest(cause) => write!(f, "an endpoint cannot subscribe: {cause}"),
-            Self::OtherKey => f.write_str("the certificates are not those of the key"),
-            Self::Chain(cause) => cause.fmt(f),
-        }
-    }
-}
-
-impl std::error::Error for HomeError {}
-
-impl From<home::HomeError> for HomeError {
-    fn from(cause: home::HomeError) -> Self {
-        Self::Home(cause)
-    }
-}
-
-impl From<SniKeyError> for HomeError {
-    fn from(cause: SniKeyError) -> Self {
-        Self::SniKey(cause)
-    }
-}
-
-impl From<KeyError> for HomeError {
-    fn from(cause: KeyError) -> Self {
-        Self::Key(cause)
-    }
-}
-
-impl From<ProgramError> for HomeError {
-    fn from(cause: ProgramError) -> Self {
-        Self::Program(cause)
-    }
-}
-
-impl From<IssueError> for HomeError {
-    fn from(cause: IssueError) -> Self {
-        Self::Issue(cause)
-    }
-}
-
-impl From<CertificateError> for HomeError {
-    fn from(cause: CertificateError) -> Self {
-        Self::Certificate(cause)
-    }
-}
-
-impl From<SetupError> for HomeError {
-    fn from(cause: SetupError) -> Self {
-        Self::Tls(cause)
-    }
-}
-
-impl From<InterestError> for HomeError {
-    fn from(cause: InterestError) -> Self {
-        Self::Interest(cause)
-    }
-}
-
 impl Agent {
     /// A new one.
     ///
@@ -167,17 +69,6 @@ impl Agent {
     /// The system's random generator fails.
     pub fn new() -> Result<Self, HomeError> {
         Self::issue(&settings(Surroundings::default())?.fields(CertificateType::Agent))
-    }
-
-    fn issue(fields: &CertificateFields) -> Result<Self, HomeError> {
-        let key = PrivateKey::generate()?;
-        let der = issue(fields, &key.public_key(), &key)?;
-        Ok(Self { certificate: Certificate::from_der(&der)?, key })
-    }
-
-    /// As TLS presents it.
-    pub fn identity(&self) -> Identity<'_> {
-        Identity { chain: std::slice::from_ref(&self.certificate), key: &self.key }
     }
 }
 
@@ -255,14 +146,6 @@ impl Home {
     }
 }
 
-/// First and last moment of everything that is made here.
-fn validity(period: Duration) -> (Ticks, Ticks) {
-    let now = SystemTime::now();
-    // Clocks may be set back.
-    let before = now.checked_sub(VALIDITY).unwrap_or(SystemTime::UNIX_EPOCH);
-    (Ticks::from_system_time(before), Ticks::from_system_time(now).saturating_add(period))
-}
-
 /// A new place in the system's directory for such things, under a name that nobody can foretell.
 fn settings(surroundings: Surroundings) -> Result<Settings, HomeError> {
     let name = format!("pktfleet-demo-{:016x}", RandomState::new().hash_one("pktfleet"));
@@ -322,10 +205,12 @@ impl Home {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use packetlab::time::Ticks;
     use packetlab::trust::{TrustMode, verify_chain};
     use std::collections::HashSet;
     use std::net::IpAddr;
     use std::os::unix::fs::PermissionsExt;
+    use std::time::SystemTime;
 
     #[test]
     fn the_controllers_chain_verifies_and_demands_the_program_in_the_home() {

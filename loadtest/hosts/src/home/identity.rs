@@ -17,7 +17,8 @@ use packetlab::tls::{self, Identity, PeerRule};
 use packetlab::trust::{TrustMode, verify_chain};
 use zeroize::Zeroizing;
 
-use super::{Agent, HomeError, validity};
+use super::agent::{Agent, validity};
+use super::error::HomeError;
 use crate::clock::now;
 use crate::endpoint::Endpoint;
 use crate::endpoint::subscribe::{Interest, Subscriber};
