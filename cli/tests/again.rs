@@ -9,7 +9,7 @@ use std::fs;
 use common::endpoint::{Dial, End, Identity, NDATA, message};
 use common::events::{Events, outcomes};
 use common::manager::{Manager, children_of, is_alive, kill_hard, wait_until, zoo};
-use common::{Home, run};
+use common::{Home, assert_says, run};
 use nix::sys::signal::Signal;
 use serde_json::Value;
 
@@ -54,6 +54,8 @@ fn an_endpoint_that_was_ok_is_not_measured_again_and_uses_up_no_count() {
     assert!(comes(&home, &manager, &other, "exit 0"), "the third that counts");
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_says(&ended.stderr, &["3 sessions served, 0 connections failed in set-up"]);
+    assert!(!ended.stderr.contains("dropped"), "nothing has failed: {}", ended.stderr);
     let sessions = Events::of_results(&home, "results").sessions();
     let expected = ["mlet_failed", "ok", "already_measured", "already_measured", "ok"];
     assert_eq!(outcomes(&sessions), expected);

@@ -350,9 +350,10 @@ impl Sessions {
     fn log_dropped(&mut self, record: &SessionRecord, now: Instant) {
         let SessionRecord { facts, end: Some(end), .. } = record else { return };
         let outcome = &end.outcome;
-        // One that was let go because the run ends has not failed.
-        let was_cancelled = matches!(outcome, Outcome::Cancelled);
-        self.report.failed_in_set_up += u64::from(!was_cancelled);
+        // Those that were let go because the run ends, or are not to be measured, have not failed.
+        let was_let_go =
+            matches!(outcome, Outcome::Cancelled | Outcome::AlreadyMeasured | Outcome::NotChosen);
+        self.report.failed_in_set_up += u64::from(!was_let_go);
         let key = facts.account.endpoint_key;
         let key = key.map_or_else(String::new, |key| format!(", key {}", key.short()));
         let lasted = end.lasted().as_secs_f64();
@@ -360,7 +361,7 @@ impl Sessions {
         let reason = Escaped(reason.as_bytes());
         let dropped = format!("dropped {peer} after {lasted:.3} s{key}: {reason}");
         let admitted = match outcome {
-            Outcome::Cancelled => None,
+            _ if was_let_go => None,
             Outcome::TooManyOfKey(_) | Outcome::MadeRoom | Outcome::MadeRoomOfKey(_) => {
                 self.without_place.admit(now)
             }
