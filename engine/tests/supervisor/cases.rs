@@ -589,7 +589,7 @@ fn a_killed_manager_leaves_nothing() {
             .unwrap();
         let mut lines = BufReader::new(manager.stdout.take().unwrap()).lines();
         assert_eq!(lines.by_ref().take(killed_after).map(Result::unwrap).count(), killed_after);
-        assert!(rig::marked().len() > killed_after);
+        rig::wait_until_marked(killed_after + 1);
         manager.kill().unwrap();
         assert_eq!(manager.wait().unwrap().signal(), Some(libc::SIGKILL));
         let took = rig::wait_until_none_is_marked();

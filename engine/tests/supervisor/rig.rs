@@ -173,6 +173,15 @@ pub(crate) fn marked() -> Vec<i32> {
     pids.filter(is_marked).collect()
 }
 
+/// Waits until so many processes are marked: whoever starts a program hears of it before the kernel shows its environment.
+pub(crate) fn wait_until_marked(count: usize) {
+    let start = now();
+    while marked().len() < count {
+        assert!(start.elapsed() < PATIENCE, "marked: {:?}", marked());
+        std::thread::yield_now();
+    }
+}
+
 /// Waits until no marked process is left and returns how long that took. The end of a process that is nobody's child
 /// here is announced by nothing, so this looks again and again.
 pub(crate) fn wait_until_none_is_marked() -> Duration {
