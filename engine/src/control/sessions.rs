@@ -306,16 +306,23 @@ impl Sessions {
         }
     }
 
+    /// Many sessions end at once, and none goes on: their records may wait for room.
+    pub(super) fn wait_for_records(&mut self) {
+        if let Some(journal) = &mut self.journal {
+            journal.be_patient();
+        }
+    }
+
     /// The run is over: nothing more is told of what is left.
     pub(super) fn finish(&mut self, now: Instant) {
+        self.wait_for_records();
         self.report.records_lost |= self.recorder.open_outputs() > 0;
         let records = self.recorder.finish();
         self.tell(records, now);
         self.record_folded();
         if let Some(mut journal) = self.journal.take() {
             journal.push(Entry::RunEnd(self.report.summary.outcomes.clone(), wall()));
-            let unwritten = journal.finish();
-            if !unwritten.is_nothing() {
+            if let Some(unwritten) = journal.finish() {
                 warn!("{unwritten}");
                 self.report.records_lost = true;
             }
@@ -351,8 +358,13 @@ impl Sessions {
         let SessionRecord { facts, end: Some(end), .. } = record else { return };
         let outcome = &end.outcome;
         // Those that were let go because the run ends, or are not to be measured, have not failed.
-        let was_let_go =
-            matches!(outcome, Outcome::Cancelled | Outcome::AlreadyMeasured | Outcome::NotChosen);
+        let was_let_go = matches!(
+            outcome,
+            Outcome::Cancelled
+                | Outcome::PermitsUsedUp
+                | Outcome::AlreadyMeasured
+                | Outcome::NotChosen
+        );
         self.report.failed_in_set_up += u64::from(!was_let_go);
         let key = facts.account.endpoint_key;
         let key = key.map_or_else(String::new, |key| format!(", key {}", key.short()));

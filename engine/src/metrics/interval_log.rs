@@ -9,7 +9,7 @@
 //! (`latency.rs`). Invariant: what cannot be written is lost, counted and told, and nothing else is; whatever is in the
 //! file are whole lines.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -24,6 +24,7 @@ use tracing::{error, warn};
 
 use super::both_ways::BothWays;
 use super::latency::{Histograms, RunLatency};
+use crate::sys::append;
 use packetlab::escape::Escaped;
 
 /// How long an interval is.
@@ -59,7 +60,7 @@ impl IntervalLog {
     /// # Errors
     /// The file cannot be opened, or no thread can be had.
     pub(crate) fn open(path: &Path, latency: Arc<RunLatency>) -> io::Result<Self> {
-        let file = OpenOptions::new().append(true).create(true).open(path)?;
+        let file = append::open(path)?;
         let shown_path = Escaped(path.as_os_str().as_bytes()).to_string();
         let (stop, stopped) = sync_channel(0);
         let (tell, unwritten) = sync_channel(1);

@@ -6,9 +6,9 @@
 //! what was written lies on the disk a second later.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::fs::File;
 use std::io;
+use std::iter;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,8 +27,11 @@ use packetlab::time::Ticks;
 /// Records that may wait to be written: some megabytes, and more than sessions end in a second.
 const QUEUE_LEN: usize = 8192;
 
-/// How long the end of a run waits for what is still to be written.
+/// How long the end of a run waits for room for its last records, and then for what is still to be written.
 const PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long a record waits for others that are written with it: each wakes the thread otherwise.
+const GATHERING: Duration = Duration::from_millis(5);
 
 /// How much later than its writing a record lies on the disk.
 const SYNC_INTERVAL: Duration = Duration::from_secs(1);
@@ -50,10 +53,12 @@ pub(crate) enum Entry {
 #[derive(Debug)]
 pub(crate) struct Journal {
     entries: SyncSender<Entry>,
-    /// How many could not be written; told once the thread is through.
-    unwritten: Receiver<u64>,
+    /// What could not be written; told once the thread is through.
+    unwritten: Receiver<Unwritten>,
     /// How many found no room.
     lost: u64,
+    /// How long, in all, those that find no room wait for it: not at all while sessions go on.
+    patience: Duration,
     /// Where they go, for messages.
     shown: String,
 }
@@ -85,58 +90,63 @@ impl Journal {
             let _ = tell.try_send(books.unwritten());
         });
         started.map_err(|error| OpenError { shown: shown.clone(), error })?;
-        Ok(Some(Self { entries, unwritten, lost: 0, shown }))
+        Ok(Some(Self { entries, unwritten, lost: 0, patience: Duration::ZERO, shown }))
     }
 
     /// Queues a record.
-    pub(crate) fn push(&mut self, entry: Entry) {
-        match self.entries.try_send(entry) {
-            Ok(()) => {}
-            Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => {
-                if self.lost == 0 {
-                    warn!("records are lost: {} takes them too slowly", self.shown);
+    pub(crate) fn push(&mut self, mut entry: Entry) {
+        loop {
+            match (self.entries.try_send(entry), self.patience) {
+                (Ok(()), _) => return,
+                (Err(TrySendError::Full(refused)), patience) if !patience.is_zero() => {
+                    entry = refused;
+                    thread::sleep(GATHERING);
+                    self.patience = patience.saturating_sub(GATHERING);
                 }
-                self.lost += 1;
+                (Err(_), _) => break,
             }
         }
+        if self.lost == 0 {
+            warn!("records are lost: {} takes them too slowly", self.shown);
+        }
+        self.lost += 1;
     }
 
-    /// Waits until everything has been written, but not for long.
-    pub(crate) fn finish(self) -> Unwritten {
-        let Self { entries, unwritten, lost, shown } = self;
+    /// From now on no session goes on that could be held up: the records of many that end at once may wait for room, but
+    /// not for long in all.
+    pub(crate) fn be_patient(&mut self) {
+        self.patience = PATIENCE;
+    }
+
+    /// Waits until everything has been written, but not for long. What has not been, in words; `None` if everything has.
+    pub(crate) fn finish(self) -> Option<String> {
+        let Self { entries, unwritten, lost, shown, .. } = self;
         drop(entries);
         match unwritten.recv_timeout(PATIENCE) {
-            Ok(unwritten) => Unwritten { lines: Some(unwritten + lost), shown },
-            Err(_) => Unwritten { lines: None, shown },
+            Ok(Unwritten { records, copies }) => in_words(records + lost, copies, &shown),
+            Err(_) => Some(format!("the last records are not in {shown}: it takes nothing")),
         }
     }
 }
 
-/// What a run could not record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Unwritten {
-    /// How much; `None`: the last of it, and how much that is, is not known.
-    lines: Option<u64>,
-    /// Where it should be.
-    shown: String,
+/// What the thread could not write.
+#[derive(Debug, Clone, Copy)]
+struct Unwritten {
+    records: u64,
+    /// In folders of sessions.
+    copies: u64,
 }
 
-impl Unwritten {
-    /// Everything is written.
-    pub(crate) fn is_nothing(&self) -> bool {
-        self.lines == Some(0)
-    }
-}
-
-impl fmt::Display for Unwritten {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { lines, shown } = self;
-        match lines {
-            Some(1) => write!(f, "1 record is not whole in {shown}"),
-            Some(lines) => write!(f, "{lines} records are not whole in {shown}"),
-            None => write!(f, "the last records are not in {shown}: it takes nothing"),
-        }
-    }
+fn in_words(records: u64, copies: u64, shown: &str) -> Option<String> {
+    let records = match records {
+        0 => None,
+        1 => Some(format!("1 record is not whole in {shown}")),
+        _ => Some(format!("{records} records are not whole in {shown}")),
+    };
+    let copies = (copies > 0)
+        .then(|| format!("folders of sessions that lack session.json, or could not go: {copies}"));
+    let both: Vec<String> = records.into_iter().chain(copies).collect();
+    (!both.is_empty()).then(|| both.join("; "))
 }
 
 /// The thread's body.
@@ -149,7 +159,8 @@ fn write_all(received: &Receiver<Entry>, books: &mut Books) {
         };
         match entry {
             Ok(entry) => {
-                books.write(&entry);
+                thread::sleep(GATHERING);
+                books.write(iter::once(entry).chain(received.try_iter().take(QUEUE_LEN)));
                 sync_at.get_or_insert_with(|| now() + SYNC_INTERVAL);
             }
             Err(RecvTimeoutError::Timeout) => {}
@@ -202,50 +213,66 @@ impl Books {
 
     fn begin(&mut self, now: Ticks) {
         let line = self.lines.of_run_start(now);
-        self.write_event(&line);
+        self.push_event(&line);
         if let Some((file, _)) = &mut self.joblog
             && file.is_empty().unwrap_or(false)
         {
-            file.write(joblog::HEADER.as_bytes());
+            file.push(joblog::HEADER.as_bytes());
         }
+        self.flush();
     }
 
-    fn write(&mut self, entry: &Entry) {
+    fn write(&mut self, entries: impl Iterator<Item = Entry>) {
+        entries.for_each(|entry| self.push(&entry));
+        self.flush();
+    }
+
+    fn push(&mut self, entry: &Entry) {
         match entry {
-            Entry::Session(record, written) => self.write_session(record, *written),
+            Entry::Session(record, written) => self.push_session(record, *written),
             Entry::Folded(outcome, count, written) => {
                 let line = self.lines.of_folded(*outcome, *count, *written);
-                self.write_event(&line);
+                self.push_event(&line);
             }
             Entry::Shard(totals, written) => {
                 let line = self.lines.of_shard(totals, *written);
-                self.write_event(&line);
+                self.push_event(&line);
             }
             Entry::RunEnd(counts, written) => {
                 let line = self.lines.of_run_end(counts, *written);
-                self.write_event(&line);
+                self.push_event(&line);
             }
         }
     }
 
-    fn write_session(&mut self, record: &SessionRecord, written: Ticks) {
+    fn push_session(&mut self, record: &SessionRecord, written: Ticks) {
         let output = self.results.as_ref().and_then(|results| results.output_of(record));
         let line = self.lines.of_session(record, output.as_ref(), written);
-        // Before its copy, or who is killed in between leaves a copy of a record that there is not, and the endpoint is
-        // measured again.
-        self.write_event(&line);
+        self.push_event(&line);
+        if self.results.as_ref().is_some_and(ResultsFolder::has_copies) {
+            // Before its copy, or who is killed in between leaves a copy of a record that there is not, and the endpoint
+            // is measured again.
+            self.flush();
+        }
         if let Some(results) = &mut self.results {
             results.complete(record, &line);
         }
         if let Some((file, command)) = &mut self.joblog
             && let Some(line) = joblog::line(record, command)
         {
-            file.write(line.as_bytes());
+            file.push(line.as_bytes());
         }
     }
 
-    fn write_event(&mut self, line: &[u8]) {
-        self.events.iter_mut().for_each(|file| file.write(line));
+    fn push_event(&mut self, line: &[u8]) {
+        self.events.iter_mut().for_each(|file| file.push(line));
+    }
+
+    fn flush(&mut self) {
+        self.events.iter_mut().for_each(LineFile::flush);
+        if let Some((file, _)) = &mut self.joblog {
+            file.flush();
+        }
     }
 
     fn sync(&mut self) {
@@ -255,10 +282,11 @@ impl Books {
         }
     }
 
-    fn unwritten(&self) -> u64 {
+    fn unwritten(&self) -> Unwritten {
         let events = self.events.iter().map(LineFile::unwritten).sum::<u64>();
         let joblog = self.joblog.as_ref().map_or(0, |(file, _)| file.unwritten());
-        events + joblog + self.results.as_ref().map_or(0, ResultsFolder::unwritten)
+        let copies = self.results.as_ref().map_or(0, ResultsFolder::unwritten);
+        Unwritten { records: events + joblog, copies }
     }
 }
 

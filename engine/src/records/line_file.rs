@@ -1,20 +1,17 @@
 //! A file of lines that is only ever appended to.
 //!
-//! Not here: what the lines are, and who waits for them (`journal.rs`). Invariant: what cannot be written is lost, counted
+//! Not here: what the lines are, who waits for them, and when they are written (`journal.rs`). Invariant: what cannot be written is lost, counted
 //! and told, and nothing else is; a line that got half into the file ends there, and the next begins a line of its own.
 
-use std::fs::{File, OpenOptions};
+use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom, Write};
 use std::os::fd::AsFd;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use tracing::error;
 
 use crate::config::Destination;
-
-/// Who pays for a campaign's results may read them, and nobody else.
-const FILE_MODE: u32 = 0o600;
+use crate::sys::append;
 
 /// Something that can be made to lie on the disk.
 pub(super) trait Durable {
@@ -39,6 +36,8 @@ impl Durable for File {
 pub(super) struct LineFile<F> {
     file: F,
     shown: String,
+    /// Lines that are to be written together.
+    gathered: Vec<u8>,
     /// Lines that are not in it.
     unwritten: u64,
     /// The file ends within a line.
@@ -57,13 +56,12 @@ impl LineFile<File> {
         let (file, is_torn) = match destination {
             Destination::Stdout => (File::from(io::stdout().as_fd().try_clone_to_owned()?), false),
             Destination::File(path) => {
-                let mut options = OpenOptions::new();
-                let file = options.append(true).create(true).mode(FILE_MODE).open(path)?;
+                let file = append::open(path)?;
                 let is_torn = file.metadata()?.is_file() && !ends_with_newline(path)?;
                 (file, is_torn)
             }
         };
-        Ok(Self { file, shown, unwritten: 0, is_torn, is_dirty: false })
+        Ok(Self { file, shown, gathered: Vec::new(), unwritten: 0, is_torn, is_dirty: false })
     }
 
     /// Nothing has been written to it.
@@ -89,7 +87,8 @@ fn ends_with_newline(path: &Path) -> io::Result<bool> {
 impl<F: Write + Durable> LineFile<F> {
     #[cfg(test)]
     pub(super) fn new(file: F) -> Self {
-        Self { file, shown: String::new(), unwritten: 0, is_torn: false, is_dirty: false }
+        let (shown, gathered) = (String::new(), Vec::new());
+        Self { file, shown, gathered, unwritten: 0, is_torn: false, is_dirty: false }
     }
 
     /// Its name, for messages.
@@ -102,9 +101,34 @@ impl<F: Write + Durable> LineFile<F> {
         self.unwritten
     }
 
-    /// Writes a line, which has its newline, with one write where the file takes it whole.
-    pub(super) fn write(&mut self, line: &[u8]) {
-        let Err(error) = self.write_line(line) else { return };
+    /// Takes a line, which has its newline, and writes it with others at the next [`LineFile::flush`], or before: no more
+    /// are written together than what a pipe takes whole.
+    pub(super) fn push(&mut self, line: &[u8]) {
+        if self.gathered.len() + line.len() > append::WHOLE_LEN_MAX {
+            self.flush();
+        }
+        self.gathered.extend_from_slice(line);
+    }
+
+    /// Writes the lines that it has taken, with one write where the file takes them whole.
+    pub(super) fn flush(&mut self) {
+        let mut lines = std::mem::take(&mut self.gathered);
+        let mut begin = 0;
+        while let Some(rest) = lines.get(begin..).filter(|rest| !rest.is_empty()) {
+            let (written, error) = self.write_lines(rest);
+            begin += written;
+            if let Err(error) = error {
+                self.lose_line(&error);
+                let rest = lines.get(begin..).unwrap_or_default();
+                begin +=
+                    rest.iter().position(|&byte| byte == b'\n').map_or(rest.len(), |end| end + 1);
+            }
+        }
+        lines.clear();
+        self.gathered = lines;
+    }
+
+    fn lose_line(&mut self, error: &io::Error) {
         if self.unwritten == 0 {
             error!(
                 "a record cannot be written to {}: {error}; it is lost, and so is each that cannot",
@@ -125,27 +149,31 @@ impl<F: Write + Durable> LineFile<F> {
         }
     }
 
-    fn write_line(&mut self, line: &[u8]) -> io::Result<()> {
-        if self.is_torn {
-            self.write_all(b"\n")?;
+    /// How many bytes of the lines are in the file, and why the others are not.
+    fn write_lines(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
+        if self.is_torn
+            && let (_, Err(error)) = self.write_all(b"\n")
+        {
+            return (0, Err(error));
         }
-        self.write_all(line)
+        self.write_all(lines)
     }
 
-    fn write_all(&mut self, mut line: &[u8]) -> io::Result<()> {
-        while !line.is_empty() {
-            match self.file.write(line) {
-                Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
+    fn write_all(&mut self, bytes: &[u8]) -> (usize, io::Result<()>) {
+        let mut written = 0;
+        while let Some(rest) = bytes.get(written..).filter(|rest| !rest.is_empty()) {
+            match self.file.write(rest) {
+                Ok(0) => return (written, Err(io::ErrorKind::WriteZero.into())),
                 Ok(len) => {
-                    line = &line[len..];
-                    self.is_torn = !line.is_empty();
+                    written += len;
+                    self.is_torn = bytes.get(written - 1) != Some(&b'\n');
                     self.is_dirty = true;
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => return Err(error),
+                Err(error) => return (written, Err(error)),
             }
         }
-        Ok(())
+        (written, Ok(()))
     }
 }
 

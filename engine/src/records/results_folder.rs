@@ -101,7 +101,12 @@ impl ResultsFolder {
         }
     }
 
-    /// What could not be written.
+    /// A record's copy stands beside the output.
+    pub(super) fn has_copies(&self) -> bool {
+        self.layout == Layout::Folders
+    }
+
+    /// Copies of records that could not be written, and folders that could not be taken away.
     pub(super) fn unwritten(&self) -> u64 {
         self.unwritten
     }
@@ -160,10 +165,9 @@ impl ResultsFolder {
         has_own_mlet && is_wanted
     }
 
-    /// Puts the record into its folder, or takes away a folder that is not kept.
+    /// Puts the record into its folder, or takes away a folder that is not kept. Lost output is told where it is lost.
     pub(super) fn complete(&mut self, record: &SessionRecord, line: &[u8]) {
-        self.unwritten += u64::from(record.output.is_lost());
-        if self.layout == Layout::Stream {
+        if !self.has_copies() {
             return;
         }
         let dir = self.path.join(folder_of(&record.facts));

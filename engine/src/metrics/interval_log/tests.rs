@@ -1,6 +1,6 @@
 //! What stands in the log, and what becomes of it where it takes no more.
 
-use std::fs;
+use std::fs::{self, OpenOptions};
 use std::io::Read;
 use std::num::NonZeroU32;
 use std::os::fd::AsRawFd;
@@ -8,6 +8,7 @@ use std::os::fd::AsRawFd;
 use hdrhistogram::serialization::interval_log::{IntervalLogIterator, LogEntry};
 
 use super::super::both_ways::Direction;
+
 use super::*;
 
 const START: Duration = Duration::from_millis(1_700_000_000_987);

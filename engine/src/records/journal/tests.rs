@@ -48,9 +48,22 @@ fn a_pipe_that_nobody_reads_holds_nobody_up_and_what_finds_no_room_is_counted() 
     assert_eq!(lines[0]["ev"], "run.start");
     let sessions = lines[1..].iter().map(|line| line["sessions"].as_u64().unwrap());
     assert!(sessions.eq(0..pushed - lost), "those in the queue, in order");
-    assert!(!unwritten.is_nothing());
-    let shown = unwritten.to_string();
+    let shown = unwritten.unwrap();
     assert!(shown.starts_with(&format!("{lost} record")), "{shown}");
+}
+
+#[test]
+fn records_of_many_that_end_at_once_wait_for_room_when_nobody_is_held_up_by_it() {
+    let (mut journal, mut reader) = unread();
+    while journal.lost == 0 {
+        journal.push(entry(0));
+    }
+    journal.be_patient();
+    let read = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+    (0..2 * QUEUE_LEN as u64).for_each(|number| journal.push(entry(number)));
+    let unwritten = journal.finish().unwrap();
+    assert!(unwritten.starts_with("1 record is not whole"), "{unwritten}");
+    read.join().unwrap().unwrap();
 }
 
 /// Its header and five lines.
@@ -58,7 +71,7 @@ fn a_pipe_that_nobody_reads_holds_nobody_up_and_what_finds_no_room_is_counted() 
 fn a_file_that_is_always_full_is_told_of_once_and_every_record_is_counted() {
     let mut journal = open("/dev/full".into());
     (0..5).for_each(|number| journal.push(entry(number)));
-    assert_eq!(journal.finish().to_string(), "6 records are not whole in /dev/full");
+    assert_eq!(journal.finish().unwrap(), "6 records are not whole in /dev/full");
 }
 
 /// A manager may be killed at any moment.
@@ -86,7 +99,7 @@ fn a_record_is_in_its_file_before_its_copy_is_beside_the_output() {
     }
     assert!(!folder.join("session.json").exists(), "its record has only begun to be written");
     let read = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
-    assert!(journal.finish().is_nothing());
+    assert_eq!(journal.finish(), None);
     read.join().unwrap().unwrap();
     assert!(folder.join("session.json").exists());
     std::fs::remove_dir_all(path).unwrap();

@@ -42,21 +42,35 @@ impl Durable for Disk {
 const LINES: [&[u8]; 4] = [b"the first line\n", b"the second line\n", b"third\n", b"fourth\n"];
 
 #[test]
-fn each_line_is_one_write_and_a_sync_follows_only_what_was_written() {
+fn lines_are_written_together_and_a_sync_follows_only_what_was_written() {
     let mut file = LineFile::new(Disk { room: usize::MAX, ..Disk::default() });
     file.sync();
-    LINES.iter().for_each(|line| file.write(line));
+    LINES.iter().for_each(|line| file.push(line));
+    file.flush();
+    file.flush();
     file.sync();
     file.sync();
-    assert_eq!((file.file.writes, file.file.syncs, file.unwritten()), (4, 1, 0));
+    assert_eq!((file.file.writes, file.file.syncs, file.unwritten()), (1, 1, 0));
     assert_eq!(file.file.bytes, LINES.concat());
+}
+
+#[test]
+fn no_more_lines_are_written_together_than_a_pipe_takes_whole() {
+    let mut file = LineFile::new(Disk { room: usize::MAX, ..Disk::default() });
+    let line = |len: usize| [vec![b'x'; len - 1], b"\n".to_vec()].concat();
+    let writes = [(4000, 0), (96, 0), (1, 1), (9000, 2), (1, 3)].map(|(len, writes)| {
+        file.push(&line(len));
+        (writes, file.file.writes)
+    });
+    assert!(writes.iter().all(|(expected, writes)| expected == writes), "{writes:?}");
 }
 
 #[test]
 fn a_disk_that_is_full_for_a_while_loses_lines_and_tears_one_and_those_after_it_are_whole() {
     let room = LINES[0].len() + 10;
     let mut file = LineFile::new(Disk { room, grows_by: 1000, ..Disk::default() });
-    LINES.iter().for_each(|line| file.write(line));
+    LINES.iter().for_each(|line| file.push(line));
+    file.flush();
     // The second found no room for its rest; the disk has had room since.
     assert_eq!(file.unwritten(), 1);
     let torn = &LINES[1][..10];
@@ -72,7 +86,8 @@ fn what_an_earlier_run_has_left_stays_and_a_line_it_tore_is_ended() {
         fs::write(&path, before).unwrap();
         let mut file = LineFile::open(&Destination::File(path.clone())).unwrap();
         assert_eq!(file.is_empty().unwrap(), before.is_empty());
-        file.write(b"next\n");
+        file.push(b"next\n");
+        file.flush();
         file.sync();
         assert_eq!(fs::read_to_string(&path).unwrap(), format!("{ended}next\n"));
         assert_eq!(file.unwritten(), 0);
