@@ -15,11 +15,12 @@ use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, message};
 use common::events::{Events, outcomes};
 use common::manager::{Manager, children_of, is_alive, kill_hard, processes_in, wait_until, zoo};
 use common::{Ended, Home, PKTXPMGR, assert_says, run};
+use engine::sys::socket::waiting_len;
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use serde_json::json;
+use serde_json::{Value, json};
 
 /// A line of a mlet, as `--tag` shows it: session, front of the key, snikey, and what it printed.
 fn untagged(line: &[u8]) -> (u64, String, String, &[u8]) {
@@ -293,6 +294,79 @@ fn a_standard_output_that_nobody_reads_holds_up_mlets_and_nothing_else_and_loses
 }
 
 #[test]
+fn sessions_that_print_nothing_end_with_a_record_while_nobody_reads_standard_output() {
+    let home = Home::new();
+    let (manager, mut unread) = start_behind_fifo(&home, &["--out", "results"], &["speak"]);
+    let mut printing = Speaker::new(&home, &manager);
+    let mut half = Speaker::new(&home, &manager);
+    assert_eq!(half.writes(1, b"no end"), "done");
+    // More than the pipe, the recorder's read and the mlet's own pipe hold together.
+    printing.0.send(&message(NDATA, &[b"1", &b"line\n".repeat(100_000)[..]].concat()));
+    let is_blocked = |pid: &i32| {
+        fs::read_to_string(format!("/proc/{pid}/wchan")).is_ok_and(|at| at.contains("pipe"))
+    };
+    let recorder = manager.recorder().unwrap();
+    wait_until("standard output is full, and the recorder and the mlet wait", || {
+        let polls = fs::read_to_string(format!("/proc/{recorder}/wchan")).unwrap();
+        waiting_len(&unread) > 60_000
+            && polls.contains("poll")
+            && children_of(manager.supervisor()).iter().any(is_blocked)
+    });
+    half.ends();
+    for number in 1..=3 {
+        let mut silent = Speaker::new(&home, &manager);
+        assert_eq!(silent.writes(2, b"to the log\n"), "done");
+        silent.ends();
+        let sessions = Events::of_results(&home, "results").await_sessions(number);
+        let is_silent = |record: &Value| record["output"]["stderr_written"] == 11;
+        assert!(sessions.iter().all(is_silent), "{sessions:?}");
+    }
+    manager.says_times("mlet: to the log", 3);
+    manager.signal(Signal::SIGINT);
+    manager.says("mlets whose output is still read, ended ones too: 2");
+    let reader = thread::spawn(move || {
+        let mut printed = Vec::new();
+        unread.read_to_end(&mut printed).map(|_| printed)
+    });
+    assert_eq!(printing.0.text(), "done");
+    printing.ends();
+    assert_eq!(manager.ends().code, Some(0));
+    let printed = reader.join().unwrap().unwrap();
+    let lines = printed.split_inclusive(|byte| *byte == b'\n').map(|line| untagged(line).3);
+    let lines: Vec<_> = lines.collect();
+    assert_eq!(lines.len(), 100_001);
+    assert_eq!(lines.iter().filter(|line| **line == b"no end\n").count(), 1);
+    assert_eq!(Events::of_results(&home, "results").sessions().len(), 5);
+}
+
+/// 80 MB of them.
+#[test]
+fn lines_that_do_not_end_are_cut_when_together_they_take_too_much_memory() {
+    const LEN: usize = 1_000_000;
+    let home = Home::new();
+    let manager = home.start(&["--tag"], &["speak"]);
+    let mut speakers: Vec<_> = (0..80).map(|_| Speaker::new(&home, &manager)).collect();
+    for speaker in &mut speakers {
+        assert_eq!(speaker.writes(1, &vec![b'x'; LEN]), "done");
+    }
+    wait_until("pieces of lines", || !fs::read(home.path("stdout")).unwrap().is_empty());
+    let peak = peak_memory_kib(manager.recorder().unwrap());
+    assert!(peak < 76 << 10, "{peak} KiB");
+    speakers.into_iter().for_each(Speaker::ends);
+    assert_eq!(manager.interrupted().code, Some(0));
+    let printed = fs::read(home.path("stdout")).unwrap();
+    let mut lens = BTreeMap::<u64, Vec<usize>>::new();
+    for line in printed.strip_suffix(b"\n").unwrap().split(|byte| *byte == b'\n') {
+        let (session, _, _, text) = untagged(line);
+        lens.entry(session).or_default().push(text.len());
+    }
+    assert_eq!(lens.len(), 80);
+    assert!(lens.values().all(|pieces| pieces.iter().sum::<usize>() == LEN), "{lens:?}");
+    let cut = lens.values().filter(|pieces| pieces.len() > 1).count();
+    assert!((1..40).contains(&cut), "{lens:?}");
+}
+
+#[test]
 fn a_reader_of_standard_output_that_is_gone_blocks_no_mlet_and_is_told() {
     let home = Home::new();
     let (manager, mut reader) = start_behind_fifo(&home, &["-n", "1"], &["speak"]);
@@ -511,6 +585,32 @@ fn a_full_disk_ends_no_session_and_what_is_kept_is_a_beginning() {
             assert_eq!(shown[usize::try_from(kept).unwrap()..], *b"after");
         }
     }
+}
+
+#[test]
+fn a_disk_that_is_full_from_the_start_gets_no_file_for_each_session() {
+    let home = Home::new();
+    unshare(CloneFlags::CLONE_NEWNS).expect("mounts take root");
+    let streams = home.path("results/streams");
+    fs::create_dir_all(&streams).unwrap();
+    for words in [
+        &["--make-rprivate", "/"][..],
+        &["-t", "tmpfs", "-o", "size=64k", "none", streams.to_str().unwrap()],
+    ] {
+        assert!(Command::new("mount").args(words).status().unwrap().success());
+    }
+    let filled = fs::write(streams.join("filler"), vec![0; 100_000]).unwrap_err();
+    assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
+    let manager = home.start(&["--out", "results", "--stream", "-n", "5"], &["speak"]);
+    for _ in 0..5 {
+        let mut speaker = Speaker::new(&home, &manager);
+        assert_eq!(speaker.writes(1, b"text"), "done");
+        speaker.ends();
+    }
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(74), "{}", ended.stderr);
+    let left: Vec<_> = streams.read_dir().unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(left, ["filler"]);
 }
 
 #[test]

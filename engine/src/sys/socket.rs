@@ -58,10 +58,19 @@ pub fn has_hung_up(socket: &impl AsFd) -> bool {
 /// How many bytes of what was sent the peer has not taken yet: not acknowledged over TCP, not read over a
 /// socket pair, where their bookkeeping is counted too.
 pub fn untaken_len(socket: &impl AsFd) -> usize {
+    queue_len(socket, libc::TIOCOUTQ)
+}
+
+/// How many bytes have come, over a socket or a pipe, and were not taken yet.
+pub fn waiting_len(source: &impl AsFd) -> usize {
+    queue_len(source, libc::FIONREAD)
+}
+
+fn queue_len(descriptor: &impl AsFd, queue: libc::Ioctl) -> usize {
     let mut len: libc::c_int = 0;
     #[allow(unsafe_code)]
-    // SAFETY: TIOCOUTQ, which is SIOCOUTQ on sockets, writes one int, and `len` is one.
-    let result = unsafe { libc::ioctl(socket.as_fd().as_raw_fd(), libc::TIOCOUTQ, &raw mut len) };
+    // SAFETY: TIOCOUTQ and FIONREAD, which are SIOCOUTQ and SIOCINQ on sockets, write one int, and `len` is one.
+    let result = unsafe { libc::ioctl(descriptor.as_fd().as_raw_fd(), queue, &raw mut len) };
     if result == 0 { usize::try_from(len).unwrap_or(0) } else { 0 }
 }
 

@@ -59,13 +59,17 @@ impl StreamFile {
         DirBuilder::new().recursive(true).mode(0o700).create(&folder)?;
         let mut number = 1 + last_number(&folder)?;
         let file = loop {
-            match make(&folder.join(format!("{number:04}.stream"))) {
+            match make(&path_of(&folder, number)) {
                 Err(error) if error.kind() == io::ErrorKind::AlreadyExists => number += 1,
                 made => break made?,
             }
         };
         let mut stream = Self { file, number, len: 0, is_torn: false };
-        stream.write(&mut [IoSlice::new(HEAD)])?;
+        if let Err(error) = stream.write(&mut [IoSlice::new(HEAD)]) {
+            // Or each session would leave one more, as long as the disk is full.
+            let _ = std::fs::remove_file(path_of(&folder, number));
+            return Err(error);
+        }
         Ok(stream)
     }
 
@@ -128,6 +132,10 @@ impl StreamFile {
         self.is_torn = self.file.set_len(self.len).is_err();
         error
     }
+}
+
+fn path_of(folder: &Path, number: u32) -> PathBuf {
+    folder.join(format!("{number:04}.stream"))
 }
 
 fn last_number(folder: &Path) -> io::Result<u32> {

@@ -1,11 +1,12 @@
 //! What runs in the recorder process, from fork to exit. Nothing here returns to the caller of `start`.
 //!
 //! ```text
-//!  reading --a tagged line or many messages wait to be taken--> held up --taken--> reading
+//!  reading --many messages wait to be taken--> held up --taken--> reading
 //!     '-----supervisor gone, every pipe closed, everything taken--> exit
 //! ```
-//! While it is held up no pipe is read, so that mlets wait, and requests are taken all the same. One read of one pipe
-//! follows that of another: a busy mlet does not starve the others.
+//! While it is held up no pipe is read, so that mlets wait, and requests are taken all the same. While only tagged lines wait
+//! to be taken, the pipes that could bring more of them are put aside; the others are read, so that mlets which print
+//! nothing are not held up. One read of one pipe follows that of another: a busy mlet does not starve the others.
 //!
 //! Invariant: memory is bounded by the number of mlets, whatever they write: a read for all of them, and for each the
 //! beginning of a line where lines are shown, all of which together have a bound of their own.
@@ -35,6 +36,7 @@ use crate::sys::mlet_owner::MletOwner;
 use crate::sys::packet::LEN_MAX;
 use crate::sys::packet_queue::PacketQueue;
 use crate::sys::signals::set_disposition;
+use crate::sys::socket::waiting_len;
 use crate::sys::{fd_passing, forked, limits};
 
 /// Bytes of one read: what a pipe holds.
@@ -51,12 +53,15 @@ const CLOSE_PATIENCE: Duration = Duration::from_secs(2);
 const LEAVE_PATIENCE: Duration = Duration::from_secs(1);
 /// A line of standard output that is longer is cut.
 const LINE_LEN_MAX: usize = 1 << 20;
-/// Bytes that lines which have not ended may take together; beyond it a line is cut at [`LINE_LEN_UNDER_PRESSURE`].
+/// Bytes that lines which have not ended may take together. Beyond it a line is cut where it has its equal share, but not
+/// below [`LINE_LEN_MIN`].
 const HELD_MAX: usize = 64 << 20;
-/// What a line may have then.
-const LINE_LEN_UNDER_PRESSURE: usize = 64 << 10;
+/// A line of standard output that is no longer is never cut.
+const LINE_LEN_MIN: usize = 4 << 10;
 /// A line of standard error that is longer is cut, so that it fits into a message.
 const LOG_LINE_LEN_MAX: usize = 4000;
+/// When a mlet that could not be closed is tried again.
+const CLOSE_RETRY: Duration = Duration::from_millis(200);
 /// Pause before sending again when memory was short.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -78,6 +83,8 @@ pub(super) fn run(plan: &RecorderPlan, pair: OwnedFd, requests: OwnedFd) -> ! {
             epoll,
             captured: HashMap::new(),
             closing: VecDeque::new(),
+            aside: Vec::new(),
+            awaiting_stdout: Vec::new(),
             stream_file: None,
             buffer: vec![0; READ_LEN],
             held: 0,
@@ -107,6 +114,11 @@ fn become_recorder(is_tagged: bool, kept: &[BorrowedFd<'_>]) -> Result<Option<Ta
     Ok(stdout)
 }
 
+/// What epoll tells a pipe by.
+fn token(number: u64, which: Which) -> u64 {
+    number << 1 | u64::from(which == Which::Stderr)
+}
+
 struct Process {
     plan: RecorderPlan,
     /// `None` where no lines are shown.
@@ -123,6 +135,10 @@ struct Process {
     captured: HashMap<u64, Captured>,
     /// Mlets whose processes have ended, and until when they are read, earliest first.
     closing: VecDeque<(Instant, u64)>,
+    /// Pipes that are not read until standard output has taken what waits.
+    aside: Vec<(u64, Which)>,
+    /// Mlets whose lines are among what standard output has not taken, mostly one.
+    awaiting_stdout: Vec<u64>,
     /// `None` as long as nothing is kept there.
     stream_file: Option<StreamFile>,
     buffer: Vec<u8>,
@@ -140,6 +156,9 @@ impl Process {
             let now = now();
             if self.is_over(now) {
                 return 0;
+            }
+            if !self.is_stdout_pending() {
+                self.take_back();
             }
             if !self.is_held_up() {
                 self.close_due(now);
@@ -161,18 +180,52 @@ impl Process {
 
     /// Something has to be taken before more is read.
     fn is_held_up(&self) -> bool {
-        self.is_stdout_pending() || self.events.len() >= EVENTS_MAX
+        self.events.len() >= EVENTS_MAX
     }
 
-    /// Sends what waits, as much as is taken. That a mlet's output is closed is told when its lines are out.
+    /// What the pipe brings, or its end, has to wait until standard output has taken what waits: there would be another
+    /// line, or its mlet's output would be told to be closed before its lines are out.
+    fn must_wait(&mut self, number: u64, which: Which) -> bool {
+        if !self.is_stdout_pending() {
+            return false;
+        }
+        let Some(captured) = self.captured.get_mut(&number) else { return false };
+        let pipe = captured.pipe(which);
+        let brings_line = which == Which::Stdout
+            && (pipe.lines.held() > 0
+                || pipe.read_end.as_ref().is_some_and(|pipe| waiting_len(pipe) > 0));
+        brings_line || self.awaiting_stdout.contains(&number)
+    }
+
+    /// Watches the pipes again that were put aside.
+    fn take_back(&mut self) {
+        self.awaiting_stdout.clear();
+        for (number, which) in std::mem::take(&mut self.aside) {
+            let Some(captured) = self.captured.get_mut(&number) else { continue };
+            let Some(read_end) = &captured.pipe(which).read_end else { continue };
+            let event = EpollEvent::new(EpollFlags::EPOLLIN, token(number, which));
+            if let Err(errno) = self.epoll.add(read_end, event) {
+                captured.lose(&errno.into());
+                self.close(number, which);
+            }
+        }
+    }
+
+    fn put_aside(&mut self, number: u64, which: Which) {
+        let Some(captured) = self.captured.get_mut(&number) else { return };
+        if let Some(read_end) = &captured.pipe(which).read_end
+            && self.epoll.delete(read_end).is_ok()
+        {
+            self.aside.push((number, which));
+        }
+    }
+
+    /// Sends what waits, as much as is taken.
     fn flush(&mut self) {
         if let Some(stdout) = &mut self.stdout
             && let Err(error) = stdout.flush()
         {
             self.lose_stdout(&error);
-        }
-        if self.is_stdout_pending() {
-            return;
         }
         if let Some(manager) = &self.manager
             && self.events.flush(manager.as_fd()).is_err()
@@ -185,7 +238,7 @@ impl Process {
     fn wait(&mut self, now: Instant) {
         let is_held_up = self.is_held_up();
         let due = self.closing.front().map(|(at, _)| *at).filter(|_| !is_held_up);
-        let waits_for_manager = !self.events.is_empty() && !self.is_stdout_pending();
+        let waits_for_manager = !self.events.is_empty();
         // Memory may be short, which no descriptor announces.
         let retry = waits_for_manager.then(|| now + RETRY_PAUSE);
         let due = [due, self.leave_at, retry].into_iter().flatten().min();
@@ -290,8 +343,7 @@ impl Process {
 
     fn watch(&self, number: u64, which: Which, pipe: &OwnedFd) -> io::Result<()> {
         fcntl(pipe, FcntlArg::F_SETFL(OFlag::O_NONBLOCK))?;
-        let token = number << 1 | u64::from(which == Which::Stderr);
-        Ok(self.epoll.add(pipe, EpollEvent::new(EpollFlags::EPOLLIN, token))?)
+        Ok(self.epoll.add(pipe, EpollEvent::new(EpollFlags::EPOLLIN, token(number, which)))?)
     }
 
     /// Makes the places where a mlet's output is kept.
@@ -329,10 +381,16 @@ impl Process {
             self.closing.pop_front();
             for which in [Which::Stdout, Which::Stderr] {
                 self.limit(number, which);
-                while !self.is_held_up() && self.read(number, which) {}
+                while !self.is_held_up()
+                    && !self.must_wait(number, which)
+                    && self.read(number, which)
+                {}
             }
             if self.captured.contains_key(&number) {
-                self.closing.push_front((now, number));
+                // Behind those that need not wait.
+                self.closing.push_back((now + CLOSE_RETRY, number));
+            }
+            if self.is_held_up() {
                 return;
             }
         }
@@ -356,8 +414,13 @@ impl Process {
                 return;
             }
             let token = event.data();
-            let which = if token & 1 == 0 { Which::Stdout } else { Which::Stderr };
-            self.read(token >> 1, which);
+            let (number, which) =
+                (token >> 1, if token & 1 == 0 { Which::Stdout } else { Which::Stderr });
+            if self.must_wait(number, which) {
+                self.put_aside(number, which);
+            } else {
+                self.read(number, which);
+            }
         }
     }
 
@@ -402,20 +465,22 @@ impl Process {
 
     /// Shows the lines that end with these bytes; without any, what is left of a last one.
     fn show(&mut self, number: u64, which: Which, bytes: Option<&[u8]>) {
+        let line_len_under_pressure = (HELD_MAX / self.captured.len().max(1)).max(LINE_LEN_MIN);
         let Some(captured) = self.captured.get_mut(&number) else { return };
         let (owner, tag) = (captured.owner, captured.tag.clone());
         let lines = &mut captured.pipe(which).lines;
         let before = lines.held();
-        let mut lost = None;
+        let (mut lost, mut is_shown) = (None, false);
         let len_max = match which {
             Which::Stderr => LOG_LINE_LEN_MAX,
-            Which::Stdout if self.held > HELD_MAX => LINE_LEN_UNDER_PRESSURE,
+            Which::Stdout if self.held > HELD_MAX => line_len_under_pressure,
             Which::Stdout => LINE_LEN_MAX,
         };
         let (stdout, events, has_manager) =
             (&mut self.stdout, &mut self.events, self.manager.is_some());
         let show = |line: &[u8]| match (which, &mut *stdout) {
             (Which::Stdout, Some(stdout)) => {
+                is_shown = true;
                 if let Err(error) = stdout.write_line(&tag, line) {
                     lost = Some(error);
                 }
@@ -432,6 +497,9 @@ impl Process {
             None => lines.finish(show),
         }
         self.held = self.held + lines.held() - before;
+        if is_shown && self.is_stdout_pending() && !self.awaiting_stdout.contains(&number) {
+            self.awaiting_stdout.push(number);
+        }
         if let Some(error) = lost {
             self.lose_stdout(&error);
         }

@@ -10,6 +10,8 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use nix::libc;
 
+use crate::sys::append;
+
 /// Standard output.
 #[derive(Debug)]
 pub(super) struct TaggedStdout {
@@ -19,6 +21,8 @@ pub(super) struct TaggedStdout {
     pending: Vec<u8>,
     /// How many bytes of these it has taken.
     taken: usize,
+    /// It is a pipe, which others may write to as well, such as our log.
+    is_pipe: bool,
 }
 
 impl TaggedStdout {
@@ -37,11 +41,11 @@ impl TaggedStdout {
         } else {
             None
         };
-        Ok(Self::of(own.unwrap_or(shared)))
+        Ok(Self::of(own.unwrap_or(shared), kind.is_fifo()))
     }
 
-    fn of(out: File) -> Self {
-        Self { out: Some(out), pending: Vec::new(), taken: 0 }
+    fn of(out: File, is_pipe: bool) -> Self {
+        Self { out: Some(out), pending: Vec::new(), taken: 0, is_pipe }
     }
 
     /// Something waits to be taken.
@@ -77,7 +81,8 @@ impl TaggedStdout {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let Some(out) = &mut self.out else { return Ok(()) };
         while let Some(rest) = self.pending.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            match out.write(rest) {
+            let len = if self.is_pipe { whole_len(rest) } else { rest.len() };
+            match out.write(rest.get(..len).unwrap_or(rest)) {
                 Ok(0) => return Err(self.fail(io::ErrorKind::WriteZero.into())),
                 Ok(len) => self.taken += len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -103,6 +108,14 @@ impl TaggedStdout {
     }
 }
 
+/// How many of these bytes are written together: whole lines that a pipe takes in one piece, or else one line.
+fn whole_len(lines: &[u8]) -> usize {
+    let is_end = |byte: &u8| *byte == b'\n';
+    let fitting = lines.get(..append::WHOLE_LEN_MAX).unwrap_or(lines);
+    let last = fitting.iter().rposition(is_end);
+    last.or_else(|| lines.iter().position(is_end)).map_or(lines.len(), |end| end + 1)
+}
+
 #[cfg(test)]
 mod tests {
     use std::io::{Read, pipe};
@@ -116,7 +129,7 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         let writer = OwnedFd::from(writer);
         fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-        (TaggedStdout::of(writer.into()), reader)
+        (TaggedStdout::of(writer.into(), true), reader)
     }
 
     #[test]
@@ -136,6 +149,17 @@ mod tests {
         }
         assert!(read == expected);
         assert!(!out.is_pending());
+    }
+
+    #[test]
+    fn what_a_pipe_takes_in_one_piece_ends_with_a_line() {
+        let lines =
+            |len: usize, count: usize| [vec![b'x'; len - 1], b"\n".to_vec()].concat().repeat(count);
+        assert_eq!(whole_len(&lines(100, 3)), 300);
+        assert_eq!(whole_len(&lines(100, 50)), 4000);
+        assert_eq!(whole_len(&lines(4096, 2)), 4096);
+        assert_eq!(whole_len(&lines(5000, 2)), 5000, "a longer one goes alone");
+        assert_eq!(whole_len(b"the rest of one"), 15);
     }
 
     #[test]
