@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::thread;
 
-use common::endpoint::{Dial, End, Endpoint, Identity, LINFO, NDATA, START, message};
+use common::endpoint::{Dial, End, Endpoint, Identity, LINFO, NDATA, START, SUCCESS, message};
 use common::events::{EVENTS, Events, outcomes, start};
 use common::manager::{Manager, children_of, is_alive, kill_hard, wait_until, zoo};
 use common::proxy::Proxy;
@@ -266,6 +266,30 @@ fn sessions_whose_mlets_were_lost_with_the_supervisor_have_a_record_each() {
     }
 }
 
+/// The recorder ends with the supervisor, and nobody is left who could tell what a mlet wrote that was never started.
+#[test]
+fn sessions_that_start_when_the_supervisor_is_gone_have_a_record_and_the_run_ends() {
+    let home = Home::new();
+    let manager = start(&home, &["--tag", "--cores", "1"], &["obey"]);
+    let dial = home.dial(&manager);
+    let mut waiting: Vec<_> = (0..10).map(|_| dial.handshake()).collect();
+    for endpoint in &mut waiting {
+        while endpoint.receive().unwrap().0 != START {}
+    }
+    manager.signal(Signal::SIGSTOP);
+    kill_hard(manager.supervisor());
+    waiting.iter_mut().for_each(|endpoint| endpoint.send(&SUCCESS));
+    manager.signal(Signal::SIGCONT);
+    waiting.iter_mut().for_each(|endpoint| drop(endpoint.read_to_end()));
+    drop(waiting);
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(70), "{}", ended.stderr);
+    let sessions = Events::of(&home).sessions();
+    assert_eq!(sessions.len(), 10, "{}", ended.stderr);
+    let late = ended.stderr.contains("the mlet could not be started: its supervisor is gone");
+    assert!(late, "no START succeeded after the supervisor was gone: {}", ended.stderr);
+}
+
 #[test]
 fn with_one_mlet_for_all_a_record_has_no_exit_code_and_says_which_sessions_it_never_took() {
     let home = Home::new();
@@ -282,7 +306,7 @@ fn with_one_mlet_for_all_a_record_has_no_exit_code_and_says_which_sessions_it_ne
     assert_eq!(late.receive(), Ok((START, Vec::new())));
     kill_hard(children_of(manager.supervisor())[0]);
     manager.says("singleton mlet ended");
-    late.send(&common::endpoint::SUCCESS);
+    late.send(&SUCCESS);
     assert_eq!(late.receive(), Err(End::CloseNotify));
     late.close();
     assert_eq!(manager.ends().code, Some(1));

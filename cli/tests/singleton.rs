@@ -10,6 +10,7 @@ mod common;
 use std::fs;
 use std::io::Write;
 use std::process::Command;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, START, SUCCESS, message};
@@ -305,6 +306,29 @@ fn the_second_signal_ends_the_singleton_too() {
 }
 
 /// One that does not read the end of its control socket gets TERM, and then KILL.
+#[test]
+fn waiting_for_the_mlet_at_the_end_of_a_run_takes_no_processor() {
+    let home = Home::new();
+    let options = ["-s", "--events", "events", "--cores", "1", "--per-source-max", "1"];
+    let manager = home.start(&options, &["single", "deaf"]);
+    manager.says("zoo: deaf");
+    let dial = home.dial(&manager);
+    let _silent = dial.connect();
+    // A record of how many were refused is due a second later.
+    assert!(matches!(dial.connect().handshake(), Err(End::Reset | End::Fin)));
+    manager.signal(Signal::SIGINT);
+    manager.await_end_of_shards();
+    let read = || fs::read_to_string(home.path("events")).unwrap();
+    wait_until("the record", || read().contains("session.folded"));
+    let before = manager.cpu_time();
+    thread::sleep(Duration::from_millis(500));
+    let used = manager.cpu_time() - before;
+    assert!(used < Duration::from_millis(100), "{used:?}");
+    manager.signal(Signal::SIGINT);
+    manager.signal(Signal::SIGINT);
+    assert_eq!(manager.ends().code, Some(130));
+}
+
 #[test]
 fn a_singleton_that_heeds_nothing_is_killed_after_both_graces() {
     let home = Home::new();

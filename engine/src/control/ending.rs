@@ -44,7 +44,7 @@ impl Control {
     fn take_stop(&mut self, signal: StopSignal) {
         match self.phase {
             RunPhase::Running | RunPhase::Draining { signalled: false } => {
-                info!(
+                warn!(
                     "{signal}: no new endpoints; sessions that run: {}; a second signal ends them",
                     self.sessions.running()
                 );
@@ -98,6 +98,7 @@ impl Control {
 
     /// Has every mlet ended by the supervisor, sooner than asked for before if need be.
     fn end_mlets(&mut self, by: Force, graces: Graces) {
+        self.sessions.wait_for_records();
         self.supervisor.inner.end_all(graces);
         let until = now() + graces.total() + KILL_PATIENCE;
         let until = self.force_until().map_or(until, |before| before.min(until));
@@ -155,8 +156,7 @@ impl Control {
             self.take_signals();
             self.take_events();
             self.take_recorded();
-            self.tend_time_limits();
-            self.tend_log();
+            self.tend_due();
             self.flush();
         }
         self.end_stuck_supervisor();

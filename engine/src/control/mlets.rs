@@ -193,7 +193,9 @@ impl Control {
         socket: OwnedFd,
     ) {
         if self.supervisor_lost {
-            self.sessions.lose_mlets(now());
+            if let MletOwner::Session(id) = owner {
+                self.sessions.mlet_not_started(id, "its supervisor is gone".into(), now());
+            }
             return;
         }
         if let Err(error) = self.supervisor.inner.spawn(owner, environment, output, socket) {

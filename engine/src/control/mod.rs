@@ -205,18 +205,23 @@ impl Control {
             self.hear_singleton();
             self.take_news();
             self.tend_halt();
-            self.tend_time_limits();
             self.tend_mlets();
             self.tend_backlog();
             self.tend_greeting();
-            self.tend_log();
-            self.sessions.tend(now());
+            self.tend_due();
             self.flush();
             if !self.is_over() {
                 self.wait().await.map_err(lack(WAITING))?;
             }
         }
         self.end().await
+    }
+
+    /// Does what is due, whether new sessions may come or not.
+    fn tend_due(&mut self) {
+        self.tend_time_limits();
+        self.tend_log();
+        self.sessions.tend(now());
     }
 
     /// Waits until there may be something to do.

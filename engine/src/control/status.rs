@@ -4,7 +4,7 @@
 
 use std::time::Instant;
 
-use tracing::{info, warn};
+use tracing::warn;
 
 use super::clock::now;
 use super::sessions::shown_key;
@@ -13,6 +13,9 @@ use crate::records::SessionFacts;
 
 /// So many mlets are listed: two screens.
 const LISTED_MAX: usize = 50;
+
+/// What a run may still wait for when its mlets have ended.
+const OPEN_OUTPUTS: &str = "mlets whose output is still read, ended ones too";
 
 impl Control {
     /// Tells how far the run is and which mlets run, as warnings, so that `-q` does not hide the answer.
@@ -32,24 +35,28 @@ impl Control {
         for (facts, pid, started) in recorder.oldest_first().take(LISTED_MAX) {
             warn!(session = facts.id, "mlet {}", shown((facts, pid, started), now));
         }
-        let outputs = self.sessions.open_outputs();
-        if outputs > 0 {
-            warn!("mlets whose output is still read, ended ones too: {outputs}");
-        }
         let more = recorder.started_mlets().saturating_sub(LISTED_MAX);
         if more > 0 {
             warn!("and {more} more");
         }
+        let outputs = self.sessions.open_outputs();
+        if outputs > 0 {
+            warn!("{OPEN_OUTPUTS}: {outputs}");
+        }
     }
 
-    /// Tells how many mlets still run, which is the oldest, and what a second signal does to them.
+    /// Tells how many mlets still run, which is the oldest, and what a second signal does to them, as warnings too.
     pub(super) fn tell_what_is_waited_for(&self) {
-        info!("mlets that run: {}", self.mlets_shown());
+        warn!("mlets that run: {}", self.mlets_shown());
         if let Some(oldest @ (facts, ..)) = self.sessions.under_way().oldest_first().next() {
-            info!(session = facts.id, "the oldest: {}", shown(oldest, now()));
+            warn!(session = facts.id, "the oldest: {}", shown(oldest, now()));
+        }
+        let outputs = self.sessions.open_outputs();
+        if outputs > 0 {
+            warn!("{OPEN_OUTPUTS}: {outputs}");
         }
         let (eof, term) = (self.graces.eof.as_secs_f64(), self.graces.term.as_secs_f64());
-        info!("a second signal ends every session, {eof} s later TERM, {term} s later KILL");
+        warn!("a second signal ends every session, {eof} s later TERM, {term} s later KILL");
     }
 
     fn phase_shown(&self) -> &'static str {

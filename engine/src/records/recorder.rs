@@ -182,7 +182,13 @@ impl Recorder {
     /// Its mlet has run as long as it may. The process to be ended, while it runs.
     pub(crate) fn mlet_timed_out(&mut self, id: SessionId) -> Option<i32> {
         let under_way = self.under_way.get_mut(&id)?;
-        under_way.begin_end(Begun::MletTimeout);
+        match &mut under_way.record.end {
+            // It has closed its session and runs on, which is not how it should end.
+            Some(end) if matches!(end.outcome, Outcome::MletEnded) => {
+                end.outcome = Outcome::MletTimeout;
+            }
+            _ => under_way.begin_end(Begun::MletTimeout),
+        }
         under_way.pid()
     }
 

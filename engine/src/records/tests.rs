@@ -169,7 +169,7 @@ fn a_session_that_was_killed_is_that_whatever_its_mlet_ends_with() {
 #[test]
 fn a_mlet_that_ran_too_long_names_its_session_unless_that_had_begun_to_end() {
     type Begin = fn(&mut Recorder);
-    let cases: [(Begin, Outcome, OutcomeKind); 6] = [
+    let cases: [(Begin, Outcome, OutcomeKind); 7] = [
         (
             |recorder| assert_eq!(recorder.mlet_timed_out(7), Some(700)),
             Outcome::MletEnded,
@@ -207,14 +207,16 @@ fn a_mlet_that_ran_too_long_names_its_session_unless_that_had_begun_to_end() {
             Outcome::IdleTimeout,
             OutcomeKind::MletTimeout,
         ),
-        (|_| {}, Outcome::MletEnded, OutcomeKind::Ok),
+        // It had closed its session.
+        (|_| {}, Outcome::MletEnded, OutcomeKind::MletTimeout),
+        (|_| {}, Outcome::EndpointEnded(End::Closed), OutcomeKind::EndpointClosed),
     ];
     for (begin, outcome, expected) in cases {
         let mut recorder = recorder(7);
         assert!(!recorder.mlet_runs(7, (700, false), start()));
         begin(&mut recorder);
         assert!(recorder.ended(ended(7, outcome)).is_none());
-        // After its sockets are closed nothing names it anew.
+        // Its sockets are closed, and it runs on.
         recorder.mlet_timed_out(7);
         let record = recorder.mlet_ended(7, MletStatus::Code(0), SECOND).unwrap();
         assert_eq!(record.outcome(), expected);
@@ -336,6 +338,7 @@ fn each_end_of_a_session_is_one_outcome_of_the_closed_list() {
         (Outcome::NotChosen, "skipped"),
         (Outcome::AlreadyMeasured, "already_measured"),
         (Outcome::NoPermit, "surplus"),
+        (Outcome::PermitsUsedUp, "surplus"),
         (Outcome::NoExperiment(None), "no_experiment"),
         (Outcome::Tls(TlsError::NoCertificatesPresented), "certificate_refused"),
         (Outcome::Tls(TlsError::DecryptError), "tls_failed"),
@@ -572,7 +575,8 @@ fn what_a_results_folder_does_not_take_is_counted() {
     assert_eq!(results.unwritten(), 1, "there is no folder of the session");
     record.output = Output::Lost;
     results.complete(&record, b"the line\n");
-    assert_eq!((results.unwritten(), results.output_of(&record)), (2, None));
+    let told = "lost output is told where it is lost";
+    assert_eq!((results.unwritten(), results.output_of(&record)), (1, None), "{told}");
     fs::remove_dir_all(path).unwrap();
 }
 
