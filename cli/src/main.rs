@@ -15,6 +15,7 @@ mod report;
 mod report_page;
 mod results;
 mod results_folder;
+mod shell;
 
 use std::hash::{BuildHasher, RandomState};
 use std::num::NonZeroU64;

@@ -18,6 +18,7 @@ use crate::args::Args;
 use crate::exit::Failure;
 use crate::findings::Findings;
 use crate::logging;
+use crate::shell;
 
 /// Logs what is going to be done, once everything is loaded.
 pub(crate) fn loaded(args: &Args, config: &Config) {
@@ -166,11 +167,11 @@ fn listed(name: &str, items: impl Iterator<Item = String>) -> Vec<String> {
     lines
 }
 
-/// The mlet and its arguments, on one line.
+/// The mlet and its arguments, on one line, as a shell reads them.
 pub(crate) fn command_of_mlet(args: &Args) -> String {
     let words = std::iter::once(args.mlet().as_os_str())
         .chain(args.mlet_arguments().iter().map(|word| &**word));
-    let words: Vec<_> = words.map(|word| Escaped(word.as_bytes()).to_string()).collect();
+    let words: Vec<_> = words.map(|word| shell::quoted(word.as_bytes())).collect();
     words.join(" ")
 }
 

@@ -80,6 +80,8 @@ pub enum Outcome {
     Greeting(GreetingError),
     /// The proxy ended a connection on which no endpoint had come.
     BacklogLost(End),
+    /// The run ended while it waited for a permit.
+    PermitsUsedUp,
     /// The run ended before START.
     Cancelled,
     /// The run was ended by force, and this session with it.
@@ -147,6 +149,7 @@ impl fmt::Display for Outcome {
             }
             Self::Greeting(error) => error.fmt(f),
             Self::BacklogLost(end) => write!(f, "the proxy {end}"),
+            Self::PermitsUsedUp => f.write_str("no place of -n was left when the run ended"),
             Self::Cancelled => f.write_str("the run ended before START"),
             Self::Forced(Force::Stop) => f.write_str("the run was ended by force"),
             Self::Forced(Force::Deadline) => {

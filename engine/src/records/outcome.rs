@@ -122,7 +122,7 @@ impl SessionRecord {
             }
             Outcome::NotChosen => OutcomeKind::Skipped,
             Outcome::AlreadyMeasured => OutcomeKind::AlreadyMeasured,
-            Outcome::NoPermit => OutcomeKind::Surplus,
+            Outcome::NoPermit | Outcome::PermitsUsedUp => OutcomeKind::Surplus,
             Outcome::OwnChain(..) => OutcomeKind::OwnChain,
             Outcome::BacklogLost(_) => OutcomeKind::BacklogLost,
             Outcome::Cancelled => OutcomeKind::Drained,

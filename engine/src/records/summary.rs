@@ -172,6 +172,7 @@ mod tests {
             (Outcome::SetUpTimeout, 1),
             (Outcome::Cancelled, 0),
             (Outcome::NoPermit, 0),
+            (Outcome::PermitsUsedUp, 0),
             (Outcome::NotChosen, 0),
             (Outcome::AlreadyMeasured, 0),
         ] {

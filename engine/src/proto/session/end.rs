@@ -30,7 +30,15 @@ impl Session {
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
         if !self.is_served() && !self.awaits_start() {
-            self.end_at_once(Outcome::Cancelled, cx.pool);
+            let outcome = match &self.state {
+                State::Tls(Tls { stage: Stage::Greeting(greeting, _), .. })
+                    if greeting.awaits_permit() =>
+                {
+                    Outcome::PermitsUsedUp
+                }
+                _ => Outcome::Cancelled,
+            };
+            self.end_at_once(outcome, cx.pool);
         }
     }
 

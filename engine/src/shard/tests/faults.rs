@@ -84,7 +84,7 @@ impl From<&Outcome> for Class {
             Outcome::LeftInSetUp(_) => Self::LeftInSetUp,
             Outcome::Tls(_) => Self::Tls,
             Outcome::Greeting(_) => Self::Greeting,
-            Outcome::Cancelled => Self::Cancelled,
+            Outcome::Cancelled | Outcome::PermitsUsedUp => Self::Cancelled,
             Outcome::EndpointEnded(_) => Self::EndpointEnded,
             Outcome::EndpointBrokeTls(_) => Self::EndpointBrokeTls,
             Outcome::MletEnded => Self::MletEnded,

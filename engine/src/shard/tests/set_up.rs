@@ -468,10 +468,13 @@ fn a_stop_ends_a_session_in_set_up_and_only_once() {
     pair.has_permits = false;
     pair.run();
     pair.drain();
-    assert!(matches!(pair.finish(), Outcome::Cancelled));
+    assert!(matches!(pair.finish(), Outcome::PermitsUsedUp));
     pair.drain();
     pair.run();
-    assert_eq!(pair.told(), "permit wanted\npermit freed\nover: the run ended before START");
+    assert_eq!(
+        pair.told(),
+        "permit wanted\npermit freed\nover: no place of -n was left when the run ended"
+    );
 
     let mut pair = Pair::with(plain_experiments(), Login::Operator, Some("nobody"));
     pair.finish();
