@@ -132,7 +132,7 @@ pub(crate) struct Args {
     )]
     pub(crate) keep: KeepArg,
 
-    /// Keep it all in one file [default from -n 10000 on]
+    /// Keep it all in one file [default from -n 10000 on, if all stays]
     #[arg(long, help_heading = RESULTS)]
     pub(crate) stream: bool,
 
@@ -249,11 +249,13 @@ impl Args {
         Ok(args)
     }
 
-    /// How output lies in a results folder. The one mlet of `-s` has two files anyway.
+    /// How output lies in a results folder. The one mlet of `-s` has two files anyway, and what `--keep failed` is to remove
+    /// can be removed only where each session has a folder.
     pub(crate) fn layout(&self) -> Layout {
         let sessions = self.count.as_ref().and_then(|count| count.sessions);
         let are_many = sessions.is_some_and(|sessions| sessions.get() >= STREAM_FROM);
-        if self.stream || are_many && !self.single { Layout::Stream } else { Layout::Folders }
+        let has_folders = self.single || self.keep == KeepArg::Failed;
+        if self.stream || are_many && !has_folders { Layout::Stream } else { Layout::Folders }
     }
 
     /// What the recorder does; `None` if there is nothing to do for one. `results` is where output is kept.

@@ -88,6 +88,24 @@ fn the_last_of_a_repeated_option_wins() {
     assert_eq!(args.addr.as_deref(), Some("y"));
 }
 
+#[test]
+fn output_of_many_sessions_is_one_file_unless_that_of_some_is_to_go_or_one_mlet_serves_all() {
+    let (stream, folders) = (Layout::Stream, Layout::Folders);
+    for (words, expected) in [
+        (&["-n", "9999"][..], folders),
+        (&["-n", "10000"], stream),
+        (&["-n", "10000", "--keep", "all"], stream),
+        (&["-n", "10000", "--keep", "failed"], folders),
+        (&["-n", "10000", "--keep", "failed", "--stream"], stream),
+        (&["-n", "10000", "-s"], folders),
+        (&["--stream"], stream),
+        (&[], folders),
+    ] {
+        let layout = parsed(&[&["--out", "r"], words, &["./m"]].concat()).layout();
+        assert_eq!(layout, expected, "{words:?}");
+    }
+}
+
 /// Items 7, 8.
 #[test]
 fn everything_behind_the_mlet_belongs_to_the_mlet() {

@@ -166,7 +166,7 @@ const CHECK: &str = "cli/tests/check.rs";
 const POSSIBLE: &str = "what can be reached is taken, what cannot is refused";
 
 /// Options that touch the same thing and go together.
-pub const TOGETHER: [(&str, &str, Shown); 34] = [
+pub const TOGETHER: [(&str, &str, Shown); 36] = [
     ("--out", "--resume", Shown::Why("the same folder, named twice; another one is refused")),
     (
         "--out",
@@ -233,6 +233,22 @@ pub const TOGETHER: [(&str, &str, Shown); 34] = [
         "--count",
         "--resume",
         Shown::By(AGAIN, "a_killed_run_is_gone_on_with_and_in_the_end_each_endpoint_is_ok_once"),
+    ),
+    (
+        "--count",
+        "--keep",
+        Shown::By(
+            "cli/src/args/tests.rs",
+            "output_of_many_sessions_is_one_file_unless_that_of_some_is_to_go_or_one_mlet_serves_all",
+        ),
+    ),
+    (
+        "--keep",
+        "--stream",
+        Shown::By(
+            "engine/src/records/tests.rs",
+            "what_the_recorder_kept_in_the_file_of_all_sessions_is_told_by_its_place_and_leaves_no_folder",
+        ),
     ),
     ("--count", "--require", Shown::Why(POSSIBLE)),
     ("--count", "--halt", Shown::Why(POSSIBLE)),
