@@ -18,7 +18,7 @@ pub(crate) use super::stream_file::Stream;
 use super::stream_file::StreamOutput;
 
 /// The file of records.
-const EVENTS: &str = "events.jsonl";
+pub(crate) const EVENTS: &str = "events.jsonl";
 
 /// What is known of each run.
 const RUNS: &str = "run.json";
@@ -93,7 +93,19 @@ impl Folder {
     ///
     /// # Errors
     /// The file cannot be read, or no line of it is a record.
-    pub(crate) fn scan(&self, mut visit: impl FnMut(Event, Place)) -> Result<(), Failure> {
+    pub(crate) fn scan(&self, visit: impl FnMut(Event, Place)) -> Result<(), Failure> {
+        self.scan_telling(visit, |fault| warn(fault))
+    }
+
+    /// The same for whoever has another place for warnings than standard error.
+    ///
+    /// # Errors
+    /// As of [`Folder::scan`].
+    pub(crate) fn scan_telling(
+        &self,
+        mut visit: impl FnMut(Event, Place),
+        tell: impl Fn(Failure),
+    ) -> Result<(), Failure> {
         let unreadable = |error| self.of_events(format!("it cannot be read: {error}"));
         (&self.events).rewind().map_err(unreadable)?;
         let mut lines = Lines::new(BufReader::with_capacity(1 << 16, &self.events));
@@ -110,14 +122,14 @@ impl Folder {
                     faults += 1;
                     if faults <= FAULTS_TOLD {
                         let number = line.place.number;
-                        warn(self.of_events(format!("line {number} is passed over: {fault}")));
+                        tell(self.of_events(format!("line {number} is passed over: {fault}")));
                     }
                 }
             }
         }
         if faults > FAULTS_TOLD {
             let more = faults - FAULTS_TOLD;
-            warn(self.of_events(format!("{more} more lines are passed over")));
+            tell(self.of_events(format!("{more} more lines are passed over")));
         }
         if records == 0 && faults > 0 {
             return Err(self.of_events("no line of it is a record of pktxpmgr"));

@@ -1,21 +1,20 @@
 //! What earlier runs have left in a results folder, as far as a run that goes on with it or chooses its endpoints by it has to
 //! know.
 //!
-//! Not here: what people read of it. Invariant: what is not known of a line is passed over, and so is a line that was torn
-//! when a run was killed.
+//! Not here: what people read of it, and how a line is read (`results/`). Invariant: what `results` passes over, such as a
+//! line that was torn when a run was killed, counts for nothing here either.
 
 use std::collections::HashSet;
 use std::fs::{self, File};
-use std::io::{self, BufRead, BufReader};
+use std::io;
 use std::path::Path;
 
 use packetlab::key::KeyId;
-use serde::Deserialize;
 
+use crate::results::failure::shown_path;
+use crate::results::folder::{EVENTS, Folder};
+use crate::results::record::{Event, Session};
 use crate::results::stream_file::last_session;
-
-/// The records in a results folder.
-pub(super) const EVENTS: &str = "events.jsonl";
 
 /// The folders of sessions, whose names begin with their numbers.
 const SESSIONS: &str = "sessions";
@@ -34,55 +33,50 @@ pub(crate) struct Earlier {
     pub(crate) measured: HashSet<KeyId>,
 }
 
-#[derive(Deserialize)]
-struct SessionEnd {
-    sid: u64,
-    ep: EndpointKey,
-    outcome: String,
-}
-
-#[derive(Deserialize)]
-struct EndpointKey {
-    key: Option<String>,
-}
-
 impl Earlier {
-    /// What is in the folder; no sessions if its file of records is not there.
+    /// What is in the folder; no sessions if its file of records is not there. Lines that are no record are told in the log.
     ///
     /// # Errors
-    /// It cannot be read.
-    pub(crate) fn read(folder: &Path) -> io::Result<Self> {
-        let mut earlier = match File::open(folder.join(EVENTS)) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Self::default(),
-            file => Self::of_lines(BufReader::new(file?))?,
+    /// It cannot be read, or no line of its records is one; says which file.
+    pub(crate) fn read(folder: &Path) -> Result<Self, String> {
+        let mut earlier = Self::default();
+        if folder.join(EVENTS).exists() {
+            earlier.read_records(folder)?;
+        }
+        earlier
+            .count_outputs(folder)
+            .map_err(|error| format!("{}: {error}", shown_path(folder)))?;
+        Ok(earlier)
+    }
+
+    fn read_records(&mut self, folder: &Path) -> Result<(), String> {
+        let visit = |event, _| {
+            if let Event::Session(session) = event {
+                self.add(&session);
+            }
         };
-        // A session that was killed has no record, but its output keeps its number.
+        let records = Folder::open(folder);
+        let scanned = records
+            .and_then(|records| records.scan_telling(visit, |fault| tracing::warn!("{fault}")));
+        scanned.map_err(|failure| failure.to_string())
+    }
+
+    /// A session that was killed has no record, but its output keeps its number.
+    fn count_outputs(&mut self, folder: &Path) -> io::Result<()> {
         for entry in fs::read_dir(folder.join(SESSIONS)).into_iter().flatten() {
             let name = entry?.file_name().to_string_lossy().into_owned();
             let number = name.split_once('-').and_then(|(number, _)| number.parse().ok());
-            earlier.last_session = earlier.last_session.max(number.unwrap_or(0));
+            self.last_session = self.last_session.max(number.unwrap_or(0));
         }
         for entry in fs::read_dir(folder.join(STREAMS)).into_iter().flatten() {
             let last = last_session(&File::open(entry?.path())?)?;
-            earlier.last_session = earlier.last_session.max(last);
+            self.last_session = self.last_session.max(last);
         }
-        Ok(earlier)
+        Ok(())
     }
 
-    fn of_lines(mut lines: impl BufRead) -> io::Result<Self> {
-        let (mut earlier, mut line) = (Self::default(), Vec::new());
-        while lines.read_until(b'\n', &mut line)? > 0 {
-            // Other lines have other members.
-            if let Ok(session) = serde_json::from_slice::<SessionEnd>(&line) {
-                earlier.add(&session);
-            }
-            line.clear();
-        }
-        Ok(earlier)
-    }
-
-    fn add(&mut self, session: &SessionEnd) {
-        self.last_session = self.last_session.max(session.sid);
+    fn add(&mut self, session: &Session) {
+        self.last_session = self.last_session.max(session.number);
         if session.outcome == "ok" {
             self.oks += 1;
             self.measured.extend(session.ep.key.as_deref().and_then(KeyId::from_hex));
@@ -94,24 +88,56 @@ impl Earlier {
 mod tests {
     use super::*;
 
+    /// What is read of a folder with these lines; the last has no end.
+    fn read(lines: &[String]) -> Result<Earlier, String> {
+        let thread = std::thread::current().id();
+        let name = format!("earlier-{}-{thread:?}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join(EVENTS), lines.join("\n")).unwrap();
+        let earlier = Earlier::read(&folder);
+        fs::remove_dir_all(folder).unwrap();
+        earlier
+    }
+
+    fn session(version: u8, sid: u64, key: &str, outcome: &str) -> String {
+        format!(
+            r#"{{"v":{version},"t":"","ev":"session.end","sid":{sid},"ep":{{"key":{key}}},"outcome":"{outcome}"}}"#
+        )
+    }
+
+    fn key(digit: &str) -> String {
+        format!("\"{}\"", digit.repeat(64))
+    }
+
     #[test]
     fn who_was_ok_is_known_and_torn_lines_are_passed_over() {
-        let of = |sid, digit: &str, outcome| {
-            let key = digit.repeat(64);
-            format!(
-                r#"{{"v":1,"ev":"session.end","sid":{sid},"ep":{{"key":"{key}"}},"outcome":"{outcome}"}}"#
-            )
-        };
         let lines = [
-            r#"{"v":1,"ev":"run.start","run":"00"}"#.to_owned(),
-            of(7, "a", "ok"),
-            of(9, "b", "mlet_failed"),
-            r#"{"v":1,"ev":"session.end","sid":11,"ep":{"key":"#.to_owned(),
-            r#"{"v":1,"ev":"session.end","sid":3,"ep":{"key":null},"outcome":"ok"}"#.to_owned(),
-            of(8, "c", "ok")[..40].to_owned(),
+            r#"{"v":1,"t":"","ev":"run.start","run":"00"}"#.to_owned(),
+            session(1, 7, &key("a"), "ok"),
+            session(1, 9, &key("b"), "mlet_failed"),
+            r#"{"v":1,"t":"","ev":"session.end","sid":11,"ep":{"key":"#.to_owned(),
+            session(1, 3, "null", "ok"),
+            session(1, 8, &key("c"), "ok")[..40].to_owned(),
         ];
-        let earlier = Earlier::of_lines(lines.join("\n").as_bytes()).unwrap();
+        let earlier = read(&lines).unwrap();
         assert_eq!((earlier.last_session, earlier.oks), (9, 2));
         assert_eq!(earlier.measured, [KeyId([0xaa; 32])].into());
+    }
+
+    #[test]
+    fn what_results_refuse_to_read_counts_for_nothing() {
+        let later = session(2, 12, &key("d"), "ok");
+        let long =
+            session(1, 13, &key("e"), "ok").replace(",", &format!(",{}", " ".repeat(1 << 20)));
+        let lines = [session(1, 7, &key("a"), "ok"), later.clone(), long, String::new()];
+        let earlier = read(&lines).unwrap();
+        assert_eq!((earlier.last_session, earlier.oks), (7, 1));
+        assert_eq!(earlier.measured, [KeyId([0xaa; 32])].into());
+        let refused = read(&[later, String::new()]).unwrap_err();
+        assert!(
+            refused.ends_with("/events.jsonl: no line of it is a record of pktxpmgr"),
+            "{refused}"
+        );
     }
 }

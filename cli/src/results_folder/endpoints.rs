@@ -10,9 +10,10 @@ use engine::config::{EndpointChoice, KeyPrefixes};
 use packetlab::escape::Escaped;
 use packetlab_home::file;
 
-use super::earlier::{EVENTS, Earlier};
+use super::earlier::Earlier;
 use crate::args::Args;
 use crate::exit::{Exit, Failure};
+use crate::results::folder::EVENTS;
 
 /// Longest list of keys: some hundred thousand of them.
 const LIST_LEN_MAX: u64 = 16 << 20;
@@ -53,7 +54,7 @@ fn of_folder(path: &Path) -> Result<KeyPrefixes, String> {
     if !path.join(EVENTS).is_file() {
         return Err(format!("it is no results folder: it has no {EVENTS}"));
     }
-    let earlier = Earlier::read(path).map_err(|error| error.to_string())?;
+    let earlier = Earlier::read(path)?;
     let mut keys = KeyPrefixes::default();
     for key in &earlier.measured {
         keys.insert(&key.to_string());

@@ -22,12 +22,12 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use packetlab::escape::Escaped;
 
-use self::earlier::EVENTS;
 pub(crate) use self::earlier::Earlier;
 pub(crate) use self::endpoints::choose;
 use self::run_file::RunFile;
 use crate::args::Args;
 use crate::exit::{Exit, Failure};
+use crate::results::folder::EVENTS;
 
 /// What says that a folder holds a run.
 const MARKS: [&str; 2] = [EVENTS, run_file::NAME];
@@ -144,8 +144,7 @@ fn look(path: &Path, args: &Args, run: RunId) -> Result<(RunFile, Earlier), Fail
         (None, None) => Ok((run_file, Earlier::default())),
         (Some(_), Some(_)) => {
             run_file.follow(path, args.resume_anyway).map_err(refuse)?;
-            let earlier = Earlier::read(path);
-            Ok((run_file, earlier.map_err(|error| refuse(format!("its records: {error}")))?))
+            Ok((run_file, Earlier::read(path).map_err(refuse)?))
         }
     }
 }
