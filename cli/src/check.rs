@@ -30,17 +30,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     // Here too before a key is read.
     secrecy::hide_memory().map_err(Lack::when("hide memory (prctl)"))?;
     let mut findings = Findings::default();
-    if args.has_mlet() {
-        findings.keep(mlet(args.mlet()));
-    }
-    findings.keep(results_folder::choose(args, None));
+    let can_run = args.has_mlet() && findings.keep(mlet(args.mlet())).is_some();
+    results_folder::check_lists(args, &mut findings);
+    results_folder::check(args, can_run, &mut findings);
     report::warn_of_count(args);
     let now = SystemTime::now();
     let loaded = engine_config::load(args, now, Purpose::Check, &mut findings)?;
-    // A folder is compared with mlet and config file, which can be read then.
-    if loaded.is_some() && args.has_mlet() {
-        findings.keep(results_folder::check(args));
-    }
     report::findings(&findings);
     let Some(loaded) = loaded.filter(|_| findings.is_empty()) else {
         let count = findings.iter().len();

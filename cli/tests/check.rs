@@ -521,8 +521,36 @@ fn what_a_run_would_refuse_of_its_folder_and_its_lists_is_found_without_one() {
     }
     assert!(!home.path("new").exists() && !home.path("nowhere").exists());
     assert_eq!(fs::read_to_string(home.path("full/run.json")).unwrap(), runs);
-    let both = run_words(&home, &["--check", "--only", "list", "--out", "full", "./mlet"]);
-    assert_says(&both.stderr, &["no key id", "errors: 1"]);
+}
+
+#[test]
+fn folder_and_lists_are_checked_without_a_mlet_too_and_whatever_else_is_wrong() {
+    let home = Home::new();
+    home.write("list", b"no key\n");
+    home.make_directory("full");
+    home.write("full/events.jsonl", b"");
+    home.write("full/run.json", br#"{"v":1,"runs":[{"mlet":{"sha256":"ab","arguments":[]}}]}"#);
+    let (full, nowhere) = ("it holds a run already", "there is no run to go on with");
+    for (words, said) in [
+        (&["--resume", "nowhere"][..], &[nowhere][..]),
+        (&["--out", "full"], &[full]),
+        (&["--only", "list", "--out", "full", "./mlet"], &["--only list: line 1: ", full]),
+        (
+            &["--only", "list", "--skip", "gone", "--resume", "full", "./mlet"],
+            &["--only list: line 1: ", "--skip gone: ", "its SHA-256 was ab and is "],
+        ),
+        (&["--out", "full", "./gone"], &["cannot run the mlet ./gone", full]),
+        (
+            &["-c", "gone", "--resume", "nowhere", "./gone"],
+            &["cannot run the mlet ./gone", nowhere, "cannot read the config file gone"],
+        ),
+    ] {
+        let ended = run_words(&home, &[&["--check"], words].concat());
+        assert_eq!(ended.code, Some(3), "{words:?}: {}", ended.stderr);
+        assert_says(&ended.stderr, said);
+        assert_says(&ended.stderr, &[&format!("errors: {}\n", said.len())]);
+    }
+    accepted(&home, &["--check", "--resume", "full"]);
 }
 
 #[test]

@@ -13,6 +13,7 @@ use packetlab_home::file;
 use super::earlier::Earlier;
 use crate::args::Args;
 use crate::exit::{Exit, Failure};
+use crate::findings::Findings;
 use crate::results::folder::EVENTS;
 
 /// Longest list of keys: some hundred thousand of them.
@@ -25,16 +26,25 @@ const LIST_LEN_MAX: u64 = 16 << 20;
 pub(crate) fn choose(args: &Args, earlier: Option<&Earlier>) -> Result<EndpointChoice, Failure> {
     let measured = earlier.map(|earlier| earlier.measured.iter().copied().collect());
     Ok(EndpointChoice {
-        only: args.only.as_deref().map(|path| keys("--only", path)).transpose()?,
-        skip: args
-            .skip
-            .as_deref()
-            .map(|path| keys("--skip", path))
-            .transpose()?
-            .unwrap_or_default(),
+        only: only(args)?,
+        skip: skip(args)?.unwrap_or_default(),
         once: args.once_per_endpoint || args.resume.is_some(),
         measured: measured.unwrap_or_default(),
     })
+}
+
+/// Finds what a run would refuse of the lists of endpoints.
+pub(crate) fn check_lists(args: &Args, findings: &mut Findings) {
+    findings.keep(only(args));
+    findings.keep(skip(args));
+}
+
+fn only(args: &Args) -> Result<Option<KeyPrefixes>, Failure> {
+    args.only.as_deref().map(|path| keys("--only", path)).transpose()
+}
+
+fn skip(args: &Args) -> Result<Option<KeyPrefixes>, Failure> {
+    args.skip.as_deref().map(|path| keys("--skip", path)).transpose()
 }
 
 fn keys(option: &str, path: &Path) -> Result<KeyPrefixes, Failure> {

@@ -21,12 +21,14 @@ use engine::config::{Destination, Recording, Results, RunId};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use packetlab::escape::Escaped;
+use serde_json::Value;
 
 pub(crate) use self::earlier::Earlier;
-pub(crate) use self::endpoints::choose;
-use self::run_file::RunFile;
+pub(crate) use self::endpoints::{check_lists, choose};
+use self::run_file::{Mlet, RunFile};
 use crate::args::Args;
 use crate::exit::{Exit, Failure};
+use crate::findings::Findings;
 use crate::results::folder::EVENTS;
 
 /// What says that a folder holds a run.
@@ -71,7 +73,9 @@ impl ResultsFolder {
                 _ => errno.to_string(),
             })
         })?;
-        let (run_file, earlier) = look(path, args, run)?;
+        let (runs, earlier) = look(path, args)?;
+        let mut run_file = RunFile::begin(args, run)?;
+        run_file.follow(runs, args.resume_anyway).map_err(refuse)?;
         run_file.write(path).map_err(|error| refuse(error.to_string()))?;
         Ok(Self { path: path.to_owned(), run_file, earlier, _hold: hold })
     }
@@ -118,33 +122,36 @@ impl ResultsFolder {
     }
 }
 
-/// What a run would refuse of its results folder. Nothing is made, and nobody is kept out.
-///
-/// # Errors
-/// As of [`ResultsFolder::begin`].
-pub(crate) fn check(args: &Args) -> Result<(), Failure> {
-    let Some(path) = args.results() else { return Ok(()) };
-    look(&absolute(path)?, args, RunId(0)).map(drop)
+/// Finds what a run would refuse of its results folder, and what earlier runs have left in it. Nothing is made, and nobody is
+/// kept out. A mlet is compared with that of earlier runs only if there is one that `can_run`.
+pub(crate) fn check(args: &Args, can_run: bool, findings: &mut Findings) -> Option<Earlier> {
+    let path = findings.keep(absolute(args.results()?))?;
+    let mlet = if can_run { findings.keep(Mlet::of(args)) } else { None };
+    let (runs, earlier) = findings.keep(look(&path, args))?;
+    if let Some(mlet) = mlet {
+        let follows = mlet.follows(&runs, args.resume_anyway);
+        findings.keep(follows.map_err(|problem| refused(&path, &problem)));
+    }
+    Some(earlier)
 }
 
-/// What a folder holds for a run that begins in it, or goes on with it.
+/// What a folder holds for a run that begins in it, or goes on with it: earlier runs, and what they have left.
 ///
 /// # Errors
-/// It holds a run that is not gone on with, or none that could be, or one of something else.
-fn look(path: &Path, args: &Args, run: RunId) -> Result<(RunFile, Earlier), Failure> {
+/// It holds a run that is not gone on with, or none that could be, or cannot be read.
+fn look(path: &Path, args: &Args) -> Result<(Vec<Value>, Earlier), Failure> {
     let refuse = |problem: String| refused(path, &problem);
     let mark = MARKS.iter().find(|mark| path.join(mark).exists());
-    let mut run_file = RunFile::begin(args, run)?;
     match (mark, &args.resume) {
         (Some(mark), None) => {
             let hint = "name another folder, or go on with --resume";
             Err(refuse(format!("it holds a run already ({mark}); {hint}")))
         }
         (None, Some(_)) => Err(nothing_to_resume(path)),
-        (None, None) => Ok((run_file, Earlier::default())),
+        (None, None) => Ok((Vec::new(), Earlier::default())),
         (Some(_), Some(_)) => {
-            run_file.follow(path, args.resume_anyway).map_err(refuse)?;
-            Ok((run_file, Earlier::read(path).map_err(refuse)?))
+            let runs = run_file::runs(path).map_err(refuse)?;
+            Ok((runs, Earlier::read(path).map_err(refuse)?))
         }
     }
 }

@@ -61,8 +61,9 @@ struct DigestedFile {
     sha256: String,
 }
 
+/// What is run.
 #[derive(Debug, Serialize)]
-struct Mlet {
+pub(super) struct Mlet {
     #[serde(flatten)]
     file: DigestedFile,
     arguments: Vec<String>,
@@ -74,10 +75,6 @@ impl RunFile {
     /// # Errors
     /// Config file or mlet cannot be read.
     pub(super) fn begin(args: &Args, run: RunId) -> Result<Self, Failure> {
-        let mlet = Mlet {
-            file: DigestedFile::of(args.mlet(), "the mlet")?,
-            arguments: args.mlet_arguments().iter().map(|word| text(word.as_bytes())).collect(),
-        };
         let run = Run {
             run: run.to_string(),
             started: now(),
@@ -86,7 +83,7 @@ impl RunFile {
             commit: option_env!("PKTXPMGR_COMMIT"),
             command: std::env::args_os().map(|word| text(word.as_bytes())).collect(),
             config: DigestedFile::of(&config_path(args), "the config file")?,
-            mlet,
+            mlet: Mlet::of(args)?,
             host: of_kernel("hostname"),
             kernel: of_kernel("osrelease"),
             limits: args.limits_in_words().map(owned).collect(),
@@ -96,28 +93,13 @@ impl RunFile {
         Ok(Self { earlier: Vec::new(), run })
     }
 
-    /// It comes behind the runs that the folder has, the last of which ran the same mlet.
+    /// It comes behind these runs, the last of which ran the same mlet.
     ///
     /// # Errors
-    /// They cannot be read, or the mlet has changed and that was not asked for; what has.
-    pub(super) fn follow(&mut self, folder: &Path, anyway: bool) -> Result<(), String> {
-        let read =
-            || -> io::Result<Value> { Ok(serde_json::from_slice(&fs::read(folder.join(NAME))?)?) };
-        let file = read().map_err(|error| format!("{NAME}: {error}"))?;
-        if file["v"] != VERSION {
-            return Err(format!("{NAME} is of another version than {VERSION}"));
-        }
-        let Value::Array(runs) = &file["runs"] else {
-            return Err(format!("{NAME} holds no runs"));
-        };
-        let differences = runs.last().map(|last| self.run.mlet.differences(&last["mlet"]));
-        let differences = differences.unwrap_or_default().join("; ");
-        if !differences.is_empty() && !anyway {
-            return Err(format!(
-                "another mlet ran before: {differences}; --resume-anyway goes on all the same"
-            ));
-        }
-        self.earlier.clone_from(runs);
+    /// As of [`Mlet::follows`].
+    pub(super) fn follow(&mut self, runs: Vec<Value>, anyway: bool) -> Result<(), String> {
+        self.run.mlet.follows(&runs, anyway)?;
+        self.earlier = runs;
         Ok(())
     }
 
@@ -147,6 +129,23 @@ impl RunFile {
     }
 }
 
+/// The runs that have filled the folder.
+///
+/// # Errors
+/// They cannot be read.
+pub(super) fn runs(folder: &Path) -> Result<Vec<Value>, String> {
+    let read =
+        || -> io::Result<Value> { Ok(serde_json::from_slice(&fs::read(folder.join(NAME))?)?) };
+    let mut file = read().map_err(|error| format!("{NAME}: {error}"))?;
+    if file["v"] != VERSION {
+        return Err(format!("{NAME} is of another version than {VERSION}"));
+    }
+    match file["runs"].take() {
+        Value::Array(runs) => Ok(runs),
+        _ => Err(format!("{NAME} holds no runs")),
+    }
+}
+
 fn write_runs(folder: &Path, runs: &[Value]) -> io::Result<()> {
     let file = serde_json::json!({ "v": VERSION, "runs": runs });
     let mut bytes = serde_json::to_vec_pretty(&file)?;
@@ -155,6 +154,31 @@ fn write_runs(folder: &Path, runs: &[Value]) -> io::Result<()> {
 }
 
 impl Mlet {
+    /// That of the command line.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub(super) fn of(args: &Args) -> Result<Self, Failure> {
+        let arguments = args.mlet_arguments().iter().map(|word| text(word.as_bytes()));
+        Ok(Self {
+            file: DigestedFile::of(args.mlet(), "the mlet")?,
+            arguments: arguments.collect(),
+        })
+    }
+
+    /// Refuses to run behind another one, unless `anyway`.
+    ///
+    /// # Errors
+    /// The last of these runs had another; in what it differs.
+    pub(super) fn follows(&self, runs: &[Value], anyway: bool) -> Result<(), String> {
+        let differences = runs.last().map(|last| self.differences(&last["mlet"]));
+        let differences = differences.unwrap_or_default().join("; ");
+        if differences.is_empty() || anyway {
+            return Ok(());
+        }
+        Err(format!("another mlet ran before: {differences}; --resume-anyway goes on all the same"))
+    }
+
     /// In what it differs from that of an earlier run.
     fn differences(&self, earlier: &Value) -> Vec<String> {
         let mut differences = Vec::new();
