@@ -32,32 +32,34 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut findings = Findings::default();
     let can_run = args.has_mlet() && findings.keep(mlet(args.mlet())).is_some();
     results_folder::check_lists(args, &mut findings);
-    results_folder::check(args, can_run, &mut findings);
+    let earlier = results_folder::check(args, can_run, &mut findings);
     report::warn_of_count(args);
     let now = SystemTime::now();
     let loaded = engine_config::load(args, now, Purpose::Check, &mut findings)?;
     report::findings(&findings);
-    let Some(loaded) = loaded.filter(|_| findings.is_empty()) else {
+    let Some(mut loaded) = loaded.filter(|_| findings.is_empty()) else {
         let count = findings.iter().len();
         return Err(Failure::new(Exit::Config, format!("no run can begin: errors: {count}")));
     };
+    let done = earlier.and_then(|earlier| earlier.count_in(&mut loaded.config));
     print(&match args.dry_run {
-        true => dry_run::text(args, &loaded, Ticks::from_system_time(now)),
-        false => checked(args, &loaded),
+        true => dry_run::text(args, &loaded, done.as_deref(), Ticks::from_system_time(now)),
+        false => checked(args, &loaded, done.as_deref()),
     })?;
     Ok(Exit::Success)
 }
 
-/// What was checked, in one line.
-fn checked(args: &Args, loaded: &Loaded) -> String {
+/// What was checked, in one line, and if all that is asked for is `done` already, that in another.
+fn checked(args: &Args, loaded: &Loaded, done: Option<&str>) -> String {
     let config = &loaded.config;
     let key = config.controller_key.public_key().key_id().short();
     let mlet = match args.has_mlet() {
         true => format!("mlet {}", Escaped(args.mlet().as_os_str().as_bytes())),
         false => "no mlet".into(),
     };
+    let done = done.map_or_else(String::new, |done| format!("{done}\n"));
     format!(
-        "ok: {}, controller key {key}, experiments: {}, programs: {}, {mlet}\n",
+        "ok: {}, controller key {key}, experiments: {}, programs: {}, {mlet}\n{done}",
         Escaped(loaded.path.as_os_str().as_bytes()),
         config.experiments.len(),
         config.programs.len()

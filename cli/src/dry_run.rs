@@ -32,8 +32,8 @@ const ENVIRONMENT: [(&str, &str); 5] = [
 /// An address where the one to be published is not known, and as long as one: a descriptor holds no angle brackets.
 const STAND_IN: &str = "255.255.255.255:65535";
 
-/// Everything that would be done from `now` on.
-pub(crate) fn text(args: &Args, loaded: &Loaded, now: Ticks) -> String {
+/// Everything that would be done from `now` on, unless all that is asked for is `done` already.
+pub(crate) fn text(args: &Args, loaded: &Loaded, done: Option<&str>, now: Ticks) -> String {
     let config = &loaded.config;
     let mut text = Text::default();
     text.section("run", NAME_LEN);
@@ -42,8 +42,9 @@ pub(crate) fn text(args: &Args, loaded: &Loaded, now: Ticks) -> String {
     text.row("programs", config.programs.len());
     text.row("CPUs", config.cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     text.row("waits with", io(config.io));
-    for end in report::ends(args, config) {
-        text.row("ends", end);
+    match done {
+        Some(done) => text.row("ends", format_args!("at once: {done}")),
+        None => report::ends(args, config).iter().for_each(|end| text.row("ends", end)),
     }
     mlet(&mut text, args, loaded);
     addresses(&mut text, args, config);

@@ -18,7 +18,6 @@ mod results_folder;
 mod shell;
 
 use std::hash::{BuildHasher, RandomState};
-use std::num::NonZeroU64;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -113,10 +112,8 @@ fn run_campaign(
     earlier: Option<&Earlier>,
 ) -> Result<Option<Report>, Failure> {
     config.choice = results_folder::choose(args, earlier)?;
-    if let Some(Earlier { oks, .. }) = earlier
-        && !count_earlier(config, *oks)
-    {
-        tracing::info!("nothing is left to do: {oks} sessions of earlier runs are ok");
+    if let Some(done) = earlier.and_then(|earlier| earlier.count_in(config)) {
+        tracing::info!("{done}");
         return Ok(None);
     }
     report::loaded(args, config);
@@ -135,16 +132,6 @@ fn judged(report: Report) -> Result<Exit, Failure> {
         None if report.records_lost => Ok(Exit::Records),
         None => Ok(Exit::Success),
     }
-}
-
-/// Takes what was `ok` in earlier runs for done. False if nothing is left of what was asked for.
-fn count_earlier(config: &mut Config, oks: u64) -> bool {
-    config.judging.oks_before = oks;
-    if let Some(attempts) = config.attempts {
-        config.attempts = NonZeroU64::new(attempts.get().saturating_sub(oks));
-        return config.attempts.is_some();
-    }
-    true
 }
 
 /// What is recorded of the run, and where.

@@ -12,10 +12,12 @@ use std::time::{Duration, SystemTime};
 use common::broker::Broker;
 use common::dump::Dump;
 use common::manager::{Manager, example, zoo};
-use common::{Ended, Home, PKTXPMGR, an_hour_ago, assert_says, full, run};
+use common::{Ended, Home, PKTXPMGR, an_hour_ago, assert_says, full, read, run};
 use nix::libc;
 use packetlab::certificate::CertificateType;
+use packetlab::key::{Hex, sha256};
 use packetlab::time::Ticks;
+use serde_json::json;
 
 /// Runs `pktxpmgr` with the home's config file and these words.
 fn run_words(home: &Home, words: &[&str]) -> Ended {
@@ -551,6 +553,38 @@ fn folder_and_lists_are_checked_without_a_mlet_too_and_whatever_else_is_wrong() 
         assert_says(&ended.stderr, &[&format!("errors: {}\n", said.len())]);
     }
     accepted(&home, &["--check", "--resume", "full"]);
+}
+
+/// Two sessions of an earlier run of the same mlet are `ok`.
+#[test]
+fn what_earlier_runs_have_done_is_taken_off_and_nothing_left_is_told() {
+    let home = Home::new();
+    home.make_directory("results");
+    let digest = Hex(&sha256(&read(&home.path("mlet")))).to_string();
+    let runs = json!({ "v": 1, "runs": [{ "mlet": { "sha256": digest, "arguments": [] } }] });
+    home.write("results/run.json", runs.to_string().as_bytes());
+    let session = |number: u64, outcome: &str| {
+        let record =
+            json!({ "v": 1, "t": "", "ev": "session.end", "sid": number, "outcome": outcome });
+        format!("{record}\n")
+    };
+    let records = [session(1, "ok"), session(2, "mlet_failed"), session(3, "ok")].concat();
+    home.write("results/events.jsonl", records.as_bytes());
+    let says = |task: &str, count: &str| {
+        accepted(&home, &[task, "--resume", "results", "-n", count, "./mlet"])
+    };
+    let done = "nothing is left to do: 2 sessions of earlier runs are ok\n";
+    assert_says(&says("--dry-run", "5"), &["\n  ends          after sessions: 3\n"]);
+    for count in ["1", "2"] {
+        let ends = format!("\n  ends          at once: {done}\nmlet,");
+        assert_says(&says("--dry-run", count), &[&ends]);
+        assert!(says("--check", count).ends_with(&format!("mlet ./mlet\n{done}")));
+    }
+    assert!(says("--check", "3").ends_with("mlet ./mlet\n"));
+    // As a run has it.
+    let ended = run_words(&home, &["--resume", "results", "-n", "2", "./mlet"]);
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_says(&ended.stderr, &[done]);
 }
 
 #[test]

@@ -7,8 +7,10 @@
 use std::collections::HashSet;
 use std::fs::{self, File};
 use std::io;
+use std::num::NonZeroU64;
 use std::path::Path;
 
+use engine::config::Config;
 use packetlab::key::KeyId;
 
 use crate::results::failure::shown_path;
@@ -47,6 +49,16 @@ impl Earlier {
             .count_outputs(folder)
             .map_err(|error| format!("{}: {error}", shown_path(folder)))?;
         Ok(earlier)
+    }
+
+    /// Takes what was `ok` for a part of what the run is asked for. If nothing of that is left, says so.
+    pub(crate) fn count_in(&self, config: &mut Config) -> Option<String> {
+        let oks = self.oks;
+        config.judging.oks_before = oks;
+        let asked = config.attempts?;
+        config.attempts = NonZeroU64::new(asked.get().saturating_sub(oks));
+        let done = format!("nothing is left to do: {oks} sessions of earlier runs are ok");
+        config.attempts.is_none().then_some(done)
     }
 
     fn read_records(&mut self, folder: &Path) -> Result<(), String> {
