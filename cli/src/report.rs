@@ -22,10 +22,7 @@ use crate::shell;
 
 /// Logs what is going to be done, once everything is loaded.
 pub(crate) fn loaded(args: &Args, config: &Config) {
-    if let Some(count) = args.count.as_ref().filter(|count| !count.ignored.is_empty()) {
-        let ignored = Escaped(count.ignored.as_bytes());
-        tracing::warn!("-n: '{ignored}' behind the number is ignored");
-    }
+    warn_of_count(args);
     let mode =
         if config.singleton.is_some() { "one for all sessions" } else { "one for each session" };
     tracing::info!("mlet, {mode}: {}", command_of_mlet(args));
