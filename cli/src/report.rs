@@ -138,8 +138,9 @@ fn summary_lines(args: &Args, report: &Report) -> Vec<String> {
         let mlets = report.outputs_lost;
         lines.push(format!("output that is lost, or not kept whole: of {mlets} mlets"));
     }
-    let written = [args.results(), args.events.as_deref(), args.joblog.as_deref()];
-    let written = written.into_iter().flatten().filter(|path| *path != Path::new("-"));
+    let files = [&args.events, &args.joblog, &args.latency].map(Option::as_deref);
+    let written = std::iter::once(args.results()).chain(files).flatten();
+    let written = written.filter(|path| *path != Path::new("-"));
     let written = written.map(|path| Escaped(path.as_os_str().as_bytes()).to_string());
     lines.extend(listed("written: ", written));
     lines

@@ -54,8 +54,8 @@ pub(crate) struct IntervalLog {
 }
 
 impl IntervalLog {
-    /// Appends the times of a run to the file `path`, which is made if it is not there, by a thread that ends with the
-    /// log. It takes the signal mask of the calling one.
+    /// Appends the times of a run to the file `path`, which is made for its owner alone if it is not there, by a thread that
+    /// ends with the log. It takes the signal mask of the calling one.
     ///
     /// # Errors
     /// The file cannot be opened, or no thread can be had.
