@@ -252,6 +252,30 @@ fn output_that_is_gone_or_elsewhere_is_told_and_the_rest_is_shown() {
     assert_says(&told.stderr, &[&gone, &elsewhere[0], &elsewhere[1], &elsewhere[2]]);
 }
 
+/// Reading the memory of whoever reads it fails at its front, as a disk may.
+#[test]
+fn output_that_fails_while_it_is_read_is_told_and_the_rest_is_shown() {
+    let campaign = Campaign::of(3);
+    let first = campaign.path().join(format!("sessions/000001-{}/stdout", &key(1)[..8]));
+    fs::remove_file(&first).unwrap();
+    symlink("/proc/self/mem", &first).unwrap();
+    fs::create_dir(campaign.path().join("mlet")).unwrap();
+    symlink("/proc/self/mem", campaign.path().join("mlet/stdout")).unwrap();
+    let told = campaign.run("results cat campaign");
+    assert_eq!(told.code, Some(0), "{}", told.stderr);
+    assert_eq!(String::from_utf8(told.stdout).unwrap(), stdout(2) + &stdout(3));
+    let of = |whose| format!("campaign: the stdout of {whose}: Input/output error");
+    assert_says(&told.stderr, &[&of("session 1"), &of("the mlet of -s")]);
+}
+
+#[test]
+fn of_a_long_snikey_the_tag_shows_what_that_of_a_run_does() {
+    let mut campaign = Campaign::begun();
+    campaign.session(1, |record| record["ep"]["snikey"] = json!("0123456789abcdef"));
+    let expected = format!("1\t{}\t0123456789ab\t{}", &key(1)[..12], stdout(1));
+    assert_eq!(campaign.says("results cat campaign --tag"), expected);
+}
+
 #[test]
 fn what_the_sessions_come_to_is_told_within_80_columns() {
     let mut campaign = Campaign::begun();

@@ -211,7 +211,7 @@ fn list(html: &mut Html, caption: &'static str, endpoints: &[(&String, &Endpoint
     html.raw("<th scope=\"col\" class=\"n\">ok</th><th scope=\"col\" class=\"n\">run time</th>");
     html.raw("<th scope=\"col\" class=\"n\">bytes</th></tr></thead><tbody>\n");
     for (key, totals) in endpoints.iter().take(LISTED) {
-        html.raw("<tr><th scope=\"row\"><code>").text(words::key(Some(key)));
+        html.raw("<tr><th scope=\"row\"><code>").text(words::front(Some(key)));
         html.raw("</code></th><td class=\"n\">").text(totals.sessions.all);
         html.raw("</td><td class=\"n\">").text(totals.sessions.ok);
         html.raw("</td><td class=\"n\">")

@@ -110,7 +110,7 @@ fn write_row(html: &mut Html, folder: &Folder, session: &Session, share: usize) 
     let run = session.ms.run.map_or_else(String::new, |run| format!("{:.3}", run / 1000.0));
     let started = session.accepted.as_deref().and_then(|time| time.get(..19)).unwrap_or_default();
     html.raw("<tr><th scope=\"row\" class=\"n\">").text(session.number);
-    html.raw("</th><td><code>").text(key.map_or_else(String::new, |key| words::key(Some(key))));
+    html.raw("</th><td><code>").text(key.map_or_else(String::new, |key| words::front(Some(key))));
     html.raw("</code></td><td>").text(snikey);
     html.raw("</td><td>").text(&session.outcome);
     html.raw("</td><td class=\"why\">");

@@ -1,6 +1,8 @@
 //! `pktxpmgr results cat`: what mlets printed, one session after another.
 //!
-//! What the one mlet of `-s` printed is of no single session, and comes first where all are wanted. Invariant: without `--tag` bytes go out as they are, and nothing beside them. Of a file only a buffer is in memory.
+//! What the one mlet of `-s` printed is of no single session, and comes first where all are wanted. Invariant: without `--tag`
+//! bytes go out as they are, and nothing beside them; what cannot be read is told, and the rest comes. In memory there are
+//! a buffer, and of the file of all sessions the places of one output (16 bytes for each of its frames).
 
 use std::io::{self, BufRead, BufReader, BufWriter, Read, Write};
 
@@ -21,7 +23,7 @@ pub(crate) struct Options {
     #[arg(long)]
     stderr: bool,
 
-    /// Before each line, between tabs: session, front of the key, snikey
+    /// Before each line, between tabs: session, fronts of key and snikey
     #[arg(long)]
     tag: bool,
 }
@@ -37,29 +39,17 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     {
         with_output += 1;
         let tag = options.tag.then_some("-\t-\t-\t");
-        copy(of_all?, &mut out, tag).map_err(|error| match error {
-            Fault::Read(error) => {
-                let stream = stream.name();
-                Failure::of_path(folder.path(), format!("the {stream} of the mlet of -s: {error}"))
-            }
-            Fault::Written(error) => error.into(),
-        })?;
+        let unreadable = |error| unreadable(&folder, "the mlet of -s", stream, &error);
+        show(of_all, &mut out, tag, unreadable)?;
     }
     for session in chosen.sessions(&folder) {
         let session = session?;
-        with_output += usize::from(session.output.is_some());
-        match folder.output(&session, stream) {
-            None => {}
-            // Of the others there is more to say than of this one.
-            Some(Err(failure)) => warn(failure),
-            Some(Ok(file)) => {
-                let tag = options.tag.then(|| tag(&session));
-                copy(file, &mut out, tag.as_deref()).map_err(|error| match error {
-                    Fault::Read(error) => unreadable(&folder, &session, stream, &error),
-                    Fault::Written(error) => error.into(),
-                })?;
-            }
-        }
+        let Some(output) = folder.output(&session, stream) else { continue };
+        with_output += 1;
+        let tag = options.tag.then(|| tag(&session));
+        let of = format!("session {}", session.number);
+        let unreadable = |error| unreadable(&folder, &of, stream, &error);
+        show(output, &mut out, tag.as_deref(), unreadable)?;
     }
     out.flush()?;
     if with_output == 0 && chosen.len() > 0 {
@@ -71,14 +61,35 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
 /// What stands before each line of a session.
 fn tag(session: &Session) -> String {
-    let key = words::key(session.ep.key.as_deref());
-    let snikey = session.ep.snikey.as_deref().map_or_else(|| "-".into(), words::shown);
+    let key = words::front(session.ep.key.as_deref());
+    let snikey = words::front(session.ep.snikey.as_deref());
     format!("{}\t{key}\t{snikey}\t", session.number)
 }
 
-fn unreadable(folder: &Folder, session: &Session, stream: Stream, error: &io::Error) -> Failure {
-    let (number, stream) = (session.number, stream.name());
-    Failure::of_path(folder.path(), format!("the {stream} of session {number}: {error}"))
+fn unreadable(folder: &Folder, of: &str, stream: Stream, error: &io::Error) -> Failure {
+    Failure::of_path(folder.path(), format!("the {} of {of}: {error}", stream.name()))
+}
+
+/// Copies an output, as far as it can be read. Of the others there is more to say than of one that cannot.
+///
+/// # Errors
+/// It cannot be written.
+fn show(
+    output: Result<impl Read, Failure>,
+    out: &mut impl Write,
+    tag: Option<&str>,
+    unreadable: impl Fn(io::Error) -> Failure,
+) -> Result<(), Failure> {
+    let fault = match output {
+        Err(failure) => failure,
+        Ok(output) => match copy(output, out, tag) {
+            Ok(()) => return Ok(()),
+            Err(Fault::Written(error)) => return Err(error.into()),
+            Err(Fault::Read(error)) => unreadable(error),
+        },
+    };
+    warn(fault);
+    Ok(())
 }
 
 /// Which side of a copy failed.
@@ -88,17 +99,19 @@ enum Fault {
     Written(io::Error),
 }
 
-/// Copies all of it, with the tag before each line if there is one; a last line without an end gets one then.
+/// Copies all of it, or what comes before a fault, with the tag before each line if there is one; a last line without an end
+/// gets one then.
 fn copy(from: impl Read, out: &mut impl Write, tag: Option<&str>) -> Result<(), Fault> {
     let mut from = BufReader::with_capacity(1 << 16, from);
     let mut is_line_begun = false;
-    loop {
+    let read = loop {
         let chunk = match from.fill_buf() {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-            chunk => chunk.map_err(Fault::Read)?,
+            Err(error) => break Err(Fault::Read(error)),
+            Ok(chunk) => chunk,
         };
         if chunk.is_empty() {
-            break;
+            break Ok(());
         }
         let len = match tag {
             None => chunk.len(),
@@ -113,8 +126,11 @@ fn copy(from: impl Read, out: &mut impl Write, tag: Option<&str>) -> Result<(), 
         };
         out.write_all(&chunk[..len]).map_err(Fault::Written)?;
         from.consume(len);
+    };
+    if is_line_begun {
+        out.write_all(b"\n").map_err(Fault::Written)?;
     }
-    if is_line_begun { out.write_all(b"\n").map_err(Fault::Written) } else { Ok(()) }
+    read
 }
 
 #[cfg(test)]
@@ -132,6 +148,28 @@ mod tests {
         assert_eq!(copied(b"\xff\0one\n\ntwo", None), b"\xff\0one\n\ntwo");
         assert_eq!(copied(b"\xff\0one\n\ntwo", Some("7\t")), b"7\t\xff\0one\n7\t\n7\ttwo\n");
         assert_eq!(copied(b"", Some("7\t")), b"");
+    }
+
+    /// A disk that fails after some bytes.
+    struct Failing<'a>(&'a [u8]);
+
+    impl Read for Failing<'_> {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            match self.0.read(buffer)? {
+                0 => Err(io::Error::other("the disk failed")),
+                len => Ok(len),
+            }
+        }
+    }
+
+    #[test]
+    fn what_comes_before_a_fault_is_copied_and_its_last_line_ended_if_lines_are_tagged() {
+        for (tag, expected) in [(None, "one\ntw"), (Some("7\t"), "7\tone\n7\ttw\n")] {
+            let mut out = Vec::new();
+            let fault = copy(Failing(b"one\ntw"), &mut out, tag).unwrap_err();
+            assert!(matches!(fault, Fault::Read(_)));
+            assert_eq!(out, expected.as_bytes());
+        }
     }
 
     #[test]

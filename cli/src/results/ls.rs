@@ -71,7 +71,7 @@ fn table(wanted: &Wanted, sort: Sort) -> Result<(), Failure> {
 
 /// At most 80 columns, unless numbers are beyond all measure.
 fn row(session: &Session) -> String {
-    let key = words::key(session.ep.key.as_deref());
+    let key = words::front(session.ep.key.as_deref());
     let outcome = words::shown(&session.outcome);
     let exit = words::end_of_mlet(session.exit, session.signal);
     let run = session.ms.run.map_or_else(|| "-".into(), words::duration);

@@ -5,17 +5,17 @@
 use nix::sys::signal::Signal;
 use packetlab::escape::Escaped;
 
-/// Digits of a key that are shown to people.
-const KEY_LEN: usize = 12;
+/// Digits of a key, and characters of a snikey, that are shown to people, as `--tag` of a run shows them.
+const FRONT_LEN: usize = 12;
 
 /// Text of a record, safe to show. What is already escaped is not escaped once more.
 pub(crate) fn shown(text: &str) -> String {
     Escaped(text.as_bytes()).to_string().replace("\\\\", "\\")
 }
 
-/// The front of a key; a dash for none.
-pub(crate) fn key(key: Option<&str>) -> String {
-    key.map_or_else(|| "-".into(), |key| shown(&key.chars().take(KEY_LEN).collect::<String>()))
+/// The front of a key or snikey; a dash for none.
+pub(crate) fn front(name: Option<&str>) -> String {
+    name.map_or_else(|| "-".into(), |name| shown(&name.chars().take(FRONT_LEN).collect::<String>()))
 }
 
 /// A duration of so many milliseconds, in at most eight characters up to 99 days: `41.2 ms`, `8.124 s`, `2h13m05s`.
@@ -135,8 +135,8 @@ mod tests {
     fn what_a_peer_said_steers_no_terminal_and_is_escaped_once() {
         assert_eq!(shown("\u{1b}[31m\n"), r"\u{1b}[31m\n");
         assert_eq!(shown(r#"no snikey "a\n""#), r#"no snikey "a\n""#);
-        assert_eq!(key(Some(&"ab".repeat(32))), "abababababab");
-        assert_eq!(key(None), "-");
+        assert_eq!(front(Some(&"ab".repeat(32))), "abababababab");
+        assert_eq!(front(None), "-");
     }
 
     #[test]
