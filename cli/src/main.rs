@@ -7,6 +7,8 @@ mod commands;
 mod conf;
 mod dry_run;
 mod engine_config;
+#[cfg(test)]
+mod examples;
 mod exit;
 mod findings;
 mod logging;

@@ -3,6 +3,9 @@
 
 mod certificate_options;
 mod commands;
+#[cfg(test)]
+#[path = "../examples.rs"]
+mod examples;
 mod facts;
 mod failure;
 mod files;
@@ -120,10 +123,6 @@ mod tests {
 
     #[test]
     fn every_example_of_the_help_is_understood() {
-        for line in EXAMPLES.lines().skip(1) {
-            let command = line.trim().split("   ").next().unwrap_or_default();
-            let parsed = Args::try_parse_from(command.split(' '));
-            assert!(parsed.is_ok(), "{command}: {parsed:?}");
-        }
+        examples::assert_understood::<Args>(EXAMPLES, "");
     }
 }

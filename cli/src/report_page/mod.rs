@@ -124,3 +124,13 @@ fn write(path: &Path, page: &[u8]) -> Result<(), Failure> {
         Failure::NotWritten(format!("{} cannot be written: {error}", shown_path(path)))
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_example_of_the_help_is_understood() {
+        crate::examples::assert_understood::<Options>(EXAMPLES, "pktxpmgr ");
+    }
+}

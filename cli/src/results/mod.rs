@@ -107,12 +107,6 @@ mod tests {
 
     #[test]
     fn every_example_of_the_help_is_understood() {
-        for line in EXAMPLES.lines().skip(1) {
-            let command = line.trim().split("  ").next().unwrap_or_default();
-            let command = command.split(" >").next().unwrap_or_default();
-            let words = command.strip_prefix("pktxpmgr ").unwrap_or_default();
-            let parsed = Args::try_parse_from(words.split(' '));
-            assert!(parsed.is_ok(), "{command}: {parsed:?}");
-        }
+        crate::examples::assert_understood::<Args>(EXAMPLES, "pktxpmgr ");
     }
 }
