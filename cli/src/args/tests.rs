@@ -7,7 +7,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 
 use super::*;
-use option_pairs::{EXCLUSIVE, ROWS, Row, Shown, TOGETHER};
+use option_pairs::{EXCLUSIVE, REFUSED, ROWS, Row, Shown, TOGETHER};
 
 #[allow(dead_code, unreachable_pub, reason = "the tests of whole programs use it too")]
 #[path = "../../tests/common/option_pairs.rs"]
@@ -312,6 +312,28 @@ fn of_all_pairs_of_options_those_of_the_table_are_refused_and_all_others_taken()
                 "{text}"
             );
         }
+    }
+}
+
+#[test]
+fn every_pair_that_is_refused_stands_in_a_row_of_the_table_that_people_read() {
+    let page = include_str!("../../../docs/operating.md");
+    let (_, table) = page.split_once("\n| refused | because |\n|---|---|\n").unwrap();
+    let rows = table.lines().take_while(|line| line.starts_with('|'));
+    let rows: Vec<_> = rows.map(|row| row.split(" | ").next().unwrap()).collect();
+    let is_named = |row: &str, option: &str| {
+        let shown = match option {
+            "--single" => "-s",
+            "--count" => "-n",
+            "--quiet" => "-q",
+            "--verbose" => "-v",
+            _ => option,
+        };
+        row.contains(&format!("`{shown}`"))
+    };
+    for pair in EXCLUSIVE.iter().chain(REFUSED.iter().map(|(_, pair)| pair)) {
+        let is_of_pair = |row: &&str| pair.iter().all(|option| is_named(row, option));
+        assert!(rows.iter().any(is_of_pair), "{pair:?} is not in {rows:#?}");
     }
 }
 
