@@ -12,7 +12,7 @@ use std::time::{Duration, SystemTime};
 use common::broker::Broker;
 use common::dump::Dump;
 use common::manager::{Manager, example, zoo};
-use common::{Ended, Home, PKTXPMGR, an_hour_ago, assert_says, full, read, run};
+use common::{Ended, Home, PKTCRED, PKTXPMGR, an_hour_ago, assert_says, full, read, run};
 use nix::libc;
 use packetlab::certificate::CertificateType;
 use packetlab::key::{Hex, sha256};
@@ -478,6 +478,40 @@ fn a_dry_run_prints_what_would_be_done() {
                     argv[0]             mlet\n  environment         empty\n  \
                     told of a session   ADDRESS\n\n";
     assert_says(&singleton, &[expected]);
+}
+
+/// A text without what differs from home to home and from day to day: CPUs, long names and numbers, and digits.
+fn without_chance(text: &str) -> Vec<String> {
+    let lines = text.lines().filter(|line| !line.starts_with("  CPUs "));
+    let lines = lines.map(|line| {
+        let words = line.split_inclusive(|letter: char| !letter.is_ascii_alphanumeric());
+        let words = words.filter(|word| word.len() < 19).collect::<String>();
+        words.replace(|letter: char| letter.is_ascii_digit(), "")
+    });
+    lines.collect()
+}
+
+#[test]
+fn the_dry_run_that_people_read_is_what_is_printed() {
+    let page = include_str!("../../docs/operating.md");
+    let (_, sample) = page.split_once("\n$ pktxpmgr --dry-run ").unwrap();
+    let (sample, _) = sample.split_once("\n```\n").unwrap();
+    let (words, sample) = sample.split_once('\n').unwrap();
+    let home = Home::new();
+    home.write("mlet-http-get", b"#!/bin/sh\n");
+    home.chmod("mlet-http-get", 0o700);
+    let mut init = Command::new(PKTCRED);
+    init.args(["init", "--no-passphrase", "--broker", "broker.example"]);
+    let made = init.env_clear().env("HOME", home.path("")).output().unwrap();
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let mut command = home.bare_command();
+    let words = words.split(' ');
+    let ended = run(command.env("HOME", home.path("")).arg("--dry-run").args(words));
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let here = home.path(".pktlab").to_str().unwrap().to_owned();
+    let printed = (ended.stderr + &ended.stdout).replace(&here, "/home/lab/.pktlab");
+    let (printed, sample) = (without_chance(&printed), without_chance(sample));
+    assert_eq!(printed[..sample.len()], sample);
 }
 
 #[test]
