@@ -273,6 +273,8 @@ fn nobody_is_warned_of_a_certificate_that_lasts() {
         // Without an end there is none to compare with.
         (publishing(&home), 8),
         (publishing(&home) + "PubPeriod -1\n", 8),
+        // As long as the publication, but made before.
+        (publishing(&home) + "PubPeriod 365d\n", 364),
     ] {
         let config = chain_until(&home, config, within_days(days));
         home.write("xpmgr.conf", config.as_bytes());
@@ -283,6 +285,12 @@ fn nobody_is_warned_of_a_certificate_that_lasts() {
     home.write("xpmgr.conf", chain_until(&home, config, within_days(8)).as_bytes());
     let ended = run_words(&home, &["--check"]);
     assert_says(&ended.stderr, &["WARNING: ", "before the publication, which ends at 20"]);
+    // A run tells of the one that lasts long as well, without a warning.
+    let config = publishing(&home) + "PubPeriod 365d\n";
+    let told = home.loads(&chain_until(&home, config, within_days(364)));
+    assert_says(&told, &[" INFO xpmgr.conf:", "before the publication, which ends at 20"]);
+    let is_warning = |line: &str| line.contains("WARN") && line.contains("expires at");
+    assert!(!told.lines().any(is_warning), "{told}");
 }
 
 #[test]

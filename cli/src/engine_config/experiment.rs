@@ -81,7 +81,7 @@ impl Loader<'_> {
         };
         let until = publication_end(&experiment, self.publication_end).filter(|_| publishes);
         for (certificate, file) in experiment.chain.iter().zip(&files) {
-            self.warn_of_expiry(place, certificate, file, until);
+            self.tell_of_expiry(place, certificate, file, until);
         }
         Some(experiment)
     }

@@ -51,6 +51,10 @@ const FILE_LEN_MAX: u64 = 16 << 20;
 /// How long before its end a certificate is warned of.
 const EXPIRY_NOTICE: Duration = Duration::from_secs(7 * 86_400);
 
+/// The same of one that ends before the publication. A year is what `pktcred` gives both by default, so that every
+/// certificate of yesterday ends before every publication of today, and nobody could do anything about it.
+const PUBLICATION_NOTICE: Duration = Duration::from_secs(30 * 86_400);
+
 /// Everything that the command line and the config file name.
 pub(crate) struct Loaded {
     /// What is run.
@@ -366,12 +370,12 @@ impl Loader<'_> {
             tracing::warn!("{}", self.source.one_line(&complaint));
         }
         let file = Escaped(path.value.as_os_str().as_bytes()).to_string();
-        self.warn_of_expiry(path.place, &certificate, &file, self.publication_end);
+        self.tell_of_expiry(path.place, &certificate, &file, self.publication_end);
         Some(certificate)
     }
 
-    /// Warns of a certificate that is valid now and not for long, or not `until` then; `None` is no such time.
-    fn warn_of_expiry(
+    /// Tells of a certificate that is valid now and not for long, or not `until` then; `None` is no such time.
+    fn tell_of_expiry(
         &self,
         place: Place,
         certificate: &Certificate,
@@ -381,19 +385,21 @@ impl Loader<'_> {
         let end = certificate.not_after;
         let until = until.filter(|until| *until != Ticks::MAX && end < *until);
         let before = match until {
+            _ if end < self.now => return,
             Some(until) => format!("before the publication, which ends at {}", until.date()),
             None if end < self.now.saturating_add(EXPIRY_NOTICE) => "within 7 days".into(),
             None => return,
         };
-        if end < self.now || end == Ticks::MAX {
-            return;
-        }
         let kind = certificate.certificate_type;
         let problem =
             format!("the {kind} certificate of {file} expires at {}, {before}", end.date());
         let complaint =
             Complaint { place: Some(place), problem, advice: "have it renewed in time".into() };
-        tracing::warn!("{}", self.source.one_line(&complaint));
+        let line = self.source.one_line(&complaint);
+        match end < self.now.saturating_add(PUBLICATION_NOTICE) {
+            true => tracing::warn!("{line}"),
+            false => tracing::info!("{line}"),
+        }
     }
 
     /// The one certificate in a file.
