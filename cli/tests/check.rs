@@ -537,15 +537,21 @@ fn a_dry_run_prints_the_options_of_results_choice_and_judgement() {
     assert!(!home.path("r\x1b").exists());
 }
 
+/// A results folder with these records of a run of a mlet without arguments that had this digest.
+fn make_results(home: &Home, folder: &str, mlet_digest: &str, records: &str) {
+    home.make_directory(folder);
+    let runs = json!({ "v": 1, "runs": [{ "mlet": { "sha256": mlet_digest, "arguments": [] } }] });
+    home.write(&format!("{folder}/run.json"), runs.to_string().as_bytes());
+    home.write(&format!("{folder}/events.jsonl"), records.as_bytes());
+}
+
 /// Each is what a run ends with, and nothing is made.
 #[test]
 fn what_a_run_would_refuse_of_its_folder_and_its_lists_is_found_without_one() {
     let home = Home::new();
     home.write("list", b"no key\n");
-    home.make_directory("full");
-    home.write("full/events.jsonl", b"");
-    let runs = r#"{"v":1,"runs":[{"mlet":{"sha256":"ab","arguments":[]}}]}"#;
-    home.write("full/run.json", runs.as_bytes());
+    make_results(&home, "full", "ab", "");
+    let runs = read(&home.path("full/run.json"));
     for (options, said) in [
         (&["--only", "list"][..], "--only list: line 1: no key is no key id"),
         (&["--skip", "nowhere"], "--skip nowhere: "),
@@ -564,16 +570,14 @@ fn what_a_run_would_refuse_of_its_folder_and_its_lists_is_found_without_one() {
         accepted(&home, &[&["--check"], options, &["./mlet"]].concat());
     }
     assert!(!home.path("new").exists() && !home.path("nowhere").exists());
-    assert_eq!(fs::read_to_string(home.path("full/run.json")).unwrap(), runs);
+    assert_eq!(read(&home.path("full/run.json")), runs);
 }
 
 #[test]
 fn folder_and_lists_are_checked_without_a_mlet_too_and_whatever_else_is_wrong() {
     let home = Home::new();
     home.write("list", b"no key\n");
-    home.make_directory("full");
-    home.write("full/events.jsonl", b"");
-    home.write("full/run.json", br#"{"v":1,"runs":[{"mlet":{"sha256":"ab","arguments":[]}}]}"#);
+    make_results(&home, "full", "ab", "");
     let (full, nowhere) = ("it holds a run already", "there is no run to go on with");
     for (words, said) in [
         (&["--resume", "nowhere"][..], &[nowhere][..]),
@@ -601,17 +605,14 @@ fn folder_and_lists_are_checked_without_a_mlet_too_and_whatever_else_is_wrong() 
 #[test]
 fn what_earlier_runs_have_done_is_taken_off_and_nothing_left_is_told() {
     let home = Home::new();
-    home.make_directory("results");
-    let digest = Hex(&sha256(&read(&home.path("mlet")))).to_string();
-    let runs = json!({ "v": 1, "runs": [{ "mlet": { "sha256": digest, "arguments": [] } }] });
-    home.write("results/run.json", runs.to_string().as_bytes());
     let session = |number: u64, outcome: &str| {
         let record =
             json!({ "v": 1, "t": "", "ev": "session.end", "sid": number, "outcome": outcome });
         format!("{record}\n")
     };
     let records = [session(1, "ok"), session(2, "mlet_failed"), session(3, "ok")].concat();
-    home.write("results/events.jsonl", records.as_bytes());
+    let digest = Hex(&sha256(&read(&home.path("mlet")))).to_string();
+    make_results(&home, "results", &digest, &records);
     let says = |task: &str, count: &str| {
         accepted(&home, &[task, "--resume", "results", "-n", count, "./mlet"])
     };
