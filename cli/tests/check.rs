@@ -510,14 +510,15 @@ fn the_dry_run_that_people_read_is_what_is_printed() {
     home.chmod("mlet-http-get", 0o700);
     let mut init = Command::new(PKTCRED);
     init.args(["init", "--no-passphrase", "--broker", "broker.example"]);
-    let made = init.env_clear().env("HOME", home.path("")).output().unwrap();
+    home.make_directory("lab");
+    let made = init.env_clear().env("HOME", home.path("lab")).output().unwrap();
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut command = home.bare_command();
     let words = words.split(' ');
-    let ended = run(command.env("HOME", home.path("")).arg("--dry-run").args(words));
+    let ended = run(command.env("HOME", home.path("lab")).arg("--dry-run").args(words));
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let here = home.path(".pktlab").to_str().unwrap().to_owned();
-    let printed = (ended.stderr + &ended.stdout).replace(&here, "/home/lab/.pktlab");
+    let here = home.path("lab").to_str().unwrap().to_owned();
+    let printed = (ended.stderr + &ended.stdout).replace(&here, "/home/lab");
     let (printed, sample) = (without_chance(&printed), without_chance(sample));
     assert_eq!(printed[..sample.len()], sample);
 }
