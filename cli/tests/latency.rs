@@ -58,7 +58,7 @@ fn records_log_and_file_tell_of_every_time_where_one_in_one_is_taken() {
     assert_eq!(ended.code, Some(0));
     let after = seconds_since_1970();
     assert_says(&ended.stderr, &["relay p50/p99/max: to endpoints ", " us, from endpoints "]);
-    assert_says(&ended.stderr, &[&format!("written: {}, relay.hlog\n", EVENTS[1])]);
+    assert_says(&ended.stderr, &[&format!("written: {}, relay.hlog", EVENTS[1])]);
     let mode = fs::metadata(home.path("relay.hlog")).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600, "as of all records");
 
