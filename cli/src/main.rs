@@ -159,6 +159,7 @@ fn start_processes(
     out: Option<PathBuf>,
 ) -> Result<MletProcesses, Failure> {
     signals::ignore_broken_pipe().map_err(Lack::when("ignore SIGPIPE (rt_sigaction)"))?;
+    signals::ignore_file_size_limit().map_err(Lack::when("ignore SIGXFSZ (rt_sigaction)"))?;
     signals::ignore_status_question().map_err(Lack::when("ignore SIGUSR1 (rt_sigaction)"))?;
     let limits = args.limits();
     let plan = args.recorder_plan(out.clone());

@@ -241,7 +241,7 @@ fn what_stands_behind_the_number_of_n_is_warned_of() {
     let ended = run(home.command().args(["-n", "10k", "./mlet", "-x\x1b[2J"]));
     assert_says(
         &ended.stderr,
-        &["WARN -n: 'k'", "ends after sessions: 10 or when", "-x\\u{1b}[2J"],
+        &["WARN -n: 'k'", "ends after sessions: 10 or when", "./mlet $'-x\\033[2J'"],
     );
 }
 

@@ -269,25 +269,27 @@ fn sessions_whose_mlets_were_lost_with_the_supervisor_have_a_record_each() {
 /// The recorder ends with the supervisor, and nobody is left who could tell what a mlet wrote that was never started.
 #[test]
 fn sessions_that_start_when_the_supervisor_is_gone_have_a_record_and_the_run_ends() {
-    let home = Home::new();
-    let manager = start(&home, &["--tag", "--cores", "1"], &["obey"]);
-    let dial = home.dial(&manager);
-    let mut waiting: Vec<_> = (0..10).map(|_| dial.handshake()).collect();
-    for endpoint in &mut waiting {
-        while endpoint.receive().unwrap().0 != START {}
-    }
-    manager.signal(Signal::SIGSTOP);
-    kill_hard(manager.supervisor());
-    waiting.iter_mut().for_each(|endpoint| endpoint.send(&SUCCESS));
-    manager.signal(Signal::SIGCONT);
-    waiting.iter_mut().for_each(|endpoint| drop(endpoint.read_to_end()));
-    drop(waiting);
-    let ended = manager.ends();
-    assert_eq!(ended.code, Some(70), "{}", ended.stderr);
-    let sessions = Events::of(&home).sessions();
-    assert_eq!(sessions.len(), 10, "{}", ended.stderr);
-    let late = ended.stderr.contains("the mlet could not be started: its supervisor is gone");
-    assert!(late, "no START succeeded after the supervisor was gone: {}", ended.stderr);
+    // Whether they start before that is noticed or after is the threads' affair.
+    let are_late = (0..20).any(|_| {
+        let home = Home::new();
+        let manager = start(&home, &["--tag", "--cores", "1"], &["obey"]);
+        let dial = home.dial(&manager);
+        let mut waiting: Vec<_> = (0..10).map(|_| dial.handshake()).collect();
+        for endpoint in &mut waiting {
+            while endpoint.receive().unwrap().0 != START {}
+        }
+        manager.signal(Signal::SIGSTOP);
+        kill_hard(manager.supervisor());
+        waiting.iter_mut().for_each(|endpoint| endpoint.send(&SUCCESS));
+        manager.signal(Signal::SIGCONT);
+        waiting.iter_mut().for_each(|endpoint| drop(endpoint.read_to_end()));
+        drop(waiting);
+        let ended = manager.ends();
+        assert_eq!(ended.code, Some(70), "{}", ended.stderr);
+        assert_eq!(Events::of(&home).sessions().len(), 10, "{}", ended.stderr);
+        ended.stderr.contains("the mlet could not be started: its supervisor is gone")
+    });
+    assert!(are_late, "no START succeeded after the supervisor was gone");
 }
 
 #[test]

@@ -5,13 +5,17 @@
 mod common;
 
 use std::collections::BTreeMap;
-use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, File};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
 use common::endpoint::{Dial, End, Identity};
 use common::events::{Events, outcomes};
 use common::manager::{Manager, kill_hard, wait_until};
 use common::{Ended, Home};
+use nix::fcntl::{FcntlArg, fcntl};
+use nix::libc::O_NONBLOCK;
+use nix::sys::stat::Mode;
+use nix::unistd::mkfifo;
 use packetlab::key::PrivateKey;
 use serde_json::{Value, json};
 
@@ -197,7 +201,7 @@ fn records_go_to_standard_output_where_that_is_free_and_to_a_joblog_beside_it() 
     for (index, (row, key)) in rows[1..].iter().zip(&keys).enumerate() {
         let expected = [&(index + 1).to_string(), "127.0.0.1"];
         assert_eq!(row[..2], expected);
-        assert_eq!(row[6..], [&index.to_string(), "0", "./mlet a b", key]);
+        assert_eq!(row[6..], [&index.to_string(), "0", "./mlet 'a b'", key]);
     }
     assert_eq!(rows.len(), 3);
 }
@@ -295,4 +299,61 @@ fn what_a_run_leaves_is_what_the_commands_read() {
     read(&["report", "results"]);
     let page = fs::read_to_string(home.path("results/report.html")).unwrap();
     assert!(keys.iter().all(|key| page.contains(&key[..12])));
+}
+
+/// It has a reader, who reads nothing.
+#[test]
+fn a_pipe_of_records_that_takes_nothing_keeps_none_from_the_folder() {
+    let home = Home::new();
+    mkfifo(&home.path("fifo"), Mode::S_IRWXU).unwrap();
+    let mut options = File::options();
+    let unread = options.read(true).custom_flags(O_NONBLOCK).open(home.path("fifo")).unwrap();
+    fcntl(&unread, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
+    let options = ["-n", "20", "--out", "results", "--events", "fifo", "--joblog", "jobs"];
+    let manager = start(&home, &options);
+    sessions(&manager, &home, 20);
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(74), "{}", ended.stderr);
+    assert!(ended.stderr.contains("are not in fifo: it takes nothing"), "{}", ended.stderr);
+    assert_eq!(Events::of_results(&home, "results").sessions().len(), 20);
+    assert_eq!(fs::read_to_string(home.path("jobs")).unwrap().lines().count(), 21);
+}
+
+#[test]
+fn records_whose_file_is_removed_under_way_are_told_to_be_lost() {
+    let home = Home::new();
+    let manager = start(&home, &["--out", "results"]);
+    sessions(&manager, &home, 1);
+    fs::remove_file(home.path("results/events.jsonl")).unwrap();
+    sessions(&manager, &home, 1);
+    let ended = manager.interrupted();
+    assert_eq!(ended.code, Some(74), "{}", ended.stderr);
+    assert!(ended.stderr.contains("events.jsonl: the file was removed"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_limit_of_the_size_of_files_ends_no_run() {
+    let home = Home::new();
+    home.write("mlet", b"#!/bin/sh\nexit 0\n");
+    home.chmod("mlet", 0o700);
+    // In blocks of 512 bytes.
+    let words = ["-n", "20", "--out", "results", "./mlet"];
+    let manager = home.start_behind("ulimit -f 16;", &words);
+    sessions(&manager, &home, 20);
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(74), "{}", ended.stderr);
+    assert!(ended.stderr.contains("File too large"), "{}", ended.stderr);
+}
+
+/// Two pipes and two files each, in the recorder.
+#[test]
+fn descriptors_of_the_recorder_count_where_they_are_more_than_a_sessions_own() {
+    let home = Home::new();
+    for (options, each) in [(&["--max-output", "1m"][..], 4), (&["--stream"], 2), (&[], 2)] {
+        let words = [&["-n", "1", "--out", "results"], options, &["/bin/true"]].concat();
+        let manager = home.start_behind("ulimit -n 300;", &words);
+        manager.says(&format!("({each} of 300 open files each"));
+        assert_eq!(manager.interrupted().code, Some(0));
+        fs::remove_dir_all(home.path("results")).unwrap();
+    }
 }

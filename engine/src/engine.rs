@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use tracing::{info, warn};
 
-use crate::config::{Approach, Config};
+use crate::config::{Approach, Config, Keep, Layout};
 pub use crate::control::Report;
 use crate::control::{Control, ControlParts, block_on};
 use crate::driver::{Backend, Driver, Epoll, Uring};
@@ -50,6 +50,9 @@ const FDS_OF_RUNTIME: usize = 10;
 
 /// Descriptors of one session: the endpoint's socket and our end of the mlet's.
 const FDS_PER_SESSION: usize = 2;
+
+/// Pipes and files of a mlet in the recorder, which has the same limit.
+const FDS_OF_RECORDED: usize = 4;
 
 /// The mlet's end of a session, open until the supervisor has it.
 const MLETS_END: usize = 1;
@@ -106,7 +109,8 @@ async fn serve(
     let latency_log = open_latency_log(config, latency.as_ref())?;
     let (mailer, inbox) = mailbox().map_err(lack(TALKING))?;
     let own_fds = own_fds(config, &bound).map_err(lack("count open files in /proc/self/fd"))?;
-    let sessions_max = sessions_max(config, open_files, own_fds);
+    let fds = fds_per_session(config, processes.recorder.is_some());
+    let sessions_max = sessions_max(config, (open_files, own_fds, fds));
     let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
     let experiments = Arc::new(Experiments::new(config, keys, now()).map_err(RunError::Tls)?);
     let counts = Arc::new(Counts::new(config.attempts, sessions_max));
@@ -166,10 +170,20 @@ fn own_fds(config: &Config, bound: &[Vec<BoundSocket>]) -> io::Result<usize> {
     Ok(limits::files_open()? + shards * FDS_PER_SHARD + greeting + PASSING_FDS)
 }
 
-/// How many sessions the limit of open files allows.
-fn sessions_max(config: &Config, open_files: u64, own_fds: usize) -> usize {
+/// Descriptors of a session where it takes most: here its two sockets, in the recorder two pipes and the files behind them.
+fn fds_per_session(config: &Config, has_recorder: bool) -> usize {
+    let has_files = config
+        .recording
+        .results
+        .as_ref()
+        .is_some_and(|results| results.layout == Layout::Folders && results.keep != Keep::None);
+    if has_recorder && has_files { FDS_PER_SESSION.max(FDS_OF_RECORDED) } else { FDS_PER_SESSION }
+}
+
+/// How many sessions the limit of open files allows, of which some are set aside and each session takes so many.
+fn sessions_max(config: &Config, (open_files, own_fds, fds): (u64, usize, usize)) -> usize {
     let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
-    let room = open_files.saturating_sub(own_fds) / FDS_PER_SESSION;
+    let room = open_files.saturating_sub(own_fds) / fds;
     if room == 0 {
         warn!(
             "`ulimit -n {open_files}` leaves no room for a session beside the {own_fds} open files \
@@ -182,12 +196,12 @@ fn sessions_max(config: &Config, open_files: u64, own_fds: usize) -> usize {
         warn!(
             "--sessions-max {wanted} needs `ulimit -n {}`, but it is {open_files}: at most {room} \
              sessions at once",
-            wanted.saturating_mul(FDS_PER_SESSION).saturating_add(own_fds)
+            wanted.saturating_mul(fds).saturating_add(own_fds)
         );
     }
     let max = if wanted == 0 { room } else { wanted.min(room) };
     info!(
-        "room for {max} sessions at once ({FDS_PER_SESSION} of {open_files} open files each, \
+        "room for {max} sessions at once ({fds} of {open_files} open files each, \
          {own_fds} set aside)"
     );
     let backlog = match &config.approach {

@@ -13,7 +13,8 @@ use packetlab::escape::Escaped;
 pub struct Recording {
     /// Names the run.
     pub run: RunId,
-    /// `--events` and the results folder: where a record of each session goes, a line of JSON.
+    /// `--events` and the results folder: where a record of each session goes, a line of JSON. That of the folder is the
+    /// first.
     pub events: Vec<Destination>,
     /// `--joblog`: where a line of each mlet goes.
     pub joblog: Option<Joblog>,

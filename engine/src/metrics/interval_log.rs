@@ -24,7 +24,7 @@ use tracing::{error, warn};
 
 use super::both_ways::BothWays;
 use super::latency::{Histograms, RunLatency};
-use crate::sys::append;
+use crate::sys::record_files;
 use packetlab::escape::Escaped;
 
 /// How long an interval is.
@@ -60,7 +60,7 @@ impl IntervalLog {
     /// # Errors
     /// The file cannot be opened, or no thread can be had.
     pub(crate) fn open(path: &Path, latency: Arc<RunLatency>) -> io::Result<Self> {
-        let file = append::open(path)?;
+        let file = record_files::open_to_append(path)?;
         let shown_path = Escaped(path.as_os_str().as_bytes()).to_string();
         let (stop, stopped) = sync_channel(0);
         let (tell, unwritten) = sync_channel(1);

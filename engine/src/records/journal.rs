@@ -1,4 +1,4 @@
-//! The thread that writes records, so that neither a shard nor the start of a mlet ever waits for a disk or for who reads
+//! The threads that write records, so that neither a shard nor the start of a mlet ever waits for a disk or for who reads
 //! a pipe.
 //!
 //! Not here: what a line looks like (`json.rs`, `joblog.rs`), how files take it (`line_file.rs`), and what else a results
@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::iter;
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -49,10 +50,17 @@ pub(crate) enum Entry {
     RunEnd(BTreeMap<OutcomeKind, u64>, Ticks),
 }
 
-/// Takes records and never blocks.
+/// Takes records, and never blocks while sessions go on.
 #[derive(Debug)]
 pub(crate) struct Journal {
-    entries: SyncSender<Entry>,
+    /// One for each file, so that one that takes nothing keeps nothing from the others.
+    writers: Vec<Writer>,
+}
+
+/// A thread, and what is on the way to it.
+#[derive(Debug)]
+struct Writer {
+    entries: SyncSender<Arc<Entry>>,
     /// What could not be written; told once the thread is through.
     unwritten: Receiver<Unwritten>,
     /// How many found no room.
@@ -79,8 +87,39 @@ impl Journal {
     /// # Errors
     /// A file cannot be opened, or no thread can be had.
     pub(crate) fn open(recording: &Recording, now: Ticks) -> Result<Option<Self>, OpenError> {
-        let mut books = Books::open(recording)?;
-        let Some(shown) = books.shown() else { return Ok(None) };
+        let books = Books::open_all(recording)?;
+        let writers = books.into_iter().map(|books| Writer::start(books, now));
+        let writers = writers.collect::<Result<Vec<_>, _>>()?;
+        Ok((!writers.is_empty()).then_some(Self { writers }))
+    }
+
+    /// Queues a record.
+    pub(crate) fn push(&mut self, entry: Entry) {
+        let entry = Arc::new(entry);
+        self.writers.iter_mut().for_each(|writer| writer.push(Arc::clone(&entry)));
+    }
+
+    /// From now on no session goes on that could be held up: the records of many that end at once may wait for room, but
+    /// not for long in all.
+    pub(crate) fn be_patient(&mut self) {
+        self.writers.iter_mut().for_each(|writer| writer.patience = PATIENCE);
+    }
+
+    /// Waits until everything has been written, but not for long. What has not been, in words; `None` if everything has.
+    pub(crate) fn finish(self) -> Option<String> {
+        let until = now() + PATIENCE;
+        let ending: Vec<_> = self.writers.into_iter().map(Writer::end).collect();
+        let unwritten = ending
+            .into_iter()
+            .filter_map(|ending| ending.unwritten(until.saturating_duration_since(now())));
+        let unwritten: Vec<_> = unwritten.collect();
+        (!unwritten.is_empty()).then(|| unwritten.join("; "))
+    }
+}
+
+impl Writer {
+    fn start(mut books: Books, now: Ticks) -> Result<Self, OpenError> {
+        let shown = books.shown();
         let (entries, received) = sync_channel(QUEUE_LEN);
         let (tell, unwritten) = sync_channel(1);
         let started = thread::Builder::new().name("records".into()).spawn(move || {
@@ -90,11 +129,10 @@ impl Journal {
             let _ = tell.try_send(books.unwritten());
         });
         started.map_err(|error| OpenError { shown: shown.clone(), error })?;
-        Ok(Some(Self { entries, unwritten, lost: 0, patience: Duration::ZERO, shown }))
+        Ok(Self { entries, unwritten, lost: 0, patience: Duration::ZERO, shown })
     }
 
-    /// Queues a record.
-    pub(crate) fn push(&mut self, mut entry: Entry) {
+    fn push(&mut self, mut entry: Arc<Entry>) {
         loop {
             match (self.entries.try_send(entry), self.patience) {
                 (Ok(()), _) => return,
@@ -112,17 +150,24 @@ impl Journal {
         self.lost += 1;
     }
 
-    /// From now on no session goes on that could be held up: the records of many that end at once may wait for room, but
-    /// not for long in all.
-    pub(crate) fn be_patient(&mut self) {
-        self.patience = PATIENCE;
+    /// No more comes.
+    fn end(self) -> Ending {
+        let Self { unwritten, lost, shown, .. } = self;
+        Ending { unwritten, lost, shown }
     }
+}
 
-    /// Waits until everything has been written, but not for long. What has not been, in words; `None` if everything has.
-    pub(crate) fn finish(self) -> Option<String> {
-        let Self { entries, unwritten, lost, shown, .. } = self;
-        drop(entries);
-        match unwritten.recv_timeout(PATIENCE) {
+/// A writer to which no more comes.
+struct Ending {
+    unwritten: Receiver<Unwritten>,
+    lost: u64,
+    shown: String,
+}
+
+impl Ending {
+    fn unwritten(self, patience: Duration) -> Option<String> {
+        let Self { unwritten, lost, shown } = self;
+        match unwritten.recv_timeout(patience) {
             Ok(Unwritten { records, copies }) => in_words(records + lost, copies, &shown),
             Err(_) => Some(format!("the last records are not in {shown}: it takes nothing")),
         }
@@ -150,7 +195,7 @@ fn in_words(records: u64, copies: u64, shown: &str) -> Option<String> {
 }
 
 /// The thread's body.
-fn write_all(received: &Receiver<Entry>, books: &mut Books) {
+fn write_all(received: &Receiver<Arc<Entry>>, books: &mut Books) {
     let mut sync_at: Option<Instant> = None;
     loop {
         let entry = match sync_at {
@@ -178,115 +223,98 @@ fn now() -> Instant {
     Instant::now()
 }
 
-/// All that a run writes of its sessions.
+/// A file of records, with what is written when a record is in it.
 struct Books {
-    lines: Lines,
-    events: Vec<LineFile<File>>,
-    joblog: Option<(LineFile<File>, String)>,
-    results: Option<ResultsFolder>,
+    file: LineFile<File>,
+    form: Form,
+}
+
+/// What its lines are.
+enum Form {
+    /// Records; those of a results folder are its own file's, which comes first.
+    Events(Lines, Option<ResultsFolder>),
+    /// A line for each mlet of this command.
+    Joblog(String),
 }
 
 impl Books {
-    fn open(recording: &Recording) -> Result<Self, OpenError> {
-        let open = |destination| {
-            let opened = LineFile::open(destination);
-            opened.map_err(|error| OpenError { shown: destination.to_string(), error })
+    fn open_all(recording: &Recording) -> Result<Vec<Self>, OpenError> {
+        let open = |destination, form| match LineFile::open(destination) {
+            Ok(file) => Ok(Self { file, form }),
+            Err(error) => Err(OpenError { shown: destination.to_string(), error }),
         };
-        let joblog = recording.joblog.as_ref().map(|joblog| {
-            let file = open(&joblog.destination)?;
-            Ok((file, joblog.command.clone()))
+        let mut results = recording.results.as_ref().map(ResultsFolder::new);
+        let events = recording.events.iter().map(|destination| {
+            open(destination, Form::Events(Lines::of_run(recording.run), results.take()))
         });
-        Ok(Self {
-            lines: Lines::of_run(recording.run),
-            events: recording.events.iter().map(open).collect::<Result<_, _>>()?,
-            joblog: joblog.transpose()?,
-            results: recording.results.as_ref().map(ResultsFolder::new),
-        })
+        let events = events.collect::<Vec<_>>();
+        let joblog = recording.joblog.iter();
+        let joblog = joblog.map(|log| open(&log.destination, Form::Joblog(log.command.clone())));
+        events.into_iter().chain(joblog).collect()
     }
 
-    /// The names of the files; `None` without one.
-    fn shown(&self) -> Option<String> {
-        let joblog = self.joblog.as_ref().map(|(file, _)| file.shown());
-        let shown = self.events.iter().map(LineFile::shown).chain(joblog).collect::<Vec<_>>();
-        (!shown.is_empty()).then(|| shown.join(" and "))
+    fn shown(&self) -> String {
+        self.file.shown().to_owned()
     }
 
     fn begin(&mut self, now: Ticks) {
-        let line = self.lines.of_run_start(now);
-        self.push_event(&line);
-        if let Some((file, _)) = &mut self.joblog
-            && file.is_empty().unwrap_or(false)
-        {
-            file.push(joblog::HEADER.as_bytes());
+        match &self.form {
+            Form::Events(lines, _) => self.file.push(&lines.of_run_start(now)),
+            Form::Joblog(_) if self.file.is_empty().unwrap_or(false) => {
+                self.file.push(joblog::HEADER.as_bytes());
+            }
+            Form::Joblog(_) => {}
         }
-        self.flush();
+        self.file.flush();
     }
 
-    fn write(&mut self, entries: impl Iterator<Item = Entry>) {
+    fn write(&mut self, entries: impl Iterator<Item = Arc<Entry>>) {
         entries.for_each(|entry| self.push(&entry));
-        self.flush();
+        self.file.flush();
     }
 
     fn push(&mut self, entry: &Entry) {
-        match entry {
-            Entry::Session(record, written) => self.push_session(record, *written),
-            Entry::Folded(outcome, count, written) => {
-                let line = self.lines.of_folded(*outcome, *count, *written);
-                self.push_event(&line);
+        match (&mut self.form, entry) {
+            (Form::Events(lines, results), Entry::Session(record, written)) => {
+                let output = results.as_ref().and_then(|results| results.output_of(record));
+                let line = lines.of_session(record, output.as_ref(), *written);
+                self.file.push(&line);
+                let Some(results) = results else { return };
+                if results.has_copies() {
+                    // Before its copy, or who is killed in between leaves a copy of a record that there is not, and the
+                    // endpoint is measured again.
+                    self.file.flush();
+                }
+                results.complete(record, &line);
             }
-            Entry::Shard(totals, written) => {
-                let line = self.lines.of_shard(totals, *written);
-                self.push_event(&line);
+            (Form::Events(lines, _), Entry::Folded(outcome, count, written)) => {
+                self.file.push(&lines.of_folded(*outcome, *count, *written));
             }
-            Entry::RunEnd(counts, written) => {
-                let line = self.lines.of_run_end(counts, *written);
-                self.push_event(&line);
+            (Form::Events(lines, _), Entry::Shard(totals, written)) => {
+                self.file.push(&lines.of_shard(totals, *written));
             }
-        }
-    }
-
-    fn push_session(&mut self, record: &SessionRecord, written: Ticks) {
-        let output = self.results.as_ref().and_then(|results| results.output_of(record));
-        let line = self.lines.of_session(record, output.as_ref(), written);
-        self.push_event(&line);
-        if self.results.as_ref().is_some_and(ResultsFolder::has_copies) {
-            // Before its copy, or who is killed in between leaves a copy of a record that there is not, and the endpoint
-            // is measured again.
-            self.flush();
-        }
-        if let Some(results) = &mut self.results {
-            results.complete(record, &line);
-        }
-        if let Some((file, command)) = &mut self.joblog
-            && let Some(line) = joblog::line(record, command)
-        {
-            file.push(line.as_bytes());
-        }
-    }
-
-    fn push_event(&mut self, line: &[u8]) {
-        self.events.iter_mut().for_each(|file| file.push(line));
-    }
-
-    fn flush(&mut self) {
-        self.events.iter_mut().for_each(LineFile::flush);
-        if let Some((file, _)) = &mut self.joblog {
-            file.flush();
+            (Form::Events(lines, _), Entry::RunEnd(counts, written)) => {
+                self.file.push(&lines.of_run_end(counts, *written));
+            }
+            (Form::Joblog(command), Entry::Session(record, _)) => {
+                if let Some(line) = joblog::line(record, command) {
+                    self.file.push(line.as_bytes());
+                }
+            }
+            (Form::Joblog(_), _) => {}
         }
     }
 
     fn sync(&mut self) {
-        self.events.iter_mut().for_each(LineFile::sync);
-        if let Some((file, _)) = &mut self.joblog {
-            file.sync();
-        }
+        self.file.sync();
     }
 
     fn unwritten(&self) -> Unwritten {
-        let events = self.events.iter().map(LineFile::unwritten).sum::<u64>();
-        let joblog = self.joblog.as_ref().map_or(0, |(file, _)| file.unwritten());
-        let copies = self.results.as_ref().map_or(0, ResultsFolder::unwritten);
-        Unwritten { records: events + joblog, copies }
+        let copies = match &self.form {
+            Form::Events(_, Some(results)) => results.unwritten(),
+            Form::Events(_, None) | Form::Joblog(_) => 0,
+        };
+        Unwritten { records: self.file.unwritten(), copies }
     }
 }
 

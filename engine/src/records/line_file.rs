@@ -11,7 +11,7 @@ use std::path::Path;
 use tracing::error;
 
 use crate::config::Destination;
-use crate::sys::append;
+use crate::sys::record_files;
 
 /// Something that can be made to lie on the disk.
 pub(super) trait Durable {
@@ -24,6 +24,9 @@ pub(super) trait Durable {
 
 impl Durable for File {
     fn sync(&mut self) -> io::Result<()> {
+        if record_files::is_removed(self) {
+            return Err(io::Error::other("the file was removed"));
+        }
         match self.sync_data() {
             // Pipes and terminals have nothing to sync.
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => Ok(()),
@@ -56,7 +59,7 @@ impl LineFile<File> {
         let (file, is_torn) = match destination {
             Destination::Stdout => (File::from(io::stdout().as_fd().try_clone_to_owned()?), false),
             Destination::File(path) => {
-                let file = append::open(path)?;
+                let file = record_files::open_to_append(path)?;
                 let is_torn = file.metadata()?.is_file() && !ends_with_newline(path)?;
                 (file, is_torn)
             }
@@ -104,7 +107,7 @@ impl<F: Write + Durable> LineFile<F> {
     /// Takes a line, which has its newline, and writes it with others at the next [`LineFile::flush`], or before: no more
     /// are written together than what a pipe takes whole.
     pub(super) fn push(&mut self, line: &[u8]) {
-        if self.gathered.len() + line.len() > append::WHOLE_LEN_MAX {
+        if self.gathered.len() + line.len() > record_files::WHOLE_LEN_MAX {
             self.flush();
         }
         self.gathered.extend_from_slice(line);
@@ -144,7 +147,9 @@ impl<F: Write + Durable> LineFile<F> {
             return;
         }
         if let Err(error) = self.file.sync() {
-            error!("the last records may not survive in {}: {error}", self.shown);
+            if self.unwritten == 0 {
+                error!("the last records may not survive in {}: {error}", self.shown);
+            }
             self.unwritten += 1;
         }
     }

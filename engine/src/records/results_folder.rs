@@ -11,10 +11,9 @@
 //! supervisor, or the recorder). Invariant: `session.json` is written when the output is complete and the record is in
 //! `events.jsonl`, and nothing is written afterwards.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -23,6 +22,7 @@ use tracing::error;
 use super::outcome::OutcomeKind;
 use super::record::{Mlet, Output, SessionFacts, SessionRecord};
 use crate::config::{Keep, Layout, Results};
+use crate::sys::record_files;
 use crate::sys::recorder::{RecordedOutput, RecordedStream};
 use packetlab::escape::Escaped;
 
@@ -173,7 +173,7 @@ impl ResultsFolder {
         let dir = self.path.join(folder_of(&record.facts));
         let done = match self.is_kept(record) {
             true if record.output == Output::Lost => return,
-            true => write_file(&dir.join("session.json"), line),
+            true => record_files::write_new(&dir.join("session.json"), line),
             false => self.remove(&dir),
         };
         if let Err(error) = done {
@@ -191,14 +191,4 @@ impl ResultsFolder {
             removed => removed,
         }
     }
-}
-
-fn write_file(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    OpenOptions::new()
-        .write(true)
-        .create(true)
-        .truncate(true)
-        .mode(0o600)
-        .open(path)?
-        .write_all(bytes)
 }

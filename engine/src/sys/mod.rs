@@ -1,6 +1,5 @@
 //! Small corners of Linux: processes, descriptors, CPUs, signals. The only place where unsafe is allowed.
 
-pub(crate) mod append;
 pub mod children;
 pub mod cpu;
 pub mod fd_passing;
@@ -11,6 +10,7 @@ mod mlet_owner;
 pub mod mlet_processes;
 mod packet;
 mod packet_queue;
+pub(crate) mod record_files;
 pub mod recorder;
 pub mod secrecy;
 pub mod signals;

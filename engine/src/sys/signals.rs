@@ -94,6 +94,14 @@ pub fn ignore_broken_pipe() -> io::Result<()> {
     set_disposition(Signal::SIGPIPE, SigHandler::SigIgn)
 }
 
+/// Ignores SIGXFSZ: a file that may not grow any more (`ulimit -f`) is an error to handle. Mlets get its default action back.
+///
+/// # Errors
+/// As the kernel says.
+pub fn ignore_file_size_limit() -> io::Result<()> {
+    set_disposition(Signal::SIGXFSZ, SigHandler::SigIgn)
+}
+
 /// Ignores SIGUSR1, which asks a run for its status and would end a process whose run has not begun. Blocked by
 /// [`RunSignals::block`] it is read all the same; mlets get its default action back.
 ///

@@ -31,12 +31,12 @@ fn unread() -> (Journal, PipeReader) {
 fn a_pipe_that_nobody_reads_holds_nobody_up_and_what_finds_no_room_is_counted() {
     let (mut journal, mut reader) = unread();
     let mut pushed = 0;
-    while journal.lost == 0 {
+    while journal.writers[0].lost == 0 {
         journal.push(entry(pushed));
         pushed += 1;
         assert!(pushed < 10 * QUEUE_LEN as u64, "no bound");
     }
-    let lost = journal.lost;
+    let lost = journal.writers[0].lost;
     let read = thread::spawn(move || {
         let mut text = String::new();
         reader.read_to_string(&mut text).unwrap();
@@ -55,7 +55,7 @@ fn a_pipe_that_nobody_reads_holds_nobody_up_and_what_finds_no_room_is_counted() 
 #[test]
 fn records_of_many_that_end_at_once_wait_for_room_when_nobody_is_held_up_by_it() {
     let (mut journal, mut reader) = unread();
-    while journal.lost == 0 {
+    while journal.writers[0].lost == 0 {
         journal.push(entry(0));
     }
     journal.be_patient();

@@ -18,6 +18,8 @@ use std::path::{Path, PathBuf};
 
 use nix::libc;
 
+use crate::sys::record_files;
+
 /// The folder of the files of all mlets, below the results folder.
 const STREAMS: &str = "streams";
 /// What they begin with.
@@ -89,6 +91,9 @@ impl StreamFile {
         bytes: &[u8],
     ) -> io::Result<u64> {
         let len = u32::try_from(bytes.len()).map_err(|_| io::ErrorKind::InvalidInput)?;
+        if what == What::Begin && record_files::is_removed(&self.file) {
+            return Err(io::ErrorKind::NotFound.into());
+        }
         let what = match what {
             What::Begin => b'b',
             What::Stdout => b'o',

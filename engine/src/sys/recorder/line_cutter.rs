@@ -46,10 +46,18 @@ impl LineCutter {
         // Only when there is more: a line of exactly that length is no piece, and has none behind it.
         while self.held.len() + text.len() > len_max {
             let (piece, rest) = text.split_at(len_max.saturating_sub(self.held.len()));
-            self.held.extend_from_slice(piece);
+            self.hold(piece);
             show(&self.held);
             self.clear();
             text = rest;
+        }
+        self.hold(text);
+    }
+
+    fn hold(&mut self, text: &[u8]) {
+        // No more memory than that: a long line is rare, and there may be many of them.
+        if self.held.len() + text.len() > self.held.capacity() {
+            self.held.reserve_exact(text.len());
         }
         self.held.extend_from_slice(text);
     }

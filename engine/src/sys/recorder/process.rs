@@ -22,7 +22,7 @@ use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
-use nix::sys::signal::{SigHandler, SigSet, Signal};
+use nix::sys::signal::SigSet;
 use nix::unistd::{dup2_stderr, dup2_stdout, read};
 
 use super::capture::{Captured, Sink, Which};
@@ -35,9 +35,8 @@ use crate::sys::lack::Lack;
 use crate::sys::mlet_owner::MletOwner;
 use crate::sys::packet::LEN_MAX;
 use crate::sys::packet_queue::PacketQueue;
-use crate::sys::signals::set_disposition;
 use crate::sys::socket::waiting_len;
-use crate::sys::{fd_passing, forked, limits};
+use crate::sys::{fd_passing, forked, limits, signals};
 
 /// Bytes of one read: what a pipe holds.
 const READ_LEN: usize = 64 << 10;
@@ -97,9 +96,7 @@ pub(super) fn run(plan: &RecorderPlan, pair: OwnedFd, requests: OwnedFd) -> ! {
 /// Sheds what was inherited, and takes standard output where lines go there.
 fn become_recorder(is_tagged: bool, kept: &[BorrowedFd<'_>]) -> Result<Option<TaggedStdout>, Lack> {
     forked::shed("the recorder", c"pktx-recorder", &SigSet::empty(), kept)?;
-    // A file that may not grow is an error to be told.
-    set_disposition(Signal::SIGXFSZ, SigHandler::SigIgn)
-        .map_err(Lack::when("ignore SIGXFSZ (rt_sigaction)"))?;
+    signals::ignore_file_size_limit().map_err(Lack::when("ignore SIGXFSZ (rt_sigaction)"))?;
     limits::raise_open_files().map_err(Lack::when("raise `ulimit -n` (prlimit64)"))?;
     let stdout = match is_tagged {
         true => Some(TaggedStdout::open().map_err(Lack::when("use standard output (dup)"))?),

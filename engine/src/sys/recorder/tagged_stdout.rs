@@ -5,12 +5,24 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use nix::libc;
+use nix::sys::socket::{MsgFlags, send};
 
-use crate::sys::append;
+use crate::sys::record_files;
+
+/// What it is, as far as writing to it differs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// Others may write to it as well, such as our log.
+    Pipe,
+    /// It cannot be opened again, so each send says that it does not wait.
+    Socket,
+    /// A file, which takes all, or a terminal.
+    Other,
+}
 
 /// Standard output.
 #[derive(Debug)]
@@ -21,13 +33,12 @@ pub(super) struct TaggedStdout {
     pending: Vec<u8>,
     /// How many bytes of these it has taken.
     taken: usize,
-    /// It is a pipe, which others may write to as well, such as our log.
-    is_pipe: bool,
+    kind: Kind,
 }
 
 impl TaggedStdout {
     /// Takes descriptor 1. Of a pipe or a terminal, which others may have open too, it makes a description of its own that
-    /// does not block; where that is barred, and of a socket, writing waits.
+    /// does not block; where that is barred, writing waits.
     ///
     /// # Errors
     /// There is no descriptor 1.
@@ -41,11 +52,16 @@ impl TaggedStdout {
         } else {
             None
         };
-        Ok(Self::of(own.unwrap_or(shared), kind.is_fifo()))
+        let kind = match () {
+            () if kind.is_fifo() => Kind::Pipe,
+            () if kind.is_socket() => Kind::Socket,
+            () => Kind::Other,
+        };
+        Ok(Self::of(own.unwrap_or(shared), kind))
     }
 
-    fn of(out: File, is_pipe: bool) -> Self {
-        Self { out: Some(out), pending: Vec::new(), taken: 0, is_pipe }
+    fn of(out: File, kind: Kind) -> Self {
+        Self { out: Some(out), pending: Vec::new(), taken: 0, kind }
     }
 
     /// Something waits to be taken.
@@ -81,8 +97,14 @@ impl TaggedStdout {
     pub(super) fn flush(&mut self) -> io::Result<()> {
         let Some(out) = &mut self.out else { return Ok(()) };
         while let Some(rest) = self.pending.get(self.taken..).filter(|rest| !rest.is_empty()) {
-            let len = if self.is_pipe { whole_len(rest) } else { rest.len() };
-            match out.write(rest.get(..len).unwrap_or(rest)) {
+            let written = match self.kind {
+                Kind::Pipe => out.write(rest.get(..whole_len(rest)).unwrap_or(rest)),
+                Kind::Socket => {
+                    send(out.as_raw_fd(), rest, MsgFlags::MSG_DONTWAIT).map_err(io::Error::from)
+                }
+                Kind::Other => out.write(rest),
+            };
+            match written {
                 Ok(0) => return Err(self.fail(io::ErrorKind::WriteZero.into())),
                 Ok(len) => self.taken += len,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
@@ -111,7 +133,7 @@ impl TaggedStdout {
 /// How many of these bytes are written together: whole lines that a pipe takes in one piece, or else one line.
 fn whole_len(lines: &[u8]) -> usize {
     let is_end = |byte: &u8| *byte == b'\n';
-    let fitting = lines.get(..append::WHOLE_LEN_MAX).unwrap_or(lines);
+    let fitting = lines.get(..record_files::WHOLE_LEN_MAX).unwrap_or(lines);
     let last = fitting.iter().rposition(is_end);
     last.or_else(|| lines.iter().position(is_end)).map_or(lines.len(), |end| end + 1)
 }
@@ -129,7 +151,7 @@ mod tests {
         let (reader, writer) = pipe().unwrap();
         let writer = OwnedFd::from(writer);
         fcntl(&writer, FcntlArg::F_SETFL(OFlag::O_NONBLOCK)).unwrap();
-        (TaggedStdout::of(writer.into(), true), reader)
+        (TaggedStdout::of(writer.into(), Kind::Pipe), reader)
     }
 
     #[test]
@@ -160,6 +182,18 @@ mod tests {
         assert_eq!(whole_len(&lines(4096, 2)), 4096);
         assert_eq!(whole_len(&lines(5000, 2)), 5000, "a longer one goes alone");
         assert_eq!(whole_len(b"the rest of one"), 15);
+    }
+
+    #[test]
+    fn a_socket_that_nobody_reads_makes_nobody_wait() {
+        let (reader, writer) = std::os::unix::net::UnixStream::pair().unwrap();
+        let mut out = TaggedStdout::of(OwnedFd::from(writer).into(), Kind::Socket);
+        for _ in 0..100 {
+            out.write_line("1\t", &[b'x'; 10_000]).unwrap();
+        }
+        assert!(out.is_pending(), "its buffer holds less");
+        drop(reader);
+        assert_eq!(out.flush().unwrap_err().raw_os_error(), Some(libc::EPIPE));
     }
 
     #[test]

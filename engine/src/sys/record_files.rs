@@ -1,10 +1,10 @@
-//! Files that are only ever appended to, which may be pipes that others read or write as well.
+//! Files that records are written to: some are pipes that others read, some stand beside what mlets may write.
 //!
-//! Not here: what is written there. Invariant: opening one never waits for long.
+//! Not here: what is written there. Invariant: opening one never waits for long, and never leads out of a results folder.
 
 use std::fs::{File, OpenOptions};
-use std::io;
-use std::os::unix::fs::OpenOptionsExt;
+use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ const READER_RETRY: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// As the kernel says; of a named pipe also that no program reads it.
-pub(crate) fn open(path: &Path) -> io::Result<File> {
+pub(crate) fn open_to_append(path: &Path) -> io::Result<File> {
     let mut options = OpenOptions::new();
     options.append(true).create(true).mode(FILE_MODE).custom_flags(libc::O_NONBLOCK);
     #[expect(clippy::disallowed_methods, reason = "this is the start, before any machine runs")]
@@ -48,9 +48,24 @@ pub(crate) fn open(path: &Path) -> io::Result<File> {
     Ok(file)
 }
 
+/// Writes a file anew, for its owner alone. What a mlet may have put in its place is neither followed nor waited for.
+///
+/// # Errors
+/// As the kernel says.
+pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let mut options = OpenOptions::new();
+    options.write(true).create(true).truncate(true).mode(FILE_MODE);
+    options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?.write_all(bytes)
+}
+
+/// Nobody finds the file any more: it was removed while it is written to.
+pub(crate) fn is_removed(file: &File) -> bool {
+    file.metadata().is_ok_and(|file| file.is_file() && file.nlink() == 0)
+}
+
 #[cfg(test)]
 mod tests {
-    use std::io::{Read, Write};
+    use std::io::Read;
 
     use nix::sys::stat::Mode;
     use nix::unistd::mkfifo;
@@ -58,10 +73,33 @@ mod tests {
     use super::*;
 
     #[test]
+    fn what_stands_in_the_place_of_a_new_file_is_neither_followed_nor_waited_for() {
+        let folder = std::env::temp_dir().join(format!("pktxpmgr-new-{}", std::process::id()));
+        std::fs::create_dir(&folder).unwrap();
+        let (path, target) = (folder.join("file"), folder.join("target"));
+        for _ in 0..2 {
+            write_new(&path, b"text").unwrap();
+            assert_eq!(std::fs::read(&path).unwrap(), b"text");
+        }
+        let file = File::open(&path).unwrap();
+        assert!(!is_removed(&file));
+        std::fs::remove_file(&path).unwrap();
+        assert!(is_removed(&file));
+        std::fs::write(&target, "before").unwrap();
+        std::os::unix::fs::symlink(&target, &path).unwrap();
+        write_new(&path, b"text").unwrap_err();
+        assert_eq!(std::fs::read(&target).unwrap(), b"before");
+        std::fs::remove_file(&path).unwrap();
+        mkfifo(&path, Mode::S_IRWXU).unwrap();
+        write_new(&path, b"text").unwrap_err();
+        std::fs::remove_dir_all(&folder).unwrap();
+    }
+
+    #[test]
     fn a_named_pipe_is_opened_for_a_reader_that_comes_late_and_no_other() {
         let path = std::env::temp_dir().join(format!("pktxpmgr-append-{}", std::process::id()));
         mkfifo(&path, Mode::S_IRWXU).unwrap();
-        let error = open(&path).unwrap_err().to_string();
+        let error = open_to_append(&path).unwrap_err().to_string();
         assert_eq!(error, "no program has opened this pipe to read it");
         let reader = thread::spawn({
             let path = path.clone();
@@ -71,7 +109,7 @@ mod tests {
                 text
             }
         });
-        let mut file = open(&path).unwrap();
+        let mut file = open_to_append(&path).unwrap();
         // It waits, as it does for whoever writes to a file.
         let flags = OFlag::from_bits_retain(fcntl(&file, FcntlArg::F_GETFL).unwrap());
         assert!(!flags.contains(OFlag::O_NONBLOCK) && flags.contains(OFlag::O_APPEND));
