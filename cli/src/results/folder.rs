@@ -94,7 +94,7 @@ impl Folder {
     /// # Errors
     /// The file cannot be read, or no line of it is a record.
     pub(crate) fn scan(&self, visit: impl FnMut(Event, Place)) -> Result<(), Failure> {
-        self.scan_telling(visit, |fault| warn(fault))
+        self.scan_telling(visit, warn)
     }
 
     /// The same for whoever has another place for warnings than standard error.
