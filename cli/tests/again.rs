@@ -4,7 +4,9 @@
 
 mod common;
 
+use std::ffi::OsStr;
 use std::fs;
+use std::os::unix::ffi::OsStrExt;
 
 use common::endpoint::{Dial, End, Identity, NDATA, message};
 use common::events::{Events, outcomes};
@@ -239,6 +241,39 @@ fn comes_torn(home: &Home, manager: &Manager, identity: &Identity) -> bool {
     endpoint.close();
     wait_until("its record", || whole_sessions(home).len() > before);
     is_measured
+}
+
+#[test]
+fn arguments_that_are_no_text_are_told_apart_and_paths_are_known_in_whole() {
+    let home = Home::new();
+    let run_with = |options: [&str; 2], argument: &[u8]| {
+        run(home.command().args(options).arg("./mlet").arg(OsStr::from_bytes(argument)))
+    };
+    assert!(run_with(["--out", "results"], b"a\xff").loaded);
+    let file: Value =
+        serde_json::from_slice(&fs::read(home.path("results/run.json")).unwrap()).unwrap();
+    let of_run = &file["runs"][0];
+    assert_eq!(of_run["mlet"]["arguments"], serde_json::json!([{ "hex": "61ff" }]));
+    assert_eq!(
+        of_run["command"].as_array().unwrap().last(),
+        Some(&serde_json::json!({ "hex": "61ff" }))
+    );
+    let folder = fs::canonicalize(home.path("")).unwrap();
+    let folder = folder.to_str().unwrap();
+    assert_eq!(of_run["working_directory"], folder);
+    for (what, name) in [("mlet", "./mlet"), ("config", "xpmgr.conf")] {
+        let absolute = format!("{folder}/{}", name.trim_start_matches("./"));
+        assert_eq!(
+            (&of_run[what]["path"], &of_run[what]["absolute"]),
+            (&name.into(), &absolute.into())
+        );
+    }
+    let ended = run_with(["--resume", "results"], b"a\xfe");
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    let differences = r#"its arguments were [{"hex":"61ff"}] and are [{"hex":"61fe"}]"#;
+    assert_says(&ended.stderr, &[differences]);
+    assert!(run_with(["--resume", "results"], b"a\xff").loaded);
+    assert!(run(home.bare_command().args(["report", "results"])).stdout.contains("report.html"));
 }
 
 #[test]

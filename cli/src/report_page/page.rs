@@ -68,6 +68,7 @@ fn write_run(html: &mut Html, span: &RunSpan, run: &Run) {
     let ended = span.ended.clone().unwrap_or_else(|| "not recorded: it runs, or was killed".into());
     let program = run.program.clone().or_else(|| span.program.clone());
     let commit = run.commit.as_ref().map(|commit| format!(", commit {commit}")).unwrap_or_default();
+    let command: Vec<_> = run.command.iter().map(ToString::to_string).collect();
     let digested = |file: &Option<Digested>| {
         file.as_ref().map(|file| format!("{}, SHA-256 {}", file.path, file.sha256))
     };
@@ -78,7 +79,7 @@ fn write_run(html: &mut Html, span: &RunSpan, run: &Run) {
         ("started", Some(span.started.clone())),
         ("ended", Some(ended)),
         ("program", program.map(|program| program + &commit)),
-        ("command", (!run.command.is_empty()).then(|| run.command.join(" "))),
+        ("command", (!run.command.is_empty()).then(|| command.join(" "))),
         ("mlet", digested(&run.mlet)),
         ("config", digested(&run.config)),
         ("host", run.host.clone()),

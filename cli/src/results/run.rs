@@ -2,7 +2,10 @@
 //!
 //! Not here: the file itself (`folder.rs`). All but the run's name may be missing.
 
-use serde::Deserialize;
+use std::fmt;
+
+use packetlab::key::Hex;
+use serde::{Deserialize, Serialize};
 
 #[derive(Deserialize)]
 struct Runs {
@@ -18,12 +21,44 @@ pub(crate) struct Run {
     pub(crate) program: Option<String>,
     pub(crate) commit: Option<String>,
     #[serde(default)]
-    pub(crate) command: Vec<String>,
+    pub(crate) command: Vec<Word>,
     pub(crate) config: Option<Digested>,
     pub(crate) mlet: Option<Digested>,
     pub(crate) host: Option<String>,
     pub(crate) kernel: Option<String>,
     pub(crate) note: Option<String>,
+}
+
+/// A word of a command line, or a path. What is no UTF-8 is no string of JSON, and no two of them may look alike.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Word {
+    /// UTF-8, as it is.
+    Text(String),
+    /// Anything else, by its bytes.
+    Bytes {
+        /// Hexadecimal.
+        hex: String,
+    },
+}
+
+impl Word {
+    /// Of these bytes.
+    pub(crate) fn of(bytes: &[u8]) -> Self {
+        match str::from_utf8(bytes) {
+            Ok(text) => Self::Text(text.to_owned()),
+            Err(_) => Self::Bytes { hex: Hex(bytes).to_string() },
+        }
+    }
+}
+
+impl fmt::Display for Word {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Text(text) => f.write_str(text),
+            Self::Bytes { hex } => write!(f, "<hex {hex}>"),
+        }
+    }
 }
 
 /// A file, and what was in it.
@@ -48,6 +83,20 @@ impl Run {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn words_that_are_no_text_are_told_apart_and_read_again() {
+        let words = [&b"a b"[..], b"a\xff", b"a\xfe", "a\u{fffd}".as_bytes(), b""].map(Word::of);
+        let json = serde_json::to_string(&words).unwrap();
+        assert_eq!(
+            json,
+            r#"["a b",{"hex":"61ff"},{"hex":"61fe"},"a\u{fffd}",""]"#
+                .replace(r"\u{fffd}", "\u{fffd}")
+        );
+        let text = format!(r#"{{"runs":[{{"run":"7","command":{json}}}]}}"#);
+        assert_eq!(Run::list(text.as_bytes()).unwrap()[0].command, words);
+        assert_eq!(words[1].to_string(), "<hex 61ff>");
+    }
 
     #[test]
     fn a_run_may_tell_little_and_may_tell_what_nobody_knows() {

@@ -22,6 +22,7 @@ use serde_json::Value;
 use crate::args::Args;
 use crate::engine_config::config_path;
 use crate::exit::{Exit, Failure};
+use crate::results::run::Word;
 
 /// Its name in the folder.
 pub(super) const NAME: &str = "run.json";
@@ -45,7 +46,8 @@ struct Run {
     ended: Option<String>,
     program: &'static str,
     commit: Option<&'static str>,
-    command: Vec<String>,
+    command: Vec<Word>,
+    working_directory: Option<Word>,
     config: DigestedFile,
     mlet: Mlet,
     host: Option<String>,
@@ -57,7 +59,9 @@ struct Run {
 
 #[derive(Debug, Serialize)]
 struct DigestedFile {
+    /// As it was named.
     path: String,
+    absolute: Option<Word>,
     sha256: String,
 }
 
@@ -66,7 +70,7 @@ struct DigestedFile {
 pub(super) struct Mlet {
     #[serde(flatten)]
     file: DigestedFile,
-    arguments: Vec<String>,
+    arguments: Vec<Word>,
 }
 
 impl RunFile {
@@ -81,7 +85,8 @@ impl RunFile {
             ended: None,
             program: concat!("pktxpmgr ", env!("CARGO_PKG_VERSION")),
             commit: option_env!("PKTXPMGR_COMMIT"),
-            command: std::env::args_os().map(|word| text(word.as_bytes())).collect(),
+            command: std::env::args_os().map(|word| Word::of(word.as_bytes())).collect(),
+            working_directory: std::env::current_dir().ok().map(|path| path_word(&path)),
             config: DigestedFile::of(&config_path(args), "the config file")?,
             mlet: Mlet::of(args)?,
             host: of_kernel("hostname"),
@@ -159,7 +164,7 @@ impl Mlet {
     /// # Errors
     /// It cannot be read.
     pub(super) fn of(args: &Args) -> Result<Self, Failure> {
-        let arguments = args.mlet_arguments().iter().map(|word| text(word.as_bytes()));
+        let arguments = args.mlet_arguments().iter().map(|word| Word::of(word.as_bytes()));
         Ok(Self {
             file: DigestedFile::of(args.mlet(), "the mlet")?,
             arguments: arguments.collect(),
@@ -197,12 +202,13 @@ impl Mlet {
 
 impl DigestedFile {
     fn of(path: &Path, what: &str) -> Result<Self, Failure> {
-        let shown = text(path.as_os_str().as_bytes());
+        let named = String::from_utf8_lossy(path.as_os_str().as_bytes()).into_owned();
+        let absolute = std::path::absolute(path).ok().map(|path| path_word(&path));
         let bytes = fs::read(path).map_err(|error| {
             let shown = Escaped(path.as_os_str().as_bytes());
             Failure::new(Exit::Config, format!("cannot read {what} {shown}: {error}"))
         })?;
-        Ok(Self { path: shown, sha256: Hex(&sha256(&bytes)).to_string() })
+        Ok(Self { path: named, absolute, sha256: Hex(&sha256(&bytes)).to_string() })
     }
 }
 
@@ -210,8 +216,8 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
     (name.trim_start_matches("--").to_owned(), value.to_owned())
 }
 
-fn text(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(bytes).into_owned()
+fn path_word(path: &Path) -> Word {
+    Word::of(path.as_os_str().as_bytes())
 }
 
 fn of_kernel(name: &str) -> Option<String> {
