@@ -6,6 +6,7 @@ mod common;
 
 use std::fs;
 use std::net::TcpListener;
+use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
@@ -553,10 +554,23 @@ fn what_a_run_would_refuse_of_its_folder_and_its_lists_is_found_without_one() {
     home.write("list", b"no key\n");
     make_results(&home, "full", "ab", "");
     let runs = read(&home.path("full/run.json"));
+    home.write("none", b"# nobody yet\n\n");
+    symlink("nowhere", home.path("lost")).unwrap();
+    home.make_directory("other");
+    home.write("other/notes", b"mine");
     for (options, said) in [
         (&["--only", "list"][..], "--only list: line 1: no key is no key id"),
         (&["--skip", "nowhere"], "--skip nowhere: "),
         (&["--out", "full"], "/full: it holds a run already (events.jsonl)"),
+        (&["--out", "list"], "/list: it is not a folder"),
+        (&["--out", "list/new"], "/list/new: "),
+        (&["--out", "/proc/new"], "/proc/new: /proc: no folder can be made there"),
+        (&["--out", "lost"], "/lost: it is a link that leads nowhere"),
+        (&["--out", "other"], "/other: it is not empty, and no results folder"),
+        (&["--resume", "other"], "/other: it is no results folder: it has no run.json"),
+        (&["--only", "none"], "--only none: it names no key, so nobody would be measured"),
+        (&["--only", "full"], "--only full: no endpoint has been ok in it, so nobody would be"),
+        (&["--only", "other"], "--only other: it holds no events.jsonl"),
         (&["--resume", "nowhere"], "/nowhere: there is no run to go on with"),
         (&["--resume", "full"], "another mlet ran before: its SHA-256 was ab and is "),
     ] {
@@ -572,6 +586,66 @@ fn what_a_run_would_refuse_of_its_folder_and_its_lists_is_found_without_one() {
     }
     assert!(!home.path("new").exists() && !home.path("nowhere").exists());
     assert_eq!(read(&home.path("full/run.json")), runs);
+}
+
+/// To root the kernel bars nothing.
+#[test]
+fn a_folder_that_may_not_be_written_or_read_is_found_with_the_reason() {
+    let home = Home::new();
+    home.make_directory("closed");
+    home.make_directory("shut");
+    home.write("shut/events.jsonl", b"");
+    let stranger = home.give_away();
+    home.chmod("closed", 0o500);
+    home.chmod("shut", 0o000);
+    for (options, said) in [
+        (["--out", "closed"], "/closed: Permission denied"),
+        (["--out", "closed/a/b"], "/closed/a/b: "),
+        (["--resume", "shut"], "/shut: Permission denied"),
+        (["--only", "shut"], "--only shut/events.jsonl: it cannot be read: Permission denied"),
+    ] {
+        let mut command = home.command_of(stranger, "pktxpmgr");
+        let ended = run(command.args(["-c", "xpmgr.conf", "--check"]).args(options).arg("./mlet"));
+        assert_eq!(ended.code, Some(3), "{options:?}: {}", ended.stderr);
+        assert_says(&ended.stderr, &[said, "Permission denied"]);
+    }
+    home.chmod("shut", 0o700);
+}
+
+/// What was lost is told once more, by the numbers of the runs themselves.
+#[test]
+fn records_that_are_missing_or_damaged_are_warned_of_before_endpoints_are_measured_again() {
+    let home = Home::new();
+    home.make_directory("results");
+    let runs = json!({ "v": 1, "runs": [{ "run": "7f", "counts": { "ok": 20 } }] });
+    home.write("results/run.json", runs.to_string().as_bytes());
+    let session = |number: u64| {
+        let record = json!({
+            "v": 1, "t": "", "ev": "session.end", "run": "7f", "sid": number, "outcome": "ok",
+        });
+        format!("{record}\n")
+    };
+    let whole: String = (1..=20).map(session).collect();
+    let (before, behind) = whole.split_at(whole.len() / 2);
+    let missing = "results: its run.json counts 20 sessions and connections where events.jsonl \
+                   holds records of ";
+    for (records, said) in [
+        (String::new(), &[&*format!("{missing}0;")][..]),
+        (session(1), &[&*format!("{missing}1;")]),
+        (format!("{before}garbage\n\u{0}{behind}"), &["line 11 is passed over", missing]),
+        (whole.clone(), &[]),
+    ] {
+        home.write("results/events.jsonl", records.as_bytes());
+        let words = ["--check", "--resume", "results", "-n", "40"];
+        let ended = run_words(&home, &words);
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        assert_says(&ended.stderr, said);
+        assert_eq!(ended.stderr.is_empty(), said.is_empty(), "{}", ended.stderr);
+    }
+    home.write("results/events.jsonl", b"\x7f\x00\xff binary\n\xfe\n");
+    let ended = run_words(&home, &["--check", "--resume", "results"]);
+    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
+    assert_says(&ended.stderr, &["no line of it is a record of pktxpmgr"]);
 }
 
 #[test]

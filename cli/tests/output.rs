@@ -547,6 +547,8 @@ fn a_full_disk_ends_no_session_and_what_is_kept_is_a_beginning() {
         unshare(CloneFlags::CLONE_NEWNS).expect("mounts take root");
         home.make_directory(folder);
         home.make_directory(&format!("{folder}/{kept_in}"));
+        // A folder of something else is refused; here no run has come to sessions yet.
+        home.write(&format!("{folder}/run.json"), br#"{"v":1,"runs":[]}"#);
         let disk = home.path(folder).join(kept_in);
         for words in [
             &["--make-rprivate", "/"][..],
@@ -554,7 +556,7 @@ fn a_full_disk_ends_no_session_and_what_is_kept_is_a_beginning() {
         ] {
             assert!(Command::new("mount").args(words).status().unwrap().success());
         }
-        let options = [&["--out", folder, "--cores", "1"], layout].concat();
+        let options = [&["--resume", folder, "--cores", "1"], layout].concat();
         let manager = home.start(&options, &["speak"]);
         let mut first = Speaker::new(&home, &manager);
         assert_eq!(first.writes(1, b"small"), "done");

@@ -150,7 +150,7 @@ fn a_folder_that_holds_a_run_or_is_written_to_is_left_as_it_is() {
     home.write("file", b"");
     let (code, said) = refusal(&home, &["--out", "file"]);
     assert_eq!(code, Some(3), "{said}");
-    assert!(said.contains("cannot write results to "), "{said}");
+    assert!(said.contains("/file: it is not a folder"), "{said}");
 }
 
 /// Or the next try would have to name another one.
@@ -164,8 +164,9 @@ fn a_run_that_could_not_begin_leaves_no_folder() {
     assert!(!home.path("results").exists());
     fs::create_dir(home.path("results")).unwrap();
     home.write("results/notes", b"mine");
-    let (code, said) = refusal(&home, &["-a", &address, "--out", "results"]);
-    assert_eq!(code, Some(4), "{said}");
+    let (code, said) = refusal(&home, &["--out", "results"]);
+    assert_eq!(code, Some(3), "{said}");
+    assert!(said.contains("it is not empty, and no results folder"), "{said}");
     let left: Vec<_> = fs::read_dir(home.path("results")).unwrap().collect();
     assert_eq!(left.len(), 1, "what is not ours stays: {left:?}");
 }
@@ -225,9 +226,8 @@ fn the_one_mlet_of_all_sessions_has_one_folder() {
 #[test]
 fn a_mlet_whose_output_finds_no_room_runs_all_the_same_and_the_exit_code_tells() {
     let home = Home::new();
-    fs::create_dir(home.path("results")).unwrap();
-    home.write("results/sessions", b"");
     let manager = start(&home, &["-n", "1", "--out", "results"]);
+    home.write("results/sessions", b"");
     sessions(&manager, &home, 1);
     let ended = manager.ends();
     assert_eq!(ended.code, Some(74), "{}", ended.stderr);

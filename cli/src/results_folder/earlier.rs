@@ -4,7 +4,7 @@
 //! Not here: what people read of it, and how a line is read (`results/`). Invariant: what `results` passes over, such as a
 //! line that was torn when a run was killed, counts for nothing here either.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io;
 use std::num::NonZeroU64;
@@ -12,6 +12,7 @@ use std::path::Path;
 
 use engine::config::Config;
 use packetlab::key::KeyId;
+use serde_json::Value;
 
 use crate::results::failure::shown_path;
 use crate::results::folder::{EVENTS, Folder};
@@ -33,6 +34,8 @@ pub(crate) struct Earlier {
     pub(crate) oks: u64,
     /// Endpoints with one that was.
     pub(crate) measured: HashSet<KeyId>,
+    /// Sessions and connections of each run, by its name.
+    of_runs: HashMap<String, u64>,
 }
 
 impl Earlier {
@@ -61,11 +64,31 @@ impl Earlier {
         config.attempts.is_none().then_some(done)
     }
 
-    fn read_records(&mut self, folder: &Path) -> Result<(), String> {
-        let visit = |event, _| {
-            if let Event::Session(session) = event {
-                self.add(&session);
+    /// What is odd if the runs that have ended have counted (`run.json`) other sessions than there are records of.
+    pub(super) fn difference_from(&self, runs: &[Value]) -> Option<String> {
+        let (mut counted, mut recorded) = (0, 0);
+        for run in runs {
+            let Some(counts) = run["counts"].as_object() else { continue };
+            let told: u64 = counts.values().filter_map(Value::as_u64).sum();
+            let held = run["run"].as_str().and_then(|name| self.of_runs.get(name)).copied();
+            if held.unwrap_or(0) != told {
+                counted += told;
+                recorded += held.unwrap_or(0);
             }
+        }
+        (counted != recorded).then(|| {
+            format!(
+                "its run.json counts {counted} sessions and connections where {EVENTS} holds records of \
+                 {recorded}; endpoints without a record are measured again"
+            )
+        })
+    }
+
+    fn read_records(&mut self, folder: &Path) -> Result<(), String> {
+        let visit = |event, _| match event {
+            Event::Session(session) => self.add(&session),
+            Event::Folded(folded) => self.count(folded.run, folded.count),
+            Event::RunStart(_) | Event::RunEnd(_) | Event::Other => {}
         };
         let records = Folder::open(folder);
         let scanned = records
@@ -87,7 +110,13 @@ impl Earlier {
         Ok(())
     }
 
+    fn count(&mut self, run: String, more: u64) {
+        let count = self.of_runs.entry(run).or_default();
+        *count = count.saturating_add(more);
+    }
+
     fn add(&mut self, session: &Session) {
+        self.count(session.run.clone(), 1);
         self.last_session = self.last_session.max(session.number);
         if session.outcome == "ok" {
             self.oks += 1;
@@ -135,6 +164,28 @@ mod tests {
         let earlier = read(&lines).unwrap();
         assert_eq!((earlier.last_session, earlier.oks), (9, 2));
         assert_eq!(earlier.measured, [KeyId([0xaa; 32])].into());
+    }
+
+    #[test]
+    fn records_are_held_against_what_the_runs_that_ended_have_counted() {
+        let of_run =
+            |run: &str, members: &str| format!(r#"{{"v":1,"t":"","run":"{run}",{members}}}"#);
+        let ok = |sid: u64| format!(r#""ev":"session.end","sid":{sid},"outcome":"ok""#);
+        let folded = r#""ev":"session.folded","outcome":"tls_failed","count":5"#;
+        let lines = [of_run("a", &ok(1)), of_run("a", folded), of_run("b", &ok(2)), String::new()];
+        let earlier = read(&lines).unwrap();
+        let run = |name: &str, counts: Value| serde_json::json!({ "run": name, "counts": counts });
+        let whole = run("a", serde_json::json!({ "ok": 1, "tls_failed": 5 }));
+        let killed = run("b", Value::Null);
+        assert_eq!(earlier.difference_from(&[whole.clone(), killed]), None);
+        let lost = run("c", serde_json::json!({ "ok": 20 }));
+        let told = earlier.difference_from(&[whole, lost]).unwrap();
+        assert!(
+            told.contains(
+                "counts 20 sessions and connections where events.jsonl holds records of 0;"
+            ),
+            "{told}"
+        );
     }
 
     #[test]

@@ -14,7 +14,7 @@ use super::earlier::Earlier;
 use crate::args::Args;
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
-use crate::results::folder::EVENTS;
+use crate::results::folder::Folder;
 
 /// Longest list of keys: some hundred thousand of them.
 const LIST_LEN_MAX: u64 = 16 << 20;
@@ -39,8 +39,16 @@ pub(crate) fn check_lists(args: &Args, findings: &mut Findings) {
     findings.keep(skip(args));
 }
 
+/// # Errors
+/// As of a list, or nobody would be measured.
 fn only(args: &Args) -> Result<Option<KeyPrefixes>, Failure> {
-    args.only.as_deref().map(|path| keys("--only", path)).transpose()
+    let Some(path) = args.only.as_deref() else { return Ok(None) };
+    let only = keys("--only", path)?;
+    if only == KeyPrefixes::default() {
+        let held = if path.is_dir() { "no endpoint has been ok in it" } else { "it names no key" };
+        return Err(refused("--only", path, &format!("{held}, so nobody would be measured")));
+    }
+    Ok(Some(only))
 }
 
 fn skip(args: &Args) -> Result<Option<KeyPrefixes>, Failure> {
@@ -48,22 +56,25 @@ fn skip(args: &Args) -> Result<Option<KeyPrefixes>, Failure> {
 }
 
 fn keys(option: &str, path: &Path) -> Result<KeyPrefixes, Failure> {
-    let refuse = |problem: String| {
-        let shown = Escaped(path.as_os_str().as_bytes());
-        Failure::new(Exit::Config, format!("{option} {shown}: {problem}"))
-    };
+    let refuse = |problem: String| refused(option, path, &problem);
     if path.is_dir() {
-        return of_folder(path).map_err(refuse);
+        return of_folder(path)
+            .map_err(|problem| Failure::new(Exit::Config, format!("{option} {problem}")));
     }
     let bytes = file::read(path, LIST_LEN_MAX).map_err(|error| refuse(error.to_string()))?;
     let text = std::str::from_utf8(&bytes).map_err(|_| refuse("it is no text".into()))?;
     of_list(text).map_err(refuse)
 }
 
+fn refused(option: &str, path: &Path, problem: &str) -> Failure {
+    let shown = Escaped(path.as_os_str().as_bytes());
+    Failure::new(Exit::Config, format!("{option} {shown}: {problem}"))
+}
+
+/// # Errors
+/// It is no results folder, or cannot be read; names it.
 fn of_folder(path: &Path) -> Result<KeyPrefixes, String> {
-    if !path.join(EVENTS).is_file() {
-        return Err(format!("it is no results folder: it has no {EVENTS}"));
-    }
+    Folder::open(path).map_err(|failure| failure.to_string())?;
     let earlier = Earlier::read(path)?;
     let mut keys = KeyPrefixes::default();
     for key in &earlier.measured {

@@ -4,11 +4,13 @@
 //! DIR/run.json       which runs have filled it, with what, and what came of them (run_file.rs)
 //! DIR/events.jsonl   the records             DIR/sessions/, DIR/streams/   the output of mlets       the engine's
 //! ```
-//! `earlier.rs` is what a run has to know of those before it, `endpoints.rs` which endpoints it measures. Not here: what
+//! `earlier.rs` is what a run has to know of those before it, `endpoints.rs` which endpoints it measures, `place.rs` whether a
+//! folder can be had where it is wanted. Not here: what
 //! people read of a folder. Invariant: a folder that holds a run is not begun anew, and no two runs write to one.
 
 mod earlier;
 mod endpoints;
+mod place;
 mod run_file;
 
 use std::fs::{self, DirBuilder, File};
@@ -61,6 +63,7 @@ impl ResultsFolder {
     pub(crate) fn begin(path: &Path, args: &Args, run: RunId) -> Result<Self, Failure> {
         let refuse = |problem: String| refused(path, &problem);
         if args.resume.is_none() {
+            place::check(path).map_err(refuse)?;
             let made = DirBuilder::new().recursive(true).mode(0o700).create(path);
             made.map_err(|error| refuse(error.to_string()))?;
         } else if !path.exists() {
@@ -128,6 +131,7 @@ pub(crate) fn check(args: &Args, can_run: bool, findings: &mut Findings) -> Opti
     let path = findings.keep(absolute(args.results()?))?;
     let mlet = if can_run { findings.keep(Mlet::of(args)) } else { None };
     let (runs, earlier) = findings.keep(look(&path, args))?;
+    findings.keep(place::check(&path).map_err(|problem| refused(&path, &problem)));
     if let Some(mlet) = mlet {
         let follows = mlet.follows(&runs, args.resume_anyway);
         findings.keep(follows.map_err(|problem| refused(&path, &problem)));
@@ -141,19 +145,32 @@ pub(crate) fn check(args: &Args, can_run: bool, findings: &mut Findings) -> Opti
 /// It holds a run that is not gone on with, or none that could be, or cannot be read.
 fn look(path: &Path, args: &Args) -> Result<(Vec<Value>, Earlier), Failure> {
     let refuse = |problem: String| refused(path, &problem);
-    let mark = MARKS.iter().find(|mark| path.join(mark).exists());
-    match (mark, &args.resume) {
-        (Some(mark), None) => {
-            let hint = "name another folder, or go on with --resume";
-            Err(refuse(format!("it holds a run already ({mark}); {hint}")))
+    place::is_folder(path).map_err(refuse)?;
+    let holds =
+        |name: &str| path.join(name).try_exists().map_err(|error| refuse(error.to_string()));
+    if args.resume.is_none() {
+        for mark in MARKS {
+            if holds(mark)? {
+                let hint = "name another folder, or go on with --resume";
+                return Err(refuse(format!("it holds a run already ({mark}); {hint}")));
+            }
         }
-        (None, Some(_)) => Err(nothing_to_resume(path)),
-        (None, None) => Ok((Vec::new(), Earlier::default())),
-        (Some(_), Some(_)) => {
-            let runs = run_file::runs(path).map_err(refuse)?;
-            Ok((runs, Earlier::read(path).map_err(refuse)?))
-        }
+        place::is_empty(path).map_err(refuse)?;
+        return Ok((Vec::new(), Earlier::default()));
     }
+    if !path.exists() {
+        return Err(nothing_to_resume(path));
+    }
+    if !holds(run_file::NAME)? {
+        let problem = "it is no results folder: it has no run.json; name the one of --out";
+        return Err(refuse(problem.into()));
+    }
+    let runs = run_file::runs(path).map_err(refuse)?;
+    let earlier = Earlier::read(path).map_err(refuse)?;
+    if let Some(difference) = earlier.difference_from(&runs) {
+        tracing::warn!("{}: {difference}", Escaped(path.as_os_str().as_bytes()));
+    }
+    Ok((runs, earlier))
 }
 
 fn nothing_to_resume(path: &Path) -> Failure {
