@@ -115,6 +115,34 @@ fn a_short_output_is_shown_whole_and_a_long_one_as_far_as_there_is_room() {
     assert!(!text.contains(&long[..16_394]));
 }
 
+/// Random snikeys would push the last columns out of sight.
+#[test]
+fn of_a_long_snikey_the_front_is_shown_and_all_of_it_in_a_title() {
+    let mut campaign = Campaign::begun();
+    let long = "0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopq";
+    campaign.session(1, |record| record["ep"]["snikey"] = json!(long));
+    campaign.session(2, |record| record["ep"]["snikey"] = json!("0123456789ab"));
+    campaign.end();
+    let text = page(&campaign);
+    assert_says(&text, &[&format!("<td title=\"{long}\">0123456789ab...</td>")]);
+    assert_says(&text, &["<td>0123456789ab</td>"]);
+    assert_eq!(text.matches(long).count(), 1);
+}
+
+#[test]
+fn endpoints_are_listed_by_their_bytes_only_if_any_were_relayed() {
+    let page_of = |bytes: u64| {
+        let mut campaign = Campaign::begun();
+        campaign.session(1, |record| record["bytes"] = json!({ "to_ep": bytes, "from_ep": 0 }));
+        campaign.end();
+        page(&campaign)
+    };
+    let relayed = page_of(40_000);
+    assert_says(&relayed, &["The most bytes", "<td class=\"n\">39.1 KiB</td>", ">32 KiB</text>"]);
+    let silent = page_of(0);
+    assert!(silent.contains("The longest run time") && !silent.contains("The most bytes"));
+}
+
 #[test]
 fn a_run_that_has_just_begun_has_a_page() {
     let campaign = Campaign::begun();

@@ -70,10 +70,10 @@ pub(super) struct Mark {
     pub(super) is_ok: bool,
 }
 
-/// Run time and bytes of each endpoint, both on scales of powers of ten.
+/// Run time and bytes of each endpoint, on scales of powers of ten and of 32, in the units of the tables.
 pub(super) fn endpoints(html: &mut Html, marks: &[Mark]) {
-    let run = Decades::of(marks.iter().map(|mark| mark.run));
-    let bytes = Decades::of(marks.iter().map(|mark| mark.bytes));
+    let run = Powers::of(10, marks.iter().map(|mark| mark.run));
+    let bytes = Powers::of(32, marks.iter().map(|mark| mark.bytes));
     begin(html, "Run time and bytes relayed of each endpoint");
     axes(html, &run.ticks(milliseconds), &bytes.ticks(size));
     let place = |mark: &Mark| (x(run.part(mark.run)), y(bytes.part(mark.bytes)));
@@ -98,48 +98,56 @@ pub(super) fn bar(html: &mut Html, part: f64) {
         .raw("\"/></svg>");
 }
 
-/// From a power of ten to another.
-struct Decades {
+/// From a power of a number to another.
+struct Powers {
+    base: u32,
     low: i32,
     high: i32,
 }
 
-impl Decades {
+impl Powers {
     /// Those that hold all of these; what is less than 1 is taken for 1.
-    fn of(amounts: impl Iterator<Item = f64>) -> Self {
-        let exponents = amounts.map(|amount| amount.max(1.0).log10());
+    fn of(base: u32, amounts: impl Iterator<Item = f64>) -> Self {
+        let exponents = amounts.map(|amount| logarithm(amount, base));
         let (low, high) = exponents.fold((f64::INFINITY, 0.0_f64), |(low, high), exponent| {
             (low.min(exponent), high.max(exponent))
         });
         let low = if low.is_finite() { low.floor() as i32 } else { 0 };
-        Self { low, high: (high.ceil() as i32).max(low + 1) }
+        Self { base, low, high: (high.ceil() as i32).max(low + 1) }
     }
 
     fn part(&self, amount: f64) -> f64 {
-        (amount.max(1.0).log10() - f64::from(self.low)) / f64::from(self.high - self.low)
+        (logarithm(amount, self.base) - f64::from(self.low)) / f64::from(self.high - self.low)
     }
 
     fn ticks(&self, told: fn(i32) -> String) -> Vec<Tick> {
-        let tick = |exponent| (self.part(10_f64.powi(exponent)), told(exponent));
+        let tick = |exponent| (self.part(f64::from(self.base).powi(exponent)), told(exponent));
         (self.low..=self.high).map(tick).collect()
+    }
+}
+
+/// What is less than 1 is taken for 1. Exact for powers, which `log` is not.
+fn logarithm(amount: f64, base: u32) -> f64 {
+    match base {
+        10 => amount.max(1.0).log10(),
+        _ => amount.max(1.0).log2() / f64::from(base.ilog2()),
     }
 }
 
 /// 10 to this power, in milliseconds.
 fn milliseconds(exponent: i32) -> String {
-    power(exponent, &["ms", "s", "ks", "Ms", "Gs"])
+    match exponent {
+        ..3 => format!("{} ms", 10_f64.powi(exponent)),
+        _ => format!("{} s", 10_f64.powi(exponent - 3)),
+    }
 }
 
-/// 10 to this power, in bytes.
+/// 32 to this power, in bytes.
 fn size(exponent: i32) -> String {
-    power(exponent, &["B", "kB", "MB", "GB", "TB", "PB", "EB"])
-}
-
-/// 10 to this power, with one of units that are a thousand times each other.
-fn power(exponent: i32, units: &[&str]) -> String {
-    let unit = usize::try_from(exponent / 3).unwrap_or(0).min(units.len() - 1);
-    let rest = exponent - 3 * i32::try_from(unit).unwrap_or(0);
-    format!("{} {}", 10_f64.powi(rest), units.get(unit).unwrap_or(&""))
+    let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
+    let unit = usize::try_from(exponent / 2).unwrap_or(0);
+    let amount = if exponent % 2 == 0 { 1 } else { 32 };
+    format!("{amount} {}", units.get(unit).unwrap_or(&""))
 }
 
 /// Up to six round numbers from 0 to this one.
@@ -210,11 +218,13 @@ mod tests {
         assert_eq!(told(&linear(1.0, "")), "0, 1");
         assert_eq!(told(&linear(0.9, "s")), "0.0 s, 0.2 s, 0.4 s, 0.6 s, 0.8 s");
         assert_eq!(told(&linear(5000.0, "")), "0, 1000, 2000, 3000, 4000, 5000");
-        let decades = Decades::of([0.0, 40_000.0].into_iter());
-        assert_eq!(told(&decades.ticks(milliseconds)), "1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s");
-        let one = Decades::of([1000.0].into_iter());
-        assert_eq!((told(&one.ticks(size)), one.part(1000.0)), ("1 kB, 10 kB".into(), 0.0));
-        assert_eq!(told(&Decades::of(std::iter::empty()).ticks(size)), "1 B, 10 B");
+        let decades = Powers::of(10, [0.0, 400_000.0, 2e6].into_iter());
+        let seconds = "1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s, 1000 s, 10000 s";
+        assert_eq!(told(&decades.ticks(milliseconds)), seconds);
+        let one = Powers::of(32, [1024.0, 40_000.0].into_iter());
+        let sizes = "1 KiB, 32 KiB, 1 MiB";
+        assert_eq!((told(&one.ticks(size)), one.part(1024.0)), (sizes.into(), 0.0));
+        assert_eq!(told(&Powers::of(32, std::iter::empty()).ticks(size)), "1 B, 32 B");
     }
 
     #[test]

@@ -201,8 +201,10 @@ pub(super) fn endpoints(html: &mut Html, tally: &Tally) {
     html.raw(" whose mlet ran: a dot with a session that is ok, a cross without.</figcaption></figure>\n");
     endpoints.sort_by(|a, b| b.1.run_ms.unwrap_or(-1.0).total_cmp(&a.1.run_ms.unwrap_or(-1.0)));
     list(html, "The longest run time", &endpoints);
-    endpoints.sort_by_key(|(_, totals)| std::cmp::Reverse(totals.bytes));
-    list(html, "The most bytes", &endpoints);
+    if marks.iter().any(|mark| mark.bytes > 0.0) {
+        endpoints.sort_by_key(|(_, totals)| std::cmp::Reverse(totals.bytes));
+        list(html, "The most bytes", &endpoints);
+    }
     html.raw("</section>\n");
 }
 
@@ -217,7 +219,8 @@ fn list(html: &mut Html, caption: &'static str, endpoints: &[(&String, &Endpoint
         html.raw("</td><td class=\"n\">").text(totals.sessions.ok);
         html.raw("</td><td class=\"n\">")
             .text(totals.run_ms.map_or_else(String::new, words::duration));
-        html.raw("</td><td class=\"n\">").text(totals.bytes).raw("</td></tr>\n");
+        html.raw("</td><td class=\"n\">");
+        html.text(words::size(totals.bytes)).raw("</td></tr>\n");
     }
     html.raw("</tbody></table></div>\n");
 }

@@ -106,13 +106,14 @@ const HEAD: &str = "<thead><tr>\
 /// Adds a row whose output takes at most so many bytes; returns how many it takes.
 fn write_row(html: &mut Html, folder: &Folder, session: &Session, share: usize) -> usize {
     let ep = &session.ep;
-    let (key, snikey) = (ep.key.as_deref(), ep.snikey.as_deref().unwrap_or_default());
+    let key = ep.key.as_deref();
     let run = session.ms.run.map_or_else(String::new, |run| format!("{:.3}", run / 1000.0));
     let started = session.accepted.as_deref().and_then(|time| time.get(..19)).unwrap_or_default();
     html.raw("<tr><th scope=\"row\" class=\"n\">").text(session.number);
     html.raw("</th><td><code>").text(key.map_or_else(String::new, |key| words::front(Some(key))));
-    html.raw("</code></td><td>").text(snikey);
-    html.raw("</td><td>").text(&session.outcome);
+    html.raw("</code></td>");
+    write_snikey(html, ep.snikey.as_deref().unwrap_or_default());
+    html.raw("<td>").text(&session.outcome);
     html.raw("</td><td class=\"why\">");
     html.text_within(session.reason.as_deref().unwrap_or_default(), REASON_MAX);
     html.raw("</td><td class=\"n\">").text(run);
@@ -122,6 +123,16 @@ fn write_row(html: &mut Html, folder: &Folder, session: &Session, share: usize) 
     let taken = write_output(html, folder, session, share);
     html.raw("</td></tr>\n");
     taken
+}
+
+/// Adds the cell of a snikey: its front, as random ones of 63 characters would push the last columns out of sight.
+fn write_snikey(html: &mut Html, snikey: &str) {
+    let front = words::front(Some(snikey));
+    if front.chars().count() < snikey.chars().count() {
+        html.raw("<td title=\"").text(snikey).raw("\">").text(front).raw("...</td>");
+    } else {
+        html.raw("<td>").text(snikey).raw("</td>");
+    }
 }
 
 /// Adds the beginning of the output, and whose it is, to be unfolded.
