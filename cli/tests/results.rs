@@ -76,7 +76,8 @@ fn sessions_are_chosen_by_outcome_key_time_and_run() {
         ("--since 2026-11-28 --until 2026-11-28 --outcome mlet_signal", vec![60, 120, 180, 240]),
         ("--since 2026-11-29", vec![]),
         ("--run 7f3A --outcome mlet_signal --sort run", vec![240, 180, 120, 60]),
-        ("--run 8", vec![]),
+        ("--outcome MLET_SIGNAL --run 7f", vec![60, 120, 180, 240]),
+        ("--since 2026-11-28T11:00 --until 2026-11-28T11:01 --key ffffffffffff", vec![]),
         (
             "--outcome mlet_signal,handshake_timeout --sort bytes",
             vec![240, 180, 120, 60, 100, 200, 300],
@@ -85,6 +86,34 @@ fn sessions_are_chosen_by_outcome_key_time_and_run() {
         let table = campaign.says(&format!("results ls campaign {words}"));
         assert_eq!(numbers(&table), expected, "{words}");
     }
+    for command in ["ls", "cat", "stats", "export"] {
+        let told = campaign.run(&format!("results {command} campaign --run 8"));
+        assert_eq!((told.code, told.stdout.len()), (Some(2), 0), "{command}: {}", told.stderr);
+        assert_says(&told.stderr, &["pktxpmgr: campaign has no run 8"]);
+    }
+}
+
+#[test]
+fn of_an_output_that_was_cut_it_is_told_how_much_was_written_and_is_kept() {
+    let mut campaign = Campaign::begun();
+    campaign.session(1, |record| {
+        let output = &mut record["output"];
+        (output["stdout"], output["stdout_written"]) = (json!(1024), json!(74890));
+        (output["stderr"], output["stderr_written"]) = (json!(3), json!(3));
+        output["truncated"] = json!(true);
+    });
+    let told = campaign.says("results show campaign 1");
+    assert_says(&told, &["/stdout, of 74890 bytes written 1024 are kept\n", "/stderr, 3 bytes\n"]);
+}
+
+#[test]
+fn a_long_snikey_makes_no_line_of_the_sums_longer_than_80_columns() {
+    let mut campaign = Campaign::begun();
+    let long = "0123456789abcdefghijklmnopqrstuvwxyz0123456789abcdefghijklmnopq";
+    campaign.session(1, |record| record["ep"]["snikey"] = json!(long));
+    let told = campaign.says("results stats campaign");
+    assert!(told.lines().all(|line| line.len() <= 80), "{told}");
+    assert_says(&told, &[&format!("  {}...\n", &long[..49])]);
 }
 
 #[test]

@@ -29,7 +29,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let folder = Folder::open(&options.wanted.dir)?;
+    let folder = options.wanted.open()?;
     let chosen = Chosen::find(&folder, &options.wanted.filter, Sort::Session)?;
     let stream = if options.stderr { Stream::Stderr } else { Stream::Stdout };
     let mut out = BufWriter::with_capacity(1 << 16, io::stdout().lock());

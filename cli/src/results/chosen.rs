@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::{Args, ValueEnum};
 use packetlab::time::Ticks;
 
-use super::failure::Failure;
+use super::failure::{Failure, shown_path};
 use super::folder::Folder;
 use super::lines::Place;
 use super::outcome::OUTCOMES;
@@ -33,6 +33,40 @@ pub(crate) struct Wanted {
 
     #[command(flatten)]
     pub(crate) filter: Filter,
+}
+
+impl Wanted {
+    /// Opens the folder, which has records of the run that is asked for.
+    ///
+    /// # Errors
+    /// It is no results folder, cannot be read, or has none of that run.
+    pub(crate) fn open(&self) -> Result<Folder, Failure> {
+        let folder = Folder::open(&self.dir)?;
+        if let Some(wanted) = &self.filter.run {
+            let mut is_there = false;
+            // Whoever reads the folder next tells of its faults.
+            folder.scan_telling(
+                |event, _| is_there |= self.filter.takes_run(run_of(&event)),
+                |_| {},
+            )?;
+            if !is_there {
+                let shown = shown_path(&self.dir);
+                return Err(Failure::Usage(format!("{shown} has no run {wanted}")));
+            }
+        }
+        Ok(folder)
+    }
+}
+
+/// The name of the run that a record is of.
+fn run_of(event: &Event) -> &str {
+    match event {
+        Event::RunStart(start) => &start.run,
+        Event::Session(session) => &session.run,
+        Event::Folded(folded) => &folded.run,
+        Event::RunEnd(end) => &end.run,
+        Event::Other => "",
+    }
 }
 
 /// Which sessions are wanted. Each option takes away from all.
@@ -69,9 +103,10 @@ enum OutcomeChoice {
 
 impl OutcomeChoice {
     fn parse(text: &str) -> Result<Self, String> {
-        match text {
+        let name = text.to_ascii_lowercase();
+        match &*name {
             "failed" => Ok(Self::Failed),
-            _ if OUTCOMES.contains(&text) => Ok(Self::Named(text.to_owned())),
+            _ if OUTCOMES.contains(&&*name) => Ok(Self::Named(name)),
             _ => {
                 Err(format!("no outcome has this name; there are failed, {}", OUTCOMES.join(", ")))
             }
@@ -272,12 +307,14 @@ mod tests {
             ("", [true, true, true]),
             ("--outcome ok", [true, false, false]),
             ("--outcome failed", [false, true, false]),
+            ("--outcome OK,Failed", [true, true, false]),
             ("--outcome ok,tls_failed", [true, false, true]),
             ("--key AB", [true, false, false]),
             ("--key cd34,ab12", [true, true, false]),
             ("--run 7F3", [true, true, true]),
             ("--run 8", [false, false, false]),
             ("--since 2026-11-23", [true, false, false]),
+            ("--since 2026-11-23T11:01", [false, false, false]),
             ("--since 2026-11-23T11:00:00.6Z", [false, false, false]),
             ("--until 2026-11-23", [true, false, false]),
             ("--until 2026-11-23T11:00:00.5Z", [false, false, false]),

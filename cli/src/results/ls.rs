@@ -9,7 +9,6 @@ use clap::{Args, ValueEnum};
 use super::chosen::{Chosen, Sort, Wanted};
 use super::columns::{self, Format};
 use super::failure::Failure;
-use super::folder::Folder;
 use super::record::Session;
 use super::words;
 
@@ -46,7 +45,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
 
 /// Writes the columns of the sessions that are wanted.
 pub(crate) fn list(wanted: &Wanted, sort: Sort, format: Format) -> Result<(), Failure> {
-    let folder = Folder::open(&wanted.dir)?;
+    let folder = wanted.open()?;
     let chosen = Chosen::find(&folder, &wanted.filter, sort)?;
     let mut out = BufWriter::new(io::stdout().lock());
     columns::write_names(&mut out, format)?;
@@ -57,7 +56,7 @@ pub(crate) fn list(wanted: &Wanted, sort: Sort, format: Format) -> Result<(), Fa
 }
 
 fn table(wanted: &Wanted, sort: Sort) -> Result<(), Failure> {
-    let folder = Folder::open(&wanted.dir)?;
+    let folder = wanted.open()?;
     let chosen = Chosen::find(&folder, &wanted.filter, sort)?;
     let mut out = BufWriter::new(io::stdout().lock());
     let [session, key, outcome, exit] = ["session", "key", "outcome", "exit"];

@@ -144,21 +144,22 @@ fn latency(latency: RelayLatency) -> Option<String> {
 /// Where its output is, and how much there is.
 fn outputs(folder: &Folder, session: &Session) -> Vec<(&'static str, String)> {
     let Some(output) = &session.output else { return vec![("output", "none was kept".into())] };
-    let of = |stream: Stream, len: u64| {
+    let of = |stream: Stream, len: u64, written: Option<u64>| {
         let path = folder.output_path(output, stream);
         let named = || words::shown(output.dir.as_deref().unwrap_or_default());
         let path = path.map_or_else(named, |path| shown_path(&path));
-        (stream.name(), format!("{path}, {len} bytes"))
+        let kept = match written.filter(|written| *written > len) {
+            Some(written) => format!("of {written} bytes written {len} are kept"),
+            None => format!("{len} bytes"),
+        };
+        (stream.name(), format!("{path}, {kept}"))
     };
-    let mut facts = vec![of(Stream::Stdout, output.stdout), of(Stream::Stderr, output.stderr)];
+    let mut facts = vec![
+        of(Stream::Stdout, output.stdout, output.stdout_written),
+        of(Stream::Stderr, output.stderr, output.stderr_written),
+    ];
     if output.truncated {
-        let of = |written: Option<u64>, kept| written.unwrap_or(kept);
-        let (stdout, stderr) =
-            (of(output.stdout_written, output.stdout), of(output.stderr_written, output.stderr));
-        facts.push((
-            "truncated",
-            format!("there was more, of which no more is kept: {stdout} bytes and {stderr} bytes"),
-        ));
+        facts.push(("truncated", "there was more than is kept".into()));
     }
     facts
 }

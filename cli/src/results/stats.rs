@@ -9,15 +9,15 @@ use clap::Args;
 
 use super::chosen::Wanted;
 use super::failure::Failure;
-use super::folder::Folder;
 use super::tally::{RunSpan, Spread, Tally, Verdicts};
 use super::words::{self, counted};
 
 /// So many reasons are shown.
 const REASONS_SHOWN: usize = 10;
 
-/// So many characters of a reason, so that a line has 80.
+/// So many characters of a reason, and of a snikey, so that a line has 80.
 const REASON_LEN: usize = 70;
+const SNIKEY_LEN: usize = 52;
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
@@ -26,7 +26,7 @@ pub(crate) struct Options {
 }
 
 pub(crate) fn run(options: &Options) -> Result<(), Failure> {
-    let folder = Folder::open(&options.wanted.dir)?;
+    let folder = options.wanted.open()?;
     let mut tally = Tally::default();
     folder.scan(|event, _| tally.add(&event, &options.wanted.filter))?;
     let mut out = io::stdout().lock();
@@ -55,7 +55,7 @@ fn told(tally: &Tally) -> String {
         line("\n  count  reason".into());
     }
     for (reason, count) in reasons.iter().take(REASONS_SHOWN) {
-        line(format!("{count:>7}  {}", clipped(&words::shown(reason))));
+        line(format!("{count:>7}  {}", clipped(&words::shown(reason), REASON_LEN)));
     }
     if let Some(more) = reasons.get(REASONS_SHOWN..).filter(|more| !more.is_empty()) {
         let count: u64 = more.iter().map(|(_, count)| count).sum();
@@ -74,7 +74,8 @@ fn told(tally: &Tally) -> String {
         line("\nsessions       ok   failed  snikey".into());
     }
     for (snikey, Verdicts { all, ok, failed }) in snikeys {
-        line(format!("{all:>8} {ok:>8} {failed:>8}  {}", words::shown(snikey)));
+        let snikey = clipped(&words::shown(snikey), SNIKEY_LEN);
+        line(format!("{all:>8} {ok:>8} {failed:>8}  {snikey}"));
     }
     told
 }
@@ -97,9 +98,9 @@ fn told_sessions(sessions: Verdicts, endpoints: usize) -> String {
     format!("{all} of {endpoints}: {ok} ok, {failed} failed{neither}")
 }
 
-fn clipped(reason: &str) -> String {
-    match reason.chars().count() {
-        ..=REASON_LEN => reason.to_owned(),
-        _ => format!("{}...", reason.chars().take(REASON_LEN - 3).collect::<String>()),
+fn clipped(text: &str, len_max: usize) -> String {
+    if text.chars().count() <= len_max {
+        return text.to_owned();
     }
+    format!("{}...", text.chars().take(len_max - 3).collect::<String>())
 }

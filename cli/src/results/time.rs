@@ -58,7 +58,7 @@ fn to_utc(local: Ticks, offset: &str) -> Option<Ticks> {
 /// # Errors
 /// It is no time, in words.
 pub(crate) fn first_moment(text: &str) -> Result<Ticks, String> {
-    date(text).or_else(|| rfc3339(text)).ok_or_else(|| no_time(text))
+    date(text).or_else(|| typed(text)).ok_or_else(|| no_time(text))
 }
 
 /// `--until` as typed, of which nothing is taken: a date alone is the whole day.
@@ -67,15 +67,23 @@ pub(crate) fn first_moment(text: &str) -> Result<Ticks, String> {
 /// It is no time, in words.
 pub(crate) fn end(text: &str) -> Result<Ticks, String> {
     let next_day = date(text).and_then(|day| day.0.checked_add(DAY)).map(Ticks);
-    next_day.or_else(|| rfc3339(text)).ok_or_else(|| no_time(text))
+    next_day.or_else(|| typed(text)).ok_or_else(|| no_time(text))
 }
 
 fn date(text: &str) -> Option<Ticks> {
     Ticks::from_date(text).filter(|_| text.len() == DATE_LEN)
 }
 
+/// RFC 3339, or the front of it: without seconds, or without a zone, which is UTC then.
+fn typed(text: &str) -> Option<Ticks> {
+    let (minute, rest) = text.split_at_checked(DATE_LEN + "T11:40".len())?;
+    let seconds = if rest.starts_with(':') { "" } else { ":00" };
+    let zone = if rest.ends_with(['Z', 'z']) || rest.contains(['+', '-']) { "" } else { "Z" };
+    rfc3339(&format!("{minute}{seconds}{rest}{zone}"))
+}
+
 fn no_time(text: &str) -> String {
-    format!("'{text}' is no time; write 2026-11-23 or 2026-11-23T11:40:00Z")
+    format!("'{text}' is no time; write 2026-11-23, 2026-11-23T11:40 or 2026-11-23T11:40:00Z")
 }
 
 #[cfg(test)]
@@ -118,7 +126,15 @@ mod tests {
         assert_eq!(first_moment("2026-11-23"), Ok(Ticks(day)));
         assert_eq!(end("2026-11-23"), Ok(Ticks(day + DAY)));
         assert_eq!(end("2026-11-23T00:00:00Z"), Ok(Ticks(day)));
-        assert!(first_moment("yesterday").unwrap_err().contains("write 2026-11-23 or"));
+        let minute = Ticks(day + (11 * 60 + 40) * 60_000_000_000);
+        for text in ["2026-11-23T11:40", "2026-11-23 11:40Z", "2026-11-23T12:40+01:00"] {
+            assert_eq!((first_moment(text), end(text)), (Ok(minute), Ok(minute)), "{text}");
+        }
+        assert_eq!(first_moment("2026-11-23T11:40:00.0"), Ok(minute));
+        for bad in ["2026-11-23T11", "2026-11-23T11:4", "11:40", "2026-11-23T11:40:0"] {
+            assert!(first_moment(bad).is_err(), "{bad}");
+        }
+        assert!(first_moment("yesterday").unwrap_err().contains("write 2026-11-23, "));
         assert!(end("never").is_err());
     }
 }
