@@ -18,7 +18,7 @@ use crate::engine_config::{self, Loaded, Purpose};
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
 use crate::mlet_file::{self, Flaw};
-use crate::{dry_run, logging, report, results_folder};
+use crate::{commands, dry_run, logging, report, results_folder};
 
 /// Tells everything that is wrong or odd on standard error; of what could be run, what was checked or would be done on
 /// standard output.
@@ -86,6 +86,9 @@ pub(crate) fn mlet(path: &Path) -> Result<(), Failure> {
     mlet_file::check(path).map_err(|flaw| {
         let shown = Escaped(path.as_os_str().as_bytes());
         let hint = match flaw {
+            Flaw::Unreachable(_) | Flaw::NotRegular if commands::is_meant(path.as_os_str()) => {
+                "; the commands results and report must be the first word: pktxpmgr results ls DIR"
+            }
             Flaw::Unreachable(_) => "; the mlet is a path, not searched in PATH",
             _ => "",
         };

@@ -23,6 +23,11 @@ pub(crate) fn run(words: &[OsString]) -> Option<ExitCode> {
     Some(run(words).map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS))
 }
 
+/// Whether whoever names this as a mlet, and there is none, means a command: behind an option, or misspelt.
+pub(crate) fn is_meant(word: &OsStr) -> bool {
+    ["results", "result", "report", "reports"].iter().any(|name| word == *name)
+}
+
 fn command(word: &OsStr, is_file: impl Fn(&OsStr) -> bool) -> Option<Run> {
     let run: Run = match word.to_str()? {
         "results" => results::run,

@@ -64,6 +64,9 @@ fn executable(path: &Path, interpreters_max: usize) -> Result<(), Flaw> {
         };
         (shown, found)
     };
+    if start.starts_with(b"\xef\xbb\xbf#!") {
+        return Err(Flaw::ByteOrderMark);
+    }
     if start.starts_with(b"#!") {
         let (interpreter, argument) = interpreter(&start)?;
         if interpreter.file_name() == Some(OsStr::new("env")) {

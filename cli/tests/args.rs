@@ -172,12 +172,17 @@ fn help_and_version_go_to_stdout_with_code_0() {
 fn a_mlet_that_cannot_run_is_code_3_before_anything_else() {
     let home = Home::new();
     home.make_directory("folder");
+    home.make_directory("report");
     home.write("plain", b"#!/bin/sh\n");
     for (mlet, reason) in [
         ("./nowhere", "No such file"),
         ("./folder", "it is not a regular file"),
         ("./plain", "it is not executable; chmod +x it"),
         ("true", "not searched in PATH"),
+        ("results", "commands results and report must be the first word: pktxpmgr results ls DIR"),
+        ("result", "must be the first word"),
+        ("report", "must be the first word"),
+        ("./results", "not searched in PATH"),
         ("", "No such file"),
     ] {
         let ended = run(home.bare_command().args(["-c", "nowhere.conf", "--", mlet]));

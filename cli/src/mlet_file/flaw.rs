@@ -32,6 +32,8 @@ pub(crate) enum Flaw {
     UnknownFormat,
     /// The `#!` line ends in CR LF, so that the kernel takes the CR for a part of a name.
     CarriageReturn,
+    /// A byte order mark stands before `#!`.
+    ByteOrderMark,
     /// The `#!` line names nothing.
     NoInterpreter,
     /// The kernel reads only a part of the interpreter's name.
@@ -79,6 +81,10 @@ impl fmt::Display for Flaw {
             Self::CarriageReturn => f.write_str(
                 "its first line ends in a carriage return, which is taken for a part of a name; \
                  save it with the line ends of Unix",
+            ),
+            Self::ByteOrderMark => f.write_str(
+                "a byte order mark (BOM) stands before its #!, so that it is no script; save it as \
+                 UTF-8 without one",
             ),
             Self::NoInterpreter => f.write_str(
                 "its first line names no interpreter behind #!; write one, as in #!/bin/sh",

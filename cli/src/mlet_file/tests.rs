@@ -56,7 +56,7 @@ fn scripts_that_are_refused_the_kernel_refuses_too() {
     fs::set_permissions(scratch.0.join("text"), Permissions::from_mode(0o600)).unwrap();
     scratch.file("broken", b"#!/no/such/interpreter\n");
     let long = |len: usize, behind: &str| format!("#!/{}{behind}", "x".repeat(len)).into_bytes();
-    let cases: [(&[u8], &str); 20] = [
+    let cases: [(&[u8], &str); 21] = [
         (b"#!/bin/sh\nexit 0\n", ""),
         (b"#!/bin/sh", ""),
         (b"#! \t /bin/sh \t -e \nexit 0\n", ""),
@@ -66,6 +66,7 @@ fn scripts_that_are_refused_the_kernel_refuses_too() {
         (b"", "it is empty"),
         (b"\n#!/bin/sh\n", "no script with a first line"),
         (b"echo hello\n", "it is no ELF program"),
+        (b"\xef\xbb\xbf#!/bin/sh\nexit 0\n", "a byte order mark (BOM) stands before its #!"),
         (b"#!", "names no interpreter"),
         (b"#!\n/bin/sh\n", "names no interpreter"),
         (b"#! \t \n", "names no interpreter"),
