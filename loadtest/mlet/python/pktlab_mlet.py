@@ -918,7 +918,7 @@ def results(folder: Union[str, "os.PathLike[str]"]) -> Iterator[Result]:
         for number, line in enumerate(events, 1):
             try:
                 record = _record(line)
-            except (ValueError, RecursionError) as error:
+            except ValueError as error:
                 # A run that still writes, or was killed: the rest of it comes, or never will.
                 if line.endswith(b"\n"):
                     warnings.warn(f"{path}: line {number} is passed over: {error}", stacklevel=2)
@@ -937,7 +937,11 @@ def _part(record: Dict[str, Any], *path: str) -> Any:
 
 
 def _record(line: bytes) -> Dict[str, Any]:
-    record = json.loads(line)
+    try:
+        record = json.loads(line.decode())
+    except (ValueError, RecursionError):
+        # What it says of bytes that are no text is of no use to anybody.
+        raise ValueError("it is no JSON") from None
     if not isinstance(record, dict) or "ev" not in record:
         raise ValueError("it is no record")
     if record.get("v") != 1:

@@ -480,6 +480,7 @@ class ResultsTest(unittest.TestCase):
         numbers = [str(warning.message).split(" line ")[1].split(" ")[0] for warning in told]
         self.assertEqual(numbers, ["4", "5", "6", "7", "8"])
         self.assertEqual(told[0].filename, __file__)
+        self.assertTrue(str(told[2].message).endswith("events.jsonl: line 6 is passed over: it is no JSON"))
 
     def test_what_is_not_there_is_an_error_in_one_line(self) -> None:
         with self.assertRaisesRegex(NoResults, "nowhere.*name the folder of --out"):
