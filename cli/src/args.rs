@@ -37,11 +37,11 @@ const AGAIN: &str = "Which endpoints";
 
 const EXAMPLES: &str = "\
 Examples:
-  pktxpmgr ./mlet                                 listen on 0.0.0.0:20556, until Ctrl-C
-  pktxpmgr -c lab.conf -n 20 ./mlet 192.0.2.1     end after 20 endpoints; one word for the mlet
-  pktxpmgr -a '[::]:4000' -p lab.net:4000 ./mlet  listen here, publish another address
+  pktxpmgr ./mlet                                 until Ctrl-C, on 0.0.0.0:20556
+  pktxpmgr -c lab.conf -n 20 ./mlet 192.0.2.1     20 endpoints; a word for the mlet
+  pktxpmgr -a '[::]:4000' -p lab.net:4000 ./mlet  publish another address
   pktxpmgr -c proxy.conf -a proxy.example ./mlet  endpoints come through a proxy
-  pktxpmgr --cores 0,2-3 ./mlet -v                on CPUs 0, 2 and 3; -v belongs to the mlet";
+  pktxpmgr --cores 0,2-3 ./mlet -v                CPUs 0, 2, 3; -v is for the mlet";
 
 const TEMPLATE: &str = "\
 {name} {version}: {about}
@@ -52,17 +52,17 @@ const TEMPLATE: &str = "\
 
 What runs left is read by pktxpmgr results --help and pktxpmgr report --help.
 
-Exit codes: 0 ended as asked, 1 not good enough (Judging; the mlet of -s failed), 2 usage,
-3 config or credentials, 4 cannot listen or reach the proxy, 5 publication, 6 resource missing,
-70 internal error, 74 records or output lost, 124 --deadline or --drain-limit, 130/143 forced by
-the second SIGINT/SIGTERM.";
+Exit codes: 0 ended as asked, 1 not good enough (Judging; the mlet of -s
+failed), 2 usage, 3 config or credentials, 4 cannot listen or reach the proxy,
+5 publication, 6 resource missing, 70 internal error, 74 records or output lost,
+124 --deadline or --drain-limit, 130/143 forced by a second SIGINT/SIGTERM.";
 
 /// Runs one mlet against many PacketLab endpoints.
 #[derive(Debug, Parser)]
 #[command(
     name = "pktxpmgr",
     version,
-    about = "runs one measurement applet (mlet) against many PacketLab endpoints",
+    about = "runs one mlet against many PacketLab endpoints",
     before_help = EXAMPLES,
     help_template = TEMPLATE,
     override_usage = "pktxpmgr [OPTIONS] MLET [ARG]...",

@@ -24,8 +24,8 @@ use files::Place;
 
 const EXAMPLES: &str = "\
 Examples:
-  pktcred init                                        make ~/.pktlab: keys, certificates, config files
-  pktcred sign exppriv --signer k_eop --csr their.csr --max-send-pkt 1000 -o their.cert
+  pktcred init          make ~/.pktlab: keys, certificates, config files
+  pktcred sign exppriv --signer k_eop --csr their.csr -o their.cert
   pktcred add-privilege --cert exppriv.cert --eop-key eop.pub
   pktcred verify --as controller --root eop.pub pubcmd.cert exppriv.cert
   pktcred show --json ~/.pktlab/certs/*.cert";
@@ -37,8 +37,9 @@ const TEMPLATE: &str = "\
 
 {all-args}
 
-Exit codes: 0 done, 1 a verified chain or a shown file is not right, 2 usage, 3 a file or key cannot
-be used or written, 130/143 interrupted at the passphrase prompt.";
+Exit codes: 0 done, 1 a verified chain or a shown file is not right, 2 usage,
+3 a file or key cannot be used or written, 130/143 interrupted at the passphrase
+prompt.";
 
 /// Makes, shows and checks PacketLab keys and certificates.
 #[derive(Debug, Parser)]

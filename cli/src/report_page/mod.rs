@@ -43,19 +43,21 @@ const TEMPLATE: &str = "\
 
 {all-args}
 
-The page stands alone: it loads nothing, and a browser opens it from the disk. It shows completion
-over time, outcomes and reasons, percentiles, endpoints, and a table of sessions with the beginning
-of their output. DIR may still be written by a run. pktxpmgr results reads the same for programs. A
-mlet of this name is run by pktxpmgr ./report or pktxpmgr -- report.
+The page stands alone: it loads nothing, and a browser opens it from the disk.
+It shows completion over time, outcomes and reasons, percentiles, endpoints, and
+a table of sessions with the beginning of their output. DIR may still be written
+by a run. pktxpmgr results reads the same for programs. A mlet of this name is
+run by pktxpmgr ./report or pktxpmgr -- report.
 
-Exit codes: 0 done, 2 usage, 3 the folder cannot be read, 74 the page cannot be written.";
+Exit codes: 0 done, 2 usage, 3 the folder cannot be read, 74 the page cannot be
+written.";
 
 /// Makes a page of what a run left.
 #[derive(Debug, Parser)]
 #[command(
     name = "pktxpmgr report",
     bin_name = "pktxpmgr report",
-    about = "makes a page of the folder that a run of pktxpmgr left (--out DIR)",
+    about = "makes a page of the folder that a run left (--out DIR)",
     before_help = EXAMPLES,
     help_template = TEMPLATE
 )]

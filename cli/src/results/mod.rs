@@ -30,13 +30,13 @@ use failure::Failure;
 
 const EXAMPLES: &str = "\
 Examples:
-  pktxpmgr results ls DIR                         a line for each session
-  pktxpmgr results ls DIR --outcome failed        those that failed
-  pktxpmgr results show DIR 412                   all that is known of session 412
-  pktxpmgr results cat DIR --key ab12,cd34        what the mlets of two endpoints printed
-  pktxpmgr results cat DIR --outcome ok --tag     every line with its session, key and snikey
-  pktxpmgr results stats DIR --since 2026-11-23   counts, reasons, percentiles
-  pktxpmgr results export DIR >campaign.csv       for pandas, R, DuckDB";
+  pktxpmgr results ls DIR                        a line for each session
+  pktxpmgr results ls DIR --outcome failed       those that failed
+  pktxpmgr results show DIR 412                  all about session 412
+  pktxpmgr results cat DIR --key ab12,cd34       output for two endpoints
+  pktxpmgr results cat DIR --outcome ok --tag    every line with its session
+  pktxpmgr results stats DIR --since 2026-11-23  counts, reasons, percentiles
+  pktxpmgr results export DIR >campaign.csv      for pandas, R, DuckDB";
 
 const TEMPLATE: &str = "\
 {name}: {about}
@@ -45,11 +45,13 @@ const TEMPLATE: &str = "\
 
 {all-args}
 
-DIR is the folder that a run was given with --out; it may still be running. Each command has
---help of its own, and so has pktxpmgr report, which makes a page of a folder. A mlet of this
-name is run by pktxpmgr ./results or pktxpmgr -- results.
+DIR is the folder that a run was given with --out; it may still be running.
+Each command has --help of its own, and so has pktxpmgr report, which makes a
+page of a folder. A mlet of this name is run by pktxpmgr ./results or
+pktxpmgr -- results.
 
-Exit codes: 0 done, 2 usage, 3 the folder cannot be read, 74 the result cannot be written.";
+Exit codes: 0 done, 2 usage, 3 the folder cannot be read, 74 the result cannot
+be written.";
 
 /// Reads what a run left.
 #[derive(Debug, Parser)]
