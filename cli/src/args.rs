@@ -315,6 +315,12 @@ impl Args {
         &self.given_in_words
     }
 
+    /// The value of one of them, as typed; empty if it was not given.
+    pub(crate) fn given(&self, option: &str) -> &str {
+        let found = self.given_in_words.iter().find(|(given, _)| given == option);
+        found.map_or("", |(_, value)| value)
+    }
+
     /// The limits for people: each option and its value, as typed or by default.
     pub(crate) fn limits_in_words(&self) -> impl Iterator<Item = (&str, &str)> {
         self.limits_in_words.iter().map(|(option, value)| (option.as_str(), value.as_str()))

@@ -27,7 +27,6 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use command_line::log::LogWriter;
-use engine::Report;
 use engine::config::{Config, Destination, Joblog, Recording, RunId};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
@@ -35,6 +34,7 @@ use engine::sys::mlet_processes::MletProcesses;
 use engine::sys::signals::{self, RunSignals};
 use engine::sys::supervisor::MletCommand;
 use engine::sys::{secrecy, stdin};
+use engine::{Report, RunError};
 
 use args::Args;
 use engine_config::{Loaded, Purpose};
@@ -96,8 +96,8 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
             if let Some(results) = results {
                 report.records_lost |= !results.finish(&report);
             }
-            report::ended(args, &report);
-            judged(report)
+            report::ended(args, &report, config.judging.oks_before);
+            judged(args, report)
         }
         ended => {
             results.into_iter().for_each(ResultsFolder::abandon);
@@ -115,23 +115,32 @@ fn run_campaign(
 ) -> Result<Option<Report>, Failure> {
     config.choice = results_folder::choose(args, earlier)?;
     if let Some(done) = earlier.and_then(|earlier| earlier.count_in(config)) {
-        tracing::info!("{done}");
+        report::conclude(args, &done);
         return Ok(None);
     }
     report::loaded(args, config);
     Ok(Some(engine::run(config, processes, signals)?))
 }
 
-/// With what a run ends.
-fn judged(report: Report) -> Result<Exit, Failure> {
+/// With what a run ends, and why, as far as it does not end well.
+fn judged(args: &Args, report: Report) -> Result<Exit, Failure> {
+    let failure = report.failure.map(|error| match error {
+        RunError::Halted(why) => {
+            let rule = format!("(--halt {})", args.given("--halt"));
+            RunError::Halted(why.replace("(--halt)", &rule))
+        }
+        error => error,
+    });
     let verdict = report.verdict.map(|why| Failure::new(Exit::Failed, why));
-    match report.failure.map(Failure::from).or(verdict) {
-        // That records are lost weighs more than that sessions failed.
-        Some(failure) if failure.exit == Exit::Failed && report.records_lost => {
-            Err(Failure { exit: Exit::Records, ..failure })
+    let lost = "records, or output of mlets, are lost: the log tells where";
+    match failure.map(Failure::from).or(verdict) {
+        Some(Failure { exit, message }) if report.records_lost => {
+            // That weighs more than that sessions failed.
+            let exit = if exit == Exit::Failed { Exit::Records } else { exit };
+            Err(Failure::new(exit, format!("{message}; {lost}")))
         }
         Some(failure) => Err(failure),
-        None if report.records_lost => Ok(Exit::Records),
+        None if report.records_lost => Err(Failure::new(Exit::Records, lost)),
         None => Ok(Exit::Success),
     }
 }

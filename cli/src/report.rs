@@ -10,14 +10,15 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use command_line::log::LogWriter;
-use engine::config::{Approach, Config, ControllerAddr, Publication};
-use engine::{Longest, Report};
+use engine::config::{Approach, Config, ControllerAddr, HaltOn, Publication};
+use engine::{Longest, OutcomeKind, Report};
 use packetlab::escape::Escaped;
 
 use crate::args::Args;
 use crate::exit::Failure;
 use crate::findings::Findings;
 use crate::logging;
+use crate::results::words::counted;
 use crate::shell;
 
 /// Logs what is going to be done, once everything is loaded.
@@ -85,14 +86,17 @@ pub(crate) fn findings(findings: &Findings) {
     let _ = std::io::stderr().write_all(lines.collect::<String>().as_bytes());
 }
 
-/// Tells what the run came to, also where only warnings are shown.
-pub(crate) fn ended(args: &Args, report: &Report) {
-    for line in summary_lines(args, report) {
-        if args.quiet == 1 {
-            tracing::warn!("{line}");
-        } else {
-            tracing::info!("{line}");
-        }
+/// Tells what the run came to behind so many sessions of earlier runs that were `ok`.
+pub(crate) fn ended(args: &Args, report: &Report, oks_before: u64) {
+    summary_lines(args, report, oks_before).iter().for_each(|line| conclude(args, line));
+}
+
+/// Tells what comes of a run, also where only warnings are shown.
+pub(crate) fn conclude(args: &Args, line: &str) {
+    if args.quiet == 1 {
+        tracing::warn!("{line}");
+    } else {
+        tracing::info!("{line}");
     }
 }
 
@@ -102,24 +106,37 @@ const COLUMNS: usize = 80;
 /// How many reasons are told.
 const REASONS_SHOWN: usize = 10;
 
-fn summary_lines(args: &Args, report: &Report) -> Vec<String> {
+fn summary_lines(args: &Args, report: &Report, oks_before: u64) -> Vec<String> {
     let Report { summary, served, failed_in_set_up, mlets_succeeded, mlets_failed, .. } = report;
     let lost = match report.linfos_lost {
         0 => String::new(),
         linfos => format!("; {linfos} LINFOs lost"),
     };
-    let mut lines = vec![
-        format!(
-            "run over: {served} sessions served, {failed_in_set_up} connections failed in set-up{lost}"
-        ),
-        format!("{mlets_succeeded} mlets succeeded, {mlets_failed} failed"),
-    ];
+    let (sessions, failed) =
+        (counted(*served, "session"), counted(*failed_in_set_up, "connection"));
+    let mut lines = vec![format!("run over: {sessions} served, {failed} failed in set-up{lost}")];
+    let oks = oks_before + summary.count(OutcomeKind::Ok);
+    if let Some(HaltOn::Ok(enough)) = args.judging().halt.map(|halt| halt.on)
+        && oks >= enough
+    {
+        let rule = args.given("--halt");
+        lines.push(format!("ended as --halt {rule} asks for: {} ok", counted(oks, "session")));
+    }
+    // The one of -s is told of apart.
+    if !args.single {
+        lines.push(format!(
+            "mlets by exit code: {mlets_succeeded} succeeded, {mlets_failed} failed"
+        ));
+    }
     let outcomes = summary.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}"));
     lines.extend(listed("outcomes: ", outcomes));
+    if args.resume.is_some() {
+        lines.push(format!("with earlier runs: {} ok", counted(oks, "session")));
+    }
     let mut reasons: Vec<_> = summary.reasons.iter().collect();
     reasons.sort_by_key(|(_, count)| Reverse(**count));
     let reasons = reasons.into_iter().take(REASONS_SHOWN);
-    lines.extend(reasons.map(|(reason, count)| format!("  {count} times: {reason}")));
+    lines.extend(reasons.map(|(reason, count)| format!("  {}: {reason}", counted(*count, "time"))));
     let of_phases = summary.phases.iter().filter(|(name, _)| **name != "total" && **name != "run");
     if let Some((name, phase)) = of_phases.max_by_key(|(_, phase)| phase.mean()) {
         let (mean, max) = (phase.mean().as_secs_f64(), phase.max.as_secs_f64());
@@ -132,11 +149,15 @@ fn summary_lines(args: &Args, report: &Report) -> Vec<String> {
         let lasted = lasted.as_secs_f64();
         lines.push(format!("longest session: {session}, {key}, {lasted:.3} s"));
     }
-    let limits = summary.limits_hit.iter().map(|(limit, count)| format!("{limit} ({count} times)"));
+    let limits = summary
+        .limits_hit
+        .iter()
+        .map(|(limit, count)| format!("{limit} ({})", counted(*count, "time")));
     lines.extend(listed("limits that were hit: ", limits));
     if report.outputs_lost > 0 {
         let mlets = report.outputs_lost;
-        lines.push(format!("output that is lost, or not kept whole: of {mlets} mlets"));
+        lines
+            .push(format!("output that is lost, or not kept whole: of {}", counted(mlets, "mlet")));
     }
     let files = [&args.events, &args.joblog, &args.latency].map(Option::as_deref);
     let written = std::iter::once(args.results()).chain(files).flatten();

@@ -199,6 +199,7 @@ fn a_killed_run_is_gone_on_with_and_in_the_end_each_endpoint_is_ok_once() {
     assert_eq!(measured, [false, true, true, true]);
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0), "-n counts those of before: {}", ended.stderr);
+    assert_says(&ended.stderr, &["outcomes: 3 ok, ", "with earlier runs: 4 sessions ok"]);
     let sessions = whole_sessions(&home);
     for identity in &all {
         let key = Value::from(key_of(identity));

@@ -703,6 +703,9 @@ fn what_earlier_runs_have_done_is_taken_off_and_nothing_left_is_told() {
     let ended = run_words(&home, &["--resume", "results", "-n", "2", "./mlet"]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     assert_says(&ended.stderr, &[done]);
+    // Also where only warnings are shown.
+    let ended = run_words(&home, &["-q", "--resume", "results", "-n", "2", "./mlet"]);
+    assert_says(&ended.stderr, &["WARN nothing is left to do: 2 sessions"]);
 }
 
 #[test]

@@ -129,7 +129,7 @@ fn a_place_given_in_vain_goes_to_whoever_waits_longest() {
     // The holder and its heir have failed; the others were not needed any more.
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert_says(&ended.stderr, &["run over: 1 sessions served, 2 connections failed in set-up"]);
+    assert_says(&ended.stderr, &["run over: 1 session served, 2 connections failed in set-up"]);
 }
 
 /// A START that is never answered gives its place back in time for whoever has asked since, who has its whole time then.

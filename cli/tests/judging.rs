@@ -96,6 +96,11 @@ fn a_run_that_halts_soon_waits_for_what_runs_and_one_that_halts_now_ends_it() {
         };
         assert_eq!(outcomes(&sessions), expected, "{rule}");
         assert_eq!(ended.stderr.contains("ended before its time"), code == 1, "{}", ended.stderr);
+        let told = match code {
+            1 => format!("failed (--halt {rule})"),
+            _ => format!("INFO ended as --halt {rule} asks for: "),
+        };
+        assert_says(&ended.stderr, &[&told]);
     }
 }
 
@@ -127,7 +132,7 @@ fn the_end_of_a_run_is_told_with_its_reasons_also_when_only_warnings_are_shown()
         "INFO 127.0.0.1 over: the mlet ended; mlet exit code 0",
         "INFO run over: 2 sessions served",
         "INFO outcomes: 1 ok, 1 mlet_failed",
-        "INFO   1 times: mlet exit code 3",
+        "INFO   1 time: mlet exit code 3",
         "INFO slowest phase of set-up: ",
         "INFO longest session: ",
     ];
@@ -145,7 +150,7 @@ fn the_end_of_a_run_is_told_with_its_reasons_also_when_only_warnings_are_shown()
     assert_eq!(ended.code, Some(0), "as the original, without a rule: {}", ended.stderr);
     let expected = [
         "WARN 127.0.0.1 over: the mlet ended; mlet exit code 3",
-        "WARN run over: 1 sessions served",
+        "WARN run over: 1 session served",
     ];
     assert_says(&ended.stderr, &expected);
     assert!(!ended.stderr.contains("INFO"), "{}", ended.stderr);

@@ -127,7 +127,7 @@ fn times_that_cannot_be_written_are_told_of_once_and_cost_nothing_else() {
     echoes(&home.dial(&manager), 3);
     let ended = manager.interrupted();
     assert_eq!(ended.code, Some(74));
-    let told = ["the last relay latency is not in pipe: it takes nothing", "1 sessions served"];
+    let told = ["the last relay latency is not in pipe: it takes nothing", "1 session served"];
     assert_says(&ended.stderr, &told);
     drop(pipe);
 }

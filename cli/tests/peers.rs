@@ -419,7 +419,7 @@ fn a_refused_program_ends_the_session_and_nothing_is_sent_after_it() {
     endpoint.close();
     manager.says("refused monitor program 2");
     dial.is_served();
-    assert_says(&manager.interrupted().stderr, &["1 sessions served, 1 connections failed"]);
+    assert_says(&manager.interrupted().stderr, &["1 session served, 1 connection failed"]);
 }
 
 /// A program larger than one record, and than what a socket takes at once, arrives whole.

@@ -590,5 +590,5 @@ fn a_session_through_the_proxy_is_like_any_other() {
     endpoint.close();
     assert_eq!(endpoint.receive(), Err(End::CloseNotify));
     let ended = manager.interrupted();
-    assert_says(&ended.stderr, &["run over: 1 sessions served, 0 connections failed"]);
+    assert_says(&ended.stderr, &["run over: 1 session served, 0 connections failed"]);
 }

@@ -232,6 +232,8 @@ fn a_mlet_whose_output_finds_no_room_runs_all_the_same_and_the_exit_code_tells()
     let ended = manager.ends();
     assert_eq!(ended.code, Some(74), "{}", ended.stderr);
     assert!(ended.stderr.contains("the mlet's output is lost"), "{}", ended.stderr);
+    let last = "pktxpmgr: FATAL: records, or output of mlets, are lost: the log tells where";
+    assert!(ended.stderr.ends_with(last), "{}", ended.stderr);
     let records = Events::of_results(&home, "results").sessions();
     assert_eq!(outcomes(&records), ["ok"]);
     assert_eq!(records[0]["output"], Value::Null);

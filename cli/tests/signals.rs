@@ -112,7 +112,10 @@ fn a_running_session_outlives_the_first_signal_and_new_endpoints_are_refused() {
         let ended = manager.ends();
         assert_eq!(ended.code, Some(0));
         assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
-        assert_says(&ended.stderr, &["1 sessions served", "1 mlets succeeded, 0 failed"]);
+        assert_says(
+            &ended.stderr,
+            &["1 session served", "mlets by exit code: 1 succeeded, 0 failed"],
+        );
     }
 }
 
@@ -134,7 +137,7 @@ fn the_second_signal_ends_sessions_mlets_and_the_run() {
         assert_eq!(ended.code, Some(code));
         assert!(start.elapsed() < Duration::from_secs(2), "the mlet obeys: {:?}", start.elapsed());
         assert!(processes_in(&home.path("")).is_empty());
-        assert_says(&ended.stderr, &["1 mlets succeeded, 0 failed", "FATAL"]);
+        assert_says(&ended.stderr, &["mlets by exit code: 1 succeeded, 0 failed", "FATAL"]);
         assert_ne!(endpoint.receive(), Err(End::Silence));
     }
 }
@@ -154,7 +157,10 @@ fn the_second_signal_lets_mlets_read_the_end_and_finish() {
     manager.signal(SIGTERM);
     let ended = manager.ends();
     assert_eq!(ended.code, Some(143));
-    assert_says(&ended.stderr, &["gathered 2 messages", "1 mlets succeeded, 0 failed"]);
+    assert_says(
+        &ended.stderr,
+        &["gathered 2 messages", "mlets by exit code: 1 succeeded, 0 failed"],
+    );
 }
 
 /// The session's record tells by whom it was ended, and what the mlet wrote before still arrives. A mlet that
@@ -177,7 +183,7 @@ fn a_mlet_that_does_not_heed_the_end_gets_term_after_the_grace() {
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(600) && took < Duration::from_millis(1600), "{took:?}");
     let over = "over: the run was ended by force; mlet killed by signal 15 after";
-    assert_says(&ended.stderr, &[over, "0 mlets succeeded, 1 failed"]);
+    assert_says(&ended.stderr, &[over, "mlets by exit code: 0 succeeded, 1 failed"]);
 }
 
 #[test]
@@ -375,7 +381,7 @@ fn an_endpoint_that_was_sent_start_may_still_answer_after_the_signal() {
     endpoint.close();
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0));
-    assert_says(&ended.stderr, &["1 sessions served", "1 mlets succeeded"]);
+    assert_says(&ended.stderr, &["1 session served", "mlets by exit code: 1 succeeded"]);
 }
 
 /// Promise P9: nor does a mlet lose what it has gathered when the manager is killed, as nobody kills it at once.
@@ -470,7 +476,7 @@ fn killing_the_supervisor_ends_the_run_with_code_70() {
     let ended = manager.ends();
     assert_eq!(ended.code, Some(70));
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
-    assert_says(&ended.stderr, &["the supervisor of mlets is gone", "1 sessions served"]);
+    assert_says(&ended.stderr, &["the supervisor of mlets is gone", "1 session served"]);
     assert!(processes_in(&home.path("")).is_empty());
 }
 

@@ -130,7 +130,10 @@ fn two_hundred_mlets_that_run_too_long_at_once_are_all_ended() {
         assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
         let ended = manager.ends();
         assert_eq!(ended.code, Some(0));
-        assert_says(&ended.stderr, &["200 sessions served", "0 mlets succeeded, 200 failed"]);
+        assert_says(
+            &ended.stderr,
+            &["200 sessions served", "mlets by exit code: 0 succeeded, 200 failed"],
+        );
         let sessions = Events::of(&home).sessions();
         assert_eq!(outcomes(&sessions), ["mlet_timeout"; COUNT]);
         assert!(sessions.iter().all(|record| record["signal"] == signal));
@@ -282,7 +285,10 @@ fn a_run_ends_at_its_deadline_with_code_124() {
     assert!((1500..4000).contains(&took.as_millis()), "{took:?}");
     let last = ended.stderr.lines().last().unwrap();
     assert_eq!(last, "pktxpmgr: FATAL: ended by force at its --deadline");
-    assert_says(&ended.stderr, &["gathered 1 messages", "2 mlets succeeded, 0 failed"]);
+    assert_says(
+        &ended.stderr,
+        &["gathered 1 messages", "mlets by exit code: 2 succeeded, 0 failed"],
+    );
     let sessions = Events::of(&home).sessions();
     assert_eq!(outcomes(&sessions), ["deadline"; 2]);
     assert_eq!(sessions[0]["reason"], "the run was ended by force at its --deadline");
