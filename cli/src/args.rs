@@ -137,7 +137,7 @@ pub(crate) struct Args {
     pub(crate) stream: bool,
 
     /// Keep so much of each output; the rest is counted
-    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = RESULTS)]
+    #[arg(long, value_name = "SIZE", value_parser = kept_size, help_heading = RESULTS)]
     pub(crate) max_output: Option<usize>,
 
     /// Show lines of mlets behind session, key and snikey
@@ -152,7 +152,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) events: Option<PathBuf>,
 
-    /// Append a line of each mlet in GNU parallel's columns
+    /// Append a line of each mlet in GNU parallel's columns; - is stdout
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) joblog: Option<PathBuf>,
 
@@ -234,7 +234,9 @@ impl Args {
             ArgAction::Set if !arg.is_positional() => arg.allow_negative_numbers(true),
             _ => arg,
         });
-        let matches = command.try_get_matches_from_mut(&words)?;
+        let matches = command
+            .try_get_matches_from_mut(&words)
+            .map_err(|error| name_what_is_no_text(error, &words))?;
         let mut args = Self::from_arg_matches(&matches)?;
         args.limits_in_words = limits::in_words(&command, &matches);
         args.given_in_words = given_in_words(&command, &matches);
@@ -249,20 +251,26 @@ impl Args {
         Ok(args)
     }
 
-    /// How output lies in a results folder. The one mlet of `-s` has two files anyway, and what `--keep failed` is to remove
-    /// can be removed only where each session has a folder.
-    pub(crate) fn layout(&self) -> Layout {
+    /// How output lies in a results folder whose last run had it like that `before`. The one mlet of `-s` has two files anyway,
+    /// and what `--keep failed` is to remove can be removed only where each session has a folder.
+    pub(crate) fn layout(&self, before: Option<Layout>) -> Layout {
+        if self.stream {
+            return Layout::Stream;
+        }
+        if self.single || self.keep == KeepArg::Failed {
+            return Layout::Folders;
+        }
         let sessions = self.count.as_ref().and_then(|count| count.sessions);
         let are_many = sessions.is_some_and(|sessions| sessions.get() >= STREAM_FROM);
-        let has_folders = self.single || self.keep == KeepArg::Failed;
-        if self.stream || are_many && !has_folders { Layout::Stream } else { Layout::Folders }
+        before.unwrap_or(if are_many { Layout::Stream } else { Layout::Folders })
     }
 
-    /// What the recorder does; `None` if there is nothing to do for one. `results` is where output is kept.
-    pub(crate) fn recorder_plan(&self, results: Option<PathBuf>) -> Option<RecorderPlan> {
+    /// What the recorder does; `None` if there is nothing to do for one. `results` is where output is kept, and how.
+    pub(crate) fn recorder_plan(&self, results: Option<(PathBuf, Layout)>) -> Option<RecorderPlan> {
         let results = results.filter(|_| self.keep != KeepArg::None);
         let output_max = self.max_output.and_then(|max| u64::try_from(max).ok());
-        let is_one_file = results.is_some() && self.layout() == Layout::Stream;
+        let is_one_file = results.as_ref().is_some_and(|(_, layout)| *layout == Layout::Stream);
+        let results = results.map(|(path, _)| path);
         let plan = RecorderPlan { results, output_max, is_tagged: self.tag };
         (self.tag || output_max.is_some() || is_one_file).then_some(plan)
     }
@@ -283,11 +291,6 @@ impl Args {
     /// What counts as a good run.
     pub(crate) fn judging(&self) -> Judging {
         self.judging.judging()
-    }
-
-    /// Records are written to standard output.
-    pub(crate) fn events_go_to_stdout(&self) -> bool {
-        self.events.as_deref() == Some(Path::new("-"))
     }
 
     /// Whether there is a mlet; only for a check there need not be one.
@@ -324,6 +327,27 @@ impl Args {
     /// The limits for people: each option and its value, as typed or by default.
     pub(crate) fn limits_in_words(&self) -> impl Iterator<Item = (&str, &str)> {
         self.limits_in_words.iter().map(|(option, value)| (option.as_str(), value.as_str()))
+    }
+}
+
+/// An error about text names the word that is none, and what stands before it, which is its option.
+fn name_what_is_no_text(error: clap::Error, words: &[OsString]) -> clap::Error {
+    let place = words.iter().position(|word| word.to_str().is_none());
+    let place = place.filter(|_| error.kind() == ErrorKind::InvalidUtf8);
+    let Some(place) = place.and_then(|place| words.get(place.saturating_sub(1)..=place)) else {
+        return error;
+    };
+    let shown: Vec<_> =
+        place.iter().map(|word| Escaped(word.as_encoded_bytes()).to_string()).collect();
+    let problem = format!("'{}' is no UTF-8, which this option takes", shown.join(" "));
+    Args::command().error(ErrorKind::InvalidUtf8, problem)
+}
+
+/// `--max-output` as typed: something is kept.
+fn kept_size(text: &str) -> Result<usize, String> {
+    match size(text)? {
+        0 => Err("nothing would be kept; --keep none says so".into()),
+        size => Ok(size),
     }
 }
 

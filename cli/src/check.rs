@@ -18,7 +18,7 @@ use crate::engine_config::{self, Loaded, Purpose};
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
 use crate::mlet_file::{self, Flaw};
-use crate::{commands, dry_run, logging, report, results_folder};
+use crate::{commands, dry_run, joblog, logging, report, results_folder};
 
 /// Tells everything that is wrong or odd on standard error; of what could be run, what was checked or would be done on
 /// standard output.
@@ -32,6 +32,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let mut findings = Findings::default();
     let can_run = args.has_mlet() && findings.keep(mlet(args.mlet())).is_some();
     results_folder::check_lists(args, &mut findings);
+    findings.keep(joblog::check(args));
     let earlier = results_folder::check(args, can_run, &mut findings);
     report::warn_of_count(args);
     let now = SystemTime::now();

@@ -11,6 +11,7 @@ mod engine_config;
 mod examples;
 mod exit;
 mod findings;
+mod joblog;
 mod logging;
 mod mlet_file;
 mod report;
@@ -21,13 +22,13 @@ mod shell;
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use command_line::log::LogWriter;
-use engine::config::{Config, Destination, Joblog, Recording, RunId};
+use engine::config::{Config, Destination, Joblog, Layout, Recording, RunId};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
 use engine::sys::mlet_processes::MletProcesses;
@@ -73,7 +74,8 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     let run = RunId(RandomState::new().hash_one(()));
     let out = args.results().map(results_folder::absolute).transpose()?;
     // Before keys are read and threads run: mlets descend from this process as it is now.
-    let processes = start_processes(args, run, out.clone())?;
+    let layout = results_folder::layout(args);
+    let processes = start_processes(args, run, out.clone(), layout)?;
     let logging = logging::start(args.verbose, args.quiet);
     *log = Some(logging.map_err(Lack::when("start the thread that writes the log (clone3)"))?);
     let mut findings = Findings::default();
@@ -83,7 +85,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
     // From here on a signal ends the run in order, and nothing half-made is left.
     let signals = RunSignals::block().map_err(Lack::when("read signals (signalfd4)"))?;
-    let results = out.map(|out| ResultsFolder::begin(&out, args, run)).transpose()?;
+    let results = out.map(|out| ResultsFolder::begin(&out, args, run, layout)).transpose()?;
     config.recording = recording(args, run, results.as_ref());
     config.judging = args.judging();
     match run_campaign(
@@ -113,6 +115,7 @@ fn run_campaign(
     (processes, signals): (MletProcesses, RunSignals),
     earlier: Option<&Earlier>,
 ) -> Result<Option<Report>, Failure> {
+    joblog::check(args)?;
     config.choice = results_folder::choose(args, earlier)?;
     if let Some(done) = earlier.and_then(|earlier| earlier.count_in(config)) {
         report::conclude(args, &done);
@@ -151,12 +154,13 @@ fn recording(args: &Args, run: RunId, results: Option<&ResultsFolder>) -> Record
         Some(results) => results.recording(args, run),
         None => Recording { run, ..Recording::default() },
     };
-    recording.events.extend(args.events.as_ref().map(|path| match args.events_go_to_stdout() {
+    let destination = |path: &Path| match path == Path::new("-") {
         true => Destination::Stdout,
-        false => Destination::File(path.clone()),
-    }));
-    recording.joblog = args.joblog.as_ref().map(|path| Joblog {
-        destination: Destination::File(path.clone()),
+        false => Destination::File(path.to_owned()),
+    };
+    recording.events.extend(args.events.as_deref().map(destination));
+    recording.joblog = args.joblog.as_deref().map(|path| Joblog {
+        destination: destination(path),
         command: report::command_of_mlet(args),
     });
     recording
@@ -166,12 +170,13 @@ fn start_processes(
     args: &Args,
     run: RunId,
     out: Option<PathBuf>,
+    layout: Layout,
 ) -> Result<MletProcesses, Failure> {
     signals::ignore_broken_pipe().map_err(Lack::when("ignore SIGPIPE (rt_sigaction)"))?;
     signals::ignore_file_size_limit().map_err(Lack::when("ignore SIGXFSZ (rt_sigaction)"))?;
     signals::ignore_status_question().map_err(Lack::when("ignore SIGUSR1 (rt_sigaction)"))?;
     let limits = args.limits();
-    let plan = args.recorder_plan(out.clone());
+    let plan = args.recorder_plan(out.clone().map(|out| (out, layout)));
     let command = MletCommand {
         path: args.mlet().to_owned(),
         arguments: args.mlet_arguments().to_vec(),

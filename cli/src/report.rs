@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use command_line::log::LogWriter;
-use engine::config::{Approach, Config, ControllerAddr, HaltOn, Publication};
+use engine::config::{Approach, Config, ControllerAddr, HaltOn, Keep, Layout, Publication};
 use engine::{Longest, OutcomeKind, Report};
 use packetlab::escape::Escaped;
 
@@ -52,8 +52,29 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
         }
     }
     tracing::info!("ends {}", ends(args, config).join(" or "));
+    if let Some(line) = layout(args, config) {
+        tracing::info!("{line}");
+    }
     let (experiments, programs) = (config.experiments.len(), config.programs.len());
     tracing::info!("configuration loaded: {experiments} experiments, {programs} programs");
+}
+
+/// How output lies in the results folder, where that was not typed and is not a matter of course.
+fn layout(args: &Args, config: &Config) -> Option<String> {
+    let results = config.recording.results.as_ref()?;
+    let is_told = args.single || args.stream || results.keep == Keep::None;
+    let how = match results.layout {
+        Layout::Stream => "one file for all sessions",
+        Layout::Folders => "a folder for each session",
+    };
+    let why = match (args.resume.is_some(), results.layout) {
+        _ if is_told => return None,
+        (true, _) if results.keep == Keep::Failed => "as --keep failed needs it",
+        (true, _) => "as in the run before",
+        (false, Layout::Stream) => "as of so many sessions (-n)",
+        (false, Layout::Folders) => return None,
+    };
+    Some(format!("output of mlets: {how}, {why}"))
 }
 
 /// Warns of what stands behind the number of `-n`.

@@ -110,7 +110,7 @@ fn a_rule_that_is_none_is_told_how_it_is_written() {
     for (options, said) in [
         (["--fail-on", "0"], "a share such as 10%"),
         (["--halt", "soon"], "soon or now, a comma"),
-        (["--require", "0"], "0"),
+        (["--require", "0"], "a number of sessions from 1 on"),
     ] {
         let ended = common::run(home.command().args(options).arg("./mlet"));
         assert_eq!(ended.code, Some(2), "{}", ended.stderr);

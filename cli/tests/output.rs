@@ -638,8 +638,8 @@ fn the_output_of_the_one_mlet_of_s_is_kept_limited_and_shown() {
 fn options_that_the_recorder_cannot_have_together_are_refused_with_a_reason() {
     let home = Home::new();
     for (options, reason) in [
-        (&["-s", "--tag"][..], "--single and --tag"),
-        (&["-s", "--stream", "--out", "results"], "--single and --stream"),
+        (&["-s", "--tag"][..], "-s (--single) and --tag"),
+        (&["-s", "--stream", "--out", "results"], "-s (--single) and --stream"),
         (&["--stream"], "--stream needs --out or --resume"),
         (&["--max-output", "1k"], "--max-output needs --out or --resume"),
         (&["--stream", "--out", "results", "--keep", "none"], "--keep none"),

@@ -208,6 +208,54 @@ fn records_go_to_standard_output_where_that_is_free_and_to_a_joblog_beside_it() 
 }
 
 #[test]
+fn a_joblog_goes_to_standard_output_too_and_into_no_file_of_something_else() {
+    let home = Home::new();
+    let manager = start(&home, &["-n", "1", "--out", "results", "--joblog", "-"]);
+    let keys = sessions(&manager, &home, 1);
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    let rows: Vec<_> = ended.stdout.lines().collect();
+    assert!(rows[0].starts_with("Seq\t") && rows[1].ends_with(&keys[0]), "{rows:?}");
+    assert_eq!((rows.len(), home.path("-").exists()), (2, false));
+    home.write("jobs", b"a list of mine\n");
+    let said = "--joblog jobs: it holds something else than a joblog; name another file";
+    for check in [&[][..], &["--check"]] {
+        let options = [&["--out", "other", "--joblog", "jobs"], check].concat();
+        let (code, told) = refusal(&home, &options);
+        assert_eq!(code, Some(3), "{told}");
+        assert!(told.contains(said), "{told}");
+    }
+    assert_eq!(fs::read(home.path("jobs")).unwrap(), b"a list of mine\n");
+    assert!(!home.path("other").exists());
+    // Ours, and one of GNU parallel.
+    home.write("jobs", b"Seq\tHost\tStarttime\tJobRuntime\n");
+    assert!(common::run(home.command().args(["--joblog", "jobs", "./mlet"])).loaded);
+}
+
+#[test]
+fn output_goes_on_as_in_the_run_before_and_the_log_says_so() {
+    let home = Home::new();
+    let manager = start(&home, &["-n", "1", "--out", "results", "--stream"]);
+    sessions(&manager, &home, 1);
+    assert_eq!(manager.ends().code, Some(0));
+    let manager = start(&home, &["-n", "2", "--resume", "results"]);
+    sessions(&manager, &home, 1);
+    let ended = manager.ends();
+    let said = "output of mlets: one file for all sessions, as in the run before";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+    assert!(home.path("results/streams/0002.stream").exists());
+    assert!(!home.path("results/sessions").exists());
+    let file = read_json(&home, "results/run.json");
+    assert_eq!(
+        (&file["runs"][0]["layout"], &file["runs"][1]["layout"]),
+        (&json!("stream"), &json!("stream"))
+    );
+    let ended = common::run(home.command().args(["-n", "10000", "--out", "many", "./mlet"]));
+    let said = "output of mlets: one file for all sessions, as of so many sessions (-n)";
+    assert!(ended.stderr.contains(said), "{}", ended.stderr);
+}
+
+#[test]
 fn the_one_mlet_of_all_sessions_has_one_folder() {
     let home = Home::new();
     home.write("mlet", b"#!/bin/sh\necho one; echo two >&2; env\n");

@@ -3,11 +3,13 @@
 //! Not here: what the value of an option may be. Invariant: whoever is refused is told both options and why; a test goes
 //! through all pairs (`cli/tests/common/option_pairs.rs`).
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{PathBuf, absolute};
 
 use clap::ArgMatches;
 use clap::parser::ValueSource;
 use engine::config::{Halt, HaltOn};
+use packetlab::escape::Escaped;
 
 /// Options that exclude each other, whatever their values, and why.
 const EXCLUSIVE: [(&str, &str, &str); 6] = [
@@ -41,8 +43,8 @@ pub(super) fn refusal(matches: &ArgMatches, count: Option<u64>) -> Option<String
         .iter()
         .find(|(one, others, _)| given.has(one) && !others.iter().any(|other| given.has(other)));
     exclusive
-        .map(|(one, other, why)| apart(&format!("--{one}"), &format!("--{other}"), why))
-        .or_else(|| dependent.map(|(one, others, why)| alone(&format!("--{one}"), others, why)))
+        .map(|(one, other, why)| apart(&name(one), &name(other), why))
+        .or_else(|| dependent.map(|(one, others, why)| alone(&name(one), others, why)))
         .or_else(|| of_outputs(given))
         .or_else(|| of_files(given))
         .or_else(|| of_endpoints(given))
@@ -75,6 +77,17 @@ impl Given<'_> {
     }
 }
 
+/// Its names as people type it.
+fn name(option: &str) -> String {
+    let short = match option {
+        "single" => "-s",
+        "quiet" => "-q",
+        "verbose" => "-v",
+        _ => return format!("--{option}"),
+    };
+    format!("{short} (--{option})")
+}
+
 /// Its name in clap.
 fn id(option: &str) -> String {
     option.replace('-', "_")
@@ -90,13 +103,18 @@ fn alone(one: &str, others: &[&str], why: &str) -> String {
 
 /// What is to be written, and is not there.
 fn of_outputs(given: Given<'_>) -> Option<String> {
-    if given.is("events", "-") && !given.has_results() {
-        let why = "standard output is the mlets', unless their output is kept in a folder";
-        return Some(alone("--events -", &["out", "resume"], why));
+    for (option, shown) in [("events", "--events -"), ("joblog", "--joblog -")] {
+        if given.is(option, "-") && !given.has_results() {
+            let why = "standard output is the mlets', unless their output is kept in a folder";
+            return Some(alone(shown, &["out", "resume"], why));
+        }
+        if given.is(option, "-") && given.has("tag") {
+            return Some(apart(shown, "--tag", "both would go to standard output; name a file"));
+        }
     }
-    if given.is("events", "-") && given.has("tag") {
-        let why = "both would go to standard output; write records to a file";
-        return Some(apart("--events -", "--tag", why));
+    if given.is("events", "-") && given.is("joblog", "-") {
+        let why = "both would go to standard output; name a file for one";
+        return Some(apart("--events -", "--joblog -", why));
     }
     let of_kept = ["stream", "max-output"].into_iter().find(|option| given.has(option));
     if let Some(option) = of_kept
@@ -110,7 +128,7 @@ fn of_outputs(given: Given<'_>) -> Option<String> {
     }
     if given.has("single") && given.is("keep", "failed") {
         let why = "all sessions have one output, of which all or none is kept";
-        return Some(apart("--single", "--keep failed", why));
+        return Some(apart(&name("single"), "--keep failed", why));
     }
     None
 }
@@ -125,7 +143,7 @@ fn of_files(given: Given<'_>) -> Option<String> {
     let folder = if resume.is_some() { "resume" } else { "out" };
     let own = resume.or(out).map(|results| OWN_FILES.map(|name| (folder, results.join(name))));
     let named = ["events", "joblog", "latency"].into_iter();
-    let named = named.filter(|option| !given.is(option, "-") || *option != "events");
+    let named = named.filter(|option| !given.is(option, "-") || *option == "latency");
     let named = named.filter_map(|option| Some((option, given.path(option)?)));
     // What is no file, such as /dev/null, takes any number of writers.
     let files =
@@ -133,10 +151,13 @@ fn of_files(given: Given<'_>) -> Option<String> {
     let files: Vec<_> = files.collect();
     let twice = files.iter().enumerate().find_map(|(index, (option, path))| {
         let mut before = files.iter().take(index);
-        before.find(|(_, earlier)| earlier == path).map(|(earlier, _)| (*earlier, *option))
+        before.find(|(_, earlier)| earlier == path).map(|(earlier, _)| (*earlier, *option, path))
     });
-    let why = "both would write to one file; name two";
-    twice.map(|(one, other)| apart(&format!("--{one}"), &format!("--{other}"), why))
+    twice.map(|(one, other, path)| {
+        let shown = Escaped(path.as_os_str().as_bytes());
+        let why = format!("both would write to {shown}; name two files");
+        apart(&format!("--{one}"), &format!("--{other}"), &why)
+    })
 }
 
 /// Nobody would be measured.
@@ -159,7 +180,7 @@ fn of_counts(given: Given<'_>, count: Option<u64>) -> Option<String> {
         _ => None,
     };
     let require = given.0.get_one::<u64>("require").copied();
-    let bounds = [("--count", count), ("--halt ok=N", enough)];
+    let bounds = [("-n (--count)", count), ("--halt ok=N", enough)];
     let wishes = [("--halt ok=N", enough), ("--require", require)];
     bounds.iter().find_map(|(bounding, bound)| {
         let bound = (*bound)?;

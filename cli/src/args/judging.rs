@@ -19,7 +19,7 @@ pub(super) struct JudgingArgs {
     halt: Option<Halt>,
 
     /// Exit 1 if fewer sessions are ok
-    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, value_name = "N", value_parser = required)]
     require: Option<u64>,
 }
 
@@ -46,6 +46,10 @@ fn share(text: &str) -> Result<Share, String> {
 
 fn count(text: &str) -> Option<u64> {
     text.parse().ok().filter(|count| *count > 0)
+}
+
+fn required(text: &str) -> Result<u64, String> {
+    count(text).ok_or_else(|| "give a number of sessions from 1 on".into())
 }
 
 fn halt(text: &str) -> Result<Halt, String> {

@@ -101,8 +101,36 @@ fn output_of_many_sessions_is_one_file_unless_that_of_some_is_to_go_or_one_mlet_
         (&["--stream"], stream),
         (&[], folders),
     ] {
-        let layout = parsed(&[&["--out", "r"], words, &["./m"]].concat()).layout();
+        let layout = parsed(&[&["--out", "r"], words, &["./m"]].concat()).layout(None);
         assert_eq!(layout, expected, "{words:?}");
+    }
+}
+
+#[test]
+fn a_value_that_is_no_text_is_named_with_its_option() {
+    use std::os::unix::ffi::OsStringExt;
+    let words = |last: &[u8]| {
+        let words = ["pktxpmgr", "--out", "r", "--note"].map(OsString::from);
+        [&words[..], &[OsString::from_vec(last.to_vec()), "./m".into()]].concat()
+    };
+    let said = Args::parse_words(words(b"a\xff")).unwrap_err().to_string();
+    assert!(said.starts_with("error: '--note a\\xff' is no UTF-8"), "{said}");
+    assert!(Args::parse_words(words(b"a")).is_ok());
+    let nothing = parse(&["--max-output", "0", "--out", "r", "./m"]).unwrap_err().to_string();
+    assert!(nothing.contains("--keep none"), "{nothing}");
+}
+
+#[test]
+fn output_goes_on_as_it_lies_unless_something_else_is_asked_for() {
+    let (stream, folders) = (Layout::Stream, Layout::Folders);
+    for (words, before, expected) in [
+        (&[][..], stream, stream),
+        (&["-n", "10000"], folders, folders),
+        (&["--stream"], folders, stream),
+        (&["--keep", "failed"], stream, folders),
+    ] {
+        let args = parsed(&[&["--resume", "r"], words, &["./m"]].concat());
+        assert_eq!(args.layout(Some(before)), expected, "{words:?}");
     }
 }
 

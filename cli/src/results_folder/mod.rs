@@ -19,7 +19,7 @@ use std::os::unix::fs::DirBuilderExt;
 use std::path::{Path, PathBuf};
 
 use engine::Report;
-use engine::config::{Destination, Recording, Results, RunId};
+use engine::config::{Destination, Layout, Recording, Results, RunId};
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use packetlab::escape::Escaped;
@@ -44,10 +44,18 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     std::path::absolute(path).map_err(|error| refused(path, &error.to_string()))
 }
 
+/// How output is to lie in the folder: as in the last run there, unless the options have it otherwise. A folder that cannot
+/// be read is refused later, when it is held.
+pub(crate) fn layout(args: &Args) -> Layout {
+    let runs = args.resume.as_deref().and_then(|folder| run_file::runs(folder).ok());
+    args.layout(runs.as_deref().and_then(run_file::last_layout))
+}
+
 /// The folder of one run, held until it is dropped.
 #[derive(Debug)]
 pub(crate) struct ResultsFolder {
     path: PathBuf,
+    layout: Layout,
     run_file: RunFile,
     earlier: Earlier,
     /// Also held by nobody else, as long as this is.
@@ -60,7 +68,12 @@ impl ResultsFolder {
     /// # Errors
     /// It cannot be made or written, another run holds it, it holds one already that is not gone on with, or one of
     /// something else.
-    pub(crate) fn begin(path: &Path, args: &Args, run: RunId) -> Result<Self, Failure> {
+    pub(crate) fn begin(
+        path: &Path,
+        args: &Args,
+        run: RunId,
+        layout: Layout,
+    ) -> Result<Self, Failure> {
         let refuse = |problem: String| refused(path, &problem);
         if args.resume.is_none() {
             place::check(path).map_err(refuse)?;
@@ -77,10 +90,10 @@ impl ResultsFolder {
             })
         })?;
         let (runs, earlier) = look(path, args)?;
-        let mut run_file = RunFile::begin(args, run)?;
+        let mut run_file = RunFile::begin(args, run, layout)?;
         run_file.follow(runs, args.resume_anyway).map_err(refuse)?;
         run_file.write(path).map_err(|error| refuse(error.to_string()))?;
-        Ok(Self { path: path.to_owned(), run_file, earlier, _hold: hold })
+        Ok(Self { path: path.to_owned(), layout, run_file, earlier, _hold: hold })
     }
 
     /// What earlier runs have left.
@@ -91,7 +104,7 @@ impl ResultsFolder {
     /// What the engine is to write into it.
     pub(crate) fn recording(&self, args: &Args, run: RunId) -> Recording {
         let (path, keep) = (self.path.clone(), args.keep.into());
-        let results = Results { path, keep, layout: args.layout() };
+        let results = Results { path, keep, layout: self.layout };
         let events = vec![Destination::File(self.path.join(EVENTS))];
         let sessions_before = self.earlier.last_session;
         Recording { run, events, results: Some(results), sessions_before, ..Recording::default() }

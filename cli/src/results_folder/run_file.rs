@@ -10,7 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::SystemTime;
 
-use engine::config::RunId;
+use engine::config::{Layout, RunId};
 use engine::{OutcomeKind, Report};
 use packetlab::escape::Escaped;
 use packetlab::key::{Hex, sha256};
@@ -53,6 +53,7 @@ struct Run {
     host: Option<String>,
     kernel: Option<String>,
     limits: BTreeMap<String, String>,
+    layout: &'static str,
     note: Option<String>,
     counts: Option<BTreeMap<OutcomeKind, u64>>,
 }
@@ -78,7 +79,7 @@ impl RunFile {
     ///
     /// # Errors
     /// Config file or mlet cannot be read.
-    pub(super) fn begin(args: &Args, run: RunId) -> Result<Self, Failure> {
+    pub(super) fn begin(args: &Args, run: RunId, layout: Layout) -> Result<Self, Failure> {
         let run = Run {
             run: run.to_string(),
             started: now(),
@@ -92,6 +93,7 @@ impl RunFile {
             host: of_kernel("hostname"),
             kernel: of_kernel("osrelease"),
             limits: args.limits_in_words().map(owned).collect(),
+            layout: layout_name(layout),
             note: args.note.clone(),
             counts: None,
         };
@@ -148,6 +150,19 @@ pub(super) fn runs(folder: &Path) -> Result<Vec<Value>, String> {
     match file["runs"].take() {
         Value::Array(runs) => Ok(runs),
         _ => Err(format!("{NAME} holds no runs")),
+    }
+}
+
+/// How the output of the last of these runs lies; `None` if that is not told.
+pub(super) fn last_layout(runs: &[Value]) -> Option<Layout> {
+    let name = runs.last()?["layout"].as_str()?;
+    [Layout::Folders, Layout::Stream].into_iter().find(|layout| layout_name(*layout) == name)
+}
+
+fn layout_name(layout: Layout) -> &'static str {
+    match layout {
+        Layout::Folders => "folders",
+        Layout::Stream => "stream",
     }
 }
 

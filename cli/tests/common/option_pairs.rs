@@ -114,7 +114,7 @@ pub const EXCLUSIVE: [[&str; 2]; 6] = [
 ];
 
 /// Words that are refused for an option that is missing, or for their values, and the two options that the reason names.
-pub const REFUSED: [(&[&str], [&str; 2]); 33] = [
+pub const REFUSED: [(&[&str], [&str; 2]); 36] = [
     (&["--keep", "all"], ["--keep", "--out"]),
     (&["--keep", "none", "--events", "e.jsonl"], ["--keep", "--resume"]),
     (&["--note", "x"], ["--note", "--out"]),
@@ -129,6 +129,9 @@ pub const REFUSED: [(&[&str], [&str; 2]); 33] = [
     (&["--single-facts"], ["--single-facts", "--single"]),
     (&["--events", "-"], ["--events -", "--out"]),
     (&["--events", "-", "-s"], ["--events -", "--resume"]),
+    (&["--joblog", "-"], ["--joblog -", "--out"]),
+    (&["--tag", "--joblog", "-", "--out", "r"], ["--joblog -", "--tag"]),
+    (&["--events", "-", "--joblog", "-", "--out", "r"], ["--events -", "--joblog -"]),
     (&["--out", "r", "--resume", "other"], ["--out", "--resume"]),
     (&["-s", "--keep", "failed", "--out", "r"], ["--single", "--keep failed"]),
     (&["--latency", "relay.hlog", "--latency-sample", "0"], ["--latency", "--latency-sample 0"]),
