@@ -28,7 +28,8 @@ fn two_shards() -> [&'static str; 2] {
 fn assert_served(manager: Manager, count: usize) {
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    assert_says(&ended.stderr, &[&format!("run over: {count} sessions served")]);
+    let sessions = if count == 1 { "session" } else { "sessions" };
+    assert_says(&ended.stderr, &[&format!("run over: {count} {sessions} served")]);
 }
 
 /// Items 5, 92. Forty at once for twelve places, on two shards: those who get one keep it until all
