@@ -70,10 +70,10 @@ pub(super) struct Mark {
     pub(super) is_ok: bool,
 }
 
-/// Run time and bytes of each endpoint, on scales of powers of ten and of 32, in the units of the tables.
+/// Run time and bytes of each endpoint, on scales of powers of ten and of eight, in the units of the tables.
 pub(super) fn endpoints(html: &mut Html, marks: &[Mark]) {
     let run = Powers::of(10, marks.iter().map(|mark| mark.run));
-    let bytes = Powers::of(32, marks.iter().map(|mark| mark.bytes));
+    let bytes = Powers::of(8, marks.iter().map(|mark| mark.bytes));
     begin(html, "Run time and bytes relayed of each endpoint");
     axes(html, &run.ticks(milliseconds), &bytes.ticks(size));
     let place = |mark: &Mark| (x(run.part(mark.run)), y(bytes.part(mark.bytes)));
@@ -142,12 +142,12 @@ fn milliseconds(exponent: i32) -> String {
     }
 }
 
-/// 32 to this power, in bytes.
+/// 8 to this power, in bytes.
 fn size(exponent: i32) -> String {
     let units = ["B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
-    let unit = usize::try_from(exponent / 2).unwrap_or(0);
-    let amount = if exponent % 2 == 0 { 1 } else { 32 };
-    format!("{amount} {}", units.get(unit).unwrap_or(&""))
+    let bits = 3 * u32::try_from(exponent).unwrap_or(0);
+    let unit = units.get(usize::try_from(bits / 10).unwrap_or(0)).unwrap_or(&"");
+    format!("{} {unit}", 1 << (bits % 10))
 }
 
 /// Up to six round numbers from 0 to this one.
@@ -221,10 +221,11 @@ mod tests {
         let decades = Powers::of(10, [0.0, 400_000.0, 2e6].into_iter());
         let seconds = "1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s, 1000 s, 10000 s";
         assert_eq!(told(&decades.ticks(milliseconds)), seconds);
-        let one = Powers::of(32, [1024.0, 40_000.0].into_iter());
-        let sizes = "1 KiB, 32 KiB, 1 MiB";
-        assert_eq!((told(&one.ticks(size)), one.part(1024.0)), (sizes.into(), 0.0));
-        assert_eq!(told(&Powers::of(32, std::iter::empty()).ticks(size)), "1 B, 32 B");
+        let one = Powers::of(8, [1024.0, 2e6].into_iter());
+        let sizes = "512 B, 4 KiB, 32 KiB, 256 KiB, 2 MiB";
+        assert_eq!((told(&one.ticks(size)), one.part(512.0)), (sizes.into(), 0.0));
+        assert_eq!(one.part(32_768.0), 0.5);
+        assert_eq!(told(&Powers::of(8, std::iter::empty()).ticks(size)), "1 B, 8 B");
     }
 
     #[test]
