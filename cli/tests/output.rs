@@ -603,7 +603,8 @@ fn a_disk_that_is_full_from_the_start_gets_no_file_for_each_session() {
     }
     let filled = fs::write(streams.join("filler"), vec![0; 100_000]).unwrap_err();
     assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
-    let manager = home.start(&["--out", "results", "--stream", "-n", "5"], &["speak"]);
+    home.write("results/run.json", br#"{"v":1,"runs":[]}"#);
+    let manager = home.start(&["--resume", "results", "--stream", "-n", "5"], &["speak"]);
     for _ in 0..5 {
         let mut speaker = Speaker::new(&home, &manager);
         assert_eq!(speaker.writes(1, b"text"), "done");

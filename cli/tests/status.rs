@@ -71,8 +71,8 @@ fn sigusr1_lists_the_mlets_that_run_oldest_first_and_how_many_ended_how() {
     manager.says(" over: the endpoint closed");
     mlets = children_of(manager.supervisor());
     manager.signal(Signal::SIGINT);
-    manager.says("INFO mlets that run: 2");
-    let told = manager.says("INFO the oldest: ");
+    manager.says("WARN mlets that run: 2");
+    let told = manager.says("WARN the oldest: ");
     let (_, key, second) = sessions.as_slice().first().unwrap();
     assert!(told.contains(&format!(" the oldest: key {key}, pid ")), "{told}");
     assert!(mlets.iter().any(|pid| told.contains(&format!(", pid {pid}, has run for "))), "{told}");

@@ -231,7 +231,7 @@ struct Books {
 
 /// What its lines are.
 enum Form {
-    /// Records; those of a results folder are its own file's, which comes first.
+    /// Records, and the results folder whose output they tell of.
     Events(Lines, Option<ResultsFolder>),
     /// A line for each mlet of this command.
     Joblog(String),
@@ -243,9 +243,11 @@ impl Books {
             Ok(file) => Ok(Self { file, form }),
             Err(error) => Err(OpenError { shown: destination.to_string(), error }),
         };
-        let mut results = recording.results.as_ref().map(ResultsFolder::new);
-        let events = recording.events.iter().map(|destination| {
-            open(destination, Form::Events(Lines::of_run(recording.run), results.take()))
+        let events = recording.events.iter().enumerate().map(|(index, destination)| {
+            // The folder's own file comes first: what else is in the folder follows that.
+            let results = recording.results.as_ref();
+            let results = results.map(|results| ResultsFolder::new(results, index == 0));
+            open(destination, Form::Events(Lines::of_run(recording.run), results))
         });
         let events = events.collect::<Vec<_>>();
         let joblog = recording.joblog.iter();

@@ -88,22 +88,27 @@ pub(super) struct ResultsFolder {
     path: PathBuf,
     keep: Keep,
     layout: Layout,
+    /// What follows a record in it is to be done.
+    is_followed: bool,
     unwritten: u64,
 }
 
 impl ResultsFolder {
-    pub(super) fn new(results: &Results) -> Self {
+    /// `is_followed`: by whoever is told of complete records, copies of them are written and folders that do not stay taken
+    /// away. Otherwise it only tells what is kept.
+    pub(super) fn new(results: &Results, is_followed: bool) -> Self {
         Self {
             path: results.path.clone(),
             keep: results.keep,
             layout: results.layout,
+            is_followed,
             unwritten: 0,
         }
     }
 
     /// A record's copy stands beside the output.
     pub(super) fn has_copies(&self) -> bool {
-        self.layout == Layout::Folders
+        self.is_followed && self.layout == Layout::Folders
     }
 
     /// Copies of records that could not be written, and folders that could not be taken away.

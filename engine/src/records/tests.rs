@@ -491,7 +491,7 @@ fn results_folder(name: &str, keep: Keep, layout: Layout) -> (PathBuf, ResultsFo
     let path = std::env::temp_dir().join(format!("pktxpmgr-{name}-{}", std::process::id()));
     let _ = fs::remove_dir_all(&path);
     fs::create_dir(&path).unwrap();
-    let folder = ResultsFolder::new(&Results { path: path.clone(), keep, layout });
+    let folder = ResultsFolder::new(&Results { path: path.clone(), keep, layout }, true);
     (path, folder)
 }
 
