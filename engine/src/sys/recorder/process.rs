@@ -11,6 +11,8 @@
 //! Invariant: memory is bounded by the number of mlets, whatever they write: a read for all of them, and for each the
 //! beginning of a line where lines are shown, all of which together have a bound of their own.
 
+mod aside;
+
 use std::collections::{HashMap, VecDeque};
 use std::fs::OpenOptions;
 use std::io;
@@ -35,7 +37,6 @@ use crate::sys::lack::Lack;
 use crate::sys::mlet_owner::MletOwner;
 use crate::sys::packet::LEN_MAX;
 use crate::sys::packet_queue::PacketQueue;
-use crate::sys::socket::waiting_len;
 use crate::sys::{fd_passing, forked, limits, signals};
 
 /// Bytes of one read: what a pipe holds.
@@ -178,43 +179,6 @@ impl Process {
     /// Something has to be taken before more is read.
     fn is_held_up(&self) -> bool {
         self.events.len() >= EVENTS_MAX
-    }
-
-    /// What the pipe brings, or its end, has to wait until standard output has taken what waits: there would be another
-    /// line, or its mlet's output would be told to be closed before its lines are out.
-    fn must_wait(&mut self, number: u64, which: Which) -> bool {
-        if !self.is_stdout_pending() {
-            return false;
-        }
-        let Some(captured) = self.captured.get_mut(&number) else { return false };
-        let pipe = captured.pipe(which);
-        let brings_line = which == Which::Stdout
-            && (pipe.lines.held() > 0
-                || pipe.read_end.as_ref().is_some_and(|pipe| waiting_len(pipe) > 0));
-        brings_line || self.awaiting_stdout.contains(&number)
-    }
-
-    /// Watches the pipes again that were put aside.
-    fn take_back(&mut self) {
-        self.awaiting_stdout.clear();
-        for (number, which) in std::mem::take(&mut self.aside) {
-            let Some(captured) = self.captured.get_mut(&number) else { continue };
-            let Some(read_end) = &captured.pipe(which).read_end else { continue };
-            let event = EpollEvent::new(EpollFlags::EPOLLIN, token(number, which));
-            if let Err(errno) = self.epoll.add(read_end, event) {
-                captured.lose(&errno.into());
-                self.close(number, which);
-            }
-        }
-    }
-
-    fn put_aside(&mut self, number: u64, which: Which) {
-        let Some(captured) = self.captured.get_mut(&number) else { return };
-        if let Some(read_end) = &captured.pipe(which).read_end
-            && self.epoll.delete(read_end).is_ok()
-        {
-            self.aside.push((number, which));
-        }
     }
 
     /// Sends what waits, as much as is taken.
