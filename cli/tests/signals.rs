@@ -504,10 +504,12 @@ fn a_stopped_supervisor_does_not_hold_up_the_end_for_good_and_no_mlet_is_left() 
 #[test]
 fn sessions_whose_mlets_a_stopped_supervisor_does_not_start_end_with_a_reason() {
     let home = Home::new();
-    let manager = home.start(&["--setup-timeout", "1s"], &["echo"]);
+    let manager = home.start(&["-v", "--setup-timeout", "1s"], &["echo"]);
     let dial = home.dial(&manager);
     let mut before = dial.session();
     before.echoes(b"it runs");
+    // The mlet runs before the supervisor has told so.
+    manager.says("mlet runs as process");
     let supervisor = Pid::from_raw(manager.supervisor());
     kill(supervisor, Signal::SIGSTOP).unwrap();
     let mut waiting = dial.session();
