@@ -314,9 +314,9 @@ fn waiting_for_the_mlet_at_the_end_of_a_run_takes_no_processor() {
     let manager = home.start(&options, &["single", "deaf"]);
     manager.says("zoo: deaf");
     let dial = home.dial(&manager);
-    let _silent = dial.connect();
-    // A record of how many were refused is due a second later.
-    assert!(matches!(dial.connect().handshake(), Err(End::Reset | End::Fin)));
+    // Any of the two may be accepted first; of the other, a record of how many were refused is due a second later.
+    let _both = [dial.connect(), dial.connect()];
+    manager.says("too many of it are in set-up");
     manager.signal(Signal::SIGINT);
     manager.await_end_of_shards();
     let read = || fs::read_to_string(home.path("events")).unwrap();
