@@ -28,7 +28,7 @@ impl Figures {
         hardly_worse(best(&self.crowded), best(&self.alone))
     }
 
-    /// The same of the medians.
+    /// The same of the medians, which one lucky window does not sway.
     pub fn median_holds(&self) -> bool {
         let median = |p99s: &[Duration]| {
             let mut p99s = p99s.to_vec();
