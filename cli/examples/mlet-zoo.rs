@@ -368,13 +368,18 @@ fn parent() -> io::Result<()> {
 fn daemon() -> io::Result<()> {
     setsid()?;
     let myself = std::env::current_exe()?;
-    let orphan = Command::new(myself).arg("orphan").stdout(Stdio::null()).spawn()?;
+    let mut orphan = Command::new(myself).arg("orphan").stdout(Stdio::piped()).spawn()?;
+    // Until it says something TERM would end it.
+    let said = orphan.stdout.as_mut().map(|stdout| stdout.read_exact(&mut [0]));
+    said.transpose()?;
     print!("{}", orphan.id());
     Ok(())
 }
 
 fn orphan() -> io::Result<()> {
     ignore_term()?;
+    io::stdout().write_all(b".")?;
+    io::stdout().flush()?;
     thread::sleep(PATIENCE);
     Ok(())
 }
