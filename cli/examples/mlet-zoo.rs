@@ -56,6 +56,7 @@ fn main() -> ExitCode {
         ["parent"] => parent(),
         ["daemon"] => daemon(),
         ["orphan"] => orphan(),
+        ["heir"] => heir(),
         ["print", count, len] => print_lines(number(count), number(len)),
         ["spew", len] => spew(number(len)),
         ["speak"] => speak(),
@@ -380,6 +381,11 @@ fn orphan() -> io::Result<()> {
     ignore_term()?;
     io::stdout().write_all(b".")?;
     io::stdout().flush()?;
+    heir()
+}
+
+/// Stays, and says nothing.
+fn heir() -> io::Result<()> {
     thread::sleep(PATIENCE);
     Ok(())
 }
@@ -434,7 +440,7 @@ fn heirs() -> io::Result<()> {
     say("begun");
     println!("begun");
     let myself = std::env::current_exe()?;
-    Command::new(myself).arg("orphan").stdin(Stdio::null()).spawn()?;
+    Command::new(myself).arg("heir").stdin(Stdio::null()).spawn()?;
     Ok(())
 }
 

@@ -169,14 +169,14 @@ fn what_a_mlet_leaves_behind_with_its_output_is_read_for_two_seconds_more() {
     let took = started.elapsed();
     assert!((Duration::from_secs(2)..Duration::from_secs(6)).contains(&took), "{took:?}");
     assert_eq!((&record["outcome"], &record["output"]["stdout"]), (&json!("ok"), &json!(6)));
-    let heirs = || processes_in(&home.path("")).into_iter().filter(|pid| is_orphan(*pid)).count();
+    let heirs = || processes_in(&home.path("")).into_iter().filter(|pid| is_heir(*pid)).count();
     assert_eq!(heirs(), 1, "it lives on");
     assert_eq!(manager.interrupted().code, Some(0));
     wait_until("it is ended with the run", || heirs() == 0);
 }
 
-fn is_orphan(pid: i32) -> bool {
-    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"\0orphan\0"))
+fn is_heir(pid: i32) -> bool {
+    fs::read(format!("/proc/{pid}/cmdline")).is_ok_and(|words| words.ends_with(b"\0heir\0"))
 }
 
 #[test]
