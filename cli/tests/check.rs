@@ -381,9 +381,8 @@ fn what_a_mlets_file_shows_is_told_before_a_run_and_without_one() {
 /// Names that nobody can look up, an address that is taken, and no call that makes a socket.
 #[test]
 fn no_name_is_looked_up_and_no_socket_made() {
-    let taken = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-    let listener = TcpListener::bind(taken).unwrap();
-    let taken = taken.to_string();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let taken = listener.local_addr().unwrap().to_string();
     let home = Home::new();
     let config = publishing(&home).replace("127.0.0.1", "broker.invalid");
     let config = config.replace("::\n", "::controller_addr=override.invalid;\n");

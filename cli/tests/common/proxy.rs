@@ -95,9 +95,10 @@ impl Proxy {
             stop: AtomicBool::new(false),
             faults: AtomicUsize::new(0),
         };
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
         let mut proxy = Self { address, shared: Arc::new(shared), server: None };
-        proxy.come_back();
+        proxy.serve(listener);
         proxy
     }
 
@@ -117,7 +118,10 @@ impl Proxy {
     /// Listens again, at the same address.
     pub fn come_back(&mut self) {
         self.shared.stop.store(false, Ordering::SeqCst);
-        let listener = TcpListener::bind(self.address).unwrap();
+        self.serve(TcpListener::bind(self.address).unwrap());
+    }
+
+    fn serve(&mut self, listener: TcpListener) {
         let shared = Arc::clone(&self.shared);
         self.server = Some(thread::spawn(move || {
             loop {
