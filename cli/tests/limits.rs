@@ -133,11 +133,11 @@ fn a_mlet_that_takes_nothing_is_given_up() {
         },
     ];
     let mut sessions: Vec<Endpoint> = Vec::new();
-    // A mlet's socket holds some 160 to 265 KB, so the last of these leave some behind in any case.
+    // A mlet's socket holds some 400 to 450 KB, so the last of these leave some behind in any case.
     for number in 1..=17 {
         for end in ends {
             let mut endpoint = dial.session();
-            endpoint.send(&message(NDATA, &vec![7; 16_384 * number]));
+            endpoint.send(&message(NDATA, &vec![7; 33_000 * number]));
             sessions.push(end(endpoint));
         }
     }

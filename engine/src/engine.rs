@@ -19,9 +19,10 @@ use crate::metrics::{IntervalLog, RunLatency};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::experiments::Experiments;
 use crate::proto::keys::Keys;
+use crate::proto::outbox::SESSION_MEMORY_LEN;
 use crate::records::{Journal, OpenError};
 use crate::run_error::{RunError, WAITING, lack};
-use crate::shard::{GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
+use crate::shard::{BULK_MEMORY_LEN, GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
 use crate::sys::children::{self, ADOPTING, Graces};
 use crate::sys::lack::Lack;
 use crate::sys::mlet_processes::MletProcesses;
@@ -37,9 +38,9 @@ const FDS_PER_SHARD: usize = 2;
 /// Memory that a run takes with a hundred sessions or so, beside that of its shards; more where there are more.
 const MEMORY_OF_RUN: usize = 8 << 20;
 
-/// Memory of one shard: 2 MiB of stack, 1.3 MiB of receive buffers, 1.1 MiB of histograms, of which little is touched, and
+/// Memory of one shard: 2 MiB of stack, 2.3 MiB of receive buffers, 1.1 MiB of histograms, of which little is touched, and
 /// as much as its first sessions take.
-const MEMORY_OF_SHARD: usize = 5 << 20;
+const MEMORY_OF_SHARD: usize = 6 << 20;
 
 /// Descriptors that come and go: the broker's connection, a name that is looked up, the singleton's control socket,
 /// the starts of some mlets at once.
@@ -203,6 +204,11 @@ fn sessions_max(config: &Config, (open_files, own_fds, fds): (u64, usize, usize)
     info!(
         "room for {max} sessions at once ({fds} of {open_files} open files each, \
          {own_fds} set aside)"
+    );
+    info!(
+        "bytes on their way take at most {} KiB a session and, in bulk, {} MiB a core",
+        SESSION_MEMORY_LEN >> 10,
+        BULK_MEMORY_LEN.div_ceil(1 << 20)
     );
     let backlog = match &config.approach {
         Approach::Passive { .. } => 0,

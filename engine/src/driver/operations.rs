@@ -137,6 +137,16 @@ impl Received {
     pub(crate) fn is_empty(&self) -> bool {
         self.len == 0
     }
+
+    /// How many bytes it delivered.
+    pub(crate) fn len(&self) -> usize {
+        self.len
+    }
+
+    /// The group of its buffer.
+    pub(crate) fn group(&self) -> u16 {
+        self.group
+    }
 }
 
 /// What an operation led to.

@@ -5,22 +5,40 @@
 //!
 //! Invariant: bytes in flight belong to whoever transmits them, so they cannot move or change.
 
-/// Bytes of one block. A relay receive of [`RECEIVE_LEN`] always fits behind what TLS may still hold
-/// of the record before it.
-pub const BLOCK_LEN: usize = RECEIVE_LEN + 20 * 1024;
-
-/// rustls holds up to 64 KiB of sealed bytes, so that a block of them is never cut short.
-const _: () = assert!(BLOCK_LEN <= 64 * 1024);
-
-/// The most bytes one relay receive delivers: 32 KiB costs 20% less CPU a GB than 16, and 64 no less.
+/// The most bytes one relay receive delivers: 32 KiB costs 20% less CPU a GB than 16.
 pub const RECEIVE_LEN: usize = 32 * 1024;
 
-/// Blocks a shard keeps for reuse; more are given back to the allocator.
-const KEPT_BLOCKS_MAX: usize = 64;
+/// The most bytes a receive delivers where they come in bulk: once more a fifth less CPU a GB.
+pub const BULK_RECEIVE_LEN: usize = 128 * 1024;
 
-/// One shard's reusable blocks.
+/// What a block has beyond a receive, which always fits behind what TLS may still hold of the record before it.
+const BLOCK_MARGIN_LEN: usize = 20 * 1024;
+
+/// Bytes of a small block.
+const BLOCK_LEN: usize = RECEIVE_LEN + BLOCK_MARGIN_LEN;
+
+/// The most memory for bytes that wait to leave a session, beyond what it takes of large blocks: those for each peer, and
+/// the mlet's that wait to be sealed.
+pub const SESSION_MEMORY_LEN: usize = 3 * BLOCK_LEN;
+
+/// Bytes of a large block.
+pub const BULK_BLOCK_LEN: usize = BULK_RECEIVE_LEN + BLOCK_MARGIN_LEN;
+
+/// How long the block for what a receive of `received_len` bytes brought is.
+pub fn block_len(received_len: usize) -> usize {
+    if received_len <= RECEIVE_LEN { BLOCK_LEN } else { BULK_BLOCK_LEN }
+}
+
+/// One shard's blocks, the one that was used last first: it may still be in the processor's cache.
 #[derive(Debug, Default)]
 pub struct BlockPool {
+    small: Blocks<64>,
+    large: Blocks<16>,
+}
+
+/// Blocks of one length, of which `KEPT_MAX` are kept for reuse; more are given back to the allocator.
+#[derive(Debug, Default)]
+struct Blocks<const KEPT_MAX: usize> {
     free: Vec<Box<[u8]>>,
     lent: usize,
 }
@@ -28,17 +46,36 @@ pub struct BlockPool {
 impl BlockPool {
     /// Blocks that sessions hold now, or whoever transmits for them.
     pub fn lent(&self) -> usize {
-        self.lent
+        self.small.lent + self.large.lent
     }
 
-    fn take(&mut self) -> Box<[u8]> {
+    /// How many of them are large.
+    pub fn lent_large(&self) -> usize {
+        self.large.lent
+    }
+
+    fn take(&mut self, len: usize) -> Box<[u8]> {
+        if len == BLOCK_LEN { self.small.take(len) } else { self.large.take(len) }
+    }
+
+    fn give_back(&mut self, block: Box<[u8]>) {
+        if block.len() == BLOCK_LEN {
+            self.small.give_back(block);
+        } else {
+            self.large.give_back(block);
+        }
+    }
+}
+
+impl<const KEPT_MAX: usize> Blocks<KEPT_MAX> {
+    fn take(&mut self, len: usize) -> Box<[u8]> {
         self.lent += 1;
-        self.free.pop().unwrap_or_else(|| vec![0; BLOCK_LEN].into_boxed_slice())
+        self.free.pop().unwrap_or_else(|| vec![0; len].into_boxed_slice())
     }
 
     fn give_back(&mut self, block: Box<[u8]>) {
         self.lent -= 1;
-        if self.free.len() < KEPT_BLOCKS_MAX {
+        if self.free.len() < KEPT_MAX {
             self.free.push(block);
         }
     }
@@ -53,6 +90,13 @@ pub struct Transmission {
     pub start: usize,
     /// One past the last byte to send.
     pub end: usize,
+}
+
+impl Transmission {
+    /// So many bytes that they may leave in several steps.
+    pub fn is_bulk(&self) -> bool {
+        self.block.len() > BLOCK_LEN
+    }
 }
 
 /// The bytes one direction has to send.
@@ -76,12 +120,18 @@ impl Outbox {
         self.end - self.start
     }
 
-    /// Lets `write` append to the bytes held; it returns how many bytes it wrote.
+    /// Lets `write` append to the bytes held; it returns how many bytes it wrote. If none are held, they get a block of
+    /// `block_len` bytes.
     ///
     /// Must not be called while a transmission is in flight.
-    pub fn append(&mut self, pool: &mut BlockPool, write: impl FnOnce(&mut [u8]) -> usize) {
+    pub fn append(
+        &mut self,
+        pool: &mut BlockPool,
+        block_len: usize,
+        write: impl FnOnce(&mut [u8]) -> usize,
+    ) {
         assert!(!self.in_flight, "bytes are added only to an outbox at rest");
-        let block = self.block.get_or_insert_with(|| pool.take());
+        let block = self.block.get_or_insert_with(|| pool.take(block_len));
         self.end += write(&mut block[self.end..]);
         self.release_if_empty(pool);
     }

@@ -19,13 +19,17 @@ use std::time::Instant;
 
 use super::account::{Flow, Relayed};
 use super::linfo::{Linfo, LinfoBudget, LinfoFilter};
-use super::outbox::{BLOCK_LEN, BlockPool, Outbox};
+use super::outbox::{BlockPool, Outbox, block_len};
 use packetlab::cut::Cutter;
 use packetlab::message::HEADER_LEN;
 use packetlab::tls::{Plaintext, ServerStream};
 
 /// The most a TLS 1.3 record adds to its plaintext: header, content type and tag.
 const RECORD_OVERHEAD: usize = 5 + 1 + 16;
+
+/// How much of a mlet's bytes is sealed before the records are moved to their block: while they are in the processor's
+/// cache, and so that a piece, with a header that was kept back, is one record.
+const SEALED_AT_ONCE_LEN: usize = 16 * 1024 - HEADER_LEN;
 
 /// Where the relay stands; see the diagram above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -153,16 +157,18 @@ impl Relay {
         self.phase == Phase::Open && buffers.stash.is_empty() && !tls.has_output()
     }
 
-    /// Takes what `tls` has decrypted. Returns whether the endpoint has closed its side of TLS.
+    /// Takes what `tls` has decrypted of a receive of `received_len` bytes. Returns whether the endpoint has closed its
+    /// side of TLS.
     pub fn take_plaintext(
         &mut self,
-        tls: &mut ServerStream,
+        (tls, received_len): (&mut ServerStream, usize),
         buffers: &mut Buffers,
         pool: &mut BlockPool,
         now: Instant,
         budget: &LinfoBudget,
         mut log: impl FnMut(Linfo),
     ) -> bool {
+        let block_len = block_len(received_len);
         let keep = self.from_endpoint == Input::Relayed;
         loop {
             let mut outcome = Plaintext::Empty;
@@ -175,10 +181,10 @@ impl Relay {
                 }
             };
             if keep {
-                buffers.to_mlet.append(pool, read);
+                buffers.to_mlet.append(pool, block_len, read);
             } else {
                 let mut dropped = Outbox::default();
-                dropped.append(pool, read);
+                dropped.append(pool, block_len, read);
                 dropped.discard(pool);
             }
             match outcome {
@@ -235,9 +241,12 @@ impl Relay {
             return;
         }
         debug_assert!(buffers.stash.is_empty(), "no input is taken while some waits");
-        let rest = self.seal(bytes, tls);
+        // An answer of TLS to the endpoint may be on its way.
+        let is_ready = buffers.to_endpoint.is_empty();
+        let into = (&mut buffers.to_endpoint, block_len(bytes.len()));
+        let rest = if is_ready { self.seal(bytes, tls, into, pool) } else { bytes };
         if !rest.is_empty() {
-            buffers.stash.append(pool, |room| {
+            buffers.stash.append(pool, block_len(rest.len()), |room| {
                 room[..rest.len()].copy_from_slice(rest);
                 rest.len()
             });
@@ -268,7 +277,9 @@ impl Relay {
         // What is sealed goes first: more on top of it would not fit into rustls's own buffer.
         if buffers.to_endpoint.is_empty() && !tls.has_output() && !buffers.stash.is_empty() {
             let waiting = buffers.stash.bytes();
-            let sealed = waiting.len() - self.seal(waiting, tls).len();
+            // Bytes that wait have a block already, which may be a large one; they get no second of that kind.
+            let into = (&mut buffers.to_endpoint, block_len(0));
+            let sealed = waiting.len() - self.seal(waiting, tls, into, pool).len();
             buffers.stash.consume(sealed, pool);
         }
         match self.phase {
@@ -320,16 +331,39 @@ impl Relay {
         }
     }
 
-    /// Seals pieces of `bytes` while their records fit into a block; returns what is left.
-    fn seal<'a>(&mut self, bytes: &'a [u8], tls: &mut ServerStream) -> &'a [u8] {
+    /// Seals pieces of `bytes` into an empty outbox while their records fit into a block of `block_len` bytes; returns
+    /// what is left.
+    fn seal<'a>(
+        &mut self,
+        bytes: &'a [u8],
+        tls: &mut ServerStream,
+        (to_endpoint, block_len): (&mut Outbox, usize),
+        pool: &mut BlockPool,
+    ) -> &'a [u8] {
+        let mut flush = |tls: &mut ServerStream| {
+            to_endpoint.append(pool, block_len, |room| tls.write_output(room));
+        };
         let mut rest = bytes;
-        let mut sealed_len = 0;
-        // A piece is no longer than what is left and a header kept back, so room for those is enough.
-        while sealed_len + RECORD_OVERHEAD + HEADER_LEN + rest.len() <= BLOCK_LEN {
-            let Some(piece) = self.cutter.next_piece(&mut rest) else { break };
+        let (mut sealed_len, mut flushed_len) = (0, 0);
+        loop {
+            let (mut part, behind) = rest.split_at(rest.len().min(SEALED_AT_ONCE_LEN));
+            // A piece is no longer than what is left and a header kept back, so room for those is enough.
+            if sealed_len + RECORD_OVERHEAD + HEADER_LEN + part.len() > block_len {
+                break;
+            }
+            let piece = self.cutter.next_piece(&mut part);
+            rest = &rest[rest.len() - behind.len() - part.len()..];
+            let Some(piece) = piece else { break };
             let taken = tls.write_piece(piece);
-            debug_assert_eq!(taken, piece.len(), "a block is smaller than rustls's own limit");
+            debug_assert_eq!(taken, piece.len(), "rustls holds less than its limit of 64 KiB");
             sealed_len += piece.len() + RECORD_OVERHEAD;
+            if sealed_len - flushed_len >= SEALED_AT_ONCE_LEN {
+                flush(tls);
+                flushed_len = sealed_len;
+            }
+        }
+        if tls.has_output() {
+            flush(tls);
         }
         self.taken_bytes += (bytes.len() - rest.len()) as u64;
         rest

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Connection, Permit, UnderWay};
+use super::intake::Intake;
 use super::operations::Token;
 use super::state::Shard;
 use crate::config::ExperimentId;
@@ -178,6 +179,8 @@ impl<D: Driver<Token>> Shard<D> {
             makes_room: false,
             over: None,
             cancelled: false,
+            from_endpoint: Intake::default(),
+            from_mlet: Intake::default(),
             facts: None,
             latency: None,
         }))

@@ -5,11 +5,12 @@
 
 use std::os::fd::AsFd;
 
-use super::operations::{RELAY_GROUP, SET_UP_GROUP, Token};
+use super::operations::Token;
 use super::state::Shard;
 use crate::driver::{Driver, Outgoing};
 use crate::guards::{Guard, holds};
 use crate::mailbox::FromShard;
+use crate::metrics::Direction;
 use crate::proto::outbox::Transmission;
 use crate::proto::session::{Context, Session};
 use crate::records::Ended;
@@ -58,6 +59,8 @@ impl<D: Driver<Token>> Shard<D> {
 
     fn start_operations(&mut self, slot: usize) {
         let connection = &mut *self.connections[slot];
+        let from_endpoint = connection.group(Direction::FromEndpoint);
+        let from_mlet = connection.group(Direction::ToEndpoint);
         let (session, under_way) = (&mut connection.session, &mut connection.under_way);
         let endpoint = connection.endpoint.as_fd();
         let mlet = connection.mlet.as_ref().map(AsFd::as_fd);
@@ -65,12 +68,16 @@ impl<D: Driver<Token>> Shard<D> {
             && let Some(transmission) = session.transmit_to_endpoint()
         {
             under_way.endpoint_send = true;
+            // A linked send ends only when all has left, and one of many bytes is to tell that they go on leaving.
+            let may_link = !transmission.is_bulk();
             let send = (endpoint, outgoing(transmission), Token::EndpointSend(slot));
             match mlet {
-                Some(mlet) if !under_way.mlet_receive && session.wants_mlet_input_next() => {
+                Some(mlet)
+                    if may_link && !under_way.mlet_receive && session.wants_mlet_input_next() =>
+                {
                     under_way.mlet_receive = true;
                     under_way.mlet_receive_linked = true;
-                    let receive = (mlet, RELAY_GROUP, Token::MletReceive(slot));
+                    let receive = (mlet, from_mlet, Token::MletReceive(slot));
                     self.driver.send_then_receive(send, receive);
                 }
                 _ => self.driver.send(send.0, send.1, send.2),
@@ -81,10 +88,11 @@ impl<D: Driver<Token>> Shard<D> {
             && let Some(transmission) = session.transmit_to_mlet()
         {
             under_way.mlet_send = true;
+            let may_link = !transmission.is_bulk();
             let send = (mlet, outgoing(transmission), Token::MletSend(slot));
-            if !under_way.endpoint_receive && session.wants_endpoint_input_next() {
+            if may_link && !under_way.endpoint_receive && session.wants_endpoint_input_next() {
                 under_way.endpoint_receive = true;
-                let receive = (endpoint, RELAY_GROUP, Token::EndpointReceive(slot));
+                let receive = (endpoint, from_endpoint, Token::EndpointReceive(slot));
                 self.driver.send_then_receive(send, receive);
             } else {
                 self.driver.send(send.0, send.1, send.2);
@@ -92,14 +100,13 @@ impl<D: Driver<Token>> Shard<D> {
         }
         if !under_way.endpoint_receive && session.wants_endpoint_input() {
             under_way.endpoint_receive = true;
-            let group = if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP };
-            self.driver.receive(endpoint, group, Token::EndpointReceive(slot));
+            self.driver.receive(endpoint, from_endpoint, Token::EndpointReceive(slot));
         }
         let Some(mlet) = mlet else { return };
         if session.wants_mlet_input() {
             if !under_way.mlet_receive {
                 under_way.mlet_receive = true;
-                self.driver.receive(mlet, RELAY_GROUP, Token::MletReceive(slot));
+                self.driver.receive(mlet, from_mlet, Token::MletReceive(slot));
             } else if holds(Guard::ReadsBesideSends)
                 && std::mem::take(&mut under_way.mlet_receive_linked)
             {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::candidates::Candidate;
+use super::intake::Intake;
 use crate::config::ExperimentId;
 use crate::metrics::SessionLatency;
 use crate::proto::outcome::Outcome;
@@ -52,6 +53,8 @@ pub(super) struct Connection {
     pub(super) over: Option<Box<Outcome>>,
     /// What was under way then has been cancelled.
     pub(super) cancelled: bool,
+    pub(super) from_endpoint: Intake,
+    pub(super) from_mlet: Intake,
     /// What its record begins with, once that was wanted.
     pub(super) facts: Option<Arc<SessionFacts>>,
     /// Made when something of it is timed for the first time.

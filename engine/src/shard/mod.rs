@@ -9,10 +9,12 @@
 mod accepting;
 mod admission;
 mod apply;
+mod bulk;
 mod candidates;
 mod connection;
 mod ending;
 mod grant;
+mod intake;
 mod latency;
 mod linfo_log;
 mod listeners;
@@ -28,5 +30,6 @@ mod timers;
 mod turn;
 
 pub(crate) use self::accepting::accepts_at_once;
+pub(crate) use self::bulk::BULK_MEMORY_LEN;
 pub(crate) use self::operations::{GROUPS, Token};
 pub(crate) use self::state::{Parts, Shard};

@@ -13,7 +13,7 @@ use slab::Slab;
 use super::candidates::Candidates;
 use super::connection::{AwaitedPair, Connection};
 use super::listeners::Listeners;
-use super::operations::Token;
+use super::operations::{LARGE_BLOCKS_MAX, Token};
 use super::pace::Pace;
 use super::timers::Timers;
 use crate::driver::{Driver, Received};
@@ -72,8 +72,12 @@ pub(crate) struct Shard<D> {
     pub(super) pace: Pace,
     /// Set-up receives left for a later turn.
     pub(super) set_up_backlog: VecDeque<(usize, io::Result<Received>)>,
-    /// Sessions that found no receive buffer, by group.
+    /// Sessions that found no receive buffer, by group; who finds no large one takes a small one.
     pub(super) awaiting_buffer: [VecDeque<(usize, SessionId)>; 2],
+    /// Large receive buffers for which there are no blocks.
+    pub(super) kept_buffers: Vec<Received>,
+    /// Large blocks that its sessions may have.
+    pub(super) large_blocks_max: usize,
     /// Sessions past START for whose mlet there was no socket pair yet, longest first.
     pub(super) awaiting_pair: VecDeque<AwaitedPair>,
     pub(super) timers: Timers,
@@ -109,6 +113,8 @@ impl<D: Driver<Token>> Shard<D> {
             pace: Pace::default(),
             set_up_backlog: VecDeque::new(),
             awaiting_buffer: Default::default(),
+            kept_buffers: Vec::new(),
+            large_blocks_max: LARGE_BLOCKS_MAX,
             awaiting_pair: VecDeque::new(),
             timers: Timers::default(),
             pool: BlockPool::default(),

@@ -7,9 +7,9 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::connection::{Connection, UnderWay};
+use super::connection::UnderWay;
 use super::listeners::Listeners;
-use super::operations::{GROUPS, RELAY_GROUP, SET_UP_GROUP, Token};
+use super::operations::{GROUPS, Token};
 use super::state::Shard;
 use crate::driver::{Completion, Driver, Event, Received};
 use crate::guards::{Guard, holds};
@@ -197,6 +197,7 @@ impl<D: Driver<Token>> Shard<D> {
                 if received.is_empty() {
                     on_end(&mut connection.session, End::Closed, &mut cx);
                 } else {
+                    connection.note_received(direction, received.len(), self.now);
                     let is_timed = connection.is_due(direction, &mut self.stopwatch);
                     on_bytes(&mut connection.session, self.driver.bytes(&received), &mut cx);
                     if is_timed {
@@ -206,12 +207,15 @@ impl<D: Driver<Token>> Shard<D> {
                 if connection.session.take_acknowledgement() {
                     self.driver.acknowledge_at_once(connection.endpoint.as_fd());
                 }
-                self.driver.give_back(received);
+                self.give_back(received);
+                self.apply(slot);
+            }
+            Err(error) if is_no_buffers(&error) && connection.receive_less(direction) => {
                 self.apply(slot);
             }
             Err(error) if is_no_buffers(&error) => {
                 connection.has_come = connection.in_set_up;
-                let group = group_of(connection);
+                let group = connection.group(direction);
                 self.awaiting_buffer[usize::from(group)].push_back((slot, connection.id));
             }
             Err(error) if is_interrupted(&error) => self.apply(slot),
@@ -225,7 +229,8 @@ impl<D: Driver<Token>> Shard<D> {
     /// Buffers are back at the end of a turn: as many of the sessions that wait for one, longest first,
     /// may receive again.
     fn wake_for_buffers(&mut self) {
-        for (group, size) in GROUPS.iter().enumerate() {
+        self.give_back_kept();
+        for (group, size) in GROUPS.iter().enumerate().take(self.awaiting_buffer.len()) {
             for _ in 0..size.count {
                 let Some((slot, id)) = self.awaiting_buffer[group].pop_front() else { break };
                 if self.holds(slot, id) && holds(Guard::WakesForBuffers) {
@@ -260,10 +265,6 @@ impl<D: Driver<Token>> Shard<D> {
             }
         }
     }
-}
-
-fn group_of(connection: &Connection) -> u16 {
-    if connection.in_set_up { SET_UP_GROUP } else { RELAY_GROUP }
 }
 
 fn is_no_buffers(error: &io::Error) -> bool {

@@ -27,12 +27,18 @@ const KEEPALIVE_PROBES: u32 = 6;
 /// How long sent bytes may stay unacknowledged before the connection counts as dead.
 const USER_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How many bytes of an endpoint may wait in the kernel for a mlet; it counts twice as many, for its bookkeeping. So a
+/// large block leaves at once while the mlet still works at the one before it.
+const MLET_SEND_BUFFER_LEN: usize = 212_992;
+
 /// The socket between a session and its mlet: ours first, then the one that becomes the mlet's descriptor 0.
 ///
 /// # Errors
 /// As the kernel says; EMFILE at the open-file limit.
 pub fn session_pair() -> io::Result<(OwnedFd, OwnedFd)> {
     let (ours, mlets) = UnixStream::pair()?;
+    // Where the host allows less the kernel takes that.
+    SockRef::from(&ours).set_send_buffer_size(MLET_SEND_BUFFER_LEN)?;
     Ok((ours.into(), mlets.into()))
 }
 

@@ -43,7 +43,7 @@ use super::endpoint_choice::Hold;
 use super::experiments::Experiments;
 use super::greeting::Greeting;
 use super::keys::KeyPlace;
-use super::outbox::{BlockPool, RECEIVE_LEN};
+use super::outbox::{BULK_RECEIVE_LEN, BlockPool, block_len};
 use super::outcome::{End, Outcome};
 use super::relay::{Buffers, Phase, Relay, Step};
 use super::rhythm::Rhythm;
@@ -206,9 +206,9 @@ impl Session {
         self.relayed
     }
 
-    /// The endpoint sent `input`, at most [`RECEIVE_LEN`] bytes.
+    /// The endpoint sent `input`, at most [`BULK_RECEIVE_LEN`] bytes.
     pub fn handle_endpoint_bytes(&mut self, mut input: &[u8], cx: &mut Context<'_>) {
-        debug_assert!(input.len() <= RECEIVE_LEN, "more might not fit into a block");
+        debug_assert!(input.len() <= BULK_RECEIVE_LEN, "more might not fit into a block");
         let received_len = input.len();
         if matches!(self.state, State::Waiting | State::Silent) {
             self.state = State::Hello(Box::default());
@@ -236,7 +236,7 @@ impl Session {
                 }
                 State::Waiting | State::Silent | State::Closing(_) | State::Over => break,
             };
-            self.take_received(cx);
+            self.take_received(received_len, cx);
             if let Err(error) = received {
                 self.fail_tls(error, cx);
                 // TLS consumes nothing any more, so the rest would never end.
@@ -388,8 +388,8 @@ impl Session {
         }
     }
 
-    /// Looks at what TLS has made of the bytes just received.
-    fn take_received(&mut self, cx: &mut Context<'_>) {
+    /// Looks at what TLS has made of a part of the `received_len` bytes just received.
+    fn take_received(&mut self, received_len: usize, cx: &mut Context<'_>) {
         self.advance_set_up(cx);
         let Some((tls, Relaying { relay, last_relayed, .. })) = self.state.relaying() else {
             return;
@@ -397,6 +397,7 @@ impl Session {
         let requests = &mut self.requests;
         let log = |linfo| requests.push(Request::Linfo(linfo));
         let budget = &self.experiments.linfo_budget;
+        let tls = (tls, received_len);
         let closed = relay.take_plaintext(tls, &mut self.buffers, cx.pool, cx.now, budget, log);
         let before = std::mem::replace(&mut self.relayed, relay.relayed());
         if self.relayed.from_endpoint != before.from_endpoint {
@@ -471,7 +472,7 @@ impl Session {
             && self.buffers.to_endpoint.is_empty()
             && tls.has_output()
         {
-            self.buffers.to_endpoint.append(pool, |room| tls.write_output(room));
+            self.buffers.to_endpoint.append(pool, block_len(0), |room| tls.write_output(room));
         }
     }
 }

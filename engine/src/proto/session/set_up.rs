@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::request::{Context, MletFacts, Request};
 use super::{Relaying, Session, Stage, State, Tls};
 use crate::proto::greeting::{Greeting, Progress};
+use crate::proto::outbox::block_len;
 use crate::proto::outcome::{End, Outcome};
 use packetlab::tls::{ClientHello, HandshakeError};
 
@@ -56,7 +57,7 @@ impl Session {
     /// The ClientHello cannot be answered but by an alert.
     pub(super) fn fail_hello(&mut self, failed: HandshakeError, cx: &mut Context<'_>) {
         let alert = &failed.alert;
-        self.buffers.to_endpoint.append(cx.pool, |room| {
+        self.buffers.to_endpoint.append(cx.pool, block_len(0), |room| {
             let len = alert.len().min(room.len());
             room[..len].copy_from_slice(&alert[..len]);
             len

@@ -38,6 +38,10 @@ pub(super) struct Harness {
     pub(super) turns: usize,
     /// Since which turn sessions have been over that are not closed.
     pub(super) over_since: HashMap<SessionId, usize>,
+    /// The most large blocks that sessions have had at the end of a turn.
+    pub(super) large_blocks_most: usize,
+    /// The most large buffers that were kept from the driver for want of blocks.
+    pub(super) kept_buffers_most: usize,
     /// Connections that the shard is to adopt and has not taken from its mail.
     pub(super) adopted: Vec<RawFd>,
     /// Every receive is timed.
@@ -95,6 +99,8 @@ impl Harness {
             linfo_log: LinfoLog::new(),
             turns: 0,
             over_since: HashMap::new(),
+            large_blocks_most: 0,
+            kept_buffers_most: 0,
             adopted: Vec::new(),
             latency,
             counts,

@@ -28,7 +28,13 @@ impl Harness {
         let shard = &self.shard;
         let kept = shard.set_up_backlog.iter().filter(|(_, received)| received.is_ok()).count();
         let lent = shard.driver.lent_buffers();
-        assert_eq!(lent, kept + shard.driver.untaken_buffers(), "buffers go back in their turn");
+        let without_blocks = shard.kept_buffers.len();
+        let untaken = shard.driver.untaken_buffers();
+        assert_eq!(lent, kept + without_blocks + untaken, "buffers go back in their turn");
+        let large = shard.pool.lent_large();
+        assert!(large <= shard.large_blocks_max, "{large} large blocks");
+        self.large_blocks_most = self.large_blocks_most.max(large);
+        self.kept_buffers_most = self.kept_buffers_most.max(without_blocks);
         let sessions = shard.connections.len();
         assert!(shard.pool.lent() <= BLOCKS_MAX * sessions, "{} blocks", shard.pool.lent());
         shard.connections.iter().for_each(|(_, connection)| check_wants(connection));

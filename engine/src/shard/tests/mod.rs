@@ -5,6 +5,7 @@ mod ends;
 mod faults;
 mod harness;
 mod idle;
+mod intake;
 mod invariants;
 mod latency;
 mod linfo_log;

@@ -10,11 +10,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::super::operations::BULK_GROUP;
 use super::harness::{Harness, SharedEndpoint, SharedMlet};
 use super::invariants::{Streams, check_counts, check_flow};
 use super::peers::{Endpoint, Mlet};
 use crate::mailbox::{FromShard, SessionPlace, ToShard};
-use crate::metrics::{BothWays, Spread};
+use crate::metrics::{BothWays, Direction, Spread};
 use crate::proto::account::{Account, Relayed};
 use crate::proto::experiments::Experiments;
 use crate::proto::outcome::{Force, Outcome};
@@ -160,6 +161,32 @@ impl Pair {
     /// Blocks that hold bytes of the session.
     pub(super) fn blocks_lent(&self) -> usize {
         self.harness.shard.pool.lent()
+    }
+
+    /// The most large blocks that it has held at the end of a turn.
+    pub(super) fn large_blocks_most(&self) -> usize {
+        self.harness.large_blocks_most
+    }
+
+    /// So many large blocks there may be from now on.
+    pub(super) fn set_large_blocks_max(&mut self, max: usize) {
+        self.harness.shard.large_blocks_max = max;
+    }
+
+    /// Large buffers that are kept from the driver.
+    pub(super) fn kept_buffers(&self) -> usize {
+        self.harness.shard.kept_buffers.len()
+    }
+
+    /// What the mlet writes next is taken in a large part.
+    pub(super) fn takes_much_of_mlet(&self) -> bool {
+        let (_, connection) = self.harness.shard.connections.iter().next().unwrap();
+        connection.group(Direction::ToEndpoint) == BULK_GROUP
+    }
+
+    /// Turns that the shard has taken.
+    pub(super) fn turns(&self) -> usize {
+        self.harness.turns
     }
 
     /// Entries of the shard's timers.

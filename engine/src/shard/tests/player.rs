@@ -108,6 +108,12 @@ impl Player {
                 stream.extend(filled(MessageType::MDATA, 100_000));
             }
         }
+        // Bytes in bulk.
+        for stream in [&mut from_mlet, &mut from_endpoint] {
+            if !is_storm && random.below(30) == 0 {
+                stream.extend(filled(MessageType::MDATA, 400_000));
+            }
+        }
         Self {
             endpoint: Rc::new(endpoint.into()),
             peer: (Ipv4Addr::from_bits(FIRST_ADDRESS + number as u32), 1).into(),

@@ -60,6 +60,8 @@ struct Tally {
     ended_before: [u64; 4],
     classes: BTreeMap<Class, u64>,
     linfos_lost: u64,
+    with_large_blocks: u64,
+    with_kept_buffers: u64,
 }
 
 impl Tally {
@@ -78,6 +80,8 @@ impl Tally {
             }),
             classes: self.classes,
             linfos_lost: self.linfos_lost + other.linfos_lost,
+            with_large_blocks: self.with_large_blocks + other.with_large_blocks,
+            with_kept_buffers: self.with_kept_buffers + other.with_kept_buffers,
         }
     }
 }
@@ -105,6 +109,8 @@ fn run(seed: u64, tally: &mut Tally) {
         *tally.classes.entry(Class::from(&ended.outcome)).or_default() += 1;
         tally.linfos_lost += ended.relayed.linfos_lost;
     }
+    tally.with_large_blocks += u64::from(world.harness.large_blocks_most > 0);
+    tally.with_kept_buffers += u64::from(world.harness.kept_buffers_most > 0);
     tally.ended_before[match world.act {
         Act::Play | Act::Strike => 0,
         Act::Finish => 1,
@@ -156,6 +162,8 @@ fn whatever_happens_a_shard_keeps_account_and_ends_each_session_with_one_record(
     assert!(tally.refusals > seeds && tally.permits * 10 > seeds, "{tally:?}");
     assert!(tally.ended_before.iter().all(|worlds| worlds * 100 > seeds), "{tally:?}");
     assert!(tally.linfos_lost * 50 > seeds, "{tally:?}");
+    assert!(tally.with_large_blocks * 100 > seeds, "{tally:?}");
+    assert!(tally.with_kept_buffers * 1000 > seeds, "{tally:?}");
     assert_eq!(tally.classes.len(), 17, "{tally:?}");
     assert!(tally.classes.values().all(|sessions| sessions * 1000 > seeds), "{tally:?}");
 }

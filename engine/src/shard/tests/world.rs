@@ -22,6 +22,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(150);
 /// few milliseconds for as long as somebody takes nothing.
 const STANDSTILL_TURNS_MAX: usize = 300;
 
+/// So few large blocks that with one of them lent there are not enough for all large buffers.
+const LEAST_LARGE_BLOCKS: usize = 16;
+
 /// How long the control thread may be busy with something else.
 const BUSY: Duration = Duration::from_millis(1);
 
@@ -76,7 +79,10 @@ impl World {
         let experiments = Arc::clone(&experiment_sets[random.below(experiment_sets.len())]);
         let limits = experiments.limits.clone();
         let of_kernel = Random(random.next());
-        let harness = Harness::new(of_kernel, experiments, needs_permits, sessions_max);
+        let mut harness = Harness::new(of_kernel, experiments, needs_permits, sessions_max);
+        if random.below(2) == 0 {
+            harness.shard.large_blocks_max = LEAST_LARGE_BLOCKS;
+        }
         harness.kernel.borrow_mut().is_calm = random.below(10) == 0;
         let now = harness.now();
         let draw = |number| Player::draw(&mut random, number, is_storm, now);
