@@ -11,6 +11,7 @@ mod limits;
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
@@ -112,6 +113,11 @@ pub(crate) struct Args {
         hide_possible_values = true
     )]
     pub(crate) io: IoArg,
+
+    /// Before a core sleeps, look for work again and again for so long
+    #[arg(long, value_name = "TIME", default_value = "0us", hide_default_value = true)]
+    #[arg(value_parser = command_line::units::duration)]
+    pub(crate) spin: Duration,
 
     /// Its first line is the passphrase of the key [default: ask]
     #[arg(long, value_name = "FILE")]

@@ -42,6 +42,9 @@ pub(crate) fn text(args: &Args, loaded: &Loaded, done: Option<&str>, now: Ticks)
     text.row("programs", config.programs.len());
     text.row("CPUs", config.cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     text.row("waits with", io(config.io));
+    if !config.spin.is_zero() {
+        text.row("looks for work", format_args!("{} us before it sleeps", config.spin.as_micros()));
+    }
     match done {
         Some(done) => text.row("ends", format_args!("at once: {done}")),
         None => report::ends(args, config).iter().for_each(|end| text.row("ends", end)),

@@ -1,4 +1,4 @@
-//! `--latency` and `--latency-sample`: how long the relay takes, in records, in the log and in a file.
+//! `--latency` and `--latency-sample`: how long the relay takes, in records, in the log and in a file; and `--spin`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
@@ -7,7 +7,8 @@ mod common;
 use std::fs::{self, File};
 use std::os::unix::fs::PermissionsExt;
 use std::process::Command;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::endpoint::{Dial, End, MADE_UP, message};
 use common::events::{EVENTS, Events};
@@ -214,4 +215,26 @@ fn pythons_hdrhistogram_takes_the_logs_of_several_runs_in_one_file_whole() {
     for (read, told) in longest_read.iter().zip(longest) {
         assert!((read / 1e3 - told).abs() <= told / 1000.0, "{read} ns, {told} us");
     }
+}
+
+/// `--spin`: a core that has work looks for more before it sleeps, and one that has none sleeps.
+#[test]
+fn a_core_looks_for_work_for_as_long_as_it_is_told_and_then_sleeps() {
+    let enters = |spin: &str| {
+        let home = Home::new();
+        let options = ["--cores", "1", "--spin", spin];
+        let manager = home.start(&[&EVENTS[..], &options].concat(), &["echo"]);
+        echoes(&home.dial(&manager), 20);
+        Events::of(&home).await_sessions(1);
+        let before = manager.cpu_time();
+        thread::sleep(Duration::from_millis(500));
+        let used = manager.cpu_time() - before;
+        assert!(used < Duration::from_millis(100), "{used:?} while there was nothing to do");
+        assert_eq!(manager.interrupted().code, Some(0));
+        let mut told = Events::of(&home).all();
+        told.retain(|record| record["ev"] == "shard.end");
+        told[0]["enters"].as_u64().unwrap()
+    };
+    let (sleeping, spinning) = (enters("0us"), enters("20ms"));
+    assert!(spinning > 5 * sleeping, "{spinning} and {sleeping}");
 }

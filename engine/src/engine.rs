@@ -289,6 +289,7 @@ fn start_shards(
             inbox,
             mailer: mailer.clone(),
             stopwatch: latency.and_then(|latency| latency.stopwatch(number)),
+            spin: config.spin,
         };
         thread::Builder::new()
             .name(format!("shard-{number}"))

@@ -106,6 +106,7 @@ pub(crate) fn load(
         latency_sample: NonZeroU32::new(args.latency_sample),
         latency_log: args.latency.clone(),
         cores,
+        spin: args.spin,
         io: args.io.into(),
         limits: args.limits(),
     });

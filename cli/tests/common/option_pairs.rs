@@ -22,7 +22,7 @@ const FILE: &str = "writes a file of its own, whatever else is written";
 const CHECKS: &str =
     "takes the command line of a run, checks and tells all of it that is there before one";
 
-pub const ROWS: [Row; 54] = [
+pub const ROWS: [Row; 55] = [
     row("--addr", &["-a", "127.0.0.1:0"], SETTING),
     row("--config", &["-c", "nowhere.conf"], SETTING),
     row("--publish-addr", &["-p", "127.0.0.1:4"], SETTING),
@@ -40,6 +40,7 @@ pub const ROWS: [Row; 54] = [
     ),
     row("--cores", &["--cores", "1"], SETTING),
     row("--io", &["--io", "epoll"], SETTING),
+    row("--spin", &["--spin", "50us"], SETTING),
     row("--passphrase-file", &["--passphrase-file", "nowhere"], SETTING),
     row("--check", &["--check"], CHECKS),
     row("--dry-run", &["--dry-run"], CHECKS),

@@ -57,6 +57,8 @@ pub struct Config {
     pub latency_log: Option<PathBuf>,
     /// CPU numbers, one shard each; at least one.
     pub cores: Vec<usize>,
+    /// `--spin`: how long a shard looks for completions again and again before it sleeps until there is one.
+    pub spin: Duration,
     /// What shards and control thread wait with.
     pub io: Io,
     /// Deadlines and sizes.

@@ -6,7 +6,7 @@ use std::collections::{HashMap, VecDeque};
 use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use slab::Slab;
 
@@ -45,6 +45,8 @@ pub(crate) struct Parts {
     pub(crate) mailer: Mailer<FromShard>,
     /// What times its receives; `None` if none is timed.
     pub(crate) stopwatch: Option<Stopwatch>,
+    /// How long it looks for completions before it sleeps.
+    pub(crate) spin: Duration,
 }
 
 /// One core's share of the run.
@@ -87,6 +89,7 @@ pub(crate) struct Shard<D> {
     pub(super) inbox: Inbox<ToShard>,
     pub(super) mailer: Mailer<FromShard>,
     pub(super) stopwatch: Option<Stopwatch>,
+    pub(super) spin: Duration,
     pub(super) draining: bool,
     pub(super) now: Instant,
     pub(super) wall: Ticks,
@@ -123,6 +126,7 @@ impl<D: Driver<Token>> Shard<D> {
             inbox: parts.inbox,
             mailer: parts.mailer,
             stopwatch: parts.stopwatch,
+            spin: parts.spin,
             draining: false,
             now,
             wall,

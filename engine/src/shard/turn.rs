@@ -57,13 +57,32 @@ impl<D: Driver<Token>> Shard<D> {
         self.admit();
         self.start_waiting_mlets();
         let mail_is_out = self.mailer.flush();
-        self.driver.wait(self.patience(mail_is_out))?;
+        self.wait(self.patience(mail_is_out))?;
         (self.now, self.wall) = self.driver.clocks();
         self.take_completions();
         self.take_set_up_steps();
         self.take_due_timers();
         self.wake_for_buffers();
         Ok(())
+    }
+
+    /// Waits until something has completed, or for as long as it has `patience`. Whoever is woken has waited for that, so
+    /// with `--spin` it does not sleep at first.
+    fn wait(&mut self, patience: Option<Duration>) -> io::Result<()> {
+        let spin = patience.map_or(self.spin, |patience| patience.min(self.spin));
+        if spin.is_zero() {
+            return self.driver.wait(patience);
+        }
+        let (began, _) = self.driver.clocks();
+        let mut spent = Duration::ZERO;
+        while spent < spin {
+            self.driver.wait(Some(Duration::ZERO))?;
+            if self.driver.completions() > 0 {
+                return Ok(());
+            }
+            spent = self.driver.clocks().0 - began;
+        }
+        self.driver.wait(patience.map(|patience| patience - spent.min(patience)))
     }
 
     pub(super) fn is_done(&self) -> bool {

@@ -89,6 +89,7 @@ pub(crate) fn experiments_within(
         publication: None,
         attempts: None,
         singleton: None,
+        spin: Duration::ZERO,
         io: Io::Auto,
         recording: Recording::default(),
         choice: EndpointChoice::default(),

@@ -10,7 +10,7 @@ use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use super::super::{GROUPS, Parts, Shard, Token};
 use super::linfo_log::LinfoLog;
@@ -86,6 +86,7 @@ impl Harness {
             inbox,
             mailer,
             stopwatch: latency.stopwatch(0),
+            spin: Duration::ZERO,
         };
         let mut shard = Shard::new(parts, Simulated::new(Rc::clone(&kernel), &GROUPS));
         let listener = kernel.borrow_mut().listener();
