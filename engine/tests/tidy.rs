@@ -151,7 +151,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
 ];
 
 /// What a folder must not name, by the beginnings of names.
-const WALLS: [(&str, &[&str]); 13] = [
+const WALLS: [(&str, &[&str]); 14] = [
     (
         "engine/packetlab/src",
         &[
@@ -168,6 +168,7 @@ const WALLS: [(&str, &[&str]); 13] = [
             "engine::",
         ],
     ),
+    ("engine/packetlab/src/record", &["rustls", "crate::tls"]),
     ("engine/src", &["rustls::"]),
     ("engine/src/config/", &["nix::", "tracing::"]),
     ("engine/src/mailbox.rs", &["tracing::"]),

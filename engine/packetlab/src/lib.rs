@@ -79,6 +79,8 @@ pub mod name_value;
 pub mod pem;
 pub mod program;
 #[cfg(feature = "credentials")]
+pub mod record;
+#[cfg(feature = "credentials")]
 pub mod request;
 pub mod snikey;
 #[cfg(feature = "credentials")]
