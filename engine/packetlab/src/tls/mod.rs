@@ -9,8 +9,13 @@ mod alert;
 mod clock;
 mod config;
 mod failure;
+mod framing;
 mod hello;
+mod secrets;
+mod server;
 mod stream;
+#[cfg(test)]
+mod tests;
 mod verify;
 
 pub use rustls::{ClientConfig, Error as TlsError, ServerConfig};
@@ -19,5 +24,7 @@ pub use self::alert::{Instead, seal_instead};
 pub use self::config::{Identity, SetupError, client_config, server_config, server_name, warm_up};
 pub use self::failure::{is_refused_certificate, reason, remedy};
 pub use self::hello::{ClientHello, HandshakeError, Hello};
-pub use self::stream::{ClientStream, Plaintext, ServerStream, TlsStream, record_len};
+pub use self::server::{Opened, ServerStream};
+pub use self::stream::{ClientStream, Plaintext, TlsStream, record_len};
 pub use self::verify::{Peer, PeerRule};
+pub use crate::record::Next;

@@ -8,7 +8,7 @@ use std::io::{Read, Write};
 use std::ops::DerefMut;
 use std::sync::Arc;
 
-use rustls::{ClientConfig, ClientConnection, ConnectionCommon, Error, ServerConnection};
+use rustls::{ClientConfig, ClientConnection, ConnectionCommon, Error};
 
 use super::alert;
 use super::clock::at;
@@ -36,9 +36,6 @@ pub struct TlsStream<C> {
     /// Nothing is proven by it before the handshake is over. Boxed, because it is soon taken.
     shown: Option<Box<Shown>>,
 }
-
-/// The controller's side of a connection with an endpoint.
-pub type ServerStream = TlsStream<ServerConnection>;
 
 /// The controller's side of a connection with a broker or proxy.
 pub type ClientStream = TlsStream<ClientConnection>;
@@ -81,6 +78,10 @@ impl ClientStream {
 impl<C> TlsStream<C> {
     pub(super) fn new(connection: C) -> Self {
         Self { connection: Box::new(connection), is_closed: false, shown: None }
+    }
+
+    pub(super) fn into_connection(self) -> C {
+        *self.connection
     }
 }
 
