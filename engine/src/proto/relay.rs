@@ -22,14 +22,8 @@ use super::linfo::{Linfo, LinfoBudget, LinfoFilter};
 use super::outbox::{BlockPool, Outbox, block_len};
 use packetlab::cut::Cutter;
 use packetlab::message::HEADER_LEN;
-use packetlab::tls::{Plaintext, ServerStream};
-
-/// The most a TLS 1.3 record adds to its plaintext: header, content type and tag.
-const RECORD_OVERHEAD: usize = 5 + 1 + 16;
-
-/// How much of a mlet's bytes is sealed before the records are moved to their block: while they are in the processor's
-/// cache, and so that a piece, with a header that was kept back, is one record.
-const SEALED_AT_ONCE_LEN: usize = 16 * 1024 - HEADER_LEN;
+use packetlab::record::{CONTENT_LEN_MAX, SEALED_OVERHEAD_MAX};
+use packetlab::tls::{Next, ServerStream, TlsError};
 
 /// Where the relay stands; see the diagram above.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -157,41 +151,37 @@ impl Relay {
         self.phase == Phase::Open && buffers.stash.is_empty() && !tls.has_output()
     }
 
-    /// Takes what `tls` has decrypted of a receive of `received_len` bytes. Returns whether the endpoint has closed its
-    /// side of TLS.
-    pub fn take_plaintext(
+    /// Opens what is left, `input`, of a receive of `received_len` bytes, straight into the block in which it leaves. Returns
+    /// whether the endpoint has closed its side of TLS.
+    ///
+    /// # Errors
+    /// The endpoint broke TLS; what came before is taken.
+    pub fn take_endpoint_bytes(
         &mut self,
-        (tls, received_len): (&mut ServerStream, usize),
+        (tls, input, received_len): (&mut ServerStream, &mut &[u8], usize),
         buffers: &mut Buffers,
         pool: &mut BlockPool,
         now: Instant,
         budget: &LinfoBudget,
         mut log: impl FnMut(Linfo),
-    ) -> bool {
-        let block_len = block_len(received_len);
-        let keep = self.from_endpoint == Input::Relayed;
-        loop {
-            let mut outcome = Plaintext::Empty;
-            let linfo = &mut self.linfo;
-            let read = |into: &mut [u8]| {
-                outcome = tls.read(into);
-                match outcome {
-                    Plaintext::Bytes(len) => linfo.filter(&mut into[..len], now, budget, &mut log),
-                    Plaintext::Empty | Plaintext::Closed => 0,
-                }
-            };
-            if keep {
-                buffers.to_mlet.append(pool, block_len, read);
-            } else {
-                let mut dropped = Outbox::default();
-                dropped.append(pool, block_len, read);
-                dropped.discard(pool);
-            }
-            match outcome {
-                Plaintext::Bytes(_) => {}
-                Plaintext::Empty => return false,
-                Plaintext::Closed => return true,
-            }
+    ) -> Result<bool, TlsError> {
+        let mut next = Ok(Next::Input);
+        let linfo = &mut self.linfo;
+        let open = |room: &mut [u8]| {
+            let opened = tls.open(input, room);
+            next = opened.next;
+            linfo.filter(&mut room[..opened.len], now, budget, &mut log)
+        };
+        let mut dropped = Outbox::default();
+        let is_kept = self.from_endpoint == Input::Relayed;
+        let into = if is_kept { &mut buffers.to_mlet } else { &mut dropped };
+        into.append(pool, block_len(received_len), open);
+        dropped.discard(pool);
+        match next? {
+            Next::Input => Ok(false),
+            Next::Closed => Ok(true),
+            // A block has room for a receive and for what was kept of the record before it.
+            Next::Room => Err(TlsError::General("what was received has no room".into())),
         }
     }
 
@@ -242,7 +232,7 @@ impl Relay {
         }
         debug_assert!(buffers.stash.is_empty(), "no input is taken while some waits");
         // An answer of TLS to the endpoint may be on its way.
-        let is_ready = buffers.to_endpoint.is_empty();
+        let is_ready = buffers.to_endpoint.is_empty() && !tls.has_output();
         let into = (&mut buffers.to_endpoint, block_len(bytes.len()));
         let rest = if is_ready { self.seal(bytes, tls, into, pool) } else { bytes };
         if !rest.is_empty() {
@@ -274,7 +264,7 @@ impl Relay {
         buffers: &mut Buffers,
         pool: &mut BlockPool,
     ) -> Step {
-        // What is sealed goes first: more on top of it would not fit into rustls's own buffer.
+        // What is sealed goes first.
         if buffers.to_endpoint.is_empty() && !tls.has_output() && !buffers.stash.is_empty() {
             let waiting = buffers.stash.bytes();
             // Bytes that wait have a block already, which may be a large one; they get no second of that kind.
@@ -340,31 +330,23 @@ impl Relay {
         (to_endpoint, block_len): (&mut Outbox, usize),
         pool: &mut BlockPool,
     ) -> &'a [u8] {
-        let mut flush = |tls: &mut ServerStream| {
-            to_endpoint.append(pool, block_len, |room| tls.write_output(room));
-        };
         let mut rest = bytes;
-        let (mut sealed_len, mut flushed_len) = (0, 0);
-        loop {
-            let (mut part, behind) = rest.split_at(rest.len().min(SEALED_AT_ONCE_LEN));
-            // A piece is no longer than what is left and a header kept back, so room for those is enough.
-            if sealed_len + RECORD_OVERHEAD + HEADER_LEN + part.len() > block_len {
-                break;
+        to_endpoint.append(pool, block_len, |room| {
+            let mut sealed_len = 0;
+            loop {
+                let (mut part, behind) = rest.split_at(rest.len().min(CONTENT_LEN_MAX));
+                // The next piece is no longer than this, or a header that was kept back.
+                let piece_len_max = part.len().max(HEADER_LEN);
+                if room.len() - sealed_len < piece_len_max + SEALED_OVERHEAD_MAX {
+                    break;
+                }
+                let piece = self.cutter.next_piece(&mut part);
+                rest = &rest[rest.len() - behind.len() - part.len()..];
+                let Some(piece) = piece else { break };
+                sealed_len += tls.seal(piece, &mut room[sealed_len..]);
             }
-            let piece = self.cutter.next_piece(&mut part);
-            rest = &rest[rest.len() - behind.len() - part.len()..];
-            let Some(piece) = piece else { break };
-            let taken = tls.write_piece(piece);
-            debug_assert_eq!(taken, piece.len(), "rustls holds less than its limit of 64 KiB");
-            sealed_len += piece.len() + RECORD_OVERHEAD;
-            if sealed_len - flushed_len >= SEALED_AT_ONCE_LEN {
-                flush(tls);
-                flushed_len = sealed_len;
-            }
-        }
-        if tls.has_output() {
-            flush(tls);
-        }
+            sealed_len
+        });
         self.taken_bytes += (bytes.len() - rest.len()) as u64;
         rest
     }

@@ -49,7 +49,7 @@ use super::relay::{Buffers, Phase, Relay, Step};
 use super::rhythm::Rhythm;
 use crate::config::ExperimentId;
 use packetlab::key::KeyId;
-use packetlab::tls::{Hello, ServerStream};
+use packetlab::tls::{Hello, ServerStream, TlsError};
 
 /// One session.
 pub struct Session {
@@ -227,16 +227,12 @@ impl Session {
                 }
                 // An alert must not follow close_notify.
                 State::Tls(tls) if tls.stream.is_closed() => break,
-                State::Tls(tls) => {
-                    let received = tls.stream.receive(&mut input, cx.wall);
-                    if let Some(key) = tls.stream.unproven_key() {
-                        self.account.get_or_insert_default().shown_key = Some(Box::new(key));
-                    }
-                    received
+                State::Tls(Tls { stage: Stage::Relay(_), .. }) => {
+                    self.relay_received(&mut input, received_len, cx)
                 }
+                State::Tls(_) => self.take_set_up_bytes(&mut input, received_len, cx),
                 State::Waiting | State::Silent | State::Closing(_) | State::Over => break,
             };
-            self.take_received(received_len, cx);
             if let Err(error) = received {
                 self.fail_tls(error, cx);
                 // TLS consumes nothing any more, so the rest would never end.
@@ -388,24 +384,48 @@ impl Session {
         }
     }
 
-    /// Looks at what TLS has made of a part of the `received_len` bytes just received.
-    fn take_received(&mut self, received_len: usize, cx: &mut Context<'_>) {
+    /// Takes a step's worth of `input`, of the `received_len` bytes just received, in a session that is set up.
+    fn take_set_up_bytes(
+        &mut self,
+        input: &mut &[u8],
+        received_len: usize,
+        cx: &mut Context<'_>,
+    ) -> Result<(), TlsError> {
+        let State::Tls(Tls { stream, .. }) = &mut self.state else { return Ok(()) };
+        let received = stream.receive(input, cx.wall);
+        if let Some(key) = stream.unproven_key() {
+            self.account.get_or_insert_default().shown_key = Some(Box::new(key));
+        }
         self.advance_set_up(cx);
+        // What came behind the answer to START is the mlet's.
+        let relayed = self.relay_received(&mut &[][..], received_len, cx);
+        received.and(relayed)
+    }
+
+    /// Relays `input`, of the `received_len` bytes just received, if messages are relayed.
+    fn relay_received(
+        &mut self,
+        input: &mut &[u8],
+        received_len: usize,
+        cx: &mut Context<'_>,
+    ) -> Result<(), TlsError> {
         let Some((tls, Relaying { relay, last_relayed, .. })) = self.state.relaying() else {
-            return;
+            return Ok(());
         };
         let requests = &mut self.requests;
         let log = |linfo| requests.push(Request::Linfo(linfo));
         let budget = &self.experiments.linfo_budget;
-        let tls = (tls, received_len);
-        let closed = relay.take_plaintext(tls, &mut self.buffers, cx.pool, cx.now, budget, log);
+        let received = (tls, input, received_len);
+        let closed =
+            relay.take_endpoint_bytes(received, &mut self.buffers, cx.pool, cx.now, budget, log);
         let before = std::mem::replace(&mut self.relayed, relay.relayed());
         if self.relayed.from_endpoint != before.from_endpoint {
             *last_relayed = cx.now;
         }
-        if closed {
+        if closed? {
             self.end_endpoint_input(End::Closed, cx);
         }
+        Ok(())
     }
 
     /// Something moved in a relayed session: waits begin anew.
