@@ -6,7 +6,7 @@
 mod common;
 
 use std::io::{Read, Write};
-use std::process::{Child, ChildStdout, Command, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::sync::mpsc;
 use std::thread;
 
@@ -21,6 +21,7 @@ const START: [u8; 4] = [0x21, 0, 0, 0];
 struct Client {
     child: Child,
     received: mpsc::Receiver<Vec<u8>>,
+    complaints: mpsc::Receiver<Vec<u8>>,
 }
 
 impl Client {
@@ -40,7 +41,8 @@ impl Client {
             .spawn()
             .expect("openssl is installed");
         let received = read_in_background(child.stdout.take().unwrap());
-        Self { child, received }
+        let complaints = read_in_background(child.stderr.take().unwrap());
+        Self { child, received, complaints }
     }
 
     /// Exactly these bytes come next.
@@ -62,14 +64,24 @@ impl Client {
         stdin.flush().unwrap();
     }
 
+    /// Gives it a command, and waits until it says that it heeds it.
+    #[track_caller]
+    fn heeds(&mut self, command: &str, says: &str) {
+        self.sends(command.as_bytes());
+        let mut said = String::new();
+        while !said.contains(says) {
+            let more = self.complaints.recv_timeout(PATIENCE).expect("it says so");
+            said.push_str(&String::from_utf8(more).unwrap());
+        }
+    }
+
     /// Waits for its end and returns everything it still received and its complaints.
     fn ends(mut self) -> (Vec<u8>, String) {
         let rest = self.received.iter().flatten().collect();
         drop(self.child.stdin.take());
-        let mut stderr = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        let stderr = self.complaints.iter().flatten().collect();
         self.child.wait().unwrap();
-        (rest, stderr)
+        (rest, String::from_utf8(stderr).unwrap())
     }
 }
 
@@ -80,11 +92,11 @@ impl Drop for Client {
     }
 }
 
-fn read_in_background(mut stdout: ChildStdout) -> mpsc::Receiver<Vec<u8>> {
+fn read_in_background(mut output: impl Read + Send + 'static) -> mpsc::Receiver<Vec<u8>> {
     let (send, received) = mpsc::channel();
     thread::spawn(move || {
         let mut bytes = [0; 4096];
-        while let Ok(len @ 1..) = stdout.read(&mut bytes) {
+        while let Ok(len @ 1..) = output.read(&mut bytes) {
             let _ = send.send(bytes[..len].to_vec());
         }
     });
@@ -124,6 +136,35 @@ fn openssl_sees_a_clean_end_with_everything_before_it() {
     let (rest, stderr) = client.ends();
     assert_eq!(rest.len(), 50 * 1004);
     assert!(!stderr.contains("unexpected eof"), "{stderr}");
+    assert_eq!(manager.ends().code, Some(0));
+}
+
+/// `k` changes openssl's keys, `K` asks for ours as well. Its log shows both.
+#[test]
+#[ignore = "needs openssl"]
+fn openssl_changes_its_keys_and_has_ours_changed_in_the_midst_of_an_echo() {
+    let home = Home::new();
+    let manager = home.start(&["-n", "1"], &["echo"]);
+    let options = ["-servername", "hello", "-no_ign_eof", "-msg", "-msgfile", "messages"];
+    let mut client = Client::connect(&home, &manager, &options);
+    client.receives(&START);
+    client.sends(&SUCCESS);
+    for (index, command) in ["k\n", "K\n", "K\n", "k\n"].into_iter().enumerate() {
+        let bytes = message(NDATA, &vec![b'x'; 1000 * index]);
+        client.sends(&bytes);
+        client.receives(&bytes);
+        client.heeds(command, "KEYUPDATE");
+        client.sends(&bytes);
+        client.receives(&bytes);
+    }
+    client.heeds("Q\n", "DONE");
+    client.ends();
+    let messages = String::from_utf8(std::fs::read(home.path("messages")).unwrap()).unwrap();
+    let count = |direction: &str| {
+        let is_it = |line: &&str| line.starts_with(direction) && line.contains("KeyUpdate");
+        messages.lines().filter(is_it).count()
+    };
+    assert_eq!((count(">>>"), count("<<<")), (4, 2), "{messages}");
     assert_eq!(manager.ends().code, Some(0));
 }
 

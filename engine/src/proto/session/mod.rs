@@ -397,7 +397,7 @@ impl Session {
             self.account.get_or_insert_default().shown_key = Some(Box::new(key));
         }
         self.advance_set_up(cx);
-        // What came behind the answer to START is the mlet's.
+        // What came behind the answer to START is the mlet's, whatever came behind that.
         let relayed = self.relay_received(&mut &[][..], received_len, cx);
         received.and(relayed)
     }
