@@ -39,10 +39,10 @@ const AGAIN: &str = "Which endpoints";
 const EXAMPLES: &str = "\
 Examples:
   pktxpmgr ./mlet                                 until Ctrl-C, on 0.0.0.0:20556
-  pktxpmgr -c lab.conf -n 20 ./mlet 192.0.2.1     20 endpoints; a word for the mlet
+  pktxpmgr -c lab.conf -n 20 ./mlet 192.0.2.1     20 endpoints, an argument
   pktxpmgr -a '[::]:4000' -p lab.net:4000 ./mlet  publish another address
   pktxpmgr -c proxy.conf -a proxy.example ./mlet  endpoints come through a proxy
-  pktxpmgr --cores 0,2-3 ./mlet -v                CPUs 0, 2, 3; -v is for the mlet";
+  pktxpmgr --cores 0,2-3 ./mlet -v                CPUs 0, 2, 3; -v is the mlet's";
 
 const TEMPLATE: &str = "\
 {name} {version}: {about}
@@ -67,10 +67,11 @@ failed), 2 usage, 3 config or credentials, 4 cannot listen or reach the proxy,
     before_help = EXAMPLES,
     help_template = TEMPLATE,
     override_usage = "pktxpmgr [OPTIONS] MLET [ARG]...",
+    max_term_width = usage::HELP_COLUMNS,
     args_override_self = true
 )]
 pub(crate) struct Args {
-    /// Where to listen, or the proxy [default: 0.0.0.0:20556]
+    /// Own address or proxy [default: 0.0.0.0:20556]
     #[arg(short = 'a', long, value_name = "HOST[:PORT]", allow_hyphen_values = true)]
     pub(crate) addr: Option<String>,
 
@@ -78,11 +79,11 @@ pub(crate) struct Args {
     #[arg(short = 'c', long, value_name = "FILE", allow_hyphen_values = true)]
     pub(crate) config: Option<PathBuf>,
 
-    /// Address to publish, whatever the config file says
-    #[arg(short = 'p', long, value_name = "HOST[:PORT]", allow_hyphen_values = true)]
+    /// Address to publish instead of the config file's
+    #[arg(short = 'p', long, value_name = "ADDR", allow_hyphen_values = true)]
     pub(crate) publish_addr: Option<String>,
 
-    /// End after so many sessions; as in C: 0x10, 010; < 0: no limit
+    /// End after so many sessions (as in C; < 0: never)
     #[arg(short = 'n', long, value_name = "COUNT", allow_hyphen_values = true, value_parser = Count::parse)]
     pub(crate) count: Option<Count>,
 
@@ -98,11 +99,11 @@ pub(crate) struct Args {
     #[arg(long)]
     pub(crate) single_facts: bool,
 
-    /// CPUs to use: 3 is a count, 0,2-3 a list [default: all allowed]
+    /// CPUs: 3 is a count, 0,2-3 a list [default: all]
     #[arg(long, value_name = "N|LIST", value_parser = Cores::parse)]
     pub(crate) cores: Option<Cores>,
 
-    /// auto, uring or epoll: what to wait with
+    /// Wait with auto, uring or epoll
     #[arg(
         long,
         value_enum,
@@ -114,20 +115,20 @@ pub(crate) struct Args {
     )]
     pub(crate) io: IoArg,
 
-    /// Before a core sleeps, look for work again and again for so long
+    /// Look for work so long before a core sleeps
     #[arg(long, value_name = "TIME", default_value = "0us", hide_default_value = true)]
     #[arg(value_parser = command_line::units::duration)]
     pub(crate) spin: Duration,
 
-    /// Its first line is the passphrase of the key [default: ask]
+    /// First line: the key's passphrase [default: ask]
     #[arg(long, value_name = "FILE")]
     pub(crate) passphrase_file: Option<PathBuf>,
 
-    /// Keep the output of each mlet and all records in this folder
+    /// Keep output of mlets and all records in this folder
     #[arg(long, value_name = "DIR", help_heading = RESULTS)]
     pub(crate) out: Option<PathBuf>,
 
-    /// Whose output stays: all, failed or none
+    /// Whose output stays: all, failed, none
     #[arg(
         long,
         value_enum,
@@ -138,7 +139,7 @@ pub(crate) struct Args {
     )]
     pub(crate) keep: KeepArg,
 
-    /// Keep it all in one file [default from -n 10000 on, if all stays]
+    /// Keep it in one file [default from -n 10000 on]
     #[arg(long, help_heading = RESULTS)]
     pub(crate) stream: bool,
 
@@ -154,15 +155,15 @@ pub(crate) struct Args {
     #[arg(long, value_name = "TEXT", help_heading = RESULTS)]
     pub(crate) note: Option<String>,
 
-    /// Append a record of each session, a line of JSON; - is stdout
+    /// Append a line of JSON per session; - is stdout
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) events: Option<PathBuf>,
 
-    /// Append a line of each mlet in GNU parallel's columns; - is stdout
+    /// Append a line per mlet, as GNU parallel; - is stdout
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) joblog: Option<PathBuf>,
 
-    /// Go on with the results in DIR; endpoints that were ok stay out
+    /// Go on with DIR, without endpoints that were ok
     #[arg(long, value_name = "DIR", help_heading = AGAIN)]
     pub(crate) resume: Option<PathBuf>,
 
@@ -170,7 +171,7 @@ pub(crate) struct Args {
     #[arg(long, help_heading = AGAIN)]
     pub(crate) resume_anyway: bool,
 
-    /// Measure only these: a file of keys, or of a folder who was ok
+    /// Measure only these keys, or who is ok in this folder
     #[arg(long, value_name = "FILE|DIR", help_heading = AGAIN)]
     pub(crate) only: Option<PathBuf>,
 
@@ -182,15 +183,15 @@ pub(crate) struct Args {
     #[arg(long, help_heading = AGAIN)]
     pub(crate) once_per_endpoint: bool,
 
-    /// Append relay latency to this file, as an HdrHistogram log
+    /// Append relay latency, as an HdrHistogram log
     #[arg(long, value_name = "FILE", help_heading = RESULTS)]
     pub(crate) latency: Option<PathBuf>,
 
-    /// Time one in N receives of the relay; 0: none
+    /// Time one receive in N; 0: none
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = RESULTS)]
     pub(crate) latency_sample: u32,
 
-    /// Check config, keys, chains and MLET, if given; no network
+    /// Check config, keys, chains, MLET; no network
     #[arg(long)]
     pub(crate) check: bool,
 
@@ -206,7 +207,7 @@ pub(crate) struct Args {
     #[arg(short = 'q', long, action = ArgAction::Count)]
     pub(crate) quiet: u8,
 
-    /// The mlet, a path that is never searched in PATH; what follows it is for the mlet
+    /// A path, never searched in PATH; what follows is for the mlet
     #[arg(value_name = "MLET", required_unless_present = "check", trailing_var_arg = true)]
     mlet_and_arguments: Vec<OsString>,
 

@@ -4,6 +4,8 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
 mod common;
+#[path = "../../engine/tests/common/help_pages.rs"]
+mod help_pages;
 
 use std::os::unix::fs::symlink;
 use std::process::{Command, Stdio};
@@ -166,6 +168,20 @@ fn help_and_version_go_to_stdout_with_code_0() {
         assert_eq!(code, Some(0));
         assert!(stdout.starts_with("pktxpmgr "), "{stdout}");
     }
+}
+
+/// In a pipe as in a terminal of any width.
+#[test]
+fn no_page_of_help_is_wider_than_80_columns() {
+    let pages = |words| help_pages::assert_pages_fit(PKTXPMGR, words);
+    assert_eq!(pages(&[]), [""]);
+    let of_results = ["", " ls", " show", " cat", " stats", " export"];
+    assert_eq!(pages(&["results"]), of_results.map(|page| format!("results{page}")));
+    assert_eq!(pages(&["report"]), ["report"]);
+    assert_eq!(
+        help_pages::assert_pages_fit(PKTCRED, &[]),
+        ["", "init", "key", "csr", "sign", "show", "verify", "digest", "add-privilege"]
+    );
 }
 
 #[test]

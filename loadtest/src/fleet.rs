@@ -47,6 +47,11 @@ const NUMBER: &str = "{}";
 
 /// What `pktfleet fleet` can be told.
 #[derive(Debug, Args)]
+#[command(
+    // clap's own is one line of 86 columns.
+    override_usage = "pktfleet fleet [OPTIONS] --endpoints <N> --key <FILE>
+         --subscribe <HOST[:PORT]>"
+)]
 pub(crate) struct Options {
     /// Number of endpoints
     #[arg(long, value_name = "N", value_parser = count)]

@@ -24,7 +24,12 @@ mod web;
 
 /// Simulated PacketLab endpoints for pktxpmgr
 #[derive(Debug, Parser)]
-#[command(name = "pktfleet", version, propagate_version = true)]
+#[command(
+    name = "pktfleet",
+    version,
+    propagate_version = true,
+    max_term_width = usage::HELP_COLUMNS
+)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,

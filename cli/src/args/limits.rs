@@ -12,64 +12,64 @@ const HEADING: &str = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)";
 #[derive(Debug, Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct LimitArgs {
-    /// From accept to the end of the TLS handshake
+    /// Accept to end of TLS handshake
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     handshake_timeout: Duration,
-    /// From there to START, and again to its answer
+    /// To START, again to its answer
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_limit)]
     setup_timeout: Duration,
-    /// Without progress while the last bytes are delivered
+    /// Last bytes make no progress
     #[arg(long, value_name = "TIME", default_value = "30s", value_parser = time_limit)]
     drain_timeout: Duration,
-    /// Discarding input between our last byte and close
+    /// Discarding input before we close
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = time_limit)]
     linger_timeout: Duration,
-    /// Pause in accepting when fds or memory ran out
+    /// Pause without fds or memory
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = time_limit)]
     accept_pause: Duration,
-    /// Connecting to the broker, its handshake and answers
+    /// Broker: connect, TLS, answers
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = time_limit)]
     broker_timeout: Duration,
-    /// Between EOF and TERM for mlets at a forced end
+    /// Forced end: from EOF to TERM
     #[arg(long, value_name = "TIME", default_value = "500ms", value_parser = time_limit)]
     eof_grace: Duration,
-    /// Between TERM and KILL for mlets at a forced end
+    /// Forced end: from TERM to KILL
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = time_limit)]
     term_grace: Duration,
-    /// Run of a mlet, then TERM and KILL; 0: no limit
+    /// A mlet's run, then TERM; 0: none
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time_or_none)]
     mlet_timeout: Duration,
-    /// Without a byte either way in a session; 0: no limit
+    /// Session without a byte; 0: none
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time_or_none)]
     idle_timeout: Duration,
-    /// Of the run, then as a second signal; 0: no limit
+    /// Run, then forced end; 0: none
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time_or_none)]
     deadline: Duration,
-    /// The same, from when no new endpoints are taken
+    /// The same, once draining; 0: none
     #[arg(long, value_name = "TIME", default_value = "0", value_parser = time_or_none)]
     drain_limit: Duration,
-    /// Sessions in set-up at once, per core
+    /// In set-up at once, per core
     #[arg(long, value_name = "N", default_value = "1024", value_parser = count)]
     handshakes_max: usize,
-    /// Sessions at once; 0: as many as fds allow
+    /// At once; 0: as many as fds allow
     #[arg(long, value_name = "N", default_value = "0", value_parser = number)]
     sessions_max: usize,
-    /// Sessions of one key at once; 0: no limit [default: 1/4, >= 16]
+    /// Of one key; 0: no limit [default: 1/4, >= 16]
     #[arg(long, value_name = "N", value_parser = number)]
     sessions_per_key_max: Option<usize>,
-    /// In set-up from one address, per core; 0: no limit
+    /// In set-up of one address; 0: none
     #[arg(long, value_name = "N", default_value = "0", value_parser = number)]
     per_source_max: usize,
-    /// Bytes of one LINFO message that are logged
+    /// Bytes logged of one LINFO
     #[arg(long, value_name = "SIZE", default_value = "64k", value_parser = size)]
     linfo_max: usize,
-    /// LINFO messages of a session logged in a second
+    /// LINFOs a second, of one session
     #[arg(long, value_name = "N", default_value = "100")]
     linfos_per_second: u32,
-    /// Bytes of log of a session's LINFOs in a second
+    /// Bytes a second, of one session
     #[arg(long, value_name = "SIZE", default_value = "128k", value_parser = size)]
     linfo_rate_max: usize,
-    /// The same of all sessions together
+    /// The same of all sessions
     #[arg(long, value_name = "SIZE", default_value = "1m", value_parser = size)]
     linfo_rate_total: usize,
 }

@@ -48,7 +48,8 @@ prompt.";
     version,
     about = "makes, shows and checks PacketLab keys and certificates",
     before_help = EXAMPLES,
-    help_template = TEMPLATE
+    help_template = TEMPLATE,
+    max_term_width = usage::HELP_COLUMNS
 )]
 struct Args {
     #[command(flatten)]

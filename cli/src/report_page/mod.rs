@@ -59,7 +59,8 @@ written.";
     bin_name = "pktxpmgr report",
     about = "makes a page of the folder that a run left (--out DIR)",
     before_help = EXAMPLES,
-    help_template = TEMPLATE
+    help_template = TEMPLATE,
+    max_term_width = usage::HELP_COLUMNS
 )]
 struct Options {
     /// The results folder

@@ -61,7 +61,8 @@ be written.";
     about = "reads the folder that a run of pktxpmgr left (--out DIR)",
     before_help = EXAMPLES,
     help_template = TEMPLATE,
-    disable_help_subcommand = true
+    disable_help_subcommand = true,
+    max_term_width = usage::HELP_COLUMNS
 )]
 struct Args {
     #[command(subcommand)]

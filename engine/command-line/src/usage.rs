@@ -3,6 +3,9 @@
 use std::io::{self, Write};
 use std::process::exit;
 
+/// So wide is a page of help at most, whatever the terminal has: texts are written for it.
+pub const HELP_COLUMNS: usize = 80;
+
 /// Exit code of help that could not be written.
 const NOT_WRITTEN: i32 = 1;
 

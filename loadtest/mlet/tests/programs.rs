@@ -1,4 +1,5 @@
-//! Every example says what it is called, which version it has, what it prints, and what is wrong with its command line. A mlet that cannot say what is wrong fails all the same.
+//! Every example says what it is called, which version it has, what it prints, in 80 columns, and what is wrong with its
+//! command line. A mlet that cannot say what is wrong fails all the same.
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
 
@@ -9,12 +10,19 @@ use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::Command;
 
+#[path = "../../../engine/tests/common/help_pages.rs"]
+mod help_pages;
 #[path = "../src/scripted_manager.rs"]
 mod scripted_manager;
 
 macro_rules! programs {
     ($($name:literal)*) => { [$(($name, env!(concat!("CARGO_BIN_EXE_", $name)))),*] };
 }
+
+const MLETS: [(&str, &str); 8] = programs!(
+    "mlet-http-get" "mlet-dns" "mlet-ping" "mlet-traceroute" "mlet-echo" "mlet-bulk" "mlet-single"
+    "mlet-load"
+);
 
 /// What a program prints when it is asked for its version, and succeeds.
 fn version(program: &str, words: &[&str]) -> String {
@@ -26,11 +34,15 @@ fn version(program: &str, words: &[&str]) -> String {
 
 #[test]
 fn every_mlet_says_its_own_name_and_version() {
-    for (name, program) in programs!(
-        "mlet-http-get" "mlet-dns" "mlet-ping" "mlet-traceroute" "mlet-echo" "mlet-bulk"
-        "mlet-single" "mlet-load"
-    ) {
+    for (name, program) in MLETS {
         assert_eq!(version(program, &[]), format!("{name} {}\n", env!("CARGO_PKG_VERSION")));
+    }
+}
+
+#[test]
+fn no_mlets_help_is_wider_than_80_columns() {
+    for (_, program) in MLETS {
+        assert_eq!(help_pages::assert_pages_fit(program, &[]), [""]);
     }
 }
 

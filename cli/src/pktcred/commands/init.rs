@@ -22,9 +22,9 @@ const VALIDITY: (Ticks, Ticks) = (Ticks(0), Ticks(0x7FFF_FFFF * 1_000_000_000));
 const KEYS_OF_OTHERS: &str = "\
 Keys of the public deployment, put into the home's folder of keys:
   caida_k_bop.pub  the broker operator's, by which the public broker is known
-  caida_k_eop.pub  the endpoint operator's. With the certificate that it gave you for your
-                   exppriv_exper.csr:
-                   pktcred add-privilege --cert exppriv.cert --eop-key caida_k_eop.pub";
+  caida_k_eop.pub  the endpoint operator's. With the certificate that it gave
+                   you for your exppriv_exper.csr:
+  pktcred add-privilege --cert exppriv.cert --eop-key caida_k_eop.pub";
 
 #[derive(Debug, Args)]
 #[command(after_help = KEYS_OF_OTHERS)]

@@ -45,7 +45,12 @@ static SUBSCRIBING: Semaphore = Semaphore::const_new(100);
 
 /// What `pktfleet endpoint` can be told.
 #[derive(Debug, Args)]
-#[command(group = ArgGroup::new("source").required(true))]
+#[command(
+    group = ArgGroup::new("source").required(true),
+    // clap's own is one line of 120 columns.
+    override_usage = "pktfleet endpoint [OPTIONS] --key <FILE> --operator <FILE>
+         <--subscribe <HOST[:PORT]>|--controller <HOST[:PORT]>>"
+)]
 pub struct Options {
     /// Serve the experiments that this broker tells of, until a signal [default port: 20557]
     #[arg(long, value_name = "HOST[:PORT]", group = "source", requires = "agent")]

@@ -20,7 +20,8 @@ use mlet::{
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-bulk down|up HOST:PORT [BYTES]\n\
-    prints a line for its endpoint: key, address, down or up, bytes, seconds, megabytes a second";
+    prints a line for its endpoint: key, address, down or up, bytes,\n\
+    seconds, megabytes a second";
 const SKTID: u8 = 1;
 /// Of every chunk: that one has left is all there is to know.
 const TAG: NonZeroU16 = NonZeroU16::MIN;

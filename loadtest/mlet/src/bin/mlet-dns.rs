@@ -18,7 +18,8 @@ use mlet::{Client, Message, MletError, Open, Packet, Status, Ticks, print_line, 
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-dns [DOMAIN [SERVER]]\n\
-    prints a line for its endpoint: key, address, domain, server, milliseconds, addresses found";
+    prints a line for its endpoint: key, address, domain, server,\n\
+    milliseconds, addresses found";
 const DNS_PORT: u16 = 53;
 /// How long a server may take to answer, way and back through the endpoint included.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -43,7 +43,7 @@ const PRINTS: &str = "Prints a line for its endpoint: key, address, requests, p5
 
 /// Request/response latency between a mlet and its endpoint, through pktxpmgr's relay
 #[derive(Debug, Parser)]
-#[command(name = "mlet-echo", version, after_help = PRINTS)]
+#[command(name = "mlet-echo", version, after_help = PRINTS, max_term_width = 80)]
 struct Options {
     /// Requests to send
     #[arg(long, value_name = "N", default_value = "1000", value_parser = whole::<u64>)]

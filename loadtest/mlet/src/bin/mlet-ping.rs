@@ -22,8 +22,9 @@ use mlet::{
 #[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 
-const USAGE: &str = "mlet-ping [TARGET [COUNT]], a target with an IPv4 address\n\
-    prints a line for each request: key, address, target, sequence number, milliseconds or - without a reply";
+const USAGE: &str = "mlet-ping [TARGET [COUNT]], TARGET on IPv4\n\
+    prints a line for each request: key, address, target, sequence number,\n\
+    milliseconds or - without a reply";
 const SOCKET: Socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Longest wait for a reply.

@@ -22,8 +22,9 @@ use mlet::{
 #[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 
-const USAGE: &str = "mlet-traceroute [TARGET], a target with an IPv4 address\n\
-    prints a line for each hop: key, address, target, hop, router or -, milliseconds or -";
+const USAGE: &str = "mlet-traceroute [TARGET], TARGET on IPv4\n\
+    prints a line for each hop: key, address, target, hop,\n\
+    router or -, milliseconds or -";
 const SOCKET: Socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
 const HOPS_MAX: u8 = 30;
 /// The probe with this port has hop 0; nobody should listen from here on.
