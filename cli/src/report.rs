@@ -13,12 +13,12 @@ use command_line::log::LogWriter;
 use engine::config::{Approach, Config, ControllerAddr, HaltOn, Keep, Layout, Publication};
 use engine::{Longest, OutcomeKind, Report};
 use packetlab::escape::Escaped;
+use packetlab::words::counted;
 
 use crate::args::Args;
 use crate::exit::Failure;
 use crate::findings::Findings;
 use crate::logging;
-use crate::results::words::counted;
 use crate::shell;
 
 /// Logs what is going to be done, once everything is loaded.
@@ -56,7 +56,8 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
         tracing::info!("{line}");
     }
     let (experiments, programs) = (config.experiments.len(), config.programs.len());
-    tracing::info!("configuration loaded: {experiments} experiments, {programs} programs");
+    let experiments = counted(experiments as u64, "experiment");
+    tracing::info!("configuration loaded: {experiments}, {}", counted(programs as u64, "program"));
 }
 
 /// How output lies in the results folder, where that was not typed and is not a matter of course.
@@ -131,7 +132,7 @@ fn summary_lines(args: &Args, report: &Report, oks_before: u64) -> Vec<String> {
     let Report { summary, served, failed_in_set_up, mlets_succeeded, mlets_failed, .. } = report;
     let lost = match report.linfos_lost {
         0 => String::new(),
-        linfos => format!("; {linfos} LINFOs lost"),
+        linfos => format!("; {} lost", counted(linfos, "LINFO")),
     };
     let (sessions, failed) =
         (counted(*served, "session"), counted(*failed_in_set_up, "connection"));

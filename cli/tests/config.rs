@@ -447,7 +447,7 @@ fn programs_load_by_suffix_and_bad_ones_are_skipped() {
     assert_says(
         &said,
         &[
-            "1 experiments, 3 programs",
+            "1 experiment, 3 programs",
             "WARN program progs/bad.ebpf is skipped: line 2",
             "WARN program progs/notes.txt is skipped: unknown suffix .txt",
             "WARN program progs/folder is skipped: it is not a regular file",

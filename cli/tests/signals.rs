@@ -497,7 +497,7 @@ fn a_stopped_supervisor_does_not_hold_up_the_end_for_good_and_no_mlet_is_left() 
     let ended = manager.ends();
     assert_eq!(ended.code, Some(130), "{}", ended.stderr);
     assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
-    assert_says(&ended.stderr, &["the supervisor has not told the end of 1 mlets in time"]);
+    assert_says(&ended.stderr, &["the supervisor has not told the end of 1 mlet in time"]);
     assert!(processes_in(&home.path("")).is_empty());
 }
 

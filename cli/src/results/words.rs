@@ -4,6 +4,7 @@
 
 use nix::sys::signal::Signal;
 use packetlab::escape::Escaped;
+pub(crate) use packetlab::words::{counted, duration};
 
 /// Digits of a key, and characters of a snikey, that are shown to people, as `--tag` of a run shows them.
 const FRONT_LEN: usize = 12;
@@ -16,26 +17,6 @@ pub(crate) fn shown(text: &str) -> String {
 /// The front of a key or snikey; a dash for none.
 pub(crate) fn front(name: Option<&str>) -> String {
     name.map_or_else(|| "-".into(), |name| shown(&name.chars().take(FRONT_LEN).collect::<String>()))
-}
-
-/// A duration of so many milliseconds, in at most eight characters up to 99 days: `41.2 ms`, `8.124 s`, `2h13m05s`.
-pub(crate) fn duration(milliseconds: f64) -> String {
-    // What rounding would make a second is one.
-    if milliseconds < 999.5 {
-        let digits = usize::from(milliseconds < 99.95);
-        return format!("{milliseconds:.digits$} ms");
-    }
-    if milliseconds < 99_999.5 {
-        return format!("{:.3} s", milliseconds / 1000.0);
-    }
-    let seconds = (milliseconds / 1000.0).round() as u64;
-    match seconds {
-        ..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
-        3_600..360_000 => {
-            format!("{}h{:02}m{:02}s", seconds / 3600, seconds / 60 % 60, seconds % 60)
-        }
-        _ => format!("{}d{:02}h{:02}m", seconds / 86_400, seconds / 3600 % 24, seconds / 60 % 60),
-    }
 }
 
 /// A duration of so many microseconds: `84 us`, `1.2 ms`.
@@ -85,35 +66,12 @@ pub(crate) fn short_time(time: Option<&str>) -> String {
     shown(short).replace('T', " ")
 }
 
-/// `1 session`, `2 sessions`.
-pub(crate) fn counted(count: u64, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn durations_and_sizes_have_few_characters() {
-        for (milliseconds, told) in [
-            (0.0, "0.0 ms"),
-            (41.24, "41.2 ms"),
-            (99.94, "99.9 ms"),
-            (99.96, "100 ms"),
-            (999.4, "999 ms"),
-            (999.6, "1.000 s"),
-            (8123.9, "8.124 s"),
-            (99_999.4, "99.999 s"),
-            (99_999.6, "1m40s"),
-            (3_599_400.0, "59m59s"),
-            (3_599_600.0, "1h00m00s"),
-            (7_985_000.0, "2h13m05s"),
-            (359_999_000.0, "99h59m59s"),
-            (360_000_000.0, "4d04h00m"),
-        ] {
-            assert_eq!(duration(milliseconds), told);
-        }
+    fn microseconds_and_sizes_have_few_characters() {
         assert_eq!([microseconds(84.4), microseconds(1240.0)], ["84 us", "1.2 ms"]);
         for (bytes, told) in [
             (0, "0 B"),

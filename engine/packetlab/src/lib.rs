@@ -90,6 +90,7 @@ pub mod time;
 pub mod tls;
 #[cfg(feature = "credentials")]
 pub mod trust;
+pub mod words;
 
 // So that `golden` reads the same here and in the tests of the engine.
 #[cfg(test)]

@@ -25,6 +25,7 @@ use crate::run_error::RunError;
 use packetlab::snikey::SniKey;
 use packetlab::tls::{self, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
+use packetlab::words::counted;
 
 /// The backlog of a run in proxy mode.
 pub(super) struct Backlog {
@@ -67,8 +68,9 @@ impl Backlog {
         let snikeys: PerExperiment<_> =
             config.experiments.iter().map(|one| one.snikey.clone()).collect();
         info!(
-            "registering {} connections for each snikey at the proxy {}",
-            proxy.backlog_target, proxy.name
+            "registering {} for each snikey at the proxy {}",
+            counted(proxy.backlog_target as u64, "connection"),
+            proxy.name
         );
         Ok(Self {
             proxy: Rc::new(ProxySide {

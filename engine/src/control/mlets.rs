@@ -32,6 +32,7 @@ use crate::sys::supervisor::{
 };
 use crate::sys::watch::Watched;
 use packetlab::escape::Escaped;
+use packetlab::words::counted;
 
 impl Control {
     /// Starts the one mlet of singleton mode, and waits until it runs.
@@ -176,7 +177,8 @@ impl Control {
             return;
         }
         warn!(
-            "the supervisor has not told the end of {mlets} mlets in time; killing it and whatever mlets are left"
+            "the supervisor has not told the end of {} in time; killing it and whatever mlets are left",
+            counted(mlets as u64, "mlet")
         );
         self.supervisor_lost = true;
         self.supervisor.inner.kill();

@@ -31,6 +31,7 @@ use packetlab::message::EncodeError;
 use packetlab::time::Ticks;
 use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
+use packetlab::words::duration;
 
 /// What is to be published, and the task that does it.
 pub(super) struct PublicationTask {
@@ -224,8 +225,8 @@ impl Plan {
         if end == Ticks::MAX {
             info!("published at the broker {broker}, without end");
         } else {
-            let left = end.saturating_duration_since(wall()).as_secs_f64();
-            info!("published at the broker {broker}, for {left:.1} s");
+            let left = end.saturating_duration_since(wall()).as_secs_f64() * 1e3;
+            info!("published at the broker {broker}, for {}", duration(left));
         }
         published();
         let mut ignored = LogLimit::new("messages of the broker that are not for us");

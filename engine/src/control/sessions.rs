@@ -22,6 +22,7 @@ use crate::sys::recorder::{RecordedOutput, RecordedStream};
 use crate::sys::supervisor::MletStatus;
 use packetlab::escape::Escaped;
 use packetlab::key::KeyId;
+use packetlab::words::counted;
 
 /// What a run came to.
 #[derive(Debug, Default)]
@@ -433,7 +434,6 @@ pub(super) fn shown_key(facts: &SessionFacts) -> String {
 fn lost_shown(linfos: u64) -> String {
     match linfos {
         0 => String::new(),
-        1 => "; 1 LINFO lost".into(),
-        _ => format!("; {linfos} LINFOs lost"),
+        _ => format!("; {} lost", counted(linfos, "LINFO")),
     }
 }

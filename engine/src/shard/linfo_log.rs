@@ -6,6 +6,7 @@ use tracing::{info, warn};
 
 use crate::proto::linfo::{LINFO_TARGET, Linfo};
 use crate::records::SessionId;
+use packetlab::words::counted;
 
 /// Writes an endpoint's LINFO to the log, here and not on the control thread, which starts the mlets of all sessions
 /// and must not wait for what one of them logs. Nothing waits here either: the log never does.
@@ -15,7 +16,8 @@ pub(super) fn log_linfo(id: SessionId, linfo: &Linfo) {
         warn!(
             target: LINFO_TARGET,
             session = id,
-            "{lost_before} LINFOs came too fast to be logged, and are lost"
+            "{} came too fast to be logged and got lost",
+            counted(*lost_before, "LINFO")
         );
     }
     let cut = if *truncated { " (truncated)" } else { "" };
