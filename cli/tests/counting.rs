@@ -232,7 +232,7 @@ fn a_key_that_is_counted_twice_is_told_of() {
     dial.is_served();
     assert_says(
         &manager.ends().stderr,
-        &[&format!("key {key} was served before; each of its sessions counts for -n")],
+        &[&format!("key {key} was served before; each session counts for -n")],
     );
     // Without -n nobody's place is taken.
     let manager = home.start(&[], &["echo"]);

@@ -69,11 +69,11 @@ const ENDS: [(&str, &str); 8] = [
     ("exit 0", "mlet exit code 0"),
     ("exit 1", "mlet exit code 1"),
     ("exit 255", "mlet exit code 255"),
-    ("signal 11", "mlet killed by signal 11"),
-    ("signal 6", "mlet killed by signal 6"),
-    ("signal 8", "mlet killed by signal 8"),
-    ("signal 9", "mlet killed by signal 9"),
-    ("signal 15", "mlet killed by signal 15"),
+    ("signal 11", "mlet signal 11"),
+    ("signal 6", "mlet signal 6"),
+    ("signal 8", "mlet signal 8"),
+    ("signal 9", "mlet signal 9"),
+    ("signal 15", "mlet signal 15"),
 ];
 
 /// Promise P8. The manager runs one program, so those that cannot be executed have managers of their

@@ -190,9 +190,9 @@ const ENDS: [(&str, &str); 6] = [
     ("exit 0", "mlet exit code 0"),
     ("exit 3", "mlet exit code 3"),
     ("exit 255", "mlet exit code 255"),
-    ("signal 11", "mlet killed by signal 11"),
-    ("signal 6", "mlet killed by signal 6"),
-    ("signal 9", "mlet killed by signal 9"),
+    ("signal 11", "mlet signal 11"),
+    ("signal 6", "mlet signal 6"),
+    ("signal 9", "mlet signal 9"),
 ];
 
 fn session_ending_so(dial: &Dial, order: &str) {

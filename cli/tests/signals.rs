@@ -182,7 +182,7 @@ fn a_mlet_that_does_not_heed_the_end_gets_term_after_the_grace() {
     assert_eq!(ended.code, Some(130));
     let took = start.elapsed();
     assert!(took >= Duration::from_millis(600) && took < Duration::from_millis(1600), "{took:?}");
-    let over = "over: the run was ended by force; mlet killed by signal 15 after";
+    let over = "over: killed; mlet signal 15 after";
     assert_says(&ended.stderr, &[over, "mlets by exit code: 0 succeeded, 1 failed"]);
 }
 

@@ -323,7 +323,7 @@ fn a_deadline_ends_runs_that_nobody_has_come_to_that_drain_and_whose_mlets_heed_
         }
         let ended = manager.ends();
         assert_eq!(ended.code, Some(124), "{}", ended.stderr);
-        assert_says(&ended.stderr, &["singleton mlet ended: killed by signal 9"]);
+        assert_says(&ended.stderr, &["singleton mlet ended: signal 9"]);
         assert!(processes_in(&home.path("")).is_empty());
     }
 }

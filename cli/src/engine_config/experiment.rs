@@ -160,7 +160,8 @@ impl Loader<'_> {
         let drawn = SniKey::random();
         let drawn = drawn.map_err(|error| Failure::new(Exit::Config, error.to_string()));
         let drawn = self.findings.keep(drawn)?;
-        tracing::info!("line {line}: random snikey {drawn}");
+        // Whole, and so with few words beside it: an endpoint that no broker tells of it is given it by hand.
+        tracing::info!("line {line}: snikey {drawn}");
         self.drawn_snikeys.push(line);
         Some(drawn)
     }

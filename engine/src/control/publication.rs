@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use super::clock::{now, random, until_wall, wall};
 use super::peer::{Peer, PeerError, Stop};
@@ -31,7 +31,10 @@ use packetlab::message::EncodeError;
 use packetlab::time::Ticks;
 use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
-use packetlab::words::duration;
+use packetlab::words::{counted, duration};
+
+/// So many channels are named in a line, which has no room for more.
+const LISTED_CHANNELS_MAX: usize = 3;
 
 /// What is to be published, and the task that does it.
 pub(super) struct PublicationTask {
@@ -259,7 +262,12 @@ impl Plan {
             }
             let PublishedExperiment { channels, xdescr, requests: more, .. } = published;
             let channels: Vec<String> = channels.iter().map(|channel| channel.short()).collect();
-            info!("publishing on {}: {xdescr}", channels.join(", "));
+            let on = match channels.len() {
+                ..=LISTED_CHANNELS_MAX => channels.join(", "),
+                count => counted(count as u64, "channel"),
+            };
+            info!("publishing snikey {} on {on}", experiment.snikey.short());
+            debug!("its descriptor: {xdescr}");
             requests.extend(more);
         }
         Ok(requests)

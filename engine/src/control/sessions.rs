@@ -12,7 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::clock::wall;
 use crate::log_limit::LogLimit;
 use crate::proto::endpoint_choice::Choice;
-use crate::proto::outcome::Outcome;
+use crate::proto::outcome::{End, Outcome};
 use crate::records::{
     Ended, Entry, Folding, Journal, Mlet, OutcomeKind, Output, Recorder, SessionFacts, SessionId,
     SessionRecord, ShardTotals, Summary,
@@ -125,7 +125,7 @@ impl Sessions {
         {
             warn!(
                 session = facts.id,
-                "key {} was served before; each of its sessions counts for -n{left_out}",
+                "key {} was served before; each session counts for -n{left_out}",
                 key.short()
             );
         }
@@ -414,13 +414,30 @@ fn log_over(record: &SessionRecord) {
         Mlet::NotStarted(reason) => format!("; mlet not started: {reason}"),
         _ => String::new(),
     };
-    let (peer, outcome) = (facts.peer.ip(), &end.outcome);
-    let lost = lost_shown(end.relayed.linfos_lost);
-    let over = format!("{peer} over: {outcome}{mlet}{lost}");
+    let (peer, lost) = (facts.peer.ip(), lost_shown(end.relayed.linfos_lost));
+    let over = format!("{peer} over: {}{mlet}{lost}", end_shown(record, &end.outcome));
     if record.is_failed() {
         warn!(session = facts.id, "{over}");
     } else {
         info!(session = facts.id, "{over}");
+    }
+}
+
+/// How a session ended. Where that takes many words and how its mlet ended stands behind it, they would not fit a line: the
+/// name of the outcome then; the record has the words.
+fn end_shown(record: &SessionRecord, end: &Outcome) -> String {
+    let is_wordy = matches!(
+        end,
+        Outcome::MletTimeout
+            | Outcome::IdleTimeout
+            | Outcome::Forced(_)
+            | Outcome::UndeliveredToEndpoint
+            | Outcome::UndeliveredToMlet
+            | Outcome::EndpointEnded(End::Broken(_))
+    );
+    match record.mlet {
+        Mlet::Ended(..) if is_wordy => record.outcome().to_string(),
+        _ => end.to_string(),
     }
 }
 

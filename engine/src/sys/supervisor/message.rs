@@ -102,7 +102,7 @@ impl fmt::Display for MletStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code(code) => write!(f, "exit code {code}"),
-            Self::Signal(signal) => write!(f, "killed by signal {signal}"),
+            Self::Signal(signal) => write!(f, "signal {signal}"),
         }
     }
 }
