@@ -17,9 +17,9 @@ use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, START, SUCCESS, mes
 use common::manager::{Manager, children_of, wait_until, zoo};
 use common::{Home, assert_says};
 use engine::sys::limits::raise_open_files;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
-use nix::unistd::mkfifo;
+use nix::unistd::{Pid, mkfifo};
 
 /// A session, and what the mlet says was handed over for it.
 fn introduced(dial: &Dial) -> (Endpoint, String) {
@@ -255,6 +255,29 @@ fn a_singleton_that_cannot_be_started_is_code_4() {
         assert_says(&ended.stderr, &[said, expected]);
         assert!(!ended.stderr.contains("listening on"), "nobody was let in");
     }
+}
+
+/// It says so by its end alone: of what it does with a control socket nothing can be seen before. One that has served is
+/// made for it.
+#[test]
+fn a_singleton_that_ends_before_any_session_is_told_what_it_lacks() {
+    let home = Home::new();
+    let hint = ["it served nobody: a mlet that is not made for -s ", "`-s mlet-single MLET`"];
+    for (script, code) in [("exit 0", 0), ("exit 3", 1)] {
+        home.write("mlet", format!("#!/bin/sh\n{script}\n").as_bytes());
+        let mut command = home.command();
+        command.args(["-s", "./mlet"]);
+        let ended = Manager::spawn(&home, command).ends();
+        assert_eq!(ended.code, Some(code), "{}", ended.stderr);
+        assert_says(&ended.stderr, &hint);
+    }
+    let manager = home.start(&["-s"], &["single", "echo"]);
+    let mlet = children_of(manager.supervisor())[0];
+    introduced(&home.dial(&manager)).0.echoes(b"served");
+    kill(Pid::from_raw(mlet), Signal::SIGKILL).unwrap();
+    let ended = manager.ends();
+    assert_says(&ended.stderr, &["the singleton mlet closed its control socket"]);
+    assert!(!ended.stderr.contains("it served nobody"), "{}", ended.stderr);
 }
 
 /// Item 92 in singleton mode: the mlet is told the end when the counted sessions have ended.

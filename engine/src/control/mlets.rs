@@ -269,6 +269,12 @@ impl Control {
             Heard::Nothing => {}
             Heard::Closed => {
                 info!("the singleton mlet closed its control socket; no new endpoints");
+                if self.sessions.served() == 0 {
+                    warn!(
+                        "it served nobody: a mlet that is not made for -s has to run without it,"
+                    );
+                    warn!("or as `-s mlet-single MLET`, or use sessions()");
+                }
                 self.close_singleton();
                 self.drain();
             }

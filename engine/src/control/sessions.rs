@@ -386,6 +386,11 @@ impl Sessions {
         }
     }
 
+    /// Sessions whose START succeeded.
+    pub(super) fn served(&self) -> u64 {
+        self.report.served
+    }
+
     /// The sums so far.
     pub(super) fn summary(&self) -> &Summary {
         &self.report.summary
