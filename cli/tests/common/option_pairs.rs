@@ -166,7 +166,8 @@ const FOLDER: &str = "cli/tests/results_folder.rs";
 const AGAIN: &str = "cli/tests/again.rs";
 const SINGLE: &str = "cli/tests/singleton.rs";
 const TIMES: &str = "cli/tests/time_limits.rs";
-const CHECK: &str = "cli/tests/check.rs";
+const CHECK: &str = "cli/tests/check/folder.rs";
+const DRY_RUN: &str = "cli/tests/check/dry_run.rs";
 const POSSIBLE: &str = "what can be reached is taken, what cannot is refused";
 
 /// Options that touch the same thing and go together.
@@ -356,11 +357,11 @@ pub const TOGETHER: [(&str, &str, Shown); 36] = [
     (
         "--dry-run",
         "--halt",
-        Shown::By(CHECK, "a_dry_run_prints_the_options_of_results_choice_and_judgement"),
+        Shown::By(DRY_RUN, "a_dry_run_prints_the_options_of_results_choice_and_judgement"),
     ),
     (
         "--dry-run",
         "--out",
-        Shown::By(CHECK, "a_dry_run_prints_the_options_of_results_choice_and_judgement"),
+        Shown::By(DRY_RUN, "a_dry_run_prints_the_options_of_results_choice_and_judgement"),
     ),
 ];
