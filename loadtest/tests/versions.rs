@@ -1,5 +1,7 @@
 //! Every part of pktfleet says what it is called, which version it has, and in 80 columns how it is used.
 
+#![expect(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
+
 use std::process::Command;
 
 #[path = "../../engine/tests/common/help_pages.rs"]
