@@ -152,7 +152,7 @@ const WARNINGS: &[Flaw] = &[
     (|home| (open_key(home, 0o640), &[]), "xc: its group may use this secret file too"),
     (
         |home| (publishing(home).replace("BrokerCertRootPath eop.pub\n", ""), &[]),
-        "without BrokerCertRootPath the signature of the broker's certificate is not checked",
+        "without BrokerCertRootPath the broker certificate's signature is not checked",
     ),
     (|home| (publishing(home), &["-p", "0.0.0.0"]), "0.0.0.0 is published as it is"),
     (|home| (publishing(home), &["-i", "EP[12]"]), "-i EP[12]: [ and ] stand for themselves"),

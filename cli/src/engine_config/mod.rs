@@ -320,7 +320,7 @@ impl Loader<'_> {
         let settings = proxy?;
         if settings.proxy_roots.is_empty() {
             tracing::warn!(
-                "without ProxyCertRootPath the signature of the proxy's certificate is not checked"
+                "without ProxyCertRootPath the proxy certificate's signature is not checked"
             );
         }
         let certificate = settings.agent_certificate.as_ref();

@@ -111,7 +111,7 @@ impl Loader<'_> {
         let Addressed { settings, broker, controller_addr } = from;
         if settings.broker_roots.is_empty() {
             tracing::warn!(
-                "without BrokerCertRootPath the signature of the broker's certificate is not checked"
+                "without BrokerCertRootPath the broker certificate's signature is not checked"
             );
         }
         let certificate = settings.agent_certificate.as_ref();
