@@ -31,7 +31,7 @@ fn run(words: &[&str], stdout: Stdio) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-/// The figure of this name, which must have been measured.
+/// The figure with this key, which must have been measured.
 #[track_caller]
 fn figure(words: &[&str], name: &str) -> f64 {
     let (code, json, errors) = load(words);
@@ -39,26 +39,71 @@ fn figure(words: &[&str], name: &str) -> f64 {
     value(&json, name).unwrap()
 }
 
-/// The figure of this name; `None` if there was nothing to measure.
+/// The figure with this key; `None` if there was nothing to measure.
 #[track_caller]
-fn value(json: &str, name: &str) -> Option<f64> {
-    let figures: serde_json::Map<String, serde_json::Value> = serde_json::from_str(json).unwrap();
-    let found = figures.iter().find(|(key, _)| key.starts_with(name));
-    found.unwrap_or_else(|| panic!("{name}: {json}")).1.as_f64()
+fn value(json: &str, key: &str) -> Option<f64> {
+    let told: serde_json::Value = serde_json::from_str(json).unwrap();
+    let figure = told["figures"].get(key);
+    figure.unwrap_or_else(|| panic!("{key}: {json}")).as_f64()
 }
 
 #[test]
 fn every_mode_measures_pktxpmgr() {
-    assert!(figure(&["short", "--endpoints", "2"], "sessions per second") > 0.0);
+    assert!(figure(&["short", "--endpoints", "2"], "sessions_per_s") > 0.0);
     assert!(figure(&["storm", "--endpoints", "20"], "answered") == 20.0);
     // One may be of its start, or of a mlet on its way.
-    let fds = figure(&["idle", "--endpoints", "20"], "fds per session");
+    let fds = figure(&["idle", "--endpoints", "20"], "fds_per_session");
     assert!((1.5..=2.5).contains(&fds), "{fds}");
     // Its value depends on who else runs the same program: what they share counts in part.
-    assert!(figure(&["idle", "--endpoints", "2"], "PSS per session").is_finite());
-    assert!(figure(&["echo", "--endpoints", "2"], "ring enters per round trip") > 0.0);
-    assert!(figure(&["up", "--endpoints", "1"], "throughput") > 0.0);
-    assert!(figure(&["down", "--endpoints", "1"], "throughput") > 0.0);
+    assert!(figure(&["idle", "--endpoints", "2"], "pss_per_session_kib").is_finite());
+    assert!(figure(&["echo", "--endpoints", "2"], "ring_enters_per_round_trip") > 0.0);
+    assert!(figure(&["up", "--endpoints", "1"], "throughput_mb_per_s") > 0.0);
+    assert!(figure(&["down", "--endpoints", "1"], "throughput_mb_per_s") > 0.0);
+}
+
+#[test]
+fn a_result_tells_its_parameters_its_programs_and_the_machine() {
+    let (code, json, errors) = load(&["echo", "--endpoints", "3", "--size", "77"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let (about, parameters) = (&told["about"], &told["about"]["parameters"]);
+    let kernel = |name| std::fs::read_to_string(format!("/proc/sys/{name}")).unwrap();
+    for (key, name) in [
+        ("host", "kernel/hostname"),
+        ("kernel", "kernel/osrelease"),
+        ("tcp_congestion_control", "net/ipv4/tcp_congestion_control"),
+    ] {
+        assert_eq!(about[key].as_str().unwrap(), kernel(name).trim_end());
+    }
+    assert_eq!(about["cores"], engine::sys::cpu::allowed_cores().unwrap().len());
+    assert!(about["date"].as_str().unwrap().ends_with('Z'), "{json}");
+    assert!(about["program"].as_str().unwrap().starts_with("pktfleet "), "{json}");
+    let relay = &about["relay"];
+    assert!(relay["version"].as_str().unwrap().starts_with("pktxpmgr "), "{json}");
+    assert_eq!(relay["sha256"].as_str().unwrap().len(), 64, "{json}");
+    assert_eq!((&parameters["mode"], &parameters["relay"]), (&"echo".into(), &"pktxpmgr".into()));
+    let numbers = ["endpoints", "size_bytes", "seconds"].map(|key| parameters[key].as_u64());
+    assert_eq!(numbers, [Some(3), Some(77), Some(1)]);
+    let keys = told["figures"].as_object().unwrap().keys();
+    let is_plain = |key: &&String| key.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    assert_eq!(keys.filter(|key| !is_plain(key)).count(), 0, "{json}");
+    for percentile in ["p50_us", "p99_us", "p99_99_us"] {
+        assert!(value(&json, percentile).unwrap() > 0.0, "{json}");
+    }
+}
+
+#[test]
+fn a_table_names_congestion_control_and_placement() {
+    let core = engine::sys::cpu::allowed_cores().unwrap()[0];
+    let one = core.to_string();
+    let words = ["up", "--endpoints", "1", "--seconds", "1", "--mlet-core", &one];
+    let (code, table, errors) = run(&words, Stdio::piped());
+    assert_eq!(code, Some(0), "{errors}");
+    let control = std::fs::read_to_string("/proc/sys/net/ipv4/tcp_congestion_control").unwrap();
+    assert!(table.contains(&format!("congestion control {}\n", control.trim_end())), "{table}");
+    let placement =
+        format!("\nplacement: relay on core {core}, endpoints on any, mlets on core {core}\n");
+    assert!(table.contains(&placement), "{table}");
 }
 
 #[test]
@@ -98,7 +143,7 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
 #[test]
 fn messages_of_any_length_come_back_within_the_time_that_is_given() {
     let began = Instant::now();
-    assert!(figure(&["echo", "--endpoints", "1", "--size", "16777215"], "round trips") > 0.0);
+    assert!(figure(&["echo", "--endpoints", "1", "--size", "16777215"], "round_trips") > 0.0);
     // The baseline alone would take minutes if it made all its round trips.
     assert!(began.elapsed() < Duration::from_secs(60), "{:?}", began.elapsed());
 }
@@ -182,13 +227,13 @@ fn attacked(words: &[&str]) -> String {
     let (code, json, errors) = load(&[words, &small[..]].concat());
     assert_eq!(code, Some(0), "{words:?}: {errors}");
     for phase in ["alone", "base"] {
-        assert!(value(&json, &format!("{phase} set-up p99")).unwrap() > 0.0, "{json}");
-        assert_eq!(value(&json, &format!("{phase} set-up failures")), Some(0.0), "{json}");
+        assert!(value(&json, &format!("{phase}_set_up_p99_us")).unwrap() > 0.0, "{json}");
+        assert_eq!(value(&json, &format!("{phase}_set_up_failures")), Some(0.0), "{json}");
     }
-    assert!(value(&json, "attack RSS at most").unwrap() > 0.0, "{json}");
+    assert!(value(&json, "attack_rss_at_most_mib").unwrap() > 0.0, "{json}");
     // The base is the same attack, but comes to nothing more than connections.
-    assert!(value(&json, "base connections of attacker").unwrap() > 0.0, "{json}");
-    assert!(value(&json, "attack steps of attacker").unwrap() > 0.0, "{json}");
+    assert!(value(&json, "base_connections_of_attacker_per_s").unwrap() > 0.0, "{json}");
+    assert!(value(&json, "attack_steps_of_attacker_per_s").unwrap() > 0.0, "{json}");
     json
 }
 
@@ -196,32 +241,32 @@ fn attacked(words: &[&str]) -> String {
 fn attacks_in_sessions_are_measured_beside_their_base() {
     let linfo = ["echo", "--attack", "linfo", "--attack-count", "2", "--attack-rate", "20"];
     let json = attacked(&linfo);
-    assert_eq!(value(&json, "base steps of attacker"), Some(0.0), "{json}");
-    assert!(value(&json, "attack round trip p99").unwrap() > 0.0, "{json}");
+    assert_eq!(value(&json, "base_steps_of_attacker_per_s"), Some(0.0), "{json}");
+    assert!(value(&json, "attack_round_trip_p99_us").unwrap() > 0.0, "{json}");
     // Two endpoints have something logged; how much of it is the manager's affair.
-    let log = |phase| value(&json, &format!("{phase} log")).unwrap();
+    let log = |phase| value(&json, &format!("{phase}_log_b_per_s")).unwrap();
     assert!(log("attack") > log("alone"), "{json}");
     let unread = attacked(&[&linfo[..], &["--log-unread"]].concat());
-    assert_eq!(value(&unread, "attack log"), Some(0.0));
+    assert_eq!(value(&unread, "attack_log_b_per_s"), Some(0.0));
     let json = attacked(&["short", "--attack", "onekey", "--attack-count", "5"]);
-    assert!(value(&json, "attack fds at end").unwrap() > value(&json, "base fds at end").unwrap());
+    assert!(value(&json, "attack_fds_at_end").unwrap() > value(&json, "base_fds_at_end").unwrap());
 }
 
 #[test]
 fn attacks_in_set_ups_are_measured_beside_their_base() {
     let long = ["short", "--attack", "longchain", "--chain-len", "10", "--attack-rate", "20"];
     let json = attacked(&long);
-    assert_eq!(value(&json, "base steps of attacker"), Some(0.0), "{json}");
+    assert_eq!(value(&json, "base_steps_of_attacker_per_s"), Some(0.0), "{json}");
     let json = attacked(&["echo", "--attack", "silent", "--attack-count", "50"]);
-    assert!(value(&json, "attack round trip p50").unwrap() > 0.0, "{json}");
+    assert!(value(&json, "attack_round_trip_p50_us").unwrap() > 0.0, "{json}");
 }
 
 #[test]
 fn attacks_at_a_broker_and_a_proxy_are_measured_beside_their_base() {
     let json = attacked(&["short", "--attack", "broker", "--attack-count", "20"]);
-    assert_eq!(value(&json, "base steps of attacker"), Some(0.0), "{json}");
+    assert_eq!(value(&json, "base_steps_of_attacker_per_s"), Some(0.0), "{json}");
     let json = attacked(&["short", "--attack", "proxy", "--attack-count", "20"]);
-    let served = value(&json, "attack served").unwrap();
+    let served = value(&json, "attack_served_percent").unwrap();
     assert_eq!(served, 100.0, "{json}");
 }
 
@@ -230,10 +275,10 @@ fn attacks_at_a_broker_and_a_proxy_are_measured_beside_their_base() {
 fn the_relay_on_tokio_is_measured_too() {
     let relay = ["--relay", "tokio", "--endpoints", "2"];
     for (mode, name) in [
-        ("short", "sessions per second"),
-        ("echo", "round trips per second"),
-        ("up", "throughput"),
-        ("down", "throughput"),
+        ("short", "sessions_per_s"),
+        ("echo", "round_trips_per_s"),
+        ("up", "throughput_mb_per_s"),
+        ("down", "throughput_mb_per_s"),
     ] {
         assert!(figure(&[&[mode][..], &relay].concat(), name) > 0.0, "{mode}");
     }
@@ -243,9 +288,9 @@ fn the_relay_on_tokio_is_measured_too() {
 #[ignore = "needs socat and haproxy"]
 fn socat_and_haproxy_are_measured_too() {
     let socat = ["short", "--relay", "socat", "--endpoints", "2"];
-    assert!(figure(&socat, "sessions per second") > 0.0);
+    assert!(figure(&socat, "sessions_per_s") > 0.0);
     for mode in ["up", "down"] {
         let haproxy = [mode, "--relay", "haproxy", "--endpoints", "1"];
-        assert!(figure(&haproxy, "throughput") > 0.0, "{mode}");
+        assert!(figure(&haproxy, "throughput_mb_per_s") > 0.0, "{mode}");
     }
 }

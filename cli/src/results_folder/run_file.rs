@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::time::SystemTime;
 
+use command_line::provenance::{self, kernel_value};
 use engine::config::{Layout, RunId};
 use engine::{OutcomeKind, Report};
 use packetlab::escape::Escaped;
@@ -85,13 +86,13 @@ impl RunFile {
             started: now(),
             ended: None,
             program: concat!("pktxpmgr ", env!("CARGO_PKG_VERSION")),
-            commit: option_env!("PKTXPMGR_COMMIT"),
+            commit: provenance::COMMIT,
             command: std::env::args_os().map(|word| Word::of(word.as_bytes())).collect(),
             working_directory: std::env::current_dir().ok().map(|path| path_word(&path)),
             config: DigestedFile::of(&config_path(args), "the config file")?,
             mlet: Mlet::of(args)?,
-            host: of_kernel("hostname"),
-            kernel: of_kernel("osrelease"),
+            host: kernel_value("kernel/hostname"),
+            kernel: kernel_value("kernel/osrelease"),
             limits: args.limits_in_words().map(owned).collect(),
             layout: layout_name(layout),
             note: args.note.clone(),
@@ -233,11 +234,6 @@ fn owned((name, value): (&str, &str)) -> (String, String) {
 
 fn path_word(path: &Path) -> Word {
     Word::of(path.as_os_str().as_bytes())
-}
-
-fn of_kernel(name: &str) -> Option<String> {
-    let text = fs::read_to_string(format!("/proc/sys/kernel/{name}")).ok()?;
-    Some(text.trim_end().to_owned())
 }
 
 fn now() -> String {

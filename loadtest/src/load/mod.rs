@@ -9,12 +9,14 @@
 //! placement  on which cores
 //! process    what the relay uses, read from /proc
 //! bare       the same round trip without a relay, to compare with
-//! report     the table and the JSON
+//! about      of what a result is one: parameters, programs, machine
+//! report     the figures, as a table and as JSON
 //! ```
 //!
 //! Every mode is a closed loop: a session sends again when the answer has come. Figures of one run may
 //! be compared with one another, not with those of another machine or day.
 
+mod about;
 mod attack;
 mod bare;
 mod error;
@@ -40,6 +42,7 @@ use crate::binaries;
 use crate::console;
 use crate::pktxpmgr::Pktxpmgr;
 use crate::records::Records;
+use about::About;
 use error::{LoadError, fds_needed};
 use hosts::home::{Home, Surroundings};
 use hosts::interrupts::Interrupts;
@@ -48,10 +51,18 @@ pub(crate) use options::Options;
 use placement::{Placement, core_name};
 use relays::{Foreign, Relay};
 use report::Report;
+use serde::Serialize;
+
+/// What is told.
+#[derive(Debug, Serialize)]
+struct Told<'a> {
+    about: About<'a>,
+    figures: Report,
+}
 
 /// Runs one measurement: 0 when it came about and was told.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    match try_run(options).and_then(|report| tell(options, &report)) {
+    match try_run(options).and_then(|told| tell(options, &told)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             console::note(format_args!("load: {error}"));
@@ -60,13 +71,29 @@ pub(crate) fn run(options: &Options) -> ExitCode {
     }
 }
 
-fn tell(options: &Options, report: &Report) -> Result<(), LoadError> {
-    let text = if options.json { report.json() } else { report.table() };
+fn tell(options: &Options, told: &Told<'_>) -> Result<(), LoadError> {
+    let text = if options.json {
+        serde_json::to_string(told).map_err(|error| LoadError::Output(error.into()))?
+    } else {
+        told.about.table() + &told.figures.table()
+    };
     let mut out = io::stdout().lock();
     writeln!(out, "{text}").and_then(|()| out.flush()).map_err(LoadError::Output)
 }
 
-fn try_run(options: &Options) -> Result<Report, LoadError> {
+fn try_run(options: &Options) -> Result<Told<'_>, LoadError> {
+    let cores = check(options)?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let about = runtime.block_on(About::begin(options, &cores))?;
+    let figures = match options.attack.kind() {
+        Some(kind) => attack::run(options, kind, cores)?,
+        None => runtime.block_on(measure(options, &cores))?,
+    };
+    Ok(Told { about, figures })
+}
+
+/// The cores of the relay, if the options go together and there is what they need.
+fn check(options: &Options) -> Result<Vec<usize>, LoadError> {
     if !options.relay.can(options.mode) {
         return Err(LoadError::Unfit("this relay cannot be measured in this mode; see --help"));
     }
@@ -90,35 +117,34 @@ fn try_run(options: &Options) -> Result<Report, LoadError> {
     if fds_needed(endpoints) > limit {
         return Err(LoadError::FewFds { endpoints, limit });
     }
-    if let Some(kind) = options.attack.kind() {
-        return attack::run(options, kind, cores);
+    options.attack.kind().map_or(Ok(()), |kind| attack::check(options, kind))?;
+    Ok(cores)
+}
+
+async fn measure(options: &Options, cores: &[usize]) -> Result<Report, LoadError> {
+    let placement = Placement::new(cores, options.own_core, options.mlet_core);
+    // Before there is anything to clean up: from here on a signal only asks.
+    let mut interrupts = Interrupts::listen()?;
+    let home = Home::create(options.endpoints, false, Surroundings::default())?;
+    let mlet = mlet(options, &home)?;
+    let started = interrupts.unless(start(options, placement, &home, mlet)).await;
+    let (relay, controller) = started??;
+    if let Some(core) = options.own_core {
+        // After the start, for mlets run where pktxpmgr was started.
+        cpu::pin_this_thread(core)?;
     }
-    let placement = Placement::new(&cores, options.own_core, options.mlet_core);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        // Before there is anything to clean up: from here on a signal only asks.
-        let mut interrupts = Interrupts::listen()?;
-        let home = Home::create(options.endpoints, false, Surroundings::default())?;
-        let mlet = mlet(options, &home)?;
-        let started = interrupts.unless(start(options, placement, &home, mlet)).await;
-        let (relay, controller) = started??;
-        if let Some(core) = options.own_core {
-            // After the start, for mlets run where pktxpmgr was started.
-            cpu::pin_this_thread(core)?;
-        }
-        let endpoints = home.endpoints(controller)?;
-        let duration = Duration::from_secs(options.seconds);
-        let what = (options.mode, options.relay, placement);
-        let size = options.size as usize;
-        let measure = modes::measure(what, endpoints, size, duration, relay.pid());
-        let measured = interrupts.unless(measure).await;
-        relay.stop().await?;
-        let mut report = measured??;
-        if counts_enters(options) {
-            report.take_shards(&Records::read(&home.events_path())?.shards);
-        }
-        Ok(report)
-    })
+    let endpoints = home.endpoints(controller)?;
+    let duration = Duration::from_secs(options.seconds);
+    let what = (options.mode, options.relay, placement);
+    let size = options.size as usize;
+    let measure = modes::measure(what, endpoints, size, duration, relay.pid());
+    let measured = interrupts.unless(measure).await;
+    relay.stop().await?;
+    let mut report = measured??;
+    if counts_enters(options) {
+        report.take_shards(&Records::read(&home.events_path())?.shards);
+    }
+    Ok(report)
 }
 
 /// Whether the ring is asked how often it was entered; that costs a record of each session.

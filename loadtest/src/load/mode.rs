@@ -3,9 +3,11 @@
 //! Not here: doing it (`modes`).
 
 use clap::ValueEnum;
+use serde::Serialize;
 
 /// What the endpoints do.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Mode {
     /// Connect, set up, and end with the mlet, which exits at once; again and again
     Short,

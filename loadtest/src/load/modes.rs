@@ -157,7 +157,7 @@ async fn short(
     let (elapsed, used) = (began.elapsed(), Usage::of(pid)?);
     is_sampled(histogram.len(), "session")?;
     report.add("sessions", histogram.len() as f64, "");
-    report.add("sessions per second", histogram.len() as f64 / elapsed.as_secs_f64(), "/s");
+    report.add("sessions", histogram.len() as f64 / elapsed.as_secs_f64(), "/s");
     report.add_times(&histogram);
     add_cpu(report, before, used, elapsed, histogram.len(), "cpu per session");
     report.add("fds at end", used.fds as f64, "");
@@ -256,7 +256,7 @@ async fn echo(
     let (elapsed, used) = (began.elapsed(), Usage::of(pid)?);
     is_sampled(histogram.len(), "round trip")?;
     report.add("round trips", histogram.len() as f64, "");
-    report.add("round trips per second", histogram.len() as f64 / elapsed.as_secs_f64(), "/s");
+    report.add("round trips", histogram.len() as f64 / elapsed.as_secs_f64(), "/s");
     report.add_times(&histogram);
     report.add_time("bare TCP + socket pair p50", bare);
     add_cpu(report, before, used, elapsed, histogram.len(), "cpu per round trip");
@@ -285,7 +285,7 @@ where
     let messages = bytes / (size as u64 + 4);
     is_sampled(messages, "message")?;
     report.add("throughput", bytes as f64 / 1e6 / elapsed.as_secs_f64(), "MB/s");
-    report.add("messages per second", messages as f64 / elapsed.as_secs_f64(), "/s");
+    report.add("messages", messages as f64 / elapsed.as_secs_f64(), "/s");
     let cpu = used.cpu - before.cpu;
     report.add("cpu per GB", cpu.as_secs_f64() * 1e9 / bytes as f64, "s");
     report.add("cpu of one core", 100.0 * cpu.div_duration_f64(elapsed), "%");

@@ -1,16 +1,19 @@
 //! What `pktfleet load` can be told.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use clap::Args;
+use packetlab::escape::Escaped;
 use packetlab::message::PAYLOAD_LEN_MAX;
+use serde::{Serialize, Serializer};
 
 use super::attack::options::AttackOptions;
 use super::mode::Mode;
 use super::relays::Relay;
 
-/// What `pktfleet load` can be told.
-#[derive(Debug, Args)]
+/// What `pktfleet load` can be told; as JSON, what it was told.
+#[derive(Debug, Args, Serialize)]
 pub(crate) struct Options {
     /// What the endpoints do
     #[arg(value_enum)]
@@ -21,6 +24,7 @@ pub(crate) struct Options {
     /// Payload bytes of a message (echo, up, down)
     #[arg(long, value_name = "BYTES", default_value_t = 60)]
     #[arg(value_parser = clap::value_parser!(u32).range(..=PAYLOAD_LEN_MAX as i64))]
+    #[serde(rename = "size_bytes")]
     pub(super) size: u32,
     /// How long to measure (short, idle, echo, up, down)
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
@@ -42,13 +46,25 @@ pub(crate) struct Options {
     pub(super) singleton: bool,
     /// Print JSON instead of a table
     #[arg(long)]
+    #[serde(skip)]
     pub(super) json: bool,
     /// The pktxpmgr to run [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
+    #[serde(serialize_with = "path")]
     pub(super) pktxpmgr: Option<PathBuf>,
     /// The mlet to run [default: mlet-load beside this program; for short one without libc]
     #[arg(long, value_name = "PATH")]
+    #[serde(serialize_with = "path")]
     pub(super) mlet: Option<PathBuf>,
     #[command(flatten)]
+    #[serde(skip_serializing_if = "AttackOptions::is_none")]
     pub(super) attack: AttackOptions,
+}
+
+/// As its user would see it: a path need not be text.
+fn path<S: Serializer>(path: &Option<PathBuf>, json: S) -> Result<S::Ok, S::Error> {
+    match path {
+        Some(path) => json.collect_str(&Escaped(path.as_os_str().as_bytes())),
+        None => json.serialize_none(),
+    }
 }

@@ -14,6 +14,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use serde::Serialize;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, Command};
 use tokio::time::{sleep, timeout};
@@ -28,7 +29,8 @@ const START_TIMEOUT: Duration = Duration::from_secs(10);
 const RETRY: Duration = Duration::from_millis(10);
 
 /// What stands between endpoints and mlets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Relay {
     /// The experiment manager
     Pktxpmgr,

@@ -7,10 +7,14 @@ use hdrhistogram::Histogram;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 
+use crate::records::ShardEnd;
+
 /// Below this every whole number is a figure of its own (2^53).
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
-use crate::records::ShardEnd;
+/// What is told of times beside their maximum.
+const QUANTILES: [(&str, f64); 5] =
+    [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
 /// The figures of one run, in order.
 #[derive(Debug, Default)]
@@ -42,9 +46,10 @@ impl Report {
 
     /// Median, tail and maximum of times in nanoseconds.
     pub(super) fn add_times(&mut self, histogram: &Histogram<u64>) {
-        for (name, quantile) in [("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999), ("max", 1.0)] {
+        for (name, quantile) in QUANTILES {
             self.add(name, histogram.value_at_quantile(quantile) as f64 / 1e3, "us");
         }
+        self.add("max", histogram.max() as f64 / 1e3, "us");
     }
 
     /// Adds how often the manager's rings were entered, and how evenly sessions were spread over its shards.
@@ -75,17 +80,20 @@ impl Report {
         };
         self.figures.iter().map(line).collect::<Vec<_>>().join("\n")
     }
-
-    /// One object, the units in the keys, `null` for a figure that was not measured.
-    pub(super) fn json(&self) -> String {
-        serde_json::to_string(self).expect("names are texts, and nothing is written but memory")
-    }
 }
 
+/// The name of a figure in JSON: its words and its unit, in small letters and joined by underscores.
+fn key(name: &str, unit: &str) -> String {
+    let words = format!("{name} {unit}").to_lowercase();
+    let words = words.replace('%', " percent").replace('/', " per ");
+    let words = words.split(|c: char| !c.is_alphanumeric()).filter(|word| !word.is_empty());
+    words.collect::<Vec<_>>().join("_")
+}
+
+/// One object, the units in the keys, `null` for a figure that was not measured.
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
         let member = |Figure { name, value, unit }: &Figure| {
-            let unit = if unit.is_empty() { String::new() } else { format!(" [{unit}]") };
             let value = match *value {
                 // A count is whole, and shown so.
                 count if count.fract() == 0.0 && count.abs() < WHOLE_MAX => {
@@ -93,7 +101,7 @@ impl Serialize for Report {
                 }
                 other => Value::from(other),
             };
-            (format!("{name}{unit}"), value)
+            (key(name, unit), value)
         };
         json.collect_map(self.figures.iter().map(member))
     }
@@ -111,10 +119,40 @@ mod tests {
             ShardEnd { enters: 300, sessions: 30 },
             ShardEnd { enters: 200, sessions: 10 },
         ]);
-        let json = report.json();
-        for figure in ["\"ring enters\":500", "trip\":0.5", "\"shards\":2", "mean\":0.5"] {
+        let json = serde_json::to_string(&report).unwrap();
+        for figure in ["\"ring_enters\":500", "trip\":0.5", "\"shards\":2", "mean\":0.5"] {
             assert!(json.contains(figure), "{figure} in {json}");
         }
+    }
+
+    #[test]
+    fn keys_are_words_with_their_unit_and_have_no_brackets() {
+        for (name, unit, expected) in [
+            ("cpu per session", "us", "cpu_per_session_us"),
+            ("throughput", "MB/s", "throughput_mb_per_s"),
+            ("round trips", "/s", "round_trips_per_s"),
+            ("PSS per session", "KiB", "pss_per_session_kib"),
+            ("cpu of one core", "%", "cpu_of_one_core_percent"),
+            ("attack to base, set-up p99", "", "attack_to_base_set_up_p99"),
+            ("bare TCP + socket pair p50", "us", "bare_tcp_socket_pair_p50_us"),
+            ("p99.99", "us", "p99_99_us"),
+        ] {
+            assert_eq!(key(name, unit), expected);
+        }
+    }
+
+    #[test]
+    fn the_tail_is_told_to_one_in_ten_thousand() {
+        let mut times = Histogram::new_with_max(60_000_000_000, 3).unwrap();
+        times.record_n(1_000, 99_980).unwrap();
+        times.record_n(2_000_000, 20).unwrap();
+        let mut report = Report::default();
+        report.add_times(&times);
+        let told: Vec<_> =
+            report.figures.iter().map(|figure| (&*figure.name, figure.value)).collect();
+        assert_eq!(told[..4], [("p50", 1.0), ("p90", 1.0), ("p99", 1.0), ("p99.9", 1.0)]);
+        assert!(told[4].0 == "p99.99" && told[4].1 > 1_999.0, "{told:?}");
+        assert!(told[5].0 == "max" && told[5].1 > 1_999.0, "{told:?}");
     }
 
     #[test]
@@ -124,8 +162,8 @@ mod tests {
         report.add(format!("{} p99", "base"), 2.5, "us");
         report.add("threads", 3.0, "");
         report.add("ratio", 1.5, "");
-        let json = r#"{"p99 [us]":null,"base p99 [us]":2.5,"threads":3,"ratio":1.5}"#;
-        assert_eq!(report.json(), json);
+        let json = r#"{"p99_us":null,"base_p99_us":2.5,"threads":3,"ratio":1.5}"#;
+        assert_eq!(serde_json::to_string(&report).unwrap(), json);
         let table = [
             "p99                   - us",
             "base p99          2.500 us",

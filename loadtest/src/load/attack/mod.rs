@@ -64,24 +64,29 @@ struct AttackRun<'a> {
     background: Runtime,
 }
 
-/// Measures all rounds.
-pub(super) fn run(options: &Options, kind: Attack, cores: Vec<usize>) -> Result<Report, LoadError> {
+/// That it goes with the other options.
+///
+/// # Errors
+/// It does not.
+pub(super) fn check(options: &Options, kind: Attack) -> Result<(), LoadError> {
     if options.relay != Relay::Pktxpmgr || options.singleton {
         return Err(LoadError::Unfit("--attack goes with pktxpmgr, and without --singleton"));
     }
     match (options.mode, kind) {
-        (Mode::Short, _) => {}
+        (Mode::Short, _) => Ok(()),
         (Mode::Echo, Attack::Broker | Attack::Proxy) => {
-            return Err(LoadError::Unfit("--attack broker and --attack proxy go with short"));
+            Err(LoadError::Unfit("--attack broker and --attack proxy go with short"))
         }
-        (Mode::Echo, _) if options.endpoints < 2 => {
-            return Err(LoadError::Unfit(
-                "echo with --attack needs two --endpoints: one of them opens new sessions",
-            ));
-        }
-        (Mode::Echo, _) => {}
-        _ => return Err(LoadError::Unfit("--attack goes with short and echo")),
+        (Mode::Echo, _) if options.endpoints < 2 => Err(LoadError::Unfit(
+            "echo with --attack needs two --endpoints: one of them opens new sessions",
+        )),
+        (Mode::Echo, _) => Ok(()),
+        _ => Err(LoadError::Unfit("--attack goes with short and echo")),
     }
+}
+
+/// Measures all rounds.
+pub(super) fn run(options: &Options, kind: Attack, cores: Vec<usize>) -> Result<Report, LoadError> {
     let runtime = runtime::Builder::new_current_thread().enable_all().build()?;
     // Before there is anything to clean up: from here on a signal only asks.
     let mut interrupts = runtime.block_on(async { Interrupts::listen() })?;

@@ -1,9 +1,11 @@
 //! What of an attack can be told.
 
 use clap::{Args, ValueEnum};
+use serde::Serialize;
 
 /// What is attacked, and how.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(crate) enum Attack {
     /// Endpoints send LINFOs of 64 KiB of ESC in their sessions
     Linfo,
@@ -20,12 +22,13 @@ pub(crate) enum Attack {
 }
 
 /// What of an attack can be told.
-#[derive(Debug, Args)]
+#[derive(Debug, Args, Serialize)]
 #[command(next_help_heading = "Attack (on loopback only)")]
 pub(crate) struct AttackOptions {
     /// Measure short or echo without this attack, with it at a listener that accepts and closes, and
     /// with it at the real one
     #[arg(long, value_enum, value_name = "KIND")]
+    #[serde(rename = "kind")]
     pub(in crate::load) attack: Option<Attack>,
     /// Rounds of these three
     #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=100))]
@@ -35,11 +38,13 @@ pub(crate) struct AttackOptions {
     /// broker 100, proxy 300]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     #[arg(requires = "attack")]
+    #[serde(rename = "count")]
     pub(in crate::load) attack_count: Option<u32>,
     /// LINFOs a second of each endpoint, handshakes a second of longchain; 0 is as many as go
     /// [default: linfo 100, longchain 38]
     #[arg(long, value_name = "PER_SECOND", value_parser = clap::value_parser!(u32).range(0..=10_000))]
     #[arg(requires = "attack")]
+    #[serde(rename = "rate_per_s")]
     pub(in crate::load) attack_rate: Option<u32>,
     /// Certificates in the chains of longchain
     #[arg(long, value_name = "N", default_value_t = 150, value_parser = clap::value_parser!(u32).range(1..=150))]
@@ -47,6 +52,7 @@ pub(crate) struct AttackOptions {
     pub(in crate::load) chain_len: u32,
     /// The core the attacker runs on [default: any]
     #[arg(long, value_name = "CORE", requires = "attack")]
+    #[serde(rename = "core")]
     pub(in crate::load) attack_core: Option<usize>,
     /// Leave the victim's log unread while it is attacked
     #[arg(long, requires = "attack")]
@@ -54,6 +60,7 @@ pub(crate) struct AttackOptions {
     /// Pause of an honest endpoint between two round trips or sessions
     #[arg(long, value_name = "MS", default_value_t = 5, value_parser = clap::value_parser!(u64).range(0..=10_000))]
     #[arg(requires = "attack")]
+    #[serde(rename = "pause_ms")]
     pub(in crate::load) pause: u64,
 }
 
@@ -61,6 +68,11 @@ impl AttackOptions {
     /// The attack that is asked for.
     pub(in crate::load) fn kind(&self) -> Option<Attack> {
         self.attack
+    }
+
+    /// Whether there is none.
+    pub(in crate::load) fn is_none(&self) -> bool {
+        self.attack.is_none()
     }
 
     /// The core of the attacker.

@@ -1,4 +1,4 @@
-//! Tells the program which commit it was built from, for `run.json`.
+//! Tells programs which commit they were built from, for what they write beside results.
 
 use std::path::Path;
 use std::process::Command;
@@ -10,7 +10,7 @@ fn main() {
     let head = heads.into_iter().flatten().find(|file| Path::new(file).exists());
     let (Some(head), Some(commit)) = (head, git(&["rev-parse", "HEAD"])) else { return };
     println!("cargo::rerun-if-changed={head}");
-    println!("cargo::rustc-env=PKTXPMGR_COMMIT={commit}");
+    println!("cargo::rustc-env=SOURCE_COMMIT={commit}");
 }
 
 /// What git says; nothing where the sources are in no repository, or git is not there.
