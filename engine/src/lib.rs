@@ -30,6 +30,7 @@ pub mod sys;
 pub use crate::control::MLET_TARGET;
 pub use crate::driver::RingError;
 pub use crate::engine::{Report, run};
+pub use crate::metrics::log_format;
 pub use crate::proto::linfo::LINFO_TARGET;
 pub use crate::records::{Longest, OutcomeKind, Phase, Summary};
 pub use crate::run_error::RunError;

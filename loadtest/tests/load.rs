@@ -113,7 +113,7 @@ fn a_singleton_answers_in_every_session() {
 
 #[test]
 fn what_cannot_be_measured_is_said_and_is_a_failure() {
-    let cases: [(&[&str], i32, &str); 14] = [
+    let cases: [(&[&str], i32, &str); 20] = [
         (&["up", "--singleton"], 2, "--singleton goes with storm, idle and echo"),
         (&["idle", "--relay", "haproxy"], 2, "this relay cannot be measured in this mode"),
         (&["idle", "--attack", "silent"], 2, "--attack goes with short and echo"),
@@ -121,6 +121,12 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
         (&["echo", "--attack", "linfo", "--endpoints", "1"], 2, "needs two --endpoints"),
         (&["short", "--attack", "silent", "--relay", "tokio"], 2, "--attack goes with pktxpmgr"),
         (&["short", "--attack-rate", "1"], 2, "--attack <KIND>"),
+        (&["idle", "--rate", "5"], 2, "--rate goes with short and echo"),
+        (&["short", "--rate", "0"], 2, "0 is not in 1..="),
+        (&["up", "--hlog", "/nowhere/log"], 2, "--hlog goes with short and echo"),
+        (&["echo", "--hlog", "/nowhere/log"], 1, "the result cannot be written: No such file"),
+        (&["storm", "--warm-up", "1"], 2, "--warm-up goes with short, echo, up and down"),
+        (&["short", "--attack", "silent", "--rate", "5"], 2, "--attack goes without --rate"),
         (&["short", "--no-such-option"], 2, "--no-such-option"),
         (&["short", "--cores", "1023-1023"], 2, "--cores 1023: there is no such core here"),
         (&["short", "--cores", "1-"], 2, "--cores 1-: there is no such core here"),
@@ -137,6 +143,54 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
         let (code, json, errors) = load(words);
         assert_eq!((code, &*json), (Some(expected), ""), "{words:?}: {errors}");
         assert!(errors.contains(reason), "{errors}");
+    }
+}
+
+/// What was due in the second that is measured, and what of it was not begun.
+fn due(json: &str, many: &str) -> f64 {
+    value(json, many).unwrap() + value(json, "not_started").unwrap()
+}
+
+#[test]
+fn an_open_loop_begins_as_many_as_are_due_and_the_warm_up_is_not_measured() {
+    for (mode, many) in [("echo", "round_trips"), ("short", "sessions")] {
+        let words = [mode, "--endpoints", "4", "--rate", "40", "--warm-up", "1"];
+        let (code, json, errors) = load(&words);
+        assert_eq!(code, Some(0), "{errors}");
+        assert_eq!(due(&json, many), 40.0, "{json}");
+        assert!(value(&json, "started_late").is_some(), "{json}");
+    }
+}
+
+#[test]
+fn a_relay_that_cannot_keep_up_with_the_rate_is_seen_in_the_times() {
+    let (code, json, errors) = load(&["echo", "--endpoints", "1", "--rate", "500000"]);
+    assert_eq!(code, Some(0), "{errors}");
+    assert_eq!(due(&json, "round_trips"), 500_000.0, "{json}");
+    assert!(value(&json, "not_started").unwrap() > 0.0, "{json}");
+    assert!(value(&json, "started_late").unwrap() > 0.0, "{json}");
+    // Most of the second was waited for one's turn.
+    assert!(value(&json, "p99_us").unwrap() > 500_000.0, "{json}");
+}
+
+#[test]
+fn every_time_is_in_the_log_and_logs_of_several_runs_follow_one_another() {
+    let path = std::env::temp_dir().join(format!("pktfleet-load-{}.hlog", std::process::id()));
+    let name = path.to_str().unwrap();
+    let longest_ms = ["echo", "short"]
+        .map(|mode| figure(&[mode, "--endpoints", "2", "--hlog", name], "max_us") / 1e3);
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert_eq!(text.matches("#[StartTime: ").count(), 2, "{text}");
+    for (mode, expected) in ["echo", "short"].into_iter().zip(longest_ms) {
+        let tag = format!("Tag={mode},");
+        let intervals = text.lines().filter_map(|line| line.strip_prefix(&tag));
+        let columns: Vec<Vec<&str>> = intervals.map(|line| line.split(',').collect()).collect();
+        assert!(!columns.is_empty(), "{text}");
+        let starts: Vec<f64> = columns.iter().map(|columns| columns[0].parse().unwrap()).collect();
+        assert!(starts.is_sorted() && starts[0] > 1.7e9, "{text}");
+        let longest = columns.iter().map(|columns| columns[2].parse::<f64>().unwrap());
+        assert!((longest.fold(0.0, f64::max) - expected).abs() < 0.002, "{expected}: {text}");
     }
 }
 

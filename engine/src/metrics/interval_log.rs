@@ -18,12 +18,11 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use hdrhistogram::serialization::V2DeflateSerializer;
-use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use tracing::{error, warn};
 
 use super::both_ways::BothWays;
 use super::latency::{Histograms, RunLatency};
+use super::log_format;
 use crate::sys::record_files;
 use packetlab::escape::Escaped;
 
@@ -33,12 +32,8 @@ const INTERVAL: Duration = Duration::from_secs(1);
 /// How long the end of a run waits for the last one to be written.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The column of the longest time is in milliseconds, as Java's writer has it.
-const NS_PER_MS: f64 = 1e6;
-
 /// What stands above intervals, beside their start time.
-const COMMENTS: [&str; 3] = [
-    "[Histogram log format version 1.3]",
+const COMMENTS: [&str; 2] = [
     "Relay latency of pktxpmgr in nanoseconds; the column of maxima in milliseconds",
     "to_ep: from mlets to endpoints; from_ep: from endpoints to mlets",
 ];
@@ -144,7 +139,7 @@ struct Writer<F> {
 impl<F: Appendable> Writer<F> {
     /// Intervals begin at `start`, since 1970, or later.
     fn new(file: F, shown_path: String, start: Duration) -> Self {
-        Self { file, shown_path, head: head(start), unwritten: 0 }
+        Self { file, shown_path, head: log_format::head(&COMMENTS, start), unwritten: 0 }
     }
 
     /// Writes intervals until told to stop, and then the last one.
@@ -207,40 +202,12 @@ impl<F: Appendable> Writer<F> {
     }
 }
 
-/// What stands above intervals that begin at `start`, since 1970, or later.
-fn head(start: Duration) -> Vec<u8> {
-    let mut builder = IntervalLogWriterBuilder::new();
-    for comment in COMMENTS {
-        builder.add_comment(comment);
-    }
-    builder.with_start_time(UNIX_EPOCH + start).with_base_time(UNIX_EPOCH);
-    let mut head = Vec::new();
-    // A Vec takes everything.
-    let _ = builder.begin_log_with(&mut head, &mut V2DeflateSerializer::new());
-    head
-}
-
 /// The lines of an interval, one for each direction in which a time was taken.
 fn lines(times: &Histograms, begun: Duration, length: Duration) -> Vec<u8> {
     let BothWays { to_endpoint, from_endpoint } = times;
-    let mut serializer = V2DeflateSerializer::new();
-    let mut builder = IntervalLogWriterBuilder::new();
-    builder.with_max_value_divisor(NS_PER_MS);
-    let mut lines = Vec::new();
-    for (tag, times) in [("to_ep", to_endpoint), ("from_ep", from_endpoint)] {
-        if times.is_empty() {
-            continue;
-        }
-        let mut log = Vec::new();
-        // As above; and what has been counted can be told.
-        let _ = builder.begin_log_with(&mut log, &mut serializer).map(|mut writer| {
-            let _ = writer.write_histogram(times, begun, length, Tag::new(tag));
-        });
-        // The divisor is told in a comment above the line, and stands above all intervals in words.
-        let line = log.iter().position(|byte| *byte == b'\n').map_or(0, |end| end + 1);
-        lines.extend_from_slice(&log[line..]);
-    }
-    lines
+    let of_both = [("to_ep", to_endpoint), ("from_ep", from_endpoint)].into_iter();
+    let taken = of_both.filter(|(_, times)| !times.is_empty());
+    taken.flat_map(|(tag, times)| log_format::line(times, tag, begun, length)).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! session.rs       the times of one session, in little memory
 //! latency.rs       the times of a shard and of the run, in histograms
 //! interval_log.rs  the file of `--latency`, and its thread
+//! log_format.rs    what such a file looks like
 //! ```
 //!
 //! A time counts from the completion that brought bytes to the completion of the send with which the last of them left.
@@ -19,6 +20,7 @@ mod bounds;
 mod choice;
 mod interval_log;
 mod latency;
+pub mod log_format;
 mod session;
 
 pub(crate) use self::both_ways::{BothWays, Direction};

@@ -6,6 +6,7 @@
 //! hosting   what programs that are hosted have in common: log, places, memory, the end by signal
 //! link      messages over a stream          credentials  keys and certificates from files
 //! home      throw-away credentials          interrupts   signals to wait for
+//! alarm     wakes a task on time            watched      descriptors that the runtime watches
 //! ```
 //!
 //! Public is what `pktfleet` takes: each program's `Options` and `run`, the [`broker::Broker`], the [`proxy::Proxy`] and
@@ -13,6 +14,7 @@
 //!
 //! Not here: runs of many endpoints, and anything that measures them.
 
+pub mod alarm;
 pub mod broker;
 mod clock;
 pub mod credentials;
@@ -25,3 +27,4 @@ pub mod interrupts;
 pub mod link;
 pub mod proxy;
 pub mod tls_reason;
+mod watched;

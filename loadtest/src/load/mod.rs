@@ -3,38 +3,48 @@
 //! ```text
 //! options    what it can be told       error    why there is no result
 //! mode       what the endpoints do, by name
-//! modes      what the endpoints do: short, storm, idle, echo, up, down
-//! attack     the same (short, echo) while somebody attacks
+//! modes      what each does: repeated (short, echo), held (storm, idle), bulk (up, down)
+//! turns      when each session begins anew: closed and open loop
+//! sessions   one session: opened, a message sent and answered
+//! conditions what holds for a measurement, and what comes of it
+//! attack     short and echo while somebody attacks
 //! relays     what they are put in front of instead of pktxpmgr, to compare with
 //! placement  on which cores
 //! process    what the relay uses, read from /proc
 //! bare       the same round trip without a relay, to compare with
 //! about      of what a result is one: parameters, programs, machine
 //! report     the figures, as a table and as JSON
+//! histogram  of times                       hlog    the same in a file, second by second
 //! ```
 //!
-//! Every mode is a closed loop: a session sends again when the answer has come. Figures of one run may
-//! be compared with one another, not with those of another machine or day.
+//! Figures of one run may be compared with one another, not with those of another machine or day.
 
 mod about;
 mod attack;
 mod bare;
+mod bulk;
+mod conditions;
 mod error;
 mod exit_mlet;
+mod held;
+mod histogram;
+mod hlog;
 mod mode;
 mod modes;
 mod options;
 mod placement;
 mod process;
 mod relays;
+mod repeated;
 mod report;
+mod sessions;
+mod turns;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
 
 use engine::sys::{cpu, limits};
 
@@ -43,7 +53,9 @@ use crate::console;
 use crate::pktxpmgr::Pktxpmgr;
 use crate::records::Records;
 use about::About;
+use conditions::Conditions;
 use error::{LoadError, fds_needed};
+use hlog::Hlog;
 use hosts::home::{Home, Surroundings};
 use hosts::interrupts::Interrupts;
 use mode::Mode;
@@ -94,15 +106,7 @@ fn try_run(options: &Options) -> Result<Told<'_>, LoadError> {
 
 /// The cores of the relay, if the options go together and there is what they need.
 fn check(options: &Options) -> Result<Vec<usize>, LoadError> {
-    if !options.relay.can(options.mode) {
-        return Err(LoadError::Unfit("this relay cannot be measured in this mode; see --help"));
-    }
-    if options.singleton
-        && (options.relay != Relay::Pktxpmgr
-            || !matches!(options.mode, Mode::Storm | Mode::Idle | Mode::Echo))
-    {
-        return Err(LoadError::Unfit("--singleton goes with storm, idle and echo of pktxpmgr"));
-    }
+    options.check()?;
     let attacker = options.attack.core();
     for (option, core) in [
         ("--own-core", options.own_core),
@@ -123,6 +127,8 @@ fn check(options: &Options) -> Result<Vec<usize>, LoadError> {
 
 async fn measure(options: &Options, cores: &[usize]) -> Result<Report, LoadError> {
     let placement = Placement::new(cores, options.own_core, options.mlet_core);
+    // Before anything is measured in vain.
+    let hlog = options.hlog.as_deref().map(Hlog::open).transpose()?;
     // Before there is anything to clean up: from here on a signal only asks.
     let mut interrupts = Interrupts::listen()?;
     let home = Home::create(options.endpoints, false, Surroundings::default())?;
@@ -134,22 +140,27 @@ async fn measure(options: &Options, cores: &[usize]) -> Result<Report, LoadError
         cpu::pin_this_thread(core)?;
     }
     let endpoints = home.endpoints(controller)?;
-    let duration = Duration::from_secs(options.seconds);
-    let what = (options.mode, options.relay, placement);
-    let size = options.size as usize;
-    let measure = modes::measure(what, endpoints, size, duration, relay.pid());
+    let conditions = Conditions {
+        relay: options.relay,
+        placement,
+        size: options.size as usize,
+        pace: options.pace(),
+        pid: relay.pid(),
+    };
+    let measure = modes::measure(options.mode, endpoints, conditions);
     let measured = interrupts.unless(measure).await;
     relay.stop().await?;
-    let mut report = measured??;
+    let mut outcome = measured??;
+    hlog.map_or(Ok(()), |mut hlog| hlog.write(&outcome.tagged))?;
     if counts_enters(options) {
-        report.take_shards(&Records::read(&home.events_path())?.shards);
+        outcome.report.take_shards(&Records::read(&home.events_path())?.shards);
     }
-    Ok(report)
+    Ok(outcome.report)
 }
 
-/// Whether the ring is asked how often it was entered; that costs a record of each session.
+/// Whether the ring is asked how often it was entered; that costs a record of each session. It tells of the whole run.
 fn counts_enters(options: &Options) -> bool {
-    options.relay == Relay::Pktxpmgr && options.mode == Mode::Echo
+    options.relay == Relay::Pktxpmgr && options.mode == Mode::Echo && options.warm_up == 0
 }
 
 fn mlet(options: &Options, home: &Home) -> Result<PathBuf, LoadError> {

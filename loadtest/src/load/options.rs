@@ -2,6 +2,7 @@
 
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::Args;
 use packetlab::escape::Escaped;
@@ -9,8 +10,10 @@ use packetlab::message::PAYLOAD_LEN_MAX;
 use serde::{Serialize, Serializer};
 
 use super::attack::options::AttackOptions;
+use super::error::LoadError;
 use super::mode::Mode;
 use super::relays::Relay;
+use super::turns::Pace;
 
 /// What `pktfleet load` can be told; as JSON, what it was told.
 #[derive(Debug, Args, Serialize)]
@@ -29,6 +32,19 @@ pub(crate) struct Options {
     /// How long to measure (short, idle, echo, up, down)
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(super) seconds: u64,
+    /// Work so long before anything is measured (short, echo, up, down)
+    #[arg(long, value_name = "SECONDS", default_value_t = 0)]
+    #[serde(rename = "warm_up_seconds")]
+    pub(super) warm_up: u64,
+    /// Begin so many a second, over all endpoints, whether or not the ones before are over; times then count
+    /// from the start that was due (short, echo) [default: each endpoint begins when it is through]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[serde(rename = "rate_per_s")]
+    pub(super) rate: Option<u32>,
+    /// Append all times to this file, in HdrHistogram's log format, in nanoseconds (short, echo)
+    #[arg(long, value_name = "FILE")]
+    #[serde(serialize_with = "path")]
+    pub(super) hlog: Option<PathBuf>,
     /// Cores for pktxpmgr: a count, or a list such as 0,2-3
     #[arg(long, value_name = "N", default_value = "1")]
     pub(super) cores: String,
@@ -59,6 +75,45 @@ pub(crate) struct Options {
     #[command(flatten)]
     #[serde(skip_serializing_if = "AttackOptions::is_none")]
     pub(super) attack: AttackOptions,
+}
+
+impl Options {
+    /// That the options go together, but for those of an attack.
+    ///
+    /// # Errors
+    /// They do not.
+    pub(super) fn check(&self) -> Result<(), LoadError> {
+        let mode = self.mode;
+        let is_timed = matches!(mode, Mode::Short | Mode::Echo);
+        let is_held = matches!(mode, Mode::Storm | Mode::Idle);
+        let is_attacked = self.attack.kind().is_some();
+        let paced = self.rate.is_some() || self.warm_up > 0 || self.hlog.is_some();
+        let refused = [
+            (!self.relay.can(mode), "this relay cannot be measured in this mode; see --help"),
+            (
+                self.singleton
+                    && (self.relay != Relay::Pktxpmgr || !(is_held || mode == Mode::Echo)),
+                "--singleton goes with storm, idle and echo of pktxpmgr",
+            ),
+            (self.rate.is_some() && !is_timed, "--rate goes with short and echo"),
+            (self.hlog.is_some() && !is_timed, "--hlog goes with short and echo"),
+            (self.warm_up > 0 && is_held, "--warm-up goes with short, echo, up and down"),
+            (is_attacked && paced, "--attack goes without --rate, --warm-up and --hlog"),
+        ];
+        refused
+            .iter()
+            .find(|(is_so, _)| *is_so)
+            .map_or(Ok(()), |(_, why)| Err(LoadError::Unfit(why)))
+    }
+
+    /// How the run spends its time.
+    pub(super) fn pace(&self) -> Pace {
+        Pace {
+            warm_up: Duration::from_secs(self.warm_up),
+            duration: Duration::from_secs(self.seconds),
+            per_second: self.rate,
+        }
+    }
 }
 
 /// As its user would see it: a path need not be text.

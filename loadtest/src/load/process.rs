@@ -43,6 +43,11 @@ pub(super) fn resident_bytes(pid: u32) -> u64 {
     field(&status, "VmRSS:").unwrap_or(0) * 1024
 }
 
+/// The CPU time of process `pid` since its start, user and system.
+pub(super) fn cpu_of(pid: u32) -> Result<Duration, LoadError> {
+    cpu(pid).map_err(|cause| LoadError::Usage { pid, cause })
+}
+
 /// CPU time of all threads, to the nanosecond: `stat` counts in ticks of 10 ms.
 fn cpu(pid: u32) -> io::Result<Duration> {
     let mut nanoseconds = 0;

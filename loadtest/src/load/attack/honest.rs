@@ -15,7 +15,7 @@ use tokio::time::{sleep, timeout};
 use super::at_hosts::BrokerClient;
 use super::victim::Doors;
 use crate::load::error::LoadError;
-use crate::load::modes::{Stream, message, read_to_end, round_trip};
+use crate::load::sessions::{Stream, message, read_to_end, round_trip};
 use hosts::endpoint::Endpoint;
 
 /// Longest that one session, round trip or publication may take.

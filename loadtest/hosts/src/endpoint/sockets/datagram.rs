@@ -28,7 +28,8 @@ use super::super::filter;
 use super::super::ledger::Turn;
 use super::kernel_socket::Capture;
 use super::reporter::{Reporter, TaskMessage};
-use super::schedule::{Action, Alarm, Schedule};
+use super::schedule::{Action, Schedule};
+use crate::alarm::Alarm;
 use crate::clock::now;
 
 /// Largest packet.

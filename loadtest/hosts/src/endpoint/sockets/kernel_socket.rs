@@ -4,7 +4,6 @@
 
 use std::io;
 use std::net::SocketAddr;
-use std::os::fd::AsRawFd;
 
 use nix::errno::Errno;
 use nix::libc;
@@ -16,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 use tokio::net::TcpSocket;
 
 use super::super::filter::Filter;
+use crate::watched::watched;
 
 /// Packets that arrive while a task waits for its turn wait in the kernel, up to so many bytes.
 const KERNEL_BUFFER_LEN: usize = 1 << 20;
@@ -70,15 +70,6 @@ pub(super) fn raw(local: SocketAddr) -> Result<AsyncFd<Socket>, Status> {
 /// The status of a TCP socket that cannot be had.
 pub(super) fn tcp_status(error: &io::Error) -> Status {
     status(error, Status::ETCPNOPORT)
-}
-
-/// Something that the runtime wakes us for.
-#[expect(
-    deprecated,
-    reason = "the replacement is unsafe and asks only for what owners of fds keep"
-)]
-pub(super) fn watched<T: AsRawFd>(owner: T) -> io::Result<AsyncFd<T>> {
-    AsyncFd::new(owner)
 }
 
 fn open(domain: Domain, kind: Type, protocol: Option<Protocol>) -> Result<Socket, Status> {

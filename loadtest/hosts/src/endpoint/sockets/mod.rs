@@ -4,7 +4,7 @@
 //! ```text
 //! reporter   what a socket's task is told, and tells
 //! table      states, buffers, what waits to be told          (pure)
-//! schedule   what a socket has to do, by time; the alarm
+//! schedule   what a socket has to do, by time
 //! bind       a socket at its local address, or the status that says why not
 //! tcp        the life of a connection
 //! datagram   the life of a UDP or raw socket

@@ -23,8 +23,9 @@ use tokio::sync::mpsc::UnboundedReceiver;
 
 use super::super::ledger::Turn;
 use super::reporter::{Reporter, TaskMessage};
-use super::schedule::{Action, Alarm, Schedule};
+use super::schedule::{Action, Schedule};
 use super::table::State;
+use crate::alarm::Alarm;
 use crate::clock::now;
 
 /// Largest data of one NDATA (spec/protocol.md 7). Whoever judges pieces, as monitors do, gets as few as with the
