@@ -7,7 +7,9 @@
 #[path = "../../engine/tests/common/debug_forms.rs"]
 mod debug_forms;
 
-use std::fs::File;
+use std::fs::{File, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -107,13 +109,100 @@ fn a_table_names_congestion_control_and_placement() {
 }
 
 #[test]
+fn runs_that_are_repeated_are_told_each_and_with_their_median() {
+    let (code, json, errors) = load(&["short", "--endpoints", "2", "--repeat", "3"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let mut runs: Vec<f64> = told["runs"].as_array().unwrap().iter().map(rate).collect();
+    runs.sort_by(f64::total_cmp);
+    assert_eq!(runs.len(), 3, "{json}");
+    let spread = &told["spread"]["sessions_per_s"];
+    let [least, median, greatest] = ["least", "median", "greatest"].map(|key| &spread[key]);
+    assert_eq!([least, median, greatest].map(|value| value.as_f64().unwrap()), runs[..], "{json}");
+}
+
+/// Sessions a second of these figures.
+fn rate(figures: &serde_json::Value) -> f64 {
+    figures["sessions_per_s"].as_f64().unwrap()
+}
+
+/// A pktxpmgr that first tells in `log` which one it is, and how it was called.
+fn telling(folder: &Path, name: &str, log: &Path) -> String {
+    let pktxpmgr = Path::new(env!("CARGO_BIN_EXE_pktfleet")).with_file_name("pktxpmgr");
+    let (path, log) = (folder.join(name), log.display());
+    let script =
+        format!("#!/bin/sh\necho {name} $* >> {log}\nexec {} \"$@\"\n", pktxpmgr.display());
+    std::fs::write(&path, script).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path.to_str().unwrap().to_owned()
+}
+
+#[test]
+fn a_comparison_runs_both_by_turns_and_tells_the_ratio_of_each_pair() {
+    let folder = std::env::temp_dir().join(format!("pktfleet-compare-{}", std::process::id()));
+    std::fs::create_dir(&folder).unwrap();
+    let log = folder.join("log");
+    let this = telling(&folder, "this", &log);
+    let other = telling(&folder, "other", &log) + " --io epoll";
+    let words = ["short", "--endpoints", "1", "--repeat", "2", "--itself"];
+    let (code, json, errors) =
+        load(&[&words[..], &["--pktxpmgr", &this, "--compare", &other]].concat());
+    let called = std::fs::read_to_string(&log).unwrap();
+    std::fs::remove_dir_all(&folder).unwrap();
+    assert_eq!(code, Some(0), "{errors}");
+    let runs: Vec<_> = called.lines().filter(|line| !line.contains("--version")).collect();
+    let who: Vec<_> = runs.iter().map(|line| line.split(' ').next().unwrap()).collect();
+    assert_eq!(who, ["other", "this", "other", "other", "this", "other"], "{called}");
+    for run in runs {
+        let expected = run.starts_with("other ");
+        assert_eq!(run.contains(" --io epoll -- "), expected, "{run}");
+    }
+    let told: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let rounds = told["rounds"].as_array().unwrap();
+    let ratios = &told["ratios"]["sessions_per_s"];
+    for (round, ratio) in rounds.iter().zip(ratios["pairs"].as_array().unwrap()) {
+        let expected = rate(&round["this"]) / rate(&round["other"]);
+        assert!((ratio.as_f64().unwrap() - expected).abs() < 1e-9, "{json}");
+        assert!(rate(&round["other_again"]) > 0.0, "{json}");
+    }
+    assert_eq!(rounds.len(), 2, "{json}");
+    assert!(ratios["itself"]["greatest"].is_f64() && ratios["is_outside"].is_boolean(), "{json}");
+    assert_eq!(told["about"]["other"]["path"], other.split(' ').next().unwrap(), "{json}");
+}
+
+#[test]
+fn a_comparison_is_a_table_with_a_column_for_each_pair() {
+    let pktxpmgr = Path::new(env!("CARGO_BIN_EXE_pktfleet")).with_file_name("pktxpmgr");
+    let words = ["short", "--endpoints", "1", "--seconds", "1", "--repeat", "2", "--compare"];
+    let (code, table, errors) =
+        run(&[&words[..], &[pktxpmgr.to_str().unwrap()]].concat(), Stdio::piped());
+    assert_eq!(code, Some(0), "{errors}");
+    let heads: Vec<_> = table.lines().nth(2).unwrap().split_whitespace().collect();
+    assert_eq!(heads, ["this", "other", "ratio", "1", "ratio", "2", "median"], "{table}");
+    let row = table.lines().find(|line| line.starts_with("sessions /s ")).unwrap();
+    assert_eq!(row.split_whitespace().count(), 2 + 5, "{table}");
+}
+
+#[test]
+fn a_ramp_is_an_array_with_a_result_for_each_number_of_endpoints() {
+    let (code, json, errors) = load(&["short", "--ramp", "1,3"]);
+    assert_eq!(code, Some(0), "{errors}");
+    let told: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    for (told, endpoints) in told.iter().zip([1, 3]) {
+        assert_eq!(told["figures"]["endpoints"], endpoints, "{json}");
+        assert_eq!(told["about"]["parameters"]["endpoints"], endpoints, "{json}");
+    }
+    assert_eq!(told.len(), 2, "{json}");
+}
+
+#[test]
 fn a_singleton_answers_in_every_session() {
     assert!(figure(&["storm", "--singleton", "--endpoints", "50"], "answered") == 50.0);
 }
 
 #[test]
 fn what_cannot_be_measured_is_said_and_is_a_failure() {
-    let cases: [(&[&str], i32, &str); 20] = [
+    let cases: [(&[&str], i32, &str); 26] = [
         (&["up", "--singleton"], 2, "--singleton goes with storm, idle and echo"),
         (&["idle", "--relay", "haproxy"], 2, "this relay cannot be measured in this mode"),
         (&["idle", "--attack", "silent"], 2, "--attack goes with short and echo"),
@@ -127,6 +216,12 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
         (&["echo", "--hlog", "/nowhere/log"], 1, "the result cannot be written: No such file"),
         (&["storm", "--warm-up", "1"], 2, "--warm-up goes with short, echo, up and down"),
         (&["short", "--attack", "silent", "--rate", "5"], 2, "--attack goes without --rate"),
+        (&["short", "--itself"], 2, "--compare <COMMAND>"),
+        (&["short", "--compare", "/nowhere --io epoll"], 3, "/nowhere cannot be executed"),
+        (&["short", "--compare", " "], 2, "--compare names no program"),
+        (&["short", "--relay", "socat", "--compare", "x"], 2, "--compare goes with pktxpmgr"),
+        (&["short", "--ramp", "2,4", "--endpoints", "3"], 2, "cannot be used with"),
+        (&["short", "--repeat", "0"], 2, "0 is not in 1..="),
         (&["short", "--no-such-option"], 2, "--no-such-option"),
         (&["short", "--cores", "1023-1023"], 2, "--cores 1023: there is no such core here"),
         (&["short", "--cores", "1-"], 2, "--cores 1-: there is no such core here"),

@@ -27,7 +27,7 @@ const VERSION_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where, when, of what and with what something was measured.
 #[derive(Debug, Serialize)]
-pub(super) struct About<'a> {
+pub(super) struct About {
     date: String,
     program: &'static str,
     commit: Option<&'static str>,
@@ -39,7 +39,10 @@ pub(super) struct About<'a> {
     placement: Places,
     /// What is measured, where its file is known.
     relay: Option<Program>,
-    parameters: &'a Options,
+    /// What it is compared with.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    other: Option<Program>,
+    parameters: Options,
 }
 
 /// Which cores run what; none where the kernel chooses.
@@ -58,15 +61,12 @@ pub(super) struct Program {
     sha256: Option<String>,
 }
 
-impl<'a> About<'a> {
+impl About {
     /// A run that begins now, with the relay on these cores.
     ///
     /// # Errors
     /// The program to be measured is not there.
-    pub(super) async fn begin(
-        options: &'a Options,
-        relay_cores: &[usize],
-    ) -> Result<Self, LoadError> {
+    pub(super) async fn begin(options: &Options, relay_cores: &[usize]) -> Result<Self, LoadError> {
         let relay = match options.relay {
             Relay::Pktxpmgr => {
                 Some(binaries::find("pktxpmgr", options.pktxpmgr.as_deref(), "--pktxpmgr")?)
@@ -76,6 +76,10 @@ impl<'a> About<'a> {
         };
         let relay = match relay {
             Some(path) => Some(Program::of(&path).await),
+            None => None,
+        };
+        let other = match options.other()? {
+            Some((path, _)) => Some(Program::of(&path).await),
             None => None,
         };
         Ok(Self {
@@ -92,7 +96,8 @@ impl<'a> About<'a> {
                 mlet_core: options.mlet_core,
             },
             relay,
-            parameters: options,
+            other,
+            parameters: options.clone(),
         })
     }
 

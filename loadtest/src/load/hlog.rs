@@ -42,16 +42,21 @@ impl Hlog {
         Ok(Self { file: file.map_err(LoadError::Output)?, since_1970, opened: Instant::now() })
     }
 
-    /// Appends these samples, each under its tag.
+    /// Appends these samples, each under its tag behind `front`.
     ///
     /// # Errors
     /// They cannot be written.
-    pub(super) fn write(&mut self, tagged: &[(&str, Samples)]) -> Result<(), LoadError> {
+    pub(super) fn write(
+        &mut self,
+        front: &str,
+        tagged: &[(&str, Samples)],
+    ) -> Result<(), LoadError> {
         let mut text = log_format::head(&COMMENTS, self.since_1970);
         for (tag, samples) in tagged {
+            let tag = format!("{front}{tag}");
             for (number, times) in intervals(&samples.times, self.opened)? {
                 let begun = self.since_1970 + INTERVAL * number;
-                text.extend(log_format::line(&times, tag, begun, INTERVAL));
+                text.extend(log_format::line(&times, &tag, begun, INTERVAL));
             }
         }
         self.file.write_all(&text).map_err(LoadError::Output)

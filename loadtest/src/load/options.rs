@@ -1,7 +1,8 @@
 //! What `pktfleet load` can be told.
 
+use std::ffi::OsString;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use clap::Args;
@@ -14,9 +15,10 @@ use super::error::LoadError;
 use super::mode::Mode;
 use super::relays::Relay;
 use super::turns::Pace;
+use crate::binaries;
 
 /// What `pktfleet load` can be told; as JSON, what it was told.
-#[derive(Debug, Args, Serialize)]
+#[derive(Debug, Clone, Args, Serialize)]
 pub(crate) struct Options {
     /// What the endpoints do
     #[arg(value_enum)]
@@ -45,6 +47,18 @@ pub(crate) struct Options {
     #[arg(long, value_name = "FILE")]
     #[serde(serialize_with = "path")]
     pub(super) hlog: Option<PathBuf>,
+    /// Measure so many times, and tell medians and ranges too [default with --compare: 5]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=1_000))]
+    pub(super) repeat: Option<u32>,
+    /// Measure by turns with another pktxpmgr and its options, in words between blanks, and tell the ratios
+    #[arg(long, value_name = "COMMAND")]
+    pub(super) compare: Option<String>,
+    /// Run the other one twice a round, to see how much it differs from itself
+    #[arg(long, requires = "compare")]
+    pub(super) itself: bool,
+    /// Measure with each of these numbers of endpoints
+    #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "endpoints")]
+    pub(super) ramp: Vec<usize>,
     /// Cores for pktxpmgr: a count, or a list such as 0,2-3
     #[arg(long, value_name = "N", default_value = "1")]
     pub(super) cores: String,
@@ -87,7 +101,8 @@ impl Options {
         let is_timed = matches!(mode, Mode::Short | Mode::Echo);
         let is_held = matches!(mode, Mode::Storm | Mode::Idle);
         let is_attacked = self.attack.kind().is_some();
-        let paced = self.rate.is_some() || self.warm_up > 0 || self.hlog.is_some();
+        let is_paced = self.rate.is_some() || self.warm_up > 0 || self.hlog.is_some();
+        let is_series = self.repeat.is_some() || self.compare.is_some() || !self.ramp.is_empty();
         let refused = [
             (!self.relay.can(mode), "this relay cannot be measured in this mode; see --help"),
             (
@@ -98,12 +113,36 @@ impl Options {
             (self.rate.is_some() && !is_timed, "--rate goes with short and echo"),
             (self.hlog.is_some() && !is_timed, "--hlog goes with short and echo"),
             (self.warm_up > 0 && is_held, "--warm-up goes with short, echo, up and down"),
-            (is_attacked && paced, "--attack goes without --rate, --warm-up and --hlog"),
+            (
+                is_attacked && (is_paced || is_series),
+                "--attack goes without --rate, --warm-up, --hlog, --repeat, --compare and --ramp",
+            ),
+            (
+                self.compare.is_some() && self.relay != Relay::Pktxpmgr,
+                "--compare goes with pktxpmgr, and without another --relay",
+            ),
         ];
         refused
             .iter()
             .find(|(is_so, _)| *is_so)
             .map_or(Ok(()), |(_, why)| Err(LoadError::Unfit(why)))
+    }
+
+    /// The program of `--compare`, and its options.
+    ///
+    /// # Errors
+    /// There is no such program.
+    pub(super) fn other(&self) -> Result<Option<(PathBuf, Vec<OsString>)>, LoadError> {
+        let Some(command) = &self.compare else { return Ok(None) };
+        let mut words = command.split_whitespace();
+        let program = words.next().ok_or(LoadError::Unfit("--compare names no program"))?;
+        let program = binaries::find("pktxpmgr", Some(Path::new(program)), "--compare")?;
+        Ok(Some((program, words.map(OsString::from).collect())))
+    }
+
+    /// With how many endpoints it is measured, one after the other.
+    pub(super) fn numbers_of_endpoints(&self) -> Vec<usize> {
+        if self.ramp.is_empty() { vec![self.endpoints] } else { self.ramp.clone() }
     }
 
     /// How the run spends its time.

@@ -61,18 +61,31 @@ pub(super) fn core_name(core: Option<usize>) -> String {
     core.map_or_else(|| "any".to_owned(), |core| core.to_string())
 }
 
+/// Lets the calling thread run on these cores only.
+///
+/// # Errors
+/// There is no such core.
+pub(super) fn pin_this_thread(cores: &[usize]) -> io::Result<()> {
+    Ok(sched_setaffinity(Pid::from_raw(0), &set_of(cores)?)?)
+}
+
 /// Lets a process, with all threads it has, run on these cores only.
 ///
 /// # Errors
 /// There is no such process or core.
 pub(super) fn pin(pid: u32, cores: &[usize]) -> io::Result<()> {
-    let mut set = CpuSet::new();
-    cores.iter().try_for_each(|&core| set.set(core))?;
+    let set = set_of(cores)?;
     for thread in fs::read_dir(format!("/proc/{pid}/task"))? {
         let thread = thread?.file_name().to_string_lossy().parse().map_err(io::Error::other)?;
         sched_setaffinity(Pid::from_raw(thread), &set)?;
     }
     Ok(())
+}
+
+fn set_of(cores: &[usize]) -> io::Result<CpuSet> {
+    let mut set = CpuSet::new();
+    cores.iter().try_for_each(|&core| set.set(core))?;
+    Ok(set)
 }
 
 #[cfg(test)]

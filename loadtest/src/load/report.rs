@@ -22,12 +22,27 @@ pub(super) struct Report {
     figures: Vec<Figure>,
 }
 
+/// One of them. The same name with another unit is another figure.
 #[derive(Debug)]
-struct Figure {
-    name: Cow<'static, str>,
+pub(super) struct Figure {
+    pub(super) name: Cow<'static, str>,
     /// Of nothing there is no quotient and no quantile: such a figure is not finite.
-    value: f64,
-    unit: &'static str,
+    pub(super) value: f64,
+    pub(super) unit: &'static str,
+}
+
+impl Figure {
+    /// Its name in JSON.
+    pub(super) fn key(&self) -> String {
+        key(&self.name, self.unit)
+    }
+
+    /// A value of it as people read it; `-` for one that was not measured.
+    pub(super) fn shown(&self, value: f64) -> String {
+        // A count is whole.
+        let decimals = if self.unit.is_empty() && value.fract() == 0.0 { 0 } else { 3 };
+        if value.is_finite() { format!("{value:.decimals$}") } else { "-".to_owned() }
+    }
 }
 
 impl Report {
@@ -67,16 +82,23 @@ impl Report {
         self.add("smallest shard of the mean", smallest * shards.len() as f64 / sessions, "");
     }
 
-    /// One figure a line, `-` for one that was not measured.
+    /// All of them, in order.
+    pub(super) fn figures(&self) -> impl Iterator<Item = &Figure> {
+        self.figures.iter()
+    }
+
+    /// The value that this figure has here; no number if there is none.
+    pub(super) fn value(&self, of: &Figure) -> f64 {
+        let is_it = |figure: &&Figure| figure.name == of.name && figure.unit == of.unit;
+        self.figures.iter().find(is_it).map_or(f64::NAN, |figure| figure.value)
+    }
+
+    /// One figure a line.
     pub(super) fn table(&self) -> String {
         let width = self.figures.iter().map(|figure| figure.name.len()).max().unwrap_or(0);
-        let line = |Figure { name, value, unit }: &Figure| {
-            // A count is whole.
-            let decimals = if unit.is_empty() && value.fract() == 0.0 { 0 } else { 3 };
-            match value.is_finite() {
-                true => format!("{name:<width$} {value:>14.decimals$} {unit}"),
-                false => format!("{name:<width$} {:>14} {unit}", "-"),
-            }
+        let line = |figure: &Figure| {
+            let Figure { name, value, unit } = figure;
+            format!("{name:<width$} {:>14} {unit}", figure.shown(*value))
         };
         self.figures.iter().map(line).collect::<Vec<_>>().join("\n")
     }
@@ -93,15 +115,15 @@ fn key(name: &str, unit: &str) -> String {
 /// One object, the units in the keys, `null` for a figure that was not measured.
 impl Serialize for Report {
     fn serialize<S: Serializer>(&self, json: S) -> Result<S::Ok, S::Error> {
-        let member = |Figure { name, value, unit }: &Figure| {
-            let value = match *value {
+        let member = |figure: &Figure| {
+            let value = match figure.value {
                 // A count is whole, and shown so.
                 count if count.fract() == 0.0 && count.abs() < WHOLE_MAX => {
                     Value::from(count as i64)
                 }
                 other => Value::from(other),
             };
-            (key(name, unit), value)
+            (figure.key(), value)
         };
         json.collect_map(self.figures.iter().map(member))
     }

@@ -22,7 +22,7 @@ pub(crate) enum Attack {
 }
 
 /// What of an attack can be told.
-#[derive(Debug, Args, Serialize)]
+#[derive(Debug, Clone, Args, Serialize)]
 #[command(next_help_heading = "Attack (on loopback only)")]
 pub(crate) struct AttackOptions {
     /// Measure short or echo without this attack, with it at a listener that accepts and closes, and

@@ -1,0 +1,102 @@
+//! Several runs: repeated, by turns with another program, and with growing numbers of endpoints.
+//!
+//! Not here: one run (`run`). A round of a comparison has the other program's run first, then this one's, and with
+//! `--itself` the other's again, so that the machine's drift strikes both alike.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::about::About;
+use super::error::LoadError;
+use super::hlog::Hlog;
+use super::options::Options;
+use super::ratios::Round;
+use super::report::Report;
+use super::run::{self, Subject};
+use super::told::{Figures, Told};
+use hosts::interrupts::Interrupts;
+
+/// Rounds of a comparison, unless told otherwise.
+const ROUNDS: u32 = 5;
+
+/// All that the options ask for: one result, or with `--ramp` one for each number of endpoints.
+///
+/// # Errors
+/// A run failed, or measured nothing.
+pub(super) async fn measure(options: &Options, cores: &[usize]) -> Result<Vec<Told>, LoadError> {
+    // Before there is anything to clean up: from here on a signal only asks.
+    let mut interrupts = Interrupts::listen()?;
+    // Before anything is measured in vain.
+    let hlog = options.hlog.as_deref().map(Hlog::open).transpose()?;
+    let other = options.other()?;
+    let mut series = Series { cores, interrupts: &mut interrupts, hlog, other };
+    let mut all = Vec::new();
+    for endpoints in options.numbers_of_endpoints() {
+        let options = Options { endpoints, ..options.clone() };
+        let about = About::begin(&options, cores).await?;
+        let figures = series.figures(&options).await?;
+        all.push(Told { about, figures });
+    }
+    Ok(all)
+}
+
+struct Series<'a> {
+    cores: &'a [usize],
+    interrupts: &'a mut Interrupts,
+    hlog: Option<Hlog>,
+    /// The program to compare with, and its options.
+    other: Option<(PathBuf, Vec<OsString>)>,
+}
+
+impl Series<'_> {
+    async fn figures(&mut self, options: &Options) -> Result<Figures, LoadError> {
+        if self.other.is_none() {
+            let mut runs = Vec::new();
+            for _ in 0..options.repeat.unwrap_or(1) {
+                runs.push(self.this(options).await?);
+            }
+            return Ok(match options.repeat {
+                None => Figures::Once(runs.remove(0)),
+                Some(_) => Figures::Repeated(runs),
+            });
+        }
+        let mut rounds = Vec::new();
+        for _ in 0..options.repeat.unwrap_or(ROUNDS) {
+            let other = self.other(options).await?;
+            let this = self.this(options).await?;
+            let other_again = match options.itself {
+                true => Some(self.other(options).await?),
+                false => None,
+            };
+            rounds.push(Round { other, this, other_again });
+        }
+        Ok(Figures::Compared(rounds))
+    }
+
+    async fn this(&mut self, options: &Options) -> Result<Report, LoadError> {
+        let tag = if self.other.is_some() { "this-" } else { "" };
+        self.run(options, Subject::default(), tag).await
+    }
+
+    async fn other(&mut self, options: &Options) -> Result<Report, LoadError> {
+        let (program, arguments) = self.other.clone().unwrap_or_default();
+        self.run(options, Subject { pktxpmgr: Some(program), arguments }, "other-").await
+    }
+
+    async fn run(
+        &mut self,
+        options: &Options,
+        subject: Subject,
+        tag: &str,
+    ) -> Result<Report, LoadError> {
+        let outcome = run::measure(options, self.cores, &subject, self.interrupts).await?;
+        if let Some(hlog) = &mut self.hlog {
+            let number = match options.ramp.is_empty() {
+                true => String::new(),
+                false => format!("{}-", options.endpoints),
+            };
+            hlog.write(&format!("{tag}{number}"), &outcome.tagged)?;
+        }
+        Ok(outcome.report)
+    }
+}
