@@ -184,9 +184,14 @@ fn a_comparison_is_a_table_with_a_column_for_each_pair() {
 }
 
 #[test]
-fn a_ramp_is_an_array_with_a_result_for_each_number_of_endpoints() {
-    let (code, json, errors) = load(&["short", "--ramp", "1,3"]);
+fn a_ramp_is_an_array_with_a_result_for_each_number_of_endpoints_and_a_picture() {
+    let path = std::env::temp_dir().join(format!("pktfleet-plot-{}.svg", std::process::id()));
+    let words = ["short", "--ramp", "1,3", "--plot", path.to_str().unwrap()];
+    let (code, json, errors) = load(&words);
     assert_eq!(code, Some(0), "{errors}");
+    let picture = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(picture.starts_with("<svg") && picture.contains("cpu per session"), "{picture}");
     let told: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
     for (told, endpoints) in told.iter().zip([1, 3]) {
         assert_eq!(told["figures"]["endpoints"], endpoints, "{json}");
@@ -202,7 +207,7 @@ fn a_singleton_answers_in_every_session() {
 
 #[test]
 fn what_cannot_be_measured_is_said_and_is_a_failure() {
-    let cases: [(&[&str], i32, &str); 26] = [
+    let cases: [(&[&str], i32, &str); 27] = [
         (&["up", "--singleton"], 2, "--singleton goes with storm, idle and echo"),
         (&["idle", "--relay", "haproxy"], 2, "this relay cannot be measured in this mode"),
         (&["idle", "--attack", "silent"], 2, "--attack goes with short and echo"),
@@ -222,6 +227,7 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
         (&["short", "--relay", "socat", "--compare", "x"], 2, "--compare goes with pktxpmgr"),
         (&["short", "--ramp", "2,4", "--endpoints", "3"], 2, "cannot be used with"),
         (&["short", "--repeat", "0"], 2, "0 is not in 1..="),
+        (&["short", "--plot", "costs.svg"], 2, "--ramp <N,N>"),
         (&["short", "--no-such-option"], 2, "--no-such-option"),
         (&["short", "--cores", "1023-1023"], 2, "--cores 1023: there is no such core here"),
         (&["short", "--cores", "1-"], 2, "--cores 1-: there is no such core here"),

@@ -101,6 +101,10 @@ impl About {
         })
     }
 
+    pub(super) fn endpoints(&self) -> usize {
+        self.parameters.endpoints
+    }
+
     /// What stands above a table.
     pub(super) fn table(&self) -> String {
         let known = |value: &Option<String>| value.clone().unwrap_or_else(|| "unknown".to_owned());

@@ -4,7 +4,7 @@
 //! options    what it can be told       error    why there is no result
 //! series     several runs: repeated, compared with another program, with more and more endpoints
 //! run        one of them                    ratios  what is made of several
-//! told       what is told of it all
+//! told       what is told of it all         plot    how costs grow, as a picture
 //! mode       what the endpoints do, by name
 //! modes      what each does: repeated (short, echo), held (storm, idle), bulk (up, down)
 //! turns      when each session begins anew: closed and open loop
@@ -36,6 +36,7 @@ mod mode;
 mod modes;
 mod options;
 mod placement;
+mod plot;
 mod process;
 mod ratios;
 mod relays;
@@ -71,6 +72,7 @@ pub(crate) fn run(options: &Options) -> ExitCode {
 }
 
 fn tell(options: &Options, all: &[Told]) -> Result<(), LoadError> {
+    options.plot.as_deref().map_or(Ok(()), |path| plot::write(path, all))?;
     let text = match (options.json, all) {
         (false, _) => all.iter().map(Told::table).collect::<Vec<_>>().join("\n\n"),
         (true, [one]) if options.ramp.is_empty() => json(one)?,

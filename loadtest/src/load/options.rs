@@ -59,6 +59,10 @@ pub(crate) struct Options {
     /// Measure with each of these numbers of endpoints
     #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "endpoints")]
     pub(super) ramp: Vec<usize>,
+    /// Draw into this file, as SVG, how each cost grows with the number of endpoints
+    #[arg(long, value_name = "FILE", requires = "ramp")]
+    #[serde(serialize_with = "path")]
+    pub(super) plot: Option<PathBuf>,
     /// Cores for pktxpmgr: a count, or a list such as 0,2-3
     #[arg(long, value_name = "N", default_value = "1")]
     pub(super) cores: String,

@@ -28,6 +28,16 @@ pub(super) fn of_each(figure: &Figure, runs: &[&Report]) -> Vec<f64> {
     runs.iter().map(|run| run.value(figure)).collect()
 }
 
+/// The median of each figure that the first run has.
+pub(super) fn medians(runs: &[&Report]) -> Report {
+    let mut medians = Report::default();
+    for figure in runs.first().into_iter().flat_map(|first| first.figures()) {
+        let median = spread(&of_each(figure, runs)).median;
+        medians.add(figure.name.clone(), median, figure.unit);
+    }
+    medians
+}
+
 /// One round of a comparison: the other program, this one, and if it is compared with itself the other one again.
 #[derive(Debug, Serialize)]
 pub(super) struct Round {
@@ -96,6 +106,14 @@ mod tests {
         assert_eq!(of(&[4.0, 1.0, 3.0, 2.0]), 2.0);
         assert_eq!(of(&[f64::NAN, 1.0, 2.0]), 2.0);
         assert!(of(&[]).is_nan());
+    }
+
+    #[test]
+    fn figures_of_one_name_are_told_apart_by_their_unit() {
+        let reports = [report(1.0), report(4.0), report(2.0)];
+        let medians = medians(&reports.iter().collect::<Vec<_>>());
+        let told: Vec<_> = medians.figures().map(|figure| (figure.unit, figure.value)).collect();
+        assert_eq!(told, [("", 100.0), ("/s", 5.0), ("us", 2.0)]);
     }
 
     #[test]

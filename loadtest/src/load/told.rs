@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use serde::ser::{Serialize, SerializeMap, Serializer};
 
 use super::about::About;
-use super::ratios::{Ratios, Round, of_each, ratios, spread};
+use super::ratios::{Ratios, Round, medians, of_each, ratios, spread};
 use super::report::{Figure, Report};
 
 /// Width of a column of numbers.
@@ -34,6 +34,10 @@ pub(super) enum Figures {
 }
 
 impl Told {
+    pub(super) fn endpoints(&self) -> usize {
+        self.about.endpoints()
+    }
+
     /// For people.
     pub(super) fn table(&self) -> String {
         self.about.table() + &self.figures.table()
@@ -41,6 +45,18 @@ impl Told {
 }
 
 impl Figures {
+    /// The figures as one run would have them, of each program.
+    pub(super) fn medians(&self) -> Vec<(&'static str, Report)> {
+        match self {
+            Self::Once(report) => vec![("this", medians(&[report]))],
+            Self::Repeated(runs) => vec![("this", medians(&runs.iter().collect::<Vec<_>>()))],
+            Self::Compared(rounds) => {
+                let (this, other) = both(rounds);
+                vec![("this", medians(&this)), ("other", medians(&other))]
+            }
+        }
+    }
+
     fn table(&self) -> String {
         match self {
             Self::Once(report) => report.table(),
