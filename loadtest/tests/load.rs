@@ -201,13 +201,45 @@ fn a_ramp_is_an_array_with_a_result_for_each_number_of_endpoints_and_a_picture()
 }
 
 #[test]
+fn small_sessions_are_measured_alone_and_beside_one_in_bulk_either_way() {
+    for bulk in ["up", "down"] {
+        let words = ["mix", "--endpoints", "3", "--bulk", bulk, "--rate", "50"];
+        let (code, json, errors) = load(&words);
+        assert_eq!(code, Some(0), "{errors}");
+        assert_eq!(value(&json, "endpoints"), Some(3.0), "{json}");
+        assert!(value(&json, "bulk_throughput_mb_per_s").unwrap() > 0.0, "{json}");
+        for (phase, many) in [("alone", "alone_round_trips"), ("beside", "beside_round_trips")] {
+            let not_started = value(&json, &format!("{phase}_not_started")).unwrap();
+            assert_eq!(value(&json, many).unwrap() + not_started, 50.0, "{json}");
+        }
+        let [beside, alone] =
+            ["beside_p99_us", "alone_p99_us"].map(|key| value(&json, key).unwrap());
+        let ratio = value(&json, "beside_to_alone_p99").unwrap();
+        assert!((ratio - beside / alone).abs() < 1e-6, "{json}");
+    }
+}
+
+#[test]
+fn the_way_through_a_proxy_is_measured_beside_the_direct_one() {
+    let (code, json, errors) = load(&["through", "--endpoints", "3"]);
+    assert_eq!(code, Some(0), "{errors}");
+    for key in ["direct_round_trips", "through_round_trips", "proxy_cpu_per_round_trip_us"] {
+        assert!(value(&json, key).unwrap() > 0.0, "{json}");
+    }
+    let [through, direct] =
+        ["through_p50_us", "direct_p50_us"].map(|key| value(&json, key).unwrap());
+    let ratio = value(&json, "through_to_direct_p50").unwrap();
+    assert!((ratio - through / direct).abs() < 1e-6, "{json}");
+}
+
+#[test]
 fn a_singleton_answers_in_every_session() {
     assert!(figure(&["storm", "--singleton", "--endpoints", "50"], "answered") == 50.0);
 }
 
 #[test]
 fn what_cannot_be_measured_is_said_and_is_a_failure() {
-    let cases: [(&[&str], i32, &str); 27] = [
+    let cases: [(&[&str], i32, &str); 29] = [
         (&["up", "--singleton"], 2, "--singleton goes with storm, idle and echo"),
         (&["idle", "--relay", "haproxy"], 2, "this relay cannot be measured in this mode"),
         (&["idle", "--attack", "silent"], 2, "--attack goes with short and echo"),
@@ -215,11 +247,11 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
         (&["echo", "--attack", "linfo", "--endpoints", "1"], 2, "needs two --endpoints"),
         (&["short", "--attack", "silent", "--relay", "tokio"], 2, "--attack goes with pktxpmgr"),
         (&["short", "--attack-rate", "1"], 2, "--attack <KIND>"),
-        (&["idle", "--rate", "5"], 2, "--rate goes with short and echo"),
+        (&["idle", "--rate", "5"], 2, "--rate goes with short, echo, mix and through"),
         (&["short", "--rate", "0"], 2, "0 is not in 1..="),
-        (&["up", "--hlog", "/nowhere/log"], 2, "--hlog goes with short and echo"),
+        (&["up", "--hlog", "/nowhere/log"], 2, "--hlog goes with short, echo, mix and through"),
         (&["echo", "--hlog", "/nowhere/log"], 1, "the result cannot be written: No such file"),
-        (&["storm", "--warm-up", "1"], 2, "--warm-up goes with short, echo, up and down"),
+        (&["storm", "--warm-up", "1"], 2, "--warm-up goes without storm and idle"),
         (&["short", "--attack", "silent", "--rate", "5"], 2, "--attack goes without --rate"),
         (&["short", "--itself"], 2, "--compare <COMMAND>"),
         (&["short", "--compare", "/nowhere --io epoll"], 3, "/nowhere cannot be executed"),
@@ -228,6 +260,8 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
         (&["short", "--ramp", "2,4", "--endpoints", "3"], 2, "cannot be used with"),
         (&["short", "--repeat", "0"], 2, "0 is not in 1..="),
         (&["short", "--plot", "costs.svg"], 2, "--ramp <N,N>"),
+        (&["up", "--bulk", "up"], 2, "--bulk goes with mix"),
+        (&["through", "--relay", "tokio"], 2, "this relay cannot be measured in this mode"),
         (&["short", "--no-such-option"], 2, "--no-such-option"),
         (&["short", "--cores", "1023-1023"], 2, "--cores 1023: there is no such core here"),
         (&["short", "--cores", "1-"], 2, "--cores 1-: there is no such core here"),
@@ -327,6 +361,9 @@ fn a_run_in_which_nothing_was_measured_fails_and_says_so() {
         (["up", "--seconds", "0", "--endpoints", "1"], "message"),
         (["down", "--seconds", "0", "--endpoints", "1"], "message"),
         (["idle", "--seconds", "0", "--endpoints", "1"], "idle session"),
+        (["mix", "--seconds", "0", "--endpoints", "1"], "round trip"),
+        (["mix", "--seconds", "1", "--endpoints", "0"], "round trip"),
+        (["through", "--seconds", "0", "--endpoints", "1"], "round trip"),
         (["storm", "--seconds", "1", "--endpoints", "0"], "session"),
         (["short", "--seconds", "1", "--endpoints", "0"], "session"),
         (["echo", "--seconds", "1", "--endpoints", "0"], "round trip"),

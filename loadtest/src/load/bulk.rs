@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use clap::ValueEnum;
+use serde::Serialize;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::task::JoinSet;
 
@@ -16,11 +18,12 @@ use super::turns::Window;
 const READ_LEN: usize = 64 * 1024;
 
 /// Which way bytes go.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub(super) enum Direction {
-    /// To the mlet.
+    /// To the mlet
     Up,
-    /// From it.
+    /// From the mlet
     Down,
 }
 

@@ -52,7 +52,7 @@ pub(super) async fn storm(
     report.add("answered", answered.len() as f64, "");
     report.add_time("all answered after", began.elapsed());
     report.add("SYNs sent again", (syns_sent_again()? - syns_before) as f64, "");
-    report.add_times(&ups);
+    report.add_times("", &ups);
     let (cpu, count) = (held.cpu - before.cpu, answered.len() as f64);
     report.add("cpu per session", cpu.as_secs_f64() * 1e6 / count, "us");
     report.add("cpu of one core", 100.0 * cpu.div_duration_f64(began.elapsed()), "%");

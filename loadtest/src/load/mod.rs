@@ -6,10 +6,12 @@
 //! run        one of them                    ratios  what is made of several
 //! told       what is told of it all         plot    how costs grow, as a picture
 //! mode       what the endpoints do, by name
-//! modes      what each does: repeated (short, echo), held (storm, idle), bulk (up, down)
+//! modes      what each does: repeated (short, echo), held (storm, idle), bulk (up, down),
+//!            mix, through
 //! turns      when each session begins anew: closed and open loop
 //! sessions   one session: opened, a message sent and answered
 //! conditions what holds for a measurement, and what comes of it
+//! host_process  pktfleet broker and proxy as processes of a run
 //! attack     short and echo while somebody attacks
 //! relays     what they are put in front of instead of pktxpmgr, to compare with
 //! placement  on which cores
@@ -32,6 +34,8 @@ mod exit_mlet;
 mod held;
 mod histogram;
 mod hlog;
+mod host_process;
+mod mix;
 mod mode;
 mod modes;
 mod options;
@@ -45,6 +49,7 @@ mod report;
 mod run;
 mod series;
 mod sessions;
+mod through;
 mod told;
 mod turns;
 
@@ -110,6 +115,7 @@ fn check(options: &Options) -> Result<Vec<usize>, LoadError> {
     }
     let cores = placement::cores(&options.cores)?;
     let endpoints = options.numbers_of_endpoints().into_iter().max().unwrap_or(0);
+    let endpoints = endpoints.saturating_add(options.mode.more_endpoints());
     let endpoints = endpoints.saturating_add(options.attack.connections()) as u64;
     let limit = limits::raise_open_files()?;
     if fds_needed(endpoints) > limit {

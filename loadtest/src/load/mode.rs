@@ -21,16 +21,31 @@ pub(crate) enum Mode {
     Up,
     /// Take messages from the mlet as fast as it sends them
     Down,
+    /// Echo alone, and then beside one session more in bulk (--bulk)
+    Mix,
+    /// Echo directly, and then through a proxy
+    Through,
 }
 
 impl Mode {
+    /// Endpoints beside those that are asked for.
+    pub(super) fn more_endpoints(self) -> usize {
+        usize::from(self == Self::Mix)
+    }
+
+    /// Whether the same is timed again and again.
+    pub(super) fn is_timed(self) -> bool {
+        matches!(self, Self::Short | Self::Echo | Self::Mix | Self::Through)
+    }
+
     /// What the mlet is told to do.
     pub(super) fn mlet_role(self) -> &'static str {
         match self {
             Self::Short => "exit",
-            Self::Storm | Self::Idle | Self::Echo => "echo",
+            Self::Storm | Self::Idle | Self::Echo | Self::Through => "echo",
             Self::Up => "sink",
             Self::Down => "source",
+            Self::Mix => "asked",
         }
     }
 }

@@ -6,18 +6,22 @@ use super::bulk::{self, Direction};
 use super::conditions::{Conditions, Outcome};
 use super::error::LoadError;
 use super::held;
+use super::mix;
 use super::mode::Mode;
 use super::repeated;
 use super::sessions::open_all;
+use super::through::{self, Proxied};
 use hosts::endpoint::Endpoint;
 
-/// Lets the endpoints do what the mode says, and measures it.
+/// Lets the endpoints do what the mode says, and measures it; `direction` is that of a session in bulk beside others, and
+/// `proxied` what is behind a proxy, if the mode needs it.
 ///
 /// # Errors
 /// Something failed, or nothing was measured.
 pub(super) async fn measure(
-    mode: Mode,
+    (mode, direction): (Mode, Direction),
     endpoints: Vec<Endpoint>,
+    proxied: Option<(&Proxied, Vec<Endpoint>)>,
     conditions: Conditions,
 ) -> Result<Outcome, LoadError> {
     let direction = match mode {
@@ -25,6 +29,11 @@ pub(super) async fn measure(
         Mode::Echo => return repeated::echo(endpoints, conditions).await,
         Mode::Storm => return held::storm(endpoints, conditions).await,
         Mode::Idle => return held::idle(endpoints, conditions).await,
+        Mode::Mix => return mix::mix(endpoints, direction, conditions).await,
+        Mode::Through => {
+            let proxied = proxied.ok_or(LoadError::NoSample("round trip through a proxy"))?;
+            return through::measure(endpoints, proxied, conditions).await;
+        }
         Mode::Up => Direction::Up,
         Mode::Down => Direction::Down,
     };

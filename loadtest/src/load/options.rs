@@ -11,6 +11,7 @@ use packetlab::message::PAYLOAD_LEN_MAX;
 use serde::{Serialize, Serializer};
 
 use super::attack::options::AttackOptions;
+use super::bulk::Direction;
 use super::error::LoadError;
 use super::mode::Mode;
 use super::relays::Relay;
@@ -26,24 +27,27 @@ pub(crate) struct Options {
     /// Endpoints at once
     #[arg(long, value_name = "N", default_value_t = 64)]
     pub(super) endpoints: usize,
-    /// Payload bytes of a message (echo, up, down)
+    /// Payload bytes of a message (echo, up, down, mix, through)
     #[arg(long, value_name = "BYTES", default_value_t = 60)]
     #[arg(value_parser = clap::value_parser!(u32).range(..=PAYLOAD_LEN_MAX as i64))]
     #[serde(rename = "size_bytes")]
     pub(super) size: u32,
-    /// How long to measure (short, idle, echo, up, down)
+    /// Which way the session in bulk goes, in messages of 60,000 bytes (mix) [default: down]
+    #[arg(long, value_enum)]
+    pub(super) bulk: Option<Direction>,
+    /// How long to measure (all but storm); mix and through so long each way
     #[arg(long, value_name = "SECONDS", default_value_t = 5)]
     pub(super) seconds: u64,
-    /// Work so long before anything is measured (short, echo, up, down)
+    /// Work so long before anything is measured (all but storm and idle)
     #[arg(long, value_name = "SECONDS", default_value_t = 0)]
     #[serde(rename = "warm_up_seconds")]
     pub(super) warm_up: u64,
     /// Begin so many a second, over all endpoints, whether or not the ones before are over; times then count
-    /// from the start that was due (short, echo) [default: each endpoint begins when it is through]
+    /// from the start that was due (short, echo, mix, through) [default: each endpoint begins when it is through]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
     #[serde(rename = "rate_per_s")]
     pub(super) rate: Option<u32>,
-    /// Append all times to this file, in HdrHistogram's log format, in nanoseconds (short, echo)
+    /// Append all times to this file, in HdrHistogram's log format, in nanoseconds (short, echo, mix, through)
     #[arg(long, value_name = "FILE")]
     #[serde(serialize_with = "path")]
     pub(super) hlog: Option<PathBuf>,
@@ -102,7 +106,6 @@ impl Options {
     /// They do not.
     pub(super) fn check(&self) -> Result<(), LoadError> {
         let mode = self.mode;
-        let is_timed = matches!(mode, Mode::Short | Mode::Echo);
         let is_held = matches!(mode, Mode::Storm | Mode::Idle);
         let is_attacked = self.attack.kind().is_some();
         let is_paced = self.rate.is_some() || self.warm_up > 0 || self.hlog.is_some();
@@ -114,13 +117,20 @@ impl Options {
                     && (self.relay != Relay::Pktxpmgr || !(is_held || mode == Mode::Echo)),
                 "--singleton goes with storm, idle and echo of pktxpmgr",
             ),
-            (self.rate.is_some() && !is_timed, "--rate goes with short and echo"),
-            (self.hlog.is_some() && !is_timed, "--hlog goes with short and echo"),
-            (self.warm_up > 0 && is_held, "--warm-up goes with short, echo, up and down"),
+            (
+                self.rate.is_some() && !mode.is_timed(),
+                "--rate goes with short, echo, mix and through",
+            ),
+            (
+                self.hlog.is_some() && !mode.is_timed(),
+                "--hlog goes with short, echo, mix and through",
+            ),
+            (self.warm_up > 0 && is_held, "--warm-up goes without storm and idle"),
             (
                 is_attacked && (is_paced || is_series),
                 "--attack goes without --rate, --warm-up, --hlog, --repeat, --compare and --ramp",
             ),
+            (self.bulk.is_some() && mode != Mode::Mix, "--bulk goes with mix"),
             (
                 self.compare.is_some() && self.relay != Relay::Pktxpmgr,
                 "--compare goes with pktxpmgr, and without another --relay",

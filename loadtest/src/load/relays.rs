@@ -34,7 +34,7 @@ const RETRY: Duration = Duration::from_millis(10);
 pub(crate) enum Relay {
     /// The experiment manager
     Pktxpmgr,
-    /// tokio-relay beside this program: the same with tokio-rustls (short, echo, up, down)
+    /// tokio-relay beside this program: the same with tokio-rustls (short, echo, up, down, mix)
     Tokio,
     /// socat OPENSSL-LISTEN,fork EXEC, without client certificates (short)
     Socat,
@@ -47,7 +47,7 @@ impl Relay {
     pub(super) fn can(self, mode: Mode) -> bool {
         match self {
             Self::Pktxpmgr => true,
-            Self::Tokio => !matches!(mode, Mode::Storm | Mode::Idle),
+            Self::Tokio => !matches!(mode, Mode::Storm | Mode::Idle | Mode::Through),
             Self::Socat => mode == Mode::Short,
             Self::Haproxy => matches!(mode, Mode::Up | Mode::Down),
         }

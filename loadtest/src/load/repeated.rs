@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use hdrhistogram::Histogram;
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
 
@@ -12,10 +13,20 @@ use super::conditions::{Conditions, Outcome};
 use super::error::LoadError;
 use super::histogram;
 use super::process::{self, Usage};
-use super::report::Report;
+use super::report::{QUANTILES, Report};
 use super::sessions::{Stream, is_sampled, join, message, open, open_all, read_to_end, round_trip};
 use super::turns::{self, Dispatcher, Pace, Samples, Window};
 use hosts::endpoint::Endpoint;
+
+/// What is done, by its name.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct What {
+    one: &'static str,
+    many: &'static str,
+}
+
+const SESSIONS: What = What { one: "session", many: "sessions" };
+pub(super) const ROUND_TRIPS: What = What { one: "round trip", many: "round trips" };
 
 /// What has been done in the measured part of a window.
 #[derive(Debug)]
@@ -49,8 +60,8 @@ pub(super) async fn short(
     let (all, repeated) = gather(tasks, window, dispatcher, conditions.pid).await?;
     let repeated = Repeated { samples: Samples::together(all), ..repeated };
     let report = &mut outcome.report;
-    repeated.add_to(report, "session", "sessions", conditions.pace)?;
-    repeated.add_cpu(report, "cpu per session");
+    repeated.add_to(report, "", SESSIONS, conditions.pace)?;
+    repeated.add_cpu(report, "", SESSIONS);
     report.add("fds at end", Usage::of(conditions.pid)?.fds as f64, "");
     outcome.tagged.push(("short", repeated.samples));
     Ok(outcome)
@@ -67,9 +78,9 @@ pub(super) async fn echo(
     let bare = bare::round_trip(message.len(), conditions.placement)?;
     let repeated = round_trips(&mut streams, &message, conditions).await?;
     let report = &mut outcome.report;
-    repeated.add_to(report, "round trip", "round trips", conditions.pace)?;
+    repeated.add_to(report, "", ROUND_TRIPS, conditions.pace)?;
     report.add_time("bare TCP + socket pair p50", bare);
-    repeated.add_cpu(report, "cpu per round trip");
+    repeated.add_cpu(report, "", ROUND_TRIPS);
     outcome.tagged.push(("echo", repeated.samples));
     Ok(outcome)
 }
@@ -119,32 +130,53 @@ async fn gather<T: 'static>(
 }
 
 impl Repeated {
-    /// Adds how many there were, how many a second, and how long they took.
+    /// Adds, with `front` before the names, how many there were, how many a second, and how long they took.
     ///
     /// # Errors
     /// There was none.
     pub(super) fn add_to(
         &self,
         report: &mut Report,
-        one: &'static str,
-        many: &'static str,
+        front: &str,
+        what: What,
         pace: Pace,
     ) -> Result<(), LoadError> {
         let count = self.samples.times.len();
-        is_sampled(count as u64, one)?;
-        report.add(many, count as f64, "");
-        report.add(many, count as f64 / self.elapsed.as_secs_f64(), "/s");
+        is_sampled(count as u64, what.one)?;
+        report.add(format!("{front}{}", what.many), count as f64, "");
+        let per_second = count as f64 / self.elapsed.as_secs_f64();
+        report.add(format!("{front}{}", what.many), per_second, "/s");
         if pace.per_second.is_some() {
-            report.add("started late", self.samples.late as f64, "");
-            report.add("not started", self.samples.not_started as f64, "");
+            report.add(format!("{front}started late"), self.samples.late as f64, "");
+            report.add(format!("{front}not started"), self.samples.not_started as f64, "");
         }
-        report.add_times(&histogram::of(&self.samples)?);
+        report.add_times(front, &histogram::of(&self.samples)?);
         Ok(())
     }
 
-    pub(super) fn add_cpu(&self, report: &mut Report, name: &'static str) {
+    pub(super) fn add_cpu(&self, report: &mut Report, front: &str, what: What) {
         let count = self.samples.times.len().max(1);
-        report.add(name, self.cpu.as_secs_f64() * 1e6 / count as f64, "us");
-        report.add("cpu of one core", 100.0 * self.cpu.div_duration_f64(self.elapsed), "%");
+        let each = self.cpu.as_secs_f64() * 1e6 / count as f64;
+        report.add(format!("{front}cpu per {}", what.one), each, "us");
+        report.add(
+            format!("{front}cpu of one core"),
+            100.0 * self.cpu.div_duration_f64(self.elapsed),
+            "%",
+        );
     }
+}
+
+/// Adds the ratios of the times of two phases, under names with this front.
+pub(super) fn add_beside(
+    report: &mut Report,
+    front: &str,
+    one: &Samples,
+    other: &Samples,
+) -> Result<(), LoadError> {
+    let (one, other) = (histogram::of(one)?, histogram::of(other)?);
+    for (name, quantile) in QUANTILES {
+        let of = |times: &Histogram<u64>| times.value_at_quantile(quantile) as f64;
+        report.add(format!("{front}{name}"), of(&one) / of(&other), "");
+    }
+    Ok(())
 }

@@ -13,7 +13,7 @@ use crate::records::ShardEnd;
 const WHOLE_MAX: f64 = 9_007_199_254_740_992.0;
 
 /// What is told of times beside their maximum.
-const QUANTILES: [(&str, f64); 5] =
+pub(super) const QUANTILES: [(&str, f64); 5] =
     [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p99.9", 0.999), ("p99.99", 0.9999)];
 
 /// The figures of one run, in order.
@@ -59,12 +59,13 @@ impl Report {
         self.add(name, time.as_secs_f64() * 1e6, "us");
     }
 
-    /// Median, tail and maximum of times in nanoseconds.
-    pub(super) fn add_times(&mut self, histogram: &Histogram<u64>) {
+    /// Median, tail and maximum of times in nanoseconds, with `front` before their names.
+    pub(super) fn add_times(&mut self, front: &str, histogram: &Histogram<u64>) {
         for (name, quantile) in QUANTILES {
-            self.add(name, histogram.value_at_quantile(quantile) as f64 / 1e3, "us");
+            let time_us = histogram.value_at_quantile(quantile) as f64 / 1e3;
+            self.add(format!("{front}{name}"), time_us, "us");
         }
-        self.add("max", histogram.max() as f64 / 1e3, "us");
+        self.add(format!("{front}max"), histogram.max() as f64 / 1e3, "us");
     }
 
     /// Adds how often the manager's rings were entered, and how evenly sessions were spread over its shards.
@@ -169,7 +170,7 @@ mod tests {
         times.record_n(1_000, 99_980).unwrap();
         times.record_n(2_000_000, 20).unwrap();
         let mut report = Report::default();
-        report.add_times(&times);
+        report.add_times("", &times);
         let told: Vec<_> =
             report.figures.iter().map(|figure| (&*figure.name, figure.value)).collect();
         assert_eq!(told[..4], [("p50", 1.0), ("p90", 1.0), ("p99", 1.0), ("p99.9", 1.0)]);

@@ -8,18 +8,21 @@ use std::path::{Path, PathBuf};
 
 use engine::sys::cpu;
 
+use super::bulk::Direction;
 use super::conditions::{Conditions, Outcome};
 use super::error::LoadError;
 use super::exit_mlet;
+use super::mix::BULK_SIZE;
 use super::mode::Mode;
 use super::modes;
 use super::options::Options;
 use super::placement::{self, Placement, core_name};
 use super::relays::{Foreign, Relay};
+use super::through::Proxied;
 use crate::binaries;
 use crate::pktxpmgr::Pktxpmgr;
 use crate::records::Records;
-use hosts::home::{Home, Surroundings};
+use hosts::home::{Agent, Home, Surroundings};
 use hosts::interrupts::Interrupts;
 
 /// Which pktxpmgr is measured, if not that of the options, and with which options beside those that all runs have.
@@ -40,10 +43,17 @@ pub(super) async fn measure(
     interrupts: &mut Interrupts,
 ) -> Result<Outcome, LoadError> {
     let placement = Placement::new(cores, options.own_core, options.mlet_core);
-    let home = Home::create(options.endpoints, false, Surroundings::default())?;
+    let agent = Agent::new()?;
+    let proxy_root = (options.mode == Mode::Through).then(|| agent.key.public_key());
+    let count = options.endpoints.saturating_add(options.mode.more_endpoints());
+    let home = Home::create(count, false, Surroundings { broker: None, proxy_root })?;
     let mlet = mlet(options, &home)?;
-    let started = interrupts.unless(start((options, subject), placement, &home, mlet)).await;
+    let started =
+        interrupts.unless(start((options, subject), placement, &home, mlet.clone())).await;
     let (relay, controller) = started??;
+    let started =
+        interrupts.unless(proxied((options, subject), cores, (&home, &agent), mlet)).await;
+    let proxied = started??;
     let allowed = cpu::allowed_cores()?;
     if let Some(core) = options.own_core {
         // After the start, for mlets run where pktxpmgr was started.
@@ -57,8 +67,15 @@ pub(super) async fn measure(
         pace: options.pace(),
         pid: relay.pid(),
     };
-    let measure = modes::measure(options.mode, endpoints, conditions);
-    let measured = interrupts.unless(measure).await;
+    let behind = match &proxied {
+        Some(proxied) => Some((proxied, home.endpoints(proxied.address)?)),
+        None => None,
+    };
+    let what = (options.mode, options.bulk.unwrap_or(Direction::Down));
+    let measured = interrupts.unless(modes::measure(what, endpoints, behind, conditions)).await;
+    if let Some(proxied) = proxied {
+        proxied.stop().await?;
+    }
     relay.stop().await?;
     let mut outcome = measured??;
     if counts_enters(options) {
@@ -117,9 +134,7 @@ async fn start(
 ) -> Result<(Started, SocketAddr), LoadError> {
     let config = home.config_path();
     let directory = config.parent().unwrap_or_else(|| Path::new("/"));
-    let role = if options.singleton { "echo-all" } else { options.mode.mlet_role() };
-    let core = core_name(options.mlet_core);
-    let mlet_arguments = vec![role.into(), options.size.to_string().into(), core.into()];
+    let mlet_arguments = mlet_arguments(options);
     let (program, mut arguments): (_, Vec<OsString>) = match options.relay {
         Relay::Socat => {
             let (relay, address) = Foreign::socat(directory, &mlet, placement).await?;
@@ -136,9 +151,12 @@ async fn start(
             (program, vec![directory.into(), core.into(), mlet.into()])
         }
         Relay::Pktxpmgr => {
-            let given = subject.pktxpmgr.as_deref().or(options.pktxpmgr.as_deref());
-            let program = binaries::find("pktxpmgr", given, "--pktxpmgr")?;
-            (program, pktxpmgr_arguments((options, subject), home, mlet))
+            let at = (home.config_path(), "127.0.0.1:0".to_owned());
+            let mut arguments = pktxpmgr_arguments((options, subject), at, mlet);
+            if counts_enters(options) {
+                arguments.splice(0..0, ["--events".into(), home.events_path().into()]);
+            }
+            (pktxpmgr((options, subject))?, arguments)
         }
     };
     arguments.extend(mlet_arguments);
@@ -146,20 +164,50 @@ async fn start(
     Ok((Started::Ours(relay), address))
 }
 
+/// What is behind a proxy, if the mode needs it.
+async fn proxied(
+    (options, subject): (&Options, &Subject),
+    cores: &[usize],
+    (home, agent): (&Home, &Agent),
+    mlet: PathBuf,
+) -> Result<Option<Proxied>, LoadError> {
+    if options.mode != Mode::Through {
+        return Ok(None);
+    }
+    let arguments = |proxy: SocketAddr| {
+        let at = (home.proxy_config_path(), proxy.to_string());
+        let mut arguments = pktxpmgr_arguments((options, subject), at, mlet);
+        arguments.extend(mlet_arguments(options));
+        arguments
+    };
+    let program = pktxpmgr((options, subject))?;
+    Proxied::start((home, agent), cores, &program, arguments).await.map(Some)
+}
+
+fn pktxpmgr((options, subject): (&Options, &Subject)) -> Result<PathBuf, LoadError> {
+    let given = subject.pktxpmgr.as_deref().or(options.pktxpmgr.as_deref());
+    Ok(binaries::find("pktxpmgr", given, "--pktxpmgr")?)
+}
+
+/// Up to the mlet, whose own come behind them.
 fn pktxpmgr_arguments(
     (options, subject): (&Options, &Subject),
-    home: &Home,
+    (config, address): (PathBuf, String),
     mlet: PathBuf,
 ) -> Vec<OsString> {
-    let mut arguments: Vec<OsString> = vec!["-c".into(), home.config_path().into()];
-    arguments.extend(["-a", "127.0.0.1:0", "--cores", &options.cores].map(OsString::from));
-    if counts_enters(options) {
-        arguments.extend(["--events".into(), home.events_path().into()]);
-    }
+    let mut arguments: Vec<OsString> = vec!["-c".into(), config.into()];
+    arguments.extend(["-a", &address, "--cores", &options.cores].map(OsString::from));
     if options.singleton {
         arguments.push("-s".into());
     }
     arguments.extend(subject.arguments.iter().cloned());
     arguments.extend(["--".into(), mlet.into()]);
     arguments
+}
+
+fn mlet_arguments(options: &Options) -> Vec<OsString> {
+    let role = if options.singleton { "echo-all" } else { options.mode.mlet_role() };
+    // What is in bulk beside others has a size of its own.
+    let size = if options.mode == Mode::Mix { BULK_SIZE } else { options.size as usize };
+    vec![role.into(), size.to_string().into(), core_name(options.mlet_core).into()]
 }

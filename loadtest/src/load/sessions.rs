@@ -19,7 +19,11 @@ const MESSAGE_TYPE: u8 = 0x90;
 pub(super) type Stream = TlsStream<TcpStream>;
 
 pub(super) fn message(size: usize) -> Vec<u8> {
-    let mut message = vec![MESSAGE_TYPE];
+    message_of_type(MESSAGE_TYPE, size)
+}
+
+pub(super) fn message_of_type(message_type: u8, size: usize) -> Vec<u8> {
+    let mut message = vec![message_type];
     message.extend_from_slice(&(size as u32).to_be_bytes()[1..]);
     message.resize(message.len() + size, 0xa5);
     message

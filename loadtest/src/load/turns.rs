@@ -53,7 +53,9 @@ impl Window {
 pub(super) struct Samples {
     /// When something was over, and how long it had taken.
     pub(super) times: Vec<(Instant, Duration)>,
-    /// Of these, how many began late.
+    /// How many are over, those of the warm-up too.
+    pub(super) done: u64,
+    /// Of those that are measured, how many began late.
     pub(super) late: u64,
     /// How many were due but had not been begun when the window was over.
     pub(super) not_started: u64,
@@ -65,6 +67,7 @@ impl Samples {
         let mut together = Self::default();
         for samples in all {
             together.times.extend(samples.times);
+            together.done += samples.done;
             together.late += samples.late;
             together.not_started += samples.not_started;
         }
@@ -108,6 +111,7 @@ impl Turns {
 
     /// What was due then is over now.
     pub(super) fn done(&mut self, due: Instant) {
+        self.samples.done += 1;
         if due >= self.window.measured_from {
             let now = Instant::now();
             self.samples.times.push((now, now.duration_since(due)));
@@ -242,7 +246,7 @@ mod tests {
         let warm = turns[0].next().await.unwrap();
         turns[0].done(warm);
         turns[0].done(window.measured_from);
-        assert_eq!(turns[0].samples.times.len(), 1);
+        assert_eq!((turns[0].samples.times.len(), turns[0].samples.done), (1, 2));
         let warming = timeout(Duration::ZERO, window.warmed_up()).await;
         assert!(warming.is_err(), "an hour of warm-up was over at once");
     }

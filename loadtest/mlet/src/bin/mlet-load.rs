@@ -1,8 +1,9 @@
 //! `mlet-load ROLE [SIZE [CORE [PATH]]]`: the other side of `pktfleet load`. Bytes on fd 0, nothing more; on
 //! the connections to a unix socket at PATH, when there is one.
 //!
-//! Roles: `exit` at once, `echo` what comes, `sink` it, be the `source` of messages of SIZE bytes, or
-//! `echo-all` sessions of a singleton. CORE is the core to run on, or `any`.
+//! Roles: `exit` at once, `echo` what comes, `sink` it, be the `source` of messages of SIZE bytes, do what is
+//! `asked` by the type of the first message (0x91: sink, 0x92: source, else echo), or `echo-all` sessions of a
+//! singleton. CORE is the core to run on, or `any`.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -26,6 +27,10 @@ const CHUNK_LEN: usize = 64 * 1024;
 /// Bytes read at once of each of many sessions.
 const SHARED_CHUNK_LEN: usize = 4 * 1024;
 
+/// Types of the first message by which a session asks for something else than an echo.
+const ASKED_SINK: u8 = 0x91;
+const ASKED_SOURCE: u8 = 0x92;
+
 /// The manager's descriptor among those that are watched.
 const MANAGER: u64 = 0;
 
@@ -46,7 +51,7 @@ fn main() -> ExitCode {
         (None, "echo-all") => echo_all(),
         (None, "exit") => Ok(()),
         // The session ends when the endpoint wants it; that is no failure of ours.
-        (None, "echo" | "sink" | "source") => {
+        (None, "echo" | "sink" | "source" | "asked") => {
             let session = io::stdin().as_fd().try_clone_to_owned();
             session.map(|session| drop(serve(UnixStream::from(session), &role, size)))
         }
@@ -69,24 +74,32 @@ fn pin(core: usize) -> Result<(), Errno> {
 }
 
 fn serve(mut session: UnixStream, role: &str, size: u32) -> io::Result<()> {
-    let mut bytes = vec![0; CHUNK_LEN];
     if role == "source" {
-        let mut message = vec![0x90];
-        message.extend_from_slice(&size.to_be_bytes()[1..]);
-        message.resize(message.len() + size as usize, 0xa5);
-        let batch = message.repeat((CHUNK_LEN / message.len()).max(1));
-        loop {
-            session.write_all(&batch)?;
-        }
+        return be_the_source(session, size);
     }
+    let mut bytes = vec![0; CHUNK_LEN];
+    let mut is_echo = (role != "asked").then_some(role == "echo");
     loop {
         let len = session.read(&mut bytes)?;
-        if len == 0 {
-            return Ok(());
+        let came = bytes.get(..len).unwrap_or_default();
+        let Some(first) = came.first() else { return Ok(()) };
+        if is_echo.is_none() && *first == ASKED_SOURCE {
+            return be_the_source(session, size);
         }
-        if role == "echo" {
-            session.write_all(&bytes[..len])?;
+        if *is_echo.get_or_insert(*first != ASKED_SINK) {
+            session.write_all(came)?;
         }
+    }
+}
+
+/// Sends messages until the session ends.
+fn be_the_source(mut session: UnixStream, size: u32) -> io::Result<()> {
+    let mut message = vec![0x90];
+    message.extend_from_slice(&size.to_be_bytes()[1..]);
+    message.resize(message.len() + size as usize, 0xa5);
+    let batch = message.repeat((CHUNK_LEN / message.len()).max(1));
+    loop {
+        session.write_all(&batch)?;
     }
 }
 
@@ -171,6 +184,28 @@ impl Echo {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_session_gets_what_its_first_message_asks_for() {
+        for (first, expected) in
+            [(0x90, &[0x90, 0, 0, 0, 7][..]), (ASKED_SINK, &[]), (ASKED_SOURCE, &[0x90, 0, 0, 2])]
+        {
+            let (session, mut peer) = UnixStream::pair().unwrap();
+            let served = thread::spawn(move || serve(session, "asked", 2));
+            peer.write_all(&[first, 0, 0, 0]).unwrap();
+            // Only the first message asks.
+            peer.write_all(&[7]).unwrap();
+            let mut answer = vec![0; expected.len()];
+            peer.read_exact(&mut answer).unwrap();
+            assert_eq!(answer, expected);
+            peer.shutdown(std::net::Shutdown::Write).unwrap();
+            if first != ASKED_SOURCE {
+                assert_eq!(peer.read_to_end(&mut answer).unwrap(), 0);
+            }
+            drop(peer);
+            assert_eq!(served.join().unwrap().is_ok(), first != ASKED_SOURCE);
+        }
+    }
 
     #[test]
     fn what_finds_no_room_on_its_way_back_is_kept_until_there_is_some() {

@@ -19,8 +19,8 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
 use super::tally::Count;
-use super::victim::Doors;
 use crate::load::error::LoadError;
+use crate::load::host_process::Doors;
 use hosts::home::{Agent, HomeError};
 use hosts::link::{Link, LinkError};
 use hosts::proxy::PREAMBLE;

@@ -17,8 +17,8 @@ use tokio::time::sleep;
 
 use super::plan::Plan;
 use super::tally::{Count, Tally};
-use super::victim::Doors;
 use crate::load::error::LoadError;
+use crate::load::host_process::Doors;
 
 /// An attack that goes on.
 pub(super) struct Running {

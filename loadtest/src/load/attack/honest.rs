@@ -13,8 +13,8 @@ use tokio::task::JoinSet;
 use tokio::time::{sleep, timeout};
 
 use super::at_hosts::BrokerClient;
-use super::victim::Doors;
 use crate::load::error::LoadError;
+use crate::load::host_process::Doors;
 use crate::load::sessions::{Stream, message, read_to_end, round_trip};
 use hosts::endpoint::Endpoint;
 

@@ -35,6 +35,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::time::sleep;
 
 use super::error::LoadError;
+use super::host_process::Doors;
 use super::mode::Mode;
 use super::options::Options;
 use super::relays::Relay;
@@ -173,7 +174,7 @@ impl AttackRun<'_> {
     }
 
     /// Starts the attack, at what is attacked or at a listener that accepts and closes.
-    fn attack(&self, at: Option<victim::Doors>) -> Result<Running, LoadError> {
+    fn attack(&self, at: Option<Doors>) -> Result<Running, LoadError> {
         let options = &self.options.attack;
         let longest = Duration::from_secs(self.options.seconds) + LEAD + 2 * honest::PATIENCE;
         Running::start(&self.background, self.plan()?, at, options.attack_core, longest)

@@ -10,8 +10,8 @@ use tokio::task::JoinSet;
 use super::at_hosts::{self, BrokerClient};
 use super::sessions;
 use super::tally::Count;
-use super::victim::Doors;
 use crate::load::error::LoadError;
+use crate::load::host_process::Doors;
 use hosts::endpoint::Endpoint;
 use hosts::home::SNIKEY;
 

@@ -2,14 +2,9 @@
 //! or `pktfleet proxy` with a `pktxpmgr` whose snikey a stranger wants.
 
 use std::ffi::OsString;
-use std::fs;
-use std::io;
-use std::net::SocketAddr;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
-use packetlab::key::PrivateKey;
 use tokio::runtime::Runtime;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
@@ -18,11 +13,12 @@ use tokio::time::sleep;
 use super::options::Attack;
 use crate::binaries;
 use crate::load::error::LoadError;
+use crate::load::host_process::{self, Doors};
 use crate::load::mode::Mode;
 use crate::load::options::Options;
-use crate::load::placement::{self, core_name};
+use crate::load::placement::core_name;
 use crate::load::process::{Usage, resident_bytes};
-use crate::pktxpmgr::{Pktxpmgr, PktxpmgrError};
+use crate::pktxpmgr::Pktxpmgr;
 use hosts::home::{Agent, Home};
 
 /// Between two looks at the resident memory.
@@ -32,14 +28,10 @@ const ONEKEY_SESSIONS_MAX: &str = "256";
 /// Any free port of loopback.
 const FREE: &str = "127.0.0.1:0";
 
-/// The addresses of a victim: a broker's for publishers and for subscribers, or twice the same.
-pub(super) type Doors = [SocketAddr; 2];
-
 /// What is to be started.
 pub(super) struct Parts {
     kind: Attack,
     pktxpmgr: PathBuf,
-    pktfleet: PathBuf,
     /// Options of pktxpmgr, and its mlet behind them; where it listens or registers is still to be said.
     options: Vec<OsString>,
     mlet: Vec<OsString>,
@@ -72,28 +64,12 @@ impl Parts {
         Ok(Self {
             kind,
             pktxpmgr: binaries::find("pktxpmgr", options.pktxpmgr.as_deref(), "--pktxpmgr")?,
-            pktfleet: std::env::current_exe()?,
             options: words,
             mlet: vec![program.into(), role.into(), options.size.to_string().into(), core.into()],
-            agent: agent_files(home, agent)?,
+            agent: host_process::agent_files(home, agent)?,
             cores: cores.to_vec(),
         })
     }
-}
-
-/// Writes what broker and proxy read.
-fn agent_files(home: &Home, agent: &Agent) -> io::Result<[PathBuf; 2]> {
-    let path = |name| home.config_path().with_file_name(name);
-    let [key, certificate] = [path("host.key"), path("host.cert")];
-    write_private(&key, &agent.key)?;
-    fs::write(&certificate, agent.certificate.to_pem())?;
-    Ok([key, certificate])
-}
-
-fn write_private(path: &Path, key: &PrivateKey) -> io::Result<()> {
-    let mut options = fs::OpenOptions::new();
-    let file = options.write(true).create(true).truncate(true).mode(0o600).open(path)?;
-    io::Write::write_all(&mut { file }, key.to_pem().as_bytes())
 }
 
 /// A running victim.
@@ -118,12 +94,13 @@ impl Victim {
         match parts.kind {
             Attack::Broker => {
                 let words = ["broker", "--publish", FREE, "--subscribe", FREE];
-                let (main, doors) = parts.host(&words).await?;
+                let (main, doors) = host_process::start(&words, &parts.agent, &parts.cores).await?;
                 Ok(Self { main, manager: None, honest: doors, attacked: doors })
             }
             Attack::Proxy => {
                 let words = ["proxy", "--controllers", FREE, "--endpoints", FREE];
-                let (main, [controllers, endpoints]) = parts.host(&words).await?;
+                let (main, [controllers, endpoints]) =
+                    host_process::start(&words, &parts.agent, &parts.cores).await?;
                 let filled = |line: &str| line.contains("backlog filled").then_some(());
                 let words = manager(&controllers.to_string());
                 let (owner, ()) = Pktxpmgr::start(&parts.pktxpmgr, words, filled).await?;
@@ -170,25 +147,6 @@ impl Victim {
         }
         self.main.stop().await?;
         Ok(())
-    }
-}
-
-impl Parts {
-    /// Starts a broker or proxy with two doors, which it tells in the order they are asked for.
-    async fn host(&self, words: &[&str]) -> Result<(Pktxpmgr, Doors), PktxpmgrError> {
-        let mut words: Vec<OsString> = words.iter().map(OsString::from).collect();
-        let [key, certificate] = &self.agent;
-        words.extend(["--key".into(), key.into(), "--agent".into(), certificate.into()]);
-        let mut first = None;
-        let doors = move |line: &str| {
-            let (_, told) = line.split_once("listening on ")?;
-            let door = told.split_ascii_whitespace().next()?.parse().ok()?;
-            let first = *first.get_or_insert(door);
-            (first != door).then_some([first, door])
-        };
-        let (host, doors) = Pktxpmgr::start(&self.pktfleet, words, doors).await?;
-        placement::pin(host.pid(), &self.cores)?;
-        Ok((host, doors))
     }
 }
 
