@@ -1,15 +1,10 @@
-//! Cost of the message codec: encoding and decoding single messages, and finding whole messages in a
-//! stream.
+//! Cost of the message codec: encoding and decoding single messages. Not here: finding them in a stream (`framing.rs`).
 
 use std::hint::black_box;
 
 use bench::{encoded, ndata, result, xpub};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use packetlab::frame::Framer;
 use packetlab::message::{HEADER_LEN, Message};
-
-/// Stream bytes handed over at once, as large as a TLS record can be.
-const PIECE_LEN: usize = 16 * 1024;
 
 fn messages(criterion: &mut Criterion) {
     let payload = [7; 1400];
@@ -35,25 +30,5 @@ fn messages(criterion: &mut Criterion) {
     }
 }
 
-fn framer(criterion: &mut Criterion) {
-    let stream = encoded(&ndata(&[7; 49])).repeat(4096);
-    let mut group = criterion.benchmark_group("Framer");
-    group.throughput(Throughput::Elements(4096));
-    group.bench_function("4096 messages of 64 bytes", |bencher| {
-        bencher.iter(|| {
-            let mut framer = Framer::default();
-            let mut payload_bytes = 0;
-            for piece in stream.chunks(PIECE_LEN) {
-                framer.push(black_box(piece));
-                while let Ok(Some((_, payload))) = framer.next() {
-                    payload_bytes += black_box(payload).len();
-                }
-            }
-            payload_bytes
-        });
-    });
-    group.finish();
-}
-
-criterion_group!(benches, messages, framer);
+criterion_group!(benches, messages);
 criterion_main!(benches);

@@ -1,6 +1,11 @@
-//! Fixtures that benchmarks share: messages as they occur in real conversations.
+//! Fixtures that benchmarks and counts share: messages as they occur in real conversations, credentials, and an endpoint in
+//! memory.
 //!
-//! Not here: measuring. Every fixture is well formed, so that no benchmark measures an error path.
+//! Not here: measuring, and the shard that counts are of (`simulated/`). Every fixture is well formed, so that no benchmark measures an error path.
+
+pub mod credentials;
+pub mod endpoint;
+pub mod streams;
 
 use packetlab::channel::{ChannelId, ChannelList};
 use packetlab::message::{Family, Message, Outcome, Packet};

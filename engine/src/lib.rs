@@ -11,6 +11,8 @@
 //!
 //! `packetlab` and `proto` are pure: no socket, no clock, no thread, no file.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod config;
 mod control;
 mod driver;
@@ -20,7 +22,7 @@ mod log_limit;
 mod mailbox;
 mod metrics;
 pub mod proto;
-#[cfg(test)]
+#[cfg(any(test, feature = "bench"))]
 mod random;
 mod records;
 mod run_error;

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// What of the crate `engine` its rooms may name, lowest first; what is not needed any more is taken off. `lib.rs` puts
 /// the rooms together.
-const LAYERS: [(&str, &[&str]); 13] = [
+const LAYERS: [(&str, &[&str]); 14] = [
     ("config", &[]),
     ("guards", &[]),
     ("log_limit", &[]),
@@ -76,6 +76,16 @@ const LAYERS: [(&str, &[&str]); 13] = [
             "crate::run_error::",
             "crate::shard::",
             "crate::sys::",
+        ],
+    ),
+    (
+        "bench",
+        &[
+            "crate::driver::",
+            "crate::mailbox::",
+            "crate::proto::experiments::",
+            "crate::random::",
+            "crate::shard::",
         ],
     ),
 ];
@@ -299,7 +309,7 @@ fn engine_files() -> Vec<(String, Vec<(usize, String)>)> {
         (file, names)
     });
     let is_test =
-        |file: &str| ["tests", "simulated", "random"].iter().any(|part| file.contains(part));
+        |file: &str| ["tests", "driver/simulated", "random"].iter().any(|part| file.contains(part));
     files.filter(|(file, _)| !is_test(file)).collect()
 }
 
@@ -398,19 +408,32 @@ fn names_are_found_in_trees_and_from_any_module() {
 
 /// The crates that the library or program of this package is built from.
 fn crates_of(package: &str, options: &[&str]) -> Vec<String> {
+    let tree = cargo_tree(&[&["-e", "normal,build", "-p", package], options].concat());
+    let names = tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned);
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+fn cargo_tree(options: &[&str]) -> String {
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let words = ["tree", "--locked", "--offline", "-e", "normal,build", "--prefix", "none", "-p"];
     let ended = Command::new(cargo)
-        .args(words)
-        .arg(package)
+        .args(["tree", "--locked", "--offline", "--prefix", "none"])
         .args(options)
         .current_dir(root())
         .output()
         .expect("cargo runs this test, and is there");
     assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    let tree = String::from_utf8_lossy(&ended.stdout);
-    let names = tree.lines().filter_map(|line| line.split(' ').next()).map(str::to_owned);
-    names.collect::<BTreeSet<_>>().into_iter().collect()
+    String::from_utf8_lossy(&ended.stdout).into_owned()
+}
+
+#[test]
+fn no_program_is_built_with_the_door_of_benchmarks() {
+    let has_door = |kinds: &str| {
+        let kinds = format!("{kinds},features");
+        let tree = cargo_tree(&["--workspace", "-i", "engine", "-e", &kinds]);
+        tree.lines().any(|line| line.starts_with("engine feature \"bench\""))
+    };
+    assert!(!has_door("normal,build"));
+    assert!(has_door("normal,build,dev"), "it would be found");
 }
 
 #[test]

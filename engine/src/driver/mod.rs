@@ -16,7 +16,8 @@ mod epoll;
 mod operations;
 mod own_buffers;
 mod ring_error;
-#[cfg(test)]
+#[cfg(any(test, feature = "bench"))]
+#[cfg_attr(not(test), expect(dead_code, reason = "tests look at more of it than benchmarks"))]
 pub(crate) mod simulated;
 #[cfg(test)]
 mod tests;

@@ -60,7 +60,7 @@ impl OwnBuffers {
     }
 
     /// OwnBuffers of all groups that are lent.
-    #[cfg(test)]
+    #[cfg(any(test, feature = "bench"))]
     pub(super) fn lent(&self) -> usize {
         self.0.iter().map(|group| group.buffers.len() - group.free.len()).sum()
     }

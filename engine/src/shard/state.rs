@@ -57,7 +57,7 @@ pub(crate) struct Shard<D> {
     pub(super) sessions_before: u64,
     pub(super) core: usize,
     pub(super) sessions_begun: u64,
-    pub(super) driver: D,
+    pub(crate) driver: D,
     pub(super) listeners: Listeners,
     pub(super) connections: Slab<Box<Connection>>,
     /// Set-ups that take work and memory: something has come, and START was not answered.

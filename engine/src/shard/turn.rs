@@ -45,7 +45,7 @@ impl<D: Driver<Token>> Shard<D> {
         })
     }
 
-    pub(super) fn begin(&mut self, listeners: Vec<TcpListener>) {
+    pub(crate) fn begin(&mut self, listeners: Vec<TcpListener>) {
         for listener in &listeners {
             self.driver.prepare(listener.as_fd());
         }
@@ -53,7 +53,7 @@ impl<D: Driver<Token>> Shard<D> {
         self.driver.watch(self.inbox.as_fd(), Token::Mail);
     }
 
-    pub(super) fn turn(&mut self) -> io::Result<()> {
+    pub(crate) fn turn(&mut self) -> io::Result<()> {
         self.admit();
         self.start_waiting_mlets();
         let mail_is_out = self.mailer.flush();
