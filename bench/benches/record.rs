@@ -3,7 +3,6 @@
 
 use std::hint::black_box;
 
-use bench::credentials::NOW;
 use bench::streams::connected;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -18,11 +17,7 @@ fn records(criterion: &mut Criterion) {
         let mut block = vec![0; 64 * 1024];
         let (_, mut stream) = connected();
         group.bench_function("seal", |bencher| {
-            bencher.iter(|| {
-                let taken = stream.write_piece(black_box(&piece));
-                assert_eq!(taken, len);
-                black_box(stream.write_output(&mut block))
-            });
+            bencher.iter(|| black_box(stream.seal(black_box(&piece), &mut block)));
         });
         let (mut endpoint, mut stream) = connected();
         group.bench_function("open", |bencher| {
@@ -34,10 +29,8 @@ fn records(criterion: &mut Criterion) {
             };
             let open = |sealed: Vec<u8>| {
                 let mut input = &sealed[..];
-                while !input.is_empty() {
-                    stream.receive(black_box(&mut input), NOW).expect("a record of the endpoint");
-                    black_box(stream.read(&mut block));
-                }
+                assert_eq!(stream.open(black_box(&mut input), &mut block).len, len);
+                black_box(&block);
                 sealed
             };
             bencher.iter_batched(sealed, open, BATCH);

@@ -3,6 +3,7 @@
 //! Fixed ones, so that no count depends on what was drawn. Not here: the conversation (`endpoint.rs`).
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use engine::config::{
     Approach, Config, EndpointChoice, Experiment, Io, Judging, Limits, Recording,
@@ -83,6 +84,7 @@ pub fn experiments() -> Arc<Experiments> {
         publication: None,
         attempts: None,
         singleton: None,
+        spin: Duration::ZERO,
         io: Io::Auto,
         recording: Recording::default(),
         choice: EndpointChoice::default(),

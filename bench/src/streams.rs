@@ -8,6 +8,9 @@ use std::sync::Arc;
 use crate::credentials::{NOW, SNIKEY, endpoint_config, experiments};
 use crate::endpoint::Endpoint;
 
+/// More than one flight of a handshake has.
+const OUTPUT_LEN_MAX: usize = 16 * 1024;
+
 /// The controller's side of TLS.
 ///
 /// # Panics
@@ -32,9 +35,9 @@ pub fn connected() -> (Endpoint, ServerStream) {
     let accepted = client_hello.and_then(|hello| hello.accept(controller_config()).ok());
     let mut stream = accepted.expect("a whole ClientHello that fits");
     while stream.is_handshaking() {
-        bytes.clear();
-        stream.take_output(&mut bytes);
-        endpoint.receive(&bytes);
+        bytes.resize(OUTPUT_LEN_MAX, 0);
+        let len = stream.write_output(&mut bytes);
+        endpoint.receive(&bytes[..len]);
         bytes.clear();
         endpoint.send(&mut bytes);
         let mut input = &bytes[..];
