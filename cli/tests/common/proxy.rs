@@ -3,7 +3,7 @@
 
 use std::collections::VecDeque;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{self, JoinHandle};
@@ -11,6 +11,7 @@ use std::time::Instant;
 
 use packetlab::key::PrivateKey;
 use rustls::ServerConfig;
+use socket2::{Domain, Socket, Type};
 
 use super::Home;
 use super::endpoint::{Dial, End, Endpoint, SUCCESS};
@@ -60,8 +61,19 @@ pub struct Registered {
 /// A proxy's set-up port.
 pub struct Proxy {
     pub address: SocketAddr,
+    /// Keeps the port from others while nobody listens at it.
+    _port: Socket,
     shared: Arc<Shared>,
     server: Option<JoinHandle<()>>,
+}
+
+/// A socket at this address, or at a free port, which several may have.
+fn bound(address: SocketAddr) -> Socket {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.set_reuse_address(true).unwrap();
+    socket.set_reuse_port(true).unwrap();
+    socket.bind(&address.into()).unwrap();
+    socket
 }
 
 struct Shared {
@@ -95,10 +107,10 @@ impl Proxy {
             stop: AtomicBool::new(false),
             faults: AtomicUsize::new(0),
         };
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap();
-        let mut proxy = Self { address, shared: Arc::new(shared), server: None };
-        proxy.serve(listener);
+        let port = bound((Ipv4Addr::LOCALHOST, 0).into());
+        let address = port.local_addr().unwrap().as_socket().unwrap();
+        let mut proxy = Self { address, _port: port, shared: Arc::new(shared), server: None };
+        proxy.come_back();
         proxy
     }
 
@@ -118,10 +130,9 @@ impl Proxy {
     /// Listens again, at the same address.
     pub fn come_back(&mut self) {
         self.shared.stop.store(false, Ordering::SeqCst);
-        self.serve(TcpListener::bind(self.address).unwrap());
-    }
-
-    fn serve(&mut self, listener: TcpListener) {
+        let socket = bound(self.address);
+        socket.listen(1024).unwrap();
+        let listener = TcpListener::from(socket);
         let shared = Arc::clone(&self.shared);
         self.server = Some(thread::spawn(move || {
             loop {
