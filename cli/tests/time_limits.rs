@@ -127,7 +127,8 @@ fn two_hundred_mlets_that_run_too_long_at_once_are_all_ended() {
             assert_eq!(endpoint.receive(), Err(End::CloseNotify));
             endpoint.close();
         }
-        assert!(start.elapsed() < Duration::from_secs(4), "{:?}", start.elapsed());
+        // One after another they would take a minute.
+        assert!(start.elapsed() < Duration::from_secs(15), "{:?}", start.elapsed());
         let ended = manager.ends();
         assert_eq!(ended.code, Some(0));
         assert_says(
