@@ -53,6 +53,7 @@ pub(super) struct Connection {
     pub(super) over: Option<Box<Outcome>>,
     /// What was under way then has been cancelled.
     pub(super) cancelled: bool,
+    /// How large its receives from the endpoint are, and from the mlet.
     pub(super) from_endpoint: Intake,
     pub(super) from_mlet: Intake,
     /// What its record begins with, once that was wanted.

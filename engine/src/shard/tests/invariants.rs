@@ -131,7 +131,6 @@ fn check_timing(connection: &Connection) {
     }
 }
 
-/// While nobody has ended or broken anything, a relayed session wants no input of which the last waits to be sent.
 /// While nobody, nor a limit, has ended or broken anything, a relayed session wants no input of which the last waits to be sent.
 pub(super) fn check_flow(connection: &Connection, endpoint: &Endpoint, mlet: &Mlet) {
     let has_parted = endpoint.has_parted || endpoint.end.is_some();
