@@ -15,8 +15,8 @@ use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
 use crate::config::ExperimentId;
-use crate::proto::outcome::Force;
 use crate::proto::session::MletFacts;
+use crate::proto::session_end::Force;
 use crate::records::{Ended, SessionFacts, SessionId, ShardTotals};
 use crate::run_error::RunError;
 use packetlab::key::KeyId;

@@ -1,6 +1,6 @@
 //! Why a run could not begin, or ended before its time, in words for whoever can change that.
 //!
-//! Not here: what ends one session (`proto/outcome.rs`).
+//! Not here: what ends one session (`proto/session_end.rs`).
 
 use std::fmt;
 use std::io;

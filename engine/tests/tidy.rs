@@ -31,7 +31,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
         "mailbox",
         &[
             "crate::config::ExperimentId",
-            "crate::proto::outcome::Force",
+            "crate::proto::session_end::Force",
             "crate::proto::session::MletFacts",
             "crate::records::",
             "crate::run_error::RunError",

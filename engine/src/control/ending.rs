@@ -14,7 +14,7 @@ use super::{Control, RunPhase};
 use crate::control::Report;
 use crate::mailbox::ToShard;
 use crate::metrics::IntervalLog;
-use crate::proto::outcome::Force;
+use crate::proto::session_end::Force;
 use crate::records::ShardTotals;
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{Graces, KILL_PATIENCE};

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::{Control, RunPhase};
 use crate::config::{HaltHow, HaltOn, Judging, Share};
-use crate::proto::outcome::Force;
+use crate::proto::session_end::Force;
 use crate::records::{OutcomeKind, Summary};
 use crate::run_error::RunError;
 

@@ -1,6 +1,6 @@
 //! What passes between the control thread's loop and the shards: every message of theirs, and what is done about it.
 //!
-//! Not here: the queues (`mailbox.rs`), and who gets a permit (`permits.rs`).
+//! Not here: the queues (`mailbox.rs`), and who gets a permit (`count_permits.rs`).
 
 use std::time::Duration;
 
@@ -8,10 +8,10 @@ use tokio::io::Interest;
 use tracing::{error, info, warn};
 
 use super::clock::now;
-use super::permits::Permits;
+use super::count_permits::Permits;
 use super::{Control, RunPhase, SEND_RETRY, at};
 use crate::mailbox::{FromShard, Holder, Mailer, QUEUE_LEN, SessionPlace, ToShard};
-use crate::proto::outcome::Force;
+use crate::proto::session_end::Force;
 use crate::records::SessionId;
 use crate::run_error::{RunError, WAITING, lack};
 

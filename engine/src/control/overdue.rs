@@ -8,7 +8,7 @@ use tracing::warn;
 
 use super::clock::now;
 use super::{Control, RunPhase};
-use crate::proto::outcome::Force;
+use crate::proto::session_end::Force;
 use crate::records::SessionId;
 use crate::run_error::RunError;
 use crate::sys::children::Graces;

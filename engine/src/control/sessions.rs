@@ -12,7 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::clock::wall;
 use crate::log_limit::LogLimit;
 use crate::proto::endpoint_choice::Choice;
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::session_end::{End, Outcome};
 use crate::records::{
     Ended, Entry, Folding, Journal, Mlet, OutcomeKind, Output, Recorder, SessionFacts, SessionId,
     SessionRecord, ShardTotals, Summary,

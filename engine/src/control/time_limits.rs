@@ -7,7 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Limits;
-use crate::proto::outcome::Force;
+use crate::proto::session_end::Force;
 use crate::records::{Recorder, SessionId, Started};
 
 /// How far the time of a run has come.

@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Mutex, PoisonError};
 
-use super::outcome::Outcome;
+use super::session_end::Outcome;
 use crate::config::{EndpointChoice, KeyPrefixes};
 use packetlab::key::KeyId;
 

@@ -14,11 +14,11 @@ pub mod greeting;
 pub mod keys;
 pub mod linfo;
 pub mod outbox;
-pub mod outcome;
 pub mod publisher;
 pub mod relay;
 pub mod rhythm;
 pub mod session;
+pub mod session_end;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -14,7 +14,7 @@
 //! whichever is first. The lines of the log are views of it
 //! (`control/sessions.rs`).
 //!
-//! Not here: how sessions end (`proto/outcome.rs`). A connection that waits at a proxy and is let go as the run ends was
+//! Not here: how sessions end (`proto/session_end.rs`). A connection that waits at a proxy and is let go as the run ends was
 //! nobody's and has no record.
 //!
 //! Invariant: every session has exactly one record, or is one of those that a record tells the number of

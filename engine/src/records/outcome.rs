@@ -1,4 +1,4 @@
-//! The closed list of outcomes, and which of them each end of a session (`proto/outcome.rs`) is.
+//! The closed list of outcomes, and which of them each end of a session (`proto/session_end.rs`) is.
 //!
 //! What came first names it: a session that its endpoint ended is not `ok`, whatever its mlet exits with, because what the
 //! mlet still wrote was discarded.
@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::record::{Mlet, SessionRecord};
 use crate::proto::greeting::{GreetingError, GreetingRequest};
-use crate::proto::outcome::{End, Force, Outcome};
+use crate::proto::session_end::{End, Force, Outcome};
 use crate::sys::supervisor::MletStatus;
 use packetlab::tls;
 

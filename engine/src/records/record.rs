@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::metrics::SessionLatency;
 use crate::proto::account::{Account, Relayed};
-use crate::proto::outcome::Outcome;
+use crate::proto::session_end::Outcome;
 use crate::sys::recorder::RecordedOutput;
 use crate::sys::supervisor::MletStatus;
 use packetlab::time::Ticks;

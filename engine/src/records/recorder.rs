@@ -10,7 +10,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::record::{Ended, Mlet, Output, SessionFacts, SessionId, SessionRecord};
-use crate::proto::outcome::Outcome;
+use crate::proto::session_end::Outcome;
 use crate::sys::recorder::RecordedOutput;
 use crate::sys::supervisor::MletStatus;
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::outcome::OutcomeKind;
 use super::record::{SessionId, SessionRecord};
-use crate::proto::outcome::{Force, Outcome};
+use crate::proto::session_end::{Force, Outcome};
 use packetlab::key::KeyId;
 
 /// Different reasons that are counted; text of peers may be among them.

@@ -17,7 +17,7 @@ use crate::config::{Keep, Layout, Results, RunId};
 use crate::metrics::{Direction, SessionLatency};
 use crate::proto::account::{Account, Flow, Relayed};
 use crate::proto::greeting::{GreetingError, GreetingRequest};
-use crate::proto::outcome::{End, Force, Outcome};
+use crate::proto::session_end::{End, Force, Outcome};
 use crate::sys::recorder::{RecordedOutput, RecordedStream};
 use crate::sys::supervisor::MletStatus;
 use packetlab::key::KeyId;

@@ -1,7 +1,7 @@
 //! Accepting: a shard's own listening sockets, and when not to accept.
 //!
 //! At a limit nobody who comes is refused. Without a place in set-up who was accepted waits here, and sources take turns
-//! (`place_queue.rs`). Without a descriptor, the shard accepts no more, and the kernel's queue waits. Those who hold a place
+//! (`set_up_queue.rs`). Without a descriptor, the shard accepts no more, and the kernel's queue waits. Those who hold a place
 //! and do not go on make room (`admission.rs`), and a source with too many connections in set-up is turned away.
 
 use std::io;
@@ -11,8 +11,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::connection::{Connection, Permit, UnderWay};
-use super::intake::Intake;
 use super::operations::Token;
+use super::receive_size::Intake;
 use super::state::Shard;
 use crate::config::ExperimentId;
 use crate::driver::Driver;

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use super::candidates::{Candidate, Holding};
 use super::connection::Connection;
 use super::operations::{SET_UP_GROUP, Token};
-use super::place_queue::source;
+use super::set_up_queue::source;
 use super::state::Shard;
 use crate::driver::Driver;
 use crate::proto::session::{Session, SetUpStage};

@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::candidates::Candidate;
-use super::intake::Intake;
+use super::receive_size::Intake;
 use crate::config::ExperimentId;
 use crate::metrics::SessionLatency;
-use crate::proto::outcome::Outcome;
 use crate::proto::session::{MletFacts, Session, SetUpStage};
+use crate::proto::session_end::Outcome;
 use crate::records::{SessionFacts, SessionId, Via};
 use packetlab::time::Ticks;
 

@@ -8,8 +8,8 @@ use std::os::fd::AsFd;
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
-use crate::proto::outcome::Force;
 use crate::proto::session::{Context, Session};
+use crate::proto::session_end::Force;
 
 impl<D: Driver<Token>> Shard<D> {
     pub(super) fn drain(&mut self) {

@@ -7,7 +7,7 @@ use std::net::TcpListener;
 use std::os::fd::OwnedFd;
 use std::time::Instant;
 
-use super::place_queue::Waiting;
+use super::set_up_queue::Waiting;
 
 /// The listening sockets of one shard.
 pub(super) struct Listeners {

@@ -9,12 +9,11 @@
 mod accepting;
 mod admission;
 mod apply;
-mod bulk;
 mod candidates;
 mod connection;
 mod ending;
 mod grant;
-mod intake;
+mod large_buffers;
 mod latency;
 mod linfo_log;
 mod listeners;
@@ -22,7 +21,8 @@ mod mail;
 mod operations;
 mod pace;
 mod permit_to_mlet;
-mod place_queue;
+mod receive_size;
+mod set_up_queue;
 mod state;
 #[cfg(test)]
 mod tests;
@@ -30,6 +30,6 @@ mod timers;
 mod turn;
 
 pub(crate) use self::accepting::accepts_at_once;
-pub(crate) use self::bulk::BULK_MEMORY_LEN;
+pub(crate) use self::large_buffers::BULK_MEMORY_LEN;
 pub(crate) use self::operations::{GROUPS, Token};
 pub(crate) use self::state::{Parts, Shard};

@@ -14,8 +14,8 @@ use super::state::Shard;
 use crate::driver::{Completion, Driver, Event, Received};
 use crate::guards::{Guard, holds};
 use crate::metrics::Direction;
-use crate::proto::outcome::End;
 use crate::proto::session::{Context, Session};
+use crate::proto::session_end::End;
 use crate::records::ShardTotals;
 
 /// How soon a turn follows while something waits for the control thread: messages for room in its queue, mlets

@@ -12,7 +12,7 @@ use super::error::LoadError;
 use super::process;
 use super::report::Report;
 use super::sessions::{Stream, ended_early, is_sampled, join, message};
-use super::turns::Window;
+use super::start_times::Window;
 
 /// Bytes taken from a stream at once.
 const READ_LEN: usize = 64 * 1024;

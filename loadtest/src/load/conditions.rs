@@ -3,7 +3,7 @@
 use super::placement::Placement;
 use super::relays::Relay;
 use super::report::Report;
-use super::turns::{Pace, Samples};
+use super::start_times::{Pace, Samples};
 
 /// What holds for all of one measurement.
 #[derive(Debug, Clone, Copy)]

@@ -5,7 +5,7 @@ use std::io;
 use hdrhistogram::Histogram;
 
 use super::error::LoadError;
-use super::turns::Samples;
+use super::start_times::Samples;
 
 /// What takes longer counts as this.
 const LONGEST_NS: u64 = 60_000_000_000;

@@ -12,7 +12,7 @@ use engine::log_format;
 use hdrhistogram::Histogram;
 
 use super::error::LoadError;
-use super::turns::Samples;
+use super::start_times::Samples;
 
 /// How long an interval is.
 const INTERVAL: Duration = Duration::from_secs(1);

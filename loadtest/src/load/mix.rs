@@ -1,7 +1,7 @@
 //! `mix`: what one session in bulk does to small ones beside it.
 //!
 //! The small ones are measured alone, and then beside the one in bulk, in the same run and through the same sessions.
-//! Not here: how either is done (`repeated`, `bulk`).
+//! Not here: how either is done (`short_and_echo`, `bulk`).
 
 use tokio::io::AsyncWriteExt;
 use tokio::task::JoinSet;
@@ -9,9 +9,9 @@ use tokio::task::JoinSet;
 use super::bulk::{Direction, megabytes_per_second, transfer};
 use super::conditions::{Conditions, Outcome};
 use super::error::LoadError;
-use super::repeated::{ROUND_TRIPS, add_beside, round_trips};
 use super::sessions::{ended_early, is_sampled, join, message, message_of_type, open, open_all};
-use super::turns::Window;
+use super::short_and_echo::{ROUND_TRIPS, add_beside, round_trips};
+use super::start_times::Window;
 use hosts::endpoint::Endpoint;
 
 /// Payload of a message in bulk, in bytes.

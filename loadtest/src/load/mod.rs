@@ -31,7 +31,6 @@ mod bulk;
 mod conditions;
 mod error;
 mod exit_mlet;
-mod held;
 mod histogram;
 mod hlog;
 mod host_process;
@@ -44,14 +43,15 @@ mod plot;
 mod process;
 mod ratios;
 mod relays;
-mod repeated;
+mod repeat_compare_ramp;
 mod report;
 mod run;
-mod series;
 mod sessions;
+mod short_and_echo;
+mod start_times;
+mod storm_and_idle;
+mod tables_and_json;
 mod through;
-mod told;
-mod turns;
 
 use std::io::{self, Write};
 use std::process::ExitCode;
@@ -63,7 +63,7 @@ use about::About;
 use error::{LoadError, fds_needed};
 pub(crate) use options::Options;
 use serde::Serialize;
-use told::{Figures, Told};
+use tables_and_json::{Figures, Told};
 
 /// Measures what the options ask for: 0 when it came about and was told.
 pub(crate) fn run(options: &Options) -> ExitCode {
@@ -95,7 +95,7 @@ fn try_run(options: &Options) -> Result<Vec<Told>, LoadError> {
     let cores = check(options)?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let Some(kind) = options.attack.kind() else {
-        return runtime.block_on(series::measure(options, &cores));
+        return runtime.block_on(repeat_compare_ramp::measure(options, &cores));
     };
     let about = runtime.block_on(About::begin(options, &cores))?;
     let figures = Figures::Once(attack::run(options, kind, cores)?);

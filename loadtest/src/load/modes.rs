@@ -5,11 +5,11 @@
 use super::bulk::{self, Direction};
 use super::conditions::{Conditions, Outcome};
 use super::error::LoadError;
-use super::held;
 use super::mix;
 use super::mode::Mode;
-use super::repeated;
 use super::sessions::open_all;
+use super::short_and_echo;
+use super::storm_and_idle;
 use super::through::{self, Proxied};
 use hosts::endpoint::Endpoint;
 
@@ -25,10 +25,10 @@ pub(super) async fn measure(
     conditions: Conditions,
 ) -> Result<Outcome, LoadError> {
     let direction = match mode {
-        Mode::Short => return repeated::short(endpoints, conditions).await,
-        Mode::Echo => return repeated::echo(endpoints, conditions).await,
-        Mode::Storm => return held::storm(endpoints, conditions).await,
-        Mode::Idle => return held::idle(endpoints, conditions).await,
+        Mode::Short => return short_and_echo::short(endpoints, conditions).await,
+        Mode::Echo => return short_and_echo::echo(endpoints, conditions).await,
+        Mode::Storm => return storm_and_idle::storm(endpoints, conditions).await,
+        Mode::Idle => return storm_and_idle::idle(endpoints, conditions).await,
         Mode::Mix => return mix::mix(endpoints, direction, conditions).await,
         Mode::Through => {
             let proxied = proxied.ok_or(LoadError::NoSample("round trip through a proxy"))?;

@@ -15,7 +15,7 @@ use super::bulk::Direction;
 use super::error::LoadError;
 use super::mode::Mode;
 use super::relays::Relay;
-use super::turns::Pace;
+use super::start_times::Pace;
 use crate::binaries;
 
 /// What `pktfleet load` can be told; as JSON, what it was told.

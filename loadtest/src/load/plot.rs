@@ -10,7 +10,7 @@ use plotters::prelude::*;
 
 use super::error::LoadError;
 use super::report::{Figure, Report};
-use super::told::Told;
+use super::tables_and_json::Told;
 
 /// Of one panel, in pixels.
 const PANEL: (u32, u32) = (760, 260);

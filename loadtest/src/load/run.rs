@@ -1,6 +1,6 @@
 //! One run: a home, a relay, endpoints before it, and what is measured until it is ended.
 //!
-//! Not here: what the endpoints do (`modes`), and several runs (`series`).
+//! Not here: what the endpoints do (`modes`), and several runs (`repeat_compare_ramp`).
 
 use std::ffi::OsString;
 use std::net::SocketAddr;

@@ -1,7 +1,7 @@
 //! `through`: round trips through a proxy (EnableProxyMode), beside the direct way in the same run.
 //!
 //! The proxy is a process of its own, on the relay's cores, and so is the manager behind it; the manager of the direct
-//! way runs beside them and has nothing to do meanwhile. Not here: the round trips (`repeated`).
+//! way runs beside them and has nothing to do meanwhile. Not here: the round trips (`short_and_echo`).
 
 use std::ffi::OsString;
 use std::net::SocketAddr;
@@ -12,8 +12,8 @@ use super::conditions::{Conditions, Outcome};
 use super::error::LoadError;
 use super::host_process;
 use super::process;
-use super::repeated::{ROUND_TRIPS, add_beside, round_trips};
 use super::sessions::{message, open_all};
+use super::short_and_echo::{ROUND_TRIPS, add_beside, round_trips};
 use crate::pktxpmgr::Pktxpmgr;
 use hosts::endpoint::Endpoint;
 use hosts::home::{Agent, Home};

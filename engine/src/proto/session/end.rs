@@ -11,8 +11,8 @@ use super::request::{Context, Request, SetUpStage};
 use super::stall::Delivery;
 use super::{Relaying, Session, Stage, State, Tls};
 use crate::proto::outbox::BlockPool;
-use crate::proto::outcome::{End, Force, Outcome};
 use crate::proto::relay::Phase;
+use crate::proto::session_end::{End, Force, Outcome};
 use packetlab::tls::TlsError;
 
 impl Session {

@@ -11,7 +11,7 @@ use std::time::Instant;
 use super::request::Request;
 use super::stall::Delivery;
 use crate::config::Limits;
-use crate::proto::outcome::Outcome;
+use crate::proto::session_end::Outcome;
 use packetlab::tls::ServerStream;
 
 /// close_notify in a record of its own, and the FIN behind it, which the kernel counts as well (SIOCOUTQ, tcp(7)).

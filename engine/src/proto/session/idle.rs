@@ -11,8 +11,8 @@ use super::request::Request;
 use super::stall::Stall;
 use super::{Relaying, Session};
 use crate::config::Limits;
-use crate::proto::outcome::Outcome;
 use crate::proto::relay::{Phase, Relay};
+use crate::proto::session_end::Outcome;
 
 impl Relaying {
     /// START has just succeeded.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::BlockPool;
-use crate::proto::outcome::Outcome;
+use crate::proto::session_end::Outcome;
 use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;

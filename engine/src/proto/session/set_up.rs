@@ -8,7 +8,7 @@ use super::request::{Context, MletFacts, Request};
 use super::{Relaying, Session, Stage, State, Tls};
 use crate::proto::greeting::{Greeting, Progress};
 use crate::proto::outbox::block_len;
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::session_end::{End, Outcome};
 use packetlab::tls::{ClientHello, HandshakeError};
 
 /// How many set-up timeouts a session waits for a permit: as long as one may be held in vain, and again as long, so that

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use super::request::Probe;
 use crate::config::Limits;
 use crate::guards::{Guard, holds};
-use crate::proto::outcome::Outcome;
 use crate::proto::relay::{Buffers, Phase};
+use crate::proto::session_end::Outcome;
 
 /// A timer must not be due again in the turn it was set in, however short the drain timeout.
 const PROBE_PERIOD_MIN: Duration = Duration::from_millis(1);

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::config::{Destination, Keep, Layout, Results};
-use crate::proto::outcome::Outcome;
+use crate::proto::session_end::Outcome;
 use crate::records::results_folder::folder_of;
 use crate::records::tests::whole_record;
 use crate::sys::supervisor::MletStatus;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pair::{Chunks, Pair};
 use super::peers::Endpoint;
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::session_end::{End, Outcome};
 use crate::proto::tests::credentials::{
     HANDSHAKE_TIMEOUT, Login, TRUSTING, endpoint_tls, plain_experiments,
 };

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::pair::{Chunks, Pair};
 use super::peers::SOCKET_LEN;
 use crate::golden;
-use crate::proto::outcome::{End, Force, Outcome};
+use crate::proto::session_end::{End, Force, Outcome};
 use crate::proto::tests::credentials::{
     DRAIN_TIMEOUT, LINGER_TIMEOUT, Stage, experiments, measured_once,
 };

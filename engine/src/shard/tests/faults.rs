@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::pair::Pair;
 use super::peers::Endpoint;
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::session_end::{End, Outcome};
 use crate::proto::tests::credentials::{
     DRAIN_TIMEOUT, HANDSHAKE_TIMEOUT, LINGER_TIMEOUT, Login, SETUP_TIMEOUT, Stage, TRUSTING,
     experiments, program,

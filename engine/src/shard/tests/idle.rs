@@ -7,7 +7,7 @@ use super::pair::Pair;
 use super::peers::SOCKET_LEN;
 use crate::config::Limits;
 use crate::proto::experiments::Experiments;
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::session_end::{End, Outcome};
 use crate::proto::tests::credentials::{
     DRAIN_TIMEOUT, LINGER_TIMEOUT, Login, Stage, TRUSTING, experiments_within, limits,
 };

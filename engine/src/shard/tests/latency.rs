@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pair::Pair;
 use crate::metrics::{BothWays, Spread};
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::session_end::{End, Outcome};
 use crate::proto::tests::{filled, message};
 use packetlab::message::MessageType;
 

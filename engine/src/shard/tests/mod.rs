@@ -1,18 +1,18 @@
 //! A shard on a simulated kernel, with real sessions and TLS: worlds drawn from a seed, and scenarios of one session.
 
 mod backlog;
+mod drawn_endpoint;
 mod ends;
 mod faults;
 mod harness;
 mod idle;
-mod intake;
 mod invariants;
 mod latency;
 mod linfo_log;
 mod outcomes;
 mod pair;
 mod peers;
-mod player;
+mod receive_size;
 mod relaying;
 mod set_up;
 mod simulation;

@@ -6,10 +6,10 @@
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
+use super::drawn_endpoint::{Player, Progress};
 use super::faults::{Class, Fault};
 use super::invariants::check_counts;
-use super::player::{Player, Progress};
-use crate::proto::outcome::{End, Outcome};
+use crate::proto::session_end::{End, Outcome};
 use crate::proto::tests::assert_records_hold_one_message_each;
 use crate::proto::tests::credentials::Login;
 use crate::records::{Ended, SessionId};

@@ -6,7 +6,7 @@ use std::io::{ErrorKind, Read, Write};
 use rustls::{AlertDescription, ClientConnection, Error};
 
 use crate::driver::simulated::Remote;
-use crate::proto::outcome::End;
+use crate::proto::session_end::End;
 use crate::proto::tests::success;
 use packetlab::message::{HEADER_LEN, MessageType};
 

@@ -7,7 +7,7 @@ use proptest::prelude::*;
 
 use super::pair::{Chunks, Pair};
 use crate::proto::account::{Flow, Relayed};
-use crate::proto::outcome::Outcome;
+use crate::proto::session_end::Outcome;
 use crate::proto::tests::{
     assert_records_hold_one_message_each, filled, message, message_ranges, success,
 };

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::pair::{Chunks, Pair};
 use crate::golden;
 use crate::proto::greeting::{GreetingError, GreetingRequest};
-use crate::proto::outcome::{End, Force, Outcome};
+use crate::proto::session_end::{End, Force, Outcome};
 use crate::proto::tests::credentials::{
     HANDSHAKE_TIMEOUT, Login, OPEN, SETUP_TIMEOUT, Stage, TOO_LATE, TRUSTING, experiments,
     measured_once, plain_experiments, program,

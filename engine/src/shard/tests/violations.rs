@@ -3,7 +3,7 @@
 use rustls::{AlertDescription, ContentType};
 
 use super::pair::Pair;
-use crate::proto::outcome::Outcome;
+use crate::proto::session_end::Outcome;
 use crate::proto::tests::message;
 use packetlab::message::MessageType;
 use packetlab::tls::{Instead, seal_instead};

@@ -6,12 +6,12 @@ use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::drawn_endpoint::Player;
 use super::harness::Harness;
 use super::outcomes::Circumstances;
-use super::player::Player;
 use crate::mailbox::{FromShard, SessionPlace, ToShard};
 use crate::proto::experiments::Experiments;
-use crate::proto::outcome::Force;
+use crate::proto::session_end::Force;
 use crate::random::Random;
 use crate::records::SessionId;
 

@@ -3,7 +3,7 @@
 //! A peer that fills two small receives within [`BULK_PERIOD`] gets large ones, until one brings no more than a small
 //! one takes, or no large buffer is free. So one that is slow, or silent again, has small ones.
 //!
-//! Not here: buffers and blocks, and how many there are (`bulk.rs`).
+//! Not here: buffers and blocks, and how many there are (`large_buffers.rs`).
 
 use std::time::{Duration, Instant};
 

@@ -4,16 +4,16 @@
 //! for peers of which a large receive is under way, for they may be silent for hours: what counts are the buffers that
 //! the driver may fill at once. A buffer is kept from it while there are not blocks for what all others may bring.
 //!
-//! Not here: who gets large receives (`intake.rs`). Invariant: there are never more large blocks than
+//! Not here: who gets large receives (`receive_size.rs`). Invariant: there are never more large blocks than
 //! [`LARGE_BLOCKS_MAX`], whatever peers do.
 
 use std::time::Instant;
 
 use super::connection::Connection;
-use super::intake::Intake;
 use super::operations::{
     BULK_BUFFERS, BULK_GROUP, LARGE_BLOCKS_MAX, RELAY_GROUP, SET_UP_GROUP, Token,
 };
+use super::receive_size::Intake;
 use super::state::Shard;
 use crate::driver::{Driver, Received};
 use crate::metrics::Direction;

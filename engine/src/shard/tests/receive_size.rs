@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::pair::Pair;
 use super::peers::SOCKET_LEN;
-use crate::proto::outcome::Outcome;
+use crate::proto::session_end::Outcome;
 use crate::proto::tests::credentials::DRAIN_TIMEOUT;
 use crate::proto::tests::filled;
 use packetlab::message::MessageType;

@@ -13,7 +13,7 @@ use super::options::Options;
 use super::ratios::Round;
 use super::report::Report;
 use super::run::{self, Subject};
-use super::told::{Figures, Told};
+use super::tables_and_json::{Figures, Told};
 use hosts::interrupts::Interrupts;
 
 /// Rounds of a comparison, unless told otherwise.

@@ -1,6 +1,6 @@
 //! `short` and `echo`: every endpoint does the same again and again.
 //!
-//! Not here: when it begins anew (`turns`).
+//! Not here: when it begins anew (`start_times`).
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ use super::histogram;
 use super::process::{self, Usage};
 use super::report::{QUANTILES, Report};
 use super::sessions::{Stream, is_sampled, join, message, open, open_all, read_to_end, round_trip};
-use super::turns::{self, Dispatcher, Pace, Samples, Window};
+use super::start_times::{self, Dispatcher, Pace, Samples, Window};
 use hosts::endpoint::Endpoint;
 
 /// What is done, by its name.
@@ -43,7 +43,7 @@ pub(super) async fn short(
     conditions: Conditions,
 ) -> Result<Outcome, LoadError> {
     let mut outcome = Outcome::begin(endpoints.len());
-    let (window, turns, dispatcher) = turns::begin(conditions.pace, endpoints.len());
+    let (window, turns, dispatcher) = start_times::begin(conditions.pace, endpoints.len());
     let mut tasks = JoinSet::new();
     for (endpoint, mut turns) in endpoints.into_iter().zip(turns) {
         tasks.spawn(async move {
@@ -91,7 +91,7 @@ pub(super) async fn round_trips(
     message: &[u8],
     conditions: Conditions,
 ) -> Result<Repeated, LoadError> {
-    let (window, turns, dispatcher) = turns::begin(conditions.pace, streams.len());
+    let (window, turns, dispatcher) = start_times::begin(conditions.pace, streams.len());
     let mut tasks = JoinSet::new();
     for (mut stream, mut turns) in streams.drain(..).zip(turns) {
         let message = message.to_vec();
