@@ -4,7 +4,8 @@
 //! Bytes of all other messages stay where they are. A message is known by its first byte, so nothing
 //! is held back. What an endpoint has the log take is paid from a budget: of one LINFO, of its session in a second,
 //! and of all sessions in a second, in bytes of log, which may be six times those of the message. A LINFO that finds
-//! its budget used up is skipped as it streams past, and counted.
+//! its budget used up is skipped as it streams past, and counted. Skipping costs the processor as well: an endpoint that
+//! has much skipped is read no faster than [`SKIPPED_PER_SECOND`].
 //!
 //! Not here: the line of the log (`shard/linfo_log.rs`), and the sizes of the budgets (`config/limits.rs`).
 
@@ -39,6 +40,12 @@ const MODEST_LEN: usize = 1024;
 
 /// How long a LINFO may take to arrive. One that is never finished must not hold memory for as long as its session.
 const ARRIVAL_TIME: Duration = Duration::from_secs(5);
+
+/// How many bytes are skipped in a second before their endpoint has to wait: those of a few long LINFOs.
+const SKIPPED_AT_ONCE: usize = 64 * 1024;
+
+/// How many bytes a second are skipped beyond those: decrypting them takes 0.1% of a core.
+const SKIPPED_PER_SECOND: usize = 1024 * 1024;
 
 /// A LINFO as it is to be logged.
 #[derive(Debug, PartialEq, Eq)]
@@ -130,6 +137,10 @@ pub struct LinfoFilter {
     /// Lines in this second.
     lines: u32,
     lost: u64,
+    /// Bytes of LINFOs that were not for the log, in this second.
+    skipped: usize,
+    /// When the endpoint is read again, of which too much was skipped.
+    paused_until: Option<Instant>,
     /// Of those that are lost.
     told: u64,
     /// All that came, LINFO or not.
@@ -146,7 +157,7 @@ impl LinfoFilter {
         budget: &LinfoBudget,
         mut log: impl FnMut(Linfo),
     ) -> usize {
-        let (mut kept, mut position) = (0, 0);
+        let (mut kept, mut position, mut skipped) = (0, 0, 0);
         let lost_before = self.lost;
         self.received.bytes += bytes.len() as u64;
         // Once the budget has refused a LINFO of these bytes, it is not asked about the others.
@@ -162,7 +173,7 @@ impl LinfoFilter {
             (kept, position) = (kept + len, position + len);
             if !may_log {
                 let (len, lost) = self.boundaries.whole_messages(&bytes[position..], is_linfo);
-                (self.lost, position) = (self.lost + lost, position + len);
+                (self.lost, position, skipped) = (self.lost + lost, position + len, skipped + len);
                 self.received.messages += lost;
             }
             let Some(run) = self.boundaries.next_run(&bytes[position..]) else { break };
@@ -173,7 +184,7 @@ impl LinfoFilter {
                     may_log = may_log && self.begin(now, budget);
                     self.lost += u64::from(!may_log);
                 }
-                self.collect(&bytes[position + run.header_len..end], now, budget);
+                skipped += self.collect(&bytes[position + run.header_len..end], now, budget);
                 if run.ends
                     && let Some(arrived) = self.arriving.take()
                 {
@@ -190,6 +201,7 @@ impl LinfoFilter {
         if self.lost > lost_before {
             budget.lost.fetch_add(self.lost - lost_before, Ordering::Relaxed);
         }
+        self.pause_for(skipped, now);
         kept
     }
 
@@ -208,9 +220,20 @@ impl LinfoFilter {
         self.received
     }
 
-    /// When [`Self::cut`] is to be called.
+    /// The endpoint is not to be read until [`Self::resume`], so much of what it sent was skipped.
+    pub fn is_paused(&self) -> bool {
+        self.paused_until.is_some()
+    }
+
+    /// When [`Self::cut`] and [`Self::resume`] are to be called.
     pub fn due(&self) -> Option<Instant> {
-        self.arriving.as_ref().map(|arriving| arriving.since + ARRIVAL_TIME)
+        let arriving = self.arriving.as_ref().map(|arriving| arriving.since + ARRIVAL_TIME);
+        [arriving, self.paused_until].into_iter().flatten().min()
+    }
+
+    /// Has the endpoint read again when it is time.
+    pub fn resume(&mut self, now: Instant) {
+        self.paused_until.take_if(|until| now >= *until);
     }
 
     /// Gives a LINFO that takes too long to arrive as far as it has come, and skips the rest.
@@ -232,15 +255,31 @@ impl LinfoFilter {
         true
     }
 
-    fn collect(&mut self, payload: &[u8], now: Instant, budget: &LinfoBudget) {
-        let Some(mut arriving) = self.arriving.take() else { return };
+    /// Takes as much as is to be logged, and tells how much is not.
+    fn collect(&mut self, payload: &[u8], now: Instant, budget: &LinfoBudget) -> usize {
+        let Some(mut arriving) = self.arriving.take() else { return payload.len() };
+        let mut granted = 0;
         if !arriving.truncated {
             let room = budget.payload_max.saturating_sub(arriving.payload.len());
-            let granted = self.take(payload.len().min(room), now, budget);
+            granted = self.take(payload.len().min(room), now, budget);
             arriving.payload.extend_from_slice(&payload[..granted]);
             arriving.truncated = granted < payload.len();
         }
         self.arriving = Some(arriving);
+        payload.len() - granted
+    }
+
+    /// So many bytes were skipped at once: with those of this second, more than are read without a pause?
+    fn pause_for(&mut self, skipped: usize, now: Instant) {
+        if skipped == 0 {
+            return;
+        }
+        self.turn(now);
+        self.skipped += skipped;
+        if self.skipped > SKIPPED_AT_ONCE {
+            let pause = Duration::from_secs(1) * skipped as u32 / SKIPPED_PER_SECOND as u32;
+            self.paused_until = Some(self.paused_until.unwrap_or(now) + pause);
+        }
     }
 
     /// Escapes what has arrived, as far as there is room for the bytes that this adds.
@@ -267,7 +306,7 @@ impl LinfoFilter {
 
     fn turn(&mut self, now: Instant) {
         if self.second.has_turned(now) {
-            (self.spent, self.lines) = (0, 0);
+            (self.spent, self.lines, self.skipped) = (0, 0, 0);
         }
     }
 }

@@ -129,7 +129,7 @@ impl Relay {
 
     /// The endpoint's bytes are wanted.
     pub fn wants_endpoint_input(&self, buffers: &Buffers) -> bool {
-        self.from_endpoint != Input::Over && buffers.to_mlet.is_empty()
+        self.from_endpoint != Input::Over && buffers.to_mlet.is_empty() && !self.linfo.is_paused()
     }
 
     /// The mlet's bytes are wanted.
@@ -143,7 +143,7 @@ impl Relay {
 
     /// More of the endpoint's bytes are wanted as soon as those held for the mlet have left.
     pub fn wants_endpoint_input_next(&self) -> bool {
-        self.phase == Phase::Open && self.from_endpoint != Input::Over
+        self.phase == Phase::Open && self.from_endpoint != Input::Over && !self.linfo.is_paused()
     }
 
     /// More of the mlet's bytes are wanted as soon as those held for the endpoint have left.
@@ -199,8 +199,10 @@ impl Relay {
         &self.linfo
     }
 
-    /// Gives a LINFO that takes too long to arrive as far as it has come.
-    pub fn cut_linfo(&mut self, now: Instant, budget: &LinfoBudget) -> Option<Linfo> {
+    /// Has the endpoint read again, if so many of its LINFOs were skipped that it had to wait, and gives one that takes too
+    /// long to arrive as far as it has come.
+    pub fn handle_linfo_due(&mut self, now: Instant, budget: &LinfoBudget) -> Option<Linfo> {
+        self.linfo.resume(now);
         self.linfo.cut(now, budget)
     }
 

@@ -204,6 +204,34 @@ fn sessions_that_log_much_leave_room_for_those_that_log_little() {
 }
 
 #[test]
+fn an_endpoint_that_has_much_skipped_is_read_at_a_mebibyte_a_second() {
+    let budget = budget(0, AMPLE);
+    let (start, stream) = (some_time(), linfo(&[b'x'; 60_000]).repeat(200));
+    let (mut filter, mut now) = (LinfoFilter::default(), start);
+    for piece in stream.chunks(32 * 1024) {
+        logged(&mut filter, piece, now, &budget);
+        if filter.is_paused() {
+            now = filter.due().unwrap();
+            filter.resume(now);
+            assert!(!filter.is_paused());
+        }
+    }
+    let seconds = stream.len() as f64 / SKIPPED_PER_SECOND as f64;
+    let took = (now - start).as_secs_f64();
+    assert!(took < seconds && took > 0.9 * seconds, "{took} of {seconds} s");
+}
+
+#[test]
+fn an_endpoint_whose_linfos_are_logged_or_of_which_little_is_skipped_is_read_at_once() {
+    let now = some_time();
+    for (budget, linfos) in [(budget(AMPLE, AMPLE), 20), (budget(0, AMPLE), 1)] {
+        let mut filter = LinfoFilter::default();
+        logged(&mut filter, &linfo(&[b'x'; 60_000]).repeat(linfos), now, &budget);
+        assert!(!filter.is_paused());
+    }
+}
+
+#[test]
 fn a_linfo_that_does_not_arrive_is_cut_and_its_rest_is_skipped() {
     let budget = budget(AMPLE, AMPLE);
     let (mut filter, start) = (LinfoFilter::default(), some_time());

@@ -314,7 +314,7 @@ impl Session {
 
     /// The deadline has passed.
     pub fn handle_timeout(&mut self, cx: &mut Context<'_>) {
-        self.cut_linfo(cx.now);
+        self.handle_linfo_due(cx.now);
         self.end_if_idle(cx.now);
         if self.deadline.is_some_and(|deadline| deadline > cx.now) {
             return;
@@ -374,12 +374,12 @@ impl Session {
         std::mem::take(&mut self.requests)
     }
 
-    /// Gives a LINFO that takes too long to arrive as far as it has come.
-    fn cut_linfo(&mut self, now: Instant) {
+    /// What is due of the endpoint's LINFOs ([`Relay::handle_linfo_due`]).
+    fn handle_linfo_due(&mut self, now: Instant) {
         if let Some((_, Relaying { relay, .. })) = self.state.relaying()
             && relay.linfo().due().is_some_and(|due| due <= now)
         {
-            let linfo = relay.cut_linfo(now, &self.experiments.linfo_budget);
+            let linfo = relay.handle_linfo_due(now, &self.experiments.linfo_budget);
             self.requests.extend(linfo.map(Request::Linfo));
         }
     }

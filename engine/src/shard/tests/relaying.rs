@@ -65,6 +65,18 @@ proptest! {
 }
 
 #[test]
+fn a_flood_of_linfos_waits_and_what_is_behind_it_arrives() {
+    let mut pair = Pair::served();
+    let flood = filled(MessageType::LINFO, 60_000).repeat(40);
+    pair.endpoint.write(&[&flood[..], b"\x62\0\0\x01x"].concat());
+    // 2.4 MB, of which 1 MiB a second is skipped.
+    pair.pass(Duration::from_millis(1_800));
+    assert_eq!(pair.mlet().received, b"");
+    pair.pass(Duration::from_secs(1));
+    assert_eq!(pair.mlet().received, b"\x62\0\0\x01x");
+}
+
+#[test]
 fn the_largest_message_passes_both_ways() {
     let largest = filled(MessageType::MDATA, PAYLOAD_LEN_MAX);
     let mut pair = Pair::served();
