@@ -48,6 +48,9 @@ const NUMBER: &str = "{}";
 /// What `pktfleet fleet` can be told.
 #[derive(Debug, Args)]
 #[command(
+    mut_arg("key", |key| key.help(
+        "Private key of the operator, PEM, which signs what the endpoints show; only its owner may read the file",
+    )),
     // clap's own is one line of 86 columns.
     override_usage = "pktfleet fleet [OPTIONS] --endpoints <N> --key <FILE>
          --subscribe <HOST[:PORT]>"
