@@ -146,15 +146,21 @@ impl Session {
     }
 
     /// Whatever is on its way is not waited for. What began to end the session before remains its outcome, unless that
-    /// says that the mlet has got what still waits for it.
+    /// says that a peer has got what still waits for it.
     fn end_at_once(&mut self, outcome: Outcome, pool: &mut BlockPool) {
-        match &self.state {
+        match &mut self.state {
             State::Over => {}
+            State::Closing(Closing { delivery: Some(delivery), .. }) => {
+                delivery.give_up();
+                self.requests.push(Request::Probe);
+            }
             State::Closing(_) => self.finish_begun(pool),
             State::Tls(Tls { stage: Stage::Relay(relaying), .. }) if relaying.cause.is_some() => {
                 let has_rest = !self.buffers.to_mlet.is_empty();
+                let has_rest_for_endpoint = self.unsent_to_endpoint_len() > 0;
                 let outcome = match self.take_cause() {
                     Outcome::EndpointEnded(_) if has_rest => Outcome::UndeliveredToMlet,
+                    Outcome::MletEnded if has_rest_for_endpoint => Outcome::UndeliveredToEndpoint,
                     cause => cause,
                 };
                 self.finish(outcome, pool);

@@ -104,12 +104,18 @@ impl Stall {
 pub(super) struct Delivery {
     untaken_len: usize,
     since: Instant,
+    is_given_up: bool,
 }
 
 impl Delivery {
     /// Nothing has been looked at yet.
     pub(super) fn begin(now: Instant) -> Self {
-        Self { untaken_len: 0, since: now }
+        Self { untaken_len: 0, since: now, is_given_up: false }
+    }
+
+    /// The next look is the last one.
+    pub(super) fn give_up(&mut self) {
+        self.is_given_up = true;
     }
 
     /// Takes a look at how many bytes the kernel still holds: when to look again, unless it has been waited long enough.
@@ -120,10 +126,11 @@ impl Delivery {
         now: Instant,
     ) -> Option<Instant> {
         if untaken_len != self.untaken_len {
-            *self = Self { untaken_len, since: now };
+            (self.untaken_len, self.since) = (untaken_len, now);
         }
         let patience = if untaken_len == 0 { limits.linger_timeout } else { limits.drain_timeout };
         let least = if holds(Guard::ProbesLater) { PROBE_PERIOD_MIN } else { Duration::ZERO };
-        (now < self.since + patience).then(|| now + limits.linger_timeout.max(least))
+        (!self.is_given_up && now < self.since + patience)
+            .then(|| now + limits.linger_timeout.max(least))
     }
 }

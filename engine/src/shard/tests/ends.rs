@@ -374,6 +374,27 @@ fn what_a_forced_end_of_the_run_leaves_undelivered_is_told_as_that() {
     assert!(matches!(pair.finish(), Outcome::UndeliveredToMlet), "{}", pair.told());
 }
 
+#[test]
+fn what_a_forced_end_of_the_run_keeps_from_an_endpoint_is_told_as_that() {
+    let mut pair = Pair::served();
+    pair.endpoint.reads = false;
+    pair.mlet().write(&filled(MessageType::MDATA, 1_000));
+    pair.mlet().exit();
+    pair.run();
+    pair.end_run();
+    assert!(matches!(pair.finish(), Outcome::UndeliveredToEndpoint), "{}", pair.told());
+}
+
+#[test]
+fn what_an_endpoint_has_taken_stays_delivered_at_a_forced_end() {
+    let mut pair = Pair::served();
+    pair.mlet().write(&filled(MessageType::MDATA, 1_000));
+    pair.mlet().exit();
+    pair.run();
+    pair.end_run();
+    assert!(matches!(pair.finish(), Outcome::MletEnded), "{}", pair.told());
+}
+
 /// Each LINFO that begins has a deadline of its own, before that of a session that stands still.
 #[test]
 fn timers_of_a_session_whose_deadline_moves_back_and_forth_do_not_add_up() {

@@ -114,7 +114,7 @@ impl Player {
             (Class::MletEnded, true),
             (Class::EndpointEnded, has_left),
             (Class::EndpointBrokeTls, has_broken_tls),
-            (Class::UndeliveredToEndpoint, takes_no_more),
+            (Class::UndeliveredToEndpoint, takes_no_more || circumstances.is_forced),
             (
                 Class::UndeliveredToMlet,
                 has_left && circumstances.is_forced
