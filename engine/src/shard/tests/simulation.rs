@@ -20,7 +20,7 @@ use crate::proto::tests::credentials::{Stage, experiments_within, limits, progra
 const SEEDS: u64 = 10_000;
 
 /// More turns than any world needs.
-const TURNS_MAX: usize = 60_000;
+const TURNS_MAX: usize = 400_000;
 
 /// Turns in a row in which nothing happens and no time passes to speak of.
 const VAIN_TURNS_MAX: usize = 8;
