@@ -10,6 +10,7 @@ use bench::credentials::{NOW, endpoint_config, experiments};
 use bench::endpoint::Endpoint;
 use bench::{encoded, ndata};
 use criterion::{Criterion, criterion_group, criterion_main};
+use engine::proto::account::Relayed;
 use engine::proto::experiments::Experiments;
 use engine::proto::outbox::BlockPool;
 use engine::proto::session::{Context, Request, Session};
@@ -20,6 +21,7 @@ struct Timed {
     session: Session,
     endpoint: Endpoint,
     pool: BlockPool,
+    relayed: Relayed,
     now: Instant,
     taken: Duration,
     passing: Vec<u8>,
@@ -33,6 +35,7 @@ impl Timed {
             session: Session::new(peer, Arc::clone(experiments), now),
             endpoint: Endpoint::new(Arc::clone(config)),
             pool: BlockPool::default(),
+            relayed: Relayed::default(),
             now,
             taken: Duration::ZERO,
             passing: Vec::new(),
@@ -40,7 +43,8 @@ impl Timed {
     }
 
     fn call<R>(&mut self, call: impl FnOnce(&mut Session, &mut Context<'_>) -> R) -> R {
-        let mut cx = Context { now: self.now, wall: NOW, pool: &mut self.pool };
+        let mut cx =
+            Context { now: self.now, wall: NOW, pool: &mut self.pool, relayed: &mut self.relayed };
         let begin = Instant::now();
         let result = black_box(call(&mut self.session, &mut cx));
         self.taken += begin.elapsed();

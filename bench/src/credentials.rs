@@ -92,6 +92,7 @@ pub fn experiments() -> Arc<Experiments> {
         latency_sample: None,
         latency_log: None,
         cores: vec![0],
+        other_files: 0,
         limits: Limits::default(),
     };
     let experiments = Experiments::new(&config, Keys::new(None), NOW);

@@ -35,7 +35,7 @@ use engine::sys::mlet_processes::MletProcesses;
 use engine::sys::signals::{self, RunSignals};
 use engine::sys::supervisor::MletCommand;
 use engine::sys::{secrecy, stdin};
-use engine::{Report, RunError};
+use engine::{Report, RunError, RunView};
 
 use args::Args;
 use engine_config::{Loaded, Purpose};
@@ -77,7 +77,8 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     let layout = results_folder::layout(args);
     let processes = start_processes(args, run, out.clone(), layout)?;
     let logging = logging::start(args.verbose, args.quiet);
-    *log = Some(logging.map_err(Lack::when("start the thread that writes the log (clone3)"))?);
+    let logging = logging.map_err(Lack::when("start the thread that writes the log (clone3)"))?;
+    *log = Some(Arc::clone(&logging));
     let mut findings = Findings::default();
     let loaded = engine_config::load(args, SystemTime::now(), Purpose::Run, &mut findings)?;
     let Some(Loaded { mut config, .. }) = loaded else { return Err(findings.into_failure()) };
@@ -93,6 +94,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
         &mut config,
         (processes, signals),
         results.as_ref().map(ResultsFolder::earlier),
+        &logging,
     ) {
         Ok(Some(mut report)) => {
             if let Some(results) = results {
@@ -114,6 +116,7 @@ fn run_campaign(
     config: &mut Config,
     (processes, signals): (MletProcesses, RunSignals),
     earlier: Option<&Earlier>,
+    log: &LogWriter,
 ) -> Result<Option<Report>, Failure> {
     joblog::check(args)?;
     config.choice = results_folder::choose(args, earlier)?;
@@ -122,7 +125,8 @@ fn run_campaign(
         return Ok(None);
     }
     report::loaded(args, config);
-    Ok(Some(engine::run(config, processes, signals)?))
+    let view = RunView::new(config, log.lost_in_all());
+    Ok(Some(engine::run(config, processes, signals, &view)?))
 }
 
 /// With what a run ends, and why, as far as it does not end well.

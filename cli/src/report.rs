@@ -129,13 +129,13 @@ const COLUMNS: usize = 80;
 const REASONS_SHOWN: usize = 10;
 
 fn summary_lines(args: &Args, report: &Report, oks_before: u64) -> Vec<String> {
-    let Report { summary, served, failed_in_set_up, mlets_succeeded, mlets_failed, .. } = report;
+    let Report { summary, .. } = report;
     let lost = match report.linfos_lost {
         0 => String::new(),
         linfos => format!("; {} lost", counted(linfos, "LINFO")),
     };
     let (sessions, failed) =
-        (counted(*served, "session"), counted(*failed_in_set_up, "connection"));
+        (counted(summary.served, "session"), counted(summary.failed_in_set_up, "connection"));
     let mut lines = vec![format!("run over: {sessions} served, {failed} failed in set-up{lost}")];
     let oks = oks_before + summary.count(OutcomeKind::Ok);
     if let Some(HaltOn::Ok(enough)) = args.judging().halt.map(|halt| halt.on)
@@ -146,9 +146,8 @@ fn summary_lines(args: &Args, report: &Report, oks_before: u64) -> Vec<String> {
     }
     // The one of -s is told of apart.
     if !args.single {
-        lines.push(format!(
-            "mlets by exit code: {mlets_succeeded} succeeded, {mlets_failed} failed"
-        ));
+        let (succeeded, failed) = (summary.mlets.succeeded, summary.mlets.all_failed());
+        lines.push(format!("mlets by exit code: {succeeded} succeeded, {failed} failed"));
     }
     let outcomes = summary.outcomes.iter().map(|(outcome, count)| format!("{count} {outcome}"));
     lines.extend(listed("outcomes: ", outcomes));
@@ -159,7 +158,8 @@ fn summary_lines(args: &Args, report: &Report, oks_before: u64) -> Vec<String> {
     reasons.sort_by_key(|(_, count)| Reverse(**count));
     let reasons = reasons.into_iter().take(REASONS_SHOWN);
     lines.extend(reasons.map(|(reason, count)| format!("  {}: {reason}", counted(*count, "time"))));
-    let of_phases = summary.phases.iter().filter(|(name, _)| **name != "total" && **name != "run");
+    let phases = summary.phases_of_all();
+    let of_phases = phases.iter().filter(|(name, _)| **name != "total" && **name != "run");
     if let Some((name, phase)) = of_phases.max_by_key(|(_, phase)| phase.mean()) {
         let (mean, max) = (phase.mean().as_secs_f64(), phase.max.as_secs_f64());
         lines.push(format!(
@@ -176,8 +176,8 @@ fn summary_lines(args: &Args, report: &Report, oks_before: u64) -> Vec<String> {
         .iter()
         .map(|(limit, count)| format!("{limit} ({})", counted(*count, "time")));
     lines.extend(listed("limits that were hit: ", limits));
-    if report.outputs_lost > 0 {
-        let mlets = report.outputs_lost;
+    if summary.outputs_lost > 0 {
+        let mlets = summary.outputs_lost;
         lines
             .push(format!("output that is lost, or not kept whole: of {}", counted(mlets, "mlet")));
     }

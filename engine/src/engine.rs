@@ -29,6 +29,7 @@ use crate::sys::mlet_processes::MletProcesses;
 use crate::sys::signals::RunSignals;
 use crate::sys::socket::{self, BoundSocket};
 use crate::sys::{cpu, limits, secrecy, watch};
+use crate::view::RunView;
 use packetlab::time::Ticks;
 use packetlab::tls;
 
@@ -68,7 +69,7 @@ const TALKING: &str = "let threads talk to each other (eventfd2)";
 const SERVING: &str = "serve even one endpoint (accept4, socketpair)";
 
 /// Serves endpoints until the run ends. The processes were started before any thread; `signals` are blocked since before
-/// anything was made that a run leaves.
+/// anything was made that a run leaves. How it goes is seen in `view`, which is of the same `config`.
 ///
 /// # Errors
 /// Why the run could not begin; why one ended before its time is in its report.
@@ -76,6 +77,7 @@ pub fn run(
     config: &Config,
     processes: MletProcesses,
     signals: RunSignals,
+    view: &RunView,
 ) -> Result<Report, RunError> {
     if let Err(error) = secrecy::hold(&*config.controller_key) {
         warn!("the controller key may get into swap: {error}; raise `ulimit -l`");
@@ -90,24 +92,23 @@ pub fn run(
     let backend = Backend::choose(config.io, config.cores.len(), &GROUPS);
     let backend = backend.map_err(RunError::Ring)?;
     tls::warm_up().map_err(RunError::Tls)?;
-    block_on(backend, serve(config, backend, processes, signals)).map_err(lack(WAITING))?
+    block_on(backend, serve(config, backend, (processes, signals), view)).map_err(lack(WAITING))?
 }
 
 async fn serve(
     config: &Config,
     backend: Backend,
-    processes: MletProcesses,
-    signals: RunSignals,
+    (processes, signals): (MletProcesses, RunSignals),
+    view: &RunView,
 ) -> Result<Report, RunError> {
     let open_files = limits::raise_open_files().map_err(lack("raise `ulimit -n` (prlimit64)"))?;
     let bound = match &config.approach {
         Approach::Passive { listen } => bind(listen, config.cores.len())?,
         Approach::Proxy(_) => Vec::new(),
     };
-    let journal = Journal::open(&config.recording, now());
+    let journal = Journal::open(&config.recording, now(), &view.records_lost());
     let journal = journal.map_err(|OpenError { shown, error }| RunError::Records(shown, error))?;
-    let latency = config.latency_sample.map(|n| Arc::new(RunLatency::new(config.cores.len(), n)));
-    let latency_log = open_latency_log(config, latency.as_ref())?;
+    let latency_log = open_latency_log(config, view.latency())?;
     let (mailer, inbox) = mailbox().map_err(lack(TALKING))?;
     let own_fds = own_fds(config, &bound).map_err(lack("count open files in /proc/self/fd"))?;
     let fds = fds_per_session(config, processes.recorder.is_some());
@@ -125,12 +126,11 @@ async fn serve(
         journal,
         recording: config.recording.clone(),
         judging: config.judging.clone(),
-        latency: latency.clone(),
+        view: view.clone(),
         latency_log,
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
-    let shards =
-        start_shards((config, backend), &experiments, &counts, (&mailer, latency.as_deref()))?;
+    let shards = start_shards((config, backend), &experiments, &counts, (&mailer, view))?;
     let (mailers, openers) = shards.into_iter().unzip();
     control.await_shards(mailers).await?;
     // Now that every thread there will be has been started: who lets endpoints in can serve them.
@@ -168,7 +168,8 @@ fn own_fds(config: &Config, bound: &[Vec<BoundSocket>]) -> io::Result<usize> {
         Approach::Passive { .. } => shards * accepts_at_once(listeners),
         Approach::Proxy(_) => SET_UPS_MAX * FDS_PER_SET_UP,
     };
-    Ok(limits::files_open()? + shards * FDS_PER_SHARD + greeting + PASSING_FDS)
+    let others = PASSING_FDS + config.other_files;
+    Ok(limits::files_open()? + shards * FDS_PER_SHARD + greeting + others)
 }
 
 /// Descriptors of a session where it takes most: here its two sockets, in the recorder two pipes and the files behind them.
@@ -274,7 +275,7 @@ fn start_shards(
     (config, backend): (&Config, Backend),
     experiments: &Arc<Experiments>,
     counts: &Arc<Counts>,
-    (mailer, latency): (&Mailer<FromShard>, Option<&RunLatency>),
+    (mailer, view): (&Mailer<FromShard>, &RunView),
 ) -> Result<Vec<(Mailer<ToShard>, Opener)>, RunError> {
     let start = |(number, core): (usize, &usize)| {
         let (to_shard, inbox) = mailbox().map_err(lack(TALKING))?;
@@ -288,7 +289,8 @@ fn start_shards(
             counts: Arc::clone(counts),
             inbox,
             mailer: mailer.clone(),
-            stopwatch: latency.and_then(|latency| latency.stopwatch(number)),
+            stopwatch: view.latency().and_then(|latency| latency.stopwatch(number)),
+            published: view.of_shard(number),
             spin: config.spin,
         };
         thread::Builder::new()
@@ -326,6 +328,7 @@ fn listen(bound: Vec<Vec<BoundSocket>>, openers: Vec<Opener>) -> Result<u16, Run
 /// The body of a shard's thread. Whatever happens, the control thread hears of its end.
 fn run_shard(backend: Backend, parts: ShardParts, opened: &Receiver<Vec<TcpListener>>) {
     let mut mailer = parts.mailer.clone();
+    parts.published.begin(cpu::this_thread());
     if let Err(error) = cpu::pin_this_thread(parts.core) {
         let ShardParts { number, core, .. } = parts;
         warn!("shard {number} cannot be pinned to core {core}: {error}");

@@ -4,7 +4,8 @@
 //! engine.rs  -> control, shard          one control thread, one shard per core
 //! control, shard -> records -> proto    one record of each session
 //! control, shard -> proto -> packetlab  conversations as state machines, bytes and their meaning
-//! control, shard -> metrics             what shards measure, and what is read of it
+//! control, shard -> metrics             what shards count and measure, and what is read of it
+//! control -> view -> metrics, records   a run as others see it while it goes on
 //! shard -> driver                       what a shard asks of the kernel: io_uring or epoll
 //! control, driver -> sys                small corners of Linux; unsafe code here and in driver/uring.rs
 //! ```
@@ -28,14 +29,18 @@ mod records;
 mod run_error;
 mod shard;
 pub mod sys;
+mod view;
 
 pub use crate::control::MLET_TARGET;
 pub use crate::driver::RingError;
 pub use crate::engine::{Report, run};
-pub use crate::metrics::log_format;
+pub use crate::metrics::{BothWays, Distribution, RelayTimes, log_format};
 pub use crate::proto::linfo::LINFO_TARGET;
-pub use crate::records::{Longest, OutcomeKind, Phase, Summary};
+pub use crate::records::{Longest, MletEnds, OutcomeKind, Phase, Summary};
 pub use crate::run_error::RunError;
+pub use crate::view::{
+    CoreState, Files, Goal, Losses, RunStage, RunView, SessionsByPhase, Snapshot,
+};
 
 #[cfg(test)]
 #[path = "../testdata/golden.rs"]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// What of the crate `engine` its rooms may name, lowest first; what is not needed any more is taken off. `lib.rs` puts
 /// the rooms together.
-const LAYERS: [(&str, &[&str]); 14] = [
+const LAYERS: [(&str, &[&str]); 15] = [
     ("config", &[]),
     ("guards", &[]),
     ("log_limit", &[]),
@@ -24,6 +24,16 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "crate::sys::record_files",
             "crate::sys::recorder::Recorded",
             "crate::sys::supervisor::MletStatus",
+        ],
+    ),
+    (
+        "view",
+        &[
+            "crate::config::",
+            "crate::metrics::",
+            "crate::records::",
+            "crate::sys::cpu",
+            "crate::sys::limits",
         ],
     ),
     ("run_error", &["crate::driver::RingError", "crate::sys::"]),
@@ -61,6 +71,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "crate::records::",
             "crate::run_error::",
             "crate::sys::",
+            "crate::view::",
         ],
     ),
     (
@@ -76,6 +87,7 @@ const LAYERS: [(&str, &[&str]); 14] = [
             "crate::run_error::",
             "crate::shard::",
             "crate::sys::",
+            "crate::view::",
         ],
     ),
     (
@@ -103,6 +115,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
             ("records/results_folder.rs", "records beside the output of mlets"),
             ("sys/record_files.rs", "files of records"),
             ("sys/children.rs", "/proc/self/task"),
+            ("sys/cpu.rs", "/proc/self/task"),
             ("sys/limits.rs", "/proc/self/fd, /dev/null"),
             ("sys/socket.rs", "/proc/sys/net/core/somaxconn"),
             ("sys/stdin.rs", "/dev/null"),

@@ -108,6 +108,7 @@ pub(crate) fn load(
         cores,
         spin: args.spin,
         io: args.io.into(),
+        other_files: 0,
         limits: args.limits(),
     });
     Ok(config.map(|config| Loaded { config, path: source.path, drawn_snikeys }))

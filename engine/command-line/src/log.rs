@@ -60,6 +60,8 @@ pub struct LogWriter {
     waiting: Arc<AtomicUsize>,
     /// Lines lost since the last that was queued.
     lost: AtomicU64,
+    /// All lines that were lost.
+    lost_in_all: Arc<AtomicU64>,
 }
 
 impl LogWriter {
@@ -77,7 +79,8 @@ impl LogWriter {
             .name("log".into())
             .spawn(move || write_orders(&received, &written, out));
         mask.thread_set_mask()?;
-        started.map(|_| Self { orders, waiting, lost: AtomicU64::new(0) })
+        let (lost, lost_in_all) = (AtomicU64::new(0), Arc::default());
+        started.map(|_| Self { orders, waiting, lost, lost_in_all })
     }
 
     /// For one line, which is lost if more than `len_max` bytes would wait with it.
@@ -94,11 +97,18 @@ impl LogWriter {
         self.orders.send(order).is_ok() && told.recv_timeout(patience).is_ok()
     }
 
+    /// How many lines have been lost, to be read while the log goes on.
+    #[must_use]
+    pub fn lost_in_all(&self) -> Arc<AtomicU64> {
+        Arc::clone(&self.lost_in_all)
+    }
+
     fn queue(&self, line: &[u8], len_max: usize) {
         let len = line.len() + LINE_OVERHEAD;
         let with_line = |waiting: usize| Some(waiting + len).filter(|sum| *sum <= len_max);
         if self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_line).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
+            self.lost_in_all.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let lost_before = self.lost.swap(0, Ordering::Relaxed);
@@ -271,6 +281,7 @@ mod tests {
         writer.write_all(b"the next\n").unwrap();
         assert!(log.finish(Duration::from_secs(60)));
         reads(&mut reader, "the next\n");
+        assert_eq!(log.lost_in_all().load(Ordering::Relaxed), 1);
     }
 
     /// Writes lines of this length until one is lost; returns how many bytes wait then.

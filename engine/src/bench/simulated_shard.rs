@@ -66,6 +66,7 @@ impl SimulatedShard {
             inbox,
             mailer,
             stopwatch: None,
+            published: Arc::default(),
             spin: Duration::ZERO,
         };
         let simulated = Simulated::new(Rc::clone(&kernel), &GROUPS);

@@ -61,6 +61,8 @@ pub struct Config {
     pub spin: Duration,
     /// What shards and control thread wait with.
     pub io: Io,
+    /// Files that this process may have open at once beside those of the run.
+    pub other_files: usize,
     /// Deadlines and sizes.
     pub limits: Limits,
 }

@@ -16,6 +16,7 @@ use crate::config::{Approach, Config, ExperimentId};
 use crate::driver::Backend;
 use crate::mailbox::ToShard;
 use crate::records::Ended;
+use crate::view::RunStage;
 use packetlab::tls::SetupError;
 
 impl Control {
@@ -46,6 +47,7 @@ impl Control {
 
     /// Begins to publish; endpoints can be served.
     fn publish(&mut self) {
+        self.view.change(|state| state.stage = RunStage::Serving);
         if let Some(publication) = &mut self.publication {
             publication.begin();
         }
@@ -66,6 +68,7 @@ impl Control {
             match news {
                 News::SetUp(end) => self.take_set_up(end),
                 News::Published(end) => {
+                    self.view.change(|state| state.publication_end = end);
                     if let Some(publication) = &mut self.publication {
                         publication.handle_published(end);
                     }

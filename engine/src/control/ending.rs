@@ -158,6 +158,7 @@ impl Control {
             self.take_recorded();
             self.tend_due();
             self.flush();
+            self.show();
         }
         self.end_stuck_supervisor();
         self.end_shards().await?;
@@ -165,6 +166,7 @@ impl Control {
             publication.end().await;
         }
         self.sessions.finish(now());
+        self.show();
         self.tell_left_out();
         for ShardTotals { number, enters, sessions, .. } in &self.shard_totals {
             debug!("shard {number}: kernel entered {enters} times, {sessions} sessions");
@@ -173,7 +175,7 @@ impl Control {
         report.linfos_lost = self.experiments.linfo_budget.lost();
         let latency_unwritten = self.latency_log.take().map_or(0, IntervalLog::finish);
         report.records_lost |= latency_unwritten > 0;
-        if let Some(latency) = self.latency.as_ref().and_then(|latency| latency.summary()) {
+        if let Some(latency) = self.view.latency().and_then(|latency| latency.summary()) {
             info!("relay p50/p99/max: {latency}");
         }
         report.verdict = verdict(&self.judging, &report.summary);

@@ -76,9 +76,8 @@ impl Control {
         if !goes_on || self.is_halted {
             return;
         }
-        let Some((how, is_failure, why)) = halt(&self.judging, self.sessions.summary()) else {
-            return;
-        };
+        let halted = self.view.sums(|sums| halt(&self.judging, sums));
+        let Some((how, is_failure, why)) = halted else { return };
         self.is_halted = true;
         match how {
             HaltHow::Soon => info!("{why}: no new endpoints; running sessions go on"),

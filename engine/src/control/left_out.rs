@@ -7,6 +7,7 @@ use std::io;
 use std::net::IpAddr;
 use std::time::Instant;
 
+use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
 use tracing::warn;
 
 use super::Control;
@@ -15,7 +16,9 @@ use super::clock::now;
 use crate::log_limit::LogLimit;
 
 impl Control {
-    pub(super) fn log_accept_pause(&mut self, error: &io::Error) {
+    pub(super) fn note_accept_pause(&mut self, error: &io::Error) {
+        let lack = lack_of(error);
+        self.view.change(|state| *state.accept_pauses.entry(lack).or_default() += 1);
         if let Some(left_out) = self.accept_pauses.admit(now()) {
             warn!(
                 "accepting pauses: {error}; raise `ulimit -n` if endpoints wait too long{left_out}"
@@ -53,5 +56,15 @@ impl Control {
         for limit in self.log_limits() {
             limit.tell();
         }
+    }
+}
+
+/// What was lacking where accepting failed, as a name.
+fn lack_of(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(EMFILE) => "files_of_process",
+        Some(ENFILE) => "files_of_system",
+        Some(ENOBUFS | ENOMEM) => "memory",
+        _ => "other",
     }
 }

@@ -70,7 +70,7 @@ impl Control {
                 self.sessions.refused(now());
                 self.log_refusal(source);
             }
-            FromShard::AcceptPaused(error) => self.log_accept_pause(&error),
+            FromShard::AcceptPaused(error) => self.note_accept_pause(&error),
             FromShard::NoSocketPair { id, error } => {
                 warn!(session = id, "no socket pair for the mlet: {error}; the session ends");
             }

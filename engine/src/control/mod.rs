@@ -60,7 +60,7 @@ use self::time_limits::TimeLimits;
 use crate::config::{self, Judging};
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
-use crate::metrics::{IntervalLog, RunLatency};
+use crate::metrics::IntervalLog;
 use crate::proto::experiments::Experiments;
 use crate::proto::session_end::Force;
 use crate::records::{Journal, ShardTotals};
@@ -70,6 +70,7 @@ use crate::sys::mlet_processes::MletProcesses;
 use crate::sys::signals::RunSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
+use crate::view::RunView;
 
 /// How soon a send is tried again that waits for something no descriptor announces.
 const SEND_RETRY: Duration = Duration::from_millis(10);
@@ -88,9 +89,9 @@ pub(crate) struct ControlParts {
     pub(crate) recording: config::Recording,
     /// What counts as a good run.
     pub(crate) judging: Judging,
-    /// How long the relay takes; `None` if that is not measured.
-    pub(crate) latency: Option<Arc<RunLatency>>,
-    /// Where that goes.
+    /// Where the run is seen.
+    pub(crate) view: RunView,
+    /// Where relay latency goes.
     pub(crate) latency_log: Option<IntervalLog>,
 }
 
@@ -114,7 +115,7 @@ pub(crate) struct Control {
     mlets: Mlets,
     output: OutputPlan,
     sessions: Sessions,
-    latency: Option<Arc<RunLatency>>,
+    view: RunView,
     latency_log: Option<IntervalLog>,
     accept_pauses: LogLimit,
     refusals: LogLimit,
@@ -157,7 +158,7 @@ impl Control {
         let attempts = parts.counts.attempts_max();
         let permits = attempts.map(|attempts| Permits::new(attempts, keys_are_shared));
         let choice = Arc::clone(&parts.experiments.choice);
-        let sessions = Sessions::new(attempts.is_some(), parts.journal, choice);
+        let sessions = Sessions::new(attempts.is_some(), parts.journal, choice, parts.view.clone());
         let MletProcesses { supervisor, recorder } = parts.processes;
         let recorder = RecorderLink::new(recorder)?;
         Ok(Self {
@@ -174,7 +175,7 @@ impl Control {
             counts: parts.counts,
             mlets: Mlets::OfEachSession { awaited: VecDeque::new() },
             sessions,
-            latency: parts.latency,
+            view: parts.view,
             latency_log: parts.latency_log,
             time_limits: TimeLimits::new(&parts.experiments.limits, now()),
             accept_pauses: LogLimit::new("pauses in accepting"),
@@ -210,6 +211,7 @@ impl Control {
             self.tend_greeting();
             self.tend_due();
             self.flush();
+            self.show();
             if !self.is_over() {
                 self.wait().await.map_err(lack(WAITING))?;
             }

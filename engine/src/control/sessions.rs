@@ -20,6 +20,7 @@ use crate::records::{
 use crate::run_error::RunError;
 use crate::sys::recorder::{RecordedOutput, RecordedStream};
 use crate::sys::supervisor::MletStatus;
+use crate::view::RunView;
 use packetlab::escape::Escaped;
 use packetlab::key::KeyId;
 use packetlab::words::counted;
@@ -29,18 +30,8 @@ use packetlab::words::counted;
 pub struct Report {
     /// Sums over its sessions.
     pub summary: Summary,
-    /// Sessions whose START succeeded.
-    pub served: u64,
-    /// Connections that ended before START.
-    pub failed_in_set_up: u64,
-    /// Mlets that ended with exit code 0.
-    pub mlets_succeeded: u64,
-    /// Mlets that ended in another way, or could not be started.
-    pub mlets_failed: u64,
     /// LINFOs of endpoints that came too fast to be logged.
     pub linfos_lost: u64,
-    /// Mlets whose output is lost, or not kept whole.
-    pub outputs_lost: u64,
     /// Records or output of mlets are lost, and where was told.
     pub records_lost: bool,
     /// Why it ended before its time, if it did.
@@ -56,7 +47,9 @@ pub(super) struct Sessions {
     journal: Option<Journal>,
     /// Of connections whose certificate was never verified.
     strangers: Folding,
-    report: Report,
+    /// Where their sums are.
+    view: RunView,
+    records_lost: bool,
     /// Keys of the endpoints that were served, while each session uses up one of `-n`.
     served_keys: Option<HashSet<KeyId>>,
     served_again: LogLimit,
@@ -69,13 +62,19 @@ pub(super) struct Sessions {
 
 impl Sessions {
     /// No session yet; `are_counted` for `-n`. Records go to `journal`.
-    pub(super) fn new(are_counted: bool, journal: Option<Journal>, choice: Arc<Choice>) -> Self {
+    pub(super) fn new(
+        are_counted: bool,
+        journal: Option<Journal>,
+        choice: Arc<Choice>,
+        view: RunView,
+    ) -> Self {
         Self {
             recorder: Recorder::default(),
             choice,
             journal,
             strangers: Folding::default(),
-            report: Report::default(),
+            view,
+            records_lost: false,
             served_keys: are_counted.then(HashSet::new),
             served_again: LogLimit::new("sessions of keys served before"),
             dropped: LogLimit::new("dropped connections"),
@@ -118,7 +117,7 @@ impl Sessions {
         output: Output,
         now: Instant,
     ) {
-        self.report.served += 1;
+        self.add(|sums| sums.served += 1);
         if let (Some(keys), Some(key)) = (&mut self.served_keys, facts.account.endpoint_key)
             && !keys.insert(key)
             && let Some(left_out) = self.served_again.admit(now)
@@ -141,7 +140,7 @@ impl Sessions {
         now: Instant,
     ) -> bool {
         if output_errno != 0 {
-            self.report.records_lost = true;
+            self.records_lost = true;
             if let Some(left_out) = self.output_losses.admit(now) {
                 let error = io::Error::from_raw_os_error(output_errno);
                 error!(
@@ -150,13 +149,18 @@ impl Sessions {
                 );
             }
         }
+        let facts = self.recorder.facts(id);
+        if let Some(answered) = facts.and_then(|facts| facts.account.start_answered) {
+            let took = now.saturating_duration_since(answered);
+            self.add(|sums| sums.mlet_starts.add(took));
+        }
         self.recorder.mlet_runs(id, (pid, output_errno != 0), now)
     }
 
     /// The one mlet of all sessions was started.
     pub(super) fn singleton_runs(&mut self, output_errno: i32) {
         if output_errno != 0 {
-            self.report.records_lost = true;
+            self.records_lost = true;
             let error = io::Error::from_raw_os_error(output_errno);
             error!("the singleton mlet's output is lost: nothing takes it: {error}");
         }
@@ -165,7 +169,7 @@ impl Sessions {
     /// What a session's mlet wrote has been read to its end.
     pub(super) fn output_closed(&mut self, id: SessionId, output: RecordedOutput, now: Instant) {
         if output.errno != 0 {
-            self.report.records_lost = true;
+            self.records_lost = true;
             if let Some(left_out) = self.output_losses.admit(now) {
                 let error = io::Error::from_raw_os_error(output.errno);
                 error!(session = id, "the mlet's output is not kept whole: {error}{left_out}");
@@ -178,7 +182,7 @@ impl Sessions {
     /// What the one mlet of all sessions wrote has been read to its end.
     pub(super) fn singleton_output_closed(&mut self, output: &RecordedOutput) {
         if output.errno != 0 {
-            self.report.records_lost = true;
+            self.records_lost = true;
             let error = io::Error::from_raw_os_error(output.errno);
             error!("the singleton mlet's output is not kept whole: {error}");
         }
@@ -198,7 +202,7 @@ impl Sessions {
 
     /// Output of mlets is lost, which was told.
     pub(super) fn note_loss(&mut self) {
-        self.report.records_lost = true;
+        self.records_lost = true;
     }
 
     /// Mlets whose output is still read.
@@ -208,7 +212,7 @@ impl Sessions {
 
     pub(super) fn mlet_not_started(&mut self, id: SessionId, reason: String, now: Instant) {
         warn!(session = id, "the mlet could not be started: {reason}; the session ends");
-        self.report.mlets_failed += 1;
+        self.add(|sums| sums.mlets.not_started += 1);
         self.give_back_key_of(id);
         let record = self.recorder.mlet_not_started(id, reason);
         self.tell(record, now);
@@ -220,12 +224,9 @@ impl Sessions {
         (status, run_time): (MletStatus, Duration),
         now: Instant,
     ) {
-        match status {
-            MletStatus::Code(0) => self.report.mlets_succeeded += 1,
-            _ => {
-                self.report.mlets_failed += 1;
-                self.give_back_key_of(id);
-            }
+        self.add(|sums| sums.mlets.add(status));
+        if status != MletStatus::Code(0) {
+            self.give_back_key_of(id);
         }
         let record = self.recorder.mlet_ended(id, status, run_time);
         self.tell(record, now);
@@ -276,7 +277,7 @@ impl Sessions {
 
     /// A connection was closed before a session began, because too many of its address are in set-up.
     pub(super) fn refused(&mut self, now: Instant) {
-        self.report.summary.add_unrecorded(OutcomeKind::RefusedLimit, "--per-source-max");
+        self.add(|sums| sums.add_unrecorded(OutcomeKind::RefusedLimit, "--per-source-max"));
         self.strangers.fold(OutcomeKind::RefusedLimit, now);
     }
 
@@ -317,15 +318,15 @@ impl Sessions {
     /// The run is over: nothing more is told of what is left.
     pub(super) fn finish(&mut self, now: Instant) {
         self.wait_for_records();
-        self.report.records_lost |= self.recorder.open_outputs() > 0;
+        self.records_lost |= self.recorder.open_outputs() > 0;
         let records = self.recorder.finish();
         self.tell(records, now);
         self.record_folded();
         if let Some(mut journal) = self.journal.take() {
-            journal.push(Entry::RunEnd(self.report.summary.outcomes.clone(), wall()));
+            journal.push(Entry::RunEnd(self.view.sums(|sums| sums.outcomes.clone()), wall()));
             if let Some(unwritten) = journal.finish() {
                 warn!("{unwritten}");
-                self.report.records_lost = true;
+                self.records_lost = true;
             }
         }
     }
@@ -343,8 +344,7 @@ impl Sessions {
 
     fn record(&mut self, record: SessionRecord, now: Instant) {
         let outcome = record.outcome();
-        self.report.summary.add(&record);
-        self.report.outputs_lost += u64::from(record.output.is_lost());
+        self.add(|sums| sums.add(&record));
         if outcome != OutcomeKind::Ok {
             give_back_key(&self.choice, &record.facts);
         }
@@ -366,7 +366,7 @@ impl Sessions {
                 | Outcome::AlreadyMeasured
                 | Outcome::NotChosen
         );
-        self.report.failed_in_set_up += u64::from(!was_let_go);
+        self.add(|sums| sums.failed_in_set_up += u64::from(!was_let_go));
         let key = facts.account.endpoint_key;
         let key = key.map_or_else(String::new, |key| format!(", key {}", key.short()));
         let lasted = end.lasted().as_secs_f64();
@@ -388,17 +388,17 @@ impl Sessions {
 
     /// Sessions whose START succeeded.
     pub(super) fn served(&self) -> u64 {
-        self.report.served
+        self.view.sums(|sums| sums.served)
     }
 
-    /// The sums so far.
-    pub(super) fn summary(&self) -> &Summary {
-        &self.report.summary
+    fn add(&self, add: impl FnOnce(&mut Summary)) {
+        self.view.change(|state| add(&mut state.summary));
     }
 
     /// The sums.
     pub(super) fn into_report(self) -> Report {
-        self.report
+        let summary = self.view.sums(Summary::clone);
+        Report { summary, records_lost: self.records_lost, ..Report::default() }
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is told of what runs: at SIGUSR1 all of it, at a first signal what is waited for.
+//! What is told of what runs: at SIGUSR1 all of it, at a first signal what is waited for; and what views see of it.
 //!
 //! Not here: what is told of sessions as they end (`sessions.rs`).
 
@@ -10,6 +10,7 @@ use super::clock::now;
 use super::sessions::shown_key;
 use super::{Control, RunPhase};
 use crate::records::SessionFacts;
+use crate::view::{RunStage, Snapshot};
 
 /// So many mlets are listed: two screens.
 const LISTED_MAX: usize = 50;
@@ -20,11 +21,11 @@ const OPEN_OUTPUTS: &str = "mlets whose output is still read, ended ones too";
 impl Control {
     /// Tells how far the run is and which mlets run, as warnings, so that `-q` does not hide the answer.
     pub(super) fn tell_status(&self) {
-        let recorder = self.sessions.under_way();
-        let (phase, sessions) = (self.phase_shown(), recorder.running());
-        let (mlets, now) = (self.mlets_shown(), now());
-        warn!("status: {phase}; sessions {sessions}, mlets that run: {mlets}");
-        let outcomes = self.sessions.summary().outcomes.iter();
+        self.show();
+        let Snapshot { stage, sessions, mlets, summary, open_outputs, .. } = self.view.snapshot();
+        let (recorder, now) = (self.sessions.under_way(), now());
+        warn!("status: {stage}; sessions {}, mlets that run: {mlets}", sessions.running);
+        let outcomes = summary.outcomes.iter();
         let outcomes: Vec<String> =
             outcomes.map(|(kind, count)| format!("{kind} {count}")).collect();
         let outcomes = if outcomes.is_empty() { "none".into() } else { outcomes.join(", ") };
@@ -39,10 +40,27 @@ impl Control {
         if more > 0 {
             warn!("and {more} more");
         }
-        let outputs = self.sessions.open_outputs();
-        if outputs > 0 {
-            warn!("{OPEN_OUTPUTS}: {outputs}");
+        if open_outputs > 0 {
+            warn!("{OPEN_OUTPUTS}: {open_outputs}");
         }
+    }
+
+    /// Lets those who look at the run see how it is. To be called whenever the loop is about to wait.
+    pub(super) fn show(&self) {
+        let (running, mlets) = (self.sessions.running(), self.mlets_shown());
+        let open_outputs = self.sessions.open_outputs();
+        let linfos_lost = self.experiments.linfo_budget.lost();
+        self.view.change(|state| {
+            match self.phase {
+                // Whether endpoints can be served is told by what lets them in.
+                RunPhase::Running => {}
+                RunPhase::Draining { .. } => state.stage = RunStage::Draining,
+                RunPhase::Forced { .. } => state.stage = RunStage::Forced,
+                RunPhase::Over => state.stage = RunStage::Over,
+            }
+            (state.running, state.mlets) = (running, mlets);
+            (state.open_outputs, state.linfos_lost) = (open_outputs, linfos_lost);
+        });
     }
 
     /// Tells how many mlets still run, which is the oldest, and what a second signal does to them, as warnings too.
@@ -57,15 +75,6 @@ impl Control {
         }
         let (eof, term) = (self.graces.eof.as_secs_f64(), self.graces.term.as_secs_f64());
         warn!("a second signal ends every session, {eof} s later TERM, {term} s later KILL");
-    }
-
-    fn phase_shown(&self) -> &'static str {
-        match self.phase {
-            RunPhase::Running => "running",
-            RunPhase::Draining { .. } => "no new endpoints, waiting for what runs",
-            RunPhase::Forced { .. } => "being ended by force",
-            RunPhase::Over => "over",
-        }
     }
 
     fn mlets_shown(&self) -> usize {

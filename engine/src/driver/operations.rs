@@ -88,6 +88,11 @@ pub(crate) trait Driver<T> {
         let _ = SockRef::from(&socket).shutdown(how);
     }
 
+    /// Completions that were lost because there was no room for them.
+    fn lost_completions(&mut self) -> u64 {
+        0
+    }
+
     /// Acknowledges what has come on a TCP connection, where the kernel would wait for data to send along.
     fn acknowledge_at_once(&mut self, socket: BorrowedFd<'_>) {
         socket::acknowledge_at_once(&socket);

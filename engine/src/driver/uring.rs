@@ -165,6 +165,10 @@ impl<T: Copy> Driver<T> for Uring<T> {
         socket::session_pair()
     }
 
+    fn lost_completions(&mut self) -> u64 {
+        u64::from(self.ring.completion().overflow())
+    }
+
     fn enters(&self) -> u64 {
         self.enters
     }

@@ -14,12 +14,12 @@ pub(crate) enum Direction {
 }
 
 /// One for each direction.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(crate) struct BothWays<T> {
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct BothWays<T> {
     /// Of what goes from the mlet to the endpoint.
-    pub(crate) to_endpoint: T,
+    pub to_endpoint: T,
     /// Of what goes from the endpoint to the mlet.
-    pub(crate) from_endpoint: T,
+    pub from_endpoint: T,
 }
 
 impl<T> BothWays<T> {

@@ -3,7 +3,7 @@
 //! ```text
 //! shard --Stopwatch--> ShardLatency: two places, of which it takes the one that is free
 //!                          ^ emptied, one place after the other
-//!                      RunLatency <-- once a second by the thread of `--latency`, and at the end of the run
+//!                      RunLatency <-- once a second by the thread of `--latency`, by whoever shows the run, at its end
 //! ```
 //!
 //! A reader holds a place for as long as it takes to exchange what is in it, and never two. So a shard, which looks
@@ -82,15 +82,23 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct RunLatency {
     one_in: NonZeroU32,
     shards: Vec<Arc<ShardLatency>>,
-    /// Those that were taken from the shards.
-    total: Mutex<Histograms>,
+    gathered: Mutex<Gathered>,
+}
+
+/// Times that were taken from the shards.
+#[derive(Debug)]
+struct Gathered {
+    total: Histograms,
+    /// Of these, those of the present interval.
+    interval: Histograms,
 }
 
 impl RunLatency {
     /// For so many shards, which time one in so many receives.
     pub(crate) fn new(shards: usize, one_in: NonZeroU32) -> Self {
         let shards = (0..shards).map(|_| Arc::new(ShardLatency::new())).collect();
-        Self { one_in, shards, total: Mutex::new(histograms()) }
+        let gathered = Gathered { total: histograms(), interval: histograms() };
+        Self { one_in, shards, gathered: Mutex::new(gathered) }
     }
 
     /// The stopwatch of the shard of this number; `None` if there is none.
@@ -99,13 +107,23 @@ impl RunLatency {
         Some(Stopwatch { choice: OneIn::new(self.one_in, shard as u32), latency })
     }
 
-    /// The times since they were last taken.
+    /// The times since they were last taken, which ends an interval.
     pub(super) fn take(&self) -> Histograms {
-        let mut total = lock(&self.total);
+        std::mem::replace(&mut self.gather().interval, histograms())
+    }
+
+    fn gather(&self) -> MutexGuard<'_, Gathered> {
+        let mut gathered = lock(&self.gathered);
         let mut taken = histograms();
         self.shards.iter().for_each(|shard| shard.empty(&mut taken));
-        add(&mut total, &taken);
-        taken
+        add(&mut gathered.total, &taken);
+        add(&mut gathered.interval, &taken);
+        gathered
+    }
+
+    /// All times of the run so far.
+    pub(crate) fn so_far(&self) -> BothWays<Option<RelayTimes>> {
+        self.gather().total.map(RelayTimes::of)
     }
 
     /// Holds a place of the first shard, as a reader does.
@@ -116,20 +134,61 @@ impl RunLatency {
 
     /// What is to be told of all times of the run; `None` if there are none.
     pub(crate) fn summary(&self) -> Option<Summary> {
-        self.take();
-        let total = lock(&self.total);
-        let quantiles = total.map(|times| {
-            let quantiles = [times.value_at_quantile(0.5), times.value_at_quantile(0.99)];
-            (!times.is_empty()).then(|| [quantiles[0], quantiles[1], times.max()])
-        });
-        (quantiles != BothWays::default()).then_some(Summary(quantiles))
+        let times = self.so_far();
+        (times != BothWays::default()).then_some(Summary(times))
     }
 }
 
-/// The median, the 99th percentile and the maximum of each direction, in nanoseconds. As text, in this order and in
-/// microseconds, for the log.
+/// Upper bounds between which times of the relay are counted, in microseconds.
+const BOUNDS_US: [u64; 15] = [
+    10, 20, 50, 100, 200, 500, 1_000, 2_000, 5_000, 10_000, 50_000, 100_000, 500_000, 1_000_000,
+    10_000_000,
+];
+
+/// The times of one direction, to three digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RelayTimes {
+    /// How many there are; at least one.
+    pub count: u64,
+    /// All of them together.
+    pub sum: Duration,
+    /// As many are longer as are shorter.
+    pub p50: Duration,
+    /// One in a hundred is longer.
+    pub p99: Duration,
+    /// The longest.
+    pub max: Duration,
+    /// Bounds, shortest first, and how many times are no longer than each.
+    pub up_to: Vec<(Duration, u64)>,
+}
+
+impl RelayTimes {
+    fn of(times: &Histogram<u64>) -> Option<Self> {
+        let at = |quantile| Duration::from_nanos(times.value_at_quantile(quantile));
+        let mut up_to = BOUNDS_US.map(|bound| (Duration::from_micros(bound), 0));
+        let mut sum_ns = 0_u128;
+        for step in times.iter_recorded() {
+            let ns = times.lowest_equivalent(step.value_iterated_to());
+            let count = step.count_at_value();
+            sum_ns += u128::from(ns) * u128::from(count);
+            let longer = up_to.iter_mut().filter(|(bound, _)| u128::from(ns) <= bound.as_nanos());
+            longer.for_each(|(_, sum)| *sum += count);
+        }
+        (!times.is_empty()).then(|| Self {
+            count: times.len(),
+            sum: Duration::from_nanos(u64::try_from(sum_ns).unwrap_or(u64::MAX)),
+            p50: at(0.5),
+            p99: at(0.99),
+            max: Duration::from_nanos(times.max()),
+            up_to: up_to.to_vec(),
+        })
+    }
+}
+
+/// The median, the 99th percentile and the maximum of each direction. As text, in this order and in microseconds, for the
+/// log.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Summary(BothWays<Option<[u64; 3]>>);
+pub(crate) struct Summary(BothWays<Option<RelayTimes>>);
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -137,7 +196,8 @@ impl fmt::Display for Summary {
         let mut separator = "";
         for (name, times) in [("to", to_endpoint), ("from", from_endpoint)] {
             let Some(times) = times else { continue };
-            let [p50, p99, max] = times.map(|ns| ns as f64 / 1e3);
+            let [p50, p99, max] =
+                [times.p50, times.p99, times.max].map(|time| time.as_nanos() as f64 / 1e3);
             write!(f, "{separator}{name} endpoints {p50:.0}/{p99:.0}/{max:.0} us")?;
             separator = ", ";
         }

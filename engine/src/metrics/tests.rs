@@ -156,6 +156,29 @@ fn a_run_without_times_tells_nothing_and_one_with_times_tells_both_directions() 
     assert_eq!(run.summary().unwrap().to_string(), expected, "told once, they are told again");
 }
 
+/// Who looks at the run takes nothing from the file of intervals.
+#[test]
+fn times_that_somebody_has_looked_at_are_still_in_their_interval() {
+    let run = RunLatency::new(1, nth(1));
+    assert_eq!(run.so_far(), BothWays::default());
+    let stopwatch = run.stopwatch(0).unwrap();
+    for us in [10, 30, 40_000] {
+        stopwatch.record(Direction::ToEndpoint, Duration::from_micros(us));
+    }
+    for _ in 0..2 {
+        let times = run.so_far().to_endpoint.unwrap();
+        assert_eq!((times.count, times.sum.as_micros() / 1_000), (3, 40));
+        let up_to = |us| {
+            let bound = Duration::from_micros(us);
+            times.up_to.iter().find(|(at, _)| *at == bound).unwrap().1
+        };
+        assert_eq!([10, 20, 50, 10_000, 50_000].map(up_to), [1, 1, 2, 2, 3]);
+    }
+    assert_eq!(run.take().to_endpoint.len(), 3);
+    assert_eq!(run.take().to_endpoint.len(), 0, "they are in one interval alone");
+    assert_eq!(run.so_far().to_endpoint.unwrap().count, 3);
+}
+
 /// However often somebody reads meanwhile.
 #[test]
 fn every_time_is_taken_once() {

@@ -44,6 +44,22 @@ pub struct Relayed {
     pub linfos_lost: u64,
 }
 
+impl Relayed {
+    /// Adds what has passed in a session since it told `before`.
+    pub(crate) fn add_since(&mut self, before: &Self, now: &Self) {
+        self.to_endpoint.add_since(before.to_endpoint, now.to_endpoint);
+        self.from_endpoint.add_since(before.from_endpoint, now.from_endpoint);
+        self.linfos_lost += now.linfos_lost - before.linfos_lost;
+    }
+}
+
+impl Flow {
+    fn add_since(&mut self, before: Self, now: Self) {
+        self.bytes += now.bytes - before.bytes;
+        self.messages += now.messages - before.messages;
+    }
+}
+
 /// What passed one way.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Flow {

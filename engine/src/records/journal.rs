@@ -10,6 +10,7 @@ use std::fs::File;
 use std::io;
 use std::iter;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -65,6 +66,8 @@ struct Writer {
     unwritten: Receiver<Unwritten>,
     /// How many found no room.
     lost: u64,
+    /// Where those of all files are counted that are lost, while the run goes on.
+    lost_of_all: Arc<AtomicU64>,
     /// How long, in all, those that find no room wait for it: not at all while sessions go on.
     patience: Duration,
     /// Where they go, for messages.
@@ -82,13 +85,17 @@ pub(crate) struct OpenError {
 
 impl Journal {
     /// Begins the files of a run, with a thread that ends with the journal and takes the signal mask of the calling one.
-    /// `None` if nothing is to be recorded.
+    /// `None` if nothing is to be recorded. Records that are lost are added to `lost_of_all` as they are.
     ///
     /// # Errors
     /// A file cannot be opened, or no thread can be had.
-    pub(crate) fn open(recording: &Recording, now: Ticks) -> Result<Option<Self>, OpenError> {
+    pub(crate) fn open(
+        recording: &Recording,
+        now: Ticks,
+        lost_of_all: &Arc<AtomicU64>,
+    ) -> Result<Option<Self>, OpenError> {
         let books = Books::open_all(recording)?;
-        let writers = books.into_iter().map(|books| Writer::start(books, now));
+        let writers = books.into_iter().map(|books| Writer::start(books, now, lost_of_all));
         let writers = writers.collect::<Result<Vec<_>, _>>()?;
         Ok((!writers.is_empty()).then_some(Self { writers }))
     }
@@ -118,18 +125,24 @@ impl Journal {
 }
 
 impl Writer {
-    fn start(mut books: Books, now: Ticks) -> Result<Self, OpenError> {
+    fn start(
+        mut books: Books,
+        now: Ticks,
+        lost_of_all: &Arc<AtomicU64>,
+    ) -> Result<Self, OpenError> {
         let shown = books.shown();
         let (entries, received) = sync_channel(QUEUE_LEN);
         let (tell, unwritten) = sync_channel(1);
+        let lost_in_thread = Arc::clone(lost_of_all);
         let started = thread::Builder::new().name("records".into()).spawn(move || {
             books.begin(now);
-            write_all(&received, &mut books);
+            write_all(&received, &mut books, &lost_in_thread);
             // It fails when nobody waits any more.
             let _ = tell.try_send(books.unwritten());
         });
         started.map_err(|error| OpenError { shown: shown.clone(), error })?;
-        Ok(Self { entries, unwritten, lost: 0, patience: Duration::ZERO, shown })
+        let lost_of_all = Arc::clone(lost_of_all);
+        Ok(Self { entries, unwritten, lost: 0, lost_of_all, patience: Duration::ZERO, shown })
     }
 
     fn push(&mut self, mut entry: Arc<Entry>) {
@@ -148,6 +161,7 @@ impl Writer {
             warn!("records are lost: {} takes them too slowly", self.shown);
         }
         self.lost += 1;
+        self.lost_of_all.fetch_add(1, Ordering::Relaxed);
     }
 
     /// No more comes.
@@ -195,8 +209,9 @@ fn in_words(records: u64, copies: u64, shown: &str) -> Option<String> {
 }
 
 /// The thread's body.
-fn write_all(received: &Receiver<Arc<Entry>>, books: &mut Books) {
+fn write_all(received: &Receiver<Arc<Entry>>, books: &mut Books, lost_of_all: &AtomicU64) {
     let mut sync_at: Option<Instant> = None;
+    let mut told = 0;
     loop {
         let entry = match sync_at {
             None => received.recv().map_err(|_| RecvTimeoutError::Disconnected),
@@ -215,6 +230,9 @@ fn write_all(received: &Receiver<Arc<Entry>>, books: &mut Books) {
             books.sync();
             sync_at = None;
         }
+        let unwritten = books.unwritten().records;
+        lost_of_all
+            .fetch_add(unwritten - std::mem::replace(&mut told, unwritten), Ordering::Relaxed);
     }
 }
 

@@ -39,7 +39,7 @@ pub(crate) use self::record::{
 };
 pub(crate) use self::recorder::{Recorder, Started};
 pub(crate) use self::results_folder::{folder_of, tag_of};
-pub use self::summary::{Longest, Phase, Summary};
+pub use self::summary::{Longest, MletEnds, Phase, Summary};
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! What a run came to, from its records: the view that its end and its judgement are made of.
+//! What a run has come to, from its records: what its end, its judgement and every view of it are made of.
 //!
 //! Not here: how it is shown, and what is done about it. Invariant: each session counts once, and memory does not grow
 //! with what peers say.
@@ -8,14 +8,16 @@ use std::time::Duration;
 
 use super::outcome::OutcomeKind;
 use super::record::{SessionId, SessionRecord};
+use crate::metrics::Distribution;
 use crate::proto::session_end::{Force, Outcome};
+use crate::sys::supervisor::MletStatus;
 use packetlab::key::KeyId;
 
 /// Different reasons that are counted; text of peers may be among them.
 const REASONS_MAX: usize = 1000;
 
 /// Sums over the sessions of a run.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Summary {
     /// Sessions and connections by how they ended.
     pub outcomes: BTreeMap<OutcomeKind, u64>,
@@ -25,20 +27,58 @@ pub struct Summary {
     pub reasons: BTreeMap<String, u64>,
     /// Limits that were struck, by their options, and how often.
     pub limits_hit: BTreeMap<&'static str, u64>,
-    /// How long each phase took, by its name in records.
-    pub phases: BTreeMap<&'static str, Phase>,
+    /// How long each phase took, by its name in records and by how the session ended.
+    pub phases: BTreeMap<(&'static str, OutcomeKind), Phase>,
+    /// Sessions whose START succeeded.
+    pub served: u64,
+    /// Connections that ended before START.
+    pub failed_in_set_up: u64,
+    /// How mlets ended.
+    pub mlets: MletEnds,
+    /// How long mlets took to start, from the answer to START on, also of sessions that are not over.
+    pub mlet_starts: Distribution,
+    /// Mlets whose output is lost, or not kept whole.
+    pub outputs_lost: u64,
     /// The session past START that took the longest from accept to close.
     pub longest: Option<Longest>,
 }
 
+/// How many mlets ended how.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct MletEnds {
+    /// With exit code 0.
+    pub succeeded: u64,
+    /// With another exit code.
+    pub failed: u64,
+    /// By a signal.
+    pub signalled: u64,
+    /// They could not be started.
+    pub not_started: u64,
+}
+
+impl MletEnds {
+    /// Those that did not end with exit code 0.
+    #[must_use]
+    pub fn all_failed(&self) -> u64 {
+        self.failed + self.signalled + self.not_started
+    }
+
+    /// One more.
+    pub(crate) fn add(&mut self, status: MletStatus) {
+        *match status {
+            MletStatus::Code(0) => &mut self.succeeded,
+            MletStatus::Code(_) => &mut self.failed,
+            MletStatus::Signal(_) => &mut self.signalled,
+        } += 1;
+    }
+}
+
 /// How long a phase took.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Phase {
-    /// Sessions that went through it.
-    pub sessions: u64,
-    /// All of them together.
-    pub sum: Duration,
-    /// The one that took longest.
+    /// In each session that went through it.
+    pub times: Distribution,
+    /// In the one that took longest.
     pub max: Duration,
 }
 
@@ -46,7 +86,13 @@ impl Phase {
     /// The mean.
     #[must_use]
     pub fn mean(&self) -> Duration {
-        self.sum.checked_div(u32::try_from(self.sessions).unwrap_or(u32::MAX)).unwrap_or_default()
+        let sessions = u32::try_from(self.times.count()).unwrap_or(u32::MAX);
+        self.times.sum().checked_div(sessions).unwrap_or_default()
+    }
+
+    fn add(&mut self, took: Duration) {
+        self.times.add(took);
+        self.max = self.max.max(took);
     }
 }
 
@@ -68,6 +114,18 @@ impl Summary {
         self.outcomes.get(&outcome).copied().unwrap_or_default()
     }
 
+    /// How long each phase took, however the session ended.
+    #[must_use]
+    pub fn phases_of_all(&self) -> BTreeMap<&'static str, Phase> {
+        let mut all = BTreeMap::<_, Phase>::new();
+        for ((name, _), phase) in &self.phases {
+            let sum = all.entry(*name).or_default();
+            sum.times.add_all(&phase.times);
+            sum.max = sum.max.max(phase.max);
+        }
+        all
+    }
+
     /// A connection that ended so has no record.
     pub(crate) fn add_unrecorded(&mut self, outcome: OutcomeKind, limit: &'static str) {
         *self.outcomes.entry(outcome).or_default() += 1;
@@ -76,7 +134,9 @@ impl Summary {
 
     /// A session is over.
     pub(crate) fn add(&mut self, record: &SessionRecord) {
-        *self.outcomes.entry(record.outcome()).or_default() += 1;
+        let outcome = record.outcome();
+        *self.outcomes.entry(outcome).or_default() += 1;
+        self.outputs_lost += u64::from(record.output.is_lost());
         self.failed += u64::from(record.is_failed());
         if let Some(reason) = record.reason() {
             self.add_reason(reason);
@@ -85,10 +145,7 @@ impl Summary {
             *self.limits_hit.entry(limit).or_default() += 1;
         }
         for (name, took) in record.phases() {
-            let phase = self.phases.entry(name).or_default();
-            phase.sessions += 1;
-            phase.sum += took;
-            phase.max = phase.max.max(took);
+            self.phases.entry((name, outcome)).or_default().add(took);
         }
         self.add_duration(record);
     }
@@ -137,7 +194,6 @@ mod tests {
     use super::*;
     use crate::records::record::Mlet;
     use crate::records::tests::{ended, facts, whole_record};
-    use crate::sys::supervisor::MletStatus;
 
     #[test]
     fn each_session_counts_once_and_strangers_do_not_fail_a_run() {
@@ -161,8 +217,11 @@ mod tests {
             summary.limits_hit,
             [("--handshake-timeout", 1), ("--per-source-max", 1)].into()
         );
-        let run = summary.phases["run"];
-        assert_eq!((run.sessions, run.max, run.mean()), (3, run.sum / 3, run.max));
+        let all = &summary.phases_of_all()["run"];
+        let sum = all.times.sum();
+        assert_eq!((all.times.count(), all.max, all.mean()), (3, sum / 3, all.max));
+        let of_ok = &summary.phases[&("run", OutcomeKind::Ok)];
+        assert_eq!((of_ok.times.count(), of_ok.times.sum()), (2, sum / 3 * 2));
         assert_eq!(summary.longest.unwrap().session, 4120);
     }
 

@@ -156,6 +156,7 @@ impl<D: Driver<Token>> Shard<D> {
         let of_run = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         let id = self.sessions_before + of_run;
         self.sessions_begun += 1;
+        self.stages.enter(SetUpStage::Waiting);
         self.connections.insert(Box::new(Connection {
             id,
             peer,

@@ -61,6 +61,7 @@ impl<D: Driver<Token>> Shard<D> {
         let stage = connection.session.set_up_stage();
         let before = std::mem::replace(&mut connection.stage, stage);
         if stage != before {
+            self.stages.change(before, stage);
             connection.may_go = may_go(before, stage, connection.accepted, self.now);
             self.count_occupied(slot);
         }
@@ -70,6 +71,7 @@ impl<D: Driver<Token>> Shard<D> {
     pub(super) fn leave_set_up(&mut self, slot: usize) {
         let connection = &mut self.connections[slot];
         connection.in_set_up = false;
+        self.stages.leave(connection.stage);
         self.set_ups -= usize::from(std::mem::take(&mut connection.occupies_set_up));
         let peer = connection.peer.ip();
         self.note_candidate(slot);

@@ -22,7 +22,12 @@ impl<D: Driver<Token>> Shard<D> {
         slot: usize,
         step: impl FnOnce(&mut Session, &mut Context<'_>),
     ) {
-        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+        let mut cx = Context {
+            now: self.now,
+            wall: self.wall,
+            pool: &mut self.pool,
+            relayed: &mut self.relayed,
+        };
         step(&mut self.connections[slot].session, &mut cx);
         self.apply(slot);
     }

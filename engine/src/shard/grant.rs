@@ -14,6 +14,7 @@ use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
 use crate::mailbox::{Counts, FromShard, Mailer};
+use crate::proto::account::Relayed;
 use crate::proto::outbox::BlockPool;
 use crate::proto::session::{Context, PeerStatus, Probe, Request, Session};
 use packetlab::time::Ticks;
@@ -27,6 +28,7 @@ pub(super) struct Granting<'a, D> {
     pub(super) counts: &'a Counts,
     pub(super) awaiting_pair: &'a mut VecDeque<AwaitedPair>,
     pub(super) pool: &'a mut BlockPool,
+    pub(super) relayed: &'a mut Relayed,
     pub(super) now: Instant,
     pub(super) wall: Ticks,
     /// The shard's number.
@@ -46,6 +48,7 @@ impl<D> Shard<D> {
             counts: &self.counts,
             awaiting_pair: &mut self.awaiting_pair,
             pool: &mut self.pool,
+            relayed: &mut self.relayed,
             now: self.now,
             wall: self.wall,
             shard: self.number,
@@ -57,7 +60,8 @@ impl<D> Shard<D> {
 impl<D: Driver<Token>> Granting<'_, D> {
     /// Lets the session take a step.
     pub(super) fn step(&mut self, step: impl FnOnce(&mut Session, &mut Context<'_>)) {
-        let mut cx = Context { now: self.now, wall: self.wall, pool: self.pool };
+        let mut cx =
+            Context { now: self.now, wall: self.wall, pool: self.pool, relayed: self.relayed };
         step(&mut self.connection.session, &mut cx);
     }
 

@@ -18,11 +18,13 @@ mod latency;
 mod linfo_log;
 mod listeners;
 mod mail;
+mod numbers;
 mod operations;
 mod pace;
 mod permit_to_mlet;
 mod receive_size;
 mod set_up_queue;
+mod stages;
 mod state;
 #[cfg(test)]
 mod tests;

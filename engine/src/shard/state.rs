@@ -15,11 +15,13 @@ use super::connection::{AwaitedPair, Connection};
 use super::listeners::Listeners;
 use super::operations::{LARGE_BLOCKS_MAX, Token};
 use super::pace::Pace;
+use super::stages::Stages;
 use super::timers::Timers;
 use crate::driver::{Driver, Received};
 use crate::guards::{Guard, holds};
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
-use crate::metrics::Stopwatch;
+use crate::metrics::{ShardCounts, ShardNumbers, Stopwatch};
+use crate::proto::account::Relayed;
 use crate::proto::experiments::Experiments;
 use crate::proto::outbox::BlockPool;
 use crate::records::SessionId;
@@ -45,6 +47,8 @@ pub(crate) struct Parts {
     pub(crate) mailer: Mailer<FromShard>,
     /// What times its receives; `None` if none is timed.
     pub(crate) stopwatch: Option<Stopwatch>,
+    /// Where what it counts is read.
+    pub(crate) published: Arc<ShardCounts>,
     /// How long it looks for completions before it sleeps.
     pub(crate) spin: Duration,
 }
@@ -84,6 +88,13 @@ pub(crate) struct Shard<D> {
     pub(super) awaiting_pair: VecDeque<AwaitedPair>,
     pub(super) timers: Timers,
     pub(super) pool: BlockPool,
+    /// What its sessions have relayed.
+    pub(super) relayed: Relayed,
+    /// How many connections in set-up are at each stage.
+    pub(super) stages: Stages,
+    /// What else it counts.
+    pub(super) numbers: ShardNumbers,
+    pub(super) published: Arc<ShardCounts>,
     pub(super) experiments: Arc<Experiments>,
     pub(super) counts: Arc<Counts>,
     pub(super) inbox: Inbox<ToShard>,
@@ -121,6 +132,10 @@ impl<D: Driver<Token>> Shard<D> {
             awaiting_pair: VecDeque::new(),
             timers: Timers::default(),
             pool: BlockPool::default(),
+            relayed: Relayed::default(),
+            stages: Stages::default(),
+            numbers: ShardNumbers::default(),
+            published: parts.published,
             experiments: parts.experiments,
             counts: parts.counts,
             inbox: parts.inbox,

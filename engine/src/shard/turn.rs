@@ -33,6 +33,7 @@ impl<D: Driver<Token>> Shard<D> {
             self.turn()?;
         }
         debug_assert_eq!(self.pool.lent(), 0, "the sessions are gone, so their blocks are back");
+        self.publish();
         // The ends of the last sessions, of which the queue may not have room for all at once.
         while !self.mailer.flush() {
             std::thread::yield_now();
@@ -56,6 +57,8 @@ impl<D: Driver<Token>> Shard<D> {
     pub(crate) fn turn(&mut self) -> io::Result<()> {
         self.admit();
         self.start_waiting_mlets();
+        // Before the ends of sessions are told, so that what they have relayed is never missing.
+        self.publish();
         let mail_is_out = self.mailer.flush();
         self.wait(self.patience(mail_is_out))?;
         (self.now, self.wall) = self.driver.clocks();
@@ -210,7 +213,12 @@ impl<D: Driver<Token>> Shard<D> {
         on_end: fn(&mut Session, End, &mut Context<'_>),
     ) {
         let connection = &mut self.connections[slot];
-        let mut cx = Context { now: self.now, wall: self.wall, pool: &mut self.pool };
+        let mut cx = Context {
+            now: self.now,
+            wall: self.wall,
+            pool: &mut self.pool,
+            relayed: &mut self.relayed,
+        };
         match received {
             Ok(received) => {
                 if received.is_empty() {
@@ -229,10 +237,11 @@ impl<D: Driver<Token>> Shard<D> {
                 self.give_back(received);
                 self.apply(slot);
             }
-            Err(error) if is_no_buffers(&error) && connection.receive_less(direction) => {
-                self.apply(slot);
-            }
             Err(error) if is_no_buffers(&error) => {
+                self.numbers.no_buffers += 1;
+                if connection.receive_less(direction) {
+                    return self.apply(slot);
+                }
                 connection.has_come = connection.in_set_up;
                 let group = connection.group(direction);
                 self.awaiting_buffer[usize::from(group)].push_back((slot, connection.id));

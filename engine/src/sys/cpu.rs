@@ -1,10 +1,12 @@
-//! Which CPUs this process may use, and tying a thread to one of them.
+//! Which CPUs this process may use, tying a thread to one of them, and what a thread has had of one.
 
+use std::fs;
 use std::io;
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 /// The thread that calls.
 const THIS_THREAD: Pid = Pid::from_raw(0);
@@ -29,9 +31,32 @@ pub fn pin_this_thread(core: usize) -> io::Result<()> {
     sched_setaffinity(THIS_THREAD, &set).map_err(|errno: Errno| errno.into())
 }
 
+/// Names the calling thread, for [`time_of_thread`].
+pub(crate) fn this_thread() -> i32 {
+    gettid().as_raw()
+}
+
+/// Processor time that this thread of the process has had; `None` if it has ended, or the kernel does not tell.
+pub(crate) fn time_of_thread(thread: i32) -> Option<Duration> {
+    let told = fs::read_to_string(format!("/proc/self/task/{thread}/schedstat")).ok()?;
+    told.split(' ').next()?.parse().ok().map(Duration::from_nanos)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_thread_has_had_the_time_that_it_worked() {
+        let thread = this_thread();
+        let before = time_of_thread(thread).unwrap();
+        // Work until the kernel has counted some.
+        while time_of_thread(thread).unwrap() < before + Duration::from_millis(2) {
+            std::hint::black_box((0..10_000).sum::<u64>());
+        }
+        let other = std::thread::spawn(this_thread).join().unwrap();
+        assert_ne!(other, thread);
+    }
 
     #[test]
     fn a_pinned_thread_may_use_its_core_alone() {

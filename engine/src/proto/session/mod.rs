@@ -419,6 +419,7 @@ impl Session {
         let closed =
             relay.take_endpoint_bytes(received, &mut self.buffers, cx.pool, cx.now, budget, log);
         let before = std::mem::replace(&mut self.relayed, relay.relayed());
+        cx.relayed.add_since(&before, &self.relayed);
         if self.relayed.from_endpoint != before.from_endpoint {
             *last_relayed = cx.now;
         }
@@ -441,7 +442,8 @@ impl Session {
         self.advance_set_up(cx);
         if let Some((tls, Relaying { relay, .. })) = self.state.relaying() {
             let step = relay.advance(tls, &mut self.buffers, cx.pool);
-            self.relayed = relay.relayed();
+            let before = std::mem::replace(&mut self.relayed, relay.relayed());
+            cx.relayed.add_since(&before, &self.relayed);
             self.take_step(step, cx);
         }
         self.fill_to_endpoint(cx.pool);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
+use crate::proto::account::Relayed;
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::BlockPool;
 use crate::proto::session_end::Outcome;
@@ -18,6 +19,8 @@ pub struct Context<'a> {
     pub wall: Ticks,
     /// Blocks for bytes that wait to be sent.
     pub pool: &'a mut BlockPool,
+    /// What all sessions of the shard have relayed so far.
+    pub relayed: &'a mut Relayed,
 }
 
 /// What a session asks of the owner of its sockets.

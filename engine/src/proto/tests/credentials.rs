@@ -97,6 +97,7 @@ pub(crate) fn experiments_within(
         latency_sample: None,
         latency_log: None,
         cores: vec![0],
+        other_files: 0,
         limits,
     };
     Arc::new(Experiments::new(&config, Keys::new(None), NOW).unwrap())

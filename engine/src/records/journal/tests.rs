@@ -18,7 +18,9 @@ fn entry(sessions: u64) -> Entry {
 
 fn open(path: String) -> Journal {
     let events = vec![Destination::File(path.into())];
-    Journal::open(&Recording { events, ..Recording::default() }, Ticks(0)).unwrap().unwrap()
+    Journal::open(&Recording { events, ..Recording::default() }, Ticks(0), &Arc::default())
+        .unwrap()
+        .unwrap()
 }
 
 /// A pipe that nobody reads, as a file of records.
@@ -88,7 +90,7 @@ fn a_record_is_in_its_file_before_its_copy_is_beside_the_output() {
     let events = vec![Destination::File(format!("/proc/self/fd/{}", pipe.as_raw_fd()).into())];
     let results = Some(Results { path: path.clone(), keep: Keep::All, layout: Layout::Folders });
     let recording = Recording { events, results, ..Recording::default() };
-    let mut journal = Journal::open(&recording, Ticks(0)).unwrap().unwrap();
+    let mut journal = Journal::open(&recording, Ticks(0), &Arc::default()).unwrap().unwrap();
     drop(pipe);
     journal.push(Entry::Session(Box::new(record), Ticks(0)));
     let mut newlines = 0;
@@ -107,5 +109,5 @@ fn a_record_is_in_its_file_before_its_copy_is_beside_the_output() {
 
 #[test]
 fn without_a_file_there_is_nothing_to_record() {
-    assert!(Journal::open(&Recording::default(), Ticks(0)).unwrap().is_none());
+    assert!(Journal::open(&Recording::default(), Ticks(0), &Arc::default()).unwrap().is_none());
 }

@@ -86,6 +86,7 @@ impl Harness {
             inbox,
             mailer,
             stopwatch: latency.stopwatch(0),
+            published: Arc::default(),
             spin: Duration::ZERO,
         };
         let mut shard = Shard::new(parts, Simulated::new(Rc::clone(&kernel), &GROUPS));

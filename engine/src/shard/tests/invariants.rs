@@ -4,6 +4,7 @@ use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 
 use super::super::Token;
 use super::super::connection::Connection;
+use super::super::stages::Stages;
 use super::harness::Harness;
 use super::peers::{Endpoint, Mlet};
 use crate::metrics::Direction;
@@ -39,6 +40,10 @@ impl Harness {
         assert!(shard.pool.lent() <= BLOCKS_MAX * sessions, "{} blocks", shard.pool.lent());
         shard.connections.iter().for_each(|(_, connection)| check_wants(connection));
         shard.connections.iter().for_each(|(_, connection)| check_timing(connection));
+        let mut stages = Stages::default();
+        let in_set_up = shard.connections.iter().filter(|(_, connection)| connection.in_set_up);
+        in_set_up.for_each(|(_, connection)| stages.enter(connection.stage));
+        assert_eq!(shard.stages, stages, "connections that are counted at a stage");
         let over = shard.connections.iter().filter(|(_, connection)| connection.over.is_some());
         let before = std::mem::take(&mut self.over_since);
         let since = |id| before.get(&id).copied().unwrap_or(self.turns);

@@ -402,6 +402,12 @@ impl Pair {
         if let Some(mlet) = &self.mlet {
             check_counts(&ended.relayed, &self.endpoint, mlet, self.linfos_logged);
         }
+        let published = self.harness.shard.published.read();
+        let Relayed { to_endpoint, from_endpoint, .. } = ended.relayed;
+        let bytes = [published.bytes.to_endpoint, published.bytes.from_endpoint];
+        assert_eq!(bytes, [to_endpoint.bytes, from_endpoint.bytes], "told before the end is");
+        let messages = [published.messages.to_endpoint, published.messages.from_endpoint];
+        assert_eq!(messages, [to_endpoint.messages, from_endpoint.messages]);
         self.account = Some(ended.facts);
         self.relayed = Some(ended.relayed);
         self.latency = ended.latency.and_then(|latency| latency.spread());

@@ -13,6 +13,7 @@ use super::faults::Class;
 use super::world::{Act, World};
 use crate::config::Limits;
 use crate::guards::{Guard, take_out};
+use crate::proto::account::Relayed;
 use crate::proto::experiments::Experiments;
 use crate::proto::tests::credentials::{Stage, experiments_within, limits, program};
 
@@ -105,10 +106,13 @@ fn run(seed: u64, tally: &mut Tally) {
     tally.with_mlet += world.players.iter().filter(|player| player.mlet.is_some()).count() as u64;
     tally.refusals += world.harness.kernel.borrow().refusals as u64;
     tally.permits += world.permits_given as u64;
+    let mut relayed = Relayed::default();
     for ended in world.players.iter().flat_map(|player| &player.ended) {
+        relayed.add_since(&Relayed::default(), &ended.relayed);
         *tally.classes.entry(Class::from(&ended.outcome)).or_default() += 1;
         tally.linfos_lost += ended.relayed.linfos_lost;
     }
+    assert_eq!(world.harness.shard.relayed, relayed, "what all have relayed is what each has");
     tally.with_large_blocks += u64::from(world.harness.large_blocks_most > 0);
     tally.with_kept_buffers += u64::from(world.harness.kept_buffers_most > 0);
     tally.ended_before[match world.act {

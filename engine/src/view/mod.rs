@@ -1,0 +1,19 @@
+//! What is known of a run while it goes on, for whoever shows it: a page, a line, a scraper, a signal's answer.
+//!
+//! ```text
+//! shards ---publish once a turn---> ShardCounts --+
+//! shards ---relay latency---------> RunLatency ---+--> RunView::snapshot --> Snapshot --> every view
+//! control thread -----------------> RunState -----+
+//! ```
+//!
+//! run_view.rs has the places where counts are, snapshot.rs what is told of them at one time. A view reads a snapshot and
+//! keeps no count of its own, so that all of them agree with the records.
+//!
+//! Not here: how anything is shown. Invariant: who reads holds up nobody: what shards write is read without a lock, and the
+//! control thread waits no longer than it takes to copy its sums.
+
+mod run_view;
+mod snapshot;
+
+pub use self::run_view::RunView;
+pub use self::snapshot::{CoreState, Files, Goal, Losses, RunStage, SessionsByPhase, Snapshot};

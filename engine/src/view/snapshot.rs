@@ -1,0 +1,168 @@
+//! A whole run at one time.
+//!
+//! Not here: where its numbers are counted (`run_view.rs`). Counts only grow; a rate is the difference of two snapshots.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use packetlab::time::Ticks;
+
+use crate::metrics::{BothWays, RelayTimes};
+use crate::records::Summary;
+
+/// A whole run at one time.
+#[derive(Debug, Clone)]
+pub struct Snapshot {
+    /// How long the run has lasted.
+    pub lasted: Duration,
+    /// How far it is.
+    pub stage: RunStage,
+    /// Until when experiments are published; `None` is without end, or not known before the first publication.
+    pub publication_end: Option<Ticks>,
+    /// What it is to come to, if that was said.
+    pub goal: Option<Goal>,
+    /// Sessions and connections that are not over.
+    pub sessions: SessionsByPhase,
+    /// Mlets that may still run.
+    pub mlets: u64,
+    /// Mlets whose output is still read, though they may have ended.
+    pub open_outputs: u64,
+    /// Sums over what is over.
+    pub summary: Summary,
+    /// Bytes of messages that were relayed, of running sessions too.
+    pub bytes: BothWays<u64>,
+    /// Messages that were relayed.
+    pub messages: BothWays<u64>,
+    /// How long the relay took, where that is timed.
+    pub relay: BothWays<Option<RelayTimes>>,
+    /// How often accepting paused for want of a resource, by what was lacking.
+    pub accept_pauses: BTreeMap<&'static str, u64>,
+    /// What was to be told and is not.
+    pub lost: Losses,
+    /// Open files of this process.
+    pub files: Files,
+    /// Each shard.
+    pub cores: Vec<CoreState>,
+    /// When the certificates that a run shows end, the nearest of each kind, by what they are shown to.
+    pub certificates: BTreeMap<&'static str, Ticks>,
+}
+
+impl Snapshot {
+    /// Sessions and connections that are over.
+    #[must_use]
+    pub fn ended(&self) -> u64 {
+        self.summary.outcomes.values().sum()
+    }
+
+    /// Endpoints can be served.
+    #[must_use]
+    pub fn is_ready(&self) -> bool {
+        self.stage == RunStage::Serving
+    }
+}
+
+/// How far a run is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum RunStage {
+    /// Endpoints cannot be served yet.
+    #[default]
+    Starting,
+    /// Endpoints are served.
+    Serving,
+    /// There are no new endpoints.
+    Draining,
+    /// What runs is being ended by force.
+    Forced,
+    /// Nothing runs any more.
+    Over,
+}
+
+/// In words, for the log.
+impl fmt::Display for RunStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Starting => "starting",
+            Self::Serving => "running",
+            Self::Draining => "no new endpoints, waiting for what runs",
+            Self::Forced => "being ended by force",
+            Self::Over => "over",
+        })
+    }
+}
+
+/// So many sessions are wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Goal {
+    /// How many: of `-n` all that come to START, of `--require` those that are `ok`.
+    pub wanted: u64,
+    /// Of these, how many are over.
+    pub done: u64,
+}
+
+/// Sessions and connections that are not over, by how far they are.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct SessionsByPhase {
+    /// Connections that were accepted and wait for a place in set-up.
+    pub waiting: u64,
+    /// Connections that wait at a proxy for their endpoints.
+    pub backlog: u64,
+    /// Connections whose TLS handshake is not over.
+    pub handshake: u64,
+    /// From there to the answer to START: programs, permit, START.
+    pub greeting: u64,
+    /// Past START, until the record is complete.
+    pub running: u64,
+    /// Their set-up has failed, and they are not closed yet.
+    pub closing: u64,
+}
+
+impl SessionsByPhase {
+    /// Each with its name.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, u64); 6] {
+        [
+            ("waiting", self.waiting),
+            ("backlog", self.backlog),
+            ("handshake", self.handshake),
+            ("greeting", self.greeting),
+            ("running", self.running),
+            ("closing", self.closing),
+        ]
+    }
+}
+
+/// What was to be told and is not.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Losses {
+    /// Records that are not in a file of theirs.
+    pub records: u64,
+    /// Lines of the log that nobody read in time.
+    pub log_lines: u64,
+    /// LINFOs of endpoints that came too fast to be logged.
+    pub linfos: u64,
+}
+
+/// Open files of this process.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Files {
+    /// How many are open; `None` where `/proc` cannot be read.
+    pub open: Option<u64>,
+    /// How many may be.
+    pub limit: u64,
+}
+
+/// A shard.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct CoreState {
+    /// The CPU number of its core.
+    pub core: usize,
+    /// Processor time that its thread has had.
+    pub busy: Duration,
+    /// Which share of the last second or more it has worked: since a snapshot that is at least a second old.
+    pub busy_ratio: f64,
+    /// Completions that were lost because its ring had no room.
+    pub ring_overflows: u64,
+    /// Receives that found no buffer, and came again later.
+    pub no_buffers: u64,
+}
