@@ -20,6 +20,7 @@ use engine::config::{Io, Judging, Keep, Layout, Limits, SingletonForm};
 use engine::sys::recorder::RecorderPlan;
 
 use crate::c_number::c_number;
+use crate::monitoring::MetricsAddress;
 use command_line::cores::Cores;
 use command_line::units::size;
 use command_line::usage;
@@ -35,6 +36,9 @@ const STREAM_FROM: u64 = 10_000;
 
 /// Heading of the options for who is measured, and who is measured again.
 const AGAIN: &str = "Which endpoints";
+
+/// Heading of the options for who watches a run.
+const WATCHING: &str = "Watching a run";
 
 const EXAMPLES: &str = "\
 Examples:
@@ -190,6 +194,15 @@ pub(crate) struct Args {
     /// Time one receive in N; 0: none
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = RESULTS)]
     pub(crate) latency_sample: u32,
+
+    /// Tell metrics over HTTP at [HOST:]PORT or unix:PATH
+    #[arg(
+        long,
+        value_name = "ADDR",
+        value_parser = MetricsAddress::parse,
+        help_heading = WATCHING
+    )]
+    pub(crate) metrics: Option<MetricsAddress>,
 
     /// Check config, keys, chains, MLET; no network
     #[arg(long)]
@@ -360,7 +373,7 @@ fn kept_size(text: &str) -> Result<usize, String> {
 
 /// The options for results, choice and judgement that were given, with their values; a flag has none.
 fn given_in_words(command: &Command, matches: &ArgMatches) -> Vec<(String, String)> {
-    let headings = [RESULTS, AGAIN, judging::HEADING];
+    let headings = [RESULTS, AGAIN, WATCHING, judging::HEADING];
     let arguments = command.get_arguments().filter(|arg| {
         let is_given =
             matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);

@@ -14,6 +14,7 @@ mod findings;
 mod joblog;
 mod logging;
 mod mlet_file;
+mod monitoring;
 mod report;
 mod report_page;
 mod results;
@@ -41,6 +42,7 @@ use args::Args;
 use engine_config::{Loaded, Purpose};
 use exit::{Exit, Failure};
 use findings::Findings;
+use monitoring::{Answering, Monitoring};
 use results_folder::{Earlier, ResultsFolder};
 
 /// How long the end waits for whoever reads the log.
@@ -126,7 +128,16 @@ fn run_campaign(
     }
     report::loaded(args, config);
     let view = RunView::new(config, log.lost_in_all());
+    let _answering = answer_monitors(args, &view)?;
     Ok(Some(engine::run(config, processes, signals, &view)?))
+}
+
+/// Begins to answer whoever asks for metrics; as long as this is kept.
+fn answer_monitors(args: &Args, view: &RunView) -> Result<Option<Answering>, Failure> {
+    let Some(address) = &args.metrics else { return Ok(None) };
+    let answering = Monitoring::listen(address)?.answer_for(view.clone());
+    let lack = Lack::when("start the thread that tells metrics (clone3)");
+    Ok(Some(answering.map_err(lack)?))
 }
 
 /// With what a run ends, and why, as far as it does not end well.

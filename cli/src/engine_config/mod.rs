@@ -44,6 +44,7 @@ use crate::args::Args;
 use crate::conf::{self, Complaint, Located, Place, ProxySettings, Settings, Source};
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
+use crate::monitoring::CONNECTIONS_MAX;
 
 /// Largest config, certificate or public key file.
 const FILE_LEN_MAX: u64 = 16 << 20;
@@ -108,7 +109,7 @@ pub(crate) fn load(
         cores,
         spin: args.spin,
         io: args.io.into(),
-        other_files: 0,
+        other_files: if args.metrics.is_some() { CONNECTIONS_MAX } else { 0 },
         limits: args.limits(),
     });
     Ok(config.map(|config| Loaded { config, path: source.path, drawn_snikeys }))

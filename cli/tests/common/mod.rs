@@ -12,6 +12,7 @@ pub mod debug_forms;
 pub mod dump;
 pub mod endpoint;
 pub mod events;
+pub mod http;
 pub mod manager;
 pub mod option_pairs;
 pub mod proxy;

@@ -1,0 +1,224 @@
+//! A snapshot of a run in Prometheus' text format 0.0.4.
+//!
+//! Names and labels never change their meaning; times are in seconds, sizes in bytes. The values of labels are words of
+//! ours, so that peers cannot make more of them.
+//!
+//! Not here: what is counted (`engine::Snapshot`).
+
+use std::fmt::{Display, Write};
+use std::time::Duration;
+
+use command_line::provenance::COMMIT;
+use engine::{BothWays, RelayTimes, Snapshot};
+
+/// The directions, as records name them.
+const TO_ENDPOINT: &str = "to_ep";
+const FROM_ENDPOINT: &str = "from_ep";
+
+/// The text of this snapshot.
+pub(super) fn text(run: &Snapshot) -> String {
+    let mut text = Exposition::default();
+    of_program(&mut text);
+    of_sessions(&mut text, run);
+    of_relay(&mut text, run);
+    of_mlets(&mut text, run);
+    of_troubles(&mut text, run);
+    of_process(&mut text, run);
+    of_cores(&mut text, run);
+    of_times(&mut text, run);
+    text.0
+}
+
+fn of_program(text: &mut Exposition) {
+    text.family("build_info", "gauge", "Version and commit of the program; always 1.");
+    let labels = [("version", env!("CARGO_PKG_VERSION")), ("commit", COMMIT.unwrap_or("unknown"))];
+    text.sample("build_info", &labels, 1);
+}
+
+fn of_sessions(text: &mut Exposition, run: &Snapshot) {
+    let help = "Sessions and connections that are not over, by how far they are.";
+    text.family("sessions_active", "gauge", help);
+    for (phase, count) in run.sessions.named() {
+        text.sample("sessions_active", &[("phase", phase)], count);
+    }
+    let help = "Connections whose TLS handshake is under way.";
+    text.alone("handshakes_inflight", "gauge", help, run.sessions.handshake);
+    let help = "Sessions and connections that are over, by outcome, as records count them.";
+    text.family("sessions_total", "counter", help);
+    for (outcome, count) in &run.summary.outcomes {
+        text.sample("sessions_total", &[("outcome", &outcome.to_string())], *count);
+    }
+    let help = "Sessions that count as failed for --fail-on and --halt.";
+    text.alone("sessions_failed_total", "counter", help, run.summary.failed);
+    let help = "Time that a phase took, of sessions that are over.";
+    text.family("phase_seconds", "histogram", help);
+    for ((phase, outcome), times) in &run.summary.phases {
+        let outcome = outcome.to_string();
+        let labels = [("phase", *phase), ("outcome", &*outcome)];
+        let times = &times.times;
+        text.histogram("phase_seconds", &labels, times.up_to(), (times.sum(), times.count()));
+    }
+}
+
+fn of_relay(text: &mut Exposition, run: &Snapshot) {
+    let help = "Bytes of messages that were relayed, headers included.";
+    text.both_ways("relay_bytes_total", help, run.bytes);
+    text.both_ways("relay_messages_total", "Messages that were relayed.", run.messages);
+    let help = "Time from the receipt of bytes until they have left, of one in --latency-sample.";
+    text.family("relay_latency_seconds", "histogram", help);
+    let both = [(TO_ENDPOINT, &run.relay.to_endpoint), (FROM_ENDPOINT, &run.relay.from_endpoint)];
+    for (dir, times) in both {
+        let Some(RelayTimes { count, sum, up_to, .. }) = times else { continue };
+        let up_to = up_to.iter().copied();
+        text.histogram("relay_latency_seconds", &[("dir", dir)], up_to, (*sum, *count));
+    }
+}
+
+fn of_mlets(text: &mut Exposition, run: &Snapshot) {
+    text.alone("mlets_active", "gauge", "Mlets that may still run.", run.mlets);
+    let help = "Time from the answer to START until the mlet ran.";
+    text.family("mlet_spawn_seconds", "histogram", help);
+    let times = &run.summary.mlet_starts;
+    text.histogram("mlet_spawn_seconds", &[], times.up_to(), (times.sum(), times.count()));
+    text.family("mlet_exits_total", "counter", "Mlets that have ended, by how.");
+    let ends = run.summary.mlets;
+    for (reason, count) in [
+        ("exit_0", ends.succeeded),
+        ("exit_other", ends.failed),
+        ("signal", ends.signalled),
+        ("not_started", ends.not_started),
+    ] {
+        text.sample("mlet_exits_total", &[("reason", reason)], count);
+    }
+}
+
+fn of_troubles(text: &mut Exposition, run: &Snapshot) {
+    let help = "How often accepting paused, by what was lacking.";
+    text.family("accept_errors_total", "counter", help);
+    for (reason, count) in &run.accept_pauses {
+        text.sample("accept_errors_total", &[("reason", reason)], *count);
+    }
+    let help = "How often a limit ended a session or made no place for one, by its option.";
+    text.family("limit_refusals_total", "counter", help);
+    for (limit, count) in &run.summary.limits_hit {
+        let reason = limit.trim_start_matches('-');
+        text.sample("limit_refusals_total", &[("reason", reason)], *count);
+    }
+    let help = "What was to be written and is not: records, log lines, LINFOs, output of mlets.";
+    text.family("events_dropped_total", "counter", help);
+    for (reason, count) in [
+        ("record", run.lost.records),
+        ("log_line", run.lost.log_lines),
+        ("linfo", run.lost.linfos),
+        ("output", run.summary.outputs_lost),
+    ] {
+        text.sample("events_dropped_total", &[("reason", reason)], count);
+    }
+}
+
+fn of_process(text: &mut Exposition, run: &Snapshot) {
+    if let Some(open) = run.files.open {
+        text.alone("open_fds", "gauge", "Open files of the manager.", open);
+    }
+    text.alone("fd_limit", "gauge", "Files that the manager may have open.", run.files.limit);
+}
+
+fn of_cores(text: &mut Exposition, run: &Snapshot) {
+    type Number = fn(&engine::CoreState) -> f64;
+    let families: [(&str, &str, &str, Number); 4] = [
+        (
+            "core_busy_ratio",
+            "gauge",
+            "Share of the time since the last look, a second at least, that a shard worked.",
+            |core| core.busy_ratio,
+        ),
+        ("core_busy_seconds_total", "counter", "Processor time of a shard.", |core| {
+            core.busy.as_secs_f64()
+        }),
+        (
+            "ring_cq_overflow_total",
+            "counter",
+            "Completions that were lost because the ring had no room.",
+            |core| core.ring_overflows as f64,
+        ),
+        (
+            "ring_enobufs_total",
+            "counter",
+            "Receives that found no buffer and came again later.",
+            |core| core.no_buffers as f64,
+        ),
+    ];
+    for (name, kind, help, number) in families {
+        text.family(name, kind, help);
+        for core in &run.cores {
+            text.sample(name, &[("core", &core.core.to_string())], number(core));
+        }
+    }
+}
+
+fn of_times(text: &mut Exposition, run: &Snapshot) {
+    let seconds = |ticks: packetlab::time::Ticks| ticks.0 as f64 / 1e9;
+    let help = "When the first certificate ends that is shown to these, since 1970.";
+    text.family("cert_not_after_seconds", "gauge", help);
+    for (role, end) in &run.certificates {
+        text.sample("cert_not_after_seconds", &[("role", role)], seconds(*end));
+    }
+    if let Some(end) = run.publication_end {
+        let help = "When the publication ends, since 1970.";
+        text.alone("publication_end_seconds", "gauge", help, seconds(end));
+    }
+}
+
+/// The text as far as it is written.
+#[derive(Default)]
+struct Exposition(String);
+
+impl Exposition {
+    /// Begins the samples of a name.
+    fn family(&mut self, name: &str, kind: &str, help: &str) {
+        let _ = writeln!(self.0, "# HELP pktxpmgr_{name} {help}\n# TYPE pktxpmgr_{name} {kind}");
+    }
+
+    /// A sample. The values of labels are words of ours that need no escape.
+    fn sample(&mut self, name: &str, labels: &[(&str, &str)], value: impl Display) {
+        let _ = write!(self.0, "pktxpmgr_{name}");
+        let mut separator = '{';
+        for (label, value) in labels {
+            let _ = write!(self.0, "{separator}{label}=\"{value}\"");
+            separator = ',';
+        }
+        let end = if labels.is_empty() { "" } else { "}" };
+        let _ = writeln!(self.0, "{end} {value}");
+    }
+
+    /// A name with one sample.
+    fn alone(&mut self, name: &str, kind: &str, help: &str, value: impl Display) {
+        self.family(name, kind, help);
+        self.sample(name, &[], value);
+    }
+
+    /// A counter of each direction.
+    fn both_ways(&mut self, name: &str, help: &str, counts: BothWays<u64>) {
+        self.family(name, "counter", help);
+        self.sample(name, &[("dir", TO_ENDPOINT)], counts.to_endpoint);
+        self.sample(name, &[("dir", FROM_ENDPOINT)], counts.from_endpoint);
+    }
+
+    /// How times lie: how many are no longer than each bound, and all of them.
+    fn histogram(
+        &mut self,
+        name: &str,
+        labels: &[(&str, &str)],
+        up_to: impl Iterator<Item = (Duration, u64)>,
+        (sum, count): (Duration, u64),
+    ) {
+        let bucket = format!("{name}_bucket");
+        for (bound, count) in up_to {
+            let bound = bound.as_secs_f64().to_string();
+            self.sample(&bucket, &[labels, &[("le", &*bound)]].concat(), count);
+        }
+        self.sample(&bucket, &[labels, &[("le", "+Inf")]].concat(), count);
+        self.sample(&format!("{name}_sum"), labels, sum.as_secs_f64());
+        self.sample(&format!("{name}_count"), labels, count);
+    }
+}
