@@ -204,6 +204,10 @@ pub(crate) struct Args {
     )]
     pub(crate) metrics: Option<MetricsAddress>,
 
+    /// No line that tells how far the run is
+    #[arg(long, help_heading = WATCHING)]
+    pub(crate) no_status: bool,
+
     /// Check config, keys, chains, MLET; no network
     #[arg(long)]
     pub(crate) check: bool,

@@ -20,6 +20,7 @@ mod report_page;
 mod results;
 mod results_folder;
 mod shell;
+mod status_line;
 
 use std::hash::{BuildHasher, RandomState};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -29,6 +30,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use command_line::log::LogWriter;
+use command_line::status_line::{StatusLine, Way};
 use engine::config::{Config, Destination, Joblog, Layout, Recording, RunId};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
@@ -96,7 +98,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
         &mut config,
         (processes, signals),
         results.as_ref().map(ResultsFolder::earlier),
-        &logging,
+        logging,
     ) {
         Ok(Some(mut report)) => {
             if let Some(results) = results {
@@ -118,7 +120,7 @@ fn run_campaign(
     config: &mut Config,
     (processes, signals): (MletProcesses, RunSignals),
     earlier: Option<&Earlier>,
-    log: &LogWriter,
+    log: Arc<LogWriter>,
 ) -> Result<Option<Report>, Failure> {
     joblog::check(args)?;
     config.choice = results_folder::choose(args, earlier)?;
@@ -129,6 +131,7 @@ fn run_campaign(
     report::loaded(args, config);
     let view = RunView::new(config, log.lost_in_all());
     let _answering = answer_monitors(args, &view)?;
+    let _status = show_status(args, log, view.clone())?;
     Ok(Some(engine::run(config, processes, signals, &view)?))
 }
 
@@ -138,6 +141,20 @@ fn answer_monitors(args: &Args, view: &RunView) -> Result<Option<Answering>, Fai
     let answering = Monitoring::listen(address)?.answer_for(view.clone());
     let lack = Lack::when("start the thread that tells metrics (clone3)");
     Ok(Some(answering.map_err(lack)?))
+}
+
+/// Begins to show how far the run is; as long as this is kept.
+fn show_status(args: &Args, log: Arc<LogWriter>, view: RunView) -> Result<StatusLine, Failure> {
+    let way = Way::on_stderr(args.no_status || args.quiet > 0);
+    let mut before = view.snapshot();
+    let text = move |columns| {
+        let now = view.snapshot();
+        let line = status_line::line(&now, &before, SystemTime::now(), columns);
+        before = now;
+        line
+    };
+    let lack = Lack::when("start the thread that tells how far the run is (clone3)");
+    Ok(StatusLine::start(way, log, text).map_err(lack)?)
 }
 
 /// With what a run ends, and why, as far as it does not end well.

@@ -16,6 +16,7 @@ pub mod http;
 pub mod manager;
 pub mod option_pairs;
 pub mod proxy;
+pub mod screen;
 pub mod tail;
 pub mod terminal;
 pub mod tls_peer;

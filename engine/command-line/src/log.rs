@@ -4,12 +4,15 @@
 //! Invariant: lines keep their order, and each is written whole or not at all. Those that find no room in the queue are
 //! lost, and their number is written in their place. What waits is bounded in bytes.
 //!
+//! Beside its lines there may be one that is rewritten (`status_line.rs`): whoever has the log has both, so that they never
+//! tear each other.
+//!
 //! Not here: what a line looks like, and how many bytes may wait.
 
 use std::io::{self, Write};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
@@ -17,6 +20,8 @@ use nix::sys::signal::{SigSet, SigmaskHow};
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+
+use crate::status_line;
 
 /// What a line takes in the queue beside its text.
 const LINE_OVERHEAD: usize = 64;
@@ -43,6 +48,8 @@ enum Order {
         /// Lines before it that are lost.
         lost_before: u64,
     },
+    /// The line beside the others says something else.
+    ShowStatus,
     /// Tell when everything before has been written.
     Tell {
         teller: SyncSender<()>,
@@ -62,6 +69,8 @@ pub struct LogWriter {
     lost: AtomicU64,
     /// All lines that were lost.
     lost_in_all: Arc<AtomicU64>,
+    /// What the line beside the others is to say, until the thread has taken it.
+    status: Arc<Mutex<Option<String>>>,
 }
 
 impl LogWriter {
@@ -73,14 +82,16 @@ impl LogWriter {
         let (orders, received) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let written = Arc::clone(&waiting);
+        let status = Arc::<Mutex<Option<String>>>::default();
+        let status_of_thread = Arc::clone(&status);
         // Inherited by the thread: signals are for those who wait for them.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let started = thread::Builder::new()
             .name("log".into())
-            .spawn(move || write_orders(&received, &written, out));
+            .spawn(move || write_orders(&received, &written, &status_of_thread, out));
         mask.thread_set_mask()?;
         let (lost, lost_in_all) = (AtomicU64::new(0), Arc::default());
-        started.map(|_| Self { orders, waiting, lost, lost_in_all })
+        started.map(|_| Self { orders, waiting, lost, lost_in_all, status })
     }
 
     /// For one line, which is lost if more than `len_max` bytes would wait with it.
@@ -95,6 +106,15 @@ impl LogWriter {
         let lost_before = self.lost.swap(0, Ordering::Relaxed);
         let order = Order::Tell { teller, lost_before };
         self.orders.send(order).is_ok() && told.recv_timeout(patience).is_ok()
+    }
+
+    /// Lets the line beside the others say this, or takes it away where there is nothing to say. For a terminal.
+    pub(crate) fn show_status(&self, text: &str) {
+        let mut status = self.status.lock().unwrap_or_else(PoisonError::into_inner);
+        // One that has not been taken has its order under way, however long nobody reads.
+        if status.replace(text.to_owned()).is_none() {
+            let _ = self.orders.send(Order::ShowStatus);
+        }
     }
 
     /// How many lines have been lost, to be read while the log goes on.
@@ -158,51 +178,88 @@ impl Write for LineWriter<'_> {
 }
 
 /// The thread's body. A write that fails loses its text and nothing else.
-fn write_orders(orders: &Receiver<Order>, waiting: &AtomicUsize, mut out: impl Write) {
-    let mut batch = Vec::with_capacity(BATCH_LEN);
+fn write_orders(
+    orders: &Receiver<Order>,
+    waiting: &AtomicUsize,
+    status: &Mutex<Option<String>>,
+    out: impl Write,
+) {
+    let mut paper = Paper { out, batch: Vec::with_capacity(BATCH_LEN), status: String::new() };
     while let Ok(first) = orders.recv() {
         for order in std::iter::once(first).chain(orders.try_iter()) {
             match order {
                 Order::Write { line, lost_before } => {
-                    add_gap(lost_before, &mut batch, &mut out);
-                    add_line(&line, &mut batch, &mut out);
+                    paper.add_gap(lost_before);
+                    paper.add_line(&line);
                     let len = line.len() + LINE_OVERHEAD;
                     drop(line);
                     waiting.fetch_sub(len, Ordering::Relaxed);
                 }
+                Order::ShowStatus => {
+                    let text = status.lock().unwrap_or_else(PoisonError::into_inner).take();
+                    paper.show_status(text.unwrap_or_default());
+                }
                 Order::Tell { teller, lost_before } => {
-                    add_gap(lost_before, &mut batch, &mut out);
-                    write_batch(&mut batch, &mut out);
+                    paper.add_gap(lost_before);
+                    paper.write_batch();
                     // It fails when nobody waits any more.
                     let _ = teller.try_send(());
                 }
             }
         }
-        write_batch(&mut batch, &mut out);
+        paper.write_batch();
     }
 }
 
-fn add_gap(lost: u64, batch: &mut Vec<u8>, out: &mut impl Write) {
-    if lost > 0 {
-        let gap = format!("{lost} log lines are lost: nobody read them in time\n");
-        add_line(gap.as_bytes(), batch, out);
-    }
+/// What lines are written on.
+struct Paper<W> {
+    out: W,
+    /// Lines that are to be written together.
+    batch: Vec<u8>,
+    /// What stands below them and is rewritten; empty if nothing does.
+    status: String,
 }
 
-fn add_line(line: &[u8], batch: &mut Vec<u8>, out: &mut impl Write) {
-    if batch.len() + line.len() > BATCH_LEN {
-        write_batch(batch, out);
+impl<W: Write> Paper<W> {
+    fn add_gap(&mut self, lost: u64) {
+        if lost > 0 {
+            let gap = format!("{lost} log lines are lost: nobody read them in time\n");
+            self.add_line(gap.as_bytes());
+        }
     }
-    if line.len() > BATCH_LEN {
-        let _ = out.write_all(line);
-    } else {
-        batch.extend_from_slice(line);
-    }
-}
 
-fn write_batch(batch: &mut Vec<u8>, out: &mut impl Write) {
-    let _ = out.write_all(batch);
-    batch.clear();
+    fn add_line(&mut self, line: &[u8]) {
+        if self.batch.len() + line.len() > BATCH_LEN {
+            self.write_batch();
+        }
+        self.batch.extend_from_slice(line);
+        if line.len() > BATCH_LEN {
+            self.write_batch();
+        }
+    }
+
+    /// Writes what is gathered, above the status if there is one.
+    fn write_batch(&mut self) {
+        if self.batch.is_empty() {
+            return;
+        }
+        if !self.status.is_empty() {
+            self.batch.splice(0..0, status_line::cleared().bytes());
+            self.batch.extend_from_slice(status_line::drawn(&self.status).as_bytes());
+        }
+        let _ = self.out.write_all(&self.batch);
+        self.batch.clear();
+        self.batch.shrink_to(BATCH_LEN);
+    }
+
+    fn show_status(&mut self, text: String) {
+        self.write_batch();
+        if text.is_empty() && self.status.is_empty() {
+            return;
+        }
+        self.status = text;
+        let _ = self.out.write_all(status_line::drawn(&self.status).as_bytes());
+    }
 }
 
 #[cfg(test)]
@@ -336,5 +393,22 @@ mod tests {
             assert!(log.finish(Duration::from_secs(60)), "lines of {len}");
             read.join().unwrap();
         }
+    }
+
+    #[test]
+    fn lines_stand_above_the_status_which_is_written_again_behind_them() {
+        let (log, mut reader) = unread();
+        log.line(QUEUE_LEN).write_all(b"before\n").unwrap();
+        log.show_status("1 runs");
+        assert!(log.finish(Duration::from_secs(60)));
+        reads(&mut reader, "before\n\r\x1b[K1 runs");
+        log.line(QUEUE_LEN).write_all(b"beside\n").unwrap();
+        assert!(log.finish(Duration::from_secs(60)));
+        reads(&mut reader, "\r\x1b[Kbeside\n\r\x1b[K1 runs");
+        log.show_status("");
+        log.show_status("");
+        log.line(QUEUE_LEN).write_all(b"behind\n").unwrap();
+        assert!(log.finish(Duration::from_secs(60)));
+        reads(&mut reader, "\r\x1b[Kbehind\n");
     }
 }

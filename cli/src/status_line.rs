@@ -1,0 +1,142 @@
+//! The line that tells how far a run is.
+//!
+//! ```text
+//! 02:13  41%, 3m left  hs 6 setup 14 run 792  ok 4120 fail 87  18.4/s  1.2/9.8 MB/s  p99 84us  fd 1640/64k
+//! ```
+//!
+//! Not here: where and when it is shown (`command_line::status_line`), and what is counted (`engine::Snapshot`). Invariant: all
+//! of a line is of one snapshot, and rates are of the time since the one before.
+
+use std::time::{Duration, SystemTime};
+
+use command_line::status_line::fitted;
+use engine::{Goal, OutcomeKind, RunStage, Snapshot};
+use packetlab::time::Ticks;
+
+/// What the line says of a run `now`, in so many columns; `before` is what was told of last.
+pub(crate) fn line(now: &Snapshot, before: &Snapshot, wall: SystemTime, columns: usize) -> String {
+    let since = now.lasted.saturating_sub(before.lasted).as_secs_f64().max(f64::MIN_POSITIVE);
+    let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / since;
+    let to_endpoints = per_second(now.bytes.to_endpoint, before.bytes.to_endpoint) / 1e6;
+    let from_endpoints = per_second(now.bytes.from_endpoint, before.bytes.from_endpoint) / 1e6;
+    // By rank, the most important first: what finds no room is left out from behind.
+    let parts = [
+        (0, elapsed(now)),
+        (1, now.goal.map(|goal| share(goal, now.lasted)).unwrap_or_default()),
+        (2, phases(now)),
+        (3, outcomes(now)),
+        (4, format!("{:.1}/s", per_second(now.ended(), before.ended()))),
+        (5, format!("{to_endpoints:.1}/{from_endpoints:.1} MB/s")),
+        (6, relay(now)),
+        (7, files(now)),
+        (8, publication(now, wall)),
+    ];
+    fitted(&parts, columns)
+}
+
+/// How long it has lasted, and how far it is where that is not a matter of course.
+fn elapsed(now: &Snapshot) -> String {
+    let seconds = now.lasted.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    let clock = match hours {
+        0 => format!("{minutes:02}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    };
+    let stage = match now.stage {
+        RunStage::Serving => return clock,
+        RunStage::Starting => "starting",
+        RunStage::Draining => "draining",
+        RunStage::Forced => "ending",
+        RunStage::Over => "over",
+    };
+    format!("{clock} {stage}")
+}
+
+/// Which share is done, and how long the rest takes at this pace.
+fn share(Goal { wanted, done }: Goal, lasted: Duration) -> String {
+    let share = done as f64 / wanted.max(1) as f64;
+    let percent = (share * 100.0).min(100.0).floor();
+    if done == 0 || done >= wanted {
+        return format!("{percent}%");
+    }
+    format!("{percent}%, {} left", rough(lasted.mul_f64((1.0 - share) / share)))
+}
+
+fn phases(now: &Snapshot) -> String {
+    let sessions = &now.sessions;
+    let handshakes = sessions.waiting + sessions.handshake;
+    format!("hs {handshakes} setup {} run {}", sessions.greeting, sessions.running)
+}
+
+/// Those that count as failed, and others that are not `ok`: strangers, and who was let go.
+fn outcomes(now: &Snapshot) -> String {
+    let (ok, failed) = (now.summary.count(OutcomeKind::Ok), now.summary.failed);
+    let others = now.ended().saturating_sub(ok + failed);
+    match others {
+        0 => format!("ok {ok} fail {failed}"),
+        _ => format!("ok {ok} fail {failed} other {others}"),
+    }
+}
+
+/// The slower direction.
+fn relay(now: &Snapshot) -> String {
+    let both = [&now.relay.to_endpoint, &now.relay.from_endpoint];
+    let p99 = both.into_iter().flatten().map(|times| times.p99).max();
+    p99.map_or_else(String::new, |p99| match p99.as_micros() {
+        us @ ..10_000 => format!("p99 {us}us"),
+        us => format!("p99 {}ms", us / 1000),
+    })
+}
+
+fn files(now: &Snapshot) -> String {
+    let open = now.files.open.map(|open| format!("fd {}/{}", short(open), short(now.files.limit)));
+    open.unwrap_or_default()
+}
+
+fn publication(now: &Snapshot, wall: SystemTime) -> String {
+    let Some(end) = now.publication_end else { return String::new() };
+    match end.saturating_duration_since(Ticks::from_system_time(wall)) {
+        Duration::ZERO => "published: over".into(),
+        left => format!("published {} more", rough(left)),
+    }
+}
+
+/// To two digits or so.
+fn rough(time: Duration) -> String {
+    match time.as_secs() {
+        seconds @ 0..120 => format!("{seconds}s"),
+        seconds @ 120..7_200 => format!("{}m", seconds / 60),
+        seconds @ 7_200..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
+fn short(number: u64) -> String {
+    match number {
+        0..10_000 => number.to_string(),
+        10_000..1_000_000 => format!("{}k", number / 1_000),
+        _ => format!("{}M", number / 1_000_000),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_told_to_two_digits_or_so_and_large_numbers_short() {
+        let told = [59, 119, 120, 7_199, 7_200, 172_800]
+            .map(|seconds| rough(Duration::from_secs(seconds)));
+        assert_eq!(told, ["59s", "119s", "2m", "119m", "2h", "2d"]);
+        assert_eq!([9_999, 10_000, 65_536, 2_000_000].map(short), ["9999", "10k", "65k", "2M"]);
+    }
+
+    #[test]
+    fn the_rest_is_estimated_from_what_is_done_and_not_told_without_any() {
+        let told = |done| share(Goal { wanted: 200, done }, Duration::from_secs(60));
+        assert_eq!(
+            [0, 1, 50, 199, 200].map(told),
+            ["0%", "0%, 3h left", "25%, 3m left", "99%, 0s left", "100%"]
+        );
+    }
+}

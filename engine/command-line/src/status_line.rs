@@ -1,0 +1,245 @@
+//! How far something is while it goes on: on a terminal one line that is rewritten, elsewhere a line now and then.
+//!
+//! Not here: what the line says. Invariant: on a terminal the line is never wider than that, and nothing of it is left where
+//! something else is written.
+
+use std::env;
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::sync::Arc;
+use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{SigSet, SigmaskHow};
+use terminal_size::{Width, terminal_size_of};
+
+use crate::log::LogWriter;
+
+/// Pause between two lines in a file or pipe.
+const LINES_PAUSE: Duration = Duration::from_secs(10);
+
+/// Pause between two looks at a terminal.
+const TERMINAL_PAUSE: Duration = Duration::from_secs(1);
+
+/// Columns where nobody says how many there are.
+const COLUMNS: usize = 80;
+
+/// Back to the beginning of the line, and away with what is on it (ECMA-48 EL).
+const CLEARED: &str = "\r\x1b[K";
+
+/// How it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Way {
+    /// Not at all.
+    Hidden,
+    /// As a line of its own every 10 s.
+    Lines,
+    /// As one line of the terminal, rewritten each second.
+    Terminal,
+}
+
+impl Way {
+    /// How it is shown on standard error, unless it is `hidden`.
+    #[must_use]
+    pub fn on_stderr(hidden: bool) -> Self {
+        let can_rewrite = env::var_os("TERM").is_some_and(|terminal| terminal != "dumb");
+        match (hidden, can_rewrite && io::stderr().is_terminal()) {
+            (true, _) => Self::Hidden,
+            (false, true) => Self::Terminal,
+            (false, false) => Self::Lines,
+        }
+    }
+
+    /// How often there is something new to be shown.
+    #[must_use]
+    pub fn pause(self) -> Duration {
+        match self {
+            Self::Terminal => TERMINAL_PAUSE,
+            Self::Lines | Self::Hidden => LINES_PAUSE,
+        }
+    }
+
+    /// How many columns a line may take. A line of a log fits 80 behind its time and level.
+    #[must_use]
+    pub fn columns(self) -> usize {
+        match self {
+            Self::Terminal => columns_of_stderr(),
+            Self::Lines | Self::Hidden => COLUMNS,
+        }
+    }
+}
+
+/// The last column stays free, since some terminals go to the next line behind it.
+fn columns_of_stderr() -> usize {
+    let columns = terminal_size_of(io::stderr()).map(|(Width(columns), _)| usize::from(columns));
+    // A width of 0 is none that anybody has said.
+    columns.filter(|columns| *columns > 0).unwrap_or(COLUMNS) - 1
+}
+
+/// What makes the line show this text, cut to the width of the terminal.
+pub(crate) fn drawn(text: &str) -> String {
+    let text: String = text.chars().take(columns_of_stderr()).collect();
+    format!("{CLEARED}{text}")
+}
+
+/// What takes the line away.
+pub(crate) fn cleared() -> &'static str {
+    CLEARED
+}
+
+/// Of `parts`, those that fit so many columns with two blanks between them: each has its rank, and the ones of the highest
+/// ranks are left out first.
+#[must_use]
+pub fn fitted(parts: &[(u8, String)], columns: usize) -> String {
+    const BETWEEN: &str = "  ";
+    let mut left_out_from = u8::MAX;
+    loop {
+        let shown = parts.iter().filter(|(rank, text)| *rank < left_out_from && !text.is_empty());
+        let texts: Vec<&str> = shown.clone().map(|(_, text)| &**text).collect();
+        let line = texts.join(BETWEEN);
+        match shown.map(|(rank, _)| *rank).max() {
+            Some(rank) if line.chars().count() > columns => left_out_from = rank,
+            _ => return line,
+        }
+    }
+}
+
+/// Where there is no log: what is shown, and where.
+#[derive(Debug)]
+pub struct Progress<W> {
+    way: Way,
+    out: W,
+    started: Instant,
+}
+
+impl<W: Write> Progress<W> {
+    /// Of something that begins now.
+    #[expect(clippy::disallowed_methods, reason = "how long it lasts is shown to people")]
+    pub fn new(way: Way, out: W) -> Self {
+        Self { way, out, started: Instant::now() }
+    }
+
+    /// How often there is something new to be shown.
+    pub fn pause(&self) -> Duration {
+        self.way.pause()
+    }
+
+    /// How long it has lasted.
+    pub fn lasted(&self) -> Duration {
+        self.started.elapsed()
+    }
+
+    /// It is so far. A write that fails must not stop anything.
+    pub fn show(&mut self, text: impl Display) {
+        let _ = match self.way {
+            // The first look is at the start, of which there is nothing to tell.
+            Way::Lines if self.lasted() >= LINES_PAUSE / 2 => writeln!(self.out, "{text}"),
+            Way::Terminal => write!(self.out, "{}", drawn(&text.to_string())),
+            Way::Lines | Way::Hidden => Ok(()),
+        }
+        .and_then(|()| self.out.flush());
+    }
+
+    /// Something else is about to be written.
+    pub fn clear(&mut self) {
+        if self.way == Way::Terminal {
+            let _ = write!(self.out, "{CLEARED}").and_then(|()| self.out.flush());
+        }
+    }
+}
+
+/// A line beside a log, told by a thread of its own as long as this is kept.
+#[derive(Debug)]
+pub struct StatusLine {
+    /// Dropped to end the thread.
+    stop: Option<SyncSender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl StatusLine {
+    /// Shows what `text` makes of so many columns, again and again.
+    ///
+    /// # Errors
+    /// No thread can be had.
+    pub fn start(
+        way: Way,
+        log: Arc<LogWriter>,
+        mut text: impl FnMut(usize) -> String + Send + 'static,
+    ) -> io::Result<Self> {
+        if way == Way::Hidden {
+            return Ok(Self { stop: None, thread: None });
+        }
+        let (stop, stopped) = sync_channel::<()>(0);
+        let body = move || {
+            while stopped.recv_timeout(way.pause()) == Err(RecvTimeoutError::Timeout) {
+                let text = text(way.columns());
+                match way {
+                    Way::Terminal => log.show_status(&text),
+                    Way::Lines | Way::Hidden => tracing::info!("{text}"),
+                }
+            }
+            log.show_status("");
+        };
+        // Inherited by the thread: signals are for those who wait for them.
+        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
+        let started = thread::Builder::new().name("status".into()).spawn(body);
+        mask.thread_set_mask()?;
+        Ok(Self { stop: Some(stop), thread: Some(started?) })
+    }
+}
+
+impl Drop for StatusLine {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        if let Some(thread) = self.thread.take() {
+            // It fails only if the thread panicked, and then nobody shows anything.
+            let _ = thread.join();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[expect(clippy::disallowed_methods, reason = "any instant will do to count from")]
+    /// What is shown of something that began so many seconds ago.
+    fn shown(way: Way, seconds: u64) -> String {
+        let started = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+        let mut progress = Progress { way, out: Vec::new(), started };
+        progress.show("0 of 500");
+        progress.show("123 of 500");
+        progress.clear();
+        String::from_utf8(progress.out).unwrap()
+    }
+
+    #[test]
+    fn a_terminal_shows_one_line_that_is_gone_in_the_end() {
+        let shown = shown(Way::Terminal, 3);
+        assert!(shown.ends_with(&format!("{CLEARED}123 of 500{CLEARED}")), "{shown}");
+        assert!(!shown.contains('\n'), "{shown}");
+    }
+
+    #[test]
+    fn elsewhere_lines_are_written_but_for_the_start_and_hidden_nothing_is() {
+        assert_eq!(shown(Way::Lines, 20), "0 of 500\n123 of 500\n");
+        assert_eq!(shown(Way::Lines, 0), "");
+        assert_eq!(shown(Way::Hidden, 20), "");
+    }
+
+    #[test]
+    fn what_does_not_fit_is_left_out_by_rank_and_not_by_place() {
+        let parts = [(0, "one"), (2, "two"), (3, ""), (1, "three")];
+        let parts = parts.map(|(rank, text)| (rank, text.to_owned()));
+        for (columns, expected) in [
+            (80, "one  two  three"),
+            (15, "one  two  three"),
+            (14, "one  three"),
+            (9, "one"),
+            (2, ""),
+        ] {
+            assert_eq!(fitted(&parts, columns), expected, "{columns}");
+        }
+    }
+}
