@@ -158,10 +158,13 @@ fn what_finds_no_room_is_left_out_also_when_the_window_is_resized() {
 #[test]
 fn a_terminal_that_cannot_rewrite_gets_lines_and_who_wants_none_nothing() {
     let home = Home::new();
-    let hidden: [(&[&str], &[(&str, &str)]); 3] =
-        [(&[], &[("TERM", "dumb")]), (&["--no-status"], &[]), (&["-v", "--no-status"], &[])];
-    let runs =
-        hidden.map(|(options, environment)| OnTerminal::start(&home, 80, options, environment));
+    let start =
+        |options: &[&str], terminal| OnTerminal::start(&home, 80, options, &[("TERM", terminal)]);
+    let runs = [
+        start(&[], "dumb"),
+        start(&["--no-status"], "xterm"),
+        start(&["-v", "--no-status"], "xterm"),
+    ];
     let mut rewriting = OnTerminal::start(&home, 80, &[], &[]);
     rewriting.until("it is rewritten", |screen| screen.cleared > 2);
     for mut run in runs {

@@ -8,7 +8,6 @@
 //! address), the text is the one made for that endpoint's address, exactly one connection to the
 //! server came from there, and pktxpmgr's one record of that key says that the session ended well. Whatever happens, nothing is left running and no file is left behind.
 
-mod progress;
 mod summary;
 
 use std::ffi::OsString;
@@ -20,6 +19,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use clap::Args;
+use command_line::status_line::{Progress, Way as Showing};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use packetlab::message::MessageType;
 use tokio::task::JoinSet;
@@ -36,7 +36,6 @@ use hosts::endpoint::subscribe::Subscriber;
 use hosts::endpoint::{Endpoint, Session};
 use hosts::home::{Home, HomeError};
 use hosts::interrupts::{Interrupt, Interrupts};
-use progress::Progress;
 use summary::{Row, Summary};
 
 /// Most endpoints: their addresses are 127.1.0.1 and the 65,534 after it.
@@ -237,7 +236,7 @@ impl Run<'_> {
         let web = Web::start(SocketAddr::new(Ipv4Addr::LOCALHOST.into(), 0)).await?;
         let (mut pktxpmgr, visitors) = interrupts.unless(self.start(web.address())).await??;
         let mut fleet = Fleet::start(visitors);
-        let mut progress = Progress::of(self.options.endpoints, self.options.quiet);
+        let mut progress = Progress::new(Showing::on_stderr(self.options.quiet), io::stderr());
         let finish = fleet.finish(&mut pktxpmgr, &mut progress);
         let ended = interrupts.unless(timeout_at(deadline, finish)).await;
         progress.clear();
@@ -420,7 +419,10 @@ impl Fleet {
                 joined = self.running.join_next() => joined,
                 _ = looks.tick() => {
                     let ended = self.sessions.len() - self.running.len();
-                    progress.show(ended);
+                    let (total, seconds) = (self.sessions.len(), progress.lasted().as_secs());
+                    progress.show(format_args!(
+                        "demo: {ended} of {total} endpoints are done, after {seconds} s"
+                    ));
                     continue;
                 }
             };

@@ -27,6 +27,8 @@ use tracing::Dispatch;
 use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
+use command_line::log::LogWriter;
+use command_line::status_line::{StatusLine, Way};
 use command_line::units::count;
 use hosts::credentials::{self, KeyOptions};
 use hosts::endpoint::Endpoint;
@@ -92,10 +94,10 @@ fn attributes(text: &str) -> Result<String, String> {
 
 /// Serves until a signal.
 pub(crate) fn run(options: &Options) -> ExitCode {
-    hosting::run_alone(&options.log, async || serve(options).await, || Ok(()))
+    hosting::run_alone(&options.log, async |log| serve(options, log).await, || Ok(()))
 }
 
-async fn serve(options: &Options) -> Result<(), HostError> {
+async fn serve(options: &Options, log: &Arc<LogWriter>) -> Result<(), HostError> {
     allow_files(options.endpoints)?;
     let started = Instant::now();
     let kept = options.identities.as_deref().map(Kept::open).transpose()?;
@@ -121,6 +123,13 @@ async fn serve(options: &Options) -> Result<(), HostError> {
             fleet.spawn(serving.with_subscriber(silent.clone()));
         }
     }
+    let so_far = Arc::clone(&subscribed);
+    let line = move |_| told(so_far.load(Ordering::Relaxed), total, started);
+    let _line = match Way::on_stderr(options.log.is_quiet()) {
+        way @ Way::Terminal => Some(StatusLine::start(way, Arc::clone(log), line)?),
+        // The log tells whenever something has changed.
+        Way::Lines | Way::Hidden => None,
+    };
     report(&subscribed, total, started).await;
     Ok(())
 }
@@ -133,13 +142,15 @@ async fn report(subscribed: &AtomicUsize, total: usize, started: Instant) {
         ticks.tick().await;
         let now = subscribed.load(Ordering::Relaxed);
         if now != last {
-            tracing::info!(
-                "{now} of {total} endpoints are subscribed, after {:.1} s",
-                started.elapsed().as_secs_f64()
-            );
+            tracing::info!("{}", told(now, total, started));
             last = now;
         }
     }
+}
+
+fn told(subscribed: usize, total: usize, started: Instant) -> String {
+    let seconds = started.elapsed().as_secs_f64();
+    format!("{subscribed} of {total} endpoints are subscribed, after {seconds:.1} s")
 }
 
 /// All endpoints, as they are kept or new.

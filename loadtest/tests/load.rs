@@ -8,10 +8,13 @@
 mod debug_forms;
 
 use std::fs::{File, Permissions};
+use std::io::Read;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
+
+use nix::pty::openpty;
 
 /// Runs `pktfleet load` for a second with these words; its exit code, JSON and errors.
 fn load(words: &[&str]) -> (Option<i32>, String, String) {
@@ -61,6 +64,30 @@ fn every_mode_measures_pktxpmgr() {
     assert!(figure(&["echo", "--endpoints", "2"], "ring_enters_per_round_trip") > 0.0);
     assert!(figure(&["up", "--endpoints", "1"], "throughput_mb_per_s") > 0.0);
     assert!(figure(&["down", "--endpoints", "1"], "throughput_mb_per_s") > 0.0);
+}
+
+/// What a terminal shows of it is gone in the end; elsewhere a run that is soon over tells nothing.
+#[test]
+fn a_terminal_shows_how_far_a_series_is() {
+    let pty = openpty(None, None).unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pktfleet"));
+    command.args(["load", "short", "--endpoints", "2", "--seconds", "1", "--repeat", "2"]);
+    command.env("TERM", "xterm").stdin(Stdio::null()).stdout(Stdio::null()).stderr(pty.slave);
+    let mut child = command.spawn().unwrap();
+    drop(command);
+    let mut screen = File::from(pty.master);
+    let (mut shown, mut bytes) = (String::new(), [0; 4096]);
+    // The kernel reports the end of the other side as an error.
+    while let Ok(len @ 1..) = screen.read(&mut bytes) {
+        shown.push_str(str::from_utf8(&bytes[..len]).unwrap());
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{shown}");
+    for part in ["\r\x1b[Kload: run 1 of 2, after 0 s", "\r\x1b[Kload: run 2 of 2, after "] {
+        assert!(shown.contains(part), "{shown:?}");
+    }
+    assert!(shown.ends_with("\r\x1b[K") && !shown.contains('\n'), "{shown:?}");
+    let (_, _, errors) = load(&["short", "--endpoints", "2"]);
+    assert_eq!(errors, "");
 }
 
 #[test]

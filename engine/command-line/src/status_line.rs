@@ -43,7 +43,7 @@ impl Way {
     /// How it is shown on standard error, unless it is `hidden`.
     #[must_use]
     pub fn on_stderr(hidden: bool) -> Self {
-        let can_rewrite = env::var_os("TERM").is_some_and(|terminal| terminal != "dumb");
+        let can_rewrite = env::var_os("TERM").is_none_or(|terminal| terminal != "dumb");
         match (hidden, can_rewrite && io::stderr().is_terminal()) {
             (true, _) => Self::Hidden,
             (false, true) => Self::Terminal,
@@ -111,13 +111,15 @@ pub struct Progress<W> {
     way: Way,
     out: W,
     started: Instant,
+    /// When a line was written last.
+    told: Duration,
 }
 
 impl<W: Write> Progress<W> {
     /// Of something that begins now.
     #[expect(clippy::disallowed_methods, reason = "how long it lasts is shown to people")]
     pub fn new(way: Way, out: W) -> Self {
-        Self { way, out, started: Instant::now() }
+        Self { way, out, started: Instant::now(), told: Duration::ZERO }
     }
 
     /// How often there is something new to be shown.
@@ -130,11 +132,15 @@ impl<W: Write> Progress<W> {
         self.started.elapsed()
     }
 
-    /// It is so far. A write that fails must not stop anything.
+    /// It is so far; elsewhere than on a terminal that is told no more often than every 10 s, and not at the start. A write
+    /// that fails must not stop anything.
     pub fn show(&mut self, text: impl Display) {
+        let lasted = self.lasted();
         let _ = match self.way {
-            // The first look is at the start, of which there is nothing to tell.
-            Way::Lines if self.lasted() >= LINES_PAUSE / 2 => writeln!(self.out, "{text}"),
+            Way::Lines if lasted - self.told >= LINES_PAUSE => {
+                self.told = lasted;
+                writeln!(self.out, "{text}")
+            }
             Way::Terminal => write!(self.out, "{}", drawn(&text.to_string())),
             Way::Lines | Way::Hidden => Ok(()),
         }
@@ -207,7 +213,7 @@ mod tests {
     /// What is shown of something that began so many seconds ago.
     fn shown(way: Way, seconds: u64) -> String {
         let started = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-        let mut progress = Progress { way, out: Vec::new(), started };
+        let mut progress = Progress { way, out: Vec::new(), started, told: Duration::ZERO };
         progress.show("0 of 500");
         progress.show("123 of 500");
         progress.clear();
@@ -222,8 +228,8 @@ mod tests {
     }
 
     #[test]
-    fn elsewhere_lines_are_written_but_for_the_start_and_hidden_nothing_is() {
-        assert_eq!(shown(Way::Lines, 20), "0 of 500\n123 of 500\n");
+    fn elsewhere_a_line_is_written_every_ten_seconds_and_hidden_nothing_is() {
+        assert_eq!(shown(Way::Lines, 20), "0 of 500\n");
         assert_eq!(shown(Way::Lines, 0), "");
         assert_eq!(shown(Way::Hidden, 20), "");
     }

@@ -18,6 +18,9 @@ use super::relays::Relay;
 use super::start_times::Pace;
 use crate::binaries;
 
+/// Rounds of a comparison, unless told otherwise.
+const ROUNDS: u32 = 5;
+
 /// What `pktfleet load` can be told; as JSON, what it was told.
 #[derive(Debug, Clone, Args, Serialize)]
 pub(crate) struct Options {
@@ -157,6 +160,21 @@ impl Options {
     /// With how many endpoints it is measured, one after the other.
     pub(super) fn numbers_of_endpoints(&self) -> Vec<usize> {
         if self.ramp.is_empty() { vec![self.endpoints] } else { self.ramp.clone() }
+    }
+
+    /// How often it is measured, or with `--compare` how often both are.
+    pub(super) fn rounds(&self) -> u32 {
+        self.repeat.unwrap_or_else(|| if self.compare.is_some() { ROUNDS } else { 1 })
+    }
+
+    /// Runs with each number of endpoints.
+    pub(super) fn runs_of_each(&self) -> usize {
+        let of_round = match (&self.compare, self.itself) {
+            (None, _) => 1,
+            (Some(_), false) => 2,
+            (Some(_), true) => 3,
+        };
+        self.rounds() as usize * of_round
     }
 
     /// How the run spends its time.

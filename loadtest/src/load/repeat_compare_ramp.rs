@@ -4,7 +4,12 @@
 //! `--itself` the other's again, so that the machine's drift strikes both alike.
 
 use std::ffi::OsString;
+use std::io::{self, Stderr};
 use std::path::PathBuf;
+use std::pin::pin;
+
+use command_line::status_line::{Progress, Way};
+use tokio::time::interval;
 
 use super::about::About;
 use super::error::LoadError;
@@ -16,9 +21,6 @@ use super::run::{self, Subject};
 use super::tables_and_json::{Figures, Told};
 use hosts::interrupts::Interrupts;
 
-/// Rounds of a comparison, unless told otherwise.
-const ROUNDS: u32 = 5;
-
 /// All that the options ask for: one result, or with `--ramp` one for each number of endpoints.
 ///
 /// # Errors
@@ -29,9 +31,18 @@ pub(super) async fn measure(options: &Options, cores: &[usize]) -> Result<Vec<To
     // Before anything is measured in vain.
     let hlog = options.hlog.as_deref().map(Hlog::open).transpose()?;
     let other = options.other()?;
-    let mut series = Series { cores, interrupts: &mut interrupts, hlog, other };
+    let numbers = options.numbers_of_endpoints();
+    let mut series = Series {
+        begun: 0,
+        total: numbers.len() * options.runs_of_each(),
+        progress: Progress::new(Way::on_stderr(false), io::stderr()),
+        cores,
+        interrupts: &mut interrupts,
+        hlog,
+        other,
+    };
     let mut all = Vec::new();
-    for endpoints in options.numbers_of_endpoints() {
+    for endpoints in numbers {
         let options = Options { endpoints, ..options.clone() };
         let about = About::begin(&options, cores).await?;
         let figures = series.figures(&options).await?;
@@ -40,7 +51,29 @@ pub(super) async fn measure(options: &Options, cores: &[usize]) -> Result<Vec<To
     Ok(all)
 }
 
+/// Waits for something, and shows meanwhile how long all has lasted.
+async fn show_while<T>(
+    working: impl Future<Output = T>,
+    progress: &mut Progress<Stderr>,
+    what: &str,
+) -> T {
+    let mut looks = interval(progress.pause());
+    let mut working = pin!(working);
+    loop {
+        tokio::select! {
+            done = &mut working => return done,
+            _ = looks.tick() => {
+                progress.show(format_args!("{what}, after {} s", progress.lasted().as_secs()));
+            }
+        }
+    }
+}
+
 struct Series<'a> {
+    /// Runs that have begun, and all there will be.
+    begun: usize,
+    total: usize,
+    progress: Progress<Stderr>,
     cores: &'a [usize],
     interrupts: &'a mut Interrupts,
     hlog: Option<Hlog>,
@@ -52,7 +85,7 @@ impl Series<'_> {
     async fn figures(&mut self, options: &Options) -> Result<Figures, LoadError> {
         if self.other.is_none() {
             let mut runs = Vec::new();
-            for _ in 0..options.repeat.unwrap_or(1) {
+            for _ in 0..options.rounds() {
                 runs.push(self.this(options).await?);
             }
             return Ok(match options.repeat {
@@ -61,7 +94,7 @@ impl Series<'_> {
             });
         }
         let mut rounds = Vec::new();
-        for _ in 0..options.repeat.unwrap_or(ROUNDS) {
+        for _ in 0..options.rounds() {
             let other = self.other(options).await?;
             let this = self.this(options).await?;
             let other_again = match options.itself {
@@ -89,7 +122,12 @@ impl Series<'_> {
         subject: Subject,
         tag: &str,
     ) -> Result<Report, LoadError> {
-        let outcome = run::measure(options, self.cores, &subject, self.interrupts).await?;
+        self.begun += 1;
+        let what = format!("load: run {} of {}", self.begun, self.total);
+        let measuring = run::measure(options, self.cores, &subject, self.interrupts);
+        let outcome = show_while(measuring, &mut self.progress, &what).await;
+        self.progress.clear();
+        let outcome = outcome?;
         if let Some(hlog) = &mut self.hlog {
             let number = match options.ramp.is_empty() {
                 true => String::new(),

@@ -119,3 +119,29 @@ fn identities_of_others_are_refused_with_one_error_and_left_as_they_are() {
     assert_eq!(code, Some(6), "{said}");
     assert!(said.contains("kept: "), "{said}");
 }
+
+#[test]
+fn a_terminal_shows_how_many_of_a_fleet_are_subscribed_below_its_log() {
+    let scene = Scene::new("fleet-terminal");
+    let mut broker = scene.broker();
+    let subscribe = broker.address("subscribers").to_string();
+    let words = ["fleet", "--endpoints", "2", "--subscribe", &subscribe, "--key", "@eop"];
+    let words = [&words[..], &["--broker-root", "@bop.pub", "--address", "127.2.0.1"]].concat();
+    let pty = nix::pty::openpty(None, None).unwrap();
+    let mut command = scene.pktfleet(&words);
+    let mut child = command.env("TERM", "xterm").stderr(pty.slave).spawn().unwrap();
+    drop(command);
+    let mut screen = fs::File::from(pty.master);
+    let (mut shown, mut bytes, mut is_ended) = (String::new(), [0; 4096], false);
+    // The kernel reports the end of the other side as an error.
+    while let Ok(len @ 1..) = screen.read(&mut bytes) {
+        shown.push_str(str::from_utf8(&bytes[..len]).unwrap());
+        if !is_ended && shown.contains("\r\x1b[K2 of 2 endpoints are subscribed, after ") {
+            is_ended = true;
+            kill(Pid::from_raw(child.id() as i32), Signal::SIGINT).unwrap();
+        }
+    }
+    assert_eq!(child.wait().unwrap().code(), Some(0), "{shown}");
+    assert!(is_ended && shown.trim_end().ends_with("ending, as asked by a signal"), "{shown:?}");
+    broker.end(Signal::SIGINT);
+}

@@ -160,7 +160,7 @@ pub fn run(options: &Options) -> ExitCode {
     let save = || ledger.get().map_or(Ok(()), |ledger: &Arc<Ledger>| ledger.save());
     hosting::run_alone(
         &options.log,
-        async || serve(options, &ledger).await,
+        async |_| serve(options, &ledger).await,
         || save().map_err(unusable),
     )
 }

@@ -67,6 +67,11 @@ pub struct LogOptions {
 }
 
 impl LogOptions {
+    /// Less than usual is asked for.
+    pub fn is_quiet(&self) -> bool {
+        self.quiet > self.verbose
+    }
+
     /// More than usual is asked for.
     pub fn is_verbose(&self) -> bool {
         self.verbose > self.quiet
@@ -80,7 +85,7 @@ pub(crate) fn run<S>(
     start: impl AsyncFnOnce() -> Result<S, HostError>,
     end: impl AsyncFnOnce(S),
 ) -> ExitCode {
-    run_with(log, async |interrupts| {
+    run_with(log, async |interrupts, _| {
         let service = tokio::select! {
             started = start() => started?,
             _ = interrupts.next() => return Ok(()),
@@ -92,16 +97,16 @@ pub(crate) fn run<S>(
     })
 }
 
-/// Runs a program that may end by itself; a signal ends it as well, with exit code 0. `finish` is what remains to be
-/// done in either case, and its failure the program's.
+/// Runs a program that may end by itself, and that gets the log, to show beside it how far it is; a signal ends it as well,
+/// with exit code 0. `finish` is what remains to be done in either case, and its failure the program's.
 pub fn run_alone(
     log: &LogOptions,
-    work: impl AsyncFnOnce() -> Result<(), HostError>,
+    work: impl AsyncFnOnce(&Arc<LogWriter>) -> Result<(), HostError>,
     finish: impl FnOnce() -> Result<(), HostError>,
 ) -> ExitCode {
-    run_with(log, async |interrupts| {
+    run_with(log, async |interrupts, writer| {
         let done = tokio::select! {
-            done = work() => done,
+            done = work(writer) => done,
             _ = interrupts.next() => {
                 tracing::info!("ending, as asked by a signal");
                 Ok(())
@@ -119,7 +124,7 @@ pub fn run_alone(
 
 fn run_with(
     log: &LogOptions,
-    main: impl AsyncFnOnce(&mut Interrupts) -> Result<(), HostError>,
+    main: impl AsyncFnOnce(&mut Interrupts, &Arc<LogWriter>) -> Result<(), HostError>,
 ) -> ExitCode {
     let writer = match LogWriter::start(io::stderr()) {
         Ok(writer) => Arc::new(writer),
@@ -136,7 +141,7 @@ fn run_with(
         .and_then(|runtime| {
             let ended = runtime.block_on(async {
                 let mut interrupts = Interrupts::listen()?;
-                main(&mut interrupts).await
+                main(&mut interrupts, &writer).await
             });
             // A name that is still being resolved would hold up the exit.
             runtime.shutdown_background();
