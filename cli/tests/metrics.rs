@@ -13,11 +13,14 @@ use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
 
 use common::Home;
+use common::broker::Broker;
 use common::endpoint::{Dial, End, NDATA, message};
 use common::events::{EVENTS, Events};
 use common::http::{ask, get, metrics, metrics_address};
 use common::manager::{Manager, PATIENCE, wait_until, zoo};
 use nix::sys::signal::Signal;
+use packetlab::certificate::Certificate;
+use packetlab::key::PrivateKey;
 use serde_json::Value;
 
 /// Any free port of loopback.
@@ -207,6 +210,30 @@ fn a_run_whose_proxy_has_not_answered_is_not_ready() {
     assert_eq!(get(address, "/ready"), (503, "starting\n".into()));
     manager.says("registering 1 connection");
     assert_eq!(get(address, "/ready").0, 503);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+#[test]
+fn the_end_of_the_publication_and_of_every_certificate_is_told_once_it_is_known() {
+    const END: &str = "pktxpmgr_publication_end_seconds";
+    let home = Home::new();
+    let broker = Broker::start(&PrivateKey::generate().unwrap());
+    let more = "ExpExec 1:hello:exppriv.cert,pubcmd.cert:eop.pub::\nPubPeriod 3600000000000";
+    home.write("xpmgr.conf", home.publishing(&broker, more).as_bytes());
+    let manager = home.start(&METRICS, &["echo"]);
+    let address = metrics_address(&manager);
+    assert_eq!(metrics(address).get(END), None, "nothing is published yet");
+    let (_peer, published) = broker.take_publication(1);
+    wait_until("its end is told", || metrics(address).contains_key(END));
+    let samples = metrics(address);
+    let end = published[0].value("pub_end").parse::<f64>().unwrap() / 1e9;
+    assert!((samples[END] - end).abs() < 1e-3, "{} is not {end}", samples[END]);
+    for (role, file) in [("endpoint", "pubcmd.cert"), ("broker", "agent.cert")] {
+        let certificate = Certificate::from_pem(&common::read(&home.path(file))).unwrap();
+        let told = samples[&format!("pktxpmgr_cert_not_after_seconds{{role=\"{role}\"}}")];
+        assert_eq!(told, certificate.not_after.0 as f64 / 1e9, "{role}");
+    }
+    assert!(!samples.contains_key("pktxpmgr_cert_not_after_seconds{role=\"proxy\"}"));
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

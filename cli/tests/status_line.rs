@@ -81,7 +81,16 @@ impl OnTerminal {
             screen.above().iter().any(|line| line.contains("written: "))
         });
         assert_eq!(self.child.wait().unwrap().code(), Some(0));
-        (self.screen, self.raw)
+        let raw = std::mem::take(&mut self.raw);
+        (std::mem::replace(&mut self.screen, Screen::new(1)), raw)
+    }
+}
+
+impl Drop for OnTerminal {
+    fn drop(&mut self) {
+        // It has ended and been waited for, unless the test has failed.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }
 

@@ -206,7 +206,7 @@ impl Pair {
 
     /// How long the relay took in the session that is over.
     pub(super) fn latency(&self) -> BothWays<Option<Spread>> {
-        self.latency.clone().unwrap_or_default()
+        self.latency.unwrap_or_default()
     }
 
     /// How long it took on the shard, as the log of the run tells it.
