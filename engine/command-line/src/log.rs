@@ -2,7 +2,8 @@
 //! holds up no mlet, no signal, no connection and no end of the run.
 //!
 //! Invariant: lines keep their order, and each is written whole or not at all. Those that find no room in the queue are
-//! lost, and their number is written in their place. What waits is bounded in bytes.
+//! lost, and their number is written in their place. What waits is bounded in bytes. Lines that come shortly behind others
+//! are written together, some milliseconds later.
 //!
 //! Beside its lines there may be one that is rewritten (`status_line.rs`): whoever has the log has both, so that they never
 //! tear each other.
@@ -25,6 +26,9 @@ use crate::status_line;
 
 /// What a line takes in the queue beside its text.
 const LINE_OVERHEAD: usize = 64;
+
+/// Pause between two writes: what is logged meanwhile goes out in one piece, and wakes nobody.
+const PAUSE: Duration = Duration::from_millis(5);
 
 /// A pipe takes as much in one piece (PIPE_BUF), so that what mlets write there does not cut our lines.
 const BATCH_LEN: usize = 4096;
@@ -208,6 +212,7 @@ fn write_orders(
             }
         }
         paper.write_batch();
+        thread::sleep(PAUSE);
     }
 }
 
@@ -266,6 +271,7 @@ impl<W: Write> Paper<W> {
 mod tests {
     use std::io::Read;
     use std::io::{PipeReader, pipe};
+    use std::time::Instant;
 
     use super::*;
 
@@ -378,6 +384,19 @@ mod tests {
         let read = read_until(reader, "the last one\n");
         assert!(lines.log.finish(Duration::from_secs(60)));
         assert!(read.join().unwrap().contains("about others\n"));
+    }
+
+    #[test]
+    fn lines_that_come_right_behind_others_wait_for_a_pause() {
+        let (log, mut reader) = unread();
+        let mut writer = log.line(QUEUE_LEN);
+        #[expect(clippy::disallowed_methods, reason = "how long it takes is what is tested")]
+        let began = Instant::now();
+        for line in ["the first\n", "the second\n"] {
+            writer.write_all(line.as_bytes()).unwrap();
+            reads(&mut reader, line);
+        }
+        assert!(began.elapsed() >= PAUSE);
     }
 
     /// However full the queue is when the program ends, of short lines or long ones.
