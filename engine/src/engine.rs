@@ -130,7 +130,8 @@ async fn serve(
         latency_log,
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
-    let shards = start_shards((config, backend), &experiments, &counts, (&mailer, view))?;
+    let shards =
+        start_shards((config, backend), &experiments, (&control, &counts), (&mailer, view))?;
     let (mailers, openers) = shards.into_iter().unzip();
     control.await_shards(mailers).await?;
     // Now that every thread there will be has been started: who lets endpoints in can serve them.
@@ -274,9 +275,10 @@ type Opener = SyncSender<Vec<TcpListener>>;
 fn start_shards(
     (config, backend): (&Config, Backend),
     experiments: &Arc<Experiments>,
-    counts: &Arc<Counts>,
+    (control, counts): (&Control, &Arc<Counts>),
     (mailer, view): (&Mailer<FromShard>, &RunView),
 ) -> Result<Vec<(Mailer<ToShard>, Opener)>, RunError> {
+    let asks_itself = config.attempts.is_none() && config.singleton.is_none();
     let start = |(number, core): (usize, &usize)| {
         let (to_shard, inbox) = mailbox().map_err(lack(TALKING))?;
         let (opener, opened) = sync_channel(1);
@@ -289,6 +291,7 @@ fn start_shards(
             counts: Arc::clone(counts),
             inbox,
             mailer: mailer.clone(),
+            direct: asks_itself.then(|| control.direct_requests()),
             stopwatch: view.latency().and_then(|latency| latency.stopwatch(number)),
             published: view.of_shard(number),
             spin: config.spin,

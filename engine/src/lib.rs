@@ -22,6 +22,7 @@ mod guards;
 mod log_limit;
 mod mailbox;
 mod metrics;
+mod mlet_request;
 pub mod proto;
 #[cfg(any(test, feature = "bench"))]
 mod random;

@@ -1,7 +1,8 @@
 //! All that passes between the control thread and the shards: messages, and the sessions they count.
 //!
 //! Queues are bounded. A shard never waits for room: what does not fit stays with it and goes out in a
-//! later turn. Whoever sends rings the receiver's bell once for all messages of a turn.
+//! later turn. Whoever sends rings the receiver's bell once for all messages of a turn; for messages that may wait it rings
+//! at most once in a [`BELL_INTERVAL`], since waking a thread costs more than most of what it is told.
 
 use std::collections::VecDeque;
 use std::io;
@@ -11,6 +12,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
@@ -23,6 +25,9 @@ use packetlab::key::KeyId;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
 pub(crate) const QUEUE_LEN: usize = 1024;
+
+/// So long a message that may wait waits at most, where others were told of shortly before.
+pub(crate) const BELL_INTERVAL: Duration = Duration::from_millis(5);
 
 /// A session's place on its shard, for answers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -90,16 +95,22 @@ pub(crate) enum FromShard {
         /// What is known of it.
         ended: Box<Ended>,
     },
+    /// The START of a session has succeeded. Its mlet is asked for next: with [`Self::StartMlet`], or the supervisor was
+    /// asked already.
+    Served {
+        /// The session.
+        place: SessionPlace,
+        /// What its record begins with.
+        session: Arc<SessionFacts>,
+    },
     /// Start a mlet with this socket as its fd 0.
     StartMlet {
         /// The session.
-        place: SessionPlace,
+        id: SessionId,
         /// The mlet's end of the socket pair.
         socket: OwnedFd,
         /// What the mlet is told.
         facts: MletFacts,
-        /// What its record begins with.
-        session: Arc<SessionFacts>,
     },
     /// A session waits for a permit.
     PermitWanted(SessionPlace, Holder),
@@ -141,7 +152,12 @@ pub(crate) struct Mailer<T> {
     sender: SyncSender<T>,
     bell: Arc<EventFd>,
     kept: VecDeque<T>,
-    rang_for: usize,
+    /// Messages in the queue for which the bell has not rung.
+    unheard: usize,
+    /// Something that was sent cannot wait.
+    is_urgent: bool,
+    /// Since when the bell may ring for messages that can wait.
+    may_ring: Option<Instant>,
 }
 
 /// The receiving side of a queue.
@@ -160,27 +176,61 @@ pub(crate) fn mailbox<T>() -> io::Result<(Mailer<T>, Inbox<T>)> {
     let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
     let (sender, receiver) = sync_channel(QUEUE_LEN);
     let inbox = Inbox { receiver, bell: Arc::clone(&bell) };
-    Ok((Mailer { sender, bell, kept: VecDeque::new(), rang_for: 0 }, inbox))
+    Ok((Mailer::new(sender, bell), inbox))
 }
 
 impl<T> Clone for Mailer<T> {
     fn clone(&self) -> Self {
-        let (sender, bell) = (self.sender.clone(), Arc::clone(&self.bell));
-        Self { sender, bell, kept: VecDeque::new(), rang_for: 0 }
+        Self::new(self.sender.clone(), Arc::clone(&self.bell))
     }
 }
 
 impl<T> Mailer<T> {
+    fn new(sender: SyncSender<T>, bell: Arc<EventFd>) -> Self {
+        let kept = VecDeque::new();
+        Self { sender, bell, kept, unheard: 0, is_urgent: false, may_ring: None }
+    }
+
     /// Queues a message; [`Self::flush`] sends it.
     pub(crate) fn push(&mut self, message: T) {
+        self.kept.push_back(message);
+        self.is_urgent = true;
+    }
+
+    /// Queues a message that may wait for a [`BELL_INTERVAL`].
+    pub(crate) fn push_unhurried(&mut self, message: T) {
         self.kept.push_back(message);
     }
 
     /// Sends what the queue has room for and rings once. True when nothing is left.
     pub(crate) fn flush(&mut self) -> bool {
+        let is_all = self.send();
+        self.ring();
+        is_all
+    }
+
+    /// The same at the time `now`, but rings only for what cannot wait any longer; [`Self::ring_due`] tells when to flush
+    /// again.
+    pub(crate) fn flush_unhurried(&mut self, now: Instant) -> bool {
+        let is_all = self.send();
+        let may_ring = self.may_ring.is_none_or(|may_ring| may_ring <= now);
+        if self.unheard > 0 && (self.is_urgent || !is_all || may_ring) {
+            self.may_ring = Some(now + BELL_INTERVAL);
+            self.ring();
+        }
+        is_all
+    }
+
+    /// When the bell is to ring for what was sent.
+    pub(crate) fn ring_due(&self) -> Option<Instant> {
+        self.may_ring.filter(|_| self.unheard > 0)
+    }
+
+    /// Sends what the queue has room for, and leaves the bell alone. True when nothing is left.
+    pub(crate) fn send(&mut self) -> bool {
         while let Some(message) = self.kept.pop_front() {
             match self.sender.try_send(message) {
-                Ok(()) => self.rang_for += 1,
+                Ok(()) => self.unheard += 1,
                 Err(TrySendError::Full(message)) => {
                     self.kept.push_front(message);
                     break;
@@ -189,11 +239,15 @@ impl<T> Mailer<T> {
                 Err(TrySendError::Disconnected(_)) => {}
             }
         }
-        if std::mem::take(&mut self.rang_for) > 0 {
+        self.kept.is_empty()
+    }
+
+    fn ring(&mut self) {
+        self.is_urgent &= !self.kept.is_empty();
+        if std::mem::take(&mut self.unheard) > 0 {
             // It fails only when the bell has rung 2^64 times unheard.
             let _ = self.bell.write(1);
         }
-        self.kept.is_empty()
     }
 }
 
@@ -271,6 +325,32 @@ mod tests {
         counts.close_session();
         assert!(counts.open_session());
         assert!(!counts.open_session());
+    }
+
+    #[test]
+    fn the_bell_rings_at_once_for_what_is_urgent_and_once_in_an_interval_for_the_rest() {
+        #[expect(clippy::disallowed_methods, reason = "any instant will do to count from")]
+        let start = Instant::now();
+        let (mut mailer, inbox) = mailbox().expect("an eventfd");
+        let rings = |mailer: &mut Mailer<u8>, after: Duration| {
+            assert!(mailer.flush_unhurried(start + after));
+            inbox.bell.read().is_ok()
+        };
+        mailer.push_unhurried(1);
+        assert!(rings(&mut mailer, Duration::ZERO), "none was told of shortly before");
+        assert_eq!(mailer.ring_due(), None);
+        mailer.push_unhurried(2);
+        assert!(!rings(&mut mailer, Duration::from_millis(1)));
+        assert_eq!(inbox.next(), Some(1));
+        assert_eq!(inbox.next(), Some(2), "whoever looks finds it");
+        assert_eq!(mailer.ring_due(), Some(start + BELL_INTERVAL));
+        assert!(rings(&mut mailer, BELL_INTERVAL), "the receiver may not have looked");
+        mailer.push_unhurried(3);
+        mailer.push(4);
+        mailer.push_unhurried(5);
+        assert!(rings(&mut mailer, BELL_INTERVAL), "the fourth is urgent");
+        mailer.push_unhurried(6);
+        assert!(!rings(&mut mailer, BELL_INTERVAL), "the sixth is not");
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::process::Command;
 
 /// What of the crate `engine` its rooms may name, lowest first; what is not needed any more is taken off. `lib.rs` puts
 /// the rooms together.
-const LAYERS: [(&str, &[&str]); 15] = [
+const LAYERS: [(&str, &[&str]); 16] = [
     ("config", &[]),
     ("guards", &[]),
     ("log_limit", &[]),
@@ -48,6 +48,16 @@ const LAYERS: [(&str, &[&str]); 15] = [
         ],
     ),
     (
+        "mlet_request",
+        &[
+            "crate::config::",
+            "crate::proto::session::MletFacts",
+            "crate::records",
+            "crate::sys::recorder::",
+            "crate::sys::supervisor::",
+        ],
+    ),
+    (
         "shard",
         &[
             "crate::config::",
@@ -55,6 +65,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "crate::guards::",
             "crate::mailbox::",
             "crate::metrics::",
+            "crate::mlet_request::",
             "crate::proto::",
             "crate::records::",
         ],
@@ -67,6 +78,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
             "crate::log_limit::",
             "crate::mailbox::",
             "crate::metrics::",
+            "crate::mlet_request::",
             "crate::proto::",
             "crate::records::",
             "crate::run_error::",
@@ -95,6 +107,7 @@ const LAYERS: [(&str, &[&str]); 15] = [
         &[
             "crate::driver::",
             "crate::mailbox::",
+            "crate::mlet_request::",
             "crate::proto::experiments::",
             "crate::random::",
             "crate::shard::",

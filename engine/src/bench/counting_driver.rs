@@ -117,6 +117,14 @@ impl Driver<Token> for CountingDriver {
         self.count(Driver::session_pair)
     }
 
+    fn pass(&mut self, to: BorrowedFd<'_>, packet: &[u8], socket: OwnedFd) -> Result<(), OwnedFd> {
+        let mut socket = Some(socket);
+        self.count(|driver| match socket.take() {
+            Some(socket) => driver.pass(to, packet, socket),
+            None => Ok(()),
+        })
+    }
+
     fn peer(&self, socket: BorrowedFd<'_>) -> Option<SocketAddr> {
         self.simulated.peer(socket)
     }

@@ -18,8 +18,9 @@ use packetlab::time::Ticks;
 use super::counting_driver::{Apart, CountingDriver};
 use super::peer::Peer;
 use crate::driver::Driver;
-use crate::driver::simulated::{Kernel, Simulated};
+use crate::driver::simulated::{Kernel, Simulated, nowhere};
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard, mailbox};
+use crate::mlet_request::DirectRequests;
 use crate::proto::experiments::Experiments;
 use crate::random::Random;
 use crate::shard::{GROUPS, Parts, Shard};
@@ -65,6 +66,7 @@ impl SimulatedShard {
             counts: Arc::new(Counts::new(None, usize::MAX)),
             inbox,
             mailer,
+            direct: Some(DirectRequests::through(nowhere())),
             stopwatch: None,
             published: Arc::default(),
             spin: Duration::ZERO,
@@ -100,11 +102,14 @@ impl SimulatedShard {
         let (mut started, mut over) = (Vec::new(), 0);
         while let Some(message) = self.from_shard.next() {
             match message {
-                // Pairs are made in the order in which mlets are asked for.
                 FromShard::StartMlet { .. } => started.extend(self.mlets.borrow_mut().pop_front()),
                 FromShard::Ended(_) => over += 1,
                 _ => {}
             }
+        }
+        // Pairs are made in the order in which mlets are asked for.
+        for _ in self.kernel.borrow_mut().passed.drain(..) {
+            started.extend(self.mlets.borrow_mut().pop_front());
         }
         (started, over)
     }

@@ -42,21 +42,30 @@ impl Control {
     /// and mlets.
     pub(super) fn take_all_mail(&mut self) {
         self.inbox.inner.silence();
+        if !self.take_mail_at_hand() {
+            self.inbox.inner.ring();
+        }
+    }
+
+    /// Takes what was in the queue when it began, if not more. True if nothing is left.
+    pub(super) fn take_mail_at_hand(&mut self) -> bool {
         for _ in 0..QUEUE_LEN {
-            let Some(message) = self.inbox.inner.next() else { return };
+            let Some(message) = self.inbox.inner.next() else { return true };
             self.take_mail(message);
         }
-        self.inbox.inner.ring();
+        false
     }
 
     fn take_mail(&mut self, message: FromShard) {
         match message {
             // Nothing is started any more: the mlet's socket is closed, and its session ends.
-            FromShard::StartMlet { .. } if self.phase == RunPhase::Over => {}
-            FromShard::StartMlet { place, socket, facts, session } => {
-                self.start_mlet(place, socket, (&facts, session));
+            FromShard::Served { .. } | FromShard::StartMlet { .. }
+                if self.phase == RunPhase::Over => {}
+            FromShard::Served { place, session } => {
+                self.begin_session(place, session);
                 self.complete_attempt(place.id);
             }
+            FromShard::StartMlet { id, socket, facts } => self.start_mlet(id, socket, &facts),
             FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
             FromShard::PermitFreed(id) => self.free_permit(id),
             FromShard::BacklogTaken { experiment } => self.take_backlog_taken(experiment),

@@ -3,6 +3,7 @@
 //!
 //! Not here: the supervisor's process (`sys/supervisor`), and what becomes of sessions (`sessions.rs`).
 
+use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::OwnedFd;
@@ -17,13 +18,13 @@ use tracing::{debug, error, info, warn};
 
 use super::Control;
 use super::clock::now;
-use super::mlet_environment::environment;
 use super::singleton::{ControlSocket, Heard, Mlets};
 use crate::config::SingletonForm;
 use crate::mailbox::{SessionPlace, ToShard};
+use crate::mlet_request::{DirectRequests, environment};
 use crate::proto::session::MletFacts;
 use crate::proto::session_end::Force;
-use crate::records::{Output, SessionFacts};
+use crate::records::{Output, SessionFacts, SessionId};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
 use crate::sys::socket;
@@ -43,7 +44,7 @@ impl Control {
         let pair = socket::session_pair();
         let (ours, theirs) = pair.map_err(lack("talk to the singleton mlet (socketpair)"))?;
         let output = self.output.of_all_sessions();
-        self.spawn(MletOwner::AllSessions, Vec::new(), output, theirs);
+        self.spawn(MletOwner::AllSessions, &[], &output, theirs);
         loop {
             match self.await_event().await? {
                 SupervisorEvent::Spawned { pid, output_errno, .. } => {
@@ -116,21 +117,36 @@ impl Control {
         Err(RunError::SupervisorLost)
     }
 
-    pub(super) fn start_mlet(
-        &mut self,
-        place: SessionPlace,
-        socket: OwnedFd,
-        (facts, session): (&MletFacts, Arc<SessionFacts>),
-    ) {
+    /// How a shard asks for the mlets of its sessions itself; each has one of its own, and nothing is counted.
+    pub(crate) fn direct_requests(&self) -> DirectRequests {
+        DirectRequests::new(self.supervisor.inner.spawn_sender(), self.output)
+    }
+
+    /// A session's START has succeeded, and its mlet is asked for.
+    pub(super) fn begin_session(&mut self, place: SessionPlace, session: Arc<SessionFacts>) {
         let (id, now) = (place.id, now());
-        let own_mlet = matches!(self.mlets, Mlets::OfEachSession { .. });
-        let to = self.output.of_session(&session);
-        let output = if own_mlet { self.output.at_first() } else { Output::Uncounted };
-        self.sessions.begin(session, own_mlet, output, now);
         match &mut self.mlets {
             Mlets::OfEachSession { awaited } => {
                 awaited.push_back((now + self.experiments.limits.setup_timeout, place));
-                self.spawn(MletOwner::Session(id), environment(id, facts), to, socket);
+                self.sessions.begin(session, true, self.output.at_first(), now);
+                if self.supervisor_lost {
+                    self.sessions.mlet_not_started(id, "its supervisor is gone".into(), now);
+                }
+            }
+            Mlets::OfAllSessions { .. } => {
+                self.sessions.begin(session, false, Output::Uncounted, now);
+            }
+        }
+    }
+
+    /// Starts the mlet of a session, or hands the session to the one that serves all.
+    pub(super) fn start_mlet(&mut self, id: SessionId, socket: OwnedFd, facts: &MletFacts) {
+        match &mut self.mlets {
+            Mlets::OfEachSession { .. } => {
+                if let Some(session) = self.sessions.under_way().facts(id) {
+                    let output = self.output.of_session(session);
+                    self.spawn(MletOwner::Session(id), &environment(&id, facts), &output, socket);
+                }
             }
             Mlets::OfAllSessions { control_socket: Some(control_socket), .. } => {
                 control_socket.inner.push(id, facts, socket);
@@ -190,14 +206,12 @@ impl Control {
     fn spawn(
         &mut self,
         owner: MletOwner,
-        environment: Vec<(String, String)>,
-        output: MletOutput,
+        environment: &[(&str, &dyn Display)],
+        output: &MletOutput,
         socket: OwnedFd,
     ) {
+        // The session's record tells of that, and the session ends as the socket closes.
         if self.supervisor_lost {
-            if let MletOwner::Session(id) = owner {
-                self.sessions.mlet_not_started(id, "its supervisor is gone".into(), now());
-            }
             return;
         }
         if let Err(error) = self.supervisor.inner.spawn(owner, environment, output, socket) {
@@ -209,7 +223,11 @@ impl Control {
     pub(super) fn take_events(&mut self) {
         while !self.supervisor_lost {
             match self.supervisor.inner.receive() {
-                Ok(Some(event)) => self.take_event(event),
+                Ok(Some(event)) => {
+                    // The session that it is about may have begun since the mail was taken.
+                    self.take_mail_at_hand();
+                    self.take_event(event);
+                }
                 Ok(None) => return,
                 Err(error) => self.lose_supervisor(&error),
             }
@@ -218,9 +236,9 @@ impl Control {
 
     pub(super) fn take_event(&mut self, event: SupervisorEvent) {
         match event {
-            SupervisorEvent::Spawned { owner: MletOwner::Session(id), pid, output_errno } => {
+            SupervisorEvent::Spawned { owner: MletOwner::Session(id), pid, output_errno, age } => {
                 debug!(session = id, "mlet runs as process {pid}");
-                if self.sessions.mlet_runs(id, (pid, output_errno), now()) {
+                if self.sessions.mlet_runs(id, (pid, output_errno), (age, now())) {
                     self.end_mlet(id, pid, self.graces);
                 }
             }
@@ -247,6 +265,8 @@ impl Control {
     /// The supervisor died: its mlets are ours now, and nobody can start more.
     pub(super) fn lose_supervisor(&mut self, error: &io::Error) {
         error!("the supervisor of mlets is gone ({error}); ending every mlet and the run");
+        // Their mlets may have been started.
+        self.take_mail_at_hand();
         self.supervisor_lost = true;
         self.mlets.handle_singleton_end();
         self.note_failure(RunError::SupervisorLost);

@@ -131,13 +131,13 @@ impl Sessions {
         self.recorder.begin(facts, own_mlet, output);
     }
 
-    /// A session's mlet was started as this process; why its output is not kept as it should be, if it is not. Whether it
-    /// is to be ended at once, because its session was idle meanwhile.
+    /// A session's mlet was started as this process so long ago; why its output is not kept as it should be, if it is not.
+    /// Whether it is to be ended at once, because its session was idle meanwhile.
     pub(super) fn mlet_runs(
         &mut self,
         id: SessionId,
         (pid, output_errno): (i32, i32),
-        now: Instant,
+        (age, now): (Duration, Instant),
     ) -> bool {
         if output_errno != 0 {
             self.records_lost = true;
@@ -149,12 +149,13 @@ impl Sessions {
                 );
             }
         }
+        let started = now.checked_sub(age).unwrap_or(now);
         let facts = self.recorder.facts(id);
         if let Some(answered) = facts.and_then(|facts| facts.account.start_answered) {
-            let took = now.saturating_duration_since(answered);
+            let took = started.saturating_duration_since(answered);
             self.add(|sums| sums.mlet_starts.add(took));
         }
-        self.recorder.mlet_runs(id, (pid, output_errno != 0), now)
+        self.recorder.mlet_runs(id, (pid, output_errno != 0), started)
     }
 
     /// The one mlet of all sessions was started.

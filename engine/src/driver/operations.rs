@@ -10,7 +10,7 @@ use std::time::{Duration, Instant, SystemTime};
 use packetlab::time::Ticks;
 use socket2::SockRef;
 
-use crate::sys::socket;
+use crate::sys::{fd_passing, socket};
 
 /// The kernel, or what stands for it, for the thread that made it. `T` tells operations apart.
 pub(crate) trait Driver<T> {
@@ -77,6 +77,15 @@ pub(crate) trait Driver<T> {
     /// # Errors
     /// As the kernel says; EMFILE at the open-file limit.
     fn session_pair(&mut self) -> io::Result<(OwnedFd, OwnedFd)>;
+
+    /// Sends a packet to another process of ours, and a socket of which it becomes the owner. The socket comes back if that
+    /// does not go without waiting.
+    ///
+    /// # Errors
+    /// The socket.
+    fn pass(&mut self, to: BorrowedFd<'_>, packet: &[u8], socket: OwnedFd) -> Result<(), OwnedFd> {
+        fd_passing::send(to, packet, &[&socket]).map(drop).map_err(|_| socket)
+    }
 
     /// The address of the other side; none if it has disconnected already.
     fn peer(&self, socket: BorrowedFd<'_>) -> Option<SocketAddr> {

@@ -27,6 +27,8 @@ pub(crate) struct Recorder {
     open_outputs: usize,
     /// Of these, those whose mlet was started.
     by_age: BTreeSet<Started>,
+    /// When the last one of all was.
+    youngest: Option<Instant>,
 }
 
 /// A record under way.
@@ -126,14 +128,18 @@ impl Recorder {
         &mut self,
         id: SessionId,
         (pid, output_lost): (i32, bool),
-        now: Instant,
+        started: Instant,
     ) -> bool {
         if output_lost {
             self.set_output(id, Output::Lost);
         }
         let Some(UnderWay { record, begun }) = self.under_way.get_mut(&id) else { return false };
-        (record.mlet, record.mlet_spawned) = (Mlet::Running(pid), Some(now));
-        self.by_age.insert((now, id));
+        // One behind the other, in the order in which they are told of, whatever the time between says.
+        let behind = self.youngest.map(|youngest| youngest + Duration::from_nanos(1));
+        let started = behind.map_or(started, |behind| started.max(behind));
+        self.youngest = Some(started);
+        (record.mlet, record.mlet_spawned) = (Mlet::Running(pid), Some(started));
+        self.by_age.insert((started, id));
         *begun == Some(Begun::IdleTimeout)
     }
 

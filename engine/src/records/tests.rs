@@ -256,6 +256,21 @@ fn mlets_that_run_are_listed_oldest_first_until_they_end() {
     assert_eq!(recorder.oldest_after(None), None);
 }
 
+/// Of those that ran too long each is looked for behind the one before.
+#[test]
+fn a_mlet_that_is_told_of_later_is_listed_later_however_old_it_is_said_to_be() {
+    let (mut recorder, begun) = (Recorder::default(), start());
+    for (id, after) in [(7, SECOND), (5, Duration::ZERO), (6, Duration::ZERO)] {
+        recorder.begin(facts(id), true, Output::Uncounted);
+        recorder.mlet_runs(id, (700, false), begun + after);
+    }
+    let oldest = recorder.oldest_after(None);
+    assert_eq!(oldest, Some((begun + SECOND, 7)));
+    let second = recorder.oldest_after(oldest);
+    assert_eq!(second.map(|(_, id)| id), Some(5));
+    assert_eq!(recorder.oldest_after(second).map(|(_, id)| id), Some(6));
+}
+
 #[test]
 fn when_mlets_are_lost_those_sessions_are_over_whose_sockets_are_closed() {
     let mut recorder = recorder(7);

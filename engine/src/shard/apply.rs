@@ -153,10 +153,12 @@ impl<D: Driver<Token>> Shard<D> {
             let (facts, relayed) = (connection.facts(self.core), connection.session.relayed());
             let (latency, closed) = (connection.latency.take(), self.now);
             let ended = Box::new(Ended { facts, relayed, latency, outcome: *outcome, closed });
-            self.mailer.push(match connection.in_backlog {
-                Some(experiment) => FromShard::BacklogLost { experiment, ended },
-                None => FromShard::Ended(ended),
-            });
+            match connection.in_backlog {
+                Some(experiment) => {
+                    self.mailer.push(FromShard::BacklogLost { experiment, ended });
+                }
+                None => self.mailer.push_unhurried(FromShard::Ended(ended)),
+            }
         }
         self.driver.close(connection.endpoint);
         if let Some(mlet) = connection.mlet {

@@ -14,6 +14,7 @@ use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
 use crate::mailbox::{Counts, FromShard, Mailer};
+use crate::mlet_request::DirectRequests;
 use crate::proto::account::Relayed;
 use crate::proto::outbox::BlockPool;
 use crate::proto::session::{Context, PeerStatus, Probe, Request, Session};
@@ -25,6 +26,7 @@ pub(super) struct Granting<'a, D> {
     pub(super) connection: &'a mut Connection,
     pub(super) driver: &'a mut D,
     pub(super) mailer: &'a mut Mailer<FromShard>,
+    pub(super) direct: Option<&'a mut DirectRequests>,
     pub(super) counts: &'a Counts,
     pub(super) awaiting_pair: &'a mut VecDeque<AwaitedPair>,
     pub(super) pool: &'a mut BlockPool,
@@ -45,6 +47,7 @@ impl<D> Shard<D> {
             connection: &mut self.connections[slot],
             driver: &mut self.driver,
             mailer: &mut self.mailer,
+            direct: self.direct.as_mut(),
             counts: &self.counts,
             awaiting_pair: &mut self.awaiting_pair,
             pool: &mut self.pool,
@@ -81,7 +84,8 @@ impl<D: Driver<Token>> Granting<'_, D> {
             }
             Request::EndMlet => self.end_mlet(),
             Request::EndpointGone(reason) => {
-                self.mailer.push(FromShard::EndpointGone { id: self.connection.id, reason });
+                let id = self.connection.id;
+                self.mailer.push_unhurried(FromShard::EndpointGone { id, reason });
             }
             Request::Linfo(linfo) => log_linfo(self.connection.id, &linfo),
             Request::Probe => {

@@ -4,7 +4,8 @@
 
 use std::io;
 use std::net::Shutdown;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use tracing::info;
 
@@ -83,9 +84,26 @@ impl<D: Driver<Token>> Granting<'_, D> {
         }
         self.connection.mlet = Some(ours);
         self.connection.permit = Permit::None;
-        let session = self.connection.facts(self.core);
-        self.mailer.push(FromShard::StartMlet { place: self.place(), socket, facts, session });
+        self.ask_for_mlet(socket, facts);
         Ok(())
+    }
+
+    /// Asks for the mlet that gets `socket`: straight at the supervisor where that goes, else at the control thread. That
+    /// hears of the session first, so that it knows whose mlet the supervisor tells it of.
+    fn ask_for_mlet(&mut self, socket: OwnedFd, facts: MletFacts) {
+        let (place, session) = (self.place(), self.connection.facts(self.core));
+        let served = FromShard::Served { place, session: Arc::clone(&session) };
+        self.mailer.push_unhurried(served);
+        let passed = match &mut self.direct {
+            Some(direct) if self.mailer.send() => match direct.packet(&facts, &session) {
+                Some((to, packet)) => self.driver.pass(to, packet, socket),
+                None => Err(socket),
+            },
+            _ => Err(socket),
+        };
+        if let Err(socket) = passed {
+            self.mailer.push(FromShard::StartMlet { id: place.id, socket, facts });
+        }
     }
 
     fn place(&self) -> SessionPlace {

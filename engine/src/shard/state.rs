@@ -21,6 +21,7 @@ use crate::driver::{Driver, Received};
 use crate::guards::{Guard, holds};
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::metrics::{ShardCounts, ShardNumbers, Stopwatch};
+use crate::mlet_request::DirectRequests;
 use crate::proto::account::Relayed;
 use crate::proto::experiments::Experiments;
 use crate::proto::outbox::BlockPool;
@@ -45,6 +46,8 @@ pub(crate) struct Parts {
     pub(crate) inbox: Inbox<ToShard>,
     /// Where its messages go.
     pub(crate) mailer: Mailer<FromShard>,
+    /// How it asks for mlets itself; `None` if the control thread is to do that.
+    pub(crate) direct: Option<DirectRequests>,
     /// What times its receives; `None` if none is timed.
     pub(crate) stopwatch: Option<Stopwatch>,
     /// Where what it counts is read.
@@ -99,6 +102,7 @@ pub(crate) struct Shard<D> {
     pub(super) counts: Arc<Counts>,
     pub(super) inbox: Inbox<ToShard>,
     pub(super) mailer: Mailer<FromShard>,
+    pub(super) direct: Option<DirectRequests>,
     pub(super) stopwatch: Option<Stopwatch>,
     pub(super) spin: Duration,
     pub(super) draining: bool,
@@ -140,6 +144,7 @@ impl<D: Driver<Token>> Shard<D> {
             counts: parts.counts,
             inbox: parts.inbox,
             mailer: parts.mailer,
+            direct: parts.direct,
             stopwatch: parts.stopwatch,
             spin: parts.spin,
             draining: false,

@@ -59,7 +59,7 @@ impl<D: Driver<Token>> Shard<D> {
         self.start_waiting_mlets();
         // Before the ends of sessions are told, so that what they have relayed is never missing.
         self.publish();
-        let mail_is_out = self.mailer.flush();
+        let mail_is_out = self.mailer.flush_unhurried(self.now);
         self.wait(self.patience(mail_is_out))?;
         (self.now, self.wall) = self.driver.clocks();
         self.take_completions();
@@ -94,7 +94,8 @@ impl<D: Driver<Token>> Shard<D> {
 
     /// How long the turn may wait for a completion.
     fn patience(&self, mail_is_out: bool) -> Option<Duration> {
-        let due = [self.timers.next_due(), self.listeners.paused_until(), self.room_due];
+        let ring_due = self.mailer.ring_due();
+        let due = [self.timers.next_due(), self.listeners.paused_until(), self.room_due, ring_due];
         let due = due.into_iter().flatten().min();
         let until_due = due.map(|due| due.saturating_duration_since(self.now));
         // All buffers are back, so that whoever still waits for one can be helped at once.

@@ -1,6 +1,7 @@
 //! The cases.
 
 use std::collections::HashSet;
+use std::fmt::Display;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
@@ -27,6 +28,9 @@ use nix::unistd::{Pid, getpgid};
 
 use crate::rig::{self, PATIENCE, Rig};
 
+/// What is told shortly behind something else waits so long behind that.
+const WAITS: Duration = Duration::from_millis(5);
+
 macro_rules! all {
     ($($name:ident),* $(,)?) => { &[$((stringify!($name), $name as fn())),*] };
 }
@@ -37,6 +41,8 @@ pub(crate) const ALL: &[(&str, fn())] = all![
     a_mlet_has_its_own_group_and_the_limits_affinity_and_directory_of_the_start,
     every_way_to_end_is_told_once_and_right,
     a_failed_exec_is_told_with_its_reason_and_ends_the_session,
+    what_comes_shortly_behind_something_that_was_told_waits_and_keeps_its_time,
+    what_a_spawn_sender_asks_for_is_started_and_told_of_like_all_else,
     a_script_runs_and_an_argument_arrives_as_given,
     what_a_mlet_writes_goes_to_files_of_its_own_or_nowhere_and_never_keeps_it_from_running,
     a_thousand_mlets_leave_no_zombie_and_no_descriptor,
@@ -201,6 +207,47 @@ fn every_way_to_end_is_told_once_and_right() {
     drop(rig.supervisor);
 }
 
+fn what_comes_shortly_behind_something_that_was_told_waits_and_keeps_its_time() {
+    let mut rig = Rig::new("/bin/cat", &[]);
+    let began = rig::now();
+    let (_, _first) = rig.spawn(&[]);
+    let asked = rig::now();
+    let (second, _second) = rig.ask(&[]);
+    match rig.event() {
+        SupervisorEvent::Spawned { owner, age, .. } if owner == second => {
+            assert!(age > Duration::ZERO && age <= asked.elapsed(), "{age:?}");
+        }
+        other => panic!("{other:?}"),
+    }
+    assert!(began.elapsed() >= WAITS, "{:?}", began.elapsed());
+    drop((_first, _second));
+    rig.exit();
+    rig.exit();
+    drop(rig.supervisor);
+}
+
+fn what_a_spawn_sender_asks_for_is_started_and_told_of_like_all_else() {
+    let mut rig = Rig::of_script("echo $NUMBER >&0; exit $NUMBER");
+    let mut sender = rig.supervisor.spawn_sender();
+    let (ours, mlets) = engine::sys::socket::session_pair().unwrap();
+    let (owner, mark) = (MletOwner::Session(70), rig::mark());
+    let environment: [(&str, &dyn Display); 2] = [("NUMBER", &7), (rig::MARK, &mark)];
+    let unheard_of = [("A=B", &7 as &dyn Display)];
+    assert!(sender.packet(owner, &unheard_of, &MletOutput::Inherited).is_none());
+    let packet = sender.packet(owner, &environment, &MletOutput::Inherited);
+    let (socket, packet) = packet.unwrap();
+    fd_passing::send(socket, packet, &[&mlets]).unwrap();
+    drop(mlets);
+    assert_eq!(rig::read_to_end(ours), "7\n");
+    let told = rig.event();
+    assert!(matches!(told, SupervisorEvent::Spawned { owner: told, .. } if told == owner));
+    assert_eq!(rig.exit(), MletStatus::Code(7));
+    // Whoever sends nonsense there is no manager either.
+    fd_passing::send(socket, b"\x09", &[] as &[UnixStream]).unwrap();
+    assert_eq!(rig.loss().kind(), std::io::ErrorKind::UnexpectedEof);
+    drop(rig.supervisor);
+}
+
 /// Item 89, as far as it is the supervisor's.
 fn a_failed_exec_is_told_with_its_reason_and_ends_the_session() {
     let scratch = Scratch::new();
@@ -251,7 +298,7 @@ fn a_thousand_mlets_leave_no_zombie_and_no_descriptor() {
     rig.exit();
     drop(session);
     let fds_before = fds(supervisor);
-    assert_eq!(fds_before, 5, "stdio, pair, signals");
+    assert_eq!(fds_before, 6, "stdio, two pairs, signals");
     let stdin = fs::read_link(format!("/proc/{supervisor}/fd/0")).unwrap();
     assert_eq!(stdin, Path::new("/dev/null"));
     let began = rig::now();
@@ -609,7 +656,7 @@ fn a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended() {
     assert_eq!(rig.loss().kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(rig.supervisor.flush().is_ok(), "nothing to send");
     let (_ours, mlets) = engine::sys::socket::session_pair().unwrap();
-    rig.supervisor.spawn(MletOwner::Session(99), Vec::new(), MletOutput::Inherited, mlets).unwrap();
+    rig.supervisor.spawn(MletOwner::Session(99), &[], &MletOutput::Inherited, mlets).unwrap();
     assert!(rig.supervisor.flush().is_err());
 
     let began = rig::now();

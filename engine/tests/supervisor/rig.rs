@@ -1,5 +1,6 @@
 //! A supervisor under test and what the kernel says about processes. Every wait ends in a panic after ten seconds.
 
+use std::fmt::Display;
 use std::fs;
 use std::io::Read;
 use std::os::fd::{AsFd, OwnedFd};
@@ -71,11 +72,12 @@ impl Rig {
         output: MletOutput,
     ) -> (MletOwner, UnixStream) {
         let (ours, mlets) = session_pair().unwrap();
-        let mut own: Vec<_> = environment.iter().map(|(n, v)| ((*n).into(), (*v).into())).collect();
-        own.push((MARK.into(), mark()));
+        let mark = mark();
+        let own = environment.iter().map(|(name, value)| (*name, value as &dyn Display));
+        let own: Vec<_> = own.chain([(MARK, &mark as _)]).collect();
         let owner = MletOwner::Session(self.next_id);
         self.next_id += 1;
-        self.supervisor.spawn(owner, own, output, mlets).unwrap();
+        self.supervisor.spawn(owner, &own, &output, mlets).unwrap();
         self.supervisor.flush().unwrap();
         let ours = UnixStream::from(ours);
         ours.set_read_timeout(Some(PATIENCE)).unwrap();

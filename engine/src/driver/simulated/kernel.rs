@@ -65,6 +65,8 @@ pub(crate) struct Kernel {
     pub(crate) faults: Vec<String>,
     /// How often something that may be refused for a while was.
     pub(crate) refusals: usize,
+    /// Packets to other processes, each with its socket, that nobody has taken.
+    pub(crate) passed: VecDeque<(Vec<u8>, OwnedFd)>,
     /// Makes the remote of a session pair, whose other end has this number.
     pub(super) pair_with: Box<dyn FnMut(RawFd) -> SharedRemote>,
     /// By number of the descriptor.
@@ -105,6 +107,7 @@ impl Kernel {
             is_idle: false,
             faults: Vec::new(),
             refusals: 0,
+            passed: VecDeque::new(),
             pair_with,
             sockets: Vec::new(),
         }))
@@ -252,6 +255,6 @@ impl Kernel {
 }
 
 /// A descriptor that leads nowhere.
-pub(super) fn nowhere() -> OwnedFd {
+pub(crate) fn nowhere() -> OwnedFd {
     File::open("/dev/null").expect("a descriptor is free").into()
 }

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use packetlab::time::Ticks;
 
-pub(crate) use self::kernel::{Kernel, Remote, SharedRemote};
-use self::kernel::{Socket, nowhere};
+use self::kernel::Socket;
+pub(crate) use self::kernel::{Kernel, Remote, SharedRemote, nowhere};
 use self::operation::{Kind, Operation};
 use super::own_buffers::OwnBuffers;
 use super::{Completion, Driver, Event, GroupSize, Outgoing, Received};
@@ -242,6 +242,15 @@ impl<T: Copy> Driver<T> for Simulated<T> {
         let remote = (kernel.pair_with)(mlets.as_raw_fd());
         let ours = kernel.connection(remote, SocketAddr::from(([127, 0, 0, 1], 1)));
         Ok((ours, mlets))
+    }
+
+    fn pass(&mut self, _to: BorrowedFd<'_>, packet: &[u8], socket: OwnedFd) -> Result<(), OwnedFd> {
+        let mut kernel = self.kernel.borrow_mut();
+        if kernel.refuses(3) {
+            return Err(socket);
+        }
+        kernel.passed.push_back((packet.to_vec(), socket));
+        Ok(())
     }
 
     fn peer(&self, socket: BorrowedFd<'_>) -> Option<SocketAddr> {

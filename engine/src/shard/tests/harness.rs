@@ -16,9 +16,10 @@ use super::super::{GROUPS, Parts, Shard, Token};
 use super::linfo_log::LinfoLog;
 use super::peers::{Endpoint, Mlet};
 use crate::config::ExperimentId;
-use crate::driver::simulated::{Kernel, SharedRemote, Simulated};
+use crate::driver::simulated::{Kernel, SharedRemote, Simulated, nowhere};
 use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard, mailbox};
 use crate::metrics::RunLatency;
+use crate::mlet_request::DirectRequests;
 use crate::proto::experiments::Experiments;
 use crate::proto::tests::credentials::NOW;
 use crate::random::Random;
@@ -85,6 +86,7 @@ impl Harness {
             counts: Arc::clone(&counts),
             inbox,
             mailer,
+            direct: (!needs_permits).then(|| DirectRequests::through(nowhere())),
             stopwatch: latency.stopwatch(0),
             published: Arc::default(),
             spin: Duration::ZERO,
@@ -148,6 +150,17 @@ impl Harness {
             };
             self.to_shard.push(ToShard::Adopt(connection));
         }
+    }
+
+    /// The mlets that the supervisor was asked for, with the sessions they are for.
+    pub(super) fn take_passed(&self) -> Vec<(SessionId, OwnedFd)> {
+        let passed = std::mem::take(&mut self.kernel.borrow_mut().passed);
+        let of_packet = |(packet, socket): (Vec<u8>, OwnedFd)| {
+            // Behind what kind of request it is, and of what kind its owner is.
+            let id = packet[2..10].try_into().unwrap();
+            (SessionId::from_be_bytes(id), socket)
+        };
+        passed.into_iter().map(of_packet).collect()
     }
 
     /// The mlet at the other end of this socket.

@@ -46,6 +46,8 @@ pub(super) struct Pair {
     /// Since START was answered.
     pub(super) mlet: Option<Mlet>,
     pub(super) facts: Option<MletFacts>,
+    /// The control thread takes no mail.
+    pub(super) is_deaf: bool,
     /// Permits are granted at once.
     pub(super) has_permits: bool,
     /// What the control thread was told, what the session did to its sockets and what the endpoint noticed, a line each.
@@ -87,6 +89,12 @@ impl Pair {
         Self::between(plain_experiments(), Endpoint::new(None))
     }
 
+    /// A pair whose START needs no permit, so that the shard asks the supervisor for its mlet.
+    pub(super) fn uncounted() -> Self {
+        let endpoint = Endpoint::new(Some(endpoint_tls(Login::Operator, Some(TRUSTING))));
+        Self::begin((plain_experiments(), false), endpoint, Harness::connect)
+    }
+
     /// A pair whose mlet runs.
     pub(super) fn served() -> Self {
         Self::served_within(plain_experiments())
@@ -103,26 +111,27 @@ impl Pair {
 
     /// A connection that was registered at a proxy, on which this endpoint is to come.
     pub(super) fn in_backlog(experiments: Arc<Experiments>, endpoint: Endpoint) -> Self {
-        Self::begin(experiments, endpoint, Harness::adopt)
+        Self::begin((experiments, true), endpoint, Harness::adopt)
     }
 
     fn between(experiments: Arc<Experiments>, endpoint: Endpoint) -> Self {
-        Self::begin(experiments, endpoint, Harness::connect)
+        Self::begin((experiments, true), endpoint, Harness::connect)
     }
 
     /// The shard has its connection, and no byte has been received.
     fn begin(
-        experiments: Arc<Experiments>,
+        (experiments, needs_permits): (Arc<Experiments>, bool),
         endpoint: Endpoint,
         come: fn(&mut Harness, &SharedEndpoint, SocketAddr),
     ) -> Self {
-        let harness = Harness::new(Random(1), experiments, true, 1_000);
+        let harness = Harness::new(Random(1), experiments, needs_permits, 1_000);
         harness.kernel.borrow_mut().is_calm = true;
         let start = harness.now();
         let mut pair = Self {
             endpoint,
             mlet: None,
             facts: None,
+            is_deaf: false,
             has_permits: true,
             transcript: Vec::new(),
             over: None,
@@ -237,6 +246,15 @@ impl Pair {
     /// From now on no socket pair for a mlet can be made, or one can again.
     pub(super) fn set_lacks_descriptors(&mut self, lacks: bool) {
         self.harness.kernel.borrow_mut().lacks_descriptors = lacks;
+    }
+
+    /// The control thread takes no mail, and the queue is full.
+    pub(super) fn fill_mail(&mut self) {
+        self.is_deaf = true;
+        let mut mailer = self.harness.shard.mailer.clone();
+        while mailer.flush() {
+            mailer.push(FromShard::PermitFreed(0));
+        }
     }
 
     /// It is this time of day.
@@ -370,6 +388,9 @@ impl Pair {
 
     /// What the control thread does with what it is told.
     fn control(&mut self) {
+        if self.is_deaf {
+            return;
+        }
         while let Some(message) = self.harness.from_shard.next() {
             match message {
                 FromShard::BacklogTaken { .. } => self.transcript.push("left the backlog".into()),
@@ -381,12 +402,11 @@ impl Pair {
                     }
                 }
                 FromShard::PermitFreed(_) => self.transcript.push("permit freed".into()),
-                FromShard::StartMlet { socket, facts, session, .. } => {
+                FromShard::Served { session, .. } => self.account = Some(session),
+                FromShard::StartMlet { socket, facts, .. } => {
                     self.transcript.push("mlet started".into());
-                    let shared = self.harness.take_mlet(&socket);
-                    self.mlet = Some(shared.replace(Mlet::new()));
-                    (self.facts, self.account) = (Some(facts), Some(session));
-                    (self.shared_mlet, self.mlet_socket) = (Some(shared), Some(socket));
+                    self.facts = Some(facts);
+                    self.start_mlet(socket);
                 }
                 FromShard::EndpointGone { reason, .. } => self.gone.push(reason),
                 FromShard::IdleTimeout(_) => self.idle += 1,
@@ -395,6 +415,16 @@ impl Pair {
                 other => panic!("{other:?}"),
             }
         }
+        for (_, socket) in self.harness.take_passed() {
+            self.transcript.push("mlet asked for at the supervisor".into());
+            self.start_mlet(socket);
+        }
+    }
+
+    fn start_mlet(&mut self, socket: OwnedFd) {
+        let shared = self.harness.take_mlet(&socket);
+        self.mlet = Some(shared.replace(Mlet::new()));
+        (self.shared_mlet, self.mlet_socket) = (Some(shared), Some(socket));
     }
 
     fn end(&mut self, how: &str, ended: Ended) {

@@ -500,3 +500,26 @@ fn half_of_a_large_program_can_be_sent_when_the_endpoint_breaks_off() {
     pair.endpoint.end(End::Broken(std::io::ErrorKind::ConnectionReset));
     assert!(matches!(pair.finish(), Outcome::LeftInSetUp(End::Broken(_))), "{}", pair.told());
 }
+
+#[test]
+fn where_nothing_is_counted_the_supervisor_is_asked_for_the_mlet() {
+    let mut pair = Pair::uncounted();
+    pair.run();
+    assert_eq!(pair.told(), "endpoint: START of 0 bytes\nmlet asked for at the supervisor");
+    pair.mlet().write(&success());
+    pair.mlet().exit();
+    assert!(matches!(pair.finish(), Outcome::MletEnded));
+    assert_eq!(pair.endpoint.received, success());
+}
+
+/// What the supervisor answers would be about a session of which the control thread has not heard.
+#[test]
+fn the_supervisor_is_not_asked_while_the_control_thread_cannot_be_told() {
+    let mut pair = Pair::uncounted();
+    pair.fill_mail();
+    pair.run();
+    pair.is_deaf = false;
+    pair.run();
+    assert!(pair.transcript.iter().any(|line| line == "mlet started"), "{}", pair.told());
+    assert!(pair.mlet.is_some(), "{}", pair.told());
+}

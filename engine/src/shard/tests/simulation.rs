@@ -58,6 +58,8 @@ struct Tally {
     with_mlet: u64,
     refusals: u64,
     permits: u64,
+    /// Mlets that the supervisor was asked for, and those that it was to be asked for in vain.
+    asked: [u64; 2],
     ended_before: [u64; 4],
     classes: BTreeMap<Class, u64>,
     linfos_lost: u64,
@@ -76,6 +78,7 @@ impl Tally {
             with_mlet: self.with_mlet + other.with_mlet,
             refusals: self.refusals + other.refusals,
             permits: self.permits + other.permits,
+            asked: std::array::from_fn(|way| self.asked[way] + other.asked[way]),
             ended_before: std::array::from_fn(|act| {
                 self.ended_before[act] + other.ended_before[act]
             }),
@@ -107,6 +110,8 @@ fn run(seed: u64, tally: &mut Tally) {
     tally.refusals += world.harness.kernel.borrow().refusals as u64;
     tally.permits += world.permits_given as u64;
     let mut relayed = Relayed::default();
+    tally.asked[0] += world.asked.0 as u64;
+    tally.asked[1] += world.asked.1 as u64;
     for ended in world.players.iter().flat_map(|player| &player.ended) {
         relayed.add_since(&Relayed::default(), &ended.relayed);
         *tally.classes.entry(Class::from(&ended.outcome)).or_default() += 1;
@@ -164,6 +169,7 @@ fn whatever_happens_a_shard_keeps_account_and_ends_each_session_with_one_record(
     assert!(tally.storms * 300 > seeds, "{tally:?}");
     assert!(tally.sessions > seeds && tally.with_mlet * 3 > tally.sessions, "{tally:?}");
     assert!(tally.refusals > seeds && tally.permits * 10 > seeds, "{tally:?}");
+    assert!(tally.asked.iter().all(|mlets| mlets * 10 > seeds), "{tally:?}");
     assert!(tally.ended_before.iter().all(|worlds| worlds * 100 > seeds), "{tally:?}");
     assert!(tally.linfos_lost * 50 > seeds, "{tally:?}");
     assert!(tally.with_large_blocks * 100 > seeds, "{tally:?}");

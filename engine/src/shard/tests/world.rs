@@ -56,6 +56,10 @@ pub(super) struct World {
     pub(super) permits_given: usize,
     /// Sessions that have asked for a permit, and neither have used it nor given it back.
     permits_wanted: HashSet<SessionId>,
+    /// Sessions past START whose mlet has not been asked for.
+    served: HashMap<SessionId, (SessionPlace, IpAddr)>,
+    /// How often the supervisor was asked for a mlet, and how often the control thread without need.
+    pub(super) asked: (usize, usize),
     /// Sessions in which nothing was relayed for too long.
     idle: HashSet<SessionId>,
     needs_permits: bool,
@@ -97,6 +101,8 @@ impl World {
             backlog_lost: 0,
             permits_given: 0,
             permits_wanted: HashSet::new(),
+            served: HashMap::new(),
+            asked: (0, 0),
             idle: HashSet::new(),
             needs_permits,
             linfos_logged: HashMap::new(),
@@ -203,10 +209,14 @@ impl World {
                 FromShard::PermitFreed(id) => {
                     assert!(self.permits_wanted.remove(&id), "a permit is given back twice");
                 }
-                FromShard::StartMlet { place, socket, facts, .. } => {
+                FromShard::Served { place, session } => {
                     let has_permit = self.permits_wanted.remove(&place.id);
                     assert_eq!(has_permit, self.needs_permits, "a mlet without a permit");
-                    self.start_mlet(place, socket, facts.peer);
+                    self.served.insert(place.id, (place, session.peer.ip()));
+                }
+                FromShard::StartMlet { id, socket, .. } => {
+                    self.asked.1 += usize::from(!self.needs_permits);
+                    self.start_mlet(id, socket);
                 }
                 FromShard::IdleTimeout(id) => {
                     assert!(self.idle.insert(id), "a session is idle twice");
@@ -218,6 +228,10 @@ impl World {
                 FromShard::BacklogLost { .. } => self.backlog_lost += 1,
                 _ => {}
             }
+        }
+        for (id, socket) in self.harness.take_passed() {
+            self.asked.0 += 1;
+            self.start_mlet(id, socket);
         }
     }
 
@@ -233,7 +247,10 @@ impl World {
         }
     }
 
-    fn start_mlet(&mut self, place: SessionPlace, socket: OwnedFd, peer: IpAddr) {
+    fn start_mlet(&mut self, id: SessionId, socket: OwnedFd) {
+        let served = self.served.remove(&id);
+        let (place, peer) =
+            served.expect("a session is told of before its mlet is asked for, once");
         let mlet = self.harness.take_mlet(&socket);
         let player = &mut self.players[Player::number((peer, 1).into())];
         match self.random.below(20) {
@@ -325,6 +342,7 @@ impl World {
         let sessions = self.harness.shard.sessions_begun as usize;
         assert_eq!(records + self.backlog_lost, sessions, "a record for each session");
         assert!(self.permits_wanted.is_empty(), "a permit is neither used nor given back");
+        assert!(self.served.is_empty(), "a mlet is not asked for");
         for player in &mut self.players {
             player.check_end(self.circumstances, &self.linfos_logged, &self.idle);
         }

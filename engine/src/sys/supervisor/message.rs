@@ -15,6 +15,7 @@
 //! only that is. An errno of 0 says that all is well. What does not decode to its last byte is refused whole.
 
 use std::fmt;
+use std::io::Write as _;
 use std::time::Duration;
 
 use super::output::MletOutput;
@@ -62,6 +63,8 @@ pub enum SupervisorEvent {
         pid: i32,
         /// Why its output is not kept as asked for, but thrown away; 0 if it is kept.
         output_errno: i32,
+        /// For how long it ran when this was told.
+        age: Duration,
     },
     /// There is no mlet; its socket is closed.
     SpawnFailed {
@@ -114,18 +117,8 @@ impl SupervisorRequest {
         let mut out = Vec::new();
         match self {
             Self::Spawn { owner, environment, output } => {
-                out.push(SPAWN);
-                owner.encode(&mut out);
-                encode_output(output, &mut out)?;
-                out.push(u8::try_from(environment.len()).ok()?);
-                for (name, value) in environment {
-                    if !is_variable(name, value) {
-                        return None;
-                    }
-                    encode_short_text(name, &mut out)?;
-                    out.extend(u16::try_from(value.len()).ok()?.to_be_bytes());
-                    out.extend(value.as_bytes());
-                }
+                let variables = environment.iter().map(|(name, value)| (&name[..], value as _));
+                encode_spawn(*owner, variables, output, &mut out)?;
             }
             Self::EndAll(graces) => {
                 out.push(END_ALL);
@@ -171,11 +164,12 @@ impl SupervisorEvent {
     pub(super) fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         match *self {
-            Self::Spawned { owner, pid, output_errno } => {
+            Self::Spawned { owner, pid, output_errno, age } => {
                 out.push(SPAWNED);
                 owner.encode(&mut out);
                 out.extend(pid.to_be_bytes());
                 out.extend(output_errno.to_be_bytes());
+                out.extend(nanoseconds(age));
             }
             Self::SpawnFailed { owner, errno } => {
                 out.push(SPAWN_FAILED);
@@ -208,7 +202,8 @@ impl SupervisorEvent {
         let event = match reader.u8()? {
             SPAWNED => {
                 let (owner, pid) = (MletOwner::decode(&mut reader)?, reader.i32()?);
-                Self::Spawned { owner, pid, output_errno: reader.i32()? }
+                let (output_errno, age) = (reader.i32()?, reader.duration()?);
+                Self::Spawned { owner, pid, output_errno, age }
             }
             SPAWN_FAILED => {
                 Self::SpawnFailed { owner: MletOwner::decode(&mut reader)?, errno: reader.i32()? }
@@ -231,6 +226,33 @@ impl SupervisorEvent {
     }
 }
 
+/// Adds the bytes of [`SupervisorRequest::Spawn`], `None` if it cannot be said; see [`SupervisorRequest::encode`].
+pub(super) fn encode_spawn<'a>(
+    owner: MletOwner,
+    environment: impl ExactSizeIterator<Item = (&'a str, &'a dyn fmt::Display)>,
+    output: &MletOutput,
+    out: &mut Vec<u8>,
+) -> Option<()> {
+    out.push(SPAWN);
+    owner.encode(out);
+    encode_output(output, out)?;
+    out.push(u8::try_from(environment.len()).ok()?);
+    for (name, value) in environment {
+        encode_short_text(name, out)?;
+        let len_at = out.len();
+        out.extend([0; 2]);
+        let value_at = out.len();
+        write!(out, "{value}").ok()?;
+        let value = out.get(value_at..)?;
+        if !is_variable(name.as_bytes(), value) {
+            return None;
+        }
+        let value_len = u16::try_from(value.len()).ok()?;
+        out.get_mut(len_at..value_at)?.copy_from_slice(&value_len.to_be_bytes());
+    }
+    (out.len() <= LEN_MAX).then_some(())
+}
+
 /// `None` for a folder that no file system has.
 fn encode_output(output: &MletOutput, out: &mut Vec<u8>) -> Option<()> {
     match output {
@@ -249,8 +271,9 @@ fn encode_output(output: &MletOutput, out: &mut Vec<u8>) -> Option<()> {
 }
 
 /// True if the environment of a process can hold it.
-fn is_variable(name: &str, value: &str) -> bool {
-    !name.is_empty() && !name.contains(['=', '\0']) && !value.contains('\0')
+fn is_variable(name: &[u8], value: &[u8]) -> bool {
+    let is_name = |byte: &u8| !matches!(byte, b'=' | 0);
+    !name.is_empty() && name.iter().all(is_name) && !value.contains(&0)
 }
 
 fn encode_graces(Graces { eof, term }: Graces, out: &mut Vec<u8>) {
@@ -276,7 +299,7 @@ fn decode_variable(reader: &mut Reader<'_>) -> Option<(String, String)> {
     let name = reader.short_text()?;
     let value_len = usize::from(u16::from_be_bytes(reader.array()?));
     let value = std::str::from_utf8(reader.bytes(value_len)?).ok()?;
-    is_variable(name, value).then(|| (name.to_owned(), value.to_owned()))
+    is_variable(name.as_bytes(), value.as_bytes()).then(|| (name.to_owned(), value.to_owned()))
 }
 
 #[cfg(test)]
@@ -364,8 +387,9 @@ mod tests {
             any::<i32>().prop_map(MletStatus::Signal)
         ];
         prop_oneof![
-            (any_owner(), any::<i32>(), any::<i32>()).prop_map(|(owner, pid, output_errno)| {
-                SupervisorEvent::Spawned { owner, pid, output_errno }
+            (any_owner(), any::<(i32, i32, u64)>()).prop_map(|(owner, (pid, output_errno, ns))| {
+                let age = Duration::from_nanos(ns);
+                SupervisorEvent::Spawned { owner, pid, output_errno, age }
             }),
             (any_owner(), any::<i32>())
                 .prop_map(|(owner, errno)| SupervisorEvent::SpawnFailed { owner, errno }),

@@ -3,6 +3,7 @@
 //! ```text
 //!  manager  --- SPAWN + session socket, END ONE, END ALL --->  supervisor --posix_spawn--> mlet
 //!           <-------- SPAWNED, SPAWN FAILED, EXITED ---------              <---SIGCHLD-----
+//!  shards   --- SPAWN + session socket ---------------------->
 //! ```
 //!
 //! It exists because forking a process with threads, rings and keys is slow and unsafe (spec/reliability.md 4). It is
@@ -18,22 +19,25 @@ mod message;
 mod output;
 mod process;
 mod spawn;
+mod spawn_sender;
 mod to_recorder;
 
-use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
+use std::{fmt, io};
 
 use nix::sys::signal::{Signal, kill};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::unistd::{ForkResult, Pid};
 
-use self::message::SupervisorRequest;
 pub use self::message::{MletStatus, SupervisorEvent};
+use self::message::{SupervisorRequest, encode_spawn};
 pub use self::output::MletOutput;
 use self::spawn::Program;
 pub use self::spawn::{MletCommand, STARTING_A_MLET};
+pub use self::spawn_sender::SpawnSender;
 use crate::sys::children::{Graces, KILL_PATIENCE};
 use crate::sys::forked;
 pub use crate::sys::forked::{StartError, StartFault};
@@ -53,12 +57,14 @@ pub fn start(command: &MletCommand, recorder: Option<OwnedFd>) -> Result<Supervi
     let program =
         Program::new(command).map_err(|_| StartError::of(SUPERVISOR)(StartFault::NulInCommand))?;
     let (ours, theirs) = forked::packet_pair(SUPERVISOR)?;
+    let (direct, their_direct) = forked::packet_pair(SUPERVISOR)?;
     match forked::fork_alone(SUPERVISOR)? {
         ForkResult::Parent { child } => {
             // Only the child holds its ends now, so that its death shows.
-            drop((theirs, recorder));
+            drop((theirs, their_direct, recorder));
             let supervisor = Supervisor {
                 pair: ours,
+                direct: Arc::new(direct),
                 pid: child,
                 outbox: PacketQueue::default(),
                 mlet: command.path.clone(),
@@ -73,8 +79,8 @@ pub fn start(command: &MletCommand, recorder: Option<OwnedFd>) -> Result<Supervi
                 }
             }
         }
-        // Our end is closed in the child with everything else; the child never returns to drop it.
-        ForkResult::Child => process::run(command, program, theirs, recorder),
+        // Our ends are closed in the child with everything else; the child never returns to drop them.
+        ForkResult::Child => process::run(command, program, (theirs, their_direct), recorder),
     }
 }
 
@@ -88,6 +94,8 @@ pub fn start(command: &MletCommand, recorder: Option<OwnedFd>) -> Result<Supervi
 #[derive(Debug)]
 pub struct Supervisor {
     pair: OwnedFd,
+    /// Of [`SpawnSender`]s. They have a socket of their own, or room in the one above would wake who waits for events.
+    direct: Arc<OwnedFd>,
     pid: Pid,
     outbox: PacketQueue,
     mlet: PathBuf,
@@ -116,20 +124,26 @@ impl Supervisor {
     pub fn spawn(
         &mut self,
         owner: MletOwner,
-        environment: Vec<(String, String)>,
-        output: MletOutput,
+        environment: &[(&str, &dyn fmt::Display)],
+        output: &MletOutput,
         session: OwnedFd,
     ) -> io::Result<()> {
-        let request = SupervisorRequest::Spawn { owner, environment, output };
-        let message = request.encode().ok_or(io::ErrorKind::InvalidInput)?;
-        self.outbox.push(message, vec![session]);
+        let mut request = Vec::new();
+        encode_spawn(owner, environment.iter().copied(), output, &mut request)
+            .ok_or(io::ErrorKind::InvalidInput)?;
+        self.outbox.push(request, vec![session]);
         Ok(())
+    }
+
+    /// What another thread sends requests for mlets with.
+    pub fn spawn_sender(&self) -> SpawnSender {
+        SpawnSender::new(Arc::clone(&self.direct))
     }
 
     /// Queues the request to end every mlet, with these graces from now on; a further request can only shorten them.
     /// Their `Exited` events come as ever; mlets asked for from now on fail with ECANCELED.
     pub fn end_all(&mut self, graces: Graces) {
-        // This request always fits.
+        // This request always fits, as those below.
         self.outbox
             .push(SupervisorRequest::EndAll(graces).encode().unwrap_or_default(), Vec::new());
     }
@@ -139,13 +153,11 @@ impl Supervisor {
     /// it leaves behind goes on. Its `Exited` event comes as ever.
     pub fn end_one(&mut self, owner: MletOwner, pid: i32, graces: Graces) {
         let request = SupervisorRequest::EndOne { owner, pid, graces };
-        // This request always fits.
         self.outbox.push(request.encode().unwrap_or_default(), Vec::new());
     }
 
     /// Queues the question whether a mlet could be started now; [`SupervisorEvent::Proved`] answers.
     pub fn prove(&mut self) {
-        // This request always fits.
         self.outbox.push(SupervisorRequest::Prove.encode().unwrap_or_default(), Vec::new());
     }
 

@@ -38,6 +38,10 @@ use crate::sys::{fd_passing, forked};
 
 /// Requests are left in the socket while so many events wait for the manager to read them.
 const EVENTS_MAX: usize = 1024;
+/// Events are told at most this often, since each time wakes the manager: those that come meanwhile go together.
+const TELL_INTERVAL: Duration = Duration::from_millis(5);
+/// So many may wait for that; the socket holds more.
+const UNTOLD_MAX: usize = 64;
 /// Pause before sending again when memory was short.
 const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
@@ -45,25 +49,26 @@ const RETRY_PAUSE: Duration = Duration::from_millis(10);
 pub(super) fn run(
     command: &MletCommand,
     program: Program,
-    pair: OwnedFd,
+    (pair, direct): (OwnedFd, OwnedFd),
     recorder: Option<OwnedFd>,
 ) -> ! {
     let set_up = |pair: &OwnedFd| {
-        let signals = become_supervisor(pair, recorder.as_ref())?;
+        let signals = become_supervisor([Some(pair), Some(&direct), recorder.as_ref()])?;
         let results = command.results.clone().unwrap_or_default();
         let spawner =
             Spawner::new(program, results).map_err(Lack::when("prepare the start of mlets"))?;
         spawner.prove().map_err(Lack::when(STARTING_A_MLET))?;
-        Ok((spawner, signals, recorder))
+        Ok((spawner, signals, direct, recorder))
     };
-    forked::run(pair, set_up, |(spawner, signals, recorder), pair| {
-        Process::new(spawner, command.graces, pair, signals, recorder.map(ToRecorder::new)).run()
+    forked::run(pair, set_up, |(spawner, signals, direct, recorder), pair| {
+        let recorder = recorder.map(ToRecorder::new);
+        Process::new(spawner, command.graces, (pair, direct), signals, recorder).run()
     })
 }
 
-/// Sheds what was inherited.
-fn become_supervisor(pair: &OwnedFd, recorder: Option<&OwnedFd>) -> Result<SignalFd, Lack> {
-    let kept: Vec<_> = [Some(pair), recorder].into_iter().flatten().map(AsFd::as_fd).collect();
+/// Sheds what was inherited, but for these.
+fn become_supervisor(kept: [Option<&OwnedFd>; 3]) -> Result<SignalFd, Lack> {
+    let kept: Vec<_> = kept.into_iter().flatten().map(AsFd::as_fd).collect();
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     forked::shed("the supervisor", c"pktx-supervisor", &mask, &kept)?;
@@ -85,11 +90,20 @@ struct Process {
     graces: Graces,
     /// `None` once the manager is gone.
     pair: Option<OwnedFd>,
+    /// Requests of shards; `None` once the manager is gone.
+    direct: Option<OwnedFd>,
     signals: SignalFd,
     /// `None` without one, or once it is gone.
     recorder: Option<ToRecorder>,
     mlets: HashMap<Pid, RunningMlet>,
+    /// Events that wait to be told, and since when.
+    untold: Vec<(SupervisorEvent, Instant)>,
+    /// Those on their way.
     events: PacketQueue,
+    /// Since when events may be told.
+    may_tell: Option<Instant>,
+    /// One of them is waited for.
+    is_urgent: bool,
     /// Mlets that are ended one by one.
     ends: Ends,
     ending: Option<Ending>,
@@ -99,7 +113,7 @@ impl Process {
     fn new(
         spawner: Spawner,
         graces: Graces,
-        pair: OwnedFd,
+        (pair, direct): (OwnedFd, OwnedFd),
         signals: SignalFd,
         recorder: Option<ToRecorder>,
     ) -> Self {
@@ -107,10 +121,14 @@ impl Process {
             spawner,
             graces,
             pair: Some(pair),
+            direct: Some(direct),
             signals,
             recorder,
             mlets: HashMap::new(),
+            untold: Vec::new(),
             events: PacketQueue::default(),
+            may_tell: None,
+            is_urgent: false,
             ends: Ends::default(),
             ending: None,
         }
@@ -120,7 +138,7 @@ impl Process {
     fn run(mut self) -> i32 {
         loop {
             let now = now();
-            let mut timeouts = [self.end_due(now), None, None];
+            let mut timeouts = [self.end_due(now), None, None, None];
             if self.ending.is_some() {
                 let left = self.reap(now) == Reaped::SomeLeft;
                 timeouts[1] = self.end_children(left, now);
@@ -130,11 +148,12 @@ impl Process {
                     return 0;
                 }
             }
-            let flushed = [self.flush(), self.flush_to_recorder()];
-            if flushed.contains(&Flushed::AfterPause) {
+            timeouts[3] = self.tell_in(now);
+            let told = if timeouts[3].is_none() { self.flush(now) } else { Flushed::All };
+            if [told, self.flush_to_recorder()].contains(&Flushed::AfterPause) {
                 timeouts[2] = Some(RETRY_PAUSE);
             }
-            self.wait(timeouts.into_iter().flatten().min());
+            self.wait(timeouts.into_iter().flatten().min(), told);
         }
     }
 
@@ -168,13 +187,20 @@ impl Process {
         goes_on.then(|| ending.next_pass_in(now))
     }
 
+    /// How long the events that there are wait for others; `None` if there is none, or one is to be told at once.
+    fn tell_in(&self, now: Instant) -> Option<Duration> {
+        let waits = (1..UNTOLD_MAX).contains(&self.untold.len());
+        let left = self.may_tell?.saturating_duration_since(now);
+        (waits && !self.is_urgent && self.ending.is_none() && !left.is_zero()).then_some(left)
+    }
+
     /// Waits for the manager, a mlet's end or the time, and handles the first two.
-    fn wait(&mut self, timeout: Option<Duration>) {
+    fn wait(&mut self, timeout: Option<Duration>, told: Flushed) {
         let mut wanted = PollFlags::empty();
-        if self.events.len() < EVENTS_MAX {
+        if self.untold.len() + self.events.len() < EVENTS_MAX {
             wanted |= PollFlags::POLLIN;
         }
-        if !self.events.is_empty() {
+        if told == Flushed::WhenWritable {
             wanted |= PollFlags::POLLOUT;
         }
         let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
@@ -182,39 +208,47 @@ impl Process {
             let timeout = timeout + Duration::from_micros(999);
             PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)
         });
-        let mut fds = vec![PollFd::new(self.signals.as_fd(), PollFlags::POLLIN)];
-        if let Some(pair) = &self.pair {
-            fds.push(PollFd::new(pair.as_fd(), wanted));
-        }
-        if let Some(recorder) = &self.recorder {
-            fds.push(PollFd::new(recorder.as_fd(), recorder.wanted()));
-        }
+        let sources = [
+            (Some(self.signals.as_fd()), PollFlags::POLLIN),
+            (self.pair.as_ref().map(AsFd::as_fd), wanted),
+            (self.direct.as_ref().map(AsFd::as_fd), wanted & PollFlags::POLLIN),
+            (
+                self.recorder.as_ref().map(AsFd::as_fd),
+                self.recorder.as_ref().map_or(PollFlags::empty(), ToRecorder::wanted),
+            ),
+        ];
+        let of_source = |(fd, wanted): (Option<_>, _)| Some(PollFd::new(fd?, wanted));
+        let mut fds: Vec<PollFd<'_>> = sources.into_iter().filter_map(of_source).collect();
         if poll(&mut fds, timeout).is_err() {
             return;
         }
-        let ready = |fd: &PollFd<'_>| fd.revents().unwrap_or(PollFlags::empty());
-        let signalled = fds.first().is_some_and(|fd| !ready(fd).is_empty());
-        let pair = self.pair.as_ref().and_then(|_| fds.get(1)).map_or(PollFlags::empty(), ready);
-        let recorder =
-            self.recorder.as_ref().and_then(|_| fds.last()).map_or(PollFlags::empty(), ready);
-        if recorder.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+        let mut polled = fds.iter();
+        let [signals, pair, direct, recorder] = sources
+            .map(|(fd, _)| fd.and_then(|_| polled.next()?.revents()).unwrap_or(PollFlags::empty()));
+        let is_gone = |ready: PollFlags| ready.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
+        if is_gone(recorder) {
             self.recorder = None;
         }
-        if signalled {
+        if !signals.is_empty() {
             // One SIGCHLD may stand for many.
             while let Ok(Some(_)) = self.signals.read_signal() {}
             self.reap(now());
         }
-        if pair.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
-            // Requests still in the socket are for sessions that have ended with the manager.
-            self.lose_manager();
-        } else if pair.contains(PollFlags::POLLIN) {
-            self.handle_request();
+        if is_gone(pair) || is_gone(direct) {
+            // Requests still in the sockets are for sessions that have ended with the manager.
+            return self.lose_manager();
+        }
+        if pair.contains(PollFlags::POLLIN) {
+            self.handle_request(|process| process.pair.as_ref());
+        }
+        if direct.contains(PollFlags::POLLIN) {
+            self.handle_request(|process| process.direct.as_ref());
         }
     }
 
     fn lose_manager(&mut self) {
-        self.pair = None;
+        (self.pair, self.direct) = (None, None);
+        self.untold.clear();
         self.events = PacketQueue::default();
         let mut graces = self.graces;
         if self.mlets.is_empty() {
@@ -229,10 +263,10 @@ impl Process {
         self.ending.get_or_insert_with(|| Ending::new(now, graces)).hurry(now, graces);
     }
 
-    fn handle_request(&mut self) {
-        let Some(pair) = &self.pair else { return };
+    fn handle_request(&mut self, socket: fn(&Self) -> Option<&OwnedFd>) {
+        let Some(socket) = socket(self) else { return };
         let mut buffer = [0; LEN_MAX];
-        let mut received = match fd_passing::receive(pair.as_fd(), &mut buffer) {
+        let mut received = match fd_passing::receive(socket.as_fd(), &mut buffer) {
             Ok(received) => received,
             Err(error) if fd_passing::is_later(&error) => return,
             Err(_) => return self.lose_manager(),
@@ -253,6 +287,7 @@ impl Process {
             }
             (Some(SupervisorRequest::Prove), None, _) => {
                 let errno = self.spawner.prove().err().map_or(0, |errno| errno as i32);
+                self.is_urgent = true;
                 self.tell(SupervisorEvent::Proved { errno });
             }
             _ => self.lose_manager(),
@@ -284,16 +319,18 @@ impl Process {
                 {
                     recorder.begin(owner, capture, read_ends);
                 }
-                SupervisorEvent::Spawned { owner, pid: pid.as_raw(), output_errno }
+                let (pid, age) = (pid.as_raw(), Duration::ZERO);
+                SupervisorEvent::Spawned { owner, pid, output_errno, age }
             }
             Err(errno) => SupervisorEvent::SpawnFailed { owner, errno: errno as i32 },
         };
+        self.is_urgent |= owner == MletOwner::AllSessions;
         self.tell(event);
     }
 
     /// Tells of every mlet that has ended; adopted orphans end unnoticed.
     fn reap(&mut self, now: Instant) -> Reaped {
-        let Self { mlets, events, pair, recorder, .. } = self;
+        let Self { mlets, untold, pair, recorder, .. } = self;
         reap(|pid, status| {
             let Some(RunningMlet { owner, started, is_recorded }) = mlets.remove(&pid) else {
                 return;
@@ -306,17 +343,26 @@ impl Process {
                 let run_time = now.saturating_duration_since(started);
                 let pid = pid.as_raw();
                 let event = SupervisorEvent::Exited { owner, pid, status, run_time };
-                events.push(event.encode(), Vec::new());
+                untold.push((event, now));
             }
         })
     }
 
     fn tell(&mut self, event: SupervisorEvent) {
-        self.events.push(event.encode(), Vec::new());
+        self.untold.push((event, now()));
     }
 
-    fn flush(&mut self) -> Flushed {
+    fn flush(&mut self, now: Instant) -> Flushed {
         let Some(pair) = &self.pair else { return Flushed::All };
+        if !self.untold.is_empty() {
+            (self.may_tell, self.is_urgent) = (Some(now + TELL_INTERVAL), false);
+        }
+        for (mut event, since) in self.untold.drain(..) {
+            if let SupervisorEvent::Spawned { age, .. } = &mut event {
+                *age = now.saturating_duration_since(since);
+            }
+            self.events.push(event.encode(), Vec::new());
+        }
         self.events.flush(pair.as_fd()).unwrap_or_else(|_| {
             self.lose_manager();
             // Nothing is left to send, but the ending begins at once.

@@ -13,7 +13,7 @@ const OF_ALL_SESSIONS: &str = "mlet";
 
 /// What mlets are given for output in a run.
 #[derive(Debug, Clone, Copy)]
-pub(super) enum OutputPlan {
+pub(crate) enum OutputPlan {
     /// That of pktxpmgr.
     Inherited,
     /// Nothing.
@@ -29,7 +29,7 @@ pub(super) enum OutputPlan {
 
 impl OutputPlan {
     /// As the run is to be recorded.
-    pub(super) fn of(recording: &Recording, has_recorder: bool) -> Self {
+    pub(crate) fn of(recording: &Recording, has_recorder: bool) -> Self {
         let results = recording.results.as_ref();
         let kept = results.filter(|results| results.keep != Keep::None);
         match (has_recorder, results, kept) {
@@ -41,7 +41,7 @@ impl OutputPlan {
     }
 
     /// What is known of a mlet's output when it is asked for.
-    pub(super) fn at_first(self) -> Output {
+    pub(crate) fn at_first(self) -> Output {
         match self {
             Self::Recorded { .. } => Output::Open,
             Self::Inherited | Self::Discarded | Self::InFolders => Output::Uncounted,
@@ -49,12 +49,12 @@ impl OutputPlan {
     }
 
     /// For a session's own mlet.
-    pub(super) fn of_session(self, facts: &SessionFacts) -> MletOutput {
+    pub(crate) fn of_session(self, facts: &SessionFacts) -> MletOutput {
         self.with_folder(|| records::tag_of(facts), || records::folder_of(facts))
     }
 
     /// For the mlet that serves all sessions.
-    pub(super) fn of_all_sessions(self) -> MletOutput {
+    pub(crate) fn of_all_sessions(self) -> MletOutput {
         self.with_folder(String::new, || OF_ALL_SESSIONS.to_owned())
     }
 
