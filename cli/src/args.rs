@@ -15,7 +15,9 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueEnum};
+use clap::{
+    ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueEnum, ValueHint,
+};
 use engine::config::{Io, Judging, Keep, Layout, Limits, SingletonForm};
 use engine::sys::recorder::RecorderPlan;
 
@@ -48,14 +50,9 @@ Examples:
   pktxpmgr -c proxy.conf -a proxy.example ./mlet  endpoints come through a proxy
   pktxpmgr --cores 0,2-3 ./mlet -v                CPUs 0, 2, 3; -v is the mlet's";
 
-const TEMPLATE: &str = "\
-{name} {version}: {about}
-
-{before-help}{usage-heading} {usage}
-
-{all-args}
-
-What runs left is read by pktxpmgr results --help and pktxpmgr report --help.
+const NOTES: &str = "\
+What runs left is read by pktxpmgr results --help and pktxpmgr report --help;
+pktxpmgr completions SHELL prints a script for a shell.
 
 Exit codes: 0 ended as asked, 1 not good enough (Judging; the mlet of -s
 failed), 2 usage, 3 config or credentials, 4 cannot listen or reach the proxy,
@@ -69,9 +66,8 @@ failed), 2 usage, 3 config or credentials, 4 cannot listen or reach the proxy,
     version,
     about = "runs one mlet against many PacketLab endpoints",
     before_help = EXAMPLES,
-    help_template = TEMPLATE,
+    after_help = NOTES,
     override_usage = "pktxpmgr [OPTIONS] MLET [ARG]...",
-    max_term_width = usage::HELP_COLUMNS,
     args_override_self = true
 )]
 pub(crate) struct Args {
@@ -225,7 +221,12 @@ pub(crate) struct Args {
     pub(crate) quiet: u8,
 
     /// A path, never searched in PATH; what follows is for the mlet
-    #[arg(value_name = "MLET", required_unless_present = "check", trailing_var_arg = true)]
+    #[arg(
+        value_name = "MLET",
+        required_unless_present = "check",
+        trailing_var_arg = true,
+        value_hint = ValueHint::FilePath
+    )]
     mlet_and_arguments: Vec<OsString>,
 
     #[command(flatten)]
@@ -254,7 +255,7 @@ impl Args {
     ) -> Result<Self, clap::Error> {
         let words: Vec<_> = words.into_iter().collect();
         // A negative value is told what is wrong with it, and not how to pass it.
-        let mut command = Self::command().mut_args(|arg| match arg.get_action() {
+        let mut command = usage::laid_out(Self::command()).mut_args(|arg| match arg.get_action() {
             ArgAction::Set if !arg.is_positional() => arg.allow_negative_numbers(true),
             _ => arg,
         });

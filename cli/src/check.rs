@@ -86,12 +86,10 @@ fn print(text: &str) -> Result<(), Failure> {
 pub(crate) fn mlet(path: &Path) -> Result<(), Failure> {
     mlet_file::check(path).map_err(|flaw| {
         let shown = Escaped(path.as_os_str().as_bytes());
-        let hint = match flaw {
-            Flaw::Unreachable(_) | Flaw::NotRegular if commands::is_meant(path.as_os_str()) => {
-                "; the commands results and report must be the first word: pktxpmgr results ls DIR"
-            }
-            Flaw::Unreachable(_) => "; the mlet is a path, not searched in PATH",
-            _ => "",
+        let hint = match (&flaw, commands::hint(path.as_os_str())) {
+            (Flaw::Unreachable(_) | Flaw::NotRegular, Some(hint)) => format!("; {hint}"),
+            (Flaw::Unreachable(_), None) => "; the mlet is a path, not searched in PATH".into(),
+            _ => String::new(),
         };
         Failure::new(Exit::Config, format!("cannot run the mlet {shown}: {flaw}{hint}"))
     })

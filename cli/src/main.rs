@@ -8,6 +8,7 @@ mod conf;
 mod dry_run;
 mod engine_config;
 #[cfg(test)]
+#[path = "../../engine/tests/common/examples.rs"]
 mod examples;
 mod exit;
 mod findings;

@@ -170,18 +170,160 @@ fn help_and_version_go_to_stdout_with_code_0() {
     }
 }
 
+/// A word that would be a command is a mlet once there is such a file.
+#[test]
+fn completions_are_printed_for_every_shell_unless_a_file_has_the_name() {
+    let home = Home::new();
+    for (program, name) in [(PKTXPMGR, "pktxpmgr"), (PKTCRED, "pktcred")] {
+        for shell in ["bash", "elvish", "fish", "powershell", "zsh"] {
+            let mut command = Command::new(program);
+            let ended = command.args(["completions", shell]).env_clear().output().unwrap();
+            assert!(ended.status.success() && ended.stderr.is_empty(), "{program} {shell}");
+            let script = String::from_utf8(ended.stdout).unwrap();
+            assert_says(&script, &[name, "completions"]);
+        }
+    }
+    let mut command = Command::new(PKTXPMGR);
+    let ended = command.args(["completions", "bash"]).env_clear().stdout(full()).output().unwrap();
+    assert_eq!(ended.status.code(), Some(74));
+    home.write("completions", b"#!/bin/sh\n");
+    let ended = run(home.bare_command().args(["completions", "bash"]));
+    assert_eq!((ended.code, &*ended.stdout), (Some(3), ""));
+    assert_says(&ended.stderr, &["cannot run the mlet completions: it is not executable"]);
+}
+
+/// What a shell asks its script, and what that answers.
+#[test]
+fn bash_completes_options_and_commands_with_the_script() {
+    let complete = |program: &str, name: &str, line: &str| {
+        let script = r#"source <("$0" completions bash); COMP_WORDS=($2); COMP_CWORD=$((${#COMP_WORDS[@]} - 1));
+            "_$1" "$1" "${COMP_WORDS[$COMP_CWORD]}"; printf '%s\n' "${COMPREPLY[@]}""#;
+        let mut bash = Command::new("bash");
+        let ended = run(bash.args(["-c", script, program, name, line]));
+        assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{line}");
+        ended.stdout
+    };
+    assert_eq!(complete(PKTXPMGR, "pktxpmgr", "pktxpmgr --publish-a"), "--publish-addr\n");
+    assert_eq!(complete(PKTXPMGR, "pktxpmgr", "pktxpmgr resu"), "results\n");
+    assert_eq!(complete(PKTXPMGR, "pktxpmgr", "pktxpmgr results ls --outc"), "--outcome\n");
+    assert_eq!(complete(PKTCRED, "pktcred", "pktcred sign delp"), "delpriv\n");
+    assert_eq!(complete(PKTCRED, "pktcred", "pktcred sign delpriv --deleg"), "--delegate\n");
+    assert_eq!(complete(PKTCRED, "pktcred", "pktcred sign agent --deleg"), "\n");
+}
+
+#[test]
+fn a_manual_page_is_written_for_each_command_that_help_tells_of() {
+    let home = Home::new();
+    let dir = home.path("man1");
+    for program in [PKTXPMGR, PKTCRED] {
+        let ended = run(Command::new(program).arg("man").arg(&dir).env_clear());
+        assert_eq!((ended.code, &*ended.stderr), (Some(0), ""), "{program}");
+    }
+    let pages = |program, words: &[&str]| help_pages::assert_pages_fit(program, words);
+    let of = |name: &str, pages: Vec<String>| -> Vec<String> {
+        pages.iter().map(|page| format!("{name} {page}").trim().replace(' ', "-") + ".1").collect()
+    };
+    let mut expected = of("pktxpmgr", pages(PKTXPMGR, &[]));
+    for command in ["results", "report", "completions"] {
+        expected.extend(of("pktxpmgr", pages(PKTXPMGR, &[command])));
+    }
+    expected.extend(of("pktcred", pages(PKTCRED, &[])));
+    expected.sort_unstable();
+    let mut written: Vec<_> = std::fs::read_dir(&dir).unwrap().collect();
+    written.sort_unstable_by_key(|entry| entry.as_ref().unwrap().file_name());
+    let names = written.iter().map(|entry| entry.as_ref().unwrap().file_name());
+    assert_eq!(names.map(|name| name.into_string().unwrap()).collect::<Vec<_>>(), expected);
+    for entry in written {
+        let page = std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        assert_says(&page, &[".TH ", ".SH NAME\n", ".SH SYNOPSIS\n", ".SH EXAMPLES\n"]);
+    }
+    let page = std::fs::read_to_string(dir.join("pktxpmgr.1")).unwrap();
+    assert_says(
+        &page,
+        &["\\-\\-handshake\\-timeout", "Exit codes: 0 ended as asked", "pktxpmgr\\-results(1)"],
+    );
+    // Where they cannot be written, whoever asked hears of it.
+    let mut command = Command::new(PKTXPMGR);
+    let ended = run(command.args(["man", "/dev/null/man1"]).env_clear());
+    assert_eq!(ended.code, Some(74));
+    assert_says(&ended.stderr, &["cannot write manual pages to /dev/null/man1"]);
+}
+
 /// In a pipe as in a terminal of any width.
 #[test]
 fn no_page_of_help_is_wider_than_80_columns() {
-    let pages = |words| help_pages::assert_pages_fit(PKTXPMGR, words);
+    let pages = |words: &[&str]| help_pages::assert_pages_fit(PKTXPMGR, words);
     assert_eq!(pages(&[]), [""]);
     let of_results = ["", " ls", " show", " cat", " stats", " export"];
     assert_eq!(pages(&["results"]), of_results.map(|page| format!("results{page}")));
-    assert_eq!(pages(&["report"]), ["report"]);
-    assert_eq!(
-        help_pages::assert_pages_fit(PKTCRED, &[]),
-        ["", "init", "key", "csr", "sign", "show", "verify", "digest", "add-privilege"]
-    );
+    for command in ["report", "completions", "man"] {
+        assert_eq!(pages(&[command]), [command]);
+    }
+    let mut expected = vec!["".to_owned(), "init".into(), "key".into()];
+    for command in ["csr", "sign"] {
+        let types = ["", " subcmd", " pubcmd", " exppriv", " delpriv", " agent"];
+        expected.extend(types.map(|of_type| format!("{command}{of_type}")));
+    }
+    let others = ["show", "verify", "digest", "add-privilege", "completions"];
+    expected.extend(others.map(str::to_owned));
+    assert_eq!(help_pages::assert_pages_fit(PKTCRED, &[]), expected);
+    assert_eq!(help_pages::assert_pages_fit(PKTCRED, &["man"]), ["man"]);
+}
+
+#[test]
+fn every_command_refuses_what_it_does_not_know_with_code_2() {
+    let pages = |words: &[&str]| help_pages::assert_pages_fit(PKTXPMGR, words);
+    for words in [&[][..], &["results"], &["report"], &["completions"], &["man"]] {
+        help_pages::assert_usage_errors(PKTXPMGR, &pages(words));
+    }
+    let pages = help_pages::assert_pages_fit(PKTCRED, &[]);
+    help_pages::assert_usage_errors(PKTCRED, &[&pages[..], &["man".into()]].concat());
+}
+
+/// What else is wrong with a command line than words that nobody knows.
+#[test]
+fn usage_errors_of_every_kind_have_code_2() {
+    for (program, line) in [
+        (PKTXPMGR, "results"),
+        (PKTXPMGR, "results ls"),
+        (PKTXPMGR, "results ls DIR --sort height"),
+        (PKTXPMGR, "results show DIR"),
+        (PKTXPMGR, "results show DIR xyz"),
+        (PKTXPMGR, "results help"),
+        (PKTXPMGR, "report"),
+        (PKTXPMGR, "report DIR MORE"),
+        (PKTXPMGR, "completions"),
+        (PKTXPMGR, "completions tcsh"),
+        (PKTXPMGR, "man"),
+        (PKTCRED, ""),
+        (PKTCRED, "nothing"),
+        (PKTCRED, "init --broker :"),
+        (PKTCRED, "init --no-broker --broker b.example"),
+        (PKTCRED, "key"),
+        (PKTCRED, "key a/b --no-passphrase"),
+        (PKTCRED, "csr"),
+        (PKTCRED, "csr passport --key k"),
+        (PKTCRED, "csr agent"),
+        (PKTCRED, "csr delpriv --key k"),
+        (PKTCRED, "csr agent --key k --path-len 1"),
+        (PKTCRED, "sign subcmd --signer k --max-send-byte 1"),
+        (PKTCRED, "sign pubcmd --signer k --delegate exppriv"),
+        (PKTCRED, "sign exppriv --signer k --delegate exppriv"),
+        (PKTCRED, "sign agent --signer k"),
+        (PKTCRED, "sign agent --signer k --csr a --subject b"),
+        (PKTCRED, "show"),
+        (PKTCRED, "verify file"),
+        (PKTCRED, "verify --as nobody file"),
+        (PKTCRED, "digest"),
+        (PKTCRED, "add-privilege --cert a"),
+        (PKTCRED, "completions tcsh"),
+        (PKTCRED, "key k --home"),
+    ] {
+        let mut command = Command::new(program);
+        let ended = run(command.args(line.split_whitespace()).env_clear());
+        assert_eq!((ended.code, &*ended.stdout), (Some(2), ""), "{line}: {}", ended.stderr);
+        assert!(!ended.stderr.is_empty(), "{line}");
+    }
 }
 
 #[test]
@@ -195,9 +337,19 @@ fn a_mlet_that_cannot_run_is_code_3_before_anything_else() {
         ("./folder", "it is not a regular file"),
         ("./plain", "it is not executable; chmod +x it"),
         ("true", "not searched in PATH"),
-        ("results", "commands results and report must be the first word: pktxpmgr results ls DIR"),
+        ("results", "results, report and completions must be the first word: pktxpmgr results ls"),
         ("result", "must be the first word"),
         ("report", "must be the first word"),
+        ("help", "help is printed by pktxpmgr --help"),
+        ("version", "the version is printed by pktxpmgr --version"),
+        ("status", "kill -USR1 PID"),
+        ("stop", "kill -INT PID"),
+        ("run", "the mlet is named at once: pktxpmgr [OPTIONS] ./MLET"),
+        ("list", "pktxpmgr results ls DIR"),
+        ("check", "a check is pktxpmgr --check [MLET]"),
+        ("man", "pktxpmgr man DIR"),
+        ("sign", "pktcred --help"),
+        ("demo", "pktfleet --help"),
         ("./results", "not searched in PATH"),
         ("", "No such file"),
     ] {

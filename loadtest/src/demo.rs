@@ -50,8 +50,15 @@ const FDS_BASE: u64 = 128;
 /// subscription; both sides of its session at the proxy.
 const FDS_PER_ENDPOINT: u64 = 3 + 2 + 2;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktfleet demo
+  pktfleet demo --endpoints 200 --cores 2
+  pktfleet demo --proxy --keep";
+
 /// What `pktfleet demo` can be told.
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Number of endpoints, each with its own key and its own 127.x address
     #[arg(long, value_name = "N", default_value = "10", value_parser = endpoint_count)]

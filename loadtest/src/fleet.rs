@@ -47,12 +47,17 @@ const PROGRESS_INTERVAL: Duration = Duration::from_secs(1);
 /// Stands for an endpoint's number in its attributes. No attribute may contain it otherwise.
 const NUMBER: &str = "{}";
 
+const EXAMPLES: &str = "\
+Examples:
+  pktfleet fleet --endpoints 100 --key k_eop --subscribe broker.example";
+
 /// What `pktfleet fleet` can be told.
 #[derive(Debug, Args)]
 #[command(
     mut_arg("key", |key| key.help(
         "Private key of the operator, PEM, which signs what the endpoints show; only its owner may read the file",
     )),
+    before_help = EXAMPLES,
     // clap's own is one line of 86 columns.
     override_usage = "pktfleet fleet [OPTIONS] --endpoints <N> --key <FILE>
          --subscribe <HOST[:PORT]>"

@@ -5,13 +5,17 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use command_line::pages::Pages;
 use command_line::usage;
 use hosts::{broker, endpoint, proxy};
 
 mod binaries;
 mod console;
 mod demo;
+#[cfg(test)]
+#[path = "../../engine/tests/common/examples.rs"]
+mod examples;
 mod fleet;
 mod load;
 mod local_hosts;
@@ -22,14 +26,15 @@ mod records;
 mod tests;
 mod web;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktfleet demo                       a whole experiment on loopback
+  pktfleet broker --agent broker.cert --key broker
+  pktfleet load echo --endpoints 100  what a relayed round trip takes";
+
 /// Simulated PacketLab endpoints for pktxpmgr
 #[derive(Debug, Parser)]
-#[command(
-    name = "pktfleet",
-    version,
-    propagate_version = true,
-    max_term_width = usage::HELP_COLUMNS
-)]
+#[command(name = "pktfleet", version, propagate_version = true, before_help = EXAMPLES)]
 struct CommandLine {
     #[command(subcommand)]
     command: Command,
@@ -37,25 +42,29 @@ struct CommandLine {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Run a whole experiment on loopback and show the page that came back through each endpoint
+    /// Run a whole experiment on loopback and show its pages
     Demo(demo::Options),
     /// Carry published experiments to the endpoints that subscribe
     Broker(broker::Options),
-    /// Bring controllers and endpoints together that cannot reach one another
+    /// Join controllers and endpoints that cannot reach one another
     Proxy(proxy::Options),
-    /// Be an endpoint: subscribe at a broker and serve what it tells of, or serve one controller
+    /// Be an endpoint, for a broker's experiments or one controller
     Endpoint(endpoint::hosted::Options),
-    /// Be many endpoints of one operator in one process, which subscribe at a broker
+    /// Be many endpoints of one operator that subscribe at a broker
     Fleet(fleet::Options),
     /// Measure what many endpoints cost a pktxpmgr
     Load(load::Options),
+    #[command(flatten)]
+    Pages(Pages),
 }
 
+/// Exit code where pages cannot be written (EX_IOERR).
+const NOT_WRITTEN: u8 = 74;
+
 fn main() -> ExitCode {
-    let command_line = match CommandLine::try_parse() {
-        Ok(command_line) => command_line,
-        Err(said) => usage::told("pktfleet", &said),
-    };
+    let matches = definition().try_get_matches();
+    let command_line = matches.and_then(|matches| CommandLine::from_arg_matches(&matches));
+    let command_line = command_line.unwrap_or_else(|said| usage::told("pktfleet", &said));
     match command_line.command {
         Command::Demo(options) => demo::run(&options),
         Command::Broker(options) => broker::run(&options),
@@ -63,5 +72,31 @@ fn main() -> ExitCode {
         Command::Endpoint(options) => endpoint::hosted::run(&options),
         Command::Fleet(options) => fleet::run(&options),
         Command::Load(options) => load::run(&options),
+        Command::Pages(pages) => match pages.write(definition()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(problem) => {
+                console::note(format_args!("pktfleet: {problem}"));
+                NOT_WRITTEN.into()
+            }
+        },
+    }
+}
+
+fn definition() -> clap::Command {
+    usage::laid_out(CommandLine::command())
+}
+
+#[cfg(test)]
+mod help_tests {
+    use super::*;
+
+    #[test]
+    fn the_definition_is_consistent() {
+        definition().debug_assert();
+    }
+
+    #[test]
+    fn every_page_of_help_begins_with_examples_that_are_understood() {
+        examples::assert_on_every_page(definition());
     }
 }

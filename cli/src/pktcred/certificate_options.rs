@@ -4,7 +4,7 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::{Args, ValueEnum};
+use clap::{Args, Subcommand, ValueEnum};
 use command_line::units;
 use packetlab::certificate::{
     BurstRate, CertificateLimits, CertificateType, Delegation, Destination,
@@ -16,31 +16,62 @@ use packetlab::program::ProgramDigest;
 use crate::failure::Failure;
 use crate::files::Place;
 
-/// The five types.
-#[derive(Debug, Clone, Copy, ValueEnum)]
-pub(crate) enum TypeWord {
+/// A command for each of the five types, each of which takes what its type may say and nothing else. `How` is what the
+/// command takes for all of them.
+#[derive(Debug, Subcommand)]
+pub(crate) enum CertificateCommand<How: Issuing> {
     /// An endpoint may represent its endpoint operator
-    Subcmd,
+    #[command(before_help = How::examples(CertificateType::Subcmd))]
+    Subcmd(OfType<How, Description>),
     /// A controller may run the experimenter's experiments
-    Pubcmd,
-    /// Experiment privilege, from an endpoint operator to an experimenter
-    Exppriv,
-    /// Delegation of a privilege; needs --delegate
-    Delpriv,
+    #[command(before_help = How::examples(CertificateType::Pubcmd))]
+    Pubcmd(OfType<How, Description>),
+    /// Experiment privilege, of an operator to an experimenter
+    #[command(before_help = How::examples(CertificateType::Exppriv))]
+    Exppriv(OfType<How, Privilege>),
+    /// Delegation of a privilege
+    #[command(before_help = How::examples(CertificateType::Delpriv))]
+    Delpriv(OfType<How, DelegationOptions>),
     /// Identity for connections to broker and proxy
-    Agent,
+    #[command(before_help = How::examples(CertificateType::Agent))]
+    Agent(OfType<How, Description>),
 }
 
-impl From<TypeWord> for CertificateType {
-    fn from(word: TypeWord) -> Self {
-        match word {
-            TypeWord::Subcmd => Self::Subcmd,
-            TypeWord::Pubcmd => Self::Pubcmd,
-            TypeWord::Exppriv => Self::Exppriv,
-            TypeWord::Delpriv => Self::Delpriv,
-            TypeWord::Agent => Self::Agent,
+/// What is done with what a certificate shall say.
+pub(crate) trait Issuing: Args {
+    /// Examples for this type, for its page of help.
+    fn examples(certificate_type: CertificateType) -> &'static str;
+}
+
+/// What a command takes for one type.
+#[derive(Debug, Args)]
+pub(crate) struct OfType<How: Issuing, Contents: Args> {
+    #[command(flatten)]
+    how: How,
+    #[command(flatten)]
+    contents: Contents,
+}
+
+impl<How: Issuing> CertificateCommand<How> {
+    /// The type, what the command takes for all types, and what the certificate shall say.
+    pub(crate) fn parts(&self) -> (CertificateType, &How, &dyn Contents) {
+        match self {
+            Self::Subcmd(of) => (CertificateType::Subcmd, &of.how, &of.contents),
+            Self::Pubcmd(of) => (CertificateType::Pubcmd, &of.how, &of.contents),
+            Self::Exppriv(of) => (CertificateType::Exppriv, &of.how, &of.contents),
+            Self::Delpriv(of) => (CertificateType::Delpriv, &of.how, &of.contents),
+            Self::Agent(of) => (CertificateType::Agent, &of.how, &of.contents),
         }
     }
+}
+
+/// What a certificate shall say, as typed.
+pub(crate) trait Contents {
+    /// Writes what was typed over these fields; the rest of them stays.
+    ///
+    /// # Errors
+    /// A program that is demanded cannot be read, or what the type cannot do without is missing.
+    fn apply(&self, fields: &mut CertificateFields, place: &Place) -> Result<(), Failure>;
 }
 
 /// What a `delpriv` may delegate.
@@ -52,27 +83,41 @@ enum DelegationWord {
     Reppriv,
 }
 
-/// Everything that any type may say; the rules of the type are checked when it is made.
-#[derive(Debug, Default, Args)]
-pub(crate) struct CertificateOptions {
-    /// What a delpriv delegates: exppriv, reppriv or both
-    #[arg(long, value_name = "WHAT,...", value_delimiter = ',')]
-    delegate: Vec<DelegationWord>,
-    /// Most delegations below (exppriv, delpriv) [default: any number]
-    #[arg(long, value_name = "N")]
-    path_len: Option<u32>,
+/// What any type may say.
+#[derive(Debug, Args)]
+pub(crate) struct Description {
     /// Description, free text
     #[arg(long, value_name = "TEXT")]
     description: Option<String>,
     /// Further information without effect; may be repeated
     #[arg(long, value_name = "NAME=VALUE", value_parser = info)]
     info: Vec<Pair>,
+}
+
+/// What an `exppriv` may say.
+#[derive(Debug, Args)]
+pub(crate) struct Privilege {
+    /// Most delegations below [default: any number]
+    #[arg(long, value_name = "N")]
+    path_len: Option<u32>,
+    #[command(flatten)]
+    description: Description,
     #[command(flatten)]
     limits: LimitOptions,
 }
 
-#[derive(Debug, Default, Args)]
-#[command(next_help_heading = "Limits (exppriv, delpriv)")]
+/// What a `delpriv` may say.
+#[derive(Debug, Args)]
+pub(crate) struct DelegationOptions {
+    /// What is delegated: exppriv, reppriv or both; what a signing request says need not be said again
+    #[arg(long, value_name = "WHAT,...", value_delimiter = ',')]
+    delegate: Vec<DelegationWord>,
+    #[command(flatten)]
+    privilege: Privilege,
+}
+
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Limits")]
 struct LimitOptions {
     /// Program that the controller must supply: file or digest; may be repeated
     #[arg(long, value_name = "PROGRAM|DIGEST")]
@@ -115,13 +160,26 @@ struct LimitOptions {
     limit: Vec<Pair>,
 }
 
-impl CertificateOptions {
-    /// Writes what was typed over these fields; the rest of them stays.
-    pub(crate) fn apply(
-        &self,
-        fields: &mut CertificateFields,
-        place: &Place,
-    ) -> Result<(), Failure> {
+impl Contents for Description {
+    fn apply(&self, fields: &mut CertificateFields, _: &Place) -> Result<(), Failure> {
+        if self.description.is_some() {
+            fields.description.clone_from(&self.description);
+        }
+        set_list(&mut fields.auxiliary, &self.info);
+        Ok(())
+    }
+}
+
+impl Contents for Privilege {
+    fn apply(&self, fields: &mut CertificateFields, place: &Place) -> Result<(), Failure> {
+        fields.path_len = self.path_len.or(fields.path_len);
+        self.description.apply(fields, place)?;
+        self.limits.apply(&mut fields.limits, place)
+    }
+}
+
+impl Contents for DelegationOptions {
+    fn apply(&self, fields: &mut CertificateFields, place: &Place) -> Result<(), Failure> {
         if !self.delegate.is_empty() {
             let delegates = |word| self.delegate.contains(&word);
             fields.delegation = Delegation {
@@ -129,17 +187,10 @@ impl CertificateOptions {
                 reppriv: delegates(DelegationWord::Reppriv),
             };
         }
-        if fields.certificate_type == CertificateType::Delpriv
-            && fields.delegation == Delegation::default()
-        {
+        if fields.delegation == Delegation::default() {
             return Err(Failure::usage("a delpriv needs --delegate exppriv, reppriv or both"));
         }
-        fields.path_len = self.path_len.or(fields.path_len);
-        if self.description.is_some() {
-            fields.description.clone_from(&self.description);
-        }
-        set_list(&mut fields.auxiliary, &self.info);
-        self.limits.apply(&mut fields.limits, place)
+        self.privilege.apply(fields, place)
     }
 }
 

@@ -4,7 +4,7 @@
 mod certificate_options;
 mod commands;
 #[cfg(test)]
-#[path = "../examples.rs"]
+#[path = "../../../engine/tests/common/examples.rs"]
 mod examples;
 mod facts;
 mod failure;
@@ -14,11 +14,13 @@ mod validity;
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
+use command_line::pages::Pages;
 use command_line::usage;
 use packetlab::time::Ticks;
 use tracing_subscriber::filter::LevelFilter;
 
+use certificate_options::CertificateCommand;
 use failure::Failure;
 use files::Place;
 
@@ -30,13 +32,7 @@ Examples:
   pktcred verify --as controller --root eop.pub pubcmd.cert exppriv.cert
   pktcred show --json ~/.pktlab/certs/*.cert";
 
-const TEMPLATE: &str = "\
-{name} {version}: {about}
-
-{before-help}{usage-heading} {usage}
-
-{all-args}
-
+const NOTES: &str = "\
 Exit codes: 0 done, 1 a verified chain or a shown file is not right, 2 usage,
 3 a file or key cannot be used or written, 130/143 interrupted at the passphrase
 prompt.";
@@ -48,8 +44,7 @@ prompt.";
     version,
     about = "makes, shows and checks PacketLab keys and certificates",
     before_help = EXAMPLES,
-    help_template = TEMPLATE,
-    max_term_width = usage::HELP_COLUMNS
+    after_help = NOTES
 )]
 struct Args {
     #[command(flatten)]
@@ -65,26 +60,36 @@ enum Command {
     /// Make a key pair
     Key(commands::key::Options),
     /// Make a signing request, for somebody else to sign
-    Csr(commands::issue::CsrOptions),
+    #[command(subcommand, before_help = commands::issue::CSR_EXAMPLES)]
+    Csr(CertificateCommand<commands::issue::CsrOptions>),
     /// Sign a certificate, from a signing request or for a public key
-    Sign(commands::issue::SignOptions),
+    #[command(subcommand, before_help = commands::issue::SIGN_EXAMPLES)]
+    Sign(CertificateCommand<commands::issue::SignOptions>),
     /// Decode keys, certificates, signing requests and programs
     Show(commands::show::Options),
     /// Check a chain of certificates as its peer would
     Verify(commands::verify::Options),
     /// Print the digests of programs, as certificates name them
     Digest(commands::digest::Options),
-    /// Put a privilege that an endpoint operator gave into the home and its config files
+    /// Put a privilege that you got into home and config files
     AddPrivilege(commands::privilege::Options),
+    #[command(flatten)]
+    Pages(Pages),
 }
 
 fn main() -> ExitCode {
-    let args = Args::try_parse().unwrap_or_else(|said| usage::told("pktcred", &said));
+    let matches = definition().try_get_matches();
+    let args = matches.and_then(|matches| Args::from_arg_matches(&matches));
+    let args = args.unwrap_or_else(|said| usage::told("pktcred", &said));
     warn_on_stderr();
     match run(&args) {
         Ok(exit) => exit.into(),
         Err(failure) => failure.report(),
     }
+}
+
+fn definition() -> clap::Command {
+    usage::laid_out(Args::command())
 }
 
 fn run(args: &Args) -> Result<failure::Exit, Failure> {
@@ -98,6 +103,9 @@ fn run(args: &Args) -> Result<failure::Exit, Failure> {
         Command::Verify(options) => commands::verify::run(options, &args.place, now),
         Command::Digest(options) => commands::digest::run(options, &args.place),
         Command::AddPrivilege(options) => commands::privilege::run(options, &args.place, now),
+        Command::Pages(pages) => {
+            pages.write(definition()).map(|()| failure::Exit::Success).map_err(Failure::unusable)
+        }
     }
 }
 
@@ -116,15 +124,14 @@ fn warn_on_stderr() {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_is_consistent() {
-        Args::command().debug_assert();
+        definition().debug_assert();
     }
 
     #[test]
-    fn every_example_of_the_help_is_understood() {
-        examples::assert_understood::<Args>(EXAMPLES, "");
+    fn every_page_of_help_begins_with_examples_that_are_understood() {
+        examples::assert_on_every_page(definition());
     }
 }

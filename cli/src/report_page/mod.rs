@@ -10,12 +10,10 @@ mod policy;
 mod sessions;
 mod timeline;
 
-use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::Parser;
-use command_line::usage;
+use clap::Args;
 use packetlab_home::file;
 
 use crate::results::chosen::Filter;
@@ -36,13 +34,7 @@ Examples:
   pktxpmgr report DIR                  writes DIR/report.html
   pktxpmgr report DIR -o campaign.html";
 
-const TEMPLATE: &str = "\
-{name}: {about}
-
-{before-help}{usage-heading} {usage}
-
-{all-args}
-
+const NOTES: &str = "\
 The page stands alone: it loads nothing, and a browser opens it from the disk.
 It shows completion over time, outcomes and reasons, percentiles, endpoints, and
 a table of sessions with the beginning of their output. DIR may still be written
@@ -52,17 +44,10 @@ run by pktxpmgr ./report or pktxpmgr -- report.
 Exit codes: 0 done, 2 usage, 3 the folder cannot be read, 74 the page cannot be
 written.";
 
-/// Makes a page of what a run left.
-#[derive(Debug, Parser)]
-#[command(
-    name = "pktxpmgr report",
-    bin_name = "pktxpmgr report",
-    about = "makes a page of the folder that a run left (--out DIR)",
-    before_help = EXAMPLES,
-    help_template = TEMPLATE,
-    max_term_width = usage::HELP_COLUMNS
-)]
-struct Options {
+/// What `pktxpmgr report` can be told.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES, after_help = NOTES)]
+pub(crate) struct Options {
     /// The results folder
     #[arg(value_name = "DIR")]
     dir: PathBuf,
@@ -72,16 +57,14 @@ struct Options {
     out: Option<PathBuf>,
 }
 
-/// Does what these words ask for; the first is the name of the command. Help and usage errors end the process.
+/// Makes the page.
 ///
 /// # Errors
 /// There is no such folder, or it cannot be read, or the page cannot be written.
-pub(crate) fn run(words: &[OsString]) -> Result<(), Failure> {
-    let options = Options::try_parse_from(words);
-    let options = options.unwrap_or_else(|said| usage::told("pktxpmgr", &said));
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
     let folder = Folder::open(&options.dir)?;
     let (page, sessions) = page_of(&folder)?;
-    let path = options.out.unwrap_or_else(|| options.dir.join(PAGE));
+    let path = options.out.clone().unwrap_or_else(|| options.dir.join(PAGE));
     write(&path, page.as_bytes())?;
     let (path, len) = (shown_path(&path), words::size(page.len() as u64));
     Ok(writeln!(io::stdout(), "{path}: {}, {len}", words::counted(sessions, "session"))?)
@@ -126,14 +109,4 @@ fn write(path: &Path, page: &[u8]) -> Result<(), Failure> {
     written.map_err(|error| {
         Failure::NotWritten(format!("{} cannot be written: {error}", shown_path(path)))
     })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_example_of_the_help_is_understood() {
-        crate::examples::assert_understood::<Options>(EXAMPLES, "pktxpmgr ");
-    }
 }

@@ -14,7 +14,14 @@ use super::folder::{Folder, Stream};
 use super::record::Session;
 use super::words;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktxpmgr results cat DIR --outcome ok
+  pktxpmgr results cat DIR --key ab12,cd34 --stderr
+  pktxpmgr results cat DIR --tag >lines.tsv";
+
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     #[command(flatten)]
     wanted: Wanted,

@@ -12,7 +12,14 @@ use super::failure::Failure;
 use super::record::Session;
 use super::words;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktxpmgr results ls DIR
+  pktxpmgr results ls DIR --outcome failed --sort bytes
+  pktxpmgr results ls DIR --format jsonl";
+
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     #[command(flatten)]
     wanted: Wanted,

@@ -21,10 +21,7 @@ pub(crate) mod tally;
 pub(crate) mod time;
 pub(crate) mod words;
 
-use std::ffi::OsString;
-
-use clap::{Parser, Subcommand};
-use command_line::usage;
+use clap::{Args, Subcommand};
 
 use failure::Failure;
 
@@ -38,13 +35,7 @@ Examples:
   pktxpmgr results stats DIR --since 2026-11-23  counts, reasons, percentiles
   pktxpmgr results export DIR >campaign.csv      for pandas, R, DuckDB";
 
-const TEMPLATE: &str = "\
-{name}: {about}
-
-{before-help}{usage-heading} {usage}
-
-{all-args}
-
+const NOTES: &str = "\
 DIR is the folder that a run was given with --out; it may still be running.
 Each command has --help of its own, and so has pktxpmgr report, which makes a
 page of a folder. A mlet of this name is run by pktxpmgr ./results or
@@ -53,18 +44,10 @@ pktxpmgr -- results.
 Exit codes: 0 done, 2 usage, 3 the folder cannot be read, 74 the result cannot
 be written.";
 
-/// Reads what a run left.
-#[derive(Debug, Parser)]
-#[command(
-    name = "pktxpmgr results",
-    bin_name = "pktxpmgr results",
-    about = "reads the folder that a run of pktxpmgr left (--out DIR)",
-    before_help = EXAMPLES,
-    help_template = TEMPLATE,
-    disable_help_subcommand = true,
-    max_term_width = usage::HELP_COLUMNS
-)]
-struct Args {
+/// What `pktxpmgr results` can be told.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES, after_help = NOTES, disable_help_subcommand = true)]
+pub(crate) struct Options {
     #[command(subcommand)]
     command: Command,
 }
@@ -77,39 +60,22 @@ enum Command {
     Show(show::Options),
     /// Print what mlets printed, one session after another
     Cat(cat::Options),
-    /// Count outcomes and reasons, and show percentiles of times and bytes
+    /// Count outcomes and reasons, with percentiles
     Stats(stats::Options),
     /// Write everything as CSV or JSON lines
     Export(export::Options),
 }
 
-/// Does what these words ask for; the first is the name of the command. Help and usage errors end the process.
+/// Does what is asked for.
 ///
 /// # Errors
 /// Nothing like that is there, or it cannot be read or written.
-pub(crate) fn run(words: &[OsString]) -> Result<(), Failure> {
-    let args = Args::try_parse_from(words).unwrap_or_else(|said| usage::told("pktxpmgr", &said));
-    match &args.command {
+pub(crate) fn run(options: &Options) -> Result<(), Failure> {
+    match &options.command {
         Command::Ls(options) => ls::run(options),
         Command::Show(options) => show::run(options),
         Command::Cat(options) => cat::run(options),
         Command::Stats(options) => stats::run(options),
         Command::Export(options) => export::run(options),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use clap::CommandFactory;
-
-    #[test]
-    fn the_definition_is_consistent() {
-        Args::command().debug_assert();
-    }
-
-    #[test]
-    fn every_example_of_the_help_is_understood() {
-        crate::examples::assert_understood::<Args>(EXAMPLES, "pktxpmgr ");
     }
 }

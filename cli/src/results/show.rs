@@ -14,7 +14,13 @@ use super::words;
 /// So many sessions are named when a key has several.
 const NAMED_MAX: usize = 10;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktxpmgr results show DIR 412     session 412
+  pktxpmgr results show DIR ab12cd  the one of the endpoint whose key begins so";
+
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     /// The results folder
     #[arg(value_name = "DIR")]

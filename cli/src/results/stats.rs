@@ -19,7 +19,13 @@ const REASONS_SHOWN: usize = 10;
 const REASON_LEN: usize = 70;
 const SNIKEY_LEN: usize = 52;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktxpmgr results stats DIR
+  pktxpmgr results stats DIR --since 2026-11-23";
+
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     #[command(flatten)]
     wanted: Wanted,

@@ -196,18 +196,25 @@ fn values_that_peers_would_misread_are_refused() {
         ("--path-len", "-1"),
     ] {
         let option = format!("{option}={value}");
-        let words = ["csr", "exppriv", "--key", "k_exper", &option];
-        scratch.refused(&words, 2);
+        let words = ["csr", "delpriv", "--key", "k_exper", &option];
+        let said = scratch.refused(&words, 2);
+        assert_says(&said, &["error: invalid value"]);
+    }
+    for words in [
+        ["agent", "--max-send-pkt", "1"],
+        ["pubcmd", "--path-len", "1"],
+        ["subcmd", "--valid-dest", "::1"],
+        ["exppriv", "--delegate", "reppriv"],
+    ] {
+        let said = scratch.refused(&[&["csr"], &words[..], &["--key", "k_exper"]].concat(), 2);
+        assert_says(&said, &["unexpected argument", words[1], "Usage: pktcred csr"]);
     }
     for (words, expected) in [
-        (&["agent", "--max-send-pkt", "1"][..], "exppriv and delpriv"),
-        (&["pubcmd", "--path-len", "1"], "path length"),
-        (&["exppriv", "--delegate", "reppriv"], "delpriv certificates only"),
-        (&["exppriv", "--description", "a=b"], "cert_info"),
-        (&["exppriv", "--description", "a;b=c"], "something else"),
-        (&["exppriv", "--monitor", "nowhere"], "no such file"),
+        (["exppriv", "--description", "a=b"], "cert_info"),
+        (["exppriv", "--description", "a;b=c"], "something else"),
+        (["exppriv", "--monitor", "nowhere"], "no such file"),
     ] {
-        let said = scratch.refused(&[&["csr", "--key", "k_exper"], words].concat(), 3);
+        let said = scratch.refused(&[&["csr"], &words[..], &["--key", "k_exper"]].concat(), 3);
         assert_says(&said, &[expected]);
     }
     let whom = ["--signer", "k_exper", "--subject", "k_exper.pub"];

@@ -27,6 +27,21 @@ pub(crate) fn assert_pages_fit(program: &str, words: &[&str]) -> Vec<String> {
     pages
 }
 
+/// Fails unless each of these pages, of which [`assert_pages_fit`] has told, is of a command that refuses what it does not
+/// know as a usage error: exit code 2, the reason on standard error, nothing on standard output.
+#[allow(dead_code, reason = "programs without usage errors of clap have pages too")]
+#[track_caller]
+pub(crate) fn assert_usage_errors(program: &str, pages: &[String]) {
+    for page in pages {
+        let mut command = Command::new(program);
+        let command = command.args(page.split_whitespace()).arg("--no-such-option");
+        let ended = command.env_clear().output().unwrap();
+        let said = String::from_utf8(ended.stderr).unwrap();
+        assert_eq!((ended.status.code(), ended.stdout.len()), (Some(2), 0), "{page}: {said}");
+        assert!(said.contains("--no-such-option"), "{page}: {said}");
+    }
+}
+
 #[track_caller]
 fn page(program: &str, words: &[&str], option: &str) -> String {
     let ended = Command::new(program).args(words).arg(option).env_clear().output().unwrap();

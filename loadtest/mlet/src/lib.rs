@@ -156,8 +156,12 @@ impl From<io::Error> for MletError {
     }
 }
 
+/// Exit code of a mlet whose arguments make no sense. The same number as clap's.
+pub const USAGE_ERROR: u8 = 2;
+
 /// Runs a mlet on the session of fd 0: its client, the endpoint, its arguments. What goes
-/// wrong is told on standard error, with the endpoint, and is a failure of the process.
+/// wrong is told on standard error, with the endpoint, and is a failure of the process: exit code 2 for
+/// [`MletError::Usage`], else 1.
 ///
 /// `usage` is how it is called, its name first; `--help` prints it, and `--version` the name and the version. Lines
 /// below the first, which only `--help` prints, say what the mlet prints.
@@ -184,7 +188,7 @@ pub fn run(
         Err(MletError::Usage) => {
             let call = usage.lines().next().unwrap_or(usage);
             complain(&format!("{name}: {}; usage: {call}", MletError::Usage));
-            ExitCode::FAILURE
+            USAGE_ERROR.into()
         }
         Err(error) => {
             complain(&format!("{name}: endpoint {endpoint}: {error}"));

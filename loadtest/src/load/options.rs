@@ -21,8 +21,15 @@ use crate::binaries;
 /// Rounds of a comparison, unless told otherwise.
 const ROUNDS: u32 = 5;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktfleet load echo --endpoints 64 --seconds 10
+  pktfleet load idle --ramp 10,100,1000 --plot costs.svg
+  pktfleet load short --json --compare ./other/pktxpmgr";
+
 /// What `pktfleet load` can be told; as JSON, what it was told.
 #[derive(Debug, Clone, Args, Serialize)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     /// What the endpoints do
     #[arg(value_enum)]

@@ -8,7 +8,13 @@ use packetlab::key::Hex;
 use crate::failure::{Exit, Failure, print, shown};
 use crate::files::Place;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktcred digest monitor.ebpf
+  pktcred digest monitor.ebpf filter.wasm";
+
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Program files: eBPF text (.ebpf or no suffix) or WebAssembly (.wasm)
     #[arg(value_name = "PROGRAM", required = true)]

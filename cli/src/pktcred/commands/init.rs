@@ -26,8 +26,14 @@ Keys of the public deployment, put into the home's folder of keys:
                    you for your exppriv_exper.csr:
   pktcred add-privilege --cert exppriv.cert --eop-key caida_k_eop.pub";
 
+const EXAMPLES: &str = "\
+Examples:
+  pktcred init                                  ~/.pktlab, for the public broker
+  pktcred init --home lab --no-broker --no-passphrase
+  pktcred init --broker broker.example --broker-root bop.pub";
+
 #[derive(Debug, Args)]
-#[command(after_help = KEYS_OF_OTHERS)]
+#[command(before_help = EXAMPLES, after_help = KEYS_OF_OTHERS)]
 pub(crate) struct Options {
     #[command(flatten)]
     passphrase: NewPassphrase,

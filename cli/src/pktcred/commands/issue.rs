@@ -11,7 +11,7 @@ use packetlab::request::{self, SigningRequest};
 use packetlab::time::Ticks;
 use packetlab_home::REQUESTS;
 
-use crate::certificate_options::{CertificateOptions, TypeWord};
+use crate::certificate_options::{CertificateCommand, Issuing};
 use crate::commands::show;
 use crate::failure::{Exit, Failure, note};
 use crate::files::{self, Output, Place};
@@ -20,11 +20,20 @@ use crate::validity::Validity;
 /// How long certificates are valid if nothing else is asked for.
 const VALID_FOR: Duration = Duration::from_secs(365 * 86_400);
 
+/// Of `pktcred csr`.
+pub(crate) const CSR_EXAMPLES: &str = "\
+Examples:
+  pktcred csr exppriv --key k_exper -o exppriv.csr
+  pktcred csr agent --key k_xc -o agent.csr";
+
+/// Of `pktcred sign`.
+pub(crate) const SIGN_EXAMPLES: &str = "\
+Examples:
+  pktcred sign exppriv --signer k_eop --csr their.csr -o their.cert
+  pktcred sign agent --signer k_group --subject their.pub -o agent.cert";
+
 #[derive(Debug, Args)]
 pub(crate) struct CsrOptions {
-    /// Type of the certificate to ask for
-    #[arg(value_name = "TYPE")]
-    kind: TypeWord,
     /// Private key to ask for: a file, or its name in the home such as k_exper
     #[arg(long, value_name = "KEY")]
     key: PathBuf,
@@ -33,13 +42,33 @@ pub(crate) struct CsrOptions {
     passphrase_file: Option<PathBuf>,
     #[command(flatten)]
     output: Output,
-    #[command(flatten)]
-    certificate: CertificateOptions,
 }
 
-pub(crate) fn request(options: &CsrOptions, place: &Place) -> Result<Exit, Failure> {
-    let mut fields = empty(options.kind.into(), Ticks(0), Ticks::MAX);
-    options.certificate.apply(&mut fields, place)?;
+impl Issuing for CsrOptions {
+    fn examples(certificate_type: CertificateType) -> &'static str {
+        match certificate_type {
+            CertificateType::Subcmd => "Examples:\n  pktcred csr subcmd --key k_ep -o subcmd.csr",
+            CertificateType::Pubcmd => "Examples:\n  pktcred csr pubcmd --key k_xc -o pubcmd.csr",
+            CertificateType::Exppriv => {
+                "Examples:\n  \
+                 pktcred csr exppriv --key k_exper -o exppriv.csr\n  \
+                 pktcred csr exppriv --key k_exper --valid-dest 192.0.2.0/24 -o exppriv.csr"
+            }
+            CertificateType::Delpriv => {
+                "Examples:\n  pktcred csr delpriv --key k_exper --delegate exppriv -o delpriv.csr"
+            }
+            CertificateType::Agent => "Examples:\n  pktcred csr agent --key k_xc -o agent.csr",
+        }
+    }
+}
+
+pub(crate) fn request(
+    command: &CertificateCommand<CsrOptions>,
+    place: &Place,
+) -> Result<Exit, Failure> {
+    let (kind, options, contents) = command.parts();
+    let mut fields = empty(kind, Ticks(0), Ticks::MAX);
+    contents.apply(&mut fields, place)?;
     let key = place.private_key(&options.key, options.passphrase_file.as_deref())?;
     let der = request::request(&fields, &key).map_err(Failure::unusable)?;
     let request = SigningRequest::from_der(&der).map_err(Failure::unusable)?;
@@ -49,9 +78,6 @@ pub(crate) fn request(options: &CsrOptions, place: &Place) -> Result<Exit, Failu
 
 #[derive(Debug, Args)]
 pub(crate) struct SignOptions {
-    /// Type of the certificate
-    #[arg(value_name = "TYPE")]
-    kind: TypeWord,
     /// Private key that signs: a file, or its name in the home such as k_eop
     #[arg(long, value_name = "KEY")]
     signer: PathBuf,
@@ -68,19 +94,47 @@ pub(crate) struct SignOptions {
     output: Output,
     #[command(flatten)]
     validity: Validity,
-    #[command(flatten)]
-    certificate: CertificateOptions,
 }
 
-pub(crate) fn sign(options: &SignOptions, place: &Place, now: Ticks) -> Result<Exit, Failure> {
+impl Issuing for SignOptions {
+    fn examples(certificate_type: CertificateType) -> &'static str {
+        match certificate_type {
+            CertificateType::Subcmd => {
+                "Examples:\n  pktcred sign subcmd --signer k_eop --subject k_ep.pub -o subcmd.cert"
+            }
+            CertificateType::Pubcmd => {
+                "Examples:\n  pktcred sign pubcmd --signer k_exper --subject k_xc.pub -o pubcmd.cert"
+            }
+            CertificateType::Exppriv => {
+                "Examples:\n  \
+                 pktcred sign exppriv --signer k_eop --csr their.csr -o their.cert\n  \
+                 pktcred sign exppriv --signer k_eop --csr their.csr --max-send-byte 1000000"
+            }
+            CertificateType::Delpriv => {
+                "Examples:\n  \
+                 pktcred sign delpriv --signer k_exper --subject their.pub --delegate exppriv\n  \
+                 pktcred sign delpriv --signer k_exper --csr their.csr --path-len 0"
+            }
+            CertificateType::Agent => {
+                "Examples:\n  pktcred sign agent --signer k_xc --subject k_xc.pub -o agent.cert"
+            }
+        }
+    }
+}
+
+pub(crate) fn sign(
+    command: &CertificateCommand<SignOptions>,
+    place: &Place,
+    now: Ticks,
+) -> Result<Exit, Failure> {
+    let (kind, options, contents) = command.parts();
     let (not_before, not_after) = options.validity.resolve((now, now.saturating_add(VALID_FOR)))?;
-    let kind = options.kind.into();
     let (mut fields, subject) = match (&options.csr, &options.subject) {
         (Some(csr), _) => asked_for(csr, kind, place, (not_before, not_after))?,
         (None, Some(subject)) => (empty(kind, not_before, not_after), place.public_key(subject)?),
         (None, None) => return Err(Failure::usage("say for whom: --csr or --subject")),
     };
-    options.certificate.apply(&mut fields, place)?;
+    contents.apply(&mut fields, place)?;
     let signer = place.private_key(&options.signer, options.passphrase_file.as_deref())?;
     let der = issue(&fields, &subject, &signer).map_err(Failure::unusable)?;
     let certificate = Certificate::from_der(&der).map_err(Failure::unusable)?;

@@ -11,7 +11,13 @@ use crate::failure::{Exit, Failure, print, shown};
 use crate::files::{self, Place};
 use crate::passphrase::NewPassphrase;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktcred key k_ep2                   ~/.pktlab/keys/k_ep2 and k_ep2.pub
+  pktcred key broker --dir . --no-passphrase";
+
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Name of the private key file; the public key gets the suffix .pub
     #[arg(value_name = "NAME")]

@@ -19,7 +19,13 @@ use crate::commands::show;
 use crate::failure::{Exit, Failure, note, print, shown};
 use crate::files::{self, Place};
 
+const EXAMPLES: &str = "\
+Examples:
+  pktcred add-privilege --cert exppriv.cert --eop-key caida_k_eop.pub
+  pktcred add-privilege --cert their.cert --eop-key eop.pub --default";
+
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     /// The exppriv certificate, and the delpriv ones if the privilege was delegated, in one file or
     /// several; may be repeated

@@ -19,7 +19,13 @@ use crate::facts::{Fact, Facts};
 use crate::failure::{Exit, Failure, print};
 use crate::files::{self, Place};
 
+const EXAMPLES: &str = "\
+Examples:
+  pktcred show exppriv.cert
+  pktcred show --json k_xc.pub k_exper.pub";
+
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Keys, certificates, signing requests, programs
     #[arg(value_name = "FILE", required = true)]

@@ -16,7 +16,14 @@ use crate::failure::{Exit, Failure, note, print, shown};
 use crate::files::{self, Place};
 use crate::validity::date;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktcred verify --as controller --root eop.pub pubcmd.cert exppriv.cert
+  pktcred verify --as agent agent.cert
+  pktcred verify --as endpoint --at 2027-01-01 subcmd.cert";
+
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub(crate) struct Options {
     /// Who presents the chain
     #[arg(long = "as", value_name = "WHO")]

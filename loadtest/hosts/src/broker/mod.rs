@@ -46,8 +46,13 @@ pub(crate) const PUBLISH_PORT: u16 = 20556;
 /// Where subscribers come (spec/protocol.md 7).
 pub(crate) const SUBSCRIBE_PORT: u16 = 20557;
 
+const EXAMPLES: &str = "\
+Examples:
+  pktfleet broker --agent broker.cert --key broker --client-root group.pub";
+
 /// What `pktfleet broker` can be told.
 #[derive(Debug, Args)]
+#[command(before_help = EXAMPLES)]
 pub struct Options {
     /// Where publishers (pktxpmgr) come; `*` is every address [default port: 20556]
     #[arg(long, value_name = "HOST[:PORT]", default_value = "*")]

@@ -43,9 +43,15 @@ const RESUBSCRIBE_INTERVAL: Duration = Duration::from_secs(1);
 /// limits.
 static SUBSCRIBING: Semaphore = Semaphore::const_new(100);
 
+const EXAMPLES: &str = "\
+Examples:
+  pktfleet endpoint --subscribe broker.example --key k_ep --agent a --operator o
+  pktfleet endpoint --controller lab.example --key k_ep --operator eop.pub";
+
 /// What `pktfleet endpoint` can be told.
 #[derive(Debug, Args)]
 #[command(
+    before_help = EXAMPLES,
     group = ArgGroup::new("source").required(true),
     // clap's own is one line of 120 columns.
     override_usage = "pktfleet endpoint [OPTIONS] --key <FILE> --operator <FILE>

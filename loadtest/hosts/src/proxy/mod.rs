@@ -47,9 +47,13 @@ pub(crate) const ENDPOINT_PORT: u16 = 20556;
 const CLIENT_ROOT_HELP: &str = "Public key that may have signed the agent certificates of controllers; repeatable \
     [default: any]";
 
+const EXAMPLES: &str = "\
+Examples:
+  pktfleet proxy --agent proxy.cert --key proxy --client-root group.pub";
+
 /// What `pktfleet proxy` can be told.
 #[derive(Debug, Args)]
-#[command(mut_arg("client_root", |arg| arg.help(CLIENT_ROOT_HELP)))]
+#[command(before_help = EXAMPLES, mut_arg("client_root", |arg| arg.help(CLIENT_ROOT_HELP)))]
 pub struct Options {
     /// Where controllers (pktxpmgr) register; `*` is every address [default port: 20557]
     #[arg(long, value_name = "HOST[:PORT]", default_value = "*")]

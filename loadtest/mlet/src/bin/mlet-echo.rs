@@ -74,7 +74,7 @@ fn main() -> ExitCode {
             let told = told.to_string();
             let what = told.lines().next().unwrap_or_default().trim_start_matches("error: ");
             mlet::complain(&format!("mlet-echo: {what}; see mlet-echo --help"));
-            return ExitCode::FAILURE;
+            return mlet::USAGE_ERROR.into();
         }
     };
     mlet::run("mlet-echo", |client, endpoint, _| {

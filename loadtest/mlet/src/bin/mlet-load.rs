@@ -55,7 +55,10 @@ fn main() -> ExitCode {
             let session = io::stdin().as_fd().try_clone_to_owned();
             session.map(|session| drop(serve(UnixStream::from(session), &role, size)))
         }
-        _ => Err(io::Error::other(format!("usage: {USAGE}"))),
+        _ => {
+            mlet::complain(&format!("mlet-load: usage: {USAGE}"));
+            return mlet::USAGE_ERROR.into();
+        }
     };
     match ran {
         Ok(()) => ExitCode::SUCCESS,

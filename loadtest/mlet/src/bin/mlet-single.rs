@@ -39,7 +39,7 @@ fn main() -> ExitCode {
     let Some(mlet) = words.first() else {
         let usage = format!("usage: pktxpmgr -s [OPTIONS] {USAGE}");
         mlet::complain(&format!("mlet-single: the mlet is missing; {usage}"));
-        return ExitCode::FAILURE;
+        return mlet::USAGE_ERROR.into();
     };
     let mut mlets = Mlets::default();
     // Before an endpoint comes, which may be much later.

@@ -1,0 +1,117 @@
+//! `completions` and `man`: what shells and manuals know of a program, made from the definition of its command line.
+//!
+//! Not here: that definition. Invariant: nothing is said twice, so that a new option is in help, completions and manual
+//! alike.
+
+use std::fs;
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+
+use clap::{Command, Subcommand};
+use clap_complete::Shell;
+use clap_mangen::Man;
+use clap_mangen::roff::{Roff, roman};
+
+/// What every program can tell of its own command line.
+#[derive(Debug, Subcommand)]
+pub enum Pages {
+    /// Print a script that lets a shell complete command lines
+    Completions {
+        /// The shell
+        shell: Shell,
+    },
+    /// Write a manual page for the program and each command into a folder
+    #[command(hide = true)]
+    Man {
+        /// The folder, which is made if there is none
+        dir: PathBuf,
+    },
+}
+
+impl Pages {
+    /// Prints or writes what is asked for of this command line.
+    ///
+    /// # Errors
+    /// In words, why it cannot be written; a reader of standard output that has had enough is none.
+    pub fn write(&self, mut command: Command) -> Result<(), String> {
+        match self {
+            Self::Completions { shell } => {
+                let mut script = Vec::new();
+                let name = command.get_name().to_owned();
+                clap_complete::generate(*shell, &mut command, name, &mut script);
+                let mut out = io::stdout().lock();
+                match out.write_all(&script).and_then(|()| out.flush()) {
+                    Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+                        Err(format!("cannot write to standard output: {error}"))
+                    }
+                    _ => Ok(()),
+                }
+            }
+            Self::Man { dir } => {
+                let mut command = command.disable_help_subcommand(true);
+                command.build();
+                let written = fs::create_dir_all(dir).and_then(|()| write_manual(&command, dir));
+                written.map_err(|error| {
+                    format!("cannot write manual pages to {}: {error}", dir.display())
+                })
+            }
+        }
+    }
+}
+
+/// One of a program's commands; if it is of [`Pages`], with examples of this program.
+pub(crate) fn with_examples(program: &str, command: Command) -> Command {
+    let examples = match command.get_name() {
+        "completions" => format!(
+            "Examples:\n  \
+             {program} completions bash >/etc/bash_completion.d/{program}\n  \
+             {program} completions zsh >/usr/local/share/zsh/site-functions/_{program}\n  \
+             {program} completions fish >~/.config/fish/completions/{program}.fish"
+        ),
+        "man" => format!("Examples:\n  {program} man /usr/local/share/man/man1"),
+        _ => return command,
+    };
+    command.before_help(examples)
+}
+
+/// A page for this command, and one for each below it.
+fn write_manual(command: &Command, dir: &Path) -> io::Result<()> {
+    for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
+        write_manual(below, dir)?;
+    }
+    let man = Man::new(command.clone());
+    fs::write(dir.join(man.get_filename()), manual_page(command, &man)?)
+}
+
+/// What clap_mangen makes of a command, and beside it what stands before and behind the options in its help.
+fn manual_page(command: &Command, man: &Man) -> io::Result<Vec<u8>> {
+    let mut page = Vec::new();
+    man.render_title(&mut page)?;
+    man.render_name_section(&mut page)?;
+    let usage = command.clone().render_usage().to_string();
+    section("SYNOPSIS", usage.strip_prefix("Usage: ").unwrap_or(&usage)).to_writer(&mut page)?;
+    if let Some(examples) = command.get_before_help() {
+        let examples = examples.to_string();
+        let (_, lines) = examples.split_once('\n').unwrap_or_default();
+        section("EXAMPLES", lines).to_writer(&mut page)?;
+    }
+    man.render_options_section(&mut page)?;
+    if command.get_subcommands().any(|below| !below.is_hide_set()) {
+        man.render_subcommands_section(&mut page)?;
+    }
+    if let Some(notes) = command.get_after_help() {
+        section("NOTES", &notes.to_string()).to_writer(&mut page)?;
+    }
+    Ok(page)
+}
+
+/// Lines that stay as they are.
+fn section(title: &str, lines: &str) -> Roff {
+    let mut roff = Roff::new();
+    roff.control("SH", [title]).control("nf", []);
+    for line in lines.lines() {
+        roff.text([roman(line)]);
+    }
+    roff.control("fi", []);
+    roff
+}
