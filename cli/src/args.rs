@@ -22,6 +22,7 @@ use engine::config::{Io, Judging, Keep, Layout, Limits, SingletonForm};
 use engine::sys::recorder::RecorderPlan;
 
 use crate::c_number::c_number;
+use crate::logging::LogFormat;
 use crate::monitoring::MetricsAddress;
 use command_line::cores::Cores;
 use command_line::units::size;
@@ -219,6 +220,17 @@ pub(crate) struct Args {
     /// Log less: -q warnings, -qq errors
     #[arg(short = 'q', long, action = ArgAction::Count)]
     pub(crate) quiet: u8,
+
+    /// Log as text, json or journald
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "FORMAT",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub(crate) log_format: LogFormat,
 
     /// A path, never searched in PATH; what follows is for the mlet
     #[arg(

@@ -36,7 +36,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let earlier = results_folder::check(args, can_run, &mut findings);
     report::warn_of_count(args);
     let now = SystemTime::now();
-    let loaded = engine_config::load(args, now, Purpose::Check, &mut findings)?;
+    let loaded = engine_config::load(args, now, (Purpose::Check, &[]), &mut findings)?;
     report::findings(&findings);
     let Some(mut loaded) = loaded.filter(|_| findings.is_empty()) else {
         let count = findings.iter().len();

@@ -1,30 +1,39 @@
-//! Log lines: `2026-11-23T11:40:02.113204Z  INFO text field=value` on stderr.
+//! Log lines on stderr: `2026-11-23T11:40:02.113204Z  INFO text field=value`, or what `--log-format` asks for.
 //!
 //! Levels: `-q` warnings and errors, default information, `-v` debug, `-vv` everything. Colour only
-//! on a terminal and never with `NO_COLOR` set.
+//! on a terminal and never with `NO_COLOR` set. Invariant: whatever is told while there is a log has its format, the last
+//! line and those about lost lines too.
 
-use std::fmt;
+mod format;
+
 use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
-use command_line::log::{LineWriter, Lines, LogWriter, level};
+use command_line::log::{LineWriter, Lines, LogWriter, level, plain};
 use engine::{LINFO_TARGET, MLET_TARGET};
-use tracing::{Event, Level, Subscriber};
-use tracing_subscriber::fmt::format::Writer;
-use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
-use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
-use tracing_subscriber::registry::LookupSpan;
+use tracing::Level;
+
+use format::Line;
+pub(crate) use format::LogFormat;
 
 /// Starts logging for the whole process. To be called once, after the supervisor was forked, for it begins a thread.
 ///
 /// # Errors
 /// No thread can be had.
-pub(crate) fn start(verbose: u8, quiet: u8) -> io::Result<Arc<LogWriter>> {
-    let writer = Arc::new(LogWriter::start(io::stderr())?);
+pub(crate) fn start(
+    (verbose, quiet): (u8, u8),
+    log_format: LogFormat,
+) -> io::Result<Arc<LogWriter>> {
+    let of_its_own: fn(&str) -> String = match log_format {
+        LogFormat::Text => plain,
+        LogFormat::Json => |text| format::told(LogFormat::Json, format::WARN, text),
+        LogFormat::Journald => |text| format::told(LogFormat::Journald, format::WARN, text),
+    };
+    let writer = Arc::new(LogWriter::start(io::stderr(), of_its_own)?);
     let subscriber = tracing_subscriber::fmt()
         .with_max_level(level(verbose, quiet))
         .with_writer(Lines { log: Arc::clone(&writer), room })
-        .event_format(Line::Log { colour: wants_colour() })
+        .event_format(Line::Log { log_format, colour: wants_colour() })
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
     Ok(writer)
@@ -39,6 +48,15 @@ pub(crate) fn warnings_alone() {
         .event_format(Line::Warning)
         .finish();
     let _ = tracing::subscriber::set_global_default(subscriber);
+}
+
+/// Why the program ends, as its last line or lines. `FATAL` is the word the original used and scripts look for.
+pub(crate) fn fatal(log_format: LogFormat, why: &str) -> String {
+    match log_format {
+        LogFormat::Text => format!("pktxpmgr: FATAL: {why}\n"),
+        LogFormat::Json => format::told(log_format, format::FATAL, why),
+        LogFormat::Journald => format::told(log_format, format::FATAL, &format!("FATAL: {why}")),
+    }
 }
 
 /// Bytes that may wait to be written: some ten thousand lines, which is what an hour of a calm run brings.
@@ -65,50 +83,6 @@ pub(crate) fn last_line(log: &LogWriter) -> LineWriter<'_> {
 fn wants_colour() -> bool {
     let forbidden = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
     io::stderr().is_terminal() && !forbidden
-}
-
-/// Layout of one line.
-enum Line {
-    /// With time and level.
-    Log { colour: bool },
-    /// Beginning as the last line of the program does, where there is no log.
-    Warning,
-}
-
-impl<S, N> FormatEvent<S, N> for Line
-where
-    S: Subscriber + for<'a> LookupSpan<'a>,
-    N: for<'a> FormatFields<'a> + 'static,
-{
-    fn format_event(
-        &self,
-        context: &FmtContext<'_, S, N>,
-        mut line: Writer<'_>,
-        event: &Event<'_>,
-    ) -> fmt::Result {
-        match self {
-            Self::Log { colour } => {
-                SystemTime.format_time(&mut line)?;
-                let level = *event.metadata().level();
-                match paint(level).filter(|_| *colour) {
-                    Some(paint) => write!(line, " {paint}{level:>5}\x1b[0m ")?,
-                    None => write!(line, " {level:>5} ")?,
-                }
-            }
-            Self::Warning => write!(line, "pktxpmgr: WARNING: ")?,
-        }
-        context.format_fields(line.by_ref(), event)?;
-        writeln!(line)
-    }
-}
-
-fn paint(level: Level) -> Option<&'static str> {
-    match level {
-        Level::ERROR => Some("\x1b[31m"),
-        Level::WARN => Some("\x1b[33m"),
-        Level::INFO => None,
-        _ => Some("\x1b[2m"),
-    }
 }
 
 #[cfg(test)]

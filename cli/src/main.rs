@@ -12,6 +12,7 @@ mod engine_config;
 mod examples;
 mod exit;
 mod findings;
+mod init_system;
 mod joblog;
 mod logging;
 mod mlet_file;
@@ -36,6 +37,7 @@ use engine::config::{Config, Destination, Joblog, Layout, Recording, RunId};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;
 use engine::sys::mlet_processes::MletProcesses;
+use engine::sys::service_manager::{self, ServiceManager};
 use engine::sys::signals::{self, RunSignals};
 use engine::sys::supervisor::MletCommand;
 use engine::sys::{secrecy, stdin};
@@ -60,7 +62,7 @@ fn main() -> ExitCode {
     // A panic of ours is told by the exit code as well; the message has been printed by then.
     let ran = catch_unwind(AssertUnwindSafe(|| run(&args, &mut log)));
     let exit = ran.unwrap_or(Ok(Exit::Internal)).unwrap_or_else(|failure| {
-        report::failure(&failure, log.as_deref());
+        report::failure(&failure, args.log_format, log.as_deref());
         failure.exit
     });
     if let Some(log) = log {
@@ -73,6 +75,8 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     if args.check || args.dry_run {
         return check::run(args);
     }
+    // First, while their numbers are free for nothing else.
+    let init_system = init_system::read()?;
     check::mlet(args.mlet())?;
     // Before the supervisor descends from this process, and before there is anything to hide.
     secrecy::hide_memory().map_err(Lack::when("hide memory from mlets (prctl)"))?;
@@ -81,11 +85,15 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     // Before keys are read and threads run: mlets descend from this process as it is now.
     let layout = results_folder::layout(args);
     let processes = start_processes(args, run, out.clone(), layout)?;
-    let logging = logging::start(args.verbose, args.quiet);
+    let logging = logging::start((args.verbose, args.quiet), args.log_format);
     let logging = logging.map_err(Lack::when("start the thread that writes the log (clone3)"))?;
     *log = Some(Arc::clone(&logging));
     let mut findings = Findings::default();
-    let loaded = engine_config::load(args, SystemTime::now(), Purpose::Run, &mut findings)?;
+    let listening = service_manager::addresses(&init_system.listening);
+    let listening =
+        listening.map_err(Lack::when("name the init system's sockets (getsockname)"))?;
+    let purpose = (Purpose::Run, &*listening);
+    let loaded = engine_config::load(args, SystemTime::now(), purpose, &mut findings)?;
     let Some(Loaded { mut config, .. }) = loaded else { return Err(findings.into_failure()) };
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
@@ -97,7 +105,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     match run_campaign(
         args,
         &mut config,
-        (processes, signals),
+        (processes, signals, init_system),
         results.as_ref().map(ResultsFolder::earlier),
         logging,
     ) {
@@ -119,7 +127,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
 fn run_campaign(
     args: &Args,
     config: &mut Config,
-    (processes, signals): (MletProcesses, RunSignals),
+    (processes, signals, init_system): (MletProcesses, RunSignals, ServiceManager),
     earlier: Option<&Earlier>,
     log: Arc<LogWriter>,
 ) -> Result<Option<Report>, Failure> {
@@ -133,7 +141,7 @@ fn run_campaign(
     let view = RunView::new(config, log.lost_in_all());
     let _answering = answer_monitors(args, &view)?;
     let _status = show_status(args, log, view.clone())?;
-    Ok(Some(engine::run(config, processes, signals, &view)?))
+    Ok(Some(engine::run(config, processes, signals, init_system, &view)?))
 }
 
 /// Begins to answer whoever asks for metrics; as long as this is kept.

@@ -18,7 +18,7 @@ use packetlab::words::counted;
 use crate::args::Args;
 use crate::exit::Failure;
 use crate::findings::Findings;
-use crate::logging;
+use crate::logging::{self, LogFormat};
 use crate::shell;
 
 /// Logs what is going to be done, once everything is loaded.
@@ -216,9 +216,9 @@ pub(crate) fn command_of_mlet(args: &Args) -> String {
     words.join(" ")
 }
 
-/// Prints why the program ends, behind what was logged. `FATAL` is the word the original used and scripts look for.
-pub(crate) fn failure(failure: &Failure, log: Option<&LogWriter>) {
-    let text = format!("pktxpmgr: FATAL: {failure}\n");
+/// Prints why the program ends, behind what was logged.
+pub(crate) fn failure(failure: &Failure, log_format: LogFormat, log: Option<&LogWriter>) {
+    let text = logging::fatal(log_format, &failure.to_string());
     // One write, so that lines of mlets on the same stream do not cut it.
     let _ = match log {
         Some(log) => logging::last_line(log).write_all(text.as_bytes()),

@@ -26,6 +26,7 @@ use crate::shard::{BULK_MEMORY_LEN, GROUPS, Parts as ShardParts, Shard, Token, a
 use crate::sys::children::{self, ADOPTING, Graces};
 use crate::sys::lack::Lack;
 use crate::sys::mlet_processes::MletProcesses;
+use crate::sys::service_manager::ServiceManager;
 use crate::sys::signals::RunSignals;
 use crate::sys::socket::{self, BoundSocket};
 use crate::sys::{cpu, limits, secrecy, watch};
@@ -69,7 +70,8 @@ const TALKING: &str = "let threads talk to each other (eventfd2)";
 const SERVING: &str = "serve even one endpoint (accept4, socketpair)";
 
 /// Serves endpoints until the run ends. The processes were started before any thread; `signals` are blocked since before
-/// anything was made that a run leaves. How it goes is seen in `view`, which is of the same `config`.
+/// anything was made that a run leaves. Where the init system has handed over listening sockets, all shards accept on them,
+/// and none is bound. How it goes is seen in `view`, which is of the same `config`.
 ///
 /// # Errors
 /// Why the run could not begin; why one ended before its time is in its report.
@@ -77,6 +79,7 @@ pub fn run(
     config: &Config,
     processes: MletProcesses,
     signals: RunSignals,
+    init_system: ServiceManager,
     view: &RunView,
 ) -> Result<Report, RunError> {
     if let Err(error) = secrecy::hold(&*config.controller_key) {
@@ -92,17 +95,23 @@ pub fn run(
     let backend = Backend::choose(config.io, config.cores.len(), &GROUPS);
     let backend = backend.map_err(RunError::Ring)?;
     tls::warm_up().map_err(RunError::Tls)?;
-    block_on(backend, serve(config, backend, (processes, signals), view)).map_err(lack(WAITING))?
+    block_on(backend, serve(config, backend, (processes, signals), init_system, view))
+        .map_err(lack(WAITING))?
 }
 
 async fn serve(
     config: &Config,
     backend: Backend,
     (processes, signals): (MletProcesses, RunSignals),
+    ServiceManager { notifier, watchdog, listening }: ServiceManager,
     view: &RunView,
 ) -> Result<Report, RunError> {
     let open_files = limits::raise_open_files().map_err(lack("raise `ulimit -n` (prlimit64)"))?;
     let bound = match &config.approach {
+        Approach::Passive { .. } if !listening.is_empty() => {
+            share(listening, config.cores.len())
+                .map_err(lack("share the listening sockets of the init system (fcntl)"))?
+        }
         Approach::Passive { listen } => bind(listen, config.cores.len())?,
         Approach::Proxy(_) => Vec::new(),
     };
@@ -128,6 +137,9 @@ async fn serve(
         judging: config.judging.clone(),
         view: view.clone(),
         latency_log,
+        cores: config.cores.clone(),
+        notifier,
+        watchdog,
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
     let shards =
@@ -266,6 +278,12 @@ fn bind_once(addresses: &[SocketAddr], shards: usize) -> Result<Vec<Vec<BoundSoc
         bound.push(sockets);
     }
     Ok(bound)
+}
+
+/// For each socket a descriptor for each shard.
+fn share(listening: Vec<BoundSocket>, shards: usize) -> io::Result<Vec<Vec<BoundSocket>>> {
+    let of_all = |socket: BoundSocket| (0..shards).map(|_| socket.try_clone()).collect();
+    listening.into_iter().map(of_all).collect()
 }
 
 /// Where a shard gets its listening sockets, and with them the word to begin.

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
@@ -151,6 +151,7 @@ pub(crate) enum FromShard {
 pub(crate) struct Mailer<T> {
     sender: SyncSender<T>,
     bell: Arc<EventFd>,
+    heard: Arc<AtomicU64>,
     kept: VecDeque<T>,
     /// Messages in the queue for which the bell has not rung.
     unheard: usize,
@@ -165,6 +166,8 @@ pub(crate) struct Mailer<T> {
 pub(crate) struct Inbox<T> {
     receiver: Receiver<T>,
     bell: Arc<EventFd>,
+    /// How often the bell was silenced.
+    heard: Arc<AtomicU64>,
 }
 
 /// A queue; clone the mailer for more senders.
@@ -175,20 +178,21 @@ pub(crate) fn mailbox<T>() -> io::Result<(Mailer<T>, Inbox<T>)> {
     let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
     let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
     let (sender, receiver) = sync_channel(QUEUE_LEN);
-    let inbox = Inbox { receiver, bell: Arc::clone(&bell) };
-    Ok((Mailer::new(sender, bell), inbox))
+    let heard = Arc::new(AtomicU64::new(0));
+    let inbox = Inbox { receiver, bell: Arc::clone(&bell), heard: Arc::clone(&heard) };
+    Ok((Mailer::new(sender, bell, heard), inbox))
 }
 
 impl<T> Clone for Mailer<T> {
     fn clone(&self) -> Self {
-        Self::new(self.sender.clone(), Arc::clone(&self.bell))
+        Self::new(self.sender.clone(), Arc::clone(&self.bell), Arc::clone(&self.heard))
     }
 }
 
 impl<T> Mailer<T> {
-    fn new(sender: SyncSender<T>, bell: Arc<EventFd>) -> Self {
+    fn new(sender: SyncSender<T>, bell: Arc<EventFd>, heard: Arc<AtomicU64>) -> Self {
         let kept = VecDeque::new();
-        Self { sender, bell, kept, unheard: 0, is_urgent: false, may_ring: None }
+        Self { sender, bell, heard, kept, unheard: 0, is_urgent: false, may_ring: None }
     }
 
     /// Queues a message; [`Self::flush`] sends it.
@@ -249,6 +253,17 @@ impl<T> Mailer<T> {
             let _ = self.bell.write(1);
         }
     }
+
+    /// Rings the bell, though there may be no message.
+    pub(crate) fn wake(&self) {
+        // It fails only when the bell has rung 2^64 times unheard.
+        let _ = self.bell.write(1);
+    }
+
+    /// A number that changes whenever the receiver has heard the bell, and when it is gone.
+    pub(crate) fn heard(&self) -> u64 {
+        self.heard.load(Ordering::Relaxed)
+    }
 }
 
 impl<T> Inbox<T> {
@@ -268,6 +283,13 @@ impl<T> Inbox<T> {
     pub(crate) fn silence(&self) {
         // It fails only when the bell has not rung.
         let _ = self.bell.read();
+        self.heard.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl<T> Drop for Inbox<T> {
+    fn drop(&mut self) {
+        self.heard.store(u64::MAX, Ordering::Relaxed);
     }
 }
 

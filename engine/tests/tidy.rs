@@ -167,12 +167,19 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
         ],
     ),
     ("std::net::Udp", &[]),
-    ("std::os::unix::net", &[("sys/socket.rs", "makes the socket between session and mlet")]),
+    (
+        "std::os::unix::net",
+        &[
+            ("sys/service_manager.rs", "tells the init system how the run is"),
+            ("sys/socket.rs", "makes the socket between session and mlet"),
+        ],
+    ),
     (
         "socket2::",
         &[
             ("control/peer.rs", "our own address on a connection"),
             ("driver/", "whether a socket blocks, its peer, its end"),
+            ("sys/service_manager.rs", "what the sockets of the init system are"),
             ("sys/socket.rs", "options of sockets"),
         ],
     ),

@@ -9,6 +9,12 @@ use packetlab::escape::Escaped;
 
 use super::purpose::Purpose;
 
+/// Where endpoints reach us, before any key is read.
+pub(crate) enum ApproachAddresses {
+    Passive { listen: Vec<SocketAddr> },
+    Proxy { name: HostPort, addresses: Vec<SocketAddr> },
+}
+
 /// Port of endpoints towards us and of a broker for publishers (spec/protocol.md 7).
 pub(crate) const EXPERIMENT_PORT: u16 = 20556;
 /// Port of a proxy for controllers (spec/protocol.md 7).

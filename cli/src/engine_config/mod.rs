@@ -5,6 +5,7 @@
 //! For a check the same is done, but it goes on to the end whatever it finds, and leaves the network alone.
 
 pub(crate) mod address;
+mod approach;
 mod experiment;
 mod programs;
 mod publication;
@@ -13,7 +14,7 @@ mod purpose;
 #[cfg(test)]
 mod tests;
 
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::SocketAddr;
 use std::num::NonZeroU32;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
@@ -24,12 +25,11 @@ use cli::prompt::PromptError;
 use cli::secret::{KeyFile, SecretError};
 use command_line::cores::Cores;
 use engine::config::{
-    Approach, Config, EndpointChoice, Experiment, Judging, Proxy, Publication, Recording,
+    Approach, Config, EndpointChoice, Experiment, Judging, Publication, Recording,
 };
 use engine::sys::cpu;
 use engine::sys::lack::Lack;
 use nix::sys::signal::Signal;
-use packetlab::address::HostPort;
 use packetlab::certificate::{Certificate, CertificateError, CertificateType};
 use packetlab::escape::Escaped;
 use packetlab::key::{KeyError, KeyId, PrivateKey, PublicKey};
@@ -38,12 +38,12 @@ use packetlab::time::Ticks;
 use packetlab_home::file;
 use zeroize::Zeroizing;
 
-use self::address::AddressError;
 pub(crate) use self::purpose::Purpose;
 use crate::args::Args;
-use crate::conf::{self, Complaint, Located, Place, ProxySettings, Settings, Source};
+use crate::conf::{self, Complaint, Located, Place, Settings, Source};
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
+use crate::init_system;
 use crate::monitoring::CONNECTIONS_MAX;
 
 /// Largest config, certificate or public key file.
@@ -66,7 +66,8 @@ pub(crate) struct Loaded {
     pub(crate) drawn_snikeys: Vec<usize>,
 }
 
-/// Loads everything that the command line and the config file name; `None` if anything is missing or wrong, which is
+/// Loads everything that the command line and the config file name, of a run to whose `listening` sockets, if there are any,
+/// endpoints come; `None` if anything is missing or wrong, which is
 /// among the findings with the exit code that belongs to it.
 ///
 /// # Errors
@@ -74,7 +75,7 @@ pub(crate) struct Loaded {
 pub(crate) fn load(
     args: &Args,
     now: SystemTime,
-    purpose: Purpose,
+    (purpose, listening): (Purpose, &[SocketAddr]),
     findings: &mut Findings,
 ) -> Result<Option<Loaded>, Failure> {
     let allowed = cpu::allowed_cores()
@@ -88,8 +89,16 @@ pub(crate) fn load(
     let period = settings.publication.as_ref().and_then(|publication| publication.period);
     let publication_end = period.map(|period| now.saturating_add(period));
     let drawn_snikeys = Vec::new();
-    let mut loader =
-        Loader { args, source: &source, now, publication_end, purpose, findings, drawn_snikeys };
+    let mut loader = Loader {
+        args,
+        source: &source,
+        now,
+        publication_end,
+        purpose,
+        listening,
+        findings,
+        drawn_snikeys,
+    };
     let named = loader.load(settings)?;
     let drawn_snikeys = loader.drawn_snikeys;
     // Of what is wrong nothing is run, though it could be read.
@@ -165,12 +174,6 @@ struct Named {
     publication: Option<Publication>,
 }
 
-/// Where endpoints reach us, before any key is read.
-enum ApproachAddresses {
-    Passive { listen: Vec<SocketAddr> },
-    Proxy { name: HostPort, addresses: Vec<SocketAddr> },
-}
-
 /// What every step of loading needs.
 struct Loader<'a> {
     args: &'a Args,
@@ -179,6 +182,8 @@ struct Loader<'a> {
     /// When the publication ends of what does not override it; `None` is never, or that nothing is published.
     publication_end: Option<Ticks>,
     purpose: Purpose,
+    /// Sockets of the init system's.
+    listening: &'a [SocketAddr],
     findings: &'a mut Findings,
     drawn_snikeys: Vec<usize>,
 }
@@ -234,36 +239,6 @@ impl Loader<'_> {
         self.purpose == Purpose::Run && !self.findings.is_empty()
     }
 
-    /// Resolves `-a`: where to listen, or the proxy.
-    fn approach(&self, uses_proxy: bool) -> Result<ApproachAddresses, Failure> {
-        let text = self.args.addr.as_deref().unwrap_or_default();
-        let failure = |exit, error: &dyn std::fmt::Display| {
-            Failure::new(exit, format!("-a {}: {error}", shown(text)))
-        };
-        let unusable = |error: AddressError| failure(Exit::Listen, &error);
-        let name = self.args.addr.as_deref().map(HostPort::parse).transpose();
-        let name = name.map_err(|error| failure(Exit::Usage, &error))?;
-        if !uses_proxy {
-            let default = (Ipv4Addr::UNSPECIFIED, address::EXPERIMENT_PORT).into();
-            let Some(name) = name else {
-                return Ok(ApproachAddresses::Passive { listen: vec![default] });
-            };
-            let found = address::resolve_to_listen(&name, self.purpose).map_err(unusable)?;
-            let listen = match self.purpose {
-                Purpose::Run => usable(text, found)?,
-                Purpose::Check => found,
-            };
-            return Ok(ApproachAddresses::Passive { listen });
-        }
-        let Some(name) = name else {
-            let message = "EnableProxyMode 1 needs the proxy's address; add -a HOST[:PORT]";
-            return Err(Failure::new(Exit::Usage, message));
-        };
-        let addresses = address::resolve(&name, address::PROXY_PORT, self.purpose);
-        let addresses = addresses.map_err(unusable)?;
-        Ok(ApproachAddresses::Proxy { name, addresses })
-    }
-
     /// That others may use its file is a finding of its own: for a check the key is read nevertheless.
     fn controller_key(&mut self, path: &Located<PathBuf>) -> Result<Option<PrivateKey>, Failure> {
         let file = KeyFile::read(&path.value).map_err(|error| self.key_failure(path, &error));
@@ -274,7 +249,8 @@ impl Loader<'_> {
         if self.has_failed() {
             return Ok(None);
         }
-        let key = file.open(self.args.passphrase_file.as_deref());
+        let passphrase = self.args.passphrase_file.clone().or_else(init_system::passphrase_file);
+        let key = file.open(passphrase.as_deref());
         match key.map_err(|error| self.key_failure(path, &error)) {
             Err(signal) if signal.exit != Exit::Config => Err(signal),
             key => Ok(self.findings.keep(key)),
@@ -304,40 +280,6 @@ impl Loader<'_> {
             _ => "ControllerPrivkeyPath is a PKCS#8 PEM file with an Ed25519 key, encrypted or not",
         };
         Failure::new(exit, self.source.with_caret(&path.complain(problem, advice)))
-    }
-
-    fn approach_of(
-        &mut self,
-        approach: Option<ApproachAddresses>,
-        proxy: Option<ProxySettings>,
-        owner: Option<&KeyId>,
-    ) -> Option<Approach> {
-        let address = match approach {
-            Some(ApproachAddresses::Passive { listen }) => {
-                return Some(Approach::Passive { listen });
-            }
-            Some(ApproachAddresses::Proxy { name, addresses }) => Some((name, addresses)),
-            None => None,
-        };
-        let settings = proxy?;
-        if settings.proxy_roots.is_empty() {
-            tracing::warn!(
-                "without ProxyCertRootPath the proxy certificate's signature is not checked"
-            );
-        }
-        let certificate = settings.agent_certificate.as_ref();
-        let certificate = certificate.map(|path| self.agent_certificate(path, owner));
-        let proxy_roots = self.public_keys(&settings.proxy_roots);
-        let (name, addresses) = address?;
-        Some(Approach::Proxy(Box::new(Proxy {
-            addresses,
-            name: name.to_string(),
-            certificate: certificate.map_or(Some(None), |certificate| certificate.map(Some))?,
-            proxy_roots: proxy_roots?,
-            backlog_target: settings.backlog_target,
-            step_timeout: settings.step_timeout,
-            bootstrap_timeout: settings.bootstrap_timeout,
-        })))
     }
 
     /// An agent certificate must be one, and belong to the controller key. That it may still be
@@ -470,30 +412,6 @@ impl Loader<'_> {
     fn fail(&self, complaint: &Complaint) -> Failure {
         Failure::new(Exit::Config, self.source.with_caret(complaint))
     }
-}
-
-/// Keeps the addresses on which this machine can listen; there must be one.
-fn usable(text: &str, addresses: Vec<SocketAddr>) -> Result<Vec<SocketAddr>, Failure> {
-    let mut listen = Vec::new();
-    let mut last_error = String::new();
-    for address in addresses {
-        match address::is_ours(address) {
-            Ok(()) => listen.push(address),
-            Err(error) if Lack::is_why(&error) => {
-                return Err(Lack::new("bind a socket (socket, bind)", error).into());
-            }
-            Err(error) => last_error = format!("cannot listen on {address}: {error}"),
-        }
-    }
-    let text = shown(text);
-    if listen.is_empty() {
-        let message = format!("-a {text}: {last_error}; name an address of this machine");
-        return Err(Failure::new(Exit::Listen, message));
-    }
-    if !last_error.is_empty() {
-        tracing::warn!("-a {text}: {last_error}; listening on the other addresses");
-    }
-    Ok(listen)
 }
 
 /// An option as a message repeats it.

@@ -7,7 +7,8 @@ use packetlab::address::HostPort;
 use packetlab::key::KeyId;
 use packetlab::name_value::{Dialect, Pair};
 
-use super::{ApproachAddresses, Loader, Purpose, address, shown};
+use super::address::{self, ApproachAddresses};
+use super::{Loader, Purpose, shown};
 use crate::conf::{self, Located, PublicationSettings};
 use crate::exit::{Exit, Failure};
 
@@ -89,7 +90,15 @@ impl Loader<'_> {
                 }
                 text
             }
-            (ApproachAddresses::Passive { .. }, None) => {
+            (ApproachAddresses::Passive { listen }, None) => {
+                if let Some(other) =
+                    listen.iter().find(|address| address.port() != address::EXPERIMENT_PORT)
+                {
+                    tracing::warn!(
+                        "no port is published, so endpoints come to {}, not to {other}; see -p",
+                        address::EXPERIMENT_PORT
+                    );
+                }
                 return Ok(Some(ControllerAddr::BrokerSide));
             }
         };

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use super::address::ApproachAddresses;
 use super::*;
 
 fn approach(addr: Option<&str>, proxy: bool) -> Result<ApproachAddresses, Failure> {
@@ -16,6 +17,7 @@ fn approach(addr: Option<&str>, proxy: bool) -> Result<ApproachAddresses, Failur
         now: Ticks(0),
         publication_end: None,
         purpose: Purpose::Run,
+        listening: &[],
         findings: &mut Findings::default(),
         drawn_snikeys: Vec::new(),
     };

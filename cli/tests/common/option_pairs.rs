@@ -22,7 +22,7 @@ const FILE: &str = "writes a file of its own, whatever else is written";
 const CHECKS: &str =
     "takes the command line of a run, checks and tells all of it that is there before one";
 
-pub const ROWS: [Row; 57] = [
+pub const ROWS: [Row; 58] = [
     row("--addr", &["-a", "127.0.0.1:0"], SETTING),
     row("--config", &["-c", "nowhere.conf"], SETTING),
     row("--publish-addr", &["-p", "127.0.0.1:4"], SETTING),
@@ -46,6 +46,7 @@ pub const ROWS: [Row; 57] = [
     row("--dry-run", &["--dry-run"], CHECKS),
     row("--verbose", &["-v"], "is about the log alone"),
     row("--quiet", &["-q"], "is about the log alone"),
+    row("--log-format", &["--log-format", "json"], "is about the log alone"),
     row("--help", &["--help"], "is answered, whatever stands beside it, and nothing is run"),
     row("--version", &["--version"], "is answered, whatever stands beside it, and nothing is run"),
     row("--out", &["--out", "r"], "is a place of its own for output and records"),

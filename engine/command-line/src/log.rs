@@ -45,6 +45,12 @@ pub fn level(verbose: u8, quiet: u8) -> LevelFilter {
     }
 }
 
+/// A text of the log's own as a plain line.
+#[must_use]
+pub fn plain(text: &str) -> String {
+    format!("{text}\n")
+}
+
 #[derive(Debug)]
 enum Order {
     Write {
@@ -78,11 +84,12 @@ pub struct LogWriter {
 }
 
 impl LogWriter {
-    /// Starts the thread, which writes to `out` and lives as long as the process.
+    /// Starts the thread, which writes to `out` and lives as long as the process. `told` is what is written of a text of
+    /// its own, with the line's end.
     ///
     /// # Errors
     /// No thread can be had.
-    pub fn start(out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(out: impl Write + Send + 'static, told: fn(&str) -> String) -> io::Result<Self> {
         let (orders, received) = channel();
         let waiting = Arc::new(AtomicUsize::new(0));
         let written = Arc::clone(&waiting);
@@ -92,7 +99,7 @@ impl LogWriter {
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
         let started = thread::Builder::new()
             .name("log".into())
-            .spawn(move || write_orders(&received, &written, &status_of_thread, out));
+            .spawn(move || write_orders(&received, &written, &status_of_thread, (out, told)));
         mask.thread_set_mask()?;
         let (lost, lost_in_all) = (AtomicU64::new(0), Arc::default());
         started.map(|_| Self { orders, waiting, lost, lost_in_all, status })
@@ -186,9 +193,10 @@ fn write_orders(
     orders: &Receiver<Order>,
     waiting: &AtomicUsize,
     status: &Mutex<Option<String>>,
-    out: impl Write,
+    (out, told): (impl Write, fn(&str) -> String),
 ) {
-    let mut paper = Paper { out, batch: Vec::with_capacity(BATCH_LEN), status: String::new() };
+    let batch = Vec::with_capacity(BATCH_LEN);
+    let mut paper = Paper { out, told, batch, status: String::new() };
     while let Ok(first) = orders.recv() {
         for order in std::iter::once(first).chain(orders.try_iter()) {
             match order {
@@ -219,6 +227,8 @@ fn write_orders(
 /// What lines are written on.
 struct Paper<W> {
     out: W,
+    /// What is written of a text of its own, with the line's end.
+    told: fn(&str) -> String,
     /// Lines that are to be written together.
     batch: Vec<u8>,
     /// What stands below them and is rewritten; empty if nothing does.
@@ -228,7 +238,7 @@ struct Paper<W> {
 impl<W: Write> Paper<W> {
     fn add_gap(&mut self, lost: u64) {
         if lost > 0 {
-            let gap = format!("{lost} log lines are lost: nobody read them in time\n");
+            let gap = (self.told)(&format!("{lost} log lines are lost: nobody read them in time"));
             self.add_line(gap.as_bytes());
         }
     }
@@ -285,7 +295,7 @@ mod tests {
     /// A log whose pipe holds 64 KiB, and which nobody reads.
     fn unread() -> (LogWriter, PipeReader) {
         let (reader, pipe) = pipe().unwrap();
-        (LogWriter::start(pipe).unwrap(), reader)
+        (LogWriter::start(pipe, plain).unwrap(), reader)
     }
 
     fn lost(writer: &LogWriter) -> u64 {

@@ -48,6 +48,7 @@ impl Control {
     /// Begins to publish; endpoints can be served.
     fn publish(&mut self) {
         self.view.change(|state| state.stage = RunStage::Serving);
+        self.tell_ready();
         if let Some(publication) = &mut self.publication {
             publication.begin();
         }

@@ -81,6 +81,7 @@ impl Control {
             self.phase = RunPhase::Draining { signalled: false };
             self.time_limits.begin_to_drain(now());
             self.tasks.stop();
+            self.tell_stopping();
             for shard in &mut self.shards {
                 shard.push(ToShard::Drain);
             }

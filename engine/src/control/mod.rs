@@ -17,6 +17,7 @@ mod backlog;
 mod clock;
 mod count_permits;
 mod ending;
+mod init_system;
 mod judging;
 mod left_out;
 mod mail;
@@ -33,6 +34,7 @@ mod singleton;
 mod status;
 mod tasks;
 mod time_limits;
+mod watchdog;
 
 use std::collections::VecDeque;
 use std::io;
@@ -54,6 +56,7 @@ use self::sessions::Sessions;
 use self::singleton::{ControlSocket, Mlets};
 use self::tasks::Tasks;
 use self::time_limits::TimeLimits;
+use self::watchdog::Watchdog;
 use crate::config::{self, Judging};
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
@@ -65,6 +68,7 @@ use crate::records::{Journal, ShardTotals};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::Graces;
 use crate::sys::mlet_processes::MletProcesses;
+use crate::sys::service_manager::Notifier;
 use crate::sys::signals::RunSignals;
 use crate::sys::supervisor::{Flushed, Supervisor};
 use crate::sys::watch::Watched;
@@ -91,6 +95,12 @@ pub(crate) struct ControlParts {
     pub(crate) view: RunView,
     /// Where relay latency goes.
     pub(crate) latency_log: Option<IntervalLog>,
+    /// CPU numbers, of each shard one.
+    pub(crate) cores: Vec<usize>,
+    /// Where the init system hears of the run.
+    pub(crate) notifier: Option<Notifier>,
+    /// How long it may hear nothing of one that is well.
+    pub(crate) watchdog: Option<Duration>,
 }
 
 /// The control thread's state.
@@ -129,6 +139,11 @@ pub(crate) struct Control {
     backlog: Option<Backlog>,
     publication: Option<PublicationTask>,
     tasks: Tasks,
+    cores: Vec<usize>,
+    watchdog: Watchdog,
+    notifier: Option<Notifier>,
+    /// The init system wants to hear again and again that the run is well.
+    is_watched: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -188,6 +203,10 @@ impl Control {
             backlog: None,
             publication: None,
             tasks: Tasks::new(),
+            cores: parts.cores,
+            is_watched: parts.watchdog.is_some(),
+            watchdog: Watchdog::new(parts.watchdog),
+            notifier: parts.notifier,
         })
     }
 
@@ -221,6 +240,7 @@ impl Control {
     fn tend_due(&mut self) {
         self.tend_time_limits();
         self.tend_log();
+        self.tend_watchdog();
         self.sessions.tend(now());
     }
 
@@ -234,6 +254,7 @@ impl Control {
             self.sessions.due(),
             self.mlets_due(),
             self.time_limits_due(),
+            self.watchdog.due(),
         ];
         let timer = timer.into_iter().flatten().min();
         let interest = |wants_write: bool| match wants_write && self.retry_at.is_none() {

@@ -9,7 +9,7 @@ use tracing::warn;
 use super::clock::now;
 use super::sessions::shown_key;
 use super::{Control, RunPhase};
-use crate::records::SessionFacts;
+use crate::records::{OutcomeKind, SessionFacts};
 use crate::view::{RunStage, Snapshot};
 
 /// So many mlets are listed: two screens.
@@ -75,6 +75,14 @@ impl Control {
         }
         let (eof, term) = (self.graces.eof.as_secs_f64(), self.graces.term.as_secs_f64());
         warn!("a second signal ends every session, {eof} s later TERM, {term} s later KILL");
+    }
+
+    /// How far the run is, for an init system.
+    pub(super) fn status_line(&self) -> String {
+        let now = self.view.snapshot();
+        let (running, over, oks) =
+            (now.sessions.running, now.ended(), now.summary.count(OutcomeKind::Ok));
+        format!("{}; sessions {running}, ended so far {over}, of these ok {oks}", now.stage)
     }
 
     fn mlets_shown(&self) -> usize {

@@ -13,6 +13,7 @@ mod packet_queue;
 pub(crate) mod record_files;
 pub mod recorder;
 pub mod secrecy;
+pub mod service_manager;
 pub mod signals;
 pub mod socket;
 pub mod stdin;

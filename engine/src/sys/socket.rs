@@ -138,6 +138,13 @@ pub fn finish_connecting(socket: &Socket) -> io::Result<bool> {
 #[derive(Debug)]
 pub struct BoundSocket(Socket);
 
+/// A socket with an address, whether it listens already or not.
+impl From<Socket> for BoundSocket {
+    fn from(socket: Socket) -> Self {
+        Self(socket)
+    }
+}
+
 impl BoundSocket {
     /// The address, with the port the kernel chose where 0 was asked for.
     ///
@@ -146,6 +153,14 @@ impl BoundSocket {
     pub fn local_address(&self) -> io::Result<SocketAddr> {
         let address = self.0.local_addr()?;
         address.as_socket().ok_or_else(|| io::ErrorKind::AddrNotAvailable.into())
+    }
+
+    /// One more descriptor of the same socket, whose connections are then shared by who accept on either.
+    ///
+    /// # Errors
+    /// As the kernel says.
+    pub fn try_clone(&self) -> io::Result<Self> {
+        self.0.try_clone().map(Self)
     }
 
     /// Takes connections from now on, as many waiting as the kernel allows.

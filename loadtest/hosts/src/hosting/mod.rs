@@ -29,7 +29,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::{ArgAction, Args};
-use command_line::log::{Lines, LogWriter, level};
+use command_line::log::{Lines, LogWriter, level, plain};
 use engine::sys::limits;
 
 use crate::interrupts::Interrupts;
@@ -126,7 +126,7 @@ fn run_with(
     log: &LogOptions,
     main: impl AsyncFnOnce(&mut Interrupts, &Arc<LogWriter>) -> Result<(), HostError>,
 ) -> ExitCode {
-    let writer = match LogWriter::start(io::stderr()) {
+    let writer = match LogWriter::start(io::stderr(), plain) {
         Ok(writer) => Arc::new(writer),
         Err(error) => {
             let _ = writeln!(io::stderr(), "no thread for the log: {error}");
