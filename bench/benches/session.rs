@@ -10,7 +10,7 @@ use bench::credentials::{NOW, endpoint_config, experiments};
 use bench::endpoint::Endpoint;
 use bench::{encoded, ndata};
 use criterion::{Criterion, criterion_group, criterion_main};
-use engine::proto::account::Relayed;
+use engine::proto::account::RelayedByAll;
 use engine::proto::experiments::Experiments;
 use engine::proto::outbox::BlockPool;
 use engine::proto::session::{Context, Request, Session};
@@ -21,7 +21,7 @@ struct Timed {
     session: Session,
     endpoint: Endpoint,
     pool: BlockPool,
-    relayed: Relayed,
+    relayed: RelayedByAll,
     now: Instant,
     taken: Duration,
     passing: Vec<u8>,
@@ -35,7 +35,7 @@ impl Timed {
             session: Session::new(peer, Arc::clone(experiments), now),
             endpoint: Endpoint::new(Arc::clone(config)),
             pool: BlockPool::default(),
-            relayed: Relayed::default(),
+            relayed: RelayedByAll::default(),
             now,
             taken: Duration::ZERO,
             passing: Vec::new(),

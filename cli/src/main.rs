@@ -32,7 +32,8 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use command_line::log::LogWriter;
-use command_line::status_line::{StatusLine, Way};
+use command_line::status_beside_log::StatusLine;
+use command_line::status_line::Way;
 use engine::config::{Config, Destination, Joblog, Layout, Recording, RunId};
 use engine::sys::children::Graces;
 use engine::sys::lack::Lack;

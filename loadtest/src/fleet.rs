@@ -28,7 +28,8 @@ use tracing::instrument::WithSubscriber;
 use tracing::subscriber::NoSubscriber;
 
 use command_line::log::LogWriter;
-use command_line::status_line::{StatusLine, Way};
+use command_line::status_beside_log::StatusLine;
+use command_line::status_line::Way;
 use command_line::units::count;
 use hosts::credentials::{self, KeyOptions};
 use hosts::endpoint::Endpoint;

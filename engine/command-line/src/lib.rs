@@ -7,6 +7,7 @@ pub mod cores;
 pub mod log;
 pub mod pages;
 pub mod provenance;
+pub mod status_beside_log;
 pub mod status_line;
 pub mod units;
 pub mod usage;

@@ -1,20 +1,15 @@
 //! How far something is while it goes on: on a terminal one line that is rewritten, elsewhere a line now and then.
 //!
-//! Not here: what the line says. Invariant: on a terminal the line is never wider than that, and nothing of it is left where
+//! Not here: what the line says, and the thread that tells it beside a log (`status_beside_log.rs`). Invariant: on a terminal
+//! the line is never wider than that, and nothing of it is left where
 //! something else is written.
 
 use std::env;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
-use std::sync::Arc;
-use std::sync::mpsc::{RecvTimeoutError, SyncSender, sync_channel};
-use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::{SigSet, SigmaskHow};
 use terminal_size::{Width, terminal_size_of};
-
-use crate::log::LogWriter;
 
 /// Pause between two lines in a file or pipe.
 const LINES_PAUSE: Duration = Duration::from_secs(10);
@@ -151,56 +146,6 @@ impl<W: Write> Progress<W> {
     pub fn clear(&mut self) {
         if self.way == Way::Terminal {
             let _ = write!(self.out, "{CLEARED}").and_then(|()| self.out.flush());
-        }
-    }
-}
-
-/// A line beside a log, told by a thread of its own as long as this is kept.
-#[derive(Debug)]
-pub struct StatusLine {
-    /// Dropped to end the thread.
-    stop: Option<SyncSender<()>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl StatusLine {
-    /// Shows what `text` makes of so many columns, again and again.
-    ///
-    /// # Errors
-    /// No thread can be had.
-    pub fn start(
-        way: Way,
-        log: Arc<LogWriter>,
-        mut text: impl FnMut(usize) -> String + Send + 'static,
-    ) -> io::Result<Self> {
-        if way == Way::Hidden {
-            return Ok(Self { stop: None, thread: None });
-        }
-        let (stop, stopped) = sync_channel::<()>(0);
-        let body = move || {
-            while stopped.recv_timeout(way.pause()) == Err(RecvTimeoutError::Timeout) {
-                let text = text(way.columns());
-                match way {
-                    Way::Terminal => log.show_status(&text),
-                    Way::Lines | Way::Hidden => tracing::info!("{text}"),
-                }
-            }
-            log.show_status("");
-        };
-        // Inherited by the thread: signals are for those who wait for them.
-        let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        let started = thread::Builder::new().name("status".into()).spawn(body);
-        mask.thread_set_mask()?;
-        Ok(Self { stop: Some(stop), thread: Some(started?) })
-    }
-}
-
-impl Drop for StatusLine {
-    fn drop(&mut self) {
-        drop(self.stop.take());
-        if let Some(thread) = self.thread.take() {
-            // It fails only if the thread panicked, and then nobody shows anything.
-            let _ = thread.join();
         }
     }
 }

@@ -42,7 +42,16 @@ pub(crate) struct ShardCounts {
 }
 
 impl ShardCounts {
-    /// Tells what has been counted so far.
+    /// Tells what has been relayed so far.
+    pub(crate) fn publish_relayed(&self, numbers: &ShardNumbers) {
+        let [bytes_to, bytes_from, messages_to, messages_from, ..] = &self.published;
+        bytes_to.store(numbers.bytes.to_endpoint, Ordering::Relaxed);
+        bytes_from.store(numbers.bytes.from_endpoint, Ordering::Relaxed);
+        messages_to.store(numbers.messages.to_endpoint, Ordering::Relaxed);
+        messages_from.store(numbers.messages.from_endpoint, Ordering::Relaxed);
+    }
+
+    /// Tells all that has been counted so far.
     pub(crate) fn publish(&self, numbers: &ShardNumbers) {
         for (published, number) in self.published.iter().zip(numbers.in_order()) {
             published.store(number, Ordering::Relaxed);
@@ -127,5 +136,9 @@ mod tests {
         counts.publish(&ShardNumbers { waiting: 99, ..numbers });
         counts.publish(&numbers);
         assert_eq!(counts.read(), numbers);
+        let more =
+            ShardNumbers { bytes: BothWays { to_endpoint: 12, from_endpoint: 2 }, ..numbers };
+        counts.publish_relayed(&ShardNumbers { waiting: 99, ..more });
+        assert_eq!(counts.read(), more);
     }
 }

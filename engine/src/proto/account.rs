@@ -44,19 +44,23 @@ pub struct Relayed {
     pub linfos_lost: u64,
 }
 
-impl Relayed {
-    /// Adds what has passed in a session since it told `before`.
-    pub(crate) fn add_since(&mut self, before: &Self, now: &Self) {
-        self.to_endpoint.add_since(before.to_endpoint, now.to_endpoint);
-        self.from_endpoint.add_since(before.from_endpoint, now.from_endpoint);
-        self.linfos_lost += now.linfos_lost - before.linfos_lost;
-    }
+/// What all sessions of a shard have relayed; their records tell of each.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct RelayedByAll {
+    /// As of [`Relayed`].
+    pub to_endpoint: Flow,
+    /// The same.
+    pub from_endpoint: Flow,
 }
 
 impl Flow {
-    fn add_since(&mut self, before: Self, now: Self) {
-        self.bytes += now.bytes - before.bytes;
-        self.messages += now.messages - before.messages;
+    /// Adds what has passed in a session since it told `before`.
+    pub(crate) fn add_since(&mut self, before: Self, now: Self) {
+        // Most steps of a session bring nothing new.
+        if now.bytes != before.bytes {
+            self.bytes += now.bytes - before.bytes;
+            self.messages += now.messages - before.messages;
+        }
     }
 }
 

@@ -157,6 +157,7 @@ impl<D: Driver<Token>> Shard<D> {
         let id = self.sessions_before + of_run;
         self.sessions_begun += 1;
         self.stages.enter(SetUpStage::Waiting);
+        self.has_news = true;
         self.connections.insert(Box::new(Connection {
             id,
             peer,

@@ -62,6 +62,7 @@ impl<D: Driver<Token>> Shard<D> {
         let before = std::mem::replace(&mut connection.stage, stage);
         if stage != before {
             self.stages.change(before, stage);
+            self.has_news = true;
             connection.may_go = may_go(before, stage, connection.accepted, self.now);
             self.count_occupied(slot);
         }
@@ -72,6 +73,7 @@ impl<D: Driver<Token>> Shard<D> {
         let connection = &mut self.connections[slot];
         connection.in_set_up = false;
         self.stages.leave(connection.stage);
+        self.has_news = true;
         self.set_ups -= usize::from(std::mem::take(&mut connection.occupies_set_up));
         let peer = connection.peer.ip();
         self.note_candidate(slot);

@@ -15,7 +15,7 @@ use super::state::Shard;
 use crate::driver::Driver;
 use crate::mailbox::{Counts, FromShard, Mailer};
 use crate::mlet_request::DirectRequests;
-use crate::proto::account::Relayed;
+use crate::proto::account::RelayedByAll;
 use crate::proto::outbox::BlockPool;
 use crate::proto::session::{Context, PeerStatus, Probe, Request, Session};
 use packetlab::time::Ticks;
@@ -30,7 +30,7 @@ pub(super) struct Granting<'a, D> {
     pub(super) counts: &'a Counts,
     pub(super) awaiting_pair: &'a mut VecDeque<AwaitedPair>,
     pub(super) pool: &'a mut BlockPool,
-    pub(super) relayed: &'a mut Relayed,
+    pub(super) relayed: &'a mut RelayedByAll,
     pub(super) now: Instant,
     pub(super) wall: Ticks,
     /// The shard's number.

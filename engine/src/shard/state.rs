@@ -22,7 +22,7 @@ use crate::guards::{Guard, holds};
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::metrics::{ShardCounts, ShardNumbers, Stopwatch};
 use crate::mlet_request::DirectRequests;
-use crate::proto::account::Relayed;
+use crate::proto::account::RelayedByAll;
 use crate::proto::experiments::Experiments;
 use crate::proto::outbox::BlockPool;
 use crate::records::SessionId;
@@ -92,11 +92,13 @@ pub(crate) struct Shard<D> {
     pub(super) timers: Timers,
     pub(super) pool: BlockPool,
     /// What its sessions have relayed.
-    pub(super) relayed: Relayed,
+    pub(super) relayed: RelayedByAll,
     /// How many connections in set-up are at each stage.
     pub(super) stages: Stages,
-    /// What else it counts.
+    /// What was told last, and what else it counts.
     pub(super) numbers: ShardNumbers,
+    /// Something but what was relayed has changed since then.
+    pub(super) has_news: bool,
     pub(super) published: Arc<ShardCounts>,
     pub(super) experiments: Arc<Experiments>,
     pub(super) counts: Arc<Counts>,
@@ -136,9 +138,10 @@ impl<D: Driver<Token>> Shard<D> {
             awaiting_pair: VecDeque::new(),
             timers: Timers::default(),
             pool: BlockPool::default(),
-            relayed: Relayed::default(),
+            relayed: RelayedByAll::default(),
             stages: Stages::default(),
             numbers: ShardNumbers::default(),
+            has_news: false,
             published: parts.published,
             experiments: parts.experiments,
             counts: parts.counts,

@@ -22,6 +22,9 @@ use crate::records::ShardTotals;
 /// for the descriptors it passes on.
 const RETRY: Duration = Duration::from_millis(1);
 
+/// Completions of one turn from which on a ring may have been full, and some may be lost: the smallest ring there is holds so many.
+const FULL_FROM: usize = 2048;
+
 impl<D: Driver<Token>> Shard<D> {
     /// Serves those who come to its own `listeners`, until it has been drained.
     ///
@@ -112,6 +115,10 @@ impl<D: Driver<Token>> Shard<D> {
     fn take_completions(&mut self) {
         // No more than there are now: what these start may complete at once, and a turn must end.
         let due = self.driver.completions();
+        if due >= FULL_FROM {
+            self.numbers.ring_overflows = self.driver.lost_completions();
+            self.has_news = true;
+        }
         let due = if holds(Guard::TurnEnds) { due } else { usize::MAX };
         for _ in 0..due {
             let Some(Completion { token, event }) = self.driver.next_completion() else { return };
@@ -240,6 +247,7 @@ impl<D: Driver<Token>> Shard<D> {
             }
             Err(error) if is_no_buffers(&error) => {
                 self.numbers.no_buffers += 1;
+                self.has_news = true;
                 if connection.receive_less(direction) {
                     return self.apply(slot);
                 }

@@ -419,7 +419,9 @@ impl Session {
         let closed =
             relay.take_endpoint_bytes(received, &mut self.buffers, cx.pool, cx.now, budget, log);
         let before = std::mem::replace(&mut self.relayed, relay.relayed());
-        cx.relayed.add_since(&before, &self.relayed);
+        let (now, sums) = (self.relayed, &mut *cx.relayed);
+        sums.from_endpoint.add_since(before.from_endpoint, now.from_endpoint);
+        sums.to_endpoint.add_since(before.to_endpoint, now.to_endpoint);
         if self.relayed.from_endpoint != before.from_endpoint {
             *last_relayed = cx.now;
         }
@@ -442,8 +444,10 @@ impl Session {
         self.advance_set_up(cx);
         if let Some((tls, Relaying { relay, .. })) = self.state.relaying() {
             let step = relay.advance(tls, &mut self.buffers, cx.pool);
-            let before = std::mem::replace(&mut self.relayed, relay.relayed());
-            cx.relayed.add_since(&before, &self.relayed);
+            let relayed = relay.relayed();
+            // What has come from the endpoint was added when it came.
+            cx.relayed.to_endpoint.add_since(self.relayed.to_endpoint, relayed.to_endpoint);
+            self.relayed = relayed;
             self.take_step(step, cx);
         }
         self.fill_to_endpoint(cx.pool);

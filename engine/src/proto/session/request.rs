@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Instant;
 
-use crate::proto::account::Relayed;
+use crate::proto::account::RelayedByAll;
 use crate::proto::linfo::Linfo;
 use crate::proto::outbox::BlockPool;
 use crate::proto::session_end::Outcome;
@@ -20,7 +20,7 @@ pub struct Context<'a> {
     /// Blocks for bytes that wait to be sent.
     pub pool: &'a mut BlockPool,
     /// What all sessions of the shard have relayed so far.
-    pub relayed: &'a mut Relayed,
+    pub relayed: &'a mut RelayedByAll,
 }
 
 /// What a session asks of the owner of its sockets.

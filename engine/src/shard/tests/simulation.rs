@@ -13,7 +13,7 @@ use super::faults::Class;
 use super::world::{Act, World};
 use crate::config::Limits;
 use crate::guards::{Guard, take_out};
-use crate::proto::account::Relayed;
+use crate::proto::account::{Flow, RelayedByAll};
 use crate::proto::experiments::Experiments;
 use crate::proto::tests::credentials::{Stage, experiments_within, limits, program};
 
@@ -109,11 +109,13 @@ fn run(seed: u64, tally: &mut Tally) {
     tally.with_mlet += world.players.iter().filter(|player| player.mlet.is_some()).count() as u64;
     tally.refusals += world.harness.kernel.borrow().refusals as u64;
     tally.permits += world.permits_given as u64;
-    let mut relayed = Relayed::default();
+    let mut relayed = RelayedByAll::default();
     tally.asked[0] += world.asked.0 as u64;
     tally.asked[1] += world.asked.1 as u64;
     for ended in world.players.iter().flat_map(|player| &player.ended) {
-        relayed.add_since(&Relayed::default(), &ended.relayed);
+        let none = Flow::default();
+        relayed.to_endpoint.add_since(none, ended.relayed.to_endpoint);
+        relayed.from_endpoint.add_since(none, ended.relayed.from_endpoint);
         *tally.classes.entry(Class::from(&ended.outcome)).or_default() += 1;
         tally.linfos_lost += ended.relayed.linfos_lost;
     }
