@@ -142,7 +142,7 @@ fn what_finds_no_room_is_left_out_also_when_the_window_is_resized() {
     endpoint.echoes(b"it runs");
     run.until("all is told", |screen| {
         let line = screen.last();
-        line.contains(" MB/s  p99 ") && line.contains("us  fd ") && line.contains("run 1")
+        line.contains(" MB/s  p99 ") && line.contains("s  fd ") && line.contains("run 1")
     });
     let resized = Command::new("stty")
         .args(["cols", "32"])
