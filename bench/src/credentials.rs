@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use engine::config::{
-    Approach, Config, EndpointChoice, Experiment, Io, Judging, Limits, Recording,
+    Approach, Config, EndpointChoice, Experiment, Io, Judging, Limits, MletIo, Recording,
 };
 use engine::proto::experiments::Experiments;
 use engine::proto::keys::Keys;
@@ -85,6 +85,7 @@ pub fn experiments() -> Arc<Experiments> {
         attempts: None,
         singleton: None,
         spin: Duration::ZERO,
+        mlet_io: MletIo::Socket,
         io: Io::Auto,
         recording: Recording::default(),
         choice: EndpointChoice::default(),

@@ -18,7 +18,7 @@ use clap::parser::ValueSource;
 use clap::{
     ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueEnum, ValueHint,
 };
-use engine::config::{Io, Judging, Keep, Layout, Limits, SingletonForm};
+use engine::config::{Io, Judging, Keep, Layout, Limits, MletIo, SingletonForm};
 use engine::sys::recorder::RecorderPlan;
 
 use crate::c_number::c_number;
@@ -115,6 +115,17 @@ pub(crate) struct Args {
         hide_possible_values = true
     )]
     pub(crate) io: IoArg,
+
+    /// Offer mlets: socket, or pipe beside it
+    #[arg(
+        long,
+        value_enum,
+        default_value_t,
+        value_name = "WHAT",
+        hide_default_value = true,
+        hide_possible_values = true
+    )]
+    pub(crate) mlet_io: MletIoArg,
 
     /// Look for work so long before a core sleeps
     #[arg(long, value_name = "TIME", default_value = "0us", hide_default_value = true)]
@@ -418,6 +429,23 @@ fn drop_separator(mlet_and_arguments: &mut Vec<OsString>) {
         && mlet_and_arguments[index] == "--"
     {
         mlet_and_arguments.remove(index);
+    }
+}
+
+/// `--mlet-io` as typed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
+pub(crate) enum MletIoArg {
+    #[default]
+    Socket,
+    Pipe,
+}
+
+impl From<MletIoArg> for MletIo {
+    fn from(typed: MletIoArg) -> Self {
+        match typed {
+            MletIoArg::Socket => Self::Socket,
+            MletIoArg::Pipe => Self::Pipe,
+        }
     }
 }
 

@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::os::unix::ffi::OsStrExt;
 
 use engine::config::{
-    Approach, Config, ControllerAddr, Experiment, Io, Publication, SingletonForm,
+    Approach, Config, ControllerAddr, Experiment, Io, MletIo, Publication, SingletonForm,
 };
 use engine::proto::descriptor::descriptor;
 use engine::proto::publisher::PublishedExperiment;
@@ -42,6 +42,9 @@ pub(crate) fn text(args: &Args, loaded: &Loaded, done: Option<&str>, now: Ticks)
     text.row("programs", config.programs.len());
     text.row("CPUs", config.cores.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
     text.row("waits with", io(config.io));
+    if config.mlet_io == MletIo::Pipe {
+        text.row("mlets get", "their sockets, and pipes if they know them");
+    }
     if !config.spin.is_zero() {
         text.row("looks for work", format_args!("{} us before it sleeps", config.spin.as_micros()));
     }

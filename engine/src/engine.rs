@@ -10,7 +10,7 @@ use std::time::SystemTime;
 
 use tracing::{info, warn};
 
-use crate::config::{Approach, Config, Keep, Layout};
+use crate::config::{Approach, Config, Keep, Layout, MletIo};
 pub use crate::control::Report;
 use crate::control::{Control, ControlParts, block_on};
 use crate::driver::{Backend, Driver, Epoll, Uring};
@@ -26,6 +26,7 @@ use crate::shard::{BULK_MEMORY_LEN, GROUPS, Parts as ShardParts, Shard, Token, a
 use crate::sys::children::{self, ADOPTING, Graces};
 use crate::sys::lack::Lack;
 use crate::sys::mlet_processes::MletProcesses;
+use crate::sys::pipes::{self, PIPE_LEN};
 use crate::sys::service_manager::ServiceManager;
 use crate::sys::signals::RunSignals;
 use crate::sys::socket::{self, BoundSocket};
@@ -53,6 +54,9 @@ const FDS_OF_RUNTIME: usize = 10;
 
 /// Descriptors of one session: the endpoint's socket and our end of the mlet's.
 const FDS_PER_SESSION: usize = 2;
+
+/// Our ends of the pipes beside a mlet's socket.
+const FDS_OF_PIPES: usize = 2;
 
 /// Pipes and files of a mlet in the recorder, which has the same limit.
 const FDS_OF_RECORDED: usize = 4;
@@ -185,14 +189,16 @@ fn own_fds(config: &Config, bound: &[Vec<BoundSocket>]) -> io::Result<usize> {
     Ok(limits::files_open()? + shards * FDS_PER_SHARD + greeting + others)
 }
 
-/// Descriptors of a session where it takes most: here its two sockets, in the recorder two pipes and the files behind them.
+/// Descriptors of a session where it takes most: here its two sockets and what pipes there are, in the recorder two pipes and the files behind them.
 fn fds_per_session(config: &Config, has_recorder: bool) -> usize {
     let has_files = config
         .recording
         .results
         .as_ref()
         .is_some_and(|results| results.layout == Layout::Folders && results.keep != Keep::None);
-    if has_recorder && has_files { FDS_PER_SESSION.max(FDS_OF_RECORDED) } else { FDS_PER_SESSION }
+    let pipes = if config.mlet_io == MletIo::Pipe { FDS_OF_PIPES } else { 0 };
+    let recorded = if has_recorder && has_files { FDS_OF_RECORDED } else { 0 };
+    recorded.max(FDS_PER_SESSION + pipes)
 }
 
 /// How many sessions the limit of open files allows, of which some are set aside and each session takes so many.
@@ -224,6 +230,15 @@ fn sessions_max(config: &Config, (open_files, own_fds, fds): (u64, usize, usize)
         SESSION_MEMORY_LEN >> 10,
         BULK_MEMORY_LEN.div_ceil(1 << 20)
     );
+    if config.mlet_io == MletIo::Pipe
+        && let Some(piped) = pipes::sessions_with_pipes_max().filter(|piped| *piped < max)
+    {
+        warn!(
+            "pipes for {piped} mlets at once, of {} KiB each; others have their sockets alone. Raise \
+             fs.pipe-user-pages-soft",
+            PIPE_LEN >> 10
+        );
+    }
     let backlog = match &config.approach {
         Approach::Passive { .. } => 0,
         Approach::Proxy(proxy) => proxy.backlog_target.saturating_mul(config.experiments.len()),
@@ -313,6 +328,7 @@ fn start_shards(
             stopwatch: view.latency().and_then(|latency| latency.stopwatch(number)),
             published: view.of_shard(number),
             spin: config.spin,
+            offers_pipes: config.mlet_io == MletIo::Pipe && config.singleton.is_none(),
         };
         thread::Builder::new()
             .name(format!("shard-{number}"))

@@ -21,6 +21,7 @@ use crate::proto::session::MletFacts;
 use crate::proto::session_end::Force;
 use crate::records::{Ended, SessionFacts, SessionId, ShardTotals};
 use crate::run_error::RunError;
+use crate::sys::mlet_ends::MletEnds;
 use packetlab::key::KeyId;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
@@ -103,12 +104,12 @@ pub(crate) enum FromShard {
         /// What its record begins with.
         session: Arc<SessionFacts>,
     },
-    /// Start a mlet with this socket as its fd 0.
+    /// Start a mlet that has these ends.
     StartMlet {
         /// The session.
         id: SessionId,
-        /// The mlet's end of the socket pair.
-        socket: OwnedFd,
+        /// Its socket, and the pipes that it is offered.
+        ends: MletEnds,
         /// What the mlet is told.
         facts: MletFacts,
     },
@@ -133,6 +134,13 @@ pub(crate) enum FromShard {
     AcceptPaused(io::Error),
     /// A session past START is lost because no socket pair could be made for its mlet.
     NoSocketPair {
+        /// The session.
+        id: SessionId,
+        /// Why not.
+        error: io::Error,
+    },
+    /// No pipes could be made for a session's mlet, which has its socket alone.
+    NoPipes {
         /// The session.
         id: SessionId,
         /// Why not.

@@ -45,6 +45,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "crate::proto::session::MletFacts",
             "crate::records::",
             "crate::run_error::RunError",
+            "crate::sys::mlet_ends::MletEnds",
         ],
     ),
     (
@@ -68,6 +69,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "crate::mlet_request::",
             "crate::proto::",
             "crate::records::",
+            "crate::sys::mlet_ends::MletEnds",
         ],
     ),
     (
@@ -111,6 +113,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "crate::proto::experiments::",
             "crate::random::",
             "crate::shard::",
+            "crate::sys::mlet_ends::MletEnds",
         ],
     ),
 ];
@@ -130,6 +133,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
             ("sys/children.rs", "/proc/self/task"),
             ("sys/cpu.rs", "/proc/self/task"),
             ("sys/limits.rs", "/proc/self/fd, /dev/null"),
+            ("sys/pipes.rs", "/proc/self/status, /proc/sys/fs/pipe-user-pages-soft"),
             ("sys/socket.rs", "/proc/sys/net/core/somaxconn"),
             ("sys/stdin.rs", "/dev/null"),
             ("sys/forked.rs", "/proc/self/task, /proc/self/fd"),

@@ -126,6 +126,10 @@ fn of_outputs(given: Given<'_>) -> Option<String> {
         let why = "nothing is timed, so there is nothing to write";
         return Some(apart("--latency", "--latency-sample 0", why));
     }
+    if given.has("single") && given.is("mlet-io", "pipe") {
+        let why = "the one mlet of all sessions is handed a socket for each";
+        return Some(apart(&name("single"), "--mlet-io pipe", why));
+    }
     if given.has("single") && given.is("keep", "failed") {
         let why = "all sessions have one output, of which all or none is kept";
         return Some(apart(&name("single"), "--keep failed", why));

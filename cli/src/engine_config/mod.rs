@@ -117,6 +117,7 @@ pub(crate) fn load(
         latency_log: args.latency.clone(),
         cores,
         spin: args.spin,
+        mlet_io: args.mlet_io.into(),
         io: args.io.into(),
         other_files: if args.metrics.is_some() { CONNECTIONS_MAX } else { 0 },
         limits: args.limits(),

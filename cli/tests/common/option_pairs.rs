@@ -22,7 +22,7 @@ const FILE: &str = "writes a file of its own, whatever else is written";
 const CHECKS: &str =
     "takes the command line of a run, checks and tells all of it that is there before one";
 
-pub const ROWS: [Row; 58] = [
+pub const ROWS: [Row; 59] = [
     row("--addr", &["-a", "127.0.0.1:0"], SETTING),
     row("--config", &["-c", "nowhere.conf"], SETTING),
     row("--publish-addr", &["-p", "127.0.0.1:4"], SETTING),
@@ -40,6 +40,7 @@ pub const ROWS: [Row; 58] = [
     ),
     row("--cores", &["--cores", "1"], SETTING),
     row("--io", &["--io", "epoll"], SETTING),
+    row("--mlet-io", &["--mlet-io", "pipe"], SETTING),
     row("--spin", &["--spin", "50us"], SETTING),
     row("--passphrase-file", &["--passphrase-file", "nowhere"], SETTING),
     row("--check", &["--check"], CHECKS),
@@ -118,7 +119,7 @@ pub const EXCLUSIVE: [[&str; 2]; 6] = [
 ];
 
 /// Words that are refused for an option that is missing, or for their values, and the two options that the reason names.
-pub const REFUSED: [(&[&str], [&str; 2]); 36] = [
+pub const REFUSED: [(&[&str], [&str; 2]); 37] = [
     (&["--keep", "all"], ["--keep", "--out"]),
     (&["--keep", "none", "--events", "e.jsonl"], ["--keep", "--resume"]),
     (&["--note", "x"], ["--note", "--out"]),
@@ -131,6 +132,7 @@ pub const REFUSED: [(&[&str], [&str; 2]); 36] = [
     (&["--resume-anyway"], ["--resume-anyway", "--resume"]),
     (&["--resume-anyway", "--out", "r"], ["--resume-anyway", "--resume"]),
     (&["--single-facts"], ["--single-facts", "--single"]),
+    (&["-s", "--mlet-io", "pipe"], ["--single", "--mlet-io pipe"]),
     (&["--events", "-"], ["--events -", "--out"]),
     (&["--events", "-", "-s"], ["--events -", "--resume"]),
     (&["--joblog", "-"], ["--joblog -", "--out"]),

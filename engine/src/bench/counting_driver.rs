@@ -12,8 +12,9 @@ use std::time::{Duration, Instant};
 use packetlab::time::Ticks;
 
 use crate::driver::simulated::Simulated;
-use crate::driver::{Completion, Driver, Outgoing, Received};
+use crate::driver::{Completion, Driver, Outgoing, Received, Stream};
 use crate::shard::Token;
+use crate::sys::mlet_ends::MletEnds;
 
 /// Runs the work that it is given, which is the kernel's and not the shard's, so that a count can leave it out.
 pub type Apart = fn(&mut dyn FnMut());
@@ -57,18 +58,18 @@ impl Driver<Token> for CountingDriver {
         self.count(|driver| driver.accept(listener, token));
     }
 
-    fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: Token) {
-        self.count(|driver| driver.receive(socket, group, token));
+    fn receive(&mut self, from: Stream<'_>, group: u16, token: Token) {
+        self.count(|driver| driver.receive(from, group, token));
     }
 
-    fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: Token) {
-        self.count(|driver| driver.send(socket, outgoing, token));
+    fn send(&mut self, to: Stream<'_>, outgoing: Outgoing, token: Token) {
+        self.count(|driver| driver.send(to, outgoing, token));
     }
 
     fn send_then_receive(
         &mut self,
-        send: (BorrowedFd<'_>, Outgoing, Token),
-        receive: (BorrowedFd<'_>, u16, Token),
+        send: (Stream<'_>, Outgoing, Token),
+        receive: (Stream<'_>, u16, Token),
     ) {
         self.count(|driver| driver.send_then_receive(send, receive));
     }
@@ -113,16 +114,16 @@ impl Driver<Token> for CountingDriver {
         self.simulated.clocks()
     }
 
+    fn session_pipes(&mut self) -> io::Result<([OwnedFd; 2], [OwnedFd; 2])> {
+        self.count(Driver::session_pipes)
+    }
+
     fn session_pair(&mut self) -> io::Result<(OwnedFd, OwnedFd)> {
         self.count(Driver::session_pair)
     }
 
-    fn pass(&mut self, to: BorrowedFd<'_>, packet: &[u8], socket: OwnedFd) -> Result<(), OwnedFd> {
-        let mut socket = Some(socket);
-        self.count(|driver| match socket.take() {
-            Some(socket) => driver.pass(to, packet, socket),
-            None => Ok(()),
-        })
+    fn pass(&mut self, to: BorrowedFd<'_>, packet: &[u8], ends: MletEnds) -> Result<(), MletEnds> {
+        self.count(|driver| driver.pass(to, packet, ends))
     }
 
     fn peer(&self, socket: BorrowedFd<'_>) -> Option<SocketAddr> {
@@ -143,5 +144,9 @@ impl Driver<Token> for CountingDriver {
 
     fn untaken_len(&self, socket: BorrowedFd<'_>) -> usize {
         self.simulated.untaken_len(socket)
+    }
+
+    fn waiting_len(&self, pipe: BorrowedFd<'_>) -> usize {
+        self.simulated.waiting_len(pipe)
     }
 }

@@ -70,6 +70,7 @@ impl SimulatedShard {
             stopwatch: None,
             published: Arc::default(),
             spin: Duration::ZERO,
+            offers_pipes: false,
         };
         let simulated = Simulated::new(Rc::clone(&kernel), &GROUPS);
         let mut shard = Shard::new(parts, CountingDriver::new(simulated, apart));

@@ -59,6 +59,8 @@ pub struct Config {
     pub cores: Vec<usize>,
     /// `--spin`: how long a shard looks for completions again and again before it sleeps until there is one.
     pub spin: Duration,
+    /// `--mlet-io`: what mlets are offered; one for all sessions always has sockets.
+    pub mlet_io: MletIo,
     /// What shards and control thread wait with.
     pub io: Io,
     /// Files that this process may have open at once beside those of the run.
@@ -86,6 +88,16 @@ pub enum Io {
     Uring,
     /// epoll.
     Epoll,
+}
+
+/// What a mlet's session goes over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MletIo {
+    /// Its socket.
+    #[default]
+    Socket,
+    /// Its socket, and two pipes beside it for mlets that know them.
+    Pipe,
 }
 
 /// One `ExpExec` entry.

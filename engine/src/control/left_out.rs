@@ -14,6 +14,7 @@ use super::Control;
 use super::backlog::Backlog;
 use super::clock::now;
 use crate::log_limit::LogLimit;
+use crate::records::SessionId;
 
 impl Control {
     pub(super) fn note_accept_pause(&mut self, error: &io::Error) {
@@ -32,8 +33,18 @@ impl Control {
         }
     }
 
+    pub(super) fn log_no_pipes(&mut self, id: SessionId, error: &io::Error) {
+        if let Some(left_out) = self.without_pipes.admit(now()) {
+            warn!(
+                session = id,
+                "the mlet gets no pipes, only its socket: {error}; raise fs.pipe-user-pages-soft \
+                 or `ulimit -n`{left_out}"
+            );
+        }
+    }
+
     fn log_limits(&mut self) -> impl Iterator<Item = &mut LogLimit> {
-        let own = [&mut self.accept_pauses, &mut self.refusals];
+        let own = [&mut self.accept_pauses, &mut self.refusals, &mut self.without_pipes];
         let others = self.sessions.log_limits();
         own.into_iter().chain(others).chain(self.backlog.as_mut().map(Backlog::log_limit))
     }

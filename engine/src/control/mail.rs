@@ -65,7 +65,7 @@ impl Control {
                 self.begin_session(place, session);
                 self.complete_attempt(place.id);
             }
-            FromShard::StartMlet { id, socket, facts } => self.start_mlet(id, socket, &facts),
+            FromShard::StartMlet { id, ends, facts } => self.start_mlet(id, ends, &facts),
             FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
             FromShard::PermitFreed(id) => self.free_permit(id),
             FromShard::BacklogTaken { experiment } => self.take_backlog_taken(experiment),
@@ -83,6 +83,7 @@ impl Control {
             FromShard::NoSocketPair { id, error } => {
                 warn!(session = id, "no socket pair for the mlet: {error}; the session ends");
             }
+            FromShard::NoPipes { id, error } => self.log_no_pipes(id, &error),
             FromShard::Ready => self.shards_running += 1,
             FromShard::NotReady(error) => self.fail(error),
             FromShard::Stopped(Ok(totals)) => {

@@ -6,7 +6,6 @@
 use std::fmt::Display;
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::Arc;
@@ -27,6 +26,7 @@ use crate::proto::session_end::Force;
 use crate::records::{Output, SessionFacts, SessionId};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
+use crate::sys::mlet_ends::MletEnds;
 use crate::sys::socket;
 use crate::sys::supervisor::{
     Flushed, MletOutput, MletOwner, MletStatus, STARTING_A_MLET, SupervisorEvent,
@@ -44,7 +44,7 @@ impl Control {
         let pair = socket::session_pair();
         let (ours, theirs) = pair.map_err(lack("talk to the singleton mlet (socketpair)"))?;
         let output = self.output.of_all_sessions();
-        self.spawn(MletOwner::AllSessions, &[], &output, theirs);
+        self.spawn(MletOwner::AllSessions, &[], &output, MletEnds::of_socket(theirs));
         loop {
             match self.await_event().await? {
                 SupervisorEvent::Spawned { pid, output_errno, .. } => {
@@ -140,16 +140,16 @@ impl Control {
     }
 
     /// Starts the mlet of a session, or hands the session to the one that serves all.
-    pub(super) fn start_mlet(&mut self, id: SessionId, socket: OwnedFd, facts: &MletFacts) {
+    pub(super) fn start_mlet(&mut self, id: SessionId, ends: MletEnds, facts: &MletFacts) {
         match &mut self.mlets {
             Mlets::OfEachSession { .. } => {
                 if let Some(session) = self.sessions.under_way().facts(id) {
                     let output = self.output.of_session(session);
-                    self.spawn(MletOwner::Session(id), &environment(&id, facts), &output, socket);
+                    self.spawn(MletOwner::Session(id), &environment(&id, facts), &output, ends);
                 }
             }
             Mlets::OfAllSessions { control_socket: Some(control_socket), .. } => {
-                control_socket.inner.push(id, facts, socket);
+                control_socket.inner.push(id, facts, ends.socket);
             }
             // The session ends as its mlet's socket closes.
             Mlets::OfAllSessions { control_socket: None, .. } => {
@@ -208,13 +208,13 @@ impl Control {
         owner: MletOwner,
         environment: &[(&str, &dyn Display)],
         output: &MletOutput,
-        socket: OwnedFd,
+        ends: MletEnds,
     ) {
         // The session's record tells of that, and the session ends as the socket closes.
         if self.supervisor_lost {
             return;
         }
-        if let Err(error) = self.supervisor.inner.spawn(owner, environment, output, socket) {
+        if let Err(error) = self.supervisor.inner.spawn(owner, environment, output, ends) {
             let errno = error.raw_os_error().unwrap_or(EINVAL);
             self.take_event(SupervisorEvent::SpawnFailed { owner, errno });
         }

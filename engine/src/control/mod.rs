@@ -127,6 +127,7 @@ pub(crate) struct Control {
     latency_log: Option<IntervalLog>,
     accept_pauses: LogLimit,
     refusals: LogLimit,
+    without_pipes: LogLimit,
     phase: RunPhase,
     /// What the run ends with, if not well.
     failure: Option<RunError>,
@@ -193,6 +194,7 @@ impl Control {
             time_limits: TimeLimits::new(&parts.experiments.limits, now()),
             accept_pauses: LogLimit::new("pauses in accepting"),
             refusals: LogLimit::new("refused connections"),
+            without_pipes: LogLimit::new("mlets without pipes"),
             phase: RunPhase::Running,
             failure: None,
             judging: parts.judging,

@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::Duration;
 
 use nix::errno::Errno;
@@ -16,9 +16,9 @@ use nix::sys::epoll::{Epoll as Kernel, EpollCreateFlags, EpollEvent, EpollFlags,
 use nix::sys::socket::{MsgFlags, recv, send};
 use socket2::SockRef;
 
-use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received};
+use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received, Stream};
 use super::own_buffers::OwnBuffers;
-use crate::sys::socket;
+use crate::sys::{pipes, socket};
 
 /// Sockets whose readiness one wait tells of; the rest are told of by the next.
 const EVENTS: usize = 256;
@@ -46,22 +46,28 @@ struct Source<T> {
     tells_output: bool,
     /// A try may succeed.
     is_readable: bool,
+    /// A watch has told what there is to read, so it will not be told again.
+    was_watched: bool,
     /// The peer has ended its output, so that a short receive is no sign that nothing more is there.
     has_ended: bool,
 }
 
+/// Whether the descriptor is a pipe's, which has other calls.
+type IsPipe = bool;
+
 enum WaitingInput<T> {
     Accept(T),
-    Receive(u16, T),
+    Receive(IsPipe, u16, T),
     Watch(T),
 }
 
 struct WaitingOutput<T> {
+    is_pipe: IsPipe,
     outgoing: Outgoing,
     sent: usize,
     token: T,
     /// What is to be received, and from where, when everything is sent.
-    then: Option<(RawFd, u16, T)>,
+    then: Option<(RawFd, WaitingInput<T>)>,
 }
 
 impl<T: Copy> Epoll<T> {
@@ -128,9 +134,23 @@ impl<T: Copy> Epoll<T> {
     fn fail_input(&mut self, input: WaitingInput<T>, error: io::Error) {
         match input {
             WaitingInput::Accept(token) => self.complete(token, Event::Accepted(Err(error))),
-            WaitingInput::Receive(_, token) => self.complete(token, Event::Received(Err(error))),
+            WaitingInput::Receive(_, _, token) => self.complete(token, Event::Received(Err(error))),
+            WaitingInput::Watch(token) if is_cancelled(&error) => {
+                self.complete(token, Event::Readable);
+            }
             WaitingInput::Watch(_) => self.broken = Some(error),
         }
+    }
+
+    fn start_send(
+        &mut self,
+        to: Stream<'_>,
+        outgoing: Outgoing,
+        token: T,
+        then: Option<(RawFd, WaitingInput<T>)>,
+    ) {
+        let is_pipe = is_pipe(to);
+        self.start_output(to.as_fd(), WaitingOutput { is_pipe, outgoing, sent: 0, token, then });
     }
 
     fn start_output(&mut self, descriptor: BorrowedFd<'_>, output: WaitingOutput<T>) {
@@ -166,7 +186,7 @@ impl<T: Copy> Epoll<T> {
             let Some(input) = source.inputs.pop_front() else { return };
             match input {
                 WaitingInput::Watch(token) => {
-                    source.is_readable = false;
+                    (source.is_readable, source.was_watched) = (false, true);
                     self.complete(token, Event::Readable);
                 }
                 WaitingInput::Accept(token) => match socket::accept(number) {
@@ -180,12 +200,14 @@ impl<T: Copy> Epoll<T> {
                         self.complete(token, Event::Accepted(accepted));
                     }
                 },
-                WaitingInput::Receive(group, token) => match self.try_receive(number, group) {
-                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                        return self.put_back(number, input);
+                WaitingInput::Receive(is_pipe, group, token) => {
+                    match self.try_receive(number, is_pipe, group) {
+                        Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                            return self.put_back(number, input);
+                        }
+                        received => self.complete(token, Event::Received(received)),
                     }
-                    received => self.complete(token, Event::Received(received)),
-                },
+                }
             }
         }
     }
@@ -197,10 +219,13 @@ impl<T: Copy> Epoll<T> {
         source.inputs.push_front(input);
     }
 
-    fn try_receive(&mut self, number: RawFd, group: u16) -> io::Result<Received> {
+    fn try_receive(&mut self, number: RawFd, is_pipe: bool, group: u16) -> io::Result<Received> {
         let mut is_full = false;
         let received = self.buffers.receive(group, |memory| {
-            let len = recv(number, memory, MsgFlags::MSG_DONTWAIT)?;
+            let len = match is_pipe {
+                true => pipes::read(number, memory)?,
+                false => recv(number, memory, MsgFlags::MSG_DONTWAIT)?,
+            };
             is_full = len == memory.len();
             Ok::<_, io::Error>(len)
         })?;
@@ -215,7 +240,10 @@ impl<T: Copy> Epoll<T> {
         while let Some(output) = &mut self.source(number).output {
             let Outgoing { block, start, end } = &output.outgoing;
             let rest = &block[start + output.sent..*end];
-            let sent = send(number, rest, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL);
+            let sent = match output.is_pipe {
+                true => pipes::write(number, rest),
+                false => send(number, rest, MsgFlags::MSG_DONTWAIT | MsgFlags::MSG_NOSIGNAL),
+            };
             match sent {
                 Err(Errno::EAGAIN) => return,
                 Err(error) => return self.end_output(number, Err(error.into())),
@@ -239,12 +267,12 @@ impl<T: Copy> Epoll<T> {
             _ => Ok(output.sent),
         };
         self.complete(output.token, Event::Sent(output.outgoing.block, sent));
-        let Some((source, group, token)) = output.then else { return };
+        let Some((source, receive)) = output.then else { return };
         if is_done {
-            self.source(source).inputs.push_back(WaitingInput::Receive(group, token));
+            self.source(source).inputs.push_back(receive);
             self.try_inputs(source);
         } else {
-            self.complete(token, Event::Received(Err(Errno::ECANCELED.into())));
+            self.fail_input(receive, Errno::ECANCELED.into());
         }
     }
 
@@ -272,27 +300,30 @@ impl<T: Copy> Driver<T> for Epoll<T> {
         self.start_input(listener, WaitingInput::Accept(token));
     }
 
-    fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: T) {
-        self.start_input(socket, WaitingInput::Receive(group, token));
+    fn receive(&mut self, from: Stream<'_>, group: u16, token: T) {
+        let source = self.source(from.number());
+        source.is_readable |= std::mem::take(&mut source.was_watched);
+        self.start_input(from.as_fd(), WaitingInput::Receive(is_pipe(from), group, token));
     }
 
-    fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: T) {
-        self.start_output(socket, WaitingOutput { outgoing, sent: 0, token, then: None });
+    fn send(&mut self, to: Stream<'_>, outgoing: Outgoing, token: T) {
+        self.start_send(to, outgoing, token, None);
     }
 
     fn send_then_receive(
         &mut self,
-        (socket, outgoing, token): (BorrowedFd<'_>, Outgoing, T),
-        (source, group, receive_token): (BorrowedFd<'_>, u16, T),
+        (to, outgoing, token): (Stream<'_>, Outgoing, T),
+        (from, group, receive_token): (Stream<'_>, u16, T),
     ) {
-        let then = match self.register(source) {
-            Ok(()) => Some((source.as_raw_fd(), group, receive_token)),
+        let receive = WaitingInput::Receive(is_pipe(from), group, receive_token);
+        let then = match self.register(from.as_fd()) {
+            Ok(()) => Some((from.number(), receive)),
             Err(error) => {
-                self.complete(receive_token, Event::Received(Err(error)));
+                self.fail_input(receive, error);
                 None
             }
         };
-        self.start_output(socket, WaitingOutput { outgoing, sent: 0, token, then });
+        self.start_send(to, outgoing, token, then);
     }
 
     fn watch(&mut self, watched: BorrowedFd<'_>, token: T) {
@@ -367,6 +398,13 @@ impl<T: Copy> Driver<T> for Epoll<T> {
         self.begin(ours.as_raw_fd());
         Ok((ours, mlets))
     }
+
+    fn session_pipes(&mut self) -> io::Result<([OwnedFd; 2], [OwnedFd; 2])> {
+        let (ours, mlets) = pipes::session_pipes()?;
+        // No call can ask a pipe not to wait; our ends have this flag to themselves.
+        ours.iter().for_each(|ours| self.prepare(ours.as_fd()));
+        Ok((ours, mlets))
+    }
 }
 
 impl<T> Default for Source<T> {
@@ -377,6 +415,7 @@ impl<T> Default for Source<T> {
             is_registered: false,
             tells_output: false,
             is_readable: false,
+            was_watched: false,
             has_ended: false,
         }
     }
@@ -386,6 +425,14 @@ impl<T> Source<T> {
     fn is_idle(&self) -> bool {
         self.inputs.is_empty() && self.output.is_none()
     }
+}
+
+fn is_pipe(stream: Stream<'_>) -> bool {
+    matches!(stream, Stream::Pipe(_))
+}
+
+fn is_cancelled(error: &io::Error) -> bool {
+    error.raw_os_error() == Some(Errno::ECANCELED as i32)
 }
 
 /// Input is always told, output where `more` says so.

@@ -26,7 +26,9 @@ mod uring;
 use tracing::warn;
 
 pub(crate) use self::epoll::Epoll;
-pub(crate) use self::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received};
+pub(crate) use self::operations::{
+    Completion, Driver, Event, GroupSize, Outgoing, Received, Stream,
+};
 pub use self::ring_error::RingError;
 pub(crate) use self::uring::Uring;
 use crate::config::Io;

@@ -4,13 +4,14 @@
 
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant, SystemTime};
 
 use packetlab::time::Ticks;
 use socket2::SockRef;
 
-use crate::sys::{fd_passing, socket};
+use crate::sys::mlet_ends::MletEnds;
+use crate::sys::socket;
 
 /// The kernel, or what stands for it, for the thread that made it. `T` tells operations apart.
 pub(crate) trait Driver<T> {
@@ -22,20 +23,16 @@ pub(crate) trait Driver<T> {
     fn accept(&mut self, listener: BorrowedFd<'_>, token: T);
 
     /// Receives once, into a buffer of `group`.
-    fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: T);
+    fn receive(&mut self, from: Stream<'_>, group: u16, token: T);
 
     /// Sends; fewer bytes than given may leave.
-    fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: T);
+    fn send(&mut self, to: Stream<'_>, outgoing: Outgoing, token: T);
 
-    /// Sends everything, then receives once from another socket, without a turn in between. When the
-    /// send fails or is cancelled, so is the receive.
-    fn send_then_receive(
-        &mut self,
-        send: (BorrowedFd<'_>, Outgoing, T),
-        receive: (BorrowedFd<'_>, u16, T),
-    );
+    /// Sends everything, then receives once from another stream, without a turn in between. When the
+    /// send fails or is cancelled, so is the receive. A pipe may take a part; the receive is cancelled then, too.
+    fn send_then_receive(&mut self, send: (Stream<'_>, Outgoing, T), receive: (Stream<'_>, u16, T));
 
-    /// Tells once when `watched` can be read.
+    /// Tells once when `watched` can be read, or the watch was cancelled.
     fn watch(&mut self, watched: BorrowedFd<'_>, token: T);
 
     /// Cancels every operation on `target`; each still completes by itself.
@@ -78,13 +75,20 @@ pub(crate) trait Driver<T> {
     /// As the kernel says; EMFILE at the open-file limit.
     fn session_pair(&mut self) -> io::Result<(OwnedFd, OwnedFd)>;
 
-    /// Sends a packet to another process of ours, and a socket of which it becomes the owner. The socket comes back if that
-    /// does not go without waiting.
+    /// The pipes between a session and its mlet: our ends first, prepared, then the mlet's, which block. The first of
+    /// either leads to the mlet, the second from it.
     ///
     /// # Errors
-    /// The socket.
-    fn pass(&mut self, to: BorrowedFd<'_>, packet: &[u8], socket: OwnedFd) -> Result<(), OwnedFd> {
-        fd_passing::send(to, packet, &[&socket]).map(drop).map_err(|_| socket)
+    /// As the kernel says; EMFILE at the open-file limit, EPERM at the limit of what a user's pipes hold.
+    fn session_pipes(&mut self) -> io::Result<([OwnedFd; 2], [OwnedFd; 2])>;
+
+    /// Sends a packet to another process of ours, and a mlet's ends, of which it becomes the owner. They come back whole if
+    /// that does not go without waiting.
+    ///
+    /// # Errors
+    /// All of the ends.
+    fn pass(&mut self, to: BorrowedFd<'_>, packet: &[u8], ends: MletEnds) -> Result<(), MletEnds> {
+        ends.send(to, packet)
     }
 
     /// The address of the other side; none if it has disconnected already.
@@ -115,6 +119,34 @@ pub(crate) trait Driver<T> {
     /// How many bytes of what was sent the peer has not taken yet.
     fn untaken_len(&self, socket: BorrowedFd<'_>) -> usize {
         socket::untaken_len(&socket)
+    }
+
+    /// How many bytes are in a pipe, of which this is either end.
+    fn waiting_len(&self, pipe: BorrowedFd<'_>) -> usize {
+        socket::waiting_len(&pipe)
+    }
+}
+
+/// What bytes go over: the kernel has calls of its own for each.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Stream<'fd> {
+    /// A socket.
+    Socket(BorrowedFd<'fd>),
+    /// One end of a pipe.
+    Pipe(BorrowedFd<'fd>),
+}
+
+impl Stream<'_> {
+    pub(super) fn number(self) -> RawFd {
+        self.as_fd().as_raw_fd()
+    }
+}
+
+impl AsFd for Stream<'_> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Socket(descriptor) | Self::Pipe(descriptor) => *descriptor,
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 //! Both drivers do the same with the same operations, on real sockets.
 
 use std::collections::HashMap;
+use std::fs::File;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsFd, OwnedFd};
@@ -10,7 +11,9 @@ use std::time::Duration;
 use nix::libc;
 use nix::sys::eventfd::EventFd;
 
+use super::Stream::{Pipe, Socket};
 use super::*;
+use crate::sys::pipes::PIPE_LEN;
 
 const GROUP: [GroupSize; 1] = [GroupSize { count: 2, len: 1024 }];
 
@@ -73,7 +76,7 @@ fn pair(driver: &mut dyn Driver<u32>) -> (OwnedFd, UnixStream) {
 fn a_receive_waits_for_bytes_and_then_for_the_end() {
     on_both(|driver| {
         let (ours, mut other) = pair(driver);
-        driver.receive(ours.as_fd(), 0, 1);
+        driver.receive(Socket(ours.as_fd()), 0, 1);
         assert_idle(driver);
         other.write_all(b"first").unwrap();
         let event = completed(driver, 1).remove(&1).unwrap();
@@ -82,7 +85,7 @@ fn a_receive_waits_for_bytes_and_then_for_the_end() {
         other.write_all(b"last").unwrap();
         drop(other);
         for expected in [&b"last"[..], b""] {
-            driver.receive(ours.as_fd(), 0, 2);
+            driver.receive(Socket(ours.as_fd()), 0, 2);
             let event = completed(driver, 1).remove(&2).unwrap();
             assert_eq!(bytes_of(driver, event), expected);
         }
@@ -99,7 +102,7 @@ fn a_long_stream_comes_whole_and_in_order() {
         let writer = std::thread::spawn(move || other.write_all(&bytes).unwrap());
         let mut came = Vec::new();
         loop {
-            driver.receive(ours.as_fd(), 0, 1);
+            driver.receive(Socket(ours.as_fd()), 0, 1);
             let event = completed(driver, 1).remove(&1).unwrap();
             match bytes_of(driver, event) {
                 bytes if bytes.is_empty() => break,
@@ -117,7 +120,7 @@ fn a_send_waits_for_room_and_leaves_what_does_not_fit() {
     on_both(|driver| {
         let (ours, mut other) = pair(driver);
         let mut left = 8 << 20;
-        driver.send(ours.as_fd(), outgoing(&vec![7; left]), 1);
+        driver.send(Socket(ours.as_fd()), outgoing(&vec![7; left]), 1);
         let mut sent_len = 0;
         let mut read = vec![0; 1 << 20];
         while left > 0 {
@@ -128,7 +131,7 @@ fn a_send_waits_for_room_and_leaves_what_does_not_fit() {
                 assert!(len > 0 && sent_len <= block.len());
                 if sent_len < block.len() {
                     let rest = Outgoing { start: sent_len, end: block.len(), block };
-                    driver.send(ours.as_fd(), rest, 1);
+                    driver.send(Socket(ours.as_fd()), rest, 1);
                 }
             }
             if sent_len > (8 << 20) - left {
@@ -146,8 +149,10 @@ fn a_receive_linked_to_a_send_begins_when_all_has_left() {
         let (ours, mut other) = pair(driver);
         let (source, mut feeder) = pair(driver);
         let len = 4 << 20;
-        driver
-            .send_then_receive((ours.as_fd(), outgoing(&vec![7; len]), 1), (source.as_fd(), 0, 2));
+        driver.send_then_receive(
+            (Socket(ours.as_fd()), outgoing(&vec![7; len]), 1),
+            (Socket(source.as_fd()), 0, 2),
+        );
         feeder.write_all(b"there already").unwrap();
         driver.wait(Some(Duration::from_millis(20))).unwrap();
         assert_eq!(driver.completions(), 0, "most of it has found no room");
@@ -172,11 +177,14 @@ fn a_send_that_fails_cancels_the_receive_that_was_to_follow() {
         let (source, mut feeder) = pair(driver);
         feeder.write_all(b"kept").unwrap();
         drop(other);
-        driver.send_then_receive((ours.as_fd(), outgoing(b"vain"), 1), (source.as_fd(), 0, 2));
+        driver.send_then_receive(
+            (Socket(ours.as_fd()), outgoing(b"vain"), 1),
+            (Socket(source.as_fd()), 0, 2),
+        );
         let events = completed(driver, 2);
         assert_eq!(error_of(&events[&1]), Some(libc::EPIPE));
         assert_eq!(error_of(&events[&2]), Some(libc::ECANCELED));
-        driver.receive(source.as_fd(), 0, 3);
+        driver.receive(Socket(source.as_fd()), 0, 3);
         let event = completed(driver, 1).remove(&3).unwrap();
         assert_eq!(bytes_of(driver, event), b"kept");
         driver.close(ours);
@@ -189,10 +197,10 @@ fn whatever_is_under_way_on_a_socket_can_be_cancelled() {
     on_both(|driver| {
         let (ours, mut other) = pair(driver);
         let (source, _feeder) = pair(driver);
-        driver.receive(ours.as_fd(), 0, 1);
+        driver.receive(Socket(ours.as_fd()), 0, 1);
         driver.send_then_receive(
-            (ours.as_fd(), outgoing(&vec![7; 4 << 20]), 2),
-            (source.as_fd(), 0, 3),
+            (Socket(ours.as_fd()), outgoing(&vec![7; 4 << 20]), 2),
+            (Socket(source.as_fd()), 0, 3),
         );
         assert_idle(driver);
         driver.cancel(ours.as_fd(), 4);
@@ -222,7 +230,7 @@ fn who_finds_no_buffer_is_told_and_finds_one_when_it_is_back() {
         let mut pairs: Vec<_> = (0..3).map(|_| pair(driver)).collect();
         for (number, (ours, other)) in (0..).zip(&mut pairs) {
             other.write_all(&[number as u8]).unwrap();
-            driver.receive(ours.as_fd(), 0, number);
+            driver.receive(Socket(ours.as_fd()), 0, number);
         }
         let events = completed(driver, 3);
         let (without, with): (Vec<_>, Vec<_>) =
@@ -232,7 +240,7 @@ fn who_finds_no_buffer_is_told_and_finds_one_when_it_is_back() {
             assert_eq!(bytes_of(driver, event), [number as u8]);
         }
         let number = without[0].0;
-        driver.receive(pairs[number as usize].0.as_fd(), 0, number);
+        driver.receive(Socket(pairs[number as usize].0.as_fd()), 0, number);
         let event = completed(driver, 1).remove(&number).unwrap();
         assert_eq!(bytes_of(driver, event), [number as u8]);
         for (ours, _) in pairs {
@@ -274,7 +282,7 @@ fn connections_are_accepted_as_many_as_are_asked_for_and_the_rest_waits() {
             let Event::Accepted(Ok(socket)) = event else { panic!("{event:?}") };
             let peer = clients[token as usize].local_addr().unwrap();
             assert_eq!(driver.peer(socket.as_fd()), Some(peer));
-            driver.receive(socket.as_fd(), 0, 10 + token);
+            driver.receive(Socket(socket.as_fd()), 0, 10 + token);
             // The kernel queues them in the order of their connects.
             clients[token as usize].write_all(b"hello").unwrap();
             let event = completed(driver, 1).remove(&(10 + token)).unwrap();
@@ -293,7 +301,7 @@ fn a_descriptor_whose_number_was_used_before_is_a_new_one() {
     on_both(|driver| {
         for round in 0..3_u8 {
             let (ours, mut other) = pair(driver);
-            driver.receive(ours.as_fd(), 0, 1);
+            driver.receive(Socket(ours.as_fd()), 0, 1);
             assert_idle(driver);
             other.write_all(&[round]).unwrap();
             let event = completed(driver, 1).remove(&1).unwrap();
@@ -313,5 +321,127 @@ fn a_wait_ends_in_time_and_does_not_turn_meanwhile() {
         }
         assert!(driver.clocks().0 < until + PATIENCE);
         assert!(driver.enters() <= 3, "{} times", driver.enters());
+    });
+}
+
+/// Our ends of two pipes, to another and from it, and the ends of that other.
+fn pipes(driver: &mut dyn Driver<u32>) -> ([OwnedFd; 2], File, File) {
+    let (ours, [read, written]) = driver.session_pipes().unwrap();
+    (ours, read.into(), written.into())
+}
+
+#[test]
+fn what_a_watch_tells_of_a_pipe_is_left_there_for_the_receives_behind_it() {
+    on_both(|driver| {
+        let ([to, from], _read, mut written) = pipes(driver);
+        driver.watch(from.as_fd(), 1);
+        assert_idle(driver);
+        written.write_all(b"first").unwrap();
+        assert!(matches!(completed(driver, 1).remove(&1), Some(Event::Readable)));
+        assert_eq!(driver.waiting_len(from.as_fd()), 5);
+        for (more, expected) in [(&b""[..], &b"first"[..]), (b"second", b"second")] {
+            written.write_all(more).unwrap();
+            driver.receive(Pipe(from.as_fd()), 0, 2);
+            let event = completed(driver, 1).remove(&2).unwrap();
+            assert_eq!(bytes_of(driver, event), expected);
+        }
+        driver.receive(Pipe(from.as_fd()), 0, 3);
+        assert_idle(driver);
+        drop(written);
+        let event = completed(driver, 1).remove(&3).unwrap();
+        assert_eq!(bytes_of(driver, event), b"");
+        assert!(driver.has_hung_up(from.as_fd()));
+        driver.close(to);
+        driver.close(from);
+    });
+}
+
+#[test]
+fn a_pipe_takes_what_fits_and_the_rest_when_it_has_room() {
+    let len = 3 * PIPE_LEN;
+    let sent: Vec<u8> = (0..len).map(|n| (n % 251) as u8).collect();
+    on_both(|driver| {
+        let ([to, from], mut read, _written) = pipes(driver);
+        let (mut block, mut start, mut came) = (sent.clone().into_boxed_slice(), 0, Vec::new());
+        while start < len {
+            driver.send(Pipe(to.as_fd()), Outgoing { block, start, end: len }, 1);
+            driver.wait(Some(Duration::ZERO)).unwrap();
+            let waiting = driver.waiting_len(to.as_fd());
+            came.resize(came.len() + waiting, 0);
+            let end = came.len();
+            read.read_exact(&mut came[end - waiting..]).unwrap();
+            let Some(Event::Sent(back, Ok(sent))) = completed(driver, 1).remove(&1) else {
+                panic!()
+            };
+            assert!(sent > 0);
+            (block, start) = (back, start + sent);
+        }
+        let rest = len - came.len();
+        came.resize(len, 0);
+        read.read_exact(&mut came[len - rest..]).unwrap();
+        assert!(came == sent);
+        driver.close(to);
+        driver.close(from);
+    });
+}
+
+#[test]
+fn a_receive_behind_a_send_to_a_pipe_begins_when_all_of_that_has_left_and_not_otherwise() {
+    on_both(|driver| {
+        let ([to, from], mut read, mut written) = pipes(driver);
+        written.write_all(b"answer").unwrap();
+        let receive = (Pipe(from.as_fd()), 0, 2);
+        driver.send_then_receive((Pipe(to.as_fd()), outgoing(b"ask"), 1), receive);
+        let mut events = completed(driver, 2);
+        assert!(matches!(events[&1], Event::Sent(_, Ok(3))));
+        let event = events.remove(&2).unwrap();
+        assert_eq!(bytes_of(driver, event), b"answer");
+        // One that does not fit may leave in part, without what was to follow.
+        let len = PIPE_LEN + 1;
+        written.write_all(b"more").unwrap();
+        driver.send_then_receive((Pipe(to.as_fd()), outgoing(&vec![7; len]), 1), receive);
+        let until = driver.clocks().0 + PATIENCE;
+        while driver.completions() < 2 {
+            assert!(driver.clocks().0 < until, "it never leaves");
+            driver.wait(Some(Duration::from_millis(1))).unwrap();
+            let waiting_len = driver.waiting_len(to.as_fd());
+            read.read_exact(&mut vec![0; waiting_len]).unwrap();
+        }
+        let mut events = completed(driver, 2);
+        let Event::Sent(_, Ok(sent)) = events[&1] else { panic!("{events:?}") };
+        let followed = events.remove(&2).unwrap();
+        match sent == len {
+            true => assert_eq!(bytes_of(driver, followed), b"more"),
+            false => assert_eq!(error_of(&followed), Some(libc::ECANCELED)),
+        }
+        drop(read);
+        driver.send_then_receive((Pipe(to.as_fd()), outgoing(b"vain"), 1), receive);
+        let events = completed(driver, 2);
+        assert_eq!(error_of(&events[&1]), Some(libc::EPIPE));
+        assert_eq!(error_of(&events[&2]), Some(libc::ECANCELED));
+        driver.close(to);
+        driver.close(from);
+    });
+}
+
+#[test]
+fn what_waits_on_pipes_can_be_cancelled_a_watch_too() {
+    on_both(|driver| {
+        let ([to, from], _read, _written) = pipes(driver);
+        driver.watch(from.as_fd(), 1);
+        driver.cancel(from.as_fd(), 2);
+        assert!(matches!(completed(driver, 2)[&1], Event::Readable));
+        driver.receive(Pipe(from.as_fd()), 0, 3);
+        driver.send(Pipe(to.as_fd()), outgoing(&vec![7; PIPE_LEN]), 4);
+        assert!(matches!(completed(driver, 1)[&4], Event::Sent(_, Ok(PIPE_LEN))));
+        driver.send(Pipe(to.as_fd()), outgoing(b"no room"), 4);
+        assert_idle(driver);
+        driver.cancel(from.as_fd(), 5);
+        driver.cancel(to.as_fd(), 6);
+        let events = completed(driver, 4);
+        assert_eq!(error_of(&events[&3]), Some(libc::ECANCELED));
+        assert_eq!(error_of(&events[&4]), Some(libc::ECANCELED));
+        driver.close(to);
+        driver.close(from);
     });
 }

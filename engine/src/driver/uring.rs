@@ -17,15 +17,18 @@ use nix::libc;
 use slab::Slab;
 use socket2::SockRef;
 
-use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received};
+use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received, Stream};
 use super::ring_error::RingError;
-use crate::sys::socket;
+use crate::sys::{pipes, socket};
 
 /// Submission queue entries; a fuller turn submits in between.
 const SUBMISSION_ENTRIES: u32 = 256;
 
 /// Completion queue entries: many times the submissions, so that a burst does not overflow.
 const COMPLETION_ENTRIES: u32 = 4096;
+
+/// A pipe has no place to read from or write to.
+const NO_OFFSET: u64 = u64::MAX;
 
 enum Kind {
     Accept,
@@ -116,12 +119,18 @@ impl<T: Copy> Uring<T> {
         }
     }
 
-    fn receive_entry(&self, socket: BorrowedFd<'_>, group: u16) -> squeue::Entry {
+    fn receive_entry(&self, from: Stream<'_>, group: u16) -> squeue::Entry {
         let len = self.groups[usize::from(group)].size.len;
-        opcode::Recv::new(fd(socket), std::ptr::null_mut(), len)
-            .buf_group(group)
-            .build()
-            .flags(squeue::Flags::BUFFER_SELECT)
+        let entry = match from {
+            Stream::Socket(socket) => {
+                opcode::Recv::new(fd(socket), std::ptr::null_mut(), len).buf_group(group).build()
+            }
+            Stream::Pipe(pipe) => opcode::Read::new(fd(pipe), std::ptr::null_mut(), len)
+                .offset(NO_OFFSET)
+                .buf_group(group)
+                .build(),
+        };
+        entry.flags(squeue::Flags::BUFFER_SELECT)
     }
 
     fn start(&mut self, entry: squeue::Entry, token: T, kind: Kind) {
@@ -165,6 +174,10 @@ impl<T: Copy> Driver<T> for Uring<T> {
         socket::session_pair()
     }
 
+    fn session_pipes(&mut self) -> io::Result<([OwnedFd; 2], [OwnedFd; 2])> {
+        pipes::session_pipes()
+    }
+
     fn lost_completions(&mut self) -> u64 {
         u64::from(self.ring.completion().overflow())
     }
@@ -180,25 +193,25 @@ impl<T: Copy> Driver<T> for Uring<T> {
         self.start(entry, token, Kind::Accept);
     }
 
-    fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: T) {
-        let entry = self.receive_entry(socket, group);
+    fn receive(&mut self, from: Stream<'_>, group: u16, token: T) {
+        let entry = self.receive_entry(from, group);
         self.start(entry, token, Kind::Receive { group });
     }
 
-    fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: T) {
-        let entry = send_entry(socket, &outgoing, 0);
+    fn send(&mut self, to: Stream<'_>, outgoing: Outgoing, token: T) {
+        let entry = send_entry(to, &outgoing, 0);
         self.start(entry, token, Kind::Send(outgoing.block));
     }
 
     fn send_then_receive(
         &mut self,
-        (socket, outgoing, send_token): (BorrowedFd<'_>, Outgoing, T),
-        (source, group, receive_token): (BorrowedFd<'_>, u16, T),
+        (to, outgoing, send_token): (Stream<'_>, Outgoing, T),
+        (from, group, receive_token): (Stream<'_>, u16, T),
     ) {
-        // Only a send that must be whole breaks the link when it is short.
-        let send = send_entry(socket, &outgoing, libc::MSG_WAITALL).flags(squeue::Flags::IO_LINK);
+        // Only a send that must be whole breaks the link when it is short; a write to a pipe always does.
+        let send = send_entry(to, &outgoing, libc::MSG_WAITALL).flags(squeue::Flags::IO_LINK);
         let send = self.enroll(send, send_token, Kind::Send(outgoing.block));
-        let receive = self.receive_entry(source, group);
+        let receive = self.receive_entry(from, group);
         let receive = self.enroll(receive, receive_token, Kind::Receive { group });
         self.queue(&[send, receive]);
     }
@@ -288,11 +301,16 @@ fn prove(ring: &mut IoUring) -> io::Result<()> {
     Ok(())
 }
 
-fn send_entry(socket: BorrowedFd<'_>, outgoing: &Outgoing, flags: i32) -> squeue::Entry {
+fn send_entry(to: Stream<'_>, outgoing: &Outgoing, flags: i32) -> squeue::Entry {
     let bytes = &outgoing.block[outgoing.start..outgoing.end];
-    opcode::Send::new(fd(socket), bytes.as_ptr(), bytes.len() as u32)
-        .flags(libc::MSG_NOSIGNAL | flags)
-        .build()
+    let (bytes, len) = (bytes.as_ptr(), bytes.len() as u32);
+    match to {
+        Stream::Socket(socket) => {
+            opcode::Send::new(fd(socket), bytes, len).flags(libc::MSG_NOSIGNAL | flags).build()
+        }
+        // SIGPIPE is ignored, as in every program in Rust.
+        Stream::Pipe(pipe) => opcode::Write::new(fd(pipe), bytes, len).offset(NO_OFFSET).build(),
+    }
 }
 
 fn fd(borrowed: BorrowedFd<'_>) -> Fd {

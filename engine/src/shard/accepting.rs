@@ -10,10 +10,11 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::connection::{Connection, Permit, UnderWay};
+use super::connection::{Connection, Permit};
 use super::operations::Token;
 use super::receive_size::Intake;
 use super::state::Shard;
+use super::under_way::UnderWay;
 use crate::config::ExperimentId;
 use crate::driver::Driver;
 use crate::mailbox::FromShard;

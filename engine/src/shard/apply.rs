@@ -7,7 +7,7 @@ use std::os::fd::AsFd;
 
 use super::operations::Token;
 use super::state::Shard;
-use crate::driver::{Driver, Outgoing};
+use crate::driver::{Driver, Outgoing, Stream};
 use crate::guards::{Guard, holds};
 use crate::mailbox::FromShard;
 use crate::metrics::Direction;
@@ -52,6 +52,10 @@ impl<D: Driver<Token>> Shard<D> {
             self.close_when_quiet(slot);
             return;
         }
+        let connection = &mut *self.connections[slot];
+        if let Some(mlet) = &mut connection.mlet {
+            mlet.settle(&mut self.driver, &mut connection.under_way, slot);
+        }
         self.start_operations(slot);
         let connection = &mut *self.connections[slot];
         if let Some(deadline) = connection.session.deadline()
@@ -67,8 +71,8 @@ impl<D: Driver<Token>> Shard<D> {
         let from_endpoint = connection.group(Direction::FromEndpoint);
         let from_mlet = connection.group(Direction::ToEndpoint);
         let (session, under_way) = (&mut connection.session, &mut connection.under_way);
-        let endpoint = connection.endpoint.as_fd();
-        let mlet = connection.mlet.as_ref().map(AsFd::as_fd);
+        let endpoint = Stream::Socket(connection.endpoint.as_fd());
+        let mut mlet = connection.mlet.as_mut();
         if !under_way.endpoint_send
             && let Some(transmission) = session.transmit_to_endpoint()
         {
@@ -76,25 +80,26 @@ impl<D: Driver<Token>> Shard<D> {
             // A linked send ends only when all has left, and one of many bytes is to tell that they go on leaving.
             let may_link = !transmission.is_bulk();
             let send = (endpoint, outgoing(transmission), Token::EndpointSend(slot));
-            match mlet {
+            match &mut mlet {
                 Some(mlet)
                     if may_link && !under_way.mlet_receive && session.wants_mlet_input_next() =>
                 {
                     under_way.mlet_receive = true;
                     under_way.mlet_receive_linked = true;
-                    let receive = (mlet, from_mlet, Token::MletReceive(slot));
+                    let source = mlet.next_source(&self.driver);
+                    let receive = (source, from_mlet, Token::MletReceive(slot));
                     self.driver.send_then_receive(send, receive);
                 }
                 _ => self.driver.send(send.0, send.1, send.2),
             }
         }
-        if let Some(mlet) = mlet
+        if let Some(mlet) = &mut mlet
             && !under_way.mlet_send
             && let Some(transmission) = session.transmit_to_mlet()
         {
             under_way.mlet_send = true;
             let may_link = !transmission.is_bulk();
-            let send = (mlet, outgoing(transmission), Token::MletSend(slot));
+            let send = (mlet.next_sink(), outgoing(transmission), Token::MletSend(slot));
             if may_link && !under_way.endpoint_receive && session.wants_endpoint_input_next() {
                 under_way.endpoint_receive = true;
                 let receive = (endpoint, from_endpoint, Token::EndpointReceive(slot));
@@ -111,14 +116,15 @@ impl<D: Driver<Token>> Shard<D> {
         if session.wants_mlet_input() {
             if !under_way.mlet_receive {
                 under_way.mlet_receive = true;
-                self.driver.receive(mlet, from_mlet, Token::MletReceive(slot));
+                let source = mlet.next_source(&self.driver);
+                self.driver.receive(source, from_mlet, Token::MletReceive(slot));
             } else if holds(Guard::ReadsBesideSends)
                 && std::mem::take(&mut under_way.mlet_receive_linked)
             {
                 // The endpoint has closed and may never take what is being sent, and what the mlet still writes is only
                 // to be dropped. Cancelled together, both begin again apart.
                 under_way.cancels += 1;
-                self.driver.cancel(endpoint, Token::Cancel(slot));
+                self.driver.cancel(endpoint.as_fd(), Token::Cancel(slot));
             }
         }
     }
@@ -136,8 +142,7 @@ impl<D: Driver<Token>> Shard<D> {
             if connection.under_way.on_mlet()
                 && let Some(mlet) = &connection.mlet
             {
-                connection.under_way.cancels += 1;
-                self.driver.cancel(mlet.as_fd(), Token::Cancel(slot));
+                mlet.cancel(&mut self.driver, &mut connection.under_way, slot);
             }
         }
     }
@@ -162,7 +167,7 @@ impl<D: Driver<Token>> Shard<D> {
         }
         self.driver.close(connection.endpoint);
         if let Some(mlet) = connection.mlet {
-            self.driver.close(mlet);
+            mlet.close(&mut self.driver);
         }
     }
 }

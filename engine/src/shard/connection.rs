@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use super::candidates::Candidate;
+use super::mlet_streams::MletStreams;
 use super::receive_size::Intake;
+use super::under_way::UnderWay;
 use crate::config::ExperimentId;
 use crate::metrics::SessionLatency;
 use crate::proto::session::{MletFacts, Session, SetUpStage};
@@ -27,8 +29,8 @@ pub(super) struct Connection {
     pub(super) in_backlog: Option<ExperimentId>,
     pub(super) session: Session,
     pub(super) endpoint: OwnedFd,
-    /// Our end of the mlet's socket pair, once START was answered.
-    pub(super) mlet: Option<OwnedFd>,
+    /// What leads to the mlet, once START was answered.
+    pub(super) mlet: Option<MletStreams>,
     /// The mlet has got all it will get, or is to be told so as soon as it has a socket.
     pub(super) mlet_input_ended: bool,
     pub(super) under_way: UnderWay,
@@ -77,33 +79,6 @@ impl Connection {
             })
         });
         Arc::clone(facts)
-    }
-}
-
-/// Which operations are under way; each at most once.
-#[derive(Debug, Default)]
-pub(super) struct UnderWay {
-    pub(super) endpoint_receive: bool,
-    pub(super) endpoint_send: bool,
-    pub(super) mlet_receive: bool,
-    pub(super) mlet_send: bool,
-    /// The receive from the mlet is linked to the send to the endpoint, and begins when that has ended.
-    pub(super) mlet_receive_linked: bool,
-    /// Cancellations of the above.
-    pub(super) cancels: u8,
-}
-
-impl UnderWay {
-    pub(super) fn is_nothing(&self) -> bool {
-        !self.on_endpoint() && !self.on_mlet() && self.cancels == 0
-    }
-
-    pub(super) fn on_endpoint(&self) -> bool {
-        self.endpoint_receive || self.endpoint_send
-    }
-
-    pub(super) fn on_mlet(&self) -> bool {
-        self.mlet_receive || self.mlet_send
     }
 }
 

@@ -2,9 +2,6 @@
 //!
 //! Not here: when it is time (`control/ending.rs`), and how long a session may take (`proto/session/end.rs`).
 
-use std::net::Shutdown;
-use std::os::fd::AsFd;
-
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
@@ -32,10 +29,11 @@ impl<D: Driver<Token>> Shard<D> {
         self.awaiting_pair.clear();
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         for slot in slots {
-            let mlet = self.connections[slot].mlet.as_ref();
-            // A close would tell a mlet of a reset, not of the end, if bytes of it are unread.
-            mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
-            let has_mlet = mlet.is_some();
+            let connection = &mut *self.connections[slot];
+            let has_mlet = connection.mlet.is_some();
+            if let Some(mlet) = &mut connection.mlet {
+                mlet.cut_off(&mut self.driver, &connection.under_way);
+            }
             self.move_session(slot, |session, cx| {
                 session.handle_force(force, cx);
                 if !has_mlet {

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::AsFd;
 use std::time::Instant;
 
 use super::connection::{AwaitedPair, Connection};
@@ -37,6 +37,7 @@ pub(super) struct Granting<'a, D> {
     pub(super) shard: usize,
     /// The CPU number of its core.
     pub(super) core: usize,
+    pub(super) offers_pipes: bool,
 }
 
 impl<D> Shard<D> {
@@ -56,6 +57,7 @@ impl<D> Shard<D> {
             wall: self.wall,
             shard: self.number,
             core: self.core,
+            offers_pipes: self.offers_pipes,
         }
     }
 }
@@ -75,8 +77,8 @@ impl<D: Driver<Token>> Granting<'_, D> {
             Request::Mlet(facts) => self.start_mlet(facts),
             Request::EndMletInput => {
                 self.connection.mlet_input_ended = true;
-                if let Some(mlet) = &self.connection.mlet {
-                    self.driver.shut_down(mlet.as_fd(), Shutdown::Write);
+                if let Some(mlet) = &mut self.connection.mlet {
+                    mlet.end_input(self.driver, &self.connection.under_way);
                 }
             }
             Request::EndEndpointInput => {
@@ -104,11 +106,10 @@ impl<D: Driver<Token>> Granting<'_, D> {
         }
     }
 
-    /// A close would tell the mlet of a reset, not of the end, if bytes of it are unread.
     fn end_mlet(&mut self) {
         let id = self.connection.id;
-        if let Some(mlet) = &self.connection.mlet {
-            self.driver.shut_down(mlet.as_fd(), Shutdown::Both);
+        if let Some(mlet) = &mut self.connection.mlet {
+            mlet.cut_off(self.driver, &self.connection.under_way);
             self.mailer.push(FromShard::IdleTimeout(id));
         } else {
             // It has none yet, and needs none any more.
@@ -118,12 +119,13 @@ impl<D: Driver<Token>> Granting<'_, D> {
     }
 
     fn probe(&mut self) -> Probe {
-        let status = |peer: &OwnedFd| PeerStatus {
-            has_hung_up: self.driver.has_hung_up(peer.as_fd()),
-            untaken_len: self.driver.untaken_len(peer.as_fd()),
+        let endpoint = self.connection.endpoint.as_fd();
+        let endpoint = PeerStatus {
+            has_hung_up: self.driver.has_hung_up(endpoint),
+            untaken_len: self.driver.untaken_len(endpoint),
         };
-        let endpoint = status(&self.connection.endpoint);
         let gone = PeerStatus { has_hung_up: true, untaken_len: 0 };
-        Probe { endpoint, mlet: self.connection.mlet.as_ref().map_or(gone, status) }
+        let mlet = self.connection.mlet.as_ref().map_or(gone, |mlet| mlet.status(self.driver));
+        Probe { endpoint, mlet }
     }
 }

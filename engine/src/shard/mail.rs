@@ -3,7 +3,6 @@
 //! Not here: what a shard tells it, which each room that has something to tell says itself, and how sessions end
 //! when the run does (`ending.rs`).
 
-use std::net::Shutdown;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
@@ -26,8 +25,10 @@ impl<D: Driver<Token>> Shard<D> {
                     self.move_all(|session, cx| session.handle_run_over(force, cx));
                 }
                 ToShard::MletLate(place) if self.holds(place.slot, place.id) => {
-                    let mlet = self.connections[place.slot].mlet.as_ref();
-                    mlet.inspect(|mlet| self.driver.shut_down(mlet.as_fd(), Shutdown::Both));
+                    let connection = &mut *self.connections[place.slot];
+                    if let Some(mlet) = &mut connection.mlet {
+                        mlet.cut_off(&mut self.driver, &connection.under_way);
+                    }
                     self.move_session(place.slot, Session::handle_mlet_late);
                 }
                 ToShard::MletLate(_) => {}

@@ -18,6 +18,7 @@ mod latency;
 mod linfo_log;
 mod listeners;
 mod mail;
+mod mlet_streams;
 mod numbers;
 mod operations;
 mod pace;
@@ -30,6 +31,7 @@ mod state;
 mod tests;
 mod timers;
 mod turn;
+mod under_way;
 
 pub(crate) use self::accepting::accepts_at_once;
 pub(crate) use self::large_buffers::BULK_MEMORY_LEN;

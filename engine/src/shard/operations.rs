@@ -28,6 +28,8 @@ pub(crate) enum Token {
     EndpointSend(usize),
     MletReceive(usize),
     MletSend(usize),
+    /// The pipe from a mlet, until it has chosen.
+    MletWatch(usize),
     Cancel(usize),
     Mail,
 }

@@ -3,19 +3,20 @@
 //! Not here: START itself (`proto/greeting.rs`) and the mlet's process (the control thread's).
 
 use std::io;
-use std::net::Shutdown;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::OwnedFd;
 use std::sync::Arc;
 
 use tracing::info;
 
 use super::connection::{AwaitedPair, Permit};
 use super::grant::Granting;
+use super::mlet_streams::MletStreams;
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
 use crate::mailbox::{FromShard, Holder, SessionPlace};
 use crate::proto::session::{MletFacts, Session, SetUpStage};
+use crate::sys::mlet_ends::MletEnds;
 
 impl<D: Driver<Token>> Granting<'_, D> {
     pub(super) fn ask_permit(&mut self) {
@@ -79,30 +80,51 @@ impl<D: Driver<Token>> Granting<'_, D> {
         let key = facts.endpoint_key.map_or_else(|| "none".into(), |key| key.short());
         let (peer, snikey) = (facts.peer, facts.snikey.short());
         info!(session = id, "{peer} is ready, key {key}, snikey {snikey}");
-        if self.connection.mlet_input_ended {
-            self.driver.shut_down(ours.as_fd(), Shutdown::Write);
-        }
+        let (ours, pipes) = self.offer_pipes(ours);
         self.connection.mlet = Some(ours);
         self.connection.permit = Permit::None;
-        self.ask_for_mlet(socket, facts);
+        self.ask_for_mlet(MletEnds { socket, pipes }, facts);
         Ok(())
     }
 
-    /// Asks for the mlet that gets `socket`: straight at the supervisor where that goes, else at the control thread. That
+    /// What leads to a mlet with this socket, and the mlet's ends of its pipes, if there are any. One for which none can be
+    /// made has its socket, as every mlet has.
+    fn offer_pipes(&mut self, socket: OwnedFd) -> (MletStreams, Option<[OwnedFd; 2]>) {
+        let made = self.offers_pipes.then(|| self.driver.session_pipes()).transpose();
+        let (ours, mlets) = match made {
+            Ok(pipes) => pipes.unzip(),
+            Err(error) => {
+                let id = self.connection.id;
+                self.mailer.push_unhurried(FromShard::NoPipes { id, error });
+                (None, None)
+            }
+        };
+        let mut streams = MletStreams::new(socket, ours);
+        if let Some(pipe) = streams.offered() {
+            self.connection.under_way.mlet_watch = true;
+            self.driver.watch(pipe, Token::MletWatch(self.slot));
+        }
+        if self.connection.mlet_input_ended {
+            streams.end_input(self.driver, &self.connection.under_way);
+        }
+        (streams, mlets)
+    }
+
+    /// Asks for the mlet that gets `ends`: straight at the supervisor where that goes, else at the control thread. That
     /// hears of the session first, so that it knows whose mlet the supervisor tells it of.
-    fn ask_for_mlet(&mut self, socket: OwnedFd, facts: MletFacts) {
+    fn ask_for_mlet(&mut self, ends: MletEnds, facts: MletFacts) {
         let (place, session) = (self.place(), self.connection.facts(self.core));
         let served = FromShard::Served { place, session: Arc::clone(&session) };
         self.mailer.push_unhurried(served);
         let passed = match &mut self.direct {
             Some(direct) if self.mailer.send() => match direct.packet(&facts, &session) {
-                Some((to, packet)) => self.driver.pass(to, packet, socket),
-                None => Err(socket),
+                Some((to, packet)) => self.driver.pass(to, packet, ends),
+                None => Err(ends),
             },
-            _ => Err(socket),
+            _ => Err(ends),
         };
-        if let Err(socket) = passed {
-            self.mailer.push(FromShard::StartMlet { id: place.id, socket, facts });
+        if let Err(ends) = passed {
+            self.mailer.push(FromShard::StartMlet { id: place.id, ends, facts });
         }
     }
 

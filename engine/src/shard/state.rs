@@ -54,6 +54,8 @@ pub(crate) struct Parts {
     pub(crate) published: Arc<ShardCounts>,
     /// How long it looks for completions before it sleeps.
     pub(crate) spin: Duration,
+    /// Mlets are offered pipes.
+    pub(crate) offers_pipes: bool,
 }
 
 /// One core's share of the run.
@@ -107,6 +109,7 @@ pub(crate) struct Shard<D> {
     pub(super) direct: Option<DirectRequests>,
     pub(super) stopwatch: Option<Stopwatch>,
     pub(super) spin: Duration,
+    pub(super) offers_pipes: bool,
     pub(super) draining: bool,
     pub(super) now: Instant,
     pub(super) wall: Ticks,
@@ -150,6 +153,7 @@ impl<D: Driver<Token>> Shard<D> {
             direct: parts.direct,
             stopwatch: parts.stopwatch,
             spin: parts.spin,
+            offers_pipes: parts.offers_pipes,
             draining: false,
             now,
             wall,

@@ -7,10 +7,10 @@ use std::net::TcpListener;
 use std::os::fd::AsFd;
 use std::time::Duration;
 
-use super::connection::UnderWay;
 use super::listeners::Listeners;
 use super::operations::{GROUPS, Token};
 use super::state::Shard;
+use super::under_way::UnderWay;
 use crate::driver::{Completion, Driver, Event, Received};
 use crate::guards::{Guard, holds};
 use crate::metrics::Direction;
@@ -156,6 +156,14 @@ impl<D: Driver<Token>> Shard<D> {
                         session.handle_sent_to_mlet(block, as_sent(sent), cx);
                     });
                 }
+                (Token::MletWatch(slot), Event::Readable) => {
+                    let connection = &mut *self.connections[slot];
+                    connection.under_way.mlet_watch = false;
+                    if let Some(mlet) = &mut connection.mlet {
+                        mlet.take_watched(&mut self.driver);
+                    }
+                    self.apply(slot);
+                }
                 (Token::Cancel(slot), _) => {
                     self.connections[slot].under_way.cancels -= 1;
                     self.apply(slot);
@@ -206,7 +214,19 @@ impl<D: Driver<Token>> Shard<D> {
     }
 
     fn take_mlet_bytes(&mut self, slot: usize, received: io::Result<Received>) {
-        self.connections[slot].under_way.mlet_receive = false;
+        let connection = &mut *self.connections[slot];
+        connection.under_way.mlet_receive = false;
+        let len = match &received {
+            Ok(received) => Some(received.len()),
+            Err(error) if is_no_buffers(error) || is_interrupted(error) => None,
+            Err(_) => Some(0),
+        };
+        if let Some(mlet) = &mut connection.mlet
+            && !mlet.take_received(len, &mut self.driver)
+        {
+            received.into_iter().for_each(|received| self.give_back(received));
+            return self.apply(slot);
+        }
         let received = (Direction::ToEndpoint, received);
         self.take_received(slot, received, Session::handle_mlet_bytes, |session, _, cx| {
             session.handle_mlet_end(cx);

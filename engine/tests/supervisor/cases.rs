@@ -2,7 +2,7 @@
 
 use std::collections::HashSet;
 use std::fmt::Display;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::fs::PermissionsExt;
@@ -13,6 +13,8 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use engine::sys::children::{self, Graces};
+use engine::sys::mlet_ends::MletEnds;
+use engine::sys::pipes::session_pipes;
 use engine::sys::supervisor::{
     MletCommand, MletOutput, MletOwner, MletStatus, StartFault, SupervisorEvent, start,
 };
@@ -43,6 +45,7 @@ pub(crate) const ALL: &[(&str, fn())] = all![
     a_failed_exec_is_told_with_its_reason_and_ends_the_session,
     what_comes_shortly_behind_something_that_was_told_waits_and_keeps_its_time,
     what_a_spawn_sender_asks_for_is_started_and_told_of_like_all_else,
+    a_mlet_finds_the_pipes_it_is_offered_where_it_is_told_and_ends_them_with_itself,
     a_script_runs_and_an_argument_arrives_as_given,
     what_a_mlet_writes_goes_to_files_of_its_own_or_nowhere_and_never_keeps_it_from_running,
     a_thousand_mlets_leave_no_zombie_and_no_descriptor,
@@ -227,18 +230,23 @@ fn what_comes_shortly_behind_something_that_was_told_waits_and_keeps_its_time() 
 }
 
 fn what_a_spawn_sender_asks_for_is_started_and_told_of_like_all_else() {
-    let mut rig = Rig::of_script("echo $NUMBER >&0; exit $NUMBER");
+    let mut rig =
+        Rig::of_script("echo $NUMBER >&0; read -r line <&3; echo $line >&4; exit $NUMBER");
     let mut sender = rig.supervisor.spawn_sender();
     let (ours, mlets) = engine::sys::socket::session_pair().unwrap();
+    let ([to, from], pipes) = session_pipes().unwrap();
     let (owner, mark) = (MletOwner::Session(70), rig::mark());
     let environment: [(&str, &dyn Display); 2] = [("NUMBER", &7), (rig::MARK, &mark)];
     let unheard_of = [("A=B", &7 as &dyn Display)];
     assert!(sender.packet(owner, &unheard_of, &MletOutput::Inherited).is_none());
     let packet = sender.packet(owner, &environment, &MletOutput::Inherited);
     let (socket, packet) = packet.unwrap();
-    fd_passing::send(socket, packet, &[&mlets]).unwrap();
-    drop(mlets);
+    MletEnds { socket: mlets, pipes: Some(pipes) }.send(socket, packet).unwrap();
+    File::from(to).write_all(b"asked\n").unwrap();
     assert_eq!(rig::read_to_end(ours), "7\n");
+    let mut answer = String::new();
+    File::from(from).read_to_string(&mut answer).unwrap();
+    assert_eq!(answer, "asked\n");
     let told = rig.event();
     assert!(matches!(told, SupervisorEvent::Spawned { owner: told, .. } if told == owner));
     assert_eq!(rig.exit(), MletStatus::Code(7));
@@ -275,6 +283,25 @@ fn a_failed_exec_is_told_with_its_reason_and_ends_the_session() {
         assert!(rig::children_of(rig.supervisor.pid()).is_empty());
         drop(rig.supervisor);
     }
+}
+
+fn a_mlet_finds_the_pipes_it_is_offered_where_it_is_told_and_ends_them_with_itself() {
+    let mut rig = Rig::of_script(
+        r#"read -r line <&3; echo "$PKTLAB_PIPES $line" >&4; exec /bin/ls /proc/self/fd >&4"#,
+    );
+    let before = fs::read_dir(format!("/proc/{}/fd", rig.supervisor.pid())).unwrap().count();
+    let ([to, from], mlets) = session_pipes().unwrap();
+    let (_, _session) = rig.ask_over(&[], MletOutput::Inherited, Some(mlets));
+    assert!(matches!(rig.event(), SupervisorEvent::Spawned { .. }));
+    File::from(to).write_all(b"asked\n").unwrap();
+    let mut answer = String::new();
+    File::from(from).read_to_string(&mut answer).unwrap();
+    // The last is that of the directory that is read.
+    assert_eq!(answer, "3,4 asked\n0\n1\n2\n3\n4\n5\n");
+    assert_eq!(rig.exit(), MletStatus::Code(0));
+    let after = fs::read_dir(format!("/proc/{}/fd", rig.supervisor.pid())).unwrap().count();
+    assert_eq!(after, before, "the supervisor keeps none of them");
+    drop(rig.supervisor);
 }
 
 fn a_script_runs_and_an_argument_arrives_as_given() {
@@ -656,7 +683,9 @@ fn a_killed_supervisor_is_noticed_and_its_mlets_can_be_ended() {
     assert_eq!(rig.loss().kind(), std::io::ErrorKind::UnexpectedEof);
     assert!(rig.supervisor.flush().is_ok(), "nothing to send");
     let (_ours, mlets) = engine::sys::socket::session_pair().unwrap();
-    rig.supervisor.spawn(MletOwner::Session(99), &[], &MletOutput::Inherited, mlets).unwrap();
+    rig.supervisor
+        .spawn(MletOwner::Session(99), &[], &MletOutput::Inherited, MletEnds::of_socket(mlets))
+        .unwrap();
     assert!(rig.supervisor.flush().is_err());
 
     let began = rig::now();

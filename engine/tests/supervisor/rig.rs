@@ -9,6 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use engine::sys::children::Graces;
+use engine::sys::mlet_ends::MletEnds;
 use engine::sys::socket::session_pair;
 use engine::sys::supervisor::{
     Flushed, MletCommand, MletOutput, MletOwner, MletStatus, Supervisor, SupervisorEvent, start,
@@ -71,13 +72,24 @@ impl Rig {
         environment: &[(&str, &str)],
         output: MletOutput,
     ) -> (MletOwner, UnixStream) {
+        self.ask_over(environment, output, None)
+    }
+
+    /// The same of one that is offered these pipes.
+    pub(crate) fn ask_over(
+        &mut self,
+        environment: &[(&str, &str)],
+        output: MletOutput,
+        pipes: Option<[OwnedFd; 2]>,
+    ) -> (MletOwner, UnixStream) {
         let (ours, mlets) = session_pair().unwrap();
         let mark = mark();
         let own = environment.iter().map(|(name, value)| (*name, value as &dyn Display));
         let own: Vec<_> = own.chain([(MARK, &mark as _)]).collect();
         let owner = MletOwner::Session(self.next_id);
         self.next_id += 1;
-        self.supervisor.spawn(owner, &own, &output, mlets).unwrap();
+        let ends = MletEnds { socket: mlets, pipes };
+        self.supervisor.spawn(owner, &own, &output, ends).unwrap();
         self.supervisor.flush().unwrap();
         let ours = UnixStream::from(ours);
         ours.set_read_timeout(Some(PATIENCE)).unwrap();

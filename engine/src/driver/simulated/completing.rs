@@ -11,7 +11,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use super::Simulated;
 use super::kernel::Socket;
 use super::operation::{Kind, Operation};
-use crate::driver::{Completion, Event, Received};
+use crate::driver::{Completion, Event, Received, Stream};
 
 impl<T: Copy> Simulated<T> {
     pub(super) fn start(&mut self, socket: BorrowedFd<'_>, token: T, kind: Kind<T>) {
@@ -23,6 +23,14 @@ impl<T: Copy> Simulated<T> {
             self.go_on(operation);
         } else {
             self.operations.push(operation);
+        }
+    }
+
+    /// What goes over a pipe takes other calls than what goes over a socket.
+    pub(super) fn check_kind(&self, stream: Stream<'_>) {
+        let mut kernel = self.kernel.borrow_mut();
+        if kernel.is_pipe(stream.number()) != matches!(stream, Stream::Pipe(_)) {
+            kernel.faults.push(format!("{} is of the other kind", stream.number()));
         }
     }
 
@@ -52,6 +60,10 @@ impl<T: Copy> Simulated<T> {
         let kernel = self.kernel.borrow();
         match (&operation.kind, kernel.socket(operation.socket)) {
             (Kind::Cancel, _) => true,
+            (Kind::Watch(_), Some(Socket::Stream { remote, .. })) => {
+                let mut remote = remote.borrow_mut();
+                remote.end().is_some() || !remote.sent().is_empty()
+            }
             (Kind::Watch(watched), _) => is_readable(watched.as_fd()),
             (Kind::Accept, Some(Socket::Listener { waiting })) => !waiting.is_empty(),
             (Kind::Receive(_), Some(Socket::Stream { remote, input_is_shut, .. })) => {
@@ -92,7 +104,8 @@ impl<T: Copy> Simulated<T> {
                 };
                 sent += moved.as_ref().unwrap_or(&0);
                 let is_whole = outgoing.start + sent == outgoing.end;
-                if moved.is_ok() && then.is_some() && !is_whole {
+                let goes_on = then.is_some() && !self.kernel.borrow().is_pipe(socket);
+                if moved.is_ok() && goes_on && !is_whole {
                     let kind = Kind::Send { outgoing, sent, then };
                     let is_cancelled = was_cancelled;
                     self.operations.push(Operation { socket, token, kind, is_cancelled });

@@ -6,7 +6,7 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::fs::File;
 use std::io::ErrorKind;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 use packetlab::time::Ticks;
 
 use crate::random::Random;
+use crate::sys::mlet_ends::MletEnds;
 
 /// The other side of a stream.
 pub(crate) trait Remote {
@@ -41,6 +42,9 @@ pub(crate) trait Remote {
 
 pub(crate) type SharedRemote = Rc<RefCell<dyn Remote>>;
 
+/// Makes what lies behind a session's two pipes.
+pub(crate) type MakePipes = Box<dyn FnMut([RawFd; 2]) -> [SharedRemote; 2]>;
+
 /// What surrounds the driver, and is shared with whoever plays the remotes.
 pub(crate) struct Kernel {
     /// From which everything is drawn.
@@ -65,13 +69,18 @@ pub(crate) struct Kernel {
     pub(crate) faults: Vec<String>,
     /// How often something that may be refused for a while was.
     pub(crate) refusals: usize,
-    /// Packets to other processes, each with its socket, that nobody has taken.
-    pub(crate) passed: VecDeque<(Vec<u8>, OwnedFd)>,
+    /// Packets to other processes, each with the ends of a mlet, that nobody has taken.
+    pub(crate) passed: VecDeque<(Vec<u8>, MletEnds)>,
     /// Makes the remote of a session pair, whose other end has this number.
     pub(super) pair_with: Box<dyn FnMut(RawFd) -> SharedRemote>,
+    /// Makes the remotes of a session's pipes, of which the mlet's ends have these numbers; without it there are none.
+    pub(crate) pipes_with: Option<MakePipes>,
     /// By number of the descriptor.
     pub(super) sockets: Vec<Option<Socket>>,
 }
+
+/// The address of a peer that has none.
+pub(super) const NOBODY: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 1);
 
 pub(super) enum Socket {
     Listener {
@@ -80,6 +89,7 @@ pub(super) enum Socket {
     Stream {
         remote: SharedRemote,
         peer: SocketAddr,
+        is_pipe: bool,
         input_is_shut: bool,
         output_is_shut: bool,
         /// A receive has told the end.
@@ -109,6 +119,7 @@ impl Kernel {
             refusals: 0,
             passed: VecDeque::new(),
             pair_with,
+            pipes_with: None,
             sockets: Vec::new(),
         }))
     }
@@ -123,10 +134,20 @@ impl Kernel {
 
     /// A connection that is made, to `remote` at `peer`.
     pub(crate) fn connection(&mut self, remote: SharedRemote, peer: SocketAddr) -> OwnedFd {
+        self.stream_to(remote, peer, false)
+    }
+
+    /// Our end of a pipe.
+    pub(super) fn pipe(&mut self, remote: SharedRemote) -> OwnedFd {
+        self.stream_to(remote, NOBODY, true)
+    }
+
+    fn stream_to(&mut self, remote: SharedRemote, peer: SocketAddr, is_pipe: bool) -> OwnedFd {
         let socket = nowhere();
         let stream = Socket::Stream {
             remote,
             peer,
+            is_pipe,
             input_is_shut: false,
             output_is_shut: false,
             end_is_told: false,
@@ -208,9 +229,16 @@ impl Kernel {
         Some(self.horizon?.saturating_duration_since(self.now))
     }
 
+    /// Whether this is the end of a pipe.
+    pub(super) fn is_pipe(&self, number: RawFd) -> bool {
+        matches!(self.socket(number), Some(Socket::Stream { is_pipe: true, .. }))
+    }
+
     /// A receive tells the end of input.
     pub(super) fn note_end_told(&mut self, socket: RawFd) {
-        if let Some(Socket::Stream { end_is_told, .. }) = self.socket_mut(socket)
+        // Of a socket whose input we have ended ourselves the end may be read twice.
+        if let Some(Socket::Stream { end_is_told, input_is_shut: false, .. }) =
+            self.socket_mut(socket)
             && std::mem::replace(end_is_told, true)
         {
             self.faults.push(format!("socket {socket} was read again behind its end"));

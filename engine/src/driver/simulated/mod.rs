@@ -15,18 +15,19 @@ use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io;
 use std::net::{Shutdown, SocketAddr};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::rc::Rc;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use packetlab::time::Ticks;
 
-use self::kernel::Socket;
 pub(crate) use self::kernel::{Kernel, Remote, SharedRemote, nowhere};
+use self::kernel::{NOBODY, Socket};
 use self::operation::{Kind, Operation};
 use super::own_buffers::OwnBuffers;
-use super::{Completion, Driver, Event, GroupSize, Outgoing, Received};
+use super::{Completion, Driver, Event, GroupSize, Outgoing, Received, Stream};
+use crate::sys::mlet_ends::MletEnds;
 
 /// The driver.
 pub(crate) struct Simulated<T> {
@@ -97,21 +98,25 @@ impl<T: Copy> Driver<T> for Simulated<T> {
         self.start(listener, token, Kind::Accept);
     }
 
-    fn receive(&mut self, socket: BorrowedFd<'_>, group: u16, token: T) {
-        self.start(socket, token, Kind::Receive(group));
+    fn receive(&mut self, from: Stream<'_>, group: u16, token: T) {
+        self.check_kind(from);
+        self.start(from.as_fd(), token, Kind::Receive(group));
     }
 
-    fn send(&mut self, socket: BorrowedFd<'_>, outgoing: Outgoing, token: T) {
-        self.start(socket, token, Kind::Send { outgoing, sent: 0, then: None });
+    fn send(&mut self, to: Stream<'_>, outgoing: Outgoing, token: T) {
+        self.check_kind(to);
+        self.start(to.as_fd(), token, Kind::Send { outgoing, sent: 0, then: None });
     }
 
     fn send_then_receive(
         &mut self,
-        (socket, outgoing, token): (BorrowedFd<'_>, Outgoing, T),
-        (source, group, receive_token): (BorrowedFd<'_>, u16, T),
+        (to, outgoing, token): (Stream<'_>, Outgoing, T),
+        (from, group, receive_token): (Stream<'_>, u16, T),
     ) {
-        let then = Some((source.as_raw_fd(), group, receive_token));
-        self.start(socket, token, Kind::Send { outgoing, sent: 0, then });
+        self.check_kind(to);
+        self.check_kind(from);
+        let then = Some((from.number(), group, receive_token));
+        self.start(to.as_fd(), token, Kind::Send { outgoing, sent: 0, then });
     }
 
     fn watch(&mut self, watched: BorrowedFd<'_>, token: T) {
@@ -240,16 +245,28 @@ impl<T: Copy> Driver<T> for Simulated<T> {
         }
         let mlets = nowhere();
         let remote = (kernel.pair_with)(mlets.as_raw_fd());
-        let ours = kernel.connection(remote, SocketAddr::from(([127, 0, 0, 1], 1)));
+        let ours = kernel.connection(remote, NOBODY);
         Ok((ours, mlets))
     }
 
-    fn pass(&mut self, _to: BorrowedFd<'_>, packet: &[u8], socket: OwnedFd) -> Result<(), OwnedFd> {
+    fn session_pipes(&mut self) -> io::Result<([OwnedFd; 2], [OwnedFd; 2])> {
+        let mut kernel = self.kernel.borrow_mut();
+        if kernel.lacks_descriptors || kernel.draws(8) {
+            return Err(Errno::EPERM.into());
+        }
+        let mlets = [nowhere(), nowhere()];
+        let numbers = mlets.each_ref().map(AsRawFd::as_raw_fd);
+        let pipes_with = kernel.pipes_with.as_mut().ok_or(Errno::EPERM)?;
+        let remotes = pipes_with(numbers);
+        Ok((remotes.map(|remote| kernel.pipe(remote)), mlets))
+    }
+
+    fn pass(&mut self, _to: BorrowedFd<'_>, packet: &[u8], ends: MletEnds) -> Result<(), MletEnds> {
         let mut kernel = self.kernel.borrow_mut();
         if kernel.refuses(3) {
-            return Err(socket);
+            return Err(ends);
         }
-        kernel.passed.push_back((packet.to_vec(), socket));
+        kernel.passed.push_back((packet.to_vec(), ends));
         Ok(())
     }
 
@@ -266,6 +283,9 @@ impl<T: Copy> Driver<T> for Simulated<T> {
 
     fn shut_down(&mut self, socket: BorrowedFd<'_>, how: Shutdown) {
         let mut kernel = self.kernel.borrow_mut();
+        if kernel.is_pipe(socket.as_raw_fd()) {
+            kernel.faults.push("a pipe cannot be shut down".into());
+        }
         if let Some(Socket::Stream { remote, input_is_shut, output_is_shut, .. }) =
             kernel.socket_mut(socket.as_raw_fd())
         {
@@ -290,5 +310,13 @@ impl<T: Copy> Driver<T> for Simulated<T> {
     fn untaken_len(&self, socket: BorrowedFd<'_>) -> usize {
         let remote = self.kernel.borrow().remote(socket.as_raw_fd());
         remote.map_or(0, |remote| remote.borrow().untaken_len())
+    }
+
+    fn waiting_len(&self, pipe: BorrowedFd<'_>) -> usize {
+        let remote = self.kernel.borrow().remote(pipe.as_raw_fd());
+        remote.map_or(0, |remote| {
+            let mut remote = remote.borrow_mut();
+            remote.untaken_len() + remote.sent().len()
+        })
     }
 }

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use rustls::{ClientConfig, ClientConnection};
 
-use crate::config::{Approach, Config, EndpointChoice, Experiment, Io, Judging, Limits, Recording};
+use crate::config::{
+    Approach, Config, EndpointChoice, Experiment, Io, Judging, Limits, MletIo, Recording,
+};
 use crate::golden;
 use crate::proto::endpoint_choice::Choice;
 use crate::proto::experiments::Experiments;
@@ -90,6 +92,7 @@ pub(crate) fn experiments_within(
         attempts: None,
         singleton: None,
         spin: Duration::ZERO,
+        mlet_io: MletIo::Socket,
         io: Io::Auto,
         recording: Recording::default(),
         choice: EndpointChoice::default(),

@@ -175,31 +175,33 @@ fn a_slow_endpoint_gets_everything_as_long_as_it_takes_some_in_time() {
 
 #[test]
 fn an_endpoint_that_takes_nothing_more_from_a_mlet_that_is_gone_is_given_up() {
-    let mut pair = Pair::served();
-    pair.endpoint.reads = false;
-    pair.mlet().write(&filled(MessageType::MDATA, MIB));
-    pair.run();
-    // As long as the mlet is there, nobody knows better than it how long to wait.
-    pair.pass(10 * DRAIN_TIMEOUT);
-    assert!(pair.over.is_none(), "{}", pair.told());
-    pair.mlet().exit();
-    let before = pair.elapsed();
-    assert!(matches!(pair.finish(), Outcome::UndeliveredToEndpoint));
-    assert!(pair.elapsed() - before <= DRAIN_TIMEOUT);
+    for mut pair in [Pair::served(), Pair::over_pipes()] {
+        pair.endpoint.reads = false;
+        pair.mlet().write(&filled(MessageType::MDATA, MIB));
+        pair.run();
+        // As long as the mlet is there, nobody knows better than it how long to wait.
+        pair.pass(10 * DRAIN_TIMEOUT);
+        assert!(pair.over.is_none(), "{}", pair.told());
+        pair.mlet().exit();
+        let before = pair.elapsed();
+        assert!(matches!(pair.finish(), Outcome::UndeliveredToEndpoint));
+        assert!(pair.elapsed() - before <= DRAIN_TIMEOUT);
+    }
 }
 
 #[test]
 fn a_mlet_that_takes_nothing_more_from_an_endpoint_that_is_gone_is_given_up() {
-    let mut pair = Pair::served();
-    pair.mlet().reads = false;
-    pair.endpoint.write(&filled(MessageType::MDATA, MIB));
-    pair.run();
-    pair.pass(10 * DRAIN_TIMEOUT);
-    assert!(pair.over.is_none(), "{}", pair.told());
-    pair.endpoint.end(End::Closed);
-    let before = pair.elapsed();
-    assert!(matches!(pair.finish(), Outcome::UndeliveredToMlet));
-    assert!(pair.elapsed() - before <= DRAIN_TIMEOUT);
+    for mut pair in [Pair::served(), Pair::over_pipes()] {
+        pair.mlet().reads = false;
+        pair.endpoint.write(&filled(MessageType::MDATA, MIB));
+        pair.run();
+        pair.pass(10 * DRAIN_TIMEOUT);
+        assert!(pair.over.is_none(), "{}", pair.told());
+        pair.endpoint.end(End::Closed);
+        let before = pair.elapsed();
+        assert!(matches!(pair.finish(), Outcome::UndeliveredToMlet));
+        assert!(pair.elapsed() - before <= DRAIN_TIMEOUT);
+    }
 }
 
 /// Item 88.
@@ -441,26 +443,27 @@ fn a_slow_mlet_gets_everything_as_long_as_it_takes_some_in_time() {
 
 /// Sends complete only when a socket has much room again, so they tell little about a slow peer.
 #[test]
-fn what_a_slow_mlet_takes_from_its_socket_counts_though_no_send_moves() {
+fn what_a_slow_mlet_takes_counts_though_no_send_moves() {
     let last = filled(MessageType::MDATA, 60_000);
-    let mut pair = Pair::served();
-    pair.mlet().reads = false;
-    pair.endpoint.write(&last);
-    pair.endpoint.close_notify();
-    pair.endpoint.end(End::Closed);
-    pair.run();
-    let mut waits = 0;
-    while !pair.told().contains("mlet's input ended") {
-        pair.pass(DRAIN_TIMEOUT / 3);
-        pair.mlet().taste(700);
+    for mut pair in [Pair::served(), Pair::over_pipes()] {
+        pair.mlet().reads = false;
+        pair.endpoint.write(&last);
+        pair.endpoint.close_notify();
+        pair.endpoint.end(End::Closed);
         pair.run();
-        assert!(pair.over.is_none(), "{}", pair.told());
-        waits += 1;
+        let mut waits = 0;
+        while !pair.mlet().is_to_read_the_end() {
+            pair.pass(DRAIN_TIMEOUT / 3);
+            pair.mlet().taste(700);
+            pair.run();
+            assert!(pair.over.is_none(), "{}", pair.told());
+            waits += 1;
+        }
+        assert!(waits > 50, "{waits}");
+        pair.mlet().reads = true;
+        assert!(matches!(pair.finish(), Outcome::EndpointEnded(End::Closed)), "{}", pair.told());
+        assert!(pair.mlet().received == last);
     }
-    assert!(waits > 50, "{waits}");
-    pair.mlet().reads = true;
-    assert!(matches!(pair.finish(), Outcome::EndpointEnded(End::Closed)), "{}", pair.told());
-    assert!(pair.mlet().received == last);
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::{NonZeroU32, NonZeroU64};
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 use super::super::{GROUPS, Parts, Shard, Token};
 use super::linfo_log::LinfoLog;
 use super::peers::{Endpoint, Mlet};
+use super::pipes::Pipes;
 use crate::config::ExperimentId;
 use crate::driver::simulated::{Kernel, SharedRemote, Simulated, nowhere};
 use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard, mailbox};
@@ -24,6 +25,7 @@ use crate::proto::experiments::Experiments;
 use crate::proto::tests::credentials::NOW;
 use crate::random::Random;
 use crate::records::SessionId;
+use crate::sys::mlet_ends::MletEnds;
 
 pub(super) type SharedEndpoint = Rc<RefCell<Endpoint>>;
 pub(super) type SharedMlet = Rc<RefCell<Mlet>>;
@@ -50,6 +52,7 @@ pub(super) struct Harness {
     counts: Arc<Counts>,
     listener: RawFd,
     mlets: Mlets,
+    pipes: Rc<RefCell<HashMap<[RawFd; 2], Pipes>>>,
 }
 
 impl Harness {
@@ -90,6 +93,7 @@ impl Harness {
             stopwatch: latency.stopwatch(0),
             published: Arc::default(),
             spin: Duration::ZERO,
+            offers_pipes: false,
         };
         let mut shard = Shard::new(parts, Simulated::new(Rc::clone(&kernel), &GROUPS));
         let listener = kernel.borrow_mut().listener();
@@ -110,6 +114,7 @@ impl Harness {
             counts,
             listener: number,
             mlets,
+            pipes: Rc::default(),
         }
     }
 
@@ -153,18 +158,38 @@ impl Harness {
     }
 
     /// The mlets that the supervisor was asked for, with the sessions they are for.
-    pub(super) fn take_passed(&self) -> Vec<(SessionId, OwnedFd)> {
+    pub(super) fn take_passed(&self) -> Vec<(SessionId, MletEnds)> {
         let passed = std::mem::take(&mut self.kernel.borrow_mut().passed);
-        let of_packet = |(packet, socket): (Vec<u8>, OwnedFd)| {
+        let of_packet = |(packet, ends): (Vec<u8>, MletEnds)| {
             // Behind what kind of request it is, and of what kind its owner is.
             let id = packet[2..10].try_into().unwrap();
-            (SessionId::from_be_bytes(id), socket)
+            (SessionId::from_be_bytes(id), ends)
         };
         passed.into_iter().map(of_packet).collect()
     }
 
-    /// The mlet at the other end of this socket.
-    pub(super) fn take_mlet(&self, socket: &OwnedFd) -> SharedMlet {
-        self.mlets.borrow_mut().remove(&socket.as_raw_fd()).unwrap()
+    /// From now on mlets are offered pipes.
+    pub(super) fn offer_pipes(&mut self) {
+        self.shard.offers_pipes = true;
+        let made = Rc::clone(&self.pipes);
+        self.kernel.borrow_mut().pipes_with = Some(Box::new(move |numbers| {
+            let pipes = Pipes::default();
+            made.borrow_mut().insert(numbers, pipes.clone());
+            pipes.remotes()
+        }));
+    }
+
+    /// The mlet that has these ends.
+    pub(super) fn take_mlet(&self, ends: &MletEnds) -> SharedMlet {
+        let mlet = self.mlets.borrow_mut().remove(&ends.socket.as_raw_fd()).unwrap();
+        let numbers = ends.pipes.as_ref().map(|pipes| pipes.each_ref().map(AsRawFd::as_raw_fd));
+        mlet.borrow_mut().pipes =
+            numbers.map(|numbers| self.pipes.borrow_mut().remove(&numbers).unwrap());
+        mlet
+    }
+
+    /// Pipes that were made and have come to no mlet.
+    pub(super) fn untaken_pipes(&self) -> usize {
+        self.pipes.borrow().len()
     }
 }

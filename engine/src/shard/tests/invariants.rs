@@ -1,9 +1,10 @@
 //! What holds after each turn of a shard, and when its sessions have ended.
 
-use std::os::fd::{AsRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsRawFd, RawFd};
 
 use super::super::Token;
 use super::super::connection::Connection;
+use super::super::mlet_streams::MletStreams;
 use super::super::stages::Stages;
 use super::harness::Harness;
 use super::peers::{Endpoint, Mlet};
@@ -55,8 +56,8 @@ impl Harness {
 
     fn check_operations(&self) {
         let shard = &self.shard;
-        // By slot: receive and send of the endpoint, of the mlet, cancellations.
-        let mut counts = vec![[0_u8; 5]; shard.connections.capacity()];
+        // By slot: receive and send of the endpoint, of the mlet, cancellations, watches.
+        let mut counts = vec![[0_u8; 6]; shard.connections.capacity()];
         for token in shard.driver.under_way() {
             let (slot, kind) = match token {
                 Token::EndpointReceive(slot) => (slot, 0),
@@ -64,6 +65,7 @@ impl Harness {
                 Token::MletReceive(slot) => (slot, 2),
                 Token::MletSend(slot) => (slot, 3),
                 Token::Cancel(slot) => (slot, 4),
+                Token::MletWatch(slot) => (slot, 5),
                 Token::Accept(_) | Token::CancelAccept(_) | Token::Mail => continue,
             };
             counts[slot][kind] += 1;
@@ -79,23 +81,25 @@ impl Harness {
                 u8::from(under_way.mlet_receive),
                 u8::from(under_way.mlet_send),
                 under_way.cancels,
+                u8::from(under_way.mlet_watch),
             ];
             let found = std::mem::take(&mut counts[slot]);
             assert_eq!(found, known, "what is under way, and what the shard knows of");
         }
-        assert!(counts.iter().all(|left| *left == [0; 5]), "operations of nobody");
+        assert!(counts.iter().all(|left| *left == [0; 6]), "operations of nobody");
     }
 
     /// Each stream is a session's, or on its way to one.
     fn check_descriptors(&mut self) {
         let (shard, kernel) = (&self.shard, self.kernel.borrow());
-        let streams = |connection: &Connection| 1 + usize::from(connection.mlet.is_some());
+        let of_mlet = |connection: &Connection| connection.mlet.as_ref().map(MletStreams::numbers);
+        let streams = |connection: &Connection| 1 + of_mlet(connection).map_or(0, |all| all.len());
         let of_sessions: usize =
             shard.connections.iter().map(|(_, connection)| streams(connection)).sum();
         let is_taken = |number: RawFd| {
-            let has = |socket: &OwnedFd| socket.as_raw_fd() == number;
             let sockets = |connection: &Connection| {
-                has(&connection.endpoint) || connection.mlet.as_ref().is_some_and(has)
+                connection.endpoint.as_raw_fd() == number
+                    || of_mlet(connection).is_some_and(|all| all.contains(&number))
             };
             shard.connections.iter().any(|(_, connection)| sockets(connection))
         };
@@ -113,6 +117,7 @@ impl Harness {
         assert_eq!(self.shard.pool.lent(), 0, "blocks are missing");
         let kernel = self.kernel.borrow();
         assert_eq!(kernel.streams(), kernel.waiting_streams(), "sockets are left open");
+        assert_eq!(self.untaken_pipes(), 0, "pipes are made and come to no mlet");
     }
 }
 

@@ -171,7 +171,7 @@ impl Player {
                 assert_eq!(ended.relayed.from_endpoint.bytes, endpoint.said.len() as u64);
             }
             let was_left_alone = !circumstances.is_forced && circumstances.has_patience;
-            let is_held_up = was_left_alone && mlet.was_cut_off && !self.mlet_goes_on;
+            let is_held_up = was_left_alone && mlet.was_cut_off() && !self.mlet_goes_on;
             assert!(!is_held_up, "a mlet was held up though its endpoint had ended");
         }
     }

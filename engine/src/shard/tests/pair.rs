@@ -21,8 +21,10 @@ use crate::proto::experiments::Experiments;
 use crate::proto::session::{MletFacts, Session};
 use crate::proto::session_end::{Force, Outcome};
 use crate::proto::tests::credentials::{Login, TRUSTING, endpoint_tls, plain_experiments};
+use crate::proto::tests::success;
 use crate::random::Random;
 use crate::records::{Ended, SessionFacts};
+use crate::sys::mlet_ends::MletEnds;
 use packetlab::time::Ticks;
 
 /// More turns than any scenario needs; beyond it one runs in circles.
@@ -107,6 +109,36 @@ impl Pair {
         assert!(pair.mlet.is_some(), "{}", pair.told());
         pair.transcript.clear();
         pair
+    }
+
+    /// From now on its mlet is offered pipes.
+    pub(super) fn offer_pipes(&mut self) {
+        self.harness.offer_pipes();
+    }
+
+    /// A pair whose mlet runs, is offered pipes, and uses them if it knows what they are.
+    pub(super) fn offered_pipes(knows_pipes: bool) -> Self {
+        let mut pair = Self::new();
+        pair.offer_pipes();
+        pair.run();
+        pair.mlet().knows_pipes = knows_pipes;
+        pair.transcript.clear();
+        pair
+    }
+
+    /// A pair whose mlet has chosen its pipes.
+    pub(super) fn over_pipes() -> Self {
+        let mut pair = Self::offered_pipes(true);
+        pair.mlet().write(&success());
+        pair.run();
+        pair.transcript.clear();
+        pair
+    }
+
+    /// How many descriptors lead to the mlet.
+    pub(super) fn mlet_descriptors(&self) -> usize {
+        let (_, connection) = self.harness.shard.connections.iter().next().unwrap();
+        connection.mlet.as_ref().map_or(0, |mlet| mlet.numbers().len())
     }
 
     /// A connection that was registered at a proxy, on which this endpoint is to come.
@@ -403,10 +435,10 @@ impl Pair {
                 }
                 FromShard::PermitFreed(_) => self.transcript.push("permit freed".into()),
                 FromShard::Served { session, .. } => self.account = Some(session),
-                FromShard::StartMlet { socket, facts, .. } => {
+                FromShard::StartMlet { ends, facts, .. } => {
                     self.transcript.push("mlet started".into());
                     self.facts = Some(facts);
-                    self.start_mlet(socket);
+                    self.start_mlet(ends);
                 }
                 FromShard::EndpointGone { reason, .. } => self.gone.push(reason),
                 FromShard::IdleTimeout(_) => self.idle += 1,
@@ -415,16 +447,16 @@ impl Pair {
                 other => panic!("{other:?}"),
             }
         }
-        for (_, socket) in self.harness.take_passed() {
+        for (_, ends) in self.harness.take_passed() {
             self.transcript.push("mlet asked for at the supervisor".into());
-            self.start_mlet(socket);
+            self.start_mlet(ends);
         }
     }
 
-    fn start_mlet(&mut self, socket: OwnedFd) {
-        let shared = self.harness.take_mlet(&socket);
+    fn start_mlet(&mut self, ends: MletEnds) {
+        let shared = self.harness.take_mlet(&ends);
         self.mlet = Some(shared.replace(Mlet::new()));
-        (self.shared_mlet, self.mlet_socket) = (Some(shared), Some(socket));
+        (self.shared_mlet, self.mlet_socket) = (Some(shared), Some(ends.socket));
     }
 
     fn end(&mut self, how: &str, ended: Ended) {

@@ -5,6 +5,7 @@ use std::io::{ErrorKind, Read, Write};
 
 use rustls::{AlertDescription, ClientConnection, Error};
 
+use super::pipes::Pipes;
 use crate::driver::simulated::Remote;
 use crate::proto::session_end::End;
 use crate::proto::tests::success;
@@ -361,16 +362,36 @@ pub(crate) struct Mlet {
     pub(crate) said: Vec<u8>,
     pub(crate) is_at_eof: bool,
     eof_follows: bool,
-    /// The session has closed its socket with bytes of it unread.
-    pub(crate) was_cut_off: bool,
+    was_cut_off: bool,
     /// What it noticed since last asked.
     pub(crate) notes: Vec<String>,
+    /// The pipes that it is offered.
+    pub(super) pipes: Option<Pipes>,
+    /// It knows what they are.
+    pub(crate) knows_pipes: bool,
+    has_got_by_pipe: bool,
 }
 
 impl Mlet {
     /// The session has told it the end, which it may not have read yet.
     pub(crate) fn is_to_read_the_end(&self) -> bool {
-        self.eof_follows
+        let goes_on = |pipes: &Pipes| !pipes.to_mlet.borrow().has_no_writer;
+        self.eof_follows && !self.known_pipes().is_some_and(goes_on)
+    }
+
+    /// The session has closed its socket, or its pipe, with bytes of it unread.
+    pub(crate) fn was_cut_off(&self) -> bool {
+        let pipe = self.pipes.as_ref();
+        self.was_cut_off || pipe.is_some_and(|pipes| pipes.from_mlet.borrow().was_cut_off)
+    }
+
+    /// Closes its ends of its pipes.
+    pub(crate) fn close_pipes(&self) {
+        self.pipes.iter().for_each(Pipes::close);
+    }
+
+    fn known_pipes(&self) -> Option<&Pipes> {
+        self.pipes.as_ref().filter(|_| self.knows_pipes)
     }
 
     pub(crate) fn new() -> Self {
@@ -387,16 +408,23 @@ impl Mlet {
             eof_follows: false,
             was_cut_off: false,
             notes: Vec::new(),
+            pipes: None,
+            knows_pipes: false,
+            has_got_by_pipe: false,
         }
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        self.sent.extend(bytes);
+        match self.known_pipes() {
+            Some(pipes) => pipes.from_mlet.borrow_mut().bytes.extend(bytes),
+            None => self.sent.extend(bytes),
+        }
         self.said.extend_from_slice(bytes);
     }
 
-    /// Closes its socket: what it wrote can still be read.
+    /// Closes its socket and its pipes: what it wrote can still be read.
     pub(crate) fn exit(&mut self) {
+        self.close_pipes();
         self.has_ended = true;
         self.has_closed_input = true;
     }
@@ -416,18 +444,38 @@ impl Mlet {
 
     /// How many bytes have arrived, and how many of those it has taken.
     pub(crate) fn progress(&self) -> (usize, usize) {
-        (self.received.len() + self.waiting.len(), self.received.len())
+        let piped_len = self.pipes.as_ref().map_or(0, |pipes| pipes.to_mlet.borrow().bytes.len());
+        (self.received.len() + self.waiting.len() + piped_len, self.received.len())
     }
 
     /// Takes what is in its socket, though it may have closed it since.
     pub(crate) fn take_all(&mut self) {
         self.received.extend(self.waiting.drain(..));
+        if let Some(pipes) = &self.pipes {
+            let to_mlet = &mut *pipes.to_mlet.borrow_mut();
+            assert!(
+                to_mlet.bytes.is_empty() || self.eof_follows && self.knows_pipes,
+                "out of order"
+            );
+            self.has_got_by_pipe |= !to_mlet.bytes.is_empty();
+            self.received.extend(to_mlet.bytes.drain(..));
+        }
+    }
+
+    /// Something came over its pipe.
+    pub(crate) fn has_got_by_pipe(&self) -> bool {
+        self.has_got_by_pipe
     }
 
     /// Takes a little, though it does not read all the time.
     pub(crate) fn taste(&mut self, len: usize) {
-        let len = len.min(self.waiting.len());
-        self.received.extend(self.waiting.drain(..len));
+        let of_socket = len.min(self.waiting.len());
+        self.received.extend(self.waiting.drain(..of_socket));
+        if let Some(pipes) = &self.pipes {
+            let bytes = &mut pipes.to_mlet.borrow_mut().bytes;
+            let of_pipe = (len - of_socket).min(bytes.len());
+            self.received.extend(bytes.drain(..of_pipe));
+        }
     }
 
     pub(crate) fn arrive(&mut self, bytes: &[u8]) {
@@ -444,8 +492,8 @@ impl Mlet {
         if !self.reads || self.has_closed_input {
             return;
         }
-        self.received.extend(self.waiting.drain(..));
-        if self.eof_follows && !self.is_at_eof {
+        self.take_all();
+        if self.is_to_read_the_end() && !self.is_at_eof {
             self.is_at_eof = true;
             if self.exits_at_eof {
                 self.exit();

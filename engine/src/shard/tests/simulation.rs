@@ -65,6 +65,7 @@ struct Tally {
     linfos_lost: u64,
     with_large_blocks: u64,
     with_kept_buffers: u64,
+    over_pipes: u64,
 }
 
 impl Tally {
@@ -86,6 +87,7 @@ impl Tally {
             linfos_lost: self.linfos_lost + other.linfos_lost,
             with_large_blocks: self.with_large_blocks + other.with_large_blocks,
             with_kept_buffers: self.with_kept_buffers + other.with_kept_buffers,
+            over_pipes: self.over_pipes + other.over_pipes,
         }
     }
 }
@@ -107,6 +109,8 @@ fn run(seed: u64, tally: &mut Tally) {
     tally.sessions += world.harness.shard.sessions_begun;
     tally.storms += u64::from(world.players.len() > 100);
     tally.with_mlet += world.players.iter().filter(|player| player.mlet.is_some()).count() as u64;
+    let mlets = world.players.iter().filter_map(|player| player.mlet.as_ref());
+    tally.over_pipes += mlets.filter(|mlet| mlet.borrow().has_got_by_pipe()).count() as u64;
     tally.refusals += world.harness.kernel.borrow().refusals as u64;
     tally.permits += world.permits_given as u64;
     let mut relayed = RelayedByAll::default();
@@ -176,6 +180,7 @@ fn whatever_happens_a_shard_keeps_account_and_ends_each_session_with_one_record(
     assert!(tally.linfos_lost * 50 > seeds, "{tally:?}");
     assert!(tally.with_large_blocks * 100 > seeds, "{tally:?}");
     assert!(tally.with_kept_buffers * 1000 > seeds, "{tally:?}");
+    assert!(tally.over_pipes * 10 > seeds, "{tally:?}");
     assert_eq!(tally.classes.len(), 17, "{tally:?}");
     assert!(tally.classes.values().all(|sessions| sessions * 1000 > seeds), "{tally:?}");
 }

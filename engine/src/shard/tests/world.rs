@@ -2,7 +2,6 @@
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::net::IpAddr;
-use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -14,6 +13,7 @@ use crate::proto::experiments::Experiments;
 use crate::proto::session_end::Force;
 use crate::random::Random;
 use crate::records::SessionId;
+use crate::sys::mlet_ends::MletEnds;
 
 /// Longer than all limits of a session together.
 pub(super) const PATIENCE: Duration = Duration::from_secs(150);
@@ -88,6 +88,9 @@ impl World {
             harness.shard.large_blocks_max = LEAST_LARGE_BLOCKS;
         }
         harness.kernel.borrow_mut().is_calm = random.below(10) == 0;
+        if random.below(3) == 0 {
+            harness.offer_pipes();
+        }
         let now = harness.now();
         let draw = |number| Player::draw(&mut random, number, is_storm, now);
         let players = (0..count).map(draw).collect();
@@ -214,9 +217,9 @@ impl World {
                     assert_eq!(has_permit, self.needs_permits, "a mlet without a permit");
                     self.served.insert(place.id, (place, session.peer.ip()));
                 }
-                FromShard::StartMlet { id, socket, .. } => {
+                FromShard::StartMlet { id, ends, .. } => {
                     self.asked.1 += usize::from(!self.needs_permits);
-                    self.start_mlet(id, socket);
+                    self.start_mlet(id, ends);
                 }
                 FromShard::IdleTimeout(id) => {
                     assert!(self.idle.insert(id), "a session is idle twice");
@@ -229,9 +232,9 @@ impl World {
                 _ => {}
             }
         }
-        for (id, socket) in self.harness.take_passed() {
+        for (id, ends) in self.harness.take_passed() {
             self.asked.0 += 1;
-            self.start_mlet(id, socket);
+            self.start_mlet(id, ends);
         }
     }
 
@@ -247,11 +250,12 @@ impl World {
         }
     }
 
-    fn start_mlet(&mut self, id: SessionId, socket: OwnedFd) {
+    fn start_mlet(&mut self, id: SessionId, ends: MletEnds) {
         let served = self.served.remove(&id);
         let (place, peer) =
             served.expect("a session is told of before its mlet is asked for, once");
-        let mlet = self.harness.take_mlet(&socket);
+        let mlet = self.harness.take_mlet(&ends);
+        mlet.borrow_mut().knows_pipes = self.random.below(3) != 0;
         let player = &mut self.players[Player::number((peer, 1).into())];
         match self.random.below(20) {
             // It could not be started.
@@ -262,9 +266,9 @@ impl World {
                 let nobody = SessionPlace { slot: place.slot + 1, ..place };
                 self.harness.to_shard.push(ToShard::MletLate(place));
                 self.harness.to_shard.push(ToShard::Permit(nobody));
-                player.socket = Some(socket);
+                player.socket = Some(ends.socket);
             }
-            _ => player.socket = Some(socket),
+            _ => player.socket = Some(ends.socket),
         }
         player.mlet = Some(mlet);
     }

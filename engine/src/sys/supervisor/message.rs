@@ -1,7 +1,7 @@
 //! Messages between manager and supervisor, one per packet of their SOCK_SEQPACKET pair.
 //!
 //! ```text
-//! SPAWN        1 | owner | output | variables 1 | { name length 1 | name | value length 2 | value }   + one descriptor
+//! SPAWN        1 | owner | output | variables 1 | { name length 1 | name | value length 2 | value }   + descriptors
 //! END ALL      2 | eof grace 8 | term grace 8
 //! PROVE        3
 //! END ONE      4 | owner | pid 4 | eof grace 8 | term grace 8
@@ -10,6 +10,7 @@
 //! EXITED       3 | owner | pid 4 | how 1 | code or signal 4 | run time 8
 //! PROVED       5 | errno 4
 //! ```
+//! With SPAWN come the descriptor of the session's socket and, if the mlet is offered pipes, those of what it reads and writes.
 //! The output is 0 for what is inherited, 1 for none, 2 | name length 1 | name for a folder, 3 | capture for the recorder.
 //! The errno of SPAWNED is why that output could not be had. The supervisor's first message is SET UP (`sys/forked.rs`), and
 //! only that is. An errno of 0 says that all is well. What does not decode to its last byte is refused whole.
@@ -42,7 +43,7 @@ const BY_SIGNAL: u8 = 1;
 /// Manager to supervisor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum SupervisorRequest {
-    /// Start a mlet whose descriptor 0 comes with this message.
+    /// Start a mlet whose session comes with this message.
     Spawn { owner: MletOwner, environment: Vec<(String, String)>, output: MletOutput },
     /// TERM to every mlet after the first grace, KILL after the second; no mlet is started any more.
     EndAll(Graces),

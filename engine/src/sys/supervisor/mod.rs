@@ -41,6 +41,7 @@ pub use self::spawn_sender::SpawnSender;
 use crate::sys::children::{Graces, KILL_PATIENCE};
 use crate::sys::forked;
 pub use crate::sys::forked::{StartError, StartFault};
+use crate::sys::mlet_ends::MletEnds;
 pub use crate::sys::mlet_owner::MletOwner;
 pub use crate::sys::packet_queue::Flushed;
 use crate::sys::packet_queue::PacketQueue;
@@ -114,24 +115,25 @@ impl Supervisor {
         self.pid.as_raw()
     }
 
-    /// Queues a request for one mlet: `session` becomes its descriptor 0, `environment` its whole environment. The
+    /// Queues a request for one mlet: the socket of its session becomes its descriptor 0, the pipes beside it, which it reads
+    /// and which it writes, those that `PKTLAB_PIPES` names; `environment` is the rest of its environment. The
     /// events name its `owner`, who has no other mlet that runs; what it writes goes to `output`. [`flush`](Self::flush)
     /// sends it.
     ///
     /// # Errors
     /// `InvalidInput` when the environment cannot be had by a process (a name with `=`, a NUL) or is longer than
-    /// 4 kB, or the name of a folder longer than 255 bytes; `session` is closed then, and no event comes.
+    /// 4 kB, or the name of a folder longer than 255 bytes; the session is closed then, and no event comes.
     pub fn spawn(
         &mut self,
         owner: MletOwner,
         environment: &[(&str, &dyn fmt::Display)],
         output: &MletOutput,
-        session: OwnedFd,
+        ends: MletEnds,
     ) -> io::Result<()> {
         let mut request = Vec::new();
         encode_spawn(owner, environment.iter().copied(), output, &mut request)
             .ok_or(io::ErrorKind::InvalidInput)?;
-        self.outbox.push(request, vec![session]);
+        self.outbox.push(request, ends.into_descriptors());
         Ok(())
     }
 

@@ -31,6 +31,7 @@ use crate::sys::children::{
     reap, signal_child,
 };
 use crate::sys::lack::Lack;
+use crate::sys::mlet_ends::MletEnds;
 use crate::sys::mlet_owner::MletOwner;
 use crate::sys::packet::LEN_MAX;
 use crate::sys::packet_queue::{Flushed, PacketQueue};
@@ -266,7 +267,7 @@ impl Process {
     fn handle_request(&mut self, socket: fn(&Self) -> Option<&OwnedFd>) {
         let Some(socket) = socket(self) else { return };
         let mut buffer = [0; LEN_MAX];
-        let mut received = match fd_passing::receive(socket.as_fd(), &mut buffer) {
+        let received = match fd_passing::receive(socket.as_fd(), &mut buffer) {
             Ok(received) => received,
             Err(error) if fd_passing::is_later(&error) => return,
             Err(_) => return self.lose_manager(),
@@ -274,18 +275,18 @@ impl Process {
         let bytes = buffer.get(..received.len).unwrap_or_default();
         // A manager that sends anything else is not the one we were forked from: as good as gone.
         let request = SupervisorRequest::decode(bytes).filter(|_| !received.cut);
-        match (request, received.fds.pop(), received.fds.is_empty()) {
-            (Some(SupervisorRequest::Spawn { owner, environment, output }), Some(fd), true) => {
-                self.spawn(owner, &environment, &output, fd);
-            }
-            (Some(SupervisorRequest::Spawn { owner, .. }), None, _) if received.fds_lost => {
+        match (request, MletEnds::from_descriptors(received.fds)) {
+            (Some(SupervisorRequest::Spawn { owner, .. }), _) if received.fds_lost => {
                 self.tell(SupervisorEvent::SpawnFailed { owner, errno: libc::EMFILE });
             }
-            (Some(SupervisorRequest::EndAll(graces)), None, _) => self.end_all(graces),
-            (Some(SupervisorRequest::EndOne { owner, pid, graces }), None, _) => {
+            (Some(SupervisorRequest::Spawn { owner, environment, output }), Ok(Some(ends))) => {
+                self.spawn(owner, &environment, &output, ends);
+            }
+            (Some(SupervisorRequest::EndAll(graces)), Ok(None)) => self.end_all(graces),
+            (Some(SupervisorRequest::EndOne { owner, pid, graces }), Ok(None)) => {
                 self.ends.add((owner, Pid::from_raw(pid)), graces, now());
             }
-            (Some(SupervisorRequest::Prove), None, _) => {
+            (Some(SupervisorRequest::Prove), Ok(None)) => {
                 let errno = self.spawner.prove().err().map_or(0, |errno| errno as i32);
                 self.is_urgent = true;
                 self.tell(SupervisorEvent::Proved { errno });
@@ -299,12 +300,12 @@ impl Process {
         owner: MletOwner,
         environment: &[(String, String)],
         output: &MletOutput,
-        session: OwnedFd,
+        ends: MletEnds,
     ) {
         let started = now();
         let spawned = match self.ending {
             Some(_) => Err(Errno::ECANCELED),
-            None => self.spawner.spawn(environment, (output, self.recorder.is_some()), session),
+            None => self.spawner.spawn(environment, (output, self.recorder.is_some()), ends),
         };
         let event = match spawned {
             Ok((pid, kept)) => {

@@ -1,8 +1,8 @@
 //! Starting one mlet, with exactly what its contract says (spec/pktxpmgr.md 7.4, changed by behaviour.md "Mlets").
 
-use std::ffi::{CString, NulError, OsStr, OsString};
+use std::ffi::{CStr, CString, NulError, OsStr, OsString};
 use std::io;
-use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
@@ -14,9 +14,15 @@ use nix::unistd::Pid;
 
 use super::output::{self, MletOutput, Opened, Pair};
 use crate::sys::children::Graces;
+use crate::sys::mlet_ends::MletEnds;
 
 /// For [`Lack`](crate::sys::lack::Lack): what a mlet's process takes.
 pub const STARTING_A_MLET: &str = "start a process for a mlet (clone3, execve)";
+
+/// The descriptors of the pipes that a mlet is offered, and how it is told of them.
+const PIPE_READ_FILENO: i32 = 3;
+const PIPE_WRITTEN_FILENO: i32 = 4;
+const PIPES_VARIABLE: &CStr = c"PKTLAB_PIPES=3,4";
 
 /// The program every session gets an instance of.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,16 +99,17 @@ impl Spawner {
         Ok(Self { program, attributes, results })
     }
 
-    /// Starts one mlet on `session` and returns when its exec has succeeded or failed. `session` is closed here
-    /// either way, or its other end would not see the mlet close it. Beside the process are what the recorder is to read, if
+    /// Starts one mlet on `ends` and returns when its exec has succeeded or failed. They are closed here
+    /// either way, or their other ends would not see the mlet close them. Beside the process are what the recorder is to read, if
     /// it is, or why its output is thrown away instead: no full disk keeps a mlet from running.
     pub(super) fn spawn(
         &self,
         environment: &[(String, String)],
         (output, has_recorder): (&MletOutput, bool),
-        session: OwnedFd,
+        ends: MletEnds,
     ) -> Result<(Pid, Result<Option<Pair>, Errno>), Errno> {
         let mut variables = self.program.variables.clone();
+        variables.extend(ends.pipes.is_some().then(|| PIPES_VARIABLE.to_owned()));
         for (name, value) in environment {
             variables.push(CString::new(format!("{name}={value}")).map_err(|_| Errno::EINVAL)?);
         }
@@ -111,10 +118,16 @@ impl Spawner {
             Err(error) => (Some(output::discarded().map_err(errno_of)?), Err(errno_of(error))),
         };
         let mut actions = PosixSpawnFileActions::init()?;
-        actions.add_dup2(session.as_raw_fd(), libc::STDIN_FILENO)?;
+        actions.add_dup2(ends.socket.as_raw_fd(), libc::STDIN_FILENO)?;
         if let Some([stdout, stderr]) = &of_mlet {
             actions.add_dup2(stdout.as_raw_fd(), libc::STDOUT_FILENO)?;
             actions.add_dup2(stderr.as_raw_fd(), libc::STDERR_FILENO)?;
+        }
+        if let Some([reads, writes]) = &ends.pipes {
+            // In this order: numbers of descriptors that come together rise in their order, so what the mlet writes to is not
+            // where the first one goes.
+            actions.add_dup2(reads.as_raw_fd(), PIPE_READ_FILENO)?;
+            actions.add_dup2(writes.as_raw_fd(), PIPE_WRITTEN_FILENO)?;
         }
         let Program { path, arguments, .. } = &self.program;
         let pid = posix_spawn(path.as_c_str(), &actions, &self.attributes, arguments, &variables)?;

@@ -24,8 +24,8 @@ impl SpawnSender {
         Self { socket, packet: Vec::new() }
     }
 
-    /// The packet of a request such as that of [`spawn`](super::Supervisor::spawn), to be sent with the mlet's descriptor
-    /// 0, and the socket for it. `None` where that would fail.
+    /// The packet of a request such as that of [`spawn`](super::Supervisor::spawn), to be sent with the mlet's ends,
+    /// and the socket for it. `None` where that would fail.
     pub fn packet(
         &mut self,
         owner: MletOwner,
