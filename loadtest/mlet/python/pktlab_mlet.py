@@ -37,7 +37,9 @@ import ipaddress
 import json
 import operator
 import os
+import select
 import socket
+import stat
 import struct
 import sys
 import time
@@ -260,10 +262,10 @@ class Session:
             if address is None and "EPADDR" not in os.environ:
                 unset = "EPADDR is not set: this mlet serves one endpoint, for which pktxpmgr starts it"
                 raise MletError(f"{unset}; with -s use sessions(), or mlet-single before the mlet")
-            stream = _socket_of(stream)
+            stream = _session_stream(stream)
         self.address: str = os.environ.get("EPADDR", "") if address is None else address
         self.timeout = timeout
-        self._stream = stream
+        self._stream: Union[socket.socket, _PipedStream] = stream
         self._pending = bytearray()
         # Requests that were sent and whose answers have not come.
         self._unanswered = 0
@@ -473,6 +475,57 @@ class Session:
             if not data:
                 raise EndpointLeft("the endpoint has left")
             self._pending += data
+
+
+class _PipedStream:
+    """The session's bytes where pktxpmgr offers pipes beside the socket: written to the one, which chooses the
+    pipes, and read over the socket until its end and over the other from then on. As a socket, as far as a
+    session uses one."""
+
+    def __init__(self, stream: socket.socket, read: int, written: int) -> None:
+        for pipe in (read, written):
+            if not stat.S_ISFIFO(os.fstat(pipe).st_mode):
+                raise OSError("no pipe")
+            # What the mlet starts is not to keep the session open.
+            os.set_inheritable(pipe, False)
+        # So that a wait for it can end.
+        os.set_blocking(written, False)
+        self._socket = stream
+        self._read, self._written = read, written
+        self._socket_has_ended = False
+        self._timeout: Optional[float] = None
+
+    def settimeout(self, timeout: Optional[float]) -> None:
+        self._timeout = timeout
+
+    def recv(self, length: int) -> bytes:
+        if not self._socket_has_ended:
+            self._socket.settimeout(self._timeout)
+            data = self._socket.recv(length)
+            if data:
+                return data
+            self._socket_has_ended = True
+        if self._timeout is not None:
+            self._wait(self._read, select.POLLIN)
+        return os.read(self._read, length)
+
+    def send(self, data: memoryview) -> int:
+        while True:
+            try:
+                return os.write(self._written, data)
+            except BlockingIOError:
+                self._wait(self._written, select.POLLOUT)
+
+    def close(self) -> None:
+        self._socket.close()
+        for pipe in (self._read, self._written):
+            os.close(pipe)
+
+    def _wait(self, pipe: int, event: int) -> None:
+        poll = select.poll()
+        poll.register(pipe, event)
+        if not poll.poll(None if self._timeout is None else self._timeout * 1000):
+            raise socket.timeout
 
 
 class _Wait:
@@ -959,6 +1012,19 @@ def to_rows(found: Iterable[Result]) -> List[Dict[str, Scalar]]:
     [(7, 812.5, 902113), (9, 31.0, 0)]
     """
     return [result.row() for result in found]
+
+
+def _session_stream(descriptor: int) -> Union[socket.socket, _PipedStream]:
+    """The session on this descriptor, and on the pipes that are offered beside fd 0."""
+    stream = _socket_of(descriptor)
+    # Whatever is started by this process has no pipes of its own.
+    read, _, written = os.environ.pop("PKTLAB_PIPES", "").partition(",") if descriptor == 0 else ("", "", "")
+    if not (read.isdigit() and written.isdigit()):
+        return stream
+    try:
+        return _PipedStream(stream, int(read), int(written))
+    except OSError:
+        return stream
 
 
 def _socket_of(descriptor: int) -> socket.socket:

@@ -64,6 +64,57 @@ def flood(far: socket.socket, one: bytes) -> Iterator[None]:
         thread.join()
 
 
+class PipesTest(unittest.TestCase):
+    """A session over pipes, and the manager's ends of socket and pipes."""
+
+    def setUp(self) -> None:
+        near, self.socket = socket.socketpair()
+        read, self.to_mlet = os.pipe()
+        self.from_mlet, written = os.pipe()
+        self.endpoint = Session(near, "192.0.2.1", 30.0)
+        self.endpoint._stream = pktlab_mlet._PipedStream(near, read, written)
+        # Who waits where nothing comes is to fail, not to hang.
+        for pipe in (read, self.from_mlet):
+            os.set_blocking(pipe, False)
+
+    def tearDown(self) -> None:
+        self.socket.close()
+        for pipe in (self.to_mlet, self.from_mlet):
+            try:
+                os.close(pipe)
+            except OSError:
+                pass
+
+    def test_an_answer_may_begin_on_the_socket_and_go_on_over_the_pipe(self) -> None:
+        answer = memory(pktlab_mlet.CLOCK, struct.pack("!Q", 7))
+        self.socket.sendall(answer[:5])
+        self.socket.shutdown(socket.SHUT_WR)
+        os.write(self.to_mlet, answer[5:])
+        self.assertEqual(self.endpoint.clock(), 7)
+        self.assertEqual(os.read(self.from_mlet, 100)[0], 0x28)
+        self.socket.setblocking(False)
+        self.assertRaises(BlockingIOError, self.socket.recv, 1)
+
+    def test_waits_are_bounded_both_ways(self) -> None:
+        self.endpoint.timeout = 0.01
+        self.socket.shutdown(socket.SHUT_WR)
+        self.assertRaises(Silence, self.endpoint.clock)
+        with self.assertRaisesRegex(Silence, "reads nothing"):
+            self.endpoint.request(0x2C, bytes(4 << 20), "NSEND")
+
+    def test_the_end_of_the_pipe_is_the_end_of_the_session(self) -> None:
+        self.socket.shutdown(socket.SHUT_WR)
+        os.close(self.to_mlet)
+        self.assertRaises(pktlab_mlet.EndpointLeft, self.endpoint.clock)
+
+    def test_what_the_mlet_starts_does_not_get_the_pipes_and_its_end_closes_them(self) -> None:
+        stream = self.endpoint._stream
+        assert isinstance(stream, pktlab_mlet._PipedStream)
+        self.assertFalse(os.get_inheritable(stream._written))
+        self.endpoint.end()
+        self.assertEqual(os.read(self.from_mlet, 1), b"")
+
+
 class SessionTest(unittest.TestCase):
     def test_a_request_too_long_for_a_message_is_refused_here(self) -> None:
         endpoint, far = session(OK)

@@ -6,11 +6,8 @@
 //! Invariant: notifications come out in the order they came in, also those between a request and its
 //! answer.
 
-use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::num::NonZeroU16;
-use std::os::fd::AsFd;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use packetlab::message::{Message, MessageType, Open, Packet, Socket, StateChange};
@@ -19,6 +16,7 @@ use packetlab::time::Ticks;
 
 use crate::client_error::{ClientError, ConnectionEnd};
 use crate::conversation::{Conversation, Notification};
+use crate::session::SessionStream;
 
 /// Where the endpoint's clock is in its memory (spec/protocol.md 1.12).
 const CLOCK: u32 = 0x1001_0000;
@@ -41,20 +39,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// The session on fd 0. `silence_max` bounds every wait for the endpoint.
+    /// The session on fd 0, and on the pipes that are offered beside it. `silence_max` bounds every wait for the endpoint.
     ///
     /// # Errors
     /// Fd 0 is not a socket.
     pub fn on_stdin(silence_max: Duration) -> Result<Self, ClientError> {
-        let fd = io::stdin().as_fd().try_clone_to_owned().map_err(ClientError::Io)?;
-        Self::new(UnixStream::from(fd), silence_max)
+        Self::new(SessionStream::on_stdin().map_err(ClientError::Io)?, silence_max)
     }
 
     /// The session on `stream`, as [`Client::on_stdin`].
     ///
     /// # Errors
     /// The socket refuses limits for reading and writing.
-    pub fn new(stream: UnixStream, silence_max: Duration) -> Result<Self, ClientError> {
+    pub fn new(
+        stream: impl Into<SessionStream>,
+        silence_max: Duration,
+    ) -> Result<Self, ClientError> {
         Ok(Self { conversation: Conversation::new(stream, silence_max)? })
     }
 

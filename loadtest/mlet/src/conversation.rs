@@ -12,13 +12,13 @@
 
 use std::collections::VecDeque;
 use std::io::{self, Read, Write};
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use packetlab::frame::Framer;
 use packetlab::message::{Message, MessageType, PAYLOAD_LEN_MAX};
 
 use crate::client_error::{ClientError, KEPT_LEN_MAX};
+use crate::session::SessionStream;
 
 /// Bytes read at once.
 const READ_LEN: usize = 64 * 1024;
@@ -76,7 +76,7 @@ impl Wait {
 /// The stream of one session.
 #[derive(Debug)]
 pub(crate) struct Conversation {
-    stream: UnixStream,
+    stream: SessionStream,
     framer: Framer,
     buffer: Vec<u8>,
     /// Notifications that came while something else was awaited.
@@ -88,13 +88,17 @@ pub(crate) struct Conversation {
     /// A part of a request was sent, and the rest never will be.
     is_cut: bool,
     silence_max: Duration,
-    /// The one that the socket has now.
+    /// The one that reads have now.
     read_timeout: Duration,
 }
 
 impl Conversation {
     /// `silence_max` bounds every wait for the endpoint.
-    pub(crate) fn new(stream: UnixStream, silence_max: Duration) -> Result<Self, ClientError> {
+    pub(crate) fn new(
+        stream: impl Into<SessionStream>,
+        silence_max: Duration,
+    ) -> Result<Self, ClientError> {
+        let mut stream = stream.into();
         stream.set_read_timeout(Some(silence_max)).map_err(ClientError::Io)?;
         stream.set_write_timeout(Some(silence_max)).map_err(ClientError::Io)?;
         Ok(Self {

@@ -1,7 +1,7 @@
 //! How to write a mlet in Rust.
 //!
 //! A mlet is a program that `pktxpmgr` starts for every endpoint that connects. It finds a session with
-//! that endpoint on fd 0, and in its environment which [`Endpoint`] it is; what it asks for over the session, the
+//! that endpoint on fd 0 (and beside it, with `--mlet-io pipe`, on pipes that cost less: a [`SessionStream`]), and in its environment which [`Endpoint`] it is; what it asks for over the session, the
 //! endpoint does: open sockets, send at a given time, capture, read memory (spec/protocol.md 1.4). Three lines
 //! that matter make one:
 //!
@@ -73,6 +73,7 @@ pub mod ipv4;
 mod scripted_endpoint;
 #[cfg(test)]
 mod scripted_manager;
+mod session;
 mod singleton;
 
 use std::collections::hash_map::RandomState;
@@ -96,6 +97,7 @@ pub use packetlab::message::{
 };
 pub use packetlab::program::Program;
 pub use packetlab::time::Ticks;
+pub use session::SessionStream;
 pub use singleton::{Sessions, SingletonError};
 
 /// Longest wait of a mlet for anything from its endpoint, unless it says otherwise.

@@ -27,6 +27,9 @@ const DNS_ANSWER: &[u8] =
     b"\x15\xbe\x85\x80\0\x01\0\x01\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01\
     \xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\xc0\0\x02\x07";
 
+/// For mlets that know them, as those with our libraries do.
+const PIPES: [&str; 2] = ["--mlet-io", "pipe"];
+
 /// A program of the same build: tests lie in a directory below the programs.
 fn program(name: &str) -> PathBuf {
     let itself = std::env::current_exe().unwrap();
@@ -298,13 +301,15 @@ async fn traceroute_reaches_its_target() {
 #[tokio::test]
 async fn echo_summarises_its_latencies_and_prints_the_log() {
     let arguments = ["--count", "200", "--size", "1000", "--hlog", "-"];
-    let (home, output) = run(1, &[], &program("mlet-echo"), &arguments).await;
-    let columns = columns(&home, &output[0]);
-    assert_eq!(columns[..2], ["127.1.0.1", "200"]);
-    let quantiles: Vec<f64> = columns[2..].iter().map(|text| text.parse().unwrap()).collect();
-    assert_eq!(quantiles.len(), 5);
-    assert!(quantiles[0] > 0.0 && quantiles.is_sorted(), "{output:?}");
-    assert!(output.iter().any(|line| line.starts_with(&tag(&home, 0))), "{output:?}");
+    for options in [&[][..], &PIPES] {
+        let (home, output) = run(1, options, &program("mlet-echo"), &arguments).await;
+        let columns = columns(&home, &output[0]);
+        assert_eq!(columns[..2], ["127.1.0.1", "200"]);
+        let quantiles: Vec<f64> = columns[2..].iter().map(|text| text.parse().unwrap()).collect();
+        assert_eq!(quantiles.len(), 5);
+        assert!(quantiles[0] > 0.0 && quantiles.is_sorted(), "{output:?}");
+        assert!(output.iter().any(|line| line.starts_with(&tag(&home, 0))), "{output:?}");
+    }
 }
 
 /// How the log of an endpoint begins: with its key.
@@ -422,9 +427,10 @@ async fn bulk_moves_bytes_either_way() {
         received.len()
     });
     let bytes = BYTES.to_string();
-    for (direction, limit) in [("down", None), ("up", Some(bytes.as_str()))] {
+    let ways = [("down", None), ("up", Some(bytes.as_str()))];
+    for ((direction, limit), options) in ways.into_iter().zip([&[][..], &PIPES]) {
         let arguments: Vec<&str> = [direction, &server].into_iter().chain(limit).collect();
-        let (home, output) = run(1, &[], &program("mlet-bulk"), &arguments).await;
+        let (home, output) = run(1, options, &program("mlet-bulk"), &arguments).await;
         let columns = columns(&home, &output[0]);
         assert_eq!(columns[..3], ["127.1.0.1", direction, &bytes], "{output:?}");
         assert!(columns[4].parse::<f64>().unwrap() > 0.0);
@@ -477,11 +483,13 @@ async fn a_page_can_be_fetched_in_ten_lines_of_python() {
     let web = Web::start(LOOPBACK).await.unwrap();
     let arguments = [script("fetch_page.py"), web.address().to_string()];
     let arguments = arguments.each_ref().map(String::as_str);
-    let (home, output) = run(3, &[], &python(), &arguments).await;
-    let mut pages = Pages::parse(&output);
-    for identity in home.identities() {
-        let (key, address) = (identity.key_id().to_string(), identity.address);
-        pages.take(&Expected { key, address, page: web.page(address) }).unwrap();
+    for options in [&[][..], &PIPES] {
+        let (home, output) = run(3, options, &python(), &arguments).await;
+        let mut pages = Pages::parse(&output);
+        for identity in home.identities() {
+            let (key, address) = (identity.key_id().to_string(), identity.address);
+            pages.take(&Expected { key, address, page: web.page(address) }).unwrap();
+        }
     }
 }
 

@@ -1,18 +1,18 @@
-//! `mlet-load ROLE [SIZE [CORE [PATH]]]`: the other side of `pktfleet load`. Bytes on fd 0, nothing more; on
-//! the connections to a unix socket at PATH, when there is one.
+//! `mlet-load ROLE [SIZE [CORE [PATH]]]`: the other side of `pktfleet load`. Bytes on fd 0, or on the pipes that are offered
+//! beside it, nothing more; on the connections to a unix socket at PATH, when there is one.
 //!
 //! Roles: `exit` at once, `echo` what comes, `sink` it, be the `source` of messages of SIZE bytes, do what is
 //! `asked` by the type of the first message (0x91: sink, 0x92: source, else echo), or `echo-all` sessions of a
-//! singleton. CORE is the core to run on, or `any`.
+//! singleton; `source-each` writes each message by itself, as mlets do, where `source` writes many at once. CORE is the core to run on, or `any`.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::os::fd::{AsFd, AsRawFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::ExitCode;
 use std::thread;
 
-use mlet::Sessions;
+use mlet::{SessionStream, Sessions};
 use nix::errno::Errno;
 use nix::sched::{CpuSet, sched_setaffinity};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
@@ -30,6 +30,9 @@ const SHARED_CHUNK_LEN: usize = 4 * 1024;
 /// Types of the first message by which a session asks for something else than an echo.
 const ASKED_SINK: u8 = 0x91;
 const ASKED_SOURCE: u8 = 0x92;
+
+/// A message that says nothing, for who would else not write, and pipes are used by who does.
+const NOTHING: [u8; 4] = [0x90, 0, 0, 0];
 
 /// The manager's descriptor among those that are watched.
 const MANAGER: u64 = 0;
@@ -51,9 +54,8 @@ fn main() -> ExitCode {
         (None, "echo-all") => echo_all(),
         (None, "exit") => Ok(()),
         // The session ends when the endpoint wants it; that is no failure of ours.
-        (None, "echo" | "sink" | "source" | "asked") => {
-            let session = io::stdin().as_fd().try_clone_to_owned();
-            session.map(|session| drop(serve(UnixStream::from(session), &role, size)))
+        (None, "echo" | "sink" | "source" | "source-each" | "asked") => {
+            SessionStream::on_stdin().map(|session| drop(serve(session, &role, size)))
         }
         _ => {
             mlet::complain(&format!("mlet-load: usage: {USAGE}"));
@@ -76,18 +78,22 @@ fn pin(core: usize) -> Result<(), Errno> {
     sched_setaffinity(Pid::from_raw(0), &cores)
 }
 
-fn serve(mut session: UnixStream, role: &str, size: u32) -> io::Result<()> {
-    if role == "source" {
-        return be_the_source(session, size);
+fn serve(mut session: SessionStream, role: &str, size: u32) -> io::Result<()> {
+    if let Some(how) = role.strip_prefix("source") {
+        return be_the_source(session, size, if how == "-each" { 1 } else { CHUNK_LEN });
     }
     let mut bytes = vec![0; CHUNK_LEN];
     let mut is_echo = (role != "asked").then_some(role == "echo");
+    let mut is_to_choose = session.has_pipes();
     loop {
+        if is_echo == Some(false) && std::mem::take(&mut is_to_choose) {
+            session.write_all(&NOTHING)?;
+        }
         let len = session.read(&mut bytes)?;
         let came = bytes.get(..len).unwrap_or_default();
         let Some(first) = came.first() else { return Ok(()) };
         if is_echo.is_none() && *first == ASKED_SOURCE {
-            return be_the_source(session, size);
+            return be_the_source(session, size, CHUNK_LEN);
         }
         if *is_echo.get_or_insert(*first != ASKED_SINK) {
             session.write_all(came)?;
@@ -95,12 +101,12 @@ fn serve(mut session: UnixStream, role: &str, size: u32) -> io::Result<()> {
     }
 }
 
-/// Sends messages until the session ends.
-fn be_the_source(mut session: UnixStream, size: u32) -> io::Result<()> {
+/// Sends messages until the session ends, so many bytes of them at once, but one at least.
+fn be_the_source(mut session: impl Write, size: u32, len: usize) -> io::Result<()> {
     let mut message = vec![0x90];
     message.extend_from_slice(&size.to_be_bytes()[1..]);
     message.resize(message.len() + size as usize, 0xa5);
-    let batch = message.repeat((CHUNK_LEN / message.len()).max(1));
+    let batch = message.repeat((len / message.len()).max(1));
     loop {
         session.write_all(&batch)?;
     }
@@ -110,7 +116,7 @@ fn be_the_source(mut session: UnixStream, size: u32) -> io::Result<()> {
 fn listen(path: &str, role: &str, size: u32) -> io::Result<()> {
     for session in UnixListener::bind(path)?.incoming() {
         let (session, role) = (session?, role.to_owned());
-        thread::spawn(move || serve(session, &role, size));
+        thread::spawn(move || serve(session.into(), &role, size));
     }
     Ok(())
 }
@@ -194,7 +200,7 @@ mod tests {
             [(0x90, &[0x90, 0, 0, 0, 7][..]), (ASKED_SINK, &[]), (ASKED_SOURCE, &[0x90, 0, 0, 2])]
         {
             let (session, mut peer) = UnixStream::pair().unwrap();
-            let served = thread::spawn(move || serve(session, "asked", 2));
+            let served = thread::spawn(move || serve(session.into(), "asked", 2));
             peer.write_all(&[first, 0, 0, 0]).unwrap();
             // Only the first message asks.
             peer.write_all(&[7]).unwrap();

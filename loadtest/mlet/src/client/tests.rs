@@ -1,6 +1,7 @@
 //! The client against endpoints that are not as they should be, and against the original's.
 
 use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 
 use packetlab::message::{Family, Outcome, Protocol, Status};
 

@@ -1,6 +1,7 @@
 //! Endpoints that answer late, or stop reading.
 
 use std::io::Read as _;
+use std::os::unix::net::UnixStream;
 
 use packetlab::message::{Outcome, Status};
 use packetlab::time::Ticks;
