@@ -5,7 +5,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, ValueEnum};
 use packetlab::escape::Escaped;
 use packetlab::message::PAYLOAD_LEN_MAX;
 use serde::{Serialize, Serializer};
@@ -92,6 +92,12 @@ pub(crate) struct Options {
     /// One mlet for all sessions (storm, idle, echo with pktxpmgr)
     #[arg(long)]
     pub(super) singleton: bool,
+    /// Let the mlet write each message by itself, as mlets do, not many at once (down)
+    #[arg(long)]
+    pub(super) each: bool,
+    /// What mlets are offered beside their sockets by pktxpmgr, but for that of --compare
+    #[arg(long, value_enum, value_name = "WHAT", default_value_t)]
+    pub(super) mlet_io: MletIo,
     /// Print JSON instead of a table
     #[arg(long)]
     #[serde(skip)]
@@ -107,6 +113,17 @@ pub(crate) struct Options {
     #[command(flatten)]
     #[serde(skip_serializing_if = "AttackOptions::is_none")]
     pub(super) attack: AttackOptions,
+}
+
+/// `--mlet-io` of pktxpmgr.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum MletIo {
+    /// Nothing
+    #[default]
+    Socket,
+    /// Pipes, which mlet-load uses
+    Pipe,
 }
 
 impl Options {
@@ -141,6 +158,11 @@ impl Options {
                 "--attack goes without --rate, --warm-up, --hlog, --repeat, --compare and --ramp",
             ),
             (self.bulk.is_some() && mode != Mode::Mix, "--bulk goes with mix"),
+            (self.each && mode != Mode::Down, "--each goes with down"),
+            (
+                self.mlet_io == MletIo::Pipe && (self.relay != Relay::Pktxpmgr || self.singleton),
+                "--mlet-io goes with pktxpmgr, without --singleton",
+            ),
             (
                 self.compare.is_some() && self.relay != Relay::Pktxpmgr,
                 "--compare goes with pktxpmgr, and without another --relay",

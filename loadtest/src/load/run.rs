@@ -15,7 +15,7 @@ use super::exit_mlet;
 use super::mix::BULK_SIZE;
 use super::mode::Mode;
 use super::modes;
-use super::options::Options;
+use super::options::{MletIo, Options};
 use super::placement::{self, Placement, core_name};
 use super::relays::{Foreign, Relay};
 use super::through::Proxied;
@@ -200,13 +200,21 @@ fn pktxpmgr_arguments(
     if options.singleton {
         arguments.push("-s".into());
     }
+    // What it is compared with has its own options.
+    if subject.pktxpmgr.is_none() && options.mlet_io == MletIo::Pipe {
+        arguments.extend(["--mlet-io", "pipe"].map(OsString::from));
+    }
     arguments.extend(subject.arguments.iter().cloned());
     arguments.extend(["--".into(), mlet.into()]);
     arguments
 }
 
 fn mlet_arguments(options: &Options) -> Vec<OsString> {
-    let role = if options.singleton { "echo-all" } else { options.mode.mlet_role() };
+    let role = match (options.singleton, options.each) {
+        (true, _) => "echo-all",
+        (false, true) => "source-each",
+        (false, false) => options.mode.mlet_role(),
+    };
     // What is in bulk beside others has a size of its own.
     let size = if options.mode == Mode::Mix { BULK_SIZE } else { options.size as usize };
     vec![role.into(), size.to_string().into(), core_name(options.mlet_core).into()]
