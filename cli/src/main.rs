@@ -139,7 +139,7 @@ fn run_campaign(
         return Ok(None);
     }
     report::loaded(args, config);
-    let view = RunView::new(config, log.lost_in_all());
+    let view = engine::view(config, log.lost_in_all())?;
     let _answering = answer_monitors(args, &view)?;
     let _status = show_status(args, log, view.clone())?;
     Ok(Some(engine::run(config, processes, signals, init_system, &view)?))

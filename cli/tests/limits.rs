@@ -400,7 +400,7 @@ fn too_few_descriptors_are_neither_spun_on_nor_logged_without_end() {
 /// which takes a third descriptor of each until the supervisor has it.
 #[test]
 fn as_many_sessions_as_descriptors_allow_may_start_in_one_instant() {
-    const COUNT: usize = 400;
+    const COUNT: usize = 800;
     raise_open_files().unwrap();
     let home = Home::new();
     let fds = 2 * COUNT + set_aside(&home, &[]);

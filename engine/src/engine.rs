@@ -4,6 +4,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::SystemTime;
@@ -73,6 +74,17 @@ const TALKING: &str = "let threads talk to each other (eventfd2)";
 /// For [`lack`]: what every session takes.
 const SERVING: &str = "serve even one endpoint (accept4, socketpair)";
 
+/// What shows how a run goes, made before it; `log_lines_lost` tells of the log how many lines nobody read in time.
+///
+/// # Errors
+/// There is not the memory that a run needs.
+pub fn view(config: &Config, log_lines_lost: Arc<AtomicU64>) -> Result<RunView, RunError> {
+    // Where memory is short later, an allocation that fails ends the process without a word of ours.
+    let memory_len = MEMORY_OF_RUN + config.cores.len() * MEMORY_OF_SHARD;
+    limits::prove_free_memory(memory_len).map_err(lack("get the memory of a run (mmap)"))?;
+    Ok(RunView::new(config, log_lines_lost))
+}
+
 /// Serves endpoints until the run ends. The processes were started before any thread; `signals` are blocked since before
 /// anything was made that a run leaves. Where the init system has handed over listening sockets, all shards accept on them,
 /// and none is bound. How it goes is seen in `view`, which is of the same `config`.
@@ -89,9 +101,6 @@ pub fn run(
     if let Err(error) = secrecy::hold(&*config.controller_key) {
         warn!("the controller key may get into swap: {error}; raise `ulimit -l`");
     }
-    // Where memory is short later, an allocation that fails ends the process without a word of ours.
-    let memory_len = MEMORY_OF_RUN + config.cores.len() * MEMORY_OF_SHARD;
-    limits::prove_free_memory(memory_len).map_err(lack("get the memory of a run (mmap)"))?;
     children::become_subreaper().map_err(lack(ADOPTING))?;
     // Asked first because tokio and tokio-uring would panic where these are refused.
     limits::prove_free_files(FDS_OF_RUNTIME).map_err(lack(WAITING))?;

@@ -100,7 +100,7 @@ pub(crate) struct RunState {
 impl RunView {
     /// Of a run that is going to begin; `log_lines_lost` tells of the log how many lines nobody read in time.
     #[must_use]
-    pub fn new(config: &Config, log_lines_lost: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(config: &Config, log_lines_lost: Arc<AtomicU64>) -> Self {
         let started = now();
         let shards = config.cores.iter().map(|core| ShardView {
             core: *core,
