@@ -121,7 +121,7 @@ fn an_endpoint_is_measured_again_once_its_mlet_has_failed_though_it_has_not_clos
     assert_eq!(first.read_to_end().1, End::CloseNotify);
     wait_until("its end is known", || {
         manager.signal(Signal::SIGUSR1);
-        manager.said("mlets that run: 0") > 0
+        manager.said("sessions 1, mlets that run: 0") > 0
     });
     let mut second = dial.session();
     let events = Events::of_results(&home, "results");

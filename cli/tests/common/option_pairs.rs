@@ -40,7 +40,7 @@ pub const ROWS: [Row; 59] = [
     ),
     row("--cores", &["--cores", "1"], SETTING),
     row("--io", &["--io", "epoll"], SETTING),
-    row("--mlet-io", &["--mlet-io", "pipe"], SETTING),
+    row("--mlet-io", &["--mlet-io", "socket"], SETTING),
     row("--spin", &["--spin", "50us"], SETTING),
     row("--passphrase-file", &["--passphrase-file", "nowhere"], SETTING),
     row("--check", &["--check"], CHECKS),
