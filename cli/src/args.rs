@@ -203,7 +203,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = RESULTS)]
     pub(crate) latency_sample: u32,
 
-    /// Tell metrics over HTTP at [HOST:]PORT or unix:PATH
+    /// Tell metrics over HTTP there: PORT, HOST:PORT, unix:PATH
     #[arg(
         long,
         value_name = "ADDR",

@@ -5,7 +5,7 @@
 //! is held back. What an endpoint has the log take is paid from a budget: of one LINFO, of its session in a second,
 //! and of all sessions in a second, in bytes of log, which may be six times those of the message. A LINFO that finds
 //! its budget used up is skipped as it streams past, and counted. Skipping costs the processor as well: an endpoint that
-//! has much skipped is read no faster than [`SKIPPED_PER_SECOND`].
+//! has much skipped is read no faster than `SKIPPED_PER_SECOND`.
 //!
 //! Not here: the line of the log (`shard/linfo_log.rs`), and the sizes of the budgets (`config/limits.rs`).
 
