@@ -14,7 +14,7 @@ use packetlab::escape::Escaped;
 use packetlab::time::Ticks;
 
 use crate::args::Args;
-use crate::engine_config::{self, Loaded, Purpose};
+use crate::engine_config::{self, Kept, Loaded, Purpose};
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
 use crate::mlet_file::{self, Flaw};
@@ -36,7 +36,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     let earlier = results_folder::check(args, can_run, &mut findings);
     report::warn_of_count(args);
     let now = SystemTime::now();
-    let loaded = engine_config::load(args, now, (Purpose::Check, &[]), &mut findings)?;
+    let purpose = (Purpose::Check, &[][..]);
+    let loaded = engine_config::load(args, now, purpose, &mut Kept::default(), &mut findings)?;
     report::findings(&findings);
     let Some(mut loaded) = loaded.filter(|_| findings.is_empty()) else {
         let count = findings.iter().len();

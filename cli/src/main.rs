@@ -25,10 +25,11 @@ mod shell;
 mod status_line;
 
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use command_line::log::LogWriter;
@@ -42,10 +43,10 @@ use engine::sys::service_manager::{self, ServiceManager};
 use engine::sys::signals::{self, RunSignals};
 use engine::sys::supervisor::MletCommand;
 use engine::sys::{secrecy, stdin};
-use engine::{Report, RunError, RunView};
+use engine::{Reader, Report, RunError, RunView};
 
 use args::Args;
-use engine_config::{Loaded, Purpose};
+use engine_config::{Kept, Loaded, Purpose};
 use exit::{Exit, Failure};
 use findings::Findings;
 use monitoring::{Answering, Monitoring};
@@ -58,7 +59,7 @@ fn main() -> ExitCode {
     if let Some(ended) = commands::run(&std::env::args_os().collect::<Vec<_>>()) {
         return ended;
     }
-    let args = Args::read();
+    let args = Arc::new(Args::read());
     let mut log = None;
     // A panic of ours is told by the exit code as well; the message has been printed by then.
     let ran = catch_unwind(AssertUnwindSafe(|| run(&args, &mut log)));
@@ -72,7 +73,7 @@ fn main() -> ExitCode {
     exit.into()
 }
 
-fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
+fn run(args: &Arc<Args>, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     if args.check || args.dry_run {
         return check::run(args);
     }
@@ -93,8 +94,9 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     let listening = service_manager::addresses(&init_system.listening);
     let listening =
         listening.map_err(Lack::when("name the init system's sockets (getsockname)"))?;
+    let (now, mut kept) = (SystemTime::now(), Kept::default());
     let purpose = (Purpose::Run, &*listening);
-    let loaded = engine_config::load(args, SystemTime::now(), purpose, &mut findings)?;
+    let loaded = engine_config::load(args, now, purpose, &mut kept, &mut findings)?;
     let Some(Loaded { mut config, .. }) = loaded else { return Err(findings.into_failure()) };
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
@@ -106,7 +108,7 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     match run_campaign(
         args,
         &mut config,
-        (processes, signals, init_system),
+        (processes, signals, init_system, reader(args, listening, kept)),
         results.as_ref().map(ResultsFolder::earlier),
         logging,
     ) {
@@ -124,11 +126,26 @@ fn run(args: &Args, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failure> {
     }
 }
 
+/// What a reload reads: the same as the start, with the same `listening` sockets and what is `kept` of that.
+fn reader(args: &Arc<Args>, listening: Vec<SocketAddr>, kept: Kept) -> Reader {
+    let (args, kept) = (Arc::clone(args), Mutex::new(kept));
+    Arc::new(move || {
+        // Whoever panicked has left behind what can be used, or else is missing.
+        let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
+        let (now, mut findings) = (SystemTime::now(), Findings::default());
+        let purpose = (Purpose::Reload, &*listening);
+        engine_config::load(&args, now, purpose, &mut kept, &mut findings)
+            .and_then(|loaded| loaded.ok_or_else(|| findings.into_failure()))
+            .map(|loaded| loaded.config)
+            .map_err(|failure| failure.message)
+    })
+}
+
 /// What became of the campaign; `None` if nothing is left to do of it.
 fn run_campaign(
     args: &Args,
     config: &mut Config,
-    (processes, signals, init_system): (MletProcesses, RunSignals, ServiceManager),
+    (processes, signals, init_system, reader): (MletProcesses, RunSignals, ServiceManager, Reader),
     earlier: Option<&Earlier>,
     log: Arc<LogWriter>,
 ) -> Result<Option<Report>, Failure> {
@@ -142,7 +159,7 @@ fn run_campaign(
     let view = engine::view(config, log.lost_in_all())?;
     let _answering = answer_monitors(args, &view)?;
     let _status = show_status(args, log, view.clone())?;
-    Ok(Some(engine::run(config, processes, signals, init_system, &view)?))
+    Ok(Some(engine::run(config, processes, (signals, reader), init_system, &view)?))
 }
 
 /// Begins to answer whoever asks for metrics; as long as this is kept.

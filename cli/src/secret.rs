@@ -66,6 +66,16 @@ impl KeyFile {
         std::mem::take(&mut self.refusals)
     }
 
+    /// Whether its key is to be had with a passphrase only.
+    pub fn is_encrypted(&self) -> bool {
+        matches!(PrivateKey::from_pem(&self.pem, None), Err(KeyError::PassphraseNeeded))
+    }
+
+    /// Whether both hold the same bytes.
+    pub fn is_the_same_as(&self, other: &Self) -> bool {
+        self.pem == other.pem
+    }
+
     /// The key in it. If it is encrypted the passphrase comes from `passphrase_file`, or else from one prompt on the
     /// terminal.
     ///

@@ -105,6 +105,25 @@ fn an_init_system_is_told_when_the_run_is_ready_how_it_is_and_that_it_stops() {
 }
 
 #[test]
+fn an_init_system_is_told_that_a_reload_begins_and_when_it_is_over_whatever_came_of_it() {
+    let home = Home::new();
+    let init = Init::at_path(&home);
+    let address = home.path("notify");
+    let environment = [("NOTIFY_SOCKET", address.to_str().unwrap())];
+    let manager = start(&home, &environment, &[], &["echo"]);
+    init.hears_until("READY=1");
+    for outcome in ["reloaded for new sessions: ", "WARN reload refused"] {
+        manager.signal(Signal::SIGHUP);
+        let told = init.hears_until("RELOADING=1\nMONOTONIC_USEC=");
+        assert!(told.iter().all(|told| !told.contains("READY=1\n")), "{told:?}");
+        init.hears_until("READY=1");
+        manager.says(outcome);
+        fs::write(home.path("xpmgr.conf"), "Nothing\n").unwrap();
+    }
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+#[test]
 fn a_run_without_an_init_system_that_listens_says_so_and_goes_on() {
     let home = Home::new();
     let manager = start(&home, &[("NOTIFY_SOCKET", "/nowhere/notify")], &[], &["echo"]);

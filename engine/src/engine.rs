@@ -12,8 +12,8 @@ use std::time::SystemTime;
 use tracing::{info, warn};
 
 use crate::config::{Approach, Config, Keep, Layout, MletIo};
-pub use crate::control::Report;
 use crate::control::{Control, ControlParts, block_on};
+pub use crate::control::{Reader, Report};
 use crate::driver::{Backend, Driver, Epoll, Uring};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::metrics::{IntervalLog, RunLatency};
@@ -86,15 +86,15 @@ pub fn view(config: &Config, log_lines_lost: Arc<AtomicU64>) -> Result<RunView, 
 }
 
 /// Serves endpoints until the run ends. The processes were started before any thread; `signals` are blocked since before
-/// anything was made that a run leaves. Where the init system has handed over listening sockets, all shards accept on them,
-/// and none is bound. How it goes is seen in `view`, which is of the same `config`.
+/// anything was made that a run leaves. SIGHUP has `reader` read the configuration again. Where the init system has handed over
+/// listening sockets, all shards accept on them, and none is bound. How it goes is seen in `view`, which is of the same `config`.
 ///
 /// # Errors
 /// Why the run could not begin; why one ended before its time is in its report.
 pub fn run(
     config: &Config,
     processes: MletProcesses,
-    signals: RunSignals,
+    (signals, reader): (RunSignals, Reader),
     init_system: ServiceManager,
     view: &RunView,
 ) -> Result<Report, RunError> {
@@ -108,14 +108,14 @@ pub fn run(
     let backend = Backend::choose(config.io, config.cores.len(), &GROUPS);
     let backend = backend.map_err(RunError::Ring)?;
     tls::warm_up().map_err(RunError::Tls)?;
-    block_on(backend, serve(config, backend, (processes, signals), init_system, view))
+    block_on(backend, serve(config, backend, (processes, signals, reader), init_system, view))
         .map_err(lack(WAITING))?
 }
 
 async fn serve(
     config: &Config,
     backend: Backend,
-    (processes, signals): (MletProcesses, RunSignals),
+    (processes, signals, reader): (MletProcesses, RunSignals, Reader),
     ServiceManager { notifier, watchdog, listening }: ServiceManager,
     view: &RunView,
 ) -> Result<Report, RunError> {
@@ -153,6 +153,8 @@ async fn serve(
         cores: config.cores.clone(),
         notifier,
         watchdog,
+        reader,
+        backend,
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
     let shards =
@@ -166,7 +168,7 @@ async fn serve(
     }
     limits::prove_free_files(FDS_PER_SESSION + MLETS_END).map_err(lack(SERVING))?;
     let port = listen(bound, openers)?;
-    control.greet(config, backend, port).map_err(RunError::Tls)?;
+    control.greet(config, port).map_err(RunError::Tls)?;
     control.run().await
 }
 

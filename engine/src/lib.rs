@@ -34,7 +34,7 @@ mod view;
 
 pub use crate::control::MLET_TARGET;
 pub use crate::driver::RingError;
-pub use crate::engine::{Report, run, view};
+pub use crate::engine::{Reader, Report, run, view};
 pub use crate::metrics::{BothWays, Distribution, RelayTimes, log_format};
 pub use crate::proto::linfo::LINFO_TARGET;
 pub use crate::records::{Longest, MletEnds, OutcomeKind, Phase, Summary};

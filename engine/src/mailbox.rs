@@ -16,13 +16,14 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
-use crate::config::ExperimentId;
+use crate::proto::experiments::Experiments;
 use crate::proto::session::MletFacts;
 use crate::proto::session_end::Force;
 use crate::records::{Ended, SessionFacts, SessionId, ShardTotals};
 use crate::run_error::RunError;
 use crate::sys::mlet_ends::MletEnds;
 use packetlab::key::KeyId;
+use packetlab::snikey::SniKey;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
 pub(crate) const QUEUE_LEN: usize = 1024;
@@ -51,10 +52,11 @@ pub(crate) enum Holder {
 }
 
 /// From the control thread to a shard.
-#[derive(Debug)]
 pub(crate) enum ToShard {
     /// Take over a connection that is registered at the proxy.
     Adopt(BacklogConnection),
+    /// A reload: endpoints that have sent nothing yet, and those to come, get these.
+    Reload(Arc<Experiments>),
     /// A permit for START has become free for this session.
     Permit(SessionPlace),
     /// This session's mlet was not started in time: it ends.
@@ -75,8 +77,8 @@ pub(crate) struct BacklogConnection {
     pub(crate) socket: OwnedFd,
     /// The proxy.
     pub(crate) peer: SocketAddr,
-    /// For which experiment.
-    pub(crate) experiment: ExperimentId,
+    /// The one under which it is registered.
+    pub(crate) snikey: SniKey,
     /// What the endpoint has sent already.
     pub(crate) received: Vec<u8>,
 }
@@ -86,13 +88,13 @@ pub(crate) struct BacklogConnection {
 pub(crate) enum FromShard {
     /// An endpoint has come on a connection of the backlog: its ClientHello is whole.
     BacklogTaken {
-        /// For which experiment.
-        experiment: ExperimentId,
+        /// The one under which it was registered.
+        snikey: SniKey,
     },
     /// A connection of the backlog ended before an endpoint came.
     BacklogLost {
-        /// For which experiment.
-        experiment: ExperimentId,
+        /// The one under which it was registered.
+        snikey: SniKey,
         /// What is known of it.
         ended: Box<Ended>,
     },

@@ -40,7 +40,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     (
         "mailbox",
         &[
-            "crate::config::ExperimentId",
+            "crate::proto::experiments::Experiments",
             "crate::proto::session_end::Force",
             "crate::proto::session::MletFacts",
             "crate::records::",
@@ -148,6 +148,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
         "std::thread",
         &[
             ("driver/uring.rs", "a pause until the kernel frees the memory of a ring that is gone"),
+            ("control/reload.rs", "the thread that reads the configuration again"),
             ("engine.rs", "the threads of shards"),
             ("metrics/interval_log.rs", "the thread that writes it"),
             ("records/journal.rs", "the thread that writes records"),

@@ -28,9 +28,9 @@ pub(super) fn resolve(
     purpose: Purpose,
 ) -> Result<Vec<SocketAddr>, AddressError> {
     let port = address.port.unwrap_or(default_port);
-    let found = match purpose {
-        Purpose::Run => (address.host.as_str(), port).to_socket_addrs().and_then(distinct),
-        Purpose::Check => {
+    let found = match purpose.is_a_run() {
+        true => (address.host.as_str(), port).to_socket_addrs().and_then(distinct),
+        false => {
             let literal = address.host.parse::<IpAddr>();
             Ok(literal.map(|ip| (ip, port).into()).into_iter().collect())
         }

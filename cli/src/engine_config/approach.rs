@@ -10,7 +10,7 @@ use packetlab::address::HostPort;
 use packetlab::key::KeyId;
 
 use super::address::{self, AddressError, ApproachAddresses};
-use super::{Loader, Purpose, shown};
+use super::{Loader, shown};
 use crate::conf::ProxySettings;
 use crate::exit::{Exit, Failure};
 
@@ -33,10 +33,7 @@ impl Loader<'_> {
                 return Ok(ApproachAddresses::Passive { listen: vec![default] });
             };
             let found = address::resolve_to_listen(&name, self.purpose).map_err(unusable)?;
-            let listen = match self.purpose {
-                Purpose::Run => usable(text, found)?,
-                Purpose::Check => found,
-            };
+            let listen = if self.purpose.is_a_run() { usable(text, found)? } else { found };
             return Ok(ApproachAddresses::Passive { listen });
         }
         let Some(name) = name else {

@@ -157,12 +157,16 @@ impl Loader<'_> {
         if let Some(given) = given {
             return Some(given.value);
         }
+        self.drawn_snikeys.push(line);
+        if let Some(kept) = self.kept.snikey(self.drawn_snikeys.len()) {
+            return Some(kept);
+        }
         let drawn = SniKey::random();
         let drawn = drawn.map_err(|error| Failure::new(Exit::Config, error.to_string()));
         let drawn = self.findings.keep(drawn)?;
+        self.kept.keep_snikey(drawn.clone());
         // Whole, and so with few words beside it: an endpoint that no broker tells of it is given it by hand.
         tracing::info!("line {line}: snikey {drawn}");
-        self.drawn_snikeys.push(line);
         Some(drawn)
     }
 

@@ -7,6 +7,7 @@
 pub(crate) mod address;
 mod approach;
 mod experiment;
+mod kept;
 mod programs;
 mod publication;
 mod purpose;
@@ -38,6 +39,7 @@ use packetlab::time::Ticks;
 use packetlab_home::file;
 use zeroize::Zeroizing;
 
+pub(crate) use self::kept::Kept;
 pub(crate) use self::purpose::Purpose;
 use crate::args::Args;
 use crate::conf::{self, Complaint, Located, Place, Settings, Source};
@@ -68,7 +70,7 @@ pub(crate) struct Loaded {
 
 /// Loads everything that the command line and the config file name, of a run to whose `listening` sockets, if there are any,
 /// endpoints come; `None` if anything is missing or wrong, which is
-/// among the findings with the exit code that belongs to it.
+/// among the findings with the exit code that belongs to it. What is `kept` of what was loaded before is not made again.
 ///
 /// # Errors
 /// A signal came instead of the passphrase, or it cannot be found out what this process may use.
@@ -76,6 +78,7 @@ pub(crate) fn load(
     args: &Args,
     now: SystemTime,
     (purpose, listening): (Purpose, &[SocketAddr]),
+    kept: &mut Kept,
     findings: &mut Findings,
 ) -> Result<Option<Loaded>, Failure> {
     let allowed = cpu::allowed_cores()
@@ -88,7 +91,6 @@ pub(crate) fn load(
     let now = Ticks::from_system_time(now);
     let period = settings.publication.as_ref().and_then(|publication| publication.period);
     let publication_end = period.map(|period| now.saturating_add(period));
-    let drawn_snikeys = Vec::new();
     let mut loader = Loader {
         args,
         source: &source,
@@ -96,8 +98,9 @@ pub(crate) fn load(
         publication_end,
         purpose,
         listening,
+        kept,
         findings,
-        drawn_snikeys,
+        drawn_snikeys: Vec::new(),
     };
     let named = loader.load(settings)?;
     let drawn_snikeys = loader.drawn_snikeys;
@@ -185,6 +188,7 @@ struct Loader<'a> {
     purpose: Purpose,
     /// Sockets of the init system's.
     listening: &'a [SocketAddr],
+    kept: &'a mut Kept,
     findings: &'a mut Findings,
     drawn_snikeys: Vec<usize>,
 }
@@ -205,7 +209,7 @@ impl Loader<'_> {
             return Ok(None);
         }
         let controller_key = match &settings.controller_key {
-            Some(path) => self.controller_key(path)?.map(Arc::new),
+            Some(path) => self.controller_key(path)?,
             None => None,
         };
         if self.has_failed() {
@@ -237,11 +241,14 @@ impl Loader<'_> {
 
     /// Whether there is no next step.
     fn has_failed(&self) -> bool {
-        self.purpose == Purpose::Run && !self.findings.is_empty()
+        self.purpose.is_a_run() && !self.findings.is_empty()
     }
 
     /// That others may use its file is a finding of its own: for a check the key is read nevertheless.
-    fn controller_key(&mut self, path: &Located<PathBuf>) -> Result<Option<PrivateKey>, Failure> {
+    fn controller_key(
+        &mut self,
+        path: &Located<PathBuf>,
+    ) -> Result<Option<Arc<PrivateKey>>, Failure> {
         let file = KeyFile::read(&path.value).map_err(|error| self.key_failure(path, &error));
         let Some(mut file) = self.findings.keep(file) else { return Ok(None) };
         for refusal in file.take_refusals() {
@@ -250,11 +257,27 @@ impl Loader<'_> {
         if self.has_failed() {
             return Ok(None);
         }
-        let passphrase = self.args.passphrase_file.clone().or_else(init_system::passphrase_file);
-        let key = file.open(passphrase.as_deref());
+        if let Some(key) = self.kept.key_of(&file) {
+            return Ok(Some(key));
+        }
+        let passphrase_file =
+            self.args.passphrase_file.clone().or_else(init_system::passphrase_file);
+        if self.purpose == Purpose::Reload && passphrase_file.is_none() && file.is_encrypted() {
+            let problem = "the controller key is encrypted, and not the one of the start";
+            let advice = "a reload takes its passphrase from --passphrase-file alone";
+            self.findings.add(self.fail(&path.complain(problem, advice)));
+            return Ok(None);
+        }
+        let key = file.open(passphrase_file.as_deref());
         match key.map_err(|error| self.key_failure(path, &error)) {
             Err(signal) if signal.exit != Exit::Config => Err(signal),
-            key => Ok(self.findings.keep(key)),
+            key => {
+                let key = self.findings.keep(key).map(Arc::new);
+                if let Some(key) = &key {
+                    self.kept.keep_key(file, key);
+                }
+                Ok(key)
+            }
         }
     }
 

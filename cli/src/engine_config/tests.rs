@@ -18,6 +18,7 @@ fn approach(addr: Option<&str>, proxy: bool) -> Result<ApproachAddresses, Failur
         publication_end: None,
         purpose: Purpose::Run,
         listening: &[],
+        kept: &mut Kept::default(),
         findings: &mut Findings::default(),
         drawn_snikeys: Vec::new(),
     };

@@ -155,7 +155,7 @@ pub struct Proxy {
 }
 
 /// What is published, where and for how long (spec/protocol.md 5.4).
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
     /// The broker, all addresses of its name, in the resolver's order; at least one.
     pub broker: Vec<SocketAddr>,

@@ -1,18 +1,10 @@
 //! Which of a run's experiments, and a value for each of them.
 
-use std::ops::{Index, IndexMut};
+use std::ops::Index;
 
 /// Which of the experiments of a [`Config`](super::Config); to be had from a [`PerExperiment`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ExperimentId(usize);
-
-#[cfg(test)]
-impl ExperimentId {
-    /// The experiment of this number, from 0.
-    pub(crate) const fn nth(number: usize) -> Self {
-        Self(number)
-    }
-}
 
 /// A value for each experiment of a [`Config`](super::Config), in their order.
 #[derive(Debug, Clone)]
@@ -24,19 +16,9 @@ impl<T> PerExperiment<T> {
         self.0.iter().position(is_it).map(ExperimentId)
     }
 
-    /// How many experiments there are.
-    pub fn count(&self) -> usize {
-        self.0.len()
-    }
-
     /// The values.
     pub fn iter(&self) -> impl Iterator<Item = &T> {
         self.0.iter()
-    }
-
-    /// The values, to be changed, and whose they are.
-    pub fn iter_mut(&mut self) -> impl Iterator<Item = (ExperimentId, &mut T)> {
-        self.0.iter_mut().enumerate().map(|(position, value)| (ExperimentId(position), value))
     }
 }
 
@@ -51,11 +33,5 @@ impl<T> Index<ExperimentId> for PerExperiment<T> {
 
     fn index(&self, ExperimentId(position): ExperimentId) -> &T {
         &self.0[position]
-    }
-}
-
-impl<T> IndexMut<ExperimentId> for PerExperiment<T> {
-    fn index_mut(&mut self, ExperimentId(position): ExperimentId) -> &mut T {
-        &mut self.0[position]
     }
 }

@@ -8,15 +8,15 @@ use tracing::info;
 
 use super::backlog::Backlog;
 use super::clock::now;
-use super::publication::PublicationTask;
+use super::publication::{Plan, PublicationTask};
 use super::set_up::SetUpEnd;
 use super::tasks::News;
 use super::{Control, RunPhase};
-use crate::config::{Approach, Config, ExperimentId};
-use crate::driver::Backend;
+use crate::config::{Approach, Config};
 use crate::mailbox::ToShard;
 use crate::records::Ended;
 use crate::view::RunStage;
+use packetlab::snikey::SniKey;
 use packetlab::tls::SetupError;
 
 impl Control {
@@ -25,16 +25,12 @@ impl Control {
     ///
     /// # Errors
     /// An agent certificate cannot be used.
-    pub(crate) fn greet(
-        &mut self,
-        config: &Config,
-        backend: Backend,
-        port: u16,
-    ) -> Result<(), SetupError> {
+    pub(crate) fn greet(&mut self, config: &Config, port: u16) -> Result<(), SetupError> {
+        let (backend, _) = self.published_from;
+        self.published_from = (backend, port);
         if let Some(publication) = &config.publication {
-            let link = self.tasks.link();
-            self.publication =
-                Some(PublicationTask::new(config, publication, backend, port, link)?);
+            let plan = Plan::new(config, publication, self.published_from)?;
+            self.publication = Some(PublicationTask::new(plan, self.tasks.link()));
         }
         match &config.approach {
             Approach::Passive { .. } => self.publish(),
@@ -75,12 +71,13 @@ impl Control {
                     }
                 }
                 News::NotPublished(error) => self.fail(error),
+                News::ConfigRead(read) => self.end_reload(read),
             }
         }
     }
 
     /// Takes the end of a set-up: a connection goes to its shard, a failure to the backlog.
-    fn take_set_up(&mut self, SetUpEnd { experiment, result }: SetUpEnd) {
+    fn take_set_up(&mut self, SetUpEnd { snikey, result }: SetUpEnd) {
         let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running)
         else {
             self.counts.close_session();
@@ -88,27 +85,27 @@ impl Control {
         };
         match result {
             Ok(connection) => {
-                let shard = backlog.handle_ready(experiment, self.shards.len());
+                let shard = backlog.handle_ready(&snikey, self.shards.len());
                 self.shards[shard].push(ToShard::Adopt(connection));
             }
             Err(failure) => {
                 self.counts.close_session();
-                backlog.handle_failed(experiment, failure);
+                backlog.handle_failed(&snikey, failure);
             }
         }
     }
 
     /// An endpoint came through a connection of the backlog.
-    pub(super) fn take_backlog_taken(&mut self, experiment: ExperimentId) {
+    pub(super) fn take_backlog_taken(&mut self, snikey: &SniKey) {
         if let Some(backlog) = &mut self.backlog {
-            backlog.handle_taken(experiment);
+            backlog.handle_taken(snikey);
         }
     }
 
     /// A connection of the backlog ended without an endpoint.
-    pub(super) fn take_backlog_lost(&mut self, experiment: ExperimentId, ended: Box<Ended>) {
+    pub(super) fn take_backlog_lost(&mut self, snikey: &SniKey, ended: Box<Ended>) {
         if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running) {
-            backlog.handle_lost(experiment, &ended);
+            backlog.handle_lost(snikey, &ended);
         }
         self.sessions.backlog_lost(ended, now());
     }

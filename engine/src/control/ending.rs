@@ -30,12 +30,10 @@ impl Control {
     }
 
     /// Answers a signal that asks for nothing but an answer. Gives one that asks to stop.
-    pub(super) fn answer_signal(&self, signal: RunSignal) -> Option<StopSignal> {
+    pub(super) fn answer_signal(&mut self, signal: RunSignal) -> Option<StopSignal> {
         match signal {
             RunSignal::Stop(signal) => return Some(signal),
-            RunSignal::HangUp => {
-                warn!("SIGHUP is ignored, the run goes on; new settings take effect in a new run")
-            }
+            RunSignal::HangUp => self.begin_reload(),
             RunSignal::TellStatus => self.tell_status(),
         }
         None

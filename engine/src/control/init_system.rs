@@ -5,8 +5,8 @@
 
 use tracing::warn;
 
-use super::Control;
 use super::clock::now;
+use super::{Control, RunPhase};
 use crate::sys::service_manager::Notifier;
 
 impl Control {
@@ -22,6 +22,20 @@ impl Control {
     pub(super) fn tell_stopping(&mut self) {
         // Who did not hear that the run was ready was told of then.
         let _ = self.notifier.as_mut().map(Notifier::stopping);
+    }
+
+    /// New settings are being read.
+    pub(super) fn tell_reloading(&mut self) {
+        // As above.
+        let _ = self.notifier.as_mut().map(Notifier::reloading);
+    }
+
+    /// That is over, whatever came of it.
+    pub(super) fn tell_reloaded(&mut self) {
+        if self.phase == RunPhase::Running {
+            // As above.
+            let _ = self.notifier.as_mut().map(Notifier::ready);
+        }
     }
 
     /// Asks the shards, and tells how the run is when they have answered, or not.

@@ -273,11 +273,15 @@ impl Control {
         self.close_sessions(Force::Stop);
         self.flush_shards();
         // A further signal to stop shortens the wait, as it does where the supervisor ends them.
+        let graces = self.graces;
         let is_hurried = || {
-            let signals = std::iter::from_fn(|| self.signals.inner.receive().ok().flatten());
-            signals.filter_map(|signal| self.answer_signal(signal)).count() > 0
+            let mut is_hurried = false;
+            while let Ok(Some(signal)) = self.signals.inner.receive() {
+                is_hurried |= self.answer_signal(signal).is_some();
+            }
+            is_hurried
         };
-        if let Err(error) = children::end_all_children(self.graces, is_hurried) {
+        if let Err(error) = children::end_all_children(graces, is_hurried) {
             error!("mlets may be left behind: {error}");
         }
         self.sessions.lose_mlets(now());

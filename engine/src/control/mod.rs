@@ -1,7 +1,7 @@
 //! The control thread: what concerns the whole run and no single session's bytes.
 //!
 //! It starts mlets through the supervisor, hands out permits for `-n`, keeps the backlog at
-//! the proxy and the publication, follows signals, and ends the run. Its loop waits on tokio-uring's
+//! the proxy and the publication, follows signals, reloads the configuration, and ends the run. Its loop waits on tokio-uring's
 //! runtime and never blocks a shard; conversations with broker and proxy are tasks of their own, which
 //! send the loop their news.
 //!
@@ -22,11 +22,13 @@ mod judging;
 mod left_out;
 mod mail;
 mod mlets;
+mod new_config;
 mod overdue;
 mod peer;
 mod publication;
 mod recorder;
 mod recorder_link;
+mod reload;
 mod runtime;
 mod sessions;
 mod set_up;
@@ -47,7 +49,9 @@ use tokio::time::sleep_until;
 use self::backlog::Backlog;
 use self::clock::now;
 use self::count_permits::Permits;
-use self::publication::PublicationTask;
+pub use self::new_config::Reader;
+use self::new_config::Reloads;
+use self::publication::{PublicationTask, PublishedFrom};
 pub use self::recorder_link::MLET_TARGET;
 use self::recorder_link::RecorderLink;
 pub(crate) use self::runtime::block_on;
@@ -58,6 +62,7 @@ use self::tasks::Tasks;
 use self::time_limits::TimeLimits;
 use self::watchdog::Watchdog;
 use crate::config::{self, Judging};
+use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::metrics::IntervalLog;
@@ -101,6 +106,10 @@ pub(crate) struct ControlParts {
     pub(crate) notifier: Option<Notifier>,
     /// How long it may hear nothing of one that is well.
     pub(crate) watchdog: Option<Duration>,
+    /// Reads the configuration again.
+    pub(crate) reader: Reader,
+    /// What conversations with others wait with.
+    pub(crate) backend: Backend,
 }
 
 /// The control thread's state.
@@ -139,6 +148,8 @@ pub(crate) struct Control {
     time_limits: TimeLimits,
     backlog: Option<Backlog>,
     publication: Option<PublicationTask>,
+    published_from: PublishedFrom,
+    reloads: Reloads,
     tasks: Tasks,
     cores: Vec<usize>,
     watchdog: Watchdog,
@@ -204,6 +215,8 @@ impl Control {
             experiments: parts.experiments,
             backlog: None,
             publication: None,
+            published_from: (parts.backend, 0),
+            reloads: Reloads::new(parts.reader),
             tasks: Tasks::new(),
             cores: parts.cores,
             is_watched: parts.watchdog.is_some(),

@@ -3,13 +3,15 @@
 //! One task holds the conversation with the broker: it publishes, keeps the connection open until the
 //! latest `pub_end`, and ends it with close_notify. If the broker is lost before, it comes back with a
 //! wait between tries and publishes what is left, with the same ends. Only the first publication must
-//! succeed: a run whose experiments nobody hears of is not begun.
+//! succeed: a run whose experiments nobody hears of is not begun. Where a reload changes what is published,
+//! the task takes leave of the broker and publishes that.
 
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{debug, info, warn};
@@ -38,15 +40,21 @@ const LISTED_CHANNELS_MAX: usize = 3;
 
 /// What is to be published, and the task that does it.
 pub(super) struct PublicationTask {
-    plan: Rc<Plan>,
+    /// The task ends when this is dropped.
+    plan: watch::Sender<Rc<Plan>>,
     link: TaskLink,
     task: Option<JoinHandle<()>>,
+    /// When it was begun, from which the ends are counted.
+    began: Ticks,
     /// When greeting ends; `None` is never, or not known before the first publication.
     greet_end: Option<Ticks>,
 }
 
+/// What conversations with the broker wait with, and the port at which endpoints reach us; 0 in proxy mode.
+pub(super) type PublishedFrom = (Backend, u16);
+
 /// All that publishing needs.
-struct Plan {
+pub(super) struct Plan {
     publication: config::Publication,
     /// The one that was bound.
     port: u16,
@@ -100,48 +108,42 @@ impl From<PublishError> for Trouble {
 }
 
 impl PublicationTask {
-    /// Prepares what `publication` asks for; nothing is published yet. `port` is the one that was bound.
-    ///
-    /// # Errors
-    /// The agent certificate cannot be used.
-    pub(super) fn new(
-        config: &Config,
-        publication: &config::Publication,
-        backend: Backend,
-        port: u16,
-        link: TaskLink,
-    ) -> Result<Self, SetupError> {
-        let identity = Identity {
-            chain: std::slice::from_ref(&publication.certificate),
-            key: &config.controller_key,
-        };
-        let rule = PeerRule {
-            mode: TrustMode::Agent,
-            anchors: publication.broker_roots.clone(),
-            mandatory: true,
-        };
-        let plan = Plan {
-            publication: publication.clone(),
-            port,
-            experiments: config.experiments.clone(),
-            tls: tls::client_config(Some(&identity), rule)?,
-            timeout: config.limits.broker_timeout,
-            backend,
-        };
-        Ok(Self { plan: Rc::new(plan), link, task: None, greet_end: None })
+    /// Nothing is published yet.
+    pub(super) fn new(plan: Plan, link: TaskLink) -> Self {
+        let (plan, _) = watch::channel(Rc::new(plan));
+        Self { plan, link, task: None, began: Ticks(0), greet_end: None }
     }
 
     /// Begins to publish, unless it has begun.
     pub(super) fn begin(&mut self) {
         if self.task.is_none() {
-            let (plan, link) = (Rc::clone(&self.plan), self.link.clone());
-            self.task = Some(tokio::task::spawn_local(keep_published(plan, link)));
+            self.began = wall();
+            self.start(true);
         }
+    }
+
+    fn start(&mut self, first: bool) {
+        let published = Published { plan: self.plan.subscribe(), began: self.began, first };
+        let task = keep_published(published, self.link.clone());
+        self.task = Some(tokio::task::spawn_local(task));
+    }
+
+    /// Publishes this from now on. True if it is something else than before.
+    pub(super) fn replace(&mut self, plan: Plan) -> bool {
+        let changes = !plan.publishes_the_same_as(&self.plan.borrow(), self.began);
+        if changes {
+            self.plan.send_replace(Rc::new(plan));
+            if self.task.as_ref().is_some_and(JoinHandle::is_finished) {
+                // What was published before had come to its end.
+                self.start(false);
+            }
+        }
+        changes
     }
 
     /// Everything is published for the first time, until `end`.
     pub(super) fn handle_published(&mut self, end: Option<Ticks>) {
-        let greet_after = self.plan.publication.greet_after;
+        let greet_after = self.plan.borrow().publication.greet_after;
         self.greet_end = end.map(|end| end.saturating_add(greet_after));
     }
 
@@ -155,8 +157,9 @@ impl PublicationTask {
         self.greet_end.map(|end| now() + until_wall(end))
     }
 
-    /// Waits until the task has taken leave of the broker; it has been told to.
+    /// Waits until the task has taken leave of the broker.
     pub(super) async fn end(self) {
+        drop(self.plan);
         if let Some(task) = self.task {
             // It fails only if the task panicked, and then there is nobody to take leave.
             let _ = task.await;
@@ -164,47 +167,121 @@ impl PublicationTask {
     }
 }
 
-/// Publishes until the latest end, again and again if need be.
-async fn keep_published(plan: Rc<Plan>, mut link: TaskLink) {
-    let broker = &plan.publication.broker_name;
-    // The ends stay the same however often it is published.
-    let pub_end = plan.publication.period.map(|period| wall().saturating_add(period));
-    let ends = plan.experiments.iter().map(|one| publication_end(one, pub_end));
-    // No end is later than any.
-    let end = ends.map(|end| end.unwrap_or(Ticks::MAX)).max().unwrap_or(Ticks::MAX);
-    let mut backoff = Backoff::default();
-    let mut first = true;
-    while first || wall() < end {
-        let mut published = || {
-            if std::mem::take(&mut first) {
-                link.tell(News::Published(Some(end).filter(|end| *end != Ticks::MAX)));
-            }
-        };
-        let trouble = match plan.publish_once(pub_end, end, &mut published, &link.stop).await {
-            Ok(()) | Err(Trouble::Peer(PeerError::Stopped)) => return,
-            Err(trouble) => trouble,
-        };
-        if first {
-            let (broker, reason) = (broker.clone(), trouble.to_string());
-            return link.tell(News::NotPublished(RunError::Publication { broker, reason }));
-        }
-        let wait = backoff.fail(now(), WAIT_MAX, random());
-        let seconds = wait.as_secs_f64();
-        warn!("broker {broker}: {trouble}; publishing again in {seconds:.1} s, sessions go on");
-        tokio::select! {
-            () = sleep_until((now() + wait).into()) => {}
-            () = link.stop.given() => return,
+/// What a task publishes.
+struct Published {
+    /// Another one is published instead.
+    plan: watch::Receiver<Rc<Plan>>,
+    began: Ticks,
+    /// Nothing has been published in this run.
+    first: bool,
+}
+
+/// Publishes one plan after the other.
+async fn keep_published(mut published: Published, mut link: TaskLink) {
+    loop {
+        let plan = Rc::clone(&published.plan.borrow_and_update());
+        let goes_on = plan.keep_published(&mut published, &mut link).await;
+        if !goes_on || !published.plan.has_changed().unwrap_or(false) {
+            return;
         }
     }
 }
 
 impl Plan {
-    /// One conversation with the broker, to the latest end. Calls `published` when that is so.
+    /// What `publication` asks for, at a broker that is reached by `backend`. `port` is the one that was bound.
+    ///
+    /// # Errors
+    /// The agent certificate cannot be used.
+    pub(super) fn new(
+        config: &Config,
+        publication: &config::Publication,
+        (backend, port): PublishedFrom,
+    ) -> Result<Self, SetupError> {
+        let identity = Identity {
+            chain: std::slice::from_ref(&publication.certificate),
+            key: &config.controller_key,
+        };
+        let rule = PeerRule {
+            mode: TrustMode::Agent,
+            anchors: publication.broker_roots.clone(),
+            mandatory: true,
+        };
+        Ok(Self {
+            publication: publication.clone(),
+            port,
+            experiments: config.experiments.clone(),
+            tls: tls::client_config(Some(&identity), rule)?,
+            timeout: config.limits.broker_timeout,
+            backend,
+        })
+    }
+
+    fn publishes_the_same_as(&self, other: &Self, began: Ticks) -> bool {
+        let requests = |plan: &Self| -> Vec<_> {
+            let pub_end = plan.pub_end(began);
+            let published = |one| PublishedExperiment::new(&plan.publication, one, "", pub_end);
+            plan.experiments.iter().map(published).collect()
+        };
+        self.publication == other.publication && requests(self) == requests(other)
+    }
+
+    /// The end of experiments that do not override it. It stays the same however often they are published.
+    fn pub_end(&self, began: Ticks) -> Option<Ticks> {
+        self.publication.period.map(|period| began.saturating_add(period))
+    }
+
+    /// Publishes until the latest end, again and again if need be. False when nothing more is to be published.
+    async fn keep_published(&self, published: &mut Published, link: &mut TaskLink) -> bool {
+        let broker = &self.publication.broker_name;
+        let pub_end = self.pub_end(published.began);
+        let ends = self.experiments.iter().map(|one| publication_end(one, pub_end));
+        // No end is later than any.
+        let end = ends.map(|end| end.unwrap_or(Ticks::MAX)).max().unwrap_or(Ticks::MAX);
+        let mut backoff = Backoff::default();
+        let mut told = false;
+        while published.first || wall() < end {
+            let first = &mut published.first;
+            let mut tell = || {
+                if !std::mem::replace(&mut told, true) {
+                    *first = false;
+                    link.tell(News::Published(Some(end).filter(|end| *end != Ticks::MAX)));
+                }
+            };
+            let replaced = &mut published.plan;
+            let trouble =
+                match self.publish_once((pub_end, end), &mut tell, replaced, &link.stop).await {
+                    Ok(()) => return true,
+                    Err(Trouble::Peer(PeerError::Stopped)) => return false,
+                    Err(trouble) => trouble,
+                };
+            if published.first {
+                let (broker, reason) = (broker.clone(), trouble.to_string());
+                link.tell(News::NotPublished(RunError::Publication { broker, reason }));
+                return false;
+            }
+            let wait = backoff.fail(now(), WAIT_MAX, random());
+            let seconds = wait.as_secs_f64();
+            warn!("broker {broker}: {trouble}; publishing again in {seconds:.1} s, sessions go on");
+            tokio::select! {
+                () = sleep_until((now() + wait).into()) => {}
+                changed = published.plan.changed() => {
+                    if changed.is_ok() {
+                        published.plan.mark_changed();
+                    }
+                    return true;
+                }
+                () = link.stop.given() => return false,
+            }
+        }
+        true
+    }
+
+    /// One conversation with the broker, to the latest end, or until it is `replaced`. Calls `published` when that is so.
     async fn publish_once(
         &self,
-        pub_end: Option<Ticks>,
-        end: Ticks,
+        (pub_end, end): (Option<Ticks>, Ticks),
         published: &mut dyn FnMut(),
+        replaced: &mut watch::Receiver<Rc<Self>>,
         stop: &Stop,
     ) -> Result<(), Trouble> {
         let mut peer =
@@ -233,7 +310,8 @@ impl Plan {
         }
         published();
         let mut ignored = LogLimit::new("messages of the broker that are not for us");
-        let held = self.hold(&mut peer, &mut publisher, end, &mut ignored).await;
+        let until = (end, replaced);
+        let held = self.hold(&mut peer, &mut publisher, until, &mut ignored).await;
         ignored.tell();
         if let Err(Trouble::Peer(PeerError::Stopped)) | Ok(()) = held {
             publisher.close();
@@ -301,12 +379,12 @@ impl Plan {
         }
     }
 
-    /// Keeps the connection open until `end`, and what is published with it.
+    /// Keeps the connection open until `end` or until it is `replaced`, and what is published with it.
     async fn hold(
         &self,
         peer: &mut Peer,
         publisher: &mut Publisher,
-        end: Ticks,
+        (end, replaced): (Ticks, &mut watch::Receiver<Rc<Self>>),
         ignored: &mut LogLimit,
     ) -> Result<(), Trouble> {
         loop {
@@ -324,6 +402,12 @@ impl Plan {
             let over = async {
                 tokio::select! {
                     () = reached(end) => {}
+                    changed = replaced.changed() => {
+                        if changed.is_ok() {
+                            // It is taken by whoever publishes it.
+                            replaced.mark_changed();
+                        }
+                    }
                     () = tell_when_quiet(ignored) => {}
                 }
             };

@@ -9,7 +9,6 @@ use std::time::{Duration, Instant};
 
 use super::clock::{now, wall};
 use super::peer::{Peer, PeerError, Stop};
-use crate::config::ExperimentId;
 use crate::driver::Backend;
 use crate::mailbox::BacklogConnection;
 use crate::proto::backlog::{Failure, SetUp, SetUpError, SetUpStep};
@@ -28,8 +27,8 @@ pub(super) struct ProxySide {
 
 /// How a set-up ended.
 pub(super) struct SetUpEnd {
-    /// For which experiment.
-    pub(super) experiment: ExperimentId,
+    /// For which snikey.
+    pub(super) snikey: SniKey,
     pub(super) result: Result<BacklogConnection, SetUpFailure>,
 }
 
@@ -75,7 +74,6 @@ impl ProxySide {
     /// Sets up one connection for `snikey`, as far as the wait for its endpoint.
     pub(super) async fn set_up(
         &self,
-        experiment: ExperimentId,
         snikey: &SniKey,
         stop: &Stop,
     ) -> Result<BacklogConnection, SetUpFailure> {
@@ -100,7 +98,7 @@ impl ProxySide {
         Ok(BacklogConnection {
             socket: peer.into_socket(),
             peer: address,
-            experiment,
+            snikey: snikey.clone(),
             received: set_up.into_endpoint_bytes(),
         })
     }

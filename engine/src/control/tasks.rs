@@ -4,6 +4,7 @@
 
 use tokio::sync::{mpsc, watch};
 
+use super::new_config::NewConfig;
 use super::peer::Stop;
 use super::set_up::SetUpEnd;
 use crate::run_error::RunError;
@@ -17,11 +18,13 @@ pub(super) enum News {
     Published(Option<Ticks>),
     /// The first publication failed, and without it there is no run.
     NotPublished(RunError),
+    /// A reload has read the configuration; if not, why.
+    ConfigRead(Result<Box<NewConfig>, String>),
 }
 
 /// The loop's side.
 pub(super) struct Tasks {
-    /// Not bounded: a task sends one or two, and there are few tasks.
+    /// Not bounded: a task sends one or two, a reload one, and there are few of them.
     news: mpsc::UnboundedReceiver<News>,
     /// News that ended a wait.
     heard: Option<News>,

@@ -1,7 +1,8 @@
 //! What every session of a run shares: the experiments with their TLS configurations and programs.
 //!
-//! Built once at start. But for the counts of sessions by key, who has been measured, and what endpoints have logged, it
-//! never changes, so that shards share it without locks.
+//! Built at start and at each reload. But for the counts of sessions by key, who has been measured, and what endpoints have
+//! logged, which all of a run's share, it never changes, so that shards share it without locks. A session keeps the one it
+//! began with.
 
 use std::sync::Arc;
 
@@ -26,7 +27,7 @@ pub struct Experiments {
     /// Which endpoints are measured.
     pub choice: Arc<Choice>,
     /// What endpoints may log.
-    pub linfo_budget: LinfoBudget,
+    pub linfo_budget: Arc<LinfoBudget>,
 }
 
 /// One experiment, ready to be served.
@@ -48,14 +49,29 @@ impl Experiments {
     /// # Errors
     /// The controller key and a chain do not fit together.
     pub fn new(config: &Config, keys: Arc<Keys>, now: Ticks) -> Result<Self, SetupError> {
-        let entries = config
-            .experiments
-            .iter()
-            .map(|experiment| ServedExperiment::new(config, experiment, now))
-            .collect::<Result<_, _>>()?;
-        let linfo_budget = LinfoBudget::new(&config.limits);
+        let linfo_budget = Arc::new(LinfoBudget::new(&config.limits));
         let choice = Arc::new(Choice::new(&config.choice));
-        Ok(Self { entries, limits: config.limits.clone(), keys, choice, linfo_budget })
+        let (entries, limits) = (entries(config, now)?, config.limits.clone());
+        Ok(Self { entries, limits, keys, choice, linfo_budget })
+    }
+
+    /// Prepares the experiments of `config` in the place of these. Whatever is no part of an experiment remains.
+    ///
+    /// # Errors
+    /// As of [`Self::new`].
+    pub fn reloaded(&self, config: &Config, now: Ticks) -> Result<Self, SetupError> {
+        Ok(Self {
+            entries: entries(config, now)?,
+            limits: self.limits.clone(),
+            keys: Arc::clone(&self.keys),
+            choice: Arc::clone(&self.choice),
+            linfo_budget: Arc::clone(&self.linfo_budget),
+        })
+    }
+
+    /// Whether one of them has this snikey.
+    pub fn serves(&self, snikey: &SniKey) -> bool {
+        self.entries.iter().any(|entry| entry.snikey == *snikey)
     }
 
     /// The experiment for a server name, or the default one for none (spec/protocol.md 3.4).
@@ -70,6 +86,11 @@ impl Experiments {
     pub fn experiment(&self, id: ExperimentId) -> &ServedExperiment {
         &self.entries[id]
     }
+}
+
+fn entries(config: &Config, now: Ticks) -> Result<PerExperiment<ServedExperiment>, SetupError> {
+    let experiments = config.experiments.iter();
+    experiments.map(|experiment| ServedExperiment::new(config, experiment, now)).collect()
 }
 
 impl ServedExperiment {

@@ -159,9 +159,7 @@ impl<D: Driver<Token>> Shard<D> {
             let (latency, closed) = (connection.latency.take(), self.now);
             let ended = Box::new(Ended { facts, relayed, latency, outcome: *outcome, closed });
             match connection.in_backlog {
-                Some(experiment) => {
-                    self.mailer.push(FromShard::BacklogLost { experiment, ended });
-                }
+                Some(snikey) => self.mailer.push(FromShard::BacklogLost { snikey, ended }),
                 None => self.mailer.push_unhurried(FromShard::Ended(ended)),
             }
         }

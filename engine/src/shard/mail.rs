@@ -11,7 +11,8 @@ use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
 use crate::mailbox::{BacklogConnection, ToShard};
-use crate::proto::session::Session;
+use crate::proto::experiments::Experiments;
+use crate::proto::session::{Session, SetUpStage};
 
 impl<D: Driver<Token>> Shard<D> {
     pub(super) fn take_mail(&mut self) {
@@ -19,6 +20,7 @@ impl<D: Driver<Token>> Shard<D> {
         while let Some(message) = self.inbox.next() {
             match message {
                 ToShard::Adopt(connection) => self.adopt(connection),
+                ToShard::Reload(experiments) => self.reload(experiments),
                 ToShard::Drain => self.drain(),
                 ToShard::EndSessions(force) => self.end_sessions(force),
                 ToShard::RunOver(force) => {
@@ -46,17 +48,42 @@ impl<D: Driver<Token>> Shard<D> {
         self.driver.watch(self.inbox.as_fd(), Token::Mail);
     }
 
+    /// Serves these from now on. A session whose endpoint has sent something keeps what it began with; connections that wait
+    /// at the proxy under a snikey that is gone are let go.
+    fn reload(&mut self, experiments: Arc<Experiments>) {
+        self.experiments = experiments;
+        let is_untouched = |session: &Session| {
+            matches!(session.set_up_stage(), SetUpStage::Waiting | SetUpStage::Silent)
+        };
+        let untouched = self.connections.iter().filter(|(_, one)| is_untouched(&one.session));
+        let slots: Vec<usize> = untouched.map(|(slot, _)| slot).collect();
+        for slot in slots {
+            let experiments = Arc::clone(&self.experiments);
+            let snikey = self.connections[slot].in_backlog.as_ref();
+            let is_gone = snikey.is_some_and(|snikey| !experiments.serves(snikey));
+            self.move_session(slot, |session, cx| match is_gone {
+                true => session.handle_stop(cx),
+                false => session.handle_reload(experiments),
+            });
+        }
+    }
+
     /// Takes over a connection that waits at the proxy for its endpoint.
     fn adopt(&mut self, connection: BacklogConnection) {
-        let BacklogConnection { socket, peer, experiment, received } = connection;
+        let BacklogConnection { socket, peer, snikey, received } = connection;
         self.driver.prepare(socket.as_fd());
         if self.draining {
             self.driver.close(socket);
             return self.counts.close_session();
         }
         let session = Session::in_backlog(peer.ip(), Arc::clone(&self.experiments), self.now);
-        let slot = self.insert(socket, peer, session, Some(experiment));
+        let is_gone = !self.experiments.serves(&snikey);
+        let slot = self.insert(socket, peer, session, Some(snikey));
         if received.is_empty() {
+            // It may have been on its way at a reload.
+            if is_gone {
+                return self.move_session(slot, Session::handle_stop);
+            }
             self.apply(slot);
         } else {
             self.move_session(slot, |session, cx| session.handle_endpoint_bytes(&received, cx));

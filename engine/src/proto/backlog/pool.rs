@@ -9,8 +9,8 @@
 
 use std::time::{Duration, Instant};
 
-use crate::config::{ExperimentId, PerExperiment};
 use crate::proto::backoff::{Backoff, WAIT_MAX};
+use packetlab::snikey::SniKey;
 
 /// Set-ups under way at once, of all snikeys together. Each costs the control thread some 400 us of
 /// signatures, so that a round of them delays its other work by less than 30 ms, and two descriptors.
@@ -39,13 +39,18 @@ pub enum Failure {
 /// The connections of all snikeys.
 #[derive(Debug)]
 pub struct Pool {
+    /// Of each snikey that is served.
     target: usize,
-    snikeys: PerExperiment<SnikeyConnections>,
+    /// In the order of the file; those that are served no more last, until nothing of them is left.
+    snikeys: Vec<SnikeyConnections>,
 }
 
 /// The connections of one snikey.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 struct SnikeyConnections {
+    snikey: SniKey,
+    /// How many there should be; none of one that is served no more.
+    target: usize,
     in_set_up: usize,
     ready: usize,
     window: usize,
@@ -55,13 +60,25 @@ struct SnikeyConnections {
 }
 
 impl SnikeyConnections {
+    fn new(snikey: SniKey, target: usize) -> Self {
+        Self {
+            snikey,
+            target,
+            in_set_up: 0,
+            ready: 0,
+            window: WINDOW_AT_START,
+            backoff: Backoff::default(),
+            wait_until: None,
+        }
+    }
+
     fn len(&self) -> usize {
         self.in_set_up + self.ready
     }
 
     /// A set-up may begin, or may when the wait is over.
-    fn wants_more(&self, target: usize) -> bool {
-        self.len() < target && self.in_set_up < self.window
+    fn wants_more(&self) -> bool {
+        self.len() < self.target && self.in_set_up < self.window
     }
 
     fn waits(&self, now: Instant) -> bool {
@@ -86,67 +103,110 @@ impl SnikeyConnections {
 }
 
 impl Pool {
-    /// An empty backlog for so many experiments, each to have `target` connections.
-    pub fn new(experiments: usize, target: usize) -> Self {
-        let connections = SnikeyConnections {
-            in_set_up: 0,
-            ready: 0,
-            window: WINDOW_AT_START,
-            backoff: Backoff::default(),
-            wait_until: None,
-        };
-        Self { target, snikeys: std::iter::repeat_n(connections, experiments).collect() }
+    /// An empty backlog for these snikeys, each to have `target` connections.
+    pub fn new(snikeys: impl IntoIterator<Item = SniKey>, target: usize) -> Self {
+        let mut pool = Self { target, snikeys: Vec::new() };
+        pool.serve(snikeys, target);
+        pool
     }
 
-    /// Begins a set-up, and tells for which experiment. `None`: not now.
-    pub fn begin(&mut self, now: Instant) -> Option<ExperimentId> {
+    /// From now on these snikeys are served. What there is of others ends elsewhere and is not replaced.
+    pub fn serve(&mut self, snikeys: impl IntoIterator<Item = SniKey>, target: usize) {
+        self.target = target;
+        let mut gone = std::mem::take(&mut self.snikeys);
+        for snikey in snikeys {
+            let before = gone.iter().position(|connections| connections.snikey == snikey);
+            let connections = match before {
+                Some(position) => SnikeyConnections { target, ..gone.remove(position) },
+                None => SnikeyConnections::new(snikey, target),
+            };
+            self.snikeys.push(connections);
+        }
+        let gone = gone.into_iter().filter(|connections| connections.len() > 0);
+        self.snikeys.extend(gone.map(|connections| SnikeyConnections { target: 0, ..connections }));
+    }
+
+    /// Whether there are to be connections of this snikey.
+    pub fn serves(&self, snikey: &SniKey) -> bool {
+        self.snikeys.iter().any(|one| one.snikey == *snikey && one.target > 0)
+    }
+
+    /// Begins a set-up, and tells for which snikey. `None`: not now.
+    pub fn begin(&mut self, now: Instant) -> Option<SniKey> {
         if self.in_set_up() >= SET_UPS_MAX {
             return None;
         }
-        let target = self.target;
-        let (experiment, connections) = self
+        let connections = self
             .snikeys
             .iter_mut()
-            .filter(|(_, connections)| connections.wants_more(target) && !connections.waits(now))
-            .min_by_key(|(_, connections)| connections.len())?;
+            .filter(|connections| connections.wants_more() && !connections.waits(now))
+            .min_by_key(|connections| connections.len())?;
         connections.in_set_up += 1;
-        Some(experiment)
+        Some(connections.snikey.clone())
+    }
+
+    /// Notes something of one snikey, and forgets it if it is served no more and nothing is left of it.
+    fn note<T>(
+        &mut self,
+        snikey: &SniKey,
+        note: impl FnOnce(&mut SnikeyConnections) -> Option<T>,
+    ) -> Option<T> {
+        let position = self.snikeys.iter().position(|one| one.snikey == *snikey)?;
+        let connections = &mut self.snikeys[position];
+        let noted = note(connections);
+        if connections.target == 0 && connections.len() == 0 {
+            self.snikeys.remove(position);
+        }
+        noted
     }
 
     /// When [`Self::begin`] is to be called again, if nothing else happens before.
     pub fn next_due(&self, now: Instant) -> Option<Instant> {
-        let wanting = self.snikeys.iter().filter(|connections| connections.wants_more(self.target));
+        let wanting = self.snikeys.iter().filter(|connections| connections.wants_more());
         wanting.filter_map(|connections| connections.wait_until).filter(|until| *until > now).min()
     }
 
     /// A set-up is done.
-    pub fn handle_ready(&mut self, experiment: ExperimentId) {
-        let connections = &mut self.snikeys[experiment];
-        connections.in_set_up -= 1;
-        connections.ready += 1;
-        connections.window = (connections.window + 1).min(SET_UPS_MAX);
+    pub fn handle_ready(&mut self, snikey: &SniKey) {
+        self.note::<()>(snikey, |connections| {
+            connections.in_set_up -= 1;
+            connections.ready += 1;
+            connections.window = (connections.window + 1).min(SET_UPS_MAX);
+            None
+        });
     }
 
     /// A set-up failed. The wait that follows, unless one was on already.
     pub fn handle_failed(
         &mut self,
-        experiment: ExperimentId,
+        snikey: &SniKey,
         failure: Failure,
         now: Instant,
         random: u32,
     ) -> Option<Duration> {
-        let connections = &mut self.snikeys[experiment];
-        connections.in_set_up -= 1;
-        connections.hold(failure, now, random)
+        self.note(snikey, |connections| {
+            connections.in_set_up -= 1;
+            connections.hold(failure, now, random)
+        })
     }
 
     /// An endpoint came through a registered connection: the proxy works, and may have room again if
     /// it had none.
-    pub fn handle_taken(&mut self, experiment: ExperimentId) {
-        let connections = &mut self.snikeys[experiment];
-        connections.ready -= 1;
-        connections.wait_until = None;
-        connections.backoff = Backoff::default();
+    pub fn handle_taken(&mut self, snikey: &SniKey) {
+        self.note::<()>(snikey, |connections| {
+            connections.ready -= 1;
+            connections.wait_until = None;
+            connections.backoff = Backoff::default();
+            None
+        });
+    }
+
+    /// A registered connection was let go by us, because its snikey was not served any more.
+    pub fn handle_let_go(&mut self, snikey: &SniKey) {
+        self.note::<()>(snikey, |connections| {
+            connections.ready -= 1;
+            None
+        });
     }
 
     /// A registered connection was lost before an endpoint came, after `lived`. The wait that follows,
@@ -154,18 +214,19 @@ impl Pool {
     /// replacement is begun at once, but many at the same moment only carefully.
     pub fn handle_lost(
         &mut self,
-        experiment: ExperimentId,
+        snikey: &SniKey,
         lived: Duration,
         now: Instant,
         random: u32,
     ) -> Option<Duration> {
-        let connections = &mut self.snikeys[experiment];
-        connections.ready -= 1;
-        if lived < YOUNG {
-            return connections.hold(Failure::Gone, now, random);
-        }
-        connections.window = (connections.window / 2).max(1);
-        None
+        self.note(snikey, |connections| {
+            connections.ready -= 1;
+            if lived < YOUNG {
+                return connections.hold(Failure::Gone, now, random);
+            }
+            connections.window = (connections.window / 2).max(1);
+            None
+        })
     }
 
     /// Set-ups under way.
@@ -180,12 +241,12 @@ impl Pool {
 
     /// Every snikey has as many as it should.
     pub fn is_full(&self) -> bool {
-        self.snikeys.iter().all(|connections| connections.ready >= self.target)
+        self.snikeys.iter().all(|connections| connections.ready >= connections.target)
     }
 
     /// How many connections there should be.
     pub fn wanted(&self) -> usize {
-        self.snikeys.count().saturating_mul(self.target)
+        self.snikeys.iter().map(|one| one.target).fold(0, usize::saturating_add)
     }
 }
 

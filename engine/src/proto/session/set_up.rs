@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::request::{Context, MletFacts, Request};
 use super::{Relaying, Session, Stage, State, Tls};
+use crate::proto::experiments::Experiments;
 use crate::proto::greeting::{Greeting, Progress};
 use crate::proto::outbox::block_len;
 use crate::proto::session_end::{End, Outcome};
@@ -26,6 +27,13 @@ impl Session {
         self.account.get_or_insert_default().start_sent = Some(cx.now);
         self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
         self.advance(cx);
+    }
+
+    /// A reload: an endpoint that has sent nothing yet will be served with these.
+    pub fn handle_reload(&mut self, experiments: Arc<Experiments>) {
+        if matches!(self.state, State::Waiting | State::Silent) {
+            self.experiments = experiments;
+        }
     }
 
     /// START has been sent and may still be answered: the permit for it is in use.

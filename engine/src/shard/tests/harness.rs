@@ -16,16 +16,16 @@ use super::super::{GROUPS, Parts, Shard, Token};
 use super::linfo_log::LinfoLog;
 use super::peers::{Endpoint, Mlet};
 use super::pipes::Pipes;
-use crate::config::ExperimentId;
 use crate::driver::simulated::{Kernel, SharedRemote, Simulated, nowhere};
 use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard, mailbox};
 use crate::metrics::RunLatency;
 use crate::mlet_request::DirectRequests;
 use crate::proto::experiments::Experiments;
-use crate::proto::tests::credentials::NOW;
+use crate::proto::tests::credentials::{NOW, TRUSTING};
 use crate::random::Random;
 use crate::records::SessionId;
 use crate::sys::mlet_ends::MletEnds;
+use packetlab::snikey::SniKey;
 
 pub(super) type SharedEndpoint = Rc<RefCell<Endpoint>>;
 pub(super) type SharedMlet = Rc<RefCell<Mlet>>;
@@ -150,7 +150,7 @@ impl Harness {
             let connection = BacklogConnection {
                 socket,
                 peer,
-                experiment: ExperimentId::nth(0),
+                snikey: SniKey::parse(TRUSTING).unwrap(),
                 received: Vec::new(),
             };
             self.to_shard.push(ToShard::Adopt(connection));

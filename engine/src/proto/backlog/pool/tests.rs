@@ -8,23 +8,35 @@ fn start() -> Instant {
 }
 
 /// Begins all set-ups that are due, and tells for which snikeys.
-fn begun(pool: &mut Pool, now: Instant) -> Vec<ExperimentId> {
+fn begun(pool: &mut Pool, now: Instant) -> Vec<SniKey> {
     std::iter::from_fn(|| pool.begin(now)).collect()
 }
 
-const FIRST: ExperimentId = ExperimentId::nth(0);
+/// The snikey of this number.
+fn nth(number: usize) -> SniKey {
+    SniKey::parse(&format!("key{number}")).unwrap()
+}
+
+fn first() -> SniKey {
+    nth(0)
+}
+
+/// An empty backlog for so many snikeys.
+fn pool_of(snikeys: usize, target: usize) -> Pool {
+    Pool::new((0..snikeys).map(nth), target)
+}
 
 const MS: Duration = Duration::from_millis(1);
 
 /// Item 107.
 #[test]
 fn set_ups_begin_breadth_first_in_file_order() {
-    let mut pool = Pool::new(3, 2);
-    assert_eq!(begun(&mut pool, start()), [0, 1, 2, 0, 1, 2].map(ExperimentId::nth));
+    let mut pool = pool_of(3, 2);
+    assert_eq!(begun(&mut pool, start()), [0, 1, 2, 0, 1, 2].map(nth));
     assert_eq!(pool.in_set_up(), 6);
     assert!(!pool.is_full());
-    for snikey in [0, 1, 2, 0, 1, 2].map(ExperimentId::nth) {
-        pool.handle_ready(snikey);
+    for snikey in [0, 1, 2, 0, 1, 2].map(nth) {
+        pool.handle_ready(&snikey);
     }
     assert!(pool.is_full());
     assert_eq!((pool.ready(), pool.wanted()), (6, 6));
@@ -33,28 +45,28 @@ fn set_ups_begin_breadth_first_in_file_order() {
 /// Item 107.
 #[test]
 fn a_taken_connection_is_replaced_at_once() {
-    let mut pool = Pool::new(2, 2);
+    let mut pool = pool_of(2, 2);
     for snikey in begun(&mut pool, start()) {
-        pool.handle_ready(snikey);
+        pool.handle_ready(&snikey);
     }
     assert!(begun(&mut pool, start()).is_empty());
-    pool.handle_taken(ExperimentId::nth(1));
-    assert_eq!(begun(&mut pool, start()), [ExperimentId::nth(1)]);
+    pool.handle_taken(&nth(1));
+    assert_eq!(begun(&mut pool, start()), [nth(1)]);
     assert_eq!(pool.next_due(start()), None);
 }
 
 #[test]
 fn the_window_opens_with_every_success_up_to_the_limit_of_all() {
-    let mut pool = Pool::new(1, 2000);
+    let mut pool = pool_of(1, 2000);
     let mut rounds = Vec::new();
     while !pool.is_full() {
         let round = begun(&mut pool, start());
         rounds.push(round.len());
-        round.into_iter().for_each(|snikey| pool.handle_ready(snikey));
+        round.into_iter().for_each(|snikey| pool.handle_ready(&snikey));
     }
     assert_eq!(rounds[..5], [8, 16, 32, 64, 64]);
     assert!(rounds.len() < 40, "2000 are filled in few rounds");
-    let mut pool = Pool::new(20, 100);
+    let mut pool = pool_of(20, 100);
     assert_eq!(begun(&mut pool, start()).len(), SET_UPS_MAX);
 }
 
@@ -63,13 +75,13 @@ fn the_window_opens_with_every_success_up_to_the_limit_of_all() {
 fn a_proxy_that_is_gone_sees_at_most_two_tries_a_second_and_one_at_least_every_two() {
     for random in [0, u32::MAX / 3, u32::MAX] {
         let start = start();
-        let mut pool = Pool::new(1, 100);
+        let mut pool = pool_of(1, 100);
         let mut tries = Vec::new();
         for tick in 0..60_000 {
             let now = start + tick * MS;
             for snikey in begun(&mut pool, now) {
                 tries.push(tick);
-                pool.handle_failed(snikey, Failure::Gone, now, random);
+                pool.handle_failed(&snikey, Failure::Gone, now, random);
             }
         }
         // Before anything was known some began at once.
@@ -84,13 +96,13 @@ fn a_proxy_that_is_gone_sees_at_most_two_tries_a_second_and_one_at_least_every_t
 #[test]
 fn tries_at_a_proxy_that_refuses_become_rare() {
     let start = start();
-    let mut pool = Pool::new(1, 1);
+    let mut pool = pool_of(1, 1);
     let mut tries = 0;
     for tick in 0..600 {
         let now = start + tick * 100 * MS;
         for snikey in begun(&mut pool, now) {
             tries += 1;
-            pool.handle_failed(snikey, Failure::Refused, now, u32::MAX);
+            pool.handle_failed(&snikey, Failure::Refused, now, u32::MAX);
         }
     }
     assert_eq!(tries, 6, "at 0, 1, 3, 7, 15 and 31 s of a minute");
@@ -99,52 +111,52 @@ fn tries_at_a_proxy_that_refuses_become_rare() {
 #[test]
 fn an_endpoint_that_comes_ends_the_wait_for_a_proxy_that_had_no_room() {
     let start = start();
-    let mut pool = Pool::new(1, 2);
-    assert_eq!(begun(&mut pool, start), [FIRST, FIRST]);
-    pool.handle_ready(FIRST);
+    let mut pool = pool_of(1, 2);
+    assert_eq!(begun(&mut pool, start), [first(), first()]);
+    pool.handle_ready(&first());
     for _ in 0..5 {
         pool.handle_failed(
-            FIRST,
+            &first(),
             Failure::Refused,
             pool.next_due(start).unwrap_or(start),
             u32::MAX,
         );
         let due = pool.next_due(start).unwrap();
-        assert_eq!(begun(&mut pool, due), [FIRST]);
+        assert_eq!(begun(&mut pool, due), [first()]);
     }
-    pool.handle_failed(FIRST, Failure::Refused, start, u32::MAX);
+    pool.handle_failed(&first(), Failure::Refused, start, u32::MAX);
     assert!(begun(&mut pool, start).is_empty());
-    pool.handle_taken(FIRST);
-    assert_eq!(begun(&mut pool, start), [FIRST], "one alone feels its way");
-    let wait = pool.handle_failed(FIRST, Failure::Refused, start, u32::MAX);
+    pool.handle_taken(&first());
+    assert_eq!(begun(&mut pool, start), [first()], "one alone feels its way");
+    let wait = pool.handle_failed(&first(), Failure::Refused, start, u32::MAX);
     assert_eq!(wait, Some(1000 * MS), "and it is the first failure again");
 }
 
 #[test]
 fn of_set_ups_that_fail_together_only_the_first_counts() {
     let start = start();
-    let mut pool = Pool::new(1, 8);
+    let mut pool = pool_of(1, 8);
     for snikey in begun(&mut pool, start) {
-        let wait = pool.handle_failed(snikey, Failure::Gone, start, u32::MAX);
+        let wait = pool.handle_failed(&snikey, Failure::Gone, start, u32::MAX);
         assert_eq!(wait.is_some(), pool.in_set_up() == 7);
     }
     assert_eq!(pool.next_due(start), Some(start + 1000 * MS));
     assert!(begun(&mut pool, start + 999 * MS).is_empty());
-    assert_eq!(begun(&mut pool, start + 1000 * MS), [FIRST], "one alone feels its way");
+    assert_eq!(begun(&mut pool, start + 1000 * MS), [first()], "one alone feels its way");
 }
 
 #[test]
 fn a_proxy_that_is_back_is_filled_within_few_rounds() {
     let start = start();
-    let mut pool = Pool::new(2, 100);
+    let mut pool = pool_of(2, 100);
     for snikey in begun(&mut pool, start) {
-        pool.handle_failed(snikey, Failure::Gone, start, 0);
+        pool.handle_failed(&snikey, Failure::Gone, start, 0);
     }
     let now = pool.next_due(start).unwrap();
     let mut rounds = 0;
     while !pool.is_full() {
         rounds += 1;
-        begun(&mut pool, now).into_iter().for_each(|snikey| pool.handle_ready(snikey));
+        begun(&mut pool, now).into_iter().for_each(|snikey| pool.handle_ready(&snikey));
     }
     assert!(rounds < 12, "{rounds}");
 }
@@ -152,14 +164,14 @@ fn a_proxy_that_is_back_is_filled_within_few_rounds() {
 #[test]
 fn a_proxy_that_registers_and_drops_at_once_is_not_stormed() {
     let start = start();
-    let mut pool = Pool::new(1, 10);
+    let mut pool = pool_of(1, 10);
     let mut registered = 0;
     for tick in 0..10_000 {
         let now = start + tick * MS;
         for snikey in begun(&mut pool, now) {
             registered += 1;
-            pool.handle_ready(snikey);
-            pool.handle_lost(snikey, MS, now, 0);
+            pool.handle_ready(&snikey);
+            pool.handle_lost(&snikey, MS, now, 0);
         }
     }
     assert!((10..=WINDOW_AT_START + 20).contains(&registered), "{registered} in 10 s");
@@ -168,34 +180,55 @@ fn a_proxy_that_registers_and_drops_at_once_is_not_stormed() {
 #[test]
 fn old_connections_that_end_are_replaced_at_once_but_carefully() {
     let start = start();
-    let mut pool = Pool::new(1, 64);
+    let mut pool = pool_of(1, 64);
     while !pool.is_full() {
-        begun(&mut pool, start).into_iter().for_each(|snikey| pool.handle_ready(snikey));
+        begun(&mut pool, start).into_iter().for_each(|snikey| pool.handle_ready(&snikey));
     }
-    assert_eq!(pool.handle_lost(FIRST, YOUNG, start, 0), None);
-    assert_eq!(begun(&mut pool, start), [FIRST]);
+    assert_eq!(pool.handle_lost(&first(), YOUNG, start, 0), None);
+    assert_eq!(begun(&mut pool, start), [first()]);
     for _ in 0..20 {
-        assert_eq!(pool.handle_lost(FIRST, YOUNG, start, 0), None);
+        assert_eq!(pool.handle_lost(&first(), YOUNG, start, 0), None);
     }
     assert!(begun(&mut pool, start).is_empty(), "one is under way already");
-    pool.handle_ready(FIRST);
-    assert_eq!(begun(&mut pool, start), [FIRST, FIRST], "and each that works lets two follow");
+    pool.handle_ready(&first());
+    assert_eq!(begun(&mut pool, start), [first(), first()], "and each that works lets two follow");
 }
 
 #[test]
 fn a_snikey_in_trouble_does_not_hold_up_another() {
     let start = start();
-    let mut pool = Pool::new(2, 3);
+    let mut pool = pool_of(2, 3);
     let mut served = [0, 0];
     for tick in 0..100 {
         for snikey in begun(&mut pool, start + tick * MS) {
-            let is_first = snikey == FIRST;
+            let is_first = snikey == first();
             served[usize::from(!is_first)] += 1;
             match is_first {
-                true => drop(pool.handle_failed(FIRST, Failure::Refused, start + tick * MS, 0)),
-                false => pool.handle_ready(snikey),
+                true => drop(pool.handle_failed(&first(), Failure::Refused, start + tick * MS, 0)),
+                false => pool.handle_ready(&snikey),
             }
         }
     }
     assert_eq!(served, [3, 3], "three at once at first, and no more within the wait");
+}
+
+#[test]
+fn a_snikey_that_is_served_no_more_is_not_filled_and_forgotten_with_its_last_connection() {
+    let mut pool = pool_of(2, 2);
+    for snikey in [nth(0), nth(1), nth(0)] {
+        assert_eq!(pool.begin(start()), Some(snikey.clone()));
+        pool.handle_ready(&snikey);
+    }
+    assert_eq!(pool.begin(start()), Some(nth(1)), "it is under way at the reload");
+    pool.serve([nth(2), nth(0)], 2);
+    assert!(pool.serves(&nth(2)) && pool.serves(&nth(0)) && !pool.serves(&nth(1)));
+    assert_eq!(begun(&mut pool, start()), [nth(2), nth(2)], "what there is of the other remains");
+    assert_eq!(pool.wanted(), 4);
+    pool.handle_ready(&nth(1));
+    assert_eq!(pool.ready(), 4);
+    pool.handle_let_go(&nth(1));
+    pool.handle_let_go(&nth(1));
+    assert_eq!((pool.ready(), pool.snikeys.len()), (2, 2));
+    pool.serve([nth(1)], 1);
+    assert_eq!(begun(&mut pool, start()), [nth(1)], "as if it were new");
 }

@@ -1,0 +1,43 @@
+//! A configuration that is read while a run goes on, and where the run stands with that.
+//!
+//! Not here: what is made of it (`reload.rs`).
+
+use std::sync::Arc;
+
+use super::clock::wall;
+use crate::config::Config;
+use crate::proto::experiments::Experiments;
+
+/// Reads the configuration again, on a thread of its own. Of what it gives the controller key, the experiments, the
+/// programs, the publication, and all of the proxy but its presence are put into effect. The error says in words for the
+/// log, some lines perhaps, what is wrong and where.
+pub type Reader = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+
+/// Where the run stands with reloads.
+pub(super) struct Reloads {
+    pub(super) reader: Reader,
+    /// What is read.
+    pub(super) is_reading: bool,
+    /// It was asked for again meanwhile.
+    pub(super) is_wanted_again: bool,
+}
+
+/// A configuration that was read, with what is made of it once.
+pub(super) struct NewConfig {
+    pub(super) config: Config,
+    pub(super) experiments: Experiments,
+}
+
+impl Reloads {
+    pub(super) fn new(reader: Reader) -> Self {
+        Self { reader, is_reading: false, is_wanted_again: false }
+    }
+}
+
+/// Reads it, and makes of it what takes long.
+pub(super) fn read(reader: &Reader, before: &Experiments) -> Result<NewConfig, String> {
+    let config = reader()?;
+    let experiments = before.reloaded(&config, wall());
+    let experiments = experiments.map_err(|error| format!("TLS cannot use it: {error}"))?;
+    Ok(NewConfig { config, experiments })
+}

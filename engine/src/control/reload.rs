@@ -1,0 +1,141 @@
+//! Reload: the config file and all it names are read again, and what new sessions get is exchanged.
+//!
+//! All or nothing: whatever cannot be used, everything stays as it is. Reading has a thread of its own, since files may be
+//! slow. Sessions keep what they began with; who comes later gets the new. A reload asked for while one is under way
+//! begins when that is over, for it may have read what has changed since.
+//!
+//! Not here: how it is read (`new_config.rs`), and what becomes of connections at the proxy and of the
+//! publication (`backlog.rs`, `publication.rs`).
+
+use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::thread;
+
+use tracing::{info, warn};
+
+use super::new_config::{NewConfig, read};
+use super::publication::{Plan, PublicationTask};
+use super::tasks::News;
+use super::{Control, RunPhase};
+use crate::config::Approach;
+use crate::mailbox::ToShard;
+use crate::sys::secrecy;
+use packetlab::words::counted;
+
+/// What came of a reload.
+struct Reloaded {
+    experiments: usize,
+    programs: usize,
+    /// What is published is something else than before.
+    republishes: bool,
+}
+
+impl fmt::Display for Reloaded {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let experiments = counted(self.experiments as u64, "experiment");
+        write!(f, "{experiments}, {}", counted(self.programs as u64, "program"))?;
+        f.write_str(if self.republishes { "; publishing anew" } else { "" })
+    }
+}
+
+impl Control {
+    /// Begins a reload, which [`Self::end_reload`] ends.
+    pub(super) fn begin_reload(&mut self) {
+        if self.phase != RunPhase::Running {
+            return refuse("no new endpoints are served any more");
+        }
+        if self.reloads.is_reading {
+            self.reloads.is_wanted_again = true;
+            return;
+        }
+        let (reader, before) = (Arc::clone(&self.reloads.reader), Arc::clone(&self.experiments));
+        let link = self.tasks.link();
+        self.tell_reloading();
+        let read = move || {
+            // Without an answer no other reload could begin.
+            let read = catch_unwind(AssertUnwindSafe(|| read(&reader, &before)));
+            let read = read.unwrap_or_else(|_| Err("reading it panicked".into()));
+            link.tell(News::ConfigRead(read.map(Box::new)));
+        };
+        match thread::Builder::new().name("reload".into()).spawn(read) {
+            Ok(_) => self.reloads.is_reading = true,
+            Err(error) => {
+                refuse(&format!("no thread can be had to read files: {error}"));
+                self.tell_reloaded();
+            }
+        }
+    }
+
+    /// Puts into effect what was read, or nothing of it.
+    pub(super) fn end_reload(&mut self, read: Result<Box<NewConfig>, String>) {
+        self.reloads.is_reading = false;
+        match read.and_then(|read| self.put_into_effect(*read)) {
+            Ok(reloaded) => info!("reloaded for new sessions: {reloaded}"),
+            Err(reason) => refuse(&reason),
+        }
+        self.tell_reloaded();
+        if std::mem::take(&mut self.reloads.is_wanted_again) {
+            self.begin_reload();
+        }
+    }
+
+    fn put_into_effect(&mut self, read: NewConfig) -> Result<Reloaded, String> {
+        let NewConfig { config, experiments } = read;
+        if self.phase != RunPhase::Running {
+            return Err("no new endpoints are served any more".into());
+        }
+        let unusable = |error| format!("an agent certificate cannot be used: {error}");
+        let backlog = match (&self.backlog, &config.approach) {
+            (None, Approach::Passive { .. }) => None,
+            (Some(backlog), Approach::Proxy(proxy)) => {
+                Some(backlog.reloaded(&config, proxy).map_err(unusable)?)
+            }
+            _ => return Err("EnableProxyMode cannot change; it takes a new run".into()),
+        };
+        let plan = config
+            .publication
+            .as_ref()
+            .map(|publication| Plan::new(&config, publication, self.published_from));
+        let plan = plan.transpose().map_err(unusable)?;
+        // From here on nothing fails.
+        if let Err(error) = secrecy::hold(&*config.controller_key) {
+            warn!("the controller key may get into swap: {error}; raise `ulimit -l`");
+        }
+        let republishes = self.publish_instead(plan);
+        if let Some((before, backlog)) = self.backlog.as_mut().zip(backlog) {
+            before.serve(backlog);
+        }
+        self.experiments = Arc::new(experiments);
+        for shard in &mut self.shards {
+            shard.push(ToShard::Reload(Arc::clone(&self.experiments)));
+        }
+        let (experiments, programs) = (config.experiments.len(), config.programs.len());
+        Ok(Reloaded { experiments, programs, republishes })
+    }
+
+    /// True if what is published is something else than before.
+    fn publish_instead(&mut self, plan: Option<Plan>) -> bool {
+        let Some(plan) = plan else {
+            // Its task takes leave of the broker.
+            return self.publication.take().is_some();
+        };
+        match &mut self.publication {
+            Some(publication) => publication.replace(plan),
+            None => {
+                let mut publication = PublicationTask::new(plan, self.tasks.link());
+                publication.begin();
+                self.publication = Some(publication);
+                true
+            }
+        }
+    }
+}
+
+/// Tells why everything stays as it is.
+fn refuse(reason: &str) {
+    warn!("reload refused, the run goes on with what it has:");
+    for line in reason.lines() {
+        warn!("  {line}");
+    }
+}
