@@ -29,6 +29,7 @@ use command_line::units::size;
 use command_line::usage;
 use judging::JudgingArgs;
 use limits::LimitArgs;
+pub(crate) use limits::SetLimits;
 use packetlab::escape::Escaped;
 
 /// Heading of the options for what a run leaves.
@@ -212,6 +213,10 @@ pub(crate) struct Args {
     )]
     pub(crate) metrics: Option<MetricsAddress>,
 
+    /// Let `pktxpmgr ctl SOCK` ask and steer the run
+    #[arg(long, value_name = "SOCK", help_heading = WATCHING)]
+    pub(crate) ctl: Option<PathBuf>,
+
     /// No line that tells how far the run is
     #[arg(long, help_heading = WATCHING)]
     pub(crate) no_status: bool,
@@ -370,6 +375,11 @@ impl Args {
     pub(crate) fn given(&self, option: &str) -> &str {
         let found = self.given_in_words.iter().find(|(given, _)| given == option);
         found.map_or("", |(_, value)| value)
+    }
+
+    /// The limits with which the run begins, to be changed.
+    pub(crate) fn set_limits(&self) -> SetLimits {
+        SetLimits { limits: self.limits.clone(), words: self.limits_in_words.clone() }
     }
 
     /// The limits for people: each option and its value, as typed or by default.

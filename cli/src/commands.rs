@@ -1,4 +1,4 @@
-//! `results`, `report` and `completions`: words that are commands where a mlet could stand.
+//! `results`, `report`, `ctl` and `completions`: words that are commands where a mlet could stand.
 //!
 //! Not here: what they do. Invariant: an old command line means what it always meant. A word is a command only as the very
 //! first one, and only if nothing in the current directory could be run under this name: a mlet is a path, and a folder is
@@ -14,7 +14,7 @@ use command_line::usage;
 
 use crate::args::Args;
 use crate::results::failure::Failure;
-use crate::{report_page, results};
+use crate::{ctl, report_page, results};
 
 /// A command line whose first word is a command.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ enum Chosen {
     Results(results::Options),
     /// Make a page of the folder that a run left (--out DIR)
     Report(report_page::Options),
+    /// Ask a run that goes on, or steer it (--ctl SOCK)
+    Ctl(ctl::Options),
     #[command(flatten)]
     Pages(Pages),
 }
@@ -48,6 +50,7 @@ pub(crate) fn run(words: &[OsString]) -> Option<ExitCode> {
     let done = match &line.chosen {
         Chosen::Results(options) => results::run(options),
         Chosen::Report(options) => report_page::run(options),
+        Chosen::Ctl(options) => ctl::run(options),
         Chosen::Pages(pages) => pages.write(whole()).map_err(Failure::NotWritten),
     };
     Some(done.map_or_else(|failure| failure.report(), |()| ExitCode::SUCCESS))
@@ -74,15 +77,21 @@ pub(crate) fn hint(word: &OsStr) -> Option<&'static str> {
             "the commands results, report and completions must be the first word: \
              pktxpmgr results ls DIR"
         }
+        "ctl" | "control" => "the command ctl must be the first word: pktxpmgr ctl SOCK show",
+        "reload" | "drain" => {
+            "a run that has --ctl SOCK hears it from another terminal: pktxpmgr ctl SOCK reload, \
+             or drain"
+        }
         "help" => "help is printed by pktxpmgr --help",
         "version" => "the version is printed by pktxpmgr --version",
         "run" | "start" | "exec" => "the mlet is named at once: pktxpmgr [OPTIONS] ./MLET",
         "status" | "top" | "ps" => {
-            "a run tells how far it is when it gets SIGUSR1: kill -USR1 PID; of its folder tells \
-             pktxpmgr results stats DIR"
+            "a run tells how far it is when it gets SIGUSR1: kill -USR1 PID; with --ctl SOCK also \
+             pktxpmgr ctl SOCK show; of its folder tells pktxpmgr results stats DIR"
         }
         "stop" | "end" | "kill" => {
-            "a run ends when it gets SIGINT, and at once when it gets another: kill -INT PID"
+            "a run ends when it gets SIGINT, and at once when it gets another: kill -INT PID; with \
+             --ctl SOCK also by pktxpmgr ctl SOCK drain, or stop"
         }
         "list" | "ls" | "show" | "cat" | "stats" | "export" => {
             "what a run left is read by pktxpmgr results: pktxpmgr results ls DIR"
@@ -107,7 +116,7 @@ mod tests {
     #[test]
     fn a_word_is_a_command_only_if_it_is_no_file() {
         let is = |word: &str, is_file: bool| is_command(OsStr::new(word), |_| is_file);
-        for word in ["results", "report", "completions", "man"] {
+        for word in ["results", "report", "ctl", "completions", "man"] {
             assert!(is(word, false), "{word}");
             assert!(!is(word, true), "{word}");
         }

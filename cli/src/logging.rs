@@ -12,31 +12,37 @@ use std::sync::Arc;
 use command_line::log::{LineWriter, Lines, LogWriter, level, plain};
 use engine::{LINFO_TARGET, MLET_TARGET};
 use tracing::Level;
+use tracing::level_filters::LevelFilter;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::reload;
 
 use format::Line;
 pub(crate) use format::LogFormat;
 
-/// Starts logging for the whole process. To be called once, after the supervisor was forked, for it begins a thread.
+/// Sets what is logged from now on; false if that cannot be set.
+pub(crate) type SetLevel = Box<dyn Fn(LevelFilter) -> bool + Send + Sync>;
+
+/// Starts logging for the whole process, and how it is changed later. To be called once, after the supervisor was forked, for it begins a thread.
 ///
 /// # Errors
 /// No thread can be had.
 pub(crate) fn start(
     (verbose, quiet): (u8, u8),
     log_format: LogFormat,
-) -> io::Result<Arc<LogWriter>> {
+) -> io::Result<(Arc<LogWriter>, SetLevel)> {
     let of_its_own: fn(&str) -> String = match log_format {
         LogFormat::Text => plain,
         LogFormat::Json => |text| format::told(LogFormat::Json, format::WARN, text),
         LogFormat::Journald => |text| format::told(LogFormat::Journald, format::WARN, text),
     };
     let writer = Arc::new(LogWriter::start(io::stderr(), of_its_own)?);
-    let subscriber = tracing_subscriber::fmt()
-        .with_max_level(level(verbose, quiet))
+    let (filter, level) = reload::Layer::new(level(verbose, quiet));
+    let lines = tracing_subscriber::fmt::layer()
         .with_writer(Lines { log: Arc::clone(&writer), room })
-        .event_format(Line::Log { log_format, colour: wants_colour() })
-        .finish();
+        .event_format(Line::Log { log_format, colour: wants_colour() });
+    let subscriber = tracing_subscriber::registry().with(filter).with(lines);
     let _ = tracing::subscriber::set_global_default(subscriber);
-    Ok(writer)
+    Ok((writer, Box::new(move |new| level.reload(new).is_ok())))
 }
 
 /// Warnings as plain lines on stderr, for the whole process: for what is no run and has no thread for its log.

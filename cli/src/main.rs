@@ -5,6 +5,7 @@ mod c_number;
 mod check;
 mod commands;
 mod conf;
+mod ctl;
 mod dry_run;
 mod engine_config;
 #[cfg(test)]
@@ -43,12 +44,14 @@ use engine::sys::service_manager::{self, ServiceManager};
 use engine::sys::signals::{self, RunSignals};
 use engine::sys::supervisor::MletCommand;
 use engine::sys::{secrecy, stdin};
-use engine::{Reader, Report, RunError, RunView};
+use engine::{Operator, Reader, Report, RunError, RunView};
 
 use args::Args;
+use ctl::{CtlSocket, Reachable};
 use engine_config::{Kept, Loaded, Purpose};
 use exit::{Exit, Failure};
 use findings::Findings;
+use logging::SetLevel;
 use monitoring::{Answering, Monitoring};
 use results_folder::{Earlier, ResultsFolder};
 
@@ -88,7 +91,8 @@ fn run(args: &Arc<Args>, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failu
     let layout = results_folder::layout(args);
     let processes = start_processes(args, run, out.clone(), layout)?;
     let logging = logging::start((args.verbose, args.quiet), args.log_format);
-    let logging = logging.map_err(Lack::when("start the thread that writes the log (clone3)"))?;
+    let lack = Lack::when("start the thread that writes the log (clone3)");
+    let (logging, set_level) = logging.map_err(lack)?;
     *log = Some(Arc::clone(&logging));
     let mut findings = Findings::default();
     let listening = service_manager::addresses(&init_system.listening);
@@ -105,12 +109,13 @@ fn run(args: &Arc<Args>, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failu
     let results = out.map(|out| ResultsFolder::begin(&out, args, run, layout)).transpose()?;
     config.recording = recording(args, run, results.as_ref());
     config.judging = args.judging();
+    let operator = Operator { signals, reader: reader(args, listening, kept), orders: None };
     match run_campaign(
         args,
         &mut config,
-        (processes, signals, init_system, reader(args, listening, kept)),
+        (processes, operator, init_system),
         results.as_ref().map(ResultsFolder::earlier),
-        logging,
+        (logging, set_level),
     ) {
         Ok(Some(mut report)) => {
             if let Some(results) = results {
@@ -145,9 +150,9 @@ fn reader(args: &Arc<Args>, listening: Vec<SocketAddr>, kept: Kept) -> Reader {
 fn run_campaign(
     args: &Args,
     config: &mut Config,
-    (processes, signals, init_system, reader): (MletProcesses, RunSignals, ServiceManager, Reader),
+    (processes, mut operator, init_system): (MletProcesses, Operator, ServiceManager),
     earlier: Option<&Earlier>,
-    log: Arc<LogWriter>,
+    (log, set_level): (Arc<LogWriter>, SetLevel),
 ) -> Result<Option<Report>, Failure> {
     joblog::check(args)?;
     config.choice = results_folder::choose(args, earlier)?;
@@ -158,8 +163,12 @@ fn run_campaign(
     report::loaded(args, config);
     let view = engine::view(config, log.lost_in_all())?;
     let _answering = answer_monitors(args, &view)?;
+    let _reachable = match &args.ctl {
+        Some(path) => Some(be_steered(args, path, &mut operator, (&view, set_level))?),
+        None => None,
+    };
     let _status = show_status(args, log, view.clone())?;
-    Ok(Some(engine::run(config, processes, (signals, reader), init_system, &view)?))
+    Ok(Some(engine::run(config, processes, operator, init_system, &view)?))
 }
 
 /// Begins to answer whoever asks for metrics; as long as this is kept.
@@ -168,6 +177,21 @@ fn answer_monitors(args: &Args, view: &RunView) -> Result<Option<Answering>, Fai
     let answering = Monitoring::listen(address)?.answer_for(view.clone());
     let lack = Lack::when("start the thread that tells metrics (clone3)");
     Ok(Some(answering.map_err(lack)?))
+}
+
+/// Begins to listen to `pktxpmgr ctl`; as long as this is kept.
+fn be_steered(
+    args: &Args,
+    path: &Path,
+    operator: &mut Operator,
+    (view, set_level): (&RunView, SetLevel),
+) -> Result<Reachable, Failure> {
+    let socket = CtlSocket::bind(path)?;
+    let (steering, orders) = engine::steering();
+    operator.orders = Some(orders);
+    let answering = ctl::Answering::new(args, steering, view.clone(), set_level);
+    let lack = Lack::when("start the thread that answers pktxpmgr ctl (clone3)");
+    Ok(socket.answer(answering).map_err(lack)?)
 }
 
 /// Begins to show how far the run is; as long as this is kept.

@@ -165,7 +165,7 @@ fn every_sample_has_a_family_with_help_and_type_and_no_label_but_those_that_are_
             assert!(types.contains_key(family.unwrap_or(name)), "{line} is of no family");
             let labels = labels.split_once('}').map_or("", |(labels, _)| labels);
             for label in labels.split(',').filter_map(|label| label.split_once('=')) {
-                let fixed = ["outcome", "phase", "dir", "core", "reason", "role", "le"];
+                let fixed = ["outcome", "phase", "dir", "core", "reason", "result", "role", "le"];
                 let of_build = name == "pktxpmgr_build_info";
                 assert!(of_build || fixed.contains(&label.0), "{line}");
             }

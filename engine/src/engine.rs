@@ -12,8 +12,11 @@ use std::time::SystemTime;
 use tracing::{info, warn};
 
 use crate::config::{Approach, Config, Keep, Layout, MletIo};
+pub use crate::control::{
+    Answer, Change, ExperimentState, Order, Orders, Reader, Report, SessionState, Steering, Whom,
+    steering,
+};
 use crate::control::{Control, ControlParts, block_on};
-pub use crate::control::{Reader, Report};
 use crate::driver::{Backend, Driver, Epoll, Uring};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::metrics::{IntervalLog, RunLatency};
@@ -85,16 +88,26 @@ pub fn view(config: &Config, log_lines_lost: Arc<AtomicU64>) -> Result<RunView, 
     Ok(RunView::new(config, log_lines_lost))
 }
 
-/// Serves endpoints until the run ends. The processes were started before any thread; `signals` are blocked since before
-/// anything was made that a run leaves. SIGHUP has `reader` read the configuration again. Where the init system has handed over
-/// listening sockets, all shards accept on them, and none is bound. How it goes is seen in `view`, which is of the same `config`.
+/// How whoever operates a run speaks to it.
+pub struct Operator {
+    /// Signals, which are blocked.
+    pub signals: RunSignals,
+    /// Reads the configuration again, as SIGHUP asks for.
+    pub reader: Reader,
+    /// What else is asked for, if anybody can ask.
+    pub orders: Option<Orders>,
+}
+
+/// Serves endpoints until the run ends. The processes were started before any thread, and signals are blocked since before
+/// anything was made that a run leaves. Where the init system has handed over listening sockets, all shards accept on them,
+/// and none is bound. How it goes is seen in `view`, which is of the same `config`.
 ///
 /// # Errors
 /// Why the run could not begin; why one ended before its time is in its report.
 pub fn run(
     config: &Config,
     processes: MletProcesses,
-    (signals, reader): (RunSignals, Reader),
+    operator: Operator,
     init_system: ServiceManager,
     view: &RunView,
 ) -> Result<Report, RunError> {
@@ -108,14 +121,14 @@ pub fn run(
     let backend = Backend::choose(config.io, config.cores.len(), &GROUPS);
     let backend = backend.map_err(RunError::Ring)?;
     tls::warm_up().map_err(RunError::Tls)?;
-    block_on(backend, serve(config, backend, (processes, signals, reader), init_system, view))
+    block_on(backend, serve(config, backend, (processes, operator), init_system, view))
         .map_err(lack(WAITING))?
 }
 
 async fn serve(
     config: &Config,
     backend: Backend,
-    (processes, signals, reader): (MletProcesses, RunSignals, Reader),
+    (processes, operator): (MletProcesses, Operator),
     ServiceManager { notifier, watchdog, listening }: ServiceManager,
     view: &RunView,
 ) -> Result<Report, RunError> {
@@ -140,7 +153,7 @@ async fn serve(
     let counts = Arc::new(Counts::new(config.attempts, sessions_max));
     let mut control = Control::new(ControlParts {
         processes,
-        signals,
+        signals: operator.signals,
         inbox,
         experiments: Arc::clone(&experiments),
         counts: Arc::clone(&counts),
@@ -153,7 +166,8 @@ async fn serve(
         cores: config.cores.clone(),
         notifier,
         watchdog,
-        reader,
+        reader: operator.reader,
+        orders: operator.orders,
         backend,
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;

@@ -34,13 +34,16 @@ mod view;
 
 pub use crate::control::MLET_TARGET;
 pub use crate::driver::RingError;
-pub use crate::engine::{Reader, Report, run, view};
+pub use crate::engine::{
+    Answer, Change, ExperimentState, Operator, Order, Orders, Reader, Report, SessionState,
+    Steering, Whom, run, steering, view,
+};
 pub use crate::metrics::{BothWays, Distribution, RelayTimes, log_format};
 pub use crate::proto::linfo::LINFO_TARGET;
 pub use crate::records::{Longest, MletEnds, OutcomeKind, Phase, Summary};
 pub use crate::run_error::RunError;
 pub use crate::view::{
-    CoreState, Files, Goal, Losses, RunStage, RunView, SessionsByPhase, Snapshot,
+    CoreState, Files, Goal, Losses, Reloads, RunStage, RunView, SessionsByPhase, Snapshot,
 };
 
 #[cfg(test)]

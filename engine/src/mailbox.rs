@@ -63,6 +63,8 @@ pub(crate) enum ToShard {
     MletLate(SessionPlace),
     /// Stop accepting, end sessions that have not sent START, and end when the others are over.
     Drain,
+    /// End this session, so that its mlet reads the end.
+    EndSession(SessionId, Force),
     /// End the running sessions as well, so that their mlets read the end; they are about to be ended.
     EndSessions(Force),
     /// Their mlets have ended, and the run with them: end whatever is left at once.

@@ -2,14 +2,14 @@
 
 use std::time::Duration;
 
-use clap::{ArgMatches, Args, Command};
+use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser};
 use command_line::units::{count, duration, size, time_limit};
 use engine::config::Limits;
 
 const HEADING: &str = "Limits (durations 500ms, 10s, 5m, 2h; sizes 4096, 64k)";
 
 /// One option for each field of [`Limits`]. A test holds the defaults equal.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 #[command(next_help_heading = HEADING)]
 pub(super) struct LimitArgs {
     /// Accept to end of TLS handshake
@@ -99,6 +99,57 @@ impl LimitArgs {
             linfo_rate_max: self.linfo_rate_max,
             linfo_rate_total: self.linfo_rate_total,
         }
+    }
+}
+
+/// Limits as they are set, which may change during a run.
+#[derive(Debug, Clone)]
+pub(crate) struct SetLimits {
+    pub(super) limits: LimitArgs,
+    pub(super) words: Vec<(String, String)>,
+}
+
+/// Reads one more option of those for limits.
+#[derive(Debug, Parser)]
+#[command(no_binary_name = true, disable_help_flag = true)]
+struct OneMore {
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+impl SetLimits {
+    /// The same with another value of one, which is named as its option without dashes.
+    ///
+    /// # Errors
+    /// There is no such limit, or it cannot have this value; in clap's words.
+    pub(crate) fn with(&self, limit: &str, value: &str) -> Result<Self, String> {
+        let option = format!("--{limit}");
+        if !self.words.iter().any(|(known, _)| *known == option) {
+            return Err(format!("there is no limit '{limit}'; `show limits` lists them"));
+        }
+        let mut set = OneMore { limits: self.limits.clone() };
+        // A default would take the place of what was typed at the start.
+        let command = OneMore::command_for_update();
+        let command = command.mut_args(|arg| arg.default_value(None::<&'static str>));
+        command
+            .try_get_matches_from([format!("{option}={value}")])
+            .and_then(|matches| set.update_from_arg_matches(&matches))
+            .map_err(|error| error.to_string())?;
+        let mut words = self.words.clone();
+        for (_, shown) in words.iter_mut().filter(|(known, _)| *known == option) {
+            value.clone_into(shown);
+        }
+        Ok(Self { limits: set.limits, words })
+    }
+
+    /// As the engine wants them.
+    pub(crate) fn limits(&self) -> Limits {
+        self.limits.limits()
+    }
+
+    /// Each without its dashes, and its value.
+    pub(crate) fn in_words(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.words.iter().map(|(option, value)| (option.trim_start_matches('-'), value.as_str()))
     }
 }
 

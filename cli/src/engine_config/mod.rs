@@ -6,6 +6,7 @@
 
 pub(crate) mod address;
 mod approach;
+mod controller_key;
 mod experiment;
 mod kept;
 mod programs;
@@ -22,18 +23,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use cli::prompt::PromptError;
-use cli::secret::{KeyFile, SecretError};
 use command_line::cores::Cores;
 use engine::config::{
     Approach, Config, EndpointChoice, Experiment, Judging, Publication, Recording,
 };
 use engine::sys::cpu;
 use engine::sys::lack::Lack;
-use nix::sys::signal::Signal;
 use packetlab::certificate::{Certificate, CertificateError, CertificateType};
 use packetlab::escape::Escaped;
-use packetlab::key::{KeyError, KeyId, PrivateKey, PublicKey};
+use packetlab::key::{KeyId, PrivateKey, PublicKey};
 use packetlab::program::Programs;
 use packetlab::time::Ticks;
 use packetlab_home::file;
@@ -43,9 +41,9 @@ pub(crate) use self::kept::Kept;
 pub(crate) use self::purpose::Purpose;
 use crate::args::Args;
 use crate::conf::{self, Complaint, Located, Place, Settings, Source};
+use crate::ctl;
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
-use crate::init_system;
 use crate::monitoring::CONNECTIONS_MAX;
 
 /// Largest config, certificate or public key file.
@@ -122,7 +120,8 @@ pub(crate) fn load(
         spin: args.spin,
         mlet_io: args.mlet_io.into(),
         io: args.io.into(),
-        other_files: if args.metrics.is_some() { CONNECTIONS_MAX } else { 0 },
+        other_files: args.metrics.as_ref().map_or(0, |_| CONNECTIONS_MAX)
+            + args.ctl.as_ref().map_or(0, |_| ctl::CONNECTIONS_MAX),
         limits: args.limits(),
     });
     Ok(config.map(|config| Loaded { config, path: source.path, drawn_snikeys }))
@@ -242,68 +241,6 @@ impl Loader<'_> {
     /// Whether there is no next step.
     fn has_failed(&self) -> bool {
         self.purpose.is_a_run() && !self.findings.is_empty()
-    }
-
-    /// That others may use its file is a finding of its own: for a check the key is read nevertheless.
-    fn controller_key(
-        &mut self,
-        path: &Located<PathBuf>,
-    ) -> Result<Option<Arc<PrivateKey>>, Failure> {
-        let file = KeyFile::read(&path.value).map_err(|error| self.key_failure(path, &error));
-        let Some(mut file) = self.findings.keep(file) else { return Ok(None) };
-        for refusal in file.take_refusals() {
-            self.findings.add(self.key_failure(path, &refusal));
-        }
-        if self.has_failed() {
-            return Ok(None);
-        }
-        if let Some(key) = self.kept.key_of(&file) {
-            return Ok(Some(key));
-        }
-        let passphrase_file =
-            self.args.passphrase_file.clone().or_else(init_system::passphrase_file);
-        if self.purpose == Purpose::Reload && passphrase_file.is_none() && file.is_encrypted() {
-            let problem = "the controller key is encrypted, and not the one of the start";
-            let advice = "a reload takes its passphrase from --passphrase-file alone";
-            self.findings.add(self.fail(&path.complain(problem, advice)));
-            return Ok(None);
-        }
-        let key = file.open(passphrase_file.as_deref());
-        match key.map_err(|error| self.key_failure(path, &error)) {
-            Err(signal) if signal.exit != Exit::Config => Err(signal),
-            key => {
-                let key = self.findings.keep(key).map(Arc::new);
-                if let Some(key) = &key {
-                    self.kept.keep_key(file, key);
-                }
-                Ok(key)
-            }
-        }
-    }
-
-    fn key_failure(&self, path: &Located<PathBuf>, error: &SecretError) -> Failure {
-        let exit = match error {
-            SecretError::Prompt(PromptError::Interrupted(Signal::SIGINT)) => Exit::Interrupted,
-            SecretError::Prompt(PromptError::Interrupted(_)) => Exit::Terminated,
-            _ => Exit::Config,
-        };
-        let problem = format!("the controller key cannot be used: {error}");
-        if error.is_of_the_passphrase() {
-            let hint = match error {
-                SecretError::Prompt(PromptError::NoTerminal(_)) => {
-                    "; give it with --passphrase-file"
-                }
-                _ => "",
-            };
-            return Failure::new(exit, problem + hint);
-        }
-        let advice = match error {
-            SecretError::Key(KeyError::WrongPassphrase) => {
-                "try again; of --passphrase-file the first line counts, blanks included"
-            }
-            _ => "ControllerPrivkeyPath is a PKCS#8 PEM file with an Ed25519 key, encrypted or not",
-        };
-        Failure::new(exit, self.source.with_caret(&path.complain(problem, advice)))
     }
 
     /// An agent certificate must be one, and belong to the controller key. That it may still be

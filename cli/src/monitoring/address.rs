@@ -87,7 +87,7 @@ impl MetricsAddress {
 }
 
 /// A socket that only its owner can connect to. One that a program has left behind that is gone makes way.
-fn bind_private(path: &Path) -> io::Result<UnixListener> {
+pub(crate) fn bind_private(path: &Path) -> io::Result<UnixListener> {
     let bind = || {
         // For all threads, of which none makes files yet but those that are its owner's alone anyway.
         let before = umask(Mode::S_IRWXG | Mode::S_IRWXO | Mode::S_IXUSR);

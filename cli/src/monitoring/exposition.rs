@@ -117,6 +117,11 @@ fn of_troubles(text: &mut Exposition, run: &Snapshot) {
 }
 
 fn of_process(text: &mut Exposition, run: &Snapshot) {
+    let help = "How often the configuration was read again, and whether it was put into effect.";
+    text.family("reloads_total", "counter", help);
+    for (result, count) in [("done", run.reloads.done), ("refused", run.reloads.refused)] {
+        text.sample("reloads_total", &[("result", result)], count);
+    }
     if let Some(open) = run.files.open {
         text.alone("open_fds", "gauge", "Open files of the manager.", open);
     }

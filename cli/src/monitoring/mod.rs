@@ -15,5 +15,5 @@ mod answer;
 mod exposition;
 mod server;
 
-pub(crate) use self::address::MetricsAddress;
+pub(crate) use self::address::{MetricsAddress, bind_private};
 pub(crate) use self::server::{Answering, CONNECTIONS_MAX, Monitoring};

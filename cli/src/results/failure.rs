@@ -16,6 +16,8 @@ pub(crate) enum Failure {
     Usage(String),
     /// The folder, or a file of it, cannot be used. Already escaped.
     Unusable(String),
+    /// A run that was asked for something has refused it. Already escaped.
+    Refused(String),
     /// The result cannot be written to standard output.
     Output(io::Error),
     /// The result cannot be written to its file. Already escaped.
@@ -32,6 +34,7 @@ impl Failure {
     pub(crate) fn report(&self) -> ExitCode {
         let code = match self {
             Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe => return 0.into(),
+            Self::Refused(_) => 1,
             Self::Usage(_) => 2,
             Self::Unusable(_) => 3,
             Self::Output(_) | Self::NotWritten(_) => 74,
@@ -44,9 +47,10 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Usage(message) | Self::Unusable(message) | Self::NotWritten(message) => {
-                f.write_str(message)
-            }
+            Self::Refused(message)
+            | Self::Usage(message)
+            | Self::Unusable(message)
+            | Self::NotWritten(message) => f.write_str(message),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
         }
     }

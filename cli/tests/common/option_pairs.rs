@@ -22,7 +22,7 @@ const FILE: &str = "writes a file of its own, whatever else is written";
 const CHECKS: &str =
     "takes the command line of a run, checks and tells all of it that is there before one";
 
-pub const ROWS: [Row; 59] = [
+pub const ROWS: [Row; 60] = [
     row("--addr", &["-a", "127.0.0.1:0"], SETTING),
     row("--config", &["-c", "nowhere.conf"], SETTING),
     row("--publish-addr", &["-p", "127.0.0.1:4"], SETTING),
@@ -65,6 +65,7 @@ pub const ROWS: [Row; 59] = [
         "is seen in each record, in the log and in the file",
     ),
     row("--metrics", &["--metrics", "0"], "looks at the run and changes nothing of it"),
+    row("--ctl", &["--ctl", "ctl.sock"], "steers any run alike"),
     row("--no-status", &["--no-status"], "is about the line that tells how far the run is alone"),
     row("--resume", &["--resume", "r"], "chooses by what was ok before; counts include it"),
     row("--resume-anyway", &["--resume-anyway", "--resume", "r"], "lifts one check of --resume"),

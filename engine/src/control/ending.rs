@@ -33,7 +33,7 @@ impl Control {
     pub(super) fn answer_signal(&mut self, signal: RunSignal) -> Option<StopSignal> {
         match signal {
             RunSignal::Stop(signal) => return Some(signal),
-            RunSignal::HangUp => self.begin_reload(),
+            RunSignal::HangUp => self.ask_for_reload(None),
             RunSignal::TellStatus => self.tell_status(),
         }
         None
@@ -42,17 +42,10 @@ impl Control {
     fn take_stop(&mut self, signal: StopSignal) {
         match self.phase {
             RunPhase::Running | RunPhase::Draining { signalled: false } => {
-                warn!(
-                    "{signal}: no new endpoints; sessions that run: {}; a second signal ends them",
-                    self.sessions.running()
-                );
-                self.tell_what_is_waited_for();
-                self.drain();
-                self.phase = RunPhase::Draining { signalled: true };
+                self.stop_softly(&signal.to_string());
             }
             RunPhase::Draining { signalled: true } => {
-                warn!("second signal, {signal}: ending every session and mlet");
-                self.end_by_force(Force::Stop, RunError::Forced(signal));
+                self.stop_hard(&format!("second signal, {signal}"), signal);
             }
             RunPhase::Forced { by, .. } => {
                 warn!("one more signal, {signal}: killing every mlet");
@@ -60,6 +53,23 @@ impl Control {
             }
             RunPhase::Over => {}
         }
+    }
+
+    /// Ends the run when what runs is over, as `by` asks for.
+    pub(super) fn stop_softly(&mut self, by: &str) {
+        warn!(
+            "{by}: no new endpoints; sessions that run: {}; a second signal ends them",
+            self.sessions.running()
+        );
+        self.tell_what_is_waited_for();
+        self.drain();
+        self.phase = RunPhase::Draining { signalled: true };
+    }
+
+    /// Ends what runs, as `by` asks for; the exit code is that of `signal`.
+    pub(super) fn stop_hard(&mut self, by: &str, signal: StopSignal) {
+        warn!("{by}: ending every session and mlet");
+        self.end_by_force(Force::Stop, RunError::Forced(signal));
     }
 
     /// Ends every session and mlet, and with them the run.

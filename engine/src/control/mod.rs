@@ -23,6 +23,7 @@ mod left_out;
 mod mail;
 mod mlets;
 mod new_config;
+mod orders;
 mod overdue;
 mod peer;
 mod publication;
@@ -34,6 +35,7 @@ mod sessions;
 mod set_up;
 mod singleton;
 mod status;
+mod steering;
 mod tasks;
 mod time_limits;
 mod watchdog;
@@ -58,6 +60,9 @@ pub(crate) use self::runtime::block_on;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::{ControlSocket, Mlets};
+pub use self::steering::{
+    Answer, Change, ExperimentState, Order, Orders, SessionState, Steering, Whom, steering,
+};
 use self::tasks::Tasks;
 use self::time_limits::TimeLimits;
 use self::watchdog::Watchdog;
@@ -108,6 +113,8 @@ pub(crate) struct ControlParts {
     pub(crate) watchdog: Option<Duration>,
     /// Reads the configuration again.
     pub(crate) reader: Reader,
+    /// What is asked of the run, if anybody can ask.
+    pub(crate) orders: Option<Orders>,
     /// What conversations with others wait with.
     pub(crate) backend: Backend,
 }
@@ -150,6 +157,7 @@ pub(crate) struct Control {
     publication: Option<PublicationTask>,
     published_from: PublishedFrom,
     reloads: Reloads,
+    orders: Option<Orders>,
     tasks: Tasks,
     cores: Vec<usize>,
     watchdog: Watchdog,
@@ -217,6 +225,7 @@ impl Control {
             publication: None,
             published_from: (parts.backend, 0),
             reloads: Reloads::new(parts.reader),
+            orders: parts.orders,
             tasks: Tasks::new(),
             cores: parts.cores,
             is_watched: parts.watchdog.is_some(),
@@ -232,6 +241,7 @@ impl Control {
     pub(crate) async fn run(mut self) -> Result<Report, RunError> {
         while !self.is_over() {
             self.take_signals();
+            self.take_orders();
             self.take_all_mail();
             self.take_events();
             self.take_recorded();
@@ -287,6 +297,7 @@ impl Control {
             ready = ready_of(control_socket, of_socket) => ready?,
             ready = self.recorder.ready() => ready?,
             () = self.tasks.hear() => {}
+            () = heard(&mut self.orders) => {}
             () = at(timer) => self.retry_at = None,
         }
         Ok(())
@@ -300,6 +311,13 @@ impl Control {
         if waits {
             self.retry_at = Some(now() + SEND_RETRY);
         }
+    }
+}
+
+async fn heard(orders: &mut Option<Orders>) {
+    match orders {
+        Some(orders) => orders.hear().await,
+        None => std::future::pending().await,
     }
 }
 

@@ -5,6 +5,7 @@
 use std::sync::Arc;
 
 use super::clock::wall;
+use super::steering::Asker;
 use crate::config::Config;
 use crate::proto::experiments::Experiments;
 
@@ -16,11 +17,14 @@ pub type Reader = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 /// Where the run stands with reloads.
 pub(super) struct Reloads {
     pub(super) reader: Reader,
-    /// What is read.
-    pub(super) is_reading: bool,
-    /// It was asked for again meanwhile.
-    pub(super) is_wanted_again: bool,
+    /// Whom the one that is being read is answered; `None` while nothing is.
+    pub(super) reading: Option<Vec<Asking>>,
+    /// Who asked meanwhile, and is answered by the next one.
+    pub(super) next: Vec<Asking>,
 }
+
+/// Who asks for a reload; `None` is a signal.
+pub(super) type Asking = Option<Asker>;
 
 /// A configuration that was read, with what is made of it once.
 pub(super) struct NewConfig {
@@ -30,7 +34,7 @@ pub(super) struct NewConfig {
 
 impl Reloads {
     pub(super) fn new(reader: Reader) -> Self {
-        Self { reader, is_reading: false, is_wanted_again: false }
+        Self { reader, reading: None, next: Vec::new() }
     }
 }
 

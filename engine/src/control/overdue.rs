@@ -30,7 +30,7 @@ impl Control {
                 warn!("the --drain-limit of the run: ending every session and mlet");
                 self.end_by_force(Force::DrainLimit, RunError::DrainLimit);
             }
-            Some(Force::Stop) | None => self.end_mlets_that_ran_too_long(now),
+            Some(Force::Stop | Force::Kill) | None => self.end_mlets_that_ran_too_long(now),
         }
     }
 

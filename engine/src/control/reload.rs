@@ -14,14 +14,20 @@ use std::thread;
 
 use tracing::{info, warn};
 
-use super::new_config::{NewConfig, read};
+use super::new_config::{Asking, NewConfig, read};
 use super::publication::{Plan, PublicationTask};
+use super::steering::Answer;
 use super::tasks::News;
 use super::{Control, RunPhase};
 use crate::config::Approach;
 use crate::mailbox::ToShard;
+use crate::proto::experiments::Experiments;
 use crate::sys::secrecy;
+use crate::view::RunState;
 use packetlab::words::counted;
+
+/// Why there is no reload at the end of a run.
+const TOO_LATE: &str = "no new endpoints are served any more";
 
 /// What came of a reload.
 struct Reloaded {
@@ -40,14 +46,18 @@ impl fmt::Display for Reloaded {
 }
 
 impl Control {
-    /// Begins a reload, which [`Self::end_reload`] ends.
-    pub(super) fn begin_reload(&mut self) {
-        if self.phase != RunPhase::Running {
-            return refuse("no new endpoints are served any more");
+    /// Somebody asks for a reload: it begins, or follows the one that is under way.
+    pub(super) fn ask_for_reload(&mut self, asking: Asking) {
+        if self.reloads.reading.is_some() {
+            return self.reloads.next.push(asking);
         }
-        if self.reloads.is_reading {
-            self.reloads.is_wanted_again = true;
-            return;
+        self.begin_reload(vec![asking]);
+    }
+
+    /// Begins a reload, which [`Self::end_reload`] ends.
+    fn begin_reload(&mut self, asking: Vec<Asking>) {
+        if self.phase != RunPhase::Running {
+            return self.answer_reload(asking, Err(TOO_LATE.into()));
         }
         let (reader, before) = (Arc::clone(&self.reloads.reader), Arc::clone(&self.experiments));
         let link = self.tasks.link();
@@ -59,31 +69,52 @@ impl Control {
             link.tell(News::ConfigRead(read.map(Box::new)));
         };
         match thread::Builder::new().name("reload".into()).spawn(read) {
-            Ok(_) => self.reloads.is_reading = true,
+            Ok(_) => self.reloads.reading = Some(asking),
             Err(error) => {
-                refuse(&format!("no thread can be had to read files: {error}"));
-                self.tell_reloaded();
+                let reason = format!("no thread can be had to read files: {error}");
+                self.answer_reload(asking, Err(reason));
             }
         }
     }
 
     /// Puts into effect what was read, or nothing of it.
     pub(super) fn end_reload(&mut self, read: Result<Box<NewConfig>, String>) {
-        self.reloads.is_reading = false;
-        match read.and_then(|read| self.put_into_effect(*read)) {
-            Ok(reloaded) => info!("reloaded for new sessions: {reloaded}"),
-            Err(reason) => refuse(&reason),
+        let asking = self.reloads.reading.take().unwrap_or_default();
+        let done = read.and_then(|read| self.put_into_effect(*read));
+        self.answer_reload(asking, done.map(|reloaded| reloaded.to_string()));
+        let next = std::mem::take(&mut self.reloads.next);
+        if !next.is_empty() {
+            self.begin_reload(next);
         }
+    }
+
+    /// Tells the log, the records and whoever asked what came of it.
+    fn answer_reload(&mut self, asking: Vec<Asking>, done: Result<String, String>) {
         self.tell_reloaded();
-        if std::mem::take(&mut self.reloads.is_wanted_again) {
-            self.begin_reload();
+        self.view.change(|RunState { reloads, .. }| match &done {
+            Ok(_) => reloads.done += 1,
+            Err(_) => reloads.refused += 1,
+        });
+        match &done {
+            Ok(reloaded) => info!("reloaded for new sessions: {reloaded}"),
+            Err(reason) => refuse(reason),
+        }
+        for asker in asking {
+            let via = if asker.is_some() { "ctl" } else { "signal" };
+            self.sessions.command("reload", via, &done);
+            let answer = match done.clone() {
+                Ok(reloaded) => Answer::Done(format!("reloaded for new sessions: {reloaded}")),
+                Err(reason) => Answer::Refused(reason),
+            };
+            // Who has gone meanwhile does not want to know.
+            asker.iter().for_each(|asker| drop(asker.try_send(answer.clone())));
         }
     }
 
     fn put_into_effect(&mut self, read: NewConfig) -> Result<Reloaded, String> {
         let NewConfig { config, experiments } = read;
         if self.phase != RunPhase::Running {
-            return Err("no new endpoints are served any more".into());
+            return Err(TOO_LATE.into());
         }
         let unusable = |error| format!("an agent certificate cannot be used: {error}");
         let backlog = match (&self.backlog, &config.approach) {
@@ -106,12 +137,20 @@ impl Control {
         if let Some((before, backlog)) = self.backlog.as_mut().zip(backlog) {
             before.serve(backlog);
         }
-        self.experiments = Arc::new(experiments);
+        // Limits may have been set meanwhile.
+        let experiments = experiments.within(self.experiments.limits.clone());
+        self.serve(Arc::new(experiments));
+        self.view.reloaded(&config);
+        let (experiments, programs) = (config.experiments.len(), config.programs.len());
+        Ok(Reloaded { experiments, programs, republishes })
+    }
+
+    /// New sessions get these.
+    pub(super) fn serve(&mut self, experiments: Arc<Experiments>) {
+        self.experiments = experiments;
         for shard in &mut self.shards {
             shard.push(ToShard::Reload(Arc::clone(&self.experiments)));
         }
-        let (experiments, programs) = (config.experiments.len(), config.programs.len());
-        Ok(Reloaded { experiments, programs, republishes })
     }
 
     /// True if what is published is something else than before.

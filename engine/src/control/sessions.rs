@@ -14,8 +14,8 @@ use crate::log_limit::LogLimit;
 use crate::proto::endpoint_choice::Choice;
 use crate::proto::session_end::{End, Outcome};
 use crate::records::{
-    Ended, Entry, Folding, Journal, Mlet, OutcomeKind, Output, Recorder, SessionFacts, SessionId,
-    SessionRecord, ShardTotals, Summary,
+    Command, Ended, Entry, Folding, Journal, Mlet, OutcomeKind, Output, Recorder, SessionFacts,
+    SessionId, SessionRecord, ShardTotals, Summary,
 };
 use crate::run_error::RunError;
 use crate::sys::recorder::{RecordedOutput, RecordedStream};
@@ -280,6 +280,19 @@ impl Sessions {
     pub(super) fn refused(&mut self, now: Instant) {
         self.add(|sums| sums.add_unrecorded(OutcomeKind::RefusedLimit, "--per-source-max"));
         self.strangers.fold(OutcomeKind::RefusedLimit, now);
+    }
+
+    /// Whoever operates the run has asked for a change.
+    pub(super) fn command(
+        &mut self,
+        words: &str,
+        via: &'static str,
+        done: &Result<String, String>,
+    ) {
+        if let Some(journal) = &mut self.journal {
+            let command = Command { words: words.to_owned(), via, done: done.clone() };
+            journal.push(Entry::Command(command, wall()));
+        }
     }
 
     /// A shard has ended.

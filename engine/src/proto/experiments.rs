@@ -19,7 +19,7 @@ use packetlab::trust::{ChainError, TrustMode, VerifiedChain, verify_chain};
 
 /// The experiments of a run, ready to be served.
 pub struct Experiments {
-    entries: PerExperiment<ServedExperiment>,
+    entries: Arc<PerExperiment<ServedExperiment>>,
     /// Deadlines and sizes.
     pub limits: Limits,
     /// How many sessions each endpoint key has.
@@ -34,12 +34,14 @@ pub struct Experiments {
 pub struct ServedExperiment {
     /// Name under which endpoints ask for it.
     pub snikey: SniKey,
-    is_default: bool,
+    /// Serves endpoints that send no SNI.
+    pub is_default: bool,
     /// Our side of TLS.
     pub tls: Arc<ServerConfig>,
     /// Monitor programs to submit, in order (spec/pktxpmgr.md 7.2).
     pub programs: Arc<[Program]>,
-    chain: Vec<Certificate>,
+    /// As presented.
+    pub chain: Vec<Certificate>,
     verified: Option<VerifiedChain>,
 }
 
@@ -60,13 +62,24 @@ impl Experiments {
     /// # Errors
     /// As of [`Self::new`].
     pub fn reloaded(&self, config: &Config, now: Ticks) -> Result<Self, SetupError> {
-        Ok(Self {
-            entries: entries(config, now)?,
-            limits: self.limits.clone(),
+        Ok(Self { entries: entries(config, now)?, ..self.within(self.limits.clone()) })
+    }
+
+    /// The same within other limits.
+    #[must_use]
+    pub fn within(&self, limits: Limits) -> Self {
+        Self {
+            entries: Arc::clone(&self.entries),
+            limits,
             keys: Arc::clone(&self.keys),
             choice: Arc::clone(&self.choice),
             linfo_budget: Arc::clone(&self.linfo_budget),
-        })
+        }
+    }
+
+    /// Each of them.
+    pub fn iter(&self) -> impl Iterator<Item = &ServedExperiment> {
+        self.entries.iter()
     }
 
     /// Whether one of them has this snikey.
@@ -88,9 +101,12 @@ impl Experiments {
     }
 }
 
-fn entries(config: &Config, now: Ticks) -> Result<PerExperiment<ServedExperiment>, SetupError> {
+type Entries = Arc<PerExperiment<ServedExperiment>>;
+
+fn entries(config: &Config, now: Ticks) -> Result<Entries, SetupError> {
     let experiments = config.experiments.iter();
-    experiments.map(|experiment| ServedExperiment::new(config, experiment, now)).collect()
+    let entries = experiments.map(|experiment| ServedExperiment::new(config, experiment, now));
+    entries.collect::<Result<_, _>>().map(Arc::new)
 }
 
 impl ServedExperiment {

@@ -21,7 +21,7 @@ pub enum End {
     Broken(ErrorKind),
 }
 
-/// What ended a run by force, and its sessions with it.
+/// What ended a run by force, and its sessions with it; or one session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Force {
     /// A second signal, or the loss of the supervisor.
@@ -30,6 +30,8 @@ pub enum Force {
     Deadline,
     /// It has gone on without new endpoints for as long as it may.
     DrainLimit,
+    /// Whoever operates the run has ended this session, and not the run.
+    Kill,
 }
 
 /// How a session ended.
@@ -152,6 +154,7 @@ impl fmt::Display for Outcome {
             Self::PermitsUsedUp => f.write_str("no place of -n was left when the run ended"),
             Self::Cancelled => f.write_str("the run ended before START"),
             Self::Forced(Force::Stop) => f.write_str("the run was ended by force"),
+            Self::Forced(Force::Kill) => f.write_str("it was killed (ctl)"),
             Self::Forced(Force::Deadline) => {
                 f.write_str("the run was ended by force at its --deadline")
             }

@@ -21,7 +21,7 @@ use super::joblog;
 use super::json::Lines;
 use super::line_file::LineFile;
 use super::outcome::OutcomeKind;
-use super::record::{SessionRecord, ShardTotals};
+use super::record::{Command, SessionRecord, ShardTotals};
 use super::results_folder::ResultsFolder;
 use crate::config::Recording;
 use packetlab::time::Ticks;
@@ -45,6 +45,8 @@ pub(crate) enum Entry {
     Session(Box<SessionRecord>, Ticks),
     /// So many sessions ended so, and have no records of their own.
     Folded(OutcomeKind, u64, Ticks),
+    /// Whoever operates the run has asked for a change.
+    Command(Command, Ticks),
     /// A shard has ended.
     Shard(ShardTotals, Ticks),
     /// The run has ended, with so many sessions of each outcome.
@@ -309,6 +311,9 @@ impl Books {
             }
             (Form::Events(lines, _), Entry::Folded(outcome, count, written)) => {
                 self.file.push(&lines.of_folded(*outcome, *count, *written));
+            }
+            (Form::Events(lines, _), Entry::Command(command, written)) => {
+                self.file.push(&lines.of_command(command, *written));
             }
             (Form::Events(lines, _), Entry::Shard(totals, written)) => {
                 self.file.push(&lines.of_shard(totals, *written));

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::outcome::OutcomeKind;
-use super::record::{Mlet, SessionRecord, ShardTotals, Via};
+use super::record::{Command, Mlet, SessionRecord, ShardTotals, Via};
 use super::results_folder::SessionOutput;
 use crate::config::RunId;
 use crate::metrics::{self, Spread};
@@ -99,6 +99,14 @@ struct ShardMembers {
 }
 
 #[derive(Serialize)]
+struct CommandMembers<'a> {
+    command: &'a str,
+    via: &'static str,
+    done: bool,
+    told: &'a str,
+}
+
+#[derive(Serialize)]
 struct FoldedMembers {
     outcome: OutcomeKind,
     count: u64,
@@ -163,6 +171,14 @@ impl Lines {
     /// The line that stands for so many sessions.
     pub(super) fn of_folded(&self, outcome: OutcomeKind, count: u64, written: Ticks) -> Vec<u8> {
         self.line("session.folded", FoldedMembers { outcome, count }, written)
+    }
+
+    /// The line of what whoever operates the run has asked for.
+    pub(super) fn of_command(&self, command: &Command, written: Ticks) -> Vec<u8> {
+        let Command { words, via, done } = command;
+        let (Ok(told) | Err(told)) = done;
+        let members = CommandMembers { command: words, via, done: done.is_ok(), told };
+        self.line("command", members, written)
     }
 
     /// The line of a shard that has ended.

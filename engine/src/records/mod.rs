@@ -35,7 +35,7 @@ pub(crate) use self::folding::Folding;
 pub(crate) use self::journal::{Entry, Journal, OpenError};
 pub use self::outcome::OutcomeKind;
 pub(crate) use self::record::{
-    Ended, Mlet, Output, SessionFacts, SessionId, SessionRecord, ShardTotals, Via,
+    Command, Ended, Mlet, Output, SessionFacts, SessionId, SessionRecord, ShardTotals, Via,
 };
 pub(crate) use self::recorder::{Recorder, Started};
 pub(crate) use self::results_folder::{folder_of, tag_of};

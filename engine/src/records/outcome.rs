@@ -126,7 +126,7 @@ impl SessionRecord {
             Outcome::OwnChain(..) => OutcomeKind::OwnChain,
             Outcome::BacklogLost(_) => OutcomeKind::BacklogLost,
             Outcome::Cancelled => OutcomeKind::Drained,
-            Outcome::Forced(Force::Stop | Force::DrainLimit) => OutcomeKind::Killed,
+            Outcome::Forced(Force::Stop | Force::DrainLimit | Force::Kill) => OutcomeKind::Killed,
             Outcome::Forced(Force::Deadline) => OutcomeKind::Deadline,
         }
     }

@@ -26,6 +26,17 @@ pub(crate) enum Via {
     Proxy,
 }
 
+/// What whoever operates a run has asked for, and what came of it.
+#[derive(Debug, Clone)]
+pub(crate) struct Command {
+    /// In words, as typed.
+    pub(crate) words: String,
+    /// How it came.
+    pub(crate) via: &'static str,
+    /// Whether it was done, and what is told of it.
+    pub(crate) done: Result<String, String>,
+}
+
 /// Who came, how and when. Of a session past START its shard and its record share it, for idle sessions are counted in
 /// bytes.
 #[derive(Debug)]

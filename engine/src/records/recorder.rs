@@ -45,6 +45,7 @@ enum Begun {
     EndpointGone,
     IdleTimeout,
     MletTimeout,
+    Killed,
 }
 
 impl UnderWay {
@@ -109,6 +110,20 @@ impl Recorder {
         })
     }
 
+    /// Whose these are, with the processes of their mlets while those run, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = (&SessionFacts, Option<i32>)> {
+        self.under_way.values().map(|session| (&*session.record.facts, session.pid()))
+    }
+
+    /// Those of endpoints whose key id begins with these hexadecimal digits.
+    pub(crate) fn of_key(&self, digits: &str) -> Vec<SessionId> {
+        let is_of_key = |facts: &SessionFacts| {
+            let key = facts.account.endpoint_key;
+            key.is_some_and(|key| key.to_string().starts_with(digits))
+        };
+        self.all().filter(|(facts, _)| is_of_key(facts)).map(|(facts, _)| facts.id).collect()
+    }
+
     /// The oldest mlet that is younger than that one, or of all.
     pub(crate) fn oldest_after(&self, started: Option<Started>) -> Option<Started> {
         let after = started.map_or(Bound::Unbounded, Bound::Excluded);
@@ -123,7 +138,7 @@ impl Recorder {
     }
 
     /// Its mlet was started, as this process; what it writes may go nowhere, though it should be kept. Whether it is to be
-    /// ended at once, because its session was idle meanwhile.
+    /// ended at once, because its session was idle or killed meanwhile.
     pub(crate) fn mlet_runs(
         &mut self,
         id: SessionId,
@@ -140,7 +155,7 @@ impl Recorder {
         self.youngest = Some(started);
         (record.mlet, record.mlet_spawned) = (Mlet::Running(pid), Some(started));
         self.by_age.insert((started, id));
-        *begun == Some(Begun::IdleTimeout)
+        matches!(begun, Some(Begun::IdleTimeout | Begun::Killed))
     }
 
     /// Its mlet could not be started. The record, if that was the last to come.
@@ -202,6 +217,13 @@ impl Recorder {
     pub(crate) fn idle(&mut self, id: SessionId) -> Option<i32> {
         let under_way = self.under_way.get_mut(&id)?;
         under_way.begin_end(Begun::IdleTimeout);
+        under_way.pid()
+    }
+
+    /// It is killed. The process of its mlet, if that runs.
+    pub(crate) fn kill(&mut self, id: SessionId) -> Option<i32> {
+        let under_way = self.under_way.get_mut(&id)?;
+        under_way.begin_end(Begun::Killed);
         under_way.pid()
     }
 

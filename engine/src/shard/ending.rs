@@ -7,6 +7,7 @@ use super::state::Shard;
 use crate::driver::Driver;
 use crate::proto::session::{Context, Session};
 use crate::proto::session_end::Force;
+use crate::records::SessionId;
 
 impl<D: Driver<Token>> Shard<D> {
     pub(super) fn drain(&mut self) {
@@ -28,18 +29,29 @@ impl<D: Driver<Token>> Shard<D> {
         // Their mlets would not be started any more.
         self.awaiting_pair.clear();
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
-        for slot in slots {
-            let connection = &mut *self.connections[slot];
-            let has_mlet = connection.mlet.is_some();
-            if let Some(mlet) = &mut connection.mlet {
-                mlet.cut_off(&mut self.driver, &connection.under_way);
-            }
-            self.move_session(slot, |session, cx| {
-                session.handle_force(force, cx);
-                if !has_mlet {
-                    session.handle_mlet_end(cx);
-                }
-            });
+        slots.into_iter().for_each(|slot| self.end_session_in(slot, force));
+    }
+
+    /// The same of one session, wherever it is.
+    pub(super) fn end_session(&mut self, id: SessionId, force: Force) {
+        let slot = self.connections.iter().find(|(_, connection)| connection.id == id);
+        if let Some(slot) = slot.map(|(slot, _)| slot) {
+            self.awaiting_pair.retain(|awaited| awaited.id != id);
+            self.end_session_in(slot, force);
         }
+    }
+
+    fn end_session_in(&mut self, slot: usize, force: Force) {
+        let connection = &mut *self.connections[slot];
+        let has_mlet = connection.mlet.is_some();
+        if let Some(mlet) = &mut connection.mlet {
+            mlet.cut_off(&mut self.driver, &connection.under_way);
+        }
+        self.move_session(slot, |session, cx| {
+            session.handle_force(force, cx);
+            if !has_mlet {
+                session.handle_mlet_end(cx);
+            }
+        });
     }
 }

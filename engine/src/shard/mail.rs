@@ -22,6 +22,7 @@ impl<D: Driver<Token>> Shard<D> {
                 ToShard::Adopt(connection) => self.adopt(connection),
                 ToShard::Reload(experiments) => self.reload(experiments),
                 ToShard::Drain => self.drain(),
+                ToShard::EndSession(id, force) => self.end_session(id, force),
                 ToShard::EndSessions(force) => self.end_sessions(force),
                 ToShard::RunOver(force) => {
                     self.move_all(|session, cx| session.handle_run_over(force, cx));

@@ -15,5 +15,8 @@
 mod run_view;
 mod snapshot;
 
+pub(crate) use self::run_view::RunState;
 pub use self::run_view::RunView;
-pub use self::snapshot::{CoreState, Files, Goal, Losses, RunStage, SessionsByPhase, Snapshot};
+pub use self::snapshot::{
+    CoreState, Files, Goal, Losses, Reloads, RunStage, SessionsByPhase, Snapshot,
+};

@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use packetlab::time::Ticks;
 
-use super::snapshot::{CoreState, Files, Goal, Losses, RunStage, SessionsByPhase, Snapshot};
+use super::snapshot::{
+    CoreState, Files, Goal, Losses, Reloads, RunStage, SessionsByPhase, Snapshot,
+};
 use crate::config::{Approach, Config};
 use crate::metrics::{BothWays, RunLatency, ShardCounts, ShardNumbers};
 use crate::records::{OutcomeKind, Summary};
@@ -27,7 +29,6 @@ struct Counted {
     /// `-n`, and `--require` with those of earlier runs.
     attempts: Option<u64>,
     required: Option<(u64, u64)>,
-    certificates: BTreeMap<&'static str, Ticks>,
     log_lines_lost: Arc<AtomicU64>,
     records_lost: Arc<AtomicU64>,
     state: Mutex<RunState>,
@@ -95,6 +96,10 @@ pub(crate) struct RunState {
     pub(crate) accept_pauses: BTreeMap<&'static str, u64>,
     /// LINFOs that were lost.
     pub(crate) linfos_lost: u64,
+    /// When the certificates end that are shown, the nearest of each kind.
+    pub(crate) certificates: BTreeMap<&'static str, Ticks>,
+    /// Reloads so far.
+    pub(crate) reloads: Reloads,
 }
 
 impl RunView {
@@ -114,10 +119,12 @@ impl RunView {
             latency: config.latency_sample.map(latency),
             attempts: config.attempts.map(Into::into),
             required: config.judging.require.map(|wanted| (wanted, config.judging.oks_before)),
-            certificates: certificates(config),
             log_lines_lost,
             records_lost: Arc::default(),
-            state: Mutex::default(),
+            state: Mutex::new(RunState {
+                certificates: certificates(config),
+                ..RunState::default()
+            }),
         }))
     }
 
@@ -166,7 +173,8 @@ impl RunView {
                 limit: limits::open_files().unwrap_or_default(),
             },
             cores: counted.shards.iter().zip(&shards).map(ShardView::state).collect(),
-            certificates: counted.certificates.clone(),
+            certificates: state.certificates,
+            reloads: state.reloads,
         }
     }
 }
@@ -175,6 +183,11 @@ impl RunView {
     /// Changes what the control thread knows.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut RunState) -> R) -> R {
         change(&mut self.state())
+    }
+
+    /// It shows the certificates of this configuration from now on.
+    pub(crate) fn reloaded(&self, config: &Config) {
+        self.change(|state| state.certificates = certificates(config));
     }
 
     /// The sums so far.

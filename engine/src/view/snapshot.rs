@@ -46,6 +46,17 @@ pub struct Snapshot {
     pub cores: Vec<CoreState>,
     /// When the certificates that a run shows end, the nearest of each kind, by what they are shown to.
     pub certificates: BTreeMap<&'static str, Ticks>,
+    /// Reloads so far.
+    pub reloads: Reloads,
+}
+
+/// How often the configuration was read again.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reloads {
+    /// And put into effect.
+    pub done: u64,
+    /// And refused, so that everything stayed as it was.
+    pub refused: u64,
 }
 
 impl Snapshot {

@@ -1,0 +1,192 @@
+//! `pktxpmgr ctl`: sends words to a run, and shows what it answers.
+//!
+//! Not here: what the words mean, which the run knows.
+
+use std::io::{BufRead, BufReader, Write};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Parser};
+use command_line::usage;
+use packetlab::escape::Escaped;
+use serde_json::{Map, Value, json};
+
+use super::words::Request;
+use crate::results::failure::Failure;
+
+const EXAMPLES: &str = "\
+Examples:
+  pktxpmgr ctl SOCK show                        counts of the whole run
+  pktxpmgr ctl SOCK show sessions               those past START
+  pktxpmgr ctl SOCK kill 12                     end session 12
+  pktxpmgr ctl SOCK kill 6b23f2c2b025           end all of this endpoint's key
+  pktxpmgr ctl SOCK set idle-timeout 5m         for new sessions
+  pktxpmgr ctl SOCK reload                      read the configuration again
+  pktxpmgr ctl SOCK --json show limits          lines of JSON, for programs";
+
+const NOTES: &str = "\
+Requests: show [sessions|stat|limits|experiments], kill ID|KEY, drain, stop,
+reload, set LIMIT VALUE, loglevel error|warn|info|debug|trace. A mlet of this
+name is run by pktxpmgr ./ctl or pktxpmgr -- ctl.
+
+Exit codes: 0 done, 1 the run refused it, 2 usage, 3 no run is there.";
+
+/// What `pktxpmgr ctl` can be told.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES, after_help = NOTES)]
+pub(crate) struct Options {
+    /// The socket that the run was given with --ctl
+    #[arg(value_name = "SOCK")]
+    socket: PathBuf,
+
+    /// Print the lines of JSON as they come
+    #[arg(long)]
+    json: bool,
+
+    /// What to ask for
+    #[arg(value_name = "REQUEST", required = true, trailing_var_arg = true)]
+    words: Vec<String>,
+}
+
+/// How long an answer may take: the files of a reload may be slow.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What fits on a line.
+const COLUMNS: usize = 80;
+
+/// The order of columns; others, of a later version, come behind them.
+const ORDER: [&str; 13] = [
+    "session",
+    "key",
+    "snikey",
+    "pid",
+    "age_s",
+    "peer",
+    "default",
+    "certificates",
+    "expires",
+    "programs",
+    "name",
+    "limit",
+    "value",
+];
+
+/// What is shown of a key or a snikey in a table.
+const SHORT_LEN: usize = 12;
+
+/// Does what is asked for. Words of a request that are misspelt end the process with its usage.
+///
+/// # Errors
+/// There is no run at the socket, it has refused, or nothing can be printed.
+pub(crate) fn run(args: &Options) -> Result<(), Failure> {
+    // What is misspelt is told here, with its usage.
+    if let Err(error) = Request::try_parse_from(&args.words) {
+        usage::told("pktxpmgr", &error);
+    }
+    let unusable = |problem: &str| Failure::of_path(&args.socket, problem);
+    let stream = UnixStream::connect(&args.socket)
+        .map_err(|error| unusable(&format!("{error}; is it the SOCK of --ctl of a run?")))?;
+    let asked = stream
+        .set_read_timeout(Some(PATIENCE))
+        .and_then(|()| writeln!(&stream, "{}", json!({ "words": args.words })));
+    asked.map_err(|error| unusable(&format!("the run does not listen: {error}")))?;
+    let mut rows = Vec::new();
+    for line in BufReader::new(&stream).lines() {
+        let line = line.map_err(|error| unusable(&format!("the run does not answer: {error}")))?;
+        if args.json {
+            print(&format!("{line}\n"))?;
+        }
+        match serde_json::from_str::<Map<String, Value>>(&line) {
+            Ok(end) if end.contains_key("done") => {
+                let told = end.get("told").and_then(Value::as_str).unwrap_or_default();
+                if end.get("done") != Some(&Value::Bool(true)) {
+                    return Err(Failure::Refused(Escaped(told.as_bytes()).to_string()));
+                }
+                return if args.json { Ok(()) } else { show(&rows, told) };
+            }
+            Ok(row) => rows.push(row),
+            Err(_) => return Err(unusable("what answers is no run of pktxpmgr")),
+        }
+    }
+    Err(unusable("the run has ended, and did not answer"))
+}
+
+/// Prints rows as a table, or what was told if there are none.
+fn show(rows: &[Map<String, Value>], told: &str) -> Result<(), Failure> {
+    let mut text = table(rows);
+    if !told.is_empty() {
+        text.push_str(&format!("{}\n", Escaped(told.as_bytes())));
+    }
+    print(&text)
+}
+
+fn print(text: &str) -> Result<(), Failure> {
+    std::io::stdout().write_all(text.as_bytes()).map_err(Failure::Output)
+}
+
+/// Rows below the names of their members, each as wide as its widest value; numbers to the right.
+fn table(rows: &[Map<String, Value>]) -> String {
+    let Some(first) = rows.first() else { return String::new() };
+    let mut names: Vec<&String> = first.keys().collect();
+    names.sort_by_key(|name| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()));
+    let cells = |row: &Map<String, Value>| -> Vec<String> {
+        names.iter().map(|name| cell(name, row.get(*name))).collect()
+    };
+    let is_number: Vec<bool> = names
+        .iter()
+        .map(|name| {
+            rows.iter().all(|row| matches!(row.get(*name), Some(Value::Number(_) | Value::Null)))
+        })
+        .collect();
+    let mut lines: Vec<Vec<String>> = vec![names.iter().map(|name| (*name).clone()).collect()];
+    lines.extend(rows.iter().map(cells));
+    let width = |column: usize| {
+        lines.iter().map(|line| line[column].chars().count()).max().unwrap_or_default()
+    };
+    let widths: Vec<usize> = (0..names.len()).map(width).collect();
+    let shown = |line: &Vec<String>| {
+        let cells = line.iter().enumerate().map(|(column, cell)| match is_number[column] {
+            true => format!("{cell:>0$}", widths[column]),
+            false => format!("{cell:<0$}", widths[column]),
+        });
+        let line = cells.collect::<Vec<_>>().join("  ");
+        let line: String = line.trim_end().chars().take(COLUMNS).collect();
+        line + "\n"
+    };
+    lines.iter().map(shown).collect()
+}
+
+/// A value for people.
+fn cell(name: &str, value: Option<&Value>) -> String {
+    match value {
+        None | Some(Value::Null) => "-".into(),
+        Some(Value::Bool(is)) => if *is { "yes" } else { "no" }.into(),
+        Some(Value::String(text)) => {
+            let text = Escaped(text.as_bytes()).to_string();
+            let len = if ["key", "snikey"].contains(&name) { SHORT_LEN } else { COLUMNS };
+            text.chars().take(len).collect()
+        }
+        Some(other) => other.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_has_columns_and_no_line_longer_than_a_terminal() {
+        let row = |session: u64, key: &str| {
+            let row = json!({ "session": session, "key": key, "peer": "x".repeat(90) });
+            row.as_object().unwrap().clone()
+        };
+        let text = table(&[row(7, &"a".repeat(64)), row(1234, "b")]);
+        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        assert_eq!(text.lines().count(), 3);
+        assert!(
+            text.contains(&"a".repeat(SHORT_LEN)) && !text.contains(&"a".repeat(SHORT_LEN + 1))
+        );
+        assert_eq!(table(&[]), "");
+    }
+}

@@ -1,0 +1,303 @@
+//! The control socket (`--ctl`) and `pktxpmgr ctl`: what is asked, what is changed, and who may.
+
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::time::Duration;
+
+use common::endpoint::{End, NDATA, message};
+use common::events::{EVENTS, Events, outcomes};
+use common::manager::{Manager, children_of, wait_until, zoo};
+use common::{Ended, Home, assert_says};
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+const CTL: [&str; 2] = ["--ctl", "ctl.sock"];
+
+/// What this request comes to.
+fn ask(home: &Home, words: &[&str]) -> Ended {
+    let output = home.bare_command().arg("ctl").arg("ctl.sock").args(words).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    let (stdout, stderr) = (text(output.stdout), text(output.stderr));
+    common::debug_forms::assert_no_debug_form(&stdout);
+    common::debug_forms::assert_no_debug_form(&stderr);
+    Ended { code: output.status.code(), loaded: true, stdout, stderr }
+}
+
+/// The same, done.
+#[track_caller]
+fn does(home: &Home, words: &[&str]) -> String {
+    let ended = ask(home, words);
+    assert_eq!(ended.code, Some(0), "{words:?}: {}", ended.stderr);
+    assert!(ended.stdout.lines().all(|line| line.chars().count() <= 80), "{}", ended.stdout);
+    ended.stdout
+}
+
+/// The same, refused with these words.
+#[track_caller]
+fn refuses(home: &Home, words: &[&str], part: &str) {
+    let ended = ask(home, words);
+    assert_eq!((ended.code, &*ended.stdout), (Some(1), ""), "{words:?}: {}", ended.stderr);
+    assert_says(&ended.stderr, &[part]);
+}
+
+/// The rows of a request, without the last line.
+fn rows(home: &Home, words: &[&str]) -> Vec<Value> {
+    let text = ask(home, &[&["--json"], words].concat()).stdout;
+    let mut rows: Vec<Value> =
+        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(rows.pop().unwrap()["done"], true);
+    rows
+}
+
+/// What was recorded of commands: the words, how they came, and whether they were done.
+fn commands(home: &Home) -> Vec<(String, String, bool)> {
+    let all = Events::of(home).all().into_iter();
+    let commands = all.filter(|record| record["ev"] == "command");
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    commands
+        .map(|one| (text(&one["command"]), text(&one["via"]), one["done"].as_bool().unwrap()))
+        .collect()
+}
+
+fn start(home: &Home, kind: &str) -> Manager {
+    home.start(&[&CTL[..], &EVENTS, &["--eof-grace", "100ms"]].concat(), &[kind])
+}
+
+#[test]
+fn what_is_shown_fits_a_terminal_and_is_whole_in_json() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let mode = home.path("ctl.sock").metadata().unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.echoes(b"here");
+    let table = does(&home, &["show", "sessions"]);
+    assert_eq!(table.lines().count(), 2, "{table}");
+    let [session] = &rows(&home, &["show", "sessions"])[..] else { panic!("one") };
+    let key = session["key"].as_str().unwrap();
+    assert_eq!(key.len(), 64);
+    assert_says(&table, &[&key[..12], "hello", "127.0.0.1:"]);
+    let mlets = children_of(manager.supervisor());
+    assert_eq!(session["pid"].as_i64().unwrap(), i64::from(mlets[0]));
+    let stat = rows(&home, &["show"]);
+    let value = |name: &str| {
+        stat.iter().find(|row| row["name"] == name).map(|row| row["value"].clone()).unwrap()
+    };
+    assert_eq!(value("state"), "running");
+    assert_eq!(value("sessions running"), 1);
+    assert_eq!(value("mlets"), 1);
+    assert_says(&does(&home, &["show", "limits"]), &["idle-timeout", "handshake-timeout", "10s"]);
+    let experiments = does(&home, &["show", "experiments"]);
+    assert_says(&experiments, &["snikey", "default", "certificates", "expires", "hello", "yes"]);
+    assert!(commands(&home).is_empty(), "who looks changes nothing");
+    endpoint.close();
+    assert_eq!(manager.interrupted().code, Some(0));
+    assert!(!home.path("ctl.sock").exists());
+    let ended = ask(&home, &["show"]);
+    assert_eq!(ended.code, Some(3));
+    assert_says(&ended.stderr, &["ctl.sock", "is it the SOCK of --ctl of a run?"]);
+}
+
+#[test]
+fn a_session_is_killed_by_number_or_key_and_others_go_on() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let mut endpoints: Vec<_> = (0..3).map(|_| home.dial(&manager).session()).collect();
+    endpoints.iter_mut().for_each(|endpoint| endpoint.echoes(b"here"));
+    let sessions = rows(&home, &["show", "sessions"]);
+    let id = |index: usize| sessions[index]["session"].to_string();
+    let (first, second) = (id(0), sessions[1]["key"].as_str().unwrap().to_owned());
+    assert_says(&does(&home, &["kill", &first]), &["1 session being ended"]);
+    assert_says(&does(&home, &["kill", &second[..12]]), &["1 session being ended"]);
+    let events = Events::of(&home);
+    let ends = events.await_sessions(2);
+    assert_eq!(outcomes(&ends), ["killed", "killed"]);
+    assert!(ends.iter().all(|end| end["reason"] == "it was killed (ctl)"), "{ends:?}");
+    assert_eq!(ends[0]["sid"].to_string(), first);
+    assert_eq!(ends[1]["ep"]["key"], *second);
+    let going: Vec<_> = rows(&home, &["show", "sessions"]);
+    assert_eq!(going.len(), 1);
+    refuses(&home, &["kill", &first], "no session past START is that one's");
+    let mut closed = 0;
+    for mut endpoint in endpoints {
+        endpoint.send(&message(NDATA, b"are you there?"));
+        match endpoint.receive() {
+            Ok(_) => endpoint.close(),
+            Err(_) => closed += 1,
+        }
+    }
+    assert_eq!(closed, 2, "the third goes on");
+    assert_eq!(manager.interrupted().code, Some(0));
+    let told = commands(&home);
+    assert_eq!(told.iter().filter(|(_, via, done)| via == "ctl" && *done).count(), 2);
+    assert_eq!(told.len(), 3);
+}
+
+#[test]
+fn drain_is_a_first_signal_and_stop_a_second() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.echoes(b"here");
+    assert_says(&does(&home, &["drain"]), &["no new endpoints; sessions that run: 1"]);
+    manager.says("WARN ctl drain: no new endpoints; ");
+    endpoint.echoes(b"it goes on");
+    assert_says(&does(&home, &["drain"]), &["already"]);
+    refuses(&home, &["reload"], "no new endpoints are served any more");
+    assert_says(&does(&home, &["stop"]), &["ending every session and mlet"]);
+    assert_eq!(manager.ends().code, Some(143));
+    assert_eq!(outcomes(&Events::of(&home).sessions()), ["killed"]);
+    let told = commands(&home);
+    let told: Vec<_> = told.iter().map(|(words, _, done)| (&**words, *done)).collect();
+    assert_eq!(told, [("drain", true), ("drain", true), ("reload", false), ("stop", true)]);
+}
+
+#[test]
+fn a_reload_answers_when_it_is_over_and_is_recorded_however_it_came() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    assert_says(&does(&home, &["reload"]), &["reloaded for new sessions: 1 experiment"]);
+    let good = home.least();
+    home.write("xpmgr.conf", b"ExpExec 1:hello\n");
+    refuses(&home, &["reload"], "xpmgr.conf:1:");
+    home.write("xpmgr.conf", good.as_bytes());
+    manager.signal(Signal::SIGHUP);
+    manager.says_times("reloaded for new sessions", 2);
+    home.dial(&manager).is_served();
+    let counted = |row: &Value| row["name"].as_str().unwrap().starts_with("reloads ");
+    let counts: Vec<_> = rows(&home, &["show"]).into_iter().filter(counted).collect();
+    assert_eq!(counts.iter().map(|row| row["value"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(manager.interrupted().code, Some(0));
+    let reload = |via: &str, done| ("reload".to_owned(), via.to_owned(), done);
+    assert_eq!(
+        commands(&home),
+        [reload("ctl", true), reload("ctl", false), reload("signal", true)]
+    );
+}
+
+#[test]
+fn a_limit_is_set_for_new_sessions_or_refused() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let dial = home.dial(&manager);
+    let mut before = dial.session();
+    before.echoes(b"before");
+    assert_says(&does(&home, &["set", "idle-timeout", "300ms"]), &["idle-timeout 300ms"]);
+    let limits = rows(&home, &["show", "limits"]);
+    assert!(limits.iter().any(|row| row["limit"] == "idle-timeout" && row["value"] == "300ms"));
+    let mut after = dial.session();
+    assert_eq!(after.receive(), Err(End::CloseNotify), "it is idle for too long");
+    after.close();
+    before.echoes(b"and is as it was");
+    // A reload keeps it.
+    does(&home, &["reload"]);
+    let mut later = dial.session();
+    assert_eq!(later.receive(), Err(End::CloseNotify));
+    later.close();
+    refuses(&home, &["set", "sessions-max", "5"], "it takes a new run");
+    refuses(&home, &["set", "idle-timeout", "soon"], "soon");
+    refuses(&home, &["set", "colour", "red"], "there is no limit 'colour'");
+    before.close();
+    assert_eq!(manager.interrupted().code, Some(0));
+    let ends = Events::of(&home).sessions();
+    assert_eq!(outcomes(&ends).iter().filter(|one| **one == "idle_timeout").count(), 2);
+}
+
+#[test]
+fn more_is_logged_from_a_word_on_and_less_from_another() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    home.dial(&manager).is_served();
+    assert_eq!(manager.said("DEBUG"), 0);
+    does(&home, &["loglevel", "debug"]);
+    home.dial(&manager).is_served();
+    manager.says("DEBUG mlet runs as process ");
+    does(&home, &["loglevel", "error"]);
+    let before = manager.said(" is ready, ");
+    home.dial(&manager).is_served();
+    does(&home, &["loglevel", "info"]);
+    home.dial(&manager).is_served();
+    manager.says_times(" is ready, ", before + 1);
+    assert_eq!(manager.interrupted().code, Some(0));
+    let words: Vec<_> = commands(&home).into_iter().map(|(words, ..)| words).collect();
+    assert_eq!(words, ["loglevel debug", "loglevel error", "loglevel info"]);
+}
+
+#[test]
+fn a_socket_that_lives_is_not_taken_and_one_that_is_left_behind_is() {
+    let home = Home::new();
+    let live = UnixListener::bind(home.path("ctl.sock")).unwrap();
+    let mut command = home.command();
+    command.args(CTL).arg(zoo()).arg("echo");
+    let ended = common::run(&mut command);
+    assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+    assert_says(&ended.stderr, &["cannot listen on --ctl ctl.sock: ", "choose another"]);
+    drop(live);
+    let manager = start(&home, "echo");
+    assert_says(&does(&home, &["show"]), &["running"]);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+#[test]
+fn usage_errors_are_told_before_anybody_is_asked() {
+    let home = Home::new();
+    for words in [&["dance"][..], &["show", "weather"], &["kill"], &["kill", "abc"], &[]] {
+        let ended = ask(&home, words);
+        assert_eq!(ended.code, Some(2), "{words:?}: {}", ended.stderr);
+    }
+    // A file of this name is a mlet.
+    home.write("ctl", b"#!/bin/sh\n");
+    let ended = ask(&home, &["show"]);
+    assert_says(&ended.stderr, &["FATAL"]);
+}
+
+/// One says nothing, one never ends its line, one asks again and again without reading, and one reads nothing.
+#[test]
+fn clients_that_stall_or_flood_cost_only_themselves() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let connect = || UnixStream::connect(home.path("ctl.sock")).unwrap();
+    let dial = home.dial(&manager);
+    let mut endpoint = dial.session();
+    let _silent: Vec<UnixStream> = (0..3).map(|_| connect()).collect();
+    let mut endless = connect();
+    let _ = endless.write_all(&[b'x'; 100_000]);
+    assert!(!endless.read(&mut [0]).is_ok_and(|len| len > 0), "a line has a length");
+    let flood = connect();
+    flood.set_write_timeout(Some(Duration::from_millis(100))).unwrap();
+    let asks = "{\"words\":[\"show\",\"sessions\"]}\n".repeat(10_000);
+    assert!((&flood).write_all(asks.as_bytes()).is_err(), "it is not taken without end");
+    for _ in 0..20 {
+        endpoint.echoes(b"not disturbed");
+        dial.is_served();
+    }
+    assert_says(&does(&home, &["show"]), &["running"]);
+    let mut nonsense = connect();
+    nonsense.write_all(b"no json\n{\"words\":[\"show\",\"limits\"]}\n").unwrap();
+    let mut lines = BufReader::new(&nonsense).lines();
+    assert_says(
+        &lines.next().unwrap().unwrap(),
+        &["\"done\":false", "a request is a line such as"],
+    );
+    assert_says(&lines.next().unwrap().unwrap(), &["\"limit\":"]);
+    // Whoever says nothing is let go, and makes room.
+    let many: Vec<UnixStream> = (0..8).map(|_| connect()).collect();
+    let told = |mut stream: &UnixStream| {
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        let mut text = String::new();
+        let _ = stream.read_to_string(&mut text);
+        text
+    };
+    let texts: Vec<String> = many.iter().map(told).collect();
+    assert!(texts.iter().any(|text| text.contains("too many are connected")), "{texts:?}");
+    wait_until("there is room again", || ask(&home, &["show"]).code == Some(0));
+    endpoint.send(&message(NDATA, b"x"));
+    endpoint.receive().unwrap();
+    endpoint.close();
+    assert_eq!(manager.interrupted().code, Some(0));
+}

@@ -1,0 +1,168 @@
+//! What is done about the orders of whoever operates a run.
+//!
+//! Not here: what may be asked (`steering.rs`). Invariant: the loop takes a few of them a turn, and each change is told in the
+//! log and the records.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tracing::warn;
+
+use super::clock::now;
+use super::steering::{Answer, Asked, Change, ExperimentState, Order, Orders, SessionState, Whom};
+use super::{Control, RunPhase};
+use crate::config::Limits;
+use crate::mailbox::ToShard;
+use crate::proto::experiments::ServedExperiment;
+use crate::proto::session_end::Force;
+use crate::records::{SessionFacts, SessionId};
+use crate::sys::signals::StopSignal;
+use packetlab::words::counted;
+
+/// So many are carried out in one turn, so that mlets and signals do not wait for all.
+const ORDERS_A_TURN: usize = 4;
+
+impl Control {
+    /// Carries out some of the orders that wait.
+    pub(super) fn take_orders(&mut self) {
+        for _ in 0..ORDERS_A_TURN {
+            let Some(Asked { order, asker }) = self.orders.as_mut().and_then(Orders::next) else {
+                return;
+            };
+            let answer = match order {
+                Order::ListSessions => Answer::Sessions(self.session_states()),
+                Order::ListExperiments => Answer::Experiments(self.experiment_states()),
+                Order::Change(Change::Reload) => {
+                    self.ask_for_reload(Some(asker));
+                    continue;
+                }
+                Order::Change(change) => {
+                    let words = change.to_string();
+                    let done = self.change(change);
+                    self.note_command(&words, "ctl", &done);
+                    match done {
+                        Ok(told) => Answer::Done(told),
+                        Err(reason) => Answer::Refused(reason),
+                    }
+                }
+            };
+            // Who has gone meanwhile does not want to know.
+            let _ = asker.try_send(answer);
+        }
+    }
+
+    /// Tells the log and the records what was asked for, and what came of it.
+    pub(super) fn note_command(
+        &mut self,
+        words: &str,
+        via: &'static str,
+        done: &Result<String, String>,
+    ) {
+        if via == "ctl" {
+            match done {
+                Ok(told) => warn!("ctl {words}: {told}"),
+                Err(reason) => warn!("ctl {words} is refused: {reason}"),
+            }
+        }
+        self.sessions.command(words, via, done);
+    }
+
+    fn change(&mut self, change: Change) -> Result<String, String> {
+        match change {
+            Change::Kill(whom) => self.kill(&whom),
+            Change::Drain => match self.phase {
+                RunPhase::Running | RunPhase::Draining { signalled: false } => {
+                    self.stop_softly("ctl drain");
+                    Ok(format!("no new endpoints; sessions that run: {}", self.sessions.running()))
+                }
+                _ => Ok("no new endpoints are served any more already".into()),
+            },
+            Change::Stop => match self.phase {
+                RunPhase::Forced { .. } | RunPhase::Over => Ok("it is being ended already".into()),
+                RunPhase::Running | RunPhase::Draining { .. } => {
+                    self.stop_hard("ctl stop", StopSignal::Terminate);
+                    Ok("ending every session and mlet".into())
+                }
+            },
+            Change::SetLimit { words, limits } => self.set_limits(&limits).map(|()| words),
+            Change::Note(words) => Ok(words),
+            // Its answer comes when the files are read.
+            Change::Reload => Ok("reading".into()),
+        }
+    }
+
+    fn kill(&mut self, whom: &Whom) -> Result<String, String> {
+        let ids = match whom {
+            Whom::Session(id) => {
+                self.sessions.under_way().facts(*id).map(|_| *id).into_iter().collect()
+            }
+            Whom::Key(digits) => self.sessions.under_way().of_key(digits),
+        };
+        if ids.is_empty() {
+            return Err("no session past START is that one's".into());
+        }
+        let killed = counted(ids.len() as u64, "session");
+        ids.into_iter().for_each(|id| self.kill_session(id));
+        Ok(format!("{killed} being ended"))
+    }
+
+    fn kill_session(&mut self, id: SessionId) {
+        if let Some(pid) = self.sessions.recorder().kill(id) {
+            self.end_mlet(id, pid, self.graces);
+        }
+        for shard in &mut self.shards {
+            shard.push(ToShard::EndSession(id, Force::Kill));
+        }
+    }
+
+    /// New sessions get these.
+    fn set_limits(&mut self, limits: &Limits) -> Result<(), String> {
+        let before = &self.experiments.limits;
+        let settable = Limits {
+            handshake_timeout: limits.handshake_timeout,
+            setup_timeout: limits.setup_timeout,
+            drain_timeout: limits.drain_timeout,
+            linger_timeout: limits.linger_timeout,
+            accept_pause: limits.accept_pause,
+            idle_timeout: limits.idle_timeout,
+            handshakes_max: limits.handshakes_max,
+            per_source_max: limits.per_source_max,
+            ..before.clone()
+        };
+        if settable != *limits {
+            return Err("this limit is settled at the start; it takes a new run".into());
+        }
+        self.serve(Arc::new(self.experiments.within(settable)));
+        Ok(())
+    }
+
+    fn experiment_states(&self) -> Vec<ExperimentState> {
+        let state = |one: &ServedExperiment| ExperimentState {
+            snikey: one.snikey.clone(),
+            is_default: one.is_default,
+            certificates: one.chain.len(),
+            not_after: one.chain.iter().map(|certificate| certificate.not_after).min(),
+            programs: one.programs.len(),
+        };
+        self.experiments.iter().map(state).collect()
+    }
+
+    fn session_states(&self) -> Vec<SessionState> {
+        let now = now();
+        let state = |(facts, pid): (&SessionFacts, Option<i32>)| SessionState {
+            id: facts.id,
+            key: facts.account.endpoint_key,
+            peer: facts.peer,
+            snikey: facts.account.snikey.clone(),
+            pid,
+            age: age(facts.accepted, now),
+        };
+        let mut states: Vec<_> = self.sessions.under_way().all().map(state).collect();
+        states.sort_unstable_by_key(|state| state.id);
+        states
+    }
+}
+
+fn age(began: Instant, now: Instant) -> Duration {
+    now.saturating_duration_since(began)
+}
