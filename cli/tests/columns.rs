@@ -61,7 +61,7 @@ fn the_log_of_a_run_fits_80_columns() {
         manager.said("WARN mlet key ") > 0
     });
     manager.signal(Signal::SIGHUP);
-    manager.says("SIGHUP is ignored");
+    manager.says("reloaded for new sessions: ");
     manager.signal(Signal::SIGINT);
     manager.says("a second signal ends");
     waited_for.send(&message(NDATA, b"exit 0"));
