@@ -8,7 +8,12 @@ use tracing::level_filters::LevelFilter;
 
 /// The words of a request.
 #[derive(Debug, Parser)]
-#[command(no_binary_name = true, disable_help_flag = true, disable_help_subcommand = true)]
+#[command(
+    name = "pktxpmgr ctl SOCK",
+    no_binary_name = true,
+    disable_help_flag = true,
+    disable_help_subcommand = true
+)]
 pub(super) struct Request {
     #[command(subcommand)]
     pub(super) asked: Asked,
