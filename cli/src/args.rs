@@ -7,6 +7,7 @@
 mod conflicts;
 mod judging;
 mod limits;
+mod typed;
 
 use std::ffi::{OsStr, OsString};
 use std::num::NonZeroU64;
@@ -15,22 +16,20 @@ use std::time::Duration;
 
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
-use clap::{
-    ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueEnum, ValueHint,
-};
-use engine::config::{Io, Judging, Keep, Layout, Limits, MletIo, SingletonForm};
+use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint};
+use engine::config::{Judging, Layout, Limits, SingletonForm};
 use engine::sys::recorder::RecorderPlan;
 
-use crate::c_number::c_number;
 use crate::logging::LogFormat;
 use crate::monitoring::MetricsAddress;
 use command_line::cores::Cores;
-use command_line::units::size;
 use command_line::usage;
 use judging::JudgingArgs;
 use limits::LimitArgs;
 pub(crate) use limits::SetLimits;
 use packetlab::escape::Escaped;
+pub(crate) use typed::KeepArg;
+use typed::{Count, IoArg, MletIoArg, kept_size};
 
 /// Heading of the options for what a run leaves.
 const RESULTS: &str = "Results";
@@ -401,14 +400,6 @@ fn name_what_is_no_text(error: clap::Error, words: &[OsString]) -> clap::Error {
     Args::command().error(ErrorKind::InvalidUtf8, problem)
 }
 
-/// `--max-output` as typed: something is kept.
-fn kept_size(text: &str) -> Result<usize, String> {
-    match size(text)? {
-        0 => Err("nothing would be kept; --keep none says so".into()),
-        size => Ok(size),
-    }
-}
-
 /// The options for results, choice and judgement that were given, with their values; a flag has none.
 fn given_in_words(command: &Command, matches: &ArgMatches) -> Vec<(String, String)> {
     let headings = [RESULTS, AGAIN, WATCHING, judging::HEADING];
@@ -439,85 +430,6 @@ fn drop_separator(mlet_and_arguments: &mut Vec<OsString>) {
         && mlet_and_arguments[index] == "--"
     {
         mlet_and_arguments.remove(index);
-    }
-}
-
-/// `--mlet-io` as typed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
-pub(crate) enum MletIoArg {
-    #[default]
-    Socket,
-    Pipe,
-}
-
-impl From<MletIoArg> for MletIo {
-    fn from(typed: MletIoArg) -> Self {
-        match typed {
-            MletIoArg::Socket => Self::Socket,
-            MletIoArg::Pipe => Self::Pipe,
-        }
-    }
-}
-
-/// `--io` as typed.
-#[derive(Debug, Clone, Copy, Default, ValueEnum)]
-pub(crate) enum IoArg {
-    #[default]
-    Auto,
-    Uring,
-    Epoll,
-}
-
-impl From<IoArg> for Io {
-    fn from(typed: IoArg) -> Self {
-        match typed {
-            IoArg::Auto => Self::Auto,
-            IoArg::Uring => Self::Uring,
-            IoArg::Epoll => Self::Epoll,
-        }
-    }
-}
-
-/// `--keep` as typed.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-pub(crate) enum KeepArg {
-    #[default]
-    All,
-    Failed,
-    None,
-}
-
-impl From<KeepArg> for Keep {
-    fn from(typed: KeepArg) -> Self {
-        match typed {
-            KeepArg::All => Self::All,
-            KeepArg::Failed => Self::Failed,
-            KeepArg::None => Self::None,
-        }
-    }
-}
-
-/// `-n` as typed.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Count {
-    /// How many sessions; `None` is no limit.
-    pub(crate) sessions: Option<NonZeroU64>,
-    /// What stands behind the number and is ignored, as in the original; worth a warning.
-    pub(crate) ignored: String,
-}
-
-impl Count {
-    /// C's `strtoumax` base 0, as the original: `0x10`, `010`, blanks and sign allowed, rest ignored,
-    /// a negative number wraps to what nobody reaches; that, as all above 2^32 - 1, means no limit. A result of 0 is
-    /// refused.
-    fn parse(text: &str) -> Result<Self, String> {
-        let number = c_number(text, 0);
-        if number.value == 0 {
-            return Err("give the number of sessions, 1 or more; leave -n out for no limit".into());
-        }
-        let is_limit = number.value <= u64::from(u32::MAX) && !text.trim_start().starts_with('-');
-        let sessions = NonZeroU64::new(number.value).filter(|_| is_limit);
-        Ok(Self { sessions, ignored: number.rest.to_owned() })
     }
 }
 
