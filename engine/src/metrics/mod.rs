@@ -34,7 +34,7 @@ pub(crate) use self::interval_log::IntervalLog;
 pub use self::latency::RelayTimes;
 pub(crate) use self::latency::{RunLatency, Stopwatch};
 pub(crate) use self::session::{SessionLatency, Spread};
-pub(crate) use self::shard_counts::{ShardCounts, ShardNumbers};
+pub(crate) use self::shard_counts::{ShardCounts, ShardNumber, ShardNumbers};
 
 #[cfg(test)]
 mod tests;

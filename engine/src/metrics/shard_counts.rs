@@ -5,85 +5,78 @@
 //!
 //! Not here: what is counted (`shard`), and who reads it (`view`). Invariant: one thread publishes.
 
+use std::array;
+use std::ops::{Index, IndexMut};
 use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
-use super::both_ways::BothWays;
+/// A number that shards count.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum ShardNumber {
+    /// Bytes of messages that were relayed to endpoints, as records tell them.
+    BytesToEndpoint,
+    /// And from them.
+    BytesFromEndpoint,
+    /// Messages to endpoints that ended.
+    MessagesToEndpoint,
+    /// And from them.
+    MessagesFromEndpoint,
+    /// Connections that find no place in set-up, or have not had their turn yet.
+    Waiting,
+    /// Connections that wait at a proxy for their endpoints.
+    Backlog,
+    /// Connections whose TLS handshake is not over.
+    Handshakes,
+    /// Connections from there to the answer to START.
+    Greetings,
+    /// Connections whose set-up has failed and that are not closed yet.
+    Closing,
+    /// Receives that found no buffer.
+    NoBuffers,
+    /// Completions that were lost because the ring had no room. The last: a constant counts on it.
+    RingOverflows,
+}
+
+/// How many numbers there are.
+const NUMBERS: usize = ShardNumber::RingOverflows as usize + 1;
 
 /// What a shard has counted.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct ShardNumbers {
-    /// Bytes of messages that were relayed, as records tell them.
-    pub(crate) bytes: BothWays<u64>,
-    /// Messages that ended.
-    pub(crate) messages: BothWays<u64>,
-    /// Connections that find no place in set-up, or have not had their turn yet.
-    pub(crate) waiting: u64,
-    /// Connections that wait at a proxy for their endpoints.
-    pub(crate) backlog: u64,
-    /// Connections whose TLS handshake is not over.
-    pub(crate) handshakes: u64,
-    /// Connections from there to the answer to START.
-    pub(crate) greetings: u64,
-    /// Connections whose set-up has failed and that are not closed yet.
-    pub(crate) closing: u64,
-    /// Receives that found no buffer.
-    pub(crate) no_buffers: u64,
-    /// Completions that were lost because the ring had no room.
-    pub(crate) ring_overflows: u64,
+pub(crate) struct ShardNumbers([u64; NUMBERS]);
+
+impl Index<ShardNumber> for ShardNumbers {
+    type Output = u64;
+
+    fn index(&self, number: ShardNumber) -> &u64 {
+        &self.0[number as usize]
+    }
+}
+
+impl IndexMut<ShardNumber> for ShardNumbers {
+    fn index_mut(&mut self, number: ShardNumber) -> &mut u64 {
+        &mut self.0[number as usize]
+    }
 }
 
 /// The same, where others read it. Aligned to two cache lines, because processors fetch them in pairs.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub(crate) struct ShardCounts {
-    published: [AtomicU64; 11],
+    published: [AtomicU64; NUMBERS],
     /// The shard's thread; 0 before it has begun.
     thread: AtomicI32,
 }
 
 impl ShardCounts {
-    /// Tells what has been relayed so far.
-    pub(crate) fn publish_relayed(&self, numbers: &ShardNumbers) {
-        let [bytes_to, bytes_from, messages_to, messages_from, ..] = &self.published;
-        bytes_to.store(numbers.bytes.to_endpoint, Ordering::Relaxed);
-        bytes_from.store(numbers.bytes.from_endpoint, Ordering::Relaxed);
-        messages_to.store(numbers.messages.to_endpoint, Ordering::Relaxed);
-        messages_from.store(numbers.messages.from_endpoint, Ordering::Relaxed);
-    }
-
     /// Tells all that has been counted so far.
     pub(crate) fn publish(&self, numbers: &ShardNumbers) {
-        for (published, number) in self.published.iter().zip(numbers.in_order()) {
+        for (published, number) in self.published.iter().zip(numbers.0) {
             published.store(number, Ordering::Relaxed);
         }
     }
 
     /// What was published last.
     pub(crate) fn read(&self) -> ShardNumbers {
-        let [
-            bytes_to,
-            bytes_from,
-            messages_to,
-            messages_from,
-            waiting,
-            backlog,
-            handshakes,
-            greetings,
-            closing,
-            no_buffers,
-            ring_overflows,
-        ] = self.published.each_ref().map(|number| number.load(Ordering::Relaxed));
-        ShardNumbers {
-            bytes: BothWays { to_endpoint: bytes_to, from_endpoint: bytes_from },
-            messages: BothWays { to_endpoint: messages_to, from_endpoint: messages_from },
-            waiting,
-            backlog,
-            handshakes,
-            greetings,
-            closing,
-            no_buffers,
-            ring_overflows,
-        }
+        ShardNumbers(array::from_fn(|place| self.published[place].load(Ordering::Relaxed)))
     }
 
     /// The shard runs on this thread.
@@ -97,24 +90,6 @@ impl ShardCounts {
     }
 }
 
-impl ShardNumbers {
-    fn in_order(&self) -> [u64; 11] {
-        [
-            self.bytes.to_endpoint,
-            self.bytes.from_endpoint,
-            self.messages.to_endpoint,
-            self.messages.from_endpoint,
-            self.waiting,
-            self.backlog,
-            self.handshakes,
-            self.greetings,
-            self.closing,
-            self.no_buffers,
-            self.ring_overflows,
-        ]
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -122,23 +97,13 @@ mod tests {
     #[test]
     fn what_is_read_is_what_was_published_last() {
         let counts = ShardCounts::default();
-        let numbers = ShardNumbers {
-            bytes: BothWays { to_endpoint: 1, from_endpoint: 2 },
-            messages: BothWays { to_endpoint: 3, from_endpoint: 4 },
-            waiting: 5,
-            backlog: 6,
-            handshakes: 7,
-            greetings: 8,
-            closing: 9,
-            no_buffers: 10,
-            ring_overflows: 11,
-        };
-        counts.publish(&ShardNumbers { waiting: 99, ..numbers });
+        let mut numbers = ShardNumbers(array::from_fn(|place| place as u64 + 1));
+        counts.publish(&ShardNumbers([99; NUMBERS]));
         counts.publish(&numbers);
         assert_eq!(counts.read(), numbers);
-        let more =
-            ShardNumbers { bytes: BothWays { to_endpoint: 12, from_endpoint: 2 }, ..numbers };
-        counts.publish_relayed(&ShardNumbers { waiting: 99, ..more });
-        assert_eq!(counts.read(), more);
+        numbers[ShardNumber::RingOverflows] = 50;
+        counts.publish(&numbers);
+        assert_eq!(counts.read()[ShardNumber::RingOverflows], 50);
+        assert_eq!(counts.read()[ShardNumber::BytesToEndpoint], 1);
     }
 }

@@ -13,7 +13,7 @@ use super::state::Shard;
 use super::under_way::UnderWay;
 use crate::driver::{Completion, Driver, Event, Received};
 use crate::guards::{Guard, holds};
-use crate::metrics::Direction;
+use crate::metrics::{Direction, ShardNumber};
 use crate::proto::session::{Context, Session};
 use crate::proto::session_end::End;
 use crate::records::ShardTotals;
@@ -116,7 +116,7 @@ impl<D: Driver<Token>> Shard<D> {
         // No more than there are now: what these start may complete at once, and a turn must end.
         let due = self.driver.completions();
         if due >= FULL_FROM {
-            self.numbers.ring_overflows = self.driver.lost_completions();
+            self.numbers[ShardNumber::RingOverflows] = self.driver.lost_completions();
             self.has_news = true;
         }
         let due = if holds(Guard::TurnEnds) { due } else { usize::MAX };
@@ -266,7 +266,7 @@ impl<D: Driver<Token>> Shard<D> {
                 self.apply(slot);
             }
             Err(error) if is_no_buffers(&error) => {
-                self.numbers.no_buffers += 1;
+                self.numbers[ShardNumber::NoBuffers] += 1;
                 self.has_news = true;
                 if connection.receive_less(direction) {
                     return self.apply(slot);

@@ -13,7 +13,7 @@ use super::snapshot::{
     CoreState, Files, Goal, Losses, Reloads, RunStage, SessionsByPhase, Snapshot,
 };
 use crate::config::{Approach, Config};
-use crate::metrics::{BothWays, RunLatency, ShardCounts, ShardNumbers};
+use crate::metrics::{BothWays, RunLatency, ShardCounts, ShardNumber, ShardNumbers};
 use crate::records::{OutcomeKind, Summary};
 use crate::sys::{cpu, limits};
 
@@ -136,30 +136,30 @@ impl RunView {
         // Read after it: what a session has relayed is published before it is told to be over.
         let shards: Vec<ShardNumbers> =
             counted.shards.iter().map(|shard| shard.counts.read()).collect();
-        let sum = |number: fn(&ShardNumbers) -> u64| shards.iter().map(number).sum::<u64>();
+        let sum = |number| shards.iter().map(|shard| shard[number]).sum::<u64>();
         Snapshot {
             lasted: now().saturating_duration_since(counted.started),
             stage: state.stage,
             publication_end: state.publication_end,
             goal: goal((counted.attempts, counted.required), &state),
             sessions: SessionsByPhase {
-                waiting: sum(|of| of.waiting),
-                backlog: sum(|of| of.backlog),
-                handshake: sum(|of| of.handshakes),
-                greeting: sum(|of| of.greetings),
+                waiting: sum(ShardNumber::Waiting),
+                backlog: sum(ShardNumber::Backlog),
+                handshake: sum(ShardNumber::Handshakes),
+                greeting: sum(ShardNumber::Greetings),
                 running: state.running as u64,
-                closing: sum(|of| of.closing),
+                closing: sum(ShardNumber::Closing),
             },
             mlets: state.mlets as u64,
             open_outputs: state.open_outputs as u64,
             summary: state.summary,
             bytes: BothWays {
-                to_endpoint: sum(|of| of.bytes.to_endpoint),
-                from_endpoint: sum(|of| of.bytes.from_endpoint),
+                to_endpoint: sum(ShardNumber::BytesToEndpoint),
+                from_endpoint: sum(ShardNumber::BytesFromEndpoint),
             },
             messages: BothWays {
-                to_endpoint: sum(|of| of.messages.to_endpoint),
-                from_endpoint: sum(|of| of.messages.from_endpoint),
+                to_endpoint: sum(ShardNumber::MessagesToEndpoint),
+                from_endpoint: sum(ShardNumber::MessagesFromEndpoint),
             },
             relay: counted.latency.as_ref().map(|latency| latency.so_far()).unwrap_or_default(),
             accept_pauses: state.accept_pauses,
@@ -242,8 +242,8 @@ impl ShardView {
             core: shard.core,
             busy: load.last.1,
             busy_ratio: load.ratio(),
-            ring_overflows: numbers.ring_overflows,
-            no_buffers: numbers.no_buffers,
+            ring_overflows: numbers[ShardNumber::RingOverflows],
+            no_buffers: numbers[ShardNumber::NoBuffers],
         }
     }
 }

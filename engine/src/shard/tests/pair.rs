@@ -15,7 +15,7 @@ use super::harness::{Harness, SharedEndpoint, SharedMlet};
 use super::invariants::{Streams, check_counts, check_flow};
 use super::peers::{Endpoint, Mlet};
 use crate::mailbox::{FromShard, SessionPlace, ToShard};
-use crate::metrics::{BothWays, Direction, Spread};
+use crate::metrics::{BothWays, Direction, ShardNumber, Spread};
 use crate::proto::account::{Account, Relayed};
 use crate::proto::experiments::Experiments;
 use crate::proto::session::{MletFacts, Session};
@@ -466,10 +466,14 @@ impl Pair {
         }
         let published = self.harness.shard.published.read();
         let Relayed { to_endpoint, from_endpoint, .. } = ended.relayed;
-        let bytes = [published.bytes.to_endpoint, published.bytes.from_endpoint];
-        assert_eq!(bytes, [to_endpoint.bytes, from_endpoint.bytes], "told before the end is");
-        let messages = [published.messages.to_endpoint, published.messages.from_endpoint];
-        assert_eq!(messages, [to_endpoint.messages, from_endpoint.messages]);
+        for (number, relayed) in [
+            (ShardNumber::BytesToEndpoint, to_endpoint.bytes),
+            (ShardNumber::BytesFromEndpoint, from_endpoint.bytes),
+            (ShardNumber::MessagesToEndpoint, to_endpoint.messages),
+            (ShardNumber::MessagesFromEndpoint, from_endpoint.messages),
+        ] {
+            assert_eq!(published[number], relayed, "{number:?} is told before the end is");
+        }
         self.account = Some(ended.facts);
         self.relayed = Some(ended.relayed);
         self.latency = ended.latency.and_then(|latency| latency.spread());
