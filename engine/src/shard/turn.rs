@@ -191,7 +191,7 @@ impl<D: Driver<Token>> Shard<D> {
 
     fn take_set_up_steps(&mut self) {
         let mut steps = 0;
-        while steps < self.pace.steps(self.now) {
+        while !self.set_up_backlog.is_empty() && steps < self.pace.steps(self.now) {
             let Some((slot, received)) = self.set_up_backlog.pop_front() else { return };
             // Bytes alone cost a step, and next to nothing for a session that is over or past its handshake.
             let connection = &self.connections[slot];
