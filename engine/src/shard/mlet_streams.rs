@@ -243,6 +243,12 @@ impl MletStreams {
         }
     }
 
+    /// The mlet has got all it will get.
+    #[cfg(test)]
+    pub(super) fn gets_no_more(&self) -> bool {
+        self.is_input_over
+    }
+
     /// The numbers of its descriptors.
     #[cfg(test)]
     pub(super) fn numbers(&self) -> Vec<RawFd> {

@@ -144,7 +144,9 @@ fn check_timing(connection: &Connection) {
 /// While nobody, nor a limit, has ended or broken anything, a relayed session wants no input of which the last waits to be sent.
 pub(super) fn check_flow(connection: &Connection, endpoint: &Endpoint, mlet: &Mlet) {
     let has_parted = endpoint.has_parted || endpoint.end.is_some();
-    let mlet_has_parted = mlet.has_ended || mlet.has_closed_input || mlet.is_to_read_the_end();
+    // What is under way on a pipe goes on until it is cancelled.
+    let gets_no_more = connection.mlet.as_ref().is_some_and(MletStreams::gets_no_more);
+    let mlet_has_parted = mlet.has_ended || mlet.has_closed_input || gets_no_more;
     if !has_parted && !mlet_has_parted {
         let (session, under_way) = (&connection.session, &connection.under_way);
         let waits = session.wants_endpoint_input() && under_way.mlet_send;
