@@ -90,7 +90,7 @@ impl Loader<'_> {
     /// demands was not sent (spec/protocol.md 5.1), and original ones crash on optional limits (Q2).
     pub(super) fn warn_of_chain(&self, experiment: &Experiment, programs: &Programs) {
         let line = experiment.line;
-        for name in experiment.chain.iter().flat_map(|one| &one.limits.optional_known_limits) {
+        for name in experiment.chain.iter().flat_map(|one| one.limits().optional_known_limits) {
             tracing::warn!(
                 "line {line}: the chain holds the optional limit *{name}, on which original endpoints \
                  crash; ask its issuer for one without the *"
@@ -110,7 +110,7 @@ impl Loader<'_> {
             tracing::warn!(
                 "line {line}: the chain demands the monitor program {}, which was not loaded; endpoints \
                  will refuse START",
-                Hex(digest)
+                Hex(&digest)
             );
         }
     }

@@ -26,7 +26,7 @@ fuzz_target!(|der: &[u8]| {
         }
         // What a certificate may say but none that we issue does.
         Err(IssueError::OptionalLimit(_)) => {
-            assert!(!certificate.limits.optional_known_limits.is_empty());
+            assert!(!certificate.limits().optional_known_limits.is_empty());
         }
         Err(IssueError::EndsBeforeItStarts) => {
             assert!(certificate.not_after < certificate.not_before);

@@ -249,7 +249,7 @@ fn the_configs_name_everything_by_absolute_paths() {
         assert_eq!(PublicKey::from_pem(read(&format!("keys/{name}")).as_bytes()), Ok(root));
     }
     let exppriv = Certificate::from_pem(read("certs/exppriv_eop_exper.cert").as_bytes()).unwrap();
-    assert_eq!(exppriv.limits.monitor, [digest]);
+    assert_eq!(exppriv.limits().monitor, [digest]);
     assert!(home.directory().join("progs/pass.ebpf").exists());
 }
 

@@ -64,9 +64,9 @@ impl From<&Certificate> for CertificateFields {
             path_len: certificate.path_len,
             not_before: certificate.not_before,
             not_after: certificate.not_after,
-            description: certificate.description.clone(),
-            auxiliary: certificate.auxiliary.clone(),
-            limits: certificate.limits.clone(),
+            description: certificate.description().map(str::to_owned),
+            auxiliary: certificate.auxiliary(),
+            limits: certificate.limits(),
         }
     }
 }

@@ -40,13 +40,25 @@ impl Pair {
     pub fn new(dialect: Dialect, name: &str, value: &str) -> Result<Self, NameValueError> {
         dialect.check_name(name.as_bytes(), 0)?;
         dialect.check_value(value.as_bytes(), name.len() + 1)?;
-        Ok(Self { name: name.to_owned(), value: value.to_owned() })
+        Ok(Self::from((name, value)))
     }
 
-    /// The name of a certificate limit without its `*`, and whether it had one, that is, is optional.
+    /// What [`limit_name`] says of its name.
     #[must_use]
     pub fn limit_name(&self) -> (&str, bool) {
-        self.name.strip_prefix('*').map_or((&self.name, false), |name| (name, true))
+        limit_name(&self.name)
+    }
+}
+
+/// The name of a certificate limit without its `*`, and whether it had one, that is, is optional.
+#[must_use]
+pub fn limit_name(name: &str) -> (&str, bool) {
+    name.strip_prefix('*').map_or((name, false), |name| (name, true))
+}
+
+impl From<(&str, &str)> for Pair {
+    fn from((name, value): (&str, &str)) -> Self {
+        Self { name: name.to_owned(), value: value.to_owned() }
     }
 }
 
@@ -55,9 +67,7 @@ impl Pair {
 /// # Errors
 /// The text breaks the grammar of its dialect.
 pub fn parse(dialect: Dialect, text: &[u8]) -> Result<Vec<Pair>, NameValueError> {
-    let text = check(dialect, text)?;
-    let owned = |(name, value): (&str, &str)| Pair { name: name.into(), value: value.into() };
-    Ok(pairs(text).map(owned).collect())
+    Ok(pairs(check(dialect, text)?).map(Pair::from).collect())
 }
 
 /// Most pairs in a text of a certificate. It names each once, and the original knows thirteen of them
@@ -192,8 +202,8 @@ impl Patterns {
     }
 }
 
-/// The pairs of a text that was checked.
-fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
+/// The pairs of a text that was checked ([`check`]), in order.
+pub fn pairs(text: &str) -> impl Iterator<Item = (&str, &str)> {
     text.split_terminator(';').filter_map(|pair| pair.split_once('='))
 }
 

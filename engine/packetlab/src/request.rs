@@ -9,13 +9,10 @@ use std::fmt;
 use der::asn1::{AnyRef, ObjectIdentifier, SetOfVec};
 use der::{Decode as _, Encode as _, Sequence, ValueOrd};
 use x509_parser::certification_request::X509CertificationRequest;
-use x509_parser::cri_attributes::ParsedCriAttribute;
-use x509_parser::extensions::X509Extension;
 use x509_parser::prelude::FromDer as _;
 
-use super::certificate::{
-    CertificateError, CertificateLimits, CertificateType, Delegation, form, x509,
-};
+use super::certificate::form::{self, Extensions, Occurrence};
+use super::certificate::{CertificateError, CertificateLimits, CertificateType, Delegation, x509};
 use super::issue::{self, CertificateFields, IssueError};
 use super::key::{PrivateKey, PublicKey};
 use super::name_value::Pair;
@@ -55,7 +52,7 @@ impl SigningRequest {
     /// The first rule that is broken. Bytes behind the request are an error too.
     pub fn from_der(der: &[u8]) -> Result<Self, RequestError> {
         let not = RequestError::NotRequest;
-        form::check_request(der).map_err(|error| match error {
+        let extensions = form::check_request(der).map_err(|error| match error {
             CertificateError::NotDer { code: 1, flaw } => RequestError::NotDer(flaw),
             error => RequestError::Invalid(error),
         })?;
@@ -75,16 +72,11 @@ impl SigningRequest {
             .ok_or_else(|| not("its signature is none of Ed25519, which has 64 bytes"))?;
         let subject_key =
             PublicKey::from_spki(info.subject_pki.raw).map_err(|_| RequestError::Algorithm)?;
-        let mut extensions =
-            info.iter_attributes().filter_map(|attribute| match attribute.parsed_attribute() {
-                ParsedCriAttribute::ExtensionRequest(requested) => Some(&requested.extensions),
-                _ => None,
-            });
-        let (Some(extensions), None) = (extensions.next(), extensions.next()) else {
+        let Some(extensions) = extensions else {
             return Err(not("it must hold exactly one extensionRequest attribute"));
         };
         let read =
-            Self::from_extensions(der, subject_key, extensions).map_err(RequestError::Invalid)?;
+            Self::from_extensions(der, subject_key, &extensions).map_err(RequestError::Invalid)?;
         // Last, so that fuzzing reaches all of the above.
         if subject_key.verify(info.raw, &signature) {
             Ok(read)
@@ -96,27 +88,26 @@ impl SigningRequest {
     fn from_extensions(
         der: &[u8],
         subject_key: PublicKey,
-        extensions: &[X509Extension<'_>],
+        extensions: &Extensions<'_>,
     ) -> Result<Self, CertificateError> {
         let info = x509::parse_info(extensions)?;
         let certificate_type = info.certificate_type;
-        let has_constraints =
-            extensions.iter().any(|extension| extension.oid.as_bytes() == x509::BASIC_CONSTRAINTS);
-        let path_len = match has_constraints {
-            true => x509::parse_basic_constraints(extensions, certificate_type)?,
-            false => None,
+        let path_len = match extensions.basic_constraints {
+            Occurrence::Absent => None,
+            _ => x509::parse_basic_constraints(extensions, certificate_type)?,
         };
-        let limits = x509::parse_limits(extensions, certificate_type)?;
-        let delegation = x509::parse_delegation(info.delegation.as_deref(), certificate_type)?;
+        let limits = x509::check_limits(extensions, certificate_type)?;
+        let limits = limits.map(|text| CertificateLimits::parse(text.content)).transpose()?;
+        let delegation = x509::parse_delegation(&info)?;
         Ok(Self {
             der: der.to_vec(),
             certificate_type,
             delegation,
             subject_key,
             path_len,
-            description: info.description,
-            auxiliary: info.auxiliary,
-            limits,
+            description: info.text.description().map(str::to_owned),
+            auxiliary: info.text.auxiliary(),
+            limits: limits.unwrap_or_default(),
         })
     }
 

@@ -1,11 +1,11 @@
 //! Strict DER (X.690): takes one element after the other, and knows where each stands.
 //!
-//! Not here: what certificates, requests and keys are made of (`certificate::form`, `key`). x509-parser
-//! reads their contents, but it is lax: it overlooks surplus elements, wrong constructed bits and
-//! numbers with padding. Invariant: an `Element` that exists has the one tag, length and, if it is
+//! Not here: what certificates, requests and keys are made of (`certificate::form`, `key`). x509-parser, which reads
+//! contents, is lax: it overlooks surplus elements, wrong constructed bits and numbers with padding. Invariant: an `Element` that exists has the one tag, length and, if it is
 //! primitive, content that DER allows. Each byte is looked at once a level.
 
 use std::fmt;
+use std::ops::Range;
 
 pub(crate) const BOOLEAN: u8 = 0x01;
 pub(crate) const INTEGER: u8 = 0x02;
@@ -55,6 +55,11 @@ pub(crate) struct Element<'a> {
 }
 
 impl<'a> Element<'a> {
+    /// Where the content stands in what is read.
+    pub(crate) fn range(&self) -> Range<usize> {
+        self.offset..self.offset + self.content.len()
+    }
+
     /// Reads the content as elements: of a constructed element, or of an OCTET STRING around some.
     pub(crate) fn inside(&self) -> DerReader<'a> {
         DerReader { rest: self.content, offset: self.offset }

@@ -57,8 +57,8 @@ impl VerifiedChain {
 
     /// Digests of the programs that must be supplied, leaf to top and in each certificate's order;
     /// a digest that is demanded twice is here twice (spec/pktxpmgr.md 7.2).
-    pub fn monitor_digests(&self) -> impl Iterator<Item = &ProgramDigest> {
-        self.certificates.iter().flat_map(|certificate| &certificate.limits.monitor)
+    pub fn monitor_digests(&self) -> impl Iterator<Item = ProgramDigest> {
+        self.certificates.iter().flat_map(|certificate| certificate.limits().monitor)
     }
 }
 

@@ -152,7 +152,7 @@ fn demanded_programs(chain: Option<&VerifiedChain>, programs: &Programs) -> Arc<
     chain
         .into_iter()
         .flat_map(VerifiedChain::monitor_digests)
-        .filter_map(|digest| programs.find(digest))
+        .filter_map(|digest| programs.find(&digest))
         .cloned()
         .collect()
 }

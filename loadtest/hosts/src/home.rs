@@ -222,7 +222,7 @@ mod tests {
         let verified = verify_chain(&chain, &[operator], mode, now).unwrap();
         let text = fs::read(home.directory.path.join("progs/pass_all.ebpf")).unwrap();
         let program = Program::from_ebpf_text(&text).unwrap();
-        assert_eq!(verified.monitor_digests().collect::<Vec<_>>(), [program.digest()]);
+        assert_eq!(verified.monitor_digests().collect::<Vec<_>>(), [*program.digest()]);
         assert_eq!(verified.leaf().unwrap().subject_key, key.public_key());
     }
 

@@ -49,7 +49,7 @@ pub(crate) fn run(options: &Options, place: &Place, now: Ticks) -> Result<Exit, 
     let mut chain = place.certificates(&pubcmd_path)?;
     for name in &options.cert {
         let certificates = place.certificates(name)?;
-        for warning in certificates.iter().flat_map(|one| show::warnings(&one.limits)) {
+        for warning in certificates.iter().flat_map(|one| show::warnings(&one.limits())) {
             note(format!("warning: {}: {warning}", shown(name)));
         }
         chain.extend(certificates);

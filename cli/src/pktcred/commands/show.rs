@@ -146,7 +146,7 @@ pub(crate) fn certificate(certificate: &Certificate, now: Ticks) -> Facts {
     facts.add("subject_key", Hex(&certificate.subject_key.0).to_string());
     facts.add("subject_key_id", certificate.subject_key_id.to_string());
     facts.add("signer_key_id", certificate.authority_key_id.to_string());
-    facts.add("serial", Hex(&certificate.serial).to_string());
+    facts.add("serial", Hex(certificate.serial()).to_string());
     facts.add("not_before", certificate.not_before.date().to_string());
     facts.add("not_after", certificate.not_after.date().to_string());
     facts.add("valid_now", certificate.is_valid_at(now));
@@ -162,9 +162,8 @@ pub(crate) fn certificate(certificate: &Certificate, now: Ticks) -> Facts {
     if certificate.certificate_type.signs_certificates() {
         add_path_len(&mut facts, certificate.path_len);
     }
-    add_texts(&mut facts, &certificate.description, &certificate.auxiliary);
-    facts.add_group("limits", limits(&certificate.limits));
-    facts.add_list("warnings", &warnings(&certificate.limits));
+    add_texts(&mut facts, certificate.description(), &certificate.auxiliary());
+    add_limits(&mut facts, &certificate.limits());
     facts
 }
 
@@ -178,9 +177,8 @@ fn request(request: &SigningRequest) -> Facts {
     if request.certificate_type.signs_certificates() {
         add_path_len(&mut facts, request.path_len);
     }
-    add_texts(&mut facts, &request.description, &request.auxiliary);
-    facts.add_group("limits", limits(&request.limits));
-    facts.add_list("warnings", &warnings(&request.limits));
+    add_texts(&mut facts, request.description.as_deref(), &request.auxiliary);
+    add_limits(&mut facts, &request.limits);
     facts
 }
 
@@ -273,9 +271,9 @@ fn add_path_len(facts: &mut Facts, path_len: Option<u32>) {
     }
 }
 
-fn add_texts(facts: &mut Facts, description: &Option<String>, auxiliary: &[Pair]) {
+fn add_texts(facts: &mut Facts, description: Option<&str>, auxiliary: &[Pair]) {
     if let Some(description) = description {
-        facts.add("description", description.as_str());
+        facts.add("description", description);
     }
     facts.add_group("information", pairs(auxiliary));
 }
@@ -286,6 +284,11 @@ fn pairs(pairs: &[Pair]) -> Facts {
         facts.add(&pair.name, pair.value.as_str());
     }
     facts
+}
+
+fn add_limits(facts: &mut Facts, found: &CertificateLimits) {
+    facts.add_group("limits", limits(found));
+    facts.add_list("warnings", &warnings(found));
 }
 
 fn limits(limits: &CertificateLimits) -> Facts {

@@ -101,7 +101,7 @@ pub(crate) fn run(options: &Options, place: &Place, now: Ticks) -> Result<Exit, 
         return Ok(Exit::Refuted);
     };
     for (name, certificate) in chain.names.iter().zip(&chain.things) {
-        for warning in show::warnings(&certificate.limits) {
+        for warning in show::warnings(&certificate.limits()) {
             note(format!("warning: {}: {warning}", shown(name)));
         }
     }

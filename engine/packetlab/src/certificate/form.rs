@@ -1,18 +1,29 @@
 //! The form of certificates and signing requests in strict DER: which elements, in which order, and
 //! none beside them (RFC 5280, RFC 2986).
 //!
-//! Not here: what they say (`x509`, `request`), which x509-parser reads afterwards. Flaws within the part
-//! of a rule of spec/protocol.md 4.4 carry that rule's result code. Beyond the encoding nothing is
-//! demanded that the original does not: a sequence may be empty, and names may hold anything.
+//! Not here: what they say (`x509`, `request`). Flaws within the part of a rule of spec/protocol.md 4.4 carry
+//! that rule's result code. Beyond the encoding nothing is demanded that the original does not: a sequence
+//! may be empty, and names may hold anything. Invariant: nothing is allocated, however many elements there are.
 
 use super::super::strict_der::{
     BIT_STRING, BOOLEAN, DerReader, Element, Flaw, GENERALIZED_TIME, INTEGER, OBJECT_ID,
     OCTET_STRING, SEQUENCE, SET, UTC_TIME,
 };
 use super::error::CertificateError;
-use super::x509::{
-    AUTHORITY_KEY_ID, BASIC_CONSTRAINTS, CERT_INFO, CERT_LIMIT, KEY_USAGE, SUBJECT_KEY_ID,
-};
+
+const AUTHORITY_KEY_ID: &[u8] = &[0x55, 0x1d, 0x23];
+const SUBJECT_KEY_ID: &[u8] = &[0x55, 0x1d, 0x0e];
+const KEY_USAGE: &[u8] = &[0x55, 0x1d, 0x0f];
+const BASIC_CONSTRAINTS: &[u8] = &[0x55, 0x1d, 0x13];
+const CERT_INFO: &[u8] = &[0x2a, 0x03, 0x01];
+const CERT_LIMIT: &[u8] = &[0x2a, 0x03, 0x03];
+/// Extensions that may be there as well and are not looked into (spec/protocol.md 4.2).
+const UNREAD: [&[u8]; 4] = [
+    &[0x55, 0x1d, 0x1f],
+    &[0x55, 0x1d, 0x2e],
+    &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x01],
+    &[0x2b, 0x06, 0x01, 0x05, 0x05, 0x07, 0x01, 0x0b],
+];
 
 const EXTENSION_REQUEST: &[u8] = &[0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x09, 0x0e];
 
@@ -36,43 +47,103 @@ fn of_rule(code: u8) -> impl Fn(Flaw) -> CertificateError {
     move |flaw| CertificateError::NotDer { code, flaw }
 }
 
-/// Checks the form of a certificate, the forms within its extensions included.
+/// Where the parts of a certificate stand that its rules are about.
+pub(super) struct CertificateParts<'a> {
+    /// What is signed.
+    pub(super) signed: Element<'a>,
+    /// The INTEGER within the `[0]`.
+    pub(super) version: Option<Element<'a>>,
+    pub(super) serial: Element<'a>,
+    /// The algorithm that is named in the signed part.
+    pub(super) signed_algorithm: Element<'a>,
+    pub(super) validity: Element<'a>,
+    pub(super) key: Element<'a>,
+    pub(super) has_unique_id: bool,
+    pub(super) extensions: Extensions<'a>,
+    /// The algorithm that is named beside the signature.
+    pub(super) algorithm: Element<'a>,
+}
+
+/// The extensions that PacketLab reads, and what matters of the others.
+#[derive(Default)]
+pub(crate) struct Extensions<'a> {
+    pub(super) authority_key_id: Occurrence<'a>,
+    pub(super) subject_key_id: Occurrence<'a>,
+    pub(super) key_usage: Occurrence<'a>,
+    pub(crate) basic_constraints: Occurrence<'a>,
+    pub(super) cert_info: Occurrence<'a>,
+    pub(super) cert_limit: Occurrence<'a>,
+    /// There are none at all.
+    pub(super) are_none: bool,
+    /// One of them is allowed nowhere.
+    pub(super) hold_forbidden: bool,
+}
+
+/// Whether an extension is there.
+#[derive(Default)]
+pub(crate) enum Occurrence<'a> {
+    #[default]
+    Absent,
+    Once {
+        critical: bool,
+        value: Element<'a>,
+    },
+    Repeated,
+}
+
+/// Checks the form of a certificate, the forms within its extensions included, and tells where its parts stand.
 ///
 /// # Errors
 /// The first flaw.
-pub(super) fn check_certificate(der: &[u8]) -> Result {
+pub(super) fn check_certificate(der: &[u8]) -> Result<CertificateParts<'_>> {
     let mut file = DerReader::new(der);
     let mut certificate = file.take(SEQUENCE)?.inside();
     file.end()?;
-    let mut tbs = certificate.take(SEQUENCE)?.inside();
-    version(&mut tbs).map_err(of_rule(4))?;
-    tbs.take(INTEGER).map_err(of_rule(8))?;
-    algorithm(&mut tbs).map_err(of_rule(2))?;
+    let signed = certificate.take(SEQUENCE)?;
+    let mut tbs = signed.inside();
+    let version = version(&mut tbs).map_err(of_rule(4))?;
+    let serial = tbs.take(INTEGER).map_err(of_rule(8))?;
+    let signed_algorithm = algorithm(&mut tbs).map_err(of_rule(2))?;
     name(&mut tbs)?;
-    validity(&mut tbs).map_err(of_rule(9))?;
+    let validity = validity(&mut tbs).map_err(of_rule(9))?;
     name(&mut tbs)?;
-    key(&mut tbs).map_err(of_rule(10))?;
+    let key = key(&mut tbs).map_err(of_rule(10))?;
+    let mut has_unique_id = false;
     for unique_id in [0x81, 0x82] {
         if let Some(id) = tbs.optional(unique_id).map_err(of_rule(5))? {
             id.check_as(BIT_STRING).map_err(of_rule(5))?;
+            has_unique_id = true;
         }
     }
+    let mut extensions = Extensions { are_none: true, ..Extensions::default() };
     if let Some(wrapped) = tbs.optional(0xa3).map_err(of_rule(5))? {
         let mut wrapped = wrapped.inside();
-        extensions(&mut wrapped)?;
+        extensions = self::extensions(&mut wrapped)?;
         wrapped.end()?;
     }
     tbs.end()?;
-    algorithm(&mut certificate).map_err(of_rule(2))?;
+    let algorithm = algorithm(&mut certificate).map_err(of_rule(2))?;
     certificate.take(BIT_STRING)?;
-    Ok(certificate.end()?)
+    certificate.end()?;
+    Ok(CertificateParts {
+        signed,
+        version,
+        serial,
+        signed_algorithm,
+        validity,
+        key,
+        has_unique_id,
+        extensions,
+        algorithm,
+    })
 }
 
-/// Checks the form of a signing request, the forms within the extensions it asks for included.
+/// Checks the form of a signing request, the forms within the extensions it asks for included, and tells what
+/// extensions it asks for; `None`: not once.
 ///
 /// # Errors
 /// The first flaw.
-pub(crate) fn check_request(der: &[u8]) -> Result {
+pub(crate) fn check_request(der: &[u8]) -> Result<Option<Extensions<'_>>> {
     let mut file = DerReader::new(der);
     let mut request = file.take(SEQUENCE)?.inside();
     file.end()?;
@@ -82,16 +153,24 @@ pub(crate) fn check_request(der: &[u8]) -> Result {
     key(&mut info)?;
     let mut order = Order::default();
     let mut attributes = info.take(0xa0)?.inside();
+    let mut requested = (0, None);
     while !attributes.is_empty() {
-        attribute(&mut attributes, &mut order)?;
+        attribute(&mut attributes, &mut order, &mut requested)?;
     }
     info.end()?;
     algorithm(&mut request)?;
     request.take(BIT_STRING)?;
-    Ok(request.end()?)
+    request.end()?;
+    let (count, extensions) = requested;
+    Ok(extensions.filter(|_| count == 1))
 }
 
-fn attribute<'a>(attributes: &mut DerReader<'a>, order: &mut Order<'a>) -> Result {
+/// The first attribute or the next one; `requested` are how many sets of extensions have been asked for, and the last.
+fn attribute<'a>(
+    attributes: &mut DerReader<'a>,
+    order: &mut Order<'a>,
+    requested: &mut (usize, Option<Extensions<'a>>),
+) -> Result {
     let whole = attributes.take(SEQUENCE)?;
     let mut attribute = whole.inside();
     let id = attribute.take(OBJECT_ID)?;
@@ -100,7 +179,7 @@ fn attribute<'a>(attributes: &mut DerReader<'a>, order: &mut Order<'a>) -> Resul
     let mut value_order = Order::default();
     while !values.is_empty() {
         if id.content == EXTENSION_REQUEST {
-            extensions(&mut values)?;
+            *requested = (requested.0 + 1, Some(extensions(&mut values)?));
         } else {
             let value = values.any()?;
             value.check_within()?;
@@ -111,27 +190,29 @@ fn attribute<'a>(attributes: &mut DerReader<'a>, order: &mut Order<'a>) -> Resul
 }
 
 /// The explicit `[0]` of the version, which certificates of version 1 lack.
-fn version(tbs: &mut DerReader<'_>) -> Checked {
-    let Some(wrapped) = tbs.optional(0xa0)? else { return Ok(()) };
+fn version<'a>(tbs: &mut DerReader<'a>) -> Checked<Option<Element<'a>>> {
+    let Some(wrapped) = tbs.optional(0xa0)? else { return Ok(None) };
     let mut wrapped = wrapped.inside();
-    wrapped.take(INTEGER)?;
-    wrapped.end()
+    let version = wrapped.take(INTEGER)?;
+    wrapped.end().map(|()| Some(version))
 }
 
-fn algorithm(reader: &mut DerReader<'_>) -> Checked {
-    let mut algorithm = reader.take(SEQUENCE)?.inside();
+fn algorithm<'a>(reader: &mut DerReader<'a>) -> Checked<Element<'a>> {
+    let whole = reader.take(SEQUENCE)?;
+    let mut algorithm = whole.inside();
     algorithm.take(OBJECT_ID)?;
     if !algorithm.is_empty() {
         algorithm.any()?.check_within()?;
     }
-    algorithm.end()
+    algorithm.end().map(|()| whole)
 }
 
-fn key(reader: &mut DerReader<'_>) -> Checked {
-    let mut key = reader.take(SEQUENCE)?.inside();
+fn key<'a>(reader: &mut DerReader<'a>) -> Checked<Element<'a>> {
+    let whole = reader.take(SEQUENCE)?;
+    let mut key = whole.inside();
     algorithm(&mut key)?;
     key.take(BIT_STRING)?;
-    key.end()
+    key.end().map(|()| whole)
 }
 
 fn name(reader: &mut DerReader<'_>) -> Checked {
@@ -173,11 +254,12 @@ impl<'a> Order<'a> {
     }
 }
 
-fn validity(tbs: &mut DerReader<'_>) -> Checked {
-    let mut validity = tbs.take(SEQUENCE)?.inside();
+fn validity<'a>(tbs: &mut DerReader<'a>) -> Checked<Element<'a>> {
+    let whole = tbs.take(SEQUENCE)?;
+    let mut validity = whole.inside();
     time(&mut validity)?;
     time(&mut validity)?;
-    validity.end()
+    validity.end().map(|()| whole)
 }
 
 /// `YYMMDDHHMMSSZ` as UTCTime or `YYYYMMDDHHMMSSZ` as GeneralizedTime, and a date of the calendar.
@@ -221,43 +303,51 @@ fn time(validity: &mut DerReader<'_>) -> Checked {
     }
 }
 
-fn extensions(reader: &mut DerReader<'_>) -> Result {
+fn extensions<'a>(reader: &mut DerReader<'a>) -> Result<Extensions<'a>> {
     let mut list = reader.take(SEQUENCE).map_err(of_rule(5))?.inside();
+    let mut found = Extensions { are_none: list.is_empty(), ..Extensions::default() };
     while !list.is_empty() {
-        let (id, value) = extension(&mut list).map_err(of_rule(5))?;
-        let (code, check): (u8, fn(&mut DerReader<'_>) -> Checked) = match id {
-            AUTHORITY_KEY_ID => (11, authority_key_id),
-            SUBJECT_KEY_ID => (12, octets),
-            KEY_USAGE => (7, key_usage),
-            BASIC_CONSTRAINTS => (13, basic_constraints),
-            CERT_INFO => (14, octets),
-            CERT_LIMIT => (15, octets),
+        let (id, critical, value) = extension(&mut list).map_err(of_rule(5))?;
+        let (code, check, place): (u8, fn(&mut DerReader<'_>) -> Checked, _) = match id {
+            AUTHORITY_KEY_ID => (11, authority_key_id, &mut found.authority_key_id),
+            SUBJECT_KEY_ID => (12, octets, &mut found.subject_key_id),
+            KEY_USAGE => (7, key_usage, &mut found.key_usage),
+            BASIC_CONSTRAINTS => (13, basic_constraints, &mut found.basic_constraints),
+            CERT_INFO => (14, octets, &mut found.cert_info),
+            CERT_LIMIT => (15, octets, &mut found.cert_limit),
             // The others that are allowed need not make sense.
-            _ => continue,
+            _ => {
+                found.hold_forbidden |= !UNREAD.contains(&id);
+                continue;
+            }
         };
         let mut inside = value.inside();
         check(&mut inside).and_then(|()| inside.end()).map_err(of_rule(code))?;
+        *place = match place {
+            Occurrence::Absent => Occurrence::Once { critical, value },
+            _ => Occurrence::Repeated,
+        };
     }
-    Ok(())
+    Ok(found)
 }
 
-/// Its id and value.
-fn extension<'a>(list: &mut DerReader<'a>) -> Checked<(&'a [u8], Element<'a>)> {
+/// Its id, whether it is critical, and its value.
+fn extension<'a>(list: &mut DerReader<'a>) -> Checked<(&'a [u8], bool, Element<'a>)> {
     let mut extension = list.take(SEQUENCE)?.inside();
     let id = extension.take(OBJECT_ID)?;
-    default_false(&mut extension)?;
+    let critical = default_false(&mut extension)?;
     let value = extension.take(OCTET_STRING)?;
     extension.end()?;
-    Ok((id.content, value))
+    Ok((id.content, critical, value))
 }
 
 /// A BOOLEAN that is false when it is absent, and must be absent then.
-fn default_false(reader: &mut DerReader<'_>) -> Checked {
+fn default_false(reader: &mut DerReader<'_>) -> Checked<bool> {
     match reader.optional(BOOLEAN)? {
         Some(flag) if flag.content == [0] => {
             Err(Flaw { offset: flag.offset, problem: "FALSE is the default and must be left out" })
         }
-        _ => Ok(()),
+        flag => Ok(flag.is_some()),
     }
 }
 

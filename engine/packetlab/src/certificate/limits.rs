@@ -69,15 +69,18 @@ struct KnownLimit {
     name: &'static str,
     /// Result code for a value that cannot be read (spec/protocol.md 4.4).
     code: u8,
+    /// Whether a value can be read; of a list no item is kept.
+    check: fn(&str) -> bool,
     read: fn(&mut CertificateLimits, &str) -> Option<()>,
     write: fn(&CertificateLimits) -> Option<String>,
 }
 
 macro_rules! known {
-    ($field:ident, $code:literal, $read:expr, $write:expr) => {
+    ($field:ident, $code:literal, $check:expr, $read:expr, $write:expr) => {
         KnownLimit {
             name: stringify!($field),
             code: $code,
+            check: $check,
             read: |limits, value| {
                 limits.$field = $read(value)?;
                 Some(())
@@ -87,21 +90,93 @@ macro_rules! known {
     };
 }
 
+/// One value.
+macro_rules! known_value {
+    ($field:ident, $code:literal, $read:expr, $write:expr) => {
+        known!(
+            $field,
+            $code,
+            |value| $read(value).is_some(),
+            |value| $read(value).map(Some),
+            $write
+        )
+    };
+}
+
+/// Values of which each is read when the one before it has been.
+macro_rules! known_list {
+    ($field:ident, $code:literal, $items:expr, $write:expr) => {
+        known!(
+            $field,
+            $code,
+            |value| $items(value).all(|item| item.is_some()),
+            |value| $items(value).collect::<Option<_>>(),
+            $write
+        )
+    };
+}
+
 /// In the order in which they are written (spec/protocol.md 4.3).
 const KNOWN: [KnownLimit; 12] = [
-    known!(monitor, 17, read_digests, write_digests),
-    known!(max_num_priority, 16, read_number, write_number),
-    known!(max_socket_count, 23, read_number, write_number),
-    known!(max_exp_period, 24, read_number, write_number),
-    known!(max_send_byte, 25, read_number, write_number),
-    known!(max_send_pkt, 26, read_number, write_number),
-    known!(max_recv_byte, 27, read_number, write_number),
-    known!(max_recv_pkt, 28, read_number, write_number),
-    known!(max_burst_rate_byte, 22, read_rates, write_list),
-    known!(max_burst_rate_pkt, 22, read_rates, write_list),
-    known!(valid_dest, 20, read_destinations, write_list),
-    known!(src_ip_spoofing, 21, read_flag, write_flag),
+    known_list!(monitor, 17, digests, write_digests),
+    known_value!(max_num_priority, 16, read_number, write_number),
+    known_value!(max_socket_count, 23, read_number, write_number),
+    known_value!(max_exp_period, 24, read_number, write_number),
+    known_value!(max_send_byte, 25, read_number, write_number),
+    known_value!(max_send_pkt, 26, read_number, write_number),
+    known_value!(max_recv_byte, 27, read_number, write_number),
+    known_value!(max_recv_pkt, 28, read_number, write_number),
+    known_list!(max_burst_rate_byte, 22, rates, write_list),
+    known_list!(max_burst_rate_pkt, 22, rates, write_list),
+    known_list!(valid_dest, 20, destinations, write_list),
+    known_value!(src_ip_spoofing, 21, read_flag, write_flag),
 ];
+
+/// What a pair of the text of a cert_limit extension says.
+enum Limit<'a> {
+    Known(&'static KnownLimit),
+    /// Without meaning to PacketLab.
+    Auxiliary(&'a str),
+}
+
+/// Checks the text of a cert_limit extension, and keeps nothing of it: a list may be many times as large as its text.
+///
+/// # Errors
+/// As of [`CertificateLimits::parse`].
+pub(super) fn check(text: &[u8]) -> Result<(), CertificateError> {
+    each(text, |limit, value, _| match limit {
+        Limit::Known(known) => (known.check)(value),
+        Limit::Auxiliary(_) => true,
+    })
+}
+
+/// Gives `read` each limit with its value and whether it was written as optional; `read` says whether it could read it.
+fn each(
+    text: &[u8],
+    mut read: impl FnMut(&Limit<'_>, &str, bool) -> bool,
+) -> Result<(), CertificateError> {
+    let bad = CertificateError::Limits;
+    let text = name_value::check(Dialect::CertLimit, text).map_err(|e| bad(e.to_string()))?;
+    let mut seen = [false; KNOWN.len()];
+    for (written, value) in name_value::pairs(text) {
+        let (plain, optional) = name_value::limit_name(written);
+        let Some(index) = KNOWN.iter().position(|known| known.name == plain) else {
+            read(&Limit::Auxiliary(written), value, optional);
+            continue;
+        };
+        let known = &KNOWN[index];
+        let (name, code) = (known.name, known.code);
+        // The grammar takes `x` and `*x` for two names, but which of them should hold?
+        if std::mem::replace(&mut seen[index], true) {
+            return Err(bad(format!("has {name} twice, once as optional")));
+        }
+        if !read(&Limit::Known(known), value, optional) {
+            let value = clipped(value, SHOWN_LEN);
+            return Err(CertificateError::Limit { name, code, value });
+        }
+    }
+    Ok(())
+}
 
 impl CertificateLimits {
     /// Reads the text of a cert_limit extension.
@@ -110,30 +185,19 @@ impl CertificateLimits {
     /// The text is not name-value pairs, a name is repeated, or a known limit has an
     /// unreadable value.
     pub fn parse(text: &[u8]) -> Result<Self, CertificateError> {
-        let bad = CertificateError::Limits;
-        let pairs = name_value::parse(Dialect::CertLimit, text).map_err(|e| bad(e.to_string()))?;
         let mut limits = Self::default();
-        let mut seen = Vec::new();
-        for pair in pairs {
-            let (plain, optional) = pair.limit_name();
-            let Some(known) = KNOWN.iter().find(|known| known.name == plain) else {
-                limits.auxiliary.push(pair);
-                continue;
-            };
-            let (name, code) = (known.name, known.code);
-            // The grammar takes `x` and `*x` for two names, but which of them should hold?
-            if seen.contains(&name) {
-                return Err(bad(format!("has {name} twice, once as optional")));
+        each(text, |limit, value, optional| match *limit {
+            Limit::Known(known) => {
+                if optional {
+                    limits.optional_known_limits.push(known.name);
+                }
+                (known.read)(&mut limits, value).is_some()
             }
-            seen.push(name);
-            if (known.read)(&mut limits, &pair.value).is_none() {
-                let value = clipped(&pair.value, SHOWN_LEN);
-                return Err(CertificateError::Limit { name, code, value });
+            Limit::Auxiliary(name) => {
+                limits.auxiliary.push(Pair::from((name, value)));
+                true
             }
-            if optional {
-                limits.optional_known_limits.push(name);
-            }
-        }
+        })?;
         Ok(limits)
     }
 
@@ -151,23 +215,17 @@ impl CertificateLimits {
 }
 
 /// Zero or more digests of 64 hexadecimal digits, one after the other.
-fn read_digests(value: &str) -> Option<Vec<ProgramDigest>> {
-    let (digests, rest) = value.as_bytes().as_chunks::<64>();
-    if !rest.is_empty() {
-        return None;
-    }
-    digests
-        .iter()
-        .map(|digits| {
-            let mut digest = [0; 32];
-            let (pairs, _) = digits.as_chunks::<2>();
-            for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
-                let digit = |d: u8| char::from(d).to_digit(16).and_then(|d| u8::try_from(d).ok());
-                *byte = digit(*high)? << 4 | digit(*low)?;
-            }
-            Some(digest)
-        })
-        .collect()
+fn digests(value: &str) -> impl Iterator<Item = Option<ProgramDigest>> {
+    value.as_bytes().chunks(64).map(|digits| {
+        let digits: &[u8; 64] = digits.try_into().ok()?;
+        let mut digest = [0; 32];
+        let (pairs, _) = digits.as_chunks::<2>();
+        for (byte, [high, low]) in digest.iter_mut().zip(pairs) {
+            let digit = |d: u8| char::from(d).to_digit(16).and_then(|d| u8::try_from(d).ok());
+            *byte = digit(*high)? << 4 | digit(*low)?;
+        }
+        Some(digest)
+    })
 }
 
 fn write_digests(digests: &[ProgramDigest]) -> Option<String> {
@@ -177,16 +235,15 @@ fn write_digests(digests: &[ProgramDigest]) -> Option<String> {
 
 /// As C's strtoull over the whole value: empty is 0, and blanks and a minus may lead (Q33; the
 /// grammar has no plus).
-fn read_number(value: &str) -> Option<Option<u64>> {
+fn read_number(value: &str) -> Option<u64> {
     if value.is_empty() {
-        return Some(Some(0));
+        return Some(0);
     }
     let value = value.trim_start();
-    let number = match value.strip_prefix('-') {
-        Some(digits) => decimal(digits)?.wrapping_neg(),
-        None => decimal(value)?,
-    };
-    Some(Some(number))
+    match value.strip_prefix('-') {
+        Some(digits) => decimal(digits).map(u64::wrapping_neg),
+        None => decimal(value),
+    }
 }
 
 /// Plain decimal digits only.
@@ -198,8 +255,8 @@ fn write_number(number: &Option<u64>) -> Option<String> {
     number.map(|number| number.to_string())
 }
 
-fn read_rates(value: &str) -> Option<Vec<BurstRate>> {
-    value.split(',').map(BurstRate::parse).collect()
+fn rates(value: &str) -> impl Iterator<Item = Option<BurstRate>> {
+    value.split(',').map(BurstRate::parse)
 }
 
 impl BurstRate {
@@ -211,14 +268,10 @@ impl BurstRate {
     }
 }
 
-fn read_destinations(value: &str) -> Option<Vec<Destination>> {
-    // A stranger's list may be long. Room for it is made at once, and the pieces are too short for the search that a
-    // pattern of one plain character starts: it would cost a fifth more.
-    let mut destinations = Vec::with_capacity(1 + value.bytes().filter(|c| *c == b',').count());
-    for text in value.split([',']) {
-        destinations.push(Destination::parse(text)?);
-    }
-    Some(destinations)
+fn destinations(value: &str) -> impl Iterator<Item = Option<Destination>> {
+    // A stranger's list may be long, and its pieces are too short for the search that a pattern of one plain character
+    // starts: it would cost a fifth more.
+    value.split([',']).map(Destination::parse)
 }
 
 impl Destination {
@@ -279,10 +332,10 @@ impl fmt::Display for Destination {
     }
 }
 
-fn read_flag(value: &str) -> Option<Option<bool>> {
+fn read_flag(value: &str) -> Option<bool> {
     match value {
-        "0" => Some(Some(false)),
-        "1" => Some(Some(true)),
+        "0" => Some(false),
+        "1" => Some(true),
         _ => None,
     }
 }
@@ -325,6 +378,7 @@ mod tests {
             ("x=1;*x=2;", 0),
         ] {
             let result = CertificateLimits::parse(text.as_bytes());
+            assert_eq!(check(text.as_bytes()), result.clone().map(drop), "{text}");
             assert_eq!(result.map_or_else(|error| error.code(), |_| 0), expected, "{text}");
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! Not here: chains and trust (`trust`), making certificates (`issue`). Invariant: a
 //! [`Certificate`] that exists has passed every rule of spec/protocol.md 4.4 except the signature, and
-//! keeps its DER byte for byte.
+//! keeps its DER byte for byte. Beside that it holds what the rules of chains are about, which has one size; texts are
+//! read when they are asked for, since a stranger's would become many times as large (promise P20).
 
 use std::fmt;
 use std::ops::Range;
@@ -22,17 +23,22 @@ pub(crate) mod x509;
 pub use self::certificate_type::{CertificateType, Delegation};
 pub use self::error::CertificateError;
 pub use self::limits::{BurstRate, CertificateLimits, Destination};
+use self::x509::InfoText;
 
 const LABEL: &str = "CERTIFICATE";
+const WAS_CHECKED: &str = "a text of a certificate is read before the certificate exists";
 
 /// One decoded certificate. Cloning shares the DER.
 #[derive(Clone)]
 pub struct Certificate {
     der: Arc<[u8]>,
     tbs: Range<usize>,
+    serial: Range<usize>,
+    /// The text of `cert_info`.
+    info: Range<usize>,
+    /// The text of `cert_limit`; empty without that extension.
+    limits: Range<usize>,
     signature: [u8; SIGNATURE_LEN],
-    /// Content bytes of the serial number; not zero.
-    pub serial: Vec<u8>,
     /// What it is for.
     pub certificate_type: CertificateType,
     /// What it delegates.
@@ -50,12 +56,6 @@ pub struct Certificate {
     pub not_after: Ticks,
     /// How many delegations may stand between this certificate and the leaf; `None` is any number.
     pub path_len: Option<u32>,
-    /// `cert_desc`, free text.
-    pub description: Option<String>,
-    /// Pairs of `cert_info` without meaning to PacketLab, kept in order.
-    pub auxiliary: Vec<Pair>,
-    /// `cert_limit`; without that extension nothing is limited.
-    pub limits: CertificateLimits,
 }
 
 impl Certificate {
@@ -64,43 +64,43 @@ impl Certificate {
     /// # Errors
     /// The first rule that is broken. Bytes behind the certificate are an error too.
     pub fn from_der(der: &[u8]) -> Result<Self, CertificateError> {
-        form::check_certificate(der)?;
-        let x509 = x509::read(der)?;
-        let (tbs, signature) = x509::split_signature(der, x509.tbs_certificate.as_ref()).ok_or(
+        let parts = form::check_certificate(der)?;
+        x509::check_head(&parts)?;
+        let (tbs, signature) = x509::split_signature(der, parts.signed.whole).ok_or(
             CertificateError::NotX509("its signature is none of Ed25519, which has 64 bytes"),
         )?;
 
-        let extensions = x509.extensions();
+        let extensions = &parts.extensions;
         let info = x509::parse_info(extensions)?;
         let certificate_type = info.certificate_type;
         x509::check_key_usage(extensions, certificate_type)?;
-        if x509.raw_serial().iter().all(|&byte| byte == 0) {
+        if parts.serial.content.iter().all(|&byte| byte == 0) {
             return Err(CertificateError::Serial);
         }
+        let (not_before, not_after) = x509::parse_validity(&parts.validity)?;
         let subject_key =
-            PublicKey::from_spki(x509.subject_pki.raw).map_err(|_| CertificateError::SubjectKey)?;
+            PublicKey::from_spki(parts.key.whole).map_err(|_| CertificateError::SubjectKey)?;
         let authority_key_id = x509::parse_authority_key_id(extensions)?;
         let subject_key_id = x509::parse_subject_key_id(extensions, &subject_key)?;
         let path_len = x509::parse_basic_constraints(extensions, certificate_type)?;
-        let limits = x509::parse_limits(extensions, certificate_type)?;
-        let delegation = x509::parse_delegation(info.delegation.as_deref(), certificate_type)?;
+        let limits = x509::check_limits(extensions, certificate_type)?;
+        let delegation = x509::parse_delegation(&info)?;
 
         Ok(Self {
             der: der.into(),
             tbs,
+            serial: parts.serial.range(),
+            info: info.element.range(),
+            limits: limits.map(|limits| limits.range()).unwrap_or_default(),
             signature,
-            serial: x509.raw_serial().to_vec(),
             certificate_type,
             delegation,
             subject_key,
             subject_key_id,
             authority_key_id,
-            not_before: Ticks::from_unix_seconds(x509.validity.not_before.timestamp()),
-            not_after: Ticks::from_unix_seconds(x509.validity.not_after.timestamp()),
+            not_before,
+            not_after,
             path_len,
-            description: info.description,
-            auxiliary: info.auxiliary,
-            limits,
         })
     }
 
@@ -134,6 +134,34 @@ impl Certificate {
         &self.der
     }
 
+    /// Content bytes of the serial number; not zero.
+    #[must_use]
+    pub fn serial(&self) -> &[u8] {
+        &self.der[self.serial.clone()]
+    }
+
+    /// `cert_desc`, free text.
+    #[must_use]
+    pub fn description(&self) -> Option<&str> {
+        self.info().description()
+    }
+
+    /// Pairs of `cert_info` without meaning to PacketLab, in order.
+    #[must_use]
+    pub fn auxiliary(&self) -> Vec<Pair> {
+        self.info().auxiliary()
+    }
+
+    fn info(&self) -> InfoText<'_> {
+        InfoText::check(&self.der[self.info.clone()]).expect(WAS_CHECKED)
+    }
+
+    /// `cert_limit`, read anew each time; without that extension nothing is limited.
+    #[must_use]
+    pub fn limits(&self) -> CertificateLimits {
+        CertificateLimits::parse(&self.der[self.limits.clone()]).expect(WAS_CHECKED)
+    }
+
     /// Whether `key` signed this certificate.
     #[must_use]
     pub fn verify_signature(&self, key: &PublicKey) -> bool {
@@ -164,4 +192,4 @@ impl fmt::Debug for Certificate {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -7,7 +7,7 @@ use super::super::golden;
 use super::super::key::{Hex, PrivateKey};
 use super::*;
 
-mod rules;
+pub(crate) mod rules;
 mod strict;
 
 const YEAR_2038: Ticks = Ticks(2_147_483_647_000_000_000);
@@ -121,7 +121,7 @@ fn every_golden_certificate_decodes_to_the_listed_fields() {
         assert!(certificate.verify_signature(&signer), "{name}");
         assert!(!certificate.verify_signature(&golden::public_key("prx")) || name == "agent_prx");
         if !serial.is_empty() {
-            assert_eq!(Hex(&certificate.serial).to_string(), serial, "{name}");
+            assert_eq!(Hex(certificate.serial()).to_string(), serial, "{name}");
         }
     }
     assert_eq!(
@@ -133,16 +133,16 @@ fn every_golden_certificate_decodes_to_the_listed_fields() {
 #[test]
 fn descriptions_and_auxiliary_pairs_are_kept() {
     let full = golden::certificate("exppriv_eop_exper_full");
-    assert_eq!(full.description.as_deref(), Some("demo cert"));
-    assert_eq!(full.auxiliary, [pair("note", "hello")]);
-    assert_eq!(golden::certificate("agent_bop_rv").description.as_deref(), Some("broker (test)"));
-    assert_eq!(golden::certificate("delpriv_both").description.as_deref(), Some("both"));
-    assert_eq!(golden::certificate("agent_xc").description, None);
+    assert_eq!(full.description(), Some("demo cert"));
+    assert_eq!(full.auxiliary(), [pair("note", "hello")]);
+    assert_eq!(golden::certificate("agent_bop_rv").description(), Some("broker (test)"));
+    assert_eq!(golden::certificate("delpriv_both").description(), Some("both"));
+    assert_eq!(golden::certificate("agent_xc").description(), None);
 }
 
 #[test]
 fn every_limit_of_the_full_certificate_is_read() {
-    let limits = golden::certificate("exppriv_eop_exper_full").limits;
+    let limits = golden::certificate("exppriv_eop_exper_full").limits();
     let digests: Vec<String> = limits.monitor.iter().map(|d| Hex(d).to_string()).collect();
     let expected = [
         "3a3dff7a950ab7caf70cfcf8d67f45e2e3e4cd72e3e6e484496394b419755ccd",
@@ -178,7 +178,7 @@ fn every_limit_of_the_full_certificate_is_read() {
 
 #[test]
 fn a_known_limit_written_as_optional_is_read_and_flagged() {
-    let limits = golden::certificate("exppriv_opt").limits;
+    let limits = golden::certificate("exppriv_opt").limits();
     assert_eq!(limits.max_send_pkt, Some(5));
     assert_eq!(limits.optional_known_limits, ["max_send_pkt"]);
     assert!(limits.auxiliary.is_empty());

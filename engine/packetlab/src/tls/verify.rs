@@ -37,13 +37,6 @@ pub(super) struct ChainVerifier {
     provider: Arc<CryptoProvider>,
 }
 
-/// The first certificate of a peer that was just believed. rustls asks for the chain and for the signature of
-/// one handshake in two calls, mostly one right after the other.
-struct Leaf {
-    der: CertificateDer<'static>,
-    subject_key: PublicKey,
-}
-
 /// A peer whose certificates are believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer {
@@ -63,8 +56,10 @@ pub(super) enum Shown {
 }
 
 thread_local! {
-    /// So that a leaf need not be decoded twice. It is known again by all its bytes.
-    static LATEST_LEAF: RefCell<Option<Leaf>> = const { RefCell::new(None) };
+    /// The first certificate of the peer that was believed last, so that it need not be decoded twice: rustls asks for the
+    /// chain and for the signature of one handshake in two calls, mostly one right after the other. It is known again by
+    /// all its bytes.
+    static LATEST_LEAF: RefCell<Option<Arc<Certificate>>> = const { RefCell::new(None) };
     /// rustls has no place for it beside a connection.
     static SHOWN: Cell<Option<Shown>> = const { Cell::new(None) };
 }
@@ -79,7 +74,7 @@ pub(super) fn shown_during<T>(work: impl FnOnce() -> T) -> (T, Option<Shown>) {
 /// The key of the certificate `leaf`, which was believed before.
 fn leaf_key(leaf: &CertificateDer<'_>) -> Result<PublicKey, Error> {
     let latest = LATEST_LEAF.with_borrow(|latest| {
-        let latest = latest.as_ref().filter(|latest| latest.der == *leaf)?;
+        let latest = latest.as_ref().filter(|latest| latest.der() == &leaf[..])?;
         Some(latest.subject_key)
     });
     match latest {
@@ -103,17 +98,16 @@ impl ChainVerifier {
         now: UnixTime,
     ) -> Result<(), Error> {
         let now = Ticks(now.as_secs().saturating_mul(1_000_000_000));
-        let ders: Vec<&[u8]> = std::iter::once(leaf).chain(rest).map(|der| &der[..]).collect();
-        let judged = self.judge.judge(ders.into_iter(), now).map_err(|error| {
+        // A list of them would be larger than the shortest that a stranger can send.
+        let ders = (0..rest.len() + 1)
+            .map(|index| index.checked_sub(1).map_or(&leaf[..], |above| &rest[above][..]));
+        let judged = self.judge.judge(ders, now).map_err(|error| {
             let leaf = Certificate::from_der(leaf).ok();
             SHOWN.set(leaf.map(|leaf| Shown::Refused(leaf.subject_key_id)));
             refuse(Arc::new(error))
         })?;
-        LATEST_LEAF.set(Some(Leaf {
-            der: leaf.clone().into_owned(),
-            subject_key: judged.leaf.subject_key,
-        }));
         let peer = Peer { key_id: judged.leaf.subject_key_id, anchor: judged.anchor };
+        LATEST_LEAF.set(Some(judged.leaf));
         SHOWN.set(Some(Shown::Believed(peer)));
         Ok(())
     }
@@ -220,3 +214,6 @@ impl ServerCertVerifier for ChainVerifier {
         vec![SignatureScheme::ED25519]
     }
 }
+
+#[cfg(test)]
+mod tests;

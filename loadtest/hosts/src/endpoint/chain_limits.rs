@@ -25,7 +25,7 @@ use count::{Count, fits, receivable_len};
 
 /// Highest priority that a chain allows an experiment to have.
 pub(super) fn priority_max(chain: &VerifiedChain) -> Option<u64> {
-    chain.certificates.iter().filter_map(|certificate| certificate.limits.max_num_priority).min()
+    chain.certificates.iter().filter_map(|certificate| certificate.limits().max_num_priority).min()
 }
 
 /// The limits of one session.
@@ -77,9 +77,9 @@ impl ChainLimits {
         ledger: &Arc<Ledger>,
         now: Ticks,
     ) -> Result<Self, LedgerError> {
-        let all = || certificates.iter().map(|certificate| &certificate.limits);
-        let period = all().filter_map(|limits| limits.max_exp_period).min();
-        let lists = all().map(|limits| &limits.valid_dest).filter(|list| !list.is_empty());
+        let limits: Vec<_> = certificates.iter().map(Certificate::limits).collect();
+        let period = limits.iter().filter_map(|limits| limits.max_exp_period).min();
+        let lists = limits.iter().map(|limits| &limits.valid_dest).filter(|list| !list.is_empty());
         let may_limit = |certificate: &&Certificate| {
             matches!(
                 certificate.certificate_type,
@@ -89,7 +89,7 @@ impl ChainLimits {
         // Without any such certificate nobody has allowed it.
         let mut granting = certificates.iter().filter(may_limit).peekable();
         let spoofing_allowed = granting.peek().is_some()
-            && granting.all(|certificate| certificate.limits.src_ip_spoofing == Some(true));
+            && granting.all(|certificate| certificate.limits().src_ip_spoofing == Some(true));
         Ok(Self {
             period: period.map(Duration::from_nanos),
             destinations: lists.cloned().collect(),

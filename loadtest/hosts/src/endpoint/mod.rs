@@ -266,7 +266,7 @@ impl Endpoint {
         // What could not be written at the end could be had again by ending this process. It is written even if
         // nothing has changed: there may be no room on the disk for anything.
         self.ledger.saved(true).await.map_err(EndpointError::State)?;
-        let demanded = chain.monitor_digests().copied().collect::<Vec<_>>();
+        let demanded = chain.monitor_digests().collect::<Vec<_>>();
         let mut link = Link::new(stream);
         let unenforced = self.monitors_not_enforced;
         match setup::run(&mut link, &demanded, unenforced, SETUP_TIMEOUT, place).await {

@@ -6,7 +6,7 @@ use crate::key::sha256;
 use crate::time::Ticks;
 
 /// DER of one element; definite length.
-pub(super) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
+pub(crate) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
     let len = content.len();
     let mut der = match len {
         0..0x80 => vec![tag, len as u8],
@@ -18,71 +18,71 @@ pub(super) fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
 }
 
 /// A certificate in parts, each complete DER, to be broken one by one.
-pub(super) struct Parts {
-    pub(super) version: Vec<u8>,
-    pub(super) serial: Vec<u8>,
-    pub(super) inner_algorithm: Vec<u8>,
-    pub(super) issuer: Vec<u8>,
-    pub(super) validity: Vec<u8>,
-    pub(super) spki: Vec<u8>,
-    pub(super) unique_ids: Vec<u8>,
-    pub(super) extensions: Vec<Vec<u8>>,
-    pub(super) tbs_tail: Vec<u8>,
-    pub(super) outer_algorithm: Vec<u8>,
-    pub(super) signature: Vec<u8>,
-    pub(super) tail: Vec<u8>,
+pub(crate) struct Parts {
+    pub(crate) version: Vec<u8>,
+    pub(crate) serial: Vec<u8>,
+    pub(crate) inner_algorithm: Vec<u8>,
+    pub(crate) issuer: Vec<u8>,
+    pub(crate) validity: Vec<u8>,
+    pub(crate) spki: Vec<u8>,
+    pub(crate) unique_ids: Vec<u8>,
+    pub(crate) extensions: Vec<Vec<u8>>,
+    pub(crate) tbs_tail: Vec<u8>,
+    pub(crate) outer_algorithm: Vec<u8>,
+    pub(crate) signature: Vec<u8>,
+    pub(crate) tail: Vec<u8>,
 }
 
-pub(super) const AKI: usize = 0;
-pub(super) const SKI: usize = 1;
-pub(super) const USAGE: usize = 2;
-pub(super) const CONSTRAINTS: usize = 3;
-pub(super) const INFO: usize = 4;
-const LIMIT: usize = 5;
+pub(crate) const AKI: usize = 0;
+pub(crate) const SKI: usize = 1;
+pub(crate) const USAGE: usize = 2;
+pub(crate) const CONSTRAINTS: usize = 3;
+pub(crate) const INFO: usize = 4;
+pub(crate) const LIMIT: usize = 5;
 
-pub(super) const ED25519: [u8; 7] = [0x30, 5, 6, 3, 0x2b, 0x65, 0x70];
+pub(crate) const ED25519: [u8; 7] = [0x30, 5, 6, 3, 0x2b, 0x65, 0x70];
 const RSA: [u8; 13] = [0x30, 11, 6, 9, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 1, 1, 11];
-pub(super) const NAME: [u8; 14] = [0x30, 12, 0x31, 10, 0x30, 8, 6, 3, 0x55, 4, 3, 12, 1, 0x20];
+pub(crate) const NAME: [u8; 14] = [0x30, 12, 0x31, 10, 0x30, 8, 6, 3, 0x55, 4, 3, 12, 1, 0x20];
 
-pub(super) fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
+pub(crate) fn extension(oid: &[u8], critical: bool, value: &[u8]) -> Vec<u8> {
     let critical: &[u8] = if critical { &[1, 1, 0xff] } else { &[] };
     tlv(0x30, &[&tlv(6, oid), critical, &tlv(4, value)].concat())
 }
 
-pub(super) fn info(text: &str) -> Vec<u8> {
+pub(crate) fn info(text: &str) -> Vec<u8> {
     extension(&[0x2a, 3, 1], true, &tlv(4, text.as_bytes()))
 }
 
-fn limit(text: &str) -> Vec<u8> {
+pub(crate) fn limit(text: &str) -> Vec<u8> {
     extension(&[0x2a, 3, 3], true, &tlv(4, text.as_bytes()))
 }
 
-pub(super) fn usage(bits: &[u8]) -> Vec<u8> {
+pub(crate) fn usage(bits: &[u8]) -> Vec<u8> {
     extension(&[0x55, 0x1d, 15], true, bits)
 }
 
-pub(super) fn constraints(value: &[u8]) -> Vec<u8> {
+pub(crate) fn constraints(value: &[u8]) -> Vec<u8> {
     extension(&[0x55, 0x1d, 19], true, value)
 }
 
-pub(super) fn key_id_of(name: &str) -> [u8; 32] {
+pub(crate) fn key_id_of(name: &str) -> [u8; 32] {
     sha256(&golden::public_key(name).0)
 }
 
-pub(super) fn aki(critical: bool, value: &[u8]) -> Vec<u8> {
+pub(crate) fn aki(critical: bool, value: &[u8]) -> Vec<u8> {
     extension(&[0x55, 0x1d, 35], critical, value)
 }
 
-pub(super) fn ski(critical: bool, value: &[u8]) -> Vec<u8> {
+pub(crate) fn ski(critical: bool, value: &[u8]) -> Vec<u8> {
     extension(&[0x55, 0x1d, 14], critical, value)
 }
 
-pub(super) fn utc(time: &str) -> Vec<u8> {
+pub(crate) fn utc(time: &str) -> Vec<u8> {
     tlv(0x17, time.as_bytes())
 }
 
 impl Parts {
-    pub(super) fn agent() -> Self {
+    pub(crate) fn agent() -> Self {
         let id = key_id_of("xc");
         Self {
             version: vec![0xa0, 3, 2, 1, 2],
@@ -106,7 +106,7 @@ impl Parts {
         }
     }
 
-    pub(super) fn exppriv() -> Self {
+    pub(crate) fn exppriv() -> Self {
         let mut parts = Self::agent();
         parts.extensions[USAGE] = usage(&[3, 2, 2, 4]);
         parts.extensions[CONSTRAINTS] = constraints(&[0x30, 3, 1, 1, 0xff]);
@@ -115,7 +115,7 @@ impl Parts {
         parts
     }
 
-    pub(super) fn der(&self) -> Vec<u8> {
+    pub(crate) fn der(&self) -> Vec<u8> {
         let extensions = match self.extensions.concat() {
             none if none.is_empty() => none,
             some => tlv(0xa3, &tlv(0x30, &some)),

@@ -34,16 +34,17 @@ impl Count {
         ledger: &Arc<Ledger>,
         now: Ticks,
     ) -> Result<Self, LedgerError> {
-        let counted = || certificates.iter().filter(|certificate| counts(&certificate.limits));
-        let ids: Vec<_> = counted()
-            .map(|certificate| (CertificateId::of(certificate), certificate.not_after))
+        let limits = certificates.iter().map(|certificate| (certificate, certificate.limits()));
+        let counted: Vec<_> = limits.filter(|(_, limits)| counts(limits)).collect();
+        let ids: Vec<_> = counted
+            .iter()
+            .map(|(certificate, _)| (CertificateId::of(certificate), certificate.not_after))
             .collect();
         if let Some(top) = certificates.last() {
             ledger.admit(&ids, &CertificateId::of(top), now)?;
         }
-        let certificates = counted()
-            .zip(ids)
-            .map(|(certificate, (id, _))| Counted { id, limits: certificate.limits.clone() });
+        let certificates =
+            counted.into_iter().zip(ids).map(|((_, limits), (id, _))| Counted { id, limits });
         let count = Self { ledger: Arc::clone(ledger), certificates: certificates.collect() };
         let mut watched = Ok(());
         count.each(|limits, account| watched = watched.and_then(|()| account.bursts.watch(limits)));

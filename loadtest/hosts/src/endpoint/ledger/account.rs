@@ -20,7 +20,7 @@ pub(in super::super) struct CertificateId {
 impl CertificateId {
     /// That of a certificate.
     pub(in super::super) fn of(certificate: &Certificate) -> Self {
-        Self::new(certificate.authority_key_id, &certificate.serial)
+        Self::new(certificate.authority_key_id, certificate.serial())
     }
 
     pub(super) fn new(authority: KeyId, serial: &[u8]) -> Self {
