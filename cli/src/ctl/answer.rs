@@ -3,6 +3,7 @@
 //! Not here: how they are sent (`socket.rs`). Invariant: members are only ever added.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use clap::Parser;
 use engine::{Answer, Change, ExperimentState, Order, RunView, SessionState, Snapshot, Steering};
@@ -121,7 +122,7 @@ fn session(session: &SessionState) -> Value {
         "key": session.key.map(|key| key.to_string()),
         "snikey": session.snikey.as_ref().map(|snikey| snikey.as_str()),
         "pid": session.pid,
-        "age_s": (session.age.as_secs_f64() * 10.0).round() / 10.0,
+        "age_s": tenths(session.age),
         "peer": session.peer.to_string(),
     })
 }
@@ -134,6 +135,11 @@ fn experiment(experiment: &ExperimentState) -> Value {
         "expires": experiment.not_after.map(|end| end.date().to_string()),
         "programs": experiment.programs,
     })
+}
+
+/// Seconds, to one digit behind the point.
+fn tenths(time: Duration) -> f64 {
+    (time.as_secs_f64() * 10.0).round() / 10.0
 }
 
 /// Counts of the whole run, a row each.
@@ -154,6 +160,10 @@ fn stat(run: &Snapshot) -> Vec<Value> {
     row("bytes from endpoints".into(), run.bytes.from_endpoint.into());
     row("messages to endpoints".into(), run.messages.to_endpoint.into());
     row("messages from endpoints".into(), run.messages.from_endpoint.into());
+    for core in &run.cores {
+        let stalled = core.stalled.unwrap_or_default();
+        row(format!("core {} stalled_s", core.core), tenths(stalled).into());
+    }
     row("reloads done".into(), run.reloads.done.into());
     row("reloads refused".into(), run.reloads.refused.into());
     row("open files".into(), run.files.open.into());

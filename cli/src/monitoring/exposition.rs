@@ -130,7 +130,7 @@ fn of_process(text: &mut Exposition, run: &Snapshot) {
 
 fn of_cores(text: &mut Exposition, run: &Snapshot) {
     type Number = fn(&engine::CoreState) -> f64;
-    let families: [(&str, &str, &str, Number); 4] = [
+    let families: [(&str, &str, &str, Number); 5] = [
         (
             "core_busy_ratio",
             "gauge",
@@ -140,6 +140,12 @@ fn of_cores(text: &mut Exposition, run: &Snapshot) {
         ("core_busy_seconds_total", "counter", "Processor time of a shard.", |core| {
             core.busy.as_secs_f64()
         }),
+        (
+            "core_stalled_seconds",
+            "gauge",
+            "How long a shard has made no turn, so that its sessions stand still; 0 while it makes turns.",
+            |core| core.stalled.unwrap_or_default().as_secs_f64(),
+        ),
         (
             "ring_cq_overflow_total",
             "counter",

@@ -41,6 +41,8 @@ impl Control {
     /// Asks the shards, and tells how the run is when they have answered, or not.
     pub(super) fn tend_watchdog(&mut self) {
         let Some(is_well) = self.watchdog.tend(&self.shards, now()) else { return };
+        let stalled = self.watchdog.silent_since();
+        self.view.change(|state| state.stalled = stalled);
         let status = self.notifier.is_some().then(|| self.status_line());
         if let Some((notifier, status)) = self.notifier.as_mut().zip(status) {
             // As above.

@@ -66,9 +66,10 @@ impl Watchdog {
         }
     }
 
-    /// How long a shard has to answer. Asked each second, one that stands still is told of within two.
+    /// How long a shard has to answer. Asked each second, one that stands still is told of within one and a half, which
+    /// leaves half a second to a control thread that gets no processor.
     fn patience(&self) -> Duration {
-        self.interval * 4 / 5
+        self.interval / 2
     }
 
     /// The run begins, with a shard on each of these CPUs.
@@ -76,6 +77,11 @@ impl Watchdog {
         let asked = |core: &usize| Asked { core: *core, heard: 0, silent_since: None };
         self.shards = cores.iter().map(asked).collect();
         self.phase = Phase::Resting { until: now };
+    }
+
+    /// Since when each shard has not answered, in their order.
+    pub(super) fn silent_since(&self) -> Vec<Option<Instant>> {
+        self.shards.iter().map(|shard| shard.silent_since).collect()
     }
 
     /// Does what is due; whether all shards are well, when that is known anew.
@@ -106,7 +112,7 @@ impl Watchdog {
     /// Tells of the shards that have not answered, or do so again. Whether all have.
     fn judge(&mut self, mailers: &[Mailer<ToShard>], at: Instant, now: Instant) -> bool {
         // Whoever was stopped or found no processor for so long itself knows nothing of others.
-        let is_late = now - at > self.patience() + self.interval / 5;
+        let is_late = now - at > self.patience() + self.interval / 2;
         let mut all_answer = true;
         for (number, (shard, mailer)) in self.shards.iter_mut().zip(mailers).enumerate() {
             let (answers, core) = (mailer.heard() != shard.heard, shard.core);
@@ -189,7 +195,8 @@ mod tests {
     #[test]
     fn one_that_stands_still_is_told_of_within_two_seconds() {
         let (watchdog, ..) = begun(None);
-        assert!(watchdog.interval + watchdog.patience() < Duration::from_secs(2));
+        let at_worst = watchdog.interval + watchdog.patience();
+        assert!(at_worst <= Duration::from_millis(1_500), "{at_worst:?} leave no time to tell it");
     }
 
     #[test]

@@ -100,6 +100,8 @@ pub(crate) struct RunState {
     pub(crate) certificates: BTreeMap<&'static str, Ticks>,
     /// Reloads so far.
     pub(crate) reloads: Reloads,
+    /// Since when a shard stands still, by their numbers; none is there before shards are asked.
+    pub(crate) stalled: Vec<Option<Instant>>,
 }
 
 impl RunView {
@@ -172,7 +174,7 @@ impl RunView {
                 open: limits::files_open().ok().map(|open| open as u64),
                 limit: limits::open_files().unwrap_or_default(),
             },
-            cores: counted.shards.iter().zip(&shards).map(ShardView::state).collect(),
+            cores: cores(&counted.shards, &shards, &state.stalled),
             certificates: state.certificates,
             reloads: state.reloads,
         }
@@ -234,14 +236,25 @@ fn goal(
     both.min_by(|one, other| share(one).total_cmp(&share(other)))
 }
 
+fn cores(
+    shards: &[ShardView],
+    numbers: &[ShardNumbers],
+    stalled: &[Option<Instant>],
+) -> Vec<CoreState> {
+    let stalled = stalled.iter().copied().chain(std::iter::repeat(None));
+    let shards = shards.iter().zip(numbers).zip(stalled);
+    shards.map(|((shard, numbers), since)| shard.state(numbers, since)).collect()
+}
+
 impl ShardView {
-    fn state((shard, numbers): (&Self, &ShardNumbers)) -> CoreState {
-        let mut load = lock(&shard.load);
-        load.look(shard.counts.thread().and_then(cpu::time_of_thread), now());
+    fn state(&self, numbers: &ShardNumbers, stalled_since: Option<Instant>) -> CoreState {
+        let (mut load, now) = (lock(&self.load), now());
+        load.look(self.counts.thread().and_then(cpu::time_of_thread), now);
         CoreState {
-            core: shard.core,
+            core: self.core,
             busy: load.last.1,
             busy_ratio: load.ratio(),
+            stalled: stalled_since.map(|since| now.saturating_duration_since(since)),
             ring_overflows: numbers[ShardNumber::RingOverflows],
             no_buffers: numbers[ShardNumber::NoBuffers],
         }

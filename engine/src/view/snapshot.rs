@@ -172,6 +172,8 @@ pub struct CoreState {
     pub busy: Duration,
     /// Which share of the last second or more it has worked: since a snapshot that is at least a second old.
     pub busy_ratio: f64,
+    /// How long it has made no turn, if it stands still.
+    pub stalled: Option<Duration>,
     /// Completions that were lost because its ring had no room.
     pub ring_overflows: u64,
     /// Receives that found no buffer, and came again later.
