@@ -152,7 +152,7 @@ fn whatever_cannot_be_used_changes_nothing_and_is_told_by_file_line_and_reason()
             &|| {
                 home.write("xc", stranger.to_encrypted_pem(b"hunter2").unwrap().as_bytes());
             },
-            &["a reload takes its passphrase from --passphrase-file alone"],
+            &["with --passphrase-file, or as the credential `passphrase` of the service"],
         ),
     ];
     for (name, cause, told) in faults {

@@ -36,7 +36,8 @@ impl Loader<'_> {
             self.args.passphrase_file.clone().or_else(init_system::passphrase_file);
         if self.purpose == Purpose::Reload && passphrase_file.is_none() && file.is_encrypted() {
             let problem = "the controller key is encrypted, and not the one of the start";
-            let advice = "a reload takes its passphrase from --passphrase-file alone";
+            let advice = "a reload asks nobody for its passphrase; give that with --passphrase-file, or as \
+                          the credential `passphrase` of the service";
             self.findings.add(self.fail(&path.complain(problem, advice)));
             return Ok(None);
         }
