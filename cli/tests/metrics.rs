@@ -11,6 +11,7 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::Home;
 use common::broker::Broker;
@@ -22,6 +23,13 @@ use nix::sys::signal::Signal;
 use packetlab::certificate::Certificate;
 use packetlab::key::PrivateKey;
 use serde_json::Value;
+
+/// What is told of every run, below `pktxpmgr_`; when its publication ends only of one that has an end.
+const NAMES: &str = "\
+sessions_active sessions_total handshakes_inflight phase_seconds relay_bytes_total relay_messages_total \
+relay_latency_seconds mlet_spawn_seconds mlet_exits_total accept_errors_total limit_refusals_total \
+events_dropped_total open_fds fd_limit ring_cq_overflow_total ring_enobufs_total core_busy_ratio \
+core_stalled_seconds cert_not_after_seconds reload_success_timestamp build_info";
 
 /// Any free port of loopback.
 const METRICS: [&str; 2] = ["--metrics", "0"];
@@ -171,7 +179,8 @@ fn every_sample_has_a_family_with_help_and_type_and_no_label_but_those_that_are_
             }
         }
     }
-    assert!(types.len() > 20, "{types:?}");
+    let missing = |name: &&str| !types.contains_key(&*format!("pktxpmgr_{name}"));
+    assert_eq!(NAMES.split(' ').filter(missing).collect::<Vec<_>>(), [""; 0], "{types:?}");
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
@@ -234,6 +243,31 @@ fn the_end_of_the_publication_and_of_every_certificate_is_told_once_it_is_known(
         assert_eq!(told, certificate.not_after.0 as f64 / 1e9, "{role}");
     }
     assert!(!samples.contains_key("pktxpmgr_cert_not_after_seconds{role=\"proxy\"}"));
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+#[test]
+fn the_time_of_the_last_reload_that_was_done_is_told_and_none_of_one_that_was_refused() {
+    const READ_AT: &str = "pktxpmgr_reload_success_timestamp";
+    let seconds = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs_f64();
+    let home = Home::new();
+    let before = seconds();
+    let (manager, address) = start(&home, &[], &["echo"]);
+    let reloads = |result: &str| {
+        manager.signal(Signal::SIGHUP);
+        let name = format!("pktxpmgr_reloads_total{{result=\"{result}\"}}");
+        wait_until("it is counted", || metrics(address)[&name] == 1.0);
+        metrics(address)[READ_AT]
+    };
+    let first = metrics(address)[READ_AT];
+    assert!((before..=seconds()).contains(&first), "{first}");
+    let good = fs::read(home.path("xpmgr.conf")).unwrap();
+    home.write("xpmgr.conf", b"Nothing\n");
+    assert_eq!(reloads("refused"), first);
+    home.write("xpmgr.conf", &good);
+    let before = seconds();
+    let second = reloads("done");
+    assert!((before..=seconds()).contains(&second), "{second}");
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

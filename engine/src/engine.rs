@@ -85,7 +85,7 @@ pub fn view(config: &Config, log_lines_lost: Arc<AtomicU64>) -> Result<RunView, 
     // Where memory is short later, an allocation that fails ends the process without a word of ours.
     let memory_len = MEMORY_OF_RUN + config.cores.len() * MEMORY_OF_SHARD;
     limits::prove_free_memory(memory_len).map_err(lack("get the memory of a run (mmap)"))?;
-    Ok(RunView::new(config, log_lines_lost))
+    Ok(RunView::new(config, log_lines_lost, now()))
 }
 
 /// How whoever operates a run speaks to it.

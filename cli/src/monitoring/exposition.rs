@@ -169,6 +169,8 @@ fn of_cores(text: &mut Exposition, run: &Snapshot) {
 
 fn of_times(text: &mut Exposition, run: &Snapshot) {
     let seconds = |ticks: packetlab::time::Ticks| ticks.0 as f64 / 1e9;
+    let help = "When the configuration that is in effect was read, since 1970.";
+    text.alone("reload_success_timestamp", "gauge", help, seconds(run.reloads.read_at));
     let help = "When the first certificate ends that is shown to these, since 1970.";
     text.family("cert_not_after_seconds", "gauge", help);
     for (role, end) in &run.certificates {

@@ -14,6 +14,7 @@ use std::thread;
 
 use tracing::{info, warn};
 
+use super::clock::wall;
 use super::new_config::{Asking, NewConfig, read};
 use super::publication::{Plan, PublicationTask};
 use super::steering::Answer;
@@ -140,7 +141,7 @@ impl Control {
         // Limits may have been set meanwhile.
         let experiments = experiments.within(self.experiments.limits.clone());
         self.serve(Arc::new(experiments));
-        self.view.reloaded(&config);
+        self.view.reloaded(&config, wall());
         let (experiments, programs) = (config.experiments.len(), config.programs.len());
         Ok(Reloaded { experiments, programs, republishes })
     }

@@ -105,9 +105,10 @@ pub(crate) struct RunState {
 }
 
 impl RunView {
-    /// Of a run that is going to begin; `log_lines_lost` tells of the log how many lines nobody read in time.
+    /// Of a run that is going to begin, whose configuration was read by `read_at`; `log_lines_lost` tells of the log how
+    /// many lines nobody read in time.
     #[must_use]
-    pub(crate) fn new(config: &Config, log_lines_lost: Arc<AtomicU64>) -> Self {
+    pub(crate) fn new(config: &Config, log_lines_lost: Arc<AtomicU64>, read_at: Ticks) -> Self {
         let started = now();
         let shards = config.cores.iter().map(|core| ShardView {
             core: *core,
@@ -125,6 +126,7 @@ impl RunView {
             records_lost: Arc::default(),
             state: Mutex::new(RunState {
                 certificates: certificates(config),
+                reloads: Reloads { read_at, ..Reloads::default() },
                 ..RunState::default()
             }),
         }))
@@ -187,9 +189,12 @@ impl RunView {
         change(&mut self.state())
     }
 
-    /// It shows the certificates of this configuration from now on.
-    pub(crate) fn reloaded(&self, config: &Config) {
-        self.change(|state| state.certificates = certificates(config));
+    /// It shows the certificates of this configuration from now on, which is `now`.
+    pub(crate) fn reloaded(&self, config: &Config, now: Ticks) {
+        self.change(|state| {
+            state.certificates = certificates(config);
+            state.reloads.read_at = now;
+        });
     }
 
     /// The sums so far.

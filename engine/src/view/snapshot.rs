@@ -57,6 +57,8 @@ pub struct Reloads {
     pub done: u64,
     /// And refused, so that everything stayed as it was.
     pub refused: u64,
+    /// When the one that is in effect was read: at the last that was done, or before the run.
+    pub read_at: Ticks,
 }
 
 impl Snapshot {
