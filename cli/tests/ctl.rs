@@ -209,6 +209,41 @@ fn a_limit_is_set_for_new_sessions_or_refused() {
 }
 
 #[test]
+fn limits_of_mlets_and_of_the_run_are_set_for_what_runs_already() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let mut first = home.dial(&manager).session();
+    first.echoes(b"it runs");
+    does(&home, &["set", "mlet-timeout", "10ms"]);
+    assert_eq!(first.receive(), Err(End::CloseNotify), "its mlet has run for so long");
+    first.close();
+    let events = Events::of(&home);
+    assert_eq!(outcomes(&events.await_sessions(1)), ["mlet_timeout"]);
+    does(&home, &["set", "mlet-timeout", "0"]);
+    let mut second = home.dial(&manager).session();
+    second.echoes(b"as long as it likes");
+    does(&home, &["set", "eof-grace", "7s"]);
+    does(&home, &["drain"]);
+    manager.says("a second signal ends every session, 7 s later TERM, 2 s later KILL");
+    second.echoes(b"it goes on");
+    does(&home, &["set", "drain-limit", "1h"]);
+    second.echoes(b"still");
+    does(&home, &["set", "drain-limit", "1ms"]);
+    assert_eq!(manager.ends().code, Some(124));
+    assert_eq!(outcomes(&events.sessions()), ["mlet_timeout", "killed"]);
+}
+
+/// The options do not go together either.
+#[test]
+fn the_one_mlet_of_all_sessions_gets_no_time_limit() {
+    let home = Home::new();
+    let manager = home.start(&[&CTL[..], &["-s"]].concat(), &["single", "echo"]);
+    refuses(&home, &["set", "mlet-timeout", "5s"], "may run as long as the run does");
+    does(&home, &["set", "idle-timeout", "5m"]);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+#[test]
 fn more_is_logged_from_a_word_on_and_less_from_another() {
     let home = Home::new();
     let manager = start(&home, "echo");

@@ -27,7 +27,7 @@ use crate::proto::outbox::SESSION_MEMORY_LEN;
 use crate::records::{Journal, OpenError};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::shard::{BULK_MEMORY_LEN, GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
-use crate::sys::children::{self, ADOPTING, Graces};
+use crate::sys::children::{self, ADOPTING};
 use crate::sys::lack::Lack;
 use crate::sys::mlet_processes::MletProcesses;
 use crate::sys::pipes::{self, PIPE_LEN};
@@ -157,7 +157,6 @@ async fn serve(
         inbox,
         experiments: Arc::clone(&experiments),
         counts: Arc::clone(&counts),
-        graces: Graces { eof: config.limits.eof_grace, term: config.limits.term_grace },
         journal,
         recording: config.recording.clone(),
         judging: config.judging.clone(),

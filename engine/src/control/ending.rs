@@ -81,7 +81,7 @@ impl Control {
     /// Ends every session and mlet, with their graces.
     pub(super) fn force(&mut self, by: Force) {
         self.close_sessions(by);
-        self.end_mlets(by, self.graces);
+        self.end_mlets(by, self.graces());
     }
 
     pub(super) fn drain(&mut self) {

@@ -239,7 +239,7 @@ impl Control {
             SupervisorEvent::Spawned { owner: MletOwner::Session(id), pid, output_errno, age } => {
                 debug!(session = id, "mlet runs as process {pid}");
                 if self.sessions.mlet_runs(id, (pid, output_errno), (age, now())) {
-                    self.end_mlet(id, pid, self.graces);
+                    self.end_mlet(id, pid, self.graces());
                 }
             }
             SupervisorEvent::SpawnFailed { owner: MletOwner::Session(id), errno } => {
@@ -273,7 +273,7 @@ impl Control {
         self.close_sessions(Force::Stop);
         self.flush_shards();
         // A further signal to stop shortens the wait, as it does where the supervisor ends them.
-        let graces = self.graces;
+        let graces = self.graces();
         let is_hurried = || {
             let mut is_hurried = false;
             while let Ok(Some(signal)) = self.signals.inner.receive() {

@@ -76,7 +76,6 @@ use crate::proto::experiments::Experiments;
 use crate::proto::session_end::Force;
 use crate::records::{Journal, ShardTotals};
 use crate::run_error::{RunError, WAITING, lack};
-use crate::sys::children::Graces;
 use crate::sys::mlet_processes::MletProcesses;
 use crate::sys::service_manager::Notifier;
 use crate::sys::signals::RunSignals;
@@ -94,7 +93,6 @@ pub(crate) struct ControlParts {
     pub(crate) inbox: Inbox<FromShard>,
     pub(crate) experiments: Arc<Experiments>,
     pub(crate) counts: Arc<Counts>,
-    pub(crate) graces: Graces,
     /// Where records go.
     pub(crate) journal: Option<Journal>,
     /// What is recorded of the run.
@@ -151,7 +149,6 @@ pub(crate) struct Control {
     /// The run ends before its time, as [`Judging::halt`] has it.
     is_halted: bool,
     retry_at: Option<Instant>,
-    graces: Graces,
     time_limits: TimeLimits,
     backlog: Option<Backlog>,
     publication: Option<PublicationTask>,
@@ -219,7 +216,6 @@ impl Control {
             judging: parts.judging,
             is_halted: false,
             retry_at: None,
-            graces: parts.graces,
             experiments: parts.experiments,
             backlog: None,
             publication: None,

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use tracing::warn;
 
 use super::clock::now;
+use super::singleton::Mlets;
 use super::steering::{Answer, Asked, Change, ExperimentState, Order, Orders, SessionState, Whom};
 use super::{Control, RunPhase};
 use crate::config::Limits;
@@ -108,14 +109,14 @@ impl Control {
 
     fn kill_session(&mut self, id: SessionId) {
         if let Some(pid) = self.sessions.recorder().kill(id) {
-            self.end_mlet(id, pid, self.graces);
+            self.end_mlet(id, pid, self.graces());
         }
         for shard in &mut self.shards {
             shard.push(ToShard::EndSession(id, Force::Kill));
         }
     }
 
-    /// New sessions get these.
+    /// New sessions get these, and what is counted for the whole run is within them at once.
     fn set_limits(&mut self, limits: &Limits) -> Result<(), String> {
         let before = &self.experiments.limits;
         let settable = Limits {
@@ -127,11 +128,20 @@ impl Control {
             idle_timeout: limits.idle_timeout,
             handshakes_max: limits.handshakes_max,
             per_source_max: limits.per_source_max,
+            eof_grace: limits.eof_grace,
+            term_grace: limits.term_grace,
+            mlet_timeout: limits.mlet_timeout,
+            deadline: limits.deadline,
+            drain_limit: limits.drain_limit,
             ..before.clone()
         };
         if settable != *limits {
             return Err("this limit is settled at the start; it takes a new run".into());
         }
+        if limits.mlet_timeout.is_some() && matches!(self.mlets, Mlets::OfAllSessions { .. }) {
+            return Err("the one mlet of all sessions may run as long as the run does".into());
+        }
+        self.time_limits.set(limits);
         self.serve(Arc::new(self.experiments.within(settable)));
         Ok(())
     }

@@ -8,6 +8,7 @@ use tracing::warn;
 
 use super::clock::now;
 use super::{Control, RunPhase};
+use crate::config::Limits;
 use crate::proto::session_end::Force;
 use crate::records::SessionId;
 use crate::run_error::RunError;
@@ -51,7 +52,7 @@ impl Control {
                     session = id,
                     "the mlet, pid {pid}, ran too long (--mlet-timeout); ending it"
                 );
-                self.end_mlet(id, pid, Graces { eof: Duration::ZERO, ..self.graces });
+                self.end_mlet(id, pid, Graces { eof: Duration::ZERO, ..self.graces() });
             }
         }
     }
@@ -59,8 +60,14 @@ impl Control {
     /// Nothing was relayed in a session for too long: its mlet reads the end, and must heed it.
     pub(super) fn end_idle_mlet(&mut self, id: SessionId) {
         if let Some(pid) = self.sessions.idle(id) {
-            self.end_mlet(id, pid, self.graces);
+            self.end_mlet(id, pid, self.graces());
         }
+    }
+
+    /// How long mlets are given that are ended.
+    pub(super) fn graces(&self) -> Graces {
+        let Limits { eof_grace, term_grace, .. } = self.experiments.limits;
+        Graces { eof: eof_grace, term: term_grace }
     }
 
     /// Has one mlet ended by the supervisor, unless it ends by itself within the first grace.

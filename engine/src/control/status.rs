@@ -73,7 +73,7 @@ impl Control {
         if outputs > 0 {
             warn!("{OPEN_OUTPUTS}: {outputs}");
         }
-        let (eof, term) = (self.graces.eof.as_secs_f64(), self.graces.term.as_secs_f64());
+        let (eof, term) = (self.graces().eof.as_secs_f64(), self.graces().term.as_secs_f64());
         warn!("a second signal ends every session, {eof} s later TERM, {term} s later KILL");
     }
 

@@ -13,11 +13,11 @@ use crate::records::{Recorder, SessionId, Started};
 /// How far the time of a run has come.
 #[derive(Debug)]
 pub(super) struct TimeLimits {
-    /// The run is ended by force then.
-    deadline: Option<Instant>,
+    began: Instant,
+    /// Since when no new endpoints are taken.
+    drains_since: Option<Instant>,
+    deadline: Option<Duration>,
     drain_limit: Option<Duration>,
-    /// The same, once no new endpoints are taken.
-    drained_until: Option<Instant>,
     mlet_timeout: Option<Duration>,
     /// The youngest mlet that has run too long. All older ones have as well, and are being ended.
     timed_out: Option<Started>,
@@ -27,23 +27,41 @@ impl TimeLimits {
     /// Of a run that begins now.
     pub(super) fn new(limits: &Limits, now: Instant) -> Self {
         Self {
-            deadline: limits.deadline.map(|deadline| now + deadline),
+            began: now,
+            drains_since: None,
+            deadline: limits.deadline,
             drain_limit: limits.drain_limit,
-            drained_until: None,
             mlet_timeout: limits.mlet_timeout,
             timed_out: None,
         }
     }
 
+    /// These hold from now on, for what has begun before as well.
+    pub(super) fn set(&mut self, limits: &Limits) {
+        self.deadline = limits.deadline;
+        self.drain_limit = limits.drain_limit;
+        self.mlet_timeout = limits.mlet_timeout;
+    }
+
     /// No new endpoints are taken any more.
     pub(super) fn begin_to_drain(&mut self, now: Instant) {
-        self.drained_until = self.drain_limit.map(|limit| now + limit);
+        self.drains_since = Some(now);
+    }
+
+    /// When the run is ended by force, however far it is.
+    fn deadline(&self) -> Option<Instant> {
+        self.deadline.map(|deadline| self.began + deadline)
+    }
+
+    /// When it is once no new endpoints are taken.
+    fn drained_until(&self) -> Option<Instant> {
+        Some(self.drains_since? + self.drain_limit?)
     }
 
     /// By what the run is to be ended now, if its time is over.
     pub(super) fn is_over_by(&self, now: Instant) -> Option<Force> {
         let is_over = |until: Option<Instant>| until.is_some_and(|until| until <= now);
-        match (is_over(self.deadline), is_over(self.drained_until)) {
+        match (is_over(self.deadline()), is_over(self.drained_until())) {
             (true, _) => Some(Force::Deadline),
             (false, true) => Some(Force::DrainLimit),
             (false, false) => None,
@@ -67,7 +85,7 @@ impl TimeLimits {
     /// When the first of these limits is reached.
     pub(super) fn due(&self, recorder: &Recorder) -> Option<Instant> {
         let of_mlet = self.next_timeout(recorder).map(|(due, _)| due);
-        [self.deadline, self.drained_until, of_mlet].into_iter().flatten().min()
+        [self.deadline(), self.drained_until(), of_mlet].into_iter().flatten().min()
     }
 
     fn next_timeout(&self, recorder: &Recorder) -> Option<(Instant, Started)> {
@@ -101,6 +119,20 @@ mod tests {
         assert_eq!(time.is_over_by(start + 59 * SECOND), None);
         assert_eq!(time.is_over_by(start + 60 * SECOND), Some(Force::DrainLimit));
         assert_eq!(time.is_over_by(start + 100 * SECOND), Some(Force::Deadline), "of both");
+    }
+
+    #[test]
+    fn a_limit_that_is_set_holds_from_the_same_beginning_and_one_that_is_taken_away_no_more() {
+        let (start, nobody) = (start(), Recorder::default());
+        let mut time = TimeLimits::new(&Limits::default(), start);
+        time.begin_to_drain(start + 50 * SECOND);
+        let (deadline, drain_limit) = (Some(100 * SECOND), Some(10 * SECOND));
+        time.set(&Limits { deadline, drain_limit, ..Limits::default() });
+        assert_eq!(time.due(&nobody), Some(start + 60 * SECOND));
+        time.set(&Limits { deadline, ..Limits::default() });
+        assert_eq!(time.due(&nobody), Some(start + 100 * SECOND));
+        time.set(&Limits::default());
+        assert_eq!(time.due(&nobody), None);
     }
 
     #[test]
