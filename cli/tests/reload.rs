@@ -5,17 +5,18 @@
 mod common;
 
 use std::fs;
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use common::broker::Broker;
-use common::endpoint::{Dial, End, Identity, NDATA, certificate, message};
+use common::broker::{Broker, take_xpub};
+use common::endpoint::{Dial, End, Identity, NDATA, RESULT, certificate, message};
 use common::events::{EVENTS, Events, outcomes};
 use common::manager::{Manager, zoo};
 use common::proxy::Proxy;
+use common::tls_peer::TlsPeer;
 use common::{Home, an_hour_ago};
 use nix::sys::signal::Signal;
 use packetlab::certificate::CertificateType;
@@ -282,12 +283,77 @@ fn what_is_published_is_published_anew_when_it_has_changed_and_only_then() {
     let with_priority = format!("PubExpPriority 7\n{entry}");
     home.write("xpmgr.conf", home.publishing(&broker, &with_priority).as_bytes());
     assert!(reloads(&manager).ends_with("; publishing anew"));
-    assert_eq!(peer.receive().map(drop), Err(End::CloseNotify), "the broker is taken leave of");
-    let (_peer, second) = broker.take_publication(1);
-    assert_eq!(second[0].value("exp_priority"), "7");
-    assert_eq!(second[0].certificates, first[0].certificates);
+    let mut coming = broker.greet();
+    assert_stands(&peer);
+    let second = take_xpub(&mut coming).unwrap();
+    assert_eq!(second.value("exp_priority"), "7");
+    assert_eq!(second.certificates, first[0].certificates);
+    assert_eq!(peer.receive().map(drop), Err(End::CloseNotify), "only now it is left");
     manager.says_times("published at the broker", 2);
     home.dial(&manager).is_served();
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// What is published on this connection is so still: the manager has said nothing more.
+#[track_caller]
+fn assert_stands(peer: &TlsPeer) {
+    peer.tcp.set_nonblocking(true).unwrap();
+    let heard = peer.tcp.peek(&mut [0]).map_err(|error| error.kind());
+    assert_eq!(heard, Err(ErrorKind::WouldBlock));
+    peer.tcp.set_nonblocking(false).unwrap();
+}
+
+/// A manager whose publication at this broker stands, and has been changed once.
+fn changed_once(home: &Home, broker: &Broker) -> (Manager, TlsPeer) {
+    let entry = "ExpExec 1:hello:exppriv.cert,pubcmd.cert:eop.pub::";
+    home.write("xpmgr.conf", home.publishing(broker, entry).as_bytes());
+    let manager = home.start(&[], &["echo"]);
+    let (peer, _) = broker.take_publication(1);
+    manager.says("published at the broker");
+    let changed = format!("PubExpPriority 7\n{entry}");
+    home.write("xpmgr.conf", home.publishing(broker, &changed).as_bytes());
+    reloads(&manager);
+    (manager, peer)
+}
+
+/// The next connection at this broker, whose first message it refuses so.
+fn refuse_next(broker: &Broker, errid: u8) -> TlsPeer {
+    let mut peer = broker.greet();
+    peer.receive().unwrap();
+    peer.send(&message(RESULT, &[0, errid])).unwrap();
+    peer
+}
+
+#[test]
+fn what_the_broker_refuses_to_publish_anew_stays_as_it_was_until_it_takes_it() {
+    const ECRTBADFRM: u8 = 0x20;
+    let home = Home::new();
+    let broker = Broker::start(&PrivateKey::generate().unwrap());
+    let (manager, mut before) = changed_once(&home, &broker);
+    let _refused = refuse_next(&broker, ECRTBADFRM);
+    manager.says("sessions go on, as does what was published before");
+    assert_stands(&before);
+    let (after, published) = broker.take_publication(1);
+    assert_eq!(published[0].value("exp_priority"), "7");
+    assert_eq!(before.receive().map(drop), Err(End::CloseNotify));
+    assert_stands(&after);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// It may have no room for both.
+#[test]
+fn what_a_broker_without_room_has_goes_before_the_new_comes() {
+    const ENORES: u8 = 0x44;
+    let home = Home::new();
+    let broker = Broker::start(&PrivateKey::generate().unwrap());
+    let (manager, mut before) = changed_once(&home, &broker);
+    let _refused = refuse_next(&broker, ENORES);
+    manager.says("ENORES (68)");
+    manager.says("publishing again without what was there before");
+    assert_eq!(before.receive().map(drop), Err(End::CloseNotify));
+    let (_after, published) = broker.take_publication(1);
+    assert_eq!(published[0].value("exp_priority"), "7");
+    manager.says_times("published at the broker", 2);
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

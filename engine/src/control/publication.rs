@@ -4,14 +4,16 @@
 //! latest `pub_end`, and ends it with close_notify. If the broker is lost before, it comes back with a
 //! wait between tries and publishes what is left, with the same ends. Only the first publication must
 //! succeed: a run whose experiments nobody hears of is not begun. Where a reload changes what is published,
-//! the task takes leave of the broker and publishes that.
+//! the task publishes that, and then takes leave of the broker in the conversation before: what is published lives as
+//! long as its connection (spec/protocol.md 5.4), and so no experiment is off the broker meanwhile, nor where the broker
+//! refuses the new. If it may lack room for both, the one before goes first.
 
 use std::fmt;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{debug, info, warn};
@@ -25,7 +27,7 @@ use crate::log_limit::LogLimit;
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 use crate::proto::descriptor::publication_end;
 use crate::proto::publisher::{
-    BrokerRequest, PublishError, PublishedExperiment, Publisher, PublisherEvent,
+    BrokerRequest, PublishError, PublishedExperiment, Publisher, PublisherEvent, is_want_of_room,
 };
 use crate::run_error::RunError;
 use packetlab::address::HostPort;
@@ -91,6 +93,19 @@ impl fmt::Display for Trouble {
             Self::Protocol(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::Encode(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Trouble {
+    /// Whether the broker may take it once nothing else of us is there: it has no room, or closes for no reason it names.
+    fn may_be_for_want_of_room(&self) -> bool {
+        match self {
+            Self::Protocol(PublishError::Refused { outcome, .. }) => {
+                is_want_of_room(outcome.status())
+            }
+            Self::Protocol(PublishError::ClosedInHandshake | PublishError::Closed { .. }) => true,
+            _ => false,
         }
     }
 }
@@ -176,14 +191,48 @@ struct Published {
     first: bool,
 }
 
+/// A conversation with the broker in which everything is published.
+struct Conversation {
+    peer: Peer,
+    publisher: Publisher,
+}
+
+/// What is published, and stays so until this ends: a task holds its conversation.
+struct Standing {
+    leave: oneshot::Sender<()>,
+    task: JoinHandle<Result<(), Trouble>>,
+}
+
+impl Standing {
+    /// Takes leave of the broker.
+    async fn end(self) {
+        drop(self.leave);
+        // How it ends makes no difference any more.
+        let _ = self.task.await;
+    }
+}
+
 /// Publishes one plan after the other.
 async fn keep_published(mut published: Published, mut link: TaskLink) {
+    let mut standing = None;
     loop {
         let plan = Rc::clone(&published.plan.borrow_and_update());
-        let goes_on = plan.keep_published(&mut published, &mut link).await;
+        let goes_on = plan.keep_published(&mut published, &mut link, &mut standing).await;
         if !goes_on || !published.plan.has_changed().unwrap_or(false) {
-            return;
+            break;
         }
+    }
+    withdraw(&mut standing).await;
+}
+
+/// What is published is so no more. False if nothing was.
+async fn withdraw(standing: &mut Option<Standing>) -> bool {
+    match standing.take() {
+        Some(standing) => {
+            standing.end().await;
+            true
+        }
+        None => false,
     }
 }
 
@@ -230,8 +279,14 @@ impl Plan {
         self.publication.period.map(|period| began.saturating_add(period))
     }
 
-    /// Publishes until the latest end, again and again if need be. False when nothing more is to be published.
-    async fn keep_published(&self, published: &mut Published, link: &mut TaskLink) -> bool {
+    /// Publishes until the latest end, again and again if need be; what was `standing` before stays until that is done.
+    /// False when nothing more is to be published.
+    async fn keep_published(
+        self: &Rc<Self>,
+        published: &mut Published,
+        link: &mut TaskLink,
+        standing: &mut Option<Standing>,
+    ) -> bool {
         let broker = &self.publication.broker_name;
         let pub_end = self.pub_end(published.began);
         let ends = self.experiments.iter().map(|one| publication_end(one, pub_end));
@@ -240,20 +295,27 @@ impl Plan {
         let mut backoff = Backoff::default();
         let mut told = false;
         while published.first || wall() < end {
-            let first = &mut published.first;
-            let mut tell = || {
-                if !std::mem::replace(&mut told, true) {
-                    *first = false;
-                    link.tell(News::Published(Some(end).filter(|end| *end != Ticks::MAX)));
+            let ended = match self.publish_once((pub_end, end), &link.stop).await {
+                Ok(conversation) => {
+                    if !std::mem::replace(&mut told, true) {
+                        published.first = false;
+                        link.tell(News::Published(Some(end).filter(|end| *end != Ticks::MAX)));
+                    }
+                    withdraw(standing).await;
+                    *standing = Some(self.stand(conversation, end));
+                    stands_no_more(standing, &mut published.plan).await
                 }
+                Err(trouble) => Err(trouble),
             };
-            let replaced = &mut published.plan;
-            let trouble =
-                match self.publish_once((pub_end, end), &mut tell, replaced, &link.stop).await {
-                    Ok(()) => return true,
-                    Err(Trouble::Peer(PeerError::Stopped)) => return false,
-                    Err(trouble) => trouble,
-                };
+            let trouble = match ended {
+                Ok(()) => return true,
+                Err(Trouble::Peer(PeerError::Stopped)) => return false,
+                Err(trouble) => trouble,
+            };
+            if trouble.may_be_for_want_of_room() && withdraw(standing).await {
+                warn!("broker {broker}: {trouble}; publishing again without what was there before");
+                continue;
+            }
             if published.first {
                 let (broker, reason) = (broker.clone(), trouble.to_string());
                 link.tell(News::NotPublished(RunError::Publication { broker, reason }));
@@ -261,7 +323,11 @@ impl Plan {
             }
             let wait = backoff.fail(now(), WAIT_MAX, random());
             let seconds = wait.as_secs_f64();
-            warn!("broker {broker}: {trouble}; publishing again in {seconds:.1} s, sessions go on");
+            let stays = standing.as_ref().is_some_and(|before| !before.task.is_finished());
+            let stays = if stays { ", as does what was published before" } else { "" };
+            warn!(
+                "broker {broker}: {trouble}; publishing again in {seconds:.1} s, sessions go on{stays}"
+            );
             tokio::select! {
                 () = sleep_until((now() + wait).into()) => {}
                 changed = published.plan.changed() => {
@@ -276,14 +342,12 @@ impl Plan {
         true
     }
 
-    /// One conversation with the broker, to the latest end, or until it is `replaced`. Calls `published` when that is so.
+    /// Begins a conversation with the broker, and publishes everything.
     async fn publish_once(
         &self,
         (pub_end, end): (Option<Ticks>, Ticks),
-        published: &mut dyn FnMut(),
-        replaced: &mut watch::Receiver<Rc<Self>>,
         stop: &Stop,
-    ) -> Result<(), Trouble> {
+    ) -> Result<Conversation, Trouble> {
         let mut peer =
             Peer::connect(&self.publication.broker, self.timeout, self.backend, stop).await?;
         let controller_addr = match &self.publication.controller_addr {
@@ -308,16 +372,24 @@ impl Plan {
             let left = end.saturating_duration_since(wall()).as_secs_f64() * 1e3;
             info!("published at the broker {broker}, for {}", duration(left));
         }
-        published();
-        let mut ignored = LogLimit::new("messages of the broker that are not for us");
-        let until = (end, replaced);
-        let held = self.hold(&mut peer, &mut publisher, until, &mut ignored).await;
-        ignored.tell();
-        if let Err(Trouble::Peer(PeerError::Stopped)) | Ok(()) = held {
-            publisher.close();
-        }
-        peer.close(publisher.take_output()).await;
-        held
+        Ok(Conversation { peer, publisher })
+    }
+
+    /// Holds this conversation until `end`, or until it is to end.
+    fn stand(self: &Rc<Self>, conversation: Conversation, end: Ticks) -> Standing {
+        let (plan, (leave, left)) = (Rc::clone(self), oneshot::channel());
+        let task = tokio::task::spawn_local(async move {
+            let Conversation { mut peer, mut publisher } = conversation;
+            let mut ignored = LogLimit::new("messages of the broker that are not for us");
+            let held = plan.hold(&mut peer, &mut publisher, (end, left), &mut ignored).await;
+            ignored.tell();
+            if let Err(Trouble::Peer(PeerError::Stopped)) | Ok(()) = held {
+                publisher.close();
+            }
+            peer.close(publisher.take_output()).await;
+            held
+        });
+        Standing { leave, task }
     }
 
     /// What publishes the experiments, last in the file first. Those whose end has passed while others
@@ -379,12 +451,12 @@ impl Plan {
         }
     }
 
-    /// Keeps the connection open until `end` or until it is `replaced`, and what is published with it.
+    /// Keeps the connection open until `end` or until it is to be `left`, and what is published with it.
     async fn hold(
         &self,
         peer: &mut Peer,
         publisher: &mut Publisher,
-        (end, replaced): (Ticks, &mut watch::Receiver<Rc<Self>>),
+        (end, mut left): (Ticks, oneshot::Receiver<()>),
         ignored: &mut LogLimit,
     ) -> Result<(), Trouble> {
         loop {
@@ -402,12 +474,7 @@ impl Plan {
             let over = async {
                 tokio::select! {
                     () = reached(end) => {}
-                    changed = replaced.changed() => {
-                        if changed.is_ok() {
-                            // It is taken by whoever publishes it.
-                            replaced.mark_changed();
-                        }
-                    }
+                    _ = &mut left => {}
                     () = tell_when_quiet(ignored) => {}
                 }
             };
@@ -419,6 +486,27 @@ impl Plan {
             }
         }
     }
+}
+
+/// Waits until what stands has come to its end, or another plan is to take its place.
+async fn stands_no_more(
+    standing: &mut Option<Standing>,
+    plan: &mut watch::Receiver<Rc<Plan>>,
+) -> Result<(), Trouble> {
+    let Some(Standing { task, .. }) = standing else { return Ok(()) };
+    let ended = tokio::select! {
+        ended = task => ended,
+        changed = plan.changed() => {
+            if changed.is_ok() {
+                // It is taken by whoever publishes it.
+                plan.mark_changed();
+            }
+            return Ok(());
+        }
+    };
+    *standing = None;
+    // It fails only if the task panicked, and then there is nobody to go on.
+    ended.unwrap_or(Err(Trouble::Peer(PeerError::Stopped)))
 }
 
 /// Tells what was left out once it is due, and never returns.

@@ -213,6 +213,11 @@ impl fmt::Display for PublishError {
 
 impl std::error::Error for PublishError {}
 
+/// Whether the broker has no room for what it refuses.
+pub fn is_want_of_room(status: Status) -> bool {
+    matches!(status, Status::ECRTNOSPACE | Status::ESYSNOBUFS | Status::ENORES)
+}
+
 /// What to do about a refusal (spec/protocol.md 1.11).
 fn advice(status: Status) -> &'static str {
     match status {
@@ -222,7 +227,7 @@ fn advice(status: Status) -> &'static str {
         Status::ECRTBADFRM => {
             "it does not accept the chain of EXPPRIVCHAIN_PATH for this key and operator"
         }
-        Status::ECRTNOSPACE | Status::ESYSNOBUFS | Status::ENORES => {
+        status if is_want_of_room(status) => {
             "it has no room; publish fewer experiments or ask its operator"
         }
         Status::ESYSNOPERM => "ask its operator for permission",
