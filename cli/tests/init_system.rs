@@ -84,9 +84,13 @@ fn an_init_system_is_told_when_the_run_is_ready_how_it_is_and_that_it_stops() {
     let by_path = Init::at_path(&home);
     let (by_name, name) = Init::abstract_one(&home);
     for (init, address) in [(by_path, home.path("notify").to_str().unwrap()), (by_name, &name)] {
-        let manager = start(&home, &[("NOTIFY_SOCKET", address)], &[], &["echo"]);
+        let mut command = home.command();
+        command.env("NOTIFY_SOCKET", address).arg(zoo()).arg("echo");
+        let mut manager = Manager::spawn(&home, command);
         assert_eq!(init.hears(), "READY=1\n");
         // Endpoints can be served then, whatever was logged so far.
+        assert!(manager.listens());
+        manager.await_port();
         let mut session = home.dial(&manager).session();
         session.echoes(b"served");
         let told = init.hears_until("sessions 1,");
@@ -103,6 +107,26 @@ fn an_init_system_is_told_when_the_run_is_ready_how_it_is_and_that_it_stops() {
         // Nobody has asked for a watchdog.
         assert!(told.iter().all(|told| !told.contains("WATCHDOG")), "{told:?}");
     }
+}
+
+/// Nobody registers at a proxy that is not there, so nobody can come.
+#[test]
+fn an_init_system_hears_of_no_run_that_is_ready_before_its_proxy_has_answered() {
+    let home = Home::new();
+    let init = Init::at_path(&home);
+    let proxy = TcpListener::bind("127.0.0.1:0").unwrap();
+    let config = format!("EnableProxyMode 1\nTargetBacklogConn 1\n{}", home.least());
+    home.write("xpmgr.conf", config.as_bytes());
+    let mut command = home.command();
+    command.env("NOTIFY_SOCKET", home.path("notify"));
+    command.args(["-a", &proxy.local_addr().unwrap().to_string()]).arg(zoo()).arg("echo");
+    let manager = Manager::spawn(&home, command);
+    manager.says("registering 1 connection");
+    // What it tells when it is asked to end comes behind whatever was told before.
+    manager.signal(Signal::SIGINT);
+    let told = init.hears_until("STOPPING=1");
+    assert!(told.iter().all(|told| !told.contains("READY")), "{told:?}");
+    assert_eq!(manager.ends().code, Some(0));
 }
 
 #[test]

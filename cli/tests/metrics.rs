@@ -6,12 +6,12 @@ mod common;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::process::{Command, Stdio};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use common::Home;
 use common::broker::Broker;
@@ -20,8 +20,9 @@ use common::events::{EVENTS, Events};
 use common::http::{ask, get, metrics, metrics_address};
 use common::manager::{Manager, PATIENCE, wait_until, zoo};
 use nix::sys::signal::Signal;
-use packetlab::certificate::Certificate;
+use packetlab::certificate::{Certificate, CertificateType};
 use packetlab::key::PrivateKey;
+use packetlab::time::Ticks;
 use serde_json::Value;
 
 /// What is told of every run, below `pktxpmgr_`; when its publication ends only of one that has an end.
@@ -266,8 +267,13 @@ fn the_time_of_the_last_reload_that_was_done_is_told_and_none_of_one_that_was_re
     assert_eq!(reloads("refused"), first);
     home.write("xpmgr.conf", &good);
     let before = seconds();
+    let (us, experimenter) = (home.keys.controller.public_key(), &home.keys.experimenter);
+    let end = Ticks::from_system_time(SystemTime::now()).saturating_add(Duration::from_secs(7_200));
+    home.issue_until("pubcmd.cert", CertificateType::Pubcmd, &us, experimenter, end);
     let second = reloads("done");
     assert!((before..=seconds()).contains(&second), "{second}");
+    let told = metrics(address)["pktxpmgr_cert_not_after_seconds{role=\"endpoint\"}"];
+    assert!((told - end.0 as f64 / 1e9).abs() < 1.0, "the new certificate ends at {told}");
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
@@ -295,7 +301,7 @@ fn slow_clients_keep_nobody_out_and_no_more_of_them_are_held_than_are_set_aside(
     let mut endpoint = home.dial(&manager).session();
     endpoint.echoes(b"before");
     let before = manager.open_sockets();
-    let slow: Vec<TcpStream> = (0..SLOW)
+    let mut slow: Vec<TcpStream> = (0..SLOW)
         .map(|number| {
             let mut stream = TcpStream::connect(address).unwrap();
             if number % 2 == 0 {
@@ -307,6 +313,10 @@ fn slow_clients_keep_nobody_out_and_no_more_of_them_are_held_than_are_set_aside(
     for _ in 0..5 {
         assert_eq!(get(address, "/ready").0, 200);
     }
+    // Of all of them the one that has been there for longest made room, long before its time was over.
+    slow[0].set_read_timeout(Some(Duration::from_secs(3))).unwrap();
+    let ended = slow[0].read(&mut [0]).map_err(|error| error.kind());
+    assert!(matches!(ended, Ok(0) | Err(ErrorKind::ConnectionReset)), "{ended:?}");
     wait_until("all were accepted", || manager.open_sockets() >= before + HELD_MAX - 5);
     assert!(manager.open_sockets() <= before + HELD_MAX + 1);
     endpoint.echoes(b"beside");

@@ -189,17 +189,18 @@ fn a_terminal_that_cannot_rewrite_gets_lines_and_who_wants_none_nothing() {
 fn elsewhere_a_line_is_logged_every_ten_seconds_unless_nobody_wants_it() {
     let home = Home::new();
     let start = |options: &[&str]| home.start(options, &["echo"]);
-    let (told, hidden) = (start(&[]), start(&["--no-status"]));
+    // With more to tell than a line of the log has room for.
+    let (told, hidden) = (start(&["-n", "50", "--latency-sample", "1"]), start(&["--no-status"]));
     let mut quiet = home.command();
     quiet.arg("-q").arg(zoo()).arg("echo");
     let mut quiet = Manager::spawn(&home, quiet);
     quiet.await_port();
     let mut endpoint = home.dial(&told).session();
     endpoint.echoes(b"it runs");
-    let line = told.says("  hs 0 setup 0 run 1  ok 0 fail 0  ");
+    let line = told.says("  0%  hs 0 setup 0 run 1  ok 0 fail 0  ");
     assert!(line.contains(" INFO 00:1") && !line.contains('\r'), "{line}");
     let (_, text) = line.split_once(" INFO ").unwrap();
-    assert!(text.len() <= 80, "{text}");
+    assert!(text.len() <= 80 && text.contains(" MB/s") && !text.contains("  fd "), "{text}");
     assert_eq!((hidden.said("  hs "), quiet.said("  hs ")), (0, 0));
     endpoint.close();
     for manager in [told, hidden, quiet] {

@@ -133,9 +133,13 @@ impl Manager {
     /// Waits until it listens where it does not say so (`-q`); then its address is known.
     #[track_caller]
     pub fn await_port(&mut self) {
-        let pid = self.pid();
-        wait_until("it listens", || listening_port(pid).is_some());
-        self.address.set_port(listening_port(pid).unwrap());
+        wait_until("it listens", || self.listens());
+        self.address.set_port(listening_port(self.pid()).unwrap());
+    }
+
+    /// Whether it listens, as the kernel tells it.
+    pub fn listens(&self) -> bool {
+        listening_port(self.pid()).is_some()
     }
 
     /// Runs this command, which may end before it listens. The address is not known then.

@@ -424,6 +424,26 @@ mod tests {
         }
     }
 
+    /// The first line fills the pipe, behind which a thousand statuses find the thread that writes.
+    #[test]
+    fn of_the_statuses_that_nobody_reads_the_last_alone_waits() {
+        let (log, mut reader) = unread();
+        let line = format!("{}\n", "x".repeat(1 << 17));
+        log.line(1 << 20).write_all(line.as_bytes()).unwrap();
+        for number in 0..1_000 {
+            log.show_status(&format!("{number} run"));
+        }
+        let read = thread::spawn(move || {
+            let mut read = String::new();
+            reader.read_to_string(&mut read).unwrap();
+            read
+        });
+        assert!(log.finish(Duration::from_secs(60)));
+        // The thread ends, and with it the pipe.
+        drop(log);
+        assert_eq!(read.join().unwrap()[line.len()..], *"\r\x1b[K999 run");
+    }
+
     #[test]
     fn lines_stand_above_the_status_which_is_written_again_behind_them() {
         let (log, mut reader) = unread();

@@ -172,6 +172,13 @@ mod tests {
         assert!(!shown.contains('\n'), "{shown}");
     }
 
+    /// It was made for a wider window, perhaps.
+    #[test]
+    fn a_line_that_is_drawn_is_no_wider_than_the_terminal_whatever_it_was_made_for() {
+        let columns = Way::Terminal.columns();
+        assert_eq!(drawn(&"x".repeat(2_000)), format!("{CLEARED}{}", "x".repeat(columns)));
+    }
+
     #[test]
     fn elsewhere_a_line_is_written_every_ten_seconds_and_hidden_nothing_is() {
         assert_eq!(shown(Way::Lines, 20), "0 of 500\n");
