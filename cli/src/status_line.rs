@@ -121,7 +121,52 @@ fn short(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use engine::{BothWays, Files, RelayTimes, SessionsByPhase, Summary};
+
     use super::*;
+
+    /// So many sessions are `ok`, and so many MB have gone each way.
+    fn at(seconds: u64, oks: u64, megabytes: (u64, u64)) -> Snapshot {
+        let bytes = |megabytes| megabytes * 1_000_000;
+        let times = |p99_us| {
+            let p99 = Duration::from_micros(p99_us);
+            let none = Duration::ZERO;
+            Some(RelayTimes { count: 9, sum: none, p50: none, p99, max: p99, up_to: Vec::new() })
+        };
+        Snapshot {
+            lasted: Duration::from_secs(seconds),
+            stage: RunStage::Serving,
+            goal: Some(Goal { wanted: 100, done: oks }),
+            sessions: SessionsByPhase {
+                waiting: 1,
+                handshake: 2,
+                greeting: 4,
+                running: 5,
+                ..SessionsByPhase::default()
+            },
+            summary: Summary {
+                outcomes: [(OutcomeKind::Ok, oks), (OutcomeKind::MletFailed, 6)].into(),
+                failed: 6,
+                ..Summary::default()
+            },
+            bytes: BothWays { to_endpoint: bytes(megabytes.0), from_endpoint: bytes(megabytes.1) },
+            relay: BothWays { to_endpoint: times(84), from_endpoint: times(12) },
+            files: Files { open: Some(23), limit: 20_000 },
+            ..Snapshot::default()
+        }
+    }
+
+    #[test]
+    fn a_line_is_of_one_snapshot_and_its_rates_of_the_time_since_the_one_before() {
+        let (before, now) = (at(40, 20, (10, 100)), at(50, 50, (30, 400)));
+        let told = |columns| line(&now, &before, SystemTime::UNIX_EPOCH, columns);
+        let whole = "00:50  50%, 50s left  hs 3 setup 4 run 5  ok 50 fail 6  3.0/s  2.0/30.0 MB/s  \
+                     p99 84us  fd 23/20k";
+        assert_eq!(told(200), whole);
+        assert_eq!(told(whole.len()), whole);
+        assert_eq!(told(whole.len() - 1), whole.strip_suffix("  fd 23/20k").unwrap());
+        assert_eq!(told(5), "00:50");
+    }
 
     #[test]
     fn times_are_told_to_two_digits_or_so_and_large_numbers_short() {

@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 use common::churn::{self, Holdings, KINDS};
 use common::crowd::{self, Figures};
 use common::endpoint::{Dial, End, Endpoint, LINFO, NDATA, START, SUCCESS, message};
+use common::http::{metrics, metrics_address};
 use common::manager::{Manager, await_standstill, children_of, kill_hard, wait_until, zoo};
 use common::{Home, PKTXPMGR, assert_says};
 use engine::sys::limits::raise_open_files;
@@ -470,10 +471,11 @@ fn endpoints_that_leave_while_no_descriptor_is_free_end_their_own_sessions() {
 #[test]
 fn running_out_of_descriptors_pauses_accepting() {
     let home = Home::new();
-    let manager = home.start(&["--cores", "1"], &["echo"]);
+    let metered = ["-v", "--cores", "1", "--metrics", "0"];
+    let manager = home.start(&metered, &["echo"]);
     let fds = manager.open_fds();
     drop(manager);
-    let options = ["-v", "--cores", "1", "--accept-pause", "2s", "--handshake-timeout", "2s"];
+    let options = [&metered[..], &["--accept-pause", "2s", "--handshake-timeout", "2s"]].concat();
     let manager = start_with_fds(&home, fds + 5, &options);
     let dial = home.dial(&manager);
     let start = Instant::now();
@@ -496,6 +498,9 @@ fn running_out_of_descriptors_pauses_accepting() {
     manager.says_times("dropped 127.0.0.1", 20);
     dial.is_served();
     assert!(start.elapsed() < Duration::from_secs(3), "back after {:?}", start.elapsed());
+    let samples = metrics(metrics_address(&manager));
+    let counted = samples["pktxpmgr_accept_errors_total{reason=\"files_of_process\"}"];
+    assert!(counted >= told as f64, "{counted} of {told}");
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

@@ -62,18 +62,22 @@ fn all_that_a_mlet_wrote_to_its_pipe_is_delivered_though_it_has_ended() {
 
 #[test]
 fn a_mlet_reads_all_over_both_ways_and_then_the_end_when_its_endpoint_has_left() {
-    let home = Home::new();
     // Chooses after 8 bytes, and tells how many came in all.
     let script = "/usr/bin/head -c 8 >&4; n=$({ /bin/cat; /bin/cat <&3; } | /usr/bin/wc -c); echo \"rest $n\"";
-    let manager = start(&home, script);
-    let mut endpoint = home.dial(&manager).session();
-    endpoint.send(&message(NDATA, b"once"));
-    assert_eq!(endpoint.receive().unwrap(), (NDATA, b"once".to_vec()));
-    endpoint.send(&message(NDATA, &made_up(1, 600_000)));
-    endpoint.close();
-    manager.says("mlet exit code 0");
-    let ended = manager.interrupted();
-    assert_says(&ended.stdout, &["rest 600004"]);
+    let (first, rest) = (message(NDATA, b"once"), message(NDATA, &made_up(1, 600_000)));
+    // When it chooses, nothing is on its way over the socket, or more than that holds.
+    for (at_once, later) in [(first.clone(), rest.clone()), ([first, rest].concat(), Vec::new())] {
+        let home = Home::new();
+        let manager = start(&home, script);
+        let mut endpoint = home.dial(&manager).session();
+        endpoint.send(&at_once);
+        assert_eq!(endpoint.receive().unwrap(), (NDATA, b"once".to_vec()));
+        endpoint.send(&later);
+        endpoint.close();
+        manager.says("mlet exit code 0");
+        let ended = manager.interrupted();
+        assert_says(&ended.stdout, &["rest 600004"]);
+    }
 }
 
 #[test]

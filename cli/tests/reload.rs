@@ -21,6 +21,7 @@ use common::{Home, an_hour_ago};
 use nix::sys::signal::Signal;
 use packetlab::certificate::CertificateType;
 use packetlab::key::PrivateKey;
+use packetlab::program::Program;
 
 const RELOADED: &str = " INFO reloaded for new sessions: ";
 const REFUSED: &str = " WARN reload refused, the run goes on with what it has:";
@@ -96,6 +97,26 @@ fn new_sessions_get_what_the_files_say_now_and_others_keep_what_they_began_with(
     assert_eq!(silent.handshake().and_then(|()| silent.receive().map(drop)), Err(End::Alert(116)));
     running.echoes(b"as if nothing had been");
     running.close();
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+#[test]
+fn a_program_that_a_chain_demands_is_submitted_once_it_is_there() {
+    let (home, [ebpf, wasm]) = Home::with_programs();
+    let bytes = fs::read(home.path("progs/empty.wasm")).unwrap();
+    fs::remove_file(home.path("progs/empty.wasm")).unwrap();
+    let manager = home.start(&[], &["echo"]);
+    let submits = |programs: &[&Program]| {
+        let mut endpoint = home.dial(&manager).handshake();
+        let submitted = endpoint.set_up().unwrap();
+        let expected = programs.iter().map(|one| [b"\x07monitor", &one.encoded()[..]].concat());
+        assert!(submitted == expected.collect::<Vec<_>>(), "{} programs", submitted.len());
+        endpoint.close();
+    };
+    submits(&[&ebpf, &ebpf]);
+    home.write("progs/empty.wasm", &bytes);
+    assert!(reloads(&manager).ends_with("1 experiment, 2 programs"));
+    submits(&[&ebpf, &wasm, &ebpf]);
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

@@ -235,3 +235,94 @@ impl Exposition {
         self.sample(&format!("{name}_count"), labels, count);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use engine::{CoreState, Files, Losses, MletEnds, Reloads, SessionsByPhase, Summary};
+    use packetlab::time::Ticks;
+
+    use super::*;
+
+    /// Each a number of its own, so that none can be taken for another.
+    #[test]
+    fn every_number_is_told_under_its_own_name() {
+        let core = CoreState {
+            core: 3,
+            busy: Duration::from_secs(30),
+            busy_ratio: 0.31,
+            stalled: Some(Duration::from_secs(32)),
+            ring_overflows: 33,
+            no_buffers: 34,
+        };
+        let run = Snapshot {
+            sessions: SessionsByPhase {
+                waiting: 1,
+                backlog: 2,
+                handshake: 3,
+                greeting: 4,
+                running: 5,
+                closing: 6,
+            },
+            mlets: 7,
+            summary: Summary {
+                failed: 8,
+                limits_hit: [("--idle-timeout", 9)].into(),
+                mlets: MletEnds { succeeded: 10, failed: 11, signalled: 12, not_started: 13 },
+                outputs_lost: 14,
+                ..Summary::default()
+            },
+            bytes: BothWays { to_endpoint: 15, from_endpoint: 16 },
+            messages: BothWays { to_endpoint: 17, from_endpoint: 18 },
+            accept_pauses: [("memory", 19)].into(),
+            lost: Losses { records: 20, log_lines: 21, linfos: 22 },
+            files: Files { open: Some(23), limit: 24 },
+            certificates: [("broker", Ticks(25_000_000_000))].into(),
+            publication_end: Some(Ticks(26_000_000_000)),
+            reloads: Reloads { done: 27, refused: 28, read_at: Ticks(29_000_000_000) },
+            cores: vec![CoreState::default(), core],
+            ..Snapshot::default()
+        };
+        let text = text(&run);
+        let told: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
+        for expected in [
+            "sessions_active{phase=\"waiting\"} 1",
+            "sessions_active{phase=\"backlog\"} 2",
+            "sessions_active{phase=\"handshake\"} 3",
+            "handshakes_inflight 3",
+            "sessions_active{phase=\"greeting\"} 4",
+            "sessions_active{phase=\"running\"} 5",
+            "sessions_active{phase=\"closing\"} 6",
+            "mlets_active 7",
+            "sessions_failed_total 8",
+            "limit_refusals_total{reason=\"idle-timeout\"} 9",
+            "mlet_exits_total{reason=\"exit_0\"} 10",
+            "mlet_exits_total{reason=\"exit_other\"} 11",
+            "mlet_exits_total{reason=\"signal\"} 12",
+            "mlet_exits_total{reason=\"not_started\"} 13",
+            "events_dropped_total{reason=\"output\"} 14",
+            "relay_bytes_total{dir=\"to_ep\"} 15",
+            "relay_bytes_total{dir=\"from_ep\"} 16",
+            "relay_messages_total{dir=\"to_ep\"} 17",
+            "relay_messages_total{dir=\"from_ep\"} 18",
+            "accept_errors_total{reason=\"memory\"} 19",
+            "events_dropped_total{reason=\"record\"} 20",
+            "events_dropped_total{reason=\"log_line\"} 21",
+            "events_dropped_total{reason=\"linfo\"} 22",
+            "open_fds 23",
+            "fd_limit 24",
+            "cert_not_after_seconds{role=\"broker\"} 25",
+            "publication_end_seconds 26",
+            "reloads_total{result=\"done\"} 27",
+            "reloads_total{result=\"refused\"} 28",
+            "reload_success_timestamp 29",
+            "core_busy_seconds_total{core=\"3\"} 30",
+            "core_busy_ratio{core=\"3\"} 0.31",
+            "core_stalled_seconds{core=\"0\"} 0",
+            "core_stalled_seconds{core=\"3\"} 32",
+            "ring_cq_overflow_total{core=\"3\"} 33",
+            "ring_enobufs_total{core=\"3\"} 34",
+        ] {
+            assert!(told.contains(&&*format!("pktxpmgr_{expected}")), "{expected} in {text}");
+        }
+    }
+}

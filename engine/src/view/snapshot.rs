@@ -12,7 +12,7 @@ use crate::metrics::{BothWays, RelayTimes};
 use crate::records::Summary;
 
 /// A whole run at one time.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     /// How long the run has lasted.
     pub lasted: Duration,
@@ -166,7 +166,7 @@ pub struct Files {
 }
 
 /// A shard.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq)]
 pub struct CoreState {
     /// The CPU number of its core.
     pub core: usize,
