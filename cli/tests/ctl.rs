@@ -47,7 +47,7 @@ fn refuses(home: &Home, words: &[&str], part: &str) {
 
 /// The rows of a request, without the last line.
 fn rows(home: &Home, words: &[&str]) -> Vec<Value> {
-    let text = ask(home, &[&["--json"], words].concat()).stdout;
+    let text = ask(home, &[words, &["--json"]].concat()).stdout;
     let mut rows: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(rows.pop().unwrap()["done"], true);
@@ -107,6 +107,7 @@ fn what_is_shown_fits_a_terminal_and_is_whole_in_json() {
 fn a_session_is_killed_by_number_or_key_and_others_go_on() {
     let home = Home::new();
     let manager = start(&home, "echo");
+    assert_eq!(does(&home, &["show", "sessions"]), "none\n");
     let mut endpoints: Vec<_> = (0..3).map(|_| home.dial(&manager).session()).collect();
     endpoints.iter_mut().for_each(|endpoint| endpoint.echoes(b"here"));
     let sessions = rows(&home, &["show", "sessions"]);
@@ -165,18 +166,20 @@ fn a_reload_answers_when_it_is_over_and_is_recorded_however_it_came() {
     let good = home.least();
     home.write("xpmgr.conf", b"ExpExec 1:hello\n");
     refuses(&home, &["reload"], "xpmgr.conf:1:");
+    refuses(&home, &["reload"], "\n 1 | ExpExec 1:hello\n");
     home.write("xpmgr.conf", good.as_bytes());
     manager.signal(Signal::SIGHUP);
     manager.says_times("reloaded for new sessions", 2);
     home.dial(&manager).is_served();
     let counted = |row: &Value| row["name"].as_str().unwrap().starts_with("reloads ");
     let counts: Vec<_> = rows(&home, &["show"]).into_iter().filter(counted).collect();
-    assert_eq!(counts.iter().map(|row| row["value"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 1]);
+    assert_eq!(counts.iter().map(|row| row["value"].as_u64().unwrap()).collect::<Vec<_>>(), [2, 2]);
     assert_eq!(manager.interrupted().code, Some(0));
     let reload = |via: &str, done| ("reload".to_owned(), via.to_owned(), done);
     assert_eq!(
         commands(&home),
-        [reload("ctl", true), reload("ctl", false), reload("signal", true)]
+        [("ctl", true), ("ctl", false), ("ctl", false), ("signal", true)]
+            .map(|(via, done)| reload(via, done))
     );
 }
 
@@ -285,6 +288,7 @@ fn usage_errors_are_told_before_anybody_is_asked() {
         let ended = ask(&home, words);
         assert_eq!(ended.code, Some(2), "{words:?}: {}", ended.stderr);
     }
+    assert_says(&ask(&home, &["kill"]).stderr, &["Usage: pktxpmgr ctl SOCK kill <ID|KEY>"]);
     // A file of this name is a mlet.
     home.write("ctl", b"#!/bin/sh\n");
     let ended = ask(&home, &["show"]);

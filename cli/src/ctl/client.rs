@@ -45,7 +45,7 @@ pub(crate) struct Options {
     json: bool,
 
     /// What to ask for
-    #[arg(value_name = "REQUEST", required = true, trailing_var_arg = true)]
+    #[arg(value_name = "REQUEST", required = true)]
     words: Vec<String>,
 }
 
@@ -101,7 +101,7 @@ pub(crate) fn run(args: &Options) -> Result<(), Failure> {
             Ok(end) if end.contains_key("done") => {
                 let told = end.get("told").and_then(Value::as_str).unwrap_or_default();
                 if end.get("done") != Some(&Value::Bool(true)) {
-                    return Err(Failure::Refused(Escaped(told.as_bytes()).to_string()));
+                    return Err(Failure::Refused(lines(told)));
                 }
                 return if args.json { Ok(()) } else { show(&rows, told) };
             }
@@ -112,13 +112,19 @@ pub(crate) fn run(args: &Options) -> Result<(), Failure> {
     Err(unusable("the run has ended, and did not answer"))
 }
 
-/// Prints rows as a table, or what was told if there are none.
+/// Prints rows as a table, and what was told.
 fn show(rows: &[Map<String, Value>], told: &str) -> Result<(), Failure> {
-    let mut text = table(rows);
-    if !told.is_empty() {
-        text.push_str(&format!("{}\n", Escaped(told.as_bytes())));
-    }
+    let text = match (rows, told) {
+        ([], "") => "none\n".to_owned(),
+        (rows, "") => table(rows),
+        (rows, told) => table(rows) + &lines(told) + "\n",
+    };
     print(&text)
+}
+
+/// What was told, which may have several lines: why a configuration is refused is shown with the place.
+fn lines(told: &str) -> String {
+    told.lines().map(|line| Escaped(line.as_bytes()).to_string()).collect::<Vec<_>>().join("\n")
 }
 
 fn print(text: &str) -> Result<(), Failure> {

@@ -10,6 +10,7 @@ use tracing::level_filters::LevelFilter;
 #[derive(Debug, Parser)]
 #[command(
     name = "pktxpmgr ctl SOCK",
+    bin_name = "pktxpmgr ctl SOCK",
     no_binary_name = true,
     disable_help_flag = true,
     disable_help_subcommand = true

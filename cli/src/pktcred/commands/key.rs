@@ -60,6 +60,6 @@ pub(crate) fn run(options: &Options, place: &Place) -> Result<Exit, Failure> {
         return Err(failure);
     }
     let key_id = key.public_key().key_id();
-    print(&format!("{} and .pub written; key id {key_id}\n", shown(&private)))?;
+    print(&format!("{} and {} written; key id {key_id}\n", shown(&private), shown(&public)))?;
     Ok(Exit::Success)
 }
