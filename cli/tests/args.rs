@@ -236,6 +236,8 @@ fn a_manual_page_is_written_for_each_command_that_help_tells_of() {
     for entry in written {
         let page = std::fs::read_to_string(entry.unwrap().path()).unwrap();
         assert_says(&page, &[".TH ", ".SH NAME\n", ".SH SYNOPSIS\n", ".SH EXAMPLES\n"]);
+        let title = page.lines().find(|line| line.starts_with(".TH ")).unwrap();
+        assert_says(title, &[concat!(env!("CARGO_PKG_VERSION"), "\"")]);
     }
     let page = std::fs::read_to_string(dir.join("pktxpmgr.1")).unwrap();
     assert_says(

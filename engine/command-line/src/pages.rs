@@ -50,7 +50,9 @@ impl Pages {
             Self::Man { dir } => {
                 let mut command = command.disable_help_subcommand(true);
                 command.build();
-                let written = fs::create_dir_all(dir).and_then(|()| write_manual(&command, dir));
+                let source = command.render_version();
+                let written = fs::create_dir_all(dir)
+                    .and_then(|()| write_manual(&command, source.trim_end(), dir));
                 written.map_err(|error| {
                     format!("cannot write manual pages to {}: {error}", dir.display())
                 })
@@ -74,12 +76,12 @@ pub(crate) fn with_examples(program: &str, command: Command) -> Command {
     command.before_help(examples)
 }
 
-/// A page for this command, and one for each below it.
-fn write_manual(command: &Command, dir: &Path) -> io::Result<()> {
+/// A page for this command, and one for each below it; `source` is the program and its version.
+fn write_manual(command: &Command, source: &str, dir: &Path) -> io::Result<()> {
     for below in command.get_subcommands().filter(|below| !below.is_hide_set()) {
-        write_manual(below, dir)?;
+        write_manual(below, source, dir)?;
     }
-    let man = Man::new(command.clone());
+    let man = Man::new(command.clone()).source(source);
     fs::write(dir.join(man.get_filename()), manual_page(command, &man)?)
 }
 
