@@ -7,11 +7,12 @@ mod common;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use common::endpoint::{End, NDATA, message};
 use common::events::{EVENTS, Events, outcomes};
 use common::manager::{Manager, children_of, wait_until, zoo};
+use common::stalled::Stalled;
 use common::{Ended, Home, assert_says};
 use nix::sys::signal::Signal;
 use serde_json::Value;
@@ -82,6 +83,10 @@ fn what_is_shown_fits_a_terminal_and_is_whole_in_json() {
     let key = session["key"].as_str().unwrap();
     assert_eq!(key.len(), 64);
     assert_says(&table, &[&key[..12], "hello", "127.0.0.1:"]);
+    // What it relays is told while it runs, as its record does when it is over.
+    let len = message(NDATA, b"here").len();
+    assert_eq!((&session["to_ep"], &session["from_ep"]), (&len.into(), &len.into()));
+    assert_says(&table, &["to_ep  from_ep", &format!("{len} B")]);
     let mlets = children_of(manager.supervisor());
     assert_eq!(session["pid"].as_i64().unwrap(), i64::from(mlets[0]));
     let stat = rows(&home, &["show"]);
@@ -101,6 +106,30 @@ fn what_is_shown_fits_a_terminal_and_is_whole_in_json() {
     let ended = ask(&home, &["show"]);
     assert_eq!(ended.code, Some(3));
     assert_says(&ended.stderr, &["ctl.sock", "is it the SOCK of --ctl of a run?"]);
+}
+
+/// Asked again and again, so that questions would pile up at it.
+#[test]
+fn a_shard_that_stands_still_keeps_the_list_waiting_for_no_second_and_its_bytes_are_unknown() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.echoes(b"here");
+    let stalled = Stalled::shard(&manager, 0);
+    for _ in 0..3 {
+        let asked = Instant::now();
+        let [session] = &rows(&home, &["show", "sessions"])[..] else { panic!("one") };
+        // Twice of what it may take, on a machine that does much else.
+        assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
+        assert!(session["to_ep"].is_null() && session["from_ep"].is_null(), "{session}");
+        assert_eq!(session["session"], 1);
+    }
+    drop(stalled);
+    wait_until("its bytes are known again", || {
+        rows(&home, &["show", "sessions"])[0]["to_ep"].is_number()
+    });
+    endpoint.close();
+    assert_eq!(manager.interrupted().code, Some(0));
 }
 
 #[test]

@@ -17,11 +17,9 @@ use std::time::{Duration, Instant};
 use common::endpoint::{LINFO, message};
 use common::http::{metrics, metrics_address};
 use common::manager::{Manager, PATIENCE, wait_until, zoo};
+use common::stalled::Stalled;
 use common::{Home, PKTXPMGR, assert_says, run};
-use nix::sys::ptrace;
 use nix::sys::signal::Signal;
-use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
 use serde_json::Value;
 
 /// The init system's end of `NOTIFY_SOCKET`.
@@ -166,36 +164,6 @@ fn a_run_without_an_init_system_that_listens_says_so_and_goes_on() {
     }
 }
 
-/// Stops one thread of another process, as a core would that hangs, until this is dropped.
-struct Stalled(Pid);
-
-impl Stalled {
-    fn new(thread: i32) -> Self {
-        let thread = Pid::from_raw(thread);
-        ptrace::seize(thread, ptrace::Options::empty()).expect("run the tests as root");
-        ptrace::interrupt(thread).unwrap();
-        waitpid(thread, Some(WaitPidFlag::__WALL)).unwrap();
-        Self(thread)
-    }
-}
-
-/// Also when a test fails: nobody could wait for the end of a process with a thread that is traced.
-impl Drop for Stalled {
-    fn drop(&mut self) {
-        // It fails only if the thread is gone.
-        let _ = ptrace::detach(self.0, None);
-    }
-}
-
-/// The thread of this shard.
-fn thread_of(manager: &Manager, shard: usize) -> i32 {
-    let threads = fs::read_dir(format!("/proc/{}/task", manager.pid())).unwrap().flatten();
-    let called = |thread: &fs::DirEntry| fs::read_to_string(thread.path().join("comm")).unwrap();
-    let name = format!("shard-{shard}\n");
-    let mut found = threads.filter(|thread| called(thread) == name);
-    found.next().unwrap().file_name().to_str().unwrap().parse().unwrap()
-}
-
 /// How long each shard stands still, by the label of its core, as metrics tell it.
 fn stalled_seconds(address: std::net::SocketAddr) -> BTreeMap<String, f64> {
     let samples = metrics(address).into_iter();
@@ -219,7 +187,7 @@ fn a_shard_that_stands_still_is_told_of_within_two_seconds_and_feeds_no_watchdog
     init.hears_until("WATCHDOG=1");
     assert_eq!(manager.said("has made no turn"), 0);
     assert_eq!(stalls().into_values().collect::<Vec<_>>(), [0.0, 0.0]);
-    let stalled = Stalled::new(thread_of(&manager, 0));
+    let stalled = Stalled::shard(&manager, 0);
     let begun = Instant::now();
     let line = manager.says("has made no turn");
     wait_until("metrics tell it", || stalls().into_values().any(|seconds| seconds > 0.0));

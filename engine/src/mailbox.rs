@@ -19,7 +19,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::proto::experiments::Experiments;
 use crate::proto::session::MletFacts;
 use crate::proto::session_end::Force;
-use crate::records::{Ended, SessionFacts, SessionId, ShardTotals};
+use crate::records::{Ended, RelayedBy, SessionFacts, SessionId, ShardTotals};
 use crate::run_error::RunError;
 use crate::sys::mlet_ends::MletEnds;
 use packetlab::key::KeyId;
@@ -30,6 +30,9 @@ pub(crate) const QUEUE_LEN: usize = 1024;
 
 /// So long a message that may wait waits at most, where others were told of shortly before.
 pub(crate) const BELL_INTERVAL: Duration = Duration::from_millis(5);
+
+/// What is heard of a receiver that is gone.
+const GONE: u64 = u64::MAX;
 
 /// A session's place on its shard, for answers to it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -61,6 +64,8 @@ pub(crate) enum ToShard {
     Permit(SessionPlace),
     /// This session's mlet was not started in time: it ends.
     MletLate(SessionPlace),
+    /// Tell what each session past START has relayed.
+    TellRelayed,
     /// Stop accepting, end sessions that have not sent START, and end when the others are over.
     Drain,
     /// End this session, so that its mlet reads the end.
@@ -130,6 +135,13 @@ pub(crate) enum FromShard {
     },
     /// Nothing was relayed in a session for as long as that may be: it ends, and its mlet is to be ended.
     IdleTimeout(SessionId),
+    /// What each session past START has relayed so far, as was asked for.
+    Relayed {
+        /// The shard's number.
+        shard: usize,
+        /// In no order.
+        sessions: Vec<RelayedBy>,
+    },
     /// A session is over: its sockets are closed.
     Ended(Box<Ended>),
     /// A connection was closed because too many of its source are in set-up.
@@ -276,6 +288,11 @@ impl<T> Mailer<T> {
     pub(crate) fn heard(&self) -> u64 {
         self.heard.load(Ordering::Relaxed)
     }
+
+    /// The receiver is gone, and takes no message any more.
+    pub(crate) fn is_unheard(&self) -> bool {
+        self.heard() == GONE
+    }
 }
 
 impl<T> Inbox<T> {
@@ -301,7 +318,7 @@ impl<T> Inbox<T> {
 
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
-        self.heard.store(u64::MAX, Ordering::Relaxed);
+        self.heard.store(GONE, Ordering::Relaxed);
     }
 }
 

@@ -123,6 +123,8 @@ fn session(session: &SessionState) -> Value {
         "snikey": session.snikey.as_ref().map(|snikey| snikey.as_str()),
         "pid": session.pid,
         "age_s": tenths(session.age),
+        "to_ep": session.bytes.map(|bytes| bytes.to_endpoint),
+        "from_ep": session.bytes.map(|bytes| bytes.from_endpoint),
         "peer": session.peer.to_string(),
     })
 }

@@ -14,6 +14,7 @@ use serde_json::{Map, Value, json};
 
 use super::words::Request;
 use crate::results::failure::Failure;
+use crate::results::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -56,13 +57,15 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const COLUMNS: usize = 80;
 
 /// The order of columns; others, of a later version, come behind them.
-const ORDER: [&str; 13] = [
+const ORDER: [&str; 15] = [
     "session",
     "key",
-    "snikey",
     "pid",
     "age_s",
+    "to_ep",
+    "from_ep",
     "peer",
+    "snikey",
     "default",
     "certificates",
     "expires",
@@ -172,6 +175,9 @@ fn cell(name: &str, value: Option<&Value>) -> String {
             let text = Escaped(text.as_bytes()).to_string();
             let len = if ["key", "snikey"].contains(&name) { SHORT_LEN } else { COLUMNS };
             text.chars().take(len).collect()
+        }
+        Some(Value::Number(bytes)) if ["to_ep", "from_ep"].contains(&name) => {
+            words::size(bytes.as_u64().unwrap_or_default())
         }
         Some(other) => other.to_string(),
     }

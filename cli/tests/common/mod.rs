@@ -17,6 +17,7 @@ pub mod manager;
 pub mod option_pairs;
 pub mod proxy;
 pub mod screen;
+pub mod stalled;
 pub mod tail;
 pub mod terminal;
 pub mod tls_peer;

@@ -72,6 +72,9 @@ impl Control {
             FromShard::BacklogLost { snikey, ended } => self.take_backlog_lost(&snikey, ended),
             FromShard::EndpointGone { id, reason } => self.sessions.endpoint_gone(id, &reason),
             FromShard::IdleTimeout(id) => self.end_idle_mlet(id),
+            FromShard::Relayed { shard, sessions } => {
+                self.session_list.take_told(shard, sessions);
+            }
             FromShard::Ended(ended) => self.sessions.ended(ended, now()),
             FromShard::SourceRefused(source) => {
                 self.sessions.refused(now());

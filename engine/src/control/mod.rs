@@ -31,6 +31,7 @@ mod recorder;
 mod recorder_link;
 mod reload;
 mod runtime;
+mod session_list;
 mod sessions;
 mod set_up;
 mod singleton;
@@ -57,6 +58,7 @@ use self::publication::{PublicationTask, PublishedFrom};
 pub use self::recorder_link::MLET_TARGET;
 use self::recorder_link::RecorderLink;
 pub(crate) use self::runtime::block_on;
+use self::session_list::SessionList;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::{ControlSocket, Mlets};
@@ -155,6 +157,7 @@ pub(crate) struct Control {
     published_from: PublishedFrom,
     reloads: Reloads,
     orders: Option<Orders>,
+    session_list: SessionList,
     tasks: Tasks,
     cores: Vec<usize>,
     watchdog: Watchdog,
@@ -222,6 +225,7 @@ impl Control {
             published_from: (parts.backend, 0),
             reloads: Reloads::new(parts.reader),
             orders: parts.orders,
+            session_list: SessionList::default(),
             tasks: Tasks::new(),
             cores: parts.cores,
             is_watched: parts.watchdog.is_some(),
@@ -262,6 +266,7 @@ impl Control {
         self.tend_time_limits();
         self.tend_log();
         self.tend_watchdog();
+        self.tend_session_list();
         self.sessions.tend(now());
     }
 
@@ -276,6 +281,7 @@ impl Control {
             self.mlets_due(),
             self.time_limits_due(),
             self.watchdog.due(),
+            self.session_list.due(),
         ];
         let timer = timer.into_iter().flatten().min();
         let interest = |wants_write: bool| match wants_write && self.retry_at.is_none() {

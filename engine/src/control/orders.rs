@@ -4,19 +4,17 @@
 //! log and the records.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
 
 use tracing::warn;
 
-use super::clock::now;
 use super::singleton::Mlets;
-use super::steering::{Answer, Asked, Change, ExperimentState, Order, Orders, SessionState, Whom};
+use super::steering::{Answer, Asked, Change, ExperimentState, Order, Orders, Whom};
 use super::{Control, RunPhase};
 use crate::config::Limits;
 use crate::mailbox::ToShard;
 use crate::proto::experiments::ServedExperiment;
 use crate::proto::session_end::Force;
-use crate::records::{SessionFacts, SessionId};
+use crate::records::SessionId;
 use crate::sys::signals::StopSignal;
 use packetlab::words::counted;
 
@@ -31,7 +29,10 @@ impl Control {
                 return;
             };
             let answer = match order {
-                Order::ListSessions => Answer::Sessions(self.session_states()),
+                Order::ListSessions => {
+                    self.list_sessions(asker);
+                    continue;
+                }
                 Order::ListExperiments => Answer::Experiments(self.experiment_states()),
                 Order::Change(Change::Reload) => {
                     self.ask_for_reload(Some(asker));
@@ -156,23 +157,4 @@ impl Control {
         };
         self.experiments.iter().map(state).collect()
     }
-
-    fn session_states(&self) -> Vec<SessionState> {
-        let now = now();
-        let state = |(facts, pid): (&SessionFacts, Option<i32>)| SessionState {
-            id: facts.id,
-            key: facts.account.endpoint_key,
-            peer: facts.peer,
-            snikey: facts.account.snikey.clone(),
-            pid,
-            age: age(facts.accepted, now),
-        };
-        let mut states: Vec<_> = self.sessions.under_way().all().map(state).collect();
-        states.sort_unstable_by_key(|state| state.id);
-        states
-    }
-}
-
-fn age(began: Instant, now: Instant) -> Duration {
-    now.saturating_duration_since(began)
 }

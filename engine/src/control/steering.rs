@@ -11,6 +11,7 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::config::Limits;
+use crate::metrics::BothWays;
 use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
@@ -102,6 +103,8 @@ pub struct SessionState {
     pub pid: Option<i32>,
     /// How long ago it was accepted.
     pub age: Duration,
+    /// Bytes of messages that it has relayed, a second ago at most; `None` if its shard has not told them.
+    pub bytes: Option<BothWays<u64>>,
 }
 
 /// An experiment that is served.

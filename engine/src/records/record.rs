@@ -7,7 +7,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::metrics::SessionLatency;
+use crate::metrics::{BothWays, SessionLatency};
 use crate::proto::account::{Account, Relayed};
 use crate::proto::session_end::Outcome;
 use crate::sys::recorder::RecordedOutput;
@@ -16,6 +16,15 @@ use packetlab::time::Ticks;
 
 /// Names a session for log lines, mlets and records; unique in a run.
 pub(crate) type SessionId = u64;
+
+/// A session, and the bytes of messages that it has relayed so far.
+pub(crate) type RelayedBy = (SessionId, BothWays<u64>);
+
+/// The bytes of what was relayed.
+pub(crate) fn bytes_of(relayed: &Relayed) -> BothWays<u64> {
+    let Relayed { to_endpoint, from_endpoint, .. } = relayed;
+    BothWays { to_endpoint: to_endpoint.bytes, from_endpoint: from_endpoint.bytes }
+}
 
 /// How an endpoint came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,6 +110,14 @@ pub(crate) enum Mlet {
 }
 
 impl Mlet {
+    /// Its process, while that runs.
+    pub(crate) fn pid(&self) -> Option<i32> {
+        match self {
+            Self::Running(pid) => Some(*pid),
+            _ => None,
+        }
+    }
+
     /// Its end is still to come.
     pub(super) fn may_run(&self) -> bool {
         matches!(self, Self::Asked | Self::Running(_))

@@ -55,14 +55,6 @@ impl UnderWay {
             self.begun.get_or_insert(begun);
         }
     }
-
-    /// The process of its mlet, while that runs.
-    fn pid(&self) -> Option<i32> {
-        match self.record.mlet {
-            Mlet::Running(pid) => Some(pid),
-            _ => None,
-        }
-    }
 }
 
 impl Recorder {
@@ -106,13 +98,13 @@ impl Recorder {
     pub(crate) fn oldest_first(&self) -> impl Iterator<Item = (&SessionFacts, i32, Instant)> {
         self.by_age.iter().filter_map(|(started, id)| {
             let under_way = self.under_way.get(id)?;
-            Some((&*under_way.record.facts, under_way.pid()?, *started))
+            Some((&*under_way.record.facts, under_way.record.mlet.pid()?, *started))
         })
     }
 
-    /// Whose these are, with the processes of their mlets while those run, in no order.
-    pub(crate) fn all(&self) -> impl Iterator<Item = (&SessionFacts, Option<i32>)> {
-        self.under_way.values().map(|session| (&*session.record.facts, session.pid()))
+    /// All of them as far as they are known, in no order.
+    pub(crate) fn all(&self) -> impl Iterator<Item = &SessionRecord> {
+        self.under_way.values().map(|session| &session.record)
     }
 
     /// Those of endpoints whose key id begins with these hexadecimal digits.
@@ -121,7 +113,11 @@ impl Recorder {
             let key = facts.account.endpoint_key;
             key.is_some_and(|key| key.to_string().starts_with(digits))
         };
-        self.all().filter(|(facts, _)| is_of_key(facts)).map(|(facts, _)| facts.id).collect()
+        self.all()
+            .map(|record| &*record.facts)
+            .filter(|facts| is_of_key(facts))
+            .map(|facts| facts.id)
+            .collect()
     }
 
     /// The oldest mlet that is younger than that one, or of all.
@@ -210,21 +206,21 @@ impl Recorder {
             }
             _ => under_way.begin_end(Begun::MletTimeout),
         }
-        under_way.pid()
+        under_way.record.mlet.pid()
     }
 
     /// Nothing was relayed for too long. The mlet's process, which is to be ended, if it runs already.
     pub(crate) fn idle(&mut self, id: SessionId) -> Option<i32> {
         let under_way = self.under_way.get_mut(&id)?;
         under_way.begin_end(Begun::IdleTimeout);
-        under_way.pid()
+        under_way.record.mlet.pid()
     }
 
     /// It is killed. The process of its mlet, if that runs.
     pub(crate) fn kill(&mut self, id: SessionId) -> Option<i32> {
         let under_way = self.under_way.get_mut(&id)?;
         under_way.begin_end(Begun::Killed);
-        under_way.pid()
+        under_way.record.mlet.pid()
     }
 
     /// Its endpoint has gone. Who it was, if the mlet may still run.

@@ -10,9 +10,10 @@ use super::connection::Permit;
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
-use crate::mailbox::{BacklogConnection, ToShard};
+use crate::mailbox::{BacklogConnection, FromShard, ToShard};
 use crate::proto::experiments::Experiments;
 use crate::proto::session::{Session, SetUpStage};
+use crate::records::bytes_of;
 
 impl<D: Driver<Token>> Shard<D> {
     pub(super) fn take_mail(&mut self) {
@@ -21,6 +22,7 @@ impl<D: Driver<Token>> Shard<D> {
             match message {
                 ToShard::Adopt(connection) => self.adopt(connection),
                 ToShard::Reload(experiments) => self.reload(experiments),
+                ToShard::TellRelayed => self.tell_relayed(),
                 ToShard::Drain => self.drain(),
                 ToShard::EndSession(id, force) => self.end_session(id, force),
                 ToShard::EndSessions(force) => self.end_sessions(force),
@@ -67,6 +69,14 @@ impl<D: Driver<Token>> Shard<D> {
                 false => session.handle_reload(experiments),
             });
         }
+    }
+
+    /// Tells what sessions count anyway. Whoever asked waits for all shards, so the answer may wait a little too.
+    fn tell_relayed(&mut self) {
+        let past_start = self.connections.iter().filter(|(_, connection)| !connection.in_set_up);
+        let relayed = past_start.map(|(_, one)| (one.id, bytes_of(&one.session.relayed())));
+        let told = FromShard::Relayed { shard: self.number, sessions: relayed.collect() };
+        self.mailer.push_unhurried(told);
     }
 
     /// Takes over a connection that waits at the proxy for its endpoint.
