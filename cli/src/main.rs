@@ -18,6 +18,7 @@ mod joblog;
 mod logging;
 mod mlet_file;
 mod monitoring;
+mod page;
 mod report;
 mod report_page;
 mod results;

@@ -199,7 +199,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
 ];
 
 /// What a folder must not name, by the beginnings of names.
-const WALLS: [(&str, &[&str]); 14] = [
+const WALLS: [(&str, &[&str]); 15] = [
     (
         "engine/packetlab/src",
         &[
@@ -225,6 +225,7 @@ const WALLS: [(&str, &[&str]); 14] = [
     ("engine/src/metrics", &["nix::"]),
     ("engine/src/records", &["nix::"]),
     ("cli/src/results", &["engine::", "std::thread", "std::net", "std::process::Command"]),
+    ("cli/src/page", &["engine::", "std::thread", "std::net", "std::process", "std::fs"]),
     ("cli/src/report_page", &["engine::", "std::thread", "std::net", "std::process"]),
     ("engine/home/src", &["tokio", "engine::", "rustls::"]),
     ("engine/command-line/src", &["tokio", "engine::", "packetlab::", "rustls::"]),

@@ -1,43 +1,25 @@
-//! Charts as SVG within the page.
+//! The charts of the page: when sessions ended, and what endpoints took.
 //!
-//! Not here: the numbers (`timeline.rs`, `results/tally.rs`). What a chart shows is also said in words or in a table beside
-//! it, and no two marks differ by their colour alone.
+//! Not here: how a chart is drawn (`page/chart.rs`), and its numbers (`timeline.rs`, `results/tally.rs`).
 
-use super::html::Html;
 use super::timeline::Course;
-
-/// Of the whole picture, and of the margins that hold its axes.
-const WIDTH: f64 = 720.0;
-const HEIGHT: f64 = 300.0;
-const LEFT: f64 = 80.0;
-const RIGHT: f64 = 30.0;
-const TOP: f64 = 15.0;
-const BOTTOM: f64 = 50.0;
+use crate::page::chart::{Chart, Tick, linear, times, x, y};
+use crate::page::html::Html;
 
 /// A curve has so many steps, which is more than can be told apart.
 const STEPS: usize = 400;
-
-/// A place on an axis, from 0 at its beginning to 1 at its end, and what is written there.
-type Tick = (f64, String);
 
 /// How many sessions had ended at what time, and how many of them `ok`.
 pub(super) fn completion(html: &mut Html, course: &Course) {
     let count = course.ends.len().max(1) as f64;
     let len = course.len.max(0.001);
-    let (unit, seconds) = match len {
-        ..180.0 => ("s", 1.0),
-        ..10_800.0 => ("min", 60.0),
-        _ => ("h", 3600.0),
-    };
-    begin(html, "Sessions that had ended, all and ok, over the time in which runs ran");
-    axes(html, &linear(len / seconds, unit), &linear(count, ""));
+    let mut chart = Chart::between(&times(len), &linear(count, ""));
     for start in &course.later_runs {
-        let x = x(start / len);
-        path(html, "run", &format!("M{x:.1} {TOP}V{:.1}", HEIGHT - BOTTOM));
+        chart.line("run", [(start / len, 0.0), (start / len, 1.0)].into_iter());
     }
-    path(html, "all", &curve(course, |_| true));
-    path(html, "good", &curve(course, |is_ok| is_ok));
-    html.raw("</svg>");
+    chart.path("all", curve(course, |_| true));
+    chart.path("good", curve(course, |is_ok| is_ok));
+    chart.write(html, "Sessions that had ended, all and ok, over the time in which runs ran");
 }
 
 /// A curve of those ends that are counted.
@@ -74,8 +56,7 @@ pub(super) struct Mark {
 pub(super) fn endpoints(html: &mut Html, marks: &[Mark]) {
     let run = Powers::of(10, marks.iter().map(|mark| mark.run));
     let bytes = Powers::of(8, marks.iter().map(|mark| mark.bytes));
-    begin(html, "Run time and bytes relayed of each endpoint");
-    axes(html, &run.ticks(milliseconds), &bytes.ticks(size));
+    let mut chart = Chart::between(&run.ticks(milliseconds), &bytes.ticks(size));
     let place = |mark: &Mark| (x(run.part(mark.run)), y(bytes.part(mark.bytes)));
     let (mut dots, mut crosses) = (String::new(), String::new());
     for mark in marks {
@@ -85,17 +66,9 @@ pub(super) fn endpoints(html: &mut Html, marks: &[Mark]) {
             false => crosses.push_str(&format!("M{:.1} {:.1}l8 8m0-8l-8 8", x - 4.0, y - 4.0)),
         }
     }
-    path(html, "dot", &dots);
-    path(html, "cross", &crosses);
-    html.raw("</svg>");
-}
-
-/// A bar as long as this part of the whole.
-pub(super) fn bar(html: &mut Html, part: f64) {
-    html.raw("<svg viewBox=\"0 0 100 10\" preserveAspectRatio=\"none\" aria-hidden=\"true\">")
-        .raw("<rect height=\"10\" width=\"")
-        .text(format!("{:.2}", part * 100.0))
-        .raw("\"/></svg>");
+    chart.path("dot", dots);
+    chart.path("cross", crosses);
+    chart.write(html, "Run time and bytes relayed of each endpoint");
 }
 
 /// From a power of a number to another.
@@ -150,60 +123,6 @@ fn size(exponent: i32) -> String {
     format!("{} {unit}", 1 << (bits % 10))
 }
 
-/// Up to six round numbers from 0 to this one.
-fn linear(most: f64, unit: &str) -> Vec<Tick> {
-    let rough = most / 5.0;
-    let decade = 10_f64.powf(rough.log10().floor());
-    let steps = [1.0, 2.0, 5.0, 10.0].map(|step| step * decade);
-    let mut step = steps.into_iter().find(|step| *step >= rough).unwrap_or(rough);
-    if unit.is_empty() {
-        // There are no parts of a session.
-        step = step.max(1.0);
-    }
-    let digits = if step < 1.0 { (-step.log10()).ceil() as usize } else { 0 };
-    let numbers =
-        (0..).map(|number| f64::from(number) * step).take_while(|at| *at <= most * 1.000_001);
-    let told = |at: f64| format!("{at:.digits$} {unit}").trim_end().to_owned();
-    numbers.map(|at| (at / most, told(at))).collect()
-}
-
-fn begin(html: &mut Html, what: &'static str) {
-    html.raw("<svg class=\"chart\" role=\"img\" viewBox=\"0 0 720 300\" aria-label=\"")
-        .raw(what)
-        .raw("\">");
-}
-
-fn axes(html: &mut Html, along: &[Tick], up: &[Tick]) {
-    let bottom = HEIGHT - BOTTOM;
-    let mut grid = String::new();
-    for (part, told) in along {
-        grid.push_str(&format!("M{:.1} {TOP}V{bottom}", x(*part)));
-        label(html, x(*part), bottom + 22.0, "middle", told);
-    }
-    for (part, told) in up {
-        grid.push_str(&format!("M{LEFT} {:.1}H{}", y(*part), WIDTH - RIGHT));
-        label(html, LEFT - 8.0, y(*part) + 5.0, "end", told);
-    }
-    path(html, "grid", &grid);
-}
-
-fn label(html: &mut Html, x: f64, y: f64, anchor: &'static str, told: &str) {
-    html.raw("<text x=\"").text(format!("{x:.1}")).raw("\" y=\"").text(format!("{y:.1}"));
-    html.raw("\" text-anchor=\"").raw(anchor).raw("\">").text(told).raw("</text>");
-}
-
-fn path(html: &mut Html, class: &'static str, line: &str) {
-    html.raw("<path class=\"").raw(class).raw("\" d=\"").text(line).raw("\"/>");
-}
-
-fn x(part: f64) -> f64 {
-    LEFT + part * (WIDTH - LEFT - RIGHT)
-}
-
-fn y(part: f64) -> f64 {
-    HEIGHT - BOTTOM - part * (HEIGHT - TOP - BOTTOM)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -213,11 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn axes_bear_round_numbers() {
-        assert_eq!(told(&linear(300.0, "")), "0, 100, 200, 300");
-        assert_eq!(told(&linear(1.0, "")), "0, 1");
-        assert_eq!(told(&linear(0.9, "s")), "0.0 s, 0.2 s, 0.4 s, 0.6 s, 0.8 s");
-        assert_eq!(told(&linear(5000.0, "")), "0, 1000, 2000, 3000, 4000, 5000");
+    fn axes_of_powers_bear_them_in_the_units_of_tables() {
         let decades = Powers::of(10, [0.0, 400_000.0, 2e6].into_iter());
         let seconds = "1 ms, 10 ms, 100 ms, 1 s, 10 s, 100 s, 1000 s, 10000 s";
         assert_eq!(told(&decades.ticks(milliseconds)), seconds);

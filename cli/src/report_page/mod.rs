@@ -4,9 +4,7 @@
 //! is anything but text in it.
 
 mod chart;
-mod html;
 mod page;
-mod policy;
 mod sessions;
 mod timeline;
 
@@ -16,13 +14,14 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use packetlab_home::file;
 
+use crate::page::html::Html;
+use crate::page::{begin, end};
 use crate::results::chosen::Filter;
 use crate::results::failure::{Failure, shown_path};
 use crate::results::folder::Folder;
 use crate::results::record::Event;
 use crate::results::tally::Tally;
 use crate::results::words;
-use html::Html;
 use sessions::Rows;
 use timeline::Timeline;
 
@@ -82,7 +81,7 @@ fn page_of(folder: &Folder) -> Result<(String, u64), Failure> {
         }
     })?;
     let mut html = Html::default();
-    page::begin(&mut html, &format!("Campaign {}", name(folder.path())));
+    begin(&mut html, &format!("Campaign {}", name(folder.path())), &page::LOOK);
     page::figures(&mut html, &tally);
     page::runs(&mut html, &tally.runs, &folder.runs());
     page::completion(&mut html, &timeline.course());
@@ -90,7 +89,7 @@ fn page_of(folder: &Folder) -> Result<(String, u64), Failure> {
     page::spreads(&mut html, &tally);
     page::endpoints(&mut html, &tally);
     rows.write(&mut html, folder)?;
-    page::end(&mut html);
+    end(&mut html, &page::LOOK);
     Ok((html.finish(), tally.sessions.all))
 }
 

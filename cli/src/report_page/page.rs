@@ -3,9 +3,10 @@
 //! Not here: charts, the table of sessions, and how text is escaped.
 
 use super::chart::{self, Mark};
-use super::html::Html;
-use super::policy::{self, SCRIPT, STYLE};
 use super::timeline::Course;
+use crate::page::chart::bar;
+use crate::page::html::Html;
+use crate::page::policy::Look;
 use crate::results::run::{Digested, Run};
 use crate::results::tally::{EndpointTotals, RunSpan, Spread, Tally};
 use crate::results::words::{self, counted};
@@ -13,21 +14,12 @@ use crate::results::words::{self, counted};
 /// So many reasons, and endpoints of a kind, are listed.
 const LISTED: usize = 10;
 
-/// The page up to its first section.
-pub(super) fn begin(html: &mut Html, title: &str) {
-    html.raw("<!DOCTYPE html>\n<html lang=\"en\"><head><meta charset=\"utf-8\">\n");
-    html.raw("<meta http-equiv=\"Content-Security-Policy\" content=\"").text(policy::policy());
-    html.raw(
-        "\">\n<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<title>",
-    );
-    html.text(title).raw("</title>\n<style>").raw(STYLE).raw("</style></head>\n<body><main><h1>");
-    html.text(title).raw("</h1>\n");
-}
-
-/// The page from its last section on.
-pub(super) fn end(html: &mut Html) {
-    html.raw("</main>\n<script>").raw(SCRIPT).raw("</script></body></html>\n");
-}
+/// What the page looks like and runs.
+pub(super) const LOOK: Look = Look {
+    style: concat!(include_str!("../page/style.css"), include_str!("report.css")),
+    script: concat!(include_str!("../page/headings.js"), include_str!("script.js")),
+    connect: "'none'",
+};
 
 /// The numbers that one looks for first.
 pub(super) fn figures(html: &mut Html, tally: &Tally) {
@@ -133,7 +125,7 @@ pub(super) fn outcomes(html: &mut Html, tally: &Tally) {
         html.raw("<tr><th scope=\"row\">").text(outcome).raw("</th><td class=\"n\">").text(count);
         html.raw("</td><td class=\"n\">").text(format!("{:.1} %", part * 100.0));
         html.raw("</td><td class=\"bar\">");
-        chart::bar(html, part);
+        bar(html, part);
         html.raw("</td></tr>\n");
     }
     html.raw("</tbody></table></div>\n");
@@ -223,4 +215,17 @@ fn list(html: &mut Html, caption: &'static str, endpoints: &[(&String, &Endpoint
         html.text(words::size(totals.bytes)).raw("</td></tr>\n");
     }
     html.raw("</tbody></table></div>\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::page::LOADING;
+
+    #[test]
+    fn style_and_script_end_no_element_and_load_nothing() {
+        for part in LOADING.iter().chain(&["fetch("]) {
+            assert!(!LOOK.style.contains(part) && !LOOK.script.contains(part), "{part}");
+        }
+    }
 }

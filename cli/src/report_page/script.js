@@ -1,17 +1,10 @@
-"use strict";
-// Sorts the table of sessions: a press on a heading, or the heading's name behind # in the address. Shows its later rows.
+// Sorts the table of sessions, and shows its later rows.
 (() => {
   const table = document.getElementById("sessions");
-  const heads = [...table.tHead.rows[0].cells];
   const body = table.tBodies[0];
 
-  const sort = (column) => {
-    const head = heads[column];
-    const isNumber = head.classList.contains("n");
-    // What is most comes first, and names as in the alphabet; once more turns it round.
-    const first = isNumber ? "descending" : "ascending";
-    const other = isNumber ? "ascending" : "descending";
-    const order = head.getAttribute("aria-sort") === first ? other : first;
+  const sort = (column, order) => {
+    const isNumber = table.tHead.rows[0].cells[column].classList.contains("n");
     const sign = order === "ascending" ? 1 : -1;
     const rows = [...body.rows].map((row, place) => {
       const text = row.cells[column].textContent;
@@ -23,8 +16,6 @@
       return sign * ((a.value > b.value) - (a.value < b.value)) || a.place - b.place;
     });
     body.replaceChildren(...rows.map((entry) => entry.row));
-    heads.forEach((other) => other.removeAttribute("aria-sort"));
-    head.setAttribute("aria-sort", order);
   };
 
   const all = document.getElementById("show-all");
@@ -33,9 +24,5 @@
     all.remove();
   });
 
-  heads.forEach((head, column) => {
-    const button = head.querySelector("button");
-    if (button) button.addEventListener("click", () => sort(column));
-    if (button && location.hash === "#" + head.id) sort(column);
-  });
+  sortable(table, sort);
 })();

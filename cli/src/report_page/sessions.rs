@@ -5,7 +5,7 @@
 
 use std::io::Read;
 
-use super::html::Html;
+use crate::page::html::Html;
 use crate::results::chosen::{Chosen, Sort};
 use crate::results::failure::Failure;
 use crate::results::folder::{Folder, OutputReader, Stream};
@@ -25,7 +25,7 @@ const OUTPUT_MAX: usize = 16 << 10;
 /// Bytes of the page for why a session is not `ok`, which may hold text of a peer.
 const REASON_MAX: usize = 300;
 
-/// Rows that are shown before more are asked for; `style.css` hides those behind.
+/// Rows that are shown before more are asked for; `report.css` hides those behind.
 const ROWS_AT_FIRST: usize = 300;
 
 /// Sessions as they are found.
@@ -202,7 +202,7 @@ mod tests {
     #[test]
     fn the_style_hides_what_is_not_shown_at_first() {
         let hidden = format!("tr:nth-child(n+{}) {{ display: none; }}", ROWS_AT_FIRST + 1);
-        assert!(super::super::policy::STYLE.contains(&hidden));
+        assert!(super::super::page::LOOK.style.contains(&hidden));
     }
 
     #[test]

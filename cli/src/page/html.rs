@@ -7,17 +7,17 @@ use std::fmt::{self, Write as _};
 
 /// A page in the making.
 #[derive(Debug, Default)]
-pub(super) struct Html(String);
+pub(crate) struct Html(String);
 
 impl Html {
     /// Adds markup.
-    pub(super) fn raw(&mut self, markup: &'static str) -> &mut Self {
+    pub(crate) fn raw(&mut self, markup: &'static str) -> &mut Self {
         self.0.push_str(markup);
         self
     }
 
     /// Adds text, escaped: into an element or an attribute's value.
-    pub(super) fn text(&mut self, text: impl fmt::Display) -> &mut Self {
+    pub(crate) fn text(&mut self, text: impl fmt::Display) -> &mut Self {
         // Neither a String nor what is shown here fails.
         let _ = write!(Escaping(&mut self.0), "{text}");
         self
@@ -25,7 +25,7 @@ impl Html {
 
     /// Adds as much of the text as takes so many bytes of the page; returns how many that were, and how many bytes of the
     /// text.
-    pub(super) fn text_within(&mut self, text: &str, len_max: usize) -> (usize, usize) {
+    pub(crate) fn text_within(&mut self, text: &str, len_max: usize) -> (usize, usize) {
         let before = self.0.len();
         for (position, character) in text.char_indices() {
             let whole = self.0.len();
@@ -39,13 +39,13 @@ impl Html {
     }
 
     /// Adds what was made elsewhere.
-    pub(super) fn append(&mut self, part: Self) -> &mut Self {
+    pub(crate) fn append(&mut self, part: Self) -> &mut Self {
         self.0.push_str(&part.0);
         self
     }
 
     /// The page.
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.0
     }
 }
