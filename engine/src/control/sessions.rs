@@ -359,6 +359,7 @@ impl Sessions {
     fn record(&mut self, record: SessionRecord, now: Instant) {
         let outcome = record.outcome();
         self.add(|sums| sums.add(&record));
+        self.view.session_ended(&record);
         if outcome != OutcomeKind::Ok {
             give_back_key(&self.choice, &record.facts);
         }

@@ -9,12 +9,13 @@ use std::time::{Duration, Instant};
 
 use packetlab::time::Ticks;
 
+use super::ended_sessions::{EndedSession, EndedSessions};
 use super::snapshot::{
     CoreState, Files, Goal, Losses, Reloads, RunStage, SessionsByPhase, Snapshot,
 };
 use crate::config::{Approach, Config};
 use crate::metrics::{BothWays, RunLatency, ShardCounts, ShardNumber, ShardNumbers};
-use crate::records::{OutcomeKind, Summary};
+use crate::records::{OutcomeKind, SessionRecord, Summary};
 use crate::sys::{cpu, limits};
 
 /// A run, to be looked at from any thread, before it begins and when it is over too.
@@ -32,6 +33,7 @@ struct Counted {
     log_lines_lost: Arc<AtomicU64>,
     records_lost: Arc<AtomicU64>,
     state: Mutex<RunState>,
+    ended_sessions: Mutex<EndedSessions>,
 }
 
 #[derive(Debug)]
@@ -129,6 +131,7 @@ impl RunView {
                 reloads: Reloads { read_at, ..Reloads::default() },
                 ..RunState::default()
             }),
+            ended_sessions: Mutex::default(),
         }))
     }
 
@@ -184,6 +187,17 @@ impl RunView {
 }
 
 impl RunView {
+    /// The sessions that ended last, the last one first: as many as are kept, and no strangers.
+    #[must_use]
+    pub fn ended_sessions(&self) -> Vec<EndedSession> {
+        lock(&self.0.ended_sessions).latest_first()
+    }
+
+    /// A session has ended, and its record is complete.
+    pub(crate) fn session_ended(&self, record: &SessionRecord) {
+        lock(&self.0.ended_sessions).add(record);
+    }
+
     /// Changes what the control thread knows.
     pub(crate) fn change<R>(&self, change: impl FnOnce(&mut RunState) -> R) -> R {
         change(&mut self.state())

@@ -1,0 +1,73 @@
+//! The sessions that ended last, for whoever looks at single ones while a run goes on. All of them are in the records.
+//!
+//! Not here: strangers, whose certificates were never verified; of them outcomes tell. Invariant: there are few of them, and
+//! each is short, whatever peers have said.
+
+use std::collections::VecDeque;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use crate::metrics::BothWays;
+use crate::records::{OutcomeKind, SessionRecord, bytes_of};
+use packetlab::key::KeyId;
+
+/// So many are kept.
+const KEPT_MAX: usize = 1000;
+
+/// What is kept of a reason, which may hold text of a peer.
+const REASON_LEN_MAX: usize = 200;
+
+/// A session whose record is complete.
+#[derive(Debug, Clone)]
+pub struct EndedSession {
+    /// Its number.
+    pub id: u64,
+    /// Key id of its endpoint; `None` without a certificate.
+    pub key: Option<KeyId>,
+    /// The TCP peer.
+    pub peer: SocketAddr,
+    /// From accept until its sockets were closed, if that is known.
+    pub lasted: Option<Duration>,
+    /// Bytes of messages that it has relayed.
+    pub bytes: BothWays<u64>,
+    /// How it ended.
+    pub outcome: OutcomeKind,
+    /// Why it is not `ok`, or the beginning of that.
+    pub reason: Option<String>,
+}
+
+/// Those that ended last.
+#[derive(Debug, Default)]
+pub(super) struct EndedSessions(VecDeque<EndedSession>);
+
+impl EndedSessions {
+    /// One more has ended.
+    pub(super) fn add(&mut self, record: &SessionRecord) {
+        let SessionRecord { facts, end, .. } = record;
+        // Whoever has shown no certificate may make sessions end as often as it likes.
+        if facts.account.tls_done.is_none() {
+            return;
+        }
+        if self.0.len() >= KEPT_MAX {
+            self.0.pop_front();
+        }
+        self.0.push_back(EndedSession {
+            id: facts.id,
+            key: facts.account.endpoint_key,
+            peer: facts.peer,
+            lasted: end.as_ref().map(|end| end.lasted()),
+            bytes: end.as_ref().map(|end| bytes_of(&end.relayed)).unwrap_or_default(),
+            outcome: record.outcome(),
+            reason: record.reason().map(beginning),
+        });
+    }
+
+    /// The last one first.
+    pub(super) fn latest_first(&self) -> Vec<EndedSession> {
+        self.0.iter().rev().cloned().collect()
+    }
+}
+
+fn beginning(text: String) -> String {
+    text.chars().take(REASON_LEN_MAX).collect()
+}
