@@ -45,7 +45,7 @@ use engine::sys::service_manager::{self, ServiceManager};
 use engine::sys::signals::{self, RunSignals};
 use engine::sys::supervisor::MletCommand;
 use engine::sys::{secrecy, stdin};
-use engine::{Operator, Reader, Report, RunError, RunView};
+use engine::{Operator, Reader, Report, RunError, RunView, Steering};
 
 use args::Args;
 use ctl::{CtlSocket, Reachable};
@@ -54,6 +54,7 @@ use exit::{Exit, Failure};
 use findings::Findings;
 use logging::SetLevel;
 use monitoring::{Answering, Monitoring};
+use results::words;
 use results_folder::{Earlier, ResultsFolder};
 
 /// How long the end waits for whoever reads the log.
@@ -163,19 +164,27 @@ fn run_campaign(
     }
     report::loaded(args, config);
     let view = engine::view(config, log.lost_in_all())?;
-    let _answering = answer_monitors(args, &view)?;
+    let (steering, orders) = engine::steering();
+    operator.orders = (args.metrics.is_some() || args.ctl.is_some()).then_some(orders);
+    let _answering = answer_monitors(args, &view, &steering)?;
     let _reachable = match &args.ctl {
-        Some(path) => Some(be_steered(args, path, &mut operator, (&view, set_level))?),
+        Some(path) => Some(be_steered(args, path, steering, (&view, set_level))?),
         None => None,
     };
     let _status = show_status(args, log, view.clone())?;
     Ok(Some(engine::run(config, processes, operator, init_system, &view)?))
 }
 
-/// Begins to answer whoever asks for metrics; as long as this is kept.
-fn answer_monitors(args: &Args, view: &RunView) -> Result<Option<Answering>, Failure> {
+/// Begins to answer whoever asks for metrics or the page; as long as this is kept.
+fn answer_monitors(
+    args: &Args,
+    view: &RunView,
+    steering: &Steering,
+) -> Result<Option<Answering>, Failure> {
     let Some(address) = &args.metrics else { return Ok(None) };
-    let answering = Monitoring::listen(address)?.answer_for(view.clone());
+    let mlet = args.mlet().file_name().unwrap_or_default().to_string_lossy();
+    let run = (view.clone(), steering.clone());
+    let answering = Monitoring::listen(address)?.answer_for(&words::shown(&mlet), run);
     let lack = Lack::when("start the thread that tells metrics (clone3)");
     Ok(Some(answering.map_err(lack)?))
 }
@@ -184,12 +193,10 @@ fn answer_monitors(args: &Args, view: &RunView) -> Result<Option<Answering>, Fai
 fn be_steered(
     args: &Args,
     path: &Path,
-    operator: &mut Operator,
+    steering: Steering,
     (view, set_level): (&RunView, SetLevel),
 ) -> Result<Reachable, Failure> {
     let socket = CtlSocket::bind(path)?;
-    let (steering, orders) = engine::steering();
-    operator.orders = Some(orders);
     let answering = ctl::Answering::new(args, steering, view.clone(), set_level);
     let lack = Lack::when("start the thread that answers pktxpmgr ctl (clone3)");
     Ok(socket.answer(answering).map_err(lack)?)

@@ -53,7 +53,7 @@ fn elapsed(now: &Snapshot) -> String {
 }
 
 /// Which share is done, and how long the rest takes at this pace.
-fn share(Goal { wanted, done }: Goal, lasted: Duration) -> String {
+pub(crate) fn share(Goal { wanted, done }: Goal, lasted: Duration) -> String {
     let share = done as f64 / wanted.max(1) as f64;
     let percent = (share * 100.0).min(100.0).floor();
     if done == 0 || done >= wanted {
@@ -102,7 +102,7 @@ fn publication(now: &Snapshot, wall: SystemTime) -> String {
 }
 
 /// To two digits or so.
-fn rough(time: Duration) -> String {
+pub(crate) fn rough(time: Duration) -> String {
     match time.as_secs() {
         seconds @ 0..120 => format!("{seconds}s"),
         seconds @ 120..7_200 => format!("{}m", seconds / 60),

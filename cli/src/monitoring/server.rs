@@ -1,33 +1,45 @@
 //! The thread that answers, and who may keep it busy.
 //!
 //! It has a runtime of its own, and one request a connection. Of more connections than are set aside the oldest ends, so
-//! that clients who say nothing keep nobody out.
+//! that clients who say nothing keep nobody out. Those on which a page is told what changes have places of their own, and
+//! end when nothing is taken any more.
 //!
 //! Not here: what is answered (`answer.rs`). Invariant: a connection lasts no longer than its time, and takes no more than
 //! its buffer.
 
+use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
+use std::os::fd::AsFd;
 use std::path::PathBuf;
+use std::pin::pin;
+use std::rc::{Rc, Weak};
+use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use engine::RunView;
+use engine::{RunView, Steering};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use nix::sys::socket::{setsockopt, sockopt::SndBuf};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, UnixListener};
-use tokio::task::{AbortHandle, LocalSet};
-use tokio::time::{sleep, timeout};
+use tokio::sync::oneshot;
+use tokio::task::{AbortHandle, LocalSet, spawn_local};
+use tokio::time::{Instant, sleep, timeout_at};
 
 use super::address::{Listening, MetricsAddress};
-use super::answer::answer;
+use super::answer::{Site, answer};
+use super::live::{Place, STREAMS_MAX, Watched, page};
 use crate::exit::{Exit, Failure};
 
 /// Connections at once; each is a descriptor that no session gets.
 pub(crate) const CONNECTIONS_MAX: usize = 32;
+
+/// Of these, those that are no streams.
+const REQUESTS_MAX: usize = CONNECTIONS_MAX - STREAMS_MAX;
 
 /// How long a request may take to come.
 const REQUEST_TIME: Duration = Duration::from_secs(5);
@@ -35,8 +47,14 @@ const REQUEST_TIME: Duration = Duration::from_secs(5);
 /// How long a connection may last, its answer taken.
 const CONNECTION_TIME: Duration = Duration::from_secs(10);
 
+/// How long the end of the program waits for those who watch the run to hear that it is over.
+const END_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What a connection may hold of a request.
 const BUFFER_LEN_MAX: usize = 8 << 10;
+
+/// What the kernel may hold of an answer that is not taken; it takes twice as much memory.
+const SEND_BUFFER_LEN: usize = 8 << 10;
 
 /// How soon accepting is tried again when it has failed, for want of a descriptor for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -45,6 +63,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Monitoring {
     listening: Listening,
+    /// The host that was typed, if any was.
+    host: Option<String>,
     runtime: tokio::runtime::Runtime,
 }
 
@@ -63,34 +83,51 @@ impl Monitoring {
         };
         let listening = address.listen().map_err(refused)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-        Ok(Self { listening, runtime: runtime.map_err(refused)? })
+        let host = match address {
+            MetricsAddress::Tcp(typed) => Some(typed.host.clone()),
+            MetricsAddress::Unix(_) => None,
+        };
+        Ok(Self { listening, host, runtime: runtime.map_err(refused)? })
     }
 
-    /// Answers for this run from now on, by a thread that lives as long as the process.
+    /// Answers from now on for a run of this mlet, by a thread that lives as long as the process.
     ///
     /// # Errors
     /// No thread can be had.
-    pub(crate) fn answer_for(self, run: RunView) -> io::Result<Answering> {
-        tracing::info!("metrics, ready and healthz are at {}", self.listening);
+    pub(crate) fn answer_for(
+        self,
+        mlet: &str,
+        (run, steering): (RunView, Steering),
+    ) -> io::Result<Answering> {
+        tracing::info!("a page, metrics, ready and healthz are at {}", self.listening);
         let path = match &self.listening {
             Listening::Unix(_, path) => Some(path.clone()),
             Listening::Tcp(..) => None,
         };
-        thread::Builder::new().name("metrics".into()).spawn(move || self.serve(&run))?;
-        Ok(Answering { path })
+        let (over, is_over) = oneshot::channel();
+        let page = page(mlet);
+        let serve = move || {
+            let (host, page) = (self.host.clone(), page.into());
+            let watched = Watched::new(run.clone(), steering);
+            self.serve(Rc::new(Site { run, watched, page, host }), is_over);
+        };
+        thread::Builder::new().name("metrics".into()).spawn(serve)?;
+        Ok(Answering { path, over: Some(over) })
     }
 
-    fn serve(self, run: &RunView) {
-        let Self { listening, runtime } = self;
+    fn serve(self, site: Rc<Site>, is_over: oneshot::Receiver<SyncSender<()>>) {
+        let Self { listening, runtime, .. } = self;
         let served = LocalSet::new().block_on(&runtime, async move {
+            let of_site = Rc::clone(&site);
+            spawn_local(async move { of_site.watched.follow(is_over).await });
             match listening {
                 Listening::Tcp(listener, _) => {
                     let listener = TcpListener::from_std(listener)?;
-                    accept_all(async || Ok(listener.accept().await?.0), run).await
+                    accept_all(async || Ok(listener.accept().await?.0), &site).await
                 }
                 Listening::Unix(listener, _) => {
                     let listener = UnixListener::from_std(listener)?;
-                    accept_all(async || Ok(listener.accept().await?.0), run).await
+                    accept_all(async || Ok(listener.accept().await?.0), &site).await
                 }
             }
         });
@@ -99,51 +136,94 @@ impl Monitoring {
     }
 }
 
-/// What is left of it in the file system goes with this.
+/// When this goes, those who watch the run are told that it is over; what is left of it in the file system goes as well.
 #[derive(Debug)]
 pub(crate) struct Answering {
     path: Option<PathBuf>,
+    over: Option<oneshot::Sender<SyncSender<()>>>,
 }
 
 impl Drop for Answering {
     fn drop(&mut self) {
+        let (told, is_told) = sync_channel(1);
+        if self.over.take().is_some_and(|over| over.send(told).is_ok()) {
+            // Whoever takes longer has lost the end and nothing else.
+            let _ = is_told.recv_timeout(END_PATIENCE);
+        }
         if let Some(path) = &self.path {
             let _ = std::fs::remove_file(path);
         }
     }
 }
 
+/// Until when a connection may last.
+#[derive(Debug)]
+struct Term {
+    end: Instant,
+    /// It is a stream, which lasts as long as what is told is taken.
+    stream: RefCell<Option<Rc<Place>>>,
+}
+
+impl Term {
+    fn end(&self) -> Instant {
+        self.stream.borrow().as_ref().map_or(self.end, |place| place.due())
+    }
+
+    fn is_stream(&self) -> bool {
+        self.stream.borrow().is_some()
+    }
+}
+
 /// Serves whom `accept` brings, for ever.
-async fn accept_all<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+async fn accept_all<S: AsyncRead + AsyncWrite + AsFd + Unpin + 'static>(
     mut accept: impl AsyncFnMut() -> io::Result<S>,
-    run: &RunView,
+    site: &Rc<Site>,
 ) -> io::Result<Infallible> {
-    let mut connections = VecDeque::<AbortHandle>::new();
+    let mut requests = VecDeque::<(AbortHandle, Weak<Term>)>::new();
     loop {
         let Ok(stream) = accept().await else {
             sleep(ACCEPT_PAUSE).await;
             continue;
         };
-        connections.retain(|connection| !connection.is_finished());
-        if connections.len() >= CONNECTIONS_MAX
-            && let Some(oldest) = connections.pop_front()
+        // It stays as large as the kernel makes it, then.
+        let _ = setsockopt(&stream, SndBuf, &SEND_BUFFER_LEN);
+        requests.retain(|(_, term)| term.upgrade().is_some_and(|term| !term.is_stream()));
+        if requests.len() >= REQUESTS_MAX
+            && let Some((oldest, _)) = requests.pop_front()
         {
             oldest.abort();
         }
-        let served = tokio::task::spawn_local(serve_connection(stream, run.clone()));
-        connections.push_back(served.abort_handle());
+        let end = Instant::now() + CONNECTION_TIME;
+        let term = Rc::new(Term { end, stream: RefCell::default() });
+        let entry = Rc::downgrade(&term);
+        let served = spawn_local(serve_connection(stream, Rc::clone(site), term));
+        requests.push_back((served.abort_handle(), entry));
     }
 }
 
 /// Answers one request.
-async fn serve_connection(stream: impl AsyncRead + AsyncWrite + Unpin, run: RunView) {
-    let service = service_fn(async |request| Ok::<_, Infallible>(answer(&request, &run)));
+async fn serve_connection(
+    stream: impl AsyncRead + AsyncWrite + Unpin,
+    site: Rc<Site>,
+    term: Rc<Term>,
+) {
+    let service = service_fn(async |request| {
+        let (answer, place) = answer(&request, &site).await;
+        term.stream.replace(place);
+        Ok::<_, Infallible>(answer)
+    });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(REQUEST_TIME)
         .max_buf_size(BUFFER_LEN_MAX)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service);
-    // Whoever breaks off, or is too slow, has lost an answer and nothing else.
-    let _ = timeout(CONNECTION_TIME, connection).await;
+    let mut connection = pin!(connection);
+    loop {
+        let end = term.end();
+        // Whoever breaks off, or is too slow, has lost an answer and nothing else.
+        if timeout_at(end, &mut connection).await.is_ok() || term.end() <= end {
+            return;
+        }
+    }
 }

@@ -13,14 +13,25 @@ pub fn metrics_address(manager: &Manager) -> SocketAddr {
 }
 
 /// Asks for this path, on a stream that is connected; the status and the body.
-pub fn ask(mut stream: impl Read + Write, method: &str, path: &str) -> (u16, String) {
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n");
+pub fn ask(stream: impl Read + Write, method: &str, path: &str) -> (u16, String) {
+    let (status, _, body) = ask_at(stream, "localhost", method, path);
+    (status, body)
+}
+
+/// The same under the name of a host; with the head of the answer.
+pub fn ask_at(
+    mut stream: impl Read + Write,
+    host: &str,
+    method: &str,
+    path: &str,
+) -> (u16, String, String) {
+    let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
     let (head, body) = answer.split_once("\r\n\r\n").expect("a whole head");
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, body.to_owned())
+    (status, head.to_owned(), body.to_owned())
 }
 
 /// Gets this path.

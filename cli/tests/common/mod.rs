@@ -4,6 +4,7 @@
 #![allow(dead_code, unreachable_pub, reason = "each test file compiles this module on its own")]
 
 pub mod broker;
+pub mod browser;
 pub mod campaign;
 pub mod churn;
 pub mod crowd;
@@ -22,6 +23,7 @@ pub mod tail;
 pub mod terminal;
 pub mod tls_peer;
 pub mod told;
+pub mod watching;
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{BufRead, BufReader, Read, Write};

@@ -1,0 +1,323 @@
+//! The table of sessions, as somebody asks for it: those that run first, then those that ended last.
+//!
+//! Not here: how it is shown. Invariant: an answer has few rows, however many sessions there are, and whoever asks for one
+//! shares the list with all who do so within a second.
+
+use std::cmp::Ordering;
+use std::fmt::Write;
+use std::rc::Rc;
+use std::time::Duration;
+
+use engine::{Answer, BothWays, EndedSession, Order, RunView, SessionState, Steering};
+use packetlab::key::KeyId;
+use serde::Serialize;
+use tokio::sync::Mutex;
+use tokio::time::Instant;
+
+use super::told::{Cell, Rows};
+use crate::results::words::{self, duration};
+
+/// Rows of an answer.
+const ROWS_MAX: usize = 100;
+
+/// A list is good for so long.
+const GOOD_FOR: Duration = Duration::from_secs(1);
+
+/// What somebody asks for.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(in super::super) struct Query {
+    /// All of these must be found in a session, in lower case.
+    words: Vec<String>,
+    /// From 1 on.
+    page: usize,
+    sort: Sort,
+    is_descending: bool,
+}
+
+/// What sessions are sorted by.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+enum Sort {
+    /// Those that run, oldest first, before those that have ended, latest first.
+    #[default]
+    State,
+    Session,
+    Key,
+    Peer,
+    Age,
+    ToEndpoint,
+    FromEndpoint,
+}
+
+/// The rows of an answer, and where they stand among all.
+#[derive(Debug, Serialize)]
+pub(in super::super) struct Page {
+    rows: Rows,
+    /// Which rows these are.
+    told: String,
+    /// How many were found, if anything was looked for.
+    found: String,
+    page: usize,
+    pages: usize,
+}
+
+/// Where sessions are known.
+#[derive(Debug)]
+pub(in super::super) struct Sessions {
+    run: RunView,
+    steering: Steering,
+    /// With when it was asked for.
+    listed: Mutex<Option<(Instant, Rc<Listed>)>>,
+}
+
+/// All that are known.
+#[derive(Debug)]
+struct Listed {
+    running: Vec<SessionState>,
+    ended: Vec<EndedSession>,
+}
+
+/// One of them.
+#[derive(Debug, Clone, Copy)]
+enum One<'a> {
+    Running(&'a SessionState),
+    Ended(&'a EndedSession),
+}
+
+impl Query {
+    /// What is behind the question mark: `q`, `page`, `sort` and `order`, as a form sends them. What is not known is as if
+    /// it were not there.
+    pub(in super::super) fn of(query: &str) -> Self {
+        let mut asked = Self { page: 1, ..Self::default() };
+        for pair in query.split('&') {
+            let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let value = unescaped(value);
+            match name {
+                "q" => asked.words = value.split_whitespace().map(str::to_lowercase).collect(),
+                "page" => asked.page = value.parse().unwrap_or(1).max(1),
+                "order" => asked.is_descending = value == "descending",
+                "sort" => {
+                    asked.sort = match &*value {
+                        "session" => Sort::Session,
+                        "key" => Sort::Key,
+                        "peer" => Sort::Peer,
+                        "age" => Sort::Age,
+                        "to" => Sort::ToEndpoint,
+                        "from" => Sort::FromEndpoint,
+                        _ => Sort::State,
+                    }
+                }
+                _ => {}
+            }
+        }
+        asked
+    }
+}
+
+/// `+` is a space, and `%` stands before two hexadecimal digits of a byte.
+fn unescaped(value: &str) -> String {
+    let mut bytes = Vec::new();
+    let mut rest = value.as_bytes();
+    while let Some((byte, behind)) = rest.split_first() {
+        let digits = behind.get(..2).and_then(|digits| str::from_utf8(digits).ok());
+        let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        rest = behind;
+        match (byte, escaped) {
+            (b'%', Some(escaped)) => {
+                bytes.push(escaped);
+                rest = &behind[2..];
+            }
+            (b'+', _) => bytes.push(b' '),
+            (byte, _) => bytes.push(*byte),
+        }
+    }
+    String::from_utf8_lossy(&bytes).into_owned()
+}
+
+impl Sessions {
+    /// Those of this run, which hears questions through `steering`.
+    pub(in super::super) fn new(run: RunView, steering: Steering) -> Self {
+        Self { run, steering, listed: Mutex::default() }
+    }
+
+    /// Answers somebody.
+    pub(in super::super) async fn page(&self, query: &Query) -> Page {
+        let listed = self.listed().await;
+        listed.page(query)
+    }
+
+    /// What can be told when the run is not asked any more.
+    pub(super) fn last_page(&self) -> Page {
+        let listed = Listed { running: Vec::new(), ended: self.run.ended_sessions() };
+        listed.page(&Query::of(""))
+    }
+
+    /// The list is forgotten when nobody has asked for it lately.
+    pub(super) fn forget(&self) {
+        if let Ok(mut listed) = self.listed.try_lock()
+            && listed.as_ref().is_some_and(|(asked, _)| asked.elapsed() > 10 * GOOD_FOR)
+        {
+            *listed = None;
+        }
+    }
+
+    async fn listed(&self) -> Rc<Listed> {
+        // Whoever asks meanwhile waits for the same list.
+        let mut listed = self.listed.lock().await;
+        if let Some((asked, listed)) = &*listed
+            && asked.elapsed() < GOOD_FOR
+        {
+            return Rc::clone(listed);
+        }
+        let (asked, steering) = (Instant::now(), self.steering.clone());
+        let answer = tokio::task::spawn_blocking(move || steering.ask(Order::ListSessions)).await;
+        let running = match answer {
+            Ok(Some(Answer::Sessions(running))) => running,
+            // There is no run any more.
+            _ => Vec::new(),
+        };
+        // Read after it: who has ended meanwhile is in both lists, and not in neither.
+        let ended = self.run.ended_sessions();
+        let mut new = Listed { running, ended };
+        let ids: std::collections::HashSet<u64> = new.ended.iter().map(|one| one.id).collect();
+        new.running.retain(|one| !ids.contains(&one.id));
+        let new = Rc::new(new);
+        *listed = Some((asked, Rc::clone(&new)));
+        new
+    }
+}
+
+impl Listed {
+    fn page(&self, query: &Query) -> Page {
+        let all = self.running.len() + self.ended.len();
+        let running = self.running.iter().map(One::Running);
+        let mut found: Vec<One<'_>> = running.chain(self.ended.iter().map(One::Ended)).collect();
+        if !query.words.is_empty() {
+            let mut text = String::new();
+            found.retain(|one| one.has(&query.words, &mut text));
+        }
+        match (query.sort, query.is_descending) {
+            (Sort::State, false) => {}
+            (Sort::State, true) => found.reverse(),
+            (sort, false) => found.sort_by(|a, b| a.compare(b, sort)),
+            (sort, true) => found.sort_by(|a, b| b.compare(a, sort)),
+        }
+        let pages = found.len().div_ceil(ROWS_MAX).max(1);
+        let page = query.page.min(pages);
+        let first = (page - 1) * ROWS_MAX;
+        let shown: Vec<_> = found.iter().skip(first).take(ROWS_MAX).collect();
+        let told = match shown.len() {
+            0 => "No session.".into(),
+            len => format!(
+                "{} to {} of {}, of which {} run; page {page} of {pages}.",
+                first + 1,
+                first + len,
+                words::counted(found.len() as u64, "session"),
+                found.iter().filter(|one| matches!(one, One::Running(_))).count(),
+            ),
+        };
+        let is_asked = !query.words.is_empty();
+        let found =
+            if is_asked { format!("{} of {all} found.", found.len()) } else { String::new() };
+        Page { rows: shown.into_iter().map(One::row).collect(), told, found, page, pages }
+    }
+}
+
+impl One<'_> {
+    fn id(&self) -> u64 {
+        match self {
+            Self::Running(session) => session.id,
+            Self::Ended(session) => session.id,
+        }
+    }
+
+    fn key(&self) -> Option<KeyId> {
+        match self {
+            Self::Running(session) => session.key,
+            Self::Ended(session) => session.key,
+        }
+    }
+
+    fn peer(&self) -> std::net::SocketAddr {
+        match self {
+            Self::Running(session) => session.peer,
+            Self::Ended(session) => session.peer,
+        }
+    }
+
+    fn age(&self) -> Option<Duration> {
+        match self {
+            Self::Running(session) => Some(session.age),
+            Self::Ended(session) => session.lasted,
+        }
+    }
+
+    fn bytes(&self) -> Option<BothWays<u64>> {
+        match self {
+            Self::Running(session) => session.bytes,
+            Self::Ended(session) => Some(session.bytes),
+        }
+    }
+
+    fn state(&self) -> String {
+        match self {
+            Self::Running(_) => "running".into(),
+            Self::Ended(session) => session.outcome.to_string(),
+        }
+    }
+
+    fn reason(&self) -> &str {
+        match self {
+            Self::Running(_) => "",
+            Self::Ended(session) => session.reason.as_deref().unwrap_or_default(),
+        }
+    }
+
+    /// Whether all words are found in it, by way of a text that is used again.
+    fn has(&self, words: &[String], text: &mut String) -> bool {
+        text.clear();
+        let key = self.key().map(|key| key.to_string()).unwrap_or_default();
+        let (state, reason) = (self.state(), self.reason().to_lowercase());
+        // What is written to is a text, which never fails.
+        let _ = write!(text, "{} {key} {} {state} {reason}", self.id(), self.peer());
+        words.iter().all(|word| text.contains(word))
+    }
+
+    fn compare(&self, other: &Self, sort: Sort) -> Ordering {
+        let bytes = |one: &Self, way: fn(BothWays<u64>) -> u64| one.bytes().map(way);
+        match sort {
+            Sort::State | Sort::Session => self.id().cmp(&other.id()),
+            Sort::Key => self.key().map(|key| key.0).cmp(&other.key().map(|key| key.0)),
+            Sort::Peer => self.peer().cmp(&other.peer()),
+            Sort::Age => self.age().cmp(&other.age()),
+            Sort::ToEndpoint => {
+                bytes(self, |both| both.to_endpoint).cmp(&bytes(other, |both| both.to_endpoint))
+            }
+            Sort::FromEndpoint => {
+                bytes(self, |both| both.from_endpoint).cmp(&bytes(other, |both| both.from_endpoint))
+            }
+        }
+    }
+
+    fn row(&self) -> Vec<Cell> {
+        let unknown = || "-".to_owned();
+        let key = self.key().map(|key| Cell::Cut { text: key.short(), title: key.to_string() });
+        let size = |bytes: Option<u64>| bytes.map_or_else(unknown, words::size);
+        let age = self.age().map_or_else(unknown, age);
+        vec![
+            self.id().into(),
+            key.unwrap_or_else(|| unknown().into()),
+            self.peer().into(),
+            self.state().into(),
+            age.into(),
+            size(self.bytes().map(|bytes| bytes.to_endpoint)).into(),
+            size(self.bytes().map(|bytes| bytes.from_endpoint)).into(),
+            words::shown(self.reason()).into(),
+        ]
+    }
+}
+
+/// To a tenth of a second, as the list is not much younger.
+fn age(age: Duration) -> String {
+    let seconds = age.as_secs_f64();
+    if seconds < 99.95 { format!("{seconds:.1} s") } else { duration(seconds * 1e3) }
+}

@@ -1,0 +1,324 @@
+//! What pages are told of a run: every number on them as text, and every chart as lines.
+//!
+//! Not here: what is counted (`engine::Snapshot`). Invariant: all that is told at one time is of one snapshot; rates are of
+//! the time since the one before.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use engine::{
+    CoreState, Distribution, OutcomeKind, RelayTimes, RunStage, SessionsByPhase, Snapshot,
+};
+use packetlab::time::Ticks;
+use serde::Serialize;
+
+use super::history::{History, Point};
+use super::sessions::Page;
+use crate::page::chart::{Chart, linear, times};
+use crate::results::words::{self, counted, duration};
+use crate::status_line::{rough, share};
+
+/// So many reasons are listed.
+const REASONS_LISTED: usize = 10;
+
+/// A cell of a table: a text, a text that is cut with all of it as its title, a bar, or the sample of a line.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(super) enum Cell {
+    Text(String),
+    Cut { text: String, title: String },
+    Bar { bar: String },
+    Line { line: &'static str },
+}
+
+impl<T: ToString> From<T> for Cell {
+    fn from(told: T) -> Self {
+        Self::Text(told.to_string())
+    }
+}
+
+/// The rows of a table.
+pub(super) type Rows = Vec<Vec<Cell>>;
+
+/// What pages are told at one time, by the names of the places where it stands.
+#[derive(Debug, Serialize)]
+pub(super) struct Told {
+    state: &'static str,
+    texts: BTreeMap<&'static str, String>,
+    tables: BTreeMap<&'static str, Rows>,
+    charts: BTreeMap<&'static str, Chart>,
+    /// At the end, when nobody can ask for it any more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sessions: Option<Page>,
+}
+
+impl Told {
+    /// How the run is `now`, and was `before`. With how it has gone if the charts are to be drawn.
+    pub(super) fn of(now: &Snapshot, before: &Snapshot, history: (&History, bool)) -> Self {
+        let (history, is_drawn) = history;
+        let charts = match is_drawn {
+            true => {
+                [("phases-chart", phases_chart(history)), ("bytes-chart", bytes_chart(history))]
+            }
+            false => return Self::without_charts(now, before, history),
+        };
+        Self { charts: charts.into(), ..Self::without_charts(now, before, history) }
+    }
+
+    fn without_charts(now: &Snapshot, before: &Snapshot, history: &History) -> Self {
+        Self {
+            state: state(now.stage),
+            texts: texts(now, before, SystemTime::now()),
+            tables: [
+                ("phases", phases(now, history)),
+                ("outcomes", outcomes(now)),
+                ("reasons", reasons(now)),
+                ("times", all_times(now)),
+                ("cores", now.cores.iter().map(core).collect()),
+            ]
+            .into(),
+            charts: BTreeMap::new(),
+            sessions: None,
+        }
+    }
+
+    /// The same, for the last time.
+    pub(super) fn with(self, sessions: Page) -> Self {
+        Self { sessions: Some(sessions), ..self }
+    }
+
+    /// As an event of this name, `message` being the one of events without any.
+    pub(super) fn event(&self, name: &str) -> Vec<u8> {
+        // It fails only for maps whose keys are no text.
+        let data = serde_json::to_string(self).unwrap_or_default();
+        format!("event: {name}\ndata: {data}\n\n").into_bytes()
+    }
+}
+
+fn state(stage: RunStage) -> &'static str {
+    match stage {
+        RunStage::Starting => "Starting: endpoints cannot be served yet.",
+        RunStage::Serving => "Running: endpoints are served.",
+        RunStage::Draining => "Draining: no new endpoints, waiting for what runs.",
+        RunStage::Forced => "Ending: what runs is being ended by force.",
+        RunStage::Over => "The run is over. These are its final numbers.",
+    }
+}
+
+fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'static str, String> {
+    let since = now.lasted.saturating_sub(before.lasted).as_secs_f64().max(f64::MIN_POSITIVE);
+    let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / since;
+    // What is over goes at no rate.
+    let is_over = now.stage == RunStage::Over;
+    let rate = |told: String| if is_over { "-".to_owned() } else { format!("{told}/s") };
+    let size_rate = |now, before| rate(words::size(per_second(now, before) as u64));
+    let (ended, ok, failed) = (now.ended(), now.summary.count(OutcomeKind::Ok), now.summary.failed);
+    [
+        ("elapsed", clock(now.lasted)),
+        ("running", now.sessions.running.to_string()),
+        ("ended", ended.to_string()),
+        ("ok", ok.to_string()),
+        ("failed", failed.to_string()),
+        ("neither", ended.saturating_sub(ok + failed).to_string()),
+        ("rate", rate(format!("{:.1}", per_second(ended, before.ended())))),
+        ("goal", now.goal.map(|goal| goal_told(goal, now.lasted)).unwrap_or_default()),
+        ("publication", now.publication_end.map(|end| publication(end, wall)).unwrap_or_default()),
+        ("to-bytes", words::size(now.bytes.to_endpoint)),
+        ("from-bytes", words::size(now.bytes.from_endpoint)),
+        ("to-messages", now.messages.to_endpoint.to_string()),
+        ("from-messages", now.messages.from_endpoint.to_string()),
+        ("to-rate", size_rate(now.bytes.to_endpoint, before.bytes.to_endpoint)),
+        ("from-rate", size_rate(now.bytes.from_endpoint, before.bytes.from_endpoint)),
+        ("mlets", now.mlets.to_string()),
+        ("files", files(now)),
+        ("lost", lost(now)),
+    ]
+    .into()
+}
+
+/// `2:13:05`, as the status line has it.
+fn clock(lasted: Duration) -> String {
+    let seconds = lasted.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes:02}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
+}
+
+fn goal_told(goal: engine::Goal, lasted: Duration) -> String {
+    format!("{} of {} sessions: {}", goal.done, goal.wanted, share(goal, lasted))
+}
+
+fn publication(end: Ticks, wall: SystemTime) -> String {
+    match end.saturating_duration_since(Ticks::from_system_time(wall)) {
+        Duration::ZERO => "over".into(),
+        left => {
+            let end = end.date().to_string().replace('T', " ").replace('Z', " UTC");
+            format!("until {end}, {} more", rough(left))
+        }
+    }
+}
+
+fn files(now: &Snapshot) -> String {
+    let open = now.files.open.map_or_else(|| "unknown".into(), |open| open.to_string());
+    format!("{open} of {}", now.files.limit)
+}
+
+fn lost(now: &Snapshot) -> String {
+    let lost = [
+        (now.lost.records, "record"),
+        (now.lost.log_lines, "log line"),
+        (now.lost.linfos, "LINFO"),
+        (now.summary.outputs_lost, "output of mlets, or part of one,"),
+    ];
+    let lost = lost.into_iter().filter(|(count, _)| *count > 0);
+    let lost: Vec<String> = lost.map(|(count, what)| counted(count, what)).collect();
+    if lost.is_empty() { "nothing".into() } else { lost.join(", ") }
+}
+
+/// Of each phase what its line looks like, how many sessions are in it, and how many have been at most.
+fn phases(now: &Snapshot, history: &History) -> Rows {
+    let mut most = [0; 6];
+    let points = history.points().iter().map(|point| &point.sessions).chain([&now.sessions]);
+    for sessions in points {
+        for (most, (_, count)) in most.iter_mut().zip(sessions.named()) {
+            *most = count.max(*most);
+        }
+    }
+    let rows = now.sessions.named().into_iter().zip(most);
+    rows.map(|((phase, count), most)| {
+        vec![phase.into(), Cell::Line { line: phase }, count.into(), most.into()]
+    })
+    .collect()
+}
+
+fn outcomes(now: &Snapshot) -> Rows {
+    let mut outcomes: Vec<_> = now.summary.outcomes.iter().collect();
+    outcomes.sort_by_key(|(_, count)| Reverse(**count));
+    let all = now.ended().max(1) as f64;
+    let row = |(outcome, count): (&OutcomeKind, &u64)| {
+        let percent = *count as f64 / all * 100.0;
+        vec![outcome.into(), count.into(), format!("{percent:.1} %").into(), bar(percent)]
+    };
+    outcomes.into_iter().map(row).collect()
+}
+
+fn bar(percent: f64) -> Cell {
+    Cell::Bar { bar: format!("{percent:.2}") }
+}
+
+fn reasons(now: &Snapshot) -> Rows {
+    let mut reasons: Vec<_> = now.summary.reasons.iter().collect();
+    reasons.sort_by_key(|(_, count)| Reverse(**count));
+    let row = |(reason, count): (&String, &u64)| vec![words::shown(reason).into(), count.into()];
+    reasons.into_iter().take(REASONS_LISTED).map(row).collect()
+}
+
+/// Of steps of sessions, and of the relay.
+fn all_times(now: &Snapshot) -> Rows {
+    let of_all = now.summary.phases_of_all();
+    let named = [
+        ("tls", "TLS"),
+        ("programs", "programs, permit"),
+        ("start", "START"),
+        ("spawn", "mlet's start"),
+        ("run", "mlet's run"),
+        ("total", "whole session"),
+    ];
+    let phases = named.into_iter().filter_map(|(phase, name)| Some((name, of_all.get(phase)?)));
+    let of_phases = phases.map(|(name, phase)| {
+        let at = |percent| up_to(&phase.times, percent).into();
+        let longest = duration(phase.max.as_secs_f64() * 1e3);
+        vec![name.into(), phase.times.count().into(), at(50), at(90), at(99), longest.into()]
+    });
+    let relays = [("relay to", &now.relay.to_endpoint), ("relay from", &now.relay.from_endpoint)];
+    let of_relay = relays.into_iter().filter_map(|(name, times)| {
+        let RelayTimes { count, p50, p99, max, .. } = times.as_ref()?;
+        let [p50, p99, max] =
+            [p50, p99, max].map(|time| words::microseconds(time.as_secs_f64() * 1e6));
+        Some(vec![name.into(), count.into(), p50.into(), "".into(), p99.into(), max.into()])
+    });
+    of_phases.chain(of_relay).collect()
+}
+
+/// The bound below which so many percent of the times lie.
+fn up_to(times: &Distribution, percent: u64) -> String {
+    let wanted = (times.count() * percent).div_ceil(100);
+    let mut bounds = times.up_to();
+    let bound = bounds.find(|(_, count)| *count >= wanted.max(1));
+    let shown = |bound: Duration| match bound.as_millis() {
+        ms @ ..1_000 => format!("{ms} ms"),
+        ms @ ..60_000 => format!("{} s", ms / 1_000),
+        ms => format!("{} min", ms / 60_000),
+    };
+    bound.map_or_else(|| "over 1 h".into(), |(bound, _)| format!("\u{2264} {}", shown(bound)))
+}
+
+fn core(core: &CoreState) -> Vec<Cell> {
+    let percent = (core.busy_ratio * 100.0).min(100.0);
+    vec![
+        core.core.into(),
+        format!("{percent:.0} %").into(),
+        bar(percent),
+        duration(core.busy.as_secs_f64() * 1e3).into(),
+        core.ring_overflows.into(),
+        core.no_buffers.into(),
+    ]
+}
+
+/// How many sessions were in each phase. A phase that had none has no line.
+fn phases_chart(history: &History) -> Chart {
+    let points = history.points();
+    let counts = |sessions: &SessionsByPhase| sessions.named().map(|(_, count)| count);
+    let most = points.iter().flat_map(|point| counts(&point.sessions)).max().unwrap_or(0).max(1);
+    let len = len_of(points);
+    let mut chart = Chart::between(&times(len), &linear(most as f64, ""));
+    for (number, (phase, _)) in SessionsByPhase::default().named().into_iter().enumerate() {
+        let count = |point: &Point| counts(&point.sessions)[number];
+        if points.iter().any(|point| count(point) > 0) {
+            let place =
+                |point: &Point| (point.at.as_secs_f64() / len, count(point) as f64 / most as f64);
+            chart.line(phase, points.iter().map(place));
+        }
+    }
+    chart
+}
+
+/// How many bytes a second passed each way.
+fn bytes_chart(history: &History) -> Chart {
+    let points = history.points();
+    let rates = |bytes: fn(&Point) -> u64| -> Vec<(f64, f64)> {
+        let rate = |pair: &[Point]| {
+            let [before, now] = pair else { return (0.0, 0.0) };
+            let took = now.at.saturating_sub(before.at).as_secs_f64().max(1e-3);
+            (now.at.as_secs_f64(), bytes(now).saturating_sub(bytes(before)) as f64 / took)
+        };
+        points.windows(2).map(rate).collect()
+    };
+    let lines = [
+        ("to", rates(|point| point.bytes.to_endpoint)),
+        ("from", rates(|point| point.bytes.from_endpoint)),
+    ];
+    let most = lines.iter().flat_map(|(_, rates)| rates).map(|(_, rate)| *rate);
+    // An axis of nothing would bear parts of a byte.
+    let most = most.fold(1e3_f64, f64::max);
+    let (unit, of_unit) = match most {
+        ..1e4 => ("B", 1.0),
+        ..1e7 => ("kB", 1e3),
+        ..1e10 => ("MB", 1e6),
+        _ => ("GB", 1e9),
+    };
+    let len = len_of(points);
+    let mut chart = Chart::between(&times(len), &linear(most / of_unit, unit));
+    for (class, rates) in lines {
+        chart.line(class, rates.into_iter().map(|(at, rate)| (at / len, rate / most)));
+    }
+    chart
+}
+
+/// Seconds that the charts show.
+fn len_of(points: &[Point]) -> f64 {
+    points.last().map_or(0.0, |last| last.at.as_secs_f64()).max(1.0)
+}
