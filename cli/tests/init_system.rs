@@ -180,7 +180,7 @@ fn a_shard_that_stands_still_is_told_of_within_two_seconds_and_feeds_no_watchdog
     let init = Init::at_path(&home);
     let address = home.path("notify");
     let environment = [("NOTIFY_SOCKET", address.to_str().unwrap()), ("WATCHDOG_USEC", "30000000")];
-    let options = ["--cores", "2", "--metrics", "0"];
+    let options = ["--cores", "2", "--metrics", "0", "--ctl", "ctl.sock"];
     let manager = start(&home, &environment, &options, &["echo"]);
     let address = metrics_address(&manager);
     let stalls = || stalled_seconds(address);
@@ -195,7 +195,11 @@ fn a_shard_that_stands_still_is_told_of_within_two_seconds_and_feeds_no_watchdog
     assert!(took < Duration::from_secs(2), "{took:?}");
     assert_says(&line, &[" WARN shard 0, on CPU ", "its sessions stand still"]);
     let (_, core) = line.split_once("on CPU ").unwrap();
-    let core = format!("{{core=\"{}\"}}", core.split(',').next().unwrap());
+    let core = core.split(',').next().unwrap();
+    let shown = || home.bare_command().args(["ctl", "ctl.sock", "show"]).output().unwrap().stdout;
+    let row = format!("core {core} stalled_s ");
+    assert_says(str::from_utf8(&shown()).unwrap(), &[&row]);
+    let core = format!("{{core=\"{core}\"}}");
     init.forget();
     // Three times it is told how the run is, and never that it is well.
     for _ in 0..3 {
@@ -212,6 +216,7 @@ fn a_shard_that_stands_still_is_told_of_within_two_seconds_and_feeds_no_watchdog
     assert_says(&manager.says("makes turns again"), &[" WARN shard 0, on CPU ", "after "]);
     init.hears_until("WATCHDOG=1");
     assert_eq!(stalls().into_values().collect::<Vec<_>>(), [0.0, 0.0]);
+    assert!(!str::from_utf8(&shown()).unwrap().contains(&row));
     home.dial(&manager).is_served();
     assert_eq!(manager.said("has made no turn"), 1);
     assert_eq!(manager.interrupted().code, Some(0));

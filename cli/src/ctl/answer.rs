@@ -163,7 +163,7 @@ fn stat(run: &Snapshot) -> Vec<Value> {
     row("messages to endpoints".into(), run.messages.to_endpoint.into());
     row("messages from endpoints".into(), run.messages.from_endpoint.into());
     for core in &run.cores {
-        let stalled = core.stalled.unwrap_or_default();
+        let Some(stalled) = core.stalled else { continue };
         row(format!("core {} stalled_s", core.core), tenths(stalled).into());
     }
     row("reloads done".into(), run.reloads.done.into());

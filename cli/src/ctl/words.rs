@@ -38,7 +38,7 @@ pub(super) enum Asked {
     Stop,
     /// Read the configuration again, as SIGHUP
     Reload,
-    /// Have this limit for new sessions
+    /// Have this limit from now on
     Set {
         /// An option without its dashes, such as idle-timeout
         limit: String,

@@ -41,7 +41,7 @@ pub enum Change {
     Stop,
     /// To read the configuration again.
     Reload,
-    /// To have these limits for new sessions.
+    /// To have these limits, for new sessions or at once.
     SetLimit {
         /// Which of them differs, and what it is, in words.
         words: String,
