@@ -243,9 +243,8 @@ mod tests {
 
     use super::*;
 
-    /// Each a number of its own, so that none can be taken for another.
-    #[test]
-    fn every_number_is_told_under_its_own_name() {
+    /// Each number is its own, so that none can be taken for another.
+    fn numbered() -> Snapshot {
         let core = CoreState {
             core: 3,
             busy: Duration::from_secs(30),
@@ -254,7 +253,7 @@ mod tests {
             ring_overflows: 33,
             no_buffers: 34,
         };
-        let run = Snapshot {
+        Snapshot {
             sessions: SessionsByPhase {
                 waiting: 1,
                 backlog: 2,
@@ -281,8 +280,12 @@ mod tests {
             reloads: Reloads { done: 27, refused: 28, read_at: Ticks(29_000_000_000) },
             cores: vec![CoreState::default(), core],
             ..Snapshot::default()
-        };
-        let text = text(&run);
+        }
+    }
+
+    #[test]
+    fn every_number_is_told_under_its_own_name() {
+        let text = text(&numbered());
         let told: Vec<&str> = text.lines().filter(|line| !line.starts_with('#')).collect();
         for expected in [
             "sessions_active{phase=\"waiting\"} 1",
