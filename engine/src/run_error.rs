@@ -111,7 +111,7 @@ impl fmt::Display for RunError {
                 "cannot write relay latency to {}: {error}; name a file that can be written with --latency",
                 Escaped(path.as_os_str().as_bytes())
             ),
-            Self::Forced(signal) => write!(f, "ended by a second signal, {signal}"),
+            Self::Forced(signal) => write!(f, "ended by force, as by a second {signal}"),
             Self::Deadline => f.write_str("ended by force at its --deadline"),
             Self::DrainLimit => f.write_str("ended by force at its --drain-limit"),
             Self::Lack(lack) => lack.fmt(f),
