@@ -4,17 +4,21 @@
 //! log and the records.
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use tracing::warn;
 
+use super::clock::now;
 use super::singleton::Mlets;
-use super::steering::{Answer, Asked, Change, ExperimentState, Order, Orders, Whom};
+use super::steering::{
+    Answer, Asked, Asker, Change, ExperimentState, Order, Orders, SessionState, Whom,
+};
 use super::{Control, RunPhase};
 use crate::config::Limits;
 use crate::mailbox::ToShard;
 use crate::proto::experiments::ServedExperiment;
 use crate::proto::session_end::Force;
-use crate::records::SessionId;
+use crate::records::{SessionId, SessionRecord, bytes_of};
 use crate::sys::signals::StopSignal;
 use packetlab::words::counted;
 
@@ -48,8 +52,7 @@ impl Control {
                     }
                 }
             };
-            // Who has gone meanwhile does not want to know.
-            let _ = asker.try_send(answer);
+            asker.answer(answer);
         }
     }
 
@@ -156,5 +159,43 @@ impl Control {
             programs: one.programs.len(),
         };
         self.experiments.iter().map(state).collect()
+    }
+
+    /// The list is wanted.
+    pub(super) fn list_sessions(&mut self, asker: Asker) {
+        self.session_list.want(asker, &mut self.shards, now());
+    }
+
+    /// Answers those who wait for the list, if it can be had.
+    pub(super) fn tend_session_list(&mut self) {
+        let now = now();
+        let askers = self.session_list.take_askers(&self.shards, now);
+        if askers.is_empty() {
+            return;
+        }
+        let state = |record: &SessionRecord| self.session_state(record, now);
+        let mut states: Vec<_> = self.sessions.under_way().all().map(state).collect();
+        states.sort_unstable_by_key(|state| state.id);
+        for asker in askers {
+            asker.answer(Answer::Sessions(states.clone()));
+        }
+    }
+
+    fn session_state(
+        &self,
+        SessionRecord { facts, end, mlet, .. }: &SessionRecord,
+        now: Instant,
+    ) -> SessionState {
+        // Of one whose sockets are closed the shard knows no more.
+        let ended = end.as_ref().map(|end| bytes_of(&end.relayed));
+        SessionState {
+            id: facts.id,
+            key: facts.account.endpoint_key,
+            peer: facts.peer,
+            snikey: facts.account.snikey.clone(),
+            pid: mlet.pid(),
+            age: now.saturating_duration_since(facts.accepted),
+            bytes: ended.or_else(|| self.session_list.bytes(facts.id)),
+        }
     }
 }

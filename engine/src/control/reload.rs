@@ -107,8 +107,9 @@ impl Control {
                 Ok(reloaded) => Answer::Done(format!("reloaded for new sessions: {reloaded}")),
                 Err(reason) => Answer::Refused(reason),
             };
-            // Who has gone meanwhile does not want to know.
-            asker.iter().for_each(|asker| drop(asker.try_send(answer.clone())));
+            if let Some(asker) = asker {
+                asker.answer(answer);
+            }
         }
     }
 

@@ -6,17 +6,15 @@
 //! ```text
 //! Resting --somebody asks, and what is known is too old--> Asking --all have answered, or some not in time--> Resting
 //! ```
-//! Not here: who may ask (`cli`). Invariant: a shard has one question at most, so that none pile up at one that stands
+//! Not here: who asks, and what else is in the list (`orders.rs`). Invariant: a shard has one question at most, so that none pile up at one that stands
 //! still; and nobody waits longer for the list than [`PATIENCE`].
 
 use std::time::{Duration, Instant};
 
-use super::Control;
-use super::clock::now;
-use super::steering::{Answer, Asker, SessionState};
+use super::steering::Asker;
 use crate::mailbox::{Mailer, ToShard};
 use crate::metrics::BothWays;
-use crate::records::{RelayedBy, SessionId, SessionRecord, bytes_of};
+use crate::records::{RelayedBy, SessionId};
 
 /// What shards have told is good for so long, whoever asks.
 const GOOD_FOR: Duration = Duration::from_secs(1);
@@ -47,7 +45,7 @@ enum Phase {
 
 impl SessionList {
     /// Somebody wants the list, which [`Self::take_askers`] tells when it can be had.
-    fn want(&mut self, asker: Asker, shards: &mut [Mailer<ToShard>], now: Instant) {
+    pub(super) fn want(&mut self, asker: Asker, shards: &mut [Mailer<ToShard>], now: Instant) {
         self.askers.push(asker);
         match self.phase {
             Phase::Resting(asked) if now.saturating_duration_since(asked) < GOOD_FOR => {}
@@ -83,7 +81,7 @@ impl SessionList {
     }
 
     /// Those who are to get the list now.
-    fn take_askers(&mut self, shards: &[Mailer<ToShard>], now: Instant) -> Vec<Asker> {
+    pub(super) fn take_askers(&mut self, shards: &[Mailer<ToShard>], now: Instant) -> Vec<Asker> {
         if let Phase::Asking(asked) = self.phase {
             let owes = |(owes, shard): (&bool, &Mailer<ToShard>)| *owes && !shard.is_unheard();
             if now < asked + PATIENCE && self.owes.iter().zip(shards).any(owes) {
@@ -96,57 +94,15 @@ impl SessionList {
     }
 
     /// What a session has relayed, as far as it was told.
-    fn bytes(&self, id: SessionId) -> Option<BothWays<u64>> {
+    pub(super) fn bytes(&self, id: SessionId) -> Option<BothWays<u64>> {
         let at = self.told.binary_search_by_key(&id, |(id, _)| *id).ok()?;
         self.told.get(at).map(|(_, bytes)| *bytes)
     }
 }
 
-impl Control {
-    /// The list is wanted.
-    pub(super) fn list_sessions(&mut self, asker: Asker) {
-        self.session_list.want(asker, &mut self.shards, now());
-    }
-
-    /// Answers those who wait for the list, if it can be had.
-    pub(super) fn tend_session_list(&mut self) {
-        let now = now();
-        let askers = self.session_list.take_askers(&self.shards, now);
-        if askers.is_empty() {
-            return;
-        }
-        let state = |record: &SessionRecord| self.session_state(record, now);
-        let mut states: Vec<_> = self.sessions.under_way().all().map(state).collect();
-        states.sort_unstable_by_key(|state| state.id);
-        for asker in askers {
-            // Who has gone meanwhile does not want to know.
-            let _ = asker.try_send(Answer::Sessions(states.clone()));
-        }
-    }
-
-    fn session_state(
-        &self,
-        SessionRecord { facts, end, mlet, .. }: &SessionRecord,
-        now: Instant,
-    ) -> SessionState {
-        // Of one whose sockets are closed the shard knows no more.
-        let ended = end.as_ref().map(|end| bytes_of(&end.relayed));
-        SessionState {
-            id: facts.id,
-            key: facts.account.endpoint_key,
-            peer: facts.peer,
-            snikey: facts.account.snikey.clone(),
-            pid: mlet.pid(),
-            age: now.saturating_duration_since(facts.accepted),
-            bytes: ended.or_else(|| self.session_list.bytes(facts.id)),
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use std::sync::mpsc::{Receiver, sync_channel};
-
+    use super::super::clock::now;
     use super::*;
     use crate::mailbox::{Inbox, mailbox};
 
@@ -163,10 +119,8 @@ mod tests {
             Self { list: SessionList::default(), mailers, inboxes, now: now() }
         }
 
-        fn want(&mut self) -> Receiver<Answer> {
-            let (asker, answer) = sync_channel(1);
-            self.list.want(asker, &mut self.mailers, self.now);
-            answer
+        fn want(&mut self) {
+            self.list.want(Asker::deaf(), &mut self.mailers, self.now);
         }
 
         /// How many questions have come to each shard since this was asked last.
@@ -193,7 +147,8 @@ mod tests {
     #[test]
     fn shards_are_asked_once_a_second_whoever_asks_and_however_often() {
         let mut scene = Scene::of(2);
-        let _answers = [scene.want(), scene.want()];
+        scene.want();
+        scene.want();
         assert_eq!((scene.questions(), scene.answered()), (vec![1, 1], 0));
         scene.tell(1, 8, 100);
         assert_eq!(scene.answered(), 0, "the other has not told");
@@ -201,14 +156,14 @@ mod tests {
         assert_eq!(scene.answered(), 2);
         assert_eq!([5, 8, 9].map(|id| scene.bytes(id)), [Some(20), Some(200), None]);
         scene.now += GOOD_FOR / 2;
-        let _answer = scene.want();
+        scene.want();
         assert_eq!(
             (scene.questions(), scene.answered()),
             (vec![0, 0], 1),
             "it is good for a while"
         );
         scene.now += GOOD_FOR / 2;
-        let _answer = scene.want();
+        scene.want();
         assert_eq!((scene.questions(), scene.answered()), (vec![1, 1], 0));
         assert_eq!(scene.bytes(5), None, "it is told anew");
     }
@@ -216,7 +171,7 @@ mod tests {
     #[test]
     fn a_shard_that_does_not_answer_in_time_is_not_waited_for_and_not_asked_again() {
         let mut scene = Scene::of(2);
-        let _answer = scene.want();
+        scene.want();
         assert_eq!(scene.questions(), [1, 1]);
         scene.tell(0, 5, 10);
         let due = scene.list.due().unwrap();
@@ -224,7 +179,7 @@ mod tests {
         scene.now = due;
         assert_eq!((scene.answered(), scene.bytes(5)), (1, Some(20)));
         scene.now += GOOD_FOR;
-        let _answer = scene.want();
+        scene.want();
         assert_eq!(scene.questions(), [1, 0], "it still owes an answer");
         scene.tell(0, 5, 10);
         assert_eq!(scene.answered(), 0);
@@ -238,7 +193,7 @@ mod tests {
     #[test]
     fn a_shard_that_has_ended_is_not_waited_for() {
         let mut scene = Scene::of(2);
-        let _answer = scene.want();
+        scene.want();
         scene.tell(0, 5, 10);
         assert_eq!(scene.answered(), 0);
         scene.inboxes.pop();

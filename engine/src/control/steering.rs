@@ -5,10 +5,10 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::mpsc::{SyncSender, sync_channel};
+use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Limits;
 use crate::metrics::BothWays;
@@ -135,7 +135,26 @@ pub struct Orders {
 }
 
 /// Where an answer goes.
-pub(super) type Asker = SyncSender<Answer>;
+pub(super) struct Asker(Box<dyn FnOnce(Answer) + Send>);
+
+impl Asker {
+    /// One that does not want to know.
+    #[cfg(test)]
+    pub(super) fn deaf() -> Self {
+        Self(Box::new(drop))
+    }
+
+    /// Answers. Who has gone meanwhile does not want to know.
+    pub(super) fn answer(self, answer: Answer) {
+        self.0(answer);
+    }
+}
+
+impl fmt::Debug for Asker {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Asker")
+    }
+}
 
 /// An order, and who waits for its answer.
 #[derive(Debug)]
@@ -155,9 +174,18 @@ impl Steering {
     /// Gives an order and waits for the answer; there is none once the run is over, or is not to be heard any more.
     #[must_use]
     pub fn ask(&self, order: Order) -> Option<Answer> {
-        let (asker, answer) = sync_channel(1);
+        let (sender, answer) = sync_channel(1);
+        let asker = Asker(Box::new(move |answer| drop(sender.try_send(answer))));
         self.0.blocking_send(Asked { order, asker }).ok()?;
         answer.recv().ok()
+    }
+
+    /// The same of a task, whose thread has more to do than to wait.
+    pub async fn ask_and_wait(&self, order: Order) -> Option<Answer> {
+        let (sender, answer) = oneshot::channel();
+        let asker = Asker(Box::new(move |answer| drop(sender.send(answer))));
+        self.0.send(Asked { order, asker }).await.ok()?;
+        answer.await.ok()
     }
 }
 

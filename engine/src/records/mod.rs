@@ -44,3 +44,5 @@ pub use self::summary::{Longest, MletEnds, Phase, Summary};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use self::tests::record_of_endpoint;

@@ -55,6 +55,14 @@ pub(super) fn ended(id: SessionId, outcome: Outcome) -> Box<Ended> {
     Box::new(Ended { facts, relayed: Relayed::default(), latency: None, outcome, closed })
 }
 
+/// Of one that has timed out, with a handshake that was over or not.
+pub(crate) fn record_of_endpoint(id: SessionId, is_known: bool) -> SessionRecord {
+    let mut facts = facts_of(id, start());
+    facts.account.tls_done = is_known.then(start);
+    let end = ended(id, Outcome::HandshakeTimeout);
+    SessionRecord::new(Arc::new(facts), Some(end), Mlet::None)
+}
+
 /// A recorder with one session past START.
 fn recorder(id: SessionId) -> Recorder {
     let mut recorder = Recorder::default();

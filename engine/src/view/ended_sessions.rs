@@ -71,3 +71,23 @@ impl EndedSessions {
 fn beginning(text: String) -> String {
     text.chars().take(REASON_LEN_MAX).collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::records::record_of_endpoint;
+
+    #[test]
+    fn the_last_of_many_are_kept_and_no_strangers() {
+        let mut ended = EndedSessions::default();
+        for id in 0..KEPT_MAX as u64 + 7 {
+            ended.add(&record_of_endpoint(id, true));
+            ended.add(&record_of_endpoint(id, false));
+        }
+        let kept = ended.latest_first();
+        assert_eq!(kept.len(), KEPT_MAX);
+        assert_eq!((kept[0].id, kept[KEPT_MAX - 1].id), (KEPT_MAX as u64 + 6, 7));
+        assert_eq!(kept[0].outcome, OutcomeKind::HandshakeTimeout);
+        assert_eq!(beginning("\u{e9}".repeat(9_999)).chars().count(), REASON_LEN_MAX);
+    }
+}

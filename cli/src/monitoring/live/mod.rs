@@ -4,6 +4,7 @@
 //! main.html, script.js, style.css  the page, which is the same for everybody
 //! watched.rs   the run as all pages see it: looked at once a second for all of them, or seldom for none
 //! history.rs   how it has gone so far
+//! cells.rs     the cells of their tables
 //! told.rs      what pages are told: every number on them, as text
 //! sessions.rs  the table of sessions, as somebody asks for it
 //! streams.rs   who may be told again and again, and how slowly
@@ -12,6 +13,7 @@
 //! Not here: what pages share with the one after a run (`page/`), and who may connect (`server.rs`). Invariant: however many
 //! look, the run's threads are asked for nothing but the list of sessions, once a second at most.
 
+mod cells;
 mod history;
 mod sessions;
 mod streams;

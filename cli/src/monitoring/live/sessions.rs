@@ -4,7 +4,9 @@
 //! shares the list with all who do so within a second.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 use std::fmt::Write;
+use std::net::SocketAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use serde::Serialize;
 use tokio::sync::Mutex;
 use tokio::time::Instant;
 
-use super::told::{Cell, Rows};
+use super::cells::{Cell, Rows};
 use crate::results::words::{self, duration};
 
 /// Rows of an answer.
@@ -168,18 +170,16 @@ impl Sessions {
         {
             return Rc::clone(listed);
         }
-        let (asked, steering) = (Instant::now(), self.steering.clone());
-        let answer = tokio::task::spawn_blocking(move || steering.ask(Order::ListSessions)).await;
-        let running = match answer {
-            Ok(Some(Answer::Sessions(running))) => running,
+        let asked = Instant::now();
+        let running = match self.steering.ask_and_wait(Order::ListSessions).await {
+            Some(Answer::Sessions(running)) => running,
             // There is no run any more.
             _ => Vec::new(),
         };
         // Read after it: who has ended meanwhile is in both lists, and not in neither.
-        let ended = self.run.ended_sessions();
-        let mut new = Listed { running, ended };
-        let ids: std::collections::HashSet<u64> = new.ended.iter().map(|one| one.id).collect();
-        new.running.retain(|one| !ids.contains(&one.id));
+        let mut new = Listed { running, ended: self.run.ended_sessions() };
+        let ended: HashSet<u64> = new.ended.iter().map(|one| one.id).collect();
+        new.running.retain(|one| !ended.contains(&one.id));
         let new = Rc::new(new);
         *listed = Some((asked, Rc::clone(&new)));
         new
@@ -237,7 +237,7 @@ impl One<'_> {
         }
     }
 
-    fn peer(&self) -> std::net::SocketAddr {
+    fn peer(&self) -> SocketAddr {
         match self {
             Self::Running(session) => session.peer,
             Self::Ended(session) => session.peer,
@@ -320,4 +320,99 @@ impl One<'_> {
 fn age(age: Duration) -> String {
     let seconds = age.as_secs_f64();
     if seconds < 99.95 { format!("{seconds:.1} s") } else { duration(seconds * 1e3) }
+}
+
+#[cfg(test)]
+mod tests {
+    use engine::OutcomeKind;
+
+    use super::*;
+
+    fn key(number: u64) -> Option<KeyId> {
+        let mut key = [0; 32];
+        key[..8].copy_from_slice(&number.to_be_bytes());
+        Some(KeyId(key))
+    }
+
+    fn bytes(number: u64) -> BothWays<u64> {
+        BothWays { to_endpoint: number % 7, from_endpoint: number }
+    }
+
+    /// So many that run, and two that have ended.
+    fn listed(count: u64) -> Listed {
+        let running = |id| SessionState {
+            id,
+            key: key(id),
+            peer: SocketAddr::from(([10, 0, 0, 1], 1 + (id % 60_000) as u16)),
+            snikey: None,
+            pid: None,
+            age: Duration::from_secs(20_000 - id),
+            bytes: (id != 1).then(|| bytes(id)),
+        };
+        let ended = |(id, reason): (u64, Option<&str>)| EndedSession {
+            id,
+            key: None,
+            peer: SocketAddr::from(([10, 0, 0, 2], 7)),
+            lasted: Some(Duration::from_secs(1)),
+            bytes: bytes(id),
+            outcome: if reason.is_none() { OutcomeKind::Ok } else { OutcomeKind::MletFailed },
+            reason: reason.map(str::to_owned),
+        };
+        let both = [(50_002, None), (50_001, Some("mlet <b>Exit</b> code 3"))];
+        Listed { running: (1..=count).map(running).collect(), ended: both.map(ended).into() }
+    }
+
+    fn numbers(page: &Page) -> Vec<u64> {
+        let number = |row: &Vec<Cell>| match &row[0] {
+            Cell::Text(number) => number.parse().unwrap(),
+            other => panic!("{other:?}"),
+        };
+        page.rows.iter().map(number).collect()
+    }
+
+    #[test]
+    fn a_hundred_rows_are_told_of_ten_thousand_and_the_rest_behind_them() {
+        let listed = listed(10_000);
+        let page = listed.page(&Query::of(""));
+        assert_eq!(numbers(&page), (1..=100).collect::<Vec<_>>());
+        assert_eq!((page.page, page.pages), (1, 101));
+        assert_eq!(page.told, "1 to 100 of 10002 sessions, of which 10000 run; page 1 of 101.");
+        assert!(serde_json::to_string(&page).unwrap().len() < 25_000);
+        let page = listed.page(&Query::of("page=1000"));
+        assert_eq!((numbers(&page), page.page), (vec![50_002, 50_001], 101));
+        let page = listed.page(&Query::of("q=00000000000026e7"));
+        assert_eq!((numbers(&page), &*page.found), (vec![0x26e7], "1 of 10002 found."));
+        let none = listed.page(&Query::of("q=nobody+at+all"));
+        assert_eq!((&*none.told, none.rows.len()), ("No session.", 0));
+    }
+
+    #[test]
+    fn all_words_have_to_be_found_whatever_their_case() {
+        let listed = listed(3);
+        for (query, found) in [
+            ("q=running", vec![1, 2, 3]),
+            ("q=%3Cb%3eexit+10.0.0.2", vec![50_001]),
+            ("q=exit+10.0.0.1", vec![]),
+            ("q=10.0.0.2%3A7&page=x", vec![50_002, 50_001]),
+            ("q=+%20&nothing", vec![1, 2, 3, 50_002, 50_001]),
+            ("q=%e", vec![]),
+        ] {
+            assert_eq!(numbers(&listed.page(&Query::of(query))), found, "{query}");
+        }
+    }
+
+    #[test]
+    fn rows_are_sorted_by_what_was_asked_for_both_ways() {
+        let listed = listed(9);
+        let first = |query: &str| numbers(&listed.page(&Query::of(query)))[..3].to_vec();
+        assert_eq!(first("sort=session&order=descending"), [50_002, 50_001, 9]);
+        assert_eq!(first("sort=age&order=ascending"), [50_002, 50_001, 9]);
+        assert_eq!(first("sort=age&order=descending"), [1, 2, 3]);
+        assert_eq!(first("sort=from&order=descending"), [50_002, 50_001, 9]);
+        assert_eq!(first("sort=to&order=descending"), [6, 5, 4]);
+        assert_eq!(first("sort=to&order=ascending"), [1, 7, 50_001], "what is unknown is least");
+        assert_eq!(first("sort=key&order=ascending"), [50_002, 50_001, 1]);
+        assert_eq!(first("sort=peer&order=descending"), [50_002, 50_001, 9]);
+        assert_eq!(first("sort=state&order=descending"), [50_001, 50_002, 9]);
+    }
 }

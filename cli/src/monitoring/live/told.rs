@@ -13,33 +13,15 @@ use engine::{
 use packetlab::time::Ticks;
 use serde::Serialize;
 
+use super::cells::{Cell, Rows};
 use super::history::{History, Point};
 use super::sessions::Page;
 use crate::page::chart::{Chart, linear, times};
 use crate::results::words::{self, counted, duration};
-use crate::status_line::{rough, share};
+use crate::status_line::{clock, rough, share};
 
 /// So many reasons are listed.
 const REASONS_LISTED: usize = 10;
-
-/// A cell of a table: a text, a text that is cut with all of it as its title, a bar, or the sample of a line.
-#[derive(Debug, Serialize)]
-#[serde(untagged)]
-pub(super) enum Cell {
-    Text(String),
-    Cut { text: String, title: String },
-    Bar { bar: String },
-    Line { line: &'static str },
-}
-
-impl<T: ToString> From<T> for Cell {
-    fn from(told: T) -> Self {
-        Self::Text(told.to_string())
-    }
-}
-
-/// The rows of a table.
-pub(super) type Rows = Vec<Vec<Cell>>;
 
 /// What pages are told at one time, by the names of the places where it stands.
 #[derive(Debug, Serialize)]
@@ -85,7 +67,7 @@ impl Told {
 
     /// The same, for the last time.
     pub(super) fn with(self, sessions: Page) -> Self {
-        Self { sessions: Some(sessions), ..self }
+        Self { state: state(RunStage::Over), sessions: Some(sessions), ..self }
     }
 
     /// As an event of this name, `message` being the one of events without any.
@@ -133,18 +115,9 @@ fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'stat
         ("mlets", now.mlets.to_string()),
         ("files", files(now)),
         ("lost", lost(now)),
+        ("stalled", stalled(now)),
     ]
     .into()
-}
-
-/// `2:13:05`, as the status line has it.
-fn clock(lasted: Duration) -> String {
-    let seconds = lasted.as_secs();
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    match hours {
-        0 => format!("{minutes:02}:{seconds:02}"),
-        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
-    }
 }
 
 fn goal_told(goal: engine::Goal, lasted: Duration) -> String {
@@ -176,6 +149,17 @@ fn lost(now: &Snapshot) -> String {
     let lost = lost.into_iter().filter(|(count, _)| *count > 0);
     let lost: Vec<String> = lost.map(|(count, what)| counted(count, what)).collect();
     if lost.is_empty() { "nothing".into() } else { lost.join(", ") }
+}
+
+fn stalled(now: &Snapshot) -> String {
+    let told = |core: &CoreState| {
+        let lasted = core.stalled?.as_secs();
+        Some(format!(
+            "The shard on CPU {} has made no turn for {lasted} s: its sessions stand still.",
+            core.core
+        ))
+    };
+    now.cores.iter().filter_map(told).collect::<Vec<_>>().join(" ")
 }
 
 /// Of each phase what its line looks like, how many sessions are in it, and how many have been at most.
@@ -246,8 +230,11 @@ fn all_times(now: &Snapshot) -> Rows {
 /// The bound below which so many percent of the times lie.
 fn up_to(times: &Distribution, percent: u64) -> String {
     let wanted = (times.count() * percent).div_ceil(100);
+    if wanted == 0 {
+        return "-".into();
+    }
     let mut bounds = times.up_to();
-    let bound = bounds.find(|(_, count)| *count >= wanted.max(1));
+    let bound = bounds.find(|(_, count)| *count >= wanted);
     let shown = |bound: Duration| match bound.as_millis() {
         ms @ ..1_000 => format!("{ms} ms"),
         ms @ ..60_000 => format!("{} s", ms / 1_000),
@@ -321,4 +308,33 @@ fn bytes_chart(history: &History) -> Chart {
 /// Seconds that the charts show.
 fn len_of(points: &[Point]) -> f64 {
     points.last().map_or(0.0, |last| last.at.as_secs_f64()).max(1.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn percentiles_of_nothing_are_no_numbers() {
+        assert_eq!(up_to(&Distribution::default(), 50), "-");
+    }
+
+    #[test]
+    fn a_publication_is_told_with_its_end_and_what_is_left() {
+        let end = Ticks(1_709_164_800_000_000_000);
+        let wall = |seconds| {
+            SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_164_800)
+                - Duration::from_secs(seconds)
+        };
+        assert_eq!(publication(end, wall(7_200)), "until 2024-02-29 00:00:00 UTC, 2h more");
+        assert_eq!(publication(end, wall(0)), "over");
+    }
+
+    #[test]
+    fn charts_of_nothing_have_axes_and_no_lines() {
+        let history = History::default();
+        let told = serde_json::to_string(&[phases_chart(&history), bytes_chart(&history)]).unwrap();
+        assert!(told.contains("grid") && !told.contains("NaN") && !told.contains("inf"), "{told}");
+        assert!(!told.contains("running"), "{told}");
+    }
 }
