@@ -36,12 +36,7 @@ pub(crate) fn line(now: &Snapshot, before: &Snapshot, wall: SystemTime, columns:
 
 /// How long it has lasted, and how far it is where that is not a matter of course.
 fn elapsed(now: &Snapshot) -> String {
-    let seconds = now.lasted.as_secs();
-    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
-    let clock = match hours {
-        0 => format!("{minutes:02}:{seconds:02}"),
-        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
-    };
+    let clock = clock(now.lasted);
     let stage = match now.stage {
         RunStage::Serving => return clock,
         RunStage::Starting => "starting",
@@ -50,6 +45,16 @@ fn elapsed(now: &Snapshot) -> String {
         RunStage::Over => "over",
     };
     format!("{clock} {stage}")
+}
+
+/// So long as a clock shows it: `02:13`, `2:13:05`.
+pub(crate) fn clock(lasted: Duration) -> String {
+    let seconds = lasted.as_secs();
+    let (hours, minutes, seconds) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match hours {
+        0 => format!("{minutes:02}:{seconds:02}"),
+        _ => format!("{hours}:{minutes:02}:{seconds:02}"),
+    }
 }
 
 /// Which share is done, and how long the rest takes at this pace.

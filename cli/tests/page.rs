@@ -6,19 +6,21 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::Write;
-use std::net::{SocketAddr, TcpStream};
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use common::browser::Browser;
 use common::endpoint::{Dial, End, NDATA, message};
 use common::events::{EVENTS, Events};
-use common::http::{ask_at, get, metrics_address};
+use common::http::{ask_at, get, metrics, metrics_address};
 use common::manager::{Manager, PATIENCE, wait_until};
+use common::stalled::Stalled;
 use common::watching::Watching;
 use common::{Home, assert_says};
 use nix::sys::signal::Signal;
-use serde_json::Value;
+use serde_json::{Value, json};
 use socket2::{Domain, Socket, Type};
 
 /// How many may watch at once.
@@ -402,7 +404,8 @@ fn a_browser_shows_a_run_of_200_endpoints_to_its_end_and_then_the_numbers_of_the
     let rows = cells(&mut browser, "sessions");
     assert_eq!(rows.len(), 100);
     for row in rows {
-        let record = records.iter().find(|record| record["sid"].to_string() == row[0]).unwrap();
+        let record =
+            records.iter().find(|record| record["sid"].as_u64() == row[0].parse().ok()).unwrap();
         assert_eq!(record["outcome"], *row[3]);
         assert_eq!(format!("{} B", record["bytes"]["to_ep"]), row[5]);
         assert!(record["ep"]["key"].as_str().unwrap().starts_with(&row[1]));
@@ -429,4 +432,94 @@ fn a_browser_says_that_it_has_lost_the_run_when_that_is_killed_and_keeps_what_it
         &["No connection to the run since ", "Trying again."],
     );
     assert_eq!(shown(&mut browser, "ended"), "1");
+}
+
+/// In the log within two seconds, and from there on in all that shows the run.
+#[test]
+fn a_shard_that_stands_still_is_told_of_on_the_page_and_in_metrics_as_long_as_it_does() {
+    let home = Home::new();
+    let (manager, address) = start(&home, &["--cores", "1"], &["echo"]);
+    let mut watching = Watching::begin(address);
+    let stalls = || {
+        let samples = metrics(address).into_iter();
+        let core = samples.filter(|(name, _)| name.starts_with("pktxpmgr_core_stalled{"));
+        core.map(|(_, value)| value).collect::<Vec<_>>()
+    };
+    assert_eq!((stalls(), text(&watching.next().unwrap().1, "stalled")), (vec![0.0], ""));
+    let stalled = Stalled::shard(&manager, 0);
+    let began = Instant::now();
+    let told = watching.until("it is told", |told| !text(told, "stalled").is_empty());
+    // Twice the promise, on a machine that does much else.
+    assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
+    assert_says(text(&told, "stalled"), &["has made no turn for ", "its sessions stand still."]);
+    assert_eq!(stalls(), [1.0]);
+    stalled.end();
+    watching.until("it is over", |told| text(told, "stalled").is_empty());
+    assert_eq!(stalls(), [0.0]);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// What a peer that means ill could say.
+const HOSTILE: &str = "</td><img src=x onerror=\"document.title='taken'\"><b id=bold>x</b>\
+    <script>document.title='taken'</script>";
+
+/// Serves this page, and answers all that it asks for with what means ill, for a few connections.
+fn hostile_site(page: String) -> SocketAddr {
+    let cut = || json!({ "text": HOSTILE, "title": HOSTILE });
+    let rows = |columns| -> Value {
+        (0..2).map(|_| (0..columns).map(|_| cut()).collect::<Value>()).collect()
+    };
+    let sessions =
+        json!({ "rows": rows(8), "told": HOSTILE, "found": HOSTILE, "page": 1, "pages": 1 });
+    let chart = json!({
+        "labels": [{ "x": HOSTILE, "y": "1", "anchor": HOSTILE, "text": HOSTILE }],
+        "paths": [{ "class": HOSTILE, "d": HOSTILE }],
+    });
+    let told = json!({
+        "state": HOSTILE,
+        "texts": { "elapsed": HOSTILE, "lost": HOSTILE },
+        "tables": {
+            "outcomes": [[HOSTILE, HOSTILE, HOSTILE, { "bar": HOSTILE }], [HOSTILE]],
+            "phases": [[HOSTILE, { "line": HOSTILE }, HOSTILE, HOSTILE]],
+            "reasons": rows(2),
+        },
+        "charts": { "phases-chart": chart },
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    let answer = move |mut stream: TcpStream| {
+        let mut request = String::new();
+        BufReader::new(&stream).read_line(&mut request)?;
+        let (kind, body) = match request.split(' ').nth(1).unwrap_or_default() {
+            "/" => ("text/html", page.clone()),
+            "/events" => ("text/event-stream", format!("event: message\ndata: {told}\n\n")),
+            _ => ("application/json", sessions.to_string()),
+        };
+        write!(stream, "HTTP/1.0 200 OK\r\nContent-Type: {kind}; charset=utf-8\r\n\r\n{body}")
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming().take(50) {
+            let _ = answer(stream.unwrap());
+        }
+    });
+    address
+}
+
+#[test]
+#[ignore = "needs chromium"]
+fn a_browser_shows_whatever_is_told_as_text_and_nothing_else() {
+    let home = Home::new();
+    let (manager, address) = start(&home, &[], &["echo"]);
+    let site = hostile_site(get(address, "/").1);
+    assert_eq!(manager.interrupted().code, Some(0));
+    let mut browser = Browser::start(&home.path(""));
+    browser.open(&format!("http://{site}/"));
+    browser.until("document.querySelectorAll('#sessions tbody tr').length === 2");
+    browser.until("document.querySelectorAll('#outcomes tbody tr').length === 2");
+    for id in ["elapsed", "sessions-told", "found"] {
+        assert_eq!(shown(&mut browser, id), HOSTILE, "{id}");
+    }
+    assert_eq!(cells(&mut browser, "reasons")[0][0], HOSTILE);
+    assert_eq!(browser.value("document.querySelectorAll('img, #bold, main script').length"), 0);
+    assert_eq!(browser.value("document.title"), "Run of mlet-zoo");
 }
