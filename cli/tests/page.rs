@@ -453,7 +453,7 @@ fn a_shard_that_stands_still_is_told_of_on_the_page_and_in_metrics_as_long_as_it
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     assert_says(text(&told, "stalled"), &["has made no turn for ", "its sessions stand still."]);
     assert_eq!(stalls(), [1.0]);
-    stalled.end();
+    drop(stalled);
     watching.until("it is over", |told| text(told, "stalled").is_empty());
     assert_eq!(stalls(), [0.0]);
     assert_eq!(manager.interrupted().code, Some(0));
