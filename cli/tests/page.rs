@@ -442,7 +442,7 @@ fn a_shard_that_stands_still_is_told_of_on_the_page_and_in_metrics_as_long_as_it
     let mut watching = Watching::begin(address);
     let stalls = || {
         let samples = metrics(address).into_iter();
-        let core = samples.filter(|(name, _)| name.starts_with("pktxpmgr_core_stalled{"));
+        let core = samples.filter(|(name, _)| name.starts_with("pktxpmgr_core_stalled_seconds{"));
         core.map(|(_, value)| value).collect::<Vec<_>>()
     };
     assert_eq!((stalls(), text(&watching.next().unwrap().1, "stalled")), (vec![0.0], ""));
@@ -452,7 +452,7 @@ fn a_shard_that_stands_still_is_told_of_on_the_page_and_in_metrics_as_long_as_it
     // Twice the promise, on a machine that does much else.
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
     assert_says(text(&told, "stalled"), &["has made no turn for ", "its sessions stand still."]);
-    assert_eq!(stalls(), [1.0]);
+    assert!(stalls()[0] > 0.0, "{:?}", stalls());
     drop(stalled);
     watching.until("it is over", |told| text(told, "stalled").is_empty());
     assert_eq!(stalls(), [0.0]);
