@@ -14,10 +14,11 @@ const WAITING_MAX: usize = 4096;
 /// Which of the prefixes that are given to one customer an address of IPv6 is in.
 const PREFIX: u128 = u128::MAX << 64;
 
-/// Where a connection comes from, as far as turns are concerned: an address, of IPv6 its first 64 bits.
+/// Where a connection comes from, as far as turns are concerned: an address, of IPv6 its first 64 bits. A socket for both
+/// families, as an init system may hand over, tells of IPv4 within IPv6 (`::ffff:192.0.2.1`).
 pub(super) fn source(peer: IpAddr) -> IpAddr {
-    match peer {
-        IpAddr::V4(_) => peer,
+    match peer.to_canonical() {
+        address @ IpAddr::V4(_) => address,
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() & PREFIX).into(),
     }
 }
@@ -98,5 +99,11 @@ mod tests {
     fn addresses_of_one_prefix_of_ipv6_are_one_source() {
         let mut all = waiting(&["fd00::1", "fd00::2", "fd00:0:0:1::1"]);
         assert_eq!(peers(&mut all), ["fd00::1", "fd00:0:0:1::1", "fd00::2"]);
+    }
+
+    #[test]
+    fn addresses_of_ipv4_are_sources_of_their_own_at_a_socket_for_both_families_too() {
+        let [one, other] = ["::ffff:192.0.2.1", "::ffff:192.0.2.2"];
+        assert_eq!(peers(&mut waiting(&[one, one, other])), [one, other, one]);
     }
 }
