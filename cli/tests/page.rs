@@ -337,7 +337,32 @@ fn shown(browser: &mut Browser, id: &str) -> String {
     text.as_str().unwrap().to_owned()
 }
 
-/// The page is used by its keys alone, and says nothing on its console.
+/// To the field for a search, which finds one; on to the table; and a heading of it is pressed.
+fn searches_and_sorts_by_keys_alone(browser: &mut Browser) {
+    browser.press("Tab");
+    assert_eq!(browser.value("document.activeElement.id"), "q");
+    let key = browser.value("document.querySelector('#sessions tbody tr').cells[1].title");
+    browser.write(&key.as_str().unwrap()[..16]);
+    browser.until("document.getElementById('found').textContent !== ''");
+    assert_eq!(shown(browser, "found"), format!("{MANY} of {MANY} found."));
+    browser.write(" 199");
+    browser.until("document.querySelectorAll('#sessions tbody tr').length < 100");
+    browser.value("document.getElementById('q').select()");
+    browser.write(" ");
+    browser.until("document.querySelectorAll('#sessions tbody tr').length === 100");
+    let mut passed = Vec::new();
+    while browser.value("document.activeElement.parentNode.id") != "by-session" {
+        browser.press("Tab");
+        passed.push(browser.value("document.activeElement.id || document.activeElement.className"));
+        assert!(passed.len() < 10, "{passed:?}");
+    }
+    assert_eq!(passed[..2], ["next", "scroll"], "and then its headings");
+    browser.press("Enter");
+    browser.until(&format!(
+        "Number(document.querySelector('#sessions tbody tr').cells[0].textContent) >= {MANY}"
+    ));
+}
+
 #[test]
 #[ignore = "needs chromium"]
 fn a_browser_shows_a_run_of_200_endpoints_to_its_end_and_then_the_numbers_of_the_records() {
@@ -355,29 +380,7 @@ fn a_browser_shows_a_run_of_200_endpoints_to_its_end_and_then_the_numbers_of_the
     browser.until(&format!("document.getElementById('running').textContent === '{MANY}'"));
     browser.until("document.querySelectorAll('#sessions tbody tr').length === 100");
     browser.until("document.querySelector('#phases-chart path.running') !== null");
-    // To the field for a search, which finds one; on to the table; and a heading of it is pressed.
-    browser.press("Tab");
-    assert_eq!(browser.value("document.activeElement.id"), "q");
-    let key = browser.value("document.querySelector('#sessions tbody tr').cells[1].title");
-    browser.write(&key.as_str().unwrap()[..16]);
-    browser.until("document.getElementById('found').textContent !== ''");
-    assert_eq!(shown(&mut browser, "found"), format!("{MANY} of {MANY} found."));
-    browser.write(" 199");
-    browser.until("document.querySelectorAll('#sessions tbody tr').length < 100");
-    browser.value("document.getElementById('q').select()");
-    browser.write(" ");
-    browser.until("document.querySelectorAll('#sessions tbody tr').length === 100");
-    let mut passed = Vec::new();
-    while browser.value("document.activeElement.parentNode.id") != "by-session" {
-        browser.press("Tab");
-        passed.push(browser.value("document.activeElement.id || document.activeElement.className"));
-        assert!(passed.len() < 10, "{passed:?}");
-    }
-    assert_eq!(passed[..2], ["next", "scroll"], "and then its headings");
-    browser.press("Enter");
-    browser.until(&format!(
-        "Number(document.querySelector('#sessions tbody tr').cells[0].textContent) >= {MANY}"
-    ));
+    searches_and_sorts_by_keys_alone(&mut browser);
     for (number, endpoint) in endpoints.iter_mut().enumerate() {
         let order = if number % 10 == 0 { "exit 3" } else { "exit 0" };
         endpoint.send(&message(NDATA, order.as_bytes()));
