@@ -244,6 +244,11 @@ fn the_end_of_the_publication_and_of_every_certificate_is_told_once_it_is_known(
         assert_eq!(told, certificate.not_after.0 as f64 / 1e9, "{role}");
     }
     assert!(!samples.contains_key("pktxpmgr_cert_not_after_seconds{role=\"proxy\"}"));
+    let unpublished = home.publishing(&broker, more).replace("Publication 1", "Publication 0");
+    home.write("xpmgr.conf", unpublished.as_bytes());
+    manager.signal(Signal::SIGHUP);
+    manager.says("reloaded for new sessions");
+    assert_eq!(metrics(address).get(END), None, "nothing is published any more");
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

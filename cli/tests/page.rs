@@ -220,6 +220,8 @@ fn the_page_loads_nothing_from_elsewhere_and_is_shown_under_no_name_of_others() 
     // Nothing of single endpoints is told here, and scrapers have names of their own for hosts.
     assert_eq!(at("lab.example:9100", "/metrics").0, 200);
     assert_eq!(at("localhost", "/event").0, 404);
+    let head = ask_at(TcpStream::connect(address).unwrap(), "localhost", "HEAD", "/events");
+    assert_says(&head.1, &["200 OK", "content-type: text/event-stream"]);
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

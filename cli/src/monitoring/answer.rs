@@ -106,6 +106,7 @@ pub(super) async fn answer<B>(request: &Request<B>, site: &Site) -> Answer {
         }
         "/" => page(site.page.clone()),
         "/events" if request.method() == Method::GET => return events(site),
+        "/events" => with_headers(StatusCode::OK, EVENTS, Told::Whole(Full::default())),
         "/sessions" => {
             let query = Query::of(request.uri().query().unwrap_or_default());
             // It fails only for maps whose keys are no text.

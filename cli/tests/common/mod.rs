@@ -26,7 +26,7 @@ pub mod told;
 pub mod watching;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -75,13 +75,25 @@ pub struct Keys {
     pub delegate: PrivateKey,
 }
 
-impl Home {
-    pub fn new() -> Self {
-        static COUNTER: AtomicU32 = AtomicU32::new(0);
+/// A folder that nobody has, and which of this process it is.
+fn fresh_folder() -> (PathBuf, u32) {
+    static COUNTER: AtomicU32 = AtomicU32::new(0);
+    loop {
         let number = COUNTER.fetch_add(1, Ordering::Relaxed);
         let name = format!("pktxpmgr-{}-{number}", std::process::id());
         let folder = std::env::temp_dir().join(name);
-        fs::DirBuilder::new().mode(0o700).create(&folder).expect("a fresh folder");
+        match fs::DirBuilder::new().mode(0o700).create(&folder) {
+            Ok(()) => return (folder, number),
+            // A process that had this number was killed and has left it.
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+            Err(error) => panic!("{}: {error}", folder.display()),
+        }
+    }
+}
+
+impl Home {
+    pub fn new() -> Self {
+        let (folder, number) = fresh_folder();
         let keys = Keys {
             controller: PrivateKey::generate().unwrap(),
             operator: PrivateKey::generate().unwrap(),

@@ -208,6 +208,9 @@ impl RunView {
         self.change(|state| {
             state.certificates = certificates(config);
             state.reloads.read_at = now;
+            if config.publication.is_none() {
+                state.publication_end = None;
+            }
         });
     }
 
