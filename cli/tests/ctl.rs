@@ -112,7 +112,7 @@ fn what_is_shown_fits_a_terminal_and_is_whole_in_json() {
 #[test]
 fn a_shard_that_stands_still_keeps_the_list_waiting_for_no_second_and_its_bytes_are_unknown() {
     let home = Home::new();
-    let manager = start(&home, "echo");
+    let manager = home.start(&[&CTL[..], &["--cores", "1"]].concat(), &["echo"]);
     let mut endpoint = home.dial(&manager).session();
     endpoint.echoes(b"here");
     let stalled = Stalled::shard(&manager, 0);
