@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, START, SUCCESS, message};
 use common::manager::{Manager, children_of, wait_until, zoo};
-use common::{Home, assert_says};
+use common::{Home, PKTXPMGR, assert_says, run};
 use engine::sys::limits::raise_open_files;
 use nix::sys::signal::{Signal, kill};
 use nix::sys::stat::Mode;
@@ -333,7 +333,8 @@ fn the_second_signal_ends_the_singleton_too() {
 #[test]
 fn waiting_for_the_mlet_at_the_end_of_a_run_takes_no_processor() {
     let home = Home::new();
-    let options = ["-s", "--events", "events", "--cores", "1", "--per-source-max", "1"];
+    let mut options = vec!["-s", "--events", "events", "--cores", "1", "--per-source-max", "1"];
+    options.extend(["--ctl", "ctl.sock"]);
     let manager = home.start(&options, &["single", "deaf"]);
     manager.says("zoo: deaf");
     let dial = home.dial(&manager);
@@ -344,6 +345,10 @@ fn waiting_for_the_mlet_at_the_end_of_a_run_takes_no_processor() {
     manager.await_end_of_shards();
     let read = || fs::read_to_string(home.path("events")).unwrap();
     wait_until("the record", || read().contains("session.folded"));
+    // Orders are still heard, and who gave one is not kept waiting.
+    let mut show = Command::new(PKTXPMGR);
+    let told = run(show.arg("ctl").arg(home.path("ctl.sock")).args(["show", "experiments"]));
+    assert_eq!(told.code, Some(0), "{told:?}");
     let before = manager.cpu_time();
     thread::sleep(Duration::from_millis(500));
     let used = manager.cpu_time() - before;

@@ -163,6 +163,7 @@ impl Control {
         {
             self.wait().await.map_err(lack(WAITING))?;
             self.take_signals();
+            self.take_orders();
             self.take_events();
             self.take_recorded();
             self.tend_due();
