@@ -290,7 +290,7 @@ impl<T> Mailer<T> {
     }
 
     /// The receiver is gone, and takes no message any more.
-    pub(crate) fn is_unheard(&self) -> bool {
+    pub(crate) fn is_gone(&self) -> bool {
         self.heard() == GONE
     }
 }

@@ -83,7 +83,7 @@ impl SessionList {
     /// Those who are to get the list now.
     pub(super) fn take_askers(&mut self, shards: &[Mailer<ToShard>], now: Instant) -> Vec<Asker> {
         if let Phase::Asking(asked) = self.phase {
-            let owes = |(owes, shard): (&bool, &Mailer<ToShard>)| *owes && !shard.is_unheard();
+            let owes = |(owes, shard): (&bool, &Mailer<ToShard>)| *owes && !shard.is_gone();
             if now < asked + PATIENCE && self.owes.iter().zip(shards).any(owes) {
                 return Vec::new();
             }

@@ -115,6 +115,11 @@ impl Watchdog {
         let is_late = now - at > self.patience() + self.interval / 2;
         let mut all_answer = true;
         for (number, (shard, mailer)) in self.shards.iter_mut().zip(mailers).enumerate() {
+            // One that has ended is asked for nothing.
+            if mailer.is_gone() {
+                shard.silent_since = None;
+                continue;
+            }
             let (answers, core) = (mailer.heard() != shard.heard, shard.core);
             all_answer &= answers;
             match shard.silent_since {
@@ -187,9 +192,13 @@ mod tests {
         // What it heard before it was asked says nothing.
         inbox.silence();
         assert!(!is_well(&mut watchdog, &mailer, &mut now, Duration::ZERO));
-        // One that has ended stands nowhere.
+        // One that has ended stands nowhere, however often it is looked for.
+        assert!(watchdog.shards[0].silent_since.is_some());
         drop(inbox);
-        assert!(is_well(&mut watchdog, &mailer, &mut now, Duration::ZERO));
+        for _ in 0..3 {
+            assert!(is_well(&mut watchdog, &mailer, &mut now, Duration::ZERO));
+            assert!(watchdog.shards[0].silent_since.is_none());
+        }
     }
 
     #[test]
