@@ -378,6 +378,25 @@ fn what_a_broker_without_room_has_goes_before_the_new_comes() {
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
+#[test]
+fn a_broker_that_fails_where_nothing_is_to_be_published_any_more_ends_no_run() {
+    let home = Home::new();
+    let broker = Broker::start(&PrivateKey::generate().unwrap());
+    let entry = "ExpExec 1:hello:exppriv.cert,pubcmd.cert:eop.pub::";
+    let publishing = home.publishing(&broker, entry);
+    home.write("xpmgr.conf", publishing.as_bytes());
+    let manager = home.start(&[], &["echo"]);
+    let unanswered = broker.greet();
+    home.write("xpmgr.conf", publishing.replace("Publication 1", "Publication 0").as_bytes());
+    reloads(&manager);
+    drop(unanswered);
+    for _ in 0..3 {
+        home.dial(&manager).is_served();
+    }
+    assert_eq!(manager.said("no new endpoints"), 0);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
 /// Promise P27.
 #[test]
 fn ten_a_second_under_load_fail_no_session_and_bad_ones_change_nothing() {

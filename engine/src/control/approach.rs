@@ -65,9 +65,10 @@ impl Control {
             match news {
                 News::SetUp(end) => self.take_set_up(end),
                 News::Published(end) => {
-                    self.view.change(|state| state.publication_end = end);
+                    // A reload may have ended the publication meanwhile.
                     if let Some(publication) = &mut self.publication {
                         publication.handle_published(end);
+                        self.view.change(|state| state.publication_end = end);
                     }
                 }
                 News::NotPublished(error) => self.fail(error),

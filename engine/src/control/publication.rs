@@ -191,6 +191,18 @@ struct Published {
     first: bool,
 }
 
+impl Published {
+    /// Another one is to be published instead by now.
+    fn has_another(&self) -> bool {
+        self.plan.has_changed().unwrap_or(false)
+    }
+
+    /// Nothing is to be published any more.
+    fn is_given_up(&self) -> bool {
+        self.plan.has_changed().is_err()
+    }
+}
+
 /// A conversation with the broker in which everything is published.
 struct Conversation {
     peer: Peer,
@@ -218,11 +230,14 @@ async fn keep_published(mut published: Published, mut link: TaskLink) {
     loop {
         let plan = Rc::clone(&published.plan.borrow_and_update());
         let goes_on = plan.keep_published(&mut published, &mut link, &mut standing).await;
-        if !goes_on || !published.plan.has_changed().unwrap_or(false) {
-            break;
+        if !goes_on || !published.has_another() {
+            withdraw(&mut standing).await;
+            // Another may have come while leave was taken.
+            if !goes_on || !published.has_another() {
+                return;
+            }
         }
     }
-    withdraw(&mut standing).await;
 }
 
 /// What is published is so no more. False if nothing was.
@@ -310,6 +325,9 @@ impl Plan {
             let trouble = match ended {
                 Ok(()) => return true,
                 Err(Trouble::Peer(PeerError::Stopped)) => return false,
+                // What nobody wants published any more fails no run.
+                Err(_) if published.is_given_up() => return false,
+                Err(_) if published.has_another() => return true,
                 Err(trouble) => trouble,
             };
             if trouble.may_be_for_want_of_room() && withdraw(standing).await {
@@ -335,6 +353,12 @@ impl Plan {
                         published.plan.mark_changed();
                     }
                     return true;
+                }
+                ended = end_of(standing) => {
+                    *standing = None;
+                    if let Err(trouble) = ended {
+                        warn!("broker {broker}: {trouble}; what was published before is lost as well");
+                    }
                 }
                 () = link.stop.given() => return false,
             }
@@ -493,9 +517,8 @@ async fn stands_no_more(
     standing: &mut Option<Standing>,
     plan: &mut watch::Receiver<Rc<Plan>>,
 ) -> Result<(), Trouble> {
-    let Some(Standing { task, .. }) = standing else { return Ok(()) };
     let ended = tokio::select! {
-        ended = task => ended,
+        ended = end_of(standing) => ended,
         changed = plan.changed() => {
             if changed.is_ok() {
                 // It is taken by whoever publishes it.
@@ -505,8 +528,16 @@ async fn stands_no_more(
         }
     };
     *standing = None;
-    // It fails only if the task panicked, and then there is nobody to go on.
-    ended.unwrap_or(Err(Trouble::Peer(PeerError::Stopped)))
+    ended
+}
+
+/// Waits until what stands ends by itself; for ever if nothing does.
+async fn end_of(standing: &mut Option<Standing>) -> Result<(), Trouble> {
+    match standing {
+        // It fails only if the task panicked, and then there is nobody to go on.
+        Some(Standing { task, .. }) => task.await.unwrap_or(Err(Trouble::Peer(PeerError::Stopped))),
+        None => std::future::pending().await,
+    }
 }
 
 /// Tells what was left out once it is due, and never returns.
