@@ -26,7 +26,7 @@ pub mod told;
 pub mod watching;
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -300,7 +300,11 @@ pub struct Ended {
 
 /// Runs the program until it ends, or until everything is loaded: then SIGINT ends it.
 pub fn run(command: &mut Command) -> Ended {
-    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    command.stdout(Stdio::piped()).stderr(Stdio::piped());
+    // Another test that forks just then may hold a program open that was just written.
+    let is_busy = |error: &io::Error| error.kind() == ErrorKind::ExecutableFileBusy;
+    let mut tries = (0..1000).map(|_| command.spawn());
+    let mut child = tries.find(|child| !child.as_ref().is_err_and(is_busy)).unwrap().unwrap();
     let (loaded, code, stderr) = watch(&mut child);
     let mut stdout = String::new();
     child.stdout.take().unwrap().read_to_string(&mut stdout).unwrap();
