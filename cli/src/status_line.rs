@@ -59,12 +59,12 @@ pub(crate) fn clock(lasted: Duration) -> String {
 
 /// Which share is done, and how long the rest takes at this pace.
 pub(crate) fn share(Goal { wanted, done }: Goal, lasted: Duration) -> String {
-    let share = done as f64 / wanted.max(1) as f64;
-    let percent = (share * 100.0).min(100.0).floor();
+    let percent = (done.saturating_mul(100) / wanted.max(1)).min(100);
     if done == 0 || done >= wanted {
         return format!("{percent}%");
     }
-    format!("{percent}%, {} left", rough(lasted.mul_f64((1.0 - share) / share)))
+    let rest = (wanted - done) as f64 / done as f64;
+    format!("{percent}%, {} left", rough(lasted.mul_f64(rest)))
 }
 
 fn phases(now: &Snapshot) -> String {
@@ -188,5 +188,7 @@ mod tests {
             [0, 1, 50, 199, 200].map(told),
             ["0%", "0%, 3h left", "25%, 3m left", "99%, 0s left", "100%"]
         );
+        let of_hundred = share(Goal { wanted: 100, done: 57 }, Duration::from_secs(57));
+        assert_eq!(of_hundred, "57%, 43s left");
     }
 }
