@@ -260,7 +260,8 @@ fn limits_of_mlets_and_of_the_run_are_set_for_what_runs_already() {
     second.echoes(b"it goes on");
     does(&home, &["set", "drain-limit", "1h"]);
     second.echoes(b"still");
-    does(&home, &["set", "drain-limit", "1ms"]);
+    let told = does(&home, &["set", "drain-limit", "1ms"]);
+    assert_says(&told, &["drain-limit 1ms, which is over: the run ends now"]);
     assert_eq!(manager.ends().code, Some(124));
     // In the order of their numbers, which shards give.
     let ends = events.sessions();

@@ -89,7 +89,13 @@ impl Control {
                     Ok("ending every session and mlet".into())
                 }
             },
-            Change::SetLimit { words, limits } => self.set_limits(&limits).map(|()| words),
+            Change::SetLimit { words, limits } => {
+                self.set_limits(&limits)?;
+                Ok(match self.time_limits.is_over_by(now()) {
+                    Some(_) => format!("{words}, which is over: the run ends now"),
+                    None => words,
+                })
+            }
             Change::Note(words) => Ok(words),
             // Its answer comes when the files are read.
             Change::Reload => Ok("reading".into()),
