@@ -28,11 +28,13 @@ pub(super) struct Point {
 pub(super) struct History {
     points: Vec<Point>,
     apart: Duration,
+    /// Of each phase the most sessions that any look has seen in it, be that a point or not.
+    most: [u64; 6],
 }
 
 impl Default for History {
     fn default() -> Self {
-        Self { points: Vec::new(), apart: APART }
+        Self { points: Vec::new(), apart: APART, most: [0; 6] }
     }
 }
 
@@ -47,6 +49,11 @@ impl History {
         &self.points
     }
 
+    /// How many sessions have been in each phase at most, in the order of their names.
+    pub(super) fn most(&self) -> [u64; 6] {
+        self.most
+    }
+
     /// Takes this time as a point, if the one before is far enough away. True if it did.
     pub(super) fn add(&mut self, run: &Snapshot) -> bool {
         let Snapshot { lasted, sessions, bytes, .. } = run;
@@ -54,6 +61,9 @@ impl History {
     }
 
     fn add_point(&mut self, point: Point) -> bool {
+        for (most, (_, count)) in self.most.iter_mut().zip(point.sessions.named()) {
+            *most = count.max(*most);
+        }
         // A clock that ticks a little early must not leave out every second point.
         let near = self.apart * 3 / 4;
         if self.points.last().is_some_and(|last| point.at.saturating_sub(last.at) < near) {
@@ -75,6 +85,23 @@ impl History {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_most_sessions_are_remembered_though_no_point_is_left_of_that_time() {
+        let mut history = History::default();
+        for second in 0..36_000_u64 {
+            // A single second, which is a point that is left out later; and half a second behind one, which is none.
+            for (ms, running) in [(0, if second == 7 { 900 } else { 5 }), (500, second % 100)] {
+                let sessions = SessionsByPhase { running, ..SessionsByPhase::default() };
+                let at = Duration::from_millis(1_000 * second + ms);
+                history.add_point(Point { at, sessions, bytes: BothWays::default() });
+            }
+        }
+        assert!(history.points().iter().all(|point| point.sessions.running < 900));
+        let names = SessionsByPhase::default().named().map(|(name, _)| name);
+        let expected = names.map(|name| if name == "running" { 900 } else { 0 });
+        assert_eq!(history.most(), expected);
+    }
 
     #[test]
     fn it_holds_the_whole_run_in_few_points_that_lie_evenly() {

@@ -39,16 +39,11 @@ impl Told {
     /// How the run is `now`, and was `before`. With how it has gone if the charts are to be drawn.
     pub(super) fn of(now: &Snapshot, before: &Snapshot, history: (&History, bool)) -> Self {
         let (history, is_drawn) = history;
-        let charts = match is_drawn {
-            true => {
-                [("phases-chart", phases_chart(history)), ("bytes-chart", bytes_chart(history))]
-            }
-            false => return Self::without_charts(now, before, history),
-        };
-        Self { charts: charts.into(), ..Self::without_charts(now, before, history) }
-    }
-
-    fn without_charts(now: &Snapshot, before: &Snapshot, history: &History) -> Self {
+        let mut charts = BTreeMap::new();
+        if is_drawn {
+            charts.insert("phases-chart", phases_chart(history));
+            charts.insert("bytes-chart", bytes_chart(history));
+        }
         Self {
             state: state(now.stage),
             texts: texts(now, before, SystemTime::now()),
@@ -60,7 +55,7 @@ impl Told {
                 ("cores", now.cores.iter().map(core).collect()),
             ]
             .into(),
-            charts: BTreeMap::new(),
+            charts,
             sessions: None,
         }
     }
@@ -164,14 +159,7 @@ fn stalled(now: &Snapshot) -> String {
 
 /// Of each phase what its line looks like, how many sessions are in it, and how many have been at most.
 fn phases(now: &Snapshot, history: &History) -> Rows {
-    let mut most = [0; 6];
-    let points = history.points().iter().map(|point| &point.sessions).chain([&now.sessions]);
-    for sessions in points {
-        for (most, (_, count)) in most.iter_mut().zip(sessions.named()) {
-            *most = count.max(*most);
-        }
-    }
-    let rows = now.sessions.named().into_iter().zip(most);
+    let rows = now.sessions.named().into_iter().zip(history.most());
     rows.map(|((phase, count), most)| {
         vec![phase.into(), Cell::Line { line: phase }, count.into(), most.into()]
     })
