@@ -37,15 +37,29 @@ struct Seen {
     history: History,
     /// With when that was.
     now: (Instant, Snapshot),
+    /// What rates are told since.
     before: Snapshot,
 }
 
 impl Seen {
+    fn first(now: Snapshot, at: Instant) -> Self {
+        let mut history = History::default();
+        history.add(&now);
+        Self { history, now: (at, now.clone()), before: now }
+    }
+
     /// Looks at the run. Whether that is a point of its history.
     fn look(&mut self, run: &RunView) -> bool {
-        let now = run.snapshot();
+        self.take(run.snapshot(), Instant::now())
+    }
+
+    fn take(&mut self, now: Snapshot, at: Instant) -> bool {
         let is_point = self.history.add(&now);
-        self.before = std::mem::replace(&mut self.now, (Instant::now(), now)).1;
+        let (looked_at, last) = std::mem::replace(&mut self.now, (at, now));
+        // Whoever begins to watch may have looked just before a tick: a rate of that instant would say nothing.
+        if at.saturating_duration_since(looked_at) >= TICK / 2 {
+            self.before = last;
+        }
         is_point
     }
 
@@ -57,10 +71,7 @@ impl Seen {
 impl Watched {
     /// This run, which hears questions through `steering`.
     pub(in super::super) fn new(run: RunView, steering: Steering) -> Self {
-        let now = run.snapshot();
-        let mut history = History::default();
-        history.add(&now);
-        let seen = Seen { history, now: (Instant::now(), now.clone()), before: now };
+        let seen = Seen::first(run.snapshot(), Instant::now());
         let sessions = Sessions::new(run.clone(), steering);
         Self { run, sessions, streams: Streams::new(), seen: RefCell::new(seen) }
     }
@@ -112,5 +123,24 @@ impl Watched {
         if has_streams {
             self.streams.tell(seen.told(is_point).event("message").into());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rates_are_of_half_a_second_at_least_whenever_somebody_begins_to_watch() {
+        let began = Instant::now();
+        let at = |ms| Snapshot { lasted: Duration::from_millis(ms), ..Snapshot::default() };
+        let mut seen = Seen::first(at(0), began);
+        let mut since = Vec::new();
+        // The third is a tick just behind somebody who has come.
+        for ms in [1_000, 2_300, 2_305, 3_305, 4_305] {
+            seen.take(at(ms), began + Duration::from_millis(ms));
+            since.push((seen.now.1.lasted - seen.before.lasted).as_millis());
+        }
+        assert_eq!(since, [1_000, 1_300, 1_305, 1_000, 1_000]);
     }
 }
