@@ -182,8 +182,9 @@ impl Control {
         let state = |record: &SessionRecord| self.session_state(record, now);
         let mut states: Vec<_> = self.sessions.under_way().all().map(state).collect();
         states.sort_unstable_by_key(|state| state.id);
+        let states: Arc<[SessionState]> = states.into();
         for asker in askers {
-            asker.answer(Answer::Sessions(states.clone()));
+            asker.answer(Answer::Sessions(Arc::clone(&states)));
         }
     }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::sync::mpsc::sync_channel;
 use std::time::Duration;
 
@@ -79,7 +80,7 @@ impl fmt::Display for Change {
 #[derive(Debug, Clone)]
 pub enum Answer {
     /// Sessions past START, by their numbers.
-    Sessions(Vec<SessionState>),
+    Sessions(Arc<[SessionState]>),
     /// What is served, in the order of the file.
     Experiments(Vec<ExperimentState>),
     /// It was done; what came of it.

@@ -3,6 +3,7 @@
 //! Not here: how it is shown. Invariant: an answer has few rows, however many sessions there are, and whoever asks for one
 //! shares the list with all who do so within a second.
 
+use std::cell::RefCell;
 use std::cmp::Ordering;
 use std::collections::HashSet;
 use std::fmt::Write;
@@ -13,7 +14,8 @@ use std::time::Duration;
 use engine::{Answer, BothWays, EndedSession, Order, RunView, SessionState, Steering};
 use packetlab::key::KeyId;
 use serde::Serialize;
-use tokio::sync::Mutex;
+use tokio::sync::watch;
+use tokio::task::spawn_local;
 use tokio::time::Instant;
 
 use super::cells::{Cell, Rows};
@@ -22,7 +24,7 @@ use crate::results::words::{self, duration};
 /// Rows of an answer.
 const ROWS_MAX: usize = 100;
 
-/// A list is good for so long.
+/// A list is good for so long. What shards have told for it may be as old as that already.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
 /// What somebody asks for.
@@ -67,8 +69,44 @@ pub(in super::super) struct Page {
 pub(in super::super) struct Sessions {
     run: RunView,
     steering: Steering,
-    /// With when it was asked for.
-    listed: Mutex<Option<(Instant, Rc<Listed>)>>,
+    lists: Lists,
+}
+
+/// A list, once it is there.
+type Awaited = watch::Receiver<Option<Rc<Listed>>>;
+
+/// The list that was asked for last, for all who want one.
+#[derive(Debug, Default)]
+struct Lists(RefCell<Option<Asked>>);
+
+/// A list that was asked for.
+#[derive(Debug)]
+struct Asked {
+    at: Instant,
+    listed: Awaited,
+}
+
+impl Asked {
+    /// Whether another may be asked for. While it is waited for, it is not old.
+    fn is_older_than(&self, age: Duration) -> bool {
+        self.listed.borrow().is_some() && self.at.elapsed() >= age
+    }
+}
+
+impl Lists {
+    /// A list that is still good, or else one that is asked for. A task of its own does so: whoever breaks off leaves the
+    /// answer to all others.
+    fn wanted<A: Future<Output = Listed> + 'static>(&self, ask: impl FnOnce() -> A) -> Awaited {
+        let mut last = self.0.borrow_mut();
+        last.take_if(|asked| asked.is_older_than(GOOD_FOR));
+        let asked = last.get_or_insert_with(|| {
+            let (answered, listed) = watch::channel(None);
+            let asking = ask();
+            spawn_local(async move { answered.send_replace(Some(Rc::new(asking.await))) });
+            Asked { at: Instant::now(), listed }
+        });
+        asked.listed.clone()
+    }
 }
 
 /// All that are known.
@@ -137,8 +175,8 @@ fn unescaped(value: &str) -> String {
 
 impl Sessions {
     /// Those of this run, which hears questions through `steering`.
-    pub(in super::super) fn new(run: RunView, steering: Steering) -> Self {
-        Self { run, steering, listed: Mutex::default() }
+    pub(super) fn new(run: RunView, steering: Steering) -> Self {
+        Self { run, steering, lists: Lists::default() }
     }
 
     /// Answers somebody.
@@ -149,44 +187,43 @@ impl Sessions {
 
     /// What can be told when the run is not asked any more.
     pub(super) fn last_page(&self) -> Page {
-        let listed = Listed { running: Vec::new(), ended: self.run.ended_sessions() };
-        listed.page(&Query::of(""))
+        Listed::of(&[], &self.run).page(&Query::of(""))
     }
 
     /// The list is forgotten when nobody has asked for it lately.
     pub(super) fn forget(&self) {
-        if let Ok(mut listed) = self.listed.try_lock()
-            && listed.as_ref().is_some_and(|(asked, _)| asked.elapsed() > 10 * GOOD_FOR)
-        {
-            *listed = None;
-        }
+        self.lists.0.borrow_mut().take_if(|asked| asked.is_older_than(10 * GOOD_FOR));
     }
 
     async fn listed(&self) -> Rc<Listed> {
-        // Whoever asks meanwhile waits for the same list.
-        let mut listed = self.listed.lock().await;
-        if let Some((asked, listed)) = &*listed
-            && asked.elapsed() < GOOD_FOR
-        {
-            return Rc::clone(listed);
+        let (run, steering) = (&self.run, &self.steering);
+        let mut listed = self.lists.wanted(|| Listed::ask(run.clone(), steering.clone()));
+        match listed.wait_for(Option::is_some).await.as_deref() {
+            Ok(Some(listed)) => Rc::clone(listed),
+            // Whoever was to answer has gone.
+            _ => Rc::new(Listed::of(&[], run)),
         }
-        let asked = Instant::now();
-        let running = match self.steering.ask_and_wait(Order::ListSessions).await {
-            Some(Answer::Sessions(running)) => running,
-            // There is no run any more.
-            _ => Vec::new(),
-        };
-        // Read after it: who has ended meanwhile is in both lists, and not in neither.
-        let mut new = Listed { running, ended: self.run.ended_sessions() };
-        let ended: HashSet<u64> = new.ended.iter().map(|one| one.id).collect();
-        new.running.retain(|one| !ended.contains(&one.id));
-        let new = Rc::new(new);
-        *listed = Some((asked, Rc::clone(&new)));
-        new
     }
 }
 
 impl Listed {
+    async fn ask(run: RunView, steering: Steering) -> Self {
+        match steering.ask_and_wait(Order::ListSessions).await {
+            Some(Answer::Sessions(running)) => Self::of(&running, &run),
+            // There is no run any more.
+            _ => Self::of(&[], &run),
+        }
+    }
+
+    /// Of these that ran when they were asked for, and of those that have ended. Who has ended meanwhile is in both lists,
+    /// and not in neither.
+    fn of(running: &[SessionState], run: &RunView) -> Self {
+        let ended = run.ended_sessions();
+        let have_ended: HashSet<u64> = ended.iter().map(|one| one.id).collect();
+        let running = running.iter().filter(|one| !have_ended.contains(&one.id));
+        Self { running: running.cloned().collect(), ended }
+    }
+
     fn page(&self, query: &Query) -> Page {
         let all = self.running.len() + self.ended.len();
         let running = self.running.iter().map(One::Running);
@@ -399,6 +436,45 @@ mod tests {
         ] {
             assert_eq!(numbers(&listed.page(&Query::of(query))), found, "{query}");
         }
+    }
+
+    #[test]
+    fn one_list_is_asked_for_until_it_is_answered_and_old_whoever_breaks_off() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        let (lists, asked) = (Lists::default(), std::cell::Cell::new(0));
+        let (answer, is_answered) = tokio::sync::oneshot::channel();
+        let is_answered = RefCell::new(Some(is_answered));
+        let want = || {
+            lists.wanted(|| {
+                asked.set(asked.get() + 1);
+                let is_answered = is_answered.take();
+                async move {
+                    if let Some(is_answered) = is_answered {
+                        is_answered.await.unwrap();
+                    }
+                    listed(3)
+                }
+            })
+        };
+        let grow_old = || lists.0.borrow_mut().as_mut().unwrap().at -= 2 * GOOD_FOR;
+        tokio::task::LocalSet::new().block_on(&runtime, async {
+            // Each of these breaks off at once, and the run takes its time.
+            (0..9).for_each(|_| drop(want()));
+            grow_old();
+            let mut waiting = want();
+            assert_eq!((asked.get(), waiting.borrow().is_none()), (1, true));
+            answer.send(()).unwrap();
+            assert!(waiting.wait_for(Option::is_some).await.is_ok());
+            drop(want());
+            assert_eq!(asked.get(), 2, "what took so long is old");
+            let mut waiting = want();
+            assert!(waiting.wait_for(Option::is_some).await.is_ok());
+            drop(want());
+            assert_eq!(asked.get(), 2, "it is good for a while");
+            grow_old();
+            drop(want());
+            assert_eq!(asked.get(), 3);
+        });
     }
 
     #[test]

@@ -21,7 +21,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// All streams.
 #[derive(Debug)]
-pub(in super::super) struct Streams {
+pub(super) struct Streams {
     told: watch::Sender<Told>,
     taken: Rc<Taken>,
 }
@@ -70,12 +70,12 @@ impl Streams {
     }
 
     /// How many there are.
-    pub(in super::super) fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.taken.places.get()
     }
 
     /// A place for one more, if there is any.
-    pub(in super::super) fn place(&self) -> Option<Rc<Place>> {
+    pub(super) fn place(&self) -> Option<Rc<Place>> {
         let is_over = matches!(*self.told.borrow(), Told::Last(_));
         if is_over || self.len() >= STREAMS_MAX {
             return None;
