@@ -24,6 +24,10 @@ use crate::results::words::{self, duration};
 /// Rows of an answer.
 const ROWS_MAX: usize = 100;
 
+/// What is typed behind so many words is not looked for: each is searched for in every session, by the thread that also
+/// answers all others.
+const WORDS_MAX: usize = 8;
+
 /// A list is good for so long. What shards have told for it may be as old as that already.
 const GOOD_FOR: Duration = Duration::from_secs(1);
 
@@ -132,7 +136,10 @@ impl Query {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             let value = unescaped(value);
             match name {
-                "q" => asked.words = value.split_whitespace().map(str::to_lowercase).collect(),
+                "q" => {
+                    let words = value.split_whitespace().take(WORDS_MAX);
+                    asked.words = words.map(str::to_lowercase).collect();
+                }
                 "page" => asked.page = value.parse().unwrap_or(1).max(1),
                 "order" => asked.is_descending = value == "descending",
                 "sort" => {
@@ -158,7 +165,8 @@ fn unescaped(value: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = value.as_bytes();
     while let Some((byte, behind)) = rest.split_first() {
-        let digits = behind.get(..2).and_then(|digits| str::from_utf8(digits).ok());
+        let digits = behind.get(..2).filter(|digits| digits.iter().all(u8::is_ascii_hexdigit));
+        let digits = digits.and_then(|digits| str::from_utf8(digits).ok());
         let escaped = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         rest = behind;
         match (byte, escaped) {
@@ -433,8 +441,17 @@ mod tests {
             ("q=10.0.0.2%3A7&page=x", vec![50_002, 50_001]),
             ("q=+%20&nothing", vec![1, 2, 3, 50_002, 50_001]),
             ("q=%e", vec![]),
+            ("q=1+2+3+4+5+6+7+8", vec![]),
+            ("q=r+u+n+n+i+n+g+running+nobody", vec![1, 2, 3]),
         ] {
             assert_eq!(numbers(&listed.page(&Query::of(query))), found, "{query}");
+        }
+    }
+
+    #[test]
+    fn a_percent_sign_stands_before_two_digits_or_for_itself() {
+        for (value, text) in [("%4a%4A+%", "JJ %"), ("%+5", "% 5"), ("%-5%5", "%-5%5")] {
+            assert_eq!(unescaped(value), text, "{value}");
         }
     }
 
