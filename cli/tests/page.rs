@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use common::browser::Browser;
 use common::endpoint::{Dial, End, NDATA, message};
 use common::events::{EVENTS, Events};
-use common::http::{ask_at, get, metrics, metrics_address};
+use common::http::{ask_at, ask_with, get, metrics, metrics_address};
 use common::manager::{Manager, PATIENCE, wait_until};
 use common::stalled::Stalled;
 use common::watching::Watching;
@@ -222,6 +222,26 @@ fn the_page_loads_nothing_from_elsewhere_and_is_shown_under_no_name_of_others() 
     assert_eq!(at("localhost", "/event").0, 404);
     let head = ask_at(TcpStream::connect(address).unwrap(), "localhost", "HEAD", "/events");
     assert_says(&head.1, &["200 OK", "content-type: text/event-stream"]);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// Which could read nothing, but would keep others from watching.
+#[test]
+fn pages_of_others_are_told_nothing_and_get_no_place() {
+    let home = Home::new();
+    let (manager, address) = start(&home, &[], &["echo"]);
+    // The head alone, as events have no end.
+    let status = |site: &str, path: &str| {
+        let headers = [("Host", "localhost"), ("Sec-Fetch-Site", site)];
+        ask_with(TcpStream::connect(address).unwrap(), &headers, "HEAD", path).0
+    };
+    for site in ["cross-site", "same-site", "what comes later"] {
+        assert_eq!(["/events", "/sessions"].map(|path| status(site, path)), [403; 2]);
+        assert_eq!(["/", "/metrics"].map(|path| status(site, path)), [200; 2], "by a link");
+    }
+    for site in ["same-origin", "none"] {
+        assert_eq!(["/events", "/sessions"].map(|path| status(site, path)), [200; 2]);
+    }
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

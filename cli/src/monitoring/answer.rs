@@ -37,6 +37,9 @@ const PATHS: &str = "there are / (a page of the run), /metrics, /ready and /heal
 /// Why a page is not shown under a name.
 const FOREIGN: &str = "the page is shown under an address, as localhost, or under the host that was given to --metrics\n";
 
+/// Why what the page asks for is not told.
+const OF_OTHERS: &str = "this is told to the page of the run, and not to pages of others\n";
+
 /// What is answered from.
 #[derive(Debug)]
 pub(super) struct Site {
@@ -104,6 +107,7 @@ pub(super) async fn answer<B>(request: &Request<B>, site: &Site) -> Answer {
         "/" | "/events" | "/sessions" if !is_ours(request, site.host.as_deref()) => {
             text(StatusCode::FORBIDDEN, FOREIGN)
         }
+        "/events" | "/sessions" if is_of_others(request) => text(StatusCode::FORBIDDEN, OF_OTHERS),
         "/" => page(site.page.clone()),
         "/events" if request.method() == Method::GET => return events(site),
         "/events" => with_headers(StatusCode::OK, EVENTS, Told::Whole(Full::default())),
@@ -130,6 +134,13 @@ fn is_ours<B>(request: &Request<B>, typed: Option<&str>) -> bool {
     is_address
         || name.eq_ignore_ascii_case("localhost")
         || typed.is_some_and(|typed| name.eq_ignore_ascii_case(typed))
+}
+
+/// Whether a browser says that a page of somebody else asks. That page could read nothing, but would take a place. The page
+/// itself takes none, so that links may lead to it from anywhere.
+fn is_of_others<B>(request: &Request<B>) -> bool {
+    let site = request.headers().get("sec-fetch-site");
+    site.is_some_and(|site| site != "same-origin" && site != "none")
 }
 
 fn page(page: Bytes) -> Response<Told> {

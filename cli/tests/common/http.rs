@@ -20,12 +20,24 @@ pub fn ask(stream: impl Read + Write, method: &str, path: &str) -> (u16, String)
 
 /// The same under the name of a host; with the head of the answer.
 pub fn ask_at(
-    mut stream: impl Read + Write,
+    stream: impl Read + Write,
     host: &str,
     method: &str,
     path: &str,
 ) -> (u16, String, String) {
-    let request = format!("{method} {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n");
+    ask_with(stream, &[("Host", host)], method, path)
+}
+
+/// The same with these headers.
+pub fn ask_with(
+    mut stream: impl Read + Write,
+    headers: &[(&str, &str)],
+    method: &str,
+    path: &str,
+) -> (u16, String, String) {
+    let headers = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n"));
+    let headers: String = headers.collect();
+    let request = format!("{method} {path} HTTP/1.1\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).unwrap();
     let mut answer = String::new();
     stream.read_to_string(&mut answer).unwrap();
