@@ -426,6 +426,10 @@ fn a_browser_shows_a_run_of_200_endpoints_to_its_end_and_then_the_numbers_of_the
         let messages = sum(&records, "msgs", dir).to_string();
         assert_eq!(shown(&mut browser, &format!("{way}-messages")), messages);
     }
+    // The table is as nobody has searched or sorted it.
+    assert_eq!(browser.value("document.getElementById('q').value"), "");
+    let sorted = "[...document.querySelectorAll('#sessions [aria-sort]')].map((head) => head.id)";
+    assert_eq!(browser.value(sorted), json!(["by-state"]));
     let rows = cells(&mut browser, "sessions");
     assert_eq!(rows.len(), 100);
     for row in rows {

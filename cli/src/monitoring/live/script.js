@@ -97,6 +97,9 @@
       take(last);
       state("over", last.state);
       takeSessions(last.sessions);
+      byId("find").reset();
+      byId("sessions").tHead.querySelectorAll("[aria-sort]").forEach((head) => head.removeAttribute("aria-sort"));
+      byId("by-state").setAttribute("aria-sort", "ascending");
       byId("find").querySelectorAll("input, button").forEach((node) => { node.disabled = true; });
       byId("sessions").tHead.querySelectorAll("button").forEach((node) => { node.replaceWith(node.textContent); });
     });
