@@ -1,6 +1,6 @@
 //! The sessions that ended last, for whoever looks at single ones while a run goes on. All of them are in the records.
 //!
-//! Not here: strangers, whose certificates were never verified; of them outcomes tell. Invariant: there are few of them, and
+//! Not here: those whose TLS handshake was never over; of them outcomes tell. Invariant: there are few of them, and
 //! each is short, whatever peers have said.
 
 use std::collections::VecDeque;
@@ -44,7 +44,7 @@ impl EndedSessions {
     /// One more has ended.
     pub(super) fn add(&mut self, record: &SessionRecord) {
         let SessionRecord { facts, end, .. } = record;
-        // Whoever has shown no certificate may make sessions end as often as it likes.
+        // Whoever never finishes a TLS handshake may make sessions end as often as it likes, and would displace all others.
         if facts.account.tls_done.is_none() {
             return;
         }
@@ -78,7 +78,7 @@ mod tests {
     use crate::records::record_of_endpoint;
 
     #[test]
-    fn the_last_of_many_are_kept_and_no_strangers() {
+    fn the_last_of_many_are_kept_and_none_whose_handshake_was_not_over() {
         let mut ended = EndedSessions::default();
         for id in 0..KEPT_MAX as u64 + 7 {
             ended.add(&record_of_endpoint(id, true));
