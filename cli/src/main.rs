@@ -19,6 +19,7 @@ mod logging;
 mod mlet_file;
 mod monitoring;
 mod page;
+mod private_socket;
 mod report;
 mod report_page;
 mod results;
@@ -48,12 +49,13 @@ use engine::sys::{secrecy, stdin};
 use engine::{Operator, Reader, Report, RunError, RunView, Steering};
 
 use args::Args;
-use ctl::{CtlSocket, Reachable};
+use ctl::CtlSocket;
 use engine_config::{Kept, Loaded, Purpose};
 use exit::{Exit, Failure};
 use findings::Findings;
 use logging::SetLevel;
 use monitoring::{Answering, Monitoring};
+use private_socket::SocketFile;
 use results::words;
 use results_folder::{Earlier, ResultsFolder};
 
@@ -195,7 +197,7 @@ fn be_steered(
     path: &Path,
     steering: Steering,
     (view, set_level): (&RunView, SetLevel),
-) -> Result<Reachable, Failure> {
+) -> Result<SocketFile, Failure> {
     let socket = CtlSocket::bind(path)?;
     let answering = ctl::Answering::new(args, steering, view.clone(), set_level);
     let lack = Lack::when("start the thread that answers pktxpmgr ctl (clone3)");

@@ -4,6 +4,7 @@
 
 mod common;
 
+use std::fs;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
@@ -106,6 +107,23 @@ fn what_is_shown_fits_a_terminal_and_is_whole_in_json() {
     let ended = ask(&home, &["show"]);
     assert_eq!(ended.code, Some(3));
     assert_says(&ended.stderr, &["ctl.sock", "is it the SOCK of --ctl of a run?"]);
+}
+
+#[test]
+fn a_run_that_ends_leaves_sockets_alone_that_another_has_made_under_their_names() {
+    let home = Home::new();
+    let options = [&CTL[..], &["--metrics", "unix:metrics.sock"]].concat();
+    let sockets = ["ctl.sock", "metrics.sock"].map(|name| home.path(name));
+    let first = home.start(&options, &["echo"]);
+    for socket in &sockets {
+        fs::remove_file(socket).unwrap();
+    }
+    let second = home.start(&options, &["echo"]);
+    assert_eq!(first.interrupted().code, Some(0));
+    assert!(sockets.iter().all(|socket| socket.exists()));
+    does(&home, &["show"]);
+    assert_eq!(second.interrupted().code, Some(0));
+    assert!(!sockets.iter().any(|socket| socket.exists()));
 }
 
 /// Asked again and again, so that questions would pile up at it.

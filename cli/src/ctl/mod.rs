@@ -19,4 +19,4 @@ mod words;
 
 pub(crate) use self::answer::Answering;
 pub(crate) use self::client::{Options, run};
-pub(crate) use self::socket::{CONNECTIONS_MAX, CtlSocket, Reachable};
+pub(crate) use self::socket::{CONNECTIONS_MAX, CtlSocket};

@@ -7,7 +7,7 @@
 use std::io::{self, Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ use packetlab::escape::Escaped;
 
 use super::answer::Answering;
 use crate::exit::{Exit, Failure};
-use crate::monitoring::bind_private;
+use crate::private_socket::{self, SocketFile};
 
 /// Connections at once; each is a descriptor that no session gets.
 pub(crate) const CONNECTIONS_MAX: usize = 8;
@@ -33,17 +33,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 /// The socket is there, and nobody is answered yet.
 pub(crate) struct CtlSocket {
     listener: UnixListener,
-    path: PathBuf,
-}
-
-/// As long as this is kept the socket is there for others to find.
-pub(crate) struct Reachable(PathBuf);
-
-impl Drop for Reachable {
-    fn drop(&mut self) {
-        // Whoever has removed it has done the same.
-        let _ = std::fs::remove_file(&self.0);
-    }
+    file: SocketFile,
 }
 
 impl CtlSocket {
@@ -52,7 +42,7 @@ impl CtlSocket {
     /// # Errors
     /// It cannot be had.
     pub(crate) fn bind(path: &Path) -> Result<Self, Failure> {
-        let listener = bind_private(path).map_err(|error| {
+        let (listener, file) = private_socket::listen(path).map_err(|error| {
             let shown = Escaped(path.as_os_str().as_bytes());
             let advice = match error.kind() {
                 io::ErrorKind::AddrInUse => "another run, or a file, has this name; choose another",
@@ -60,20 +50,21 @@ impl CtlSocket {
             };
             Failure::new(Exit::Listen, format!("cannot listen on --ctl {shown}: {error}; {advice}"))
         })?;
-        Ok(Self { listener, path: path.to_owned() })
+        Ok(Self { listener, file })
     }
 
-    /// Answers from now on, by threads that live as long as the process.
+    /// Answers from now on, by threads that live as long as the process. The socket is there for others to find as long as
+    /// its file is kept.
     ///
     /// # Errors
     /// No thread can be had.
-    pub(crate) fn answer(self, answering: Answering) -> io::Result<Reachable> {
-        let Self { listener, path } = self;
+    pub(crate) fn answer(self, answering: Answering) -> io::Result<SocketFile> {
+        let Self { listener, file } = self;
         let answering = Arc::new(answering);
         thread::Builder::new()
             .name("ctl".into())
             .spawn(move || accept_all(&listener, &answering))?;
-        Ok(Reachable(path))
+        Ok(file)
     }
 }
 
@@ -108,8 +99,9 @@ fn serve(mut stream: &UnixStream, answering: &Answering) -> io::Result<()> {
     let mut received = Vec::new();
     loop {
         let Some(line) = next_line(stream, &mut received)? else { return Ok(()) };
+        let answer = answering.answer(&line);
         let began = Instant::now();
-        for chunk in answering.answer(&line).chunks(LINE_LEN_MAX) {
+        for chunk in answer.chunks(LINE_LEN_MAX) {
             // All of the answer has one time, however slowly it is taken.
             let left = PATIENCE.checked_sub(began.elapsed()).ok_or(io::ErrorKind::TimedOut)?;
             stream.set_write_timeout(Some(left))?;

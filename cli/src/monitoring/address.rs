@@ -7,13 +7,13 @@ use std::fmt;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, ToSocketAddrs};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::FileTypeExt;
-use std::os::unix::net::{UnixListener, UnixStream};
-use std::path::{Path, PathBuf};
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 
-use nix::sys::stat::{Mode, umask};
 use packetlab::address::HostPort;
 use packetlab::escape::Escaped;
+
+use crate::private_socket::{self, SocketFile};
 
 /// What stands before a path.
 const UNIX: &str = "unix:";
@@ -57,11 +57,11 @@ impl MetricsAddress {
         Ok(Self::Tcp(typed))
     }
 
-    /// Listens there.
+    /// Listens there. Of a path the file comes with it.
     ///
     /// # Errors
     /// The kernel's, or the resolver's.
-    pub(super) fn listen(&self) -> io::Result<Listening> {
+    pub(super) fn listen(&self) -> io::Result<(Listening, Option<SocketFile>)> {
         match self {
             Self::Tcp(typed) => {
                 let port = typed.port.unwrap_or_default();
@@ -75,39 +75,15 @@ impl MetricsAddress {
                 let listener = TcpListener::bind(&*addresses)?;
                 listener.set_nonblocking(true)?;
                 let address = listener.local_addr()?;
-                Ok(Listening::Tcp(listener, address))
+                Ok((Listening::Tcp(listener, address), None))
             }
             Self::Unix(path) => {
-                let listener = bind_private(path)?;
+                let (listener, file) = private_socket::listen(path)?;
                 listener.set_nonblocking(true)?;
-                Ok(Listening::Unix(listener, path.clone()))
+                Ok((Listening::Unix(listener, path.clone()), Some(file)))
             }
         }
     }
-}
-
-/// A socket that only its owner can connect to. One that a program has left behind that is gone makes way.
-pub(crate) fn bind_private(path: &Path) -> io::Result<UnixListener> {
-    let bind = || {
-        // For all threads, of which none makes files yet but those that are its owner's alone anyway.
-        let before = umask(Mode::S_IRWXG | Mode::S_IRWXO | Mode::S_IXUSR);
-        let bound = UnixListener::bind(path);
-        umask(before);
-        bound
-    };
-    match bind() {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
-            std::fs::remove_file(path)?;
-            bind()
-        }
-        bound => bound,
-    }
-}
-
-fn is_left_behind(path: &Path) -> bool {
-    let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
-    let refuses = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket && UnixStream::connect(path).is_err_and(refuses)
 }
 
 /// As it was typed, or means.

@@ -18,5 +18,5 @@ mod exposition;
 mod live;
 mod server;
 
-pub(crate) use self::address::{MetricsAddress, bind_private};
+pub(crate) use self::address::MetricsAddress;
 pub(crate) use self::server::{Answering, CONNECTIONS_MAX, Monitoring};

@@ -12,7 +12,6 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::io;
 use std::os::fd::AsFd;
-use std::path::PathBuf;
 use std::pin::pin;
 use std::rc::{Rc, Weak};
 use std::sync::mpsc::{SyncSender, sync_channel};
@@ -34,6 +33,7 @@ use super::address::{Listening, MetricsAddress};
 use super::answer::{Site, answer};
 use super::live::{Place, STREAMS_MAX, Watched, page};
 use crate::exit::{Exit, Failure};
+use crate::private_socket::SocketFile;
 
 /// Connections at once; each is a descriptor that no session gets.
 pub(crate) const CONNECTIONS_MAX: usize = 32;
@@ -63,6 +63,8 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(crate) struct Monitoring {
     listening: Listening,
+    /// Of the socket, if it has one.
+    file: Option<SocketFile>,
     /// The host that was typed, if any was.
     host: Option<String>,
     runtime: tokio::runtime::Runtime,
@@ -81,13 +83,13 @@ impl Monitoring {
             );
             Failure::new(Exit::Listen, message)
         };
-        let listening = address.listen().map_err(refused)?;
+        let (listening, file) = address.listen().map_err(refused)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
         let host = match address {
             MetricsAddress::Tcp(typed) => Some(typed.host.clone()),
             MetricsAddress::Unix(_) => None,
         };
-        Ok(Self { listening, host, runtime: runtime.map_err(refused)? })
+        Ok(Self { listening, file, host, runtime: runtime.map_err(refused)? })
     }
 
     /// Answers from now on for a run of this mlet, by a thread that lives as long as the process.
@@ -95,15 +97,12 @@ impl Monitoring {
     /// # Errors
     /// No thread can be had.
     pub(crate) fn answer_for(
-        self,
+        mut self,
         mlet: &str,
         (run, steering): (RunView, Steering),
     ) -> io::Result<Answering> {
         tracing::info!("a page, metrics, ready and healthz are at {}", self.listening);
-        let path = match &self.listening {
-            Listening::Unix(_, path) => Some(path.clone()),
-            Listening::Tcp(..) => None,
-        };
+        let file = self.file.take();
         let (over, is_over) = oneshot::channel();
         let page = page(mlet);
         let serve = move || {
@@ -112,7 +111,7 @@ impl Monitoring {
             self.serve(Rc::new(Site { run, watched, page, host }), is_over);
         };
         thread::Builder::new().name("metrics".into()).spawn(serve)?;
-        Ok(Answering { path, over: Some(over) })
+        Ok(Answering { _file: file, over: Some(over) })
     }
 
     fn serve(self, site: Rc<Site>, is_over: oneshot::Receiver<SyncSender<()>>) {
@@ -139,7 +138,7 @@ impl Monitoring {
 /// When this goes, those who watch the run are told that it is over; what is left of it in the file system goes as well.
 #[derive(Debug)]
 pub(crate) struct Answering {
-    path: Option<PathBuf>,
+    _file: Option<SocketFile>,
     over: Option<oneshot::Sender<SyncSender<()>>>,
 }
 
@@ -149,9 +148,6 @@ impl Drop for Answering {
         if self.over.take().is_some_and(|over| over.send(told).is_ok()) {
             // Whoever takes longer has lost the end and nothing else.
             let _ = is_told.recv_timeout(END_PATIENCE);
-        }
-        if let Some(path) = &self.path {
-            let _ = std::fs::remove_file(path);
         }
     }
 }

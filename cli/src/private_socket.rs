@@ -1,0 +1,61 @@
+//! A socket in the file system that only its owner can connect to.
+//!
+//! Not here: who is answered there (`ctl`, `monitoring`). Invariant: no file goes but the socket that was made here, or one
+//! that nobody listens on.
+
+use std::io;
+use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::{Path, PathBuf};
+
+use nix::sys::stat::{Mode, umask};
+
+/// Listens at this path. A socket that a program has left behind that is gone makes way.
+///
+/// # Errors
+/// The kernel's.
+pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
+    let bind = || {
+        // For all threads, of which none makes files yet but those that are its owner's alone anyway.
+        let before = umask(Mode::S_IRWXG | Mode::S_IRWXO | Mode::S_IXUSR);
+        let bound = UnixListener::bind(path);
+        umask(before);
+        bound
+    };
+    let listener = match bind() {
+        Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
+            std::fs::remove_file(path)?;
+            bind()
+        }
+        bound => bound,
+    }?;
+    let file = SocketFile { path: path.to_owned(), identity: identity(path)? };
+    Ok((listener, file))
+}
+
+fn is_left_behind(path: &Path) -> bool {
+    let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
+    let refuses = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
+    is_socket && UnixStream::connect(path).is_err_and(refuses)
+}
+
+/// Which file it is, whatever its name: device and inode.
+fn identity(path: &Path) -> io::Result<(u64, u64)> {
+    path.symlink_metadata().map(|file| (file.dev(), file.ino()))
+}
+
+/// The file of a socket. It goes with this, unless another has its name by then.
+#[derive(Debug)]
+pub(crate) struct SocketFile {
+    path: PathBuf,
+    identity: (u64, u64),
+}
+
+impl Drop for SocketFile {
+    fn drop(&mut self) {
+        if identity(&self.path).is_ok_and(|identity| identity == self.identity) {
+            // Whoever has removed it has done the same.
+            let _ = std::fs::remove_file(&self.path);
+        }
+    }
+}
