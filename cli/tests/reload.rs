@@ -397,6 +397,26 @@ fn a_broker_that_fails_where_nothing_is_to_be_published_any_more_ends_no_run() {
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
+#[test]
+fn a_broker_that_refuses_what_a_running_run_begins_to_publish_is_asked_again() {
+    const ECRTBADFRM: u8 = 0x20;
+    let home = Home::new();
+    let broker = Broker::start(&PrivateKey::generate().unwrap());
+    let entry = "ExpExec 1:hello:exppriv.cert,pubcmd.cert:eop.pub::";
+    let publishing = home.publishing(&broker, entry);
+    home.write("xpmgr.conf", publishing.replace("Publication 1", "Publication 0").as_bytes());
+    let manager = home.start(&[], &["echo"]);
+    home.write("xpmgr.conf", publishing.as_bytes());
+    reloads(&manager);
+    let _refused = refuse_next(&broker, ECRTBADFRM);
+    manager.says("; publishing again in");
+    let (_peer, published) = broker.take_publication(1);
+    assert_eq!(published.len(), 1);
+    home.dial(&manager).is_served();
+    assert_eq!(manager.said("no new endpoints"), 0);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
 /// Promise P27.
 #[test]
 fn ten_a_second_under_load_fail_no_session_and_bad_ones_change_nothing() {

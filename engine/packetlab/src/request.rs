@@ -73,7 +73,9 @@ impl SigningRequest {
         let subject_key =
             PublicKey::from_spki(info.subject_pki.raw).map_err(|_| RequestError::Algorithm)?;
         let Some(extensions) = extensions else {
-            return Err(not("it must hold exactly one extensionRequest attribute"));
+            return Err(not(
+                "it must hold exactly one extensionRequest attribute with one set of extensions",
+            ));
         };
         let read =
             Self::from_extensions(der, subject_key, &extensions).map_err(RequestError::Invalid)?;

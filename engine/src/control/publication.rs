@@ -129,12 +129,18 @@ impl PublicationTask {
         Self { plan, link, task: None, began: Ticks(0), greet_end: None }
     }
 
-    /// Begins to publish, unless it has begun.
+    /// Begins to publish, unless it has begun. The run ends if that fails.
     pub(super) fn begin(&mut self) {
         if self.task.is_none() {
             self.began = wall();
             self.start(true);
         }
+    }
+
+    /// Begins to publish in a run that went on without, and goes on if that fails.
+    pub(super) fn begin_in_running(&mut self) {
+        self.began = wall();
+        self.start(false);
     }
 
     fn start(&mut self, first: bool) {
@@ -187,7 +193,7 @@ struct Published {
     /// Another one is published instead.
     plan: watch::Receiver<Rc<Plan>>,
     began: Ticks,
-    /// Nothing has been published in this run.
+    /// Nothing has been published in this run, which began with it.
     first: bool,
 }
 

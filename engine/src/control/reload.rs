@@ -165,7 +165,7 @@ impl Control {
             Some(publication) => publication.replace(plan),
             None => {
                 let mut publication = PublicationTask::new(plan, self.tasks.link());
-                publication.begin();
+                publication.begin_in_running();
                 self.publication = Some(publication);
                 true
             }
