@@ -8,7 +8,9 @@
 //! long as its connection (spec/protocol.md 5.4), and so no experiment is off the broker meanwhile, nor where the broker
 //! refuses the new. If it may lack room for both, the one before goes first.
 
-use std::fmt;
+mod standing;
+mod trouble;
+
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -18,6 +20,8 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{debug, info, warn};
 
+use self::standing::{Standing, end_of, stands_no_more, withdraw};
+use self::trouble::Trouble;
 use super::clock::{now, random, until_wall, wall};
 use super::peer::{Peer, PeerError, Stop};
 use super::tasks::{News, TaskLink};
@@ -26,12 +30,9 @@ use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 use crate::proto::descriptor::publication_end;
-use crate::proto::publisher::{
-    BrokerRequest, PublishError, PublishedExperiment, Publisher, PublisherEvent, is_want_of_room,
-};
+use crate::proto::publisher::{BrokerRequest, PublishedExperiment, Publisher, PublisherEvent};
 use crate::run_error::RunError;
 use packetlab::address::HostPort;
-use packetlab::message::EncodeError;
 use packetlab::time::Ticks;
 use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
@@ -65,61 +66,6 @@ pub(super) struct Plan {
     /// Limit of connecting to one address, of the handshake and of each answer.
     timeout: Duration,
     backend: Backend,
-}
-
-/// Why a conversation ended before its time.
-#[derive(Debug)]
-enum Trouble {
-    Peer(PeerError),
-    /// This was not answered in time.
-    Silent(String),
-    Protocol(PublishError),
-    Tls(SetupError),
-    Encode(EncodeError),
-}
-
-impl fmt::Display for Trouble {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Peer(error @ PeerError::Connect(..)) => {
-                write!(f, "{error}; check BrokerAddr, and whether the broker runs")
-            }
-            Self::Peer(error) => error.fmt(f),
-            Self::Silent(what) => write!(
-                f,
-                "no answer in time to {what}; is this a broker's publish port? Give it longer with \
-                 --broker-timeout"
-            ),
-            Self::Protocol(error) => error.fmt(f),
-            Self::Tls(error) => error.fmt(f),
-            Self::Encode(error) => error.fmt(f),
-        }
-    }
-}
-
-impl Trouble {
-    /// Whether the broker may take it once nothing else of us is there: it has no room, or closes for no reason it names.
-    fn may_be_for_want_of_room(&self) -> bool {
-        match self {
-            Self::Protocol(PublishError::Refused { outcome, .. }) => {
-                is_want_of_room(outcome.status())
-            }
-            Self::Protocol(PublishError::ClosedInHandshake | PublishError::Closed { .. }) => true,
-            _ => false,
-        }
-    }
-}
-
-impl From<PeerError> for Trouble {
-    fn from(error: PeerError) -> Self {
-        Self::Peer(error)
-    }
-}
-
-impl From<PublishError> for Trouble {
-    fn from(error: PublishError) -> Self {
-        Self::Protocol(error)
-    }
 }
 
 impl PublicationTask {
@@ -215,21 +161,6 @@ struct Conversation {
     publisher: Publisher,
 }
 
-/// What is published, and stays so until this ends: a task holds its conversation.
-struct Standing {
-    leave: oneshot::Sender<()>,
-    task: JoinHandle<Result<(), Trouble>>,
-}
-
-impl Standing {
-    /// Takes leave of the broker.
-    async fn end(self) {
-        drop(self.leave);
-        // How it ends makes no difference any more.
-        let _ = self.task.await;
-    }
-}
-
 /// Publishes one plan after the other.
 async fn keep_published(mut published: Published, mut link: TaskLink) {
     let mut standing = None;
@@ -243,17 +174,6 @@ async fn keep_published(mut published: Published, mut link: TaskLink) {
                 return;
             }
         }
-    }
-}
-
-/// What is published is so no more. False if nothing was.
-async fn withdraw(standing: &mut Option<Standing>) -> bool {
-    match standing.take() {
-        Some(standing) => {
-            standing.end().await;
-            true
-        }
-        None => false,
     }
 }
 
@@ -515,34 +435,6 @@ impl Plan {
                 Err(error) => return Err(error.into()),
             }
         }
-    }
-}
-
-/// Waits until what stands has come to its end, or another plan is to take its place.
-async fn stands_no_more(
-    standing: &mut Option<Standing>,
-    plan: &mut watch::Receiver<Rc<Plan>>,
-) -> Result<(), Trouble> {
-    let ended = tokio::select! {
-        ended = end_of(standing) => ended,
-        changed = plan.changed() => {
-            if changed.is_ok() {
-                // It is taken by whoever publishes it.
-                plan.mark_changed();
-            }
-            return Ok(());
-        }
-    };
-    *standing = None;
-    ended
-}
-
-/// Waits until what stands ends by itself; for ever if nothing does.
-async fn end_of(standing: &mut Option<Standing>) -> Result<(), Trouble> {
-    match standing {
-        // It fails only if the task panicked, and then there is nobody to go on.
-        Some(Standing { task, .. }) => task.await.unwrap_or(Err(Trouble::Peer(PeerError::Stopped))),
-        None => std::future::pending().await,
     }
 }
 

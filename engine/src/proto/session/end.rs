@@ -11,7 +11,7 @@ use super::request::{Context, Request, SetUpStage};
 use super::stall::Delivery;
 use super::{Relaying, Session, Stage, State, Tls};
 use crate::proto::outbox::BlockPool;
-use crate::proto::relay::Phase;
+use crate::proto::relay::{Phase, Step};
 use crate::proto::session_end::{End, Force, Outcome};
 use packetlab::tls::TlsError;
 
@@ -129,6 +129,30 @@ impl Session {
             }
             *cause = Some(Box::new(outcome));
             self.note_progress();
+        }
+    }
+
+    /// Does what the relay has come to.
+    pub(super) fn take_step(&mut self, step: Step, cx: &mut Context<'_>) {
+        match step {
+            Step::Continue => {}
+            Step::EndMletInput => {
+                self.requests.push(Request::EndMletInput);
+                self.note_progress();
+            }
+            Step::CloseEndpoint => {
+                self.requests.push(Request::EndMletInput);
+                let outcome = self.take_cause();
+                self.close(outcome, cx.now);
+            }
+            Step::Over => match self.take_cause() {
+                // What it has sent is unread, and a close would reset the connection and lose our alert.
+                broken @ Outcome::EndpointBrokeTls(_) => {
+                    self.requests.push(Request::EndMletInput);
+                    self.close(broken, cx.now);
+                }
+                outcome => self.finish(outcome, cx.pool),
+            },
         }
     }
 

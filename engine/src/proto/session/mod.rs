@@ -44,7 +44,7 @@ use super::experiments::Experiments;
 use super::greeting::Greeting;
 use super::keys::KeyPlace;
 use super::outbox::{BULK_RECEIVE_LEN, BlockPool, block_len};
-use super::relay::{Buffers, Phase, Relay, Step};
+use super::relay::{Buffers, Phase, Relay};
 use super::rhythm::Rhythm;
 use super::session_end::{End, Outcome};
 use crate::config::ExperimentId;
@@ -461,29 +461,6 @@ impl Session {
             && closing.handle_all_sent(&mut self.requests)
         {
             self.finish_begun(cx.pool);
-        }
-    }
-
-    fn take_step(&mut self, step: Step, cx: &mut Context<'_>) {
-        match step {
-            Step::Continue => {}
-            Step::EndMletInput => {
-                self.requests.push(Request::EndMletInput);
-                self.note_progress();
-            }
-            Step::CloseEndpoint => {
-                self.requests.push(Request::EndMletInput);
-                let outcome = self.take_cause();
-                self.close(outcome, cx.now);
-            }
-            Step::Over => match self.take_cause() {
-                // What it has sent is unread, and a close would reset the connection and lose our alert.
-                broken @ Outcome::EndpointBrokeTls(_) => {
-                    self.requests.push(Request::EndMletInput);
-                    self.close(broken, cx.now);
-                }
-                outcome => self.finish(outcome, cx.pool),
-            },
         }
     }
 
