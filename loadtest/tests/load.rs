@@ -228,6 +228,23 @@ fn a_ramp_is_an_array_with_a_result_for_each_number_of_endpoints_and_a_picture()
 }
 
 #[test]
+fn a_ramp_of_rates_has_a_result_for_each_and_a_picture_of_times_against_it() {
+    let path = std::env::temp_dir().join(format!("pktfleet-plot-rates-{}.svg", std::process::id()));
+    let words = ["echo", "--endpoints", "2", "--ramp-rate", "40,80", "--plot"];
+    let (code, json, errors) = load(&[&words[..], &[path.to_str().unwrap()]].concat());
+    assert_eq!(code, Some(0), "{errors}");
+    let picture = std::fs::read_to_string(&path).unwrap();
+    std::fs::remove_file(&path).unwrap();
+    assert!(picture.contains("begun a second") && picture.contains("p99.9"), "{picture}");
+    let told: Vec<serde_json::Value> = serde_json::from_str(&json).unwrap();
+    for (told, rate) in told.iter().zip([40.0, 80.0]) {
+        assert_eq!(told["about"]["parameters"]["rate_per_s"], rate as u32, "{json}");
+        assert_eq!(due(&told.to_string(), "round_trips"), rate, "{json}");
+    }
+    assert_eq!(told.len(), 2, "{json}");
+}
+
+#[test]
 fn small_sessions_are_measured_alone_and_beside_one_in_bulk_either_way() {
     for bulk in ["up", "down"] {
         let words = ["mix", "--endpoints", "3", "--bulk", bulk, "--rate", "50"];
@@ -266,7 +283,7 @@ fn a_singleton_answers_in_every_session() {
 
 #[test]
 fn what_cannot_be_measured_is_said_and_is_a_failure() {
-    let cases: [(&[&str], i32, &str); 29] = [
+    let cases: [(&[&str], i32, &str); 32] = [
         (&["up", "--singleton"], 2, "--singleton goes with storm, idle and echo"),
         (&["idle", "--relay", "haproxy"], 2, "this relay cannot be measured in this mode"),
         (&["idle", "--attack", "silent"], 2, "--attack goes with short and echo"),
@@ -274,7 +291,7 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
         (&["echo", "--attack", "linfo", "--endpoints", "1"], 2, "needs two --endpoints"),
         (&["short", "--attack", "silent", "--relay", "tokio"], 2, "--attack goes with pktxpmgr"),
         (&["short", "--attack-rate", "1"], 2, "--attack <KIND>"),
-        (&["idle", "--rate", "5"], 2, "--rate goes with short, echo, mix and through"),
+        (&["idle", "--rate", "5"], 2, "--rate and --ramp-rate go with short, echo, mix"),
         (&["short", "--rate", "0"], 2, "0 is not in 1..="),
         (&["up", "--hlog", "/nowhere/log"], 2, "--hlog goes with short, echo, mix and through"),
         (&["echo", "--hlog", "/nowhere/log"], 1, "the result cannot be written: No such file"),
@@ -287,6 +304,9 @@ fn what_cannot_be_measured_is_said_and_is_a_failure() {
         (&["short", "--ramp", "2,4", "--endpoints", "3"], 2, "cannot be used with"),
         (&["short", "--repeat", "0"], 2, "0 is not in 1..="),
         (&["short", "--plot", "costs.svg"], 2, "--ramp <N,N>"),
+        (&["short", "--ramp", "2,4", "--ramp-rate", "5"], 2, "cannot be used with"),
+        (&["short", "--rate", "5", "--ramp-rate", "5"], 2, "cannot be used with"),
+        (&["idle", "--ramp-rate", "5"], 2, "--rate and --ramp-rate go with short, echo, mix"),
         (&["up", "--bulk", "up"], 2, "--bulk goes with mix"),
         (&["through", "--relay", "tokio"], 2, "this relay cannot be measured in this mode"),
         (&["short", "--no-such-option"], 2, "--no-such-option"),

@@ -101,8 +101,9 @@ impl About {
         })
     }
 
-    pub(super) fn endpoints(&self) -> usize {
-        self.parameters.endpoints
+    /// What grows from one result of a series to the next, and how large it was for this one.
+    pub(super) fn grown(&self) -> (&'static str, u32) {
+        self.parameters.grown()
     }
 
     /// What stands above a table.

@@ -80,7 +80,7 @@ fn tell(options: &Options, all: &[Told]) -> Result<(), LoadError> {
     options.plot.as_deref().map_or(Ok(()), |path| plot::write(path, all))?;
     let text = match (options.json, all) {
         (false, _) => all.iter().map(Told::table).collect::<Vec<_>>().join("\n\n"),
-        (true, [one]) if options.ramp.is_empty() => json(one)?,
+        (true, [one]) if !options.is_ramp() => json(one)?,
         (true, all) => json(all)?,
     };
     let mut out = io::stdout().lock();
@@ -114,7 +114,7 @@ fn check(options: &Options) -> Result<Vec<usize>, LoadError> {
         placement::check(option, core.as_slice())?;
     }
     let cores = placement::cores(&options.cores)?;
-    let endpoints = options.numbers_of_endpoints().into_iter().max().unwrap_or(0);
+    let endpoints = options.steps().iter().map(|step| step.endpoints).max().unwrap_or(0);
     let endpoints = endpoints.saturating_add(options.mode.more_endpoints());
     let endpoints = endpoints.saturating_add(options.attack.connections()) as u64;
     let limit = limits::raise_open_files()?;

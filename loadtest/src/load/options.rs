@@ -71,10 +71,22 @@ pub(crate) struct Options {
     #[arg(long, requires = "compare")]
     pub(super) itself: bool,
     /// Measure with each of these numbers of endpoints
-    #[arg(long, value_name = "N,N", value_delimiter = ',', conflicts_with = "endpoints")]
+    #[arg(long, value_name = "N,N", value_delimiter = ',', group = "series")]
+    #[arg(conflicts_with = "endpoints")]
     pub(super) ramp: Vec<usize>,
-    /// Draw into this file, as SVG, how each cost grows with the number of endpoints
-    #[arg(long, value_name = "FILE", requires = "ramp")]
+    /// Measure at each of these rates (short, echo, mix, through)
+    #[arg(
+        long,
+        value_name = "N,N",
+        value_delimiter = ',',
+        group = "series",
+        conflicts_with = "rate"
+    )]
+    #[arg(value_parser = clap::value_parser!(u32).range(1..=10_000_000))]
+    #[serde(rename = "ramp_rate_per_s")]
+    pub(super) ramp_rate: Vec<u32>,
+    /// Draw into this file, as SVG, how each cost and time grows with the number of endpoints, or with the rate
+    #[arg(long, value_name = "FILE", requires = "series")]
     #[serde(serialize_with = "path")]
     pub(super) plot: Option<PathBuf>,
     /// Cores for pktxpmgr: a count, or a list such as 0,2-3
@@ -135,8 +147,9 @@ impl Options {
         let mode = self.mode;
         let is_held = matches!(mode, Mode::Storm | Mode::Idle);
         let is_attacked = self.attack.kind().is_some();
-        let is_paced = self.rate.is_some() || self.warm_up > 0 || self.hlog.is_some();
-        let is_series = self.repeat.is_some() || self.compare.is_some() || !self.ramp.is_empty();
+        let has_rate = self.rate.is_some() || !self.ramp_rate.is_empty();
+        let is_paced = has_rate || self.warm_up > 0 || self.hlog.is_some();
+        let is_series = self.repeat.is_some() || self.compare.is_some() || self.is_ramp();
         let refused = [
             (!self.relay.can(mode), "this relay cannot be measured in this mode; see --help"),
             (
@@ -145,8 +158,8 @@ impl Options {
                 "--singleton goes with storm, idle and echo of pktxpmgr",
             ),
             (
-                self.rate.is_some() && !mode.is_timed(),
-                "--rate goes with short, echo, mix and through",
+                has_rate && !mode.is_timed(),
+                "--rate and --ramp-rate go with short, echo, mix and through",
             ),
             (
                 self.hlog.is_some() && !mode.is_timed(),
@@ -155,7 +168,7 @@ impl Options {
             (self.warm_up > 0 && is_held, "--warm-up goes without storm and idle"),
             (
                 is_attacked && (is_paced || is_series),
-                "--attack goes without --rate, --warm-up, --hlog, --repeat, --compare and --ramp",
+                "--attack goes without --rate, --warm-up, --hlog, --repeat, --compare, --ramp and --ramp-rate",
             ),
             (self.bulk.is_some() && mode != Mode::Mix, "--bulk goes with mix"),
             (self.each && mode != Mode::Down, "--each goes with down"),
@@ -186,9 +199,27 @@ impl Options {
         Ok(Some((program, words.map(OsString::from).collect())))
     }
 
-    /// With how many endpoints it is measured, one after the other.
-    pub(super) fn numbers_of_endpoints(&self) -> Vec<usize> {
-        if self.ramp.is_empty() { vec![self.endpoints] } else { self.ramp.clone() }
+    /// Several results are asked for.
+    pub(super) fn is_ramp(&self) -> bool {
+        !self.ramp.is_empty() || !self.ramp_rate.is_empty()
+    }
+
+    /// What is measured, one after the other.
+    pub(super) fn steps(&self) -> Vec<Self> {
+        let with = |&endpoints| Self { endpoints, ..self.clone() };
+        let at = |&rate| Self { rate: Some(rate), ..self.clone() };
+        match self.is_ramp() {
+            true => self.ramp.iter().map(with).chain(self.ramp_rate.iter().map(at)).collect(),
+            false => vec![self.clone()],
+        }
+    }
+
+    /// What grows from step to step, and how large it is in this one.
+    pub(super) fn grown(&self) -> (&'static str, u32) {
+        match self.rate {
+            Some(rate) if !self.ramp_rate.is_empty() => ("begun a second", rate),
+            _ => ("endpoints", u32::try_from(self.endpoints).unwrap_or(u32::MAX)),
+        }
     }
 
     /// How often it is measured, or with `--compare` how often both are.

@@ -1,4 +1,4 @@
-//! Several runs: repeated, by turns with another program, and with growing numbers of endpoints.
+//! Several runs: repeated, by turns with another program, and with growing numbers of endpoints or rates.
 //!
 //! Not here: one run (`run`). A round of a comparison has the other program's run first, then this one's, and with
 //! `--itself` the other's again, so that the machine's drift strikes both alike.
@@ -21,7 +21,7 @@ use super::run::{self, Subject};
 use super::tables_and_json::{Figures, Told};
 use hosts::interrupts::Interrupts;
 
-/// All that the options ask for: one result, or with `--ramp` one for each number of endpoints.
+/// All that the options ask for: one result, or with `--ramp` and `--ramp-rate` one for each step.
 ///
 /// # Errors
 /// A run failed, or measured nothing.
@@ -31,10 +31,10 @@ pub(super) async fn measure(options: &Options, cores: &[usize]) -> Result<Vec<To
     // Before anything is measured in vain.
     let hlog = options.hlog.as_deref().map(Hlog::open).transpose()?;
     let other = options.other()?;
-    let numbers = options.numbers_of_endpoints();
+    let steps = options.steps();
     let mut series = Series {
         begun: 0,
-        total: numbers.len() * options.runs_of_each(),
+        total: steps.len() * options.runs_of_each(),
         progress: Progress::new(Way::on_stderr(false), io::stderr()),
         cores,
         interrupts: &mut interrupts,
@@ -42,8 +42,7 @@ pub(super) async fn measure(options: &Options, cores: &[usize]) -> Result<Vec<To
         other,
     };
     let mut all = Vec::new();
-    for endpoints in numbers {
-        let options = Options { endpoints, ..options.clone() };
+    for options in steps {
         let about = About::begin(&options, cores).await?;
         let figures = series.figures(&options).await?;
         all.push(Told { about, figures });
@@ -129,9 +128,9 @@ impl Series<'_> {
         self.progress.clear();
         let outcome = outcome?;
         if let Some(hlog) = &mut self.hlog {
-            let number = match options.ramp.is_empty() {
-                true => String::new(),
-                false => format!("{}-", options.endpoints),
+            let number = match options.is_ramp() {
+                true => format!("{}-", options.grown().1),
+                false => String::new(),
             };
             hlog.write(&format!("{tag}{number}"), &outcome.tagged)?;
         }

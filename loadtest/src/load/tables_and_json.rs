@@ -14,7 +14,7 @@ use super::report::{Figure, Report};
 /// Width of a column of numbers.
 const WIDTH: usize = 12;
 
-/// What is told of one number of endpoints.
+/// What is told of one step of a series, or of all there is.
 #[derive(Debug, serde::Serialize)]
 pub(super) struct Told {
     pub(super) about: About,
@@ -34,10 +34,6 @@ pub(super) enum Figures {
 }
 
 impl Told {
-    pub(super) fn endpoints(&self) -> usize {
-        self.about.endpoints()
-    }
-
     /// For people.
     pub(super) fn table(&self) -> String {
         self.about.table() + &self.figures.table()
