@@ -122,7 +122,7 @@ fn who_watches_is_told_how_the_run_goes_and_at_its_end_the_numbers_of_the_record
     let rows = last["sessions"]["rows"].as_array().unwrap();
     assert_eq!(rows.len(), 4);
     assert_eq!(
-        (&rows[0][0], &rows[0][3], &rows[1][7]),
+        (&rows[0][0], &rows[0][3], &rows[1][8]),
         (&"1".into(), &"ok".into(), &"mlet exit code 3".into())
     );
 }
@@ -155,10 +155,13 @@ fn the_table_has_those_that_run_before_those_that_ended_and_finds_what_is_looked
     assert_eq!((&row[5], &row[6]), (&format!("{len} B").into(), &format!("{len} B").into()));
     let key = records[0]["ep"]["key"].as_str().unwrap();
     assert_eq!(all["rows"][2][1]["title"], key);
+    let last_outcomes = [0, 1, 2].map(|row| all["rows"][row][7].as_str().unwrap());
+    assert_eq!(last_outcomes, ["mlet_failed", "ok", "-"], "of the one before");
     for (query, found) in [
         ("q=running", &["3"][..]),
         ("q=exit+code%203", &["2"]),
         ("q=EXIT+mlet_failed", &["2"]),
+        ("q=running+mlet_failed", &["3"]),
         ("q=nobody", &[]),
         (&format!("q={key}"), &["3", "2", "1"]),
         ("sort=session&order=ascending", &["1", "2", "3"]),
@@ -446,7 +449,7 @@ fn a_browser_shows_a_run_of_200_endpoints_to_its_end_and_then_the_numbers_of_the
         assert_eq!(record["outcome"], *row[3]);
         assert_eq!(format!("{} B", record["bytes"]["to_ep"]), row[5]);
         assert!(record["ep"]["key"].as_str().unwrap().starts_with(&row[1]));
-        assert_eq!(record["reason"].as_str().unwrap_or_default(), row[7]);
+        assert_eq!(record["reason"].as_str().unwrap_or_default(), row[8]);
     }
     // It has not tried to load anything that its policy forbids, nor to connect again.
     let loaded = browser.value("performance.getEntriesByType('resource').every((one) => one.name.startsWith(location.origin))");
@@ -507,7 +510,7 @@ fn hostile_site(page: String) -> SocketAddr {
         (0..2).map(|_| (0..columns).map(|_| cut()).collect::<Value>()).collect()
     };
     let sessions =
-        json!({ "rows": rows(8), "told": HOSTILE, "found": HOSTILE, "page": 1, "pages": 1 });
+        json!({ "rows": rows(9), "told": HOSTILE, "found": HOSTILE, "page": 1, "pages": 1 });
     let chart = json!({
         "labels": [{ "x": HOSTILE, "y": "1", "anchor": HOSTILE, "text": HOSTILE }],
         "paths": [{ "class": HOSTILE, "d": HOSTILE }],

@@ -126,6 +126,7 @@ fn session(session: &SessionState) -> Value {
         "to_ep": session.bytes.map(|bytes| bytes.to_endpoint),
         "from_ep": session.bytes.map(|bytes| bytes.from_endpoint),
         "peer": session.peer.to_string(),
+        "last_outcome": session.last_outcome.map(|outcome| outcome.to_string()),
     })
 }
 

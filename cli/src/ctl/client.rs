@@ -2,12 +2,13 @@
 //!
 //! Not here: what the words mean, which the run knows.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser};
+use command_line::status_line::columns_of;
 use command_line::usage;
 use packetlab::escape::Escaped;
 use serde_json::{Map, Value, json};
@@ -53,11 +54,11 @@ pub(crate) struct Options {
 /// How long an answer may take: the files of a reload may be slow.
 const PATIENCE: Duration = Duration::from_secs(120);
 
-/// What fits on a line.
-const COLUMNS: usize = 80;
+/// What of a value is shown in a table.
+const VALUE_LEN: usize = 80;
 
 /// The order of columns; others, of a later version, come behind them.
-const ORDER: [&str; 15] = [
+const ORDER: [&str; 16] = [
     "session",
     "key",
     "pid",
@@ -65,6 +66,7 @@ const ORDER: [&str; 15] = [
     "to_ep",
     "from_ep",
     "peer",
+    "last_outcome",
     "snikey",
     "default",
     "certificates",
@@ -115,12 +117,13 @@ pub(crate) fn run(args: &Options) -> Result<(), Failure> {
     Err(unusable("the run has ended, and did not answer"))
 }
 
-/// Prints rows as a table, and what was told.
+/// Prints rows as a table, and what was told. Only a terminal has an edge that lines must not go beyond.
 fn show(rows: &[Map<String, Value>], told: &str) -> Result<(), Failure> {
+    let columns = columns_of(io::stdout()).unwrap_or(usize::MAX);
     let text = match (rows, told) {
         ([], "") => "none\n".to_owned(),
-        (rows, "") => table(rows),
-        (rows, told) => table(rows) + &lines(told) + "\n",
+        (rows, "") => table(rows, columns),
+        (rows, told) => table(rows, columns) + &lines(told) + "\n",
     };
     print(&text)
 }
@@ -131,11 +134,12 @@ fn lines(told: &str) -> String {
 }
 
 fn print(text: &str) -> Result<(), Failure> {
-    std::io::stdout().write_all(text.as_bytes()).map_err(Failure::Output)
+    io::stdout().write_all(text.as_bytes()).map_err(Failure::Output)
 }
 
-/// Rows below the names of their members, each as wide as its widest value; numbers to the right.
-fn table(rows: &[Map<String, Value>]) -> String {
+/// Rows below the names of their members, each as wide as its widest value; numbers to the right. Lines have so many columns
+/// at most.
+fn table(rows: &[Map<String, Value>], columns: usize) -> String {
     let Some(first) = rows.first() else { return String::new() };
     let mut names: Vec<&String> = first.keys().collect();
     names.sort_by_key(|name| ORDER.iter().position(|known| known == name).unwrap_or(ORDER.len()));
@@ -160,7 +164,7 @@ fn table(rows: &[Map<String, Value>]) -> String {
             false => format!("{cell:<0$}", widths[column]),
         });
         let line = cells.collect::<Vec<_>>().join("  ");
-        let line: String = line.trim_end().chars().take(COLUMNS).collect();
+        let line: String = line.trim_end().chars().take(columns).collect();
         line + "\n"
     };
     lines.iter().map(shown).collect()
@@ -173,7 +177,7 @@ fn cell(name: &str, value: Option<&Value>) -> String {
         Some(Value::Bool(is)) => if *is { "yes" } else { "no" }.into(),
         Some(Value::String(text)) => {
             let text = Escaped(text.as_bytes()).to_string();
-            let len = if ["key", "snikey"].contains(&name) { SHORT_LEN } else { COLUMNS };
+            let len = if ["key", "snikey"].contains(&name) { SHORT_LEN } else { VALUE_LEN };
             text.chars().take(len).collect()
         }
         Some(Value::Number(bytes)) if ["to_ep", "from_ep"].contains(&name) => {
@@ -193,12 +197,12 @@ mod tests {
             let row = json!({ "session": session, "key": key, "peer": "x".repeat(90) });
             row.as_object().unwrap().clone()
         };
-        let text = table(&[row(7, &"a".repeat(64)), row(1234, "b")]);
-        assert!(text.lines().all(|line| line.chars().count() <= COLUMNS), "{text}");
+        let text = table(&[row(7, &"a".repeat(64)), row(1234, "b")], 60);
+        assert!(text.lines().all(|line| line.chars().count() <= 60), "{text}");
         assert_eq!(text.lines().count(), 3);
         assert!(
             text.contains(&"a".repeat(SHORT_LEN)) && !text.contains(&"a".repeat(SHORT_LEN + 1))
         );
-        assert_eq!(table(&[]), "");
+        assert_eq!(table(&[], 60), "");
     }
 }

@@ -7,6 +7,7 @@
 use std::env;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use terminal_size::{Width, terminal_size_of};
@@ -67,9 +68,13 @@ impl Way {
 
 /// The last column stays free, since some terminals go to the next line behind it.
 fn columns_of_stderr() -> usize {
-    let columns = terminal_size_of(io::stderr()).map(|(Width(columns), _)| usize::from(columns));
-    // A width of 0 is none that anybody has said.
-    columns.filter(|columns| *columns > 0).unwrap_or(COLUMNS) - 1
+    columns_of(io::stderr()).unwrap_or(COLUMNS) - 1
+}
+
+/// How many columns a line has there; `None` where it is no terminal, or nobody has said.
+pub fn columns_of(out: impl AsFd) -> Option<usize> {
+    let columns = terminal_size_of(out).map(|(Width(columns), _)| usize::from(columns));
+    columns.filter(|columns| *columns > 0)
 }
 
 /// What makes the line show this text, cut to the width of the terminal.

@@ -20,6 +20,7 @@ use crate::proto::experiments::ServedExperiment;
 use crate::proto::session_end::Force;
 use crate::records::{SessionId, SessionRecord, bytes_of};
 use crate::sys::signals::StopSignal;
+use crate::view::LastOutcomes;
 use packetlab::words::counted;
 
 /// So many are carried out in one turn, so that mlets and signals do not wait for all.
@@ -179,8 +180,10 @@ impl Control {
         if askers.is_empty() {
             return;
         }
-        let state = |record: &SessionRecord| self.session_state(record, now);
-        let mut states: Vec<_> = self.sessions.under_way().all().map(state).collect();
+        let mut states: Vec<_> = self.view.last_outcomes(|outcomes| {
+            let records = self.sessions.under_way().all();
+            records.map(|record| self.session_state(record, outcomes, now)).collect()
+        });
         states.sort_unstable_by_key(|state| state.id);
         let states: Arc<[SessionState]> = states.into();
         for asker in askers {
@@ -191,6 +194,7 @@ impl Control {
     fn session_state(
         &self,
         SessionRecord { facts, end, mlet, .. }: &SessionRecord,
+        outcomes: &LastOutcomes,
         now: Instant,
     ) -> SessionState {
         // Of one whose sockets are closed the shard knows no more.
@@ -203,6 +207,7 @@ impl Control {
             pid: mlet.pid(),
             age: now.saturating_duration_since(facts.accepted),
             bytes: ended.or_else(|| self.session_list.bytes(facts.id)),
+            last_outcome: outcomes.of(facts.account.endpoint_key),
         }
     }
 }

@@ -13,6 +13,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::config::Limits;
 use crate::metrics::BothWays;
+use crate::records::OutcomeKind;
 use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
@@ -106,6 +107,8 @@ pub struct SessionState {
     pub age: Duration,
     /// Bytes of messages that it has relayed, a second ago at most; `None` if its shard has not told them.
     pub bytes: Option<BothWays<u64>>,
+    /// How the session of its key that ended last did so, if it is known.
+    pub last_outcome: Option<OutcomeKind>,
 }
 
 /// An experiment that is served.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use super::last_outcomes::LastOutcomes;
 use crate::metrics::BothWays;
 use crate::records::{OutcomeKind, SessionRecord, bytes_of};
 use packetlab::key::KeyId;
@@ -34,11 +35,16 @@ pub struct EndedSession {
     pub outcome: OutcomeKind,
     /// Why it is not `ok`, or the beginning of that.
     pub reason: Option<String>,
+    /// How the session of its key that had ended last did so, if it is known.
+    pub last_outcome: Option<OutcomeKind>,
 }
 
 /// Those that ended last.
 #[derive(Debug, Default)]
-pub(super) struct EndedSessions(VecDeque<EndedSession>);
+pub(super) struct EndedSessions {
+    sessions: VecDeque<EndedSession>,
+    last_outcomes: LastOutcomes,
+}
 
 impl EndedSessions {
     /// One more has ended.
@@ -48,23 +54,33 @@ impl EndedSessions {
         if facts.account.tls_done.is_none() {
             return;
         }
-        if self.0.len() >= KEPT_MAX {
-            self.0.pop_front();
+        if self.sessions.len() >= KEPT_MAX {
+            self.sessions.pop_front();
         }
-        self.0.push_back(EndedSession {
+        let (key, outcome) = (facts.account.endpoint_key, record.outcome());
+        self.sessions.push_back(EndedSession {
             id: facts.id,
-            key: facts.account.endpoint_key,
+            key,
             peer: facts.peer,
             lasted: end.as_ref().map(|end| end.lasted()),
             bytes: end.as_ref().map(|end| bytes_of(&end.relayed)).unwrap_or_default(),
-            outcome: record.outcome(),
+            outcome,
             reason: record.reason().map(beginning),
+            last_outcome: self.last_outcomes.of(key),
         });
+        if let Some(key) = key {
+            self.last_outcomes.add(key, outcome);
+        }
+    }
+
+    /// How the latest session of each key has ended.
+    pub(super) fn last_outcomes(&self) -> &LastOutcomes {
+        &self.last_outcomes
     }
 
     /// The last one first.
     pub(super) fn latest_first(&self) -> Vec<EndedSession> {
-        self.0.iter().rev().cloned().collect()
+        self.sessions.iter().rev().cloned().collect()
     }
 }
 

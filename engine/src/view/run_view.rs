@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use packetlab::time::Ticks;
 
 use super::ended_sessions::{EndedSession, EndedSessions};
+use super::last_outcomes::LastOutcomes;
 use super::snapshot::{
     CoreState, Files, Goal, Losses, Reloads, RunStage, SessionsByPhase, Snapshot,
 };
@@ -191,6 +192,11 @@ impl RunView {
     #[must_use]
     pub fn ended_sessions(&self) -> Vec<EndedSession> {
         lock(&self.0.ended_sessions).latest_first()
+    }
+
+    /// How the latest session of each key has ended.
+    pub(crate) fn last_outcomes<R>(&self, look: impl FnOnce(&LastOutcomes) -> R) -> R {
+        look(lock(&self.0.ended_sessions).last_outcomes())
     }
 
     /// A session has ended, and its record is complete.

@@ -310,6 +310,15 @@ impl One<'_> {
         }
     }
 
+    /// How the session of its key that had ended last did so.
+    fn last_outcome(&self) -> String {
+        let outcome = match self {
+            Self::Running(session) => session.last_outcome,
+            Self::Ended(session) => session.last_outcome,
+        };
+        outcome.map_or_else(|| "-".into(), |outcome| outcome.to_string())
+    }
+
     fn reason(&self) -> &str {
         match self {
             Self::Running(_) => "",
@@ -323,7 +332,8 @@ impl One<'_> {
         let key = self.key().map(|key| key.to_string()).unwrap_or_default();
         let (state, reason) = (self.state(), self.reason().to_lowercase());
         // What is written to is a text, which never fails.
-        let _ = write!(text, "{} {key} {} {state} {reason}", self.id(), self.peer());
+        let (id, peer, last_outcome) = (self.id(), self.peer(), self.last_outcome());
+        let _ = write!(text, "{id} {key} {peer} {state} {last_outcome} {reason}");
         words.iter().all(|word| text.contains(word))
     }
 
@@ -356,6 +366,7 @@ impl One<'_> {
             age.into(),
             size(self.bytes().map(|bytes| bytes.to_endpoint)).into(),
             size(self.bytes().map(|bytes| bytes.from_endpoint)).into(),
+            self.last_outcome().into(),
             words::shown(self.reason()).into(),
         ]
     }
@@ -393,6 +404,7 @@ mod tests {
             pid: None,
             age: Duration::from_secs(20_000 - id),
             bytes: (id != 1).then(|| bytes(id)),
+            last_outcome: (id == 2).then_some(OutcomeKind::StartRefused),
         };
         let ended = |(id, reason): (u64, Option<&str>)| EndedSession {
             id,
@@ -402,6 +414,7 @@ mod tests {
             bytes: bytes(id),
             outcome: if reason.is_none() { OutcomeKind::Ok } else { OutcomeKind::MletFailed },
             reason: reason.map(str::to_owned),
+            last_outcome: None,
         };
         let both = [(50_002, None), (50_001, Some("mlet <b>Exit</b> code 3"))];
         Listed { running: (1..=count).map(running).collect(), ended: both.map(ended).into() }
@@ -440,6 +453,7 @@ mod tests {
             ("q=exit+10.0.0.1", vec![]),
             ("q=10.0.0.2%3A7&page=x", vec![50_002, 50_001]),
             ("q=+%20&nothing", vec![1, 2, 3, 50_002, 50_001]),
+            ("q=start_refused", vec![2]),
             ("q=%e", vec![]),
             ("q=1+2+3+4+5+6+7+8", vec![]),
             ("q=r+u+n+n+i+n+g+running+nobody", vec![1, 2, 3]),
