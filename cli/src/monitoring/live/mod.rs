@@ -7,6 +7,7 @@
 //! cells.rs     the cells of their tables
 //! told.rs      what pages are told: every number on them, as text
 //! sessions.rs  the table of sessions, as somebody asks for it
+//! query.rs     what is asked for
 //! streams.rs   who may be told again and again, and how slowly
 //! ```
 //!
@@ -15,12 +16,13 @@
 
 mod cells;
 mod history;
+mod query;
 mod sessions;
 mod streams;
 mod told;
 mod watched;
 
-pub(super) use self::sessions::Query;
+pub(super) use self::query::Query;
 pub(super) use self::streams::{Place, STREAMS_MAX};
 pub(super) use self::watched::Watched;
 use crate::page::html::Html;
