@@ -183,6 +183,13 @@ fn completions_are_printed_for_every_shell_unless_a_file_has_the_name() {
             assert_says(&script, &[name, "completions"]);
         }
     }
+    // What clap leaves out for this shell.
+    let fish = run(Command::new(PKTXPMGR).args(["completions", "fish"]).env_clear()).stdout;
+    let seen = "__fish_seen_subcommand_from ctl; and __fish_seen_subcommand_from";
+    for (request, word) in [("show", "stat"), ("set", "deadline"), ("loglevel", "trace")] {
+        let line = format!("complete -c pktxpmgr -n \"{seen} {request}\" -f -a \"{word}\"\n");
+        assert!(fish.contains(&line), "{line}");
+    }
     let mut command = Command::new(PKTXPMGR);
     let ended = command.args(["completions", "bash"]).env_clear().stdout(full()).output().unwrap();
     assert_eq!(ended.status.code(), Some(74));
@@ -206,6 +213,19 @@ fn bash_completes_options_and_commands_with_the_script() {
     assert_eq!(complete(PKTXPMGR, "pktxpmgr", "pktxpmgr --publish-a"), "--publish-addr\n");
     assert_eq!(complete(PKTXPMGR, "pktxpmgr", "pktxpmgr resu"), "results\n");
     assert_eq!(complete(PKTXPMGR, "pktxpmgr", "pktxpmgr results ls --outc"), "--outcome\n");
+    let ctl =
+        |words: &str| complete(PKTXPMGR, "pktxpmgr", &format!("pktxpmgr ctl ctl.sock {words}"));
+    for (words, completed) in [
+        ("re", "reload\n"),
+        ("lo", "loglevel\n"),
+        ("show s", "sessions\nstat\n"),
+        ("set drain-", "drain-timeout\ndrain-limit\n"),
+        ("set linfo", "\n"),
+        ("loglevel w", "warn\n"),
+        ("show sessions --js", "--json\n"),
+    ] {
+        assert_eq!(ctl(words), completed, "{words}");
+    }
     assert_eq!(complete(PKTCRED, "pktcred", "pktcred sign delp"), "delpriv\n");
     assert_eq!(complete(PKTCRED, "pktcred", "pktcred sign delpriv --deleg"), "--delegate\n");
     assert_eq!(complete(PKTCRED, "pktcred", "pktcred sign agent --deleg"), "\n");
@@ -258,6 +278,8 @@ fn no_page_of_help_is_wider_than_80_columns() {
     assert_eq!(pages(&[]), [""]);
     let of_results = ["", " ls", " show", " cat", " stats", " export"];
     assert_eq!(pages(&["results"]), of_results.map(|page| format!("results{page}")));
+    let of_ctl = ["", " show", " kill", " drain", " stop", " reload", " set", " loglevel"];
+    assert_eq!(pages(&["ctl"]), of_ctl.map(|page| format!("ctl{page}")));
     for command in ["report", "completions", "man"] {
         assert_eq!(pages(&[command]), [command]);
     }
@@ -275,7 +297,7 @@ fn no_page_of_help_is_wider_than_80_columns() {
 #[test]
 fn every_command_refuses_what_it_does_not_know_with_code_2() {
     let pages = |words: &[&str]| help_pages::assert_pages_fit(PKTXPMGR, words);
-    for words in [&[][..], &["results"], &["report"], &["completions"], &["man"]] {
+    for words in [&[][..], &["results"], &["report"], &["ctl"], &["completions"], &["man"]] {
         help_pages::assert_usage_errors(PKTXPMGR, &pages(words));
     }
     let pages = help_pages::assert_pages_fit(PKTCRED, &[]);

@@ -262,6 +262,25 @@ fn a_limit_is_set_for_new_sessions_or_refused() {
 }
 
 #[test]
+fn what_can_be_set_is_what_help_and_completions_tell() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let page = ask(&home, &["set", "--help"]).stdout;
+    let told: Vec<&str> = page.split([' ', ',', ']', '\n']).collect();
+    let limits = rows(&home, &["show", "limits"]);
+    assert!(limits.len() > 15);
+    for row in limits {
+        let limit = row["limit"].as_str().unwrap();
+        let is_time = ["timeout", "grace", "pause", "deadline", "drain-limit"];
+        let is_time = is_time.iter().any(|end| limit.ends_with(end));
+        let value = if is_time { "1h" } else { "77" };
+        let code = ask(&home, &["set", limit, value]).code;
+        assert_eq!(code == Some(0), told.contains(&limit), "{limit}");
+    }
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+#[test]
 fn limits_of_mlets_and_of_the_run_are_set_for_what_runs_already() {
     let home = Home::new();
     let manager = start(&home, "echo");
@@ -343,7 +362,7 @@ fn usage_errors_are_told_before_anybody_is_asked() {
         let ended = ask(&home, words);
         assert_eq!(ended.code, Some(2), "{words:?}: {}", ended.stderr);
     }
-    assert_says(&ask(&home, &["kill"]).stderr, &["Usage: pktxpmgr ctl SOCK kill <ID|KEY>"]);
+    assert_says(&ask(&home, &["kill"]).stderr, &["Usage: pktxpmgr ctl <SOCK> kill <ID|KEY>"]);
     // A file of this name is a mlet.
     home.write("ctl", b"#!/bin/sh\n");
     let ended = ask(&home, &["show"]);

@@ -7,13 +7,12 @@ use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser};
+use clap::Args;
 use command_line::status_line::columns_of;
-use command_line::usage;
 use packetlab::escape::Escaped;
 use serde_json::{Map, Value, json};
 
-use super::words::Request;
+use super::words::Asked;
 use crate::results::failure::Failure;
 use crate::results::words;
 
@@ -23,32 +22,34 @@ Examples:
   pktxpmgr ctl SOCK show sessions               those past START
   pktxpmgr ctl SOCK kill 12                     end session 12
   pktxpmgr ctl SOCK kill 6b23f2c2b025           end all of this endpoint's key
-  pktxpmgr ctl SOCK set idle-timeout 5m         for new sessions
+  pktxpmgr ctl SOCK drain                       let the run come to its end
+  pktxpmgr ctl SOCK stop                        end the run now
   pktxpmgr ctl SOCK reload                      read the configuration again
+  pktxpmgr ctl SOCK set idle-timeout 5m         for new sessions
+  pktxpmgr ctl SOCK loglevel debug              log more
   pktxpmgr ctl SOCK --json show limits          lines of JSON, for programs";
 
 const NOTES: &str = "\
-Requests: show [sessions|stat|limits|experiments], kill ID|KEY, drain, stop,
-reload, set LIMIT VALUE, loglevel error|warn|info|debug|trace. A mlet of this
+A request has a page of its own: pktxpmgr ctl SOCK kill --help. A mlet of this
 name is run by pktxpmgr ./ctl or pktxpmgr -- ctl.
 
 Exit codes: 0 done, 1 the run refused it, 2 usage, 3 no run is there.";
 
 /// What `pktxpmgr ctl` can be told.
 #[derive(Debug, Args)]
-#[command(before_help = EXAMPLES, after_help = NOTES)]
+#[command(before_help = EXAMPLES, after_help = NOTES, subcommand_value_name = "REQUEST")]
+#[command(disable_help_subcommand = true)]
 pub(crate) struct Options {
     /// The socket that the run was given with --ctl
     #[arg(value_name = "SOCK")]
     socket: PathBuf,
 
     /// Print the lines of JSON as they come
-    #[arg(long)]
+    #[arg(long, global = true)]
     json: bool,
 
-    /// What to ask for
-    #[arg(value_name = "REQUEST", required = true)]
-    words: Vec<String>,
+    #[command(subcommand)]
+    asked: Asked,
 }
 
 /// How long an answer may take: the files of a reload may be slow.
@@ -80,21 +81,17 @@ const ORDER: [&str; 16] = [
 /// What is shown of a key or a snikey in a table.
 const SHORT_LEN: usize = 12;
 
-/// Does what is asked for. Words of a request that are misspelt end the process with its usage.
+/// Does what is asked for.
 ///
 /// # Errors
 /// There is no run at the socket, it has refused, or nothing can be printed.
 pub(crate) fn run(args: &Options) -> Result<(), Failure> {
-    // What is misspelt is told here, with its usage.
-    if let Err(error) = Request::try_parse_from(&args.words) {
-        usage::told("pktxpmgr", &error);
-    }
     let unusable = |problem: &str| Failure::of_path(&args.socket, problem);
     let stream = UnixStream::connect(&args.socket)
         .map_err(|error| unusable(&format!("{error}; is it the SOCK of --ctl of a run?")))?;
     let asked = stream
         .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| writeln!(&stream, "{}", json!({ "words": args.words })));
+        .and_then(|()| writeln!(&stream, "{}", json!({ "words": args.asked.words() })));
     asked.map_err(|error| unusable(&format!("the run does not listen: {error}")))?;
     let mut rows = Vec::new();
     for line in BufReader::new(&stream).lines() {

@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Command, Subcommand};
+use clap::{Arg, Command, Subcommand};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
@@ -38,7 +38,11 @@ impl Pages {
             Self::Completions { shell } => {
                 let mut script = Vec::new();
                 let name = command.get_name().to_owned();
-                clap_complete::generate(*shell, &mut command, name, &mut script);
+                clap_complete::generate(*shell, &mut command, &name, &mut script);
+                if *shell == Shell::Fish {
+                    command.build();
+                    script.extend(words_for_fish(&name, &[], &command).into_bytes());
+                }
                 let mut out = io::stdout().lock();
                 match out.write_all(&script).and_then(|()| out.flush()) {
                     Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -59,6 +63,22 @@ impl Pages {
             }
         }
     }
+}
+
+/// What clap_complete leaves out for fish: the words that a command takes in one place, such as those of `ctl SOCK show`.
+fn words_for_fish(program: &str, path: &[&str], command: &Command) -> String {
+    let mut lines = String::new();
+    let seen: Vec<String> =
+        path.iter().map(|word| format!("__fish_seen_subcommand_from {word}")).collect();
+    let values = command.get_positionals().flat_map(Arg::get_possible_values);
+    for value in values.filter(|value| !value.is_hide_set() && !path.is_empty()) {
+        let (seen, word) = (seen.join("; and "), value.get_name());
+        lines += &format!("complete -c {program} -n \"{seen}\" -f -a \"{word}\"\n");
+    }
+    for below in command.get_subcommands() {
+        lines += &words_for_fish(program, &[path, &[below.get_name()]].concat(), below);
+    }
+    lines
 }
 
 /// One of a program's commands; if it is of [`Pages`], with examples of this program.

@@ -63,11 +63,19 @@ pub enum Whom {
     Key(String),
 }
 
+impl fmt::Display for Whom {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Session(id) => write!(f, "{id}"),
+            Self::Key(digits) => f.write_str(digits),
+        }
+    }
+}
+
 impl fmt::Display for Change {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Kill(Whom::Session(id)) => write!(f, "kill {id}"),
-            Self::Kill(Whom::Key(key)) => write!(f, "kill {key}"),
+            Self::Kill(whom) => write!(f, "kill {whom}"),
             Self::Drain => f.write_str("drain"),
             Self::Stop => f.write_str("stop"),
             Self::Reload => f.write_str("reload"),
