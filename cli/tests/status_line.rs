@@ -133,7 +133,7 @@ fn on_a_terminal_one_line_is_rewritten_below_the_log_and_is_gone_in_the_end() {
     assert!(screen.above().iter().any(|line| line.contains("9 sessions served")));
 }
 
-/// A wide one shows more, a narrow one less; and nothing is wrapped.
+/// A wide one shows more, a narrow one less; and of what the narrower window has wrapped nothing is left.
 #[test]
 fn what_finds_no_room_is_left_out_also_when_the_window_is_resized() {
     let home = Home::new();
@@ -150,6 +150,7 @@ fn what_finds_no_room_is_left_out_also_when_the_window_is_resized() {
         .status()
         .unwrap();
     assert!(resized.success());
+    run.screen.resize(32);
     run.until("it is shorter", |screen| {
         let line = screen.last();
         line.ends_with("run 1") && line.len() <= 31
@@ -160,7 +161,9 @@ fn what_finds_no_room_is_left_out_also_when_the_window_is_resized() {
     assert!(run.screen.last().len() <= 31, "{}", run.screen.last());
     endpoint.close();
     let _ = endpoint.receive();
-    let (_, raw) = run.end();
+    let (screen, raw) = run.end();
+    assert_whole(&screen.above());
+    assert_eq!(screen.last(), "");
     assert!(!raw.contains("\x1b[3") && !raw.contains("\x1b[2m"), "a colour in {raw:?}");
 }
 

@@ -22,7 +22,7 @@ use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::status_line;
+use crate::status_line::Line;
 
 /// What a line takes in the queue beside its text.
 const LINE_OVERHEAD: usize = 64;
@@ -196,7 +196,7 @@ fn write_orders(
     (out, told): (impl Write, fn(&str) -> String),
 ) {
     let batch = Vec::with_capacity(BATCH_LEN);
-    let mut paper = Paper { out, told, batch, status: String::new() };
+    let mut paper = Paper { out, told, batch, status: String::new(), line: Line::new() };
     while let Ok(first) = orders.recv() {
         for order in std::iter::once(first).chain(orders.try_iter()) {
             match order {
@@ -233,6 +233,8 @@ struct Paper<W> {
     batch: Vec<u8>,
     /// What stands below them and is rewritten; empty if nothing does.
     status: String,
+    /// Where it stands.
+    line: Line,
 }
 
 impl<W: Write> Paper<W> {
@@ -259,8 +261,8 @@ impl<W: Write> Paper<W> {
             return;
         }
         if !self.status.is_empty() {
-            self.batch.splice(0..0, status_line::cleared().bytes());
-            self.batch.extend_from_slice(status_line::drawn(&self.status).as_bytes());
+            self.batch.splice(0..0, self.line.clear().into_bytes());
+            self.batch.extend_from_slice(self.line.draw(&self.status).as_bytes());
         }
         let _ = self.out.write_all(&self.batch);
         self.batch.clear();
@@ -273,7 +275,7 @@ impl<W: Write> Paper<W> {
             return;
         }
         self.status = text;
-        let _ = self.out.write_all(status_line::drawn(&self.status).as_bytes());
+        let _ = self.out.write_all(self.line.draw(&self.status).as_bytes());
     }
 }
 
@@ -281,7 +283,10 @@ impl<W: Write> Paper<W> {
 mod tests {
     use std::io::Read;
     use std::io::{PipeReader, pipe};
+    use std::os::fd::AsFd;
     use std::time::Instant;
+
+    use nix::poll::{PollFd, PollFlags, poll};
 
     use super::*;
 
@@ -303,9 +308,18 @@ mod tests {
     }
 
     fn reads(reader: &mut PipeReader, expected: &str) {
-        let mut read = vec![0; expected.len()];
-        reader.read_exact(&mut read).unwrap();
-        assert!(read == expected.as_bytes(), "{}", String::from_utf8_lossy(&read));
+        let (mut read, mut piece) = (Vec::new(), vec![0; expected.len()]);
+        while read.len() < expected.len() {
+            let mut ready = [PollFd::new(reader.as_fd(), PollFlags::POLLIN)];
+            assert_eq!(poll(&mut ready, 20_000_u16), Ok(1), "only {:?}", shown(&read));
+            let len = reader.read(&mut piece[..expected.len() - read.len()]).unwrap();
+            read.extend_from_slice(&piece[..len]);
+        }
+        assert!(read == expected.as_bytes(), "{:?}", shown(&read));
+    }
+
+    fn shown(bytes: &[u8]) -> String {
+        String::from_utf8_lossy(bytes).into_owned()
     }
 
     /// Reads in a thread of its own until `end` is there; all that was read.

@@ -2,7 +2,7 @@
 //!
 //! Not here: what the line says, and the thread that tells it beside a log (`status_beside_log.rs`). Invariant: on a terminal
 //! the line is never wider than that, and nothing of it is left where
-//! something else is written.
+//! something else is written, also when the window has become narrower meanwhile.
 
 use std::env;
 use std::fmt::Display;
@@ -23,6 +23,9 @@ const COLUMNS: usize = 80;
 
 /// Back to the beginning of the line, and away with what is on it (ECMA-48 EL).
 const CLEARED: &str = "\r\x1b[K";
+
+/// The same of the row above (ECMA-48 CUU, EL).
+const ROW_ABOVE_CLEARED: &str = "\x1b[A\x1b[K";
 
 /// How it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -77,15 +80,40 @@ pub fn columns_of(out: impl AsFd) -> Option<usize> {
     columns.filter(|columns| *columns > 0)
 }
 
-/// What makes the line show this text, cut to the width of the terminal.
-pub(crate) fn drawn(text: &str) -> String {
-    let text: String = text.chars().take(columns_of_stderr()).collect();
-    format!("{CLEARED}{text}")
+/// The line of a terminal, and how much of it is there.
+#[derive(Debug)]
+pub(crate) struct Line {
+    /// Columns of what was drawn last.
+    drawn: usize,
+    /// A window that becomes narrower wraps it. Two programs cut it instead, and other text stands in the row above.
+    is_wrapped: bool,
 }
 
-/// What takes the line away.
-pub(crate) fn cleared() -> &'static str {
-    CLEARED
+impl Line {
+    /// One of which nothing is drawn, in the terminal that the environment tells of.
+    pub(crate) fn new() -> Self {
+        let cuts =
+            ["XTERM_VERSION", "STY"].iter().any(|of_program| env::var_os(of_program).is_some());
+        Self { drawn: 0, is_wrapped: !cuts }
+    }
+
+    /// What makes it show this text, cut to the width of the terminal.
+    pub(crate) fn draw(&mut self, text: &str) -> String {
+        self.draw_in(text, columns_of_stderr())
+    }
+
+    /// What takes it away.
+    pub(crate) fn clear(&mut self) -> String {
+        self.draw("")
+    }
+
+    fn draw_in(&mut self, text: &str, columns: usize) -> String {
+        let text: String = text.chars().take(columns).collect();
+        // The cursor is in the last of them.
+        let rows = if self.is_wrapped { self.drawn.div_ceil(columns + 1).max(1) } else { 1 };
+        self.drawn = text.chars().count();
+        format!("{}{text}", CLEARED.to_owned() + &ROW_ABOVE_CLEARED.repeat(rows - 1))
+    }
 }
 
 /// Of `parts`, those that fit so many columns with two blanks between them: each has its rank, and the ones of the highest
@@ -113,13 +141,14 @@ pub struct Progress<W> {
     started: Instant,
     /// When a line was written last.
     told: Duration,
+    line: Line,
 }
 
 impl<W: Write> Progress<W> {
     /// Of something that begins now.
     #[expect(clippy::disallowed_methods, reason = "how long it lasts is shown to people")]
     pub fn new(way: Way, out: W) -> Self {
-        Self { way, out, started: Instant::now(), told: Duration::ZERO }
+        Self { way, out, started: Instant::now(), told: Duration::ZERO, line: Line::new() }
     }
 
     /// How often there is something new to be shown.
@@ -141,7 +170,7 @@ impl<W: Write> Progress<W> {
                 self.told = lasted;
                 writeln!(self.out, "{text}")
             }
-            Way::Terminal => write!(self.out, "{}", drawn(&text.to_string())),
+            Way::Terminal => write!(self.out, "{}", self.line.draw(&text.to_string())),
             Way::Lines | Way::Hidden => Ok(()),
         }
         .and_then(|()| self.out.flush());
@@ -150,7 +179,7 @@ impl<W: Write> Progress<W> {
     /// Something else is about to be written.
     pub fn clear(&mut self) {
         if self.way == Way::Terminal {
-            let _ = write!(self.out, "{CLEARED}").and_then(|()| self.out.flush());
+            let _ = write!(self.out, "{}", self.line.clear()).and_then(|()| self.out.flush());
         }
     }
 }
@@ -163,7 +192,8 @@ mod tests {
     /// What is shown of something that began so many seconds ago.
     fn shown(way: Way, seconds: u64) -> String {
         let started = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-        let mut progress = Progress { way, out: Vec::new(), started, told: Duration::ZERO };
+        let (out, line) = (Vec::new(), Line { drawn: 0, is_wrapped: true });
+        let mut progress = Progress { way, out, started, told: Duration::ZERO, line };
         progress.show("0 of 500");
         progress.show("123 of 500");
         progress.clear();
@@ -181,7 +211,23 @@ mod tests {
     #[test]
     fn a_line_that_is_drawn_is_no_wider_than_the_terminal_whatever_it_was_made_for() {
         let columns = Way::Terminal.columns();
-        assert_eq!(drawn(&"x".repeat(2_000)), format!("{CLEARED}{}", "x".repeat(columns)));
+        let drawn = Line::new().draw(&"x".repeat(2_000));
+        assert_eq!(drawn, format!("{CLEARED}{}", "x".repeat(columns)));
+    }
+
+    /// Columns are those that a line may take, one less than the window has.
+    #[test]
+    fn as_many_rows_are_cleared_as_the_line_takes_in_a_window_that_has_become_narrower() {
+        let mut line = Line { drawn: 0, is_wrapped: true };
+        assert_eq!(line.draw_in(&"x".repeat(70), 79).matches(ROW_ABOVE_CLEARED).count(), 0);
+        for (columns, above) in [(79, 0), (31, 2), (31, 0), (9, 3), (9, 0)] {
+            let drawn = line.draw_in(&"x".repeat(70), columns);
+            assert_eq!(drawn.matches(ROW_ABOVE_CLEARED).count(), above, "{columns}");
+        }
+        assert_eq!(line.draw_in("", 3), format!("{CLEARED}{}", ROW_ABOVE_CLEARED.repeat(2)));
+        assert_eq!(line.draw_in("", 2), CLEARED);
+        let mut cut = Line { drawn: 70, is_wrapped: false };
+        assert_eq!(cut.draw_in("", 31), CLEARED);
     }
 
     #[test]
