@@ -10,7 +10,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::time::{Duration, Instant};
 
-use common::endpoint::{End, NDATA, message};
+use common::endpoint::{End, Endpoint, NDATA, message};
 use common::events::{EVENTS, Events, outcomes};
 use common::manager::{Manager, children_of, wait_until, zoo};
 use common::stalled::Stalled;
@@ -252,13 +252,51 @@ fn a_limit_is_set_for_new_sessions_or_refused() {
     let mut later = dial.session();
     assert_eq!(later.receive(), Err(End::CloseNotify));
     later.close();
-    refuses(&home, &["set", "sessions-max", "5"], "it takes a new run");
+    refuses(&home, &["set", "linfo-max", "5"], "it takes a new run");
     refuses(&home, &["set", "idle-timeout", "soon"], "soon");
     refuses(&home, &["set", "colour", "red"], "there is no limit 'colour'");
     before.close();
     assert_eq!(manager.interrupted().code, Some(0));
     let ends = Events::of(&home).sessions();
     assert_eq!(outcomes(&ends).iter().filter(|one| **one == "idle_timeout").count(), 2);
+}
+
+#[test]
+fn more_or_fewer_sessions_at_once_are_let_in_as_far_as_open_files_go() {
+    let home = Home::new();
+    let manager = home.start(&[&CTL[..], &EVENTS, &["--sessions-max", "1"]].concat(), &["echo"]);
+    let dial = home.dial(&manager);
+    let waiting = || {
+        let mut waiting = dial.connect();
+        let hello = waiting.hello();
+        waiting.send_raw(&hello);
+        waiting.is_silent_for(Duration::from_millis(200));
+        waiting
+    };
+    let is_answered = |waiting: &Endpoint| assert!(waiting.tcp.peek(&mut [0]).unwrap() > 0);
+    let mut sessions = vec![dial.session()];
+    let second = waiting();
+    does(&home, &["set", "sessions-max", "3"]);
+    is_answered(&second);
+    drop(second);
+    (0..2).for_each(|_| sessions.push(dial.session()));
+    does(&home, &["set", "sessions-max", "1"]);
+    // Three stay, and one more waits though one of them has gone.
+    sessions.iter_mut().for_each(|session| session.echoes(b"it stays"));
+    sessions.pop().unwrap().close();
+    let fourth = waiting();
+    refuses(
+        &home,
+        &["set", "sessions-max", "99999999"],
+        "--sessions-max 99999999 needs `ulimit -n ",
+    );
+    does(&home, &["set", "sessions-max", "0"]);
+    is_answered(&fourth);
+    drop(fourth);
+    sessions.into_iter().for_each(|mut session| session.close());
+    assert_eq!(manager.interrupted().code, Some(0));
+    let done: Vec<bool> = commands(&home).into_iter().map(|(.., done)| done).collect();
+    assert_eq!(done, [true, true, false, true]);
 }
 
 #[test]

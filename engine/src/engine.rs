@@ -16,7 +16,7 @@ pub use crate::control::{
     Answer, Change, ExperimentState, Order, Orders, Reader, Report, SessionState, Steering, Whom,
     steering,
 };
-use crate::control::{Control, ControlParts, block_on};
+use crate::control::{Control, ControlParts, SessionRoom, block_on};
 use crate::driver::{Backend, Driver, Epoll, Uring};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::metrics::{IntervalLog, RunLatency};
@@ -147,7 +147,9 @@ async fn serve(
     let (mailer, inbox) = mailbox().map_err(lack(TALKING))?;
     let own_fds = own_fds(config, &bound).map_err(lack("count open files in /proc/self/fd"))?;
     let fds = fds_per_session(config, processes.recorder.is_some());
-    let sessions_max = sessions_max(config, (open_files, own_fds, fds));
+    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
+    let room = SessionRoom { open_files, own_fds, fds };
+    let sessions_max = sessions_max(config, room);
     let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
     let experiments = Arc::new(Experiments::new(config, keys, now()).map_err(RunError::Tls)?);
     let counts = Arc::new(Counts::new(config.attempts, sessions_max));
@@ -157,6 +159,7 @@ async fn serve(
         inbox,
         experiments: Arc::clone(&experiments),
         counts: Arc::clone(&counts),
+        room,
         journal,
         recording: config.recording.clone(),
         judging: config.judging.clone(),
@@ -226,25 +229,18 @@ fn fds_per_session(config: &Config, has_recorder: bool) -> usize {
 }
 
 /// How many sessions the limit of open files allows, of which some are set aside and each session takes so many.
-fn sessions_max(config: &Config, (open_files, own_fds, fds): (u64, usize, usize)) -> usize {
-    let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
-    let room = open_files.saturating_sub(own_fds) / fds;
-    if room == 0 {
+fn sessions_max(config: &Config, room: SessionRoom) -> usize {
+    let SessionRoom { open_files, own_fds, fds } = room;
+    if room.is_lacking() {
         warn!(
             "`ulimit -n {open_files}` leaves no room for a session beside the {own_fds} open files \
              set aside for pktxpmgr itself; one at a time is tried. Raise it"
         );
     }
-    let room = room.max(1);
-    let wanted = config.limits.sessions_max;
-    if wanted > room {
-        warn!(
-            "--sessions-max {wanted} needs `ulimit -n {}`, but it is {open_files}: at most {room} \
-             sessions at once",
-            wanted.saturating_mul(fds).saturating_add(own_fds)
-        );
-    }
-    let max = if wanted == 0 { room } else { wanted.min(room) };
+    let max = room.for_sessions(config.limits.sessions_max).unwrap_or_else(|no_room| {
+        warn!("{no_room}");
+        room.sessions()
+    });
     info!(
         "room for {max} sessions at once ({fds} of {open_files} open files each, \
          {own_fds} set aside)"

@@ -332,7 +332,7 @@ impl<T> AsFd for Inbox<T> {
 #[derive(Debug)]
 pub(crate) struct Counts {
     attempts_max: Option<NonZeroU32>,
-    sessions_max: usize,
+    sessions_max: AtomicUsize,
     sessions: AtomicUsize,
 }
 
@@ -341,7 +341,7 @@ impl Counts {
     pub(crate) fn new(attempts_max: Option<NonZeroU64>, sessions_max: usize) -> Self {
         Self {
             attempts_max: attempts_max.and_then(|max| max.try_into().ok()),
-            sessions_max,
+            sessions_max: AtomicUsize::new(sessions_max),
             sessions: AtomicUsize::new(0),
         }
     }
@@ -351,9 +351,15 @@ impl Counts {
         self.attempts_max
     }
 
+    /// Counts up to so many from now on. Where more are open they stay, and nobody comes until fewer are.
+    pub(crate) fn set_sessions_max(&self, max: usize) {
+        self.sessions_max.store(max, Ordering::Relaxed);
+    }
+
     /// Counts one more session as open, if there is room for it.
     pub(crate) fn open_session(&self) -> bool {
-        let room = |sessions: usize| (sessions < self.sessions_max).then_some(sessions + 1);
+        let max = self.sessions_max.load(Ordering::Relaxed);
+        let room = |sessions: usize| (sessions < max).then_some(sessions + 1);
         self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 
@@ -376,6 +382,11 @@ mod tests {
         counts.close_session();
         assert!(counts.open_session());
         assert!(!counts.open_session());
+        counts.set_sessions_max(3);
+        assert!(counts.open_session());
+        counts.set_sessions_max(1);
+        counts.close_session();
+        assert!(!counts.open_session(), "two are still open");
     }
 
     #[test]

@@ -129,7 +129,7 @@ const LOGLEVEL_NOTES: &str = "\
 It holds for all of the run's log, from now on.";
 
 /// What can be set while a run goes on.
-const SETTABLE: [&str; 13] = [
+const SETTABLE: [&str; 14] = [
     "handshake-timeout",
     "setup-timeout",
     "drain-timeout",
@@ -142,6 +142,7 @@ const SETTABLE: [&str; 13] = [
     "deadline",
     "drain-limit",
     "handshakes-max",
+    "sessions-max",
     "per-source-max",
 ];
 

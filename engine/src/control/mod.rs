@@ -32,6 +32,7 @@ mod recorder_link;
 mod reload;
 mod runtime;
 mod session_list;
+mod session_room;
 mod sessions;
 mod set_up;
 mod singleton;
@@ -59,6 +60,7 @@ pub use self::recorder_link::MLET_TARGET;
 use self::recorder_link::RecorderLink;
 pub(crate) use self::runtime::block_on;
 use self::session_list::SessionList;
+pub(crate) use self::session_room::SessionRoom;
 pub use self::sessions::Report;
 use self::sessions::Sessions;
 use self::singleton::{ControlSocket, Mlets};
@@ -95,6 +97,8 @@ pub(crate) struct ControlParts {
     pub(crate) inbox: Inbox<FromShard>,
     pub(crate) experiments: Arc<Experiments>,
     pub(crate) counts: Arc<Counts>,
+    /// For how many sessions open files have room.
+    pub(crate) room: SessionRoom,
     /// Where records go.
     pub(crate) journal: Option<Journal>,
     /// What is recorded of the run.
@@ -134,6 +138,7 @@ pub(crate) struct Control {
     shard_totals: Vec<ShardTotals>,
     experiments: Arc<Experiments>,
     counts: Arc<Counts>,
+    room: SessionRoom,
     /// `None` where attempts are not limited.
     permits: Option<Permits>,
     mlets: Mlets,
@@ -206,6 +211,7 @@ impl Control {
             shard_totals: Vec::new(),
             permits,
             counts: parts.counts,
+            room: parts.room,
             mlets: Mlets::OfEachSession { awaited: VecDeque::new() },
             sessions,
             view: parts.view,

@@ -138,6 +138,7 @@ impl Control {
             accept_pause: limits.accept_pause,
             idle_timeout: limits.idle_timeout,
             handshakes_max: limits.handshakes_max,
+            sessions_max: limits.sessions_max,
             per_source_max: limits.per_source_max,
             eof_grace: limits.eof_grace,
             term_grace: limits.term_grace,
@@ -152,8 +153,22 @@ impl Control {
         if limits.mlet_timeout.is_some() && matches!(self.mlets, Mlets::OfAllSessions { .. }) {
             return Err("the one mlet of all sessions may run as long as the run does".into());
         }
+        // What the run was started with may be more than there is room for, which was told then.
+        if limits.sessions_max != before.sessions_max {
+            self.set_sessions_max(limits)?;
+        }
         self.time_limits.set(limits);
         self.serve(Arc::new(self.experiments.within(settable)));
+        Ok(())
+    }
+
+    /// Shards that wait for a place look for one again and again. What one key may have follows, if it is a share of all.
+    fn set_sessions_max(&self, limits: &Limits) -> Result<(), String> {
+        let max = self.room.for_sessions(limits.sessions_max).map_err(|error| error.to_string())?;
+        self.counts.set_sessions_max(max);
+        if let Some(of_a_key) = limits.sessions_of_a_key(max) {
+            self.experiments.keys.set_max(of_a_key);
+        }
         Ok(())
     }
 

@@ -5,6 +5,7 @@
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use packetlab::key::KeyId;
@@ -13,7 +14,7 @@ use packetlab::key::KeyId;
 #[derive(Debug)]
 pub struct Keys {
     /// Sessions that one key may have at once; `None` is no limit, and then nothing is counted.
-    max: Option<usize>,
+    max: Option<AtomicUsize>,
     counts: Mutex<HashMap<KeyId, usize>>,
 }
 
@@ -28,12 +29,20 @@ impl Keys {
     /// Allows each key `max` sessions at once, or any number for `None`.
     #[must_use]
     pub fn new(max: Option<usize>) -> Arc<Self> {
-        Arc::new(Self { max, counts: Mutex::default() })
+        Arc::new(Self { max: max.map(AtomicUsize::new), counts: Mutex::default() })
+    }
+
+    /// Allows each key so many from now on; nothing changes where there is no limit. Who has more keeps them.
+    pub(crate) fn set_max(&self, max: usize) {
+        if let Some(now) = &self.max {
+            now.store(max, Ordering::Relaxed);
+        }
     }
 
     /// One more session of `key`, if it may have one.
     pub fn open(self: &Arc<Self>, key: KeyId) -> Option<KeyPlace> {
-        let Some(max) = self.max else { return Some(KeyPlace { held: None }) };
+        let Some(max) = &self.max else { return Some(KeyPlace { held: None }) };
+        let max = max.load(Ordering::Relaxed);
         let mut counts = self.lock();
         let count = counts.entry(key).or_default();
         if *count >= max {
@@ -74,6 +83,10 @@ mod tests {
         assert!(keys.open(other).is_some());
         drop(places);
         assert!(keys.open(one).is_some());
+        keys.set_max(1);
+        let place = keys.open(one);
+        assert!(place.is_some() && keys.open(one).is_none());
+        drop(place);
         assert!(keys.lock().is_empty(), "a key without sessions leaves nothing behind");
     }
 
