@@ -6,6 +6,7 @@
 pub mod cores;
 pub mod log;
 pub mod pages;
+mod paper;
 pub mod provenance;
 pub mod status_beside_log;
 pub mod status_line;

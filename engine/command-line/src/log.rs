@@ -2,13 +2,14 @@
 //! holds up no mlet, no signal, no connection and no end of the run.
 //!
 //! Invariant: lines keep their order, and each is written whole or not at all. Those that find no room in the queue are
-//! lost, and their number is written in their place. What waits is bounded in bytes. Lines that come shortly behind others
+//! lost, and their number is written in their place; so are those that nothing takes, as on a full disk, whose number is
+//! written when something does. What waits is bounded in bytes. Lines that come shortly behind others
 //! are written together, some milliseconds later.
 //!
 //! Beside its lines there may be one that is rewritten (`status_line.rs`): whoever has the log has both, so that they never
 //! tear each other.
 //!
-//! Not here: what a line looks like, and how many bytes may wait.
+//! Not here: what a line looks like, how many bytes may wait, and the writing itself (`paper.rs`).
 
 use std::io::{self, Write};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -22,16 +23,13 @@ use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 
-use crate::status_line::Line;
+use crate::paper::Paper;
 
 /// What a line takes in the queue beside its text.
 const LINE_OVERHEAD: usize = 64;
 
 /// Pause between two writes: what is logged meanwhile goes out in one piece, and wakes nobody.
 const PAUSE: Duration = Duration::from_millis(5);
-
-/// A pipe takes as much in one piece (PIPE_BUF), so that what mlets write there does not cut our lines.
-const BATCH_LEN: usize = 4096;
 
 /// What is logged after so many `-v` and `-q`.
 #[must_use]
@@ -94,14 +92,15 @@ impl LogWriter {
         let waiting = Arc::new(AtomicUsize::new(0));
         let written = Arc::clone(&waiting);
         let status = Arc::<Mutex<Option<String>>>::default();
-        let status_of_thread = Arc::clone(&status);
+        let (lost, lost_in_all) = (AtomicU64::new(0), Arc::default());
+        let (status_of_thread, lost_of_thread) = (Arc::clone(&status), Arc::clone(&lost_in_all));
         // Inherited by the thread: signals are for those who wait for them.
         let mask = SigSet::all().thread_swap_mask(SigmaskHow::SIG_BLOCK)?;
-        let started = thread::Builder::new()
-            .name("log".into())
-            .spawn(move || write_orders(&received, &written, &status_of_thread, (out, told)));
+        let started = thread::Builder::new().name("log".into()).spawn(move || {
+            let paper = Paper::new((out, told), lost_of_thread);
+            write_orders(&received, &written, &status_of_thread, paper);
+        });
         mask.thread_set_mask()?;
-        let (lost, lost_in_all) = (AtomicU64::new(0), Arc::default());
         started.map(|_| Self { orders, waiting, lost, lost_in_all, status })
     }
 
@@ -188,15 +187,13 @@ impl Write for LineWriter<'_> {
     }
 }
 
-/// The thread's body. A write that fails loses its text and nothing else.
+/// The thread's body.
 fn write_orders(
     orders: &Receiver<Order>,
     waiting: &AtomicUsize,
     status: &Mutex<Option<String>>,
-    (out, told): (impl Write, fn(&str) -> String),
+    mut paper: Paper<impl Write>,
 ) {
-    let batch = Vec::with_capacity(BATCH_LEN);
-    let mut paper = Paper { out, told, batch, status: String::new(), line: Line::new() };
     while let Ok(first) = orders.recv() {
         for order in std::iter::once(first).chain(orders.try_iter()) {
             match order {
@@ -221,61 +218,6 @@ fn write_orders(
         }
         paper.write_batch();
         thread::sleep(PAUSE);
-    }
-}
-
-/// What lines are written on.
-struct Paper<W> {
-    out: W,
-    /// What is written of a text of its own, with the line's end.
-    told: fn(&str) -> String,
-    /// Lines that are to be written together.
-    batch: Vec<u8>,
-    /// What stands below them and is rewritten; empty if nothing does.
-    status: String,
-    /// Where it stands.
-    line: Line,
-}
-
-impl<W: Write> Paper<W> {
-    fn add_gap(&mut self, lost: u64) {
-        if lost > 0 {
-            let gap = (self.told)(&format!("{lost} log lines are lost: nobody read them in time"));
-            self.add_line(gap.as_bytes());
-        }
-    }
-
-    fn add_line(&mut self, line: &[u8]) {
-        if self.batch.len() + line.len() > BATCH_LEN {
-            self.write_batch();
-        }
-        self.batch.extend_from_slice(line);
-        if line.len() > BATCH_LEN {
-            self.write_batch();
-        }
-    }
-
-    /// Writes what is gathered, above the status if there is one.
-    fn write_batch(&mut self) {
-        if self.batch.is_empty() {
-            return;
-        }
-        if !self.status.is_empty() {
-            self.batch.splice(0..0, self.line.clear().into_bytes());
-            self.batch.extend_from_slice(self.line.draw(&self.status).as_bytes());
-        }
-        let _ = self.out.write_all(&self.batch);
-        self.batch.clear();
-        self.batch.shrink_to(BATCH_LEN);
-    }
-
-    fn show_status(&mut self, text: String) {
-        self.write_batch();
-        if text.is_empty() && self.status.is_empty() {
-            return;
-        }
-        self.status = text;
-        let _ = self.out.write_all(self.line.draw(&self.status).as_bytes());
     }
 }
 
@@ -456,6 +398,43 @@ mod tests {
         // The thread ends, and with it the pipe.
         drop(log);
         assert_eq!(read.join().unwrap()[line.len()..], *"\r\x1b[K999 run");
+    }
+
+    /// Takes no more than there is room for, as a full disk.
+    struct Disk(Arc<Mutex<(Vec<u8>, usize)>>);
+
+    impl Write for Disk {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let (written, room) = &mut *self.0.lock().unwrap();
+            let len = bytes.len().min(*room);
+            if len == 0 {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            *room -= len;
+            written.extend_from_slice(&bytes[..len]);
+            Ok(len)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn lines_that_a_full_disk_does_not_take_are_counted_and_told_of_when_there_is_room() {
+        let disk = Arc::new(Mutex::new((Vec::new(), "one\ntw".len())));
+        let log = LogWriter::start(Disk(Arc::clone(&disk)), plain).unwrap();
+        let write = |text: &str| {
+            log.line(QUEUE_LEN).write_all(text.as_bytes()).unwrap();
+            assert!(log.finish(Duration::from_secs(60)));
+        };
+        ["one\n", "two\n", "three\n"].into_iter().for_each(write);
+        assert_eq!(log.lost_in_all().load(Ordering::Relaxed), 2);
+        disk.lock().unwrap().1 = usize::MAX;
+        ["four\n", "five\n"].into_iter().for_each(write);
+        let told = "one\ntw\n2 log lines are lost: they could not be written\nfour\nfive\n";
+        assert_eq!(shown(&disk.lock().unwrap().0), told);
+        assert_eq!(log.lost_in_all().load(Ordering::Relaxed), 2);
     }
 
     #[test]
