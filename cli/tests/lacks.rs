@@ -7,12 +7,13 @@ mod common;
 
 use std::fs;
 use std::ops::Range;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use common::dump::{Contract, Dump};
 use common::manager::{Manager, example, wait_until, zoo};
-use common::{Ended, Home, PKTXPMGR, assert_says};
+use common::{Ended, Home, PKTXPMGR, assert_says, run};
 use nix::libc;
 
 /// Exits with the code for what the machine lacks, before anybody is let in, and says so.
@@ -275,4 +276,24 @@ fn too_few_open_files_are_noticed_at_the_start() {
     rises_until_served(&home, 4..60, 7, &["ulimit -n"], |allowed| {
         limited(&home, stranger, &format!("ulimit -n {allowed}"))
     });
+}
+
+/// Another program does not have these: who may not listen there is not told to look for one.
+#[test]
+fn an_address_that_is_barred_is_not_taken_for_one_that_is_in_use() {
+    let home = Home::new();
+    let stranger = home.give_away();
+    let folder = home.path("barred-folder");
+    fs::create_dir(&folder).unwrap();
+    fs::set_permissions(&folder, fs::Permissions::from_mode(0o555)).unwrap();
+    for [option, address] in
+        [["--metrics", "unix:barred-folder/run.sock"], ["--ctl", "barred-folder/run.sock"]]
+    {
+        let mut command = home.command_of(stranger, "pktxpmgr");
+        command.args(["-c", "xpmgr.conf", "-a", "127.0.0.1:", option, address, "/bin/cat"]);
+        let ended = run(&mut command);
+        assert_eq!(ended.code, Some(4), "{}", ended.stderr);
+        assert_says(&ended.stderr, &["Permission denied", "choose a path in a folder of yours"]);
+        assert!(!ended.stderr.contains("end the program"), "{}", ended.stderr);
+    }
 }

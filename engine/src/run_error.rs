@@ -74,8 +74,12 @@ impl fmt::Display for RunError {
         match self {
             Self::Listen(address, error) => write!(
                 f,
-                "cannot listen on {address}: {error}; choose another address with -a, or end the \
-                 program that uses this one"
+                "cannot listen on {address}: {error}; {}",
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied =>
+                        "a port below 1024 takes CAP_NET_BIND_SERVICE; choose another with -a",
+                    _ => "choose another address with -a, or end the program that uses this one",
+                }
             ),
             Self::Proxy { name, reason } => write!(
                 f,

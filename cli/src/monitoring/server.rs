@@ -76,11 +76,17 @@ impl Monitoring {
     /// # Errors
     /// It cannot be had, or no runtime.
     pub(crate) fn listen(address: &MetricsAddress) -> Result<Self, Failure> {
-        let refused = |error| {
-            let message = format!(
-                "cannot listen on {address} for --metrics: {error}; choose another address, or end the \
-                 program that uses this one"
-            );
+        let refused = |error: io::Error| {
+            let advice = match (error.kind(), address) {
+                (io::ErrorKind::PermissionDenied, MetricsAddress::Unix(_)) => {
+                    "choose a path in a folder of yours"
+                }
+                (io::ErrorKind::PermissionDenied, MetricsAddress::Tcp(_)) => {
+                    "a port below 1024 takes CAP_NET_BIND_SERVICE; choose another"
+                }
+                _ => "choose another address, or end the program that uses this one",
+            };
+            let message = format!("cannot listen on {address} for --metrics: {error}; {advice}");
             Failure::new(Exit::Listen, message)
         };
         let (listening, file) = address.listen().map_err(refused)?;
