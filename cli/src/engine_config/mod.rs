@@ -88,7 +88,10 @@ pub(crate) fn load(
     let Some(settings) = read_settings(&source, findings) else { return Ok(None) };
     let now = Ticks::from_system_time(now);
     let period = settings.publication.as_ref().and_then(|publication| publication.period);
-    let publication_end = period.map(|period| now.saturating_add(period));
+    if settings.publication.is_none() {
+        kept.unpublished();
+    }
+    let publication_end = period.map(|period| kept.published_since(now).saturating_add(period));
     let mut loader = Loader {
         args,
         source: &source,
