@@ -4,10 +4,13 @@
 //! that nobody listens on.
 
 use std::io;
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
+use nix::errno::Errno;
+use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use nix::sys::stat::{Mode, umask};
 
 /// Listens at this path. A socket that a program has left behind that is gone makes way.
@@ -35,8 +38,14 @@ pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 
 fn is_left_behind(path: &Path) -> bool {
     let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
-    let refuses = |error: io::Error| error.kind() == io::ErrorKind::ConnectionRefused;
-    is_socket && UnixStream::connect(path).is_err_and(refuses)
+    is_socket && connect(path) == Err(Errno::ECONNREFUSED)
+}
+
+/// At once or not at all: one that is stopped, and to which as many connect as wait there, does not answer.
+fn connect(path: &Path) -> Result<(), Errno> {
+    let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
+    let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
 }
 
 /// Which file it is, whatever its name: device and inode.
