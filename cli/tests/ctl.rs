@@ -348,6 +348,25 @@ fn limits_of_mlets_and_of_the_run_are_set_for_what_runs_already() {
     assert_eq!(ends, ["killed", "mlet_timeout"]);
 }
 
+/// Eight who say nothing have all places. Who has gone has none.
+#[test]
+fn who_finds_no_place_is_told_so_and_who_has_gone_holds_none() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let connect = || UnixStream::connect(home.path("ctl.sock")).unwrap();
+    let mut silent: Vec<UnixStream> = (0..7).map(|_| connect()).collect();
+    for _ in 0..10 {
+        does(&home, &["show", "limits"]);
+    }
+    silent.push(connect());
+    for _ in 0..10 {
+        refuses(&home, &["show"], "too many are connected; try again");
+    }
+    drop(silent);
+    wait_until("there is room again", || ask(&home, &["show"]).code == Some(0));
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
 /// The options do not go together either.
 #[test]
 fn the_one_mlet_of_all_sessions_gets_no_time_limit() {

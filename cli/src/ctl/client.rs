@@ -89,10 +89,9 @@ pub(crate) fn run(args: &Options) -> Result<(), Failure> {
     let unusable = |problem: &str| Failure::of_path(&args.socket, problem);
     let stream = UnixStream::connect(&args.socket)
         .map_err(|error| unusable(&format!("{error}; is it the SOCK of --ctl of a run?")))?;
-    let asked = stream
-        .set_read_timeout(Some(PATIENCE))
-        .and_then(|()| writeln!(&stream, "{}", json!({ "words": args.asked.words() })));
-    asked.map_err(|error| unusable(&format!("the run does not listen: {error}")))?;
+    stream.set_read_timeout(Some(PATIENCE)).map_err(|error| unusable(&error.to_string()))?;
+    // Who is turned away is told why before anything is read.
+    let asked = writeln!(&stream, "{}", json!({ "words": args.asked.words() }));
     let mut rows = Vec::new();
     for line in BufReader::new(&stream).lines() {
         let line = line.map_err(|error| unusable(&format!("the run does not answer: {error}")))?;
@@ -111,6 +110,7 @@ pub(crate) fn run(args: &Options) -> Result<(), Failure> {
             Err(_) => return Err(unusable("what answers is no run of pktxpmgr")),
         }
     }
+    asked.map_err(|error| unusable(&format!("the run does not listen: {error}")))?;
     Err(unusable("the run has ended, and did not answer"))
 }
 

@@ -27,8 +27,12 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// The longest request.
 const LINE_LEN_MAX: usize = 4096;
 
-/// A pause behind each request: what many of them cost stays small.
+/// A pause before the next request of a connection: what many of them cost stays small.
 const PAUSE: Duration = Duration::from_millis(20);
+
+/// The same before the next connection, so that all together ask no oftener, however short they are.
+const PAUSE_OF_ALL: Duration =
+    Duration::from_micros(PAUSE.as_micros() as u64 / CONNECTIONS_MAX as u64);
 
 /// The socket is there, and nobody is answered yet.
 pub(crate) struct CtlSocket {
@@ -90,6 +94,7 @@ fn accept_all(listener: &UnixListener, answering: &Arc<Answering>) {
         };
         // Without a thread it is closed.
         let _ = thread::Builder::new().name("ctl".into()).spawn(serve);
+        thread::sleep(PAUSE_OF_ALL);
     }
 }
 
@@ -97,8 +102,11 @@ fn accept_all(listener: &UnixListener, answering: &Arc<Answering>) {
 fn serve(mut stream: &UnixStream, answering: &Answering) -> io::Result<()> {
     stream.set_write_timeout(Some(PATIENCE))?;
     let mut received = Vec::new();
+    let mut next_from = Instant::now();
     loop {
+        // Who has gone gives back its place at once.
         let Some(line) = next_line(stream, &mut received)? else { return Ok(()) };
+        thread::sleep(next_from.saturating_duration_since(Instant::now()));
         let answer = answering.answer(&line);
         let began = Instant::now();
         for chunk in answer.chunks(LINE_LEN_MAX) {
@@ -107,7 +115,7 @@ fn serve(mut stream: &UnixStream, answering: &Answering) -> io::Result<()> {
             stream.set_write_timeout(Some(left))?;
             stream.write_all(chunk)?;
         }
-        thread::sleep(PAUSE);
+        next_from = Instant::now() + PAUSE;
     }
 }
 
