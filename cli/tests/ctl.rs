@@ -201,6 +201,8 @@ fn drain_is_a_first_signal_and_stop_a_second() {
     assert_says(&does(&home, &["drain"]), &["already"]);
     refuses(&home, &["reload"], "no new endpoints are served any more");
     assert_says(&does(&home, &["stop"]), &["ending every session and mlet"]);
+    manager.says("WARN ctl stop: ending every session and mlet");
+    assert_eq!(manager.said("ctl stop"), 1);
     assert_eq!(manager.ends().code, Some(143));
     assert_eq!(outcomes(&Events::of(&home).sessions()), ["killed"]);
     let told = commands(&home);

@@ -67,7 +67,7 @@ impl Control {
     }
 
     /// Ends what runs, as `by` asks for; the exit code is that of `signal`.
-    pub(super) fn stop_hard(&mut self, by: &str, signal: StopSignal) {
+    fn stop_hard(&mut self, by: &str, signal: StopSignal) {
         warn!("{by}: ending every session and mlet");
         self.end_by_force(Force::Stop, RunError::Forced(signal));
     }

@@ -19,6 +19,7 @@ use crate::mailbox::ToShard;
 use crate::proto::experiments::ServedExperiment;
 use crate::proto::session_end::Force;
 use crate::records::{SessionId, SessionRecord, bytes_of};
+use crate::run_error::RunError;
 use crate::sys::signals::StopSignal;
 use crate::view::LastOutcomes;
 use packetlab::words::counted;
@@ -86,7 +87,8 @@ impl Control {
             Change::Stop => match self.phase {
                 RunPhase::Forced { .. } | RunPhase::Over => Ok("it is being ended already".into()),
                 RunPhase::Running | RunPhase::Draining { .. } => {
-                    self.stop_hard("ctl stop", StopSignal::Terminate);
+                    // What is told of the order says all that a signal's line does.
+                    self.end_by_force(Force::Stop, RunError::Forced(StopSignal::Terminate));
                     Ok("ending every session and mlet".into())
                 }
             },
