@@ -350,6 +350,22 @@ fn limits_of_mlets_and_of_the_run_are_set_for_what_runs_already() {
     assert_eq!(ends, ["killed", "mlet_timeout"]);
 }
 
+/// It stays at the end of its session, and at TERM.
+#[test]
+fn graces_that_are_set_hold_for_an_end_that_is_under_way() {
+    let home = Home::new();
+    let options = [&CTL[..], &EVENTS, &["--eof-grace", "1h", "--term-grace", "1h"]].concat();
+    let manager = home.start(&options, &["stubborn"]);
+    let dial = home.dial(&manager);
+    let mut endpoint = dial.session();
+    wait_until("its mlet runs", || !children_of(manager.supervisor()).is_empty());
+    does(&home, &["stop"]);
+    endpoint.close();
+    does(&home, &["set", "eof-grace", "10ms"]);
+    does(&home, &["set", "term-grace", "10ms"]);
+    assert_eq!(manager.ends().code, Some(143));
+}
+
 /// Eight who say nothing have all places. Who has gone has none.
 #[test]
 fn who_finds_no_place_is_told_so_and_who_has_gone_holds_none() {

@@ -114,6 +114,13 @@ impl Control {
         self.phase = RunPhase::Forced { by, until };
     }
 
+    /// The graces have changed: an end that is under way has them from now on, if it is over sooner with them.
+    pub(super) fn hurry_end(&mut self) {
+        if let RunPhase::Forced { by, .. } = self.phase {
+            self.end_mlets(by, self.graces());
+        }
+    }
+
     /// Ends the run with an error.
     pub(super) fn fail(&mut self, error: RunError) {
         if self.phase == RunPhase::Running && self.sessions.running() > 0 {

@@ -160,7 +160,12 @@ impl Control {
             self.set_sessions_max(limits)?;
         }
         self.time_limits.set(limits);
+        let graces_change =
+            (limits.eof_grace, limits.term_grace) != (before.eof_grace, before.term_grace);
         self.serve(Arc::new(self.experiments.within(settable)));
+        if graces_change {
+            self.hurry_end();
+        }
         Ok(())
     }
 
