@@ -169,6 +169,9 @@ fn stat(run: &Snapshot) -> Vec<Value> {
     }
     row("reloads done".into(), run.reloads.done.into());
     row("reloads refused".into(), run.reloads.refused.into());
+    if let Some(reading) = run.reloads.reading {
+        row("reload reads for_s".into(), tenths(reading).into());
+    }
     row("open files".into(), run.files.open.into());
     row("open files, limit".into(), run.files.limit.into());
     rows

@@ -277,7 +277,12 @@ mod tests {
             files: Files { open: Some(23), limit: 24 },
             certificates: [("broker", Ticks(25_000_000_000))].into(),
             publication_end: Some(Ticks(26_000_000_000)),
-            reloads: Reloads { done: 27, refused: 28, read_at: Ticks(29_000_000_000) },
+            reloads: Reloads {
+                done: 27,
+                refused: 28,
+                read_at: Ticks(29_000_000_000),
+                reading: None,
+            },
             cores: vec![CoreState::default(), core],
             ..Snapshot::default()
         }

@@ -3,6 +3,7 @@
 //! Not here: what is made of it (`reload.rs`).
 
 use std::sync::Arc;
+use std::time::Instant;
 
 use super::clock::wall;
 use super::steering::Asker;
@@ -17,8 +18,8 @@ pub type Reader = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
 /// Where the run stands with reloads.
 pub(super) struct Reloads {
     pub(super) reader: Reader,
-    /// Whom the one that is being read is answered; `None` while nothing is.
-    pub(super) reading: Option<Vec<Asking>>,
+    /// Whom the one that is being read is answered, and since when it is; `None` while nothing is.
+    pub(super) reading: Option<(Vec<Asking>, Instant)>,
     /// Who asked meanwhile, and is answered by the next one.
     pub(super) next: Vec<Asking>,
 }

@@ -14,7 +14,7 @@ use std::thread;
 
 use tracing::{info, warn};
 
-use super::clock::wall;
+use super::clock::{now, wall};
 use super::new_config::{Asking, NewConfig, read};
 use super::publication::{Plan, PublicationTask};
 use super::steering::Answer;
@@ -49,7 +49,9 @@ impl fmt::Display for Reloaded {
 impl Control {
     /// Somebody asks for a reload: it begins, or follows the one that is under way.
     pub(super) fn ask_for_reload(&mut self, asking: Asking) {
-        if self.reloads.reading.is_some() {
+        if let Some((_, since)) = &self.reloads.reading {
+            let seconds = now().saturating_duration_since(*since).as_secs_f64();
+            warn!("files are being read for a reload for {seconds:.1} s; another follows it");
             return self.reloads.next.push(asking);
         }
         self.begin_reload(vec![asking]);
@@ -70,7 +72,11 @@ impl Control {
             link.tell(News::ConfigRead(read.map(Box::new)));
         };
         match thread::Builder::new().name("reload".into()).spawn(read) {
-            Ok(_) => self.reloads.reading = Some(asking),
+            Ok(_) => {
+                let since = now();
+                self.reloads.reading = Some((asking, since));
+                self.view.change(|state| state.reading_since = Some(since));
+            }
             Err(error) => {
                 let reason = format!("no thread can be had to read files: {error}");
                 self.answer_reload(asking, Err(reason));
@@ -80,7 +86,8 @@ impl Control {
 
     /// Puts into effect what was read, or nothing of it.
     pub(super) fn end_reload(&mut self, read: Result<Box<NewConfig>, String>) {
-        let asking = self.reloads.reading.take().unwrap_or_default();
+        let asking = self.reloads.reading.take().map(|(asking, _)| asking).unwrap_or_default();
+        self.view.change(|state| state.reading_since = None);
         let done = read.and_then(|read| self.put_into_effect(*read));
         self.answer_reload(asking, done.map(|reloaded| reloaded.to_string()));
         let next = std::mem::take(&mut self.reloads.next);

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{RecvTimeoutError, sync_channel};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -20,6 +20,9 @@ use packetlab::time::Ticks;
 
 /// Orders that wait. More than there are askers at once.
 const WAITING_MAX: usize = 64;
+
+/// How long an answer may take: only that to a reload waits for anything, which is its files.
+const PATIENCE: Duration = Duration::from_secs(100);
 
 /// What is asked of a run.
 #[derive(Debug, Clone)]
@@ -183,13 +186,21 @@ pub fn steering() -> (Steering, Orders) {
 }
 
 impl Steering {
-    /// Gives an order and waits for the answer; there is none once the run is over, or is not to be heard any more.
+    /// Gives an order and waits for the answer; there is none once the run is over, or is not to be heard any more. Who waits
+    /// for a reload whose files do not come is told so, and does not keep others from asking.
     #[must_use]
     pub fn ask(&self, order: Order) -> Option<Answer> {
         let (sender, answer) = sync_channel(1);
         let asker = Asker(Box::new(move |answer| drop(sender.try_send(answer))));
         self.0.blocking_send(Asked { order, asker }).ok()?;
-        answer.recv().ok()
+        match answer.recv_timeout(PATIENCE) {
+            Ok(answer) => Some(answer),
+            Err(RecvTimeoutError::Disconnected) => None,
+            Err(RecvTimeoutError::Timeout) => Some(Answer::Refused(format!(
+                "it is not done after {} s; the log tells when it is",
+                PATIENCE.as_secs()
+            ))),
+        }
     }
 
     /// The same of a task, whose thread has more to do than to wait.

@@ -103,6 +103,8 @@ pub(crate) struct RunState {
     pub(crate) certificates: BTreeMap<&'static str, Ticks>,
     /// Reloads so far.
     pub(crate) reloads: Reloads,
+    /// Since when files are read for a reload, if they are.
+    pub(crate) reading_since: Option<Instant>,
     /// Since when a shard stands still, by their numbers; none is there before shards are asked.
     pub(crate) stalled: Vec<Option<Instant>>,
 }
@@ -182,7 +184,10 @@ impl RunView {
             },
             cores: cores(&counted.shards, &shards, &state.stalled),
             certificates: state.certificates,
-            reloads: state.reloads,
+            reloads: Reloads {
+                reading: state.reading_since.map(|since| now().saturating_duration_since(since)),
+                ..state.reloads
+            },
         }
     }
 }

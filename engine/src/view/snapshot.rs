@@ -59,6 +59,8 @@ pub struct Reloads {
     pub refused: u64,
     /// When the one that is in effect was read: at the last that was done, or before the run.
     pub read_at: Ticks,
+    /// For how long files have been read for one that is under way.
+    pub reading: Option<Duration>,
 }
 
 impl Snapshot {
