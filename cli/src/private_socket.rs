@@ -68,3 +68,30 @@ impl Drop for SocketFile {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
+
+    use nix::sys::socket::Backlog;
+
+    use super::*;
+
+    /// As of a run that is stopped.
+    #[test]
+    fn a_socket_that_takes_nobody_is_no_one_that_was_left_behind_and_nobody_waits_for_it() {
+        let path = std::env::temp_dir().join(format!("private-socket-{}", std::process::id()));
+        let (listener, _file) = listen(&path).unwrap();
+        socket::listen(&listener, Backlog::new(1).unwrap()).unwrap();
+        // One more than that, as Linux has it.
+        (0..2).for_each(|_| connect(&path).unwrap());
+        let (sender, told) = channel();
+        let again = path.clone();
+        std::thread::spawn(move || {
+            sender.send(listen(&again).map(drop).map_err(|error| error.kind()))
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(20)), Ok(Err(io::ErrorKind::AddrInUse)));
+        assert!(path.exists());
+    }
+}
