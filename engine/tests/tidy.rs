@@ -199,7 +199,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
 ];
 
 /// What a folder must not name, by the beginnings of names.
-const WALLS: [(&str, &[&str]); 15] = [
+const WALLS: [(&str, &[&str]); 17] = [
     (
         "engine/packetlab/src",
         &[
@@ -227,6 +227,14 @@ const WALLS: [(&str, &[&str]); 15] = [
     ("cli/src/results", &["engine::", "std::thread", "std::net", "std::process::Command"]),
     ("cli/src/page", &["engine::", "std::thread", "std::net", "std::process", "std::fs"]),
     ("cli/src/report_page", &["engine::", "std::thread", "std::net", "std::process"]),
+    (
+        "engine/campaign/src",
+        &["engine::", "packetlab::", "nix::", "std::fs", "std::process", "std::env"],
+    ),
+    (
+        "engine/campaign/src/machine",
+        &["tokio", "rustls", "std::thread", "std::net", "crate::statements"],
+    ),
     ("engine/home/src", &["tokio", "engine::", "rustls::"]),
     ("engine/command-line/src", &["tokio", "engine::", "packetlab::", "rustls::"]),
     ("loadtest/mlet/src", &["tokio", "engine::", "hosts::", "rustls"]),
@@ -538,6 +546,7 @@ fn no_program_prints_debug_forms() {
     for folder in [
         "engine/packetlab/src",
         "engine/home/src",
+        "engine/campaign/src",
         "engine/command-line/src",
         "engine/src",
         "cli/src",

@@ -1,0 +1,188 @@
+-- The five functions of managers, and what they share. Order of locks, everywhere: the campaign's row, a manager's row,
+-- rows of claims by endpoint. Who keeps to it can wait for others but never in a circle.
+
+-- Enters a manager if it brings what the campaign was created with, and tells what that is. The same id again changes
+-- nothing. `descr` may be NULL: whoever has no text of its own takes the campaign's.
+CREATE FUNCTION enter(c text, m uuid, h text, v text, protocol int, digest bytea, args text[], descr text, keys text[])
+RETURNS TABLE(verdict text, lease_ms bigint, n bigint, mlet_digest bytea, argv text[], descriptor text, snikeys text[],
+              waves text[])
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
+DECLARE camp campaign;
+BEGIN
+  SELECT * INTO camp FROM campaign WHERE id = c;
+  verdict := CASE
+    WHEN protocol <> 1 THEN 'protocol'
+    WHEN camp.id IS NULL THEN 'unknown'
+    WHEN digest <> camp.mlet_digest OR args <> camp.argv OR descr <> camp.descriptor OR keys <> camp.snikeys THEN 'different'
+    WHEN camp.state <> 'open' THEN camp.state
+    ELSE 'entered' END;
+  IF verdict = 'entered' THEN
+    INSERT INTO manager(campaign, id, host, version, lease_until) VALUES (c, m, h, v, clock_timestamp() + camp.lease)
+      ON CONFLICT DO NOTHING;
+  END IF;
+  lease_ms := extract(epoch FROM camp.lease) * 1000;
+  n := camp.n; mlet_digest := camp.mlet_digest; argv := camp.argv; descriptor := camp.descriptor;
+  snikeys := camp.snikeys; waves := camp.waves;
+  RETURN NEXT;
+END $$;
+
+-- Gives each endpoint to one session alone. The manager's row is held to the end, so that whoever would mark it lost
+-- waits or has done it. A session that asks again what it has been given is told so again.
+CREATE FUNCTION take(c text, m uuid, line bigint, keys bytea[], sessions bigint[])
+RETURNS TABLE(session bigint, verdict text, epoch int)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
+#variable_conflict use_column
+DECLARE camp campaign; own manager; held claim; room bigint; won bigint := 0; k bytea; e int;
+BEGIN
+  SELECT * INTO camp FROM campaign WHERE id = c;
+  IF camp.n IS NOT NULL THEN
+    -- The count is that of all managers, so they take one after the other.
+    SELECT * INTO camp FROM campaign WHERE id = c FOR NO KEY UPDATE;
+  END IF;
+  SELECT * INTO own FROM manager WHERE campaign = c AND id = m FOR NO KEY UPDATE;
+  IF own.connection > line THEN
+    RAISE EXCEPTION 'a newer connection of this manager is there' USING ERRCODE = 'object_not_in_prerequisite_state';
+  END IF;
+  IF own.id IS NULL OR own.state <> 'live' OR own.lease_until <= clock_timestamp() THEN
+    RETURN QUERY SELECT s, 'fenced', 0 FROM unnest(sessions) AS s;
+    RETURN;
+  END IF;
+  room := camp.n - (SELECT sum(claimed + done) FROM manager WHERE campaign = c);
+  FOR k, session IN SELECT x.k, x.s FROM unnest(keys, sessions) AS x(k, s) ORDER BY x.k, x.s LOOP
+    e := NULL;
+    SELECT * INTO held FROM claim o WHERE o.campaign = c AND o.endpoint = k;
+    IF camp.state = 'open' AND (room IS NULL OR room > 0)
+       AND (held.endpoint IS NULL OR can_be_taken_again(camp, held.state, held.epoch)) THEN
+      INSERT INTO claim AS o (campaign, endpoint, epoch, manager, session, state) VALUES (c, k, 1, m, take.session, 0)
+        ON CONFLICT ON CONSTRAINT claim_pkey DO UPDATE
+        SET epoch = o.epoch + 1, manager = m, session = take.session, state = 0, at = clock_timestamp()
+        WHERE can_be_taken_again(camp, o.state, o.epoch)
+        RETURNING o.epoch INTO e;
+      IF e IS NULL THEN -- somebody else was faster
+        SELECT * INTO held FROM claim o WHERE o.campaign = c AND o.endpoint = k;
+      END IF;
+    END IF;
+    IF e IS NOT NULL THEN
+      verdict := 'won'; epoch := e; won := won + 1; room := room - 1;
+    ELSE
+      epoch := coalesce(held.epoch, 0);
+      verdict := CASE
+        WHEN held.state = 0 AND held.manager = m AND held.session = take.session THEN 'won'
+        WHEN camp.state <> 'open' THEN 'stop'
+        WHEN held.state IS NULL THEN 'full'
+        WHEN held.state = 1 THEN 'done'
+        WHEN held.state = 0 THEN 'busy'
+        WHEN can_be_taken_again(camp, held.state, held.epoch) THEN 'full'
+        ELSE 'spent' END;
+    END IF;
+    RETURN NEXT;
+  END LOOP;
+  IF won > 0 OR own.connection < line THEN
+    UPDATE manager SET claimed = claimed + won, connection = line,
+                       won_at = CASE WHEN won > 0 THEN clock_timestamp() ELSE won_at END
+      WHERE campaign = c AND id = m;
+  END IF;
+END $$;
+
+CREATE FUNCTION can_be_taken_again(camp campaign, state smallint, epoch int) RETURNS boolean LANGUAGE sql IMMUTABLE AS $$
+  SELECT epoch < camp.tries_max AND (state = 2 OR state = 3 AND camp.lost_again) $$;
+
+-- The result and "done" are written at once, for the manager and epoch that the row names and for no other. What was
+-- accepted before is told to be accepted again. A manager that was marked lost has no open claims, so nothing is accepted.
+CREATE FUNCTION finish(c text, m uuid, keys bytea[], epochs int[], outcomes text[], records text[])
+RETURNS TABLE(endpoint bytea, epoch int)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
+#variable_conflict use_column
+DECLARE accepted bigint;
+BEGIN
+  PERFORM 1 FROM manager WHERE campaign = c AND id = m FOR NO KEY UPDATE;
+  PERFORM 1 FROM claim o WHERE o.campaign = c AND o.endpoint = ANY(keys) AND o.manager = m
+    ORDER BY o.endpoint FOR NO KEY UPDATE;
+  UPDATE claim o SET state = 1, outcome = x.outcome, record = x.record::json, at = clock_timestamp(),
+                     transaction = pg_current_xact_id()::text::bigint
+    FROM unnest(keys, epochs, outcomes, records) AS x(k, e, outcome, record)
+    WHERE o.campaign = c AND o.endpoint = x.k AND o.manager = m AND o.epoch = x.e AND o.state = 0;
+  GET DIAGNOSTICS accepted = ROW_COUNT;
+  IF accepted > 0 THEN
+    UPDATE manager SET claimed = claimed - accepted, done = done + accepted WHERE campaign = c AND id = m;
+  END IF;
+  RETURN QUERY SELECT o.endpoint, o.epoch FROM unnest(keys, epochs) AS x(k, e)
+    JOIN claim o ON o.campaign = c AND o.endpoint = x.k AND o.manager = m AND o.epoch = x.e AND o.state = 1;
+END $$;
+
+-- For sessions that will not begin. They are named by their number, since whoever gives back may not know whether he was
+-- given it. What an older connection may still have on its way is refused from now on.
+CREATE FUNCTION give_back(c text, m uuid, line bigint, keys bytea[], sessions bigint[]) RETURNS bigint
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
+DECLARE released bigint;
+BEGIN
+  PERFORM 1 FROM manager WHERE campaign = c AND id = m FOR NO KEY UPDATE;
+  PERFORM 1 FROM claim o WHERE o.campaign = c AND o.endpoint = ANY(keys) AND o.manager = m
+    ORDER BY o.endpoint FOR NO KEY UPDATE;
+  UPDATE claim o SET state = 2, at = clock_timestamp() FROM unnest(keys, sessions) AS x(k, s)
+    WHERE o.campaign = c AND o.endpoint = x.k AND o.manager = m AND o.session = x.s AND o.state = 0;
+  GET DIAGNOSTICS released = ROW_COUNT;
+  UPDATE manager SET claimed = claimed - released, connection = greatest(connection, line)
+    WHERE campaign = c AND id = m AND (released > 0 OR connection < line);
+  RETURN released;
+END $$;
+
+-- Renews the lease, or ends it; marks others lost whose lease has run out; elects the publisher; begins waves and
+-- rounds; finds that the campaign is over. Tells how it stands.
+CREATE FUNCTION beat(c text, m uuid, room int, leaving boolean)
+RETURNS TABLE(alive boolean, publish boolean, state text, n bigint, round int, wave int, managers bigint, places bigint,
+              taken bigint, done bigint, lost bigint, released bigint, spent bigint)
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
+#variable_conflict use_column
+DECLARE camp campaign; d uuid;
+BEGIN
+  SELECT * INTO camp FROM campaign WHERE id = c FOR NO KEY UPDATE;
+  UPDATE manager SET lease_until = clock_timestamp() + camp.lease, places = room
+    WHERE campaign = c AND id = m AND state = 'live' AND lease_until > clock_timestamp();
+  alive := FOUND;
+  IF alive AND leaving THEN
+    PERFORM end_manager(c, m, 'left');
+  END IF;
+  -- One that is locked is within a function of its own: the next beat will see.
+  FOR d IN SELECT id FROM manager WHERE campaign = c AND state = 'live' AND lease_until <= clock_timestamp()
+           ORDER BY id FOR NO KEY UPDATE SKIP LOCKED LOOP
+    PERFORM end_manager(c, d, 'lost');
+  END LOOP;
+  UPDATE campaign x SET publisher = m, round_at = clock_timestamp(), wave_at = clock_timestamp()
+    WHERE x.id = c AND alive AND NOT leaving
+      AND NOT EXISTS (SELECT 1 FROM manager p WHERE p.campaign = c AND p.id = x.publisher AND p.state = 'live');
+  PERFORM advance(c);
+  RETURN QUERY SELECT beat.alive, alive AND s.publisher = m AND NOT leaving, s.state, s.n, s.round, s.wave, s.managers,
+                      s.places, s.taken, s.done, s.lost, s.released, s.spent
+    FROM standing s WHERE s.campaign = c;
+END $$;
+
+-- Of a manager that has left or is lost, what it had not finished is lost.
+CREATE FUNCTION end_manager(c text, m uuid, how text) RETURNS void
+LANGUAGE plpgsql SET search_path = pktlab, pg_temp AS $$
+BEGIN
+  PERFORM 1 FROM claim WHERE campaign = c AND manager = m AND state = 0 ORDER BY endpoint FOR NO KEY UPDATE;
+  UPDATE claim SET state = 3, at = clock_timestamp() WHERE campaign = c AND manager = m AND state = 0;
+  UPDATE manager SET state = how, claimed = 0, places = 0 WHERE campaign = c AND id = m;
+END $$;
+
+-- The next wave when more than half of all places are free; the next round when all waves are through, nothing has been
+-- won for some time, and there is somebody to be called again. Called with the campaign's row locked.
+CREATE FUNCTION advance(c text) RETURNS void LANGUAGE plpgsql SET search_path = pktlab, pg_temp AS $$
+DECLARE s standing; camp campaign;
+BEGIN
+  SELECT * INTO s FROM standing WHERE campaign = c;
+  SELECT * INTO camp FROM campaign WHERE id = c;
+  IF camp.state IN ('open', 'draining') AND s.done >= camp.n THEN
+    UPDATE campaign SET state = 'over' WHERE id = c;
+  ELSIF camp.state <> 'open' OR s.taken >= camp.n THEN
+    NULL;
+  ELSIF camp.wave < cardinality(camp.waves) THEN
+    UPDATE campaign SET wave = wave + 1, wave_at = clock_timestamp()
+      WHERE id = c AND clock_timestamp() - wave_at >= wave_gap AND s.claimed * 2 < s.places;
+  ELSIF s.lost + s.released > 0 THEN
+    UPDATE campaign SET round = round + 1, wave = 1, round_at = clock_timestamp(), wave_at = clock_timestamp()
+      WHERE id = c AND clock_timestamp() - greatest(s.won_at, wave_at) >= round_quiet
+        AND clock_timestamp() - round_at >= round_gap;
+  END IF;
+END $$;

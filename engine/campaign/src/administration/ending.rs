@@ -1,0 +1,54 @@
+//! The end of a campaign: that of its work, in two degrees, and that of all that is known of it.
+
+use super::error::AdministrationError;
+use super::migrations;
+use super::owner::{Administration, lock_without_managers};
+use crate::asks::State;
+use crate::database_error::DatabaseError;
+
+impl Administration {
+    /// Lets no session begin any more; those that run end by themselves. Managers hear of it within five seconds. Tells how
+    /// the campaign stands now: one that was halted or is over stays so.
+    pub fn stop(&mut self) -> Result<State, AdministrationError> {
+        self.end(
+            "UPDATE pktlab.campaign SET state = CASE state WHEN 'open' THEN 'draining' ELSE state END \
+             WHERE id = $1 RETURNING state",
+        )
+    }
+
+    /// Ends the sessions that run, as well. One that is over stays so.
+    pub fn halt(&mut self) -> Result<State, AdministrationError> {
+        self.end(
+            "UPDATE pktlab.campaign SET state = CASE state WHEN 'over' THEN state ELSE 'halted' END \
+             WHERE id = $1 RETURNING state",
+        )
+    }
+
+    fn end(&mut self, statement: &str) -> Result<State, AdministrationError> {
+        let Self { runtime, connection, campaign } = self;
+        let row = runtime.block_on(async {
+            migrations::check(&connection.client).await?;
+            let row = connection.client.query_opt(statement, &[campaign]).await?;
+            row.ok_or_else(|| AdministrationError::Unknown(campaign.clone()))
+        })?;
+        let state = row.try_get::<_, &str>(0)?;
+        State::named(state)
+            .ok_or_else(|| DatabaseError::Other(format!("the campaign is {state}")).into())
+    }
+
+    /// Removes the campaign with all its results. Refused while managers are there.
+    pub fn forget(&mut self) -> Result<(), AdministrationError> {
+        let Self { runtime, connection, campaign } = self;
+        runtime.block_on(async {
+            migrations::check(&connection.client).await?;
+            let transaction = connection.client.transaction().await?;
+            lock_without_managers(&transaction, campaign).await?;
+            transaction
+                .execute("DELETE FROM pktlab.claim WHERE campaign = $1", &[campaign])
+                .await?;
+            transaction.execute("DELETE FROM pktlab.campaign WHERE id = $1", &[campaign]).await?;
+            transaction.commit().await?;
+            Ok(())
+        })
+    }
+}

@@ -1,0 +1,18 @@
+//! What an operator does with a campaign: creates it, looks at it, stops it, reads its results, puts journals back,
+//! removes it. Each call waits for the database. It is not what managers do, which is the client's.
+
+mod create;
+mod ending;
+mod error;
+mod import;
+mod migrations;
+mod owner;
+mod results;
+mod status;
+
+pub use create::{Lost, NewCampaign};
+pub use error::AdministrationError;
+pub use import::{Imported, JournalResult};
+pub use owner::Administration;
+pub use results::CampaignResult;
+pub use status::{Member, Status};

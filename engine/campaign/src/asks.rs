@@ -1,0 +1,194 @@
+//! What a manager asks the campaign, and what it is told. Plain values: who asks does not wait, and hears on the
+//! client's thread.
+
+use std::fmt;
+
+/// So long the JSON of a record may be. A longer one is left out, and the outcome reported without it.
+pub const RECORD_MAX_BYTES: usize = 16 * 1024;
+
+/// What a manager wants of the campaign. A session's number is never used again in a run.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// May this session measure this endpoint? Answered by `Won` or `Refused`, within 9 seconds.
+    Take {
+        /// The number of the session.
+        session: u64,
+        /// The id of the endpoint's key.
+        endpoint: [u8; 32],
+    },
+    /// The session waits no more, or START was in vain: what it has won, others may have. There is no answer.
+    Forget {
+        /// The number of the session.
+        session: u64,
+    },
+    /// The session has measured. Answered by `Accepted`, `Duplicate` or `Unreported`.
+    Finish {
+        /// The number of the session.
+        session: u64,
+        /// How it ended.
+        outcome: String,
+        /// Its record as JSON, at most [`RECORD_MAX_BYTES`] long.
+        record: String,
+    },
+    /// So many sessions this manager can have at once from now on.
+    Places(u32),
+}
+
+/// What a manager is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum News {
+    /// The endpoint is this session's, and the database will remember. It is the endpoint's `epoch`-th claim.
+    Won {
+        /// The number of the session.
+        session: u64,
+        /// How many claims of the endpoint there have been, with this one.
+        epoch: u32,
+    },
+    /// The session must not begin.
+    Refused {
+        /// The number of the session.
+        session: u64,
+        /// Why not.
+        why: Refusal,
+    },
+    /// The result is the campaign's result of the endpoint.
+    Accepted {
+        /// The number of the session.
+        session: u64,
+    },
+    /// The result is none of the campaign's: the endpoint was taken from the session, and is or will be measured by
+    /// another.
+    Duplicate {
+        /// The number of the session.
+        session: u64,
+    },
+    /// The result could not be reported, and is tried no more. It is in the journal alone.
+    Unreported {
+        /// The number of the session.
+        session: u64,
+    },
+    /// How the campaign stands, with every beat.
+    Standing(Standing),
+    /// The database has not been reached for too long, or says that this manager is lost: it has no claims any more. With
+    /// [`Fence::Kill`] its sessions must end at once.
+    Fenced,
+    /// The manager is a member again after it was fenced.
+    Entered,
+    /// The database is not reached, or refuses; what is wrong. Once, until it is something else.
+    Trouble(String),
+    /// All is well again after trouble.
+    Recovered,
+}
+
+/// Why a session must not begin.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// The endpoint has been measured.
+    Done,
+    /// Another session has the endpoint.
+    Busy,
+    /// As many endpoints as the campaign is for have been measured or are being measured.
+    Full,
+    /// The campaign takes nobody any more.
+    Stop,
+    /// This manager has just been fenced.
+    Fenced,
+    /// There was no answer for 9 seconds.
+    Unanswered,
+    /// The endpoint was tried as often as the campaign allows.
+    Spent,
+}
+
+/// What becomes of sessions when the database is away for too long.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fence {
+    /// They are ended, so that no endpoint is measured twice at once.
+    Kill,
+    /// They go on, and their results may be refused.
+    Finish,
+}
+
+/// What the operator, or the end of its work, has made of a campaign.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Endpoints are taken.
+    Open,
+    /// None is taken any more; sessions end by themselves.
+    Draining,
+    /// Sessions are ended.
+    Halted,
+    /// As many endpoints as it was for have been measured.
+    Over,
+}
+
+/// How a campaign stands.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Whether it goes on.
+    pub state: State,
+    /// For how many endpoints it is.
+    pub n: Option<u64>,
+    /// Which publication: lost endpoints are called again in another round. From 1.
+    pub round: u32,
+    /// Which of the plan's waves, from 1; it stays 1 where there are none.
+    pub wave: u32,
+    /// Whether this manager is the one that publishes.
+    pub publish: bool,
+    /// Managers that are there.
+    pub managers: u32,
+    /// How many sessions these can have at once.
+    pub places: u64,
+    /// Endpoints that are claimed or done.
+    pub taken: u64,
+    /// Endpoints that are done, whatever the outcome.
+    pub done: u64,
+    /// Endpoints that were lost with their manager, and wait to be taken again.
+    pub lost: u64,
+    /// Endpoints that were given back before their session began, and wait.
+    pub released: u64,
+    /// Endpoints that are not done and are taken no more.
+    pub spent: u64,
+}
+
+/// Whether the database takes a record.
+pub(crate) fn is_fit(record: &str) -> bool {
+    record.len() <= RECORD_MAX_BYTES && serde_json::from_str::<serde_json::Value>(record).is_ok()
+}
+
+impl State {
+    /// What the database calls it.
+    pub(crate) fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "open" => Self::Open,
+            "draining" => Self::Draining,
+            "halted" => Self::Halted,
+            "over" => Self::Over,
+            _ => return None,
+        })
+    }
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Draining => "draining",
+            Self::Halted => "halted",
+            Self::Over => "over",
+        })
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done => "done",
+            Self::Busy => "busy",
+            Self::Full => "full",
+            Self::Stop => "stop",
+            Self::Fenced => "fenced",
+            Self::Unanswered => "unanswered",
+            Self::Spent => "spent",
+        })
+    }
+}

@@ -1,0 +1,397 @@
+//! The sessions of one manager, from the ask to the report. Not leases and connections, which are the machine's.
+//!
+//! ```text
+//!   Waiting --> Taking --won--> Held --Finish--> Finishing --> accepted, refused, or given up
+//!      ^          |  |            |
+//!      +-no answer+  +--refused   +--Forget--> Returning --> given back
+//! ```
+//!
+//! A session that is no longer wanted and may have been won without our knowing is given back as if it had been: the
+//! database knows it by its number. What waits is bounded: sessions by the places of the manager, which asks once for
+//! each, results by [`FINISHING_MAX_BYTES`] and [`FINISH_MAX`].
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::batch::{Answer, Batch, Finished, ManagerId, Verdict};
+use crate::asks::{Fence, News, RECORD_MAX_BYTES, Refusal, is_fit};
+
+/// Endpoints that get no START leave after 10 s.
+const TAKE_MAX: Duration = Duration::from_secs(9);
+
+/// So long a result is repeated. It is in the journal, from which it can be imported.
+const FINISH_MAX: Duration = Duration::from_secs(600);
+
+/// So much of results is kept; then the oldest is given up.
+const FINISHING_MAX_BYTES: usize = 64 << 20;
+
+/// So many sessions are in one call.
+const CALL_MAX: usize = 256;
+
+/// So many bytes of results are in one call, so that a slow network does not use up its time.
+const CALL_MAX_BYTES: usize = 1 << 20;
+
+pub(super) struct Sessions {
+    fence: Fence,
+    all: HashMap<u64, Session>,
+    /// Numbers of sessions in the order in which they are sent. One that is not in that state any more is passed over.
+    taking: VecDeque<u64>,
+    finishing: VecDeque<u64>,
+    returning: VecDeque<u64>,
+    /// When asks and results are given up, in order.
+    take_ends: VecDeque<(Duration, u64)>,
+    finish_ends: VecDeque<(Duration, u64)>,
+    finishing_bytes: usize,
+    under_way: Option<Batch>,
+}
+
+enum Session {
+    /// `asked`: by whom it was sent before, without an answer.
+    Waiting {
+        endpoint: [u8; 32],
+        asked: Option<ManagerId>,
+    },
+    /// In the batch under way.
+    Taking {
+        endpoint: [u8; 32],
+        manager: ManagerId,
+        is_wanted: bool,
+    },
+    Held {
+        endpoint: [u8; 32],
+        manager: ManagerId,
+        epoch: u32,
+    },
+    Finishing(Finished),
+    Returning {
+        endpoint: [u8; 32],
+    },
+}
+
+impl Sessions {
+    pub(super) fn new(fence: Fence) -> Self {
+        Self {
+            fence,
+            all: HashMap::new(),
+            taking: VecDeque::new(),
+            finishing: VecDeque::new(),
+            returning: VecDeque::new(),
+            take_ends: VecDeque::new(),
+            finish_ends: VecDeque::new(),
+            finishing_bytes: 0,
+            under_way: None,
+        }
+    }
+
+    pub(super) fn take(&mut self, now: Duration, session: u64, endpoint: [u8; 32]) {
+        self.all.entry(session).or_insert_with(|| {
+            self.taking.push_back(session);
+            self.take_ends.push_back((now + TAKE_MAX, session));
+            Session::Waiting { endpoint, asked: None }
+        });
+    }
+
+    pub(super) fn forget(&mut self, session: u64) {
+        let Some(state) = self.all.get_mut(&session) else { return };
+        match state {
+            Session::Waiting { asked: None, .. } => {
+                self.all.remove(&session);
+            }
+            Session::Taking { is_wanted, .. } => *is_wanted = false,
+            Session::Waiting { endpoint, .. } | Session::Held { endpoint, .. } => {
+                *state = Session::Returning { endpoint: *endpoint };
+                self.returning.push_back(session);
+            }
+            Session::Finishing(_) | Session::Returning { .. } => {}
+        }
+    }
+
+    pub(super) fn finish(
+        &mut self,
+        now: Duration,
+        session: u64,
+        outcome: String,
+        record: String,
+        news: &mut VecDeque<News>,
+    ) {
+        let Some(Session::Held { endpoint, manager, epoch }) = self.all.get(&session) else {
+            // Fenced, so that the endpoint is somebody else's by now, or never won.
+            news.push_back(News::Duplicate { session });
+            return;
+        };
+        let is_fit = is_fit(&record);
+        if !is_fit {
+            let length = record.len();
+            news.push_back(News::Trouble(format!(
+                "the record of session {session} is no JSON of at most {RECORD_MAX_BYTES} bytes \
+                 (it has {length}): its outcome is reported alone"
+            )));
+        }
+        let record: Arc<str> = if is_fit { record.into() } else { "null".into() };
+        let finished = Finished {
+            session,
+            manager: *manager,
+            endpoint: *endpoint,
+            epoch: *epoch,
+            outcome: outcome.replace('\0', "").into(),
+            record,
+        };
+        self.finishing_bytes += held_bytes(&finished);
+        self.all.insert(session, Session::Finishing(finished));
+        self.finishing.push_back(session);
+        self.finish_ends.push_back((now + FINISH_MAX, session));
+        while self.finishing_bytes > FINISHING_MAX_BYTES {
+            let Some((_, oldest)) = self.finish_ends.pop_front() else { break };
+            self.unreported(oldest, news);
+        }
+    }
+
+    /// A result is given up, if it is not reported by now.
+    fn unreported(&mut self, session: u64, news: &mut VecDeque<News>) {
+        if let Some(Session::Finishing(_)) = self.all.get(&session) {
+            self.remove_finishing(session);
+            news.push_back(News::Unreported { session });
+        }
+    }
+
+    fn remove_finishing(&mut self, session: u64) {
+        if let Some(Session::Finishing(finished)) = self.all.remove(&session) {
+            self.finishing_bytes -= held_bytes(&finished);
+        }
+    }
+
+    /// All that waits, as far as one call of each kind takes it. Only a member takes and gives back.
+    pub(super) fn next_batch(&mut self, member: Option<ManagerId>) -> Option<Batch> {
+        let finish = self.next_finish();
+        let manager = member.or_else(|| finish.first().map(|finished| finished.manager))?;
+        let mut batch = Batch { manager, give_back: Vec::new(), finish, take: Vec::new() };
+        if member.is_some() {
+            while batch.give_back.len() < CALL_MAX {
+                let Some(session) = self.returning.pop_front() else { break };
+                if let Some(Session::Returning { endpoint }) = self.all.get(&session) {
+                    batch.give_back.push((session, *endpoint));
+                }
+            }
+            while batch.take.len() < CALL_MAX {
+                let Some(session) = self.taking.pop_front() else { break };
+                let Some(state) = self.all.get_mut(&session) else { continue };
+                if let Session::Waiting { endpoint, .. } = *state {
+                    *state = Session::Taking { endpoint, manager, is_wanted: true };
+                    batch.take.push((session, endpoint));
+                }
+            }
+        }
+        let is_empty =
+            batch.give_back.is_empty() && batch.finish.is_empty() && batch.take.is_empty();
+        if is_empty {
+            return None;
+        }
+        self.under_way = Some(batch.clone());
+        Some(batch)
+    }
+
+    fn next_finish(&mut self) -> Vec<Finished> {
+        let (mut chosen, mut bytes) = (Vec::<Finished>::new(), 0);
+        while chosen.len() < CALL_MAX {
+            let Some(session) = self.finishing.pop_front() else { break };
+            let Some(Session::Finishing(finished)) = self.all.get(&session) else { continue };
+            bytes += finished.record.len();
+            let is_other = chosen.first().is_some_and(|first| first.manager != finished.manager);
+            if is_other || (!chosen.is_empty() && bytes > CALL_MAX_BYTES) {
+                self.finishing.push_front(session);
+                break;
+            }
+            chosen.push(finished.clone());
+        }
+        chosen
+    }
+
+    /// Nobody knows what became of the batch under way: all of it waits again, in front.
+    pub(super) fn batch_unanswered(&mut self) {
+        let Some(batch) = self.under_way.take() else { return };
+        for (session, _) in batch.take.iter().rev() {
+            self.taken_without_answer(*session);
+        }
+        for finished in batch.finish.iter().rev() {
+            self.finishing.push_front(finished.session);
+        }
+        for (session, _) in batch.give_back.iter().rev() {
+            self.returning.push_front(*session);
+        }
+    }
+
+    fn taken_without_answer(&mut self, session: u64) {
+        let Some(state) = self.all.get_mut(&session) else { return };
+        let Session::Taking { endpoint, manager, is_wanted } = *state else { return };
+        if is_wanted {
+            *state = Session::Waiting { endpoint, asked: Some(manager) };
+            self.taking.push_front(session);
+        } else {
+            *state = Session::Returning { endpoint };
+            self.returning.push_front(session);
+        }
+    }
+
+    /// Whether the answer says that the manager is none any more.
+    pub(super) fn batch_answered(&mut self, answer: &Answer, news: &mut VecDeque<News>) -> bool {
+        let Some(batch) = self.under_way.take() else { return false };
+        for (session, _) in &batch.give_back {
+            if let Some(Session::Returning { .. }) = self.all.get(session) {
+                self.all.remove(session);
+            }
+        }
+        for finished in &batch.finish {
+            let session = finished.session;
+            if let Some(Session::Finishing(_)) = self.all.get(&session) {
+                self.remove_finishing(session);
+                let is_accepted = answer.accepted.contains(&(finished.endpoint, finished.epoch));
+                news.push_back(match is_accepted {
+                    true => News::Accepted { session },
+                    false => News::Duplicate { session },
+                });
+            }
+        }
+        for told in &answer.verdicts {
+            self.judged(told.session, told.verdict, news);
+        }
+        // One without a verdict is asked for again, after those that wait.
+        for (session, _) in batch.take {
+            self.taken_without_answer(session);
+        }
+        answer.verdicts.iter().any(|told| told.verdict == Verdict::Fenced)
+    }
+
+    fn judged(&mut self, session: u64, verdict: Verdict, news: &mut VecDeque<News>) {
+        let Some(state) = self.all.get_mut(&session) else { return };
+        let Session::Taking { endpoint, manager, is_wanted } = *state else { return };
+        match verdict {
+            Verdict::Won(epoch) if is_wanted => {
+                *state = Session::Held { endpoint, manager, epoch };
+                news.push_back(News::Won { session, epoch });
+            }
+            Verdict::Won(_) => {
+                *state = Session::Returning { endpoint };
+                self.returning.push_back(session);
+            }
+            Verdict::Refused(why) => {
+                self.all.remove(&session);
+                if is_wanted {
+                    news.push_back(News::Refused { session, why });
+                }
+            }
+            // All of them are refused when the machine fences.
+            Verdict::Fenced => {}
+        }
+    }
+
+    /// Gives up what has waited for too long.
+    pub(super) fn expire(&mut self, now: Duration, news: &mut VecDeque<News>) {
+        while let Some((end, session)) = self.take_ends.front().copied() {
+            if end > now {
+                break;
+            }
+            self.take_ends.pop_front();
+            let is_waiting = matches!(
+                self.all.get(&session),
+                Some(Session::Waiting { .. } | Session::Taking { is_wanted: true, .. })
+            );
+            if is_waiting {
+                self.forget(session);
+                news.push_back(News::Refused { session, why: Refusal::Unanswered });
+            }
+        }
+        while let Some((end, session)) = self.finish_ends.front().copied() {
+            if end > now {
+                break;
+            }
+            self.finish_ends.pop_front();
+            self.unreported(session, news);
+        }
+        self.let_go_of_what_is_over();
+    }
+
+    /// Takes off the queues what has left its state, as far as it stands in front: they never hold more than that and
+    /// what waits.
+    fn let_go_of_what_is_over(&mut self) {
+        let all = &self.all;
+        let waits = |session: &u64| {
+            matches!(all.get(session), Some(Session::Waiting { .. } | Session::Taking { .. }))
+        };
+        let finishes = |session: &u64| matches!(all.get(session), Some(Session::Finishing(_)));
+        while self.taking.front().is_some_and(|session| !waits(session)) {
+            self.taking.pop_front();
+        }
+        while self.take_ends.front().is_some_and(|(_, session)| !waits(session)) {
+            self.take_ends.pop_front();
+        }
+        while self.finishing.front().is_some_and(|session| !finishes(session)) {
+            self.finishing.pop_front();
+        }
+        while self.finish_ends.front().is_some_and(|(_, session)| !finishes(session)) {
+            self.finish_ends.pop_front();
+        }
+    }
+
+    pub(super) fn next_expiry(&self) -> Option<Duration> {
+        let ends = [self.take_ends.front(), self.finish_ends.front()];
+        ends.into_iter().flatten().map(|(end, _)| *end).min()
+    }
+
+    /// The manager has no claims any more. Those of which nothing is known are refused; those that were never sent wait
+    /// for the next membership; results are still reported, as the database may not have marked the manager yet.
+    pub(super) fn fence(&mut self, news: &mut VecDeque<News>) {
+        let keeps_running = self.fence == Fence::Finish;
+        let mut refused = Vec::new();
+        self.all.retain(|session, state| match state {
+            Session::Waiting { asked: None, .. } | Session::Finishing(_) => true,
+            Session::Waiting { .. } | Session::Taking { is_wanted: true, .. } => {
+                refused.push(*session);
+                false
+            }
+            Session::Taking { .. } | Session::Returning { .. } => false,
+            Session::Held { .. } => keeps_running,
+        });
+        self.returning.clear();
+        refused.sort_unstable();
+        let refused = refused.into_iter();
+        news.extend(refused.map(|session| News::Refused { session, why: Refusal::Fenced }));
+    }
+
+    /// Refuses what has not been answered; what may have been won is given back.
+    pub(super) fn refuse_waiting(&mut self, why: Refusal, news: &mut VecDeque<News>) {
+        let is_waiting = |state: &Session| {
+            matches!(state, Session::Waiting { .. } | Session::Taking { is_wanted: true, .. })
+        };
+        let waiting = self.all.iter().filter(|(_, state)| is_waiting(state));
+        let mut waiting = waiting.map(|(session, _)| *session).collect::<Vec<_>>();
+        waiting.sort_unstable();
+        for session in waiting {
+            self.forget(session);
+            news.push_back(News::Refused { session, why });
+        }
+    }
+
+    /// Whether nothing is left to be told to the database; sessions that run do not count.
+    pub(super) fn are_all_reported(&self) -> bool {
+        self.all.values().all(|state| matches!(state, Session::Held { .. }))
+    }
+
+    /// Entries of the queues.
+    #[cfg(test)]
+    pub(super) fn waiting(&self) -> usize {
+        self.taking.len().max(self.take_ends.len()) + self.finishing.len() + self.returning.len()
+    }
+
+    /// What is not reported by now never will be.
+    pub(super) fn give_up(&mut self, news: &mut VecDeque<News>) {
+        while let Some((_, session)) = self.finish_ends.pop_front() {
+            self.unreported(session, news);
+        }
+    }
+}
+
+/// What a result costs while it waits: its record, and about so much for all around it.
+fn held_bytes(finished: &Finished) -> usize {
+    finished.record.len() + 256
+}

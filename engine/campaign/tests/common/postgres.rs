@@ -1,0 +1,224 @@
+//! A PostgreSQL of a test's own: made by `initdb` in a folder of its own, reached over a unix socket in it, and with its
+//! default settings, so that what it acknowledges is durable. It can be killed and started again. Not a service: it ends
+//! with the value, and so does its folder.
+//!
+//! PostgreSQL does not run as root; from root it is started as `postgres`, or as `nobody` where there is no such user.
+
+#![allow(dead_code, reason = "each suite that includes this file needs a part of it")]
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::net::TcpListener;
+use std::os::unix::fs::{PermissionsExt as _, chown};
+use std::os::unix::process::CommandExt as _;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::{Pid, User, geteuid};
+
+/// So often a start is tried while processes of the one that was killed still hold its memory.
+const STARTS_MAX: usize = 100;
+
+pub(crate) struct Postgres {
+    folder: PathBuf,
+    programs: PathBuf,
+    user: Option<(u32, u32)>,
+    options: Vec<String>,
+    postmaster: Option<Child>,
+    tcp_port: Option<u16>,
+}
+
+/// A certificate and its key, in PEM, for a server that listens on 127.0.0.1 as well.
+pub(crate) struct ServerCertificate {
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) key: Vec<u8>,
+}
+
+impl Postgres {
+    /// Makes it and starts it.
+    pub(crate) fn new() -> Self {
+        let mut postgres = Self::initialised();
+        postgres.start();
+        postgres
+    }
+
+    /// One that answers on 127.0.0.1 with TLS, or, without a certificate, in the clear.
+    pub(crate) fn over_tcp(certificate: Option<&ServerCertificate>) -> Self {
+        let mut postgres = Self::initialised();
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr());
+        let port = free.expect("a free port").port();
+        postgres.tcp_port = Some(port);
+        postgres.options.extend([format!("port={port}"), "listen_addresses=127.0.0.1".to_owned()]);
+        if let Some(certificate) = certificate {
+            for (name, bytes) in
+                [("tls.crt", &certificate.certificate), ("tls.key", &certificate.key)]
+            {
+                postgres.write(name, bytes);
+            }
+            let folder = postgres.folder.display().to_string();
+            postgres.options.extend([
+                "ssl=on".to_owned(),
+                format!("ssl_cert_file={folder}/tls.crt"),
+                format!("ssl_key_file={folder}/tls.key"),
+            ]);
+        }
+        postgres.start();
+        postgres
+    }
+
+    fn initialised() -> Self {
+        static MADE: AtomicU32 = AtomicU32::new(0);
+        let number = MADE.fetch_add(1, Ordering::Relaxed);
+        let name = format!("campaign-test-{}-{number}", std::process::id());
+        let folder = std::env::temp_dir().join(name);
+        let _ = fs::remove_dir_all(&folder);
+        fs::create_dir(&folder).expect("a new folder");
+        let user = geteuid().is_root().then(|| {
+            let known = ["postgres", "nobody"].into_iter();
+            let user = known.filter_map(|name| User::from_name(name).ok().flatten()).next();
+            let user = user.expect("a user postgres or nobody");
+            (user.uid.as_raw(), user.gid.as_raw())
+        });
+        if let Some((uid, gid)) = user {
+            chown(&folder, Some(uid), Some(gid)).expect("the folder is ours");
+        }
+        let mut postgres = Self {
+            options: vec![format!("unix_socket_directories={}", folder.display())],
+            folder,
+            programs: programs(),
+            user,
+            postmaster: None,
+            tcp_port: None,
+        };
+        let data = postgres.folder.join("data");
+        let mut initdb = postgres.command("initdb");
+        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8"]);
+        let made = initdb.args(["--no-locale", "-D"]).arg(data).output().expect("initdb runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        postgres.options.push("listen_addresses=".to_owned());
+        postgres
+    }
+
+    /// A file in the folder that the server alone may read.
+    fn write(&self, name: &str, bytes: &[u8]) {
+        let path = self.folder.join(name);
+        fs::write(&path, bytes).expect("a file of the server");
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).expect("its mode");
+        if let Some((uid, gid)) = self.user {
+            chown(&path, Some(uid), Some(gid)).expect("its owner");
+        }
+    }
+
+    /// A program of PostgreSQL, as the user it runs as.
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(self.programs.join(program));
+        if let Some((uid, gid)) = self.user {
+            command.uid(uid).gid(gid);
+        }
+        command.current_dir(&self.folder).stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it, and waits until it takes connections.
+    pub(crate) fn start(&mut self) {
+        assert!(self.postmaster.is_none(), "it runs");
+        for _ in 0..STARTS_MAX {
+            let mut command = self.command("postgres");
+            command.arg("-D").arg(self.folder.join("data"));
+            for option in &self.options {
+                command.args(["-c", option]);
+            }
+            let mut child = command.stderr(Stdio::piped()).spawn().expect("postgres starts");
+            let mut log = BufReader::new(child.stderr.take().expect("its log"));
+            let mut told = String::new();
+            loop {
+                let before = told.len();
+                let is_over = log.read_line(&mut told).is_ok_and(|bytes| bytes == 0);
+                if told[before..].contains("ready to accept connections") {
+                    std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+                    self.postmaster = Some(child);
+                    return;
+                }
+                if is_over {
+                    break;
+                }
+            }
+            child.wait().expect("a child");
+            assert!(told.contains("still in use") || told.contains("lock file"), "{told}");
+        }
+        panic!("the memory of the server that was killed is still in use");
+    }
+
+    /// Kills it and all its processes at once, as a fault of the machine would.
+    pub(crate) fn kill(&mut self) {
+        let mut postmaster = self.postmaster.take().expect("it runs");
+        let pid = Pid::from_raw(postmaster.id().cast_signed());
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        kill(pid, Signal::SIGKILL).expect("the postmaster");
+        for child in children.expect("its children").split_whitespace() {
+            let child = Pid::from_raw(child.parse().expect("a number"));
+            let _ = kill(child, Signal::SIGKILL); // or it has just ended
+        }
+        postmaster.wait().expect("a child");
+    }
+
+    /// Stops or continues the postmaster and all its processes, by SIGSTOP and SIGCONT.
+    pub(crate) fn signal_all(&self, signal: Signal) {
+        let pid = Pid::from_raw(self.postmaster.as_ref().expect("it runs").id().cast_signed());
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
+        for child in children.expect("its children").split_whitespace() {
+            let _ = kill(Pid::from_raw(child.parse().expect("a number")), signal);
+        }
+        kill(pid, signal).expect("the postmaster");
+    }
+
+    /// The address of a campaign in it, over its unix socket, as the owner.
+    pub(crate) fn address(&self, campaign: &str) -> String {
+        self.address_as("postgres", campaign)
+    }
+
+    /// The same as another user, who is trusted without a password.
+    pub(crate) fn address_as(&self, user: &str, campaign: &str) -> String {
+        let port = self.tcp_port.unwrap_or(5432);
+        format!("postgres://{user}@/postgres?host={}&port={port}#{campaign}", self.folder.display())
+    }
+
+    /// The address over the network, by a name that leads to 127.0.0.1.
+    pub(crate) fn tcp_address(&self, host: &str, campaign: &str) -> String {
+        let port = self.tcp_port.expect("it listens");
+        format!("postgres://postgres@{host}:{port}/postgres?hostaddr=127.0.0.1#{campaign}")
+    }
+
+    /// Runs statements and returns what they tell: a line for each row, columns with `|` between them.
+    pub(crate) fn sql(&self, statements: &str) -> String {
+        let mut psql = self.command("psql");
+        psql.args(["-XAtq", "-v", "ON_ERROR_STOP=1", "-U", "postgres", "-d", "postgres", "-h"]);
+        psql.arg(&self.folder).args(["-p", &self.tcp_port.unwrap_or(5432).to_string()]);
+        let ended = psql.args(["-c", statements]).output().expect("psql runs");
+        let errors = String::from_utf8_lossy(&ended.stderr);
+        assert!(ended.status.success(), "{statements}: {errors}");
+        String::from_utf8_lossy(&ended.stdout).trim_end().to_owned()
+    }
+}
+
+impl Drop for Postgres {
+    fn drop(&mut self) {
+        if self.postmaster.is_some() {
+            self.kill();
+        }
+        let _ = fs::remove_dir_all(&self.folder);
+    }
+}
+
+/// Where Debian has the programs of the newest version that is installed.
+fn programs() -> PathBuf {
+    let versions = fs::read_dir("/usr/lib/postgresql").into_iter().flatten().flatten();
+    let folders = versions.map(|version| version.path().join("bin"));
+    let newest = folders.filter(|folder| folder.join("initdb").exists()).max_by_key(|folder| {
+        let version = folder.parent().and_then(Path::file_name).and_then(|name| name.to_str());
+        version.and_then(|version| version.parse::<u32>().ok())
+    });
+    newest.expect("PostgreSQL is installed (Debian's package postgresql)")
+}
