@@ -2,7 +2,7 @@
 
 use super::error::AdministrationError;
 use super::migrations;
-use super::owner::{Administration, lock_without_managers};
+use super::owner::{Administration, in_transaction, lock_without_managers};
 use crate::asks::State;
 use crate::database_error::DatabaseError;
 
@@ -41,14 +41,17 @@ impl Administration {
         let Self { runtime, connection, campaign } = self;
         runtime.block_on(async {
             migrations::check(&connection.client).await?;
-            let transaction = connection.client.transaction().await?;
-            lock_without_managers(&transaction, campaign).await?;
-            transaction
-                .execute("DELETE FROM pktlab.claim WHERE campaign = $1", &[campaign])
-                .await?;
-            transaction.execute("DELETE FROM pktlab.campaign WHERE id = $1", &[campaign]).await?;
-            transaction.commit().await?;
-            Ok(())
+            in_transaction(&mut connection.client, async |transaction| {
+                lock_without_managers(transaction, campaign).await?;
+                transaction
+                    .execute("DELETE FROM pktlab.claim WHERE campaign = $1", &[campaign])
+                    .await?;
+                transaction
+                    .execute("DELETE FROM pktlab.campaign WHERE id = $1", &[campaign])
+                    .await?;
+                Ok(())
+            })
+            .await
         })
     }
 }

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::error::AdministrationError;
 use super::migrations;
-use super::owner::{Administration, lock_without_managers};
+use super::owner::{Administration, in_transaction, lock_without_managers};
 use crate::asks::is_fit;
 use crate::plan::hex;
 
@@ -49,8 +49,8 @@ impl Administration {
         let Self { runtime, connection, campaign } = self;
         runtime.block_on(async {
             migrations::check(&connection.client).await?;
-            let transaction = connection.client.transaction().await?;
-            lock_without_managers(&transaction, campaign).await?;
+            in_transaction(&mut connection.client, async |transaction| {
+            lock_without_managers(transaction, campaign).await?;
             let importer = "INSERT INTO pktlab.manager(campaign, id, host, version, state, lease_until) \
                             VALUES ($1, $2::uuid, 'imported', '', 'left', clock_timestamp()) \
                             ON CONFLICT DO NOTHING";
@@ -60,7 +60,7 @@ impl Administration {
             let mut results = results.into_iter().peekable();
             while results.peek().is_some() {
                 let rows = results.by_ref().take(ROWS_AT_ONCE).collect::<Vec<_>>();
-                let accepted = import_rows(&transaction, campaign, &rows).await?;
+                let accepted = import_rows(transaction, campaign, &rows).await?;
                 imported.accepted += accepted;
                 imported.known += (rows.len() as u64).saturating_sub(accepted);
             }
@@ -71,8 +71,8 @@ impl Administration {
                            LEFT JOIN pktlab.claim o ON o.campaign = x.campaign AND o.manager = x.id \
                            WHERE x.campaign = $1 GROUP BY x.id) s WHERE m.campaign = $1 AND m.id = s.id";
             transaction.execute(recount, &[campaign]).await?;
-            transaction.commit().await?;
             Ok(imported)
+            }).await
         })
     }
 }

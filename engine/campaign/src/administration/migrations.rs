@@ -5,6 +5,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::error::AdministrationError;
+use super::owner::in_transaction;
 
 const MIGRATIONS: [&str; 3] = [
     include_str!("../../sql/0001_tables.sql"),
@@ -20,14 +21,10 @@ const LOCK: i64 = 0x706b_746c_6162;
 
 /// Brings the tables to this program's version; makes them if there are none.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), AdministrationError> {
-    migrate_to(client, MIGRATIONS.len()).await
-}
-
-async fn migrate_to(client: &mut Client, newest: usize) -> Result<(), AdministrationError> {
     check_server(client).await?;
-    let transaction = client.transaction().await?;
+    in_transaction(client, async |transaction| {
     transaction.execute("SELECT pg_advisory_xact_lock($1)", &[&LOCK]).await?;
-    let found = version(&transaction).await?;
+    let found = version(transaction).await?;
     if found == 0 {
         transaction
             .batch_execute(
@@ -37,17 +34,17 @@ async fn migrate_to(client: &mut Client, newest: usize) -> Result<(), Administra
             .await?;
     }
     refuse_newer(found)?;
-    let missing = (1..).zip(MIGRATIONS).take(newest).skip_while(|(version, _)| *version <= found);
+    let missing = (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found);
     for (version, statements) in missing {
-        make_roles(&transaction).await?;
+        make_roles(transaction).await?;
         transaction.batch_execute("SET LOCAL search_path = pktlab, pg_temp").await?;
         transaction.batch_execute(statements).await?;
         transaction
             .execute("INSERT INTO pktlab.schema_version(version) VALUES ($1)", &[&version])
             .await?;
     }
-    transaction.commit().await?;
     Ok(())
+    }).await
 }
 
 /// For all who do not migrate: the tables must be of this program's version.

@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use tokio::runtime::Runtime;
+use tokio_postgres::{Client, Transaction};
 
 use super::error::AdministrationError;
 use crate::access::Access;
@@ -34,9 +35,24 @@ impl Administration {
     }
 }
 
+/// Does all of something or nothing. A transaction that is merely dropped is rolled back by the next call, and keeps its
+/// locks until then.
+pub(super) async fn in_transaction<T>(
+    client: &mut Client,
+    body: impl AsyncFnOnce(&Transaction<'_>) -> Result<T, AdministrationError>,
+) -> Result<T, AdministrationError> {
+    let transaction = client.transaction().await?;
+    let done = body(&transaction).await;
+    match done {
+        Ok(_) => transaction.commit().await?,
+        Err(_) => transaction.rollback().await?,
+    }
+    done
+}
+
 /// Locks the campaign, so that no manager takes anything in it. Refused while managers are there.
 pub(super) async fn lock_without_managers(
-    transaction: &tokio_postgres::Transaction<'_>,
+    transaction: &Transaction<'_>,
     campaign: &str,
 ) -> Result<(), AdministrationError> {
     let locked = transaction
