@@ -101,6 +101,14 @@ impl Postgres {
         postgres
     }
 
+    /// Who must prove what (the text of `pg_hba.conf`), and by which authority's certificates. Holds from the next start.
+    pub(crate) fn demand(&mut self, rules: &str, authority: &[u8]) {
+        self.write("data/pg_hba.conf", rules.as_bytes());
+        self.write("clients.pem", authority);
+        let folder = self.folder.display();
+        self.options.push(format!("ssl_ca_file={folder}/clients.pem"));
+    }
+
     /// A file in the folder that the server alone may read.
     fn write(&self, name: &str, bytes: &[u8]) {
         let path = self.folder.join(name);

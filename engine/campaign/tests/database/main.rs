@@ -4,5 +4,9 @@
 #[path = "../common/postgres.rs"]
 mod postgres;
 
+mod administration;
+mod faults;
 mod members;
+mod model;
 mod support;
+mod tls;
