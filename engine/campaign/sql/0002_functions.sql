@@ -89,50 +89,62 @@ CREATE FUNCTION can_be_taken_again(camp campaign, state smallint, epoch int) RET
 
 -- The result and "done" are written at once, for the manager and epoch that the row names and for no other. What was
 -- accepted before is told to be accepted again. A manager that was marked lost has no open claims, so nothing is accepted.
+-- Row by row, as in `take`: a plan for all at once, made while the table was empty, would be kept and read all of it.
 CREATE FUNCTION finish(c text, m uuid, keys bytea[], epochs int[], outcomes text[], records text[])
 RETURNS TABLE(endpoint bytea, epoch int)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
 #variable_conflict use_column
-DECLARE accepted bigint;
+DECLARE accepted bigint := 0; o text; r text;
 BEGIN
   PERFORM 1 FROM manager WHERE campaign = c AND id = m FOR NO KEY UPDATE;
-  PERFORM 1 FROM claim o WHERE o.campaign = c AND o.endpoint = ANY(keys) AND o.manager = m
-    ORDER BY o.endpoint FOR NO KEY UPDATE;
-  UPDATE claim o SET state = 1, outcome = x.outcome, record = x.record::json, at = clock_timestamp(),
+  FOR endpoint, epoch, o, r IN
+    SELECT x.* FROM unnest(keys, epochs, outcomes, records) AS x(k, e, o, r) ORDER BY x.k, x.e LOOP
+    UPDATE claim SET state = 1, outcome = o, record = r::json, at = clock_timestamp(),
                      transaction = pg_current_xact_id()::text::bigint
-    FROM unnest(keys, epochs, outcomes, records) AS x(k, e, outcome, record)
-    WHERE o.campaign = c AND o.endpoint = x.k AND o.manager = m AND o.epoch = x.e AND o.state = 0;
-  GET DIAGNOSTICS accepted = ROW_COUNT;
+      WHERE campaign = c AND endpoint = finish.endpoint AND manager = m AND epoch = finish.epoch AND state = 0;
+    IF FOUND THEN
+      accepted := accepted + 1;
+      RETURN NEXT;
+    ELSE
+      PERFORM 1 FROM claim WHERE campaign = c AND endpoint = finish.endpoint AND manager = m
+        AND epoch = finish.epoch AND state = 1;
+      IF FOUND THEN
+        RETURN NEXT;
+      END IF;
+    END IF;
+  END LOOP;
   IF accepted > 0 THEN
     UPDATE manager SET claimed = claimed - accepted, done = done + accepted WHERE campaign = c AND id = m;
   END IF;
-  RETURN QUERY SELECT o.endpoint, o.epoch FROM unnest(keys, epochs) AS x(k, e)
-    JOIN claim o ON o.campaign = c AND o.endpoint = x.k AND o.manager = m AND o.epoch = x.e AND o.state = 1;
 END $$;
 
 -- For sessions that will not begin. They are named by their number, since whoever gives back may not know whether he was
 -- given it. What an older connection may still have on its way is refused from now on.
 CREATE FUNCTION give_back(c text, m uuid, line bigint, keys bytea[], sessions bigint[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
-DECLARE released bigint;
+#variable_conflict use_column
+DECLARE released bigint := 0; k bytea; s bigint;
 BEGIN
   PERFORM 1 FROM manager WHERE campaign = c AND id = m FOR NO KEY UPDATE;
-  PERFORM 1 FROM claim o WHERE o.campaign = c AND o.endpoint = ANY(keys) AND o.manager = m
-    ORDER BY o.endpoint FOR NO KEY UPDATE;
-  UPDATE claim o SET state = 2, at = clock_timestamp() FROM unnest(keys, sessions) AS x(k, s)
-    WHERE o.campaign = c AND o.endpoint = x.k AND o.manager = m AND o.session = x.s AND o.state = 0;
-  GET DIAGNOSTICS released = ROW_COUNT;
+  FOR k, s IN SELECT x.* FROM unnest(keys, sessions) AS x(k, s) ORDER BY x.k, x.s LOOP
+    UPDATE claim SET state = 2, at = clock_timestamp()
+      WHERE campaign = c AND endpoint = k AND manager = m AND session = s AND state = 0;
+    IF FOUND THEN
+      released := released + 1;
+    END IF;
+  END LOOP;
   UPDATE manager SET claimed = claimed - released, connection = greatest(connection, line)
     WHERE campaign = c AND id = m AND (released > 0 OR connection < line);
   RETURN released;
 END $$;
 
 -- Renews the lease, or ends it; marks others lost whose lease has run out; elects the publisher; begins waves and
--- rounds; finds that the campaign is over. Tells how it stands.
+-- rounds; finds that the campaign is over. Tells how it stands. Its plans are made anew each time, for tables as large
+-- as they are then.
 CREATE FUNCTION beat(c text, m uuid, room int, leaving boolean)
 RETURNS TABLE(alive boolean, publish boolean, state text, n bigint, round int, wave int, managers bigint, places bigint,
               taken bigint, done bigint, lost bigint, released bigint, spent bigint)
-LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
+LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
 DECLARE camp campaign; d uuid;
 BEGIN

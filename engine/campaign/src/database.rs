@@ -40,7 +40,9 @@ impl Database {
     ) -> Result<Connection, DatabaseError> {
         let connecting = async {
             let mut config = self.config.clone();
-            config.connect_timeout(patience).tcp_user_timeout(patience);
+            // Each host has its share, so that one that is silent leaves time for the next.
+            let hosts = u32::try_from(config.get_hosts().len()).unwrap_or(u32::MAX).max(1);
+            config.connect_timeout(patience / hosts).tcp_user_timeout(patience);
             let (client, connection) = config.connect(self.tls.clone()).await?;
             // Its end is seen in the next call.
             let driver = tokio::spawn(async move { drop(connection.await) });

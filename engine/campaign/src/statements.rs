@@ -115,8 +115,7 @@ async fn give_back(
     if batch.give_back.is_empty() {
         return Ok(());
     }
-    let keys = batch.give_back.iter().map(|(_, endpoint)| endpoint.as_slice()).collect::<Vec<_>>();
-    let sessions = batch.give_back.iter().map(|(session, _)| as_sql(*session)).collect::<Vec<_>>();
+    let (sessions, keys) = columns(&batch.give_back);
     let statement = "SELECT pktlab.give_back($1, $2::uuid, $3, $4, $5)";
     called(
         connection,
@@ -172,8 +171,7 @@ async fn take(
     if batch.take.is_empty() {
         return Ok(Vec::new());
     }
-    let keys = batch.take.iter().map(|(_, endpoint)| endpoint.as_slice()).collect::<Vec<_>>();
-    let sessions = batch.take.iter().map(|(session, _)| as_sql(*session)).collect::<Vec<_>>();
+    let (sessions, keys) = columns(&batch.take);
     let statement = "SELECT session, verdict, epoch FROM pktlab.take($1, $2::uuid, $3, $4, $5)";
     let rows = called(
         connection,
@@ -260,7 +258,7 @@ pub(crate) fn standing_of(row: &Row, publish: bool) -> Result<Standing, Database
     })
 }
 
-/// A session's number as the database keeps it: the same bits.
-fn as_sql(session: u64) -> i64 {
-    session.cast_signed()
+/// Sessions and endpoints as two arrays. A session's number is kept with the same bits.
+fn columns(rows: &[(u64, [u8; 32])]) -> (Vec<i64>, Vec<&[u8]>) {
+    rows.iter().map(|(session, endpoint)| (session.cast_signed(), endpoint.as_slice())).unzip()
 }
