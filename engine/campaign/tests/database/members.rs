@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use campaign::administration::{Lost, NewCampaign};
-use campaign::{Ask, JoinError, News, Refusal, State, join};
+use campaign::{Ask, JoinError, News, Plan, Refusal, State, join};
 
 use crate::postgres::Postgres;
 use crate::support::{Member, create, endpoint, new_campaign, plan, settings};
@@ -53,6 +53,21 @@ fn who_brings_another_mlet_or_snikey_or_comes_too_late_is_told_why() {
     assert_eq!(differences.len(), 2, "{differences:?}");
     assert!(differences[0].contains(&"07".repeat(32)) && differences[0].contains(&"08".repeat(32)));
     assert!(differences[1].contains("\"abc\"") && differences[1].contains("\"xyz\""));
+    let one_other: [fn(&mut Plan); 4] = [
+        |plan| plan.mlet_digest = [8; 32],
+        |plan| plan.argv.clear(),
+        |plan| plan.descriptor = Some("snikey=abc;pub_end=8;".to_owned()),
+        |plan| plan.snikeys.push("xyz".to_owned()),
+    ];
+    for change in one_other {
+        let mut other = settings(&address);
+        change(&mut other.plan);
+        let refused = join(other, |_| {}).expect_err("another plan");
+        assert!(
+            matches!(&refused, JoinError::Different(differences) if differences.len() == 1),
+            "{refused}"
+        );
+    }
     let unknown = join(settings(&postgres.address("nobody")), |_| {});
     assert_eq!(unknown.expect_err("no such"), JoinError::Unknown("nobody".to_owned()));
     let mut without_text = settings(&address);
@@ -102,7 +117,7 @@ fn stop_lets_sessions_end_and_halt_is_told_to_all() {
     member.client.leave();
 }
 
-/// Two members race for the same endpoints, each twice in one batch and in another order.
+/// Three members race for the same endpoints, each twice in one batch, and one in the opposite order.
 #[test]
 #[ignore = "needs postgresql"]
 fn of_several_who_race_for_an_endpoint_one_wins() {
@@ -113,7 +128,8 @@ fn of_several_who_race_for_an_endpoint_one_wins() {
     let mut winners = BTreeMap::<u16, u32>::new();
     for number in 0..ENDPOINTS {
         for (index, member) in members.iter().enumerate() {
-            let number = if index == 1 { ENDPOINTS - 1 - number } else { number };
+            // The same hundred in the opposite order, so that both have them in one batch.
+            let number = if index == 1 { number / 100 * 100 + 99 - number % 100 } else { number };
             let session = u64::from(number) * 2;
             member.take(session, endpoint(number));
             member.take(session + 1, endpoint(number));
@@ -206,13 +222,15 @@ fn rounds_begin_when_it_is_quiet_and_waves_when_places_are_free() {
     postgres
         .sql("UPDATE pktlab.campaign SET wave_gap = '0 s', round_quiet = '1 s', round_gap = '1 s'");
     let mut crowded = settings(&postgres.address("waves"));
-    crowded.places = 1;
+    crowded.places = 0;
     let member = Member::with(crowded);
     assert_eq!(member.client.waves(), waves);
-    // The only place is taken: the second wave must wait, until there is another place.
+    // The only place is taken: the second wave must wait until others are there.
     assert_eq!(member.taken(1, endpoint(1)), Ok(1));
-    let crowded = member.standing(|standing| standing.taken == 1);
-    assert_eq!(member.standing(|_| true).wave, crowded.wave);
+    member.client.ask(Ask::Places(1));
+    for _ in 0..2 {
+        assert_eq!(member.standing(|standing| standing.places == 1).wave, 1);
+    }
     member.client.ask(Ask::Places(10));
     assert_eq!(member.standing(|standing| standing.wave == 2).round, 1);
     // All waves are through, but there is nobody to be called again.

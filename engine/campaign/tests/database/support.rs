@@ -1,7 +1,7 @@
 //! What the tests of this folder share: a campaign, and a member whose news can be waited for.
 
 use std::sync::mpsc::{Receiver, channel};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use campaign::administration::{Administration, Lost, NewCampaign};
 use campaign::{Access, Ask, Client, Fence, News, Plan, Refusal, Settings, Standing, join};
@@ -81,8 +81,10 @@ impl Member {
 
     /// The next news that are wanted; others are passed over.
     pub(crate) fn wait<T>(&self, mut wanted: impl FnMut(&News) -> Option<T>) -> T {
+        let until = now() + PATIENCE;
         loop {
-            let told = self.news.recv_timeout(PATIENCE).expect("news in time");
+            let told = self.news.recv_timeout(until.saturating_duration_since(now()));
+            let told = told.expect("news in time");
             if let Some(found) = wanted(&told) {
                 return found;
             }
@@ -124,4 +126,9 @@ pub(crate) fn endpoint(number: u16) -> [u8; 32] {
     let mut key = [0; 32];
     key[..2].copy_from_slice(&number.to_be_bytes());
     key
+}
+
+#[expect(clippy::disallowed_methods, reason = "a test that waits in vain must end")]
+fn now() -> Instant {
+    Instant::now()
 }
