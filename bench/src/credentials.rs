@@ -81,7 +81,7 @@ pub fn experiments() -> Arc<Experiments> {
         experiments: vec![experiment],
         programs: Arc::new(Programs::default()),
         approach: Approach::Passive { listen: Vec::new() },
-        publication: None,
+        publications: Vec::new(),
         attempts: None,
         singleton: None,
         spin: Duration::ZERO,

@@ -148,11 +148,12 @@ fn addresses(text: &mut Text, args: &Args, config: &Config) {
             }
         },
     }
-    match &config.publication {
-        Some(publication) => {
-            text.row("broker", shown(&publication.broker_name, EXPERIMENT_PORT));
-            text.row("publish", published(publication));
-        }
+    for Publication { broker_name, .. } in &config.publications {
+        text.row("broker", shown(broker_name, EXPERIMENT_PORT));
+    }
+    // Every broker is told the same.
+    match config.publications.first() {
+        Some(publication) => text.row("publish", published(publication)),
         None => text.row("publish", "nothing"),
     }
 }
@@ -197,7 +198,7 @@ fn experiment(text: &mut Text, config: &Config, one: &Experiment, is_drawn: bool
         0 => text.row("endpoints", "need no certificate"),
         count => text.row("operators", format!("{count} trusted")),
     }
-    let Some(publication) = &config.publication else { return };
+    let Some(publication) = config.publications.first() else { return };
     let pub_end = publication.period.map(|period| now.saturating_add(period));
     match PublishedExperiment::new(publication, one, STAND_IN, pub_end) {
         Ok(found) => {

@@ -67,7 +67,7 @@ impl From<RunError> for Failure {
             RunError::Listen(..) | RunError::SingletonNotStarted(_) | RunError::Proxy { .. } => {
                 Exit::Listen
             }
-            RunError::Publication { .. } => Exit::Publication,
+            RunError::Publication(_) => Exit::Publication,
             RunError::Ring(_) | RunError::Lack(_) => Exit::Resource,
             RunError::SingletonFailed(_) | RunError::Halted(_) => Exit::Failed,
             RunError::SingletonSpoke | RunError::SupervisorLost | RunError::Internal(_) => {

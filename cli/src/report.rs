@@ -38,17 +38,18 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
         }
         Approach::Proxy(proxy) => tracing::info!("endpoints come through the proxy {}", proxy.name),
     }
-    if let Some(Publication { broker_name, controller_addr, .. }) = &config.publication {
+    let brokers = config.publications.iter().map(|publication| &*publication.broker_name);
+    let brokers = brokers.collect::<Vec<_>>().join(", ");
+    // Every broker is told the same.
+    if let Some(Publication { controller_addr, .. }) = config.publications.first() {
         match controller_addr {
             ControllerAddr::Text(text) => {
-                tracing::info!("to be published at {broker_name} as {text}")
+                tracing::info!("to be published at {brokers} as {text}")
             }
             ControllerAddr::BoundPort(host) => {
-                tracing::info!(
-                    "to be published at {broker_name} as {host} with the port that is bound"
-                )
+                tracing::info!("to be published at {brokers} as {host} with the port that is bound")
             }
-            ControllerAddr::BrokerSide => tracing::info!("to be published at {broker_name}"),
+            ControllerAddr::BrokerSide => tracing::info!("to be published at {brokers}"),
         }
     }
     tracing::info!("ends {}", ends(args, config).join(" or "));
@@ -92,7 +93,7 @@ pub(crate) fn ends(args: &Args, config: &Config) -> Vec<String> {
     if let Some(count) = config.attempts {
         ends.insert(0, format!("after sessions: {count}"));
     }
-    if matches!(&config.publication, Some(Publication { period: Some(_), .. })) {
+    if config.publications.iter().any(|publication| publication.period.is_some()) {
         ends.push("when the publication is over".into());
     }
     let is_no_limit = args.count.is_some() && config.attempts.is_none();

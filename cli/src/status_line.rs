@@ -10,7 +10,7 @@
 use std::time::{Duration, SystemTime};
 
 use command_line::status_line::fitted;
-use engine::{Goal, OutcomeKind, RunStage, Snapshot};
+use engine::{BrokerStage, Goal, OutcomeKind, RunStage, Snapshot};
 use packetlab::time::Ticks;
 
 /// What the line says of a run `now`, in so many columns; `before` is what was told of last.
@@ -98,11 +98,20 @@ fn files(now: &Snapshot) -> String {
     open.unwrap_or_default()
 }
 
+/// Until when, and where not all of several brokers have it, how many do.
 fn publication(now: &Snapshot, wall: SystemTime) -> String {
-    let Some(end) = now.publication_end else { return String::new() };
-    match end.saturating_duration_since(Ticks::from_system_time(wall)) {
-        Duration::ZERO => "published: over".into(),
-        left => format!("published {} more", rough(left)),
+    let left = now.publication_end.map(|end| {
+        let left = end.saturating_duration_since(Ticks::from_system_time(wall));
+        if left.is_zero() { ": over".into() } else { format!(" {} more", rough(left)) }
+    });
+    let (published, brokers) = (now.brokers_at(BrokerStage::Published), now.brokers.len());
+    let lacks = brokers > 1 && now.brokers_at(BrokerStage::NotPublished) > 0;
+    match (left, lacks) {
+        (None, false) => String::new(),
+        (left, false) => format!("published{}", left.unwrap_or_default()),
+        (left, true) => {
+            format!("published{} (at {published} of {brokers})", left.unwrap_or_default())
+        }
     }
 }
 
@@ -126,7 +135,7 @@ fn short(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use engine::{BothWays, Files, RelayTimes, SessionsByPhase, Summary};
+    use engine::{BothWays, BrokerState, Files, RelayTimes, SessionsByPhase, Summary};
 
     use super::*;
 
@@ -171,6 +180,25 @@ mod tests {
         assert_eq!(told(whole.len()), whole);
         assert_eq!(told(whole.len() - 1), whole.strip_suffix("  fd 23/20k").unwrap());
         assert_eq!(told(5), "00:50");
+    }
+
+    #[test]
+    fn of_several_brokers_it_is_told_how_many_have_it_where_one_lacks_it() {
+        let (has, lacks) = (BrokerStage::Published, BrokerStage::NotPublished);
+        let hour = Some(Ticks(7_200_000_000_000));
+        let told = |stages: &[BrokerStage], publication_end| {
+            let state = |stage: &BrokerStage| BrokerState { name: "b".into(), stage: *stage };
+            let brokers = stages.iter().map(state).collect();
+            let now = Snapshot { brokers, publication_end, ..Snapshot::default() };
+            publication(&now, SystemTime::UNIX_EPOCH)
+        };
+        assert_eq!(told(&[], None), "");
+        assert_eq!(told(&[lacks], None), "", "the log tells of the only one");
+        assert_eq!(told(&[has, has], None), "");
+        assert_eq!(told(&[has, has], hour), "published 2h more");
+        assert_eq!(told(&[lacks, has], hour), "published 2h more (at 1 of 2)");
+        assert_eq!(told(&[lacks, lacks], None), "published (at 0 of 2)");
+        assert_eq!(told(&[BrokerStage::Over; 2], Some(Ticks(0))), "published: over");
     }
 
     #[test]

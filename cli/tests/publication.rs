@@ -41,9 +41,7 @@ impl Rig {
 
     /// One that may end before it serves anybody.
     fn spawn(&self, options: &[&str]) -> Manager {
-        let mut command = self.home.command();
-        command.args(options).arg(zoo()).arg("echo");
-        Manager::spawn(&self.home, command)
+        self.home.spawn(options, &["echo"])
     }
 }
 
@@ -438,9 +436,9 @@ fn what_the_broker_says_afterwards_is_warned_of_and_ignored() {
     let manager = rig.start(&[]);
     let (mut peer, _) = rig.broker.take_publication(1);
     peer.send(&message(0x70, b"\x01aa=b;")).unwrap();
-    manager.says("the broker sent XNOTIFY (0x70), which is not for us");
+    manager.says("it sent XNOTIFY (0x70), which is not for us");
     peer.send(&message(0x99, &[0; 5000])).unwrap();
-    manager.says("the broker sent type 0x99");
+    manager.says("it sent type 0x99");
     for _ in 0..20 {
         peer.send(&message(0x70, b"\x01aa=b;")).unwrap();
     }

@@ -5,7 +5,7 @@
 mod common;
 
 use std::fs;
-use std::io::{ErrorKind, Write};
+use std::io::Write;
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
@@ -305,7 +305,7 @@ fn what_is_published_is_published_anew_when_it_has_changed_and_only_then() {
     home.write("xpmgr.conf", home.publishing(&broker, &with_priority).as_bytes());
     assert!(reloads(&manager).ends_with("; publishing anew"));
     let mut coming = broker.greet();
-    assert_stands(&peer);
+    peer.assert_silent();
     let second = take_xpub(&mut coming).unwrap();
     assert_eq!(second.value("exp_priority"), "7");
     assert_eq!(second.certificates, first[0].certificates);
@@ -313,15 +313,6 @@ fn what_is_published_is_published_anew_when_it_has_changed_and_only_then() {
     manager.says_times("published at the broker", 2);
     home.dial(&manager).is_served();
     assert_eq!(manager.interrupted().code, Some(0));
-}
-
-/// What is published on this connection is so still: the manager has said nothing more.
-#[track_caller]
-fn assert_stands(peer: &TlsPeer) {
-    peer.tcp.set_nonblocking(true).unwrap();
-    let heard = peer.tcp.peek(&mut [0]).map_err(|error| error.kind());
-    assert_eq!(heard, Err(ErrorKind::WouldBlock));
-    peer.tcp.set_nonblocking(false).unwrap();
 }
 
 /// A manager whose publication at this broker stands, and has been changed once.
@@ -353,11 +344,11 @@ fn what_the_broker_refuses_to_publish_anew_stays_as_it_was_until_it_takes_it() {
     let (manager, mut before) = changed_once(&home, &broker);
     let _refused = refuse_next(&broker, ECRTBADFRM);
     manager.says("sessions go on, as does what was published before");
-    assert_stands(&before);
+    before.assert_silent();
     let (after, published) = broker.take_publication(1);
     assert_eq!(published[0].value("exp_priority"), "7");
     assert_eq!(before.receive().map(drop), Err(End::CloseNotify));
-    assert_stands(&after);
+    after.assert_silent();
     assert_eq!(manager.interrupted().code, Some(0));
 }
 

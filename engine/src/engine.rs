@@ -53,6 +53,10 @@ const MEMORY_OF_SHARD: usize = 6 << 20;
 /// the starts of some mlets at once.
 const PASSING_FDS: usize = 16;
 
+/// Descriptors of each broker behind the first one: a connection and its duplicate, and while a reload publishes anew, both
+/// once more.
+const FDS_PER_BROKER: usize = 4;
+
 /// Descriptors of the control thread's runtime: ring, epoll, its bell, the pair for signals, duplicates of some of them.
 const FDS_OF_RUNTIME: usize = 10;
 
@@ -212,7 +216,8 @@ fn own_fds(config: &Config, bound: &[Vec<BoundSocket>]) -> io::Result<usize> {
         Approach::Passive { .. } => shards * accepts_at_once(listeners),
         Approach::Proxy(_) => SET_UPS_MAX * FDS_PER_SET_UP,
     };
-    let others = PASSING_FDS + config.other_files;
+    let brokers = config.publications.len().saturating_sub(1) * FDS_PER_BROKER;
+    let others = PASSING_FDS + brokers + config.other_files;
     Ok(limits::files_open()? + shards * FDS_PER_SHARD + greeting + others)
 }
 

@@ -32,13 +32,8 @@ pub enum RunError {
         /// What went wrong last.
         reason: String,
     },
-    /// The experiments cannot be published.
-    Publication {
-        /// The broker's name.
-        broker: String,
-        /// What went wrong.
-        reason: String,
-    },
+    /// The experiments cannot be published at any of these brokers, by name, and why.
+    Publication(Vec<(String, String)>),
     /// The kernel gives no io_uring.
     Ring(RingError),
     /// A controller identity cannot be used.
@@ -86,9 +81,10 @@ impl fmt::Display for RunError {
                 "no connection could be registered at the proxy {name} in time: {reason}; check -a, \
                  or give it longer with BootstrapBacklogTimeout"
             ),
-            Self::Publication { broker, reason } => {
-                write!(f, "cannot publish at the broker {broker}: {reason}")
-            }
+            Self::Publication(brokers) => match &brokers[..] {
+                [(broker, reason)] => write!(f, "cannot publish at the broker {broker}: {reason}"),
+                _ => write!(f, "cannot publish at any broker: {}", each_with_reason(brokers)),
+            },
             Self::Ring(error) => error.fmt(f),
             Self::Tls(error) => error.fmt(f),
             Self::SingletonNotStarted(reason) => {
@@ -140,7 +136,7 @@ impl RunError {
             Self::Deadline | Self::DrainLimit => 2,
             Self::Listen(..)
             | Self::Proxy { .. }
-            | Self::Publication { .. }
+            | Self::Publication(_)
             | Self::Ring(_)
             | Self::Tls(_)
             | Self::SingletonNotStarted(_)
@@ -150,6 +146,12 @@ impl RunError {
             Self::SingletonFailed(_) | Self::Halted(_) => 4,
         }
     }
+}
+
+/// Several peers that failed, each with its reason.
+fn each_with_reason(peers: &[(String, String)]) -> String {
+    let each = peers.iter().map(|(name, reason)| format!("{name}: {reason}"));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// For `map_err`: the machine refuses this, which every run does; see [`Lack::new`].
@@ -167,7 +169,7 @@ mod tests {
             vec![RunError::SupervisorLost, RunError::SingletonSpoke, RunError::Internal("".into())],
             vec![RunError::Forced(StopSignal::Interrupt), RunError::Forced(StopSignal::Terminate)],
             vec![RunError::Deadline, RunError::DrainLimit],
-            vec![RunError::Publication { broker: "b".into(), reason: "".into() }],
+            vec![RunError::Publication(vec![("b".into(), "".into())])],
             vec![RunError::SingletonFailed(MletStatus::Code(1))],
         ];
         for (rank, errors) in in_order.iter().enumerate() {

@@ -15,6 +15,8 @@ mod debug_forms;
 mod identities;
 #[path = "hosts/scene.rs"]
 mod scene;
+#[path = "hosts/several.rs"]
+mod several;
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};

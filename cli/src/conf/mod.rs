@@ -43,7 +43,7 @@ pub(crate) struct Settings {
 #[derive(Debug)]
 pub(crate) struct PublicationSettings {
     /// `BrokerAddr`; `None` was complained of.
-    pub(crate) broker: Option<Located<HostPort>>,
+    pub(crate) brokers: Option<Vec<Located<HostPort>>>,
     /// `PubAgentCertPath`; `None` was complained of.
     pub(crate) agent_certificate: Option<Located<PathBuf>>,
     /// `BrokerCertRootPath`; empty: the signature of the broker's certificate is not checked.
@@ -176,21 +176,24 @@ impl<'a> Reader<'a> {
 
     /// Read also when nothing is published, as [`Self::proxy`] is.
     fn publication(&mut self, enabled: bool) -> PublicationSettings {
-        let broker = self.address("BrokerAddr", enabled);
+        let brokers = self.address("BrokerAddr", value::addresses, enabled);
         let agent_certificate = self.scalar("PubAgentCertPath", value::file);
         let broker_roots = self.scalar("BrokerCertRootPath", value::files).unwrap_or_default();
-        let controller_addr = self.address("PubControllerAddr", enabled);
+        let controller_addr = self.address("PubControllerAddr", value::address, enabled);
+        let controller_text =
+            self.last_value("PubControllerAddr").and_then(|value| value.text().ok());
+        let controller_addr = controller_addr.zip(controller_text);
         let period = self.time("PubPeriod", Duration::from_secs(1));
         let priority = self.scalar("PubExpPriority", value::number);
         let countries = self.scalar("PubCountry", value::countries).unwrap_or_default();
         let locations = self.scalar("PubLocation", value::locations).unwrap_or_default();
         let greet_after =
             self.time("GreetPeriodAfterPubEnd", Duration::from_secs(1)).unwrap_or_default();
-        let (mut broker, mut agent_certificate) = (broker, agent_certificate);
+        let (mut brokers, mut agent_certificate) = (brokers, agent_certificate);
         if enabled {
-            broker = self.required(
+            brokers = self.required(
                 "BrokerAddr",
-                broker,
+                brokers,
                 "EnableExpPublication 1 needs the broker's host[:port]",
             );
             agent_certificate = self.required(
@@ -200,10 +203,10 @@ impl<'a> Reader<'a> {
             );
         }
         PublicationSettings {
-            broker: broker.map(|(_, broker)| broker),
+            brokers,
             agent_certificate,
             broker_roots,
-            controller_addr,
+            controller_addr: controller_addr.map(|(name, text)| (text.to_owned(), name)),
             period,
             greet_after,
             priority,
@@ -305,21 +308,21 @@ impl<'a> Reader<'a> {
         keep(&mut self.errors, value::switch(value))
     }
 
-    /// An address, as written and as read. Where it is not going to be used a bad one only earns a warning.
-    fn address(&mut self, key: &str, used: bool) -> Option<(String, Located<HostPort>)> {
-        let value = self.last_value(key)?;
-        match value::address(value) {
-            Ok(address) => Some((value.text().ok()?.to_owned(), address)),
-            Err(complaint) if used => {
-                self.errors.push(complaint);
-                None
-            }
-            Err(mut complaint) => {
+    /// An address, or some. Where they are not going to be used a bad one only earns a warning.
+    fn address<T, E: Into<Vec<Complaint>>>(
+        &mut self,
+        key: &str,
+        read: fn(Value<'a>) -> Result<T, E>,
+        used: bool,
+    ) -> Option<T> {
+        let read = read(self.last_value(key)?).map_err(|complaints| {
+            let mut complaints = complaints.into();
+            for complaint in complaints.iter_mut().filter(|_| !used) {
                 complaint.problem.push_str(" (harmless: nothing is published)");
-                self.warnings.push(complaint);
-                None
             }
-        }
+            complaints
+        });
+        keep(if used { &mut self.errors } else { &mut self.warnings }, read)
     }
 
     /// Complains about a key that no line gives a value; a wrong value has been complained about.

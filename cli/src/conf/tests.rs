@@ -71,7 +71,7 @@ fn the_least_that_is_needed_is_accepted_with_the_defaults() {
 #[test]
 fn every_key_is_read() {
     let settings = accepted(&format!(
-        "EnableExpPublication 1\nBrokerAddr broker.example\nPubAgentCertPath {FILE}\n\
+        "EnableExpPublication 1\nBrokerAddr broker.example,[::1]:7\nPubAgentCertPath {FILE}\n\
          BrokerCertRootPath {FILE},{FILE}\nPubControllerAddr [2001:db8::1]:5\nPubPeriod 31536000000000000\n\
          PubExpPriority 7\nPubCountry USA,DEU\nPubLocation IO91*,BK29\nGreetPeriodAfterPubEnd 5s\n\
          ControllerPrivkeyPath {FILE}\nExpExec 0::{FILE},{FILE}:{FILE}:0102,,AA:foo=bar;baz=q*;\n\
@@ -80,7 +80,9 @@ fn every_key_is_read() {
          BootstrapBacklogTimeout 250ms\n"
     ));
     let publication = settings.publication.unwrap();
-    assert_eq!(publication.broker.unwrap().value, HostPort::parse("broker.example").unwrap());
+    let brokers = publication.brokers.unwrap();
+    let brokers: Vec<_> = brokers.iter().map(|broker| broker.value.to_string()).collect();
+    assert_eq!(brokers, ["broker.example", "[::1]:7"]);
     assert_eq!(publication.broker_roots.len(), 2);
     assert_eq!(publication.controller_addr.unwrap().0, "[2001:db8::1]:5");
     assert_eq!(publication.period, Some(Duration::from_secs(31_536_000)));

@@ -143,6 +143,11 @@ pub(super) fn address(value: Value<'_>) -> Result<Located<HostPort>, Complaint> 
     })
 }
 
+/// Addresses, separated by commas; none may be empty.
+pub(super) fn addresses(value: Value<'_>) -> Result<Vec<Located<HostPort>>, Vec<Complaint>> {
+    elements(value, "write an address, or remove the comma", address)
+}
+
 /// What a pattern of host ids cannot mean, in words: matching knows `*` and `?` alone.
 pub(crate) fn pattern_flaw(pattern: &str) -> Option<&'static str> {
     pattern.contains(['[', ']']).then_some(

@@ -167,6 +167,9 @@ fn stat(run: &Snapshot) -> Vec<Value> {
         let Some(stalled) = core.stalled else { continue };
         row(format!("core {} stalled_s", core.core), tenths(stalled).into());
     }
+    for broker in &run.brokers {
+        row(format!("broker {}", broker.name), broker.stage.to_string().into());
+    }
     row("reloads done".into(), run.reloads.done.into());
     row("reloads refused".into(), run.reloads.refused.into());
     if let Some(reading) = run.reloads.reading {

@@ -39,9 +39,43 @@ pub(super) fn resolve(
     let flaw = found.iter().find_map(flaw);
     found.retain(|address| self::flaw(address).is_none());
     match flaw {
-        Some(flaw) if found.is_empty() => Err(AddressError(flaw)),
+        Some(flaw) if found.is_empty() => Err(AddressError::Unusable(flaw)),
         _ => Ok(found),
     }
+}
+
+/// Where each of these peers is, of which one suffices. A name that cannot be found is only warned of, and has no addresses,
+/// unless none can be used; a peer that is named twice is an error.
+pub(super) fn resolve_each(
+    names: &[HostPort],
+    default_port: u16,
+    purpose: Purpose,
+) -> Vec<Result<Vec<SocketAddr>, AddressError>> {
+    let mut each: Vec<Result<Vec<SocketAddr>, AddressError>> = Vec::new();
+    for name in names {
+        let found = resolve(name, default_port, purpose);
+        let port = |name: &HostPort| name.port.unwrap_or(default_port);
+        let is_named_so = |earlier: &HostPort| {
+            earlier.host.eq_ignore_ascii_case(&name.host) && port(earlier) == port(name)
+        };
+        let is_there =
+            |there: &[SocketAddr]| found.iter().flatten().any(|address| there.contains(address));
+        let earlier = names.iter().zip(&each);
+        let twice = earlier
+            .filter(|(earlier, there)| is_named_so(earlier) || there.as_deref().is_ok_and(is_there))
+            .map(|(earlier, _)| AddressError::twice(earlier))
+            .next();
+        each.push(twice.map_or(found, Err));
+    }
+    let can_run = each.iter().any(Result::is_ok);
+    let told = |found| match found {
+        Err(AddressError::NotFound(problem)) if can_run => {
+            tracing::warn!("{problem}; going on without it until a reload finds it");
+            Ok(Vec::new())
+        }
+        found => found,
+    };
+    each.into_iter().map(told).collect()
 }
 
 /// Why nobody can listen at, or connect to, an address of this kind.
@@ -93,18 +127,30 @@ pub(super) fn is_ours(address: SocketAddr) -> io::Result<()> {
 
 /// Why a name gives no address at which there can be a connection, with what to do.
 #[derive(Debug)]
-pub(super) struct AddressError(String);
+pub(super) enum AddressError {
+    /// It cannot be looked up, now at least.
+    NotFound(String),
+    /// What it gives is of no use.
+    Unusable(String),
+}
 
 impl AddressError {
     fn not_found(host: &str, cause: &io::Error) -> Self {
         let host = Escaped(host.as_bytes()).cut(200);
-        Self(format!("cannot find {host}: {cause}; check the name and the name servers"))
+        Self::NotFound(format!("cannot find {host}: {cause}; check the name and the name servers"))
+    }
+
+    fn twice(earlier: &HostPort) -> Self {
+        let earlier = Escaped(earlier.to_string().as_bytes()).cut(200);
+        Self::Unusable(format!("it is the same as {earlier} before it; name each once"))
     }
 }
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            Self::NotFound(problem) | Self::Unusable(problem) => f.write_str(problem),
+        }
     }
 }
 

@@ -111,7 +111,7 @@ pub(crate) fn load(
         experiments: named.experiments,
         programs: Arc::new(named.programs),
         approach: named.approach,
-        publication: named.publication,
+        publications: named.publications,
         attempts: args.count.as_ref().and_then(|count| count.sessions),
         singleton: args.singleton(),
         recording: Recording::default(),
@@ -177,7 +177,7 @@ struct Named {
     experiments: Vec<Experiment>,
     programs: Programs,
     approach: Approach,
-    publication: Option<Publication>,
+    publications: Vec<Publication>,
 }
 
 /// What every step of loading needs.
@@ -218,7 +218,11 @@ impl Loader<'_> {
             return Ok(None);
         }
         let owner = controller_key.as_ref().map(|key| key.public_key().key_id());
-        let publication = addressed.map(|addressed| self.publication(addressed, owner.as_ref()));
+        // What is not published needs nothing.
+        let publications = match addressed {
+            Some(addressed) => self.publications(addressed, owner.as_ref()),
+            None => Some(Vec::new()),
+        };
         let approach = self.approach_of(approach, settings.proxy, owner.as_ref());
         let experiments = self.experiments(settings.experiments, owner.as_ref(), publishes);
         let programs = match &settings.program_directory {
@@ -234,8 +238,7 @@ impl Loader<'_> {
                 experiments: experiments.into_iter().collect::<Option<_>>()?,
                 programs: programs?,
                 approach: approach?,
-                // What is not published needs nothing.
-                publication: publication.map_or(Some(None), |publication| publication.map(Some))?,
+                publications: publications?,
             })
         };
         Ok(all())

@@ -1,4 +1,4 @@
-//! What is published: the broker, and the address and host ids in the descriptor (spec/pktxpmgr.md 4.4).
+//! What is published: the brokers, and the address and host ids in the descriptor (spec/pktxpmgr.md 4.4).
 
 use std::net::SocketAddr;
 
@@ -15,18 +15,21 @@ use crate::exit::{Exit, Failure};
 /// A publication of which the addresses are known, as far as they can be, and nothing else was read.
 pub(super) struct Addressed {
     settings: PublicationSettings,
-    broker: Option<Vec<SocketAddr>>,
+    brokers: Option<Vec<Broker>>,
     controller_addr: Option<ControllerAddr>,
 }
 
+/// A broker's name, and its addresses as far as they are known.
+type Broker = (HostPort, Vec<SocketAddr>);
+
 impl Loader<'_> {
-    /// Resolves the broker and decides which address of ours is published.
+    /// Resolves the brokers and decides which address of ours is published.
     pub(super) fn publication_addresses(
         &mut self,
         settings: PublicationSettings,
         approach: Option<&ApproachAddresses>,
     ) -> Addressed {
-        let broker = settings.broker.as_ref().and_then(|broker| self.broker(broker));
+        let brokers = settings.brokers.as_ref().and_then(|brokers| self.brokers(brokers));
         let controller_addr = self.controller_addr(&settings, approach);
         // Whether the address is known depends on what else is wrong.
         let controller_addr = self.findings.keep(controller_addr).flatten();
@@ -37,17 +40,29 @@ impl Loader<'_> {
                 tracing::warn!("-i {hostid}: {flaw}; write * or ? in their place");
             }
         }
-        Addressed { settings, broker, controller_addr }
+        Addressed { settings, brokers, controller_addr }
     }
 
-    fn broker(&mut self, broker: &Located<HostPort>) -> Option<Vec<SocketAddr>> {
-        let found = address::resolve(&broker.value, address::EXPERIMENT_PORT, self.purpose);
-        let found = found.map_err(|error| {
-            let problem = format!("the broker cannot be used: {error}");
-            let complaint = broker.complain(problem, "BrokerAddr is the broker's host[:port]");
-            Failure::new(Exit::Publication, self.source.with_caret(&complaint))
-        });
-        self.findings.keep(found)
+    /// Those of `BrokerAddr`; a finding for each that cannot be used.
+    fn brokers(&mut self, brokers: &[Located<HostPort>]) -> Option<Vec<Broker>> {
+        let names: Vec<_> = brokers.iter().map(|broker| broker.value.clone()).collect();
+        let found = address::resolve_each(&names, address::EXPERIMENT_PORT, self.purpose);
+        let found: Vec<_> = brokers
+            .iter()
+            .zip(found)
+            .map(|(broker, found)| {
+                let found = found.map_err(|error| {
+                    let problem = format!("the broker cannot be used: {error}");
+                    let advice =
+                        "BrokerAddr is the broker's host[:port], or several with commas between";
+                    let complaint = broker.complain(problem, advice);
+                    Failure::new(Exit::Publication, self.source.with_caret(&complaint))
+                });
+                self.findings.keep(found)
+            })
+            .collect();
+        let found: Option<Vec<_>> = found.into_iter().collect();
+        Some(names.into_iter().zip(found?).collect())
     }
 
     /// `-p`, else `PubControllerAddr`, else what `-a` says, else what the broker connection shows.
@@ -111,13 +126,13 @@ impl Loader<'_> {
         }))
     }
 
-    /// Reads the certificate and keys that publication needs.
-    pub(super) fn publication(
+    /// Reads the certificate and keys that publication needs. A publication for each broker.
+    pub(super) fn publications(
         &mut self,
         from: Addressed,
         owner: Option<&KeyId>,
-    ) -> Option<Publication> {
-        let Addressed { settings, broker, controller_addr } = from;
+    ) -> Option<Vec<Publication>> {
+        let Addressed { settings, brokers, controller_addr } = from;
         if settings.broker_roots.is_empty() {
             tracing::warn!(
                 "without BrokerCertRootPath the broker certificate's signature is not checked"
@@ -126,19 +141,22 @@ impl Loader<'_> {
         let certificate = settings.agent_certificate.as_ref();
         let certificate = certificate.and_then(|path| self.agent_certificate(path, owner));
         let broker_roots = self.public_keys(&settings.broker_roots);
-        Some(Publication {
-            broker: broker?,
-            broker_name: settings.broker?.value.to_string(),
-            certificate: certificate?,
-            broker_roots: broker_roots?,
-            controller_addr: controller_addr?,
+        let (certificate, broker_roots) = (certificate?, broker_roots?);
+        let controller_addr = controller_addr?;
+        let at = |(name, broker): Broker| Publication {
+            broker,
+            broker_name: name.to_string(),
+            certificate: certificate.clone(),
+            broker_roots: broker_roots.clone(),
+            controller_addr: controller_addr.clone(),
             period: settings.period,
             greet_after: settings.greet_after,
             priority: settings.priority,
-            countries: settings.countries,
-            locations: settings.locations,
+            countries: settings.countries.clone(),
+            locations: settings.locations.clone(),
             hostid: self.args.hostid.clone(),
-        })
+        };
+        Some(brokers?.into_iter().map(at).collect())
     }
 }
 

@@ -9,7 +9,7 @@ use std::fmt::{Display, Write};
 use std::time::Duration;
 
 use command_line::provenance::COMMIT;
-use engine::{BothWays, RelayTimes, Snapshot};
+use engine::{BothWays, BrokerStage, RelayTimes, Snapshot};
 
 /// The directions, as records name them.
 const TO_ENDPOINT: &str = "to_ep";
@@ -176,6 +176,17 @@ fn of_times(text: &mut Exposition, run: &Snapshot) {
     for (role, end) in &run.certificates {
         text.sample("cert_not_after_seconds", &[("role", role)], seconds(*end));
     }
+    if !run.brokers.is_empty() {
+        let help = "Brokers at which everything is published, is not, or is no more since the publication has ended.";
+        text.family("brokers", "gauge", help);
+        for (state, stage) in [
+            ("published", BrokerStage::Published),
+            ("not_published", BrokerStage::NotPublished),
+            ("over", BrokerStage::Over),
+        ] {
+            text.sample("brokers", &[("state", state)], run.brokers_at(stage));
+        }
+    }
     if let Some(end) = run.publication_end {
         let help = "When the publication ends, since 1970.";
         text.alone("publication_end_seconds", "gauge", help, seconds(end));
@@ -238,7 +249,9 @@ impl Exposition {
 
 #[cfg(test)]
 mod tests {
-    use engine::{CoreState, Files, Losses, MletEnds, Reloads, SessionsByPhase, Summary};
+    use engine::{
+        BrokerState, CoreState, Files, Losses, MletEnds, Reloads, SessionsByPhase, Summary,
+    };
     use packetlab::time::Ticks;
 
     use super::*;
@@ -277,6 +290,9 @@ mod tests {
             files: Files { open: Some(23), limit: 24 },
             certificates: [("broker", Ticks(25_000_000_000))].into(),
             publication_end: Some(Ticks(26_000_000_000)),
+            brokers: [BrokerStage::Published, BrokerStage::NotPublished, BrokerStage::NotPublished]
+                .map(|stage| BrokerState { name: "b".into(), stage })
+                .into(),
             reloads: Reloads {
                 done: 27,
                 refused: 28,
@@ -320,6 +336,9 @@ mod tests {
             "fd_limit 24",
             "cert_not_after_seconds{role=\"broker\"} 25",
             "publication_end_seconds 26",
+            "brokers{state=\"published\"} 1",
+            "brokers{state=\"not_published\"} 2",
+            "brokers{state=\"over\"} 0",
             "reloads_total{result=\"done\"} 27",
             "reloads_total{result=\"refused\"} 28",
             "reload_success_timestamp 29",

@@ -105,10 +105,7 @@ pub fn take_xpub(peer: &mut TlsPeer) -> Result<Xpub, End> {
             other => panic!("{other:?}"),
         };
         // Lock-step: nothing comes before this.
-        peer.tcp.set_nonblocking(true).unwrap();
-        let early = peer.tcp.peek(&mut [0]).map_err(|error| error.kind());
-        assert_eq!(early, Err(std::io::ErrorKind::WouldBlock));
-        peer.tcp.set_nonblocking(false).unwrap();
+        peer.assert_silent();
         peer.send(&SUCCESS)?;
         if let Some(published) = published {
             return Ok(published);

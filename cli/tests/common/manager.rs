@@ -69,6 +69,13 @@ impl Home {
 }
 
 impl Home {
+    /// The same, where it may end before it serves anybody.
+    pub fn spawn(&self, options: &[&str], kind: &[&str]) -> Manager {
+        let mut command = self.command();
+        command.args(options).arg(zoo()).args(kind);
+        Manager::spawn(self, command)
+    }
+
     /// Starts `pktxpmgr` from a shell, behind this script, with this mlet.
     pub fn start_behind(&self, script: &str, mlet: &[&str]) -> Manager {
         let mut manager = self.spawn_behind(script, mlet);

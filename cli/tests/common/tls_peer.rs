@@ -4,7 +4,7 @@
 //! Whatever it reads is held to the record rule: no record holds bytes of two messages
 //! (spec/protocol.md 1.6).
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::TcpStream;
 use std::sync::Arc;
 
@@ -75,6 +75,15 @@ impl TlsPeer {
         Some(leaf.subject_key_id)
     }
 
+    /// Asserts that nothing more has come, nor the end: what was published here is so still.
+    #[track_caller]
+    pub fn assert_silent(&self) {
+        self.tcp.set_nonblocking(true).unwrap();
+        let heard = self.tcp.peek(&mut [0]).map_err(|error| error.kind());
+        assert_eq!(heard, Err(ErrorKind::WouldBlock));
+        self.tcp.set_nonblocking(false).unwrap();
+    }
+
     /// The next message.
     pub fn receive(&mut self) -> Result<(u8, Vec<u8>), End> {
         loop {
@@ -112,7 +121,7 @@ impl TlsPeer {
                 self.framer.push(&piece[..len]);
                 Ok(())
             }
-            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
             Err(error) => Err(error.into()),
         }
     }

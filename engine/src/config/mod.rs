@@ -39,8 +39,9 @@ pub struct Config {
     pub programs: Arc<Programs>,
     /// How endpoints reach us.
     pub approach: Approach,
-    /// Publication to a broker; `None` if endpoints learn of the experiments in another way.
-    pub publication: Option<Publication>,
+    /// Publication, of each broker one; they are alike in all but the broker. None if endpoints learn of the
+    /// experiments in another way.
+    pub publications: Vec<Publication>,
     /// `-n`: end after this many sessions whose START succeeded; `None` is unlimited.
     pub attempts: Option<NonZeroU64>,
     /// `-s`: one mlet for all sessions instead of one each, and what it is told of them.
@@ -154,10 +155,11 @@ pub struct Proxy {
     pub bootstrap_timeout: Duration,
 }
 
-/// What is published, where and for how long (spec/protocol.md 5.4).
+/// What is published at a broker, and for how long (spec/protocol.md 5.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Publication {
-    /// The broker, all addresses of its name, in the resolver's order; at least one.
+    /// The broker, all addresses of its name, in the resolver's order. None if its name cannot be found, which is no
+    /// reason not to run where there are other brokers.
     pub broker: Vec<SocketAddr>,
     /// Its name, for messages.
     pub broker_name: String,

@@ -1,6 +1,6 @@
-//! How endpoints come to a run, as far as its loop has to do with it: the publication, and the backlog at the proxy.
+//! How endpoints come to a run, as far as its loop has to do with it: the publications, and the backlog at the proxy.
 //!
-//! Not here: the conversations with broker and proxy (`publication.rs`, `backlog.rs`).
+//! Not here: what the publications come to (`brokers.rs`), and the backlog itself (`backlog.rs`).
 
 use std::time::Instant;
 
@@ -8,7 +8,8 @@ use tracing::info;
 
 use super::backlog::Backlog;
 use super::clock::now;
-use super::publication::{Plan, PublicationTask};
+use super::publication::Plan;
+use super::publication::news::{PublicationId, PublicationNews};
 use super::set_up::SetUpEnd;
 use super::tasks::News;
 use super::{Control, RunPhase};
@@ -28,10 +29,9 @@ impl Control {
     pub(crate) fn greet(&mut self, config: &Config, port: u16) -> Result<(), SetupError> {
         let (backend, _) = self.published_from;
         self.published_from = (backend, port);
-        if let Some(publication) = &config.publication {
-            let plan = Plan::new(config, publication, self.published_from)?;
-            self.publication = Some(PublicationTask::new(plan, self.tasks.link()));
-        }
+        let plans = self.plans(config)?;
+        self.brokers.prepare(plans, &self.tasks.link());
+        self.show_brokers();
         match &config.approach {
             Approach::Passive { .. } => self.publish(),
             Approach::Proxy(proxy) => {
@@ -41,13 +41,20 @@ impl Control {
         Ok(())
     }
 
+    /// What is to be published, at each broker.
+    ///
+    /// # Errors
+    /// An agent certificate cannot be used.
+    pub(super) fn plans(&self, config: &Config) -> Result<Vec<Plan>, SetupError> {
+        let plan = |publication| Plan::new(config, publication, self.published_from);
+        config.publications.iter().map(plan).collect()
+    }
+
     /// Begins to publish; endpoints can be served.
     fn publish(&mut self) {
         self.view.change(|state| state.stage = RunStage::Serving);
         self.tell_ready();
-        if let Some(publication) = &mut self.publication {
-            publication.begin();
-        }
+        self.brokers.begin();
     }
 
     /// When something about backlog or publication is due by itself.
@@ -56,25 +63,31 @@ impl Control {
             return None;
         }
         let backlog = self.backlog.as_ref().and_then(Backlog::next_due);
-        let publication = self.publication.as_ref().and_then(PublicationTask::next_due);
-        [backlog, publication].into_iter().flatten().min()
+        [backlog, self.brokers.next_due()].into_iter().flatten().min()
     }
 
     pub(super) fn take_news(&mut self) {
         while let Some(news) = self.tasks.next() {
             match news {
                 News::SetUp(end) => self.take_set_up(end),
-                News::Published(end) => {
-                    // A reload may have ended the publication meanwhile.
-                    if let Some(publication) = &mut self.publication {
-                        publication.handle_published(end);
-                        self.view.change(|state| state.publication_end = end);
-                    }
-                }
-                News::NotPublished(error) => self.fail(error),
+                News::Publication(id, news) => self.take_publication(id, news),
                 News::ConfigRead(read) => self.end_reload(read),
             }
         }
+    }
+
+    /// Takes what became of a publication.
+    fn take_publication(&mut self, id: PublicationId, news: PublicationNews) {
+        if let Err(error) = self.brokers.handle(id, news) {
+            self.fail(error);
+        }
+        self.show_brokers();
+    }
+
+    /// Lets those who look at the run see how it stands with each broker.
+    pub(super) fn show_brokers(&self) {
+        let (brokers, end) = (self.brokers.states(), self.brokers.publication_end());
+        self.view.change(|state| (state.brokers, state.publication_end) = (brokers, end));
     }
 
     /// Takes the end of a set-up: a connection goes to its shard, a failure to the backlog.
@@ -126,9 +139,7 @@ impl Control {
 
     /// Ends the greeting when its time is over.
     pub(super) fn tend_greeting(&mut self) {
-        if self.phase == RunPhase::Running
-            && self.publication.as_mut().is_some_and(PublicationTask::ends_greeting)
-        {
+        if self.phase == RunPhase::Running && self.brokers.ends_greeting() {
             info!("the publication has ended, and so does greeting: no new endpoints");
             self.drain();
         }

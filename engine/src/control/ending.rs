@@ -179,9 +179,7 @@ impl Control {
         }
         self.end_stuck_supervisor();
         self.end_shards().await?;
-        if let Some(publication) = self.publication.take() {
-            publication.end().await;
-        }
+        self.brokers.end().await;
         self.sessions.finish(now());
         self.show();
         self.tell_left_out();

@@ -2,7 +2,7 @@
 //!
 //! It starts mlets through the supervisor, hands out permits for `-n`, keeps the backlog at
 //! the proxy and the publication, follows signals, reloads the configuration, and ends the run. Its loop waits on tokio-uring's
-//! runtime and never blocks a shard; conversations with broker and proxy are tasks of their own, which
+//! runtime and never blocks a shard; conversations with brokers and proxy are tasks of their own, which
 //! send the loop their news.
 //!
 //! ```text
@@ -14,6 +14,7 @@
 
 mod approach;
 mod backlog;
+mod brokers;
 mod clock;
 mod count_permits;
 mod ending;
@@ -51,11 +52,12 @@ use tokio::io::Interest;
 use tokio::time::sleep_until;
 
 use self::backlog::Backlog;
+use self::brokers::Brokers;
 use self::clock::now;
 use self::count_permits::Permits;
 pub use self::new_config::Reader;
 use self::new_config::Reloads;
-use self::publication::{PublicationTask, PublishedFrom};
+use self::publication::PublishedFrom;
 pub use self::recorder_link::MLET_TARGET;
 use self::recorder_link::RecorderLink;
 pub(crate) use self::runtime::block_on;
@@ -158,7 +160,7 @@ pub(crate) struct Control {
     retry_at: Option<Instant>,
     time_limits: TimeLimits,
     backlog: Option<Backlog>,
-    publication: Option<PublicationTask>,
+    brokers: Brokers,
     published_from: PublishedFrom,
     reloads: Reloads,
     orders: Option<Orders>,
@@ -227,7 +229,7 @@ impl Control {
             retry_at: None,
             experiments: parts.experiments,
             backlog: None,
-            publication: None,
+            brokers: Brokers::default(),
             published_from: (parts.backend, 0),
             reloads: Reloads::new(parts.reader),
             orders: parts.orders,

@@ -51,6 +51,8 @@ impl Stop {
 pub(super) enum PeerError {
     /// It cannot be made.
     Connect(SocketAddr, io::Error),
+    /// There is no address at which it could be made.
+    NotFound,
     /// It broke.
     Broken(io::Error),
     /// Something did not happen in time.
@@ -63,6 +65,9 @@ impl fmt::Display for PeerError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Connect(address, error) => write!(f, "cannot connect to {address}: {error}"),
+            Self::NotFound => {
+                f.write_str("its name cannot be found; SIGHUP has it looked up again")
+            }
             Self::Broken(error) => write!(f, "the connection broke: {error}"),
             Self::TimedOut => f.write_str("no answer in time"),
             Self::Stopped => f.write_str("stopped"),
@@ -93,7 +98,7 @@ impl Peer {
         backend: Backend,
         stop: &Stop,
     ) -> Result<Self, PeerError> {
-        let mut last = PeerError::Broken(io::ErrorKind::AddrNotAvailable.into());
+        let mut last = PeerError::NotFound;
         for address in addresses {
             match Self::connect_one(*address, now() + timeout, backend, stop.clone()).await {
                 Err(error) if !matches!(error, PeerError::Stopped) => last = error,

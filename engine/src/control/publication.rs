@@ -1,25 +1,28 @@
-//! Publishes the experiments, and keeps them published (spec/pktxpmgr.md 4.3 to 4.5).
+//! Publishes the experiments at one broker, and keeps them published (spec/pktxpmgr.md 4.3 to 4.5).
 //!
 //! One task holds the conversation with the broker: it publishes, keeps the connection open until the
-//! latest `pub_end`, and ends it with close_notify. If the broker is lost before, it comes back with a
-//! wait between tries and publishes what is left, with the same ends. Only the first publication must
-//! succeed: a run whose experiments nobody hears of is not begun. Where a reload changes what is published,
+//! latest `pub_end`, and ends it with close_notify. If the broker refuses or is lost before, it comes back with a
+//! wait between tries and publishes what is left, with the same ends. Where a reload changes what is published,
 //! the task publishes that, and then takes leave of the broker in the conversation before: what is published lives as
 //! long as its connection (spec/protocol.md 5.4), and so no experiment is off the broker meanwhile, nor where the broker
 //! refuses the new. If it may lack room for both, the one before goes first.
+//!
+//! Not here: what a failure means for the run, which may have other brokers (`brokers.rs`).
 
+pub(super) mod news;
 mod standing;
 mod trouble;
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{debug, info, warn};
 
+use self::news::{FailedTry, PublicationId, PublicationNews};
 use self::standing::{Standing, end_of, stands_no_more, withdraw};
 use self::trouble::Trouble;
 use super::clock::{now, random, until_wall, wall};
@@ -31,7 +34,6 @@ use crate::log_limit::LogLimit;
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 use crate::proto::descriptor::publication_end;
 use crate::proto::publisher::{BrokerRequest, PublishedExperiment, Publisher, PublisherEvent};
-use crate::run_error::RunError;
 use packetlab::address::HostPort;
 use packetlab::time::Ticks;
 use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
@@ -45,12 +47,23 @@ const LISTED_CHANNELS_MAX: usize = 3;
 pub(super) struct PublicationTask {
     /// The task ends when this is dropped.
     plan: watch::Sender<Rc<Plan>>,
-    link: TaskLink,
+    link: PublicationLink,
     task: Option<JoinHandle<()>>,
-    /// When it was begun, from which the ends are counted.
+    /// From which the ends are counted.
     began: Ticks,
-    /// When greeting ends; `None` is never, or not known before the first publication.
-    greet_end: Option<Ticks>,
+}
+
+/// How the task tells the loop.
+#[derive(Clone)]
+struct PublicationLink {
+    id: PublicationId,
+    tasks: TaskLink,
+}
+
+impl PublicationLink {
+    fn tell(&self, news: PublicationNews) {
+        self.tasks.tell(News::Publication(self.id, news));
+    }
 }
 
 /// What conversations with the broker wait with, and the port at which endpoints reach us; 0 in proxy mode.
@@ -70,23 +83,34 @@ pub(super) struct Plan {
 
 impl PublicationTask {
     /// Nothing is published yet.
-    pub(super) fn new(plan: Plan, link: TaskLink) -> Self {
+    pub(super) fn new(plan: Plan, id: PublicationId, tasks: TaskLink) -> Self {
         let (plan, _) = watch::channel(Rc::new(plan));
-        Self { plan, link, task: None, began: Ticks(0), greet_end: None }
+        let link = PublicationLink { id, tasks };
+        Self { plan, link, task: None, began: Ticks(0) }
     }
 
-    /// Begins to publish, unless it has begun. The run ends if that fails.
-    pub(super) fn begin(&mut self) {
+    /// Whose news are of this one.
+    pub(super) fn id(&self) -> PublicationId {
+        self.link.id
+    }
+
+    /// The broker's name.
+    pub(super) fn broker(&self) -> String {
+        self.plan.borrow().broker().to_owned()
+    }
+
+    /// How long endpoints are taken behind the end of the publication.
+    pub(super) fn greet_after(&self) -> Duration {
+        self.plan.borrow().publication.greet_after
+    }
+
+    /// Begins to publish, unless it has begun; ends are counted from `began`. `first` is everything published, even if
+    /// its end has passed.
+    pub(super) fn begin(&mut self, began: Ticks, first: bool) {
         if self.task.is_none() {
-            self.began = wall();
-            self.start(true);
+            self.began = began;
+            self.start(first);
         }
-    }
-
-    /// Begins to publish in a run that went on without, and goes on if that fails.
-    pub(super) fn begin_in_running(&mut self) {
-        self.began = wall();
-        self.start(false);
     }
 
     fn start(&mut self, first: bool) {
@@ -96,7 +120,8 @@ impl PublicationTask {
     }
 
     /// Publishes this from now on. True if it is something else than before.
-    pub(super) fn replace(&mut self, plan: Plan) -> bool {
+    pub(super) fn replace(&mut self, mut plan: Plan) -> bool {
+        plan.keep_addresses_of(&self.plan.borrow());
         let changes = !plan.publishes_the_same_as(&self.plan.borrow(), self.began);
         if changes {
             self.plan.send_replace(Rc::new(plan));
@@ -108,29 +133,9 @@ impl PublicationTask {
         changes
     }
 
-    /// Everything is published for the first time, until `end`.
-    pub(super) fn handle_published(&mut self, end: Option<Ticks>) {
-        let greet_after = self.plan.borrow().publication.greet_after;
-        self.greet_end = end.map(|end| end.saturating_add(greet_after));
-    }
-
-    /// Tells once that greeting is over by now.
-    pub(super) fn ends_greeting(&mut self) -> bool {
-        self.greet_end.take_if(|end| wall() >= *end).is_some()
-    }
-
-    /// How long until greeting may be over, as far as is known.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        self.greet_end.map(|end| now() + until_wall(end))
-    }
-
-    /// Waits until the task has taken leave of the broker.
-    pub(super) async fn end(self) {
-        drop(self.plan);
-        if let Some(task) = self.task {
-            // It fails only if the task panicked, and then there is nobody to take leave.
-            let _ = task.await;
-        }
+    /// Ends it. Its task, which takes leave of the broker.
+    pub(super) fn end(self) -> Option<JoinHandle<()>> {
+        self.task
     }
 }
 
@@ -139,7 +144,7 @@ struct Published {
     /// Another one is published instead.
     plan: watch::Receiver<Rc<Plan>>,
     began: Ticks,
-    /// Nothing has been published in this run, which began with it.
+    /// Nothing has been published here in this run, which began with it.
     first: bool,
 }
 
@@ -162,7 +167,7 @@ struct Conversation {
 }
 
 /// Publishes one plan after the other.
-async fn keep_published(mut published: Published, mut link: TaskLink) {
+async fn keep_published(mut published: Published, mut link: PublicationLink) {
     let mut standing = None;
     loop {
         let plan = Rc::clone(&published.plan.borrow_and_update());
@@ -171,7 +176,7 @@ async fn keep_published(mut published: Published, mut link: TaskLink) {
             withdraw(&mut standing).await;
             // Another may have come while leave was taken.
             if !goes_on || !published.has_another() {
-                return;
+                return link.tell(PublicationNews::Over);
             }
         }
     }
@@ -206,6 +211,11 @@ impl Plan {
         })
     }
 
+    /// The broker's name.
+    pub(super) fn broker(&self) -> &str {
+        &self.publication.broker_name
+    }
+
     fn publishes_the_same_as(&self, other: &Self, began: Ticks) -> bool {
         let requests = |plan: &Self| -> Vec<_> {
             let pub_end = plan.pub_end(began);
@@ -213,6 +223,14 @@ impl Plan {
             plan.experiments.iter().map(published).collect()
         };
         self.publication == other.publication && requests(self) == requests(other)
+    }
+
+    /// A broker whose name cannot be found now is where it was found before.
+    fn keep_addresses_of(&mut self, before: &Self) {
+        let (own, before) = (&mut self.publication, &before.publication);
+        if own.broker.is_empty() && own.broker_name == before.broker_name {
+            own.broker.clone_from(&before.broker);
+        }
     }
 
     /// The end of experiments that do not override it. It stays the same however often they are published.
@@ -225,7 +243,7 @@ impl Plan {
     async fn keep_published(
         self: &Rc<Self>,
         published: &mut Published,
-        link: &mut TaskLink,
+        link: &mut PublicationLink,
         standing: &mut Option<Standing>,
     ) -> bool {
         let broker = &self.publication.broker_name;
@@ -234,14 +252,12 @@ impl Plan {
         // No end is later than any.
         let end = ends.map(|end| end.unwrap_or(Ticks::MAX)).max().unwrap_or(Ticks::MAX);
         let mut backoff = Backoff::default();
-        let mut told = false;
         while published.first || wall() < end {
-            let ended = match self.publish_once((pub_end, end), &link.stop).await {
+            let ended = match self.publish_once((pub_end, end), &link.tasks.stop).await {
                 Ok(conversation) => {
-                    if !std::mem::replace(&mut told, true) {
-                        published.first = false;
-                        link.tell(News::Published(Some(end).filter(|end| *end != Ticks::MAX)));
-                    }
+                    published.first = false;
+                    let end_told = Some(end).filter(|end| *end != Ticks::MAX);
+                    link.tell(PublicationNews::Published(end_told));
                     withdraw(standing).await;
                     *standing = Some(self.stand(conversation, end));
                     stands_no_more(standing, &mut published.plan).await
@@ -260,18 +276,10 @@ impl Plan {
                 warn!("broker {broker}: {trouble}; publishing again without what was there before");
                 continue;
             }
-            if published.first {
-                let (broker, reason) = (broker.clone(), trouble.to_string());
-                link.tell(News::NotPublished(RunError::Publication { broker, reason }));
-                return false;
-            }
             let wait = backoff.fail(now(), WAIT_MAX, random());
-            let seconds = wait.as_secs_f64();
             let stays = standing.as_ref().is_some_and(|before| !before.task.is_finished());
-            let stays = if stays { ", as does what was published before" } else { "" };
-            warn!(
-                "broker {broker}: {trouble}; publishing again in {seconds:.1} s, sessions go on{stays}"
-            );
+            let failed = FailedTry { reason: trouble.to_string(), wait, stays };
+            link.tell(PublicationNews::Failed(failed));
             tokio::select! {
                 () = sleep_until((now() + wait).into()) => {}
                 changed = published.plan.changed() => {
@@ -284,9 +292,10 @@ impl Plan {
                     *standing = None;
                     if let Err(trouble) = ended {
                         warn!("broker {broker}: {trouble}; what was published before is lost as well");
+                        link.tell(PublicationNews::LostBefore);
                     }
                 }
-                () = link.stop.given() => return false,
+                () = link.tasks.stop.given() => return false,
             }
         }
         true
@@ -414,7 +423,10 @@ impl Plan {
                 if let PublisherEvent::Ignored(message_type) = event
                     && let Some(left_out) = ignored.admit(now())
                 {
-                    warn!("the broker sent {message_type}, which is not for us; ignored{left_out}");
+                    let broker = self.broker();
+                    warn!(
+                        "broker {broker}: it sent {message_type}, which is not for us; ignored{left_out}"
+                    );
                 }
             }
             let output = publisher.take_output();

@@ -5,7 +5,7 @@
 //! begins when that is over, for it may have read what has changed since.
 //!
 //! Not here: how it is read (`new_config.rs`), and what becomes of connections at the proxy and of the
-//! publication (`backlog.rs`, `publication.rs`).
+//! publications (`backlog.rs`, `brokers.rs`).
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -16,7 +16,6 @@ use tracing::{info, warn};
 
 use super::clock::{now, wall};
 use super::new_config::{Asking, NewConfig, read};
-use super::publication::{Plan, PublicationTask};
 use super::steering::Answer;
 use super::tasks::News;
 use super::{Control, RunPhase};
@@ -133,16 +132,13 @@ impl Control {
             }
             _ => return Err("EnableProxyMode cannot change; it takes a new run".into()),
         };
-        let plan = config
-            .publication
-            .as_ref()
-            .map(|publication| Plan::new(&config, publication, self.published_from));
-        let plan = plan.transpose().map_err(unusable)?;
+        let plans = self.plans(&config).map_err(unusable)?;
         // From here on nothing fails.
         if let Err(error) = secrecy::hold(&*config.controller_key) {
             warn!("the controller key may get into swap: {error}; raise `ulimit -l`");
         }
-        let republishes = self.publish_instead(plan);
+        let republishes = self.brokers.replace(plans, &self.tasks.link());
+        self.show_brokers();
         if let Some((before, backlog)) = self.backlog.as_mut().zip(backlog) {
             before.serve(backlog);
         }
@@ -159,23 +155,6 @@ impl Control {
         self.experiments = experiments;
         for shard in &mut self.shards {
             shard.push(ToShard::Reload(Arc::clone(&self.experiments)));
-        }
-    }
-
-    /// True if what is published is something else than before.
-    fn publish_instead(&mut self, plan: Option<Plan>) -> bool {
-        let Some(plan) = plan else {
-            // Its task takes leave of the broker.
-            return self.publication.take().is_some();
-        };
-        match &mut self.publication {
-            Some(publication) => publication.replace(plan),
-            None => {
-                let mut publication = PublicationTask::new(plan, self.tasks.link());
-                publication.begin_in_running();
-                self.publication = Some(publication);
-                true
-            }
         }
     }
 }

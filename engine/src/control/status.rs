@@ -10,7 +10,7 @@ use super::clock::now;
 use super::sessions::shown_key;
 use super::{Control, RunPhase};
 use crate::records::{OutcomeKind, SessionFacts};
-use crate::view::{RunStage, Snapshot};
+use crate::view::{BrokerState, RunStage, Snapshot};
 
 /// So many mlets are listed: two screens.
 const LISTED_MAX: usize = 50;
@@ -22,7 +22,8 @@ impl Control {
     /// Tells how far the run is and which mlets run, as warnings, so that `-q` does not hide the answer.
     pub(super) fn tell_status(&self) {
         self.show();
-        let Snapshot { stage, sessions, mlets, summary, open_outputs, .. } = self.view.snapshot();
+        let now_seen = self.view.snapshot();
+        let Snapshot { stage, sessions, mlets, summary, open_outputs, brokers, .. } = now_seen;
         let (recorder, now) = (self.sessions.under_way(), now());
         warn!("status: {stage}; sessions {}, mlets that run: {mlets}", sessions.running);
         let outcomes = summary.outcomes.iter();
@@ -30,6 +31,9 @@ impl Control {
             outcomes.map(|(kind, count)| format!("{kind} {count}")).collect();
         let outcomes = if outcomes.is_empty() { "none".into() } else { outcomes.join(", ") };
         warn!("status: ended so far: {outcomes}");
+        for BrokerState { name, stage } in brokers {
+            warn!("status: broker {name}: {stage}");
+        }
         if let Some((pid, started)) = self.mlets.singleton() {
             warn!("the one mlet of -s, pid {pid}, has run for {}", age(started, now));
         }

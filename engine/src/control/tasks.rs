@@ -6,25 +6,22 @@ use tokio::sync::{mpsc, watch};
 
 use super::new_config::NewConfig;
 use super::peer::Stop;
+use super::publication::news::{PublicationId, PublicationNews};
 use super::set_up::SetUpEnd;
-use crate::run_error::RunError;
-use packetlab::time::Ticks;
 
 /// What a task tells the loop.
 pub(super) enum News {
     /// The set-up of a backlog connection has ended.
     SetUp(SetUpEnd),
-    /// Everything is published for the first time, until then; `None` is without end.
-    Published(Option<Ticks>),
-    /// The first publication failed, and without it there is no run.
-    NotPublished(RunError),
+    /// Something became of a publication.
+    Publication(PublicationId, PublicationNews),
     /// A reload has read the configuration; if not, why.
     ConfigRead(Result<Box<NewConfig>, String>),
 }
 
 /// The loop's side.
 pub(super) struct Tasks {
-    /// Not bounded: a task sends one or two, a reload one, and there are few of them.
+    /// Not bounded: a task sends one or two at a time, a reload one, and there are few of them.
     news: mpsc::UnboundedReceiver<News>,
     /// News that ended a wait.
     heard: Option<News>,

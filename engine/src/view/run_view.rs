@@ -12,7 +12,7 @@ use packetlab::time::Ticks;
 use super::ended_sessions::{EndedSession, EndedSessions};
 use super::last_outcomes::LastOutcomes;
 use super::snapshot::{
-    CoreState, Files, Goal, Losses, Reloads, RunStage, SessionsByPhase, Snapshot,
+    BrokerState, CoreState, Files, Goal, Losses, Reloads, RunStage, SessionsByPhase, Snapshot,
 };
 use crate::config::{Approach, Config};
 use crate::metrics::{BothWays, RunLatency, ShardCounts, ShardNumber, ShardNumbers};
@@ -87,6 +87,8 @@ pub(crate) struct RunState {
     pub(crate) stage: RunStage,
     /// Until when experiments are published.
     pub(crate) publication_end: Option<Ticks>,
+    /// How it stands with each broker.
+    pub(crate) brokers: Vec<BrokerState>,
     /// Sessions past START that are not over.
     pub(crate) running: usize,
     /// Mlets that may still run.
@@ -147,11 +149,13 @@ impl RunView {
         let shards: Vec<ShardNumbers> =
             counted.shards.iter().map(|shard| shard.counts.read()).collect();
         let sum = |number| shards.iter().map(|shard| shard[number]).sum::<u64>();
+        let goal = goal((counted.attempts, counted.required), &state);
         Snapshot {
             lasted: now().saturating_duration_since(counted.started),
             stage: state.stage,
             publication_end: state.publication_end,
-            goal: goal((counted.attempts, counted.required), &state),
+            brokers: state.brokers,
+            goal,
             sessions: SessionsByPhase {
                 waiting: sum(ShardNumber::Waiting),
                 backlog: sum(ShardNumber::Backlog),
@@ -219,9 +223,6 @@ impl RunView {
         self.change(|state| {
             state.certificates = certificates(config);
             state.reloads.read_at = now;
-            if config.publication.is_none() {
-                state.publication_end = None;
-            }
         });
     }
 
@@ -298,7 +299,7 @@ impl ShardView {
 fn certificates(config: &Config) -> BTreeMap<&'static str, Ticks> {
     let chains = config.experiments.iter().flat_map(|one| &one.chain);
     let of_endpoints = chains.map(|certificate| ("endpoint", certificate));
-    let of_broker = config.publication.iter().map(|one| ("broker", &one.certificate));
+    let of_broker = config.publications.iter().map(|one| ("broker", &one.certificate));
     let of_proxy = match &config.approach {
         Approach::Proxy(proxy) => proxy.certificate.as_ref(),
         Approach::Passive { .. } => None,

@@ -20,6 +20,8 @@ pub struct Snapshot {
     pub stage: RunStage,
     /// Until when experiments are published; `None` is without end, or not known before the first publication.
     pub publication_end: Option<Ticks>,
+    /// How it stands with each broker, in the order of the config file; none where nothing is published.
+    pub brokers: Vec<BrokerState>,
     /// What it is to come to, if that was said.
     pub goal: Option<Goal>,
     /// Sessions and connections that are not over.
@@ -50,6 +52,37 @@ pub struct Snapshot {
     pub reloads: Reloads,
 }
 
+/// How it stands with a broker.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BrokerState {
+    /// As it is named in the config file.
+    pub name: String,
+    /// What is published there.
+    pub stage: BrokerStage,
+}
+
+/// What is published at a broker.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BrokerStage {
+    /// Nothing, or no more: it is tried, and tried again.
+    NotPublished,
+    /// Everything, or what a reload has changed is not there yet and what was before is.
+    Published,
+    /// Nothing any more, as the publication has come to its end.
+    Over,
+}
+
+/// In words, for the log.
+impl fmt::Display for BrokerStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::NotPublished => "not published",
+            Self::Published => "published",
+            Self::Over => "over",
+        })
+    }
+}
+
 /// How often the configuration was read again.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Reloads {
@@ -68,6 +101,12 @@ impl Snapshot {
     #[must_use]
     pub fn ended(&self) -> u64 {
         self.summary.outcomes.values().sum()
+    }
+
+    /// At how many brokers it stands so.
+    #[must_use]
+    pub fn brokers_at(&self, stage: BrokerStage) -> usize {
+        self.brokers.iter().filter(|broker| broker.stage == stage).count()
     }
 
     /// Endpoints can be served.

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use engine::{
-    CoreState, Distribution, OutcomeKind, RelayTimes, RunStage, SessionsByPhase, Snapshot,
+    BrokerStage, CoreState, Distribution, OutcomeKind, RelayTimes, RunStage, SessionsByPhase,
+    Snapshot,
 };
 use packetlab::time::Ticks;
 use serde::Serialize;
@@ -100,7 +101,7 @@ fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'stat
         ("neither", ended.saturating_sub(ok + failed).to_string()),
         ("rate", rate(format!("{:.1}", per_second(ended, before.ended())))),
         ("goal", now.goal.map(|goal| goal_told(goal, now.lasted)).unwrap_or_default()),
-        ("publication", now.publication_end.map(|end| publication(end, wall)).unwrap_or_default()),
+        ("publication", publication(now, wall)),
         ("to-bytes", words::size(now.bytes.to_endpoint)),
         ("from-bytes", words::size(now.bytes.from_endpoint)),
         ("to-messages", now.messages.to_endpoint.to_string()),
@@ -119,7 +120,20 @@ fn goal_told(goal: engine::Goal, lasted: Duration) -> String {
     format!("{} of {} sessions: {}", goal.done, goal.wanted, share(goal, lasted))
 }
 
-fn publication(end: Ticks, wall: SystemTime) -> String {
+/// Until when, and which brokers lack it.
+fn publication(now: &Snapshot, wall: SystemTime) -> String {
+    let lacks = now.brokers.iter().filter(|broker| broker.stage == BrokerStage::NotPublished);
+    let lacks: Vec<_> = lacks.map(|broker| &*broker.name).collect();
+    let lacks = match &lacks[..] {
+        [] => String::new(),
+        lacks => format!("not at {}", lacks.join(", ")),
+    };
+    let until = now.publication_end.map(|end| publication_until(end, wall));
+    let parts = until.into_iter().chain(Some(lacks).filter(|lacks| !lacks.is_empty()));
+    parts.collect::<Vec<_>>().join("; ")
+}
+
+fn publication_until(end: Ticks, wall: SystemTime) -> String {
     match end.saturating_duration_since(Ticks::from_system_time(wall)) {
         Duration::ZERO => "over".into(),
         left => {
@@ -300,6 +314,8 @@ fn len_of(points: &[Point]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use engine::BrokerState;
+
     use super::*;
 
     #[test]
@@ -314,8 +330,16 @@ mod tests {
             SystemTime::UNIX_EPOCH + Duration::from_secs(1_709_164_800)
                 - Duration::from_secs(seconds)
         };
-        assert_eq!(publication(end, wall(7_200)), "until 2024-02-29 00:00:00 UTC, 2h more");
-        assert_eq!(publication(end, wall(0)), "over");
+        let mut now = Snapshot { publication_end: Some(end), ..Snapshot::default() };
+        let until = "until 2024-02-29 00:00:00 UTC, 2h more";
+        assert_eq!(publication(&now, wall(7_200)), until);
+        assert_eq!(publication(&now, wall(0)), "over");
+        let stages = [("a", BrokerStage::NotPublished), ("b", BrokerStage::Published)];
+        let state = |(name, stage): (&str, _)| BrokerState { name: name.into(), stage };
+        now.brokers = stages.map(state).into();
+        assert_eq!(publication(&now, wall(7_200)), format!("{until}; not at a"));
+        now.publication_end = None;
+        assert_eq!(publication(&now, wall(0)), "not at a");
     }
 
     #[test]

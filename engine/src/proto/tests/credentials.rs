@@ -88,7 +88,7 @@ pub(crate) fn experiments_within(
         experiments,
         programs: Arc::new(programs),
         approach: Approach::Passive { listen: Vec::new() },
-        publication: None,
+        publications: Vec::new(),
         attempts: None,
         singleton: None,
         spin: Duration::ZERO,

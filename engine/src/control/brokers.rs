@@ -1,0 +1,198 @@
+//! The publications of a run, one at each broker.
+//!
+//! Each has a conversation, waits and a state of its own and knows nothing of the others; here is what they come to
+//! together. The experiments count as published as long as one broker has them, and the run ends for want of a
+//! publication only if the first try has failed at every broker with which it began. All count their ends from the same
+//! time, so that every broker gets the same text.
+//!
+//! Not here: the conversation with a broker (`publication.rs`).
+
+use std::time::Instant;
+
+use tracing::warn;
+
+use super::clock::{now, until_wall, wall};
+use super::publication::news::{FailedTry, PublicationId, PublicationNews};
+use super::publication::{Plan, PublicationTask};
+use super::tasks::TaskLink;
+use crate::run_error::RunError;
+use crate::view::{BrokerStage, BrokerState};
+use packetlab::time::Ticks;
+
+/// The publications of a run; none where nothing is published.
+#[derive(Default)]
+pub(super) struct Brokers {
+    /// In the order of the file.
+    of_each: Vec<AtBroker>,
+    /// When the first of them began, from which all ends are counted.
+    began: Ticks,
+    next_id: u64,
+    /// Everything was published at one of them, at least, in this run.
+    published_once: bool,
+    /// When what was published last ends, at whichever; `None` is never, or that nothing was.
+    publication_end: Option<Ticks>,
+    /// When greeting ends; `None` is never, or not known before the first publication.
+    greet_end: Option<Ticks>,
+}
+
+/// The publication at one broker.
+struct AtBroker {
+    task: PublicationTask,
+    stage: BrokerStage,
+    /// Whether the run began with it, so that it may fail the run.
+    began_with_run: bool,
+    /// Why it has failed, before anything was published here.
+    first_failure: Option<String>,
+}
+
+impl Brokers {
+    /// To be published by [`Self::begin`].
+    pub(super) fn prepare(&mut self, plans: Vec<Plan>, link: &TaskLink) {
+        for plan in plans {
+            let task = self.task(plan, link);
+            self.of_each.push(AtBroker::new(task, true));
+        }
+    }
+
+    /// Begins to publish, unless it has begun. The run ends if that fails everywhere.
+    pub(super) fn begin(&mut self) {
+        self.began = wall();
+        for AtBroker { task, .. } in &mut self.of_each {
+            task.begin(self.began, true);
+        }
+    }
+
+    /// From now on these are published, each by the publication that its broker has, or else by one of a broker that has
+    /// none any more: so the new is there before the old goes. True if anything is published otherwise than before.
+    pub(super) fn replace(&mut self, plans: Vec<Plan>, link: &TaskLink) -> bool {
+        if self.of_each.is_empty() {
+            self.began = wall();
+        }
+        let mut before = std::mem::take(&mut self.of_each);
+        let mut of_the_same = |plan: &Plan| {
+            let position = before.iter().position(|one| one.task.broker() == plan.broker())?;
+            Some(before.remove(position))
+        };
+        let plans: Vec<_> = plans.into_iter().map(|plan| (of_the_same(&plan), plan)).collect();
+        // Whose tasks are dropped take leave of their brokers.
+        let mut without_plan = before.into_iter();
+        let mut changes = false;
+        for (same, plan) in plans {
+            let one = match same.or_else(|| without_plan.next()) {
+                Some(mut one) => {
+                    changes |= one.task.replace(plan);
+                    one
+                }
+                None => {
+                    changes = true;
+                    let mut task = self.task(plan, link);
+                    task.begin(self.began, false);
+                    AtBroker::new(task, false)
+                }
+            };
+            self.of_each.push(one);
+        }
+        changes |= without_plan.next().is_some();
+        if self.of_each.is_empty() {
+            (self.publication_end, self.greet_end) = (None, None);
+        }
+        changes
+    }
+
+    fn task(&mut self, plan: Plan, link: &TaskLink) -> PublicationTask {
+        let id = PublicationId(self.next_id);
+        self.next_id += 1;
+        PublicationTask::new(plan, id, link.clone())
+    }
+
+    /// Something became of a publication, which a reload may have ended meanwhile.
+    ///
+    /// # Errors
+    /// None was published, and the first try has failed at every broker.
+    pub(super) fn handle(
+        &mut self,
+        id: PublicationId,
+        news: PublicationNews,
+    ) -> Result<(), RunError> {
+        let Some(one) = self.of_each.iter_mut().find(|one| one.task.id() == id) else {
+            return Ok(());
+        };
+        match news {
+            PublicationNews::Published(end) => {
+                (one.stage, self.published_once) = (BrokerStage::Published, true);
+                self.publication_end = end;
+                let greet_after = one.task.greet_after();
+                self.greet_end = end.map(|end| end.saturating_add(greet_after));
+            }
+            PublicationNews::Failed(failed) => return self.handle_failed(id, failed),
+            PublicationNews::LostBefore => one.stage = BrokerStage::NotPublished,
+            PublicationNews::Over => one.stage = BrokerStage::Over,
+        }
+        Ok(())
+    }
+
+    fn handle_failed(&mut self, id: PublicationId, failed: FailedTry) -> Result<(), RunError> {
+        let FailedTry { reason, wait, stays } = failed;
+        let Some(one) = self.of_each.iter_mut().find(|one| one.task.id() == id) else {
+            return Ok(());
+        };
+        let broker = one.task.broker();
+        if !stays {
+            one.stage = BrokerStage::NotPublished;
+        }
+        one.first_failure.get_or_insert_with(|| reason.clone());
+        if !self.published_once && self.of_each.iter().all(AtBroker::fails_the_run) {
+            let reasons = self.of_each.iter();
+            let reasons =
+                reasons.filter_map(|one| Some((one.task.broker(), one.first_failure.clone()?)));
+            return Err(RunError::Publication(reasons.collect()));
+        }
+        let seconds = wait.as_secs_f64();
+        let stays = if stays { ", as does what was published before" } else { "" };
+        warn!(
+            "broker {broker}: {reason}; publishing again in {seconds:.1} s, sessions go on{stays}"
+        );
+        Ok(())
+    }
+
+    /// How it stands with each, in the order of the file.
+    pub(super) fn states(&self) -> Vec<BrokerState> {
+        let state = |one: &AtBroker| BrokerState { name: one.task.broker(), stage: one.stage };
+        self.of_each.iter().map(state).collect()
+    }
+
+    /// When the publication ends; `None` is never, or that it is not known before the first.
+    pub(super) fn publication_end(&self) -> Option<Ticks> {
+        self.publication_end
+    }
+
+    /// Tells once that greeting is over by now.
+    pub(super) fn ends_greeting(&mut self) -> bool {
+        self.greet_end.take_if(|end| wall() >= *end).is_some()
+    }
+
+    /// When greeting may be over, as far as is known.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        self.greet_end.map(|end| now() + until_wall(end))
+    }
+
+    /// Ends all of them at once, and waits until each has taken leave of its broker.
+    pub(super) async fn end(&mut self) {
+        let of_each = std::mem::take(&mut self.of_each);
+        let tasks: Vec<_> = of_each.into_iter().filter_map(|one| one.task.end()).collect();
+        for task in tasks {
+            // It fails only if the task panicked, and then there is nobody to take leave.
+            let _ = task.await;
+        }
+    }
+}
+
+impl AtBroker {
+    fn new(task: PublicationTask, began_with_run: bool) -> Self {
+        Self { task, stage: BrokerStage::NotPublished, began_with_run, first_failure: None }
+    }
+
+    fn fails_the_run(&self) -> bool {
+        self.began_with_run && self.first_failure.is_some()
+    }
+}
