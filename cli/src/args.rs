@@ -72,7 +72,7 @@ failed), 2 usage, 3 config or credentials, 4 cannot listen or reach the proxy,
     args_override_self = true
 )]
 pub(crate) struct Args {
-    /// Own address or proxy [default: 0.0.0.0:20556]
+    /// Own address, or proxies with commas between [default: 0.0.0.0:20556]
     #[arg(short = 'a', long, value_name = "HOST[:PORT]", allow_hyphen_values = true)]
     pub(crate) addr: Option<String>,
 

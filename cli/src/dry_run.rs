@@ -137,7 +137,11 @@ fn mlet(text: &mut Text, args: &Args, loaded: &Loaded) {
 fn addresses(text: &mut Text, args: &Args, config: &Config) {
     text.section("addresses", NAME_LEN);
     match &config.approach {
-        Approach::Proxy(proxy) => text.row("proxy", shown(&proxy.name, PROXY_PORT)),
+        Approach::Proxies(proxies) => {
+            for proxy in proxies {
+                text.row("proxy", shown(&proxy.name, PROXY_PORT));
+            }
+        }
         Approach::Passive { listen } => match args.addr.as_deref() {
             Some(name) if !name.starts_with('*') => {
                 text.row("listen", shown(name, EXPERIMENT_PORT))

@@ -64,7 +64,7 @@ impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let exit = match &error {
             RunError::Tls(_) | RunError::Records(..) | RunError::LatencyLog(..) => Exit::Config,
-            RunError::Listen(..) | RunError::SingletonNotStarted(_) | RunError::Proxy { .. } => {
+            RunError::Listen(..) | RunError::SingletonNotStarted(_) | RunError::Proxies(_) => {
                 Exit::Listen
             }
             RunError::Publication(_) => Exit::Publication,

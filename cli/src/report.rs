@@ -36,7 +36,13 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
             let addresses: Vec<String> = listen.iter().map(shown).collect();
             tracing::info!("endpoints connect to us, at {}", addresses.join(" and "));
         }
-        Approach::Proxy(proxy) => tracing::info!("endpoints come through the proxy {}", proxy.name),
+        Approach::Proxies(proxies) => {
+            let names: Vec<_> = proxies.iter().map(|proxy| &*proxy.name).collect();
+            match &names[..] {
+                [name] => tracing::info!("endpoints come through the proxy {name}"),
+                names => tracing::info!("endpoints come through the proxies {}", names.join(", ")),
+            }
+        }
     }
     let brokers = config.publications.iter().map(|publication| &*publication.broker_name);
     let brokers = brokers.collect::<Vec<_>>().join(", ");

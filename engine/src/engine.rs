@@ -143,7 +143,7 @@ async fn serve(
                 .map_err(lack("share the listening sockets of the init system (fcntl)"))?
         }
         Approach::Passive { listen } => bind(listen, config.cores.len())?,
-        Approach::Proxy(_) => Vec::new(),
+        Approach::Proxies(_) => Vec::new(),
     };
     let journal = Journal::open(&config.recording, now(), &view.records_lost());
     let journal = journal.map_err(|OpenError { shown, error }| RunError::Records(shown, error))?;
@@ -214,7 +214,7 @@ fn own_fds(config: &Config, bound: &[Vec<BoundSocket>]) -> io::Result<usize> {
     let listeners = bound.iter().map(Vec::len).sum::<usize>() / shards;
     let greeting = match &config.approach {
         Approach::Passive { .. } => shards * accepts_at_once(listeners),
-        Approach::Proxy(_) => SET_UPS_MAX * FDS_PER_SET_UP,
+        Approach::Proxies(proxies) => SET_UPS_MAX.max(proxies.len()) * FDS_PER_SET_UP,
     };
     let brokers = config.publications.len().saturating_sub(1) * FDS_PER_BROKER;
     let others = PASSING_FDS + brokers + config.other_files;
@@ -266,7 +266,11 @@ fn sessions_max(config: &Config, room: SessionRoom) -> usize {
     }
     let backlog = match &config.approach {
         Approach::Passive { .. } => 0,
-        Approach::Proxy(proxy) => proxy.backlog_target.saturating_mul(config.experiments.len()),
+        Approach::Proxies(proxies) => {
+            let targets = proxies.iter().map(|proxy| proxy.backlog_target);
+            let of_each = targets.map(|target| target.saturating_mul(config.experiments.len()));
+            of_each.fold(0, usize::saturating_add)
+        }
     };
     if backlog > max {
         warn!(

@@ -84,24 +84,30 @@ pub(crate) struct BacklogConnection {
     pub(crate) socket: OwnedFd,
     /// The proxy.
     pub(crate) peer: SocketAddr,
-    /// The one under which it is registered.
-    pub(crate) snikey: SniKey,
+    /// Where it is registered.
+    pub(crate) registration: Registration,
     /// What the endpoint has sent already.
     pub(crate) received: Vec<u8>,
+}
+
+/// Where a connection of the backlog is registered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Registration {
+    /// Which proxy, as `-a` numbers them from 0.
+    pub(crate) proxy: usize,
+    /// Under which snikey.
+    pub(crate) snikey: SniKey,
 }
 
 /// From a shard to the control thread.
 #[derive(Debug)]
 pub(crate) enum FromShard {
     /// An endpoint has come on a connection of the backlog: its ClientHello is whole.
-    BacklogTaken {
-        /// The one under which it was registered.
-        snikey: SniKey,
-    },
+    BacklogTaken(Registration),
     /// A connection of the backlog ended before an endpoint came.
     BacklogLost {
-        /// The one under which it was registered.
-        snikey: SniKey,
+        /// Where it was registered.
+        registration: Registration,
         /// What is known of it.
         ended: Box<Ended>,
     },

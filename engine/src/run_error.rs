@@ -25,13 +25,8 @@ pub(crate) const WAITING: &str =
 pub enum RunError {
     /// This address cannot be listened on.
     Listen(SocketAddr, io::Error),
-    /// The proxy registered no connection within the bootstrap time.
-    Proxy {
-        /// The proxy's name.
-        name: String,
-        /// What went wrong last.
-        reason: String,
-    },
+    /// None of these proxies, by name, registered a connection within the bootstrap time, and what went wrong last.
+    Proxies(Vec<(String, String)>),
     /// The experiments cannot be published at any of these brokers, by name, and why.
     Publication(Vec<(String, String)>),
     /// The kernel gives no io_uring.
@@ -76,11 +71,20 @@ impl fmt::Display for RunError {
                     _ => "choose another address with -a, or end the program that uses this one",
                 }
             ),
-            Self::Proxy { name, reason } => write!(
-                f,
-                "no connection could be registered at the proxy {name} in time: {reason}; check -a, \
-                 or give it longer with BootstrapBacklogTimeout"
-            ),
+            Self::Proxies(proxies) => {
+                match &proxies[..] {
+                    [(name, reason)] => write!(
+                        f,
+                        "no connection could be registered at the proxy {name} in time: {reason}"
+                    )?,
+                    _ => write!(
+                        f,
+                        "no connection could be registered at any proxy in time: {}",
+                        each_with_reason(proxies)
+                    )?,
+                }
+                f.write_str("; check -a, or give it longer with BootstrapBacklogTimeout")
+            }
             Self::Publication(brokers) => match &brokers[..] {
                 [(broker, reason)] => write!(f, "cannot publish at the broker {broker}: {reason}"),
                 _ => write!(f, "cannot publish at any broker: {}", each_with_reason(brokers)),
@@ -135,7 +139,7 @@ impl RunError {
             Self::Forced(_) => 1,
             Self::Deadline | Self::DrainLimit => 2,
             Self::Listen(..)
-            | Self::Proxy { .. }
+            | Self::Proxies(_)
             | Self::Publication(_)
             | Self::Ring(_)
             | Self::Tls(_)

@@ -170,6 +170,9 @@ fn stat(run: &Snapshot) -> Vec<Value> {
     for broker in &run.brokers {
         row(format!("broker {}", broker.name), broker.stage.to_string().into());
     }
+    for proxy in &run.proxies {
+        row(format!("proxy {}", proxy.name), proxy.to_string().into());
+    }
     row("reloads done".into(), run.reloads.done.into());
     row("reloads refused".into(), run.reloads.refused.into());
     if let Some(reading) = run.reloads.reading {

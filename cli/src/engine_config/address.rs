@@ -9,10 +9,10 @@ use packetlab::escape::Escaped;
 
 use super::purpose::Purpose;
 
-/// Where endpoints reach us, before any key is read.
+/// Where endpoints reach us, before any key is read. Proxies each with the addresses of its name, as far as they are known.
 pub(crate) enum ApproachAddresses {
     Passive { listen: Vec<SocketAddr> },
-    Proxy { name: HostPort, addresses: Vec<SocketAddr> },
+    Proxies(Vec<(HostPort, Vec<SocketAddr>)>),
 }
 
 /// Port of endpoints towards us and of a broker for publishers (spec/protocol.md 7).

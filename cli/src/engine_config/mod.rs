@@ -202,11 +202,11 @@ impl Loader<'_> {
             return Ok(None);
         }
         let approach = self.approach(settings.proxy.is_some());
-        let approach = self.findings.keep(approach);
         let publishes = settings.publication.is_some();
-        let addressed = settings
-            .publication
-            .map(|publication| self.publication_addresses(publication, approach.as_ref()));
+        let addressed = settings.publication.map(|publication| {
+            let told = (approach.as_ref(), &settings.experiments[..]);
+            self.publication_addresses(publication, told)
+        });
         if self.has_failed() {
             return Ok(None);
         }

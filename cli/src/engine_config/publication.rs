@@ -9,7 +9,7 @@ use packetlab::name_value::{Dialect, Pair};
 
 use super::address::{self, ApproachAddresses};
 use super::{Loader, Purpose, shown};
-use crate::conf::{self, Located, PublicationSettings};
+use crate::conf::{self, ExperimentSettings, Located, PublicationSettings};
 use crate::exit::{Exit, Failure};
 
 /// A publication of which the addresses are known, as far as they can be, and nothing else was read.
@@ -27,10 +27,10 @@ impl Loader<'_> {
     pub(super) fn publication_addresses(
         &mut self,
         settings: PublicationSettings,
-        approach: Option<&ApproachAddresses>,
+        told: (Option<&ApproachAddresses>, &[ExperimentSettings]),
     ) -> Addressed {
         let brokers = settings.brokers.as_ref().and_then(|brokers| self.brokers(brokers));
-        let controller_addr = self.controller_addr(&settings, approach);
+        let controller_addr = self.controller_addr(&settings, told);
         // Whether the address is known depends on what else is wrong.
         let controller_addr = self.findings.keep(controller_addr).flatten();
         if let Some(hostid) = &self.args.hostid {
@@ -69,7 +69,7 @@ impl Loader<'_> {
     fn controller_addr(
         &self,
         settings: &PublicationSettings,
-        approach: Option<&ApproachAddresses>,
+        (approach, experiments): (Option<&ApproachAddresses>, &[ExperimentSettings]),
     ) -> Result<Option<ControllerAddr>, Failure> {
         if let Some(text) = &self.args.publish_addr {
             HostPort::parse(text)
@@ -88,8 +88,17 @@ impl Loader<'_> {
         }
         let Some(approach) = approach else { return Ok(None) };
         let text = match (approach, &self.args.addr) {
-            (ApproachAddresses::Proxy { name, .. }, _) => {
-                if name.port.is_some_and(|port| port != address::PROXY_PORT) {
+            (ApproachAddresses::Proxies(proxies), text) => {
+                let is_told = |one: &ExperimentSettings| {
+                    one.overrides.iter().any(|pair| pair.address.is_some())
+                };
+                if proxies.len() > 1 && !experiments.iter().all(is_told) {
+                    let problem = "of several proxies none is the one to publish; name with -p what endpoints \
+                                   come to: a name that has the addresses of all of them";
+                    return Err(usage("-a", text.as_deref().unwrap_or_default(), problem));
+                }
+                let Some((name, _)) = proxies.first() else { return Ok(None) };
+                if proxies.len() == 1 && name.port.is_some_and(|port| port != address::PROXY_PORT) {
                     tracing::warn!(
                         "the proxy is published as {} without a port, so endpoints come to its port {}; if it \
                          listens for them elsewhere, give that address with -p",

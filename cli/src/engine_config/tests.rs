@@ -11,7 +11,8 @@ fn approach(addr: Option<&str>, proxy: bool) -> Result<ApproachAddresses, Failur
     words.push("./m");
     let args = Args::parse_words(words.into_iter().map(OsString::from)).unwrap();
     let source = Source { path: "x.conf".into(), text: Vec::new() };
-    let loader = Loader {
+    let mut findings = Findings::default();
+    let mut loader = Loader {
         args: &args,
         source: &source,
         now: Ticks(0),
@@ -19,23 +20,24 @@ fn approach(addr: Option<&str>, proxy: bool) -> Result<ApproachAddresses, Failur
         purpose: Purpose::Run,
         listening: &[],
         kept: &mut Kept::default(),
-        findings: &mut Findings::default(),
+        findings: &mut findings,
         drawn_snikeys: Vec::new(),
     };
-    loader.approach(proxy)
+    loader.approach(proxy).ok_or_else(|| findings.into_failure())
 }
 
 fn listen(addr: Option<&str>) -> Vec<String> {
     match approach(addr, false).unwrap_or_else(|failure| panic!("{addr:?}: {failure}")) {
         ApproachAddresses::Passive { listen } => listen.iter().map(ToString::to_string).collect(),
-        ApproachAddresses::Proxy { .. } => panic!("passive was asked for"),
+        ApproachAddresses::Proxies(_) => panic!("passive was asked for"),
     }
 }
 
 fn proxy(addr: &str) -> Vec<String> {
     match approach(Some(addr), true).unwrap_or_else(|failure| panic!("{addr}: {failure}")) {
-        ApproachAddresses::Proxy { addresses, .. } => {
-            addresses.iter().map(ToString::to_string).collect()
+        ApproachAddresses::Proxies(proxies) => {
+            let all = proxies.iter().flat_map(|(_, addresses)| addresses);
+            all.map(ToString::to_string).collect()
         }
         ApproachAddresses::Passive { .. } => panic!("a proxy was asked for"),
     }

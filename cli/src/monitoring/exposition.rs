@@ -187,6 +187,14 @@ fn of_times(text: &mut Exposition, run: &Snapshot) {
             text.sample("brokers", &[("state", state)], run.brokers_at(stage));
         }
     }
+    if !run.proxies.is_empty() {
+        let help = "Proxies at which the last connection that was tried is registered, or not.";
+        text.family("proxies", "gauge", help);
+        for (state, registers) in [("registered", true), ("not_registered", false)] {
+            let at = run.proxies.iter().filter(|proxy| proxy.registers == registers);
+            text.sample("proxies", &[("state", state)], at.count());
+        }
+    }
     if let Some(end) = run.publication_end {
         let help = "When the publication ends, since 1970.";
         text.alone("publication_end_seconds", "gauge", help, seconds(end));
@@ -250,7 +258,8 @@ impl Exposition {
 #[cfg(test)]
 mod tests {
     use engine::{
-        BrokerState, CoreState, Files, Losses, MletEnds, Reloads, SessionsByPhase, Summary,
+        BrokerState, CoreState, Files, Losses, MletEnds, ProxyState, Reloads, SessionsByPhase,
+        Summary,
     };
     use packetlab::time::Ticks;
 
@@ -292,6 +301,14 @@ mod tests {
             publication_end: Some(Ticks(26_000_000_000)),
             brokers: [BrokerStage::Published, BrokerStage::NotPublished, BrokerStage::NotPublished]
                 .map(|stage| BrokerState { name: "b".into(), stage })
+                .into(),
+            proxies: [true, true, true, false]
+                .map(|registers| ProxyState {
+                    name: "p".into(),
+                    registers,
+                    registered: 1,
+                    wanted: 2,
+                })
                 .into(),
             reloads: Reloads {
                 done: 27,
@@ -339,6 +356,8 @@ mod tests {
             "brokers{state=\"published\"} 1",
             "brokers{state=\"not_published\"} 2",
             "brokers{state=\"over\"} 0",
+            "proxies{state=\"registered\"} 3",
+            "proxies{state=\"not_registered\"} 1",
             "reloads_total{result=\"done\"} 27",
             "reloads_total{result=\"refused\"} 28",
             "reload_success_timestamp 29",

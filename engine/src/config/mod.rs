@@ -132,14 +132,16 @@ pub enum Approach {
         /// IPv4 wildcard asks for `IPV6_V6ONLY`.
         listen: Vec<SocketAddr>,
     },
-    /// Endpoints come through connections that we keep registered at a proxy (spec/protocol.md 5.2).
-    Proxy(Box<Proxy>),
+    /// Endpoints come through connections that we keep registered at these proxies (spec/protocol.md 5.2), which are
+    /// alike in all but where they are. At least one.
+    Proxies(Vec<Proxy>),
 }
 
-/// The proxy and the backlog of connections registered there.
+/// A proxy and the backlog of connections registered there.
 #[derive(Debug, Clone)]
 pub struct Proxy {
-    /// Set-up address, all that its name resolved to, in the resolver's order; at least one.
+    /// Set-up address, all that its name resolved to, in the resolver's order. None if its name cannot be found, which is
+    /// no reason not to run where there are other proxies.
     pub addresses: Vec<SocketAddr>,
     /// Its name, for messages.
     pub name: String,

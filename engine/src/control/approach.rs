@@ -1,23 +1,22 @@
-//! How endpoints come to a run, as far as its loop has to do with it: the publications, and the backlog at the proxy.
+//! How endpoints come to a run, as far as its loop has to do with it: the publications, and the backlogs at proxies.
 //!
-//! Not here: what the publications come to (`brokers.rs`), and the backlog itself (`backlog.rs`).
+//! Not here: what the publications come to and the backlogs (`brokers.rs`, `proxies.rs`).
 
 use std::time::Instant;
 
 use tracing::info;
 
-use super::backlog::Backlog;
 use super::clock::now;
+use super::proxies::Proxies;
 use super::publication::Plan;
 use super::publication::news::{PublicationId, PublicationNews};
 use super::set_up::SetUpEnd;
 use super::tasks::News;
 use super::{Control, RunPhase};
 use crate::config::{Approach, Config};
-use crate::mailbox::ToShard;
+use crate::mailbox::{Registration, ToShard};
 use crate::records::Ended;
 use crate::view::RunStage;
-use packetlab::snikey::SniKey;
 use packetlab::tls::SetupError;
 
 impl Control {
@@ -34,8 +33,9 @@ impl Control {
         self.show_brokers();
         match &config.approach {
             Approach::Passive { .. } => self.publish(),
-            Approach::Proxy(proxy) => {
-                self.backlog = Some(Backlog::new(config, proxy, backend, self.tasks.link())?);
+            Approach::Proxies(proxies) => {
+                let proxies = Proxies::new(config, proxies, (backend, &self.tasks.link()))?;
+                self.proxies = Some(proxies);
             }
         }
         Ok(())
@@ -62,8 +62,8 @@ impl Control {
         if self.phase != RunPhase::Running {
             return None;
         }
-        let backlog = self.backlog.as_ref().and_then(Backlog::next_due);
-        [backlog, self.brokers.next_due()].into_iter().flatten().min()
+        let backlogs = self.proxies.as_ref().and_then(Proxies::next_due);
+        [backlogs, self.brokers.next_due()].into_iter().flatten().min()
     }
 
     pub(super) fn take_news(&mut self) {
@@ -91,46 +91,46 @@ impl Control {
     }
 
     /// Takes the end of a set-up: a connection goes to its shard, a failure to the backlog.
-    fn take_set_up(&mut self, SetUpEnd { snikey, result }: SetUpEnd) {
-        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running)
+    fn take_set_up(&mut self, SetUpEnd { registration, result }: SetUpEnd) {
+        let Some(proxies) = self.proxies.as_mut().filter(|_| self.phase == RunPhase::Running)
         else {
             self.counts.close_session();
             return;
         };
         match result {
             Ok(connection) => {
-                let shard = backlog.handle_ready(&snikey, self.shards.len());
+                let shard = proxies.handle_ready(&registration, self.shards.len());
                 self.shards[shard].push(ToShard::Adopt(connection));
             }
             Err(failure) => {
                 self.counts.close_session();
-                backlog.handle_failed(&snikey, failure);
+                proxies.handle_failed(&registration, failure);
             }
         }
     }
 
     /// An endpoint came through a connection of the backlog.
-    pub(super) fn take_backlog_taken(&mut self, snikey: &SniKey) {
-        if let Some(backlog) = &mut self.backlog {
-            backlog.handle_taken(snikey);
+    pub(super) fn take_backlog_taken(&mut self, registration: &Registration) {
+        if let Some(proxies) = &mut self.proxies {
+            proxies.handle_taken(registration);
         }
     }
 
     /// A connection of the backlog ended without an endpoint.
-    pub(super) fn take_backlog_lost(&mut self, snikey: &SniKey, ended: Box<Ended>) {
-        if let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running) {
-            backlog.handle_lost(snikey, &ended);
+    pub(super) fn take_backlog_lost(&mut self, registration: &Registration, ended: Box<Ended>) {
+        if let Some(proxies) = self.proxies.as_mut().filter(|_| self.phase == RunPhase::Running) {
+            proxies.handle_lost(registration, &ended);
         }
         self.sessions.backlog_lost(ended, now());
     }
 
-    /// Begins the set-ups that are due, and what follows when the backlog is filled for the first time.
-    pub(super) fn tend_backlog(&mut self) {
-        let Some(backlog) = self.backlog.as_mut().filter(|_| self.phase == RunPhase::Running)
+    /// Begins the set-ups that are due, and what follows when the backlogs are filled for the first time.
+    pub(super) fn tend_backlogs(&mut self) {
+        let Some(proxies) = self.proxies.as_mut().filter(|_| self.phase == RunPhase::Running)
         else {
             return;
         };
-        match backlog.tend(&self.counts) {
+        match proxies.tend(&self.counts) {
             None => {}
             Some(Ok(())) => self.publish(),
             Some(Err(error)) => self.fail(error),

@@ -1,15 +1,14 @@
-//! Keeps connections registered at the proxy (spec/pktxpmgr.md 6), for the shards to take over.
+//! Keeps connections registered at one proxy (spec/pktxpmgr.md 6), for the shards to take over.
 //!
 //! Every set-up is a task of its own, which tells the control thread how it ended. No fault of one, nor
 //! the loss of the whole proxy, ends anything but itself: it is tried again, at the pace of the pool.
-//! Only a proxy of which nothing is to be had within the bootstrap time ends the run.
 //!
-//! Not here: one set-up (`set_up.rs`), and how many there are to be at once (`proto/backlog`).
+//! Not here: what the backlogs of all proxies come to (`proxies.rs`), one set-up (`set_up.rs`), and how many there are to be
+//! at once (`proto/backlog`).
 
-use std::collections::HashMap;
 use std::fmt;
 use std::rc::Rc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tracing::{debug, info, warn};
 
@@ -19,30 +18,34 @@ use super::tasks::{News, TaskLink};
 use crate::config::{Config, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
-use crate::mailbox::Counts;
+use crate::mailbox::Registration;
 use crate::proto::backlog::Pool;
 use crate::proto::session_end::Outcome;
 use crate::records::Ended;
-use crate::run_error::RunError;
+use crate::view::ProxyState;
 use packetlab::snikey::SniKey;
 use packetlab::tls::{self, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
 use packetlab::words::counted;
 
-/// The backlog of a run in proxy mode.
+/// The backlog of a run at one proxy.
 pub(super) struct Backlog {
+    /// Which proxy, as `-a` numbers them.
+    number: usize,
     proxy: Rc<ProxySide>,
     pool: Pool,
-    /// While the backlog is filled for the first time: until when that may take.
-    bootstrap_until: Option<Instant>,
     /// Something was registered once.
     worked: bool,
+    /// The last set-up that ended did so well.
+    registers: bool,
     last_failure: Option<SetUpFailure>,
     failure_log: LogLimit,
-    /// Something was complained of since the backlog was full.
+    /// It was full once.
+    was_full: bool,
+    /// The run has gone on before it was full for the first time.
+    is_late: bool,
+    /// Something was complained of since it was full.
     complained: bool,
-    /// The shard that gets the next connection of a snikey; the first one where nothing is noted.
-    next_shard: HashMap<SniKey, usize>,
     link: TaskLink,
 }
 
@@ -74,13 +77,13 @@ fn proxy_side(config: &Config, proxy: &Proxy, backend: Backend) -> Result<ProxyS
 }
 
 impl Backlog {
-    /// An empty backlog, to be filled from now on.
+    /// An empty backlog at the proxy of this number, to be filled from now on with so many set-ups at once.
     ///
     /// # Errors
     /// The agent certificate cannot be used.
     pub(super) fn new(
-        config: &Config,
-        proxy: &Proxy,
+        (config, proxy): (&Config, &Proxy),
+        (number, set_ups_max): (usize, usize),
         backend: Backend,
         link: TaskLink,
     ) -> Result<Self, SetupError> {
@@ -90,14 +93,16 @@ impl Backlog {
             proxy.name
         );
         Ok(Self {
+            number,
             proxy: Rc::new(proxy_side(config, proxy, backend)?),
-            pool: Pool::new(snikeys(config), proxy.backlog_target),
-            bootstrap_until: Some(now() + proxy.bootstrap_timeout),
+            pool: Pool::new(snikeys(config), proxy.backlog_target, set_ups_max),
             worked: false,
+            registers: false,
             last_failure: None,
             failure_log: LogLimit::new("failures at the proxy"),
+            was_full: false,
+            is_late: false,
             complained: false,
-            next_shard: HashMap::new(),
             link,
         })
     }
@@ -108,22 +113,60 @@ impl Backlog {
     /// The agent certificate cannot be used.
     pub(super) fn reloaded(&self, config: &Config, proxy: &Proxy) -> Result<Reloaded, SetupError> {
         Ok(Reloaded {
-            proxy: Rc::new(proxy_side(config, proxy, self.proxy.backend)?),
+            proxy: Rc::new(self.where_it_was(proxy_side(config, proxy, self.proxy.backend)?)),
             snikeys: snikeys(config).collect(),
             target: proxy.backlog_target,
         })
+    }
+
+    /// A proxy whose name cannot be found now is where it was found before.
+    fn where_it_was(&self, mut proxy: ProxySide) -> ProxySide {
+        if proxy.addresses.is_empty() {
+            proxy.addresses.clone_from(&self.proxy.addresses);
+        }
+        proxy
     }
 
     /// From now on connections are registered for these snikeys. What is under way goes on as it began.
     pub(super) fn serve(&mut self, Reloaded { proxy, snikeys, target }: Reloaded) {
         self.proxy = proxy;
         self.pool.serve(snikeys, target);
-        self.next_shard.retain(|snikey, _| self.pool.serves(snikey));
     }
 
-    /// When [`Self::tend`] is due.
-    pub(super) fn next_due(&self) -> Option<Instant> {
-        [self.pool.next_due(now()), self.bootstrap_until].into_iter().flatten().min()
+    /// The proxy's name.
+    pub(super) fn name(&self) -> &str {
+        &self.proxy.name
+    }
+
+    /// Its connections.
+    pub(super) fn pool(&self) -> &Pool {
+        &self.pool
+    }
+
+    /// Something was registered once.
+    pub(super) fn has_worked(&self) -> bool {
+        self.worked
+    }
+
+    /// What went wrong last.
+    pub(super) fn last_failure(&self) -> Option<&SetUpFailure> {
+        self.last_failure.as_ref()
+    }
+
+    /// How it stands with the proxy.
+    pub(super) fn state(&self) -> ProxyState {
+        ProxyState {
+            name: self.proxy.name.clone(),
+            registers: self.registers,
+            registered: self.pool.ready(),
+            wanted: self.pool.wanted(),
+        }
+    }
+
+    /// The same, in the place of an earlier one.
+    pub(super) fn show(&self, state: &mut ProxyState) {
+        (state.registered, state.wanted) = (self.pool.ready(), self.pool.wanted());
+        state.registers = self.registers;
     }
 
     /// The warnings that may be left out.
@@ -131,38 +174,55 @@ impl Backlog {
         &mut self.failure_log
     }
 
-    /// Begins the set-ups that are due and for which there is room. Whether the first filling is over with this call,
-    /// and how.
-    pub(super) fn tend(&mut self, counts: &Counts) -> Option<Result<(), RunError>> {
-        // Without room it goes on when a session has ended.
-        while counts.open_session() {
-            let Some(snikey) = self.pool.begin(now()) else {
-                counts.close_session();
-                break;
-            };
-            self.begin_set_up(snikey);
-        }
-        if self.complained && self.bootstrap_until.is_none() && self.pool.is_full() {
-            self.complained = false;
-            info!("the backlog at {} is full again", self.proxy.name);
-        }
-        self.end_bootstrap()
+    /// Begins a set-up, if one is due.
+    pub(super) fn begin(&mut self) -> bool {
+        let Some(snikey) = self.pool.begin(now()) else { return false };
+        let registration = Registration { proxy: self.number, snikey };
+        let (proxy, link) = (Rc::clone(&self.proxy), self.link.clone());
+        tokio::task::spawn_local(async move {
+            let result = proxy.set_up(&registration, &link.stop).await;
+            link.tell(News::SetUp(SetUpEnd { registration, result }));
+        });
+        true
     }
 
-    /// A connection is registered. Which of so many shards gets it.
-    pub(super) fn handle_ready(&mut self, snikey: &SniKey, shards: usize) -> usize {
-        self.worked = true;
+    /// Tells that it is full for the first time, or again after complaints.
+    pub(super) fn tell_when_full(&mut self) {
+        if !self.pool.is_full() {
+            return;
+        }
+        let name = &self.proxy.name;
+        if !std::mem::replace(&mut self.was_full, true) && !self.is_late {
+            let ready = self.pool.ready();
+            info!("backlog filled: {ready} connections are registered at {name}");
+        } else if self.complained {
+            info!("the backlog at {name} is full again");
+        }
+        self.complained = false;
+    }
+
+    /// It is not waited for any more, though it is not full: tells so.
+    pub(super) fn tell_that_it_is_late(&mut self, why: &str) {
+        self.is_late = true;
+        warn!(
+            "only {} of {} connections are registered at {}{why}; going on",
+            self.pool.ready(),
+            self.pool.wanted(),
+            self.proxy.name
+        );
+    }
+
+    /// A connection is registered.
+    pub(super) fn handle_ready(&mut self, snikey: &SniKey) {
+        (self.worked, self.registers) = (true, true);
         self.pool.handle_ready(snikey);
-        let next = self.next_shard.entry(snikey.clone()).or_default();
-        let shard = *next % shards;
-        *next = shard + 1;
-        shard
     }
 
     /// A set-up has failed.
     pub(super) fn handle_failed(&mut self, snikey: &SniKey, failure: SetUpFailure) {
         let wait = self.pool.handle_failed(snikey, failure.kind(), now(), random());
         self.complain(snikey, &failure, wait);
+        self.registers = false;
         self.last_failure = Some(failure);
     }
 
@@ -181,48 +241,15 @@ impl Backlog {
         self.complain(snikey, &lost, wait);
     }
 
-    fn begin_set_up(&self, snikey: SniKey) {
-        let (proxy, link) = (Rc::clone(&self.proxy), self.link.clone());
-        tokio::task::spawn_local(async move {
-            let result = proxy.set_up(&snikey, &link.stop).await;
-            link.tell(News::SetUp(SetUpEnd { snikey, result }));
-        });
-    }
-
     fn complain(&mut self, snikey: &SniKey, what: &dyn fmt::Display, wait: Option<Duration>) {
         self.complained = true;
-        let snikey = snikey.short();
+        let (name, snikey) = (&self.proxy.name, snikey.short());
         let wait = wait.map_or_else(String::new, |wait| {
             format!("; the next try is in {:.1} s", wait.as_secs_f64())
         });
         match self.failure_log.admit(now()) {
-            Some(left_out) => warn!("proxy, snikey {snikey}: {what}{wait}{left_out}"),
-            None => debug!("proxy, snikey {snikey}: {what}{wait}"),
+            Some(left_out) => warn!("proxy {name}, snikey {snikey}: {what}{wait}{left_out}"),
+            None => debug!("proxy {name}, snikey {snikey}: {what}{wait}"),
         }
-    }
-
-    /// Whether the first filling is over with this call, and how.
-    fn end_bootstrap(&mut self) -> Option<Result<(), RunError>> {
-        let until = self.bootstrap_until?;
-        let (ready, wanted) = (self.pool.ready(), self.pool.wanted());
-        if self.pool.is_full() {
-            info!("backlog filled: {ready} connections are registered at {}", self.proxy.name);
-        } else if now() < until {
-            return None;
-        } else if self.worked {
-            warn!(
-                "only {ready} of {wanted} connections are registered at {} within \
-                 BootstrapBacklogTimeout; going on",
-                self.proxy.name
-            );
-        } else {
-            let reason = match &self.last_failure {
-                Some(failure) => failure.to_string(),
-                None => "no connection could be set up in time".into(),
-            };
-            return Some(Err(RunError::Proxy { name: self.proxy.name.clone(), reason }));
-        }
-        self.bootstrap_until = None;
-        Some(Ok(()))
     }
 }

@@ -11,8 +11,8 @@ use nix::libc::{EMFILE, ENFILE, ENOBUFS, ENOMEM};
 use tracing::warn;
 
 use super::Control;
-use super::backlog::Backlog;
 use super::clock::now;
+use super::proxies::Proxies;
 use crate::log_limit::LogLimit;
 use crate::records::SessionId;
 
@@ -46,7 +46,8 @@ impl Control {
     fn log_limits(&mut self) -> impl Iterator<Item = &mut LogLimit> {
         let own = [&mut self.accept_pauses, &mut self.refusals, &mut self.without_pipes];
         let others = self.sessions.log_limits();
-        own.into_iter().chain(others).chain(self.backlog.as_mut().map(Backlog::log_limit))
+        let of_proxies = self.proxies.iter_mut().flat_map(Proxies::log_limits);
+        own.into_iter().chain(others).chain(of_proxies)
     }
 
     /// When [`Self::tend_log`] is due.

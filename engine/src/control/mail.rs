@@ -68,8 +68,10 @@ impl Control {
             FromShard::StartMlet { id, ends, facts } => self.start_mlet(id, ends, &facts),
             FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
             FromShard::PermitFreed(id) => self.free_permit(id),
-            FromShard::BacklogTaken { snikey } => self.take_backlog_taken(&snikey),
-            FromShard::BacklogLost { snikey, ended } => self.take_backlog_lost(&snikey, ended),
+            FromShard::BacklogTaken(registration) => self.take_backlog_taken(&registration),
+            FromShard::BacklogLost { registration, ended } => {
+                self.take_backlog_lost(&registration, ended);
+            }
             FromShard::EndpointGone { id, reason } => self.sessions.endpoint_gone(id, &reason),
             FromShard::IdleTimeout(id) => self.end_idle_mlet(id),
             FromShard::Relayed { shard, sessions } => {

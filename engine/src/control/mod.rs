@@ -1,8 +1,8 @@
 //! The control thread: what concerns the whole run and no single session's bytes.
 //!
-//! It starts mlets through the supervisor, hands out permits for `-n`, keeps the backlog at
-//! the proxy and the publication, follows signals, reloads the configuration, and ends the run. Its loop waits on tokio-uring's
-//! runtime and never blocks a shard; conversations with brokers and proxy are tasks of their own, which
+//! It starts mlets through the supervisor, hands out permits for `-n`, keeps the backlogs at
+//! proxies and the publications, follows signals, reloads the configuration, and ends the run. Its loop waits on tokio-uring's
+//! runtime and never blocks a shard; conversations with brokers and proxies are tasks of their own, which
 //! send the loop their news.
 //!
 //! ```text
@@ -27,6 +27,7 @@ mod new_config;
 mod orders;
 mod overdue;
 mod peer;
+mod proxies;
 mod publication;
 mod recorder;
 mod recorder_link;
@@ -51,12 +52,12 @@ use std::time::{Duration, Instant};
 use tokio::io::Interest;
 use tokio::time::sleep_until;
 
-use self::backlog::Backlog;
 use self::brokers::Brokers;
 use self::clock::now;
 use self::count_permits::Permits;
 pub use self::new_config::Reader;
 use self::new_config::Reloads;
+use self::proxies::Proxies;
 use self::publication::PublishedFrom;
 pub use self::recorder_link::MLET_TARGET;
 use self::recorder_link::RecorderLink;
@@ -159,7 +160,7 @@ pub(crate) struct Control {
     is_halted: bool,
     retry_at: Option<Instant>,
     time_limits: TimeLimits,
-    backlog: Option<Backlog>,
+    proxies: Option<Proxies>,
     brokers: Brokers,
     published_from: PublishedFrom,
     reloads: Reloads,
@@ -228,7 +229,7 @@ impl Control {
             is_halted: false,
             retry_at: None,
             experiments: parts.experiments,
-            backlog: None,
+            proxies: None,
             brokers: Brokers::default(),
             published_from: (parts.backend, 0),
             reloads: Reloads::new(parts.reader),
@@ -257,7 +258,7 @@ impl Control {
             self.take_news();
             self.tend_halt();
             self.tend_mlets();
-            self.tend_backlog();
+            self.tend_backlogs();
             self.tend_greeting();
             self.tend_due();
             self.flush();

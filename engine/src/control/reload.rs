@@ -5,7 +5,7 @@
 //! begins when that is over, for it may have read what has changed since.
 //!
 //! Not here: how it is read (`new_config.rs`), and what becomes of connections at the proxy and of the
-//! publications (`backlog.rs`, `brokers.rs`).
+//! publications (`proxies.rs`, `brokers.rs`).
 
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -125,10 +125,10 @@ impl Control {
             return Err(TOO_LATE.into());
         }
         let unusable = |error| format!("an agent certificate cannot be used: {error}");
-        let backlog = match (&self.backlog, &config.approach) {
+        let backlogs = match (&self.proxies, &config.approach) {
             (None, Approach::Passive { .. }) => None,
-            (Some(backlog), Approach::Proxy(proxy)) => {
-                Some(backlog.reloaded(&config, proxy).map_err(unusable)?)
+            (Some(before), Approach::Proxies(proxies)) => {
+                Some(before.reloaded(&config, proxies).map_err(unusable)?)
             }
             _ => return Err("EnableProxyMode cannot change; it takes a new run".into()),
         };
@@ -139,8 +139,8 @@ impl Control {
         }
         let republishes = self.brokers.replace(plans, &self.tasks.link());
         self.show_brokers();
-        if let Some((before, backlog)) = self.backlog.as_mut().zip(backlog) {
-            before.serve(backlog);
+        if let Some((before, backlogs)) = self.proxies.as_mut().zip(backlogs) {
+            before.serve(backlogs);
         }
         // Limits may have been set meanwhile.
         let experiments = experiments.within(self.experiments.limits.clone());

@@ -10,12 +10,11 @@ use std::time::{Duration, Instant};
 use super::clock::{now, wall};
 use super::peer::{Peer, PeerError, Stop};
 use crate::driver::Backend;
-use crate::mailbox::BacklogConnection;
+use crate::mailbox::{BacklogConnection, Registration};
 use crate::proto::backlog::{Failure, SetUp, SetUpError, SetUpStep};
-use packetlab::snikey::SniKey;
 use packetlab::tls::{ClientConfig, SetupError};
 
-/// What all set-ups share.
+/// What all set-ups at a proxy share.
 pub(super) struct ProxySide {
     pub(super) addresses: Vec<SocketAddr>,
     pub(super) name: String,
@@ -27,8 +26,8 @@ pub(super) struct ProxySide {
 
 /// How a set-up ended.
 pub(super) struct SetUpEnd {
-    /// For which snikey.
-    pub(super) snikey: SniKey,
+    /// Where it was to be registered.
+    pub(super) registration: Registration,
     pub(super) result: Result<BacklogConnection, SetUpFailure>,
 }
 
@@ -71,10 +70,10 @@ impl SetUpFailure {
 }
 
 impl ProxySide {
-    /// Sets up one connection for `snikey`, as far as the wait for its endpoint.
+    /// Sets up one connection that is registered so, as far as the wait for its endpoint.
     pub(super) async fn set_up(
         &self,
-        snikey: &SniKey,
+        registration: &Registration,
         stop: &Stop,
     ) -> Result<BacklogConnection, SetUpFailure> {
         let connected = Peer::connect(&self.addresses, self.step_timeout, self.backend, stop).await;
@@ -83,7 +82,7 @@ impl ProxySide {
             cause: Cause::Peer(error),
         })?;
         let local = |error| SetUpFailure { step: SetUpStep::Handshake, cause: Cause::Local(error) };
-        let mut set_up = SetUp::new(Arc::clone(&self.tls), snikey).map_err(local)?;
+        let mut set_up = SetUp::new(Arc::clone(&self.tls), &registration.snikey).map_err(local)?;
         let (mut last, mut deadline) = (SetUpStep::Connect, now());
         while let Some(step) = set_up.step() {
             if step != last {
@@ -98,7 +97,7 @@ impl ProxySide {
         Ok(BacklogConnection {
             socket: peer.into_socket(),
             peer: address,
-            snikey: snikey.clone(),
+            registration: registration.clone(),
             received: set_up.into_endpoint_bytes(),
         })
     }

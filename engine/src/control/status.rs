@@ -23,7 +23,8 @@ impl Control {
     pub(super) fn tell_status(&self) {
         self.show();
         let now_seen = self.view.snapshot();
-        let Snapshot { stage, sessions, mlets, summary, open_outputs, brokers, .. } = now_seen;
+        let Snapshot { stage, sessions, mlets, summary, open_outputs, .. } = now_seen;
+        let (brokers, proxies) = (now_seen.brokers, now_seen.proxies);
         let (recorder, now) = (self.sessions.under_way(), now());
         warn!("status: {stage}; sessions {}, mlets that run: {mlets}", sessions.running);
         let outcomes = summary.outcomes.iter();
@@ -33,6 +34,9 @@ impl Control {
         warn!("status: ended so far: {outcomes}");
         for BrokerState { name, stage } in brokers {
             warn!("status: broker {name}: {stage}");
+        }
+        for proxy in proxies {
+            warn!("status: proxy {}: {proxy}", proxy.name);
         }
         if let Some((pid, started)) = self.mlets.singleton() {
             warn!("the one mlet of -s, pid {pid}, has run for {}", age(started, now));
@@ -64,6 +68,9 @@ impl Control {
             }
             (state.running, state.mlets) = (running, mlets);
             (state.open_outputs, state.linfos_lost) = (open_outputs, linfos_lost);
+            if let Some(proxies) = &self.proxies {
+                proxies.show(&mut state.proxies);
+            }
         });
     }
 

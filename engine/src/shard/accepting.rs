@@ -16,10 +16,9 @@ use super::receive_size::Intake;
 use super::state::Shard;
 use super::under_way::UnderWay;
 use crate::driver::Driver;
-use crate::mailbox::FromShard;
+use crate::mailbox::{FromShard, Registration};
 use crate::proto::session::{Session, SetUpStage};
 use crate::records::Via;
-use packetlab::snikey::SniKey;
 
 /// Accepts under way on one shard, so that a storm is taken in several steps per turn.
 const ACCEPTS: usize = 8;
@@ -152,7 +151,7 @@ impl<D: Driver<Token>> Shard<D> {
         endpoint: OwnedFd,
         peer: SocketAddr,
         session: Session,
-        in_backlog: Option<SniKey>,
+        in_backlog: Option<Registration>,
     ) -> usize {
         let of_run = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         let id = self.sessions_before + of_run;

@@ -159,7 +159,9 @@ impl<D: Driver<Token>> Shard<D> {
             let (latency, closed) = (connection.latency.take(), self.now);
             let ended = Box::new(Ended { facts, relayed, latency, outcome: *outcome, closed });
             match connection.in_backlog {
-                Some(snikey) => self.mailer.push(FromShard::BacklogLost { snikey, ended }),
+                Some(registration) => {
+                    self.mailer.push(FromShard::BacklogLost { registration, ended });
+                }
                 None => self.mailer.push_unhurried(FromShard::Ended(ended)),
             }
         }

@@ -9,11 +9,11 @@ use super::candidates::Candidate;
 use super::mlet_streams::MletStreams;
 use super::receive_size::Intake;
 use super::under_way::UnderWay;
+use crate::mailbox::Registration;
 use crate::metrics::SessionLatency;
 use crate::proto::session::{MletFacts, Session, SetUpStage};
 use crate::proto::session_end::Outcome;
 use crate::records::{SessionFacts, SessionId, Via};
-use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
 
 /// A session's sockets and what is under way on them.
@@ -25,8 +25,8 @@ pub(super) struct Connection {
     pub(super) accepted: Instant,
     /// The same by the wall clock.
     pub(super) accepted_wall: Ticks,
-    /// It waits at the proxy for its endpoint, or for the rest of a ClientHello; under which snikey.
-    pub(super) in_backlog: Option<SniKey>,
+    /// It waits at a proxy for its endpoint, or for the rest of a ClientHello; where it is registered.
+    pub(super) in_backlog: Option<Registration>,
     pub(super) session: Session,
     pub(super) endpoint: OwnedFd,
     /// What leads to the mlet, once START was answered.

@@ -100,9 +100,9 @@ impl<D: Driver<Token>> Granting<'_, D> {
 
     /// The endpoint of a backlog connection is here; what follows is counted from now.
     fn leave_backlog(&mut self) {
-        if let Some(snikey) = self.connection.in_backlog.take() {
+        if let Some(registration) = self.connection.in_backlog.take() {
             (self.connection.accepted, self.connection.accepted_wall) = (self.now, self.wall);
-            self.mailer.push(FromShard::BacklogTaken { snikey });
+            self.mailer.push(FromShard::BacklogTaken(registration));
         }
     }
 

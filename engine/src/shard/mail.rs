@@ -62,8 +62,8 @@ impl<D: Driver<Token>> Shard<D> {
         let slots: Vec<usize> = untouched.map(|(slot, _)| slot).collect();
         for slot in slots {
             let experiments = Arc::clone(&self.experiments);
-            let snikey = self.connections[slot].in_backlog.as_ref();
-            let is_gone = snikey.is_some_and(|snikey| !experiments.serves(snikey));
+            let registration = self.connections[slot].in_backlog.as_ref();
+            let is_gone = registration.is_some_and(|one| !experiments.serves(&one.snikey));
             self.move_session(slot, |session, cx| match is_gone {
                 true => session.handle_stop(cx),
                 false => session.handle_reload(experiments),
@@ -81,15 +81,15 @@ impl<D: Driver<Token>> Shard<D> {
 
     /// Takes over a connection that waits at the proxy for its endpoint.
     fn adopt(&mut self, connection: BacklogConnection) {
-        let BacklogConnection { socket, peer, snikey, received } = connection;
+        let BacklogConnection { socket, peer, registration, received } = connection;
         self.driver.prepare(socket.as_fd());
         if self.draining {
             self.driver.close(socket);
             return self.counts.close_session();
         }
         let session = Session::in_backlog(peer.ip(), Arc::clone(&self.experiments), self.now);
-        let is_gone = !self.experiments.serves(&snikey);
-        let slot = self.insert(socket, peer, session, Some(snikey));
+        let is_gone = !self.experiments.serves(&registration.snikey);
+        let slot = self.insert(socket, peer, session, Some(registration));
         if received.is_empty() {
             // It may have been on its way at a reload.
             if is_gone {

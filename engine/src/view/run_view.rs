@@ -12,7 +12,8 @@ use packetlab::time::Ticks;
 use super::ended_sessions::{EndedSession, EndedSessions};
 use super::last_outcomes::LastOutcomes;
 use super::snapshot::{
-    BrokerState, CoreState, Files, Goal, Losses, Reloads, RunStage, SessionsByPhase, Snapshot,
+    BrokerState, CoreState, Files, Goal, Losses, ProxyState, Reloads, RunStage, SessionsByPhase,
+    Snapshot,
 };
 use crate::config::{Approach, Config};
 use crate::metrics::{BothWays, RunLatency, ShardCounts, ShardNumber, ShardNumbers};
@@ -89,6 +90,8 @@ pub(crate) struct RunState {
     pub(crate) publication_end: Option<Ticks>,
     /// How it stands with each broker.
     pub(crate) brokers: Vec<BrokerState>,
+    /// How it stands with each proxy.
+    pub(crate) proxies: Vec<ProxyState>,
     /// Sessions past START that are not over.
     pub(crate) running: usize,
     /// Mlets that may still run.
@@ -155,6 +158,7 @@ impl RunView {
             stage: state.stage,
             publication_end: state.publication_end,
             brokers: state.brokers,
+            proxies: state.proxies,
             goal,
             sessions: SessionsByPhase {
                 waiting: sum(ShardNumber::Waiting),
@@ -301,7 +305,8 @@ fn certificates(config: &Config) -> BTreeMap<&'static str, Ticks> {
     let of_endpoints = chains.map(|certificate| ("endpoint", certificate));
     let of_broker = config.publications.iter().map(|one| ("broker", &one.certificate));
     let of_proxy = match &config.approach {
-        Approach::Proxy(proxy) => proxy.certificate.as_ref(),
+        // All are shown the same.
+        Approach::Proxies(proxies) => proxies.first().and_then(|one| one.certificate.as_ref()),
         Approach::Passive { .. } => None,
     };
     let of_proxy = of_proxy.map(|certificate| ("proxy", certificate));

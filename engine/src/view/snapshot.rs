@@ -22,6 +22,8 @@ pub struct Snapshot {
     pub publication_end: Option<Ticks>,
     /// How it stands with each broker, in the order of the config file; none where nothing is published.
     pub brokers: Vec<BrokerState>,
+    /// How it stands with each proxy, in the order of `-a`; none where endpoints come to us.
+    pub proxies: Vec<ProxyState>,
     /// What it is to come to, if that was said.
     pub goal: Option<Goal>,
     /// Sessions and connections that are not over.
@@ -80,6 +82,27 @@ impl fmt::Display for BrokerStage {
             Self::Published => "published",
             Self::Over => "over",
         })
+    }
+}
+
+/// How it stands with a proxy.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ProxyState {
+    /// As `-a` names it.
+    pub name: String,
+    /// The last connection that was tried is registered; false if it could not be, or none has been yet.
+    pub registers: bool,
+    /// Connections that wait there for their endpoints.
+    pub registered: usize,
+    /// How many there should be.
+    pub wanted: usize,
+}
+
+/// In words, for the log.
+impl fmt::Display for ProxyState {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {} connections are registered", self.registered, self.wanted)?;
+        f.write_str(if self.registers { "" } else { ", and none can be had at present" })
     }
 }
 

@@ -1,8 +1,11 @@
-//! Several brokers at once, with endpoints at each, which are killed and come back: what one of them loses the others carry,
-//! and nobody is measured twice.
+//! Several brokers and several proxies at once, with endpoints at each, which are killed and come back: what one of them
+//! loses the others carry, and nobody is measured twice.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
+
+use serde_json::Value;
 
 use super::*;
 
@@ -37,6 +40,14 @@ impl Host {
         (host, addresses.try_into().unwrap())
     }
 
+    /// Where controllers and where endpoints come to.
+    fn proxy(scene: &Scene) -> (Self, [SocketAddr; 2]) {
+        let words = ["proxy", "--key", "@prx", "--agent", "@agent_prx.cert"];
+        let listens = [("--controllers", "controllers"), ("--endpoints", "endpoints")];
+        let (host, addresses) = Self::start(scene, &words, &listens);
+        (host, addresses.try_into().unwrap())
+    }
+
     /// As a machine that loses its power, as far as others can see.
     fn kill(&mut self) {
         let mut running = self.running.take().unwrap();
@@ -66,21 +77,21 @@ impl Running {
     }
 }
 
-/// A `pktxpmgr` whose mlet prints whom it measures, into the file `measured`.
-fn manager(scene: &Scene, config: &str, words: &[&str]) -> Running {
+/// A `pktxpmgr` whose mlet prints whom it measures, into the file `measured`, and then does this.
+fn manager(scene: &Scene, config: &str, words: &[&str], then: &str) -> Running {
     let program = Path::new(PKTFLEET).with_file_name("pktxpmgr");
     assert!(program.exists(), "{} is missing: run `cargo build` first", program.display());
-    let script = b"#!/bin/sh\necho \"$PKTLAB_ENDPOINT_KEY\"\n";
-    let mlet = scene.write("mlet", script, 0o755);
+    let script = format!("#!/bin/sh\necho \"$PKTLAB_ENDPOINT_KEY\"\n{then}\n");
+    let mlet = scene.write("mlet", script.as_bytes(), 0o755);
     let mut command = Command::new(program);
-    command.args(["-c", config, "--cores", "1"]).args(words).arg(mlet);
+    command.args(["-c", config, "--cores", "1"]).args(words).arg(mlet).current_dir(&scene.folder);
     command.stdout(File::create(scene.path("measured")).unwrap());
     Running::start(command)
 }
 
 /// A config file that names these brokers instead of one.
-fn naming(scene: &Scene, brokers: &[SocketAddr], proxy: bool) -> String {
-    let config = scene.config("several", brokers[0], proxy);
+fn naming(scene: &Scene, brokers: &[SocketAddr]) -> String {
+    let config = scene.config("several", brokers[0], false);
     let text = fs::read_to_string(&config).unwrap();
     let all: Vec<_> = brokers.iter().map(ToString::to_string).collect();
     let one = format!("BrokerAddr {}\n", brokers[0]);
@@ -94,6 +105,14 @@ fn measured(scene: &Scene) -> Vec<String> {
     text.lines().map(str::to_owned).collect()
 }
 
+/// An endpoint made by [`Scene::endpoint`] that knows where it is served, once.
+fn directed(scene: &Scene, name: &str, controller: &str, snikey: &str) -> Running {
+    let [key, agent, subcmd] = ["", ".agent", ".subcmd"].map(|suffix| format!("@{name}{suffix}"));
+    let words = ["endpoint", "--controller", controller, "--snikey", snikey, "--key", &key];
+    let more = ["--agent", &agent, "--subcmd", &subcmd, "--operator", "@eop.pub"];
+    Running::start(scene.pktfleet(&[&words[..], &more].concat()))
+}
+
 #[test]
 fn of_two_brokers_one_may_be_dead_at_the_start_and_both_later_and_each_endpoint_is_served_once() {
     const SERVED: &str = " is ready, key ";
@@ -102,8 +121,8 @@ fn of_two_brokers_one_may_be_dead_at_the_start_and_both_later_and_each_endpoint_
     let (mut second, [publish_second, subscribe_second]) = Host::broker(&scene);
     let mut fleets = [subscribe_first, subscribe_second].map(|at| scene.fleet(COUNT, at));
     first.kill();
-    let config = naming(&scene, &[publish_first, publish_second], false);
-    let mut manager = manager(&scene, &config, &["-a", &free_address()]);
+    let config = naming(&scene, &[publish_first, publish_second]);
+    let mut manager = manager(&scene, &config, &["-a", &free_address()], "");
     // The second has it alone.
     manager.wait_for(&format!("broker {publish_first}: cannot connect"));
     manager.wait_for(&format!("published at the broker {publish_second}"));
@@ -118,11 +137,8 @@ fn of_two_brokers_one_may_be_dead_at_the_start_and_both_later_and_each_endpoint_
     manager.wait_for(&format!("broker {publish_second}: it closed the connection"));
     let key = scene.endpoint("ep1");
     let address = manager.wait_for("listening on ");
-    let address = address.rsplit(' ').next().unwrap().to_owned();
-    let words = ["endpoint", "--controller", &address, "--snikey", "several", "--key", "@ep1"];
-    let more = ["--agent", "@ep1.agent", "--subcmd", "@ep1.subcmd", "--operator", "@eop.pub"];
-    let direct = scene.pktfleet(&[&words[..], &more].concat()).output().unwrap();
-    assert!(direct.status.success(), "{}", String::from_utf8_lossy(&direct.stderr));
+    let mut direct = directed(&scene, "ep1", address.rsplit(' ').next().unwrap(), "several");
+    assert!(direct.child.wait().unwrap().success());
     // Both come back: everybody hears the text they know.
     first.come_back(&scene);
     second.come_back(&scene);
@@ -140,4 +156,86 @@ fn of_two_brokers_one_may_be_dead_at_the_start_and_both_later_and_each_endpoint_
     for fleet in fleets {
         fleet.end(Signal::SIGINT);
     }
+}
+
+/// The outcomes of sessions under this snikey, by the records of a run.
+fn outcomes(scene: &Scene, snikey: &str) -> BTreeMap<String, usize> {
+    let mut outcomes = BTreeMap::new();
+    for line in fs::read_to_string(scene.path("events")).unwrap().lines() {
+        let record: Value = serde_json::from_str(line).unwrap();
+        if record["ev"] == "session.end" && record["ep"]["snikey"] == snikey {
+            let outcome = record["outcome"].as_str().unwrap().to_owned();
+            *outcomes.entry(outcome).or_default() += 1;
+        }
+    }
+    outcomes
+}
+
+/// Of two proxies one is killed while sessions go through both, and with endpoints at each.
+#[test]
+fn a_proxy_that_is_killed_takes_its_own_sessions_along_and_is_filled_when_it_is_back() {
+    const BACKLOG: usize = 4;
+    let scene = Scene::new("proxies");
+    let mut broker = scene.broker();
+    let (publish, subscribe) = (broker.address("publishers"), broker.address("subscribers"));
+    let (mut east, [register_east, come_east]) = Host::proxy(&scene);
+    let (_west, [register_west, come_west]) = Host::proxy(&scene);
+    // Whose endpoints hear on this channel are told of this proxy; the manager serves both snikeys at both.
+    let config = scene.config("east", publish, true);
+    let text = fs::read_to_string(&config).unwrap();
+    let entry = text.lines().find(|line| line.starts_with("ExpExec")).unwrap();
+    let of = |snikey: &str, channel: &str, come: SocketAddr| {
+        let entry = entry.strip_suffix("::").unwrap().replace(":east:", &format!(":{snikey}:"));
+        format!("{entry}:{channel}:controller_addr={come};")
+    };
+    let entries = [of("east", "01", come_east), of("west", "02", come_west)].join("\n");
+    let text = format!("{}TargetBacklogConn {BACKLOG}\n", text.replace(entry, &entries));
+    scene.write("east.conf", text.as_bytes(), 0o600);
+    let mut fleets = ["01", "02"].map(|channel| {
+        let (count, broker) = (COUNT.to_string(), subscribe.to_string());
+        let words = ["fleet", "--endpoints", &count, "--subscribe", &broker, "--key", "@eop"];
+        let fleet = scene.pktfleet(&[&words[..], &["--channel", channel]].concat());
+        Running::start(fleet)
+    });
+    for fleet in &mut fleets {
+        fleet.wait_for(&format!("{COUNT} of {COUNT} endpoints are subscribed"));
+    }
+    let both = format!("{register_east},{register_west}");
+    let until_told = "while [ ! -e go ]; do sleep 0.05; done";
+    let mut manager = manager(&scene, &config, &["-a", &both, "--events", "events"], until_told);
+    manager.wait_for_times("backlog filled: 8 connections are registered at", 2);
+    manager.wait_for_times(" is ready, key ", 2 * COUNT);
+    east.kill();
+    manager.wait_for_times("; its mlet still runs", COUNT);
+    manager.wait_for(&format!("proxy {register_east}, snikey east: cannot connect"));
+    // Through the other one goes whoever comes, under both snikeys.
+    let mut more: Vec<_> = [("ep1", "east"), ("ep2", "west")]
+        .map(|endpoint| one_more(&scene, &mut manager, endpoint, come_west))
+        .into();
+    east.come_back(&scene);
+    manager.wait_for(&format!("the backlog at {register_east} is full again"));
+    more.push(one_more(&scene, &mut manager, ("ep3", "west"), come_east));
+    scene.write("go", b"", 0o600);
+    manager.wait_for_times("mlet exit code 0", 2 * COUNT + 3);
+    let log = manager.end(Signal::SIGINT);
+    let told = log.join("\n");
+    assert_eq!(outcomes(&scene, "west"), [("ok".to_owned(), COUNT + 2)].into(), "{told}");
+    let of_east = outcomes(&scene, "east");
+    assert_eq!(of_east.get("ok"), Some(&1), "{of_east:?}\n{told}");
+    assert_eq!(of_east.values().sum::<usize>(), COUNT + 1, "{of_east:?}\n{told}");
+}
+
+/// A new endpoint whose session through this proxy lasts as long as those of the fleets.
+fn one_more(
+    scene: &Scene,
+    manager: &mut Running,
+    (name, snikey): (&str, &str),
+    proxy: SocketAddr,
+) -> Running {
+    const SERVED: &str = " is ready, key ";
+    let before = manager.seen.iter().filter(|line| line.contains(SERVED)).count();
+    scene.endpoint(name);
+    let endpoint = directed(scene, name, &proxy.to_string(), snikey);
+    manager.wait_for_times(SERVED, before + 1);
+    endpoint
 }

@@ -102,6 +102,7 @@ fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'stat
         ("rate", rate(format!("{:.1}", per_second(ended, before.ended())))),
         ("goal", now.goal.map(|goal| goal_told(goal, now.lasted)).unwrap_or_default()),
         ("publication", publication(now, wall)),
+        ("proxies", proxies(now)),
         ("to-bytes", words::size(now.bytes.to_endpoint)),
         ("from-bytes", words::size(now.bytes.from_endpoint)),
         ("to-messages", now.messages.to_endpoint.to_string()),
@@ -118,6 +119,12 @@ fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'stat
 
 fn goal_told(goal: engine::Goal, lasted: Duration) -> String {
     format!("{} of {} sessions: {}", goal.done, goal.wanted, share(goal, lasted))
+}
+
+/// Connections that wait at each proxy.
+fn proxies(now: &Snapshot) -> String {
+    let each = now.proxies.iter().map(|proxy| format!("{}: {proxy}", proxy.name));
+    each.collect::<Vec<_>>().join("; ")
 }
 
 /// Until when, and which brokers lack it.

@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use crate::proto::backoff::{Backoff, WAIT_MAX};
 use packetlab::snikey::SniKey;
 
-/// Set-ups under way at once, of all snikeys together. Each costs the control thread some 400 us of
+/// Set-ups under way at once, of all snikeys at all proxies together. Each costs the control thread some 400 us of
 /// signatures, so that a round of them delays its other work by less than 30 ms, and two descriptors.
 pub const SET_UPS_MAX: usize = 64;
 
@@ -36,11 +36,13 @@ pub enum Failure {
     Refused,
 }
 
-/// The connections of all snikeys.
+/// The connections of all snikeys at one proxy.
 #[derive(Debug)]
 pub struct Pool {
     /// Of each snikey that is served.
     target: usize,
+    /// Set-ups that may be under way at once, of all snikeys.
+    set_ups_max: usize,
     /// In the order of the file; those that are served no more last, until nothing of them is left.
     snikeys: Vec<SnikeyConnections>,
 }
@@ -81,6 +83,10 @@ impl SnikeyConnections {
         self.len() < self.target && self.in_set_up < self.window
     }
 
+    fn may_begin(&self, now: Instant) -> bool {
+        self.wants_more() && !self.waits(now)
+    }
+
     fn waits(&self, now: Instant) -> bool {
         self.wait_until.is_some_and(|until| now < until)
     }
@@ -103,9 +109,13 @@ impl SnikeyConnections {
 }
 
 impl Pool {
-    /// An empty backlog for these snikeys, each to have `target` connections.
-    pub fn new(snikeys: impl IntoIterator<Item = SniKey>, target: usize) -> Self {
-        let mut pool = Self { target, snikeys: Vec::new() };
+    /// An empty backlog for these snikeys, each to have `target` connections, of which `set_ups_max` may be in set-up.
+    pub fn new(
+        snikeys: impl IntoIterator<Item = SniKey>,
+        target: usize,
+        set_ups_max: usize,
+    ) -> Self {
+        let mut pool = Self { target, set_ups_max, snikeys: Vec::new() };
         pool.serve(snikeys, target);
         pool
     }
@@ -131,16 +141,19 @@ impl Pool {
         self.snikeys.iter().any(|one| one.snikey == *snikey && one.target > 0)
     }
 
+    /// Whether [`Self::begin`] begins one.
+    pub fn may_begin(&self, now: Instant) -> bool {
+        self.in_set_up() < self.set_ups_max
+            && self.snikeys.iter().any(|connections| connections.may_begin(now))
+    }
+
     /// Begins a set-up, and tells for which snikey. `None`: not now.
     pub fn begin(&mut self, now: Instant) -> Option<SniKey> {
-        if self.in_set_up() >= SET_UPS_MAX {
+        if self.in_set_up() >= self.set_ups_max {
             return None;
         }
-        let connections = self
-            .snikeys
-            .iter_mut()
-            .filter(|connections| connections.wants_more() && !connections.waits(now))
-            .min_by_key(|connections| connections.len())?;
+        let may_begin = self.snikeys.iter_mut().filter(|one| one.may_begin(now));
+        let connections = may_begin.min_by_key(|connections| connections.len())?;
         connections.in_set_up += 1;
         Some(connections.snikey.clone())
     }
@@ -232,6 +245,11 @@ impl Pool {
     /// Set-ups under way.
     pub fn in_set_up(&self) -> usize {
         self.snikeys.iter().map(|connections| connections.in_set_up).sum()
+    }
+
+    /// Connections of all snikeys, in set-up or registered.
+    pub fn connections(&self) -> usize {
+        self.in_set_up() + self.ready()
     }
 
     /// Registered connections of all snikeys.

@@ -17,7 +17,9 @@ use super::linfo_log::LinfoLog;
 use super::peers::{Endpoint, Mlet};
 use super::pipes::Pipes;
 use crate::driver::simulated::{Kernel, SharedRemote, Simulated, nowhere};
-use crate::mailbox::{BacklogConnection, Counts, FromShard, Inbox, Mailer, ToShard, mailbox};
+use crate::mailbox::{
+    BacklogConnection, Counts, FromShard, Inbox, Mailer, Registration, ToShard, mailbox,
+};
 use crate::metrics::RunLatency;
 use crate::mlet_request::DirectRequests;
 use crate::proto::experiments::Experiments;
@@ -150,7 +152,7 @@ impl Harness {
             let connection = BacklogConnection {
                 socket,
                 peer,
-                snikey: SniKey::parse(TRUSTING).unwrap(),
+                registration: Registration { proxy: 0, snikey: SniKey::parse(TRUSTING).unwrap() },
                 received: Vec::new(),
             };
             self.to_shard.push(ToShard::Adopt(connection));

@@ -23,7 +23,7 @@ fn first() -> SniKey {
 
 /// An empty backlog for so many snikeys.
 fn pool_of(snikeys: usize, target: usize) -> Pool {
-    Pool::new((0..snikeys).map(nth), target)
+    Pool::new((0..snikeys).map(nth), target, SET_UPS_MAX)
 }
 
 const MS: Duration = Duration::from_millis(1);
@@ -53,6 +53,21 @@ fn a_taken_connection_is_replaced_at_once() {
     pool.handle_taken(&nth(1));
     assert_eq!(begun(&mut pool, start()), [nth(1)]);
     assert_eq!(pool.next_due(start()), None);
+}
+
+/// At another proxy others are in set-up.
+#[test]
+fn no_more_set_ups_are_under_way_than_its_share() {
+    let mut pool = Pool::new((0..3).map(nth), 4, 2);
+    assert_eq!(begun(&mut pool, start()), [0, 1].map(nth));
+    assert!(!pool.may_begin(start()), "the share is used up");
+    pool.handle_failed(&nth(0), Failure::Gone, start(), 0);
+    assert!(pool.may_begin(start()));
+    assert_eq!(begun(&mut pool, start()), [nth(2)], "the one that failed waits");
+    for snikey in [1, 2].map(nth) {
+        pool.handle_ready(&snikey);
+    }
+    assert_eq!((pool.connections(), pool.ready()), (2, 2));
 }
 
 #[test]

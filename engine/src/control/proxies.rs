@@ -1,0 +1,190 @@
+//! The backlogs of a run in proxy mode, one at each proxy.
+//!
+//! Each has its connections, waits and complaints for itself; here is what they come to together. The loss of a proxy costs
+//! its own connections. The run ends for want of a proxy only if nothing could be registered at any of them within the
+//! bootstrap time. Where there is not room for all connections, the backlog that has fewest comes first.
+//!
+//! Not here: the backlog at a proxy (`backlog.rs`).
+
+use std::collections::HashMap;
+use std::time::Instant;
+
+use super::backlog::{Backlog, Reloaded};
+use super::clock::now;
+use super::set_up::SetUpFailure;
+use super::tasks::TaskLink;
+use crate::config::{Config, Proxy};
+use crate::driver::Backend;
+use crate::log_limit::LogLimit;
+use crate::mailbox::{Counts, Registration};
+use crate::proto::backlog::SET_UPS_MAX;
+use crate::records::Ended;
+use crate::run_error::RunError;
+use crate::view::ProxyState;
+use packetlab::snikey::SniKey;
+use packetlab::tls::SetupError;
+
+/// The backlogs of a run.
+pub(super) struct Proxies {
+    /// In the order of `-a`; at least one.
+    of_each: Vec<Backlog>,
+    /// While they are filled for the first time: until when that may take.
+    bootstrap_until: Option<Instant>,
+    /// The shard that gets the next connection of a snikey, at whichever proxy; the first one where nothing is noted.
+    next_shard: HashMap<SniKey, usize>,
+}
+
+impl Proxies {
+    /// Empty backlogs, to be filled from now on.
+    ///
+    /// # Errors
+    /// The agent certificate cannot be used.
+    pub(super) fn new(
+        config: &Config,
+        proxies: &[Proxy],
+        (backend, link): (Backend, &TaskLink),
+    ) -> Result<Self, SetupError> {
+        // So that one that does not answer takes none from the others.
+        let set_ups_max = (SET_UPS_MAX / proxies.len().max(1)).max(1);
+        let backlog = |(number, proxy)| {
+            Backlog::new((config, proxy), (number, set_ups_max), backend, link.clone())
+        };
+        let timeouts = proxies.iter().map(|proxy| proxy.bootstrap_timeout);
+        Ok(Self {
+            of_each: proxies.iter().enumerate().map(backlog).collect::<Result<_, _>>()?,
+            bootstrap_until: timeouts.max().map(|timeout| now() + timeout),
+            next_shard: HashMap::new(),
+        })
+    }
+
+    /// What a reload makes of them, which names the same proxies; [`Self::serve`] puts it into effect.
+    ///
+    /// # Errors
+    /// The agent certificate cannot be used.
+    pub(super) fn reloaded(
+        &self,
+        config: &Config,
+        proxies: &[Proxy],
+    ) -> Result<Vec<Reloaded>, SetupError> {
+        let both = self.of_each.iter().zip(proxies);
+        both.map(|(backlog, proxy)| backlog.reloaded(config, proxy)).collect()
+    }
+
+    /// From now on connections are registered for these snikeys. What is under way goes on as it began.
+    pub(super) fn serve(&mut self, reloaded: Vec<Reloaded>) {
+        for (backlog, reloaded) in self.of_each.iter_mut().zip(reloaded) {
+            backlog.serve(reloaded);
+        }
+        let of_each = &self.of_each;
+        self.next_shard.retain(|snikey, _| of_each.iter().any(|one| one.pool().serves(snikey)));
+    }
+
+    /// When [`Self::tend`] is due.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let now = now();
+        let due = self.of_each.iter().filter_map(|backlog| backlog.pool().next_due(now));
+        due.chain(self.bootstrap_until).min()
+    }
+
+    /// The warnings that may be left out.
+    pub(super) fn log_limits(&mut self) -> impl Iterator<Item = &mut LogLimit> {
+        self.of_each.iter_mut().map(Backlog::log_limit)
+    }
+
+    /// How it stands with each proxy, in the place of what was so before.
+    pub(super) fn show(&self, states: &mut Vec<ProxyState>) {
+        if states.is_empty() {
+            states.extend(self.of_each.iter().map(Backlog::state));
+        }
+        for (backlog, state) in self.of_each.iter().zip(states) {
+            backlog.show(state);
+        }
+    }
+
+    /// Begins the set-ups that are due and for which there is room. Whether the first filling is over with this call,
+    /// and how.
+    pub(super) fn tend(&mut self, counts: &Counts) -> Option<Result<(), RunError>> {
+        // Without room it goes on when a session has ended.
+        while counts.open_session() {
+            if !self.begin() {
+                counts.close_session();
+                break;
+            }
+        }
+        for backlog in &mut self.of_each {
+            backlog.tell_when_full();
+        }
+        self.end_bootstrap()
+    }
+
+    /// Begins a set-up, if one is due.
+    fn begin(&mut self) -> bool {
+        let now = now();
+        let may_begin = self.of_each.iter_mut().filter(|one| one.pool().may_begin(now));
+        may_begin.min_by_key(|one| one.pool().connections()).is_some_and(Backlog::begin)
+    }
+
+    /// A connection is registered. Which of so many shards gets it.
+    pub(super) fn handle_ready(&mut self, at: &Registration, shards: usize) -> usize {
+        if let Some(backlog) = self.of_each.get_mut(at.proxy) {
+            backlog.handle_ready(&at.snikey);
+        }
+        let next = self.next_shard.entry(at.snikey.clone()).or_default();
+        let shard = *next % shards;
+        *next = shard + 1;
+        shard
+    }
+
+    /// A set-up has failed.
+    pub(super) fn handle_failed(&mut self, at: &Registration, failure: SetUpFailure) {
+        if let Some(backlog) = self.of_each.get_mut(at.proxy) {
+            backlog.handle_failed(&at.snikey, failure);
+        }
+    }
+
+    /// An endpoint came through a connection.
+    pub(super) fn handle_taken(&mut self, at: &Registration) {
+        if let Some(backlog) = self.of_each.get_mut(at.proxy) {
+            backlog.handle_taken(&at.snikey);
+        }
+    }
+
+    /// A connection ended without an endpoint.
+    pub(super) fn handle_lost(&mut self, at: &Registration, ended: &Ended) {
+        if let Some(backlog) = self.of_each.get_mut(at.proxy) {
+            backlog.handle_lost(&at.snikey, ended);
+        }
+    }
+
+    /// Whether the first filling is over with this call, and how. Once one is full, who has failed is not waited for.
+    fn end_bootstrap(&mut self) -> Option<Result<(), RunError>> {
+        let until = self.bootstrap_until?;
+        let is_over = now() >= until;
+        let one_is_full = self.of_each.iter().any(|one| one.pool().is_full());
+        let is_waited_for = |one: &Backlog| {
+            let has_failed = one_is_full && one.last_failure().is_some();
+            !is_over && !one.pool().is_full() && !has_failed
+        };
+        if self.of_each.iter().any(is_waited_for) {
+            return None;
+        }
+        if !self.of_each.iter().any(Backlog::has_worked) {
+            return Some(Err(RunError::Proxies(self.of_each.iter().map(failure).collect())));
+        }
+        self.bootstrap_until = None;
+        let why = if is_over { " within BootstrapBacklogTimeout" } else { "" };
+        for backlog in self.of_each.iter_mut().filter(|one| !one.pool().is_full()) {
+            backlog.tell_that_it_is_late(why);
+        }
+        Some(Ok(()))
+    }
+}
+
+/// A proxy at which nothing could be registered, and why.
+fn failure(backlog: &Backlog) -> (String, String) {
+    let reason = match backlog.last_failure() {
+        Some(failure) => failure.to_string(),
+        None => "no connection could be set up in time".into(),
+    };
+    (backlog.name().to_owned(), reason)
+}
