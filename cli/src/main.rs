@@ -113,7 +113,8 @@ fn run(args: &Arc<Args>, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failu
     let results = out.map(|out| ResultsFolder::begin(&out, args, run, layout)).transpose()?;
     config.recording = recording(args, run, results.as_ref());
     config.judging = args.judging();
-    let operator = Operator { signals, reader: reader(args, listening, kept), orders: None };
+    let reader = reader(args, listening, kept);
+    let operator = Operator { signals, reader, orders: None, permits: None };
     match run_campaign(
         args,
         &mut config,

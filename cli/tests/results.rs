@@ -504,12 +504,6 @@ fn usage_errors_are_code_2_and_help_is_on_standard_output() {
 
 /// A mlet may have any name, and a folder of results too.
 #[test]
-fn the_help_says_why_no_session_has_some_outcomes() {
-    let help = Campaign::of(1).says("results ls --help");
-    assert_says(&help, &["duplicate and campaign_refused", "no run of"]);
-}
-
-#[test]
 fn a_word_is_a_command_only_as_the_first_and_if_no_file_has_this_name() {
     let home = Home::new();
     // So that what is taken for a mlet ends for want of it.

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
+use std::num::NonZeroU32;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
@@ -20,6 +21,7 @@ use crate::control::{Control, ControlParts, SessionRoom, block_on};
 use crate::driver::{Backend, Driver, Epoll, Uring};
 use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
 use crate::metrics::{IntervalLog, RunLatency};
+use crate::permits::{self, Permits};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::experiments::Experiments;
 use crate::proto::keys::Keys;
@@ -100,6 +102,8 @@ pub struct Operator {
     pub reader: Reader,
     /// What else is asked for, if anybody can ask.
     pub orders: Option<Orders>,
+    /// Who permits START, where that is not a matter of this run alone.
+    pub permits: Option<Box<dyn Permits>>,
 }
 
 /// Serves endpoints until the run ends. The processes were started before any thread, and signals are blocked since before
@@ -145,7 +149,13 @@ async fn serve(
         Approach::Passive { listen } => bind(listen, config.cores.len())?,
         Approach::Proxies(_) => Vec::new(),
     };
-    let journal = Journal::open(&config.recording, now(), &view.records_lost());
+    let attempts = config.attempts.and_then(|attempts| NonZeroU32::try_from(attempts).ok());
+    let keys_are_shared = config.limits.sessions_per_key_max == Some(0);
+    let counted = attempts.map(|attempts| permits::of_attempts(attempts, keys_are_shared));
+    let permits = operator.permits.or(counted);
+    let results = permits.as_ref().and_then(|permits| permits.results());
+    let reports = results.is_some();
+    let journal = Journal::open(&config.recording, now(), &view.records_lost(), results);
     let journal = journal.map_err(|OpenError { shown, error }| RunError::Records(shown, error))?;
     let latency_log = open_latency_log(config, view.latency())?;
     let (mailer, inbox) = mailbox().map_err(lack(TALKING))?;
@@ -156,7 +166,7 @@ async fn serve(
     let sessions_max = sessions_max(config, room);
     let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
     let experiments = Arc::new(Experiments::new(config, keys, now()).map_err(RunError::Tls)?);
-    let counts = Arc::new(Counts::new(config.attempts, sessions_max));
+    let counts = Arc::new(Counts::new(permits.is_some(), sessions_max));
     let mut control = Control::new(ControlParts {
         processes,
         signals: operator.signals,
@@ -164,6 +174,9 @@ async fn serve(
         experiments: Arc::clone(&experiments),
         counts: Arc::clone(&counts),
         room,
+        permits,
+        are_counted: attempts.is_some(),
+        reports,
         journal,
         recording: config.recording.clone(),
         judging: config.judging.clone(),

@@ -23,6 +23,7 @@ mod log_limit;
 mod mailbox;
 mod metrics;
 mod mlet_request;
+pub mod permits;
 pub mod proto;
 #[cfg(any(test, feature = "bench"))]
 mod random;

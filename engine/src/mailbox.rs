@@ -7,7 +7,6 @@
 use std::collections::VecDeque;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::num::{NonZeroU32, NonZeroU64};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,13 +15,13 @@ use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::permits::{Holder, Refusal};
 use crate::proto::experiments::Experiments;
 use crate::proto::session::MletFacts;
 use crate::proto::session_end::Force;
 use crate::records::{Ended, RelayedBy, SessionFacts, SessionId, ShardTotals};
 use crate::run_error::RunError;
 use crate::sys::mlet_ends::MletEnds;
-use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
@@ -45,15 +44,6 @@ pub(crate) struct SessionPlace {
     pub(crate) id: SessionId,
 }
 
-/// In whose name a session waits for a permit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(crate) enum Holder {
-    /// Its endpoint's key.
-    Key(KeyId),
-    /// Its endpoint has shown no certificate: its TCP peer.
-    Address(IpAddr),
-}
-
 /// From the control thread to a shard.
 pub(crate) enum ToShard {
     /// Take over a connection that is registered at the proxy.
@@ -62,6 +52,10 @@ pub(crate) enum ToShard {
     Reload(Arc<Experiments>),
     /// A permit for START has become free for this session.
     Permit(SessionPlace),
+    /// This session gets none, and ends before START.
+    Refused(SessionPlace, Refusal),
+    /// Permits that were given hold no more: end the sessions that have one, so that their mlets read the end. Others go on.
+    Fence,
     /// This session's mlet was not started in time: it ends.
     MletLate(SessionPlace),
     /// Tell what each session past START has relayed.
@@ -334,27 +328,24 @@ impl<T> AsFd for Inbox<T> {
     }
 }
 
-/// What shards count together, which are open sessions, and whether attempts are counted (`-n`).
+/// What shards count together, which are open sessions, and whether START needs a permit.
 #[derive(Debug)]
 pub(crate) struct Counts {
-    attempts_max: Option<NonZeroU32>,
+    needs_permits: bool,
     sessions_max: AtomicUsize,
     sessions: AtomicUsize,
 }
 
 impl Counts {
-    /// Counts up to `sessions_max` open sessions. More than 2^32 - 1 attempts are as good as no limit.
-    pub(crate) fn new(attempts_max: Option<NonZeroU64>, sessions_max: usize) -> Self {
-        Self {
-            attempts_max: attempts_max.and_then(|max| max.try_into().ok()),
-            sessions_max: AtomicUsize::new(sessions_max),
-            sessions: AtomicUsize::new(0),
-        }
+    /// Counts up to `sessions_max` open sessions.
+    pub(crate) fn new(needs_permits: bool, sessions_max: usize) -> Self {
+        let sessions_max = AtomicUsize::new(sessions_max);
+        Self { needs_permits, sessions_max, sessions: AtomicUsize::new(0) }
     }
 
-    /// How many attempts the run may make; `None` is any number, so that START needs no permit.
-    pub(crate) fn attempts_max(&self) -> Option<NonZeroU32> {
-        self.attempts_max
+    /// START needs a permit, which the control thread is asked for.
+    pub(crate) fn needs_permits(&self) -> bool {
+        self.needs_permits
     }
 
     /// Counts up to so many from now on. Where more are open they stay, and nobody comes until fewer are.
@@ -381,7 +372,7 @@ mod tests {
 
     #[test]
     fn sessions_are_opened_up_to_the_limit_and_again_when_one_has_closed() {
-        let counts = Counts::new(None, 2);
+        let counts = Counts::new(false, 2);
         assert!(counts.open_session());
         assert!(counts.open_session());
         assert!(!counts.open_session());

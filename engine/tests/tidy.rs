@@ -7,19 +7,24 @@ use std::process::Command;
 
 /// What of the crate `engine` its rooms may name, lowest first; what is not needed any more is taken off. `lib.rs` puts
 /// the rooms together.
-const LAYERS: [(&str, &[&str]); 16] = [
+const LAYERS: [(&str, &[&str]); 17] = [
     ("config", &[]),
     ("guards", &[]),
     ("log_limit", &[]),
+    ("permits", &[]),
     ("sys", &[]),
     ("driver", &["crate::config::Io", "crate::sys::"]),
-    ("proto", &["crate::config::", "crate::guards::", "crate::log_limit::"]),
+    (
+        "proto",
+        &["crate::config::", "crate::guards::", "crate::log_limit::", "crate::permits::Refusal"],
+    ),
     ("metrics", &["crate::sys::record_files"]),
     (
         "records",
         &[
             "crate::config::",
             "crate::metrics::",
+            "crate::permits::",
             "crate::proto::",
             "crate::sys::record_files",
             "crate::sys::recorder::Recorded",
@@ -40,6 +45,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
     (
         "mailbox",
         &[
+            "crate::permits::",
             "crate::proto::experiments::Experiments",
             "crate::proto::session_end::Force",
             "crate::proto::session::MletFacts",
@@ -67,6 +73,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "crate::mailbox::",
             "crate::metrics::",
             "crate::mlet_request::",
+            "crate::permits::",
             "crate::proto::",
             "crate::records::",
             "crate::sys::mlet_ends::MletEnds",
@@ -81,6 +88,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "crate::mailbox::",
             "crate::metrics::",
             "crate::mlet_request::",
+            "crate::permits::",
             "crate::proto::",
             "crate::records::",
             "crate::run_error::",
@@ -96,6 +104,7 @@ const LAYERS: [(&str, &[&str]); 16] = [
             "crate::driver::",
             "crate::mailbox::",
             "crate::metrics::",
+            "crate::permits",
             "crate::proto::",
             "crate::records::",
             "crate::run_error::",

@@ -18,12 +18,6 @@ use super::time;
 /// Longest key, in hexadecimal digits.
 const KEY_LEN: usize = 64;
 
-/// Of `--outcome`.
-const OUTCOME_HELP: &str = "\
-ok, failed, or names of outcomes (duplicate and campaign_refused
-are kept for campaigns that several managers share; no run of
-this version has them)";
-
 /// A folder, and which of its sessions are wanted, as typed.
 #[derive(Debug, Args)]
 pub(crate) struct Wanted {
@@ -73,7 +67,8 @@ fn run_of(event: &Event) -> &str {
 #[derive(Debug, Default, Args)]
 #[command(next_help_heading = "Which sessions")]
 pub(crate) struct Filter {
-    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = OutcomeChoice::parse, help = OUTCOME_HELP)]
+    /// ok, failed, or names of outcomes
+    #[arg(long, value_name = "LIST", value_delimiter = ',', value_parser = OutcomeChoice::parse)]
     outcome: Vec<OutcomeChoice>,
 
     /// Endpoints whose keys begin so, in hexadecimal digits

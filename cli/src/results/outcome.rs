@@ -1,9 +1,7 @@
 //! The closed list of outcomes by their names.
 //!
 //! Not here: which end is which outcome, and which sessions count as failed (`engine/src/records/outcome.rs`). A record may
-//! name one that is not in the list, of a later version; it is read all the same. Two of the list, `duplicate` and
-//! `campaign_refused`, are kept for campaigns that several managers share, which this version does not run: whoever filters
-//! by them finds nothing.
+//! name one that is not in the list, of a later version; it is read all the same.
 
 /// Every outcome a record may have.
 pub(crate) const OUTCOMES: [&str; 28] = [
@@ -45,9 +43,6 @@ mod tests {
 
     use super::*;
 
-    /// Those that no run makes.
-    const KEPT: [&str; 2] = ["duplicate", "campaign_refused"];
-
     /// The variants of the engine's enum, by their names in records.
     fn of_engine() -> BTreeSet<String> {
         let source = include_str!("../../../engine/src/records/outcome.rs");
@@ -73,8 +68,7 @@ mod tests {
     fn the_lists_of_outcomes_agree() {
         let all = owned(OUTCOMES);
         assert_eq!(all.len(), OUTCOMES.len(), "each stands there once");
-        let made: BTreeSet<_> = all.difference(&owned(KEPT)).cloned().collect();
-        assert_eq!(made, of_engine());
+        assert_eq!(all, of_engine());
         let schema = include_str!("../../../docs/events.schema.json");
         let schema: Value = serde_json::from_str(schema).unwrap();
         let named = schema["$defs"]["outcome"]["enum"].as_array().unwrap();
@@ -85,6 +79,6 @@ mod tests {
             page.split_once("\n| outcome | what happened | failed |\n|---|---|---|\n").unwrap();
         let cells = table.lines().map_while(|line| line.strip_prefix("| ")?.split(" | ").next());
         let told = cells.flat_map(|cell| cell.split(", ").map(|name| name.trim_matches('`')));
-        assert_eq!(owned(told), made);
+        assert_eq!(owned(told), all);
     }
 }

@@ -63,7 +63,7 @@ impl SimulatedShard {
             sessions_before: 0,
             core: 0,
             experiments,
-            counts: Arc::new(Counts::new(None, usize::MAX)),
+            counts: Arc::new(Counts::new(false, usize::MAX)),
             inbox,
             mailer,
             direct: Some(DirectRequests::through(nowhere())),

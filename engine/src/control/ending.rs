@@ -67,7 +67,7 @@ impl Control {
     }
 
     /// Ends what runs, as `by` asks for; the exit code is that of `signal`.
-    fn stop_hard(&mut self, by: &str, signal: StopSignal) {
+    pub(super) fn stop_hard(&mut self, by: &str, signal: StopSignal) {
         warn!("{by}: ending every session and mlet");
         self.end_by_force(Force::Stop, RunError::Forced(signal));
     }
@@ -173,12 +173,14 @@ impl Control {
             self.take_orders();
             self.take_events();
             self.take_recorded();
+            self.take_permits();
             self.tend_due();
             self.flush();
             self.show();
         }
         self.end_stuck_supervisor();
         self.end_shards().await?;
+        self.await_verdicts().await?;
         self.brokers.end().await;
         self.sessions.finish(now());
         self.show();

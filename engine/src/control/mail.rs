@@ -1,18 +1,16 @@
 //! What passes between the control thread's loop and the shards: every message of theirs, and what is done about it.
 //!
-//! Not here: the queues (`mailbox.rs`), and who gets a permit (`count_permits.rs`).
+//! Not here: the queues (`mailbox.rs`), and permits (`permit_news.rs`).
 
 use std::time::Duration;
 
 use tokio::io::Interest;
-use tracing::{error, info, warn};
+use tracing::{error, warn};
 
 use super::clock::now;
-use super::count_permits::Permits;
 use super::{Control, RunPhase, SEND_RETRY, at};
-use crate::mailbox::{FromShard, Holder, Mailer, QUEUE_LEN, SessionPlace, ToShard};
+use crate::mailbox::{FromShard, Mailer, QUEUE_LEN, ToShard};
 use crate::proto::session_end::Force;
-use crate::records::SessionId;
 use crate::run_error::{RunError, WAITING, lack};
 
 /// How long a forced end waits for shards to tell of what they still have, for which they need a few turns.
@@ -61,10 +59,7 @@ impl Control {
             // Nothing is started any more: the mlet's socket is closed, and its session ends.
             FromShard::Served { .. } | FromShard::StartMlet { .. }
                 if self.phase == RunPhase::Over => {}
-            FromShard::Served { place, session } => {
-                self.begin_session(place, session);
-                self.complete_attempt(place.id);
-            }
+            FromShard::Served { place, session } => self.begin_session(place, session),
             FromShard::StartMlet { id, ends, facts } => self.start_mlet(id, ends, &facts),
             FromShard::PermitWanted(place, holder) => self.want_permit(place, holder),
             FromShard::PermitFreed(id) => self.free_permit(id),
@@ -136,31 +131,5 @@ impl Control {
             self.take_all_mail();
         }
         Ok(())
-    }
-
-    fn want_permit(&mut self, place: SessionPlace, holder: Holder) {
-        self.change_permits(|permits| permits.wait(place, holder));
-    }
-
-    fn free_permit(&mut self, id: SessionId) {
-        self.change_permits(|permits| permits.free(id));
-    }
-
-    /// The session's START has succeeded, and its mlet is asked for. The last attempt ends the greeting of endpoints.
-    fn complete_attempt(&mut self, id: SessionId) {
-        self.change_permits(|permits| permits.complete(id));
-        if self.permits.as_ref().is_some_and(|permits| permits.left == 0) {
-            info!("all attempts of -n are made; no new endpoints");
-            self.drain();
-        }
-    }
-
-    /// Then gives what there is to give to those whose turn it is.
-    fn change_permits(&mut self, change: impl FnOnce(&mut Permits)) {
-        let Some(permits) = &mut self.permits else { return };
-        change(permits);
-        while let Some(place) = permits.give() {
-            self.shards[place.shard].push(ToShard::Permit(place));
-        }
     }
 }

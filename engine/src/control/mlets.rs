@@ -23,7 +23,7 @@ use crate::mailbox::{SessionPlace, ToShard};
 use crate::mlet_request::{DirectRequests, environment};
 use crate::proto::session::MletFacts;
 use crate::proto::session_end::Force;
-use crate::records::{Output, SessionFacts, SessionId};
+use crate::records::{Claim, Output, SessionFacts, SessionId};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
 use crate::sys::mlet_ends::MletEnds;
@@ -125,17 +125,21 @@ impl Control {
     /// A session's START has succeeded, and its mlet is asked for.
     pub(super) fn begin_session(&mut self, place: SessionPlace, session: Arc<SessionFacts>) {
         let (id, now) = (place.id, now());
+        let claim = self.permitting.begin(id);
         match &mut self.mlets {
             Mlets::OfEachSession { awaited } => {
                 awaited.push_back((now + self.experiments.limits.setup_timeout, place));
-                self.sessions.begin(session, true, self.output.at_first(), now);
+                self.sessions.begin(session, (true, self.output.at_first()), claim, now);
                 if self.supervisor_lost {
                     self.sessions.mlet_not_started(id, "its supervisor is gone".into(), now);
                 }
             }
             Mlets::OfAllSessions { .. } => {
-                self.sessions.begin(session, false, Output::Uncounted, now);
+                self.sessions.begin(session, (false, Output::Uncounted), claim, now);
             }
+        }
+        if matches!(claim, Claim::Lost(_)) {
+            self.end_fenced(id);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The control thread: what concerns the whole run and no single session's bytes.
 //!
-//! It starts mlets through the supervisor, hands out permits for `-n`, keeps the backlogs at
+//! It starts mlets through the supervisor, hands on permits for START, keeps the backlogs at
 //! proxies and the publications, follows signals, reloads the configuration, and ends the run. Its loop waits on tokio-uring's
 //! runtime and never blocks a shard; conversations with brokers and proxies are tasks of their own, which
 //! send the loop their news.
@@ -16,7 +16,6 @@ mod approach;
 mod backlog;
 mod brokers;
 mod clock;
-mod count_permits;
 mod ending;
 mod init_system;
 mod judging;
@@ -27,6 +26,8 @@ mod new_config;
 mod orders;
 mod overdue;
 mod peer;
+mod permit_news;
+mod permitting;
 mod proxies;
 mod publication;
 mod recorder;
@@ -34,6 +35,7 @@ mod recorder_link;
 mod reload;
 mod runtime;
 mod session_list;
+mod session_log;
 mod session_room;
 mod sessions;
 mod set_up;
@@ -54,9 +56,9 @@ use tokio::time::sleep_until;
 
 use self::brokers::Brokers;
 use self::clock::now;
-use self::count_permits::Permits;
 pub use self::new_config::Reader;
 use self::new_config::Reloads;
+use self::permitting::Permitting;
 use self::proxies::Proxies;
 use self::publication::PublishedFrom;
 pub use self::recorder_link::MLET_TARGET;
@@ -79,6 +81,7 @@ use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard};
 use crate::metrics::IntervalLog;
 use crate::mlet_request::OutputPlan;
+use crate::permits::Permits;
 use crate::proto::experiments::Experiments;
 use crate::proto::session_end::Force;
 use crate::records::{Journal, ShardTotals};
@@ -102,6 +105,12 @@ pub(crate) struct ControlParts {
     pub(crate) counts: Arc<Counts>,
     /// For how many sessions open files have room.
     pub(crate) room: SessionRoom,
+    /// Who permits START; `None` where it needs no permit.
+    pub(crate) permits: Option<Box<dyn Permits>>,
+    /// Each session uses up one of `-n`.
+    pub(crate) are_counted: bool,
+    /// Records are handed over as results as well.
+    pub(crate) reports: bool,
     /// Where records go.
     pub(crate) journal: Option<Journal>,
     /// What is recorded of the run.
@@ -142,8 +151,7 @@ pub(crate) struct Control {
     experiments: Arc<Experiments>,
     counts: Arc<Counts>,
     room: SessionRoom,
-    /// `None` where attempts are not limited.
-    permits: Option<Permits>,
+    permitting: Permitting,
     mlets: Mlets,
     output: OutputPlan,
     sessions: Sessions,
@@ -195,11 +203,9 @@ impl Control {
     /// # Errors
     /// A descriptor cannot be watched.
     pub(crate) fn new(parts: ControlParts) -> io::Result<Self> {
-        let keys_are_shared = parts.experiments.limits.sessions_per_key_max == Some(0);
-        let attempts = parts.counts.attempts_max();
-        let permits = attempts.map(|attempts| Permits::new(attempts, keys_are_shared));
         let choice = Arc::clone(&parts.experiments.choice);
-        let sessions = Sessions::new(attempts.is_some(), parts.journal, choice, parts.view.clone());
+        let told = (parts.journal, parts.view.clone());
+        let sessions = Sessions::new((parts.are_counted, parts.reports), told, choice);
         let MletProcesses { supervisor, recorder } = parts.processes;
         let recorder = RecorderLink::new(recorder)?;
         Ok(Self {
@@ -212,7 +218,7 @@ impl Control {
             shards: Vec::new(),
             shards_running: 0,
             shard_totals: Vec::new(),
-            permits,
+            permitting: Permitting::new(parts.permits),
             counts: parts.counts,
             room: parts.room,
             mlets: Mlets::OfEachSession { awaited: VecDeque::new() },
@@ -253,6 +259,7 @@ impl Control {
             self.take_orders();
             self.take_all_mail();
             self.take_events();
+            self.take_permits();
             self.take_recorded();
             self.hear_singleton();
             self.take_news();
@@ -308,6 +315,7 @@ impl Control {
             ready = ready_of(control_socket, of_socket) => ready?,
             ready = self.recorder.ready() => ready?,
             () = self.tasks.hear() => {}
+            () = self.permitting.hear() => {}
             () = heard(&mut self.orders) => {}
             () = at(timer) => self.retry_at = None,
         }

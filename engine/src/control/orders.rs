@@ -121,9 +121,7 @@ impl Control {
     }
 
     fn kill_session(&mut self, id: SessionId) {
-        if let Some(pid) = self.sessions.recorder().kill(id) {
-            self.end_mlet(id, pid, self.graces());
-        }
+        self.end_mlet_of(id);
         for shard in &mut self.shards {
             shard.push(ToShard::EndSession(id, Force::Kill));
         }

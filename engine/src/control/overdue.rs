@@ -31,7 +31,9 @@ impl Control {
                 warn!("the --drain-limit of the run: ending every session and mlet");
                 self.end_by_force(Force::DrainLimit, RunError::DrainLimit);
             }
-            Some(Force::Stop | Force::Kill) | None => self.end_mlets_that_ran_too_long(now),
+            Some(Force::Stop | Force::Kill | Force::Fenced) | None => {
+                self.end_mlets_that_ran_too_long(now);
+            }
         }
     }
 
@@ -60,6 +62,13 @@ impl Control {
     /// Nothing was relayed in a session for too long: its mlet reads the end, and must heed it.
     pub(super) fn end_idle_mlet(&mut self, id: SessionId) {
         if let Some(pid) = self.sessions.idle(id) {
+            self.end_mlet(id, pid, self.graces());
+        }
+    }
+
+    /// A session is killed: its mlet is ended, as soon as it runs.
+    pub(super) fn end_mlet_of(&mut self, id: SessionId) {
+        if let Some(pid) = self.sessions.recorder().kill(id) {
             self.end_mlet(id, pid, self.graces());
         }
     }

@@ -1,8 +1,8 @@
 //! What is told of sessions: a line of the log for each that is over, its record, and the sums.
 //!
-//! Not here: what a record holds and when it is complete (`records`).
+//! Not here: what a record holds and when it is complete (`records`), and the words of the log (`session_log.rs`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,12 +10,14 @@ use std::time::{Duration, Instant};
 use tracing::{debug, error, info, warn};
 
 use super::clock::wall;
+use super::session_log::{log_over, shown_key};
 use crate::log_limit::LogLimit;
+use crate::permits::Verdict;
 use crate::proto::endpoint_choice::Choice;
-use crate::proto::session_end::{End, Outcome};
+use crate::proto::session_end::Outcome;
 use crate::records::{
-    Command, Ended, Entry, Folding, Journal, Mlet, OutcomeKind, Output, Recorder, SessionFacts,
-    SessionId, SessionRecord, ShardTotals, Summary,
+    Claim, Command, Ended, Entry, Folding, Journal, Mlet, OutcomeKind, Output, Recorder,
+    SessionFacts, SessionId, SessionRecord, ShardTotals, Summary,
 };
 use crate::run_error::RunError;
 use crate::sys::recorder::{RecordedOutput, RecordedStream};
@@ -23,7 +25,6 @@ use crate::sys::supervisor::MletStatus;
 use crate::view::RunView;
 use packetlab::escape::Escaped;
 use packetlab::key::KeyId;
-use packetlab::words::counted;
 
 /// What a run came to.
 #[derive(Debug, Default)]
@@ -45,6 +46,10 @@ pub(super) struct Sessions {
     recorder: Recorder,
     choice: Arc<Choice>,
     journal: Option<Journal>,
+    /// Their results are handed over with their records, and settled later.
+    are_reported: bool,
+    /// Those whose results are handed over and not settled.
+    unsettled: HashMap<SessionId, SessionRecord>,
     /// Of connections whose certificate was never verified.
     strangers: Folding,
     /// Where their sums are.
@@ -58,19 +63,22 @@ pub(super) struct Sessions {
     /// Of those among them for which a limit made no place, so that no other failure hides that it struck.
     without_place: LogLimit,
     output_losses: LogLimit,
+    refused_start: LogLimit,
+    unaccepted: LogLimit,
 }
 
 impl Sessions {
-    /// No session yet; `are_counted` for `-n`. Records go to `journal`.
+    /// No session yet; `are_counted` for `-n`, `are_reported` where results are handed over. Records go to `journal`.
     pub(super) fn new(
-        are_counted: bool,
-        journal: Option<Journal>,
+        (are_counted, are_reported): (bool, bool),
+        (journal, view): (Option<Journal>, RunView),
         choice: Arc<Choice>,
-        view: RunView,
     ) -> Self {
         Self {
             recorder: Recorder::default(),
             choice,
+            are_reported: are_reported && journal.is_some(),
+            unsettled: HashMap::new(),
             journal,
             strangers: Folding::default(),
             view,
@@ -80,13 +88,16 @@ impl Sessions {
             dropped: LogLimit::new("dropped connections"),
             without_place: LogLimit::new("connections that a limit made no place for"),
             output_losses: LogLimit::new("mlets whose output is lost"),
+            refused_start: LogLimit::new("endpoints that the campaign refused"),
+            unaccepted: LogLimit::new("results that were not accepted"),
         }
     }
 
     /// What its lines are limited by.
-    pub(super) fn log_limits(&mut self) -> [&mut LogLimit; 4] {
+    pub(super) fn log_limits(&mut self) -> [&mut LogLimit; 6] {
         let Self { served_again, dropped, without_place, output_losses, .. } = self;
-        [served_again, dropped, without_place, output_losses]
+        let (refused_start, unaccepted) = (&mut self.refused_start, &mut self.unaccepted);
+        [served_again, dropped, without_place, output_losses, refused_start, unaccepted]
     }
 
     /// The records that are under way.
@@ -109,12 +120,13 @@ impl Sessions {
         self.recorder.running_mlets()
     }
 
-    /// A session's START succeeded. `own_mlet`: a mlet is started for it alone; `output`: what is known of what that writes.
+    /// A session's START succeeded, for which it had `claim`. `own_mlet`: a mlet is started for it alone; `output`: what is
+    /// known of what that writes.
     pub(super) fn begin(
         &mut self,
         facts: Arc<SessionFacts>,
-        own_mlet: bool,
-        output: Output,
+        own_mlet_and_output: (bool, Output),
+        claim: Claim,
         now: Instant,
     ) {
         self.add(|sums| sums.served += 1);
@@ -128,7 +140,7 @@ impl Sessions {
                 key.short()
             );
         }
-        self.recorder.begin(facts, own_mlet, output);
+        self.recorder.begin(facts, own_mlet_and_output, claim);
     }
 
     /// A session's mlet was started as this process so long ago; why its output is not kept as it should be, if it is not.
@@ -336,6 +348,8 @@ impl Sessions {
         let records = self.recorder.finish();
         self.tell(records, now);
         self.record_folded();
+        let unsettled: Vec<SessionId> = self.unsettled.keys().copied().collect();
+        unsettled.into_iter().for_each(|id| self.settle(id, Verdict::Unreported, now));
         if let Some(mut journal) = self.journal.take() {
             journal.push(Entry::RunEnd(self.view.sums(|sums| sums.outcomes.clone()), wall()));
             if let Some(unwritten) = journal.finish() {
@@ -357,6 +371,19 @@ impl Sessions {
     }
 
     fn record(&mut self, record: SessionRecord, now: Instant) {
+        if self.are_reported
+            && matches!(record.claim, Claim::Held(_))
+            && let Some(journal) = &mut self.journal
+        {
+            journal.push(Entry::Result(Box::new(record.clone()), wall()));
+            self.unsettled.insert(record.facts.id, record);
+            return;
+        }
+        self.complete(record, now);
+    }
+
+    /// It is over, and what it came to will not change.
+    fn complete(&mut self, record: SessionRecord, now: Instant) {
         let outcome = record.outcome();
         self.add(|sums| sums.add(&record));
         self.view.session_ended(&record);
@@ -370,6 +397,32 @@ impl Sessions {
         }
     }
 
+    /// The result of a session was accepted, or not.
+    pub(super) fn settle(&mut self, id: SessionId, verdict: Verdict, now: Instant) {
+        let Some(mut record) = self.unsettled.remove(&id) else { return };
+        let told = match verdict {
+            Verdict::Accepted => "accepted",
+            Verdict::Duplicate => "the campaign refused its result, which is a duplicate",
+            Verdict::Unreported => {
+                "whether the campaign has its result is not known; it is in the records"
+            }
+        };
+        if verdict != Verdict::Accepted
+            && let Some(left_out) = self.unaccepted.admit(now)
+        {
+            warn!(session = id, "{told}{left_out}");
+        }
+        if let (Verdict::Duplicate, Claim::Held(epoch)) = (verdict, record.claim) {
+            record.claim = Claim::Refused(epoch);
+        }
+        self.complete(record, now);
+    }
+
+    /// Sessions whose results were handed over and are not settled.
+    pub(super) fn unsettled(&self) -> usize {
+        self.unsettled.len()
+    }
+
     fn log_dropped(&mut self, record: &SessionRecord, now: Instant) {
         let SessionRecord { facts, end: Some(end), .. } = record else { return };
         let outcome = &end.outcome;
@@ -380,6 +433,7 @@ impl Sessions {
                 | Outcome::PermitsUsedUp
                 | Outcome::AlreadyMeasured
                 | Outcome::NotChosen
+                | Outcome::CampaignRefused(_)
         );
         self.add(|sums| sums.failed_in_set_up += u64::from(!was_let_go));
         let key = facts.account.endpoint_key;
@@ -389,6 +443,14 @@ impl Sessions {
         let reason = Escaped(reason.as_bytes());
         let dropped = format!("dropped {peer} after {lasted:.3} s{key}: {reason}");
         let admitted = match outcome {
+            Outcome::CampaignRefused(why) => {
+                // In a round everybody comes, and most are done: no more than a few lines, and none of them a warning.
+                let (Some(left_out), peer) = (self.refused_start.admit(now), facts.peer.ip())
+                else {
+                    return;
+                };
+                return info!(session = facts.id, "{peer}{key} is not started: {why}{left_out}");
+            }
             _ if was_let_go => None,
             Outcome::TooManyOfKey(_) | Outcome::MadeRoom | Outcome::MadeRoomOfKey(_) => {
                 self.without_place.admit(now)
@@ -422,55 +484,5 @@ impl Sessions {
 fn give_back_key(choice: &Choice, facts: &SessionFacts) {
     if let Some(hold) = &facts.account.hold {
         choice.give_back(hold);
-    }
-}
-
-fn log_over(record: &SessionRecord) {
-    let SessionRecord { facts, end: Some(end), mlet, .. } = record else { return };
-    let mlet = match mlet {
-        Mlet::Ended(status, run_time) => {
-            format!("; mlet {status} after {:.3} s", run_time.as_secs_f64())
-        }
-        Mlet::NotStarted(reason) => format!("; mlet not started: {reason}"),
-        _ => String::new(),
-    };
-    let (peer, lost) = (facts.peer.ip(), lost_shown(end.relayed.linfos_lost));
-    let over = format!("{peer} over: {}{mlet}{lost}", end_shown(record, &end.outcome));
-    if record.is_failed() {
-        warn!(session = facts.id, "{over}");
-    } else {
-        info!(session = facts.id, "{over}");
-    }
-}
-
-/// How a session ended. Where that takes many words and how its mlet ended stands behind it, they would not fit a line: the
-/// name of the outcome then; the record has the words.
-fn end_shown(record: &SessionRecord, end: &Outcome) -> String {
-    let is_wordy = matches!(
-        end,
-        Outcome::MletTimeout
-            | Outcome::IdleTimeout
-            | Outcome::Forced(_)
-            | Outcome::UndeliveredToEndpoint
-            | Outcome::UndeliveredToMlet
-            | Outcome::EndpointEnded(End::Broken(_))
-    );
-    match record.mlet {
-        Mlet::Ended(..) if is_wordy => record.outcome().to_string(),
-        _ => end.to_string(),
-    }
-}
-
-/// The first digits of an endpoint's key, as lines show it; records hold all.
-pub(super) fn shown_key(facts: &SessionFacts) -> String {
-    let key = facts.account.endpoint_key;
-    key.map_or_else(|| "none".into(), |key| key.short())
-}
-
-/// The end of a line about something of which so many LINFOs were lost.
-fn lost_shown(linfos: u64) -> String {
-    match linfos {
-        0 => String::new(),
-        _ => format!("; {} lost", counted(linfos, "LINFO")),
     }
 }

@@ -7,7 +7,7 @@ use std::time::Instant;
 use tracing::warn;
 
 use super::clock::now;
-use super::sessions::shown_key;
+use super::session_log::shown_key;
 use super::{Control, RunPhase};
 use crate::records::{OutcomeKind, SessionFacts};
 use crate::view::{BrokerState, RunStage, Snapshot};

@@ -20,7 +20,7 @@ use super::bounds::bounded_ns;
 const STEP_BITS: u32 = 4;
 
 /// What is known of the times of one session.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct SessionLatency {
     /// When bytes came that are timed and have not left yet.
     begun: BothWays<Option<Instant>>,
@@ -78,7 +78,7 @@ pub(crate) struct Spread {
 }
 
 /// Times of one direction.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Times {
     /// Steps on which a time lies, in order, and how many do.
     steps: Vec<(u16, u32)>,

@@ -6,6 +6,7 @@ use std::fmt;
 use std::io::ErrorKind;
 
 use super::greeting::GreetingError;
+use crate::permits::Refusal;
 use packetlab::escape::Escaped;
 use packetlab::key::KeyId;
 use packetlab::snikey::SniKey;
@@ -32,10 +33,12 @@ pub enum Force {
     DrainLimit,
     /// Whoever operates the run has ended this session, and not the run.
     Kill,
+    /// The permits of this session and others hold no more, and the run goes on.
+    Fenced,
 }
 
 /// How a session ended.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Outcome {
     /// The mlet closed and everything it wrote was delivered.
     MletEnded,
@@ -82,6 +85,8 @@ pub enum Outcome {
     Greeting(GreetingError),
     /// The proxy ended a connection on which no endpoint had come.
     BacklogLost(End),
+    /// It is not to be measured, as those say who hand out permits.
+    CampaignRefused(Refusal),
     /// The run ended while it waited for a permit.
     PermitsUsedUp,
     /// The run ended before START.
@@ -151,10 +156,14 @@ impl fmt::Display for Outcome {
             }
             Self::Greeting(error) => error.fmt(f),
             Self::BacklogLost(end) => write!(f, "the proxy {end}"),
-            Self::PermitsUsedUp => f.write_str("no place of -n was left when the run ended"),
+            Self::PermitsUsedUp => f.write_str("the run ended before there was a permit for START (-n, --campaign)"),
+            Self::CampaignRefused(why) => write!(f, "the campaign refused START: {why}"),
             Self::Cancelled => f.write_str("the run ended before START"),
             Self::Forced(Force::Stop) => f.write_str("the run was ended by force"),
             Self::Forced(Force::Kill) => f.write_str("it was killed (ctl)"),
+            Self::Forced(Force::Fenced) => {
+                f.write_str("the lease of the campaign was lost, and the session with it (--fence)")
+            }
             Self::Forced(Force::Deadline) => {
                 f.write_str("the run was ended by force at its --deadline")
             }

@@ -24,6 +24,7 @@ use super::outcome::OutcomeKind;
 use super::record::{Command, SessionRecord, ShardTotals};
 use super::results_folder::ResultsFolder;
 use crate::config::Recording;
+use crate::permits::{Results, SessionResult};
 use packetlab::time::Ticks;
 
 /// Records that may wait to be written: some megabytes, and more than sessions end in a second.
@@ -43,6 +44,9 @@ const SYNC_INTERVAL: Duration = Duration::from_secs(1);
 pub(crate) enum Entry {
     /// A session is over in every respect.
     Session(Box<SessionRecord>, Ticks),
+    /// A session is over in every respect, and holds its endpoint: its result, which others accept or refuse before its record
+    /// is complete.
+    Result(Box<SessionRecord>, Ticks),
     /// So many sessions ended so, and have no records of their own.
     Folded(OutcomeKind, u64, Ticks),
     /// Whoever operates the run has asked for a change.
@@ -87,7 +91,8 @@ pub(crate) struct OpenError {
 
 impl Journal {
     /// Begins the files of a run, with a thread that ends with the journal and takes the signal mask of the calling one.
-    /// `None` if nothing is to be recorded. Records that are lost are added to `lost_of_all` as they are.
+    /// `None` if nothing is to be recorded. Records that are lost are added to `lost_of_all` as they are. Results
+    /// go to `results` as well, once they are in the first file, which alone has them.
     ///
     /// # Errors
     /// A file cannot be opened, or no thread can be had.
@@ -95,8 +100,12 @@ impl Journal {
         recording: &Recording,
         now: Ticks,
         lost_of_all: &Arc<AtomicU64>,
+        results: Option<Results>,
     ) -> Result<Option<Self>, OpenError> {
-        let books = Books::open_all(recording)?;
+        let mut books = Books::open_all(recording)?;
+        if let Some(first) = books.first_mut() {
+            first.results = results;
+        }
         let writers = books.into_iter().map(|books| Writer::start(books, now, lost_of_all));
         let writers = writers.collect::<Result<Vec<_>, _>>()?;
         Ok((!writers.is_empty()).then_some(Self { writers }))
@@ -247,6 +256,10 @@ fn now() -> Instant {
 struct Books {
     file: LineFile<File>,
     form: Form,
+    /// Where results go, when their records are in it.
+    results: Option<Results>,
+    /// Those that are on their way.
+    new_results: Vec<SessionResult>,
 }
 
 /// What its lines are.
@@ -260,7 +273,7 @@ enum Form {
 impl Books {
     fn open_all(recording: &Recording) -> Result<Vec<Self>, OpenError> {
         let open = |destination, form| match LineFile::open(destination) {
-            Ok(file) => Ok(Self { file, form }),
+            Ok(file) => Ok(Self { file, form, results: None, new_results: Vec::new() }),
             Err(error) => Err(OpenError { shown: destination.to_string(), error }),
         };
         let events = recording.events.iter().enumerate().map(|(index, destination)| {
@@ -293,6 +306,9 @@ impl Books {
     fn write(&mut self, entries: impl Iterator<Item = Arc<Entry>>) {
         entries.for_each(|entry| self.push(&entry));
         self.file.flush();
+        if let Some(results) = &self.results {
+            self.new_results.drain(..).for_each(results);
+        }
     }
 
     fn push(&mut self, entry: &Entry) {
@@ -308,6 +324,14 @@ impl Books {
                     self.file.flush();
                 }
                 results.complete(record, &line);
+            }
+            (Form::Events(lines, results), Entry::Result(record, written)) => {
+                if self.results.is_some() {
+                    let output = results.as_ref().and_then(|results| results.output_of(record));
+                    let line = lines.of_result(record, output.as_ref(), *written);
+                    self.file.push(&line);
+                    self.new_results.push(result_of(record, &line));
+                }
             }
             (Form::Events(lines, _), Entry::Folded(outcome, count, written)) => {
                 self.file.push(&lines.of_folded(*outcome, *count, *written));
@@ -340,6 +364,14 @@ impl Books {
             Form::Events(_, None) | Form::Joblog(_) => 0,
         };
         Unwritten { records: self.file.unwritten(), copies }
+    }
+}
+
+fn result_of(record: &SessionRecord, line: &[u8]) -> SessionResult {
+    SessionResult {
+        session: record.facts.id,
+        outcome: record.outcome().to_string(),
+        record: String::from_utf8_lossy(line.trim_ascii_end()).into_owned(),
     }
 }
 

@@ -140,32 +140,17 @@ impl Lines {
         output: Option<&SessionOutput>,
         written: Ticks,
     ) -> Vec<u8> {
-        let facts = &record.facts;
-        let relayed = record.end.as_ref().map(|end| end.relayed).unwrap_or_default();
-        let Relayed { to_endpoint, from_endpoint, linfos_lost } = relayed;
-        let (exit, signal) = match record.mlet {
-            Mlet::Ended(MletStatus::Code(code), _) => (Some(code), None),
-            Mlet::Ended(MletStatus::Signal(signal), _) => (None, Some(signal)),
-            _ => (None, None),
-        };
-        let session = SessionMembers {
-            sid: facts.id,
-            core: facts.core,
-            ep: endpoint_members(record),
-            accepted: facts.accepted_wall.timestamp(),
-            outcome: record.outcome(),
-            failed: record.is_failed(),
-            reason: record.reason(),
-            exit,
-            signal,
-            ms: phases(record),
-            bytes: both_ways(to_endpoint, from_endpoint, |flow| flow.bytes),
-            msgs: both_ways(to_endpoint, from_endpoint, |flow| flow.messages),
-            linfos_lost,
-            output,
-            relay_us: end_latency(record),
-        };
-        self.line("session.end", session, written)
+        self.line("session.end", session_members(record, output), written)
+    }
+
+    /// The same of one whose result is not accepted or refused yet.
+    pub(super) fn of_result(
+        &self,
+        record: &SessionRecord,
+        output: Option<&SessionOutput>,
+        written: Ticks,
+    ) -> Vec<u8> {
+        self.line("session.result", session_members(record, output), written)
     }
 
     /// The line that stands for so many sessions.
@@ -202,6 +187,37 @@ impl Lines {
         let mut line = serde_json::to_vec(&line).unwrap_or_default();
         line.push(b'\n');
         line
+    }
+}
+
+fn session_members<'a>(
+    record: &'a SessionRecord,
+    output: Option<&'a SessionOutput>,
+) -> SessionMembers<'a> {
+    let facts = &record.facts;
+    let relayed = record.end.as_ref().map(|end| end.relayed).unwrap_or_default();
+    let Relayed { to_endpoint, from_endpoint, linfos_lost } = relayed;
+    let (exit, signal) = match record.mlet {
+        Mlet::Ended(MletStatus::Code(code), _) => (Some(code), None),
+        Mlet::Ended(MletStatus::Signal(signal), _) => (None, Some(signal)),
+        _ => (None, None),
+    };
+    SessionMembers {
+        sid: facts.id,
+        core: facts.core,
+        ep: endpoint_members(record),
+        accepted: facts.accepted_wall.timestamp(),
+        outcome: record.outcome(),
+        failed: record.is_failed(),
+        reason: record.reason(),
+        exit,
+        signal,
+        ms: phases(record),
+        bytes: both_ways(to_endpoint, from_endpoint, |flow| flow.bytes),
+        msgs: both_ways(to_endpoint, from_endpoint, |flow| flow.messages),
+        linfos_lost,
+        output,
+        relay_us: end_latency(record),
     }
 }
 

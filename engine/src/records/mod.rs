@@ -35,8 +35,8 @@ pub(crate) use self::folding::Folding;
 pub(crate) use self::journal::{Entry, Journal, OpenError};
 pub use self::outcome::OutcomeKind;
 pub(crate) use self::record::{
-    Command, Ended, Mlet, Output, RelayedBy, SessionFacts, SessionId, SessionRecord, ShardTotals,
-    Via, bytes_of,
+    Claim, Command, Ended, Mlet, Output, RelayedBy, SessionFacts, SessionId, SessionRecord,
+    ShardTotals, Via, bytes_of,
 };
 pub(crate) use self::recorder::{Recorder, Started};
 pub(crate) use self::results_folder::{folder_of, tag_of};

@@ -7,7 +7,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use super::record::{Mlet, SessionRecord};
+use super::record::{Claim, Mlet, SessionRecord};
 use crate::proto::greeting::{GreetingError, GreetingRequest};
 use crate::proto::session_end::{End, Force, Outcome};
 use crate::sys::supervisor::MletStatus;
@@ -61,6 +61,10 @@ pub enum OutcomeKind {
     Skipped,
     /// There was no place of `-n` for it.
     Surplus,
+    /// Its result was refused, or is not wanted: its endpoint was no longer held for it.
+    Duplicate,
+    /// Its campaign did not permit START.
+    CampaignRefused,
     /// The run was ended by force.
     Killed,
     /// The run was ended by force when it had lasted as long as it may.
@@ -89,6 +93,8 @@ impl SessionRecord {
                 self.outcome(),
                 OutcomeKind::Ok
                     | OutcomeKind::Surplus
+                    | OutcomeKind::Duplicate
+                    | OutcomeKind::CampaignRefused
                     | OutcomeKind::Skipped
                     | OutcomeKind::AlreadyMeasured
                     | OutcomeKind::Drained
@@ -97,6 +103,20 @@ impl SessionRecord {
 
     /// Which of the closed list its end is.
     pub(crate) fn outcome(&self) -> OutcomeKind {
+        if self.is_duplicate() { OutcomeKind::Duplicate } else { self.own_outcome() }
+    }
+
+    /// Whatever it came to, its endpoint was no longer held for it. One that was ended for that reason has no result.
+    fn is_duplicate(&self) -> bool {
+        let is_fenced = self
+            .end
+            .as_ref()
+            .is_some_and(|end| matches!(end.outcome, Outcome::Forced(Force::Fenced)));
+        matches!(self.claim, Claim::Lost(_) | Claim::Refused(_)) && !is_fenced
+    }
+
+    /// The same, whatever others say of its result.
+    pub(crate) fn own_outcome(&self) -> OutcomeKind {
         let Some(end) = &self.end else { return OutcomeKind::Internal };
         match &end.outcome {
             Outcome::MletEnded => of_mlet(&self.mlet),
@@ -123,16 +143,33 @@ impl SessionRecord {
             Outcome::NotChosen => OutcomeKind::Skipped,
             Outcome::AlreadyMeasured => OutcomeKind::AlreadyMeasured,
             Outcome::NoPermit | Outcome::PermitsUsedUp => OutcomeKind::Surplus,
+            Outcome::CampaignRefused(_) => OutcomeKind::CampaignRefused,
             Outcome::OwnChain(..) => OutcomeKind::OwnChain,
             Outcome::BacklogLost(_) => OutcomeKind::BacklogLost,
             Outcome::Cancelled => OutcomeKind::Drained,
-            Outcome::Forced(Force::Stop | Force::DrainLimit | Force::Kill) => OutcomeKind::Killed,
+            Outcome::Forced(Force::Stop | Force::DrainLimit | Force::Kill | Force::Fenced) => {
+                OutcomeKind::Killed
+            }
             Outcome::Forced(Force::Deadline) => OutcomeKind::Deadline,
         }
     }
 
     /// Why it is not `ok`, in words; `None` if it is. May hold text of the peer's.
     pub(crate) fn reason(&self) -> Option<String> {
+        if !self.is_duplicate() {
+            return self.own_reason();
+        }
+        let why = match self.claim {
+            Claim::Refused(_) => "the campaign refused its result",
+            _ => "the lease of the campaign was lost before it had a result",
+        };
+        Some(match self.own_reason() {
+            None => format!("{why}; it ended as ok"),
+            Some(reason) => format!("{why}; it ended as {}: {reason}", self.own_outcome()),
+        })
+    }
+
+    fn own_reason(&self) -> Option<String> {
         let Some(end) = &self.end else {
             return Some("a part of pktxpmgr broke down, and its end is not known".into());
         };

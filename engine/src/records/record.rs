@@ -67,7 +67,7 @@ pub(crate) struct SessionFacts {
 }
 
 /// A session whose sockets are closed.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Ended {
     /// Who came.
     pub(crate) facts: Arc<SessionFacts>,
@@ -124,8 +124,22 @@ impl Mlet {
     }
 }
 
+/// What a session has of a campaign that is shared with others; with the epoch of its endpoint, which is how often START was
+/// permitted for that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Claim {
+    /// There is none, or the session was not permitted START.
+    None,
+    /// It holds its endpoint, and its result is wanted.
+    Held(u64),
+    /// It has lost its endpoint before its record was complete.
+    Lost(u64),
+    /// Its result was refused.
+    Refused(u64),
+}
+
 /// A session that is over in every respect. Its outcome of the closed list is in `outcome.rs`.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct SessionRecord {
     /// Who came.
     pub(crate) facts: Arc<SessionFacts>,
@@ -137,6 +151,8 @@ pub(crate) struct SessionRecord {
     pub(crate) mlet_spawned: Option<Instant>,
     /// What is known of what it wrote.
     pub(crate) output: Output,
+    /// What it has of a campaign.
+    pub(crate) claim: Claim,
 }
 
 /// What is known of what a mlet wrote.
@@ -194,7 +210,7 @@ impl SessionRecord {
 
     /// As long as nothing is known of the mlet's start.
     pub(super) fn new(facts: Arc<SessionFacts>, end: Option<Box<Ended>>, mlet: Mlet) -> Self {
-        Self { facts, end, mlet, mlet_spawned: None, output: Output::Uncounted }
+        Self { facts, end, mlet, mlet_spawned: None, output: Output::Uncounted, claim: Claim::None }
     }
 }
 

@@ -9,7 +9,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::record::{Ended, Mlet, Output, SessionFacts, SessionId, SessionRecord};
+use super::record::{Claim, Ended, Mlet, Output, SessionFacts, SessionId, SessionRecord};
 use crate::proto::session_end::Outcome;
 use crate::sys::recorder::RecordedOutput;
 use crate::sys::supervisor::MletStatus;
@@ -58,14 +58,19 @@ impl UnderWay {
 }
 
 impl Recorder {
-    /// A session's START succeeded. `own_mlet`: a mlet is started for it alone; `output`: what is known of what that
-    /// writes.
-    pub(crate) fn begin(&mut self, facts: Arc<SessionFacts>, own_mlet: bool, output: Output) {
+    /// A session's START succeeded, for which it had `claim`. `own_mlet`: a mlet is started for it alone; `output`: what is
+    /// known of what that writes.
+    pub(crate) fn begin(
+        &mut self,
+        facts: Arc<SessionFacts>,
+        (own_mlet, output): (bool, Output),
+        claim: Claim,
+    ) {
         let mlet = if own_mlet { Mlet::Asked } else { Mlet::Shared };
         self.running_mlets += usize::from(own_mlet);
         self.open_outputs += usize::from(output == Output::Open);
         let mut record = SessionRecord::new(facts, None, mlet);
-        record.output = output;
+        (record.output, record.claim) = (output, claim);
         self.under_way.insert(record.facts.id, UnderWay { record, begun: None });
     }
 
@@ -221,6 +226,16 @@ impl Recorder {
         let under_way = self.under_way.get_mut(&id)?;
         under_way.begin_end(Begun::Killed);
         under_way.record.mlet.pid()
+    }
+
+    /// Permits that were given hold no more. The sessions that had one.
+    pub(crate) fn lose_claims(&mut self) -> Vec<SessionId> {
+        let lose = |UnderWay { record, .. }: &mut UnderWay| {
+            let Claim::Held(epoch) = record.claim else { return None };
+            record.claim = Claim::Lost(epoch);
+            Some(record.facts.id)
+        };
+        self.under_way.values_mut().filter_map(lose).collect()
     }
 
     /// Its endpoint has gone. Who it was, if the mlet may still run.

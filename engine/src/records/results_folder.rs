@@ -164,7 +164,7 @@ impl ResultsFolder {
         };
         let is_wanted = match self.keep {
             Keep::All => true,
-            Keep::Failed => record.outcome() != OutcomeKind::Ok,
+            Keep::Failed => record.own_outcome() != OutcomeKind::Ok,
             Keep::None => false,
         };
         has_own_mlet && is_wanted

@@ -66,7 +66,7 @@ pub(crate) fn record_of_endpoint(id: SessionId, is_known: bool) -> SessionRecord
 /// A recorder with one session past START.
 fn recorder(id: SessionId) -> Recorder {
     let mut recorder = Recorder::default();
-    recorder.begin(facts(id), true, Output::Uncounted);
+    recorder.begin(facts(id), (true, Output::Uncounted), Claim::None);
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 1));
     recorder
 }
@@ -94,7 +94,7 @@ fn a_record_is_complete_when_session_and_mlet_have_ended_whichever_is_first() {
     let first = recorder.mlet_ended(7, status, SECOND).unwrap();
     is_empty(&mut recorder);
 
-    recorder.begin(facts(8), true, Output::Uncounted);
+    recorder.begin(facts(8), (true, Output::Uncounted), Claim::None);
     recorder.mlet_runs(8, (800, false), start());
     assert!(recorder.mlet_ended(8, status, SECOND).is_none(), "its last bytes are on the way");
     assert_eq!((recorder.running(), recorder.running_mlets()), (1, 0));
@@ -125,7 +125,7 @@ fn a_mlet_that_could_not_be_started_is_the_end_of_a_session_before_or_after_its_
     let mut recorder = recorder(7);
     assert!(recorder.mlet_not_started(7, reason()).is_none());
     let first = recorder.ended(ended(7, Outcome::MletEnded)).unwrap();
-    recorder.begin(facts(8), true, Output::Uncounted);
+    recorder.begin(facts(8), (true, Output::Uncounted), Claim::None);
     assert!(recorder.ended(ended(8, Outcome::MletEnded)).is_none());
     let second = recorder.mlet_not_started(8, reason()).unwrap();
     is_empty(&mut recorder);
@@ -135,7 +135,7 @@ fn a_mlet_that_could_not_be_started_is_the_end_of_a_session_before_or_after_its_
         assert_eq!(record.mlet_spawned, None);
     }
     // Its endpoint had left before.
-    recorder.begin(facts(9), true, Output::Uncounted);
+    recorder.begin(facts(9), (true, Output::Uncounted), Claim::None);
     assert!(recorder.ended(ended(9, Outcome::EndpointEnded(End::Closed))).is_none());
     let record = recorder.mlet_not_started(9, reason()).unwrap();
     let why = Some("the endpoint closed; mlet not started: no such file".to_owned());
@@ -244,10 +244,10 @@ fn a_mlet_that_is_started_for_a_session_that_was_idle_meanwhile_is_to_be_ended_a
 fn mlets_that_run_are_listed_oldest_first_until_they_end() {
     let (mut recorder, begun) = (Recorder::default(), start());
     for (age, id) in [5, 1, 9, 3].into_iter().enumerate() {
-        recorder.begin(facts(id), true, Output::Uncounted);
+        recorder.begin(facts(id), (true, Output::Uncounted), Claim::None);
         recorder.mlet_runs(id, (id as i32 * 100, false), begun + age as u32 * SECOND);
     }
-    recorder.begin(facts(2), true, Output::Uncounted);
+    recorder.begin(facts(2), (true, Output::Uncounted), Claim::None);
     let listed = |recorder: &Recorder| -> Vec<(SessionId, i32)> {
         recorder.oldest_first().map(|(facts, pid, _)| (facts.id, pid)).collect()
     };
@@ -269,7 +269,7 @@ fn mlets_that_run_are_listed_oldest_first_until_they_end() {
 fn a_mlet_that_is_told_of_later_is_listed_later_however_old_it_is_said_to_be() {
     let (mut recorder, begun) = (Recorder::default(), start());
     for (id, after) in [(7, SECOND), (5, Duration::ZERO), (6, Duration::ZERO)] {
-        recorder.begin(facts(id), true, Output::Uncounted);
+        recorder.begin(facts(id), (true, Output::Uncounted), Claim::None);
         recorder.mlet_runs(id, (700, false), begun + after);
     }
     let oldest = recorder.oldest_after(None);
@@ -282,7 +282,7 @@ fn a_mlet_that_is_told_of_later_is_listed_later_however_old_it_is_said_to_be() {
 #[test]
 fn when_mlets_are_lost_those_sessions_are_over_whose_sockets_are_closed() {
     let mut recorder = recorder(7);
-    recorder.begin(facts(8), true, Output::Uncounted);
+    recorder.begin(facts(8), (true, Output::Uncounted), Claim::None);
     recorder.ended(ended(7, Outcome::MletEnded));
     let records = recorder.lose_mlets();
     assert_eq!(records.iter().map(|record| record.facts.id).collect::<Vec<_>>(), [7]);
@@ -299,7 +299,8 @@ fn when_mlets_are_lost_those_sessions_are_over_whose_sockets_are_closed() {
 #[test]
 fn at_the_end_of_the_run_every_session_that_is_left_has_one_record() {
     let mut recorder = Recorder::default();
-    (1..=40).for_each(|id| recorder.begin(facts(id), id % 2 == 0, Output::Uncounted));
+    (1..=40)
+        .for_each(|id| recorder.begin(facts(id), (id % 2 == 0, Output::Uncounted), Claim::None));
     let mut ids = Vec::new();
     let mut keep = |record: Option<SessionRecord>| ids.extend(record.map(|record| record.facts.id));
     for id in 1..=40 {
@@ -324,7 +325,7 @@ fn at_the_end_of_the_run_every_session_that_is_left_has_one_record() {
 fn one_mlet_for_all_sessions_is_nothing_that_a_record_waits_for() {
     let mut recorder = Recorder::default();
     for id in [1, 2] {
-        recorder.begin(facts(id), false, Output::Uncounted);
+        recorder.begin(facts(id), (false, Output::Uncounted), Claim::None);
     }
     assert_eq!(recorder.running_mlets(), 0);
     let record = recorder.ended(ended(1, Outcome::MletEnded)).unwrap();
@@ -574,7 +575,7 @@ fn what_the_recorder_kept_in_the_file_of_all_sessions_is_told_by_its_place_and_l
 fn a_record_waits_for_what_the_recorder_still_reads_and_for_no_more_than_that() {
     let mut recorder = Recorder::default();
     for id in 1..=3 {
-        recorder.begin(facts(id), true, Output::Open);
+        recorder.begin(facts(id), (true, Output::Open), Claim::None);
         assert!(recorder.ended(ended(id, Outcome::MletEnded)).is_none());
     }
     let (ok, ran) = (MletStatus::Code(0), Duration::from_secs(1));

@@ -2,6 +2,7 @@
 //!
 //! Not here: when it is time (`control/ending.rs`), and how long a session may take (`proto/session/end.rs`).
 
+use super::connection::{Connection, Permit};
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
@@ -30,6 +31,18 @@ impl<D: Driver<Token>> Shard<D> {
         self.awaiting_pair.clear();
         let slots: Vec<usize> = self.connections.iter().map(|(slot, _)| slot).collect();
         slots.into_iter().for_each(|slot| self.end_session_in(slot, force));
+    }
+
+    /// The same of sessions that have sent START, which they were permitted, and of no others.
+    pub(super) fn fence(&mut self) {
+        // Their mlets would have nothing to do.
+        self.awaiting_pair.clear();
+        let has_permit = |one: &Connection| {
+            matches!(one.permit, Permit::Held | Permit::Starting) || one.session.is_served()
+        };
+        let permitted = self.connections.iter().filter(|(_, one)| has_permit(one));
+        let slots: Vec<usize> = permitted.map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.end_session_in(slot, Force::Fenced));
     }
 
     /// The same of one session, wherever it is.

@@ -10,7 +10,8 @@ use super::connection::Permit;
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
-use crate::mailbox::{BacklogConnection, FromShard, ToShard};
+use crate::mailbox::{BacklogConnection, FromShard, SessionPlace, ToShard};
+use crate::permits::Refusal;
 use crate::proto::experiments::Experiments;
 use crate::proto::session::{Session, SetUpStage};
 use crate::records::bytes_of;
@@ -37,18 +38,28 @@ impl<D: Driver<Token>> Shard<D> {
                     self.move_session(place.slot, Session::handle_mlet_late);
                 }
                 ToShard::MletLate(_) => {}
-                ToShard::Permit(place) => {
-                    // One that waits no more has said so.
-                    if self.holds(place.slot, place.id)
-                        && self.connections[place.slot].permit == Permit::Awaited
-                    {
-                        self.granting(place.slot).give_permit();
-                        self.apply(place.slot);
-                    }
-                }
+                ToShard::Permit(place) => self.answer_permit(place, None),
+                ToShard::Refused(place, why) => self.answer_permit(place, Some(why)),
+                ToShard::Fence => self.fence(),
             }
         }
         self.driver.watch(self.inbox.as_fd(), Token::Mail);
+    }
+
+    /// Tells a session what became of its wish for a permit. One that waits no more has said so.
+    fn answer_permit(
+        &mut self,
+        SessionPlace { slot, id, .. }: SessionPlace,
+        why_not: Option<Refusal>,
+    ) {
+        if self.holds(slot, id) && self.connections[slot].permit == Permit::Awaited {
+            let mut granting = self.granting(slot);
+            match why_not {
+                None => granting.give_permit(),
+                Some(why) => granting.refuse_permit(why),
+            }
+            self.apply(slot);
+        }
     }
 
     /// Serves these from now on. A session whose endpoint has sent something keeps what it began with; connections that wait

@@ -14,13 +14,14 @@ use super::mlet_streams::MletStreams;
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
-use crate::mailbox::{FromShard, Holder, SessionPlace};
+use crate::mailbox::{FromShard, SessionPlace};
+use crate::permits::{Holder, Refusal};
 use crate::proto::session::{MletFacts, Session, SetUpStage};
 use crate::sys::mlet_ends::MletEnds;
 
 impl<D: Driver<Token>> Granting<'_, D> {
     pub(super) fn ask_permit(&mut self) {
-        if self.counts.attempts_max().is_none() {
+        if !self.counts.needs_permits() {
             return self.give_permit();
         }
         self.connection.permit = Permit::Awaited;
@@ -32,6 +33,11 @@ impl<D: Driver<Token>> Granting<'_, D> {
     pub(super) fn give_permit(&mut self) {
         self.connection.permit = Permit::Held;
         self.step(Session::handle_permit);
+    }
+
+    pub(super) fn refuse_permit(&mut self, why: Refusal) {
+        self.connection.permit = Permit::None;
+        self.step(|session, cx| session.handle_refusal(why, cx));
     }
 
     /// Gives back a permit that no mlet will come of: the endpoint has left or failed before START, START has failed, or
@@ -49,7 +55,7 @@ impl<D: Driver<Token>> Granting<'_, D> {
             return;
         }
         connection.permit = Permit::None;
-        if self.counts.attempts_max().is_some() {
+        if self.counts.needs_permits() {
             self.mailer.push(FromShard::PermitFreed(connection.id));
         }
     }

@@ -49,7 +49,7 @@ impl Session {
     }
 
     /// The run is ended by force: a served session loses its mlet, whose end [`Self::handle_mlet_end`] tells behind what
-    /// it wrote before; any other ends.
+    /// it wrote before; any other ends. So does one that has lost its permit, though the run goes on.
     pub fn handle_force(&mut self, force: Force, cx: &mut Context<'_>) {
         match self.state {
             State::Tls(Tls { stage: Stage::Relay(_), .. }) => {
@@ -57,7 +57,11 @@ impl Session {
             }
             State::Closing(_) | State::Over => {}
             State::Waiting | State::Silent | State::Hello(_) | State::Tls(_) => {
-                self.finish(Outcome::Cancelled, cx.pool);
+                let outcome = match force {
+                    Force::Fenced => Outcome::Forced(force),
+                    _ => Outcome::Cancelled,
+                };
+                self.finish(outcome, cx.pool);
             }
         }
         self.advance(cx);

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::request::{Context, MletFacts, Request};
 use super::{Relaying, Session, Stage, State, Tls};
+use crate::permits::Refusal;
 use crate::proto::experiments::Experiments;
 use crate::proto::greeting::{Greeting, Progress};
 use crate::proto::outbox::block_len;
@@ -27,6 +28,17 @@ impl Session {
         self.account.get_or_insert_default().start_sent = Some(cx.now);
         self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
         self.advance(cx);
+    }
+
+    /// The permit that was asked for is refused: the endpoint is told nothing but the end of TLS. Nothing happens when the
+    /// session needs it no more.
+    pub fn handle_refusal(&mut self, why: Refusal, cx: &mut Context<'_>) {
+        if let State::Tls(Tls { stage: Stage::Greeting(greeting, _), .. }) = &self.state
+            && greeting.awaits_permit()
+        {
+            self.close(Outcome::CampaignRefused(why), cx.now);
+            self.advance(cx);
+        }
     }
 
     /// A reload: an endpoint that has sent nothing yet will be served with these.

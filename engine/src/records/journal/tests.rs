@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::{Destination, Keep, Layout, Results};
 use crate::proto::session_end::Outcome;
+use crate::records::record::Claim;
 use crate::records::results_folder::folder_of;
 use crate::records::tests::whole_record;
 use crate::sys::supervisor::MletStatus;
@@ -18,7 +19,7 @@ fn entry(sessions: u64) -> Entry {
 
 fn open(path: String) -> Journal {
     let events = vec![Destination::File(path.into())];
-    Journal::open(&Recording { events, ..Recording::default() }, Ticks(0), &Arc::default())
+    Journal::open(&Recording { events, ..Recording::default() }, Ticks(0), &Arc::default(), None)
         .unwrap()
         .unwrap()
 }
@@ -90,7 +91,7 @@ fn a_record_is_in_its_file_before_its_copy_is_beside_the_output() {
     let events = vec![Destination::File(format!("/proc/self/fd/{}", pipe.as_raw_fd()).into())];
     let results = Some(Results { path: path.clone(), keep: Keep::All, layout: Layout::Folders });
     let recording = Recording { events, results, ..Recording::default() };
-    let mut journal = Journal::open(&recording, Ticks(0), &Arc::default()).unwrap().unwrap();
+    let mut journal = Journal::open(&recording, Ticks(0), &Arc::default(), None).unwrap().unwrap();
     drop(pipe);
     journal.push(Entry::Session(Box::new(record), Ticks(0)));
     let mut newlines = 0;
@@ -109,5 +110,46 @@ fn a_record_is_in_its_file_before_its_copy_is_beside_the_output() {
 
 #[test]
 fn without_a_file_there_is_nothing_to_record() {
-    assert!(Journal::open(&Recording::default(), Ticks(0), &Arc::default()).unwrap().is_none());
+    assert!(
+        Journal::open(&Recording::default(), Ticks(0), &Arc::default(), None).unwrap().is_none()
+    );
+}
+
+#[test]
+fn a_result_is_handed_over_once_its_record_is_in_the_journal() {
+    let path = std::env::temp_dir().join(format!("pktxpmgr-results-{}", std::process::id()));
+    let events = vec![Destination::File(path.clone())];
+    let (tell, told) = sync_channel(10);
+    let read = path.clone();
+    let results = Box::new(move |result: SessionResult| {
+        tell.send((result, std::fs::read_to_string(&read).unwrap())).unwrap();
+    });
+    let recording = Recording { events, ..Recording::default() };
+    let opened = Journal::open(&recording, Ticks(0), &Arc::default(), Some(results));
+    let mut journal = opened.unwrap().unwrap();
+    let record = whole_record(MletStatus::Code(0));
+    let with = |claim| Box::new(SessionRecord { claim, ..record.clone() });
+    journal.push(Entry::Session(with(Claim::None), Ticks(0)));
+    journal.push(Entry::Session(with(Claim::Lost(1)), Ticks(0)));
+    journal.push(Entry::Result(with(Claim::Held(2)), Ticks(0)));
+    let (result, in_journal) = told.recv_timeout(PATIENCE).unwrap();
+    journal.push(Entry::Session(with(Claim::Refused(2)), Ticks(0)));
+    assert_eq!(journal.finish(), None);
+    assert!(told.try_recv().is_err(), "once, and nothing else");
+    assert_eq!((result.session, &*result.outcome), (record.facts.id, "ok"));
+    assert_eq!(in_journal.lines().last(), Some(&*result.record), "as it is in the journal");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let lines = text.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let members = |line: Value| ["ev", "outcome", "reason"].map(|name| line[name].clone());
+    let told: Vec<_> = lines.map(members).collect();
+    let of_lost = "the lease of the campaign was lost before it had a result; it ended as ok";
+    let of_refused = "the campaign refused its result; it ended as ok";
+    let expected = [
+        ["session.end".into(), "ok".into(), Value::Null],
+        ["session.end".into(), "duplicate".into(), of_lost.into()],
+        ["session.result".into(), "ok".into(), Value::Null],
+        ["session.end".into(), "duplicate".into(), of_refused.into()],
+    ];
+    assert_eq!(told, expected);
+    std::fs::remove_file(path).unwrap();
 }

@@ -78,6 +78,7 @@ pub(super) struct Player {
     pub(super) socket: Option<OwnedFd>,
     /// The control thread gave it no permit.
     pub(super) has_no_permit: bool,
+    pub(super) is_refused: bool,
     /// The control thread gave its mlet up.
     pub(super) is_given_up: bool,
     /// What its shard told of its end, once for each record of it.
@@ -138,6 +139,7 @@ impl Player {
             mlet: None,
             socket: None,
             has_no_permit: false,
+            is_refused: false,
             is_given_up: false,
             ended: Vec::new(),
             streams: Streams::default(),

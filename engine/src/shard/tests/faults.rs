@@ -72,6 +72,7 @@ pub(crate) enum Class {
     MadeRoom,
     Forced,
     IdleTimeout,
+    Refused,
     Other,
 }
 
@@ -95,6 +96,7 @@ impl From<&Outcome> for Class {
             Outcome::MadeRoom => Self::MadeRoom,
             Outcome::Forced(_) => Self::Forced,
             Outcome::IdleTimeout => Self::IdleTimeout,
+            Outcome::CampaignRefused(_) => Self::Refused,
             Outcome::OwnChain(..)
             | Outcome::NotChosen
             | Outcome::AlreadyMeasured
@@ -126,7 +128,7 @@ MletGone          lost-e    lingers  lingers  endpoint broken-l lingers  lost-e 
 EndpointGone      lost-m    -        -        -        -        -        -        -        -        -         lost-m    mlet
 ";
 
-const STEPS: [Step; 13] = [
+pub(super) const STEPS: [Step; 13] = [
     Step::Accepted,
     Step::PartOfHello,
     Step::OurFlightSent,

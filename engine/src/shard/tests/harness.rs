@@ -6,7 +6,7 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::num::{NonZeroU32, NonZeroU64};
+use std::num::NonZeroU32;
 use std::os::fd::{AsRawFd, RawFd};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -79,8 +79,7 @@ impl Harness {
         let kernel = Kernel::new(random, now, NOW, pair_with);
         let (to_shard, inbox) = mailbox().unwrap();
         let (mailer, from_shard) = mailbox().unwrap();
-        let attempts = needs_permits.then(|| NonZeroU64::new(1_000).unwrap());
-        let counts = Arc::new(Counts::new(attempts, sessions_max));
+        let counts = Arc::new(Counts::new(needs_permits, sessions_max));
         let latency = Arc::new(RunLatency::new(1, NonZeroU32::MIN));
         let parts = Parts {
             number: 0,

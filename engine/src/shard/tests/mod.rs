@@ -13,6 +13,7 @@ mod outcomes;
 mod over_pipes;
 mod pair;
 mod peers;
+mod permits;
 mod pipes;
 mod receive_size;
 mod relaying;

@@ -82,6 +82,8 @@ impl Player {
             (Class::Tls, self.login == Login::Stranger),
             (Class::SetUpTimeout, is_silent),
             (Class::NoPermit, self.has_no_permit),
+            (Class::Refused, self.is_refused),
+            (Class::Forced, circumstances.is_forced),
             (Class::Cancelled, is_cancelled),
             (Class::MadeRoom, circumstances.is_crowded && has_stopped),
         ];

@@ -16,6 +16,7 @@ use super::invariants::{Streams, check_counts, check_flow};
 use super::peers::{Endpoint, Mlet};
 use crate::mailbox::{FromShard, SessionPlace, ToShard};
 use crate::metrics::{BothWays, Direction, ShardNumber, Spread};
+use crate::permits::Refusal;
 use crate::proto::account::{Account, Relayed};
 use crate::proto::experiments::Experiments;
 use crate::proto::session::{MletFacts, Session};
@@ -23,7 +24,7 @@ use crate::proto::session_end::{Force, Outcome};
 use crate::proto::tests::credentials::{Login, TRUSTING, endpoint_tls, plain_experiments};
 use crate::proto::tests::success;
 use crate::random::Random;
-use crate::records::{Ended, SessionFacts};
+use crate::records::{Ended, SessionFacts, SessionId};
 use crate::sys::mlet_ends::MletEnds;
 use packetlab::time::Ticks;
 
@@ -344,6 +345,23 @@ impl Pair {
     /// The permit that was withheld is granted.
     pub(super) fn grant_permit(&mut self) {
         self.tell(ToShard::Permit(self.place.unwrap()));
+    }
+
+    /// The permit that was withheld is refused.
+    pub(super) fn refuse_permit(&mut self, why: Refusal) {
+        self.tell(ToShard::Refused(self.place.unwrap(), why));
+    }
+
+    /// The same of a session of this number in its slot.
+    pub(super) fn refuse_permit_of(&mut self, id: SessionId, why: Refusal) {
+        let place = SessionPlace { id, ..self.place.unwrap() };
+        self.tell(ToShard::Refused(place, why));
+    }
+
+    /// Permits that were given hold no more.
+    pub(super) fn fence(&mut self) {
+        self.is_forced = true;
+        self.tell(ToShard::Fence);
     }
 
     /// The run ends.

@@ -473,7 +473,7 @@ fn a_stop_ends_a_session_in_set_up_and_only_once() {
     pair.run();
     assert_eq!(
         pair.told(),
-        "permit wanted\npermit freed\nover: no place of -n was left when the run ended"
+        "permit wanted\npermit freed\nover: the run ended before there was a permit for START (-n, --campaign)"
     );
 
     let mut pair = Pair::with(plain_experiments(), Login::Operator, Some("nobody"));

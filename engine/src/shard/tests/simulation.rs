@@ -181,7 +181,7 @@ fn whatever_happens_a_shard_keeps_account_and_ends_each_session_with_one_record(
     assert!(tally.with_large_blocks * 100 > seeds, "{tally:?}");
     assert!(tally.with_kept_buffers * 1000 > seeds, "{tally:?}");
     assert!(tally.over_pipes * 10 > seeds, "{tally:?}");
-    assert_eq!(tally.classes.len(), 17, "{tally:?}");
+    assert_eq!(tally.classes.len(), 18, "{tally:?}");
     assert!(tally.classes.values().all(|sessions| sessions * 1000 > seeds), "{tally:?}");
 }
 

@@ -9,6 +9,7 @@ use super::drawn_endpoint::Player;
 use super::harness::Harness;
 use super::outcomes::Circumstances;
 use crate::mailbox::{FromShard, SessionPlace, ToShard};
+use crate::permits::Refusal;
 use crate::proto::experiments::Experiments;
 use crate::proto::session_end::Force;
 use crate::random::Random;
@@ -56,6 +57,8 @@ pub(super) struct World {
     pub(super) permits_given: usize,
     /// Sessions that have asked for a permit, and neither have used it nor given it back.
     permits_wanted: HashSet<SessionId>,
+    /// Those that were refused one, before which they may have left.
+    permits_refused: HashSet<SessionId>,
     /// Sessions past START whose mlet has not been asked for.
     served: HashMap<SessionId, (SessionPlace, IpAddr)>,
     /// How often the supervisor was asked for a mlet, and how often the control thread without need.
@@ -66,6 +69,8 @@ pub(super) struct World {
     /// LINFOs that were logged, by session.
     linfos_logged: HashMap<SessionId, u64>,
     drains_at: Option<usize>,
+    /// In which turn permits that were given hold no more.
+    fences_at: Option<usize>,
     /// The shard has been told that the run ends; the control thread adopts nothing any more.
     is_ending: bool,
     circumstances: Circumstances,
@@ -95,6 +100,7 @@ impl World {
         let draw = |number| Player::draw(&mut random, number, is_storm, now);
         let players = (0..count).map(draw).collect();
         let drains_at = (random.below(5) == 0).then(|| random.size(600));
+        let fences_at = (random.below(10) == 0).then(|| random.size(600));
         Self {
             harness,
             players,
@@ -104,12 +110,14 @@ impl World {
             backlog_lost: 0,
             permits_given: 0,
             permits_wanted: HashSet::new(),
+            permits_refused: HashSet::new(),
             served: HashMap::new(),
             asked: (0, 0),
             idle: HashSet::new(),
             needs_permits,
             linfos_logged: HashMap::new(),
             drains_at,
+            fences_at,
             is_ending: false,
             circumstances: Circumstances {
                 is_crowded: sessions_max == 2 || limits.handshakes_max == 2,
@@ -151,6 +159,10 @@ impl World {
             if self.random.below(3) == 0 {
                 self.force();
             }
+        }
+        if self.fences_at == Some(turn) {
+            self.circumstances.is_forced = true;
+            self.harness.to_shard.push(ToShard::Fence);
         }
         self.harness.turn();
         self.check();
@@ -210,7 +222,9 @@ impl World {
             match message {
                 FromShard::PermitWanted(place, _) => self.give_permit(place),
                 FromShard::PermitFreed(id) => {
-                    assert!(self.permits_wanted.remove(&id), "a permit is given back twice");
+                    let had_left = self.permits_refused.remove(&id);
+                    let gave_back = self.permits_wanted.remove(&id) || had_left;
+                    assert!(gave_back, "a permit is given back twice");
                 }
                 FromShard::Served { place, session } => {
                     let has_permit = self.permits_wanted.remove(&place.id);
@@ -240,13 +254,21 @@ impl World {
 
     fn give_permit(&mut self, place: SessionPlace) {
         assert!(self.permits_wanted.insert(place.id), "a permit is asked for twice");
-        if self.random.below(10) != 0 {
+        let drawn = self.random.below(10);
+        if drawn > 1 {
             self.permits_given += 1;
-            self.harness.to_shard.push(ToShard::Permit(place));
-        } else if let Some(connection) = self.harness.shard.connections.get(place.slot)
+            return self.harness.to_shard.push(ToShard::Permit(place));
+        }
+        if drawn == 1 {
+            self.permits_wanted.remove(&place.id);
+            self.permits_refused.insert(place.id);
+            self.harness.to_shard.push(ToShard::Refused(place, Refusal::Done));
+        }
+        if let Some(connection) = self.harness.shard.connections.get(place.slot)
             && connection.id == place.id
         {
-            self.players[Player::number(connection.peer)].has_no_permit = true;
+            let player = &mut self.players[Player::number(connection.peer)];
+            (player.has_no_permit, player.is_refused) = (drawn == 0, drawn == 1);
         }
     }
 

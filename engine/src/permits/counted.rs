@@ -1,29 +1,31 @@
-//! Who may send START: the permits of `-n`, those who hold one and those who wait.
+//! The permits of `-n`: those who hold one and those who wait.
 //!
 //! A permit goes to the holder that has fewest, and of equals to the one whose last turn is longest ago; its sessions
 //! get theirs in the order in which they asked. Nobody has more than half of the attempts that are left, rounded up,
 //! unless endpoints share keys.
 //!
 //! Not here: START itself (`proto/greeting.rs`), how long it is waited for (`proto/session/`), and when a session gives a
-//! permit back (`shard/permit_to_mlet.rs`). Invariant: permits
-//! that are out and attempts that are made together never exceed the count.
+//! permit back (`shard/permit_to_mlet.rs`). Invariant: permits that are out and attempts that are made together never exceed
+//! the count.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
+use std::task::{Context, Poll};
 
-use crate::mailbox::{Holder, SessionPlace};
-use crate::records::SessionId;
+use super::source::{Holder, News, Permits};
 
 /// The permits of a run.
 #[derive(Debug)]
-pub(super) struct Permits {
+pub(super) struct Counted {
     /// Attempts that are not made yet.
-    pub(super) left: u32,
+    left: u32,
+    /// That all are made has been told.
+    told_enough: bool,
     /// One holder may have all of them.
     keys_are_shared: bool,
     /// For how many of them a permit is out.
     out: u32,
-    sessions: HashMap<SessionId, (Holder, Claim)>,
+    sessions: HashMap<u64, (Holder, Claim)>,
     holders: BTreeMap<Holder, Claims>,
     /// Holders with a session that waits: those first that hold fewest, then those whose turn is longest ago.
     queue: BTreeSet<(u32, u64, Holder)>,
@@ -40,16 +42,52 @@ enum Claim {
 #[derive(Debug)]
 struct Claims {
     held: u32,
-    waiting: VecDeque<SessionPlace>,
+    waiting: VecDeque<u64>,
     /// Of the last permit, or when it came.
     turn: u64,
 }
 
-impl Permits {
+impl Permits for Counted {
+    fn want(&mut self, session: u64, holder: Holder) {
+        self.sessions.insert(session, (holder, Claim::Waits));
+        self.change(holder, |claims| claims.waiting.push_back(session));
+    }
+
+    fn free(&mut self, session: u64) {
+        match self.sessions.remove(&session) {
+            Some((holder, Claim::Holds)) => self.take_back(holder),
+            Some((holder, Claim::Waits)) => {
+                self.change(holder, |claims| claims.waiting.retain(|one| *one != session));
+            }
+            None => {}
+        }
+    }
+
+    fn begin(&mut self, session: u64) {
+        if let Some((holder, Claim::Holds)) = self.sessions.remove(&session) {
+            self.left -= 1;
+            self.take_back(holder);
+        }
+    }
+
+    /// It has news only of what was done here, so that nobody has to be woken.
+    fn poll_news(&mut self, _: &mut Context<'_>) -> Poll<News> {
+        if let Some(session) = self.give() {
+            return Poll::Ready(News::Given { session, epoch: None });
+        }
+        match self.left == 0 && !std::mem::replace(&mut self.told_enough, self.left == 0) {
+            true => Poll::Ready(News::Enough("all attempts of -n are made".into())),
+            false => Poll::Pending,
+        }
+    }
+}
+
+impl Counted {
     /// For so many attempts. `keys_are_shared` where the sessions of a key are not limited.
     pub(super) fn new(attempts: NonZeroU32, keys_are_shared: bool) -> Self {
         Self {
             left: attempts.get(),
+            told_enough: false,
             keys_are_shared,
             out: 0,
             sessions: HashMap::new(),
@@ -59,33 +97,8 @@ impl Permits {
         }
     }
 
-    /// A session of `holder` waits for a permit.
-    pub(super) fn wait(&mut self, place: SessionPlace, holder: Holder) {
-        self.sessions.insert(place.id, (holder, Claim::Waits));
-        self.change(holder, |claims| claims.waiting.push_back(place));
-    }
-
-    /// A session gives its permit back, or waits no more.
-    pub(super) fn free(&mut self, id: SessionId) {
-        match self.sessions.remove(&id) {
-            Some((holder, Claim::Holds)) => self.take_back(holder),
-            Some((holder, Claim::Waits)) => {
-                self.change(holder, |claims| claims.waiting.retain(|place| place.id != id));
-            }
-            None => {}
-        }
-    }
-
-    /// The attempt of a session that holds a permit is made.
-    pub(super) fn complete(&mut self, id: SessionId) {
-        if let Some((holder, Claim::Holds)) = self.sessions.remove(&id) {
-            self.left -= 1;
-            self.take_back(holder);
-        }
-    }
-
     /// Gives a permit to the session whose turn it is, if there is one to give.
-    pub(super) fn give(&mut self) -> Option<SessionPlace> {
+    fn give(&mut self) -> Option<u64> {
         let (held, _, holder) = *self.queue.first()?;
         let share = if self.keys_are_shared { self.left } else { self.left.div_ceil(2) };
         if self.out == self.left || held >= share {
@@ -93,14 +106,14 @@ impl Permits {
         }
         self.turns += 1;
         let turn = self.turns;
-        let place = self.change(holder, |claims| {
-            let place = claims.waiting.pop_front()?;
+        let session = self.change(holder, |claims| {
+            let session = claims.waiting.pop_front()?;
             (claims.held, claims.turn) = (held + 1, turn);
-            Some(place)
+            Some(session)
         })?;
         self.out += 1;
-        self.sessions.insert(place.id, (holder, Claim::Holds));
-        Some(place)
+        self.sessions.insert(session, (holder, Claim::Holds));
+        Some(session)
     }
 
     fn take_back(&mut self, holder: Holder) {
@@ -126,23 +139,24 @@ impl Permits {
 
 #[cfg(test)]
 mod tests {
+    use std::task::Waker;
+
     use super::*;
     use packetlab::key::KeyId;
 
-    fn permits(attempts: u32) -> Permits {
-        Permits::new(NonZeroU32::new(attempts).unwrap(), false)
+    fn permits(attempts: u32) -> Counted {
+        Counted::new(NonZeroU32::new(attempts).unwrap(), false)
     }
 
     /// Sessions of the key `key` begin to wait.
-    fn wait(permits: &mut Permits, key: u8, ids: impl IntoIterator<Item = SessionId>) {
+    fn wait(permits: &mut Counted, key: u8, ids: impl IntoIterator<Item = u64>) {
         for id in ids {
-            let place = SessionPlace { shard: 0, slot: 0, id };
-            permits.wait(place, Holder::Key(KeyId([key; 32])));
+            permits.want(id, Holder::Key(KeyId([key; 32])));
         }
     }
 
-    fn given(permits: &mut Permits) -> Vec<SessionId> {
-        std::iter::from_fn(|| permits.give()).map(|place| place.id).collect()
+    fn given(permits: &mut Counted) -> Vec<u64> {
+        std::iter::from_fn(|| permits.give()).collect()
     }
 
     #[test]
@@ -152,10 +166,27 @@ mod tests {
         assert_eq!(given(&mut permits), [1, 2]);
         permits.free(1);
         assert_eq!(given(&mut permits), [3], "what was given back");
-        permits.complete(2);
+        permits.begin(2);
         assert!(given(&mut permits).is_empty(), "one made, one out");
-        permits.complete(3);
+        permits.begin(3);
         assert_eq!((given(&mut permits), permits.left), (vec![], 0));
+    }
+
+    #[test]
+    fn that_all_attempts_are_made_is_told_once_and_behind_every_permit() {
+        let mut permits = permits(1);
+        let news = |permits: &mut Counted| match permits
+            .poll_news(&mut Context::from_waker(Waker::noop()))
+        {
+            Poll::Ready(news) => Some(news),
+            Poll::Pending => None,
+        };
+        wait(&mut permits, 1, 1..=2);
+        assert_eq!(news(&mut permits), Some(News::Given { session: 1, epoch: None }));
+        assert_eq!(news(&mut permits), None);
+        permits.begin(1);
+        assert!(matches!(news(&mut permits), Some(News::Enough(_))));
+        assert_eq!(news(&mut permits), None);
     }
 
     #[test]
@@ -165,7 +196,7 @@ mod tests {
         assert_eq!(given(&mut permits), [1, 2], "half of three, rounded up");
         wait(&mut permits, 2, [10]);
         assert_eq!(given(&mut permits), [10]);
-        permits.complete(10);
+        permits.begin(10);
         wait(&mut permits, 3, [11]);
         assert!(given(&mut permits).is_empty(), "both that are left are out");
         permits.free(1);
@@ -178,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_key_that_is_shared_has_as_many_permits_as_there_are() {
-        let mut permits = Permits { keys_are_shared: true, ..permits(3) };
+        let mut permits = Counted { keys_are_shared: true, ..permits(3) };
         wait(&mut permits, 1, 1..=9);
         assert_eq!(given(&mut permits), [1, 2, 3]);
     }
@@ -190,9 +221,9 @@ mod tests {
         wait(&mut permits, 2, 4..=5);
         wait(&mut permits, 3, [6]);
         let mut order = Vec::new();
-        while let Some(place) = permits.give() {
-            order.push(place.id);
-            permits.free(place.id);
+        while let Some(session) = permits.give() {
+            order.push(session);
+            permits.free(session);
         }
         assert_eq!(order, [1, 4, 6, 2, 5, 3]);
     }

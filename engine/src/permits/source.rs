@@ -1,0 +1,133 @@
+//! What is asked of whoever hands out permits, and what a run is told.
+//!
+//! Not here: the picture (`mod.rs`), and the counts of one run (`counted.rs`). Invariant: a session that asks hears of it at
+//! most once, and of its result at most once.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+
+use packetlab::key::KeyId;
+
+/// In whose name a session waits for a permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Holder {
+    /// Its endpoint's key.
+    Key(KeyId),
+    /// Its endpoint has shown no certificate: its TCP peer.
+    Address(IpAddr),
+}
+
+/// Hands out permits for START. It is asked and heard on the control thread, which must not be held up. Sessions are named by
+/// their numbers, which are unique in a run.
+pub trait Permits: Send {
+    /// A session waits for a permit.
+    fn want(&mut self, session: u64, holder: Holder);
+
+    /// A session gives its permit back, for no experiment comes of it, or waits no more.
+    fn free(&mut self, session: u64);
+
+    /// The START of a session that holds a permit has succeeded.
+    fn begin(&mut self, session: u64);
+
+    /// The next piece of news, in the order in which they came about; wakes the task of `cx` when there is one.
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News>;
+
+    /// Where the results of sessions with permits go, if anybody wants them: each is settled by [`News::Settled`].
+    fn results(&self) -> Option<Results> {
+        None
+    }
+}
+
+/// Takes the result of a session, once its record is in the journal; called on the thread that writes it.
+pub type Results = Box<dyn Fn(SessionResult) + Send>;
+
+/// What is handed over of a session that is over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionResult {
+    /// Its number.
+    pub session: u64,
+    /// Its outcome, by its name in records.
+    pub outcome: String,
+    /// Its record, a JSON object without a newline.
+    pub record: String,
+}
+
+/// What a run is told by whoever hands out permits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum News {
+    /// A session may send START.
+    Given {
+        /// Its number.
+        session: u64,
+        /// How often START was permitted for its endpoint, this time included, where that is known.
+        epoch: Option<u64>,
+    },
+    /// A session that waits gets no permit.
+    Refused {
+        /// Its number.
+        session: u64,
+        /// Why not.
+        why: Refusal,
+    },
+    /// What became of a result that was handed over.
+    Settled {
+        /// Of which session.
+        session: u64,
+        /// That.
+        verdict: Verdict,
+    },
+    /// Permits that were given hold no more, and results of their sessions are not wanted: these sessions are to end.
+    Fenced,
+    /// No more endpoints are wanted, for this reason: as a first signal.
+    Enough(String),
+    /// Every session is to end, for this reason: as a second signal.
+    Stop(String),
+}
+
+/// Why a session gets no permit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// A result of its endpoint has been accepted.
+    Done,
+    /// Its endpoint is being measured by somebody.
+    Busy,
+    /// As many endpoints are measured or being measured as are wanted.
+    Full,
+    /// No more are started.
+    Stop,
+    /// Whoever asks has been shut out.
+    Fenced,
+    /// Its endpoint has been tried as often as it may be.
+    Spent,
+    /// Nobody answered in time.
+    Unanswered,
+    /// Its endpoint has shown no key by which it could be known.
+    NoKey,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Done => "done, a result of the endpoint has been accepted",
+            Self::Busy => "busy, the endpoint is being measured already",
+            Self::Full => "full, as many endpoints are measured as are wanted",
+            Self::Stop => "stop, no more endpoints are measured",
+            Self::Fenced => "fenced, this manager's lease was lost",
+            Self::Spent => "spent, the endpoint has been tried as often as it may be",
+            Self::Unanswered => "unanswered, the database did not answer in time",
+            Self::NoKey => "the endpoint has shown no key (TRUSTEDEOP_PATH)",
+        })
+    }
+}
+
+/// What became of a result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is the endpoint's result.
+    Accepted,
+    /// It is refused: the permit held no more when it came, and somebody else may have measured the endpoint.
+    Duplicate,
+    /// Nobody could be told of it; it stays in the journal.
+    Unreported,
+}
