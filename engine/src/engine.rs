@@ -152,7 +152,7 @@ async fn serve(
     let attempts = config.attempts.and_then(|attempts| NonZeroU32::try_from(attempts).ok());
     let keys_are_shared = config.limits.sessions_per_key_max == Some(0);
     let counted = attempts.map(|attempts| permits::of_attempts(attempts, keys_are_shared));
-    let permits = operator.permits.or(counted);
+    let mut permits = operator.permits.or(counted);
     let results = permits.as_ref().and_then(|permits| permits.results());
     let reports = results.is_some();
     let journal = Journal::open(&config.recording, now(), &view.records_lost(), results);
@@ -164,6 +164,9 @@ async fn serve(
     let open_files = usize::try_from(open_files).unwrap_or(usize::MAX);
     let room = SessionRoom { open_files, own_fds, fds };
     let sessions_max = sessions_max(config, room);
+    if let Some(permits) = &mut permits {
+        permits.places(sessions_max);
+    }
     let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
     let experiments = Arc::new(Experiments::new(config, keys, now()).map_err(RunError::Tls)?);
     let counts = Arc::new(Counts::new(permits.is_some(), sessions_max));

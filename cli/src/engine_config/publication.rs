@@ -164,6 +164,7 @@ impl Loader<'_> {
             countries: settings.countries.clone(),
             locations: settings.locations.clone(),
             hostid: self.args.hostid.clone(),
+            texts: None,
         };
         Some(brokers?.into_iter().map(at).collect())
     }

@@ -183,6 +183,9 @@ pub struct Publication {
     pub locations: Vec<String>,
     /// `-i`: default of the pair `hostid`.
     pub hostid: Option<String>,
+    /// The descriptors that are published instead of those that all this makes, one for each experiment in configured order;
+    /// and when they are is said by whoever hands out permits. `None` where the run is nobody else's matter.
+    pub texts: Option<Vec<String>>,
 }
 
 /// Where endpoints are told to connect to (spec/protocol.md 1.8).

@@ -26,6 +26,8 @@ pub(super) struct Brokers {
     of_each: Vec<AtBroker>,
     /// When the first of them began, from which all ends are counted.
     began: Ticks,
+    /// Endpoints can be served, so that they may be called.
+    has_begun: bool,
     next_id: u64,
     /// Everything was published at one of them, at least, in this run.
     published_once: bool,
@@ -49,17 +51,53 @@ impl Brokers {
     /// To be published by [`Self::begin`].
     pub(super) fn prepare(&mut self, plans: Vec<Plan>, link: &TaskLink) {
         for plan in plans {
+            // What is for one of several managers to publish fails no run of one.
+            let begins_with_run = !plan.is_shared();
             let task = self.task(plan, link);
-            self.of_each.push(AtBroker::new(task, true));
+            self.of_each.push(AtBroker::new(task, begins_with_run));
         }
     }
 
-    /// Begins to publish, unless it has begun. The run ends if that fails everywhere.
+    /// Begins to publish, unless it has begun. The run ends if that fails everywhere. In a campaign it is published when this
+    /// run is to, and greeting ends for all managers alike.
     pub(super) fn begin(&mut self) {
-        self.began = wall();
+        (self.began, self.has_begun) = (wall(), true);
+        if let Some(AtBroker { task, .. }) = self.of_each.first().filter(|one| one.task.is_shared())
+        {
+            let greet_after = task.greet_after();
+            self.greet_end = task.shared_end().map(|end| end.saturating_add(greet_after));
+        }
         for AtBroker { task, .. } in &mut self.of_each {
             task.begin(self.began, true);
         }
+    }
+
+    /// In a campaign: publishes its descriptors with this behind them from now on, or not any more.
+    pub(super) fn publish_as(&mut self, addition: Option<&str>) {
+        for AtBroker { task, stage, .. } in &mut self.of_each {
+            task.publish_as(addition.map(ToOwned::to_owned));
+            if addition.is_none() {
+                *stage = BrokerStage::NotPublished;
+            } else if self.has_begun {
+                task.begin(self.began, false);
+            }
+        }
+    }
+
+    /// In a campaign: puts its descriptors into plans that were read again.
+    ///
+    /// # Errors
+    /// They describe other experiments, or none.
+    pub(super) fn keep_texts(&self, plans: &mut [Plan]) -> Result<(), String> {
+        let Some(before) = self.of_each.first().filter(|one| one.task.is_shared()) else {
+            return Ok(());
+        };
+        if plans.is_empty() {
+            return Err(
+                "nothing would be published, which each manager of a campaign may have to".into()
+            );
+        }
+        plans.iter_mut().try_for_each(|plan| before.task.keep_texts(plan))
     }
 
     /// From now on these are published, each by the publication that its broker has, or else by one of a broker that has

@@ -129,7 +129,8 @@ impl Control {
 
     /// New sessions get these, and what is counted for the whole run is within them at once.
     fn set_limits(&mut self, limits: &Limits) -> Result<(), String> {
-        let before = &self.experiments.limits;
+        let experiments = Arc::clone(&self.experiments);
+        let before = &experiments.limits;
         let settable = Limits {
             handshake_timeout: limits.handshake_timeout,
             setup_timeout: limits.setup_timeout,
@@ -168,9 +169,10 @@ impl Control {
     }
 
     /// Shards that wait for a place look for one again and again. What one key may have follows, if it is a share of all.
-    fn set_sessions_max(&self, limits: &Limits) -> Result<(), String> {
+    fn set_sessions_max(&mut self, limits: &Limits) -> Result<(), String> {
         let max = self.room.for_sessions(limits.sessions_max).map_err(|error| error.to_string())?;
         self.counts.set_sessions_max(max);
+        self.permitting.places(max);
         if let Some(of_a_key) = limits.sessions_of_a_key(max) {
             self.experiments.keys.set_max(of_a_key);
         }

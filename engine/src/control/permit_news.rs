@@ -53,6 +53,10 @@ impl Control {
             }
             News::Settled { session, verdict } => self.sessions.settle(session, verdict, now()),
             News::Fenced => self.fence(),
+            News::Publish(addition) => {
+                self.brokers.publish_as(addition.as_deref());
+                self.show_brokers();
+            }
             News::Enough(why) => {
                 if self.phase == RunPhase::Running {
                     info!("{why}; no new endpoints");

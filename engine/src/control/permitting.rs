@@ -66,6 +66,13 @@ impl Permitting {
         }
     }
 
+    /// So many sessions are possible at once from now on.
+    pub(super) fn places(&mut self, sessions_max: usize) {
+        if let Some(permits) = &mut self.permits {
+            permits.places(sessions_max);
+        }
+    }
+
     /// The permit of a session whose START has succeeded.
     pub(super) fn begin(&mut self, id: SessionId) -> Claim {
         let Some(permits) = &mut self.permits else { return Claim::None };

@@ -10,6 +10,7 @@
 //! Not here: what a failure means for the run, which may have other brokers (`brokers.rs`).
 
 pub(super) mod news;
+mod shared;
 mod standing;
 mod trouble;
 
@@ -32,9 +33,9 @@ use crate::config::{self, Config, ControllerAddr, Experiment};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::proto::backoff::{Backoff, WAIT_MAX};
-use crate::proto::descriptor::publication_end;
 use crate::proto::publisher::{BrokerRequest, PublishedExperiment, Publisher, PublisherEvent};
 use packetlab::address::HostPort;
+use packetlab::message::EncodeError;
 use packetlab::time::Ticks;
 use packetlab::tls::{self, ClientConfig, Identity, PeerRule, SetupError};
 use packetlab::trust::TrustMode;
@@ -70,6 +71,7 @@ impl PublicationLink {
 pub(super) type PublishedFrom = (Backend, u16);
 
 /// All that publishing needs.
+#[derive(Clone)]
 pub(super) struct Plan {
     publication: config::Publication,
     /// The one that was bound.
@@ -79,6 +81,8 @@ pub(super) struct Plan {
     /// Limit of connecting to one address, of the handshake and of each answer.
     timeout: Duration,
     backend: Backend,
+    /// What stands behind descriptors that are there; `None` while they are for others to publish.
+    addition: Option<String>,
 }
 
 impl PublicationTask {
@@ -104,12 +108,13 @@ impl PublicationTask {
         self.plan.borrow().publication.greet_after
     }
 
-    /// Begins to publish, unless it has begun; ends are counted from `began`. `first` is everything published, even if
-    /// its end has passed.
+    /// Begins to publish, unless it has begun or is for others to do; ends are counted from `began`. `first` is everything
+    /// published, even if its end has passed.
     pub(super) fn begin(&mut self, began: Ticks, first: bool) {
-        if self.task.is_none() {
+        let (is_wanted, is_shared) = (self.plan.borrow().is_wanted(), self.is_shared());
+        if self.task.is_none() && is_wanted {
             self.began = began;
-            self.start(first);
+            self.start(first && !is_shared);
         }
     }
 
@@ -208,6 +213,7 @@ impl Plan {
             tls: tls::client_config(Some(&identity), rule)?,
             timeout: config.limits.broker_timeout,
             backend,
+            addition: None,
         })
     }
 
@@ -219,8 +225,8 @@ impl Plan {
     fn publishes_the_same_as(&self, other: &Self, began: Ticks) -> bool {
         let requests = |plan: &Self| -> Vec<_> {
             let pub_end = plan.pub_end(began);
-            let published = |one| PublishedExperiment::new(&plan.publication, one, "", pub_end);
-            plan.experiments.iter().map(published).collect()
+            let places = 0..plan.experiments.len();
+            places.map(|place| plan.published(place, "", pub_end)).collect()
         };
         self.publication == other.publication && requests(self) == requests(other)
     }
@@ -230,6 +236,24 @@ impl Plan {
         let (own, before) = (&mut self.publication, &before.publication);
         if own.broker.is_empty() && own.broker_name == before.broker_name {
             own.broker.clone_from(&before.broker);
+        }
+    }
+
+    /// The experiment in this place as it is published.
+    fn published(
+        &self,
+        place: usize,
+        controller_addr: &str,
+        pub_end: Option<Ticks>,
+    ) -> Result<PublishedExperiment, EncodeError> {
+        let experiment = &self.experiments[place];
+        match self.text(place) {
+            Some(text) => {
+                PublishedExperiment::of_descriptor(experiment, text, self.end_of(place, pub_end))
+            }
+            None => {
+                PublishedExperiment::new(&self.publication, experiment, controller_addr, pub_end)
+            }
         }
     }
 
@@ -248,7 +272,7 @@ impl Plan {
     ) -> bool {
         let broker = &self.publication.broker_name;
         let pub_end = self.pub_end(published.began);
-        let ends = self.experiments.iter().map(|one| publication_end(one, pub_end));
+        let ends = (0..self.experiments.len()).map(|place| self.end_of(place, pub_end));
         // No end is later than any.
         let end = ends.map(|end| end.unwrap_or(Ticks::MAX)).max().unwrap_or(Ticks::MAX);
         let mut backoff = Backoff::default();
@@ -360,10 +384,9 @@ impl Plan {
         last_end: Ticks,
     ) -> Result<Vec<BrokerRequest>, Trouble> {
         let mut requests = Vec::new();
-        for experiment in self.experiments.iter().rev() {
+        for (place, experiment) in self.experiments.iter().enumerate().rev() {
             let published =
-                PublishedExperiment::new(&self.publication, experiment, controller_addr, pub_end)
-                    .map_err(Trouble::Encode)?;
+                self.published(place, controller_addr, pub_end).map_err(Trouble::Encode)?;
             if published.end.is_some_and(|end| end != last_end && end <= wall()) {
                 let snikey = experiment.snikey.short();
                 info!("snikey {snikey} is not published: its pub_end has passed");

@@ -132,7 +132,8 @@ impl Control {
             }
             _ => return Err("EnableProxyMode cannot change; it takes a new run".into()),
         };
-        let plans = self.plans(&config).map_err(unusable)?;
+        let mut plans = self.plans(&config).map_err(unusable)?;
+        self.brokers.keep_texts(&mut plans)?;
         // From here on nothing fails.
         if let Err(error) = secrecy::hold(&*config.controller_key) {
             warn!("the controller key may get into swap: {error}; raise `ulimit -l`");

@@ -33,6 +33,9 @@ pub trait Permits: Send {
     /// The next piece of news, in the order in which they came about; wakes the task of `cx` when there is one.
     fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News>;
 
+    /// So many sessions are possible at once; told before the first of them, and when that is changed.
+    fn places(&mut self, _sessions_max: usize) {}
+
     /// Where the results of sessions with permits go, if anybody wants them: each is settled by [`News::Settled`].
     fn results(&self) -> Option<Results> {
         None
@@ -79,6 +82,8 @@ pub enum News {
     },
     /// Permits that were given hold no more, and results of their sessions are not wanted: these sessions are to end.
     Fenced,
+    /// The descriptors are published from now on with this behind each, or not by this run; until then they are not.
+    Publish(Option<String>),
     /// No more endpoints are wanted, for this reason: as a first signal.
     Enough(String),
     /// Every session is to end, for this reason: as a second signal.

@@ -52,5 +52,12 @@ pub fn publication_end(experiment: &Experiment, default: Option<Ticks>) -> Optio
     }
 }
 
+/// The same as the descriptor itself tells it.
+pub fn end_in_text(xdescr: &str) -> Option<Ticks> {
+    let mut pairs = name_value::pairs(xdescr);
+    let end = pairs.find_map(|(name, value)| (name == "pub_end").then_some(value));
+    end.map(|end| end.trim().parse().map_or(Ticks::MAX, Ticks))
+}
+
 #[cfg(test)]
 mod tests;

@@ -100,6 +100,19 @@ impl PublishedExperiment {
         controller_addr: &str,
         pub_end: Option<Ticks>,
     ) -> Result<Self, EncodeError> {
+        let xdescr = descriptor(publication, experiment, controller_addr, pub_end);
+        Self::of_descriptor(experiment, xdescr, publication_end(experiment, pub_end))
+    }
+
+    /// The same with a descriptor that is there, and an `end` that it tells.
+    ///
+    /// # Errors
+    /// As of [`Self::new`].
+    pub fn of_descriptor(
+        experiment: &Experiment,
+        xdescr: String,
+        end: Option<Ticks>,
+    ) -> Result<Self, EncodeError> {
         let certificates = experiment.verified.as_ref().map_or(&[][..], |v| &v.certificates);
         let mut requests = Vec::new();
         for (index, certificate) in certificates.iter().enumerate() {
@@ -112,7 +125,6 @@ impl PublishedExperiment {
             requests.push(BrokerRequest { what, message });
         }
         let channels = channels(experiment);
-        let xdescr = descriptor(publication, experiment, controller_addr, pub_end);
         let message = encoded(&Message::Xpub {
             channels: channels.clone(),
             operator_key: operator_key(experiment),
@@ -120,7 +132,7 @@ impl PublishedExperiment {
         })?;
         let what = What::Experiment { snikey: experiment.snikey.clone() };
         requests.push(BrokerRequest { what, message });
-        Ok(Self { channels, xdescr, end: publication_end(experiment, pub_end), requests })
+        Ok(Self { channels, xdescr, end, requests })
     }
 }
 

@@ -27,6 +27,7 @@ pub(crate) fn publication() -> Publication {
         countries: vec!["USA".into(), "DEU".into()],
         locations: vec!["IO91*".into(), "BK29".into()],
         hostid: Some("HOST-1".into()),
+        texts: None,
     }
 }
 
