@@ -11,6 +11,8 @@ use packetlab::escape::Escaped;
 /// What is recorded of a run, and where.
 #[derive(Debug, Clone, Default)]
 pub struct Recording {
+    /// The campaign that the run shares with others, by its name.
+    pub campaign: Option<String>,
     /// Names the run.
     pub run: RunId,
     /// `--events` and the results folder: where a record of each session goes, a line of JSON. That of the folder is the

@@ -280,7 +280,8 @@ impl Books {
             // The folder's own file comes first: what else is in the folder follows that.
             let results = recording.results.as_ref();
             let results = results.map(|results| ResultsFolder::new(results, index == 0));
-            open(destination, Form::Events(Lines::of_run(recording.run), results))
+            let lines = Lines::of_run(recording.run, recording.campaign.clone());
+            open(destination, Form::Events(lines, results))
         });
         let events = events.collect::<Vec<_>>();
         let joblog = recording.joblog.iter();

@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::outcome::OutcomeKind;
-use super::record::{Command, Mlet, SessionRecord, ShardTotals, Via};
+use super::record::{Claim, Command, Mlet, SessionRecord, ShardTotals, Via};
 use super::results_folder::SessionOutput;
 use crate::config::RunId;
 use crate::metrics::{self, Spread};
@@ -57,6 +57,10 @@ struct SessionMembers<'a> {
     linfos_lost: u64,
     output: Option<&'a SessionOutput>,
     relay_us: Option<Latency>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    campaign: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    epoch: Option<u64>,
 }
 
 #[derive(Serialize)]
@@ -120,11 +124,13 @@ struct RunEndMembers<'a> {
 /// Makes the lines of one run; each has its newline, and `written` is its time.
 pub(super) struct Lines {
     run: String,
+    campaign: Option<String>,
 }
 
 impl Lines {
-    pub(super) fn of_run(run: RunId) -> Self {
-        Self { run: run.to_string() }
+    /// Of a run that may share a campaign of this name.
+    pub(super) fn of_run(run: RunId, campaign: Option<String>) -> Self {
+        Self { run: run.to_string(), campaign }
     }
 
     /// The first line.
@@ -140,7 +146,7 @@ impl Lines {
         output: Option<&SessionOutput>,
         written: Ticks,
     ) -> Vec<u8> {
-        self.line("session.end", session_members(record, output), written)
+        self.line("session.end", session_members(record, output, self.campaign.as_deref()), written)
     }
 
     /// The same of one whose result is not accepted or refused yet.
@@ -150,7 +156,11 @@ impl Lines {
         output: Option<&SessionOutput>,
         written: Ticks,
     ) -> Vec<u8> {
-        self.line("session.result", session_members(record, output), written)
+        self.line(
+            "session.result",
+            session_members(record, output, self.campaign.as_deref()),
+            written,
+        )
     }
 
     /// The line that stands for so many sessions.
@@ -193,6 +203,7 @@ impl Lines {
 fn session_members<'a>(
     record: &'a SessionRecord,
     output: Option<&'a SessionOutput>,
+    campaign: Option<&'a str>,
 ) -> SessionMembers<'a> {
     let facts = &record.facts;
     let relayed = record.end.as_ref().map(|end| end.relayed).unwrap_or_default();
@@ -218,6 +229,11 @@ fn session_members<'a>(
         linfos_lost,
         output,
         relay_us: end_latency(record),
+        campaign,
+        epoch: match record.claim {
+            Claim::None => None,
+            Claim::Held(epoch) | Claim::Lost(epoch) | Claim::Refused(epoch) => Some(epoch),
+        },
     }
 }
 

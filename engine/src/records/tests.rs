@@ -446,7 +446,7 @@ const LINES: RunId = RunId(0x7f3a_5c00_1122_3344);
 
 #[test]
 fn a_line_tells_all_that_is_known() {
-    let lines = Lines::of_run(LINES);
+    let lines = Lines::of_run(LINES, None);
     let record = whole_record(MletStatus::Code(3));
     let written = Ticks(1_709_164_801_000_007_000);
     let head = |ev| json!({ "v": 1, "t": "2024-02-29T00:00:01.000007Z", "ev": ev, "run": "7f3a5c0011223344" });
@@ -609,7 +609,7 @@ fn what_a_results_folder_does_not_take_is_counted() {
 fn a_line_of_a_session_that_never_began_holds_null_for_what_is_not_known() {
     let name = "a\n\u{1b}[31m".to_owned();
     let record = Recorder::default().ended(ended(1, Outcome::NoExperiment(Some(name)))).unwrap();
-    let line = read(&Lines::of_run(LINES).of_session(&record, None, Ticks(0)));
+    let line = read(&Lines::of_run(LINES, None).of_session(&record, None, Ticks(0)));
     let nothing = json!({
         "tls": null, "programs": null, "start": null, "spawn": null, "run": null, "total": 20.0,
     });

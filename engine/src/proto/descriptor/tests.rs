@@ -67,3 +67,10 @@ fn an_overridden_end_is_the_end() {
     assert_eq!(end("pub_end=-1;"), Some(Ticks::MAX), "as C reads it");
     assert_eq!(publication_end(&experiment(""), None), None);
 }
+
+#[test]
+fn a_descriptor_that_is_there_tells_its_end() {
+    assert_eq!(end_in_text("sni_key=a;pub_end=12345;controller_addr=h;"), Some(Ticks(12_345)));
+    assert_eq!(end_in_text("sni_key=a;pub_end=x;"), Some(Ticks::MAX));
+    assert_eq!(end_in_text("sni_key=a;"), None);
+}
