@@ -4,6 +4,7 @@
 //! (`-sn 3`, `-n3`), the last of a repeated option wins, and the first word that is no option is the
 //! mlet; what follows belongs to the mlet.
 
+mod campaign;
 mod conflicts;
 mod judging;
 mod limits;
@@ -22,6 +23,7 @@ use engine::sys::recorder::RecorderPlan;
 
 use crate::logging::LogFormat;
 use crate::monitoring::MetricsAddress;
+use campaign::CampaignArgs;
 use command_line::cores::Cores;
 use command_line::usage;
 use judging::JudgingArgs;
@@ -52,13 +54,14 @@ Examples:
   pktxpmgr --cores 0,2-3 ./mlet -v                CPUs 0, 2, 3; -v is the mlet's";
 
 const NOTES: &str = "\
-What runs left is read by pktxpmgr results --help and pktxpmgr report --help;
-pktxpmgr completions SHELL prints a script for a shell.
+What runs left: pktxpmgr results --help, pktxpmgr report --help; campaigns of
+several managers: pktxpmgr campaign --help; for a shell: pktxpmgr completions.
 
 Exit codes: 0 ended as asked, 1 not good enough (Judging; the mlet of -s
-failed), 2 usage, 3 config or credentials, 4 cannot listen or reach the proxy,
-5 publication, 6 resource missing, 70 internal error, 74 records or output lost,
-124 --deadline or --drain-limit, 130/143 forced by a second SIGINT/SIGTERM.";
+failed), 2 usage, 3 config or credentials, 4 cannot listen or reach proxy or
+database, 5 publication, 6 resource missing, 70 internal error, 74 records or
+output lost, 124 --deadline or --drain-limit, 130/143 forced by a second
+SIGINT/SIGTERM.";
 
 /// Runs one mlet against many PacketLab endpoints.
 #[derive(Debug, Parser)]
@@ -257,6 +260,9 @@ pub(crate) struct Args {
     mlet_and_arguments: Vec<OsString>,
 
     #[command(flatten)]
+    pub(crate) campaign: CampaignArgs,
+
+    #[command(flatten)]
     judging: JudgingArgs,
 
     #[command(flatten)]
@@ -292,6 +298,9 @@ impl Args {
         let mut args = Self::from_arg_matches(&matches)?;
         args.limits_in_words = limits::in_words(&command, &matches);
         args.given_in_words = given_in_words(&command, &matches);
+        if let Err(problem) = args.campaign.read_address() {
+            return Err(Self::command().error(ErrorKind::ValueValidation, problem));
+        }
         let count = args.count.as_ref().and_then(|count| count.sessions);
         if let Some(refusal) = conflicts::refusal(&matches, count.map(NonZeroU64::get)) {
             return Err(Self::command().error(ErrorKind::ArgumentConflict, refusal));
@@ -325,6 +334,11 @@ impl Args {
         let results = results.map(|(path, _)| path);
         let plan = RecorderPlan { results, output_max, is_tagged: self.tag };
         (self.tag || output_max.is_some() || is_one_file).then_some(plan)
+    }
+
+    /// The run goes on with a results folder that holds one.
+    pub(crate) fn may_go_on(&self) -> bool {
+        self.resume.is_some() || self.campaign.address().is_some()
     }
 
     /// The results folder, new or gone on with.
@@ -402,7 +416,7 @@ fn name_what_is_no_text(error: clap::Error, words: &[OsString]) -> clap::Error {
 
 /// The options for results, choice and judgement that were given, with their values; a flag has none.
 fn given_in_words(command: &Command, matches: &ArgMatches) -> Vec<(String, String)> {
-    let headings = [RESULTS, AGAIN, WATCHING, judging::HEADING];
+    let headings = [RESULTS, AGAIN, WATCHING, campaign::HEADING, judging::HEADING];
     let arguments = command.get_arguments().filter(|arg| {
         let is_given =
             matches.value_source(arg.get_id().as_str()) == Some(ValueSource::CommandLine);

@@ -1,4 +1,4 @@
-//! `results`, `report`, `ctl` and `completions`: words that are commands where a mlet could stand.
+//! `results`, `report`, `campaign`, `ctl` and `completions`: words that are commands where a mlet could stand.
 //!
 //! Not here: what they do. Invariant: an old command line means what it always meant. A word is a command only as the very
 //! first one, and only if nothing in the current directory could be run under this name: a mlet is a path, and a folder is
@@ -14,7 +14,7 @@ use command_line::usage;
 
 use crate::args::Args;
 use crate::results::failure::Failure;
-use crate::{ctl, report_page, results};
+use crate::{campaign, ctl, report_page, results};
 
 /// A command line whose first word is a command.
 #[derive(Debug, Parser)]
@@ -30,6 +30,8 @@ enum Chosen {
     Results(results::Options),
     /// Make a page of the folder that a run left (--out DIR)
     Report(report_page::Options),
+    /// Create, watch and end a campaign of several managers
+    Campaign(campaign::Options),
     /// Ask a run that goes on, or steer it (--ctl SOCK)
     Ctl(ctl::Options),
     #[command(flatten)]
@@ -50,6 +52,7 @@ pub(crate) fn run(words: &[OsString]) -> Option<ExitCode> {
     let done = match &line.chosen {
         Chosen::Results(options) => results::run(options),
         Chosen::Report(options) => report_page::run(options),
+        Chosen::Campaign(options) => campaign::run(options),
         Chosen::Ctl(options) => ctl::run(options),
         Chosen::Pages(pages) => pages.write(whole()).map_err(Failure::NotWritten),
     };
@@ -76,6 +79,9 @@ pub(crate) fn hint(word: &OsStr) -> Option<&'static str> {
         "results" | "result" | "report" | "reports" | "completions" | "completion" => {
             "the commands results, report and completions must be the first word: \
              pktxpmgr results ls DIR"
+        }
+        "campaign" | "campaigns" => {
+            "the command campaign must be the first word: pktxpmgr campaign status URL#NAME"
         }
         "ctl" | "control" => "the command ctl must be the first word: pktxpmgr ctl SOCK show",
         "reload" | "drain" => {
@@ -116,7 +122,7 @@ mod tests {
     #[test]
     fn a_word_is_a_command_only_if_it_is_no_file() {
         let is = |word: &str, is_file: bool| is_command(OsStr::new(word), |_| is_file);
-        for word in ["results", "report", "ctl", "completions", "man"] {
+        for word in ["results", "report", "campaign", "ctl", "completions", "man"] {
             assert!(is(word, false), "{word}");
             assert!(!is(word, true), "{word}");
         }

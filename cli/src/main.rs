@@ -2,6 +2,8 @@
 
 mod args;
 mod c_number;
+mod campaign;
+mod campaign_access;
 mod check;
 mod commands;
 mod conf;
@@ -48,7 +50,9 @@ use engine::sys::supervisor::MletCommand;
 use engine::sys::{secrecy, stdin};
 use engine::{Operator, Reader, Report, RunError, RunView, Steering};
 
+use ::campaign::Access;
 use args::Args;
+use campaign::Membership;
 use ctl::CtlSocket;
 use engine_config::{Kept, Loaded, Purpose};
 use exit::{Exit, Failure};
@@ -106,6 +110,9 @@ fn run(args: &Arc<Args>, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failu
     let purpose = (Purpose::Run, &*listening);
     let loaded = engine_config::load(args, now, purpose, &mut kept, &mut findings)?;
     let Some(Loaded { mut config, .. }) = loaded else { return Err(findings.into_failure()) };
+    let access =
+        args.campaign.address().map(|address| args.campaign.access.access(address.clone()));
+    let access = access.transpose()?;
     // Only now, as `--passphrase-file /dev/stdin` makes sense.
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
     // From here on a signal ends the run in order, and nothing half-made is left.
@@ -119,7 +126,7 @@ fn run(args: &Arc<Args>, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failu
         args,
         &mut config,
         (processes, operator, init_system),
-        results.as_ref().map(ResultsFolder::earlier),
+        (results.as_ref().map(ResultsFolder::earlier), access),
         (logging, set_level),
     ) {
         Ok(Some(mut report)) => {
@@ -156,7 +163,7 @@ fn run_campaign(
     args: &Args,
     config: &mut Config,
     (processes, mut operator, init_system): (MletProcesses, Operator, ServiceManager),
-    earlier: Option<&Earlier>,
+    (earlier, access): (Option<&Earlier>, Option<Access>),
     (log, set_level): (Arc<LogWriter>, SetLevel),
 ) -> Result<Option<Report>, Failure> {
     joblog::check(args)?;
@@ -175,7 +182,13 @@ fn run_campaign(
         None => None,
     };
     let _status = show_status(args, log, view.clone())?;
-    Ok(Some(engine::run(config, processes, operator, init_system, &view)?))
+    // Last, since others wait for who has joined.
+    let joined = access.map(|access| campaign::join(args, access, config)).transpose()?;
+    let (membership, permits) = joined.unzip();
+    operator.permits = permits;
+    let ran = engine::run(config, processes, operator, init_system, &view);
+    membership.into_iter().for_each(Membership::leave);
+    Ok(Some(ran?))
 }
 
 /// Begins to answer whoever asks for metrics or the page; as long as this is kept.
@@ -248,6 +261,7 @@ fn recording(args: &Args, run: RunId, results: Option<&ResultsFolder>) -> Record
         Some(results) => results.recording(args, run),
         None => Recording { run, ..Recording::default() },
     };
+    recording.campaign = args.campaign.address().map(|address| address.campaign().to_owned());
     let destination = |path: &Path| match path == Path::new("-") {
         true => Destination::Stdout,
         false => Destination::File(path.to_owned()),

@@ -244,7 +244,7 @@ fn a_manual_page_is_written_for_each_command_that_help_tells_of() {
         pages.iter().map(|page| format!("{name} {page}").trim().replace(' ', "-") + ".1").collect()
     };
     let mut expected = of("pktxpmgr", pages(PKTXPMGR, &[]));
-    for command in ["results", "report", "ctl", "completions"] {
+    for command in ["results", "report", "campaign", "ctl", "completions"] {
         expected.extend(of("pktxpmgr", pages(PKTXPMGR, &[command])));
     }
     expected.extend(of("pktcred", pages(PKTCRED, &[])));

@@ -12,22 +12,32 @@ use engine::config::{Halt, HaltOn};
 use packetlab::escape::Escaped;
 
 /// Options that exclude each other, whatever their values, and why.
-const EXCLUSIVE: [(&str, &str, &str); 6] = [
+const EXCLUSIVE: [(&str, &str, &str); 8] = [
     ("single", "mlet-timeout", "the one mlet of all sessions may run as long as the run does"),
     ("single", "joblog", "it has a line for each mlet, and one mlet serves all sessions"),
     ("single", "stream", "its one mlet has two files in any case"),
     ("single", "tag", "lines of the one mlet belong to no single session"),
+    ("campaign", "count", "for how many endpoints it is was said when it was created"),
+    (
+        "campaign",
+        "resume",
+        "who is measured is known to all its managers; name the folder with --out",
+    ),
     ("quiet", "verbose", "one logs less and the other more"),
     ("check", "dry-run", "what would be done is told by --dry-run, which checks as well"),
 ];
 
 /// Options that mean nothing without one of others, and why.
-const DEPENDENT: [(&str, &[&str], &str); 6] = [
+const DEPENDENT: [(&str, &[&str], &str); 10] = [
     ("keep", &["out", "resume"], "it says whose output stays in a results folder"),
     ("note", &["out", "resume"], "it is kept in a results folder"),
     ("stream", &["out", "resume"], "it says how output lies in a results folder"),
     ("max-output", &["out", "resume"], "it says how much output a results folder keeps"),
     ("resume-anyway", &["resume"], "it is about the run that is gone on with"),
+    ("campaign", &["out"], "a result is in a folder of its manager before the campaign has it"),
+    ("campaign-password-file", &["campaign"], "it is for the campaign's database"),
+    ("campaign-root", &["campaign"], "it is for the campaign's database"),
+    ("fence", &["campaign"], "it is about the lease that the campaign gives"),
     ("single-facts", &["single"], "it is what the one mlet of all sessions is told"),
 ];
 

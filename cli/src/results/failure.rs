@@ -18,6 +18,8 @@ pub(crate) enum Failure {
     Unusable(String),
     /// A run that was asked for something has refused it. Already escaped.
     Refused(String),
+    /// A database cannot be reached. Already escaped.
+    Unreachable(String),
     /// The result cannot be written to standard output.
     Output(io::Error),
     /// The result cannot be written to its file. Already escaped.
@@ -37,6 +39,7 @@ impl Failure {
             Self::Refused(_) => 1,
             Self::Usage(_) => 2,
             Self::Unusable(_) => 3,
+            Self::Unreachable(_) => 4,
             Self::Output(_) | Self::NotWritten(_) => 74,
         };
         warn(self);
@@ -50,6 +53,7 @@ impl fmt::Display for Failure {
             Self::Refused(message)
             | Self::Usage(message)
             | Self::Unusable(message)
+            | Self::Unreachable(message)
             | Self::NotWritten(message) => f.write_str(message),
             Self::Output(error) => write!(f, "cannot write to standard output: {error}"),
         }

@@ -24,11 +24,14 @@ const LIST_LEN_MAX: u64 = 16 << 20;
 /// # Errors
 /// A list cannot be read, or holds something else.
 pub(crate) fn choose(args: &Args, earlier: Option<&Earlier>) -> Result<EndpointChoice, Failure> {
+    let is_shared = args.campaign.address().is_some();
+    // In a campaign that is known to all of its managers alone: one whose result was refused is measured again.
+    let earlier = earlier.filter(|_| !is_shared);
     let measured = earlier.map(|earlier| earlier.measured.iter().copied().collect());
     Ok(EndpointChoice {
         only: only(args)?,
         skip: skip(args)?.unwrap_or_default(),
-        once: args.once_per_endpoint || args.resume.is_some(),
+        once: args.once_per_endpoint || args.resume.is_some() || is_shared,
         measured: measured.unwrap_or_default(),
     })
 }

@@ -47,7 +47,8 @@ pub(crate) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 /// How output is to lie in the folder: as in the last run there, unless the options have it otherwise. A folder that cannot
 /// be read is refused later, when it is held.
 pub(crate) fn layout(args: &Args) -> Layout {
-    let runs = args.resume.as_deref().and_then(|folder| run_file::runs(folder).ok());
+    let folder = args.results().filter(|_| args.may_go_on());
+    let runs = folder.and_then(|folder| run_file::runs(folder).ok());
     args.layout(runs.as_deref().and_then(run_file::last_layout))
 }
 
@@ -161,7 +162,9 @@ fn look(path: &Path, args: &Args) -> Result<(Vec<Value>, Earlier), Failure> {
     place::is_folder(path).map_err(refuse)?;
     let holds =
         |name: &str| path.join(name).try_exists().map_err(|error| refuse(error.to_string()));
-    if args.resume.is_none() {
+    // A manager of a campaign that was killed is started again by the same command.
+    let goes_on = args.resume.is_some() || args.may_go_on() && holds(run_file::NAME)?;
+    if !goes_on {
         for mark in MARKS {
             if holds(mark)? {
                 let hint = "name another folder, or go on with --resume";

@@ -22,7 +22,7 @@ const FILE: &str = "writes a file of its own, whatever else is written";
 const CHECKS: &str =
     "takes the command line of a run, checks and tells all of it that is there before one";
 
-pub const ROWS: [Row; 60] = [
+pub const ROWS: [Row; 64] = [
     row("--addr", &["-a", "127.0.0.1:0"], SETTING),
     row("--config", &["-c", "nowhere.conf"], SETTING),
     row("--publish-addr", &["-p", "127.0.0.1:4"], SETTING),
@@ -84,6 +84,26 @@ pub const ROWS: [Row; 60] = [
         &["--once-per-endpoint"],
         "each choice takes away from the endpoints",
     ),
+    row(
+        "--campaign",
+        &["--campaign", "postgres://u@h/d#n", "--out", "r"],
+        "says who else measures; what is done with an endpoint that is this run's stays as it is",
+    ),
+    row(
+        "--campaign-password-file",
+        &["--campaign-password-file", "nowhere", "--campaign", "postgres://u@h/d#n", "--out", "r"],
+        "is about the campaign's database alone",
+    ),
+    row(
+        "--campaign-root",
+        &["--campaign-root", "nowhere", "--campaign", "postgres://u@h/d#n", "--out", "r"],
+        "is about the campaign's database alone",
+    ),
+    row(
+        "--fence",
+        &["--fence", "finish", "--campaign", "postgres://u@h/d#n", "--out", "r"],
+        "is about sessions whose campaign is not reached any more, and nothing else ends those",
+    ),
     row("--fail-on", &["--fail-on", "any"], RULE),
     row("--halt", &["--halt", "soon,fail=3"], RULE),
     row("--require", &["--require", "3"], RULE),
@@ -110,17 +130,19 @@ pub const ROWS: [Row; 60] = [
 ];
 
 /// Options that are refused together, whatever their values.
-pub const EXCLUSIVE: [[&str; 2]; 6] = [
+pub const EXCLUSIVE: [[&str; 2]; 8] = [
     ["--single", "--mlet-timeout"],
     ["--single", "--joblog"],
     ["--single", "--stream"],
     ["--single", "--tag"],
+    ["--campaign", "--count"],
+    ["--campaign", "--resume"],
     ["--quiet", "--verbose"],
     ["--check", "--dry-run"],
 ];
 
 /// Words that are refused for an option that is missing, or for their values, and the two options that the reason names.
-pub const REFUSED: [(&[&str], [&str; 2]); 37] = [
+pub const REFUSED: [(&[&str], [&str; 2]); 41] = [
     (&["--keep", "all"], ["--keep", "--out"]),
     (&["--keep", "none", "--events", "e.jsonl"], ["--keep", "--resume"]),
     (&["--note", "x"], ["--note", "--out"]),
@@ -132,6 +154,10 @@ pub const REFUSED: [(&[&str], [&str; 2]); 37] = [
     (&["--tag", "--events", "-"], ["--events -", "--out"]),
     (&["--resume-anyway"], ["--resume-anyway", "--resume"]),
     (&["--resume-anyway", "--out", "r"], ["--resume-anyway", "--resume"]),
+    (&["--campaign", "postgres://u@h/d#n"], ["--campaign", "--out"]),
+    (&["--campaign-password-file", "f"], ["--campaign-password-file", "--campaign"]),
+    (&["--campaign-root", "f"], ["--campaign-root", "--campaign"]),
+    (&["--fence", "kill"], ["--fence", "--campaign"]),
     (&["--single-facts"], ["--single-facts", "--single"]),
     (&["-s", "--mlet-io", "pipe"], ["--single", "--mlet-io pipe"]),
     (&["--events", "-"], ["--events -", "--out"]),

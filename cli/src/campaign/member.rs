@@ -1,0 +1,353 @@
+//! A run as a member of a campaign: what the engine asks goes to the campaign's client, and what that tells becomes news for
+//! the engine.
+//!
+//! Not here: when the database is asked, and what its answers mean (the crate `campaign`). Invariant: nothing here waits, but
+//! the join before the run and the leave behind it.
+
+use std::collections::VecDeque;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+use std::sync::{Arc, Weak};
+use std::task::{Context, Poll};
+
+use ::campaign::{Access, Ask, Client, Fence, JoinError, Plan, Settings, Standing, State};
+use command_line::provenance::kernel_value;
+use engine::config::Config;
+use engine::permits::{Holder, News, Permits, Refusal, Results, SessionResult, Verdict};
+use packetlab::escape::Escaped;
+use packetlab::key::sha256;
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tracing::{info, warn};
+
+use super::texts;
+use crate::args::Args;
+use crate::exit::{Exit, Failure};
+
+/// A membership, from the join to the leave.
+pub(crate) struct Membership {
+    client: Arc<Client>,
+    name: String,
+}
+
+/// Joins the campaign that `args` name, and gives what the engine asks for permits. The configuration publishes the campaign's
+/// descriptors from now on.
+///
+/// # Errors
+/// The database cannot be reached, or the campaign is not one of this mlet and these experiments.
+pub(crate) fn join(
+    args: &Args,
+    access: Access,
+    config: &mut Config,
+) -> Result<(Membership, Box<dyn Permits>), Failure> {
+    let refused = |problem: String| Failure::new(Exit::Config, format!("--campaign: {problem}"));
+    texts::publication(config).map_err(refused)?;
+    let (sender, heard) = unbounded_channel();
+    let name = access.address.campaign().to_owned();
+    let settings = Settings {
+        access,
+        plan: plan_of(args, config)?,
+        host: kernel_value("kernel/hostname").unwrap_or_default(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        places: u32::try_from(config.limits.sessions_max).unwrap_or(u32::MAX),
+        fence: args.campaign.fence(),
+    };
+    let fence = settings.fence;
+    // It fails when the run is over, and then nobody wants to hear.
+    let hear = move |news| drop(sender.send(news));
+    let client = ::campaign::join(settings, hear).map_err(|error| {
+        let exit = match &error {
+            JoinError::Database(_) | JoinError::Thread(_) => Exit::Listen,
+            _ => Exit::Config,
+        };
+        Failure::new(exit, format!("--campaign: {error}"))
+    })?;
+    let client = Arc::new(client);
+    let text = client.plan().descriptor.clone().unwrap_or_default();
+    let membership = Membership { client, name };
+    let lines = texts::lines_for(&text, &config.experiments).map_err(refused);
+    let lines = match lines {
+        Ok(lines) => lines,
+        Err(failure) => {
+            membership.leave();
+            return Err(failure);
+        }
+    };
+    for publication in &mut config.publications {
+        publication.texts = Some(lines.clone());
+    }
+    info!("member of the campaign {}", membership.name);
+    let client = Arc::downgrade(&membership.client);
+    let waves = membership.client.waves().to_vec();
+    let told = VecDeque::new();
+    let member = Member { client, heard, told, waves, fence, published: None, ended: None };
+    Ok((membership, Box::new(member)))
+}
+
+/// What this manager would measure with.
+///
+/// # Errors
+/// The mlet cannot be read, or an argument is no text.
+pub(super) fn plan_of(args: &Args, config: &Config) -> Result<Plan, Failure> {
+    let argv = args.mlet_arguments().iter().map(|word| {
+        word.to_str().map(ToOwned::to_owned).ok_or_else(|| {
+            let shown = Escaped(word.as_bytes());
+            let problem = "in a campaign the mlet's arguments are compared, so they must be text";
+            Failure::new(Exit::Usage, format!("{shown}: {problem}"))
+        })
+    });
+    Ok(Plan {
+        mlet_digest: mlet_digest(args.mlet())?,
+        argv: argv.collect::<Result<_, _>>()?,
+        descriptor: None,
+        snikeys: config.experiments.iter().map(|one| one.snikey.as_str().to_owned()).collect(),
+    })
+}
+
+/// What all managers run is compared by its bytes.
+///
+/// # Errors
+/// It cannot be read.
+fn mlet_digest(path: &Path) -> Result<[u8; 32], Failure> {
+    let bytes = fs::read(path).map_err(|error| {
+        let shown = Escaped(path.as_os_str().as_bytes());
+        Failure::new(Exit::Config, format!("cannot read the mlet {shown}: {error}"))
+    })?;
+    Ok(sha256(&bytes))
+}
+
+impl Membership {
+    /// Leaves: what has ended is reported, and what runs is lost to others. Waits for that, ten seconds at most.
+    pub(crate) fn leave(self) {
+        // All others have it only for as long as they say something.
+        if let Some(client) = Arc::into_inner(self.client) {
+            client.leave();
+        }
+    }
+}
+
+/// What the engine asks.
+struct Member {
+    client: Weak<Client>,
+    heard: UnboundedReceiver<::campaign::News>,
+    /// News that are ready.
+    told: VecDeque<News>,
+    waves: Vec<String>,
+    fence: Fence,
+    /// What stands behind the descriptors, while this manager publishes.
+    published: Option<String>,
+    /// How the campaign goes on, since it takes nobody any more.
+    ended: Option<State>,
+}
+
+impl Member {
+    fn ask(&self, ask: Ask) {
+        if let Some(client) = self.client.upgrade() {
+            client.ask(ask);
+        }
+    }
+
+    /// Makes news for the engine of what was heard.
+    fn take(&mut self, heard: ::campaign::News) {
+        use ::campaign::News as Heard;
+        let settled = |session, verdict| News::Settled { session, verdict };
+        let news = match heard {
+            Heard::Won { session, epoch } => News::Given { session, epoch: Some(u64::from(epoch)) },
+            Heard::Refused { session, why } => News::Refused { session, why: refusal(why) },
+            Heard::Accepted { session } => settled(session, Verdict::Accepted),
+            Heard::Duplicate { session } => settled(session, Verdict::Duplicate),
+            Heard::Unreported { session } => settled(session, Verdict::Unreported),
+            Heard::Standing(standing) => return self.take_standing(&standing),
+            Heard::Fenced => {
+                // Somebody else is to publish meanwhile.
+                if self.published.take().is_some() {
+                    self.told.push_back(News::Publish(None));
+                }
+                if self.fence == Fence::Finish {
+                    return warn!(
+                        "the lease of the campaign was lost: sessions that run may end, and their results may be \
+                         refused (--fence finish)"
+                    );
+                }
+                News::Fenced
+            }
+            Heard::Entered => return info!("a member of the campaign again"),
+            Heard::Trouble(problem) => return warn!("campaign: {}", Escaped(problem.as_bytes())),
+            Heard::Recovered => return info!("campaign: the database answers again"),
+        };
+        self.told.push_back(news);
+    }
+
+    fn take_standing(&mut self, standing: &Standing) {
+        let Standing { state, round, wave, publish, .. } = *standing;
+        let publishes = publish && state == State::Open;
+        let addition = publishes.then(|| texts::addition(round, wave, &self.waves));
+        if addition != self.published {
+            self.published.clone_from(&addition);
+            self.told.push_back(News::Publish(addition));
+        }
+        if state == State::Open || self.ended == Some(state) {
+            return;
+        }
+        self.ended = Some(state);
+        let why = format!("the campaign is {state}");
+        self.told.push_back(match state {
+            State::Halted => News::Stop(why),
+            State::Draining | State::Over | State::Open => News::Enough(why),
+        });
+    }
+}
+
+impl Permits for Member {
+    fn want(&mut self, session: u64, holder: Holder) {
+        match holder {
+            Holder::Key(key) => self.ask(Ask::Take { session, endpoint: key.0 }),
+            Holder::Address(_) => {
+                self.told.push_back(News::Refused { session, why: Refusal::NoKey });
+            }
+        }
+    }
+
+    fn free(&mut self, session: u64) {
+        self.ask(Ask::Forget { session });
+    }
+
+    fn begin(&mut self, _session: u64) {}
+
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
+        loop {
+            if let Some(news) = self.told.pop_front() {
+                return Poll::Ready(news);
+            }
+            match self.heard.poll_recv(cx) {
+                Poll::Ready(Some(heard)) => self.take(heard),
+                // A client that is gone tells nothing any more.
+                Poll::Ready(None) | Poll::Pending => return Poll::Pending,
+            }
+        }
+    }
+
+    fn places(&mut self, sessions_max: usize) {
+        self.ask(Ask::Places(u32::try_from(sessions_max).unwrap_or(u32::MAX)));
+    }
+
+    fn results(&self) -> Option<Results> {
+        let client = Weak::clone(&self.client);
+        Some(Box::new(move |SessionResult { session, outcome, record }| {
+            if let Some(client) = client.upgrade() {
+                client.ask(Ask::Finish { session, outcome, record });
+            }
+        }))
+    }
+}
+
+fn refusal(why: ::campaign::Refusal) -> Refusal {
+    use ::campaign::Refusal as Told;
+    match why {
+        Told::Done => Refusal::Done,
+        Told::Busy => Refusal::Busy,
+        Told::Full => Refusal::Full,
+        Told::Stop => Refusal::Stop,
+        Told::Fenced => Refusal::Fenced,
+        Told::Unanswered => Refusal::Unanswered,
+        Told::Spent => Refusal::Spent,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    fn member(fence: Fence) -> (Member, tokio::sync::mpsc::UnboundedSender<::campaign::News>) {
+        let (sender, heard) = unbounded_channel();
+        let waves = vec!["hostid=*0;".to_owned(), "hostid=*1;".to_owned()];
+        let (told, published, ended) = (VecDeque::new(), None, None);
+        let client = Weak::new();
+        (Member { client, heard, told, waves, fence, published, ended }, sender)
+    }
+
+    fn standing(state: State, publish: bool, (round, wave): (u32, u32)) -> ::campaign::News {
+        ::campaign::News::Standing(Standing {
+            state,
+            n: None,
+            round,
+            wave,
+            publish,
+            managers: 1,
+            places: 1,
+            taken: 0,
+            done: 0,
+            lost: 0,
+            released: 0,
+            spent: 0,
+        })
+    }
+
+    fn news(member: &mut Member) -> Vec<News> {
+        let mut cx = Context::from_waker(Waker::noop());
+        std::iter::from_fn(|| match member.poll_news(&mut cx) {
+            Poll::Ready(news) => Some(news),
+            Poll::Pending => None,
+        })
+        .collect()
+    }
+
+    #[test]
+    fn who_is_elected_publishes_each_round_and_wave_once_and_nobody_publishes_when_shut_out() {
+        let (mut member, hears) = member(Fence::Kill);
+        for (publish, round_and_wave) in
+            [(false, (1, 1)), (true, (1, 1)), (true, (1, 1)), (true, (1, 2)), (true, (2, 1))]
+        {
+            hears.send(standing(State::Open, publish, round_and_wave)).unwrap();
+        }
+        let published = |text: &str| News::Publish(Some(text.to_owned()));
+        assert_eq!(
+            news(&mut member),
+            [
+                published("round=1;hostid=*0;"),
+                published("round=1;hostid=*1;"),
+                published("round=2;hostid=*0;")
+            ]
+        );
+        hears.send(::campaign::News::Fenced).unwrap();
+        hears.send(standing(State::Open, false, (2, 1))).unwrap();
+        hears.send(standing(State::Open, true, (2, 1))).unwrap();
+        assert_eq!(
+            news(&mut member),
+            [News::Publish(None), News::Fenced, published("round=2;hostid=*0;")]
+        );
+    }
+
+    #[test]
+    fn with_fence_finish_sessions_go_on_when_the_lease_is_lost() {
+        let (mut member, hears) = member(Fence::Finish);
+        hears.send(::campaign::News::Fenced).unwrap();
+        assert_eq!(news(&mut member), []);
+    }
+
+    #[test]
+    fn the_end_of_a_campaign_is_told_once_and_then_its_halt() {
+        let (mut member, hears) = member(Fence::Kill);
+        for state in [State::Open, State::Draining, State::Draining, State::Halted, State::Halted] {
+            hears.send(standing(state, true, (1, 1))).unwrap();
+        }
+        assert_eq!(
+            news(&mut member),
+            [
+                News::Publish(Some("round=1;hostid=*0;".into())),
+                News::Publish(None),
+                News::Enough("the campaign is draining".into()),
+                News::Stop("the campaign is halted".into()),
+            ]
+        );
+    }
+
+    #[test]
+    fn an_endpoint_without_a_key_is_refused_without_asking() {
+        let (mut member, _hears) = member(Fence::Kill);
+        member.want(7, Holder::Address([127, 0, 0, 1].into()));
+        assert_eq!(news(&mut member), [News::Refused { session: 7, why: Refusal::NoKey }]);
+    }
+}

@@ -1,0 +1,56 @@
+//! The campaign that a command names, and why what is asked of it is not done.
+//!
+//! Not here: what is asked (`command.rs`).
+
+use ::campaign::administration::{Administration, AdministrationError};
+use clap::Args;
+
+use crate::campaign_access::{AccessArgs, address};
+use crate::exit::{self, Exit};
+use crate::results::failure::Failure;
+
+/// Which campaign, and how its database is reached.
+#[derive(Debug, Args)]
+pub(super) struct Named {
+    /// The database and the name of the campaign in it
+    #[arg(value_name = "URL#NAME")]
+    typed: String,
+
+    #[command(flatten)]
+    access: AccessArgs,
+}
+
+impl Named {
+    /// Connects to the database.
+    ///
+    /// # Errors
+    /// A file cannot be used, or the database cannot be reached.
+    pub(super) fn open(&self) -> Result<Administration, Failure> {
+        let access = address(&self.typed).and_then(|address| self.access.access(address));
+        Administration::open(&access.map_err(told)?).map_err(failed)
+    }
+}
+
+/// What the database refused, with the exit code that belongs to it.
+pub(super) fn failed(error: AdministrationError) -> Failure {
+    use AdministrationError as Error;
+    let told = error.to_string();
+    match error {
+        Error::Database(_) => Failure::Unreachable(told),
+        Error::Unknown(_) | Error::Exists(_) | Error::ManagersThere(_) => Failure::Refused(told),
+        Error::NoText | Error::Count | Error::Lease => Failure::Usage(told),
+        Error::NewerSchema { .. }
+        | Error::OlderSchema { .. }
+        | Error::Roles
+        | Error::Server(_)
+        | Error::Record(_) => Failure::Unusable(told),
+    }
+}
+
+/// The same of what stands on the command line, or in files that it names.
+pub(super) fn told(failure: exit::Failure) -> Failure {
+    match failure.exit {
+        Exit::Usage => Failure::Usage(failure.message),
+        _ => Failure::Unusable(failure.message),
+    }
+}
