@@ -29,7 +29,8 @@ pub(crate) fn line(now: &Snapshot, before: &Snapshot, wall: SystemTime, columns:
         (5, format!("{to_endpoints:.1}/{from_endpoints:.1} MB/s")),
         (6, relay(now)),
         (7, files(now)),
-        (8, publication(now, wall)),
+        (8, campaign(now)),
+        (9, publication(now, wall)),
     ];
     fitted(&parts, columns)
 }
@@ -96,6 +97,15 @@ fn relay(now: &Snapshot) -> String {
 fn files(now: &Snapshot) -> String {
     let open = now.files.open.map(|open| format!("fd {}/{}", short(open), short(now.files.limit)));
     open.unwrap_or_default()
+}
+
+/// Of all managers.
+fn campaign(now: &Snapshot) -> String {
+    now.campaign.map_or_else(String::new, |campaign| {
+        let lost = campaign.lost + campaign.given_back;
+        let lost = if lost > 0 { format!(" lost {lost}") } else { String::new() };
+        format!("campaign of {}: done {}{lost}", short(campaign.managers), campaign.done)
+    })
 }
 
 /// Until when, and where not all of several brokers have it, how many do.

@@ -13,6 +13,7 @@ use std::process::Command;
 use common::broker::Broker;
 use common::endpoint::{Dial, End, Identity, NDATA, message};
 use common::events::{Events, assert_has_the_documented_form, outcomes};
+use common::http;
 use common::manager::{Manager, children_of, is_alive, wait_until, zoo};
 use common::{Ended, Home, PKTXPMGR, assert_says, run};
 use nix::sys::signal::Signal;
@@ -87,7 +88,8 @@ fn is_measured(dial: &Dial) {
 #[ignore = "needs postgresql"]
 fn two_managers_measure_each_endpoint_once_and_one_of_them_publishes() {
     let rig = Rig::new(&[]);
-    let (one, other) = (rig.manager(&["--out", "one"]), rig.manager(&["--out", "other"]));
+    let one = rig.manager(&["--out", "one", "--metrics", "0"]);
+    let (other, metrics_at) = (rig.manager(&["--out", "other"]), http::metrics_address(&one));
     let (_publication, xpubs) = rig.broker.take_publication(2);
     let snikeys: Vec<_> = xpubs.iter().map(|xpub| xpub.value("sni_key")).collect();
     assert_eq!(snikeys, ["open", "hello"]);
@@ -111,6 +113,11 @@ fn two_managers_measure_each_endpoint_once_and_one_of_them_publishes() {
     is_measured(&Dial::to(other.address).with(&rig.identity()));
 
     wait_until("both are counted", || rig.status()["done"] == 2);
+    // By another manager than the one whose page it is, too.
+    wait_until("views tell of both", || {
+        http::metrics(metrics_at).get("pktxpmgr_campaign_endpoints{state=\"done\"}") == Some(&2.0)
+    });
+    assert_eq!(http::metrics(metrics_at)["pktxpmgr_campaign_managers"], 2.0);
     let results = rig.campaign("results", &[]).stdout;
     let results: Vec<Value> =
         results.lines().map(|line| serde_json::from_str(line).unwrap()).collect();

@@ -36,6 +36,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
         &[
             "crate::config::",
             "crate::metrics::",
+            "crate::permits::Standing",
             "crate::records::",
             "crate::sys::cpu",
             "crate::sys::limits",

@@ -10,6 +10,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use ::campaign::{Access, Ask, Client, Fence, JoinError, Plan, Settings, Standing, State};
 use command_line::provenance::kernel_value;
@@ -23,6 +24,9 @@ use tracing::{info, warn};
 use super::texts;
 use crate::args::Args;
 use crate::exit::{Exit, Failure};
+
+/// Over which the rate of a campaign is told.
+const MINUTE: Duration = Duration::from_secs(60);
 
 /// A membership, from the join to the leave.
 pub(crate) struct Membership {
@@ -79,8 +83,8 @@ pub(crate) fn join(
     info!("member of the campaign {}", membership.name);
     let client = Arc::downgrade(&membership.client);
     let waves = membership.client.waves().to_vec();
-    let told = VecDeque::new();
-    let member = Member { client, heard, told, waves, fence, published: None, ended: None };
+    let (told, done) = (VecDeque::new(), VecDeque::new());
+    let member = Member { client, heard, told, waves, fence, published: None, done, ended: None };
     Ok((membership, Box::new(member)))
 }
 
@@ -136,6 +140,8 @@ struct Member {
     fence: Fence,
     /// What stands behind the descriptors, while this manager publishes.
     published: Option<String>,
+    /// How many endpoints were done when, within the last minute.
+    done: VecDeque<(Instant, u64)>,
     /// How the campaign goes on, since it takes nobody any more.
     ended: Option<State>,
 }
@@ -180,6 +186,8 @@ impl Member {
 
     fn take_standing(&mut self, standing: &Standing) {
         let Standing { state, round, wave, publish, .. } = *standing;
+        let told = self.told_of(standing, Instant::now());
+        self.told.push_back(News::Standing(told));
         let publishes = publish && state == State::Open;
         let addition = publishes.then(|| texts::addition(round, wave, &self.waves));
         if addition != self.published {
@@ -195,6 +203,33 @@ impl Member {
             State::Halted => News::Stop(why),
             State::Draining | State::Over | State::Open => News::Enough(why),
         });
+    }
+}
+
+impl Member {
+    /// What views are told.
+    fn told_of(&mut self, standing: &Standing, now: Instant) -> engine::permits::Standing {
+        let Standing { n, round, wave, managers, places, taken, done, .. } = *standing;
+        self.done.push_back((now, done));
+        let is_old = |(at, _): &(Instant, u64)| now.saturating_duration_since(*at) > MINUTE;
+        // The last one that is older tells how many there were a minute ago.
+        while self.done.get(1).is_some_and(is_old) {
+            self.done.pop_front();
+        }
+        let before = self.done.front().map_or(done, |(_, before)| *before);
+        engine::permits::Standing {
+            wanted: n,
+            managers: u64::from(managers),
+            places,
+            done,
+            done_last_minute: done.saturating_sub(before),
+            running: taken.saturating_sub(done),
+            lost: standing.lost,
+            given_back: standing.released,
+            out_of_tries: standing.spent,
+            round: u64::from(round),
+            wave: u64::from(wave),
+        }
     }
 }
 
@@ -264,8 +299,8 @@ mod tests {
         let (sender, heard) = unbounded_channel();
         let waves = vec!["hostid=*0;".to_owned(), "hostid=*1;".to_owned()];
         let (told, published, ended) = (VecDeque::new(), None, None);
-        let client = Weak::new();
-        (Member { client, heard, told, waves, fence, published, ended }, sender)
+        let (client, done) = (Weak::new(), VecDeque::new());
+        (Member { client, heard, told, waves, fence, published, done, ended }, sender)
     }
 
     fn standing(state: State, publish: bool, (round, wave): (u32, u32)) -> ::campaign::News {
@@ -287,11 +322,12 @@ mod tests {
 
     fn news(member: &mut Member) -> Vec<News> {
         let mut cx = Context::from_waker(Waker::noop());
-        std::iter::from_fn(|| match member.poll_news(&mut cx) {
+        let all = std::iter::from_fn(|| match member.poll_news(&mut cx) {
             Poll::Ready(news) => Some(news),
             Poll::Pending => None,
-        })
-        .collect()
+        });
+        // What views are told has a test of its own.
+        all.filter(|news| !matches!(news, News::Standing(_))).collect()
     }
 
     #[test]
@@ -342,6 +378,25 @@ mod tests {
                 News::Stop("the campaign is halted".into()),
             ]
         );
+    }
+
+    #[test]
+    fn views_are_told_how_many_were_done_in_the_last_minute() {
+        let (mut member, _hears) = member(Fence::Kill);
+        let ::campaign::News::Standing(first) = standing(State::Open, false, (1, 1)) else {
+            panic!("a standing");
+        };
+        let start = Instant::now();
+        let mut told = |seconds, taken, done| {
+            let standing = Standing { taken, done, ..first.clone() };
+            let told = member.told_of(&standing, start + Duration::from_secs(seconds));
+            (told.running, told.done, told.done_last_minute)
+        };
+        assert_eq!(told(0, 12, 10), (2, 10, 0), "what was before is of no minute");
+        assert_eq!(told(30, 40, 25), (15, 25, 15));
+        assert_eq!(told(60, 40, 40), (0, 40, 30));
+        assert_eq!(told(91, 40, 40), (0, 40, 15), "of 25 and later");
+        assert_eq!(told(300, 40, 40), (0, 40, 0));
     }
 
     #[test]

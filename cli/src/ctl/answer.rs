@@ -159,6 +159,14 @@ fn stat(run: &Snapshot) -> Vec<Value> {
         row(format!("ended {outcome}"), (*count).into());
     }
     row("failed".into(), run.summary.failed.into());
+    if let Some(campaign) = &run.campaign {
+        for (state, count) in campaign.endpoints() {
+            row(format!("campaign {}", state.replace('_', " ")), count.into());
+        }
+        row("campaign done, last minute".into(), campaign.done_last_minute.into());
+        row("campaign managers".into(), campaign.managers.into());
+        row("campaign places".into(), campaign.places.into());
+    }
     row("bytes to endpoints".into(), run.bytes.to_endpoint.into());
     row("bytes from endpoints".into(), run.bytes.from_endpoint.into());
     row("messages to endpoints".into(), run.messages.to_endpoint.into());

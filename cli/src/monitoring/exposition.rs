@@ -20,6 +20,7 @@ pub(super) fn text(run: &Snapshot) -> String {
     let mut text = Exposition::default();
     of_program(&mut text);
     of_sessions(&mut text, run);
+    of_campaign(&mut text, run);
     of_relay(&mut text, run);
     of_mlets(&mut text, run);
     of_troubles(&mut text, run);
@@ -58,6 +59,20 @@ fn of_sessions(text: &mut Exposition, run: &Snapshot) {
         let times = &times.times;
         text.histogram("phase_seconds", &labels, times.up_to(), (times.sum(), times.count()));
     }
+}
+
+fn of_campaign(text: &mut Exposition, run: &Snapshot) {
+    let Some(campaign) = &run.campaign else { return };
+    let help = "Endpoints of the campaign, of all managers, by how they stand.";
+    text.family("campaign_endpoints", "gauge", help);
+    for (state, count) in campaign.endpoints() {
+        text.sample("campaign_endpoints", &[("state", state)], count);
+    }
+    text.alone("campaign_managers", "gauge", "Managers of the campaign.", campaign.managers);
+    let help = "Sessions that the managers of the campaign can have at once.";
+    text.alone("campaign_places", "gauge", help, campaign.places);
+    text.alone("campaign_round", "gauge", "Round of the campaign, from 1.", campaign.round);
+    text.alone("campaign_wave", "gauge", "Wave of that round, from 1.", campaign.wave);
 }
 
 fn of_relay(text: &mut Exposition, run: &Snapshot) {

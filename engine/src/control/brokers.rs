@@ -76,9 +76,13 @@ impl Brokers {
     pub(super) fn publish_as(&mut self, addition: Option<&str>) {
         for AtBroker { task, stage, .. } in &mut self.of_each {
             task.publish_as(addition.map(ToOwned::to_owned));
-            if addition.is_none() {
-                *stage = BrokerStage::NotPublished;
-            } else if self.has_begun {
+            // Elsewhere it is published by another manager, or will be.
+            *stage = match (addition, *stage) {
+                (None, _) => BrokerStage::Over,
+                (Some(_), BrokerStage::Over) => BrokerStage::NotPublished,
+                (Some(_), stage) => stage,
+            };
+            if addition.is_some() && self.has_begun {
                 task.begin(self.began, false);
             }
         }
@@ -227,7 +231,11 @@ impl Brokers {
 
 impl AtBroker {
     fn new(task: PublicationTask, began_with_run: bool) -> Self {
-        Self { task, stage: BrokerStage::NotPublished, began_with_run, first_failure: None }
+        let stage = match task.is_shared() {
+            true => BrokerStage::Over,
+            false => BrokerStage::NotPublished,
+        };
+        Self { task, stage, began_with_run, first_failure: None }
     }
 
     fn fails_the_run(&self) -> bool {

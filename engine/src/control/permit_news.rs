@@ -57,6 +57,9 @@ impl Control {
                 self.brokers.publish_as(addition.as_deref());
                 self.show_brokers();
             }
+            News::Standing(standing) => {
+                self.view.change(|state| state.campaign = Some(standing));
+            }
             News::Enough(why) => {
                 if self.phase == RunPhase::Running {
                     info!("{why}; no new endpoints");

@@ -16,7 +16,7 @@ mod source;
 
 use std::num::NonZeroU32;
 
-pub use self::source::{Holder, News, Permits, Refusal, Results, SessionResult, Verdict};
+pub use self::source::{Holder, News, Permits, Refusal, Results, SessionResult, Standing, Verdict};
 
 /// The permits of a run that makes so many attempts, and knows of no other. `keys_are_shared` where the sessions of a key
 /// are not limited.

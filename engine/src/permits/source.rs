@@ -84,10 +84,53 @@ pub enum News {
     Fenced,
     /// The descriptors are published from now on with this behind each, or not by this run; until then they are not.
     Publish(Option<String>),
+    /// How the campaign stands.
+    Standing(Standing),
     /// No more endpoints are wanted, for this reason: as a first signal.
     Enough(String),
     /// Every session is to end, for this reason: as a second signal.
     Stop(String),
+}
+
+/// How a campaign stands that several managers share.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Standing {
+    /// For how many endpoints it is; `None` is for all that come.
+    pub wanted: Option<u64>,
+    /// Managers that are there.
+    pub managers: u64,
+    /// Sessions that these can have at once.
+    pub places: u64,
+    /// Endpoints with an accepted result.
+    pub done: u64,
+    /// Of these, those of the last minute.
+    pub done_last_minute: u64,
+    /// Endpoints that somebody measures.
+    pub running: u64,
+    /// Endpoints that were lost with their manager.
+    pub lost: u64,
+    /// Endpoints that were given back before an experiment began.
+    pub given_back: u64,
+    /// Endpoints without a result that were tried as often as they may be.
+    pub out_of_tries: u64,
+    /// Which round it is, from 1.
+    pub round: u64,
+    /// Which wave of that, from 1.
+    pub wave: u64,
+}
+
+impl Standing {
+    /// Its endpoints by how they stand, each with its name.
+    #[must_use]
+    pub fn endpoints(&self) -> [(&'static str, u64); 5] {
+        [
+            ("done", self.done),
+            ("running", self.running),
+            ("lost", self.lost),
+            ("given_back", self.given_back),
+            ("out_of_tries", self.out_of_tries),
+        ]
+    }
 }
 
 /// Why a session gets no permit.

@@ -17,6 +17,7 @@ use super::snapshot::{
 };
 use crate::config::{Approach, Config};
 use crate::metrics::{BothWays, RunLatency, ShardCounts, ShardNumber, ShardNumbers};
+use crate::permits::Standing;
 use crate::records::{OutcomeKind, SessionRecord, Summary};
 use crate::sys::{cpu, limits};
 
@@ -110,6 +111,8 @@ pub(crate) struct RunState {
     pub(crate) reloads: Reloads,
     /// Since when files are read for a reload, if they are.
     pub(crate) reading_since: Option<Instant>,
+    /// How the campaign stands, where the run shares one.
+    pub(crate) campaign: Option<Standing>,
     /// Since when a shard stands still, by their numbers; none is there before shards are asked.
     pub(crate) stalled: Vec<Option<Instant>>,
 }
@@ -160,6 +163,7 @@ impl RunView {
             brokers: state.brokers,
             proxies: state.proxies,
             goal,
+            campaign: state.campaign,
             sessions: SessionsByPhase {
                 waiting: sum(ShardNumber::Waiting),
                 backlog: sum(ShardNumber::Backlog),
@@ -263,15 +267,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 /// Of what `-n` and `--require` want, the one that is farther away.
 fn goal(
     (attempts, required): (Option<u64>, Option<(u64, u64)>),
-    RunState { summary, running, .. }: &RunState,
+    RunState { summary, running, campaign, .. }: &RunState,
 ) -> Option<Goal> {
     let over = summary.served.saturating_sub(*running as u64);
     let of_attempts = attempts.map(|wanted| Goal { wanted, done: over });
     let oks = summary.count(OutcomeKind::Ok);
     let of_required = required.map(|(wanted, before)| Goal { wanted, done: oks + before });
     let share = |goal: &Goal| goal.done as f64 / goal.wanted.max(1) as f64;
-    let both = of_attempts.into_iter().chain(of_required);
-    both.min_by(|one, other| share(one).total_cmp(&share(other)))
+    let of_campaign = campaign
+        .and_then(|campaign| campaign.wanted.map(|wanted| Goal { wanted, done: campaign.done }));
+    let all = of_attempts.into_iter().chain(of_required).chain(of_campaign);
+    all.min_by(|one, other| share(one).total_cmp(&share(other)))
 }
 
 fn cores(
@@ -342,6 +348,10 @@ mod tests {
         );
         assert_eq!(told(Some(20), Some((10, 0))), Some(Goal { wanted: 10, done: 3 }));
         assert_eq!(told(Some(20), Some((4, 0))), Some(Goal { wanted: 20, done: 8 }));
+        let standing = Standing { wanted: Some(100), done: 2, ..Standing::default() };
+        let shared = RunState { campaign: Some(standing), ..state.clone() };
+        let of_all = goal((None, Some((10, 0))), &shared);
+        assert_eq!(of_all, Some(Goal { wanted: 100, done: 2 }), "of all managers");
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 use packetlab::time::Ticks;
 
 use crate::metrics::{BothWays, RelayTimes};
+use crate::permits::Standing;
 use crate::records::Summary;
 
 /// A whole run at one time.
@@ -26,6 +27,8 @@ pub struct Snapshot {
     pub proxies: Vec<ProxyState>,
     /// What it is to come to, if that was said.
     pub goal: Option<Goal>,
+    /// How the campaign stands, where the run shares one.
+    pub campaign: Option<Standing>,
     /// Sessions and connections that are not over.
     pub sessions: SessionsByPhase,
     /// Mlets that may still run.
@@ -171,7 +174,7 @@ impl fmt::Display for RunStage {
 /// So many sessions are wanted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Goal {
-    /// How many: of `-n` all that come to START, of `--require` those that are `ok`.
+    /// How many: of `-n` all that come to START, of `--require` those that are `ok`, of a campaign its endpoints.
     pub wanted: u64,
     /// Of these, how many are over.
     pub done: u64,

@@ -7,6 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
+use engine::permits::Standing;
 use engine::{
     BrokerStage, CoreState, Distribution, OutcomeKind, RelayTimes, RunStage, SessionsByPhase,
     Snapshot,
@@ -101,6 +102,7 @@ fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'stat
         ("neither", ended.saturating_sub(ok + failed).to_string()),
         ("rate", rate(format!("{:.1}", per_second(ended, before.ended())))),
         ("goal", now.goal.map(|goal| goal_told(goal, now.lasted)).unwrap_or_default()),
+        ("campaign", now.campaign.map(|campaign| campaign_told(&campaign)).unwrap_or_default()),
         ("publication", publication(now, wall)),
         ("proxies", proxies(now)),
         ("to-bytes", words::size(now.bytes.to_endpoint)),
@@ -119,6 +121,22 @@ fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'stat
 
 fn goal_told(goal: engine::Goal, lasted: Duration) -> String {
     format!("{} of {} sessions: {}", goal.done, goal.wanted, share(goal, lasted))
+}
+
+/// Of all managers.
+fn campaign_told(campaign: &Standing) -> String {
+    let wanted = campaign.wanted.map_or_else(String::new, |wanted| format!(" of {wanted}"));
+    let per_second = campaign.done_last_minute as f64 / 60.0;
+    format!(
+        "{}{wanted} endpoints done, {per_second:.1}/s; {} running, {} lost, {} given back, {} out of tries; {} with {} places",
+        campaign.done,
+        campaign.running,
+        campaign.lost,
+        campaign.given_back,
+        campaign.out_of_tries,
+        counted(campaign.managers, "manager"),
+        campaign.places,
+    )
 }
 
 /// Connections that wait at each proxy.
