@@ -7,7 +7,7 @@ use ::campaign::administration::AdministrationError;
 use clap::{Args, Subcommand};
 
 use super::named::{Named, failed};
-use super::{create, results, status};
+use super::{create, import, results, status};
 use crate::results::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -48,6 +48,8 @@ enum Command {
     Halt(Named),
     /// Write the results that were accepted as JSON lines
     Results(results::Options),
+    /// Put managers' results back into the database
+    Import(import::Options),
     /// Remove it with all its results
     #[command(before_help = "Examples:\n  pktxpmgr campaign forget 'postgres://lab@db/lab#eu26'")]
     Forget(Named),
@@ -64,6 +66,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         Command::Stop(named) => tell(named.open()?.stop()),
         Command::Halt(named) => tell(named.open()?.halt()),
         Command::Results(options) => results::run(options),
+        Command::Import(options) => import::run(options),
         Command::Forget(named) => named.open()?.forget().map_err(failed),
     }
 }

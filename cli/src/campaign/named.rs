@@ -21,6 +21,14 @@ pub(super) struct Named {
 }
 
 impl Named {
+    /// The name of the campaign.
+    ///
+    /// # Errors
+    /// None is named.
+    pub(super) fn campaign(&self) -> Result<String, Failure> {
+        Ok(address(&self.typed).map_err(told)?.campaign().to_owned())
+    }
+
     /// Connects to the database.
     ///
     /// # Errors
