@@ -59,9 +59,8 @@ several managers: pktxpmgr campaign --help; for a shell: pktxpmgr completions.
 
 Exit codes: 0 ended as asked, 1 not good enough (Judging; the mlet of -s
 failed), 2 usage, 3 config or credentials, 4 cannot listen or reach proxy or
-database, 5 publication, 6 resource missing, 70 internal error, 74 records or
-output lost, 124 --deadline or --drain-limit, 130/143 forced by a second
-SIGINT/SIGTERM.";
+database, 5 publication, 6 resource missing, 70 internal error, 74 records lost,
+124 --deadline or --drain-limit, 130/143 forced by a second SIGINT/SIGTERM.";
 
 /// Runs one mlet against many PacketLab endpoints.
 #[derive(Debug, Parser)]
