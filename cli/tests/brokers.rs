@@ -12,6 +12,7 @@ use common::broker::{Broker, Xpub};
 use common::endpoint::{End, message};
 use common::http::{get, metrics, metrics_address};
 use common::manager::{Manager, wait_until, zoo};
+use common::proxy::Proxy;
 use common::tls_peer::TlsPeer;
 use common::{Ended, Home, assert_says, run};
 use nix::sys::signal::Signal;
@@ -242,6 +243,36 @@ fn a_broker_that_a_reload_adds_may_fail() {
     stays.assert_silent();
     rig.home.dial(&manager).is_served();
     assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// With an end, which counts from when publishing begins, and without.
+#[test]
+fn a_broker_that_a_reload_adds_while_the_backlog_first_fills_is_published_to_when_it_is_filled() {
+    for period in ["PubPeriod 1h", ""] {
+        let more = format!("EnableProxyMode 1\nBacklogConnAgentCertPath agent.cert\n{period}");
+        let rig = Rig::<2>::new(&more);
+        let mut proxy = Proxy::start(&PrivateKey::generate().unwrap(), true);
+        proxy.go_down();
+        rig.names(&[rig.name(0)], &more);
+        let mut command = rig.home.bare_command();
+        command.args(["-c", "xpmgr.conf", "-a", &proxy.address.to_string()]);
+        command.arg(zoo()).arg("echo");
+        let manager = Manager::spawn(&rig.home, command);
+        manager.says("cannot connect");
+        rig.names(&[rig.name(0), rig.name(1)], &more);
+        manager.signal(Signal::SIGHUP);
+        manager.says("reloaded for new sessions");
+        // It had the time to come to the broker: two connections have been tried once more.
+        manager.says_times("cannot connect", 4);
+        assert_eq!(manager.said("publishing snikey"), 0, "nobody could be served");
+        proxy.come_back();
+        manager.says("backlog filled");
+        manager.says_times("publishing snikey", 2);
+        let ((_first, text), (_added, of_added)) = (rig.take(0), rig.take(1));
+        assert_eq!(of_added, text);
+        manager.says_times("published at the broker", 2);
+        assert_eq!(manager.interrupted().code, Some(0));
+    }
 }
 
 /// A name that nobody can look up keeps no run from the other brokers.

@@ -24,10 +24,8 @@ use packetlab::time::Ticks;
 pub(super) struct Brokers {
     /// In the order of the file.
     of_each: Vec<AtBroker>,
-    /// When the first of them began, from which all ends are counted.
-    began: Ticks,
-    /// Endpoints can be served, so that they may be called.
-    has_begun: bool,
+    /// When the first of them began, from which all ends are counted; `None` before [`Self::begin`].
+    began: Option<Ticks>,
     next_id: u64,
     /// Everything was published at one of them, at least, in this run.
     published_once: bool,
@@ -41,8 +39,8 @@ pub(super) struct Brokers {
 struct AtBroker {
     task: PublicationTask,
     stage: BrokerStage,
-    /// Whether the run began with it, so that it may fail the run.
-    began_with_run: bool,
+    /// Whether publishing began with it, so that it may fail the run.
+    is_of_beginning: bool,
     /// Why it has failed, before anything was published here.
     first_failure: Option<String>,
 }
@@ -51,24 +49,24 @@ impl Brokers {
     /// To be published by [`Self::begin`].
     pub(super) fn prepare(&mut self, plans: Vec<Plan>, link: &TaskLink) {
         for plan in plans {
-            // What is for one of several managers to publish fails no run of one.
-            let begins_with_run = !plan.is_shared();
             let task = self.task(plan, link);
-            self.of_each.push(AtBroker::new(task, begins_with_run));
+            self.of_each.push(AtBroker::new(task));
         }
     }
 
-    /// Begins to publish, unless it has begun. The run ends if that fails everywhere. In a campaign it is published when this
-    /// run is to, and greeting ends for all managers alike.
+    /// Begins to publish, also what a reload has added before. The run ends if that fails everywhere. In a campaign it is
+    /// published when this run is to, and greeting ends for all managers alike.
     pub(super) fn begin(&mut self) {
-        (self.began, self.has_begun) = (wall(), true);
+        let began = *self.began.insert(wall());
         if let Some(AtBroker { task, .. }) = self.of_each.first().filter(|one| one.task.is_shared())
         {
             let greet_after = task.greet_after();
             self.greet_end = task.shared_end().map(|end| end.saturating_add(greet_after));
         }
-        for AtBroker { task, .. } in &mut self.of_each {
-            task.begin(self.began, true);
+        for one in &mut self.of_each {
+            // What is for one of several managers to publish fails no run of one.
+            one.is_of_beginning = !one.task.is_shared();
+            one.task.begin(began, true);
         }
     }
 
@@ -82,8 +80,10 @@ impl Brokers {
                 (Some(_), BrokerStage::Over) => BrokerStage::NotPublished,
                 (Some(_), stage) => stage,
             };
-            if addition.is_some() && self.has_begun {
-                task.begin(self.began, false);
+            if addition.is_some()
+                && let Some(began) = self.began
+            {
+                task.begin(began, false);
             }
         }
     }
@@ -108,7 +108,7 @@ impl Brokers {
     /// none any more: so the new is there before the old goes. True if anything is published otherwise than before.
     pub(super) fn replace(&mut self, plans: Vec<Plan>, link: &TaskLink) -> bool {
         if self.of_each.is_empty() {
-            self.began = wall();
+            self.began = self.began.map(|_| wall());
         }
         let mut before = std::mem::take(&mut self.of_each);
         let mut of_the_same = |plan: &Plan| {
@@ -128,8 +128,10 @@ impl Brokers {
                 None => {
                     changes = true;
                     let mut task = self.task(plan, link);
-                    task.begin(self.began, false);
-                    AtBroker::new(task, false)
+                    if let Some(began) = self.began {
+                        task.begin(began, false);
+                    }
+                    AtBroker::new(task)
                 }
             };
             self.of_each.push(one);
@@ -230,15 +232,15 @@ impl Brokers {
 }
 
 impl AtBroker {
-    fn new(task: PublicationTask, began_with_run: bool) -> Self {
+    fn new(task: PublicationTask) -> Self {
         let stage = match task.is_shared() {
             true => BrokerStage::Over,
             false => BrokerStage::NotPublished,
         };
-        Self { task, stage, began_with_run, first_failure: None }
+        Self { task, stage, is_of_beginning: false, first_failure: None }
     }
 
     fn fails_the_run(&self) -> bool {
-        self.began_with_run && self.first_failure.is_some()
+        self.is_of_beginning && self.first_failure.is_some()
     }
 }
