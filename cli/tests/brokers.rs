@@ -205,6 +205,8 @@ fn a_reload_changes_the_brokers_and_leaves_those_that_stay() {
     manager.signal(Signal::SIGHUP);
     manager.says("1 experiment, 0 programs; publishing anew");
     let mut coming = rig.brokers[2].greet();
+    manager.signal(Signal::SIGUSR1);
+    manager.says(&format!("status: broker {}: not published", rig.name(2)));
     leaves.assert_silent();
     let published = common::broker::take_xpub(&mut coming).unwrap();
     assert_eq!(published, text[0], "with the end of the others");
@@ -241,6 +243,26 @@ fn a_broker_that_a_reload_adds_may_fail() {
     manager.signal(Signal::SIGHUP);
     manager.says(&format!("broker {}: cannot connect", rig.name(1)));
     stays.assert_silent();
+    rig.home.dial(&manager).is_served();
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// What the broker before it has failed with is not its own.
+#[test]
+fn a_broker_that_takes_the_place_of_one_that_has_failed_has_its_own_first_try() {
+    let mut rig = Rig::<3>::new("");
+    rig.brokers[0].go_down();
+    rig.names(&[rig.name(0), rig.name(1)], "");
+    let manager = rig.start(&["--broker-timeout", "60s"]);
+    let failing = rig.brokers[1].accept();
+    manager.says(&format!("broker {}: cannot connect", rig.name(0)));
+    rig.names(&[rig.name(2), rig.name(1)], "");
+    manager.signal(Signal::SIGHUP);
+    let mut tried = rig.brokers[2].greet();
+    drop(failing);
+    manager.says(&format!("broker {}: ", rig.name(1)));
+    common::broker::take_xpub(&mut tried).unwrap();
+    manager.says(&format!("published at the broker {}", rig.name(2)));
     rig.home.dial(&manager).is_served();
     assert_eq!(manager.interrupted().code, Some(0));
 }

@@ -49,7 +49,7 @@ impl Brokers {
     /// To be published by [`Self::begin`].
     pub(super) fn prepare(&mut self, plans: Vec<Plan>, link: &TaskLink) {
         for plan in plans {
-            let task = self.task(plan, link);
+            let task = PublicationTask::new(self.new_id(), plan, link.clone());
             self.of_each.push(AtBroker::new(task));
         }
     }
@@ -120,18 +120,14 @@ impl Brokers {
         let mut without_plan = before.into_iter();
         let mut changes = false;
         for (same, plan) in plans {
-            let one = match same.or_else(|| without_plan.next()) {
+            let one = match same {
                 Some(mut one) => {
-                    changes |= one.task.replace(plan);
+                    changes |= one.task.replace(one.task.id(), plan);
                     one
                 }
                 None => {
                     changes = true;
-                    let mut task = self.task(plan, link);
-                    if let Some(began) = self.began {
-                        task.begin(began, false);
-                    }
-                    AtBroker::new(task)
+                    AtBroker::new(self.coming(plan, without_plan.next(), link))
                 }
             };
             self.of_each.push(one);
@@ -143,10 +139,29 @@ impl Brokers {
         changes
     }
 
-    fn task(&mut self, plan: Plan, link: &TaskLink) -> PublicationTask {
+    /// What publishes this at a broker that is new: the task of one that has no plan any more, if there is any. Whatever
+    /// came of that, news under way of it too, is not the new broker's.
+    fn coming(
+        &mut self,
+        plan: Plan,
+        without_plan: Option<AtBroker>,
+        link: &TaskLink,
+    ) -> PublicationTask {
+        if let Some(AtBroker { mut task, .. }) = without_plan {
+            task.replace(self.new_id(), plan);
+            return task;
+        }
+        let mut task = PublicationTask::new(self.new_id(), plan, link.clone());
+        if let Some(began) = self.began {
+            task.begin(began, false);
+        }
+        task
+    }
+
+    fn new_id(&mut self) -> PublicationId {
         let id = PublicationId(self.next_id);
         self.next_id += 1;
-        PublicationTask::new(plan, id, link.clone())
+        id
     }
 
     /// Something became of a publication, which a reload may have ended meanwhile.

@@ -47,15 +47,17 @@ const LISTED_CHANNELS_MAX: usize = 3;
 /// What is to be published, and the task that does it.
 pub(super) struct PublicationTask {
     /// The task ends when this is dropped.
-    plan: watch::Sender<Rc<Plan>>,
-    link: PublicationLink,
+    plan: watch::Sender<NumberedPlan>,
+    tasks: TaskLink,
     task: Option<JoinHandle<()>>,
     /// From which the ends are counted.
     began: Ticks,
 }
 
+/// A plan, and whose news are of it: of one broker all plans have the same number.
+type NumberedPlan = (PublicationId, Rc<Plan>);
+
 /// How the task tells the loop.
-#[derive(Clone)]
 struct PublicationLink {
     id: PublicationId,
     tasks: TaskLink,
@@ -87,25 +89,24 @@ pub(super) struct Plan {
 
 impl PublicationTask {
     /// Nothing is published yet.
-    pub(super) fn new(plan: Plan, id: PublicationId, tasks: TaskLink) -> Self {
-        let (plan, _) = watch::channel(Rc::new(plan));
-        let link = PublicationLink { id, tasks };
-        Self { plan, link, task: None, began: Ticks(0) }
+    pub(super) fn new(id: PublicationId, plan: Plan, tasks: TaskLink) -> Self {
+        let (plan, _) = watch::channel((id, Rc::new(plan)));
+        Self { plan, tasks, task: None, began: Ticks(0) }
     }
 
     /// Whose news are of this one.
     pub(super) fn id(&self) -> PublicationId {
-        self.link.id
+        self.plan.borrow().0
     }
 
     /// The broker's name.
     pub(super) fn broker(&self) -> String {
-        self.plan.borrow().broker().to_owned()
+        self.plan.borrow().1.broker().to_owned()
     }
 
     /// How long endpoints are taken behind the end of the publication.
     pub(super) fn greet_after(&self) -> Duration {
-        self.plan.borrow().publication.greet_after
+        self.plan.borrow().1.publication.greet_after
     }
 
     /// Begins to publish, unless it has begun or is for others to do; ends are counted from `began`. `first` is everything
@@ -120,16 +121,17 @@ impl PublicationTask {
 
     fn start(&mut self, first: bool) {
         let published = Published { plan: self.plan.subscribe(), began: self.began, first };
-        let task = keep_published(published, self.link.clone());
+        let link = PublicationLink { id: self.id(), tasks: self.tasks.clone() };
+        let task = keep_published(published, link);
         self.task = Some(tokio::task::spawn_local(task));
     }
 
-    /// Publishes this from now on. True if it is something else than before.
-    pub(super) fn replace(&mut self, mut plan: Plan) -> bool {
-        plan.keep_addresses_of(&self.plan.borrow());
-        let changes = !plan.publishes_the_same_as(&self.plan.borrow(), self.began);
+    /// Publishes this from now on, under another number at another broker. True if it is something else than before.
+    pub(super) fn replace(&mut self, id: PublicationId, mut plan: Plan) -> bool {
+        plan.keep_addresses_of(&self.plan.borrow().1);
+        let changes = !plan.publishes_the_same_as(&self.plan.borrow().1, self.began);
         if changes {
-            self.plan.send_replace(Rc::new(plan));
+            self.plan.send_replace((id, Rc::new(plan)));
             if self.task.as_ref().is_some_and(JoinHandle::is_finished) {
                 // What was published before had come to its end.
                 self.start(false);
@@ -147,7 +149,7 @@ impl PublicationTask {
 /// What a task publishes.
 struct Published {
     /// Another one is published instead.
-    plan: watch::Receiver<Rc<Plan>>,
+    plan: watch::Receiver<NumberedPlan>,
     began: Ticks,
     /// Nothing has been published here in this run, which began with it.
     first: bool,
@@ -175,7 +177,10 @@ struct Conversation {
 async fn keep_published(mut published: Published, mut link: PublicationLink) {
     let mut standing = None;
     loop {
-        let plan = Rc::clone(&published.plan.borrow_and_update());
+        let (id, plan) = published.plan.borrow_and_update().clone();
+        // The run did not begin with another broker's.
+        published.first &= id == link.id;
+        link.id = id;
         let goes_on = plan.keep_published(&mut published, &mut link, &mut standing).await;
         if !goes_on || !published.has_another() {
             withdraw(&mut standing).await;
