@@ -267,6 +267,27 @@ fn a_broker_that_takes_the_place_of_one_that_has_failed_has_its_own_first_try() 
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
+/// One that is slow has published what was to be so before a reload, and has not come to the new yet.
+#[test]
+fn a_reload_that_one_broker_has_put_into_effect_is_not_undone_by_a_slow_one() {
+    let rig = Rig::<2>::new("PubPeriod 1h");
+    let manager = rig.start(&["--metrics", "0"]);
+    let mut slow = rig.brokers[1].greet();
+    let (_before, text) = rig.take(0);
+    let end = || metrics(metrics_address(&manager))["pktxpmgr_publication_end_seconds"];
+    assert_published_at(&manager, (1, 1));
+    let first_end = end();
+    rig.names(&[rig.name(0), rig.name(1)], "PubPeriod 2h");
+    manager.signal(Signal::SIGHUP);
+    let (_after, _) = rig.take(0);
+    wait_until("the publication ends an hour later", || end() > first_end + 3599.0);
+    let new_end = end();
+    assert_eq!(common::broker::take_xpub(&mut slow).unwrap(), text[0]);
+    assert_published_at(&manager, (2, 0));
+    assert_eq!(end().to_bits(), new_end.to_bits());
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
 /// With an end, which counts from when publishing begins, and without.
 #[test]
 fn a_broker_that_a_reload_adds_while_the_backlog_first_fills_is_published_to_when_it_is_filled() {

@@ -27,7 +27,7 @@ pub(super) struct Brokers {
     /// When the first of them began, from which all ends are counted; `None` before [`Self::begin`].
     began: Option<Ticks>,
     next_id: u64,
-    /// Everything was published at one of them, at least, in this run.
+    /// Everything was published at one of them, at least, since there are any.
     published_once: bool,
     /// When what was published last ends, at whichever; `None` is never, or that nothing was.
     publication_end: Option<Ticks>,
@@ -134,6 +134,7 @@ impl Brokers {
         }
         changes |= without_plan.next().is_some();
         if self.of_each.is_empty() {
+            self.published_once = false;
             (self.publication_end, self.greet_end) = (None, None);
         }
         changes
@@ -177,11 +178,15 @@ impl Brokers {
             return Ok(());
         };
         match news {
-            PublicationNews::Published(end) => {
-                (one.stage, self.published_once) = (BrokerStage::Published, true);
-                self.publication_end = end;
-                let greet_after = one.task.greet_after();
-                self.greet_end = end.map(|end| end.saturating_add(greet_after));
+            PublicationNews::Published { end, is_outdated } => {
+                one.stage = BrokerStage::Published;
+                let published_before = std::mem::replace(&mut self.published_once, true);
+                // Others may have the new already, which ends otherwise.
+                if !(is_outdated && published_before) {
+                    self.publication_end = end;
+                    let greet_after = one.task.greet_after();
+                    self.greet_end = end.map(|end| end.saturating_add(greet_after));
+                }
             }
             PublicationNews::Failed(failed) => return self.handle_failed(id, failed),
             PublicationNews::LostBefore => one.stage = BrokerStage::NotPublished,

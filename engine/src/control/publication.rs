@@ -285,8 +285,10 @@ impl Plan {
             let ended = match self.publish_once((pub_end, end), &link.tasks.stop).await {
                 Ok(conversation) => {
                     published.first = false;
-                    let end_told = Some(end).filter(|end| *end != Ticks::MAX);
-                    link.tell(PublicationNews::Published(end_told));
+                    link.tell(PublicationNews::Published {
+                        end: Some(end).filter(|end| *end != Ticks::MAX),
+                        is_outdated: published.has_another(),
+                    });
                     withdraw(standing).await;
                     *standing = Some(self.stand(conversation, end));
                     stands_no_more(standing, &mut published.plan).await

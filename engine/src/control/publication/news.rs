@@ -13,8 +13,13 @@ pub(in super::super) struct PublicationId(pub(in super::super) u64);
 /// What becomes of a publication.
 #[derive(Debug)]
 pub(in super::super) enum PublicationNews {
-    /// Everything is published, until then; `None` is without end.
-    Published(Option<Ticks>),
+    /// Everything is published.
+    Published {
+        /// Until then; `None` is without end.
+        end: Option<Ticks>,
+        /// A reload has changed meanwhile what is to be published, which follows.
+        is_outdated: bool,
+    },
     /// It is not, or no more.
     Failed(FailedTry),
     /// What was published before the plan that fails is lost as well.
