@@ -144,6 +144,28 @@ fn a_proxy_that_has_not_failed_yet_is_waited_for() {
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
+/// What has failed early and goes well now is waited for as what has not failed.
+#[test]
+fn a_proxy_that_has_failed_and_registers_now_is_waited_for() {
+    let mut rig = Rig::new("BootstrapBacklogTimeout 60s\nBacklogConnTimeout 60s");
+    rig.proxies[1].go_down();
+    rig.proxies[0].fail(Step::Accepted, Fault::Fin, 1);
+    let manager = rig.spawn(&[]);
+    rig.proxies[0].holds(1);
+    // The one that failed is tried again after half a second at least.
+    rig.proxies[0].fail(Step::Accepted, Fault::Stall, 1);
+    wait_until("it is tried again", || rig.proxies[0].failed() == 1);
+    rig.proxies[1].come_back();
+    manager.says(&format!("backlog filled: 2 connections are registered at {}", rig.name(1)));
+    rig.proxies[0].go_down();
+    manager.says(&format!("of 2 connections are registered at {}; going on", rig.name(0)));
+    let log = manager.log();
+    let place = |part: &str, times: usize| log.match_indices(part).nth(times - 1).unwrap().0;
+    let failures = format!("proxy {}, snikey hello: ", rig.name(0));
+    assert!(place(&failures, 2) < place("; going on", 1), "{log}");
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
 #[test]
 fn a_run_fails_for_want_of_a_proxy_when_nothing_is_registered_at_any_and_names_each() {
     let mut rig = Rig::new("BootstrapBacklogTimeout 700ms\nBacklogConnTimeout 200ms");

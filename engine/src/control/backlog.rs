@@ -36,9 +36,8 @@ pub(super) struct Backlog {
     pool: Pool,
     /// Something was registered once.
     worked: bool,
-    /// The last set-up that ended did so well.
-    registers: bool,
-    last_failure: Option<SetUpFailure>,
+    /// How the last set-up ended, if any has.
+    last_set_up: Option<Result<(), SetUpFailure>>,
     failure_log: LogLimit,
     /// It was full once.
     was_full: bool,
@@ -97,8 +96,7 @@ impl Backlog {
             proxy: Rc::new(proxy_side(config, proxy, backend)?),
             pool: Pool::new(snikeys(config), proxy.backlog_target, set_ups_max),
             worked: false,
-            registers: false,
-            last_failure: None,
+            last_set_up: None,
             failure_log: LogLimit::new("failures at the proxy"),
             was_full: false,
             is_late: false,
@@ -148,16 +146,21 @@ impl Backlog {
         self.worked
     }
 
-    /// What went wrong last.
+    /// Why the last set-up that ended has failed, if it has.
     pub(super) fn last_failure(&self) -> Option<&SetUpFailure> {
-        self.last_failure.as_ref()
+        self.last_set_up.as_ref()?.as_ref().err()
+    }
+
+    /// The last set-up that ended did so well.
+    fn registers(&self) -> bool {
+        matches!(self.last_set_up, Some(Ok(())))
     }
 
     /// How it stands with the proxy.
     pub(super) fn state(&self) -> ProxyState {
         ProxyState {
             name: self.proxy.name.clone(),
-            registers: self.registers,
+            registers: self.registers(),
             registered: self.pool.ready(),
             wanted: self.pool.wanted(),
         }
@@ -166,7 +169,7 @@ impl Backlog {
     /// The same, in the place of an earlier one.
     pub(super) fn show(&self, state: &mut ProxyState) {
         (state.registered, state.wanted) = (self.pool.ready(), self.pool.wanted());
-        state.registers = self.registers;
+        state.registers = self.registers();
     }
 
     /// The warnings that may be left out.
@@ -214,7 +217,7 @@ impl Backlog {
 
     /// A connection is registered.
     pub(super) fn handle_ready(&mut self, snikey: &SniKey) {
-        (self.worked, self.registers) = (true, true);
+        (self.worked, self.last_set_up) = (true, Some(Ok(())));
         self.pool.handle_ready(snikey);
     }
 
@@ -222,8 +225,7 @@ impl Backlog {
     pub(super) fn handle_failed(&mut self, snikey: &SniKey, failure: SetUpFailure) {
         let wait = self.pool.handle_failed(snikey, failure.kind(), now(), random());
         self.complain(snikey, &failure, wait);
-        self.registers = false;
-        self.last_failure = Some(failure);
+        self.last_set_up = Some(Err(failure));
     }
 
     /// An endpoint came through a connection.

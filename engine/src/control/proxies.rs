@@ -156,14 +156,14 @@ impl Proxies {
         }
     }
 
-    /// Whether the first filling is over with this call, and how. Once one is full, who has failed is not waited for.
+    /// Whether the first filling is over with this call, and how. Once one is full, who fails is not waited for.
     fn end_bootstrap(&mut self) -> Option<Result<(), RunError>> {
         let until = self.bootstrap_until?;
         let is_over = now() >= until;
         let one_is_full = self.of_each.iter().any(|one| one.pool().is_full());
         let is_waited_for = |one: &Backlog| {
-            let has_failed = one_is_full && one.last_failure().is_some();
-            !is_over && !one.pool().is_full() && !has_failed
+            let fails = one_is_full && one.last_failure().is_some();
+            !is_over && !one.pool().is_full() && !fails
         };
         if self.of_each.iter().any(is_waited_for) {
             return None;
