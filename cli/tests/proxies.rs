@@ -233,6 +233,17 @@ fn a_proxy_that_does_not_answer_leaves_the_other_its_set_ups() {
 }
 
 #[test]
+fn failures_that_are_not_shown_are_told_with_their_proxy() {
+    let mut rig = Rig::new("TargetBacklogConn 20\nBootstrapBacklogTimeout 60s");
+    rig.proxies[0].go_down();
+    let manager = rig.spawn(&["-v"]);
+    manager.says(&format!("DEBUG proxy {}, snikey hello: cannot connect", rig.name(0)));
+    let ended = manager.interrupted();
+    let told = format!("failures at the proxy {}: ", rig.name(0));
+    assert_says(&ended.stderr, &[&told, "more like it not shown"]);
+}
+
+#[test]
 fn a_reload_is_of_the_backlogs_at_all_proxies() {
     let rig = Rig::new("");
     let manager = rig.start(&[]);

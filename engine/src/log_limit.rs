@@ -3,6 +3,7 @@
 //!
 //! Not here: which lines repeat, and what an endpoint may log (`proto/linfo.rs`).
 
+use std::borrow::Cow;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -31,7 +32,7 @@ impl Second {
 /// The state of one kind of warning.
 #[derive(Debug)]
 pub(crate) struct LogLimit {
-    what: &'static str,
+    what: Cow<'static, str>,
     second: Second,
     written: u32,
     left_out: u64,
@@ -53,8 +54,9 @@ impl fmt::Display for LeftOut {
 
 impl LogLimit {
     /// For warnings of `what`, a plural.
-    pub(crate) fn new(what: &'static str) -> Self {
-        Self { what, second: Second::default(), written: 0, left_out: 0, left_out_last: None }
+    pub(crate) fn new(what: impl Into<Cow<'static, str>>) -> Self {
+        let (what, second) = (what.into(), Second::default());
+        Self { what, second, written: 0, left_out: 0, left_out_last: None }
     }
 
     /// A warning is due at `now`. If it may be written: what it ends with.

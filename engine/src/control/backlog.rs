@@ -97,7 +97,7 @@ impl Backlog {
             pool: Pool::new(snikeys(config), proxy.backlog_target, set_ups_max),
             worked: false,
             last_set_up: None,
-            failure_log: LogLimit::new("failures at the proxy"),
+            failure_log: LogLimit::new(format!("failures at the proxy {}", proxy.name)),
             was_full: false,
             is_late: false,
             complained: false,

@@ -370,7 +370,8 @@ impl Plan {
         let (plan, (leave, left)) = (Rc::clone(self), oneshot::channel());
         let task = tokio::task::spawn_local(async move {
             let Conversation { mut peer, mut publisher } = conversation;
-            let mut ignored = LogLimit::new("messages of the broker that are not for us");
+            let what = format!("messages of the broker {} that are not for us", plan.broker());
+            let mut ignored = LogLimit::new(what);
             let held = plan.hold(&mut peer, &mut publisher, (end, left), &mut ignored).await;
             ignored.tell();
             if let Err(Trouble::Peer(PeerError::Stopped)) | Ok(()) = held {
