@@ -1,9 +1,9 @@
 //! The publications of a run, one at each broker.
 //!
 //! Each has a conversation, waits and a state of its own and knows nothing of the others; here is what they come to
-//! together. The experiments count as published as long as one broker has them, and the run ends for want of a
-//! publication only if the first try has failed at every broker with which it began. All count their ends from the same
-//! time, so that every broker gets the same text.
+//! together. The run ends for want of a publication only if nothing was published anywhere, the first try has failed at
+//! every broker, and none of them was added since publishing began. All count their ends from the time at which it did.
+//! Greeting ends by what was published last, but for what a reload has changed meanwhile.
 //!
 //! Not here: the conversation with a broker (`publication.rs`).
 

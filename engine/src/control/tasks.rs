@@ -1,4 +1,4 @@
-//! What the control thread's loop and its tasks, which hold the conversations with broker and proxy, tell each other.
+//! What the control thread's loop and its tasks, which hold the conversations with brokers and proxies, tell each other.
 //!
 //! Not here: what the tasks do (`publication.rs`, `set_up.rs`).
 
