@@ -197,6 +197,8 @@ fn drain_is_a_first_signal_and_stop_a_second() {
     endpoint.echoes(b"here");
     assert_says(&does(&home, &["drain"]), &["no new endpoints; sessions that run: 1"]);
     manager.says("WARN ctl drain: no new endpoints; ");
+    manager.says("a second signal ends every session");
+    assert_eq!(manager.said("ctl drain"), 1);
     endpoint.echoes(b"it goes on");
     assert_says(&does(&home, &["drain"]), &["already"]);
     refuses(&home, &["reload"], "no new endpoints are served any more");

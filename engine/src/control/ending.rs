@@ -55,15 +55,14 @@ impl Control {
         }
     }
 
-    /// Ends the run when what runs is over, as `by` asks for.
-    pub(super) fn stop_softly(&mut self, by: &str) {
-        warn!(
-            "{by}: no new endpoints; sessions that run: {}; a second signal ends them",
-            self.sessions.running()
-        );
+    /// Ends the run when what runs is over, as `by` asks for. What that means, in words.
+    pub(super) fn stop_softly(&mut self, by: &str) -> String {
+        let told = format!("no new endpoints; sessions that run: {}", self.sessions.running());
+        warn!("{by}: {told}; a second signal ends them");
         self.tell_what_is_waited_for();
         self.drain();
         self.phase = RunPhase::Draining { signalled: true };
+        told
     }
 
     /// Ends what runs, as `by` asks for; the exit code is that of `signal`.

@@ -46,8 +46,8 @@ impl Control {
                 }
                 Order::Change(change) => {
                     let words = change.to_string();
-                    let done = self.change(change);
-                    self.note_command(&words, "ctl", &done);
+                    let done = self.change(&words, change);
+                    self.sessions.command(&words, "ctl", &done);
                     match done {
                         Ok(told) => Answer::Done(told),
                         Err(reason) => Answer::Refused(reason),
@@ -58,32 +58,26 @@ impl Control {
         }
     }
 
-    /// Tells the log and the records what was asked for, and what came of it.
-    pub(super) fn note_command(
-        &mut self,
-        words: &str,
-        via: &'static str,
-        done: &Result<String, String>,
-    ) {
-        if via == "ctl" {
-            match done {
-                Ok(told) => warn!("ctl {words}: {told}"),
-                Err(reason) => warn!("ctl {words} is refused: {reason}"),
-            }
+    /// Changes something, and tells the log what was asked for, in these words, and what came of it.
+    fn change(&mut self, words: &str, change: Change) -> Result<String, String> {
+        use RunPhase::{Draining, Running};
+        let is_first = matches!(self.phase, Running | Draining { signalled: false });
+        if is_first && matches!(change, Change::Drain) {
+            // It is told as a first signal is.
+            return Ok(self.stop_softly(&format!("ctl {words}")));
         }
-        self.sessions.command(words, via, done);
+        let done = self.change_untold(change);
+        match &done {
+            Ok(told) => warn!("ctl {words}: {told}"),
+            Err(reason) => warn!("ctl {words} is refused: {reason}"),
+        }
+        done
     }
 
-    fn change(&mut self, change: Change) -> Result<String, String> {
+    fn change_untold(&mut self, change: Change) -> Result<String, String> {
         match change {
             Change::Kill(whom) => self.kill(&whom),
-            Change::Drain => match self.phase {
-                RunPhase::Running | RunPhase::Draining { signalled: false } => {
-                    self.stop_softly("ctl drain");
-                    Ok(format!("no new endpoints; sessions that run: {}", self.sessions.running()))
-                }
-                _ => Ok("no new endpoints are served any more already".into()),
-            },
+            Change::Drain => Ok("no new endpoints are served any more already".into()),
             Change::Stop => match self.phase {
                 RunPhase::Forced { .. } | RunPhase::Over => Ok("it is being ended already".into()),
                 RunPhase::Running | RunPhase::Draining { .. } => {
