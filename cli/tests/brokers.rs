@@ -288,6 +288,33 @@ fn a_reload_that_one_broker_has_put_into_effect_is_not_undone_by_a_slow_one() {
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
+/// Each would be told the address from which we come to it.
+#[test]
+fn a_run_that_may_tell_each_broker_another_address_is_warned_of_it_once() {
+    const SAID: &str =
+        "WARNING: each of the 2 brokers is told the address from which we come to it";
+    let rig = Rig::<2>::new("");
+    let check = |more: &[&str]| {
+        let ended =
+            run(rig.home.bare_command().args(["-c", "xpmgr.conf"]).args(more).args(["--check"]));
+        assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+        ended.stderr.matches(SAID).count()
+    };
+    assert_eq!(check(&[]), 1);
+    for told in [["-a", "127.0.0.1"], ["-p", "localhost"]] {
+        assert_eq!(check(&told), 0, "{told:?}");
+    }
+    rig.names(&[rig.name(0), rig.name(1)], "PubControllerAddr localhost");
+    assert_eq!(check(&[]), 0);
+    rig.names(&[rig.name(0)], "");
+    assert_eq!(check(&[]), 0, "one is told one");
+    let config =
+        rig.home.publishing(&rig.brokers[0], &format!("{EXPERIMENT}controller_addr=localhost;"));
+    let both = [rig.name(0), rig.name(1)].join(",");
+    rig.home.write("xpmgr.conf", config.replace(&rig.name(0), &both).as_bytes());
+    assert_eq!(check(&[]), 0, "every experiment says its own");
+}
+
 /// With an end, which counts from when publishing begins, and without.
 #[test]
 fn a_broker_that_a_reload_adds_while_the_backlog_first_fills_is_published_to_when_it_is_filled() {

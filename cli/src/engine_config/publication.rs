@@ -89,10 +89,7 @@ impl Loader<'_> {
         let Some(approach) = approach else { return Ok(None) };
         let text = match (approach, &self.args.addr) {
             (ApproachAddresses::Proxies(proxies), text) => {
-                let is_told = |one: &ExperimentSettings| {
-                    one.overrides.iter().any(|pair| pair.address.is_some())
-                };
-                if proxies.len() > 1 && !experiments.iter().all(is_told) {
+                if proxies.len() > 1 && !all_tell_addresses(experiments) {
                     let problem = "of several proxies none is the one to publish; name with -p what endpoints \
                                    come to: a name that has the addresses of all of them";
                     return Err(usage("-a", text.as_deref().unwrap_or_default(), problem));
@@ -115,14 +112,8 @@ impl Loader<'_> {
                 text
             }
             (ApproachAddresses::Passive { listen }, None) => {
-                if let Some(other) =
-                    listen.iter().find(|address| address.port() != address::EXPERIMENT_PORT)
-                {
-                    tracing::warn!(
-                        "no port is published, so endpoints come to {}, not to {other}; see -p",
-                        address::EXPERIMENT_PORT
-                    );
-                }
+                let brokers = settings.brokers.as_ref().map_or(0, Vec::len);
+                warn_of_addresses_unsaid(listen, brokers, experiments);
                 return Ok(Some(ControllerAddr::BrokerSide));
             }
         };
@@ -168,6 +159,31 @@ impl Loader<'_> {
         };
         Some(brokers?.into_iter().map(at).collect())
     }
+}
+
+/// Warns of what endpoints may be told where each broker is told the address from which we come to it.
+fn warn_of_addresses_unsaid(
+    listen: &[SocketAddr],
+    brokers: usize,
+    experiments: &[ExperimentSettings],
+) {
+    if let Some(other) = listen.iter().find(|address| address.port() != address::EXPERIMENT_PORT) {
+        tracing::warn!(
+            "no port is published, so endpoints come to {}, not to {other}; see -p",
+            address::EXPERIMENT_PORT
+        );
+    }
+    if brokers > 1 && !all_tell_addresses(experiments) {
+        tracing::warn!(
+            "each of the {brokers} brokers is told the address from which we come to it; where these differ, \
+             endpoints hear of several: name one with -p"
+        );
+    }
+}
+
+/// Whether every experiment says by itself where endpoints are to come.
+fn all_tell_addresses(experiments: &[ExperimentSettings]) -> bool {
+    experiments.iter().all(|one| one.overrides.iter().any(|pair| pair.address.is_some()))
 }
 
 /// Whether an experiment descriptor can carry the text.
