@@ -35,12 +35,14 @@ pub mod subscribe;
 #[cfg(test)]
 mod tests;
 
+use std::fmt;
 use std::future::ready;
 use std::net::{IpAddr, SocketAddr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use packetlab::escape::Escaped;
 use packetlab::key::PublicKey;
 use packetlab::message::MessageType;
 use packetlab::trust::VerifiedChain;
@@ -92,6 +94,13 @@ pub struct Endpoint {
     pub ran: Duration,
     /// Fault: vanish, without a word, when a request of this type arrives.
     pub leave_at: Option<MessageType>,
+}
+
+/// By the name that its operator gave it.
+impl fmt::Display for Endpoint {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "endpoint {}", Escaped(self.host_id.as_bytes()))
+    }
 }
 
 /// What became of one connection to the controller.
@@ -147,6 +156,13 @@ impl Endpoint {
         };
         if let Some(start) = session.start {
             session.ran = session.ran.saturating_add(start.elapsed());
+            let heard = if session.setup.is_some() { "was" } else { "was not" };
+            match &session.end {
+                Ok(end) => tracing::debug!("{self}: session over, its mlet {heard} heard: {end}"),
+                Err(error) => {
+                    tracing::debug!("{self}: session over, its mlet {heard} heard: {error}");
+                }
+            }
             if let Err(error) = self.ledger.saved(false).await {
                 tracing::error!("{error}");
             }
@@ -234,6 +250,7 @@ impl Endpoint {
             () = preempted.notified() => return Ok(End::Preempted),
         };
         session.started = true;
+        tracing::debug!("{self}: a session begins");
         let terms = SessionTerms {
             machine: Machine::new(own, self.host_id.clone()),
             limits,
