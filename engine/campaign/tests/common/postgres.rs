@@ -8,7 +8,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::fs::{PermissionsExt as _, chown};
 use std::os::unix::process::CommandExt as _;
 use std::path::{Path, PathBuf};
@@ -52,20 +52,35 @@ impl Postgres {
         postgres.tcp_port = Some(port);
         postgres.options.extend([format!("port={port}"), "listen_addresses=127.0.0.1".to_owned()]);
         if let Some(certificate) = certificate {
-            for (name, bytes) in
-                [("tls.crt", &certificate.certificate), ("tls.key", &certificate.key)]
-            {
-                postgres.write(name, bytes);
-            }
-            let folder = postgres.folder.display().to_string();
-            postgres.options.extend([
-                "ssl=on".to_owned(),
-                format!("ssl_cert_file={folder}/tls.crt"),
-                format!("ssl_key_file={folder}/tls.key"),
-            ]);
+            postgres.have_certificate(certificate);
         }
         postgres.start();
         postgres
+    }
+
+    /// One that answers at this address, with TLS alone, whoever comes from anywhere. For a network of the test's own, in which
+    /// nobody else has its port.
+    pub(crate) fn over_network(address: Ipv4Addr, certificate: &ServerCertificate) -> Self {
+        let mut postgres = Self::initialised();
+        postgres.tcp_port = Some(5432);
+        postgres.options.push(format!("listen_addresses={address}"));
+        postgres.have_certificate(certificate);
+        postgres.write("data/pg_hba.conf", b"local all all trust\nhostssl all all all trust\n");
+        postgres.start();
+        postgres
+    }
+
+    fn have_certificate(&mut self, certificate: &ServerCertificate) {
+        for (name, bytes) in [("tls.crt", &certificate.certificate), ("tls.key", &certificate.key)]
+        {
+            self.write(name, bytes);
+        }
+        let folder = self.folder.display().to_string();
+        self.options.extend([
+            "ssl=on".to_owned(),
+            format!("ssl_cert_file={folder}/tls.crt"),
+            format!("ssl_key_file={folder}/tls.key"),
+        ]);
     }
 
     fn initialised() -> Self {
