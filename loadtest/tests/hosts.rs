@@ -13,10 +13,20 @@ mod clients;
 mod debug_forms;
 #[path = "hosts/identities.rs"]
 mod identities;
+#[path = "hosts/network.rs"]
+mod network;
+#[path = "../../engine/campaign/tests/common/postgres.rs"]
+mod postgres;
 #[path = "hosts/scene.rs"]
 mod scene;
 #[path = "hosts/several.rs"]
 mod several;
+#[path = "hosts/shared.rs"]
+mod shared;
+#[path = "hosts/shared_faults.rs"]
+mod shared_faults;
+#[path = "hosts/shared_judge.rs"]
+mod shared_judge;
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
