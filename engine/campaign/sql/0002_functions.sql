@@ -179,7 +179,8 @@ BEGIN
 END $$;
 
 -- The next wave when more than half of all places are free; the next round when all waves are through, nothing has been
--- won for some time, and there is somebody to be called again. Called with the campaign's row locked.
+-- won for some time, and there is somebody to be called again: who was lost or given back, or had come to a manager that
+-- was lost since, and was turned away or broke off before it was claimed. Called with the campaign's row locked.
 CREATE FUNCTION advance(c text) RETURNS void LANGUAGE plpgsql SET search_path = pktlab, pg_temp AS $$
 DECLARE s standing; camp campaign;
 BEGIN
@@ -192,7 +193,8 @@ BEGIN
   ELSIF camp.wave < cardinality(camp.waves) THEN
     UPDATE campaign SET wave = wave + 1, wave_at = clock_timestamp()
       WHERE id = c AND clock_timestamp() - wave_at >= wave_gap AND s.claimed * 2 < s.places;
-  ELSIF s.lost + s.released > 0 THEN
+  ELSIF s.lost + s.released > 0 OR EXISTS (
+      SELECT 1 FROM manager WHERE campaign = c AND state = 'lost' AND lease_until > camp.round_at) THEN
     UPDATE campaign SET round = round + 1, wave = 1, round_at = clock_timestamp(), wave_at = clock_timestamp()
       WHERE id = c AND clock_timestamp() - greatest(s.won_at, wave_at) >= round_quiet
         AND clock_timestamp() - round_at >= round_gap;

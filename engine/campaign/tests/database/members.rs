@@ -243,6 +243,30 @@ fn rounds_begin_when_it_is_quiet_and_waves_when_places_are_free() {
     member.client.leave();
 }
 
+/// Endpoints that were about to be claimed by it are known to nobody.
+#[test]
+#[ignore = "needs postgresql"]
+fn a_round_begins_when_a_manager_without_claims_was_lost() {
+    let postgres = Postgres::new();
+    let new = NewCampaign { lease: Duration::from_secs(1), ..new_campaign() };
+    create(&postgres, "unclaimed", &new);
+    let publisher = Member::join(&postgres, "unclaimed");
+    publisher.standing(|standing| standing.publish);
+    let other = Member::join(&postgres, "unclaimed");
+    publisher.standing(|standing| standing.managers == 2);
+    postgres.sql("UPDATE pktlab.campaign SET round_quiet = '1 s', round_gap = '1 s'");
+    drop(other);
+    publisher.standing(|standing| standing.managers == 1);
+    let mut told = (0..50).map(|_| publisher.standing(|_| true));
+    let again = told.find(|standing| standing.round == 2).expect("a second round");
+    assert_eq!((again.lost, again.released, again.taken), (0, 0, 0));
+    // It is called once.
+    for _ in 0..20 {
+        assert_eq!(publisher.standing(|_| true).round, 2);
+    }
+    publisher.client.leave();
+}
+
 #[test]
 #[ignore = "needs postgresql"]
 fn what_was_lost_is_measured_at_most_once_where_that_is_wanted() {
