@@ -388,6 +388,9 @@ fn each_bad_broker_of_a_list_is_told_with_its_place() {
             &[":2:22: the broker cannot be used: it is the same as b.example"],
         ),
         ("127.0.0.1:7,localhost:7", &[], 5, &["it is the same as 127.0.0.1:7 before it"]),
+        ("127.0.0.1:7,[::ffff:127.0.0.1]:7", &[], 5, &["it is the same as 127.0.0.1:7 before it"]),
+        ("127.0.0.1:7,0.0.0.0:7", &[], 5, &["it is the same as 127.0.0.1:7 before it"]),
+        ("a.example, b.example", &["--check"], 3, &["a blank in its host"]),
         (
             "224.0.0.1,127.0.0.1:7,ff02::1",
             &["--check"],

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::panic::resume_unwind;
+use std::thread::{self, ScopedJoinHandle};
 
 use packetlab::address::HostPort;
 use packetlab::escape::Escaped;
@@ -44,22 +46,31 @@ pub(super) fn resolve(
     }
 }
 
-/// Where each of these peers is, of which one suffices. A name that cannot be found is only warned of, and has no addresses,
+/// Where each of these peers is, of which one suffices; all are looked up at once, since a name server that is silent takes ten
+/// seconds a name. A name that cannot be found is only warned of, and has no addresses,
 /// unless none can be used; a peer that is named twice is an error.
 pub(super) fn resolve_each(
     names: &[HostPort],
     default_port: u16,
     purpose: Purpose,
 ) -> Vec<Result<Vec<SocketAddr>, AddressError>> {
+    let found = thread::scope(|scope| {
+        let look_up = |name| scope.spawn(move || resolve(name, default_port, purpose));
+        let under_way: Vec<_> = names.iter().map(look_up).collect();
+        let end =
+            |one: ScopedJoinHandle<'_, _>| one.join().unwrap_or_else(|why| resume_unwind(why));
+        under_way.into_iter().map(end).collect::<Vec<_>>()
+    });
     let mut each: Vec<Result<Vec<SocketAddr>, AddressError>> = Vec::new();
-    for name in names {
-        let found = resolve(name, default_port, purpose);
+    for (name, found) in names.iter().zip(found) {
         let port = |name: &HostPort| name.port.unwrap_or(default_port);
         let is_named_so = |earlier: &HostPort| {
             earlier.host.eq_ignore_ascii_case(&name.host) && port(earlier) == port(name)
         };
-        let is_there =
-            |there: &[SocketAddr]| found.iter().flatten().any(|address| there.contains(address));
+        let is_there = |there: &[SocketAddr]| {
+            let there: Vec<_> = there.iter().map(place).collect();
+            found.iter().flatten().any(|address| there.contains(&place(address)))
+        };
         let earlier = names.iter().zip(&each);
         let twice = earlier
             .filter(|(earlier, there)| is_named_so(earlier) || there.as_deref().is_ok_and(is_there))
@@ -76,6 +87,16 @@ pub(super) fn resolve_each(
         found => found,
     };
     each.into_iter().map(told).collect()
+}
+
+/// Where a connection to this address leads: one is reached by several.
+fn place(address: &SocketAddr) -> SocketAddr {
+    let ip = match address.ip().to_canonical() {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
+        ip => ip,
+    };
+    (ip, address.port()).into()
 }
 
 /// Why nobody can listen at, or connect to, an address of this kind.

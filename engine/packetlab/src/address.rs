@@ -44,6 +44,9 @@ impl HostPort {
         if host.contains(['[', ']']) || host.contains(':') && !is_ipv6_literal(host) {
             return Err(AddressError::BadHost { text: text.to_owned() });
         }
+        if host.contains(char::is_whitespace) {
+            return Err(AddressError::Blank { text: text.to_owned() });
+        }
         Ok(Self { host: host.to_owned(), port })
     }
 
@@ -141,6 +144,11 @@ pub enum AddressError {
         /// The whole text.
         text: String,
     },
+    /// A blank in a host, such as one behind a comma.
+    Blank {
+        /// The whole text.
+        text: String,
+    },
 }
 
 impl fmt::Display for AddressError {
@@ -174,6 +182,11 @@ impl fmt::Display for AddressError {
                 f,
                 "address \"{}\" is no IPv6 literal and has more than a port's colon or bracket; \
                  write host:port, [v6]:port or an IPv6 literal alone",
+                cut(text)
+            ),
+            Self::Blank { text } => write!(
+                f,
+                "address \"{}\" has a blank in its host, which no name has; remove it",
                 cut(text)
             ),
         }
@@ -257,6 +270,8 @@ mod tests {
             ("[a:b]:80", "no IPv6 literal"),
             ("a:b:80", "no IPv6 literal"),
             ("a]:80", "no IPv6 literal"),
+            (" host", "a blank in its host"),
+            ("host\t:80", "a blank in its host"),
             ("[[::1]]:80", "after its bracket"),
         ] {
             let error = HostPort::parse(text).unwrap_err().to_string();
