@@ -31,6 +31,8 @@ pub enum AddressError {
     Password,
     /// Addresses of the network and unix sockets stand side by side.
     Mixed,
+    /// `hostaddr` stands beside a unix socket, and would lead to the network without TLS.
+    SocketOnNetwork,
     /// It names no host.
     NoHost,
     /// It asks for less than TLS with a verified name.
@@ -78,9 +80,12 @@ impl FromStr for Address {
             return Err(AddressError::Password);
         }
         let sockets = config.get_hosts().iter().filter(|host| matches!(host, Host::Unix(_)));
+        // Where there is an address in `hostaddr`, the client connects to that and not to the host.
+        let has_addresses = !config.get_hostaddrs().is_empty();
         match (sockets.count(), config.get_hosts().len()) {
             (0, 0) => return Err(AddressError::NoHost),
             (0, _) => config.ssl_mode(SslMode::Require),
+            _ if has_addresses => return Err(AddressError::SocketOnNetwork),
             (sockets, hosts) if sockets == hosts => config.ssl_mode(SslMode::Disable),
             _ => return Err(AddressError::Mixed),
         };
@@ -126,6 +131,9 @@ impl fmt::Display for AddressError {
                 "an address must hold no password, since others can read it: put it into a file",
             ),
             Self::Mixed => f.write_str("hosts and unix sockets cannot stand side by side"),
+            Self::SocketOnNetwork => f.write_str(
+                "hostaddr cannot stand beside a unix socket: name the host instead, so that it is reached with TLS",
+            ),
             Self::NoHost => f.write_str(
                 "the address names no host; for a unix socket write postgres://USER@/DATABASE?host=FOLDER#NAME",
             ),
@@ -175,11 +183,20 @@ mod tests {
                 AddressError::Tls("prefer".to_owned()),
             ),
             ("postgres://p@db.example,%2Frun/pktlab#eu26", AddressError::Mixed),
+            (
+                "postgres://p@/pktlab?host=/run&hostaddr=127.0.0.1#eu26",
+                AddressError::SocketOnNetwork,
+            ),
+            ("postgres://p@%2Frun/pktlab?hostaddr=::1#eu26", AddressError::SocketOnNetwork),
             ("postgres:///pktlab#eu26", AddressError::NoHost),
+            ("postgres://p@/pktlab?hostaddr=127.0.0.1#eu26", AddressError::NoHost),
         ] {
             assert_eq!(typed.parse::<Address>(), Err(why.clone()), "{typed}");
             assert!(!why.to_string().contains("secret"));
         }
+        // However an option is spelt, what leads to the network has TLS.
+        let spelt = "postgres://p@db.example/pktlab?ssl%6Dode=disable&hostaddr=127.0.0.1#eu26";
+        assert!(spelt.parse::<Address>().expect("TLS in any case").needs_tls());
         let unknown = "postgres://p@db.example/pktlab?sslrootcert=x#eu26".parse::<Address>();
         assert!(unknown.is_err_and(|error| error.to_string().contains("sslrootcert")));
     }
