@@ -6,10 +6,10 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
-use crate::asks::{Standing, State};
+use crate::asks::{Refusal, Standing, State};
 use crate::database::Connection;
 use crate::database_error::DatabaseError;
-use crate::machine::{Answer, Batch, BeatAnswer, ManagerId, Refused, TakeAnswer, Verdict};
+use crate::machine::{Answer, Batch, BeatAnswer, ManagerId, TakeAnswer, Verdict};
 use crate::plan::Plan;
 
 /// The version of the five functions, which a database of another refuses.
@@ -185,11 +185,11 @@ async fn take(
         let epoch = row.try_get::<_, i32>(2)?.cast_unsigned();
         let verdict = match row.try_get::<_, &str>(1)? {
             "won" => Verdict::Won(epoch),
-            "done" => Verdict::Refused(Refused::Done),
-            "busy" => Verdict::Refused(Refused::Busy),
-            "full" => Verdict::Refused(Refused::Full),
-            "stop" => Verdict::Refused(Refused::Stop),
-            "spent" => Verdict::Refused(Refused::Spent),
+            "done" => Verdict::Refused(Refusal::Done),
+            "busy" => Verdict::Refused(Refusal::Busy),
+            "full" => Verdict::Refused(Refusal::Full),
+            "stop" => Verdict::Refused(Refusal::Stop),
+            "spent" => Verdict::Refused(Refusal::Spent),
             "fenced" => Verdict::Fenced,
             other => return Err(DatabaseError::Other(format!("take answered {other}"))),
         };

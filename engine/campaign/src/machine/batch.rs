@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use crate::asks::{Refusal, Standing};
 
-/// A member of a campaign, for as long as its lease is renewed: an id that is drawn anew after each fence.
+/// A member of a campaign, for as long as its lease is renewed. The first of a client is drawn; after each fence comes the
+/// next number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) struct ManagerId(pub(crate) [u8; 16]);
 

@@ -20,9 +20,7 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-/// Why the database refuses a session.
-pub(crate) use crate::asks::Refusal as Refused;
-use crate::asks::{Ask, Fence, News, Standing, State};
+use crate::asks::{Ask, Fence, News, Refusal, Standing, State};
 pub(crate) use batch::{Answer, Batch, BeatAnswer, ManagerId, TakeAnswer, Verdict};
 use sessions::Sessions;
 
@@ -133,7 +131,7 @@ impl Machine {
         let is_leaving = matches!(self.place, Place::Leaving { .. } | Place::Left);
         match ask {
             Ask::Take { session, .. } if is_leaving => {
-                self.news.push_back(News::Refused { session, why: Refused::Stop });
+                self.news.push_back(News::Refused { session, why: Refusal::Stop });
             }
             Ask::Take { session, endpoint } => self.sessions.take(now, session, endpoint),
             Ask::Forget { session } => self.sessions.forget(session),
@@ -151,7 +149,7 @@ impl Machine {
             Place::Outside { .. } => None,
             Place::Leaving { .. } | Place::Left => return,
         };
-        self.sessions.refuse_waiting(Refused::Stop, &mut self.news);
+        self.sessions.refuse_waiting(Refusal::Stop, &mut self.news);
         self.place = Place::Leaving { id, until: now + LEAVE_MAX };
         self.beat_due = now;
     }

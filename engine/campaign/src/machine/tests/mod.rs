@@ -7,7 +7,7 @@ use std::time::Duration;
 use rig::{Rig, endpoint, refused, renewed};
 
 use super::*;
-use crate::asks::{RECORD_MAX_BYTES, Refusal};
+use crate::asks::RECORD_MAX_BYTES;
 
 #[test]
 fn all_that_waits_goes_out_at_once_and_nothing_while_a_batch_is_under_way() {

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::super::*;
-use crate::asks::Refusal;
 
 /// What the server of these tests knows: endpoints and who has them, and which results it has accepted.
 #[derive(Default)]
