@@ -59,9 +59,10 @@ enum Place {
     Outside {
         id: ManagerId,
     },
-    /// Nothing new is taken. `id` is the member's, if it is one.
+    /// Nothing new is taken. `id` is the member's, or the one with which it may have entered without hearing of it: the last
+    /// beat ends either, and changes nothing where there is none.
     Leaving {
-        id: Option<ManagerId>,
+        id: ManagerId,
         until: Duration,
     },
     Left,
@@ -144,11 +145,7 @@ impl Machine {
 
     /// Begins to leave: what waits is refused, what has ended is still reported.
     pub(crate) fn leave(&mut self, now: Duration) {
-        let id = match self.place {
-            Place::Inside { id, .. } => Some(id),
-            Place::Outside { .. } => None,
-            Place::Leaving { .. } | Place::Left => return,
-        };
+        let (Place::Inside { id, .. } | Place::Outside { id }) = self.place else { return };
         self.sessions.refuse_waiting(Refusal::Stop, &mut self.news);
         self.place = Place::Leaving { id, until: now + LEAVE_MAX };
         self.beat_due = now;
@@ -198,8 +195,8 @@ impl Machine {
             return None;
         }
         let member = match self.place {
-            Place::Inside { id, .. } | Place::Leaving { id: Some(id), .. } => Some(id),
-            _ => None,
+            Place::Inside { id, .. } | Place::Leaving { id, .. } => Some(id),
+            Place::Outside { .. } | Place::Left => None,
         };
         let batch = self.sessions.next_batch(member)?;
         self.batches = Line::Busy { asked: now };
@@ -222,11 +219,11 @@ impl Machine {
         let beat = match self.place {
             Place::Inside { id, .. } => Beat::Renew { id, places: self.places, is_leaving: false },
             Place::Outside { id } => Beat::Enter { id },
-            Place::Leaving { id: Some(id), until } => {
+            Place::Leaving { id, until } => {
                 let is_last = self.sessions.are_all_reported() || now >= until;
                 Beat::Renew { id, places: self.places, is_leaving: is_last }
             }
-            Place::Leaving { id: None, .. } | Place::Left => return None,
+            Place::Left => return None,
         };
         self.beats = Line::Busy { asked: now };
         self.beat_due = now + (self.lease / 5).min(BEAT_EVERY_MAX);
@@ -283,15 +280,11 @@ impl Machine {
         match self.place {
             Place::Inside { renewed, .. } if now >= renewed + self.fence_after() => self.fence(now),
             // Without a connection nobody will hear of it; with one, the last beat is still waited for.
-            Place::Leaving { until, id } => {
-                let is_reported = self.sessions.are_all_reported();
-                let cannot_tell = id.is_none() || now >= until;
-                if now >= until + LEAVE_MAX
-                    || (cannot_tell && self.beats == Line::Down)
-                    || (is_reported && id.is_none())
-                {
+            Place::Leaving { until, .. } => {
+                let is_due = now >= until;
+                if now >= until + LEAVE_MAX || (is_due && self.beats == Line::Down) {
                     self.end();
-                } else if is_reported || now >= until {
+                } else if is_due || self.sessions.are_all_reported() {
                     self.beat_due = self.beat_due.min(now);
                 }
             }

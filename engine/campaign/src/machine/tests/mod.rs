@@ -329,6 +329,58 @@ fn who_leaves_without_a_database_has_left_after_five_seconds() {
     assert!(rig.machine.has_left());
 }
 
+/// It is not known whether it has entered: what it says last takes back whatever came of it.
+#[test]
+fn who_leaves_while_it_enters_leaves_no_member_behind() {
+    for is_cut in [false, true] {
+        let mut rig = Rig::connected();
+        rig.jump(48.0);
+        let enter = rig.machine.next_beat(rig.now).expect("it enters anew");
+        rig.machine.leave(rig.now);
+        if is_cut {
+            rig.machine.disconnected(Which::Beats, "cut");
+            rig.machine.tick(rig.now);
+            assert!(!rig.machine.has_left());
+            rig.machine.connected(Which::Beats);
+        } else {
+            rig.machine.beat_answered(rig.now, enter, BeatTold::Entered);
+        }
+        rig.machine.tick(rig.now);
+        let last = Beat::Renew { id: ManagerId([1; 16]), places: 10, is_leaving: true };
+        assert_eq!(rig.beat(), Some(last));
+        assert!(rig.machine.has_left());
+    }
+}
+
+#[test]
+fn who_leaves_without_being_a_member_wakes_only_when_there_is_something_to_do() {
+    let mut rig = Rig::with(Fence::Finish);
+    rig.machine.connected(Which::Batches);
+    rig.wins(1);
+    rig.jump(48.0);
+    rig.finish(1);
+    rig.machine.connected(Which::Beats);
+    rig.batch().expect("a result that nobody answers");
+    rig.machine.leave(rig.now);
+    let mut wakes = 0;
+    loop {
+        let beat = rig.machine.next_beat(rig.now);
+        if let Some(beat) = beat {
+            rig.machine.beat_answered(rig.now, beat, renewed(false));
+        }
+        if rig.machine.has_left() {
+            break;
+        }
+        let wake = rig.machine.next_wake().expect("it leaves in time");
+        assert!(wake > rig.now, "it wakes at {wake:?}, and it is {:?}", rig.now);
+        rig.jump(wake.as_secs_f64());
+        wakes += 1;
+    }
+    assert!(wakes < 5, "it woke {wakes} times");
+    assert_eq!(rig.now, Duration::from_secs(53));
+    assert!(rig.news().contains(&News::Unreported { session: 1 }));
+}
+
 #[test]
 fn one_trouble_is_told_once_and_its_end_when_a_beat_is_answered() {
     let mut rig = Rig::connected();
