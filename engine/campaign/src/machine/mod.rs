@@ -204,6 +204,8 @@ impl Machine {
     }
 
     pub(crate) fn batch_answered(&mut self, now: Duration, answer: &Answer) {
+        // Who stood still for so long that he is fenced must not be told that he has won.
+        self.tick(now);
         self.batches = Line::Idle;
         let is_fenced = self.sessions.batch_answered(answer, &mut self.news);
         if let (true, Place::Inside { .. }) = (is_fenced, &self.place) {

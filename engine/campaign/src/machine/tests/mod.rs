@@ -191,6 +191,33 @@ fn who_is_fenced_while_a_take_is_under_way_refuses_it_and_heeds_no_late_answer()
 }
 
 #[test]
+fn a_thread_that_stood_still_is_fenced_before_it_hears_what_came_meanwhile() {
+    let mut rig = Rig::connected();
+    rig.beat();
+    rig.news();
+    rig.jump(47.0);
+    rig.take(1);
+    let under_way = rig.batch().expect("one waits");
+    let answer = rig.server.answer(&under_way);
+    rig.now = Duration::from_secs(49); // without a tick
+    rig.machine.batch_answered(rig.now, &answer);
+    rig.machine.tick(rig.now);
+    assert_eq!(rig.news(), [refused(1, Refusal::Fenced), News::Fenced]);
+    // Shorter than that, but for longer than the endpoint waits for its START.
+    let mut rig = Rig::connected();
+    rig.beat();
+    rig.news();
+    rig.take(1);
+    let under_way = rig.batch().expect("one waits");
+    let answer = rig.server.answer(&under_way);
+    rig.now = Duration::from_secs(9);
+    rig.machine.batch_answered(rig.now, &answer);
+    assert_eq!(rig.news(), [refused(1, Refusal::Unanswered)]);
+    rig.answer_all();
+    assert_eq!(rig.server.given_back, [1]);
+}
+
+#[test]
 fn a_server_that_knows_the_manager_as_lost_fences_it_at_once() {
     for by_beat in [true, false] {
         let mut rig = Rig::connected();
