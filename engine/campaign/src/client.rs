@@ -7,7 +7,9 @@ use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::{
+    Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel,
+};
 use tokio::time::timeout;
 
 use crate::access::Access;
@@ -82,6 +84,7 @@ pub fn join(settings: Settings, hear: impl Fn(News) + Send + 'static) -> Result<
     aws_lc_rs::rand::fill(&mut drawn)
         .map_err(|_| JoinError::Thread("there is no randomness for its id".to_owned()))?;
     let member = Member { settings, database, began: now(), first_id: ManagerId(drawn) };
+    // Bounded by the sessions: each asks once, is forgotten or finished once, and there are as many as there are places.
     let (orders, received) = unbounded_channel();
     let (tell, joined) = blocking::sync_channel(1);
     let failed = |error: std::io::Error| JoinError::Thread(error.to_string());
@@ -196,8 +199,10 @@ impl Member {
         if tell.send(Ok(joined)).is_err() {
             return;
         }
-        let (send_batch, batches) = unbounded_channel();
-        let (send_beat, beats) = unbounded_channel();
+        // One is under way at a time, and what was asked of a connection that has gone is taken out before the next is told of.
+        let (send_batch, batches) = channel(1);
+        let (send_beat, beats) = channel(1);
+        // Answers, each to one request, and ends of connections, between which there is a pause.
         let (tell_event, events) = unbounded_channel();
         let patience = Patience::of(lease);
         let conversation =
@@ -234,7 +239,9 @@ impl Member {
     async fn try_to_enter(&self) -> Result<Entered, DatabaseError> {
         let connection = self.database.connect(STATEMENT_MAX, STATEMENT_MAX).await?;
         let entering = self.enter(&connection, self.first_id);
-        timeout(STATEMENT_MAX, entering).await.unwrap_or_else(|_| Err(no_answer(STATEMENT_MAX)))
+        timeout(STATEMENT_MAX, entering)
+            .await
+            .unwrap_or_else(|_| Err(no_answer(STATEMENT_MAX)))
     }
 
     async fn enter(
@@ -252,7 +259,7 @@ impl Member {
         &self,
         patience: Patience,
         which: Which,
-        mut requests: UnboundedReceiver<Request>,
+        mut requests: Receiver<Request>,
         events: &UnboundedSender<(Which, Event)>,
     ) {
         let tell = |event| {
@@ -324,8 +331,8 @@ impl Member {
 struct Conversation {
     machine: Machine,
     events: UnboundedReceiver<(Which, Event)>,
-    send_batch: UnboundedSender<Request>,
-    send_beat: UnboundedSender<Request>,
+    send_batch: Sender<Request>,
+    send_beat: Sender<Request>,
     began: Instant,
 }
 
@@ -364,10 +371,12 @@ impl Conversation {
         let now = self.began.elapsed();
         self.machine.tick(now);
         if let Some(batch) = self.machine.next_batch(now) {
-            let _ = self.send_batch.send(Request::Batch(batch));
+            let sent = self.send_batch.try_send(Request::Batch(batch));
+            debug_assert!(sent.is_ok(), "a batch is under way");
         }
         if let Some(beat) = self.machine.next_beat(now) {
-            let _ = self.send_beat.send(Request::Beat(beat));
+            let sent = self.send_beat.try_send(Request::Beat(beat));
+            debug_assert!(sent.is_ok(), "a beat is under way");
         }
         while let Some(news) = self.machine.next_news() {
             hear(news);
