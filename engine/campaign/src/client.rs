@@ -19,6 +19,7 @@ use crate::database_error::DatabaseError;
 use crate::join_error::JoinError;
 use crate::machine::{Answer, Batch, Beat, BeatTold, Machine, ManagerId, Start, Which};
 use crate::plan::Plan;
+use crate::runtime::Runtime;
 use crate::statements::{self, Entered, Entry};
 
 /// So long a database that is not there yet is waited for when a manager joins.
@@ -88,8 +89,7 @@ pub fn join(settings: Settings, hear: impl Fn(News) + Send + 'static) -> Result<
     let (orders, received) = unbounded_channel();
     let (tell, joined) = blocking::sync_channel(1);
     let failed = |error: std::io::Error| JoinError::Thread(error.to_string());
-    let runtime =
-        tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime = Runtime::new().map_err(failed)?;
     let thread = std::thread::Builder::new()
         .name("campaign".to_owned())
         .spawn(move || runtime.block_on(member.live(&tell, received, hear)))
@@ -241,7 +241,7 @@ impl Member {
         let entering = self.enter(&connection, self.first_id);
         timeout(STATEMENT_MAX, entering)
             .await
-            .unwrap_or_else(|_| Err(no_answer(STATEMENT_MAX)))
+            .unwrap_or_else(|_| Err(DatabaseError::no_answer(STATEMENT_MAX)))
     }
 
     async fn enter(
@@ -284,7 +284,7 @@ impl Member {
                         match answered.await {
                             Ok(Ok(told)) => tell(told),
                             Ok(Err(error)) => break error,
-                            Err(_) => break no_answer(patience.answer_max),
+                            Err(_) => break DatabaseError::no_answer(patience.answer_max),
                         }
                         pause = PAUSE_MIN;
                     };
@@ -420,10 +420,6 @@ fn ids_after(first: ManagerId) -> Box<dyn FnMut() -> ManagerId + Send> {
 
 fn closed() -> DatabaseError {
     DatabaseError::Unreachable("it has closed the connection".to_owned())
-}
-
-fn no_answer(patience: Duration) -> DatabaseError {
-    DatabaseError::Unreachable(format!("no answer within {:.1} s", patience.as_secs_f32()))
 }
 
 #[expect(clippy::disallowed_methods, reason = "the one clock; the machine is given what it shows")]

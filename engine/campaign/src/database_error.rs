@@ -2,6 +2,7 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::time::Duration;
 
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
@@ -19,6 +20,13 @@ pub enum DatabaseError {
     NoSchema(String),
     /// Something else, in the database's words.
     Other(String),
+}
+
+impl DatabaseError {
+    /// It is silent.
+    pub(crate) fn no_answer(patience: Duration) -> Self {
+        Self::Unreachable(format!("no answer within {:.1} s", patience.as_secs_f32()))
+    }
 }
 
 impl From<Error> for DatabaseError {

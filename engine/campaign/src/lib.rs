@@ -9,7 +9,7 @@
 //! client     a thread: two connections, a clock, and the machine between them
 //! machine/   what is asked when, and what an answer means           pure: no socket, clock or thread
 //! administration/   create, status, stop, halt, results, import, forget, migrations
-//! database, statements, tls     a connection, and the calls of the five functions
+//! database, statements, tls, runtime     a connection, and the calls of the five functions
 //! ```
 //!
 //! The invariant: a session is told that it has won only after the database has made that durable, and a result is
@@ -27,6 +27,7 @@ mod database_error;
 mod join_error;
 mod machine;
 mod plan;
+mod runtime;
 mod statements;
 mod tls;
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::error::AdministrationError;
 use super::migrations;
-use super::owner::Administration;
+use super::owner::{Administration, CHANGE_MAX};
 use crate::plan::Plan;
 
 /// A campaign that is to be.
@@ -47,11 +47,9 @@ impl Administration {
         }
         let lease_s = new.lease.as_secs_f64();
         let lost_again = new.lost == Lost::Again;
-        let Self { runtime, connection, campaign } = self;
-        let client = &mut connection.client;
-        let created = runtime.block_on(async {
+        self.wait(CHANGE_MAX, async |client, campaign| {
             migrations::migrate(client).await?;
-            client
+            let created = client
                 .execute(
                     "INSERT INTO pktlab.campaign(id, n, tries_max, lease, lost_again, mlet_digest, argv, \
                      descriptor, snikeys, waves) \
@@ -70,12 +68,11 @@ impl Administration {
                         &new.waves,
                     ],
                 )
-                .await
-                .map_err(AdministrationError::from)
-        })?;
-        match created {
-            0 => Err(AdministrationError::Exists(self.campaign.clone())),
-            _ => Ok(()),
-        }
+                .await?;
+            match created {
+                0 => Err(AdministrationError::Exists(campaign.clone())),
+                _ => Ok(()),
+            }
+        })
     }
 }

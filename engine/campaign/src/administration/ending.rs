@@ -2,7 +2,7 @@
 
 use super::error::AdministrationError;
 use super::migrations;
-use super::owner::{Administration, in_transaction, lock_without_managers};
+use super::owner::{Administration, CHANGE_MAX, in_transaction, lock_without_managers};
 use crate::asks::State;
 use crate::database_error::DatabaseError;
 
@@ -25,10 +25,9 @@ impl Administration {
     }
 
     fn end(&mut self, statement: &str) -> Result<State, AdministrationError> {
-        let Self { runtime, connection, campaign } = self;
-        let row = runtime.block_on(async {
-            migrations::check(&connection.client).await?;
-            let row = connection.client.query_opt(statement, &[campaign]).await?;
+        let row = self.wait(CHANGE_MAX, async |client, campaign| {
+            migrations::check(client).await?;
+            let row = client.query_opt(statement, &[campaign]).await?;
             row.ok_or_else(|| AdministrationError::Unknown(campaign.clone()))
         })?;
         let state = row.try_get::<_, &str>(0)?;
@@ -38,10 +37,9 @@ impl Administration {
 
     /// Removes the campaign with all its results. Refused while managers are there.
     pub fn forget(&mut self) -> Result<(), AdministrationError> {
-        let Self { runtime, connection, campaign } = self;
-        runtime.block_on(async {
-            migrations::check(&connection.client).await?;
-            in_transaction(&mut connection.client, async |transaction| {
+        self.wait(CHANGE_MAX, async |client, campaign| {
+            migrations::check(client).await?;
+            in_transaction(client, async |transaction| {
                 lock_without_managers(transaction, campaign).await?;
                 transaction
                     .execute("DELETE FROM pktlab.claim WHERE campaign = $1", &[campaign])

@@ -6,7 +6,7 @@ use tokio_postgres::types::Type;
 
 use super::error::AdministrationError;
 use super::migrations;
-use super::owner::{Administration, in_transaction, lock_without_managers};
+use super::owner::{Administration, CHANGE_MAX, in_transaction, lock_without_managers};
 use crate::asks::is_fit;
 use crate::plan::hex;
 
@@ -46,10 +46,9 @@ impl Administration {
         &mut self,
         results: impl IntoIterator<Item = JournalResult>,
     ) -> Result<Imported, AdministrationError> {
-        let Self { runtime, connection, campaign } = self;
-        runtime.block_on(async {
-            migrations::check(&connection.client).await?;
-            in_transaction(&mut connection.client, async |transaction| {
+        self.wait(CHANGE_MAX, async |client, campaign| {
+            migrations::check(client).await?;
+            in_transaction(client, async |transaction| {
             lock_without_managers(transaction, campaign).await?;
             let importer = "INSERT INTO pktlab.manager(campaign, id, host, version, state, lease_until) \
                             VALUES ($1, $2::uuid, 'imported', '', 'left', clock_timestamp()) \

@@ -1,5 +1,6 @@
 //! What an operator does with a campaign: creates it, looks at it, stops it, reads its results, puts journals back,
-//! removes it. Each call waits for the database. It is not what managers do, which is the client's.
+//! removes it. Each call waits for the database for as long as that says something. It is not what managers do, which is
+//! the client's.
 
 mod create;
 mod ending;
@@ -9,6 +10,8 @@ mod migrations;
 mod owner;
 mod results;
 mod status;
+#[cfg(test)]
+mod tests;
 
 pub use create::{Lost, NewCampaign};
 pub use error::AdministrationError;

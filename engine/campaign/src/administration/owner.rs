@@ -1,38 +1,89 @@
 //! The connection of somebody who administers a campaign: its owner, or for what only reads, a reader. What can be done
 //! with it is in the files beside this one.
 
+use std::future::{Future, poll_fn};
+use std::pin::pin;
+use std::task::Poll;
 use std::time::Duration;
 
-use tokio::runtime::Runtime;
 use tokio_postgres::{Client, Transaction};
 
 use super::error::AdministrationError;
 use crate::access::Access;
 use crate::database::{Connection, Database};
 use crate::database_error::DatabaseError;
+use crate::runtime::Runtime;
 
-/// Whoever administers waits for large tables as long as this.
+/// Whoever administers waits for large tables as long as this: so long the server lets a statement last.
 const STATEMENT_MAX: Duration = Duration::from_secs(600);
 const CONNECT_MAX: Duration = Duration::from_secs(10);
 
+/// A server that is silent for so long is given up: by whoever changes something after a statement would have ended, by
+/// whoever only looks a good deal earlier.
+pub(super) const CHANGE_MAX: Duration = Duration::from_secs(620);
+pub(super) const LOOK_MAX: Duration = Duration::from_secs(60);
+
 /// A connection of somebody who administers the campaign that his address names.
 pub struct Administration {
-    pub(super) runtime: Runtime,
-    pub(super) connection: Connection,
-    pub(super) campaign: String,
+    runtime: Runtime,
+    connection: Connection,
+    campaign: String,
 }
 
 impl Administration {
     /// Connects.
     pub fn open(access: &Access) -> Result<Self, AdministrationError> {
         let database = Database::new(access, "pktxpmgr campaign")?;
-        let runtime = tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .build()
-            .map_err(|error| DatabaseError::Other(error.to_string()))?;
+        let runtime = Runtime::new().map_err(|error| DatabaseError::Other(error.to_string()))?;
         let connection = runtime.block_on(database.connect(STATEMENT_MAX, CONNECT_MAX))?;
         Ok(Self { runtime, connection, campaign: access.address.campaign().to_owned() })
     }
+
+    /// Does something with the database, which is told the campaign's name. This is the only way to it, so that nothing
+    /// waits for ever: a server is given up that is silent for `silence_max`.
+    pub(super) fn wait<T>(
+        &mut self,
+        silence_max: Duration,
+        body: impl AsyncFnOnce(&mut Client, &String) -> Result<T, AdministrationError>,
+    ) -> Result<T, AdministrationError> {
+        let Self { runtime, connection, campaign } = self;
+        runtime.block_on(while_it_answers(silence_max, body(&mut connection.client, campaign)))
+    }
+}
+
+#[cfg(test)]
+impl Administration {
+    /// From now on time jumps to whatever is waited for when nothing else is to be done.
+    pub(super) fn jump_in_time(&mut self) {
+        self.runtime.block_on(async { tokio::time::pause() });
+    }
+}
+
+/// Each time `body` is woken, an answer has come, or a pause of its own is over. Twice half of the time must pass without
+/// that: a process that was stopped itself must not take the first look at its clock for the server's silence.
+pub(super) async fn while_it_answers<T>(
+    silence_max: Duration,
+    body: impl Future<Output = Result<T, AdministrationError>>,
+) -> Result<T, AdministrationError> {
+    let half = silence_max / 2;
+    let mut body = pin!(body);
+    let mut silence = pin!(tokio::time::sleep(half));
+    let mut was_silent = false;
+    poll_fn(|context| {
+        // Looked at first, as whoever hears results may take his time.
+        let is_silent = silence.as_mut().poll(context).is_ready();
+        if let Poll::Ready(done) = body.as_mut().poll(context) {
+            return Poll::Ready(done);
+        }
+        if is_silent && was_silent {
+            return Poll::Ready(Err(DatabaseError::no_answer(silence_max).into()));
+        }
+        was_silent = is_silent;
+        silence.set(tokio::time::sleep(half));
+        let _ = silence.as_mut().poll(context); // so that it wakes
+        Poll::Pending
+    })
+    .await
 }
 
 /// Does all of something or nothing. A transaction that is merely dropped is rolled back by the next call, and keeps its

@@ -10,7 +10,7 @@ use tokio_postgres::types::Type;
 
 use super::error::AdministrationError;
 use super::migrations;
-use super::owner::Administration;
+use super::owner::{Administration, LOOK_MAX};
 use crate::database_error::DatabaseError;
 
 /// So many are asked for at once.
@@ -49,9 +49,7 @@ impl Administration {
         follow: bool,
         mut each: impl FnMut(CampaignResult) -> ControlFlow<()>,
     ) -> Result<(), AdministrationError> {
-        let Self { runtime, connection, campaign } = self;
-        let client = &connection.client;
-        runtime.block_on(async {
+        self.wait(LOOK_MAX, async |client, campaign| {
             migrations::check(client).await?;
             let mut cursor = Cursor(-1, Vec::new());
             while follow && goes_on(client, campaign).await? {

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::create::Lost;
 use super::error::AdministrationError;
 use super::migrations;
-use super::owner::Administration;
+use super::owner::{Administration, LOOK_MAX};
 use crate::asks::Standing;
 use crate::database_error::DatabaseError;
 use crate::plan::Plan;
@@ -56,9 +56,7 @@ pub struct Member {
 impl Administration {
     /// How the campaign stands.
     pub fn status(&mut self) -> Result<Status, AdministrationError> {
-        let Self { runtime, connection, campaign } = self;
-        let client = &connection.client;
-        let (row, members) = runtime.block_on(async {
+        let (row, members) = self.wait(LOOK_MAX, async |client, campaign| {
             migrations::check(client).await?;
             let row = client
                 .query_opt(
@@ -83,7 +81,7 @@ impl Administration {
                     &[campaign],
                 )
                 .await?;
-            Ok::<_, AdministrationError>((row, members))
+            Ok((row, members))
         })?;
         let count = |index| row.try_get::<_, i64>(index).map(i64::unsigned_abs);
         let plan = plan_of(&row)?;
