@@ -1,5 +1,8 @@
--- The five functions of managers, and what they share. Order of locks, everywhere: the campaign's row, a manager's row,
--- rows of claims by endpoint. Who keeps to it can wait for others but never in a circle.
+-- The five functions of managers, and what they share. Order of locks, everywhere: the campaign's row, the caller's manager,
+-- rows of claims; those by endpoint, and all of one call in one list. Who keeps to it can wait for others but never in a
+-- circle. Two do a little more: `beat` locks other managers as well, but waits for none of them; `enter` locks the campaign
+-- after its new row, which nobody else has seen. Who administers locks the campaign and all managers, and so waits for
+-- everybody before he touches claims.
 
 -- Enters a manager if it brings what the campaign was created with, and tells what that is. The same id again changes
 -- nothing. `descr` may be NULL: whoever has no text of its own takes the campaign's.
@@ -146,20 +149,23 @@ RETURNS TABLE(alive boolean, publish boolean, state text, n bigint, round int, w
               taken bigint, done bigint, lost bigint, released bigint, spent bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp SET plan_cache_mode = force_custom_plan AS $$
 #variable_conflict use_column
-DECLARE camp campaign; d uuid;
+DECLARE camp campaign; ended uuid[];
 BEGIN
   SELECT * INTO camp FROM campaign WHERE id = c FOR NO KEY UPDATE;
   UPDATE manager SET lease_until = clock_timestamp() + camp.lease, places = room
     WHERE campaign = c AND id = m AND state = 'live' AND lease_until > clock_timestamp();
   alive := FOUND;
-  IF alive AND leaving THEN
-    PERFORM end_manager(c, m, 'left');
-  END IF;
   -- One that is locked is within a function of its own: the next beat will see.
-  FOR d IN SELECT id FROM manager WHERE campaign = c AND state = 'live' AND lease_until <= clock_timestamp()
-           ORDER BY id FOR NO KEY UPDATE SKIP LOCKED LOOP
-    PERFORM end_manager(c, d, 'lost');
-  END LOOP;
+  ended := ARRAY(SELECT id FROM manager WHERE campaign = c AND state = 'live' AND lease_until <= clock_timestamp()
+                 ORDER BY id FOR NO KEY UPDATE SKIP LOCKED);
+  IF alive AND leaving THEN
+    ended := ended || m;
+  END IF;
+  -- What they had not finished is lost. All of it is locked in one list.
+  PERFORM 1 FROM claim WHERE campaign = c AND manager = ANY (ended) AND state = 0 ORDER BY endpoint FOR NO KEY UPDATE;
+  UPDATE claim SET state = 3, at = clock_timestamp() WHERE campaign = c AND manager = ANY (ended) AND state = 0;
+  UPDATE manager SET state = CASE WHEN alive AND id = m THEN 'left' ELSE 'lost' END, claimed = 0, places = 0
+    WHERE campaign = c AND id = ANY (ended);
   UPDATE campaign x SET publisher = m, round_at = clock_timestamp(), wave_at = clock_timestamp()
     WHERE x.id = c AND alive AND NOT leaving
       AND NOT EXISTS (SELECT 1 FROM manager p WHERE p.campaign = c AND p.id = x.publisher AND p.state = 'live');
@@ -167,15 +173,6 @@ BEGIN
   RETURN QUERY SELECT beat.alive, alive AND s.publisher = m AND NOT leaving, s.state, s.n, s.round, s.wave, s.managers,
                       s.places, s.taken, s.done, s.lost, s.released, s.spent
     FROM standing s WHERE s.campaign = c;
-END $$;
-
--- Of a manager that has left or is lost, what it had not finished is lost.
-CREATE FUNCTION end_manager(c text, m uuid, how text) RETURNS void
-LANGUAGE plpgsql SET search_path = pktlab, pg_temp AS $$
-BEGIN
-  PERFORM 1 FROM claim WHERE campaign = c AND manager = m AND state = 0 ORDER BY endpoint FOR NO KEY UPDATE;
-  UPDATE claim SET state = 3, at = clock_timestamp() WHERE campaign = c AND manager = m AND state = 0;
-  UPDATE manager SET state = how, claimed = 0, places = 0 WHERE campaign = c AND id = m;
 END $$;
 
 -- The next wave when more than half of all places are free; the next round when all waves are through, nothing has been

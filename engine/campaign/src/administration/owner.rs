@@ -101,7 +101,8 @@ pub(super) async fn in_transaction<T>(
     done
 }
 
-/// Locks the campaign, so that no manager takes anything in it. Refused while managers are there.
+/// Locks the campaign and all managers that there have been: what one of them has under way is over, and what another begins
+/// waits. Refused while managers are there.
 pub(super) async fn lock_without_managers(
     transaction: &Transaction<'_>,
     campaign: &str,
@@ -110,6 +111,8 @@ pub(super) async fn lock_without_managers(
         .query_opt("SELECT 1 FROM pktlab.campaign WHERE id = $1 FOR UPDATE", &[&campaign])
         .await?;
     locked.ok_or_else(|| AdministrationError::Unknown(campaign.to_owned()))?;
+    let all = "SELECT 1 FROM pktlab.manager WHERE campaign = $1 ORDER BY id FOR UPDATE";
+    transaction.execute(all, &[&campaign]).await?;
     let managers = transaction
         .query(
             "SELECT host FROM pktlab.manager WHERE campaign = $1 AND state = 'live' \

@@ -177,7 +177,7 @@ fn who_follows_gets_each_result_once_and_stops_when_the_campaign_is_over() {
     assert_eq!(seen, 2);
 }
 
-fn journal(number: u16, epoch: u32, outcome: &str) -> JournalResult {
+pub(crate) fn journal(number: u16, epoch: u32, outcome: &str) -> JournalResult {
     JournalResult {
         endpoint: endpoint(number),
         epoch,

@@ -6,6 +6,7 @@ mod postgres;
 
 mod administration;
 mod faults;
+mod locks;
 mod members;
 mod model;
 mod support;

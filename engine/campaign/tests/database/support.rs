@@ -129,6 +129,6 @@ pub(crate) fn endpoint(number: u16) -> [u8; 32] {
 }
 
 #[expect(clippy::disallowed_methods, reason = "a test that waits in vain must end")]
-fn now() -> Instant {
+pub(crate) fn now() -> Instant {
     Instant::now()
 }
