@@ -4,8 +4,8 @@
 -- after its new row, which nobody else has seen. Who administers locks the campaign and all managers, and so waits for
 -- everybody before he touches claims.
 
--- Enters a manager if it brings what the campaign was created with, and tells what that is. The same id again changes
--- nothing. `descr` may be NULL: whoever has no text of its own takes the campaign's.
+-- Enters a manager if it brings what the campaign was created with, and tells what that is. The same id again renews the
+-- lease: the answer to the first may have been lost, and a manager counts from the ask that was answered. `descr` may be NULL: whoever has no text of its own takes the campaign's.
 CREATE FUNCTION enter(c text, m uuid, h text, v text, protocol int, digest bytea, args text[], descr text, keys text[])
 RETURNS TABLE(verdict text, lease_ms bigint, n bigint, mlet_digest bytea, argv text[], descriptor text, snikeys text[],
               waves text[])
@@ -20,8 +20,10 @@ BEGIN
     WHEN camp.state <> 'open' THEN camp.state
     ELSE 'entered' END;
   IF verdict = 'entered' THEN
-    INSERT INTO manager(campaign, id, host, version, lease_until) VALUES (c, m, h, v, clock_timestamp() + camp.lease)
-      ON CONFLICT DO NOTHING;
+    INSERT INTO manager AS own (campaign, id, host, version, lease_until)
+      VALUES (c, m, h, v, clock_timestamp() + camp.lease)
+      ON CONFLICT (campaign, id) DO UPDATE SET lease_until = excluded.lease_until
+      WHERE own.state = 'live' AND own.lease_until > clock_timestamp();
   END IF;
   lease_ms := extract(epoch FROM camp.lease) * 1000;
   n := camp.n; mlet_digest := camp.mlet_digest; argv := camp.argv; descriptor := camp.descriptor;

@@ -130,3 +130,25 @@ fn the_claims_of_all_managers_that_end_at_once_are_locked_in_one_order() {
     assert_eq!(postgres.sql(ended), "left lost lost");
     assert_eq!(postgres.sql("SELECT count(*) FROM pktlab.claim WHERE state = 3"), "4");
 }
+
+/// The answer to the first may have been lost, and the manager counts from the second.
+#[test]
+#[ignore = "needs postgresql"]
+fn who_enters_again_under_the_same_id_has_a_lease_from_then_on_unless_it_is_lost() {
+    let postgres = Postgres::new();
+    create(&postgres, "locks", &new_campaign());
+    let session = Session::new(&postgres);
+    let lease =
+        "SELECT lease_until > clock_timestamp() + interval '59 s', state FROM pktlab.manager";
+    enter(&session, 1, 1);
+    session.run("UPDATE pktlab.manager SET lease_until = clock_timestamp() + interval '30 s'");
+    assert_eq!(postgres.sql(lease), "f|live");
+    enter(&session, 1, 1);
+    assert_eq!(postgres.sql(lease), "t|live");
+    silence(&session, 1);
+    enter(&session, 1, 1);
+    assert_eq!(postgres.sql(lease), "f|live", "others may have noticed");
+    session.run("UPDATE pktlab.manager SET state = 'lost', lease_until = clock_timestamp()");
+    enter(&session, 1, 1);
+    assert_eq!(postgres.sql(lease), "f|lost");
+}
