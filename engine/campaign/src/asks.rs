@@ -67,6 +67,14 @@ pub enum News {
         /// The number of the session.
         session: u64,
     },
+    /// The session's record is longer than [`RECORD_MAX_BYTES`], or no JSON: its outcome is reported alone. One for each
+    /// such session: whoever logs them sees to it that they do not flood the log.
+    RecordLeftOut {
+        /// The number of the session.
+        session: u64,
+        /// How long the record is.
+        len_bytes: usize,
+    },
     /// How the campaign stands, with every beat.
     Standing(Standing),
     /// The database has not been reached for too long, or says that this manager is lost: it has no claims any more. With
@@ -150,9 +158,11 @@ pub struct Standing {
     pub spent: u64,
 }
 
-/// Whether the database takes a record.
-pub(crate) fn is_fit(record: &str) -> bool {
-    record.len() <= RECORD_MAX_BYTES && serde_json::from_str::<serde_json::Value>(record).is_ok()
+/// The record as the database takes it, if it does.
+pub(crate) fn fit(record: &str) -> Option<&str> {
+    let is_fit = record.len() <= RECORD_MAX_BYTES
+        && serde_json::from_str::<serde_json::Value>(record).is_ok();
+    is_fit.then_some(record)
 }
 
 impl State {

@@ -39,8 +39,8 @@ pub enum AdministrationError {
     Roles,
     /// The database is too old, or does not keep text as UTF-8.
     Server(String),
-    /// The record of an endpoint in a journal is no JSON, or too long.
-    Record(String),
+    /// A result of a journal could not be read, for this reason.
+    Journal(String),
 }
 
 impl fmt::Display for AdministrationError {
@@ -75,12 +75,7 @@ impl fmt::Display for AdministrationError {
                  let an administrator of the database run \
                  `CREATE ROLE pktlab_manager NOLOGIN; CREATE ROLE pktlab_reader NOLOGIN`",
             ),
-            Self::Server(why) => f.write_str(why),
-            Self::Record(endpoint) => write!(
-                f,
-                "the record of endpoint {endpoint} is no JSON, or longer than {} bytes",
-                crate::asks::RECORD_MAX_BYTES
-            ),
+            Self::Server(why) | Self::Journal(why) => f.write_str(why),
         }
     }
 }

@@ -7,8 +7,7 @@ use tokio_postgres::types::Type;
 use super::error::AdministrationError;
 use super::migrations;
 use super::owner::{Administration, CHANGE_MAX, in_transaction, lock_without_managers};
-use crate::asks::is_fit;
-use crate::plan::hex;
+use crate::asks::fit;
 
 /// So many rows go to the database at once.
 const ROWS_AT_ONCE: usize = 1000;
@@ -27,7 +26,7 @@ pub struct JournalResult {
     pub session: u64,
     /// How the session ended.
     pub outcome: String,
-    /// The record as JSON, at most [`crate::RECORD_MAX_BYTES`] long.
+    /// The record as JSON. One that is longer than [`crate::RECORD_MAX_BYTES`] is left out, as when it was reported first.
     pub record: String,
 }
 
@@ -41,10 +40,11 @@ pub struct Imported {
 }
 
 impl Administration {
-    /// Puts results back, all or none. Refused while managers are there.
+    /// Puts results back, all or none; some of them are held at a time. Refused while managers are there, and given up when
+    /// a result cannot be read, for the reason that stands in its place.
     pub fn import(
         &mut self,
-        results: impl IntoIterator<Item = JournalResult>,
+        results: impl IntoIterator<Item = Result<JournalResult, String>>,
     ) -> Result<Imported, AdministrationError> {
         self.wait(CHANGE_MAX, async |client, campaign| {
             migrations::check(client).await?;
@@ -58,7 +58,8 @@ impl Administration {
             let mut imported = Imported::default();
             let mut results = results.into_iter().peekable();
             while results.peek().is_some() {
-                let rows = results.by_ref().take(ROWS_AT_ONCE).collect::<Vec<_>>();
+                let rows = results.by_ref().take(ROWS_AT_ONCE).collect::<Result<Vec<_>, _>>();
+                let rows = rows.map_err(AdministrationError::Journal)?;
                 let accepted = import_rows(transaction, campaign, &rows).await?;
                 imported.accepted += accepted;
                 imported.known += (rows.len() as u64).saturating_sub(accepted);
@@ -82,14 +83,11 @@ async fn import_rows(
     campaign: &str,
     rows: &[JournalResult],
 ) -> Result<u64, AdministrationError> {
-    if let Some(bad) = rows.iter().find(|row| !is_fit(&row.record)) {
-        return Err(AdministrationError::Record(hex(&bad.endpoint)));
-    }
     let keys = rows.iter().map(|row| row.endpoint.as_slice()).collect::<Vec<_>>();
     let epochs = rows.iter().map(|row| row.epoch.cast_signed()).collect::<Vec<_>>();
     let sessions = rows.iter().map(|row| row.session.cast_signed()).collect::<Vec<_>>();
     let outcomes = rows.iter().map(|row| row.outcome.replace('\0', "")).collect::<Vec<_>>();
-    let records = rows.iter().map(|row| row.record.as_str()).collect::<Vec<_>>();
+    let records = rows.iter().map(|row| fit(&row.record).unwrap_or("null")).collect::<Vec<_>>();
     let accepted = transaction
         .query_typed(
             "INSERT INTO pktlab.claim AS o \

@@ -11,11 +11,10 @@
 //! each, results by [`FINISHING_MAX_BYTES`] and [`FINISH_MAX`].
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::Arc;
 use std::time::Duration;
 
 use super::batch::{Answer, Batch, Finished, ManagerId, Verdict};
-use crate::asks::{Fence, News, RECORD_MAX_BYTES, Refusal, is_fit};
+use crate::asks::{Fence, News, Refusal, fit};
 
 /// Endpoints that get no START leave after 10 s.
 const TAKE_MAX: Duration = Duration::from_secs(9);
@@ -120,22 +119,17 @@ impl Sessions {
             news.push_back(News::Duplicate { session });
             return;
         };
-        let is_fit = is_fit(&record);
-        if !is_fit {
-            let length = record.len();
-            news.push_back(News::Trouble(format!(
-                "the record of session {session} is no JSON of at most {RECORD_MAX_BYTES} bytes \
-                 (it has {length}): its outcome is reported alone"
-            )));
+        let kept = fit(&record);
+        if kept.is_none() {
+            news.push_back(News::RecordLeftOut { session, len_bytes: record.len() });
         }
-        let record: Arc<str> = if is_fit { record.into() } else { "null".into() };
         let finished = Finished {
             session,
             manager: *manager,
             endpoint: *endpoint,
             epoch: *epoch,
             outcome: outcome.replace('\0', "").into(),
-            record,
+            record: kept.unwrap_or("null").into(),
         };
         self.finishing_bytes += held_bytes(&finished);
         self.all.insert(session, Session::Finishing(finished));

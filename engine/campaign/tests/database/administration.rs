@@ -8,7 +8,7 @@ use std::time::Duration;
 use campaign::administration::{
     Administration, AdministrationError, CampaignResult, Imported, JournalResult, NewCampaign,
 };
-use campaign::{DatabaseError, JoinError, News, State, join};
+use campaign::{DatabaseError, JoinError, News, RECORD_MAX_BYTES, State, join};
 
 use crate::postgres::Postgres;
 use crate::support::{Member, access, create, endpoint, new_campaign, settings};
@@ -198,7 +198,7 @@ fn journals_are_put_back_and_the_latest_claim_counts() {
     }
     member.finish(1, "own");
     assert!(member.is_accepted(1));
-    let there = owner.import([journal(9, 1, "no")]).expect_err("a manager is there");
+    let there = owner.import([Ok(journal(9, 1, "no"))]).expect_err("a manager is there");
     assert_eq!(there, AdministrationError::ManagersThere(vec!["host1".to_owned()]));
     assert_eq!(owner.forget(), Err(there));
     member.client.leave();
@@ -210,9 +210,10 @@ fn journals_are_put_back_and_the_latest_claim_counts() {
         journal(5, 1, "new"),
     ];
     let many = (100..2600).map(|number| journal(number, 1, "many"));
-    let imported = owner.import(rows.into_iter().chain(many)).expect("imported");
+    let imported = owner.import(rows.into_iter().chain(many).map(Ok)).expect("imported");
     assert_eq!(imported, Imported { accepted: 2503, known: 2 });
-    let again = owner.import([journal(4, 1, "earlier"), journal(5, 1, "again")]).expect("imported");
+    let again = [journal(4, 1, "earlier"), journal(5, 1, "again")].map(Ok);
+    let again = owner.import(again).expect("imported");
     assert_eq!(again, Imported { accepted: 0, known: 2 });
     let outcomes = "SELECT string_agg(outcome, ', ' ORDER BY endpoint) FROM pktlab.result WHERE outcome <> 'many'";
     assert_eq!(postgres.sql(outcomes), "own, lost, but it was measured, later, new");
@@ -221,10 +222,20 @@ fn journals_are_put_back_and_the_latest_claim_counts() {
         (status.standing.done, status.standing.lost, status.standing.taken),
         (2504, 1, 2504)
     );
-    let bad = JournalResult { record: "{".to_owned(), ..journal(6, 1, "bad") };
-    let bad = owner.import([journal(7, 1, "good"), bad]).expect_err("no JSON");
-    assert!(bad.to_string().contains("0006"), "{bad}");
+    let read = (3000..4500).map(|number| Ok(journal(number, 1, "read")));
+    let torn = owner.import(read.chain([Err("host1: it cannot be read".to_owned())]));
+    let told = AdministrationError::Journal("host1: it cannot be read".to_owned());
+    assert_eq!(torn.expect_err("a journal that ends early"), told);
     assert_eq!(owner.status().expect("a status").standing.done, 2504, "all or nothing");
+    // What would have been reported without its record is put back without it.
+    let long = format!("\"{}\"", "x".repeat(RECORD_MAX_BYTES));
+    let unfit = [(6, long), (7, "{".to_owned())];
+    let unfit =
+        unfit.map(|(number, record)| Ok(JournalResult { record, ..journal(number, 1, "unfit") }));
+    let imported = owner.import(unfit).expect("imported");
+    assert_eq!(imported, Imported { accepted: 2, known: 0 });
+    let unfit = "SELECT record FROM pktlab.result WHERE outcome = 'unfit'";
+    assert_eq!(postgres.sql(unfit), "null\nnull");
     owner.forget().expect("nobody is there");
     assert_eq!(owner.forget(), Err(AdministrationError::Unknown("import".to_owned())));
     assert_eq!(postgres.sql("SELECT count(*) FROM pktlab.claim"), "0");

@@ -81,7 +81,7 @@ fn an_import_waits_for_a_result_that_is_being_reported_and_counts_it() {
     let address = postgres.address("locks");
     let importing = thread::spawn(move || {
         let mut owner = Administration::open(&access(&address)).expect("the owner");
-        let imported = owner.import([journal(1, 1, "journal"), journal(2, 1, "journal")]);
+        let imported = owner.import([Ok(journal(1, 1, "journal")), Ok(journal(2, 1, "journal"))]);
         (imported, owner.status().map(|status| status.standing))
     });
     wait_for_a_lock(&postgres);

@@ -297,9 +297,16 @@ fn a_record_that_the_database_would_not_take_is_left_out() {
         member.client.ask(Ask::Finish {
             session: session.into(),
             outcome: "ok".to_owned(),
-            record,
+            record: record.clone(),
         });
-        assert!(member.is_accepted(session.into()));
+        let left_out = member.wait(|told| match told {
+            News::RecordLeftOut { session: of, len_bytes } => Some(Some((*of, *len_bytes))),
+            News::Accepted { .. } => Some(None),
+            _ => None,
+        });
+        let is_left_out = session > 1;
+        assert_eq!(left_out, is_left_out.then_some((session.into(), record.len())));
+        assert!(!is_left_out || member.is_accepted(session.into()));
     }
     let kept = postgres.sql("SELECT record FROM pktlab.result ORDER BY endpoint");
     assert_eq!(kept, "{\"nul\":\"\\u0000\"}\nnull\nnull");
