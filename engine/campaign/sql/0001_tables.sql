@@ -44,7 +44,8 @@ CREATE TABLE manager(
   PRIMARY KEY (campaign, id)
 ) WITH (fillfactor = 50);
 
--- state: 0 claimed, 1 done, 2 released (given back before it began), 3 lost with its manager.
+-- state: 0 claimed, 1 done, 2 released (given back before it began), 3 lost: with its manager,
+-- or because the manager has given up to report it.
 -- The record is json and not jsonb, which refuses the character U+0000 that a mlet may have written.
 CREATE TABLE claim(
   campaign text NOT NULL,

@@ -123,24 +123,25 @@ BEGIN
   END IF;
 END $$;
 
--- For sessions that will not begin. They are named by their number, since whoever gives back may not know whether he was
--- given it. What an older connection may still have on its way is refused from now on.
-CREATE FUNCTION give_back(c text, m uuid, line bigint, keys bytea[], sessions bigint[]) RETURNS bigint
+-- For sessions that will not begin, whose endpoints are free again, and for those that have begun and will not be finished,
+-- whose endpoints are lost. They are named by their number, since whoever gives back may not know whether he was given it.
+-- What an older connection may still have on its way is refused from now on.
+CREATE FUNCTION give_back(c text, m uuid, line bigint, keys bytea[], sessions bigint[], begun boolean[]) RETURNS bigint
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
 #variable_conflict use_column
-DECLARE released bigint := 0; k bytea; s bigint;
+DECLARE given bigint := 0; k bytea; s bigint; b boolean;
 BEGIN
   PERFORM 1 FROM manager WHERE campaign = c AND id = m FOR NO KEY UPDATE;
-  FOR k, s IN SELECT x.* FROM unnest(keys, sessions) AS x(k, s) ORDER BY x.k, x.s LOOP
-    UPDATE claim SET state = 2, at = clock_timestamp()
+  FOR k, s, b IN SELECT x.* FROM unnest(keys, sessions, begun) AS x(k, s, b) ORDER BY x.k, x.s LOOP
+    UPDATE claim SET state = CASE WHEN b THEN 3 ELSE 2 END, at = clock_timestamp()
       WHERE campaign = c AND endpoint = k AND manager = m AND session = s AND state = 0;
     IF FOUND THEN
-      released := released + 1;
+      given := given + 1;
     END IF;
   END LOOP;
-  UPDATE manager SET claimed = claimed - released, connection = greatest(connection, line)
-    WHERE campaign = c AND id = m AND (released > 0 OR connection < line);
-  RETURN released;
+  UPDATE manager SET claimed = claimed - given, connection = greatest(connection, line)
+    WHERE campaign = c AND id = m AND (given > 0 OR connection < line);
+  RETURN given;
 END $$;
 
 -- Renews the lease, or ends it; marks others lost whose lease has run out; elects the publisher; begins waves and

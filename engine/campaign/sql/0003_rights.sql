@@ -7,7 +7,7 @@ GRANT EXECUTE ON FUNCTION
   enter(text, uuid, text, text, int, bytea, text[], text, text[]),
   take(text, uuid, bigint, bytea[], bigint[]),
   finish(text, uuid, bytea[], int[], text[], text[]),
-  give_back(text, uuid, bigint, bytea[], bigint[]),
+  give_back(text, uuid, bigint, bytea[], bigint[], boolean[]),
   beat(text, uuid, int, boolean)
   TO pktlab_manager;
 GRANT SELECT ON standing, member, result, plan, effort, schema_version TO pktlab_reader;

@@ -62,7 +62,8 @@ pub enum News {
         /// The number of the session.
         session: u64,
     },
-    /// The result could not be reported, and is tried no more. It is in the journal alone.
+    /// The result could not be reported, and is tried no more. It is in the journal alone; the endpoint is given back as
+    /// lost, and may be measured again where lost ones are.
     Unreported {
         /// The number of the session.
         session: u64,

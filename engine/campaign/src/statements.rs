@@ -115,14 +115,22 @@ async fn give_back(
     if batch.give_back.is_empty() {
         return Ok(());
     }
-    let (sessions, keys) = columns(&batch.give_back);
-    let statement = "SELECT pktlab.give_back($1, $2::uuid, $3, $4, $5)";
+    let all = || batch.give_back.iter();
+    let keys = all().map(|given_back| given_back.endpoint.as_slice()).collect::<Vec<_>>();
+    let sessions = all().map(|given_back| given_back.session.cast_signed()).collect::<Vec<_>>();
+    let begun = all().map(|given_back| given_back.has_begun).collect::<Vec<_>>();
+    let statement = "SELECT pktlab.give_back($1, $2::uuid, $3, $4, $5, $6)";
     called(
         connection,
         statement,
         campaign,
         batch.manager,
-        &[(&line, Type::INT8), (&keys, Type::BYTEA_ARRAY), (&sessions, Type::INT8_ARRAY)],
+        &[
+            (&line, Type::INT8),
+            (&keys, Type::BYTEA_ARRAY),
+            (&sessions, Type::INT8_ARRAY),
+            (&begun, Type::BOOL_ARRAY),
+        ],
     )
     .await?;
     Ok(())

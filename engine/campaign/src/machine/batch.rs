@@ -14,10 +14,18 @@ pub(crate) struct ManagerId(pub(crate) [u8; 16]);
 pub(crate) struct Batch {
     /// Who gives back and takes.
     pub(crate) manager: ManagerId,
-    pub(crate) give_back: Vec<(u64, [u8; 32])>,
+    pub(crate) give_back: Vec<GivenBack>,
     /// All of one manager, which may have been fenced since.
     pub(crate) finish: Vec<Finished>,
     pub(crate) take: Vec<(u64, [u8; 32])>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct GivenBack {
+    pub(crate) session: u64,
+    pub(crate) endpoint: [u8; 32],
+    /// Whether it may have been measured, so that the claim is lost and not free.
+    pub(crate) has_begun: bool,
 }
 
 #[derive(Clone, Debug)]

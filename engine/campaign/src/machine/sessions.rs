@@ -1,9 +1,11 @@
 //! The sessions of one manager, from the ask to the report. Not leases and connections, which are the machine's.
 //!
 //! ```text
-//!   Waiting --> Taking --won--> Held --Finish--> Finishing --> accepted, refused, or given up
-//!      ^          |  |            |
-//!      +-no answer+  +--refused   +--Forget--> Returning --> given back
+//!   Waiting --> Taking --won--> Held --Finish--> Finishing --> accepted or refused
+//!      ^          |  |            |                  |
+//!      |          |  |            |                  | for too long, or too much of it
+//!      |          |  |            |                  v
+//!      +-no answer+  +--refused   +--Forget-----> Returning --> given back
 //! ```
 //!
 //! A session that is no longer wanted and may have been won without our knowing is given back as if it had been: the
@@ -13,7 +15,7 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::batch::{Answer, Batch, Finished, ManagerId, Verdict};
+use super::batch::{Answer, Batch, Finished, GivenBack, ManagerId, Verdict};
 use crate::asks::{Fence, News, Refusal, fit};
 
 /// Endpoints that get no START leave after 10 s.
@@ -63,9 +65,7 @@ enum Session {
         epoch: u32,
     },
     Finishing(Finished),
-    Returning {
-        endpoint: [u8; 32],
-    },
+    Returning(GivenBack),
 }
 
 impl Sessions {
@@ -99,10 +99,10 @@ impl Sessions {
             }
             Session::Taking { is_wanted, .. } => *is_wanted = false,
             Session::Waiting { endpoint, .. } | Session::Held { endpoint, .. } => {
-                *state = Session::Returning { endpoint: *endpoint };
+                *state = unbegun(session, *endpoint);
                 self.returning.push_back(session);
             }
-            Session::Finishing(_) | Session::Returning { .. } => {}
+            Session::Finishing(_) | Session::Returning(_) => {}
         }
     }
 
@@ -141,17 +141,16 @@ impl Sessions {
         }
     }
 
-    /// A result is given up, if it is not reported by now.
+    /// A result is given up, if it is not reported by now. Its claim is given back as lost: kept, it would count as taken for
+    /// as long as the manager is a member. Where the result was accepted unheard, or the manager is another by now, that
+    /// changes nothing.
     fn unreported(&mut self, session: u64, news: &mut VecDeque<News>) {
-        if let Some(Session::Finishing(_)) = self.all.get(&session) {
-            self.remove_finishing(session);
+        if let Some(Session::Finishing(finished)) = self.all.get(&session) {
+            self.finishing_bytes -= held_bytes(finished);
+            let given_back = GivenBack { session, endpoint: finished.endpoint, has_begun: true };
+            self.all.insert(session, Session::Returning(given_back));
+            self.returning.push_back(session);
             news.push_back(News::Unreported { session });
-        }
-    }
-
-    fn remove_finishing(&mut self, session: u64) {
-        if let Some(Session::Finishing(finished)) = self.all.remove(&session) {
-            self.finishing_bytes -= held_bytes(&finished);
         }
     }
 
@@ -163,8 +162,8 @@ impl Sessions {
         if member.is_some() {
             while batch.give_back.len() < CALL_MAX {
                 let Some(session) = self.returning.pop_front() else { break };
-                if let Some(Session::Returning { endpoint }) = self.all.get(&session) {
-                    batch.give_back.push((session, *endpoint));
+                if let Some(Session::Returning(given_back)) = self.all.get(&session) {
+                    batch.give_back.push(*given_back);
                 }
             }
             while batch.take.len() < CALL_MAX {
@@ -210,8 +209,8 @@ impl Sessions {
         for finished in batch.finish.iter().rev() {
             self.finishing.push_front(finished.session);
         }
-        for (session, _) in batch.give_back.iter().rev() {
-            self.returning.push_front(*session);
+        for given_back in batch.give_back.iter().rev() {
+            self.returning.push_front(given_back.session);
         }
     }
 
@@ -222,7 +221,7 @@ impl Sessions {
             *state = Session::Waiting { endpoint, asked: Some(manager) };
             self.taking.push_front(session);
         } else {
-            *state = Session::Returning { endpoint };
+            *state = unbegun(session, endpoint);
             self.returning.push_front(session);
         }
     }
@@ -230,15 +229,16 @@ impl Sessions {
     /// Whether the answer says that the manager is none any more.
     pub(super) fn batch_answered(&mut self, answer: &Answer, news: &mut VecDeque<News>) -> bool {
         let Some(batch) = self.under_way.take() else { return false };
-        for (session, _) in &batch.give_back {
-            if let Some(Session::Returning { .. }) = self.all.get(session) {
+        for GivenBack { session, .. } in &batch.give_back {
+            if let Some(Session::Returning(_)) = self.all.get(session) {
                 self.all.remove(session);
             }
         }
         for finished in &batch.finish {
             let session = finished.session;
-            if let Some(Session::Finishing(_)) = self.all.get(&session) {
-                self.remove_finishing(session);
+            if let Some(Session::Finishing(held)) = self.all.get(&session) {
+                self.finishing_bytes -= held_bytes(held);
+                self.all.remove(&session);
                 let is_accepted = answer.accepted.contains(&(finished.endpoint, finished.epoch));
                 news.push_back(match is_accepted {
                     true => News::Accepted { session },
@@ -265,7 +265,7 @@ impl Sessions {
                 news.push_back(News::Won { session, epoch });
             }
             Verdict::Won(_) => {
-                *state = Session::Returning { endpoint };
+                *state = unbegun(session, endpoint);
                 self.returning.push_back(session);
             }
             Verdict::Refused(why) => {
@@ -343,7 +343,7 @@ impl Sessions {
                 refused.push(*session);
                 false
             }
-            Session::Taking { .. } | Session::Returning { .. } => false,
+            Session::Taking { .. } | Session::Returning(_) => false,
             Session::Held { .. } => keeps_running,
         });
         self.returning.clear();
@@ -383,6 +383,11 @@ impl Sessions {
             self.unreported(session, news);
         }
     }
+}
+
+/// It has not begun and will not.
+fn unbegun(session: u64, endpoint: [u8; 32]) -> Session {
+    Session::Returning(GivenBack { session, endpoint, has_begun: false })
 }
 
 /// What a result costs while it waits: its record, and about so much for all around it.

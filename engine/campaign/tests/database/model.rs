@@ -36,7 +36,8 @@ enum Step {
     GiveBack {
         manager: u8,
         line: i64,
-        sessions: BTreeMap<u16, i64>,
+        /// And whether it has begun.
+        sessions: BTreeMap<u16, (i64, bool)>,
     },
     Beat {
         manager: u8,
@@ -52,7 +53,7 @@ enum Step {
 fn step() -> impl Strategy<Value = Step> {
     let manager = || 0..MANAGERS;
     let line = || 0..3_i64;
-    let sessions = prop::collection::btree_map(0..ENDPOINTS, 0..SESSIONS, 1..4);
+    let sessions = prop::collection::btree_map(0..ENDPOINTS, (0..SESSIONS, any::<bool>()), 1..4);
     let asks = prop::collection::vec((0..ENDPOINTS, 0..SESSIONS), 1..6);
     let results = prop::collection::btree_map(0..ENDPOINTS, 1..=TRIES, 1..6);
     prop_oneof![
@@ -187,20 +188,20 @@ impl Model {
         accepted
     }
 
-    fn give_back(&mut self, manager: u8, line: i64, sessions: &BTreeMap<u16, i64>) -> i64 {
-        let mut released = 0;
-        for (key, session) in sessions {
+    fn give_back(&mut self, manager: u8, line: i64, sessions: &BTreeMap<u16, (i64, bool)>) -> i64 {
+        let mut given = 0;
+        for (key, (session, has_begun)) in sessions {
             let Some(claim) = self.claims.get_mut(key) else { continue };
             let is_own = (claim.manager, claim.session) == (manager, *session);
             if is_own && claim.state == ClaimState::Claimed {
-                claim.state = ClaimState::Released;
-                released += 1;
+                claim.state = if *has_begun { ClaimState::Lost } else { ClaimState::Released };
+                given += 1;
             }
         }
         if let Some(own) = self.managers.get_mut(&manager) {
             own.line = own.line.max(line);
         }
-        released
+        given
     }
 
     /// Whether it is alive, and publishes.
@@ -351,11 +352,11 @@ impl Database<'_> {
         &self,
         manager: u8,
         line: i64,
-        sessions: &BTreeMap<u16, i64>,
+        sessions: &BTreeMap<u16, (i64, bool)>,
     ) -> Option<Vec<String>> {
         let keys = Self::keys(sessions.keys().copied());
-        let sessions = sessions.values().copied().collect::<Vec<_>>();
-        let statement = "pktlab.give_back($1, $2::uuid, $3, $4, $5)::text])";
+        let (sessions, begun) = sessions.values().copied().collect::<(Vec<_>, Vec<_>)>();
+        let statement = "pktlab.give_back($1, $2::uuid, $3, $4, $5, $6)::text])";
         self.rows(
             statement,
             &[
@@ -363,6 +364,7 @@ impl Database<'_> {
                 (&line, Type::INT8),
                 (&keys, Type::BYTEA_ARRAY),
                 (&sessions, Type::INT8_ARRAY),
+                (&begun, Type::BOOL_ARRAY),
             ],
         )
     }
@@ -404,8 +406,8 @@ fn compare(model: &mut Model, database: &Database<'_>, step: &Step) {
             assert_eq!(database.finish(*manager, results), Some(accepted));
         }
         Step::GiveBack { manager, line, sessions } => {
-            let released = model.give_back(*manager, *line, sessions).to_string();
-            assert_eq!(database.give_back(*manager, *line, sessions), Some(vec![released]));
+            let given = model.give_back(*manager, *line, sessions).to_string();
+            assert_eq!(database.give_back(*manager, *line, sessions), Some(vec![given]));
         }
         Step::Beat { manager, places, leaving } => {
             let (is_alive, publishes) = model.beat(*manager, *places, *leaving);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use rig::{Rig, endpoint, refused, renewed};
 
+use super::batch::GivenBack;
 use super::*;
 use crate::asks::RECORD_MAX_BYTES;
 
@@ -308,6 +309,14 @@ fn a_result_is_repeated_for_ten_minutes_and_not_kept_beyond_its_share_of_memory(
     assert!(given_up.len() < 100, "{} were given up", given_up.len());
     let batch = rig.batch().expect("the others wait");
     assert_eq!(batch.finish.len(), 64, "a megabyte a call");
+    // Nobody else could have their endpoints for as long as this manager is a member.
+    let lost = |told: &News| match told {
+        News::Unreported { session } => {
+            Some(GivenBack { session: *session, endpoint: [0; 32], has_begun: true })
+        }
+        _ => None,
+    };
+    assert_eq!(batch.give_back, given_up.iter().filter_map(lost).collect::<Vec<_>>());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::super::batch::GivenBack;
 use super::super::*;
 
 /// What the server of these tests knows: endpoints and who has them, and which results it has accepted.
@@ -15,7 +16,7 @@ pub(super) struct Server {
 impl Server {
     pub(super) fn answer(&mut self, batch: &Batch) -> Answer {
         let mut answer = Answer::default();
-        for (session, endpoint) in &batch.give_back {
+        for GivenBack { session, endpoint, .. } in &batch.give_back {
             self.given_back.push(*session);
             if self.claims.get(endpoint).is_some_and(|claim| claim.1 == *session) {
                 self.claims.remove(endpoint);
