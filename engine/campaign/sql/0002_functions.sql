@@ -144,8 +144,8 @@ BEGIN
   RETURN given;
 END $$;
 
--- Renews the lease, or ends it; marks others lost whose lease has run out; elects the publisher; begins waves and
--- rounds; finds that the campaign is over. Tells how it stands. Its plans are made anew each time, for tables as large
+-- Renews the lease, or ends it; marks others lost whose lease has run out; elects the publisher, which nobody is who has no
+-- room; begins waves and rounds; finds that the campaign is over. Tells how it stands. Its plans are made anew each time, for tables as large
 -- as they are then.
 CREATE FUNCTION beat(c text, m uuid, room int, leaving boolean)
 RETURNS TABLE(alive boolean, publish boolean, state text, n bigint, round int, wave int, managers bigint, places bigint,
@@ -169,12 +169,13 @@ BEGIN
   UPDATE claim SET state = 3, at = clock_timestamp() WHERE campaign = c AND manager = ANY (ended) AND state = 0;
   UPDATE manager SET state = CASE WHEN alive AND id = m THEN 'left' ELSE 'lost' END, claimed = 0, places = 0
     WHERE campaign = c AND id = ANY (ended);
+  UPDATE campaign SET publisher = NULL WHERE id = c AND alive AND room = 0 AND publisher = m;
   UPDATE campaign x SET publisher = m, round_at = clock_timestamp(), wave_at = clock_timestamp()
-    WHERE x.id = c AND alive AND NOT leaving
+    WHERE x.id = c AND alive AND NOT leaving AND room > 0
       AND NOT EXISTS (SELECT 1 FROM manager p WHERE p.campaign = c AND p.id = x.publisher AND p.state = 'live');
   PERFORM advance(c);
-  RETURN QUERY SELECT beat.alive, alive AND s.publisher = m AND NOT leaving, s.state, s.n, s.round, s.wave, s.managers,
-                      s.places, s.taken, s.done, s.lost, s.released, s.spent
+  RETURN QUERY SELECT beat.alive, alive AND s.publisher IS NOT DISTINCT FROM m AND NOT leaving, s.state, s.n, s.round,
+                      s.wave, s.managers, s.places, s.taken, s.done, s.lost, s.released, s.spent
     FROM standing s WHERE s.campaign = c;
 END $$;
 

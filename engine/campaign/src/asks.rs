@@ -30,7 +30,8 @@ pub enum Ask {
         /// Its record as JSON, at most [`RECORD_MAX_BYTES`] long.
         record: String,
     },
-    /// So many sessions this manager can have at once from now on.
+    /// So many sessions this manager can have at once from now on. Who can have none does not publish either. It is told at
+    /// once.
     Places(u32),
 }
 

@@ -139,7 +139,11 @@ impl Machine {
             Ask::Finish { session, outcome, record } => {
                 self.sessions.finish(now, session, outcome, record, &mut self.news);
             }
-            Ask::Places(places) => self.places = places,
+            Ask::Places(places) => {
+                if std::mem::replace(&mut self.places, places) != places {
+                    self.beat_due = self.beat_due.min(now);
+                }
+            }
         }
     }
 

@@ -82,7 +82,7 @@ fn who_brings_another_mlet_or_snikey_or_comes_too_late_is_told_why() {
 
 #[test]
 #[ignore = "needs postgresql"]
-fn one_publishes_and_another_takes_over_when_it_leaves() {
+fn one_publishes_and_another_takes_over_when_it_has_no_places_or_leaves() {
     let postgres = Postgres::new();
     let new = NewCampaign { lease: Duration::from_secs(2), ..new_campaign() };
     create(&postgres, "publisher", &new);
@@ -92,6 +92,15 @@ fn one_publishes_and_another_takes_over_when_it_leaves() {
     let seen = second.standing(|standing| standing.managers == 2);
     assert!(!seen.publish);
     assert_eq!(seen.places, 200);
+    first.client.ask(Ask::Places(0));
+    assert_eq!(second.standing(|standing| standing.publish).places, 100);
+    assert!(!first.standing(|standing| standing.places == 100).publish, "it takes nobody");
+    second.client.ask(Ask::Places(0));
+    assert!(!second.standing(|standing| standing.places == 0).publish);
+    first.client.ask(Ask::Places(1));
+    first.standing(|standing| standing.publish);
+    second.client.ask(Ask::Places(1));
+    second.standing(|standing| standing.places == 2);
     first.client.leave();
     let alone = second.standing(|standing| standing.publish);
     assert_eq!(alone.managers, 1);

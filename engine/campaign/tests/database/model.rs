@@ -220,7 +220,10 @@ impl Model {
             }
         }
         let is_live = |other: u8| self.managers.get(&other).is_some_and(|own| own.state == "live");
-        if is_alive && !leaving && !self.publisher.is_some_and(is_live) {
+        if is_alive && places == 0 && self.publisher == Some(manager) {
+            self.publisher = None;
+        }
+        if is_alive && !leaving && places > 0 && !self.publisher.is_some_and(is_live) {
             self.publisher = Some(manager);
         }
         self.advance();

@@ -131,11 +131,22 @@ fn beats_are_a_fifth_of_the_lease_apart_and_at_most_five_seconds() {
     assert_eq!(rig.machine.next_wake(), Some(Duration::from_secs(5)));
     rig.jump(4.9);
     assert_eq!(rig.beat(), None);
-    rig.ask(Ask::Places(3));
     rig.jump(5.0);
-    let fewer = Beat::Renew { id: ManagerId([0; 16]), places: 3, is_leaving: false };
-    assert_eq!(rig.beat(), Some(fewer));
+    assert_eq!(rig.beat(), Some(renew));
     assert_eq!(rig.news().len(), 2, "each beat tells how the campaign stands");
+}
+
+#[test]
+fn places_that_have_changed_are_told_at_once() {
+    let mut rig = Rig::connected();
+    assert!(rig.beat().is_some());
+    rig.ask(Ask::Places(10));
+    assert_eq!(rig.beat(), None, "they have not");
+    rig.ask(Ask::Places(0));
+    assert_eq!(rig.machine.next_wake(), Some(rig.now));
+    let none = Beat::Renew { id: ManagerId([0; 16]), places: 0, is_leaving: false };
+    assert_eq!(rig.beat(), Some(none));
+    assert_eq!(rig.beat(), None);
 }
 
 #[test]
