@@ -146,6 +146,39 @@ fn two_managers_measure_each_endpoint_once_and_one_of_them_publishes() {
 
 #[test]
 #[ignore = "needs postgresql"]
+fn who_drains_publishes_no_more_and_somebody_else_does() {
+    let rig = Rig::new(&[]);
+    let one = rig.manager(&["--out", "one", "--ctl", "ctl.sock"]);
+    let (mut publication, _) = rig.broker.take_publication(2);
+    let set =
+        rig.home.bare_command().args(["ctl", "ctl.sock", "set", "sessions-max", "7"]).status();
+    assert!(set.unwrap().success());
+    wait_until("its places are known", || rig.status()["places"] == 7);
+    let other = rig.manager(&["--out", "other", "--sessions-max", "5"]);
+    wait_until("the other is there", || rig.status()["places"] == 12);
+    let endpoint = rig.identity();
+    let dial = Dial::to(one.address).with(&endpoint);
+    let mut session = dial.session();
+    one.signal(Signal::SIGINT);
+    let (_publication, xpubs) = rig.broker.take_publication(2);
+    assert!(xpubs.iter().all(|xpub| xpub.value("round") == "1"));
+    assert!(publication.receive().is_err(), "it has been taken back");
+    assert_eq!(rig.status()["places"], 5, "those that take endpoints");
+    let set =
+        rig.home.bare_command().args(["ctl", "ctl.sock", "set", "sessions-max", "9"]).status();
+    assert!(set.unwrap().success());
+    session.send(&message(NDATA, b"exit 0"));
+    assert_eq!(session.read_to_end().1, End::CloseNotify);
+    session.close();
+    assert_eq!(one.ends().code, Some(0));
+    assert_eq!(rig.status()["places"], 5, "one that drains has none, whatever its limit");
+    other.signal(Signal::SIGINT);
+    assert_eq!(other.ends().code, Some(0));
+    assert_eq!(rig.status()["done"], 1);
+}
+
+#[test]
+#[ignore = "needs postgresql"]
 fn a_count_is_that_of_all_managers_and_ends_them() {
     let rig = Rig::new(&["-n", "2"]);
     let managers = [rig.manager(&["--out", "one"]), rig.manager(&["--out", "other"])];

@@ -88,6 +88,8 @@ impl Control {
             self.phase = RunPhase::Draining { signalled: false };
             self.time_limits.begin_to_drain(now());
             self.tasks.stop();
+            // Nothing is published by this run any more, so that somebody else must.
+            self.permitting.places(0);
             self.tell_stopping();
             for shard in &mut self.shards {
                 shard.push(ToShard::Drain);

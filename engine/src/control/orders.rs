@@ -166,7 +166,9 @@ impl Control {
     fn set_sessions_max(&mut self, limits: &Limits) -> Result<(), String> {
         let max = self.room.for_sessions(limits.sessions_max).map_err(|error| error.to_string())?;
         self.counts.set_sessions_max(max);
-        self.permitting.places(max);
+        if self.phase == RunPhase::Running {
+            self.permitting.places(max);
+        }
         if let Some(of_a_key) = limits.sessions_of_a_key(max) {
             self.experiments.keys.set_max(of_a_key);
         }

@@ -33,7 +33,8 @@ pub trait Permits: Send {
     /// The next piece of news, in the order in which they came about; wakes the task of `cx` when there is one.
     fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News>;
 
-    /// So many sessions are possible at once; told before the first of them, and when that is changed.
+    /// So many sessions are possible at once; told before the first of them, when that is changed, and when none is begun any
+    /// more.
     fn places(&mut self, _sessions_max: usize) {}
 
     /// Where the results of sessions with permits go, if anybody wants them: each is settled by [`News::Settled`].
