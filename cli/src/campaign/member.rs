@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
@@ -29,10 +29,10 @@ use crate::exit::{Exit, Failure};
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// A membership, from the join to the leave.
-pub(crate) struct Membership {
-    client: Arc<Client>,
-    name: String,
-}
+pub(crate) struct Membership(Shared<Client>);
+
+/// The client, for as long as the run is a member: whoever asks late finds none, and keeps nobody from leaving.
+struct Shared<C>(Arc<Mutex<Option<C>>>);
 
 /// Joins the campaign that `args` name, and gives what the engine asks for permits. The configuration publishes the campaign's
 /// descriptors from now on.
@@ -66,9 +66,10 @@ pub(crate) fn join(
         };
         Failure::new(exit, format!("--campaign: {error}"))
     })?;
-    let client = Arc::new(client);
     let text = client.plan().descriptor.clone().unwrap_or_default();
-    let membership = Membership { client, name };
+    let waves = client.waves().to_vec();
+    let client = Shared(Arc::new(Mutex::new(Some(client))));
+    let membership = Membership(client.clone());
     let lines = texts::lines_for(&text, &config.experiments).map_err(refused);
     let lines = match lines {
         Ok(lines) => lines,
@@ -80,12 +81,8 @@ pub(crate) fn join(
     for publication in &mut config.publications {
         publication.texts = Some(lines.clone());
     }
-    info!("member of the campaign {}", membership.name);
-    let client = Arc::downgrade(&membership.client);
-    let waves = membership.client.waves().to_vec();
-    let (told, done) = (VecDeque::new(), VecDeque::new());
-    let member = Member { client, heard, told, waves, fence, published: None, done, ended: None };
-    Ok((membership, Box::new(member)))
+    info!("member of the campaign {name}");
+    Ok((membership, Box::new(Member::new(client, heard, (waves, fence)))))
 }
 
 /// What this manager would measure with.
@@ -123,16 +120,36 @@ fn mlet_digest(path: &Path) -> Result<[u8; 32], Failure> {
 impl Membership {
     /// Leaves: what has ended is reported, and what runs is lost to others. Waits for that, ten seconds at most.
     pub(crate) fn leave(self) {
-        // All others have it only for as long as they say something.
-        if let Some(client) = Arc::into_inner(self.client) {
-            client.leave();
+        // A statement of its own, so that nobody who asks waits for it.
+        let client = self.0.lock().take();
+        client.into_iter().for_each(Client::leave);
+    }
+}
+
+impl<C> Shared<C> {
+    /// Held for as long as it takes to ask, which is no time.
+    fn lock(&self) -> MutexGuard<'_, Option<C>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<C> Clone for Shared<C> {
+    fn clone(&self) -> Self {
+        Self(Arc::clone(&self.0))
+    }
+}
+
+impl Shared<Client> {
+    fn ask(&self, ask: Ask) {
+        if let Some(client) = &*self.lock() {
+            client.ask(ask);
         }
     }
 }
 
 /// What the engine asks.
 struct Member {
-    client: Weak<Client>,
+    client: Shared<Client>,
     heard: UnboundedReceiver<::campaign::News>,
     /// News that are ready.
     told: VecDeque<News>,
@@ -147,10 +164,14 @@ struct Member {
 }
 
 impl Member {
-    fn ask(&self, ask: Ask) {
-        if let Some(client) = self.client.upgrade() {
-            client.ask(ask);
-        }
+    fn new(
+        client: Shared<Client>,
+        heard: UnboundedReceiver<::campaign::News>,
+        (waves, fence): (Vec<String>, Fence),
+    ) -> Self {
+        let (told, done) = (VecDeque::new(), VecDeque::new());
+        let (published, ended) = (None, None);
+        Self { client, heard, told, waves, fence, published, done, ended }
     }
 
     /// Makes news for the engine of what was heard.
@@ -236,7 +257,7 @@ impl Member {
 impl Permits for Member {
     fn want(&mut self, session: u64, holder: Holder) {
         match holder {
-            Holder::Key(key) => self.ask(Ask::Take { session, endpoint: key.0 }),
+            Holder::Key(key) => self.client.ask(Ask::Take { session, endpoint: key.0 }),
             Holder::Address(_) => {
                 self.told.push_back(News::Refused { session, why: Refusal::NoKey });
             }
@@ -244,7 +265,7 @@ impl Permits for Member {
     }
 
     fn free(&mut self, session: u64) {
-        self.ask(Ask::Forget { session });
+        self.client.ask(Ask::Forget { session });
     }
 
     fn begin(&mut self, _session: u64) {}
@@ -263,15 +284,13 @@ impl Permits for Member {
     }
 
     fn places(&mut self, sessions_max: usize) {
-        self.ask(Ask::Places(u32::try_from(sessions_max).unwrap_or(u32::MAX)));
+        self.client.ask(Ask::Places(u32::try_from(sessions_max).unwrap_or(u32::MAX)));
     }
 
     fn results(&self) -> Option<Results> {
-        let client = Weak::clone(&self.client);
+        let client = self.client.clone();
         Some(Box::new(move |SessionResult { session, outcome, record }| {
-            if let Some(client) = client.upgrade() {
-                client.ask(Ask::Finish { session, outcome, record });
-            }
+            client.ask(Ask::Finish { session, outcome, record });
         }))
     }
 }
@@ -298,9 +317,8 @@ mod tests {
     fn member(fence: Fence) -> (Member, tokio::sync::mpsc::UnboundedSender<::campaign::News>) {
         let (sender, heard) = unbounded_channel();
         let waves = vec!["hostid=*0;".to_owned(), "hostid=*1;".to_owned()];
-        let (told, published, ended) = (VecDeque::new(), None, None);
-        let (client, done) = (Weak::new(), VecDeque::new());
-        (Member { client, heard, told, waves, fence, published, done, ended }, sender)
+        let client = Shared(Arc::new(Mutex::new(None)));
+        (Member::new(client, heard, (waves, fence)), sender)
     }
 
     fn standing(state: State, publish: bool, (round, wave): (u32, u32)) -> ::campaign::News {
@@ -354,6 +372,14 @@ mod tests {
             news(&mut member),
             [News::Publish(None), News::Fenced, published("round=2;hostid=*0;")]
         );
+    }
+
+    #[test]
+    fn who_leaves_has_the_client_whoever_else_may_ask() {
+        let shared = Shared(Arc::new(Mutex::new(Some("client"))));
+        let other = shared.clone();
+        assert_eq!(shared.lock().take(), Some("client"));
+        assert_eq!(*other.lock(), None, "nobody asks any more");
     }
 
     #[test]
