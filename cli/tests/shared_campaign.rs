@@ -151,8 +151,8 @@ fn who_drains_publishes_no_more_and_somebody_else_does() {
     let one = rig.manager(&["--out", "one", "--ctl", "ctl.sock"]);
     let (mut publication, _) = rig.broker.take_publication(2);
     let set =
-        rig.home.bare_command().args(["ctl", "ctl.sock", "set", "sessions-max", "7"]).status();
-    assert!(set.unwrap().success());
+        rig.home.bare_command().args(["ctl", "ctl.sock", "set", "sessions-max", "7"]).output();
+    assert!(set.unwrap().status.success());
     wait_until("its places are known", || rig.status()["places"] == 7);
     let other = rig.manager(&["--out", "other", "--sessions-max", "5"]);
     wait_until("the other is there", || rig.status()["places"] == 12);
@@ -165,8 +165,8 @@ fn who_drains_publishes_no_more_and_somebody_else_does() {
     assert!(publication.receive().is_err(), "it has been taken back");
     assert_eq!(rig.status()["places"], 5, "those that take endpoints");
     let set =
-        rig.home.bare_command().args(["ctl", "ctl.sock", "set", "sessions-max", "9"]).status();
-    assert!(set.unwrap().success());
+        rig.home.bare_command().args(["ctl", "ctl.sock", "set", "sessions-max", "9"]).output();
+    assert!(set.unwrap().status.success());
     session.send(&message(NDATA, b"exit 0"));
     assert_eq!(session.read_to_end().1, End::CloseNotify);
     session.close();
@@ -175,6 +175,34 @@ fn who_drains_publishes_no_more_and_somebody_else_does() {
     other.signal(Signal::SIGINT);
     assert_eq!(other.ends().code, Some(0));
     assert_eq!(rig.status()["done"], 1);
+}
+
+#[test]
+#[ignore = "needs postgresql"]
+fn what_a_manager_ends_by_force_is_measured_by_another() {
+    let rig = Rig::new(&[]);
+    let [one, other] = ["one", "other"].map(|folder| rig.manager(&["--out", folder]));
+    let [ended, killed] = [rig.identity(), rig.identity()];
+    is_measured(&Dial::to(one.address).with(&ended));
+    let dial = Dial::to(one.address).with(&killed);
+    let mut session = dial.session();
+    wait_until("its mlet runs", || children_of(one.supervisor()).len() == 1);
+    one.signal(Signal::SIGINT);
+    one.says("a second signal ends them");
+    one.signal(Signal::SIGINT);
+    session.read_to_end();
+    session.close();
+    assert_eq!(one.ends().code, Some(130));
+    let sessions = rig.events("one").sessions();
+    assert_eq!(outcomes(&sessions), ["ok", "killed"]);
+    let status = rig.status();
+    assert_eq!((&status["done"], &status["lost"]), (&1.into(), &1.into()), "{status}");
+    is_measured(&Dial::to(other.address).with(&killed));
+    let records = rig.events("other").await_sessions(1);
+    assert_eq!((&records[0]["outcome"], &records[0]["epoch"]), (&"ok".into(), &2.into()));
+    other.signal(Signal::SIGINT);
+    assert_eq!(other.ends().code, Some(0));
+    assert_eq!(rig.status()["done"], 2);
 }
 
 #[test]

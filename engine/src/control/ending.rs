@@ -108,7 +108,7 @@ impl Control {
 
     /// Has every mlet ended by the supervisor, sooner than asked for before if need be.
     fn end_mlets(&mut self, by: Force, graces: Graces) {
-        self.sessions.wait_for_records();
+        self.sessions.end_by_force();
         self.supervisor.inner.end_all(graces);
         let until = now() + graces.total() + KILL_PATIENCE;
         let until = self.force_until().map_or(until, |before| before.min(until));

@@ -48,6 +48,8 @@ pub(super) struct Sessions {
     journal: Option<Journal>,
     /// Their results are handed over with their records, and settled later.
     are_reported: bool,
+    /// What runs is being ended, and with it the run.
+    ends_by_force: bool,
     /// Those whose results are handed over and not settled.
     unsettled: HashMap<SessionId, SessionRecord>,
     /// Of connections whose certificate was never verified.
@@ -78,6 +80,7 @@ impl Sessions {
             recorder: Recorder::default(),
             choice,
             are_reported: are_reported && journal.is_some(),
+            ends_by_force: false,
             unsettled: HashMap::new(),
             journal,
             strangers: Folding::default(),
@@ -334,8 +337,15 @@ impl Sessions {
         }
     }
 
-    /// Many sessions end at once, and none goes on: their records may wait for room.
-    pub(super) fn wait_for_records(&mut self) {
+    /// Many sessions end at once, and none goes on. Those that end by that have no result: who leaves a campaign leaves what
+    /// it still had to others.
+    pub(super) fn end_by_force(&mut self) {
+        self.ends_by_force = true;
+        self.wait_for_records();
+    }
+
+    /// No session goes on: records may wait for room.
+    fn wait_for_records(&mut self) {
         if let Some(journal) = &mut self.journal {
             journal.be_patient();
         }
@@ -373,6 +383,7 @@ impl Sessions {
     fn record(&mut self, record: SessionRecord, now: Instant) {
         if self.are_reported
             && matches!(record.claim, Claim::Held(_))
+            && !record.is_cut_off(self.ends_by_force)
             && let Some(journal) = &mut self.journal
         {
             journal.push(Entry::Result(Box::new(record.clone()), wall()));

@@ -3,7 +3,8 @@
 //!
 //! ```text
 //! session --want--> waits --News::Given--> START --answered: begin--> runs --its record is written--> SessionResult
-//!                     |                      |                                                              |
+//!                     |                      |                         |                                    |
+//!                     |                      |                         +--ended by force: nothing           |
 //!                     +--News::Refused       +--free: refused, unanswered, left             News::Settled --+
 //! ```
 //!

@@ -115,7 +115,21 @@ impl SessionRecord {
         matches!(self.claim, Claim::Lost(_) | Claim::Refused(_)) && !is_fenced
     }
 
-    /// The same, whatever others say of its result.
+    /// It came to its end by what ended the run by force, or nobody knows how: that is no result of its endpoint. A mlet that
+    /// a signal has ended then may have been ended with the run.
+    pub(crate) fn is_cut_off(&self, ends_by_force: bool) -> bool {
+        let is_forced = self.end.as_ref().is_some_and(|end| {
+            let Outcome::Forced(by) = end.outcome else { return false };
+            matches!(by, Force::Stop | Force::Deadline | Force::DrainLimit)
+        });
+        match self.own_outcome() {
+            OutcomeKind::Internal => true,
+            OutcomeKind::MletSignal => ends_by_force,
+            _ => is_forced,
+        }
+    }
+
+    /// Its outcome, whatever others say of its result.
     pub(crate) fn own_outcome(&self) -> OutcomeKind {
         let Some(end) = &self.end else { return OutcomeKind::Internal };
         match &end.outcome {

@@ -400,6 +400,28 @@ fn each_end_of_a_session_is_one_outcome_of_the_closed_list() {
     }
 }
 
+#[test]
+fn what_ends_with_its_run_by_force_or_nobody_knows_how_is_no_result_of_its_endpoint() {
+    let code = Mlet::Ended(MletStatus::Code(0), SECOND);
+    let signal = Mlet::Ended(MletStatus::Signal(15), SECOND);
+    for (end, mlet, is_cut_off) in [
+        (Outcome::Forced(Force::Stop), &code, [true; 2]),
+        (Outcome::Forced(Force::Deadline), &signal, [true; 2]),
+        (Outcome::Forced(Force::DrainLimit), &code, [true; 2]),
+        (Outcome::Forced(Force::Kill), &signal, [false; 2]),
+        (Outcome::MletEnded, &code, [false; 2]),
+        (Outcome::MletEnded, &signal, [false, true]),
+        (Outcome::MletEnded, &Mlet::Lost, [true; 2]),
+        (Outcome::EndpointEnded(End::Closed), &signal, [false; 2]),
+    ] {
+        let reason = format!("{end}, {mlet:?}");
+        let record = SessionRecord::new(facts(1), Some(ended(1, end)), mlet.clone());
+        assert_eq!([false, true].map(|force| record.is_cut_off(force)), is_cut_off, "{reason}");
+    }
+    let lost = SessionRecord::new(facts(1), None, code);
+    assert!(lost.is_cut_off(false));
+}
+
 fn read(line: &[u8]) -> Value {
     assert_eq!(line.iter().filter(|byte| **byte == b'\n').count(), 1);
     assert_eq!(line.last(), Some(&b'\n'));
