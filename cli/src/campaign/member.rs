@@ -18,7 +18,7 @@ use engine::config::Config;
 use engine::permits::{Holder, News, Permits, Refusal, Results, SessionResult, Verdict};
 use packetlab::escape::Escaped;
 use packetlab::key::sha256;
-use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
 use super::texts;
@@ -151,6 +151,9 @@ impl Shared<Client> {
 struct Member {
     client: Shared<Client>,
     heard: UnboundedReceiver<::campaign::News>,
+    /// Sessions that have no result, as their records could not be written; told by the thread that writes them.
+    unrecorded: UnboundedReceiver<u64>,
+    tell_unrecorded: UnboundedSender<u64>,
     /// News that are ready.
     told: VecDeque<News>,
     waves: Vec<String>,
@@ -169,9 +172,21 @@ impl Member {
         heard: UnboundedReceiver<::campaign::News>,
         (waves, fence): (Vec<String>, Fence),
     ) -> Self {
+        let (tell_unrecorded, unrecorded) = unbounded_channel();
         let (told, done) = (VecDeque::new(), VecDeque::new());
         let (published, ended) = (None, None);
-        Self { client, heard, told, waves, fence, published, done, ended }
+        Self {
+            client,
+            heard,
+            unrecorded,
+            tell_unrecorded,
+            told,
+            waves,
+            fence,
+            published,
+            done,
+            ended,
+        }
     }
 
     /// Makes news for the engine of what was heard.
@@ -275,6 +290,9 @@ impl Permits for Member {
             if let Some(news) = self.told.pop_front() {
                 return Poll::Ready(news);
             }
+            if let Poll::Ready(Some(session)) = self.unrecorded.poll_recv(cx) {
+                return Poll::Ready(News::Settled { session, verdict: Verdict::Unrecorded });
+            }
             match self.heard.poll_recv(cx) {
                 Poll::Ready(Some(heard)) => self.take(heard),
                 // A client that is gone tells nothing any more.
@@ -288,9 +306,16 @@ impl Permits for Member {
     }
 
     fn results(&self) -> Option<Results> {
-        let client = self.client.clone();
-        Some(Box::new(move |SessionResult { session, outcome, record }| {
-            client.ask(Ask::Finish { session, outcome, record });
+        let (client, tell) = (self.client.clone(), self.tell_unrecorded.clone());
+        Some(Arc::new(move |session, result| match result {
+            Some(SessionResult { outcome, record }) => {
+                client.ask(Ask::Finish { session, outcome, record });
+            }
+            None => {
+                client.ask(Ask::Forget { session });
+                // It fails when the run is over.
+                let _ = tell.send(session);
+            }
         }))
     }
 }
@@ -314,7 +339,7 @@ mod tests {
 
     use super::*;
 
-    fn member(fence: Fence) -> (Member, tokio::sync::mpsc::UnboundedSender<::campaign::News>) {
+    fn member(fence: Fence) -> (Member, UnboundedSender<::campaign::News>) {
         let (sender, heard) = unbounded_channel();
         let waves = vec!["hostid=*0;".to_owned(), "hostid=*1;".to_owned()];
         let client = Shared(Arc::new(Mutex::new(None)));
@@ -380,6 +405,17 @@ mod tests {
         let other = shared.clone();
         assert_eq!(shared.lock().take(), Some("client"));
         assert_eq!(*other.lock(), None, "nobody asks any more");
+    }
+
+    #[test]
+    fn a_session_whose_record_could_not_be_written_is_settled_without_a_result() {
+        let (mut member, _hears) = member(Fence::Kill);
+        let results = member.results().expect("they are wanted");
+        let (outcome, record) = ("ok".to_owned(), "{}".to_owned());
+        results(7, Some(SessionResult { outcome, record }));
+        results(8, None);
+        let settled = News::Settled { session: 8, verdict: Verdict::Unrecorded };
+        assert_eq!(news(&mut member), [settled]);
     }
 
     #[test]

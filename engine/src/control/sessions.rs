@@ -417,15 +417,20 @@ impl Sessions {
             Verdict::Unreported => {
                 "whether the campaign has its result is not known; it is in the records"
             }
+            Verdict::Unrecorded => {
+                "its record could not be written, so the campaign has no result of it; others may measure its endpoint"
+            }
         };
         if verdict != Verdict::Accepted
             && let Some(left_out) = self.unaccepted.admit(now)
         {
             warn!(session = id, "{told}{left_out}");
         }
-        if let (Verdict::Duplicate, Claim::Held(epoch)) = (verdict, record.claim) {
-            record.claim = Claim::Refused(epoch);
-        }
+        record.claim = match (verdict, record.claim) {
+            (Verdict::Duplicate, Claim::Held(epoch)) => Claim::Refused(epoch),
+            (Verdict::Unrecorded, Claim::Held(epoch)) => Claim::GivenUp(epoch),
+            (_, claim) => claim,
+        };
         self.complete(record, now);
     }
 

@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use packetlab::key::KeyId;
@@ -43,14 +44,14 @@ pub trait Permits: Send {
     }
 }
 
-/// Takes the result of a session, once its record is in the journal; called on the thread that writes it.
-pub type Results = Box<dyn Fn(SessionResult) + Send>;
+/// Takes the result of the session of this number, once its record is in the journal; `None` if that could not be written:
+/// then it has no result, and others may measure its endpoint. Called on the thread that writes records, or on the one that
+/// found no room for it there.
+pub type Results = Arc<dyn Fn(u64, Option<SessionResult>) + Send + Sync>;
 
 /// What is handed over of a session that is over.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionResult {
-    /// Its number.
-    pub session: u64,
     /// Its outcome, by its name in records.
     pub outcome: String,
     /// Its record, a JSON object without a newline.
@@ -179,4 +180,6 @@ pub enum Verdict {
     Duplicate,
     /// Nobody could be told of it; it stays in the journal.
     Unreported,
+    /// There is none, as its record could not be written; the permit was given back.
+    Unrecorded,
 }

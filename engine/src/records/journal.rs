@@ -3,7 +3,7 @@
 //!
 //! Not here: what a line looks like (`json.rs`, `joblog.rs`), how files take it (`line_file.rs`), and what else a results
 //! folder holds (`results_folder.rs`). Invariant: what cannot be written is lost, counted and told, and nothing else is;
-//! what was written lies on the disk a second later.
+//! what was written lies on the disk a second later. Of each result it is told whether its record was written.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -58,10 +58,11 @@ pub(crate) enum Entry {
 }
 
 /// Takes records, and never blocks while sessions go on.
-#[derive(Debug)]
 pub(crate) struct Journal {
     /// One for each file, so that one that takes nothing keeps nothing from the others.
     writers: Vec<Writer>,
+    /// Where results go.
+    results: Option<Results>,
 }
 
 /// A thread, and what is on the way to it.
@@ -92,7 +93,7 @@ pub(crate) struct OpenError {
 impl Journal {
     /// Begins the files of a run, with a thread that ends with the journal and takes the signal mask of the calling one.
     /// `None` if nothing is to be recorded. Records that are lost are added to `lost_of_all` as they are. Results
-    /// go to `results` as well, once they are in the first file, which alone has them.
+    /// go to `results` as well, once they are in the first file, which alone has them, or cannot be.
     ///
     /// # Errors
     /// A file cannot be opened, or no thread can be had.
@@ -104,17 +105,24 @@ impl Journal {
     ) -> Result<Option<Self>, OpenError> {
         let mut books = Books::open_all(recording)?;
         if let Some(first) = books.first_mut() {
-            first.results = results;
+            first.results = results.clone();
         }
         let writers = books.into_iter().map(|books| Writer::start(books, now, lost_of_all));
         let writers = writers.collect::<Result<Vec<_>, _>>()?;
-        Ok((!writers.is_empty()).then_some(Self { writers }))
+        Ok((!writers.is_empty()).then_some(Self { writers, results }))
     }
 
-    /// Queues a record.
+    /// Queues a record. A result that finds no room is told to be none.
     pub(crate) fn push(&mut self, entry: Entry) {
         let entry = Arc::new(entry);
-        self.writers.iter_mut().for_each(|writer| writer.push(Arc::clone(&entry)));
+        for (index, writer) in self.writers.iter_mut().enumerate() {
+            let is_queued = writer.push(Arc::clone(&entry));
+            if let (0, false, Entry::Result(record, _), Some(results)) =
+                (index, is_queued, &*entry, &self.results)
+            {
+                results(record.facts.id, None);
+            }
+        }
     }
 
     /// From now on no session goes on that could be held up: the records of many that end at once may wait for room, but
@@ -156,10 +164,11 @@ impl Writer {
         Ok(Self { entries, unwritten, lost: 0, lost_of_all, patience: Duration::ZERO, shown })
     }
 
-    fn push(&mut self, mut entry: Arc<Entry>) {
+    /// Whether there was room for it.
+    fn push(&mut self, mut entry: Arc<Entry>) -> bool {
         loop {
             match (self.entries.try_send(entry), self.patience) {
-                (Ok(()), _) => return,
+                (Ok(()), _) => return true,
                 (Err(TrySendError::Full(refused)), patience) if !patience.is_zero() => {
                     entry = refused;
                     thread::sleep(GATHERING);
@@ -173,6 +182,7 @@ impl Writer {
         }
         self.lost += 1;
         self.lost_of_all.fetch_add(1, Ordering::Relaxed);
+        false
     }
 
     /// No more comes.
@@ -258,8 +268,6 @@ struct Books {
     form: Form,
     /// Where results go, when their records are in it.
     results: Option<Results>,
-    /// Those that are on their way.
-    new_results: Vec<SessionResult>,
 }
 
 /// What its lines are.
@@ -273,7 +281,7 @@ enum Form {
 impl Books {
     fn open_all(recording: &Recording) -> Result<Vec<Self>, OpenError> {
         let open = |destination, form| match LineFile::open(destination) {
-            Ok(file) => Ok(Self { file, form, results: None, new_results: Vec::new() }),
+            Ok(file) => Ok(Self { file, form, results: None }),
             Err(error) => Err(OpenError { shown: destination.to_string(), error }),
         };
         let events = recording.events.iter().enumerate().map(|(index, destination)| {
@@ -307,9 +315,6 @@ impl Books {
     fn write(&mut self, entries: impl Iterator<Item = Arc<Entry>>) {
         entries.for_each(|entry| self.push(&entry));
         self.file.flush();
-        if let Some(results) = &self.results {
-            self.new_results.drain(..).for_each(results);
-        }
     }
 
     fn push(&mut self, entry: &Entry) {
@@ -327,12 +332,14 @@ impl Books {
                 results.complete(record, &line);
             }
             (Form::Events(lines, results), Entry::Result(record, written)) => {
-                if self.results.is_some() {
-                    let output = results.as_ref().and_then(|results| results.output_of(record));
-                    let line = lines.of_result(record, output.as_ref(), *written);
-                    self.file.push(&line);
-                    self.new_results.push(result_of(record, &line));
-                }
+                let Some(hand_over) = &self.results else { return };
+                let output = results.as_ref().and_then(|results| results.output_of(record));
+                let line = lines.of_result(record, output.as_ref(), *written);
+                // By itself, so that what becomes of it is known.
+                self.file.flush();
+                self.file.push(&line);
+                let is_written = self.file.flush();
+                hand_over(record.facts.id, is_written.then(|| result_of(record, &line)));
             }
             (Form::Events(lines, _), Entry::Folded(outcome, count, written)) => {
                 self.file.push(&lines.of_folded(*outcome, *count, *written));
@@ -370,7 +377,6 @@ impl Books {
 
 fn result_of(record: &SessionRecord, line: &[u8]) -> SessionResult {
     SessionResult {
-        session: record.facts.id,
         outcome: record.outcome().to_string(),
         record: String::from_utf8_lossy(line.trim_ascii_end()).into_owned(),
     }

@@ -232,7 +232,10 @@ fn session_members<'a>(
         campaign,
         epoch: match record.claim {
             Claim::None => None,
-            Claim::Held(epoch) | Claim::Lost(epoch) | Claim::Refused(epoch) => Some(epoch),
+            Claim::Held(epoch)
+            | Claim::Lost(epoch)
+            | Claim::Refused(epoch)
+            | Claim::GivenUp(epoch) => Some(epoch),
         },
     }
 }

@@ -113,8 +113,9 @@ impl<F: Write + Durable> LineFile<F> {
         self.gathered.extend_from_slice(line);
     }
 
-    /// Writes the lines that it has taken, with one write where the file takes them whole.
-    pub(super) fn flush(&mut self) {
+    /// Writes the lines that it has taken, with one write where the file takes them whole. Whether all of them are in it.
+    pub(super) fn flush(&mut self) -> bool {
+        let unwritten = self.unwritten;
         let mut lines = std::mem::take(&mut self.gathered);
         let mut begin = 0;
         while let Some(rest) = lines.get(begin..).filter(|rest| !rest.is_empty()) {
@@ -129,6 +130,7 @@ impl<F: Write + Durable> LineFile<F> {
         }
         lines.clear();
         self.gathered = lines;
+        self.unwritten == unwritten
     }
 
     fn lose_line(&mut self, error: &io::Error) {

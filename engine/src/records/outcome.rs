@@ -112,7 +112,7 @@ impl SessionRecord {
             .end
             .as_ref()
             .is_some_and(|end| matches!(end.outcome, Outcome::Forced(Force::Fenced)));
-        matches!(self.claim, Claim::Lost(_) | Claim::Refused(_)) && !is_fenced
+        matches!(self.claim, Claim::Lost(_) | Claim::Refused(_) | Claim::GivenUp(_)) && !is_fenced
     }
 
     /// It came to its end by what ended the run by force, or nobody knows how: that is no result of its endpoint. A mlet that
@@ -175,6 +175,9 @@ impl SessionRecord {
         }
         let why = match self.claim {
             Claim::Refused(_) => "the campaign refused its result",
+            Claim::GivenUp(_) => {
+                "its record could not be written before, so the campaign has no result of it"
+            }
             _ => "the lease of the campaign was lost before it had a result",
         };
         Some(match self.own_reason() {

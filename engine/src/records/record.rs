@@ -136,6 +136,8 @@ pub(crate) enum Claim {
     Lost(u64),
     /// Its result was refused.
     Refused(u64),
+    /// Its record was not written, so that there is no result.
+    GivenUp(u64),
 }
 
 /// A session that is over in every respect. Its outcome of the closed list is in `outcome.rs`.

@@ -115,14 +115,60 @@ fn without_a_file_there_is_nothing_to_record() {
     );
 }
 
+/// What is told of results.
+fn told_results() -> (crate::permits::Results, Receiver<(u64, bool)>) {
+    let (tell, told) = sync_channel(2 * QUEUE_LEN);
+    let results = move |session, result: Option<SessionResult>| {
+        tell.send((session, result.is_some())).unwrap();
+    };
+    (Arc::new(results), told)
+}
+
+#[test]
+fn a_result_whose_record_cannot_be_written_is_told_to_be_none() {
+    let (results, told) = told_results();
+    let events = vec![Destination::File("/dev/full".into())];
+    let recording = Recording { events, ..Recording::default() };
+    let opened = Journal::open(&recording, Ticks(0), &Arc::default(), Some(results));
+    let mut journal = opened.unwrap().unwrap();
+    let record = whole_record(MletStatus::Code(0));
+    journal.push(Entry::Result(Box::new(record.clone()), Ticks(0)));
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (record.facts.id, false));
+    assert!(journal.finish().unwrap().starts_with("2 records"));
+}
+
+#[test]
+fn a_result_that_finds_no_room_is_told_to_be_none_and_each_other_is_handed_over() {
+    let (results, told) = told_results();
+    let (mut reader, pipe) = io::pipe().unwrap();
+    let events = vec![Destination::File(format!("/proc/self/fd/{}", pipe.as_raw_fd()).into())];
+    let recording = Recording { events, ..Recording::default() };
+    let opened = Journal::open(&recording, Ticks(0), &Arc::default(), Some(results));
+    let mut journal = opened.unwrap().unwrap();
+    drop(pipe);
+    let record = whole_record(MletStatus::Code(0));
+    let mut pushed = 0;
+    while journal.writers[0].lost < 3 {
+        journal.push(Entry::Result(Box::new(record.clone()), Ticks(0)));
+        pushed += 1;
+        assert!(pushed < 10 * QUEUE_LEN, "no bound");
+    }
+    let read = thread::spawn(move || io::copy(&mut reader, &mut io::sink()));
+    assert!(journal.finish().unwrap().starts_with("3 records"));
+    read.join().unwrap().unwrap();
+    let told: Vec<_> = told.try_iter().collect();
+    assert_eq!(told.len(), pushed, "of each");
+    assert_eq!(told.iter().filter(|(_, is_some)| !is_some).count(), 3);
+}
+
 #[test]
 fn a_result_is_handed_over_once_its_record_is_in_the_journal() {
     let path = std::env::temp_dir().join(format!("pktxpmgr-results-{}", std::process::id()));
     let events = vec![Destination::File(path.clone())];
     let (tell, told) = sync_channel(10);
     let read = path.clone();
-    let results = Box::new(move |result: SessionResult| {
-        tell.send((result, std::fs::read_to_string(&read).unwrap())).unwrap();
+    let results = Arc::new(move |session, result: Option<SessionResult>| {
+        tell.send((session, result.unwrap(), std::fs::read_to_string(&read).unwrap())).unwrap();
     });
     let recording = Recording { events, ..Recording::default() };
     let opened = Journal::open(&recording, Ticks(0), &Arc::default(), Some(results));
@@ -131,22 +177,25 @@ fn a_result_is_handed_over_once_its_record_is_in_the_journal() {
     let with = |claim| Box::new(SessionRecord { claim, ..record.clone() });
     journal.push(Entry::Session(with(Claim::None), Ticks(0)));
     journal.push(Entry::Session(with(Claim::Lost(1)), Ticks(0)));
+    journal.push(Entry::Session(with(Claim::GivenUp(1)), Ticks(0)));
     journal.push(Entry::Result(with(Claim::Held(2)), Ticks(0)));
-    let (result, in_journal) = told.recv_timeout(PATIENCE).unwrap();
+    let (session, result, in_journal) = told.recv_timeout(PATIENCE).unwrap();
     journal.push(Entry::Session(with(Claim::Refused(2)), Ticks(0)));
     assert_eq!(journal.finish(), None);
     assert!(told.try_recv().is_err(), "once, and nothing else");
-    assert_eq!((result.session, &*result.outcome), (record.facts.id, "ok"));
+    assert_eq!((session, &*result.outcome), (record.facts.id, "ok"));
     assert_eq!(in_journal.lines().last(), Some(&*result.record), "as it is in the journal");
     let text = std::fs::read_to_string(&path).unwrap();
     let lines = text.lines().skip(1).map(|line| serde_json::from_str::<Value>(line).unwrap());
     let members = |line: Value| ["ev", "outcome", "reason"].map(|name| line[name].clone());
     let told: Vec<_> = lines.map(members).collect();
     let of_lost = "the lease of the campaign was lost before it had a result; it ended as ok";
+    let of_given_up = "its record could not be written before, so the campaign has no result of it; it ended as ok";
     let of_refused = "the campaign refused its result; it ended as ok";
     let expected = [
         ["session.end".into(), "ok".into(), Value::Null],
         ["session.end".into(), "duplicate".into(), of_lost.into()],
+        ["session.end".into(), "duplicate".into(), of_given_up.into()],
         ["session.result".into(), "ok".into(), Value::Null],
         ["session.end".into(), "duplicate".into(), of_refused.into()],
     ];
