@@ -19,18 +19,24 @@ pub(crate) fn line(now: &Snapshot, before: &Snapshot, wall: SystemTime, columns:
     let per_second = |now: u64, before: u64| now.saturating_sub(before) as f64 / since;
     let to_endpoints = per_second(now.bytes.to_endpoint, before.bytes.to_endpoint) / 1e6;
     let from_endpoints = per_second(now.bytes.from_endpoint, before.bytes.from_endpoint) / 1e6;
+    // What is lacking is more important than how fast the run is.
+    let (lacking, published) = match now.brokers_at(BrokerStage::NotPublished) {
+        0 => (String::new(), publication(now, wall)),
+        _ => (publication(now, wall), String::new()),
+    };
     // By rank, the most important first: what finds no room is left out from behind.
     let parts = [
         (0, elapsed(now)),
         (1, now.goal.map(|goal| share(goal, now.lasted)).unwrap_or_default()),
         (2, phases(now)),
         (3, outcomes(now)),
-        (4, format!("{:.1}/s", per_second(now.ended(), before.ended()))),
-        (5, format!("{to_endpoints:.1}/{from_endpoints:.1} MB/s")),
-        (6, relay(now)),
-        (7, files(now)),
-        (8, campaign(now)),
-        (9, publication(now, wall)),
+        (4, campaign(now)),
+        (5, lacking),
+        (6, format!("{:.1}/s", per_second(now.ended(), before.ended()))),
+        (7, format!("{to_endpoints:.1}/{from_endpoints:.1} MB/s")),
+        (8, relay(now)),
+        (9, files(now)),
+        (10, published),
     ];
     fitted(&parts, columns)
 }
@@ -108,18 +114,21 @@ fn campaign(now: &Snapshot) -> String {
     })
 }
 
-/// Until when, and where not all of several brokers have it, how many do.
+/// Until when, and where not all of several brokers have it, how many do; or that none has it.
 fn publication(now: &Snapshot, wall: SystemTime) -> String {
+    let (published, brokers) = (now.brokers_at(BrokerStage::Published), now.brokers.len());
+    let lack = now.brokers_at(BrokerStage::NotPublished);
+    if lack > 0 && published == 0 {
+        return "not published".into();
+    }
     let left = now.publication_end.map(|end| {
         let left = end.saturating_duration_since(Ticks::from_system_time(wall));
         if left.is_zero() { ": over".into() } else { format!(" {} more", rough(left)) }
     });
-    let (published, brokers) = (now.brokers_at(BrokerStage::Published), now.brokers.len());
-    let lacks = brokers > 1 && now.brokers_at(BrokerStage::NotPublished) > 0;
-    match (left, lacks) {
-        (None, false) => String::new(),
-        (left, false) => format!("published{}", left.unwrap_or_default()),
-        (left, true) => {
+    match (left, lack) {
+        (None, 0) => String::new(),
+        (left, 0) => format!("published{}", left.unwrap_or_default()),
+        (left, _) => {
             format!("published{} (at {published} of {brokers})", left.unwrap_or_default())
         }
     }
@@ -203,12 +212,31 @@ mod tests {
             publication(&now, SystemTime::UNIX_EPOCH)
         };
         assert_eq!(told(&[], None), "");
-        assert_eq!(told(&[lacks], None), "", "the log tells of the only one");
+        assert_eq!(told(&[lacks], None), "not published");
+        assert_eq!(told(&[lacks], hour), "not published", "it was, and is lost");
         assert_eq!(told(&[has, has], None), "");
         assert_eq!(told(&[has, has], hour), "published 2h more");
         assert_eq!(told(&[lacks, has], hour), "published 2h more (at 1 of 2)");
-        assert_eq!(told(&[lacks, lacks], None), "published (at 0 of 2)");
+        assert_eq!(told(&[lacks, lacks], hour), "not published");
         assert_eq!(told(&[BrokerStage::Over; 2], Some(Ticks(0))), "published: over");
+    }
+
+    #[test]
+    fn a_publication_that_is_lacking_is_left_out_after_the_rates_and_not_before_them() {
+        let state = |stage| BrokerState { name: "b".into(), stage };
+        let publication_end = Some(Ticks(7_200_000_000_000));
+        let told = |stage, columns| {
+            let now = Snapshot {
+                brokers: vec![state(stage)],
+                publication_end,
+                ..at(50, 50, (30, 400))
+            };
+            line(&now, &at(40, 20, (10, 100)), SystemTime::UNIX_EPOCH, columns)
+        };
+        let lacking = "00:50  50%, 50s left  hs 3 setup 4 run 5  ok 50 fail 6  not published";
+        assert_eq!(told(BrokerStage::NotPublished, lacking.len()), lacking);
+        assert!(told(BrokerStage::NotPublished, 200).starts_with(&format!("{lacking}  3.0/s")));
+        assert!(told(BrokerStage::Published, 200).ends_with("  fd 23/20k  published 2h more"));
     }
 
     #[test]
