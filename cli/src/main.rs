@@ -151,10 +151,11 @@ fn reader(args: &Arc<Args>, listening: Vec<SocketAddr>, kept: Kept) -> Reader {
         let mut kept = kept.lock().unwrap_or_else(PoisonError::into_inner);
         let (now, mut findings) = (SystemTime::now(), Findings::default());
         let purpose = (Purpose::Reload, &*listening);
-        engine_config::load(&args, now, purpose, &mut kept, &mut findings)
-            .and_then(|loaded| loaded.ok_or_else(|| findings.into_failure()))
-            .map(|loaded| loaded.config)
-            .map_err(|failure| failure.message)
+        match engine_config::load(&args, now, purpose, &mut kept, &mut findings) {
+            Ok(Some(loaded)) => Ok((loaded.config, findings.into_warnings())),
+            Ok(None) => Err(findings.into_failure().message),
+            Err(failure) => Err(failure.message),
+        }
     })
 }
 

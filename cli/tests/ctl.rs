@@ -446,6 +446,22 @@ fn usage_errors_are_told_before_anybody_is_asked() {
     assert_says(&ended.stderr, &["FATAL"]);
 }
 
+#[test]
+fn whoever_has_a_file_read_again_is_told_what_is_odd_in_it() {
+    let home = Home::new();
+    let manager = start(&home, "echo");
+    let good = home.least();
+    home.write("xpmgr.conf", format!("{good}Colour red\n").as_bytes());
+    let told = does(&home, &["reload"]);
+    assert_says(
+        &told,
+        &["reloaded for new sessions: 1 experiment", "\nwarning: xpmgr.conf:", "Colour"],
+    );
+    assert_eq!(manager.said("warning: "), 0, "the log has it as a warning of its own");
+    assert_eq!(manager.said("Colour"), 1);
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
 /// One says nothing, one never ends its line, one asks again and again without reading, and one reads nothing.
 #[test]
 fn clients_that_stall_or_flood_cost_only_themselves() {

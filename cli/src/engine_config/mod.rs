@@ -163,7 +163,7 @@ fn read_config(args: &Args) -> Result<Source, Failure> {
 fn read_settings(source: &Source, findings: &mut Findings) -> Option<Settings> {
     let outcome = conf::read(source);
     for warning in &outcome.warnings {
-        tracing::warn!("{}", source.one_line(warning));
+        findings.warn(source.one_line(warning));
     }
     for complaint in &outcome.errors {
         findings.add(Failure::new(Exit::Config, source.with_caret(complaint)));

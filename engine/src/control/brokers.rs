@@ -105,7 +105,7 @@ impl Brokers {
     }
 
     /// From now on these are published, each by the publication that its broker has, or else by one of a broker that has
-    /// none any more: so the new is there before the old goes. True if anything is published otherwise than before.
+    /// none any more: so the new is there before the old goes. True if a broker that stays gets something else than before.
     pub(super) fn replace(&mut self, plans: Vec<Plan>, link: &TaskLink) -> bool {
         if self.of_each.is_empty() {
             self.began = self.began.map(|_| wall());
@@ -125,14 +125,10 @@ impl Brokers {
                     changes |= one.task.replace(one.task.id(), plan);
                     one
                 }
-                None => {
-                    changes = true;
-                    AtBroker::new(self.coming(plan, without_plan.next(), link))
-                }
+                None => AtBroker::new(self.coming(plan, without_plan.next(), link)),
             };
             self.of_each.push(one);
         }
-        changes |= without_plan.next().is_some();
         if self.of_each.is_empty() {
             self.published_once = false;
             (self.publication_end, self.greet_end) = (None, None);

@@ -11,9 +11,10 @@ use crate::config::Config;
 use crate::proto::experiments::Experiments;
 
 /// Reads the configuration again, on a thread of its own. Of what it gives the controller key, the experiments, the
-/// programs, the publication, and all of the proxy but its presence are put into effect. The error says in words for the
-/// log, some lines perhaps, what is wrong and where.
-pub type Reader = Arc<dyn Fn() -> Result<Config, String> + Send + Sync>;
+/// programs, the publication, and all of the proxy but its presence are put into effect. What is only odd in the
+/// config file comes with it, a line each, and is in the log already. The error says in words for the log, some lines
+/// perhaps, what is wrong and where.
+pub type Reader = Arc<dyn Fn() -> Result<(Config, Vec<String>), String> + Send + Sync>;
 
 /// Where the run stands with reloads.
 pub(super) struct Reloads {
@@ -31,6 +32,8 @@ pub(super) type Asking = Option<Asker>;
 pub(super) struct NewConfig {
     pub(super) config: Config,
     pub(super) experiments: Experiments,
+    /// What is only odd, a line each.
+    pub(super) warnings: Vec<String>,
 }
 
 impl Reloads {
@@ -41,8 +44,8 @@ impl Reloads {
 
 /// Reads it, and makes of it what takes long.
 pub(super) fn read(reader: &Reader, before: &Experiments) -> Result<NewConfig, String> {
-    let config = reader()?;
+    let (config, warnings) = reader()?;
     let experiments = before.reloaded(&config, wall());
     let experiments = experiments.map_err(|error| format!("TLS cannot use it: {error}"))?;
-    Ok(NewConfig { config, experiments })
+    Ok(NewConfig { config, experiments, warnings })
 }

@@ -7,6 +7,7 @@
 //! Not here: how it is read (`new_config.rs`), and what becomes of connections at the proxy and of the
 //! publications (`proxies.rs`, `brokers.rs`).
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -33,15 +34,35 @@ const TOO_LATE: &str = "no new endpoints are served any more";
 struct Reloaded {
     experiments: usize,
     programs: usize,
-    /// What is published is something else than before.
-    republishes: bool,
+    publishes: Publishes,
+    /// What is only odd, a line each; the log has told them already.
+    warnings: Vec<String>,
+}
+
+/// What is published now, compared with before.
+enum Publishes {
+    TheSame,
+    /// Something else, at the same brokers.
+    Anew,
+    /// At other brokers, of which there are so many now; and whether those that stay get something else.
+    At(usize, bool),
+    /// Nothing, and something was before.
+    NothingMore,
 }
 
 impl fmt::Display for Reloaded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let experiments = counted(self.experiments as u64, "experiment");
         write!(f, "{experiments}, {}", counted(self.programs as u64, "program"))?;
-        f.write_str(if self.republishes { "; publishing anew" } else { "" })
+        match &self.publishes {
+            Publishes::TheSame => Ok(()),
+            Publishes::Anew => f.write_str("; publishing anew"),
+            Publishes::At(count, anew) => {
+                let anew = if *anew { " anew" } else { "" };
+                write!(f, "; publishing{anew} at {}", counted(*count as u64, "broker"))
+            }
+            Publishes::NothingMore => f.write_str("; publishes nothing any more"),
+        }
     }
 }
 
@@ -88,7 +109,7 @@ impl Control {
         let asking = self.reloads.reading.take().map(|(asking, _)| asking).unwrap_or_default();
         self.view.change(|state| state.reading_since = None);
         let done = read.and_then(|read| self.put_into_effect(*read));
-        self.answer_reload(asking, done.map(|reloaded| reloaded.to_string()));
+        self.answer_reload(asking, done);
         let next = std::mem::take(&mut self.reloads.next);
         if !next.is_empty() {
             self.begin_reload(next);
@@ -96,7 +117,13 @@ impl Control {
     }
 
     /// Tells the log, the records and whoever asked what came of it.
-    fn answer_reload(&mut self, asking: Vec<Asking>, done: Result<String, String>) {
+    fn answer_reload(&mut self, asking: Vec<Asking>, done: Result<Reloaded, String>) {
+        let (done, warnings) = match done {
+            Ok(reloaded) => (Ok(reloaded.to_string()), reloaded.warnings),
+            Err(reason) => (Err(reason), Vec::new()),
+        };
+        let warnings: String =
+            warnings.iter().map(|warning| format!("\nwarning: {warning}")).collect();
         self.tell_reloaded();
         self.view.change(|RunState { reloads, .. }| match &done {
             Ok(_) => reloads.done += 1,
@@ -110,7 +137,9 @@ impl Control {
             let via = if asker.is_some() { "ctl" } else { "signal" };
             self.sessions.command("reload", via, &done);
             let answer = match done.clone() {
-                Ok(reloaded) => Answer::Done(format!("reloaded for new sessions: {reloaded}")),
+                Ok(reloaded) => {
+                    Answer::Done(format!("reloaded for new sessions: {reloaded}{warnings}"))
+                }
                 Err(reason) => Answer::Refused(reason),
             };
             if let Some(asker) = asker {
@@ -120,7 +149,7 @@ impl Control {
     }
 
     fn put_into_effect(&mut self, read: NewConfig) -> Result<Reloaded, String> {
-        let NewConfig { config, experiments } = read;
+        let NewConfig { config, experiments, warnings } = read;
         if self.phase != RunPhase::Running {
             return Err(TOO_LATE.into());
         }
@@ -138,7 +167,15 @@ impl Control {
         if let Err(error) = secrecy::hold(&*config.controller_key) {
             warn!("the controller key may get into swap: {error}; raise `ulimit -l`");
         }
-        let republishes = self.brokers.replace(plans, &self.tasks.link());
+        let brokers_before = self.broker_names();
+        let anew = self.brokers.replace(plans, &self.tasks.link());
+        let brokers = self.broker_names();
+        let publishes = match (brokers == brokers_before, brokers.len()) {
+            (true, _) if anew => Publishes::Anew,
+            (true, _) => Publishes::TheSame,
+            (false, 0) => Publishes::NothingMore,
+            (false, count) => Publishes::At(count, anew),
+        };
         self.show_brokers();
         if let Some((before, backlogs)) = self.proxies.as_mut().zip(backlogs) {
             before.serve(backlogs);
@@ -148,7 +185,12 @@ impl Control {
         self.serve(Arc::new(experiments));
         self.view.reloaded(&config, wall());
         let (experiments, programs) = (config.experiments.len(), config.programs.len());
-        Ok(Reloaded { experiments, programs, republishes })
+        Ok(Reloaded { experiments, programs, publishes, warnings })
+    }
+
+    /// In no order that means anything.
+    fn broker_names(&self) -> BTreeSet<String> {
+        self.brokers.states().into_iter().map(|broker| broker.name).collect()
     }
 
     /// New sessions get these.
