@@ -77,7 +77,8 @@ pub(crate) fn share(Goal { wanted, done }: Goal, lasted: Duration) -> String {
 fn phases(now: &Snapshot) -> String {
     let sessions = &now.sessions;
     let handshakes = sessions.waiting + sessions.handshake;
-    format!("hs {handshakes} setup {} run {}", sessions.greeting, sessions.running)
+    let full = if now.full().is_some() { " full" } else { "" };
+    format!("hs {handshakes} setup {} run {}{full}", sessions.greeting, sessions.running)
 }
 
 /// Those that count as failed, and others that are not `ok`: strangers, and who was let go.
@@ -154,7 +155,7 @@ fn short(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use engine::{BothWays, BrokerState, Files, RelayTimes, SessionsByPhase, Summary};
+    use engine::{BothWays, BrokerState, Files, Places, RelayTimes, SessionsByPhase, Summary};
 
     use super::*;
 
@@ -222,15 +223,28 @@ mod tests {
     }
 
     #[test]
+    fn a_run_that_takes_no_more_sessions_is_full_and_what_waits_at_a_proxy_fills_none() {
+        let told = |taken, max, backlog| {
+            let mut now = at(50, 50, (0, 0));
+            now.places = Places { taken, max };
+            now.sessions.backlog = backlog;
+            phases(&now)
+        };
+        let free = "hs 3 setup 4 run 5";
+        assert_eq!(told(0, 0, 0), free, "nobody knows yet how many may be");
+        assert_eq!(told(11, 12, 0), free);
+        assert_eq!(told(12, 12, 0), format!("{free} full"));
+        assert_eq!(told(12, 3, 0), format!("{free} full"), "the limit was lowered");
+        assert_eq!(told(12, 12, 1), free);
+    }
+
+    #[test]
     fn a_publication_that_is_lacking_is_left_out_after_the_rates_and_not_before_them() {
         let state = |stage| BrokerState { name: "b".into(), stage };
         let publication_end = Some(Ticks(7_200_000_000_000));
         let told = |stage, columns| {
-            let now = Snapshot {
-                brokers: vec![state(stage)],
-                publication_end,
-                ..at(50, 50, (30, 400))
-            };
+            let now =
+                Snapshot { brokers: vec![state(stage)], publication_end, ..at(50, 50, (30, 400)) };
             line(&now, &at(40, 20, (10, 100)), SystemTime::UNIX_EPOCH, columns)
         };
         let lacking = "00:50  50%, 50s left  hs 3 setup 4 run 5  ok 50 fail 6  not published";

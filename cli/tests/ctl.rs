@@ -295,6 +295,17 @@ fn more_or_fewer_sessions_at_once_are_let_in_as_far_as_open_files_go() {
         "--sessions-max 99999999 needs `ulimit -n ",
     );
     does(&home, &["set", "sessions-max", "0"]);
+    let in_effect = |limit: &str| {
+        let limits = rows(&home, &["show", "limits"]);
+        limits.into_iter().find(|row| row["limit"] == limit).unwrap()["in_effect"].as_u64()
+    };
+    let max = in_effect("sessions-max").unwrap();
+    assert!(max > 3);
+    assert_eq!(in_effect("sessions-per-key-max"), Some((max / 4).max(16)));
+    assert_eq!(in_effect("idle-timeout"), None);
+    let stat = rows(&home, &["show"]);
+    let limit = stat.iter().find(|row| row["name"] == "sessions at once, limit").unwrap();
+    assert_eq!(limit["value"], max);
     is_answered(&fourth);
     drop(fourth);
     sessions.into_iter().for_each(|mut session| session.close());

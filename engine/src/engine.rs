@@ -170,6 +170,7 @@ async fn serve(
     let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
     let experiments = Arc::new(Experiments::new(config, keys, now()).map_err(RunError::Tls)?);
     let counts = Arc::new(Counts::new(permits.is_some(), sessions_max));
+    view.change(|state| state.places = Arc::clone(counts.places()));
     let mut control = Control::new(ControlParts {
         processes,
         signals: operator.signals,

@@ -44,8 +44,8 @@ pub use crate::proto::linfo::LINFO_TARGET;
 pub use crate::records::{Longest, MletEnds, OutcomeKind, Phase, Summary};
 pub use crate::run_error::RunError;
 pub use crate::view::{
-    BrokerStage, BrokerState, CoreState, EndedSession, Files, Goal, Losses, ProxyState, Reloads,
-    RunStage, RunView, SessionsByPhase, Snapshot,
+    BrokerStage, BrokerState, CoreState, EndedSession, Files, Goal, Losses, Places, ProxyState,
+    Reloads, RunStage, RunView, SessionsByPhase, Snapshot,
 };
 
 #[cfg(test)]

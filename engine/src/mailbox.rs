@@ -9,12 +9,13 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use nix::sys::eventfd::{EfdFlags, EventFd};
 
+use crate::metrics::SessionPlaces;
 use crate::permits::{Holder, Refusal};
 use crate::proto::experiments::Experiments;
 use crate::proto::session::MletFacts;
@@ -332,15 +333,13 @@ impl<T> AsFd for Inbox<T> {
 #[derive(Debug)]
 pub(crate) struct Counts {
     needs_permits: bool,
-    sessions_max: AtomicUsize,
-    sessions: AtomicUsize,
+    places: Arc<SessionPlaces>,
 }
 
 impl Counts {
     /// Counts up to `sessions_max` open sessions.
     pub(crate) fn new(needs_permits: bool, sessions_max: usize) -> Self {
-        let sessions_max = AtomicUsize::new(sessions_max);
-        Self { needs_permits, sessions_max, sessions: AtomicUsize::new(0) }
+        Self { needs_permits, places: Arc::new(SessionPlaces::new(sessions_max)) }
     }
 
     /// START needs a permit, which the control thread is asked for.
@@ -348,21 +347,19 @@ impl Counts {
         self.needs_permits
     }
 
-    /// Counts up to so many from now on. Where more are open they stay, and nobody comes until fewer are.
-    pub(crate) fn set_sessions_max(&self, max: usize) {
-        self.sessions_max.store(max, Ordering::Relaxed);
+    /// Where open sessions are counted, up to a limit that may change.
+    pub(crate) fn places(&self) -> &Arc<SessionPlaces> {
+        &self.places
     }
 
     /// Counts one more session as open, if there is room for it.
     pub(crate) fn open_session(&self) -> bool {
-        let max = self.sessions_max.load(Ordering::Relaxed);
-        let room = |sessions: usize| (sessions < max).then_some(sessions + 1);
-        self.sessions.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
+        self.places.take()
     }
 
     /// A session was closed.
     pub(crate) fn close_session(&self) {
-        self.sessions.fetch_sub(1, Ordering::Relaxed);
+        self.places.give_back();
     }
 }
 
@@ -379,9 +376,9 @@ mod tests {
         counts.close_session();
         assert!(counts.open_session());
         assert!(!counts.open_session());
-        counts.set_sessions_max(3);
+        counts.places().set_max(3);
         assert!(counts.open_session());
-        counts.set_sessions_max(1);
+        counts.places().set_max(1);
         counts.close_session();
         assert!(!counts.open_session(), "two are still open");
     }

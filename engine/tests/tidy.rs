@@ -46,6 +46,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
     (
         "mailbox",
         &[
+            "crate::metrics::SessionPlaces",
             "crate::permits::",
             "crate::proto::experiments::Experiments",
             "crate::proto::session_end::Force",

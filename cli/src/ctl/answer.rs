@@ -65,9 +65,8 @@ impl Answering {
         match asked {
             Asked::Show { what: Shown::Stat } => Ok((stat(&self.view.snapshot()), String::new())),
             Asked::Show { what: Shown::Limits } => {
-                let limits = self.limits();
-                let row = |(limit, value): (&str, &str)| json!({ "limit": limit, "value": value });
-                Ok((limits.in_words().map(row).collect(), String::new()))
+                let sessions_max = self.view.places().max;
+                Ok((limits(&self.limits(), sessions_max), String::new()))
             }
             Asked::Show { what: Shown::Sessions } => self.ask(Order::ListSessions),
             Asked::Show { what: Shown::Experiments } => self.ask(Order::ListExperiments),
@@ -116,6 +115,19 @@ impl Answering {
     }
 }
 
+/// Each limit as it was typed; and the number in effect, of those that follow from others.
+fn limits(limits: &SetLimits, sessions_max: usize) -> Vec<Value> {
+    let row = |(limit, value): (&str, &str)| {
+        let in_effect = match limit {
+            "sessions-max" => Some(sessions_max),
+            "sessions-per-key-max" => limits.limits().sessions_of_a_key(sessions_max),
+            _ => None,
+        };
+        json!({ "limit": limit, "value": value, "in_effect": in_effect })
+    };
+    limits.in_words().map(row).collect()
+}
+
 fn session(session: &SessionState) -> Value {
     json!({
         "session": session.id,
@@ -154,6 +166,8 @@ fn stat(run: &Snapshot) -> Vec<Value> {
     for (phase, count) in run.sessions.named() {
         row(format!("sessions {phase}"), count.into());
     }
+    row("sessions at once".into(), run.places.taken.into());
+    row("sessions at once, limit".into(), run.places.max.into());
     row("mlets".into(), run.mlets.into());
     for (outcome, count) in &run.summary.outcomes {
         row(format!("ended {outcome}"), (*count).into());

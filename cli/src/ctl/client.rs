@@ -59,7 +59,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const VALUE_LEN: usize = 80;
 
 /// The order of columns; others, of a later version, come behind them.
-const ORDER: [&str; 16] = [
+const ORDER: [&str; 17] = [
     "session",
     "key",
     "pid",
@@ -76,6 +76,7 @@ const ORDER: [&str; 16] = [
     "name",
     "limit",
     "value",
+    "in_effect",
 ];
 
 /// What is shown of a key or a snikey in a table.

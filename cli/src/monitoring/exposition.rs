@@ -42,6 +42,8 @@ fn of_sessions(text: &mut Exposition, run: &Snapshot) {
     for (phase, count) in run.sessions.named() {
         text.sample("sessions_active", &[("phase", phase)], count);
     }
+    let help = "Sessions that there may be at once, of all cores together.";
+    text.alone("sessions_max", "gauge", help, run.places.max);
     let help = "Connections whose TLS handshake is under way.";
     text.alone("handshakes_inflight", "gauge", help, run.sessions.handshake);
     let help = "Sessions and connections that are over, by outcome, as records count them.";
@@ -273,8 +275,8 @@ impl Exposition {
 #[cfg(test)]
 mod tests {
     use engine::{
-        BrokerState, CoreState, Files, Losses, MletEnds, ProxyState, Reloads, SessionsByPhase,
-        Summary,
+        BrokerState, CoreState, Files, Losses, MletEnds, Places, ProxyState, Reloads,
+        SessionsByPhase, Summary,
     };
     use packetlab::time::Ticks;
 
@@ -299,6 +301,7 @@ mod tests {
                 running: 5,
                 closing: 6,
             },
+            places: Places { taken: 18, max: 35 },
             mlets: 7,
             summary: Summary {
                 failed: 8,
@@ -348,6 +351,7 @@ mod tests {
             "sessions_active{phase=\"greeting\"} 4",
             "sessions_active{phase=\"running\"} 5",
             "sessions_active{phase=\"closing\"} 6",
+            "sessions_max 35",
             "mlets_active 7",
             "sessions_failed_total 8",
             "limit_refusals_total{reason=\"idle-timeout\"} 9",

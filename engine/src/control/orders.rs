@@ -165,7 +165,7 @@ impl Control {
     /// Shards that wait for a place look for one again and again. What one key may have follows, if it is a share of all.
     fn set_sessions_max(&mut self, limits: &Limits) -> Result<(), String> {
         let max = self.room.for_sessions(limits.sessions_max).map_err(|error| error.to_string())?;
-        self.counts.set_sessions_max(max);
+        self.counts.places().set_max(max);
         if self.phase == RunPhase::Running {
             self.permitting.places(max);
         }

@@ -9,6 +9,7 @@
 //! interval_log.rs  the file of `--latency`, and its thread
 //! log_format.rs    what such a file looks like
 //! shard_counts.rs  what a shard counts, published once a turn
+//! session_places.rs  how many sessions there are of all shards, and may be
 //! distribution.rs  how times of steps lie
 //! ```
 //!
@@ -25,6 +26,7 @@ mod interval_log;
 mod latency;
 pub mod log_format;
 mod session;
+mod session_places;
 mod shard_counts;
 
 pub use self::both_ways::BothWays;
@@ -34,6 +36,7 @@ pub(crate) use self::interval_log::IntervalLog;
 pub use self::latency::RelayTimes;
 pub(crate) use self::latency::{RunLatency, Stopwatch};
 pub(crate) use self::session::{SessionLatency, Spread};
+pub(crate) use self::session_places::SessionPlaces;
 pub(crate) use self::shard_counts::{ShardCounts, ShardNumber, ShardNumbers};
 
 #[cfg(test)]

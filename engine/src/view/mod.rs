@@ -23,6 +23,6 @@ pub(crate) use self::last_outcomes::LastOutcomes;
 pub(crate) use self::run_view::RunState;
 pub use self::run_view::RunView;
 pub use self::snapshot::{
-    BrokerStage, BrokerState, CoreState, Files, Goal, Losses, ProxyState, Reloads, RunStage,
-    SessionsByPhase, Snapshot,
+    BrokerStage, BrokerState, CoreState, Files, Goal, Losses, Places, ProxyState, Reloads,
+    RunStage, SessionsByPhase, Snapshot,
 };

@@ -12,11 +12,11 @@ use packetlab::time::Ticks;
 use super::ended_sessions::{EndedSession, EndedSessions};
 use super::last_outcomes::LastOutcomes;
 use super::snapshot::{
-    BrokerState, CoreState, Files, Goal, Losses, ProxyState, Reloads, RunStage, SessionsByPhase,
-    Snapshot,
+    BrokerState, CoreState, Files, Goal, Losses, Places, ProxyState, Reloads, RunStage,
+    SessionsByPhase, Snapshot,
 };
 use crate::config::{Approach, Config};
-use crate::metrics::{BothWays, RunLatency, ShardCounts, ShardNumber, ShardNumbers};
+use crate::metrics::{BothWays, RunLatency, SessionPlaces, ShardCounts, ShardNumber, ShardNumbers};
 use crate::permits::Standing;
 use crate::records::{OutcomeKind, SessionRecord, Summary};
 use crate::sys::{cpu, limits};
@@ -93,6 +93,8 @@ pub(crate) struct RunState {
     pub(crate) brokers: Vec<BrokerState>,
     /// How it stands with each proxy.
     pub(crate) proxies: Vec<ProxyState>,
+    /// Where places of sessions are counted.
+    pub(crate) places: Arc<SessionPlaces>,
     /// Sessions past START that are not over.
     pub(crate) running: usize,
     /// Mlets that may still run.
@@ -155,7 +157,7 @@ impl RunView {
         let shards: Vec<ShardNumbers> =
             counted.shards.iter().map(|shard| shard.counts.read()).collect();
         let sum = |number| shards.iter().map(|shard| shard[number]).sum::<u64>();
-        let goal = goal((counted.attempts, counted.required), &state);
+        let (places, goal) = (places(&state), goal((counted.attempts, counted.required), &state));
         Snapshot {
             lasted: now().saturating_duration_since(counted.started),
             stage: state.stage,
@@ -172,6 +174,7 @@ impl RunView {
                 running: state.running as u64,
                 closing: sum(ShardNumber::Closing),
             },
+            places,
             mlets: state.mlets as u64,
             open_outputs: state.open_outputs as u64,
             summary: state.summary,
@@ -205,6 +208,12 @@ impl RunView {
 }
 
 impl RunView {
+    /// Places of sessions, without all that a snapshot looks at.
+    #[must_use]
+    pub fn places(&self) -> Places {
+        places(&self.state())
+    }
+
     /// The sessions that ended last, the last one first: as many as are kept, and no strangers.
     #[must_use]
     pub fn ended_sessions(&self) -> Vec<EndedSession> {
@@ -262,6 +271,11 @@ impl RunView {
 /// Whoever held it and panicked has left every number as it was before or after.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+fn places(state: &RunState) -> Places {
+    let (taken, max) = state.places.read();
+    Places { taken, max }
 }
 
 /// Of what `-n` and `--require` want, the one that is farther away.

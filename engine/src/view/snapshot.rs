@@ -31,6 +31,8 @@ pub struct Snapshot {
     pub campaign: Option<Standing>,
     /// Sessions and connections that are not over.
     pub sessions: SessionsByPhase,
+    /// Places of sessions, which registered connections take too.
+    pub places: Places,
     /// Mlets that may still run.
     pub mlets: u64,
     /// Mlets whose output is still read, though they may have ended.
@@ -135,11 +137,29 @@ impl Snapshot {
         self.brokers.iter().filter(|broker| broker.stage == stage).count()
     }
 
+    /// So many sessions are there, and so many may be, where no more may. Connections that wait at a proxy have a place for
+    /// an endpoint that comes.
+    #[must_use]
+    pub fn full(&self) -> Option<(usize, usize)> {
+        let Places { taken, max } = self.places;
+        let sessions = taken.saturating_sub(self.sessions.backlog as usize);
+        (max > 0 && sessions >= max).then_some((sessions, max))
+    }
+
     /// Endpoints can be served.
     #[must_use]
     pub fn is_ready(&self) -> bool {
         self.stage == RunStage::Serving
     }
+}
+
+/// Places of sessions.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Places {
+    /// Those that are taken; where the limit was lowered these may be more than there are.
+    pub taken: usize,
+    /// How many there are; 0 before the run knows.
+    pub max: usize,
 }
 
 /// How far a run is.

@@ -28,7 +28,7 @@ const REASONS_LISTED: usize = 10;
 /// What pages are told at one time, by the names of the places where it stands.
 #[derive(Debug, Serialize)]
 pub(super) struct Told {
-    state: &'static str,
+    state: String,
     texts: BTreeMap<&'static str, String>,
     tables: BTreeMap<&'static str, Rows>,
     charts: BTreeMap<&'static str, Chart>,
@@ -47,7 +47,7 @@ impl Told {
             charts.insert("bytes-chart", bytes_chart(history));
         }
         Self {
-            state: state(now.stage),
+            state: state(now),
             texts: texts(now, before, SystemTime::now()),
             tables: [
                 ("phases", phases(now, history)),
@@ -64,7 +64,7 @@ impl Told {
 
     /// The same, for the last time.
     pub(super) fn with(self, sessions: Page) -> Self {
-        Self { state: state(RunStage::Over), sessions: Some(sessions), ..self }
+        Self { state: OVER.into(), sessions: Some(sessions), ..self }
     }
 
     /// As an event of this name, `message` being the one of events without any.
@@ -75,13 +75,18 @@ impl Told {
     }
 }
 
-fn state(stage: RunStage) -> &'static str {
-    match stage {
-        RunStage::Starting => "Starting: endpoints cannot be served yet.",
-        RunStage::Serving => "Running: endpoints are served.",
-        RunStage::Draining => "Draining: no new endpoints, waiting for what runs.",
-        RunStage::Forced => "Ending: what runs is being ended by force.",
-        RunStage::Over => "The run is over. These are its final numbers.",
+const OVER: &str = "The run is over. These are its final numbers.";
+
+fn state(now: &Snapshot) -> String {
+    match (now.stage, now.full()) {
+        (RunStage::Starting, _) => "Starting: endpoints cannot be served yet.".into(),
+        (RunStage::Serving, Some((sessions, max))) => {
+            format!("Full: {sessions} of {max} sessions; who comes waits.")
+        }
+        (RunStage::Serving, None) => "Running: endpoints are served.".into(),
+        (RunStage::Draining, _) => "Draining: no new endpoints, waiting for what runs.".into(),
+        (RunStage::Forced, _) => "Ending: what runs is being ended by force.".into(),
+        (RunStage::Over, _) => OVER.into(),
     }
 }
 
@@ -339,7 +344,7 @@ fn len_of(points: &[Point]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use engine::BrokerState;
+    use engine::{BrokerState, Places, ProxyState};
 
     use super::*;
 
@@ -365,6 +370,15 @@ mod tests {
         assert_eq!(publication(&now, wall(7_200)), format!("{until}; not at a"));
         now.publication_end = None;
         assert_eq!(publication(&now, wall(0)), "not at a");
+    }
+
+    #[test]
+    fn a_run_that_takes_no_more_sessions_says_so() {
+        let mut now = Snapshot { stage: RunStage::Serving, ..Snapshot::default() };
+        now.places = Places { taken: 2, max: 3 };
+        assert_eq!(state(&now), "Running: endpoints are served.");
+        now.places.taken = 3;
+        assert_eq!(state(&now), "Full: 3 of 3 sessions; who comes waits.");
     }
 
     #[test]
