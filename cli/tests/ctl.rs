@@ -244,7 +244,8 @@ fn a_limit_is_set_for_new_sessions_or_refused() {
     let dial = home.dial(&manager);
     let mut before = dial.session();
     before.echoes(b"before");
-    assert_says(&does(&home, &["set", "idle-timeout", "300ms"]), &["idle-timeout 300ms"]);
+    let told = does(&home, &["set", "idle-timeout", "300ms"]);
+    assert_eq!(told, "idle-timeout 300ms (was 0)\n");
     let limits = rows(&home, &["show", "limits"]);
     assert!(limits.iter().any(|row| row["limit"] == "idle-timeout" && row["value"] == "300ms"));
     let mut after = dial.session();
@@ -280,11 +281,13 @@ fn more_or_fewer_sessions_at_once_are_let_in_as_far_as_open_files_go() {
     let is_answered = |waiting: &Endpoint| assert!(waiting.tcp.peek(&mut [0]).unwrap() > 0);
     let mut sessions = vec![dial.session()];
     let second = waiting();
-    does(&home, &["set", "sessions-max", "3"]);
+    let told = does(&home, &["set", "sessions-max", "3"]);
+    assert_eq!(told, "sessions-max 3 (was 1)\n");
     is_answered(&second);
     drop(second);
     (0..2).for_each(|_| sessions.push(dial.session()));
-    does(&home, &["set", "sessions-max", "1"]);
+    let told = does(&home, &["set", "sessions-max", "1"]);
+    assert_says(&told, &["sessions-max 1 (was 3); 3 are there and stay, nobody comes until "]);
     // Three stay, and one more waits though one of them has gone.
     sessions.iter_mut().for_each(|session| session.echoes(b"it stays"));
     sessions.pop().unwrap().close();
@@ -354,7 +357,7 @@ fn limits_of_mlets_and_of_the_run_are_set_for_what_runs_already() {
     does(&home, &["set", "drain-limit", "1h"]);
     second.echoes(b"still");
     let told = does(&home, &["set", "drain-limit", "1ms"]);
-    assert_says(&told, &["drain-limit 1ms, which is over: the run ends now"]);
+    assert_says(&told, &["drain-limit 1ms (was 1h), which is over: the run ends now"]);
     assert_eq!(manager.ends().code, Some(124));
     // In the order of their numbers, which shards give.
     let ends = events.sessions();

@@ -88,8 +88,10 @@ impl Answering {
     fn set(&self, limit: &str, value: &str) -> Result<(Vec<Value>, String), String> {
         let mut limits = self.limits();
         let set = limits.with(limit, value).map_err(|error| first_line(&error))?;
+        let before = limits.in_words().find(|(known, _)| *known == limit);
+        let before = before.map(|(_, value)| value.to_owned()).unwrap_or_default();
         let words = format!("{limit} {value}");
-        let order = Change::SetLimit { words, limits: Box::new(set.limits()) };
+        let order = Change::SetLimit { words, before, limits: Box::new(set.limits()) };
         let done = self.ask(Order::Change(order))?;
         *limits = set;
         Ok(done)

@@ -118,7 +118,10 @@ Examples:
 
 const SET_NOTES: &str = "\
 For new sessions: timeouts of the handshake, set-up, drain, linger, idle. At
-once: all others. A reload keeps what is set.";
+once: all others. A reload keeps what is set.
+
+deadline counts from the start of the run, and drain-limit from when no new
+endpoints are taken. One that is over by then ends the run at once, by force.";
 
 const LOGLEVEL: &str = "\
 Examples:

@@ -86,11 +86,16 @@ impl Control {
                     Ok("ending every session and mlet".into())
                 }
             },
-            Change::SetLimit { words, limits } => {
+            Change::SetLimit { words, before, limits } => {
+                let sets_sessions = limits.sessions_max != self.experiments.limits.sessions_max;
                 self.set_limits(&limits)?;
+                let (open, max) = self.counts.places().read();
                 Ok(match self.time_limits.is_over_by(now()) {
-                    Some(_) => format!("{words}, which is over: the run ends now"),
-                    None => words,
+                    Some(_) => format!("{words} (was {before}), which is over: the run ends now"),
+                    None if sets_sessions && open > max => format!(
+                        "{words} (was {before}); {open} are there and stay, nobody comes until there are fewer"
+                    ),
+                    None => format!("{words} (was {before})"),
                 })
             }
             Change::Note(words) => Ok(words),

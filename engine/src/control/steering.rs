@@ -50,6 +50,8 @@ pub enum Change {
     SetLimit {
         /// Which of them differs, and what it is, in words.
         words: String,
+        /// What it was, in words.
+        before: String,
         /// All of them.
         limits: Box<Limits>,
     },
