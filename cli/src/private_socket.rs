@@ -6,10 +6,9 @@
 use std::io;
 use std::os::fd::AsRawFd;
 use std::os::unix::fs::{FileTypeExt, MetadataExt};
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::errno::Errno;
 use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, socket};
 use nix::sys::stat::{Mode, umask};
 
@@ -38,14 +37,18 @@ pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
 
 fn is_left_behind(path: &Path) -> bool {
     let is_socket = path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket());
-    is_socket && connect(path) == Err(Errno::ECONNREFUSED)
+    is_socket && connect(path).is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// At once or not at all: one that is stopped, and to which as many connect as wait there, does not answer.
-fn connect(path: &Path) -> Result<(), Errno> {
+/// Connects, at once or not at all: one that is stopped, and to which as many connect as wait there, does not answer, and
+/// the error is that it would block.
+pub(crate) fn connect(path: &Path) -> io::Result<UnixStream> {
     let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
     let socket = socket(AddressFamily::Unix, SockType::Stream, flags, None)?;
-    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)
+    socket::connect(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+    let stream = UnixStream::from(socket);
+    stream.set_nonblocking(false)?;
+    Ok(stream)
 }
 
 /// Which file it is, whatever its name: device and inode.
@@ -85,7 +88,9 @@ mod tests {
         let (listener, _file) = listen(&path).unwrap();
         socket::listen(&listener, Backlog::new(1).unwrap()).unwrap();
         // One more than that, as Linux has it.
-        (0..2).for_each(|_| connect(&path).unwrap());
+        let _waiting = [(); 2].map(|()| connect(&path).unwrap());
+        let full = connect(&path).map(drop).map_err(|error| error.kind());
+        assert_eq!(full, Err(io::ErrorKind::WouldBlock));
         let (sender, told) = channel();
         let again = path.clone();
         std::thread::spawn(move || {

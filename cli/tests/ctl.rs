@@ -476,6 +476,19 @@ fn whoever_has_a_file_read_again_is_told_what_is_odd_in_it() {
     assert_eq!(manager.interrupted().code, Some(0));
 }
 
+/// Nobody accepts, as with a run that is stopped.
+#[test]
+fn a_run_that_does_not_answer_is_given_up_in_words() {
+    let home = Home::new();
+    let _silent = UnixListener::bind(home.path("ctl.sock")).unwrap();
+    let began = Instant::now();
+    let ended = ask(&home, &["show"]);
+    assert_eq!(ended.code, Some(3));
+    assert_says(&ended.stderr, &["ctl.sock: the run does not answer (stopped or stalled?)\n"]);
+    let took = began.elapsed();
+    assert!(took >= Duration::from_secs(9) && took < Duration::from_secs(60), "{took:?}");
+}
+
 /// One says nothing, one never ends its line, one asks again and again without reading, and one reads nothing.
 #[test]
 fn clients_that_stall_or_flood_cost_only_themselves() {

@@ -3,7 +3,6 @@
 //! Not here: what the words mean, which the run knows.
 
 use std::io::{self, BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -13,6 +12,7 @@ use packetlab::escape::Escaped;
 use serde_json::{Map, Value, json};
 
 use super::words::Asked;
+use crate::private_socket::connect;
 use crate::results::failure::Failure;
 use crate::results::words;
 
@@ -52,8 +52,11 @@ pub(crate) struct Options {
     asked: Asked,
 }
 
-/// How long an answer may take: the files of a reload may be slow.
-const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the run may take to be heard of.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// The same of a reload: its files may be slow, and the run gives them up before.
+const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
 
 /// What of a value is shown in a table.
 const VALUE_LEN: usize = 80;
@@ -88,14 +91,24 @@ const SHORT_LEN: usize = 12;
 /// There is no run at the socket, it has refused, or nothing can be printed.
 pub(crate) fn run(args: &Options) -> Result<(), Failure> {
     let unusable = |problem: &str| Failure::of_path(&args.socket, problem);
-    let stream = UnixStream::connect(&args.socket)
-        .map_err(|error| unusable(&format!("{error}; is it the SOCK of --ctl of a run?")))?;
-    stream.set_read_timeout(Some(PATIENCE)).map_err(|error| unusable(&error.to_string()))?;
+    let silent = |error: &io::Error| {
+        let is = matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut);
+        is.then(|| unusable("the run does not answer (stopped or stalled?)"))
+    };
+    let patience = if matches!(args.asked, Asked::Reload) { RELOAD_PATIENCE } else { PATIENCE };
+    let stream = connect(&args.socket).map_err(|error| {
+        let another = || unusable(&format!("{error}; is it the SOCK of --ctl of a run?"));
+        silent(&error).unwrap_or_else(another)
+    })?;
+    stream.set_read_timeout(Some(patience)).map_err(|error| unusable(&error.to_string()))?;
     // Who is turned away is told why before anything is read.
     let asked = writeln!(&stream, "{}", json!({ "words": args.asked.words() }));
     let mut rows = Vec::new();
     for line in BufReader::new(&stream).lines() {
-        let line = line.map_err(|error| unusable(&format!("the run does not answer: {error}")))?;
+        let line = line.map_err(|error| {
+            let another = || unusable(&format!("the run does not answer: {error}"));
+            silent(&error).unwrap_or_else(another)
+        })?;
         if args.json {
             print(&format!("{line}\n"))?;
         }
