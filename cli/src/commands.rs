@@ -46,7 +46,7 @@ pub(crate) fn run(words: &[OsString]) -> Option<ExitCode> {
     if !is_command(words.get(1)?, is_file) {
         return None;
     }
-    let matches = definition().try_get_matches_from(words);
+    let matches = definition().try_get_matches_from(with_help(words));
     let line = matches.and_then(|matches| CommandLine::from_arg_matches(&matches));
     let line = line.unwrap_or_else(|said| usage::told("pktxpmgr", &said));
     let done = match &line.chosen {
@@ -60,7 +60,21 @@ pub(crate) fn run(words: &[OsString]) -> Option<ExitCode> {
 }
 
 fn definition() -> Command {
-    usage::laid_out(CommandLine::command())
+    usage::laid_out(CommandLine::command().mut_subcommand("ctl", ctl::naming_requests))
+}
+
+/// `ctl SOCK help`, and `ctl help`, are what somebody types who does not know the requests.
+fn with_help(words: &[OsString]) -> Vec<OsString> {
+    let mut words = words.to_vec();
+    let asks = |at: usize| {
+        words.get(1).is_some_and(|word| word == "ctl")
+            && words.get(at).is_some_and(|word| word == "help")
+    };
+    let at = if asks(3) { Some(3) } else { Some(2).filter(|at| asks(*at) && words.len() == 3) };
+    if let Some(word) = at.and_then(|at| words.get_mut(at)) {
+        *word = "--help".into();
+    }
+    words
 }
 
 /// All that pktxpmgr takes, with and without a command.

@@ -213,6 +213,9 @@ fn bash_completes_options_and_commands_with_the_script() {
     assert_eq!(complete(PKTXPMGR, "pktxpmgr", "pktxpmgr --publish-a"), "--publish-addr\n");
     assert_eq!(complete(PKTXPMGR, "pktxpmgr", "pktxpmgr resu"), "results\n");
     assert_eq!(complete(PKTXPMGR, "pktxpmgr", "pktxpmgr results ls --outc"), "--outcome\n");
+    let file = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.t");
+    let completed = complete(PKTXPMGR, "pktxpmgr", &format!("pktxpmgr ctl {file}"));
+    assert_eq!(completed, concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml\n"));
     let ctl =
         |words: &str| complete(PKTXPMGR, "pktxpmgr", &format!("pktxpmgr ctl ctl.sock {words}"));
     for (words, completed) in [

@@ -449,6 +449,12 @@ fn a_socket_that_lives_is_not_taken_and_one_that_is_left_behind_is() {
 #[test]
 fn usage_errors_are_told_before_anybody_is_asked() {
     let home = Home::new();
+    assert_says(&ask(&home, &["dance"]).stderr, &["REQUEST is one of show, kill, drain, stop"]);
+    for words in [&["help"][..], &["help", "kill"]] {
+        let page = ask(&home, words);
+        assert_eq!((page.code, &*page.stderr), (Some(0), ""), "{words:?}");
+        assert_says(&page.stdout, &["\n  kill ", "End the session of this number"]);
+    }
     for words in [&["dance"][..], &["show", "weather"], &["kill"], &["kill", "abc"], &[]] {
         let ended = ask(&home, words);
         assert_eq!(ended.code, Some(2), "{words:?}: {}", ended.stderr);

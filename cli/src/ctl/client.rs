@@ -6,7 +6,7 @@ use std::io::{self, BufRead, BufReader, Write};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Args;
+use clap::{Args, Command};
 use command_line::status_line::columns_of;
 use packetlab::escape::Escaped;
 use serde_json::{Map, Value, json};
@@ -126,6 +126,14 @@ pub(crate) fn run(args: &Options) -> Result<(), Failure> {
     }
     asked.map_err(|error| unusable(&format!("the run does not listen: {error}")))?;
     Err(unusable("the run has ended, and did not answer"))
+}
+
+/// The command whose usage, which errors show too, names all requests.
+pub(crate) fn naming_requests(command: Command) -> Command {
+    let names: Vec<_> = command.get_subcommands().map(Command::get_name).collect();
+    let usage = "pktxpmgr ctl [OPTIONS] <SOCK> <REQUEST>\n       REQUEST is one of";
+    let usage = format!("{usage} {}", names.join(", "));
+    command.override_usage(usage)
 }
 
 /// Prints rows as a table, and what was told. Only a terminal has an edge that lines must not go beyond.

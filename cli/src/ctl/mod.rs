@@ -18,5 +18,5 @@ mod socket;
 mod words;
 
 pub(crate) use self::answer::Answering;
-pub(crate) use self::client::{Options, run};
+pub(crate) use self::client::{Options, naming_requests, run};
 pub(crate) use self::socket::{CONNECTIONS_MAX, CtlSocket};

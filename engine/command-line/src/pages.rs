@@ -7,7 +7,7 @@ use std::fs;
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-use clap::{Arg, Command, Subcommand};
+use clap::{Arg, Command, Subcommand, ValueHint};
 use clap_complete::Shell;
 use clap_mangen::Man;
 use clap_mangen::roff::{Roff, roman};
@@ -39,6 +39,10 @@ impl Pages {
                 let mut script = Vec::new();
                 let name = command.get_name().to_owned();
                 clap_complete::generate(*shell, &mut command, &name, &mut script);
+                if *shell == Shell::Bash {
+                    script =
+                        files_for_bash(&String::from_utf8_lossy(&script), &command).into_bytes();
+                }
                 if *shell == Shell::Fish {
                     command.build();
                     script.extend(words_for_fish(&name, &[], &command).into_bytes());
@@ -63,6 +67,25 @@ impl Pages {
             }
         }
     }
+}
+
+/// What clap_complete leaves out for bash: of a command that takes a file and behind it a command, such as `ctl SOCK show`,
+/// the file, in whose place it offers what comes behind.
+fn files_for_bash(script: &str, command: &Command) -> String {
+    let is_path = |arg: &Arg| arg.get_value_hint() == ValueHint::AnyPath;
+    let mut script = script.to_owned();
+    for below in command.get_subcommands().filter(|below| below.has_subcommands()) {
+        if !below.get_positionals().any(is_path) {
+            continue;
+        }
+        let case = format!("        {}__subcmd__{})\n", command.get_name(), below.get_name());
+        let files = "            if [[ ${cur} != -* && ${COMP_CWORD} -eq 2 ]] ; then\n                \
+                     compopt -o filenames 2>/dev/null\n                \
+                     COMPREPLY=( $(compgen -f -- \"${cur}\") )\n                \
+                     return 0\n            fi\n";
+        script = script.replace(&case, &format!("{case}{files}"));
+    }
+    script
 }
 
 /// What clap_complete leaves out for fish: the words that a command takes in one place, such as those of `ctl SOCK show`.
