@@ -61,6 +61,9 @@ const RELOAD_PATIENCE: Duration = Duration::from_secs(120);
 /// What of a value is shown in a table.
 const VALUE_LEN: usize = 80;
 
+/// Ends what is cut.
+const CUT: char = '\u{2026}';
+
 /// The order of columns; others, of a later version, come behind them.
 const ORDER: [&str; 17] = [
     "session",
@@ -183,10 +186,17 @@ fn table(rows: &[Map<String, Value>], columns: usize) -> String {
             false => format!("{cell:<0$}", widths[column]),
         });
         let line = cells.collect::<Vec<_>>().join("  ");
-        let line: String = line.trim_end().chars().take(columns).collect();
-        line + "\n"
+        cut(line.trim_end(), columns) + "\n"
     };
     lines.iter().map(shown).collect()
+}
+
+/// Text of at most so many columns; what is cut ends in a mark, so that it looks like no whole value.
+fn cut(text: &str, columns: usize) -> String {
+    if text.chars().count() <= columns {
+        return text.to_owned();
+    }
+    text.chars().take(columns.saturating_sub(1)).chain([CUT]).collect()
 }
 
 /// A value for people.
@@ -196,8 +206,10 @@ fn cell(name: &str, value: Option<&Value>) -> String {
         Some(Value::Bool(is)) => if *is { "yes" } else { "no" }.into(),
         Some(Value::String(text)) => {
             let text = Escaped(text.as_bytes()).to_string();
-            let len = if ["key", "snikey"].contains(&name) { SHORT_LEN } else { VALUE_LEN };
-            text.chars().take(len).collect()
+            match ["key", "snikey"].contains(&name) {
+                true => text.chars().take(SHORT_LEN).collect(),
+                false => cut(&text, VALUE_LEN),
+            }
         }
         Some(Value::Number(bytes)) if ["to_ep", "from_ep"].contains(&name) => {
             words::size(bytes.as_u64().unwrap_or_default())
@@ -222,6 +234,11 @@ mod tests {
         assert!(
             text.contains(&"a".repeat(SHORT_LEN)) && !text.contains(&"a".repeat(SHORT_LEN + 1))
         );
+        let rows: Vec<&str> = text.lines().collect();
+        assert!(rows[1].ends_with(&format!("x{CUT}")) && rows[0].ends_with("peer"), "{text}");
         assert_eq!(table(&[], 60), "");
+        let wide = table(&[row(7, "a")], 200);
+        assert!(wide.ends_with(&format!("  {}{CUT}\n", "x".repeat(VALUE_LEN - 1))), "{wide}");
+        assert_eq!(["abc", "abcd"].map(|text| cut(text, 3)), ["abc", "ab\u{2026}"]);
     }
 }
