@@ -485,16 +485,16 @@ fn a_shard_that_stands_still_is_told_of_on_the_page_and_in_metrics_as_long_as_it
         let core = samples.filter(|(name, _)| name.starts_with("pktxpmgr_core_stalled_seconds{"));
         core.map(|(_, value)| value).collect::<Vec<_>>()
     };
-    assert_eq!((stalls(), text(&watching.next().unwrap().1, "stalled")), (vec![0.0], ""));
+    assert_eq!((stalls(), text(&watching.next().unwrap().1, "troubles")), (vec![0.0], ""));
     let stalled = Stalled::shard(&manager, 0);
     let began = Instant::now();
-    let told = watching.until("it is told", |told| !text(told, "stalled").is_empty());
+    let told = watching.until("it is told", |told| !text(told, "troubles").is_empty());
     // Twice the promise, on a machine that does much else.
     assert!(began.elapsed() < Duration::from_secs(4), "{:?}", began.elapsed());
-    assert_says(text(&told, "stalled"), &["has made no turn for ", "its sessions stand still."]);
+    assert_says(text(&told, "troubles"), &["has made no turn for ", "its sessions stand still."]);
     assert!(stalls()[0] > 0.0, "{:?}", stalls());
     drop(stalled);
-    watching.until("it is over", |told| text(told, "stalled").is_empty());
+    watching.until("it is over", |told| text(told, "troubles").is_empty());
     assert_eq!(stalls(), [0.0]);
     assert_eq!(manager.interrupted().code, Some(0));
 }

@@ -119,7 +119,7 @@ fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'stat
         ("mlets", now.mlets.to_string()),
         ("files", files(now)),
         ("lost", lost(now)),
-        ("stalled", stalled(now)),
+        ("troubles", troubles(now)),
     ]
     .into()
 }
@@ -190,15 +190,24 @@ fn lost(now: &Snapshot) -> String {
     if lost.is_empty() { "nothing".into() } else { lost.join(", ") }
 }
 
-fn stalled(now: &Snapshot) -> String {
-    let told = |core: &CoreState| {
+/// What somebody should look after: shards that stand still, and as long as endpoints are to come, brokers and proxies
+/// through which they do not.
+fn troubles(now: &Snapshot) -> String {
+    let stalled = |core: &CoreState| {
         let lasted = core.stalled?.as_secs();
         Some(format!(
             "The shard on CPU {} has made no turn for {lasted} s: its sessions stand still.",
             core.core
         ))
     };
-    now.cores.iter().filter_map(told).collect::<Vec<_>>().join(" ")
+    let mut told: Vec<String> = now.cores.iter().filter_map(stalled).collect();
+    if matches!(now.stage, RunStage::Starting | RunStage::Serving) {
+        let brokers = now.brokers.iter().filter(|one| one.stage == BrokerStage::NotPublished);
+        told.extend(brokers.map(|one| format!("Nothing is published at {}.", one.name)));
+        let proxies = now.proxies.iter().filter(|one| !one.registers);
+        told.extend(proxies.map(|one| format!("No connection can be had at {}.", one.name)));
+    }
+    told.join(" ")
 }
 
 /// Of each phase what its line looks like, how many sessions are in it, and how many have been at most.
@@ -370,6 +379,29 @@ mod tests {
         assert_eq!(publication(&now, wall(7_200)), format!("{until}; not at a"));
         now.publication_end = None;
         assert_eq!(publication(&now, wall(0)), "not at a");
+    }
+
+    #[test]
+    fn brokers_and_proxies_are_marked_as_long_as_endpoints_are_to_come() {
+        let broker = |(name, stage): (&str, _)| BrokerState { name: name.into(), stage };
+        let proxy = |(name, registers): (&str, _)| ProxyState {
+            name: name.into(),
+            registers,
+            registered: 0,
+            wanted: 2,
+        };
+        let mut now = Snapshot {
+            stage: RunStage::Serving,
+            brokers: [("a", BrokerStage::NotPublished), ("b", BrokerStage::Published)]
+                .map(broker)
+                .into(),
+            proxies: [("p", true), ("q", false)].map(proxy).into(),
+            ..Snapshot::default()
+        };
+        let expected = "Nothing is published at a. No connection can be had at q.";
+        assert_eq!(troubles(&now), expected);
+        now.stage = RunStage::Draining;
+        assert_eq!(troubles(&now), "");
     }
 
     #[test]
