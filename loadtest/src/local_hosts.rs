@@ -95,7 +95,8 @@ impl Hosts {
         let broker = Broker::start(publish, subscribe, tls, broker_limits());
         let address = broker.publish_addresses().first().map(host_port);
         let root = Some(agent.key.public_key());
-        self.surroundings.broker = address.map(|address| home::Broker { address, root });
+        self.surroundings.broker =
+            address.map(|address| home::Broker { addresses: vec![address], root });
         self.broker = Some(broker);
         Ok(())
     }

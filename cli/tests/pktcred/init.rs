@@ -15,6 +15,7 @@ fn pktxpmgr_takes_both_config_files_as_they_are() {
     for words in [
         &["--no-broker"][..],
         &["--broker", "127.0.0.1:9"],
+        &["--broker", "127.0.0.1:9,[::1]:9"],
         &["--broker", "[::1]:9", "--broker-root", "bop.pub", "--proxy-root", "bop.pub"],
     ] {
         let scratch = Scratch::new();
@@ -85,6 +86,11 @@ fn another_brokers_key_is_not_guessed() {
     for (words, expected) in [
         (&["--broker", "127.0.0.1:9"][..], "# BrokerCertRootPath is left out"),
         (&["--broker", "pktbrokr.caida.org:20556"], "/keys/caida_k_bop.pub\n"),
+        (&["--broker", "pktbrokr.caida.org,b.example:7"], "# BrokerCertRootPath is left out"),
+        (
+            &["--broker", "a.example,b.example:7", "--broker-root", "bop.pub"],
+            "BrokerAddr a.example,b.example:7\n",
+        ),
         (&["--broker-root", "bop.pub"], "/keys/broker_root.pub\n"),
     ] {
         let scratch = Scratch::new();

@@ -68,6 +68,7 @@ fn publication(settings: &Settings, home: &str) -> String {
     let Some(broker) = &settings.broker else {
         return "EnableExpPublication 0\n".to_owned();
     };
+    let addresses: Vec<_> = broker.addresses.iter().map(ToString::to_string).collect();
     let root = match broker.root {
         Some(root) => {
             let is_caidas = root == caida::broker_operator();
@@ -82,7 +83,7 @@ fn publication(settings: &Settings, home: &str) -> String {
          PubAgentCertPath {home}/{CERTIFICATES}/{AGENT_CONTROLLER}\n\
          {root}\
          PubPeriod {PUBLICATION_PERIOD}\n",
-        broker.address
+        addresses.join(",")
     )
 }
 

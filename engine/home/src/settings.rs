@@ -29,12 +29,12 @@ pub struct Settings {
     pub proxy_root: Option<PublicKey>,
 }
 
-/// A broker, as the config files name it.
+/// One or several brokers, as the config files name them.
 #[derive(Debug, Clone)]
 pub struct Broker {
-    /// Its address.
-    pub address: HostPort,
-    /// The key that signs its certificate; without it the signature is not checked.
+    /// Their addresses.
+    pub addresses: Vec<HostPort>,
+    /// The key that signs their certificates; without it the signature is not checked.
     pub root: Option<PublicKey>,
 }
 

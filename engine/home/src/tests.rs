@@ -206,7 +206,10 @@ fn the_configs_name_everything_by_absolute_paths() {
     let program = b"0xb7 0 0 0 1\n0x95 0 0 0 0\n".to_vec();
     let settings = Settings {
         snikey: Some(SniKey::parse("demo").unwrap()),
-        broker: Some(Broker { address: HostPort::parse("[::1]:4000").unwrap(), root: Some(root) }),
+        broker: Some(Broker {
+            addresses: ["[::1]:4000", "b.example"].map(|one| HostPort::parse(one).unwrap()).into(),
+            root: Some(root),
+        }),
         proxy_root: Some(root),
         program: Some(ProgramFile {
             name: "pass.ebpf".to_owned(),
@@ -222,7 +225,7 @@ fn the_configs_name_everything_by_absolute_paths() {
     let at = home.directory().display();
     let passive = format!(
         "EnableExpPublication 1\n\
-         BrokerAddr [::1]:4000\n\
+         BrokerAddr [::1]:4000,b.example\n\
          PubAgentCertPath {at}/certs/agent_xc_xc.cert\n\
          BrokerCertRootPath {at}/keys/broker_root.pub\n\
          PubPeriod 31536000000000000\n\
@@ -257,7 +260,10 @@ fn the_configs_name_everything_by_absolute_paths() {
 fn without_a_root_the_config_says_that_nothing_is_checked_and_why() {
     let scratch = Scratch::new();
     let address = HostPort::parse("pktbrokr.caida.org").unwrap();
-    let settings = Settings { broker: Some(Broker { address, root: None }), ..scratch.settings() };
+    let settings = Settings {
+        broker: Some(Broker { addresses: vec![address], root: None }),
+        ..scratch.settings()
+    };
     let home = Home::draw(settings).unwrap();
     home.write(open).unwrap();
     let config = fs::read_to_string(home.directory().join(PROXY_CONFIG)).unwrap();
@@ -277,7 +283,7 @@ fn without_a_root_the_config_says_that_nothing_is_checked_and_why() {
 fn the_public_brokers_root_is_named_by_its_own_file() {
     let scratch = Scratch::new();
     let address = HostPort::parse(caida::BROKER).unwrap();
-    let broker = Broker { address, root: Some(caida::broker_operator()) };
+    let broker = Broker { addresses: vec![address], root: Some(caida::broker_operator()) };
     let home = Home::draw(Settings { broker: Some(broker), ..scratch.settings() }).unwrap();
     home.write(open).unwrap();
     let at = home.directory().join(KEYS);

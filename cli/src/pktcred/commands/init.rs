@@ -37,9 +37,10 @@ Examples:
 pub(crate) struct Options {
     #[command(flatten)]
     passphrase: NewPassphrase,
-    /// Broker to which the config files publish
-    #[arg(long, value_name = "HOST[:PORT]", default_value = caida::BROKER, value_parser = address)]
-    broker: HostPort,
+    /// Brokers to which the config files publish, commas between them
+    #[arg(long, value_name = "HOST[:PORT],...", default_value = caida::BROKER)]
+    #[arg(value_delimiter = ',', value_parser = address)]
+    broker: Vec<HostPort>,
     /// Public key of the broker's operator; that of the public broker is known. Without it the
     /// broker's signature is not checked
     #[arg(long, value_name = "FILE")]
@@ -63,11 +64,13 @@ pub(crate) fn run(options: &Options, place: &Place) -> Result<Exit, Failure> {
     let root =
         |name: &Option<PathBuf>| name.as_ref().map(|name| place.public_key(name)).transpose();
     let broker_root = match root(&options.broker_root)? {
-        None if options.broker.host == caida::BROKER => Some(caida::broker_operator()),
+        None if options.broker.iter().all(|broker| broker.host == caida::BROKER) => {
+            Some(caida::broker_operator())
+        }
         root => root,
     };
     let proxy_root = root(&options.proxy_root)?;
-    let broker = Broker { address: options.broker.clone(), root: broker_root };
+    let broker = Broker { addresses: options.broker.clone(), root: broker_root };
     let (not_before, not_after) = options.validity.resolve(VALIDITY)?;
     let passphrases = options.passphrase.obtain(&KEY_NAMES)?;
 
