@@ -466,6 +466,27 @@ fn usage_errors_are_told_before_anybody_is_asked() {
     assert_says(&ended.stderr, &["FATAL"]);
 }
 
+/// It stays at the end of its session, and so can be killed again.
+#[test]
+fn who_is_being_ended_is_not_ended_again_and_the_log_has_no_whole_key() {
+    let home = Home::new();
+    let options = [&CTL[..], &EVENTS, &["--eof-grace", "1h"]].concat();
+    let manager = home.start(&options, &["stubborn"]);
+    let mut endpoint = home.dial(&manager).session();
+    wait_until("its mlet runs", || !children_of(manager.supervisor()).is_empty());
+    let key = rows(&home, &["show", "sessions"])[0]["key"].as_str().unwrap().to_owned();
+    assert_eq!(does(&home, &["kill", &key]), "1 session being ended\n");
+    endpoint.close();
+    assert_eq!(does(&home, &["kill", &key]), "it is being ended already\n");
+    manager.says(&format!("WARN ctl kill {}: it is being ended already", &key[..12]));
+    assert_eq!(manager.said(&key), 0);
+    does(&home, &["stop"]);
+    does(&home, &["set", "eof-grace", "10ms"]);
+    does(&home, &["set", "term-grace", "10ms"]);
+    assert_eq!(manager.ends().code, Some(143));
+    assert_eq!(commands(&home)[1].0, format!("kill {key}"), "the record has all of it");
+}
+
 #[test]
 fn whoever_has_a_file_read_again_is_told_what_is_odd_in_it() {
     let home = Home::new();

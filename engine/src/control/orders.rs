@@ -27,6 +27,9 @@ use packetlab::words::counted;
 /// So many are carried out in one turn, so that mlets and signals do not wait for all.
 const ORDERS_A_TURN: usize = 4;
 
+/// So much of a key is in the log, here as elsewhere.
+const KEY_DIGITS_LOGGED: usize = 12;
+
 impl Control {
     /// Carries out some of the orders that wait.
     pub(super) fn take_orders(&mut self) {
@@ -67,9 +70,14 @@ impl Control {
             return Ok(self.stop_softly(&format!("ctl {words}")));
         }
         let done = self.change_untold(change);
+        // A whole key, which the record has, makes a line hard to read.
+        let shown = match words.split_once(' ') {
+            Some(("kill", whom)) => format!("kill {whom:.KEY_DIGITS_LOGGED$}"),
+            _ => words.to_owned(),
+        };
         match &done {
-            Ok(told) => warn!("ctl {words}: {told}"),
-            Err(reason) => warn!("ctl {words} is refused: {reason}"),
+            Ok(told) => warn!("ctl {shown}: {told}"),
+            Err(reason) => warn!("ctl {shown} is refused: {reason}"),
         }
         done
     }
@@ -114,9 +122,17 @@ impl Control {
         if ids.is_empty() {
             return Err("no session past START is that one's".into());
         }
+        let recorder = self.sessions.under_way();
+        let (already, ids): (Vec<_>, Vec<_>) =
+            ids.into_iter().partition(|id| recorder.is_being_ended(*id));
         let killed = counted(ids.len() as u64, "session");
-        ids.into_iter().for_each(|id| self.kill_session(id));
-        Ok(format!("{killed} being ended"))
+        ids.iter().for_each(|id| self.kill_session(*id));
+        Ok(match (already.len(), ids.len()) {
+            (0, _) => format!("{killed} being ended"),
+            (1, 0) => "it is being ended already".into(),
+            (already, 0) => format!("all {already} are being ended already"),
+            (already, _) => format!("{killed} being ended, beside {already} that are already"),
+        })
     }
 
     fn kill_session(&mut self, id: SessionId) {

@@ -37,6 +37,8 @@ struct UnderWay {
     record: SessionRecord,
     /// What has begun to end the session, as far as that was told before its sockets were closed.
     begun: Option<Begun>,
+    /// Somebody has killed it, whatever has ended its session.
+    is_killed: bool,
 }
 
 /// What has begun to end a session.
@@ -46,6 +48,13 @@ enum Begun {
     IdleTimeout,
     MletTimeout,
     Killed,
+}
+
+impl Begun {
+    /// The mlet is ended as well.
+    fn ends_mlet(self) -> bool {
+        matches!(self, Self::IdleTimeout | Self::Killed)
+    }
 }
 
 impl UnderWay {
@@ -71,7 +80,7 @@ impl Recorder {
         self.open_outputs += usize::from(output == Output::Open);
         let mut record = SessionRecord::new(facts, None, mlet);
         (record.output, record.claim) = (output, claim);
-        self.under_way.insert(record.facts.id, UnderWay { record, begun: None });
+        self.under_way.insert(record.facts.id, UnderWay { record, begun: None, is_killed: false });
     }
 
     /// Whose session this is, while its record is under way.
@@ -149,14 +158,16 @@ impl Recorder {
         if output_lost {
             self.set_output(id, Output::Lost);
         }
-        let Some(UnderWay { record, begun }) = self.under_way.get_mut(&id) else { return false };
+        let Some(UnderWay { record, begun, .. }) = self.under_way.get_mut(&id) else {
+            return false;
+        };
         // One behind the other, in the order in which they are told of, whatever the time between says.
         let behind = self.youngest.map(|youngest| youngest + Duration::from_nanos(1));
         let started = behind.map_or(started, |behind| started.max(behind));
         self.youngest = Some(started);
         (record.mlet, record.mlet_spawned) = (Mlet::Running(pid), Some(started));
         self.by_age.insert((started, id));
-        matches!(begun, Some(Begun::IdleTimeout | Begun::Killed))
+        begun.is_some_and(Begun::ends_mlet)
     }
 
     /// Its mlet could not be started. The record, if that was the last to come.
@@ -221,10 +232,17 @@ impl Recorder {
         under_way.record.mlet.pid()
     }
 
+    /// It is being ended already, and its mlet with it.
+    pub(crate) fn is_being_ended(&self, id: SessionId) -> bool {
+        let is = |one: &UnderWay| one.is_killed || one.begun.is_some_and(Begun::ends_mlet);
+        self.under_way.get(&id).is_some_and(is)
+    }
+
     /// It is killed. The process of its mlet, if that runs.
     pub(crate) fn kill(&mut self, id: SessionId) -> Option<i32> {
         let under_way = self.under_way.get_mut(&id)?;
         under_way.begin_end(Begun::Killed);
+        under_way.is_killed = true;
         under_way.record.mlet.pid()
     }
 
@@ -276,7 +294,7 @@ impl Recorder {
     /// A session's sockets are closed. The record, unless its mlet may still run.
     pub(crate) fn ended(&mut self, mut ended: Box<Ended>) -> Option<SessionRecord> {
         let id = ended.facts.id;
-        let Some(UnderWay { record, begun }) = self.under_way.get_mut(&id) else {
+        let Some(UnderWay { record, begun, .. }) = self.under_way.get_mut(&id) else {
             let (facts, mlet) = (Arc::clone(&ended.facts), Mlet::None);
             return Some(SessionRecord::new(facts, Some(ended), mlet));
         };
