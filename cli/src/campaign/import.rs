@@ -48,7 +48,7 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             .and_then(|file| read(BufReader::new(file), &campaign, &mut results));
         read.map_err(|error| of_events(&events, &error))?;
     }
-    let imported = options.named.open()?.import(results.into_values()).map_err(failed)?;
+    let imported = options.named.open()?.import(results.into_values().map(Ok)).map_err(failed)?;
     let Imported { accepted, known } = imported;
     print(&format!("{accepted} results are put back; of {known} the database knew\n"))
 }

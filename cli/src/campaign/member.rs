@@ -18,6 +18,7 @@ use engine::config::Config;
 use engine::permits::{Holder, News, Permits, Refusal, Results, SessionResult, Verdict};
 use packetlab::escape::Escaped;
 use packetlab::key::sha256;
+use packetlab::words::counted;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
@@ -164,6 +165,8 @@ struct Member {
     done: VecDeque<(Instant, u64)>,
     /// How the campaign goes on, since it takes nobody any more.
     ended: Option<State>,
+    /// Records that the campaign does not take.
+    records_left_out: u64,
 }
 
 impl Member {
@@ -186,6 +189,7 @@ impl Member {
             published,
             done,
             ended,
+            records_left_out: 0,
         }
     }
 
@@ -212,6 +216,19 @@ impl Member {
                     );
                 }
                 News::Fenced
+            }
+            Heard::RecordLeftOut { session, len_bytes } => {
+                self.records_left_out += 1;
+                // Of many the log has few.
+                if self.records_left_out.is_power_of_two() {
+                    warn!(
+                        session,
+                        "campaign: the record has {len_bytes} bytes, too many for the campaign, which has the outcome \
+                         alone; {} so far",
+                        counted(self.records_left_out, "such record")
+                    );
+                }
+                return;
             }
             Heard::Entered => return info!("a member of the campaign again"),
             Heard::Trouble(problem) => return warn!("campaign: {}", Escaped(problem.as_bytes())),

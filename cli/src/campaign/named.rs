@@ -51,7 +51,7 @@ pub(super) fn failed(error: AdministrationError) -> Failure {
         | Error::OlderSchema { .. }
         | Error::Roles
         | Error::Server(_)
-        | Error::Record(_) => Failure::Unusable(told),
+        | Error::Journal(_) => Failure::Unusable(told),
     }
 }
 

@@ -112,7 +112,7 @@ impl PublicationTask {
     /// Begins to publish, unless it has begun or is for others to do; ends are counted from `began`. `first` is everything
     /// published, even if its end has passed.
     pub(super) fn begin(&mut self, began: Ticks, first: bool) {
-        let (is_wanted, is_shared) = (self.plan.borrow().is_wanted(), self.is_shared());
+        let (is_wanted, is_shared) = (self.plan.borrow().1.is_wanted(), self.is_shared());
         if self.task.is_none() && is_wanted {
             self.began = began;
             self.start(first && !is_shared);

@@ -14,27 +14,28 @@ use packetlab::time::Ticks;
 impl PublicationTask {
     /// Its descriptors are there, and not for this run alone.
     pub(in super::super) fn is_shared(&self) -> bool {
-        self.plan.borrow().is_shared()
+        self.plan.borrow().1.is_shared()
     }
 
     /// When the last of the campaign's descriptors ends; `None` is never.
     pub(in super::super) fn shared_end(&self) -> Option<Ticks> {
-        let plan = self.plan.borrow();
+        let (_, plan) = &*self.plan.borrow();
         let ends = (0..plan.experiments.len()).map(|place| plan.end_of(place, None));
         ends.max_by_key(|end| end.unwrap_or(Ticks::MAX)).flatten()
     }
 
     /// Publishes the campaign's descriptors with this behind them, once it has begun; or not any more.
     pub(in super::super) fn publish_as(&mut self, addition: Option<String>) {
-        let plan = Plan { addition, ..Plan::clone(&self.plan.borrow()) };
+        let id = self.id();
+        let plan = Plan { addition, ..Plan::clone(&self.plan.borrow().1) };
         match (&plan.addition, &self.task) {
             (None, _) => {
                 // The task takes leave of the broker.
-                (self.plan, _) = watch::channel(Rc::new(plan));
+                (self.plan, _) = watch::channel((id, Rc::new(plan)));
                 self.task = None;
             }
-            (Some(_), Some(_)) => drop(self.replace(plan)),
-            (Some(_), None) => drop(self.plan.send_replace(Rc::new(plan))),
+            (Some(_), Some(_)) => drop(self.replace(id, plan)),
+            (Some(_), None) => drop(self.plan.send_replace((id, Rc::new(plan)))),
         }
     }
 
@@ -43,7 +44,7 @@ impl PublicationTask {
     /// # Errors
     /// It describes other experiments.
     pub(in super::super) fn keep_texts(&self, plan: &mut Plan) -> Result<(), String> {
-        let before = self.plan.borrow();
+        let (_, before) = &*self.plan.borrow();
         if plan.described() != before.described() {
             return Err("a descriptor would change, which takes another campaign".into());
         }
