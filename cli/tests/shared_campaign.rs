@@ -184,6 +184,7 @@ fn what_a_manager_ends_by_force_is_measured_by_another() {
     let [one, other] = ["one", "other"].map(|folder| rig.manager(&["--out", folder]));
     let [ended, killed] = [rig.identity(), rig.identity()];
     is_measured(&Dial::to(one.address).with(&ended));
+    rig.events("one").await_sessions(1);
     let dial = Dial::to(one.address).with(&killed);
     let mut session = dial.session();
     wait_until("its mlet runs", || children_of(one.supervisor()).len() == 1);
