@@ -151,7 +151,7 @@ fn an_address_that_is_none_is_code_2_and_one_that_cannot_be_used_code_4() {
             ("[::1", 2, "closing bracket"),
             (":5", 2, "has no host"),
             ("nowhere.invalid", 4, "check the name and the name servers"),
-            ("a b", 4, ""),
+            ("host name", 2, "a blank in its host"),
             ("fe80::1", 4, "fe80::1 is a link-local address"),
             ("[fe80::1]:4000", 4, "add the zone, as in fe80::1%eth0"),
             ("224.0.0.251", 4, "224.0.0.251 is a multicast address, which has no connections"),

@@ -389,10 +389,15 @@ fn who_finds_no_place_is_told_so_and_who_has_gone_holds_none() {
     let manager = start(&home, "echo");
     let connect = || UnixStream::connect(home.path("ctl.sock")).unwrap();
     let mut silent: Vec<UnixStream> = (0..7).map(|_| connect()).collect();
+    // A place is free when the thread behind it has run once more.
+    let is_answered = || ask(&home, &["show", "limits"]).code == Some(0);
     for _ in 0..10 {
-        does(&home, &["show", "limits"]);
+        wait_until("who has gone holds no place", is_answered);
     }
-    silent.push(connect());
+    wait_until("eight hold all places", || {
+        silent.push(connect());
+        !is_answered()
+    });
     for _ in 0..10 {
         refuses(&home, &["show"], "too many are connected; try again");
     }
@@ -498,6 +503,7 @@ fn whoever_has_a_file_read_again_is_told_what_is_odd_in_it() {
         &told,
         &["reloaded for new sessions: 1 experiment", "\nwarning: xpmgr.conf:", "Colour"],
     );
+    manager.says("Colour");
     assert_eq!(manager.said("warning: "), 0, "the log has it as a warning of its own");
     assert_eq!(manager.said("Colour"), 1);
     assert_eq!(manager.interrupted().code, Some(0));
