@@ -269,7 +269,7 @@ fn each_bad_proxy_of_a_list_is_told() {
         (&["--check", "-a", "a:x,b.example,c:70000"][..], 3, &["-a a:x: ", "-a c:70000: "][..]),
         (&["-a", "a.example,"], 2, &["-a : the address is empty"]),
         (&["-a", "127.0.0.1:7,localhost:7"], 4, &["-a localhost:7: it is the same as 127.0.0.1:7"]),
-        (&["--check", "-a", "a, c"], 2, &["address \" c\" has a blank in its host"]),
+        (&["--check", "-a", "a, c"], 3, &["address \" c\" has a blank in its host"]),
         (&["--check", "-a", "a,A:20557,b"], 3, &["-a A:20557: it is the same as a before it"]),
         (
             &["-a", "nowhere.invalid,elsewhere.invalid"],
