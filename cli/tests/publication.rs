@@ -443,7 +443,7 @@ fn what_the_broker_says_afterwards_is_warned_of_and_ignored() {
         peer.send(&message(0x70, b"\x01aa=b;")).unwrap();
     }
     // A second after the last one, unless the limit of that second let more of them pass.
-    manager.says("messages of the broker that are not for us: ");
+    manager.says(" that are not for us: ");
     assert!(manager.said("which is not for us") <= 10);
     rig.home.dial(&manager).is_served();
     assert_eq!(manager.interrupted().code, Some(0));
