@@ -38,9 +38,8 @@ pub use identity::EndpointIdentity;
 pub const SNIKEY: &str = "demo";
 /// How long the credentials of a home are valid.
 const VALIDITY: Duration = Duration::from_secs(24 * 3600);
-/// The program that the experimenter's privilege demands of the controller: `r0 = 1; exit`, which
-/// lets everything pass.
-const PROGRAM: &str = "0xb7 0 0 0 1\n0x95 0 0 0 0\n";
+/// The monitor program that the experimenter's privilege demands of the controller. It lets everything pass.
+const PROGRAM: &[u8] = include_bytes!("../monitors/wat/pass_all.wasm");
 /// Endpoint 1 has the address after this one.
 const ADDRESS_BASE: Ipv4Addr = Ipv4Addr::new(127, 1, 0, 0);
 
@@ -137,8 +136,6 @@ impl Home {
             Ok(Endpoint {
                 controllers: vec![controller],
                 server_name: server_name.clone(),
-                // The program of the demo lets everything pass.
-                monitors_not_enforced: true,
                 ..identity.endpoint(&[self.operator])?
             })
         };
@@ -151,9 +148,9 @@ fn settings(surroundings: Surroundings) -> Result<Settings, HomeError> {
     let name = format!("pktfleet-demo-{:016x}", RandomState::new().hash_one("pktfleet"));
     let (not_before, not_after) = validity(VALIDITY);
     let program = ProgramFile {
-        name: "pass_all.ebpf".to_owned(),
-        contents: PROGRAM.as_bytes().to_vec(),
-        program: Program::from_ebpf_text(PROGRAM.as_bytes())?,
+        name: "pass_all.wasm".to_owned(),
+        contents: PROGRAM.to_vec(),
+        program: Program::from_wasm(PROGRAM)?,
     };
     Ok(Settings {
         directory: home::vacant_place(&std::env::temp_dir().join(name))?,
@@ -187,6 +184,11 @@ impl Drop for Directory {
 
 #[cfg(test)]
 impl Home {
+    /// The program that its controller supplies.
+    pub fn program() -> Program {
+        Program::from_wasm(PROGRAM).unwrap()
+    }
+
     /// The controller's chain, its key and the operator's key, as `pktxpmgr` would read them.
     pub fn controller(&self) -> (Vec<Certificate>, PrivateKey, PublicKey) {
         let read = |name| fs::read(self.directory.path.join(name)).unwrap();
@@ -220,10 +222,16 @@ mod tests {
         let (chain, key, operator) = home.controller();
         assert_eq!(operator, home.operator);
         let verified = verify_chain(&chain, &[operator], mode, now).unwrap();
-        let text = fs::read(home.directory.path.join("progs/pass_all.ebpf")).unwrap();
-        let program = Program::from_ebpf_text(&text).unwrap();
+        let file = fs::read(home.directory.path.join("progs/pass_all.wasm")).unwrap();
+        let program = Program::from_wasm(&file).unwrap();
         assert_eq!(verified.monitor_digests().collect::<Vec<_>>(), [*program.digest()]);
         assert_eq!(verified.leaf().unwrap().subject_key, key.public_key());
+    }
+
+    #[test]
+    fn the_program_of_a_home_is_the_one_whose_text_is_beside_it() {
+        let text = include_str!("../monitors/wat/pass_all.wat");
+        assert_eq!(PROGRAM, wat::parse_str(text).unwrap());
     }
 
     #[test]

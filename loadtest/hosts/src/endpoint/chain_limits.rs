@@ -15,12 +15,13 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use monitors::Persistent;
 use packetlab::certificate::{Certificate, CertificateType, Destination};
 use packetlab::message::Status;
 use packetlab::time::Ticks;
 use packetlab::trust::VerifiedChain;
 
-use super::ledger::{Ledger, LedgerError, Turn, WaitingSends};
+use super::ledger::{CertificateId, Ledger, LedgerError, StateError, Turn, WaitingSends};
 use count::{Count, fits, receivable_len};
 
 /// Highest priority that a chain allows an experiment to have.
@@ -48,7 +49,39 @@ impl Drop for SocketPlace {
     }
 }
 
+/// What monitor programs keep under the chain's certificates, whose accounts stay while this lives.
+#[derive(Debug, Clone)]
+pub(super) struct Memories(Arc<Count>);
+
+impl Memories {
+    /// What a monitor has kept, by its certificate and its index; there is a place for what it will keep.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn read(&self, id: &CertificateId, index: u16) -> Result<Persistent, LedgerError> {
+        self.0.ledger.memory(id, index)
+    }
+
+    /// Has this kept.
+    pub(super) fn keep(&self, id: &CertificateId, index: u16, memory: &Persistent) {
+        self.0.ledger.keep_memory(id, index, memory);
+    }
+
+    /// Writes it, which takes the time that the disk takes.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub(super) fn save(&self) -> Result<(), StateError> {
+        self.0.ledger.save()
+    }
+}
+
 impl ChainLimits {
+    /// What monitor programs keep.
+    pub(super) fn memories(&self) -> Memories {
+        Memories(Arc::clone(&self.count))
+    }
+
     /// What the session has waiting to be sent, beside others of its endpoint.
     pub(super) fn waiting_sends(&self) -> WaitingSends {
         WaitingSends::new(&self.count.ledger)

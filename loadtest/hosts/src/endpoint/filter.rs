@@ -32,6 +32,22 @@ const INSTRUCTIONS_MAX: usize = 0x7FFF;
 /// Which of the instructions before a jump back adds to the count.
 const COUNTED_AT: usize = 2;
 
+/// Whether that is the encoded form of a program in eBPF: instructions that there are, which jump within it.
+pub(super) fn is_program(encoded: &[u8]) -> bool {
+    instructions(encoded)
+        .and_then(|instructions| translate(&instructions, 0))
+        .is_ok_and(|program| EbpfVmMbuff::new(Some(&program)).is_ok())
+}
+
+fn instructions(encoded: &[u8]) -> Result<Vec<Instruction>, BadFilter> {
+    let program = Program::decode(encoded).map_err(|_| BadFilter)?;
+    if encoded.len() > LEN_MAX || program.language() != ProgramLanguage::Ebpf {
+        return Err(BadFilter);
+    }
+    let (instructions, _) = encoded.get(1..).unwrap_or_default().as_chunks();
+    Ok(instructions.iter().copied().map(Instruction::decode).collect())
+}
+
 /// A filter that can run.
 #[derive(Debug)]
 pub(super) struct Filter {
@@ -52,12 +68,7 @@ impl Filter {
     /// It is no eBPF program, too long, calls somebody, breaks the kernel's rules, or already goes in circles on a
     /// packet of zeros.
     pub(super) fn decode(encoded: &[u8]) -> Result<Self, BadFilter> {
-        let program = Program::decode(encoded).map_err(|_| BadFilter)?;
-        if encoded.len() > LEN_MAX || program.language() != ProgramLanguage::Ebpf {
-            return Err(BadFilter);
-        }
-        let (instructions, _) = encoded.get(1..).unwrap_or_default().as_chunks();
-        let instructions: Vec<_> = instructions.iter().copied().map(Instruction::decode).collect();
+        let instructions = instructions(encoded)?;
         let packet = vec![0; LEN_MAX].into_boxed_slice();
         let program = translate(&instructions, packet.as_ptr() as u64)?;
         // rbpf checks opcodes, registers and where jumps lead.

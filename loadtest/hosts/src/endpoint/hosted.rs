@@ -26,10 +26,10 @@ use packetlab::trust::{TrustMode, verify_chain};
 use tokio::sync::{Semaphore, mpsc};
 use tokio::time::{Instant, sleep};
 
-use super::Endpoint;
 use super::ledger::{Ledger, StateError};
 use super::sessions::Sessions;
 use super::subscribe::{Controller, Experiment, Interest, Subscriber};
+use super::{Endpoint, MonitorOptions};
 use crate::clock::now;
 use crate::credentials::{self, CredentialError, KeyOptions};
 use crate::hosting::{self, HostError, LogOptions};
@@ -109,9 +109,9 @@ pub struct ServingOptions {
     /// priority
     #[arg(long, value_name = "N", default_value = "16", value_parser = count)]
     pub experiments_max: usize,
-    /// Serve experiments whose chain demands monitor programs, without running them
-    #[arg(long)]
-    pub monitors_not_enforced: bool,
+    /// What is done with monitor programs
+    #[command(flatten)]
+    pub monitors: MonitorOptions,
 }
 
 impl ServingOptions {
@@ -259,7 +259,7 @@ fn endpoint(
         tls,
         operators,
         priority: None,
-        monitors_not_enforced: options.serving.monitors_not_enforced,
+        monitors: options.serving.monitors.rule(),
         ledger: Arc::clone(ledger),
         ran: Duration::ZERO,
         leave_at: None,

@@ -60,9 +60,9 @@ pub(super) fn read(
     machine: &Machine,
     now: Ticks,
     address: u32,
-    len: u16,
+    len: usize,
 ) -> Vec<u8> {
-    let mut view = View { start: address, bytes: vec![0; len.into()] };
+    let mut view = View { start: address, bytes: vec![0; len] };
     if view.overlaps(ADDRESS_COUNTS, HOST_ID + 0x1000) {
         show_machine(&mut view, table, machine, now);
     }
@@ -230,7 +230,7 @@ mod tests {
     }
 
     fn see(table: &SocketTable, address: u32, len: u16) -> Vec<u8> {
-        read(table, &machine(), Ticks(0x0102_0304_0506_0708), address, len)
+        read(table, &machine(), Ticks(0x0102_0304_0506_0708), address, len.into())
     }
 
     #[test]

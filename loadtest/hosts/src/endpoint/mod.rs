@@ -7,6 +7,7 @@
 //! subscribe    how it hears of experiments from a broker
 //! connect      TCP from its own address      controller  the connection to the controller, and its chain
 //! setup        CDATA and START
+//! monitors     the monitor programs that the chain demands
 //! requests     the requests of the mlet, in order
 //! chain_limits what the controller's chain allows
 //! ledger       what its certificates have used up of that, over all sessions
@@ -14,7 +15,7 @@
 //! session_end  how a session ends
 //! ```
 //!
-//! Not here: throw-away credentials (`home`), running monitors.
+//! Not here: throw-away credentials (`home`), running monitors (the crate `monitors`).
 //!
 //! Invariant: all that an endpoint opens belongs to the future of [`Endpoint::run`] and ends with it.
 
@@ -26,6 +27,7 @@ pub mod hosted;
 mod ledger;
 mod machine;
 mod memory;
+mod monitors;
 mod requests;
 mod session_end;
 mod sessions;
@@ -53,6 +55,8 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_rustls::client::TlsStream;
 
+pub use self::monitors::{MonitorOptions, MonitorRule, MonitorSettings};
+use self::monitors::{SessionMonitors, Supply, demands};
 use crate::clock::now;
 use crate::link::Link;
 use chain_limits::ChainLimits;
@@ -60,6 +64,7 @@ pub use ledger::{Ledger, LedgerError, StateError};
 use machine::Machine;
 use requests::SessionTerms;
 pub use session_end::{End, EndpointError};
+use sockets::Sockets;
 use subscribe::{Controller, SubscribedLink, Subscriber};
 
 /// From the end of the handshake to START (spec/protocol.md 5.1).
@@ -85,9 +90,8 @@ pub struct Endpoint {
     pub operators: Vec<PublicKey>,
     /// Priority of the experiment, from its descriptor; none if that names none.
     pub priority: Option<u64>,
-    /// Serve experiments whose chain demands monitor programs, without running these. Otherwise such an
-    /// experiment is refused: what its operator wanted to be checked would not be.
-    pub monitors_not_enforced: bool,
+    /// What is done with the monitor programs that a chain demands.
+    pub monitors: MonitorRule,
     /// What controllers' certificates have used up, which all sessions share.
     pub ledger: Arc<Ledger>,
     /// How long the experiment has run in earlier sessions.
@@ -102,6 +106,9 @@ impl fmt::Display for Endpoint {
         write!(f, "endpoint {}", Escaped(self.host_id.as_bytes()))
     }
 }
+
+/// What a session has when START was answered.
+type SetUp = (Link<TlsStream<TcpStream>>, VerifiedChain, Sockets, SessionMonitors);
 
 /// What became of one connection to the controller.
 #[derive(Debug)]
@@ -241,23 +248,19 @@ impl Endpoint {
     ) -> Result<End, EndpointError> {
         let set_up = async {
             let (stream, connecting_since) = self.connect_since().await?;
-            let own = self.own_address(stream.get_ref().0);
-            let (link, chain, limits) = self.set_up(stream, place).await?;
-            Ok::<_, EndpointError>((link, chain.not_after, limits, own, connecting_since))
+            let (link, chain, sockets, monitors) = self.set_up(stream, place).await?;
+            // Behind a proxy the address does not tell which of several managers it is.
+            let key = chain.leaf().map_or_else(String::new, |leaf| leaf.subject_key_id.short());
+            tracing::debug!("{self}: a session begins, controller key {key}");
+            Ok::<_, EndpointError>((link, chain.not_after, sockets, monitors, connecting_since))
         };
-        let (mut link, not_after, limits, own, connecting_since) = tokio::select! {
+        let (mut link, not_after, sockets, monitors, connecting_since) = tokio::select! {
             ready = set_up => ready?,
             () = preempted.notified() => return Ok(End::Preempted),
         };
         session.started = true;
-        tracing::debug!("{self}: a session begins");
-        let terms = SessionTerms {
-            machine: Machine::new(own, self.host_id.clone()),
-            limits,
-            ran: self.ran,
-            not_after,
-            leave_at: self.leave_at,
-        };
+        let (ran, leave_at) = (self.ran, self.leave_at);
+        let terms = SessionTerms { sockets, monitors, ran, not_after, leave_at };
         session.start = Some(Instant::now());
         let first = || session.setup = Some(connecting_since.elapsed());
         let end = requests::serve(&mut link, terms, preempted.notified(), first).await;
@@ -272,7 +275,7 @@ impl Endpoint {
         &self,
         stream: TlsStream<TcpStream>,
         place: impl Future<Output = bool>,
-    ) -> Result<(Link<TlsStream<TcpStream>>, VerifiedChain, ChainLimits), EndpointError> {
+    ) -> Result<SetUp, EndpointError> {
         let chain = controller::controllers_chain(&stream, &self.operators)?;
         if let (Some(priority), Some(max)) = (self.priority, chain_limits::priority_max(&chain))
             && priority > max
@@ -283,11 +286,19 @@ impl Endpoint {
         // What could not be written at the end could be had again by ending this process. It is written even if
         // nothing has changed: there may be no room on the disk for anything.
         self.ledger.saved(true).await.map_err(EndpointError::State)?;
-        let demanded = chain.monitor_digests().collect::<Vec<_>>();
+        let memories = limits.memories();
+        let own = self.own_address(stream.get_ref().0);
+        let sockets = Sockets::new(Machine::new(own, self.host_id.clone()), limits);
+        let supply = Supply::new(
+            self.monitors,
+            demands(&chain.certificates),
+            sockets.memory(),
+            memories,
+            self.to_string(),
+        );
         let mut link = Link::new(stream);
-        let unenforced = self.monitors_not_enforced;
-        match setup::run(&mut link, &demanded, unenforced, SETUP_TIMEOUT, place).await {
-            Ok(()) => Ok((link, chain, limits)),
+        match setup::run(&mut link, supply, SETUP_TIMEOUT, place).await {
+            Ok(monitors) => Ok((link, chain, sockets, monitors)),
             Err(error) => {
                 link.close().await;
                 Err(error)

@@ -13,11 +13,10 @@ use packetlab::time::Ticks;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::{sleep, timeout};
 
-use super::chain_limits::ChainLimits;
-use super::machine::Machine;
-use super::memory;
+use super::monitors::{Asked, SessionMonitors};
 use super::session_end::{End, EndpointError};
 use super::sockets::Sockets;
+use super::sockets::table::News;
 use crate::clock::now;
 use crate::link::{Link, Received};
 
@@ -31,10 +30,10 @@ const CLOCK_CHECK_INTERVAL: Duration = Duration::from_secs(10);
 /// What a session's requests are served with.
 #[derive(Debug)]
 pub(super) struct SessionTerms {
-    /// The machine as the mlet sees it.
-    pub(super) machine: Machine,
-    /// What the controller's chain allows.
-    pub(super) limits: ChainLimits,
+    /// None is open yet.
+    pub(super) sockets: Sockets,
+    /// Who is asked first.
+    pub(super) monitors: SessionMonitors,
     /// How long the experiment has run in earlier sessions, which counts against its period.
     pub(super) ran: Duration,
     /// The last moment at which the controller's chain is valid.
@@ -53,7 +52,7 @@ struct Answer {
 /// What happens next in a session.
 enum Event {
     Request(Option<Received>),
-    Notification(Vec<u8>),
+    News(News),
 }
 
 /// Serves from START on until the session ends, which `preempted` makes it do. `first` is called when
@@ -64,10 +63,15 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     preempted: impl Future<Output = ()>,
     first: impl FnOnce(),
 ) -> Result<End, EndpointError> {
-    let SessionTerms { machine, limits, ran, not_after, leave_at } = terms;
-    let period = limits.period().map(|period| period.saturating_sub(ran));
-    let not_kept = limits.not_kept();
-    let mut sockets = Sockets::new(machine, limits);
+    let SessionTerms { mut sockets, mut monitors, ran, not_after, leave_at } = terms;
+    let (period, not_kept) = {
+        let mut table = sockets.table();
+        if !monitors.is_empty() {
+            table.have_monitors();
+        }
+        (table.limits().period(), table.limits().not_kept())
+    };
+    let period = period.map(|period| period.saturating_sub(ran));
     let period_over = async {
         match period {
             Some(period) => sleep(period).await,
@@ -77,7 +81,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin>(
     let in_message = AtomicBool::new(false);
     // Whatever the conversation waits for, a controller that does not read included, these end it.
     let end = tokio::select! {
-        end = converse(link, &mut sockets, leave_at, first, &in_message) => {
+        end = converse(link, &mut sockets, &mut monitors, leave_at, first, &in_message) => {
             if matches!(end, Ok(End::Closed | End::Yielded { .. })) {
                 // The controller need not wait for what the sockets have still to send.
                 let closing = timeout(LAST_WORDS_TIMEOUT, link.shut_down());
@@ -117,6 +121,7 @@ async fn past(moment: Ticks) {
 async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     link: &mut Link<S>,
     sockets: &mut Sockets,
+    monitors: &mut SessionMonitors,
     leave_at: Option<MessageType>,
     first: impl FnOnce(),
     in_message: &AtomicBool,
@@ -126,7 +131,7 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
         let backlogged = sockets.table().is_backlogged();
         let event = tokio::select! {
             received = link.receive(), if !backlogged => Event::Request(received?),
-            message = sockets.next_message() => Event::Notification(message),
+            news = sockets.next() => Event::News(news),
         };
         let Answer { message, end } = match event {
             Event::Request(None) => return Ok(End::Closed),
@@ -137,9 +142,13 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
                 if let Some(first) = first.take() {
                     first();
                 }
-                answer(sockets, &Message::decode(message_type, &payload)).await?
+                answer_if_allowed(sockets, monitors, message_type, payload).await?
             }
-            Event::Notification(message) => Answer { message, end: None },
+            Event::News(News::Message(message)) => Answer { message, end: None },
+            Event::News(News::Unchecked(number, ndata)) => {
+                sockets.checked(number, monitors.ask_data(ndata).await);
+                continue;
+            }
         };
         in_message.store(true, Ordering::Relaxed);
         link.send_encoded(&message).await?;
@@ -150,10 +159,30 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
     }
 }
 
+/// Asks monitors, then answers, and tells them before the answer leaves.
+async fn answer_if_allowed(
+    sockets: &mut Sockets,
+    monitors: &mut SessionMonitors,
+    message_type: MessageType,
+    payload: Vec<u8>,
+) -> Result<Answer, EndpointError> {
+    let check = match monitors.ask(message_type, payload).await {
+        Asked::Not(payload) => {
+            return answer(sockets, &Message::decode(message_type, &payload)).await;
+        }
+        Asked::Refused(outcome) => return encoded(&Message::Result(outcome), None),
+        Asked::Passed(check) => check,
+    };
+    let result = carry_out(sockets, &Message::decode(message_type, check.payload())).await;
+    let status = result.err().unwrap_or(Status::SUCCESS);
+    monitors.tell(message_type, check, status).await;
+    encoded(&Message::Result(Outcome::Status(status)), None)
+}
+
 async fn answer(sockets: &mut Sockets, request: &Message<'_>) -> Result<Answer, EndpointError> {
     let (result, end) = match *request {
         Message::Mread { address, len } => {
-            let data = memory::read(&sockets.table(), sockets.machine(), now(), address, len);
+            let data = sockets.memory().read(address, len.into());
             return encoded(&Message::Mdata { address, data: &data }, None);
         }
         Message::Yield { resume } => (Ok(()), Some(Ok(End::Yielded { resume }))),

@@ -5,7 +5,9 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use packetlab::key::Hex;
 use packetlab::message::MessageType;
+use packetlab::program::ProgramDigest;
 use packetlab::time::Ticks;
 use packetlab::tls::SetupError;
 use packetlab::trust::ChainError;
@@ -83,6 +85,36 @@ pub enum EndpointError {
         /// How many.
         count: usize,
     },
+    /// The chain demands a monitor program in eBPF.
+    MonitorInEbpf {
+        /// Which.
+        digest: ProgramDigest,
+    },
+    /// A monitor program that the chain demands cannot be run.
+    MonitorUnusable {
+        /// Which.
+        digest: ProgramDigest,
+        /// Why.
+        cause: String,
+    },
+    /// When the time for the set-up was over, a monitor program was being compiled or started here.
+    MonitorSupplySlow {
+        /// Which.
+        digest: ProgramDigest,
+        /// How long the whole set-up had.
+        limit: Duration,
+    },
+    /// The monitor programs did not begin in time.
+    MonitorsSlow {
+        /// How many.
+        count: usize,
+        /// The one under way when it was over.
+        index: u16,
+        /// Which program that is.
+        digest: ProgramDigest,
+        /// How long they had.
+        limit: Duration,
+    },
     /// The chain demands more programs than an endpoint keeps track of.
     TooManyPrograms {
         /// How many.
@@ -148,13 +180,34 @@ impl fmt::Display for EndpointError {
             Self::MonitorsNotRun { count } => write!(
                 f,
                 "the controller's chain demands that {count} monitor programs be run, which this \
-                 endpoint does not do; start it with --monitors-not-enforced to serve it without"
+                 endpoint does not do (--no-monitors)"
             ),
-            Self::TooManyPrograms { count } => write!(
+            Self::MonitorInEbpf { digest } => write!(
                 f,
-                "the controller's chain demands {count} programs, more than {}",
-                PROGRAMS_MAX
+                "the controller's chain demands a monitor program in eBPF ({}), which no endpoint runs; \
+                 monitors are written in WebAssembly",
+                Hex(digest)
             ),
+            Self::MonitorUnusable { digest, cause } => write!(
+                f,
+                "the controller's chain demands the monitor program {}, which cannot be run: {cause}",
+                Hex(digest)
+            ),
+            Self::MonitorSupplySlow { digest, limit } => write!(
+                f,
+                "the set-up took longer than {} s while the monitor program {} was compiled or started here",
+                limit.as_secs(),
+                Hex(digest)
+            ),
+            Self::MonitorsSlow { count, index, digest, limit } => write!(
+                f,
+                "{count} monitor programs of the controller's chain did not begin in {} s; the one under way was {index} ({})",
+                limit.as_secs(),
+                Hex(digest)
+            ),
+            Self::TooManyPrograms { count } => {
+                write!(f, "the controller's chain demands {count} programs, more than {PROGRAMS_MAX}")
+            }
             Self::ProgramsMissing { count } => write!(
                 f,
                 "START came but {count} programs that the chain demands did not; \

@@ -4,14 +4,17 @@ mod datagrams;
 mod denied;
 mod golden;
 mod lingering;
+mod monitors;
 pub(super) mod rights;
 mod session;
 mod statuses;
 
 use std::future::ready;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 use std::time::Duration;
 
+use packetlab::key::Hex;
 use packetlab::message::{
     Family, Message, MessageType, NCTL_FIN, Open, Packet, StateChange, Status,
 };
@@ -23,9 +26,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::chain_limits::ChainLimits;
+use super::chain_limits::{self, ChainLimits};
 use super::machine::Machine;
+use super::monitors::{MonitorRule, MonitorSettings, SessionMonitors, Supply};
 use super::requests::{self, SessionTerms};
+use super::sockets::Sockets;
 use super::{End, EndpointError, setup};
 use crate::clock::now;
 use crate::link::{Link, LinkError};
@@ -62,13 +67,11 @@ impl Script {
     }
 
     fn start(own: IpAddr, limits: &str, leave_at: Option<MessageType>) -> Self {
-        Self::serve(SessionTerms {
-            machine: Machine::new(own, "host".to_owned()),
-            limits: ChainLimits::of_text(limits),
-            ran: Duration::ZERO,
-            not_after: Ticks::MAX,
-            leave_at,
-        })
+        let limits = ChainLimits::of_text(limits);
+        let monitors = SessionMonitors::new(limits.memories(), false, "endpoint".to_owned());
+        let sockets = Sockets::new(Machine::new(own, "host".to_owned()), limits);
+        let (ran, not_after) = (Duration::ZERO, Ticks::MAX);
+        Self::serve(SessionTerms { sockets, monitors, ran, not_after, leave_at })
     }
 
     fn serve(terms: SessionTerms) -> Self {
@@ -402,16 +405,35 @@ async fn an_end_inside_a_message_is_an_error() {
     assert!(matches!(end, Err(EndpointError::Link(LinkError::CutShort))), "{end:?}");
 }
 
+const RUN: MonitorRule = MonitorRule::Run(MonitorSettings {
+    limits: ::monitors::Limits { call: Duration::from_millis(100), memory_len_max: 1 << 20 },
+    report_crash: false,
+    debug: false,
+});
+
+/// Nothing has come yet of what the certificate demands.
+fn supply(demanded: &[Program], rule: MonitorRule) -> Supply {
+    let text = demanded.iter().map(|program| Hex(program.digest()).to_string());
+    let text = text.collect::<String>();
+    let limits = if text.is_empty() { text } else { format!("monitor={text};") };
+    let certificates = chain_limits::certificates(&[&limits]);
+    let limits = ChainLimits::of_session(&certificates, &Arc::default());
+    let memories = limits.memories();
+    let sockets = Sockets::new(Machine::new(OWN, "host".to_owned()), limits);
+    let demanded = super::monitors::demands(&certificates);
+    Supply::new(rule, demanded, sockets.memory(), memories, "endpoint".to_owned())
+}
+
 /// Sends the messages of a set-up one by one; the answers' payloads and how the set-up ended.
 async fn set_up(
     demanded: &[Program],
-    monitors_not_enforced: bool,
+    rule: MonitorRule,
     requests: &[Message<'_>],
 ) -> (Vec<Vec<u8>>, Result<(), EndpointError>) {
     let (near, far) = tokio::io::duplex(64 * 1024);
-    let digests: Vec<_> = demanded.iter().map(|program| *program.digest()).collect();
+    let supply = supply(demanded, rule);
     let set_up = tokio::spawn(async move {
-        setup::run(&mut Link::new(far), &digests, monitors_not_enforced, LONG, ready(true)).await
+        setup::run(&mut Link::new(far), supply, LONG, ready(true)).await.map(drop)
     });
     let mut link = Link::new(near);
     let mut answers = Vec::new();
@@ -433,14 +455,14 @@ async fn start_succeeds_once_every_demanded_program_has_come() {
     let leak = |program: &Program| &*program.encoded().to_vec().leak();
     let (pass_bytes, block_bytes) = (leak(&pass), leak(&block));
 
-    let (answers, end) = set_up(&[], false, &[Message::Start]).await;
+    let (answers, end) = set_up(&[], RUN, &[Message::Start]).await;
     assert_eq!(answers, [Vec::<u8>::new()]);
     assert!(end.is_ok());
 
     let both = [pass.clone(), block.clone()];
     let (answers, end) = set_up(
         &both,
-        true,
+        MonitorRule::Ignore,
         &[
             cdata(b"monitor", pass_bytes),
             cdata(b"monitor", pass_bytes),
@@ -461,37 +483,39 @@ async fn start_succeeds_once_every_demanded_program_has_come() {
         Message::Nclose { sktid: 1 },
         Message::Start,
     ];
-    let (answers, end) = set_up(&[pass], false, &requests).await;
+    let (answers, end) = set_up(&[pass], RUN, &requests).await;
     assert_eq!(answers, [[0, 0x24], [0, 0x20], [0, 0x20], [0, 0x20], [0, 0x11], [0, 0x21]]);
     assert!(matches!(end, Err(EndpointError::ProgramsMissing { count: 1 })), "{end:?}");
 }
 
 #[tokio::test]
-async fn an_experiment_whose_monitors_should_be_run_is_refused_unless_told_otherwise() {
+async fn an_experiment_whose_monitors_should_be_run_is_refused_where_none_are() {
     let pass = Program::from_ebpf_text(PASS_ALL).unwrap();
     let encoded: &[u8] = pass.encoded().to_vec().leak();
     let requests = [Message::Cdata { hint: b"monitor", data: encoded }, Message::Start];
-    let (answers, end) = set_up(std::slice::from_ref(&pass), false, &requests).await;
-    assert_eq!(answers, [vec![], vec![0, 0x13, 0, 0]]);
-    let error = end.unwrap_err().to_string();
-    assert!(error.contains("--monitors-not-enforced"), "{error}");
-    let (answers, end) = set_up(&[pass], true, &requests).await;
-    assert!(answers.iter().all(Vec::is_empty) && end.is_ok(), "{answers:?} {end:?}");
+    for (rule, reason) in
+        [(MonitorRule::Refuse, "--no-monitors"), (RUN, "a monitor program in eBPF")]
+    {
+        let (answers, end) = set_up(std::slice::from_ref(&pass), rule, &requests).await;
+        assert_eq!(answers, [vec![], vec![0, 0x13, 0, 0]]);
+        let error = end.unwrap_err().to_string();
+        assert!(error.contains(reason), "{error}");
+    }
 }
 
 #[tokio::test]
 async fn a_chain_may_demand_a_hundred_programs_and_no_more() {
     let program = Program::from_ebpf_text(PASS_ALL).unwrap();
-    let (answers, end) = set_up(&vec![program.clone(); 101], true, &[]).await;
+    let (answers, end) = set_up(&vec![program.clone(); 101], RUN, &[]).await;
     assert!(answers.is_empty());
     assert!(matches!(end, Err(EndpointError::TooManyPrograms { count: 101 })), "{end:?}");
-    let (_, end) = set_up(&vec![program; 100], true, &[]).await;
+    let (_, end) = set_up(&vec![program; 100], RUN, &[]).await;
     assert!(matches!(end, Err(EndpointError::ClosedInSetup)), "{end:?}");
 }
 
 #[tokio::test]
 async fn a_controller_that_closes_before_start_is_an_error() {
-    let (answers, end) = set_up(&[], false, &[]).await;
+    let (answers, end) = set_up(&[], RUN, &[]).await;
     assert!(answers.is_empty());
     assert!(matches!(end, Err(EndpointError::ClosedInSetup)), "{end:?}");
 }
@@ -499,8 +523,8 @@ async fn a_controller_that_closes_before_start_is_an_error() {
 #[tokio::test]
 async fn a_controller_that_never_sends_start_is_left_in_time() {
     let (near, far) = tokio::io::duplex(1024);
-    let end =
-        setup::run(&mut Link::new(far), &[], false, Duration::from_millis(20), ready(true)).await;
+    let limit = Duration::from_millis(20);
+    let end = setup::run(&mut Link::new(far), supply(&[], RUN), limit, ready(true)).await;
     assert!(matches!(end, Err(EndpointError::TimedOut { .. })), "{end:?}");
     drop(near);
 }

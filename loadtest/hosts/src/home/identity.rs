@@ -20,8 +20,8 @@ use zeroize::Zeroizing;
 use super::agent::{Agent, validity};
 use super::error::HomeError;
 use crate::clock::now;
-use crate::endpoint::Endpoint;
 use crate::endpoint::subscribe::{Interest, Subscriber};
+use crate::endpoint::{Endpoint, MonitorRule, MonitorSettings};
 
 /// How long a new one is valid: it may be part of a fleet that runs for long.
 const VALIDITY: Duration = Duration::from_secs(365 * 24 * 3600);
@@ -83,7 +83,7 @@ impl EndpointIdentity {
         Ok(Subscriber::new(broker, self.address, tls, &interest)?)
     }
 
-    /// The endpoint, which serves experiments that `operators` let run; monitors are not run.
+    /// The endpoint, which serves experiments that `operators` let run, and runs their monitors.
     ///
     /// # Errors
     /// TLS refuses the identity.
@@ -102,7 +102,7 @@ impl EndpointIdentity {
             tls: tls::client_config(Some(&Identity { chain, key: &self.agent.key }), rule)?,
             operators: operators.to_vec(),
             priority: None,
-            monitors_not_enforced: false,
+            monitors: MonitorRule::Run(MonitorSettings::default()),
             ledger: Arc::default(),
             ran: Duration::ZERO,
             leave_at: None,

@@ -99,7 +99,7 @@ impl Count {
     }
 }
 
-/// Whether a certificate limits anything that is counted.
+/// Whether a certificate limits anything that is counted, or has monitors that may count.
 fn counts(limits: &CertificateLimits) -> bool {
     let totals = [
         limits.max_send_byte,
@@ -109,6 +109,7 @@ fn counts(limits: &CertificateLimits) -> bool {
         limits.max_socket_count,
     ];
     totals.iter().any(Option::is_some)
+        || !limits.monitor.is_empty()
         || !limits.max_burst_rate_byte.is_empty()
         || !limits.max_burst_rate_pkt.is_empty()
 }

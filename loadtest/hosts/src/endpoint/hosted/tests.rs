@@ -6,7 +6,6 @@ use std::net::SocketAddr;
 use packetlab::certificate::Certificate;
 use packetlab::key::{PrivateKey, PublicKey};
 use packetlab::message::{Message, MessageType, Outcome, Status};
-use packetlab::program::Program;
 use packetlab::time::Ticks;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
@@ -165,11 +164,13 @@ impl Controllers {
         let acceptor = TlsAcceptor::from(tls::server_config(&identity, rule).unwrap());
         let (stream, _) = within(listener.accept()).await.unwrap();
         let mut link = Link::new(within(acceptor.accept(stream)).await.unwrap());
-        let program = Program::from_ebpf_text(b"0xb7 0 0 0 1\n0x95 0 0 0 0\n").unwrap();
+        let program = Home::program();
         let cdata = Message::Cdata { hint: b"monitor", data: program.encoded() };
         for request in [cdata, Message::Start] {
             assert_eq!(ask(&mut link, &request).await, Status::SUCCESS);
         }
+        // What the monitor program has to say.
+        assert_eq!(within(link.receive()).await.unwrap().unwrap().0, MessageType::LINFO);
         link
     }
 

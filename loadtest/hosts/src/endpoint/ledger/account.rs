@@ -1,8 +1,9 @@
 //! The account of one certificate: what it has used up.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 
+use monitors::Persistent;
 use packetlab::certificate::Certificate;
 use packetlab::key::{Hex, KEY_LEN, KeyId, sha256};
 use packetlab::time::Ticks;
@@ -58,6 +59,8 @@ pub(in super::super) struct Account {
     pub(super) not_after: Ticks,
     /// What has been used up.
     pub(in super::super) totals: Totals,
+    /// What monitor programs keep from session to session, each by its index among those of its session.
+    pub(super) memories: BTreeMap<u16, Persistent>,
     /// What was sent lately.
     pub(in super::super) bursts: Bursts,
     /// Sockets that are open.
@@ -69,7 +72,8 @@ pub(in super::super) struct Account {
 impl Account {
     pub(super) fn new(privilege: CertificateId, not_after: Ticks) -> Self {
         let (totals, bursts) = (Totals::default(), Bursts::default());
-        Self { privilege, not_after, totals, bursts, sockets: 0, sessions: 0 }
+        let memories = BTreeMap::new();
+        Self { privilege, not_after, totals, memories, bursts, sockets: 0, sessions: 0 }
     }
 
     /// One packet of so many bytes is to be sent.
@@ -84,9 +88,20 @@ impl Account {
         self.totals.received_packets = self.totals.received_packets.saturating_add(1);
     }
 
+    /// Whether there is anything that has to outlive the process.
+    pub(super) fn is_used(&self) -> bool {
+        self.totals != Totals::default() || self.kept_memories().next().is_some()
+    }
+
+    /// What monitor programs keep. Zeros alone are what each finds at first.
+    pub(super) fn kept_memories(&self) -> impl Iterator<Item = (u16, &Persistent)> {
+        let memories = self.memories.iter().map(|(index, memory)| (*index, memory));
+        memories.filter(|(_, memory)| memory.iter().any(|byte| *byte != 0))
+    }
+
     /// Whether nothing is lost if it is forgotten.
     pub(super) fn is_idle(&mut self, now: Ticks) -> bool {
-        let unused = self.totals == Totals::default() && self.bursts.are_over(now);
+        let unused = !self.is_used() && self.bursts.are_over(now);
         self.sessions == 0 && (unused || self.not_after < now)
     }
 }

@@ -27,13 +27,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use monitors::Persistent;
 use packetlab::key::Hex;
 use packetlab::time::Ticks;
 use tokio::sync::Notify;
 
 pub(super) use account::{Account, Accounts, CertificateId};
 pub use bounds::LedgerError;
-use bounds::{ACCOUNTS_MAX, ACCOUNTS_PER_PRIVILEGE_MAX};
+use bounds::{ACCOUNTS_MAX, ACCOUNTS_PER_PRIVILEGE_MAX, MEMORIES_MAX, MEMORIES_PER_PRIVILEGE_MAX};
 pub(super) use burst::Turn;
 pub use store::StateError;
 use store::Store;
@@ -180,7 +181,43 @@ impl Ledger {
         for id in ids {
             if let Some(account) = accounts.get_mut(id) {
                 account.sessions = account.sessions.saturating_sub(1);
+                if account.sessions == 0 {
+                    account.memories.retain(|_, memory| memory.iter().any(|byte| *byte != 0));
+                }
             }
+        }
+    }
+
+    /// What the monitor with this index among those of its session has kept under a certificate that has an account;
+    /// zeros at first. There is a place for what it will keep.
+    ///
+    /// # Errors
+    /// There is none.
+    pub(super) fn memory(&self, id: &CertificateId, index: u16) -> Result<Persistent, LedgerError> {
+        let mut accounts = self.accounts();
+        let zeros = [0; size_of::<Persistent>()];
+        let Some(account) = accounts.get(id) else { return Ok(zeros) };
+        if let Some(memory) = account.memories.get(&index) {
+            return Ok(*memory);
+        }
+        let of_privilege = |other: &&Account| other.privilege == account.privilege;
+        let count = |account: &Account| account.memories.len();
+        if accounts.values().map(count).sum::<usize>() >= MEMORIES_MAX
+            || accounts.values().filter(of_privilege).map(count).sum::<usize>()
+                >= MEMORIES_PER_PRIVILEGE_MAX
+        {
+            return Err(LedgerError::TooManyMemories);
+        }
+        if let Some(account) = accounts.get_mut(id) {
+            account.memories.insert(index, zeros);
+        }
+        Ok(zeros)
+    }
+
+    /// Has a monitor's memory kept.
+    pub(super) fn keep_memory(&self, id: &CertificateId, index: u16, memory: &Persistent) {
+        if let Some(account) = self.accounts().get_mut(id) {
+            account.memories.insert(index, *memory);
         }
     }
 

@@ -3,11 +3,13 @@
 //! ```text
 //! pktfleet totals 1
 //! AUTHORITY SERIAL  AUTHORITY SERIAL  EXPIRY  SENT-BYTES SENT-PACKETS RECEIVED-BYTES RECEIVED-PACKETS
+//! memory INDEX BYTES
 //! end 1
 //! ```
 //!
 //! One line for each certificate: its own name, that of the last certificate of its chain, when it expires in
-//! ticks, and what has been used up; the last line counts those before. Burst rates are not kept: their windows
+//! ticks, and what has been used up; behind it a line for each of its monitor programs that has kept something, by its
+//! index among those of its session. The last line counts the certificates. Burst rates are not kept: their windows
 //! are short, and no controller can restart an endpoint.
 //!
 //! Not here: when to write.
@@ -22,9 +24,10 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use monitors::Persistent;
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg, OFlag};
-use packetlab::key::{KEY_LEN, KeyId};
+use packetlab::key::{Hex, KEY_LEN, KeyId};
 use packetlab::time::Ticks;
 use packetlab_home::file;
 
@@ -33,9 +36,11 @@ use super::bounds::ACCOUNTS_MAX;
 
 const NAME: &str = "totals";
 const LOCK_NAME: &str = "lock";
+/// Before the memory of a monitor program, which belongs to the account above it.
+const MEMORY: &str = "memory ";
 const FIRST_LINE: &str = "pktfleet totals 1";
 /// Largest file that is read: more than twice what all accounts can have.
-const LEN_MAX: u64 = 4 << 20;
+const LEN_MAX: u64 = 8 << 20;
 
 /// The totals cannot be kept.
 #[derive(Debug)]
@@ -147,7 +152,9 @@ impl Store {
     ) -> Result<(), StateError> {
         // Held from the look at the accounts on, or an older look could be written after a newer one.
         let mut written = self.written.lock().unwrap_or_else(PoisonError::into_inner);
-        let text = text_of(&accounts());
+        // Copied first: every packet waits for the lock, and putting them into words takes longer.
+        let used = used_of(&accounts());
+        let text = text_of(used);
         if *written == text && !anew {
             return Ok(());
         }
@@ -181,21 +188,42 @@ fn read(path: &Path) -> Result<String, StateCause> {
     }
 }
 
-fn text_of(accounts: &Accounts) -> String {
-    let mut used: Vec<_> =
-        accounts.iter().filter(|(_, account)| account.totals != Totals::default()).collect();
+/// What the file says of one certificate.
+struct Used {
+    id: CertificateId,
+    privilege: CertificateId,
+    not_after: Ticks,
+    totals: Totals,
+    memories: Vec<(u16, Persistent)>,
+}
+
+fn used_of(accounts: &Accounts) -> Vec<Used> {
+    let used = accounts.iter().filter(|(_, account)| account.is_used());
+    used.map(|(id, account)| Used {
+        id: id.clone(),
+        privilege: account.privilege.clone(),
+        not_after: account.not_after,
+        totals: account.totals,
+        memories: account.kept_memories().map(|(index, memory)| (index, *memory)).collect(),
+    })
+    .collect()
+}
+
+fn text_of(mut used: Vec<Used>) -> String {
     // In order, so that the same totals are the same text.
-    used.sort_by_key(|(id, _)| *id);
+    used.sort_by(|one, other| one.id.cmp(&other.id));
     let mut text = format!("{FIRST_LINE}\n");
-    for (id, account) in &used {
-        let Account { privilege, not_after, .. } = account;
-        let Totals { sent_bytes, sent_packets, received_bytes, received_packets } = account.totals;
+    for Used { id, privilege, not_after, totals, memories } in &used {
+        let Totals { sent_bytes, sent_packets, received_bytes, received_packets } = totals;
         // Into a string; that does not fail.
         let _ = writeln!(
             text,
             "{id} {privilege} {} {sent_bytes} {sent_packets} {received_bytes} {received_packets}",
             not_after.0
         );
+        for (index, memory) in memories {
+            let _ = writeln!(text, "{MEMORY}{index} {}", Hex(memory));
+        }
     }
     let _ = writeln!(text, "end {}", used.len());
     text
@@ -208,6 +236,7 @@ fn parse(text: &str) -> Result<Accounts, StateCause> {
     if lines.next().map(|(line, _)| line) != Some(&format!("{FIRST_LINE}\n")) {
         return Err(broken(1, FIRST_LINE));
     }
+    let mut latest = None;
     while let Some((text, line)) = lines.next() {
         let text = text.strip_suffix('\n').ok_or_else(|| broken(line, "whole line"))?;
         if let Some(count) = text.strip_prefix("end ") {
@@ -217,8 +246,19 @@ fn parse(text: &str) -> Result<Accounts, StateCause> {
                 (_, Some((_, line))) => Err(broken(line, "end of the file")),
             };
         }
+        if let Some(words) = text.strip_prefix(MEMORY) {
+            let account = latest.as_ref().and_then(|id| accounts.get_mut(id));
+            memory(words)
+                .zip(account)
+                .and_then(|((index, memory), account)| {
+                    account.memories.insert(index, memory).map_or(Some(()), |_| None)
+                })
+                .ok_or_else(|| broken(line, "memory of a monitor program"))?;
+            continue;
+        }
         let (id, account) =
             account(text).ok_or_else(|| broken(line, "account of a certificate"))?;
+        latest = Some(id.clone());
         if accounts.len() == ACCOUNTS_MAX || accounts.insert(id, account).is_some() {
             return Err(broken(line, "account that there can be"));
         }
@@ -239,6 +279,11 @@ fn account(line: &str) -> Option<(CertificateId, Account)> {
     let mut account = Account::new(certificate_id(top_authority, top_serial)?, Ticks(not_after));
     account.totals = Totals { sent_bytes, sent_packets, received_bytes, received_packets };
     Some((certificate_id(authority, serial)?, account))
+}
+
+fn memory(words: &str) -> Option<(u16, Persistent)> {
+    let (index, memory) = words.split_once(' ')?;
+    Some((number(index)?.try_into().ok()?, bytes(memory)?.try_into().ok()?))
 }
 
 /// As we write them: digits alone.

@@ -118,9 +118,9 @@ fn a_damaged_file_is_an_error_that_names_the_line_and_stays_as_it_is() {
         assert!(error.contains("Put a copy back"), "{error}");
         assert_eq!(fs::read_to_string(directory.file()).unwrap(), text);
     }
-    fs::write(directory.file(), vec![b'\n'; 5 << 20]).unwrap();
+    fs::write(directory.file(), vec![b'\n'; 9 << 20]).unwrap();
     let error = Ledger::open(&directory.0).unwrap_err().to_string();
-    assert!(error.contains("more than 4194304 bytes"), "{error}");
+    assert!(error.contains("more than 8388608 bytes"), "{error}");
     fs::remove_file(directory.file()).unwrap();
     fs::create_dir(directory.file()).unwrap();
     let error = Ledger::open(&directory.0).unwrap_err().to_string();
@@ -260,10 +260,69 @@ fn a_ledger_full_of_the_longest_numbers_can_be_read_again() {
             received_bytes: most,
             received_packets: most,
         };
+        // As many monitors as can keep something.
+        ledger.memory(&id(number), u16::MAX).unwrap();
+        ledger.keep_memory(&id(number), u16::MAX, &[0xff; 256]);
     }
     ledger.save().unwrap();
     drop(ledger);
     assert_eq!(Ledger::open(&directory.0).unwrap().accounts().len(), ACCOUNTS_MAX);
+}
+
+#[test]
+fn what_monitors_keep_outlives_the_process_by_certificate_and_index() {
+    let directory = Directory::new();
+    let ledger = Ledger::open(&directory.0).unwrap();
+    ledger.admit(&[(id(1), Ticks::MAX), (id(2), Ticks::MAX)], &id(0), Ticks(0)).unwrap();
+    let mut memory = [0; 256];
+    for (number, index) in [(1, 0), (1, 7), (2, 0), (2, 1)] {
+        assert_eq!(ledger.memory(&id(number), index), Ok([0; 256]));
+        memory[255] = u8::try_from(number).unwrap() * 16 + u8::try_from(index).unwrap();
+        // The last keeps what it found, which is nothing.
+        if (number, index) != (2, 1) {
+            ledger.keep_memory(&id(number), index, &memory);
+        }
+    }
+    ledger.save().unwrap();
+    drop(ledger);
+    let text = fs::read_to_string(directory.file()).unwrap();
+    assert_eq!(text.matches("memory ").count(), 3, "{text}");
+    let ledger = Ledger::open(&directory.0).unwrap();
+    let last = |number, index| ledger.memory(&id(number), index).unwrap()[255];
+    assert_eq!([last(1, 0), last(1, 7), last(2, 0), last(2, 1)], [0x10, 0x17, 0x20, 0]);
+    drop(ledger);
+    let first = text.lines().find(|line| line.starts_with("memory ")).unwrap();
+    for damaged in [
+        text.replacen(first, &first[..first.len() - 2], 1),
+        text.replacen(first, &format!("{first}\n{first}"), 1),
+        text.replacen("memory 7", "memory 70000", 1),
+        text.replacen("pktfleet totals 1\n", &format!("pktfleet totals 1\n{first}\n"), 1),
+    ] {
+        fs::write(directory.file(), &damaged).unwrap();
+        let error = Ledger::open(&directory.0).unwrap_err().to_string();
+        assert!(error.contains("is no memory of a monitor program"), "{error}");
+    }
+}
+
+#[test]
+fn monitors_below_one_privilege_cannot_take_the_places_of_all_others() {
+    let ledger = Ledger::default();
+    let ids = [(id(1), Ticks::MAX), (id(2), Ticks::MAX)];
+    ledger.admit(&ids, &id(0), Ticks(0)).unwrap();
+    ledger.admit(&[(id(3), Ticks::MAX)], &id(9), Ticks(0)).unwrap();
+    for index in 0..128 {
+        ledger.memory(&id(1), index).unwrap();
+        ledger.memory(&id(2), index).unwrap();
+    }
+    assert_eq!(ledger.memory(&id(2), 128), Err(LedgerError::TooManyMemories));
+    // Those that have a place have it again, and others have theirs.
+    assert_eq!(ledger.memory(&id(2), 127), Ok([0; 256]));
+    assert_eq!(ledger.memory(&id(3), 0), Ok([0; 256]));
+    // When no session goes on, nobody needs places in which nothing is kept.
+    ledger.keep_memory(&id(1), 5, &[1; 256]);
+    ledger.dismiss([id(1)].iter());
+    assert_eq!(ledger.memory(&id(2), 128), Ok([0; 256]));
+    assert_eq!(ledger.memory(&id(1), 5), Ok([1; 256]));
 }
 
 #[test]

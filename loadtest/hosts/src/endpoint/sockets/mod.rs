@@ -41,7 +41,7 @@ use crate::clock::now;
 use kernel_socket::Capture;
 use reporter::{NextCapture, Reporter, SharedTable, TaskMessage, locked};
 use schedule::{Action, Order};
-use table::{SocketTable, State};
+use table::{Checked, News, SocketNumber, SocketTable, State};
 
 /// How long a closed connection may go on sending, and wait for its peer to close.
 const LINGER_TIMEOUT: Duration = Duration::from_secs(5);
@@ -51,10 +51,24 @@ const LINGERING_MAX: usize = 256;
 /// The sockets of one session.
 #[derive(Debug)]
 pub(super) struct Sockets {
-    machine: Machine,
+    machine: Arc<Machine>,
     shared: Arc<SharedTable>,
     tasks: HashMap<u8, Task>,
     lingering: JoinSet<()>,
+}
+
+/// The endpoint's memory as it is at the moment, for whoever may read it.
+#[derive(Debug, Clone)]
+pub(super) struct MemoryView {
+    machine: Arc<Machine>,
+    shared: Arc<SharedTable>,
+}
+
+impl MemoryView {
+    /// What is at `address` now.
+    pub(super) fn read(&self, address: u32, len: usize) -> Vec<u8> {
+        memory::read(&self.shared.table(), &self.machine, now(), address, len)
+    }
 }
 
 /// The task of an open socket.
@@ -84,7 +98,7 @@ impl Sockets {
             room: Notify::new(),
         };
         let (tasks, lingering) = (HashMap::new(), JoinSet::new());
-        Self { machine, shared: Arc::new(shared), tasks, lingering }
+        Self { machine: Arc::new(machine), shared: Arc::new(shared), tasks, lingering }
     }
 
     /// The sockets' states.
@@ -92,20 +106,26 @@ impl Sockets {
         self.shared.table()
     }
 
-    /// The machine they are on.
-    pub(super) fn machine(&self) -> &Machine {
-        &self.machine
+    /// The endpoint's memory, with the state of the sockets.
+    pub(super) fn memory(&self) -> MemoryView {
+        MemoryView { machine: Arc::clone(&self.machine), shared: Arc::clone(&self.shared) }
     }
 
-    /// The next message to the controller. May be abandoned.
-    pub(super) async fn next_message(&self) -> Vec<u8> {
+    /// What is to be done next for the sockets. May be abandoned before it is done.
+    pub(super) async fn next(&self) -> News {
         loop {
-            if let Some(message) = self.table().pop() {
+            if let Some(news) = self.table().next() {
                 self.shared.room.notify_waiters();
-                return message;
+                return news;
             }
             self.shared.news.notified().await;
         }
+    }
+
+    /// What monitors said to an NDATA.
+    pub(super) fn checked(&self, number: SocketNumber, checked: Checked) {
+        self.table().checked(number, checked);
+        self.shared.room.notify_waiters();
     }
 
     /// NOPEN. A connection is established later, and NSTAT tells.

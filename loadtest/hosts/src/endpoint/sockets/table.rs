@@ -29,7 +29,7 @@ use packetlab::time::Ticks;
 
 use super::super::chain_limits::{ChainLimits, SocketPlace};
 use super::super::ledger::WaitingSends;
-pub(crate) use entry::{BUFFERS_LEN_MAX, Entry, State};
+pub(crate) use entry::{BUFFERS_LEN_MAX, Checked, Entry, State};
 use entry::{data, hold_back};
 use header::IpHeader;
 
@@ -80,6 +80,19 @@ pub(crate) struct SocketTable {
     log: VecDeque<Vec<u8>>,
     opened_count: u64,
     last_served: u8,
+    /// Monitors are asked about each NDATA before it is told.
+    monitored: bool,
+    /// Whose turn it is: theirs, or what may be told.
+    checks_first: bool,
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(crate) enum News {
+    /// This message is told.
+    Message(Vec<u8>),
+    /// Monitors are asked about this NDATA; [`SocketTable::checked`] takes what they say.
+    Unchecked(SocketNumber, Vec<u8>),
 }
 
 impl SocketTable {
@@ -87,6 +100,11 @@ impl SocketTable {
     pub(crate) fn new(limits: ChainLimits) -> Self {
         let waiting = limits.waiting_sends();
         Self { limits, waiting, ..Self::default() }
+    }
+
+    /// From now on monitors are asked about what is received.
+    pub(crate) fn have_monitors(&mut self) {
+        self.monitored = true;
     }
 
     /// What the chain allows.
@@ -309,10 +327,10 @@ impl SocketTable {
     pub(crate) fn received(&mut self, number: SocketNumber, time: Ticks, packet: Packet<'_>) {
         let len = data(&packet).len();
         let fits = self.room(number).is_some_and(|room| len <= room as usize);
-        let allowed = fits && self.limits.take_received(len);
+        let (allowed, monitored) = (fits && self.limits.take_received(len), self.monitored);
         let Some(entry) = self.find(number) else { return };
         if allowed {
-            entry.receive(time, packet);
+            entry.receive(time, packet, monitored);
         } else {
             entry.count_drop(time, len);
         }
@@ -352,9 +370,10 @@ impl SocketTable {
         let room = self.room(number).unwrap_or(0) as usize;
         let len = self.limits.receive_by(room.min(len_max), fill)?;
         data.truncate(len);
+        let monitored = self.monitored;
         if let Some(entry) = self.find(number).filter(|_| len > 0) {
             let packet = Packet::Tcp { family: entry.socket.family, data: &data };
-            entry.receive(time, packet);
+            entry.receive(time, packet, monitored);
         }
         Ok(len)
     }
@@ -378,6 +397,30 @@ impl SocketTable {
         let mut encoded = Vec::new();
         if line.encode(&mut encoded).is_ok() {
             self.log.push_back(encoded);
+        }
+    }
+
+    /// What is to be done next. Neither a flood of data nor one of notifications keeps the other waiting.
+    pub(crate) fn next(&mut self) -> Option<News> {
+        self.checks_first = self.monitored && !self.checks_first;
+        if self.checks_first {
+            self.take_unchecked().or_else(|| self.pop().map(News::Message))
+        } else {
+            self.pop().map(News::Message).or_else(|| self.take_unchecked())
+        }
+    }
+
+    fn take_unchecked(&mut self) -> Option<News> {
+        self.sockets.iter_mut().find_map(|(sktid, entry)| {
+            let number = SocketNumber { sktid: *sktid, number: entry.number };
+            Some(News::Unchecked(number, entry.take_unchecked()?))
+        })
+    }
+
+    /// What monitors said to the NDATA they were asked about.
+    pub(crate) fn checked(&mut self, number: SocketNumber, checked: Checked) {
+        if let Some(entry) = self.find(number) {
+            entry.checked(checked);
         }
     }
 

@@ -68,14 +68,22 @@ impl Group {
         &self,
         listener: &TcpListener,
     ) -> Link<TlsStream<TcpStream>> {
+        let mut link = self.handshake(listener).await;
+        assert_eq!(ask(&mut link, &Message::Start).await, Status::SUCCESS);
+        link
+    }
+
+    /// The next connection, before any message.
+    pub(in super::super) async fn handshake(
+        &self,
+        listener: &TcpListener,
+    ) -> Link<TlsStream<TcpStream>> {
         let mode = TrustMode::ControllerAuthenticatesEndpoint;
         let rule = PeerRule { mode, anchors: vec![self.operator.public_key()], mandatory: true };
         let identity = Identity { chain: &self.chain, key: &self.controller };
         let acceptor = TlsAcceptor::from(tls::server_config(&identity, rule).unwrap());
         let (stream, _) = listener.accept().await.unwrap();
-        let mut link = Link::new(acceptor.accept(stream).await.unwrap());
-        assert_eq!(ask(&mut link, &Message::Start).await, Status::SUCCESS);
-        link
+        Link::new(acceptor.accept(stream).await.unwrap())
     }
 }
 
@@ -94,11 +102,11 @@ pub(in super::super) async fn ask(
 }
 
 /// A directory that is not there yet, and goes with the test.
-struct Directory(PathBuf);
+pub(super) struct Directory(pub(super) PathBuf);
 
 impl Directory {
-    fn new() -> Self {
-        let name = format!("pktfleet-rights-{}", std::process::id());
+    pub(super) fn new(test: &str) -> Self {
+        let name = format!("pktfleet-{test}-{}", std::process::id());
         Self(std::env::temp_dir().join(name))
     }
 }
@@ -109,14 +117,14 @@ impl Drop for Directory {
     }
 }
 
-fn ledger(directory: &Path) -> Arc<Ledger> {
+pub(super) fn ledger(directory: &Path) -> Arc<Ledger> {
     Arc::new(Ledger::open(directory).unwrap())
 }
 
 #[tokio::test]
 async fn totals_of_a_certificate_go_on_in_the_next_session_and_after_a_restart() {
     let group = Group::new("max_send_pkt=3;", LONG);
-    let directory = Directory::new();
+    let directory = Directory::new("rights");
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();
     let server = UdpSocket::bind(LOOPBACK).await.unwrap();
     // How many packets one session sends until it is refused.
@@ -156,8 +164,7 @@ async fn totals_of_a_certificate_go_on_in_the_next_session_and_after_a_restart()
 #[tokio::test]
 async fn no_session_begins_whose_totals_cannot_be_kept() {
     let group = Group::new("max_send_pkt=3;", LONG);
-    let name = format!("pktfleet-unwritable-{}", std::process::id());
-    let directory = Directory(std::env::temp_dir().join(name));
+    let directory = Directory::new("unwritable");
     let kept = ledger(&directory.0);
     std::fs::create_dir(directory.0.join("totals.new")).unwrap();
     let listener = TcpListener::bind(LOOPBACK).await.unwrap();

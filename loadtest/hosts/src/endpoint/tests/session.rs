@@ -7,8 +7,7 @@ use std::task::{Context, Poll};
 use packetlab::address::HostPort;
 use packetlab::certificate::Certificate;
 use packetlab::key::{PrivateKey, PublicKey};
-use packetlab::message::{Message, Packet, StateChange, Status};
-use packetlab::program::Program;
+use packetlab::message::{Message, MessageType, Packet, StateChange, Status};
 use packetlab::tls::{self, Identity, PeerRule};
 use packetlab::trust::TrustMode;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf};
@@ -17,7 +16,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::super::{End, Endpoint, EndpointError, subscribe};
-use super::{LOOPBACK, PASS_ALL, connect};
+use super::{LOOPBACK, connect};
 use crate::home::{Home, Surroundings};
 use crate::link::{Link, LinkError};
 
@@ -101,10 +100,14 @@ fn endpoint(home: &Home, controller: SocketAddr) -> Endpoint {
 async fn request(link: &mut Link<TlsStream<Tapped>>, message: &Message<'_>) -> Status {
     link.send(message).await.unwrap();
     let (message_type, payload) = link.receive().await.unwrap().unwrap();
-    match Message::decode(message_type, &payload) {
-        Message::Result(outcome) => outcome.status(),
-        other => panic!("RESULT expected, not {other:?}"),
+    let Message::Result(outcome) = Message::decode(message_type, &payload) else {
+        panic!("RESULT expected, not {message_type}");
+    };
+    if matches!(message, Message::Start) && outcome.status() == Status::SUCCESS {
+        // What the monitor program has to say.
+        assert_eq!(link.receive().await.unwrap().unwrap().0, MessageType::LINFO);
     }
+    outcome.status()
 }
 
 #[tokio::test]
@@ -121,7 +124,7 @@ async fn a_whole_session_over_tls_shows_key_address_and_snikey_and_ends_with_the
     assert_eq!(leaf.subject_key_id, home.identities()[0].key_id());
 
     let mut link = Link::new(stream);
-    let program = Program::from_ebpf_text(PASS_ALL).unwrap();
+    let program = Home::program();
     let cdata = Message::Cdata { hint: b"monitor", data: program.encoded() };
     assert_eq!(request(&mut link, &cdata).await, Status::SUCCESS);
     assert_eq!(request(&mut link, &Message::Start).await, Status::SUCCESS);
@@ -140,7 +143,7 @@ async fn a_missing_close_notify_is_an_end_too() {
     let controller = Controller::new(&home, home.controller().2).await;
     let session = tokio::spawn(endpoint(&home, controller.address()).run());
     let mut link = Link::new(controller.accept().await.unwrap());
-    let program = Program::from_ebpf_text(PASS_ALL).unwrap();
+    let program = Home::program();
     let cdata = Message::Cdata { hint: b"monitor", data: program.encoded() };
     assert_eq!(request(&mut link, &cdata).await, Status::SUCCESS);
     assert_eq!(request(&mut link, &Message::Start).await, Status::SUCCESS);
@@ -236,7 +239,7 @@ async fn no_tls_record_holds_bytes_of_two_messages() {
     let stream = controller.accept().await.unwrap();
     let handshake_len = stream.get_ref().0.received.len();
     let mut link = Link::new(stream);
-    let program = Program::from_ebpf_text(PASS_ALL).unwrap();
+    let program = Home::program();
     let cdata = Message::Cdata { hint: b"monitor", data: program.encoded() };
     assert_eq!(request(&mut link, &cdata).await, Status::SUCCESS);
     assert_eq!(request(&mut link, &Message::Start).await, Status::SUCCESS);
@@ -246,8 +249,8 @@ async fn no_tls_record_holds_bytes_of_two_messages() {
     assert_eq!(request(&mut link, &open).await, Status::SUCCESS);
     let (mut server, _) = flooder.accept().await.unwrap();
     let flood = tokio::spawn(async move { server.write_all(&[7; FLOOD_LEN]).await.unwrap() });
-    // Three answers of 4 bytes have come so far.
-    let (mut lengths, mut data_len) = (vec![4; 3], 0);
+    // Three answers of 4 bytes have come so far, and the LINFO of the monitor program.
+    let (mut lengths, mut data_len) = (vec![4, 4, 25, 4], 0);
     loop {
         let (message_type, payload) = link.receive().await.unwrap().unwrap();
         lengths.push(4 + payload.len());

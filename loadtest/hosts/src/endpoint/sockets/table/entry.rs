@@ -22,6 +22,7 @@ pub(super) mod hold_back {
     pub(in super::super) const NSTAT: u16 = 0x04;
     pub(in super::super) const NDATA: u16 = 0x08;
     pub(in super::super) const NDROP: u16 = 0x10;
+    pub(in super::super) const NBLOCK: u16 = 0x20;
 }
 
 /// State of a socket, by its number in memory (spec/protocol.md 1.12).
@@ -89,6 +90,8 @@ pub(crate) struct Entry {
     waiting: VecDeque<WaitingNotification>,
     /// How many of `waiting` are no NDATA.
     pub(super) events: usize,
+    /// How many of `waiting` monitors have not been asked about.
+    unchecked: usize,
     untold_drops: Option<Drops>,
     _place: SocketPlace,
 }
@@ -100,6 +103,27 @@ struct WaitingNotification {
     /// What it takes of the receive buffer.
     data_len: u32,
     message: Vec<u8>,
+    stage: Stage,
+}
+
+/// How far a notification is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// NDATA that monitors have not been asked about.
+    Unchecked,
+    /// Its message is with the monitors.
+    UnderCheck,
+    /// It may be told.
+    Ready,
+}
+
+/// What monitors said to an NDATA.
+#[derive(Debug)]
+pub(crate) enum Checked {
+    /// Nothing; the whole message.
+    Passed(Vec<u8>),
+    /// It is dropped, and perhaps told by this NBLOCK.
+    Blocked(Option<Vec<u8>>),
 }
 
 /// Packets dropped since the last NDROP.
@@ -135,6 +159,7 @@ impl Entry {
             send_queue_len: 0,
             waiting: VecDeque::new(),
             events: 0,
+            unchecked: 0,
             untold_drops: None,
             _place: place,
         }
@@ -171,13 +196,52 @@ impl Entry {
     }
 
     /// Received data, which has its room.
-    pub(super) fn receive(&mut self, time: Ticks, packet: Packet<'_>) {
+    pub(super) fn receive(&mut self, time: Ticks, packet: Packet<'_>, monitored: bool) {
         self.tell_drops();
         // It fits into a buffer whose size is a u32.
         let data_len = u32::try_from(data(&packet).len()).unwrap_or(u32::MAX);
         self.used = self.used.saturating_add(data_len);
         let sktid = self.socket.sktid;
         self.tell(hold_back::NDATA, data_len, &Message::Ndata { sktid, time, packet });
+        if let Some(told) = self.waiting.back_mut().filter(|_| monitored) {
+            told.stage = Stage::Unchecked;
+            self.unchecked += 1;
+        }
+    }
+
+    /// The first NDATA that monitors have not been asked about, as it would be told.
+    pub(super) fn take_unchecked(&mut self) -> Option<Vec<u8>> {
+        if self.unchecked == 0 {
+            return None;
+        }
+        let unchecked = self.waiting.iter_mut().find(|one| one.stage == Stage::Unchecked)?;
+        unchecked.stage = Stage::UnderCheck;
+        self.unchecked -= 1;
+        Some(std::mem::take(&mut unchecked.message))
+    }
+
+    /// What monitors said to the one that was taken: it is told, or else nothing or an NBLOCK in its place.
+    pub(super) fn checked(&mut self, checked: Checked) {
+        let is_it = |one: &WaitingNotification| one.stage == Stage::UnderCheck;
+        if !self.waiting.iter().any(is_it) {
+            return;
+        }
+        if matches!(checked, Checked::Blocked(Some(_))) {
+            self.make_room_for_event();
+        }
+        let Some(at) = self.waiting.iter().position(is_it) else { return };
+        let Some(mut it) = self.waiting.remove(at) else { return };
+        it.stage = Stage::Ready;
+        match checked {
+            Checked::Passed(message) => it.message = message,
+            Checked::Blocked(nblock) => {
+                self.used -= it.data_len;
+                let Some(message) = nblock else { return };
+                let (hold_back, data_len) = (hold_back::NBLOCK, 0);
+                it = WaitingNotification { hold_back, data_len, message, ..it };
+            }
+        }
+        self.waiting.insert(at, it);
     }
 
     pub(super) fn has_news(&self) -> bool {
@@ -211,16 +275,22 @@ impl Entry {
             return;
         }
         if hold_back != hold_back::NDATA {
-            let is_event = |waiting: &WaitingNotification| waiting.hold_back != hold_back::NDATA;
-            if self.events == UNITS_MAX
-                && let Some(oldest) = self.waiting.iter().position(is_event)
-            {
-                self.waiting.remove(oldest);
-                self.events -= 1;
-            }
-            self.events += 1;
+            self.make_room_for_event();
         }
-        self.waiting.push_back(WaitingNotification { hold_back, data_len, message: encoded });
+        let (message, stage) = (encoded, Stage::Ready);
+        self.waiting.push_back(WaitingNotification { hold_back, data_len, message, stage });
+    }
+
+    /// One more will wait; too many, and the oldest is forgotten.
+    fn make_room_for_event(&mut self) {
+        let is_event = |waiting: &WaitingNotification| waiting.hold_back != hold_back::NDATA;
+        if self.events == UNITS_MAX
+            && let Some(oldest) = self.waiting.iter().position(is_event)
+        {
+            self.waiting.remove(oldest);
+            self.events -= 1;
+        }
+        self.events += 1;
     }
 
     pub(super) fn pop(&mut self, mask: u16) -> Option<Vec<u8>> {
@@ -228,6 +298,8 @@ impl Entry {
             self.tell_drops();
         }
         let first = self.waiting.iter().position(|waiting| waiting.hold_back & mask == 0)?;
+        // What comes behind an NDATA is told behind it.
+        self.waiting.get(first).filter(|waiting| waiting.stage == Stage::Ready)?;
         let waiting = self.waiting.remove(first)?;
         self.used -= waiting.data_len;
         self.events -= usize::from(waiting.hold_back != hold_back::NDATA);

@@ -234,3 +234,90 @@ fn what_waits_to_be_sent_is_bounded_by_what_it_costs_and_over_all_sessions() {
     drop(others);
     assert!(send(&mut last, &large[1000..]).is_ok());
 }
+
+/// The NDATA that monitors are to be asked about next.
+fn unchecked(table: &mut SocketTable) -> (SocketNumber, Vec<u8>) {
+    match table.next() {
+        Some(News::Unchecked(number, ndata)) => (number, ndata),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn nothing_overtakes_data_that_monitors_have_not_passed() {
+    let (mut table, numbers) = table(&[1, 2]);
+    table.have_monitors();
+    receive(&mut table, numbers[0], b"x");
+    table.sent(numbers[0], 7, 1, Ticks(1), Ok(()));
+    assert!(told(&mut table).is_empty());
+    // That of another socket does.
+    table.sent(numbers[1], 7, 1, Ticks(1), Ok(()));
+    assert_eq!(told(&mut table), [(MessageType::NTAG, 2)]);
+    let (number, ndata) = unchecked(&mut table);
+    assert!(told(&mut table).is_empty());
+    table.checked(number, Checked::Passed(ndata.clone()));
+    assert_eq!(table.pop(), Some(ndata));
+    assert_eq!(told(&mut table), [(MessageType::NTAG, 1)]);
+    assert_eq!(table.buffers_used(), 0);
+}
+
+#[test]
+fn data_that_monitors_drop_leaves_its_room_and_an_nblock_in_its_place() {
+    let (mut table, numbers) = table(&[1]);
+    table.have_monitors();
+    let nblock = vec![MessageType::NBLOCK.0, 0, 0, 13, 1];
+    for (told_of, types) in [
+        (Some(nblock), vec![MessageType::NBLOCK, MessageType::NTAG]),
+        (None, vec![MessageType::NTAG]),
+    ] {
+        receive(&mut table, numbers[0], &[0; 100]);
+        table.sent(numbers[0], 7, 1, Ticks(1), Ok(()));
+        assert_eq!(table.buffers_used(), 100);
+        let (number, _) = unchecked(&mut table);
+        table.checked(number, Checked::Blocked(told_of));
+        assert_eq!(table.buffers_used(), 0);
+        assert_eq!(told(&mut table).iter().map(|(told, _)| *told).collect::<Vec<_>>(), types);
+    }
+}
+
+#[test]
+fn checks_and_what_may_be_told_take_turns() {
+    let (mut table, numbers) = table(&[1]);
+    table.have_monitors();
+    let mut turns = String::new();
+    for _ in 0..3 {
+        receive(&mut table, numbers[0], b"x");
+    }
+    let (number, ndata) = unchecked(&mut table);
+    table.checked(number, Checked::Passed(ndata));
+    for _ in 0..5 {
+        match table.next() {
+            Some(News::Message(_)) => turns.push('t'),
+            Some(News::Unchecked(number, ndata)) => {
+                turns.push('c');
+                table.checked(number, Checked::Passed(ndata));
+            }
+            None => turns.push('-'),
+        }
+    }
+    assert_eq!(turns, "tctct");
+}
+
+#[test]
+fn blocked_data_of_a_flood_does_not_grow_without_bounds() {
+    let (mut table, numbers) = table(&[1]);
+    table.have_monitors();
+    for _ in 0..2 * UNITS_MAX {
+        receive(&mut table, numbers[0], b"x");
+        let number = loop {
+            if let Some(News::Unchecked(number, _)) = table.next() {
+                break number;
+            }
+        };
+        let nblock = vec![MessageType::NBLOCK.0, 0, 0, 13, 1];
+        table.controls_mut(1).mask = hold_back::NBLOCK;
+        table.checked(number, Checked::Blocked(Some(nblock)));
+    }
+    table.controls_mut(1).mask = 0;
+    assert_eq!(told(&mut table).len(), UNITS_MAX);
+}

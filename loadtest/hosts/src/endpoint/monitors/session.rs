@@ -1,0 +1,200 @@
+//! The monitors of one session: what becomes of what they say (spec/monitors.md 8 to 10).
+//!
+//! Not here: how they came (`supply`).
+//!
+//! Invariant: of a message that one objects to nothing is carried out or passed on.
+
+use std::time::Duration;
+
+use engine::sys::cpu;
+use monitors::{Check, Crash, Monitors, Objection, Scheduling, Verdict};
+use nix::time::{ClockId, clock_gettime};
+use packetlab::key::Hex;
+use packetlab::message::{HEADER_LEN, Message, MessageType, Outcome, Status};
+use packetlab::program::ProgramDigest;
+
+use super::super::chain_limits::Memories;
+use super::super::sockets::table::Checked;
+
+/// The monitors of a session, by their indices.
+#[derive(Debug)]
+pub(in super::super) struct SessionMonitors {
+    pub(super) monitors: Monitors,
+    pub(super) places: Vec<Place>,
+    pub(super) memories: Memories,
+    report_crash: bool,
+    /// Whose they are, for the log.
+    pub(super) endpoint: String,
+}
+
+/// Which program a monitor is, and what it has said.
+#[derive(Debug)]
+pub(super) struct Place {
+    pub(super) digest: ProgramDigest,
+    pub(super) objections: u64,
+    pub(super) crashes: u64,
+}
+
+/// What monitors say to a request.
+pub(in super::super) enum Asked {
+    /// They are not asked about it: its payload.
+    Not(Vec<u8>),
+    /// It may be carried out.
+    Passed(Check),
+    /// It is refused.
+    Refused(Outcome),
+}
+
+impl SessionMonitors {
+    /// None yet.
+    pub(in super::super) fn new(memories: Memories, report_crash: bool, endpoint: String) -> Self {
+        let monitors = Monitors::new(Scheduling { step_back, processor_time });
+        Self { monitors, places: Vec::new(), memories, report_crash, endpoint }
+    }
+
+    /// Whether there is none, and nothing to ask.
+    pub(in super::super) fn is_empty(&self) -> bool {
+        self.places.is_empty()
+    }
+
+    /// Asks about a request.
+    pub(in super::super) async fn ask(
+        &mut self,
+        message_type: MessageType,
+        payload: Vec<u8>,
+    ) -> Asked {
+        if self.is_empty() {
+            return Asked::Not(payload);
+        }
+        let check = match Check::new(message_type, payload, 0) {
+            Ok(check) => check,
+            Err(payload) => return Asked::Not(payload),
+        };
+        let (verdict, check) = self.verdict(message_type, check).await;
+        match (verdict, check) {
+            (Verdict::Pass, Some(check)) => Asked::Passed(check),
+            (Verdict::Pass, None) => Asked::Refused(self.failed(0)),
+            (Verdict::Objection { monitor, objection }, _) => {
+                let rejected =
+                    |code| Outcome::MonitorRejected { monitor_index: monitor, monitor_errid: code };
+                Asked::Refused(match objection {
+                    Objection::Code(code) => rejected(code),
+                    Objection::Silent => rejected(0),
+                    Objection::Failed(_) => self.failed(monitor),
+                })
+            }
+        }
+    }
+
+    /// Tells what became of a request that passed.
+    pub(in super::super) async fn tell(
+        &mut self,
+        message_type: MessageType,
+        check: Check,
+        status: Status,
+    ) {
+        if let Err((monitor, crash)) = self.monitors.tell(check, status.0).await {
+            self.crashed(monitor, &crash, format_args!("told of its {message_type}"));
+        }
+    }
+
+    /// Asks about received data: an encoded NDATA.
+    pub(in super::super) async fn ask_data(&mut self, ndata: Vec<u8>) -> Checked {
+        let nblock = |code, check: &[u8]| {
+            let Message::Ndata { sktid, time, packet } = Message::decode(MessageType::NDATA, check)
+            else {
+                return None;
+            };
+            let (socket, mut encoded) = (packet.socket(sktid), Vec::new());
+            let message = Message::Nblock { socket, monitor_errid: code, time };
+            message.encode(&mut encoded).is_ok().then_some(encoded)
+        };
+        // What was encoded here can be decoded.
+        let Ok(check) = Check::new(MessageType::NDATA, ndata, HEADER_LEN) else {
+            return Checked::Blocked(None);
+        };
+        match self.verdict(MessageType::NDATA, check).await {
+            (Verdict::Pass, Some(check)) => Checked::Passed(check.into_bytes()),
+            (Verdict::Objection { objection, .. }, Some(check)) => match objection {
+                Objection::Code(code) => Checked::Blocked(nblock(code, check.payload())),
+                Objection::Failed(_) if self.report_crash => {
+                    Checked::Blocked(nblock(0, check.payload()))
+                }
+                Objection::Silent | Objection::Failed(_) => Checked::Blocked(None),
+            },
+            (_, None) => Checked::Blocked(None),
+        }
+    }
+
+    /// What they say, counted and logged; the check, unless it was lost.
+    async fn verdict(
+        &mut self,
+        message_type: MessageType,
+        check: Check,
+    ) -> (Verdict, Option<Check>) {
+        match self.monitors.check(check).await {
+            Ok((verdict, check)) => {
+                if let Verdict::Objection { monitor, objection } = &verdict {
+                    if let Some(place) = self.places.get_mut(usize::from(*monitor)) {
+                        place.objections += 1;
+                    }
+                    if let Objection::Failed(Some(crash)) = objection {
+                        self.crashed(*monitor, crash, format_args!("asked about {message_type}"));
+                    }
+                }
+                (verdict, Some(check))
+            }
+            Err(crash) => {
+                self.crashed(0, &crash, format_args!("asked about {message_type}"));
+                (Verdict::Pass, None)
+            }
+        }
+    }
+
+    fn failed(&self, monitor_index: u16) -> Outcome {
+        if self.report_crash {
+            Outcome::MonitorFailed { monitor_index }
+        } else {
+            Outcome::MonitorRejected { monitor_index, monitor_errid: 0 }
+        }
+    }
+
+    /// Logs the first crash of each monitor; one that crashes does so at every message.
+    fn crashed(&mut self, monitor: u16, crash: &Crash, occasion: std::fmt::Arguments<'_>) {
+        let Some(place) = self.places.get_mut(usize::from(monitor)) else { return };
+        place.crashes += 1;
+        if place.crashes == 1 {
+            let (endpoint, digest) = (&self.endpoint, place.digest);
+            tracing::warn!(
+                "{endpoint}: monitor {monitor} ({}), {occasion}, {crash}",
+                Hex(digest.get(..8).unwrap_or(&digest))
+            );
+        }
+    }
+}
+
+/// Where that is barred, others have less of the machine.
+fn step_back() {
+    let _ = cpu::run_when_idle();
+}
+
+/// The kernel has this clock for every thread.
+fn processor_time() -> Duration {
+    clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map_or(Duration::ZERO, Duration::from)
+}
+
+/// What they said, at the end.
+impl Drop for SessionMonitors {
+    fn drop(&mut self) {
+        for (index, place) in
+            self.places.iter().enumerate().filter(|(_, p)| p.objections + p.crashes > 0)
+        {
+            let Place { digest, objections, crashes, .. } = place;
+            tracing::info!(
+                "{}: monitor {index} ({}) in this session: objections {objections}, crashes {crashes}",
+                self.endpoint,
+                Hex(digest.get(..8).unwrap_or(digest))
+            );
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Monitors that mean harm cost their own sessions alone (spec/monitors.md 11).
+//!
+//! Not here: what each of their functions does then (the crate `monitors`).
+
+use std::fs;
+use std::time::Instant;
+
+use super::*;
+
+/// What such a monitor does when it is asked about NSEND, and what is said to the controller.
+fn hostile() -> [(&'static str, String, &'static str); 6] {
+    let refused = "40000006001200000000";
+    let grow_and_fill = "(loop $l (drop (memory.grow (i32.const 1)))
+        (memory.fill (i32.const 65536) (i32.const 7)
+          (i32.sub (i32.mul (memory.size) (i32.const 65536)) (i32.const 65536)))
+        (br $l)) (i32.const 0)";
+    let judging = |does: &str| format!("{NSEND_PARAMETERS} {does}");
+    [
+        ("loops", judging("(loop $l (br $l)) (i32.const 0)"), refused),
+        ("grows to its limit and fills it", judging(grow_and_fill), refused),
+        (
+            "calls itself",
+            judging("(call $deep)) (func $deep (result i32) (i32.add (call $deep) (i32.const 1))"),
+            refused,
+        ),
+        ("traps", judging("unreachable"), refused),
+        ("has the wrong type", "(param i32) (result i32) (i32.const 0)".to_owned(), refused),
+        (
+            "asks for its clock without end",
+            judging(
+                "(loop $l (drop (call $read (i32.const 0x10010000) (i32.const 512) (i32.const 8))) (br $l)) (i32.const 0)",
+            ),
+            refused,
+        ),
+    ]
+}
+
+/// All of it on one thread, which a monitor that held it up would keep from everything.
+#[tokio::test]
+async fn whatever_a_monitor_does_the_sessions_of_others_go_on() {
+    let pass = wasm(PASS_ALL_WAT);
+    let server = UdpSocket::bind(LOOPBACK).await.unwrap();
+    let to = server.local_addr().unwrap();
+    for (what, does, answer) in hostile() {
+        let harms = with(&[(NSEND, &does)]);
+        let mut scene = Scene::new(&[&harms]).await;
+        scene.settings.limits = ::monitors::Limits::default();
+        let mut session = scene.start(&[&harms]).await;
+        session.open_udp().await;
+        let harming = tokio::spawn(async move {
+            for _ in 0..2 {
+                assert_eq!(session.send(to, b"x").await, answer, "{what}");
+            }
+            session
+        });
+        let mut honest = Scene::new(&[&pass]).await.start(&[&pass]).await;
+        honest.open_udp().await;
+        let mut beside = 0;
+        while !harming.is_finished() || beside < 20 {
+            assert_eq!(honest.send(to, b"x").await, "40000000", "beside one that {what}");
+            beside += 1;
+        }
+        // Refused again and again, its session goes on, too.
+        let mut session = harming.await.unwrap();
+        assert_eq!(session.answer(&Message::Nclose { sktid: 1 }).await, "40000000");
+        for session in [session, honest] {
+            session.end().await.unwrap();
+        }
+        if what.contains("loops") {
+            assert!(beside > 20, "{beside} in the time of two that are late");
+        }
+    }
+}
+
+/// Whether a thread of this process is called like this and has this policy (fields 2 and 41 of proc_pid_stat(5)).
+fn has_thread(name: &str, policy: &str) -> bool {
+    let tasks = fs::read_dir("/proc/self/task").unwrap();
+    // One may have ended meanwhile.
+    let told = tasks.filter_map(|task| fs::read_to_string(task.ok()?.path().join("stat")).ok());
+    told.into_iter().any(|told| {
+        let (head, behind_name) = told.rsplit_once(") ").unwrap();
+        head.ends_with(&format!("({name}")) && behind_name.split(' ').nth(38) == Some(policy)
+    })
+}
+
+#[tokio::test]
+async fn a_monitor_that_takes_long_runs_only_while_a_core_has_nothing_else_to_do() {
+    const SCHED_IDLE: &str = "5";
+    let loops = with(&[(NSEND, &format!("{NSEND_PARAMETERS} (loop $l (br $l)) (i32.const 0)"))]);
+    let mut scene = Scene::new(&[&loops]).await;
+    scene.settings.limits = ::monitors::Limits { call: CALL_LIMIT, ..Default::default() };
+    let mut session = scene.start(&[&loops]).await;
+    session.open_udp().await;
+    let asked =
+        tokio::spawn(async move { session.send("127.0.0.1:9".parse().unwrap(), b"x").await });
+    let mut seen = false;
+    while !asked.is_finished() {
+        seen |= has_thread("monitor", SCHED_IDLE);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(asked.await.unwrap(), "40000006001200000000");
+    assert!(seen, "it had no such thread");
+}
+
+/// It looks at the clock, and so runs for no longer than that, however busy the machine is: its limit is 100 ms of a processor.
+#[tokio::test]
+async fn a_monitor_that_takes_ninety_milliseconds_for_a_message_passes_it() {
+    // The clock has the most significant byte first; of its nanoseconds the bytes 2 to 5 are units of 65.5 us.
+    let now = "(drop (call $read (i32.const 0x10010002) (i32.const 512) (i32.const 4)))
+        (i32.or (i32.or (i32.shl (i32.load8_u (i32.const 512)) (i32.const 24)) (i32.shl (i32.load8_u (i32.const 513)) (i32.const 16)))
+          (i32.or (i32.shl (i32.load8_u (i32.const 514)) (i32.const 8)) (i32.load8_u (i32.const 515))))";
+    let slow = with(&[(
+        NSEND,
+        &format!(
+            "{NSEND_PARAMETERS} (local $begun i32) (local.set $begun (block (result i32) {now}))
+            (loop $l (br_if $l (i32.lt_u (i32.sub (block (result i32) {now}) (local.get $begun)) (i32.const 1373))))
+            (i32.const 0)"
+        ),
+    )]);
+    let mut scene = Scene::new(&[&slow]).await;
+    scene.settings.limits = ::monitors::Limits::default();
+    let mut session = scene.start(&[&slow]).await;
+    session.open_udp().await;
+    for _ in 0..3 {
+        let before = Instant::now();
+        assert_eq!(session.send("127.0.0.1:9".parse().unwrap(), b"x").await, "40000000");
+        assert!(before.elapsed() >= Duration::from_millis(89));
+    }
+    session.end().await.unwrap();
+}
