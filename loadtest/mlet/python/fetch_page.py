@@ -1,13 +1,18 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Fetches a page from every endpoint, printed as by mlet-http-get: fetch_page.py HOST[:PORT] [PATH]"""
-import sys
+from typing import List, Tuple
 
-from pktlab_mlet import MletError, Session
+from pktlab_mlet import MletError, Session, arguments
 
-host, _, port = sys.argv[1].partition(":")
-path = sys.argv[2] if len(sys.argv) > 2 else "/"
+
+def words(given: List[str]) -> Tuple[str, int, str]:
+    host, _, port = given[0].partition(":")
+    return host, int(port or 80), given[1] if len(given) > 1 else "/"
+
+
+host, port, path = arguments(words)
 with Session() as endpoint:
-    with endpoint.connect(host, int(port or 80)) as server:
+    with endpoint.connect(host, port) as server:
         server.send(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
         head, blank, page = server.receive_all().partition(b"\r\n\r\n")
 if not (head.startswith(b"HTTP/") and blank):

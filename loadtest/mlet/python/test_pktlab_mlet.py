@@ -20,9 +20,13 @@ from typing import Any, Callable, Iterator, List, Tuple
 
 import pktlab_mlet
 from pktlab_mlet import (
-    ConnectionFailed, CutRequest, MletError, NoResults, Refused, Sent, Session, Silence,
-    TooMuchKept, ebpf, resolve, results, sessions, to_rows,
+    ConnectionFailed, ConnectionRefused, ConnectionReset, ConnectionTimedOut, Denied, MletError, NoResults, NotSent,
+    Refused, RefusedOrReset, Sent, Session, SessionOver, Silence, TooMuchKept, Unreachable, Unread, ebpf, resolve,
+    results, sessions, to_rows,
 )  # fmt: skip
+from pktlab_mlet.kept import Kept, Place
+from pktlab_mlet.messages import Notification
+from pktlab_mlet.streams import PipedStream, SocketStream
 
 HERE = Path(__file__).parent
 OK = b"\x40\0\0\0"
@@ -72,10 +76,9 @@ class PipesTest(unittest.TestCase):
         read, self.to_mlet = os.pipe()
         self.from_mlet, written = os.pipe()
         self.endpoint = Session(near, "192.0.2.1", 30.0)
-        self.endpoint._stream = pktlab_mlet._PipedStream(near, read, written)
+        self.endpoint._stream = PipedStream(near, read, written)
         # Who waits where nothing comes is to fail, not to hang.
-        for pipe in (read, self.from_mlet):
-            os.set_blocking(pipe, False)
+        os.set_blocking(self.from_mlet, False)
 
     def tearDown(self) -> None:
         self.socket.close()
@@ -99,7 +102,7 @@ class PipesTest(unittest.TestCase):
         self.endpoint.timeout = 0.01
         self.socket.shutdown(socket.SHUT_WR)
         self.assertRaises(Silence, self.endpoint.clock)
-        with self.assertRaisesRegex(Silence, "reads nothing"):
+        with self.assertRaisesRegex(Unread, "reads nothing: it did not take NSEND in 0.0"):
             self.endpoint.request(0x2C, bytes(4 << 20), "NSEND")
 
     def test_the_end_of_the_pipe_is_the_end_of_the_session(self) -> None:
@@ -109,7 +112,7 @@ class PipesTest(unittest.TestCase):
 
     def test_what_the_mlet_starts_does_not_get_the_pipes_and_its_end_closes_them(self) -> None:
         stream = self.endpoint._stream
-        assert isinstance(stream, pktlab_mlet._PipedStream)
+        assert isinstance(stream, PipedStream)
         self.assertFalse(os.get_inheritable(stream._written))
         self.endpoint.end()
         self.assertEqual(os.read(self.from_mlet, 1), b"")
@@ -127,11 +130,13 @@ class SessionTest(unittest.TestCase):
         endpoint, far = session(b"", timeout=0.05)
         with flood(far, message(0x69, b"")):
             started = time.monotonic()
-            self.assertRaises(Silence, endpoint._notification, lambda _: False, None)
+            deadline = endpoint._talk.deadline(0.05)
+            never = endpoint._talk.notification(lambda _: None, deadline, lambda: "what never comes")
+            self.assertRaises(Silence, endpoint._run, never)
             self.assertGreaterEqual(time.monotonic() - started, 0.05)
-            deadline = time.monotonic() + 0.05
-            self.assertRaises(Silence, endpoint._read_memory, 0, 1, deadline)
-            self.assertGreater(len(endpoint._notifications), 0)
+            asked = endpoint.ask(0x28, bytes(5) + b"\1", "MREAD")
+            self.assertRaises(Silence, endpoint.answer, asked, 0.05)
+            self.assertGreater(len(endpoint._talk._notifications), 0)
             endpoint.end()
 
     def test_only_so_much_is_kept_and_what_is_kept_can_be_had(self) -> None:
@@ -139,10 +144,10 @@ class SessionTest(unittest.TestCase):
         with flood(far, message(0x65, bytes(0x10000))):
             self.assertRaises(TooMuchKept, endpoint.clock)
             self.assertRaises(TooMuchKept, endpoint.clock)
-            self.assertLess(len(endpoint._notifications), 1030)
-            while endpoint._notifications:
+            self.assertLess(len(endpoint._talk._notifications), 1030)
+            for _ in range(1100):
                 endpoint.notification()
-            self.assertEqual(endpoint._kept, 0)
+            self.assertLess(endpoint._talk._notifications.cost, 64 << 20)
             endpoint.notification()
             endpoint.end()
 
@@ -150,6 +155,12 @@ class SessionTest(unittest.TestCase):
         endpoint, _far = session(b"\x40\0\0\1\0")
         with self.assertRaisesRegex(MletError, "malformed"):
             endpoint.write_memory(0, b"x")
+
+    def test_a_malformed_notification_is_named(self) -> None:
+        for kind, name in ((0x60, "NTAG"), (0x61, "NSTAT"), (0x62, "NDATA"), (0x63, "NDROP"), (0x64, "NBLOCK")):
+            endpoint, _ = session(message(kind, b"\1\4"))
+            with self.assertRaisesRegex(MletError, rf"\Athe endpoint sent a malformed {name} of 2 bytes; the session is over\Z"):
+                endpoint.notification()
 
     def test_success_is_no_answer_to_a_memory_read(self) -> None:
         endpoint, _far = session(OK)
@@ -194,7 +205,7 @@ class SessionTest(unittest.TestCase):
             with self.assertRaisesRegex(MletError, "from 1 to 65535"):
                 udp.send(b"data", "192.0.2.7", 53, tag=tag)
         self.assertEqual(udp.send(b"data", "192.0.2.7", 53), 1)
-        udp._tag = 0xFFFF
+        udp._ops.tag = 0xFFFF
         self.assertEqual(udp.send(b"data", "192.0.2.7", 53), 1)
 
     def test_what_no_message_can_hold_is_refused_here_in_one_line(self) -> None:
@@ -202,8 +213,10 @@ class SessionTest(unittest.TestCase):
         udp, raw = endpoint.udp(), endpoint.raw()
         far.recv(100)
         for said, ask in (
-            ("port: 70000 is not from 0 to 65535", lambda: endpoint.connect("192.0.2.7", 70000)),
-            ("port: 70000 is not from 0 to 65535", lambda: udp.send(b"x", "192.0.2.7", 70000)),
+            ("port: 70000 is not from 1 to 65535", lambda: endpoint.connect("192.0.2.7", 70000)),
+            ("port: 0 is not from 1 to 65535", lambda: endpoint.connect("192.0.2.7", 0)),
+            ("port: 70000 is not from 1 to 65535", lambda: udp.send(b"x", "192.0.2.7", 70000)),
+            ("port: 0 is not from 1 to 65535", lambda: udp.send(b"x", "192.0.2.7", 0)),
             ("port: -1 is not from 0 to 65535", lambda: endpoint.listen(-1)),
             ("localhost is no IP address", lambda: endpoint.listen(0, "localhost")),
             ("localhost is no IP address", lambda: endpoint.udp(0, "localhost")),
@@ -225,7 +238,7 @@ class SessionTest(unittest.TestCase):
             self.assertNotIn("\n", str(refused.exception))
         far.setblocking(False)
         self.assertRaises(BlockingIOError, far.recv, 1)
-        self.assertEqual(endpoint._open, {udp.sktid, raw.sktid})
+        self.assertEqual(endpoint._talk.open, {udp.sktid, raw.sktid})
 
     def test_silence_tells_how_long_was_waited_whatever_else_came(self) -> None:
         endpoint, far = session(OK)
@@ -239,18 +252,98 @@ class SessionTest(unittest.TestCase):
         talking = threading.Thread(target=chatter)
         talking.start()
         try:
-            with self.assertRaisesRegex(Silence, "what was awaited did not come in 0.100 s"):
+            with self.assertRaisesRegex(Silence, r"data \(socket 0, UDP on 0.0.0.0:0\) did not come in 0.\d\d\d s"):
                 udp.receive(0.1)
         finally:
             stop.set()
             talking.join()
-        self.assertGreater(len(endpoint._notifications), 0)
+        self.assertGreater(len(endpoint._talk._notifications), 0)
 
-    def test_the_number_of_a_socket_that_may_be_open_is_not_used_again(self) -> None:
-        endpoint, far = session(b"", timeout=0.01)
-        self.assertRaises(Silence, endpoint.udp)
-        far.sendall(OK + OK)
-        self.assertEqual(endpoint.udp().sktid, 1)
+    def test_a_socket_whose_opening_is_not_answered_in_time_is_closed_before_its_number_is_used_again(self) -> None:
+        for open_one in (Session.udp, Session.raw, lambda endpoint: endpoint.listen(80)):
+            endpoint, far = session(b"", timeout=0.01)
+            self.assertRaises(Silence, open_one, endpoint)
+            # NOPEN, and then NCLOSE of the same.
+            asked = far.recv(100)
+            self.assertEqual((asked[0], asked[4], asked[-5:]), (0x2A, 0, bytes.fromhex("2b00000100")))
+            far.sendall(OK + OK + OK)
+            self.assertEqual(endpoint.udp().sktid, 0)
+
+    def test_a_look_up_is_over_in_its_time_wherever_the_endpoint_stops(self) -> None:
+        servers = memory(0x10020000, bytes((1,)) + bytes(15) + bytes((192, 0, 2, 53)))
+        for answers, server in ((b"", ""), (servers, ""), (b"", "192.0.2.53"), (OK, "192.0.2.53"), (OK + OK, "192.0.2.53")):
+            with self.subTest(answers=answers):
+                endpoint, far = session(answers, timeout=30.0)
+                with self.assertRaises(Silence) as silence:
+                    endpoint.look_up("a.example", server, timeout=0.05)
+                self.assertLess(silence.exception.waited, 30.0)
+                self.assertEqual(endpoint._talk.open, set())
+
+    def test_a_timeout_without_end_lasts_until_what_is_awaited_comes(self) -> None:
+        for endless in (float("inf"), 1e300, 10**400):
+            endpoint, far = session(OK, timeout=endless)
+            endpoint.end_by(endless)
+            udp = endpoint.udp()
+            timer = threading.Timer(0.01, far.sendall, [message(0x62, struct.pack("!BBBQ", 0, 4, 17, 7) + bytes(6) + b"x")])
+            timer.start()
+            self.assertEqual(udp.receive(endless).data, b"x")
+            timer.join()
+        with self.assertRaisesRegex(MletError, "nan seconds are no time to wait"):
+            udp.receive(float("nan"))
+
+    def test_what_is_told_of_a_packet_is_not_of_an_earlier_one_with_its_number(self) -> None:
+        endpoint, far = session(OK)
+        with endpoint.udp() as udp:
+            for when in (1, 2):
+                udp._ops.tag = 0
+                far.sendall(OK + message(0x60, struct.pack("!BHQ", 0, 1, when)))
+                self.assertEqual(udp.send(b"x", "192.0.2.7", 7), 1)
+            self.assertEqual(udp.sent(1).time, 2)
+            self.assertEqual((len(endpoint._talk._notifications), endpoint._talk._notifications.cost), (0, 0))
+            far.sendall(OK)
+
+
+class KeptTest(unittest.TestCase):
+    def test_what_is_kept_comes_out_as_it_came_whatever_is_asked_for(self) -> None:
+        draw, kept = random.Random(7), Kept()
+        came: List[Notification] = []
+        taken = 0
+        for number in range(4000):
+            sktid, what = draw.randrange(3), draw.randrange(10)
+            if what < 5:
+                news: Notification = draw.choice((
+                    Sent(sktid, draw.randrange(4), number, 0),
+                    pktlab_mlet.Received(sktid, number, None, bytes(draw.randrange(9))),
+                    pktlab_mlet.Changed(sktid, number, None, 3),
+                ))  # fmt: skip
+                kept.keep(news)
+                came.append(news)
+                continue
+            if what == 9 and draw.random() < 0.1:
+                kept.forget(sktid)
+                came = [one for one in came if one.sktid != sktid]
+                continue
+            places = [Place(sktid, Sent, 1), Place(sktid, pktlab_mlet.Received)]
+            is_any = what >= 7
+
+            def wanted(one: Notification) -> bool:
+                is_there = isinstance(one, pktlab_mlet.Received) or isinstance(one, Sent) and one.tag == 1
+                return one.sktid == sktid and (is_any or is_there)
+
+            found = kept.first(wanted) if is_any else kept.first_at(places)
+            expected = next((one for one in came if wanted(one)), None)
+            if expected is None:
+                self.assertIsNone(found)
+            else:
+                assert found is not None
+                self.assertIs(kept.take(found), expected)
+                came.remove(expected)
+                taken += 1
+            self.assertEqual(len(kept), len(came))
+        self.assertGreater(taken, 500)
+        for sktid in range(3):
+            kept.forget(sktid)
+        self.assertEqual((kept.cost, len(kept), kept._places), (0, 0, {}))
 
 
 class LateAnswersTest(unittest.TestCase):
@@ -305,34 +398,49 @@ class LateAnswersTest(unittest.TestCase):
         except Silence:
             pass
 
-    def test_a_session_with_half_a_request_says_so_at_every_further_call(self) -> None:
+    def test_a_session_with_half_a_request_sends_the_rest_later(self) -> None:
         endpoint, far = session(OK, timeout=0.01)
-        with self.assertRaisesRegex(Silence, "reads nothing"):
+        with self.assertRaisesRegex(Unread, "reads nothing"):
             with endpoint.udp():
                 endpoint.write_memory(0, bytes(15_000_000))
-        far.sendall(OK + OK)
-        for _ in range(2):
-            self.assertRaises(CutRequest, endpoint.clock)
-            self.assertRaises(CutRequest, endpoint.notification)
 
-    def test_a_session_of_whose_request_nothing_was_taken_goes_on(self) -> None:
+        def serve() -> None:
+            # NOPEN, the long request, NCLOSE of the socket that was left, and MWRITE.
+            left = 17 + 8 + 15_000_000 + 5 + 9
+            while left > 0:
+                left -= len(far.recv(1 << 20))
+            far.sendall(message(0x40, b"\0\x33") + OK + OK)
+
+        serving = threading.Thread(target=serve)
+        serving.start()
+        endpoint.timeout = 30.0
+        endpoint.write_memory(0, b"x")
+        serving.join()
+
+    def test_a_request_of_which_nothing_was_taken_is_never_sent(self) -> None:
         endpoint, far = session(b"", timeout=0.01)
-        endpoint._stream.setblocking(False)
-        waiting = 0
+        stream, waiting = endpoint._stream, 0
         try:
             while True:
-                waiting += endpoint._stream.send(bytes(4096))
+                waiting += stream.write_now(memoryview(bytes(4096)))
         except BlockingIOError:
             pass
-        self.assertRaises(Silence, endpoint.write_memory, 0, b"x")
+        self.assertRaises(Unread, endpoint.write_memory, 0, b"x")
         while waiting > 0:
             waiting -= len(far.recv(waiting))
         far.sendall(OK)
-        endpoint.write_memory(0, b"x")
+        endpoint.write_memory(0, b"y")
+        self.assertEqual(far.recv(100), bytes.fromhex("29000005 00000000") + b"y")
 
 
-def established(sktid: int) -> bytes:
-    return message(0x61, struct.pack("!BBBQ4sH", sktid, 4, 6, 0, bytes((192, 0, 2, 7)), 80))
+def established(sktid: int, when: int = 0) -> bytes:
+    return message(0x61, struct.pack("!BBBQ4sH", sktid, 4, 6, when, bytes((192, 0, 2, 7)), 80))
+
+
+CLOCK = memory(pktlab_mlet.CLOCK, struct.pack("!Q", 7))
+
+OPENED = CLOCK + OK + CLOCK
+"""What is answered to the requests of a connection."""
 
 
 class ConnectTest(unittest.TestCase):
@@ -346,12 +454,17 @@ class ConnectTest(unittest.TestCase):
         endpoint, far = session(b"", timeout)
 
         def serve() -> None:
-            while request := far.recv(100):
-                is_look = request == bytes.fromhex("28000006200000020001")
-                if is_look:
-                    far.sendall(look())
-                else:
-                    far.sendall(self.late + OK)
+            come = b""
+            while more := far.recv(100):
+                come += more
+                while len(come) >= 4 and len(come) >= 4 + int.from_bytes(come[1:4], "big"):
+                    end = 4 + int.from_bytes(come[1:4], "big")
+                    request, come = come[:end], come[end:]
+                    if request == bytes.fromhex("28000006200000020001"):
+                        far.sendall(look())
+                        continue
+                    is_clock = request == bytes.fromhex("28000006100100000008")
+                    far.sendall(self.late + (CLOCK if is_clock else OK))
                     self.late = b""
 
         serving = threading.Thread(target=serve, daemon=True)
@@ -364,7 +477,7 @@ class ConnectTest(unittest.TestCase):
         with self.assertRaises(ConnectionFailed) as failed:
             self.connect(lambda: answer)
         # The socket is closed, with an answer of its own.
-        self.assertEqual(self.endpoint._open, set())
+        self.assertEqual(self.endpoint._talk.open, set())
         self.endpoint.write_memory(0, b"x")
         return failed.exception
 
@@ -372,21 +485,22 @@ class ConnectTest(unittest.TestCase):
         return memory(0x20000002, struct.pack("!b", number))
 
     def test_the_originals_endpoints_tell_of_a_refused_connection_in_memory_alone(self) -> None:
-        for number, code, reason in (
-            (-1, 1, "refused"),
-            (-2, 1, "reset"),
-            (-3, 2, "timed out"),
-            (-4, 0xFF, "unreachable"),
-            (-128, 0xFF, "for an unknown reason"),
+        for number, code, kind, word, reason in (
+            (-1, 1, ConnectionRefused, "refused", "refused"),
+            (-2, 1, ConnectionReset, "reset", "reset"),
+            (-3, 2, ConnectionTimedOut, "timed_out", "timed out at the endpoint"),
+            (-4, 0xFF, Unreachable, "unreachable", "unreachable"),
+            (-128, 0xFF, ConnectionFailed, "unknown", "for an unknown reason"),
         ):
             failed = self.failure(self.state(number))
-            self.assertEqual((failed.code, failed.reason), (code, reason))
-            self.assertEqual(str(failed), f"no connection to 192.0.2.7:80: {reason}")
+            self.assertEqual((failed.code, failed.reason, failed.word), (code, reason, word))
+            self.assertIs(type(failed), kind)
+            self.assertRegex(str(failed), rf"\Ano connection to 192.0.2.7:80: {reason} after 0\.\d\d\d s\Z")
 
     def test_a_code_is_believed_if_memory_tells_nothing(self) -> None:
-        endpoint, far = session(OK + message(0x61, struct.pack("!BBBQB", 0, 4, 6, 0, 1)))
+        endpoint, far = session(OPENED + message(0x61, struct.pack("!BBBQB", 0, 4, 6, 0, 1)))
         far.sendall(message(0x40, b"\0\x48") + OK)
-        with self.assertRaisesRegex(ConnectionFailed, "no connection to 192.0.2.7:80: refused or reset"):
+        with self.assertRaisesRegex(RefusedOrReset, "no connection to 192.0.2.7:80: refused or reset"):
             endpoint.connect("192.0.2.7", 80)
 
     def test_a_connection_may_be_made_after_some_looks(self) -> None:
@@ -399,11 +513,12 @@ class ConnectTest(unittest.TestCase):
             self.late += self.state(1)
             return b""
 
-        with self.assertRaisesRegex(Silence, "told nothing of it"):
+        with self.assertRaisesRegex(Silence, "word of the connection to 192.0.2.7:80 did not come in 0.7"):
             self.connect(look, timeout=0.7)
-        self.assertEqual(self.endpoint._open, set())
-        self.assertEqual(self.endpoint._unanswered, 0)
+        self.assertEqual(self.endpoint._talk.open, set())
+        self.endpoint.timeout = 30.0
         self.endpoint.write_memory(0, b"x")
+        self.assertEqual(len(self.endpoint._talk._owed), 0)
 
 
 class NamesTest(unittest.TestCase):
@@ -496,7 +611,7 @@ class ResultsTest(unittest.TestCase):
         )  # fmt: skip
 
     def test_the_examples_of_the_documentation_are_true(self) -> None:
-        run = doctest.testmod(pktlab_mlet)
+        run = doctest.testmod(sys.modules["pktlab_mlet.results"])
         self.assertEqual((run.failed, run.attempted), (0, 3))
 
     def test_a_session_tells_what_its_record_says(self) -> None:
@@ -575,10 +690,11 @@ class ErrorsTest(unittest.TestCase):
 
     def test_an_error_that_nobody_catches_is_one_line_with_the_endpoint(self) -> None:
         near, far = socket.socketpair()
-        far.sendall(message(0x40, b"\0\x31"))
+        far.sendall(CLOCK + message(0x40, b"\0\x31") + CLOCK)
         ended = run([str(HERE / "fetch_page.py"), "127.0.0.1"], stdin=near.fileno())
         self.assertEqual(ended.returncode, 1)
-        told = r"\Afetch_page.py: endpoint ab12cd34ab12 192.0.2.9: NOPEN: ESYSNOPERM .*\n\Z"
+        socket_told = r"NOPEN \(socket 0, TCP to 127.0.0.1:80\): ESYSNOPERM"
+        told = rf"\Afetch_page.py: endpoint ab12cd34ab12 192.0.2.9: {socket_told} .*\n\Z"
         self.assertRegex(ended.stderr, told)
 
     def test_a_mlet_of_one_endpoint_finds_its_facts_in_the_environment(self) -> None:
@@ -602,16 +718,58 @@ class ErrorsTest(unittest.TestCase):
         self.assertRegex(ended.stderr, r"\Afetch_page.py: EPADDR is not set.*sessions\(\).*mlet-single.*\n\Z")
 
 
+class ArgumentsTest(unittest.TestCase):
+    def judged(self, *words: str) -> Tuple[int, str, str]:
+        ended = run([str(HERE / words[0]), *words[1:]], subprocess.DEVNULL, environment={})
+        return ended.returncode, ended.stdout, ended.stderr
+
+    def test_arguments_are_judged_without_an_endpoint(self) -> None:
+        for words in (["fetch_page.py", "a"], ["fetch_page.py", "a:8080", "/b"], ["time_datagrams.py", "a", "9", "2"]):
+            told = self.judged(words[0], "--check-args", *words[1:])
+            self.assertEqual(told, (0, "arguments ok\n", ""), words)
+
+    def test_what_is_wrong_with_them_is_one_line_and_code_2(self) -> None:
+        for words, why in (
+            (["fetch_page.py"], "an argument is missing"),
+            (["fetch_page.py", "a:http"], "invalid literal for int() with base 10: 'http'"),
+            (["time_datagrams.py", "a", "9", "few"], "invalid literal for int() with base 10: 'few'"),
+        ):
+            for before in ([], ["--check-args"]):
+                code, printed, told = self.judged(words[0], *before, *words[1:])
+                self.assertEqual((code, printed, told), (2, "", f"{words[0]}: {why}\n"))
+
+    def test_a_mlet_that_judges_nothing_is_no_mlet_whose_arguments_are_right(self) -> None:
+        script = "import sys; from pktlab_mlet import Session; host = sys.argv[1]; Session()"
+        ended = run(["-c", script, "--check-args", "a"], subprocess.DEVNULL, environment={})
+        self.assertEqual((ended.returncode, ended.stdout), (1, ""))
+
+
 class ExamplesTest(unittest.TestCase):
     def test_a_page_that_is_none_is_a_failure(self) -> None:
         for data in (b"220 ready\r\n\r\n", b"HTTP/1.0 200 OK\r\n", b""):
             near, far = socket.socketpair()
             piece = message(0x62, struct.pack("!BBBQ", 0, 4, 6, 0) + data)
             closed = message(0x61, struct.pack("!BBBQB", 0, 4, 6, 0, 3))
-            far.sendall(OK + established(0) + OK + (piece if data else b"") + closed + OK)
+            far.sendall(OPENED + established(0) + OK + (piece if data else b"") + closed + OK)
             ended = run([str(HERE / "fetch_page.py"), "192.0.2.7"], stdin=near.fileno())
             self.assertEqual((ended.returncode, ended.stdout), (1, ""))
             self.assertRegex(ended.stderr, r"\Afetch_page.py: endpoint ab12cd34ab12 192.0.2.9: .* no answer of HTTP\n\Z")
+
+
+class DrawsTest(unittest.TestCase):
+    def drawn(self, **names: str) -> List[str]:
+        script = "from pktlab_mlet import random_bytes\nfor count in (8, 8, 2): print(random_bytes(count).hex())"
+        return run(["-c", script], subprocess.DEVNULL, names).stdout.split()
+
+    def test_a_mlet_with_the_same_names_draws_the_same_and_every_other_draws_others(self) -> None:
+        names = [{"PKTLAB_RUN": "ab" * 8, "PKTLAB_SESSION": "1"}, {"PKTLAB_RUN": "ab" * 8, "PKTLAB_SESSION": "2"}, {}]
+        first = [self.drawn(**each) for each in names]
+        self.assertEqual([[len(one) for one in each] for each in first], 3 * [[16, 16, 4]])
+        self.assertEqual(len({one for each in first for one in each[:2]}), 6)
+        # For good: what was captured yesterday is replayed tomorrow.
+        self.assertEqual(first[0], ["f40c1ab9a2f9152b", "b3d8b05e2bf9f745", "f152"])
+        again = [self.drawn(**each) for each in names]
+        self.assertEqual([one == other for one, other in zip(first, again)], [True, True, False])
 
 
 ONE_ENDPOINT = {

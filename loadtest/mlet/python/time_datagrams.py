@@ -1,13 +1,13 @@
-#!/usr/bin/env python3
+#!/usr/bin/python3
 """Round trips to a UDP echo server, from one process for all endpoints (pktxpmgr -s), each in its thread:
 time_datagrams.py HOST PORT [COUNT]. The datagrams leave 10 ms apart by the endpoint's clock."""
 import os
 import sys
 from threading import Thread
 from time import monotonic
-from typing import Dict
+from typing import Dict, List, Tuple
 
-from pktlab_mlet import MletError, Session, resolve, sessions
+from pktlab_mlet import MletError, Session, arguments, resolve, sessions
 
 PATIENCE = 60.0
 """Seconds to wait for datagrams to come back."""
@@ -45,6 +45,10 @@ def serve(endpoint: Session, host: str, port: int, count: int) -> None:
             print(f"{endpoint}: {error}\n", end="", file=sys.stderr)
 
 
-host, port, count = sys.argv[1], int(sys.argv[2]), int((sys.argv[3:] or ["3"])[0])
+def words(given: List[str]) -> Tuple[str, int, int]:
+    return given[0], int(given[1]), int((given[2:] or ["3"])[0])
+
+
+host, port, count = arguments(words)
 for endpoint in sessions():
     Thread(target=serve, args=(endpoint, host, port, count)).start()

@@ -1,41 +1,53 @@
-//! The session of a mlet with its endpoint: blocking, one request open at a time (spec/protocol.md 2).
+//! The session of a mlet with its endpoint, for one who blocks (spec/protocol.md 2).
 //!
-//! Not here: how answers are told from one another (`conversation`); how a mlet is started, and where its
-//! session is.
+//! Not here: how answers are told from one another (`exchange`), how waits end (`talk`); how a mlet is started, and where
+//! its session is.
 //!
 //! Invariant: notifications come out in the order they came in, also those between a request and its
 //! answer.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::fmt;
+use std::future::ready;
+use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::os::fd::BorrowedFd;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
-use packetlab::message::{Message, MessageType, Open, Packet, Socket, StateChange};
+use packetlab::message::{Message, Open, Packet, Socket};
 use packetlab::program::Program;
 use packetlab::time::Ticks;
 
-use crate::client_error::{ClientError, ConnectionEnd};
-use crate::conversation::{Conversation, Notification};
+use crate::client_error::ClientError;
+use crate::connection::{Connection, in_time};
+use crate::dns::LookUp;
+use crate::exchange::Notification;
+use crate::requests::{Received, Sent};
 use crate::session::SessionStream;
+use crate::talk::{Asked, Talk};
+use crate::turn::{self, READ_LEN};
 
-/// Where the endpoint's clock is in its memory (spec/protocol.md 1.12).
-const CLOCK: u32 = 0x1001_0000;
-/// Where its sockets are, how long each is, and where in it its state is.
-const SOCKETS: u32 = 0x2000_0000;
-const SOCKET_LEN: u32 = 0x400;
-const SOCKET_STATE: u32 = 2;
-
-/// How long a connection that nothing is heard of is waited for before its state is looked at: the original's
-/// endpoints tell of a refused one nowhere else.
-const LOOK_INTERVAL: Duration = Duration::from_millis(500);
+/// A connection that is being made.
+type Connecting = Pin<Box<dyn Future<Output = Result<Connection, ClientError>> + Send>>;
 
 /// The session with the endpoint.
 ///
-/// An answer that does not come within the longest silence is [`ClientError::Silence`], and is dropped when it
-/// comes: the mlet may go on asking.
-#[derive(Debug)]
+/// An answer that does not come in time is [`ClientError::Silence`], and is dropped when it comes: the mlet may go on
+/// asking. A wait without a timeout ends when nothing at all has come for the longest silence. Times of the endpoint are
+/// of its clock, those of the controller of ours; both are nanoseconds since 1970.
 pub struct Client {
-    conversation: Conversation,
+    talk: Talk,
+    stream: SessionStream,
+    buffer: Vec<u8>,
+    /// Connections that nobody has been told of yet.
+    connecting: Vec<(u8, Connecting)>,
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("stream", &self.stream).finish_non_exhaustive()
+    }
 }
 
 impl Client {
@@ -50,12 +62,24 @@ impl Client {
     /// The session on `stream`, as [`Client::on_stdin`].
     ///
     /// # Errors
-    /// The socket refuses limits for reading and writing.
+    /// It is no socket.
     pub fn new(
         stream: impl Into<SessionStream>,
         silence_max: Duration,
     ) -> Result<Self, ClientError> {
-        Ok(Self { conversation: Conversation::new(stream, silence_max)? })
+        let stream = stream.into();
+        stream.check().map_err(ClientError::Io)?;
+        Ok(Self {
+            talk: Talk::on_system_clocks(silence_max),
+            stream,
+            buffer: vec![0; READ_LEN],
+            connecting: Vec::new(),
+        })
+    }
+
+    /// From now on every wait ends at this time at the latest, with [`ClientError::SessionOver`].
+    pub fn set_session_deadline(&mut self, deadline: Instant) {
+        self.talk.set_session_deadline(Some(deadline));
     }
 
     /// Opens a socket (NOPEN) with room for `receive_buffer_len` bytes that this mlet has not been sent
@@ -70,8 +94,8 @@ impl Client {
         open: Open,
         receive_buffer_len: u32,
     ) -> Result<(), ClientError> {
-        self.conversation.forget(|old| concerns(old, sktid));
-        self.request(&Message::Nopen { sktid, receive_buffer_len, open })
+        let talk = self.talk.clone();
+        self.run(talk.open(sktid, open, receive_buffer_len))
     }
 
     /// Opens a TCP connection from the endpoint's own address and waits until it stands, as long as the longest
@@ -84,82 +108,65 @@ impl Client {
         sktid: u8,
         remote: SocketAddr,
         receive_buffer_len: u32,
-    ) -> Result<(), ClientError> {
-        let local = SocketAddr::new(unspecified(remote.ip()), 0);
-        self.open(sktid, Open::TcpConnect { local, remote }, receive_buffer_len)?;
-        let deadline = Instant::now() + self.conversation.silence_max();
-        match self.connected(sktid, deadline)? {
-            Ok(()) => Ok(()),
-            Err(end) => {
-                // Whatever becomes of that, why there is no connection matters more.
-                let _ = self.conversation.exchange(&Message::Nclose { sktid }, Some(deadline));
-                Err(ClientError::NotConnected { remote, end })
-            }
-        }
+    ) -> Result<Connection, ClientError> {
+        let connecting = self.talk.clone().connect(sktid, remote, receive_buffer_len, None);
+        self.run(connecting)
     }
 
-    /// Waits until a connection stands, or until it is known that it does not.
-    fn connected(
+    /// As [`Self::connect`], with a timeout of its own.
+    ///
+    /// # Errors
+    /// As for [`Self::connect`].
+    pub fn connect_within(
         &mut self,
+        timeout: Duration,
         sktid: u8,
-        deadline: Instant,
-    ) -> Result<Result<(), ConnectionEnd>, ClientError> {
-        let limit = self.conversation.silence_max();
-        loop {
-            let look = deadline.min(Instant::now() + LOOK_INTERVAL);
-            let code = match self.state_change(sktid, look)? {
-                Some(StateChange::TcpEstablished { .. }) => return Ok(Ok(())),
-                Some(StateChange::Code { code, .. }) => Some(code),
-                None => None,
-            };
-            // Its memory knows better than a code, and may be all that tells.
-            match (self.connection_end(sktid, deadline), code) {
-                (Ok(Some(end)), _) => return Ok(Err(end)),
-                (_, Some(code)) => return Ok(Err(ConnectionEnd::from_code(code))),
-                (Err(error), None) => return Err(error),
-                (Ok(None), None) if Instant::now() >= deadline => {
-                    return Ok(Err(ConnectionEnd::Untold(limit)));
+        remote: SocketAddr,
+        receive_buffer_len: u32,
+    ) -> Result<Connection, ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.connect(sktid, remote, receive_buffer_len, Some(timeout)))
+    }
+
+    /// Lets the endpoint begin a connection and does not wait for it; [`Self::next_connection`] does. Meanwhile the mlet
+    /// may do other things, or begin others.
+    pub fn begin_connect(
+        &mut self,
+        timeout: Duration,
+        sktid: u8,
+        remote: SocketAddr,
+        receive_buffer_len: u32,
+    ) {
+        let talk = self.talk.clone();
+        let connecting = talk.connect(sktid, remote, receive_buffer_len, Some(timeout));
+        let mut connecting: Connecting = Box::pin(connecting);
+        // Its requests leave now, so that it begins now.
+        if let Poll::Ready(result) = connecting.as_mut().poll(&mut unwoken()) {
+            connecting = Box::pin(ready(result));
+        }
+        self.connecting.push((sktid, connecting));
+        self.flush();
+    }
+
+    /// Waits for the first of the connections that were begun, which stands or was not made; with the number of its socket.
+    /// `None` if none is left.
+    pub fn next_connection(&mut self) -> Option<(u8, Result<Connection, ClientError>)> {
+        while !self.connecting.is_empty() {
+            for (at, (sktid, connecting)) in self.connecting.iter_mut().enumerate() {
+                if let Poll::Ready(result) = connecting.as_mut().poll(&mut unwoken()) {
+                    let sktid = *sktid;
+                    drop(self.connecting.remove(at));
+                    self.flush();
+                    return Some((sktid, result));
                 }
-                (Ok(None), None) => {}
             }
+            self.turn(None);
         }
-    }
-
-    /// What the next NSTAT of a socket says, if one comes by `deadline`.
-    fn state_change(
-        &mut self,
-        sktid: u8,
-        deadline: Instant,
-    ) -> Result<Option<StateChange>, ClientError> {
-        let is_wanted = |message: &Message<'_>| {
-            matches!(message, Message::Nstat { .. }) && concerns(message, sktid)
-        };
-        let news = in_time(self.conversation.notification(is_wanted, Some(deadline)))?;
-        Ok(news.and_then(|news| match news.message() {
-            Message::Nstat { change, .. } => Some(change),
-            _ => None,
-        }))
-    }
-
-    /// Why a connection has failed, as the endpoint's memory tells; `None` if it has not, or if the endpoint does
-    /// not tell by `deadline`.
-    fn connection_end(
-        &mut self,
-        sktid: u8,
-        deadline: Instant,
-    ) -> Result<Option<ConnectionEnd>, ClientError> {
-        let address = SOCKETS + SOCKET_LEN * u32::from(sktid) + SOCKET_STATE;
-        match in_time(self.read_memory_before(address, 1, Some(deadline))) {
-            Ok(state) => Ok(state
-                .and_then(|state| state.first().copied())
-                .and_then(|state| ConnectionEnd::from_state(i8::from_be_bytes([state])))),
-            Err(ClientError::Refused { .. }) => Ok(None),
-            Err(error) => Err(error),
-        }
+        None
     }
 
     /// Sends a packet (NSEND) at `time` of the endpoint's clock; NTAG with this `tag` tells when it has
-    /// left. (Of tag 0 endpoints tell nothing.)
+    /// left ([`Self::wait_until_sent`]). (Of tag 0 endpoints tell nothing.) When it was asked, by the controller's clock.
     ///
     /// # Errors
     /// As for [`Self::request`].
@@ -169,8 +176,61 @@ impl Client {
         time: Ticks,
         tag: NonZeroU16,
         packet: Packet<'_>,
-    ) -> Result<(), ClientError> {
-        self.request(&Message::Nsend { sktid, time, tag: tag.get(), packet })
+    ) -> Result<Ticks, ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.send(sktid, time, tag, packet))
+    }
+
+    /// Waits until the packet of this tag has left; when it did.
+    ///
+    /// # Errors
+    /// It could not be sent; as for [`Self::notification`].
+    pub fn wait_until_sent(
+        &mut self,
+        sktid: u8,
+        tag: NonZeroU16,
+        timeout: Duration,
+    ) -> Result<Sent, ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.wait_until_sent(sktid, tag, Some(timeout)))
+    }
+
+    /// The next that a socket receives; `None` once the peer of a connection has closed its side.
+    ///
+    /// # Errors
+    /// The connection broke; as for [`Self::notification`].
+    pub fn receive(
+        &mut self,
+        sktid: u8,
+        timeout: Duration,
+    ) -> Result<Option<Received>, ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.receive(sktid, Some(timeout)))
+    }
+
+    /// Asks a DNS server through the endpoint for the IPv4 addresses of `name`, by socket `sktid`, which is closed
+    /// afterwards. Only what answers the question is taken, and all of it is over by the timeout.
+    ///
+    /// # Errors
+    /// The server has no answer ([`ClientError::LookUp`]), or answers nothing in time; as for [`Self::request`].
+    pub fn look_up(
+        &mut self,
+        sktid: u8,
+        name: &str,
+        server: SocketAddr,
+        timeout: Duration,
+    ) -> Result<LookUp, ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.look_up(sktid, name, server, timeout))
+    }
+
+    /// Closes the endpoint's side of a connection at `time` of its clock, after everything that was to be sent (NCTL).
+    ///
+    /// # Errors
+    /// As for [`Self::request`].
+    pub fn finish(&mut self, socket: Socket, time: Ticks) -> Result<(), ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.finish(socket, time))
     }
 
     /// Captures raw packets (NCAP) from now until `end`, as far as `filter` wants them; see
@@ -184,7 +244,8 @@ impl Client {
         end: Ticks,
         filter: &Program,
     ) -> Result<(), ClientError> {
-        self.request(&Message::Ncap { socket, end, filter: filter.encoded() })
+        let talk = self.talk.clone();
+        self.run(talk.capture(socket, end, filter))
     }
 
     /// Closes a socket (NCLOSE); nothing is heard of it any more, but for what is already here, until its number
@@ -201,25 +262,8 @@ impl Client {
     /// # Errors
     /// As for [`Self::request`].
     pub fn read_memory(&mut self, address: u32, len: u16) -> Result<Vec<u8>, ClientError> {
-        self.read_memory_before(address, len, None)
-    }
-
-    fn read_memory_before(
-        &mut self,
-        address: u32,
-        len: u16,
-        deadline: Option<Instant>,
-    ) -> Result<Vec<u8>, ClientError> {
-        let request = Message::Mread { address, len };
-        let answer = self.conversation.exchange(&request, deadline)?;
-        match answer.message() {
-            Message::Mdata { address: told, data }
-                if told == address && data.len() == usize::from(len) =>
-            {
-                Ok(data.to_vec())
-            }
-            other => Err(unsuccessful(&request, &other)),
-        }
+        let talk = self.talk.clone();
+        self.run(talk.read_memory(address, len, None))
     }
 
     /// Writes to the endpoint's memory (MWRITE, spec/protocol.md 1.12).
@@ -235,9 +279,8 @@ impl Client {
     /// # Errors
     /// As for [`Self::request`].
     pub fn clock(&mut self) -> Result<Ticks, ClientError> {
-        let time = self.read_memory(CLOCK, 8)?;
-        let time = time.try_into().map_err(|_| ClientError::Malformed(MessageType::MDATA))?;
-        Ok(Ticks(u64::from_be_bytes(time)))
+        let talk = self.talk.clone();
+        self.run(talk.clock())
     }
 
     /// Asks and waits for the RESULT.
@@ -245,18 +288,41 @@ impl Client {
     /// # Errors
     /// The endpoint refuses, leaves or is silent.
     pub fn request(&mut self, request: &Message<'_>) -> Result<(), ClientError> {
-        match self.conversation.exchange(request, None)?.message() {
-            Message::Result(outcome) if outcome.is_success() => Ok(()),
-            other => Err(unsuccessful(request, &other)),
-        }
+        let talk = self.talk.clone();
+        self.run(talk.request(request, None)).map(drop)
     }
 
-    /// The next message that answers no request.
+    /// Asks and does not wait: [`Self::answer`] does, in any order. So many requests are under way at once.
+    ///
+    /// # Errors
+    /// There is no room for it, since the endpoint takes nothing; or it cannot be written.
+    pub fn ask(&mut self, request: &Message<'_>) -> Result<Asked, ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.ask(request, None))
+    }
+
+    /// The answer to a request, RESULT or MDATA; [`Notification::came`] tells when it came. By `deadline`, or as long as
+    /// something comes.
+    ///
+    /// # Errors
+    /// The endpoint leaves or is silent.
+    pub fn answer(
+        &mut self,
+        asked: &Asked,
+        deadline: Option<Instant>,
+    ) -> Result<Notification, ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.answer(asked, deadline))
+    }
+
+    /// The next message that answers no request. News of a connection that was begun and that [`Self::next_connection`]
+    /// has not told of yet is left out.
     ///
     /// # Errors
     /// The endpoint leaves or is silent.
     pub fn notification(&mut self) -> Result<Notification, ClientError> {
-        self.conversation.notification(|_| true, None)
+        let talk = self.talk.clone();
+        self.run(talk.any_notification(None))
     }
 
     /// The next message that answers no request, or `None` if there is none by `deadline`.
@@ -267,47 +333,54 @@ impl Client {
         &mut self,
         deadline: Instant,
     ) -> Result<Option<Notification>, ClientError> {
-        in_time(self.conversation.notification(|_| true, Some(deadline)))
+        let talk = self.talk.clone();
+        in_time(self.run(talk.any_notification(Some(deadline))))
     }
-}
 
-/// Silence is no error where a deadline may pass.
-fn in_time<T>(received: Result<T, ClientError>) -> Result<Option<T>, ClientError> {
-    match received {
-        Ok(received) => Ok(Some(received)),
-        Err(ClientError::Silence(_)) => Ok(None),
-        Err(error) => Err(error),
+    /// The first news of any of these sockets.
+    ///
+    /// # Errors
+    /// As for [`Self::notification`].
+    pub fn first_of(
+        &mut self,
+        sktids: &[u8],
+        timeout: Duration,
+    ) -> Result<Notification, ClientError> {
+        let talk = self.talk.clone();
+        self.run(talk.first_of(sktids, Some(timeout)))
     }
-}
 
-/// What an answer is that does not give what was asked for.
-fn unsuccessful(request: &Message<'_>, answer: &Message<'_>) -> ClientError {
-    match answer {
-        Message::Result(outcome) if !outcome.is_success() => {
-            ClientError::Refused { request: request.message_type(), outcome: *outcome }
+    /// Moves the session's bytes until this is done.
+    fn run<T>(&mut self, doing: impl Future<Output = T>) -> T {
+        let mut doing = pin!(doing);
+        loop {
+            if let Poll::Ready(done) = doing.as_mut().poll(&mut unwoken()) {
+                self.flush();
+                return done;
+            }
+            self.turn(None);
         }
-        Message::Raw { message_type, .. } => ClientError::Malformed(*message_type),
-        other => ClientError::Unasked(other.message_type()),
+    }
+
+    /// One look at the stream, for as long as somebody waits.
+    pub(crate) fn turn(&mut self, bell: Option<BorrowedFd<'_>>) {
+        turn::turn(&self.talk, &mut self.stream, &mut self.buffer, bell);
+    }
+
+    #[cfg(feature = "async")]
+    pub(crate) fn talk(&self) -> Talk {
+        self.talk.clone()
+    }
+
+    /// Sends what nobody waits for.
+    pub(crate) fn flush(&mut self) {
+        turn::send(&mut self.talk.lock().exchange, &mut self.stream);
     }
 }
 
-/// Whether a notification is about this socket.
-fn concerns(notification: &Message<'_>, number: u8) -> bool {
-    match notification {
-        Message::Ntag { sktid, .. }
-        | Message::Nstat { sktid, .. }
-        | Message::Ndata { sktid, .. } => *sktid == number,
-        Message::Ndrop { socket, .. } | Message::Nblock { socket, .. } => socket.sktid == number,
-        _ => false,
-    }
-}
-
-/// What stands for "any address" in the family of `address`.
-fn unspecified(address: IpAddr) -> IpAddr {
-    match address {
-        IpAddr::V4(_) => Ipv4Addr::UNSPECIFIED.into(),
-        IpAddr::V6(_) => Ipv6Addr::UNSPECIFIED.into(),
-    }
+/// Who moves the bytes himself needs not be woken.
+fn unwoken() -> Context<'static> {
+    Context::from_waker(Waker::noop())
 }
 
 #[cfg(test)]

@@ -8,34 +8,62 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use packetlab::frame::FrameError;
-use packetlab::message::{EncodeError, MessageType, Outcome, StateChange};
+use packetlab::message::{EncodeError, MessageType, Outcome, StateChange, Status};
 
 /// Notifications that are kept until they are asked for, in bytes: as much as an endpoint has receive buffers.
 pub(crate) const KEPT_LEN_MAX: usize = 64 << 20;
 
-/// Why the experiment cannot go on.
+/// Why the experiment cannot go on, or a part of it.
 #[derive(Debug)]
+#[non_exhaustive]
 pub enum ClientError {
     /// Fd 0 is no session socket, or it broke.
     Io(io::Error),
     /// The endpoint left; in mid-message or not.
     EndpointLeft,
-    /// Nothing that was awaited came for this long. The answer that was awaited, if one was, is dropped when it
-    /// comes.
-    Silence(Duration),
-    /// Nothing of a request was taken for this long, or nothing more of it.
-    Unread(Duration),
+    /// What was awaited did not come in time. The answer to a request, if that was awaited, is dropped when it comes:
+    /// the session goes on.
+    Silence {
+        /// What, and of which target.
+        awaited: String,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The deadline of the whole session has passed.
+    SessionOver {
+        /// What was awaited then, and of which target.
+        awaited: String,
+        /// For how long.
+        waited: Duration,
+    },
+    /// The endpoint did not take a request in time. One of which nothing was sent is never sent, and the rest of
+    /// another is sent when the endpoint takes it: the session goes on.
+    Unread {
+        /// Which, and of which target.
+        request: String,
+        /// For how long it was tried.
+        waited: Duration,
+    },
     /// The endpoint has sent so much that was not asked for yet, that no more is kept. What is kept can be asked for,
     /// and the session goes on then.
     TooMuchKept,
-    /// A part of an earlier request was sent and the rest was not: what is sent now would be taken for that
-    /// rest. The session is of no more use.
-    CutRequest,
     /// The endpoint refused a request.
     Refused {
         /// What was asked for.
         request: MessageType,
+        /// Of which target.
+        target: String,
         /// Why not.
+        outcome: Outcome,
+    },
+    /// The endpoint may not do what was asked for: its operator, the experiment's certificates or its system are
+    /// against it.
+    Denied {
+        /// What was asked for.
+        request: MessageType,
+        /// Of which target.
+        target: String,
+        /// Who is against it.
         outcome: Outcome,
     },
     /// A connection could not be made.
@@ -44,6 +72,36 @@ pub enum ClientError {
         remote: SocketAddr,
         /// Why not.
         end: ConnectionEnd,
+        /// For how long it was awaited.
+        waited: Duration,
+    },
+    /// A connection broke.
+    Broken {
+        /// Which.
+        target: String,
+        /// How.
+        end: ConnectionEnd,
+    },
+    /// A packet did not leave the endpoint.
+    NotSent {
+        /// By which socket.
+        target: String,
+        /// Why not.
+        status: Status,
+    },
+    /// A DNS server has no answer, or there is no such question.
+    LookUp {
+        /// The name that was asked for.
+        name: String,
+        /// Who was asked.
+        server: SocketAddr,
+        /// Why there is no answer.
+        reason: String,
+    },
+    /// Nothing can be sent to port 0.
+    NoPort {
+        /// The address.
+        remote: SocketAddr,
     },
     /// The endpoint was taken over by another experiment.
     Suspended,
@@ -64,23 +122,41 @@ impl fmt::Display for ClientError {
                 write!(f, "fd 0 is no session: {cause}; a mlet is started by pktxpmgr")
             }
             Self::EndpointLeft => f.write_str("the endpoint left"),
-            Self::Silence(limit) => write!(f, "nothing came for {} s", limit.as_secs_f64()),
-            Self::Unread(limit) => {
-                write!(f, "the endpoint took nothing for {} s", limit.as_secs_f64())
+            Self::Silence { awaited, waited } => {
+                write!(f, "{awaited} did not come in {:.3} s", waited.as_secs_f64())
+            }
+            Self::SessionOver { awaited, waited } => write!(
+                f,
+                "the session's deadline passed when {awaited} had been awaited for {:.3} s",
+                waited.as_secs_f64()
+            ),
+            Self::Unread { request, waited } => {
+                write!(f, "the endpoint did not take {request} in {:.3} s", waited.as_secs_f64())
             }
             Self::TooMuchKept => write!(
                 f,
                 "the endpoint has sent more than {} MiB of notifications that the mlet has not asked for",
                 KEPT_LEN_MAX >> 20
             ),
-            Self::CutRequest => f.write_str(
-                "the endpoint took only a part of an earlier request, so that nothing can be asked any more; \
-                 end the session",
-            ),
-            Self::Refused { request, outcome } => {
-                write!(f, "the endpoint refused {request}: {outcome}")
+            Self::Refused { request, target, outcome } => {
+                write!(f, "the endpoint refused {}{}: {outcome}", named(*request), Of(target))
             }
-            Self::NotConnected { remote, end } => write!(f, "no connection to {remote}: {end}"),
+            Self::Denied { request, target, outcome } => {
+                write!(f, "the endpoint was denied {}{}: {outcome}", named(*request), Of(target))
+            }
+            Self::NotConnected { remote, end, waited } => {
+                write!(f, "no connection to {remote}: {end} after {:.3} s", waited.as_secs_f64())
+            }
+            Self::Broken { target, end } => write!(f, "{target}: the connection broke: {end}"),
+            Self::NotSent { target, status } => {
+                write!(f, "{target}: a packet was not sent: {status}")
+            }
+            Self::LookUp { name, server, reason } => {
+                write!(f, "{server} on '{}': {reason}", name.escape_debug())
+            }
+            Self::NoPort { remote } => {
+                write!(f, "nothing can be sent to {remote}: ports are numbers from 1 to 65535")
+            }
             Self::Suspended => f.write_str("the endpoint serves another experiment now"),
             Self::Malformed(message_type) => {
                 write!(f, "the endpoint sent a malformed {message_type}")
@@ -91,6 +167,20 @@ impl fmt::Display for ClientError {
             Self::Frame(cause) => write!(f, "the endpoint sent no message: {cause}"),
             Self::Encode(cause) => write!(f, "a request cannot be sent: {cause}"),
         }
+    }
+}
+
+/// A request by its name.
+pub(crate) fn named(request: MessageType) -> String {
+    request.name().map_or_else(|| request.to_string(), str::to_owned)
+}
+
+/// A target, if there is one.
+struct Of<'a>(&'a str);
+
+impl fmt::Display for Of<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.0.is_empty() { Ok(()) } else { write!(f, " ({})", self.0) }
     }
 }
 
@@ -106,12 +196,51 @@ impl std::error::Error for ClientError {
 }
 
 impl ClientError {
-    pub(crate) fn from_io(cause: io::Error) -> Self {
-        match cause.kind() {
-            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Self::EndpointLeft,
-            _ => Self::Io(cause),
+    /// What an outcome other than success is.
+    pub(crate) fn from_outcome(request: MessageType, target: String, outcome: Outcome) -> Self {
+        if is_denial(outcome.status()) {
+            Self::Denied { request, target, outcome }
+        } else {
+            Self::Refused { request, target, outcome }
         }
     }
+
+    /// One word for programs, of a closed list: `refused`, `reset`, `refused_or_reset`, `timed_out`, `unreachable`,
+    /// `denied`, `closed`, `unknown` of connections, `denied` and `not_sent` of packets, and else `denied`,
+    /// `request_refused`, `look_up_failed`, `silence`, `session_over`, `unread`, `too_much_kept`, `left`, `suspended`, `bad_message`,
+    /// `bad_request` or `io`.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::NotConnected { end, .. } | Self::Broken { end, .. } => end.word(),
+            Self::Denied { .. } => "denied",
+            Self::NotSent { status, .. } if is_denial(*status) => "denied",
+            Self::NotSent { .. } => "not_sent",
+            Self::Refused { .. } => "request_refused",
+            Self::Silence { .. } => "silence",
+            Self::SessionOver { .. } => "session_over",
+            Self::Unread { .. } => "unread",
+            Self::TooMuchKept => "too_much_kept",
+            Self::LookUp { .. } => "look_up_failed",
+            Self::EndpointLeft => "left",
+            Self::Suspended => "suspended",
+            Self::Malformed(_) | Self::Unasked(_) | Self::Frame(_) => "bad_message",
+            Self::NoPort { .. } | Self::Encode(_) => "bad_request",
+            Self::Io(_) => "io",
+        }
+    }
+}
+
+/// What monitors, limits of certificates and the endpoint's system answer (spec/protocol.md 1.11).
+fn is_denial(status: Status) -> bool {
+    let denials = [
+        Status::ECTLMONREJ,
+        Status::ECTLMONUKN,
+        Status::ESYSNOPERM,
+        Status::ESKTPKTDENY,
+        Status::ESKTOPNDENY,
+    ];
+    denials.contains(&status)
 }
 
 impl From<FrameError> for ClientError {
@@ -135,13 +264,13 @@ pub enum ConnectionEnd {
     Reset,
     /// One of the two: NSTAT has one code for both.
     RefusedOrReset,
-    /// The peer did not answer.
+    /// The peer did not answer the endpoint.
     TimedOut,
     /// There is no way to the peer.
     Unreachable,
     /// The peer closed its side.
     PeerClosed,
-    /// The endpoint told nothing of it for this long.
+    /// The endpoint told nothing of it within this time, which the mlet has set.
     Untold(Duration),
     /// Something else.
     Unknown,
@@ -158,6 +287,14 @@ impl ConnectionEnd {
         }
     }
 
+    /// The same of a connection that stood, and so cannot have been refused.
+    pub(crate) fn of_standing(code: u8) -> Self {
+        match Self::from_code(code) {
+            Self::RefusedOrReset => Self::Reset,
+            end => end,
+        }
+    }
+
     /// What the state of a socket in the endpoint's memory says (spec/protocol.md 1.12); `None` for a socket that
     /// has not failed.
     pub(crate) fn from_state(state: i8) -> Option<Self> {
@@ -170,6 +307,19 @@ impl ConnectionEnd {
             _ => Some(Self::Unknown),
         }
     }
+
+    fn word(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Reset => "reset",
+            Self::RefusedOrReset => "refused_or_reset",
+            Self::TimedOut => "timed_out",
+            Self::Unreachable => "unreachable",
+            Self::PeerClosed => "closed",
+            Self::Untold(_) => "silence",
+            Self::Unknown => "unknown",
+        }
+    }
 }
 
 impl fmt::Display for ConnectionEnd {
@@ -178,12 +328,10 @@ impl fmt::Display for ConnectionEnd {
             Self::Refused => f.write_str("refused"),
             Self::Reset => f.write_str("reset"),
             Self::RefusedOrReset => f.write_str("refused or reset"),
-            Self::TimedOut => f.write_str("timed out"),
+            Self::TimedOut => f.write_str("timed out at the endpoint"),
             Self::Unreachable => f.write_str("unreachable"),
             Self::PeerClosed => f.write_str("closed by the peer"),
-            Self::Untold(limit) => {
-                write!(f, "the endpoint told nothing of it for {} s", limit.as_secs_f64())
-            }
+            Self::Untold(_) => f.write_str("the endpoint told nothing of it, given up"),
             Self::Unknown => f.write_str("for an unknown reason"),
         }
     }

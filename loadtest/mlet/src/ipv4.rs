@@ -2,7 +2,7 @@
 //!
 //! The endpoint's kernel fills in what is 0 here: source address, identification, checksum of the header.
 //!
-//! Not here: IPv6, options, fragments.
+//! Not here: IPv6 ([`ipv6`](crate::ipv6)), options, fragments.
 //!
 //! Invariant: what is read of a received packet lies within what the packet says of its own length, so that bytes
 //! which a link has padded it with are none of it.
@@ -20,10 +20,22 @@ pub const UDP: u8 = 17;
 /// A packet to `destination`. A payload that no packet can hold is cut.
 #[must_use]
 pub fn packet(protocol: u8, ttl: u8, destination: Ipv4Addr, payload: &[u8]) -> Vec<u8> {
+    packet_from(Ipv4Addr::UNSPECIFIED, protocol, ttl, destination, payload)
+}
+
+/// The same from an address of the endpoint's; the unspecified one is filled in.
+pub(crate) fn packet_from(
+    source: Ipv4Addr,
+    protocol: u8,
+    ttl: u8,
+    destination: Ipv4Addr,
+    payload: &[u8],
+) -> Vec<u8> {
     let payload_len = u16::try_from(payload.len()).unwrap_or(u16::MAX).min(u16::MAX - HEADER_LEN);
     let mut packet = vec![0x45, 0];
     packet.extend_from_slice(&(HEADER_LEN + payload_len).to_be_bytes());
-    packet.extend_from_slice(&[0, 0, 0, 0, ttl, protocol, 0, 0, 0, 0, 0, 0]);
+    packet.extend_from_slice(&[0, 0, 0, 0, ttl, protocol, 0, 0]);
+    packet.extend_from_slice(&source.octets());
     packet.extend_from_slice(&destination.octets());
     packet.extend_from_slice(payload.get(..payload_len.into()).unwrap_or(payload));
     packet

@@ -16,7 +16,9 @@
 //! }
 //! ```
 //!
-//! Requests are answered one by one; an answer that comes after its request was given up is dropped. Everything else that the endpoint sends is a notification: a packet
+//! Requests are answered one by one, and many may be under way ([`Client::ask`]); an answer that comes after its request
+//! was given up is dropped. Connections are made at once with [`Client::begin_connect`]. How a mlet is written that
+//! finishes is in `docs/mlets.md` of the repository. Everything else that the endpoint sends is a notification: a packet
 //! was sent (NTAG) or received (NDATA), a connection changed (NSTAT). They wait in the [`Client`], in
 //! order, until the mlet asks for them. Times are the endpoint's clock, in nanoseconds since 1970.
 //!
@@ -64,102 +66,68 @@
 //!
 //! Not here: anything that runs at the endpoint. The examples in `src/bin` are its users.
 
+pub mod arguments;
+#[cfg(feature = "async")]
+mod asynchronous;
 mod client;
 mod client_error;
-mod conversation;
+mod connection;
+pub mod dns;
 mod endpoint;
+mod exchange;
+pub mod ip;
 pub mod ipv4;
+pub mod ipv6;
+mod json_line;
+mod lines;
+mod mlet_error;
+pub mod probes;
+mod random;
+mod requests;
 #[cfg(test)]
 mod scripted_endpoint;
 #[cfg(test)]
 mod scripted_manager;
 mod session;
 mod singleton;
+mod talk;
+mod turn;
 
-use std::collections::hash_map::RandomState;
-use std::fmt;
-use std::fs::File;
-use std::hash::{BuildHasher, Hasher};
-use std::io::{self, Write};
+use std::ffi::OsString;
+use std::io;
 use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
-use std::os::fd::AsFd;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use packetlab::address::HostPort;
 
+use crate::arguments::CommandLine;
+
+pub use arguments::USAGE_ERROR;
+#[cfg(feature = "async")]
+pub use asynchronous::{AsyncClient, join_all};
 pub use client::Client;
 pub use client_error::{ClientError, ConnectionEnd};
-pub use conversation::Notification;
+pub use connection::Connection;
+pub use dns::LookUp;
 pub use endpoint::Endpoint;
+pub use exchange::Notification;
+pub use json_line::JsonLine;
+pub use lines::{complain, print_line};
+pub use mlet_error::MletError;
 pub use packetlab::message::{
     Family, Message, NCTL_FIN, Open, Packet, Protocol, Socket, StateChange, Status,
 };
 pub use packetlab::program::Program;
 pub use packetlab::time::Ticks;
+pub use random::random;
+pub use requests::{Received, Sent};
 pub use session::SessionStream;
 pub use singleton::{Sessions, SingletonError};
+pub use talk::Asked;
 
 /// Longest wait of a mlet for anything from its endpoint, unless it says otherwise.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
-
-/// Why a mlet gives up.
-#[derive(Debug)]
-#[non_exhaustive]
-pub enum MletError {
-    /// The session ended, or a request was refused.
-    Client(ClientError),
-    /// The command line is no good; [`run`] tells how it should be.
-    Usage,
-    /// A name has no address.
-    Resolve {
-        /// The name.
-        name: String,
-        /// Why not.
-        cause: io::Error,
-    },
-    /// Something at the controller failed, such as standard output.
-    Io(io::Error),
-    /// The measurement failed; why.
-    Failed(String),
-}
-
-impl fmt::Display for MletError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Client(cause) => cause.fmt(f),
-            Self::Usage => f.write_str("these are not its arguments"),
-            Self::Resolve { name, cause } => write!(f, "{name} has no address: {cause}"),
-            Self::Io(cause) => cause.fmt(f),
-            Self::Failed(reason) => f.write_str(reason),
-        }
-    }
-}
-
-impl std::error::Error for MletError {
-    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        match self {
-            Self::Client(cause) => Some(cause),
-            Self::Resolve { cause, .. } | Self::Io(cause) => Some(cause),
-            Self::Usage | Self::Failed(_) => None,
-        }
-    }
-}
-
-impl From<ClientError> for MletError {
-    fn from(cause: ClientError) -> Self {
-        Self::Client(cause)
-    }
-}
-
-impl From<io::Error> for MletError {
-    fn from(cause: io::Error) -> Self {
-        Self::Io(cause)
-    }
-}
-
-/// Exit code of a mlet whose arguments make no sense. The same number as clap's.
-pub const USAGE_ERROR: u8 = 2;
 
 /// Runs a mlet on the session of fd 0: its client, the endpoint, its arguments. What goes
 /// wrong is told on standard error, with the endpoint, and is a failure of the process: exit code 2 for
@@ -167,14 +135,70 @@ pub const USAGE_ERROR: u8 = 2;
 ///
 /// `usage` is how it is called, its name first; `--help` prints it, and `--version` the name and the version. Lines
 /// below the first, which only `--help` prints, say what the mlet prints.
+///
+/// Its arguments are seen when its first endpoint is there; [`run_with`] judges them before.
 pub fn run(
     usage: &str,
     mlet: impl FnOnce(&mut Client, &Endpoint, &[String]) -> Result<(), MletError>,
 ) -> ExitCode {
+    let unchecked = |words: &[String], is_check: bool| match is_check {
+        false => Ok(words.to_vec()),
+        true => Err(MletError::Failed("it cannot judge its arguments before a run".to_owned())),
+    };
+    run_judged(usage, unchecked, |client, endpoint, words: Vec<String>| {
+        mlet(client, endpoint, &words)
+    })
+}
+
+/// Runs a mlet as [`run`] does, with what `judge` makes of its arguments. Those that it refuses are exit code 2, before
+/// there is an endpoint; and `--check-args` before them asks for the judgement alone, as
+/// `pktxpmgr --check --check-mlet` does.
+///
+/// ```no_run
+/// # fn main() -> std::process::ExitCode {
+/// let count = |words: &[String]| match words {
+///     [] => Ok(10),
+///     [count] => mlet::arguments::number::<u32>(count),
+///     _ => Err(mlet::MletError::Usage),
+/// };
+/// mlet::run_with("mlet-clocks [COUNT]", count, |client, endpoint, count| {
+///     for _ in 0..count {
+///         let clock = client.clock()?;
+///         mlet::print_line(&format!("{}\t{clock}", endpoint.columns()))?;
+///     }
+///     Ok(())
+/// })
+/// # }
+/// ```
+pub fn run_with<A>(
+    usage: &str,
+    judge: impl FnOnce(&[String]) -> Result<A, MletError>,
+    mlet: impl FnOnce(&mut Client, &Endpoint, A) -> Result<(), MletError>,
+) -> ExitCode {
+    run_judged(usage, |words, _| judge(words), mlet)
+}
+
+fn run_judged<A>(
+    usage: &str,
+    judge: impl FnOnce(&[String], bool) -> Result<A, MletError>,
+    mlet: impl FnOnce(&mut Client, &Endpoint, A) -> Result<(), MletError>,
+) -> ExitCode {
     let name = usage.split(' ').next().unwrap_or(usage);
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(told) = tell_about_itself(usage, "", arguments.first().map(String::as_str)) {
+    let CommandLine { is_check, words } = CommandLine::of_process();
+    let words: Result<Vec<String>, _> = words.into_iter().map(OsString::into_string).collect();
+    let first = words.as_ref().ok().and_then(|words| words.first());
+    if let Some(told) = tell_about_itself(usage, "", first.map(String::as_str)) {
         return told;
+    }
+    let no_text = |word: OsString| {
+        MletError::Failed(format!("'{}' is no text", word.to_string_lossy().escape_debug()))
+    };
+    let arguments = match words.map_err(no_text).and_then(|words| judge(&words, is_check)) {
+        Ok(arguments) => arguments,
+        Err(error) => return arguments::refused(usage, &error),
+    };
+    if is_check {
+        return arguments::ok();
     }
     let Some(endpoint) = Endpoint::from_environment() else {
         complain(&format!(
@@ -184,14 +208,10 @@ pub fn run(
     };
     let result = Client::on_stdin(SILENCE_MAX)
         .map_err(MletError::from)
-        .and_then(|mut client| mlet(&mut client, &endpoint, &arguments));
+        .and_then(|mut client| mlet(&mut client, &endpoint, arguments));
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(MletError::Usage) => {
-            let call = usage.lines().next().unwrap_or(usage);
-            complain(&format!("{name}: {}; usage: {call}", MletError::Usage));
-            USAGE_ERROR.into()
-        }
+        Err(MletError::Usage) => arguments::refused(usage, &MletError::Usage),
         Err(error) => {
             complain(&format!("{name}: endpoint {endpoint}: {error}"));
             ExitCode::FAILURE
@@ -211,13 +231,6 @@ pub fn tell_about_itself(usage: &str, options: &str, word: Option<&str>) -> Opti
     Some(if print_line(&text).is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// A number that nobody else draws: it tells the answers to a mlet's own packets from those to others'.
-#[must_use]
-pub fn random() -> u64 {
-    // The standard library draws the keys of its hashes at random.
-    RandomState::new().build_hasher().finish()
-}
-
 /// A filter for [`Client::capture`]: a program, as text of one `opcode destination source offset constant` a line
 /// (spec/protocol.md 6.1), that returns how many bytes of a packet are wanted. It finds its context in r6, without
 /// which no kernel takes the loads of packet bytes.
@@ -227,26 +240,6 @@ pub fn random() -> u64 {
 pub fn filter(text: &str) -> Result<Program, MletError> {
     let program = Program::from_ebpf_text(format!("0xbf 6 1 0 0\n{text}").as_bytes());
     program.map_err(|error| MletError::Failed(format!("the filter is unusable: {error}")))
-}
-
-/// Prints `line` in one write, so that lines of up to 4096 bytes (`PIPE_BUF`, the end of line included)
-/// never mix with those of other mlets.
-///
-/// # Errors
-/// Nobody reads standard output any more, or it cannot be written.
-pub fn print_line(line: &str) -> Result<(), MletError> {
-    let print = || {
-        // Past the buffering of `io::stdout`, which may split it.
-        let mut stdout = File::from(io::stdout().as_fd().try_clone_to_owned()?);
-        stdout.write_all(format!("{line}\n").as_bytes())
-    };
-    print().map_err(|cause| MletError::Failed(format!("standard output: {cause}")))
-}
-
-/// Says on standard error what is wrong. Where that cannot be written, nobody can be told, and the mlet goes on.
-pub fn complain(problem: &str) {
-    // In one write, for the same reason.
-    let _ = io::stderr().write_all(format!("{problem}\n").as_bytes());
 }
 
 /// Whether a connection ended as it should, because the peer closed its side.
@@ -273,12 +266,19 @@ pub fn check_closed(change: StateChange) -> Result<(), MletError> {
 /// # Errors
 /// It has none.
 pub fn resolve(name: &str, default_port: u16) -> Result<SocketAddr, MletError> {
+    let nothing =
+        || MletError::Resolve { name: name.to_owned(), cause: io::ErrorKind::NotFound.into() };
+    preferred(addresses(name, default_port)?).ok_or_else(nothing)
+}
+
+fn addresses(
+    name: &str,
+    default_port: u16,
+) -> Result<impl Iterator<Item = SocketAddr> + use<>, MletError> {
     let failed = |cause| MletError::Resolve { name: name.to_owned(), cause };
     let HostPort { host, port } =
         HostPort::parse(name).map_err(|error| failed(io::Error::other(error)))?;
-    let addresses = (host, port.unwrap_or(default_port)).to_socket_addrs();
-    let preferred = preferred(addresses.map_err(failed)?);
-    preferred.ok_or_else(|| failed(io::ErrorKind::NotFound.into()))
+    (host, port.unwrap_or(default_port)).to_socket_addrs().map_err(failed)
 }
 
 /// As [`resolve`], for mlets that speak IPv4 alone because they make whole packets with [`ipv4`].
@@ -293,6 +293,21 @@ pub fn resolve_ipv4(name: &str) -> Result<Ipv4Addr, MletError> {
             address.ip()
         ))),
     }
+}
+
+/// As [`resolve`], of one family if one is asked for.
+///
+/// # Errors
+/// It has none, or none of that family.
+pub fn resolve_of(
+    name: &str,
+    default_port: u16,
+    family: Option<Family>,
+) -> Result<SocketAddr, MletError> {
+    let Some(family) = family else { return resolve(name, default_port) };
+    let mut of_family = addresses(name, default_port)?.filter(|one| Family::of(one.ip()) == family);
+    let number = family as u8;
+    of_family.next().ok_or_else(|| MletError::Failed(format!("{name} has no IPv{number} address")))
 }
 
 fn preferred(addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
@@ -323,5 +338,17 @@ mod tests {
         assert_eq!(preferred(addresses.into_iter()), Some(addresses[1]));
         assert_eq!(preferred(addresses[..1].iter().copied()), Some(addresses[0]));
         assert_eq!(preferred([].into_iter()), None);
+    }
+
+    #[test]
+    fn an_address_of_one_family_can_be_asked_for() {
+        let of = |name, family| resolve_of(name, 80, family).map_err(|error| error.to_string());
+        assert_eq!(of("192.0.2.1", None), Ok("192.0.2.1:80".parse().unwrap()));
+        assert_eq!(of("192.0.2.1:9", Some(Family::Ipv4)), Ok("192.0.2.1:9".parse().unwrap()));
+        assert_eq!(of("::1", Some(Family::Ipv6)), Ok("[::1]:80".parse().unwrap()));
+        let none = "192.0.2.1 has no IPv6 address".to_owned();
+        assert_eq!(of("192.0.2.1", Some(Family::Ipv6)), Err(none));
+        let none = "::1 has no IPv4 address, only ::1, and this mlet speaks IPv4 alone";
+        assert_eq!(resolve_ipv4("::1").unwrap_err().to_string(), none);
     }
 }

@@ -4,17 +4,19 @@
 //! Whoever writes to the pipe has chosen the pipes. So everything is written there, and read over the socket until
 //! its end and over the pipe from then on.
 //!
-//! Not here: what the bytes say (`conversation`). Invariant: nothing is written to the socket where there are pipes.
+//! Not here: what the bytes say (`exchange`). Invariant: nothing is written to the socket where there are pipes.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::OFlags;
+use rustix::io::Errno;
+use rustix::net::{RecvFlags, SendFlags, send};
 
 /// The numbers of the pipes: the one that is read, a comma, and the one that is written.
 const PIPES: &str = "PKTLAB_PIPES";
@@ -25,18 +27,22 @@ const PIPES: &str = "PKTLAB_PIPES";
 pub struct SessionStream {
     socket: UnixStream,
     pipes: Option<Pipes>,
-    /// How long a read waits at most, and a write; `None` is for ever.
-    read_timeout: Option<Duration>,
-    write_timeout: Option<Duration>,
 }
 
+/// Neither blocks, so that a wait can end.
 #[derive(Debug)]
 struct Pipes {
     read: File,
-    /// It does not block, so that a wait for it can end.
     written: File,
     /// All that came over the socket has been read.
     socket_has_ended: bool,
+}
+
+/// What is waited for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Wanted {
+    pub(crate) read: bool,
+    pub(crate) write: bool,
 }
 
 impl SessionStream {
@@ -58,49 +64,91 @@ impl SessionStream {
         self.pipes.is_some()
     }
 
-    /// Bounds every wait of a read: beyond it is `WouldBlock`.
-    ///
-    /// # Errors
-    /// Fd 0 is no socket, or the time is zero.
-    pub(crate) fn set_read_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        // A mlet may be told so often that a call for nothing would count.
-        if self.pipes.as_ref().is_none_or(|pipes| !pipes.socket_has_ended) {
-            self.socket.set_read_timeout(timeout)?;
-        }
-        self.read_timeout = timeout;
+    /// Fails if this is no socket.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        rustix::net::sockopt::socket_type(&self.socket)?;
         Ok(())
     }
 
-    /// Bounds every wait of a write: beyond it is `WouldBlock`.
-    ///
-    /// # Errors
-    /// As [`Self::set_read_timeout`].
-    pub(crate) fn set_write_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
-        self.socket.set_write_timeout(timeout)?;
-        self.write_timeout = timeout;
-        Ok(())
+    /// Reads what has come; `WouldBlock` if nothing has.
+    pub(crate) fn read_now(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
+        let of_socket = |socket: &UnixStream, bytes: &mut [u8]| {
+            let (len, _) = rustix::net::recv(socket, bytes, RecvFlags::DONTWAIT)?;
+            Ok(len)
+        };
+        let Some(pipes) = &mut self.pipes else { return of_socket(&self.socket, bytes) };
+        if !pipes.socket_has_ended {
+            match of_socket(&self.socket, bytes) {
+                Ok(0) => pipes.socket_has_ended = true,
+                read => return read,
+            }
+        }
+        pipes.read.read(bytes)
+    }
+
+    /// Writes what there is room for; `WouldBlock` if there is none.
+    pub(crate) fn write_now(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match &mut self.pipes {
+            Some(pipes) => pipes.written.write(bytes),
+            // SIGPIPE is ignored in mlets, and here where this is no mlet.
+            None => Ok(send(&self.socket, bytes, SendFlags::DONTWAIT | SendFlags::NOSIGNAL)?),
+        }
+    }
+
+    /// Waits until one of those is possible, something comes over `bell`, or the time is over.
+    pub(crate) fn wait(
+        &self,
+        wanted: Wanted,
+        bell: Option<BorrowedFd<'_>>,
+        timeout: Option<Duration>,
+    ) -> io::Result<()> {
+        let socket = self.socket.as_fd();
+        let (read, written) = match &self.pipes {
+            Some(Pipes { read, written, socket_has_ended: true }) => {
+                (read.as_fd(), written.as_fd())
+            }
+            Some(Pipes { written, .. }) => (socket, written.as_fd()),
+            None => (socket, socket),
+        };
+        let mut fds = Vec::with_capacity(3);
+        if wanted.read {
+            fds.push(PollFd::from_borrowed_fd(read, PollFlags::IN));
+        }
+        if wanted.write {
+            fds.push(PollFd::from_borrowed_fd(written, PollFlags::OUT));
+        }
+        fds.extend(bell.map(|bell| PollFd::from_borrowed_fd(bell, PollFlags::IN)));
+        // A time too long to be told is none.
+        let timeout = timeout.and_then(|timeout| Timespec::try_from(timeout).ok());
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(_) | Err(Errno::INTR) => Ok(()),
+            Err(errno) => Err(errno.into()),
+        }
     }
 }
 
 impl From<UnixStream> for SessionStream {
     fn from(socket: UnixStream) -> Self {
-        Self { socket, pipes: None, read_timeout: None, write_timeout: None }
+        Self { socket, pipes: None }
     }
 }
 
 impl Read for SessionStream {
     fn read(&mut self, bytes: &mut [u8]) -> io::Result<usize> {
-        let Some(pipes) = &mut self.pipes else { return self.socket.read(bytes) };
-        if !pipes.socket_has_ended {
+        if self.pipes.as_ref().is_none_or(|pipes| !pipes.socket_has_ended) {
             match self.socket.read(bytes) {
-                Ok(0) => pipes.socket_has_ended = true,
+                Ok(0) if self.pipes.is_some() => {}
                 read => return read,
             }
         }
-        if self.read_timeout.is_some() {
-            wait(&pipes.read, PollFlags::IN, self.read_timeout)?;
+        loop {
+            match self.read_now(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    self.wait(Wanted { read: true, write: false }, None, None)?;
+                }
+                read => return read,
+            }
         }
-        pipes.read.read(bytes)
     }
 }
 
@@ -110,7 +158,8 @@ impl Write for SessionStream {
         loop {
             match pipes.written.write(bytes) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    wait(&pipes.written, PollFlags::OUT, self.write_timeout)?;
+                    let mut fds = [PollFd::new(&pipes.written, PollFlags::OUT)];
+                    poll(&mut fds, None)?;
                 }
                 written => return written,
             }
@@ -127,15 +176,16 @@ impl Pipes {
     fn open(numbers: &str) -> io::Result<Self> {
         let unknown = || io::Error::other("no two numbers");
         let (read, written) = numbers.split_once(',').ok_or_else(unknown)?;
-        let path = |number: &str| {
-            let number: u32 = number.parse().map_err(|_| unknown())?;
-            Ok::<_, io::Error>(format!("/proc/self/fd/{number}"))
-        };
         let nonblocking = i32::try_from(OFlags::NONBLOCK.bits()).map_err(io::Error::other)?;
         // Opened anew, each has flags of its own. A descriptor that is no pipe any more is somebody else's.
-        let read = pipe(OpenOptions::new().read(true).open(path(read)?)?)?;
-        let written = OpenOptions::new().write(true).custom_flags(nonblocking).open(path(written)?);
-        Ok(Self { read, written: pipe(written?)?, socket_has_ended: false })
+        let open = |number: &str, options: &mut OpenOptions| {
+            let number: u32 = number.parse().map_err(|_| unknown())?;
+            let options = options.custom_flags(nonblocking);
+            pipe(options.open(format!("/proc/self/fd/{number}"))?)
+        };
+        let read = open(read, OpenOptions::new().read(true))?;
+        let written = open(written, OpenOptions::new().write(true))?;
+        Ok(Self { read, written, socket_has_ended: false })
     }
 }
 
@@ -143,15 +193,6 @@ fn pipe(file: File) -> io::Result<File> {
     match file.metadata()?.file_type().is_fifo() {
         true => Ok(file),
         false => Err(io::Error::other("no pipe")),
-    }
-}
-
-/// Waits until something of this kind is possible.
-fn wait(file: &File, wanted: PollFlags, timeout: Option<Duration>) -> io::Result<()> {
-    let timeout = timeout.map(Timespec::try_from).transpose().map_err(io::Error::other)?;
-    match poll(&mut [PollFd::new(file, wanted)], timeout.as_ref())? {
-        0 => Err(io::ErrorKind::WouldBlock.into()),
-        _ => Ok(()),
     }
 }
 
@@ -198,17 +239,33 @@ mod tests {
     }
 
     #[test]
-    fn waits_for_a_pipe_are_bounded_as_those_for_a_socket_are() {
-        let (mut session, far, _to_mlet, _from_mlet) = piped();
-        session.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
-        session.set_write_timeout(Some(Duration::from_millis(1))).unwrap();
+    fn what_would_block_says_so_and_waits_end() {
+        let (mut session, far, _to_mlet, from_mlet) = piped();
+        let short = Some(Duration::from_millis(1));
         for is_over in [false, true] {
-            let silent = session.read(&mut [0]).unwrap_err();
+            let silent = session.read_now(&mut [0]).unwrap_err();
             assert_eq!(silent.kind(), io::ErrorKind::WouldBlock, "{is_over}");
+            session.wait(Wanted { read: true, write: false }, None, short).unwrap();
             far.shutdown(Shutdown::Write).unwrap();
         }
-        let full = session.write_all(&vec![0; 4 << 20]).unwrap_err();
+        let full = loop {
+            match session.write_now(&[0; 4096]) {
+                Ok(_) => {}
+                Err(error) => break error,
+            }
+        };
         assert_eq!(full.kind(), io::ErrorKind::WouldBlock);
+        session.wait(Wanted { read: false, write: true }, None, short).unwrap();
+        drop(from_mlet);
+        assert_eq!(session.write_now(&[0]).unwrap_err().kind(), io::ErrorKind::BrokenPipe);
+    }
+
+    #[test]
+    fn a_bell_ends_a_wait() {
+        let (session, _far, _to_mlet, _from_mlet) = piped();
+        let (bell, mut hand) = UnixStream::pair().unwrap();
+        hand.write_all(b"x").unwrap();
+        session.wait(Wanted { read: true, write: false }, Some(bell.as_fd()), None).unwrap();
     }
 
     #[test]

@@ -35,6 +35,17 @@ fn cargo(directory: &Path, words: &[&str]) {
 }
 
 #[test]
+fn the_mlets_of_the_documentation_are_those_that_are_tested_and_short() {
+    let page = include_str!("../../../docs/mlets.md");
+    let rust = include_str!("../examples/survey.rs");
+    let python = include_str!("../python/survey.py");
+    for mlet in [rust, python] {
+        assert!(page.contains(mlet), "docs/mlets.md shows another than {mlet}");
+        assert!(mlet.lines().count() < 30, "{mlet}");
+    }
+}
+
+#[test]
 #[ignore = "needs a minute"]
 fn a_mlet_of_ones_own_is_made_as_the_readme_says() {
     let library = Path::new(env!("CARGO_MANIFEST_DIR"));

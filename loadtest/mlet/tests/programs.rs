@@ -8,7 +8,7 @@ use std::os::fd::OwnedFd;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 #[path = "../../../engine/tests/common/help_pages.rs"]
 mod help_pages;
@@ -19,9 +19,9 @@ macro_rules! programs {
     ($($name:literal)*) => { [$(($name, env!(concat!("CARGO_BIN_EXE_", $name)))),*] };
 }
 
-const MLETS: [(&str, &str); 8] = programs!(
-    "mlet-http-get" "mlet-dns" "mlet-ping" "mlet-traceroute" "mlet-echo" "mlet-bulk" "mlet-single"
-    "mlet-load"
+const MLETS: [(&str, &str); 9] = programs!(
+    "mlet-http-get" "mlet-dns" "mlet-ping" "mlet-traceroute" "mlet-path" "mlet-echo" "mlet-bulk"
+    "mlet-single" "mlet-load"
 );
 
 /// What a program prints when it is asked for its version, and succeeds.
@@ -49,7 +49,7 @@ fn no_mlets_help_is_wider_than_80_columns() {
 #[test]
 fn a_mlet_says_what_it_prints() {
     for (name, program) in programs!(
-        "mlet-http-get" "mlet-dns" "mlet-ping" "mlet-traceroute" "mlet-echo" "mlet-bulk"
+        "mlet-http-get" "mlet-dns" "mlet-ping" "mlet-traceroute" "mlet-path" "mlet-echo" "mlet-bulk"
     ) {
         let ended = Command::new(program).arg("--help").env_clear().output().unwrap();
         let help = String::from_utf8(ended.stdout).unwrap().to_lowercase();
@@ -74,23 +74,89 @@ fn a_number_that_mlet_echo_cannot_take_is_named_in_one_line() {
     }
 }
 
-/// With an endpoint, as pktxpmgr starts them; those that take any words have none that are wrong.
+/// What each takes, and what it does not.
+const LINES: [(&str, &[&str], &[&str]); 8] = [
+    (
+        env!("CARGO_BIN_EXE_mlet-http-get"),
+        &["", "www.example.com:8080 /a%20path"],
+        &["a:b", "a / more", "--fast"],
+    ),
+    (
+        env!("CARGO_BIN_EXE_mlet-dns"),
+        &["", "www.example.com 192.0.2.53", "www.example.com. [2001:db8::53]:53 aaaa"],
+        &["a..b", "a b:c", "a 192.0.2.53 MX", "a 192.0.2.53 A more"],
+    ),
+    (
+        env!("CARGO_BIN_EXE_mlet-ping"),
+        &["", "-6 www.example.com 3", "192.0.2.1"],
+        &["127.0.0.1 many", "127.0.0.1 65536", "127.0.0.1 1 2", "-5 a", "a:b"],
+    ),
+    (env!("CARGO_BIN_EXE_mlet-traceroute"), &["", "-4 a"], &["a b", "--max 3"]),
+    (
+        env!("CARGO_BIN_EXE_mlet-path"),
+        &["", "a udp", "-6 a:443 tcp 3"],
+        &["a sctp", "a tcp x", "a tcp 1 2"],
+    ),
+    (
+        env!("CARGO_BIN_EXE_mlet-echo"),
+        &["", "--count 3 --size 9"],
+        &["--no-such-option", "--count 0", "word"],
+    ),
+    (
+        env!("CARGO_BIN_EXE_mlet-bulk"),
+        &["down 192.0.2.1:9", "up a:9 100"],
+        &["", "up", "sideways 192.0.2.1:9", "up a:9 x", "up a:9 1 2"],
+    ),
+    (
+        env!("CARGO_BIN_EXE_mlet-single"),
+        &[concat!(env!("CARGO_BIN_EXE_mlet-ping"), " 127.0.0.1 1")],
+        &["", concat!(env!("CARGO_BIN_EXE_mlet-ping"), " 127.0.0.1 many")],
+    ),
+];
+
+/// How a program ends with these words alone, neither a session nor an environment.
+fn called(program: &str, words: &[&str]) -> (Option<i32>, String, String) {
+    let mut command = Command::new(program);
+    let ended = command.args(words).env_clear().stdin(Stdio::null()).output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (ended.status.code(), text(ended.stdout), text(ended.stderr))
+}
+
+#[test]
+fn every_mlet_judges_its_arguments_without_an_endpoint() {
+    for (program, right, wrong) in LINES {
+        let judged = |line: &str| {
+            let words: Vec<_> = line.split_whitespace().collect();
+            called(program, &[&["--check-args"], &words[..]].concat())
+        };
+        for line in right {
+            let ok = (Some(0), "arguments ok\n".to_owned(), String::new());
+            assert_eq!(judged(line), ok, "{program} {line}");
+        }
+        for line in wrong {
+            let (code, printed, told) = judged(line);
+            assert_eq!((code, &*printed), (Some(2), ""), "{program} {line}");
+            assert_eq!(told.lines().count(), 1, "{told}");
+        }
+    }
+}
+
+/// With an endpoint, as pktxpmgr starts them.
 #[test]
 fn arguments_that_make_no_sense_are_code_2() {
-    for (program, line) in [
-        (env!("CARGO_BIN_EXE_mlet-ping"), "127.0.0.1 many"),
-        (env!("CARGO_BIN_EXE_mlet-bulk"), "up"),
-        (env!("CARGO_BIN_EXE_mlet-bulk"), "sideways 192.0.2.1:9"),
-        (env!("CARGO_BIN_EXE_mlet-echo"), "--no-such-option"),
-        (env!("CARGO_BIN_EXE_mlet-load"), "sing"),
-        (env!("CARGO_BIN_EXE_mlet-single"), ""),
-    ] {
-        let (session, _endpoint) = UnixStream::pair().unwrap();
-        let mut command = Command::new(program);
-        command.args(line.split_whitespace()).env_clear().env("EPADDR", "192.0.2.9");
-        let ended = command.stdin(OwnedFd::from(session)).output().unwrap();
-        let told = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!((ended.status.code(), ended.stdout.len()), (Some(2), 0), "{told}");
+    let load = (env!("CARGO_BIN_EXE_mlet-load"), &[][..], &["sing"][..]);
+    for (program, _, wrong) in LINES.into_iter().chain([load]) {
+        // Its mlet is given its arguments when there is a session.
+        let is_single = program.ends_with("mlet-single");
+        for line in wrong.iter().filter(|line| !is_single || line.is_empty()) {
+            let (session, _endpoint) = UnixStream::pair().unwrap();
+            let mut command = Command::new(program);
+            command.args(line.split_whitespace()).env_clear().env("EPADDR", "192.0.2.9");
+            let ended = command.stdin(OwnedFd::from(session)).output().unwrap();
+            let told = String::from_utf8(ended.stderr).unwrap();
+            let is_silent = ended.stdout.is_empty();
+            assert_eq!((ended.status.code(), is_silent), (Some(2), true), "{line}: {told}");
+        }
     }
 }
 
@@ -146,14 +212,11 @@ fn mlet_single_tells_a_missing_interpreter_from_a_missing_first_line() {
 
 #[test]
 fn a_mlet_whose_complaint_cannot_be_written_fails_and_does_not_panic() {
-    for (name, program) in programs!(
-        "mlet-http-get" "mlet-dns" "mlet-ping" "mlet-traceroute" "mlet-echo" "mlet-bulk" "mlet-single"
-        "mlet-load"
-    ) {
+    for (name, program) in MLETS {
         let full = File::options().write(true).open("/dev/full").unwrap();
         let status = Command::new(program).env_clear().stderr(full).status().unwrap();
-        // These two begin with their arguments, the others with their endpoint.
-        let is_usage = ["mlet-single", "mlet-load"].contains(&name);
+        // These cannot do without arguments, the others miss their endpoint.
+        let is_usage = ["mlet-bulk", "mlet-single", "mlet-load"].contains(&name);
         assert_eq!(status.code(), Some(if is_usage { 2 } else { 1 }), "{name}");
     }
 }

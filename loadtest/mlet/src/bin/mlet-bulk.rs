@@ -11,6 +11,7 @@ use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Instant;
 
+use mlet::arguments;
 use mlet::{
     Client, Family, Message, MletError, Packet, Status, Ticks, check_closed, print_line, resolve,
 };
@@ -32,23 +33,47 @@ const CHUNK_LEN: usize = 256 * 1024;
 const CHUNKS_MAX: u64 = 8;
 const BYTES_DEFAULT: u64 = 100_000_000;
 
+/// What is asked for.
+struct Arguments {
+    direction: Direction,
+    server: String,
+    bytes: Option<u64>,
+}
+
+#[derive(Clone, Copy)]
+enum Direction {
+    Down,
+    Up,
+}
+
 fn main() -> ExitCode {
-    mlet::run(USAGE, |client, endpoint, arguments| {
-        let [direction, server, rest @ ..] = arguments else { return Err(MletError::Usage) };
-        let bytes = rest.first().map(|text| text.parse::<u64>()).transpose();
-        let bytes = bytes.map_err(|_| MletError::Usage)?;
-        let server = resolve(server, 80)?;
+    mlet::run_with(USAGE, judged, |client, endpoint, arguments| {
+        let Arguments { direction, server, bytes } = arguments;
+        let server = resolve(&server, 80)?;
         let started = Instant::now();
-        let bytes = match direction.as_str() {
-            "down" => receive(client, server, bytes.unwrap_or(u64::MAX))?,
-            "up" => send(client, server, bytes.unwrap_or(BYTES_DEFAULT))?,
-            _ => return Err(MletError::Usage),
+        let (name, bytes) = match direction {
+            Direction::Down => ("down", receive(client, server, bytes.unwrap_or(u64::MAX))?),
+            Direction::Up => ("up", send(client, server, bytes.unwrap_or(BYTES_DEFAULT))?),
         };
         let seconds = started.elapsed().as_secs_f64();
         let rate = bytes as f64 / seconds / 1e6;
         let endpoint = endpoint.columns();
-        print_line(&format!("{endpoint}\t{direction}\t{bytes}\t{seconds:.3}\t{rate:.1}"))
+        print_line(&format!("{endpoint}\t{name}\t{bytes}\t{seconds:.3}\t{rate:.1}"))
     })
+}
+
+fn judged(words: &[String]) -> Result<Arguments, MletError> {
+    let (direction, server, bytes) = match arguments::without_options(words)? {
+        [direction, server] => (direction, server, None),
+        [direction, server, bytes] => (direction, server, Some(arguments::number(bytes)?)),
+        _ => return Err(MletError::Usage),
+    };
+    let direction = match &**direction {
+        "down" => Direction::Down,
+        "up" => Direction::Up,
+        _ => return Err(MletError::Usage),
+    };
+    Ok(Arguments { direction, server: arguments::host(server)?, bytes })
 }
 
 /// How many bytes came.

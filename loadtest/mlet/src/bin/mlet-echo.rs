@@ -22,6 +22,7 @@ use clap::Parser;
 use hdrhistogram::Histogram;
 use hdrhistogram::serialization::V2DeflateSerializer;
 use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
+use mlet::arguments::{self, CommandLine};
 use mlet::{Client, MletError, print_line};
 use packetlab::escape::Escaped;
 
@@ -66,7 +67,8 @@ fn whole<N: FromStr + PartialOrd + From<bool>>(text: &str) -> Result<N, &'static
 }
 
 fn main() -> ExitCode {
-    let options = match Options::try_parse() {
+    let CommandLine { is_check, words } = CommandLine::of_process();
+    let options = match Options::try_parse_from(std::iter::once("mlet-echo".into()).chain(words)) {
         Ok(options) => options,
         Err(told) if !told.use_stderr() => told.exit(),
         // One line that names us: standard error is shared by all mlets.
@@ -77,6 +79,9 @@ fn main() -> ExitCode {
             return mlet::USAGE_ERROR.into();
         }
     };
+    if is_check {
+        return arguments::ok();
+    }
     mlet::run("mlet-echo", |client, endpoint, _| {
         // Before anything is measured in vain.
         let mut hlog = options.hlog.as_deref().map(Hlog::open).transpose()?;

@@ -12,6 +12,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::process::ExitCode;
 
+use mlet::arguments;
 use mlet::{
     Client, Family, Message, MletError, Packet, Status, Ticks, check_closed, print_line, resolve,
 };
@@ -38,12 +39,26 @@ const ANSWER_LEN_MAX: usize = 64 * 1024;
 const CUT_MARK: &str = " [cut]";
 
 fn main() -> ExitCode {
-    mlet::run(USAGE, |client, endpoint, arguments| {
-        let domain = arguments.first().map_or(DEFAULT_DOMAIN, String::as_str);
-        let path = arguments.get(1).map_or("/", String::as_str);
-        let answer = fetch(client, resolve(domain, HTTP_PORT)?, domain, path)?;
+    mlet::run_with(USAGE, judged, |client, endpoint, (domain, path)| {
+        let answer = fetch(client, resolve(&domain, HTTP_PORT)?, &domain, &path)?;
         print_line(&line(&endpoint.columns(), &answer))
     })
+}
+
+/// Domain and path.
+fn judged(words: &[String]) -> Result<(String, String), MletError> {
+    let (domain, path) = match arguments::without_options(words)? {
+        [] => (DEFAULT_DOMAIN, "/"),
+        [domain] => (&**domain, "/"),
+        [domain, path] => (&**domain, &**path),
+        _ => return Err(MletError::Usage),
+    };
+    // It would end the line of the request.
+    if path.contains(|character: char| character.is_ascii_control() || character == ' ') {
+        let path = path.escape_debug();
+        return Err(MletError::Failed(format!("'{path}' is no path; write blanks as %20")));
+    }
+    Ok((arguments::host(domain)?, path.to_owned()))
 }
 
 /// What the server sent, up to [`ANSWER_LEN_MAX`].
@@ -108,9 +123,14 @@ fn check(answer: &[u8]) -> Result<(), String> {
     let lens = head.split(|&byte| byte == b'\n').filter_map(|line| {
         let (name, value) = line.split_at(line.iter().position(|&byte| byte == b':')?);
         let value = str::from_utf8(value.get(1..)?).ok()?;
-        name.eq_ignore_ascii_case(b"content-length").then(|| value.trim().parse().ok())?
+        name.eq_ignore_ascii_case(b"content-length").then(|| {
+            let shown = || value.trim().chars().take(40).collect::<String>();
+            let none = |_| format!("no page is '{}' bytes long", shown().escape_debug());
+            value.trim().parse::<usize>().map_err(none)
+        })
     });
-    match lens.max() {
+    // A length that is none fails, whatever else is announced.
+    match lens.collect::<Result<Vec<_>, _>>()?.into_iter().max() {
         Some(len) if page.len() < len => {
             Err(format!("the server closed after {} of {len} bytes of the page", page.len()))
         }
@@ -160,9 +180,14 @@ mod tests {
 
     /// `(from the mlet, message)` as recorded between the original's example mlet and the original's
     /// endpoint, the page shortened.
-    const TRANSCRIPT: [(bool, &str); 9] = [
+    /// But for the looks at the clock, around NOPEN.
+    const TRANSCRIPT: [(bool, &str); 13] = [
+        (true, "28000006100100000008"),
         (true, "2a000013010406000010000000000000007f4d00010050"),
+        (true, "28000006100100000008"),
+        (false, "4100000c1001000018eaad6144af0000"),
         (false, "40000000"),
+        (false, "4100000c1001000018eaad6144af4000"),
         (false, "6100001101040618eaad6144af894d7f4d00010050"),
         (
             true,
@@ -216,7 +241,8 @@ mod tests {
         let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
         let started = std::time::Instant::now();
         let error = fetch(&mut client, "192.0.2.7:81".parse().unwrap(), "x", "/").unwrap_err();
-        assert_eq!(error.to_string(), "no connection to 192.0.2.7:81: refused");
+        let expected = "no connection to 192.0.2.7:81: refused after ";
+        assert!(error.to_string().starts_with(expected), "{error}");
         assert!(started.elapsed() < mlet::SILENCE_MAX / 2);
     }
 
@@ -265,6 +291,17 @@ mod tests {
             (format!("{head}\r\n\r\nhell"), Some("closed after 4 of 5 bytes of the page")),
             (head.to_owned(), Some("closed before the page began")),
             ("220 ready\r\n".to_owned(), Some("no answer of HTTP")),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\nhello".to_owned(),
+                Some("no page is '99999999999999999999' bytes long"),
+            ),
+            (
+                format!(
+                    "HTTP/1.0 200 OK\r\nContent-Length: -1\r\n{}\r\n\r\nhello",
+                    "Content-Length: 5"
+                ),
+                Some("no page is '-1' bytes long"),
+            ),
             (String::new(), Some("closed without an answer")),
         ] {
             let checked = check(answer.as_bytes()).err();

@@ -1,4 +1,4 @@
-//! `mlet-ping [TARGET [COUNT]]`: pings an IPv4 target through the endpoint, which must offer raw sockets. All
+//! `mlet-ping [-4|-6] [TARGET [COUNT]]`: pings a target through the endpoint, which must offer raw sockets. All
 //! requests are ordered at once and leave one a second by the endpoint's clock; only the replies come back
 //! here. A reply is one from the target that repeats what this run, and no other, has asked.
 //!
@@ -7,280 +7,292 @@
 //! ```
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
-use std::num::NonZeroU16;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use mlet::ipv4::{self, Header};
-use mlet::{
-    Client, Family, Message, MletError, Open, Packet, Program, Protocol, Socket, Status, Ticks,
-    print_line, resolve_ipv4,
-};
+use mlet::arguments;
+use mlet::ip::{self, Header, Wanted, Way};
+use mlet::probes::{self, Pace, Probe, Probes};
+use mlet::{Client, Family, MletError, print_line, resolve_of};
 
 #[cfg(test)]
 #[path = "../scripted_endpoint.rs"]
 mod scripted_endpoint;
 
-const USAGE: &str = "mlet-ping [TARGET [COUNT]], TARGET on IPv4\n\
+const USAGE: &str = "mlet-ping [-4|-6] [TARGET [COUNT]]\n\
     prints a line for each request: key, address, target, sequence number,\n\
     milliseconds or - without a reply";
-const SOCKET: Socket = Socket { sktid: 1, family: Family::Ipv4, protocol: Protocol::Raw };
-const INTERVAL: Duration = Duration::from_secs(1);
-/// Longest wait for a reply.
-const REPLY_TIMEOUT: Duration = Duration::from_secs(2);
-const ECHO_REQUEST: u8 = 8;
-const ECHO_REPLY: u8 = 0;
+const TARGET: &str = "www.example.com";
+const COUNT: u16 = 4;
+const PACE: Pace = Pace { interval: Duration::from_secs(1), patience: Duration::from_secs(2) };
+/// As far as a packet goes at most.
+const HOP_LIMIT: u8 = 64;
+const HEADER_LEN: usize = 8;
 
-/// When a request left and when its reply came.
-#[derive(Debug, Default, Clone, Copy)]
-struct Exchange {
-    sent: Option<Ticks>,
-    replied: Option<Ticks>,
+/// What is asked for.
+struct Arguments {
+    family: Option<Family>,
+    target: String,
+    count: u16,
 }
 
-/// What the requests of one run have in common, and those of no other.
+/// The echo requests of one run: what they have in common, and those of no other.
 #[derive(Debug, Clone, Copy)]
-struct Mark {
-    identifier: u16,
+struct Echo {
+    way: Way,
+    identifier: [u8; 2],
     payload: [u8; 8],
 }
 
 fn main() -> ExitCode {
-    mlet::run(USAGE, |client, endpoint, arguments| {
-        let target = arguments.first().map_or("www.example.com", String::as_str);
-        let address = resolve_ipv4(target)?;
-        let count = arguments.get(1).map_or(Ok(4), |text| text.parse());
-        let count = count.map_err(|_| MletError::Usage)?;
+    mlet::run_with(USAGE, judged, |client, endpoint, Arguments { family, target, count }| {
+        let address = resolve_of(&target, 0, family)?.ip();
+        let way = Way::to(client, address)?;
         let endpoint = endpoint.columns();
-        for (sequence, exchange) in ping(client, address, count, INTERVAL)? {
-            let latency = exchange.sent.zip(exchange.replied).map(|(sent, replied)| {
-                format!("{:.3}", replied.saturating_duration_since(sent).as_secs_f64() * 1e3)
-            });
-            let latency = latency.unwrap_or_else(|| "-".to_owned());
-            print_line(&format!("{endpoint}\t{target}\t{sequence}\t{latency}"))?;
+        for (sequence, reply) in ping(client, way, count, PACE)? {
+            let milliseconds = reply.milliseconds();
+            print_line(&format!("{endpoint}\t{target}\t{sequence}\t{milliseconds}"))?;
         }
         Ok(())
     })
 }
 
+fn judged(words: &[String]) -> Result<Arguments, MletError> {
+    let (family, words) = arguments::family(words)?;
+    let (target, count) = match words {
+        [] => (TARGET, COUNT),
+        [target] => (&**target, COUNT),
+        [target, count] => (&**target, arguments::number(count)?),
+        _ => return Err(MletError::Usage),
+    };
+    Ok(Arguments { family, target: arguments::host(target)?, count })
+}
+
 fn ping(
     client: &mut Client,
-    target: Ipv4Addr,
+    way: Way,
     count: u16,
-    interval: Duration,
-) -> Result<BTreeMap<u16, Exchange>, MletError> {
-    let mark = Mark::draw();
-    client.open(SOCKET.sktid, Open::Raw { local: IpAddr::V4(Ipv4Addr::UNSPECIFIED) }, 0x1_0000)?;
-    client.capture(SOCKET, Ticks::MAX, &echo_replies(mark.identifier)?)?;
-    let mut time = client.clock()?;
-    let mut exchanges = BTreeMap::new();
-    for sequence in 0..count {
-        let packet = ipv4::packet(ipv4::ICMP, 64, target, &mark.request(sequence));
-        let packet = Packet::Raw { family: Family::Ipv4, data: &packet };
-        client.send(SOCKET.sktid, time, tag(sequence), packet)?;
-        exchanges.insert(sequence, Exchange::default());
-        time = time.saturating_add(interval);
-    }
-    let deadline = Instant::now() + interval * u32::from(count) + REPLY_TIMEOUT;
-    // A reply may be told before its request's departure.
-    while exchanges.values().any(|exchange| exchange.replied.is_none() || exchange.sent.is_none())
-        && let Some(notification) = client.notification_before(deadline)?
-    {
-        match notification.message() {
-            Message::Ntag { sktid, tag, time, status } if sktid == SOCKET.sktid => {
-                let sequence = tag.wrapping_sub(1);
-                if status != Status::SUCCESS {
-                    let reason = format!("request {sequence} was not sent: {status}");
-                    return Err(MletError::Failed(reason));
-                }
-                if let Some(exchange) = exchanges.get_mut(&sequence) {
-                    exchange.sent = Some(time);
-                }
-            }
-            Message::Ndata { sktid, time, packet: Packet::Raw { data, .. } }
-                if sktid == SOCKET.sktid =>
-            {
-                if let Some(number) = mark.replied(data, target)
-                    && let Some(exchange) = exchanges.get_mut(&number)
-                {
-                    // The first; near targets are captured more than once.
-                    exchange.replied.get_or_insert(time);
-                }
-            }
-            _ => {}
-        }
-    }
-    client.close(SOCKET.sktid)?;
-    Ok(exchanges)
+    pace: Pace,
+) -> Result<BTreeMap<u16, Probe<()>>, MletError> {
+    let Some(last) = count.checked_sub(1) else { return Ok(BTreeMap::new()) };
+    let echo = Echo::draw(way);
+    let filter = ip::filter(way.family(), &[echo.wanted()])?;
+    probes::exchange(client, (way.family(), &filter), 0..=last, pace, &echo)
 }
 
-/// The tag of a request. The last sequence number is 65,534.
-fn tag(sequence: u16) -> NonZeroU16 {
-    NonZeroU16::MIN.saturating_add(sequence)
-}
-
-impl Mark {
-    fn draw() -> Self {
+impl Echo {
+    fn draw(way: Way) -> Self {
         let [.., high, low] = mlet::random().to_be_bytes();
-        Self { identifier: u16::from_be_bytes([high, low]), payload: mlet::random().to_be_bytes() }
+        Self { way, identifier: [high, low], payload: mlet::random().to_be_bytes() }
     }
 
-    fn request(&self, sequence: u16) -> Vec<u8> {
-        let mut request = self.message(ECHO_REQUEST, sequence);
-        let [high, low] = ipv4::checksum(&request).to_be_bytes();
-        request.splice(2..4, [high, low]);
-        request
+    /// Request or reply, with its checksum in a request alone.
+    fn message(&self, icmp_type: u8, sequence: [u8; 2]) -> Vec<u8> {
+        [&[icmp_type, 0, 0, 0][..], &self.identifier, &sequence, &self.payload].concat()
     }
 
-    /// Request or reply, without a checksum.
-    fn message(&self, icmp_type: u8, sequence: u16) -> Vec<u8> {
-        let mut message = vec![icmp_type, 0, 0, 0];
-        message.extend_from_slice(&self.identifier.to_be_bytes());
-        message.extend_from_slice(&sequence.to_be_bytes());
-        message.extend_from_slice(&self.payload);
-        message
+    /// Replies with this identifier.
+    fn wanted(&self) -> Wanted {
+        let [_, reply] = self.way.echo_types();
+        let [high, low] = self.identifier;
+        Wanted { protocol: self.way.icmp(), bytes: vec![(0, reply), (4, high), (5, low)] }
+    }
+}
+
+impl Probes for Echo {
+    type Answer = ();
+
+    fn packet(&self, number: u16) -> Vec<u8> {
+        let [request, _] = self.way.echo_types();
+        let mut message = self.message(request, number.to_be_bytes());
+        let checksum = self.way.checksum(self.way.icmp(), &message).to_be_bytes();
+        message.splice(2..4, checksum);
+        self.way.packet(self.way.icmp(), HOP_LIMIT, &message)
     }
 
-    /// The number of the request that a packet is the target's reply to; `None` if it is none.
-    fn replied(&self, packet: &[u8], target: Ipv4Addr) -> Option<u16> {
+    /// The target's reply to a request.
+    fn answer(&self, packet: &[u8]) -> Option<(u16, ())> {
         let header = Header::read(packet)?;
-        let sequence = header.payload.get(6..)?.first_chunk().copied().map(u16::from_be_bytes)?;
-        let expected = self.message(ECHO_REPLY, sequence);
-        let is_reply = header.protocol == ipv4::ICMP
-            && header.source == target
+        let sequence = *header.payload.get(6..HEADER_LEN)?.first_chunk()?;
+        let [_, reply] = self.way.echo_types();
+        let expected = self.message(reply, sequence);
+        let is_reply = header.protocol == self.way.icmp()
+            && header.source() == self.way.target()
             && header.payload.get(..2) == expected.get(..2)
             && header.payload.get(4..) == expected.get(4..)
-            && ipv4::checksum(header.payload) == 0;
-        is_reply.then_some(sequence)
+            && header.has_right_checksum();
+        is_reply.then_some((u16::from_be_bytes(sequence), ()))
     }
-}
-
-/// Wants the whole of ICMP echo replies with this identifier, and nothing of anything else.
-fn echo_replies(identifier: u16) -> Result<Program, MletError> {
-    mlet::filter(&format!(
-        "# r0 = protocol; not ICMP: no\n\
-         0x30 0 0 0 9\n0x55 0 0 10 1\n\
-         # r7 = length of the header; r0 = type; no echo reply: no\n\
-         0x30 0 0 0 0\n0x57 0 0 0 15\n0x67 0 0 0 2\n0xbf 7 0 0 0\n0x50 0 7 0 0\n0x55 0 0 4 0\n\
-         # r0 = identifier; not ours: no\n\
-         0x48 0 7 0 4\n0x55 0 0 2 {identifier}\n\
-         # yes: every byte of it\n\
-         0xb7 0 0 0 0xffff\n0x95 0 0 0 0\n\
-         # no\n\
-         0xb7 0 0 0 0\n0x95 0 0 0 0\n"
-    ))
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::net::UnixStream;
+    use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+    use mlet::{Message, Packet, ipv4};
+    use packetlab::message::Outcome;
 
     use super::scripted_endpoint;
     use super::*;
 
-    const TARGET: Ipv4Addr = Ipv4Addr::new(192, 0, 2, 7);
+    const TARGET: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 7));
+    const ENDPOINT: Ipv4Addr = Ipv4Addr::new(198, 51, 100, 1);
+    const TARGET_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 7);
+    const ENDPOINT_V6: Ipv6Addr = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 1);
 
-    /// A packet from `source`; its header is as the network would deliver it.
-    fn from(source: Ipv4Addr, message: &[u8]) -> Vec<u8> {
-        let mut packet = ipv4::packet(ipv4::ICMP, 64, Ipv4Addr::new(198, 51, 100, 1), message);
-        packet[12..16].copy_from_slice(&source.octets());
-        packet
+    fn v4_way() -> Way {
+        Way::between(Ipv4Addr::UNSPECIFIED, Ipv4Addr::new(192, 0, 2, 7))
     }
 
-    /// The reply to a request, with its byte `at` changed, and a checksum that fits.
-    fn reply(request: &[u8], at: usize, change: u8) -> Vec<u8> {
-        let mut reply = request.to_vec();
-        reply[0] = ECHO_REPLY;
+    /// The way to a target of IPv6 at an endpoint whose memory holds its address.
+    fn v6_way() -> Way {
+        let session = scripted_endpoint::start(at_v6);
+        Way::to(&mut client(session), TARGET_V6.into()).unwrap()
+    }
+
+    /// Answers as the original's endpoint, with one address of IPv6.
+    fn at_v6(request: &Message<'_>, answers: &mut Vec<u8>) {
+        match *request {
+            Message::Mread { address: address @ 0x1000_0001, .. } => {
+                Message::Mdata { address, data: &[1] }.encode(answers).unwrap();
+            }
+            Message::Mread { address: address @ 0x1000_1000, .. } => {
+                Message::Mdata { address, data: &ENDPOINT_V6.octets() }.encode(answers).unwrap();
+            }
+            _ => scripted_endpoint::original(request, answers),
+        }
+    }
+
+    fn client(session: std::os::unix::net::UnixStream) -> Client {
+        Client::new(session, mlet::SILENCE_MAX).unwrap()
+    }
+
+    /// A packet of the other side's, to the endpoint.
+    fn from(source: IpAddr, message: &[u8]) -> Vec<u8> {
+        let mut message = message.to_vec();
+        message[2..4].fill(0);
+        match source {
+            IpAddr::V4(source) => {
+                let checksum = ipv4::checksum(&message);
+                message[2..4].copy_from_slice(&checksum.to_be_bytes());
+                Way::between(source, ENDPOINT).packet(ipv4::ICMP, 64, &message)
+            }
+            IpAddr::V6(source) => {
+                let pseudo =
+                    [&source.octets()[..], &ENDPOINT_V6.octets(), &[0, 0, 0, 16, 0, 0, 0, 58]];
+                let checksum = ipv4::checksum(&[&pseudo.concat()[..], &message].concat());
+                message[2..4].copy_from_slice(&checksum.to_be_bytes());
+                mlet::ipv6::packet(58, 64, 0, (source, ENDPOINT_V6), &message)
+            }
+        }
+    }
+
+    /// The reply to a request, with its byte `at` changed.
+    fn reply(way: &Way, request: &[u8], at: usize, change: u8) -> Vec<u8> {
+        let mut reply = Header::read(request).unwrap().payload.to_vec();
+        [_, reply[0]] = way.echo_types();
         reply[at] ^= change;
-        reply[2..4].fill(0);
-        let checksum = ipv4::checksum(&reply);
-        reply[2..4].copy_from_slice(&checksum.to_be_bytes());
         reply
     }
 
     #[test]
     fn the_request_is_that_of_the_originals_example_with_a_payload() {
-        let mark = Mark { identifier: 0x15be, payload: [0; 8] };
+        let echo = Echo { way: v4_way(), identifier: [0x15, 0xbe], payload: [0; 8] };
         let request = [0x08, 0x00, 0xe2, 0x41, 0x15, 0xbe, 0x00, 0x00];
-        assert_eq!(mark.request(0), [&request[..], &[0; 8]].concat());
+        assert_eq!(echo.packet(0)[20..], [&request[..], &[0; 8]].concat());
+        assert!(
+            Header::read(&Echo { way: v6_way(), ..echo }.packet(0)).unwrap().has_right_checksum()
+        );
     }
 
     #[test]
     fn two_runs_have_different_marks() {
-        let (one, other) = (Mark::draw(), Mark::draw());
-        assert_ne!(one.payload, other.payload);
+        assert_ne!(Echo::draw(v4_way()).payload, Echo::draw(v4_way()).payload);
     }
 
     #[test]
     fn only_the_targets_answer_to_this_very_request_is_a_reply() {
-        let mark = Mark::draw();
-        let request = mark.request(0x0304);
-        let replied = |packet: &[u8]| mark.replied(packet, TARGET);
-        let right = from(TARGET, &reply(&request, 0, 0));
-        assert_eq!(replied(&right), Some(0x0304));
-        assert_eq!(replied(&[&right[..], &[0; 10]].concat()), Some(0x0304), "padded by the link");
-        assert_eq!(replied(&from(Ipv4Addr::new(192, 0, 2, 8), &reply(&request, 0, 0))), None);
-        // Type, code, identifier, payload.
-        for at in [0, 1, 4, 5, 8, 15] {
-            assert_eq!(replied(&from(TARGET, &reply(&request, at, 1))), None, "byte {at}");
+        let other_v6 = Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 8);
+        for (way, other) in
+            [(v4_way(), IpAddr::from([192, 0, 2, 8])), (v6_way(), IpAddr::from(other_v6))]
+        {
+            let (target, echo) = (way.target(), Echo::draw(way));
+            let request = echo.packet(0x0304);
+            let replied = |packet: &[u8]| echo.answer(packet).map(|(number, ())| number);
+            let right = from(target, &reply(&way, &request, 0, 0));
+            assert_eq!(replied(&right), Some(0x0304));
+            let padded = [&right[..], &[0; 10]].concat();
+            assert_eq!(replied(&padded), Some(0x0304), "padded by the link");
+            assert_eq!(replied(&from(other, &reply(&way, &request, 0, 0))), None);
+            // Type, code, identifier, payload.
+            for at in [0, 1, 4, 5, 8, 15] {
+                let changed = from(target, &reply(&way, &request, at, 1));
+                assert_eq!(replied(&changed), None, "byte {at}");
+            }
+            assert_eq!(replied(&request), None, "the request itself is captured as well");
+            let mut corrupt = right.clone();
+            *corrupt.last_mut().unwrap() ^= 1;
+            assert_eq!(replied(&corrupt), None);
+            for len in 0..right.len() {
+                assert_eq!(replied(&right[..len]), None, "{len}");
+            }
         }
-        assert_eq!(replied(&from(TARGET, &[&reply(&request, 0, 0)[..], &[0]].concat())), None);
-        assert_eq!(
-            replied(&from(TARGET, &request)),
-            None,
-            "the request itself is captured as well"
-        );
-        let mut corrupt = right.clone();
-        corrupt[22] ^= 1;
-        assert_eq!(replied(&corrupt), None);
-        for len in 0..right.len() {
-            assert_eq!(replied(&right[..len]), None, "{len}");
-        }
+        let echo = Echo::draw(v4_way());
+        let longer = [&reply(&echo.way, &echo.packet(0), 0, 0)[..], &[0]].concat();
+        assert_eq!(echo.answer(&from(TARGET, &longer)), None);
     }
 
     /// Pings with an endpoint in front of which there are other hosts, other runs and the target. It is the
     /// original's: see [`scripted_endpoint`].
     #[test]
     fn at_the_originals_endpoint_only_the_targets_replies_are_counted() {
-        let mut asked = 0;
-        let session = scripted_endpoint::start(move |request, answers| {
-            scripted_endpoint::original(request, answers);
-            let Message::Nsend { packet: Packet::Raw { data, .. }, .. } = request else { return };
-            let request = &data[20..];
-            let mut packets = vec![
-                from(Ipv4Addr::new(192, 0, 2, 8), &reply(request, 0, 0)),
-                from(TARGET, &reply(request, 15, 1)),
-                from(TARGET, &reply(request, 5, 1)),
-            ];
-            // The target answers the first and the last of three.
-            if asked != 1 {
-                packets.push(from(TARGET, &reply(request, 0, 0)));
-            }
-            asked += 1;
-            for (at, packet) in packets.iter().enumerate() {
-                let packet = Packet::Raw { family: Family::Ipv4, data: packet };
-                let time =
-                    scripted_endpoint::CLOCK.saturating_add(Duration::from_millis(at as u64));
-                let ndata = Message::Ndata { sktid: SOCKET.sktid, time, packet };
-                ndata.encode(answers).unwrap();
-            }
-        });
-        let exchanges = pinged(session, 3);
-        let latencies = exchanges.values().map(|exchange| {
-            let sent = exchange.sent.expect("the endpoint tells of every tag but 0");
-            Some(exchange.replied?.saturating_duration_since(sent).as_millis())
-        });
-        assert_eq!(latencies.collect::<Vec<_>>(), [Some(3), None, Some(3)]);
-    }
-
-    fn pinged(session: UnixStream, count: u16) -> BTreeMap<u16, Exchange> {
-        let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
-        ping(&mut client, TARGET, count, Duration::from_millis(1)).unwrap()
+        for way in [v4_way(), v6_way()] {
+            let mut asked = 0;
+            let session = scripted_endpoint::start(move |request, answers| {
+                scripted_endpoint::original(request, answers);
+                let Message::Nsend { packet: Packet::Raw { data, family }, sktid, .. } = *request
+                else {
+                    return;
+                };
+                let target = way.target();
+                let other: IpAddr = match target {
+                    IpAddr::V4(_) => [192, 0, 2, 8].into(),
+                    IpAddr::V6(_) => ENDPOINT_V6.into(),
+                };
+                let mut packets = vec![
+                    from(other, &reply(&way, data, 0, 0)),
+                    from(target, &reply(&way, data, 15, 1)),
+                    from(target, &reply(&way, data, 5, 1)),
+                ];
+                // The target answers the first and the last of three.
+                if asked != 1 {
+                    packets.push(from(target, &reply(&way, data, 0, 0)));
+                }
+                asked += 1;
+                for (at, packet) in packets.iter().enumerate() {
+                    let packet = Packet::Raw { family, data: packet };
+                    let time =
+                        scripted_endpoint::CLOCK.saturating_add(Duration::from_millis(at as u64));
+                    Message::Ndata { sktid, time, packet }.encode(answers).unwrap();
+                }
+            });
+            let pace = Pace { interval: Duration::from_millis(1), patience: PACE.patience };
+            let replies = ping(&mut client(session), way, 3, pace).unwrap();
+            let times: Vec<_> = replies.values().map(Probe::milliseconds).collect();
+            assert_eq!(times, ["3.000", "-", "3.000"]);
+            assert!(replies.values().all(|one| one.sent.is_some()), "each is told but of tag 0");
+        }
     }
 
     #[test]
-    fn no_request_has_the_tag_of_which_nothing_is_told() {
-        assert_eq!((tag(0).get(), tag(u16::MAX - 1).get()), (1, u16::MAX));
+    fn an_endpoint_without_ipv6_cannot_ping_its_targets() {
+        let session = scripted_endpoint::start(scripted_endpoint::original);
+        let error = Way::to(&mut client(session), TARGET_V6.into()).unwrap_err().to_string();
+        assert_eq!(error, "the endpoint has no address of IPv6");
+        let refusing = scripted_endpoint::start(|_, answers| {
+            Message::Result(Outcome::Status(mlet::Status::ESKTNOPRFAM)).encode(answers).unwrap();
+        });
+        let error = ping(&mut client(refusing), v6_way(), 1, PACE).unwrap_err().to_string();
+        assert!(error.contains("refused"), "{error}");
     }
 }

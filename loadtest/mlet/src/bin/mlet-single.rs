@@ -3,15 +3,17 @@
 //! started it; with `--single-facts` also the variables for session, key and snikey.
 //!
 //! A session that is lost, or whose mlet cannot be started or fails, is told on standard error and the
-//! others go on. The exit code is 0 if none of them failed.
+//! others go on. The exit code is 0 if none of them failed. Of its arguments the other mlet judges those that are its own.
 
 use std::collections::HashMap;
-use std::ffi::{CStr, CString};
+use std::ffi::{CStr, CString, OsStr};
 use std::os::fd::AsRawFd;
-use std::os::unix::ffi::OsStringExt;
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::net::UnixStream;
-use std::process::ExitCode;
+use std::os::unix::process::CommandExt;
+use std::process::{Command, ExitCode};
 
+use mlet::arguments::{self, CommandLine};
 use mlet::{Endpoint, Sessions, SingletonError};
 use nix::errno::Errno;
 use nix::spawn::{PosixSpawnAttr, PosixSpawnFileActions, posix_spawn};
@@ -29,8 +31,9 @@ struct Mlets {
 }
 
 fn main() -> ExitCode {
+    let CommandLine { is_check, words } = CommandLine::of_process();
     // A C string each: no argument holds a NUL.
-    let words = std::env::args_os().skip(1).map(|word| CString::new(word.into_vec()));
+    let words = words.into_iter().map(|word| CString::new(word.into_vec()));
     let words: Vec<CString> = words.collect::<Result<_, _>>().unwrap_or_default();
     let first = words.first().and_then(|word| word.to_str().ok());
     if let Some(told) = mlet::tell_about_itself(USAGE, "-s ", first) {
@@ -41,6 +44,9 @@ fn main() -> ExitCode {
         mlet::complain(&format!("mlet-single: the mlet is missing; {usage}"));
         return mlet::USAGE_ERROR.into();
     };
+    if is_check {
+        return judged(mlet, &words);
+    }
     let mut mlets = Mlets::default();
     // Before an endpoint comes, which may be much later.
     if let Err(errno) = access(mlet.as_c_str(), AccessFlags::X_OK) {
@@ -50,6 +56,16 @@ fn main() -> ExitCode {
     }
     mlets.reap(WaitPidFlag::empty());
     if mlets.failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Lets the mlet judge its own arguments, in place of this process.
+fn judged(mlet: &CStr, words: &[CString]) -> ExitCode {
+    let word = |word: &CStr| OsStr::from_bytes(word.to_bytes()).to_owned();
+    let own = words.iter().skip(1).map(|own| word(own));
+    let error = Command::new(word(mlet)).arg(arguments::CHECK_ARGS).args(own).exec();
+    let errno = error.raw_os_error().map_or(Errno::EINVAL, Errno::from_raw);
+    mlet::complain(&format!("mlet-single: {}", cannot_run(mlet, errno)));
+    ExitCode::FAILURE
 }
 
 impl Mlets {

@@ -1,11 +1,15 @@
 //! The client against endpoints that are not as they should be, and against the original's.
 
 use std::io::{Read, Write};
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::net::UnixStream;
 
-use packetlab::message::{Family, Outcome, Protocol, Status};
+use packetlab::message::{Family, MessageType, Outcome, Protocol, StateChange, Status};
 
 use super::*;
+use crate::client_error::ConnectionEnd;
+use crate::connection::LOOK_INTERVAL;
+use crate::requests::CLOCK;
 use crate::scripted_endpoint::{self, original};
 
 /// A client whose endpoint has already sent `messages` and, with `leave`, left.
@@ -23,6 +27,8 @@ fn client(messages: &[Message<'_>], leave: bool) -> (Client, UnixStream) {
 }
 
 const OK: Message<'static> = Message::Result(Outcome::SUCCESS);
+/// What an endpoint answers whose clock stands at 7.
+const LOOK: Message<'static> = Message::Mdata { address: CLOCK, data: &[0, 0, 0, 0, 0, 0, 0, 7] };
 const CLOSE: Message<'static> = Message::Nclose { sktid: 1 };
 
 #[test]
@@ -44,7 +50,8 @@ fn a_refusal_names_request_and_reason() {
     let refusal = Message::Result(Outcome::Status(Status::ESKTNOTOPEN));
     let (mut client, _endpoint) = client(&[refusal], false);
     let error = client.request(&CLOSE).unwrap_err().to_string();
-    assert!(error.contains("NCLOSE") && error.contains("ESKTNOTOPEN"), "{error}");
+    let expected = "the endpoint refused NCLOSE (socket 1): ESKTNOTOPEN";
+    assert!(error.starts_with(expected), "{error}");
 }
 
 #[test]
@@ -113,9 +120,9 @@ fn ended(sktid: u8, code: u8) -> Message<'static> {
 }
 
 /// How a connection to [`REMOTE`] ended that was not made.
-fn connection_end(connected: Result<(), ClientError>) -> ConnectionEnd {
+fn connection_end(connected: Result<Connection, ClientError>) -> ConnectionEnd {
     match connected {
-        Err(ClientError::NotConnected { remote: REMOTE, end }) => end,
+        Err(ClientError::NotConnected { remote: REMOTE, end, .. }) => end,
         other => panic!("no connection should have been made: {other:?}"),
     }
 }
@@ -123,7 +130,7 @@ fn connection_end(connected: Result<(), ClientError>) -> ConnectionEnd {
 #[test]
 fn a_connection_is_waited_for_and_other_news_are_kept() {
     let reset = ended(2, StateChange::RESET);
-    let (mut client, _endpoint) = client(&[OK, reset.clone(), established(1)], false);
+    let (mut client, _endpoint) = client(&[LOOK, OK, LOOK, reset.clone(), established(1)], false);
     client.connect(1, REMOTE, 4096).unwrap();
     assert_eq!(client.notification().unwrap().message(), reset);
 }
@@ -146,20 +153,22 @@ fn a_connection_that_fails_tells_how_by_memory_or_else_by_its_code() {
         (StateChange::PEER_CLOSED, refusal.clone(), PeerClosed),
         (StateChange::UNKNOWN, refusal, Unknown),
     ] {
-        let (mut client, mut endpoint) = client(&[OK, ended(1, code), seen, OK], false);
+        let (mut client, mut endpoint) = client(&[LOOK, OK, LOOK, ended(1, code), seen, OK], false);
         assert_eq!(connection_end(client.connect(1, REMOTE, 4096)), expected);
         drop(client);
         // The socket does not stay open.
-        let mut asked = [0; 23 + 10 + 5];
+        let mut asked = [0; 10 + 23 + 10 + 10 + 5];
         endpoint.read_exact(&mut asked).unwrap();
-        assert_eq!((asked[23], &asked[33..]), (0x28, &[0x2B, 0, 0, 1, 1][..]));
+        assert_eq!((asked[10], asked[43], &asked[53..]), (0x2A, 0x28, &[0x2B, 0, 0, 1, 1][..]));
     }
     // An endpoint that leaves has told what it knew.
     let (near, mut endpoint) = UnixStream::pair().unwrap();
     let leaving = std::thread::spawn(move || {
-        endpoint.read_exact(&mut [0; 23]).unwrap();
+        endpoint.read_exact(&mut [0; 43]).unwrap();
         let mut told = Vec::new();
-        OK.encode(&mut told).unwrap();
+        for answer in [LOOK, OK, LOOK] {
+            answer.encode(&mut told).unwrap();
+        }
         ended(1, StateChange::TIMEOUT).encode(&mut told).unwrap();
         endpoint.write_all(&told).unwrap();
     });
@@ -228,7 +237,8 @@ fn a_look_that_is_answered_too_late_shifts_no_answer() {
 fn news_of_an_earlier_socket_of_the_same_number_is_none_of_a_new_connection() {
     let stale = ended(1, StateChange::RESET);
     let other = established(2);
-    let (mut client, _endpoint) = client(&[stale, other.clone(), OK, OK, established(1)], false);
+    let (mut client, _endpoint) =
+        client(&[stale, other.clone(), OK, LOOK, OK, LOOK, established(1)], false);
     client.close(1).unwrap();
     client.connect(1, REMOTE, 4096).unwrap();
     assert_eq!(client.notification().unwrap().message(), other);
@@ -246,17 +256,242 @@ fn a_deadline_that_passes_is_no_error() {
 }
 
 #[test]
-fn silence_has_a_limit() {
+fn silence_has_a_limit_and_says_what_was_awaited() {
     let (near, _far) = UnixStream::pair().unwrap();
     let mut client = Client::new(near, Duration::from_millis(10)).unwrap();
-    assert!(matches!(client.notification(), Err(ClientError::Silence(_))));
+    let silence = client.notification().unwrap_err();
+    assert!(matches!(silence, ClientError::Silence { .. }), "{silence}");
+    let silence = client.write_memory(0x10, b"x").unwrap_err().to_string();
+    let awaited = "the answer to MWRITE (memory 0x00000010) did not come in 0.0";
+    assert!(silence.starts_with(awaited), "{silence}");
 }
 
 #[test]
-fn an_endpoint_that_reads_nothing_is_not_waited_for_without_limit() {
-    let (near, _far) = UnixStream::pair().unwrap();
+fn a_deadline_holds_while_other_messages_come_without_end() {
+    let (near, far) = UnixStream::pair().unwrap();
+    let flooding = std::thread::spawn(move || flood(far, &Message::Resumd));
+    let mut client = Client::new(near, Duration::from_secs(60)).unwrap();
+    let started = Instant::now();
+    let asked = client.ask(&CLOSE).unwrap();
+    let late = client.answer(&asked, Some(started + Duration::from_millis(20)));
+    assert!(matches!(late, Err(ClientError::Silence { .. })), "{late:?}");
+    assert!(started.elapsed() >= Duration::from_millis(20));
+    assert_eq!(client.notification().unwrap().message(), Message::Resumd);
+    drop(client);
+    flooding.join().unwrap();
+}
+
+/// Sends this until nobody reads any more.
+fn flood(mut far: UnixStream, message: &Message<'_>) {
+    let mut bytes = Vec::new();
+    while bytes.len() < 0x1_0000 {
+        message.encode(&mut bytes).unwrap();
+    }
+    while far.write_all(&bytes).is_ok() {}
+}
+
+#[test]
+fn only_so_much_is_kept_and_what_is_kept_can_be_had() {
+    let linfo = Message::Linfo { name: b"", auxiliary: b"", info: &[7; 60_000] };
+    let (near, far) = UnixStream::pair().unwrap();
+    let sent = linfo.clone();
+    let flooding = std::thread::spawn(move || flood(far, &sent));
+    let mut client = Client::new(near, Duration::from_secs(60)).unwrap();
+    for _ in 0..2 {
+        let asked = client.request(&CLOSE);
+        assert!(matches!(asked, Err(ClientError::TooMuchKept)), "{asked:?}");
+    }
+    // More than is ever kept.
+    for _ in 0..1200 {
+        assert_eq!(client.notification().unwrap().message(), linfo);
+    }
+    drop(client);
+    flooding.join().unwrap();
+}
+
+#[test]
+fn an_endpoint_that_reads_nothing_is_not_waited_for_and_gets_the_rest_later() {
+    let (near, mut far) = UnixStream::pair().unwrap();
     let mut client = Client::new(near, Duration::from_millis(10)).unwrap();
     // More than any socket buffer holds.
-    let written = client.write_memory(0, &vec![0; 15_000_000]);
-    assert!(matches!(written, Err(ClientError::Unread(_))), "{written:?}");
+    let data = vec![0; 15_000_000];
+    let written = client.write_memory(0, &data).unwrap_err();
+    assert!(matches!(written, ClientError::Unread { .. }), "{written}");
+    let told = written.to_string();
+    assert!(told.starts_with("the endpoint did not take MWRITE (memory 0x00000000) in "), "{told}");
+    // Nothing of this is sent, now or later.
+    let unsent = client.write_memory(1, b"never");
+    assert!(matches!(unsent, Err(ClientError::Unread { .. })), "{unsent:?}");
+    let reading = std::thread::spawn(move || {
+        let mut sent = vec![0; 4 + 4 + 15_000_000 + 5];
+        far.read_exact(&mut sent).unwrap();
+        assert_eq!(sent[sent.len() - 5..], [0x2B, 0, 0, 1, 1]);
+        // The answer to what was given up, and the one that is waited for.
+        far.write_all(&[0x40, 0, 0, 2, 0, 0x48, 0x40, 0, 0, 0]).unwrap();
+    });
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let asked = client.ask(&CLOSE);
+    let asked = asked.unwrap_or_else(|_| wait_for_room(&mut client, deadline));
+    let answer = client.answer(&asked, Some(deadline)).unwrap();
+    assert_eq!(answer.message(), OK);
+    reading.join().unwrap();
+}
+
+/// The endpoint takes what waits before.
+fn wait_for_room(client: &mut Client, deadline: Instant) -> Asked {
+    loop {
+        match client.ask(&CLOSE) {
+            Ok(asked) => return asked,
+            Err(error) => assert!(Instant::now() < deadline, "{error}"),
+        }
+    }
+}
+
+#[test]
+fn a_connection_tells_when_the_endpoint_began_and_when_it_stood() {
+    let mut looks = 0;
+    let session = scripted_endpoint::start(move |request, answers| {
+        if let Message::Mread { address: CLOCK, .. } = request {
+            looks += 1;
+            let data = u64::to_be_bytes(1_000 * looks);
+            return Message::Mdata { address: CLOCK, data: &data }.encode(answers).unwrap();
+        }
+        original(request, answers);
+        if let Message::Nopen { sktid, .. } = *request {
+            let change = StateChange::TcpEstablished { remote: REMOTE };
+            Message::Nstat { sktid, time: Ticks(8_500), change }.encode(answers).unwrap();
+        }
+    });
+    let mut client = Client::new(session, Duration::from_secs(60)).unwrap();
+    let connection = client.connect(1, REMOTE, 4096).unwrap();
+    assert_eq!((connection.began, connection.began_by), (Ticks(1_000), Ticks(2_000)));
+    assert_eq!((connection.established, connection.remote), (Ticks(8_500), REMOTE));
+    assert_eq!(connection.took(), Duration::from_nanos(7_500));
+    assert_eq!(connection.uncertainty(), Duration::from_nanos(1_000));
+    assert!(connection.asked <= connection.told && connection.asked > Ticks(0));
+}
+
+#[test]
+fn the_first_of_several_connections_is_told_while_others_are_waited_for() {
+    let silent: SocketAddr = "192.0.2.7:81".parse().unwrap();
+    let session = scripted_endpoint::start(|request, answers| {
+        original(request, answers);
+        if let Message::Nopen { sktid, open: Open::TcpConnect { remote: REMOTE, .. }, .. } =
+            *request
+        {
+            established(sktid).encode(answers).unwrap();
+        }
+    });
+    let mut client = Client::new(session, Duration::from_secs(60)).unwrap();
+    let (short, long) = (Duration::from_millis(700), Duration::from_secs(60));
+    client.begin_connect(short, 1, silent, 4096);
+    client.begin_connect(long, 2, REMOTE, 4096);
+    // News of connections that are being made is for nobody else.
+    let soon = Instant::now() + Duration::from_millis(50);
+    assert!(client.notification_before(soon).unwrap().is_none());
+    let (sktid, stands) = client.next_connection().unwrap();
+    assert_eq!((sktid, stands.unwrap().remote), (2, REMOTE));
+    let (sktid, failed) = client.next_connection().unwrap();
+    let failed = failed.unwrap_err();
+    assert_eq!((sktid, failed.word()), (1, "silence"));
+    let told = failed.to_string();
+    let expected =
+        "no connection to 192.0.2.7:81: the endpoint told nothing of it, given up after 0.7";
+    assert!(told.starts_with(expected), "{told}");
+    assert!(client.next_connection().is_none());
+}
+
+#[test]
+fn what_leaves_and_what_comes_carries_both_clocks() {
+    let server: SocketAddr = "192.0.2.7:7".parse().unwrap();
+    let session = scripted_endpoint::start(move |request, answers| {
+        original(request, answers);
+        if let Message::Nsend { sktid, .. } = *request {
+            let packet = Packet::Udp { remote: server, data: b"back" };
+            Message::Ndata { sktid, time: Ticks(77), packet }.encode(answers).unwrap();
+        }
+    });
+    let mut client = Client::new(session, Duration::from_secs(60)).unwrap();
+    let (tag, long) = (NonZeroU16::MIN, Duration::from_secs(60));
+    client.open(1, Open::Udp { local: "0.0.0.0:0".parse().unwrap() }, 4096).unwrap();
+    let asked = client.send(1, Ticks(0), tag, Packet::Udp { remote: server, data: b"x" }).unwrap();
+    let sent = client.wait_until_sent(1, tag, long).unwrap();
+    let received = client.receive(1, long).unwrap().unwrap();
+    assert_eq!((sent.time, received.time), (scripted_endpoint::CLOCK, Ticks(77)));
+    assert_eq!((received.remote, &*received.data), (Some(server), &b"back"[..]));
+    assert!(asked <= sent.told && sent.told <= received.came, "of the controller's clock");
+}
+
+#[test]
+fn port_0_is_refused_here() {
+    let (mut client, mut endpoint) = client(&[], false);
+    let nowhere: SocketAddr = "192.0.2.7:0".parse().unwrap();
+    let connected = client.connect(1, nowhere, 4096).unwrap_err();
+    let packet = Packet::Udp { remote: nowhere, data: b"x" };
+    let sent = client.send(1, Ticks(0), NonZeroU16::MIN, packet).unwrap_err();
+    for refused in [connected, sent] {
+        assert_eq!(
+            refused.to_string(),
+            "nothing can be sent to 192.0.2.7:0: ports are numbers from 1 to 65535"
+        );
+    }
+    drop(client);
+    let mut asked = Vec::new();
+    endpoint.read_to_end(&mut asked).unwrap();
+    assert!(asked.is_empty(), "{asked:x?}");
+}
+
+#[test]
+fn names_are_looked_up_through_the_endpoint() {
+    let server: SocketAddr = "192.0.2.53:53".parse().unwrap();
+    let session = scripted_endpoint::start(move |request, answers| {
+        original(request, answers);
+        if let Message::Nsend { sktid, packet: Packet::Udp { data, .. }, .. } = *request {
+            let mut reply = data.to_vec();
+            (reply[2], reply[7]) = (0x81, 1);
+            reply.extend(b"\xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\xc0\0\x02\x07");
+            let time = scripted_endpoint::CLOCK.saturating_add(Duration::from_millis(3));
+            let mut tell = |remote: SocketAddr, data: &[u8]| {
+                let packet = Packet::Udp { remote, data };
+                Message::Ndata { sktid, time, packet }.encode(answers).unwrap();
+            };
+            tell("192.0.2.54:53".parse().unwrap(), &reply);
+            tell(server, &reply[1..]);
+            tell(server, &reply);
+        }
+    });
+    let mut client = Client::new(session, Duration::from_secs(60)).unwrap();
+    let found = client.look_up(1, "www.example", server, Duration::from_secs(60)).unwrap();
+    assert_eq!(found.addresses, [Ipv4Addr::new(192, 0, 2, 7)]);
+    assert_eq!(found.took(), Duration::from_millis(3));
+    let bad = client.look_up(1, "a..b", server, Duration::from_secs(60)).unwrap_err();
+    assert_eq!(bad.to_string(), "192.0.2.53:53 on 'a..b': this is no domain name");
+}
+
+#[test]
+fn a_timeout_that_no_clock_can_tell_lasts_until_what_is_awaited_comes() {
+    let session = scripted_endpoint::start(|request, answers| {
+        original(request, answers);
+        if let Message::Nopen { sktid, open: Open::TcpConnect { remote, .. }, .. } = *request {
+            let time = scripted_endpoint::CLOCK;
+            let change = StateChange::TcpEstablished { remote };
+            Message::Nstat { sktid, time, change }.encode(answers).unwrap();
+            let packet = Packet::Tcp { family: Family::Ipv4, data: b"x" };
+            Message::Ndata { sktid, time, packet }.encode(answers).unwrap();
+        }
+        if let Message::Nsend { sktid, packet: Packet::Udp { remote, data }, .. } = *request {
+            let refused = [&data[..2], &[0x81, 5], &data[4..]].concat();
+            let packet = Packet::Udp { remote, data: &refused };
+            let time = scripted_endpoint::CLOCK;
+            Message::Ndata { sktid, time, packet }.encode(answers).unwrap();
+        }
+    });
+    let mut client = Client::new(session, Duration::MAX).unwrap();
+    assert_eq!(client.clock().unwrap(), scripted_endpoint::CLOCK);
+    client.connect(1, REMOTE, 4096).unwrap();
+    client.close(1).unwrap();
+    client.connect_within(Duration::MAX, 1, REMOTE, 4096).unwrap();
+    assert_eq!(client.receive(1, Duration::MAX).unwrap().unwrap().data, b"x");
+    let looked_up = client.look_up(2, "www.example", REMOTE, Duration::MAX);
+    assert!(matches!(looked_up, Err(ClientError::LookUp { .. })), "{looked_up:?}");
 }

@@ -1,0 +1,402 @@
+//! What one session's conversation knows: the requests and what became of them, and what came unasked.
+//!
+//! An answer does not say whose it is: answers come in the order of the requests, with notifications in
+//! between (spec/protocol.md 1.2). A request whose answer nobody waits for any more is given up, and its answer
+//! comes later all the same.
+//!
+//! Not here: the stream, clocks and waits (`talk`, `turn`), and what requests mean (`connection` and the like).
+//!
+//! Invariants: an answer is handed out only to the request that it answers, those of requests that were given up
+//! are dropped; notifications come out in the order they came in; a request is sent whole or not at all, unless the
+//! session ends; and memory is bounded whatever the endpoint sends.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::io;
+
+use packetlab::frame::{FrameError, Framer};
+use packetlab::message::{Message, MessageType, PAYLOAD_LEN_MAX};
+use packetlab::time::Ticks;
+
+use crate::client_error::{ClientError, KEPT_LEN_MAX};
+
+/// What keeping a message costs beside its payload, in bytes.
+const KEPT_LEN: usize = 64;
+
+/// Requests that wait to be sent are as long as this at most, in bytes, or one.
+const OUTGOING_LEN_MAX: usize = 1 << 20;
+
+/// A received message: an answer, or one that answers no request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notification {
+    message_type: MessageType,
+    payload: Vec<u8>,
+    came: Ticks,
+}
+
+impl Notification {
+    /// What it says.
+    pub fn message(&self) -> Message<'_> {
+        Message::decode(self.message_type, &self.payload)
+    }
+
+    /// When it came, by the controller's clock. The endpoint's is in the message.
+    #[must_use]
+    pub fn came(&self) -> Ticks {
+        self.came
+    }
+
+    /// Which of the endpoint's sockets it is about.
+    #[must_use]
+    pub fn sktid(&self) -> Option<u8> {
+        match self.message() {
+            Message::Ntag { sktid, .. }
+            | Message::Nstat { sktid, .. }
+            | Message::Ndata { sktid, .. } => Some(sktid),
+            Message::Ndrop { socket, .. } | Message::Nblock { socket, .. } => Some(socket.sktid),
+            _ => None,
+        }
+    }
+
+    /// What keeping it costs.
+    fn kept_len(&self) -> usize {
+        self.payload.len() + KEPT_LEN
+    }
+}
+
+/// A request that was sent, or is to be, and whose answer has not come.
+#[derive(Debug)]
+struct Owed {
+    ticket: u64,
+    /// Somebody waits for the answer.
+    is_wanted: bool,
+    /// The number of the socket that it opens.
+    opens: Option<u8>,
+}
+
+/// Why nothing more comes, which every later call is told.
+#[derive(Debug, Clone)]
+enum Fault {
+    Left,
+    Suspended,
+    Malformed(MessageType),
+    Frame(FrameError),
+    Io(io::ErrorKind, Option<i32>),
+}
+
+impl From<Fault> for ClientError {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Left => Self::EndpointLeft,
+            Fault::Suspended => Self::Suspended,
+            Fault::Malformed(message_type) => Self::Malformed(message_type),
+            Fault::Frame(cause) => Self::Frame(cause),
+            Fault::Io(_, Some(errno)) => Self::Io(io::Error::from_raw_os_error(errno)),
+            Fault::Io(kind, None) => Self::Io(kind.into()),
+        }
+    }
+}
+
+/// Requests that are to be sent.
+#[derive(Debug, Default)]
+struct Outgoing {
+    waiting: VecDeque<(u64, Vec<u8>)>,
+    /// So many bytes of the first have been sent.
+    first_sent: usize,
+    /// Bytes of all of them.
+    len: usize,
+}
+
+impl Outgoing {
+    fn add(&mut self, ticket: u64, request: Vec<u8>) {
+        self.len += request.len();
+        self.waiting.push_back((ticket, request));
+    }
+
+    fn unsent(&self) -> &[u8] {
+        let first = self.waiting.front();
+        first.and_then(|(_, request)| request.get(self.first_sent..)).unwrap_or_default()
+    }
+
+    fn sent(&mut self, len: usize) {
+        self.first_sent += len;
+        if self.unsent().is_empty()
+            && let Some((_, request)) = self.waiting.pop_front()
+        {
+            self.len -= request.len();
+            self.first_sent = 0;
+        }
+    }
+
+    /// Takes a request back, if nothing of it has been sent.
+    fn take_back(&mut self, ticket: u64) -> bool {
+        let at = self.waiting.iter().position(|(waiting, _)| *waiting == ticket);
+        let unbegun = at.filter(|at| *at > 0 || self.first_sent == 0);
+        let Some((_, request)) = unbegun.and_then(|at| self.waiting.remove(at)) else {
+            return false;
+        };
+        self.len -= request.len();
+        true
+    }
+}
+
+/// The state of a conversation.
+#[derive(Debug)]
+pub(crate) struct Exchange {
+    framer: Framer,
+    /// When the bytes came that are in the framer.
+    came: Ticks,
+    next_ticket: u64,
+    owed: VecDeque<Owed>,
+    answers: BTreeMap<u64, Notification>,
+    /// Notifications that nobody has asked for yet.
+    kept: VecDeque<Notification>,
+    /// What these and the answers cost.
+    kept_len: usize,
+    claims: BTreeSet<u8>,
+    outgoing: Outgoing,
+    /// An answer to no request, unless one is asked; what came behind it waits.
+    unasked: Option<Notification>,
+    fault: Option<Fault>,
+    /// How often something has changed that somebody may wait for.
+    changes: u64,
+}
+
+impl Exchange {
+    pub(crate) fn new() -> Self {
+        Self {
+            framer: Framer::new(PAYLOAD_LEN_MAX),
+            came: Ticks(0),
+            next_ticket: 0,
+            owed: VecDeque::new(),
+            answers: BTreeMap::new(),
+            kept: VecDeque::new(),
+            kept_len: 0,
+            claims: BTreeSet::new(),
+            outgoing: Outgoing::default(),
+            unasked: None,
+            fault: None,
+            changes: 0,
+        }
+    }
+
+    /// A request is to be sent; the ticket by which its answer is asked for, or given up.
+    pub(crate) fn ask(&mut self, request: &Message<'_>) -> Result<u64, ClientError> {
+        let mut encoded = Vec::new();
+        request.encode(&mut encoded)?;
+        let ticket = self.next_ticket;
+        self.next_ticket += 1;
+        self.outgoing.add(ticket, encoded);
+        let opens = match *request {
+            Message::Nopen { sktid, .. } => Some(sktid),
+            _ => None,
+        };
+        self.owed.push_back(Owed { ticket, is_wanted: true, opens });
+        self.take_in();
+        Ok(ticket)
+    }
+
+    /// Nobody waits for this answer any more. A request of which nothing was sent is never sent.
+    pub(crate) fn give_up(&mut self, ticket: u64) {
+        let is_owed = self.owed.iter().any(|owed| owed.ticket == ticket);
+        let had_room = self.has_room();
+        if is_owed && self.outgoing.take_back(ticket) {
+            self.owed.retain(|owed| owed.ticket != ticket);
+            self.note_room(had_room);
+        } else {
+            self.disown(ticket);
+        }
+    }
+
+    /// The same, but the request is sent all the same.
+    pub(crate) fn disown(&mut self, ticket: u64) {
+        match self.owed.iter_mut().find(|owed| owed.ticket == ticket) {
+            Some(owed) => owed.is_wanted = false,
+            // It has come and was not taken, or nothing is left to forget.
+            None => drop(self.answer(ticket)),
+        }
+    }
+
+    /// The answer, RESULT or MDATA, which may be malformed, if it has come.
+    pub(crate) fn answer(&mut self, ticket: u64) -> Option<Notification> {
+        let answer = self.answers.remove(&ticket)?;
+        self.kept_len -= answer.kept_len();
+        self.take_in();
+        Some(answer)
+    }
+
+    /// The first notification that is wanted, if one has come; those before it are kept.
+    pub(crate) fn notification(
+        &mut self,
+        is_wanted: impl Fn(&Notification) -> bool,
+    ) -> Option<Notification> {
+        let at = self.kept.iter().position(is_wanted)?;
+        let notification = self.kept.remove(at)?;
+        self.kept_len -= notification.kept_len();
+        self.take_in();
+        Some(notification)
+    }
+
+    /// The first notification, but of sockets that are claimed.
+    pub(crate) fn any_notification(&mut self) -> Option<Notification> {
+        let claims = std::mem::take(&mut self.claims);
+        let is_free =
+            |news: &Notification| news.sktid().is_none_or(|sktid| !claims.contains(&sktid));
+        let notification = self.notification(is_free);
+        self.claims = claims;
+        notification
+    }
+
+    /// News of this socket is for him alone who claims it, until he ends that.
+    pub(crate) fn claim(&mut self, sktid: u8) {
+        self.claims.insert(sktid);
+    }
+
+    pub(crate) fn end_claim(&mut self, sktid: u8) {
+        self.claims.remove(&sktid);
+    }
+
+    /// A part of a request waits to be sent, or all of it.
+    pub(crate) fn is_unsent(&self, ticket: u64) -> bool {
+        self.outgoing.waiting.iter().any(|(waiting, _)| *waiting == ticket)
+    }
+
+    /// One more request may wait to be sent.
+    pub(crate) fn has_room(&self) -> bool {
+        self.outgoing.len < OUTGOING_LEN_MAX
+    }
+
+    fn note_room(&mut self, had_room: bool) {
+        self.changes += u64::from(!had_room && self.has_room());
+    }
+
+    /// The bytes that are to be sent next.
+    pub(crate) fn unsent(&self) -> &[u8] {
+        self.outgoing.unsent()
+    }
+
+    /// So many of them have been sent.
+    pub(crate) fn sent(&mut self, len: usize) {
+        let had_room = self.has_room();
+        self.outgoing.sent(len);
+        self.note_room(had_room);
+    }
+
+    /// How often something has changed that somebody may wait for: a message has come, there is room for a request
+    /// again, or nothing more comes.
+    pub(crate) fn changes(&self) -> u64 {
+        self.changes
+    }
+
+    /// No more may come now: too much is kept that nobody has asked for.
+    pub(crate) fn is_full(&self) -> bool {
+        self.kept_len > KEPT_LEN_MAX
+    }
+
+    /// Nothing more comes.
+    pub(crate) fn is_over(&self) -> bool {
+        self.fault.is_some()
+    }
+
+    /// More may come now.
+    pub(crate) fn takes_more(&self) -> bool {
+        !self.is_over() && !self.is_full() && self.unasked.is_none()
+    }
+
+    /// Bytes came at this time of the controller's clock.
+    pub(crate) fn push(&mut self, bytes: &[u8], came: Ticks) {
+        self.framer.push(bytes);
+        self.came = came;
+        self.take_in();
+    }
+
+    /// The endpoint's bytes are over.
+    pub(crate) fn end(&mut self) {
+        self.fault.get_or_insert(Fault::Left);
+        self.changes += 1;
+    }
+
+    /// The stream broke.
+    pub(crate) fn break_off(&mut self, cause: &io::Error) {
+        let fault = match cause.kind() {
+            io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => Fault::Left,
+            kind => Fault::Io(kind, cause.raw_os_error()),
+        };
+        self.fault.get_or_insert(fault);
+        self.changes += 1;
+    }
+
+    /// Why nothing more comes, if that is so.
+    pub(crate) fn fault(&self) -> Option<ClientError> {
+        let unasked =
+            || self.unasked.as_ref().map(|answer| ClientError::Unasked(answer.message_type));
+        self.fault.clone().map(ClientError::from).or_else(unasked)
+    }
+
+    /// Takes messages out of the bytes that have come, until there are none or too much is kept.
+    fn take_in(&mut self) {
+        while !self.is_full() && !self.has_erred() {
+            let received =
+                match self.unasked.take().map_or_else(|| self.next(), |one| Ok(Some(one))) {
+                    Ok(Some(received)) => received,
+                    Ok(None) => return,
+                    Err(cause) => {
+                        self.changes += 1;
+                        return self.fault = Some(Fault::Frame(cause));
+                    }
+                };
+            self.changes += 1;
+            if matches!(received.message_type, MessageType::RESULT | MessageType::MDATA) {
+                match self.owed.pop_front() {
+                    Some(owed) => self.take_answer(owed, received),
+                    None => return self.unasked = Some(received),
+                }
+                continue;
+            }
+            match received.message() {
+                Message::Suspd => return self.fault = Some(Fault::Suspended),
+                Message::Raw { malformed: true, message_type, .. } => {
+                    return self.fault = Some(Fault::Malformed(message_type));
+                }
+                _ => {
+                    self.kept_len += received.kept_len();
+                    self.kept.push_back(received);
+                }
+            }
+        }
+    }
+
+    /// What was not asked for yet of this socket is of an earlier one of its number.
+    fn forget(&mut self, sktid: u8) {
+        self.kept.retain(|kept| kept.sktid() != Some(sktid));
+        let answers = self.answers.values().map(Notification::kept_len);
+        self.kept_len = self.kept.iter().map(Notification::kept_len).chain(answers).sum();
+    }
+
+    /// The next message that has come whole.
+    fn next(&mut self) -> Result<Option<Notification>, FrameError> {
+        let came = self.came;
+        let message = self.framer.next()?;
+        Ok(message.map(|(message_type, payload)| Notification {
+            message_type,
+            payload: payload.to_vec(),
+            came,
+        }))
+    }
+
+    fn take_answer(&mut self, owed: Owed, answer: Notification) {
+        if let (Some(sktid), Message::Result(outcome)) = (owed.opens, answer.message())
+            && outcome.is_success()
+        {
+            self.forget(sktid);
+        }
+        if owed.is_wanted {
+            self.kept_len += answer.kept_len();
+            self.answers.insert(owed.ticket, answer);
+        }
+    }
+
+    /// A message said that nothing more comes.
+    fn has_erred(&self) -> bool {
+        !matches!(self.fault, None | Some(Fault::Left | Fault::Io(..)))
+    }
+}

@@ -1,0 +1,63 @@
+//! Why a mlet gives up.
+//!
+//! Not here: why a session cannot go on (`client_error`).
+
+use std::fmt;
+use std::io;
+
+use crate::client_error::ClientError;
+
+/// Why a mlet gives up.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum MletError {
+    /// The session ended, or a request was refused.
+    Client(ClientError),
+    /// The command line is no good; [`run`](crate::run) tells how it should be.
+    Usage,
+    /// A name has no address.
+    Resolve {
+        /// The name.
+        name: String,
+        /// Why not.
+        cause: io::Error,
+    },
+    /// Something at the controller failed, such as standard output.
+    Io(io::Error),
+    /// The measurement failed; why.
+    Failed(String),
+}
+
+impl fmt::Display for MletError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Client(cause) => cause.fmt(f),
+            Self::Usage => f.write_str("these are not its arguments"),
+            Self::Resolve { name, cause } => write!(f, "{name} has no address: {cause}"),
+            Self::Io(cause) => cause.fmt(f),
+            Self::Failed(reason) => f.write_str(reason),
+        }
+    }
+}
+
+impl std::error::Error for MletError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Self::Client(cause) => Some(cause),
+            Self::Resolve { cause, .. } | Self::Io(cause) => Some(cause),
+            Self::Usage | Self::Failed(_) => None,
+        }
+    }
+}
+
+impl From<ClientError> for MletError {
+    fn from(cause: ClientError) -> Self {
+        Self::Client(cause)
+    }
+}
+
+impl From<io::Error> for MletError {
+    fn from(cause: io::Error) -> Self {
+        Self::Io(cause)
+    }
+}
