@@ -1,80 +1,42 @@
 //! A campaign that several managers share: real managers, a real PostgreSQL of the test's own.
 //!
-//! Not here: the database's part on its own (`engine/campaign/tests`).
+//! Not here: the database's part on its own (`engine/campaign/tests`), and whole campaigns with their proxies and fleets
+//! (`loadtest/tests/hosts`). What each manager and role may do is in `shared_campaign/roles.rs`, how one takes the place of
+//! another in `shared_campaign/takeover.rs`, what an owner is told who waits or is refused in `shared_campaign/owner.rs`, who is called in `shared_campaign/calls.rs`, and how sessions end before their
+//! time in `shared_campaign/ends.rs`.
 
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 
+#[path = "../../engine/campaign/tests/common/authority.rs"]
+mod authority;
+#[path = "shared_campaign/away.rs"]
+mod away;
+#[path = "shared_campaign/calls.rs"]
+mod calls;
 mod common;
+#[path = "shared_campaign/ends.rs"]
+mod ends;
+#[path = "shared_campaign/owner.rs"]
+mod owner;
 #[path = "../../engine/campaign/tests/common/postgres.rs"]
 mod postgres;
+#[path = "shared_campaign/roles.rs"]
+mod roles;
+#[path = "common/shared.rs"]
+mod shared;
+#[path = "shared_campaign/takeover.rs"]
+mod takeover;
 
-use std::process::Command;
-
-use common::broker::Broker;
-use common::endpoint::{Dial, End, Identity, NDATA, message};
-use common::events::{Events, assert_has_the_documented_form, outcomes};
+use authority::Authority;
+use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, message};
+use common::events::{assert_has_the_documented_form, outcomes};
 use common::http;
-use common::manager::{Manager, children_of, is_alive, wait_until, zoo};
-use common::{Ended, Home, PKTXPMGR, assert_says, run};
+use common::manager::{children_of, is_alive, wait_until, zoo};
+use common::{Home, assert_says, run};
 use nix::sys::signal::Signal;
-use packetlab::key::PrivateKey;
-use postgres::Postgres;
-use serde_json::Value;
-
-/// Two managers' home, with a broker that hears of its experiment and a database.
-struct Rig {
-    // The managers end before it does.
-    home: Home,
-    broker: Broker,
-    postgres: Postgres,
-    address: String,
-}
-
-impl Rig {
-    /// With the campaign `c`, created with these options.
-    fn new(options: &[&str]) -> Self {
-        let home = Home::new();
-        let broker = Broker::start(&PrivateKey::generate().unwrap());
-        let experiments = "ExpExec 1:hello:exppriv.cert,pubcmd.cert:eop.pub::\n\
-                           ExpExec 0:open:exppriv.cert,pubcmd.cert::0a:\n";
-        home.write("xpmgr.conf", home.publishing(&broker, experiments).as_bytes());
-        let postgres = Postgres::new();
-        let address = postgres.address("c");
-        let rig = Self { home, broker, postgres, address };
-        let zoo = zoo();
-        let mut words = vec!["-c", "xpmgr.conf", "-p", "192.0.2.1", "--lease", "2s"];
-        words.extend(options);
-        words.extend([zoo.to_str().unwrap(), "obey"]);
-        let created = rig.campaign("create", &words);
-        assert_eq!(created.code, Some(0), "{}", created.stderr);
-        rig
-    }
-
-    /// Runs a command of the campaign.
-    fn campaign(&self, name: &str, words: &[&str]) -> Ended {
-        let mut command = Command::new(PKTXPMGR);
-        command.current_dir(self.home.path("")).args(["campaign", name, &self.address]).args(words);
-        run(&mut command)
-    }
-
-    fn manager(&self, options: &[&str]) -> Manager {
-        let shared = ["--campaign", &*self.address];
-        self.home.start(&[&shared[..], options].concat(), &["obey"])
-    }
-
-    fn status(&self) -> Value {
-        let told = self.campaign("status", &["--json"]);
-        serde_json::from_str(&told.stdout).unwrap_or_else(|_| panic!("{}", told.stderr))
-    }
-
-    fn identity(&self) -> Identity {
-        Identity::of(&self.home.keys.operator)
-    }
-
-    fn events(&self, folder: &str) -> Events {
-        Events::of_results(&self.home, folder)
-    }
-}
+use postgres::{Postgres, ServerCertificate};
+use serde_json::{Value, json};
+use shared::Rig;
 
 /// It is served to its end.
 fn is_measured(dial: &Dial) {
@@ -82,6 +44,17 @@ fn is_measured(dial: &Dial) {
     session.send(&message(NDATA, b"exit 0"));
     assert_eq!(session.read_to_end().1, End::CloseNotify);
     session.close();
+}
+
+/// Whether it is served, and then does this.
+fn may_be_measured(dial: &Dial, then: impl FnOnce(&mut Endpoint)) -> bool {
+    let mut endpoint = dial.handshake();
+    let is_served = endpoint.set_up().is_ok();
+    if is_served {
+        then(&mut endpoint);
+    }
+    endpoint.close();
+    is_served
 }
 
 #[test]
@@ -132,14 +105,31 @@ fn two_managers_measure_each_endpoint_once_and_one_of_them_publishes() {
         assert_says(&ended.stderr, &["the campaign is draining; no new endpoints"]);
     }
     let before = rig.status();
-    rig.postgres.sql("DELETE FROM pktlab.claim");
+    assert_eq!((&before["state"], &before["outcomes"]), (&"over".into(), &json!({ "ok": 2 })));
+    rig.postgres.sql("DELETE FROM pktlab.claim; DELETE FROM pktlab.manager");
     let imported = rig.campaign("import", &["one", "other"]);
-    assert_says(&imported.stdout, &["2 results are put back"]);
-    let results_again = rig.campaign("results", &[]).stdout;
-    assert_eq!(results_again.lines().count(), 2);
+    assert_says(&imported.stdout, &["the results of 2 endpoints are put back"]);
+    let put_back = rig.campaign("results", &[]).stdout;
+    let put_back = put_back.lines().map(|line| serde_json::from_str(line).unwrap());
+    let put_back: Vec<Value> = put_back.collect();
+    // By whom it was measured, and when: not when it was put back.
+    let of_host = |result: &Value| (result["endpoint"].clone(), result["host"].clone());
+    let sorted = |results: &[Value]| {
+        let mut all: Vec<_> = results.iter().map(of_host).collect();
+        all.sort_by_key(|(endpoint, _)| endpoint.to_string());
+        all
+    };
+    assert_eq!(sorted(&put_back), sorted(&results));
+    assert!(put_back.iter().all(|result| result["at"] == result["record"]["t"]), "{put_back:?}");
+    let told = rig.campaign("status", &[]).stdout;
+    let host = results[0]["host"].as_str().unwrap();
+    assert_says(&told, &[&format!("{host} (imported)")]);
     assert_eq!(rig.status()["done"], before["done"]);
     let again = rig.campaign("import", &["one", "other"]);
-    assert_says(&again.stdout, &["0 results are put back; of 2 the database knew"]);
+    assert_says(
+        &again.stdout,
+        &["the results of 0 endpoints are put back; those of 2 the database had"],
+    );
     assert_eq!(rig.campaign("forget", &[]).code, Some(0));
     assert_eq!(rig.campaign("status", &[]).code, Some(1), "there is none any more");
 }
@@ -181,7 +171,8 @@ fn who_drains_publishes_no_more_and_somebody_else_does() {
 #[ignore = "needs postgresql"]
 fn what_a_manager_ends_by_force_is_measured_by_another() {
     let rig = Rig::new(&[]);
-    let [one, other] = ["one", "other"].map(|folder| rig.manager(&["--out", folder]));
+    let [one, other] =
+        ["one", "other"].map(|folder| rig.manager(&["--out", folder, "--cores", "1"]));
     let [ended, killed] = [rig.identity(), rig.identity()];
     is_measured(&Dial::to(one.address).with(&ended));
     rig.events("one").await_sessions(1);
@@ -244,14 +235,10 @@ fn a_manager_without_a_database_ends_its_sessions_and_measures_again_when_it_is_
     manager.says("a member of the campaign again");
     // The one that was lost is free for it when its lease has run out by the server's clock.
     wait_until("the endpoint is measured again", || {
-        let mut endpoint = dial.handshake();
-        let is_served = endpoint.set_up().is_ok();
-        if is_served {
+        may_be_measured(&dial, |endpoint| {
             endpoint.send(&message(NDATA, b"exit 0"));
             endpoint.read_to_end();
-        }
-        endpoint.close();
-        is_served
+        })
     });
     wait_until("it is counted", || rig.status()["done"] == 1);
     manager.signal(Signal::SIGINT);
@@ -260,21 +247,6 @@ fn a_manager_without_a_database_ends_its_sessions_and_measures_again_when_it_is_
     let sessions = rig.events("one").sessions();
     let last = sessions.iter().find(|record| record["outcome"] == "ok").unwrap();
     assert_eq!(last["epoch"], 2, "it was taken before");
-}
-
-#[test]
-#[ignore = "needs postgresql"]
-fn a_manager_that_would_measure_something_else_is_refused_with_the_differences() {
-    let rig = Rig::new(&[]);
-    let mut command = rig.home.command();
-    command.args(["--campaign", &rig.address, "--out", "one"]).arg(zoo()).arg("exit");
-    let ended = run(&mut command);
-    assert_eq!(ended.code, Some(3), "{}", ended.stderr);
-    assert_says(
-        &ended.stderr,
-        &["--campaign: the campaign was created with something else", "arguments"],
-    );
-    assert!(!rig.home.path("one").exists(), "nothing is left of a run that could not begin");
 }
 
 #[test]
@@ -289,4 +261,61 @@ fn a_password_in_the_address_is_refused_and_not_repeated() {
         assert_says(&ended.stderr, &["must hold no password"]);
         assert!(!ended.stderr.contains("secret7"), "{}", ended.stderr);
     }
+}
+
+/// In every command and in a run.
+#[test]
+#[ignore = "needs postgresql, openssl"]
+fn a_certificate_in_a_file_tells_the_database_who_asks() {
+    let authority = Authority::new("shared-campaign");
+    let (certificate, key) = authority.certify("db.example");
+    let mut postgres = Postgres::over_tcp(Some(&ServerCertificate { certificate, key }));
+    postgres.sql("CREATE ROLE lab SUPERUSER LOGIN");
+    postgres.kill();
+    let rules = "local all all trust\nhostssl all all 127.0.0.1/32 cert clientcert=verify-full\n";
+    postgres.demand(rules, &authority.read("ca.pem"));
+    postgres.start();
+    let address = postgres.tcp_address("db.example", "c").replace("postgres@", "lab@");
+    let root = ["--campaign-root", "ca.pem"];
+    let access = ["--campaign-cert", "lab.pem", "--campaign-key", "lab.key"];
+    let mlet = [zoo().to_str().unwrap().to_owned(), "obey".to_owned()].to_vec();
+    let mut rig = Rig::at(Home::new(), mlet, postgres, address);
+    rig.access = [&root[..], &access].concat();
+    let (chain, key) = authority.certify_user("lab");
+    let (_, others_key) = authority.certify_user("other");
+    rig.home.write("ca.pem", &authority.read("ca.pem"));
+    rig.home.write("lab.pem", &chain);
+    rig.home.write("other.key", &others_key);
+    rig.home.write("host.pem", &authority.certify("host").0);
+    rig.home.write("lab.key", &key);
+    let created = rig.create(&[]);
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
+    assert_eq!(rig.status()["state"], "open");
+    let manager = rig.manager(&["--out", "one"]);
+    is_measured(&Dial::to(manager.address).with(&rig.identity()));
+    wait_until("it is counted", || rig.status()["done"] == 1);
+    rig.campaign("stop", &[]);
+    assert_eq!(manager.ends().code, Some(0));
+
+    rig.home.chmod("lab.key", 0o644);
+    let refusals = [
+        ("lab.pem", Some("lab.key"), 3, "--campaign-key lab.key: everybody may read or write it"),
+        ("host.pem", Some("other.key"), 3, "--campaign-key other.key: it is not the key of the"),
+        // Of a certificate of version 1 it is the database that tells.
+        ("lab.pem", Some("other.key"), 4, "it is about the certificate that was shown, or its key"),
+        ("lab.pem", Some("ca.pem"), 3, "--campaign-key ca.pem: it holds no private key in PEM"),
+        ("other.key", Some("other.key"), 3, "--campaign-cert other.key: it holds no certificate"),
+        ("lab.pem", None, 2, "--campaign-cert and --campaign-key go together"),
+    ];
+    for (certificate, key, code, why) in refusals {
+        rig.access = [&root[..], &["--campaign-cert", certificate]].concat();
+        rig.access.extend(key.into_iter().flat_map(|key| ["--campaign-key", key]));
+        let refused = rig.campaign("status", &[]);
+        assert_eq!(refused.code, Some(code), "{}", refused.stderr);
+        assert_says(&refused.stderr, &[why]);
+    }
+    rig.access = root.to_vec();
+    let refused = rig.campaign("status", &[]);
+    assert_eq!(refused.code, Some(4), "{}", refused.stderr);
+    assert_says(&refused.stderr, &["connection requires a valid client certificate"]);
 }

@@ -7,7 +7,7 @@ use ::campaign::administration::AdministrationError;
 use clap::{Args, Subcommand};
 
 use super::named::{Named, failed};
-use super::{create, import, results, status};
+use super::{create, import, merge, results, status};
 use crate::results::failure::Failure;
 
 const EXAMPLES: &str = "\
@@ -22,8 +22,9 @@ URL#NAME is the database and the campaign in it, as a manager is given it with
 --campaign; it holds no password. Each command has --help of its own. A mlet of
 this name is run by pktxpmgr ./campaign or pktxpmgr -- campaign.
 
-Exit codes: 0 done, 1 refused, 2 usage, 3 a file cannot be used, or the tables
-of the database, 4 the database cannot be reached, 74 the result cannot be
+Exit codes: 0 done, 1 refused, or merged without all that was accepted, 2 usage,
+3 a file cannot be used, or the tables of the database, 4 the database cannot be
+reached, does not let us in, or cannot do it now, 74 the result cannot be
 written.";
 
 /// What `pktxpmgr campaign` can be told.
@@ -48,6 +49,8 @@ enum Command {
     Halt(Named),
     /// Write the results that were accepted as JSON lines
     Results(results::Options),
+    /// Join managers' folders into one
+    Merge(merge::Options),
     /// Put managers' results back into the database
     Import(import::Options),
     /// Remove it with all its results
@@ -67,6 +70,7 @@ pub(crate) fn run(options: &Options) -> Result<(), Failure> {
         Command::Halt(named) => tell(named.open()?.halt()),
         Command::Results(options) => results::run(options),
         Command::Import(options) => import::run(options),
+        Command::Merge(options) => merge::run(options),
         Command::Forget(named) => named.open()?.forget().map_err(failed),
     }
 }

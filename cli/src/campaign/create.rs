@@ -1,13 +1,13 @@
-//! `pktxpmgr campaign create`: fixes what all managers measure. Mlet, arguments and config file are read as a run reads them.
+//! `pktxpmgr campaign create`: fixes what all managers measure. Mlet, arguments and config file are read as a run reads them;
+//! keys and certificates that this names are not.
 //!
 //! Not here: the tables, which are made where they are missing (the crate `campaign`).
 
 use std::ffi::OsString;
-use std::num::NonZeroU64;
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
-use ::campaign::administration::{Lost, NewCampaign};
+use ::campaign::administration::{LEASE_MAX, LEASE_MIN, Lost, NewCampaign};
 use clap::{Args, ValueEnum, ValueHint};
 use packetlab::time::Ticks;
 
@@ -15,9 +15,10 @@ use super::named::{Named, failed, told};
 use super::waves::Waves;
 use super::{member, texts};
 use crate::args;
-use crate::engine_config::{self, Kept, Loaded, Purpose};
+use crate::engine_config::of_campaign;
 use crate::findings::Findings;
 use crate::results::failure::{Failure, shown_path};
+use crate::results::time::rfc3339;
 use crate::{logging, mlet_file};
 
 const EXAMPLES: &str = "\
@@ -29,7 +30,11 @@ Examples:
 const NOTES: &str = "\
 The config file, -a, -p and -i are those of a manager's run: from them comes the
 text by which endpoints are called, which no manager can change. It ends with
-PubPeriod from now on.";
+PubPeriod from now on. Files that the config file names are not needed here. After the database has lost the campaign, --created makes
+it the same one again for the folders of its managers.";
+
+/// Of a shorter lease an operator is warned: what a network or a database does now and then may take as long.
+const LEASE_USUAL_MIN: Duration = Duration::from_secs(5);
 
 #[derive(Debug, Args)]
 #[command(before_help = EXAMPLES, after_help = NOTES)]
@@ -38,15 +43,15 @@ pub(super) struct Options {
     named: Named,
 
     /// For so many endpoints [default: all that come]
-    #[arg(short = 'n', long, value_name = "COUNT")]
-    count: Option<NonZeroU64>,
+    #[arg(short = 'n', long, value_name = "COUNT", value_parser = endpoints)]
+    count: Option<u64>,
 
-    /// An endpoint is started so often at most
-    #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
+    /// An endpoint is claimed so often at most, started or not
+    #[arg(long, value_name = "N", default_value_t = 3, value_parser = tries)]
     tries: u32,
 
     /// A manager that is silent for so long is lost
-    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = command_line::units::duration)]
+    #[arg(long, value_name = "TIME", default_value = "60s", value_parser = lease)]
     lease: Duration,
 
     /// Endpoints of lost managers: again, skip
@@ -59,9 +64,13 @@ pub(super) struct Options {
     )]
     lost: LostArg,
 
-    /// Call parts: hostid:1hex, hostid:2hex, country:AT,DE
+    /// Call parts: hostid:1hex, hostid:2hex, country:AUT,DEU
     #[arg(long, value_name = "PARTS", value_parser = Waves::parse)]
     waves: Option<Waves>,
+
+    /// For one that was lost: its time in run.json
+    #[arg(long, value_name = "TIME", value_parser = created)]
+    created: Option<Ticks>,
 
     /// Config file [default: ~/.pktlab/xpmgr.conf]
     #[arg(short = 'c', long, value_name = "FILE")]
@@ -92,9 +101,12 @@ enum LostArg {
 
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     logging::warnings_alone();
-    if options.hostid.is_some() && options.waves.as_ref().is_some_and(Waves::name_host_ids) {
-        let why = "a wave would call whoever matches either";
-        return Err(Failure::Usage(format!("-i and --waves hostid do not go together: {why}")));
+    if options.lease < LEASE_USUAL_MIN {
+        tracing::warn!(
+            "--lease {} s: a manager that does not reach the database for {:.1} s loses its sessions",
+            options.lease.as_secs_f64(),
+            options.lease.as_secs_f64() * 0.8
+        );
     }
     let args = args::Args::parse_words(options.words_of_a_run())
         .map_err(|error| Failure::Usage(error.to_string()))?;
@@ -103,23 +115,24 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
     })?;
     let now = SystemTime::now();
     let mut findings = Findings::default();
-    let purpose = (Purpose::Check, &[][..]);
-    let loaded = engine_config::load(&args, now, purpose, &mut Kept::default(), &mut findings);
-    let Some(Loaded { config, drawn_snikeys, .. }) = loaded.map_err(told)? else {
+    let Some(from) = of_campaign::read(&args, now, &mut findings) else {
         return Err(told(findings.into_failure()));
     };
-    if let Some(line) = drawn_snikeys.first() {
+    if let Some(line) = from.drawn_snikeys.first() {
         return Err(Failure::Unusable(format!(
             "line {line} of the config file draws a snikey at random, which would be another for each manager: \
              name one"
         )));
     }
-    let mut plan = member::plan_of(&args, &config).map_err(told)?;
-    let text = texts::text_of(&config, Ticks::from_system_time(now));
-    plan.descriptor = Some(text.map_err(Failure::Unusable)?);
+    let mut plan = member::plan_of(&args, &from.experiments).map_err(told)?;
+    let text = texts::text_of(&from, Ticks::from_system_time(now)).map_err(Failure::Unusable)?;
+    if let Some(waves) = &options.waves {
+        waves.check(&text).map_err(|why| Failure::Usage(format!("--waves: {why}")))?;
+    }
+    plan.descriptor = Some(text);
     let new = NewCampaign {
         plan,
-        n: options.count.map(NonZeroU64::get),
+        n: options.count,
         tries: options.tries,
         lease: options.lease,
         lost: match options.lost {
@@ -127,8 +140,33 @@ pub(super) fn run(options: &Options) -> Result<(), Failure> {
             LostArg::Skip => Lost::Skip,
         },
         waves: options.waves.clone().map_or_else(Vec::new, |Waves(waves)| waves),
+        created: options.created.map(Ticks::timestamp),
     };
     options.named.open()?.create(&new).map_err(failed)
+}
+
+/// As many as the database counts.
+fn endpoints(text: &str) -> Result<u64, String> {
+    let count = text.parse().ok().filter(|count| *count > 0 && i64::try_from(*count).is_ok());
+    count.ok_or_else(|| format!("write a whole number from 1 to {}", i64::MAX))
+}
+
+/// The same.
+fn tries(text: &str) -> Result<u32, String> {
+    let tries = text.parse().ok().filter(|tries| *tries > 0 && i32::try_from(*tries).is_ok());
+    tries.ok_or_else(|| format!("write a whole number from 1 to {}", i32::MAX))
+}
+
+fn lease(text: &str) -> Result<Duration, String> {
+    let lease = command_line::units::duration(text)?;
+    match (LEASE_MIN..=LEASE_MAX).contains(&lease) {
+        true => Ok(lease),
+        false => Err("a lease is at least 1s and at most 24h".into()),
+    }
+}
+
+fn created(text: &str) -> Result<Ticks, String> {
+    rfc3339(text).ok_or_else(|| "write it as run.json has it: 2026-11-30T00:12:00.123456Z".into())
 }
 
 impl Options {

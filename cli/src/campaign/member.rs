@@ -12,10 +12,14 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
-use ::campaign::{Access, Ask, Client, Fence, JoinError, Plan, Settings, Standing, State};
+use ::campaign::{
+    Access, Ask, Client, DatabaseError, Fence, JoinError, Plan, Settings, Standing, State,
+};
 use command_line::provenance::kernel_value;
-use engine::config::Config;
-use engine::permits::{Holder, News, Permits, Refusal, Results, SessionResult, Verdict};
+use engine::config::{Config, Experiment};
+use engine::permits::{
+    Holder, PermitNews, Permits, Refusal, ResultVerdict, Results, SessionResult,
+};
 use packetlab::escape::Escaped;
 use packetlab::key::sha256;
 use packetlab::words::counted;
@@ -24,10 +28,16 @@ use tracing::{info, warn};
 
 use super::texts;
 use crate::args::Args;
+use crate::campaign_access::shown;
 use crate::exit::{Exit, Failure};
+use crate::results_folder::ResultsFolder;
 
 /// Over which the rate of a campaign is told.
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// This part of the lease is left to sessions when it is lost. A fifth is left then by our own clock; with half of that,
+/// what ends them may come late.
+const FENCE_PART: u32 = 10;
 
 /// A membership, from the join to the leave.
 pub(crate) struct Membership(Shared<Client>);
@@ -36,22 +46,23 @@ pub(crate) struct Membership(Shared<Client>);
 struct Shared<C>(Arc<Mutex<Option<C>>>);
 
 /// Joins the campaign that `args` name, and gives what the engine asks for permits. The configuration publishes the campaign's
-/// descriptors from now on.
+/// descriptors from now on, and the results folder is of it.
 ///
 /// # Errors
-/// The database cannot be reached, or the campaign is not one of this mlet and these experiments.
+/// The database cannot be reached, the campaign is not one of this mlet and these experiments, or the folder is of another.
 pub(crate) fn join(
     args: &Args,
     access: Access,
     config: &mut Config,
+    results: Option<&mut ResultsFolder>,
 ) -> Result<(Membership, Box<dyn Permits>), Failure> {
     let refused = |problem: String| Failure::new(Exit::Config, format!("--campaign: {problem}"));
-    texts::publication(config).map_err(refused)?;
+    texts::check_publication(config).map_err(refused)?;
     let (sender, heard) = unbounded_channel();
     let name = access.address.campaign().to_owned();
     let settings = Settings {
         access,
-        plan: plan_of(args, config)?,
+        plan: plan_of(args, &config.experiments)?,
         host: kernel_value("kernel/hostname").unwrap_or_default(),
         version: env!("CARGO_PKG_VERSION").to_owned(),
         places: u32::try_from(config.limits.sessions_max).unwrap_or(u32::MAX),
@@ -62,35 +73,47 @@ pub(crate) fn join(
     let hear = move |news| drop(sender.send(news));
     let client = ::campaign::join(settings, hear).map_err(|error| {
         let exit = match &error {
+            JoinError::Database(DatabaseError::NoSchema(_) | DatabaseError::NoRights(_)) => {
+                Exit::Config
+            }
             JoinError::Database(_) | JoinError::Thread(_) => Exit::Listen,
             _ => Exit::Config,
         };
-        Failure::new(exit, format!("--campaign: {error}"))
+        let told = match (&error, results.as_deref().and_then(ResultsFolder::of_lost_campaign)) {
+            (JoinError::Database(error), _) => shown(error),
+            (JoinError::Unknown(_), Some(folder)) => format!("{error}; {folder}"),
+            _ => error.to_string(),
+        };
+        Failure::new(exit, format!("--campaign: {told}"))
     })?;
     let text = client.plan().descriptor.clone().unwrap_or_default();
-    let waves = client.waves().to_vec();
+    let (waves, lease) = (client.waves().to_vec(), client.lease());
+    let joined = results.map_or(Ok(()), |results| results.join(client.created()));
     let client = Shared(Arc::new(Mutex::new(Some(client))));
     let membership = Membership(client.clone());
     let lines = texts::lines_for(&text, &config.experiments).map_err(refused);
-    let lines = match lines {
+    let lines = match joined.and(lines) {
         Ok(lines) => lines,
         Err(failure) => {
             membership.leave();
             return Err(failure);
         }
     };
+    if let Some(warning) = texts::elsewhere(&lines, config) {
+        warn!("{warning}");
+    }
     for publication in &mut config.publications {
         publication.texts = Some(lines.clone());
     }
     info!("member of the campaign {name}");
-    Ok((membership, Box::new(Member::new(client, heard, (waves, fence)))))
+    Ok((membership, Box::new(MemberPermits::new(client, heard, (waves, fence, lease)))))
 }
 
 /// What this manager would measure with.
 ///
 /// # Errors
 /// The mlet cannot be read, or an argument is no text.
-pub(super) fn plan_of(args: &Args, config: &Config) -> Result<Plan, Failure> {
+pub(super) fn plan_of(args: &Args, experiments: &[Experiment]) -> Result<Plan, Failure> {
     let argv = args.mlet_arguments().iter().map(|word| {
         word.to_str().map(ToOwned::to_owned).ok_or_else(|| {
             let shown = Escaped(word.as_bytes());
@@ -102,7 +125,7 @@ pub(super) fn plan_of(args: &Args, config: &Config) -> Result<Plan, Failure> {
         mlet_digest: mlet_digest(args.mlet())?,
         argv: argv.collect::<Result<_, _>>()?,
         descriptor: None,
-        snikeys: config.experiments.iter().map(|one| one.snikey.as_str().to_owned()).collect(),
+        snikeys: experiments.iter().map(|one| one.snikey.as_str().to_owned()).collect(),
     })
 }
 
@@ -149,16 +172,19 @@ impl Shared<Client> {
 }
 
 /// What the engine asks.
-struct Member {
+struct MemberPermits {
     client: Shared<Client>,
-    heard: UnboundedReceiver<::campaign::News>,
-    /// Sessions that have no result, as their records could not be written; told by the thread that writes them.
+    heard: UnboundedReceiver<::campaign::ClientNews>,
+    /// Sessions that have no result, as their records or their mlets' output could not be kept; told by the thread that writes
+    /// records.
     unrecorded: UnboundedReceiver<u64>,
     tell_unrecorded: UnboundedSender<u64>,
     /// News that are ready.
-    told: VecDeque<News>,
+    told: VecDeque<PermitNews>,
     waves: Vec<String>,
     fence: Fence,
+    /// So long sessions may last whose claims are lost.
+    fenced_for: Duration,
     /// What stands behind the descriptors, while this manager publishes.
     published: Option<String>,
     /// How many endpoints were done when, within the last minute.
@@ -167,13 +193,18 @@ struct Member {
     ended: Option<State>,
     /// Records that the campaign does not take.
     records_left_out: u64,
+    /// The client's thread has ended, which it does not before the run.
+    is_cut_off: bool,
+    /// A session has no result, as its record or its mlet's output could not be kept, after which none is begun: each would
+    /// use up a try of its endpoint.
+    has_lost_record: bool,
 }
 
-impl Member {
+impl MemberPermits {
     fn new(
         client: Shared<Client>,
-        heard: UnboundedReceiver<::campaign::News>,
-        (waves, fence): (Vec<String>, Fence),
+        heard: UnboundedReceiver<::campaign::ClientNews>,
+        (waves, fence, lease): (Vec<String>, Fence, Duration),
     ) -> Self {
         let (tell_unrecorded, unrecorded) = unbounded_channel();
         let (told, done) = (VecDeque::new(), VecDeque::new());
@@ -186,28 +217,33 @@ impl Member {
             told,
             waves,
             fence,
+            fenced_for: lease / FENCE_PART,
             published,
             done,
             ended,
             records_left_out: 0,
+            is_cut_off: false,
+            has_lost_record: false,
         }
     }
 
     /// Makes news for the engine of what was heard.
-    fn take(&mut self, heard: ::campaign::News) {
-        use ::campaign::News as Heard;
-        let settled = |session, verdict| News::Settled { session, verdict };
+    fn take(&mut self, heard: ::campaign::ClientNews) {
+        use ::campaign::ClientNews as Heard;
+        let settled = |session, verdict| PermitNews::Settled { session, verdict };
         let news = match heard {
-            Heard::Won { session, epoch } => News::Given { session, epoch: Some(u64::from(epoch)) },
-            Heard::Refused { session, why } => News::Refused { session, why: refusal(why) },
-            Heard::Accepted { session } => settled(session, Verdict::Accepted),
-            Heard::Duplicate { session } => settled(session, Verdict::Duplicate),
-            Heard::Unreported { session } => settled(session, Verdict::Unreported),
+            Heard::Won { session, epoch } => {
+                PermitNews::Given { session, epoch: Some(u64::from(epoch)) }
+            }
+            Heard::Refused { session, why } => PermitNews::Refused { session, why: refusal(why) },
+            Heard::Accepted { session } => settled(session, ResultVerdict::Accepted),
+            Heard::Duplicate { session } => settled(session, ResultVerdict::Duplicate),
+            Heard::Unreported { session } => settled(session, ResultVerdict::Unreported),
             Heard::Standing(standing) => return self.take_standing(&standing),
             Heard::Fenced => {
                 // Somebody else is to publish meanwhile.
                 if self.published.take().is_some() {
-                    self.told.push_back(News::Publish(None));
+                    self.told.push_back(PermitNews::Publish(None));
                 }
                 if self.fence == Fence::Finish {
                     return warn!(
@@ -215,7 +251,7 @@ impl Member {
                          refused (--fence finish)"
                     );
                 }
-                News::Fenced
+                PermitNews::Fenced(self.fenced_for)
             }
             Heard::RecordLeftOut { session, len_bytes } => {
                 self.records_left_out += 1;
@@ -230,9 +266,22 @@ impl Member {
                 }
                 return;
             }
+            Heard::ShutOut(why) => {
+                // It is told again and again.
+                if self.ended.replace(State::Halted) == Some(State::Halted) {
+                    return;
+                }
+                PermitNews::Stop(format!("--campaign: {why}"))
+            }
             Heard::Entered => return info!("a member of the campaign again"),
-            Heard::Trouble(problem) => return warn!("campaign: {}", Escaped(problem.as_bytes())),
-            Heard::Recovered => return info!("campaign: the database answers again"),
+            Heard::Trouble(problem) => {
+                warn!("campaign: {}", Escaped(problem.as_bytes()));
+                PermitNews::Answering(false)
+            }
+            Heard::Recovered => {
+                info!("campaign: the database answers again");
+                PermitNews::Answering(true)
+            }
         };
         self.told.push_back(news);
     }
@@ -240,12 +289,12 @@ impl Member {
     fn take_standing(&mut self, standing: &Standing) {
         let Standing { state, round, wave, publish, .. } = *standing;
         let told = self.told_of(standing, Instant::now());
-        self.told.push_back(News::Standing(told));
+        self.told.push_back(PermitNews::Standing(told));
         let publishes = publish && state == State::Open;
         let addition = publishes.then(|| texts::addition(round, wave, &self.waves));
         if addition != self.published {
             self.published.clone_from(&addition);
-            self.told.push_back(News::Publish(addition));
+            self.told.push_back(PermitNews::Publish(addition));
         }
         if state == State::Open || self.ended == Some(state) {
             return;
@@ -253,15 +302,22 @@ impl Member {
         self.ended = Some(state);
         let why = format!("the campaign is {state}");
         self.told.push_back(match state {
-            State::Halted => News::Stop(why),
-            State::Draining | State::Over | State::Open => News::Enough(why),
+            State::Halted => PermitNews::Stop(why),
+            State::Draining | State::Over | State::Open => PermitNews::Enough(why),
         });
     }
 }
 
-impl Member {
+impl MemberPermits {
+    /// Nobody renews the lease any more, nor takes results.
+    fn cut_off(&mut self) {
+        self.is_cut_off = true;
+        let why = "the campaign's thread has ended, which is a defect: start this manager again";
+        self.told.extend([PermitNews::Fenced(self.fenced_for), PermitNews::Stop(why.into())]);
+    }
+
     /// What views are told.
-    fn told_of(&mut self, standing: &Standing, now: Instant) -> engine::permits::Standing {
+    fn told_of(&mut self, standing: &Standing, now: Instant) -> engine::permits::CampaignSums {
         let Standing { n, round, wave, managers, places, taken, done, .. } = *standing;
         self.done.push_back((now, done));
         let is_old = |(at, _): &(Instant, u64)| now.saturating_duration_since(*at) > MINUTE;
@@ -270,7 +326,7 @@ impl Member {
             self.done.pop_front();
         }
         let before = self.done.front().map_or(done, |(_, before)| *before);
-        engine::permits::Standing {
+        engine::permits::CampaignSums {
             wanted: n,
             managers: u64::from(managers),
             places,
@@ -286,12 +342,12 @@ impl Member {
     }
 }
 
-impl Permits for Member {
+impl Permits for MemberPermits {
     fn want(&mut self, session: u64, holder: Holder) {
         match holder {
             Holder::Key(key) => self.client.ask(Ask::Take { session, endpoint: key.0 }),
             Holder::Address(_) => {
-                self.told.push_back(News::Refused { session, why: Refusal::NoKey });
+                self.told.push_back(PermitNews::Refused { session, why: Refusal::NoKey });
             }
         }
     }
@@ -302,17 +358,25 @@ impl Permits for Member {
 
     fn begin(&mut self, _session: u64) {}
 
-    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News> {
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<PermitNews> {
         loop {
             if let Some(news) = self.told.pop_front() {
                 return Poll::Ready(news);
             }
             if let Poll::Ready(Some(session)) = self.unrecorded.poll_recv(cx) {
-                return Poll::Ready(News::Settled { session, verdict: Verdict::Unrecorded });
+                if !std::mem::replace(&mut self.has_lost_record, true) {
+                    let why = "a record or a mlet's output could not be kept (is the disk full?), and others can measure \
+                               what is left";
+                    self.told.push_back(PermitNews::Enough(why.into()));
+                }
+                return Poll::Ready(PermitNews::Settled {
+                    session,
+                    verdict: ResultVerdict::Unrecorded,
+                });
             }
             match self.heard.poll_recv(cx) {
                 Poll::Ready(Some(heard)) => self.take(heard),
-                // A client that is gone tells nothing any more.
+                Poll::Ready(None) if !self.is_cut_off => self.cut_off(),
                 Poll::Ready(None) | Poll::Pending => return Poll::Pending,
             }
         }
@@ -320,6 +384,10 @@ impl Permits for Member {
 
     fn places(&mut self, sessions_max: usize) {
         self.client.ask(Ask::Places(u32::try_from(sessions_max).unwrap_or(u32::MAX)));
+    }
+
+    fn missed(&mut self) {
+        self.client.ask(Ask::Missed);
     }
 
     fn results(&self) -> Option<Results> {
@@ -356,15 +424,18 @@ mod tests {
 
     use super::*;
 
-    fn member(fence: Fence) -> (Member, UnboundedSender<::campaign::News>) {
+    fn member(fence: Fence) -> (MemberPermits, UnboundedSender<::campaign::ClientNews>) {
         let (sender, heard) = unbounded_channel();
         let waves = vec!["hostid=*0;".to_owned(), "hostid=*1;".to_owned()];
         let client = Shared(Arc::new(Mutex::new(None)));
-        (Member::new(client, heard, (waves, fence)), sender)
+        (MemberPermits::new(client, heard, (waves, fence, Duration::from_secs(60))), sender)
     }
 
-    fn standing(state: State, publish: bool, (round, wave): (u32, u32)) -> ::campaign::News {
-        ::campaign::News::Standing(Standing {
+    /// Of the lease of a minute.
+    const SIX_SECONDS: Duration = Duration::from_secs(6);
+
+    fn standing(state: State, publish: bool, (round, wave): (u32, u32)) -> ::campaign::ClientNews {
+        ::campaign::ClientNews::Standing(Standing {
             state,
             n: None,
             round,
@@ -380,14 +451,14 @@ mod tests {
         })
     }
 
-    fn news(member: &mut Member) -> Vec<News> {
+    fn news(member: &mut MemberPermits) -> Vec<PermitNews> {
         let mut cx = Context::from_waker(Waker::noop());
         let all = std::iter::from_fn(|| match member.poll_news(&mut cx) {
             Poll::Ready(news) => Some(news),
             Poll::Pending => None,
         });
         // What views are told has a test of its own.
-        all.filter(|news| !matches!(news, News::Standing(_))).collect()
+        all.filter(|news| !matches!(news, PermitNews::Standing(_))).collect()
     }
 
     #[test]
@@ -398,7 +469,7 @@ mod tests {
         {
             hears.send(standing(State::Open, publish, round_and_wave)).unwrap();
         }
-        let published = |text: &str| News::Publish(Some(text.to_owned()));
+        let published = |text: &str| PermitNews::Publish(Some(text.to_owned()));
         assert_eq!(
             news(&mut member),
             [
@@ -407,12 +478,16 @@ mod tests {
                 published("round=2;hostid=*0;")
             ]
         );
-        hears.send(::campaign::News::Fenced).unwrap();
+        hears.send(::campaign::ClientNews::Fenced).unwrap();
         hears.send(standing(State::Open, false, (2, 1))).unwrap();
         hears.send(standing(State::Open, true, (2, 1))).unwrap();
         assert_eq!(
             news(&mut member),
-            [News::Publish(None), News::Fenced, published("round=2;hostid=*0;")]
+            [
+                PermitNews::Publish(None),
+                PermitNews::Fenced(SIX_SECONDS),
+                published("round=2;hostid=*0;")
+            ]
         );
     }
 
@@ -425,21 +500,55 @@ mod tests {
     }
 
     #[test]
-    fn a_session_whose_record_could_not_be_written_is_settled_without_a_result() {
+    fn a_session_of_which_not_all_could_be_kept_has_no_result_and_no_other_begins() {
         let (mut member, _hears) = member(Fence::Kill);
         let results = member.results().expect("they are wanted");
         let (outcome, record) = ("ok".to_owned(), "{}".to_owned());
         results(7, Some(SessionResult { outcome, record }));
         results(8, None);
-        let settled = News::Settled { session: 8, verdict: Verdict::Unrecorded };
-        assert_eq!(news(&mut member), [settled]);
+        results(9, None);
+        let told = news(&mut member);
+        let settled = |session| PermitNews::Settled { session, verdict: ResultVerdict::Unrecorded };
+        let [first, PermitNews::Enough(why), second] = &told[..] else { panic!("{told:?}") };
+        assert!(why.starts_with("a record or a mlet's output could not be kept"), "{why}");
+        assert_eq!((first, second), (&settled(8), &settled(9)));
+    }
+
+    #[test]
+    fn a_client_whose_thread_ends_before_the_run_ends_the_run_and_says_so_once() {
+        let (mut member, hears) = member(Fence::Finish);
+        drop(hears);
+        let told = news(&mut member);
+        let [PermitNews::Fenced(SIX_SECONDS), PermitNews::Stop(why)] = &told[..] else {
+            panic!("{told:?}")
+        };
+        assert!(why.contains("the campaign's thread has ended"), "{why}");
+        assert_eq!(news(&mut member), []);
+    }
+
+    #[test]
+    fn views_are_told_whether_the_database_answers() {
+        let (mut member, hears) = member(Fence::Kill);
+        hears.send(::campaign::ClientNews::Trouble("cut".into())).unwrap();
+        hears.send(::campaign::ClientNews::Recovered).unwrap();
+        assert_eq!(news(&mut member), [PermitNews::Answering(false), PermitNews::Answering(true)]);
     }
 
     #[test]
     fn with_fence_finish_sessions_go_on_when_the_lease_is_lost() {
         let (mut member, hears) = member(Fence::Finish);
-        hears.send(::campaign::News::Fenced).unwrap();
+        hears.send(::campaign::ClientNews::Fenced).unwrap();
         assert_eq!(news(&mut member), []);
+    }
+
+    #[test]
+    fn a_run_that_cannot_be_a_member_any_more_is_stopped_once_and_told_why() {
+        let (mut member, hears) = member(Fence::Kill);
+        let told = || ::campaign::ClientNews::ShutOut(JoinError::Unknown("eu26".to_owned()));
+        hears.send(told()).unwrap();
+        hears.send(told()).unwrap();
+        let why = "--campaign: there is no campaign eu26 in the database: create it first";
+        assert_eq!(news(&mut member), [PermitNews::Stop(why.to_owned())]);
     }
 
     #[test]
@@ -451,10 +560,10 @@ mod tests {
         assert_eq!(
             news(&mut member),
             [
-                News::Publish(Some("round=1;hostid=*0;".into())),
-                News::Publish(None),
-                News::Enough("the campaign is draining".into()),
-                News::Stop("the campaign is halted".into()),
+                PermitNews::Publish(Some("round=1;hostid=*0;".into())),
+                PermitNews::Publish(None),
+                PermitNews::Enough("the campaign is draining".into()),
+                PermitNews::Stop("the campaign is halted".into()),
             ]
         );
     }
@@ -462,7 +571,7 @@ mod tests {
     #[test]
     fn views_are_told_how_many_were_done_in_the_last_minute() {
         let (mut member, _hears) = member(Fence::Kill);
-        let ::campaign::News::Standing(first) = standing(State::Open, false, (1, 1)) else {
+        let ::campaign::ClientNews::Standing(first) = standing(State::Open, false, (1, 1)) else {
             panic!("a standing");
         };
         let start = Instant::now();
@@ -482,6 +591,6 @@ mod tests {
     fn an_endpoint_without_a_key_is_refused_without_asking() {
         let (mut member, _hears) = member(Fence::Kill);
         member.want(7, Holder::Address([127, 0, 0, 1].into()));
-        assert_eq!(news(&mut member), [News::Refused { session: 7, why: Refusal::NoKey }]);
+        assert_eq!(news(&mut member), [PermitNews::Refused { session: 7, why: Refusal::NoKey }]);
     }
 }

@@ -2,12 +2,14 @@
 //!
 //! Not here: what is asked (`command.rs`).
 
+use ::campaign::DatabaseError;
 use ::campaign::administration::{Administration, AdministrationError};
 use clap::Args;
+use packetlab::escape::Escaped;
 
-use crate::campaign_access::{AccessArgs, address};
+use crate::campaign_access::{AccessArgs, address, shown};
 use crate::exit::{self, Exit};
-use crate::results::failure::Failure;
+use crate::results::failure::{Failure, warn};
 
 /// Which campaign, and how its database is reached.
 #[derive(Debug, Args)]
@@ -35,18 +37,31 @@ impl Named {
     /// A file cannot be used, or the database cannot be reached.
     pub(super) fn open(&self) -> Result<Administration, Failure> {
         let access = address(&self.typed).and_then(|address| self.access.access(address));
-        Administration::open(&access.map_err(told)?).map_err(failed)
+        let mut opened = Administration::open(&access.map_err(told)?).map_err(failed)?;
+        opened.tell_waits(|text| warn(Escaped(text.as_bytes())));
+        Ok(opened)
     }
 }
 
 /// What the database refused, with the exit code that belongs to it.
 pub(super) fn failed(error: AdministrationError) -> Failure {
     use AdministrationError as Error;
-    let told = error.to_string();
+    let told = match &error {
+        Error::Database(error) => shown(error),
+        // Of a folder, whose name is escaped already.
+        Error::Journal(why) => why.clone(),
+        _ => Escaped(error.to_string().as_bytes()).to_string(),
+    };
     match error {
-        Error::Database(_) => Failure::Unreachable(told),
-        Error::Unknown(_) | Error::Exists(_) | Error::ManagersThere(_) => Failure::Refused(told),
-        Error::NoText | Error::Count | Error::Lease => Failure::Usage(told),
+        Error::Database(DatabaseError::NoSchema(_)) => Failure::Unusable(told),
+        Error::Database(DatabaseError::NoRights(_)) => Failure::Refused(told),
+        Error::Database(_) | Error::Silent(_) => Failure::Unreachable(told),
+        Error::Unknown(_)
+        | Error::Exists(_)
+        | Error::ManagersThere { .. }
+        | Error::NoReader
+        | Error::NoOwner => Failure::Refused(told),
+        Error::NoText | Error::Count | Error::Lease | Error::Created => Failure::Usage(told),
         Error::NewerSchema { .. }
         | Error::OlderSchema { .. }
         | Error::Roles

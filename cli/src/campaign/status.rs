@@ -2,11 +2,12 @@
 //!
 //! Not here: what is counted, which the database does.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use ::campaign::Standing;
-use ::campaign::administration::{Lost, Member, Status};
+use ::campaign::administration::{Lost, ManagerStatus, Status};
+use ::campaign::{Standing, State};
 use clap::Args;
 use packetlab::escape::Escaped;
 use serde_json::{Value, json};
@@ -33,7 +34,7 @@ pub(super) struct Options {
 pub(super) fn run(options: &Options) -> Result<(), Failure> {
     let status = options.named.open()?.status().map_err(failed)?;
     print(&match options.json {
-        true => format!("{}\n", as_json(&status)),
+        true => format!("{}\n", as_json(&options.named.campaign()?, &status)),
         false => as_text(&status),
     })
 }
@@ -52,19 +53,28 @@ fn as_text(status: &Status) -> String {
         waves => format!(", wave {wave} of {waves}"),
     };
     let wanted = n.map_or_else(|| "all that come".to_owned(), |n| n.to_string());
-    let again = match status.lost {
-        Lost::Again => "measured again",
-        Lost::Skip => "not measured again",
+    let again = match (state, status.lost) {
+        (State::Open, Lost::Again) => ", measured again",
+        (State::Open, Lost::Skip) => ", not measured again",
+        // Nobody is called any more.
+        _ => "",
     };
+    let ended = ended_by(status).map_or_else(String::new, |how| format!(" ({how})"));
+    let next_round = status
+        .next_round
+        .map(|left| format!(", the next in {} s at the earliest", left.as_secs_f64().ceil()));
     let rows = [
-        ("state", format!("{state}, round {round}{of_waves}")),
+        (
+            "state",
+            format!("{state}{ended}, round {round}{of_waves}{}", next_round.unwrap_or_default()),
+        ),
         ("wanted", wanted),
         ("done", format!("{done}, of these {} in the last minute", status.done_last_minute)),
         ("running", taken.saturating_sub(done).to_string()),
-        ("lost", format!("{lost}, {again}")),
+        ("lost", format!("{lost}{again}")),
         ("given back", released.to_string()),
         ("out of tries", format!("{spent}, after {}", status.tries_max)),
-        ("starts", status.claims.to_string()),
+        ("claims", status.claims.to_string()),
         ("managers", format!("{managers}, with {places} places")),
         ("lease", format!("{} s", status.lease.as_secs_f64())),
         ("mlet", packetlab::key::Hex(&status.plan.mlet_digest).to_string()),
@@ -73,6 +83,9 @@ fn as_text(status: &Status) -> String {
     for (name, value) in rows {
         // A String takes everything.
         let _ = writeln!(text, "{name:<12}  {value}");
+        for (outcome, endpoints) in status.outcomes.iter().filter(|_| name == "done") {
+            let _ = writeln!(text, "{:<12}  {endpoints} {}", "", Escaped(outcome.as_bytes()));
+        }
     }
     if !status.members.is_empty() {
         let _ = writeln!(
@@ -81,7 +94,8 @@ fn as_text(status: &Status) -> String {
             "manager", "places", "running", "done"
         );
     }
-    for Member { host, version, state, publishes, places, claimed, done } in &status.members {
+    for ManagerStatus { host, version, state, publishes, places, claimed, done } in &status.members
+    {
         let (host, version) = (Escaped(host.as_bytes()), Escaped(version.as_bytes()));
         let publishes = if *publishes { ", publishes" } else { "" };
         let _ = writeln!(
@@ -92,22 +106,34 @@ fn as_text(status: &Status) -> String {
     text
 }
 
-fn as_json(status: &Status) -> Value {
+/// What a campaign that is over has ended by, if by more than that all are done.
+fn ended_by(status: &Status) -> Option<&'static str> {
+    match (status.standing.state, status.decided) {
+        (State::Over, State::Draining) => Some("stopped"),
+        (State::Over, State::Halted) => Some("halted"),
+        _ => None,
+    }
+}
+
+fn as_json(name: &str, status: &Status) -> Value {
     let standing = &status.standing;
-    let member = |member: &Member| {
+    let member = |member: &ManagerStatus| {
         json!({
             "host": member.host, "version": member.version, "state": member.state,
             "publishes": member.publishes, "places": member.places, "running": member.claimed,
             "done": member.done,
         })
     };
+    let outcomes = status.outcomes.iter().cloned().collect::<BTreeMap<_, _>>();
     json!({
-        "state": standing.state.to_string(), "n": standing.n, "round": standing.round,
+        "name": name, "created": status.created, "state": standing.state.to_string(),
+        "ended_by": ended_by(status), "wanted": standing.n, "round": standing.round,
+        "next_round_s": status.next_round.map(|left| left.as_secs_f64()),
         "wave": standing.wave, "waves": status.waves, "managers": standing.managers,
-        "places": standing.places, "taken": standing.taken, "done": standing.done,
-        "done_last_minute": status.done_last_minute, "lost": standing.lost,
-        "released": standing.released, "spent": standing.spent, "tries": status.tries_max,
-        "starts": status.claims, "lease_s": status.lease.as_secs_f64(),
+        "places": standing.places, "running": standing.taken.saturating_sub(standing.done), "done": standing.done,
+        "outcomes": outcomes, "done_last_minute": status.done_last_minute, "lost": standing.lost,
+        "given_back": standing.released, "out_of_tries": standing.spent, "tries": status.tries_max,
+        "claims": status.claims, "lease_s": status.lease.as_secs_f64(),
         "descriptor": status.plan.descriptor, "arguments": status.plan.argv,
         "snikeys": status.plan.snikeys,
         "mlet_sha256": packetlab::key::Hex(&status.plan.mlet_digest).to_string(),
@@ -119,12 +145,11 @@ fn as_json(status: &Status) -> Value {
 mod tests {
     use std::time::Duration;
 
-    use ::campaign::{Plan, State};
+    use ::campaign::Plan;
 
     use super::*;
 
-    #[test]
-    fn it_is_told_what_is_done_what_runs_and_by_whom() {
+    fn status() -> Status {
         let standing = Standing {
             state: State::Open,
             n: Some(100),
@@ -145,7 +170,7 @@ mod tests {
             descriptor: Some("sni_key=a;".into()),
             snikeys: vec!["a".into()],
         };
-        let member = Member {
+        let member = ManagerStatus {
             host: "lab\u{1b}1".into(),
             version: "0.1.0".into(),
             state: "live".into(),
@@ -154,8 +179,11 @@ mod tests {
             claimed: 10,
             done: 30,
         };
-        let status = Status {
+        Status {
             standing,
+            decided: State::Open,
+            created: "2026-11-30T00:12:00.123456Z".into(),
+            next_round: Some(Duration::from_millis(33_400)),
             plan,
             waves: Vec::new(),
             tries_max: 3,
@@ -163,12 +191,19 @@ mod tests {
             lost: Lost::Again,
             claims: 44,
             done_last_minute: 5,
+            outcomes: vec![("ok".into(), 28), ("endpoint\u{1b}closed".into(), 2)],
             members: vec![member],
-        };
+        }
+    }
+
+    #[test]
+    fn it_is_told_what_is_done_what_runs_and_by_whom() {
+        let status = status();
         let text = as_text(&status);
         for told in [
-            "state         open, round 2\n",
-            "done          30, of these 5 in the last minute\n",
+            "state         open, round 2, the next in 34 s at the earliest\n",
+            "lost          2, measured again\n",
+            "done          30, of these 5 in the last minute\n              28 ok\n              2 endpoint",
             "running       10\n",
             "out of tries  0, after 3\n",
             "live         50      10        30  lab",
@@ -177,7 +212,29 @@ mod tests {
             assert!(text.contains(told), "{told:?}: {text}");
         }
         assert!(!text.contains('\u{1b}'), "what others say is escaped: {text}");
-        let json = as_json(&status);
-        assert_eq!((&json["starts"], &json["members"][0]["running"]), (&44.into(), &10.into()));
+        let json = as_json("eu26", &status);
+        assert_eq!((&json["claims"], &json["members"][0]["running"]), (&44.into(), &10.into()));
+        assert_eq!(json["outcomes"]["ok"], 28);
+        let of_metrics =
+            ["done", "running", "lost", "given_back", "out_of_tries"].map(|name| &json[name]);
+        assert_eq!(of_metrics, [30, 10, 2, 1, 0], "as metrics call them");
+    }
+
+    #[test]
+    fn a_campaign_that_was_ended_says_by_what_and_measures_nobody_again() {
+        for (state, decided, told, ended_by) in [
+            (State::Open, State::Open, "open, round 2", Value::Null),
+            (State::Draining, State::Draining, "draining, round 2", Value::Null),
+            (State::Over, State::Over, "over, round 2", Value::Null),
+            (State::Over, State::Draining, "over (stopped), round 2", "stopped".into()),
+            (State::Over, State::Halted, "over (halted), round 2", "halted".into()),
+        ] {
+            let mut status = status();
+            (status.standing.state, status.decided) = (state, decided);
+            let text = as_text(&status);
+            assert!(text.contains(told), "{told}: {text}");
+            assert_eq!(text.contains("measured again"), state == State::Open, "{text}");
+            assert_eq!(as_json("eu26", &status)["ended_by"], ended_by);
+        }
     }
 }

@@ -4,19 +4,21 @@
 //! Not here: how a descriptor is made (`engine/src/proto/descriptor.rs`). Invariant: whoever publishes them publishes them byte
 //! for byte, since endpoints are called again by another text.
 
-use engine::config::{Config, ControllerAddr, Experiment, Publication};
+use engine::config::{Config, ControllerAddr, Experiment};
 use engine::proto::descriptor::descriptor;
 use packetlab::escape::Escaped;
 use packetlab::name_value;
 use packetlab::time::Ticks;
 
+use crate::engine_config::of_campaign::OfCampaign;
+
 /// The text of a campaign that is created `now` with this configuration.
 ///
 /// # Errors
 /// Not every manager could publish it.
-pub(super) fn text_of(config: &Config, now: Ticks) -> Result<String, String> {
-    let publication = publication(config)?;
-    let ControllerAddr::Text(address) = &publication.controller_addr else {
+pub(super) fn text_of(from: &OfCampaign, now: Ticks) -> Result<String, String> {
+    let publication = from.publication.as_ref().ok_or(UNPUBLISHED)?;
+    let Some(ControllerAddr::Text(address)) = &publication.controller_addr else {
         return Err(
             "endpoints are told where to connect to, which must be known: give -p HOST[:PORT], \
                     or -a with a proxy"
@@ -24,22 +26,22 @@ pub(super) fn text_of(config: &Config, now: Ticks) -> Result<String, String> {
         );
     };
     let pub_end = publication.period.map(|period| now.saturating_add(period));
-    let lines = config.experiments.iter().map(|one| descriptor(publication, one, address, pub_end));
+    let called = &publication.called;
+    let lines = from.experiments.iter().map(|one| descriptor(called, one, address, pub_end));
     let text = lines.collect::<Vec<_>>().join("\n");
-    lines_for(&text, &config.experiments)?;
+    lines_for(&text, &from.experiments)?;
     Ok(text)
 }
 
-/// What a manager with this configuration publishes with.
+const UNPUBLISHED: &str = "each manager of a campaign may have to publish it: the config file needs BrokerAddr and \
+                           PubAgentCertPath";
+
+/// Whether a manager with this configuration can publish.
 ///
 /// # Errors
-/// It could not publish.
-pub(super) fn publication(config: &Config) -> Result<&Publication, String> {
-    config.publications.first().ok_or_else(|| {
-        "each manager of a campaign may have to publish it: the config file needs BrokerAddr and \
-         PubAgentCertPath"
-            .into()
-    })
+/// It cannot.
+pub(super) fn check_publication(config: &Config) -> Result<(), String> {
+    config.publications.first().map(drop).ok_or_else(|| UNPUBLISHED.into())
 }
 
 /// The lines of a campaign's text for these experiments, in their order.
@@ -62,6 +64,27 @@ pub(super) fn lines_for(text: &str, experiments: &[Experiment]) -> Result<Vec<St
         }
     };
     experiments.iter().map(of).collect()
+}
+
+/// Says that endpoints are called elsewhere than with this configuration alone, if that is so; `lines` are those of its
+/// experiments.
+pub(super) fn elsewhere(lines: &[String], config: &Config) -> Option<String> {
+    const NAME: &str = "controller_addr";
+    let ControllerAddr::Text(typed) = &config.publications.first()?.controller_addr else {
+        return None;
+    };
+    let differs = |(line, experiment): (&String, &Experiment)| {
+        let (_, called) = name_value::pairs(line).find(|(name, _)| *name == NAME)?;
+        let own = experiment.overrides.iter().find(|pair| pair.name == NAME);
+        let own = own.map_or(&**typed, |pair| &*pair.value);
+        let [called, shown] = [called, own].map(|text| Escaped(text.as_bytes()).to_string());
+        (called != shown).then(|| {
+            format!(
+                "--campaign: endpoints are called to {called}, with which it was created, and not to {shown}"
+            )
+        })
+    };
+    lines.iter().zip(&config.experiments).find_map(differs)
 }
 
 /// What stands behind each line in this round and wave, which count from 1. An unknown name is passed over by endpoints, and

@@ -17,7 +17,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use campaign::administration::{Administration, Lost, NewCampaign};
-use campaign::{Access, Ask, Client, Fence, News, Plan, Settings, join};
+use campaign::{Access, Ask, Client, ClientNews, Fence, Plan, Settings, join};
 use hdrhistogram::Histogram;
 use postgres::Postgres;
 
@@ -35,7 +35,7 @@ fn main() {
 
 struct Run {
     client: Client,
-    news: Receiver<News>,
+    news: Receiver<ClientNews>,
     whole_lives: bool,
     asked: HashMap<u64, Instant>,
     waits_us: Histogram<u64>,
@@ -52,8 +52,15 @@ impl Run {
             snikeys: Vec::new(),
         };
         let (lease, lost) = (Duration::from_secs(60), Lost::Again);
-        let new =
-            NewCampaign { plan: plan.clone(), n: None, tries: 3, lease, lost, waves: Vec::new() };
+        let new = NewCampaign {
+            plan: plan.clone(),
+            n: None,
+            tries: 3,
+            lease,
+            lost,
+            waves: Vec::new(),
+            created: None,
+        };
         Administration::open(&access).unwrap().create(&new).unwrap();
         let (tell, news) = channel();
         let (host, version) = ("here".to_owned(), String::new());
@@ -77,7 +84,7 @@ impl Run {
         let (mut next, mut over) = (in_flight, 0);
         while over < next {
             let is_over = match self.news.recv().unwrap() {
-                News::Won { session, .. } => {
+                ClientNews::Won { session, .. } => {
                     let waited = self.asked.remove(&session).unwrap().elapsed();
                     self.waits_us.record(u64::try_from(waited.as_micros()).unwrap()).unwrap();
                     if self.whole_lives {
@@ -86,8 +93,8 @@ impl Run {
                     }
                     !self.whole_lives
                 }
-                News::Accepted { .. } => true,
-                News::Standing(_) => false,
+                ClientNews::Accepted { .. } => true,
+                ClientNews::Standing(_) => false,
                 other => panic!("{other:?}"),
             };
             if is_over {

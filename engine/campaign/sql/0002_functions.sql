@@ -1,21 +1,33 @@
--- The five functions of managers, and what they share. Order of locks, everywhere: the campaign's row, the caller's manager,
+-- The five functions of managers, and what they and readers share. Order of locks, everywhere: the campaign's row, the caller's manager,
 -- rows of claims; those by endpoint, and all of one call in one list. Who keeps to it can wait for others but never in a
 -- circle. Two do a little more: `beat` locks other managers as well, but waits for none of them; `enter` locks the campaign
 -- after its new row, which nobody else has seen. Who administers locks the campaign and all managers, and so waits for
 -- everybody before he touches claims.
 
+-- A time as all programs tell it, and as folders of managers keep it.
+CREATE FUNCTION utc(t timestamptz) RETURNS text LANGUAGE sql STABLE AS $$
+  SELECT to_char(t AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"') $$;
+
 -- Enters a manager if it brings what the campaign was created with, and tells what that is. The same id again renews the
 -- lease: the answer to the first may have been lost, and a manager counts from the ask that was answered. `descr` may be NULL: whoever has no text of its own takes the campaign's.
-CREATE FUNCTION enter(c text, m uuid, h text, v text, protocol int, digest bytea, args text[], descr text, keys text[])
+-- `known` is the identity of the campaign that the manager was told when it first entered, or NULL: what it was told with it holds
+-- for as long as it runs, so it enters no other of the same name.
+CREATE FUNCTION enter(c text, m uuid, h text, v text, protocol int, digest bytea, args text[], descr text, keys text[],
+                      known text)
 RETURNS TABLE(verdict text, lease_ms bigint, n bigint, mlet_digest bytea, argv text[], descriptor text, snikeys text[],
-              waves text[])
+              waves text[], created text, identity text)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
 DECLARE camp campaign;
 BEGIN
   SELECT * INTO camp FROM campaign WHERE id = c;
+  lease_ms := extract(epoch FROM camp.lease) * 1000;
+  created := utc(camp.created_at);
+  identity := encode(sha256(convert_to(
+    concat_ws(' ', created, lease_ms, coalesce(camp.n, 0), camp.waves, camp.descriptor), 'UTF8')), 'hex');
   verdict := CASE
     WHEN protocol <> 1 THEN 'protocol'
     WHEN camp.id IS NULL THEN 'unknown'
+    WHEN known <> identity THEN 'another'
     WHEN digest <> camp.mlet_digest OR args <> camp.argv OR descr <> camp.descriptor OR keys <> camp.snikeys THEN 'different'
     WHEN camp.state <> 'open' THEN camp.state
     ELSE 'entered' END;
@@ -25,7 +37,6 @@ BEGIN
       ON CONFLICT (campaign, id) DO UPDATE SET lease_until = excluded.lease_until
       WHERE own.state = 'live' AND own.lease_until > clock_timestamp();
   END IF;
-  lease_ms := extract(epoch FROM camp.lease) * 1000;
   n := camp.n; mlet_digest := camp.mlet_digest; argv := camp.argv; descriptor := camp.descriptor;
   snikeys := camp.snikeys; waves := camp.waves;
   RETURN NEXT;
@@ -93,20 +104,39 @@ CREATE FUNCTION can_be_taken_again(camp campaign, state smallint, epoch int) RET
   SELECT epoch < camp.tries_max AND (state = 2 OR state = 3 AND camp.lost_again) $$;
 
 -- The result and "done" are written at once, for the manager and epoch that the row names and for no other. What was
--- accepted before is told to be accepted again. A manager that was marked lost has no open claims, so nothing is accepted.
+-- accepted before is told to be accepted again. A manager that was lost may still finish what nobody has taken since, as far as
+-- `n` leaves room: what is lost counts for that no more. For this the campaign's row is locked, as in `take`; who has a lease
+-- goes without, since nothing of his was lost. Nothing new is accepted of a manager whose lease has run out, if the campaign is
+-- not open: it may have been taken for over since.
 -- Row by row, as in `take`: a plan for all at once, made while the table was empty, would be kept and read all of it.
 CREATE FUNCTION finish(c text, m uuid, keys bytea[], epochs int[], outcomes text[], records text[])
 RETURNS TABLE(endpoint bytea, epoch int)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp AS $$
 #variable_conflict use_column
-DECLARE accepted bigint := 0; o text; r text;
+DECLARE camp campaign; own manager; accepted bigint := 0; taken_up bigint := 0; room bigint := 0; o text; r text;
+        may_be_over boolean;
 BEGIN
-  PERFORM 1 FROM manager WHERE campaign = c AND id = m FOR NO KEY UPDATE;
+  SELECT * INTO own FROM manager WHERE campaign = c AND id = m;
+  IF own.state <> 'live' OR own.lease_until <= clock_timestamp() THEN
+    SELECT * INTO camp FROM campaign WHERE id = c FOR NO KEY UPDATE;
+    room := coalesce(camp.n - (SELECT sum(claimed + done) FROM manager WHERE campaign = c), cardinality(keys));
+  END IF;
+  SELECT * INTO own FROM manager WHERE campaign = c AND id = m FOR NO KEY UPDATE;
+  may_be_over := (own.state <> 'live' OR own.lease_until <= clock_timestamp())
+                 AND EXISTS (SELECT 1 FROM campaign WHERE id = c AND state <> 'open');
   FOR endpoint, epoch, o, r IN
     SELECT x.* FROM unnest(keys, epochs, outcomes, records) AS x(k, e, o, r) ORDER BY x.k, x.e LOOP
+    IF room > 0 AND NOT may_be_over THEN
+      UPDATE claim SET state = 0
+        WHERE campaign = c AND endpoint = finish.endpoint AND manager = m AND epoch = finish.epoch AND state = 3;
+      IF FOUND THEN
+        taken_up := taken_up + 1; room := room - 1;
+      END IF;
+    END IF;
     UPDATE claim SET state = 1, outcome = o, record = r::json, at = clock_timestamp(),
                      transaction = pg_current_xact_id()::text::bigint
-      WHERE campaign = c AND endpoint = finish.endpoint AND manager = m AND epoch = finish.epoch AND state = 0;
+      WHERE campaign = c AND endpoint = finish.endpoint AND manager = m AND epoch = finish.epoch AND state = 0
+        AND NOT may_be_over;
     IF FOUND THEN
       accepted := accepted + 1;
       RETURN NEXT;
@@ -119,7 +149,7 @@ BEGIN
     END IF;
   END LOOP;
   IF accepted > 0 THEN
-    UPDATE manager SET claimed = claimed - accepted, done = done + accepted WHERE campaign = c AND id = m;
+    UPDATE manager SET claimed = claimed + taken_up - accepted, done = done + accepted WHERE campaign = c AND id = m;
   END IF;
 END $$;
 
@@ -145,9 +175,10 @@ BEGIN
 END $$;
 
 -- Renews the lease, or ends it; marks others lost whose lease has run out; elects the publisher, which nobody is who has no
--- room; begins waves and rounds; finds that the campaign is over. Tells how it stands. Its plans are made anew each time, for tables as large
--- as they are then.
-CREATE FUNCTION beat(c text, m uuid, room int, leaving boolean)
+-- room; begins waves and rounds; finds that the campaign is over; keeps that endpoints may have come in vain, to this manager
+-- (`has_missed`), or to one that was lost or leaves. Tells how it stands, with the state that was decided, which stays "halted"
+-- when nobody else is there. Its plans are made anew each time, for tables as large as they are then.
+CREATE FUNCTION beat(c text, m uuid, room int, leaving boolean, has_missed boolean)
 RETURNS TABLE(alive boolean, publish boolean, state text, n bigint, round int, wave int, managers bigint, places bigint,
               taken bigint, done bigint, lost bigint, released bigint, spent bigint)
 LANGUAGE plpgsql SECURITY DEFINER SET search_path = pktlab, pg_temp SET plan_cache_mode = force_custom_plan AS $$
@@ -164,24 +195,33 @@ BEGIN
   IF alive AND leaving THEN
     ended := ended || m;
   END IF;
-  -- What they had not finished is lost. All of it is locked in one list.
-  PERFORM 1 FROM claim WHERE campaign = c AND manager = ANY (ended) AND state = 0 ORDER BY endpoint FOR NO KEY UPDATE;
-  UPDATE claim SET state = 3, at = clock_timestamp() WHERE campaign = c AND manager = ANY (ended) AND state = 0;
-  UPDATE manager SET state = CASE WHEN alive AND id = m THEN 'left' ELSE 'lost' END, claimed = 0, places = 0
-    WHERE campaign = c AND id = ANY (ended);
+  PERFORM end_managers(c, ended, CASE WHEN alive THEN m END);
+  UPDATE campaign SET missed = true WHERE id = c AND NOT missed AND has_missed;
   UPDATE campaign SET publisher = NULL WHERE id = c AND alive AND room = 0 AND publisher = m;
-  UPDATE campaign x SET publisher = m, round_at = clock_timestamp(), wave_at = clock_timestamp()
+  UPDATE campaign x SET publisher = m, wave_at = clock_timestamp()
     WHERE x.id = c AND alive AND NOT leaving AND room > 0
       AND NOT EXISTS (SELECT 1 FROM manager p WHERE p.campaign = c AND p.id = x.publisher AND p.state = 'live');
   PERFORM advance(c);
-  RETURN QUERY SELECT beat.alive, alive AND s.publisher IS NOT DISTINCT FROM m AND NOT leaving, s.state, s.n, s.round,
+  RETURN QUERY SELECT beat.alive, alive AND s.publisher IS NOT DISTINCT FROM m AND NOT leaving, x.state, s.n, s.round,
                       s.wave, s.managers, s.places, s.taken, s.done, s.lost, s.released, s.spent
-    FROM standing s WHERE s.campaign = c;
+    FROM standing s JOIN campaign x ON x.id = s.campaign WHERE s.campaign = c;
 END $$;
 
--- The next wave when more than half of all places are free; the next round when all waves are through, nothing has been
--- won for some time, and there is somebody to be called again: who was lost or given back, or had come to a manager that
--- was lost since, and was turned away or broke off before it was claimed. Called with the campaign's row locked.
+-- Marks these managers as lost, and one of them as having left. What they had not finished is lost; all of it is locked in one
+-- list. Called with the rows of the campaign and of these managers locked.
+CREATE FUNCTION end_managers(c text, ended uuid[], leaving uuid) RETURNS void
+LANGUAGE plpgsql SET search_path = pktlab, pg_temp AS $$
+BEGIN
+  PERFORM 1 FROM claim WHERE campaign = c AND manager = ANY (ended) AND state = 0 ORDER BY endpoint FOR NO KEY UPDATE;
+  UPDATE claim SET state = 3, at = clock_timestamp() WHERE campaign = c AND manager = ANY (ended) AND state = 0;
+  UPDATE manager SET state = CASE WHEN id = leaving THEN 'left' ELSE 'lost' END, claimed = 0, places = 0
+    WHERE campaign = c AND id = ANY (ended);
+  -- Endpoints that had come to one of them may have come in vain.
+  UPDATE campaign SET missed = true WHERE id = c AND NOT missed AND cardinality(ended) > 0;
+END $$;
+
+-- The next wave when more than half of all places are free; the next round when the view says so. Called with the campaign's
+-- row locked.
 CREATE FUNCTION advance(c text) RETURNS void LANGUAGE plpgsql SET search_path = pktlab, pg_temp AS $$
 DECLARE s standing; camp campaign;
 BEGIN
@@ -194,10 +234,9 @@ BEGIN
   ELSIF camp.wave < cardinality(camp.waves) THEN
     UPDATE campaign SET wave = wave + 1, wave_at = clock_timestamp()
       WHERE id = c AND clock_timestamp() - wave_at >= wave_gap AND s.claimed * 2 < s.places;
-  ELSIF s.lost + s.released > 0 OR EXISTS (
-      SELECT 1 FROM manager WHERE campaign = c AND state = 'lost' AND lease_until > camp.round_at) THEN
-    UPDATE campaign SET round = round + 1, wave = 1, round_at = clock_timestamp(), wave_at = clock_timestamp()
-      WHERE id = c AND clock_timestamp() - greatest(s.won_at, wave_at) >= round_quiet
-        AND clock_timestamp() - round_at >= round_gap;
+  ELSE
+    UPDATE campaign SET round = round + 1, wave = 1, round_at = clock_timestamp(), wave_at = clock_timestamp(), missed = false,
+                        vain_rounds = rounds_in_vain(camp, s.won_at)
+      WHERE id = c AND s.next_round_at <= clock_timestamp();
   END IF;
 END $$;

@@ -5,7 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use tokio_postgres::Config;
-use tokio_postgres::config::{Host, SslMode};
+use tokio_postgres::config::{Host, LoadBalanceHosts, SslMode};
 
 /// So long the name of a campaign may be.
 const NAME_MAX_BYTES: usize = 64;
@@ -15,7 +15,8 @@ const NAME_MAX_BYTES: usize = 64;
 pub struct Address {
     typed: String,
     campaign: String,
-    config: Config,
+    /// One for each host, in the order in which they are tried.
+    hosts: Vec<Config>,
 }
 
 /// What is wrong with an address.
@@ -25,7 +26,10 @@ pub enum AddressError {
     NoDatabase,
     /// Nothing stands behind `#`, or there is no `#`.
     NoName,
-    /// The name is longer than 64 characters, or has others than letters, digits, `.`, `_` and `-`.
+    /// There is more than one `#`.
+    Hashes,
+    /// The name is longer than 64 characters, has others than letters, digits, `.`, `_` and `-`, or begins with `.` or `-`,
+    /// as options and hidden files do.
     Name,
     /// It holds a password.
     Password,
@@ -49,11 +53,11 @@ impl Address {
 
     /// Whether the database is reached over the network, and so with TLS.
     pub fn needs_tls(&self) -> bool {
-        self.config.get_ssl_mode() == SslMode::Require
+        self.hosts.iter().any(|host| host.get_ssl_mode() == SslMode::Require)
     }
 
-    pub(crate) fn config(&self) -> Config {
-        self.config.clone()
+    pub(crate) fn hosts(&self) -> &[Config] {
+        &self.hosts
     }
 }
 
@@ -65,12 +69,16 @@ impl FromStr for Address {
             return Err(AddressError::NoDatabase);
         }
         let (database, campaign) = typed.rsplit_once('#').ok_or(AddressError::NoName)?;
+        if database.contains('#') {
+            return Err(AddressError::Hashes);
+        }
         let is_known = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);
         match campaign {
             "" => return Err(AddressError::NoName),
             name if name.len() > NAME_MAX_BYTES || !name.chars().all(is_known) => {
                 return Err(AddressError::Name);
             }
+            name if name.starts_with(['.', '-']) => return Err(AddressError::Name),
             _ => {}
         }
         let mut config = without_ssl_mode(database)?
@@ -89,8 +97,71 @@ impl FromStr for Address {
             (sockets, hosts) if sockets == hosts => config.ssl_mode(SslMode::Disable),
             _ => return Err(AddressError::Mixed),
         };
-        Ok(Self { typed: typed.to_owned(), campaign: campaign.to_owned(), config })
+        refuse_what_is_ours(&config)?;
+        let hosts = config.get_hosts().iter().enumerate();
+        let hosts = hosts.map(|(index, host)| of_host(&config, index, host)).collect();
+        Ok(Self { typed: typed.to_owned(), campaign: campaign.to_owned(), hosts })
     }
+}
+
+/// Hosts are tried here and not by the library, which bounds no more than the time until a host takes a connection.
+fn refuse_what_is_ours(config: &Config) -> Result<(), AddressError> {
+    let hosts = config.get_hosts().len();
+    let ours = [
+        ("connect_timeout", config.get_connect_timeout().is_some()),
+        ("tcp_user_timeout", config.get_tcp_user_timeout().is_some()),
+        ("load_balance_hosts", config.get_load_balance_hosts() != LoadBalanceHosts::Disable),
+    ];
+    let why = match ours.iter().find(|(_, is_given)| *is_given) {
+        Some((option, _)) => format!(
+            "{option} is not offered: hosts are tried in their order, and each has its share of the time that there is"
+        ),
+        None if ![0, hosts].contains(&config.get_hostaddrs().len()) => {
+            "hostaddr is one for each host, or not given".to_owned()
+        }
+        None if ![0, 1, hosts].contains(&config.get_ports().len()) => {
+            "a port is one for each host, or one for all".to_owned()
+        }
+        None => return Ok(()),
+    };
+    Err(AddressError::Options(why))
+}
+
+/// The same for one of the hosts alone.
+fn of_host(all: &Config, index: usize, host: &Host) -> Config {
+    let mut one = Config::new();
+    match host {
+        Host::Tcp(name) => one.host(name),
+        Host::Unix(folder) => one.host_path(folder),
+    };
+    if let Some(address) = all.get_hostaddrs().get(index) {
+        one.hostaddr(*address);
+    }
+    if let Some(port) = all.get_ports().get(index).or_else(|| all.get_ports().first()) {
+        one.port(*port);
+    }
+    if let Some(user) = all.get_user() {
+        one.user(user);
+    }
+    if let Some(database) = all.get_dbname() {
+        one.dbname(database);
+    }
+    if let Some(options) = all.get_options() {
+        one.options(options);
+    }
+    if let Some(interval) = all.get_keepalives_interval() {
+        one.keepalives_interval(interval);
+    }
+    if let Some(retries) = all.get_keepalives_retries() {
+        one.keepalives_retries(retries);
+    }
+    one.ssl_mode(all.get_ssl_mode())
+        .ssl_negotiation(all.get_ssl_negotiation())
+        .channel_binding(all.get_channel_binding())
+        .target_session_attrs(all.get_target_session_attrs())
+        .keepalives(all.get_keepalives())
+        .keepalives_idle(all.get_keepalives_idle());
+    one
 }
 
 /// The address without `sslmode=verify-full`, which is what is done anyway. Anything less is refused.
@@ -123,9 +194,13 @@ impl fmt::Display for AddressError {
                 "a campaign is named postgres://USER@HOST/DATABASE#NAME, and this does not begin with postgres://",
             ),
             Self::NoName => f.write_str("the name of the campaign is missing: it stands behind #"),
+            Self::Hashes => f.write_str(
+                "an address has one #, behind which the name of the campaign stands: what stands before it has %23 for #",
+            ),
             Self::Name => write!(
                 f,
-                "the name of a campaign has at most {NAME_MAX_BYTES} characters: letters, digits, '.', '_' and '-'"
+                "the name of a campaign has at most {NAME_MAX_BYTES} characters: letters, digits, '.', '_' and '-', and \
+                 begins with neither '.' nor '-'"
             ),
             Self::Password => f.write_str(
                 "an address must hold no password, since others can read it: put it into a file",
@@ -155,16 +230,34 @@ mod tests {
     #[test]
     fn an_address_names_a_database_and_a_campaign_and_is_shown_as_typed() {
         let typed =
-            "postgres://pktlab@db.example:5433/pktlab?sslmode=verify-full&connect_timeout=3#eu26";
+            "postgres://pktlab@db.example:5433/pktlab?sslmode=verify-full&keepalives_idle=3#eu26";
         let address = typed.parse::<Address>().expect("a good address");
         assert_eq!((address.campaign(), address.needs_tls()), ("eu26", true));
         assert_eq!(address.to_string(), typed);
-        assert_eq!(address.config().get_ports(), [5433]);
+        assert_eq!(address.hosts()[0].get_ports(), [5433]);
         let socket = "postgres://pktlab@/pktlab?host=/run/postgresql#a.b_c-1".parse::<Address>();
         assert!(!socket.expect("a good address").needs_tls());
         let standby = "postgresql://p@a.example,b.example/pktlab?target_session_attrs=read-write#x"
             .parse::<Address>();
-        assert_eq!(standby.expect("two hosts").config().get_hosts().len(), 2);
+        assert_eq!(standby.expect("two hosts").hosts().len(), 2);
+    }
+
+    #[test]
+    fn each_host_of_an_address_is_reached_as_the_whole_address_says() {
+        let typed = "postgres://p@a.example:1,b.example:2/d?hostaddr=10.0.0.1,10.0.0.2&options=-ca%3D1\
+                     &target_session_attrs=read-write&keepalives=1&keepalives_idle=3&keepalives_interval=4\
+                     &keepalives_retries=5&channel_binding=disable&sslnegotiation=direct#x";
+        let address = typed.parse::<Address>().expect("a good address");
+        for (index, host) in address.hosts().iter().enumerate() {
+            // What the library makes of the same with one host.
+            let one = ["a.example:1,b.example:2", "10.0.0.1,10.0.0.2"];
+            let mut alone = typed.replace("#x", "");
+            for all in one {
+                alone = alone.replace(all, all.split(',').nth(index).expect("two"));
+            }
+            let mut alone = alone.parse::<Config>().expect("one host");
+            assert_eq!(host, alone.ssl_mode(SslMode::Require), "{index}");
+        }
     }
 
     #[test]
@@ -175,6 +268,11 @@ mod tests {
             ("postgres://p@db.example/pktlab#", AddressError::NoName),
             ("postgres://p@db.example/pktlab#two words", AddressError::Name),
             (&format!("postgres://p@db.example/pktlab#{}", "n".repeat(65)), AddressError::Name),
+            ("postgres://p@db.example/pktlab#.", AddressError::Name),
+            ("postgres://p@db.example/pktlab#..", AddressError::Name),
+            ("postgres://p@db.example/pktlab#-x", AddressError::Name),
+            ("postgres://p@db.example/pktlab#a#b", AddressError::Hashes),
+            ("postgres://p:sec#ret@db.example/pktlab#eu26", AddressError::Hashes),
             ("postgres://p:secret@db.example/pktlab#eu26", AddressError::Password),
             ("postgres://p:@db.example/pktlab#eu26", AddressError::Password),
             ("postgres://p@db.example/pktlab?password=secret#eu26", AddressError::Password),
@@ -193,6 +291,19 @@ mod tests {
         ] {
             assert_eq!(typed.parse::<Address>(), Err(why.clone()), "{typed}");
             assert!(!why.to_string().contains("secret"));
+        }
+        for (typed, option) in [
+            ("postgres://p@a.example/d?connect_timeout=3#x", "connect_timeout"),
+            ("postgres://p@a.example/d?tcp_user_timeout=3#x", "tcp_user_timeout"),
+            (
+                "postgres://p@a.example,b.example/d?load_balance_hosts=random#x",
+                "load_balance_hosts",
+            ),
+            ("postgres://p@a.example,b.example/d?hostaddr=10.0.0.1#x", "hostaddr"),
+            ("postgres://p@a.example:1,b.example:2,c.example/d?port=7#x", "port"),
+        ] {
+            let refused = typed.parse::<Address>().expect_err(typed).to_string();
+            assert!(refused.contains(option), "{typed}: {refused}");
         }
         // However an option is spelt, what leads to the network has TLS.
         let spelt = "postgres://p@db.example/pktlab?ssl%6Dode=disable&hostaddr=127.0.0.1#eu26";

@@ -1,7 +1,12 @@
 //! What a manager asks the campaign, and what it is told. Plain values: who asks does not wait, and hears on the
 //! client's thread.
 
+use std::borrow::Cow;
 use std::fmt;
+
+use serde::de::IgnoredAny;
+
+use crate::join_error::JoinError;
 
 /// So long the JSON of a record may be. A longer one is left out, and the outcome reported without it.
 pub const RECORD_MAX_BYTES: usize = 16 * 1024;
@@ -33,11 +38,14 @@ pub enum Ask {
     /// So many sessions this manager can have at once from now on. Who can have none does not publish either. It is told at
     /// once.
     Places(u32),
+    /// Endpoints may have come to this manager in vain, of which nobody knows: they are called again in another round, when
+    /// there is room for them. It is told with the next beat.
+    Missed,
 }
 
 /// What a manager is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum News {
+pub enum ClientNews {
     /// The endpoint is this session's, and the database will remember. It is the endpoint's `epoch`-th claim.
     Won {
         /// The number of the session.
@@ -58,7 +66,7 @@ pub enum News {
         session: u64,
     },
     /// The result is none of the campaign's: the endpoint was taken from the session, and is or will be measured by
-    /// another.
+    /// another, or is not wanted any more.
     Duplicate {
         /// The number of the session.
         session: u64,
@@ -84,6 +92,9 @@ pub enum News {
     Fenced,
     /// The manager is a member again after it was fenced.
     Entered,
+    /// The manager was fenced and cannot enter again, for this reason: the campaign is not there any more, or is another. It is
+    /// told again as long as that is so.
+    ShutOut(JoinError),
     /// The database is not reached, or refuses; what is wrong. Once, until it is something else.
     Trouble(String),
     /// All is well again after trouble.
@@ -114,7 +125,7 @@ pub enum Refusal {
 pub enum Fence {
     /// They are ended, so that no endpoint is measured twice at once.
     Kill,
-    /// They go on, and their results may be refused.
+    /// They go on, and their results are refused where somebody else has taken the endpoint, or the last place.
     Finish,
 }
 
@@ -127,7 +138,7 @@ pub enum State {
     Draining,
     /// Sessions are ended.
     Halted,
-    /// As many endpoints as it was for have been measured.
+    /// As many endpoints as it was for have been measured, or it was stopped or halted and its managers are gone.
     Over,
 }
 
@@ -160,11 +171,30 @@ pub struct Standing {
     pub spent: u64,
 }
 
-/// The record as the database takes it, if it does.
-pub(crate) fn fit(record: &str) -> Option<&str> {
-    let is_fit = record.len() <= RECORD_MAX_BYTES
-        && serde_json::from_str::<serde_json::Value>(record).is_ok();
-    is_fit.then_some(record)
+/// The record as the database takes it, if it does. The character U+0000 is replaced: the database keeps it, but whoever asks
+/// for a member of a record that has it anywhere is refused.
+pub(crate) fn fit(record: &str) -> Option<Cow<'_, str>> {
+    const ESCAPED_BACKSLASH: &str = r"\\";
+    let is_fit = record.len() <= RECORD_MAX_BYTES && is_json(record);
+    // What stands behind an escaped backslash is no escape.
+    let replaced = || {
+        let between = record.split(ESCAPED_BACKSLASH);
+        let between = between.map(|text| text.replace(r"\u0000", r"\ufffd"));
+        between.collect::<Vec<_>>().join(ESCAPED_BACKSLASH)
+    };
+    is_fit.then(|| match record.contains(r"\u0000") {
+        true => Cow::Owned(replaced()),
+        false => Cow::Borrowed(record),
+    })
+}
+
+/// Whether it is JSON, down to its escapes: half of a surrogate pair is kept by the database as well, and its readers are refused.
+/// Nothing is made of it where there is no escape, as in nearly all records.
+fn is_json(record: &str) -> bool {
+    match record.contains(r"\u") {
+        true => serde_json::from_str::<serde_json::Value>(record).is_ok(),
+        false => serde_json::from_str::<IgnoredAny>(record).is_ok(),
+    }
 }
 
 impl State {
@@ -202,5 +232,20 @@ impl fmt::Display for Refusal {
             Self::Unanswered => "unanswered",
             Self::Spent => "spent",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_database_gets_a_record_without_the_character_that_breaks_its_readers() {
+        assert!(matches!(fit(r#"{"reason":"as it was"}"#), Some(Cow::Borrowed(_))));
+        let odd = r#"["\u0000","\\u0000","\\\u0000\u00001"]"#;
+        assert_eq!(fit(odd).unwrap(), r#"["\ufffd","\\u0000","\\\ufffd\ufffd1"]"#);
+        assert_eq!(fit(r#"{"torn":"\u0000"#), None);
+        assert_eq!(fit(r#"{"torn":"#), None);
+        assert_eq!(fit(r#"{"half":"\ud83d"}"#), None);
     }
 }

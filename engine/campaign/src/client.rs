@@ -3,19 +3,21 @@
 //! this thread.
 
 use std::future::pending;
+use std::iter;
 use std::sync::mpsc as blocking;
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio::sync::mpsc::{
     Receiver, Sender, UnboundedReceiver, UnboundedSender, channel, unbounded_channel,
 };
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use crate::access::Access;
-use crate::asks::{Ask, Fence, News, State};
+use crate::asks::{Ask, ClientNews, Fence, State};
 use crate::database::{Connection, Database};
 use crate::database_error::DatabaseError;
+use crate::gathering::Gathering;
 use crate::join_error::JoinError;
 use crate::machine::{Answer, Batch, Beat, BeatTold, Machine, ManagerId, Start, Which};
 use crate::plan::Plan;
@@ -29,7 +31,8 @@ const JOIN_MAX: Duration = Duration::from_secs(10);
 const STATEMENT_MAX: Duration = Duration::from_secs(5);
 const STATEMENT_MIN: Duration = Duration::from_millis(500);
 
-/// Pauses before a connection is made again.
+/// Pauses before a connection is made again, the longest or a twentieth of the lease: a database that is back before a manager
+/// has to be fenced must be found by then.
 const PAUSE_MIN: Duration = Duration::from_millis(50);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
@@ -68,6 +71,7 @@ pub(crate) struct Joined {
     waves: Vec<String>,
     n: Option<u64>,
     lease: Duration,
+    created: String,
 }
 
 #[derive(Debug)]
@@ -78,13 +82,18 @@ enum Order {
 
 /// Enters a campaign; waits until that is done or refused, ten seconds for a database that is not there. What happens
 /// from then on is told to `hear`, on a thread of the client's own, which must not be held up.
-pub fn join(settings: Settings, hear: impl Fn(News) + Send + 'static) -> Result<Client, JoinError> {
+pub fn join(
+    settings: Settings,
+    hear: impl Fn(ClientNews) + Send + 'static,
+) -> Result<Client, JoinError> {
     let application = format!("pktxpmgr {}", settings.access.address.campaign());
     let database = Database::new(&settings.access, &application)?;
     let mut drawn = [0; 16];
     aws_lc_rs::rand::fill(&mut drawn)
         .map_err(|_| JoinError::Thread("there is no randomness for its id".to_owned()))?;
-    let member = Member { settings, database, began: now(), first_id: ManagerId(drawn) };
+    // The one clock: the machine is given what it shows.
+    let (began, first_id) = (Instant::now(), ManagerId(drawn));
+    let member = ClientThread { settings, database, began, first_id, identity: None };
     // Bounded by the sessions: each asks once, is forgotten or finished once, and there are as many as there are places.
     let (orders, received) = unbounded_channel();
     let (tell, joined) = blocking::sync_channel(1);
@@ -125,6 +134,11 @@ impl Client {
         self.joined.lease
     }
 
+    /// When the campaign was created: UTC, as `2026-11-30T00:12:00.123456Z`. It tells it from others of its name.
+    pub fn created(&self) -> &str {
+        &self.joined.created
+    }
+
     /// Leaves the campaign: what waits is refused, what has ended is reported, what runs is lost to others. Waits for
     /// that, ten seconds at most.
     pub fn leave(self) {
@@ -135,11 +149,13 @@ impl Client {
 }
 
 /// What the thread has.
-struct Member {
+struct ClientThread {
     settings: Settings,
     database: Database,
     began: Instant,
     first_id: ManagerId,
+    /// Of the campaign that it has entered.
+    identity: Option<String>,
 }
 
 /// How long the server and the client wait for each other.
@@ -147,6 +163,7 @@ struct Member {
 struct Patience {
     statement_max: Duration,
     answer_max: Duration,
+    pause_max: Duration,
 }
 
 /// What is asked on a connection.
@@ -166,16 +183,17 @@ enum Event {
 impl Patience {
     fn of(lease: Duration) -> Self {
         let statement_max = (lease / 4).clamp(STATEMENT_MIN, STATEMENT_MAX);
-        Self { statement_max, answer_max: statement_max * 2 }
+        let pause_max = (lease / 20).clamp(PAUSE_MIN, PAUSE_MAX);
+        Self { statement_max, answer_max: statement_max * 2, pause_max }
     }
 }
 
-impl Member {
+impl ClientThread {
     async fn live(
-        self,
+        mut self,
         tell: &blocking::SyncSender<Result<Joined, JoinError>>,
         orders: UnboundedReceiver<Order>,
-        hear: impl Fn(News),
+        hear: impl Fn(ClientNews),
     ) {
         let (asked, entered) = match self.first_entry().await {
             Ok(entered) => entered,
@@ -185,6 +203,7 @@ impl Member {
             }
         };
         let lease = entered.lease;
+        self.identity = Some(entered.identity);
         let machine = Machine::new(Start {
             id: self.first_id,
             entered: asked,
@@ -195,7 +214,8 @@ impl Member {
             new_id: ids_after(self.first_id),
         });
         let plan = entered.plan.unwrap_or_else(|| self.settings.plan.clone());
-        let joined = Joined { plan, waves: entered.waves, n: entered.n, lease };
+        let (waves, created) = (entered.waves, entered.created);
+        let joined = Joined { plan, waves, n: entered.n, lease, created };
         if tell.send(Ok(joined)).is_err() {
             return;
         }
@@ -205,8 +225,9 @@ impl Member {
         // Answers, each to one request, and ends of connections, between which there is a pause.
         let (tell_event, events) = unbounded_channel();
         let patience = Patience::of(lease);
+        let (began, gathering) = (self.began, Gathering::default());
         let conversation =
-            Conversation { machine, events, send_batch, send_beat, began: self.began };
+            Conversation { machine, gathering, events, send_batch, send_beat, began };
         tokio::select! {
             () = conversation.go_on(orders, hear) => {}
             () = self.serve(patience, Which::Batches, batches, &tell_event) => {}
@@ -219,16 +240,19 @@ impl Member {
         let mut pause = PAUSE_MIN;
         loop {
             let asked = self.began.elapsed();
-            let error = match self.try_to_enter().await {
+            // One that comes late in the ten seconds has less time.
+            let tried = timeout(JOIN_MAX.saturating_sub(asked), self.try_to_enter()).await;
+            let tried = tried.unwrap_or_else(|_| Err(DatabaseError::no_answer(JOIN_MAX)));
+            let error = match tried {
                 Ok(entered) if entered.verdict == "entered" => return Ok((asked, entered)),
                 Ok(refused) => {
                     let address = &self.settings.access.address;
-                    return Err(JoinError::of(&refused, &self.settings.plan, address));
+                    return Err(refused.refusal(&self.settings.plan, address));
                 }
                 Err(error) => error,
             };
             let is_over = self.began.elapsed() + pause > JOIN_MAX;
-            if is_over || !matches!(error, DatabaseError::Unreachable(_)) {
+            if is_over || !matches!(error, DatabaseError::Unreachable(_) | DatabaseError::Busy(_)) {
                 return Err(error.into());
             }
             tokio::time::sleep(pause).await;
@@ -251,7 +275,21 @@ impl Member {
     ) -> Result<Entered, DatabaseError> {
         let Settings { access, plan, host, version, .. } = &self.settings;
         let campaign = access.address.campaign();
-        statements::enter(connection, &Entry { campaign, manager, host, version, plan }).await
+        let identity = self.identity.as_deref();
+        statements::enter(connection, &Entry { campaign, manager, host, version, plan, identity })
+            .await
+    }
+
+    /// What an answer to an entry after the first says.
+    fn told_by(&self, entered: &Entered) -> BeatTold {
+        let Settings { access, plan, .. } = &self.settings;
+        match entered.verdict.as_str() {
+            "entered" => BeatTold::Entered,
+            other => State::named(other).map_or_else(
+                || BeatTold::ShutOut(entered.refusal(plan, &access.address)),
+                BeatTold::Ended,
+            ),
+        }
     }
 
     /// Keeps one connection, makes it again when it is gone, and passes what is asked and answered.
@@ -294,7 +332,7 @@ impl Member {
                 Err(error) => tell(Event::Down(error)),
             }
             tokio::time::sleep(pause).await;
-            pause = (pause * 2).min(PAUSE_MAX);
+            pause = (pause * 2).min(patience.pause_max);
         }
     }
 
@@ -311,16 +349,11 @@ impl Member {
             }
             Request::Beat(beat @ Beat::Enter { id }) => {
                 let entered = self.enter(connection, id).await?;
-                Event::Beat(
-                    beat,
-                    match entered.verdict.as_str() {
-                        "entered" => BeatTold::Entered,
-                        state => BeatTold::NotEntered(State::named(state).unwrap_or(State::Halted)),
-                    },
-                )
+                Event::Beat(beat, self.told_by(&entered))
             }
-            Request::Beat(beat @ Beat::Renew { id, places, is_leaving }) => {
-                let told = statements::beat(connection, campaign, id, places, is_leaving).await?;
+            Request::Beat(beat @ Beat::Renew { id, places, is_leaving, has_missed }) => {
+                let told = (places, is_leaving, has_missed);
+                let told = statements::beat(connection, campaign, id, told).await?;
                 Event::Beat(beat, BeatTold::Renewed(told))
             }
         })
@@ -330,6 +363,7 @@ impl Member {
 /// The machine with its clock and its queues.
 struct Conversation {
     machine: Machine,
+    gathering: Gathering,
     events: UnboundedReceiver<(Which, Event)>,
     send_batch: Sender<Request>,
     send_beat: Sender<Request>,
@@ -338,13 +372,17 @@ struct Conversation {
 
 impl Conversation {
     /// Goes on until the member has left, or nobody can ask any more.
-    async fn go_on(mut self, mut orders: UnboundedReceiver<Order>, hear: impl Fn(News)) {
+    async fn go_on(mut self, mut orders: UnboundedReceiver<Order>, hear: impl Fn(ClientNews)) {
         loop {
             self.send_and_tell(&hear);
             if self.machine.has_left() {
                 return;
             }
-            let wake = self.machine.next_wake().map(|wake| self.began + wake);
+            let gathered_at = self.gathering.until();
+            let is_gathering = self.began.elapsed() < gathered_at;
+            let wakes =
+                self.machine.next_wake().into_iter().chain(is_gathering.then_some(gathered_at));
+            let wake = wakes.min().map(|wake| self.began + wake);
             tokio::select! {
                 biased;
                 event = self.events.recv() => {
@@ -354,20 +392,20 @@ impl Conversation {
                         self.heard(event);
                     }
                 }
-                order = orders.recv() => {
+                // While it is not looked at, nobody who asks wakes this thread.
+                order = orders.recv(), if !is_gathering => {
                     let Some(order) = order else { return };
                     self.ordered(order);
-                    for _ in 0..ASKS_AT_ONCE {
-                        let Ok(order) = orders.try_recv() else { break };
-                        self.ordered(order);
-                    }
+                    let others = iter::from_fn(|| orders.try_recv().ok()).take(ASKS_AT_ONCE);
+                    let asks = 1 + others.map(|order| self.ordered(order)).count();
+                    self.gathering.heard(self.began.elapsed(), asks);
                 }
                 () = sleep_until(wake) => {}
             }
         }
     }
 
-    fn send_and_tell(&mut self, hear: &impl Fn(News)) {
+    fn send_and_tell(&mut self, hear: &impl Fn(ClientNews)) {
         let now = self.began.elapsed();
         self.machine.tick(now);
         if let Some(batch) = self.machine.next_batch(now) {
@@ -404,7 +442,7 @@ impl Conversation {
 
 async fn sleep_until(wake: Option<Instant>) {
     match wake {
-        Some(wake) => tokio::time::sleep_until(wake.into()).await,
+        Some(wake) => tokio::time::sleep_until(wake).await,
         None => pending().await,
     }
 }
@@ -422,7 +460,38 @@ fn closed() -> DatabaseError {
     DatabaseError::Unreachable("it has closed the connection".to_owned())
 }
 
-#[expect(clippy::disallowed_methods, reason = "the one clock; the machine is given what it shows")]
-fn now() -> Instant {
-    Instant::now()
+#[cfg(test)]
+mod tests {
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    /// Time is that of a runtime whose clock jumps when nothing else is to be done.
+    #[test]
+    fn who_joins_waits_ten_seconds_for_a_server_that_says_nothing_and_no_longer() {
+        let folder = std::env::temp_dir().join(format!("campaign-join-{}", std::process::id()));
+        let _ = std::fs::remove_dir_all(&folder);
+        std::fs::create_dir(&folder).expect("a new folder");
+        let _silent = UnixListener::bind(folder.join(".s.PGSQL.5432")).expect("a socket");
+        let address = format!("postgres://p@/d?host={}#silent", folder.display());
+        let address = address.parse().expect("a good address");
+        let access = Access { address, password: None, roots: None, certificate: None };
+        let descriptor = Some(String::new());
+        let (argv, snikeys) = (Vec::new(), Vec::new());
+        let plan = Plan { mlet_digest: [0; 32], argv, descriptor, snikeys };
+        let (host, version) = (String::new(), String::new());
+        let settings = Settings { access, plan, host, version, places: 1, fence: Fence::Kill };
+        let runtime =
+            tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        let (waited, error) = runtime.expect("a runtime").block_on(async {
+            let database = Database::new(&settings.access, "test").expect("a database");
+            let (began, first_id) = (Instant::now(), ManagerId([0; 16]));
+            let member = ClientThread { settings, database, began, first_id, identity: None };
+            let error = member.first_entry().await.expect_err("nobody answers");
+            (began.elapsed(), error)
+        });
+        let _ = std::fs::remove_dir_all(&folder);
+        assert_eq!(waited, JOIN_MAX);
+        assert_eq!(error, JoinError::Database(DatabaseError::no_answer(JOIN_MAX)));
+    }
 }

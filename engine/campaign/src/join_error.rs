@@ -2,10 +2,7 @@
 
 use std::fmt;
 
-use crate::address::Address;
 use crate::database_error::DatabaseError;
-use crate::plan::Plan;
-use crate::statements::Entered;
 
 /// Why a manager cannot be a member of a campaign.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -18,24 +15,12 @@ pub enum JoinError {
     Different(Vec<String>),
     /// The campaign goes on no more; how it stands.
     Ended(String),
+    /// The campaign of which this manager was a member has been removed, and another of its name, or with another plan, is there.
+    Another(String),
     /// The database is one for another version of the program.
     Protocol,
     /// The operating system starts no thread.
     Thread(String),
-}
-
-impl JoinError {
-    /// What an answer to `enter` that is no entry means.
-    pub(crate) fn of(entered: &Entered, ours: &Plan, address: &Address) -> Self {
-        match entered.verdict.as_str() {
-            "unknown" => Self::Unknown(address.campaign().to_owned()),
-            "different" => Self::Different(
-                entered.plan.as_ref().map(|theirs| ours.differences(theirs)).unwrap_or_default(),
-            ),
-            "protocol" => Self::Protocol,
-            state => Self::Ended(state.to_owned()),
-        }
-    }
 }
 
 impl fmt::Display for JoinError {
@@ -46,7 +31,20 @@ impl fmt::Display for JoinError {
             Self::Different(differences) => {
                 write!(f, "the campaign was created with something else: {}", differences.join("; "))
             }
-            Self::Ended(state) => write!(f, "the campaign is {state}: it takes no managers any more"),
+            Self::Another(name) => write!(
+                f,
+                "the campaign {name} has been removed, and another of that name is in its place: start this manager anew, \
+                 with a folder of its own, to be of that one"
+            ),
+            Self::Ended(state) => {
+                // Whoever looks may find it over by now, and why.
+                let how = match state.as_str() {
+                    "draining" => "was stopped",
+                    "halted" => "was halted",
+                    _ => "is over",
+                };
+                write!(f, "the campaign {how}: it takes no managers any more")
+            }
             Self::Protocol => f.write_str(
                 "the database's campaigns are of another version: use the same program for all managers",
             ),

@@ -8,7 +8,7 @@
 //! asks, news, plan, address     what a caller says and is told
 //! client     a thread: two connections, a clock, and the machine between them
 //! machine/   what is asked when, and what an answer means           pure: no socket, clock or thread
-//! administration/   create, status, stop, halt, results, import, forget, migrations
+//! administration/   create, status, stop, halt, results, accepted, import, forget, migrations
 //! database, statements, tls, runtime     a connection, and the calls of the five functions
 //! ```
 //!
@@ -24,6 +24,7 @@ mod asks;
 mod client;
 mod database;
 mod database_error;
+mod gathering;
 mod join_error;
 mod machine;
 mod plan;
@@ -31,9 +32,9 @@ mod runtime;
 mod statements;
 mod tls;
 
-pub use access::{Access, ClientCertificate};
+pub use access::{Access, ClientCertificate, ClientCertificateError, Roots, RootsError};
 pub use address::{Address, AddressError};
-pub use asks::{Ask, Fence, News, RECORD_MAX_BYTES, Refusal, Standing, State};
+pub use asks::{Ask, ClientNews, Fence, RECORD_MAX_BYTES, Refusal, Standing, State};
 pub use client::{Client, Settings, join};
 pub use database_error::DatabaseError;
 pub use join_error::JoinError;

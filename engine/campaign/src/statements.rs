@@ -6,10 +6,12 @@ use std::time::Duration;
 use tokio_postgres::Row;
 use tokio_postgres::types::{ToSql, Type};
 
+use crate::address::Address;
 use crate::asks::{Refusal, Standing, State};
 use crate::database::Connection;
 use crate::database_error::DatabaseError;
-use crate::machine::{Answer, Batch, BeatAnswer, ManagerId, TakeAnswer, Verdict};
+use crate::join_error::JoinError;
+use crate::machine::{Answer, Batch, BeatAnswer, ManagerId, TakeAnswer, TakeVerdict};
 use crate::plan::Plan;
 
 /// The version of the five functions, which a database of another refuses.
@@ -24,6 +26,26 @@ pub(crate) struct Entered {
     /// What the campaign was created with, if there is such a campaign.
     pub(crate) plan: Option<Plan>,
     pub(crate) waves: Vec<String>,
+    /// When the campaign was created, if it was entered.
+    pub(crate) created: String,
+    /// What tells it from others of its name, and from itself with another plan, if it was entered.
+    pub(crate) identity: String,
+}
+
+impl Entered {
+    /// Why it is no entry.
+    pub(crate) fn refusal(&self, ours: &Plan, address: &Address) -> JoinError {
+        let name = || address.campaign().to_owned();
+        match self.verdict.as_str() {
+            "unknown" => JoinError::Unknown(name()),
+            "different" => JoinError::Different(
+                self.plan.as_ref().map(|theirs| ours.differences(theirs)).unwrap_or_default(),
+            ),
+            "another" => JoinError::Another(name()),
+            "protocol" => JoinError::Protocol,
+            state => JoinError::Ended(state.to_owned()),
+        }
+    }
 }
 
 pub(crate) struct Entry<'a> {
@@ -32,6 +54,8 @@ pub(crate) struct Entry<'a> {
     pub(crate) host: &'a str,
     pub(crate) version: &'a str,
     pub(crate) plan: &'a Plan,
+    /// The identity of the campaign that alone is entered, if it is known.
+    pub(crate) identity: Option<&'a str>,
 }
 
 impl fmt::Display for ManagerId {
@@ -49,8 +73,8 @@ pub(crate) async fn enter(
     let rows = connection
         .client
         .query_typed(
-            "SELECT verdict, lease_ms, n, mlet_digest, argv, descriptor, snikeys, waves \
-             FROM pktlab.enter($1, $2::uuid, $3, $4, $5, $6, $7, $8, $9)",
+            // All columns, as one of another version, which refuses, has others.
+            "SELECT * FROM pktlab.enter($1, $2::uuid, $3, $4, $5, $6, $7, $8, $9, $10)",
             &[
                 (&entry.campaign, Type::TEXT),
                 (&manager, Type::TEXT),
@@ -61,13 +85,21 @@ pub(crate) async fn enter(
                 (&plan.argv, Type::TEXT_ARRAY),
                 (&plan.descriptor, Type::TEXT),
                 (&plan.sorted_snikeys(), Type::TEXT_ARRAY),
+                (&entry.identity, Type::TEXT),
             ],
         )
         .await?;
     let row = rows.first().ok_or_else(|| DatabaseError::Other("enter told nothing".to_owned()))?;
     let lease_ms = row.try_get::<_, Option<i64>>(1)?.unwrap_or_default();
+    let verdict = row.try_get::<_, String>(0)?;
+    let (created, identity) = match verdict.as_str() {
+        "entered" => (row.try_get(8)?, row.try_get(9)?),
+        _ => Default::default(),
+    };
     Ok(Entered {
-        verdict: row.try_get(0)?,
+        verdict,
+        created,
+        identity,
         lease: Duration::from_millis(lease_ms.unsigned_abs()),
         n: row.try_get::<_, Option<i64>>(2)?.map(i64::unsigned_abs),
         plan: plan_of(row)?,
@@ -77,16 +109,21 @@ pub(crate) async fn enter(
 
 /// The plan of a campaign, from columns 3 to 6: digest, arguments, text, snikeys.
 pub(crate) fn plan_of(row: &Row) -> Result<Option<Plan>, DatabaseError> {
-    let Some(digest) = row.try_get::<_, Option<&[u8]>>(3)? else { return Ok(None) };
-    let mlet_digest = digest
-        .try_into()
-        .map_err(|_| DatabaseError::Other("the campaign's digest is no SHA-256".to_owned()))?;
+    if row.try_get::<_, Option<&[u8]>>(3)?.is_none() {
+        return Ok(None);
+    }
     Ok(Some(Plan {
-        mlet_digest,
+        mlet_digest: bytes_of(row, 3)?,
         argv: row.try_get(4)?,
         descriptor: row.try_get(5)?,
         snikeys: row.try_get(6)?,
     }))
+}
+
+/// The id of a key, or a digest.
+pub(crate) fn bytes_of(row: &Row, index: usize) -> Result<[u8; 32], DatabaseError> {
+    let bytes = row.try_get::<_, &[u8]>(index)?.try_into();
+    bytes.map_err(|_| DatabaseError::Other("a key or a digest is not of 32 bytes".to_owned()))
 }
 
 /// Sends all of a batch at once; the database does one after the other, each durable by itself. `line` is the number of
@@ -161,12 +198,8 @@ async fn finish(
         ],
     )
     .await?;
-    let accepted = rows.iter().map(|row| {
-        let endpoint = row.try_get::<_, &[u8]>(0)?.try_into();
-        let endpoint = endpoint
-            .map_err(|_| DatabaseError::Other("finish told no key of an endpoint".to_owned()))?;
-        Ok((endpoint, row.try_get::<_, i32>(1)?.cast_unsigned()))
-    });
+    let accepted =
+        rows.iter().map(|row| Ok((bytes_of(row, 0)?, row.try_get::<_, i32>(1)?.cast_unsigned())));
     accepted.collect()
 }
 
@@ -192,13 +225,13 @@ async fn take(
     let verdicts = rows.iter().map(|row| {
         let epoch = row.try_get::<_, i32>(2)?.cast_unsigned();
         let verdict = match row.try_get::<_, &str>(1)? {
-            "won" => Verdict::Won(epoch),
-            "done" => Verdict::Refused(Refusal::Done),
-            "busy" => Verdict::Refused(Refusal::Busy),
-            "full" => Verdict::Refused(Refusal::Full),
-            "stop" => Verdict::Refused(Refusal::Stop),
-            "spent" => Verdict::Refused(Refusal::Spent),
-            "fenced" => Verdict::Fenced,
+            "won" => TakeVerdict::Won(epoch),
+            "done" => TakeVerdict::Refused(Refusal::Done),
+            "busy" => TakeVerdict::Refused(Refusal::Busy),
+            "full" => TakeVerdict::Refused(Refusal::Full),
+            "stop" => TakeVerdict::Refused(Refusal::Stop),
+            "spent" => TakeVerdict::Refused(Refusal::Spent),
+            "fenced" => TakeVerdict::Fenced,
             other => return Err(DatabaseError::Other(format!("take answered {other}"))),
         };
         Ok(TakeAnswer { session: row.try_get::<_, i64>(0)?.cast_unsigned(), verdict })
@@ -224,18 +257,17 @@ pub(crate) async fn beat(
     connection: &Connection,
     campaign: &str,
     manager: ManagerId,
-    places: u32,
-    is_leaving: bool,
+    (places, is_leaving, has_missed): (u32, bool, bool),
 ) -> Result<BeatAnswer, DatabaseError> {
     let places = i32::try_from(places).unwrap_or(i32::MAX);
     let statement = "SELECT alive, publish, state, n, round, wave, managers, places, taken, done, lost, \
-                     released, spent FROM pktlab.beat($1, $2::uuid, $3, $4)";
+                     released, spent FROM pktlab.beat($1, $2::uuid, $3, $4, $5)";
     let rows = called(
         connection,
         statement,
         campaign,
         manager,
-        &[(&places, Type::INT4), (&is_leaving, Type::BOOL)],
+        &[(&places, Type::INT4), (&is_leaving, Type::BOOL), (&has_missed, Type::BOOL)],
     )
     .await?;
     // No row: the campaign has been removed.
@@ -246,12 +278,10 @@ pub(crate) async fn beat(
 
 /// How a campaign stands, from the columns of the view of that name.
 pub(crate) fn standing_of(row: &Row, publish: bool) -> Result<Standing, DatabaseError> {
-    let state = row.try_get::<_, &str>("state")?;
     let count = |column: &str| row.try_get::<_, i64>(column).map(i64::unsigned_abs);
     let number = |column: &str| row.try_get::<_, i32>(column).map(i32::unsigned_abs);
     Ok(Standing {
-        state: State::named(state)
-            .ok_or_else(|| DatabaseError::Other(format!("the campaign is {state}")))?,
+        state: state_of(row, "state")?,
         n: row.try_get::<_, Option<i64>>("n")?.map(i64::unsigned_abs),
         round: number("round")?,
         wave: number("wave")?,
@@ -264,6 +294,12 @@ pub(crate) fn standing_of(row: &Row, publish: bool) -> Result<Standing, Database
         released: count("released")?,
         spent: count("spent")?,
     })
+}
+
+/// The column of that name.
+pub(crate) fn state_of(row: &Row, column: &str) -> Result<State, DatabaseError> {
+    let state = row.try_get::<_, &str>(column)?;
+    State::named(state).ok_or_else(|| DatabaseError::Other(format!("the campaign is {state}")))
 }
 
 /// Sessions and endpoints as two arrays. A session's number is kept with the same bits.

@@ -8,8 +8,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, PrivateKeyDer, ServerName};
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use rustls::{ClientConfig, RootCertStore};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio_postgres::Socket;
@@ -17,7 +16,7 @@ use tokio_postgres::tls::{ChannelBinding, MakeTlsConnect, TlsConnect};
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::access::{Access, ClientCertificate};
+use crate::access::Access;
 use crate::database_error::DatabaseError;
 
 /// Makes connections of TLS to whichever host of an address is tried.
@@ -38,45 +37,28 @@ pub(crate) struct VerifiedStream(TlsStream<Socket>);
 impl VerifiedTls {
     pub(crate) fn new(access: &Access) -> Result<Self, DatabaseError> {
         let bad = |why: String| DatabaseError::Trust(why);
-        let mut roots = RootCertStore::empty();
-        for certificate in access.roots.iter().flat_map(|pem| CertificateDer::pem_slice_iter(pem)) {
-            let certificate = certificate
-                .map_err(|error| bad(format!("the file of roots is no PEM: {error}")))?;
-            roots
-                .add(certificate)
-                .map_err(|error| bad(format!("a root cannot be used: {error}")))?;
-        }
-        if roots.is_empty() && access.address.needs_tls() {
-            return Err(bad(
-                "over the network the database must prove who it is: a file of roots is needed, \
-                 with the certificate that has signed the database's"
-                    .to_owned(),
-            ));
-        }
+        let roots = match &access.roots {
+            Some(roots) => roots.store(),
+            None if !access.address.needs_tls() => Arc::new(RootCertStore::empty()),
+            None => {
+                return Err(bad(
+                    "over the network the database must prove who it is: roots are needed, \
+                                one of which has signed its certificate"
+                        .to_owned(),
+                ));
+            }
+        };
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ClientConfig::builder_with_provider(provider)
             .with_protocol_versions(&[&rustls::version::TLS13])
             .map_err(|error| bad(error.to_string()))?
             .with_root_certificates(roots);
         let config = match &access.certificate {
-            Some(own) => with_certificate(config, own).map_err(|why| {
-                bad(format!("the certificate for the database cannot be used: {why}"))
-            })?,
+            Some(own) => config.with_client_cert_resolver(own.shown()),
             None => config.with_no_client_auth(),
         };
         Ok(Self { connector: TlsConnector::from(Arc::new(config)) })
     }
-}
-
-fn with_certificate(
-    config: rustls::ConfigBuilder<ClientConfig, rustls::client::WantsClientCert>,
-    own: &ClientCertificate,
-) -> Result<ClientConfig, String> {
-    let chain = CertificateDer::pem_slice_iter(&own.chain)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| error.to_string())?;
-    let key = PrivateKeyDer::from_pem_slice(&own.key).map_err(|error| error.to_string())?;
-    config.with_client_auth_cert(chain, key).map_err(|error| error.to_string())
 }
 
 impl MakeTlsConnect<Socket> for VerifiedTls {

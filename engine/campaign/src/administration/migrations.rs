@@ -5,7 +5,7 @@ use tokio_postgres::error::SqlState;
 use tokio_postgres::{Client, Transaction};
 
 use super::error::AdministrationError;
-use super::owner::in_transaction;
+use super::owner::{in_transaction, refuse_managers};
 
 const MIGRATIONS: [&str; 3] = [
     include_str!("../../sql/0001_tables.sql"),
@@ -19,7 +19,8 @@ const SERVER_MIN: i32 = 150_000;
 /// Of the lock under which versions change: "pktlab" in ASCII.
 const LOCK: i64 = 0x706b_746c_6162;
 
-/// Brings the tables to this program's version; makes them if there are none.
+/// Brings the tables to this program's version; makes them if there are none. Refused while managers are there that speak
+/// an older version's language.
 pub(super) async fn migrate(client: &mut Client) -> Result<(), AdministrationError> {
     check_server(client).await?;
     in_transaction(client, async |transaction| {
@@ -34,6 +35,9 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), AdministrationErr
             .await?;
     }
     refuse_newer(found)?;
+    if (1..known()).contains(&found) {
+        refuse_managers(transaction, None).await?;
+    }
     let missing = (1..).zip(MIGRATIONS).skip_while(|(version, _)| *version <= found);
     for (version, statements) in missing {
         make_roles(transaction).await?;
@@ -47,10 +51,18 @@ pub(super) async fn migrate(client: &mut Client) -> Result<(), AdministrationErr
     }).await
 }
 
+/// For those who only look: as [`check`], and a reader's role will do.
+pub(super) async fn check_to_look(client: &Client) -> Result<(), AdministrationError> {
+    check(client).await.map_err(|error| match error {
+        AdministrationError::NoOwner => AdministrationError::NoReader,
+        other => other,
+    })
+}
+
 /// For all who do not migrate: the tables must be of this program's version.
 pub(super) async fn check(client: &Client) -> Result<(), AdministrationError> {
-    let row = client.query_one("SELECT coalesce(max(version), 0) FROM pktlab.schema_version", &[]);
-    let found = row.await?.try_get(0)?;
+    let newest = "SELECT coalesce(max(version), 0) FROM pktlab.schema_version";
+    let found = client.query_one(newest, &[]).await?.try_get(0)?;
     refuse_newer(found)?;
     match found < known() {
         true => Err(AdministrationError::OlderSchema { found, known: known() }),

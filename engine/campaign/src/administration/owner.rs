@@ -1,14 +1,16 @@
 //! The connection of somebody who administers a campaign: its owner, or for what only reads, a reader. What can be done
-//! with it is in the files beside this one.
+//! with it is in the files beside this one; what he is told while he waits, in `waiting.rs`.
 
 use std::future::{Future, poll_fn};
 use std::pin::pin;
-use std::task::Poll;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use tokio_postgres::{Client, Transaction};
 
 use super::error::AdministrationError;
+use super::waiting::{Heard, Tell, tell_of_silence};
 use crate::access::Access;
 use crate::database::{Connection, Database};
 use crate::database_error::DatabaseError;
@@ -26,8 +28,10 @@ pub(super) const LOOK_MAX: Duration = Duration::from_secs(60);
 /// A connection of somebody who administers the campaign that his address names.
 pub struct Administration {
     runtime: Runtime,
+    database: Database,
     connection: Connection,
     campaign: String,
+    tell: Tell,
 }
 
 impl Administration {
@@ -36,7 +40,13 @@ impl Administration {
         let database = Database::new(access, "pktxpmgr campaign")?;
         let runtime = Runtime::new().map_err(|error| DatabaseError::Other(error.to_string()))?;
         let connection = runtime.block_on(database.connect(STATEMENT_MAX, CONNECT_MAX))?;
-        Ok(Self { runtime, connection, campaign: access.address.campaign().to_owned() })
+        let campaign = access.address.campaign().to_owned();
+        Ok(Self { runtime, database, connection, campaign, tell: Box::new(|_| {}) })
+    }
+
+    /// From now on a call that has waited for five seconds without an answer says, once and in a sentence, for what it waits.
+    pub fn tell_waits(&mut self, tell: impl Fn(&str) + Send + 'static) {
+        self.tell = Box::new(tell);
     }
 
     /// Does something with the database, which is told the campaign's name. This is the only way to it, so that nothing
@@ -46,8 +56,24 @@ impl Administration {
         silence_max: Duration,
         body: impl AsyncFnOnce(&mut Client, &String) -> Result<T, AdministrationError>,
     ) -> Result<T, AdministrationError> {
-        let Self { runtime, connection, campaign } = self;
-        runtime.block_on(while_it_answers(silence_max, body(&mut connection.client, campaign)))
+        let Self { runtime, database, connection, campaign, tell } = self;
+        let heard = Arc::new(Heard::default());
+        runtime.block_on(async {
+            let client = &mut connection.client;
+            let body = async {
+                let server_pid =
+                    client.query_one("SELECT pg_backend_pid()", &[]).await?.try_get(0)?;
+                heard.is_asked_of(server_pid);
+                body(client, campaign).await
+            };
+            let mut body = pin!(while_it_answers(silence_max, &heard, body));
+            tokio::select! {
+                biased;
+                done = &mut body => return done,
+                () = tell_of_silence((&heard, silence_max), database, tell) => {}
+            }
+            body.await
+        })
     }
 }
 
@@ -63,20 +89,27 @@ impl Administration {
 /// that: a process that was stopped itself must not take the first look at its clock for the server's silence.
 pub(super) async fn while_it_answers<T>(
     silence_max: Duration,
+    heard: &Arc<Heard>,
     body: impl Future<Output = Result<T, AdministrationError>>,
 ) -> Result<T, AdministrationError> {
     let half = silence_max / 2;
     let mut body = pin!(body);
     let mut silence = pin!(tokio::time::sleep(half));
-    let mut was_silent = false;
+    let waker = Waker::from(Arc::clone(heard));
+    let (mut was_silent, mut answers) = (false, 0);
     poll_fn(|context| {
+        heard.pass_on_to(context.waker());
         // Looked at first, as whoever hears results may take his time.
         let is_silent = silence.as_mut().poll(context).is_ready();
-        if let Poll::Ready(done) = body.as_mut().poll(context) {
+        if let Poll::Ready(done) = body.as_mut().poll(&mut Context::from_waker(&waker)) {
             return Poll::Ready(done);
         }
+        let before = std::mem::replace(&mut answers, heard.answers());
+        if !is_silent && before == answers {
+            return Poll::Pending; // somebody else was woken
+        }
         if is_silent && was_silent {
-            return Poll::Ready(Err(DatabaseError::no_answer(silence_max).into()));
+            return Poll::Ready(Err(AdministrationError::Silent(silence_max)));
         }
         was_silent = is_silent;
         silence.set(tokio::time::sleep(half));
@@ -113,16 +146,28 @@ pub(super) async fn lock_without_managers(
     locked.ok_or_else(|| AdministrationError::Unknown(campaign.to_owned()))?;
     let all = "SELECT 1 FROM pktlab.manager WHERE campaign = $1 ORDER BY id FOR UPDATE";
     transaction.execute(all, &[&campaign]).await?;
+    refuse_managers(transaction, Some(campaign)).await
+}
+
+/// Refuses while managers are there: of this campaign, or of any.
+pub(super) async fn refuse_managers(
+    transaction: &Transaction<'_>,
+    campaign: Option<&str>,
+) -> Result<(), AdministrationError> {
     let managers = transaction
-        .query(
-            "SELECT host FROM pktlab.manager WHERE campaign = $1 AND state = 'live' \
-             AND lease_until > clock_timestamp() ORDER BY host",
+        .query_one(
+            "SELECT coalesce(array_agg(host ORDER BY host), '{}'), \
+             coalesce(extract(epoch FROM max(lease_until) - clock_timestamp()), 0)::float8 FROM pktlab.manager \
+             WHERE ($1::text IS NULL OR campaign = $1) AND state = 'live' AND lease_until > clock_timestamp()",
             &[&campaign],
         )
         .await?;
-    let hosts = managers.iter().map(|row| row.try_get(0)).collect::<Result<Vec<String>, _>>()?;
+    let (hosts, left_s): (Vec<String>, f64) = (managers.try_get(0)?, managers.try_get(1)?);
     match hosts.is_empty() {
         true => Ok(()),
-        false => Err(AdministrationError::ManagersThere(hosts)),
+        false => Err(AdministrationError::ManagersThere {
+            hosts,
+            lease_left: Duration::try_from_secs_f64(left_s).unwrap_or_default(),
+        }),
     }
 }

@@ -11,7 +11,7 @@ use tokio_postgres::types::Type;
 use super::error::AdministrationError;
 use super::migrations;
 use super::owner::{Administration, LOOK_MAX};
-use crate::database_error::DatabaseError;
+use crate::statements::bytes_of;
 
 /// So many are asked for at once.
 const PAGE: i64 = 1000;
@@ -43,23 +43,30 @@ struct Cursor(i64, Vec<u8>);
 
 impl Administration {
     /// Passes on every result until `each` wants no more. With `follow` it goes on with those that come, until the
-    /// campaign takes no endpoints any more and no manager is there.
+    /// campaign is over.
     pub fn results(
         &mut self,
         follow: bool,
         mut each: impl FnMut(CampaignResult) -> ControlFlow<()>,
     ) -> Result<(), AdministrationError> {
         self.wait(LOOK_MAX, async |client, campaign| {
-            migrations::check(client).await?;
+            migrations::check_to_look(client).await?;
             let mut cursor = Cursor(-1, Vec::new());
-            while follow && goes_on(client, campaign).await? {
+            // The transaction that comes next when the campaign is first seen to be over.
+            let mut next = None;
+            loop {
+                let Look { is_over, oldest, next: later } = look(client, campaign).await?;
+                if is_over && next.is_none() {
+                    next = Some(later);
+                }
+                // What was under way then may still bring a result, and nothing that has begun since.
+                if !follow || next.is_some_and(|next| oldest >= next) {
+                    break;
+                }
                 if pages(client, campaign, true, &mut cursor, &mut each).await?.is_break() {
                     return Ok(());
                 }
                 tokio::time::sleep(EVERY).await;
-            }
-            if !follow {
-                goes_on(client, campaign).await?; // or there is none of that name
             }
             let _ = pages(client, campaign, false, &mut cursor, &mut each).await?; // either way it is the end
             Ok(())
@@ -67,17 +74,25 @@ impl Administration {
     }
 }
 
-async fn goes_on(client: &Client, campaign: &str) -> Result<bool, AdministrationError> {
+/// A campaign at one moment.
+struct Look {
+    is_over: bool,
+    /// The oldest transaction that is under way, or the next if none is.
+    oldest: i64,
+    /// The one that will come next.
+    next: i64,
+}
+
+async fn look(client: &Client, campaign: &str) -> Result<Look, AdministrationError> {
     let row = client
         .query_opt(
-            "SELECT s.state = 'open' OR EXISTS (SELECT 1 FROM pktlab.member m WHERE m.campaign = s.campaign \
-             AND m.state = 'live' AND m.lease_until > clock_timestamp()) \
-             FROM pktlab.standing s WHERE s.campaign = $1",
+            "SELECT state = 'over', pg_snapshot_xmin(pg_current_snapshot())::text::bigint, \
+             pg_snapshot_xmax(pg_current_snapshot())::text::bigint FROM pktlab.standing WHERE campaign = $1",
             &[&campaign],
         )
         .await?;
     let row = row.ok_or_else(|| AdministrationError::Unknown(campaign.to_owned()))?;
-    Ok(row.try_get(0)?)
+    Ok(Look { is_over: row.try_get(0)?, oldest: row.try_get(1)?, next: row.try_get(2)? })
 }
 
 async fn pages(
@@ -91,8 +106,7 @@ async fn pages(
         let rows = client
             .query_typed(
                 "SELECT endpoint, epoch, host, session, outcome, record::text, transaction, \
-                 to_char(at AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') \
-                 FROM pktlab.result WHERE campaign = $1 AND (transaction, endpoint) > ($2, $3) \
+                 pktlab.utc(at) FROM pktlab.result WHERE campaign = $1 AND (transaction, endpoint) > ($2, $3) \
                  AND (NOT $4 OR transaction < pg_snapshot_xmin(pg_current_snapshot())::text::bigint) \
                  ORDER BY transaction, endpoint LIMIT $5",
                 &[
@@ -105,10 +119,8 @@ async fn pages(
             )
             .await?;
         for row in &rows {
-            let endpoint = row.try_get::<_, Vec<u8>>(0)?;
-            let no_key = |_| DatabaseError::Other("a result is of no endpoint".to_owned());
             let result = CampaignResult {
-                endpoint: endpoint.as_slice().try_into().map_err(no_key)?,
+                endpoint: bytes_of(row, 0)?,
                 epoch: row.try_get::<_, i32>(1)?.unsigned_abs(),
                 host: row.try_get(2)?,
                 session: row.try_get::<_, i64>(3)?.cast_unsigned(),
@@ -116,10 +128,10 @@ async fn pages(
                 at: row.try_get(7)?,
                 record: row.try_get::<_, Option<_>>(5)?.unwrap_or_else(|| "null".to_owned()),
             };
+            *cursor = Cursor(row.try_get(6)?, result.endpoint.to_vec());
             if each(result).is_break() {
                 return Ok(ControlFlow::Break(()));
             }
-            *cursor = Cursor(row.try_get(6)?, endpoint);
         }
         if rows.len() < usize::try_from(PAGE).unwrap_or(usize::MAX) {
             return Ok(ControlFlow::Continue(()));

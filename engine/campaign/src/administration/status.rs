@@ -6,16 +6,22 @@ use super::create::Lost;
 use super::error::AdministrationError;
 use super::migrations;
 use super::owner::{Administration, LOOK_MAX};
-use crate::asks::Standing;
+use crate::asks::{Standing, State};
 use crate::database_error::DatabaseError;
 use crate::plan::Plan;
-use crate::statements::{plan_of, standing_of};
+use crate::statements::{plan_of, standing_of, state_of};
 
 /// How a campaign stands, and what it was created with.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Status {
     /// How it stands; `publish` says whether anybody publishes.
     pub standing: Standing,
+    /// What was decided of it, which is another if it is over because of that: stopped or halted, and nobody is there.
+    pub decided: State,
+    /// When it was created, as its managers' folders have it.
+    pub created: String,
+    /// How long it is at least until all are called again; none while nobody is to be, or waves are called.
+    pub next_round: Option<Duration>,
     /// What managers must bring.
     pub plan: Plan,
     /// What is added to the text for each wave.
@@ -30,13 +36,15 @@ pub struct Status {
     pub claims: u64,
     /// Results that were accepted within the last minute.
     pub done_last_minute: u64,
+    /// Accepted results by the outcomes of their sessions, the most frequent first.
+    pub outcomes: Vec<(String, u64)>,
     /// Managers that are or have been there, in the order in which they came.
-    pub members: Vec<Member>,
+    pub members: Vec<ManagerStatus>,
 }
 
 /// A manager, from its entry to its end.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
+pub struct ManagerStatus {
     /// The machine.
     pub host: String,
     /// The program's version.
@@ -56,21 +64,30 @@ pub struct Member {
 impl Administration {
     /// How the campaign stands.
     pub fn status(&mut self) -> Result<Status, AdministrationError> {
-        let (row, members) = self.wait(LOOK_MAX, async |client, campaign| {
-            migrations::check(client).await?;
+        let (row, outcomes, members) = self.wait(LOOK_MAX, async |client, campaign| {
+            migrations::check_to_look(client).await?;
             let row = client
                 .query_opt(
                     "SELECT s.state, s.n, s.tries_max, p.mlet_digest, p.argv, p.descriptor, p.snikeys, p.waves, \
                      p.lease_ms, p.lost_again, e.claims, e.done_last_minute, s.round, s.wave, s.managers, \
                      s.places, s.taken, s.done, s.lost, s.released, s.spent, \
                      EXISTS (SELECT 1 FROM pktlab.member m WHERE m.campaign = s.campaign \
-                       AND m.id = s.publisher AND m.state = 'live') \
+                       AND m.id = s.publisher AND m.state = 'live'), \
+                     s.decided, pktlab.utc(p.created_at), \
+                     (extract(epoch FROM s.next_round_at - clock_timestamp()) * 1000)::bigint \
                      FROM pktlab.standing s JOIN pktlab.plan p USING (campaign) \
                      JOIN pktlab.effort e USING (campaign) WHERE campaign = $1",
                     &[campaign],
                 )
                 .await?;
             let row = row.ok_or_else(|| AdministrationError::Unknown(campaign.clone()))?;
+            let outcomes = client
+                .query(
+                    "SELECT outcome, endpoints FROM pktlab.outcome WHERE campaign = $1 \
+                     ORDER BY endpoints DESC, outcome",
+                    &[campaign],
+                )
+                .await?;
             let members = client
                 .query(
                     "SELECT m.host, m.version, CASE WHEN m.state = 'live' AND m.lease_until <= clock_timestamp() \
@@ -81,12 +98,17 @@ impl Administration {
                     &[campaign],
                 )
                 .await?;
-            Ok((row, members))
+            Ok((row, outcomes, members))
         })?;
         let count = |index| row.try_get::<_, i64>(index).map(i64::unsigned_abs);
         let plan = plan_of(&row)?;
+        // One that is due begins with a manager's beat.
+        let next_round_ms = row.try_get::<_, Option<i64>>(24)?.map(|ms| ms.max(0).unsigned_abs());
         Ok(Status {
             standing: standing_of(&row, row.try_get(21)?)?,
+            decided: state_of(&row, "decided")?,
+            created: row.try_get(23)?,
+            next_round: next_round_ms.map(Duration::from_millis),
             plan: plan.ok_or_else(|| DatabaseError::Other("a campaign has no plan".to_owned()))?,
             waves: row.try_get(7)?,
             tries_max: row.try_get::<_, i32>(2)?.unsigned_abs(),
@@ -94,14 +116,19 @@ impl Administration {
             lost: if row.try_get(9)? { Lost::Again } else { Lost::Skip },
             claims: count(10)?,
             done_last_minute: count(11)?,
+            outcomes: outcomes.iter().map(outcome).collect::<Result<_, _>>()?,
             members: members.iter().map(member).collect::<Result<_, _>>()?,
         })
     }
 }
 
-fn member(row: &tokio_postgres::Row) -> Result<Member, AdministrationError> {
+fn outcome(row: &tokio_postgres::Row) -> Result<(String, u64), tokio_postgres::Error> {
+    Ok((row.try_get(0)?, row.try_get::<_, i64>(1)?.unsigned_abs()))
+}
+
+fn member(row: &tokio_postgres::Row) -> Result<ManagerStatus, AdministrationError> {
     let state = row.try_get::<_, String>(2)?;
-    Ok(Member {
+    Ok(ManagerStatus {
         host: row.try_get(0)?,
         version: row.try_get(1)?,
         publishes: row.try_get(3)? && state == "live",

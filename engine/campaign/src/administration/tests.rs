@@ -5,6 +5,7 @@ use std::io::{Read as _, Write as _};
 use std::ops::ControlFlow;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::mpsc::channel;
 use std::time::Duration;
 
@@ -12,7 +13,6 @@ use super::owner::while_it_answers;
 use super::*;
 use crate::access::Access;
 use crate::asks::State;
-use crate::database_error::DatabaseError;
 use crate::plan::Plan;
 
 struct SilentServer {
@@ -69,28 +69,40 @@ fn new_campaign() -> NewCampaign {
     let plan =
         Plan { mlet_digest: [0; 32], argv: Vec::new(), descriptor, snikeys: vec!["a".to_owned()] };
     let lease = Duration::from_secs(60);
-    NewCampaign { plan, n: None, tries: 1, lease, lost: Lost::Again, waves: Vec::new() }
+    NewCampaign {
+        plan,
+        n: None,
+        tries: 1,
+        lease,
+        lost: Lost::Again,
+        waves: Vec::new(),
+        created: None,
+    }
 }
 
 #[test]
 fn no_call_waits_for_ever_for_a_server_that_says_nothing() {
     type Call = fn(&mut Administration) -> Result<(), AdministrationError>;
-    let calls: [(&str, Call); 8] = [
+    let calls: [(&str, Call); 10] = [
         ("create", |owner| owner.create(&new_campaign())),
         ("status", |owner| owner.status().map(drop)),
         ("stop", |owner| owner.stop().map(|_: State| ())),
         ("halt", |owner| owner.halt().map(|_: State| ())),
         ("forget", Administration::forget),
         ("import", |owner| owner.import([]).map(drop)),
+        ("origin", |owner| owner.origin().map(drop)),
+        ("accepted", |owner| owner.accepted(drop)),
         ("results", |owner| owner.results(false, |_| ControlFlow::Continue(()))),
         ("follow", |owner| owner.results(true, |_| ControlFlow::Continue(()))),
     ];
     let (tell, told) = channel();
+    let (tell_wait, waits) = channel();
     let server = SilentServer::new();
     let access = server.access();
     std::thread::spawn(move || {
         let mut owner = Administration::open(&access).expect("it is let in");
         owner.jump_in_time();
+        owner.tell_waits(move |text| drop(tell_wait.send(text.to_owned())));
         for (name, call) in calls {
             tell.send((name, call(&mut owner))).expect("the test goes on");
         }
@@ -98,12 +110,13 @@ fn no_call_waits_for_ever_for_a_server_that_says_nothing() {
     for (name, _) in calls {
         let (of, ended) = told.recv_timeout(Duration::from_secs(60)).expect(name);
         let error = ended.expect_err(name);
-        let is_silence = matches!(
-            &error,
-            AdministrationError::Database(DatabaseError::Unreachable(why)) if why.starts_with("no answer within")
-        );
+        let is_silence = matches!(error, AdministrationError::Silent(_));
         assert!(of == name && is_silence, "{name}: {error}");
     }
+    let waits = waits.iter().collect::<Vec<_>>();
+    assert_eq!(waits.len(), calls.len(), "each is told once: {waits:?}");
+    let is_told = |wait: &String| wait.starts_with("the database has not answered for 5 s; ");
+    assert!(waits.iter().all(is_told), "{waits:?}");
 }
 
 #[test]
@@ -117,6 +130,6 @@ fn what_goes_on_is_waited_for_however_long_it_takes() {
         }
         Ok("done")
     };
-    let done = runtime.block_on(while_it_answers(second * 4, going_on));
+    let done = runtime.block_on(while_it_answers(second * 4, &Arc::default(), going_on));
     assert_eq!(done, Ok("done"));
 }

@@ -49,11 +49,11 @@ pub(crate) struct Answer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct TakeAnswer {
     pub(crate) session: u64,
-    pub(crate) verdict: Verdict,
+    pub(crate) verdict: TakeVerdict,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Verdict {
+pub(crate) enum TakeVerdict {
     /// With the epoch of the claim.
     Won(u32),
     Refused(Refusal),

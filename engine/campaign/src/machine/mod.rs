@@ -20,8 +20,9 @@ mod tests;
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use crate::asks::{Ask, Fence, News, Refusal, Standing, State};
-pub(crate) use batch::{Answer, Batch, BeatAnswer, ManagerId, TakeAnswer, Verdict};
+use crate::asks::{Ask, ClientNews, Fence, Refusal, Standing, State};
+use crate::join_error::JoinError;
+pub(crate) use batch::{Answer, Batch, BeatAnswer, ManagerId, TakeAnswer, TakeVerdict};
 use sessions::Sessions;
 
 /// A fifth of the lease lies between two beats, and not more than this, so that a stop is heard of in time.
@@ -36,20 +37,21 @@ const TROUBLES_MAX: usize = 8;
 /// One member's part of a campaign.
 pub(crate) struct Machine {
     lease: Duration,
-    place: Place,
+    phase: Phase,
     places: u32,
     sessions: Sessions,
-    batches: Line,
-    beats: Line,
+    batches: ConnectionState,
+    beats: ConnectionState,
     beat_due: Duration,
+    missed: Missed,
     last_standing: Standing,
     /// What has been told of the trouble that there is.
     trouble: Vec<String>,
     new_id: Box<dyn FnMut() -> ManagerId + Send>,
-    news: VecDeque<News>,
+    news: VecDeque<ClientNews>,
 }
 
-enum Place {
+enum Phase {
     /// A member whose lease was last renewed by what was asked at `renewed`.
     Inside {
         id: ManagerId,
@@ -70,25 +72,36 @@ enum Place {
 
 /// A connection and what is under way on it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-enum Line {
+enum ConnectionState {
     Down,
     Idle,
     Busy { asked: Duration },
+}
+
+/// Whether endpoints may have come in vain.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Missed {
+    Nobody,
+    Some,
+    /// All that are known of are told of by the beat that is under way, or was when its connection went.
+    Told,
 }
 
 /// What is to be asked on the connection for beats.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Beat {
     Enter { id: ManagerId },
-    Renew { id: ManagerId, places: u32, is_leaving: bool },
+    Renew { id: ManagerId, places: u32, is_leaving: bool, has_missed: bool },
 }
 
 /// What an answer to [`Beat`] says.
 #[derive(Clone, Debug)]
 pub(crate) enum BeatTold {
     Entered,
-    /// The campaign is gone, or takes no member; how it stands.
-    NotEntered(State),
+    /// The campaign takes nobody any more; how it stands.
+    Ended(State),
+    /// The campaign is gone, or is another.
+    ShutOut(JoinError),
     Renewed(BeatAnswer),
 }
 
@@ -115,12 +128,13 @@ impl Machine {
     pub(crate) fn new(start: Start) -> Self {
         Self {
             lease: start.lease,
-            place: Place::Inside { id: start.id, renewed: start.entered },
+            phase: Phase::Inside { id: start.id, renewed: start.entered },
             places: start.places,
             sessions: Sessions::new(start.fence),
-            batches: Line::Down,
-            beats: Line::Down,
+            batches: ConnectionState::Down,
+            beats: ConnectionState::Down,
             beat_due: start.entered,
+            missed: Missed::Nobody,
             last_standing: unknown_standing(start.n),
             trouble: Vec::new(),
             new_id: start.new_id,
@@ -129,10 +143,10 @@ impl Machine {
     }
 
     pub(crate) fn ask(&mut self, now: Duration, ask: Ask) {
-        let is_leaving = matches!(self.place, Place::Leaving { .. } | Place::Left);
+        let is_leaving = matches!(self.phase, Phase::Leaving { .. } | Phase::Left);
         match ask {
             Ask::Take { session, .. } if is_leaving => {
-                self.news.push_back(News::Refused { session, why: Refusal::Stop });
+                self.news.push_back(ClientNews::Refused { session, why: Refusal::Stop });
             }
             Ask::Take { session, endpoint } => self.sessions.take(now, session, endpoint),
             Ask::Forget { session } => self.sessions.forget(session),
@@ -144,37 +158,43 @@ impl Machine {
                     self.beat_due = self.beat_due.min(now);
                 }
             }
+            Ask::Missed => self.missed = Missed::Some,
         }
     }
 
     /// Begins to leave: what waits is refused, what has ended is still reported.
     pub(crate) fn leave(&mut self, now: Duration) {
-        let (Place::Inside { id, .. } | Place::Outside { id }) = self.place else { return };
+        let (Phase::Inside { id, .. } | Phase::Outside { id }) = self.phase else { return };
         self.sessions.refuse_waiting(Refusal::Stop, &mut self.news);
-        self.place = Place::Leaving { id, until: now + LEAVE_MAX };
+        self.phase = Phase::Leaving { id, until: now + LEAVE_MAX };
         self.beat_due = now;
     }
 
     pub(crate) fn has_left(&self) -> bool {
-        matches!(self.place, Place::Left)
+        matches!(self.phase, Phase::Left)
     }
 
     /// What is to be told to whoever asked.
-    pub(crate) fn next_news(&mut self) -> Option<News> {
+    pub(crate) fn next_news(&mut self) -> Option<ClientNews> {
         self.news.pop_front()
     }
 
     pub(crate) fn connected(&mut self, which: Which) {
-        *self.line(which) = Line::Idle;
+        *self.line(which) = ConnectionState::Idle;
+        let are_both_there =
+            self.batches != ConnectionState::Down && self.beats != ConnectionState::Down;
+        if are_both_there && !self.trouble.is_empty() {
+            self.beat_due = Duration::ZERO; // at once, so that it is told that all is well again
+        }
     }
 
     /// The connection is gone, or could not be made. What was under way on it may or may not have been done.
     pub(crate) fn disconnected(&mut self, which: Which, why: &str) {
-        let before = std::mem::replace(self.line(which), Line::Down);
+        let before = std::mem::replace(self.line(which), ConnectionState::Down);
         match which {
             Which::Batches => self.sessions.batch_unanswered(),
             Which::Beats => {
-                if let Line::Busy { asked } = before {
+                if let ConnectionState::Busy { asked } = before {
                     self.beat_due = asked;
                 }
             }
@@ -182,11 +202,11 @@ impl Machine {
         let is_new = !self.trouble.iter().any(|told| told == why);
         if is_new && self.trouble.len() < TROUBLES_MAX {
             self.trouble.push(why.to_owned());
-            self.news.push_back(News::Trouble(why.to_owned()));
+            self.news.push_back(ClientNews::Trouble(why.to_owned()));
         }
     }
 
-    fn line(&mut self, which: Which) -> &mut Line {
+    fn line(&mut self, which: Which) -> &mut ConnectionState {
         match which {
             Which::Batches => &mut self.batches,
             Which::Beats => &mut self.beats,
@@ -195,68 +215,84 @@ impl Machine {
 
     /// What is to be sent on the connection for batches, if it is free and anything waits.
     pub(crate) fn next_batch(&mut self, now: Duration) -> Option<Batch> {
-        if self.batches != Line::Idle {
+        if self.batches != ConnectionState::Idle {
             return None;
         }
-        let member = match self.place {
-            Place::Inside { id, .. } | Place::Leaving { id, .. } => Some(id),
-            Place::Outside { .. } | Place::Left => None,
+        let member = match self.phase {
+            Phase::Inside { id, .. } | Phase::Leaving { id, .. } => Some(id),
+            Phase::Outside { .. } | Phase::Left => None,
         };
         let batch = self.sessions.next_batch(member)?;
-        self.batches = Line::Busy { asked: now };
+        self.batches = ConnectionState::Busy { asked: now };
         Some(batch)
     }
 
     pub(crate) fn batch_answered(&mut self, now: Duration, answer: &Answer) {
         // Who stood still for so long that he is fenced must not be told that he has won.
         self.tick(now);
-        self.batches = Line::Idle;
+        self.batches = ConnectionState::Idle;
         let is_fenced = self.sessions.batch_answered(answer, &mut self.news);
-        if let (true, Place::Inside { .. }) = (is_fenced, &self.place) {
+        // The place that an endpoint did not find may become free, and nobody else keeps that it has come.
+        let is_full = |told: &TakeAnswer| told.verdict == TakeVerdict::Refused(Refusal::Full);
+        if answer.verdicts.iter().any(is_full) {
+            self.missed = Missed::Some;
+        }
+        if let (true, Phase::Inside { .. }) = (is_fenced, &self.phase) {
             self.fence(now);
         }
     }
 
     /// What is to be asked on the connection for beats, if it is free and it is time.
     pub(crate) fn next_beat(&mut self, now: Duration) -> Option<Beat> {
-        if self.beats != Line::Idle || now < self.beat_due {
+        if self.beats != ConnectionState::Idle || now < self.beat_due {
             return None;
         }
-        let beat = match self.place {
-            Place::Inside { id, .. } => Beat::Renew { id, places: self.places, is_leaving: false },
-            Place::Outside { id } => Beat::Enter { id },
-            Place::Leaving { id, until } => {
+        let (places, has_missed) = (self.places, self.missed != Missed::Nobody);
+        let renew = |id, is_leaving| Beat::Renew { id, places, is_leaving, has_missed };
+        let beat = match self.phase {
+            Phase::Inside { id, .. } => renew(id, false),
+            Phase::Outside { id } => Beat::Enter { id },
+            Phase::Leaving { id, until } => {
                 let is_last = self.sessions.are_all_reported() || now >= until;
-                Beat::Renew { id, places: self.places, is_leaving: is_last }
+                renew(id, is_last)
             }
-            Place::Left => return None,
+            Phase::Left => return None,
         };
-        self.beats = Line::Busy { asked: now };
+        if let (true, Beat::Renew { .. }) = (has_missed, beat) {
+            self.missed = Missed::Told;
+        }
+        self.beats = ConnectionState::Busy { asked: now };
         self.beat_due = now + (self.lease / 5).min(BEAT_EVERY_MAX);
         Some(beat)
     }
 
     pub(crate) fn beat_answered(&mut self, now: Duration, beat: Beat, told: BeatTold) {
-        let Line::Busy { asked } = self.beats else { return };
-        self.beats = Line::Idle;
-        if self.batches != Line::Down && !self.trouble.is_empty() {
-            self.trouble.clear();
-            self.news.push_back(News::Recovered);
+        let ConnectionState::Busy { asked } = self.beats else { return };
+        self.beats = ConnectionState::Idle;
+        if let (Missed::Told, BeatTold::Renewed(_)) = (self.missed, &told) {
+            self.missed = Missed::Nobody;
         }
-        match (&mut self.place, beat, told) {
-            (Place::Outside { id }, Beat::Enter { id: entered }, BeatTold::Entered)
+        if self.batches != ConnectionState::Down && !self.trouble.is_empty() {
+            self.trouble.clear();
+            self.news.push_back(ClientNews::Recovered);
+        }
+        match (&mut self.phase, beat, told) {
+            (Phase::Outside { id }, Beat::Enter { id: entered }, BeatTold::Entered)
                 if *id == entered =>
             {
-                self.place = Place::Inside { id: entered, renewed: asked };
-                self.news.push_back(News::Entered);
+                self.phase = Phase::Inside { id: entered, renewed: asked };
+                self.news.push_back(ClientNews::Entered);
                 self.beat_due = now;
             }
-            (_, Beat::Enter { .. }, BeatTold::NotEntered(state)) => {
+            (_, Beat::Enter { .. }, BeatTold::Ended(state)) => {
                 let last = self.last_standing.clone();
                 self.stands(Standing { state, publish: false, ..last });
             }
+            (_, Beat::Enter { .. }, BeatTold::ShutOut(why)) => {
+                self.news.push_back(ClientNews::ShutOut(why));
+            }
             (
-                Place::Inside { id, renewed },
+                Phase::Inside { id, renewed },
                 Beat::Renew { id: own, .. },
                 BeatTold::Renewed(told),
             ) if *id == own => {
@@ -265,30 +301,32 @@ impl Machine {
                 } else {
                     self.fence(now);
                 }
-                // Without one the campaign has been removed: nothing can come of going on.
-                let last = self.last_standing.clone();
-                let gone = || Standing { state: State::Halted, publish: false, ..last };
-                self.stands(told.standing.unwrap_or_else(gone));
+                // Without one the campaign has been removed, as the next entry is told.
+                if let Some(standing) = told.standing {
+                    self.stands(standing);
+                }
             }
-            (Place::Leaving { .. }, Beat::Renew { is_leaving: true, .. }, _) => self.end(),
+            (Phase::Leaving { .. }, Beat::Renew { is_leaving: true, .. }, _) => self.end(),
             _ => {}
         }
     }
 
     fn stands(&mut self, standing: Standing) {
         self.last_standing = standing.clone();
-        self.news.push_back(News::Standing(standing));
+        self.news.push_back(ClientNews::Standing(standing));
     }
 
     /// Does what it is time for.
     pub(crate) fn tick(&mut self, now: Duration) {
-        self.sessions.expire(now, &mut self.news);
-        match self.place {
-            Place::Inside { renewed, .. } if now >= renewed + self.fence_after() => self.fence(now),
+        if self.sessions.expire(now, &mut self.news) {
+            self.missed = Missed::Some;
+        }
+        match self.phase {
+            Phase::Inside { renewed, .. } if now >= renewed + self.fence_after() => self.fence(now),
             // Without a connection nobody will hear of it; with one, the last beat is still waited for.
-            Place::Leaving { until, .. } => {
+            Phase::Leaving { until, .. } => {
                 let is_due = now >= until;
-                if now >= until + LEAVE_MAX || (is_due && self.beats == Line::Down) {
+                if now >= until + LEAVE_MAX || (is_due && self.beats == ConnectionState::Down) {
                     self.end();
                 } else if is_due || self.sessions.are_all_reported() {
                     self.beat_due = self.beat_due.min(now);
@@ -305,26 +343,26 @@ impl Machine {
 
     fn fence(&mut self, now: Duration) {
         self.sessions.fence(&mut self.news);
-        self.news.push_back(News::Fenced);
-        self.place = Place::Outside { id: (self.new_id)() };
+        self.news.push_back(ClientNews::Fenced);
+        self.phase = Phase::Outside { id: (self.new_id)() };
         self.beat_due = now;
     }
 
     fn end(&mut self) {
         self.sessions.give_up(&mut self.news);
-        self.place = Place::Left;
+        self.phase = Phase::Left;
     }
 
     /// When [`Self::tick`], [`Self::next_batch`] or [`Self::next_beat`] has something to do, if nothing comes before.
     pub(crate) fn next_wake(&self) -> Option<Duration> {
-        let is_asked = matches!(self.beats, Line::Busy { .. });
-        let place = match self.place {
-            Place::Inside { renewed, .. } => Some(renewed + self.fence_after()),
-            Place::Outside { .. } | Place::Left => None,
-            Place::Leaving { until, .. } if is_asked => Some(until + LEAVE_MAX),
-            Place::Leaving { until, .. } => Some(until),
+        let is_asked = matches!(self.beats, ConnectionState::Busy { .. });
+        let place = match self.phase {
+            Phase::Inside { renewed, .. } => Some(renewed + self.fence_after()),
+            Phase::Outside { .. } | Phase::Left => None,
+            Phase::Leaving { until, .. } if is_asked => Some(until + LEAVE_MAX),
+            Phase::Leaving { until, .. } => Some(until),
         };
-        let beat = (self.beats == Line::Idle).then_some(self.beat_due);
+        let beat = (self.beats == ConnectionState::Idle).then_some(self.beat_due);
         [place, beat, self.sessions.next_expiry()].into_iter().flatten().min()
     }
 }

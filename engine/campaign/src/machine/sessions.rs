@@ -15,8 +15,8 @@
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use super::batch::{Answer, Batch, Finished, GivenBack, ManagerId, Verdict};
-use crate::asks::{Fence, News, Refusal, fit};
+use super::batch::{Answer, Batch, Finished, GivenBack, ManagerId, TakeVerdict};
+use crate::asks::{ClientNews, Fence, Refusal, fit};
 
 /// Endpoints that get no START leave after 10 s.
 const TAKE_MAX: Duration = Duration::from_secs(9);
@@ -112,16 +112,16 @@ impl Sessions {
         session: u64,
         outcome: String,
         record: String,
-        news: &mut VecDeque<News>,
+        news: &mut VecDeque<ClientNews>,
     ) {
         let Some(Session::Held { endpoint, manager, epoch }) = self.all.get(&session) else {
             // Fenced, so that the endpoint is somebody else's by now, or never won.
-            news.push_back(News::Duplicate { session });
+            news.push_back(ClientNews::Duplicate { session });
             return;
         };
         let kept = fit(&record);
         if kept.is_none() {
-            news.push_back(News::RecordLeftOut { session, len_bytes: record.len() });
+            news.push_back(ClientNews::RecordLeftOut { session, len_bytes: record.len() });
         }
         let finished = Finished {
             session,
@@ -129,7 +129,7 @@ impl Sessions {
             endpoint: *endpoint,
             epoch: *epoch,
             outcome: outcome.replace('\0', "").into(),
-            record: kept.unwrap_or("null").into(),
+            record: kept.as_deref().unwrap_or("null").into(),
         };
         self.finishing_bytes += held_bytes(&finished);
         self.all.insert(session, Session::Finishing(finished));
@@ -144,13 +144,13 @@ impl Sessions {
     /// A result is given up, if it is not reported by now. Its claim is given back as lost: kept, it would count as taken for
     /// as long as the manager is a member. Where the result was accepted unheard, or the manager is another by now, that
     /// changes nothing.
-    fn unreported(&mut self, session: u64, news: &mut VecDeque<News>) {
+    fn unreported(&mut self, session: u64, news: &mut VecDeque<ClientNews>) {
         if let Some(Session::Finishing(finished)) = self.all.get(&session) {
             self.finishing_bytes -= held_bytes(finished);
             let given_back = GivenBack { session, endpoint: finished.endpoint, has_begun: true };
             self.all.insert(session, Session::Returning(given_back));
             self.returning.push_back(session);
-            news.push_back(News::Unreported { session });
+            news.push_back(ClientNews::Unreported { session });
         }
     }
 
@@ -227,7 +227,11 @@ impl Sessions {
     }
 
     /// Whether the answer says that the manager is none any more.
-    pub(super) fn batch_answered(&mut self, answer: &Answer, news: &mut VecDeque<News>) -> bool {
+    pub(super) fn batch_answered(
+        &mut self,
+        answer: &Answer,
+        news: &mut VecDeque<ClientNews>,
+    ) -> bool {
         let Some(batch) = self.under_way.take() else { return false };
         for GivenBack { session, .. } in &batch.give_back {
             if let Some(Session::Returning(_)) = self.all.get(session) {
@@ -241,8 +245,8 @@ impl Sessions {
                 self.all.remove(&session);
                 let is_accepted = answer.accepted.contains(&(finished.endpoint, finished.epoch));
                 news.push_back(match is_accepted {
-                    true => News::Accepted { session },
-                    false => News::Duplicate { session },
+                    true => ClientNews::Accepted { session },
+                    false => ClientNews::Duplicate { session },
                 });
             }
         }
@@ -253,34 +257,35 @@ impl Sessions {
         for (session, _) in batch.take {
             self.taken_without_answer(session);
         }
-        answer.verdicts.iter().any(|told| told.verdict == Verdict::Fenced)
+        answer.verdicts.iter().any(|told| told.verdict == TakeVerdict::Fenced)
     }
 
-    fn judged(&mut self, session: u64, verdict: Verdict, news: &mut VecDeque<News>) {
+    fn judged(&mut self, session: u64, verdict: TakeVerdict, news: &mut VecDeque<ClientNews>) {
         let Some(state) = self.all.get_mut(&session) else { return };
         let Session::Taking { endpoint, manager, is_wanted } = *state else { return };
         match verdict {
-            Verdict::Won(epoch) if is_wanted => {
+            TakeVerdict::Won(epoch) if is_wanted => {
                 *state = Session::Held { endpoint, manager, epoch };
-                news.push_back(News::Won { session, epoch });
+                news.push_back(ClientNews::Won { session, epoch });
             }
-            Verdict::Won(_) => {
+            TakeVerdict::Won(_) => {
                 *state = unbegun(session, endpoint);
                 self.returning.push_back(session);
             }
-            Verdict::Refused(why) => {
+            TakeVerdict::Refused(why) => {
                 self.all.remove(&session);
                 if is_wanted {
-                    news.push_back(News::Refused { session, why });
+                    news.push_back(ClientNews::Refused { session, why });
                 }
             }
             // All of them are refused when the machine fences.
-            Verdict::Fenced => {}
+            TakeVerdict::Fenced => {}
         }
     }
 
-    /// Gives up what has waited for too long.
-    pub(super) fn expire(&mut self, now: Duration, news: &mut VecDeque<News>) {
+    /// Gives up what has waited for too long. Whether an endpoint was turned away.
+    pub(super) fn expire(&mut self, now: Duration, news: &mut VecDeque<ClientNews>) -> bool {
+        let mut is_turned_away = false;
         while let Some((end, session)) = self.take_ends.front().copied() {
             if end > now {
                 break;
@@ -292,7 +297,8 @@ impl Sessions {
             );
             if is_waiting {
                 self.forget(session);
-                news.push_back(News::Refused { session, why: Refusal::Unanswered });
+                news.push_back(ClientNews::Refused { session, why: Refusal::Unanswered });
+                is_turned_away = true;
             }
         }
         while let Some((end, session)) = self.finish_ends.front().copied() {
@@ -303,6 +309,7 @@ impl Sessions {
             self.unreported(session, news);
         }
         self.let_go_of_what_is_over();
+        is_turned_away
     }
 
     /// Takes off the queues what has left its state, as far as it stands in front: they never hold more than that and
@@ -334,7 +341,7 @@ impl Sessions {
 
     /// The manager has no claims any more. Those of which nothing is known are refused; those that were never sent wait
     /// for the next membership; results are still reported, as the database may not have marked the manager yet.
-    pub(super) fn fence(&mut self, news: &mut VecDeque<News>) {
+    pub(super) fn fence(&mut self, news: &mut VecDeque<ClientNews>) {
         let keeps_running = self.fence == Fence::Finish;
         let mut refused = Vec::new();
         self.all.retain(|session, state| match state {
@@ -349,11 +356,11 @@ impl Sessions {
         self.returning.clear();
         refused.sort_unstable();
         let refused = refused.into_iter();
-        news.extend(refused.map(|session| News::Refused { session, why: Refusal::Fenced }));
+        news.extend(refused.map(|session| ClientNews::Refused { session, why: Refusal::Fenced }));
     }
 
     /// Refuses what has not been answered; what may have been won is given back.
-    pub(super) fn refuse_waiting(&mut self, why: Refusal, news: &mut VecDeque<News>) {
+    pub(super) fn refuse_waiting(&mut self, why: Refusal, news: &mut VecDeque<ClientNews>) {
         let is_waiting = |state: &Session| {
             matches!(state, Session::Waiting { .. } | Session::Taking { is_wanted: true, .. })
         };
@@ -362,7 +369,7 @@ impl Sessions {
         waiting.sort_unstable();
         for session in waiting {
             self.forget(session);
-            news.push_back(News::Refused { session, why });
+            news.push_back(ClientNews::Refused { session, why });
         }
     }
 
@@ -378,7 +385,7 @@ impl Sessions {
     }
 
     /// What is not reported by now never will be.
-    pub(super) fn give_up(&mut self, news: &mut VecDeque<News>) {
+    pub(super) fn give_up(&mut self, news: &mut VecDeque<ClientNews>) {
         while let Some((_, session)) = self.finish_ends.pop_front() {
             self.unreported(session, news);
         }

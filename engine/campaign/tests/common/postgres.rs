@@ -44,6 +44,14 @@ impl Postgres {
         postgres
     }
 
+    /// In this folder, with this setting, which holds unless a client says otherwise.
+    pub(crate) fn within(folder: &Path, setting: &str) -> Self {
+        let mut postgres = Self::initialised_in(folder);
+        postgres.options.push(setting.to_owned());
+        postgres.start();
+        postgres
+    }
+
     /// One that answers on 127.0.0.1 with TLS, or, without a certificate, in the clear.
     pub(crate) fn over_tcp(certificate: Option<&ServerCertificate>) -> Self {
         let mut postgres = Self::initialised();
@@ -83,11 +91,41 @@ impl Postgres {
         ]);
     }
 
+    /// A standby of another, which calls it `standby` and tells it all that is written from now on.
+    pub(crate) fn standby_of(primary: &Self) -> Self {
+        let mut standby = Self::without_data(&std::env::temp_dir());
+        let data = standby.folder.join("data");
+        let to =
+            format!("host={} user=postgres application_name=standby", primary.folder.display());
+        let mut copy = standby.command("pg_basebackup");
+        let copy =
+            copy.args(["-R", "-C", "-S", "standby", "--checkpoint=fast", "--no-sync", "-d", &to]);
+        let made = copy.arg("-D").arg(data).output().expect("pg_basebackup runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        standby.start();
+        standby
+    }
+
     fn initialised() -> Self {
+        Self::initialised_in(&std::env::temp_dir())
+    }
+
+    fn initialised_in(folder: &Path) -> Self {
+        let postgres = Self::without_data(folder);
+        let data = postgres.folder.join("data");
+        let mut initdb = postgres.command("initdb");
+        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8"]);
+        let made = initdb.args(["--no-locale", "-D"]).arg(data).output().expect("initdb runs");
+        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+        postgres
+    }
+
+    /// A folder of its own in this one, and who may use it.
+    fn without_data(folder: &Path) -> Self {
         static MADE: AtomicU32 = AtomicU32::new(0);
         let number = MADE.fetch_add(1, Ordering::Relaxed);
         let name = format!("campaign-test-{}-{number}", std::process::id());
-        let folder = std::env::temp_dir().join(name);
+        let folder = folder.join(name);
         let _ = fs::remove_dir_all(&folder);
         fs::create_dir(&folder).expect("a new folder");
         let user = geteuid().is_root().then(|| {
@@ -99,21 +137,19 @@ impl Postgres {
         if let Some((uid, gid)) = user {
             chown(&folder, Some(uid), Some(gid)).expect("the folder is ours");
         }
-        let mut postgres = Self {
-            options: vec![format!("unix_socket_directories={}", folder.display())],
+        Self {
+            options: vec![
+                format!("unix_socket_directories={}", folder.display()),
+                "listen_addresses=".to_owned(),
+                // Else each file is synced by itself before it starts again after a kill, which takes seconds.
+                "recovery_init_sync_method=syncfs".to_owned(),
+            ],
             folder,
             programs: programs(),
             user,
             postmaster: None,
             tcp_port: None,
-        };
-        let data = postgres.folder.join("data");
-        let mut initdb = postgres.command("initdb");
-        initdb.args(["--no-sync", "--auth=trust", "--username=postgres", "--encoding=UTF8"]);
-        let made = initdb.args(["--no-locale", "-D"]).arg(data).output().expect("initdb runs");
-        assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-        postgres.options.push("listen_addresses=".to_owned());
-        postgres
+        }
     }
 
     /// Who must prove what (the text of `pg_hba.conf`), and by which authority's certificates. Holds from the next start.
@@ -159,7 +195,7 @@ impl Postgres {
             loop {
                 let before = told.len();
                 let is_over = log.read_line(&mut told).is_ok_and(|bytes| bytes == 0);
-                if told[before..].contains("ready to accept connections") {
+                if told[before..].contains("ready to accept ") {
                     std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
                     self.postmaster = Some(child);
                     return;
@@ -176,30 +212,43 @@ impl Postgres {
 
     /// Kills it and all its processes at once, as a fault of the machine would.
     pub(crate) fn kill(&mut self) {
-        let mut postmaster = self.postmaster.take().expect("it runs");
-        let pid = Pid::from_raw(postmaster.id().cast_signed());
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        kill(pid, Signal::SIGKILL).expect("the postmaster");
-        for child in children.expect("its children").split_whitespace() {
-            let child = Pid::from_raw(child.parse().expect("a number"));
-            let _ = kill(child, Signal::SIGKILL); // or it has just ended
+        for process in self.processes() {
+            let _ = kill(Pid::from_raw(process.cast_signed()), Signal::SIGKILL); // or it has just ended
         }
-        postmaster.wait().expect("a child");
+        self.postmaster.take().expect("it runs").wait().expect("a child");
     }
 
     /// Stops or continues the postmaster and all its processes, by SIGSTOP and SIGCONT.
     pub(crate) fn signal_all(&self, signal: Signal) {
-        let pid = Pid::from_raw(self.postmaster.as_ref().expect("it runs").id().cast_signed());
-        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children"));
-        for child in children.expect("its children").split_whitespace() {
-            let _ = kill(Pid::from_raw(child.parse().expect("a number")), signal);
+        for process in self.processes().into_iter().rev() {
+            let _ = kill(Pid::from_raw(process.cast_signed()), signal); // or it has just ended
         }
-        kill(pid, signal).expect("the postmaster");
+    }
+
+    /// Where it is reached on this machine.
+    pub(crate) fn socket(&self) -> PathBuf {
+        self.folder.join(".s.PGSQL.5432")
+    }
+
+    /// The postmaster and all its processes.
+    pub(crate) fn processes(&self) -> Vec<u32> {
+        let postmaster = self.postmaster.as_ref().expect("it runs").id();
+        let children = fs::read_to_string(format!("/proc/{postmaster}/task/{postmaster}/children"));
+        let children = children.expect("its children");
+        let children = children.split_whitespace().map(|child| child.parse().expect("a number"));
+        std::iter::once(postmaster).chain(children).collect()
     }
 
     /// The address of a campaign in it, over its unix socket, as the owner.
     pub(crate) fn address(&self, campaign: &str) -> String {
         self.address_as("postgres", campaign)
+    }
+
+    /// The address of a campaign in whichever of the two is no standby.
+    pub(crate) fn address_with(&self, standby: &Self, campaign: &str) -> String {
+        let [one, other] = [self, standby].map(|server| server.folder.display());
+        let hosts = format!("host={one}&host={other}");
+        format!("postgres://postgres@/postgres?{hosts}&target_session_attrs=read-write#{campaign}")
     }
 
     /// The same as another user, who is trusted without a password.

@@ -1,16 +1,19 @@
 //! What waits for what: calls that meet a transaction which somebody has begun go on when it is over, and neither is
 //! refused because they wait for each other.
 
+use std::ops::ControlFlow;
+use std::sync::mpsc::channel;
 use std::thread;
 use std::time::Instant;
 
-use campaign::administration::{Administration, Imported};
+use campaign::State;
+use campaign::administration::{Administration, CampaignResult, Imported, NewCampaign};
 use tokio::runtime::Runtime;
 use tokio_postgres::{Client, NoTls};
 
 use crate::administration::journal;
 use crate::postgres::Postgres;
-use crate::support::{PATIENCE, access, create, endpoint, new_campaign, now};
+use crate::support::{PATIENCE, access, create, endpoint, new_campaign, now, until};
 
 /// A session of the database that calls functions by itself.
 struct Session {
@@ -49,7 +52,7 @@ fn enter(session: &Session, manager: u8, number: u16) {
     let (manager, key) = (id(manager), key(number));
     session.run(&format!(
         "SELECT pktlab.enter('locks', {manager}, 'h', 'v', 1, decode(repeat('07', 32), 'hex'), '{{-c,3}}', NULL, \
-         '{{abc}}'); SELECT pktlab.take('locks', {manager}, 1, ARRAY[{key}], ARRAY[{number}]::bigint[])"
+         '{{abc}}', NULL); SELECT pktlab.take('locks', {manager}, 1, ARRAY[{key}], ARRAY[{number}]::bigint[])"
     ));
 }
 
@@ -75,9 +78,10 @@ fn an_import_waits_for_a_result_that_is_being_reported_and_counts_it() {
     let session = Session::new(&postgres);
     enter(&session, 1, 1);
     silence(&session, 1);
-    let manager = id(1);
-    let locked = format!("SELECT 1 FROM pktlab.manager WHERE id = {manager} FOR NO KEY UPDATE");
-    session.run(&format!("BEGIN; {locked}"));
+    let (manager, key) = (id(1), key(1));
+    session.run(&format!(
+        "BEGIN; SELECT pktlab.finish('locks', {manager}, ARRAY[{key}], ARRAY[1], ARRAY['reported'], ARRAY['{{}}'])"
+    ));
     let address = postgres.address("locks");
     let importing = thread::spawn(move || {
         let mut owner = Administration::open(&access(&address)).expect("the owner");
@@ -85,17 +89,48 @@ fn an_import_waits_for_a_result_that_is_being_reported_and_counts_it() {
         (imported, owner.status().map(|status| status.standing))
     });
     wait_for_a_lock(&postgres);
-    let key = key(1);
-    session.run(&format!(
-        "SELECT pktlab.finish('locks', {manager}, ARRAY[{key}], ARRAY[1], ARRAY['reported'], ARRAY['{{}}']); COMMIT"
-    ));
+    session.run("COMMIT");
     let (imported, standing) = importing.join().expect("no panic");
     assert_eq!(imported, Ok(Imported { accepted: 1, known: 1 }));
     assert_eq!(standing.map(|standing| standing.done), Ok(2));
-    let counts = "SELECT host, claimed, done FROM pktlab.manager ORDER BY id";
-    assert_eq!(postgres.sql(counts), "imported|0|1\nh|0|1");
+    let counts = "SELECT host, claimed, done FROM pktlab.manager ORDER BY host";
+    assert_eq!(postgres.sql(counts), "h|0|1\nlab0|0|1");
     let outcomes = "SELECT string_agg(outcome, ' ' ORDER BY endpoint) FROM pktlab.result";
     assert_eq!(postgres.sql(outcomes), "reported journal");
+}
+
+/// It was allowed to, as its manager's lease ran out a moment later.
+#[test]
+#[ignore = "needs postgresql"]
+fn who_follows_waits_for_a_result_that_is_being_reported_when_the_campaign_is_over() {
+    let postgres = Postgres::new();
+    let mut owner = create(&postgres, "locks", &new_campaign());
+    let session = Session::new(&postgres);
+    enter(&session, 1, 1);
+    let (manager, key) = (id(1), key(1));
+    session.run(&format!(
+        "BEGIN; SELECT pktlab.finish('locks', {manager}, ARRAY[{key}], ARRAY[1], ARRAY['reported'], ARRAY['{{}}'])"
+    ));
+    // The row of the manager is locked, so that its lease cannot be ended otherwise.
+    let over = "UPDATE pktlab.campaign SET state = 'over'";
+    postgres.sql(over);
+    let address = postgres.address("locks");
+    let (tell, told) = channel();
+    let following = thread::spawn(move || {
+        let mut owner = Administration::open(&access(&address)).expect("the owner");
+        let each = |result: CampaignResult| {
+            tell.send(result.outcome).expect("the test goes on");
+            ControlFlow::Continue(())
+        };
+        owner.results(true, each)
+    });
+    assert_eq!(owner.status().expect("a status").standing.state, State::Over);
+    let looks = "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'pktxpmgr campaign' \
+                 AND query LIKE '%pktlab.result%'";
+    until("it has seen that, and goes on", || postgres.sql(looks) == "1");
+    session.run("COMMIT");
+    following.join().expect("no panic").expect("results");
+    assert_eq!(told.try_iter().collect::<Vec<_>>(), ["reported"]);
 }
 
 /// The claims of who leaves and of who is lost are locked as one list, so that nobody who goes by endpoints holds one of them
@@ -118,7 +153,7 @@ fn the_claims_of_all_managers_that_end_at_once_are_locked_in_one_order() {
     };
     session.run("BEGIN");
     lock(1);
-    let leaves = format!("SELECT alive FROM pktlab.beat('locks', {}, 1, true)", id(1));
+    let leaves = format!("SELECT alive FROM pktlab.beat('locks', {}, 1, true, false)", id(1));
     thread::scope(|scope| {
         let leaving = scope.spawn(|| postgres.sql(&leaves));
         wait_for_a_lock(&postgres);
@@ -151,4 +186,121 @@ fn who_enters_again_under_the_same_id_has_a_lease_from_then_on_unless_it_is_lost
     session.run("UPDATE pktlab.manager SET state = 'lost', lease_until = clock_timestamp()");
     enter(&session, 1, 1);
     assert_eq!(postgres.sql(lease), "f|lost");
+}
+
+/// A manager was lost with the first endpoint. What takes another one for a second manager.
+fn lost(postgres: &Postgres, n: Option<u64>) -> (Session, impl Fn(u16) -> String) {
+    create(postgres, "locks", &NewCampaign { n, ..new_campaign() });
+    let session = Session::new(postgres);
+    enter(&session, 1, 1);
+    silence(&session, 1);
+    enter(&session, 2, 2);
+    let (manager, second) = (id(2), key(2));
+    session.run(&format!(
+        "SELECT pktlab.beat('locks', {manager}, 1, false, false); \
+         SELECT pktlab.give_back('locks', {manager}, 1, ARRAY[{second}], ARRAY[2::bigint], ARRAY[false])"
+    ));
+    assert_eq!(postgres.sql("SELECT lost, taken FROM pktlab.standing"), "1|0");
+    let take = move |number| {
+        let key = key(number);
+        format!("SELECT pktlab.take('locks', {manager}, 1, ARRAY[{key}], ARRAY[9::bigint])")
+    };
+    (session, take)
+}
+
+/// The result of the first endpoint, and how many are accepted.
+fn late() -> String {
+    let (manager, key) = (id(1), key(1));
+    format!(
+        "SELECT count(*) FROM pktlab.finish('locks', {manager}, ARRAY[{key}], ARRAY[1], ARRAY['late'], ARRAY['{{}}'])"
+    )
+}
+
+/// Another manager has just begun to take the endpoint, or the last place of `n`.
+#[test]
+#[ignore = "needs postgresql"]
+fn a_late_result_waits_for_who_takes_its_endpoint_or_the_last_place_and_is_refused() {
+    for (n, number) in [(None, 1), (Some(1), 1), (Some(1), 2)] {
+        let postgres = Postgres::new();
+        let (session, take) = lost(&postgres, n);
+        session.run(&format!("BEGIN; {}", take(number)));
+        thread::scope(|scope| {
+            let late = scope.spawn(|| postgres.sql(&late()));
+            wait_for_a_lock(&postgres);
+            session.run("COMMIT");
+            assert_eq!(late.join().expect("no panic"), "0", "{n:?}, endpoint {number}");
+        });
+        let counts = "SELECT state, claimed, done FROM pktlab.manager ORDER BY id";
+        assert_eq!(postgres.sql(counts), "lost|0|0\nlive|1|0");
+        assert_eq!(postgres.sql("SELECT taken, done FROM pktlab.standing"), "1|0");
+    }
+}
+
+#[test]
+#[ignore = "needs postgresql"]
+fn who_takes_an_endpoint_or_a_place_waits_for_a_late_result_that_has_it() {
+    for (n, number, told) in
+        [(None, 1, "(9,done,1)"), (Some(1), 1, "(9,done,1)"), (Some(1), 2, "(9,full,0)")]
+    {
+        let postgres = Postgres::new();
+        let (session, take) = lost(&postgres, n);
+        session.run(&format!("BEGIN; {}", late()));
+        thread::scope(|scope| {
+            let taking = scope.spawn(|| postgres.sql(&take(number)));
+            wait_for_a_lock(&postgres);
+            session.run("COMMIT");
+            assert_eq!(taking.join().expect("no panic"), told);
+        });
+        let counts = "SELECT state, claimed, done FROM pktlab.manager ORDER BY id";
+        assert_eq!(postgres.sql(counts), "lost|0|1\nlive|0|0");
+        assert_eq!(postgres.sql("SELECT taken, done, lost FROM pktlab.standing"), "1|1|0");
+        assert_eq!(postgres.sql(&late()), "1", "it may be told again");
+    }
+}
+
+#[test]
+#[ignore = "needs postgresql"]
+fn who_waits_for_a_lock_is_told_who_holds_it_and_goes_on_when_it_is_free() {
+    let postgres = Postgres::new();
+    let mut owner = create(&postgres, "locks", &new_campaign());
+    let session = Session::new(&postgres);
+    session.run("SET application_name = 'holder'; BEGIN; LOCK TABLE pktlab.campaign");
+    let (tell, told) = channel();
+    owner.tell_waits(move |text| tell.send(text.to_owned()).expect("the test goes on"));
+    let waiting = thread::spawn(move || (owner.stop(), owner));
+    let pid = postgres.sql("SELECT pid FROM pg_stat_activity WHERE application_name = 'holder'");
+    let text = told.recv_timeout(PATIENCE).expect("it is told");
+    let expected = format!(
+        "the database has waited for 5 s for a lock that its process {pid} holds (role postgres, program \"holder\"; \
+         more is in pg_stat_activity); after 30 s it gives up"
+    );
+    assert_eq!(text, expected);
+    session.run("COMMIT");
+    let (stopped, mut owner) = waiting.join().expect("no panic");
+    assert_eq!(stopped, Ok(State::Over));
+    owner.forget().expect("nobody is there");
+    assert_eq!(told.try_recv().ok(), None, "what is quick is not told");
+}
+
+/// As long as it is away nothing is confirmed.
+#[test]
+#[ignore = "needs postgresql"]
+fn who_waits_for_a_standby_that_is_away_is_told_so() {
+    let mut postgres = Postgres::new();
+    create(&postgres, "locks", &new_campaign());
+    postgres.sql("ALTER SYSTEM SET synchronous_standby_names = away");
+    postgres.kill();
+    postgres.start();
+    let mut owner = Administration::open(&access(&postgres.address("locks"))).expect("the owner");
+    let (tell, told) = channel();
+    owner.tell_waits(move |text| tell.send(text.to_owned()).expect("the test goes on"));
+    let waiting = thread::spawn(move || owner.stop());
+    let text = told.recv_timeout(PATIENCE).expect("it is told");
+    assert!(
+        text.ends_with("for a standby that has to confirm (synchronous_standby_names)"),
+        "{text}"
+    );
+    postgres.sql("ALTER SYSTEM RESET synchronous_standby_names");
+    postgres.sql("SELECT pg_reload_conf()");
+    assert_eq!(waiting.join().expect("no panic"), Ok(State::Over));
 }

@@ -43,11 +43,15 @@ enum Step {
         manager: u8,
         places: i32,
         leaving: bool,
+        has_missed: bool,
     },
     LeaseRunsOut {
         manager: u8,
     },
-    Stop,
+    /// It is stopped, or halted if it was stopped.
+    End {
+        halted: bool,
+    },
 }
 
 fn step() -> impl Strategy<Value = Step> {
@@ -63,10 +67,11 @@ fn step() -> impl Strategy<Value = Step> {
         5 => (manager(), results).prop_map(|(manager, results)| Step::Finish { manager, results }),
         4 => (manager(), line(), sessions)
             .prop_map(|(manager, line, sessions)| Step::GiveBack { manager, line, sessions }),
-        5 => (manager(), 0..8, prop::bool::weighted(0.1))
-            .prop_map(|(manager, places, leaving)| Step::Beat { manager, places, leaving }),
+        5 => (manager(), 0..8, prop::bool::weighted(0.1), prop::bool::weighted(0.2)).prop_map(
+            |(manager, places, leaving, has_missed)| Step::Beat { manager, places, leaving, has_missed }
+        ),
         2 => manager().prop_map(|manager| Step::LeaseRunsOut { manager }),
-        1 => Just(Step::Stop),
+        1 => prop::bool::weighted(0.3).prop_map(|halted| Step::End { halted }),
     ]
 }
 
@@ -99,6 +104,7 @@ struct Model {
     state: &'static str,
     round: i32,
     wave: i32,
+    missed: bool,
     publisher: Option<u8>,
     managers: BTreeMap<u8, Manager>,
     claims: BTreeMap<u16, Claim>,
@@ -177,10 +183,17 @@ impl Model {
 
     fn finish(&mut self, manager: u8, results: &BTreeMap<u16, i32>) -> Vec<(u16, i32)> {
         let mut accepted = Vec::new();
+        let is_late = !self.is_alive(manager);
         for (key, epoch) in results {
+            let is_room = self.n.is_none_or(|n| self.taken() < n);
             let Some(claim) = self.claims.get_mut(key) else { continue };
-            let is_own = (claim.manager, claim.epoch) == (manager, *epoch);
-            if is_own && [ClaimState::Claimed, ClaimState::Done].contains(&claim.state) {
+            let is_taken = match claim.state {
+                ClaimState::Done => true,
+                ClaimState::Claimed => !is_late || self.state == "open",
+                ClaimState::Lost => is_late && self.state == "open" && is_room,
+                ClaimState::Released => false,
+            };
+            if (claim.manager, claim.epoch) == (manager, *epoch) && is_taken {
                 claim.state = ClaimState::Done;
                 accepted.push((*key, *epoch));
             }
@@ -205,7 +218,13 @@ impl Model {
     }
 
     /// Whether it is alive, and publishes.
-    fn beat(&mut self, manager: u8, places: i32, leaving: bool) -> (bool, bool) {
+    fn beat(
+        &mut self,
+        manager: u8,
+        places: i32,
+        (leaving, has_missed): (bool, bool),
+    ) -> (bool, bool) {
+        self.missed |= has_missed;
         let is_alive = self.is_alive(manager);
         if is_alive {
             self.managers.get_mut(&manager).expect("alive").places = places;
@@ -233,6 +252,7 @@ impl Model {
     fn end_manager(&mut self, manager: u8, state: &'static str) {
         let own = self.managers.get_mut(&manager).expect("it is there");
         (own.state, own.places) = (state, 0);
+        self.missed = true;
         for claim in self.claims.values_mut() {
             if claim.manager == manager && claim.state == ClaimState::Claimed {
                 claim.state = ClaimState::Lost;
@@ -246,17 +266,24 @@ impl Model {
         {
             self.state = "over";
         } else if self.state == "open" && !is_reached(self.taken()) {
+            let has_room = self.count(&[ClaimState::Claimed]) * 2 < self.places();
             if self.wave < WAVES {
-                let claimed = self.count(&[ClaimState::Claimed]);
-                self.wave += i32::from(claimed * 2 < self.places());
-            } else if self.claims.values().any(|claim| self.can_be_taken_again(claim)) {
-                (self.round, self.wave) = (self.round + 1, 1);
+                self.wave += i32::from(has_room);
+            } else if self.missed && has_room
+                || self.claims.values().any(|claim| self.can_be_taken_again(claim))
+            {
+                (self.round, self.wave, self.missed) = (self.round + 1, 1, false);
             }
         }
     }
 
     fn places(&self) -> i64 {
         self.managers.values().map(|own| i64::from(own.places)).sum()
+    }
+
+    fn is_over(&self) -> bool {
+        let is_left = !(0..MANAGERS).any(|manager| self.is_alive(manager));
+        self.state == "over" || self.state != "open" && is_left
     }
 
     /// As the view `standing` has it.
@@ -271,7 +298,7 @@ impl Model {
         let spent = open - i64::try_from(lost + released).expect("few");
         format!(
             "{} {} {} {live} {} {} {} {lost} {released} {spent}",
-            self.state,
+            if self.is_over() { "over" } else { self.state },
             self.round,
             self.wave,
             self.places(),
@@ -313,7 +340,7 @@ impl Database<'_> {
 
     fn enter(&self, manager: u8) -> Option<Vec<String>> {
         let statement = "verdict]) FROM pktlab.enter($1, $2::uuid, 'h', 'v', 1, decode(repeat('07', 32), 'hex'), \
-                         '{-c,3}', NULL, '{abc}')";
+                         '{-c,3}', NULL, '{abc}', NULL)";
         self.rows(statement, &[(&Self::id(manager), Type::TEXT)])
     }
 
@@ -372,12 +399,23 @@ impl Database<'_> {
         )
     }
 
-    fn beat(&self, manager: u8, places: i32, leaving: bool) -> Option<Vec<String>> {
-        let statement = "alive::text, publish::text]) FROM pktlab.beat($1, $2::uuid, $3, $4)";
-        let manager = Self::id(manager);
-        let others: [(&(dyn tokio_postgres::types::ToSql + Sync), Type); 3] =
-            [(&manager, Type::TEXT), (&places, Type::INT4), (&leaving, Type::BOOL)];
-        self.rows(statement, &others)
+    fn beat(
+        &self,
+        manager: u8,
+        places: i32,
+        (leaving, has_missed): (bool, bool),
+    ) -> Option<Vec<String>> {
+        let statement =
+            "alive::text, publish::text, state]) FROM pktlab.beat($1, $2::uuid, $3, $4, $5)";
+        self.rows(
+            statement,
+            &[
+                (&Self::id(manager), Type::TEXT),
+                (&places, Type::INT4),
+                (&leaving, Type::BOOL),
+                (&has_missed, Type::BOOL),
+            ],
+        )
     }
 
     fn change(&self, statement: &str, manager: u8) {
@@ -396,6 +434,7 @@ impl Database<'_> {
 
 /// Takes a step on both sides and compares what is told.
 fn compare(model: &mut Model, database: &Database<'_>, step: &Step) {
+    let (was_over, done) = (model.is_over(), model.count(&[ClaimState::Done]));
     match step {
         Step::Enter { manager } => {
             assert_eq!(database.enter(*manager), Some(vec![model.enter(*manager)]));
@@ -412,10 +451,11 @@ fn compare(model: &mut Model, database: &Database<'_>, step: &Step) {
             let given = model.give_back(*manager, *line, sessions).to_string();
             assert_eq!(database.give_back(*manager, *line, sessions), Some(vec![given]));
         }
-        Step::Beat { manager, places, leaving } => {
-            let (is_alive, publishes) = model.beat(*manager, *places, *leaving);
-            let told = format!("{is_alive} {publishes}");
-            assert_eq!(database.beat(*manager, *places, *leaving), Some(vec![told]));
+        Step::Beat { manager, places, leaving, has_missed } => {
+            let flags = (*leaving, *has_missed);
+            let (is_alive, publishes) = model.beat(*manager, *places, flags);
+            let told = format!("{is_alive} {publishes} {}", model.state);
+            assert_eq!(database.beat(*manager, *places, flags), Some(vec![told]));
         }
         Step::LeaseRunsOut { manager } => {
             if let Some(own) = model.managers.get_mut(manager) {
@@ -424,15 +464,19 @@ fn compare(model: &mut Model, database: &Database<'_>, step: &Step) {
             let statement = "UPDATE pktlab.manager SET lease_until = '-infinity' WHERE campaign = $1 AND id = $2";
             database.change(statement, *manager);
         }
-        Step::Stop => {
-            model.state = if model.state == "open" { "draining" } else { model.state };
-            let statement =
-                "UPDATE pktlab.campaign SET state = 'draining' WHERE id = $1 AND state = 'open'";
-            database.change(statement, 0);
+        Step::End { halted } => {
+            let (from, to) = if *halted { ("draining", "halted") } else { ("open", "draining") };
+            model.state = if model.state == from { to } else { model.state };
+            let statement = format!(
+                "UPDATE pktlab.campaign SET state = '{to}' WHERE id = $1 AND state = '{from}'"
+            );
+            database.change(&statement, 0);
         }
     }
     assert_eq!(database.standing(), Some(vec![model.standing()]), "after {step:?}");
     assert!(model.n.is_none_or(|n| model.taken() <= n));
+    let is_as_before = model.is_over() && model.count(&[ClaimState::Done]) == done;
+    assert!(!was_over || is_as_before, "what is over has changed by {step:?}");
 }
 
 #[test]
@@ -470,6 +514,7 @@ fn the_five_functions_do_what_a_model_of_them_does() {
             state: "open",
             round: 1,
             wave: 1,
+            missed: false,
             publisher: None,
             managers: BTreeMap::new(),
             claims: BTreeMap::new(),

@@ -4,7 +4,7 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use campaign::administration::{Administration, Lost, NewCampaign};
-use campaign::{Access, Ask, Client, Fence, News, Plan, Refusal, Settings, Standing, join};
+use campaign::{Access, Ask, Client, ClientNews, Fence, Plan, Refusal, Settings, Standing, join};
 
 use crate::postgres::Postgres;
 
@@ -33,6 +33,7 @@ pub(crate) fn new_campaign() -> NewCampaign {
         lease: Duration::from_secs(60),
         lost: Lost::Again,
         waves: Vec::new(),
+        created: None,
     }
 }
 
@@ -56,7 +57,7 @@ pub(crate) fn settings(address: &str) -> Settings {
 /// A member, and what it has heard.
 pub(crate) struct Member {
     pub(crate) client: Client,
-    news: Receiver<News>,
+    news: Receiver<ClientNews>,
 }
 
 impl Member {
@@ -80,7 +81,7 @@ impl Member {
     }
 
     /// The next news that are wanted; others are passed over.
-    pub(crate) fn wait<T>(&self, mut wanted: impl FnMut(&News) -> Option<T>) -> T {
+    pub(crate) fn wait<T>(&self, mut wanted: impl FnMut(&ClientNews) -> Option<T>) -> T {
         let until = now() + PATIENCE;
         loop {
             let told = self.news.recv_timeout(until.saturating_duration_since(now()));
@@ -94,8 +95,8 @@ impl Member {
     /// What became of a take: the epoch that was won, or why not.
     pub(crate) fn verdict(&self, session: u64) -> Result<u32, Refusal> {
         self.wait(|told| match told {
-            News::Won { session: of, epoch } if *of == session => Some(Ok(*epoch)),
-            News::Refused { session: of, why } if *of == session => Some(Err(*why)),
+            ClientNews::Won { session: of, epoch } if *of == session => Some(Ok(*epoch)),
+            ClientNews::Refused { session: of, why } if *of == session => Some(Err(*why)),
             _ => None,
         })
     }
@@ -108,17 +109,27 @@ impl Member {
     /// Whether a result was accepted.
     pub(crate) fn is_accepted(&self, session: u64) -> bool {
         self.wait(|told| match told {
-            News::Accepted { session: of } if *of == session => Some(true),
-            News::Duplicate { session: of } if *of == session => Some(false),
+            ClientNews::Accepted { session: of } if *of == session => Some(true),
+            ClientNews::Duplicate { session: of } if *of == session => Some(false),
             _ => None,
         })
     }
 
     pub(crate) fn standing(&self, wanted: impl Fn(&Standing) -> bool) -> Standing {
         self.wait(|told| match told {
-            News::Standing(standing) if wanted(standing) => Some(standing.clone()),
+            ClientNews::Standing(standing) if wanted(standing) => Some(standing.clone()),
             _ => None,
         })
+    }
+}
+
+/// Waits until this holds, for which there is no news.
+#[track_caller]
+pub(crate) fn until(what: &str, mut holds: impl FnMut() -> bool) {
+    let end = now() + PATIENCE;
+    while !holds() {
+        assert!(now() < end, "not in time: {what}");
+        std::thread::sleep(Duration::from_millis(20));
     }
 }
 

@@ -1,76 +1,16 @@
 //! Who is trusted over the network: a database that proves its name, and whoever has a password or a certificate.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use campaign::administration::{Administration, AdministrationError};
+use campaign::{
+    Access, ClientCertificate, ClientCertificateError, DatabaseError, JoinError, Roots, join,
+};
 
-use campaign::{Access, ClientCertificate, DatabaseError, JoinError, join};
-
+use crate::authority::Authority;
 use crate::postgres::{Postgres, ServerCertificate};
 use crate::support::{Member, create, new_campaign, settings};
 
-/// Certificates of a test, made by openssl in a folder that goes with the value.
-struct Authority {
-    folder: PathBuf,
-}
-
-impl Authority {
-    fn new(name: &str) -> Self {
-        let folder =
-            std::env::temp_dir().join(format!("campaign-tls-{}-{name}", std::process::id()));
-        std::fs::create_dir_all(&folder).expect("a folder");
-        let authority = Self { folder };
-        let subject = format!("/CN={name}");
-        authority.openssl(&[
-            "req", "-x509", "-newkey", "ed25519", "-nodes", "-keyout", "ca.key", "-out", "ca.pem",
-            "-days", "2", "-subj", &subject,
-        ]);
-        authority
-    }
-
-    fn openssl(&self, arguments: &[&str]) {
-        let ended = Command::new("openssl").args(arguments).current_dir(&self.folder).output();
-        let ended = ended.expect("openssl runs");
-        assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
-    }
-
-    fn read(&self, file: &str) -> Vec<u8> {
-        std::fs::read(self.folder.join(file)).expect("a file of openssl")
-    }
-
-    /// A certificate for a name, and its key.
-    fn certify(&self, name: &str) -> (Vec<u8>, Vec<u8>) {
-        let (key, request, leaf) =
-            (format!("{name}.key"), format!("{name}.csr"), format!("{name}.pem"));
-        let subject = format!("/CN={name}");
-        let names = format!("subjectAltName=DNS:{name}");
-        self.openssl(&[
-            "req", "-new", "-newkey", "ed25519", "-nodes", "-keyout", &key, "-out", &request,
-            "-subj", &subject, "-addext", &names,
-        ]);
-        self.openssl(&[
-            "x509",
-            "-req",
-            "-in",
-            &request,
-            "-CA",
-            "ca.pem",
-            "-CAkey",
-            "ca.key",
-            "-out",
-            &leaf,
-            "-days",
-            "2",
-            "-copy_extensions",
-            "copy",
-        ]);
-        (self.read(&leaf), self.read(&key))
-    }
-}
-
-impl Drop for Authority {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(Path::new(&self.folder));
-    }
+fn roots_of(authority: &Authority) -> Option<Roots> {
+    Some(Roots::from_pem(&authority.read("ca.pem")).expect("a certificate"))
 }
 
 fn refused(access: Access) -> DatabaseError {
@@ -89,12 +29,12 @@ fn over_the_network_only_a_database_that_proves_its_name_is_trusted() {
     let (certificate, key) = ours.certify("db.example");
     let postgres = Postgres::over_tcp(Some(&ServerCertificate { certificate, key }));
     create(&postgres, "tls", &new_campaign());
-    let access = |host: &str, roots: Option<Vec<u8>>| {
+    let access = |host: &str, roots: Option<Roots>| {
         let address = postgres.tcp_address(host, "tls").parse().expect("a good address");
         Access { address, password: None, roots, certificate: None }
     };
     let mut trusted = settings(&postgres.tcp_address("db.example", "tls"));
-    trusted.access = access("db.example", Some(ours.read("ca.pem")));
+    trusted.access = access("db.example", roots_of(&ours));
     let member = Member::with(trusted);
     assert_eq!(member.taken(1, [1; 32]), Ok(1));
     let tls = "SELECT DISTINCT s.version FROM pg_stat_ssl s JOIN pg_stat_activity a USING (pid) \
@@ -102,10 +42,9 @@ fn over_the_network_only_a_database_that_proves_its_name_is_trusted() {
     assert_eq!(postgres.sql(tls), "TLSv1.3");
     member.client.leave();
     for (access, why) in [
-        (access("other.example", Some(ours.read("ca.pem"))), "other.example"),
-        (access("db.example", Some(others.read("ca.pem"))), "UnknownIssuer"),
-        (access("db.example", None), "a file of roots is needed"),
-        (access("db.example", Some(b"no PEM".to_vec())), "a file of roots is needed"),
+        (access("other.example", roots_of(&ours)), "other.example"),
+        (access("db.example", roots_of(&others)), "UnknownIssuer"),
+        (access("db.example", None), "roots are needed"),
     ] {
         let error = refused(access);
         assert!(matches!(&error, DatabaseError::Trust(told) if told.contains(why)), "{error}");
@@ -119,7 +58,7 @@ fn a_database_on_the_network_without_tls_is_not_spoken_to() {
     let postgres = Postgres::over_tcp(None);
     create(&postgres, "clear", &new_campaign());
     let address = postgres.tcp_address("db.example", "clear").parse().expect("a good address");
-    let roots = Some(ours.read("ca.pem"));
+    let roots = roots_of(&ours);
     let error = refused(Access { address, password: None, roots, certificate: None });
     assert!(
         matches!(&error, DatabaseError::Trust(told) if told.contains("does not support TLS")),
@@ -127,53 +66,113 @@ fn a_database_on_the_network_without_tls_is_not_spoken_to() {
     );
 }
 
-#[test]
-#[ignore = "needs postgresql, openssl"]
-fn a_password_or_a_certificate_tells_who_asks() {
-    let ours = Authority::new("users");
-    let (certificate, key) = ours.certify("db.example");
+/// A database that believes each user by what its rule says, and an access to it as this user.
+fn who_must_prove(rules: &str, authority: &Authority) -> (Postgres, impl Fn(&str) -> Access) {
+    let (certificate, key) = authority.certify("db.example");
     let mut postgres = Postgres::over_tcp(Some(&ServerCertificate { certificate, key }));
     create(&postgres, "users", &new_campaign());
     postgres.sql(
         "CREATE USER by_password PASSWORD 'right' IN ROLE pktlab_manager; \
-         CREATE USER by_certificate IN ROLE pktlab_manager",
+         CREATE USER by_certificate IN ROLE pktlab_manager, pktlab_reader; \
+         CREATE USER by_both PASSWORD 'right' IN ROLE pktlab_manager",
     );
     postgres.kill();
-    postgres.demand(
-        "local all all trust\n\
-         hostssl all by_password 127.0.0.1/32 scram-sha-256\n\
-         hostssl all by_certificate 127.0.0.1/32 cert\n",
-        &ours.read("ca.pem"),
-    );
+    let roots = authority.read("ca.pem");
+    postgres.demand(&format!("local all all trust\n{rules}"), &roots);
     postgres.start();
-    let access = |user: &str| {
-        let address =
-            postgres.tcp_address("db.example", "users").replace("postgres@", &format!("{user}@"));
-        let roots = Some(ours.read("ca.pem"));
-        Access {
-            address: address.parse().expect("a good address"),
-            password: None,
-            roots,
-            certificate: None,
-        }
+    let address = postgres.tcp_address("db.example", "users");
+    let access = move |user: &str| Access {
+        address: address.replace("postgres@", &format!("{user}@")).parse().expect("an address"),
+        password: None,
+        roots: Some(Roots::from_pem(&roots).expect("roots")),
+        certificate: None,
     };
-    let with_password = |password: &str| {
-        let password = Some(password.as_bytes().to_vec().into());
-        Access { password, ..access("by_password") }
+    (postgres, access)
+}
+
+fn password(password: &str) -> Option<zeroize::Zeroizing<Vec<u8>>> {
+    Some(password.as_bytes().to_vec().into())
+}
+
+fn certificate(authority: &Authority, user: &str) -> Option<ClientCertificate> {
+    let (chain, key) = authority.certify_user(user);
+    Some(ClientCertificate::from_pem(&chain, &key).expect("a certificate"))
+}
+
+fn assert_is_let_in(access: Access) {
+    let mut settings = settings(&access.address.to_string());
+    settings.access = access;
+    Member::with(settings).client.leave();
+}
+
+/// Whoever is not let in is told why.
+fn assert_is_refused(access: Access, why: &str) {
+    let error = refused(access);
+    assert!(matches!(&error, DatabaseError::Refused(told) if told.contains(why)), "{error}");
+    assert!(!error.to_string().contains("wrong"), "{error}");
+}
+
+#[test]
+#[ignore = "needs postgresql, openssl"]
+fn a_password_tells_who_asks() {
+    let ours = Authority::new("passwords");
+    let rules = "hostssl all by_password 127.0.0.1/32 scram-sha-256\n";
+    let (_postgres, access) = who_must_prove(rules, &ours);
+    assert_is_let_in(Access { password: password("right"), ..access("by_password") });
+    let wrong = Access { password: password("wrong"), ..access("by_password") };
+    assert_is_refused(wrong, "password authentication failed");
+    assert_eq!(refused(access("by_password")), DatabaseError::NoPassword);
+}
+
+#[test]
+#[ignore = "needs postgresql, openssl"]
+fn the_certificate_of_a_user_tells_who_asks_and_no_other_does() {
+    let (ours, others) = (Authority::new("users"), Authority::new("other-users"));
+    let rules = "hostssl all by_certificate 127.0.0.1/32 cert clientcert=verify-full\n\
+                 hostssl all by_both 127.0.0.1/32 scram-sha-256 clientcert=verify-full\n";
+    let (_postgres, access) = who_must_prove(rules, &ours);
+    let with = |user: &str, certificate| Access { certificate, ..access(user) };
+    assert_is_let_in(with("by_certificate", certificate(&ours, "by_certificate")));
+    let somebody = with("by_certificate", certificate(&ours, "somebody"));
+    assert_is_refused(somebody, "certificate authentication failed");
+    let strange = with("by_certificate", certificate(&others, "by_certificate"));
+    assert_is_refused(strange, "UnknownCA");
+    assert_is_refused(access("by_certificate"), "a valid client certificate");
+
+    let both = with("by_both", certificate(&ours, "by_both"));
+    assert_is_let_in(Access { password: password("right"), ..both.clone() });
+    assert_is_refused(Access { password: password("wrong"), ..both }, "authentication failed");
+    let right = Access { password: password("right"), ..access("by_both") };
+    assert_is_refused(right, "a valid client certificate");
+
+    // What an operator asks as well.
+    let status = |access: Access| {
+        let opened = Administration::open(&access);
+        opened.and_then(|mut administration| administration.status()).map(drop)
     };
-    let with_certificate = |name: &str| {
-        let (chain, key) = ours.certify(name);
-        let certificate = Some(ClientCertificate { chain, key: key.into() });
-        Access { certificate, ..access("by_certificate") }
-    };
-    for access in [with_password("right"), with_certificate("by_certificate")] {
-        let mut settings = settings(&access.address.to_string());
-        settings.access = access;
-        Member::with(settings).client.leave();
+    assert_eq!(status(with("by_certificate", certificate(&ours, "by_certificate"))), Ok(()));
+    let unproved = status(access("by_certificate"));
+    let is_refused =
+        matches!(unproved, Err(AdministrationError::Database(DatabaseError::Refused(_))));
+    assert!(is_refused, "{unproved:?}");
+}
+
+#[test]
+#[ignore = "needs openssl"]
+fn a_certificate_without_its_key_is_not_shown() {
+    let ours = Authority::new("keys");
+    let ((chain, key), (_, others_key)) = (ours.certify_user("a"), ours.certify("b"));
+    let host = ours.certify("c").0;
+    let error = |chain: &[u8], key: &[u8]| ClientCertificate::from_pem(chain, key).err();
+    assert_eq!(error(&chain, &key), None);
+    assert_eq!(error(&host, &others_key), Some(ClientCertificateError::Mismatch));
+    for chain in [&b""[..], b"no PEM", &key] {
+        let error = error(chain, &key);
+        assert!(matches!(error, Some(ClientCertificateError::Certificate(_))), "{error:?}");
     }
-    for access in [with_password("wrong"), with_certificate("somebody"), access("by_certificate")] {
-        let error = refused(access);
-        assert!(matches!(&error, DatabaseError::Refused(_)), "{error}");
-        assert!(!error.to_string().contains("wrong"), "{error}");
+    ours.openssl(&["pkey", "-in", "a.key", "-aes256", "-passout", "pass:x", "-out", "locked.key"]);
+    for key in [b"no PEM".to_vec(), chain.clone(), ours.read("locked.key")] {
+        let error = error(&chain, &key);
+        assert!(matches!(error, Some(ClientCertificateError::Key(_))), "{error:?}");
     }
 }

@@ -29,9 +29,9 @@ fn all_that_waits_goes_out_at_once_and_nothing_while_a_batch_is_under_way() {
     rig.machine.batch_answered(rig.now, &answer);
     assert!(rig.batch().is_none());
     let expected = [
-        News::Won { session: 1, epoch: 1 },
-        News::Accepted { session: 1 },
-        News::Won { session: 2, epoch: 1 },
+        ClientNews::Won { session: 1, epoch: 1 },
+        ClientNews::Accepted { session: 1 },
+        ClientNews::Won { session: 2, epoch: 1 },
     ];
     assert_eq!(rig.news(), expected);
 }
@@ -67,9 +67,9 @@ fn what_was_sent_and_not_answered_is_asked_again_for_the_same_session() {
     let answer = rig.server.answer(&again);
     rig.machine.batch_answered(rig.now, &answer);
     let expected = [
-        News::Trouble("cut".to_owned()),
-        News::Accepted { session: 1 },
-        News::Won { session: 2, epoch: 1 },
+        ClientNews::Trouble("cut".to_owned()),
+        ClientNews::Accepted { session: 1 },
+        ClientNews::Won { session: 2, epoch: 1 },
     ];
     assert_eq!(rig.news(), expected);
 }
@@ -120,13 +120,14 @@ fn a_session_that_is_forgotten_is_given_back_whatever_is_known_of_it() {
     rig.answer_all();
     assert_eq!(rig.server.given_back, [1, 2, 3]);
     assert!(rig.server.claims.is_empty());
-    assert_eq!(rig.news(), [News::Trouble("cut".to_owned())]);
+    assert_eq!(rig.news(), [ClientNews::Trouble("cut".to_owned())]);
 }
 
 #[test]
 fn beats_are_a_fifth_of_the_lease_apart_and_at_most_five_seconds() {
     let mut rig = Rig::connected();
-    let renew = Beat::Renew { id: ManagerId([0; 16]), places: 10, is_leaving: false };
+    let renew =
+        Beat::Renew { id: ManagerId([0; 16]), places: 10, is_leaving: false, has_missed: false };
     assert_eq!(rig.beat(), Some(renew));
     assert_eq!(rig.machine.next_wake(), Some(Duration::from_secs(5)));
     rig.jump(4.9);
@@ -144,9 +145,52 @@ fn places_that_have_changed_are_told_at_once() {
     assert_eq!(rig.beat(), None, "they have not");
     rig.ask(Ask::Places(0));
     assert_eq!(rig.machine.next_wake(), Some(rig.now));
-    let none = Beat::Renew { id: ManagerId([0; 16]), places: 0, is_leaving: false };
+    let none =
+        Beat::Renew { id: ManagerId([0; 16]), places: 0, is_leaving: false, has_missed: false };
     assert_eq!(rig.beat(), Some(none));
     assert_eq!(rig.beat(), None);
+}
+
+#[test]
+fn endpoints_that_came_in_vain_are_told_of_with_beats_until_one_is_answered() {
+    let mut rig = Rig::connected();
+    let tells = |rig: &mut Rig, seconds| {
+        rig.jump(seconds);
+        let Some(beat @ Beat::Renew { has_missed, .. }) = rig.machine.next_beat(rig.now) else {
+            panic!("a beat is due");
+        };
+        (beat, has_missed)
+    };
+    let answer = |rig: &mut Rig, beat| rig.machine.beat_answered(rig.now, beat, renewed(true));
+    let (beat, has_missed) = tells(&mut rig, 0.0);
+    assert!(!has_missed);
+    rig.ask(Ask::Missed); // while one is under way that does not tell of it
+    answer(&mut rig, beat);
+    assert!(tells(&mut rig, 5.0).1);
+    rig.machine.disconnected(Which::Beats, "cut");
+    rig.machine.connected(Which::Beats);
+    let (beat, has_missed) = tells(&mut rig, 5.0);
+    assert!(has_missed, "nobody knows whether it was heard");
+    answer(&mut rig, beat);
+    let (beat, has_missed) = tells(&mut rig, 10.0);
+    assert!(!has_missed, "it was");
+    answer(&mut rig, beat);
+    // So is who is told that there is no room: what has room for him is known to the database alone.
+    rig.take(2);
+    rig.batch().expect("one waits");
+    let full = TakeAnswer { session: 2, verdict: TakeVerdict::Refused(Refusal::Full) };
+    let full = Answer { accepted: Vec::new(), verdicts: vec![full] };
+    rig.machine.batch_answered(rig.now, &full);
+    let (beat, has_missed) = tells(&mut rig, 15.0);
+    assert!(has_missed, "a place may become free");
+    answer(&mut rig, beat);
+    // So is who has waited in vain for an answer.
+    rig.machine.disconnected(Which::Batches, "cut");
+    rig.take(1);
+    assert!(!tells(&mut rig, 23.9).1);
+    rig.machine.disconnected(Which::Beats, "cut");
+    rig.machine.connected(Which::Beats);
+    assert!(tells(&mut rig, 24.0).1);
 }
 
 #[test]
@@ -165,23 +209,25 @@ fn who_was_not_renewed_for_four_fifths_of_the_lease_is_fenced_and_enters_anew() 
     rig.machine.disconnected(Which::Batches, "cut");
     rig.machine.disconnected(Which::Beats, "cut");
     rig.jump(52.9);
-    let before = [News::Trouble("cut".to_owned()), refused(2, Refusal::Unanswered)];
+    let before = [ClientNews::Trouble("cut".to_owned()), refused(2, Refusal::Unanswered)];
     assert_eq!(rig.news(), before);
     rig.take(3); // not sent: it waits for the next membership
     assert_eq!(rig.machine.next_wake(), Some(Duration::from_secs(53)));
     rig.jump(53.0);
-    assert_eq!(rig.news(), [News::Fenced]);
+    assert_eq!(rig.news(), [ClientNews::Fenced]);
     rig.finish(1);
-    assert_eq!(rig.news(), [News::Duplicate { session: 1 }], "it has no claims any more");
+    assert_eq!(rig.news(), [ClientNews::Duplicate { session: 1 }], "it has no claims any more");
     rig.machine.connected(Which::Batches);
     assert!(rig.batch().is_none(), "nobody takes anything who is no member");
     rig.machine.connected(Which::Beats);
     assert_eq!(rig.beat(), Some(Beat::Enter { id: ManagerId([1; 16]) }));
     rig.answer_all();
-    let expected = [News::Recovered, News::Entered, News::Won { session: 3, epoch: 1 }];
+    let expected =
+        [ClientNews::Recovered, ClientNews::Entered, ClientNews::Won { session: 3, epoch: 1 }];
     assert_eq!(rig.news(), expected);
     assert_eq!(rig.server.claims[&endpoint(3)].0, ManagerId([1; 16]));
-    let renew = Beat::Renew { id: ManagerId([1; 16]), places: 10, is_leaving: false };
+    let renew =
+        Beat::Renew { id: ManagerId([1; 16]), places: 10, is_leaving: false, has_missed: true };
     assert_eq!(rig.beat(), Some(renew), "at once, to learn how the campaign stands");
 }
 
@@ -214,7 +260,7 @@ fn a_thread_that_stood_still_is_fenced_before_it_hears_what_came_meanwhile() {
     rig.now = Duration::from_secs(49); // without a tick
     rig.machine.batch_answered(rig.now, &answer);
     rig.machine.tick(rig.now);
-    assert_eq!(rig.news(), [refused(1, Refusal::Fenced), News::Fenced]);
+    assert_eq!(rig.news(), [refused(1, Refusal::Fenced), ClientNews::Fenced]);
     // Shorter than that, but for longer than the endpoint waits for its START.
     let mut rig = Rig::connected();
     rig.beat();
@@ -237,14 +283,14 @@ fn a_server_that_knows_the_manager_as_lost_fences_it_at_once() {
         if by_beat {
             let beat = rig.machine.next_beat(rig.now).expect("due");
             rig.machine.beat_answered(rig.now, beat, renewed(false));
-            assert_eq!(rig.news().first(), Some(&News::Fenced));
+            assert_eq!(rig.news().first(), Some(&ClientNews::Fenced));
         } else {
             rig.take(2);
             rig.batch().expect("one waits");
-            let verdicts = vec![TakeAnswer { session: 2, verdict: Verdict::Fenced }];
+            let verdicts = vec![TakeAnswer { session: 2, verdict: TakeVerdict::Fenced }];
             let answer = Answer { accepted: Vec::new(), verdicts };
             rig.machine.batch_answered(rig.now, &answer);
-            assert_eq!(rig.news(), [refused(2, Refusal::Fenced), News::Fenced]);
+            assert_eq!(rig.news(), [refused(2, Refusal::Fenced), ClientNews::Fenced]);
         }
         assert_eq!(rig.beat(), Some(Beat::Enter { id: ManagerId([1; 16]) }));
     }
@@ -256,12 +302,12 @@ fn with_fence_finish_results_are_still_reported_under_the_old_id() {
     rig.machine.connected(Which::Batches);
     rig.wins(1);
     rig.jump(48.0);
-    assert_eq!(rig.news(), [News::Fenced]);
+    assert_eq!(rig.news(), [ClientNews::Fenced]);
     rig.finish(1);
     let batch = rig.batch().expect("a result waits");
     assert_eq!(batch.finish[0].manager, ManagerId([0; 16]));
     rig.machine.batch_answered(rig.now, &Answer::default());
-    assert_eq!(rig.news(), [News::Duplicate { session: 1 }]);
+    assert_eq!(rig.news(), [ClientNews::Duplicate { session: 1 }]);
 }
 
 #[test]
@@ -298,15 +344,15 @@ fn a_result_is_repeated_for_ten_minutes_and_not_kept_beyond_its_share_of_memory(
     rig.machine.disconnected(Which::Batches, "cut");
     rig.finish(1);
     rig.jump(599.9);
-    assert!(!rig.news().contains(&News::Unreported { session: 1 }));
+    assert!(!rig.news().contains(&ClientNews::Unreported { session: 1 }));
     rig.jump(600.0);
-    assert_eq!(rig.news(), [News::Unreported { session: 1 }]);
+    assert_eq!(rig.news(), [ClientNews::Unreported { session: 1 }]);
     let mut rig = Rig::connected();
     let sessions = 64 * 64 + 1; // of 16 KiB each
     let (ask, all) = (|session| Ask::Take { session, endpoint: [0; 32] }, 0..sessions);
     all.clone().for_each(|session| rig.ask(ask(session)));
     while let Some(batch) = rig.batch() {
-        let told = |session| TakeAnswer { session, verdict: Verdict::Won(1) };
+        let told = |session| TakeAnswer { session, verdict: TakeVerdict::Won(1) };
         let verdicts = batch.take.iter().map(|(session, _)| told(*session)).collect();
         rig.machine.batch_answered(rig.now, &Answer { accepted: Vec::new(), verdicts });
     }
@@ -316,13 +362,17 @@ fn a_result_is_repeated_for_ten_minutes_and_not_kept_beyond_its_share_of_memory(
         rig.ask(Ask::Finish { session, outcome: "ok".to_owned(), record: record.clone() });
     }
     let given_up = rig.news();
-    assert_eq!(given_up.first(), Some(&News::Unreported { session: 0 }), "the oldest goes first");
+    assert_eq!(
+        given_up.first(),
+        Some(&ClientNews::Unreported { session: 0 }),
+        "the oldest goes first"
+    );
     assert!(given_up.len() < 100, "{} were given up", given_up.len());
     let batch = rig.batch().expect("the others wait");
     assert_eq!(batch.finish.len(), 64, "a megabyte a call");
     // Nobody else could have their endpoints for as long as this manager is a member.
-    let lost = |told: &News| match told {
-        News::Unreported { session } => {
+    let lost = |told: &ClientNews| match told {
+        ClientNews::Unreported { session } => {
             Some(GivenBack { session: *session, endpoint: [0; 32], has_begun: true })
         }
         _ => None,
@@ -366,7 +416,7 @@ fn who_leaves_without_a_database_has_left_after_five_seconds() {
     rig.news();
     rig.jump(5.0);
     assert!(rig.machine.has_left());
-    assert_eq!(rig.news(), [News::Unreported { session: 1 }]);
+    assert_eq!(rig.news(), [ClientNews::Unreported { session: 1 }]);
     // And with one that takes the last beat and never answers, after ten.
     let mut rig = Rig::connected();
     rig.machine.leave(rig.now);
@@ -393,7 +443,8 @@ fn who_leaves_while_it_enters_leaves_no_member_behind() {
             rig.machine.beat_answered(rig.now, enter, BeatTold::Entered);
         }
         rig.machine.tick(rig.now);
-        let last = Beat::Renew { id: ManagerId([1; 16]), places: 10, is_leaving: true };
+        let last =
+            Beat::Renew { id: ManagerId([1; 16]), places: 10, is_leaving: true, has_missed: false };
         assert_eq!(rig.beat(), Some(last));
         assert!(rig.machine.has_left());
     }
@@ -425,23 +476,26 @@ fn who_leaves_without_being_a_member_wakes_only_when_there_is_something_to_do() 
     }
     assert!(wakes < 5, "it woke {wakes} times");
     assert_eq!(rig.now, Duration::from_secs(53));
-    assert!(rig.news().contains(&News::Unreported { session: 1 }));
+    assert!(rig.news().contains(&ClientNews::Unreported { session: 1 }));
 }
 
 #[test]
 fn one_trouble_is_told_once_and_its_end_when_a_beat_is_answered() {
     let mut rig = Rig::connected();
+    rig.beat();
+    rig.news();
     for why in ["away", "away", "no password", "away"] {
         rig.machine.disconnected(Which::Beats, why);
     }
     rig.machine.disconnected(Which::Batches, "away");
-    let told = |why: &str| News::Trouble(why.to_owned());
+    let told = |why: &str| ClientNews::Trouble(why.to_owned());
     assert_eq!(rig.news(), [told("away"), told("no password")]);
     rig.machine.connected(Which::Beats);
+    assert_eq!(rig.beat(), None, "it is not due");
     rig.machine.connected(Which::Batches);
     assert_eq!(rig.news(), []);
-    rig.beat();
-    assert_eq!(rig.news().first(), Some(&News::Recovered));
+    assert!(rig.beat().is_some(), "it is now");
+    assert_eq!(rig.news().first(), Some(&ClientNews::Recovered));
 }
 
 #[test]
@@ -450,15 +504,17 @@ fn a_campaign_that_is_over_or_gone_is_told_of_to_who_would_enter_anew() {
     rig.jump(48.0);
     rig.news();
     let beat = rig.machine.next_beat(rig.now).expect("it enters");
-    rig.machine.beat_answered(rig.now, beat, BeatTold::NotEntered(State::Over));
+    rig.machine.beat_answered(rig.now, beat, BeatTold::Ended(State::Over));
     let standing = Standing { state: State::Over, ..unknown_standing(Some(5)) };
-    assert_eq!(rig.news(), [News::Standing(standing)]);
+    assert_eq!(rig.news(), [ClientNews::Standing(standing)]);
     let mut rig = Rig::connected();
     let beat = rig.machine.next_beat(rig.now).expect("due");
     let gone = BeatTold::Renewed(BeatAnswer { is_alive: false, standing: None });
     rig.machine.beat_answered(rig.now, beat, gone);
-    let standing = Standing { state: State::Halted, ..unknown_standing(Some(5)) };
-    assert_eq!(rig.news(), [News::Fenced, News::Standing(standing)]);
+    assert_eq!(rig.news(), [ClientNews::Fenced]);
+    let beat = rig.machine.next_beat(rig.now).expect("it enters at once");
+    rig.machine.beat_answered(rig.now, beat, BeatTold::ShutOut(JoinError::Protocol));
+    assert_eq!(rig.news(), [ClientNews::ShutOut(JoinError::Protocol)]);
 }
 
 #[test]

@@ -34,9 +34,9 @@ impl Server {
             let own = (batch.manager, *session, false);
             let claim = self.claims.entry(*endpoint).or_insert(own);
             let verdict = match claim {
-                (_, _, true) => Verdict::Refused(Refusal::Done),
-                claim if *claim == own => Verdict::Won(1),
-                _ => Verdict::Refused(Refusal::Busy),
+                (_, _, true) => TakeVerdict::Refused(Refusal::Done),
+                claim if *claim == own => TakeVerdict::Won(1),
+                _ => TakeVerdict::Refused(Refusal::Busy),
             };
             answer.verdicts.push(TakeAnswer { session: *session, verdict });
         }
@@ -119,7 +119,7 @@ impl Rig {
         Some(beat)
     }
 
-    pub(super) fn news(&mut self) -> Vec<News> {
+    pub(super) fn news(&mut self) -> Vec<ClientNews> {
         let mut news = Vec::new();
         while let Some(told) = self.machine.next_news() {
             news.push(told);
@@ -130,7 +130,7 @@ impl Rig {
     pub(super) fn wins(&mut self, session: u64) {
         self.take(session);
         self.answer_all();
-        assert_eq!(self.news().last(), Some(&News::Won { session, epoch: 1 }));
+        assert_eq!(self.news().last(), Some(&ClientNews::Won { session, epoch: 1 }));
     }
 }
 
@@ -142,6 +142,6 @@ pub(super) fn renewed(is_alive: bool) -> BeatTold {
     BeatTold::Renewed(BeatAnswer { is_alive, standing: Some(unknown_standing(Some(5))) })
 }
 
-pub(super) fn refused(session: u64, why: Refusal) -> News {
-    News::Refused { session, why }
+pub(super) fn refused(session: u64, why: Refusal) -> ClientNews {
+    ClientNews::Refused { session, why }
 }
