@@ -17,6 +17,7 @@ mod state_change;
 mod status;
 #[cfg(test)]
 mod tests;
+mod words;
 
 pub use codec::EncodeError;
 pub use message_type::{HEADER_LEN, Header, MessageType, PAYLOAD_LEN_MAX};

@@ -2,6 +2,8 @@
 
 /// Properties of the codec over generated messages.
 mod properties;
+/// Messages in words.
+mod words;
 
 use std::net::{Ipv6Addr, SocketAddr};
 

@@ -14,7 +14,7 @@ pub(super) const RECORD_OVERHEAD: usize = HEADER_LEN + 1 + TAG_LEN;
 
 /// The longest body of a record. Content, type and padding together are at most one byte longer than content alone may be
 /// (5.4), so that of the 256 bytes by which 5.2 lets a body grow a tag of 16 is all there can be.
-pub(super) const BODY_LEN_MAX: usize = CONTENT_LEN_MAX + 1 + TAG_LEN;
+pub(crate) const BODY_LEN_MAX: usize = CONTENT_LEN_MAX + 1 + TAG_LEN;
 
 /// Content types (5.1). What is sealed claims to be application data (5.2).
 pub(super) const APPLICATION_DATA: u8 = 23;

@@ -30,7 +30,7 @@ mod tests;
 mod violation;
 
 pub use self::format::CONTENT_LEN_MAX;
-pub(crate) use self::format::HEADER_LEN;
+pub(crate) use self::format::{BODY_LEN_MAX, HEADER_LEN};
 pub use self::sealing::SEALED_OVERHEAD_MAX;
 pub use self::secret::TrafficSecret;
 pub use self::suite::Suite;

@@ -1,8 +1,9 @@
 //! Alerts that rustls does not send by itself, and names of those that come.
 //!
 //! rustls answers most violations with the alert that TLS has for them, but not all, and offers close_notify alone to be
-//! sent from outside. So the cipher suites here are those of the provider with one addition: while [`seal_instead`] runs,
-//! the message that is being sealed becomes another, such as an alert. Keys and sequence numbers stay with rustls.
+//! sent from outside. So the cipher suites here are those of the provider with two additions: while [`seal_instead`] runs,
+//! the message that is being sealed becomes another, such as an alert; and what is opened is looked at before rustls takes
+//! it. Keys and sequence numbers stay with rustls.
 //!
 //! Not here: the words for a failed connection (`failure.rs`).
 
@@ -11,13 +12,14 @@ use std::fmt;
 use std::sync::LazyLock;
 
 use rustls::crypto::cipher::{
-    AeadKey, Iv, MessageDecrypter, MessageEncrypter, OutboundChunks, OutboundOpaqueMessage,
-    OutboundPlainMessage, Tls13AeadAlgorithm, UnsupportedOperationError,
+    AeadKey, InboundOpaqueMessage, InboundPlainMessage, Iv, MessageDecrypter, MessageEncrypter,
+    OutboundChunks, OutboundOpaqueMessage, OutboundPlainMessage, Tls13AeadAlgorithm,
+    UnsupportedOperationError,
 };
 use rustls::crypto::{CryptoProvider, aws_lc_rs};
 use rustls::{
     AlertDescription, CipherSuite, CipherSuiteCommon, ConnectionTrafficSecrets, ContentType, Error,
-    SupportedCipherSuite, Tls13CipherSuite,
+    InvalidMessage, PeerMisbehaved, SupportedCipherSuite, Tls13CipherSuite,
 };
 
 /// A message to be sealed in the place of another. Public for tests of how a peer takes violations.
@@ -42,24 +44,51 @@ pub fn seal_instead(message: Instead, seal: impl FnOnce()) {
     INSTEAD.set(None);
 }
 
+const WARNING: u8 = 1;
+const FATAL: u8 = 2;
+
+/// The alerts that are none of errors (RFC 8446 6.1).
+const CLOSE_NOTIFY: u8 = 0;
+const USER_CANCELED: u8 = 90;
+
 /// A fatal alert in the place of close_notify.
 pub(super) fn fatal(alert: AlertDescription) -> Instead {
-    const FATAL: u8 = 2;
     Instead { content_type: ContentType::Alert, payload: [FATAL, alert.into()], payload_len: 2 }
 }
 
-/// The alert for a violation that rustls has found and not answered (RFC 8446 5.1, 5.4, 6.2): floods, messages that are
-/// interleaved, and records without content.
-pub(super) fn unanswered(error: &Error) -> Option<AlertDescription> {
-    match error {
+/// The alert for what ends a connection and rustls has not answered: floods, messages that are interleaved, records without
+/// content (RFC 8446 5.1, 5.4, 6.2), and what is found here before rustls sees it.
+pub(super) fn answer(error: &Error) -> Option<AlertDescription> {
+    Some(match error {
         // The peer knows what it complains of, and expects no answer.
-        Error::AlertReceived(_) => None,
-        Error::PeerSentOversizedRecord => Some(AlertDescription::RecordOverflow),
-        Error::PeerMisbehaved(_) => Some(AlertDescription::UnexpectedMessage),
+        Error::AlertReceived(_) => return None,
+        Error::PeerSentOversizedRecord => AlertDescription::RecordOverflow,
+        Error::PeerMisbehaved(PeerMisbehaved::UnsolicitedCertExtension) => {
+            AlertDescription::UnsupportedExtension
+        }
+        // Found here; what else is malformed rustls answers, but for its length.
+        Error::InvalidMessage(InvalidMessage::InvalidEmptyPayload) => {
+            AlertDescription::UnexpectedMessage
+        }
+        Error::InvalidMessage(_) => AlertDescription::DecodeError,
+        Error::PeerMisbehaved(_)
+        | Error::InappropriateMessage { .. }
+        | Error::InappropriateHandshakeMessage { .. } => AlertDescription::UnexpectedMessage,
         // What `receive` makes of a handshake message that is longer than rustls takes.
-        Error::General(_) => Some(AlertDescription::IllegalParameter),
-        _ => Some(AlertDescription::InternalError),
-    }
+        Error::General(_) => AlertDescription::IllegalParameter,
+        _ => AlertDescription::InternalError,
+    })
+}
+
+/// The record of close_notify, and that of a fatal alert, on a connection on which nothing is sealed yet.
+pub(super) const CLEAR_CLOSE_NOTIFY: [u8; 7] = clear(WARNING, CLOSE_NOTIFY);
+
+pub(super) fn in_the_clear(description: AlertDescription) -> [u8; 7] {
+    clear(FATAL, description.into())
+}
+
+const fn clear(level: u8, description: u8) -> [u8; 7] {
+    [21, 3, 3, 0, 2, level, description]
 }
 
 /// The number and the name of an alert as RFC 8446 6 writes it: `10, unexpected_message`.
@@ -125,7 +154,7 @@ impl Tls13AeadAlgorithm for Aead {
     }
 
     fn decrypter(&self, key: AeadKey, iv: Iv) -> Box<dyn MessageDecrypter> {
-        self.0.aead_alg.decrypter(key, iv)
+        Box::new(Decrypter(self.0.aead_alg.decrypter(key, iv)))
     }
 
     fn key_len(&self) -> usize {
@@ -167,14 +196,42 @@ impl MessageEncrypter for Encrypter {
     }
 }
 
+/// What rustls would take otherwise than RFC 8446 has it.
+struct Decrypter(Box<dyn MessageDecrypter>);
+
+impl MessageDecrypter for Decrypter {
+    fn decrypt<'a>(
+        &mut self,
+        message: InboundOpaqueMessage<'a>,
+        sequence: u64,
+    ) -> Result<InboundPlainMessage<'a>, Error> {
+        let opened = self.0.decrypt(message, sequence)?;
+        match (opened.typ, opened.payload) {
+            // 5.4; rustls would take 32 in a row.
+            (ContentType::Handshake | ContentType::Alert, []) => {
+                Err(PeerMisbehaved::TooManyEmptyFragments.into())
+            }
+            // 6: an error is one whatever its level, and is not answered; rustls answers those of another.
+            (ContentType::Alert, [_, description])
+                if ![CLOSE_NOTIFY, USER_CANCELED].contains(description) =>
+            {
+                Err(Error::AlertReceived((*description).into()))
+            }
+            // 5; rustls would say that it cannot decode it.
+            (got_type @ ContentType::Unknown(_), _) => {
+                let expect_types = vec![ContentType::Handshake, ContentType::ApplicationData];
+                Err(Error::InappropriateMessage { expect_types, got_type })
+            }
+            _ => Ok(opened),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
 
-    use rustls::{
-        CertRevocationListError, CertificateError, InconsistentKeys, InvalidMessage, OtherError,
-        PeerMisbehaved,
-    };
+    use rustls::{CertRevocationListError, CertificateError, InconsistentKeys, OtherError};
 
     use super::super::reason;
     use super::*;

@@ -1,7 +1,8 @@
 //! Why a handshake or connection failed, in words for a person, and what to do about it.
 
 use rustls::{
-    CertificateError, ContentType, Error, HandshakeType, InvalidMessage, OtherError, PeerMisbehaved,
+    AlertDescription, CertificateError, ContentType, Error, HandshakeType, InvalidMessage,
+    OtherError, PeerMisbehaved,
 };
 
 use super::alert;
@@ -30,6 +31,10 @@ pub fn reason(error: &Error) -> String {
         }
         Error::InvalidMessage(how) => {
             format!("a corrupt message came: {}", alert::words_of(how))
+        }
+        // Whoever sends such a record speaks no TLS, and need not be told what would have been next.
+        Error::InappropriateMessage { got_type: ContentType::Unknown(number), .. } => {
+            format!("received unexpected message: got content type {number:#04x}")
         }
         Error::InappropriateMessage { .. }
         | Error::InappropriateHandshakeMessage { .. }
@@ -72,7 +77,17 @@ pub(super) fn error_of(violation: Violation) -> Error {
 /// The peer's certificates, or its proof that it holds the key of the first one, were refused, or it showed none where one
 /// is demanded.
 pub fn is_refused_certificate(error: &Error) -> bool {
-    matches!(error, Error::InvalidCertificate(_) | Error::NoCertificatesPresented)
+    matches!(
+        error,
+        Error::InvalidCertificate(_)
+            | Error::NoCertificatesPresented
+            | Error::PeerMisbehaved(PeerMisbehaved::SignedHandshakeWithUnadvertisedSigScheme)
+    )
+}
+
+/// The peer has closed its side with close_notify where there is nothing yet that could end so.
+pub fn is_close(error: &Error) -> bool {
+    matches!(error, Error::AlertReceived(AlertDescription::CloseNotify))
 }
 
 /// What to do about a failed handshake with a broker or proxy, whose port is `port` and which may refuse, or be
@@ -101,10 +116,7 @@ mod tests {
                 Violation::UnexpectedRecord(20),
                 "received unexpected message: got change cipher spec when expecting application data or handshake",
             ),
-            (
-                Violation::UnexpectedRecord(99),
-                "received unexpected message: got content type 0x63 when expecting application data or handshake",
-            ),
+            (Violation::UnexpectedRecord(99), "received unexpected message: got content type 0x63"),
             (Violation::NoContentType, "the peer broke the protocol: illegal tls inner plaintext"),
             (Violation::Empty(21), "a corrupt message came: invalid empty payload"),
             (Violation::TooManyEmpty, "the peer broke the protocol: too many empty fragments"),

@@ -5,8 +5,9 @@
 use std::sync::Arc;
 
 use rustls::server::{Accepted, AcceptedAlert, Acceptor};
-use rustls::{Error, ServerConfig};
+use rustls::{AlertDescription, Error, InvalidMessage, PeerIncompatible, ServerConfig};
 
+use super::alert;
 use super::framing::Framing;
 use super::secrets::{Secrets, told_during};
 use super::server::ServerStream;
@@ -38,17 +39,36 @@ impl HandshakeError {
         let mut bytes = Vec::new();
         // Writing to a Vec cannot fail, and an alert that is cut short only costs the peer its reason.
         let _ = alert.write_all(&mut bytes);
-        if bytes.is_empty() {
-            return Self::unexpected(error);
+        match own_alert(&error) {
+            Some(alert) => bytes = alert::in_the_clear(alert).to_vec(),
+            None if bytes.is_empty() => return Self::unanswered(error),
+            None => {}
         }
         Self { error, alert: bytes }
     }
 
     /// rustls has no alert for some of what may come instead of a ClientHello. Nothing is encrypted yet, so ours is
     /// as good.
-    fn unexpected(error: Error) -> Self {
-        const FATAL_UNEXPECTED_MESSAGE: [u8; 7] = [21, 3, 3, 0, 2, 2, 10];
-        Self { error, alert: FATAL_UNEXPECTED_MESSAGE.to_vec() }
+    fn unanswered(error: Error) -> Self {
+        let alert = alert::answer(&error);
+        Self {
+            error,
+            alert: alert.map_or_else(Vec::new, |alert| alert::in_the_clear(alert).to_vec()),
+        }
+    }
+}
+
+/// The alert for a ClientHello that rustls would answer with another than RFC 8446 has for it (4.2.3, 4.2.11, 9.2).
+fn own_alert(error: &Error) -> Option<AlertDescription> {
+    match error {
+        Error::PeerIncompatible(
+            PeerIncompatible::SignatureAlgorithmsExtensionRequired
+            | PeerIncompatible::KeyShareExtensionRequired,
+        ) => Some(AlertDescription::MissingExtension),
+        Error::InvalidMessage(
+            InvalidMessage::PreSharedKeyIsNotFinalExtension | InvalidMessage::DuplicateExtension(_),
+        ) => Some(AlertDescription::IllegalParameter),
+        _ => None,
     }
 }
 
@@ -61,11 +81,14 @@ impl Hello {
         let mut of_record: &[u8] = &[];
         while !(input.is_empty() && of_record.is_empty()) {
             if of_record.is_empty() {
-                of_record = self.framing.take_of_record(input);
+                of_record = self
+                    .framing
+                    .take_of_record(input, false)
+                    .map_err(HandshakeError::unanswered)?;
             }
             self.acceptor
                 .read_tls(&mut of_record)
-                .map_err(|error| HandshakeError::unexpected(Error::General(error.to_string())))?;
+                .map_err(|error| HandshakeError::unanswered(Error::General(error.to_string())))?;
             if let Some(accepted) = self.acceptor.accept().map_err(HandshakeError::new)? {
                 return Ok(Some(ClientHello { accepted }));
             }

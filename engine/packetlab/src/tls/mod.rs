@@ -22,7 +22,7 @@ pub use rustls::{ClientConfig, Error as TlsError, ServerConfig};
 
 pub use self::alert::{Instead, seal_instead};
 pub use self::config::{Identity, SetupError, client_config, server_config, server_name, warm_up};
-pub use self::failure::{is_refused_certificate, reason, remedy};
+pub use self::failure::{is_close, is_refused_certificate, reason, remedy};
 pub use self::hello::{ClientHello, HandshakeError, Hello};
 pub use self::server::{Opened, ServerStream};
 pub use self::stream::{ClientStream, Plaintext, TlsStream, record_len};

@@ -11,6 +11,7 @@
 
 use rustls::{Error, ServerConnection};
 
+use super::alert;
 use super::failure::error_of;
 use super::framing::Framing;
 use super::secrets::{Secrets, told_during};
@@ -75,12 +76,14 @@ impl ServerStream {
     /// The peer broke the protocol; what [`Self::write_output`] gives next is the alert for it.
     pub fn receive(&mut self, input: &mut &[u8], now: Ticks) -> Result<(), Error> {
         match &mut self.state {
-            State::Handshake(handshake) => {
-                if handshake.receive(input, now)? {
-                    self.take_over()?;
+            State::Handshake(handshake) => match handshake.receive(input, now) {
+                Ok(false) => Ok(()),
+                Ok(true) => self.take_over(),
+                Err(error) => {
+                    handshake.take_last_output(&error, &mut self.output);
+                    Err(error)
                 }
-                Ok(())
-            }
+            },
             State::Records(records) => {
                 let unread_len = self.unread.len();
                 self.unread.resize(unread_len + records.carried_len() + input.len(), 0);
@@ -243,14 +246,29 @@ impl ServerStream {
 impl Handshake {
     /// Gives rustls at most one record, advancing `input`. True when the handshake is over.
     fn receive(&mut self, input: &mut &[u8], now: Ticks) -> Result<bool, Error> {
-        let mut of_record = self.framing.take_of_record(input);
         let stream = &mut self.stream;
+        let mut of_record = self
+            .framing
+            .take_of_record(input, stream.is_sealed())
+            .inspect_err(|error| stream.fail(error))?;
         told_during(&mut self.secrets, || {
             while !of_record.is_empty() {
                 stream.receive(&mut of_record, now)?;
             }
             Ok(!stream.is_handshaking())
         })
+    }
+
+    /// Appends what is still to be sent behind `error`. Whatever rustls does not answer by itself it can end with close_notify
+    /// alone, which becomes the alert as it is sealed; where nothing is sealed yet, it does here.
+    fn take_last_output(&mut self, error: &Error, output: &mut Vec<u8>) {
+        self.stream.take_output(output);
+        if let Some(alert) = alert::answer(error)
+            && let Some(before) = output.strip_suffix(&alert::CLEAR_CLOSE_NOTIFY)
+        {
+            output.truncate(before.len());
+            output.extend(alert::in_the_clear(alert));
+        }
     }
 }
 

@@ -107,15 +107,21 @@ where
             Ok(_) => Ok(()),
             Err(error) => Err(Error::General(error.to_string())),
         };
-        let processed = received.and_then(|()| self.process(now));
-        if let Err(error) = &processed
-            && !std::mem::replace(&mut self.is_closed, true)
-            && let Some(alert) = alert::unanswered(error)
+        received.and_then(|()| self.process(now)).inspect_err(|error| self.fail(error))
+    }
+
+    /// Our side ends because of this error: with its alert, unless rustls has one of its own on the way.
+    pub(super) fn fail(&mut self, error: &Error) {
+        if !std::mem::replace(&mut self.is_closed, true)
+            && let Some(alert) = alert::answer(error)
         {
-            // Nothing is sent if rustls has an alert of its own on the way.
             alert::seal_instead(alert::fatal(alert), || self.connection.send_close_notify());
         }
-        processed
+    }
+
+    /// Both sides have the keys of the handshake, so that the peer must seal what it sends.
+    pub(super) fn is_sealed(&self) -> bool {
+        self.connection.negotiated_key_exchange_group().is_some()
     }
 
     fn process(&mut self, now: Ticks) -> Result<(), Error> {

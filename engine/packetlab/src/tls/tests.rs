@@ -1,5 +1,7 @@
 //! A server's stream against a client of rustls, which knows nothing of our records.
 
+mod violations;
+
 use std::io::{Read, Write};
 use std::sync::Arc;
 
