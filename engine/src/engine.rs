@@ -17,15 +17,16 @@ pub use crate::control::{
     Answer, Change, ExperimentState, Order, Orders, Reader, Report, SessionState, Steering, Whom,
     steering,
 };
-use crate::control::{Control, ControlParts, SessionRoom, block_on};
+use crate::control::{CAPTURE_FILES_MAX, Control, ControlParts, SessionRoom, Trace, block_on};
 use crate::driver::{Backend, Driver, Epoll, Uring};
-use crate::mailbox::{Counts, FromShard, Mailer, ToShard, mailbox};
+use crate::mailbox::{Counts, FromShard, Mailer, Permission, ToShard, mailbox};
 use crate::metrics::{IntervalLog, RunLatency};
 use crate::permits::{self, Permits};
 use crate::proto::backlog::SET_UPS_MAX;
 use crate::proto::experiments::Experiments;
 use crate::proto::keys::Keys;
 use crate::proto::outbox::SESSION_MEMORY_LEN;
+use crate::proto::tee::Tees;
 use crate::records::{Journal, OpenError};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::shard::{BULK_MEMORY_LEN, GROUPS, Parts as ShardParts, Shard, Token, accepts_at_once};
@@ -129,8 +130,14 @@ pub fn run(
     let backend = Backend::choose(config.io, config.cores.len(), &GROUPS);
     let backend = backend.map_err(RunError::Ring)?;
     tls::warm_up().map_err(RunError::Tls)?;
-    block_on(backend, serve(config, backend, (processes, operator), init_system, view))
-        .map_err(lack(WAITING))?
+    // The one mlet of all sessions finds nothing of the run.
+    let run = config.singleton.is_none().then_some(config.recording.run);
+    let shown = config.messages.as_ref().map(|messages| Trace::start(messages, run));
+    let (tees, trace) = shown.transpose()?.unzip();
+    let serving = serve(config, backend, (processes, operator), init_system, (view, tees));
+    let report = block_on(backend, serving).map_err(lack(WAITING))?;
+    let messages_lost = trace.is_some_and(Trace::end);
+    report.map(|report| Report { records_lost: report.records_lost || messages_lost, ..report })
 }
 
 async fn serve(
@@ -138,7 +145,7 @@ async fn serve(
     backend: Backend,
     (processes, operator): (MletProcesses, Operator),
     ServiceManager { notifier, watchdog, listening }: ServiceManager,
-    view: &RunView,
+    (view, tees): (&RunView, Option<Tees>),
 ) -> Result<Report, RunError> {
     let open_files = limits::raise_open_files().map_err(lack("raise `ulimit -n` (prlimit64)"))?;
     let bound = match &config.approach {
@@ -152,6 +159,7 @@ async fn serve(
     let attempts = config.attempts.and_then(|attempts| NonZeroU32::try_from(attempts).ok());
     let keys_are_shared = config.limits.sessions_per_key_max == Some(0);
     let counted = attempts.map(|attempts| permits::of_attempts(attempts, keys_are_shared));
+    let permission = Permission::of(operator.permits.is_some(), counted.is_some());
     let mut permits = operator.permits.or(counted);
     let results = permits.as_ref().and_then(|permits| permits.results());
     let reports = results.is_some();
@@ -169,7 +177,7 @@ async fn serve(
     }
     let keys = Keys::new(config.limits.sessions_of_a_key(sessions_max));
     let experiments = Arc::new(Experiments::new(config, keys, now()).map_err(RunError::Tls)?);
-    let counts = Arc::new(Counts::new(permits.is_some(), sessions_max));
+    let counts = Arc::new(Counts::new(permission, sessions_max));
     view.change(|state| state.places = Arc::clone(counts.places()));
     let mut control = Control::new(ControlParts {
         processes,
@@ -195,7 +203,7 @@ async fn serve(
     })
     .map_err(lack("watch a descriptor (epoll_ctl)"))?;
     let shards =
-        start_shards((config, backend), &experiments, (&control, &counts), (&mailer, view))?;
+        start_shards((config, backend), &experiments, (&control, &counts), (&mailer, view, tees))?;
     let (mailers, openers) = shards.into_iter().unzip();
     control.await_shards(mailers).await?;
     // Now that every thread there will be has been started: who lets endpoints in can serve them.
@@ -234,7 +242,9 @@ fn own_fds(config: &Config, bound: &[Vec<BoundSocket>]) -> io::Result<usize> {
         Approach::Proxies(proxies) => SET_UPS_MAX.max(proxies.len()) * FDS_PER_SET_UP,
     };
     let brokers = config.publications.len().saturating_sub(1) * FDS_PER_BROKER;
-    let others = PASSING_FDS + brokers + config.other_files;
+    let captures = config.messages.as_ref().is_some_and(|messages| messages.capture.is_some());
+    let captured = if captures { CAPTURE_FILES_MAX } else { 0 };
+    let others = PASSING_FDS + brokers + captured + config.other_files;
     Ok(limits::files_open()? + shards * FDS_PER_SHARD + greeting + others)
 }
 
@@ -355,7 +365,7 @@ fn start_shards(
     (config, backend): (&Config, Backend),
     experiments: &Arc<Experiments>,
     (control, counts): (&Control, &Arc<Counts>),
-    (mailer, view): (&Mailer<FromShard>, &RunView),
+    (mailer, view, tees): (&Mailer<FromShard>, &RunView, Option<Tees>),
 ) -> Result<Vec<(Mailer<ToShard>, Opener)>, RunError> {
     let asks_itself = config.attempts.is_none() && config.singleton.is_none();
     let start = |(number, core): (usize, &usize)| {
@@ -375,6 +385,7 @@ fn start_shards(
             published: view.of_shard(number),
             spin: config.spin,
             offers_pipes: config.mlet_io == MletIo::Pipe && config.singleton.is_none(),
+            tees: tees.clone(),
         };
         thread::Builder::new()
             .name(format!("shard-{number}"))

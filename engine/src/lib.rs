@@ -33,7 +33,7 @@ mod shard;
 pub mod sys;
 mod view;
 
-pub use crate::control::MLET_TARGET;
+pub use crate::control::{MLET_TARGET, TRACE_TARGET};
 pub use crate::driver::RingError;
 pub use crate::engine::{
     Answer, Change, ExperimentState, Operator, Order, Orders, Reader, Report, SessionState,
@@ -45,10 +45,14 @@ pub use crate::records::{Longest, MletEnds, OutcomeKind, Phase, Summary};
 pub use crate::run_error::RunError;
 pub use crate::view::{
     BrokerStage, BrokerState, CoreState, EndedSession, Files, Goal, Losses, Places, ProxyState,
-    Reloads, RunStage, RunView, SessionsByPhase, Snapshot,
+    Reloads, Reporting, RunStage, RunView, SessionsByPhase, Snapshot,
 };
 
 #[cfg(test)]
 #[path = "../testdata/golden.rs"]
 #[expect(dead_code, reason = "the crate packetlab uses the rest")]
 mod golden;
+
+#[cfg(test)]
+#[path = "../tests/common/fault_matrix.rs"]
+mod fault_matrix;

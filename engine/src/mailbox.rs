@@ -18,7 +18,7 @@ use nix::sys::eventfd::{EfdFlags, EventFd};
 use crate::metrics::SessionPlaces;
 use crate::permits::{Holder, Refusal};
 use crate::proto::experiments::Experiments;
-use crate::proto::session::MletFacts;
+use crate::proto::mlet_facts::MletFacts;
 use crate::proto::session_end::Force;
 use crate::records::{Ended, RelayedBy, SessionFacts, SessionId, ShardTotals};
 use crate::run_error::RunError;
@@ -57,6 +57,8 @@ pub(crate) enum ToShard {
     Refused(SessionPlace, Refusal),
     /// Permits that were given hold no more: end the sessions that have one, so that their mlets read the end. Others go on.
     Fence,
+    /// The time of those that were ended for lack of a permit is over: what is still on its way is not waited for.
+    FenceOver,
     /// This session's mlet was not started in time: it ends.
     MletLate(SessionPlace),
     /// Tell what each session past START has relayed.
@@ -329,22 +331,44 @@ impl<T> AsFd for Inbox<T> {
     }
 }
 
-/// What shards count together, which are open sessions, and whether START needs a permit.
+/// Who permits START.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Permission {
+    /// Nobody has to.
+    Unneeded,
+    /// This run.
+    OfRun,
+    /// Others, who hear of it on their own time: what is asked of them may wait.
+    OfOthers,
+}
+
+impl Permission {
+    /// Of others where there are any, else of the run if it counts.
+    pub(crate) fn of(has_others: bool, counts: bool) -> Self {
+        match (has_others, counts) {
+            (true, _) => Self::OfOthers,
+            (false, true) => Self::OfRun,
+            (false, false) => Self::Unneeded,
+        }
+    }
+}
+
+/// What shards count together, which are open sessions, and who permits START.
 #[derive(Debug)]
 pub(crate) struct Counts {
-    needs_permits: bool,
+    permission: Permission,
     places: Arc<SessionPlaces>,
 }
 
 impl Counts {
     /// Counts up to `sessions_max` open sessions.
-    pub(crate) fn new(needs_permits: bool, sessions_max: usize) -> Self {
-        Self { needs_permits, places: Arc::new(SessionPlaces::new(sessions_max)) }
+    pub(crate) fn new(permission: Permission, sessions_max: usize) -> Self {
+        Self { permission, places: Arc::new(SessionPlaces::new(sessions_max)) }
     }
 
-    /// START needs a permit, which the control thread is asked for.
-    pub(crate) fn needs_permits(&self) -> bool {
-        self.needs_permits
+    /// Whether START needs a permit, for which the control thread is asked, and of whom.
+    pub(crate) fn permission(&self) -> Permission {
+        self.permission
     }
 
     /// Where open sessions are counted, up to a limit that may change.
@@ -369,7 +393,7 @@ mod tests {
 
     #[test]
     fn sessions_are_opened_up_to_the_limit_and_again_when_one_has_closed() {
-        let counts = Counts::new(false, 2);
+        let counts = Counts::new(Permission::Unneeded, 2);
         assert!(counts.open_session());
         assert!(counts.open_session());
         assert!(!counts.open_session());

@@ -47,8 +47,12 @@ pub enum RunError {
     Halted(String),
     /// This file of `--latency` cannot be written.
     LatencyLog(PathBuf, io::Error),
+    /// This folder of `--capture`, or file of `--pcap`, cannot be written.
+    Messages(PathBuf, io::Error),
     /// The second signal ended the run.
     Forced(StopSignal),
+    /// Whoever permits START has ended the run by force, for this reason.
+    Stopped(String),
     /// The run was ended at its deadline.
     Deadline,
     /// The run was ended because what ran did not end in time once there were no new endpoints.
@@ -115,7 +119,13 @@ impl fmt::Display for RunError {
                 "cannot write relay latency to {}: {error}; name a file that can be written with --latency",
                 Escaped(path.as_os_str().as_bytes())
             ),
+            Self::Messages(path, error) => write!(
+                f,
+                "cannot write messages of sessions to {}: {error}; name an empty folder with --capture, a new file with --pcap",
+                Escaped(path.as_os_str().as_bytes())
+            ),
             Self::Forced(signal) => write!(f, "ended by force, as by a second {signal}"),
+            Self::Stopped(why) => write!(f, "ended by force: {why}"),
             Self::Deadline => f.write_str("ended by force at its --deadline"),
             Self::DrainLimit => f.write_str("ended by force at its --drain-limit"),
             Self::Lack(lack) => lack.fmt(f),
@@ -136,7 +146,7 @@ impl RunError {
     fn rank(&self) -> u8 {
         match self {
             Self::Internal(_) | Self::SupervisorLost | Self::SingletonSpoke => 0,
-            Self::Forced(_) => 1,
+            Self::Forced(_) | Self::Stopped(_) => 1,
             Self::Deadline | Self::DrainLimit => 2,
             Self::Listen(..)
             | Self::Proxies(_)
@@ -146,6 +156,7 @@ impl RunError {
             | Self::SingletonNotStarted(_)
             | Self::Records(..)
             | Self::LatencyLog(..)
+            | Self::Messages(..)
             | Self::Lack(_) => 3,
             Self::SingletonFailed(_) | Self::Halted(_) => 4,
         }
@@ -171,7 +182,11 @@ mod tests {
     fn a_defect_goes_before_what_forced_the_end_and_that_before_what_failed() {
         let in_order = [
             vec![RunError::SupervisorLost, RunError::SingletonSpoke, RunError::Internal("".into())],
-            vec![RunError::Forced(StopSignal::Interrupt), RunError::Forced(StopSignal::Terminate)],
+            vec![
+                RunError::Forced(StopSignal::Interrupt),
+                RunError::Forced(StopSignal::Terminate),
+                RunError::Stopped("".into()),
+            ],
             vec![RunError::Deadline, RunError::DrainLimit],
             vec![RunError::Publication(vec![("b".into(), "".into())])],
             vec![RunError::SingletonFailed(MletStatus::Code(1))],

@@ -19,7 +19,7 @@ use super::counting_driver::{Apart, CountingDriver};
 use super::peer::Peer;
 use crate::driver::Driver;
 use crate::driver::simulated::{Kernel, Simulated, nowhere};
-use crate::mailbox::{Counts, FromShard, Inbox, Mailer, ToShard, mailbox};
+use crate::mailbox::{Counts, FromShard, Inbox, Mailer, Permission, ToShard, mailbox};
 use crate::mlet_request::DirectRequests;
 use crate::proto::experiments::Experiments;
 use crate::random::Random;
@@ -63,7 +63,7 @@ impl SimulatedShard {
             sessions_before: 0,
             core: 0,
             experiments,
-            counts: Arc::new(Counts::new(false, usize::MAX)),
+            counts: Arc::new(Counts::new(Permission::Unneeded, usize::MAX)),
             inbox,
             mailer,
             direct: Some(DirectRequests::through(nowhere())),
@@ -71,6 +71,7 @@ impl SimulatedShard {
             published: Arc::default(),
             spin: Duration::ZERO,
             offers_pipes: false,
+            tees: None,
         };
         let simulated = Simulated::new(Rc::clone(&kernel), &GROUPS);
         let mut shard = Shard::new(parts, CountingDriver::new(simulated, apart));

@@ -56,6 +56,8 @@ pub struct Config {
     pub latency_sample: Option<NonZeroU32>,
     /// `--latency`: the file that the times of the relay are appended to, as HdrHistogram's interval log.
     pub latency_log: Option<PathBuf>,
+    /// Whose messages are shown, and where; `None` if nobody's are.
+    pub messages: Option<Messages>,
     /// CPU numbers, one shard each; at least one.
     pub cores: Vec<usize>,
     /// `--spin`: how long a shard looks for completions again and again before it sleeps until there is one.
@@ -77,6 +79,28 @@ pub enum SingletonForm {
     Address,
     /// `--single-facts`: also the session's number, the endpoint's key and the snikey.
     Facts,
+}
+
+/// Whose messages are shown, and where: at least at one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Messages {
+    /// Whose.
+    pub of: Traced,
+    /// `--trace`: in the log.
+    pub are_logged: bool,
+    /// `--capture`: in this folder, a file for each session.
+    pub capture: Option<PathBuf>,
+    /// `--pcap`: in this file.
+    pub pcap: Option<PathBuf>,
+}
+
+/// Whose messages are shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traced {
+    /// Those of every session.
+    All,
+    /// Those of the session with this number.
+    Session(u64),
 }
 
 /// What is waited with, as asked for.
@@ -175,6 +199,16 @@ pub struct Publication {
     pub period: Option<Duration>,
     /// `GreetPeriodAfterPubEnd`: from the latest `pub_end` to the end of greeting.
     pub greet_after: Duration,
+    /// Who is called.
+    pub called: Called,
+    /// The descriptors that are published instead of those that all this makes, one for each experiment in configured order;
+    /// and when they are is said by whoever hands out permits. `None` where the run is nobody else's matter.
+    pub texts: Option<Vec<String>>,
+}
+
+/// Whom descriptors call, where an experiment does not override it (spec/protocol.md 1.8).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Called {
     /// Default of the pair `exp_priority`.
     pub priority: Option<u64>,
     /// Defaults of the pairs `endpoint_country`, in configured order.
@@ -183,9 +217,6 @@ pub struct Publication {
     pub locations: Vec<String>,
     /// `-i`: default of the pair `hostid`.
     pub hostid: Option<String>,
-    /// The descriptors that are published instead of those that all this makes, one for each experiment in configured order;
-    /// and when they are is said by whoever hands out permits. `None` where the run is nobody else's matter.
-    pub texts: Option<Vec<String>>,
 }
 
 /// Where endpoints are told to connect to (spec/protocol.md 1.8).

@@ -11,7 +11,7 @@ use super::proxies::Proxies;
 use super::publication::Plan;
 use super::publication::news::{PublicationId, PublicationNews};
 use super::set_up::SetUpEnd;
-use super::tasks::News;
+use super::tasks::TaskNews;
 use super::{Control, RunPhase};
 use crate::config::{Approach, Config};
 use crate::mailbox::{Registration, ToShard};
@@ -69,9 +69,9 @@ impl Control {
     pub(super) fn take_news(&mut self) {
         while let Some(news) = self.tasks.next() {
             match news {
-                News::SetUp(end) => self.take_set_up(end),
-                News::Publication(id, news) => self.take_publication(id, news),
-                News::ConfigRead(read) => self.end_reload(read),
+                TaskNews::SetUp(end) => self.take_set_up(end),
+                TaskNews::Publication(id, news) => self.take_publication(id, news),
+                TaskNews::ConfigRead(read) => self.end_reload(read),
             }
         }
     }

@@ -14,12 +14,12 @@ use tracing::{debug, info, warn};
 
 use super::clock::{now, random};
 use super::set_up::{ProxySide, SetUpEnd, SetUpFailure};
-use super::tasks::{News, TaskLink};
+use super::tasks::{TaskLink, TaskNews};
 use crate::config::{Config, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::mailbox::Registration;
-use crate::proto::backlog::Pool;
+use crate::proto::backlog::{Gap, Pool};
 use crate::proto::session_end::Outcome;
 use crate::records::Ended;
 use crate::view::ProxyState;
@@ -184,7 +184,7 @@ impl Backlog {
         let (proxy, link) = (Rc::clone(&self.proxy), self.link.clone());
         tokio::task::spawn_local(async move {
             let result = proxy.set_up(&registration, &link.stop).await;
-            link.tell(News::SetUp(SetUpEnd { registration, result }));
+            link.tell(TaskNews::SetUp(SetUpEnd { registration, result }));
         });
         true
     }
@@ -215,10 +215,10 @@ impl Backlog {
         );
     }
 
-    /// A connection is registered.
-    pub(super) fn handle_ready(&mut self, snikey: &SniKey) {
+    /// A connection is registered. The gap that is over with it ([`Pool::handle_ready`]).
+    pub(super) fn handle_ready(&mut self, snikey: &SniKey) -> Option<Gap> {
         (self.worked, self.last_set_up) = (true, Some(Ok(())));
-        self.pool.handle_ready(snikey);
+        self.pool.handle_ready(snikey)
     }
 
     /// A set-up has failed.

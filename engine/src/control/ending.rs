@@ -45,7 +45,8 @@ impl Control {
                 self.stop_softly(&signal.to_string());
             }
             RunPhase::Draining { signalled: true } => {
-                self.stop_hard(&format!("second signal, {signal}"), signal);
+                let by = format!("second signal, {signal}");
+                self.stop_hard(&by, RunError::Forced(signal));
             }
             RunPhase::Forced { by, .. } => {
                 warn!("one more signal, {signal}: killing every mlet");
@@ -65,10 +66,10 @@ impl Control {
         told
     }
 
-    /// Ends what runs, as `by` asks for; the exit code is that of `signal`.
-    pub(super) fn stop_hard(&mut self, by: &str, signal: StopSignal) {
+    /// Ends what runs, as `by` asks for, and with it the run.
+    pub(super) fn stop_hard(&mut self, by: &str, error: RunError) {
         warn!("{by}: ending every session and mlet");
-        self.end_by_force(Force::Stop, RunError::Forced(signal));
+        self.end_by_force(Force::Stop, error);
     }
 
     /// Ends every session and mlet, and with them the run.

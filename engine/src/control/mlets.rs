@@ -21,7 +21,7 @@ use super::singleton::{ControlSocket, Heard, Mlets};
 use crate::config::SingletonForm;
 use crate::mailbox::{SessionPlace, ToShard};
 use crate::mlet_request::{DirectRequests, environment};
-use crate::proto::session::MletFacts;
+use crate::proto::mlet_facts::MletFacts;
 use crate::proto::session_end::Force;
 use crate::records::{Claim, Output, SessionFacts, SessionId};
 use crate::run_error::{RunError, WAITING, lack};
@@ -129,7 +129,8 @@ impl Control {
         match &mut self.mlets {
             Mlets::OfEachSession { awaited } => {
                 awaited.push_back((now + self.experiments.limits.setup_timeout, place));
-                self.sessions.begin(session, (true, self.output.at_first()), claim, now);
+                let output = self.output.at_first(self.recorder.is_there());
+                self.sessions.begin(session, (true, output), claim, now);
                 if self.supervisor_lost {
                     self.sessions.mlet_not_started(id, "its supervisor is gone".into(), now);
                 }
@@ -243,14 +244,21 @@ impl Control {
             SupervisorEvent::Spawned { owner: MletOwner::Session(id), pid, output_errno, age } => {
                 debug!(session = id, "mlet runs as process {pid}");
                 if self.sessions.mlet_runs(id, (pid, output_errno), (age, now())) {
-                    self.end_mlet(id, pid, self.graces());
+                    self.end_mlet(id, pid, self.graces_of(id));
                 }
             }
             SupervisorEvent::SpawnFailed { owner: MletOwner::Session(id), errno } => {
                 self.sessions.mlet_not_started(id, self.why_not_started(errno), now());
             }
-            SupervisorEvent::Exited { owner: MletOwner::AllSessions, status, run_time, .. } => {
+            SupervisorEvent::Exited {
+                owner: MletOwner::AllSessions,
+                status,
+                run_time,
+                output_errno,
+                ..
+            } => {
                 self.mlets.handle_singleton_end();
+                self.sessions.singleton_ended(output_errno);
                 info!("singleton mlet ended: {status} after {:.3} s", run_time.as_secs_f64());
                 if status != MletStatus::Code(0) {
                     self.note_failure(RunError::SingletonFailed(status));
@@ -260,8 +268,14 @@ impl Control {
             SupervisorEvent::Proved { .. }
             | SupervisorEvent::Spawned { owner: MletOwner::AllSessions, .. }
             | SupervisorEvent::SpawnFailed { owner: MletOwner::AllSessions, .. } => {}
-            SupervisorEvent::Exited { owner: MletOwner::Session(id), status, run_time, .. } => {
-                self.sessions.mlet_ended(id, (status, run_time), now());
+            SupervisorEvent::Exited {
+                owner: MletOwner::Session(id),
+                status,
+                run_time,
+                output_errno,
+                ..
+            } => {
+                self.sessions.mlet_ended(id, (status, run_time), (output_errno, now()));
             }
         }
     }

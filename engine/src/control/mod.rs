@@ -21,6 +21,7 @@ mod init_system;
 mod judging;
 mod left_out;
 mod mail;
+mod missed;
 mod mlets;
 mod new_config;
 mod orders;
@@ -44,6 +45,7 @@ mod status;
 mod steering;
 mod tasks;
 mod time_limits;
+mod trace;
 mod watchdog;
 
 use std::collections::VecDeque;
@@ -56,6 +58,7 @@ use tokio::time::sleep_until;
 
 use self::brokers::Brokers;
 use self::clock::now;
+use self::missed::Missed;
 pub use self::new_config::Reader;
 use self::new_config::Reloads;
 use self::permitting::Permitting;
@@ -74,6 +77,8 @@ pub use self::steering::{
 };
 use self::tasks::Tasks;
 use self::time_limits::TimeLimits;
+pub use self::trace::TRACE_TARGET;
+pub(crate) use self::trace::{CAPTURE_FILES_MAX, Trace};
 use self::watchdog::Watchdog;
 use crate::config::{self, Judging};
 use crate::driver::Backend;
@@ -174,6 +179,7 @@ pub(crate) struct Control {
     reloads: Reloads,
     orders: Option<Orders>,
     session_list: SessionList,
+    missed: Missed,
     tasks: Tasks,
     cores: Vec<usize>,
     watchdog: Watchdog,
@@ -241,6 +247,7 @@ impl Control {
             reloads: Reloads::new(parts.reader),
             orders: parts.orders,
             session_list: SessionList::default(),
+            missed: Missed::default(),
             tasks: Tasks::new(),
             cores: parts.cores,
             is_watched: parts.watchdog.is_some(),
@@ -266,6 +273,7 @@ impl Control {
             self.tend_halt();
             self.tend_mlets();
             self.tend_backlogs();
+            self.tend_missed();
             self.tend_greeting();
             self.tend_due();
             self.flush();
@@ -280,6 +288,7 @@ impl Control {
     /// Does what is due, whether new sessions may come or not.
     fn tend_due(&mut self) {
         self.tend_time_limits();
+        self.tend_fenced();
         self.tend_log();
         self.tend_watchdog();
         self.tend_session_list();
@@ -296,6 +305,7 @@ impl Control {
             self.sessions.due(),
             self.mlets_due(),
             self.time_limits_due(),
+            self.permitting.due(),
             self.watchdog.due(),
             self.session_list.due(),
         ];

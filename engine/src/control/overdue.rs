@@ -69,7 +69,15 @@ impl Control {
     /// A session is killed: its mlet is ended, as soon as it runs.
     pub(super) fn end_mlet_of(&mut self, id: SessionId) {
         if let Some(pid) = self.sessions.recorder().kill(id) {
-            self.end_mlet(id, pid, self.graces());
+            self.end_mlet(id, pid, self.graces_of(id));
+        }
+    }
+
+    /// How long the mlet of this session is given: no longer than others leave its endpoint alone, if its permit is lost.
+    pub(super) fn graces_of(&self, id: SessionId) -> Graces {
+        match self.sessions.under_way().has_lost_claim(id) {
+            true => self.graces().within(self.permitting.lost_left(now())),
+            false => self.graces(),
         }
     }
 

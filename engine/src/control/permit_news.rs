@@ -9,13 +9,14 @@ use tokio::time::timeout_at;
 use tracing::{info, warn};
 
 use super::clock::now;
+use super::missed::Come;
+use super::proxies::Proxies;
 use super::{Control, RunPhase};
 use crate::mailbox::{QUEUE_LEN, SessionPlace, ToShard};
-use crate::permits::{Holder, News};
+use crate::permits::{Holder, PermitNews};
 use crate::proto::session_end::Force;
 use crate::records::SessionId;
 use crate::run_error::{RunError, WAITING, lack};
-use crate::sys::signals::StopSignal;
 use packetlab::words::counted;
 
 /// How long the end of a run waits to hear what became of its last results.
@@ -30,6 +31,30 @@ impl Control {
         self.permitting.free(id);
     }
 
+    /// Tells of endpoints that may have been missed since this was called last.
+    pub(super) fn tend_missed(&mut self) {
+        if self.phase != RunPhase::Running {
+            return;
+        }
+        let (open, max) = self.counts.places().read();
+        let running = self.sessions.running();
+        let ready = self.proxies.as_ref().map_or(0, Proxies::ready);
+        let mut is_over = self.missed.take_places(open.saturating_sub(ready), running, max);
+        if let Some(proxies) = &mut self.proxies {
+            is_over |= proxies.take_came_back();
+            let (failed, served) = self.view.sums(|sums| (sums.failed_in_set_up, sums.served));
+            let come = Come { taken: proxies.taken(), failed, served };
+            let in_set_up = open.saturating_sub(proxies.connections() + running) as u64;
+            is_over |= match proxies.take_filled_again() {
+                true => self.missed.used_up(come, in_set_up),
+                false => self.missed.tend_used_up(come, in_set_up, proxies.are_full()),
+            };
+        }
+        if is_over {
+            self.permitting.missed();
+        }
+    }
+
     /// Does what there is news of. No more than fits into the queue of a shard at once, so that signals and mlets do not wait
     /// for all.
     pub(super) fn take_permits(&mut self) {
@@ -39,51 +64,63 @@ impl Control {
         }
     }
 
-    fn take_permit_news(&mut self, news: News) {
+    fn take_permit_news(&mut self, news: PermitNews) {
         match news {
-            News::Given { session, epoch } => {
+            PermitNews::Given { session, epoch } => {
                 if let Some(place) = self.permitting.give(session, epoch) {
                     self.shards[place.shard].push(ToShard::Permit(place));
                 }
             }
-            News::Refused { session, why } => {
+            PermitNews::Refused { session, why } => {
                 if let Some(place) = self.permitting.refuse(session) {
                     self.shards[place.shard].push(ToShard::Refused(place, why));
                 }
             }
-            News::Settled { session, verdict } => self.sessions.settle(session, verdict, now()),
-            News::Fenced => self.fence(),
-            News::Publish(addition) => {
+            PermitNews::Settled { session, verdict } => {
+                self.sessions.settle(session, verdict, now())
+            }
+            PermitNews::Fenced(within) => self.fence(within),
+            PermitNews::Publish(addition) => {
                 self.brokers.publish_as(addition.as_deref());
                 self.show_brokers();
             }
-            News::Standing(standing) => {
-                self.view.change(|state| state.campaign = Some(standing));
+            PermitNews::Standing(standing) => {
+                self.view.change(|state| state.campaign = Some((standing, now())));
             }
-            News::Enough(why) => {
+            PermitNews::Answering(true) => self.view.change(|state| state.silent_since = None),
+            PermitNews::Answering(false) => self.view.change(|state| {
+                state.silent_since.get_or_insert_with(now);
+            }),
+            PermitNews::Enough(why) => {
                 if self.phase == RunPhase::Running {
                     info!("{why}; no new endpoints");
                     self.drain();
                 }
             }
-            News::Stop(why) => {
+            PermitNews::Stop(why) => {
                 if matches!(self.phase, RunPhase::Running | RunPhase::Draining { .. }) {
-                    self.stop_hard(&why, StopSignal::Terminate);
+                    self.stop_hard(&why, RunError::Stopped(why.clone()));
                 }
             }
         }
     }
 
-    /// Ends the sessions that were permitted START and those that will be told of as such: others may be measuring their
-    /// endpoints. The run goes on.
-    fn fence(&mut self) {
+    /// Ends the sessions that were permitted START and those that will be told of as such, and has all of it over within
+    /// this time, after which others may measure their endpoints. The run goes on.
+    fn fence(&mut self, within: Duration) {
         if !matches!(self.phase, RunPhase::Running | RunPhase::Draining { .. }) {
             return;
         }
-        self.permitting.lose();
+        self.permitting.lose(now() + within);
         let ids = self.sessions.recorder().lose_claims();
         let sessions = counted(ids.len() as u64, "session");
-        warn!("the lease of the campaign was lost: {sessions} and their mlets are being ended");
+        let waiting = match self.sessions.unsettled() as u64 {
+            0 => String::new(),
+            results => format!("; results that wait for the database: {results}"),
+        };
+        warn!(
+            "the lease of the campaign was lost: {sessions} and their mlets are being ended{waiting}"
+        );
         ids.into_iter().for_each(|id| self.end_mlet_of(id));
         for shard in &mut self.shards {
             shard.push(ToShard::Fence);
@@ -92,9 +129,19 @@ impl Control {
 
     /// The START of a session has succeeded after its permit was lost, which its shard may have heard of before that.
     pub(super) fn end_fenced(&mut self, id: SessionId) {
+        self.permitting.lose_late(now());
         self.end_mlet_of(id);
         for shard in &mut self.shards {
             shard.push(ToShard::EndSession(id, Force::Fenced));
+        }
+    }
+
+    /// Lets go of endpoints that still take what their mlets wrote, when others may measure them.
+    pub(super) fn tend_fenced(&mut self) {
+        if self.permitting.take_lost_over(now()) {
+            for shard in &mut self.shards {
+                shard.push(ToShard::FenceOver);
+            }
         }
     }
 

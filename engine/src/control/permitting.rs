@@ -6,9 +6,10 @@
 use std::collections::HashMap;
 use std::future::{pending, poll_fn};
 use std::task::{Context, Poll, Waker};
+use std::time::{Duration, Instant};
 
 use crate::mailbox::SessionPlace;
-use crate::permits::{Holder, News, Permits};
+use crate::permits::{Holder, PermitNews, Permits};
 use crate::records::{Claim, SessionId};
 
 /// Permits that are wanted, and those that are given and not used yet.
@@ -16,16 +17,19 @@ pub(super) struct Permitting {
     /// `None` where START needs none.
     permits: Option<Box<dyn Permits>>,
     /// News that ended a wait.
-    heard: Option<News>,
+    heard: Option<PermitNews>,
     waiting: HashMap<SessionId, SessionPlace>,
     /// Sessions that may send START, or have.
     given: HashMap<SessionId, Claim>,
+    /// Until when sessions may last whose permits hold no more; `None` when that is over.
+    lost_until: Option<Instant>,
 }
 
 impl Permitting {
     /// Nobody waits yet.
     pub(super) fn new(permits: Option<Box<dyn Permits>>) -> Self {
-        Self { permits, heard: None, waiting: HashMap::new(), given: HashMap::new() }
+        let (waiting, given) = (HashMap::new(), HashMap::new());
+        Self { permits, heard: None, waiting, given, lost_until: None }
     }
 
     /// A session begins to wait for a permit.
@@ -57,8 +61,9 @@ impl Permitting {
         self.waiting.remove(&id)
     }
 
-    /// Permits that were given hold no more.
-    pub(super) fn lose(&mut self) {
+    /// Permits that were given hold no more. Their sessions may last until then.
+    pub(super) fn lose(&mut self, until: Instant) {
+        self.lost_until = Some(until);
         for claim in self.given.values_mut() {
             if let Claim::Held(epoch) = *claim {
                 *claim = Claim::Lost(epoch);
@@ -66,10 +71,37 @@ impl Permitting {
         }
     }
 
+    /// How much longer sessions may last whose permits hold no more.
+    pub(super) fn lost_left(&self, now: Instant) -> Duration {
+        self.lost_until.map_or(Duration::ZERO, |until| until.saturating_duration_since(now))
+    }
+
+    /// One of them has begun, perhaps when that was over.
+    pub(super) fn lose_late(&mut self, now: Instant) {
+        self.lost_until.get_or_insert(now);
+    }
+
+    /// When [`Self::take_lost_over`] has something to tell.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.lost_until
+    }
+
+    /// Whether their time has passed since this was called last.
+    pub(super) fn take_lost_over(&mut self, now: Instant) -> bool {
+        self.lost_until.take_if(|until| now >= *until).is_some()
+    }
+
     /// So many sessions are possible at once from now on.
     pub(super) fn places(&mut self, sessions_max: usize) {
         if let Some(permits) = &mut self.permits {
             permits.places(sessions_max);
+        }
+    }
+
+    /// Endpoints may have been missed.
+    pub(super) fn missed(&mut self) {
+        if let Some(permits) = &mut self.permits {
+            permits.missed();
         }
     }
 
@@ -89,7 +121,7 @@ impl Permitting {
     }
 
     /// The next news, if there is any.
-    pub(super) fn next(&mut self) -> Option<News> {
+    pub(super) fn next(&mut self) -> Option<PermitNews> {
         self.heard.take().or_else(|| {
             match self.permits.as_mut()?.poll_news(&mut Context::from_waker(Waker::noop())) {
                 Poll::Ready(news) => Some(news),
@@ -107,11 +139,12 @@ mod tests {
 
     use super::*;
     use crate::permits::Refusal;
+    use crate::records::start;
 
     /// Tells what it is asked, and has the news that it was given.
     struct Scripted {
         asked: Sender<(&'static str, u64)>,
-        news: VecDeque<News>,
+        news: VecDeque<PermitNews>,
     }
 
     impl Permits for Scripted {
@@ -127,13 +160,13 @@ mod tests {
             self.asked.send(("begin", session)).unwrap();
         }
 
-        fn poll_news(&mut self, _: &mut Context<'_>) -> Poll<News> {
+        fn poll_news(&mut self, _: &mut Context<'_>) -> Poll<PermitNews> {
             self.news.pop_front().map_or(Poll::Pending, Poll::Ready)
         }
     }
 
     fn scripted(
-        news: impl IntoIterator<Item = News>,
+        news: impl IntoIterator<Item = PermitNews>,
     ) -> (Permitting, Receiver<(&'static str, u64)>) {
         let (asked, told) = channel();
         let permits = Scripted { asked, news: news.into_iter().collect() };
@@ -153,14 +186,29 @@ mod tests {
         assert_eq!(permitting.give(1, Some(7)), Some(place(1)));
         assert_eq!(permitting.give(2, Some(1)), Some(place(2)));
         assert_eq!(permitting.begin(2), Claim::Held(1), "before");
-        permitting.lose();
+        permitting.lose(start() + Duration::from_secs(1));
         assert_eq!(permitting.begin(1), Claim::Lost(7));
         assert_eq!(permitting.give(3, Some(1)), Some(place(3)), "it still waits");
         assert_eq!(permitting.begin(3), Claim::Held(1), "one that was given later");
     }
 
     #[test]
-    fn news_of_a_session_that_waits_no_more_are_nobodys() {
+    fn sessions_whose_permits_are_lost_have_a_time_and_one_that_begins_later_has_none() {
+        let (mut permitting, _told) = scripted([]);
+        let (start, second) = (start(), Duration::from_secs(1));
+        permitting.lose(start + second);
+        assert_eq!(permitting.lost_left(start + second / 4), second * 3 / 4);
+        assert!(!permitting.take_lost_over(start + second / 2));
+        assert_eq!(permitting.due(), Some(start + second));
+        assert!(permitting.take_lost_over(start + second));
+        assert!(!permitting.take_lost_over(start + second), "it is told once");
+        assert_eq!(permitting.lost_left(start + second), Duration::ZERO);
+        permitting.lose_late(start + second * 2);
+        assert!(permitting.take_lost_over(start + second * 2));
+    }
+
+    #[test]
+    fn news_of_a_session_that_waits_no_more_are_not_heeded() {
         let (mut permitting, told) = scripted([]);
         (1..=2).for_each(|id| permitting.want(place(id), HOLDER));
         (1..=2).for_each(|id| permitting.free(id));
@@ -173,12 +221,12 @@ mod tests {
 
     #[tokio::test]
     async fn news_that_end_a_wait_come_before_those_behind_them() {
-        let refused = |session| News::Refused { session, why: Refusal::Busy };
-        let (mut permitting, _told) = scripted([refused(1), News::Fenced]);
+        let refused = |session| PermitNews::Refused { session, why: Refusal::Busy };
+        let (mut permitting, _told) = scripted([refused(1), PermitNews::Fenced(Duration::ZERO)]);
         permitting.hear().await;
         permitting.hear().await;
         assert_eq!(permitting.next(), Some(refused(1)));
-        assert_eq!(permitting.next(), Some(News::Fenced));
+        assert_eq!(permitting.next(), Some(PermitNews::Fenced(Duration::ZERO)));
         assert_eq!(permitting.next(), None);
     }
 

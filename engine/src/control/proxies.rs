@@ -17,7 +17,7 @@ use crate::config::{Config, Proxy};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
 use crate::mailbox::{Counts, Registration};
-use crate::proto::backlog::SET_UPS_MAX;
+use crate::proto::backlog::{Gap, SET_UPS_MAX};
 use crate::records::Ended;
 use crate::run_error::RunError;
 use crate::view::ProxyState;
@@ -32,6 +32,12 @@ pub(super) struct Proxies {
     bootstrap_until: Option<Instant>,
     /// The shard that gets the next connection of a snikey, at whichever proxy; the first one where nothing is noted.
     next_shard: HashMap<SniKey, usize>,
+    /// Connections were registered again where none was left.
+    came_back: bool,
+    /// There are as many again as there should be, where endpoints had taken all.
+    filled_again: bool,
+    /// Connections that endpoints took.
+    taken: u64,
 }
 
 impl Proxies {
@@ -54,6 +60,9 @@ impl Proxies {
             of_each: proxies.iter().enumerate().map(backlog).collect::<Result<_, _>>()?,
             bootstrap_until: timeouts.max().map(|timeout| now() + timeout),
             next_shard: HashMap::new(),
+            came_back: false,
+            filled_again: false,
+            taken: 0,
         })
     }
 
@@ -77,6 +86,37 @@ impl Proxies {
         }
         let of_each = &self.of_each;
         self.next_shard.retain(|snikey, _| of_each.iter().any(|one| one.pool().serves(snikey)));
+    }
+
+    /// Registered connections.
+    pub(super) fn ready(&self) -> usize {
+        self.of_each.iter().map(|backlog| backlog.pool().ready()).sum()
+    }
+
+    /// Connections that are registered, or in set-up.
+    pub(super) fn connections(&self) -> usize {
+        self.of_each.iter().map(|backlog| backlog.pool().connections()).sum()
+    }
+
+    /// Every one has as many as it should.
+    pub(super) fn are_full(&self) -> bool {
+        self.of_each.iter().all(|backlog| backlog.pool().is_full())
+    }
+
+    /// How many endpoints have come.
+    pub(super) fn taken(&self) -> u64 {
+        self.taken
+    }
+
+    /// Whether since the last call connections were registered again where the last one had been lost: endpoints may have
+    /// been missed before. While backlogs are filled for the first time nobody is called yet.
+    pub(super) fn take_came_back(&mut self) -> bool {
+        std::mem::take(&mut self.came_back)
+    }
+
+    /// Whether since the last call a backlog was filled again that had been used up: endpoints may have been missed before.
+    pub(super) fn take_filled_again(&mut self) -> bool {
+        std::mem::take(&mut self.filled_again)
     }
 
     /// When [`Self::tend`] is due.
@@ -127,7 +167,11 @@ impl Proxies {
     /// A connection is registered. Which of so many shards gets it.
     pub(super) fn handle_ready(&mut self, at: &Registration, shards: usize) -> usize {
         if let Some(backlog) = self.of_each.get_mut(at.proxy) {
-            backlog.handle_ready(&at.snikey);
+            match backlog.handle_ready(&at.snikey) {
+                Some(Gap::Lost) => self.came_back |= self.bootstrap_until.is_none(),
+                Some(Gap::UsedUp) => self.filled_again = true,
+                None => {}
+            }
         }
         let next = self.next_shard.entry(at.snikey.clone()).or_default();
         let shard = *next % shards;
@@ -144,6 +188,7 @@ impl Proxies {
 
     /// An endpoint came through a connection.
     pub(super) fn handle_taken(&mut self, at: &Registration) {
+        self.taken += 1;
         if let Some(backlog) = self.of_each.get_mut(at.proxy) {
             backlog.handle_taken(&at.snikey);
         }

@@ -3,15 +3,15 @@
 //! One task holds the conversation with the broker: it publishes, keeps the connection open until the
 //! latest `pub_end`, and ends it with close_notify. If the broker refuses or is lost before, it comes back with a
 //! wait between tries and publishes what is left, with the same ends. Where a reload changes what is published,
-//! the task publishes that, and then takes leave of the broker in the conversation before: what is published lives as
+//! the task publishes that, and then ends the conversation before with close_notify: what is published lives as
 //! long as its connection (spec/protocol.md 5.4), and so no experiment is off the broker meanwhile, nor where the broker
 //! refuses the new. If it may lack room for both, the one before goes first.
 //!
 //! Not here: what a failure means for the run, which may have other brokers (`brokers.rs`).
 
+mod live;
 pub(super) mod news;
 mod shared;
-mod standing;
 mod trouble;
 
 use std::rc::Rc;
@@ -23,12 +23,12 @@ use tokio::task::JoinHandle;
 use tokio::time::{sleep, sleep_until};
 use tracing::{debug, info, warn};
 
+use self::live::{LivePublication, end_of, stands_no_more, withdraw};
 use self::news::{FailedTry, PublicationId, PublicationNews};
-use self::standing::{Standing, end_of, stands_no_more, withdraw};
 use self::trouble::Trouble;
 use super::clock::{now, random, until_wall, wall};
 use super::peer::{Peer, PeerError, Stop};
-use super::tasks::{News, TaskLink};
+use super::tasks::{TaskLink, TaskNews};
 use crate::config::{self, Config, ControllerAddr, Experiment};
 use crate::driver::Backend;
 use crate::log_limit::LogLimit;
@@ -65,7 +65,7 @@ struct PublicationLink {
 
 impl PublicationLink {
     fn tell(&self, news: PublicationNews) {
-        self.tasks.tell(News::Publication(self.id, news));
+        self.tasks.tell(TaskNews::Publication(self.id, news));
     }
 }
 
@@ -140,7 +140,7 @@ impl PublicationTask {
         changes
     }
 
-    /// Ends it. Its task, which takes leave of the broker.
+    /// Ends it. Its task, which ends the conversation with the broker.
     pub(super) fn end(self) -> Option<JoinHandle<()>> {
         self.task
     }
@@ -273,7 +273,7 @@ impl Plan {
         self: &Rc<Self>,
         published: &mut Published,
         link: &mut PublicationLink,
-        standing: &mut Option<Standing>,
+        standing: &mut Option<LivePublication>,
     ) -> bool {
         let broker = &self.publication.broker_name;
         let pub_end = self.pub_end(published.began);
@@ -366,7 +366,7 @@ impl Plan {
     }
 
     /// Holds this conversation until `end`, or until it is to end.
-    fn stand(self: &Rc<Self>, conversation: Conversation, end: Ticks) -> Standing {
+    fn stand(self: &Rc<Self>, conversation: Conversation, end: Ticks) -> LivePublication {
         let (plan, (leave, left)) = (Rc::clone(self), oneshot::channel());
         let task = tokio::task::spawn_local(async move {
             let Conversation { mut peer, mut publisher } = conversation;
@@ -380,7 +380,7 @@ impl Plan {
             peer.close(publisher.take_output()).await;
             held
         });
-        Standing { leave, task }
+        LivePublication { leave, task }
     }
 
     /// What publishes the experiments, last in the file first. Those whose end has passed while others

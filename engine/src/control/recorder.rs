@@ -22,7 +22,11 @@ impl Control {
         for _ in 0..MESSAGES_AT_ONCE {
             match self.recorder.receive() {
                 Ok(None) => return,
-                Ok(Some(event)) => self.take_recorder_event(event),
+                Ok(Some(event)) => {
+                    // A mlet that its shard has asked for itself may be over before the mail is taken that tells of its session.
+                    self.take_mail_at_hand();
+                    self.take_recorder_event(event);
+                }
                 Err(error) => self.lose_recorder(&error),
             }
         }

@@ -18,7 +18,7 @@ use tracing::{info, warn};
 use super::clock::{now, wall};
 use super::new_config::{Asking, NewConfig, read};
 use super::steering::Answer;
-use super::tasks::News;
+use super::tasks::TaskNews;
 use super::{Control, RunPhase};
 use crate::config::Approach;
 use crate::mailbox::ToShard;
@@ -89,7 +89,7 @@ impl Control {
             // Without an answer no other reload could begin.
             let read = catch_unwind(AssertUnwindSafe(|| read(&reader, &before)));
             let read = read.unwrap_or_else(|_| Err("reading it panicked".into()));
-            link.tell(News::ConfigRead(read.map(Box::new)));
+            link.tell(TaskNews::ConfigRead(read.map(Box::new)));
         };
         match thread::Builder::new().name("reload".into()).spawn(read) {
             Ok(_) => {

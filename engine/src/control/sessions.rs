@@ -12,7 +12,7 @@ use tracing::{debug, error, info, warn};
 use super::clock::wall;
 use super::session_log::{log_over, shown_key};
 use crate::log_limit::LogLimit;
-use crate::permits::Verdict;
+use crate::permits::ResultVerdict;
 use crate::proto::endpoint_choice::Choice;
 use crate::proto::session_end::Outcome;
 use crate::records::{
@@ -62,7 +62,7 @@ pub(super) struct Sessions {
     served_again: LogLimit,
     /// Of connections that ended before START.
     dropped: LogLimit,
-    /// Of those among them for which a limit made no place, so that no other failure hides that it struck.
+    /// Of those among them for which a limit made no place, so that no other failure hides that one was reached.
     without_place: LogLimit,
     output_losses: LogLimit,
     refused_start: LogLimit,
@@ -182,6 +182,15 @@ impl Sessions {
         }
     }
 
+    /// The one mlet of all sessions has ended; why what it wrote may not be whole, if so.
+    pub(super) fn singleton_ended(&mut self, output_errno: i32) {
+        if output_errno != 0 {
+            self.records_lost = true;
+            let error = io::Error::from_raw_os_error(output_errno);
+            error!("the singleton mlet's output may not be whole: {error}");
+        }
+    }
+
     /// What a session's mlet wrote has been read to its end.
     pub(super) fn output_closed(&mut self, id: SessionId, output: RecordedOutput, now: Instant) {
         if output.errno != 0 {
@@ -234,12 +243,21 @@ impl Sessions {
         self.tell(record, now);
     }
 
+    /// A session's mlet has ended; why what it wrote may not be whole, if so.
     pub(super) fn mlet_ended(
         &mut self,
         id: SessionId,
         (status, run_time): (MletStatus, Duration),
-        now: Instant,
+        (output_errno, now): (i32, Instant),
     ) {
+        if output_errno != 0 {
+            self.records_lost = true;
+            if let Some(left_out) = self.output_losses.admit(now) {
+                let error = io::Error::from_raw_os_error(output_errno);
+                error!(session = id, "the mlet's output may not be whole: {error}{left_out}");
+            }
+            self.recorder.doubt_output(id);
+        }
         self.add(|sums| sums.mlets.add(status));
         if status != MletStatus::Code(0) {
             self.give_back_key_of(id);
@@ -284,7 +302,7 @@ impl Sessions {
     /// A connection ended on which no endpoint came, or none got as far as a whole ClientHello. The log tells of it as a
     /// matter of the proxy.
     pub(super) fn backlog_lost(&mut self, ended: Box<Ended>, now: Instant) {
-        // One that was let go because the run ends was nobody's.
+        // No endpoint had come on one that was let go because the run ends.
         if !matches!(ended.outcome, Outcome::Cancelled) {
             let record = self.recorder.ended(ended);
             record.into_iter().for_each(|record| self.record(record, now));
@@ -359,7 +377,7 @@ impl Sessions {
         self.tell(records, now);
         self.record_folded();
         let unsettled: Vec<SessionId> = self.unsettled.keys().copied().collect();
-        unsettled.into_iter().for_each(|id| self.settle(id, Verdict::Unreported, now));
+        unsettled.into_iter().for_each(|id| self.settle(id, ResultVerdict::Unreported, now));
         if let Some(mut journal) = self.journal.take() {
             journal.push(Entry::RunEnd(self.view.sums(|sums| sums.outcomes.clone()), wall()));
             if let Some(unwritten) = journal.finish() {
@@ -409,26 +427,35 @@ impl Sessions {
     }
 
     /// The result of a session was accepted, or not.
-    pub(super) fn settle(&mut self, id: SessionId, verdict: Verdict, now: Instant) {
+    pub(super) fn settle(&mut self, id: SessionId, verdict: ResultVerdict, now: Instant) {
         let Some(mut record) = self.unsettled.remove(&id) else { return };
         let told = match verdict {
-            Verdict::Accepted => "accepted",
-            Verdict::Duplicate => "the campaign refused its result, which is a duplicate",
-            Verdict::Unreported => {
+            ResultVerdict::Accepted => "accepted",
+            ResultVerdict::Duplicate => {
+                "the campaign refused its result, as it no longer held the endpoint for this session"
+            }
+            ResultVerdict::Unreported => {
                 "whether the campaign has its result is not known; it is in the records"
             }
-            Verdict::Unrecorded => {
+            ResultVerdict::Unrecorded if record.output.is_lost() => {
+                "its mlet's output may not be whole, so the campaign has no result of it; others may measure its endpoint"
+            }
+            ResultVerdict::Unrecorded => {
                 "its record could not be written, so the campaign has no result of it; others may measure its endpoint"
             }
         };
-        if verdict != Verdict::Accepted
+        if verdict != ResultVerdict::Accepted
             && let Some(left_out) = self.unaccepted.admit(now)
         {
             warn!(session = id, "{told}{left_out}");
         }
+        if verdict != ResultVerdict::Accepted {
+            // Should it come again, the campaign knows whether it is to be measured.
+            give_back_key(&self.choice, &record.facts);
+        }
         record.claim = match (verdict, record.claim) {
-            (Verdict::Duplicate, Claim::Held(epoch)) => Claim::Refused(epoch),
-            (Verdict::Unrecorded, Claim::Held(epoch)) => Claim::GivenUp(epoch),
+            (ResultVerdict::Duplicate, Claim::Held(epoch)) => Claim::Refused(epoch),
+            (ResultVerdict::Unrecorded, Claim::Held(epoch)) => Claim::GivenUp(epoch),
             (_, claim) => claim,
         };
         self.complete(record, now);
@@ -502,3 +529,6 @@ fn give_back_key(choice: &Choice, facts: &SessionFacts) {
         choice.give_back(hold);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,7 +11,7 @@ use std::time::Instant;
 
 use crate::config::SingletonForm;
 use crate::mailbox::SessionPlace;
-use crate::proto::session::MletFacts;
+use crate::proto::mlet_facts::MletFacts;
 use crate::records::SessionId;
 use crate::sys::fd_passing;
 use crate::sys::supervisor::Flushed;

@@ -32,6 +32,10 @@ impl Control {
             outcomes.map(|(kind, count)| format!("{kind} {count}")).collect();
         let outcomes = if outcomes.is_empty() { "none".into() } else { outcomes.join(", ") };
         warn!("status: ended so far: {outcomes}");
+        let waiting = now_seen.reporting.results_waiting;
+        if waiting > 0 {
+            warn!("status: results that wait for the campaign: {waiting}");
+        }
         for BrokerState { name, stage } in brokers {
             warn!("status: broker {name}: {stage}");
         }
@@ -68,6 +72,7 @@ impl Control {
             }
             (state.running, state.mlets) = (running, mlets);
             (state.open_outputs, state.linfos_lost) = (open_outputs, linfos_lost);
+            state.results_waiting = self.sessions.unsettled();
             if let Some(proxies) = &self.proxies {
                 proxies.show(&mut state.proxies);
             }

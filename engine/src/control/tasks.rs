@@ -10,7 +10,7 @@ use super::publication::news::{PublicationId, PublicationNews};
 use super::set_up::SetUpEnd;
 
 /// What a task tells the loop.
-pub(super) enum News {
+pub(super) enum TaskNews {
     /// The set-up of a backlog connection has ended.
     SetUp(SetUpEnd),
     /// Something became of a publication.
@@ -22,9 +22,9 @@ pub(super) enum News {
 /// The loop's side.
 pub(super) struct Tasks {
     /// Not bounded: a task sends one or two at a time, a reload one, and there are few of them.
-    news: mpsc::UnboundedReceiver<News>,
+    news: mpsc::UnboundedReceiver<TaskNews>,
     /// News that ended a wait.
-    heard: Option<News>,
+    heard: Option<TaskNews>,
     stop: watch::Sender<bool>,
     link: TaskLink,
 }
@@ -32,7 +32,7 @@ pub(super) struct Tasks {
 /// A task's side.
 #[derive(Clone)]
 pub(super) struct TaskLink {
-    news: mpsc::UnboundedSender<News>,
+    news: mpsc::UnboundedSender<TaskNews>,
     /// That it is to end.
     pub(super) stop: Stop,
 }
@@ -57,7 +57,7 @@ impl Tasks {
     }
 
     /// The next news, if there is any.
-    pub(super) fn next(&mut self) -> Option<News> {
+    pub(super) fn next(&mut self) -> Option<TaskNews> {
         self.heard.take().or_else(|| self.news.try_recv().ok())
     }
 
@@ -70,7 +70,7 @@ impl Tasks {
 
 impl TaskLink {
     /// Tells the loop.
-    pub(super) fn tell(&self, news: News) {
+    pub(super) fn tell(&self, news: TaskNews) {
         // Nobody listens when the run is over.
         let _ = self.news.send(news);
     }

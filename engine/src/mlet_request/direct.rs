@@ -9,7 +9,7 @@ use std::{os::fd::OwnedFd, sync::Arc};
 
 use super::environment::environment;
 use super::output::OutputPlan;
-use crate::proto::session::MletFacts;
+use crate::proto::mlet_facts::MletFacts;
 use crate::records::SessionFacts;
 use crate::sys::supervisor::{MletOwner, SpawnSender};
 

@@ -4,7 +4,7 @@
 
 use std::fmt::Display;
 
-use crate::proto::session::MletFacts;
+use crate::proto::mlet_facts::MletFacts;
 use crate::records::SessionId;
 
 /// What a mlet finds in its environment (behaviour.md "What a mlet finds").

@@ -40,10 +40,12 @@ impl OutputPlan {
         }
     }
 
-    /// What is known of a mlet's output when it is asked for.
-    pub(crate) fn at_first(self) -> Output {
+    /// What is known of a mlet's output when it is asked for. Of one that a recorder was to read which is gone, the supervisor
+    /// may not know that yet, and nothing more is told.
+    pub(crate) fn at_first(self, has_recorder: bool) -> Output {
         match self {
-            Self::Recorded { .. } => Output::Open,
+            Self::Recorded { .. } if has_recorder => Output::Open,
+            Self::Recorded { .. } => Output::Lost,
             Self::Inherited | Self::Discarded | Self::InFolders => Output::Uncounted,
         }
     }

@@ -12,7 +12,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
 use std::num::NonZeroU32;
 use std::task::{Context, Poll};
 
-use super::source::{Holder, News, Permits};
+use super::source::{Holder, PermitNews, Permits};
 
 /// The permits of a run.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(super) struct Counted {
     keys_are_shared: bool,
     /// For how many of them a permit is out.
     out: u32,
-    sessions: HashMap<u64, (Holder, Claim)>,
+    sessions: HashMap<u64, (Holder, Wish)>,
     holders: BTreeMap<Holder, Claims>,
     /// Holders with a session that waits: those first that hold fewest, then those whose turn is longest ago.
     queue: BTreeSet<(u32, u64, Holder)>,
@@ -33,7 +33,7 @@ pub(super) struct Counted {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Claim {
+enum Wish {
     Waits,
     Holds,
 }
@@ -43,20 +43,20 @@ enum Claim {
 struct Claims {
     held: u32,
     waiting: VecDeque<u64>,
-    /// Of the last permit, or when it came.
+    /// When its last permit was given or taken back, or when it came: who comes while another has one goes before it.
     turn: u64,
 }
 
 impl Permits for Counted {
     fn want(&mut self, session: u64, holder: Holder) {
-        self.sessions.insert(session, (holder, Claim::Waits));
+        self.sessions.insert(session, (holder, Wish::Waits));
         self.change(holder, |claims| claims.waiting.push_back(session));
     }
 
     fn free(&mut self, session: u64) {
         match self.sessions.remove(&session) {
-            Some((holder, Claim::Holds)) => self.take_back(holder),
-            Some((holder, Claim::Waits)) => {
+            Some((holder, Wish::Holds)) => self.take_back(holder),
+            Some((holder, Wish::Waits)) => {
                 self.change(holder, |claims| claims.waiting.retain(|one| *one != session));
             }
             None => {}
@@ -64,19 +64,19 @@ impl Permits for Counted {
     }
 
     fn begin(&mut self, session: u64) {
-        if let Some((holder, Claim::Holds)) = self.sessions.remove(&session) {
+        if let Some((holder, Wish::Holds)) = self.sessions.remove(&session) {
             self.left -= 1;
             self.take_back(holder);
         }
     }
 
     /// It has news only of what was done here, so that nobody has to be woken.
-    fn poll_news(&mut self, _: &mut Context<'_>) -> Poll<News> {
+    fn poll_news(&mut self, _: &mut Context<'_>) -> Poll<PermitNews> {
         if let Some(session) = self.give() {
-            return Poll::Ready(News::Given { session, epoch: None });
+            return Poll::Ready(PermitNews::Given { session, epoch: None });
         }
         match self.left == 0 && !std::mem::replace(&mut self.told_enough, self.left == 0) {
-            true => Poll::Ready(News::Enough("all attempts of -n are made".into())),
+            true => Poll::Ready(PermitNews::Enough("all attempts of -n are made".into())),
             false => Poll::Pending,
         }
     }
@@ -112,13 +112,15 @@ impl Counted {
             Some(session)
         })?;
         self.out += 1;
-        self.sessions.insert(session, (holder, Claim::Holds));
+        self.sessions.insert(session, (holder, Wish::Holds));
         Some(session)
     }
 
     fn take_back(&mut self, holder: Holder) {
         self.out -= 1;
-        self.change(holder, |claims| claims.held -= 1);
+        self.turns += 1;
+        let turn = self.turns;
+        self.change(holder, |claims| (claims.held, claims.turn) = (claims.held - 1, turn));
     }
 
     fn change<T>(&mut self, holder: Holder, change: impl FnOnce(&mut Claims) -> T) -> T {
@@ -160,6 +162,16 @@ mod tests {
     }
 
     #[test]
+    fn who_comes_while_another_key_has_the_permit_is_next() {
+        let mut permits = permits(1);
+        wait(&mut permits, 1, [1, 2]);
+        assert_eq!(given(&mut permits), [1]);
+        wait(&mut permits, 2, [3]);
+        permits.free(1);
+        assert_eq!(given(&mut permits), [3]);
+    }
+
+    #[test]
     fn permits_and_made_attempts_together_never_exceed_the_count() {
         let mut permits = permits(2);
         (1..=4).for_each(|key| wait(&mut permits, key, [u64::from(key)]));
@@ -182,10 +194,10 @@ mod tests {
             Poll::Pending => None,
         };
         wait(&mut permits, 1, 1..=2);
-        assert_eq!(news(&mut permits), Some(News::Given { session: 1, epoch: None }));
+        assert_eq!(news(&mut permits), Some(PermitNews::Given { session: 1, epoch: None }));
         assert_eq!(news(&mut permits), None);
         permits.begin(1);
-        assert!(matches!(news(&mut permits), Some(News::Enough(_))));
+        assert!(matches!(news(&mut permits), Some(PermitNews::Enough(_))));
         assert_eq!(news(&mut permits), None);
     }
 

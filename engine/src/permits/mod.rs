@@ -2,10 +2,10 @@
 //! campaign with others.
 //!
 //! ```text
-//! session --want--> waits --News::Given--> START --answered: begin--> runs --its record is written--> SessionResult
+//! session --want--> waits --PermitNews::Given--> START --answered: begin--> runs --its record is written--> SessionResult
 //!                     |                      |                         |                                    |
 //!                     |                      |                         +--ended by force: nothing           |
-//!                     +--News::Refused       +--free: refused, unanswered, left             News::Settled --+
+//!                     +--PermitNews::Refused       +--free: refused, unanswered, left             PermitNews::Settled --+
 //! ```
 //!
 //! Not here: what a session does with a permit (`proto/greeting.rs`, `shard/permit_to_mlet.rs`), what the control thread does
@@ -17,7 +17,9 @@ mod source;
 
 use std::num::NonZeroU32;
 
-pub use self::source::{Holder, News, Permits, Refusal, Results, SessionResult, Standing, Verdict};
+pub use self::source::{
+    CampaignSums, Holder, PermitNews, Permits, Refusal, ResultVerdict, Results, SessionResult,
+};
 
 /// The permits of a run that makes so many attempts, and knows of no other. `keys_are_shared` where the sessions of a key
 /// are not limited.

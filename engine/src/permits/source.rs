@@ -7,6 +7,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use packetlab::key::KeyId;
 
@@ -32,21 +33,25 @@ pub trait Permits: Send {
     fn begin(&mut self, session: u64);
 
     /// The next piece of news, in the order in which they came about; wakes the task of `cx` when there is one.
-    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<News>;
+    fn poll_news(&mut self, cx: &mut Context<'_>) -> Poll<PermitNews>;
 
     /// So many sessions are possible at once; told before the first of them, when that is changed, and when none is begun any
     /// more.
     fn places(&mut self, _sessions_max: usize) {}
 
-    /// Where the results of sessions with permits go, if anybody wants them: each is settled by [`News::Settled`].
+    /// Endpoints may have been missed, of which this run knows nothing: they may be called again. Told when they would be
+    /// heard again; never because of who has shown no certificate.
+    fn missed(&mut self) {}
+
+    /// Where the results of sessions with permits go, if anybody wants them: each is settled by [`PermitNews::Settled`].
     fn results(&self) -> Option<Results> {
         None
     }
 }
 
-/// Takes the result of the session of this number, once its record is in the journal; `None` if that could not be written:
-/// then it has no result, and others may measure its endpoint. Called on the thread that writes records, or on the one that
-/// found no room for it there.
+/// Takes the result of the session of this number, once its record is in the journal; `None` if that could not be written, or
+/// its mlet's output was not kept whole: then it has no result, and others may measure its endpoint. Called on the thread that
+/// writes records, or on the one that found no room for it there.
 pub type Results = Arc<dyn Fn(u64, Option<SessionResult>) + Send + Sync>;
 
 /// What is handed over of a session that is over.
@@ -60,7 +65,7 @@ pub struct SessionResult {
 
 /// What a run is told by whoever hands out permits.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum News {
+pub enum PermitNews {
     /// A session may send START.
     Given {
         /// Its number.
@@ -80,14 +85,17 @@ pub enum News {
         /// Of which session.
         session: u64,
         /// That.
-        verdict: Verdict,
+        verdict: ResultVerdict,
     },
-    /// Permits that were given hold no more, and results of their sessions are not wanted: these sessions are to end.
-    Fenced,
+    /// Permits that were given hold no more, and results of their sessions are not wanted: these sessions are to be over
+    /// within this time.
+    Fenced(Duration),
     /// The descriptors are published from now on with this behind each, or not by this run; until then they are not.
     Publish(Option<String>),
     /// How the campaign stands.
-    Standing(Standing),
+    Standing(CampaignSums),
+    /// Whoever permits START can be asked, or cannot: until he can be again nothing begins, and results wait.
+    Answering(bool),
     /// No more endpoints are wanted, for this reason: as a first signal.
     Enough(String),
     /// Every session is to end, for this reason: as a second signal.
@@ -96,7 +104,7 @@ pub enum News {
 
 /// How a campaign stands that several managers share.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Standing {
+pub struct CampaignSums {
     /// For how many endpoints it is; `None` is for all that come.
     pub wanted: Option<u64>,
     /// Managers that are there.
@@ -121,7 +129,7 @@ pub struct Standing {
     pub wave: u64,
 }
 
-impl Standing {
+impl CampaignSums {
     /// Its endpoints by how they stand, each with its name.
     #[must_use]
     pub fn endpoints(&self) -> [(&'static str, u64); 5] {
@@ -164,7 +172,7 @@ impl fmt::Display for Refusal {
             Self::Full => "full, as many endpoints are measured as are wanted",
             Self::Stop => "stop, no more endpoints are measured",
             Self::Fenced => "fenced, this manager's lease was lost",
-            Self::Spent => "spent, the endpoint has been tried as often as it may be",
+            Self::Spent => "out of tries, the endpoint has been tried as often as it may be",
             Self::Unanswered => "unanswered, the database did not answer in time",
             Self::NoKey => "the endpoint has shown no key (TRUSTEDEOP_PATH)",
         })
@@ -173,13 +181,13 @@ impl fmt::Display for Refusal {
 
 /// What became of a result.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Verdict {
+pub enum ResultVerdict {
     /// It is the endpoint's result.
     Accepted,
     /// It is refused: the permit held no more when it came, and somebody else may have measured the endpoint.
     Duplicate,
     /// Nobody could be told of it; it stays in the journal.
     Unreported,
-    /// There is none, as its record could not be written; the permit was given back.
+    /// There is none, as its record could not be written, or its mlet's output not kept whole; the permit was given back.
     Unrecorded,
 }

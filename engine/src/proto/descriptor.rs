@@ -3,14 +3,14 @@
 //! The order is the original's, which pushed each pair to the front of a list. A predefined name in
 //! `OVERRIDE_XDESCRNVP` replaces the pairs of that name, where the original failed.
 
-use crate::config::{Experiment, Publication};
+use crate::config::{Called, Experiment};
 use packetlab::name_value::{self, Pair};
 use packetlab::time::Ticks;
 
 /// The descriptor of `experiment`. `controller_addr` and `pub_end` are what is published unless an
 /// override says otherwise; without a `pub_end` the pair is left out.
 pub fn descriptor(
-    publication: &Publication,
+    called: &Called,
     experiment: &Experiment,
     controller_addr: &str,
     pub_end: Option<Ticks>,
@@ -21,16 +21,16 @@ pub fn descriptor(
             pairs.push(Pair { name: name.to_owned(), value });
         }
     };
-    if let Some(hostid) = &publication.hostid {
+    if let Some(hostid) = &called.hostid {
         push("hostid", hostid.clone());
     }
-    for location in publication.locations.iter().rev() {
+    for location in called.locations.iter().rev() {
         push("endpoint_location", location.clone());
     }
-    for country in publication.countries.iter().rev() {
+    for country in called.countries.iter().rev() {
         push("endpoint_country", country.clone());
     }
-    if let Some(priority) = publication.priority {
+    if let Some(priority) = called.priority {
         push("exp_priority", priority.to_string());
     }
     if let Some(pub_end) = pub_end {

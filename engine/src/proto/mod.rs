@@ -13,12 +13,14 @@ pub mod experiments;
 pub mod greeting;
 pub mod keys;
 pub mod linfo;
+pub mod mlet_facts;
 pub mod outbox;
 pub mod publisher;
 pub mod relay;
 pub mod rhythm;
 pub mod session;
 pub mod session_end;
+pub mod tee;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -100,7 +100,7 @@ impl PublishedExperiment {
         controller_addr: &str,
         pub_end: Option<Ticks>,
     ) -> Result<Self, EncodeError> {
-        let xdescr = descriptor(publication, experiment, controller_addr, pub_end);
+        let xdescr = descriptor(&publication.called, experiment, controller_addr, pub_end);
         Self::of_descriptor(experiment, xdescr, publication_end(experiment, pub_end))
     }
 

@@ -20,6 +20,7 @@ use std::time::Instant;
 use super::account::{Flow, Relayed};
 use super::linfo::{Linfo, LinfoBudget, LinfoFilter};
 use super::outbox::{BlockPool, Outbox, block_len};
+use super::tee::{Sender, Tee};
 use packetlab::cut::Cutter;
 use packetlab::message::HEADER_LEN;
 use packetlab::record::{CONTENT_LEN_MAX, SEALED_OVERHEAD_MAX};
@@ -81,6 +82,8 @@ pub struct Relay {
     linfo: LinfoFilter,
     /// What the mlet wrote, as far as it was taken for the endpoint.
     taken_bytes: u64,
+    /// Who is shown what is relayed.
+    tee: Option<Box<Tee>>,
 }
 
 /// The bytes of one session that wait to be sent.
@@ -112,11 +115,18 @@ impl Default for Relay {
             cutter: Cutter::default(),
             linfo: LinfoFilter::default(),
             taken_bytes: 0,
+            tee: None,
         }
     }
 }
 
 impl Relay {
+    /// One that shows there what it relays.
+    #[must_use]
+    pub fn shown(tee: Option<Box<Tee>>) -> Self {
+        Self { tee, ..Self::default() }
+    }
+
     /// Where the relay stands.
     pub fn phase(&self) -> Phase {
         self.phase
@@ -166,10 +176,13 @@ impl Relay {
         mut log: impl FnMut(Linfo),
     ) -> Result<bool, TlsError> {
         let mut next = Ok(Next::Input);
-        let linfo = &mut self.linfo;
+        let (linfo, tee) = (&mut self.linfo, &mut self.tee);
         let open = |room: &mut [u8]| {
             let opened = tls.open(input, room);
             next = opened.next;
+            if let Some(tee) = tee {
+                tee.take(Sender::Endpoint, &room[..opened.len], now);
+            }
             linfo.filter(&mut room[..opened.len], now, budget, &mut log)
         };
         let mut dropped = Outbox::default();
@@ -207,8 +220,16 @@ impl Relay {
     }
 
     /// The endpoint sends nothing more: it closed, or its connection broke.
-    pub fn handle_endpoint_end(&mut self, buffers: &mut Buffers, pool: &mut BlockPool) {
-        self.from_endpoint = Input::Over;
+    pub fn handle_endpoint_end(
+        &mut self,
+        buffers: &mut Buffers,
+        pool: &mut BlockPool,
+        now: Instant,
+    ) {
+        let before = std::mem::replace(&mut self.from_endpoint, Input::Over);
+        if let Some(tee) = self.tee.as_mut().filter(|_| before != Input::Over) {
+            tee.end(Sender::Endpoint, now);
+        }
         self.handle_endpoint_write_closed(buffers, pool);
     }
 
@@ -224,13 +245,16 @@ impl Relay {
     /// The mlet wrote `bytes`.
     pub fn handle_mlet_bytes(
         &mut self,
-        bytes: &[u8],
+        (bytes, now): (&[u8], Instant),
         tls: &mut ServerStream,
         buffers: &mut Buffers,
         pool: &mut BlockPool,
     ) {
         if self.from_mlet != Input::Relayed {
             return;
+        }
+        if let Some(tee) = &mut self.tee {
+            tee.take(Sender::Mlet, bytes, now);
         }
         debug_assert!(buffers.stash.is_empty(), "no input is taken while some waits");
         // An answer of TLS to the endpoint may be on its way.
@@ -246,8 +270,11 @@ impl Relay {
     }
 
     /// The mlet writes nothing more. A half-close looks the same, so this ends the session.
-    pub fn handle_mlet_end(&mut self) {
-        self.from_mlet = Input::Over;
+    pub fn handle_mlet_end(&mut self, now: Instant) {
+        let before = std::mem::replace(&mut self.from_mlet, Input::Over);
+        if let Some(tee) = self.tee.as_mut().filter(|_| before != Input::Over) {
+            tee.end(Sender::Mlet, now);
+        }
         if self.phase == Phase::Open {
             self.phase = Phase::DrainingToEndpoint;
             self.from_endpoint.drop_rest();

@@ -138,7 +138,7 @@ impl fmt::Display for Outcome {
             ),
             Self::NotChosen => f.write_str("the endpoint is not to be measured (--only, --skip)"),
             Self::AlreadyMeasured => f.write_str(
-                "the endpoint has been measured or is being measured (--once-per-endpoint, --resume)",
+                "the endpoint has been measured or is being measured by this manager (--once-per-endpoint, --resume, --campaign)",
             ),
             Self::SetUpTimeout => f.write_str("START was not answered in time (--setup-timeout)"),
             Self::NoPermit => f.write_str(

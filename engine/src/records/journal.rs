@@ -45,7 +45,7 @@ pub(crate) enum Entry {
     /// A session is over in every respect.
     Session(Box<SessionRecord>, Ticks),
     /// A session is over in every respect, and holds its endpoint: its result, which others accept or refuse before its record
-    /// is complete.
+    /// is complete. Without its output, where that was to be kept, it is none.
     Result(Box<SessionRecord>, Ticks),
     /// So many sessions ended so, and have no records of their own.
     Folded(OutcomeKind, u64, Ticks),
@@ -333,6 +333,9 @@ impl Books {
             }
             (Form::Events(lines, results), Entry::Result(record, written)) => {
                 let Some(hand_over) = &self.results else { return };
+                if results.as_ref().is_some_and(|results| results.has_lost(record)) {
+                    return hand_over(record.facts.id, None);
+                }
                 let output = results.as_ref().and_then(|results| results.output_of(record));
                 let line = lines.of_result(record, output.as_ref(), *written);
                 // By itself, so that what becomes of it is known.

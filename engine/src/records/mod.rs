@@ -14,8 +14,8 @@
 //! whichever is first. The lines of the log are views of it
 //! (`control/sessions.rs`).
 //!
-//! Not here: how sessions end (`proto/session_end.rs`). A connection that waits at a proxy and is let go as the run ends was
-//! nobody's and has no record.
+//! Not here: how sessions end (`proto/session_end.rs`). A connection that waits at a proxy and is let go as the run ends had
+//! no endpoint and has no record.
 //!
 //! Invariant: every session has exactly one record, or is one of those that a record tells the number of
 //! (`folding.rs`).
@@ -45,4 +45,4 @@ pub use self::summary::{Longest, MletEnds, Phase, Summary};
 #[cfg(test)]
 mod tests;
 #[cfg(test)]
-pub(crate) use self::tests::record_of_endpoint;
+pub(crate) use self::tests::{record_of_endpoint, start};

@@ -175,6 +175,9 @@ impl SessionRecord {
         }
         let why = match self.claim {
             Claim::Refused(_) => "the campaign refused its result",
+            Claim::GivenUp(_) if self.output.is_lost() => {
+                "its mlet's output may not be whole, so the campaign has no result of it"
+            }
             Claim::GivenUp(_) => {
                 "its record could not be written before, so the campaign has no result of it"
             }

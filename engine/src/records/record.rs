@@ -136,7 +136,7 @@ pub(crate) enum Claim {
     Lost(u64),
     /// Its result was refused.
     Refused(u64),
-    /// Its record was not written, so that there is no result.
+    /// Its record was not written, or its mlet's output not kept whole, so that there is no result.
     GivenUp(u64),
 }
 
@@ -166,15 +166,17 @@ pub(crate) enum Output {
     Open,
     /// What the recorder has read of it, and kept.
     Recorded(RecordedOutput),
+    /// It went to files of the mlet's own, whose file system was full when the mlet had ended: they may not be whole.
+    Doubtful,
     /// It is lost.
     Lost,
 }
 
 impl Output {
-    /// It is lost, or some of it.
+    /// It is lost, or some of it, or may be.
     pub(crate) fn is_lost(self) -> bool {
         match self {
-            Self::Lost => true,
+            Self::Doubtful | Self::Lost => true,
             Self::Recorded(output) => output.errno != 0,
             Self::Uncounted | Self::Open => false,
         }

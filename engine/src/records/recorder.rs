@@ -190,6 +190,11 @@ impl Recorder {
         self.take_if_over(id)
     }
 
+    /// Its mlet has ended, and its files of output may not be whole.
+    pub(crate) fn doubt_output(&mut self, id: SessionId) {
+        self.set_output(id, Output::Doubtful);
+    }
+
     /// What is still to be read of outputs never will be. The records that waited for nothing else.
     pub(crate) fn lose_outputs(&mut self) -> Vec<SessionRecord> {
         let is_open = |(_, session): &(_, &UnderWay)| session.record.output == Output::Open;
@@ -254,6 +259,12 @@ impl Recorder {
             Some(record.facts.id)
         };
         self.under_way.values_mut().filter_map(lose).collect()
+    }
+
+    /// Its permit was lost while it was under way.
+    pub(crate) fn has_lost_claim(&self, id: SessionId) -> bool {
+        let is_lost = |one: &UnderWay| matches!(one.record.claim, Claim::Lost(_));
+        self.under_way.get(&id).is_some_and(is_lost)
     }
 
     /// Its endpoint has gone. Who it was, if the mlet may still run.

@@ -69,7 +69,7 @@ pub(super) struct SessionOutput {
     stdout_written: u64,
     /// Bytes of standard error in all.
     stderr_written: u64,
-    /// There was more than is kept.
+    /// There was more than is kept, or may have been.
     truncated: bool,
 }
 
@@ -128,7 +128,7 @@ impl ResultsFolder {
         let recorded = match record.output {
             Output::Recorded(output) => output,
             Output::Open | Output::Lost => return None,
-            Output::Uncounted => {
+            Output::Uncounted | Output::Doubtful => {
                 let whole = |len| RecordedStream { written: len, kept: len, place: 0 };
                 let (stdout, stderr) = (whole(len("stdout")), whole(len("stderr")));
                 RecordedOutput { stdout, stderr, ..RecordedOutput::default() }
@@ -150,8 +150,15 @@ impl ResultsFolder {
             stderr: stderr.kept,
             stdout_written: stdout.written,
             stderr_written: stderr.written,
-            truncated: stdout.kept < stdout.written || stderr.kept < stderr.written,
+            truncated: stdout.kept < stdout.written
+                || stderr.kept < stderr.written
+                || record.output == Output::Doubtful,
         })
+    }
+
+    /// What was to be kept of it is not, or not whole: there is no result to be handed over.
+    pub(super) fn has_lost(&self, record: &SessionRecord) -> bool {
+        self.is_kept(record) && record.output.is_lost()
     }
 
     /// It had a mlet of its own whose output stays.

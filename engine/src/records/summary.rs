@@ -25,7 +25,7 @@ pub struct Summary {
     pub failed: u64,
     /// Why sessions were not `ok`, with how many.
     pub reasons: BTreeMap<String, u64>,
-    /// Limits that were struck, by their options, and how often.
+    /// Limits that were reached, by their options, and how often.
     pub limits_hit: BTreeMap<&'static str, u64>,
     /// How long each phase took, by its name in records and by how the session ended.
     pub phases: BTreeMap<(&'static str, OutcomeKind), Phase>,

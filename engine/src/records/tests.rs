@@ -558,6 +558,9 @@ fn a_session_leaves_its_record_beside_its_output_and_what_is_not_kept_is_taken_a
             "truncated": false,
         });
         assert_eq!(told, if is_kept { expected } else { Value::Null });
+        let doubtful = SessionRecord { output: Output::Doubtful, ..record.clone() };
+        let doubtful = serde_json::to_value(results.output_of(&doubtful)).unwrap();
+        assert_eq!(doubtful["truncated"], if is_kept { json!(true) } else { Value::Null });
         results.complete(&record, b"the line\n");
         assert_eq!(results.unwritten(), 0);
         let copy = fs::read(path.join(name).join("session.json")).ok();
@@ -609,6 +612,11 @@ fn a_record_waits_for_what_the_recorder_still_reads_and_for_no_more_than_that() 
     assert!(recorder.output_closed(1, output).is_none(), "it is over");
     assert!(recorder.lose_outputs().is_empty(), "the mlets of the others run");
     assert_eq!(recorder.mlet_ended(2, ok, ran).unwrap().output, Output::Lost);
+    recorder.begin(facts(4), (true, Output::Uncounted), Claim::None);
+    recorder.doubt_output(4);
+    assert!(recorder.mlet_ended(4, ok, ran).is_none(), "its session is open");
+    let doubtful = recorder.ended(ended(4, Outcome::MletEnded)).unwrap();
+    assert!(doubtful.output.is_lost(), "its files may not be whole");
     let not_started = recorder.mlet_not_started(3, "why".into()).unwrap();
     assert_eq!((not_started.output, recorder.open_outputs()), (Output::Uncounted, 0));
 }

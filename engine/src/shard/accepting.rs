@@ -150,12 +150,13 @@ impl<D: Driver<Token>> Shard<D> {
         &mut self,
         endpoint: OwnedFd,
         peer: SocketAddr,
-        session: Session,
+        mut session: Session,
         in_backlog: Option<Registration>,
     ) -> usize {
         let of_run = self.sessions_begun * self.count as u64 + self.number as u64 + 1;
         let id = self.sessions_before + of_run;
         self.sessions_begun += 1;
+        session.show(self.tees.as_ref().and_then(|tees| tees.of_session(id)));
         self.stages.enter(SetUpStage::Waiting);
         self.has_news = true;
         self.connections.insert(Box::new(Connection {

@@ -41,8 +41,18 @@ impl<D: Driver<Token>> Shard<D> {
             matches!(one.permit, Permit::Held | Permit::Starting) || one.session.is_served()
         };
         let permitted = self.connections.iter().filter(|(_, one)| has_permit(one));
-        let slots: Vec<usize> = permitted.map(|(slot, _)| slot).collect();
-        slots.into_iter().for_each(|slot| self.end_session_in(slot, Force::Fenced));
+        let permitted: Vec<_> = permitted.map(|(slot, one)| (slot, one.id)).collect();
+        permitted.iter().for_each(|(slot, _)| self.end_session_in(*slot, Force::Fenced));
+        self.fenced.extend(permitted);
+    }
+
+    /// What is still on its way for those is not waited for.
+    pub(super) fn end_fenced(&mut self) {
+        for (slot, id) in std::mem::take(&mut self.fenced) {
+            if self.holds(slot, id) {
+                self.move_session(slot, |session, cx| session.handle_run_over(Force::Fenced, cx));
+            }
+        }
     }
 
     /// The same of one session, wherever it is.
@@ -51,6 +61,9 @@ impl<D: Driver<Token>> Shard<D> {
         if let Some(slot) = slot.map(|(slot, _)| slot) {
             self.awaiting_pair.retain(|awaited| awaited.id != id);
             self.end_session_in(slot, force);
+            if force == Force::Fenced {
+                self.fenced.push((slot, id));
+            }
         }
     }
 

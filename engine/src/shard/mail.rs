@@ -41,12 +41,13 @@ impl<D: Driver<Token>> Shard<D> {
                 ToShard::Permit(place) => self.answer_permit(place, None),
                 ToShard::Refused(place, why) => self.answer_permit(place, Some(why)),
                 ToShard::Fence => self.fence(),
+                ToShard::FenceOver => self.end_fenced(),
             }
         }
         self.driver.watch(self.inbox.as_fd(), Token::Mail);
     }
 
-    /// Tells a session what became of its wish for a permit. One that waits no more has said so.
+    /// Tells a session whether it gets the permit that it asked for. One that waits no more has said so.
     fn answer_permit(
         &mut self,
         SessionPlace { slot, id, .. }: SessionPlace,

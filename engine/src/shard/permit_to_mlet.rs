@@ -14,20 +14,26 @@ use super::mlet_streams::MletStreams;
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
-use crate::mailbox::{FromShard, SessionPlace};
+use crate::mailbox::{FromShard, Permission, SessionPlace};
 use crate::permits::{Holder, Refusal};
-use crate::proto::session::{MletFacts, Session, SetUpStage};
+use crate::proto::mlet_facts::MletFacts;
+use crate::proto::session::{Session, SetUpStage};
 use crate::sys::mlet_ends::MletEnds;
 
 impl<D: Driver<Token>> Granting<'_, D> {
     pub(super) fn ask_permit(&mut self) {
-        if !self.counts.needs_permits() {
+        let permission = self.counts.permission();
+        if permission == Permission::Unneeded {
             return self.give_permit();
         }
         self.connection.permit = Permit::Awaited;
         let key = self.connection.session.endpoint_key();
         let holder = key.map_or_else(|| Holder::Address(self.connection.peer.ip()), Holder::Key);
-        self.mailer.push(FromShard::PermitWanted(self.place(), holder));
+        let wanted = FromShard::PermitWanted(self.place(), holder);
+        match permission {
+            Permission::OfOthers => self.mailer.push_unhurried(wanted),
+            Permission::OfRun | Permission::Unneeded => self.mailer.push(wanted),
+        }
     }
 
     pub(super) fn give_permit(&mut self) {
@@ -55,7 +61,7 @@ impl<D: Driver<Token>> Granting<'_, D> {
             return;
         }
         connection.permit = Permit::None;
-        if self.counts.needs_permits() {
+        if self.counts.permission() != Permission::Unneeded {
             self.mailer.push(FromShard::PermitFreed(connection.id));
         }
     }

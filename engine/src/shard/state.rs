@@ -25,6 +25,7 @@ use crate::mlet_request::DirectRequests;
 use crate::proto::account::RelayedByAll;
 use crate::proto::experiments::Experiments;
 use crate::proto::outbox::BlockPool;
+use crate::proto::tee::Tees;
 use crate::records::SessionId;
 use packetlab::time::Ticks;
 
@@ -56,6 +57,8 @@ pub(crate) struct Parts {
     pub(crate) spin: Duration,
     /// Mlets are offered pipes.
     pub(crate) offers_pipes: bool,
+    /// Where sessions are shown; `None` if none is.
+    pub(crate) tees: Option<Tees>,
 }
 
 /// One core's share of the run.
@@ -110,7 +113,10 @@ pub(crate) struct Shard<D> {
     pub(super) stopwatch: Option<Stopwatch>,
     pub(super) spin: Duration,
     pub(super) offers_pipes: bool,
+    pub(super) tees: Option<Tees>,
     pub(super) draining: bool,
+    /// Sessions that were ended for lack of a permit, by their slots, until their time is over.
+    pub(super) fenced: Vec<(usize, SessionId)>,
     pub(super) now: Instant,
     pub(super) wall: Ticks,
 }
@@ -154,7 +160,9 @@ impl<D: Driver<Token>> Shard<D> {
             stopwatch: parts.stopwatch,
             spin: parts.spin,
             offers_pipes: parts.offers_pipes,
+            tees: parts.tees,
             draining: false,
+            fenced: Vec::new(),
             now,
             wall,
         }

@@ -44,6 +44,13 @@ impl Graces {
         eof + term
     }
 
+    /// Such that KILL comes within `limit`. Where that is short, both steps have half of it.
+    #[must_use]
+    pub(crate) fn within(self, limit: Duration) -> Self {
+        let eof = self.eof.min(limit / 2);
+        Self { eof, term: self.term.min(limit - eof) }
+    }
+
     /// Short enough to be added to the present.
     pub(super) fn capped(self) -> Self {
         Self { eof: self.eof.min(GRACE_MAX), term: self.term.min(GRACE_MAX) }
@@ -246,6 +253,19 @@ mod tests {
     use std::process::{Command, Stdio};
 
     use super::*;
+
+    #[test]
+    fn graces_within_a_limit_are_no_longer_than_that_and_leave_something_to_each_step() {
+        let graces = Graces { eof: Duration::from_millis(500), term: Duration::from_secs(2) };
+        let within = |ms| {
+            let Graces { eof, term } = graces.within(Duration::from_millis(ms));
+            (eof.as_millis(), term.as_millis())
+        };
+        assert_eq!(within(6_000), (500, 2_000), "as they are");
+        assert_eq!(within(1_500), (500, 1_000));
+        assert_eq!(within(500), (250, 250));
+        assert_eq!(graces.within(Duration::ZERO), Graces::NONE);
+    }
 
     #[test]
     fn both_ways_to_find_children_find_a_child() {

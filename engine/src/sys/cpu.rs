@@ -5,6 +5,7 @@ use std::io;
 use std::time::Duration;
 
 use nix::errno::Errno;
+use nix::libc;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::{Pid, gettid};
 
@@ -29,6 +30,20 @@ pub fn pin_this_thread(core: usize) -> io::Result<()> {
     let mut set = CpuSet::new();
     set.set(core)?;
     sched_setaffinity(THIS_THREAD, &set).map_err(|errno: Errno| errno.into())
+}
+
+/// Lets the calling thread run only while nothing else on this machine wants the core (SCHED_IDLE of sched(7)), and with it
+/// the threads that it starts from now on. Without privileges there is no way back.
+///
+/// # Errors
+/// As the kernel says.
+#[allow(unsafe_code)]
+pub fn run_when_idle() -> io::Result<()> {
+    let no_priority = libc::sched_param { sched_priority: 0 };
+    // SAFETY: the kernel reads the one structure, which lives longer than the call.
+    let set = unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &raw const no_priority) };
+    Errno::result(set)?;
+    Ok(())
 }
 
 /// Names the calling thread, for [`time_of_thread`].
@@ -69,5 +84,20 @@ mod tests {
         .unwrap();
         assert!(pin_this_thread(1023).is_err() || allowed_cores().unwrap().contains(&1023));
         assert!(pin_this_thread(1 << 20).is_err());
+    }
+
+    /// The policy is field 41 of proc_pid_stat(5); SCHED_IDLE is 5.
+    #[test]
+    fn a_thread_that_runs_when_idle_says_so_to_the_kernel_and_leaves_others_alone() {
+        let policy = |thread: i32| {
+            let told = fs::read_to_string(format!("/proc/self/task/{thread}/stat")).unwrap();
+            let (_, behind_name) = told.rsplit_once(") ").unwrap();
+            behind_name.split(' ').nth(38).unwrap().to_owned()
+        };
+        let one = std::thread::spawn(move || {
+            run_when_idle().unwrap();
+            policy(this_thread())
+        });
+        assert_eq!((one.join().unwrap(), policy(this_thread())), ("5".to_owned(), "0".to_owned()));
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! Not here: what is written there. Invariant: opening one never waits for long, and never leads out of a results folder.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -17,6 +17,7 @@ pub(crate) const WHOLE_LEN_MAX: usize = libc::PIPE_BUF;
 
 /// Whoever paid for a campaign's results may read them, and nobody else.
 const FILE_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
 
 /// How long a named pipe is tried that nobody reads yet: its reader may be started beside us.
 const READER_PATIENCE: Duration = Duration::from_secs(2);
@@ -56,6 +57,46 @@ pub(crate) fn write_new(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let mut options = OpenOptions::new();
     options.write(true).create(true).truncate(true).mode(FILE_MODE);
     options.custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?.write_all(bytes)
+}
+
+/// Makes a folder for its owner alone, unless it is there with nothing in it.
+///
+/// # Errors
+/// As the kernel says; also if something is in it.
+pub(crate) fn empty_folder(path: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(path)?;
+    match path.read_dir()?.next() {
+        None => Ok(()),
+        Some(_) => Err(io::Error::other("it is not empty")),
+    }
+}
+
+/// Appends to a file that was opened for that. What of it was written when the rest finds no room is taken back, where it
+/// is in a file, so that nothing is there by half.
+///
+/// # Errors
+/// As the kernel says.
+pub(crate) fn append_whole(file: &mut File, bytes: &[u8]) -> io::Result<()> {
+    let mut rest = bytes;
+    while !rest.is_empty() {
+        let problem = match file.write(rest) {
+            Ok(len) if len > 0 => {
+                rest = rest.get(len..).unwrap_or_default();
+                continue;
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Ok(_) => io::ErrorKind::WriteZero.into(),
+            Err(error) => error,
+        };
+        let written = (bytes.len() - rest.len()) as u64;
+        let found = file.metadata().ok().filter(|found| found.is_file());
+        if let Some(before) = found.and_then(|found| found.len().checked_sub(written)) {
+            // Where not even that goes, half of it is there.
+            let _ = file.set_len(before);
+        }
+        return Err(problem);
+    }
+    Ok(())
 }
 
 /// Nobody finds the file any more: it was removed while it is written to.

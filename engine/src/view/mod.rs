@@ -24,5 +24,5 @@ pub(crate) use self::run_view::RunState;
 pub use self::run_view::RunView;
 pub use self::snapshot::{
     BrokerStage, BrokerState, CoreState, Files, Goal, Losses, Places, ProxyState, Reloads,
-    RunStage, SessionsByPhase, Snapshot,
+    Reporting, RunStage, SessionsByPhase, Snapshot,
 };

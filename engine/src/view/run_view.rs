@@ -12,12 +12,12 @@ use packetlab::time::Ticks;
 use super::ended_sessions::{EndedSession, EndedSessions};
 use super::last_outcomes::LastOutcomes;
 use super::snapshot::{
-    BrokerState, CoreState, Files, Goal, Losses, Places, ProxyState, Reloads, RunStage,
+    BrokerState, CoreState, Files, Goal, Losses, Places, ProxyState, Reloads, Reporting, RunStage,
     SessionsByPhase, Snapshot,
 };
 use crate::config::{Approach, Config};
 use crate::metrics::{BothWays, RunLatency, SessionPlaces, ShardCounts, ShardNumber, ShardNumbers};
-use crate::permits::Standing;
+use crate::permits::CampaignSums;
 use crate::records::{OutcomeKind, SessionRecord, Summary};
 use crate::sys::{cpu, limits};
 
@@ -113,8 +113,12 @@ pub(crate) struct RunState {
     pub(crate) reloads: Reloads,
     /// Since when files are read for a reload, if they are.
     pub(crate) reading_since: Option<Instant>,
-    /// How the campaign stands, where the run shares one.
-    pub(crate) campaign: Option<Standing>,
+    /// How the campaign stands, where the run shares one, and when that was told.
+    pub(crate) campaign: Option<(CampaignSums, Instant)>,
+    /// Since when whoever permits START cannot be asked, if that is so.
+    pub(crate) silent_since: Option<Instant>,
+    /// Results that were handed over and are not settled.
+    pub(crate) results_waiting: usize,
     /// Since when a shard stands still, by their numbers; none is there before shards are asked.
     pub(crate) stalled: Vec<Option<Instant>>,
 }
@@ -165,7 +169,12 @@ impl RunView {
             brokers: state.brokers,
             proxies: state.proxies,
             goal,
-            campaign: state.campaign,
+            campaign: state.campaign.map(|(standing, _)| standing),
+            reporting: Reporting {
+                results_waiting: state.results_waiting as u64,
+                silent: state.silent_since.map(|since| now().saturating_duration_since(since)),
+                told_ago: state.campaign.map(|(_, at)| now().saturating_duration_since(at)),
+            },
             sessions: SessionsByPhase {
                 waiting: sum(ShardNumber::Waiting),
                 backlog: sum(ShardNumber::Backlog),
@@ -284,12 +293,14 @@ fn goal(
     RunState { summary, running, campaign, .. }: &RunState,
 ) -> Option<Goal> {
     let over = summary.served.saturating_sub(*running as u64);
-    let of_attempts = attempts.map(|wanted| Goal { wanted, done: over });
+    let of_attempts = attempts.map(|wanted| Goal { wanted, done: over, is_of_campaign: false });
     let oks = summary.count(OutcomeKind::Ok);
-    let of_required = required.map(|(wanted, before)| Goal { wanted, done: oks + before });
+    let of_required =
+        required.map(|(wanted, before)| Goal { wanted, done: oks + before, is_of_campaign: false });
     let share = |goal: &Goal| goal.done as f64 / goal.wanted.max(1) as f64;
-    let of_campaign = campaign
-        .and_then(|campaign| campaign.wanted.map(|wanted| Goal { wanted, done: campaign.done }));
+    let of_campaign = campaign.and_then(|(campaign, _)| {
+        campaign.wanted.map(|wanted| Goal { wanted, done: campaign.done, is_of_campaign: true })
+    });
     let all = of_attempts.into_iter().chain(of_required).chain(of_campaign);
     all.min_by(|one, other| share(one).total_cmp(&share(other)))
 }
@@ -353,19 +364,20 @@ mod tests {
         let summary = Summary { outcomes, served: 10, ..Summary::default() };
         let state = RunState { summary, running: 2, ..RunState::default() };
         let told = |attempts, required| goal((attempts, required), &state);
+        let goal_of = |wanted, done| Goal { wanted, done, is_of_campaign: false };
         assert_eq!(told(None, None), None);
-        assert_eq!(told(Some(20), None), Some(Goal { wanted: 20, done: 8 }), "running ones do not");
-        assert_eq!(
-            told(None, Some((10, 1))),
-            Some(Goal { wanted: 10, done: 4 }),
-            "earlier ones do"
-        );
-        assert_eq!(told(Some(20), Some((10, 0))), Some(Goal { wanted: 10, done: 3 }));
-        assert_eq!(told(Some(20), Some((4, 0))), Some(Goal { wanted: 20, done: 8 }));
-        let standing = Standing { wanted: Some(100), done: 2, ..Standing::default() };
-        let shared = RunState { campaign: Some(standing), ..state.clone() };
+        assert_eq!(told(Some(20), None), Some(goal_of(20, 8)), "running ones do not");
+        assert_eq!(told(None, Some((10, 1))), Some(goal_of(10, 4)), "earlier ones do");
+        assert_eq!(told(Some(20), Some((10, 0))), Some(goal_of(10, 3)));
+        assert_eq!(told(Some(20), Some((4, 0))), Some(goal_of(20, 8)));
+        let standing = CampaignSums { wanted: Some(100), done: 2, ..CampaignSums::default() };
+        let shared = RunState { campaign: Some((standing, now())), ..state.clone() };
         let of_all = goal((None, Some((10, 0))), &shared);
-        assert_eq!(of_all, Some(Goal { wanted: 100, done: 2 }), "of all managers");
+        assert_eq!(
+            of_all,
+            Some(Goal { wanted: 100, done: 2, is_of_campaign: true }),
+            "of all managers"
+        );
     }
 
     #[test]

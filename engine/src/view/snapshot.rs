@@ -9,7 +9,7 @@ use std::time::Duration;
 use packetlab::time::Ticks;
 
 use crate::metrics::{BothWays, RelayTimes};
-use crate::permits::Standing;
+use crate::permits::CampaignSums;
 use crate::records::Summary;
 
 /// A whole run at one time.
@@ -28,7 +28,9 @@ pub struct Snapshot {
     /// What it is to come to, if that was said.
     pub goal: Option<Goal>,
     /// How the campaign stands, where the run shares one.
-    pub campaign: Option<Standing>,
+    pub campaign: Option<CampaignSums>,
+    /// What of the run the campaign is still to hear, and whether it can.
+    pub reporting: Reporting,
     /// Sessions and connections that are not over.
     pub sessions: SessionsByPhase,
     /// Places of sessions, which registered connections take too.
@@ -149,8 +151,19 @@ impl Snapshot {
     /// Endpoints can be served.
     #[must_use]
     pub fn is_ready(&self) -> bool {
-        self.stage == RunStage::Serving
+        self.stage == RunStage::Serving && self.reporting.silent.is_none()
     }
+}
+
+/// What of a run its campaign is still to hear, and whether it can.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Reporting {
+    /// Results of sessions that are over, which the campaign has neither accepted nor refused yet. No other sum counts them.
+    pub results_waiting: u64,
+    /// For how long the database of the campaign has not answered, if it does not: nothing begins.
+    pub silent: Option<Duration>,
+    /// How long ago it was told how the campaign stands.
+    pub told_ago: Option<Duration>,
 }
 
 /// Places of sessions.
@@ -198,6 +211,8 @@ pub struct Goal {
     pub wanted: u64,
     /// Of these, how many are over.
     pub done: u64,
+    /// It is the campaign's.
+    pub is_of_campaign: bool,
 }
 
 /// Sessions and connections that are not over, by how far they are.

@@ -195,7 +195,7 @@ fn every_way_to_end_is_told_once_and_right() {
             SupervisorEvent::Spawned { owner, pid, .. } => {
                 assert!(pids.insert(owner, pid).is_none())
             }
-            SupervisorEvent::Exited { owner, pid, status, run_time } => {
+            SupervisorEvent::Exited { owner, pid, status, run_time, output_errno: 0 } => {
                 assert_eq!(pids.get(&owner), Some(&pid));
                 let asked = sessions.iter().position(|(asked, _)| *asked == owner);
                 let (text, wanted) = table[asked.expect("one that was asked for")];

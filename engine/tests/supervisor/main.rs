@@ -22,9 +22,7 @@ fn main() -> ExitCode {
         roles::play(role, words.get(1..).unwrap_or_default());
         return ExitCode::SUCCESS;
     }
-    let filter = words.iter().find(|word| !word.starts_with('-'));
-    let wanted = |name: &str| filter.is_none_or(|filter| name.contains(filter.as_str()));
-    let cases: Vec<_> = cases::ALL.iter().filter(|(name, _)| wanted(name)).collect();
+    let cases: Vec<_> = cases::ALL.iter().filter(|(name, _)| is_wanted(name, &words)).collect();
     if words.iter().any(|word| word == "--list") {
         cases.iter().for_each(|(name, _)| println!("{name}: test"));
         return ExitCode::SUCCESS;
@@ -47,4 +45,24 @@ fn main() -> ExitCode {
         "\ntest result: {result}. {passed} passed; {failed} failed; 0 ignored; 0 measured; {left_out} filtered out\n"
     );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether libtest would take this case; none is ignored.
+fn is_wanted(name: &str, words: &[String]) -> bool {
+    // The word behind `--format`, with which `cargo nextest` lists, is no filter.
+    let (mut filter, mut is_value) = (None, false);
+    for word in words {
+        if !word.starts_with('-') && !is_value {
+            filter = filter.or(Some(word));
+        }
+        is_value = word == "--format";
+    }
+    let is_exact = words.iter().any(|word| word == "--exact");
+    let only_ignored = words.iter().any(|word| word == "--ignored");
+    !only_ignored
+        && filter.is_none_or(
+            |filter| {
+                if is_exact { name == filter } else { name.contains(filter.as_str()) }
+            },
+        )
 }

@@ -30,7 +30,7 @@ impl PublicationTask {
         let plan = Plan { addition, ..Plan::clone(&self.plan.borrow().1) };
         match (&plan.addition, &self.task) {
             (None, _) => {
-                // The task takes leave of the broker.
+                // The task ends the conversation with the broker.
                 (self.plan, _) = watch::channel((id, Rc::new(plan)));
                 self.task = None;
             }
@@ -81,7 +81,7 @@ impl Plan {
 
     /// The descriptors that the configuration makes, but for the times and addresses that each start makes anew.
     fn described(&self) -> Vec<String> {
-        let described = |one| descriptor(&self.publication, one, "", None);
+        let described = |one| descriptor(&self.publication.called, one, "", None);
         self.experiments.iter().map(described).collect()
     }
 }

@@ -6,5 +6,5 @@
 mod pool;
 mod set_up;
 
-pub use pool::{Failure, Pool, SET_UPS_MAX};
+pub use pool::{Failure, Gap, Pool, SET_UPS_MAX};
 pub use set_up::{SetUp, SetUpError, SetUpStep};

@@ -36,6 +36,15 @@ pub enum Failure {
     Refused,
 }
 
+/// Why none was left for a time, in which endpoints may have been missed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Gap {
+    /// The last registered one was lost, or another was refused when there was none.
+    Lost,
+    /// Endpoints had taken all of them.
+    UsedUp,
+}
+
 /// The connections of all snikeys at one proxy.
 #[derive(Debug)]
 pub struct Pool {
@@ -57,6 +66,8 @@ struct SnikeyConnections {
     ready: usize,
     window: usize,
     backoff: Backoff,
+    /// There was none, and what is over with that has not been told.
+    gap: Option<Gap>,
     /// No set-up begins before this.
     wait_until: Option<Instant>,
 }
@@ -70,6 +81,7 @@ impl SnikeyConnections {
             ready: 0,
             window: WINDOW_AT_START,
             backoff: Backoff::default(),
+            gap: None,
             wait_until: None,
         }
     }
@@ -89,6 +101,13 @@ impl SnikeyConnections {
 
     fn waits(&self, now: Instant) -> bool {
         self.wait_until.is_some_and(|until| now < until)
+    }
+
+    /// One is lost. Why none is left, if so, whatever it was before.
+    fn note_loss(&mut self) {
+        if self.ready == 0 {
+            self.gap = Some(Gap::Lost);
+        }
     }
 
     /// Begins a wait. Of failures at the same moment, such as those of all connections of a proxy that
@@ -179,14 +198,16 @@ impl Pool {
         wanting.filter_map(|connections| connections.wait_until).filter(|until| *until > now).min()
     }
 
-    /// A set-up is done.
-    pub fn handle_ready(&mut self, snikey: &SniKey) {
-        self.note::<()>(snikey, |connections| {
+    /// A set-up is done. The gap that is over with it: of one that was lost the first is enough. Where endpoints had taken
+    /// all, there are as many again as there should be, since those that wait at the proxy would take them before.
+    pub fn handle_ready(&mut self, snikey: &SniKey) -> Option<Gap> {
+        self.note(snikey, |connections| {
             connections.in_set_up -= 1;
             connections.ready += 1;
             connections.window = (connections.window + 1).min(SET_UPS_MAX);
-            None
-        });
+            let is_full = connections.ready >= connections.target;
+            connections.gap.take_if(|gap| *gap == Gap::Lost || is_full)
+        })
     }
 
     /// A set-up failed. The wait that follows, unless one was on already.
@@ -199,6 +220,7 @@ impl Pool {
     ) -> Option<Duration> {
         self.note(snikey, |connections| {
             connections.in_set_up -= 1;
+            connections.note_loss();
             connections.hold(failure, now, random)
         })
     }
@@ -208,6 +230,9 @@ impl Pool {
     pub fn handle_taken(&mut self, snikey: &SniKey) {
         self.note::<()>(snikey, |connections| {
             connections.ready -= 1;
+            if connections.ready == 0 {
+                connections.gap.get_or_insert(Gap::UsedUp);
+            }
             connections.wait_until = None;
             connections.backoff = Backoff::default();
             None
@@ -234,6 +259,7 @@ impl Pool {
     ) -> Option<Duration> {
         self.note(snikey, |connections| {
             connections.ready -= 1;
+            connections.note_loss();
             if lived < YOUNG {
                 return connections.hold(Failure::Gone, now, random);
             }

@@ -15,7 +15,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use packetlab::frame::Framer;
-use packetlab::message::{Message, MessageType, Outcome};
+use packetlab::message::{Message, MessageType, Outcome, Status};
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
 use packetlab::tls::{
@@ -95,7 +95,17 @@ impl fmt::Display for SetUpError {
                     "BacklogConnAgentCertPath, ProxyCertRootPath"
                 )
             ),
-            Self::Refused(outcome) => write!(f, "the proxy refused the registration: {outcome}"),
+            Self::Refused(outcome) => {
+                write!(f, "the proxy refused the registration: {outcome}")?;
+                if *outcome == Outcome::Status(Status::ESYSNOPERM) {
+                    f.write_str(
+                        "; another controller has the snikey. Managers share one if one group key has signed their agent \
+                         certificates and pktfleet proxy is given it (--client-root; with --require-client-certificate \
+                         no stranger can be first)",
+                    )?;
+                }
+                Ok(())
+            }
             Self::Unexpected { message_type, payload_len } => write!(
                 f,
                 "the proxy answered XREG with {message_type} of {payload_len} bytes instead of a \

@@ -19,7 +19,12 @@ fn experiment(overrides: &str) -> Experiment {
 }
 
 fn text(overrides: &str) -> String {
-    descriptor(&publication(), &experiment(overrides), "198.51.100.7:5555", Some(Ticks(1000)))
+    descriptor(
+        &publication().called,
+        &experiment(overrides),
+        "198.51.100.7:5555",
+        Some(Ticks(1000)),
+    )
 }
 
 /// Items 60, 61, 62, 63, 64.
@@ -34,12 +39,7 @@ fn the_order_is_the_one_of_the_specification() {
 /// Item 60.
 #[test]
 fn only_address_and_snikey_are_always_there() {
-    let mut publication = publication();
-    publication.hostid = None;
-    publication.priority = None;
-    publication.countries.clear();
-    publication.locations.clear();
-    let text = descriptor(&publication, &experiment(""), "2001:db8::7", None);
+    let text = descriptor(&Called::default(), &experiment(""), "2001:db8::7", None);
     assert_eq!(text, "controller_addr=2001:db8::7;sni_key=hello;");
 }
 

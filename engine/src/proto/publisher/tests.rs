@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::ControllerAddr;
+use crate::config::{Called, ControllerAddr};
+use crate::fault_matrix::{self, Cell};
 use crate::golden;
 use crate::proto::tests::credentials::NOW;
 use crate::proto::tests::tls_server::{TlsServer, controller};
@@ -23,10 +24,12 @@ pub(crate) fn publication() -> Publication {
         controller_addr: ControllerAddr::BrokerSide,
         period: None,
         greet_after: Duration::ZERO,
-        priority: Some(7),
-        countries: vec!["USA".into(), "DEU".into()],
-        locations: vec!["IO91*".into(), "BK29".into()],
-        hostid: Some("HOST-1".into()),
+        called: Called {
+            priority: Some(7),
+            countries: vec!["USA".into(), "DEU".into()],
+            locations: vec!["IO91*".into(), "BK29".into()],
+            hostid: Some("HOST-1".into()),
+        },
         texts: None,
     }
 }
@@ -311,4 +314,76 @@ fn a_broker_that_speaks_first_or_no_tls_or_is_not_trusted_is_refused() {
     rig.broker.receive(&output).unwrap_err();
     let error = rig.publisher.handle_bytes(&rig.broker.output(), NOW).unwrap_err();
     assert!(error.to_string().contains("PubAgentCertPath"), "{error}");
+}
+
+/// A conversation that stands at this step of spec/reliability.md 7.
+fn at(step: &str) -> Rig {
+    match step {
+        "B1" => {
+            let mut rig = Rig::new();
+            rig.pass_to_broker();
+            rig
+        }
+        "B2" => Rig::asking(),
+        "B3" => {
+            let mut rig = Rig::asking();
+            for _ in 0..3 {
+                rig.answer(&SUCCESS).unwrap();
+            }
+            rig.pass_to_broker();
+            rig
+        }
+        "B4" => Rig::published(),
+        other => panic!("{other} is no step of the conversation"),
+    }
+}
+
+/// What comes of the fault; the owner of the socket tells of a connection that has ended.
+fn struck(rig: &mut Rig, cell: &Cell) -> Result<(), PublishError> {
+    match cell.fault {
+        "F2" => Err(rig.publisher.handle_end()),
+        "F4" => rig.publisher.handle_bytes(&[0xff; 5000], NOW),
+        "F6" => {
+            let record = match cell.step {
+                "B1" => rig.broker.output(),
+                _ => rig.broker.seal(&SUCCESS),
+            };
+            rig.publisher.handle_bytes(&record[..record.len() / 2], NOW)?;
+            Err(rig.publisher.handle_end())
+        }
+        "F7" => rig.answer(&[0x40, 0xff, 0xff, 0xff]),
+        "F8" => rig.answer(&[0x70, 0, 0, 1, 1]),
+        "F9" => rig.answer(&[0x40, 0, 0, 2, 0, 0x44]),
+        other => panic!("{other} is nothing that a broker says"),
+    }
+}
+
+/// Promise P5: what the conversation makes of what a broker says, and of its end. That it is silent, slow or gone its owner
+/// notices, in the real world alone.
+#[test]
+fn every_fault_in_what_a_broker_says_has_what_the_file_says() {
+    let mut walked = 0;
+    for cell in fault_matrix::cells() {
+        if !cell.step.starts_with('B') || cell.world != "both" {
+            continue;
+        }
+        let mut rig = at(cell.step);
+        let found = struck(&mut rig, &cell);
+        match found {
+            Ok(()) => {
+                assert_eq!(cell.expected.outcome, "goes_on", "{cell:?}");
+                assert!(matches!(rig.publisher.poll_event(), Some(PublisherEvent::Ignored(_))));
+            }
+            Err(error) => {
+                let error = error.to_string();
+                assert_eq!(cell.expected.outcome, "tried_again", "{cell:?}: {error}");
+                assert!(error.contains(cell.expected.reason), "{cell:?}: {error}");
+            }
+        }
+        // Half a flight may have been answered as far as it went.
+        let is_told = cell.fault != "F6" && !rig.publisher.take_output().is_empty();
+        assert_eq!(is_told, cell.expected.told.starts_with("alert"), "{cell:?}");
+        walked += 1;
+    }
+    assert_eq!(walked, 21, "no cell is lost");
 }

@@ -13,7 +13,7 @@ use super::{Relaying, Session, Stage, State, Tls};
 use crate::proto::outbox::BlockPool;
 use crate::proto::relay::{Phase, Step};
 use crate::proto::session_end::{End, Force, Outcome};
-use packetlab::tls::TlsError;
+use packetlab::tls::{self, TlsError};
 
 impl Session {
     /// Others wait for what this session holds: it ends at once, unless START has succeeded.
@@ -81,6 +81,9 @@ impl Session {
                 self.begin_end(Outcome::EndpointBrokeTls(error));
                 self.end_endpoint_input(End::Broken(ErrorKind::InvalidData), cx);
             }
+            State::Tls(_) if tls::is_close(&error) => {
+                self.close(Outcome::LeftInSetUp(End::Closed), cx.now);
+            }
             State::Tls(_) => self.close(Outcome::Tls(error), cx.now),
             _ => {}
         }
@@ -107,7 +110,7 @@ impl Session {
                 if broken && relay.phase() == Phase::DrainingToEndpoint {
                     return self.finish(Outcome::UndeliveredToEndpoint, cx.pool);
                 }
-                relay.handle_endpoint_end(&mut self.buffers, cx.pool);
+                relay.handle_endpoint_end(&mut self.buffers, cx.pool, cx.now);
                 self.begin_end(Outcome::EndpointEnded(end));
             }
             State::Silent | State::Hello(_) | State::Tls(_) => {
@@ -122,18 +125,16 @@ impl Session {
         }
     }
 
-    /// Something ends a relayed session; the first to do so decides the outcome.
+    /// Something ends a relayed session; the first to do so decides the outcome, and with it whether the endpoint may come
+    /// again: one that leaves when its mlet has ended is still `ok`.
     pub(super) fn begin_end(&mut self, outcome: Outcome) {
-        self.give_back_key_after(&outcome);
-        if let Some((_, Relaying { cause, .. })) = self.state.relaying()
-            && cause.is_none()
-        {
-            if matches!(outcome, Outcome::EndpointEnded(_) | Outcome::EndpointBrokeTls(_)) {
-                self.requests.push(Request::EndpointGone(outcome.to_string()));
-            }
-            *cause = Some(Box::new(outcome));
-            self.note_progress();
+        let Some((_, Relaying { cause: cause @ None, .. })) = self.state.relaying() else { return };
+        *cause = Some(Box::new(outcome.clone()));
+        if matches!(outcome, Outcome::EndpointEnded(_) | Outcome::EndpointBrokeTls(_)) {
+            self.requests.push(Request::EndpointGone(outcome.to_string()));
         }
+        self.give_back_key_after(&outcome);
+        self.note_progress();
     }
 
     /// Does what the relay has come to.

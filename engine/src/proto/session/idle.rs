@@ -13,11 +13,12 @@ use super::{Relaying, Session};
 use crate::config::Limits;
 use crate::proto::relay::{Phase, Relay};
 use crate::proto::session_end::Outcome;
+use crate::proto::tee::Tee;
 
 impl Relaying {
-    /// START has just succeeded.
-    pub(super) fn begin(now: Instant) -> Self {
-        let (relay, stall) = (Relay::default(), Stall::default());
+    /// START has just succeeded; what is relayed is shown there.
+    pub(super) fn begin(now: Instant, tee: Option<Box<Tee>>) -> Self {
+        let (relay, stall) = (Relay::shown(tee), Stall::default());
         Self { relay, stall, last_relayed: now, cause: None }
     }
 

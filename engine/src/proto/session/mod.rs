@@ -34,7 +34,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Instant;
 
-pub use self::request::{Context, MletFacts, PeerStatus, Probe, Request, SetUpStage};
+pub use self::request::{Context, PeerStatus, Probe, Request, SetUpStage};
 
 use self::endpoint_close::Closing;
 use self::stall::Stall;
@@ -47,6 +47,7 @@ use super::outbox::{BULK_RECEIVE_LEN, BlockPool, block_len};
 use super::relay::{Buffers, Phase, Relay};
 use super::rhythm::Rhythm;
 use super::session_end::{End, Outcome};
+use super::tee::Tee;
 use crate::config::ExperimentId;
 use packetlab::key::KeyId;
 use packetlab::tls::{Hello, ServerStream, TlsError};
@@ -70,6 +71,8 @@ pub struct Session {
     /// `None` until there is something to tell, and when it has been taken.
     account: Option<Box<Account>>,
     relayed: Relayed,
+    /// Who is shown what is relayed, until it is.
+    tee: Option<Box<Tee>>,
 }
 
 enum State {
@@ -148,6 +151,7 @@ impl Session {
             acknowledges: false,
             account: None,
             relayed: Relayed::default(),
+            tee: None,
         }
     }
 
@@ -155,6 +159,11 @@ impl Session {
     pub fn in_backlog(peer: IpAddr, experiments: Arc<Experiments>, now: Instant) -> Self {
         let begun = Self::new(peer, experiments, now);
         Self { deadline: None, state: State::Waiting, ..begun }
+    }
+
+    /// What it will relay is shown there.
+    pub fn show(&mut self, tee: Option<Box<Tee>>) {
+        self.tee = tee;
     }
 
     /// START has succeeded: the session is relayed, or was. Before, it counts as a set-up, also while
@@ -256,7 +265,7 @@ impl Session {
     pub fn handle_mlet_bytes(&mut self, bytes: &[u8], cx: &mut Context<'_>) {
         if let Some((tls, Relaying { relay, last_relayed, .. })) = self.state.relaying() {
             *last_relayed = cx.now;
-            relay.handle_mlet_bytes(bytes, tls, &mut self.buffers, cx.pool);
+            relay.handle_mlet_bytes((bytes, cx.now), tls, &mut self.buffers, cx.pool);
             // While the endpoint's last bytes wait for the mlet, what the mlet writes brings them no further.
             if relay.phase() != Phase::DrainingToMlet {
                 self.note_progress();
@@ -268,7 +277,7 @@ impl Session {
     /// The mlet's side of its socket ended, or its socket broke, which is the same.
     pub fn handle_mlet_end(&mut self, cx: &mut Context<'_>) {
         if let Some((_, Relaying { relay, .. })) = self.state.relaying() {
-            relay.handle_mlet_end();
+            relay.handle_mlet_end(cx.now);
             self.begin_end(Outcome::MletEnded);
         }
         self.advance(cx);

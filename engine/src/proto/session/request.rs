@@ -1,14 +1,12 @@
 //! What passes between a session and the owner of its sockets.
 
-use std::net::IpAddr;
 use std::time::Instant;
 
 use crate::proto::account::RelayedByAll;
 use crate::proto::linfo::Linfo;
+use crate::proto::mlet_facts::MletFacts;
 use crate::proto::outbox::BlockPool;
 use crate::proto::session_end::Outcome;
-use packetlab::key::KeyId;
-use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
 
 /// What one call needs from outside: the time and the shard's blocks.
@@ -46,17 +44,6 @@ pub enum Request {
     Probe,
     /// Close both sockets. The last request of a session.
     Over(Outcome),
-}
-
-/// What a mlet is told about its session (behaviour.md "What a mlet finds").
-#[derive(Debug, Clone)]
-pub struct MletFacts {
-    /// Address of the TCP peer.
-    pub peer: IpAddr,
-    /// Key id of the endpoint's first certificate, if it presented one.
-    pub endpoint_key: Option<KeyId>,
-    /// The experiment's snikey.
-    pub snikey: SniKey,
 }
 
 /// What a look at the sockets shows that operations on them do not.

@@ -4,11 +4,12 @@
 
 use std::sync::Arc;
 
-use super::request::{Context, MletFacts, Request};
+use super::request::{Context, Request};
 use super::{Relaying, Session, Stage, State, Tls};
 use crate::permits::Refusal;
 use crate::proto::experiments::Experiments;
 use crate::proto::greeting::{Greeting, Progress};
+use crate::proto::mlet_facts::MletFacts;
 use crate::proto::outbox::block_len;
 use crate::proto::session_end::{End, Outcome};
 use packetlab::tls::{ClientHello, HandshakeError};
@@ -143,12 +144,17 @@ impl Session {
             Ok(Progress::Started) => {
                 let account = self.account.get_or_insert_default();
                 account.start_answered = Some(cx.now);
-                self.requests.push(Request::Mlet(MletFacts {
+                let facts = MletFacts {
                     peer: self.peer,
                     endpoint_key: account.endpoint_key,
                     snikey: self.experiments.experiment(*id).snikey.clone(),
-                }));
-                *stage = Stage::Relay(Relaying::begin(cx.now));
+                };
+                let mut tee = self.tee.take();
+                if let Some(tee) = &mut tee {
+                    tee.begin(facts.clone(), cx.now);
+                }
+                self.requests.push(Request::Mlet(facts));
+                *stage = Stage::Relay(Relaying::begin(cx.now, tee));
                 self.deadline = None;
             }
             Ok(Progress::Left) => self.close(Outcome::LeftInSetUp(End::Closed), cx.now),

@@ -83,10 +83,16 @@ pub(crate) fn experiments_within(
     if stage == Stage::WithDefault {
         experiments.push(experiment(OPEN, true, demanded));
     }
-    let config = Config {
+    let config = Config { experiments, programs: Arc::new(programs), limits, ..config() };
+    Arc::new(Experiments::new(&config, Keys::new(None), NOW).unwrap())
+}
+
+/// A run without experiments.
+pub(crate) fn config() -> Config {
+    Config {
         controller_key: Arc::new(golden::private_key("xc")),
-        experiments,
-        programs: Arc::new(programs),
+        experiments: Vec::new(),
+        programs: Arc::default(),
         approach: Approach::Passive { listen: Vec::new() },
         publications: Vec::new(),
         attempts: None,
@@ -99,11 +105,11 @@ pub(crate) fn experiments_within(
         judging: Judging::default(),
         latency_sample: None,
         latency_log: None,
+        messages: None,
         cores: vec![0],
         other_files: 0,
-        limits,
-    };
-    Arc::new(Experiments::new(&config, Keys::new(None), NOW).unwrap())
+        limits: limits(),
+    }
 }
 
 /// The same, each endpoint of which is measured once.

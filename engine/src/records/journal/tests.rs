@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::*;
 use crate::config::{Destination, Keep, Layout, Results};
 use crate::proto::session_end::Outcome;
-use crate::records::record::Claim;
+use crate::records::record::{Claim, Output};
 use crate::records::results_folder::folder_of;
 use crate::records::tests::whole_record;
 use crate::sys::supervisor::MletStatus;
@@ -137,6 +137,36 @@ fn a_result_whose_record_cannot_be_written_is_told_to_be_none() {
     assert!(journal.finish().unwrap().starts_with("2 records"));
 }
 
+/// Where nothing of the session's output was to be kept, its result is one all the same.
+#[test]
+fn a_result_whose_output_is_not_kept_whole_is_told_to_be_none_and_is_not_in_the_journal() {
+    let path = std::env::temp_dir().join(format!("pktxpmgr-doubtful-{}", std::process::id()));
+    for (keep, is_result) in [(Keep::All, false), (Keep::Failed, true), (Keep::None, true)] {
+        for output in [Output::Doubtful, Output::Lost] {
+            std::fs::create_dir(&path).unwrap();
+            let (results, told) = told_results();
+            let file = path.join("events.jsonl");
+            let kept = Results { path: path.clone(), keep, layout: Layout::Folders };
+            let recording = Recording {
+                events: vec![Destination::File(file.clone())],
+                results: Some(kept),
+                ..Recording::default()
+            };
+            let opened = Journal::open(&recording, Ticks(0), &Arc::default(), Some(results));
+            let mut journal = opened.unwrap().unwrap();
+            let mut record = whole_record(MletStatus::Code(0));
+            (record.output, record.claim) = (output, Claim::Held(1));
+            record.end.as_mut().unwrap().outcome = Outcome::MletEnded;
+            journal.push(Entry::Result(Box::new(record.clone()), Ticks(0)));
+            assert_eq!(told.recv_timeout(PATIENCE).unwrap(), (record.facts.id, is_result));
+            assert_eq!(journal.finish(), None);
+            let text = std::fs::read_to_string(&file).unwrap();
+            assert_eq!(text.contains("session.result"), is_result, "{keep:?} {output:?}");
+            std::fs::remove_dir_all(&path).unwrap();
+        }
+    }
+}
+
 #[test]
 fn a_result_that_finds_no_room_is_told_to_be_none_and_each_other_is_handed_over() {
     let (results, told) = told_results();
@@ -178,6 +208,9 @@ fn a_result_is_handed_over_once_its_record_is_in_the_journal() {
     journal.push(Entry::Session(with(Claim::None), Ticks(0)));
     journal.push(Entry::Session(with(Claim::Lost(1)), Ticks(0)));
     journal.push(Entry::Session(with(Claim::GivenUp(1)), Ticks(0)));
+    let mut doubtful = with(Claim::GivenUp(1));
+    doubtful.output = Output::Doubtful;
+    journal.push(Entry::Session(doubtful, Ticks(0)));
     journal.push(Entry::Result(with(Claim::Held(2)), Ticks(0)));
     let (session, result, in_journal) = told.recv_timeout(PATIENCE).unwrap();
     journal.push(Entry::Session(with(Claim::Refused(2)), Ticks(0)));
@@ -191,11 +224,14 @@ fn a_result_is_handed_over_once_its_record_is_in_the_journal() {
     let told: Vec<_> = lines.map(members).collect();
     let of_lost = "the lease of the campaign was lost before it had a result; it ended as ok";
     let of_given_up = "its record could not be written before, so the campaign has no result of it; it ended as ok";
+    let of_doubtful =
+        "its mlet's output may not be whole, so the campaign has no result of it; it ended as ok";
     let of_refused = "the campaign refused its result; it ended as ok";
     let expected = [
         ["session.end".into(), "ok".into(), Value::Null],
         ["session.end".into(), "duplicate".into(), of_lost.into()],
         ["session.end".into(), "duplicate".into(), of_given_up.into()],
+        ["session.end".into(), "duplicate".into(), of_doubtful.into()],
         ["session.result".into(), "ok".into(), Value::Null],
         ["session.end".into(), "duplicate".into(), of_refused.into()],
     ];

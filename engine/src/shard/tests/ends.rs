@@ -595,11 +595,14 @@ fn an_alert_of_the_endpoint_ends_the_session_with_its_reason_and_is_not_answered
     assert!(!pair.endpoint.close_notify, "it has ended with an alert, and gets no close_notify");
 }
 
+/// Where each is measured once, what ends first also decides whether the endpoint may come again.
 #[test]
 fn both_sides_may_end_at_once() {
+    let key = Some(golden::public_key("ep").key_id());
     for seed in 0..50 {
         let (last, reply) = (filled(MessageType::MDATA, 5000), filled(MessageType::MDATA, 7000));
-        let mut pair = Pair::served();
+        let experiments = measured_once(experiments(Stage::WithDefault, &[], &[]));
+        let mut pair = Pair::served_within(Arc::clone(&experiments));
         pair.set_chunks(Chunks::Random(Random(seed)));
         pair.endpoint.write(&last);
         pair.endpoint.close_notify();
@@ -609,9 +612,11 @@ fn both_sides_may_end_at_once() {
         match pair.finish() {
             Outcome::MletEnded => {
                 assert!(pair.endpoint.received == reply, "seed {seed}: {}", pair.told());
+                assert!(experiments.choice.take(key).is_err(), "seed {seed}: {}", pair.told());
             }
             Outcome::EndpointEnded(End::Closed) => {
                 assert!(pair.mlet().received == last, "seed {seed}: {}", pair.told());
+                assert!(experiments.choice.take(key).is_ok(), "seed {seed}: {}", pair.told());
             }
             outcome => panic!("seed {seed}: {outcome:?}"),
         }

@@ -18,7 +18,7 @@ use super::peers::{Endpoint, Mlet};
 use super::pipes::Pipes;
 use crate::driver::simulated::{Kernel, SharedRemote, Simulated, nowhere};
 use crate::mailbox::{
-    BacklogConnection, Counts, FromShard, Inbox, Mailer, Registration, ToShard, mailbox,
+    BacklogConnection, Counts, FromShard, Inbox, Mailer, Permission, Registration, ToShard, mailbox,
 };
 use crate::metrics::RunLatency;
 use crate::mlet_request::DirectRequests;
@@ -79,7 +79,8 @@ impl Harness {
         let kernel = Kernel::new(random, now, NOW, pair_with);
         let (to_shard, inbox) = mailbox().unwrap();
         let (mailer, from_shard) = mailbox().unwrap();
-        let counts = Arc::new(Counts::new(needs_permits, sessions_max));
+        let permission = Permission::of(false, needs_permits);
+        let counts = Arc::new(Counts::new(permission, sessions_max));
         let latency = Arc::new(RunLatency::new(1, NonZeroU32::MIN));
         let parts = Parts {
             number: 0,
@@ -95,6 +96,7 @@ impl Harness {
             published: Arc::default(),
             spin: Duration::ZERO,
             offers_pipes: false,
+            tees: None,
         };
         let mut shard = Shard::new(parts, Simulated::new(Rc::clone(&kernel), &GROUPS));
         let listener = kernel.borrow_mut().listener();

@@ -98,7 +98,7 @@ impl Player {
                 Some(Class::HandshakeTimeout)
             }
             (Fault::Silence | Fault::Trickle, _) => Some(Class::SetUpTimeout),
-            (Fault::Stop | Fault::MletDies, _) => None,
+            (Fault::Lack | Fault::Stop | Fault::MletDies, _) => None,
         };
         let fitting = fitting.into_iter().filter_map(|(class, fits)| fits.then_some(class));
         fitting.chain(of_fault).collect()

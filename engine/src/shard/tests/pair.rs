@@ -19,7 +19,8 @@ use crate::metrics::{BothWays, Direction, ShardNumber, Spread};
 use crate::permits::Refusal;
 use crate::proto::account::{Account, Relayed};
 use crate::proto::experiments::Experiments;
-use crate::proto::session::{MletFacts, Session};
+use crate::proto::mlet_facts::MletFacts;
+use crate::proto::session::Session;
 use crate::proto::session_end::{Force, Outcome};
 use crate::proto::tests::credentials::{Login, TRUSTING, endpoint_tls, plain_experiments};
 use crate::proto::tests::success;
@@ -57,6 +58,8 @@ pub(super) struct Pair {
     pub(super) transcript: Vec<String>,
     /// Set when the session is over and its sockets are closed.
     pub(super) over: Option<Outcome>,
+    /// The same as it was told.
+    pub(super) ended: Option<Ended>,
     relayed: Option<Relayed>,
     latency: Option<BothWays<Option<Spread>>>,
     account: Option<Arc<SessionFacts>>,
@@ -168,6 +171,7 @@ impl Pair {
             has_permits: true,
             transcript: Vec::new(),
             over: None,
+            ended: None,
             relayed: None,
             latency: None,
             account: None,
@@ -281,6 +285,11 @@ impl Pair {
         self.harness.kernel.borrow_mut().lacks_descriptors = lacks;
     }
 
+    /// Operations that the kernel has refused so far.
+    pub(super) fn refusals(&self) -> usize {
+        self.harness.kernel.borrow().refusals
+    }
+
     /// The control thread takes no mail, and the queue is full.
     pub(super) fn fill_mail(&mut self) {
         self.is_deaf = true;
@@ -362,6 +371,11 @@ impl Pair {
     pub(super) fn fence(&mut self) {
         self.is_forced = true;
         self.tell(ToShard::Fence);
+    }
+
+    /// The time of those that had them is over.
+    pub(super) fn end_fenced(&mut self) {
+        self.tell(ToShard::FenceOver);
     }
 
     /// The run ends.
@@ -479,6 +493,7 @@ impl Pair {
 
     fn end(&mut self, how: &str, ended: Ended) {
         self.transcript.push(format!("{how}: {}", ended.outcome));
+        self.ended = Some(ended.clone());
         if let Some(mlet) = &self.mlet {
             check_counts(&ended.relayed, &self.endpoint, mlet, self.linfos_logged);
         }

@@ -9,6 +9,8 @@ use super::pair::Pair;
 use crate::permits::Refusal;
 use crate::proto::session_end::{End, Force, Outcome};
 use crate::proto::tests::credentials::LINGER_TIMEOUT;
+use crate::proto::tests::filled;
+use packetlab::message::MessageType;
 
 /// A session that waits for a permit.
 fn waiting() -> Pair {
@@ -53,7 +55,8 @@ fn only_a_session_that_waits_for_a_permit_heeds_a_refusal() {
             | Step::PartOfHello
             | Step::OurFlightSent
             | Step::PartOfTheirFlight
-            | Step::Submitting => continue,
+            | Step::Submitting
+            | Step::SubmittingLast => continue,
             _ => Class::MletEnded,
         };
         pair.refuse_permit(Refusal::Full);
@@ -67,7 +70,7 @@ fn only_a_session_that_waits_for_a_permit_heeds_a_refusal() {
 }
 
 #[test]
-fn an_endpoint_that_leaves_while_it_waits_gives_its_wish_back_and_a_late_answer_is_nobodys() {
+fn an_endpoint_that_leaves_while_it_waits_says_so_and_a_late_answer_is_not_heeded() {
     for late in [true, false] {
         let mut pair = waiting();
         pair.endpoint.end(End::Closed);
@@ -108,12 +111,14 @@ fn a_lost_lease_ends_who_was_permitted_start_and_nobody_else() {
             | Step::OurFlightSent
             | Step::PartOfTheirFlight
             | Step::Submitting
+            | Step::SubmittingLast
             | Step::AwaitingPermit => false,
             Step::Starting
             | Step::MletAsked
             | Step::Idle
             | Step::MidMessageIn
-            | Step::MidMessageOut => true,
+            | Step::MidMessageOut
+            | Step::Draining => true,
             // What ended these before remains their end.
             Step::MletGone | Step::EndpointGone => continue,
         };
@@ -133,5 +138,29 @@ fn a_lost_lease_ends_who_was_permitted_start_and_nobody_else() {
         let outcome = pair.finish();
         assert!(matches!(outcome, Outcome::Forced(Force::Fenced)), "{step}: {outcome:?}");
         assert_eq!(pair.elapsed(), Duration::ZERO, "{step}");
+    }
+}
+
+/// Others may be measuring it.
+#[test]
+fn an_endpoint_that_takes_nothing_is_let_go_when_the_time_of_a_lost_lease_is_over() {
+    for (written_len, is_over) in [(1_000, true), (1 << 20, true), (1_000, false)] {
+        let mut pair = Pair::served();
+        pair.endpoint.reads = false;
+        pair.mlet().write(&filled(MessageType::NDATA, written_len));
+        pair.run();
+        pair.fence();
+        pair.run();
+        pair.mlet().exit();
+        pair.run();
+        assert!(pair.over.is_none(), "it still has bytes to take: {}", pair.told());
+        if is_over {
+            pair.end_fenced();
+            let outcome = pair.finish();
+            assert!(matches!(outcome, Outcome::Forced(Force::Fenced)), "{outcome:?}");
+        } else {
+            pair.finish();
+        }
+        assert_eq!(pair.elapsed() < LINGER_TIMEOUT, is_over, "{:?}", pair.elapsed());
     }
 }

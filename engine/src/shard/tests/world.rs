@@ -23,6 +23,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(150);
 /// few milliseconds for as long as somebody takes nothing.
 const STANDSTILL_TURNS_MAX: usize = 300;
 
+/// So many turns sessions have that lost their permits.
+const TURNS_OF_A_FENCE: usize = 10;
+
 /// So few large blocks that with one of them lent there are not enough for all large buffers.
 const LEAST_LARGE_BLOCKS: usize = 16;
 
@@ -163,6 +166,9 @@ impl World {
         if self.fences_at == Some(turn) {
             self.circumstances.is_forced = true;
             self.harness.to_shard.push(ToShard::Fence);
+        }
+        if self.fences_at.is_some_and(|fences_at| fences_at + TURNS_OF_A_FENCE == turn) {
+            self.harness.to_shard.push(ToShard::FenceOver);
         }
         self.harness.turn();
         self.check();

@@ -7,13 +7,14 @@
 //! END ONE      4 | owner | pid 4 | eof grace 8 | term grace 8
 //! SPAWNED      1 | owner | pid 4 | errno 4
 //! SPAWN FAILED 2 | owner | errno 4
-//! EXITED       3 | owner | pid 4 | how 1 | code or signal 4 | run time 8
+//! EXITED       3 | owner | pid 4 | how 1 | code or signal 4 | run time 8 | errno 4
 //! PROVED       5 | errno 4
 //! ```
 //! With SPAWN come the descriptor of the session's socket and, if the mlet is offered pipes, those of what it reads and writes.
 //! The output is 0 for what is inherited, 1 for none, 2 | name length 1 | name for a folder, 3 | capture for the recorder.
-//! The errno of SPAWNED is why that output could not be had. The supervisor's first message is SET UP (`sys/forked.rs`), and
-//! only that is. An errno of 0 says that all is well. What does not decode to its last byte is refused whole.
+//! The errno of SPAWNED is why that output could not be had, that of EXITED why it may not be whole. The supervisor's first
+//! message is SET UP (`sys/forked.rs`), and only that is. An errno of 0 says that all is well. What does not decode to its last
+//! byte is refused whole.
 
 use std::fmt;
 use std::io::Write as _;
@@ -85,6 +86,9 @@ pub enum SupervisorEvent {
         status: MletStatus,
         /// From before it was started until it was reaped.
         run_time: Duration,
+        /// ENOSPC if its output went to files of its own and their file system was full then, so that they may not be whole;
+        /// 0 otherwise.
+        output_errno: i32,
     },
     /// Answers [`prove`](super::Supervisor::prove).
     Proved {
@@ -177,7 +181,7 @@ impl SupervisorEvent {
                 owner.encode(&mut out);
                 out.extend(errno.to_be_bytes());
             }
-            Self::Exited { owner, pid, status, run_time } => {
+            Self::Exited { owner, pid, status, run_time, output_errno } => {
                 let (how, number) = match status {
                     MletStatus::Code(code) => (BY_CODE, code),
                     MletStatus::Signal(signal) => (BY_SIGNAL, signal),
@@ -188,6 +192,7 @@ impl SupervisorEvent {
                 out.push(how);
                 out.extend(number.to_be_bytes());
                 out.extend(nanoseconds(run_time));
+                out.extend(output_errno.to_be_bytes());
             }
             Self::Proved { errno } => {
                 out.push(PROVED);
@@ -219,7 +224,8 @@ impl SupervisorEvent {
                     BY_SIGNAL => MletStatus::Signal(number),
                     _ => return None,
                 };
-                Self::Exited { owner, pid, status, run_time: reader.duration()? }
+                let (run_time, output_errno) = (reader.duration()?, reader.i32()?);
+                Self::Exited { owner, pid, status, run_time, output_errno }
             }
             _ => return None,
         };
@@ -394,9 +400,12 @@ mod tests {
             }),
             (any_owner(), any::<i32>())
                 .prop_map(|(owner, errno)| SupervisorEvent::SpawnFailed { owner, errno }),
-            (any_owner(), any::<(i32, u64)>(), status).prop_map(|(owner, (pid, ns), status)| {
-                SupervisorEvent::Exited { owner, pid, status, run_time: Duration::from_nanos(ns) }
-            }),
+            (any_owner(), any::<(i32, i32, u64)>(), status).prop_map(
+                |(owner, (pid, output_errno, ns), status)| {
+                    let run_time = Duration::from_nanos(ns);
+                    SupervisorEvent::Exited { owner, pid, status, run_time, output_errno }
+                }
+            ),
             any::<i32>().prop_map(|errno| SupervisorEvent::Proved { errno }),
         ]
     }

@@ -23,7 +23,7 @@ use nix::unistd::Pid;
 
 use super::ends::{Ends, Step};
 use super::message::{MletStatus, SupervisorEvent, SupervisorRequest};
-use super::output::MletOutput;
+use super::output::{self, MletOutput};
 use super::spawn::{MletCommand, Program, STARTING_A_MLET, Spawner};
 use super::to_recorder::ToRecorder;
 use crate::sys::children::{
@@ -84,6 +84,8 @@ struct RunningMlet {
     started: Instant,
     /// The recorder reads what it writes.
     is_recorded: bool,
+    /// Where its files are, below the results folder, if they are its own and could be had.
+    folder: Option<String>,
 }
 
 struct Process {
@@ -314,7 +316,11 @@ impl Process {
                     Err(errno) => (None, errno as i32),
                 };
                 let is_recorded = read_ends.is_some();
-                self.mlets.insert(pid, RunningMlet { owner, started, is_recorded });
+                let folder = match output {
+                    MletOutput::Folder(folder) if output_errno == 0 => Some(folder.clone()),
+                    _ => None,
+                };
+                self.mlets.insert(pid, RunningMlet { owner, started, is_recorded, folder });
                 if let (Some(recorder), Some(read_ends), MletOutput::Recorded(capture)) =
                     (&mut self.recorder, read_ends, output)
                 {
@@ -331,9 +337,10 @@ impl Process {
 
     /// Tells of every mlet that has ended; adopted orphans end unnoticed.
     fn reap(&mut self, now: Instant) -> Reaped {
-        let Self { mlets, untold, pair, recorder, .. } = self;
+        let Self { spawner, mlets, untold, pair, recorder, .. } = self;
         reap(|pid, status| {
-            let Some(RunningMlet { owner, started, is_recorded }) = mlets.remove(&pid) else {
+            let Some(RunningMlet { owner, started, is_recorded, folder }) = mlets.remove(&pid)
+            else {
                 return;
             };
             if let Some(recorder) = recorder.as_mut().filter(|_| is_recorded) {
@@ -343,7 +350,10 @@ impl Process {
                 let status = mlet_status(status);
                 let run_time = now.saturating_duration_since(started);
                 let pid = pid.as_raw();
-                let event = SupervisorEvent::Exited { owner, pid, status, run_time };
+                let is_full =
+                    folder.is_some_and(|folder| output::is_full(&spawner.results.join(folder)));
+                let output_errno = if is_full { libc::ENOSPC } else { 0 };
+                let event = SupervisorEvent::Exited { owner, pid, status, run_time, output_errno };
                 untold.push((event, now));
             }
         })

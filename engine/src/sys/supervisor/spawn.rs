@@ -78,7 +78,7 @@ impl Program {
 pub(super) struct Spawner {
     program: Program,
     attributes: PosixSpawnAttr,
-    results: PathBuf,
+    pub(super) results: PathBuf,
 }
 
 impl Spawner {

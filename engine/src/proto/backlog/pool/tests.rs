@@ -77,7 +77,9 @@ fn the_window_opens_with_every_success_up_to_the_limit_of_all() {
     while !pool.is_full() {
         let round = begun(&mut pool, start());
         rounds.push(round.len());
-        round.into_iter().for_each(|snikey| pool.handle_ready(&snikey));
+        for snikey in round {
+            pool.handle_ready(&snikey);
+        }
     }
     assert_eq!(rounds[..5], [8, 16, 32, 64, 64]);
     assert!(rounds.len() < 40, "2000 are filled in few rounds");
@@ -171,7 +173,9 @@ fn a_proxy_that_is_back_is_filled_within_few_rounds() {
     let mut rounds = 0;
     while !pool.is_full() {
         rounds += 1;
-        begun(&mut pool, now).into_iter().for_each(|snikey| pool.handle_ready(&snikey));
+        for snikey in begun(&mut pool, now) {
+            pool.handle_ready(&snikey);
+        }
     }
     assert!(rounds < 12, "{rounds}");
 }
@@ -197,7 +201,9 @@ fn old_connections_that_end_are_replaced_at_once_but_carefully() {
     let start = start();
     let mut pool = pool_of(1, 64);
     while !pool.is_full() {
-        begun(&mut pool, start).into_iter().for_each(|snikey| pool.handle_ready(&snikey));
+        for snikey in begun(&mut pool, start) {
+            pool.handle_ready(&snikey);
+        }
     }
     assert_eq!(pool.handle_lost(&first(), YOUNG, start, 0), None);
     assert_eq!(begun(&mut pool, start), [first()]);
@@ -220,7 +226,7 @@ fn a_snikey_in_trouble_does_not_hold_up_another() {
             served[usize::from(!is_first)] += 1;
             match is_first {
                 true => drop(pool.handle_failed(&first(), Failure::Refused, start + tick * MS, 0)),
-                false => pool.handle_ready(&snikey),
+                false => assert_eq!(pool.handle_ready(&snikey), None),
             }
         }
     }
@@ -246,4 +252,38 @@ fn a_snikey_that_is_served_no_more_is_not_filled_and_forgotten_with_its_last_con
     assert_eq!((pool.ready(), pool.snikeys.len()), (2, 2));
     pool.serve([nth(1)], 1);
     assert_eq!(begun(&mut pool, start()), [nth(1)], "as if it were new");
+}
+
+/// Registers what is due, and tells which gaps are over with that.
+fn filled(pool: &mut Pool) -> Vec<Option<Gap>> {
+    begun(pool, start()).iter().map(|snikey| pool.handle_ready(snikey)).collect()
+}
+
+#[test]
+fn the_first_connection_is_told_of_after_the_last_one_was_lost() {
+    let mut pool = pool_of(2, 2);
+    assert_eq!(filled(&mut pool), [None; 4], "they are the first of all");
+    pool.handle_lost(&first(), YOUNG, start(), 0);
+    assert_eq!(filled(&mut pool), [None], "another was there");
+    (0..2).for_each(|_| _ = pool.handle_lost(&first(), YOUNG, start(), 0));
+    assert_eq!(filled(&mut pool), [Some(Gap::Lost)], "none was; one is tried at a time");
+    pool.handle_taken(&first());
+    assert_eq!(begun(&mut pool, start()), [first(), first()]);
+    pool.handle_failed(&first(), Failure::Refused, start(), 0);
+    let back = pool.handle_ready(&first());
+    assert_eq!(back, Some(Gap::Lost), "one was refused while there was none");
+}
+
+#[test]
+fn connections_that_endpoints_took_are_told_of_when_there_are_as_many_again_after_the_last() {
+    let mut pool = pool_of(2, 2);
+    filled(&mut pool);
+    pool.handle_taken(&first());
+    assert_eq!(filled(&mut pool), [None], "another waited meanwhile");
+    (0..2).for_each(|_| pool.handle_taken(&first()));
+    assert_eq!(begun(&mut pool, start()), [first(), first()]);
+    assert_eq!(pool.handle_ready(&first()), None, "others may wait at the proxy");
+    assert_eq!(pool.handle_ready(&first()), Some(Gap::UsedUp));
+    pool.handle_taken(&first());
+    assert_eq!(filled(&mut pool), [None], "it is told once");
 }

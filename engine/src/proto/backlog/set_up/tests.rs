@@ -1,6 +1,7 @@
 //! Set-ups against a proxy in memory, with the bytes of spec/protocol.md 5.2 and 8.5.
 
 use super::*;
+use crate::fault_matrix;
 use crate::proto::tests::credentials::NOW;
 use crate::proto::tests::tls_server::{TlsServer, controller};
 use packetlab::message::Status;
@@ -142,6 +143,18 @@ fn a_refused_registration_tells_the_errid_by_name() {
     let error = rig.set_up.handle_bytes(&record, NOW).unwrap_err();
     assert_eq!(error, SetUpError::Refused(Outcome::Status(Status::ENORES)));
     assert!(error.to_string().contains("ENORES (68)"), "{error}");
+    assert!(!error.to_string().contains("--client-root"), "{error}");
+}
+
+#[test]
+fn a_snikey_that_another_controller_has_is_refused_with_the_proxys_rules() {
+    let mut rig = Rig::registered();
+    let record = rig.proxy.seal(&[0x40, 0, 0, 2, 0, 0x31]);
+    let error = rig.set_up.handle_bytes(&record, NOW).unwrap_err().to_string();
+    assert!(error.contains("ESYSNOPERM"), "{error}");
+    for rule in ["another controller", "--client-root", "--require-client-certificate"] {
+        assert!(error.contains(rule), "{rule}: {error}");
+    }
 }
 
 #[test]
@@ -226,4 +239,49 @@ fn a_refused_client_certificate_shows_itself_after_our_handshake() {
     let error = rig.set_up.handle_bytes(&alert, NOW).unwrap_err();
     let expected = TlsError::AlertReceived(rustls::AlertDescription::CertificateUnknown);
     assert_eq!(error, SetUpError::Tls(expected));
+}
+
+/// A set-up that stands at this step of spec/reliability.md 7.
+fn at(step: &str) -> Rig {
+    let mut rig = if step == "P1" { Rig::new() } else { Rig::registered() };
+    match step {
+        "P1" => rig.send_to_proxy().unwrap(),
+        // That XREG has been read makes no difference on our side.
+        "P2" | "P3" => {}
+        "P4" => {
+            let result = rig.proxy.seal(&SUCCESS);
+            rig.set_up.handle_bytes(&result, NOW).unwrap();
+            rig.send_to_proxy().unwrap();
+            assert_eq!(rig.set_up.step(), Some(SetUpStep::Preamble));
+        }
+        other => panic!("{other} is no step of the conversation"),
+    }
+    rig
+}
+
+/// Promise P5: what the conversation makes of what a proxy says. That it is silent, slow or gone its owner notices, in the
+/// real world alone.
+#[test]
+fn every_fault_in_what_a_proxy_says_has_what_the_file_says() {
+    let mut walked = 0;
+    for cell in fault_matrix::cells() {
+        if !matches!(cell.step, "P1" | "P2" | "P3" | "P4") || cell.world != "both" {
+            continue;
+        }
+        let mut rig = at(cell.step);
+        let bytes = match cell.fault {
+            "F4" => vec![0xff; 100_000],
+            "F7" => rig.proxy.seal(&[0x40, 0xff, 0xff, 0xff]),
+            "F8" => rig.proxy.seal(&[0x70, 0, 0, 1, 1]),
+            "F9" => rig.proxy.seal(&[0x40, 0, 0, 2, 0, 0x44]),
+            other => panic!("{other} is nothing that a proxy says"),
+        };
+        let Err(error) = rig.set_up.handle_bytes(&bytes, NOW) else { panic!("{cell:?}") };
+        let error = error.to_string();
+        assert!(error.contains(cell.expected.reason), "{cell:?}: {error}");
+        let is_told = !rig.set_up.take_output().is_empty();
+        assert_eq!(is_told, cell.expected.told.starts_with("alert"), "{cell:?}");
+        walked += 1;
+    }
+    assert_eq!(walked, 10, "no cell is lost");
 }

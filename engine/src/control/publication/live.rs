@@ -9,13 +9,13 @@ use super::super::peer::PeerError;
 use super::trouble::Trouble;
 
 /// What is published, and stays so until this ends: a task holds its conversation.
-pub(super) struct Standing {
-    /// It takes leave of the broker when this is dropped.
+pub(super) struct LivePublication {
+    /// It ends the conversation with the broker when this is dropped.
     pub(super) leave: oneshot::Sender<()>,
     pub(super) task: JoinHandle<Result<(), Trouble>>,
 }
 
-impl Standing {
+impl LivePublication {
     /// Takes leave of the broker.
     async fn end(self) {
         drop(self.leave);
@@ -25,7 +25,7 @@ impl Standing {
 }
 
 /// What is published is so no more. False if nothing was.
-pub(super) async fn withdraw(standing: &mut Option<Standing>) -> bool {
+pub(super) async fn withdraw(standing: &mut Option<LivePublication>) -> bool {
     match standing.take() {
         Some(standing) => {
             standing.end().await;
@@ -37,7 +37,7 @@ pub(super) async fn withdraw(standing: &mut Option<Standing>) -> bool {
 
 /// Waits until what stands has come to its end, or another plan is to take its place.
 pub(super) async fn stands_no_more<T>(
-    standing: &mut Option<Standing>,
+    standing: &mut Option<LivePublication>,
     plan: &mut watch::Receiver<T>,
 ) -> Result<(), Trouble> {
     let ended = tokio::select! {
@@ -55,10 +55,12 @@ pub(super) async fn stands_no_more<T>(
 }
 
 /// Waits until what stands ends by itself; for ever if nothing does.
-pub(super) async fn end_of(standing: &mut Option<Standing>) -> Result<(), Trouble> {
+pub(super) async fn end_of(standing: &mut Option<LivePublication>) -> Result<(), Trouble> {
     match standing {
         // It fails only if the task panicked, and then there is nobody to go on.
-        Some(Standing { task, .. }) => task.await.unwrap_or(Err(Trouble::Peer(PeerError::Stopped))),
+        Some(LivePublication { task, .. }) => {
+            task.await.unwrap_or(Err(Trouble::Peer(PeerError::Stopped)))
+        }
         None => std::future::pending().await,
     }
 }
