@@ -92,6 +92,7 @@ pub fn experiments() -> Arc<Experiments> {
         judging: Judging::default(),
         latency_sample: None,
         latency_log: None,
+        messages: None,
         cores: vec![0],
         other_files: 0,
         limits: Limits::default(),

@@ -226,8 +226,8 @@ fn half() -> io::Result<()> {
     echo(&mut session)
 }
 
-/// Does as its messages say: `say` gives that message back, `echo` all that follow, `silent` reads no
-/// more, `flood COUNT LEN` writes and exits, `exit CODE` and `signal NUMBER` end it.
+/// Does as its messages say: `say` gives that message back, `pass LEN` so many bytes that follow, whatever messages they
+/// are of, `echo` all that follow, `silent` reads no more, `flood COUNT LEN` writes and exits, `exit CODE` and `signal NUMBER` end it.
 fn obey() -> ExitCode {
     let mut session = session();
     loop {
@@ -237,6 +237,12 @@ fn obey() -> ExitCode {
         let done = match words[..] {
             ["say"] => {
                 if session.write_all(&message(order.as_bytes())).is_ok() {
+                    continue;
+                }
+                return ExitCode::FAILURE;
+            }
+            ["pass", len] => {
+                if pass(&mut session, number(len)).is_ok() {
                     continue;
                 }
                 return ExitCode::FAILURE;
@@ -256,6 +262,22 @@ fn obey() -> ExitCode {
         };
         return if done.is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
+}
+
+/// Gives so many bytes back as they come.
+fn pass(session: &mut UnixStream, len: usize) -> io::Result<()> {
+    let mut bytes = vec![0; 64 * 1024];
+    let mut left = len;
+    while left > 0 {
+        let most = left.min(bytes.len());
+        let taken = session.read(&mut bytes[..most])?;
+        if taken == 0 {
+            return Err(ErrorKind::UnexpectedEof.into());
+        }
+        session.write_all(&bytes[..taken])?;
+        left -= taken;
+    }
+    Ok(())
 }
 
 /// Takes no notice of TERM, nor of the end of its session, after one message that says so.

@@ -18,7 +18,7 @@ use std::time::Duration;
 use clap::error::ErrorKind;
 use clap::parser::ValueSource;
 use clap::{ArgAction, ArgMatches, Command, CommandFactory, FromArgMatches, Parser, ValueHint};
-use engine::config::{Judging, Layout, Limits, SingletonForm};
+use engine::config::{Judging, Layout, Limits, Messages, SingletonForm, Traced};
 use engine::sys::recorder::RecorderPlan;
 
 use crate::logging::LogFormat;
@@ -47,20 +47,14 @@ const WATCHING: &str = "Watching a run";
 
 const EXAMPLES: &str = "\
 Examples:
-  pktxpmgr ./mlet                                 until Ctrl-C, on 0.0.0.0:20556
   pktxpmgr -c lab.conf -n 20 ./mlet 192.0.2.1     20 endpoints, an argument
-  pktxpmgr -a '[::]:4000' -p lab.net:4000 ./mlet  publish another address
-  pktxpmgr -c proxy.conf -a proxy.example ./mlet  endpoints come through a proxy
-  pktxpmgr --cores 0,2-3 ./mlet -v                CPUs 0, 2, 3; -v is the mlet's";
+  pktxpmgr --cores 0,2-3 ./mlet -v                until Ctrl-C; -v is the mlet's";
 
 const NOTES: &str = "\
-What runs left: pktxpmgr results --help, pktxpmgr report --help; campaigns of
-several managers: pktxpmgr campaign --help; for a shell: pktxpmgr completions.
-
-Exit codes: 0 ended as asked, 1 not good enough (Judging; the mlet of -s
-failed), 2 usage, 3 config or credentials, 4 cannot listen or reach proxy or
-database, 5 publication, 6 resource missing, 70 internal error, 74 records lost,
-124 --deadline or --drain-limit, 130/143 forced by a second SIGINT/SIGTERM.";
+More: pktxpmgr results, report, campaign, ctl, completions, each with --help.
+Exit codes: 0 as asked, 1 not good enough (Judging), 2 usage, 3 config, key, ..,
+4 cannot listen or reach proxy or database, 5 publication, 6 resource missing,
+70 internal error, 74 records lost, 124 time over, 130/143 second SIGINT/TERM.";
 
 /// Runs one mlet against many PacketLab endpoints.
 #[derive(Debug, Parser)]
@@ -74,7 +68,7 @@ database, 5 publication, 6 resource missing, 70 internal error, 74 records lost,
     args_override_self = true
 )]
 pub(crate) struct Args {
-    /// Own address, or proxies with commas between [default: 0.0.0.0:20556]
+    /// Own address, or proxies [default: 0.0.0.0:20556]
     #[arg(short = 'a', long, value_name = "HOST[:PORT]", allow_hyphen_values = true)]
     pub(crate) addr: Option<String>,
 
@@ -205,7 +199,7 @@ pub(crate) struct Args {
     #[arg(long, value_name = "N", default_value_t = 10, help_heading = RESULTS)]
     pub(crate) latency_sample: u32,
 
-    /// Tell metrics over HTTP there: PORT, HOST:PORT, unix:PATH
+    /// Metrics over HTTP at PORT, HOST:PORT or unix:PATH
     #[arg(
         long,
         value_name = "ADDR",
@@ -218,6 +212,23 @@ pub(crate) struct Args {
     #[arg(long, value_name = "SOCK", help_heading = WATCHING)]
     pub(crate) ctl: Option<PathBuf>,
 
+    /// Log each message between endpoints and mlets
+    #[arg(long, help_heading = WATCHING)]
+    pub(crate) trace: bool,
+
+    /// Those of session N alone, logged or written
+    #[arg(long, value_name = "N", help_heading = WATCHING)]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(crate) trace_session: Option<u64>,
+
+    /// Write them as JSON lines, a file per session
+    #[arg(long, value_name = "DIR", help_heading = WATCHING)]
+    pub(crate) capture: Option<PathBuf>,
+
+    /// Write them for Wireshark (docs/packetlab.lua)
+    #[arg(long, value_name = "FILE", help_heading = WATCHING)]
+    pub(crate) pcap: Option<PathBuf>,
+
     /// No line that tells how far the run is
     #[arg(long, help_heading = WATCHING)]
     pub(crate) no_status: bool,
@@ -225,6 +236,10 @@ pub(crate) struct Args {
     /// Check config, keys, chains, MLET; no network
     #[arg(long)]
     pub(crate) check: bool,
+
+    /// With --check: run MLET to judge its arguments
+    #[arg(long, requires = "mlet_and_arguments")]
+    pub(crate) check_mlet: bool,
 
     /// Check, and print what would be done; no network
     #[arg(long)]
@@ -343,6 +358,15 @@ impl Args {
     /// The results folder, new or gone on with.
     pub(crate) fn results(&self) -> Option<&Path> {
         self.resume.as_deref().or(self.out.as_deref())
+    }
+
+    /// Whose messages are shown, and where.
+    pub(crate) fn messages(&self) -> Option<Messages> {
+        let of = self.trace_session.map_or(Traced::All, Traced::Session);
+        let (capture, pcap) = (self.capture.clone(), self.pcap.clone());
+        let are_written = capture.is_some() || pcap.is_some();
+        let are_logged = self.trace || self.trace_session.is_some() && !are_written;
+        (are_logged || are_written).then_some(Messages { of, are_logged, capture, pcap })
     }
 
     /// `-s`, and what its mlet is told of sessions.

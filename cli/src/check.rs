@@ -1,7 +1,8 @@
-//! `--check` and `--dry-run`: everything that can be known without the network and without a mlet, and no run.
+//! `--check` and `--dry-run`: everything that can be known without the network and, unless `--check-mlet` asks one, without
+//! a mlet, and no run.
 //!
-//! Not here: what is wrong (`engine_config`, `mlet_file`), and what would be done in words (`dry_run`). The invariant:
-//! no socket is made, no name looked up, nothing written but to standard output and standard error.
+//! Not here: what is wrong (`engine_config`, `mlet_file`, `mlet_arguments`), and what would be done in words (`dry_run`).
+//! The invariant: no socket is made, no name looked up, nothing written but to standard output and standard error.
 
 use std::io::{self, Write};
 use std::os::unix::ffi::OsStrExt;
@@ -18,7 +19,7 @@ use crate::engine_config::{self, Kept, Loaded, Purpose};
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
 use crate::mlet_file::{self, Flaw};
-use crate::{commands, dry_run, joblog, logging, report, results_folder};
+use crate::{commands, dry_run, joblog, logging, messages, mlet_arguments, report, results_folder};
 
 /// Tells everything that is wrong or odd on standard error; of what could be run, what was checked or would be done on
 /// standard output.
@@ -31,8 +32,12 @@ pub(crate) fn run(args: &Args) -> Result<Exit, Failure> {
     secrecy::hide_memory().map_err(Lack::when("hide memory (prctl)"))?;
     let mut findings = Findings::default();
     let can_run = args.has_mlet() && findings.keep(mlet(args.mlet())).is_some();
+    if can_run && args.check_mlet {
+        findings.keep(mlet_arguments::check(args.mlet(), args.mlet_arguments()));
+    }
     results_folder::check_lists(args, &mut findings);
     findings.keep(joblog::check(args));
+    messages::check(args).for_each(|failure| findings.add(failure));
     let earlier = results_folder::check(args, can_run, &mut findings);
     report::warn_of_count(args);
     let now = SystemTime::now();
@@ -59,9 +64,10 @@ fn checked(args: &Args, loaded: &Loaded, done: Option<&str>) -> String {
         true => format!("mlet {}", Escaped(args.mlet().as_os_str().as_bytes())),
         false => "no mlet".into(),
     };
+    let judged = if args.check_mlet { ", which takes its arguments" } else { "" };
     let done = done.map_or_else(String::new, |done| format!("{done}\n"));
     format!(
-        "ok: {}, controller key {key}, experiments: {}, programs: {}, {mlet}\n{done}",
+        "ok: {}, controller key {key}, experiments: {}, programs: {}, {mlet}{judged}\n{done}",
         Escaped(loaded.path.as_os_str().as_bytes()),
         config.experiments.len(),
         config.programs.len()

@@ -211,7 +211,10 @@ fn experiment(text: &mut Text, config: &Config, one: &Experiment, is_drawn: bool
             }
             let end = found.end.map_or_else(|| "never".into(), |end| end.date().to_string());
             text.row("ends", end);
-            text.row("descriptor", descriptor(publication, one, &published(publication), pub_end));
+            text.row(
+                "descriptor",
+                descriptor(&publication.called, one, &published(publication), pub_end),
+            );
         }
         Err(error) => text.row("unpublished", error),
     }

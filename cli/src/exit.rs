@@ -34,7 +34,7 @@ pub(crate) enum Exit {
     TimeOver = 124,
     /// Ended by SIGINT.
     Interrupted = 130,
-    /// Ended by SIGTERM.
+    /// Ended by SIGTERM, or by the campaign that the manager was in.
     Terminated = 143,
 }
 
@@ -63,7 +63,10 @@ impl Failure {
 impl From<RunError> for Failure {
     fn from(error: RunError) -> Self {
         let exit = match &error {
-            RunError::Tls(_) | RunError::Records(..) | RunError::LatencyLog(..) => Exit::Config,
+            RunError::Tls(_)
+            | RunError::Records(..)
+            | RunError::LatencyLog(..)
+            | RunError::Messages(..) => Exit::Config,
             RunError::Listen(..) | RunError::SingletonNotStarted(_) | RunError::Proxies(_) => {
                 Exit::Listen
             }
@@ -75,7 +78,7 @@ impl From<RunError> for Failure {
             }
             RunError::Deadline | RunError::DrainLimit => Exit::TimeOver,
             RunError::Forced(StopSignal::Interrupt) => Exit::Interrupted,
-            RunError::Forced(StopSignal::Terminate) => Exit::Terminated,
+            RunError::Forced(StopSignal::Terminate) | RunError::Stopped(_) => Exit::Terminated,
         };
         Self::new(exit, error.to_string())
     }

@@ -10,7 +10,7 @@ use std::io::{self, IsTerminal};
 use std::sync::Arc;
 
 use command_line::log::{LineWriter, Lines, LogWriter, level, plain};
-use engine::{LINFO_TARGET, MLET_TARGET};
+use engine::{LINFO_TARGET, MLET_TARGET, TRACE_TARGET};
 use tracing::Level;
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::layer::SubscriberExt;
@@ -71,10 +71,10 @@ const QUEUE_LEN: usize = 4 << 20;
 /// Of these, what only the last line of the program may use, which says why it ends.
 const RESERVE_LEN: usize = 64 << 10;
 
-/// What endpoints log, and what mlets write, takes half of the room at most, so that they cannot make the lines about others
+/// What endpoints log, what mlets write and what both say to each other takes half of the room at most, so that they cannot make the lines about others
 /// be lost.
 fn room(target: &str) -> usize {
-    if [LINFO_TARGET, MLET_TARGET].contains(&target) {
+    if [LINFO_TARGET, MLET_TARGET, TRACE_TARGET].contains(&target) {
         QUEUE_LEN / 2
     } else {
         QUEUE_LEN - RESERVE_LEN

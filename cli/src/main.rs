@@ -18,6 +18,8 @@ mod findings;
 mod init_system;
 mod joblog;
 mod logging;
+mod messages;
+mod mlet_arguments;
 mod mlet_file;
 mod monitoring;
 mod page;
@@ -61,7 +63,7 @@ use logging::SetLevel;
 use monitoring::{Answering, Monitoring};
 use private_socket::SocketFile;
 use results::words;
-use results_folder::{Earlier, ResultsFolder};
+use results_folder::ResultsFolder;
 
 /// How long the end waits for whoever reads the log.
 const LOG_PATIENCE: Duration = Duration::from_secs(5);
@@ -117,7 +119,7 @@ fn run(args: &Arc<Args>, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failu
     stdin::discard().map_err(Lack::when("put /dev/null on descriptor 0 (openat, dup2)"))?;
     // From here on a signal ends the run in order, and nothing half-made is left.
     let signals = RunSignals::block().map_err(Lack::when("read signals (signalfd4)"))?;
-    let results = out.map(|out| ResultsFolder::begin(&out, args, run, layout)).transpose()?;
+    let mut results = out.map(|out| ResultsFolder::begin(&out, args, run, layout)).transpose()?;
     config.recording = recording(args, run, results.as_ref());
     config.judging = args.judging();
     let reader = reader(args, listening, kept);
@@ -126,7 +128,7 @@ fn run(args: &Arc<Args>, log: &mut Option<Arc<LogWriter>>) -> Result<Exit, Failu
         args,
         &mut config,
         (processes, operator, init_system),
-        (results.as_ref().map(ResultsFolder::earlier), access),
+        (results.as_mut(), access),
         (logging, set_level),
     ) {
         Ok(Some(mut report)) => {
@@ -164,10 +166,12 @@ fn run_campaign(
     args: &Args,
     config: &mut Config,
     (processes, mut operator, init_system): (MletProcesses, Operator, ServiceManager),
-    (earlier, access): (Option<&Earlier>, Option<Access>),
+    (results, access): (Option<&mut ResultsFolder>, Option<Access>),
     (log, set_level): (Arc<LogWriter>, SetLevel),
 ) -> Result<Option<Report>, Failure> {
     joblog::check(args)?;
+    messages::check(args).next().map_or(Ok(()), Err)?;
+    let earlier = results.as_deref().map(ResultsFolder::earlier);
     config.choice = results_folder::choose(args, earlier)?;
     if let Some(done) = earlier.and_then(|earlier| earlier.count_in(config)) {
         report::conclude(args, &done);
@@ -184,7 +188,7 @@ fn run_campaign(
     };
     let _status = show_status(args, log, view.clone())?;
     // Last, since others wait for who has joined.
-    let joined = access.map(|access| campaign::join(args, access, config)).transpose()?;
+    let joined = access.map(|access| campaign::join(args, access, config, results)).transpose()?;
     let (membership, permits) = joined.unzip();
     operator.permits = permits;
     let ran = engine::run(config, processes, operator, init_system, &view);

@@ -49,6 +49,10 @@ pub(crate) fn loaded(args: &Args, config: &Config) {
     // Every broker is told the same.
     if let Some(Publication { controller_addr, .. }) = config.publications.first() {
         match controller_addr {
+            // What is published has been fixed by whoever created it.
+            _ if args.campaign.address().is_some() => {
+                tracing::info!("to be published at {brokers} as the campaign says")
+            }
             ControllerAddr::Text(text) => {
                 tracing::info!("to be published at {brokers} as {text}")
             }

@@ -102,13 +102,17 @@ impl KeyFile {
 /// # Errors
 /// The file cannot be read, or is open to others.
 pub fn passphrase(file: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
-    read_passphrase(file).map(file::first_line).map_err(|error| SecretError::Passphrase {
+    read(file).map(file::first_line).map_err(|error| SecretError::Passphrase {
         file: Escaped(file.as_os_str().as_bytes()).to_string(),
         error: error.into(),
     })
 }
 
-fn read_passphrase(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
+/// Reads a secret file, or what comes out of a pipe, to its end.
+///
+/// # Errors
+/// It cannot be read, or is open to others.
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretError> {
     let file = Patient::open(path, PIPE_PATIENCE).map_err(SecretError::Io)?;
     match refusals(file.file(), path)?.into_iter().next() {
         Some(refusal) => Err(refusal),

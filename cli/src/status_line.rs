@@ -65,7 +65,7 @@ pub(crate) fn clock(lasted: Duration) -> String {
 }
 
 /// Which share is done, and how long the rest takes at this pace.
-pub(crate) fn share(Goal { wanted, done }: Goal, lasted: Duration) -> String {
+pub(crate) fn share(Goal { wanted, done, .. }: Goal, lasted: Duration) -> String {
     let percent = (done.saturating_mul(100) / wanted.max(1)).min(100);
     if done == 0 || done >= wanted {
         return format!("{percent}%");
@@ -108,11 +108,18 @@ fn files(now: &Snapshot) -> String {
 
 /// Of all managers.
 fn campaign(now: &Snapshot) -> String {
-    now.campaign.map_or_else(String::new, |campaign| {
-        let lost = campaign.lost + campaign.given_back;
-        let lost = if lost > 0 { format!(" lost {lost}") } else { String::new() };
-        format!("campaign of {}: done {}{lost}", short(campaign.managers), campaign.done)
-    })
+    let told = now.campaign.map(|campaign| {
+        let counts = [
+            ("done", campaign.done),
+            ("lost", campaign.lost + campaign.given_back),
+            ("wait", now.reporting.results_waiting),
+        ];
+        let counts = counts.into_iter().filter(|(name, count)| *name == "done" || *count > 0);
+        let counts = counts.map(|(name, count)| format!(" {name} {count}")).collect::<String>();
+        format!("campaign of {}:{counts}", short(campaign.managers))
+    });
+    let silent = now.reporting.silent.map(|silent| format!("no database for {}", rough(silent)));
+    told.into_iter().chain(silent).collect::<Vec<_>>().join(", ")
 }
 
 /// Until when, and where not all of several brokers have it, how many do; or that none has it.
@@ -155,7 +162,10 @@ fn short(number: u64) -> String {
 
 #[cfg(test)]
 mod tests {
-    use engine::{BothWays, BrokerState, Files, Places, RelayTimes, SessionsByPhase, Summary};
+    use engine::permits::CampaignSums;
+    use engine::{
+        BothWays, BrokerState, Files, Places, RelayTimes, Reporting, SessionsByPhase, Summary,
+    };
 
     use super::*;
 
@@ -170,7 +180,7 @@ mod tests {
         Snapshot {
             lasted: Duration::from_secs(seconds),
             stage: RunStage::Serving,
-            goal: Some(Goal { wanted: 100, done: oks }),
+            goal: Some(Goal { wanted: 100, done: oks, is_of_campaign: false }),
             sessions: SessionsByPhase {
                 waiting: 1,
                 handshake: 2,
@@ -254,6 +264,18 @@ mod tests {
     }
 
     #[test]
+    fn results_that_wait_for_the_database_are_counted_and_that_it_is_away_is_told() {
+        let standing = CampaignSums { managers: 2, done: 7, lost: 1, ..CampaignSums::default() };
+        let mut now = Snapshot { campaign: Some(standing), ..Snapshot::default() };
+        assert_eq!(campaign(&now), "campaign of 2: done 7 lost 1");
+        let silent = Some(Duration::from_secs(12));
+        now.reporting = Reporting { results_waiting: 3, silent, ..Reporting::default() };
+        assert_eq!(campaign(&now), "campaign of 2: done 7 lost 1 wait 3, no database for 12s");
+        now.campaign = None;
+        assert_eq!(campaign(&now), "no database for 12s", "nothing else has been told yet");
+    }
+
+    #[test]
     fn times_are_told_to_two_digits_or_so_and_large_numbers_short() {
         let told = [59, 119, 120, 7_199, 7_200, 172_800]
             .map(|seconds| rough(Duration::from_secs(seconds)));
@@ -263,12 +285,13 @@ mod tests {
 
     #[test]
     fn the_rest_is_estimated_from_what_is_done_and_not_told_without_any() {
-        let told = |done| share(Goal { wanted: 200, done }, Duration::from_secs(60));
+        let goal_of = |wanted, done| Goal { wanted, done, is_of_campaign: false };
+        let told = |done| share(goal_of(200, done), Duration::from_secs(60));
         assert_eq!(
             [0, 1, 50, 199, 200].map(told),
             ["0%", "0%, 3h left", "25%, 3m left", "99%, 0s left", "100%"]
         );
-        let of_hundred = share(Goal { wanted: 100, done: 57 }, Duration::from_secs(57));
+        let of_hundred = share(goal_of(100, 57), Duration::from_secs(57));
         assert_eq!(of_hundred, "57%, 43s left");
     }
 }

@@ -265,7 +265,7 @@ fn a_manual_page_is_written_for_each_command_that_help_tells_of() {
     let page = std::fs::read_to_string(dir.join("pktxpmgr.1")).unwrap();
     assert_says(
         &page,
-        &["\\-\\-handshake\\-timeout", "Exit codes: 0 ended as asked", "pktxpmgr\\-results(1)"],
+        &["\\-\\-handshake\\-timeout", "Exit codes: 0 as asked", "pktxpmgr\\-results(1)"],
     );
     // Where they cannot be written, whoever asked hears of it.
     let mut command = Command::new(PKTXPMGR);

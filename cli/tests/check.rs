@@ -9,6 +9,8 @@ mod common;
 mod dry_run;
 #[path = "check/folder.rs"]
 mod folder;
+#[path = "check/mlet_arguments.rs"]
+mod mlet_arguments;
 
 use std::fs;
 use std::net::TcpListener;

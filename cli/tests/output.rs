@@ -11,12 +11,15 @@ use std::process::Command;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use common::disk;
 use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, message};
 use common::events::{Events, outcomes};
-use common::manager::{Manager, children_of, is_alive, kill_hard, processes_in, wait_until, zoo};
+use common::manager::{
+    Manager, children_of, is_alive, is_all, kill_hard, processes_in, wait_until, zoo,
+};
+use common::stalled::Stalled;
 use common::{Ended, Home, PKTXPMGR, assert_says, run};
 use engine::sys::socket::waiting_len;
-use nix::sched::{CloneFlags, unshare};
 use nix::sys::signal::Signal;
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -205,6 +208,53 @@ fn a_recorder_that_is_killed_ends_no_session_and_its_loss_is_told() {
 }
 
 #[test]
+fn output_that_is_closed_before_its_session_is_known_is_in_its_record() {
+    let home = Home::new();
+    let manager = home.start(&["--out", "results", "--stream"], &["flood", "0", "0"]);
+    let recorder = manager.recorder().unwrap();
+    let pipes = || {
+        let open = fs::read_dir(format!("/proc/{recorder}/fd")).unwrap().flatten();
+        open.filter(|fd| fs::read_link(fd.path()).is_ok_and(|to| to.starts_with("pipe:"))).count()
+    };
+    let pipes_at_rest = pipes();
+    let stalled = Stalled::before_it_hears_the_recorder(&manager);
+    let mut endpoint = home.dial(&manager).session();
+    assert_eq!(endpoint.read_to_end().1, End::CloseNotify);
+    endpoint.close();
+    wait_until("the recorder has read the mlet's pipes to their end, and told", || {
+        // It takes the pipes before it begins the file, and tells what it has to before it waits again.
+        home.path("results/streams/0001.stream").exists()
+            && pipes() == pipes_at_rest
+            && fs::read_to_string(format!("/proc/{recorder}/wchan")).unwrap().contains("poll")
+    });
+    drop(stalled);
+    let record = Events::of_results(&home, "results").await_sessions(1).remove(0);
+    let output = &record["output"];
+    assert_eq!((&record["outcome"], &output["stdout"]), (&json!("ok"), &json!(0)));
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+#[test]
+fn a_recorder_that_is_lost_before_a_session_is_known_does_not_keep_it_open() {
+    let home = Home::new();
+    let manager = home.start(&["--out", "results", "--stream"], &["speak"]);
+    let stalled = Stalled::before_it_hears_the_recorder(&manager);
+    let mut speaker = Speaker::new(&home, &manager);
+    assert_eq!(speaker.writes(1, b"before"), "done");
+    let recorder = manager.recorder().unwrap();
+    kill_hard(recorder);
+    wait_until("its end shows", || is_all(recorder, 'Z'));
+    drop(stalled);
+    manager.says("(mlets whose output is lost now: 0)");
+    speaker.ends();
+    let record = Events::of_results(&home, "results").await_sessions(1).remove(0);
+    assert_eq!((&record["exit"], &record["output"]), (&json!(0), &Value::Null));
+    let ended = manager.interrupted();
+    assert_eq!(ended.code, Some(74), "{}", ended.stderr);
+    assert_says(&ended.stderr, &["output that is lost, or not kept whole: of 1 mlet"]);
+}
+
+#[test]
 fn of_each_output_so_much_is_kept_and_what_is_beyond_is_counted() {
     for layout in [&[][..], &["--stream"]] {
         let home = Home::new();
@@ -250,7 +300,8 @@ fn a_gigabyte_of_output_is_drained_in_little_memory() {
     let manager =
         home.start(&["--out", "results", "--max-output", "1m"], &["spew", &len.to_string()]);
     let before = manager.memory_kib();
-    home.dial(&manager).session().read_to_end();
+    // Whoever left before the mlet ended would end the session.
+    assert_eq!(home.dial(&manager).session().read_to_end(), (0, End::CloseNotify));
     let record = Events::of_results(&home, "results").await_sessions(1).remove(0);
     assert_eq!(record["outcome"], "ok");
     assert_eq!(record["output"]["stdout_written"], len);
@@ -537,25 +588,15 @@ fn a_stream_is_readable_after_the_manager_was_killed_and_the_next_run_has_a_file
     assert_eq!(cat(&[]), "of the first\nof the second\n");
 }
 
-/// The test's thread gets mounts of its own, and with them the manager.
 #[test]
 fn a_full_disk_ends_no_session_and_what_is_kept_is_a_beginning() {
     let home = Home::new();
     for (folder, layout, kept_in) in
         [("folders", &["--max-output", "1m"][..], "sessions"), ("stream", &["--stream"], "streams")]
     {
-        unshare(CloneFlags::CLONE_NEWNS).expect("mounts take root");
-        home.make_directory(folder);
-        home.make_directory(&format!("{folder}/{kept_in}"));
+        disk::mount(&home.path(folder).join(kept_in), "64k");
         // A folder of something else is refused; here no run has come to sessions yet.
         home.write(&format!("{folder}/run.json"), br#"{"v":1,"runs":[]}"#);
-        let disk = home.path(folder).join(kept_in);
-        for words in [
-            &["--make-rprivate", "/"][..],
-            &["-t", "tmpfs", "-o", "size=64k", "none", disk.to_str().unwrap()],
-        ] {
-            assert!(Command::new("mount").args(words).status().unwrap().success());
-        }
         let options = [&["--resume", folder, "--cores", "1"], layout].concat();
         let manager = home.start(&options, &["speak"]);
         let mut first = Speaker::new(&home, &manager);
@@ -592,15 +633,8 @@ fn a_full_disk_ends_no_session_and_what_is_kept_is_a_beginning() {
 #[test]
 fn a_disk_that_is_full_from_the_start_gets_no_file_for_each_session() {
     let home = Home::new();
-    unshare(CloneFlags::CLONE_NEWNS).expect("mounts take root");
     let streams = home.path("results/streams");
-    fs::create_dir_all(&streams).unwrap();
-    for words in [
-        &["--make-rprivate", "/"][..],
-        &["-t", "tmpfs", "-o", "size=64k", "none", streams.to_str().unwrap()],
-    ] {
-        assert!(Command::new("mount").args(words).status().unwrap().success());
-    }
+    disk::mount(&streams, "64k");
     let filled = fs::write(streams.join("filler"), vec![0; 100_000]).unwrap_err();
     assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
     home.write("results/run.json", br#"{"v":1,"runs":[]}"#);

@@ -97,7 +97,9 @@ fn the_debian_package_has_programs_that_run_and_what_belongs_to_them() {
         done(Command::new("bash").args(["-c", script]).arg(completions).arg(program));
     }
     let documents = names(&root.join("usr/share/doc/pktxpmgr"));
-    assert!(documents.contains("third-party-licences"), "{documents:?}");
+    for document in ["third-party-licences", "packetlab.lua"] {
+        assert!(documents.contains(document), "{document}: {documents:?}");
+    }
     let unit = fs::read_to_string(root.join("usr/lib/systemd/system/pktxpmgr.service")).unwrap();
     assert_eq!(unit, UNIT);
     // It is verified in `init_system.rs`; here, with the program that the package has.

@@ -499,7 +499,7 @@ fn usage_errors_are_code_2_and_help_is_on_standard_output() {
         &campaign.says("results ls --help"),
         &["--outcome <LIST>", "Usage: pktxpmgr results ls"],
     );
-    assert_says(&campaign.says("--help"), &["pktxpmgr results --help", "pktxpmgr report --help"]);
+    assert_says(&campaign.says("--help"), &["More: pktxpmgr results, report, campaign, ctl"]);
 }
 
 /// A mlet may have any name, and a folder of results too.

@@ -8,7 +8,8 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 
-use common::endpoint::{Dial, End, Identity};
+use common::disk;
+use common::endpoint::{Dial, End, Identity, NDATA, message};
 use common::events::{Events, outcomes};
 use common::manager::{Manager, kill_hard, wait_until};
 use common::{Ended, Home};
@@ -393,6 +394,57 @@ fn a_limit_of_the_size_of_files_ends_no_run() {
     let ended = manager.ends();
     assert_eq!(ended.code, Some(74), "{}", ended.stderr);
     assert!(ended.stderr.contains("File too large"), "{}", ended.stderr);
+}
+
+/// The files of its own are a mlet's descriptors: what it could not write there nobody but the mlet is told.
+#[test]
+fn output_in_files_of_a_mlets_own_is_in_doubt_when_it_ends_on_a_full_disk() {
+    let home = Home::new();
+    disk::mount(&home.path("results/sessions"), "8m");
+    // A folder of something else is refused; here no run has come to sessions yet.
+    home.write("results/run.json", br#"{"v":1,"runs":[]}"#);
+    let manager = home.start(&["--resume", "results", "--cores", "1"], &["speak"]);
+    let speaks = |len: usize| {
+        let mut endpoint = home.dial(&manager).session();
+        endpoint.send(&message(NDATA, &vec![b'1'; 1 + len]));
+        let told = endpoint.text();
+        endpoint.close();
+        assert_eq!(endpoint.read_to_end().1, End::CloseNotify);
+        told
+    };
+    assert_eq!(speaks(5), "done");
+    let events = Events::of_results(&home, "results");
+    let dir = |number: usize| events.await_sessions(number)[number - 1]["output"]["dir"].take();
+    assert_eq!(speaks(9 << 20), "No space left on device (os error 28)");
+    manager.says("the mlet's output may not be whole: No space left on device");
+    let full = home.path("results").join(dir(2).as_str().unwrap());
+    fs::remove_dir_all(full).unwrap();
+    assert_eq!(speaks(5), "done");
+    let records = events.await_sessions(3);
+    assert_eq!(outcomes(&records), ["endpoint_closed"; 3]);
+    let kept = records.iter().map(|record| {
+        let output = &record["output"];
+        (output["stdout"].as_u64().unwrap(), output["truncated"].as_bool().unwrap())
+    });
+    let kept: Vec<_> = kept.collect();
+    let [(5, false), (beginning, true), (5, false)] = kept[..] else { panic!("{kept:?}") };
+    assert!((6 << 20..=8 << 20).contains(&beginning), "{beginning}");
+    let ended = manager.interrupted();
+    assert_eq!(ended.code, Some(74), "{}", ended.stderr);
+    assert_eq!(ended.stderr.matches("may not be whole").count(), 1, "{}", ended.stderr);
+    assert!(ended.stderr.contains("not kept whole: of 1 mlet"), "{}", ended.stderr);
+}
+
+#[test]
+fn a_file_system_that_tells_no_size_is_not_taken_for_full() {
+    let home = Home::new();
+    disk::mount(&home.path("results"), "0");
+    let manager = home.start(&["-n", "1", "--out", "results"], &["print", "1", "10"]);
+    let mut endpoint = home.dial(&manager).session();
+    endpoint.close();
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_eq!(Events::of_results(&home, "results").sessions()[0]["output"]["truncated"], false);
 }
 
 /// Two pipes and two files each, in the recorder.

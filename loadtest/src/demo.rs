@@ -306,10 +306,7 @@ impl Run<'_> {
             let (controllers, endpoints) = (controllers.to_string(), endpoints.to_string());
             return Ok(vec!["-a".into(), controllers, "-p".into(), endpoints]);
         }
-        // The address is published as it is typed, so the port must be a real one. Nobody else gets
-        // it in the meantime: the kernel hands such ports out in turn.
-        let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.port();
-        Ok(vec!["-a".into(), format!("127.0.0.1:{port}")])
+        Ok(vec!["-a".into(), published_address()?])
     }
 
     /// The command line of pktxpmgr: one attempt for each endpoint, and the mlet with its target.
@@ -377,6 +374,12 @@ impl Run<'_> {
             log_tail: ended.log_tail,
         })
     }
+}
+
+/// Where pktxpmgr may listen: the address is published as it is typed, so the port must be a real one. Nobody else gets it
+/// in the meantime: the kernel hands such ports out in turn.
+pub(crate) fn published_address() -> io::Result<String> {
+    Ok(TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?.local_addr()?.to_string())
 }
 
 /// An endpoint that is about to come.
@@ -477,7 +480,8 @@ fn default_cores() -> String {
         .to_string()
 }
 
-fn endpoint_count(text: &str) -> Result<usize, String> {
+/// A number of endpoints, as typed.
+pub(crate) fn endpoint_count(text: &str) -> Result<usize, String> {
     match text.parse() {
         Ok(count @ 1..=ENDPOINTS_MAX) => Ok(count),
         _ => Err(format!("a number from 1 to {ENDPOINTS_MAX} is wanted")),

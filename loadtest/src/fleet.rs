@@ -204,7 +204,7 @@ fn member(
     )?;
     let endpoint = Endpoint {
         host_id: hosted::host_id(&attributes),
-        monitors_not_enforced: options.serving.monitors_not_enforced,
+        monitors: options.serving.monitors.rule(),
         ..identity.endpoint(operators)?
     };
     Ok((endpoint, subscriber))

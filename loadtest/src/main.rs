@@ -22,13 +22,16 @@ mod local_hosts;
 mod page;
 mod pktxpmgr;
 mod records;
+mod replay;
 #[cfg(test)]
 mod tests;
+mod try_mlet;
 mod web;
 
 const EXAMPLES: &str = "\
 Examples:
   pktfleet demo                       a whole experiment on loopback
+  pktfleet try ./mlet ARGUMENT        a mlet of yours, over this host's network
   pktfleet broker --agent broker.cert --key broker
   pktfleet load echo --endpoints 100  what a relayed round trip takes";
 
@@ -44,6 +47,10 @@ struct CommandLine {
 enum Command {
     /// Run a whole experiment on loopback and show its pages
     Demo(demo::Options),
+    /// Run a mlet once, with nothing configured, over this host's network
+    Try(try_mlet::Options),
+    /// Run a mlet against what an endpoint has said before
+    Replay(replay::Options),
     /// Carry published experiments to the endpoints that subscribe
     Broker(broker::Options),
     /// Join controllers and endpoints that cannot reach one another
@@ -67,6 +74,8 @@ fn main() -> ExitCode {
     let command_line = command_line.unwrap_or_else(|said| usage::told("pktfleet", &said));
     match command_line.command {
         Command::Demo(options) => demo::run(&options),
+        Command::Try(options) => try_mlet::run(&options),
+        Command::Replay(options) => replay::run(&options),
         Command::Broker(options) => broker::run(&options),
         Command::Proxy(options) => proxy::run(&options),
         Command::Endpoint(options) => endpoint::hosted::run(&options),

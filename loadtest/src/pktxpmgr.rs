@@ -214,24 +214,32 @@ impl Pktxpmgr {
     /// As [`Self::finish`].
     pub(crate) async fn stop(mut self) -> Result<Ended, PktxpmgrError> {
         self.read_log(true);
-        for _ in 0..2 {
-            self.signal(Signal::SIGTERM);
-            if let Ok(status) = timeout(STOP_GRACE, self.child.wait()).await {
-                status?;
-                return self.finish().await;
-            }
-        }
-        self.signal(Signal::SIGKILL);
+        end(&mut self.child).await?;
         self.finish().await
     }
+}
 
-    /// Signals it, unless it has been waited for and the number may be another's by now.
-    fn signal(&self, signal: Signal) {
-        let pid = self.child.id().and_then(|id| i32::try_from(id).ok());
-        if let Some(pid) = pid {
-            // It can only fail when the process has just ended, which is what is wanted.
-            let _ = kill(Pid::from_raw(pid), signal);
+/// Ends a `pktxpmgr`, if it has not ended: TERM, TERM again, KILL, 5 s apart. How it has ended.
+///
+/// # Errors
+/// It cannot be waited for.
+pub(crate) async fn end(child: &mut Child) -> io::Result<ExitStatus> {
+    for _ in 0..2 {
+        signal(child, Signal::SIGTERM);
+        if let Ok(status) = timeout(STOP_GRACE, child.wait()).await {
+            return status;
         }
+    }
+    signal(child, Signal::SIGKILL);
+    child.wait().await
+}
+
+/// Signals it, unless it has been waited for and the number may be another's by now.
+fn signal(child: &Child, signal: Signal) {
+    let pid = child.id().and_then(|id| i32::try_from(id).ok());
+    if let Some(pid) = pid {
+        // It can only fail when the process has just ended, which is what is wanted.
+        let _ = kill(Pid::from_raw(pid), signal);
     }
 }
 

@@ -29,9 +29,14 @@ enum Line {
 /// A session that is over.
 #[derive(Debug, Deserialize)]
 struct SessionEnd {
+    sid: u64,
     ep: EndpointKey,
     outcome: String,
     reason: Option<String>,
+    /// Exit code of its mlet.
+    exit: Option<u8>,
+    /// Signal that ended its mlet.
+    signal: Option<u8>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -91,6 +96,27 @@ impl Records {
     }
 }
 
+impl Records {
+    /// Each session that has not ended well, in words.
+    pub(crate) fn failures(&self) -> impl Iterator<Item = String> {
+        let failed = self.sessions.iter().filter(|session| session.outcome != "ok");
+        failed.map(|SessionEnd { sid, outcome, reason, .. }| {
+            format!("session {sid}: {outcome}: {}", reason.as_deref().unwrap_or("no reason"))
+        })
+    }
+
+    /// How the mlets have ended, as a shell tells it: that of the first session whose mlet has not ended with 0. `None` if
+    /// no mlet has ended.
+    pub(crate) fn mlet_exit_code(&self) -> Option<u8> {
+        let code = |session: &SessionEnd| {
+            let by_signal = session.signal.map(|signal| signal.saturating_add(128));
+            Some((session.sid, session.exit.or(by_signal)?))
+        };
+        let codes = self.sessions.iter().filter_map(code);
+        codes.min_by_key(|(sid, code)| (*code == 0, *sid)).map(|(_, code)| code)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -117,6 +143,31 @@ mod tests {
         assert_eq!(records.judge("bb"), Err(why.to_owned()));
         assert_eq!(records.judge("cc"), Err("2 records of it instead of one".to_owned()));
         assert_eq!(records.judge("dd"), Err("0 records of it instead of one".to_owned()));
+    }
+
+    #[test]
+    fn mlets_end_with_the_code_of_the_first_session_in_which_it_is_not_0() {
+        let code = |ends: &[(u64, &str)]| {
+            let line = |(sid, end): &(u64, &str)| {
+                format!(
+                    r#"{{"ev":"session.end","sid":{sid},"ep":{{}},"outcome":"mlet_failed","reason":"r",{end}}}"#
+                )
+            };
+            let lines: Vec<_> = ends.iter().map(line).collect();
+            Records::parse(&lines.join("\n")).unwrap().mlet_exit_code()
+        };
+        let (good, seven) = (r#""exit":0,"signal":null"#, r#""exit":7,"signal":null"#);
+        let (killed, none) = (r#""exit":null,"signal":9"#, r#""exit":null,"signal":null"#);
+        assert_eq!(code(&[]), None);
+        assert_eq!(code(&[(1, none)]), None);
+        assert_eq!(code(&[(1, good), (2, none)]), Some(0));
+        assert_eq!(code(&[(3, killed), (2, seven), (1, good)]), Some(7));
+        assert_eq!(code(&[(2, killed), (3, seven)]), Some(137));
+        let told: Vec<_> = Records::parse(&session("\"aa\"", "idle_timeout", "\"late\""))
+            .unwrap()
+            .failures()
+            .collect();
+        assert_eq!(told, ["session 1: idle_timeout: late"]);
     }
 
     #[test]

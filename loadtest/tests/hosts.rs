@@ -11,12 +11,18 @@ mod campaign;
 mod clients;
 #[path = "../../engine/tests/common/debug_forms.rs"]
 mod debug_forms;
+#[path = "hosts/figures.rs"]
+mod figures;
+#[path = "hosts/figures_usage.rs"]
+mod figures_usage;
 #[path = "hosts/identities.rs"]
 mod identities;
 #[path = "hosts/network.rs"]
 mod network;
 #[path = "../../engine/campaign/tests/common/postgres.rs"]
 mod postgres;
+#[path = "hosts/rounds.rs"]
+mod rounds;
 #[path = "hosts/scene.rs"]
 mod scene;
 #[path = "hosts/several.rs"]
@@ -27,6 +33,10 @@ mod shared;
 mod shared_faults;
 #[path = "hosts/shared_judge.rs"]
 mod shared_judge;
+#[path = "hosts/shared_parts.rs"]
+mod shared_parts;
+#[path = "hosts/waiting.rs"]
+mod waiting;
 
 use std::fs::{self, Permissions};
 use std::io::{Read, Write};
@@ -53,6 +63,7 @@ use rustls::ClientConnection;
 
 use clients::{BrokerClient, register, try_register};
 use scene::{Running, Scene, expected, printed};
+use waiting::{await_that, comes_true};
 
 /// Longest that anything here may take.
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -409,11 +420,8 @@ fn a_proxy_holds_ten_thousand_waiting_connections() {
         stream.shutdown(std::net::Shutdown::Both).unwrap_or_default();
     }
 
-    let deadline = Instant::now() + PATIENCE;
-    while proxy.open_files() > files_before {
-        assert!(Instant::now() < deadline, "{} open files are left", proxy.open_files());
-        thread::yield_now();
-    }
+    let is_released = comes_true(PATIENCE, || proxy.open_files() <= files_before);
+    assert!(is_released, "{} open files are left", proxy.open_files());
     proxy.end(Signal::SIGTERM);
 }
 

@@ -2,12 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a helper of tests may panic like a test")]
 
+#[path = "hosts/waiting.rs"]
+mod waiting;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -19,6 +22,8 @@ use packetlab::time::Ticks;
 use packetlab::tls::{self, Identity, PeerRule};
 use packetlab::trust::TrustMode;
 use rustls::{ServerConnection, StreamOwned};
+
+use waiting::await_that;
 
 const PKTFLEET: &str = env!("CARGO_BIN_EXE_pktfleet");
 /// Longest that anything here may take.
@@ -182,11 +187,9 @@ fn what_a_certificate_has_used_up_outlives_the_endpoint_however_it_ends() {
     for _ in 0..2 {
         assert_eq!(session.send(&server), Status::SUCCESS);
     }
-    let deadline = Instant::now() + PATIENCE;
-    while !fs::read_to_string(scene.totals()).is_ok_and(|text| text.contains(" 2 2 0 0\n")) {
-        assert!(Instant::now() < deadline, "nothing was written");
-        std::thread::yield_now();
-    }
+    await_that("what was sent is written", || {
+        fs::read_to_string(scene.totals()).is_ok_and(|text| text.contains(" 2 2 0 0\n"))
+    });
     endpoint.signal(Signal::SIGKILL);
     // Ended by a signal at once after something was sent.
     let endpoint = scene.endpoint();
@@ -233,10 +236,7 @@ fn a_session_ends_when_what_it_uses_up_can_no_longer_be_kept_and_the_endpoint_sa
     let mut session = scene.session();
     assert_eq!(session.send(&server), Status::SUCCESS);
     fill_disk(&scene);
-    let deadline = Instant::now() + PATIENCE;
-    while session.try_send(&server).is_some() {
-        assert!(Instant::now() < deadline, "the session goes on");
-    }
+    await_that("the session ends", || session.try_send(&server).is_none());
     let ended = endpoint.ended();
     let log = String::from_utf8_lossy(&ended.stderr);
     assert_eq!(ended.status.code(), Some(6), "{log}");

@@ -10,8 +10,8 @@ mod help_pages;
 
 const PKTFLEET: &str = env!("CARGO_BIN_EXE_pktfleet");
 
-const PARTS: [&str; 8] =
-    ["", "demo", "broker", "proxy", "endpoint", "fleet", "load", "completions"];
+const PARTS: [&str; 10] =
+    ["", "demo", "try", "replay", "broker", "proxy", "endpoint", "fleet", "load", "completions"];
 
 #[test]
 fn no_page_of_help_is_wider_than_80_columns() {

@@ -13,6 +13,7 @@
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::fd::OwnedFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::Path;
 use std::pin::{Pin, pin};
@@ -31,7 +32,7 @@ use packetlab::certificate::Certificate;
 use packetlab::cut::Cutter;
 use packetlab::key::{PrivateKey, PublicKey};
 use packetlab::message::{Message, MessageType};
-use packetlab::program::Program;
+use packetlab::program::{Program, ProgramLanguage};
 use packetlab::tls::{self, Identity, PeerRule};
 use packetlab::trust::TrustMode;
 use rustls::ServerConfig;
@@ -111,7 +112,10 @@ fn tls_config(home: &Path) -> Result<Arc<ServerConfig>, Error> {
 fn programs(directory: &Path) -> Result<Vec<Vec<u8>>, Error> {
     fs::read_dir(directory)?
         .map(|entry| {
-            let program = Program::from_ebpf_text(&fs::read(entry?.path())?)?;
+            let entry = entry?;
+            let language = ProgramLanguage::from_file_name(entry.file_name().as_bytes())
+                .map_err(|_| format!("{}: no program", entry.path().display()))?;
+            let program = Program::from_file(language, &fs::read(entry.path())?)?;
             let mut cdata = Vec::new();
             Message::Cdata { hint: b"monitor", data: program.encoded() }.encode(&mut cdata)?;
             Ok(cdata)

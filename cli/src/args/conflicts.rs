@@ -12,7 +12,7 @@ use engine::config::{Halt, HaltOn};
 use packetlab::escape::Escaped;
 
 /// Options that exclude each other, whatever their values, and why.
-const EXCLUSIVE: [(&str, &str, &str); 8] = [
+const EXCLUSIVE: [(&str, &str, &str); 11] = [
     ("single", "mlet-timeout", "the one mlet of all sessions may run as long as the run does"),
     ("single", "joblog", "it has a line for each mlet, and one mlet serves all sessions"),
     ("single", "stream", "its one mlet has two files in any case"),
@@ -24,11 +24,14 @@ const EXCLUSIVE: [(&str, &str, &str); 8] = [
         "who is measured is known to all its managers; name the folder with --out",
     ),
     ("quiet", "verbose", "one logs less and the other more"),
+    ("quiet", "trace", "messages are logged as information, which is left out"),
+    ("quiet", "trace-session", "messages are logged as information, which is left out"),
+    ("trace", "trace-session", "one logs the messages of all sessions and the other those of one"),
     ("check", "dry-run", "what would be done is told by --dry-run, which checks as well"),
 ];
 
 /// Options that mean nothing without one of others, and why.
-const DEPENDENT: [(&str, &[&str], &str); 10] = [
+const DEPENDENT: [(&str, &[&str], &str); 15] = [
     ("keep", &["out", "resume"], "it says whose output stays in a results folder"),
     ("note", &["out", "resume"], "it is kept in a results folder"),
     ("stream", &["out", "resume"], "it says how output lies in a results folder"),
@@ -37,8 +40,13 @@ const DEPENDENT: [(&str, &[&str], &str); 10] = [
     ("campaign", &["out"], "a result is in a folder of its manager before the campaign has it"),
     ("campaign-password-file", &["campaign"], "it is for the campaign's database"),
     ("campaign-root", &["campaign"], "it is for the campaign's database"),
+    ("campaign-cert", &["campaign"], "it is for the campaign's database"),
+    ("campaign-key", &["campaign"], "it is for the campaign's database"),
+    ("campaign-cert", &["campaign-key"], "the key proves whose the certificate is"),
+    ("campaign-key", &["campaign-cert"], "it proves whose the certificate is"),
     ("fence", &["campaign"], "it is about the lease that the campaign gives"),
     ("single-facts", &["single"], "it is what the one mlet of all sessions is told"),
+    ("check-mlet", &["check"], "no other run asks a mlet about its arguments"),
 ];
 
 /// Files of a results folder that a run writes to.
@@ -156,8 +164,9 @@ fn of_files(given: Given<'_>) -> Option<String> {
     }
     let folder = if resume.is_some() { "resume" } else { "out" };
     let own = resume.or(out).map(|results| OWN_FILES.map(|name| (folder, results.join(name))));
-    let named = ["events", "joblog", "latency"].into_iter();
-    let named = named.filter(|option| !given.is(option, "-") || *option == "latency");
+    let named = ["events", "joblog", "latency", "pcap"].into_iter();
+    let named =
+        named.filter(|option| !given.is(option, "-") || !["events", "joblog"].contains(option));
     let named = named.filter_map(|option| Some((option, given.path(option)?)));
     // What is no file, such as /dev/null, takes any number of writers.
     let files =

@@ -21,7 +21,7 @@ use packetlab::{foreign, pem};
 pub(crate) use exp_exec::{ExperimentSettings, Override};
 pub(crate) use text::{Complaint, Located, Place, Source};
 use text::{KeyValue, Value, entries, keep};
-pub(crate) use value::pattern_flaw;
+pub(crate) use value::{is_country, pattern_flaw};
 
 /// What the file says, as far as it can be read.
 #[derive(Debug)]
@@ -90,8 +90,18 @@ pub(crate) struct Outcome {
 
 /// Reads a config file.
 pub(crate) fn read(source: &Source) -> Outcome {
+    read_where(source, true)
+}
+
+/// The same where the files that it names need not be there.
+pub(crate) fn read_alone(source: &Source) -> Outcome {
+    read_where(source, false)
+}
+
+fn read_where(source: &Source, files_exist: bool) -> Outcome {
     let mut warnings = Vec::new();
-    let entries = entries(source, &mut warnings);
+    let mut entries = entries(source, &mut warnings);
+    entries.iter_mut().for_each(|entry| entry.value.must_exist = files_exist);
     if let Some(complaint) = credential(source) {
         return Outcome { warnings, errors: vec![complaint], settings: None };
     }

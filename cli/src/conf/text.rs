@@ -75,6 +75,8 @@ pub(crate) struct Value<'a> {
     pub(crate) bytes: &'a [u8],
     /// Where they stood.
     pub(crate) place: Place,
+    /// What it names is to be there.
+    pub(crate) must_exist: bool,
 }
 
 impl<'a> Value<'a> {
@@ -83,7 +85,7 @@ impl<'a> Value<'a> {
         let offset = offset.min(self.bytes.len());
         let len = len.min(self.bytes.len() - offset);
         let place = Place { start: self.place.start + offset, len, ..self.place };
-        Self { bytes: &self.bytes[offset..offset + len], place }
+        Self { bytes: &self.bytes[offset..offset + len], place, ..*self }
     }
 
     /// Splits at each separator into at most `parts_max` parts, the last of which keeps the rest.
@@ -172,7 +174,8 @@ fn entry(line: &[u8], number: usize) -> Option<KeyValue<'_>> {
     let is_blank = |byte: &u8| matches!(byte, b' ' | b'\t');
     let key_len = line.iter().position(is_blank).unwrap_or(line.len());
     let value_start = key_len + line[key_len..].iter().take_while(|byte| is_blank(byte)).count();
-    let whole = Value { bytes: line, place: Place { line: number, start: 0, len: line.len() } };
+    let place = Place { line: number, start: 0, len: line.len() };
+    let whole = Value { bytes: line, place, must_exist: true };
     Some(KeyValue { key: whole.part(0, key_len), value: whole.part(value_start, line.len()) })
 }
 

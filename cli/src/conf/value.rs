@@ -49,10 +49,11 @@ pub(super) fn time(value: Value<'_>) -> Result<Duration, Complaint> {
     })
 }
 
-/// An existing regular file. Symbolic links are followed.
+/// A regular file, existing where it must. Symbolic links are followed.
 pub(super) fn file(value: Value<'_>) -> Result<Located<PathBuf>, Complaint> {
     let path = PathBuf::from(OsStr::from_bytes(value.bytes));
     match std::fs::metadata(&path) {
+        _ if !value.must_exist => Ok(value.located(path)),
         Ok(found) if found.is_file() => Ok(value.located(path)),
         Ok(_) => Err(value.complain(format!("'{value}' is not a regular file"), "name a file")),
         Err(error) => Err(unreachable_path(value, &error)),
@@ -64,10 +65,11 @@ pub(super) fn files(value: Value<'_>) -> Result<Vec<Located<PathBuf>>, Vec<Compl
     elements(value, "name a file, or remove the comma", file)
 }
 
-/// An existing directory.
+/// A directory, existing where it must.
 pub(super) fn directory(value: Value<'_>) -> Result<Located<PathBuf>, Complaint> {
     let path = PathBuf::from(OsStr::from_bytes(value.bytes));
     match std::fs::metadata(&path) {
+        _ if !value.must_exist => Ok(value.located(path)),
         Ok(found) if found.is_dir() => Ok(value.located(path)),
         Ok(_) => Err(value.complain(format!("'{value}' is not a directory"), "name a directory")),
         Err(error) => Err(unreachable_path(value, &error)),
@@ -94,12 +96,17 @@ pub(super) fn countries(value: Value<'_>) -> Result<Vec<String>, Vec<Complaint>>
 /// One country.
 pub(super) fn country(value: Value<'_>) -> Result<String, Complaint> {
     let text = value.text()?;
-    if text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase()) {
+    if is_country(text) {
         Ok(text.to_owned())
     } else {
         let advice = "write three capital letters for each country, such as USA,DEU";
         Err(value.complain(format!("'{value}' is no country"), blank_hint(value, advice)))
     }
+}
+
+/// Whether endpoints may name it as theirs.
+pub(crate) fn is_country(text: &str) -> bool {
+    text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_uppercase())
 }
 
 /// Maidenhead locators with wildcards, separated by commas.

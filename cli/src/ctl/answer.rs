@@ -175,6 +175,13 @@ fn stat(run: &Snapshot) -> Vec<Value> {
         row(format!("ended {outcome}"), (*count).into());
     }
     row("failed".into(), run.summary.failed.into());
+    let waiting = run.reporting.results_waiting;
+    if run.campaign.is_some() || waiting > 0 {
+        row("campaign results waiting".into(), waiting.into());
+    }
+    if let Some(silent) = run.reporting.silent {
+        row("campaign database silent for_s".into(), tenths(silent).into());
+    }
     if let Some(campaign) = &run.campaign {
         for (state, count) in campaign.endpoints() {
             row(format!("campaign {}", state.replace('_', " ")), count.into());

@@ -86,6 +86,26 @@ impl Loader<'_> {
         Some(experiment)
     }
 
+    /// An entry as far as descriptors tell of it, without the files that it names. `None` if it has a finding.
+    pub(super) fn described_experiment(
+        &mut self,
+        settings: ExperimentSettings,
+    ) -> Option<Experiment> {
+        let line = settings.is_default.place.line;
+        let snikey = self.snikey(settings.snikey, line);
+        let overrides = self.overrides(settings.overrides, true);
+        Some(Experiment {
+            line,
+            is_default: settings.is_default.value,
+            snikey: snikey?,
+            chain: Vec::new(),
+            trusted_operators: Vec::new(),
+            verified: None,
+            channels: settings.channels,
+            overrides: overrides?,
+        })
+    }
+
     /// Warns of what endpoints will not put up with: they refuse START when a program that the chain
     /// demands was not sent (spec/protocol.md 5.1), and original ones crash on optional limits (Q2).
     pub(super) fn warn_of_chain(&self, experiment: &Experiment, programs: &Programs) {

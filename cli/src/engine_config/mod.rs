@@ -9,6 +9,7 @@ mod approach;
 mod controller_key;
 mod experiment;
 mod kept;
+pub(crate) mod of_campaign;
 mod programs;
 mod publication;
 mod purpose;
@@ -85,7 +86,9 @@ pub(crate) fn load(
         .map_err(|error| Failure::new(Exit::Usage, error.to_string()));
     let cores = findings.keep(cores);
     let Some(source) = findings.keep(read_config(args)) else { return Ok(None) };
-    let Some(settings) = read_settings(&source, findings) else { return Ok(None) };
+    let Some(settings) = settings_of(&source, conf::read(&source), findings) else {
+        return Ok(None);
+    };
     let now = Ticks::from_system_time(now);
     let period = settings.publication.as_ref().and_then(|publication| publication.period);
     if settings.publication.is_none() {
@@ -119,6 +122,7 @@ pub(crate) fn load(
         judging: Judging::default(),
         latency_sample: NonZeroU32::new(args.latency_sample),
         latency_log: args.latency.clone(),
+        messages: args.messages(),
         cores,
         spin: args.spin,
         mlet_io: args.mlet_io.into(),
@@ -160,8 +164,11 @@ fn read_config(args: &Args) -> Result<Source, Failure> {
     Ok(Source { path, text: text.to_vec() })
 }
 
-fn read_settings(source: &Source, findings: &mut Findings) -> Option<Settings> {
-    let outcome = conf::read(source);
+fn settings_of(
+    source: &Source,
+    outcome: conf::Outcome,
+    findings: &mut Findings,
+) -> Option<Settings> {
     for warning in &outcome.warnings {
         findings.warn(source.one_line(warning));
     }

@@ -2,12 +2,13 @@
 
 use std::net::SocketAddr;
 
-use engine::config::{ControllerAddr, Publication};
+use engine::config::{Called, ControllerAddr, Publication};
 use packetlab::address::HostPort;
 use packetlab::key::KeyId;
 use packetlab::name_value::{Dialect, Pair};
 
 use super::address::{self, ApproachAddresses};
+use super::of_campaign::CampaignPublication;
 use super::{Loader, Purpose, shown};
 use crate::conf::{self, ExperimentSettings, Located, PublicationSettings};
 use crate::exit::{Exit, Failure};
@@ -143,6 +144,7 @@ impl Loader<'_> {
         let broker_roots = self.public_keys(&settings.broker_roots);
         let (certificate, broker_roots) = (certificate?, broker_roots?);
         let controller_addr = controller_addr?;
+        let called = self.called(&settings);
         let at = |(name, broker): Broker| Publication {
             broker,
             broker_name: name.to_string(),
@@ -151,13 +153,28 @@ impl Loader<'_> {
             controller_addr: controller_addr.clone(),
             period: settings.period,
             greet_after: settings.greet_after,
+            called: called.clone(),
+            texts: None,
+        };
+        Some(brokers?.into_iter().map(at).collect())
+    }
+}
+
+impl Loader<'_> {
+    /// What a campaign's descriptors are made of, but for its experiments; nothing is read for it.
+    pub(super) fn campaigns(&self, from: Addressed) -> CampaignPublication {
+        let Addressed { settings, controller_addr, .. } = from;
+        let called = self.called(&settings);
+        CampaignPublication { called, controller_addr, period: settings.period }
+    }
+
+    fn called(&self, settings: &PublicationSettings) -> Called {
+        Called {
             priority: settings.priority,
             countries: settings.countries.clone(),
             locations: settings.locations.clone(),
             hostid: self.args.hostid.clone(),
-            texts: None,
-        };
-        Some(brokers?.into_iter().map(at).collect())
+        }
     }
 }
 

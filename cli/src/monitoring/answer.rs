@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use engine::{RunStage, RunView};
+use engine::{RunStage, RunView, Snapshot};
 use http_body_util::Full;
 use hyper::body::{Body, Bytes, Frame, SizeHint};
 use hyper::header::{
@@ -102,7 +102,7 @@ pub(super) async fn answer<B>(request: &Request<B>, site: &Site) -> Answer {
     }
     let answer = match request.uri().path() {
         "/metrics" => response(StatusCode::OK, EXPOSITION, exposition::text(&site.run.snapshot())),
-        "/ready" => ready(site.run.snapshot().stage),
+        "/ready" => ready(&site.run.snapshot()),
         "/healthz" => text(StatusCode::OK, "ok\n"),
         "/" | "/events" | "/sessions" if !is_ours(request, site.host.as_deref()) => {
             text(StatusCode::FORBIDDEN, FOREIGN)
@@ -166,14 +166,16 @@ fn events(site: &Site) -> Answer {
     }
 }
 
-fn ready(stage: RunStage) -> Response<Told> {
-    let status = match stage {
-        RunStage::Serving => StatusCode::OK,
-        RunStage::Starting | RunStage::Draining | RunStage::Forced | RunStage::Over => {
-            StatusCode::SERVICE_UNAVAILABLE
-        }
+fn ready(run: &Snapshot) -> Response<Told> {
+    let stage = run.stage;
+    if run.is_ready() {
+        return response(StatusCode::OK, TEXT, format!("{stage}\n"));
+    }
+    let why = match (stage, run.reporting.silent) {
+        (RunStage::Serving, Some(_)) => "the database of the campaign does not answer\n".to_owned(),
+        _ => format!("{stage}\n"),
     };
-    response(status, TEXT, format!("{stage}\n"))
+    response(StatusCode::SERVICE_UNAVAILABLE, TEXT, why)
 }
 
 fn text(status: StatusCode, text: &'static str) -> Response<Told> {

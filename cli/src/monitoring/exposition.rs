@@ -64,6 +64,14 @@ fn of_sessions(text: &mut Exposition, run: &Snapshot) {
 }
 
 fn of_campaign(text: &mut Exposition, run: &Snapshot) {
+    let reporting = &run.reporting;
+    if run.campaign.is_some() || reporting.silent.is_some() {
+        let help = "Whether the database of the campaign answers (1) or not (0).";
+        let is_up = u8::from(reporting.silent.is_none());
+        text.alone("campaign_database_up", "gauge", help, is_up);
+        let help = "Results of this run that the campaign has neither accepted nor refused yet.";
+        text.alone("campaign_results_waiting", "gauge", help, reporting.results_waiting);
+    }
     let Some(campaign) = &run.campaign else { return };
     let help = "Endpoints of the campaign, of all managers, by how they stand.";
     text.family("campaign_endpoints", "gauge", help);

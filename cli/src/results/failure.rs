@@ -18,7 +18,7 @@ pub(crate) enum Failure {
     Unusable(String),
     /// A run that was asked for something has refused it. Already escaped.
     Refused(String),
-    /// A database cannot be reached. Already escaped.
+    /// A database cannot be reached, does not let us in, or cannot do it now. Already escaped.
     Unreachable(String),
     /// The result cannot be written to standard output.
     Output(io::Error),

@@ -39,6 +39,13 @@ pub(crate) struct Folder {
     events: File,
 }
 
+/// Tells of lines that are passed over: of so many each, of more how many there are.
+#[derive(Debug)]
+pub(crate) struct Faults {
+    events: PathBuf,
+    count: u64,
+}
+
 /// The bytes of an output.
 #[derive(Debug)]
 pub(crate) enum OutputReader {
@@ -109,7 +116,7 @@ impl Folder {
         let unreadable = |error| self.of_events(format!("it cannot be read: {error}"));
         (&self.events).rewind().map_err(unreadable)?;
         let mut lines = Lines::new(BufReader::with_capacity(1 << 16, &self.events));
-        let (mut records, mut faults) = (0_u64, 0_u64);
+        let (mut records, mut faults) = (0_u64, Faults::of(&self.path));
         while let Some(line) = lines.next().map_err(unreadable)? {
             match read(&line) {
                 Ok(event) => {
@@ -118,23 +125,10 @@ impl Folder {
                 }
                 // A run that still writes, or was killed: the rest of it comes, or never will.
                 Err(_) if !line.is_ended => {}
-                Err(fault) => {
-                    faults += 1;
-                    if faults <= FAULTS_TOLD {
-                        let number = line.place.number;
-                        tell(self.of_events(format!("line {number} is passed over: {fault}")));
-                    }
-                }
+                Err(fault) => faults.add(line.place, &fault, &tell),
             }
         }
-        if faults > FAULTS_TOLD {
-            let more = faults - FAULTS_TOLD;
-            tell(self.of_events(format!("{more} more lines are passed over")));
-        }
-        if records == 0 && faults > 0 {
-            return Err(self.of_events("no line of it is a record of pktxpmgr"));
-        }
-        Ok(())
+        faults.finish(records, tell)
     }
 
     /// Reads the session again that was found there.
@@ -225,9 +219,37 @@ impl Folder {
     }
 }
 
-fn read(line: &Line<'_>) -> Result<Event, String> {
-    if line.is_too_long {
-        return Err("it is too long".into());
+impl Faults {
+    /// In the records of this folder.
+    pub(crate) fn of(folder: &Path) -> Self {
+        Self { events: folder.join(EVENTS), count: 0 }
     }
-    record::read(line.text)
+
+    /// The line at this place is one.
+    pub(crate) fn add(&mut self, place: Place, fault: &str, tell: impl Fn(Failure)) {
+        self.count += 1;
+        if self.count <= FAULTS_TOLD {
+            let problem = format!("line {} is passed over: {fault}", place.number);
+            tell(Failure::of_path(&self.events, problem));
+        }
+    }
+
+    /// There are no more, beside so many records.
+    ///
+    /// # Errors
+    /// No line is a record.
+    pub(crate) fn finish(&self, records: u64, tell: impl Fn(Failure)) -> Result<(), Failure> {
+        if self.count > FAULTS_TOLD {
+            let more = self.count - FAULTS_TOLD;
+            tell(Failure::of_path(&self.events, format!("{more} more lines are passed over")));
+        }
+        match records == 0 && self.count > 0 {
+            true => Err(Failure::of_path(&self.events, "no line of it is a record of pktxpmgr")),
+            false => Ok(()),
+        }
+    }
+}
+
+fn read(line: &Line<'_>) -> Result<Event, String> {
+    line.whole().and_then(record::read)
 }

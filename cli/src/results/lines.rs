@@ -29,6 +29,19 @@ pub(crate) struct Line<'a> {
     pub(crate) is_too_long: bool,
 }
 
+impl<'a> Line<'a> {
+    /// All of it.
+    ///
+    /// # Errors
+    /// It is too long.
+    pub(crate) fn whole(&self) -> Result<&'a [u8], String> {
+        match self.is_too_long {
+            true => Err("it is too long".into()),
+            false => Ok(self.text),
+        }
+    }
+}
+
 /// The lines of what is read.
 #[derive(Debug)]
 pub(crate) struct Lines<R> {

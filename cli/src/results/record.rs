@@ -195,9 +195,7 @@ pub(crate) fn read(line: &[u8]) -> Result<Event, String> {
         return Err("it is no JSON object".into());
     }
     let head: Head<'_> = of(line)?;
-    if head.v != VERSION {
-        return Err(format!("it is of version {}, and {VERSION} is what is known here", head.v));
-    }
+    check_version(head.v)?;
     Ok(match &*head.ev {
         "run.start" => Event::RunStart(of(line)?),
         "session.end" => Event::Session(of(line)?),
@@ -207,19 +205,35 @@ pub(crate) fn read(line: &[u8]) -> Result<Event, String> {
     })
 }
 
+/// # Errors
+/// A line of this version would mean something else.
+pub(crate) fn check_version(version: u64) -> Result<(), String> {
+    match version == VERSION {
+        true => Ok(()),
+        false => Err(format!("it is of version {version}, and {VERSION} is what is known here")),
+    }
+}
+
 /// A member that may be there and `null`.
 fn known<'de, D: Deserializer<'de>, T: Deserialize<'de> + Default>(from: D) -> Result<T, D::Error> {
     Option::deserialize(from).map(Option::unwrap_or_default)
 }
 
-fn of<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
+/// What a line says of this.
+///
+/// # Errors
+/// It is no record, in words.
+pub(crate) fn of<'a, T: Deserialize<'a>>(line: &'a [u8]) -> Result<T, String> {
     serde_json::from_slice(line).map_err(|error| match error.classify() {
-        Category::Data => {
-            let text = error.to_string();
-            format!("it is no record: {}", text.split(" at line ").next().unwrap_or_default())
-        }
+        Category::Data => format!("it is no record: {}", without_place(&error)),
         _ => "it is no JSON".into(),
     })
+}
+
+/// What is wrong, without where in the line.
+pub(crate) fn without_place(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    text.split(" at line ").next().unwrap_or_default().to_owned()
 }
 
 #[cfg(test)]

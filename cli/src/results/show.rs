@@ -165,7 +165,7 @@ fn outputs(folder: &Folder, session: &Session) -> Vec<(&'static str, String)> {
         of(Stream::Stderr, output.stderr, output.stderr_written),
     ];
     if output.truncated {
-        facts.push(("truncated", "there was more than is kept".into()));
+        facts.push(("truncated", "there was, or may have been, more than is kept".into()));
     }
     facts
 }

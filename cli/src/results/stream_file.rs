@@ -18,7 +18,7 @@ use std::io::{self, Read};
 use std::os::unix::fs::FileExt;
 
 /// What the file begins with.
-const HEAD: &[u8] = b"pktxpmgr stream 1\n";
+pub(crate) const HEAD: &[u8] = b"pktxpmgr stream 1\n";
 /// What each frame begins with.
 const FRAME: &[u8] = b"PXF";
 /// Before the bytes of a frame.
@@ -38,18 +38,33 @@ impl Stream {
             Self::Stderr => "stderr",
         }
     }
+
+    /// What a frame of it is.
+    pub(crate) fn what(self) -> u8 {
+        match self {
+            Self::Stdout => b'o',
+            Self::Stderr => b'e',
+        }
+    }
 }
 
 /// What stands before the bytes of a frame.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct FrameHead {
-    what: u8,
-    session: u64,
-    before: u64,
-    len: u32,
+pub(crate) struct FrameHead {
+    pub(crate) what: u8,
+    pub(crate) session: u64,
+    pub(crate) before: u64,
+    pub(crate) len: u32,
 }
 
 impl FrameHead {
+    /// Its bytes.
+    pub(crate) fn bytes(&self) -> Vec<u8> {
+        let Self { what, session, before, len } = self;
+        let numbers = [&session.to_be_bytes()[..], &before.to_be_bytes(), &len.to_be_bytes()];
+        [FRAME, &[*what], &numbers.concat()].concat()
+    }
+
     fn read(file: &File, place: u64) -> io::Result<Option<Self>> {
         let mut bytes = [0; FRAME_HEAD_LEN];
         match file.read_exact_at(&mut bytes, place) {
@@ -88,10 +103,7 @@ impl StreamOutput {
     ) -> io::Result<Self> {
         let refuse =
             || io::Error::new(io::ErrorKind::InvalidData, "the file does not hold it whole");
-        let what = match stream {
-            Stream::Stdout => b'o',
-            Stream::Stderr => b'e',
-        };
+        let what = stream.what();
         let (mut pieces, mut found) = (VecDeque::new(), 0_u64);
         let mut place = last;
         while place != 0 {
@@ -104,6 +116,23 @@ impl StreamOutput {
             place = head.before;
         }
         if found == len { Ok(Self { file, pieces }) } else { Err(refuse()) }
+    }
+
+    /// Where its bytes are that have not been read, and how many, in order.
+    pub(crate) fn pieces(&self) -> impl Iterator<Item = (u64, u32)> {
+        self.pieces.iter().copied()
+    }
+
+    /// The file holds them all: of a file that was cut, the last frame's head may be there without its bytes.
+    ///
+    /// # Errors
+    /// It does not, or cannot be asked.
+    pub(crate) fn check(&self) -> io::Result<()> {
+        let end = self.pieces.back().map_or(0, |(place, len)| place.saturating_add((*len).into()));
+        match self.file.metadata()?.len() < end {
+            true => Err(io::ErrorKind::UnexpectedEof.into()),
+            false => Ok(()),
+        }
     }
 }
 

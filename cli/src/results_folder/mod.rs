@@ -5,13 +5,14 @@
 //! DIR/events.jsonl   the records             DIR/sessions/, DIR/streams/   the output of mlets       the engine's
 //! ```
 //! `earlier.rs` is what a run has to know of those before it, `endpoints.rs` which endpoints it measures, `place.rs` whether a
-//! folder can be had where it is wanted. Not here: what
+//! folder can be had where it is wanted, `of_campaign.rs` of which campaign its runs were. Not here: what
 //! people read of a folder. Invariant: a folder that holds a run is not begun anew, and no two runs write to one.
 
 mod earlier;
 mod endpoints;
-mod place;
-mod run_file;
+mod of_campaign;
+pub(crate) mod place;
+pub(crate) mod run_file;
 
 use std::fs::{self, DirBuilder, File};
 use std::os::unix::ffi::OsStrExt;
@@ -27,10 +28,12 @@ use serde_json::Value;
 
 pub(crate) use self::earlier::Earlier;
 pub(crate) use self::endpoints::{check_lists, choose};
-use self::run_file::{Mlet, RunFile};
+pub(crate) use self::of_campaign::OfCampaign;
+use self::run_file::{Mlet, OnAnother, RunFile};
 use crate::args::Args;
 use crate::exit::{Exit, Failure};
 use crate::findings::Findings;
+use crate::results::failure::shown_path;
 use crate::results::folder::EVENTS;
 
 /// What says that a folder holds a run.
@@ -92,7 +95,7 @@ impl ResultsFolder {
         })?;
         let (runs, earlier) = look(path, args)?;
         let mut run_file = RunFile::begin(args, run, layout)?;
-        run_file.follow(runs, args.resume_anyway).map_err(refuse)?;
+        run_file.follow(runs, OnAnother::of(args)).map_err(refuse)?;
         run_file.write(path).map_err(|error| refuse(error.to_string()))?;
         Ok(Self { path: path.to_owned(), layout, run_file, earlier, _hold: hold })
     }
@@ -100,6 +103,27 @@ impl ResultsFolder {
     /// What earlier runs have left.
     pub(crate) fn earlier(&self) -> &Earlier {
         &self.earlier
+    }
+
+    /// The run is a member of its campaign, which was created then; that is written down.
+    ///
+    /// # Errors
+    /// The folder holds runs of another campaign of its name, or cannot be written.
+    pub(crate) fn join(&mut self, created: &str) -> Result<(), Failure> {
+        let joined = self.run_file.join(created);
+        let written = joined
+            .and_then(|()| self.run_file.write(&self.path).map_err(|error| error.to_string()));
+        written.map_err(|problem| refused(&self.path, &problem))
+    }
+
+    /// What is to be said to who finds no campaign of its name: there was one, from which its last run is.
+    pub(crate) fn of_lost_campaign(&self) -> Option<String> {
+        let created = Escaped(self.run_file.created_before()?.as_bytes());
+        Some(format!(
+            "{} is of one that was created at {created} (if the database has lost that one, create it with --created \
+             {created}; else name another folder)",
+            shown_path(&self.path)
+        ))
     }
 
     /// What the engine is to write into it.
@@ -147,7 +171,7 @@ pub(crate) fn check(args: &Args, can_run: bool, findings: &mut Findings) -> Opti
     let (runs, earlier) = findings.keep(look(&path, args))?;
     findings.keep(place::check(&path).map_err(|problem| refused(&path, &problem)));
     if let Some(mlet) = mlet {
-        let follows = mlet.follows(&runs, args.resume_anyway);
+        let follows = mlet.follows(&runs, OnAnother::of(args));
         findings.keep(follows.map_err(|problem| refused(&path, &problem)));
     }
     Some(earlier)
@@ -182,6 +206,9 @@ fn look(path: &Path, args: &Args) -> Result<(Vec<Value>, Earlier), Failure> {
         return Err(refuse(problem.into()));
     }
     let runs = run_file::runs(path).map_err(refuse)?;
+    if let Some(campaign) = OfCampaign::of(args) {
+        campaign.check(&runs).map_err(refuse)?;
+    }
     let earlier = Earlier::read(path).map_err(refuse)?;
     if let Some(difference) = earlier.difference_from(&runs) {
         tracing::warn!("{}: {difference}", Escaped(path.as_os_str().as_bytes()));

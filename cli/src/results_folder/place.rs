@@ -1,4 +1,4 @@
-//! Whether a results folder can be had at a place, as far as that shows without making one.
+//! Whether a results folder, or a file, can be had at a place, as far as that shows without making one.
 //!
 //! Not here: what a folder holds of runs. Invariant: nothing is made or changed. A disk that is full shows only when something
 //! is written.
@@ -8,6 +8,7 @@ use std::io::{self, ErrorKind};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
+use nix::errno::Errno;
 use nix::sys::statfs::{PROC_SUPER_MAGIC, SYSFS_MAGIC, statfs};
 use nix::unistd::{AccessFlags, access};
 use packetlab::escape::Escaped;
@@ -16,7 +17,7 @@ use packetlab::escape::Escaped;
 ///
 /// # Errors
 /// Something else is, in words.
-pub(super) fn is_folder(path: &Path) -> Result<(), String> {
+pub(crate) fn is_folder(path: &Path) -> Result<(), String> {
     match path.metadata() {
         Ok(found) if !found.is_dir() => Err("it is not a folder; name a new one".into()),
         _ => Ok(()),
@@ -27,7 +28,7 @@ pub(super) fn is_folder(path: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// It is neither, or cannot be looked into; in words.
-pub(super) fn is_empty(path: &Path) -> Result<(), String> {
+pub(crate) fn is_empty(path: &Path) -> Result<(), String> {
     let mut entries = match fs::read_dir(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => return Ok(()),
         entries => entries.map_err(|error| error.to_string())?,
@@ -40,7 +41,7 @@ pub(super) fn is_empty(path: &Path) -> Result<(), String> {
 ///
 /// # Errors
 /// It could not, in words.
-pub(super) fn check(path: &Path) -> Result<(), String> {
+pub(crate) fn check(path: &Path) -> Result<(), String> {
     for place in path.ancestors() {
         match place.metadata() {
             Ok(found) if found.is_dir() => {
@@ -63,6 +64,26 @@ pub(super) fn check(path: &Path) -> Result<(), String> {
     Ok(())
 }
 
+/// A file is there and can be written to, or could be made; a pipe or a device counts as a file.
+///
+/// # Errors
+/// It could not, in words.
+pub(crate) fn check_file(path: &Path) -> Result<(), String> {
+    let in_words = |error: io::Error| error.to_string();
+    match path.metadata() {
+        Ok(found) if found.is_dir() => Err(in_words(Errno::EISDIR.into())),
+        Ok(_) => access(path, AccessFlags::W_OK).map_err(|errno| in_words(errno.into())),
+        // A link that leads nowhere: a file would be made where it leads.
+        Err(_) if path.is_symlink() => Ok(()),
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty());
+            let folder = folder.unwrap_or_else(|| Path::new("."));
+            takes_files(folder, AccessFlags::empty()).map_err(in_words)
+        }
+        Err(error) => Err(in_words(error)),
+    }
+}
+
 /// Files and folders can be made in it.
 fn takes_files(folder: &Path, read: AccessFlags) -> Result<(), io::Error> {
     // As of the real user, who is the effective one here.
@@ -70,7 +91,7 @@ fn takes_files(folder: &Path, read: AccessFlags) -> Result<(), io::Error> {
     // Permission is no question there, to root at least, and yet nothing can be made.
     let kind = statfs(folder)?.filesystem_type();
     if kind == PROC_SUPER_MAGIC || kind == SYSFS_MAGIC {
-        return Err(io::Error::other("no folder can be made there"));
+        return Err(io::Error::other("nothing can be made there"));
     }
     Ok(())
 }

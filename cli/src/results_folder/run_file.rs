@@ -20,13 +20,14 @@ use packetlab_home::file;
 use serde::Serialize;
 use serde_json::Value;
 
+use super::of_campaign::OfCampaign;
 use crate::args::Args;
 use crate::engine_config::config_path;
 use crate::exit::{Exit, Failure};
 use crate::results::run::Word;
 
 /// Its name in the folder.
-pub(super) const NAME: &str = "run.json";
+pub(crate) const NAME: &str = "run.json";
 
 /// Of the form of the file.
 const VERSION: u8 = 1;
@@ -56,6 +57,8 @@ struct Run {
     limits: BTreeMap<String, String>,
     layout: &'static str,
     note: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    campaign: Option<OfCampaign>,
     counts: Option<BTreeMap<OutcomeKind, u64>>,
 }
 
@@ -73,6 +76,26 @@ pub(super) struct Mlet {
     #[serde(flatten)]
     file: DigestedFile,
     arguments: Vec<Word>,
+}
+
+/// What becomes of a run behind one of another mlet.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum OnAnother {
+    GoOn,
+    SayHow,
+    /// In a campaign, which has one mlet.
+    NameAnotherFolder,
+}
+
+impl OnAnother {
+    /// As the options have it.
+    pub(super) fn of(args: &Args) -> Self {
+        match args.campaign.address() {
+            Some(_) => Self::NameAnotherFolder,
+            None if args.resume_anyway => Self::GoOn,
+            None => Self::SayHow,
+        }
+    }
 }
 
 impl RunFile {
@@ -96,18 +119,40 @@ impl RunFile {
             limits: args.limits_in_words().map(owned).collect(),
             layout: layout_name(layout),
             note: args.note.clone(),
+            campaign: OfCampaign::of(args),
             counts: None,
         };
         Ok(Self { earlier: Vec::new(), run })
     }
 
-    /// It comes behind these runs, the last of which ran the same mlet.
+    /// It comes behind these runs, the last of which ran the same mlet. In a campaign that is looked at when the run is a
+    /// member: what the campaign has says more.
     ///
     /// # Errors
     /// As of [`Mlet::follows`].
-    pub(super) fn follow(&mut self, runs: Vec<Value>, anyway: bool) -> Result<(), String> {
-        self.run.mlet.follows(&runs, anyway)?;
+    pub(super) fn follow(&mut self, runs: Vec<Value>, on_another: OnAnother) -> Result<(), String> {
+        if self.run.campaign.is_none() {
+            self.run.mlet.follows(&runs, on_another)?;
+        }
         self.earlier = runs;
+        Ok(())
+    }
+
+    /// When the campaign was created that the last of the runs before it was of.
+    pub(super) fn created_before(&self) -> Option<&str> {
+        self.earlier.last()?["campaign"]["created"].as_str()
+    }
+
+    /// The run is a member of the campaign that its command line names, which was created then.
+    ///
+    /// # Errors
+    /// Runs before it were of another one, or of another mlet.
+    pub(super) fn join(&mut self, created: &str) -> Result<(), String> {
+        if let Some(campaign) = &mut self.run.campaign {
+            campaign.created = Some(created.to_owned());
+            campaign.check(&self.earlier)?;
+            self.run.mlet.follows(&self.earlier, OnAnother::NameAnotherFolder)?;
+        }
         Ok(())
     }
 
@@ -141,7 +186,7 @@ impl RunFile {
 ///
 /// # Errors
 /// They cannot be read.
-pub(super) fn runs(folder: &Path) -> Result<Vec<Value>, String> {
+pub(crate) fn runs(folder: &Path) -> Result<Vec<Value>, String> {
     let read =
         || -> io::Result<Value> { Ok(serde_json::from_slice(&fs::read(folder.join(NAME))?)?) };
     let mut file = read().map_err(|error| format!("{NAME}: {error}"))?;
@@ -167,7 +212,11 @@ fn layout_name(layout: Layout) -> &'static str {
     }
 }
 
-fn write_runs(folder: &Path, runs: &[Value]) -> io::Result<()> {
+/// Writes the file into the folder, in place of what is there.
+///
+/// # Errors
+/// It cannot be written.
+pub(crate) fn write_runs(folder: &Path, runs: &[Value]) -> io::Result<()> {
     let file = serde_json::json!({ "v": VERSION, "runs": runs });
     let mut bytes = serde_json::to_vec_pretty(&file)?;
     bytes.push(b'\n');
@@ -187,17 +236,20 @@ impl Mlet {
         })
     }
 
-    /// Refuses to run behind another one, unless `anyway`.
+    /// Refuses to run behind another one.
     ///
     /// # Errors
-    /// The last of these runs had another; in what it differs.
-    pub(super) fn follows(&self, runs: &[Value], anyway: bool) -> Result<(), String> {
+    /// The last of these runs had another; in what it differs, and what to do.
+    pub(super) fn follows(&self, runs: &[Value], on_another: OnAnother) -> Result<(), String> {
         let differences = runs.last().map(|last| self.differences(&last["mlet"]));
         let differences = differences.unwrap_or_default().join("; ");
-        if differences.is_empty() || anyway {
-            return Ok(());
-        }
-        Err(format!("another mlet ran before: {differences}; --resume-anyway goes on all the same"))
+        let hint = match on_another {
+            _ if differences.is_empty() => return Ok(()),
+            OnAnother::GoOn => return Ok(()),
+            OnAnother::SayHow => "--resume-anyway goes on all the same",
+            OnAnother::NameAnotherFolder => "name another folder",
+        };
+        Err(format!("another mlet ran before: {differences}; {hint}"))
     }
 
     /// In what it differs from that of an earlier run.

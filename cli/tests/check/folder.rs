@@ -1,4 +1,4 @@
-//! What a check finds of a results folder, and of the lists of who is measured.
+//! What a check finds of a results folder, of the lists of who is measured, and of where messages are to be written.
 //!
 //! Not here: how a run goes on with a folder (`results_folder.rs`, `again.rs`).
 
@@ -8,7 +8,7 @@ use packetlab::key::{Hex, sha256};
 use serde_json::json;
 
 use super::{accepted, run_words};
-use crate::common::{Home, assert_says, read, run};
+use crate::common::{Ended, Home, assert_says, read, run};
 
 /// A results folder with these records of a run of a mlet without arguments that had this digest.
 fn make_results(home: &Home, folder: &str, mlet_digest: &str, records: &str) {
@@ -35,7 +35,7 @@ fn what_a_run_would_refuse_of_its_folder_and_its_lists_is_found_without_one() {
         (&["--out", "full"], "/full: it holds a run already (events.jsonl)"),
         (&["--out", "list"], "/list: it is not a folder"),
         (&["--out", "list/new"], "/list/new: "),
-        (&["--out", "/proc/new"], "/proc/new: /proc: no folder can be made there"),
+        (&["--out", "/proc/new"], "/proc/new: /proc: nothing can be made there"),
         (&["--out", "lost"], "/lost: it is a link that leads nowhere"),
         (&["--out", "other"], "/other: it is not empty, and no results folder"),
         (&["--resume", "other"], "/other: it is no results folder: it has no run.json"),
@@ -79,6 +79,79 @@ fn a_folder_that_may_not_be_written_or_read_is_found_with_the_reason() {
         let ended = run(command.args(["-c", "xpmgr.conf", "--check"]).args(options).arg("./mlet"));
         assert_eq!(ended.code, Some(3), "{options:?}: {}", ended.stderr);
         assert_says(&ended.stderr, &[said, "Permission denied"]);
+    }
+    home.chmod("shut", 0o700);
+}
+
+/// Each is what a run ends with in the same words, and nothing is made.
+#[test]
+fn what_a_run_would_refuse_of_the_places_for_messages_is_found_without_one() {
+    let home = Home::new();
+    home.write("file", b"mine");
+    home.write("empty", b"");
+    home.make_directory("full");
+    home.write("full/notes", b"mine");
+    home.make_directory("none");
+    symlink("nowhere", home.path("lost")).unwrap();
+    for (options, said) in [
+        (["--capture", "full"], "to full: it is not empty; name an empty folder"),
+        (["--capture", "file"], "to file: it is not a folder; name an empty folder"),
+        (["--capture", "file/new"], "to file/new: "),
+        (["--capture", "/proc/new"], "to /proc/new: /proc: nothing can be made there; name an"),
+        (["--capture", "lost"], "to lost: it is a link that leads nowhere; name an empty folder"),
+        (["--pcap", "file"], "to file: it holds something already; name another file"),
+        (["--pcap", "full"], "to full: Is a directory"),
+        (["--pcap", "nowhere/m"], "to nowhere/m: No such file or directory"),
+        (["--pcap", "/proc/m"], "to /proc/m: nothing can be made there; "),
+    ] {
+        let run = run_words(&home, &[&options[..], &["./mlet"]].concat());
+        let check = run_words(&home, &[&["--check"], &options[..], &["./mlet"]].concat());
+        for ended in [&run, &check] {
+            assert_eq!(ended.code, Some(3), "{options:?}: {}", ended.stderr);
+            assert_says(&ended.stderr, &["cannot write messages of sessions ", said]);
+        }
+        let words = |ended: &Ended| {
+            let line = ended.stderr.lines().find(|line| line.contains(said)).unwrap();
+            line[line.find("cannot write").unwrap()..].to_owned()
+        };
+        assert_eq!(words(&run), words(&check));
+    }
+    let both = run_words(&home, &["--check", "--capture", "full", "--pcap", "file", "./mlet"]);
+    assert_says(&both.stderr, &["to full: ", "to file: ", "errors: 2\n"]);
+    for options in
+        [["--capture", "new"], ["--capture", "none"], ["--pcap", "new"], ["--pcap", "empty"]]
+    {
+        accepted(&home, &[&["--check"], &options[..], &["./mlet"]].concat());
+    }
+    assert!(!home.path("new").exists() && !home.path("nowhere").exists());
+}
+
+/// To root the kernel bars nothing.
+#[test]
+fn a_place_for_messages_that_may_not_be_written_is_found_with_the_reason() {
+    let home = Home::new();
+    home.make_directory("closed");
+    home.make_directory("shut");
+    home.write("shut.pcapng", b"");
+    let stranger = home.give_away();
+    home.chmod("closed", 0o500);
+    home.chmod("shut", 0o300);
+    home.chmod("shut.pcapng", 0o400);
+    for options in [
+        ["--capture", "closed"],
+        ["--capture", "closed/new"],
+        ["--capture", "shut"],
+        ["--pcap", "closed/m"],
+        ["--pcap", "shut.pcapng"],
+    ] {
+        for task in [&["--check"][..], &[]] {
+            let mut command = home.command_of(stranger, "pktxpmgr");
+            command.args(["-c", "xpmgr.conf"]).args(task).args(options).arg("./mlet");
+            let ended = run(&mut command);
+            assert_eq!(ended.code, Some(3), "{options:?} {task:?}: {}", ended.stderr);
+            let said = format!("cannot write messages of sessions to {}: ", options[1]);
+            assert_says(&ended.stderr, &[&said, "Permission denied"]);
+        }
     }
     home.chmod("shut", 0o700);
 }

@@ -30,6 +30,8 @@ pub struct Xpub {
     pub channels: Vec<String>,
     pub operator_key: [u8; 32],
     pub xdescr: Vec<(String, String)>,
+    /// The same as it came.
+    pub text: String,
     /// The certificates that came before it.
     pub certificates: Vec<Vec<u8>>,
 }
@@ -100,6 +102,7 @@ pub fn take_xpub(peer: &mut TlsPeer) -> Result<Xpub, End> {
                 channels: hex(&channels),
                 operator_key,
                 xdescr: pairs(xdescr),
+                text: xdescr.to_owned(),
                 certificates: std::mem::take(&mut certificates),
             }),
             other => panic!("{other:?}"),

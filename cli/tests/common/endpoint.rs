@@ -308,11 +308,8 @@ impl Endpoint {
     /// Reads one record and takes what is in it.
     fn read_record(&mut self) -> Result<(), End> {
         let mut record = vec![0; 5];
-        let got = self.tcp.read(&mut record)?;
-        if got == 0 {
-            return Err(End::Fin);
-        }
-        self.tcp.read_exact(&mut record[got..])?;
+        // Reads again what was interrupted, as a stop of this process does where there is a timeout (signal(7)).
+        self.tcp.read_exact(&mut record)?;
         let len = usize::from(u16::from_be_bytes([record[3], record[4]]));
         record.resize(5 + len, 0);
         self.tcp.read_exact(&mut record[5..])?;
@@ -354,11 +351,16 @@ impl Endpoint {
 
     /// Sends these bytes in one record, which they must fit into; returns its length on the wire.
     pub fn send_record(&mut self, plaintext: &[u8]) -> usize {
-        assert!(plaintext.len() <= 1 << 14);
-        self.tls.writer().write_all(plaintext).unwrap();
-        let record = self.unsent();
+        let record = self.seal(plaintext);
         self.send_raw(&record);
         record.len()
+    }
+
+    /// These bytes in one record, which they must fit into, not sent yet.
+    pub fn seal(&mut self, plaintext: &[u8]) -> Vec<u8> {
+        assert!(plaintext.len() <= 1 << 14);
+        self.tls.writer().write_all(plaintext).unwrap();
+        self.unsent()
     }
 
     /// Bytes sent that the manager's kernel has not acknowledged.
@@ -411,7 +413,10 @@ impl Endpoint {
 
     fn flush(&mut self) -> io::Result<()> {
         while self.tls.wants_write() {
-            self.tls.write_tls(&mut self.tcp)?;
+            match self.tls.write_tls(&mut self.tcp) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                written => drop(written?),
+            }
         }
         Ok(())
     }
@@ -433,6 +438,12 @@ impl Endpoint {
     pub fn close(&mut self) {
         self.send_close_notify();
         let _ = self.tcp.shutdown(Shutdown::Write);
+    }
+
+    /// These bytes and close_notify in one segment, so that no mlet answers before the end is read; then FIN.
+    pub fn close_after(&mut self, plaintext: &[u8]) {
+        self.tls.writer().write_all(plaintext).unwrap();
+        self.close();
     }
 
     /// Closes so that the controller gets a reset.

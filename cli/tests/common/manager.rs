@@ -44,10 +44,11 @@ pub fn example(name: &str) -> PathBuf {
 /// A `pktxpmgr` that listens.
 pub struct Manager {
     child: Child,
-    ended: mpsc::Receiver<()>,
+    // Of both only one thread at a time hears.
+    ended: Mutex<mpsc::Receiver<()>>,
     log: Arc<Log>,
     /// Tells when the log has been read to its end.
-    log_read: mpsc::Receiver<()>,
+    log_read: Mutex<mpsc::Receiver<()>>,
     stdout: PathBuf,
     pub address: SocketAddr,
 }
@@ -176,6 +177,7 @@ impl Manager {
             let _ = tell.send(());
         });
         let address = SocketAddr::from(([127, 0, 0, 1], 0));
+        let (ended, log_read) = (Mutex::new(ended), Mutex::new(log_read));
         Self { child, ended, log, log_read, stdout, address }
     }
 
@@ -199,7 +201,9 @@ impl Manager {
             .unwrap();
         let line = found(&lines);
         drop(lines);
-        line.unwrap_or_else(|| panic!("{part:?} was not said {times} times"))
+        line.unwrap_or_else(|| {
+            panic!("{part:?} was not said {times} times; the log:\n{}", self.last_lines())
+        })
     }
 
     /// How many lines contain this so far.
@@ -247,7 +251,7 @@ impl Manager {
     /// Waits until the process is over.
     #[track_caller]
     pub fn ends(mut self) -> Ended {
-        if self.ended.recv_timeout(PATIENCE).is_err() {
+        if self.ended.get_mut().unwrap().recv_timeout(PATIENCE).is_err() {
             panic!("it does not end");
         }
         let status = self.child.wait().unwrap();
@@ -255,7 +259,7 @@ impl Manager {
             assert_eq!(signal, 9, "killed by a signal that nobody sent");
         }
         // A process left behind on purpose may hold the stream; then what was read so far must do.
-        let _ = self.log_read.recv_timeout(Duration::from_secs(5));
+        let _ = self.log_read.get_mut().unwrap().recv_timeout(Duration::from_secs(5));
         let stdout = String::from_utf8_lossy(&fs::read(&self.stdout).unwrap()).into_owned();
         assert_no_debug_form(&stdout);
         Ended { code: status.code(), loaded: true, stdout, stderr: self.log() }
@@ -270,7 +274,7 @@ impl Manager {
 
     /// Whether it runs.
     pub fn is_running(&self) -> bool {
-        matches!(self.ended.try_recv(), Err(mpsc::TryRecvError::Empty))
+        matches!(self.ended.lock().unwrap().try_recv(), Err(mpsc::TryRecvError::Empty))
     }
 
     /// Descriptors it has open. Some are of its start, and gone once a session has run.

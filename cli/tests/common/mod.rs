@@ -10,6 +10,7 @@ pub mod churn;
 pub mod crowd;
 #[path = "../../../engine/tests/common/debug_forms.rs"]
 pub mod debug_forms;
+pub mod disk;
 pub mod dump;
 pub mod endpoint;
 pub mod events;

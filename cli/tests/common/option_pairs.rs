@@ -22,7 +22,7 @@ const FILE: &str = "writes a file of its own, whatever else is written";
 const CHECKS: &str =
     "takes the command line of a run, checks and tells all of it that is there before one";
 
-pub const ROWS: [Row; 64] = [
+pub const ROWS: [Row; 71] = [
     row("--addr", &["-a", "127.0.0.1:0"], SETTING),
     row("--config", &["-c", "nowhere.conf"], SETTING),
     row("--publish-addr", &["-p", "127.0.0.1:4"], SETTING),
@@ -44,6 +44,11 @@ pub const ROWS: [Row; 64] = [
     row("--spin", &["--spin", "50us"], SETTING),
     row("--passphrase-file", &["--passphrase-file", "nowhere"], SETTING),
     row("--check", &["--check"], CHECKS),
+    row(
+        "--check-mlet",
+        &["--check-mlet", "--check"],
+        "asks the mlet alone, whatever the run would be",
+    ),
     row("--dry-run", &["--dry-run"], CHECKS),
     row("--verbose", &["-v"], "is about the log alone"),
     row("--quiet", &["-q"], "is about the log alone"),
@@ -66,6 +71,14 @@ pub const ROWS: [Row; 64] = [
     ),
     row("--metrics", &["--metrics", "0"], "looks at the run and changes nothing of it"),
     row("--ctl", &["--ctl", "ctl.sock"], "steers any run alike"),
+    row("--trace", &["--trace"], "is about the log alone, whatever runs"),
+    row("--trace-session", &["--trace-session", "3"], "is about messages alone, whatever runs"),
+    row(
+        "--capture",
+        &["--capture", "c"],
+        "writes to a folder of its own, whatever else is written",
+    ),
+    row("--pcap", &["--pcap", "m.pcapng"], FILE),
     row("--no-status", &["--no-status"], "is about the line that tells how far the run is alone"),
     row("--resume", &["--resume", "r"], "chooses by what was ok before; counts include it"),
     row("--resume-anyway", &["--resume-anyway", "--resume", "r"], "lifts one check of --resume"),
@@ -100,6 +113,34 @@ pub const ROWS: [Row; 64] = [
         "is about the campaign's database alone",
     ),
     row(
+        "--campaign-cert",
+        &[
+            "--campaign-cert",
+            "nowhere",
+            "--campaign-key",
+            "nowhere",
+            "--campaign",
+            "postgres://u@h/d#n",
+            "--out",
+            "r",
+        ],
+        "is about the campaign's database alone",
+    ),
+    row(
+        "--campaign-key",
+        &[
+            "--campaign-key",
+            "nowhere",
+            "--campaign-cert",
+            "nowhere",
+            "--campaign",
+            "postgres://u@h/d#n",
+            "--out",
+            "r",
+        ],
+        "is about the campaign's database alone",
+    ),
+    row(
         "--fence",
         &["--fence", "finish", "--campaign", "postgres://u@h/d#n", "--out", "r"],
         "is about sessions whose campaign is not reached any more, and nothing else ends those",
@@ -130,7 +171,7 @@ pub const ROWS: [Row; 64] = [
 ];
 
 /// Options that are refused together, whatever their values.
-pub const EXCLUSIVE: [[&str; 2]; 8] = [
+pub const EXCLUSIVE: [[&str; 2]; 11] = [
     ["--single", "--mlet-timeout"],
     ["--single", "--joblog"],
     ["--single", "--stream"],
@@ -138,11 +179,14 @@ pub const EXCLUSIVE: [[&str; 2]; 8] = [
     ["--campaign", "--count"],
     ["--campaign", "--resume"],
     ["--quiet", "--verbose"],
+    ["--quiet", "--trace"],
+    ["--quiet", "--trace-session"],
+    ["--trace", "--trace-session"],
     ["--check", "--dry-run"],
 ];
 
 /// Words that are refused for an option that is missing, or for their values, and the two options that the reason names.
-pub const REFUSED: [(&[&str], [&str; 2]); 41] = [
+pub const REFUSED: [(&[&str], [&str; 2]); 48] = [
     (&["--keep", "all"], ["--keep", "--out"]),
     (&["--keep", "none", "--events", "e.jsonl"], ["--keep", "--resume"]),
     (&["--note", "x"], ["--note", "--out"]),
@@ -157,8 +201,20 @@ pub const REFUSED: [(&[&str], [&str; 2]); 41] = [
     (&["--campaign", "postgres://u@h/d#n"], ["--campaign", "--out"]),
     (&["--campaign-password-file", "f"], ["--campaign-password-file", "--campaign"]),
     (&["--campaign-root", "f"], ["--campaign-root", "--campaign"]),
+    (&["--campaign-cert", "f"], ["--campaign-cert", "--campaign"]),
+    (&["--campaign-key", "f"], ["--campaign-key", "--campaign"]),
+    (
+        &["--campaign-cert", "f", "--campaign", "postgres://u@h/d#n", "--out", "r"],
+        ["--campaign-cert", "--campaign-key"],
+    ),
+    (
+        &["--campaign-key", "f", "--campaign", "postgres://u@h/d#n", "--out", "r"],
+        ["--campaign-key", "--campaign-cert"],
+    ),
     (&["--fence", "kill"], ["--fence", "--campaign"]),
     (&["--single-facts"], ["--single-facts", "--single"]),
+    (&["--check-mlet"], ["--check-mlet", "--check"]),
+    (&["--check-mlet", "--dry-run"], ["--check-mlet", "--check"]),
     (&["-s", "--mlet-io", "pipe"], ["--single", "--mlet-io pipe"]),
     (&["--events", "-"], ["--events -", "--out"]),
     (&["--events", "-", "-s"], ["--events -", "--resume"]),
@@ -177,6 +233,7 @@ pub const REFUSED: [(&[&str], [&str; 2]); 41] = [
     (&["--events", "f", "--joblog", "f"], ["--events", "--joblog"]),
     (&["--events", "f", "--latency", "f"], ["--events", "--latency"]),
     (&["--joblog", "f", "--latency", "./f"], ["--joblog", "--latency"]),
+    (&["--events", "f", "--pcap", "f"], ["--events", "--pcap"]),
     (&["--out", "r", "--events", "r/events.jsonl"], ["--out", "--events"]),
     (&["--resume", "r", "--events", "r/events.jsonl"], ["--resume", "--events"]),
     (&["--out", "r", "--joblog", "r/run.json"], ["--out", "--joblog"]),
@@ -194,6 +251,7 @@ pub enum Shown {
     Why(&'static str),
 }
 
+const CAPTURE: &str = "cli/tests/capture.rs";
 const FOLDER: &str = "cli/tests/results_folder.rs";
 const AGAIN: &str = "cli/tests/again.rs";
 const SINGLE: &str = "cli/tests/singleton.rs";
@@ -203,7 +261,7 @@ const DRY_RUN: &str = "cli/tests/check/dry_run.rs";
 const POSSIBLE: &str = "what can be reached is taken, what cannot is refused";
 
 /// Options that touch the same thing and go together.
-pub const TOGETHER: [(&str, &str, Shown); 36] = [
+pub const TOGETHER: [(&str, &str, Shown); 38] = [
     ("--out", "--resume", Shown::Why("the same folder, named twice; another one is refused")),
     (
         "--out",
@@ -324,6 +382,16 @@ pub const TOGETHER: [(&str, &str, Shown); 36] = [
             AGAIN,
             "only_those_asked_for_are_measured_by_key_by_its_beginning_or_by_a_folder",
         ),
+    ),
+    (
+        "--capture",
+        "--trace-session",
+        Shown::By(CAPTURE, "only_the_session_that_is_asked_for_is_written"),
+    ),
+    (
+        "--pcap",
+        "--trace-session",
+        Shown::By(CAPTURE, "only_the_session_that_is_asked_for_is_written"),
     ),
     (
         "--latency",

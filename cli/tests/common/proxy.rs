@@ -68,7 +68,7 @@ pub struct Proxy {
 }
 
 /// A socket at this address, or at a free port, which several may have.
-fn bound(address: SocketAddr) -> Socket {
+pub fn bound(address: SocketAddr) -> Socket {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.set_reuse_address(true).unwrap();
     socket.set_reuse_port(true).unwrap();

@@ -97,11 +97,8 @@ impl TlsPeer {
     /// Reads one record, header first and then exactly its body, and takes what is in it.
     fn read_record(&mut self) -> Result<(), End> {
         let mut record = vec![0; 5];
-        let got = self.tcp.read(&mut record)?;
-        if got == 0 {
-            return Err(End::Fin);
-        }
-        self.tcp.read_exact(&mut record[got..])?;
+        // Reads again what was interrupted, as a stop of this process does where there is a timeout (signal(7)).
+        self.tcp.read_exact(&mut record)?;
         let len = usize::from(u16::from_be_bytes([record[3], record[4]]));
         record.resize(5 + len, 0);
         self.tcp.read_exact(&mut record[5..])?;

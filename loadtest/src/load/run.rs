@@ -22,7 +22,8 @@ use super::through::Proxied;
 use crate::binaries;
 use crate::pktxpmgr::Pktxpmgr;
 use crate::records::Records;
-use hosts::home::{Agent, Home, Surroundings};
+use hosts::endpoint::{Endpoint, MonitorRule};
+use hosts::home::{Agent, Home, HomeError, Surroundings};
 use hosts::interrupts::Interrupts;
 
 /// Which pktxpmgr is measured, if not that of the options, and with which options beside those that all runs have.
@@ -59,7 +60,7 @@ pub(super) async fn measure(
         // After the start, for mlets run where pktxpmgr was started.
         cpu::pin_this_thread(core)?;
     }
-    let endpoints = home.endpoints(controller)?;
+    let endpoints = measuring(&home, controller)?;
     let conditions = Conditions {
         relay: options.relay,
         placement,
@@ -68,7 +69,7 @@ pub(super) async fn measure(
         pid: relay.pid(),
     };
     let behind = match &proxied {
-        Some(proxied) => Some((proxied, home.endpoints(proxied.address)?)),
+        Some(proxied) => Some((proxied, measuring(&home, proxied.address)?)),
         None => None,
     };
     let what = (options.mode, options.bulk.unwrap_or(Direction::Down));
@@ -83,6 +84,15 @@ pub(super) async fn measure(
     }
     placement::pin_this_thread(&allowed)?;
     Ok(outcome)
+}
+
+/// The endpoints of a home. What is measured is the manager, and not the monitor program that lets everything pass.
+///
+/// # Errors
+/// TLS refuses an identity.
+pub(super) fn measuring(home: &Home, controller: SocketAddr) -> Result<Vec<Endpoint>, HomeError> {
+    let endpoints = home.endpoints(controller)?.into_iter();
+    Ok(endpoints.map(|endpoint| Endpoint { monitors: MonitorRule::Ignore, ..endpoint }).collect())
 }
 
 /// Whether the ring is asked how often it was entered; that costs a record of each session. It tells of the whole run.

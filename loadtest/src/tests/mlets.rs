@@ -1,5 +1,7 @@
 //! The example mlets, each run by the real `pktxpmgr` at real endpoints.
 
+mod dns;
+
 use std::collections::{HashMap, HashSet};
 use std::ffi::OsString;
 use std::os::fd::{AsFd, OwnedFd};
@@ -16,16 +18,16 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, UdpSocket};
 use tokio::task::JoinSet;
 
+mod c_mlet;
+mod survey;
+
 use super::*;
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::Pktxpmgr;
 use crate::web::Web;
 
-/// A server for mlets, and what the original's recorded DNS server answers, to a question of this number.
+/// A server for mlets.
 const TARGET: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(127, 77, 0, 3)), 0);
-const DNS_ANSWER: &[u8] =
-    b"\x15\xbe\x85\x80\0\x01\0\x01\0\0\0\0\x03www\x07example\x03com\0\0\x01\0\x01\
-    \xc0\x0c\0\x01\0\x01\0\0\0\0\0\x04\xc0\0\x02\x07";
 
 /// For mlets that know them, as those with our libraries do.
 const PIPES: [&str; 2] = ["--mlet-io", "pipe"];
@@ -83,7 +85,9 @@ fn told(home: &Home, address: &str) -> String {
 
 #[test]
 fn every_mlet_says_how_it_is_used_without_an_endpoint() {
-    for name in ["http-get", "dns", "ping", "traceroute", "echo", "bulk", "single", "load"] {
+    let names =
+        ["http-get", "dns", "ping", "traceroute", "path", "tls", "echo", "bulk", "single", "load"];
+    for name in names {
         let name = format!("mlet-{name}");
         let ended = std::process::Command::new(program(&name)).arg("--help").output().unwrap();
         let text = String::from_utf8(ended.stdout).unwrap();
@@ -190,79 +194,6 @@ fn mlet_single_starts_mlets_as_pktxpmgr_does() {
     assert!(lines[1].contains("socket:"), "{printed}");
 }
 
-#[test]
-fn mlets_that_speak_ipv4_alone_say_so() {
-    for name in ["mlet-ping", "mlet-traceroute"] {
-        let (session, _endpoint) = UnixStream::pair().unwrap();
-        let ended = std::process::Command::new(program(name))
-            .arg("2001:db8::7")
-            .env("EPADDR", "192.0.2.1")
-            .stdin(OwnedFd::from(session))
-            .output()
-            .unwrap();
-        let text = String::from_utf8(ended.stderr).unwrap();
-        assert_eq!(ended.status.code(), Some(1), "{text}");
-        let reason =
-            "2001:db8::7 has no IPv4 address, only 2001:db8::7, and this mlet speaks IPv4 alone";
-        assert!(text.contains(reason), "{text}");
-    }
-}
-
-/// Answers with lies first: from another port, to another question, and with an address of five bytes. None of
-/// them is the right answer's address.
-async fn dns_server() -> SocketAddr {
-    let server = UdpSocket::bind(TARGET).await.unwrap();
-    let stranger = UdpSocket::bind(TARGET).await.unwrap();
-    let address = server.local_addr().unwrap();
-    tokio::spawn(async move {
-        let mut question = [0; 512];
-        loop {
-            let (_, mlet) = server.recv_from(&mut question).await.unwrap();
-            let mut right = DNS_ANSWER.to_vec();
-            right[..2].copy_from_slice(&question[..2]);
-            let mut lie = right.clone();
-            *lie.last_mut().unwrap() = 66;
-            let mut other_number = lie.clone();
-            other_number[1] ^= 1;
-            let mut five_bytes = [&lie[..], &[66]].concat();
-            let len_at = five_bytes.len() - 6;
-            five_bytes[len_at] = 5;
-            stranger.send_to(&lie, mlet).await.unwrap();
-            for answer in [other_number, five_bytes, right] {
-                server.send_to(&answer, mlet).await.unwrap();
-            }
-        }
-    });
-    address
-}
-
-#[tokio::test]
-async fn dns_finds_the_address() {
-    let server = dns_server().await.to_string();
-    let (home, output) = run(2, &[], &program("mlet-dns"), &["www.example.com", &server]).await;
-    let mut endpoints: Vec<&str> = output.iter().map(|line| columns(&home, line)[0]).collect();
-    endpoints.sort_unstable();
-    assert_eq!(endpoints, ["127.1.0.1", "127.1.0.2"]);
-    for line in &output {
-        let columns = columns(&home, line);
-        assert_eq!(columns[1..3], ["www.example.com", server.as_str()]);
-        assert!(columns[3].parse::<f64>().unwrap() >= 0.0, "{line}");
-        assert_eq!(columns[4], "192.0.2.7");
-    }
-}
-
-#[tokio::test]
-async fn dns_gives_up_on_a_server_that_does_not_answer() {
-    let server = UdpSocket::bind(TARGET).await.unwrap();
-    let address = server.local_addr().unwrap();
-    let script = format!("{} www.example.com {address} 2>&1; true", program("mlet-dns").display());
-    let (home, output) = run(1, &[], Path::new("/bin/sh"), &["-c", &script]).await;
-    let endpoint = told(&home, "127.1.0.1");
-    let told = format!("mlet-dns: {endpoint}: {address} did not answer within 5 s");
-    assert_eq!(output, [told]);
-    assert!(server.try_recv(&mut [0; 512]).is_ok(), "it was asked");
-}
-
 #[tokio::test]
 async fn a_refused_connection_is_told_from_one_that_was_reset() {
     // Bound but not listening, so that nobody else can listen there.
@@ -272,8 +203,8 @@ async fn a_refused_connection_is_told_from_one_that_was_reset() {
     let script = format!("{} {address} 2>&1; true", program("mlet-http-get").display());
     let (home, output) = run(1, &[], Path::new("/bin/sh"), &["-c", &script]).await;
     let endpoint = told(&home, "127.1.0.1");
-    let told = format!("mlet-http-get: {endpoint}: no connection to {address}: refused");
-    assert_eq!(output, [told]);
+    let told = format!("mlet-http-get: {endpoint}: no connection to {address}: refused after ");
+    assert!(output.len() == 1 && output[0].starts_with(&told), "{output:?}");
 }
 
 #[tokio::test]
@@ -467,24 +398,14 @@ fn script(name: &str) -> String {
     format!("{}/mlet/python/{name}", env!("CARGO_MANIFEST_DIR"))
 }
 
-#[test]
-#[ignore = "needs python3"]
-fn the_python_module_passes_its_own_tests() {
-    let tests = script("test_pktlab_mlet.py");
-    let ended = std::process::Command::new(python()).args(["-W", "ignore", &tests]).output();
-    let ended = ended.unwrap();
-    let report = String::from_utf8_lossy(&ended.stderr).into_owned();
-    assert!(ended.status.success() && report.contains("Ran "), "{report}");
-}
-
 #[tokio::test]
 #[ignore = "needs python3"]
 async fn a_page_can_be_fetched_in_ten_lines_of_python() {
     let web = Web::start(LOOPBACK).await.unwrap();
-    let arguments = [script("fetch_page.py"), web.address().to_string()];
-    let arguments = arguments.each_ref().map(String::as_str);
+    let (script, address) = (script("fetch_page.py"), web.address().to_string());
     for options in [&[][..], &PIPES] {
-        let (home, output) = run(3, options, &python(), &arguments).await;
+        // By its first line, which has to be right where there is no PATH.
+        let (home, output) = run(3, options, Path::new(&script), &[&address]).await;
         let mut pages = Pages::parse(&output);
         for identity in home.identities() {
             let (key, address) = (identity.key_id().to_string(), identity.address);

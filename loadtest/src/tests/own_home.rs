@@ -13,7 +13,7 @@ use super::{LOOPBACK, OWN};
 use crate::page::{Expected, Pages};
 use crate::pktxpmgr::Pktxpmgr;
 use crate::web::Web;
-use hosts::endpoint::Endpoint;
+use hosts::endpoint::{Endpoint, MonitorRule};
 
 /// A program of the same build: tests lie in a directory below the programs.
 fn program(name: &str) -> PathBuf {
@@ -43,7 +43,7 @@ fn endpoint(home: &Path, controller: std::net::SocketAddr) -> (Endpoint, String)
         tls: tls::client_config(Some(&Identity { chain: &chain, key: &key }), rule).unwrap(),
         operators: vec![operator],
         priority: None,
-        monitors_not_enforced: false,
+        monitors: MonitorRule::Refuse,
         ledger: std::sync::Arc::default(),
         ran: std::time::Duration::ZERO,
         leave_at: None,

@@ -5,7 +5,7 @@
 use super::*;
 
 /// An agent of its own, and TLS with it as a client.
-fn stranger(scene: &Scene, name: &str) -> Arc<rustls::ClientConfig> {
+pub(super) fn stranger(scene: &Scene, name: &str) -> Arc<rustls::ClientConfig> {
     scene.endpoint(name);
     agent_tls(scene, name, &format!("{name}.agent"))
 }

@@ -1,5 +1,7 @@
 //! Clients of a broker and of a proxy, as controllers and endpoints are.
 
+use std::io::ErrorKind;
+
 use super::*;
 
 /// A connection registered under `snikey`, as a controller does it, up to both preambles.
@@ -11,7 +13,7 @@ pub(super) fn register(
     try_register(proxy, tls, snikey).expect("the registration is accepted")
 }
 
-/// The same; `None` if it is refused.
+/// The same; `None` if it is refused, whether in words or by the end of the connection.
 pub(super) fn try_register(
     proxy: SocketAddr,
     tls: &Arc<rustls::ClientConfig>,
@@ -31,10 +33,11 @@ pub(super) fn try_register(
     // Everything up to the preamble comes at once or in pieces; nothing follows it.
     let (mut received, mut piece) = (Vec::new(), [0; 512]);
     while !received.ends_with(PREAMBLE) {
-        let len = stream.read(&mut piece).unwrap();
-        if len == 0 {
-            return None;
-        }
+        let len = match stream.read(&mut piece) {
+            Ok(0) => return None,
+            Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+            read => read.unwrap(),
+        };
         received.extend_from_slice(&piece[..len]);
     }
     received.truncate(received.len() - PREAMBLE.len());

@@ -46,28 +46,41 @@ impl Scene {
 
     /// The same, whose certificates expire then.
     pub(super) fn endpoint_until(&self, name: &str, not_after: Ticks) -> String {
+        let key = self.new_key(name);
+        self.certify(&format!("{name}.agent"), CertificateType::Agent, (&key, name), not_after);
+        self.certify(&format!("{name}.subcmd"), CertificateType::Subcmd, (&key, "eop"), not_after);
+        key.key_id().to_string()
+    }
+
+    /// A new key in the file of this name: its public half.
+    pub(super) fn new_key(&self, name: &str) -> PublicKey {
         let key = PrivateKey::generate().unwrap();
         self.write(name, key.to_pem().as_bytes(), 0o600);
-        let operator = PrivateKey::from_pem(&fs::read(self.path("eop")).unwrap(), None).unwrap();
-        for (suffix, certificate_type, signer) in [
-            ("agent", CertificateType::Agent, &key),
-            ("subcmd", CertificateType::Subcmd, &operator),
-        ] {
-            let fields = CertificateFields {
-                certificate_type,
-                delegation: Delegation::default(),
-                path_len: None,
-                not_before: Ticks(0),
-                not_after,
-                description: None,
-                auxiliary: Vec::new(),
-                limits: CertificateLimits::default(),
-            };
-            let der = issue(&fields, &key.public_key(), signer).unwrap();
-            let certificate = Certificate::from_der(&der).unwrap();
-            self.write(&format!("{name}.{suffix}"), certificate.to_pem().as_bytes(), 0o600);
-        }
-        key.public_key().key_id().to_string()
+        key.public_key()
+    }
+
+    /// Makes a certificate of a key, in a file of this name, with the signer's key, which is in another.
+    pub(super) fn certify(
+        &self,
+        name: &str,
+        certificate_type: CertificateType,
+        (subject, signer): (&PublicKey, &str),
+        not_after: Ticks,
+    ) {
+        let signer = PrivateKey::from_pem(&fs::read(self.path(signer)).unwrap(), None).unwrap();
+        let fields = CertificateFields {
+            certificate_type,
+            delegation: Delegation::default(),
+            path_len: None,
+            not_before: Ticks(0),
+            not_after,
+            description: None,
+            auxiliary: Vec::new(),
+            limits: CertificateLimits::default(),
+        };
+        let der = issue(&fields, subject, &signer).unwrap();
+        let certificate = Certificate::from_der(&der).unwrap();
+        self.write(name, certificate.to_pem().as_bytes(), 0o600);
     }
 
     pub(super) fn pktfleet(&self, words: &[&str]) -> Command {
@@ -232,17 +245,36 @@ impl Running {
     }
 
     pub(super) fn wait_for_within(&mut self, text: &str, patience: Duration) -> String {
+        self.wait_for_line(text, 1, patience)
+    }
+
+    /// Waits until so many log lines hold `text`.
+    pub(super) fn wait_for_times(&mut self, text: &str, times: usize) {
+        self.wait_for_line(text, times, PATIENCE);
+    }
+
+    /// The line of this number, from 1, among those that hold `text`.
+    fn wait_for_line(&mut self, text: &str, number: usize, patience: Duration) -> String {
         let deadline = Instant::now() + patience;
         loop {
-            if let Some(line) = self.seen.iter().find(|line| line.contains(text)) {
+            let mut lines = self.seen.iter().filter(|line| line.contains(text));
+            if let Some(line) = lines.nth(number - 1) {
                 return line.clone();
             }
             let left = deadline.saturating_duration_since(Instant::now());
             match self.lines.recv_timeout(left) {
                 Ok(line) => self.seen.push(line),
-                Err(_) => panic!("no {text:?} in the log:\n{}", self.seen.join("\n")),
+                Err(_) => {
+                    panic!("not {number} times {text:?} in the log:\n{}", self.seen.join("\n"))
+                }
             }
         }
+    }
+
+    /// How many lines hold `text` so far.
+    pub(super) fn times(&mut self, text: &str) -> usize {
+        self.seen.extend(self.lines.try_iter());
+        self.seen.iter().filter(|line| line.contains(text)).count()
     }
 
     /// Where it listens for `whom`.

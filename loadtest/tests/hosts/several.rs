@@ -13,7 +13,7 @@ use super::*;
 const COUNT: usize = 10;
 
 /// A broker or proxy that can be killed and started again where it was.
-struct Host {
+pub(super) struct Host {
     running: Option<Running>,
     /// How it is started again.
     words: Vec<String>,
@@ -33,7 +33,7 @@ impl Host {
         (Self { running: Some(running), words: again }, addresses)
     }
 
-    fn broker(scene: &Scene) -> (Self, [SocketAddr; 2]) {
+    pub(super) fn broker(scene: &Scene) -> (Self, [SocketAddr; 2]) {
         let words = ["broker", "--key", "@rv", "--agent", "@agent_bop_rv.cert"];
         let listens = [("--publish", "publishers"), ("--subscribe", "subscribers")];
         let (host, addresses) = Self::start(scene, &words, &listens);
@@ -41,7 +41,7 @@ impl Host {
     }
 
     /// Where controllers and where endpoints come to.
-    fn proxy(scene: &Scene) -> (Self, [SocketAddr; 2]) {
+    pub(super) fn proxy(scene: &Scene) -> (Self, [SocketAddr; 2]) {
         let words = ["proxy", "--key", "@prx", "--agent", "@agent_prx.cert"];
         let listens = [("--controllers", "controllers"), ("--endpoints", "endpoints")];
         let (host, addresses) = Self::start(scene, &words, &listens);
@@ -49,31 +49,15 @@ impl Host {
     }
 
     /// As a machine that loses its power, as far as others can see.
-    fn kill(&mut self) {
+    pub(super) fn kill(&mut self) {
         let mut running = self.running.take().unwrap();
         running.child.kill().unwrap();
         assert_eq!(running.child.wait().unwrap().signal(), Some(9), "it was killed by us");
     }
 
-    fn come_back(&mut self, scene: &Scene) {
+    pub(super) fn come_back(&mut self, scene: &Scene) {
         let words: Vec<_> = self.words.iter().map(String::as_str).collect();
         self.running = Some(Running::start(scene.pktfleet(&words)));
-    }
-}
-
-impl Running {
-    /// Waits until so many log lines hold `text`.
-    fn wait_for_times(&mut self, text: &str, times: usize) {
-        let deadline = Instant::now() + PATIENCE;
-        while self.seen.iter().filter(|line| line.contains(text)).count() < times {
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.lines.recv_timeout(left) {
-                Ok(line) => self.seen.push(line),
-                Err(_) => {
-                    panic!("not {times} times {text:?} in the log:\n{}", self.seen.join("\n"))
-                }
-            }
-        }
     }
 }
 

@@ -1,45 +1,37 @@
 //! One campaign over three machines, with all that it is made of: managers that each have a network of their own, a broker, a
 //! proxy, a fleet and a PostgreSQL. Each of them is killed, one manager is cut off and one is stopped.
 //!
-//! Not here: what befalls it (`shared_faults.rs`), and what is judged afterwards (`shared_judge.rs`). What the campaign waits
-//! for by the clock is shortened in its row: rounds, and the next wave, which a test calls when it is ready for it.
+//! Not here: its parts (`shared_parts.rs`), what befalls it (`shared_faults.rs`), and what is judged afterwards
+//! (`shared_judge.rs`). What the campaign waits for by the clock is shortened in its row: rounds, and the next wave, which a
+//! test calls when it is ready for it.
 
 use std::collections::BTreeSet;
+use std::fs::File;
 
+use nix::fcntl::Flock;
 use serde_json::Value;
 
+use super::attacks::stranger;
 use super::identities::keys_in;
 use super::network::{Machine, MletProcess, Network};
-use super::postgres::{Postgres, ServerCertificate};
-use super::shared_judge::{Fault, Told, a_judge_sees_what_is_not_so, faults_in};
+use super::postgres::Postgres;
+use super::shared_judge::{Fault, Told, a_judge_sees_what_is_not_so, assert_judged_right};
+use super::shared_parts::{
+    PROXY_ROLE, certificate, fleet, group, is_long, manager, mlet, pktxpmgr, proxy,
+};
 use super::*;
 
 /// Longest that anything here may take that waits for endpoints.
 const CAMPAIGN_PATIENCE: Duration = Duration::from_secs(300);
-const LOOK_INTERVAL: Duration = Duration::from_millis(20);
 /// A wave of endpoints is through after so long without a mlet.
-const WAVE_QUIET: Duration = Duration::from_secs(3);
+const WAVE_QUIET: Duration = Duration::from_secs(2);
 pub(super) const MANAGERS: usize = 3;
-pub(super) const PROXY_ROLE: [&str; 2] = ["controllers", "endpoints"];
-/// A mlet says whom it measures, takes its time, and speaks to its endpoint only when it is done: it reads the clock. Every
-/// tenth takes so long that it is met by whatever ends a manager.
-const MLET: &[u8] = b"#!/bin/sh
-echo \"$PKTLAB_ENDPOINT_KEY\"
-case $PKTLAB_SESSION in
-*7) sleep 15 ;;
-*) sleep 0.$((PKTLAB_SESSION % 8 + 2)) ;;
-esac
-printf '\\050\\000\\000\\006\\020\\001\\000\\000\\000\\010' >&0
-exec head -c 16 >/dev/null
-";
-
-pub(super) fn is_long(mlet: &MletProcess) -> bool {
-    mlet.session % 10 == 7
-}
 
 /// A manager that is started again when it was killed.
 pub(super) struct Manager {
     pub(super) name: String,
+    /// How its key begins.
+    key: String,
     pub(super) machine: Machine,
     pub(super) running: Running,
 }
@@ -58,14 +50,17 @@ pub(super) struct SharedCampaign {
     pub(super) database: Machine,
     pub(super) scene: Scene,
     count: usize,
-    faults: Vec<Fault>,
+    /// As long as this is there, long mlets do not end by themselves.
+    held: Option<Flock<File>>,
+    pub(super) faults: Vec<Fault>,
 }
 
 impl SharedCampaign {
     /// A campaign of so many endpoints that is for `n` of them, and whose first wave is called.
     fn begin(name: &str, count: usize, n: Option<usize>) -> Self {
         let scene = Scene::new(name);
-        scene.write("measure", MLET, 0o755);
+        let held = mlet(&scene);
+        group(&scene);
         let mut network = Network::new();
         let site = network.machine("site");
         let database = network.machine("database");
@@ -79,10 +74,12 @@ impl SharedCampaign {
         let (publish, subscribe) = (broker.address("publishers"), broker.address("subscribers"));
         let mut proxy = proxy(&scene, &site, [SocketAddr::from((site.address(), 0)); 2]);
         let proxy_addresses = PROXY_ROLE.map(|whom| proxy.address(whom));
+        let stranger = stranger(&scene, "stranger");
+        let registered = site.within(|| try_register(proxy_addresses[0], &stranger, "shared"));
+        assert!(registered.is_none(), "the group's key has not signed the stranger's certificate");
         let config = fs::read_to_string(scene.config("shared", publish, true)).unwrap();
-        let backlog = (count / 10).max(20);
-        let config = format!("{config}TargetBacklogConn {backlog}\nPubPeriod 2h\n");
-        scene.write("shared.conf", config.as_bytes(), 0o600);
+        let config = format!("{config}TargetBacklogConn 8\nPubPeriod 2h\n");
+        manager(&scene, "lab", &config);
         let mut fleet = fleet(&scene, &site, count, subscribe);
         let all = format!("{count} of {count} endpoints are subscribed");
         fleet.wait_for_within(&all, PATIENCE + Duration::from_millis(20) * count as u32);
@@ -98,14 +95,16 @@ impl SharedCampaign {
             database,
             scene,
             count,
+            held: Some(held),
             faults: Vec::new(),
         };
         campaign.create(n);
         for number in 0..MANAGERS {
             let name = format!("m{number}");
             let machine = campaign.network.machine(&name);
+            let key = manager(&campaign.scene, &name, &config);
             let running = campaign.start(&name, &machine);
-            campaign.managers.push(Manager { name, machine, running });
+            campaign.managers.push(Manager { name, key, machine, running });
         }
         for manager in &mut campaign.managers {
             manager.running.wait_for("member of the campaign");
@@ -118,7 +117,7 @@ impl SharedCampaign {
         let mut words = vec!["--lease", "5s", "--tries", "20", "--waves", "hostid:1hex"];
         words.extend(n.iter().flat_map(|n| ["-n", n]));
         let [register, through] = self.proxy_addresses.map(|address| address.to_string());
-        words.extend(["-c", "shared.conf", "-a", &register, "-p", &through, "./measure"]);
+        words.extend(["-c", "lab.conf", "-a", &register, "-p", &through, "./measure"]);
         self.ask("create", &words);
         self.postgres.sql(
             "CREATE ROLE lab LOGIN IN ROLE pktlab_manager; \
@@ -147,8 +146,8 @@ impl SharedCampaign {
         let campaign = format!("postgres://lab@{database}/postgres#shared");
         let mut command = pktxpmgr(&self.scene);
         command.args(["--campaign", &campaign, "--campaign-root", "database.pem", "--out", name]);
-        command.args(["-c", "shared.conf", "-a", &register, "-p", &through, "--cores", "1"]);
-        command.args(["--sessions-max", &(self.count / 2).to_string()]);
+        command.args(["-c", &format!("{name}.conf"), "-a", &register, "-p", &through]);
+        command.args(["--cores", "1", "--sessions-max", &(self.count / 2).to_string()]);
         command.args(["--handshake-timeout", "30s", "--setup-timeout", "30s", "./measure"]);
         machine.within(|| Running::start(command))
     }
@@ -157,54 +156,39 @@ impl SharedCampaign {
         self.postgres.sql("UPDATE pktlab.campaign SET wave_at = wave_at - interval '1 day'");
     }
 
-    /// Waits for a manager that has a mlet of this kind which has just begun: one of these managers. Calls wave after wave.
-    pub(super) fn await_mlet(
-        &self,
-        whose: &[usize],
-        is_wanted: fn(&MletProcess) -> bool,
-    ) -> (usize, MletProcess) {
+    /// Waits for a manager, one of these, that has just begun with an endpoint and has a long mlet too, which is returned.
+    /// Calls wave after wave.
+    pub(super) fn await_busy(&self, whose: &[usize]) -> (usize, MletProcess) {
         let mlets = |number: usize| self.managers[number].machine.mlets();
         let before: BTreeSet<_> =
             whose.iter().flat_map(|number| mlets(*number).into_iter().map(|one| one.pid)).collect();
-        let deadline = Instant::now() + CAMPAIGN_PATIENCE;
+        let is_new = |one: &MletProcess| !is_long(one) && !before.contains(&one.pid);
+        let (mut found, mut quiet_since) = (None, Instant::now());
         self.call_next_wave();
-        let mut quiet_since = Instant::now();
-        loop {
-            for number in whose.iter().copied() {
-                let new = |one: &MletProcess| !before.contains(&one.pid) && is_wanted(one);
-                if let Some(mlet) = mlets(number).into_iter().find(new) {
-                    return (number, mlet);
-                }
-            }
-            if (0..MANAGERS).any(|number| !mlets(number).iter().all(is_long)) {
+        let is_found = comes_true(CAMPAIGN_PATIENCE, || {
+            let all: Vec<_> = (0..MANAGERS).map(mlets).collect();
+            found = whose.iter().find_map(|number| {
+                all[*number].iter().any(is_new).then_some(())?;
+                Some((*number, *all[*number].iter().find(|one| is_long(one))?))
+            });
+            if !all.iter().flatten().all(is_long) {
                 quiet_since = Instant::now();
             }
             if quiet_since.elapsed() > WAVE_QUIET {
                 self.call_next_wave();
                 quiet_since = Instant::now();
             }
-            assert!(Instant::now() < deadline, "no mlet to strike at: {}", self.status());
-            thread::sleep(LOOK_INTERVAL);
-        }
+            found.is_some()
+        });
+        assert!(is_found, "no manager has the mlets: {}", self.status());
+        found.unwrap()
     }
 
-    /// Something befalls the campaign and is over when `strike` returns: what it breaks and loses is excused.
-    pub(super) fn befalls(&mut self, what: &'static str, strike: impl FnOnce(&mut Self)) {
-        let from = now();
-        let lost = self.lost();
-        strike(self);
-        println!("{what}: {} more of the managers were lost", self.lost() - lost);
-        self.faults.push(Fault { from, until: now() });
-    }
-
-    /// Memberships that others have found to be lost.
-    pub(super) fn lost(&self) -> usize {
-        let lost = self.postgres.sql("SELECT count(*) FROM pktlab.manager WHERE state = 'lost'");
-        lost.parse().unwrap()
-    }
-
-    pub(super) fn await_lost(&self, more_than: usize) {
-        await_that("a manager is lost", || self.lost() > more_than);
+    /// Memberships of this manager that were found to be lost.
+    pub(super) fn lost(&self, number: usize) -> usize {
+        let name = &self.managers[number].name;
+        let query = "SELECT count(*) FROM pktlab.manager WHERE state = 'lost' AND host =";
+        self.postgres.sql(&format!("{query} '{name}'")).parse().unwrap()
     }
 
     /// Where the publisher is, and its membership.
@@ -226,36 +210,38 @@ impl SharedCampaign {
         (texts.last().cloned(), texts.len())
     }
 
-    /// All waves and rounds come by themselves from now on.
-    fn hurry(&self) {
+    /// All waves and rounds come by themselves from now on, and all mlets end by themselves.
+    fn hurry(&mut self) {
+        self.held = None;
         self.postgres.sql("UPDATE pktlab.campaign SET wave_gap = '0.5 s'");
     }
 
-    /// What the fleet and the database tell; the campaign is over.
+    /// What the fleet, the mlets and the database tell; the campaign is over.
     fn told(&mut self) -> Told {
         self.fleet.seen.extend(self.fleet.lines.try_iter());
+        let lost = self.postgres.sql(
+            "SELECT host, to_char(lease_until AT TIME ZONE 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') \
+             FROM pktlab.manager WHERE state = 'lost'",
+        );
         let results = self.ask("results", &[]);
-        let begins = |line: &&String| line.ends_with(": a session begins");
-        println!("{} sessions began", self.fleet.seen.iter().filter(begins).count());
+        let lines = |text: String| text.lines().map(str::to_owned).collect();
+        let known = |one: &Manager| [&one.name, &one.key].map(Clone::clone);
         Told {
             keys: keys_in(&self.scene.folder.join("kept")),
+            managers: self.managers.iter().map(known).collect(),
             log: self.fleet.seen.clone(),
             results: results.lines().map(|line| serde_json::from_str(line).unwrap()).collect(),
+            met: lines(fs::read_to_string(self.scene.path("met")).unwrap_or_default()),
+            lost: lines(lost),
             faults: self.faults.clone(),
         }
     }
 
     /// Each manager ends by itself.
     fn managers_end(&mut self) {
-        for Manager { name, machine, running } in &mut self.managers {
-            let deadline = Instant::now() + PATIENCE;
-            let status = loop {
-                if let Some(status) = running.child.try_wait().unwrap() {
-                    break status;
-                }
-                assert!(Instant::now() < deadline, "{name} does not end");
-                thread::sleep(LOOK_INTERVAL);
-            };
+        for Manager { name, machine, running, .. } in &mut self.managers {
+            await_that("it ends", || running.child.try_wait().unwrap().is_some());
+            let status = running.child.wait().unwrap();
             running.seen.extend(running.lines.iter());
             assert_eq!(status.code(), Some(0), "{name}: {}", running.seen.join("\n"));
             assert_eq!(machine.mlets(), BTreeSet::new(), "{name} has left nothing");
@@ -276,58 +262,6 @@ impl Drop for SharedCampaign {
     }
 }
 
-fn pktxpmgr(scene: &Scene) -> Command {
-    let program = Path::new(PKTFLEET).with_file_name("pktxpmgr");
-    assert!(program.exists(), "{} is missing: run `cargo build` first", program.display());
-    let mut command = Command::new(program);
-    command.current_dir(&scene.folder);
-    command
-}
-
-pub(super) fn proxy(scene: &Scene, site: &Machine, at: [SocketAddr; 2]) -> Running {
-    let [controllers, endpoints] = at.map(|address| address.to_string());
-    let words = ["proxy", "--key", "@prx", "--agent", "@agent_prx.cert"];
-    let at = ["--controllers", &controllers, "--endpoints", &endpoints];
-    let words = [&words[..], &at, &["--per-source-percent", "100"]].concat();
-    let command = scene.pktfleet(&words);
-    site.within(|| Running::start(command))
-}
-
-fn fleet(scene: &Scene, site: &Machine, count: usize, broker: SocketAddr) -> Running {
-    let (count, broker) = (count.to_string(), broker.to_string());
-    let words = ["fleet", "-v", "--endpoints", &count, "--subscribe", &broker, "--key", "@eop"];
-    let own = ["--identities", "@kept", "--address", "127.2.0.1", "--attributes", "hostid=EP{};"];
-    let command = scene.pktfleet(&[&words[..], &own].concat());
-    site.within(|| Running::start(command))
-}
-
-/// One for a database at this address, in `database.pem` too.
-fn certificate(scene: &Scene, address: std::net::Ipv4Addr) -> ServerCertificate {
-    let mut openssl = Command::new("openssl");
-    openssl.args(["req", "-x509", "-nodes", "-days", "2", "-subj", "/CN=database"]);
-    openssl.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
-    openssl.args(["-addext", "basicConstraints=critical,CA:FALSE"]);
-    openssl.args(["-addext", &format!("subjectAltName=IP:{address}")]);
-    openssl.args(["-keyout", "database.key", "-out", "database.pem"]);
-    let made = openssl.current_dir(&scene.folder).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let read = |name: &str| fs::read(scene.path(name)).unwrap();
-    ServerCertificate { certificate: read("database.pem"), key: read("database.key") }
-}
-
-fn now() -> Ticks {
-    Ticks::from_system_time(std::time::SystemTime::now())
-}
-
-#[track_caller]
-pub(super) fn await_that(what: &str, mut holds: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !holds() {
-        assert!(Instant::now() < deadline, "not in time: {what}");
-        thread::sleep(LOOK_INTERVAL);
-    }
-}
-
 /// With as many endpoints as `SHARED_ENDPOINTS` says, 200 if it says nothing.
 #[test]
 #[ignore = "needs postgresql, openssl, iproute2, CAP_NET_ADMIN"]
@@ -344,15 +278,13 @@ fn each_endpoint_has_one_result_whatever_befalls_three_managers() {
     campaign.restart_proxy();
     campaign.kill_all();
     campaign.hurry();
-    let deadline = Instant::now() + CAMPAIGN_PATIENCE;
-    while campaign.status()["done"].as_u64().unwrap() < count as u64 {
-        assert!(Instant::now() < deadline, "not all are done: {}", campaign.status());
-        thread::sleep(LOOK_INTERVAL);
-    }
+    let are_done =
+        comes_true(CAMPAIGN_PATIENCE, || campaign.status()["done"].as_u64() >= Some(count as u64));
+    assert!(are_done, "not all are done: {}", campaign.status());
     campaign.ask("stop", &[]);
     campaign.managers_end();
     let told = campaign.told();
-    assert_eq!(faults_in(&told, count), Vec::<String>::new());
+    assert_judged_right(&told, count);
     a_judge_sees_what_is_not_so(&told, count);
 }
 
@@ -368,6 +300,5 @@ fn a_campaign_for_so_many_has_exactly_so_many_results_whatever_befalls_it() {
     campaign.managers_end();
     let status = campaign.status();
     assert_eq!((&status["state"], &status["done"]), (&"over".into(), &n.into()), "{status}");
-    let told = campaign.told();
-    assert_eq!(faults_in(&told, n), Vec::<String>::new());
+    assert_judged_right(&campaign.told(), n);
 }

@@ -7,7 +7,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
-use engine::permits::Standing;
+use engine::permits::CampaignSums;
 use engine::{
     BrokerStage, CoreState, Distribution, OutcomeKind, RelayTimes, RunStage, SessionsByPhase,
     Snapshot,
@@ -24,6 +24,10 @@ use crate::status_line::{clock, rough, share};
 
 /// So many reasons are listed.
 const REASONS_LISTED: usize = 10;
+
+/// A manager hears at least so often how its campaign stands, while the database answers: every five seconds, and a second for
+/// the answer.
+const BEAT_MAX: Duration = Duration::from_secs(6);
 
 /// What pages are told at one time, by the names of the places where it stands.
 #[derive(Debug, Serialize)]
@@ -106,8 +110,8 @@ fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'stat
         ("failed", failed.to_string()),
         ("neither", ended.saturating_sub(ok + failed).to_string()),
         ("rate", rate(format!("{:.1}", per_second(ended, before.ended())))),
-        ("goal", now.goal.map(|goal| goal_told(goal, now.lasted)).unwrap_or_default()),
-        ("campaign", now.campaign.map(|campaign| campaign_told(&campaign)).unwrap_or_default()),
+        ("goal", goal(now)),
+        ("campaign", campaign(now)),
         ("publication", publication(now, wall)),
         ("proxies", proxies(now)),
         ("to-bytes", words::size(now.bytes.to_endpoint)),
@@ -124,16 +128,34 @@ fn texts(now: &Snapshot, before: &Snapshot, wall: SystemTime) -> BTreeMap<&'stat
     .into()
 }
 
-fn goal_told(goal: engine::Goal, lasted: Duration) -> String {
-    format!("{} of {} sessions: {}", goal.done, goal.wanted, share(goal, lasted))
+fn goal(now: &Snapshot) -> String {
+    now.goal.map_or_else(String::new, |goal| {
+        let of = if goal.is_of_campaign { "endpoints" } else { "sessions" };
+        format!("{} of {} {of}: {}", goal.done, goal.wanted, share(goal, now.lasted))
+    })
+}
+
+/// How the campaign stands, when that was told if it should have been told again since, and what waits.
+fn campaign(now: &Snapshot) -> String {
+    let old = now.reporting.told_ago.filter(|ago| *ago > BEAT_MAX);
+    let old = old.map_or_else(String::new, |ago| format!(" (as of {} ago)", rough(ago)));
+    let told = now.campaign.map(|campaign| campaign_told(&campaign) + &old);
+    let waiting = Some(now.reporting.results_waiting).filter(|waiting| *waiting > 0);
+    let waiting = waiting.map(|waiting| format!("{} for the database", results_wait(waiting)));
+    told.into_iter().chain(waiting).collect::<Vec<_>>().join("; ")
+}
+
+fn results_wait(count: u64) -> String {
+    format!("{} wait{}", counted(count, "result"), if count == 1 { "s" } else { "" })
 }
 
 /// Of all managers.
-fn campaign_told(campaign: &Standing) -> String {
+fn campaign_told(campaign: &CampaignSums) -> String {
     let wanted = campaign.wanted.map_or_else(String::new, |wanted| format!(" of {wanted}"));
     let per_second = campaign.done_last_minute as f64 / 60.0;
     format!(
-        "{}{wanted} endpoints done, {per_second:.1}/s; {} running, {} lost, {} given back, {} out of tries; {} with {} places",
+        "{}{wanted} endpoints done, {per_second:.1}/s; {} running, {} lost, {} given back, {} out of tries; {} with {} places; \
+         round {}, wave {}",
         campaign.done,
         campaign.running,
         campaign.lost,
@@ -141,6 +163,8 @@ fn campaign_told(campaign: &Standing) -> String {
         campaign.out_of_tries,
         counted(campaign.managers, "manager"),
         campaign.places,
+        campaign.round,
+        campaign.wave,
     )
 }
 
@@ -190,7 +214,7 @@ fn lost(now: &Snapshot) -> String {
     if lost.is_empty() { "nothing".into() } else { lost.join(", ") }
 }
 
-/// What somebody should look after: shards that stand still, and as long as endpoints are to come, brokers and proxies
+/// What somebody should look after: shards that stand still, a database that does not answer, and as long as endpoints are to come, brokers and proxies
 /// through which they do not.
 fn troubles(now: &Snapshot) -> String {
     let stalled = |core: &CoreState| {
@@ -201,6 +225,10 @@ fn troubles(now: &Snapshot) -> String {
         ))
     };
     let mut told: Vec<String> = now.cores.iter().filter_map(stalled).collect();
+    told.extend(now.reporting.silent.map(|silent| {
+        let silent = rough(silent);
+        format!("The database of the campaign has not answered for {silent}: nothing begins.")
+    }));
     if matches!(now.stage, RunStage::Starting | RunStage::Serving) {
         let brokers = now.brokers.iter().filter(|one| one.stage == BrokerStage::NotPublished);
         told.extend(brokers.map(|one| format!("Nothing is published at {}.", one.name)));
@@ -353,7 +381,7 @@ fn len_of(points: &[Point]) -> f64 {
 
 #[cfg(test)]
 mod tests {
-    use engine::{BrokerState, Places, ProxyState};
+    use engine::{BrokerState, Places, ProxyState, Reporting};
 
     use super::*;
 
@@ -405,12 +433,58 @@ mod tests {
     }
 
     #[test]
+    fn a_campaign_whose_database_is_silent_is_marked_with_what_waits_and_how_old_its_numbers_are() {
+        let standing =
+            CampaignSums { wanted: Some(9), done: 4, managers: 1, ..CampaignSums::default() };
+        let goal_of = |is_of_campaign| engine::Goal { wanted: 9, done: 4, is_of_campaign };
+        let mut now =
+            Snapshot { campaign: Some(standing), goal: Some(goal_of(true)), ..Snapshot::default() };
+        now.reporting.told_ago = Some(Duration::from_secs(5));
+        let told = campaign(&now);
+        assert!(told.starts_with("4 of 9 endpoints done") && !told.contains("as of"), "{told}");
+        assert!(goal(&now).starts_with("4 of 9 endpoints: 44%"));
+        now.goal = Some(goal_of(false));
+        assert!(goal(&now).starts_with("4 of 9 sessions: 44%"), "of --require");
+        assert_eq!(troubles(&now), "");
+        let (silent, told_ago) = (Some(Duration::from_secs(31)), Some(Duration::from_secs(34)));
+        now.reporting = Reporting { results_waiting: 3, silent, told_ago };
+        let told = campaign(&now);
+        assert!(told.ends_with(" (as of 34s ago); 3 results wait for the database"), "{told}");
+        let expected = "The database of the campaign has not answered for 31s: nothing begins.";
+        assert_eq!(troubles(&now), expected);
+        now.reporting.results_waiting = 1;
+        assert!(campaign(&now).ends_with("; 1 result waits for the database"));
+    }
+
+    #[test]
     fn a_run_that_takes_no_more_sessions_says_so() {
         let mut now = Snapshot { stage: RunStage::Serving, ..Snapshot::default() };
         now.places = Places { taken: 2, max: 3 };
         assert_eq!(state(&now), "Running: endpoints are served.");
         now.places.taken = 3;
         assert_eq!(state(&now), "Full: 3 of 3 sessions; who comes waits.");
+    }
+
+    #[test]
+    fn a_campaign_is_told_with_its_endpoints_managers_round_and_wave() {
+        let campaign = CampaignSums {
+            wanted: Some(100),
+            managers: 2,
+            places: 50,
+            done: 30,
+            done_last_minute: 18,
+            running: 6,
+            lost: 5,
+            given_back: 4,
+            out_of_tries: 1,
+            round: 3,
+            wave: 7,
+        };
+        let told = "30 of 100 endpoints done, 0.3/s; 6 running, 5 lost, 4 given back, 1 out of tries; 2 managers with 50 \
+                    places; round 3, wave 7";
+        assert_eq!(campaign_told(&campaign), told);
+        let told = campaign_told(&CampaignSums { wanted: None, ..campaign });
+        assert!(told.starts_with("30 endpoints done"), "{told}");
     }
 
     #[test]

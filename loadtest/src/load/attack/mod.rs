@@ -40,6 +40,7 @@ use super::mode::Mode;
 use super::options::Options;
 use super::relays::Relay;
 use super::report::Report;
+use super::run::measuring;
 use attacker::Running;
 use honest::Honest;
 use hosts::home::{Agent, Home, Surroundings};
@@ -186,7 +187,7 @@ impl AttackRun<'_> {
         // Where they go is told when they are started.
         let nowhere = ([127, 0, 0, 1], 0).into();
         let endpoints = || -> Result<Vec<_>, LoadError> {
-            let mut endpoints = self.home.endpoints(nowhere)?;
+            let mut endpoints = measuring(&self.home, nowhere)?;
             Ok(endpoints.split_off(self.options.endpoints))
         };
         Ok(match self.kind {
@@ -204,7 +205,7 @@ impl AttackRun<'_> {
             return Honest::at_broker(self.options.endpoints, victim.honest());
         }
         let [address, _] = victim.honest();
-        let mut endpoints = self.home.endpoints(address)?;
+        let mut endpoints = measuring(&self.home, address)?;
         endpoints.truncate(self.options.endpoints);
         Ok(Honest::at_manager(
             endpoints,

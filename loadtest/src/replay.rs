@@ -1,0 +1,316 @@
+//! `pktfleet replay`: a mlet against an endpoint that was recorded (`pktxpmgr --capture`), with no network: what the endpoint
+//! said is said again, and the first thing that the mlet says otherwise is shown.
+//!
+//! ```text
+//! recording.rs   the file, step by step     difference.rs   what was expected and what came, in words
+//! ```
+//!
+//! The endpoint's messages come in the order of the recording and not at its times: as soon as the mlet has said what it
+//! had said before them. Not here: an endpoint that does what it is asked (`hosts`).
+//!
+//! Invariant: every wait has a deadline, and the exit code is the mlet's only where all was said as in the recording.
+
+mod difference;
+mod recording;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::process::ExitStatusExt;
+use std::path::{Path, PathBuf};
+use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
+
+use clap::{Args, ValueHint};
+use command_line::units::duration;
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use packetlab::frame::Framer;
+use packetlab::message::{Header, PAYLOAD_LEN_MAX};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::UnixStream;
+use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::process::{Child, Command};
+use tokio::time::timeout;
+
+use crate::console;
+use difference::{Difference, Heard};
+use hosts::interrupts::{Interrupt, Interrupts};
+use recording::{Recording, RecordingError, Step, What};
+
+/// Exit code where the mlet has not said what is recorded (EX_PROTOCOL).
+const DIFFERS: u8 = 76;
+
+/// Exit code where the recording or the mlet cannot be used, as pktxpmgr's own.
+const UNUSABLE: u8 = 3;
+
+/// Exit code where the machine does not let it (EX_SOFTWARE).
+const FAILED: u8 = 70;
+
+const EXAMPLES: &str = "\
+Examples:
+  pktfleet replay here/1.jsonl -- ./mlet-dns www.example.org 192.0.2.53";
+
+/// What `pktfleet replay` can be told.
+#[derive(Debug, Args)]
+#[command(before_help = EXAMPLES, override_usage = "pktfleet replay [OPTIONS] FILE -- MLET [ARG]...")]
+pub(crate) struct Options {
+    /// How long the mlet may take for each step, beside the time that it took when it was recorded
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = duration)]
+    timeout: Duration,
+    /// A session's file of `pktxpmgr --capture`
+    #[arg(value_name = "FILE", value_hint = ValueHint::FilePath)]
+    recording: PathBuf,
+    /// A path, never searched in PATH; what follows is for the mlet
+    #[arg(value_name = "MLET", required = true, last = true, value_hint = ValueHint::FilePath)]
+    mlet_and_arguments: Vec<OsString>,
+}
+
+/// Why the mlet has not said all that was recorded.
+#[derive(Debug)]
+enum ReplayError {
+    Recording(PathBuf, RecordingError),
+    NotStarted(PathBuf, io::Error),
+    Differs(PathBuf, Box<Difference>),
+    /// It has said everything, and goes on running.
+    Stays(Duration),
+    Io(io::Error),
+    Interrupted(Interrupt),
+}
+
+impl fmt::Display for ReplayError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recording(path, error) => write!(f, "{}: {error}", path.display()),
+            Self::NotStarted(path, error) => {
+                write!(f, "the mlet {} cannot be started: {error}", path.display())
+            }
+            Self::Differs(path, difference) => write!(f, "{}, {difference}", path.display()),
+            Self::Stays(waited) => write!(
+                f,
+                "the mlet has closed its session as recorded, but still ran {} s later; it was killed",
+                waited.as_secs_f64()
+            ),
+            Self::Io(error) => error.fmt(f),
+            Self::Interrupted(interrupt) => interrupt.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for ReplayError {}
+
+impl From<io::Error> for ReplayError {
+    fn from(error: io::Error) -> Self {
+        Self::Io(error)
+    }
+}
+
+impl ReplayError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Recording(..) | Self::NotStarted(..) => UNUSABLE,
+            Self::Differs(..) | Self::Stays(_) => DIFFERS,
+            Self::Io(_) => FAILED,
+            Self::Interrupted(interrupt) => interrupt.exit_code(),
+        }
+    }
+}
+
+/// Replays the recording; the mlet's exit code where it says what is recorded.
+pub(crate) fn run(options: &Options) -> ExitCode {
+    match replay(options) {
+        Ok(status) => exit_code(status).into(),
+        Err(error) => {
+            console::note(format_args!("replay: {error}"));
+            error.exit_code().into()
+        }
+    }
+}
+
+/// As a shell tells it.
+fn exit_code(status: ExitStatus) -> u8 {
+    let code = status.code().or_else(|| Some(128 + status.signal()?));
+    code.and_then(|code| u8::try_from(code).ok()).unwrap_or(FAILED)
+}
+
+fn replay(options: &Options) -> Result<ExitStatus, ReplayError> {
+    let path = &options.recording;
+    let recording = Recording::read(path);
+    let recording = recording.map_err(|error| ReplayError::Recording(path.clone(), error))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        // Before there is anything to end: from here on a signal only asks.
+        let mut interrupts = Interrupts::listen()?;
+        let (mut child, endpoint) = start(options, &recording)?;
+        let group = child.id().and_then(|id| i32::try_from(id).ok());
+        let played = interrupts.unless(async {
+            let difference = endpoint.play(&recording, options.timeout).await;
+            difference.map_err(|difference| ReplayError::Differs(path.clone(), difference))?;
+            match timeout(options.timeout, child.wait()).await {
+                Ok(status) => Ok(status?),
+                Err(_) => Err(ReplayError::Stays(options.timeout)),
+            }
+        });
+        let played = played.await.map_err(ReplayError::Interrupted).and_then(|played| played);
+        // What the mlet has started does not outlive the replay; mostly there is nothing left.
+        if let Some(group) = group {
+            let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+        }
+        if played.is_err() {
+            // It may have ended already.
+            let _ = child.kill().await;
+        }
+        played
+    })
+}
+
+/// Starts the mlet as pktxpmgr would, with what it found then.
+fn start(options: &Options, recording: &Recording) -> Result<(Child, Endpoint), ReplayError> {
+    let (near, far) = std::os::unix::net::UnixStream::pair()?;
+    near.set_nonblocking(true)?;
+    let (reader, writer) = UnixStream::from_std(near)?.into_split();
+    let [mlet, arguments @ ..] = &options.mlet_and_arguments[..] else {
+        return Err(io::Error::other("a mlet is always named").into());
+    };
+    // A path with a slash is not searched for.
+    let path = std::path::absolute(mlet)?;
+    let name = Path::new(mlet).file_name().unwrap_or(mlet);
+    let child = Command::new(&path)
+        .arg0(name)
+        .args(arguments)
+        .env_clear()
+        .envs(recording.found())
+        .stdin(Stdio::from(OwnedFd::from(far)))
+        .kill_on_drop(true)
+        .process_group(0)
+        .spawn()
+        .map_err(|error| ReplayError::NotStarted(path, error))?;
+    Ok((child, Endpoint { from_mlet: FromMlet::new(reader), to_mlet: writer }))
+}
+
+/// The recorded endpoint, behind its controller.
+struct Endpoint {
+    from_mlet: FromMlet,
+    to_mlet: OwnedWriteHalf,
+}
+
+impl Endpoint {
+    /// Says what was recorded, and hears whether the mlet does.
+    ///
+    /// # Errors
+    /// It does not.
+    async fn play(
+        mut self,
+        recording: &Recording,
+        patience: Duration,
+    ) -> Result<(), Box<Difference>> {
+        for step in recording.steps() {
+            let allowed = patience.saturating_add(step.took);
+            match &step.what {
+                What::EndpointSays(bytes) => self.say(step, bytes, allowed).await?,
+                What::EndpointEnds => {
+                    // A mlet that is gone already needs no end.
+                    let _ = self.to_mlet.shutdown().await;
+                    return self.from_mlet.drain(step, allowed).await;
+                }
+                What::MletSays(_) | What::MletEnds => {
+                    let heard = self.from_mlet.next(allowed).await;
+                    if let Some(difference) = Difference::between(step, heard, allowed) {
+                        return Err(Box::new(difference));
+                    }
+                    if matches!(step.what, What::MletEnds) {
+                        return Ok(());
+                    }
+                }
+            }
+        }
+        console::note(
+            "replay: the recording ends before its session did; what follows is not compared",
+        );
+        Ok(())
+    }
+
+    /// Meanwhile what the mlet says is read, as it may read only when it has said all.
+    async fn say(
+        &mut self,
+        step: &Step,
+        bytes: &[u8],
+        allowed: Duration,
+    ) -> Result<(), Box<Difference>> {
+        let written = self.from_mlet.read_during(self.to_mlet.write_all(bytes));
+        match timeout(allowed, written).await {
+            // That the mlet is gone is seen where it should have said something.
+            Ok(_) => Ok(()),
+            Err(_) => Err(Box::new(Difference::unread(step, allowed))),
+        }
+    }
+}
+
+/// What the mlet says.
+struct FromMlet {
+    reader: OwnedReadHalf,
+    framer: Framer,
+    is_over: bool,
+}
+
+impl FromMlet {
+    fn new(reader: OwnedReadHalf) -> Self {
+        Self { reader, framer: Framer::new(PAYLOAD_LEN_MAX), is_over: false }
+    }
+
+    /// The next message, or the end, also within a message, or that nothing comes in time.
+    async fn next(&mut self, allowed: Duration) -> Heard {
+        let whole = timeout(allowed, async {
+            loop {
+                if let Some(message) = self.take() {
+                    return Heard::Message(message);
+                }
+                if self.is_over {
+                    return Heard::End;
+                }
+                self.read().await;
+            }
+        });
+        whole.await.unwrap_or(Heard::Nothing)
+    }
+
+    /// A whole message that has come.
+    fn take(&mut self) -> Option<Vec<u8>> {
+        // Every length that a header can announce is allowed.
+        let (message_type, payload) = self.framer.next().ok().flatten()?;
+        let header = Header { message_type, payload_len: payload.len() }.encode()?;
+        Some([&header[..], payload].concat())
+    }
+
+    async fn read(&mut self) {
+        let mut bytes = [0; 0x1_0000];
+        match self.reader.read(&mut bytes).await {
+            Ok(0) | Err(_) => self.is_over = true,
+            Ok(len) => self.framer.push(&bytes[..len]),
+        }
+    }
+
+    /// Reads while something else goes on.
+    async fn read_during<T>(&mut self, other: impl Future<Output = T>) -> T {
+        tokio::pin!(other);
+        loop {
+            tokio::select! {
+                biased;
+                done = &mut other => return done,
+                () = self.read(), if !self.is_over => {}
+            }
+        }
+    }
+
+    /// What a mlet still says to an endpoint that is gone matters to nobody; that it ends does.
+    async fn drain(&mut self, step: &Step, allowed: Duration) -> Result<(), Box<Difference>> {
+        let drained = timeout(allowed, async {
+            while !self.is_over {
+                self.read().await;
+                while self.take().is_some() {}
+            }
+        });
+        drained.await.map_err(|_| Box::new(Difference::stays(step, allowed)))
+    }
+}

@@ -1,0 +1,51 @@
+//! A mlet in C that knows the original's contract alone, as it was written for the original.
+
+use super::*;
+
+/// Its source, and what is compiled from it.
+fn compiled(directory: &Path) -> PathBuf {
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/mlet/c/connect.c");
+    let program = directory.join("connect");
+    let mut command = std::process::Command::new("cc");
+    command.args(["-std=c99", "-D_POSIX_C_SOURCE=200809L", "-Wall", "-Wextra", "-Werror", "-O2"]);
+    let ended = command.arg("-o").arg(&program).arg(source).output().unwrap();
+    assert!(ended.status.success(), "{}", String::from_utf8_lossy(&ended.stderr));
+    program
+}
+
+/// A directory that is gone with the value.
+struct Place(PathBuf);
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+#[tokio::test]
+async fn a_mlet_in_c_of_the_originals_contract_builds_and_runs_unchanged() {
+    let place = Place(std::env::temp_dir().join(format!("c-mlet-{}", std::process::id())));
+    std::fs::create_dir(&place.0).unwrap();
+    let program = compiled(&place.0);
+    let listener = TcpListener::bind(TARGET).await.unwrap();
+    let server = listener.local_addr().unwrap();
+    tokio::spawn(async move {
+        loop {
+            let (mut client, peer) = listener.accept().await.unwrap();
+            client.write_all(format!("hello {}\n", peer.ip()).as_bytes()).await.unwrap();
+        }
+    });
+    let (address, port) = (server.ip().to_string(), server.port().to_string());
+    // Pipes are offered to it as well, which it does not know of.
+    for options in [&[][..], &PIPES] {
+        let (home, output) = run(2, options, &program, &[&address, &port]).await;
+        assert_eq!(output.len(), 2, "{output:?}");
+        for identity in home.identities() {
+            let own = identity.address.to_string();
+            let mut words = output.iter().map(|line| line.split(' ').collect::<Vec<_>>());
+            let words = words.find(|words| words[0] == own).unwrap();
+            assert!(words[1].parse::<u64>().unwrap() < 60_000_000_000, "{output:?}");
+            assert_eq!(words[2..], ["hello", &own], "{output:?}");
+        }
+    }
+}
