@@ -63,6 +63,7 @@ fn for_each_endpoint_the_mlet_runs_once_and_messages_are_seen() {
 #[test]
 fn the_exit_code_is_the_mlets() {
     for (script, code, outcome) in
+    assert!(!tried.stderr.contains("WARN"), "{}", tried.stderr);
         [("exit 7", 7, "mlet_failed"), ("kill -9 $$", 137, "mlet_signal")]
     {
         let tried = try_mlet("code", &["/bin/sh", "-c", script]);

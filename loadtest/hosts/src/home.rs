@@ -36,8 +36,9 @@ pub use identity::EndpointIdentity;
 
 /// The name by which endpoints choose the experiment.
 pub const SNIKEY: &str = "demo";
-/// How long the credentials of a home are valid.
-const VALIDITY: Duration = Duration::from_secs(24 * 3600);
+/// How long the credentials of a home are valid: longer than what its config files publish is published, or a run would
+/// warn that they expire before.
+const VALIDITY: Duration = Duration::from_secs(400 * 24 * 3600);
 /// The monitor program that the experimenter's privilege demands of the controller. It lets everything pass.
 const PROGRAM: &[u8] = include_bytes!("../monitors/wat/pass_all.wasm");
 /// Endpoint 1 has the address after this one.
