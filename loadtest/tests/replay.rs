@@ -7,13 +7,13 @@ mod running;
 
 use std::fmt::Write;
 use std::fs;
-use std::net::UdpSocket;
+use std::net::{TcpListener, UdpSocket};
 use std::process::Command;
 use std::thread;
 
 use serde_json::Value;
 
-use running::{folder, pktfleet, program};
+use running::{Outcome, folder, pktfleet, program};
 
 /// The path of a recorded conversation of the original.
 fn recorded(name: &str) -> String {
@@ -88,6 +88,48 @@ fn the_first_difference_is_shown_in_words_and_the_mlet_is_ended() {
         let place = format!("replay: {recording}, line {line}: ");
         assert!(line == 0 || replayed.stderr.starts_with(&place), "{}", replayed.stderr);
     }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A line of a recording.
+fn line(from: &str, hex: &str) -> String {
+    format!(
+        "{{\"t_ms\": 1, \"from\": \"{from}\", \"type\": \"0x{}\", \"hex\": \"{hex}\"}}\n",
+        &hex[..2]
+    )
+}
+
+#[test]
+fn what_is_asked_of_several_sockets_may_come_in_another_order_and_is_answered_in_that() {
+    let folder = folder("replay-order");
+    let lines = [("mlet", "2b00000105"), ("mlet", "2b00000106")];
+    let answers = [("endpoint", "40000000"), ("endpoint", "4000000200ff")];
+    let recording = lines.into_iter().chain(answers).map(|(from, hex)| line(from, hex));
+    fs::write(folder.join("two.jsonl"), recording.collect::<String>()).unwrap();
+    let ask = |last: char| format!("printf '\\053\\000\\000\\001\\00{last}' >&0\n");
+    let hear = "head -c 10 <&0 | od -An -tx1\n";
+    for (order, told) in
+        [("56", " 40 00 00 00 40 00 00 02 00 ff\n"), ("65", " 40 00 00 02 00 ff 40 00 00 00\n")]
+    {
+        let script: String = order.chars().map(ask).chain([hear.to_owned()]).collect();
+        fs::write(folder.join("mlet.sh"), script).unwrap();
+        let replayed = pktfleet(&folder, &["replay", "two.jsonl", "--", "/bin/sh", "mlet.sh"]);
+        assert_eq!((replayed.code, &*replayed.stdout), (Some(0), told), "{}", replayed.stderr);
+    }
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_mlet_that_reads_what_is_there_reads_one_message() {
+    let folder = folder("replay-one");
+    let messages = ["6200000101", "62000003020202", "6200000103"];
+    let recording = messages.map(|hex| line("endpoint", hex)).concat();
+    fs::write(folder.join("three.jsonl"), recording).unwrap();
+    // One read, which takes all that is there.
+    let script = "for each in 1 2 3; do dd bs=65536 count=1 <&0 2>/dev/null | wc -c; done\n";
+    fs::write(folder.join("mlet.sh"), script).unwrap();
+    let replayed = pktfleet(&folder, &["replay", "three.jsonl", "--", "/bin/sh", "mlet.sh"]);
+    assert_eq!((replayed.code, &*replayed.stdout), (Some(0), "5\n7\n5\n"), "{}", replayed.stderr);
     fs::remove_dir_all(&folder).unwrap();
 }
 
@@ -194,6 +236,60 @@ fn assert_replays(name: &str, words: &[&str], other: &[&str]) {
     assert_eq!(replayed.code, Some(76), "{}", replayed.stderr);
     assert!(replayed.stderr.contains(", line "), "{}", replayed.stderr);
     fs::remove_dir_all(&folder).unwrap();
+}
+
+/// A survey of names and of servers at once, of which some refuse, is replayed 20 times to the same results, which are those
+/// of the recorded one.
+fn assert_survey_replays(name: &str, mlet: &[&str]) {
+    let folder = folder(&format!("replay-survey-{name}"));
+    let listeners = [(); 6].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let listening = listeners.iter().map(|one| one.local_addr().unwrap().to_string());
+    let refusing = (1..=3).map(|host| format!("127.0.0.{host}:1"));
+    let names = ["one.example", "two.example"].map(str::to_owned);
+    let arguments: Vec<_> =
+        [name_server()].into_iter().chain(names).chain(refusing).chain(listening).collect();
+    let words: Vec<_> = mlet.iter().copied().chain(arguments.iter().map(|word| &**word)).collect();
+    let tried = pktfleet(&folder, &[&["try", "--capture", "captured"], &words[..]].concat());
+    assert_eq!((tried.code, &*tried.stderr), (Some(0), ""));
+    drop(listeners);
+    // Without what is of the clock of the mlet.
+    let results = |outcome: &Outcome| {
+        let result = |line: &str| {
+            let mut line: Value = serde_json::from_str(line).unwrap();
+            line.as_object_mut()
+                .unwrap()
+                .retain(|member, _| !["time", "reason"].contains(&&**member));
+            line.to_string()
+        };
+        outcome.stdout.lines().map(result).collect::<Vec<_>>()
+    };
+    let sorted = |mut results: Vec<String>| {
+        results.sort();
+        results
+    };
+    assert_eq!(results(&tried).len(), 11, "{}", tried.stdout);
+    let replay = |_| {
+        let replay = ["replay", "captured/1.jsonl", "--"];
+        let replayed = pktfleet(&folder, &[&replay, &words[..]].concat());
+        assert_eq!((replayed.code, &*replayed.stderr), (Some(0), ""));
+        results(&replayed)
+    };
+    let replayed: Vec<_> = (0..20).map(replay).collect();
+    assert!(replayed.iter().all(|results| *results == replayed[0]), "{replayed:#?}");
+    assert_eq!(sorted(replayed[0].clone()), sorted(results(&tried)));
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_captured_survey_of_the_rust_library_is_replayed_the_same_each_time() {
+    assert_survey_replays("rust", &[&program("examples/survey")]);
+}
+
+#[test]
+#[ignore = "needs python3"]
+fn a_captured_survey_of_the_python_library_is_replayed_the_same_each_time() {
+    let survey = concat!(env!("CARGO_MANIFEST_DIR"), "/mlet/python/survey.py");
+    assert_survey_replays("python", &["/usr/bin/python3", "-B", survey]);
 }
 
 #[test]

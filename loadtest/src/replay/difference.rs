@@ -3,7 +3,7 @@
 //! Times that a mlet makes of its clock are others in each run: of those only that they are there is compared. Not here: how
 //! messages come.
 
-use std::fmt;
+use std::fmt::{self, Write};
 use std::time::Duration;
 
 use packetlab::message::{HEADER_LEN, Header, Message, MessageType};
@@ -32,7 +32,7 @@ pub(super) struct Difference {
     line: usize,
     expected: String,
     came: String,
-    /// Where two messages of the same words differ.
+    /// Where two messages of the same words differ, and what was said before its turn.
     detail: String,
 }
 
@@ -70,6 +70,15 @@ impl Difference {
             (_, Heard::Nothing) => (nothing_within(waited), String::new()),
         };
         Some(Self { line: step.line, expected, came, detail })
+    }
+
+    /// The same of a mlet that has said what is recorded later, at this step.
+    pub(super) fn behind(mut self, early: Option<&Step>) -> Self {
+        if let Some(Step { line, what: What::MletSays(said), .. }) = early {
+            let _ =
+                write!(self.detail, "\n  before: what is recorded in line {line}: {}", told(said));
+        }
+        self
     }
 
     /// The mlet does not read what the endpoint says at this step.
@@ -122,7 +131,7 @@ fn timeless(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-fn decoded(bytes: &[u8]) -> Message<'_> {
+pub(super) fn decoded(bytes: &[u8]) -> Message<'_> {
     let message_type = MessageType(bytes.first().copied().unwrap_or_default());
     Message::decode(message_type, bytes.get(HEADER_LEN..).unwrap_or_default())
 }
