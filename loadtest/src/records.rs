@@ -105,14 +105,18 @@ impl Records {
         })
     }
 
-    /// How the mlets have ended, as a shell tells it: that of the first session whose mlet has not ended with 0. `None` if
-    /// no mlet has ended.
-    pub(crate) fn mlet_exit_code(&self) -> Option<u8> {
+    /// How the mlets have ended, as a shell tells it: that of the first session whose mlet has not ended with 0, where
+    /// `unended` stands for one that has not ended. `None` if no mlet has ended.
+    pub(crate) fn mlet_exit_code(&self, unended: u8) -> Option<u8> {
         let code = |session: &SessionEnd| {
             let by_signal = session.signal.map(|signal| signal.saturating_add(128));
-            Some((session.sid, session.exit.or(by_signal)?))
+            (session.sid, session.exit.or(by_signal))
         };
-        let codes = self.sessions.iter().filter_map(code);
+        let codes = || self.sessions.iter().map(code);
+        if codes().all(|(_, code)| code.is_none()) {
+            return None;
+        }
+        let codes = codes().map(|(sid, code)| (sid, code.unwrap_or(unended)));
         codes.min_by_key(|(sid, code)| (*code == 0, *sid)).map(|(_, code)| code)
     }
 }
@@ -154,13 +158,14 @@ mod tests {
                 )
             };
             let lines: Vec<_> = ends.iter().map(line).collect();
-            Records::parse(&lines.join("\n")).unwrap().mlet_exit_code()
+            Records::parse(&lines.join("\n")).unwrap().mlet_exit_code(70)
         };
         let (good, seven) = (r#""exit":0,"signal":null"#, r#""exit":7,"signal":null"#);
         let (killed, none) = (r#""exit":null,"signal":9"#, r#""exit":null,"signal":null"#);
         assert_eq!(code(&[]), None);
         assert_eq!(code(&[(1, none)]), None);
-        assert_eq!(code(&[(1, good), (2, none)]), Some(0));
+        assert_eq!(code(&[(1, good), (2, good)]), Some(0));
+        assert_eq!(code(&[(1, good), (2, none)]), Some(70));
         assert_eq!(code(&[(3, killed), (2, seven), (1, good)]), Some(7));
         assert_eq!(code(&[(2, killed), (3, seven)]), Some(137));
         let told: Vec<_> = Records::parse(&session("\"aa\"", "idle_timeout", "\"late\""))

@@ -4,8 +4,8 @@
 //! Not here: the parts themselves (`home`, `hosts`, `endpoint`, `pktxpmgr`). Unlike the demo, whose endpoints stay on
 //! loopback, it says nothing of its own where all goes well: what is seen is the mlet's.
 //!
-//! Invariant: the exit code is the mlet's, of several the first that is not 0, and never 0 where a mlet has not ended.
-//! Whatever happens, nothing is left running and no file is left behind.
+//! Invariant: the exit code is the mlet's, of several the first that is not 0, and never 0 where a mlet has not ended or
+//! something is lost. Whatever happens, nothing is left running and no file is left behind.
 
 use std::ffi::OsString;
 use std::fmt;
@@ -32,7 +32,7 @@ use hosts::interrupts::{Interrupt, Interrupts};
 /// Stands for any address: the system chooses by where a packet goes.
 const ANYWHERE: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
-/// Exit code where no mlet has ended (EX_SOFTWARE), as pktxpmgr's own.
+/// Exit code where a mlet has not ended (EX_SOFTWARE), as pktxpmgr's own.
 const NOT_RUN: u8 = 70;
 
 const EXAMPLES: &str = "\
@@ -132,8 +132,7 @@ impl TryError {
             Self::Binary(_) => 3,
             Self::Interrupted(interrupt) => interrupt.exit_code(),
             Self::Pktxpmgr(status) => {
-                let code = status.code().and_then(|code| u8::try_from(code).ok());
-                code.filter(|code| *code != 0).unwrap_or(NOT_RUN)
+                Some(code_of(*status)).filter(|code| *code != 0).unwrap_or(NOT_RUN)
             }
             Self::Home(_) | Self::Hosts(_) | Self::Io(_) | Self::NotStarted(_) => NOT_RUN,
         }
@@ -229,5 +228,14 @@ fn judge(records: &Records, status: ExitStatus) -> Result<u8, TryError> {
     for failure in records.failures() {
         console::note(format_args!("try: {failure}"));
     }
-    records.mlet_exit_code().ok_or(TryError::Pktxpmgr(status))
+    match records.mlet_exit_code(NOT_RUN) {
+        // What was to be captured may be lost all the same, which pktxpmgr has told.
+        Some(0) => Ok(code_of(status)),
+        code => code.ok_or(TryError::Pktxpmgr(status)),
+    }
+}
+
+/// Of pktxpmgr; 70 if a signal has ended it.
+fn code_of(status: ExitStatus) -> u8 {
+    status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(NOT_RUN)
 }

@@ -6,8 +6,9 @@
 mod running;
 
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
+use std::process::Command;
 use std::thread;
 
 use running::{Outcome, folder, pktfleet, program};
@@ -78,4 +79,28 @@ fn a_mlet_that_is_not_there_is_told_and_no_success() {
     let tried = try_mlet("missing", &["/nowhere/mlet"]);
     assert!(tried.code.is_some_and(|code| code != 0), "{}", tried.stderr);
     assert!(tried.stderr.contains("/nowhere/mlet"), "{}", tried.stderr);
+}
+
+/// NCLOSE of a socket that is not open, and its answer.
+const ASKS: &str = r"printf '\053\000\000\001\005' >&0; head -c 6 <&0 >/dev/null; ";
+
+#[test]
+fn what_could_not_be_captured_is_no_success_though_the_mlet_is() {
+    let folder = folder("try-lost");
+    for pipe in ["m", "go"] {
+        assert!(Command::new("mkfifo").arg(folder.join(pipe)).status().unwrap().success());
+    }
+    let (messages, go) = (folder.join("m"), folder.join("go"));
+    let reader = thread::spawn(move || {
+        // The reader leaves, and only then the mlet goes on.
+        fs::File::open(messages).unwrap().read_exact(&mut [0; 8]).unwrap();
+        fs::write(go, "go\n").unwrap();
+    });
+    let script = format!("read line <go; {ASKS}");
+    let tried = pktfleet(&folder, &["try", "--pcap", "m", "/bin/sh", "-c", &script]);
+    reader.join().unwrap();
+    assert_eq!(tried.code, Some(74), "{}", tried.stderr);
+    let told = "messages of sessions cannot be written to m: Broken pipe";
+    assert!(tried.stderr.contains(told), "{}", tried.stderr);
+    fs::remove_dir_all(&folder).unwrap();
 }
