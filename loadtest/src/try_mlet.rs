@@ -13,8 +13,10 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::{ExitCode, ExitStatus, Stdio};
+use std::time::Duration;
 
 use clap::{Args, ValueHint};
+use command_line::units::time_limit;
 use engine::sys::limits;
 use tokio::process::{Child, Command};
 use tokio::task::JoinSet;
@@ -38,7 +40,8 @@ const NOT_RUN: u8 = 70;
 const EXAMPLES: &str = "\
 Examples:
   pktfleet try ./mlet-dns www.example.org 192.0.2.53
-  pktfleet try --endpoints 3 --trace ./mlet-ping 192.0.2.1";
+  pktfleet try --endpoints 3 --trace ./mlet-ping 192.0.2.1
+  pktfleet try --mlet-timeout 1m ./mlet-echo";
 
 /// What `pktfleet try` can be told.
 #[derive(Debug, Args)]
@@ -58,6 +61,9 @@ pub(crate) struct Options {
     pcap: Option<PathBuf>,
     /// The pktxpmgr to run [default: the one beside this program]
     #[arg(long, value_name = "PATH")]
+    /// End the mlet when it has run for so long, also when its session is over [default: no limit; Ctrl-C ends it]
+    #[arg(long, value_name = "TIME", value_parser = time_limit)]
+    mlet_timeout: Option<Duration>,
     pktxpmgr: Option<PathBuf>,
     /// A path, never searched in PATH; what follows is for the mlet
     #[arg(value_name = "MLET", required = true, trailing_var_arg = true)]
@@ -231,6 +237,9 @@ fn judge(records: &Records, status: ExitStatus) -> Result<u8, TryError> {
     match records.mlet_exit_code(NOT_RUN) {
         // What was to be captured may be lost all the same, which pktxpmgr has told.
         Some(0) => Ok(code_of(status)),
+    if let Some(limit) = options.mlet_timeout {
+        arguments.extend(["--mlet-timeout".into(), format!("{}ns", limit.as_nanos()).into()]);
+    }
         code => code.ok_or(TryError::Pktxpmgr(status)),
     }
 }

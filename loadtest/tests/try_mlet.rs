@@ -85,6 +85,14 @@ fn a_mlet_that_is_not_there_is_told_and_no_success() {
 const ASKS: &str = r"printf '\053\000\000\001\005' >&0; head -c 6 <&0 >/dev/null; ";
 
 #[test]
+fn a_mlet_is_ended_when_its_time_is_over() {
+    let words = ["--mlet-timeout", "1s", "/bin/sh", "-c", "exec sleep 1000"];
+    let tried = try_mlet("late", &words);
+    assert_eq!(tried.code, Some(143), "{}", tried.stderr);
+    assert!(tried.stderr.starts_with("try: session 1: mlet_timeout: "), "{}", tried.stderr);
+}
+
+#[test]
 fn what_could_not_be_captured_is_no_success_though_the_mlet_is() {
     let folder = folder("try-lost");
     for pipe in ["m", "go"] {
