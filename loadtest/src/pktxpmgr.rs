@@ -235,7 +235,7 @@ pub(crate) async fn end(child: &mut Child) -> io::Result<ExitStatus> {
 }
 
 /// Signals it, unless it has been waited for and the number may be another's by now.
-fn signal(child: &Child, signal: Signal) {
+pub(crate) fn signal(child: &Child, signal: Signal) {
     let pid = child.id().and_then(|id| i32::try_from(id).ok());
     if let Some(pid) = pid {
         // It can only fail when the process has just ended, which is what is wanted.

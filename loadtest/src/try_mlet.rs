@@ -18,7 +18,9 @@ use std::time::Duration;
 use clap::{Args, ValueHint};
 use command_line::units::time_limit;
 use engine::sys::limits;
+use nix::sys::signal::Signal;
 use tokio::process::{Child, Command};
+use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 use crate::binaries::{self, BinaryError};
@@ -59,11 +61,11 @@ pub(crate) struct Options {
     /// Write each message for Wireshark to this file (docs/packetlab.lua)
     #[arg(long, value_name = "FILE")]
     pcap: Option<PathBuf>,
-    /// The pktxpmgr to run [default: the one beside this program]
-    #[arg(long, value_name = "PATH")]
     /// End the mlet when it has run for so long, also when its session is over [default: no limit; Ctrl-C ends it]
     #[arg(long, value_name = "TIME", value_parser = time_limit)]
     mlet_timeout: Option<Duration>,
+    /// The pktxpmgr to run [default: the one beside this program]
+    #[arg(long, value_name = "PATH")]
     pktxpmgr: Option<PathBuf>,
     /// A path, never searched in PATH; what follows is for the mlet
     #[arg(value_name = "MLET", required = true, trailing_var_arg = true)]
@@ -165,23 +167,52 @@ fn try_run(options: &Options) -> Result<u8, TryError> {
         let mut interrupts = Interrupts::listen()?;
         let hosts = Hosts::start(Way::Broker).await?;
         let home = Home::create(options.endpoints, false, hosts.surroundings())?;
-        let mut endpoints = come(&home, &hosts)?;
+        let (leave, leaving) = watch::channel(false);
+        let mut endpoints = come(&home, &hosts, &leaving)?;
         let mut child = Command::new(&pktxpmgr)
             .args(arguments(options, &home)?)
             .kill_on_drop(true)
             .stdin(Stdio::null())
+            // A Ctrl-C is for us alone, who pass it on.
+            .process_group(0)
             .spawn()?;
-        let watched = interrupts.unless(watch(&mut child, &mut endpoints)).await;
+        let watched = match interrupts.unless(wait_for(&mut child, &mut endpoints)).await {
+            Ok(watched) => watched,
+            Err(interrupt) => {
+                leave.send_replace(true);
+                end_in_order(&mut child, &mut interrupts).await?;
+                return Err(interrupt.into());
+            }
+        };
         // With the endpoints gone every session ends, so that pktxpmgr has nothing to wait for.
         endpoints.shutdown().await;
         let status = pktxpmgr::end(&mut child).await?;
-        watched??;
+        watched?;
         judge(&Records::read(&home.events_path())?, status)
     })
 }
 
-/// The endpoints, about to be told by the broker of what will be published there.
-fn come(home: &Home, hosts: &Hosts) -> Result<JoinSet<Session>, TryError> {
+/// Ends an interrupted run whose endpoints leave: their mlets read so and finish, then pktxpmgr writes what it has captured
+/// and ends. Each further interrupt is harder: the end by force, that at once, and pktxpmgr's own.
+async fn end_in_order(child: &mut Child, interrupts: &mut Interrupts) -> io::Result<ExitStatus> {
+    console::note(
+        "try: interrupted; the endpoint leaves and the mlet may finish; once more ends it by force",
+    );
+    for harder in [Signal::SIGTERM, Signal::SIGINT, Signal::SIGINT, Signal::SIGKILL] {
+        pktxpmgr::signal(child, harder);
+        if let Ok(status) = interrupts.unless(child.wait()).await {
+            return status;
+        }
+    }
+    child.wait().await
+}
+
+/// The endpoints, about to be told by the broker of what will be published there, until they are told to leave.
+fn come(
+    home: &Home,
+    hosts: &Hosts,
+    leaving: &watch::Receiver<bool>,
+) -> Result<JoinSet<Session>, TryError> {
     let nowhere = SocketAddr::new(ANYWHERE, 0);
     let broker = hosts.subscribe_address().unwrap_or(nowhere);
     let mut running = JoinSet::new();
@@ -189,7 +220,12 @@ fn come(home: &Home, hosts: &Hosts) -> Result<JoinSet<Session>, TryError> {
         home.endpoints(nowhere)?.into_iter().zip(home.subscribers(broker)?)
     {
         let endpoint = Endpoint { address: ANYWHERE, ..endpoint };
-        running.spawn(async move { endpoint.run_subscribed(&subscriber).await });
+        let mut leaving = leaving.clone();
+        running.spawn(async move {
+            // Who tells them is there for longer than they are.
+            let told = async { drop(leaving.wait_for(|is_told| *is_told).await) };
+            endpoint.run_subscribed_until(&subscriber, told).await
+        });
     }
     Ok(running)
 }
@@ -201,6 +237,9 @@ fn arguments(options: &Options, home: &Home) -> io::Result<Vec<OsString>> {
     let words = ["-a", &address, "-n", &count, "--cores", "1", "--no-status", log, "-c"];
     let mut arguments: Vec<OsString> = words.iter().map(OsString::from).collect();
     arguments.push(home.config_path().into());
+    if let Some(limit) = options.mlet_timeout {
+        arguments.extend(["--mlet-timeout".into(), format!("{}ns", limit.as_nanos()).into()]);
+    }
     for (option, path) in [("--capture", &options.capture), ("--pcap", &options.pcap)] {
         if let Some(path) = path {
             arguments.extend([option.into(), path.into()]);
@@ -212,7 +251,7 @@ fn arguments(options: &Options, home: &Home) -> io::Result<Vec<OsString>> {
 }
 
 /// Waits for the end of pktxpmgr, which comes by itself when every endpoint has been served.
-async fn watch(child: &mut Child, endpoints: &mut JoinSet<Session>) -> Result<(), TryError> {
+async fn wait_for(child: &mut Child, endpoints: &mut JoinSet<Session>) -> Result<(), TryError> {
     loop {
         let session = tokio::select! {
             ended = child.wait() => return Ok(ended.map(drop)?),
@@ -237,9 +276,6 @@ fn judge(records: &Records, status: ExitStatus) -> Result<u8, TryError> {
     match records.mlet_exit_code(NOT_RUN) {
         // What was to be captured may be lost all the same, which pktxpmgr has told.
         Some(0) => Ok(code_of(status)),
-    if let Some(limit) = options.mlet_timeout {
-        arguments.extend(["--mlet-timeout".into(), format!("{}ns", limit.as_nanos()).into()]);
-    }
         code => code.ok_or(TryError::Pktxpmgr(status)),
     }
 }

@@ -8,10 +8,14 @@ mod running;
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener};
-use std::process::Command;
+use std::path::Path;
+use std::process::{Child, Command, Stdio};
 use std::thread;
 
-use running::{Outcome, folder, pktfleet, program};
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+
+use running::{Outcome, folder, pktfleet, pktfleet_command, program};
 
 /// Runs `pktfleet try` with these words and checks that it leaves no file; `name` tells runs of this process apart.
 fn try_mlet(name: &str, words: &[&str]) -> Outcome {
@@ -59,12 +63,12 @@ fn for_each_endpoint_the_mlet_runs_once_and_messages_are_seen() {
     for words in ["mlet > endpoint: ", "NOPEN socket", &connected] {
         assert!(tried.stderr.matches(words).count() >= 3, "{words}: {}", tried.stderr);
     }
+    assert!(!tried.stderr.contains("WARN"), "{}", tried.stderr);
 }
 
 #[test]
 fn the_exit_code_is_the_mlets() {
     for (script, code, outcome) in
-    assert!(!tried.stderr.contains("WARN"), "{}", tried.stderr);
         [("exit 7", 7, "mlet_failed"), ("kill -9 $$", 137, "mlet_signal")]
     {
         let tried = try_mlet("code", &["/bin/sh", "-c", script]);
@@ -81,8 +85,95 @@ fn a_mlet_that_is_not_there_is_told_and_no_success() {
     assert!(tried.stderr.contains("/nowhere/mlet"), "{}", tried.stderr);
 }
 
+/// A try in a terminal of its own, as far as Ctrl-C goes.
+struct Running {
+    child: Child,
+    stdout: BufReader<std::process::ChildStdout>,
+    stderr: BufReader<std::process::ChildStderr>,
+}
+
+impl Running {
+    /// With this script as its mlet, whose first line is "up".
+    fn start(folder: &Path, options: &[&str], script: &str) -> Self {
+        use std::os::unix::process::CommandExt;
+        let words = [&["try"], options, &["/bin/sh", "-c", script]].concat();
+        let mut child = pktfleet_command(folder, &words)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .process_group(0)
+            .spawn()
+            .unwrap();
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        let stderr = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        stdout.read_line(&mut line).unwrap();
+        assert_eq!(line, "up\n");
+        Self { child, stdout, stderr }
+    }
+
+    /// Presses Ctrl-C.
+    fn interrupt(&self) {
+        let group = Pid::from_raw(i32::try_from(self.child.id()).unwrap());
+        killpg(group, Signal::SIGINT).unwrap();
+    }
+
+    /// The next line on standard error.
+    fn says(&mut self) -> String {
+        let mut line = String::new();
+        self.stderr.read_line(&mut line).unwrap();
+        line
+    }
+
+    /// How it ends by itself.
+    fn ends(mut self) -> Outcome {
+        let (mut stdout, mut stderr) = (String::new(), String::new());
+        self.stdout.read_to_string(&mut stdout).unwrap();
+        self.stderr.read_to_string(&mut stderr).unwrap();
+        Outcome { code: self.child.wait().unwrap().code(), stdout, stderr }
+    }
+}
+
 /// NCLOSE of a socket that is not open, and its answer.
 const ASKS: &str = r"printf '\053\000\000\001\005' >&0; head -c 6 <&0 >/dev/null; ";
+
+const INTERRUPTED: &str =
+    "try: interrupted; the endpoint leaves and the mlet may finish; once more ends it by force\n";
+
+#[test]
+fn an_interrupted_mlet_reads_the_end_of_its_session_and_what_was_captured_is_kept() {
+    let folder = folder("try-interrupted");
+    let script = format!("{ASKS}echo up; cat <&0; echo the end");
+    let mut running = Running::start(&folder, &["--capture", "captured"], &script);
+    running.interrupt();
+    assert_eq!(running.says(), INTERRUPTED);
+    let ended = running.ends();
+    // SUSPD, then the end.
+    let told = (Some(130), "h\0\0\0the end\n");
+    assert_eq!((ended.code, &*ended.stdout), told, "{}", ended.stderr);
+    assert_eq!(ended.stderr, "try: interrupted; everything was ended\n");
+    let captured = fs::read_to_string(folder.join("captured/1.jsonl")).unwrap();
+    for line in [r#""type": "0x40""#, r#""type": "0x68""#, r#""endpoint", "eof": true"#] {
+        assert!(captured.contains(line), "{line} is missing: {captured}");
+    }
+    assert!(captured.lines().all(|line| line.ends_with('}')), "{captured}");
+    let left = fs::read_dir(&folder).unwrap().count();
+    assert_eq!(left, 1, "only what was captured");
+    fs::remove_dir_all(&folder).unwrap();
+}
+
+#[test]
+fn a_mlet_that_stays_is_ended_by_force_at_the_second_interrupt() {
+    let folder = folder("try-killed");
+    let script = "trap '' TERM; echo up; while :; do /bin/sleep 1; done";
+    let mut running = Running::start(&folder, &[], script);
+    running.interrupt();
+    assert_eq!(running.says(), INTERRUPTED);
+    running.interrupt();
+    let ended = running.ends();
+    assert_eq!((ended.code, &*ended.stdout), (Some(130), ""), "{}", ended.stderr);
+    assert_eq!(fs::read_dir(&folder).unwrap().count(), 0);
+    fs::remove_dir_all(&folder).unwrap();
+}
 
 #[test]
 fn a_mlet_is_ended_when_its_time_is_over() {

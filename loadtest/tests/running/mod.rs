@@ -17,13 +17,7 @@ pub(crate) struct Outcome {
 
 /// Runs it with these words in a folder, in which its temporary files are as well.
 pub(crate) fn pktfleet(folder: &Path, words: &[&str]) -> Outcome {
-    let output = Command::new(PKTFLEET)
-        .args(words)
-        .current_dir(folder)
-        .env("TMPDIR", folder)
-        .stdin(Stdio::null())
-        .output()
-        .unwrap();
+    let output = pktfleet_command(folder, words).output().unwrap();
     let text = |bytes| {
         let text = String::from_utf8(bytes).unwrap();
         debug_forms::assert_no_debug_form(&text);
@@ -31,6 +25,13 @@ pub(crate) fn pktfleet(folder: &Path, words: &[&str]) -> Outcome {
     };
     let (stdout, stderr) = (text(output.stdout), text(output.stderr));
     Outcome { code: output.status.code(), stdout, stderr }
+}
+
+/// It with these words in a folder, in which its temporary files are as well.
+pub(crate) fn pktfleet_command(folder: &Path, words: &[&str]) -> Command {
+    let mut command = Command::new(PKTFLEET);
+    command.args(words).current_dir(folder).env("TMPDIR", folder).stdin(Stdio::null());
+    command
 }
 
 /// An empty folder of a test's own; `name` tells those of this process apart.

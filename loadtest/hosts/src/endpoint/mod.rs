@@ -178,10 +178,25 @@ impl Endpoint {
     }
 
     /// Subscribes, and then serves the first experiment that the broker tells of.
-    pub async fn run_subscribed(mut self, subscriber: &Subscriber) -> Session {
-        match self.follow(subscriber).await {
+    pub async fn run_subscribed(self, subscriber: &Subscriber) -> Session {
+        self.run_subscribed_until(subscriber, std::future::pending()).await
+    }
+
+    /// The same, but ends the session when `preempted` is done.
+    pub async fn run_subscribed_until(
+        mut self,
+        subscriber: &Subscriber,
+        preempted: impl Future<Output = ()>,
+    ) -> Session {
+        let mut preempted = pin!(preempted);
+        let followed = tokio::select! {
+            biased;
+            () = &mut preempted => return Session::without_start(Ok(End::Preempted)),
+            followed = self.follow(subscriber) => followed,
+        };
+        match followed {
             // The subscription lasts as long as the session.
-            Ok(_subscription) => self.run().await,
+            Ok(_subscription) => self.run_until(preempted, ready(true)).await,
             Err(error) => Session::failed(error),
         }
     }
