@@ -10,6 +10,8 @@ use std::process::Command;
 
 use common::{Home, PKTXPMGR, an_hour_ago, assert_says, run};
 use packetlab::certificate::CertificateType;
+use packetlab::key::Hex;
+use packetlab::program::Program;
 
 /// Every mistake is told with file, line, column, the line, a caret and what would be right.
 #[test]
@@ -581,6 +583,30 @@ fn golden_credentials_of_the_original_tools_load() {
          ControllerPrivkeyPath keys/xc\n\
          ExpExec 1::exppriv_eop_exper.cert,pubcmd_exper_xc.cert:keys/eop.pub::\n",
     );
+}
+
+/// Original endpoints take programs in eBPF: the chain is served, and its flaws are named.
+#[test]
+fn monitor_programs_that_cannot_be_run_are_warned_of() {
+    let (home, [ebpf, wasm]) = Home::with_programs();
+    let loaded = home.loads(&format!("ProgramDirPath progs\n{}", home.least()));
+    let checked = run(home.bare_command().args(["-c", "xpmgr.conf", "--check"]));
+    assert_eq!(checked.code, Some(0), "{}", checked.stderr);
+    let demanded = |program: &Program| {
+        format!(
+            "WARN line 4: the chain demands the monitor program {}, which cannot be run: ",
+            Hex(program.digest())
+        )
+    };
+    for said in [loaded, checked.stderr] {
+        assert_says(
+            &said,
+            &[
+                &(demanded(&ebpf) + "it is in eBPF, which no endpoint runs"),
+                &(demanded(&wasm) + "it does not import its memory as monitor.memory"),
+            ],
+        );
+    }
 }
 
 /// What is accepted as in the original, but better not overlooked (Q2, Q21; spec/pktxpmgr.md 7.2, step 3).

@@ -213,7 +213,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
 ];
 
 /// What a folder must not name, by the beginnings of names.
-const WALLS: [(&str, &[&str]); 20] = [
+const WALLS: [(&str, &[&str]); 21] = [
     (
         "engine/packetlab/src",
         &[
@@ -251,7 +251,11 @@ const WALLS: [(&str, &[&str]); 20] = [
     ),
     ("engine/home/src", &["tokio", "engine::", "rustls::"]),
     ("engine/command-line/src", &["tokio", "engine::", "packetlab::", "rustls::"]),
-    ("loadtest/hosts/src", &["wasmtime::"]),
+    (
+        "engine/monitor-module/src",
+        &["tokio", "wasmtime::", "std::fs", "std::thread", "std::net", "std::env", "engine::"],
+    ),
+    ("loadtest/hosts/src", &["wasmtime::", "wasmparser::"]),
     (
         "loadtest/hosts/monitors/src",
         &[
@@ -620,6 +624,7 @@ fn no_program_prints_debug_forms() {
         "engine/home/src",
         "engine/campaign/src",
         "engine/command-line/src",
+        "engine/monitor-module/src",
         "engine/src",
         "cli/src",
         "loadtest/src",

@@ -107,7 +107,8 @@ impl Loader<'_> {
     }
 
     /// Warns of what endpoints will not put up with: they refuse START when a program that the chain
-    /// demands was not sent (spec/protocol.md 5.1), and original ones crash on optional limits (Q2).
+    /// demands was not sent (spec/protocol.md 5.1) or cannot be run (spec/monitors.md 3), and original ones crash on
+    /// optional limits (Q2). No more than a warning: original ones take programs in eBPF, and have other limits.
     pub(super) fn warn_of_chain(&self, experiment: &Experiment, programs: &Programs) {
         let line = experiment.line;
         for name in experiment.chain.iter().flat_map(|one| one.limits().optional_known_limits) {
@@ -126,12 +127,20 @@ impl Loader<'_> {
                 return;
             }
         };
-        for digest in chain.monitor_digests().filter(|digest| programs.find(digest).is_none()) {
-            tracing::warn!(
-                "line {line}: the chain demands the monitor program {}, which was not loaded; endpoints \
-                 will refuse START",
-                Hex(&digest)
-            );
+        for digest in chain.monitor_digests() {
+            let demanded =
+                format!("line {line}: the chain demands the monitor program {}", Hex(&digest));
+            match programs.find(&digest).map(monitor_module::check) {
+                None => {
+                    tracing::warn!("{demanded}, which was not loaded; endpoints will refuse START")
+                }
+                Some(Err(unfit)) => tracing::warn!("{demanded}, which cannot be run: {unfit}"),
+                Some(Ok(unjudged)) => {
+                    for message in unjudged {
+                        tracing::warn!("{demanded}: {}", message.unjudged());
+                    }
+                }
+            }
         }
     }
 

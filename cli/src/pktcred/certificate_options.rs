@@ -10,10 +10,11 @@ use packetlab::certificate::{
     BurstRate, CertificateLimits, CertificateType, Delegation, Destination,
 };
 use packetlab::issue::CertificateFields;
+use packetlab::key::Hex;
 use packetlab::name_value::{Dialect, Pair};
 use packetlab::program::ProgramDigest;
 
-use crate::failure::Failure;
+use crate::failure::{Failure, note, shown};
 use crate::files::Place;
 
 /// A command for each of the five types, each of which takes what its type may say and nothing else. `How` is what the
@@ -119,7 +120,8 @@ pub(crate) struct DelegationOptions {
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitOptions {
-    /// Program that the controller must supply: file or digest; may be repeated
+    /// Program that the controller must supply: file or digest; a file that endpoints cannot run is refused; may be
+    /// repeated
     #[arg(long, value_name = "PROGRAM|DIGEST")]
     monitor: Vec<PathBuf>,
     /// Highest priority of experiments
@@ -224,13 +226,24 @@ fn set_list<T: Clone>(list: &mut Vec<T>, typed: &[T]) {
     }
 }
 
-/// 64 hexadecimal digits are a digest, anything else names a file.
+/// 64 hexadecimal digits are a digest, of which nothing is known; anything else names a file.
 fn monitor(word: &Path, place: &Place) -> Result<ProgramDigest, Failure> {
     let text = format!("monitor={};", word.display());
     let digests = CertificateLimits::parse(text.as_bytes()).map(|limits| limits.monitor);
     match digests.as_deref() {
         Ok([digest]) => Ok(*digest),
-        _ => place.program(word).map(|program| *program.digest()),
+        _ => {
+            let program = place.program(word)?;
+            let digest = *program.digest();
+            let unjudged = monitor_module::check(&program).map_err(|unfit| {
+                let anyway = format!("--monitor {} demands it all the same", Hex(&digest));
+                Failure::of_file(word, format!("cannot be a monitor: {unfit}; {anyway}"))
+            })?;
+            for message in unjudged {
+                note(format!("warning: {}: {}", shown(word), message.unjudged()));
+            }
+            Ok(digest)
+        }
     }
 }
 

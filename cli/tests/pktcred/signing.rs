@@ -41,12 +41,11 @@ fn the_golden_certificate_with_every_limit_can_be_asked_for_and_signed() {
     let scratch = Scratch::new();
     scratch.golden_key("eop");
     scratch.golden_key("exper");
-    scratch.write("pass", "0xb7 0 0 0 1\n0x95 0 0 0 0\n");
     let monitors = [
         "--monitor",
         "bbd899e17631fd99c59d188e37c50888ce5333b5d2a279efc98b5dc017c119c7",
         "--monitor",
-        "pass",
+        "d026e605f222124d3b57c11225b88597b74b7613384dccd92f1fd633b62e02cd",
     ];
     let content = [
         &["--path-len", "1", "--description", "demo cert", "--info", "note=hello"][..],
@@ -227,6 +226,69 @@ fn values_that_peers_would_misread_are_refused() {
     ] {
         assert_says(&scratch.refused(words, 2), &[expected]);
     }
+}
+
+/// What every monitor has: its memory and an allocator.
+const LEAST: &str = r#"(import "monitor" "memory" (memory 1))
+    (func (export "malloc") (param i32) (result i32) i32.const 1024) (func (export "free") (param i32))"#;
+
+#[test]
+fn a_monitor_that_no_endpoint_can_run_is_not_signed_and_its_flaw_is_named() {
+    let scratch = Scratch::with_home();
+    let wasm = |contents: &str| wat::parse_str(format!("(module {contents})")).unwrap();
+    scratch.write("old.ebpf", "0xb7 0 0 0 0\n0x95 0 0 0 0\n");
+    scratch.write("text.wasm", "(module)");
+    scratch.write("own.wasm", wasm("(memory 1)"));
+    scratch.write("clock.wasm", wasm(&format!(r#"(import "env" "clock" (func)) {LEAST}"#)));
+    scratch.write("large.wasm", vec![0; (1 << 20) + 1]);
+    for (file, flaw) in [
+        ("old.ebpf", "it is in eBPF, which no endpoint runs"),
+        ("text.wasm", "it cannot be compiled: "),
+        ("own.wasm", "it does not import its memory as monitor.memory"),
+        ("clock.wasm", "it imports env.clock, which endpoints do not have"),
+        ("large.wasm", "it has 1048577 bytes, more than 1048576"),
+    ] {
+        for command in [&["csr", "exppriv", "--key", "k_exper"][..], &SIGN] {
+            let said = scratch.refused(&[command, &["--monitor", file]].concat(), 3);
+            assert_says(&said, &[&format!("pktcred: {file}: cannot be a monitor: {flaw}")]);
+        }
+    }
+    // Who knows better says so by the digest, which the error names.
+    let said = scratch.refused(&[&SIGN[..], &["--monitor", "old.ebpf"]].concat(), 3);
+    let anyway = said.split("; --monitor ").nth(1).unwrap().split(' ').next().unwrap();
+    scratch.done(&[&SIGN[..], &["--monitor", anyway]].concat());
+}
+
+const SIGN: [&str; 6] = ["sign", "exppriv", "--signer", "k_eop", "--subject", "k_exper.pub"];
+
+#[test]
+fn a_monitor_that_lets_no_message_of_a_kind_pass_is_signed_with_a_warning() {
+    let scratch = Scratch::with_home();
+    let rest = |kinds: &[(&str, &str)]| {
+        let function = |(kind, parameters): &(&str, &str)| {
+            format!(
+                r#"(func (export "check_pktlab_message_{kind}") (param {parameters}) (result i32) i32.const 0)"#
+            )
+        };
+        kinds.iter().map(function).collect::<String>()
+    };
+    let (open, send) = ("i32 ".repeat(14), format!("i32 i32 i32 i64 {}", "i32 ".repeat(8)));
+    let kinds =
+        [("nopen", &*open), ("nclose", "i32 i32 i32"), ("nsend", "i32"), ("ndata", &send[4..])];
+    let text = format!("(module {LEAST} {})", rest(&kinds));
+    scratch.write("partial.wasm", wat::parse_str(text).unwrap());
+    let ended = scratch.run(&[&SIGN[..], &["--monitor", "partial.wasm"]].concat());
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let warnings: Vec<_> =
+        ended.stderr.lines().filter(|line| line.starts_with("warning")).collect();
+    let expected = ["nsend", "ncap"].map(|kind| {
+        format!(
+            "warning: partial.wasm: it has no function check_pktlab_message_{kind} of the right type, and so lets \
+             no {} pass",
+            kind.to_uppercase()
+        )
+    });
+    assert_eq!(warnings, expected);
 }
 
 #[test]

@@ -5,45 +5,8 @@
 
 use std::net::{IpAddr, SocketAddr};
 
+use monitor_module::Kind;
 use packetlab::message::{Message, MessageType, Open, Packet, Socket};
-
-/// The messages that monitors are asked about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kind {
-    Nopen,
-    Nclose,
-    Nsend,
-    Ncap,
-    Ndata,
-}
-
-impl Kind {
-    /// In the order of their numbers.
-    pub(crate) const ALL: [Self; 5] =
-        [Self::Nopen, Self::Nclose, Self::Nsend, Self::Ncap, Self::Ndata];
-
-    /// The function that judges it.
-    pub(crate) fn check_name(self) -> &'static str {
-        match self {
-            Self::Nopen => "check_pktlab_message_nopen",
-            Self::Nclose => "check_pktlab_message_nclose",
-            Self::Nsend => "check_pktlab_message_nsend",
-            Self::Ncap => "check_pktlab_message_ncap",
-            Self::Ndata => "check_pktlab_message_ndata",
-        }
-    }
-
-    /// The function that is told what became of it.
-    pub(crate) fn result_name(self) -> Option<&'static str> {
-        match self {
-            Self::Nopen => Some("pktlab_message_nopen_result"),
-            Self::Nclose => Some("pktlab_message_nclose_result"),
-            Self::Nsend => Some("pktlab_message_nsend_result"),
-            Self::Ncap => Some("pktlab_message_ncap_result"),
-            Self::Ndata => None,
-        }
-    }
-}
 
 /// One argument of a check.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

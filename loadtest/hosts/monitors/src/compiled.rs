@@ -2,7 +2,7 @@
 //!
 //! Not here: their instances. Invariant: a module is compiled once, whoever asks meanwhile, and kept even if nobody waits
 //! for it any more; [`COMPILED_MAX`] are kept, those that were asked for last, and none that cannot be a monitor; at
-//! most [`COMPILING_MAX`] are compiled at a time, each within [`cost::COST_MAX`].
+//! most [`COMPILING_MAX`] are compiled at a time, each within what the crate `monitor-module` lets one cost.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,11 +10,10 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use packetlab::key::KEY_LEN;
 use packetlab::program::Program;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
-use wasmtime::{ExternType, FuncType, Module, ValType};
+use wasmtime::Module;
 
-use crate::cost::{self, Refused};
-use crate::host::{Host, in_words, one_line};
-use crate::terms::{MODULE_LEN_MAX, Unusable};
+use crate::host::{Host, in_words};
+use crate::terms::Unusable;
 use crate::work::beside;
 
 /// Modules that are kept.
@@ -47,10 +46,6 @@ impl Compiled {
     /// # Errors
     /// It is too large, no module, cannot be a monitor, costs too much, or nothing can be compiled here.
     pub async fn of(program: &Program) -> Result<Self, Unusable> {
-        let file = program.encoded().get(1..).unwrap_or_default();
-        if file.len() > MODULE_LEN_MAX {
-            return Err(Unusable::TooLarge { len_bytes: file.len() });
-        }
         let digest = *program.digest();
         let found = modules().find(&digest);
         if let Some(found) = found {
@@ -68,8 +63,8 @@ impl Compiled {
         };
         match compiling {
             Ok(compiling) => {
-                let file = file.to_vec();
-                let outcome = beside(move || compiling.run(&file)).await;
+                let program = program.clone();
+                let outcome = beside(move || compiling.run(&program)).await;
                 Ok(Self(outcome.map_err(|_| Unusable::NoThread)??))
             }
             Err(found) => found.outcome().await,
@@ -133,9 +128,9 @@ impl Compiling {
     }
 
     /// Here and not where it is waited for: nobody may wait any more.
-    fn run(self, file: &[u8]) -> Outcome {
+    fn run(self, program: &Program) -> Outcome {
         // The compiler has places where it gives up by a panic.
-        let outcome = catch_unwind(AssertUnwindSafe(|| compile(file)))
+        let outcome = catch_unwind(AssertUnwindSafe(|| compile(program)))
             .unwrap_or(Err(Unusable::CompilerFailed));
         if let Ok(module) = &outcome {
             modules().keep(self.digest, module);
@@ -156,43 +151,12 @@ fn modules() -> MutexGuard<'static, Modules> {
     MODULES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-fn compile(file: &[u8]) -> Outcome {
-    cost::of(file).map_err(|refused| match refused {
-        Refused::Invalid(error) => Unusable::NotCompiled(one_line(&error.to_string())),
-        Refused::Module(cost) => Unusable::TooCostly { cost, max: cost::COST_MAX },
-        Refused::Function(cost) => {
-            Unusable::FunctionTooCostly { cost, max: cost::FUNCTION_COST_MAX }
-        }
-        Refused::FunctionLen(len_bytes) => {
-            Unusable::FunctionTooLarge { len_bytes, max_bytes: cost::FUNCTION_LEN_MAX }
-        }
-    })?;
+fn compile(program: &Program) -> Outcome {
+    // What cannot be judged is told when it is asked about.
+    monitor_module::check(program).map_err(Unusable::Unfit)?;
+    let file = program.encoded().get(1..).unwrap_or_default();
     let host = Host::shared().map_err(|cause| Unusable::NoEngine(cause.to_owned()))?;
-    let module =
-        Module::from_binary(&host.engine, file).map_err(|e| Unusable::NotCompiled(in_words(&e)))?;
-    can_be_monitor(&module)?;
-    Ok(module)
-}
-
-/// # Errors
-/// It lacks what every monitor has.
-fn can_be_monitor(module: &Module) -> Result<(), Unusable> {
-    // A module with a memory of its own would link.
-    let is_memory = |import: &wasmtime::ImportType<'_>| {
-        (import.module(), import.name()) == ("monitor", "memory")
-            && matches!(import.ty(), ExternType::Memory(_))
-    };
-    if !module.imports().any(|import| is_memory(&import)) {
-        return Err(Unusable::NoMemory);
-    }
-    for (name, result) in [("malloc", Some(ValType::I32)), ("free", None)] {
-        let expected = FuncType::new(module.engine(), [ValType::I32], result);
-        match module.get_export(name) {
-            Some(ExternType::Func(found)) if found.matches(&expected) => {}
-            _ => return Err(Unusable::NoExport(name)),
-        }
-    }
-    Ok(())
+    Module::from_binary(&host.engine, file).map_err(|error| Unusable::NotCompiled(in_words(&error)))
 }
 
 /// How many of a digest are being compiled.

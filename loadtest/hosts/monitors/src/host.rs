@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
-use packetlab::escape::Escaped;
+use monitor_module::{Number, WASI, WASI_FUNCTIONS, one_line};
 use wasmtime::{Caller, Config, Engine, FuncType, Linker, Trap, ValType};
 
 use crate::call_time::TICK;
@@ -35,30 +35,12 @@ const GUARD_LEN: u64 = 0x1_0000;
 const STACK_LEN_MAX: usize = 512 << 10;
 /// The stack that a call runs on, with what functions of the host need on it.
 const CALL_STACK_LEN: usize = 1 << 20;
-/// Longest line of a monitor, and longest error about a module.
+/// Longest line of a monitor.
 const TEXT_LEN_MAX: usize = 200;
 /// The current packet is below this address.
 const PACKET_END: u32 = 0x0100_0000;
 
 const ENV: &str = "env";
-const WASI: &str = "wasi_snapshot_preview1";
-
-/// The functions of WASI that a module may name, and may not call: their parameters, a digit for each, and whether they
-/// have a result.
-const WASI_FUNCTIONS: [(&str, &[u8], bool); 12] = [
-    ("args_get", &[32, 32], true),
-    ("args_sizes_get", &[32, 32], true),
-    ("fd_close", &[32], true),
-    ("fd_fdstat_get", &[32, 32], true),
-    ("fd_fdstat_set_flags", &[32, 32], true),
-    ("fd_prestat_dir_name", &[32, 32, 32], true),
-    ("fd_prestat_get", &[32, 32], true),
-    ("fd_read", &[32, 32, 32, 32], true),
-    ("fd_seek", &[32, 64, 32, 32], true),
-    ("fd_write", &[32, 32, 32, 32], true),
-    ("path_open", &[32, 32, 32, 32, 32, 64, 64, 32, 32], true),
-    ("proc_exit", &[32], false),
-];
 
 /// What monitors run on.
 pub(crate) struct Host {
@@ -176,12 +158,6 @@ pub(crate) fn in_words(error: &wasmtime::Error) -> String {
     one_line(&format!("{error:#}"))
 }
 
-/// A text that may show what a module says, in one line.
-pub(crate) fn one_line(text: &str) -> String {
-    let cut = text.chars().take(TEXT_LEN_MAX).collect::<String>();
-    Escaped(cut.as_bytes()).to_string()
-}
-
 fn imports(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     let mut linker = Linker::new(engine);
     linker.func_wrap(ENV, "read_vmem_region", read_vmem_region)?;
@@ -195,9 +171,9 @@ fn imports(engine: &Engine) -> wasmtime::Result<Linker<State>> {
     })?;
     linker.func_wrap(ENV, "monitor_debug", monitor_debug)?;
     for (name, parameters, has_result) in WASI_FUNCTIONS {
-        let parameters = parameters.iter().map(|bits| match bits {
-            64 => ValType::I64,
-            _ => ValType::I32,
+        let parameters = parameters.iter().map(|parameter| match parameter {
+            Number::I64 => ValType::I64,
+            Number::I32 => ValType::I32,
         });
         let function = FuncType::new(engine, parameters, has_result.then_some(ValType::I32));
         linker.func_new(

@@ -4,7 +4,6 @@
 //! call_time how long a call has run
 //! check     what monitors are asked: a message, as the arguments of their functions
 //! compiled  modules, compiled once for all sessions of the process
-//! cost      what compiling one costs
 //! count     how many the process has
 //! host      the engine below, what modules may import, the clock of deadlines
 //! monitor   one instance: its memory, its functions, its calls
@@ -15,7 +14,7 @@
 //! work      calls that take long go on beside the runtime, and then behind all others
 //! ```
 //!
-//! Not here: which programs are demanded, what becomes of a verdict, where persistent bytes are kept, the endpoint's
+//! Not here: what a program must be (the crate `monitor-module`), which are demanded, what becomes of a verdict, where persistent bytes are kept, the endpoint's
 //! memory, the log. All of that is the endpoint's; it is asked through [`Surroundings`].
 //!
 //! Invariant: whatever a monitor does, a call of it ends within its [`Limits`], holds up no thread of the runtime for
@@ -28,7 +27,6 @@
 mod call_time;
 mod check;
 mod compiled;
-mod cost;
 mod count;
 mod host;
 mod monitor;
@@ -40,10 +38,9 @@ mod work;
 
 pub use check::Check;
 pub use compiled::Compiled;
+pub use monitor_module::MODULE_LEN_MAX;
 pub use monitors::{Monitors, Objection, Verdict};
-pub use terms::{
-    Crash, Limits, MODULE_LEN_MAX, PERSISTENT_LEN, Persistent, Scheduling, Surroundings, Unusable,
-};
+pub use terms::{Crash, Limits, PERSISTENT_LEN, Persistent, Scheduling, Surroundings, Unusable};
 
 #[cfg(test)]
 mod tests;

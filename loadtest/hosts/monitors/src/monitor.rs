@@ -9,13 +9,14 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use monitor_module::{Kind, TABLE_ELEMENTS_MAX, TABLES_MAX, Unfit};
 use wasmtime::{
     Func, Instance, Memory, MemoryType, Store, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline,
     Val,
 };
 
 use crate::call_time::CallTime;
-use crate::check::{Argument, Check, Kind, Octets};
+use crate::check::{Argument, Check, Octets};
 use crate::compiled::Compiled;
 use crate::count::Counted;
 use crate::host::{Host, in_words};
@@ -29,8 +30,6 @@ const START_TIMEOUT: Duration = Duration::from_secs(1);
 const INFO_LEN: u32 = 0x1_0000;
 /// Pages of a memory at first.
 const PAGES: u32 = 2;
-const TABLES_MAX: usize = 16;
-const TABLE_ELEMENTS_MAX: usize = 10_000;
 
 /// An instance of a monitor program.
 pub(crate) struct Monitor {
@@ -90,11 +89,9 @@ impl Monitor {
         mut store: Store<State>,
         (memory, call_limit, counted): (Memory, Duration, Counted),
     ) -> Result<Self, Unusable> {
-        let malloc = instance
-            .get_typed_func(&mut store, "malloc")
-            .map_err(|_| Unusable::NoExport("malloc"))?;
-        let free =
-            instance.get_typed_func(&mut store, "free").map_err(|_| Unusable::NoExport("free"))?;
+        let lacks = |name| move |_| Unusable::Unfit(Unfit::NoExport(name));
+        let malloc = instance.get_typed_func(&mut store, "malloc").map_err(lacks("malloc"))?;
+        let free = instance.get_typed_func(&mut store, "free").map_err(lacks("free"))?;
         let initialize = instance.get_func(&mut store, "initialize");
         let functions = Kind::ALL.map(|kind| {
             let mut function = |name| instance.get_func(&mut store, name);

@@ -6,10 +6,9 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use crate::count::MONITORS_MAX;
+use monitor_module::Unfit;
 
-/// Largest module that is compiled. The original's have 10 KB.
-pub const MODULE_LEN_MAX: usize = 1 << 20;
+use crate::count::MONITORS_MAX;
 
 /// Bytes of a monitor that outlive its session.
 pub const PERSISTENT_LEN: usize = 256;
@@ -73,49 +72,17 @@ pub trait Surroundings: fmt::Debug + Send + Sync {
     fn debug_enabled(&self) -> bool;
 }
 
-/// Of what costs the compiler time and memory, what a module has too much of most likely.
-const WHAT_COUNTS: &str = "functions, types and entries of tables count, and instructions, calls with their values, and jumps \
-     and loops with the variables and operands that are there; a compiler that optimises for size makes less of each";
-
 /// Why a program cannot be a monitor.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Unusable {
-    /// It has more bytes than are compiled.
-    TooLarge {
-        /// How many.
-        len_bytes: usize,
-    },
-    /// Compiling all of it would take long and much memory.
-    TooCostly {
-        /// What it costs, counted as far as the first thing beyond that.
-        cost: u64,
-        /// What it may cost.
-        max: u64,
-    },
-    /// Compiling one of its functions would.
-    FunctionTooCostly {
-        /// What it costs, counted as far as the first thing beyond that.
-        cost: u64,
-        /// What it may cost.
-        max: u64,
-    },
-    /// It has a function of more bytes than are compiled.
-    FunctionTooLarge {
-        /// How many.
-        len_bytes: usize,
-        /// How many it may have.
-        max_bytes: usize,
-    },
-    /// It is no module that can be compiled.
+    /// It can be seen without running it.
+    Unfit(Unfit),
+    /// The compiler refuses it.
     NotCompiled(String),
-    /// It does not import the memory that a monitor has.
-    NoMemory,
-    /// It imports what there is not, or its beginning asks for more than it may have.
+    /// Its beginning asks for more than it may have.
     NotLinked(String),
     /// Its start function did not end well.
     Start(Crash),
-    /// It does not export this function, with the right type.
-    NoExport(&'static str),
     /// It did not allocate its persistent memory.
     NoPersistentMemory,
     /// Programs cannot be compiled on this machine.
@@ -131,30 +98,10 @@ pub enum Unusable {
 impl fmt::Display for Unusable {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::TooLarge { len_bytes } => write!(
-                f,
-                "it has {len_bytes} bytes, more than {MODULE_LEN_MAX}, which are compiled at most"
-            ),
-            Self::TooCostly { cost, max } => {
-                write!(f, "compiling it costs {cost} or more of at most {max}: {WHAT_COUNTS}")
-            }
-            Self::FunctionTooCostly { cost, max } => write!(
-                f,
-                "compiling a function of it costs {cost} or more of at most {max}: {WHAT_COUNTS}"
-            ),
-            Self::FunctionTooLarge { len_bytes, max_bytes } => write!(
-                f,
-                "it has a function of {len_bytes} bytes, more than {max_bytes}, which are compiled at most"
-            ),
+            Self::Unfit(cause) => cause.fmt(f),
             Self::NotCompiled(cause) => write!(f, "it cannot be compiled: {cause}"),
-            Self::NoMemory => f.write_str(
-                "it does not import its memory as monitor.memory (a linker's options --import-memory and a rename)",
-            ),
             Self::NotLinked(cause) => write!(f, "it cannot be linked: {cause}"),
             Self::Start(crash) => write!(f, "its start function {crash}"),
-            Self::NoExport(name) => {
-                write!(f, "it has no function {name} of the right type among its exports")
-            }
             Self::NoPersistentMemory => {
                 write!(f, "its malloc did not give it the {PERSISTENT_LEN} bytes that are kept")
             }

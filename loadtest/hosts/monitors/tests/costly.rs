@@ -6,6 +6,7 @@
 
 use std::process::Command;
 
+use monitor_module::Unfit;
 use monitors::{Compiled, Unusable};
 use packetlab::program::Program;
 
@@ -24,15 +25,9 @@ fn program(functions: &str) -> Program {
 async fn refused(program: &Program) -> Option<&'static str> {
     match Compiled::of(program).await {
         Ok(_) => None,
-        Err(Unusable::TooCostly { cost, max }) => {
-            assert!(cost > max);
-            Some("module")
-        }
-        Err(Unusable::FunctionTooCostly { cost, max }) => {
-            assert!(cost > max);
-            Some("function")
-        }
-        Err(Unusable::FunctionTooLarge { .. }) => Some("length"),
+        Err(Unusable::Unfit(Unfit::TooCostly { .. })) => Some("module"),
+        Err(Unusable::Unfit(Unfit::FunctionTooCostly { .. })) => Some("function"),
+        Err(Unusable::Unfit(Unfit::FunctionTooLarge { .. })) => Some("length"),
         Err(other) => panic!("{other}"),
     }
 }
@@ -207,7 +202,10 @@ fn what_nobody_has_priced_is_refused() {
             let text = format!("(module {MEMORY} {ALLOCATOR} {functions})");
             let file = Program::from_wasm(&wat::parse_str(text).unwrap()).unwrap();
             let refused = Compiled::of(&file).await.err();
-            assert!(matches!(refused, Some(Unusable::NotCompiled(_))), "{functions}: {refused:?}");
+            assert!(
+                matches!(refused, Some(Unusable::Unfit(Unfit::Invalid(_)))),
+                "{functions}: {refused:?}"
+            );
         }
     });
 }

@@ -3,6 +3,8 @@
 use std::pin::pin;
 use std::task::{Context, Waker};
 
+use monitor_module::Unfit;
+
 use super::*;
 use crate::compiled::{kept_count, under_way_count};
 
@@ -64,7 +66,10 @@ fn what_cannot_be_a_monitor_is_not_kept() {
       (func (export "malloc") (param i32) (result i32) (i32.const 1024)))"#;
     let program = program(no_free);
     run(async {
-        assert_eq!(Compiled::of(&program).await.err(), Some(Unusable::NoExport("free")));
+        assert_eq!(
+            Compiled::of(&program).await.err(),
+            Some(Unusable::Unfit(Unfit::NoExport("free")))
+        );
         assert_eq!(kept_count(program.digest()), 0);
     });
 }

@@ -1,5 +1,7 @@
 //! Test 8 of spec/monitors.md 17: which modules can be monitors.
 
+use monitor_module::{MODULE_LEN_MAX, Unfit};
+
 use super::*;
 
 async fn refused(text: &str) -> Unusable {
@@ -11,24 +13,13 @@ fn a_module_that_cannot_be_a_monitor_is_refused_with_its_reason() {
     run(async {
         let with_memory = |memory: &str| format!("(module {memory} {ALLOCATOR})");
         let own = with_memory("(memory 1)");
-        assert_eq!(refused(&own).await, Unusable::NoMemory);
+        assert_eq!(refused(&own).await, Unusable::Unfit(Unfit::NoMemory));
         assert_eq!(
             refused(&with_memory(r#"(import "env" "memory" (memory 1))"#)).await,
-            Unusable::NoMemory
+            Unusable::Unfit(Unfit::NoMemory)
         );
-        for memory in [
-            r#"(import "monitor" "memory" (memory 3))"#,
-            r#"(import "monitor" "memory" (memory 1 100))"#,
-            r#"(import "env" "nothing" (func)) (import "monitor" "memory" (memory 1))"#,
-            r#"(import "env" "monitor_debug" (func (param i64))) (import "monitor" "memory" (memory 1))"#,
-            r#"(import "wasi_snapshot_preview1" "random_get" (func (param i32 i32) (result i32))) (import "monitor" "memory" (memory 1))"#,
-            r#"(import "monitor" "memory" (memory 1)) (table 10001 funcref)"#,
-        ] {
-            let cause = refused(&with_memory(memory)).await;
-            assert!(matches!(cause, Unusable::NotLinked(_)), "{memory}: {cause:?}");
-        }
         let two = with_memory(r#"(import "monitor" "memory" (memory 1)) (memory 1)"#);
-        assert!(matches!(refused(&two).await, Unusable::NotCompiled(_)));
+        assert!(matches!(refused(&two).await, Unusable::Unfit(Unfit::Invalid(_))));
         let import = r#"(import "monitor" "memory" (memory 1))"#;
         let with_functions = |functions: &str| format!("(module {import} {functions})");
         let (malloc, free) = (
@@ -36,9 +27,12 @@ fn a_module_that_cannot_be_a_monitor_is_refused_with_its_reason() {
             r#"(func (export "free") (param i32))"#,
         );
         for (functions, cause) in [
-            (free.to_owned(), Unusable::NoExport("malloc")),
-            (malloc.to_owned(), Unusable::NoExport("free")),
-            (format!("{malloc} (func (export \"free\"))"), Unusable::NoExport("free")),
+            (free.to_owned(), Unusable::Unfit(Unfit::NoExport("malloc"))),
+            (malloc.to_owned(), Unusable::Unfit(Unfit::NoExport("free"))),
+            (
+                format!("{malloc} (func (export \"free\"))"),
+                Unusable::Unfit(Unfit::NoExport("free")),
+            ),
             (
                 format!("{free} (func (export \"malloc\") (param i32) (result i32) (i32.const 0))"),
                 Unusable::NoPersistentMemory,
@@ -113,12 +107,12 @@ fn what_is_no_module_or_a_broken_or_too_large_one_is_not_compiled() {
         for file in [&whole[..whole.len() - 1], &whole[..8], b"", b"\0asm\x02\0\0\0", &[7; 100]] {
             let refused = Compiled::of(&Program::from_wasm(file).unwrap()).await.err().unwrap();
             assert!(
-                matches!(refused, Unusable::NotCompiled(_) | Unusable::NoMemory),
+                matches!(refused, Unusable::Unfit(Unfit::Invalid(_) | Unfit::NoMemory)),
                 "{refused:?}"
             );
         }
-        let large = Program::from_wasm(&vec![0; crate::MODULE_LEN_MAX + 1]).unwrap();
+        let large = Program::from_wasm(&vec![0; MODULE_LEN_MAX + 1]).unwrap();
         let refused = Compiled::of(&large).await.err().unwrap();
-        assert_eq!(refused, Unusable::TooLarge { len_bytes: crate::MODULE_LEN_MAX + 1 });
+        assert_eq!(refused, Unusable::Unfit(Unfit::TooLarge { len_bytes: MODULE_LEN_MAX + 1 }));
     });
 }

@@ -22,10 +22,13 @@
 //!
 //! Invariant: no more is spent on a module here than its prices, and what passes is compiled within [`COST_MAX`].
 
+use wasmparser::types::Types;
 use wasmparser::{
     BinaryReaderError, ElementItems, FuncToValidate, FunctionBody, Operator, Parser, Payload,
     TableSectionReader, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
+
+use crate::unfit::Unfit;
 
 /// Most of a module.
 pub(crate) const COST_MAX: u64 = 1_500_000;
@@ -89,49 +92,34 @@ const LOOP: u64 = 3;
 /// So many of the square of the variables and operands at all loops of a function, for one.
 const AT_LOOPS_SQUARED_FOR_ONE: u64 = 100;
 
-/// Why a module is not compiled.
-#[derive(Debug)]
-pub(crate) enum Refused {
-    /// It is none, or uses what is newer.
-    Invalid(BinaryReaderError),
-    /// It costs so much or more.
-    Module(u64),
-    /// A function of it does.
-    Function(u64),
-    /// A function of it has so many bytes.
-    FunctionLen(usize),
-}
-
-impl From<BinaryReaderError> for Refused {
-    fn from(error: BinaryReaderError) -> Self {
-        Self::Invalid(error)
-    }
-}
-
-/// What it costs to compile a module.
+/// What a module consists of, unless it costs too much to compile it.
 ///
 /// # Errors
-/// It is too much, or the module is none.
-pub(crate) fn of(file: &[u8]) -> Result<u64, Refused> {
+/// It does, or is none.
+pub(crate) fn of(file: &[u8]) -> Result<Types, Unfit> {
     let mut validator = Validator::new_with_features(FEATURES);
     let mut cost = 0_u64;
+    let mut types = None;
     for payload in Parser::new(0).parse_all(file) {
         let payload = payload?;
         cost = cost.saturating_add(of_section(&payload)?);
         // Before it is looked at more closely.
-        bounded(cost, COST_MAX).map_err(Refused::Module)?;
-        if let ValidPayload::Func(function, body) = validator.payload(&payload)? {
-            cost += of_function(file, function, &body)?;
-            bounded(cost, COST_MAX).map_err(Refused::Module)?;
+        bounded(cost)?;
+        match validator.payload(&payload)? {
+            ValidPayload::Func(function, body) => {
+                cost += of_function(file, function, &body)?;
+                bounded(cost)?;
+            }
+            ValidPayload::End(found) => types = Some(found),
+            ValidPayload::Ok | ValidPayload::Parser(_) => {}
         }
     }
-    Ok(cost)
+    // Whoever reads it says before that its end is missing.
+    types.ok_or_else(|| Unfit::Invalid("it has no end".to_owned()))
 }
 
-/// # Errors
-/// The cost, if it is too much.
-fn bounded(cost: u64, max: u64) -> Result<(), u64> {
-    if cost > max { Err(cost) } else { Ok(()) }
+fn bounded(cost: u64) -> Result<(), Unfit> {
+    if cost > COST_MAX { Err(Unfit::TooCostly { cost }) } else { Ok(()) }
 }
 
 /// What is said of it outside of functions.
@@ -180,9 +168,9 @@ fn of_function(
     file: &[u8],
     function: FuncToValidate<ValidatorResources>,
     body: &FunctionBody<'_>,
-) -> Result<u64, Refused> {
+) -> Result<u64, Unfit> {
     if body.range().len() > FUNCTION_LEN_MAX {
-        return Err(Refused::FunctionLen(body.range().len()));
+        return Err(Unfit::FunctionTooLarge { len_bytes: body.range().len() });
     }
     let mut validator = function.into_validator(Default::default());
     validator.read_locals(&mut body.get_binary_reader())?;
@@ -226,7 +214,9 @@ fn of_function(
                 jump + at_loop * AT_LOOP + squared / AT_LOOPS_SQUARED_FOR_ONE
             }
         });
-        bounded(cost, FUNCTION_COST_MAX).map_err(Refused::Function)?;
+        if cost > FUNCTION_COST_MAX {
+            return Err(Unfit::FunctionTooCostly { cost });
+        }
         validator.op(offset, &operator)?;
     }
     operators.finish()?;
