@@ -80,6 +80,7 @@ pub(crate) struct SocketTable {
     log: VecDeque<Vec<u8>>,
     opened_count: u64,
     last_served: u8,
+    last_checked: u8,
     /// Monitors are asked about each NDATA before it is told.
     monitored: bool,
     /// Whose turn it is: theirs, or what may be told.
@@ -400,7 +401,8 @@ impl SocketTable {
         }
     }
 
-    /// What is to be done next. Neither a flood of data nor one of notifications keeps the other waiting.
+    /// What is to be done next. Neither a flood of data nor one of notifications keeps the other waiting, nor one socket
+    /// another.
     pub(crate) fn next(&mut self) -> Option<News> {
         self.checks_first = self.monitored && !self.checks_first;
         if self.checks_first {
@@ -411,10 +413,12 @@ impl SocketTable {
     }
 
     fn take_unchecked(&mut self) -> Option<News> {
-        self.sockets.iter_mut().find_map(|(sktid, entry)| {
-            let number = SocketNumber { sktid: *sktid, number: entry.number };
-            Some(News::Unchecked(number, entry.take_unchecked()?))
-        })
+        let waits = |(_, entry): &(&u8, &Entry)| entry.has_unchecked();
+        let sktid = *in_turn(&self.sockets, self.last_checked).find(waits)?.0;
+        self.last_checked = sktid;
+        let entry = self.sockets.get_mut(&sktid)?;
+        let number = SocketNumber { sktid, number: entry.number };
+        Some(News::Unchecked(number, entry.take_unchecked()?))
     }
 
     /// What monitors said to the NDATA they were asked about.
@@ -429,8 +433,7 @@ impl SocketTable {
         if let Some(line) = self.log.pop_front() {
             return Some(line);
         }
-        let after = (Bound::Excluded(self.last_served), Bound::Unbounded);
-        let in_turn = self.sockets.range(after).chain(self.sockets.range(..=self.last_served));
+        let in_turn = in_turn(&self.sockets, self.last_served);
         let sktids: Vec<u8> = in_turn.filter(|(_, e)| e.has_news()).map(|(id, _)| *id).collect();
         for sktid in sktids {
             let mask = self.controls(sktid).mask;
@@ -480,6 +483,12 @@ impl SocketTable {
     pub(crate) fn buffers_used(&self) -> u32 {
         self.sockets.values().map(|entry| entry.used).sum()
     }
+}
+
+/// All of them, from the one behind that which had its turn last.
+fn in_turn(sockets: &BTreeMap<u8, Entry>, last: u8) -> impl Iterator<Item = (&u8, &Entry)> {
+    let after = (Bound::Excluded(last), Bound::Unbounded);
+    sockets.range(after).chain(sockets.range(..=last))
 }
 
 #[cfg(test)]

@@ -209,6 +209,11 @@ impl Entry {
         }
     }
 
+    /// Whether monitors are to be asked about an NDATA of it.
+    pub(super) fn has_unchecked(&self) -> bool {
+        self.unchecked > 0
+    }
+
     /// The first NDATA that monitors have not been asked about, as it would be told.
     pub(super) fn take_unchecked(&mut self) -> Option<Vec<u8>> {
         if self.unchecked == 0 {

@@ -304,6 +304,28 @@ fn checks_and_what_may_be_told_take_turns() {
 }
 
 #[test]
+fn sockets_take_turns_with_monitors_so_that_a_flooded_one_does_not_silence_the_others() {
+    let (mut table, numbers) = table(&[1, 7, 255]);
+    table.have_monitors();
+    receive(&mut table, numbers[0], b"flood");
+    let mut asked_about = Vec::new();
+    for _ in 0..4 {
+        // One more is always there.
+        receive(&mut table, numbers[0], b"flood");
+        if asked_about.is_empty() {
+            receive(&mut table, numbers[2], b"x");
+            receive(&mut table, numbers[1], b"x");
+        }
+        let (number, _) = unchecked(&mut table);
+        asked_about.push(number.sktid);
+        table.checked(number, Checked::Blocked(None));
+        // The turn of what may be told.
+        table.checks_first = false;
+    }
+    assert_eq!(asked_about, [1, 7, 255, 1]);
+}
+
+#[test]
 fn blocked_data_of_a_flood_does_not_grow_without_bounds() {
     let (mut table, numbers) = table(&[1]);
     table.have_monitors();
