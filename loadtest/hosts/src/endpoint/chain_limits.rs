@@ -67,12 +67,13 @@ impl Memories {
         self.0.ledger.keep_memory(id, index, memory);
     }
 
-    /// Writes it, which takes the time that the disk takes.
+    /// Writes it, which takes the time that the disk takes; false if it does not outlive the process.
     ///
     /// # Errors
     /// It cannot be written.
-    pub(super) fn save(&self) -> Result<(), StateError> {
-        self.0.ledger.save()
+    pub(super) fn save(&self) -> Result<bool, StateError> {
+        self.0.ledger.save()?;
+        Ok(self.0.ledger.has_store())
     }
 }
 

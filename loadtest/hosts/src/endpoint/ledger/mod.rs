@@ -221,6 +221,11 @@ impl Ledger {
         }
     }
 
+    /// Whether what is kept outlives the process.
+    pub(super) fn has_store(&self) -> bool {
+        self.store.is_some()
+    }
+
     /// Writes the totals, if they are kept and were not written yet. Takes the time that the disk takes.
     ///
     /// # Errors

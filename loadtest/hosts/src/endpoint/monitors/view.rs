@@ -45,11 +45,10 @@ impl Surroundings for View {
     }
 
     fn flush(&self) -> bool {
-        let saved = self.memories.save();
-        if let Err(error) = &saved {
+        self.memories.save().unwrap_or_else(|error| {
             tracing::error!("{error}");
-        }
-        saved.is_ok()
+            false
+        })
     }
 
     fn debug(&self, text: &[u8]) {

@@ -27,9 +27,10 @@ use crate::home::Home;
 const PASS_ALL_WAT: &str = include_str!("../../../monitors/wat/pass_all.wat");
 
 /// The one that lets everything pass, with these functions instead of its own of the same names. They may read the
-/// endpoint's memory with `$read`, and `$exit`.
+/// endpoint's memory with `$read`, `$flush` and `$exit`.
 fn with(functions: &[(&str, &str)]) -> Program {
     let imports = r#"(import "env" "read_vmem_region" (func $read (param i32 i32 i32) (result i32)))
+        (import "env" "persistent_memory_flush" (func $flush (result i32)))
         (import "wasi_snapshot_preview1" "proc_exit" (func $exit (param i32)))"#;
     let mut text = PASS_ALL_WAT.replacen("(module", &format!("(module {imports}"), 1);
     for (name, _) in functions {

@@ -82,6 +82,26 @@ async fn what_a_monitor_has_counted_outlives_a_session_that_the_endpoint_ends() 
     assert_eq!(left(&scene, &limit, to).await, 9);
 }
 
+/// Section 4: 0 says that it is stored durably.
+#[tokio::test]
+async fn a_flush_succeeds_only_where_something_outlives_the_process() {
+    let flushes = with(&[(
+        NSEND,
+        &format!("{NSEND_PARAMETERS} (i32.eq (call $flush) (i32.const -1))"),
+    )]);
+    let directory = Directory::new("flush");
+    let mut scene = Scene::new(&[&flushes]).await;
+    for (ledger, answer) in
+        [(ledger(&directory.0), "40000000"), (Arc::default(), "40000006001200000001")]
+    {
+        scene.ledger = ledger;
+        let mut session = scene.start(&[&flushes]).await;
+        session.open_udp().await;
+        assert_eq!(session.send("127.0.0.1:9".parse().unwrap(), b"x").await, answer);
+        session.end().await.unwrap();
+    }
+}
+
 /// Section 5: who writes last wins.
 #[tokio::test]
 async fn of_two_sessions_at_once_the_last_word_is_kept() {
