@@ -134,7 +134,7 @@ impl Monitor {
         let text = text.get(..len.min(INFO_LEN) as usize).map(<[u8]>::to_vec);
         let outside = || Crash::Trapped("its text is outside of its memory".to_owned());
         let text = text.ok_or_else(outside)?;
-        self.release(info).await;
+        self.release(info, START_TIMEOUT).await?;
         Ok(text)
     }
 
@@ -205,7 +205,7 @@ impl Monitor {
         self.keep();
         called.map_err(|error| crash(&error, self.call_limit))?;
         for address in copies.into_iter().filter(|address| *address != 0) {
-            self.release(address).await;
+            self.release(address, self.call_limit).await?;
         }
         Ok(())
     }
@@ -248,9 +248,16 @@ impl Monitor {
         }
     }
 
-    async fn release(&mut self, address: u32) {
-        // What it does not free is its own loss.
-        let _ = self.free.call_async(&mut self.store, address).await;
+    /// Has it free memory. A trap there is its own loss, and nothing else.
+    ///
+    /// # Errors
+    /// The time of the call that this belongs to was over.
+    async fn release(&mut self, address: u32, limit: Duration) -> Result<(), Crash> {
+        let freed = self.free.call_async(&mut self.store, address).await;
+        match freed.map_err(|error| crash(&error, limit)) {
+            Err(late @ Crash::Late(_)) => Err(late),
+            _ => Ok(()),
+        }
     }
 }
 
