@@ -70,11 +70,12 @@ impl SessionMonitors {
             Ok(check) => check,
             Err(payload) => return Asked::Not(payload),
         };
-        let (verdict, check) = self.verdict(message_type, check).await;
-        match (verdict, check) {
-            (Verdict::Pass, Some(check)) => Asked::Passed(check),
-            (Verdict::Pass, None) => Asked::Refused(self.failed(0)),
-            (Verdict::Objection { monitor, objection }, _) => {
+        let Some((verdict, check)) = self.verdict(message_type, check).await else {
+            return Asked::Refused(self.failed(0));
+        };
+        match verdict {
+            Verdict::Pass => Asked::Passed(check),
+            Verdict::Objection { monitor, objection } => {
                 let rejected =
                     |code| Outcome::MonitorRejected { monitor_index: monitor, monitor_errid: code };
                 Asked::Refused(match objection {
@@ -113,25 +114,28 @@ impl SessionMonitors {
         let Ok(check) = Check::new(MessageType::NDATA, ndata, HEADER_LEN) else {
             return Checked::Blocked(None);
         };
-        match self.verdict(MessageType::NDATA, check).await {
-            (Verdict::Pass, Some(check)) => Checked::Passed(check.into_bytes()),
-            (Verdict::Objection { objection, .. }, Some(check)) => match objection {
+        let Some((verdict, check)) = self.verdict(MessageType::NDATA, check).await else {
+            return Checked::Blocked(None);
+        };
+        match verdict {
+            Verdict::Pass => Checked::Passed(check.into_bytes()),
+            Verdict::Objection { objection, .. } => match objection {
                 Objection::Code(code) => Checked::Blocked(nblock(code, check.payload())),
                 Objection::Failed(_) if self.report_crash => {
                     Checked::Blocked(nblock(0, check.payload()))
                 }
                 Objection::Silent | Objection::Failed(_) => Checked::Blocked(None),
             },
-            (_, None) => Checked::Blocked(None),
         }
     }
 
-    /// What they say, counted and logged; the check, unless it was lost.
+    /// What they say, counted and logged. `None` if there was no thread to ask them on: nobody knows what they say, the
+    /// check is lost, and the message must not pass.
     async fn verdict(
         &mut self,
         message_type: MessageType,
         check: Check,
-    ) -> (Verdict, Option<Check>) {
+    ) -> Option<(Verdict, Check)> {
         match self.monitors.check(check).await {
             Ok((verdict, check)) => {
                 if let Verdict::Objection { monitor, objection } = &verdict {
@@ -142,11 +146,11 @@ impl SessionMonitors {
                         self.crashed(*monitor, crash, format_args!("asked about {message_type}"));
                     }
                 }
-                (verdict, Some(check))
+                Some((verdict, check))
             }
             Err(crash) => {
                 self.crashed(0, &crash, format_args!("asked about {message_type}"));
-                (Verdict::Pass, None)
+                None
             }
         }
     }
