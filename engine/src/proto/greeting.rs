@@ -11,8 +11,9 @@
 use std::fmt;
 use std::sync::Arc;
 
-use packetlab::message::{HEADER_LEN, Message, MessageType, PAYLOAD_LEN_MAX, Status};
-use packetlab::program::{ENCODED_LEN_MAX, Program};
+use packetlab::key::Hex;
+use packetlab::message::{HEADER_LEN, Message, MessageType, Outcome, PAYLOAD_LEN_MAX};
+use packetlab::program::{ENCODED_LEN_MAX, Program, ProgramDigest};
 use packetlab::tls::{Plaintext, ServerStream};
 
 /// The hint under which monitor programs are submitted, behind its length.
@@ -66,7 +67,9 @@ pub enum GreetingError {
         /// What was refused.
         what: GreetingRequest,
         /// The endpoint's reason.
-        status: Status,
+        outcome: Outcome,
+        /// The program that was refused, or whose monitor the reason names.
+        program: Option<ProgramDigest>,
     },
     /// Something other than a RESULT arrived while one was awaited.
     Unexpected {
@@ -102,7 +105,15 @@ impl fmt::Display for GreetingRequest {
 impl fmt::Display for GreetingError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Refused { what, status } => write!(f, "the endpoint refused {what}: {status}"),
+            Self::Refused { what, outcome, program } => {
+                write!(f, "the endpoint refused {what}: {outcome}")?;
+                match program {
+                    Some(digest) => {
+                        write!(f, ", digest {}", Hex(digest.get(..8).unwrap_or(digest)))
+                    }
+                    None => Ok(()),
+                }
+            }
             Self::Unexpected { what, message_type, payload_len } => write!(
                 f,
                 "the endpoint answered {what} with {message_type} of {payload_len} bytes \
@@ -149,13 +160,14 @@ impl Greeting {
                 GreetingStep::AwaitingPermit => return expect_silence(tls),
                 GreetingStep::Starting => GreetingRequest::Start,
             };
-            let status = match self.read_answer(tls, what)? {
-                Answer::Status(status) => status,
+            let outcome = match self.read_answer(tls, what)? {
+                Answer::Outcome(outcome) => outcome,
                 Answer::Incomplete => return Ok(Progress::Waiting),
                 Answer::Left => return Ok(Progress::Left),
             };
-            if status != Status::SUCCESS {
-                return Err(GreetingError::Refused { what, status });
+            if !outcome.is_success() {
+                let program = self.blamed(what, outcome).map(|program| *program.digest());
+                return Err(GreetingError::Refused { what, outcome, program });
             }
             match what {
                 GreetingRequest::Program(index) => {
@@ -203,6 +215,23 @@ impl Greeting {
         true
     }
 
+    /// The program because of which this was refused. Where START is, the reason may name a monitor: endpoints make the monitors
+    /// of a program when it comes first, one for each time it is demanded (spec/monitors.md 2).
+    fn blamed(&self, what: GreetingRequest, outcome: Outcome) -> Option<&Program> {
+        match (what, outcome) {
+            (GreetingRequest::Program(index), _) => self.programs.get(index),
+            (GreetingRequest::Start, Outcome::MonitorFailed { monitor_index }) => {
+                let programs = &self.programs;
+                let is_new = |(at, one): &(usize, &Program)| !programs[..*at].contains(one);
+                let first = programs.iter().enumerate().filter(is_new);
+                let monitors =
+                    first.flat_map(|(_, one)| programs.iter().filter(move |it| *it == one));
+                { monitors }.nth(monitor_index.into())
+            }
+            (GreetingRequest::Start, _) => None,
+        }
+    }
+
     /// Reads one message, and not a byte more.
     fn read_answer(
         &mut self,
@@ -223,7 +252,7 @@ impl Greeting {
         let payload = &self.answer[HEADER_LEN..self.answer_len];
         self.answer_len = 0;
         match Message::decode(MessageType::RESULT, payload) {
-            Message::Result(result) => Ok(Answer::Status(result.status())),
+            Message::Result(outcome) => Ok(Answer::Outcome(outcome)),
             _ => Err(GreetingError::Unexpected {
                 what,
                 message_type: MessageType::RESULT,
@@ -249,7 +278,7 @@ impl Greeting {
 
 /// What there is of an awaited RESULT.
 enum Answer {
-    Status(Status),
+    Outcome(Outcome),
     Incomplete,
     /// The endpoint closed its side of TLS instead.
     Left,

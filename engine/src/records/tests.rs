@@ -21,7 +21,7 @@ use crate::proto::session_end::{End, Force, Outcome};
 use crate::sys::recorder::{RecordedOutput, RecordedStream};
 use crate::sys::supervisor::MletStatus;
 use packetlab::key::KeyId;
-use packetlab::message::{MessageType, Status};
+use packetlab::message::MessageType;
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
 use packetlab::tls::TlsError;
@@ -340,7 +340,10 @@ fn one_mlet_for_all_sessions_is_nothing_that_a_record_waits_for() {
 #[test]
 fn each_end_of_a_session_is_one_outcome_of_the_closed_list() {
     let broken = || End::Broken(ErrorKind::ConnectionReset);
-    let refused = |what| GreetingError::Refused { what, status: Status::SUCCESS };
+    let refused = |what| {
+        let outcome = packetlab::message::Outcome::SUCCESS;
+        GreetingError::Refused { what, outcome, program: None }
+    };
     let message_type = MessageType::MDATA;
     let unexpected = |what| GreetingError::Unexpected { what, message_type, payload_len: 0 };
     let (key, snikey) = (KeyId([1; 32]), SniKey::parse("hello").unwrap());

@@ -12,7 +12,8 @@ use crate::proto::tests::credentials::{
     measured_once, plain_experiments, program,
 };
 use crate::proto::tests::{message, success};
-use packetlab::message::{MessageType, Status};
+use packetlab::key::Hex;
+use packetlab::message::{MessageType, Outcome as Answer, Status};
 use packetlab::program::Program;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -119,7 +120,15 @@ fn the_set_up_works_byte_by_byte() {
 #[test]
 fn any_answer_but_success_ends_the_session() {
     let error = Status(0x21).0.to_be_bytes();
-    let refused = |what| GreetingError::Refused { what, status: Status(u16::from_be_bytes(error)) };
+    let programs = [program(3), program(4)];
+    let outcome = Answer::Status(Status(u16::from_be_bytes(error)));
+    let refused = |what| {
+        let program = match what {
+            GreetingRequest::Program(index) => Some(*programs[index].digest()),
+            GreetingRequest::Start => None,
+        };
+        GreetingError::Refused { what, outcome, program }
+    };
     let unexpected = |what, message_type, payload_len| GreetingError::Unexpected {
         what,
         message_type,
@@ -139,10 +148,33 @@ fn any_answer_but_success_ends_the_session() {
             (message(MessageType::RESULT, &[0; 7]), unexpected(what, MessageType::RESULT, 7)),
             (huge.clone(), unexpected(what, MessageType::RESULT, 0xff_ffff)),
         ] {
-            let mut pair = pair_with_programs(&[program(3), program(4)]);
+            let mut pair = pair_with_programs(&programs);
             pair.endpoint.answers = std::iter::repeat_n(success(), nth).chain([answer]).collect();
             assert_refused(&mut pair, &error);
         }
+    }
+}
+
+/// Endpoints make both monitors of a program that is demanded twice when it comes first (spec/monitors.md 2).
+#[test]
+fn a_monitor_because_of_which_start_is_refused_is_named_by_its_program() {
+    let (once, twice) = (program(3), program(4));
+    let programs = [twice.clone(), once.clone(), twice.clone()];
+    for (index, blamed) in [(0, Some(&twice)), (1, Some(&twice)), (2, Some(&once)), (3, None)] {
+        let outcome = Answer::MonitorFailed { monitor_index: index };
+        let answer = message(MessageType::RESULT, &[0, 0x13, 0, index as u8]);
+        let mut pair = pair_with_programs(&programs);
+        pair.endpoint.answers = std::iter::repeat_n(success(), 3).chain([answer]).collect();
+        let program = blamed.map(|program| *program.digest());
+        let what = GreetingRequest::Start;
+        let error = GreetingError::Refused { what, outcome, program };
+        assert_refused(&mut pair, &error);
+        let digest = program.map(|digest| format!(", digest {}", Hex(&digest[..8])));
+        let expected = format!(
+            "the endpoint refused START: ECTLMONUKN (19): a monitor crashed or is unusable (monitor {index}){}",
+            digest.unwrap_or_default()
+        );
+        assert_eq!(error.to_string(), expected);
     }
 }
 
