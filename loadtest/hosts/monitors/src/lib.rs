@@ -38,7 +38,7 @@ mod work;
 
 pub use check::Check;
 pub use compiled::Compiled;
-pub use monitor_module::MODULE_LEN_MAX;
+pub use monitor_module::{MODULE_LEN_MAX, Unfit};
 pub use monitors::{Monitors, Objection, Verdict};
 pub use terms::{Crash, Limits, PERSISTENT_LEN, Persistent, Scheduling, Surroundings, Unusable};
 

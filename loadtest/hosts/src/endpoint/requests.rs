@@ -128,6 +128,9 @@ async fn converse<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<End, EndpointError> {
     let mut first = Some(first);
     loop {
+        for report in monitors.take_reports() {
+            sockets.table().log(&report);
+        }
         let backlogged = sockets.table().is_backlogged();
         let event = tokio::select! {
             received = link.receive(), if !backlogged => Event::Request(received?),

@@ -59,7 +59,7 @@ async fn answer_until_start<S: AsyncRead + AsyncWrite + Unpin>(
 ) -> Result<(), EndpointError> {
     loop {
         let Some((message_type, payload)) = link.receive().await? else {
-            return Err(EndpointError::ClosedInSetup);
+            return Err(supply.unusable().unwrap_or(EndpointError::ClosedInSetup));
         };
         let (outcome, error) = match Message::decode(message_type, &payload) {
             Message::Cdata { hint, data } => {

@@ -23,6 +23,8 @@ pub(in super::super) struct SessionMonitors {
     pub(super) places: Vec<Place>,
     pub(super) memories: Memories,
     report_crash: bool,
+    /// What of crashes is to be told to the controller.
+    reports: Vec<String>,
     /// Whose they are, for the log.
     pub(super) endpoint: String,
 }
@@ -49,7 +51,7 @@ impl SessionMonitors {
     /// None yet.
     pub(in super::super) fn new(memories: Memories, report_crash: bool, endpoint: String) -> Self {
         let monitors = Monitors::new(Scheduling { step_back, processor_time });
-        Self { monitors, places: Vec::new(), memories, report_crash, endpoint }
+        Self { monitors, places: Vec::new(), memories, report_crash, reports: Vec::new(), endpoint }
     }
 
     /// Whether there is none, and nothing to ask.
@@ -163,16 +165,22 @@ impl SessionMonitors {
         }
     }
 
-    /// Logs the first crash of each monitor; one that crashes does so at every message.
+    /// What of crashes has to be told to the controller by now.
+    pub(in super::super) fn take_reports(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.reports)
+    }
+
+    /// Tells of the first crash of each monitor; one that crashes does so at every message.
     fn crashed(&mut self, monitor: u16, crash: &Crash, occasion: std::fmt::Arguments<'_>) {
         let Some(place) = self.places.get_mut(usize::from(monitor)) else { return };
         place.crashes += 1;
         if place.crashes == 1 {
-            let (endpoint, digest) = (&self.endpoint, place.digest);
-            tracing::warn!(
-                "{endpoint}: monitor {monitor} ({}), {occasion}, {crash}",
-                Hex(digest.get(..8).unwrap_or(&digest))
-            );
+            let digest = Hex(place.digest.get(..8).unwrap_or(&place.digest));
+            let report = format!("monitor {monitor} ({digest}), {occasion}, {crash}");
+            tracing::warn!("{}: {report}", self.endpoint);
+            if self.report_crash {
+                self.reports.push(report);
+            }
         }
     }
 }

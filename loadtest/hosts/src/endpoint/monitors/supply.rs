@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
-use monitors::{Compiled, Unusable};
+use monitors::{Compiled, Unfit, Unusable};
 use packetlab::certificate::Certificate;
 use packetlab::message::{Message, Outcome, Status};
 use packetlab::program::{Program, ProgramDigest, ProgramLanguage};
@@ -115,9 +115,12 @@ impl Supply {
         }
         let program = Program::decode(data).map_err(|_| Status::ECRTBADHDAT)?;
         let is_ebpf = program.language() == ProgramLanguage::Ebpf;
-        if is_ebpf && !filter::is_program(data)
-            || !self.demanded.iter().any(|(demand, _)| demand.digest == *program.digest())
-        {
+        if !self.demanded.iter().any(|(demand, _)| demand.digest == *program.digest()) {
+            return Err(Status::ECRTBADHDAT);
+        }
+        if is_ebpf && !filter::is_program(data) {
+            let cause = Cause::Program(Unusable::Unfit(Unfit::Ebpf));
+            self.unusable.get_or_insert((*program.digest(), cause));
             return Err(Status::ECRTBADHDAT);
         }
         match self.rule {
@@ -177,6 +180,16 @@ impl Supply {
         Ok(())
     }
 
+    /// Why the first program that cannot be run cannot: a controller that was told 0x20 may leave without a START.
+    pub(in super::super) fn unusable(&self) -> Option<EndpointError> {
+        let (digest, cause) = self.unusable.as_ref()?;
+        let cause = match cause {
+            Cause::Program(cause) => cause.to_string(),
+            Cause::Memory(cause) => cause.to_string(),
+        };
+        Some(EndpointError::MonitorUnusable { digest: *digest, cause })
+    }
+
     /// Whether everything is there that START needs.
     ///
     /// # Errors
@@ -184,16 +197,8 @@ impl Supply {
     pub(in super::super) fn complete(&self) -> Result<(), (Outcome, EndpointError)> {
         let missing = self.demanded.iter().filter(|(_, is_there)| !is_there).count();
         if missing > 0 {
-            let error = match &self.unusable {
-                Some((digest, cause)) => {
-                    let cause = match cause {
-                        Cause::Program(cause) => cause.to_string(),
-                        Cause::Memory(cause) => cause.to_string(),
-                    };
-                    EndpointError::MonitorUnusable { digest: *digest, cause }
-                }
-                None => EndpointError::ProgramsMissing { count: missing },
-            };
+            let error = self.unusable();
+            let error = error.unwrap_or(EndpointError::ProgramsMissing { count: missing });
             return Err((Outcome::Status(Status::ECRTNOHDAT), error));
         }
         match (self.rule, self.ebpf) {

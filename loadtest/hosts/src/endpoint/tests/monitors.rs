@@ -123,6 +123,16 @@ impl Conversation {
         format!("{:02x}{:06x}{}", message_type.0, payload.len(), Hex(&payload))
     }
 
+    /// The next message that is not for the controller's log.
+    async fn next_for_mlet(&mut self) -> String {
+        loop {
+            let next = self.next().await;
+            if !next.starts_with("65") {
+                return next;
+            }
+        }
+    }
+
     /// What comes next after a request.
     async fn answer(&mut self, request: &Message<'_>) -> String {
         self.link.send(request).await.unwrap();

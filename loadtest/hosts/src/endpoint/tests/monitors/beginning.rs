@@ -93,6 +93,26 @@ async fn an_experiment_does_not_begin_without_a_monitor_that_cannot_be_run() {
     }
 }
 
+/// As managers do, who need no START to know that it would fail.
+#[tokio::test]
+async fn an_endpoint_says_why_a_monitor_cannot_be_run_when_the_controller_leaves_at_its_refusal() {
+    let own_memory = wasm("(module (memory 1))");
+    let broken = Program::from_ebpf_text(b"0xff 0 0 0 0\n0x95 0 0 0 0\n").unwrap();
+    for (program, reason) in
+        [(&own_memory, "does not import its memory"), (&broken, "it is in eBPF")]
+    {
+        let mut session = Scene::new(&[program]).await.begin().await;
+        assert_eq!(session.supply(program).await, "400000020020");
+        let error = session.end().await.unwrap_err().to_string();
+        assert!(
+            error.contains(reason) && error.contains(&Hex(program.digest()).to_string()),
+            "{error}"
+        );
+    }
+    let error = Scene::new(&[&own_memory]).await.begin().await.end().await.unwrap_err();
+    assert!(matches!(error, EndpointError::ClosedInSetup), "{error}");
+}
+
 #[tokio::test]
 async fn an_experiment_does_not_begin_without_a_monitor_that_is_not_there_or_crashes() {
     let pass = wasm(PASS_ALL_WAT);

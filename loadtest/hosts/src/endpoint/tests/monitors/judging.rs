@@ -163,14 +163,52 @@ async fn what_a_monitor_returns_for_data_is_told_as_the_table_says() {
             // Another that passes: whatever is told of the first is told before it.
             server.send_to(&[0, 0, 0, 0, 9], endpoint).await.unwrap();
             if let Some(code) = if report_crash { reported } else { quiet } {
-                let nblock = session.next().await;
+                let nblock = session.next_for_mlet().await;
                 assert!(nblock.starts_with(&format!("6400000d010411{code:04x}")), "{nblock}");
             }
             if value == 0 {
-                assert!(session.next().await.ends_with("00000000"));
+                assert!(session.next_for_mlet().await.ends_with("00000000"));
             }
-            assert!(session.next().await.ends_with("0000000009"), "{value}");
+            assert!(session.next_for_mlet().await.ends_with("0000000009"), "{value}");
         }
+        session.end().await.unwrap();
+    }
+}
+
+/// Section 8 names the monitor in a RESULT, and not why it crashed; for data it names none.
+#[tokio::test]
+async fn the_first_crash_of_a_monitor_is_told_to_the_controllers_log_where_crashes_are_reported() {
+    let pass = wasm(PASS_ALL_WAT);
+    let crashes = returning_the_packet(NSEND, NSEND_PARAMETERS);
+    for report_crash in [false, true] {
+        let mut scene = Scene::new(&[&pass, &crashes]).await;
+        scene.settings.report_crash = report_crash;
+        let mut session = scene.start(&[&pass, &crashes]).await;
+        session.open_udp().await;
+        let mut told = Vec::new();
+        for word in [b"trap", b"zero"] {
+            let packet = Packet::Udp { remote: "127.0.0.1:9".parse().unwrap(), data: word };
+            let send = Message::Nsend { sktid: 1, time: Ticks(0), tag: 0, packet };
+            told.push(session.answer(&send).await);
+            told.push(session.answer(&Message::Mread { address: 0x1001_0000, len: 8 }).await);
+        }
+        while told.len() < if report_crash { 5 } else { 4 } {
+            told.push(session.next().await);
+        }
+        // Of further crashes nothing is told, sooner or later.
+        for _ in 0..10 {
+            told.push(session.answer(&Message::Mread { address: 0x1001_0000, len: 8 }).await);
+        }
+        let digest = Hex(&crashes.digest()[..8]).to_string();
+        let info = format!(
+            "monitor 1 ({digest}), asked about NSEND (0x2c), failed: wasm trap: wasm `unreachable` instruction executed"
+        );
+        let linfo = Message::Linfo { name: b"pktfleet", auxiliary: b"", info: info.as_bytes() };
+        let mut encoded = Vec::new();
+        linfo.encode(&mut encoded).unwrap();
+        let reports = told.iter().filter(|told| told.starts_with("65")).collect::<Vec<_>>();
+        let expected = Hex(&encoded).to_string();
+        assert_eq!(reports, if report_crash { vec![&expected] } else { vec![] });
         session.end().await.unwrap();
     }
 }

@@ -85,10 +85,8 @@ async fn what_a_monitor_has_counted_outlives_a_session_that_the_endpoint_ends() 
 /// Section 4: 0 says that it is stored durably.
 #[tokio::test]
 async fn a_flush_succeeds_only_where_something_outlives_the_process() {
-    let flushes = with(&[(
-        NSEND,
-        &format!("{NSEND_PARAMETERS} (i32.eq (call $flush) (i32.const -1))"),
-    )]);
+    let flushes =
+        with(&[(NSEND, &format!("{NSEND_PARAMETERS} (i32.eq (call $flush) (i32.const -1))"))]);
     let directory = Directory::new("flush");
     let mut scene = Scene::new(&[&flushes]).await;
     for (ledger, answer) in
