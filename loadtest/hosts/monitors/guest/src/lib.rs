@@ -17,7 +17,7 @@
 //! ```
 //!
 //! What is not asked about by a monitor of its own is allowed. The monitor lives as long as a session, and its state
-//! with it.
+//! with it; [`kept`] bytes outlive it.
 //!
 //! Not here: the endpoint's side, which is the crate `monitors`.
 //!
@@ -37,6 +37,9 @@ fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
 #[link(wasm_import_module = "env")]
 extern "C" {
     fn read_vmem_region(address: u32, buffer: *mut u8, len: u32) -> i32;
+    fn persistent_memory_flush() -> i32;
+    fn endpoint_debug_enabled() -> i32;
+    fn monitor_debug(text: *const u8);
 }
 
 /// What a monitor says.
@@ -103,6 +106,9 @@ pub struct Packet<'a> {
     pub sktid: u8,
     /// 0 for raw, 6 for TCP, 17 for UDP.
     pub protocol: u8,
+    /// What is to be sent leaves then, or at once if that is past, by the endpoint's [`clock`]; a stream's data not before
+    /// what it was to send before. What was received came then.
+    pub time: u64,
     /// Where a datagram of UDP is sent to, or comes from.
     pub remote: Address<'a>,
     /// How long the data is: of a raw socket the whole packet, otherwise the payload.
@@ -111,8 +117,8 @@ pub struct Packet<'a> {
 
 impl<'a> Packet<'a> {
     /// As the endpoint names its parts.
-    pub fn new(sktid: u32, protocol: u32, remote: Address<'a>, len: u32) -> Self {
-        Self { sktid: sktid as u8, protocol: protocol as u8, remote, len }
+    pub fn new(sktid: u32, protocol: u32, time: u64, remote: Address<'a>, len: u32) -> Self {
+        Self { sktid: sktid as u8, protocol: protocol as u8, time, remote, len }
     }
 
     /// The data from there on; zeros behind its end.
@@ -131,8 +137,41 @@ impl<'a> Packet<'a> {
     }
 }
 
+/// What a monitor says at the beginning of its session: the manager logs it. At most 65,536 bytes; the rest is cut off.
+pub struct Info<'a> {
+    room: &'a mut [u8],
+    len: usize,
+}
+
+impl<'a> Info<'a> {
+    /// Nothing yet, at the place that the endpoint has allocated for it.
+    ///
+    /// # Safety
+    /// There are 65,536 bytes there that nothing else uses.
+    pub unsafe fn at(place: *mut u8) -> Self {
+        Self { room: core::slice::from_raw_parts_mut(place, 0x1_0000), len: 0 }
+    }
+
+    /// How many bytes it has.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+}
+
+impl core::fmt::Write for Info<'_> {
+    fn write_str(&mut self, text: &str) -> core::fmt::Result {
+        for (to, from) in self.room[self.len..].iter_mut().zip(text.bytes()) {
+            *to = from;
+            self.len += 1;
+        }
+        Ok(())
+    }
+}
+
 /// What a monitor is asked. Everything is allowed that it does not judge.
 pub trait Monitor {
+    /// The session begins.
+    fn begin(&mut self, _: &mut Info<'_>) {}
     /// NOPEN.
     fn open(&mut self, _: &Open<'_>) -> Verdict {
         ALLOW
@@ -170,11 +209,85 @@ pub fn read(address: u32, buffer: &mut [u8]) {
     }
 }
 
+/// How many bytes outlive a session.
+pub const KEPT_LEN: usize = 256;
+
+/// Where they are; null before the endpoint has said it.
+static mut KEPT: *mut u8 = core::ptr::null_mut();
+
+/// The bytes that outlive the session: those that were kept last under the certificate that names this program, at its
+/// place among the monitors of a session. Zeros at first.
+pub fn kept() -> [u8; KEPT_LEN] {
+    let mut bytes = [0; KEPT_LEN];
+    // SAFETY: where it is not null, there are as many bytes, which nothing else names during a call.
+    unsafe {
+        if !KEPT.is_null() {
+            core::ptr::copy_nonoverlapping(KEPT, bytes.as_mut_ptr(), KEPT_LEN);
+        }
+    }
+    bytes
+}
+
+/// Keeps these bytes. The endpoint takes them when the call is over; whoever must not lose them by a crash of the endpoint
+/// asks for a [`flush`].
+pub fn keep(bytes: &[u8; KEPT_LEN]) {
+    // SAFETY: where it is not null, there are as many bytes, which nothing else names during a call.
+    unsafe {
+        if !KEPT.is_null() {
+            core::ptr::copy_nonoverlapping(bytes.as_ptr(), KEPT, KEPT_LEN);
+        }
+    }
+}
+
+/// Has the endpoint write what is kept now; false if it cannot, or has nowhere to.
+pub fn flush() -> bool {
+    // SAFETY: it takes nothing, and reads the bytes that are kept.
+    unsafe { persistent_memory_flush() == 0 }
+}
+
+/// Where the kept bytes are, as the endpoint says in each call.
+///
+/// # Safety
+/// There are [`KEPT_LEN`] bytes there, for the monitor alone.
+pub unsafe fn keep_at(place: *mut u8) {
+    KEPT = place;
+}
+
+/// Whether the operator wants to read what monitors write for their authors (`--monitor-debug`).
+pub fn debug_enabled() -> bool {
+    // SAFETY: it takes nothing.
+    unsafe { endpoint_debug_enabled() != 0 }
+}
+
+/// Longest line of [`debug`], in bytes; endpoints show no more.
+const DEBUG_LEN_MAX: usize = 200;
+
+/// Writes a line for the monitor's author, up to its first NUL, in the log of an endpoint whose operator wants to read it.
+pub fn debug(line: &str) {
+    // The last byte stays 0, which ends the line.
+    let mut text = [0; DEBUG_LEN_MAX + 1];
+    for (to, from) in text[..DEBUG_LEN_MAX].iter_mut().zip(line.bytes()) {
+        *to = from;
+    }
+    // SAFETY: the endpoint reads as far as the 0.
+    unsafe { monitor_debug(text.as_ptr()) }
+}
+
 /// Makes a program of a monitor: its value at the beginning of a session, and its type.
 #[macro_export]
 macro_rules! monitor {
     ($value:expr, $kind:ty) => {
         static mut MONITOR: $kind = $value;
+
+        // SAFETY: the endpoint alone calls it, one call at a time, and has allocated as many bytes for the text and for what is
+        // kept.
+        #[no_mangle]
+        pub unsafe extern "C" fn initialize(info: *mut u8, persistent: *mut u8, _len: u32) -> u32 {
+            $crate::keep_at(persistent);
+            let mut info = $crate::Info::at(info);
+            $crate::Monitor::begin(&mut MONITOR, &mut info);
+            info.len() as u32
+        }
 
         // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
         #[no_mangle]
@@ -182,8 +295,9 @@ macro_rules! monitor {
             sktid: u32, _family: u32, protocol: u32, _buffer_len: u32,
             local_len: u32, local_port_len: u32, remote_len: u32, remote_port_len: u32,
             local: *const u8, local_port: *const u8, remote: *const u8, remote_port: *const u8,
-            _persistent: *mut u8, _persistent_len: u32,
+            persistent: *mut u8, _persistent_len: u32,
         ) -> i32 {
+            $crate::keep_at(persistent);
             let open = $crate::Open {
                 sktid: sktid as u8,
                 protocol: protocol as u8,
@@ -196,32 +310,35 @@ macro_rules! monitor {
         // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
         #[no_mangle]
         pub unsafe extern "C" fn check_pktlab_message_nclose(
-            sktid: u32, _persistent: *mut u8, _persistent_len: u32,
+            sktid: u32, persistent: *mut u8, _persistent_len: u32,
         ) -> i32 {
+            $crate::keep_at(persistent);
             $crate::Monitor::close(&mut MONITOR, sktid as u8).number()
         }
 
         // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
         #[no_mangle]
         pub unsafe extern "C" fn check_pktlab_message_nsend(
-            sktid: u32, _family: u32, protocol: u32, _time: u64, _tag: u32,
+            sktid: u32, _family: u32, protocol: u32, time: u64, _tag: u32,
             ip_len: u32, ip: *const u8, port_len: u32, port: *const u8, len: u32,
-            _persistent: *mut u8, _persistent_len: u32,
+            persistent: *mut u8, _persistent_len: u32,
         ) -> i32 {
+            $crate::keep_at(persistent);
             let remote = $crate::Address::at(ip, ip_len, port, port_len);
-            let packet = $crate::Packet::new(sktid, protocol, remote, len);
+            let packet = $crate::Packet::new(sktid, protocol, time, remote, len);
             $crate::Monitor::send(&mut MONITOR, &packet).number()
         }
 
         // SAFETY: the endpoint alone calls it, one call at a time, and puts as many bytes into the memory as it says.
         #[no_mangle]
         pub unsafe extern "C" fn check_pktlab_message_ndata(
-            sktid: u32, _family: u32, protocol: u32, _time: u64,
+            sktid: u32, _family: u32, protocol: u32, time: u64,
             ip_len: u32, ip: *const u8, port_len: u32, port: *const u8, len: u32,
-            _persistent: *mut u8, _persistent_len: u32,
+            persistent: *mut u8, _persistent_len: u32,
         ) -> i32 {
+            $crate::keep_at(persistent);
             let remote = $crate::Address::at(ip, ip_len, port, port_len);
-            let packet = $crate::Packet::new(sktid, protocol, remote, len);
+            let packet = $crate::Packet::new(sktid, protocol, time, remote, len);
             $crate::Monitor::received(&mut MONITOR, &packet).number()
         }
 
@@ -229,8 +346,9 @@ macro_rules! monitor {
         #[no_mangle]
         pub unsafe extern "C" fn check_pktlab_message_ncap(
             sktid: u32, _family: u32, _protocol: u32, _time: u64,
-            _persistent: *mut u8, _persistent_len: u32,
+            persistent: *mut u8, _persistent_len: u32,
         ) -> i32 {
+            $crate::keep_at(persistent);
             $crate::Monitor::capture(&mut MONITOR, sktid as u8).number()
         }
     };
