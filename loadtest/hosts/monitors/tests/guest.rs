@@ -4,8 +4,8 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use monitors::{Check, Compiled, Limits, Monitors, Objection, Persistent, Surroundings, Verdict};
@@ -13,35 +13,49 @@ use packetlab::message::{Family, HEADER_LEN, Message, Open, Packet};
 use packetlab::program::Program;
 use packetlab::time::Ticks;
 
-/// An endpoint with a clock, in seconds.
+/// An endpoint with a clock, in seconds, and what monitors keep and say there.
 #[derive(Debug, Default)]
-struct Endpoint(AtomicU64);
+struct Endpoint {
+    second: AtomicU64,
+    kept: Mutex<Vec<Persistent>>,
+    said: Mutex<Vec<String>>,
+}
 
 impl Surroundings for Endpoint {
     fn read(&self, address: u32, buffer: &mut [u8]) {
         assert_eq!((address, buffer.len()), (0x1001_0000, 8), "the clock alone is read");
-        buffer.copy_from_slice(&(self.0.load(SeqCst) * 1_000_000_000).to_be_bytes());
+        buffer.copy_from_slice(&(self.second.load(SeqCst) * 1_000_000_000).to_be_bytes());
     }
 
-    fn keep(&self, _: &Persistent) {}
+    fn keep(&self, persistent: &Persistent) {
+        self.kept.lock().unwrap().push(*persistent);
+    }
 
     fn flush(&self) -> bool {
         true
     }
 
-    fn debug(&self, _: &[u8]) {}
+    fn debug(&self, text: &[u8]) {
+        self.said.lock().unwrap().push(String::from_utf8(text.to_vec()).unwrap());
+    }
 
     fn debug_enabled(&self) -> bool {
-        false
+        true
     }
 }
 
-/// What an example says to these messages, one after the other, each second of the clock.
-fn said(example: &str, messages: &[(u64, Message<'_>)]) -> Vec<u16> {
-    let guest = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest");
-    let out = std::env::temp_dir().join(format!("pktfleet-guest-{}-{example}", std::process::id()));
-    let made = Command::new(guest.join("build"))
-        .arg(guest.join(format!("examples/{example}.rs")))
+/// An example, made as an operator makes it.
+fn made(example: &str) -> Program {
+    let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/examples");
+    made_of(&examples.join(example).with_extension("rs"))
+}
+
+fn made_of(source: &Path) -> Program {
+    let build = Path::new(env!("CARGO_MANIFEST_DIR")).join("guest/build");
+    let name = source.file_stem().unwrap().display();
+    let out = std::env::temp_dir().join(format!("pktfleet-guest-{}-{name}", std::process::id()));
+    let made = Command::new(build)
+        .arg(source)
         .arg(&out)
         .env("RUSTC", "/usr/bin/rustc")
         .env("WASM_LD", "wasm-ld-16")
@@ -50,34 +64,52 @@ fn said(example: &str, messages: &[(u64, Message<'_>)]) -> Vec<u16> {
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let program = Program::from_wasm(&std::fs::read(&out).unwrap()).unwrap();
     std::fs::remove_file(out).unwrap();
+    assert_eq!(monitor_module::check(&program), Ok(Vec::new()));
+    program
+}
+
+/// What an example says to these messages, one after the other, each at a second of the clock.
+fn said(example: &str, messages: &[(u64, Message<'_>)]) -> Vec<u16> {
+    let (texts, codes) = session(&made(example), &Arc::default(), messages);
+    assert!(texts.is_empty());
+    codes
+}
+
+/// The text with which the session of one begins that goes on with what was kept last, and what it says to messages.
+fn session(
+    program: &Program,
+    endpoint: &Arc<Endpoint>,
+    messages: &[(u64, Message<'_>)],
+) -> (String, Vec<u16>) {
+    let kept = endpoint.kept.lock().unwrap().last().copied().unwrap_or([0; 256]);
     let runtime = tokio::runtime::Builder::new_multi_thread().build().unwrap();
     runtime.block_on(async {
-        let (endpoint, mut monitors) = (Arc::<Endpoint>::default(), Monitors::default());
-        let compiled = Compiled::of(&program).await.unwrap();
-        let surroundings = Arc::clone(&endpoint) as Arc<dyn Surroundings>;
+        let mut monitors = Monitors::default();
+        let compiled = Compiled::of(program).await.unwrap();
+        let surroundings = Arc::clone(endpoint) as Arc<dyn Surroundings>;
         monitors
             .add(
                 compiled,
                 Limits { call: Duration::from_secs(60), ..Limits::default() },
                 surroundings,
-                [0; 256],
+                kept,
             )
             .await
             .unwrap();
-        assert_eq!(monitors.initialize().await, Ok(vec![Vec::new()]));
+        let texts = monitors.initialize().await.unwrap().concat();
         let mut codes = Vec::new();
         for (second, message) in messages {
-            endpoint.0.store(*second, SeqCst);
+            endpoint.second.store(*second, SeqCst);
             let mut encoded = Vec::new();
             message.encode(&mut encoded).unwrap();
             let check = Check::new(message.message_type(), encoded, HEADER_LEN).unwrap();
             codes.push(match monitors.check(check).await.unwrap().0 {
                 Verdict::Pass => 0,
                 Verdict::Objection { objection: Objection::Code(code), .. } => code,
-                other @ Verdict::Objection { .. } => panic!("{example}: {other:?}"),
+                other @ Verdict::Objection { .. } => panic!("{other:?}"),
             });
         }
-        codes
+        (String::from_utf8(texts).unwrap(), codes)
     })
 }
 
@@ -95,6 +127,13 @@ fn udp() -> (u64, Message<'static>) {
 
 fn raw() -> (u64, Message<'static>) {
     open(Open::Raw { local: [0, 0, 0, 0].into() })
+}
+
+/// A datagram that is asked for in one second to leave in another.
+fn later(second: u64, leaves: u64) -> (u64, Message<'static>) {
+    let packet = Packet::Udp { remote: "192.0.2.9:1".parse().unwrap(), data: b"x" };
+    let time = Ticks(leaves * 1_000_000_000);
+    (second, Message::Nsend { sktid: 1, time, tag: 0, packet })
 }
 
 fn tcp_data(data: &[u8]) -> (u64, Message<'_>) {
@@ -130,4 +169,77 @@ fn the_monitors_of_the_guest_crate_allow_what_they_say() {
     let rate = [vec![datagram(7, "192.0.2.9:1"); 101], vec![datagram(8, "192.0.2.9:1"); 100]];
     let expected = [vec![0; 100], vec![3], vec![0; 100]].concat();
     assert_eq!(said("packets_per_second", &rate.concat()), expected);
+}
+
+/// NSEND names when a packet is to leave (spec/protocol.md 1.4).
+#[test]
+#[ignore = "needs Debian's rustc, libstd-rust-dev-wasm32 and lld-16"]
+fn packets_that_are_to_leave_in_one_second_count_for_that_whenever_they_are_asked_for() {
+    let packet = Packet::Tcp { family: Family::Ipv4, data: b"x" };
+    let stream = Message::Nsend { sktid: 2, time: Ticks(8_000_000_000), tag: 0, packet };
+    let messages = [
+        vec![later(7, 9); 101],
+        // What is past leaves at once.
+        vec![later(7, 3); 101],
+        vec![
+            later(8, 9),
+            later(8, 8),
+            later(9, 0),
+            later(9, 68),
+            later(9, 69),
+            (7, stream.clone()),
+            (9, stream),
+        ],
+        // A minute later the same place is of another second.
+        vec![later(69, 0); 100],
+    ];
+    let full = [vec![0; 100], vec![3]].concat();
+    let expected = [full.clone(), full, vec![3, 0, 3, 0, 4, 4, 3], vec![0; 100]].concat();
+    assert_eq!(said("packets_per_second", &messages.concat()), expected);
+}
+
+#[test]
+#[ignore = "needs Debian's rustc, libstd-rust-dev-wasm32 and lld-16"]
+fn what_a_monitor_of_the_guest_crate_counts_outlives_its_session() {
+    let (limit, endpoint) = (made("packet_limit"), Arc::<Endpoint>::default());
+    let packet = datagram(0, "192.0.2.9:1");
+    let (text, codes) = session(&limit, &endpoint, &vec![packet.clone(); 400]);
+    assert_eq!((&*text, codes), ("1000 packets left", vec![0; 400]));
+    let (text, codes) = session(&limit, &endpoint, &vec![packet.clone(); 601]);
+    assert_eq!((&*text, codes), ("600 packets left", [vec![0; 600], vec![5]].concat()));
+    assert_eq!(*endpoint.said.lock().unwrap(), ["all packets are used up"]);
+    assert_eq!(session(&limit, &endpoint, &[packet]), ("0 packets left".to_owned(), vec![5]));
+}
+
+const ASKS: &str = r#"
+#![no_std]
+use core::fmt::Write;
+use monitor_guest::{debug, debug_enabled, flush, keep, kept, monitor, Info, Monitor, KEPT_LEN};
+struct Asks;
+impl Monitor for Asks {
+    fn begin(&mut self, info: &mut Info) {
+        let before = kept();
+        keep(&[7; KEPT_LEN]);
+        let _ = write!(info, "{} {} {}", before == [0; KEPT_LEN], debug_enabled(), flush());
+        let long = [b'x'; 300];
+        debug(core::str::from_utf8(&long).unwrap());
+        for _ in 0..300 {
+            let _ = info.write_str(core::str::from_utf8(&long).unwrap());
+        }
+    }
+}
+monitor!(Asks, Asks);
+"#;
+
+#[test]
+#[ignore = "needs Debian's rustc, libstd-rust-dev-wasm32 and lld-16"]
+fn what_the_guest_crate_asks_of_an_endpoint_is_answered() {
+    let source = std::env::temp_dir().join(format!("pktfleet-asks-{}.rs", std::process::id()));
+    std::fs::write(&source, ASKS).unwrap();
+    let (asks, endpoint) = (made_of(&source), Arc::<Endpoint>::default());
+    std::fs::remove_file(source).unwrap();
+    let (text, _) = session(&asks, &endpoint, &[]);
+    assert!(text.starts_with("true true truexxx") && text.len() == 0x1_0000, "{}", text.len());
+    assert_eq!(*endpoint.said.lock().unwrap(), ["x".repeat(200)]);
+    assert_eq!(endpoint.kept.lock().unwrap().last(), Some(&[7; 256]));
 }
