@@ -89,6 +89,11 @@ fn receive(client: &mut Client, server: SocketAddr, limit: u64) -> Result<u64, M
                 check_closed(change)?;
                 break;
             }
+            Message::Nblock { monitor_errid, .. } => {
+                return Err(MletError::Failed(format!(
+                    "a monitor blocks it (code {monitor_errid})"
+                )));
+            }
             _ => {}
         }
     }
@@ -139,7 +144,7 @@ fn send(client: &mut Client, server: SocketAddr, bytes: u64) -> Result<u64, Mlet
 
 #[cfg(test)]
 mod tests {
-    use mlet::{Protocol, StateChange};
+    use mlet::{Protocol, Socket, StateChange};
 
     use super::*;
 
@@ -160,5 +165,26 @@ mod tests {
         let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
         let bytes = (CHUNKS_MAX + 2) * CHUNK_LEN as u64 + 1;
         assert_eq!(send(&mut client, remote, bytes).unwrap(), bytes);
+    }
+
+    #[test]
+    fn bytes_that_a_monitor_blocked_are_not_passed_over() {
+        let remote: SocketAddr = "192.0.2.7:80".parse().unwrap();
+        let session = scripted_endpoint::start(move |request, answers| {
+            scripted_endpoint::original(request, answers);
+            if let Message::Nopen { .. } = request {
+                let (family, protocol, time) = (Family::Ipv4, Protocol::Tcp, Ticks(0));
+                let socket = Socket { sktid: SKTID, family, protocol };
+                let change = StateChange::TcpEstablished { remote };
+                Message::Nstat { sktid: SKTID, time, change }.encode(answers).unwrap();
+                Message::Nblock { socket, monitor_errid: 7, time }.encode(answers).unwrap();
+                let code = StateChange::PEER_CLOSED;
+                let change = StateChange::Code { family, protocol, code };
+                Message::Nstat { sktid: SKTID, time, change }.encode(answers).unwrap();
+            }
+        });
+        let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
+        let error = receive(&mut client, remote, u64::MAX).unwrap_err().to_string();
+        assert_eq!(error, "a monitor blocks it (code 7)");
     }
 }
