@@ -303,6 +303,43 @@ class SessionTest(unittest.TestCase):
             far.sendall(OK)
 
 
+class BlockedTest(unittest.TestCase):
+    """What a monitor of the endpoint's operator blocks of what comes, which NBLOCK tells."""
+
+    def denied(self, receive: Callable[[], object], name: str) -> None:
+        with self.assertRaises(Denied) as denied:
+            receive()
+        told = f"{name}: what came: ECTLMONREJ (0x0012): a monitor rejected it (its code 55)"
+        self.assertEqual((str(denied.exception), denied.exception.word), (told, "denied"))
+
+    def block(self, protocol: int) -> bytes:
+        return message(0x64, struct.pack("!BBBHQ", 0, 4, protocol, 55, 0))
+
+    def test_a_stream_does_not_go_on_over_what_a_monitor_blocked(self) -> None:
+        def piece(data: bytes) -> bytes:
+            return message(0x62, struct.pack("!BBBQ", 0, 4, 6, 0) + data)
+
+        told = OPENED + established(0) + piece(b"before") + self.block(6) + piece(b"behind")
+        endpoint, _far = session(told + OK + OPENED + established(0) + piece(b"new"))
+        stream = endpoint.connect("192.0.2.7", 80)
+        self.assertEqual(stream.receive(), b"before")
+        for receive in (stream.receive, stream.receive_all):
+            self.denied(receive, "socket 0, TCP to 192.0.2.7:80")
+        stream.close()
+        self.assertEqual(endpoint.connect("192.0.2.7", 80).receive(), b"new")
+
+    def test_a_datagram_that_a_monitor_blocked_is_told_and_the_next_one_follows(self) -> None:
+        following = message(0x62, struct.pack("!BBBQ4sH", 0, 4, 17, 7, bytes((192, 0, 2, 7)), 7) + b"next")
+        endpoint, _far = session(OK + self.block(17) + following)
+        udp = endpoint.udp()
+        self.denied(udp.receive, "socket 0, UDP on 0.0.0.0:0")
+        self.assertEqual(udp.receive().data, b"next")
+
+    def test_a_look_up_whose_answer_a_monitor_blocked_is_denied(self) -> None:
+        endpoint, _far = session(OK + OK + self.block(17))
+        self.denied(lambda: endpoint.look_up("a.example", "192.0.2.53"), "socket 0, UDP on 0.0.0.0:0")
+
+
 class KeptTest(unittest.TestCase):
     def test_what_is_kept_comes_out_as_it_came_whatever_is_asked_for(self) -> None:
         draw, kept = random.Random(7), Kept()

@@ -198,7 +198,8 @@ impl Client {
     /// The next that a socket receives; `None` once the peer of a connection has closed its side.
     ///
     /// # Errors
-    /// The connection broke; as for [`Self::notification`].
+    /// The connection broke, or a monitor blocked what came ([`ClientError::Blocked`]), behind which a stream does not go
+    /// on; as for [`Self::notification`].
     pub fn receive(
         &mut self,
         sktid: u8,
@@ -212,7 +213,8 @@ impl Client {
     /// afterwards. Only what answers the question is taken, and all of it is over by the timeout.
     ///
     /// # Errors
-    /// The server has no answer ([`ClientError::LookUp`]), or answers nothing in time; as for [`Self::request`].
+    /// The server has no answer ([`ClientError::LookUp`]), or answers nothing in time, or a monitor blocks what comes
+    /// ([`ClientError::Blocked`]); as for [`Self::request`].
     pub fn look_up(
         &mut self,
         sktid: u8,

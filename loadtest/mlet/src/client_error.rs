@@ -82,6 +82,14 @@ pub enum ClientError {
         /// How.
         end: ConnectionEnd,
     },
+    /// A monitor of the endpoint's operator has blocked what a socket received. Of a stream nothing more is handed
+    /// out, since a part of it is missing; a datagram or packet may follow.
+    Blocked {
+        /// Which socket.
+        target: String,
+        /// The monitor's own code (NBLOCK).
+        monitor_errid: u16,
+    },
     /// A packet did not leave the endpoint.
     NotSent {
         /// By which socket.
@@ -148,6 +156,9 @@ impl fmt::Display for ClientError {
                 write!(f, "no connection to {remote}: {end} after {:.3} s", waited.as_secs_f64())
             }
             Self::Broken { target, end } => write!(f, "{target}: the connection broke: {end}"),
+            Self::Blocked { target, monitor_errid } => {
+                write!(f, "{target}: a monitor blocked what came (its code {monitor_errid})")
+            }
             Self::NotSent { target, status } => {
                 write!(f, "{target}: a packet was not sent: {status}")
             }
@@ -213,7 +224,7 @@ impl ClientError {
     pub fn word(&self) -> &'static str {
         match self {
             Self::NotConnected { end, .. } | Self::Broken { end, .. } => end.word(),
-            Self::Denied { .. } => "denied",
+            Self::Denied { .. } | Self::Blocked { .. } => "denied",
             Self::NotSent { status, .. } if is_denial(*status) => "denied",
             Self::NotSent { .. } => "not_sent",
             Self::Refused { .. } => "request_refused",

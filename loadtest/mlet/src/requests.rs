@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use packetlab::message::{
-    Message, MessageType, NCTL_FIN, Open, Packet, Socket, StateChange, Status,
+    Message, MessageType, NCTL_FIN, Open, Packet, Protocol, Socket, StateChange, Status,
 };
 use packetlab::program::Program;
 use packetlab::time::Ticks;
@@ -94,11 +94,18 @@ impl Talk {
     ) -> Result<Option<Received>, ClientError> {
         let is_wanted = |news: &Notification| match news.message() {
             Message::Ndata { sktid: of, .. }
-            | Message::Nstat { sktid: of, change: StateChange::Code { .. }, .. } => of == sktid,
+            | Message::Nstat { sktid: of, change: StateChange::Code { .. }, .. }
+            | Message::Nblock { socket: Socket { sktid: of, .. }, .. } => of == sktid,
             _ => false,
         };
         let awaited = || format!("data ({})", self.socket_told(sktid));
-        let news = self.notification(is_wanted, self.deadline(timeout), awaited).await?;
+        let news = match self.stream_end(sktid) {
+            Some(end) => end,
+            None => self.notification(is_wanted, self.deadline(timeout), awaited).await?,
+        };
+        if ends_stream(&news.message()) {
+            self.end_stream(sktid, &news);
+        }
         match news.message() {
             Message::Ndata { time, packet, .. } => {
                 let (data, remote) = match packet {
@@ -112,6 +119,9 @@ impl Talk {
                     ConnectionEnd::PeerClosed => Ok(None),
                     end => Err(ClientError::Broken { target: self.socket_told(sktid), end }),
                 }
+            }
+            Message::Nblock { monitor_errid, .. } => {
+                Err(ClientError::Blocked { target: self.socket_told(sktid), monitor_errid })
             }
             other => Err(ClientError::Unasked(other.message_type())),
         }
@@ -185,6 +195,17 @@ impl Talk {
     pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Option<Instant> {
         timeout.map(|timeout| after(self.now(), timeout))
     }
+}
+
+/// Nothing that comes behind this belongs to what came before: the stream is over, or a part of it is missing. Of
+/// datagrams and packets each stands for itself.
+fn ends_stream(news: &Message<'_>) -> bool {
+    let protocol = match news {
+        Message::Nstat { change: StateChange::Code { protocol, .. }, .. } => *protocol,
+        Message::Nblock { socket, .. } => socket.protocol,
+        _ => return false,
+    };
+    protocol == Protocol::Tcp
 }
 
 /// What the endpoint's clock was, as an MREAD of it was answered.

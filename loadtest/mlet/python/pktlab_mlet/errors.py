@@ -36,7 +36,10 @@ STATUSES: Dict[int, Tuple[str, str]] = {
 }
 """Names of statuses (`errid`), and what they mean."""
 
-DENIALS = (0x0012, 0x0013, 0x0031, 0x0039, 0x003A)
+ECTLMONREJ = 0x0012
+"""Status of what a monitor does not allow."""
+
+DENIALS = (ECTLMONREJ, 0x0013, 0x0031, 0x0039, 0x003A)
 """Statuses of what monitors, limits of certificates or the endpoint's system do not allow."""
 
 
@@ -114,7 +117,8 @@ class Refused(MletError):
 
 class Denied(Refused):
     """The endpoint may not do what was asked for: its operator, the experiment's certificates or its system
-    are against it."""
+    are against it. Or a monitor blocked what a socket received: of a stream nothing more is handed out, since a part of
+    it is missing; a datagram or packet may follow."""
 
     word = "denied"
 

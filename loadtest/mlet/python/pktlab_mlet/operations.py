@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import List, Optional
+from typing import List, Optional, Union
 
 from . import messages
 from .errors import (
-    DENIALS, UNKNOWN_REASON, ConnectionFailed, ConnectionReset, Denied, MletError, NotSent, Refused, Silence,
+    DENIALS, ECTLMONREJ, UNKNOWN_REASON, ConnectionFailed, ConnectionReset, Denied, MletError, NotSent, Refused, Silence,
     connection_failed,
 )  # fmt: skip
 from .messages import (
-    CLOCK, RAW, TCP, UDP, Address, Changed, Notification, Received, Sent, any_address, encode_address, number, told,
+    CLOCK, RAW, TCP, UDP, Address, Blocked, Changed, Notification, Received, Sent, any_address, encode_address, number, told,
 )  # fmt: skip
 from .kept import Place
 from .talk import Answer, Asked, Talk
@@ -104,7 +104,8 @@ class SocketOps:
         self.name = f"socket {self.sktid}, {_NAMES[protocol]} {'to' if is_remote else 'on'} {told(named)}"
         self.remote: Optional[Address] = None
         self.times: Optional[ConnectionTimes] = None
-        self.end: Optional[Changed] = None
+        # Behind this nothing more of a stream is handed out.
+        self.end: Union[None, Changed, Blocked] = None
 
     async def open(self, buffer: int, addresses: bytes, deadline: Optional[float]) -> None:
         asked = self._ask_open(buffer, addresses)
@@ -166,9 +167,15 @@ class SocketOps:
         return news
 
     async def receive(self, timeout: Optional[float]) -> Received:
-        news = await self._next([Place(self.sktid, Received)], self.talk.deadline(timeout), "data")
+        places = [Place(self.sktid, Received), Place(self.sktid, Blocked)]
+        news = await self._next(places, self.talk.deadline(timeout), "data")
+        if isinstance(news, Blocked):
+            raise self._blocked(news)
         assert isinstance(news, Received)
         return news
+
+    def _blocked(self, news: Blocked) -> Denied:
+        return Denied(f"{self.name}: what came", ECTLMONREJ, f" (its code {news.code})")
 
     async def capture(self, program: bytes, until: int) -> None:
         request = self.head + number("NCAP: time", until, 8) + program
@@ -264,12 +271,15 @@ class SocketOps:
     async def receive_piece(self, timeout: Optional[float]) -> Optional[Received]:
         """The next piece of a stream; None once the peer has closed its side."""
         if self.end is None:
-            places = [Place(self.sktid, Received), Place(self.sktid, Changed)]
+            places = [Place(self.sktid, kind) for kind in (Received, Changed, Blocked)]
             news = await self._next(places, self.talk.deadline(timeout), "data")
             if isinstance(news, Received):
                 return news
-            assert isinstance(news, Changed)
+            assert isinstance(news, (Changed, Blocked))
             self.end = news
+        if isinstance(self.end, Blocked):
+            # A part is missing, so that what follows would be another stream.
+            raise self._blocked(self.end)
         if self.end.code == 3:
             return None
         what = f"{self.name}: the connection broke"

@@ -12,6 +12,8 @@ use crate::connection::LOOK_INTERVAL;
 use crate::requests::CLOCK;
 use crate::scripted_endpoint::{self, original};
 
+mod blocked;
+
 /// A client whose endpoint has already sent `messages` and, with `leave`, left.
 fn client(messages: &[Message<'_>], leave: bool) -> (Client, UnixStream) {
     let (near, mut far) = UnixStream::pair().unwrap();
