@@ -1,24 +1,27 @@
 #!/usr/bin/python3
 """Looks up names and connects to servers through every endpoint, a line of JSON for each:
-survey.py DNS_SERVER[:PORT] NAME... HOST:PORT..."""
-import sys
-from pktlab_mlet import MletError, Session
+survey.py DNS_SERVER[:PORT] [NAME | HOST:PORT]..."""
+from typing import List
 
-names = [word for word in sys.argv[2:] if ":" not in word]
-servers = [word.rpartition(":") for word in sys.argv[2:] if ":" in word]
+from pktlab_mlet import MletError, Session, arguments, host_port
+
+
+def judged(words: List[str]) -> List[str]:
+    host_port(words[0], 53)
+    return words
+
+
+dns, *targets = arguments(judged)
+servers = [target for target in targets if ":" in target]
 with Session(deadline=60) as endpoint:
-    for name in names:
+    for name in (target for target in targets if ":" not in target):
         try:
-            found = endpoint.look_up(name, sys.argv[1], timeout=5)
+            found = endpoint.look_up(name, dns, timeout=5)
             endpoint.print_json(name=name, addresses=found.addresses, sent_ns=found.sent, ms=found.took_ms)
         except MletError as error:
             endpoint.print_json(name=name, error=error.word, reason=str(error))
-    for host, _, port in servers:
-        endpoint.begin_connect(host, int(port), timeout=10)
-    while (done := endpoint.next_connection()) is not None:
-        server = "{}:{}".format(*done.remote)
-        try:
-            times = done.stream().times
-            endpoint.print_json(server=server, began_ns=times.began, ms=times.took_ms, uncertainty_ms=times.uncertainty_ms)
-        except MletError as error:
-            endpoint.print_json(server=server, error=error.word, reason=str(error))
+    for server, made in endpoint.connect_each(servers, 80, timeout=10):
+        if isinstance(made, MletError):
+            endpoint.print_json(server=server, error=made.word, reason=str(made))
+        else:
+            endpoint.print_json(server=server, began_ns=made.began, ms=made.took_ms, uncertainty_ms=made.uncertainty_ms)

@@ -9,10 +9,11 @@ import threading
 import unittest
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Callable, Dict, Iterator, List, Tuple
+from typing import Callable, Dict, Iterator, List, Set, Tuple
 
 from pktlab_mlet import (
-    AsyncSession, ConnectionRefused, Denied, LookUpFailed, MletError, NotSent, Received, Session, Silence,
+    AsyncSession, ConnectionRefused, ConnectionTimes, Denied, LookUpFailed, MletError, NotSent, Received, Session,
+    Silence,
 )  # fmt: skip
 
 CLOCK = 1_700_000_000_000_000_000
@@ -45,6 +46,9 @@ class Played:
         self.looks = 0
         self.waiting: Dict[int, List[bytes]] = {}
         self.opened = 0
+        # Sockets for connections: those that are open, and the most that ever were.
+        self.open_now: Set[int] = set()
+        self.open_most = 0
         self.states: Dict[int, int] = {}
         self.closed: List[int] = []
         self.datagram: Callable[[bytes], bytes] = lambda data: data
@@ -93,12 +97,17 @@ class Played:
             return OK + back + message(0x60, bytes([sktid]) + tag + struct.pack("!Q", CLOCK + 2_000_000) + status)
         if kind == 0x2B:
             self.closed.append(payload[0])
+            self.open_now.discard(payload[0])
         return OK
 
     def open(self, sktid: int, port: int) -> bytes:
         self.opened += 1
         if port == 9002:
             return message(0x40, b"\0\x3a")
+        if sktid in self.open_now:
+            return message(0x40, b"\0\x32")
+        self.open_now.add(sktid)
+        self.open_most = max(self.open_most, len(self.open_now))
         failed = b""
         self.states.pop(sktid, None)
         if port == 9001:
@@ -127,6 +136,35 @@ def played() -> Iterator[Tuple[socket.socket, Played]]:
 
 
 class ConnectionsTest(unittest.TestCase):
+    def test_any_number_of_servers_is_connected_to_and_what_is_none_is_told(self) -> None:
+        bad = {"192.0.2.7:9001": "refused", "192.0.2.7:http": "unresolved", "192.0.2.7:65536": "unresolved", "192.0.2.7:0": "failed"}
+        with played() as (near, world), Session(near, "192.0.2.1") as endpoint:
+            # They stand when 256 have been asked for.
+            servers = ["192.0.2.7:8255"] * 256 + list(bad) + ["192.0.2.7"] * 44
+            made = list(endpoint.connect_each(servers, 8000, timeout=30))
+            self.assertEqual(len(made), len(servers))
+            stood = [server for server, times in made if isinstance(times, ConnectionTimes)]
+            self.assertEqual((stood.count("192.0.2.7:8255"), stood.count("192.0.2.7")), (256, 44))
+            self.assertEqual({server: one.word for server, one in made if isinstance(one, MletError)}, bad)
+            # All have been closed.
+            endpoint.clock()
+            self.assertEqual((world.open_most, world.open_now, endpoint._talk.open), (256, set(), set()))
+
+    def test_what_was_not_asked_for_of_many_connections_is_closed(self) -> None:
+        with played() as (near, world), Session(near, "192.0.2.1") as endpoint:
+            each = endpoint.connect_each(["192.0.2.7:9003", "192.0.2.7:8000", "192.0.2.7:9003"], 80, timeout=30)
+            self.assertEqual(next(each)[0], "192.0.2.7:8000")
+            each.close()
+            endpoint.clock()
+            self.assertEqual((world.open_now, endpoint._talk.open), (set(), set()))
+
+    def test_where_the_mlet_has_all_sockets_itself_each_server_is_told_so(self) -> None:
+        with played() as (near, world), Session(near, "192.0.2.1") as endpoint:
+            endpoint._talk.open = set(range(256))
+            made = list(endpoint.connect_each(["192.0.2.7:8000"] * 2, 80))
+            self.assertEqual([str(error) for _, error in made], ["an endpoint has 256 sockets at most; close one"] * 2)
+            self.assertEqual(world.opened, 0)
+
     def test_a_connection_tells_the_endpoints_own_times(self) -> None:
         with played() as (near, _), Session(near, "192.0.2.1") as endpoint:
             with endpoint.connect("192.0.2.7", 8000) as server:

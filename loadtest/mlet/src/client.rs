@@ -6,10 +6,12 @@
 //! Invariant: notifications come out in the order they came in, also those between a request and its
 //! answer.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::future::ready;
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
+use std::ops::RangeInclusive;
 use std::os::fd::BorrowedFd;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker};
@@ -24,9 +26,13 @@ use crate::connection::{Connection, in_time};
 use crate::dns::LookUp;
 use crate::exchange::Notification;
 use crate::requests::{Received, Sent};
+use crate::resolve;
 use crate::session::SessionStream;
 use crate::talk::{Asked, Talk};
 use crate::turn::{self, READ_LEN};
+
+/// What a connection has room for that is closed as soon as it stands, in bytes.
+const RECEIVE_BUFFER_LEN: u32 = 4096;
 
 /// A connection that is being made.
 type Connecting = Pin<Box<dyn Future<Output = Result<Connection, ClientError>> + Send>>;
@@ -163,6 +169,62 @@ impl Client {
             self.turn(None);
         }
         None
+    }
+
+    /// Connects to each of these servers, `HOST` or `HOST:PORT`, as many at once as there are numbers to use for sockets.
+    /// `tell` is called with each as soon as its connection stands or is known not to; then it is closed.
+    ///
+    /// # Errors
+    /// What `tell` returns, which ends it.
+    pub fn connect_each<S: AsRef<str>, E>(
+        &mut self,
+        timeout: Duration,
+        sktids: RangeInclusive<u8>,
+        (servers, default_port): (&[S], u16),
+        tell: impl FnMut(&S, &Result<Connection, ClientError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        // Others that were begun before stay for `next_connection`.
+        let others = std::mem::take(&mut self.connecting);
+        let told = self.connect_all(timeout, sktids, (servers, default_port), tell);
+        self.connecting = others;
+        self.flush();
+        told
+    }
+
+    /// The same, of connections that are the only ones.
+    fn connect_all<S: AsRef<str>, E>(
+        &mut self,
+        timeout: Duration,
+        sktids: RangeInclusive<u8>,
+        (servers, default_port): (&[S], u16),
+        mut tell: impl FnMut(&S, &Result<Connection, ClientError>) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut free: Vec<u8> = sktids.rev().collect();
+        let mut servers_left = servers.iter();
+        let mut begun = BTreeMap::new();
+        loop {
+            while !free.is_empty()
+                && let Some(server) = servers_left.next()
+            {
+                match resolve(server.as_ref(), default_port) {
+                    Err(error) => tell(server, &Err(error))?,
+                    Ok(remote) => {
+                        if let Some(sktid) = free.pop() {
+                            self.begin_connect(timeout, sktid, remote, RECEIVE_BUFFER_LEN);
+                            begun.insert(sktid, server);
+                        }
+                    }
+                }
+            }
+            let Some((sktid, connection)) = self.next_connection() else { return Ok(()) };
+            if connection.is_ok() {
+                self.talk.abandon(sktid);
+            }
+            free.push(sktid);
+            if let Some(server) = begun.remove(&sktid) {
+                tell(server, &connection)?;
+            }
+        }
     }
 
     /// Sends a packet (NSEND) at `time` of the endpoint's clock; NTAG with this `tag` tells when it has

@@ -106,6 +106,13 @@ pub enum ClientError {
         /// Why there is no answer.
         reason: String,
     },
+    /// A name has no address at the controller, or is none.
+    Unresolved {
+        /// The name, perhaps with a port.
+        name: String,
+        /// Why not.
+        cause: io::Error,
+    },
     /// Nothing can be sent to port 0.
     NoPort {
         /// The address.
@@ -165,6 +172,9 @@ impl fmt::Display for ClientError {
             Self::LookUp { name, server, reason } => {
                 write!(f, "{server} on '{}': {reason}", name.escape_debug())
             }
+            Self::Unresolved { name, cause } => {
+                write!(f, "{} has no address: {cause}", name.escape_debug())
+            }
             Self::NoPort { remote } => {
                 write!(f, "nothing can be sent to {remote}: ports are numbers from 1 to 65535")
             }
@@ -198,7 +208,7 @@ impl fmt::Display for Of<'_> {
 impl std::error::Error for ClientError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Self::Io(cause) => Some(cause),
+            Self::Io(cause) | Self::Unresolved { cause, .. } => Some(cause),
             Self::Frame(cause) => Some(cause),
             Self::Encode(cause) => Some(cause),
             _ => None,
@@ -218,7 +228,7 @@ impl ClientError {
 
     /// One word for programs, of a closed list: `refused`, `reset`, `refused_or_reset`, `timed_out`, `unreachable`,
     /// `denied`, `closed`, `unknown` of connections, `denied` and `not_sent` of packets, and else `denied`,
-    /// `request_refused`, `look_up_failed`, `silence`, `session_over`, `unread`, `too_much_kept`, `left`, `suspended`, `bad_message`,
+    /// `request_refused`, `look_up_failed`, `unresolved`, `silence`, `session_over`, `unread`, `too_much_kept`, `left`, `suspended`, `bad_message`,
     /// `bad_request` or `io`.
     #[must_use]
     pub fn word(&self) -> &'static str {
@@ -233,6 +243,7 @@ impl ClientError {
             Self::Unread { .. } => "unread",
             Self::TooMuchKept => "too_much_kept",
             Self::LookUp { .. } => "look_up_failed",
+            Self::Unresolved { .. } => "unresolved",
             Self::EndpointLeft => "left",
             Self::Suspended => "suspended",
             Self::Malformed(_) | Self::Unasked(_) | Self::Frame(_) => "bad_message",

@@ -129,6 +129,9 @@ pub use talk::Asked;
 /// Longest wait of a mlet for anything from its endpoint, unless it says otherwise.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 
+/// So many sockets an endpoint has: their numbers are bytes (spec/protocol.md 1.3).
+pub const SOCKETS_MAX: usize = 256;
+
 /// Runs a mlet on the session of fd 0: its client, the endpoint, its arguments. What goes
 /// wrong is told on standard error, with the endpoint, and is a failure of the process: exit code 2 for
 /// [`MletError::Usage`], else 1.
@@ -265,17 +268,17 @@ pub fn check_closed(change: StateChange) -> Result<(), MletError> {
 ///
 /// # Errors
 /// It has none.
-pub fn resolve(name: &str, default_port: u16) -> Result<SocketAddr, MletError> {
-    let nothing =
-        || MletError::Resolve { name: name.to_owned(), cause: io::ErrorKind::NotFound.into() };
+pub fn resolve(name: &str, default_port: u16) -> Result<SocketAddr, ClientError> {
+    let cause = || io::ErrorKind::NotFound.into();
+    let nothing = || ClientError::Unresolved { name: name.to_owned(), cause: cause() };
     preferred(addresses(name, default_port)?).ok_or_else(nothing)
 }
 
 fn addresses(
     name: &str,
     default_port: u16,
-) -> Result<impl Iterator<Item = SocketAddr> + use<>, MletError> {
-    let failed = |cause| MletError::Resolve { name: name.to_owned(), cause };
+) -> Result<impl Iterator<Item = SocketAddr> + use<>, ClientError> {
+    let failed = |cause| ClientError::Unresolved { name: name.to_owned(), cause };
     let HostPort { host, port } =
         HostPort::parse(name).map_err(|error| failed(io::Error::other(error)))?;
     (host, port.unwrap_or(default_port)).to_socket_addrs().map_err(failed)
@@ -304,7 +307,7 @@ pub fn resolve_of(
     default_port: u16,
     family: Option<Family>,
 ) -> Result<SocketAddr, MletError> {
-    let Some(family) = family else { return resolve(name, default_port) };
+    let Some(family) = family else { return Ok(resolve(name, default_port)?) };
     let mut of_family = addresses(name, default_port)?.filter(|one| Family::of(one.ip()) == family);
     let number = family as u8;
     of_family.next().ok_or_else(|| MletError::Failed(format!("{name} has no IPv{number} address")))

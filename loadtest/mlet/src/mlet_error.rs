@@ -11,17 +11,10 @@ use crate::client_error::ClientError;
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum MletError {
-    /// The session ended, or a request was refused.
+    /// The session ended, a request was refused, or a name has no address.
     Client(ClientError),
     /// The command line is no good; [`run`](crate::run) tells how it should be.
     Usage,
-    /// A name has no address.
-    Resolve {
-        /// The name.
-        name: String,
-        /// Why not.
-        cause: io::Error,
-    },
     /// Something at the controller failed, such as standard output.
     Io(io::Error),
     /// The measurement failed; why.
@@ -33,7 +26,6 @@ impl fmt::Display for MletError {
         match self {
             Self::Client(cause) => cause.fmt(f),
             Self::Usage => f.write_str("these are not its arguments"),
-            Self::Resolve { name, cause } => write!(f, "{name} has no address: {cause}"),
             Self::Io(cause) => cause.fmt(f),
             Self::Failed(reason) => f.write_str(reason),
         }
@@ -44,7 +36,7 @@ impl std::error::Error for MletError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
             Self::Client(cause) => Some(cause),
-            Self::Resolve { cause, .. } | Self::Io(cause) => Some(cause),
+            Self::Io(cause) => Some(cause),
             Self::Usage | Self::Failed(_) => None,
         }
     }

@@ -61,12 +61,12 @@ from .draws import random_bytes
 from .errors import (
     STATUSES, ConnectionClosed, ConnectionFailed, ConnectionRefused, ConnectionReset, ConnectionTimedOut, Denied,
     EndpointLeft, MletError, NoResults, NotSent, Refused, RefusedOrReset, SessionOver, Silence, Suspended, TooMuchKept,
-    Unreachable, Unread,
+    Unreachable, Unread, Unresolved,
 )  # fmt: skip
 from .judging import arguments
 from .messages import (
-    CLOCK, NEVER, RAW, TCP, UDP, Address, Blocked, Changed, Dropped, Notification, Received, Sent, Unknown, ebpf,
-    resolve,
+    CLOCK, NEVER, RAW, SOCKETS_MAX, TCP, UDP, Address, Blocked, Changed, Dropped, Notification, Received, Sent, Unknown,
+    ebpf, host_port, resolve,
 )  # fmt: skip
 from .operations import ConnectionTimes
 from .results import Result, Scalar, results, to_rows
@@ -76,12 +76,13 @@ from .talk import Answer, Asked
 __version__ = VERSION
 
 __all__ = [
-    "CLOCK", "NEVER", "RAW", "STATUS", "TCP", "UDP", "Address", "Answer", "Asked", "AsyncDatagrams", "AsyncPackets",
+    "CLOCK", "NEVER", "RAW", "SOCKETS_MAX", "STATUS", "TCP", "UDP", "Address", "Answer", "Asked", "AsyncDatagrams", "AsyncPackets",
     "AsyncSession", "AsyncStream", "Blocked", "Changed", "Connecting", "ConnectionClosed", "ConnectionFailed",
     "ConnectionRefused", "ConnectionReset", "ConnectionTimedOut", "ConnectionTimes", "Datagrams", "Denied", "Dropped",
     "EndpointLeft", "LookUp", "LookUpFailed", "MletError", "NoResults", "NotSent", "Notification", "Packets", "Received",
     "Refused", "RefusedOrReset", "Result", "Scalar", "Sent", "Session", "SessionOver", "Silence", "Stream", "Suspended",
-    "TooMuchKept", "Unknown", "Unreachable", "Unread", "arguments", "async_sessions", "ebpf", "random_bytes", "resolve", "results", "sessions",
+    "TooMuchKept", "Unknown", "Unreachable", "Unread", "Unresolved", "arguments", "async_sessions", "ebpf", "host_port",
+    "random_bytes", "resolve", "results", "sessions",
     "to_rows",
 ]  # fmt: skip
 

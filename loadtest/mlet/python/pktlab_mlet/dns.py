@@ -10,7 +10,7 @@ from typing import List, Optional, Set, Tuple
 from . import operations
 from .draws import random_bytes
 from .errors import MletError, Silence
-from .messages import UDP, Address, Received, resolve, told
+from .messages import UDP, Address, Received, host_port, resolve, told
 from .operations import SocketOps
 from .talk import Talk
 
@@ -49,7 +49,7 @@ class LookUpFailed(MletError):
 async def look_up(talk: Talk, name: str, server: str, timeout: float) -> LookUp:
     """See Session.look_up."""
     deadline = talk.after(timeout)
-    remote = _server(server) if server else await _own_server(talk, deadline)
+    remote = resolve(*host_port(server, 53)) if server else await _own_server(talk, deadline)
     question = _question(name, random_bytes(2))
     if question is None:
         raise LookUpFailed(f"{told(remote)} on {name!r}: this is no domain name")
@@ -70,15 +70,6 @@ async def look_up(talk: Talk, name: str, server: str, timeout: float) -> LookUp:
                 return LookUp(name, remote, addresses, sent.time, news.time)
     finally:
         ops.abandon()
-
-
-def _server(server: str) -> Address:
-    host, colon, port = server.rpartition(":")
-    if colon and ":" not in host:
-        if not port.isdigit():
-            raise MletError(f"{server} names no port")
-        return resolve(host, int(port))
-    return resolve(server, 53)
 
 
 async def _own_server(talk: Talk, deadline: float) -> Address:

@@ -48,7 +48,8 @@ class MletError(Exception):
 
     `word` is one word for programs, of a closed list: `refused`, `reset`, `refused_or_reset`, `timed_out`,
     `unreachable`, `closed` and `unknown` of connections, `look_up_failed`, `denied`, `not_sent`, `request_refused`,
-    `silence`, `session_over`, `unread`, `too_much_kept`, `left`, `suspended`, `no_results` and else `failed`.
+    `silence`, `session_over`, `unread`, `too_much_kept`, `left`, `suspended`, `unresolved`, `no_results` and else
+    `failed`.
     """
 
     word = "failed"
@@ -194,6 +195,12 @@ def connection_failed(code: int, state: int, what: str, waited: float) -> Connec
         kind, code, reason = by_state.get(state, (ConnectionFailed, 0xFF, UNKNOWN_REASON))
         return kind(code, reason, what, waited)
     return by_code.get(code, ConnectionFailed)(code, "", what, waited)
+
+
+class Unresolved(MletError):
+    """A name has no address at the controller, or is none."""
+
+    word = "unresolved"
 
 
 class NoResults(MletError):

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import ipaddress
 import operator
+import re
 import socket
 import struct
 from dataclasses import dataclass
 from typing import Optional, Tuple, Union
 
-from .errors import DENIALS, Denied, MletError, Refused
+from .errors import DENIALS, Denied, MletError, Refused, Unresolved
 
 NEVER = 0xFFFFFFFFFFFFFFFF
 """The time that is never reached."""
 
 RAW, TCP, UDP = 0x00, 0x06, 0x11
 """Protocols, as messages number them."""
+
+SOCKETS_MAX = 256
+"""So many sockets an endpoint has: their numbers are bytes."""
 
 CLOCK = 0x10010000
 """Where the endpoint's clock is in its memory; 8 bytes."""
@@ -211,12 +215,31 @@ def resolve(host: str, port: int, family: Optional[int] = None) -> Address:
         found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, ValueError) as error:
         # The latter is of a name that none can be.
-        raise MletError(f"{host} has no address: {error}") from None
+        raise Unresolved(f"{host} has no address: {error}") from None
     for version in (4, 6) if family is None else (family,):
         for kind, _, _, _, address in found:
             if kind == wanted[version]:
                 return str(address[0]), port
-    raise MletError(f"{host} has no IPv{family or ''} address")
+    raise Unresolved(f"{host} has no IPv{family or ''} address")
+
+
+def host_port(text: str, default_port: int) -> Address:
+    """Of `HOST` or `HOST:PORT`, as the words of a command line name a server; an IPv6 address before a port stands in
+    brackets.
+
+    >>> host_port("www.example", 80), host_port("www.example:8080", 80)
+    (('www.example', 80), ('www.example', 8080))
+    >>> host_port("2001:db8::1", 80), host_port("[2001:db8::1]:8080", 80)
+    (('2001:db8::1', 80), ('2001:db8::1', 8080))
+    >>> host_port("www.example:http", 80)
+    Traceback (most recent call last):
+    pktlab_mlet.errors.Unresolved: www.example:http has no address: it is no HOST or HOST:PORT
+    """
+    is_bare_ipv6 = text.count(":") > 1 and not text.startswith("[")
+    found = re.fullmatch(r"(?:\[([^][\s]+)\]|([^][:\s]+))(?::([0-9]{1,5}))?", f"[{text}]" if is_bare_ipv6 else text)
+    if found is None or int(found[3] or 0) > 0xFFFF:
+        raise Unresolved(f"{text} has no address: it is no HOST or HOST:PORT")
+    return found[1] or found[2], int(found[3] or default_port)
 
 
 def ebpf(*instructions: Tuple[int, int, int, int, int]) -> bytes:

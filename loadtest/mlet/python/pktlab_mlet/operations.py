@@ -11,7 +11,7 @@ from .errors import (
     connection_failed,
 )  # fmt: skip
 from .messages import (
-    CLOCK, RAW, TCP, UDP, Address, Blocked, Changed, Notification, Received, Sent, any_address, encode_address, number, told,
+    CLOCK, RAW, SOCKETS_MAX, TCP, UDP, Address, Blocked, Changed, Notification, Received, Sent, any_address, encode_address, number, told,
 )  # fmt: skip
 from .kept import Place
 from .talk import Answer, Asked, Talk
@@ -92,9 +92,9 @@ class SocketOps:
     """One of the endpoint's sockets. `named` is the address that names it in errors."""
 
     def __init__(self, talk: Talk, named: Address, protocol: int, is_remote: bool = False) -> None:
-        free = [candidate for candidate in range(256) if candidate not in talk.open]
+        free = [candidate for candidate in range(SOCKETS_MAX) if candidate not in talk.open]
         if not free:
-            raise MletError("an endpoint has 256 sockets at most; close one")
+            raise MletError(f"an endpoint has {SOCKETS_MAX} sockets at most; close one")
         self.talk = talk
         self.sktid = free[0]
         self.family = messages.ip(named[0]).version

@@ -6,12 +6,14 @@ import array
 import os
 import select
 import socket
-from typing import Iterator, List, Optional, Type, TypeVar, Union
+from typing import Dict, Generator, Iterable, Iterator, List, Optional, Tuple, Type, TypeVar, Union
 
 from . import dns, operations
 from .endpoint import NO_ENDPOINT, Endpoint, facts_of_environment, facts_of_message
 from .errors import EndpointLeft, MletError, Suspended
-from .messages import NEVER, RAW, TCP, UDP, Address, Notification, Received, Sent, resolve
+from .messages import (
+    NEVER, RAW, SOCKETS_MAX, TCP, UDP, Address, Notification, Received, Sent, host_port, resolve,
+)  # fmt: skip
 from .operations import ConnectionTimes, SocketOps
 from .streams import SocketStream, on_descriptor, socket_of
 from .talk import Answer, Asked, Doing, Talk
@@ -98,9 +100,12 @@ class Session(Endpoint):
     ) -> Connecting:
         """Lets the endpoint begin a connection and does not wait for it; next_connection does. So many are made at
         once."""
-        remote = resolve(host, port)
-        connecting = Connecting(self, remote, operations.connect(self._talk, remote, timeout, buffer))
+        connecting = self._begin_connect(resolve(host, port), buffer, timeout)
         self._connecting.append(connecting)
+        return connecting
+
+    def _begin_connect(self, remote: Address, buffer: int, timeout: Optional[float]) -> Connecting:
+        connecting = Connecting(self, remote, operations.connect(self._talk, remote, timeout, buffer))
         connecting._go_on()
         self._flush()
         return connecting
@@ -108,15 +113,51 @@ class Session(Endpoint):
     def next_connection(self) -> Optional[Connecting]:
         """Waits for the first of the connections that were begun, which stands or was not made: see Connecting.stream.
         None if none is left."""
-        while self._connecting:
-            for connecting in self._connecting:
+        return self._first_done(self._connecting)
+
+    def _first_done(self, under_way: List[Connecting]) -> Optional[Connecting]:
+        """The first that is done, which is taken out; None if there are none."""
+        while under_way:
+            for connecting in under_way:
                 if connecting._go_on():
-                    self._connecting.remove(connecting)
+                    under_way.remove(connecting)
                     self._flush()
                     return connecting
-            limits = [one._limit for one in self._connecting if one._limit is not None]
+            limits = [one._limit for one in under_way if one._limit is not None]
             self._turn(min(limits, default=None))
         return None
+
+    def connect_each(
+        self, servers: Iterable[str], default_port: int, timeout: Optional[float] = None
+    ) -> Generator[Tuple[str, Union[ConnectionTimes, MletError]], None, None]:
+        """Connects to each of these servers, `HOST` or `HOST:PORT`, as many at once as the endpoint has sockets left, and
+        closes the connection again: each with the times of its connection, as soon as that stands, or with what it was
+        not made for."""
+        left = iter(servers)
+        begun: Dict[Connecting, str] = {}
+        under_way: List[Connecting] = []
+        try:
+            while True:
+                # Without one under way nothing becomes free; then the error says that there are no more.
+                while len(self._talk.open) < SOCKETS_MAX or not under_way:
+                    server = next(left, None)
+                    if server is None:
+                        break
+                    try:
+                        connecting = self._begin_connect(resolve(*host_port(server, default_port)), 0x1000, timeout)
+                    except MletError as error:
+                        yield server, error
+                        continue
+                    begun[connecting] = server
+                    under_way.append(connecting)
+                done = self._first_done(under_way)
+                if done is None:
+                    return
+                yield begun.pop(done), done._times_and_close()
+        finally:
+            for connecting in under_way:
+                connecting._doing.close()
+            self._flush()
 
     def listen(self, port: int, address: str = "0.0.0.0", buffer: int = 0x10000) -> Stream:
         """A listening TCP socket, which becomes the first connection it accepts: see Stream.accept."""
@@ -269,6 +310,14 @@ class Connecting:
         if isinstance(self._done, MletError):
             raise self._done
         return Stream(self._session, self._done)
+
+    def _times_and_close(self) -> Union[ConnectionTimes, MletError]:
+        """Of what is done: when it was made, or what it was not made for."""
+        if isinstance(self._done, SocketOps):
+            self._done.abandon()
+            return self._done.times_known()
+        assert self._done is not None
+        return self._done
 
     def _go_on(self) -> bool:
         """Whether it is done."""

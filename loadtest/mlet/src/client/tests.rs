@@ -13,6 +13,7 @@ use crate::requests::CLOCK;
 use crate::scripted_endpoint::{self, original};
 
 mod blocked;
+mod each;
 
 /// A client whose endpoint has already sent `messages` and, with `leave`, left.
 fn client(messages: &[Message<'_>], leave: bool) -> (Client, UnixStream) {

@@ -83,6 +83,51 @@ async fn surveys(mlet: &Path) {
     }
 }
 
+/// More servers than an endpoint has sockets, and what is none.
+async fn surveys_all(mlet: &Path) {
+    let server = TcpListener::bind(TARGET).await.unwrap();
+    let address = server.local_addr().unwrap().to_string();
+    tokio::spawn(async move { while server.accept().await.is_ok() {} });
+    let bad = ["127.77.0.3:http", "127.77.0.3:0"];
+    let mut arguments = vec![address.as_str()];
+    arguments.extend(bad);
+    arguments.extend([address.as_str(); 300]);
+    let (_home, output) = run(1, &[], mlet, &arguments).await;
+    let lines: Vec<Value> = output.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of = |server: &str| lines.iter().filter(|line| line["server"] == server).count();
+    let failed: Vec<_> = lines.iter().filter(|line| line["ms"].is_null()).collect();
+    assert_eq!((lines.len(), of(&address), failed.len()), (302, 300, 2), "{failed:?}");
+    for server in bad {
+        assert!(failed.iter().any(|line| line["server"] == server), "{failed:?}");
+    }
+}
+
+/// Without an endpoint.
+fn judges(mlet: &Path) {
+    for (words, is_right) in [(&["192.0.2.53", "a:b"][..], true), (&[], false), (&["a:b"], false)] {
+        let mut command = std::process::Command::new(mlet);
+        let ended = command.arg("--check-args").args(words).output().unwrap();
+        assert_eq!(ended.status.code(), Some(if is_right { 0 } else { 2 }), "{ended:?}");
+        assert_eq!(ended.stdout == b"arguments ok\n", is_right, "{ended:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_rust_mlet_of_the_documentation_takes_any_number_of_servers_and_judges_its_arguments() {
+    let mlet = program("examples/survey");
+    surveys_all(&mlet).await;
+    judges(&mlet);
+}
+
+#[tokio::test]
+#[ignore = "needs python3"]
+async fn the_python_mlet_of_the_documentation_takes_any_number_of_servers_and_judges_its_arguments()
+{
+    let mlet = script("survey.py");
+    surveys_all(Path::new(&mlet)).await;
+    judges(Path::new(&mlet));
+}
+
 #[tokio::test]
 async fn the_rust_mlet_of_the_documentation_surveys_through_every_endpoint() {
     surveys(&program("examples/survey")).await;

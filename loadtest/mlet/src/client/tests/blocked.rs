@@ -21,7 +21,7 @@ fn piece(data: &[u8]) -> Message<'_> {
     Message::Ndata { sktid: 1, time: Ticks(0), packet }
 }
 
-fn assert_denied<T: std::fmt::Debug>(received: Result<T, ClientError>, socket: &str) {
+fn assert_denied<T: fmt::Debug>(received: Result<T, ClientError>, socket: &str) {
     let error = received.unwrap_err();
     assert_eq!(error.word(), "denied");
     assert_eq!(error.to_string(), format!("{socket}: a monitor blocked what came (its code 55)"));

@@ -1,0 +1,83 @@
+//! Connections to any number of servers, with no more sockets than there are numbers for.
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+
+use super::*;
+
+const LONG: Duration = Duration::from_secs(60);
+/// Of a server that is never heard of.
+const SILENT: u16 = 9003;
+
+/// Which sockets are open, and how many ever were at once.
+#[derive(Debug, Default)]
+struct Sockets {
+    open: BTreeSet<u8>,
+    most: usize,
+}
+
+/// A client of an endpoint whose connections stand at once, but for those to [`SILENT`].
+fn connecting() -> (Client, Arc<Mutex<Sockets>>) {
+    let sockets = Arc::new(Mutex::new(Sockets::default()));
+    let watched = sockets.clone();
+    let session = scripted_endpoint::start(move |request, answers| {
+        let mut sockets = watched.lock().unwrap();
+        match *request {
+            Message::Nopen { sktid, open: Open::TcpConnect { remote, .. }, .. } => {
+                assert!(sockets.open.insert(sktid), "{sktid} is open already");
+                sockets.most = sockets.most.max(sockets.open.len());
+                OK.encode(answers).unwrap();
+                if remote.port() != SILENT {
+                    nstat(sktid, StateChange::TcpEstablished { remote }).encode(answers).unwrap();
+                }
+            }
+            Message::Nclose { sktid } => {
+                assert!(sockets.open.remove(&sktid), "{sktid} is not open");
+                OK.encode(answers).unwrap();
+            }
+            _ => original(request, answers),
+        }
+    });
+    (Client::new(session, LONG).unwrap(), sockets)
+}
+
+#[test]
+fn any_number_of_servers_is_connected_to_and_what_is_none_is_told() {
+    let (mut client, sockets) = connecting();
+    let bad = [("127.0.0.1:http", "unresolved"), ("127.0.0.1:0", "bad_request")];
+    let mut servers: Vec<String> = (0..600).map(|port| format!("127.0.0.1:{}", 1 + port)).collect();
+    servers.extend(bad.map(|(server, _)| server.to_owned()));
+    servers.push("127.0.0.1".to_owned());
+    let mut told = Vec::new();
+    let each = client.connect_each(LONG, 1..=255, (&servers, 80), |server, made| {
+        let remote = made.as_ref().map(|made| made.remote.to_string());
+        told.push((server.clone(), remote.map_err(ClientError::word)));
+        Ok::<(), ()>(())
+    });
+    each.unwrap();
+    let expected = servers.iter().map(|server| {
+        let word = bad.iter().find(|(bad, _)| bad == server).map(|(_, word)| *word);
+        let stands = if server.contains(':') { server.clone() } else { format!("{server}:80") };
+        (server.clone(), word.map_or(Ok(stands), Err))
+    });
+    told.sort();
+    let mut expected: Vec<_> = expected.collect();
+    expected.sort();
+    assert_eq!(told, expected);
+    client.clock().unwrap();
+    let sockets = sockets.lock().unwrap();
+    assert!(sockets.open.is_empty() && sockets.most == 255, "{sockets:?}");
+}
+
+#[test]
+fn who_is_told_can_end_it_and_what_was_begun_before_goes_on() {
+    let (mut client, sockets) = connecting();
+    client.begin_connect(LONG, 9, REMOTE, 4096);
+    let silent = format!("127.0.0.1:{SILENT}");
+    let servers = [&silent, "127.0.0.1:1", &silent];
+    let ended = client.connect_each(LONG, 1..=3, (&servers, 80), |server, _| Err(*server));
+    assert_eq!(ended, Err("127.0.0.1:1"));
+    client.clock().unwrap();
+    assert_eq!(sockets.lock().unwrap().open, BTreeSet::from([9]));
+    assert_eq!(client.next_connection().unwrap().1.unwrap().remote, REMOTE);
+}
