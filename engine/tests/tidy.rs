@@ -170,6 +170,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
             ("sys/record_files.rs", "a pause until a pipe has a reader"),
             ("sys/children.rs", "a pause while children end"),
             ("sys/forked.rs", "a pause while a process ends"),
+            ("sys/supervisor/to_recorder.rs", "a pause until the recorder takes what is left"),
         ],
     ),
     ("std::process", &[("sys/supervisor/process.rs", "reads how a mlet ended")]),

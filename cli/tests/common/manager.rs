@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, ErrorKind};
 use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, mpsc};
@@ -324,12 +324,7 @@ impl Manager {
 
     /// Processor time it has used, all threads together.
     pub fn cpu_time(&self) -> Duration {
-        let stat = fs::read_to_string(format!("/proc/{}/stat", self.pid())).unwrap();
-        let fields = stat.rsplit(") ").next().unwrap();
-        let ticks: u64 =
-            fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
-        // The kernel tells it in hundredths of a second on every Linux there is.
-        Duration::from_millis(ticks * 10)
+        cpu_time_of(self.pid())
     }
 }
 
@@ -431,6 +426,30 @@ pub fn children_of(parent: i32) -> Vec<i32> {
 pub fn is_alive(pid: i32) -> bool {
     fs::read_to_string(format!("/proc/{pid}/stat"))
         .is_ok_and(|stat| !stat.rsplit(") ").next().unwrap().starts_with('Z'))
+}
+
+/// Processor time that a process has used, all threads together.
+pub fn cpu_time_of(pid: i32) -> Duration {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap();
+    let fields = stat.rsplit(") ").next().unwrap();
+    let ticks: u64 =
+        fields.split(' ').skip(11).take(2).map(|field| field.parse::<u64>().unwrap()).sum();
+    // The kernel tells it in hundredths of a second on every Linux there is.
+    Duration::from_millis(ticks * 10)
+}
+
+/// Sets a limit of a process that runs, as prlimit(1) calls it and its value. Its own user does, since root may be barred.
+#[track_caller]
+pub fn set_limit(pid: i32, name: &str, value: &str) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let of_user = |name| status.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let [user, group] = ["Uid:", "Gid:"]
+        .map(|name| of_user(name).split_whitespace().next().unwrap().parse().unwrap());
+    let option = format!("--{name}={value}");
+    let mut command = Command::new("prlimit");
+    command.args(["--pid", &pid.to_string(), &option]);
+    command.uid(user).gid(group);
+    assert!(command.status().unwrap().success(), "prlimit {option} of {pid}");
 }
 
 pub fn kill_hard(pid: i32) {

@@ -3,7 +3,6 @@
 use std::fs;
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
-use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use crate::common::Home;
 use crate::common::churn::Holdings;
 use crate::common::endpoint::{Dial, End, Endpoint, NDATA, message};
 use crate::common::events::{EVENTS, Events};
-use crate::common::manager::{Manager, children_of, processes_in, wait_until};
+use crate::common::manager::{Manager, children_of, processes_in, set_limit, wait_until};
 
 /// The limits of all managers here, in seconds: those that the column `wait` names.
 pub(crate) const HANDSHAKE: u64 = 5;
@@ -198,23 +197,15 @@ fn check_left(home: &Home, events: &Events, sessions: RangeInclusive<usize>) {
 }
 
 /// Allows a process, of a manager or its supervisor, no descriptor more; what it has it keeps. The limit is the number of
-/// the standard ones, which it has: with a lower one poll(2) would fail, which takes as many as the limit at most.
+/// the standard ones, which it has: with none at all a manager cannot look whether a peer is gone.
 pub(crate) fn starve(pid: i32) {
     for number in 0..3 {
         assert!(fs::exists(format!("/proc/{pid}/fd/{number}")).unwrap(), "it could open {number}");
     }
-    set_open_files(pid, "3:");
+    set_limit(pid, "nofile", "3:");
 }
 
 /// Takes that back.
 pub(crate) fn feed(pid: i32) {
-    set_open_files(pid, "1024:");
-}
-
-fn set_open_files(pid: i32, limits: &str) {
-    let done = Command::new("prlimit")
-        .args(["--pid", &pid.to_string(), &format!("--nofile={limits}")])
-        .status()
-        .unwrap();
-    assert!(done.success(), "prlimit --nofile={limits} of {pid}");
+    set_limit(pid, "nofile", "1024:");
 }

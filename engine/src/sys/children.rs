@@ -5,6 +5,8 @@
 //! be killed, and the manager, whose supervisor may be.
 
 use std::collections::HashSet;
+use std::fs::File;
+use std::io::{Read, Seek};
 use std::time::{Duration, Instant};
 use std::{fs, io, thread};
 
@@ -76,13 +78,14 @@ pub fn become_subreaper() -> io::Result<()> {
 pub fn end_all_children(graces: Graces, mut is_hurried: impl FnMut() -> bool) -> io::Result<()> {
     let begun = now();
     let mut ending = Ending::new(begun, graces);
+    let children = ChildList::of_all_threads();
     loop {
         let now = now();
         if is_hurried() {
             ending.hurry(now, Graces::NONE);
         }
         let is_late = now >= begun + graces.total() + KILL_PATIENCE;
-        if reap(|_, _| ()) == Reaped::NoneLeft || !ending.pass(now)? || is_late {
+        if reap(|_, _| ()) == Reaped::NoneLeft || !ending.pass(now, &children)? || is_late {
             return Ok(());
         }
         thread::sleep(ending.next_pass_in(now));
@@ -147,7 +150,7 @@ impl Ending {
 
     /// Signals the children there are, if it is time for that. False when there is no point in going on: only
     /// children are left that we may not even kill (a mlet that changed its user).
-    pub(super) fn pass(&mut self, now: Instant) -> io::Result<bool> {
+    pub(super) fn pass(&mut self, now: Instant, children: &ChildList) -> io::Result<bool> {
         if now < self.next_pass_at {
             return Ok(true);
         }
@@ -160,7 +163,7 @@ impl Ending {
             return Ok(true);
         }
         let kills = now >= self.kill_at;
-        let children = children()?;
+        let children = children.read()?;
         let mut reached_any = children.is_empty();
         for child in children {
             reached_any |= if kills {
@@ -184,22 +187,6 @@ pub(super) fn now() -> Instant {
     Instant::now()
 }
 
-/// Kills what is left of a process group whose leader has ended and was reaped.
-///
-/// The group's number may belong to strangers by now, unless a child of this process is in that group: a process whose
-/// parent has ended is adopted here.
-pub(super) fn kill_rest_of_group(group: Pid) {
-    if killpg(group, None) == Err(Errno::ESRCH) {
-        return;
-    }
-    // Where they cannot be listed, nothing is killed that is not known to be ours.
-    let children = children().unwrap_or_default();
-    if children.into_iter().any(|child| getpgid(Some(child)) == Ok(group)) {
-        // It fails only when they have ended meanwhile.
-        let _ = killpg(group, Signal::SIGKILL);
-    }
-}
-
 /// Signals a child, with its whole group if it leads one; an unreaped child keeps its numbers, so this cannot hit
 /// a stranger. False if we may not.
 pub(super) fn signal_child(child: Pid, signal: Signal) -> bool {
@@ -208,7 +195,49 @@ pub(super) fn signal_child(child: Pid, signal: Signal) -> bool {
     sent != Err(Errno::EPERM)
 }
 
-/// Direct children of this process, ended ones that are not reaped included.
+/// Where the direct children of this process are listed.
+#[derive(Debug)]
+pub(super) struct ChildList(Option<File>);
+
+impl ChildList {
+    /// For a process with one thread, which has all of them. It keeps the list open, where the kernel has one, so that it can
+    /// be read when no file can be opened any more.
+    pub(super) fn of_one_thread() -> Self {
+        Self(File::open("/proc/thread-self/children").ok())
+    }
+
+    /// For a process with others.
+    fn of_all_threads() -> Self {
+        Self(None)
+    }
+
+    /// All of them, ended ones that are not reaped included.
+    fn read(&self) -> io::Result<Vec<Pid>> {
+        let Some(mut of_thread) = self.0.as_ref() else { return children() };
+        let mut list = String::new();
+        of_thread.rewind()?;
+        of_thread.read_to_string(&mut list)?;
+        Ok(list.split_ascii_whitespace().filter_map(parse_pid).collect())
+    }
+
+    /// Kills what is left of a process group whose leader has ended and was reaped.
+    ///
+    /// The group's number may belong to strangers by now, unless a child of this process is in that group: a process whose
+    /// parent has ended is adopted here.
+    pub(super) fn kill_rest_of_group(&self, group: Pid) {
+        if killpg(group, None) == Err(Errno::ESRCH) {
+            return;
+        }
+        // Where they cannot be listed, nothing is killed that is not known to be ours.
+        let children = self.read().unwrap_or_default();
+        if children.into_iter().any(|child| getpgid(Some(child)) == Ok(group)) {
+            // It fails only when they have ended meanwhile.
+            let _ = killpg(group, Signal::SIGKILL);
+        }
+    }
+}
+
+/// What a [`ChildList`] reads that is of all threads.
 fn children() -> io::Result<Vec<Pid>> {
     if !fs::exists("/proc/thread-self/children")? {
         return children_by_parent();

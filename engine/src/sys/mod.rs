@@ -18,6 +18,7 @@ pub mod secrecy;
 pub mod service_manager;
 pub mod signals;
 pub mod socket;
+mod sources;
 pub mod stdin;
 pub mod supervisor;
 pub mod watch;

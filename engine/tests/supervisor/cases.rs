@@ -325,7 +325,7 @@ fn a_thousand_mlets_leave_no_zombie_and_no_descriptor() {
     rig.exit();
     drop(session);
     let fds_before = fds(supervisor);
-    assert_eq!(fds_before, 6, "stdio, two pairs, signals");
+    assert_eq!(fds_before, 8, "stdio, two pairs, signals, epoll, the list of children");
     let stdin = fs::read_link(format!("/proc/{supervisor}/fd/0")).unwrap();
     assert_eq!(stdin, Path::new("/dev/null"));
     let began = rig::now();

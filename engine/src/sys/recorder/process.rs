@@ -22,7 +22,6 @@ use std::time::{Duration, Instant};
 use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::signal::SigSet;
 use nix::unistd::{dup2_stderr, dup2_stdout, read};
@@ -37,6 +36,7 @@ use crate::sys::lack::Lack;
 use crate::sys::mlet_owner::MletOwner;
 use crate::sys::packet::LEN_MAX;
 use crate::sys::packet_queue::PacketQueue;
+use crate::sys::sources::{Source, Sources, WAITING};
 use crate::sys::{fd_passing, forked, limits, signals};
 
 /// Bytes of one read: what a pipe holds.
@@ -71,15 +71,23 @@ pub(super) fn run(plan: &RecorderPlan, pair: OwnedFd, requests: OwnedFd) -> ! {
         let stdout = become_recorder(plan.is_tagged, &[pair.as_fd(), requests.as_fd()])?;
         let epoll = Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)
             .map_err(Lack::when("watch the pipes of mlets (epoll_create1)"))?;
-        Ok((stdout, epoll, requests))
+        let sources = Sources::new([
+            Source::of(Some(&requests), EpollFlags::EPOLLIN),
+            Source::of(Some(pair), EpollFlags::empty()),
+            Source::Closed,
+            Source::of(Some(&epoll.0), EpollFlags::EPOLLIN),
+        ]);
+        let sources = sources.map_err(Lack::when(WAITING))?;
+        Ok((stdout, (epoll, sources), requests))
     };
-    forked::run(pair, set_up, |(stdout, epoll, requests), pair| {
+    forked::run(pair, set_up, |(stdout, (epoll, sources), requests), pair| {
         let process = Process {
             plan: plan.clone(),
             stdout,
             supervisor: Some(requests),
             manager: Some(pair),
             events: PacketQueue::default(),
+            sources,
             epoll,
             captured: HashMap::new(),
             closing: VecDeque::new(),
@@ -127,6 +135,8 @@ struct Process {
     manager: Option<OwnedFd>,
     /// For the manager.
     events: PacketQueue,
+    /// Supervisor, manager, standard output, and all pipes together.
+    sources: Sources<4>,
     /// Of the pipes.
     epoll: Epoll,
     /// By the number of their owner.
@@ -203,28 +213,17 @@ impl Process {
         // Memory may be short, which no descriptor announces.
         let retry = waits_for_manager.then(|| now + RETRY_PAUSE);
         let due = [due, self.leave_at, retry].into_iter().flatten().min();
-        let timeout = due.map_or(PollTimeout::NONE, |due| {
-            // Rounded up, so that waiting for less than a millisecond does not become spinning.
-            let left = due.saturating_duration_since(now) + Duration::from_micros(999);
-            PollTimeout::try_from(left).unwrap_or(PollTimeout::MAX)
-        });
-        let to_manager = if waits_for_manager { PollFlags::POLLOUT } else { PollFlags::empty() };
+        let timeout = due.map(|due| due.saturating_duration_since(now));
+        let to_manager = if waits_for_manager { EpollFlags::EPOLLOUT } else { EpollFlags::empty() };
+        let from_pipes = if is_held_up { EpollFlags::empty() } else { EpollFlags::EPOLLIN };
         let wanted = [
-            self.supervisor.as_ref().map(|fd| (fd.as_fd(), PollFlags::POLLIN)),
-            self.manager.as_ref().map(|fd| (fd.as_fd(), to_manager)),
-            self.stdout.as_ref().and_then(TaggedStdout::wait_fd).map(|fd| (fd, PollFlags::POLLOUT)),
-            (!is_held_up).then(|| (self.epoll.0.as_fd(), PollFlags::POLLIN)),
+            Source::of(self.supervisor.as_ref(), EpollFlags::EPOLLIN),
+            Source::of(self.manager.as_ref(), to_manager),
+            self.stdout.as_ref().map_or(Source::Closed, TaggedStdout::source),
+            Source::of(Some(&self.epoll.0), from_pipes),
         ];
-        let mut fds: Vec<_> =
-            wanted.iter().flatten().map(|(fd, wanted)| PollFd::new(*fd, *wanted)).collect();
-        if poll(&mut fds, timeout).is_err() {
-            return;
-        }
-        let mut came = fds.iter().map(|fd| fd.revents().unwrap_or(PollFlags::empty()));
-        let [supervisor, manager, _, pipes] = wanted
-            .each_ref()
-            .map(|wanted| wanted.and_then(|_| came.next()).unwrap_or(PollFlags::empty()));
-        if manager.intersects(PollFlags::POLLHUP | PollFlags::POLLERR) {
+        let [supervisor, manager, _, pipes] = self.sources.wait(wanted, timeout);
+        if manager.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR) {
             self.lose_manager();
         }
         if !supervisor.is_empty() {

@@ -5,13 +5,15 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 
 use nix::libc;
+use nix::sys::epoll::EpollFlags;
 use nix::sys::socket::{MsgFlags, send};
 
 use crate::sys::record_files;
+use crate::sys::sources::Source;
 
 /// What it is, as far as writing to it differs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,8 +29,9 @@ enum Kind {
 /// Standard output.
 #[derive(Debug)]
 pub(super) struct TaggedStdout {
-    /// `None` once it has failed.
-    out: Option<File>,
+    /// It stays open when it has failed: others may have the same, of which no watch could be ended any more.
+    out: File,
+    has_failed: bool,
     /// What it has not taken yet: the lines of one read at most.
     pending: Vec<u8>,
     /// How many bytes of these it has taken.
@@ -61,7 +64,7 @@ impl TaggedStdout {
     }
 
     fn of(out: File, kind: Kind) -> Self {
-        Self { out: Some(out), pending: Vec::new(), taken: 0, kind }
+        Self { out, has_failed: false, pending: Vec::new(), taken: 0, kind }
     }
 
     /// Something waits to be taken.
@@ -69,9 +72,12 @@ impl TaggedStdout {
         !self.pending.is_empty()
     }
 
-    /// What to wait for then.
-    pub(super) fn wait_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.out.as_ref().filter(|_| self.is_pending()).map(AsFd::as_fd)
+    /// It is waited for then, and not otherwise.
+    pub(super) fn source(&self) -> Source<'_> {
+        match self.is_pending() {
+            true => Source::Wanted(self.out.as_fd(), EpollFlags::EPOLLOUT),
+            false => Source::Aside(self.out.as_fd()),
+        }
     }
 
     /// Writes a line, with one write where it is taken whole.
@@ -79,7 +85,7 @@ impl TaggedStdout {
     /// # Errors
     /// It is not taken, nor will anything else be. This is told once.
     pub(super) fn write_line(&mut self, tag: &str, line: &[u8]) -> io::Result<()> {
-        if self.out.is_none() {
+        if self.has_failed {
             return Ok(());
         }
         let was_pending = self.is_pending();
@@ -95,7 +101,7 @@ impl TaggedStdout {
     /// # Errors
     /// As of [`Self::write_line`].
     pub(super) fn flush(&mut self) -> io::Result<()> {
-        let Some(out) = &mut self.out else { return Ok(()) };
+        let out = &mut self.out;
         while let Some(rest) = self.pending.get(self.taken..).filter(|rest| !rest.is_empty()) {
             let written = match self.kind {
                 Kind::Pipe => out.write(rest.get(..whole_len(rest)).unwrap_or(rest)),
@@ -117,7 +123,7 @@ impl TaggedStdout {
     }
 
     fn fail(&mut self, error: io::Error) -> io::Error {
-        self.out = None;
+        self.has_failed = true;
         self.clear();
         error
     }
@@ -160,7 +166,7 @@ mod tests {
         let line = vec![b'x'; 100_000];
         out.write_line("1\t", &line).unwrap();
         assert!(out.is_pending(), "a pipe takes less");
-        assert!(out.wait_fd().is_some());
+        assert!(matches!(out.source(), Source::Wanted(..)));
         out.write_line("2\t", b"next").unwrap();
         let expected = [b"1\t", &line[..], b"\n2\tnext\n"].concat();
         let mut read = vec![0; expected.len()];

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::EpollFlags;
 use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
@@ -27,14 +27,15 @@ use super::output::{self, MletOutput};
 use super::spawn::{MletCommand, Program, STARTING_A_MLET, Spawner};
 use super::to_recorder::ToRecorder;
 use crate::sys::children::{
-    ADOPTING, Ending, Graces, KILL_PATIENCE, Reaped, become_subreaper, kill_rest_of_group, now,
-    reap, signal_child,
+    ADOPTING, ChildList, Ending, Graces, KILL_PATIENCE, Reaped, become_subreaper, now, reap,
+    signal_child,
 };
 use crate::sys::lack::Lack;
 use crate::sys::mlet_ends::MletEnds;
 use crate::sys::mlet_owner::MletOwner;
 use crate::sys::packet::LEN_MAX;
 use crate::sys::packet_queue::{Flushed, PacketQueue};
+use crate::sys::sources::{Source, Sources, WAITING};
 use crate::sys::{fd_passing, forked};
 
 /// Requests are left in the socket while so many events wait for the manager to read them.
@@ -55,15 +56,23 @@ pub(super) fn run(
 ) -> ! {
     let set_up = |pair: &OwnedFd| {
         let signals = become_supervisor([Some(pair), Some(&direct), recorder.as_ref()])?;
+        let for_its_end = |fd| Source::of(fd, EpollFlags::empty());
+        let sources = Sources::new([
+            Source::of(Some(&signals), EpollFlags::EPOLLIN),
+            for_its_end(Some(pair)),
+            for_its_end(Some(&direct)),
+            for_its_end(recorder.as_ref()),
+        ]);
+        let sources = sources.map_err(Lack::when(WAITING))?;
         let results = command.results.clone().unwrap_or_default();
         let spawner =
             Spawner::new(program, results).map_err(Lack::when("prepare the start of mlets"))?;
         spawner.prove().map_err(Lack::when(STARTING_A_MLET))?;
-        Ok((spawner, signals, direct, recorder))
+        Ok((spawner, (signals, sources), direct, recorder))
     };
-    forked::run(pair, set_up, |(spawner, signals, direct, recorder), pair| {
+    forked::run(pair, set_up, |(spawner, waiting, direct, recorder), pair| {
         let recorder = recorder.map(ToRecorder::new);
-        Process::new(spawner, command.graces, (pair, direct), signals, recorder).run()
+        Process::new(spawner, command.graces, (pair, direct), waiting, recorder).run()
     })
 }
 
@@ -96,8 +105,12 @@ struct Process {
     /// Requests of shards; `None` once the manager is gone.
     direct: Option<OwnedFd>,
     signals: SignalFd,
+    /// These three and the recorder, in the order signals, pair, direct, recorder.
+    sources: Sources<4>,
     /// `None` without one, or once it is gone.
     recorder: Option<ToRecorder>,
+    /// Kept open: when it is needed nothing may be left to open it with.
+    children: ChildList,
     mlets: HashMap<Pid, RunningMlet>,
     /// Events that wait to be told, and since when.
     untold: Vec<(SupervisorEvent, Instant)>,
@@ -117,7 +130,7 @@ impl Process {
         spawner: Spawner,
         graces: Graces,
         (pair, direct): (OwnedFd, OwnedFd),
-        signals: SignalFd,
+        (signals, sources): (SignalFd, Sources<4>),
         recorder: Option<ToRecorder>,
     ) -> Self {
         Self {
@@ -126,7 +139,9 @@ impl Process {
             pair: Some(pair),
             direct: Some(direct),
             signals,
+            sources,
             recorder,
+            children: ChildList::of_one_thread(),
             mlets: HashMap::new(),
             untold: Vec::new(),
             events: PacketQueue::default(),
@@ -175,7 +190,7 @@ impl Process {
                     signal_child(due.pid, Signal::SIGKILL);
                 }
                 // Others of its group may not have heeded TERM.
-                Step::Kill if runs_as.is_none() => kill_rest_of_group(due.pid),
+                Step::Kill if runs_as.is_none() => self.children.kill_rest_of_group(due.pid),
                 Step::Kill => {}
             }
         }
@@ -186,7 +201,7 @@ impl Process {
     fn end_children(&mut self, left: bool, now: Instant) -> Option<Duration> {
         let ending = self.ending.as_mut()?;
         // Without /proc the mlets cannot be found as children, nor could this process have been started.
-        let goes_on = left && ending.pass(now).unwrap_or(false);
+        let goes_on = left && ending.pass(now, &self.children).unwrap_or(false);
         goes_on.then(|| ending.next_pass_in(now))
     }
 
@@ -199,36 +214,24 @@ impl Process {
 
     /// Waits for the manager, a mlet's end or the time, and handles the first two.
     fn wait(&mut self, timeout: Option<Duration>, told: Flushed) {
-        let mut wanted = PollFlags::empty();
+        let (mut requests, mut room) = (EpollFlags::empty(), EpollFlags::empty());
         if self.untold.len() + self.events.len() < EVENTS_MAX {
-            wanted |= PollFlags::POLLIN;
+            requests |= EpollFlags::EPOLLIN;
         }
         if told == Flushed::WhenWritable {
-            wanted |= PollFlags::POLLOUT;
+            room |= EpollFlags::EPOLLOUT;
         }
-        let timeout = timeout.map_or(PollTimeout::NONE, |timeout| {
-            // Rounded up, so that waiting for less than a millisecond does not become spinning.
-            let timeout = timeout + Duration::from_micros(999);
-            PollTimeout::try_from(timeout).unwrap_or(PollTimeout::MAX)
-        });
-        let sources = [
-            (Some(self.signals.as_fd()), PollFlags::POLLIN),
-            (self.pair.as_ref().map(AsFd::as_fd), wanted),
-            (self.direct.as_ref().map(AsFd::as_fd), wanted & PollFlags::POLLIN),
-            (
-                self.recorder.as_ref().map(AsFd::as_fd),
-                self.recorder.as_ref().map_or(PollFlags::empty(), ToRecorder::wanted),
-            ),
+        let Self { sources, signals, pair, direct, recorder, .. } = self;
+        let of_recorder = recorder.as_ref().map_or(EpollFlags::empty(), ToRecorder::wanted);
+        let wanted = [
+            Source::of(Some(signals), EpollFlags::EPOLLIN),
+            Source::of(pair.as_ref(), requests | room),
+            Source::of(direct.as_ref(), requests),
+            Source::of(recorder.as_ref(), of_recorder),
         ];
-        let of_source = |(fd, wanted): (Option<_>, _)| Some(PollFd::new(fd?, wanted));
-        let mut fds: Vec<PollFd<'_>> = sources.into_iter().filter_map(of_source).collect();
-        if poll(&mut fds, timeout).is_err() {
-            return;
-        }
-        let mut polled = fds.iter();
-        let [signals, pair, direct, recorder] = sources
-            .map(|(fd, _)| fd.and_then(|_| polled.next()?.revents()).unwrap_or(PollFlags::empty()));
-        let is_gone = |ready: PollFlags| ready.intersects(PollFlags::POLLHUP | PollFlags::POLLERR);
+        let [signals, pair, direct, recorder] = sources.wait(wanted, timeout);
+        let is_gone =
+            |came: EpollFlags| came.intersects(EpollFlags::EPOLLHUP | EpollFlags::EPOLLERR);
         if is_gone(recorder) {
             self.recorder = None;
         }
@@ -241,10 +244,10 @@ impl Process {
             // Requests still in the sockets are for sessions that have ended with the manager.
             return self.lose_manager();
         }
-        if pair.contains(PollFlags::POLLIN) {
+        if pair.contains(EpollFlags::EPOLLIN) {
             self.handle_request(|process| process.pair.as_ref());
         }
-        if direct.contains(PollFlags::POLLIN) {
+        if direct.contains(EpollFlags::EPOLLIN) {
             self.handle_request(|process| process.direct.as_ref());
         }
     }

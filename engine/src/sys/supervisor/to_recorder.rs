@@ -5,14 +5,18 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::thread;
 use std::time::Duration;
 
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::EpollFlags;
 
 use crate::sys::children::now;
 use crate::sys::mlet_owner::MletOwner;
 use crate::sys::packet_queue::{Flushed, PacketQueue};
 use crate::sys::recorder::{Capture, RecorderRequest};
+
+/// Pause before sending again what the recorder has no room for, at the end.
+const RETRY_PAUSE: Duration = Duration::from_millis(10);
 
 /// The supervisor's end of its pair with the recorder.
 pub(super) struct ToRecorder {
@@ -41,8 +45,8 @@ impl ToRecorder {
     }
 
     /// What is to be waited for.
-    pub(super) fn wanted(&self) -> PollFlags {
-        if self.queue.is_empty() { PollFlags::empty() } else { PollFlags::POLLOUT }
+    pub(super) fn wanted(&self) -> EpollFlags {
+        if self.queue.is_empty() { EpollFlags::empty() } else { EpollFlags::EPOLLOUT }
     }
 
     /// Sends what is queued, as much as goes without waiting.
@@ -58,9 +62,7 @@ impl ToRecorder {
             if left.is_zero() {
                 return;
             }
-            let timeout = PollTimeout::try_from(left).unwrap_or(PollTimeout::ZERO);
-            // Whatever comes of it, the next flush tells.
-            let _ = poll(&mut [PollFd::new(self.as_fd(), PollFlags::POLLOUT)], timeout);
+            thread::sleep(RETRY_PAUSE.min(left));
         }
     }
 }
