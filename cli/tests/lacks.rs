@@ -8,9 +8,9 @@ mod common;
 use std::fs;
 use std::ops::Range;
 use std::os::unix::fs::PermissionsExt;
-use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use common::cgroup::{Cgroup, PROCESSES_MAX};
 use common::dump::{Contract, Dump};
 use common::manager::{Manager, example, wait_until, zoo};
 use common::{Ended, Home, PKTXPMGR, assert_says, run};
@@ -210,36 +210,12 @@ fn too_few_processes_are_noticed_at_the_start() {
 #[ignore = "needs root and a cgroup of its own"]
 fn too_few_processes_of_a_cgroup_are_noticed_at_the_start() {
     let home = Home::new();
-    let group = Cgroup::new();
+    let group = Cgroup::with(PROCESSES_MAX);
     rises_until_served(&home, 1..20, 3, &PROCESSES, |allowed| {
-        fs::write(group.0.join("pids.max"), allowed.to_string()).unwrap();
-        let script = format!("echo $$ > {};", group.0.join("cgroup.procs").display());
+        group.write(PROCESSES_MAX, allowed);
         let zoo = zoo();
-        home.spawn_behind(&script, &["--cores", "1", zoo.to_str().unwrap(), "echo"])
+        home.spawn_behind(&group.entering(), &["--cores", "1", zoo.to_str().unwrap(), "echo"])
     });
-}
-
-/// A cgroup with a limit on processes, gone with the value.
-struct Cgroup(PathBuf);
-
-impl Cgroup {
-    fn new() -> Self {
-        // The first version of cgroups has a tree of its own for them.
-        let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"];
-        let name = format!("pktxpmgr-{}", std::process::id());
-        let made = roots
-            .iter()
-            .map(|root| Path::new(root).join(&name))
-            .find(|group| fs::create_dir(group).is_ok() && group.join("pids.max").exists());
-        Self(made.expect("cgroups that may be written to"))
-    }
-}
-
-impl Drop for Cgroup {
-    fn drop(&mut self) {
-        // The last process may be on its way out.
-        wait_until("the cgroup is empty", || fs::remove_dir(&self.0).is_ok());
-    }
 }
 
 #[test]

@@ -8,8 +8,10 @@ mod common;
 use std::thread;
 use std::time::Duration;
 
-use common::Home;
-use common::manager::{cpu_time_of, is_alive, processes_in, set_limit, wait_until};
+use common::cgroup::{Cgroup, PROCESSES_MAX};
+use common::events::{Events, outcomes};
+use common::manager::{Manager, cpu_time_of, is_alive, processes_in, set_limit, wait_until, zoo};
+use common::{Home, assert_says};
 use nix::sys::signal::Signal;
 
 /// Looks for a second how much of a processor these processes take: hardly any, as all of them wait.
@@ -54,4 +56,55 @@ fn helpers_that_may_open_nothing_any_more_neither_spin_nor_outlive_their_manager
         assert_eq!(manager.ends().code, None);
         wait_until("all are gone", || processes_in(&home.path("")).is_empty());
     }
+}
+
+/// Promise P26. Whom it strikes is told why, and what to do; others are served.
+#[test]
+fn processes_that_are_used_up_cost_the_sessions_whose_mlets_they_would_be() {
+    let home = Home::new();
+    let stranger = home.give_away();
+    let mut command = home.command_of(stranger, "pktxpmgr");
+    command.args(["-c", "xpmgr.conf", "-a", "127.0.0.1:", "--events", "events.jsonl"]);
+    command.args(["./mlet-zoo", "echo"]);
+    let manager = Manager::start(&home, command);
+    outlives_want_of_processes(&home, &manager, |is_scarce| {
+        // As many as there are already: a limit is compared with all that this user has.
+        set_limit(manager.supervisor(), "nproc", if is_scarce { "1:" } else { "1000:" });
+    });
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// The same by the limit of a cgroup, which applies to root as well.
+#[test]
+#[ignore = "needs root and a cgroup of its own"]
+fn processes_of_a_cgroup_that_are_used_up_cost_the_sessions_whose_mlets_they_would_be() {
+    let (home, group) = (Home::new(), Cgroup::with(PROCESSES_MAX));
+    let zoo = zoo();
+    let words = ["--events", "events.jsonl", zoo.to_str().unwrap(), "echo"];
+    let manager = home.start_behind(&group.entering(), &words);
+    outlives_want_of_processes(&home, &manager, |is_scarce| {
+        group.write(PROCESSES_MAX, if is_scarce { 1 } else { 1000 });
+    });
+    assert_eq!(manager.interrupted().code, Some(0));
+}
+
+/// A session goes on while the mlet of another cannot be started, and a third is served when there are processes again.
+#[track_caller]
+fn outlives_want_of_processes(home: &Home, manager: &Manager, are_scarce: impl Fn(bool)) {
+    let dial = home.dial(manager);
+    let mut bystander = dial.session();
+    bystander.echoes(b"before");
+    are_scarce(true);
+    let mut refused = dial.session();
+    let told = manager.says("the mlet could not be started");
+    assert_says(&told, &["Resource temporarily unavailable", "ulimit -u", "pids.max"]);
+    refused.raw_rest().unwrap();
+    bystander.echoes(b"meanwhile");
+    are_scarce(false);
+    dial.is_served();
+    bystander.close();
+    drop(bystander);
+    let sessions = Events::of(home).await_sessions(3);
+    let refused = outcomes(&sessions).into_iter().filter(|outcome| *outcome == "spawn_failed");
+    assert_eq!(refused.count(), 1);
 }

@@ -6,6 +6,7 @@
 pub mod broker;
 pub mod browser;
 pub mod campaign;
+pub mod cgroup;
 pub mod churn;
 pub mod crowd;
 #[path = "../../../engine/tests/common/debug_forms.rs"]

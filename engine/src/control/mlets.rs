@@ -11,7 +11,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Instant;
 
-use nix::libc::{EINVAL, ENOENT, ENOEXEC};
+use nix::libc::{EAGAIN, EINVAL, EMFILE, ENFILE, ENOENT, ENOEXEC, ENOMEM};
 use tokio::io::Interest;
 use tracing::{debug, error, info, warn};
 
@@ -26,6 +26,7 @@ use crate::proto::session_end::Force;
 use crate::records::{Claim, Output, SessionFacts, SessionId};
 use crate::run_error::{RunError, WAITING, lack};
 use crate::sys::children::{self, Graces};
+use crate::sys::lack::remedy;
 use crate::sys::mlet_ends::MletEnds;
 use crate::sys::socket;
 use crate::sys::supervisor::{
@@ -80,6 +81,7 @@ impl Control {
                 }
             },
             ENOEXEC => "; a script needs a first line such as #!/bin/sh".into(),
+            EAGAIN | EMFILE | ENFILE | ENOMEM => format!("; {}", remedy(&error)),
             _ => String::new(),
         };
         format!("{}: {error}{hint}", Escaped(mlet.as_os_str().as_bytes()))

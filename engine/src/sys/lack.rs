@@ -42,8 +42,8 @@ impl Lack {
     }
 }
 
-/// What to do about it.
-fn remedy(error: &io::Error) -> &'static str {
+/// What to do where the machine refuses with this error.
+pub fn remedy(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
         Some(libc::EPERM | libc::EACCES | libc::ENOSYS) => {
             "a seccomp profile or the kernel bars it: in a container, allow it in the seccomp profile"
