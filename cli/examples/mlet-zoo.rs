@@ -227,7 +227,8 @@ fn half() -> io::Result<()> {
 }
 
 /// Does as its messages say: `say` gives that message back, `pass LEN` so many bytes that follow, whatever messages they
-/// are of, `echo` all that follow, `silent` reads no more, `flood COUNT LEN` writes and exits, `exit CODE` and `signal NUMBER` end it.
+/// are of, `echo` all that follow, `silent` reads no more, `flood COUNT LEN` writes and exits,
+/// `eat LEN` uses so many bytes of memory, `exit CODE` and `signal NUMBER` end it.
 fn obey() -> ExitCode {
     let mut session = session();
     loop {
@@ -250,6 +251,11 @@ fn obey() -> ExitCode {
             ["echo"] => echo(&mut session),
             ["silent"] => wait_for(PollFlags::empty()),
             ["flood", count, len] => flood(number(count), number(len)),
+            ["eat", len] => {
+                // Not zero, which would take none.
+                std::hint::black_box(vec![1_u8; number(len)]);
+                echo(&mut session)
+            }
             ["exit", code] => return ExitCode::from(u8::try_from(number(code)).unwrap_or(u8::MAX)),
             ["signal", signal] => {
                 let signal = i32::try_from(number(signal)).unwrap_or_default();

@@ -8,11 +8,19 @@ mod common;
 use std::thread;
 use std::time::Duration;
 
-use common::cgroup::{Cgroup, PROCESSES_MAX};
+use common::cgroup::{Cgroup, MEMORY_EVENTS, MEMORY_MAX, PROCESSES_MAX};
+use common::endpoint::{Endpoint, NDATA, message};
 use common::events::{Events, outcomes};
-use common::manager::{Manager, cpu_time_of, is_alive, processes_in, set_limit, wait_until, zoo};
+use common::manager::{
+    Manager, children_of, cpu_time_of, is_alive, processes_in, set_limit, wait_until, zoo,
+};
 use common::{Home, assert_says};
 use nix::sys::signal::Signal;
+
+/// Tells the zoo's `obey` what to do.
+fn order(endpoint: &mut Endpoint, order: &str) {
+    endpoint.send(&message(NDATA, order.as_bytes()));
+}
 
 /// Looks for a second how much of a processor these processes take: hardly any, as all of them wait.
 #[track_caller]
@@ -107,4 +115,38 @@ fn outlives_want_of_processes(home: &Home, manager: &Manager, are_scarce: impl F
     let sessions = Events::of(home).await_sessions(3);
     let refused = outcomes(&sessions).into_iter().filter(|outcome| *outcome == "spawn_failed");
     assert_eq!(refused.count(), 1);
+}
+
+/// Promise P26: of those that share a limit on memory the kernel kills the largest, which is a mlet that eats it.
+#[test]
+#[ignore = "needs root and a cgroup of its own"]
+fn a_mlet_that_uses_up_the_memory_of_a_cgroup_ends_alone() {
+    const MEMORY: usize = 256 << 20;
+    let (home, group) = (Home::new(), Cgroup::with(MEMORY_MAX));
+    group.write(MEMORY_MAX, MEMORY);
+    let zoo = zoo();
+    let words = ["--cores", "1", "--events", "events.jsonl", zoo.to_str().unwrap(), "obey"];
+    let manager = home.start_behind(&group.entering(), &words);
+    let dial = home.dial(&manager);
+    let [mut bystander, mut eater] = [(); 2].map(|()| dial.session());
+    order(&mut bystander, "say");
+    assert_eq!(bystander.text(), "say");
+    assert_eq!(group.count(MEMORY_EVENTS, "oom_kill"), 0);
+    order(&mut eater, &format!("eat {}", 2 * MEMORY));
+    eater.read_to_end();
+    drop(eater);
+    manager.says("over: the mlet ended; mlet signal 9");
+    assert_eq!(group.count(MEMORY_EVENTS, "oom_kill"), 1, "the limit was never reached");
+    order(&mut bystander, "say");
+    assert_eq!(bystander.text(), "say");
+    assert_eq!(children_of(manager.supervisor()).len(), 1);
+    dial.obeys();
+    order(&mut bystander, "exit 0");
+    bystander.read_to_end();
+    drop(bystander);
+    let sessions = Events::of(&home).await_sessions(3);
+    let mut told = outcomes(&sessions);
+    told.sort_unstable();
+    assert_eq!(told, ["endpoint_closed", "mlet_signal", "ok"]);
+    assert_eq!(manager.interrupted().code, Some(0));
 }
