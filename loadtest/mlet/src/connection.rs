@@ -5,11 +5,11 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
-use packetlab::message::{Message, Open, StateChange};
+use packetlab::message::{Message, MessageType, Open, StateChange};
 use packetlab::time::Ticks;
 
 use crate::client_error::{ClientError, ConnectionEnd};
-use crate::exchange::Notification;
+use crate::exchange::Exchange;
 use crate::requests::{CLOCK, clock_of};
 use crate::talk::{Talk, after};
 
@@ -137,12 +137,10 @@ impl Talk {
         sktid: u8,
         deadline: Instant,
     ) -> Result<Option<(Ticks, Ticks, StateChange)>, ClientError> {
-        let is_wanted = |news: &Notification| match news.message() {
-            Message::Nstat { sktid: of, .. } => of == sktid,
-            _ => false,
-        };
+        let take =
+            |exchange: &mut Exchange| exchange.notification(sktid, &[MessageType::NSTAT], |_| true);
         let awaited = || format!("a connection ({})", self.socket_told(sktid));
-        let news = in_time(self.notification(is_wanted, Some(deadline), awaited).await)?;
+        let news = in_time(self.notification(take, Some(deadline), awaited).await)?;
         Ok(news.and_then(|news| match news.message() {
             Message::Nstat { time, change, .. } => Some((time, news.came(), change)),
             _ => None,

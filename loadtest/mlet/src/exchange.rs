@@ -18,6 +18,7 @@ use packetlab::message::{Message, MessageType, PAYLOAD_LEN_MAX};
 use packetlab::time::Ticks;
 
 use crate::client_error::{ClientError, KEPT_LEN_MAX};
+use crate::kept::Kept;
 
 /// What keeping a message costs beside its payload, in bytes.
 const KEPT_LEN: usize = 64;
@@ -57,8 +58,17 @@ impl Notification {
         }
     }
 
+    #[cfg(test)]
+    pub(crate) fn new(message_type: MessageType, payload: &[u8], came: Ticks) -> Self {
+        Self { message_type, payload: payload.to_vec(), came }
+    }
+
+    pub(crate) fn message_type(&self) -> MessageType {
+        self.message_type
+    }
+
     /// What keeping it costs.
-    fn kept_len(&self) -> usize {
+    pub(crate) fn kept_len(&self) -> usize {
         self.payload.len() + KEPT_LEN
     }
 }
@@ -148,10 +158,10 @@ pub(crate) struct Exchange {
     next_ticket: u64,
     owed: VecDeque<Owed>,
     answers: BTreeMap<u64, Notification>,
+    /// What these cost.
+    answers_len: usize,
     /// Notifications that nobody has asked for yet.
-    kept: VecDeque<Notification>,
-    /// What these and the answers cost.
-    kept_len: usize,
+    kept: Kept,
     claims: BTreeSet<u8>,
     outgoing: Outgoing,
     /// An answer to no request, unless one is asked; what came behind it waits.
@@ -169,8 +179,8 @@ impl Exchange {
             next_ticket: 0,
             owed: VecDeque::new(),
             answers: BTreeMap::new(),
-            kept: VecDeque::new(),
-            kept_len: 0,
+            answers_len: 0,
+            kept: Kept::default(),
             claims: BTreeSet::new(),
             outgoing: Outgoing::default(),
             unasked: None,
@@ -219,30 +229,39 @@ impl Exchange {
     /// The answer, RESULT or MDATA, which may be malformed, if it has come.
     pub(crate) fn answer(&mut self, ticket: u64) -> Option<Notification> {
         let answer = self.answers.remove(&ticket)?;
-        self.kept_len -= answer.kept_len();
+        self.answers_len -= answer.kept_len();
         self.take_in();
         Some(answer)
     }
 
-    /// The first notification that is wanted, if one has come; those before it are kept.
+    /// The first notification of this socket and these types that is wanted, if one has come; those before it are kept.
     pub(crate) fn notification(
         &mut self,
+        sktid: u8,
+        types: &[MessageType],
         is_wanted: impl Fn(&Notification) -> bool,
     ) -> Option<Notification> {
-        let at = self.kept.iter().position(is_wanted)?;
-        let notification = self.kept.remove(at)?;
-        self.kept_len -= notification.kept_len();
-        self.take_in();
-        Some(notification)
+        let notification = self.kept.take(&[sktid], types, is_wanted);
+        self.taken(notification)
+    }
+
+    /// The first notification of these sockets.
+    pub(crate) fn notification_of(&mut self, sktids: &[u8]) -> Option<Notification> {
+        let notification = self.kept.take_of(sktids);
+        self.taken(notification)
     }
 
     /// The first notification, but of sockets that are claimed.
     pub(crate) fn any_notification(&mut self) -> Option<Notification> {
-        let claims = std::mem::take(&mut self.claims);
-        let is_free =
-            |news: &Notification| news.sktid().is_none_or(|sktid| !claims.contains(&sktid));
-        let notification = self.notification(is_free);
-        self.claims = claims;
+        let notification = self.kept.take_but_of(&self.claims);
+        self.taken(notification)
+    }
+
+    /// There is room for more.
+    fn taken(&mut self, notification: Option<Notification>) -> Option<Notification> {
+        if notification.is_some() {
+            self.take_in();
+        }
         notification
     }
 
@@ -289,7 +308,7 @@ impl Exchange {
 
     /// No more may come now: too much is kept that nobody has asked for.
     pub(crate) fn is_full(&self) -> bool {
-        self.kept_len > KEPT_LEN_MAX
+        self.kept.len() + self.answers_len > KEPT_LEN_MAX
     }
 
     /// Nothing more comes.
@@ -357,19 +376,9 @@ impl Exchange {
                 Message::Raw { malformed: true, message_type, .. } => {
                     return self.fault = Some(Fault::Malformed(message_type));
                 }
-                _ => {
-                    self.kept_len += received.kept_len();
-                    self.kept.push_back(received);
-                }
+                _ => self.kept.keep(received),
             }
         }
-    }
-
-    /// What was not asked for yet of this socket is of an earlier one of its number.
-    fn forget(&mut self, sktid: u8) {
-        self.kept.retain(|kept| kept.sktid() != Some(sktid));
-        let answers = self.answers.values().map(Notification::kept_len);
-        self.kept_len = self.kept.iter().map(Notification::kept_len).chain(answers).sum();
     }
 
     /// The next message that has come whole.
@@ -387,10 +396,11 @@ impl Exchange {
         if let (Some(sktid), Message::Result(outcome)) = (owed.opens, answer.message())
             && outcome.is_success()
         {
-            self.forget(sktid);
+            // What was not asked for yet of this socket is of an earlier one of its number.
+            self.kept.forget(sktid);
         }
         if owed.is_wanted {
-            self.kept_len += answer.kept_len();
+            self.answers_len += answer.kept_len();
             self.answers.insert(owed.ticket, answer);
         }
     }

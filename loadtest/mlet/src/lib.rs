@@ -79,6 +79,7 @@ pub mod ip;
 pub mod ipv4;
 pub mod ipv6;
 mod json_line;
+mod kept;
 mod lines;
 mod mlet_error;
 pub mod probes;

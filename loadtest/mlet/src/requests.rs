@@ -71,11 +71,13 @@ impl Talk {
         timeout: Option<Duration>,
     ) -> Result<Sent, ClientError> {
         let is_wanted = |news: &Notification| match news.message() {
-            Message::Ntag { sktid: of, tag: told, .. } => (of, told) == (sktid, tag.get()),
+            Message::Ntag { tag: told, .. } => told == tag.get(),
             _ => false,
         };
+        let take =
+            |exchange: &mut Exchange| exchange.notification(sktid, &[MessageType::NTAG], is_wanted);
         let awaited = || format!("word that packet {tag} has left ({})", self.socket_told(sktid));
-        let news = self.notification(is_wanted, self.deadline(timeout), awaited).await?;
+        let news = self.notification(take, self.deadline(timeout), awaited).await?;
         match news.message() {
             Message::Ntag { time, status: Status::SUCCESS, .. } => {
                 Ok(Sent { time, told: news.came() })
@@ -92,16 +94,19 @@ impl Talk {
         sktid: u8,
         timeout: Option<Duration>,
     ) -> Result<Option<Received>, ClientError> {
-        let is_wanted = |news: &Notification| match news.message() {
-            Message::Ndata { sktid: of, .. }
-            | Message::Nstat { sktid: of, change: StateChange::Code { .. }, .. }
-            | Message::Nblock { socket: Socket { sktid: of, .. }, .. } => of == sktid,
-            _ => false,
+        // That a connection stands is for others.
+        let is_wanted = |news: &Notification| {
+            !matches!(
+                news.message(),
+                Message::Nstat { change: StateChange::TcpEstablished { .. }, .. }
+            )
         };
+        let types = [MessageType::NDATA, MessageType::NSTAT, MessageType::NBLOCK];
+        let take = |exchange: &mut Exchange| exchange.notification(sktid, &types, is_wanted);
         let awaited = || format!("data ({})", self.socket_told(sktid));
         let news = match self.stream_end(sktid) {
             Some(end) => end,
-            None => self.notification(is_wanted, self.deadline(timeout), awaited).await?,
+            None => self.notification(take, self.deadline(timeout), awaited).await?,
         };
         if ends_stream(&news.message()) {
             self.end_stream(sktid, &news);
@@ -172,13 +177,12 @@ impl Talk {
         sktids: &[u8],
         timeout: Option<Duration>,
     ) -> Result<Notification, ClientError> {
-        let is_wanted =
-            |news: &Notification| news.sktid().is_some_and(|sktid| sktids.contains(&sktid));
         let awaited = || {
             let told: Vec<String> = sktids.iter().map(|sktid| self.socket_told(*sktid)).collect();
             format!("anything ({})", told.join("; "))
         };
-        self.notification(is_wanted, self.deadline(timeout), awaited).await
+        let take = |exchange: &mut Exchange| exchange.notification_of(sktids);
+        self.notification(take, self.deadline(timeout), awaited).await
     }
 
     /// News of any socket but of those whose connection is being made, which is news of that alone.
@@ -186,9 +190,7 @@ impl Talk {
         &self,
         deadline: Option<Instant>,
     ) -> Result<Notification, ClientError> {
-        let begun = self.now();
-        let news = self.wait(begun, deadline, Exchange::any_notification).await?;
-        news.map_err(|late| late.error("anything".to_owned()))
+        self.notification(Exchange::any_notification, deadline, || "anything".to_owned()).await
     }
 
     /// Without a timeout a wait lasts as long as something comes.

@@ -309,16 +309,14 @@ impl Talk {
         asked.check(&answer).map(|()| asked.at())
     }
 
-    /// The next message that answers no request and is wanted; those before it are kept. `awaited` says in an error
-    /// what that is.
+    /// The next message that answers no request and that `take` finds. `awaited` says in an error what that is.
     pub(crate) async fn notification(
         &self,
-        is_wanted: impl Fn(&Notification) -> bool,
+        take: impl FnMut(&mut Exchange) -> Option<Notification>,
         deadline: Option<Instant>,
         awaited: impl FnOnce() -> String,
     ) -> Result<Notification, ClientError> {
         let begun = self.now();
-        let take = |exchange: &mut Exchange| exchange.notification(&is_wanted);
         self.wait(begun, deadline, take).await?.map_err(|late| late.error(awaited()))
     }
 
