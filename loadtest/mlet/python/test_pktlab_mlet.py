@@ -16,7 +16,7 @@ import unittest
 import warnings
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Callable, Iterator, List, Tuple
+from typing import Any, Callable, Dict, Iterator, List, Tuple
 
 import pktlab_mlet
 from pktlab_mlet import (
@@ -344,6 +344,7 @@ class KeptTest(unittest.TestCase):
     def test_what_is_kept_comes_out_as_it_came_whatever_is_asked_for(self) -> None:
         draw, kept = random.Random(7), Kept()
         came: List[Notification] = []
+        numbers: Dict[Notification, int] = {}
         taken = 0
         for number in range(4000):
             sktid, what = draw.randrange(3), draw.randrange(10)
@@ -353,12 +354,14 @@ class KeptTest(unittest.TestCase):
                     pktlab_mlet.Received(sktid, number, None, bytes(draw.randrange(9))),
                     pktlab_mlet.Changed(sktid, number, None, 3),
                 ))  # fmt: skip
+                numbers[news] = kept.next
                 kept.keep(news)
                 came.append(news)
                 continue
             if what == 9 and draw.random() < 0.1:
-                kept.forget(sktid)
-                came = [one for one in came if one.sktid != sktid]
+                before = draw.randrange(kept.next + 1)
+                kept.forget(sktid, before)
+                came = [one for one in came if one.sktid != sktid or numbers[one] >= before]
                 continue
             places = [Place(sktid, Sent, 1), Place(sktid, pktlab_mlet.Received)]
             is_any = what >= 7
@@ -379,7 +382,7 @@ class KeptTest(unittest.TestCase):
             self.assertEqual(len(kept), len(came))
         self.assertGreater(taken, 500)
         for sktid in range(3):
-            kept.forget(sktid)
+            kept.forget(sktid, kept.next)
         self.assertEqual((kept.cost, len(kept), kept._places), (0, 0, {}))
 
 
@@ -539,6 +542,22 @@ class ConnectTest(unittest.TestCase):
         far.sendall(message(0x40, b"\0\x48") + OK)
         with self.assertRaisesRegex(RefusedOrReset, "no connection to 192.0.2.7:80: refused or reset"):
             endpoint.connect("192.0.2.7", 80)
+
+    def test_news_of_a_connection_that_comes_before_the_answer_is_not_lost(self) -> None:
+        early = CLOCK + established(0, 7) + OK + CLOCK
+        endpoint, _far = session(early + established(0, 8) + OK + early + OK)
+        for _ in range(2):
+            with endpoint.connect("192.0.2.7", 80, timeout=1) as server:
+                self.assertEqual(server.times.established, 7)
+
+    def test_a_connection_with_another_peer_is_not_the_one_that_was_asked_for(self) -> None:
+        endpoint, _far = session(OPENED + established(0))
+        said = r"no connection to 192.0.2.8:80: the endpoint says that it stands with 192.0.2.7:80 after 0\.\d\d\d s"
+        with self.assertRaisesRegex(ConnectionFailed, said):
+            endpoint.connect("192.0.2.8", 80)
+        # Where an unspecified address leads to is the endpoint's to say.
+        endpoint, _far = session(OPENED + established(0))
+        endpoint.connect("0.0.0.0", 80)
 
     def test_a_connection_may_be_made_after_some_looks(self) -> None:
         looks = [self.state(1), self.state(1) + established(0)]

@@ -294,6 +294,8 @@ pub enum ConnectionEnd {
     PeerClosed,
     /// The endpoint told nothing of it within this time, which the mlet has set.
     Untold(Duration),
+    /// The endpoint says that it stands with another peer.
+    Elsewhere(SocketAddr),
     /// Something else.
     Unknown,
 }
@@ -339,7 +341,7 @@ impl ConnectionEnd {
             Self::Unreachable => "unreachable",
             Self::PeerClosed => "closed",
             Self::Untold(_) => "silence",
-            Self::Unknown => "unknown",
+            Self::Elsewhere(_) | Self::Unknown => "unknown",
         }
     }
 }
@@ -354,6 +356,7 @@ impl fmt::Display for ConnectionEnd {
             Self::Unreachable => f.write_str("unreachable"),
             Self::PeerClosed => f.write_str("closed by the peer"),
             Self::Untold(_) => f.write_str("the endpoint told nothing of it, given up"),
+            Self::Elsewhere(peer) => write!(f, "the endpoint says that it stands with {peer}"),
             Self::Unknown => f.write_str("for an unknown reason"),
         }
     }

@@ -88,7 +88,7 @@ impl Talk {
             return Err(refused);
         }
         let began_by = clock_of(&after, &self.answer(&after, Some(deadline)).await?)?;
-        match self.connected(sktid, deadline, timeout).await? {
+        match self.connected(sktid, remote, deadline, timeout).await? {
             Ok((established, told)) => {
                 claim.is_open = false;
                 let asked = opened.at();
@@ -106,14 +106,20 @@ impl Talk {
     async fn connected(
         &self,
         sktid: u8,
+        remote: SocketAddr,
         deadline: Instant,
         timeout: Duration,
     ) -> Result<Result<(Ticks, Ticks), ConnectionEnd>, ClientError> {
         loop {
             let look = deadline.min(self.now() + LOOK_INTERVAL);
             let code = match self.state_change(sktid, look).await? {
-                Some((time, told, StateChange::TcpEstablished { .. })) => {
-                    return Ok(Ok((time, told)));
+                Some((time, told, StateChange::TcpEstablished { remote: with })) => {
+                    let is_asked = is_same(with, remote);
+                    return Ok(if is_asked {
+                        Ok((time, told))
+                    } else {
+                        Err(ConnectionEnd::Elsewhere(with))
+                    });
                 }
                 Some((_, _, StateChange::Code { code, .. })) => Some(code),
                 None => None,
@@ -198,6 +204,11 @@ pub(crate) fn in_time<T>(received: Result<T, ClientError>) -> Result<Option<T>, 
         Err(ClientError::Silence { .. } | ClientError::Unread { .. }) => Ok(None),
         Err(error) => Err(error),
     }
+}
+
+/// Whether a connection is with the peer that was asked for. What an unspecified address leads to is the endpoint's to say.
+fn is_same(with: SocketAddr, asked: SocketAddr) -> bool {
+    with.port() == asked.port() && (with.ip() == asked.ip() || asked.ip().is_unspecified())
 }
 
 /// What stands for "any address" in the family of `address`.

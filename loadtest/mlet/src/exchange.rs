@@ -73,14 +73,21 @@ impl Notification {
     }
 }
 
+/// What a request does with the number of a socket.
+#[derive(Debug, Clone, Copy)]
+enum Turn {
+    Opens(u8),
+    Closes(u8),
+}
+
 /// A request that was sent, or is to be, and whose answer has not come.
 #[derive(Debug)]
 struct Owed {
     ticket: u64,
     /// Somebody waits for the answer.
     is_wanted: bool,
-    /// The number of the socket that it opens.
-    opens: Option<u8>,
+    /// The number of the socket that it opens or closes.
+    turns: Option<Turn>,
 }
 
 /// Why nothing more comes, which every later call is told.
@@ -162,6 +169,8 @@ pub(crate) struct Exchange {
     answers_len: usize,
     /// Notifications that nobody has asked for yet.
     kept: Kept,
+    /// Of each socket that was closed the number of the first notification that can be of a later one.
+    closed: BTreeMap<u8, u64>,
     claims: BTreeSet<u8>,
     outgoing: Outgoing,
     /// An answer to no request, unless one is asked; what came behind it waits.
@@ -181,6 +190,7 @@ impl Exchange {
             answers: BTreeMap::new(),
             answers_len: 0,
             kept: Kept::default(),
+            closed: BTreeMap::new(),
             claims: BTreeSet::new(),
             outgoing: Outgoing::default(),
             unasked: None,
@@ -196,11 +206,12 @@ impl Exchange {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         self.outgoing.add(ticket, encoded);
-        let opens = match *request {
-            Message::Nopen { sktid, .. } => Some(sktid),
+        let turns = match *request {
+            Message::Nopen { sktid, .. } => Some(Turn::Opens(sktid)),
+            Message::Nclose { sktid } => Some(Turn::Closes(sktid)),
             _ => None,
         };
-        self.owed.push_back(Owed { ticket, is_wanted: true, opens });
+        self.owed.push_back(Owed { ticket, is_wanted: true, turns });
         self.take_in();
         Ok(ticket)
     }
@@ -393,11 +404,18 @@ impl Exchange {
     }
 
     fn take_answer(&mut self, owed: Owed, answer: Notification) {
-        if let (Some(sktid), Message::Result(outcome)) = (owed.opens, answer.message())
-            && outcome.is_success()
-        {
-            // What was not asked for yet of this socket is of an earlier one of its number.
-            self.kept.forget(sktid);
+        match (owed.turns, answer.message()) {
+            (Some(Turn::Closes(sktid)), _) => {
+                self.closed.insert(sktid, self.kept.next());
+            }
+            // What came before the earlier socket of this number was closed is of that one. News of the new one may come
+            // before the answer.
+            (Some(Turn::Opens(sktid)), Message::Result(outcome)) if outcome.is_success() => {
+                if let Some(before) = self.closed.remove(&sktid) {
+                    self.kept.forget(sktid, before);
+                }
+            }
+            _ => {}
         }
         if owed.is_wanted {
             self.answers_len += answer.kept_len();

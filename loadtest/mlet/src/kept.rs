@@ -72,12 +72,22 @@ impl Kept {
         self.remove(first)
     }
 
-    /// Drops all of this socket.
-    pub(crate) fn forget(&mut self, sktid: u8) {
+    /// The number of the next that comes.
+    pub(crate) fn next(&self) -> u64 {
+        self.next
+    }
+
+    /// Drops all of this socket that came before the one of this number.
+    pub(crate) fn forget(&mut self, sktid: u8, before: u64) {
         for message_type in ABOUT_SOCKETS {
-            let dropped = self.queues.remove(&(Some(sktid), message_type)).unwrap_or_default();
-            let dropped_len = dropped.iter().map(|(_, notification)| notification.kept_len());
+            let place = (Some(sktid), message_type);
+            let Some(queue) = self.queues.get_mut(&place) else { continue };
+            let left = queue.partition_point(|(number, _)| *number < before);
+            let dropped_len = queue.drain(..left).map(|(_, notification)| notification.kept_len());
             self.len -= dropped_len.sum::<usize>();
+            if queue.is_empty() {
+                self.queues.remove(&place);
+            }
         }
     }
 
@@ -154,14 +164,15 @@ mod tests {
             steps in proptest::collection::vec((0_u8..12, 0_u8..3, 0_u8..4), 0..200)
         ) {
             let (mut kept, mut came) = (Kept::default(), Vec::<Notification>::new());
-            for (number, (what, sktid, kind)) in (0..).zip(steps) {
+            for (what, sktid, kind) in steps {
                 if what < 6 {
-                    let one = notification(sktid, kind, number);
+                    let one = notification(sktid, kind, kept.next());
                     kept.keep(one.clone());
                     came.push(one);
                 } else if what == 6 && kind == 0 {
-                    kept.forget(sktid);
-                    came.retain(|one| one.sktid() != Some(sktid));
+                    let before = kept.next() / 2;
+                    kept.forget(sktid, before);
+                    came.retain(|one| one.sktid() != Some(sktid) || one.came() >= Ticks(before));
                 } else {
                     let claims = BTreeSet::from([sktid]);
                     let types = [MessageType::NTAG, MessageType::NDATA];

@@ -36,6 +36,11 @@ class Kept:
     def __len__(self) -> int:
         return len(self._all)
 
+    @property
+    def next(self) -> int:
+        """The number of the next that comes."""
+        return self._next
+
     def keep(self, notification: Notification) -> None:
         """The last that came."""
         number, self._next = self._next, self._next + 1
@@ -68,15 +73,16 @@ class Kept:
             del self._places[place]
         return notification
 
-    def forget(self, sktid: int) -> None:
-        """Drops all of this socket."""
+    def forget(self, sktid: int, before: int) -> None:
+        """Drops all of this socket that came before the one of this number."""
         for place in [place for place in self._places if place.sktid == sktid]:
-            self.forget_at(place)
+            self.forget_at(place, before)
 
-    def forget_at(self, place: Place) -> None:
-        """Drops all that are about this."""
-        for number in self._places.pop(place, ()):
-            self.cost -= _cost(self._all.pop(number))
+    def forget_at(self, place: Place, before: Optional[int] = None) -> None:
+        """Drops all that are about this, or those that came before the one of this number."""
+        for number in list(self._places.get(place, ())):
+            if before is None or number < before:
+                self.take(number)
 
 
 def _place(notification: Notification) -> Place:

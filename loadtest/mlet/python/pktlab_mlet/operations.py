@@ -238,6 +238,9 @@ class SocketOps:
                 news = None
             assert news is None or isinstance(news, Changed)
             if news is not None and news.remote is not None:
+                if not _is_same(news.remote, remote):
+                    reason = f"the endpoint says that it stands with {told(news.remote)}"
+                    raise ConnectionFailed(0xFF, reason, what, talk.monotonic() - begun)
                 return news
             try:
                 state = await self._state(deadline)
@@ -305,6 +308,13 @@ class SocketOps:
         return await self.talk.notification(
             lambda kept: kept.first_at(places), deadline, lambda: f"{awaited} ({self.name})"
         )
+
+
+def _is_same(peer: Address, asked: Address) -> bool:
+    """Whether a connection is with the peer that was asked for. What an unspecified address leads to is the endpoint's to
+    say."""
+    address = messages.ip(asked[0])
+    return peer[1] == asked[1] and (address.is_unspecified or messages.ip(peer[0]).packed == address.packed)
 
 
 async def first_of(talk: Talk, sockets: List[SocketOps], timeout: Optional[float]) -> Notification:

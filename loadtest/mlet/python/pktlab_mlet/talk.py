@@ -54,6 +54,15 @@ class Asked:
         self.at, self._begun = at, begun
 
 
+class _Owed(NamedTuple):
+    """A request whose answer has not come: whether that is wanted, and which socket it opens or closes, or -1."""
+
+    ticket: int
+    is_wanted: bool
+    type: int
+    sktid: int
+
+
 class _Pause:
     """Awaited, it lets whoever moves the bytes go on until something comes or this time is over."""
 
@@ -96,10 +105,12 @@ class Talk:
         # When these came, by the controller's clock.
         self._came = 0
         self._next = 0
-        # Requests whose answers have not come: ticket, whether the answer is wanted, and which socket it opens.
-        self._owed: Deque[Tuple[int, bool, Optional[int]]] = deque()
+        # Requests whose answers have not come.
+        self._owed: Deque[_Owed] = deque()
         self._answers: Dict[int, Answer] = {}
         self._notifications = Kept()
+        # Of each socket that was closed the number of the first notification that can be of a later one.
+        self._closed: Dict[int, int] = {}
         # What answers cost that nobody has taken yet.
         self._answers_cost = 0
         # Sockets whose news is for one alone.
@@ -157,25 +168,26 @@ class Talk:
         message = messages.encode(message_type, payload, what)
         ticket, self._next = self._next, self._next + 1
         self._outgoing.append((ticket, message))
-        self._owed.append((ticket, True, payload[0] if message_type == messages.NOPEN else None))
+        sktid = payload[0] if message_type in (messages.NOPEN, messages.NCLOSE) else -1
+        self._owed.append(_Owed(ticket, True, message_type, sktid))
         self._take_in()
         return Asked(ticket, message_type, what, self.clock(), self.monotonic())
 
     def give_up(self, asked: Asked) -> None:
         """Nobody waits for this answer any more. A request of which nothing was sent is never sent."""
-        is_owed = any(ticket == asked.ticket for ticket, _, _ in self._owed)
+        is_owed = any(owed.ticket == asked.ticket for owed in self._owed)
         for index, (ticket, _) in enumerate(self._outgoing if is_owed else ()):
             if ticket == asked.ticket and (index > 0 or self._first_sent == 0):
                 del self._outgoing[index]
-                self._owed = deque(owed for owed in self._owed if owed[0] != ticket)
+                self._owed = deque(owed for owed in self._owed if owed.ticket != ticket)
                 return
         self.disown(asked)
 
     def disown(self, asked: Asked) -> None:
         """The same, but the request is sent all the same."""
-        for index, (ticket, _, opens) in enumerate(self._owed):
-            if ticket == asked.ticket:
-                self._owed[index] = (ticket, False, opens)
+        for index, owed in enumerate(self._owed):
+            if owed.ticket == asked.ticket:
+                self._owed[index] = owed._replace(is_wanted=False)
                 return
         self._answer(asked.ticket)
 
@@ -322,12 +334,16 @@ class Talk:
         if message_type not in (messages.RESULT, messages.MDATA):
             self._notifications.keep(messages.notification(message_type, payload, self._came))
             return
-        ticket, is_wanted, opens = self._owed.popleft()
-        if opens is not None and message_type == messages.RESULT and not any(payload):
-            self._notifications.forget(opens)
-        if is_wanted:
+        owed = self._owed.popleft()
+        if owed.type == messages.NCLOSE:
+            self._closed[owed.sktid] = self._notifications.next
+        elif owed.type == messages.NOPEN and message_type == messages.RESULT and not any(payload):
+            # What came before the earlier socket of this number was closed is of that one. News of the new one may come
+            # before the answer.
+            self._notifications.forget(owed.sktid, self._closed.pop(owed.sktid, 0))
+        if owed.is_wanted:
             self._answers_cost += KEPT_EACH + len(payload)
-            self._answers[ticket] = Answer(message_type, payload, self._came)
+            self._answers[owed.ticket] = Answer(message_type, payload, self._came)
 
 
 def bounded(seconds: float) -> float:

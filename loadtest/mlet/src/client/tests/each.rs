@@ -1,4 +1,4 @@
-//! Connections to any number of servers, with no more sockets than there are numbers for.
+//! Connections to any number of servers, with no more sockets than there are numbers for; and whose news is whose.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -80,4 +80,31 @@ fn who_is_told_can_end_it_and_what_was_begun_before_goes_on() {
     client.clock().unwrap();
     assert_eq!(sockets.lock().unwrap().open, BTreeSet::from([9]));
     assert_eq!(client.next_connection().unwrap().1.unwrap().remote, REMOTE);
+}
+
+#[test]
+fn news_of_a_connection_that_comes_before_the_answer_is_not_lost() {
+    let (mut client, _endpoint) = client(&[LOOK, established(1), OK, LOOK], false);
+    client.connect_within(LONG, 1, REMOTE, 4096).unwrap();
+    // Nor that of one whose number was another's before.
+    let (stale, late) = (ended(1, StateChange::RESET), established(1));
+    let (mut client, _endpoint) =
+        self::client(&[LOOK, OK, LOOK, established(1), stale, OK, LOOK, late, OK, LOOK], false);
+    client.connect_within(LONG, 1, REMOTE, 4096).unwrap();
+    client.close(1).unwrap();
+    client.connect_within(LONG, 1, REMOTE, 4096).unwrap();
+}
+
+#[test]
+fn a_connection_with_another_peer_is_not_the_one_that_was_asked_for() {
+    let (mut client, _endpoint) = client(&[LOOK, OK, LOOK, established(1)], false);
+    let asked = "192.0.2.7:80".parse().unwrap();
+    let error = client.connect_within(LONG, 1, asked, 4096).unwrap_err();
+    let expected =
+        "no connection to 192.0.2.7:80: the endpoint says that it stands with 127.0.0.1:80 after ";
+    assert!(error.to_string().starts_with(expected), "{error}");
+    assert_eq!(error.word(), "unknown");
+    // Where an unspecified address leads to is the endpoint's to say.
+    let (mut client, _endpoint) = self::client(&[LOOK, OK, LOOK, established(1)], false);
+    client.connect_within(LONG, 1, "0.0.0.0:80".parse().unwrap(), 4096).unwrap();
 }
