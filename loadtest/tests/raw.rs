@@ -78,6 +78,27 @@ fn ping_counts_what_its_target_replies_in_either_family() {
     }
 }
 
+/// What the endpoint's own machine answers over loopback.
+#[test]
+#[ignore = "needs CAP_NET_ADMIN, iproute2 and IPv6"]
+fn loopback_is_a_target_like_others() {
+    let scene = Scene::new("loopback");
+    for (target, unreachable) in [("127.0.0.1", "unreachable 3"), ("::1", "unreachable 4")] {
+        let replies = scene.measured("mlet-ping", &[target, "1"]);
+        assert_eq!(replies[0][..2], [target, "0"]);
+        assert_is_time(&replies[0][2]);
+        let hops = scene.measured("mlet-traceroute", &[target]);
+        assert_eq!((hops.len(), &hops[0][..3]), (1, &[target, "1", target].map(str::to_owned)[..]));
+        for (protocol, said) in [("icmp", "reply"), ("udp", unreachable), ("tcp", "closed")] {
+            let hops = scene.measured("mlet-path", &[target, protocol]);
+            assert_eq!(hops.len(), 1, "{hops:?}");
+            assert_eq!(hops[0][..5], [target, protocol, "1", "1", target]);
+            assert_is_time(&hops[0][5]);
+            assert_eq!(hops[0][6], said);
+        }
+    }
+}
+
 #[test]
 #[ignore = "needs CAP_NET_ADMIN, iproute2 and IPv6"]
 fn traceroute_finds_the_router_and_the_target_in_either_family() {

@@ -148,8 +148,11 @@ impl Ends {
 }
 
 /// The address of the endpoint's that suits a target best: of its own kind, and then with the longest prefix in common
-/// (RFC 6724, rules 1, 2 and 8).
+/// (RFC 6724, rules 1, 2 and 8). That of loopback every machine has, and none has it in its memory.
 fn ipv6_source(client: &mut Client, target: Ipv6Addr) -> Result<Ipv6Addr, MletError> {
+    if target.is_loopback() {
+        return Ok(target);
+    }
     let count = client.read_memory(IPV6_COUNT, 1)?.first().copied().unwrap_or(0);
     let list = match count {
         0 => Vec::new(),

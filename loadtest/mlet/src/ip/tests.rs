@@ -48,6 +48,8 @@ fn the_source_is_the_address_that_suits_the_target_best() {
     assert_eq!(Header::read(&packet).unwrap().source(), IpAddr::from(NEAR));
     let itself = v6_way(&[NEAR, V6]).unwrap().packet(UDP, 1, &[]);
     assert_eq!(Header::read(&itself).unwrap().source(), IpAddr::from(V6));
+    let looped = v6_way_to(Ipv6Addr::LOCALHOST, &[NEAR, FAR]).unwrap().packet(UDP, 1, &[]);
+    assert_eq!(Header::read(&looped).unwrap().source(), IpAddr::from(Ipv6Addr::LOCALHOST));
     assert!(v6_way(&[]).is_err());
 }
 

@@ -203,7 +203,9 @@ impl SocketTable {
             Packet::Udp { remote, .. } => Some(*remote),
             Packet::Raw { family, data } => {
                 let header = IpHeader::read(*family, data)?;
-                let foreign = !header.source.is_unspecified() && !is_own(header.source);
+                // From loopback to loopback it does not leave the machine, whose addresses those are.
+                let stays = header.source.is_loopback() && header.destination.is_loopback();
+                let foreign = !header.source.is_unspecified() && !is_own(header.source) && !stays;
                 if foreign && !self.limits.spoofing_allowed() {
                     return Err(Status::ESKTPKTDENY);
                 }

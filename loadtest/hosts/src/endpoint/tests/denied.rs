@@ -210,8 +210,8 @@ async fn foreign_source_addresses_need_the_chains_leave() {
         assert_eq!(script.ask(nopen(1, Open::Raw { local: ANY.ip() })).await, Status::SUCCESS);
         assert_eq!(script.ask(raw(&packet)).await, status, "{limits}");
     }
-    // The own address and none are never foreign.
-    for source in [[127, 8, 0, 1], [0; 4]] {
+    // The own address and none are never foreign, nor is what does not leave the machine.
+    for source in [[127, 8, 0, 1], [0; 4], [127, 0, 0, 1]] {
         packet[12..16].copy_from_slice(&source);
         let mut script = Script::limited("");
         assert_eq!(script.ask(nopen(1, Open::Raw { local: ANY.ip() })).await, Status::SUCCESS);
