@@ -69,7 +69,7 @@ fn judged(words: &[String]) -> Result<Arguments, MletError> {
         [host, name] => (&**host, Some(name.clone())),
         _ => return Err(MletError::Usage),
     };
-    let host = arguments::host(host)?;
+    let host = arguments::host_of(host, family)?;
     let parsed = HostPort::parse(&host).map_err(|error| MletError::Failed(error.to_string()))?;
     let name = name.unwrap_or(parsed.host);
     handshake::check_name(&name)?;

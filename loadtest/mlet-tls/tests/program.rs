@@ -28,7 +28,11 @@ fn it_says_its_name_its_version_and_in_80_columns_how_it_is_used() {
 fn its_arguments_are_judged_without_an_endpoint() {
     let right = run(&["--check-args", "www.example:443"]);
     assert_eq!(right, (Some(0), "arguments ok\n".to_owned(), String::new()));
-    for wrong in [&["--check-args", "a:port"][..], &["--check-args", "a", "b", "c"]] {
+    for wrong in [
+        &["--check-args", "a:port"][..],
+        &["--check-args", "a:0"],
+        &["--check-args", "a", "b", "c"],
+    ] {
         let (code, printed, told) = run(wrong);
         assert_eq!((code, printed.as_str()), (Some(2), ""), "{wrong:?}");
         assert!(told.starts_with("mlet-tls: ") && told.lines().count() == 1, "{told}");

@@ -2,12 +2,11 @@
 """Fetches a page from every endpoint, printed as by mlet-http-get: fetch_page.py HOST[:PORT] [PATH]"""
 from typing import List, Tuple
 
-from pktlab_mlet import MletError, Session, arguments
+from pktlab_mlet import MletError, Session, arguments, host_port
 
 
 def words(given: List[str]) -> Tuple[str, int, str]:
-    host, _, port = given[0].partition(":")
-    return host, int(port or 80), given[1] if len(given) > 1 else "/"
+    return (*host_port(given[0], 80), given[1] if len(given) > 1 else "/")
 
 
 host, port, path = arguments(words)

@@ -7,7 +7,7 @@ from threading import Thread
 from time import monotonic
 from typing import Dict, List, Tuple
 
-from pktlab_mlet import MletError, Session, arguments, resolve, sessions
+from pktlab_mlet import MletError, Session, arguments, resolve, sessions, whole_number
 
 PATIENCE = 60.0
 """Seconds to wait for datagrams to come back."""
@@ -46,7 +46,7 @@ def serve(endpoint: Session, host: str, port: int, count: int) -> None:
 
 
 def words(given: List[str]) -> Tuple[str, int, int]:
-    return given[0], int(given[1]), int((given[2:] or ["3"])[0])
+    return given[0], whole_number(given[1]), whole_number((given[2:] or ["3"])[0])
 
 
 host, port, count = arguments(words)

@@ -7,6 +7,7 @@
 //! nothing of `--check-args` says so by accident as little as by silence.
 
 use std::ffi::OsString;
+use std::net::IpAddr;
 use std::process::ExitCode;
 
 use packetlab::address::HostPort;
@@ -95,15 +96,34 @@ pub fn without_options(words: &[String]) -> Result<&[String], MletError> {
 /// The name of a host, perhaps with a port, as far as it can be judged without looking it up.
 ///
 /// # Errors
-/// It is none; why.
+/// It is none, or the port is 0; why.
 pub fn host(name: &str) -> Result<String, MletError> {
     match HostPort::parse(name) {
+        Ok(HostPort { port: Some(0), .. }) => Err(MletError::Failed(format!(
+            "nothing can be sent to {}: ports are numbers from 1 to 65535",
+            name.escape_debug()
+        ))),
         Ok(_) => Ok(name.to_owned()),
         Err(error) => Err(MletError::Failed(error.to_string())),
     }
 }
 
-/// A whole number of this type.
+/// As [`host`], which is to have an address of this family, if one is asked for.
+///
+/// # Errors
+/// As there, or it is an address of the other family.
+pub fn host_of(name: &str, family: Option<Family>) -> Result<String, MletError> {
+    let address = HostPort::parse(name).ok().and_then(|parsed| parsed.host.parse::<IpAddr>().ok());
+    match family.zip(address) {
+        Some((family, address)) if Family::of(address) != family => {
+            Err(crate::no_address(name, family))
+        }
+        _ => host(name),
+    }
+}
+
+/// A whole number of this type; with one such as [`NonZeroU16`](std::num::NonZeroU16) of something that there has to be
+/// one of.
 ///
 /// # Errors
 /// It is none, or beyond the type.
@@ -144,8 +164,18 @@ mod tests {
     #[test]
     fn what_is_no_host_and_no_number_is_named() {
         assert_eq!(host("[2001:db8::1]:53").unwrap(), "[2001:db8::1]:53");
-        for bad in ["", ":80", "a:b", "a b", "a:65536"] {
+        for bad in ["", ":80", "a:b", "a b", "a:65536", "a:0", "a:"] {
             assert!(host(bad).is_err(), "{bad}");
+        }
+        for (name, family, is_right) in [
+            ("a:80", Some(Family::Ipv6), true),
+            ("192.0.2.1:80", None, true),
+            ("192.0.2.1:80", Some(Family::Ipv4), true),
+            ("192.0.2.1:80", Some(Family::Ipv6), false),
+            ("::1", Some(Family::Ipv4), false),
+            ("a:0", None, false),
+        ] {
+            assert_eq!(host_of(name, family).is_ok(), is_right, "{name}");
         }
         assert_eq!(number::<u16>("65535").unwrap(), 65_535);
         let error = number::<u16>("65536\u{1b}").unwrap_err().to_string();

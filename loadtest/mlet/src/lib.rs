@@ -310,8 +310,12 @@ pub fn resolve_of(
 ) -> Result<SocketAddr, MletError> {
     let Some(family) = family else { return Ok(resolve(name, default_port)?) };
     let mut of_family = addresses(name, default_port)?.filter(|one| Family::of(one.ip()) == family);
+    of_family.next().ok_or_else(|| no_address(name, family))
+}
+
+fn no_address(name: &str, family: Family) -> MletError {
     let number = family as u8;
-    of_family.next().ok_or_else(|| MletError::Failed(format!("{name} has no IPv{number} address")))
+    MletError::Failed(format!("{} has no IPv{number} address", name.escape_debug()))
 }
 
 fn preferred(addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {

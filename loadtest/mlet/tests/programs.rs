@@ -79,23 +79,32 @@ const LINES: [(&str, &[&str], &[&str]); 8] = [
     (
         env!("CARGO_BIN_EXE_mlet-http-get"),
         &["", "www.example.com:8080 /a%20path"],
-        &["a:b", "a / more", "--fast"],
+        &["a:b", "a:0", "a path", "a / more", "--fast"],
     ),
     (
         env!("CARGO_BIN_EXE_mlet-dns"),
         &["", "www.example.com 192.0.2.53", "www.example.com. [2001:db8::53]:53 aaaa"],
-        &["a..b", "a b:c", "a 192.0.2.53 MX", "a 192.0.2.53 A more"],
+        &["a..b", "a b:c", "a 192.0.2.53:0", "a 192.0.2.53 MX", "a 192.0.2.53 A more"],
     ),
     (
         env!("CARGO_BIN_EXE_mlet-ping"),
         &["", "-6 www.example.com 3", "192.0.2.1"],
-        &["127.0.0.1 many", "127.0.0.1 65536", "127.0.0.1 1 2", "-5 a", "a:b"],
+        &[
+            "127.0.0.1 0",
+            "-6 127.0.0.1",
+            "-4 ::1",
+            "127.0.0.1 many",
+            "127.0.0.1 65536",
+            "127.0.0.1 1 2",
+            "-5 a",
+            "a:b",
+        ],
     ),
-    (env!("CARGO_BIN_EXE_mlet-traceroute"), &["", "-4 a"], &["a b", "--max 3"]),
+    (env!("CARGO_BIN_EXE_mlet-traceroute"), &["", "-4 a"], &["a b", "-6 127.0.0.1", "--max 3"]),
     (
         env!("CARGO_BIN_EXE_mlet-path"),
         &["", "a udp", "-6 a:443 tcp 3"],
-        &["a sctp", "a tcp x", "a tcp 1 2"],
+        &["a:0 tcp", "a tcp 0", "-6 127.0.0.1", "a sctp", "a tcp x", "a tcp 1 2"],
     ),
     (
         env!("CARGO_BIN_EXE_mlet-echo"),
@@ -105,7 +114,7 @@ const LINES: [(&str, &[&str], &[&str]); 8] = [
     (
         env!("CARGO_BIN_EXE_mlet-bulk"),
         &["down 192.0.2.1:9", "up a:9 100"],
-        &["", "up", "sideways 192.0.2.1:9", "up a:9 x", "up a:9 1 2"],
+        &["", "up", "up a:0", "up a:9 0", "sideways 192.0.2.1:9", "up a:9 x", "up a:9 1 2"],
     ),
     (
         env!("CARGO_BIN_EXE_mlet-single"),

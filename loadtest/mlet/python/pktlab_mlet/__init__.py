@@ -63,7 +63,7 @@ from .errors import (
     EndpointLeft, MletError, NoResults, NotSent, Refused, RefusedOrReset, SessionOver, Silence, Suspended, TooMuchKept,
     Unreachable, Unread, Unresolved,
 )  # fmt: skip
-from .judging import arguments
+from .judging import arguments, whole_number
 from .messages import (
     CLOCK, NEVER, RAW, SOCKETS_MAX, TCP, UDP, Address, Blocked, Changed, Dropped, Notification, Received, Sent, Unknown,
     ebpf, host_port, resolve,
@@ -83,7 +83,7 @@ __all__ = [
     "Refused", "RefusedOrReset", "Result", "Scalar", "Sent", "Session", "SessionOver", "Silence", "Stream", "Suspended",
     "TooMuchKept", "Unknown", "Unreachable", "Unread", "Unresolved", "arguments", "async_sessions", "ebpf", "host_port",
     "random_bytes", "resolve", "results", "sessions",
-    "to_rows",
+    "to_rows", "whole_number",
 ]  # fmt: skip
 
 STATUS: Dict[int, str] = {status: name for status, (name, _) in STATUSES.items()}

@@ -239,7 +239,9 @@ def host_port(text: str, default_port: int) -> Address:
     found = re.fullmatch(r"(?:\[([^][\s]+)\]|([^][:\s]+))(?::([0-9]{1,5}))?", f"[{text}]" if is_bare_ipv6 else text)
     if found is None or int(found[3] or 0) > 0xFFFF:
         raise Unresolved(f"{text} has no address: it is no HOST or HOST:PORT")
-    return found[1] or found[2], int(found[3] or default_port)
+    port = default_port if found[3] is None else int(found[3])
+    number("port", port, 2, least=1)
+    return found[1] or found[2], port
 
 
 def ebpf(*instructions: Tuple[int, int, int, int, int]) -> bytes:

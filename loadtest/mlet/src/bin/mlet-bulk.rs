@@ -7,7 +7,7 @@
 //! ```
 
 use std::net::SocketAddr;
-use std::num::NonZeroU16;
+use std::num::{NonZeroU16, NonZeroU64};
 use std::process::ExitCode;
 use std::time::Instant;
 
@@ -65,7 +65,9 @@ fn main() -> ExitCode {
 fn judged(words: &[String]) -> Result<Arguments, MletError> {
     let (direction, server, bytes) = match arguments::without_options(words)? {
         [direction, server] => (direction, server, None),
-        [direction, server, bytes] => (direction, server, Some(arguments::number(bytes)?)),
+        [direction, server, bytes] => {
+            (direction, server, Some(arguments::number::<NonZeroU64>(bytes)?.get()))
+        }
         _ => return Err(MletError::Usage),
     };
     let direction = match &**direction {

@@ -53,10 +53,11 @@ fn judged(words: &[String]) -> Result<(String, String), MletError> {
         [domain, path] => (&**domain, &**path),
         _ => return Err(MletError::Usage),
     };
-    // It would end the line of the request.
-    if path.contains(|character: char| character.is_ascii_control() || character == ' ') {
-        let path = path.escape_debug();
-        return Err(MletError::Failed(format!("'{path}' is no path; write blanks as %20")));
+    // A blank or the like would end it within the line of the request.
+    let is_path = path.starts_with('/');
+    if !is_path || path.contains(|one: char| one.is_ascii_control() || one == ' ') {
+        let what = "begin it with / and write blanks as %20";
+        return Err(MletError::Failed(format!("'{}' is no path; {what}", path.escape_debug())));
     }
     Ok((arguments::host(domain)?, path.to_owned()))
 }

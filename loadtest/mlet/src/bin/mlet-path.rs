@@ -12,6 +12,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 use std::net::IpAddr;
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -118,10 +119,12 @@ fn judged(words: &[String]) -> Result<Arguments, MletError> {
         [] => (TARGET, Kind::Udp, 1),
         [target] => (&**target, Kind::Udp, 1),
         [target, kind] => (&**target, Kind::read(kind)?, 1),
-        [target, kind, flows] => (&**target, Kind::read(kind)?, arguments::number(flows)?),
+        [target, kind, flows] => {
+            (&**target, Kind::read(kind)?, arguments::number::<NonZeroU16>(flows)?.get())
+        }
         _ => return Err(MletError::Usage),
     };
-    Ok(Arguments { family, target: arguments::host(target)?, kind, flows })
+    Ok(Arguments { family, target: arguments::host_of(target, family)?, kind, flows })
 }
 
 impl Kind {

@@ -7,6 +7,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::num::NonZeroU16;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -62,10 +63,10 @@ fn judged(words: &[String]) -> Result<Arguments, MletError> {
     let (target, count) = match words {
         [] => (TARGET, COUNT),
         [target] => (&**target, COUNT),
-        [target, count] => (&**target, arguments::number(count)?),
+        [target, count] => (&**target, arguments::number::<NonZeroU16>(count)?.get()),
         _ => return Err(MletError::Usage),
     };
-    Ok(Arguments { family, target: arguments::host(target)?, count })
+    Ok(Arguments { family, target: arguments::host_of(target, family)?, count })
 }
 
 fn ping(
