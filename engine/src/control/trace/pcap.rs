@@ -147,4 +147,22 @@ mod tests {
         assert_eq!(told, expected.concat());
         assert_eq!((section().len(), interface().len()), (28, 44));
     }
+
+    #[test]
+    fn how_many_messages_are_missing_stands_before_the_next_one() {
+        let path = std::env::temp_dir().join(format!("pktxpmgr-pcap-{}", std::process::id()));
+        let mut pcap = Pcap::open(&path, None).unwrap();
+        let news = TeeNews::Message(Passed::of(&[0x2b, 0, 0, 1, 5], (5, true)));
+        let (from, at) = (Sender::Mlet, now());
+        let shown =
+            Shown { session: 7, from, at, after: Default::default(), missing_before: 3, news };
+        pcap.take(&shown).unwrap();
+        let file = std::fs::read(&path).unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let head = |what: What| [VERSION, what as u8, 1, 0, 0, 0, 0, 0, 0, 0, 0, 7];
+        let missing = [&head(What::Missing)[..], &3_u64.to_be_bytes()].concat();
+        let message = [&head(What::Message)[..], &[0x2b, 0, 0, 1, 5]].concat();
+        let place = |bytes: &[u8]| file.windows(bytes.len()).position(|window| window == bytes);
+        assert!(place(&missing).unwrap() < place(&message).unwrap());
+    }
 }
