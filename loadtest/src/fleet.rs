@@ -168,6 +168,7 @@ fn members(
     let mut operators = vec![key.public_key()];
     operators.extend(credentials::public_keys(&options.operator)?);
     let roots = options.serving.broker_roots()?;
+    let own_monitors = options.serving.monitors.own()?;
     let failed = |error: HomeError| HostError::Usage(error.to_string());
     let addresses = (0..options.endpoints).map(|index| address(options, index));
     let identities = match kept {
@@ -182,7 +183,8 @@ fn members(
         }
     };
     let member = |(index, identity): (usize, EndpointIdentity)| {
-        member(options, index, &identity, &operators, &roots)
+        let (endpoint, subscriber) = member(options, index, &identity, &operators, &roots)?;
+        Ok((Endpoint { own_monitors: Arc::clone(&own_monitors), ..endpoint }, subscriber))
     };
     identities.into_iter().enumerate().map(member).collect::<Result<_, _>>().map_err(failed)
 }

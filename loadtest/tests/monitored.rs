@@ -83,6 +83,18 @@ fn what_an_operators_monitor_allows_is_measured_and_the_rest_denied() {
 }
 
 #[test]
+fn what_an_operators_own_monitor_refuses_is_denied_though_no_certificate_demands_it() {
+    let mut home = Home::new("own-monitor");
+    let file = home.path("no_raw.wasm");
+    fs::copy(NO_RAW, &file).unwrap();
+    home.endpoint_options = vec!["--monitor".to_owned(), file];
+    let ping = [&program("mlet-ping"), "127.0.0.1"];
+    let (pings, log) = home.measure_and_log(LOCALHOST, LOCALHOST, &ping);
+    let denied = "a monitor rejected it (monitor 0, its code 1)";
+    assert!(pings.is_empty() && log.contains(denied), "{pings}{log}");
+}
+
+#[test]
 fn an_endpoint_starts_nothing_for_monitors_that_nobody_demands() {
     let home = Home::new("unmonitored");
     let (address, serving) = server(&home);

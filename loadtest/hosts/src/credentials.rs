@@ -5,11 +5,13 @@
 use std::fmt;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use packetlab::certificate::{Certificate, CertificateError, CertificateType};
 use packetlab::key::{KeyError, PrivateKey, PublicKey};
+use packetlab::program::{Program, ProgramLanguage};
 use packetlab::tls::SetupError;
 use packetlab::trust::ChainError;
 use packetlab_home::file::{self, Patient};
@@ -89,6 +91,28 @@ pub fn public_keys(paths: &[PathBuf]) -> Result<Vec<PublicKey>, CredentialError>
     read_all(paths, |pem| PublicKey::list_from_pem(pem).map_err(Cause::Key))
 }
 
+/// The monitor programs in these files, each of which can be one.
+///
+/// # Errors
+/// A file cannot be read or holds no such program.
+pub fn monitors(paths: &[PathBuf]) -> Result<Arc<[Program]>, CredentialError> {
+    paths.iter().map(|path| monitor(path)).collect()
+}
+
+fn monitor(path: &Path) -> Result<Program, CredentialError> {
+    let file = read(path)?;
+    let unusable = |cause: String| CredentialError::new(path, Cause::Monitor(cause));
+    let name = path.file_name().unwrap_or_default().as_encoded_bytes();
+    let language = ProgramLanguage::from_file_name(name)
+        .map_err(|_| unusable("its name does not end in .wasm".to_owned()))?;
+    let program =
+        Program::from_file(language, &file).map_err(|error| unusable(error.to_string()))?;
+    for message in monitor_module::check(&program).map_err(|unfit| unusable(unfit.to_string()))? {
+        tracing::warn!("{}: {}", path.display(), message.unjudged());
+    }
+    Ok(program)
+}
+
 fn read_all<T>(
     paths: &[PathBuf],
     list: impl Fn(&[u8]) -> Result<Vec<T>, Cause>,
@@ -127,6 +151,7 @@ enum Cause {
     NoAgent(CertificateType),
     Tls(SetupError),
     Chain(ChainError),
+    Monitor(String),
 }
 
 impl CredentialError {
@@ -161,6 +186,7 @@ impl fmt::Display for CredentialError {
                  `pktcred sign agent` makes one for this key"
             ),
             Cause::Tls(cause) => cause.fmt(f),
+            Cause::Monitor(cause) => write!(f, "cannot be a monitor: {cause}"),
             Cause::Chain(cause) => write!(
                 f,
                 "nobody will accept these certificates: {cause}; name the operator's key, and the certificates \
@@ -232,6 +258,24 @@ mod tests {
         let open = directory.write("open", key.to_pem().as_bytes(), 0o644);
         let error = read_key(&open, None).unwrap_err();
         assert!(error.contains("mode 0644") && error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_a_monitor_is_refused_with_its_reason() {
+        let directory = Directory::new("monitors");
+        let pass = include_bytes!("../monitors/wat/pass_all.wasm");
+        let good = directory.write("pass.wasm", pass, 0o644);
+        let read = monitors(std::slice::from_ref(&good)).unwrap();
+        assert_eq!(read.iter().map(|one| &one.encoded()[1..]).collect::<Vec<_>>(), [&pass[..]]);
+        for (name, contents, reason) in [
+            ("old.ebpf", &b"0x95 0 0 0 0\n"[..], "it is in eBPF"),
+            ("text.wasm", b"(module)", "it cannot be compiled"),
+            ("notes.txt", b"(module)", "its name does not end in .wasm"),
+        ] {
+            let bad = directory.write(name, contents, 0o644);
+            let error = monitors(&[good.clone(), bad]).unwrap_err().to_string();
+            assert!(error.contains(&format!("{name}: cannot be a monitor: {reason}")), "{error}");
+        }
     }
 
     #[test]

@@ -44,6 +44,7 @@ fn endpoint(home: &Path, controller: std::net::SocketAddr) -> (Endpoint, String)
         operators: vec![operator],
         priority: None,
         monitors: MonitorRule::Refuse,
+        own_monitors: std::sync::Arc::default(),
         ledger: std::sync::Arc::default(),
         ran: std::time::Duration::ZERO,
         leave_at: None,

@@ -19,7 +19,11 @@ const PATIENCE: Duration = Duration::from_secs(60);
 const PKTFLEET: &str = env!("CARGO_BIN_EXE_pktfleet");
 
 /// A home of `pktcred init`, which goes with its test.
-pub(crate) struct Home(PathBuf);
+pub(crate) struct Home {
+    folder: PathBuf,
+    /// Further options of its endpoint.
+    pub(crate) endpoint_options: Vec<String>,
+}
 
 impl Home {
     pub(crate) fn new(name: &str) -> Self {
@@ -29,11 +33,11 @@ impl Home {
         init.args(["init", "--no-passphrase", "--no-broker", "--home"]).arg(&home);
         let Output { status, stderr, .. } = init.output().unwrap();
         assert!(status.success(), "{}", String::from_utf8_lossy(&stderr));
-        Self(home)
+        Self { folder: home, endpoint_options: Vec::new() }
     }
 
     pub(crate) fn path(&self, name: &str) -> String {
-        self.0.join(name).to_str().unwrap().to_owned()
+        self.folder.join(name).to_str().unwrap().to_owned()
     }
 
     /// What a mlet prints at one endpoint; all three programs have ended as they should. `manager_at` is the loopback
@@ -75,7 +79,7 @@ impl Home {
         endpoint.args(["--key", &self.path("keys/k_ep")]);
         endpoint.args(["--subcmd", &self.path("certs/subcmd_eop_ep.cert")]);
         endpoint.args(["--operator", &self.path("keys/k_eop.pub")]);
-        let endpoint = ended(started(&mut endpoint));
+        let endpoint = ended(started(endpoint.args(&self.endpoint_options)));
         let said = String::from_utf8_lossy(&endpoint.stderr).into_owned();
         let manager = ended(manager);
         let log = log.try_iter().collect::<Vec<_>>().join("\n");
@@ -88,7 +92,7 @@ impl Home {
 
 impl Drop for Home {
     fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.folder);
     }
 }
 

@@ -18,6 +18,7 @@ use std::time::Duration;
 use monitors::Persistent;
 use packetlab::certificate::{Certificate, CertificateType, Destination};
 use packetlab::message::Status;
+use packetlab::program::ProgramDigest;
 use packetlab::time::Ticks;
 use packetlab::trust::VerifiedChain;
 
@@ -53,7 +54,31 @@ impl Drop for SocketPlace {
 #[derive(Debug, Clone)]
 pub(super) struct Memories(Arc<Count>);
 
+/// Where a program of the endpoint's own operator keeps what outlives a session, as long as this lives: under no
+/// certificate, since it is asked about all.
+#[derive(Debug)]
+pub(super) struct OwnAccount {
+    ledger: Arc<Ledger>,
+    pub(super) id: CertificateId,
+}
+
+impl Drop for OwnAccount {
+    fn drop(&mut self) {
+        self.ledger.dismiss(std::iter::once(&self.id));
+    }
+}
+
 impl Memories {
+    /// The account of a program of the endpoint's own operator.
+    ///
+    /// # Errors
+    /// There is no place for it.
+    pub(super) fn own(&self, digest: &ProgramDigest) -> Result<OwnAccount, LedgerError> {
+        let (ledger, id) = (Arc::clone(&self.0.ledger), CertificateId::of_program(digest));
+        ledger.admit(&[(id.clone(), Ticks::MAX)], &id, crate::clock::now())?;
+        Ok(OwnAccount { ledger, id })
+    }
+
     /// What a monitor has kept, by its certificate and its index; there is a place for what it will keep.
     ///
     /// # Errors

@@ -260,6 +260,7 @@ fn endpoint(
         operators,
         priority: None,
         monitors: options.serving.monitors.rule(),
+        own_monitors: options.serving.monitors.own()?,
         ledger: Arc::clone(ledger),
         ran: Duration::ZERO,
         leave_at: None,

@@ -47,6 +47,7 @@ use std::time::{Duration, Instant};
 use packetlab::escape::Escaped;
 use packetlab::key::PublicKey;
 use packetlab::message::MessageType;
+use packetlab::program::Program;
 use packetlab::trust::VerifiedChain;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -92,6 +93,9 @@ pub struct Endpoint {
     pub priority: Option<u64>,
     /// What is done with the monitor programs that a chain demands.
     pub monitors: MonitorRule,
+    /// Programs of its own operator, which are asked about every experiment behind those that a chain demands, where these
+    /// are run.
+    pub own_monitors: Arc<[Program]>,
     /// What controllers' certificates have used up, which all sessions share.
     pub ledger: Arc<Ledger>,
     /// How long the experiment has run in earlier sessions.
@@ -307,6 +311,7 @@ impl Endpoint {
         let supply = Supply::new(
             self.monitors,
             demands(&chain.certificates),
+            Arc::clone(&self.own_monitors),
             sockets.memory(),
             memories,
             self.to_string(),

@@ -97,6 +97,13 @@ pub enum EndpointError {
         /// Why.
         cause: String,
     },
+    /// A monitor program of the endpoint's own operator cannot be run.
+    OwnMonitorUnusable {
+        /// Which.
+        digest: ProgramDigest,
+        /// Why.
+        cause: String,
+    },
     /// When the time for the set-up was over, a monitor program was being compiled or started here.
     MonitorSupplySlow {
         /// Which.
@@ -193,6 +200,11 @@ impl fmt::Display for EndpointError {
                 "the controller's chain demands the monitor program {}, which cannot be run: {cause}",
                 Hex(digest)
             ),
+            Self::OwnMonitorUnusable { digest, cause } => write!(
+                f,
+                "the monitor program {} of this endpoint's operator (--monitor) cannot be run: {cause}",
+                Hex(digest)
+            ),
             Self::MonitorSupplySlow { digest, limit } => write!(
                 f,
                 "the set-up took longer than {} s while the monitor program {} was compiled or started here",
@@ -201,7 +213,7 @@ impl fmt::Display for EndpointError {
             ),
             Self::MonitorsSlow { count, index, digest, limit } => write!(
                 f,
-                "{count} monitor programs of the controller's chain did not begin in {} s; the one under way was {index} ({})",
+                "{count} monitor programs did not begin in {} s; the one under way was {index} ({})",
                 limit.as_secs(),
                 Hex(digest)
             ),

@@ -421,7 +421,7 @@ fn supply(demanded: &[Program], rule: MonitorRule) -> Supply {
     let memories = limits.memories();
     let sockets = Sockets::new(Machine::new(OWN, "host".to_owned()), limits);
     let demanded = super::monitors::demands(&certificates);
-    Supply::new(rule, demanded, sockets.memory(), memories, "endpoint".to_owned())
+    Supply::new(rule, demanded, Arc::default(), sockets.memory(), memories, "endpoint".to_owned())
 }
 
 /// Sends the messages of a set-up one by one; the answers' payloads and how the set-up ended.

@@ -103,6 +103,7 @@ impl EndpointIdentity {
             operators: operators.to_vec(),
             priority: None,
             monitors: MonitorRule::Run(MonitorSettings::default()),
+            own_monitors: Arc::default(),
             ledger: Arc::default(),
             ran: Duration::ZERO,
             leave_at: None,

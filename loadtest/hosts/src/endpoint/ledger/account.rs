@@ -6,6 +6,7 @@ use std::fmt;
 use monitors::Persistent;
 use packetlab::certificate::Certificate;
 use packetlab::key::{Hex, KEY_LEN, KeyId, sha256};
+use packetlab::program::ProgramDigest;
 use packetlab::time::Ticks;
 
 use super::burst::Bursts;
@@ -22,6 +23,12 @@ impl CertificateId {
     /// That of a certificate.
     pub(in super::super) fn of(certificate: &Certificate) -> Self {
         Self::new(certificate.authority_key_id, certificate.serial())
+    }
+
+    /// What stands for a program of the endpoint's own operator, which no certificate names. None can be taken for it: an
+    /// authority is the SHA-256 of a key, and this that of a program.
+    pub(in super::super) fn of_program(digest: &ProgramDigest) -> Self {
+        Self::new(KeyId(*digest), &[0])
     }
 
     pub(super) fn new(authority: KeyId, serial: &[u8]) -> Self {

@@ -1,10 +1,15 @@
 //! Whether monitor programs are run, and with what limits: the operator's word.
 
+use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Args;
 use command_line::units::{duration, size};
 use monitors::Limits;
+use packetlab::program::Program;
+
+use crate::credentials::{self, CredentialError};
 
 /// What is done with the monitor programs that a controller's chain demands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,6 +40,10 @@ pub struct MonitorOptions {
     /// Refuse experiments whose chain demands monitor programs, which are run otherwise
     #[arg(long)]
     no_monitors: bool,
+    /// Ask this program of the operator's own, too, about every experiment, behind those that its chain demands;
+    /// repeatable
+    #[arg(long, value_name = "FILE", conflicts_with = "no_monitors")]
+    monitor: Vec<PathBuf>,
     /// Longest that a monitor may take for a message
     #[arg(long, value_name = "TIME", default_value = "100ms", value_parser = duration)]
     monitor_deadline: Duration,
@@ -50,6 +59,14 @@ pub struct MonitorOptions {
 }
 
 impl MonitorOptions {
+    /// The programs of the operator's own.
+    ///
+    /// # Errors
+    /// A file cannot be read, or holds none that can be run.
+    pub fn own(&self) -> Result<Arc<[Program]>, CredentialError> {
+        credentials::monitors(&self.monitor)
+    }
+
     /// What that means.
     pub fn rule(&self) -> MonitorRule {
         if self.no_monitors {
@@ -100,5 +117,6 @@ mod tests {
         let refused = typed(&["--monitor-memory", "131071"]).unwrap_err();
         assert!(refused.contains("a monitor has 131072 bytes from the beginning"), "{refused}");
         assert!(typed(&["--monitors-not-enforced"]).is_err());
+        assert!(typed(&["--no-monitors", "--monitor", "own.wasm"]).is_err());
     }
 }

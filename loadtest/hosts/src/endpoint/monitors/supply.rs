@@ -3,8 +3,9 @@
 //! Not here: the messages of the set-up (`setup`).
 //!
 //! Invariant: a program is started once for each place where it is demanded, when it comes; who comes first has the
-//! lower index.
+//! lower index. Those of the endpoint's own operator are started at START, behind all others.
 
+use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
@@ -22,7 +23,7 @@ use super::super::session_end::EndpointError;
 use super::super::sockets::MemoryView;
 use super::rule::{MonitorRule, MonitorSettings};
 use super::session::{Place, SessionMonitors};
-use super::view::View;
+use super::view::{Keeps, View};
 
 /// The CDATA hints there are (spec/protocol.md 1.4). No certificate can demand filters.
 const MONITOR: &[u8] = b"monitor";
@@ -53,6 +54,8 @@ pub(in super::super) struct Supply {
     demanded: Vec<(Demand, bool)>,
     /// Those that are there, eBPF as well.
     count: u16,
+    /// Those of the endpoint's own operator.
+    own: Arc<[Program]>,
     memory: MemoryView,
     monitors: SessionMonitors,
     /// The program that is compiled or started now.
@@ -70,11 +73,21 @@ enum Cause {
     Memory(LedgerError),
 }
 
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Program(cause) => cause.fmt(f),
+            Self::Memory(cause) => cause.fmt(f),
+        }
+    }
+}
+
 impl Supply {
     /// Nothing has come yet for a session at this endpoint.
     pub(in super::super) fn new(
         rule: MonitorRule,
         demanded: Vec<Demand>,
+        own: Arc<[Program]>,
         memory: MemoryView,
         memories: Memories,
         endpoint: String,
@@ -84,6 +97,7 @@ impl Supply {
             rule,
             demanded: demanded.into_iter().map(|demand| (demand, false)).collect(),
             count: 0,
+            own,
             memory,
             monitors: SessionMonitors::new(memories, report_crash, endpoint),
             under_way: None,
@@ -156,38 +170,65 @@ impl Supply {
             return Ok(());
         }
         let compiled = Compiled::of(program).await.map_err(Cause::Program)?;
-        for (demand, is_there) in self.demanded.iter_mut().filter(|one| is_wanted(one)) {
-            let SessionMonitors { monitors, places, memories, endpoint, .. } = &mut self.monitors;
-            let (index, certificate) = (self.count, demand.certificate.clone());
-            let persistent = memories.read(&certificate, index).map_err(Cause::Memory)?;
-            let view = View {
-                endpoint: endpoint.clone(),
-                index,
-                digest,
-                certificate,
-                memory: self.memory.clone(),
-                memories: memories.clone(),
-                debug: settings.debug,
-                debug_lines: AtomicU32::new(0),
+        for place in 0..self.demanded.len() {
+            let Some((demand, _)) = self.demanded.get(place).filter(|one| is_wanted(one)) else {
+                continue;
             };
-            let adding =
-                monitors.add(compiled.clone(), settings.limits, Arc::new(view), persistent);
-            adding.await.map_err(Cause::Program)?;
-            places.push(Place { digest, objections: 0, crashes: 0 });
-            *is_there = true;
-            self.count += 1;
+            let keeps =
+                Keeps { certificate: demand.certificate.clone(), index: self.count, _own: None };
+            self.add(compiled.clone(), digest, keeps, settings).await?;
+            if let Some((_, is_there)) = self.demanded.get_mut(place) {
+                *is_there = true;
+            }
         }
+        Ok(())
+    }
+
+    /// Starts those of the endpoint's own operator.
+    async fn start_own(&mut self, settings: MonitorSettings) -> Result<(), Cause> {
+        for program in Arc::clone(&self.own).iter() {
+            let digest = *program.digest();
+            self.under_way = Some(digest);
+            let compiled = Compiled::of(program).await.map_err(Cause::Program)?;
+            let own = self.monitors.memories.own(&digest).map_err(Cause::Memory)?;
+            let keeps = Keeps { certificate: own.id.clone(), index: 0, _own: Some(own) };
+            self.add(compiled, digest, keeps, settings).await?;
+        }
+        self.under_way = None;
+        Ok(())
+    }
+
+    /// Starts one behind those that are there.
+    async fn add(
+        &mut self,
+        compiled: Compiled,
+        digest: ProgramDigest,
+        keeps: Keeps,
+        settings: MonitorSettings,
+    ) -> Result<(), Cause> {
+        let SessionMonitors { monitors, places, memories, endpoint, .. } = &mut self.monitors;
+        let persistent = memories.read(&keeps.certificate, keeps.index).map_err(Cause::Memory)?;
+        let view = View {
+            endpoint: endpoint.clone(),
+            index: self.count,
+            digest,
+            keeps,
+            memory: self.memory.clone(),
+            memories: memories.clone(),
+            debug: settings.debug,
+            debug_lines: AtomicU32::new(0),
+        };
+        let adding = monitors.add(compiled, settings.limits, Arc::new(view), persistent);
+        adding.await.map_err(Cause::Program)?;
+        places.push(Place { digest, objections: 0, crashes: 0 });
+        self.count += 1;
         Ok(())
     }
 
     /// Why the first program that cannot be run cannot: a controller that was told 0x20 may leave without a START.
     pub(in super::super) fn unusable(&self) -> Option<EndpointError> {
         let (digest, cause) = self.unusable.as_ref()?;
-        let cause = match cause {
-            Cause::Program(cause) => cause.to_string(),
-            Cause::Memory(cause) => cause.to_string(),
-        };
-        Some(EndpointError::MonitorUnusable { digest: *digest, cause })
+        Some(EndpointError::MonitorUnusable { digest: *digest, cause: cause.to_string() })
     }
 
     /// Whether everything is there that START needs.
@@ -214,34 +255,28 @@ impl Supply {
         }
     }
 
-    /// Lets all begin within a time. What is said to the controller at START, and the monitors.
+    /// Lets all begin within a time, those of the endpoint's own operator with them. What is said to the controller at
+    /// START, and the monitors.
     ///
     /// # Errors
-    /// One crashed, or they took too long: what the controller is told, and why.
+    /// One cannot be run or crashed, or they took too long: what the controller is told, and why.
     pub(in super::super) async fn begin(
-        self,
+        mut self,
         limit: Duration,
     ) -> Result<(Vec<Vec<u8>>, SessionMonitors), (Outcome, EndpointError)> {
-        let digest_of = |index: u16| {
-            let place = self.monitors.places.get(usize::from(index));
-            place.map_or([0; 32], |place| place.digest)
-        };
-        let texts = match timeout(limit, self.monitors.monitors.initialize()).await {
+        let texts = match timeout(limit, self.started()).await {
             Ok(Ok(texts)) => texts,
+            Ok(Err(fault)) => return Err(fault),
             Err(_) => {
-                let index = self.monitors.monitors.beginning();
-                let (count, digest) = (self.demanded.len(), digest_of(index));
+                // One of the operator's own that is being started is in no place yet.
+                let (index, digest) = match self.under_way {
+                    Some(digest) => (self.count, digest),
+                    None => self.place(self.monitors.monitors.beginning()),
+                };
+                let count = self.demanded.len() + self.own.len();
                 return Err((
                     Outcome::MonitorFailed { monitor_index: index },
                     EndpointError::MonitorsSlow { count, index, digest, limit },
-                ));
-            }
-            Ok(Err((monitor_index, crash))) => {
-                let digest = digest_of(monitor_index);
-                let cause = format!("its initialize {crash}");
-                return Err((
-                    Outcome::MonitorFailed { monitor_index },
-                    EndpointError::MonitorUnusable { digest, cause },
                 ));
             }
         };
@@ -253,5 +288,35 @@ impl Supply {
         };
         let said = (0..).zip(&texts).filter_map(said).collect();
         Ok((said, self.monitors))
+    }
+
+    /// The texts with which all begin.
+    async fn started(&mut self) -> Result<Vec<Vec<u8>>, (Outcome, EndpointError)> {
+        if let MonitorRule::Run(settings) = self.rule {
+            self.start_own(settings).await.map_err(|cause| {
+                let digest = self.under_way.unwrap_or_default();
+                self.fault(self.count, digest, cause.to_string())
+            })?;
+        }
+        self.monitors.monitors.initialize().await.map_err(|(index, crash)| {
+            let (_, digest) = self.place(index);
+            self.fault(index, digest, format!("its initialize {crash}"))
+        })
+    }
+
+    /// An index with its program.
+    fn place(&self, index: u16) -> (u16, ProgramDigest) {
+        let place = self.monitors.places.get(usize::from(index));
+        (index, place.map_or([0; 32], |place| place.digest))
+    }
+
+    /// What is said of one that cannot be run at START.
+    fn fault(&self, index: u16, digest: ProgramDigest, cause: String) -> (Outcome, EndpointError) {
+        let error = if usize::from(index) < self.demanded.len() {
+            EndpointError::MonitorUnusable { digest, cause }
+        } else {
+            EndpointError::OwnMonitorUnusable { digest, cause }
+        };
+        (Outcome::MonitorFailed { monitor_index: index }, error)
     }
 }

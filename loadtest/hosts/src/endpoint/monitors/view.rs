@@ -7,12 +7,21 @@ use packetlab::escape::Escaped;
 use packetlab::key::Hex;
 use packetlab::program::ProgramDigest;
 
-use super::super::chain_limits::Memories;
+use super::super::chain_limits::{Memories, OwnAccount};
 use super::super::ledger::CertificateId;
 use super::super::sockets::MemoryView;
 
 /// Lines that one monitor may write in a session.
 const DEBUG_LINES_MAX: u32 = 1000;
+
+/// Under what a monitor keeps what outlives its session.
+#[derive(Debug)]
+pub(super) struct Keeps {
+    pub(super) certificate: CertificateId,
+    pub(super) index: u16,
+    /// Of one of the operator's own, which takes the place of a certificate.
+    pub(super) _own: Option<OwnAccount>,
+}
 
 /// The endpoint as one monitor sees it.
 #[derive(Debug)]
@@ -20,7 +29,7 @@ pub(super) struct View {
     pub(super) endpoint: String,
     pub(super) index: u16,
     pub(super) digest: ProgramDigest,
-    pub(super) certificate: CertificateId,
+    pub(super) keeps: Keeps,
     pub(super) memory: MemoryView,
     pub(super) memories: Memories,
     pub(super) debug: bool,
@@ -41,7 +50,7 @@ impl Surroundings for View {
     }
 
     fn keep(&self, persistent: &Persistent) {
-        self.memories.keep(&self.certificate, self.index, persistent);
+        self.memories.keep(&self.keeps.certificate, self.keeps.index, persistent);
     }
 
     fn flush(&self) -> bool {

@@ -5,12 +5,14 @@
 //! hostile    what those that mean harm cost others
 //! judging    what becomes of what monitors say
 //! keeping    what outlives a session
+//! own        those of the endpoint's own operator
 //! ```
 
 mod beginning;
 mod hostile;
 mod judging;
 mod keeping;
+mod own;
 
 use std::sync::Arc;
 
@@ -66,6 +68,7 @@ struct Scene {
     listener: TcpListener,
     ledger: Arc<Ledger>,
     settings: MonitorSettings,
+    own: Arc<[Program]>,
 }
 
 /// Of a call that is meant to be late: far longer than what takes no time.
@@ -89,7 +92,7 @@ impl Scene {
         let patient = ::monitors::Limits { call: LONG, ..::monitors::Limits::default() };
         let settings = MonitorSettings { limits: patient, ..MonitorSettings::default() };
         let group = Group::new(&(demanding(demanded) + limits), LONG);
-        Self { group, listener, ledger: Arc::default(), settings }
+        Self { group, listener, ledger: Arc::default(), settings, own: Arc::default() }
     }
 
     async fn begin(&self) -> Conversation {
@@ -102,7 +105,8 @@ impl Scene {
         preempted: impl Future<Output = ()> + Send + 'static,
     ) -> Conversation {
         let endpoint = self.group.endpoint(self.listener.local_addr().unwrap(), &self.ledger);
-        let endpoint = Endpoint { monitors: MonitorRule::Run(self.settings), ..endpoint };
+        let (monitors, own_monitors) = (MonitorRule::Run(self.settings), Arc::clone(&self.own));
+        let endpoint = Endpoint { monitors, own_monitors, ..endpoint };
         let session = tokio::spawn(endpoint.run_until(preempted, ready(true)));
         Conversation { link: self.group.handshake(&self.listener).await, session }
     }
