@@ -1,9 +1,11 @@
-/* A mlet in C without any library: connect IPV4 PORT. It lets the endpoint connect there, fetches what the server sends, and
- * prints the endpoint's address, how many nanoseconds the first byte took by the endpoint's clock, and the first line.
+/* A mlet in C without any library: connect IPV4 PORT [SECONDS]. It lets the endpoint connect there, fetches what the server
+ * sends, and prints the endpoint's address, how many nanoseconds the first byte took by the endpoint's clock, and the first
+ * line. After so many seconds in all (60) it fails: an endpoint or a server may say nothing for ever.
  *
  * It knows what docs/spec/protocol.md says of mlets (2) and messages (1), which is the contract of the original: the session
  * is on descriptor 0, EPADDR in the environment, nothing else. So it runs under pktxpmgr as it does under the original. */
 #include <arpa/inet.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,6 +18,14 @@ enum { IPV4 = 4, TCP = 6, SKTID = 7 };
 static void fail(const char *why) {
     fprintf(stderr, "connect: endpoint %s: %s\n", getenv("EPADDR") ? getenv("EPADDR") : "?", why);
     exit(1);
+}
+
+/* The time is over. What is called in a signal's handler must be safe there, which fprintf is not. */
+static void late(int signal) {
+    static const char why[] = "connect: it took too long\n";
+    (void)signal;
+    (void)!write(2, why, sizeof why - 1);
+    _exit(1);
 }
 
 static void ask(uint8_t type, const uint8_t *payload, size_t len) {
@@ -55,11 +65,14 @@ int main(int argc, char **argv) {
     uint8_t open[19] = {SKTID, IPV4, TCP, 0, 1};
     uint64_t stood = 0;
     size_t len;
+    int port = argc > 2 ? atoi(argv[2]) : 0, seconds = argc > 3 ? atoi(argv[3]) : 60;
 
-    if (argc != 3 || inet_pton(AF_INET, argv[1], open + 13) != 1)
-        return fprintf(stderr, "usage: connect IPV4 PORT\n"), 2;
-    open[17] = (uint8_t)(atoi(argv[2]) >> 8);
-    open[18] = (uint8_t)atoi(argv[2]);
+    if (argc > 4 || port < 1 || port > 65535 || seconds < 1 || inet_pton(AF_INET, argv[1], open + 13) != 1)
+        return fprintf(stderr, "usage: connect IPV4 PORT [SECONDS]\n"), 2;
+    open[17] = (uint8_t)(port >> 8);
+    open[18] = (uint8_t)port;
+    signal(SIGALRM, late);
+    alarm((unsigned)seconds);
     ask(NOPEN, open, sizeof open);
     for (;;) {
         uint8_t type = next(payload, sizeof payload, &len);

@@ -10,7 +10,7 @@ def words(given: List[str]) -> Tuple[str, int, str]:
 
 
 host, port, path = arguments(words)
-with Session() as endpoint:
+with Session(deadline=60) as endpoint:
     with endpoint.connect(host, port) as server:
         server.send(f"GET {path} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
         head, blank, page = server.receive_all().partition(b"\r\n\r\n")

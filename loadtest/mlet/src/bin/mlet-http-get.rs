@@ -11,6 +11,7 @@
 use std::net::SocketAddr;
 use std::num::NonZeroU16;
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use mlet::arguments;
 use mlet::{
@@ -22,7 +23,8 @@ use mlet::{
 mod scripted_endpoint;
 
 const USAGE: &str = "mlet-http-get [DOMAIN[:PORT] [PATH]]\n\
-    prints a line for its endpoint: key, address, status line of HTTP, page";
+    prints a line for its endpoint: key, address, status line of HTTP, page;\n\
+    a page that has not come within 60 s is a failure";
 const DEFAULT_DOMAIN: &str = "www.example.com";
 const HTTP_PORT: u16 = 80;
 /// The only socket this mlet opens.
@@ -35,12 +37,16 @@ const RECEIVE_BUFFER_LEN: u32 = 4096;
 const LINE_LEN_MAX: usize = 4096;
 /// Of an answer no more than so many bytes are fetched; a page alone fills its line long before.
 const ANSWER_LEN_MAX: usize = 64 * 1024;
+/// How long all of it may take, whatever the server does: one that sends a byte from time to time is not waited for
+/// without end.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Ends a line whose page was cut.
 const CUT_MARK: &str = " [cut]";
 
 fn main() -> ExitCode {
     mlet::run_with(USAGE, judged, |client, endpoint, (domain, path)| {
-        let answer = fetch(client, resolve(&domain, HTTP_PORT)?, &domain, &path)?;
+        let server = resolve(&domain, HTTP_PORT)?;
+        let answer = fetch(client, server, &domain, &path, PATIENCE)?;
         print_line(&line(&endpoint.columns(), &answer))
     })
 }
@@ -68,7 +74,9 @@ fn fetch(
     server: SocketAddr,
     domain: &str,
     path: &str,
+    patience: Duration,
 ) -> Result<Vec<u8>, MletError> {
+    client.set_session_deadline(Instant::now() + patience);
     client.connect(SKTID, server, RECEIVE_BUFFER_LEN)?;
     let request = format!("GET {path} HTTP/1.0\r\nHost: {domain}\r\n\r\n");
     let packet = Packet::Tcp { family: Family::of(server.ip()), data: request.as_bytes() };
@@ -214,7 +222,7 @@ mod tests {
         let mut client = Client::new(near, mlet::SILENCE_MAX).unwrap();
         let fetching = std::thread::spawn(move || {
             let domain = "127.77.0.1";
-            fetch(&mut client, resolve(domain, HTTP_PORT).unwrap(), domain, "/").unwrap()
+            fetch(&mut client, resolve(domain, HTTP_PORT).unwrap(), domain, "/", PATIENCE).unwrap()
         });
         for (from_mlet, message) in TRANSCRIPT {
             let expected = bytes(message);
@@ -240,8 +248,9 @@ mod tests {
             other => scripted_endpoint::original(other, answers),
         });
         let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
-        let started = std::time::Instant::now();
-        let error = fetch(&mut client, "192.0.2.7:81".parse().unwrap(), "x", "/").unwrap_err();
+        let started = Instant::now();
+        let server = "192.0.2.7:81".parse().unwrap();
+        let error = fetch(&mut client, server, "x", "/", PATIENCE).unwrap_err();
         let expected = "no connection to 192.0.2.7:81: refused after ";
         assert!(error.to_string().starts_with(expected), "{error}");
         assert!(started.elapsed() < mlet::SILENCE_MAX / 2);
@@ -275,7 +284,7 @@ mod tests {
             }
         });
         let mut client = Client::new(session, mlet::SILENCE_MAX).unwrap();
-        let error = fetch(&mut client, remote, "x", "/").unwrap_err().to_string();
+        let error = fetch(&mut client, remote, "x", "/", PATIENCE).unwrap_err().to_string();
         assert_eq!(error, "the server closed after 5 of 100 bytes of the page");
     }
 
@@ -345,6 +354,33 @@ mod tests {
         flooding.join().unwrap();
         assert_eq!(answer.len(), ANSWER_LEN_MAX);
         assert!(line("127.1.0.1", &answer).ends_with(CUT_MARK));
+    }
+
+    #[test]
+    fn a_server_that_sends_a_byte_from_time_to_time_is_given_up() {
+        let (near, mut endpoint) = UnixStream::pair().unwrap();
+        let mut client = Client::new(near, mlet::SILENCE_MAX).unwrap();
+        let server: SocketAddr = "192.0.2.7:80".parse().unwrap();
+        let dripping = std::thread::spawn(move || {
+            let (sktid, time, family) = (SKTID, Ticks(0), Family::Ipv4);
+            let mut told = bytes("4100000c100100000000000000000000");
+            told.extend(bytes("40000000"));
+            told.extend(bytes("4100000c100100000000000000000000"));
+            let change = StateChange::TcpEstablished { remote: server };
+            Message::Nstat { sktid, time, change }.encode(&mut told).unwrap();
+            told.extend(bytes("40000000"));
+            let drop = Message::Ndata { sktid, time, packet: Packet::Tcp { family, data: b"x" } };
+            while endpoint.write_all(&told).is_ok() {
+                told.clear();
+                drop.encode(&mut told).unwrap();
+                std::thread::sleep(Duration::from_millis(5));
+            }
+        });
+        let patience = Duration::from_millis(100);
+        let error = fetch(&mut client, server, "x", "/", patience).unwrap_err().to_string();
+        assert!(error.starts_with("the session's deadline passed when anything had"), "{error}");
+        drop(client);
+        dripping.join().unwrap();
     }
 
     #[test]

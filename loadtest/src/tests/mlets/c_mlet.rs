@@ -22,6 +22,18 @@ impl Drop for Place {
     }
 }
 
+#[test]
+fn a_mlet_in_c_does_not_wait_for_ever_for_an_endpoint_that_says_nothing() {
+    let place = Place(std::env::temp_dir().join(format!("c-mlet-late-{}", std::process::id())));
+    std::fs::create_dir(&place.0).unwrap();
+    let (session, _silent) = UnixStream::pair().unwrap();
+    let mut command = std::process::Command::new(compiled(&place.0));
+    command.args(["192.0.2.7", "7", "1"]).env("EPADDR", "192.0.2.9").stdin(OwnedFd::from(session));
+    let ended = command.output().unwrap();
+    let told = String::from_utf8(ended.stderr).unwrap();
+    assert_eq!((ended.status.code(), &*told), (Some(1), "connect: it took too long\n"));
+}
+
 #[tokio::test]
 async fn a_mlet_in_c_of_the_originals_contract_builds_and_runs_unchanged() {
     let place = Place(std::env::temp_dir().join(format!("c-mlet-{}", std::process::id())));
