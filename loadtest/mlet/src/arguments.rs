@@ -15,6 +15,7 @@ use packetlab::message::Family;
 
 use crate::lines::{complain, print_line};
 use crate::mlet_error::MletError;
+use crate::names::no_address;
 
 /// Exit code of a mlet whose arguments make no sense. The same number as clap's.
 pub const USAGE_ERROR: u8 = 2;
@@ -115,9 +116,7 @@ pub fn host(name: &str) -> Result<String, MletError> {
 pub fn host_of(name: &str, family: Option<Family>) -> Result<String, MletError> {
     let address = HostPort::parse(name).ok().and_then(|parsed| parsed.host.parse::<IpAddr>().ok());
     match family.zip(address) {
-        Some((family, address)) if Family::of(address) != family => {
-            Err(crate::no_address(name, family))
-        }
+        Some((family, address)) if Family::of(address) != family => Err(no_address(name, family)),
         _ => host(name),
     }
 }

@@ -29,7 +29,7 @@ use crate::client::Client;
 use crate::client_error::ClientError;
 use crate::connection::Connection;
 use crate::dns::LookUp;
-use crate::exchange::Notification;
+use crate::notification::Notification;
 use crate::requests::{Received, Sent};
 use crate::session::SessionStream;
 use crate::talk::{Asked, Talk};

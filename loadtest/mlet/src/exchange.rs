@@ -19,59 +19,10 @@ use packetlab::time::Ticks;
 
 use crate::client_error::{ClientError, KEPT_LEN_MAX};
 use crate::kept::Kept;
-
-/// What keeping a message costs beside its payload, in bytes.
-const KEPT_LEN: usize = 64;
+use crate::notification::Notification;
 
 /// Requests that wait to be sent are as long as this at most, in bytes, or one.
 const OUTGOING_LEN_MAX: usize = 1 << 20;
-
-/// A received message: an answer, or one that answers no request.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Notification {
-    message_type: MessageType,
-    payload: Vec<u8>,
-    came: Ticks,
-}
-
-impl Notification {
-    /// What it says.
-    pub fn message(&self) -> Message<'_> {
-        Message::decode(self.message_type, &self.payload)
-    }
-
-    /// When it came, by the controller's clock. The endpoint's is in the message.
-    #[must_use]
-    pub fn came(&self) -> Ticks {
-        self.came
-    }
-
-    /// Which of the endpoint's sockets it is about.
-    #[must_use]
-    pub fn sktid(&self) -> Option<u8> {
-        match self.message() {
-            Message::Ntag { sktid, .. }
-            | Message::Nstat { sktid, .. }
-            | Message::Ndata { sktid, .. } => Some(sktid),
-            Message::Ndrop { socket, .. } | Message::Nblock { socket, .. } => Some(socket.sktid),
-            _ => None,
-        }
-    }
-
-    #[cfg(test)]
-    pub(crate) fn new(message_type: MessageType, payload: &[u8], came: Ticks) -> Self {
-        Self { message_type, payload: payload.to_vec(), came }
-    }
-
-    pub(crate) fn message_type(&self) -> MessageType {
-        self.message_type
-    }
-
-    /// What keeping it costs.
-    pub(crate) fn kept_len(&self) -> usize {
-        self.payload.len() + KEPT_LEN
-    }
-}
 
 /// What a request does with the number of a socket.
 #[derive(Debug, Clone, Copy)]
@@ -358,7 +309,7 @@ impl Exchange {
     /// Why nothing more comes, if that is so.
     pub(crate) fn fault(&self) -> Option<ClientError> {
         let unasked =
-            || self.unasked.as_ref().map(|answer| ClientError::Unasked(answer.message_type));
+            || self.unasked.as_ref().map(|answer| ClientError::Unasked(answer.message_type()));
         self.fault.clone().map(ClientError::from).or_else(unasked)
     }
 
@@ -375,7 +326,7 @@ impl Exchange {
                     }
                 };
             self.changes += 1;
-            if matches!(received.message_type, MessageType::RESULT | MessageType::MDATA) {
+            if matches!(received.message_type(), MessageType::RESULT | MessageType::MDATA) {
                 match self.owed.pop_front() {
                     Some(owed) => self.take_answer(owed, received),
                     None => return self.unasked = Some(received),
@@ -396,11 +347,7 @@ impl Exchange {
     fn next(&mut self) -> Result<Option<Notification>, FrameError> {
         let came = self.came;
         let message = self.framer.next()?;
-        Ok(message.map(|(message_type, payload)| Notification {
-            message_type,
-            payload: payload.to_vec(),
-            came,
-        }))
+        Ok(message.map(|(message_type, payload)| Notification::new(message_type, payload, came)))
     }
 
     fn take_answer(&mut self, owed: Owed, answer: Notification) {

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use packetlab::message::MessageType;
 
-use crate::exchange::Notification;
+use crate::notification::Notification;
 
 /// What a notification is about: its socket, and of what type it is.
 type Place = (Option<u8>, MessageType);

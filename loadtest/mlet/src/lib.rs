@@ -82,6 +82,8 @@ mod json_line;
 mod kept;
 mod lines;
 mod mlet_error;
+mod names;
+mod notification;
 pub mod probes;
 mod random;
 mod requests;
@@ -95,12 +97,8 @@ mod talk;
 mod turn;
 
 use std::ffi::OsString;
-use std::io;
-use std::net::{Ipv4Addr, SocketAddr, ToSocketAddrs};
 use std::process::ExitCode;
 use std::time::Duration;
-
-use packetlab::address::HostPort;
 
 use crate::arguments::CommandLine;
 
@@ -112,10 +110,11 @@ pub use client_error::{ClientError, ConnectionEnd};
 pub use connection::Connection;
 pub use dns::LookUp;
 pub use endpoint::Endpoint;
-pub use exchange::Notification;
 pub use json_line::JsonLine;
 pub use lines::{complain, print_line};
 pub use mlet_error::MletError;
+pub use names::{resolve, resolve_ipv4, resolve_of};
+pub use notification::Notification;
 pub use packetlab::message::{
     Family, Message, NCTL_FIN, Open, Packet, Protocol, Socket, StateChange, Status,
 };
@@ -260,103 +259,5 @@ pub fn check_closed(change: StateChange) -> Result<(), MletError> {
         StateChange::TcpEstablished { remote } => {
             Err(MletError::Failed(format!("the endpoint connected to {remote} once more")))
         }
-    }
-}
-
-/// The address of `name`, found at the controller: `HOST`, which gets `default_port`, or `HOST:PORT`; an IPv6
-/// address before a port stands in brackets. Of several the first IPv4 one is taken, because an endpoint may
-/// have no IPv6.
-///
-/// # Errors
-/// It has none.
-pub fn resolve(name: &str, default_port: u16) -> Result<SocketAddr, ClientError> {
-    let cause = || io::ErrorKind::NotFound.into();
-    let nothing = || ClientError::Unresolved { name: name.to_owned(), cause: cause() };
-    preferred(addresses(name, default_port)?).ok_or_else(nothing)
-}
-
-fn addresses(
-    name: &str,
-    default_port: u16,
-) -> Result<impl Iterator<Item = SocketAddr> + use<>, ClientError> {
-    let failed = |cause| ClientError::Unresolved { name: name.to_owned(), cause };
-    let HostPort { host, port } =
-        HostPort::parse(name).map_err(|error| failed(io::Error::other(error)))?;
-    (host, port.unwrap_or(default_port)).to_socket_addrs().map_err(failed)
-}
-
-/// As [`resolve`], for mlets that speak IPv4 alone because they make whole packets with [`ipv4`].
-///
-/// # Errors
-/// It has none, or none of IPv4.
-pub fn resolve_ipv4(name: &str) -> Result<Ipv4Addr, MletError> {
-    match resolve(name, 0)? {
-        SocketAddr::V4(address) => Ok(*address.ip()),
-        SocketAddr::V6(address) => Err(MletError::Failed(format!(
-            "{name} has no IPv4 address, only {}, and this mlet speaks IPv4 alone",
-            address.ip()
-        ))),
-    }
-}
-
-/// As [`resolve`], of one family if one is asked for.
-///
-/// # Errors
-/// It has none, or none of that family.
-pub fn resolve_of(
-    name: &str,
-    default_port: u16,
-    family: Option<Family>,
-) -> Result<SocketAddr, MletError> {
-    let Some(family) = family else { return Ok(resolve(name, default_port)?) };
-    let mut of_family = addresses(name, default_port)?.filter(|one| Family::of(one.ip()) == family);
-    of_family.next().ok_or_else(|| no_address(name, family))
-}
-
-fn no_address(name: &str, family: Family) -> MletError {
-    let number = family as u8;
-    MletError::Failed(format!("{} has no IPv{number} address", name.escape_debug()))
-}
-
-fn preferred(addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
-    // The first of equals.
-    addresses.min_by_key(SocketAddr::is_ipv6)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_name_may_come_with_its_port() {
-        let found = |name| resolve(name, 80).unwrap();
-        assert_eq!(found("127.0.0.1:8080"), "127.0.0.1:8080".parse().unwrap());
-        assert_eq!(found("127.77.0.1"), "127.77.0.1:80".parse().unwrap());
-        assert_eq!(found("::1"), "[::1]:80".parse().unwrap());
-        assert_eq!(found("[::1]"), "[::1]:80".parse().unwrap());
-        assert_eq!(found("[::1]:8080"), "[::1]:8080".parse().unwrap());
-        let error = resolve("127.0.0.1:http", 80).unwrap_err();
-        assert!(error.to_string().starts_with("127.0.0.1:http has no address"), "{error}");
-    }
-
-    #[test]
-    fn an_ipv4_address_is_preferred() {
-        let addresses = ["[2001:db8::1]:80", "192.0.2.1:80", "192.0.2.2:80"];
-        let addresses = addresses.map(|text| text.parse().unwrap());
-        assert_eq!(preferred(addresses.into_iter()), Some(addresses[1]));
-        assert_eq!(preferred(addresses[..1].iter().copied()), Some(addresses[0]));
-        assert_eq!(preferred([].into_iter()), None);
-    }
-
-    #[test]
-    fn an_address_of_one_family_can_be_asked_for() {
-        let of = |name, family| resolve_of(name, 80, family).map_err(|error| error.to_string());
-        assert_eq!(of("192.0.2.1", None), Ok("192.0.2.1:80".parse().unwrap()));
-        assert_eq!(of("192.0.2.1:9", Some(Family::Ipv4)), Ok("192.0.2.1:9".parse().unwrap()));
-        assert_eq!(of("::1", Some(Family::Ipv6)), Ok("[::1]:80".parse().unwrap()));
-        let none = "192.0.2.1 has no IPv6 address".to_owned();
-        assert_eq!(of("192.0.2.1", Some(Family::Ipv6)), Err(none));
-        let none = "::1 has no IPv4 address, only ::1, and this mlet speaks IPv4 alone";
-        assert_eq!(resolve_ipv4("::1").unwrap_err().to_string(), none);
     }
 }

@@ -13,7 +13,8 @@ use packetlab::program::Program;
 use packetlab::time::Ticks;
 
 use crate::client_error::{ClientError, ConnectionEnd};
-use crate::exchange::{Exchange, Notification};
+use crate::exchange::Exchange;
+use crate::notification::Notification;
 use crate::talk::{Asked, Talk, after};
 
 /// Where the endpoint's clock is in its memory (spec/protocol.md 1.12).

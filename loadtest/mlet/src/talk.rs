@@ -21,7 +21,8 @@ use packetlab::message::{Message, MessageType, Open, Packet};
 use packetlab::time::Ticks;
 
 use crate::client_error::{ClientError, named};
-use crate::exchange::{Exchange, Notification};
+use crate::exchange::Exchange;
+use crate::notification::Notification;
 
 /// A timeout that is longer than this, such as `Duration::MAX`, lasts as long: what no clock can tell is no time to wait
 /// until, and nobody waits for 100 years.
