@@ -10,8 +10,9 @@ use std::time::Duration;
 use packetlab::frame::FrameError;
 use packetlab::message::{EncodeError, MessageType, Outcome, StateChange, Status};
 
-/// Notifications that are kept until they are asked for, in bytes: as much as an endpoint has receive buffers.
-pub(crate) const KEPT_LEN_MAX: usize = 64 << 20;
+/// So many bytes of notifications and answers are kept at most until they are asked for: as much as an endpoint has receive
+/// buffers. Beyond that nothing more is read, and calls fail with [`ClientError::TooMuchKept`].
+pub const KEPT_LEN_MAX: usize = 64 << 20;
 
 /// Why the experiment cannot go on, or a part of it.
 #[derive(Debug)]

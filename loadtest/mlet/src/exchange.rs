@@ -21,8 +21,8 @@ use crate::client_error::{ClientError, KEPT_LEN_MAX};
 use crate::kept::Kept;
 use crate::notification::Notification;
 
-/// Requests that wait to be sent are as long as this at most, in bytes, or one.
-const OUTGOING_LEN_MAX: usize = 1 << 20;
+/// Requests wait to be sent until they are so many bytes; whoever asks then waits for room.
+pub const OUTGOING_LEN_MAX: usize = 1 << 20;
 
 /// What a request does with the number of a socket.
 #[derive(Debug, Clone, Copy)]

@@ -106,10 +106,11 @@ pub use arguments::USAGE_ERROR;
 #[cfg(feature = "async")]
 pub use asynchronous::{AsyncClient, join_all};
 pub use client::Client;
-pub use client_error::{ClientError, ConnectionEnd};
+pub use client_error::{ClientError, ConnectionEnd, KEPT_LEN_MAX};
 pub use connection::Connection;
 pub use dns::LookUp;
 pub use endpoint::Endpoint;
+pub use exchange::OUTGOING_LEN_MAX;
 pub use json_line::JsonLine;
 pub use lines::{complain, print_line};
 pub use mlet_error::MletError;
@@ -126,7 +127,7 @@ pub use session::SessionStream;
 pub use singleton::{Sessions, SingletonError};
 pub use talk::Asked;
 
-/// Longest wait of a mlet for anything from its endpoint, unless it says otherwise.
+/// Longest wait of a mlet that [`run`] runs for anything from its endpoint, unless a call has a timeout of its own.
 pub const SILENCE_MAX: Duration = Duration::from_secs(60);
 
 /// So many sockets an endpoint has: their numbers are bytes (spec/protocol.md 1.3).

@@ -46,6 +46,25 @@ fn the_mlets_of_the_documentation_are_those_that_are_tested_and_short() {
 }
 
 #[test]
+fn limits_have_one_name_and_one_value_in_both_libraries_and_on_their_page() {
+    let page = include_str!("../../../docs/mlets.md");
+    let talk = include_str!("../python/pktlab_mlet/talk.py");
+    let messages = include_str!("../python/pktlab_mlet/messages.py");
+    let mebibytes = |len: usize| (format!("{} << 20", len >> 20), format!("{} MiB", len >> 20));
+    let seconds = mlet::SILENCE_MAX.as_secs();
+    for (name, (in_python, on_page)) in [
+        ("SOCKETS_MAX", (mlet::SOCKETS_MAX.to_string(), mlet::SOCKETS_MAX.to_string())),
+        ("OUTGOING_LEN_MAX", mebibytes(mlet::OUTGOING_LEN_MAX)),
+        ("KEPT_LEN_MAX", mebibytes(mlet::KEPT_LEN_MAX)),
+        ("SILENCE_MAX", (format!("{seconds}.0"), format!("{seconds} s"))),
+    ] {
+        let line = format!("\n{name} = {in_python}\n");
+        assert!(talk.contains(&line) || messages.contains(&line), "Python has no{line}");
+        assert!(page.contains(&format!("| `{name}` | {on_page} |")), "docs/mlets.md on {name}");
+    }
+}
+
+#[test]
 #[ignore = "needs a minute"]
 fn a_mlet_of_ones_own_is_made_as_the_readme_says() {
     let library = Path::new(env!("CARGO_MANIFEST_DIR"));

@@ -71,19 +71,19 @@ from .messages import (
 from .operations import ConnectionTimes
 from .results import Result, Scalar, results, to_rows
 from .session import Connecting, Datagrams, Packets, Session, Stream, sessions
-from .talk import Answer, Asked
+from .talk import KEPT_LEN_MAX, OUTGOING_LEN_MAX, SILENCE_MAX, Answer, Asked
 
 __version__ = VERSION
 
 __all__ = [
-    "CLOCK", "NEVER", "RAW", "SOCKETS_MAX", "STATUS", "TCP", "UDP", "Address", "Answer", "Asked", "AsyncDatagrams", "AsyncPackets",
-    "AsyncSession", "AsyncStream", "Blocked", "Changed", "Connecting", "ConnectionClosed", "ConnectionFailed",
-    "ConnectionRefused", "ConnectionReset", "ConnectionTimedOut", "ConnectionTimes", "Datagrams", "Denied", "Dropped",
-    "EndpointLeft", "LookUp", "LookUpFailed", "MletError", "NoResults", "NotSent", "Notification", "Packets", "Received",
-    "Refused", "RefusedOrReset", "Result", "Scalar", "Sent", "Session", "SessionOver", "Silence", "Stream", "Suspended",
-    "TooMuchKept", "Unknown", "Unreachable", "Unread", "Unresolved", "arguments", "async_sessions", "ebpf", "host_port",
-    "random_bytes", "resolve", "results", "sessions",
-    "to_rows", "whole_number",
+    "CLOCK", "KEPT_LEN_MAX", "NEVER", "OUTGOING_LEN_MAX", "RAW", "SILENCE_MAX", "SOCKETS_MAX", "STATUS", "TCP", "UDP",
+    "Address", "Answer", "Asked", "AsyncDatagrams", "AsyncPackets", "AsyncSession", "AsyncStream", "Blocked", "Changed",
+    "Connecting", "ConnectionClosed", "ConnectionFailed", "ConnectionRefused", "ConnectionReset", "ConnectionTimedOut",
+    "ConnectionTimes", "Datagrams", "Denied", "Dropped", "EndpointLeft", "LookUp", "LookUpFailed", "MletError",
+    "NoResults", "NotSent", "Notification", "Packets", "Received", "Refused", "RefusedOrReset", "Result", "Scalar",
+    "Sent", "Session", "SessionOver", "Silence", "Stream", "Suspended", "TooMuchKept", "Unknown", "Unreachable",
+    "Unread", "Unresolved", "arguments", "async_sessions", "ebpf", "host_port", "random_bytes", "resolve", "results",
+    "sessions", "to_rows", "whole_number",
 ]  # fmt: skip
 
 STATUS: Dict[int, str] = {status: name for status, (name, _) in STATUSES.items()}

@@ -15,7 +15,7 @@ from .errors import EndpointLeft, Suspended
 from .messages import NEVER, RAW, TCP, UDP, Address, Notification, Received, Sent, resolve
 from .operations import ConnectionTimes, SocketOps
 from .session import Session, flush, sessions, take_in
-from .talk import Answer, Asked, Doing
+from .talk import SILENCE_MAX, Answer, Asked, Doing
 
 T = TypeVar("T")
 _Self = TypeVar("_Self", bound="_AsyncSocket")
@@ -28,7 +28,7 @@ class AsyncSession(Endpoint):
         self,
         stream: Union[int, socket.socket] = 0,
         address: Optional[str] = None,
-        timeout: Optional[float] = 60.0,
+        timeout: Optional[float] = SILENCE_MAX,
         key: Optional[str] = None,
         number: Optional[int] = None,
         snikey: Optional[str] = None,

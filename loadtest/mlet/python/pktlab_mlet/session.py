@@ -16,7 +16,7 @@ from .messages import (
 )  # fmt: skip
 from .operations import ConnectionTimes, SocketOps
 from .streams import SocketStream, on_descriptor, socket_of
-from .talk import Answer, Asked, Doing, Talk
+from .talk import SILENCE_MAX, Answer, Asked, Doing, Talk
 
 T = TypeVar("T")
 _Self = TypeVar("_Self", bound="_Socket")
@@ -40,7 +40,7 @@ class Session(Endpoint):
         self,
         stream: Union[int, socket.socket] = 0,
         address: Optional[str] = None,
-        timeout: Optional[float] = 60.0,
+        timeout: Optional[float] = SILENCE_MAX,
         key: Optional[str] = None,
         number: Optional[int] = None,
         snikey: Optional[str] = None,

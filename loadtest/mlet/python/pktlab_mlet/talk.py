@@ -28,11 +28,15 @@ T = TypeVar("T")
 Doing = Coroutine[Optional[float], None, T]
 """Something that waits: it yields until when, by the monotonic clock; None for as long as it takes."""
 
-KEPT_MAX = 64 << 20
-"""Bytes of notifications that wait until they are asked for: as much as an endpoint has receive buffers."""
+KEPT_LEN_MAX = 64 << 20
+"""So many bytes of notifications and answers are kept at most until they are asked for: as much as an endpoint has receive
+buffers. Beyond that nothing more is read, and calls fail with TooMuchKept."""
 
-_OUTGOING_MAX = 1 << 20
-"""Bytes of requests that wait to be sent, or one request."""
+OUTGOING_LEN_MAX = 1 << 20
+"""Requests wait to be sent until they are so many bytes; whoever asks then waits for room."""
+
+SILENCE_MAX = 60.0
+"""Seconds that a session waits at most for anything, unless it is given another timeout."""
 
 _TIMEOUT_MAX = 100 * 365 * 24 * 60 * 60.0
 """A timeout that is longer than these seconds, such as infinity, lasts as long: nobody waits for 100 years."""
@@ -140,7 +144,7 @@ class Talk:
     @property
     def is_full(self) -> bool:
         """No more may come now: too much is kept that nobody has asked for."""
-        return self._notifications.cost + self._answers_cost > KEPT_MAX
+        return self._notifications.cost + self._answers_cost > KEPT_LEN_MAX
 
     @property
     def is_over(self) -> bool:
@@ -195,7 +199,7 @@ class Talk:
         """Waits until there is room for a request."""
 
         def has_room() -> Optional[bool]:
-            return sum(len(message) for _, message in self._outgoing) < _OUTGOING_MAX or None
+            return sum(len(message) for _, message in self._outgoing) < OUTGOING_LEN_MAX or None
 
         try:
             await self._wait(self.monotonic(), deadline, has_room)
@@ -291,7 +295,7 @@ class Talk:
                 # Raised itself, it would grow by a traceback each time.
                 raise type(fault)(*fault.args)
             if self.is_full:
-                kept = f"more than {KEPT_MAX >> 20} MiB of notifications"
+                kept = f"more than {KEPT_LEN_MAX >> 20} MiB of notifications"
                 raise TooMuchKept(f"the endpoint has sent {kept} that the mlet has not asked for")
             own = deadline
             if own is None and self.timeout is not None:
