@@ -782,7 +782,10 @@ class ArgumentsTest(unittest.TestCase):
         return ended.returncode, ended.stdout, ended.stderr
 
     def test_arguments_are_judged_without_an_endpoint(self) -> None:
-        for words in (["fetch_page.py", "a"], ["fetch_page.py", "a:8080", "/b"], ["time_datagrams.py", "a", "9", "2"], ["at_once.py", "a"]):
+        for words in (
+            ["fetch_page.py", "a"], ["fetch_page.py", "a:8080", "/b"], ["time_datagrams.py", "a", "9", "2"],
+            ["at_once.py", "a"],
+        ):  # fmt: skip
             told = self.judged(words[0], "--check-args", *words[1:])
             self.assertEqual(told, (0, "arguments ok\n", ""), words)
 

@@ -33,7 +33,8 @@ socket for its own, by Session.notification for any. Times of the endpoint are o
 controller's, both in nanoseconds since 1970; as the time of a packet 0 means at once.
 
 Many things are done at once with Session.ask and Session.answer (requests), Session.begin_connect and
-Session.next_connection (connections), Session.first_of (sockets), or on asyncio with AsyncSession.
+Session.next_connection (connections), Session.connect_each (any number of servers), Session.first_of (sockets), or on
+asyncio with AsyncSession.
 
 In singleton mode (`pktxpmgr -s`) one process serves all endpoints; sessions() yields them. What names an
 endpoint is its key, since many may have one address; in singleton mode `--single-facts` tells it.

@@ -11,7 +11,8 @@ from .errors import (
     connection_failed,
 )  # fmt: skip
 from .messages import (
-    CLOCK, RAW, SOCKETS_MAX, TCP, UDP, Address, Blocked, Changed, Notification, Received, Sent, any_address, encode_address, number, told,
+    CLOCK, RAW, SOCKETS_MAX, TCP, UDP, Address, Blocked, Changed, Notification, Received, Sent, any_address,
+    encode_address, number, told,
 )  # fmt: skip
 from .kept import Place
 from .talk import Answer, Asked, Talk
