@@ -13,6 +13,7 @@
 //! ledger       what its certificates have used up of that, over all sessions
 //! sockets      the sockets those requests open, and their notifications
 //! session_end  how a session ends
+//! monitor_error  why it does not begin because of its monitors
 //! ```
 //!
 //! Not here: throw-away credentials (`home`), running monitors (the crate `monitors`).
@@ -27,6 +28,7 @@ pub mod hosted;
 mod ledger;
 mod machine;
 mod memory;
+mod monitor_error;
 mod monitors;
 mod requests;
 mod session_end;
@@ -63,6 +65,7 @@ use crate::link::Link;
 use chain_limits::ChainLimits;
 pub use ledger::{Ledger, LedgerError, StateError};
 use machine::Machine;
+pub use monitor_error::MonitorError;
 use requests::SessionTerms;
 pub use session_end::{End, EndpointError};
 use sockets::Sockets;

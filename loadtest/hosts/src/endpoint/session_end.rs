@@ -5,14 +5,13 @@ use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use packetlab::key::Hex;
 use packetlab::message::MessageType;
-use packetlab::program::ProgramDigest;
 use packetlab::time::Ticks;
 use packetlab::tls::SetupError;
 use packetlab::trust::ChainError;
 
 use super::ledger::{LedgerError, StateError};
+use super::monitor_error::MonitorError;
 use super::subscribe::SubscribeError;
 use crate::link::LinkError;
 use crate::tls_reason;
@@ -80,48 +79,8 @@ pub enum EndpointError {
     Ledger(LedgerError),
     /// What the chain's certificates use up cannot be kept.
     State(StateError),
-    /// The chain demands monitor programs, which this endpoint does not run.
-    MonitorsNotRun {
-        /// How many.
-        count: usize,
-    },
-    /// The chain demands a monitor program in eBPF.
-    MonitorInEbpf {
-        /// Which.
-        digest: ProgramDigest,
-    },
-    /// A monitor program that the chain demands cannot be run.
-    MonitorUnusable {
-        /// Which.
-        digest: ProgramDigest,
-        /// Why.
-        cause: String,
-    },
-    /// A monitor program of the endpoint's own operator cannot be run.
-    OwnMonitorUnusable {
-        /// Which.
-        digest: ProgramDigest,
-        /// Why.
-        cause: String,
-    },
-    /// When the time for the set-up was over, a monitor program was being compiled or started here.
-    MonitorSupplySlow {
-        /// Which.
-        digest: ProgramDigest,
-        /// How long the whole set-up had.
-        limit: Duration,
-    },
-    /// The monitor programs did not begin in time.
-    MonitorsSlow {
-        /// How many.
-        count: usize,
-        /// The one under way when it was over.
-        index: u16,
-        /// Which program that is.
-        digest: ProgramDigest,
-        /// How long they had.
-        limit: Duration,
-    },
+    /// Its monitor programs are not run, or cannot be.
+    Monitors(MonitorError),
     /// The chain demands more programs than an endpoint keeps track of.
     TooManyPrograms {
         /// How many.
@@ -184,39 +143,7 @@ impl fmt::Display for EndpointError {
             ),
             Self::Ledger(cause) => cause.fmt(f),
             Self::State(cause) => cause.fmt(f),
-            Self::MonitorsNotRun { count } => write!(
-                f,
-                "the controller's chain demands that {count} monitor programs be run, which this \
-                 endpoint does not do (--no-monitors)"
-            ),
-            Self::MonitorInEbpf { digest } => write!(
-                f,
-                "the controller's chain demands a monitor program in eBPF ({}), which no endpoint runs; \
-                 monitors are written in WebAssembly",
-                Hex(digest)
-            ),
-            Self::MonitorUnusable { digest, cause } => write!(
-                f,
-                "the controller's chain demands the monitor program {}, which cannot be run: {cause}",
-                Hex(digest)
-            ),
-            Self::OwnMonitorUnusable { digest, cause } => write!(
-                f,
-                "the monitor program {} of this endpoint's operator (--monitor) cannot be run: {cause}",
-                Hex(digest)
-            ),
-            Self::MonitorSupplySlow { digest, limit } => write!(
-                f,
-                "the set-up took longer than {} s while the monitor program {} was compiled or started here",
-                limit.as_secs(),
-                Hex(digest)
-            ),
-            Self::MonitorsSlow { count, index, digest, limit } => write!(
-                f,
-                "{count} monitor programs did not begin in {} s; the one under way was {index} ({})",
-                limit.as_secs(),
-                Hex(digest)
-            ),
+            Self::Monitors(cause) => cause.fmt(f),
             Self::TooManyPrograms { count } => {
                 write!(f, "the controller's chain demands {count} programs, more than {PROGRAMS_MAX}")
             }
@@ -246,8 +173,15 @@ impl std::error::Error for EndpointError {
             Self::Chain(cause) => Some(cause),
             Self::Link(cause) => Some(cause),
             Self::State(cause) => Some(cause),
+            Self::Monitors(cause) => Some(cause),
             _ => None,
         }
+    }
+}
+
+impl From<MonitorError> for EndpointError {
+    fn from(cause: MonitorError) -> Self {
+        Self::Monitors(cause)
     }
 }
 

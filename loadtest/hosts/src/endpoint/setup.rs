@@ -10,6 +10,7 @@ use packetlab::message::{Message, Outcome, Status};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::time::timeout;
 
+use super::monitor_error::MonitorError;
 use super::monitors::{SessionMonitors, Supply};
 use super::session_end::{EndpointError, PROGRAMS_MAX};
 use crate::link::Link;
@@ -30,7 +31,7 @@ pub(super) async fn run<S: AsyncRead + AsyncWrite + Unpin>(
         Ok(answered) => answered?,
         Err(_) => {
             return Err(match supply.under_way() {
-                Some(digest) => EndpointError::MonitorSupplySlow { digest, limit },
+                Some(digest) => MonitorError::SupplySlow { digest, limit }.into(),
                 None => EndpointError::TimedOut { awaited: "the set-up", limit },
             });
         }

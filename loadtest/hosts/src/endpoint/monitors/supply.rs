@@ -19,6 +19,7 @@ use tokio::time::timeout;
 use super::super::chain_limits::Memories;
 use super::super::filter;
 use super::super::ledger::{CertificateId, LedgerError};
+use super::super::monitor_error::MonitorError;
 use super::super::session_end::EndpointError;
 use super::super::sockets::MemoryView;
 use super::rule::{MonitorRule, MonitorSettings};
@@ -228,7 +229,7 @@ impl Supply {
     /// Why the first program that cannot be run cannot: a controller that was told 0x20 may leave without a START.
     pub(in super::super) fn unusable(&self) -> Option<EndpointError> {
         let (digest, cause) = self.unusable.as_ref()?;
-        Some(EndpointError::MonitorUnusable { digest: *digest, cause: cause.to_string() })
+        Some(MonitorError::Unusable { digest: *digest, cause: cause.to_string() }.into())
     }
 
     /// Whether everything is there that START needs.
@@ -244,12 +245,12 @@ impl Supply {
         }
         match (self.rule, self.ebpf) {
             (MonitorRule::Refuse, _) if self.count > 0 => {
-                let error = EndpointError::MonitorsNotRun { count: self.demanded.len() };
-                Err((Outcome::MonitorFailed { monitor_index: 0 }, error))
+                let error = MonitorError::NotRun { count: self.demanded.len() };
+                Err((Outcome::MonitorFailed { monitor_index: 0 }, error.into()))
             }
             (MonitorRule::Run(_), Some((monitor_index, digest))) => Err((
                 Outcome::MonitorFailed { monitor_index },
-                EndpointError::MonitorInEbpf { digest },
+                MonitorError::InEbpf { digest }.into(),
             )),
             _ => Ok(()),
         }
@@ -276,7 +277,7 @@ impl Supply {
                 let count = self.demanded.len() + self.own.len();
                 return Err((
                     Outcome::MonitorFailed { monitor_index: index },
-                    EndpointError::MonitorsSlow { count, index, digest, limit },
+                    MonitorError::Slow { count, index, digest, limit }.into(),
                 ));
             }
         };
@@ -313,10 +314,10 @@ impl Supply {
     /// What is said of one that cannot be run at START.
     fn fault(&self, index: u16, digest: ProgramDigest, cause: String) -> (Outcome, EndpointError) {
         let error = if usize::from(index) < self.demanded.len() {
-            EndpointError::MonitorUnusable { digest, cause }
+            MonitorError::Unusable { digest, cause }
         } else {
-            EndpointError::OwnMonitorUnusable { digest, cause }
+            MonitorError::OwnUnusable { digest, cause }
         };
-        (Outcome::MonitorFailed { monitor_index: index }, error)
+        (Outcome::MonitorFailed { monitor_index: index }, error.into())
     }
 }

@@ -1,5 +1,6 @@
 //! From CDATA to START: which experiments begin (tests 2, 8 and 9 of spec/monitors.md 17).
 
+use super::super::super::monitor_error::MonitorError;
 use super::*;
 
 /// Tests 1 and 2.
@@ -168,7 +169,9 @@ async fn a_set_up_that_was_over_while_a_monitor_was_started_here_says_so() {
     let supply = supply(std::slice::from_ref(&program), RUN);
     let end = setup::run(&mut Link::new(far), supply, HURRIED, ready(true)).await.map(drop);
     let error = end.unwrap_err();
-    let EndpointError::MonitorSupplySlow { digest, .. } = &error else { panic!("{error}") };
+    let EndpointError::Monitors(MonitorError::SupplySlow { digest, .. }) = &error else {
+        panic!("{error}")
+    };
     assert_eq!(digest, program.digest());
     assert!(error.to_string().contains(&Hex(digest).to_string()), "{error}");
 }
@@ -187,6 +190,8 @@ async fn monitors_that_begin_too_slowly_are_told_of_before_the_session_ends() {
     let said = format!("{:02x}{:06x}{}", message_type.0, payload.len(), Hex(&payload));
     assert_eq!(said, outcome(Outcome::MonitorFailed { monitor_index: 0 }));
     let error = end.unwrap_err();
-    let EndpointError::MonitorsSlow { index: 0, digest, .. } = &error else { panic!("{error}") };
+    let EndpointError::Monitors(MonitorError::Slow { index: 0, digest, .. }) = &error else {
+        panic!("{error}")
+    };
     assert_eq!(digest, program.digest());
 }
