@@ -68,11 +68,11 @@ pub(super) fn run(
         let spawner =
             Spawner::new(program, results).map_err(Lack::when("prepare the start of mlets"))?;
         spawner.prove().map_err(Lack::when(STARTING_A_MLET))?;
-        Ok((spawner, (signals, sources), direct, recorder))
+        Ok((spawner, (signals, sources, ChildList::of_one_thread()), direct, recorder))
     };
-    forked::run(pair, set_up, |(spawner, waiting, direct, recorder), pair| {
+    forked::run(pair, set_up, |(spawner, opened, direct, recorder), pair| {
         let recorder = recorder.map(ToRecorder::new);
-        Process::new(spawner, command.graces, (pair, direct), waiting, recorder).run()
+        Process::new(spawner, command.graces, (pair, direct), opened, recorder).run()
     })
 }
 
@@ -130,7 +130,7 @@ impl Process {
         spawner: Spawner,
         graces: Graces,
         (pair, direct): (OwnedFd, OwnedFd),
-        (signals, sources): (SignalFd, Sources<4>),
+        (signals, sources, children): (SignalFd, Sources<4>, ChildList),
         recorder: Option<ToRecorder>,
     ) -> Self {
         Self {
@@ -141,7 +141,7 @@ impl Process {
             signals,
             sources,
             recorder,
-            children: ChildList::of_one_thread(),
+            children,
             mlets: HashMap::new(),
             untold: Vec::new(),
             events: PacketQueue::default(),
