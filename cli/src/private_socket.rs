@@ -9,20 +9,21 @@ use std::os::unix::fs::{FileTypeExt, MetadataExt};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
-use nix::sys::socket::{self, AddressFamily, SockFlag, SockType, UnixAddr, socket};
-use nix::sys::stat::{Mode, umask};
+use nix::sys::socket::{self, AddressFamily, Backlog, SockFlag, SockType, UnixAddr, socket};
+use nix::sys::stat::{Mode, fchmod};
 
 /// Listens at this path. A socket that a program has left behind that is gone makes way.
 ///
 /// # Errors
 /// The kernel's.
 pub(crate) fn listen(path: &Path) -> io::Result<(UnixListener, SocketFile)> {
-    let bind = || {
-        // For all threads, of which none makes files yet but those that are its owner's alone anyway.
-        let before = umask(Mode::S_IRWXG | Mode::S_IRWXO | Mode::S_IXUSR);
-        let bound = UnixListener::bind(path);
-        umask(before);
-        bound
+    let bind = || -> io::Result<UnixListener> {
+        let socket = socket(AddressFamily::Unix, SockType::Stream, SockFlag::SOCK_CLOEXEC, None)?;
+        // Its file gets what the socket has (unix(7)), so that nobody else connects in between.
+        fchmod(&socket, Mode::S_IRUSR | Mode::S_IWUSR)?;
+        socket::bind(socket.as_raw_fd(), &UnixAddr::new(path)?)?;
+        socket::listen(&socket, Backlog::MAXCONN)?;
+        Ok(UnixListener::from(socket))
     };
     let listener = match bind() {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse && is_left_behind(path) => {
@@ -76,8 +77,6 @@ impl Drop for SocketFile {
 mod tests {
     use std::sync::mpsc::channel;
     use std::time::Duration;
-
-    use nix::sys::socket::Backlog;
 
     use super::*;
 

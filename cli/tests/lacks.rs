@@ -73,10 +73,30 @@ fn a_call_without_which_nothing_runs_is_named_before_anybody_is_let_in() {
         ("socket", libc::SYS_socket),
         ("setpgid", libc::SYS_setpgid),
         ("prctl", libc::SYS_prctl),
+        ("wait4", libc::SYS_wait4),
+        ("getpeername", libc::SYS_getpeername),
     ];
     for &(name, call) in calls {
         for errno in WAYS {
             let ended = barred(&home, call, errno, "echo").ends();
+            assert_lacks(&ended, &[name, "seccomp profile"]);
+        }
+    }
+}
+
+#[test]
+fn a_call_that_an_option_takes_is_named_before_anybody_is_let_in() {
+    let home = Home::new();
+    let calls: [(&[&str], &str, libc::c_long); 5] = [
+        (&["--io", "epoll"], "accept4", libc::SYS_accept4),
+        (&["--metrics", "0"], "listen for --metrics", libc::SYS_setsockopt),
+        (&["--metrics", "0"], "listen for --metrics", libc::SYS_listen),
+        (&["--metrics", "0"], "listen for --metrics", libc::SYS_eventfd2),
+        (&["--ctl", "ctl.sock"], "listen for --ctl", libc::SYS_fchmod),
+    ];
+    for (options, name, call) in calls {
+        for errno in WAYS {
+            let ended = barred_with(&home, call, errno, options, "echo").ends();
             assert_lacks(&ended, &[name, "seccomp profile"]);
         }
     }
@@ -142,6 +162,7 @@ fn calls_for_which_there_is_another_are_not_missed() {
         libc::SYS_faccessat,
         libc::SYS_pidfd_open,
         libc::SYS_mlock,
+        libc::SYS_umask,
     ];
     for call in calls {
         for errno in WAYS {
@@ -153,7 +174,7 @@ fn calls_for_which_there_is_another_are_not_missed() {
 #[track_caller]
 fn is_served_without(home: &Home, call: libc::c_long, errno: i32) {
     let contract = Contract::behind("", home);
-    let mut manager = barred(home, call, errno, "dump");
+    let mut manager = barred_with(home, call, errno, &["--ctl", "ctl.sock"], "dump");
     manager.await_listening();
     contract.is_kept(&Dump::of(&home.dial(&manager)));
     assert_eq!(manager.interrupted().code, Some(0));

@@ -212,6 +212,8 @@ async fn serve(
         None => control.prove_mlets().await?,
     }
     limits::prove_free_files(FDS_PER_SESSION + MLETS_END).map_err(lack(SERVING))?;
+    socket::prove_connections(backend == Backend::Epoll)
+        .map_err(lack("take connections (accept4, getpeername)"))?;
     let port = listen(bound, openers)?;
     control.greet(config, port).map_err(RunError::Tls)?;
     control.run().await

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use engine::sys::lack::Lack;
 use packetlab::escape::Escaped;
 
 use super::answer::Answering;
@@ -47,6 +48,9 @@ impl CtlSocket {
     /// It cannot be had.
     pub(crate) fn bind(path: &Path) -> Result<Self, Failure> {
         let (listener, file) = private_socket::listen(path).map_err(|error| {
+            if Lack::is_why(&error) {
+                return Lack::new("listen for --ctl (socket, fchmod, bind, listen)", error).into();
+            }
             let shown = Escaped(path.as_os_str().as_bytes());
             let advice = match error.kind() {
                 io::ErrorKind::AddrInUse => "another run, or a file, has this name; choose another",

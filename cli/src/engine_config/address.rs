@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, ToSocketAddrs, UdpSocket}
 use std::panic::resume_unwind;
 use std::thread::{self, ScopedJoinHandle};
 
+use nix::libc::EACCES;
 use packetlab::address::HostPort;
 use packetlab::escape::Escaped;
 
@@ -139,7 +140,8 @@ pub(super) fn is_ours(address: SocketAddr) -> io::Result<()> {
     let socket = UdpSocket::bind(any_port)?;
     // Which addresses broadcast depends on the interfaces; the kernel lets no plain socket send there. Nothing is sent.
     match socket.connect(address) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+        // Not EPERM, by which a sandbox bars the call.
+        Err(error) if error.raw_os_error() == Some(EACCES) => {
             Err(io::Error::other("it is a broadcast address, which has no connections"))
         }
         _ => Ok(()),

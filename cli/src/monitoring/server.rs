@@ -18,6 +18,7 @@ use std::sync::mpsc::{SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
+use engine::sys::lack::Lack;
 use engine::{RunView, Steering};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
@@ -59,6 +60,9 @@ const SEND_BUFFER_LEN: usize = 8 << 10;
 /// How soon accepting is tried again when it has failed, for want of a descriptor for example.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
+/// For [`Lack`]: what answering takes.
+const LISTENING: &str = "listen for --metrics (socket, setsockopt, fchmod, bind, listen, ioctl, epoll_create1, eventfd2)";
+
 /// The address is taken, and nobody is answered yet.
 #[derive(Debug)]
 pub(crate) struct Monitoring {
@@ -77,6 +81,9 @@ impl Monitoring {
     /// It cannot be had, or no runtime.
     pub(crate) fn listen(address: &MetricsAddress) -> Result<Self, Failure> {
         let refused = |error: io::Error| {
+            if Lack::is_why(&error) {
+                return Lack::new(LISTENING, error).into();
+            }
             let advice = match (error.kind(), address) {
                 (io::ErrorKind::PermissionDenied, MetricsAddress::Unix(_)) => {
                     "choose a path in a folder of yours"

@@ -14,6 +14,7 @@ use nix::errno::Errno;
 use nix::libc;
 use nix::sys::prctl::set_child_subreaper;
 use nix::sys::signal::{Signal, kill, killpg};
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpgid};
 
 /// For [`Lack`](super::lack::Lack): what a subreaper takes.
@@ -89,6 +90,14 @@ pub fn end_all_children(graces: Graces, mut is_hurried: impl FnMut() -> bool) ->
             return Ok(());
         }
         thread::sleep(ending.next_pass_in(now));
+    }
+}
+
+/// Makes sure that the ends of children are told, while there is none.
+pub(super) fn prove_reaping() -> Result<(), Errno> {
+    match waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+        Ok(_) | Err(Errno::ECHILD) => Ok(()),
+        Err(errno) => Err(errno),
     }
 }
 

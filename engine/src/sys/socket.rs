@@ -12,6 +12,8 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::socket::SockFlag;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
+use super::lack::Lack;
+
 /// Connects that may arrive at once without one being dropped and sent again a second later.
 const STORM: usize = 5_000;
 /// More listening sockets than this a shard never needs, however short the kernel keeps its queues.
@@ -51,6 +53,22 @@ pub fn accept(listener: RawFd) -> io::Result<OwnedFd> {
     #[allow(unsafe_code)]
     // SAFETY: the kernel has just made this descriptor for us and nobody else knows it.
     Ok(unsafe { OwnedFd::from_raw_fd(accepted) })
+}
+
+/// Makes sure that the kernel tells whose a connection is and, where it is asked itself, lets connections be accepted.
+///
+/// # Errors
+/// As the kernel says.
+pub fn prove_connections(are_accepted: bool) -> io::Result<()> {
+    // It neither listens nor is connected, which is what the kernel has to say.
+    let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
+    let peer = socket.peer_addr().map(drop);
+    let accepted = if are_accepted { accept(socket.as_raw_fd()).map(drop) } else { Ok(()) };
+    [peer, accepted].into_iter().find(is_lacking).unwrap_or(Ok(()))
+}
+
+fn is_lacking(asked: &io::Result<()>) -> bool {
+    asked.as_ref().is_err_and(Lack::is_why)
 }
 
 /// Whether the peer has closed its side or is gone, also when what it wrote has not been received yet.

@@ -27,8 +27,8 @@ use super::output::{self, MletOutput};
 use super::spawn::{MletCommand, Program, STARTING_A_MLET, Spawner};
 use super::to_recorder::ToRecorder;
 use crate::sys::children::{
-    ADOPTING, ChildList, Ending, Graces, KILL_PATIENCE, Reaped, become_subreaper, now, reap,
-    signal_child,
+    ADOPTING, ChildList, Ending, Graces, KILL_PATIENCE, Reaped, become_subreaper, now,
+    prove_reaping, reap, signal_child,
 };
 use crate::sys::lack::Lack;
 use crate::sys::mlet_ends::MletEnds;
@@ -64,6 +64,7 @@ pub(super) fn run(
             for_its_end(recorder.as_ref()),
         ]);
         let sources = sources.map_err(Lack::when(WAITING))?;
+        prove_reaping().map_err(Lack::when("learn of the ends of mlets (wait4)"))?;
         let results = command.results.clone().unwrap_or_default();
         let spawner =
             Spawner::new(program, results).map_err(Lack::when("prepare the start of mlets"))?;
