@@ -14,7 +14,7 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use common::debug_forms::assert_no_debug_form;
-use common::endpoint::{End, Endpoint, NDATA, START, SUCCESS, message};
+use common::endpoint::{End, Endpoint, NDATA, START, SUCCESS, made_up, message};
 use common::manager::{Manager, children_of, is_alive, kill_hard, processes_in, wait_until, zoo};
 use common::{Home, assert_says};
 use nix::sys::signal::Signal::{self, SIGINT, SIGTERM};
@@ -342,6 +342,35 @@ fn ctrl_c_does_not_reach_the_mlets() {
     endpoint.echoes(b"after");
     endpoint.close();
     assert_eq!(manager.ends().code, Some(0));
+}
+
+/// Promise P22: more than any buffer holds is still to come when the signal does, which the whole group gets.
+#[test]
+fn a_drain_keeps_what_is_under_way_to_the_last_byte() {
+    const SESSIONS: usize = 10;
+    const MESSAGES: usize = 256;
+    const LEN: usize = 64 << 10;
+    let home = Home::new();
+    let mut command = home.command();
+    command.arg(zoo()).args(["both", &MESSAGES.to_string(), &LEN.to_string()]).process_group(0);
+    let manager = Manager::start(&home, command);
+    let dial = home.dial(&manager);
+    let mut endpoints: Vec<Endpoint> = (0..SESSIONS).map(|_| dial.session()).collect();
+    let take = |endpoint: &mut Endpoint, index: usize| {
+        let (_, payload) = endpoint.receive().unwrap();
+        assert!(payload == made_up(index, LEN), "message {index}");
+    };
+    endpoints.iter_mut().for_each(|endpoint| take(endpoint, 0));
+    killpg(Pid::from_raw(manager.pid()), SIGINT).unwrap();
+    manager.says("no new endpoints");
+    for mut endpoint in endpoints {
+        (1..MESSAGES).for_each(|index| take(&mut endpoint, index));
+        endpoint.close();
+        assert_eq!(endpoint.receive(), Err(End::CloseNotify));
+    }
+    let ended = manager.ends();
+    assert_eq!(ended.code, Some(0), "{}", ended.stderr);
+    assert_says(&ended.stderr, &["mlets by exit code: 10 succeeded, 0 failed"]);
 }
 
 /// Item 93: a peer that says nothing, or not enough, cannot delay the end.
