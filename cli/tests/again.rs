@@ -175,7 +175,7 @@ fn a_list_that_is_none_is_refused_with_its_line() {
     }
 }
 
-/// Promise P29, in small: kill, resume, and every endpoint is `ok` once.
+/// Promise P30, in small: kill, resume, and every endpoint is `ok` once.
 #[test]
 fn a_killed_run_is_gone_on_with_and_in_the_end_each_endpoint_is_ok_once() {
     let home = Home::new();
