@@ -25,3 +25,5 @@ with Session(deadline=60) as endpoint:
             endpoint.print_json(server=server, error=made.word, reason=str(made))
         else:
             endpoint.print_json(server=server, began_ns=made.began, ms=made.took_ms, uncertainty_ms=made.uncertainty_ms)
+    # Where the session is over by now, not all was measured: that is a failure.
+    endpoint.clock()

@@ -112,20 +112,37 @@ fn judges(mlet: &Path) {
     }
 }
 
+/// At an endpoint that has left before.
+fn fails_without_a_session(mlet: &Path) {
+    let (session, endpoint) = UnixStream::pair().unwrap();
+    drop(endpoint);
+    let mut command = std::process::Command::new(mlet);
+    command.args(["192.0.2.53", "a.example", "192.0.2.7:80"]).env("EPADDR", "192.0.2.9");
+    let ended = command.stdin(OwnedFd::from(session)).output().unwrap();
+    let printed = String::from_utf8(ended.stdout).unwrap();
+    let lines: Vec<Value> =
+        printed.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert!(lines.iter().all(|line| line["error"] == "left"), "{printed}");
+    assert_eq!((lines.len(), ended.status.code()), (2, Some(1)), "{printed}");
+}
+
 #[tokio::test]
-async fn the_rust_mlet_of_the_documentation_takes_any_number_of_servers_and_judges_its_arguments() {
+async fn the_rust_mlet_of_the_documentation_takes_any_number_of_servers_and_says_what_it_cannot_do()
+{
     let mlet = program("examples/survey");
     surveys_all(&mlet).await;
     judges(&mlet);
+    fails_without_a_session(&mlet);
 }
 
 #[tokio::test]
 #[ignore = "needs python3"]
-async fn the_python_mlet_of_the_documentation_takes_any_number_of_servers_and_judges_its_arguments()
-{
+async fn the_python_mlet_of_the_documentation_takes_any_number_of_servers_and_says_what_it_cannot_do()
+ {
     let mlet = script("survey.py");
     surveys_all(Path::new(&mlet)).await;
     judges(Path::new(&mlet));
+    fails_without_a_session(Path::new(&mlet));
 }
 
 #[tokio::test]
