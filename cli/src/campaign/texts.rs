@@ -33,8 +33,8 @@ pub(super) fn text_of(from: &OfCampaign, now: Ticks) -> Result<String, String> {
     Ok(text)
 }
 
-const UNPUBLISHED: &str = "each manager of a campaign may have to publish it: the config file needs BrokerAddr and \
-                           PubAgentCertPath";
+const UNPUBLISHED: &str = "each manager of a campaign may have to publish it: the config file needs \
+                           EnableExpPublication 1 and what belongs to it";
 
 /// Whether a manager with this configuration can publish.
 ///
@@ -97,6 +97,14 @@ pub(super) fn addition(round: u32, wave: u32, waves: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_publishes_nothing_is_told_what_would_publish() {
+        let from =
+            OfCampaign { publication: None, experiments: Vec::new(), drawn_snikeys: Vec::new() };
+        let refused = text_of(&from, Ticks(0)).unwrap_err();
+        assert!(refused.contains("EnableExpPublication 1"), "{refused}");
+    }
 
     #[test]
     fn each_round_and_wave_has_a_text_of_its_own() {
