@@ -303,7 +303,11 @@ fn a_manager_takes_no_folder_of_another_campaign_or_of_a_run_without_one() {
     let other = rig.address.replace("#c", "#other");
     for (address, folder, why) in [
         (&rig.address, "alone", "it holds a run that was of no campaign; name another folder"),
-        (&other, "shared", "it holds a run of the campaign c; name another folder"),
+        (
+            &other,
+            "shared",
+            "it holds a run of the campaign c and not of other; name another folder",
+        ),
     ] {
         let before = fs::read(rig.home.path(folder).join("run.json")).unwrap();
         for options in [&[][..], &["--check"]] {

@@ -40,7 +40,8 @@ impl OfCampaign {
         };
         let name = Escaped(other.name.as_bytes());
         if other.name != self.name {
-            return Some(format!("it holds a run of the campaign {name}"));
+            let this = Escaped(self.name.as_bytes());
+            return Some(format!("it holds a run of the campaign {name} and not of {this}"));
         }
         match (&other.created, &self.created) {
             (Some(then), Some(this)) if then != this => {
@@ -70,7 +71,10 @@ mod tests {
         assert_eq!(this.check(&[same.clone(), unknown]), Ok(()));
         for (other, told) in [
             (json!({ "run": "7" }), "a run that was of no campaign; name"),
-            (run(json!({ "name": "us26", "created": null })), "of the campaign us26; name"),
+            (
+                run(json!({ "name": "us26", "created": null })),
+                "of the campaign us26 and not of eu26; name",
+            ),
             (
                 run(json!({ "name": "eu26", "created": "2025-01-01T00:00:00Z" })),
                 "create it with --created 2025-01-01T00:00:00Z); name another folder",
