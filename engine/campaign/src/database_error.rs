@@ -4,7 +4,7 @@ use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
-use rustls::AlertDescription;
+use rustls::{AlertDescription, CertificateError};
 use tokio_postgres::Error;
 use tokio_postgres::error::SqlState;
 
@@ -82,6 +82,9 @@ impl From<Error> for DatabaseError {
                     Self::Refused(format!(
                         "{text}; it is about the certificate that was shown, or its key"
                     ))
+                }
+                Some(rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer)) => {
+                    Self::Trust(format!("{text}; none of the roots that were given has signed it"))
                 }
                 Some(_) => Self::Trust(text),
                 None if has_no_tls(&error) => Self::Trust(text),

@@ -43,7 +43,10 @@ fn over_the_network_only_a_database_that_proves_its_name_is_trusted() {
     member.client.leave();
     for (access, why) in [
         (access("other.example", roots_of(&ours)), "other.example"),
-        (access("db.example", roots_of(&others)), "UnknownIssuer"),
+        (
+            access("db.example", roots_of(&others)),
+            "UnknownIssuer; none of the roots that were given",
+        ),
         (access("db.example", None), "roots are needed"),
     ] {
         let error = refused(access);
