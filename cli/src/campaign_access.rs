@@ -11,6 +11,7 @@ use clap::Args;
 use cli::secret;
 use packetlab::escape::Escaped;
 use packetlab_home::file;
+use zeroize::Zeroizing;
 
 use crate::exit::{Exit, Failure};
 
@@ -43,18 +44,26 @@ impl AccessArgs {
     /// Reads the files; the database is at this address.
     ///
     /// # Errors
-    /// A file cannot be read, or others can; a certificate has no key, or a key no certificate.
+    /// A file cannot be read, or others can; a password is empty; a certificate has no key, or a key no certificate.
     pub(crate) fn access(&self, address: Address) -> Result<Access, Failure> {
-        let password = self.campaign_password_file.as_deref().map(|path| {
-            let read = secret::read(path).map(file::first_line);
-            read.map_err(|error| unusable(PASSWORD, path, &error))
-        });
         Ok(Access {
-            password: password.transpose()?,
+            password: self.password()?,
             roots: self.roots(&address)?,
             certificate: self.certificate()?,
             address,
         })
+    }
+
+    fn password(&self) -> Result<Option<Zeroizing<Vec<u8>>>, Failure> {
+        let Some(path) = self.campaign_password_file.as_deref() else {
+            return Ok(None);
+        };
+        let read = secret::read(path).map(file::first_line);
+        let password = read.map_err(|error| unusable(PASSWORD, path, &error))?;
+        match password.is_empty() {
+            true => Err(unusable(PASSWORD, path, &"its first line is empty")),
+            false => Ok(Some(password)),
+        }
     }
 
     fn roots(&self, address: &Address) -> Result<Option<Roots>, Failure> {

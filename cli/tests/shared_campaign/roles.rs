@@ -140,6 +140,9 @@ fn what_a_database_is_reached_with_is_named_by_its_option() {
     let home = Home::new();
     home.write("empty.pem", b"no PEM");
     home.write("open", b"password");
+    home.write("blank", b"\npassword\n");
+    let closed = std::os::unix::fs::PermissionsExt::from_mode(0o600);
+    std::fs::set_permissions(home.path("blank"), closed).unwrap();
     let open = std::os::unix::fs::PermissionsExt::from_mode(0o644);
     std::fs::set_permissions(home.path("open"), open).unwrap();
     for (words, code, told) in [
@@ -153,6 +156,11 @@ fn what_a_database_is_reached_with_is_named_by_its_option() {
             &["--campaign-password-file", "open"],
             3,
             "pktxpmgr: --campaign-password-file open: everybody may read or write it",
+        ),
+        (
+            &["--campaign-password-file", "blank"],
+            3,
+            "pktxpmgr: --campaign-password-file blank: its first line is empty\n",
         ),
     ] {
         let mut command = home.bare_command();
