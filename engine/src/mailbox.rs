@@ -57,6 +57,8 @@ pub(crate) enum ToShard {
     Refused(SessionPlace, Refusal),
     /// Permits that were given hold no more: end the sessions that have one, so that their mlets read the end. Others go on.
     Fence,
+    /// Connections that are registered at a proxy are to be let go where no endpoint has come yet: others get theirs.
+    LeaveProxies,
     /// The time of those that were ended for lack of a permit is over: what is still on its way is not waited for.
     FenceOver,
     /// This session's mlet was not started in time: it ends.

@@ -1,8 +1,12 @@
 //! What becomes of a campaign when a manager is killed or loses the database: another takes its place, and nothing is counted
 //! twice.
 
+use std::io::Read;
+
 use common::broker::Xpub;
-use common::manager::{Manager, kill_hard};
+use common::manager::{Manager, PATIENCE, kill_hard};
+use common::proxy::Proxy;
+use packetlab::key::PrivateKey;
 
 use super::*;
 
@@ -65,6 +69,47 @@ fn a_count_stays_exact_when_a_manager_is_killed_with_a_session() {
     assert_eq!((&status["state"], &status["done"]), (&"over".into(), &3.into()), "{status}");
     assert_eq!((&status["claims"], &status["lost"]), (&4.into(), &1.into()), "{status}");
     assert_eq!(rig.campaign("results", &[]).stdout.lines().count(), 3);
+}
+
+/// Endpoints that come meanwhile are the others'.
+#[test]
+#[ignore = "needs postgresql"]
+fn who_is_no_member_leaves_the_proxy_to_others_until_it_is_one_again() {
+    let (home, postgres) = (Home::new(), Postgres::new());
+    let address = postgres.address("c");
+    let mlet = vec![zoo().to_str().unwrap().to_owned(), "obey".to_owned()];
+    let mut rig = Rig::at(home, mlet, postgres, address);
+    let proxy = Proxy::start(&PrivateKey::generate().unwrap(), true);
+    let proxied = "ExpExec 1:hello:exppriv.cert,pubcmd.cert:eop.pub::\nEnableProxyMode 1\n\
+                   BacklogConnAgentCertPath agent.cert\nTargetBacklogConn 3";
+    let config = rig.home.publishing(&rig.broker, proxied);
+    rig.home.write("xpmgr.conf", config.as_bytes());
+    let at = ["-a", &proxy.address.to_string()].map(str::to_owned);
+    let of_run = ["-c", "xpmgr.conf", &at[0], &at[1]];
+    let zoo = zoo();
+    let mlet = [zoo.to_str().unwrap(), "obey"];
+    let created = rig.campaign("create", &[&of_run[..], &["--lease", "2s"], &mlet].concat());
+    assert_eq!(created.code, Some(0), "{}", created.stderr);
+    let mut command = rig.home.bare_command();
+    command.args(of_run).args(["--campaign", &rig.address, "--out", "one"]).args(mlet);
+    let manager = Manager::spawn(&rig.home, command);
+    proxy.holds(3);
+    rig.postgres.kill();
+    manager.says("no endpoints are taken in meanwhile: 3 connections at proxies let go");
+    for _ in 0..3 {
+        let mut let_go = proxy.take("hello");
+        let_go.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(let_go.read(&mut [0]).unwrap(), 0);
+    }
+    rig.postgres.start();
+    manager.says("a member of the campaign again");
+    proxy.holds(3);
+    let mut session = proxy.session(&Dial::to(proxy.address).with(&rig.identity()));
+    session.send(&message(NDATA, b"exit 0"));
+    assert_eq!(session.read_to_end().1, End::CloseNotify);
+    session.close();
+    wait_until("it is counted", || rig.status()["done"] == 1);
+    assert_eq!(manager.interrupted().code, Some(0));
 }
 
 /// Its one mlet goes on; the sessions that it had end.

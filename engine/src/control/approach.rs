@@ -18,6 +18,7 @@ use crate::mailbox::{Registration, ToShard};
 use crate::records::Ended;
 use crate::view::RunStage;
 use packetlab::tls::SetupError;
+use packetlab::words::counted;
 
 impl Control {
     /// Begins to greet endpoints, whom the shards can serve: publishes, in proxy mode once the backlog
@@ -101,6 +102,9 @@ impl Control {
             Ok(connection) => {
                 let shard = proxies.handle_ready(&registration, self.shards.len());
                 self.shards[shard].push(ToShard::Adopt(connection));
+                if proxies.are_paused() {
+                    self.shards[shard].push(ToShard::LeaveProxies);
+                }
             }
             Err(failure) => {
                 self.counts.close_session();
@@ -122,6 +126,22 @@ impl Control {
             proxies.handle_lost(registration, &ended);
         }
         self.sessions.backlog_lost(ended, now());
+    }
+
+    /// Lets go of the connections at proxies, so that others get the endpoints that come, or registers new ones.
+    pub(super) fn take_part(&mut self, takes_part: bool) {
+        let Some(proxies) = self.proxies.as_mut().filter(|_| self.phase == RunPhase::Running)
+        else {
+            return;
+        };
+        proxies.pause(!takes_part);
+        if !takes_part {
+            let connections = counted(proxies.ready() as u64, "connection");
+            info!("no endpoints are taken in meanwhile: {connections} at proxies let go");
+            for shard in &mut self.shards {
+                shard.push(ToShard::LeaveProxies);
+            }
+        }
     }
 
     /// Begins the set-ups that are due, and what follows when the backlogs are filled for the first time.

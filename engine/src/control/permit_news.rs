@@ -80,6 +80,7 @@ impl Control {
                 self.sessions.settle(session, verdict, now())
             }
             PermitNews::Fenced(within) => self.fence(within),
+            PermitNews::TakesPart(takes_part) => self.take_part(takes_part),
             PermitNews::Publish(addition) => {
                 self.brokers.publish_as(addition.as_deref());
                 self.show_brokers();

@@ -38,6 +38,8 @@ pub(super) struct Proxies {
     filled_again: bool,
     /// Connections that endpoints took.
     taken: u64,
+    /// No set-up begins.
+    is_paused: bool,
 }
 
 impl Proxies {
@@ -63,6 +65,7 @@ impl Proxies {
             came_back: false,
             filled_again: false,
             taken: 0,
+            is_paused: false,
         })
     }
 
@@ -119,8 +122,21 @@ impl Proxies {
         std::mem::take(&mut self.filled_again)
     }
 
+    /// From now on no set-up begins, or they begin again. What is registered is left as it is.
+    pub(super) fn pause(&mut self, is_paused: bool) {
+        self.is_paused = is_paused;
+    }
+
+    /// No set-up begins.
+    pub(super) fn are_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// When [`Self::tend`] is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
+        if self.is_paused {
+            return None;
+        }
         let now = now();
         let due = self.of_each.iter().filter_map(|backlog| backlog.pool().next_due(now));
         due.chain(self.bootstrap_until).min()
@@ -144,6 +160,9 @@ impl Proxies {
     /// Begins the set-ups that are due and for which there is room. Whether the first filling is over with this call,
     /// and how.
     pub(super) fn tend(&mut self, counts: &Counts) -> Option<Result<(), RunError>> {
+        if self.is_paused {
+            return None;
+        }
         // Without room it goes on when a session has ended.
         while counts.open_session() {
             if !self.begin() {

@@ -90,6 +90,9 @@ pub enum PermitNews {
     /// Permits that were given hold no more, and results of their sessions are not wanted: these sessions are to be over
     /// within this time.
     Fenced(Duration),
+    /// No permit can be given to this run until it is told that there can be one again: endpoints that wait at a proxy are
+    /// left to those who have them.
+    TakesPart(bool),
     /// The descriptors are published from now on with this behind each, or not by this run; until then they are not.
     Publish(Option<String>),
     /// How the campaign stands.

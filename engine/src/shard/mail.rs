@@ -42,6 +42,7 @@ impl<D: Driver<Token>> Shard<D> {
                 ToShard::Refused(place, why) => self.answer_permit(place, Some(why)),
                 ToShard::Fence => self.fence(),
                 ToShard::FenceOver => self.end_fenced(),
+                ToShard::LeaveProxies => self.leave_proxies(),
             }
         }
         self.driver.watch(self.inbox.as_fd(), Token::Mail);
@@ -81,6 +82,14 @@ impl<D: Driver<Token>> Shard<D> {
                 false => session.handle_reload(experiments),
             });
         }
+    }
+
+    /// Lets go of connections that wait at a proxy.
+    fn leave_proxies(&mut self) {
+        let waits = |session: &Session| session.set_up_stage() == SetUpStage::Waiting;
+        let waiting = self.connections.iter().filter(|(_, one)| waits(&one.session));
+        let slots: Vec<usize> = waiting.map(|(slot, _)| slot).collect();
+        slots.into_iter().for_each(|slot| self.move_session(slot, Session::handle_stop));
     }
 
     /// Tells what sessions count anyway. Whoever asked waits for all shards, so the answer may wait a little too.

@@ -97,6 +97,7 @@ impl MemberPermits {
             Heard::Unreported { session } => settled(session, ResultVerdict::Unreported),
             Heard::Standing(standing) => return self.take_standing(&standing),
             Heard::Fenced => {
+                self.told.push_back(PermitNews::TakesPart(false));
                 // Somebody else is to publish meanwhile.
                 if self.published.take().is_some() {
                     self.told.push_back(PermitNews::Publish(None));
@@ -129,7 +130,10 @@ impl MemberPermits {
                 }
                 PermitNews::Stop(format!("--campaign: {why}"))
             }
-            Heard::Entered => return info!("a member of the campaign again"),
+            Heard::Entered => {
+                info!("a member of the campaign again");
+                PermitNews::TakesPart(true)
+            }
             Heard::Trouble(problem) => {
                 warn!("campaign: {}", Escaped(problem.as_bytes()));
                 PermitNews::Answering(false)
@@ -339,12 +343,15 @@ mod tests {
         );
         hears.send(::campaign::ClientNews::Fenced).unwrap();
         hears.send(standing(State::Open, false, (2, 1))).unwrap();
+        hears.send(::campaign::ClientNews::Entered).unwrap();
         hears.send(standing(State::Open, true, (2, 1))).unwrap();
         assert_eq!(
             news(&mut member),
             [
+                PermitNews::TakesPart(false),
                 PermitNews::Publish(None),
                 PermitNews::Fenced(SIX_SECONDS),
+                PermitNews::TakesPart(true),
                 published("round=2;hostid=*0;")
             ]
         );
@@ -386,10 +393,10 @@ mod tests {
     }
 
     #[test]
-    fn with_fence_finish_sessions_go_on_when_the_lease_is_lost() {
+    fn with_fence_finish_sessions_go_on_when_the_lease_is_lost_and_no_endpoint_is_taken_in() {
         let (mut member, hears) = member(Fence::Finish);
         hears.send(::campaign::ClientNews::Fenced).unwrap();
-        assert_eq!(news(&mut member), []);
+        assert_eq!(news(&mut member), [PermitNews::TakesPart(false)]);
     }
 
     #[test]

@@ -239,10 +239,11 @@ impl Pool {
         });
     }
 
-    /// A registered connection was let go by us, because its snikey was not served any more.
+    /// A registered connection was let go by us: its snikey is served no more, or others are to get the endpoints meanwhile.
     pub fn handle_let_go(&mut self, snikey: &SniKey) {
         self.note::<()>(snikey, |connections| {
             connections.ready -= 1;
+            connections.note_loss();
             None
         });
     }

@@ -92,6 +92,21 @@ fn garbage_is_no_endpoint() {
     assert!(!pair.told().contains("left the backlog"), "{}", pair.told());
 }
 
+#[test]
+fn a_connection_is_let_go_for_others_to_have_its_endpoint_until_a_byte_of_that_has_come() {
+    let (mut pair, hello) = waiting_for(TRUSTING);
+    pair.run();
+    pair.leave_proxies();
+    assert!(matches!(pair.finish(), Outcome::Cancelled));
+    assert!(pair.told().starts_with("lost to the backlog: "), "{}", pair.told());
+    let (mut pair, _) = waiting_for(TRUSTING);
+    pair.endpoint.sent.push_back(hello[0]);
+    pair.run();
+    pair.leave_proxies();
+    pair.run();
+    assert!(pair.over.is_none(), "{}", pair.told());
+}
+
 /// Item 113.
 #[test]
 fn the_end_of_the_run_closes_a_waiting_connection_at_once() {

@@ -378,6 +378,11 @@ impl Pair {
         self.tell(ToShard::FenceOver);
     }
 
+    /// Others are to get the endpoints that come to proxies.
+    pub(super) fn leave_proxies(&mut self) {
+        self.tell(ToShard::LeaveProxies);
+    }
+
     /// The run ends.
     pub(super) fn drain(&mut self) {
         self.tell(ToShard::Drain);

@@ -166,6 +166,7 @@ impl World {
         if self.fences_at == Some(turn) {
             self.circumstances.is_forced = true;
             self.harness.to_shard.push(ToShard::Fence);
+            self.harness.to_shard.push(ToShard::LeaveProxies);
         }
         if self.fences_at.is_some_and(|fences_at| fences_at + TURNS_OF_A_FENCE == turn) {
             self.harness.to_shard.push(ToShard::FenceOver);

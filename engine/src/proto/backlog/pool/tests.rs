@@ -254,6 +254,15 @@ fn a_snikey_that_is_served_no_more_is_not_filled_and_forgotten_with_its_last_con
     assert_eq!(begun(&mut pool, start()), [nth(1)], "as if it were new");
 }
 
+#[test]
+fn what_was_let_go_leaves_a_gap_in_which_endpoints_may_have_been_missed() {
+    let mut pool = pool_of(1, 2);
+    assert_eq!(filled(&mut pool), [None, None]);
+    pool.handle_let_go(&nth(0));
+    pool.handle_let_go(&nth(0));
+    assert_eq!(filled(&mut pool), [Some(Gap::Lost), None], "and no wait before it");
+}
+
 /// Registers what is due, and tells which gaps are over with that.
 fn filled(pool: &mut Pool) -> Vec<Option<Gap>> {
     begun(pool, start()).iter().map(|snikey| pool.handle_ready(snikey)).collect()
