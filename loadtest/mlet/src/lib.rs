@@ -140,18 +140,20 @@ pub const SOCKETS_MAX: usize = 256;
 /// `usage` is how it is called, its name first; `--help` prints it, and `--version` the name and the version. Lines
 /// below the first, which only `--help` prints, say what the mlet prints.
 ///
-/// Its arguments are seen when its first endpoint is there; [`run_with`] judges them before.
+/// Its arguments are seen when its first endpoint is there; [`run_with`] judges them before. Asked with `--check-args` to
+/// judge them, such a mlet says that it cannot, and ends with 1.
 pub fn run(
     usage: &str,
     mlet: impl FnOnce(&mut Client, &Endpoint, &[String]) -> Result<(), MletError>,
 ) -> ExitCode {
-    let unchecked = |words: &[String], is_check: bool| match is_check {
-        false => Ok(words.to_vec()),
-        true => Err(MletError::Failed("it cannot judge its arguments before a run".to_owned())),
-    };
-    run_judged(usage, unchecked, |client, endpoint, words: Vec<String>| {
-        mlet(client, endpoint, &words)
-    })
+    if CommandLine::of_process().is_check {
+        let name = usage.split(' ').next().unwrap_or(usage);
+        complain(&format!("{name}: it cannot judge its arguments before a run"));
+        // Not the code of arguments that make no sense.
+        return ExitCode::FAILURE;
+    }
+    let unjudged = |words: &[String]| Ok(words.to_vec());
+    run_with(usage, unjudged, |client, endpoint, words| mlet(client, endpoint, &words))
 }
 
 /// Runs a mlet as [`run`] does, with what `judge` makes of its arguments. Those that it refuses are exit code 2, before
@@ -179,14 +181,6 @@ pub fn run_with<A>(
     judge: impl FnOnce(&[String]) -> Result<A, MletError>,
     mlet: impl FnOnce(&mut Client, &Endpoint, A) -> Result<(), MletError>,
 ) -> ExitCode {
-    run_judged(usage, |words, _| judge(words), mlet)
-}
-
-fn run_judged<A>(
-    usage: &str,
-    judge: impl FnOnce(&[String], bool) -> Result<A, MletError>,
-    mlet: impl FnOnce(&mut Client, &Endpoint, A) -> Result<(), MletError>,
-) -> ExitCode {
     let name = usage.split(' ').next().unwrap_or(usage);
     let CommandLine { is_check, words } = CommandLine::of_process();
     let words: Result<Vec<String>, _> = words.into_iter().map(OsString::into_string).collect();
@@ -197,7 +191,7 @@ fn run_judged<A>(
     let no_text = |word: OsString| {
         MletError::Failed(format!("'{}' is no text", word.to_string_lossy().escape_debug()))
     };
-    let arguments = match words.map_err(no_text).and_then(|words| judge(&words, is_check)) {
+    let arguments = match words.map_err(no_text).and_then(|words| judge(&words)) {
         Ok(arguments) => arguments,
         Err(error) => return arguments::refused(usage, &error),
     };

@@ -98,4 +98,9 @@ fn a_mlet_of_ones_own_is_made_as_the_readme_says() {
         .unwrap();
     assert_eq!(String::from_utf8_lossy(&ended.stdout), "ab12\t192.0.2.1\t7\n", "{ended:?}");
     assert!(ended.status.success(), "{ended:?}");
+
+    // It judges nothing, and does not say that its arguments were wrong.
+    let asked = Command::new(target.join("debug/mlet-clock")).arg("--check-args").output().unwrap();
+    let told = "mlet-clock: it cannot judge its arguments before a run\n";
+    assert_eq!((asked.status.code(), &*String::from_utf8_lossy(&asked.stderr)), (Some(1), told));
 }
