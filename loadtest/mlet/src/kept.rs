@@ -27,6 +27,8 @@ const ABOUT_SOCKETS: [MessageType; 5] = [
 pub(crate) struct Kept {
     /// Each with its number in the order in which all came. None of these is empty.
     queues: BTreeMap<Place, VecDeque<(u64, Notification)>>,
+    /// Where each of these numbers is.
+    places: BTreeMap<u64, Place>,
     next: u64,
     len: usize,
 }
@@ -42,6 +44,7 @@ impl Kept {
         self.len += notification.kept_len();
         let place = (notification.sktid(), notification.message_type());
         self.queues.entry(place).or_default().push_back((self.next, notification));
+        self.places.insert(self.next, place);
         self.next += 1;
     }
 
@@ -67,9 +70,10 @@ impl Kept {
 
     /// The first, but of these sockets.
     pub(crate) fn take_but_of(&mut self, sktids: &BTreeSet<u8>) -> Option<Notification> {
-        let is_other = |(sktid, _): &Place| sktid.is_none_or(|sktid| !sktids.contains(&sktid));
-        let first = self.first(self.queues.keys().copied().filter(is_other), |_| true)?;
-        self.remove(first)
+        let is_other = |(sktid, _): &&Place| sktid.is_none_or(|sktid| !sktids.contains(&sktid));
+        // The first at its place as well.
+        let place = *self.places.values().find(is_other)?;
+        self.remove((place, 0))
     }
 
     /// The number of the next that comes.
@@ -83,8 +87,10 @@ impl Kept {
             let place = (Some(sktid), message_type);
             let Some(queue) = self.queues.get_mut(&place) else { continue };
             let left = queue.partition_point(|(number, _)| *number < before);
-            let dropped_len = queue.drain(..left).map(|(_, notification)| notification.kept_len());
-            self.len -= dropped_len.sum::<usize>();
+            for (number, notification) in queue.drain(..left) {
+                self.places.remove(&number);
+                self.len -= notification.kept_len();
+            }
             if queue.is_empty() {
                 self.queues.remove(&place);
             }
@@ -107,7 +113,8 @@ impl Kept {
 
     fn remove(&mut self, (place, at): (Place, usize)) -> Option<Notification> {
         let queue = self.queues.get_mut(&place)?;
-        let (_, notification) = queue.remove(at)?;
+        let (number, notification) = queue.remove(at)?;
+        self.places.remove(&number);
         if queue.is_empty() {
             self.queues.remove(&place);
         }
@@ -191,7 +198,7 @@ mod tests {
                     prop_assert_eq!(taken, at.map(|at| came.remove(at)));
                 }
                 let len: usize = came.iter().map(Notification::kept_len).sum();
-                prop_assert_eq!(kept.len(), len);
+                prop_assert_eq!((kept.len(), kept.places.len()), (len, came.len()));
             }
         }
     }
