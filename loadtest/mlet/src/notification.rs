@@ -6,7 +6,7 @@ use packetlab::message::{Message, MessageType};
 use packetlab::time::Ticks;
 
 /// What keeping a message costs beside its payload, in bytes.
-const KEPT_LEN: usize = 64;
+const KEPT_LEN: usize = 128;
 
 /// A received message: an answer, or one that answers no request.
 #[derive(Debug, Clone, PartialEq, Eq)]
