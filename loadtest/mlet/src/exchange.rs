@@ -122,6 +122,8 @@ pub(crate) struct Exchange {
     kept: Kept,
     /// Of each socket that was closed the number of the first notification that can be of a later one.
     closed: BTreeMap<u8, u64>,
+    /// The news behind which nothing more of a stream is handed out, by socket.
+    ends: BTreeMap<u8, Notification>,
     claims: BTreeSet<u8>,
     outgoing: Outgoing,
     /// An answer to no request, unless one is asked; what came behind it waits.
@@ -142,6 +144,7 @@ impl Exchange {
             answers_len: 0,
             kept: Kept::default(),
             closed: BTreeMap::new(),
+            ends: BTreeMap::new(),
             claims: BTreeSet::new(),
             outgoing: Outgoing::default(),
             unasked: None,
@@ -225,6 +228,16 @@ impl Exchange {
             self.take_in();
         }
         notification
+    }
+
+    /// The news behind which nothing more of this stream is handed out, if it has come.
+    pub(crate) fn stream_end(&self, sktid: u8) -> Option<Notification> {
+        self.ends.get(&sktid).cloned()
+    }
+
+    /// This stream ends by that.
+    pub(crate) fn end_stream(&mut self, sktid: u8, end: Notification) {
+        self.ends.insert(sktid, end);
     }
 
     /// News of this socket is for him alone who claims it, until he ends that.
@@ -358,6 +371,7 @@ impl Exchange {
             // What came before the earlier socket of this number was closed is of that one. News of the new one may come
             // before the answer.
             (Some(Turn::Opens(sktid)), Message::Result(outcome)) if outcome.is_success() => {
+                self.ends.remove(&sktid);
                 if let Some(before) = self.closed.remove(&sktid) {
                     self.kept.forget(sktid, before);
                 }

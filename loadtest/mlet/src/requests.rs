@@ -105,12 +105,13 @@ impl Talk {
         let types = [MessageType::NDATA, MessageType::NSTAT, MessageType::NBLOCK];
         let take = |exchange: &mut Exchange| exchange.notification(sktid, &types, is_wanted);
         let awaited = || format!("data ({})", self.socket_told(sktid));
-        let news = match self.stream_end(sktid) {
+        let end = self.lock().exchange.stream_end(sktid);
+        let news = match end {
             Some(end) => end,
             None => self.notification(take, self.deadline(timeout), awaited).await?,
         };
         if ends_stream(&news.message()) {
-            self.end_stream(sktid, &news);
+            self.lock().exchange.end_stream(sktid, news.clone());
         }
         match news.message() {
             Message::Ndata { time, packet, .. } => {

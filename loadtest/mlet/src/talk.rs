@@ -41,8 +41,8 @@ pub(crate) struct State {
     clocks: Clocks,
     silence_max: Duration,
     session_deadline: Option<Instant>,
-    /// What stood when each open socket was opened, by its number.
-    sockets: BTreeMap<u8, Opened>,
+    /// What stood when each open socket was opened.
+    sockets: BTreeMap<u8, Open>,
     /// When something came last.
     heard: Option<Instant>,
     /// How often the stream has been looked at.
@@ -56,13 +56,6 @@ pub(crate) struct State {
     looks_by: Option<Instant>,
     /// Wakes who moves the bytes, if that is a thread of its own.
     bell: Option<Box<dyn Fn() + Send>>,
-}
-
-/// A socket that was opened, or was to be.
-struct Opened {
-    open: Open,
-    /// The news behind which nothing more of a stream is handed out.
-    end: Option<Notification>,
 }
 
 /// One who waits, until it is dropped.
@@ -237,9 +230,7 @@ impl Talk {
         let mut state = self.lock();
         let ticket = state.exchange.ask(request)?;
         match *request {
-            Message::Nopen { sktid, open, .. } => {
-                state.sockets.insert(sktid, Opened { open, end: None })
-            }
+            Message::Nopen { sktid, open, .. } => state.sockets.insert(sktid, open),
             _ => None,
         };
         let (begun, at) = (state.clocks)();
@@ -321,18 +312,6 @@ impl Talk {
         self.wait(begun, deadline, take).await?.map_err(|late| late.error(awaited()))
     }
 
-    /// The news behind which nothing more of a stream is handed out, if it has come.
-    pub(crate) fn stream_end(&self, sktid: u8) -> Option<Notification> {
-        self.lock().sockets.get(&sktid)?.end.clone()
-    }
-
-    /// The stream of this socket ends by this.
-    pub(crate) fn end_stream(&self, sktid: u8, end: &Notification) {
-        if let Some(opened) = self.lock().sockets.get_mut(&sktid) {
-            opened.end = Some(end.clone());
-        }
-    }
-
     /// How a socket is called in errors.
     pub(crate) fn socket_told(&self, sktid: u8) -> String {
         self.told(Target::Socket(sktid))
@@ -344,7 +323,7 @@ impl Talk {
             Target::Endpoint => String::new(),
             Target::Memory(address) => format!("memory 0x{address:08x}"),
             Target::Datagram(sktid, remote) => format!("socket {sktid}, UDP to {remote}"),
-            Target::Socket(sktid) => match state.sockets.get(&sktid).map(|opened| &opened.open) {
+            Target::Socket(sktid) => match state.sockets.get(&sktid) {
                 None => format!("socket {sktid}"),
                 Some(Open::Raw { local }) => format!("socket {sktid}, raw on {local}"),
                 Some(Open::Udp { local }) => format!("socket {sktid}, UDP on {local}"),

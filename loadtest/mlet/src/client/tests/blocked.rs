@@ -42,6 +42,17 @@ fn a_stream_does_not_go_on_over_what_a_monitor_blocked() {
 }
 
 #[test]
+fn a_stream_with_a_gap_does_not_go_on_because_its_number_was_asked_for_again() {
+    let connect = Open::TcpConnect { local: "0.0.0.0:0".parse().unwrap(), remote: REMOTE };
+    let refusal = Message::Result(Outcome::Status(Status::ESKTINUSE));
+    let told = [block(Protocol::Tcp), piece(b"behind"), refusal];
+    let (mut client, _endpoint) = opened(connect, &told);
+    assert!(client.receive(1, LONG).is_err());
+    assert!(client.open(1, connect, 4096).is_err());
+    assert_denied(client.receive(1, LONG), "socket 1, TCP to 127.0.0.1:80");
+}
+
+#[test]
 fn a_stream_that_is_over_stays_over() {
     let connect = Open::TcpConnect { local: "0.0.0.0:0".parse().unwrap(), remote: REMOTE };
     let (mut client, _endpoint) = opened(connect, &[ended(1, StateChange::PEER_CLOSED)]);
