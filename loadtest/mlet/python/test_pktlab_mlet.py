@@ -328,6 +328,15 @@ class BlockedTest(unittest.TestCase):
         stream.close()
         self.assertEqual(endpoint.connect("192.0.2.7", 80).receive(), b"new")
 
+    def test_a_stream_does_not_go_on_over_what_was_told_as_other_news(self) -> None:
+        behind = message(0x62, struct.pack("!BBBQ", 0, 4, 6, 0) + b"behind")
+        endpoint, _far = session(OPENED + established(0) + self.block(6) + behind)
+        stream = endpoint.connect("192.0.2.7", 80)
+        self.assertIsInstance(endpoint.first_of([stream]), pktlab_mlet.Blocked)
+        self.denied(stream.receive, "socket 0, TCP to 192.0.2.7:80")
+        # Who asks for all news gets it all the same.
+        self.assertIsInstance(endpoint.notification(), pktlab_mlet.Received)
+
     def test_a_datagram_that_a_monitor_blocked_is_told_and_the_next_one_follows(self) -> None:
         following = message(0x62, struct.pack("!BBBQ4sH", 0, 4, 17, 7, bytes((192, 0, 2, 7)), 7) + b"next")
         endpoint, _far = session(OK + self.block(17) + following)

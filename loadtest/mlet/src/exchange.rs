@@ -222,22 +222,21 @@ impl Exchange {
         self.taken(notification)
     }
 
-    /// There is room for more.
+    /// What a stream ends by is remembered, and there is room for more.
     fn taken(&mut self, notification: Option<Notification>) -> Option<Notification> {
-        if notification.is_some() {
-            self.take_in();
+        let notification = notification?;
+        if notification.ends_stream()
+            && let Some(sktid) = notification.sktid()
+        {
+            self.ends.insert(sktid, notification.clone());
         }
-        notification
+        self.take_in();
+        Some(notification)
     }
 
     /// The news behind which nothing more of this stream is handed out, if it has come.
     pub(crate) fn stream_end(&self, sktid: u8) -> Option<Notification> {
         self.ends.get(&sktid).cloned()
-    }
-
-    /// This stream ends by that.
-    pub(crate) fn end_stream(&mut self, sktid: u8, end: Notification) {
-        self.ends.insert(sktid, end);
     }
 
     /// News of this socket is for him alone who claims it, until he ends that.

@@ -2,7 +2,7 @@
 //!
 //! Not here: to whom it goes (`exchange`).
 
-use packetlab::message::{Message, MessageType};
+use packetlab::message::{Message, MessageType, Protocol, StateChange};
 use packetlab::time::Ticks;
 
 /// What keeping a message costs beside its payload, in bytes.
@@ -48,6 +48,17 @@ impl Notification {
     /// Of what type it is.
     pub(crate) fn message_type(&self) -> MessageType {
         self.message_type
+    }
+
+    /// Nothing of this socket that comes behind it belongs to what came before: the stream is over, or a part of it is
+    /// missing. Of datagrams and packets each stands for itself.
+    pub(crate) fn ends_stream(&self) -> bool {
+        let protocol = match self.message() {
+            Message::Nstat { change: StateChange::Code { protocol, .. }, .. } => protocol,
+            Message::Nblock { socket, .. } => socket.protocol,
+            _ => return false,
+        };
+        protocol == Protocol::Tcp
     }
 
     /// What keeping it costs.

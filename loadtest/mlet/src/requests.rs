@@ -7,7 +7,7 @@ use std::num::NonZeroU16;
 use std::time::{Duration, Instant};
 
 use packetlab::message::{
-    Message, MessageType, NCTL_FIN, Open, Packet, Protocol, Socket, StateChange, Status,
+    Message, MessageType, NCTL_FIN, Open, Packet, Socket, StateChange, Status,
 };
 use packetlab::program::Program;
 use packetlab::time::Ticks;
@@ -110,9 +110,6 @@ impl Talk {
             Some(end) => end,
             None => self.notification(take, self.deadline(timeout), awaited).await?,
         };
-        if ends_stream(&news.message()) {
-            self.lock().exchange.end_stream(sktid, news.clone());
-        }
         match news.message() {
             Message::Ndata { time, packet, .. } => {
                 let (data, remote) = match packet {
@@ -199,17 +196,6 @@ impl Talk {
     pub(crate) fn deadline(&self, timeout: Option<Duration>) -> Option<Instant> {
         timeout.map(|timeout| after(self.now(), timeout))
     }
-}
-
-/// Nothing that comes behind this belongs to what came before: the stream is over, or a part of it is missing. Of
-/// datagrams and packets each stands for itself.
-fn ends_stream(news: &Message<'_>) -> bool {
-    let protocol = match news {
-        Message::Nstat { change: StateChange::Code { protocol, .. }, .. } => *protocol,
-        Message::Nblock { socket, .. } => socket.protocol,
-        _ => return false,
-    };
-    protocol == Protocol::Tcp
 }
 
 /// What the endpoint's clock was, as an MREAD of it was answered.

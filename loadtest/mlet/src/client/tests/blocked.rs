@@ -53,6 +53,17 @@ fn a_stream_with_a_gap_does_not_go_on_because_its_number_was_asked_for_again() {
 }
 
 #[test]
+fn a_stream_does_not_go_on_over_what_was_told_as_other_news() {
+    let connect = Open::TcpConnect { local: "0.0.0.0:0".parse().unwrap(), remote: REMOTE };
+    let told = [block(Protocol::Tcp), piece(b"behind")];
+    let (mut client, _endpoint) = opened(connect, &told);
+    assert_eq!(client.first_of(&[1], LONG).unwrap().message(), told[0]);
+    assert_denied(client.receive(1, LONG), "socket 1, TCP to 127.0.0.1:80");
+    // Who asks for all news gets it all the same.
+    assert_eq!(client.notification().unwrap().message(), told[1]);
+}
+
+#[test]
 fn a_stream_that_is_over_stays_over() {
     let connect = Open::TcpConnect { local: "0.0.0.0:0".parse().unwrap(), remote: REMOTE };
     let (mut client, _endpoint) = opened(connect, &[ended(1, StateChange::PEER_CLOSED)]);
