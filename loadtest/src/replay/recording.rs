@@ -56,7 +56,7 @@ pub(super) enum RecordingError {
     TooLong(u64),
     /// The line of this number is none of a recording, and why.
     Line(usize, String),
-    /// There is no line.
+    /// Nobody says anything.
     Empty,
 }
 
@@ -74,7 +74,7 @@ impl fmt::Display for RecordingError {
             ),
             Self::Line(number, problem) => write!(f, "line {number}: {problem}"),
             Self::Empty => {
-                f.write_str("it is empty; name a session's file of `pktxpmgr --capture`")
+                f.write_str("nobody says anything in it; name another session's file of `pktxpmgr --capture`")
             }
         }
     }
@@ -261,6 +261,10 @@ mod tests {
             let error = Recording::parse(&format!("{SAYS}\n{line}")).unwrap_err().to_string();
             assert!(error.starts_with("line 2: ") && error.contains(told), "{error}");
         }
-        assert!(Recording::parse("").unwrap_err().to_string().starts_with("it is empty"));
+        let finds = r#"{"t_ms": 0, "from": "endpoint", "mlet_finds": {"EPADDR": "192.0.2.1"}}"#;
+        for silent in ["", finds] {
+            let error = Recording::parse(silent).unwrap_err().to_string();
+            assert!(error.starts_with("nobody says anything in it"), "{error}");
+        }
     }
 }
