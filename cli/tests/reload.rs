@@ -12,7 +12,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use common::broker::{Broker, take_xpub};
-use common::endpoint::{Dial, End, Identity, NDATA, RESULT, certificate, message};
+use common::endpoint::{Dial, End, Identity, NDATA, RESULT, START, SUCCESS, certificate, message};
 use common::events::{EVENTS, Events, outcomes};
 use common::manager::{Manager, zoo};
 use common::proxy::Proxy;
@@ -77,6 +77,9 @@ fn new_sessions_get_what_the_files_say_now_and_others_keep_what_they_began_with(
     let before = home.dial(&manager);
     let mut running = before.session();
     running.echoes(b"before");
+    // START is sent, and not answered yet.
+    let mut begun = before.handshake();
+    assert_eq!(begun.receive(), Ok((START, Vec::new())));
     // Connected, and nothing sent.
     let mut silent = Dial::to(manager.address).asking(Some("other")).connect();
     let operator = exchange_everybody(&home);
@@ -89,6 +92,10 @@ fn new_sessions_get_what_the_files_say_now_and_others_keep_what_they_began_with(
     assert!(line.ends_with("reloaded for new sessions: 1 experiment, 1 program"), "{line}");
 
     running.echoes(b"and after");
+    begun.send(&SUCCESS);
+    begun.echoes(b"it has what it asked for");
+    manager.says_times(", snikey hello", 2);
+    begun.close();
     let after = Dial::to(manager.address).with(&Identity::of(&operator)).asking(Some("other"));
     after.is_served();
     assert!(matches!(before.refusal(), End::Fin | End::Reset), "its snikey is gone");

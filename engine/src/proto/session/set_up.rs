@@ -42,11 +42,9 @@ impl Session {
         }
     }
 
-    /// A reload: an endpoint that has sent nothing yet will be served with these.
+    /// A reload: an endpoint that has sent nothing yet will be served with these. Not for one that has.
     pub fn handle_reload(&mut self, experiments: Arc<Experiments>) {
-        if matches!(self.state, State::Waiting | State::Silent) {
-            self.experiments = experiments;
-        }
+        self.experiments = experiments;
     }
 
     /// START has been sent and may still be answered: the permit for it is in use.
