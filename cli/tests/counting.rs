@@ -4,13 +4,12 @@
 
 mod common;
 
-use std::sync::Barrier;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use common::endpoint::{Dial, End, Endpoint, Identity, NDATA, START, SUCCESS, message};
-use common::manager::Manager;
+use common::manager::{Manager, wait_until};
 use common::{Home, assert_says};
 use engine::sys::limits::raise_open_files;
 
@@ -40,11 +39,11 @@ fn exactly_as_many_endpoints_as_asked_for_get_a_mlet() {
     let home = Home::new();
     let [cores, count] = two_shards();
     let manager = home.start(&[cores, count, "-n", "0xc"], &["echo"]);
-    let dial = home.dial(&manager);
+    // Each with a key of its own, as one alone gets no more than its share.
+    let dials: Vec<Dial> = (0..40).map(|_| home.dial(&manager)).collect();
     let served = AtomicUsize::new(0);
-    let all_served = Barrier::new(PLACES);
     thread::scope(|scope| {
-        for _ in 0..40 {
+        for dial in &dials {
             scope.spawn(|| {
                 // Those without a place are refused, or cancelled while they wait for one.
                 let Ok(mut endpoint) = dial.try_connect() else { return };
@@ -54,7 +53,7 @@ fn exactly_as_many_endpoints_as_asked_for_get_a_mlet() {
                 endpoint.send(&message(NDATA, b"mine?"));
                 if endpoint.receive().is_ok() {
                     served.fetch_add(1, Ordering::Relaxed);
-                    all_served.wait();
+                    wait_until("all have theirs", || served.load(Ordering::Relaxed) >= PLACES);
                     endpoint.echoes(b"still mine");
                     endpoint.close();
                     assert_eq!(endpoint.receive(), Err(End::CloseNotify));
