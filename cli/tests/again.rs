@@ -200,7 +200,9 @@ fn a_killed_run_is_gone_on_with_and_in_the_end_each_endpoint_is_ok_once() {
     let ended = manager.ends();
     assert_eq!(ended.code, Some(0), "-n counts those of before: {}", ended.stderr);
     assert_says(&ended.stderr, &["outcomes: 3 ok, ", "with earlier runs: 4 sessions ok"]);
-    let sessions = whole_sessions(&home);
+    // Ended before the next began, the torn line has cost no other.
+    assert_eq!(whole_records(&home, "run.start").len(), 2);
+    let sessions = whole_records(&home, "session.end");
     for identity in &all {
         let key = Value::from(key_of(identity));
         let oks = sessions.iter().filter(|one| one["outcome"] == "ok" && one["ep"]["key"] == key);
@@ -224,15 +226,16 @@ fn a_killed_run_is_gone_on_with_and_in_the_end_each_endpoint_is_ok_once() {
     assert!(ended.stderr.contains("nothing is left to do"), "{}", ended.stderr);
 }
 
-/// The sessions of a file with a torn line in it.
-fn whole_sessions(home: &Home) -> Vec<Value> {
+/// Records of this kind of a file with a torn line in it.
+fn whole_records(home: &Home, kind: &str) -> Vec<Value> {
     let text = fs::read_to_string(home.path("results/events.jsonl")).unwrap();
     let lines = text.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-    lines.filter(|line| line["ev"] == "session.end").collect()
+    lines.filter(|line| line["ev"] == kind).collect()
 }
 
 fn comes_torn(home: &Home, manager: &Manager, identity: &Identity) -> bool {
-    let before = whole_sessions(home).len();
+    let sessions = || whole_records(home, "session.end").len();
+    let before = sessions();
     let mut endpoint = Dial::to(manager.address).with(identity).handshake();
     let is_measured = endpoint.set_up().is_ok();
     if is_measured {
@@ -240,7 +243,7 @@ fn comes_torn(home: &Home, manager: &Manager, identity: &Identity) -> bool {
         assert_eq!(endpoint.read_to_end().1, End::CloseNotify);
     }
     endpoint.close();
-    wait_until("its record", || whole_sessions(home).len() > before);
+    wait_until("its record", || sessions() > before);
     is_measured
 }
 
