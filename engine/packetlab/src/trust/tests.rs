@@ -458,9 +458,17 @@ fn circles_and_crowds_of_one_subject_cost_at_most_one_signature_a_certificate() 
     let (checked, believed) = signatures_checked(&crowd, &cast.anchors());
     assert!(believed);
     assert_eq!(checked, CERTIFICATES_MAX);
-    let mut forged = crowd[1].der().to_vec();
-    *forged.last_mut().unwrap() ^= 1;
-    crowd[1..].fill(Certificate::from_der(&forged).unwrap());
+    let forged = |certificate: &Certificate| {
+        let mut der = certificate.der().to_vec();
+        *der.last_mut().unwrap() ^= 1;
+        Certificate::from_der(&der).unwrap()
+    };
+    // Each of the ends that this chain may have needs the leaf.
+    let with_forged_leaf = [&[forged(&crowd[0])], &crowd[1..]].concat();
+    let checked = signatures_checked(&with_forged_leaf, &cast.anchors());
+    assert_eq!(checked, (CERTIFICATES_MAX, false));
+    let forged = forged(&crowd[1]);
+    crowd[1..].fill(forged);
     let (checked, believed) = signatures_checked(&crowd, &cast.anchors());
     assert!(believed, "the leaf alone is a chain");
     assert!(checked <= CERTIFICATES_MAX, "{checked}");
