@@ -486,7 +486,7 @@ fn a_broker_that_is_lost_later_gets_everything_again_with_the_same_end() {
 /// A broker that stays away, refuses, stalls and speaks nonsense when it is back: tries go on, none
 /// sooner than half a second after the one before, and nothing else is disturbed.
 #[test]
-fn a_broker_that_stays_away_is_tried_with_growing_waits_and_disturbs_nobody() {
+fn a_broker_that_stays_away_is_tried_after_a_wait_each_time_and_disturbs_nobody() {
     let mut rig = Rig::new(EXPERIMENT);
     let manager = rig.start(&["--broker-timeout", "1s"]);
     let mut session = rig.home.dial(&manager).session();
