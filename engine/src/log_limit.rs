@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use crate::guards::{Guard, holds};
+
 /// Warnings of one kind that are written in one second.
 const LINES_PER_SECOND: u32 = 5;
 
@@ -64,7 +66,7 @@ impl LogLimit {
         if self.second.has_turned(now) {
             self.written = 0;
         }
-        if self.written == LINES_PER_SECOND {
+        if self.written >= LINES_PER_SECOND && holds(Guard::BoundsWarnings) {
             self.left_out += 1;
             self.left_out_last = Some(now);
             return None;

@@ -5,24 +5,27 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use guards::Guard;
+
 /// What of the crate `engine` its rooms may name, lowest first; what is not needed any more is taken off. `lib.rs` puts
 /// the rooms together.
 const LAYERS: [(&str, &[&str]); 17] = [
     ("config", &[]),
     ("guards", &[]),
-    ("log_limit", &[]),
-    ("permits", &[]),
-    ("sys", &[]),
+    ("log_limit", &["crate::guards::"]),
+    ("permits", &["crate::guards::"]),
+    ("sys", &["crate::guards::"]),
     ("driver", &["crate::config::Io", "crate::sys::"]),
     (
         "proto",
         &["crate::config::", "crate::guards::", "crate::log_limit::", "crate::permits::Refusal"],
     ),
-    ("metrics", &["crate::sys::record_files"]),
+    ("metrics", &["crate::guards::", "crate::sys::record_files"]),
     (
         "records",
         &[
             "crate::config::",
+            "crate::guards::",
             "crate::metrics::",
             "crate::permits::",
             "crate::proto::",
@@ -86,6 +89,7 @@ const LAYERS: [(&str, &[&str]); 17] = [
         &[
             "crate::config::",
             "crate::driver::Backend",
+            "crate::guards::",
             "crate::log_limit::",
             "crate::mailbox::",
             "crate::metrics::",
@@ -519,6 +523,53 @@ fn no_program_is_built_with_the_door_of_benchmarks() {
     assert!(has_door("normal,build,dev"), "it would be found");
 }
 
+/// Each guard stands in the code once or more, in docs/reliability.md, and in the list of tests that miss it, in whose
+/// place a test of that name is.
+#[test]
+fn every_guard_is_used_is_documented_and_has_a_test_that_misses_it() {
+    let members = ["engine", "cli", "loadtest"].map(|member| sources(&root().join(member)));
+    let texts: Vec<String> = members.into_iter().flatten().map(|(_, text)| text).collect();
+    let page = fs::read_to_string(root().join("docs/reliability.md")).expect("a readable page");
+    let list = include_str!("../guards/tests.csv").lines().skip(1);
+    let listed: Vec<Vec<&str>> = list.map(|line| line.split(',').collect()).collect();
+    let names = Guard::ALL.iter().map(|guard| guard.name()).collect::<Vec<_>>();
+    assert_eq!(listed.iter().map(|row| row[0]).collect::<Vec<_>>(), names, "each once, in order");
+    for row in listed {
+        let [guard, package, program, test] = row[..] else { panic!("{row:?}") };
+        let is_used = texts.iter().any(|text| text.contains(&format!("(Guard::{guard})")));
+        assert!(is_used, "nothing asks whether {guard} holds");
+        assert!(page.contains(&format!("`{guard}`")), "docs/reliability.md has no {guard}");
+        let folder = root().join(match package {
+            "cli" => "cli",
+            "engine" => "engine",
+            _ => "engine/packetlab",
+        });
+        let (path, name) = test.rsplit_once("::").unwrap_or(("", test));
+        let parts = path.split("::").filter(|part| !part.is_empty());
+        let place = match program {
+            "lib" => parts.fold(folder.join("src"), |place, part| place.join(part)),
+            program => folder.join("tests").join(program),
+        };
+        // Short ones stand at the end of what they test.
+        let is_there = place.ancestors().take(2).any(|place| {
+            let text = fs::read_to_string(place.with_extension("rs")).unwrap_or_default();
+            text.contains(&format!("fn {name}("))
+        });
+        assert!(is_there, "{guard}: {} has no test {name}", place.display());
+    }
+}
+
+#[test]
+fn nothing_lacks_a_guard_unless_that_is_asked_for() {
+    let can_lack = |options: &[&str]| {
+        let tree =
+            cargo_tree(&[&["--workspace", "-i", "guards", "-e", "features"], options].concat());
+        tree.lines().any(|line| line.starts_with("guards feature \"sabotage\""))
+    };
+    assert!(!can_lack(&[]));
+    assert!(can_lack(&["--features", "guards/sabotage"]), "it would be found");
+}
+
 #[test]
 fn a_mlet_is_built_from_few_crates_and_without_tls_or_an_async_runtime() {
     let library = ["bitflags", "linux-raw-sys", "mlet", "packetlab", "rustix"];
@@ -622,6 +673,7 @@ fn no_program_prints_debug_forms() {
     let mut checked = 0;
     for folder in [
         "engine/packetlab/src",
+        "engine/guards/src",
         "engine/home/src",
         "engine/campaign/src",
         "engine/command-line/src",

@@ -13,6 +13,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use engine::sys::lack::Lack;
+use guards::{Guard, holds};
 use packetlab::escape::Escaped;
 
 use super::answer::Answering;
@@ -83,7 +84,7 @@ fn accept_all(listener: &UnixListener, answering: &Arc<Answering>) {
             thread::sleep(PAUSE);
             continue;
         };
-        if Arc::strong_count(&place) > CONNECTIONS_MAX {
+        if Arc::strong_count(&place) > CONNECTIONS_MAX && holds(Guard::BoundsClients) {
             // It is told so if it can be told at once.
             let _ = stream.set_nonblocking(true);
             let _ = (&stream)

@@ -19,7 +19,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid};
 use nix::unistd::Pid;
 
 use super::debug_forms::assert_no_debug_form;
-use super::{Ended, Home, PKTXPMGR, pid};
+use super::{Ended, Home, PKTXPMGR, pid, sabotage};
 
 /// Longest that any single wait may take.
 pub const PATIENCE: Duration = Duration::from_secs(20);
@@ -156,6 +156,7 @@ impl Manager {
         let file = File::options().append(true).create(true).open(&stdout).unwrap();
         // How the whole suite is run on epoll, whatever else the environment of a test is.
         command.envs(std::env::vars_os().filter(|(name, _)| name == "PKTXPMGR_IO"));
+        command.envs(sabotage());
         let mut child = command.stdout(file).stderr(Stdio::piped()).spawn().unwrap();
         let log = Arc::new(Log::default());
         let lines = BufReader::new(child.stderr.take().unwrap()).lines();

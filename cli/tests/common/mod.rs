@@ -27,6 +27,7 @@ pub mod tls_peer;
 pub mod told;
 pub mod watching;
 
+use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt, chown};
@@ -226,7 +227,7 @@ impl Home {
     /// `pktxpmgr` in this folder with an empty environment and no option at all.
     pub fn bare_command(&self) -> Command {
         let mut command = Command::new(PKTXPMGR);
-        command.current_dir(&self.folder).env_clear().stdin(Stdio::null());
+        command.current_dir(&self.folder).env_clear().envs(sabotage()).stdin(Stdio::null());
         command
     }
 
@@ -250,7 +251,7 @@ impl Home {
     pub fn command_of(&self, stranger: Option<u32>, program: &str) -> Command {
         // An absolute path stays what it is.
         let mut command = Command::new(self.path(program));
-        command.current_dir(&self.folder).env_clear().stdin(Stdio::null());
+        command.current_dir(&self.folder).env_clear().envs(sabotage()).stdin(Stdio::null());
         if let Some(user) = stranger {
             command.uid(user).gid(user);
         }
@@ -343,6 +344,12 @@ pub fn watch(child: &mut Child) -> (bool, Option<i32>, String) {
     }
     assert_no_debug_form(&said);
     (loaded, child.wait().unwrap().code(), said)
+}
+
+/// The guard that `.ci/sabotage` takes out, which programs that a test starts must lack as well.
+pub fn sabotage() -> Option<(&'static str, OsString)> {
+    const NAME: &str = "PKTXPMGR_SABOTAGE";
+    Some((NAME, std::env::var_os(NAME)?))
 }
 
 pub fn pid(child: &Child) -> Pid {

@@ -18,6 +18,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use guards::{Guard, holds};
 use nix::sys::signal::{SigSet, SigmaskHow};
 use tracing::Metadata;
 use tracing::level_filters::LevelFilter;
@@ -135,6 +136,7 @@ impl LogWriter {
 
     fn queue(&self, line: &[u8], len_max: usize) {
         let len = line.len() + LINE_OVERHEAD;
+        let len_max = if holds(Guard::BoundsWaitingLog) { len_max } else { usize::MAX };
         let with_line = |waiting: usize| Some(waiting + len).filter(|sum| *sum <= len_max);
         if self.waiting.fetch_update(Ordering::Relaxed, Ordering::Relaxed, with_line).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);

@@ -7,6 +7,7 @@
 use std::time::{Duration, Instant};
 
 use crate::config::Limits;
+use crate::guards::{Guard, holds};
 use crate::proto::session_end::Force;
 use crate::records::{Recorder, SessionId, Started};
 
@@ -50,12 +51,13 @@ impl TimeLimits {
 
     /// When the run is ended by force, however far it is.
     fn deadline(&self) -> Option<Instant> {
-        self.deadline.map(|deadline| self.began + deadline)
+        self.deadline.filter(|_| holds(Guard::EndsRunInTime)).map(|deadline| self.began + deadline)
     }
 
     /// When it is once no new endpoints are taken.
     fn drained_until(&self) -> Option<Instant> {
-        Some(self.drains_since? + self.drain_limit?)
+        let drain_limit = self.drain_limit.filter(|_| holds(Guard::EndsDrainInTime));
+        Some(self.drains_since? + drain_limit?)
     }
 
     /// By what the run is to be ended now, if its time is over.
@@ -89,7 +91,7 @@ impl TimeLimits {
     }
 
     fn next_timeout(&self, recorder: &Recorder) -> Option<(Instant, Started)> {
-        let timeout = self.mlet_timeout?;
+        let timeout = self.mlet_timeout.filter(|_| holds(Guard::EndsLongMlets))?;
         let next = recorder.oldest_after(self.timed_out)?;
         Some((next.0 + timeout, next))
     }

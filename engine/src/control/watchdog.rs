@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 
 use tracing::warn;
 
+use crate::guards::{Guard, holds};
 use crate::mailbox::{Mailer, ToShard};
 
 /// How often shards are asked, unless the init system wants to hear more often.
@@ -128,7 +129,7 @@ impl Watchdog {
                     warn!("shard {number}, on CPU {core}, makes turns again, after {lasted:.1} s");
                     shard.silent_since = None;
                 }
-                None if !answers && !is_late => {
+                None if !answers && !is_late && holds(Guard::NoticesStandstill) => {
                     let lasted = (now - at).as_secs_f64();
                     warn!(
                         "shard {number}, on CPU {core}, has made no turn for {lasted:.1} s: its \

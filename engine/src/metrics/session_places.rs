@@ -5,6 +5,8 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use crate::guards::{Guard, holds};
+
 /// Places of sessions.
 #[derive(Debug, Default)]
 pub(crate) struct SessionPlaces {
@@ -26,7 +28,8 @@ impl SessionPlaces {
     /// Takes one, if there is any.
     pub(crate) fn take(&self) -> bool {
         let max = self.max.load(Ordering::Relaxed);
-        let room = |taken: usize| (taken < max).then_some(taken + 1);
+        let has_room = |taken: usize| taken < max || !holds(Guard::BoundsSessions);
+        let room = |taken: usize| has_room(taken).then_some(taken + 1);
         self.taken.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok()
     }
 

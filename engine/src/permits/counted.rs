@@ -13,6 +13,7 @@ use std::num::NonZeroU32;
 use std::task::{Context, Poll};
 
 use super::source::{Holder, PermitNews, Permits};
+use crate::guards::{Guard, holds};
 
 /// The permits of a run.
 #[derive(Debug)]
@@ -55,11 +56,11 @@ impl Permits for Counted {
 
     fn free(&mut self, session: u64) {
         match self.sessions.remove(&session) {
-            Some((holder, Wish::Holds)) => self.take_back(holder),
+            Some((holder, Wish::Holds)) if holds(Guard::GivesBackPermits) => self.take_back(holder),
+            Some((_, Wish::Holds)) | None => {}
             Some((holder, Wish::Waits)) => {
                 self.change(holder, |claims| claims.waiting.retain(|one| *one != session));
             }
-            None => {}
         }
     }
 
@@ -100,8 +101,10 @@ impl Counted {
     /// Gives a permit to the session whose turn it is, if there is one to give.
     fn give(&mut self) -> Option<u64> {
         let (held, _, holder) = *self.queue.first()?;
-        let share = if self.keys_are_shared { self.left } else { self.left.div_ceil(2) };
-        if self.out == self.left || held >= share {
+        let is_shared = self.keys_are_shared || !holds(Guard::SharesPermits);
+        let share = if is_shared { self.left } else { self.left.div_ceil(2) };
+        let is_out = self.out == self.left && holds(Guard::BoundsPermits);
+        if is_out || held >= share {
             return None;
         }
         self.turns += 1;

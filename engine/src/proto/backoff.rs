@@ -8,6 +8,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::guards::{Guard, holds};
+
 /// The shortest wait.
 pub const WAIT_MIN: Duration = Duration::from_millis(500);
 
@@ -36,6 +38,9 @@ impl Backoff {
         self.failures += 1;
         let doubled = 2_u32.checked_pow(self.failures).map(|factor| WAIT_MIN * factor);
         let bound = doubled.map_or(wait_max, |doubled| doubled.min(wait_max)).max(WAIT_MIN);
+        if !holds(Guard::BacksOff) {
+            return Duration::ZERO;
+        }
         WAIT_MIN + (bound - WAIT_MIN).mul_f64(f64::from(random) / f64::from(u32::MAX))
     }
 }

@@ -10,6 +10,7 @@ use std::sync::{Mutex, PoisonError};
 
 use super::session_end::Outcome;
 use crate::config::{EndpointChoice, KeyPrefixes};
+use crate::guards::{Guard, holds};
 use packetlab::key::KeyId;
 
 /// The choice, and who has been measured so far.
@@ -63,8 +64,10 @@ impl Choice {
         let mut held = held.lock().unwrap_or_else(PoisonError::into_inner);
         let number = held.number + 1;
         match held.by_key.entry(key) {
-            Entry::Occupied(_) => return Err(Outcome::AlreadyMeasured),
-            Entry::Vacant(place) => place.insert(number),
+            Entry::Occupied(_) if holds(Guard::MeasuresOnce) => {
+                return Err(Outcome::AlreadyMeasured);
+            }
+            place => place.insert_entry(number),
         };
         held.number = number;
         Ok(Some(Hold { key, number }))

@@ -16,6 +16,7 @@ use std::time::{Duration, Instant};
 
 use super::account::Flow;
 use crate::config::Limits;
+use crate::guards::{Guard, holds};
 use crate::log_limit::Second;
 use packetlab::cut::Boundaries;
 use packetlab::escape::{Escaped, front};
@@ -179,7 +180,7 @@ impl LinfoFilter {
             let Some(run) = self.boundaries.next_run(&bytes[position..]) else { break };
             let end = position + run.len;
             self.received.messages += u64::from(run.ends);
-            if is_linfo(run.message_type) {
+            if is_linfo(run.message_type) && holds(Guard::TakesOutLinfos) {
                 if run.starts {
                     may_log = may_log && self.begin(now, budget);
                     self.lost += u64::from(!may_log);
@@ -246,7 +247,8 @@ impl LinfoFilter {
     fn begin(&mut self, now: Instant, budget: &LinfoBudget) -> bool {
         self.turn(now);
         let has_lines = self.lines < budget.lines_per_second;
-        if !has_lines || self.take(LINE_LEN, now, budget) < LINE_LEN {
+        let is_granted = has_lines && self.take(LINE_LEN, now, budget) == LINE_LEN;
+        if !is_granted && holds(Guard::BoundsLinfos) {
             return false;
         }
         self.lines += 1;
@@ -317,6 +319,9 @@ fn is_linfo(message_type: u8) -> bool {
 
 /// The payload as text of `len_max` bytes at most, and whether that is all of it.
 fn shown(payload: &[u8], len_max: usize) -> (String, bool) {
+    if !holds(Guard::EscapesLinfos) {
+        return (String::from_utf8_lossy(payload).into_owned(), true);
+    }
     let mut text = Clipped { text: String::new(), len_max };
     let written = match Message::decode(MessageType::LINFO, payload) {
         Message::Linfo { name, auxiliary, info } => write!(

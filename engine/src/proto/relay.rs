@@ -21,6 +21,7 @@ use super::account::{Flow, Relayed};
 use super::linfo::{Linfo, LinfoBudget, LinfoFilter};
 use super::outbox::{BlockPool, Outbox, block_len};
 use super::tee::{Sender, Tee};
+use crate::guards::{Guard, holds};
 use packetlab::cut::Cutter;
 use packetlab::message::HEADER_LEN;
 use packetlab::record::{CONTENT_LEN_MAX, SEALED_OVERHEAD_MAX};
@@ -139,7 +140,8 @@ impl Relay {
 
     /// The endpoint's bytes are wanted.
     pub fn wants_endpoint_input(&self, buffers: &Buffers) -> bool {
-        self.from_endpoint != Input::Over && buffers.to_mlet.is_empty() && !self.linfo.is_paused()
+        let has_room = buffers.to_mlet.is_empty() || !holds(Guard::StopsEndpoint);
+        self.from_endpoint != Input::Over && has_room && !self.linfo.is_paused()
     }
 
     /// The mlet's bytes are wanted.
@@ -186,7 +188,8 @@ impl Relay {
             linfo.filter(&mut room[..opened.len], now, budget, &mut log)
         };
         let mut dropped = Outbox::default();
-        let is_kept = self.from_endpoint == Input::Relayed;
+        let has_room = buffers.to_mlet.is_empty() || holds(Guard::StopsEndpoint);
+        let is_kept = self.from_endpoint == Input::Relayed && has_room;
         let into = if is_kept { &mut buffers.to_mlet } else { &mut dropped };
         into.append(pool, block_len(received_len), open);
         dropped.discard(pool);
@@ -307,7 +310,7 @@ impl Relay {
             Phase::DrainingToMlet if self.from_endpoint != Input::Over => Step::Continue,
             Phase::DrainingToMlet => {
                 tls.close();
-                if !buffers.to_mlet.is_empty() {
+                if !buffers.to_mlet.is_empty() && holds(Guard::DeliversToMlet) {
                     return Step::Continue;
                 }
                 self.phase = Phase::DiscardingMlet;
@@ -369,7 +372,10 @@ impl Relay {
                 if room.len() - sealed_len < piece_len_max + SEALED_OVERHEAD_MAX {
                     break;
                 }
-                let piece = self.cutter.next_piece(&mut part);
+                let piece = match holds(Guard::CutsRecords) {
+                    true => self.cutter.next_piece(&mut part),
+                    false => Some(std::mem::take(&mut part)).filter(|part| !part.is_empty()),
+                };
                 rest = &rest[rest.len() - behind.len() - part.len()..];
                 let Some(piece) = piece else { break };
                 sealed_len += tls.seal(piece, &mut room[sealed_len..]);

@@ -24,6 +24,7 @@ use super::outcome::OutcomeKind;
 use super::record::{Command, SessionRecord, ShardTotals};
 use super::results_folder::ResultsFolder;
 use crate::config::Recording;
+use crate::guards::{Guard, holds};
 use crate::permits::{Results, SessionResult};
 use packetlab::time::Ticks;
 
@@ -324,7 +325,7 @@ impl Books {
                 let line = lines.of_session(record, output.as_ref(), *written);
                 self.file.push(&line);
                 let Some(results) = results else { return };
-                if results.has_copies() {
+                if results.has_copies() && holds(Guard::WritesBeforeCopy) {
                     // Before its copy, or who is killed in between leaves a copy of a record that there is not, and the
                     // endpoint is measured again.
                     self.file.flush();
@@ -341,7 +342,7 @@ impl Books {
                 // By itself, so that what becomes of it is known.
                 self.file.flush();
                 self.file.push(&line);
-                let is_written = self.file.flush();
+                let is_written = self.file.flush() || !holds(Guard::WritesBeforeResult);
                 hand_over(record.facts.id, is_written.then(|| result_of(record, &line)));
             }
             (Form::Events(lines, _), Entry::Folded(outcome, count, written)) => {

@@ -11,6 +11,7 @@ use std::path::Path;
 use tracing::error;
 
 use crate::config::Destination;
+use crate::guards::{Guard, holds};
 use crate::sys::record_files;
 
 /// Something that can be made to lie on the disk.
@@ -159,6 +160,7 @@ impl<F: Write + Durable> LineFile<F> {
     /// How many bytes of the lines are in the file, and why the others are not.
     fn write_lines(&mut self, lines: &[u8]) -> (usize, io::Result<()>) {
         if self.is_torn
+            && holds(Guard::EndsTornLines)
             && let (_, Err(error)) = self.write_all(b"\n")
         {
             return (0, Err(error));

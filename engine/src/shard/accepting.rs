@@ -16,6 +16,7 @@ use super::receive_size::Intake;
 use super::state::Shard;
 use super::under_way::UnderWay;
 use crate::driver::Driver;
+use crate::guards::{Guard, holds};
 use crate::mailbox::{FromShard, Registration};
 use crate::proto::session::{Session, SetUpStage};
 use crate::records::Via;
@@ -93,8 +94,9 @@ impl<D: Driver<Token>> Shard<D> {
             Ok(endpoint) => self.listeners.accepted.push_back(endpoint),
             Err(error) if is_passing(&error) => {}
             Err(error) => {
-                let until = self.now + self.experiments.limits.accept_pause;
-                let paused = self.listeners.paused_until.replace(until);
+                let pause = self.experiments.limits.accept_pause;
+                let pause = if holds(Guard::PausesAccepting) { pause } else { Duration::ZERO };
+                let paused = self.listeners.paused_until.replace(self.now + pause);
                 // The others under way fail like the first, and have nothing to add.
                 if paused.is_none_or(|until| until <= self.now) {
                     self.mailer.push(FromShard::AcceptPaused(error));

@@ -6,6 +6,7 @@ use super::connection::{Connection, Permit};
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
+use crate::guards::{Guard, holds};
 use crate::proto::session::{Context, Session};
 use crate::proto::session_end::Force;
 use crate::records::SessionId;
@@ -35,6 +36,9 @@ impl<D: Driver<Token>> Shard<D> {
 
     /// The same of sessions that have sent START, which they were permitted, and of no others.
     pub(super) fn fence(&mut self) {
+        if !holds(Guard::Fences) {
+            return;
+        }
         // Their mlets would have nothing to do.
         self.awaiting_pair.clear();
         let has_permit = |one: &Connection| {

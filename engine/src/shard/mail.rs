@@ -10,6 +10,7 @@ use super::connection::Permit;
 use super::operations::Token;
 use super::state::Shard;
 use crate::driver::Driver;
+use crate::guards::{Guard, holds};
 use crate::mailbox::{BacklogConnection, FromShard, SessionPlace, ToShard};
 use crate::permits::Refusal;
 use crate::proto::experiments::Experiments;
@@ -69,7 +70,9 @@ impl<D: Driver<Token>> Shard<D> {
     fn reload(&mut self, experiments: Arc<Experiments>) {
         self.experiments = experiments;
         let is_untouched = |session: &Session| {
-            matches!(session.set_up_stage(), SetUpStage::Waiting | SetUpStage::Silent)
+            let stage = session.set_up_stage();
+            matches!(stage, SetUpStage::Waiting | SetUpStage::Silent)
+                || !holds(Guard::KeepsExperiments)
         };
         let untouched = self.connections.iter().filter(|(_, one)| is_untouched(&one.session));
         let slots: Vec<usize> = untouched.map(|(slot, _)| slot).collect();

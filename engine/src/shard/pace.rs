@@ -6,6 +6,8 @@
 
 use std::time::{Duration, Instant};
 
+use crate::guards::{Guard, holds};
+
 /// Each takes some 100 us.
 const STEPS_PER_TURN: usize = 4;
 const STEPS_BESIDE_RELAYS: usize = 1;
@@ -29,7 +31,10 @@ impl Pace {
     /// Costly steps that a turn at `now` takes.
     pub(super) fn steps(&self, now: Instant) -> usize {
         match self.relayed {
-            Some(relayed) if now.saturating_duration_since(relayed) < RELAYING => {
+            Some(relayed)
+                if now.saturating_duration_since(relayed) < RELAYING
+                    && holds(Guard::PacesHandshakes) =>
+            {
                 STEPS_BESIDE_RELAYS
             }
             _ => STEPS_PER_TURN,

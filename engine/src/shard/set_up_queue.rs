@@ -7,6 +7,8 @@ use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::os::fd::OwnedFd;
 
+use crate::guards::{Guard, holds};
+
 /// How many connections of a shard may wait: as many as the kernel's own queue holds where nobody has changed it. When
 /// so many do, those that come wait there, in the order in which they came.
 const WAITING_MAX: usize = 4096;
@@ -45,7 +47,8 @@ impl Waiting {
 
     /// `endpoint` waits from now on.
     pub(super) fn push(&mut self, endpoint: OwnedFd, peer: SocketAddr) {
-        let source = source(peer.ip());
+        let nobody = IpAddr::V6(Ipv6Addr::UNSPECIFIED);
+        let source = if holds(Guard::TakesTurns) { source(peer.ip()) } else { nobody };
         let queue = self.by_source.entry(source).or_default();
         if queue.is_empty() {
             self.turns.push_back(source);

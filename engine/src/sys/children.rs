@@ -17,6 +17,8 @@ use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{Pid, getpgid};
 
+use crate::guards::{Guard, holds};
+
 /// For [`Lack`](super::lack::Lack): what a subreaper takes.
 pub const ADOPTING: &str = "adopt the orphans of mlets (prctl)";
 
@@ -65,7 +67,7 @@ impl Graces {
 /// # Errors
 /// As the kernel says.
 pub fn become_subreaper() -> io::Result<()> {
-    Ok(set_child_subreaper(true)?)
+    Ok(set_child_subreaper(holds(Guard::AdoptsOrphans))?)
 }
 
 /// Ends every child of this process, whose sockets have been closed: TERM after the first grace, KILL after the second,
@@ -120,7 +122,12 @@ pub(super) fn reap(mut ended: impl FnMut(Pid, i32)) -> Reaped {
         let pid = unsafe { libc::waitpid(-1, &raw mut status, libc::WNOHANG) };
         match pid {
             0 => return Reaped::SomeLeft,
-            1.. => ended(Pid::from_raw(pid), status),
+            1.. => {
+                ended(Pid::from_raw(pid), status);
+                if !holds(Guard::ReapsAll) {
+                    return Reaped::SomeLeft;
+                }
+            }
             _ if Errno::last() == Errno::EINTR => {}
             _ => return Reaped::NoneLeft,
         }
@@ -171,7 +178,7 @@ impl Ending {
         if now < self.term_at {
             return Ok(true);
         }
-        let kills = now >= self.kill_at;
+        let kills = now >= self.kill_at && holds(Guard::KillsAfterGrace);
         let children = children.read()?;
         let mut reached_any = children.is_empty();
         for child in children {

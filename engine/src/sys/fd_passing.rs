@@ -11,6 +11,8 @@ use std::{mem, ptr};
 use nix::libc;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
+use crate::guards::{Guard, holds};
+
 /// Most descriptors Linux lets one message carry (`SCM_MAX_FD`); with room for all of them the control
 /// data is cut only when this process has no free descriptor left.
 const FDS_MAX: usize = 253;
@@ -69,7 +71,8 @@ pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> io::Result<Received
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of_val(&control) as _;
-    let flags = libc::MSG_DONTWAIT | libc::MSG_CMSG_CLOEXEC;
+    let on_exec = if holds(Guard::ClosesOnExec) { libc::MSG_CMSG_CLOEXEC } else { 0 };
+    let flags = libc::MSG_DONTWAIT | on_exec;
     // SAFETY: message points to `part` (hence `buffer`) and `control`, which outlive the call and have the lengths given.
     let len = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
     let len = usize::try_from(len).map_err(|_| io::Error::last_os_error())?;

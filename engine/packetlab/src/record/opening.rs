@@ -4,6 +4,8 @@
 //! authenticated but a record's header; at most one record is kept between two calls, as far as it has come, and no memory
 //! when there is none.
 
+use guards::{Guard, holds};
+
 use super::format::{
     ALERT, APPLICATION_DATA, BODY_LEN_MAX, CLOSE_NOTIFY, HANDSHAKE, HEADER_LEN, KEY_UPDATE,
     KEY_UPDATE_LEN, TAG_LEN,
@@ -152,10 +154,10 @@ impl Opening {
     }
 
     fn note_empty(&mut self) -> Result<Opened, Violation> {
-        if self.empty_records == WITHOUT_DATA_MAX {
+        if self.empty_records == WITHOUT_DATA_MAX && holds(Guard::BoundsEmptyRecords) {
             return Err(Violation::TooManyEmpty);
         }
-        self.empty_records += 1;
+        self.empty_records = self.empty_records.saturating_add(1);
         Ok(Opened::Nothing)
     }
 
@@ -192,10 +194,10 @@ impl Opening {
         if value > 1 {
             return Err(Violation::UnknownKeyUpdate);
         }
-        if self.key_updates == WITHOUT_DATA_MAX {
+        if self.key_updates == WITHOUT_DATA_MAX && holds(Guard::BoundsKeyUpdates) {
             return Err(Violation::TooManyKeyUpdates);
         }
-        self.key_updates += 1;
+        self.key_updates = self.key_updates.saturating_add(1);
         self.handshake_len = 0;
         self.generation = self.generation.next();
         Ok(Opened::KeyUpdate { asks_for_ours: value == 1 })

@@ -14,8 +14,9 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::guards::{Guard, holds};
 use packetlab::frame::Framer;
-use packetlab::message::{Message, MessageType, Outcome, Status};
+use packetlab::message::{Message, MessageType, Outcome, PAYLOAD_LEN_MAX, Status};
 use packetlab::snikey::SniKey;
 use packetlab::time::Ticks;
 use packetlab::tls::{
@@ -178,7 +179,9 @@ impl SetUp {
     pub fn handle_sent(&mut self) {
         self.state = match std::mem::replace(&mut self.state, SetUpState::Done) {
             SetUpState::Registration(tls) => {
-                SetUpState::Answer(tls, Framer::new(RESULT_PAYLOAD_MAX))
+                let len_max =
+                    if holds(Guard::BoundsAnswers) { RESULT_PAYLOAD_MAX } else { PAYLOAD_LEN_MAX };
+                SetUpState::Answer(tls, Framer::new(len_max))
             }
             SetUpState::Reply => SetUpState::Done,
             state => state,

@@ -10,6 +10,7 @@ use super::endpoint_close::Closing;
 use super::request::{Context, Request, SetUpStage};
 use super::stall::Delivery;
 use super::{Relaying, Session, Stage, State, Tls};
+use crate::guards::{Guard, holds};
 use crate::proto::outbox::BlockPool;
 use crate::proto::relay::{Phase, Step};
 use crate::proto::session_end::{End, Force, Outcome};
@@ -29,7 +30,8 @@ impl Session {
 
     /// The run is ending: a session that has not sent START ends, others go on.
     pub fn handle_stop(&mut self, cx: &mut Context<'_>) {
-        if !self.is_served() && !self.awaits_start() {
+        let goes_on = self.is_served() && holds(Guard::DrainsSessions);
+        if !goes_on && !self.awaits_start() {
             let outcome = match &self.state {
                 State::Tls(Tls { stage: Stage::Greeting(greeting, _), .. })
                     if greeting.awaits_permit() =>
@@ -171,7 +173,8 @@ impl Session {
         {
             closing.end_tls(stream);
         }
-        self.deadline = Some(now + self.experiments.limits.linger_timeout);
+        self.deadline =
+            holds(Guard::EndsLateCloses).then(|| now + self.experiments.limits.linger_timeout);
     }
 
     /// Whatever is on its way is not waited for. What began to end the session before remains its outcome, unless that

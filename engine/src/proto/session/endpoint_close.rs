@@ -11,6 +11,7 @@ use std::time::Instant;
 use super::request::Request;
 use super::stall::Delivery;
 use crate::config::Limits;
+use crate::guards::{Guard, holds};
 use crate::proto::session_end::Outcome;
 use packetlab::tls::ServerStream;
 
@@ -83,7 +84,7 @@ impl Closing {
         let LastBytes::Sending { input_ended, .. } = self.last_bytes else { return false };
         self.last_bytes = LastBytes::Sent;
         requests.push(Request::EndEndpointInput);
-        input_ended
+        input_ended || !holds(Guard::Lingers)
     }
 
     /// Takes a look at how many bytes the kernel still holds for the endpoint: when to look again, unless it has been waited

@@ -11,6 +11,7 @@ use super::request::Request;
 use super::stall::Stall;
 use super::{Relaying, Session};
 use crate::config::Limits;
+use crate::guards::{Guard, holds};
 use crate::proto::relay::{Phase, Relay};
 use crate::proto::session_end::Outcome;
 use crate::proto::tee::Tee;
@@ -25,6 +26,7 @@ impl Relaying {
     /// When the session ends, if no byte moves before.
     pub(super) fn idle_due(&self, limits: &Limits) -> Option<Instant> {
         let may_be_idle = self.cause.is_none() && self.relay.phase() == Phase::Open;
+        let may_be_idle = may_be_idle && holds(Guard::EndsIdle);
         limits.idle_timeout.filter(|_| may_be_idle).map(|timeout| self.last_relayed + timeout)
     }
 }

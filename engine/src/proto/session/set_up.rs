@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use super::request::{Context, Request};
 use super::{Relaying, Session, Stage, State, Tls};
+use crate::guards::{Guard, holds};
 use crate::permits::Refusal;
 use crate::proto::experiments::Experiments;
 use crate::proto::greeting::{Greeting, Progress};
@@ -27,7 +28,8 @@ impl Session {
         };
         greeting.start(stream);
         self.account.get_or_insert_default().start_sent = Some(cx.now);
-        self.deadline = Some(cx.now + self.experiments.limits.setup_timeout);
+        self.deadline =
+            holds(Guard::EndsLateStarts).then(|| cx.now + self.experiments.limits.setup_timeout);
         self.advance(cx);
     }
 
@@ -121,7 +123,7 @@ impl Session {
         }
         if let Some(key) = account.endpoint_key {
             self.place = self.experiments.keys.open(key);
-            if self.place.is_none() {
+            if self.place.is_none() && holds(Guard::BoundsSessionsOfKey) {
                 return self.close(Outcome::TooManyOfKey(key), cx.now);
             }
         }

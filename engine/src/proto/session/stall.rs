@@ -80,7 +80,7 @@ impl Stall {
             Self::Moving => 1,
         };
         *self = Self::Still { untaken, vain_probes };
-        if vain_probes < PROBES {
+        if vain_probes < PROBES || !holds(Guard::EndsUntaken) {
             return None;
         }
         let waits_for_endpoint = match phase {

@@ -5,6 +5,7 @@
 use std::time::Instant;
 
 use super::{Session, Stage, State, Tls};
+use crate::guards::{Guard, holds};
 use crate::proto::outbox::Transmission;
 use crate::proto::relay::Relay;
 
@@ -76,6 +77,8 @@ impl Session {
         let relaying = self.state.relaying_ref();
         let linfo_due = relaying.and_then(|relaying| relaying.relay.linfo().due());
         let idle_due = relaying.and_then(|relaying| relaying.idle_due(&self.experiments.limits));
-        [self.deadline, linfo_due, idle_due].into_iter().flatten().min()
+        let deadline =
+            self.deadline.filter(|_| holds(Guard::EndsLateHandshakes) || !self.is_handshaking());
+        [deadline, linfo_due, idle_due].into_iter().flatten().min()
     }
 }

@@ -13,6 +13,7 @@ use nix::libc;
 use super::keeping::{self, StreamFile, What};
 use super::line_cutter::LineCutter;
 use super::message::{RecordedOutput, RecordedStream};
+use crate::guards::{Guard, holds};
 use crate::sys::mlet_owner::MletOwner;
 
 /// Which of a mlet's two pipes.
@@ -118,6 +119,7 @@ impl Captured {
         let owner = self.owner;
         let pipe = self.pipe(which);
         pipe.told.written += bytes.len() as u64;
+        let output_max = output_max.filter(|_| holds(Guard::BoundsOutput));
         let room = output_max.map_or(u64::MAX, |max| max.saturating_sub(pipe.told.kept));
         let room = usize::try_from(room).unwrap_or(usize::MAX).min(bytes.len());
         let bytes = bytes.get(..room).unwrap_or_default();

@@ -26,6 +26,7 @@ use super::message::{MletStatus, SupervisorEvent, SupervisorRequest};
 use super::output::{self, MletOutput};
 use super::spawn::{MletCommand, Program, STARTING_A_MLET, Spawner};
 use super::to_recorder::ToRecorder;
+use crate::guards::{Guard, holds};
 use crate::sys::children::{
     ADOPTING, ChildList, Ending, Graces, KILL_PATIENCE, Reaped, become_subreaper, now,
     prove_reaping, reap, signal_child,
@@ -201,6 +202,7 @@ impl Process {
     /// Signals the children that are left. Returns when to do so again, `None` if there is no point.
     fn end_children(&mut self, left: bool, now: Instant) -> Option<Duration> {
         let ending = self.ending.as_mut()?;
+        let left = left && (self.pair.is_some() || holds(Guard::EndsMletsOfGone));
         // Without /proc the mlets cannot be found as children, nor could this process have been started.
         let goes_on = left && ending.pass(now, &self.children).unwrap_or(false);
         goes_on.then(|| ending.next_pass_in(now))

@@ -13,6 +13,7 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::unistd::Pid;
 
 use super::output::{self, MletOutput, Opened, Pair};
+use crate::guards::{Guard, holds};
 use crate::sys::children::Graces;
 use crate::sys::mlet_ends::MletEnds;
 
@@ -136,6 +137,9 @@ impl Spawner {
 
     /// Makes a process that finds no program to become: whether one can be made at all.
     pub(super) fn prove(&self) -> Result<(), Errno> {
+        if !holds(Guard::TriesToStart) {
+            return Ok(());
+        }
         let actions = PosixSpawnFileActions::init()?;
         let nothing: [CString; 0] = [];
         // No program has the empty name.
