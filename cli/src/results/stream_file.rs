@@ -105,15 +105,18 @@ impl StreamOutput {
             || io::Error::new(io::ErrorKind::InvalidData, "the file does not hold it whole");
         let what = stream.what();
         let (mut pieces, mut found) = (VecDeque::new(), 0_u64);
-        let mut place = last;
+        let (mut place, mut behind) = (last, u64::MAX);
         while place != 0 {
             let head = FrameHead::read(&file, place)?.ok_or_else(refuse)?;
-            if (head.what, head.session) != (what, session) || head.before >= place {
+            let bytes_at = place + FRAME_HEAD_LEN as u64;
+            // One that reaches into the frame behind it would have bytes of that read twice.
+            let is_apart = bytes_at.saturating_add(head.len.into()) <= behind;
+            if (head.what, head.session) != (what, session) || head.before >= place || !is_apart {
                 return Err(refuse());
             }
-            pieces.push_front((place + FRAME_HEAD_LEN as u64, head.len));
+            pieces.push_front((bytes_at, head.len));
             found += u64::from(head.len);
-            place = head.before;
+            (place, behind) = (head.before, place);
         }
         if found == len { Ok(Self { file, pieces }) } else { Err(refuse()) }
     }
@@ -244,6 +247,21 @@ mod tests {
         let (file, places) = written();
         let within = StreamOutput::find(file, (7, Stream::Stdout), places[4] + 1, 7);
         assert_eq!(within.unwrap_err().kind(), io::ErrorKind::InvalidData);
+    }
+
+    #[test]
+    fn frames_that_lie_within_one_another_are_not_read_twice() {
+        let (file, places) = written();
+        let frame =
+            |before: u64, len: u32| FrameHead { what: b'o', session: 5, before, len }.bytes();
+        // The first of two claims the bytes of the second.
+        let first = places[5];
+        file.set_len(first).unwrap();
+        let second = first + FRAME_HEAD_LEN as u64;
+        let frames = [frame(0, 28), frame(first, 4), b"text".to_vec()].concat();
+        file.write_all_at(&frames, first).unwrap();
+        let found = StreamOutput::find(file, (5, Stream::Stdout), second, 32);
+        assert_eq!(found.unwrap_err().kind(), io::ErrorKind::InvalidData);
     }
 
     #[test]
