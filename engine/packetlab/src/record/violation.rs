@@ -85,3 +85,37 @@ impl fmt::Display for Violation {
 }
 
 impl std::error::Error for Violation {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_violation_has_words_of_its_own_and_an_alert_unless_the_peer_sent_one() {
+        let all = [
+            Violation::NotAuthentic,
+            Violation::TooLong,
+            Violation::UnexpectedRecord(99),
+            Violation::NoContentType,
+            Violation::Empty(98),
+            Violation::TooManyEmpty,
+            Violation::MalformedAlert(97),
+            Violation::UnexpectedHandshake(96),
+            Violation::MalformedKeyUpdate,
+            Violation::UnknownKeyUpdate,
+            Violation::BehindKeyUpdate,
+            Violation::Interleaved,
+            Violation::TooManyKeyUpdates,
+            Violation::Alert(95),
+        ];
+        let words: Vec<_> = all.iter().map(ToString::to_string).collect();
+        for (violation, told) in all.iter().zip(&words) {
+            assert_eq!(words.iter().filter(|other| *other == told).count(), 1, "{told}");
+            assert_eq!(violation.alert().is_none(), *violation == Violation::Alert(95), "{told}");
+        }
+        for number in 95..=99 {
+            let told = words.iter().filter(|told| told.contains(&number.to_string()));
+            assert_eq!(told.count(), 1, "{number} is told once");
+        }
+    }
+}

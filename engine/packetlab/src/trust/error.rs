@@ -169,3 +169,36 @@ impl fmt::Display for ChainError {
 }
 
 impl std::error::Error for ChainError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// With the codes of spec/protocol.md 4.6, and a part of the words.
+    #[test]
+    fn every_error_of_a_chain_has_its_code_its_certificate_and_words_of_its_own() {
+        let (index, key) = (7, KeyId([0xAB; 32]));
+        let (found, expected) = (CertificateType::Agent, CertificateType::Subcmd);
+        let all = [
+            (ChainError::BadSignature { index }, 2, "not signed by the key it names"),
+            (ChainError::TooFew { count: 1, min: 2 }, 3, "1 certificates, but a chain needs"),
+            (ChainError::TooMany { count: 9, max: 8 }, 4, "may have 8 at most"),
+            (ChainError::TooLong { len: 9, max: 8 }, 4, "leave out what does not belong"),
+            (ChainError::UnexpectedType { index, found, expected }, 5, "subcmd is needed"),
+            (ChainError::NotValidNow { index, expired: true }, 6, "has expired"),
+            (ChainError::NotValidNow { index, expired: false }, 6, "is not valid yet"),
+            (ChainError::NoSigner { index, signer: key }, 7, "signed by the key abab"),
+            (ChainError::PathTooLong { index, between: 3 }, 8, "fewer than the 3 delegations"),
+            (ChainError::EndOfPhases { index }, 9, "which has no place in it"),
+            (ChainError::WrongDelegation { index }, 10, "delegates something else"),
+        ];
+        for (error, code, words) in all {
+            let told = error.to_string();
+            assert!(told.contains(words), "{told}");
+            assert_eq!(error.code(), code, "{told}");
+            let of_one = !matches!(code, 3 | 4);
+            assert_eq!(error.index(), of_one.then_some(index), "{told}");
+            assert_eq!(told.contains("certificate 7"), of_one, "{told}");
+        }
+    }
+}
