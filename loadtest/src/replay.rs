@@ -39,7 +39,7 @@ use tokio::process::{Child, Command};
 use tokio::time::timeout;
 
 use crate::console;
-use conversation::Conversation;
+use conversation::{Conversation, Next};
 use difference::{Difference, Heard};
 use hosts::interrupts::{Interrupt, Interrupts};
 use recording::{Recording, RecordingError, Step, What};
@@ -214,20 +214,21 @@ impl Endpoint {
         patience: Duration,
     ) -> Result<(), Box<Difference>> {
         let mut conversation = Conversation::new(recording.steps());
-        while let Some(step) = conversation.next() {
+        while let Some(next) = conversation.next() {
+            let (Next::Says(step, _) | Next::Ends(step) | Next::Awaited(step)) = next;
             let allowed = patience.saturating_add(step.took);
-            match &step.what {
-                What::EndpointSays(bytes) => self.say(step, bytes, allowed).await?,
-                What::EndpointEnds => {
+            match next {
+                Next::Says(_, bytes) => self.say(step, &bytes, allowed).await?,
+                Next::Ends(_) => {
                     // A mlet that is gone already needs no end.
                     let _ = self.to_mlet.shutdown().await;
                     return self.from_mlet.drain(step, allowed).await;
                 }
-                What::MletSays(_) => {
+                Next::Awaited(_) => {
                     conversation.hear(self.from_mlet.next(allowed).await, allowed)?;
-                }
-                What::MletEnds => {
-                    return conversation.hear(self.from_mlet.next(allowed).await, allowed);
+                    if matches!(step.what, What::MletEnds) {
+                        return Ok(());
+                    }
                 }
             }
         }

@@ -2,40 +2,51 @@
 //!
 //! A mlet that does several things at once may ask for them in another order than when it was recorded, since what it then
 //! read at once it may now read by and by. So its requests are held to their order by what they are about: one socket, one
-//! address of memory, or the endpoint. Answers go to the requests that they were given to, in the order in which
-//! requests come now, as an endpoint's do (spec/protocol.md 1.2). All else the endpoint says in the recorded order.
+//! address of memory, or the endpoint. A socket is the one that was opened in the same way, whichever number it has now, and
+//! the endpoint calls it by that. Answers go to the requests that they were given to, in the order in which requests come
+//! now, as an endpoint's do (spec/protocol.md 1.2), and once that is another than recorded, before more is awaited. All else
+//! the endpoint says in the recorded order.
 //!
 //! Not here: streams and waits. Invariant: what comes next depends on the order of what was heard and on nothing else, and
 //! before the mlet is waited for it has been told all that the recording had told it by then.
 
+mod socket_number;
+
+use std::borrow::Cow;
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
-use packetlab::message::{Message, MessageType};
+use packetlab::message::MessageType;
 
-use super::difference::{Difference, Heard, decoded};
+use self::socket_number::{About, about, renumbered};
+use super::difference::{Difference, Heard, are_alike};
 use super::recording::{Step, What};
 
 /// What a request of a mlet is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Subject {
-    Socket(u8),
-    Memory(u32),
-    Endpoint,
+    /// The socket that the request of this step opens.
+    Opened(usize),
+    Other(About),
 }
 
-impl Subject {
-    fn of(request: &[u8]) -> Self {
-        match decoded(request) {
-            Message::Nopen { sktid, .. }
-            | Message::Nclose { sktid }
-            | Message::Nsend { sktid, .. }
-            | Message::Nctl { sktid, .. } => Self::Socket(sktid),
-            Message::Ncap { socket, .. } => Self::Socket(socket.sktid),
-            Message::Mread { address, .. } | Message::Mwrite { address, .. } => {
-                Self::Memory(address)
+/// Which numbers sockets have, by the requests that opened them.
+#[derive(Debug, Default)]
+struct Sockets(HashMap<u8, usize>);
+
+impl Sockets {
+    /// What a message is about, which is the one at `index` if it opens a socket.
+    fn subject(&mut self, message: &[u8], index: usize) -> Subject {
+        match about(message) {
+            About::Socket(number) if opens(message) => {
+                self.0.insert(number, index);
+                Subject::Opened(index)
             }
-            _ => Self::Endpoint,
+            About::Socket(number) => match self.0.get(&number) {
+                Some(opened) => Subject::Opened(*opened),
+                None => Subject::Other(About::Socket(number)),
+            },
+            other => Subject::Other(other),
         }
     }
 }
@@ -47,54 +58,122 @@ pub(super) struct Conversation<'a> {
     /// Steps before it are done.
     at: usize,
     is_done: Vec<bool>,
+    /// What each step is about.
+    subjects: Vec<Option<Subject>>,
     /// Requests that are to come, by what they are about.
     awaited: HashMap<Subject, VecDeque<usize>>,
+    /// Of these, those that open a socket.
+    openings: Vec<usize>,
+    /// The mlet's sockets, and their numbers.
+    sockets: Sockets,
+    numbers: HashMap<usize, u8>,
     /// Of a request its answer, of an answer its request.
     other: HashMap<usize, usize>,
     /// Requests that have come and are to be answered.
     owed: VecDeque<usize>,
+    /// One has come before its turn.
+    is_reordered: bool,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Next<'a> {
+    /// The endpoint says this.
+    Says(&'a Step, Cow<'a, [u8]>),
+    /// The endpoint ends.
+    Ends(&'a Step),
+    /// The mlet says something, or ends.
+    Awaited(&'a Step),
 }
 
 impl<'a> Conversation<'a> {
     pub(super) fn new(steps: &'a [Step]) -> Self {
+        let mut recorded = Sockets::default();
+        let (mut subjects, mut openings) = (Vec::new(), Vec::new());
         let mut awaited = HashMap::<_, VecDeque<_>>::new();
         let (mut requests, mut other) = (VecDeque::new(), HashMap::new());
         for (index, step) in steps.iter().enumerate() {
-            match &step.what {
-                What::MletSays(request) => {
-                    awaited.entry(Subject::of(request)).or_default().push_back(index);
-                    requests.push_back(index);
+            let (What::MletSays(message) | What::EndpointSays(message)) = &step.what else {
+                subjects.push(None);
+                continue;
+            };
+            let subject = recorded.subject(message, index);
+            subjects.push(Some(subject));
+            if matches!(step.what, What::MletSays(_)) {
+                awaited.entry(subject).or_default().push_back(index);
+                requests.push_back(index);
+                if opens(message) {
+                    openings.push(index);
                 }
-                What::EndpointSays(message) if is_answer(message) => {
-                    if let Some(request) = requests.pop_front() {
-                        other.extend([(request, index), (index, request)]);
-                    }
-                }
-                _ => {}
+            } else if is_answer(message)
+                && let Some(request) = requests.pop_front()
+            {
+                other.extend([(request, index), (index, request)]);
             }
         }
-        let is_done = vec![false; steps.len()];
-        Self { steps, at: 0, is_done, awaited, other, owed: VecDeque::new() }
+        Self {
+            steps,
+            at: 0,
+            is_done: vec![false; steps.len()],
+            subjects,
+            awaited,
+            openings,
+            sockets: Sockets::default(),
+            numbers: HashMap::new(),
+            other,
+            owed: VecDeque::new(),
+            is_reordered: false,
+        }
     }
 
-    /// What the endpoint says next, or what is awaited of the mlet; `None` behind the last step.
-    pub(super) fn next(&mut self) -> Option<&'a Step> {
+    /// What comes next; `None` behind the last step.
+    pub(super) fn next(&mut self) -> Option<Next<'a>> {
         while self.is_done.get(self.at).is_some_and(|is_done| *is_done) {
             self.at += 1;
         }
         let step = self.steps.get(self.at)?;
-        if matches!(step.what, What::MletSays(_) | What::MletEnds) {
-            return Some(step);
-        }
-        let mut next = self.at;
-        if self.other.contains_key(&next) {
+        let next = match step.what {
+            // What it waits for may be recorded as the answer to a like request, which now came later.
+            What::MletSays(_) | What::MletEnds => match self.is_reordered {
+                true => self.next_answer(),
+                false => None,
+            },
             // Its request has come, and waits for it or behind others.
-            let mut owed = std::iter::from_fn(|| self.owed.pop_front());
-            let answer = owed.find_map(|request| self.other.get(&request));
-            next = answer.copied().unwrap_or(next);
+            What::EndpointSays(_) if self.other.contains_key(&self.at) => self.next_answer(),
+            What::EndpointSays(_) | What::EndpointEnds => None,
+        };
+        let (index, step) = match next {
+            Some(answer) => (answer, self.steps.get(answer)?),
+            None => (self.at, step),
+        };
+        if matches!(step.what, What::MletSays(_) | What::MletEnds) {
+            return Some(Next::Awaited(step));
         }
-        self.set_done(next);
-        self.steps.get(next)
+        self.set_done(index);
+        Some(match &step.what {
+            What::EndpointSays(message) => {
+                Next::Says(step, self.as_the_mlet_calls_it(message, index))
+            }
+            _ => Next::Ends(step),
+        })
+    }
+
+    /// That to the first request that has one.
+    fn next_answer(&mut self) -> Option<usize> {
+        let mut owed = std::iter::from_fn(|| self.owed.pop_front());
+        owed.find_map(|request| self.other.get(&request)).copied()
+    }
+
+    /// A message of the endpoint, with the number of its socket now.
+    fn as_the_mlet_calls_it(&self, message: &'a [u8], index: usize) -> Cow<'a, [u8]> {
+        let number = match self.subjects.get(index) {
+            Some(Some(Subject::Opened(opened))) => self.numbers.get(opened),
+            _ => None,
+        };
+        match number {
+            Some(number) => renumbered(message, *number),
+            None => Cow::Borrowed(message),
+        }
     }
 
     /// The mlet has said this, or has ended, or has said nothing for so long.
@@ -102,19 +181,54 @@ impl<'a> Conversation<'a> {
     /// # Errors
     /// It is not what comes next of what it is about.
     pub(super) fn hear(&mut self, heard: Heard, waited: Duration) -> Result<(), Box<Difference>> {
-        let subject = match &heard {
-            Heard::Message(message) => Some(Subject::of(message)),
-            Heard::End | Heard::Nothing => None,
+        let (index, heard) = match heard {
+            Heard::Message(message) => self.recognised(message),
+            other => (None, other),
         };
-        let awaited = subject.and_then(|subject| self.awaited.get_mut(&subject));
-        let index = awaited.and_then(VecDeque::pop_front).unwrap_or(self.at);
+        let index = index.unwrap_or(self.at);
         let Some(step) = self.steps.get(index) else { return Ok(()) };
         if let Some(difference) = Difference::between(step, heard, waited) {
             return Err(Box::new(difference.behind(self.said_early())));
         }
+        self.is_reordered |= index != self.at;
         self.set_done(index);
         self.owed.push_back(index);
         Ok(())
+    }
+
+    /// Which step a message of the mlet has to be, and what it is with the socket's number in that.
+    fn recognised(&mut self, message: Vec<u8>) -> (Option<usize>, Heard) {
+        let opening = opens(&message).then(|| self.opening(&message)).flatten();
+        let subject = self.sockets.subject(&message, opening.unwrap_or(usize::MAX));
+        if let (Some(opening), About::Socket(number)) = (opening, about(&message)) {
+            self.openings.retain(|one| *one != opening);
+            self.numbers.insert(opening, number);
+        }
+        let index = self.awaited.get_mut(&subject).and_then(VecDeque::pop_front);
+        let recorded = index.and_then(|index| self.steps.get(index));
+        let message = match recorded.map(|step| &step.what) {
+            Some(What::MletSays(recorded)) => match about(recorded) {
+                About::Socket(number) => renumbered(&message, number).into_owned(),
+                _ => message,
+            },
+            _ => message,
+        };
+        (index, Heard::Message(message))
+    }
+
+    /// The step that opens a socket like this message: one of the same number, or else the first.
+    fn opening(&self, message: &[u8]) -> Option<usize> {
+        let recorded = |index: &usize| match self.steps.get(*index).map(|step| &step.what) {
+            Some(What::MletSays(recorded)) => &recorded[..],
+            _ => &[],
+        };
+        let is_alike = |index: &&usize| match about(recorded(index)) {
+            About::Socket(number) => are_alike(recorded(index), &renumbered(message, number)),
+            _ => false,
+        };
+        let mut alike = self.openings.iter().filter(is_alike).copied().peekable();
+        let first = alike.peek().copied();
+        alike.find(|index| about(recorded(index)) == about(message)).or(first)
     }
 
     /// The first that the mlet has said before its turn.
@@ -130,9 +244,16 @@ impl<'a> Conversation<'a> {
     }
 }
 
+fn message_type(message: &[u8]) -> Option<MessageType> {
+    message.first().copied().map(MessageType)
+}
+
+fn opens(message: &[u8]) -> bool {
+    message_type(message) == Some(MessageType::NOPEN)
+}
+
 fn is_answer(message: &[u8]) -> bool {
-    let message_type = message.first().copied().map(MessageType);
-    matches!(message_type, Some(MessageType::RESULT | MessageType::MDATA))
+    matches!(message_type(message), Some(MessageType::RESULT | MessageType::MDATA))
 }
 
 #[cfg(test)]
@@ -157,7 +278,7 @@ mod tests {
     /// What the endpoint says, by the last byte, until the mlet is waited for.
     fn said(conversation: &mut Conversation<'_>) -> Vec<u8> {
         let mut said = Vec::new();
-        while let Some(Step { what: What::EndpointSays(message), .. }) = conversation.next() {
+        while let Some(Next::Says(_, message)) = conversation.next() {
             said.extend(message.last());
         }
         said
@@ -183,9 +304,9 @@ mod tests {
             says(&mut recorded, &asks(socket)).unwrap();
             assert_eq!(said(&mut recorded), told);
         }
-        // The third is asked when the first is answered, which the endpoint does behind the second.
+        // From then on each request is answered before another is awaited.
         let mut other = Conversation::new(&steps);
-        for (socket, told) in [(2, &[][..]), (1, &[12, 11]), (3, &[21, 13])] {
+        for (socket, told) in [(2, &[12][..]), (1, &[11]), (3, &[21, 13])] {
             says(&mut other, &asks(socket)).unwrap();
             assert_eq!(said(&mut other), told);
         }
@@ -215,5 +336,54 @@ mod tests {
         assert!(
             again.starts_with("line 1: ") && again.contains("came:     5 bytes, NCLOSE socket 2")
         );
+    }
+
+    /// TCP to a port of 192.0.2.7.
+    fn opens(sktid: u8, port: u8) -> What {
+        let mut message =
+            b"\x2a\0\0\x13\0\x04\x06\0\0\x10\0\0\0\0\0\0\0\xc0\0\x02\x07\0\0".to_vec();
+        (message[4], message[22]) = (sktid, port);
+        What::MletSays(message)
+    }
+
+    /// Of the state of a socket, by its memory.
+    fn looks(sktid: u8) -> What {
+        What::MletSays(vec![0x28, 0, 0, 6, 0x20, 0, 4 * sktid, 2, 0, 1])
+    }
+
+    #[test]
+    fn a_socket_is_known_by_how_it_is_opened_and_called_by_its_number_now() {
+        let nstat = |sktid: u8| {
+            What::EndpointSays(vec![0x61, 0, 0, 12, sktid, 4, 6, 0, 0, 0, 0, 0, 0, 0, 0, 1])
+        };
+        let state =
+            |sktid: u8| What::EndpointSays(vec![0x41, 0, 0, 5, 0x20, 0, 4 * sktid, 2, 0xff]);
+        let steps = steps([
+            opens(1, 80),
+            opens(2, 81),
+            answers(0),
+            answers(0),
+            nstat(2),
+            looks(2),
+            state(2),
+            asks(2),
+            answers(12),
+            asks(1),
+        ]);
+        let mut conversation = Conversation::new(&steps);
+        // Of the endpoint the next, with its number for the socket.
+        let mut next = |asked: &[What]| {
+            asked.iter().for_each(|what| says(&mut conversation, what).unwrap());
+            let mut said = Vec::new();
+            while let Some(Next::Says(_, message)) = conversation.next() {
+                said.push(message.into_owned());
+            }
+            said
+        };
+        let said = next(&[opens(1, 81), opens(2, 80)]);
+        assert_eq!(said.iter().map(|message| message[4]).collect::<Vec<_>>(), [0, 0, 1]);
+        assert_eq!(next(&[looks(1)]), [vec![0x41, 0, 0, 5, 0x20, 0, 4, 2, 0xff]]);
+        assert_eq!(next(&[asks(1)]), [vec![0x40, 0, 0, 2, 0, 12]]);
+        assert!(next(&[asks(2)]).is_empty() && conversation.next().is_none());
     }
 }

@@ -106,7 +106,7 @@ fn front<'a>(recorded: &[u8], came: &'a [u8]) -> &'a [u8] {
     came.get(..recorded.len()).filter(|_| is_front).unwrap_or(came)
 }
 
-fn are_alike(expected: &[u8], came: &[u8]) -> bool {
+pub(super) fn are_alike(expected: &[u8], came: &[u8]) -> bool {
     expected.get(..HEADER_LEN) == came.get(..HEADER_LEN) && timeless(expected) == timeless(came)
 }
 
@@ -131,7 +131,7 @@ fn timeless(bytes: &[u8]) -> Vec<u8> {
     }
 }
 
-pub(super) fn decoded(bytes: &[u8]) -> Message<'_> {
+fn decoded(bytes: &[u8]) -> Message<'_> {
     let message_type = MessageType(bytes.first().copied().unwrap_or_default());
     Message::decode(message_type, bytes.get(HEADER_LEN..).unwrap_or_default())
 }

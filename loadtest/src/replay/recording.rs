@@ -73,9 +73,9 @@ impl fmt::Display for RecordingError {
                  --capture`"
             ),
             Self::Line(number, problem) => write!(f, "line {number}: {problem}"),
-            Self::Empty => {
-                f.write_str("nobody says anything in it; name another session's file of `pktxpmgr --capture`")
-            }
+            Self::Empty => f.write_str(
+                "nobody says anything in it; name another session's file of `pktxpmgr --capture`",
+            ),
         }
     }
 }
