@@ -1,6 +1,6 @@
 //! What passes between the control thread's loop and the shards: every message of theirs, and what is done about it.
 //!
-//! Not here: the queues (`mailbox.rs`), and permits (`permit_news.rs`).
+//! Not here: the queues (`mailbox/queue.rs`), and permits (`permit_news.rs`).
 
 use std::time::Duration;
 

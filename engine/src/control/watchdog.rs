@@ -3,7 +3,7 @@
 //! ```text
 //! Resting --a second--> Asked: every bell has rung --a part of it--> Resting: who has not heard it stands still
 //! ```
-//! A shard without work makes no turns, so it is asked. Not here: how that is heard (`mailbox.rs`), and who is told
+//! A shard without work makes no turns, so it is asked. Not here: how that is heard (`mailbox/queue.rs`), and who is told
 //! (`init_system.rs`). Invariant: the run counts as well only when all shards have answered since it did last.
 
 use std::time::{Duration, Instant};
