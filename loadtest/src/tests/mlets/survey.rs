@@ -91,15 +91,21 @@ async fn surveys_all(mlet: &Path) {
     let bad = ["127.77.0.3:http", "127.77.0.3:0"];
     let mut arguments = vec![address.as_str()];
     arguments.extend(bad);
-    arguments.extend([address.as_str(); 300]);
+    arguments.extend([address.as_str(); 260]);
     let (_home, output) = run(1, &[], mlet, &arguments).await;
     let lines: Vec<Value> = output.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let of = |server: &str| lines.iter().filter(|line| line["server"] == server).count();
-    let failed: Vec<_> = lines.iter().filter(|line| line["ms"].is_null()).collect();
-    assert_eq!((lines.len(), of(&address), failed.len()), (302, 300, 2), "{failed:?}");
+    let of = |server| lines.iter().filter(move |line| line["server"] == server);
     for server in bad {
-        assert!(failed.iter().any(|line| line["server"] == server), "{failed:?}");
+        assert!(of(server).all(|line| line["error"].is_string()), "{output:?}");
     }
+    let counts = [&address, bad[0], bad[1]].map(|server| of(server).count());
+    assert_eq!((counts, lines.len()), ([260, 1, 1], 262), "{output:?}");
+    // On a machine that is busy for 10 s some are given up, and none for want of a socket.
+    let (stand, failed): (Vec<_>, Vec<_>) = of(&address).partition(|line| line["ms"].is_f64());
+    assert!(
+        !stand.is_empty() && failed.iter().all(|line| line["error"] == "silence"),
+        "{failed:?}"
+    );
 }
 
 /// Without an endpoint.
