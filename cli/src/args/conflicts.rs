@@ -155,7 +155,7 @@ fn of_outputs(given: Given<'_>) -> Option<String> {
     None
 }
 
-/// One file for two that are written.
+/// One file or folder for two that are written.
 fn of_files(given: Given<'_>) -> Option<String> {
     let (out, resume) = (given.path("out"), given.path("resume"));
     if out.is_some() && resume.is_some() && out != resume {
@@ -163,14 +163,16 @@ fn of_files(given: Given<'_>) -> Option<String> {
         return Some(apart("--out", "--resume", why));
     }
     let folder = if resume.is_some() { "resume" } else { "out" };
-    let own = resume.or(out).map(|results| OWN_FILES.map(|name| (folder, results.join(name))));
-    let named = ["events", "joblog", "latency", "pcap"].into_iter();
+    let results = resume.or(out);
+    let own = results.iter().flat_map(|results| OWN_FILES.map(|name| (folder, results.join(name))));
+    // --capture has a folder that is its own as well.
+    let own = own.chain(results.iter().map(|results| (folder, results.clone())));
+    let named = ["events", "joblog", "latency", "capture", "pcap"].into_iter();
     let named =
         named.filter(|option| !given.is(option, "-") || !["events", "joblog"].contains(option));
     let named = named.filter_map(|option| Some((option, given.path(option)?)));
     // What is no file, such as /dev/null, takes any number of writers.
-    let files =
-        own.into_iter().flatten().chain(named).filter(|(_, path)| !path.starts_with("/dev"));
+    let files = own.chain(named).filter(|(_, path)| !path.starts_with("/dev"));
     let files: Vec<_> = files.collect();
     let twice = files.iter().enumerate().find_map(|(index, (option, path))| {
         let mut before = files.iter().take(index);
@@ -178,7 +180,7 @@ fn of_files(given: Given<'_>) -> Option<String> {
     });
     twice.map(|(one, other, path)| {
         let shown = Escaped(path.as_os_str().as_bytes());
-        let why = format!("both would write to {shown}; name two files");
+        let why = format!("both would write to {shown}; name two places");
         apart(&format!("--{one}"), &format!("--{other}"), &why)
     })
 }

@@ -186,7 +186,7 @@ pub const EXCLUSIVE: [[&str; 2]; 11] = [
 ];
 
 /// Words that are refused for an option that is missing, or for their values, and the two options that the reason names.
-pub const REFUSED: [(&[&str], [&str; 2]); 48] = [
+pub const REFUSED: [(&[&str], [&str; 2]); 52] = [
     (&["--keep", "all"], ["--keep", "--out"]),
     (&["--keep", "none", "--events", "e.jsonl"], ["--keep", "--resume"]),
     (&["--note", "x"], ["--note", "--out"]),
@@ -234,6 +234,10 @@ pub const REFUSED: [(&[&str], [&str; 2]); 48] = [
     (&["--events", "f", "--latency", "f"], ["--events", "--latency"]),
     (&["--joblog", "f", "--latency", "./f"], ["--joblog", "--latency"]),
     (&["--events", "f", "--pcap", "f"], ["--events", "--pcap"]),
+    (&["--events", "f", "--capture", "./f"], ["--events", "--capture"]),
+    (&["--capture", "f", "--pcap", "f"], ["--capture", "--pcap"]),
+    (&["--out", "r", "--capture", "r"], ["--out", "--capture"]),
+    (&["--resume", "r", "--capture", "r"], ["--resume", "--capture"]),
     (&["--out", "r", "--events", "r/events.jsonl"], ["--out", "--events"]),
     (&["--resume", "r", "--events", "r/events.jsonl"], ["--resume", "--events"]),
     (&["--out", "r", "--joblog", "r/run.json"], ["--out", "--joblog"]),
