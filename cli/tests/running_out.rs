@@ -66,6 +66,25 @@ fn helpers_that_may_open_nothing_any_more_neither_spin_nor_outlive_their_manager
     }
 }
 
+/// Promises P12, P26: whether a peer has gone behind bytes that nobody takes is seen by a look at its socket alone.
+#[test]
+fn a_manager_that_may_open_nothing_any_more_sees_that_an_endpoint_has_gone() {
+    let home = Home::new();
+    let limits = ["--drain-timeout", "500ms", "--linger-timeout", "300ms", "--term-grace", "100ms"];
+    let manager = home.start(&limits, &["silent"]);
+    let mut endpoint = home.dial(&manager).session();
+    // More than the mlet's socket holds, and less than that and what the manager holds.
+    endpoint.send(&message(NDATA, &[7; 460_000]));
+    manager.says("is ready");
+    wait_until("all has arrived", || endpoint.untaken_len() == 0);
+    set_limit(manager.pid(), "nofile", "0:");
+    let refused = home.dial(&manager).connect();
+    manager.says("accepting pauses");
+    endpoint.close();
+    manager.says(" over: undelivered; mlet ");
+    drop(refused);
+}
+
 /// Promise P26. Whom it strikes is told why, and what to do; others are served.
 #[test]
 fn processes_that_are_used_up_cost_the_sessions_whose_mlets_they_would_be() {

@@ -42,8 +42,9 @@ use crate::view::RunView;
 use packetlab::time::Ticks;
 use packetlab::tls;
 
-/// Descriptors of one shard beside its listening sockets, which are open when they are counted: ring and bell.
-const FDS_PER_SHARD: usize = 2;
+/// Descriptors of one shard beside its listening sockets, which are open when they are counted: ring, bell, and an epoll that
+/// looks whether peers have gone.
+const FDS_PER_SHARD: usize = 3;
 
 /// Memory that a run takes with a hundred sessions or so, beside that of its shards; more where there are more.
 const MEMORY_OF_RUN: usize = 8 << 20;

@@ -18,7 +18,8 @@ use socket2::SockRef;
 
 use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received, Stream};
 use super::own_buffers::OwnBuffers;
-use crate::sys::{pipes, socket};
+use crate::sys::pipes;
+use crate::sys::socket::{self, HangUps};
 
 /// Sockets whose readiness one wait tells of; the rest are told of by the next.
 const EVENTS: usize = 256;
@@ -31,6 +32,7 @@ pub(crate) struct Epoll<T> {
     buffers: OwnBuffers,
     completed: VecDeque<Completion<T>>,
     events: Vec<EpollEvent>,
+    hang_ups: HangUps,
     /// Why readiness of a descriptor cannot be told, where no completion can say so.
     broken: Option<io::Error>,
     waits: u64,
@@ -82,6 +84,7 @@ impl<T: Copy> Epoll<T> {
             buffers: OwnBuffers::new(groups),
             completed: VecDeque::new(),
             events: vec![EpollEvent::empty(); EVENTS],
+            hang_ups: HangUps::new()?,
             broken: None,
             waits: 0,
         })
@@ -387,6 +390,10 @@ impl<T: Copy> Driver<T> for Epoll<T> {
 
     fn close(&mut self, socket: OwnedFd) {
         self.begin(socket.as_raw_fd());
+    }
+
+    fn has_hung_up(&self, socket: BorrowedFd<'_>) -> bool {
+        self.hang_ups.has_come(socket)
     }
 
     fn enters(&self) -> u64 {

@@ -112,9 +112,7 @@ pub(crate) trait Driver<T> {
     }
 
     /// Whether the peer has closed its side or is gone, also when what it wrote has not been received yet.
-    fn has_hung_up(&self, socket: BorrowedFd<'_>) -> bool {
-        socket::has_hung_up(&socket)
-    }
+    fn has_hung_up(&self, socket: BorrowedFd<'_>) -> bool;
 
     /// How many bytes of what was sent the peer has not taken yet.
     fn untaken_len(&self, socket: BorrowedFd<'_>) -> usize {

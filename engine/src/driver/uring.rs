@@ -19,7 +19,8 @@ use socket2::SockRef;
 
 use super::operations::{Completion, Driver, Event, GroupSize, Outgoing, Received, Stream};
 use super::ring_error::RingError;
-use crate::sys::{pipes, socket};
+use crate::sys::pipes;
+use crate::sys::socket::{self, HangUps};
 
 /// Submission queue entries; a fuller turn submits in between.
 const SUBMISSION_ENTRIES: u32 = 256;
@@ -48,6 +49,7 @@ pub(crate) struct Uring<T> {
     ring: IoUring,
     operations: Slab<Operation<T>>,
     groups: Vec<BufferGroup>,
+    hang_ups: HangUps,
     enters: u64,
 }
 
@@ -65,7 +67,9 @@ impl<T: Copy> Uring<T> {
             .map(|(index, size)| BufferGroup::register(&ring, index as u16, *size))
             .collect::<io::Result<_>>()
             .map_err(|source| RingError { doing: "io_uring_register", source })?;
-        Ok(Self { ring, operations: Slab::new(), groups, enters: 0 })
+        let hang_ups = HangUps::new();
+        let hang_ups = hang_ups.map_err(|source| RingError { doing: "epoll_create1", source })?;
+        Ok(Self { ring, operations: Slab::new(), groups, hang_ups, enters: 0 })
     }
 
     /// Tries for up to a second: the kernel frees the locked memory of a ring some milliseconds after
@@ -176,6 +180,10 @@ impl<T: Copy> Driver<T> for Uring<T> {
 
     fn session_pipes(&mut self) -> io::Result<([OwnedFd; 2], [OwnedFd; 2])> {
         pipes::session_pipes()
+    }
+
+    fn has_hung_up(&self, socket: BorrowedFd<'_>) -> bool {
+        self.hang_ups.has_come(socket)
     }
 
     fn lost_completions(&mut self) -> u64 {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
 use nix::libc;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::SockFlag;
 use socket2::{Domain, Protocol, SockRef, Socket, TcpKeepalive, Type};
 
@@ -71,12 +71,32 @@ fn is_lacking(asked: &io::Result<()>) -> bool {
     asked.as_ref().is_err_and(Lack::is_why)
 }
 
-/// Whether the peer has closed its side or is gone, also when what it wrote has not been received yet.
-pub fn has_hung_up(socket: &impl AsFd) -> bool {
-    // nix does not name it. An end of both sides and an error are told unasked.
-    let closed = PollFlags::from_bits_retain(libc::POLLRDHUP);
-    // A poll that fails tells nothing; the caller asks again later.
-    poll(&mut [PollFd::new(socket.as_fd(), closed)], PollTimeout::ZERO).is_ok_and(|ready| ready > 0)
+/// Looks whether peers have gone, by epoll: poll(2) would look at none where no more files may be open.
+#[derive(Debug)]
+pub struct HangUps(Epoll);
+
+impl HangUps {
+    /// For as many looks as there will be.
+    ///
+    /// # Errors
+    /// As the kernel says; EMFILE at the open-file limit.
+    pub fn new() -> io::Result<Self> {
+        Ok(Self(Epoll::new(EpollCreateFlags::EPOLL_CLOEXEC)?))
+    }
+
+    /// Whether the peer has closed its side or is gone, also when what it wrote has not been received yet.
+    pub fn has_come(&self, socket: impl AsFd) -> bool {
+        // An end of both sides and an error are told unasked.
+        let closed = EpollEvent::new(EpollFlags::EPOLLRDHUP, 0);
+        // Where memory is short nothing is told; the caller asks again later.
+        if self.0.add(&socket, closed).is_err() {
+            return false;
+        }
+        let told = self.0.wait(&mut [EpollEvent::empty()], EpollTimeout::ZERO);
+        // It was added just now.
+        let _ = self.0.delete(&socket);
+        told.is_ok_and(|ready| ready > 0)
+    }
 }
 
 /// How many bytes of what was sent the peer has not taken yet: not acknowledged over TCP, not read over a
@@ -277,6 +297,8 @@ mod tests {
         let client = TcpStream::connect(address).unwrap();
         let (ours, mlets) = session_pair().unwrap();
         let pairs = [(listener.accept().unwrap().0.into(), OwnedFd::from(client)), (ours, mlets)];
+        let hang_ups = HangUps::new().unwrap();
+        let has_hung_up = |socket: &OwnedFd| hang_ups.has_come(socket);
         for (ours, peers) in pairs {
             assert!(!has_hung_up(&ours));
             (&std::fs::File::from(peers.try_clone().unwrap())).write_all(b"unread").unwrap();
