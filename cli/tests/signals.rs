@@ -95,14 +95,16 @@ fn a_running_session_outlives_the_first_signal_and_new_endpoints_are_refused() {
         endpoint.echoes(b"before");
         manager.signal(signal);
         manager.says(&format!("{}: no new endpoints", signal.as_str()));
+        // Before anybody comes, whose connection would have the socket closed as well.
+        let waited = wait_until("nobody listens", || !manager.listens());
+        assert!(waited < Duration::from_millis(500), "{waited:?}");
         // The kernel may drop a SYN that meets a socket on its way out, and sends it again only after a second.
         let a_try = Duration::from_millis(50);
         let refused = || {
             let tried = TcpStream::connect_timeout(&dial.address, a_try);
             tried.is_err_and(|error| error.kind() == ErrorKind::ConnectionRefused)
         };
-        let waited = wait_until("connections are refused", refused);
-        assert!(waited < Duration::from_millis(500), "{waited:?}");
+        wait_until("connections are refused", refused);
         endpoint.echoes(b"after");
         assert!(manager.is_running());
         endpoint.close();
