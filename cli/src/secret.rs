@@ -154,7 +154,8 @@ fn check_directory(path: &Path) -> Result<(), SecretError> {
     let real = path.canonicalize().map_err(SecretError::Io)?;
     let Some(directory) = real.parent() else { return Ok(()) };
     let mode = directory.metadata().map_err(SecretError::Io)?.mode();
-    if mode & 0o002 != 0 && mode & 0o1000 == 0 {
+    let is_open = mode & 0o002 != 0 && mode & 0o1000 == 0;
+    if is_open && holds(Guard::ChecksSecretFolders) {
         let directory = Escaped(directory.as_os_str().as_bytes()).to_string();
         return Err(SecretError::OpenDirectory { directory });
     }

@@ -108,6 +108,10 @@ guards! {
     DrainsSessions,
     /// A session keeps what it began with when files are read again.
     KeepsExperiments,
+    /// An endpoint that speaks before it is asked is dropped.
+    RefusesUnasked,
+    /// No START is sent under a chain of ours that has expired.
+    ChecksOwnChain,
     /// What a proxy announces to be longer than its answer can be is refused before it comes.
     BoundsAnswers,
 
@@ -122,6 +126,10 @@ guards! {
     TakesTurns,
     /// No address has more in set-up than it may.
     BoundsAddress,
+    /// Who has more places in set-up than the share of a key makes room for those who wait.
+    SharesPlaces,
+    /// At the first signal, new connections are refused.
+    ClosesListeners,
     /// Where descriptors are short, accepting pauses.
     PausesAccepting,
     /// Beside sessions that relay, a turn takes one costly step of a handshake.
@@ -160,6 +168,10 @@ guards! {
     AdoptsOrphans,
     /// Mlets end with their manager.
     EndsMletsOfGone,
+    /// Mlets end when their supervisor is gone.
+    EndsMletsOfLost,
+    /// What a mlet leaves in its process group is killed with it.
+    KillsWholeGroups,
     /// Who does not heed TERM is killed.
     KillsAfterGrace,
     /// Whether a mlet can be started is tried before anybody is let in.
@@ -170,6 +182,10 @@ guards! {
     HoldsKey,
     /// A secret file that others may read or write is refused.
     ChecksSecretFiles,
+    /// A secret file in a folder that anybody may change is refused.
+    ChecksSecretFolders,
+    /// Output that ends on a full disk is not taken for whole.
+    DoubtsFullDisks,
     /// Of a mlet's output no more is kept than its limit.
     BoundsOutput,
 

@@ -19,6 +19,7 @@ use super::Control;
 use super::clock::now;
 use super::singleton::{ControlSocket, Heard, Mlets};
 use crate::config::SingletonForm;
+use crate::guards::{Guard, holds};
 use crate::mailbox::{SessionPlace, ToShard};
 use crate::mlet_request::{DirectRequests, environment};
 use crate::proto::mlet_facts::MletFacts;
@@ -301,7 +302,9 @@ impl Control {
             }
             is_hurried
         };
-        if let Err(error) = children::end_all_children(graces, is_hurried) {
+        if holds(Guard::EndsMletsOfLost)
+            && let Err(error) = children::end_all_children(graces, is_hurried)
+        {
             error!("mlets may be left behind: {error}");
         }
         self.sessions.lose_mlets(now());

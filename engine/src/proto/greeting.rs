@@ -11,6 +11,7 @@
 use std::fmt;
 use std::sync::Arc;
 
+use crate::guards::{Guard, holds};
 use packetlab::key::Hex;
 use packetlab::message::{HEADER_LEN, Message, MessageType, Outcome, PAYLOAD_LEN_MAX};
 use packetlab::program::{ENCODED_LEN_MAX, Program, ProgramDigest};
@@ -287,8 +288,8 @@ enum Answer {
 /// Nothing was asked of the endpoint, so any byte from it is an error.
 fn expect_silence(tls: &mut ServerStream) -> Result<Progress, GreetingError> {
     match tls.read(&mut [0]) {
-        Plaintext::Bytes(_) => Err(GreetingError::Unasked),
-        Plaintext::Empty => Ok(Progress::Waiting),
+        Plaintext::Bytes(_) if holds(Guard::RefusesUnasked) => Err(GreetingError::Unasked),
+        Plaintext::Bytes(_) | Plaintext::Empty => Ok(Progress::Waiting),
         Plaintext::Closed => Ok(Progress::Left),
     }
 }

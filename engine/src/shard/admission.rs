@@ -161,6 +161,7 @@ fn candidate(connection: &Connection) -> Option<Candidate> {
     let from = connection.may_go.filter(|_| connection.in_set_up && connection.over.is_none())?;
     let holding = match connection.stage {
         // It holds its place by its key, whatever it sends, as long as it does not answer START.
+        SetUpStage::Greeting if !holds(Guard::SharesPlaces) => return None,
         SetUpStage::Greeting => Holding::PlaceOfKey(connection.session.endpoint_key()?),
         _ if connection.has_come => return None,
         stage if connection.occupies_set_up => {

@@ -14,7 +14,9 @@ use crate::records::SessionId;
 impl<D: Driver<Token>> Shard<D> {
     pub(super) fn drain(&mut self) {
         self.draining = true;
-        self.close_listeners();
+        if holds(Guard::ClosesListeners) {
+            self.close_listeners();
+        }
         self.move_all(Session::handle_stop);
     }
 

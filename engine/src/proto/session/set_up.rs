@@ -117,7 +117,9 @@ impl Session {
             Err(refusal) => return self.close(refusal, cx.now),
         }
         let experiment = self.experiments.experiment(id);
-        if let Err(error) = experiment.check_own_chain(cx.wall) {
+        if let Err(error) = experiment.check_own_chain(cx.wall)
+            && holds(Guard::ChecksOwnChain)
+        {
             let snikey = experiment.snikey.clone();
             return self.close(Outcome::OwnChain(snikey, error), cx.now);
         }

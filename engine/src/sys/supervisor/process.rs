@@ -192,7 +192,9 @@ impl Process {
                     signal_child(due.pid, Signal::SIGKILL);
                 }
                 // Others of its group may not have heeded TERM.
-                Step::Kill if runs_as.is_none() => self.children.kill_rest_of_group(due.pid),
+                Step::Kill if runs_as.is_none() && holds(Guard::KillsWholeGroups) => {
+                    self.children.kill_rest_of_group(due.pid);
+                }
                 Step::Kill => {}
             }
         }
@@ -358,7 +360,8 @@ impl Process {
                 let pid = pid.as_raw();
                 let is_full =
                     folder.is_some_and(|folder| output::is_full(&spawner.results.join(folder)));
-                let output_errno = if is_full { libc::ENOSPC } else { 0 };
+                let is_doubtful = is_full && holds(Guard::DoubtsFullDisks);
+                let output_errno = if is_doubtful { libc::ENOSPC } else { 0 };
                 let event = SupervisorEvent::Exited { owner, pid, status, run_time, output_errno };
                 untold.push((event, now));
             }
