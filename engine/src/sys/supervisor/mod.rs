@@ -14,6 +14,7 @@
 //! Here is the manager's side. Invariant: for each spawn asked for come exactly one `Spawned` or `SpawnFailed`, and
 //! after `Spawned` exactly one `Exited`, unless the supervisor is lost.
 
+mod asked;
 mod ends;
 mod message;
 mod output;

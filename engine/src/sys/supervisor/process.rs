@@ -5,7 +5,7 @@
 //!     '------------END ALL---> ending, manager there --manager gone-----------^
 //! ```
 //! Not here: the side of the manager (`mod.rs`). Meanwhile single mlets are ended as END ONE asks (`ends.rs`).
-//! Invariant: an unreadable request never starts a mlet, and the process never exits while a child is left that it
+//! Invariant: the process never exits while a child is left that it
 //! may signal.
 
 use std::collections::HashMap;
@@ -21,8 +21,9 @@ use nix::sys::signal::{SigSet, Signal};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::unistd::Pid;
 
+use super::asked::Asked;
 use super::ends::{Ends, Step};
-use super::message::{MletStatus, SupervisorEvent, SupervisorRequest};
+use super::message::{MletStatus, SupervisorEvent};
 use super::output::{self, MletOutput};
 use super::spawn::{MletCommand, Program, STARTING_A_MLET, Spawner};
 use super::to_recorder::ToRecorder;
@@ -282,26 +283,24 @@ impl Process {
             Err(error) if fd_passing::is_later(&error) => return,
             Err(_) => return self.lose_manager(),
         };
-        let bytes = buffer.get(..received.len).unwrap_or_default();
-        // A manager that sends anything else is not the one we were forked from: as good as gone.
-        let request = SupervisorRequest::decode(bytes).filter(|_| !received.cut);
-        match (request, MletEnds::from_descriptors(received.fds)) {
-            (Some(SupervisorRequest::Spawn { owner, .. }), _) if received.fds_lost => {
-                self.tell(SupervisorEvent::SpawnFailed { owner, errno: libc::EMFILE });
-            }
-            (Some(SupervisorRequest::Spawn { owner, environment, output }), Ok(Some(ends))) => {
+        match Asked::of(received, &buffer) {
+            Some(Asked::Spawn { owner, environment, output, ends }) => {
                 self.spawn(owner, &environment, &output, ends);
             }
-            (Some(SupervisorRequest::EndAll(graces)), Ok(None)) => self.end_all(graces),
-            (Some(SupervisorRequest::EndOne { owner, pid, graces }), Ok(None)) => {
+            Some(Asked::SpawnWithoutEnds(owner)) => {
+                self.tell(SupervisorEvent::SpawnFailed { owner, errno: libc::EMFILE });
+            }
+            Some(Asked::EndAll(graces)) => self.end_all(graces),
+            Some(Asked::EndOne { owner, pid, graces }) => {
                 self.ends.add((owner, Pid::from_raw(pid)), graces, now());
             }
-            (Some(SupervisorRequest::Prove), Ok(None)) => {
+            Some(Asked::Prove) => {
                 let errno = self.spawner.prove().err().map_or(0, |errno| errno as i32);
                 self.is_urgent = true;
                 self.tell(SupervisorEvent::Proved { errno });
             }
-            _ => self.lose_manager(),
+            // It is not the one we were forked from: as good as gone.
+            None => self.lose_manager(),
         }
     }
 
