@@ -2,10 +2,10 @@
 
 #![no_main]
 
+use libfuzzer_sys::fuzz_target;
 use packetlab::certificate::Certificate;
 use packetlab::issue::{CertificateFields, IssueError, issue};
 use packetlab::key::PrivateKey;
-use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
 static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate().unwrap());

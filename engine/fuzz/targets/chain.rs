@@ -3,10 +3,10 @@
 
 #![no_main]
 
-use packetlab::trust::{TrustMode, decode_chain, verify_chain};
+use libfuzzer_sys::fuzz_target;
 use packetlab::key::PublicKey;
 use packetlab::time::Ticks;
-use libfuzzer_sys::fuzz_target;
+use packetlab::trust::{TrustMode, decode_chain, verify_chain};
 use std::sync::LazyLock;
 
 static OPERATOR: LazyLock<PublicKey> = LazyLock::new(|| {

@@ -3,9 +3,9 @@
 
 #![no_main]
 
+use libfuzzer_sys::fuzz_target;
 use packetlab::cut::{Boundaries, Cutter};
 use packetlab::frame::Framer;
-use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|input: &[u8]| {
     let Some((&read_len, stream)) = input.split_first() else { return };

@@ -3,8 +3,8 @@
 
 #![no_main]
 
-use packetlab::name_value::{Dialect, Pair, descriptor_matches, encode, parse};
 use libfuzzer_sys::fuzz_target;
+use packetlab::name_value::{Dialect, Pair, descriptor_matches, encode, parse};
 
 fuzz_target!(|input: &[u8]| {
     let Some((&choice, text)) = input.split_first() else { return };
@@ -18,8 +18,8 @@ fuzz_target!(|input: &[u8]| {
             let mut halves = text.splitn(2, |byte| *byte == b'\n');
             let (xdescr, dattr) = (halves.next().unwrap(), halves.next().unwrap_or_default());
             let matches = descriptor_matches(xdescr, dattr);
-            let well_formed =
-                parse(Dialect::Descriptor, xdescr).is_ok() && parse(Dialect::Attributes, dattr).is_ok();
+            let well_formed = parse(Dialect::Descriptor, xdescr).is_ok()
+                && parse(Dialect::Attributes, dattr).is_ok();
             assert!(well_formed || !matches);
             assert!(!(well_formed && dattr.is_empty()) || matches);
             return;

@@ -4,8 +4,8 @@
 #![no_main]
 
 use der::pem::{LineEnding, encode_string};
-use packetlab::key::{PrivateKey, PublicKey};
 use libfuzzer_sys::fuzz_target;
+use packetlab::key::{PrivateKey, PublicKey};
 
 fuzz_target!(|input: &[u8]| {
     let Some((&choice, body)) = input.split_first() else { return };

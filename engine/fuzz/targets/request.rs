@@ -2,10 +2,10 @@
 
 #![no_main]
 
+use libfuzzer_sys::fuzz_target;
 use packetlab::key::PrivateKey;
 use packetlab::request::{RequestError, SigningRequest, request};
 use packetlab::time::Ticks;
-use libfuzzer_sys::fuzz_target;
 use std::sync::LazyLock;
 
 static KEY: LazyLock<PrivateKey> = LazyLock::new(|| PrivateKey::generate().unwrap());
