@@ -513,14 +513,18 @@ fn cargo_tree(options: &[&str]) -> String {
 }
 
 #[test]
-fn no_program_is_built_with_the_door_of_benchmarks() {
-    let has_door = |kinds: &str| {
+fn no_program_is_built_with_a_door_of_benchmarks_or_fuzz_targets() {
+    let has_door = |kinds: &str, package: &str, door: &str| {
         let kinds = format!("{kinds},features");
-        let tree = cargo_tree(&["--workspace", "-i", "engine", "-e", &kinds]);
-        tree.lines().any(|line| line.starts_with("engine feature \"bench\""))
+        let tree = cargo_tree(&["--workspace", "-i", package, "-e", &kinds]);
+        tree.lines().any(|line| line.starts_with(&format!("{package} feature \"{door}\"")))
     };
-    assert!(!has_door("normal,build"));
-    assert!(has_door("normal,build,dev"), "it would be found");
+    assert!(!has_door("normal,build", "engine", "bench"));
+    assert!(has_door("normal,build,dev", "engine", "bench"), "it would be found");
+    // Those of fuzz targets, which are in no build of the workspace.
+    for package in ["engine", "hosts"] {
+        assert!(!has_door("normal,build,dev", package, "fuzz"), "{package}");
+    }
 }
 
 /// Each guard stands in the code once or more, in docs/reliability.md, and in the list of tests that miss it, in whose

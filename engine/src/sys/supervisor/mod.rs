@@ -16,6 +16,8 @@
 
 mod asked;
 mod ends;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod message;
 mod output;
 mod process;

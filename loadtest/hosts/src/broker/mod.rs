@@ -21,6 +21,8 @@
 mod board;
 mod conversation;
 mod failure;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 mod key_use;
 mod limits;
 mod published;

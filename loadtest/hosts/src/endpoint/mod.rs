@@ -24,6 +24,8 @@ mod chain_limits;
 mod connect;
 mod controller;
 mod filter;
+#[cfg(feature = "fuzz")]
+pub mod fuzz;
 pub mod hosted;
 mod ledger;
 mod machine;
