@@ -212,12 +212,17 @@ async fn serve(
         Some(form) => control.start_singleton(form).await?,
         None => control.prove_mlets().await?,
     }
-    limits::prove_free_files(FDS_PER_SESSION + MLETS_END).map_err(lack(SERVING))?;
-    socket::prove_connections(backend == Backend::Epoll)
-        .map_err(lack("take connections (accept4, getpeername)"))?;
+    prove_serving(backend)?;
     let port = listen(bound, openers)?;
     control.greet(config, port).map_err(RunError::Tls)?;
     control.run().await
+}
+
+/// Makes sure that a session can be served.
+fn prove_serving(backend: Backend) -> Result<(), RunError> {
+    limits::prove_free_files(FDS_PER_SESSION + MLETS_END).map_err(lack(SERVING))?;
+    socket::prove_connections(backend == Backend::Epoll)
+        .map_err(lack("take connections (accept4, getpeername)"))
 }
 
 /// The file of `--latency`, if times are to be written there.

@@ -189,52 +189,74 @@ fn text(text: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::net::SocketAddr;
+
     use super::*;
     use crate::channel::{ChannelId, ChannelList};
     use crate::message::{MessageType, Outcome};
 
-    /// One of each, as it is told.
+    const DATA: &[u8] = b"ab";
+    const TIME: Ticks = Ticks(2_000_000_003);
+
+    fn addresses() -> [SocketAddr; 2] {
+        ["192.0.2.1:80", "[2001:db8::1]:53"].map(|text| text.parse().unwrap())
+    }
+
+    fn socket(protocol: Protocol) -> Socket {
+        Socket { sktid: 1, family: Family::Ipv6, protocol }
+    }
+
+    /// Each is told on one line that has these words.
+    fn assert_told(messages: &[(Message<'_>, &str)]) {
+        for (message, words) in messages {
+            let told = message.to_string();
+            assert!(told.contains(words), "{told}: {words}");
+            assert!(!told.contains(char::is_control), "{told}");
+        }
+    }
+
     #[test]
-    fn every_message_is_told_in_words_on_one_line() {
-        let (v4, v6) = ("192.0.2.1:80".parse().unwrap(), "[2001:db8::1]:53".parse().unwrap());
-        let socket = |protocol| Socket { sktid: 1, family: Family::Ipv6, protocol };
-        let code = |code| StateChange::Code { family: Family::Ipv4, protocol: Protocol::Tcp, code };
-        let stat = |change| Message::Nstat { sktid: 1, time: Ticks(1), change };
-        let channel = ChannelId::new(&[1, 2]).unwrap();
-        let (time, data) = (Ticks(2_000_000_003), &b"ab"[..]);
-        let tcp = Packet::Tcp { family: Family::Ipv4, data };
-        let udp = Packet::Udp { remote: v6, data };
-        let raw = Packet::Raw { family: Family::Ipv4, data: b"a" };
+    fn whatever_an_endpoint_is_asked_is_told_in_words_on_one_line() {
+        let [v4, v6] = addresses();
+        let tcp = Packet::Tcp { family: Family::Ipv4, data: DATA };
+        let udp = Packet::Udp { remote: v6, data: DATA };
         let nsend = |time, packet| Message::Nsend { sktid: 1, time, tag: 7, packet };
-        let nctl = |command| Message::Nctl { sktid: 1, family: Family::Ipv4, time, command };
+        let nctl = |command| Message::Nctl { sktid: 1, family: Family::Ipv4, time: TIME, command };
         let nopen = |open| Message::Nopen { sktid: 1, receive_buffer_len: 9, open };
-        let unknown = |malformed| {
-            let message_type = if malformed { MessageType::NCLOSE } else { MessageType(0x99) };
-            Message::Raw { message_type, payload: data, malformed }
-        };
-        let ntag = |status| Message::Ntag { sktid: 1, tag: 7, time, status };
-        for (message, words) in [
+        assert_told(&[
             (Message::Start, "START"),
-            (Message::Cdata { hint: b"monitor\n", data }, "CDATA monitor\\n: 2 bytes"),
+            (Message::Cdata { hint: b"monitor\n", data: DATA }, "CDATA monitor\\n: 2 bytes"),
             (Message::Yield { resume: Ticks::MAX }, "YIELD until the end"),
             (Message::Mread { address: 0x10, len: 1 }, "MREAD 1 byte at 0x00000010"),
-            (Message::Mwrite { address: 0x10, data }, "MWRITE 2 bytes at 0x00000010"),
-            (Message::Mdata { address: 0x10, data }, "MDATA 2 bytes at 0x00000010"),
+            (Message::Mwrite { address: 0x10, data: DATA }, "MWRITE 2 bytes at 0x00000010"),
+            (nopen(Open::TcpListen { local: v4 }), "192.0.2.1:80, receive buffer of 9 bytes"),
+            (nopen(Open::Udp { local: v4 }), "192.0.2.1:80, receive buffer of 9 bytes"),
+            (nopen(Open::Raw { local: v4.ip() }), "192.0.2.1, receive buffer of 9 bytes"),
+            (nopen(Open::TcpConnect { local: v4, remote: v6 }), "192.0.2.1:80 to [2001:db8::1]:53"),
             (Message::Nclose { sktid: 1 }, "NCLOSE socket 1"),
-            (nsend(Ticks(0), tcp.clone()), "NSEND socket 1: 2 bytes, at once, tag 7"),
+            (nsend(Ticks(0), tcp), "NSEND socket 1: 2 bytes, at once, tag 7"),
             (
-                nsend(time, udp),
+                nsend(TIME, udp),
                 "NSEND socket 1: 2 bytes, peer [2001:db8::1]:53, at 2.000000003, tag 7",
             ),
             (
-                Message::Ncap { socket: socket(Protocol::Raw), end: time, filter: data },
+                Message::Ncap { socket: socket(Protocol::Raw), end: TIME, filter: DATA },
                 "NCAP socket 1 (raw IPv6): filter of 2 bytes, until 2.000000003",
             ),
             (nctl(NCTL_FIN), "NCTL socket 1: end of sending, at 2.000000003"),
             (nctl(9), "NCTL socket 1: command 9, at 2.000000003"),
-            (Message::Xcert { certificate: data }, "XCERT 2 bytes"),
-            (Message::Xnotify { channel, xdescr: "a=b;" }, "XNOTIFY a=b;"),
-            (Message::Xreg { snikey: "hello" }, "XREG hello"),
+        ]);
+    }
+
+    #[test]
+    fn whatever_an_endpoint_tells_is_told_in_words_on_one_line() {
+        let [v4, _] = addresses();
+        let code = |code| StateChange::Code { family: Family::Ipv4, protocol: Protocol::Tcp, code };
+        let stat = |change| Message::Nstat { sktid: 1, time: Ticks(1), change };
+        let ntag = |status| Message::Ntag { sktid: 1, tag: 7, time: TIME, status };
+        let packet = Packet::Raw { family: Family::Ipv4, data: b"a" };
+        assert_told(&[
+            (Message::Mdata { address: 0x10, data: DATA }, "MDATA 2 bytes at 0x00000010"),
             (Message::Result(Outcome::SUCCESS), "RESULT SUCCESS (0)"),
             (
                 Message::Result(Outcome::MonitorRejected { monitor_index: 1, monitor_errid: 2 }),
@@ -249,31 +271,40 @@ mod tests {
             (stat(code(StateChange::PEER_CLOSED)), "closed by the peer"),
             (stat(code(StateChange::UNKNOWN)), "failed for an unknown reason"),
             (stat(code(77)), "code 77"),
-            (Message::Ndata { sktid: 1, time, packet: raw }, "NDATA socket 1: 1 byte, at 2.0"),
+            (Message::Ndata { sktid: 1, time: TIME, packet }, "NDATA socket 1: 1 byte, at 2.0"),
             (
                 Message::Ndrop {
                     socket: socket(Protocol::Udp),
                     first: Ticks(1),
-                    last: time,
+                    last: TIME,
                     units: 3,
                     bytes: 4,
                 },
                 "NDROP socket 1 (UDP over IPv6): 3 packets of 4 bytes dropped, from 0.000000001 to 2.0",
             ),
             (
-                Message::Nblock { socket: socket(Protocol::Tcp), monitor_errid: 5, time },
+                Message::Nblock { socket: socket(Protocol::Tcp), monitor_errid: 5, time: TIME },
                 "NBLOCK socket 1 (TCP over IPv6): blocked by a monitor, its code 5, at 2.0",
             ),
             (
                 Message::Linfo { name: b"a", auxiliary: b"\x1b", info: b"c" },
                 r#"LINFO name "a", aux "\u{1b}", info "c""#,
             ),
-            (unknown(true), "NCLOSE (0x2b) with 2 bytes, malformed"),
-            (unknown(false), "with 2 bytes"),
-            (nopen(Open::TcpListen { local: v4 }), "192.0.2.1:80, receive buffer of 9 bytes"),
-            (nopen(Open::Udp { local: v4 }), "192.0.2.1:80, receive buffer of 9 bytes"),
-            (nopen(Open::Raw { local: v4.ip() }), "192.0.2.1, receive buffer of 9 bytes"),
-            (nopen(Open::TcpConnect { local: v4, remote: v6 }), "192.0.2.1:80 to [2001:db8::1]:53"),
+        ]);
+        assert_eq!(ntag(Status::EPKTNOTSENT).to_string().matches("EPKTNOTSENT").count(), 1);
+    }
+
+    #[test]
+    fn what_brokers_and_proxies_are_told_and_what_is_unknown_is_told_in_words_on_one_line() {
+        let channel = ChannelId::new(&[1, 2]).unwrap();
+        let unknown = |malformed| {
+            let message_type = if malformed { MessageType::NCLOSE } else { MessageType(0x99) };
+            Message::Raw { message_type, payload: DATA, malformed }
+        };
+        assert_told(&[
+            (Message::Xcert { certificate: DATA }, "XCERT 2 bytes"),
+            (Message::Xnotify { channel, xdescr: "a=b;" }, "XNOTIFY a=b;"),
+            (Message::Xreg { snikey: "hello" }, "XREG hello"),
             (
                 Message::Xsub {
                     channels: ChannelList::new(&[channel]),
@@ -282,11 +313,8 @@ mod tests {
                 },
                 "XSUB a=b;",
             ),
-        ] {
-            let told = message.to_string();
-            assert!(told.contains(words), "{told}: {words}");
-            assert!(!told.contains(char::is_control), "{told}");
-        }
-        assert_eq!(ntag(Status::EPKTNOTSENT).to_string().matches("EPKTNOTSENT").count(), 1);
+            (unknown(true), "NCLOSE (0x2b) with 2 bytes, malformed"),
+            (unknown(false), "with 2 bytes"),
+        ]);
     }
 }

@@ -135,7 +135,7 @@ impl Supply {
         }
         if is_ebpf && !filter::is_program(data) {
             let cause = Cause::Program(Unusable::Unfit(Unfit::Ebpf));
-            self.unusable.get_or_insert((*program.digest(), cause));
+            self.unusable.get_or_insert_with(|| (*program.digest(), cause));
             return Err(Status::ECRTBADHDAT);
         }
         match self.rule {
