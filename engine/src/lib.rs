@@ -30,6 +30,7 @@ mod random;
 mod records;
 mod run_error;
 mod shard;
+mod sync;
 pub mod sys;
 mod view;
 

@@ -6,7 +6,7 @@ mod queue;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::Arc;
 
 use crate::metrics::SessionPlaces;
@@ -160,6 +160,13 @@ pub(crate) enum FromShard {
     NotReady(RunError),
     /// The shard has ended; with an error it ended before its time and lost its sessions.
     Stopped(Result<ShardTotals, String>),
+}
+
+/// Readable while the bell rings.
+impl<T> AsFd for Inbox<T> {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.bell().as_fd()
+    }
 }
 
 /// Who permits START.

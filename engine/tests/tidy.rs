@@ -9,18 +9,25 @@ use guards::Guard;
 
 /// What of the crate `engine` its rooms may name, lowest first; what is not needed any more is taken off. `lib.rs` puts
 /// the rooms together.
-const LAYERS: [(&str, &[&str]); 17] = [
+const LAYERS: [(&str, &[&str]); 18] = [
     ("config", &[]),
     ("guards", &[]),
     ("log_limit", &["crate::guards::"]),
     ("permits", &["crate::guards::"]),
+    ("sync", &[]),
     ("sys", &["crate::guards::"]),
     ("driver", &["crate::config::Io", "crate::sys::"]),
     (
         "proto",
-        &["crate::config::", "crate::guards::", "crate::log_limit::", "crate::permits::Refusal"],
+        &[
+            "crate::config::",
+            "crate::guards::",
+            "crate::log_limit::",
+            "crate::permits::Refusal",
+            "crate::sync::",
+        ],
     ),
-    ("metrics", &["crate::guards::", "crate::sys::record_files"]),
+    ("metrics", &["crate::guards::", "crate::sync::", "crate::sys::record_files"]),
     (
         "records",
         &[
@@ -56,6 +63,8 @@ const LAYERS: [(&str, &[&str]); 17] = [
             "crate::proto::mlet_facts::MletFacts",
             "crate::records::",
             "crate::run_error::RunError",
+            "crate::sync::",
+            "crate::sys::bell::Bell",
             "crate::sys::mlet_ends::MletEnds",
         ],
     ),
@@ -218,7 +227,7 @@ const OUTSIDE: [(&str, &[(&str, &str)]); 10] = [
 ];
 
 /// What a folder must not name, by the beginnings of names.
-const WALLS: [(&str, &[&str]); 21] = [
+const WALLS: [(&str, &[&str]); 22] = [
     (
         "engine/packetlab/src",
         &[
@@ -239,6 +248,7 @@ const WALLS: [(&str, &[&str]); 21] = [
     ("engine/src", &["rustls::"]),
     ("engine/src/config/", &["nix::", "tracing::"]),
     ("engine/src/mailbox.rs", &["tracing::"]),
+    ("engine/src/mailbox", &["tracing::", "nix::"]),
     ("engine/src/proto", &["nix::"]),
     ("engine/src/shard", &["nix::sys", "nix::poll", "nix::unistd"]),
     ("engine/src/metrics", &["nix::"]),

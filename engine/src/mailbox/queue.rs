@@ -8,13 +8,12 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
-use nix::sys::eventfd::{EfdFlags, EventFd};
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, Ordering};
+use crate::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
+use crate::sys::bell::Bell;
 
 /// Messages that wait in a queue; a shard keeps more by itself.
 pub(crate) const QUEUE_LEN: usize = 1024;
@@ -29,7 +28,7 @@ const GONE: u64 = u64::MAX;
 #[derive(Debug)]
 pub(crate) struct Mailer<T> {
     sender: SyncSender<T>,
-    bell: Arc<EventFd>,
+    bell: Arc<Bell>,
     heard: Arc<AtomicU64>,
     kept: VecDeque<T>,
     /// Messages in the queue for which the bell has not rung.
@@ -44,7 +43,7 @@ pub(crate) struct Mailer<T> {
 #[derive(Debug)]
 pub(crate) struct Inbox<T> {
     receiver: Receiver<T>,
-    bell: Arc<EventFd>,
+    bell: Arc<Bell>,
     /// How often the bell was silenced.
     heard: Arc<AtomicU64>,
 }
@@ -52,10 +51,9 @@ pub(crate) struct Inbox<T> {
 /// A queue; clone the mailer for more senders.
 ///
 /// # Errors
-/// No eventfd can be made.
+/// No bell can be made.
 pub(crate) fn mailbox<T>() -> io::Result<(Mailer<T>, Inbox<T>)> {
-    let flags = EfdFlags::EFD_CLOEXEC | EfdFlags::EFD_NONBLOCK;
-    let bell = Arc::new(EventFd::from_value_and_flags(0, flags)?);
+    let bell = Arc::new(Bell::new()?);
     let (sender, receiver) = sync_channel(QUEUE_LEN);
     let heard = Arc::new(AtomicU64::new(0));
     let inbox = Inbox { receiver, bell: Arc::clone(&bell), heard: Arc::clone(&heard) };
@@ -69,7 +67,7 @@ impl<T> Clone for Mailer<T> {
 }
 
 impl<T> Mailer<T> {
-    fn new(sender: SyncSender<T>, bell: Arc<EventFd>, heard: Arc<AtomicU64>) -> Self {
+    fn new(sender: SyncSender<T>, bell: Arc<Bell>, heard: Arc<AtomicU64>) -> Self {
         let kept = VecDeque::new();
         Self { sender, bell, heard, kept, unheard: 0, is_urgent: false, may_ring: None }
     }
@@ -128,15 +126,13 @@ impl<T> Mailer<T> {
     fn ring(&mut self) {
         self.is_urgent &= !self.kept.is_empty();
         if std::mem::take(&mut self.unheard) > 0 {
-            // It fails only when the bell has rung 2^64 times unheard.
-            let _ = self.bell.write(1);
+            self.bell.ring();
         }
     }
 
     /// Rings the bell, though there may be no message.
     pub(crate) fn wake(&self) {
-        // It fails only when the bell has rung 2^64 times unheard.
-        let _ = self.bell.write(1);
+        self.bell.ring();
     }
 
     /// A number that changes whenever the receiver has heard the bell, and when it is gone.
@@ -159,14 +155,17 @@ impl<T> Inbox<T> {
 
     /// Rings the bell: there is more than was taken.
     pub(crate) fn ring(&self) {
-        // It fails only when the bell has rung 2^64 times unheard.
-        let _ = self.bell.write(1);
+        self.bell.ring();
     }
 
-    /// Makes the bell unreadable until it rings again.
+    /// What rings when there is a message.
+    pub(crate) fn bell(&self) -> &Bell {
+        &self.bell
+    }
+
+    /// Makes the bell silent until it rings again.
     pub(crate) fn silence(&self) {
-        // It fails only when the bell has not rung.
-        let _ = self.bell.read();
+        self.bell.silence();
         self.heard.fetch_add(1, Ordering::Relaxed);
     }
 }
@@ -174,12 +173,6 @@ impl<T> Inbox<T> {
 impl<T> Drop for Inbox<T> {
     fn drop(&mut self) {
         self.heard.store(GONE, Ordering::Relaxed);
-    }
-}
-
-impl<T> AsFd for Inbox<T> {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.bell.as_fd()
     }
 }
 
@@ -194,7 +187,7 @@ mod tests {
         let (mut mailer, inbox) = mailbox().expect("an eventfd");
         let rings = |mailer: &mut Mailer<u8>, after: Duration| {
             assert!(mailer.flush_unhurried(start + after));
-            inbox.bell.read().is_ok()
+            inbox.bell.silence()
         };
         mailer.push_unhurried(1);
         assert!(rings(&mut mailer, Duration::ZERO), "none was told of shortly before");

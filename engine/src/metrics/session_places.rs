@@ -3,7 +3,7 @@
 //! Not here: who takes one (`mailbox.rs`). Invariant: no place is taken beyond the limit that is in effect; where that was
 //! lowered more may be taken, until they are given back.
 
-use std::sync::atomic::{AtomicUsize, Ordering};
+use crate::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::guards::{Guard, holds};
 

@@ -7,7 +7,8 @@
 
 use std::array;
 use std::ops::{Index, IndexMut};
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+use crate::sync::atomic::{AtomicI32, AtomicU64, Ordering};
 
 /// A number that shards count.
 #[derive(Debug, Clone, Copy)]

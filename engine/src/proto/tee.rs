@@ -8,13 +8,13 @@
 //! messages that are still arriving, is at most `KEPT_MAX` bytes beside `QUEUE_LEN` places, and nothing is taken by an
 //! announced length.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::time::{Duration, Instant};
 
 use super::mlet_facts::MletFacts;
 use crate::config::Traced;
+use crate::sync::Arc;
+use crate::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use packetlab::cut::Boundaries;
 use packetlab::message::{HEADER_LEN, MessageType};
 

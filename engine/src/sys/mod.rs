@@ -1,5 +1,6 @@
 //! Small corners of Linux: processes, descriptors, CPUs, signals. The only place where unsafe is allowed.
 
+pub(crate) mod bell;
 pub mod children;
 pub mod cpu;
 pub mod fd_passing;
