@@ -69,6 +69,11 @@ fn no_place_is_taken_beyond_a_limit_that_is_being_lowered() {
 }
 
 #[test]
+fn no_place_of_a_key_is_taken_beyond_a_limit_that_is_being_lowered() {
+    counted::fewer_places_of_a_key();
+}
+
+#[test]
 fn one_of_two_sessions_of_a_key_gets_its_only_place_and_other_keys_are_not_concerned() {
     counted::places_of_keys();
 }

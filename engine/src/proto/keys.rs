@@ -43,8 +43,9 @@ impl Keys {
     /// One more session of `key`, if it may have one.
     pub fn open(self: &Arc<Self>, key: KeyId) -> Option<KeyPlace> {
         let Some(max) = &self.max else { return Some(KeyPlace { held: None }) };
-        let max = max.load(Ordering::Relaxed);
         let mut counts = self.lock();
+        // Read where nobody else gives back or takes: it may just have been lowered.
+        let max = max.load(Ordering::Relaxed);
         let count = counts.entry(key).or_default();
         if *count >= max {
             return None;
