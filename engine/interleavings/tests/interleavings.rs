@@ -98,3 +98,8 @@ fn what_is_shown_and_what_is_told_to_be_missing_is_all_there_was() {
 fn two_sessions_together_keep_no_more_than_there_is_room_for() {
     shown::room_for_one_of_two();
 }
+
+#[test]
+fn a_message_for_which_there_is_room_is_kept_whatever_others_want_meanwhile() {
+    shown::room_for_the_shorter_of_two();
+}

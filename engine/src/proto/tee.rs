@@ -310,15 +310,16 @@ impl Kept {
             return true;
         }
         let capacity = len.max((2 * before).min(HEADER_LEN + KEPT_OF_PAYLOAD_MAX));
-        let kept_len = self.kept_len.fetch_add(capacity - before, Ordering::Relaxed);
-        let has_room = kept_len + (capacity - before) <= KEPT_MAX;
+        let more = capacity - before;
+        // Not added first and taken off again: meanwhile others would find no room.
+        let room = |kept| Some(kept + more).filter(|kept| *kept <= KEPT_MAX);
+        let has_room =
+            self.kept_len.fetch_update(Ordering::Relaxed, Ordering::Relaxed, room).is_ok();
         if has_room {
             self.bytes.reserve_exact(capacity - self.bytes.len());
             // The allocator may have given more.
             let more = self.bytes.capacity() - capacity;
             self.kept_len.fetch_add(more, Ordering::Relaxed);
-        } else {
-            self.kept_len.fetch_sub(capacity - before, Ordering::Relaxed);
         }
         has_room
     }
