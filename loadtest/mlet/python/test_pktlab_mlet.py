@@ -304,7 +304,7 @@ class SessionTest(unittest.TestCase):
 
 
 class BlockedTest(unittest.TestCase):
-    """What a monitor of the endpoint's operator blocks of what comes, which NBLOCK tells."""
+    """What a monitor of the endpoint's operator blocks of what comes, which NBLOCK tells, and other ends of a stream."""
 
     def denied(self, receive: Callable[[], object], name: str) -> None:
         with self.assertRaises(Denied) as denied:
@@ -314,6 +314,9 @@ class BlockedTest(unittest.TestCase):
 
     def block(self, protocol: int) -> bytes:
         return message(0x64, struct.pack("!BBBHQ", 0, 4, protocol, 55, 0))
+
+    def ended(self, code: int) -> bytes:
+        return message(0x61, struct.pack("!BBBQB", 0, 4, 6, 0, code))
 
     def test_a_stream_does_not_go_on_over_what_a_monitor_blocked(self) -> None:
         def piece(data: bytes) -> bytes:
@@ -336,6 +339,16 @@ class BlockedTest(unittest.TestCase):
         self.denied(stream.receive, "socket 0, TCP to 192.0.2.7:80")
         # Who asks for all news gets it all the same.
         self.assertIsInstance(endpoint.notification(), pktlab_mlet.Received)
+
+    def test_a_stream_whose_end_was_told_as_other_news_is_over(self) -> None:
+        for code, told in ((3, None), (1, ConnectionReset)):
+            endpoint, _far = session(OPENED + established(0) + self.ended(code), 1.0)
+            stream = endpoint.connect("192.0.2.7", 80)
+            self.assertIsInstance(endpoint.first_of([stream]), pktlab_mlet.Changed)
+            if told is None:
+                self.assertEqual(stream.receive(), b"")
+            else:
+                self.assertRaises(told, stream.receive)
 
     def test_a_datagram_that_a_monitor_blocked_is_told_and_the_next_one_follows(self) -> None:
         following = message(0x62, struct.pack("!BBBQ4sH", 0, 4, 17, 7, bytes((192, 0, 2, 7)), 7) + b"next")

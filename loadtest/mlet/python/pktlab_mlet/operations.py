@@ -274,7 +274,7 @@ class SocketOps:
 
     async def receive_piece(self, timeout: Optional[float]) -> Optional[Received]:
         """The next piece of a stream; None once the peer has closed its side."""
-        self.end = self.end or self.talk.gaps.get(self.sktid)
+        self.end = self.end or self.talk.ends.get(self.sktid)
         if self.end is None:
             places = [Place(self.sktid, kind) for kind in (Received, Changed, Blocked)]
             news = await self._next(places, self.talk.deadline(timeout), "data")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from typing import (
-    Callable, Coroutine, Deque, Dict, Generator, Iterable, NamedTuple, Optional, Set, Tuple, TypeVar,
+    Callable, Coroutine, Deque, Dict, Generator, Iterable, NamedTuple, Optional, Set, Tuple, TypeVar, Union,
 )  # fmt: skip
 
 from . import messages
@@ -21,7 +21,7 @@ from .errors import (
     EndpointLeft, MletError, SessionOver, Silence, Suspended, TooMuchKept, Unread,
 )  # fmt: skip
 from .kept import KEPT_EACH, Kept, Place
-from .messages import Blocked, Notification, Sent
+from .messages import Blocked, Changed, Notification, Sent
 
 T = TypeVar("T")
 
@@ -115,8 +115,8 @@ class Talk:
         self._notifications = Kept()
         # Of each socket that was closed the number of the first notification that can be of a later one.
         self._closed: Dict[int, int] = {}
-        self.gaps: Dict[int, Blocked] = {}
-        """What monitors have blocked, by socket, as far as that has been told."""
+        self.ends: Dict[int, Union[Blocked, Changed]] = {}
+        """Behind what nothing more of a stream is handed out, by socket, as far as that has been told."""
         # What answers cost that nobody has taken yet.
         self._answers_cost = 0
         # Sockets whose news is for one alone.
@@ -245,8 +245,8 @@ class Talk:
             if number is None:
                 return None
             taken = self._notifications.take(number)
-            if isinstance(taken, Blocked):
-                self.gaps[taken.sktid] = taken
+            if isinstance(taken, Blocked) or (isinstance(taken, Changed) and taken.remote is None):
+                self.ends[taken.sktid] = taken
             self._take_in()
             return taken
 
@@ -349,7 +349,7 @@ class Talk:
             # What came before the earlier socket of this number was closed is of that one. News of the new one may come
             # before the answer.
             self._notifications.forget(owed.sktid, self._closed.pop(owed.sktid, 0))
-            self.gaps.pop(owed.sktid, None)
+            self.ends.pop(owed.sktid, None)
         if owed.is_wanted:
             self._answers_cost += KEPT_EACH + len(payload)
             self._answers[owed.ticket] = Answer(message_type, payload, self._came)
