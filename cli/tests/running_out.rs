@@ -143,6 +143,7 @@ fn a_mlet_that_uses_up_the_memory_of_a_cgroup_ends_alone() {
     const MEMORY: usize = 256 << 20;
     let (home, group) = (Home::new(), Cgroup::with(MEMORY_MAX));
     group.write(MEMORY_MAX, MEMORY);
+    group.forbid_swap(MEMORY);
     let zoo = zoo();
     let words = ["--cores", "1", "--events", "events.jsonl", zoo.to_str().unwrap(), "obey"];
     let manager = home.start_behind(&group.entering(), &words);

@@ -42,6 +42,17 @@ impl Cgroup {
         fs::write(self.path(file), value.to_string()).unwrap();
     }
 
+    /// Has the limit on memory, which is set already, be that of memory and swap together.
+    pub fn forbid_swap(&self, memory_max: usize) {
+        // The first version limits the sum, the second swap alone; without swap the kernel may have neither.
+        for (name, value) in [("memory.swap.max", 0), ("memory.memsw.limit_in_bytes", memory_max)] {
+            let path = self.0.join(name);
+            if path.exists() {
+                fs::write(path, value.to_string()).unwrap();
+            }
+        }
+    }
+
     /// The number behind this name.
     pub fn count(&self, file: File, name: &str) -> u64 {
         let lines = fs::read_to_string(self.path(file)).unwrap();
