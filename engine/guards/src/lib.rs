@@ -2,8 +2,8 @@
 //! it, so that `.ci/sabotage` can take it out and see whether its test fails (spec/reliability.md 8, "Against false green").
 //!
 //! In every program that is shipped each guard holds, which the compiler knows: what stands beside a condition costs
-//! nothing. With the feature `sabotage` a process runs without the one that the environment names; a program is
-//! never built with it, and an optimised one cannot be.
+//! nothing. With the feature `sabotage` a process runs without the one that the environment names: it is for the tests of
+//! `.ci/sabotage` and the programs that these start, and no optimised program can be built with it.
 //!
 //! Which test misses which guard is in `tests.csv`.
 
