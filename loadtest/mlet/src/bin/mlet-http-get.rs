@@ -361,18 +361,20 @@ mod tests {
         let (near, mut endpoint) = UnixStream::pair().unwrap();
         let mut client = Client::new(near, mlet::SILENCE_MAX).unwrap();
         let server: SocketAddr = "192.0.2.7:80".parse().unwrap();
+        let (sktid, time, family) = (SKTID, Ticks(0), Family::Ipv4);
+        let mut told = bytes("4100000c100100000000000000000000");
+        told.extend(bytes("40000000"));
+        told.extend(bytes("4100000c100100000000000000000000"));
+        let change = StateChange::TcpEstablished { remote: server };
+        Message::Nstat { sktid, time, change }.encode(&mut told).unwrap();
+        told.extend(bytes("40000000"));
+        // It is there before the time begins: what has come is taken, however late the machine is.
+        endpoint.write_all(&told).unwrap();
         let dripping = std::thread::spawn(move || {
-            let (sktid, time, family) = (SKTID, Ticks(0), Family::Ipv4);
-            let mut told = bytes("4100000c100100000000000000000000");
-            told.extend(bytes("40000000"));
-            told.extend(bytes("4100000c100100000000000000000000"));
-            let change = StateChange::TcpEstablished { remote: server };
-            Message::Nstat { sktid, time, change }.encode(&mut told).unwrap();
-            told.extend(bytes("40000000"));
-            let drop = Message::Ndata { sktid, time, packet: Packet::Tcp { family, data: b"x" } };
-            while endpoint.write_all(&told).is_ok() {
-                told.clear();
-                drop.encode(&mut told).unwrap();
+            let mut drip = Vec::new();
+            let packet = Packet::Tcp { family, data: b"x" };
+            Message::Ndata { sktid, time, packet }.encode(&mut drip).unwrap();
+            while endpoint.write_all(&drip).is_ok() {
                 std::thread::sleep(Duration::from_millis(5));
             }
         });
