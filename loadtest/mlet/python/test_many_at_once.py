@@ -151,6 +151,12 @@ class ConnectionsTest(unittest.TestCase):
             endpoint.clock()
             self.assertEqual((world.open_most, world.open_now, endpoint._talk.open), (256, set(), set()))
 
+    def test_no_more_connections_are_made_at_once_than_the_mlet_says(self) -> None:
+        with played() as (near, world), Session(near, "192.0.2.1") as endpoint:
+            made = list(endpoint.connect_each(["192.0.2.7:8000"] * 20, 80, timeout=30, at_once=3))
+            self.assertTrue(all(isinstance(times, ConnectionTimes) for _, times in made), made)
+            self.assertEqual((len(made), world.open_most), (20, 3))
+
     def test_what_was_not_asked_for_of_many_connections_is_closed(self) -> None:
         with played() as (near, world), Session(near, "192.0.2.1") as endpoint:
             each = endpoint.connect_each(["192.0.2.7:9003", "192.0.2.7:8000", "192.0.2.7:9003"], 80, timeout=30)

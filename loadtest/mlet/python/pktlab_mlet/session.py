@@ -128,18 +128,18 @@ class Session(Endpoint):
         return None
 
     def connect_each(
-        self, servers: Iterable[str], default_port: int, timeout: Optional[float] = None
+        self, servers: Iterable[str], default_port: int, timeout: Optional[float] = None, at_once: int = SOCKETS_MAX
     ) -> Generator[Tuple[str, Union[ConnectionTimes, MletError]], None, None]:
-        """Connects to each of these servers, `HOST` or `HOST:PORT`, as many at once as the endpoint has sockets left, and
-        closes the connection again: each with the times of its connection, as soon as that stands, or with what it was
-        not made for."""
+        """Connects to each of these servers, `HOST` or `HOST:PORT`, as many at once as the endpoint has sockets left, but
+        no more than `at_once`, and closes the connection again: each with the times of its connection, as soon as that
+        stands, or with what it was not made for."""
         left = iter(servers)
         begun: Dict[Connecting, str] = {}
         under_way: List[Connecting] = []
         try:
             while True:
                 # Without one under way nothing becomes free; then the error says that there are no more.
-                while len(self._talk.open) < SOCKETS_MAX or not under_way:
+                while (len(under_way) < at_once and len(self._talk.open) < SOCKETS_MAX) or not under_way:
                     server = next(left, None)
                     if server is None:
                         break
