@@ -38,8 +38,8 @@ pub(super) struct Proxies {
     filled_again: bool,
     /// Connections that endpoints took.
     taken: u64,
-    /// No set-up begins.
-    is_paused: bool,
+    /// Since when no set-up begins, if so.
+    paused_at: Option<Instant>,
 }
 
 impl Proxies {
@@ -65,7 +65,7 @@ impl Proxies {
             came_back: false,
             filled_again: false,
             taken: 0,
-            is_paused: false,
+            paused_at: None,
         })
     }
 
@@ -124,17 +124,25 @@ impl Proxies {
 
     /// From now on no set-up begins, or they begin again. What is registered is left as it is.
     pub(super) fn pause(&mut self, is_paused: bool) {
-        self.is_paused = is_paused;
+        match (is_paused, self.paused_at) {
+            (true, None) => self.paused_at = Some(now()),
+            (false, Some(at)) => {
+                self.paused_at = None;
+                // What was barred has failed at no proxy.
+                self.bootstrap_until = self.bootstrap_until.map(|until| until + (now() - at));
+            }
+            _ => {}
+        }
     }
 
     /// No set-up begins.
     pub(super) fn are_paused(&self) -> bool {
-        self.is_paused
+        self.paused_at.is_some()
     }
 
     /// When [`Self::tend`] is due.
     pub(super) fn next_due(&self) -> Option<Instant> {
-        if self.is_paused {
+        if self.are_paused() {
             return None;
         }
         let now = now();
@@ -160,7 +168,7 @@ impl Proxies {
     /// Begins the set-ups that are due and for which there is room. Whether the first filling is over with this call,
     /// and how.
     pub(super) fn tend(&mut self, counts: &Counts) -> Option<Result<(), RunError>> {
-        if self.is_paused {
+        if self.are_paused() {
             return None;
         }
         // Without room it goes on when a session has ended.
