@@ -26,6 +26,7 @@ use packetlab::time::Ticks;
 use script::Script;
 use tokio::io::{DuplexStream, duplex};
 use tokio::runtime::{Builder, Runtime};
+use tokio::task::{JoinHandle, yield_now};
 use tokio::time::timeout;
 
 const OWN: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
@@ -54,8 +55,7 @@ async fn converse(mut script: Script<'_>) {
         if !mlet.ask(&request).await {
             assert!(mlet.link.receive().await.is_ok_and(|end| end.is_none()), "it goes on");
             if request[0] == MessageType::YIELD.0 {
-                // It may wait for connections that linger.
-                served.abort();
+                end(served).await;
             } else {
                 assert!(served.await.unwrap().is_err(), "it has ended by the rules");
             }
@@ -63,8 +63,15 @@ async fn converse(mut script: Script<'_>) {
         }
     }
     assert!(!served.is_finished(), "it has ended by itself");
-    // Connections would linger.
+    end(served).await;
+}
+
+/// Ends a session whose connections may linger, so that nothing of it is left.
+async fn end<T>(served: JoinHandle<T>) {
     served.abort();
+    let _ = served.await;
+    // The tasks of its sockets end at their next turn.
+    yield_now().await;
 }
 
 /// A socket, as a mlet sees it.
