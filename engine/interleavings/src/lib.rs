@@ -59,6 +59,11 @@ mod sys {
     pub(crate) mod bell;
 }
 
+/// As the engine names them.
+mod guards {
+    pub(crate) use ::guards::{Guard, holds};
+}
+
 /// Of the configuration.
 mod config {
     /// Whose messages are shown.

@@ -28,14 +28,8 @@ use wasmparser::{
     TableSectionReader, ValidPayload, Validator, ValidatorResources, WasmFeatures,
 };
 
+use crate::bounds::{COST_MAX, FUNCTION_COST_MAX, FUNCTION_LEN_MAX};
 use crate::unfit::Unfit;
-
-/// Most of a module.
-pub(crate) const COST_MAX: u64 = 1_500_000;
-/// Most of one function: it is compiled as a whole, so that its memory adds up.
-pub(crate) const FUNCTION_COST_MAX: u64 = 200_000;
-/// Longest function, in bytes. What the compiler takes for an instruction grows in longer ones.
-pub(crate) const FUNCTION_LEN_MAX: usize = 64 << 10;
 
 /// WebAssembly 2.0, and what compilers of it took for granted before the next release. The proposals of that one (garbage
 /// collection, exceptions, tail calls, memories of 64 bits) have a cost that nobody has measured here.

@@ -7,12 +7,9 @@
 use wasmparser::types::{EntityType, Types};
 use wasmparser::{FuncType, MemoryType, ValType};
 
+use crate::bounds::{TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::unfit::{Unfit, one_line};
 
-/// Tables of a module.
-pub const TABLES_MAX: usize = 16;
-/// Entries of one.
-pub const TABLE_ELEMENTS_MAX: usize = 10_000;
 /// Pages of the memory that every monitor has, at first.
 const PAGES: u64 = 2;
 

@@ -2,6 +2,7 @@
 //! that is handed it, by whoever demands it in a certificate, and by the manager that will hand it over.
 //!
 //! ```text
+//! bounds how much of everything it may have
 //! cost   what compiling it costs, and whether it is a module at all
 //! form   its imports and exports, and their types
 //! unfit  why a program cannot be a monitor
@@ -14,17 +15,16 @@
 
 #![forbid(unsafe_code)]
 
+mod bounds;
 mod cost;
 mod form;
 mod unfit;
 
 use packetlab::program::{Program, ProgramLanguage};
 
-pub use form::{Kind, Number, TABLE_ELEMENTS_MAX, TABLES_MAX, WASI, WASI_FUNCTIONS};
+pub use bounds::{MODULE_LEN_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
+pub use form::{Kind, Number, WASI, WASI_FUNCTIONS};
 pub use unfit::{Unfit, one_line};
-
-/// Largest module that is compiled. The original's have 10 KB.
-pub const MODULE_LEN_MAX: usize = 1 << 20;
 
 /// Looks whether a program can be a monitor. Those messages come back that it cannot judge, for want of a function of the
 /// right type: endpoints refuse each of these.

@@ -7,9 +7,9 @@ use std::fmt;
 use packetlab::escape::Escaped;
 use wasmparser::BinaryReaderError;
 
-use crate::MODULE_LEN_MAX;
-use crate::cost::{COST_MAX, FUNCTION_COST_MAX, FUNCTION_LEN_MAX};
-use crate::form::{TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::bounds::{
+    COST_MAX, FUNCTION_COST_MAX, FUNCTION_LEN_MAX, MODULE_LEN_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+};
 
 /// Longest text about a module.
 const TEXT_LEN_MAX: usize = 200;
