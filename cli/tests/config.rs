@@ -594,7 +594,7 @@ fn monitor_programs_that_cannot_be_run_are_warned_of() {
     assert_eq!(checked.code, Some(0), "{}", checked.stderr);
     let demanded = |program: &Program| {
         format!(
-            "WARN line 4: the chain demands the monitor program {}, which cannot be run: ",
+            "line 4: the chain demands the monitor program {}, which cannot be run: ",
             Hex(program.digest())
         )
     };

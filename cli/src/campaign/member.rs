@@ -6,9 +6,8 @@
 use std::fs;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use ::campaign::{Access, Ask, Client, DatabaseError, JoinError, Plan, Settings};
+use ::campaign::{Access, Client, DatabaseError, JoinError, Plan, Settings};
 use command_line::provenance::kernel_value;
 use engine::config::{Config, Experiment};
 use engine::permits::Permits;
@@ -18,6 +17,7 @@ use tokio::sync::mpsc::unbounded_channel;
 use tracing::{info, warn};
 
 use self::permits::MemberPermits;
+use self::shared::Shared;
 use super::texts;
 use crate::args::Args;
 use crate::campaign_access::shown;
@@ -25,12 +25,10 @@ use crate::exit::{Exit, Failure};
 use crate::results_folder::ResultsFolder;
 
 mod permits;
+mod shared;
 
 /// A membership, from the join to the leave.
 pub(crate) struct Membership(Shared<Client>);
-
-/// The client, for as long as the run is a member: whoever asks late finds none, and keeps nobody from leaving.
-struct Shared<C>(Arc<Mutex<Option<C>>>);
 
 /// Joins the campaign that `args` name, and gives what the engine asks for permits. The configuration publishes the campaign's
 /// descriptors from now on, and the results folder is of it.
@@ -76,7 +74,7 @@ pub(crate) fn join(
     let text = client.plan().descriptor.clone().unwrap_or_default();
     let (waves, lease) = (client.waves().to_vec(), client.lease());
     let joined = results.map_or(Ok(()), |results| results.join(client.created()));
-    let client = Shared(Arc::new(Mutex::new(Some(client))));
+    let client = Shared::new(client);
     let membership = Membership(client.clone());
     let lines = texts::lines_for(&text, &config.experiments).map_err(refused);
     let lines = match joined.and(lines) {
@@ -131,42 +129,6 @@ fn mlet_digest(path: &Path) -> Result<[u8; 32], Failure> {
 impl Membership {
     /// Leaves: what has ended is reported, and what runs is lost to others. Waits for that, ten seconds at most.
     pub(crate) fn leave(self) {
-        // A statement of its own, so that nobody who asks waits for it.
-        let client = self.0.lock().take();
-        client.into_iter().for_each(Client::leave);
-    }
-}
-
-impl<C> Shared<C> {
-    /// Held for as long as it takes to ask, which is no time.
-    fn lock(&self) -> MutexGuard<'_, Option<C>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<C> Clone for Shared<C> {
-    fn clone(&self) -> Self {
-        Self(Arc::clone(&self.0))
-    }
-}
-
-impl Shared<Client> {
-    fn ask(&self, ask: Ask) {
-        if let Some(client) = &*self.lock() {
-            client.ask(ask);
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn who_leaves_has_the_client_whoever_else_may_ask() {
-        let shared = Shared(Arc::new(Mutex::new(Some("client"))));
-        let other = shared.clone();
-        assert_eq!(shared.lock().take(), Some("client"));
-        assert_eq!(*other.lock(), None, "nobody asks any more");
+        self.0.take().into_iter().for_each(Client::leave);
     }
 }

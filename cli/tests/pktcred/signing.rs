@@ -272,9 +272,8 @@ fn a_monitor_that_lets_no_message_of_a_kind_pass_is_signed_with_a_warning() {
         };
         kinds.iter().map(function).collect::<String>()
     };
-    let (open, send) = ("i32 ".repeat(14), format!("i32 i32 i32 i64 {}", "i32 ".repeat(8)));
-    let kinds =
-        [("nopen", &*open), ("nclose", "i32 i32 i32"), ("nsend", "i32"), ("ndata", &send[4..])];
+    let (open, data) = ("i32 ".repeat(14), format!("i32 i32 i32 i64 {}", "i32 ".repeat(7)));
+    let kinds = [("nopen", &*open), ("nclose", "i32 i32 i32"), ("nsend", "i32"), ("ndata", &data)];
     let text = format!("(module {LEAST} {})", rest(&kinds));
     scratch.write("partial.wasm", wat::parse_str(text).unwrap());
     let ended = scratch.run(&[&SIGN[..], &["--monitor", "partial.wasm"]].concat());

@@ -50,7 +50,7 @@ fn a_module_that_imports_what_there_is_not_is_no_monitor() {
             "wasi_snapshot_preview1.random_get",
         ),
         // What a name does to a terminal it does not do to the reader of an error.
-        (r#""env" "\1b[2J" (func)"#.to_owned(), r"env.\x1b[2J"),
+        (r#""env" "\1b[2J" (func)"#.to_owned(), r"env.\u{1b}[2J"),
     ] {
         let found = checked_with(&format!("(import {import}) {MEMORY}"));
         assert_eq!(found, Err(Unfit::Import(name.to_owned())));

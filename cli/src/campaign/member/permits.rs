@@ -16,8 +16,8 @@ use packetlab::words::counted;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tracing::{info, warn};
 
-use super::Shared;
-use super::texts;
+use super::shared::Shared;
+use crate::campaign::texts;
 
 /// Over which the rate of a campaign is told.
 const MINUTE: Duration = Duration::from_secs(60);
@@ -280,7 +280,6 @@ fn refusal(why: ::campaign::Refusal) -> Refusal {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Mutex;
     use std::task::Waker;
 
     use ::campaign::JoinError;
@@ -290,7 +289,7 @@ mod tests {
     fn member(fence: Fence) -> (MemberPermits, UnboundedSender<::campaign::ClientNews>) {
         let (sender, heard) = unbounded_channel();
         let waves = vec!["hostid=*0;".to_owned(), "hostid=*1;".to_owned()];
-        let client = Shared(Arc::new(Mutex::new(None)));
+        let client = Shared::of_nobody();
         (MemberPermits::new(client, heard, (waves, fence, Duration::from_secs(60))), sender)
     }
 
