@@ -121,11 +121,12 @@ fn a_session_that_runs_is_seen_with_what_it_has_relayed() {
     let (manager, address) = start(&home, &["--sessions-max", "9"], &["echo"]);
     let mut endpoint = home.dial(&manager).session();
     endpoint.echoes(b"while it runs");
-    // Its mlet's start is told by another process.
+    // Its mlet's start is told by another process, and a shard publishes what it counts when it has done all it can.
     let mut samples = BTreeMap::new();
     wait_until("it is seen", || {
         samples = metrics(address);
         samples["pktxpmgr_mlet_spawn_seconds_count"] == 1.0
+            && samples["pktxpmgr_relay_bytes_total{dir=\"to_ep\"}"] > 0.0
     });
     assert_eq!(samples["pktxpmgr_sessions_active{phase=\"running\"}"], 1.0);
     assert_eq!(samples["pktxpmgr_mlets_active"], 1.0);
