@@ -17,7 +17,7 @@ use std::net::TcpListener;
 use std::process::{Command, Stdio};
 use std::time::{Duration, SystemTime};
 
-use common::manager::{example, zoo};
+use common::manager::{example, is_alive, wait_until, zoo};
 use common::{Ended, Home, PKTXPMGR, an_hour_ago, assert_says, full, run};
 use nix::libc;
 use packetlab::certificate::CertificateType;
