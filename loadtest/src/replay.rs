@@ -245,20 +245,28 @@ impl Endpoint {
         bytes: &[u8],
         allowed: Duration,
     ) -> Result<(), Box<Difference>> {
-        let sent = self.to_mlet.as_ref();
-        let taken = sent.async_io(Interest::WRITABLE, || match untaken_len(sent) {
-            0..=LEFT_MAX => Ok(()),
-            _ => Err(ErrorKind::WouldBlock.into()),
-        });
-        // One that does not read now may do so later.
-        let _ = timeout(allowed, self.from_mlet.read_during(taken)).await;
-        let written = self.from_mlet.read_during(self.to_mlet.write_all(bytes));
-        match timeout(allowed, written).await {
+        let to_mlet = &mut self.to_mlet;
+        let said = async {
+            taken(to_mlet.as_ref()).await;
             // That the mlet is gone is seen where it should have said something.
-            Ok(_) => Ok(()),
-            Err(_) => Err(Box::new(Difference::unread(step, allowed))),
-        }
+            let _ = to_mlet.write_all(bytes).await;
+        };
+        let said = timeout(allowed, self.from_mlet.read_during(said)).await;
+        said.map_err(|_| Box::new(Difference::unread(step, allowed)))
     }
+}
+
+/// Waits until the mlet has read what was sent, or reads no more.
+async fn taken(sent: &UnixStream) {
+    let is_taken = || match untaken_len(sent) {
+        0..=LEFT_MAX => Ok(()),
+        _ => Err(ErrorKind::WouldBlock.into()),
+    };
+    // Where the mlet has shut both sides, what it has not read stays, and the kernel says for ever that it can be written to.
+    while let Ok(ready) = sent.ready(Interest::WRITABLE).await
+        && !ready.is_write_closed()
+        && sent.try_io(Interest::WRITABLE, is_taken).is_err()
+    {}
 }
 
 /// What the mlet says.
@@ -326,5 +334,61 @@ impl FromMlet {
             }
         });
         drained.await.map_err(|_| Box::new(Difference::stays(step, allowed)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Read;
+    use std::net::Shutdown;
+    use std::sync::mpsc;
+    use std::thread;
+
+    use super::*;
+
+    const MESSAGE: [u8; 5] = [0x62, 0, 0, 1, 1];
+    const STEP: Step = Step { line: 1, took: Duration::ZERO, what: What::EndpointSays(Vec::new()) };
+
+    /// An endpoint, and what its mlet has.
+    fn endpoint() -> (Endpoint, std::os::unix::net::UnixStream) {
+        let (near, far) = UnixStream::pair().unwrap();
+        let (reader, to_mlet) = near.into_split();
+        let far = far.into_std().unwrap();
+        far.set_nonblocking(false).unwrap();
+        (Endpoint { from_mlet: FromMlet::new(reader), to_mlet }, far)
+    }
+
+    #[tokio::test]
+    async fn a_mlet_that_does_not_read_is_told_of_after_its_patience() {
+        let (mut endpoint, mut mlet) = endpoint();
+        let patience = Duration::from_millis(200);
+        endpoint.say(&STEP, &MESSAGE, patience).await.unwrap();
+        let unread = timeout(patience * 3 / 2, endpoint.say(&STEP, &MESSAGE, patience)).await;
+        let told = unread.unwrap().unwrap_err().to_string();
+        let expected =
+            "  recorded: that it reads what the endpoint says\n  came:     nothing within 0.200 s";
+        assert!(told.ends_with(expected), "{told}");
+        // Where it reads, it is told the next one.
+        mlet.read_exact(&mut MESSAGE.clone()).unwrap();
+        endpoint.say(&STEP, &MESSAGE, Duration::from_secs(60)).await.unwrap();
+    }
+
+    #[test]
+    fn a_mlet_that_has_shut_both_sides_unread_is_not_waited_for() {
+        let (tell, told) = mpsc::channel();
+        // Without end it would keep its thread.
+        thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            runtime.unwrap().block_on(async {
+                let (mut endpoint, mlet) = endpoint();
+                let patience = Duration::from_secs(3600);
+                endpoint.say(&STEP, &MESSAGE, patience).await.unwrap();
+                mlet.shutdown(Shutdown::Both).unwrap();
+                assert!(untaken_len(endpoint.to_mlet.as_ref()) > LEFT_MAX);
+                endpoint.say(&STEP, &MESSAGE, patience).await.unwrap();
+                tell.send(()).unwrap();
+            });
+        });
+        assert_eq!(told.recv_timeout(Duration::from_secs(60)), Ok(()));
     }
 }
