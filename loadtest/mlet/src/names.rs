@@ -19,8 +19,7 @@ use crate::mlet_error::MletError;
 /// # Errors
 /// It has none.
 pub fn resolve(name: &str, default_port: u16) -> Result<SocketAddr, ClientError> {
-    let cause = || io::ErrorKind::NotFound.into();
-    let nothing = || ClientError::Unresolved { name: name.to_owned(), cause: cause() };
+    let nothing = || unresolved(name, io::ErrorKind::NotFound.into());
     preferred(addresses(name, default_port)?).ok_or_else(nothing)
 }
 
@@ -28,10 +27,14 @@ fn addresses(
     name: &str,
     default_port: u16,
 ) -> Result<impl Iterator<Item = SocketAddr> + use<>, ClientError> {
-    let failed = |cause| ClientError::Unresolved { name: name.to_owned(), cause };
+    let failed = |cause| unresolved(name, cause);
     let HostPort { host, port } =
         HostPort::parse(name).map_err(|error| failed(io::Error::other(error)))?;
     (host, port.unwrap_or(default_port)).to_socket_addrs().map_err(failed)
+}
+
+fn unresolved(name: &str, cause: io::Error) -> ClientError {
+    ClientError::Unresolved { name: name.to_owned(), cause }
 }
 
 /// As [`resolve`], for mlets that speak IPv4 alone because they make whole packets with [`ipv4`](crate::ipv4).
@@ -41,10 +44,10 @@ fn addresses(
 pub fn resolve_ipv4(name: &str) -> Result<Ipv4Addr, MletError> {
     match resolve(name, 0)? {
         SocketAddr::V4(address) => Ok(*address.ip()),
-        SocketAddr::V6(address) => Err(MletError::Failed(format!(
-            "{name} has no IPv4 address, only {}, and this mlet speaks IPv4 alone",
-            address.ip()
-        ))),
+        SocketAddr::V6(address) => {
+            let cause = format!("only {}, and this mlet speaks IPv4 alone", address.ip());
+            Err(unresolved(name, io::Error::other(cause)).into())
+        }
     }
 }
 
@@ -64,8 +67,7 @@ pub fn resolve_of(
 
 /// What is wrong with a name that has no address of this family.
 pub(crate) fn no_address(name: &str, family: Family) -> MletError {
-    let number = family as u8;
-    MletError::Failed(format!("{} has no IPv{number} address", name.escape_debug()))
+    unresolved(name, io::Error::other(format!("none of IPv{}", family as u8))).into()
 }
 
 fn preferred(addresses: impl Iterator<Item = SocketAddr>) -> Option<SocketAddr> {
@@ -100,13 +102,17 @@ mod tests {
 
     #[test]
     fn an_address_of_one_family_can_be_asked_for() {
-        let of = |name, family| resolve_of(name, 80, family).map_err(|error| error.to_string());
+        let unresolved = |error: MletError| match error {
+            MletError::Client(error) if error.word() == "unresolved" => error.to_string(),
+            other => panic!("{other}"),
+        };
+        let of = |name, family| resolve_of(name, 80, family).map_err(unresolved);
         assert_eq!(of("192.0.2.1", None), Ok("192.0.2.1:80".parse().unwrap()));
         assert_eq!(of("192.0.2.1:9", Some(Family::Ipv4)), Ok("192.0.2.1:9".parse().unwrap()));
         assert_eq!(of("::1", Some(Family::Ipv6)), Ok("[::1]:80".parse().unwrap()));
-        let none = "192.0.2.1 has no IPv6 address".to_owned();
+        let none = "192.0.2.1 has no address: none of IPv6".to_owned();
         assert_eq!(of("192.0.2.1", Some(Family::Ipv6)), Err(none));
-        let none = "::1 has no IPv4 address, only ::1, and this mlet speaks IPv4 alone";
-        assert_eq!(resolve_ipv4("::1").unwrap_err().to_string(), none);
+        let none = "::1 has no address: only ::1, and this mlet speaks IPv4 alone";
+        assert_eq!(unresolved(resolve_ipv4("::1").unwrap_err()), none);
     }
 }
