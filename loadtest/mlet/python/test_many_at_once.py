@@ -49,6 +49,8 @@ class Played:
         # Sockets for connections: those that are open, and the most that ever were.
         self.open_now: Set[int] = set()
         self.open_most = 0
+        # Numbers of others' sockets.
+        self.in_use: Set[int] = set()
         self.states: Dict[int, int] = {}
         self.closed: List[int] = []
         self.datagram: Callable[[bytes], bytes] = lambda data: data
@@ -82,6 +84,8 @@ class Played:
                 return message(0x41, payload[:4] + struct.pack("!Q", CLOCK + 1000 * self.looks))
             state = self.states.get((address - 0x20000002) >> 10, 1) & 0xFF
             return message(0x41, payload[:4] + bytes([state]) * length)
+        if kind == 0x2A and payload[0] in self.in_use:
+            return message(0x40, b"\0\x32")
         if kind == 0x2A and payload[2] == 6:
             return self.open(payload[0], int.from_bytes(payload[17:19], "big"))
         if kind == 0x2A and not self.answers_opening:
@@ -171,6 +175,21 @@ class ConnectionsTest(unittest.TestCase):
             made = list(endpoint.connect_each(["192.0.2.7:8000"] * 2, 80))
             self.assertEqual([str(error) for _, error in made], ["an endpoint has 256 sockets at most; close one"] * 2)
             self.assertEqual(world.opened, 0)
+
+    def test_a_number_that_is_in_use_at_the_endpoint_costs_no_server_its_connection(self) -> None:
+        for at_once in (3, 256):
+            with played() as (near, world), Session(near, "192.0.2.1") as endpoint:
+                world.in_use = {0, 1, 5}
+                made = list(endpoint.connect_each(["192.0.2.7:8000"] * 300, 80, timeout=30, at_once=at_once))
+                self.assertEqual([one for _, one in made if not isinstance(one, ConnectionTimes)], [])
+                self.assertEqual(len(made), 300)
+                # Another becomes free where none was known to be, and then there is none.
+                world.in_use = set(range(256)) - {0}
+                made = list(endpoint.connect_each(["192.0.2.7:8000"] * 2, 80, timeout=30))
+                self.assertEqual(len([one for _, one in made if isinstance(one, ConnectionTimes)]), 2)
+                world.in_use.add(0)
+                told = [str(error) for _, error in endpoint.connect_each(["192.0.2.7:8000"] * 2, 80, timeout=30)]
+                self.assertEqual([error.count("ESKTINUSE") for error in told], [1, 1], told)
 
     def test_a_connection_tells_the_endpoints_own_times(self) -> None:
         with played() as (near, _), Session(near, "192.0.2.1") as endpoint:

@@ -6,7 +6,7 @@
 //! Invariant: notifications come out in the order they came in, also those between a request and its
 //! answer.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::fmt;
 use std::future::ready;
 use std::net::SocketAddr;
@@ -22,13 +22,13 @@ use packetlab::program::Program;
 use packetlab::time::Ticks;
 
 use crate::client_error::ClientError;
-use crate::connection::{Connection, in_time};
+use crate::connection::{Connection, LOOK_INTERVAL, in_time};
 use crate::dns::LookUp;
 use crate::names::resolve;
 use crate::notification::Notification;
 use crate::requests::{Received, Sent};
 use crate::session::SessionStream;
-use crate::talk::{Asked, Talk};
+use crate::talk::{Asked, Talk, after};
 use crate::turn::{self, READ_LEN};
 
 /// What a connection has room for that is closed as soon as it stands, in bytes.
@@ -172,7 +172,9 @@ impl Client {
     }
 
     /// Connects to each of these servers, `HOST` or `HOST:PORT`, as many at once as there are numbers to use for sockets.
-    /// `tell` is called with each as soon as its connection stands or is known not to; then it is closed.
+    /// `tell` is called with each as soon as its connection stands or is known not to; then it is closed. What is open
+    /// already is left alone, and its number not used. A server that no number is left for within the timeout is told of
+    /// with [`ClientError::NoSktid`].
     ///
     /// # Errors
     /// What `tell` returns, which ends it.
@@ -185,45 +187,65 @@ impl Client {
     ) -> Result<(), E> {
         // Others that were begun before stay for `next_connection`.
         let others = std::mem::take(&mut self.connecting);
-        let told = self.connect_all(timeout, sktids, (servers, default_port), tell);
+        let is_free = |sktid: &u8| others.iter().all(|(other, _)| other != sktid);
+        let free = sktids.rev().filter(is_free).collect();
+        let told = self.connect_all(timeout, free, (servers, default_port), tell);
         self.connecting = others;
         self.flush();
         told
     }
 
-    /// The same, of connections that are the only ones.
+    /// The same, of connections that are the only ones, by these numbers.
     fn connect_all<S: AsRef<str>, E>(
         &mut self,
         timeout: Duration,
-        sktids: RangeInclusive<u8>,
+        mut free: Vec<u8>,
         (servers, default_port): (&[S], u16),
         mut tell: impl FnMut(&S, &Result<Connection, ClientError>) -> Result<(), E>,
     ) -> Result<(), E> {
-        let mut free: Vec<u8> = sktids.rev().collect();
-        let mut servers_left = servers.iter();
+        let mut left: VecDeque<&S> = servers.iter().collect();
         let mut begun = BTreeMap::new();
+        // Numbers that are open at the endpoint, and since when there has been no other.
+        let (mut open, mut none_since) = (Vec::new(), None);
         loop {
-            while !free.is_empty()
-                && let Some(server) = servers_left.next()
+            while let Some(sktid) = free.last().copied()
+                && let Some(server) = left.pop_front()
             {
                 match resolve(server.as_ref(), default_port) {
                     Err(error) => tell(server, &Err(error))?,
                     Ok(remote) => {
-                        if let Some(sktid) = free.pop() {
-                            self.begin_connect(timeout, sktid, remote, RECEIVE_BUFFER_LEN);
-                            begun.insert(sktid, server);
-                        }
+                        free.pop();
+                        self.begin_connect(timeout, sktid, remote, RECEIVE_BUFFER_LEN);
+                        begun.insert(sktid, server);
                     }
                 }
             }
-            let Some((sktid, connection)) = self.next_connection() else { return Ok(()) };
+            let Some((sktid, connection)) = self.next_connection() else {
+                let Some(server) = left.front() else { return Ok(()) };
+                let now = self.talk.now();
+                if open.is_empty() || now >= after(*none_since.get_or_insert(now), timeout) {
+                    tell(server, &Err(ClientError::NoSktid))?;
+                    left.pop_front();
+                } else {
+                    // An endpoint may take its time to close.
+                    let talk = self.talk.clone();
+                    let _ = self.run(talk.wait(now, Some(now + LOOK_INTERVAL), |_| None::<()>));
+                }
+                free.append(&mut open);
+                continue;
+            };
+            let Some(server) = begun.remove(&sktid) else { continue };
+            if connection.as_ref().is_err_and(ClientError::is_sktid_in_use) {
+                open.push(sktid);
+                left.push_front(server);
+                continue;
+            }
+            none_since = None;
             if connection.is_ok() {
                 self.talk.abandon(sktid);
             }
             free.push(sktid);
-            if let Some(server) = begun.remove(&sktid) {
-                tell(server, &connection)?;
-            }
+            tell(server, &connection)?;
         }
     }
 

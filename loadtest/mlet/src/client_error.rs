@@ -119,6 +119,8 @@ pub enum ClientError {
         /// The address.
         remote: SocketAddr,
     },
+    /// Of the numbers that were given for sockets none is left.
+    NoSktid,
     /// The endpoint was taken over by another experiment.
     Suspended,
     /// A message breaks the rules.
@@ -179,6 +181,9 @@ impl fmt::Display for ClientError {
             Self::NoPort { remote } => {
                 write!(f, "nothing can be sent to {remote}: ports are numbers from 1 to 65535")
             }
+            Self::NoSktid => f.write_str(
+                "no socket is left for it: of the numbers that may be used each is open at the endpoint, or there is none",
+            ),
             Self::Suspended => f.write_str("the endpoint serves another experiment now"),
             Self::Malformed(message_type) => {
                 write!(f, "the endpoint sent a malformed {message_type}")
@@ -227,6 +232,12 @@ impl ClientError {
         }
     }
 
+    /// The endpoint has a socket of this number already.
+    pub(crate) fn is_sktid_in_use(&self) -> bool {
+        matches!(self, Self::Refused { request: MessageType::NOPEN, outcome, .. }
+            if outcome.status() == Status::ESKTINUSE)
+    }
+
     /// One word for programs, of a closed list: `refused`, `reset`, `refused_or_reset`, `timed_out`, `unreachable`,
     /// `denied`, `closed`, `unknown` of connections, `denied` and `not_sent` of packets, and else `denied`,
     /// `request_refused`, `look_up_failed`, `unresolved`, `silence`, `session_over`, `unread`, `too_much_kept`, `left`, `suspended`, `bad_message`,
@@ -248,7 +259,7 @@ impl ClientError {
             Self::EndpointLeft => "left",
             Self::Suspended => "suspended",
             Self::Malformed(_) | Self::Unasked(_) | Self::Frame(_) => "bad_message",
-            Self::NoPort { .. } | Self::Encode(_) => "bad_request",
+            Self::NoPort { .. } | Self::NoSktid | Self::Encode(_) => "bad_request",
             Self::Io(_) => "io",
         }
     }

@@ -7,7 +7,7 @@ from typing import List, Optional, Union
 
 from . import messages
 from .errors import (
-    DENIALS, ECTLMONREJ, UNKNOWN_REASON, ConnectionFailed, ConnectionReset, Denied, MletError, NotSent, Refused, Silence,
+    DENIALS, ECTLMONREJ, ESKTINUSE, UNKNOWN_REASON, ConnectionFailed, ConnectionReset, Denied, MletError, NotSent, Refused, Silence,
     connection_failed,
 )  # fmt: skip
 from .messages import (
@@ -93,7 +93,11 @@ class SocketOps:
     """One of the endpoint's sockets. `named` is the address that names it in errors."""
 
     def __init__(self, talk: Talk, named: Address, protocol: int, is_remote: bool = False) -> None:
-        free = [candidate for candidate in range(SOCKETS_MAX) if candidate not in talk.open]
+        if len(talk.open | talk.in_use) == SOCKETS_MAX:
+            # By now they may be closed.
+            talk.in_use.clear()
+        taken = talk.open | talk.in_use
+        free = [candidate for candidate in range(SOCKETS_MAX) if candidate not in taken]
         if not free:
             raise MletError(f"an endpoint has {SOCKETS_MAX} sockets at most; close one")
         self.talk = talk
@@ -112,8 +116,8 @@ class SocketOps:
         asked = self._ask_open(buffer, addresses)
         try:
             await self.talk.answer(asked, deadline)
-        except Refused:
-            self.talk.open.discard(self.sktid)
+        except Refused as error:
+            self._not_opened(error)
             raise
         except BaseException:
             # It may be open, and nobody could close it.
@@ -126,6 +130,11 @@ class SocketOps:
         # It may be open as well if no answer comes.
         self.talk.open.add(self.sktid)
         return asked
+
+    def _not_opened(self, error: Refused) -> None:
+        self.talk.open.discard(self.sktid)
+        if error.status == ESKTINUSE:
+            self.talk.in_use.add(self.sktid)
 
     async def close(self) -> None:
         if self.sktid in self.talk.open:
@@ -206,8 +215,8 @@ class SocketOps:
             began = await self._clock(before, deadline)
             try:
                 await talk.answer(opened, deadline)
-            except Refused:
-                talk.open.discard(self.sktid)
+            except Refused as error:
+                self._not_opened(error)
                 raise
             began_by = await self._clock(after, deadline)
             news = await self._established(remote, begun, deadline)

@@ -6,11 +6,12 @@ import array
 import os
 import select
 import socket
+from itertools import chain
 from typing import Dict, Generator, Iterable, Iterator, List, Optional, Tuple, Type, TypeVar, Union
 
 from . import dns, operations
 from .endpoint import NO_ENDPOINT, Endpoint, facts_of_environment, facts_of_message
-from .errors import EndpointLeft, MletError, Suspended
+from .errors import ESKTINUSE, EndpointLeft, MletError, Refused, Suspended
 from .messages import (
     NEVER, RAW, SOCKETS_MAX, TCP, UDP, Address, Notification, Received, Sent, host_port, resolve,
 )  # fmt: skip
@@ -133,14 +134,18 @@ class Session(Endpoint):
         """Connects to each of these servers, `HOST` or `HOST:PORT`, as many at once as the endpoint has sockets left, but
         no more than `at_once`, and closes the connection again: each with the times of its connection, as soon as that
         stands, or with what it was not made for."""
-        left = iter(servers)
-        begun: Dict[Connecting, str] = {}
+        # Each with how many numbers of sockets are tried for it.
+        left: Iterator[Tuple[str, int]] = ((server, SOCKETS_MAX) for server in servers)
+        begun: Dict[Connecting, Tuple[str, int]] = {}
         under_way: List[Connecting] = []
+        talk = self._talk
         try:
             while True:
                 # Without one under way nothing becomes free; then the error says that there are no more.
-                while (len(under_way) < at_once and len(self._talk.open) < SOCKETS_MAX) or not under_way:
-                    server = next(left, None)
+                while (
+                    len(under_way) < at_once and len(talk.open | talk.in_use) < SOCKETS_MAX
+                ) or not under_way:
+                    server, tries = next(left, (None, 0))
                     if server is None:
                         break
                     try:
@@ -148,12 +153,17 @@ class Session(Endpoint):
                     except MletError as error:
                         yield server, error
                         continue
-                    begun[connecting] = server
+                    begun[connecting] = server, tries - 1
                     under_way.append(connecting)
                 done = self._first_done(under_way)
                 if done is None:
                     return
-                yield begun.pop(done), done._times_and_close()
+                server, tries = begun.pop(done)
+                made = done._times_and_close()
+                if isinstance(made, Refused) and made.status == ESKTINUSE and tries:
+                    left = chain([(server, tries)], left)
+                else:
+                    yield server, made
         finally:
             for connecting in under_way:
                 connecting._doing.close()

@@ -105,6 +105,8 @@ class Talk:
         self.monotonic, self.clock = monotonic, clock
         self.open: Set[int] = set()
         """Numbers of sockets that are open, or may be."""
+        self.in_use: Set[int] = set()
+        """Numbers that the endpoint says are in use by others; none of these is chosen while there is another."""
         self._pending = bytearray()
         # When these came, by the controller's clock.
         self._came = 0
