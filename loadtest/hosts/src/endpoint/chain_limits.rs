@@ -25,6 +25,10 @@ use packetlab::trust::VerifiedChain;
 use super::ledger::{CertificateId, Ledger, LedgerError, StateError, Turn, WaitingSends};
 use count::{Count, fits, receivable_len};
 
+/// How long what a program of the endpoint's own operator has kept stays behind the last session that it was started for. One
+/// that is changed is another program, whose predecessors would stay for ever.
+const OWN_KEPT: Duration = Duration::from_secs(365 * 24 * 3600);
+
 /// Highest priority that a chain allows an experiment to have.
 pub(super) fn priority_max(chain: &VerifiedChain) -> Option<u64> {
     chain.certificates.iter().filter_map(|certificate| certificate.limits().max_num_priority).min()
@@ -75,7 +79,8 @@ impl Memories {
     /// There is no place for it.
     pub(super) fn own(&self, digest: &ProgramDigest) -> Result<OwnAccount, LedgerError> {
         let (ledger, id) = (Arc::clone(&self.0.ledger), CertificateId::of_program(digest));
-        ledger.admit(&[(id.clone(), Ticks::MAX)], &id, crate::clock::now())?;
+        let now = crate::clock::now();
+        ledger.admit(&[(id.clone(), now.saturating_add(OWN_KEPT))], &id, now)?;
         Ok(OwnAccount { ledger, id })
     }
 

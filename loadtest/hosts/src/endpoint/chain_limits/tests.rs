@@ -142,6 +142,33 @@ fn a_chain_with_very_many_burst_rates_begins_no_session() {
 }
 
 #[test]
+fn what_an_operators_own_monitor_has_kept_can_be_forgotten_a_year_behind_its_last_session() {
+    let ledger = Arc::<Ledger>::default();
+    let memories = ChainLimits::of_session(&[], &ledger).memories();
+    let kept = |digest| {
+        let own = memories.own(&digest).unwrap();
+        memories.keep(&own.id, 0, &[1; size_of::<Persistent>()]);
+        own.id.clone()
+    };
+    let is_idle = |id: &CertificateId, days: u64| {
+        let later = crate::clock::now().saturating_add(Duration::from_secs(days * 24 * 3600));
+        ledger.accounts().get_mut(id).unwrap().is_idle(later)
+    };
+    let id = kept([7; 32]);
+    assert_eq!((is_idle(&id, 364), is_idle(&id, 366)), (false, true));
+    // It is a year from the session on that was begun last.
+    ledger.accounts().get_mut(&id).unwrap().not_after = Ticks(4);
+    assert!(is_idle(&id, 0));
+    assert_eq!(kept([7; 32]), id);
+    assert!(!is_idle(&id, 364));
+    // One that goes on keeps it for as long.
+    let own = memories.own(&[7; 32]).unwrap();
+    assert!(!is_idle(&id, 366));
+    drop(own);
+    assert!(is_idle(&id, 366));
+}
+
+#[test]
 fn a_destination_must_be_in_every_list() {
     let limits = limits(&[
         "valid_dest=10.1.2.3/8,2001:db8::/32,192.0.2.7;",

@@ -62,8 +62,8 @@ pub(in super::super) struct Totals {
 pub(in super::super) struct Account {
     /// The last certificate of its chain.
     pub(super) privilege: CertificateId,
-    /// When the certificate expires.
-    pub(super) not_after: Ticks,
+    /// When the certificate expires, or what a program of the operator's own has kept.
+    pub(in super::super) not_after: Ticks,
     /// What has been used up.
     pub(in super::super) totals: Totals,
     /// What monitor programs keep from session to session, each by its index among those of its session.
@@ -107,7 +107,7 @@ impl Account {
     }
 
     /// Whether nothing is lost if it is forgotten.
-    pub(super) fn is_idle(&mut self, now: Ticks) -> bool {
+    pub(in super::super) fn is_idle(&mut self, now: Ticks) -> bool {
         let unused = !self.is_used() && self.bursts.are_over(now);
         self.sessions == 0 && (unused || self.not_after < now)
     }

@@ -38,7 +38,8 @@ impl fmt::Display for LedgerError {
             Self::TooManyMemories => write!(
                 f,
                 "too many monitor programs have kept something (at most {MEMORIES_MAX}, and \
-                 {MEMORIES_PER_PRIVILEGE_MAX} below one privilege); it is kept until their certificates expire"
+                 {MEMORIES_PER_PRIVILEGE_MAX} below one privilege); it is kept until their certificates expire, of the \
+                 operator's own for a year"
             ),
             Self::TooManyRates => write!(
                 f,

@@ -15,7 +15,8 @@
 //! Not here: which limits there are (`chain_limits`); the clock.
 //!
 //! Invariant: there are at most [`ACCOUNTS_MAX`] accounts, at most [`ACCOUNTS_PER_PRIVILEGE_MAX`] of chains that
-//! end in one certificate; one is forgotten only when its certificate has expired or has used nothing up.
+//! end in one certificate; one is forgotten only when its certificate has expired or has used nothing up, that of a program of
+//! the endpoint's own operator when no session was begun with it for a year.
 
 mod account;
 mod bounds;
@@ -170,7 +171,10 @@ impl Ledger {
         }
         for (id, not_after) in ids {
             let new = || Account::new(privilege.clone(), *not_after);
-            accounts.entry(id.clone()).or_insert_with(new).sessions += 1;
+            let account = accounts.entry(id.clone()).or_insert_with(new);
+            account.sessions += 1;
+            // Certificates of one number have one account, until the last of them has expired.
+            account.not_after = account.not_after.max(*not_after);
         }
         Ok(())
     }

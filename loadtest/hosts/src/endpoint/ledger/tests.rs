@@ -163,6 +163,11 @@ fn the_holder_of_one_privilege_cannot_take_the_place_of_all_others() {
     assert_eq!(admit(2000, 0, Ticks(10)), Ok(()));
     assert!(!ledger.accounts().contains_key(&id(7)));
     assert_eq!(admit(3000, 0, Ticks(10)), Err(LedgerError::Full));
+    // Of two certificates of one number the later expiry counts.
+    for not_after in [Ticks(20), Ticks(15)] {
+        assert_eq!(admit(0, 0, not_after), Ok(()));
+        assert_eq!(ledger.accounts()[&id(0)].not_after, Ticks(20));
+    }
 }
 
 #[test]
