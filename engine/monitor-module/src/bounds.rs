@@ -10,6 +10,10 @@ pub(crate) const COST_MAX: u64 = 1_500_000;
 pub(crate) const FUNCTION_COST_MAX: u64 = 200_000;
 /// Longest function, in bytes. What the compiler takes for an instruction grows in longer ones.
 pub(crate) const FUNCTION_LEN_MAX: usize = 64 << 10;
+/// Pages of the memory that every monitor has, at first.
+pub const PAGES: u32 = 2;
+/// Longest text that a module has a say in.
+pub const TEXT_LEN_MAX: usize = 200;
 /// Tables of a module.
 pub const TABLES_MAX: usize = 16;
 /// Entries of one.

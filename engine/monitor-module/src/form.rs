@@ -7,11 +7,8 @@
 use wasmparser::types::{EntityType, Types};
 use wasmparser::{FuncType, MemoryType, ValType};
 
-use crate::bounds::{TABLE_ELEMENTS_MAX, TABLES_MAX};
+use crate::bounds::{PAGES, TABLE_ELEMENTS_MAX, TABLES_MAX};
 use crate::unfit::{Unfit, one_line};
-
-/// Pages of the memory that every monitor has, at first.
-const PAGES: u64 = 2;
 
 /// The module name of the functions that are there so that modules of wasi-libc link.
 pub const WASI: &str = "wasi_snapshot_preview1";
@@ -43,8 +40,8 @@ pub const WASI_FUNCTIONS: [(&str, &[Number], bool); 12] = [
     ("proc_exit", &[I32], false),
 ];
 
-/// Those of the endpoint, in the module `env`.
-const ENV_FUNCTIONS: [(&str, &[Number], bool); 4] = [
+/// Those of the endpoint, in the module `env`, as above.
+pub const ENV_FUNCTIONS: [(&str, &[Number], bool); 4] = [
     ("read_vmem_region", &[I32; 3], true),
     ("persistent_memory_flush", &[], true),
     ("endpoint_debug_enabled", &[], true),
@@ -168,10 +165,10 @@ fn check_imports(types: &Types) -> Result<(), Unfit> {
         Some(MemoryType {
             memory64: false,
             shared: false,
-            initial: ..=PAGES,
+            initial,
             maximum: None,
             page_size_log2: None,
-        }) => Ok(()),
+        }) if initial <= PAGES.into() => Ok(()),
         Some(_) => Err(Unfit::Memory),
     }
 }

@@ -22,8 +22,8 @@ mod unfit;
 
 use packetlab::program::{Program, ProgramLanguage};
 
-pub use bounds::{MODULE_LEN_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX};
-pub use form::{Kind, Number, WASI, WASI_FUNCTIONS};
+pub use bounds::{MODULE_LEN_MAX, PAGES, TABLE_ELEMENTS_MAX, TABLES_MAX, TEXT_LEN_MAX};
+pub use form::{ENV_FUNCTIONS, Kind, Number, WASI, WASI_FUNCTIONS};
 pub use unfit::{Unfit, one_line};
 
 /// Looks whether a program can be a monitor. Those messages come back that it cannot judge, for want of a function of the

@@ -9,10 +9,8 @@ use wasmparser::BinaryReaderError;
 
 use crate::bounds::{
     COST_MAX, FUNCTION_COST_MAX, FUNCTION_LEN_MAX, MODULE_LEN_MAX, TABLE_ELEMENTS_MAX, TABLES_MAX,
+    TEXT_LEN_MAX,
 };
-
-/// Longest text about a module.
-const TEXT_LEN_MAX: usize = 200;
 
 /// Of what costs the compiler time and memory, what a module has too much of most likely.
 const WHAT_COUNTS: &str = "functions, types and entries of tables count, and instructions, calls with their values, and jumps \

@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::{self, Thread};
 use std::time::Instant;
 
-use monitor_module::{Number, WASI, WASI_FUNCTIONS, one_line};
+use monitor_module::{Number, TEXT_LEN_MAX, WASI, WASI_FUNCTIONS, one_line};
 use wasmtime::{Caller, Config, Engine, FuncType, Linker, Trap, ValType};
 
 use crate::call_time::TICK;
@@ -35,8 +35,6 @@ const GUARD_LEN: u64 = 0x1_0000;
 const STACK_LEN_MAX: usize = 512 << 10;
 /// The stack that a call runs on, with what functions of the host need on it.
 const CALL_STACK_LEN: usize = 1 << 20;
-/// Longest line of a monitor.
-const TEXT_LEN_MAX: usize = 200;
 /// The current packet is below this address.
 const PACKET_END: u32 = 0x0100_0000;
 

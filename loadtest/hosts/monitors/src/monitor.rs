@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use monitor_module::{Kind, TABLE_ELEMENTS_MAX, TABLES_MAX, Unfit};
+use monitor_module::{Kind, PAGES, TABLE_ELEMENTS_MAX, TABLES_MAX, Unfit};
 use wasmtime::{
     Func, Instance, Memory, MemoryType, Store, StoreLimitsBuilder, Trap, TypedFunc, UpdateDeadline,
     Val,
@@ -28,8 +28,6 @@ use crate::terms::{Crash, Limits, Persistent, Surroundings, Unusable};
 const START_TIMEOUT: Duration = Duration::from_secs(1);
 /// The text that `initialize` may write.
 const INFO_LEN: u32 = 0x1_0000;
-/// Pages of a memory at first.
-const PAGES: u32 = 2;
 
 /// An instance of a monitor program.
 pub(crate) struct Monitor {

@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
-use monitor_module::Unfit;
+use monitor_module::{PAGES, Unfit};
 
 use crate::count::MONITORS_MAX;
 
@@ -26,8 +26,8 @@ pub struct Limits {
 }
 
 impl Limits {
-    /// The memory that every monitor has at first, two pages.
-    pub const MEMORY_LEN_MIN: usize = 2 * 0x1_0000;
+    /// The memory that every monitor has at first.
+    pub const MEMORY_LEN_MIN: usize = PAGES as usize * 0x1_0000;
 }
 
 impl Default for Limits {

@@ -27,7 +27,11 @@ async fn assert_arguments(kind: &str, check: &Check, expected: &[&str]) {
         });
     }
     for question in &questions {
-        let monitors = session(&[&asks(kind, &parameters.join(" "), question)]).await;
+        let module = asks(kind, &parameters.join(" "), question);
+        // So are they to those who only look at it.
+        let unjudged = monitor_module::check(&program(&module)).unwrap();
+        assert!(!unjudged.contains(&check.kind), "{kind}");
+        let monitors = session(&[&module]).await;
         let verdict = monitors.check(check.clone()).await.unwrap().0;
         assert_eq!(verdict, Verdict::Pass, "{kind}: {question}");
     }

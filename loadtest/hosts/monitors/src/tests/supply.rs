@@ -1,6 +1,6 @@
 //! Test 8 of spec/monitors.md 17: which modules can be monitors.
 
-use monitor_module::{MODULE_LEN_MAX, Unfit};
+use monitor_module::{ENV_FUNCTIONS, MODULE_LEN_MAX, Number, Unfit};
 
 use super::*;
 
@@ -60,6 +60,22 @@ fn a_module_that_cannot_be_a_monitor_is_refused_with_its_reason() {
             module(r#"(func (export "_start") unreachable)"#).replace("(memory 1)", "(memory 2)");
         add(&mut Monitors::default(), &fine, &Arc::default()).await.unwrap();
     });
+}
+
+#[test]
+fn every_function_of_the_endpoint_that_a_module_is_judged_by_is_there_with_its_type() {
+    let number = |parameter: &Number| match parameter {
+        Number::I32 => "i32 ",
+        Number::I64 => "i64 ",
+    };
+    let imported = ENV_FUNCTIONS.map(|(name, parameters, has_result)| {
+        let parameters: String = parameters.iter().map(number).collect();
+        let result = if has_result { "(result i32)" } else { "" };
+        format!(r#"(import "env" "{name}" (func (param {parameters}) {result}))"#)
+    });
+    let text = module("").replacen(IMPORTS, &format!("{IMPORTS} {}", imported.concat()), 1);
+    assert!(text.contains(&imported[3]));
+    run(add(&mut Monitors::default(), &text, &Arc::default())).unwrap();
 }
 
 #[test]
